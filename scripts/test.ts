@@ -1,0 +1,121 @@
+/**
+ * Runs the tests (all, or the paths given) in a network and mount namespace of their own, so that nothing they do
+ * can reach the machine's. As root it first installs the witness programs it lacks; as an ordinary user it enters a
+ * user namespace, and tests whose witnesses are missing are skipped. CI=true turns a skip into a failure.
+ */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER } from "../src/kernel/namespace.ts";
+import { spawnIn, waitpid } from "../src/kernel/libc.ts";
+
+/** Programs that testify in the tests, and the Debian packages they come in. */
+const WITNESSES: Readonly<Record<string, string>> = {
+  ip: "iproute2",
+  nft: "nftables",
+  iptables: "iptables",
+  conntrack: "conntrack",
+  ipset: "ipset",
+  curl: "curl",
+};
+
+const root = join(import.meta.dir, "..");
+const isRoot = process.getuid!() === 0;
+const strict = process.env["CI"] === "true";
+
+installWitnesses();
+const before = isRoot ? machineState() : "";
+const result = runTests(process.argv.slice(2));
+const changed = isRoot && machineState() !== before;
+if (changed) console.log("✗ the machine's own namespace is not as it was before the tests");
+if (result.skipped > 0)
+  console.log(`${result.skipped} skipped${strict ? ", which counts as failed here" : ""}`);
+const failed = result.failed + (changed ? 1 : 0) + (strict ? result.skipped : 0);
+console.log(`${result.passed} passed, ${failed} failed`);
+process.exit(failed === 0 && result.exitCode === 0 ? 0 : 1);
+
+function installWitnesses(): void {
+  const missing = Object.keys(WITNESSES).filter((program) => Bun.which(program) === null);
+  if (missing.length === 0 || !isRoot || Bun.which("apt-get") === null) return;
+  const packages = [...new Set(missing.map((program) => WITNESSES[program]!)), "linux-libc-dev"];
+  console.log(`installing the witnesses ${packages.join(" ")}`);
+  const environment = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  for (const command of [["update"], ["install", "-y", "--no-install-recommends", ...packages]]) {
+    const child = Bun.spawnSync(["apt-get", "-q", ...command], {
+      env: environment,
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    if (child.exitCode !== 0) console.log(child.stderr.toString().trim());
+  }
+}
+
+/** What the tests must not change. Addresses' lifetimes and counters change by themselves and are left out. */
+function machineState(): string {
+  const commands = [
+    ["ip", "-o", "link"],
+    ["ip", "-o", "rule"],
+    ["ip", "-6", "-o", "rule"],
+    ["ip", "netns"],
+    ["nft", "-s", "list", "ruleset"],
+  ];
+  const said = commands.map((command) => {
+    if (Bun.which(command[0]!) === null) return "";
+    return Bun.spawnSync(command, { stdout: "pipe", stderr: "ignore" }).stdout.toString();
+  });
+  const routes = Bun.spawnSync([
+    "sh",
+    "-c",
+    "cat /proc/net/route; cut -d' ' -f1-5,10 /proc/net/ipv6_route",
+  ]).stdout;
+  const sysctls = ["net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding", "net/ipv6/conf/all/forwarding"].map(
+    (name) => {
+      try {
+        return readFileSync(`/proc/sys/${name}`, "utf8");
+      } catch {
+        return "";
+      }
+    },
+  );
+  return JSON.stringify([said, routes.toString(), sysctls]);
+}
+
+function runTests(paths: readonly string[]): {
+  passed: number;
+  failed: number;
+  skipped: number;
+  exitCode: number;
+} {
+  const directory = mkdtempSync(join(tmpdir(), "wayout-test-"));
+  const report = join(directory, "report.xml");
+  try {
+    const pid = spawnIn(
+      {
+        newNamespaces: CLONE_NEWNET | CLONE_NEWNS | (isRoot ? 0 : CLONE_NEWUSER),
+        ...(isRoot ? {} : { rootFor: { uid: process.getuid!(), gid: process.getgid!() } }),
+        deathSignal: 9,
+      },
+      [process.execPath, join(root, "scripts", "test-inside.ts"), report, ...paths],
+      process.env,
+    );
+    const ended = waitpid(pid);
+    const exitCode = ended === undefined || ended.signal !== 0 ? 1 : ended.exitCode;
+    return { ...readReport(report), exitCode };
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+function readReport(path: string): { passed: number; failed: number; skipped: number } {
+  let xml: string;
+  try {
+    xml = readFileSync(path, "utf8");
+  } catch {
+    return { passed: 0, failed: 1, skipped: 0 };
+  }
+  const head = /<testsuites[^>]*>/.exec(xml)?.[0] ?? "";
+  const number = (name: string): number => Number(new RegExp(` ${name}="(\\d+)"`).exec(head)?.[1] ?? 0);
+  const failed = number("failures") + number("errors");
+  const skipped = number("skipped");
+  return { passed: number("tests") - failed - skipped, failed, skipped };
+}

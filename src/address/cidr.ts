@@ -1,0 +1,102 @@
+import { AddressError, ipBits, ipBytes, ipFamily, ipFromNumber, ipNumber, type IpFamily } from "./ip.ts";
+
+/** A prefix: every address from `first` to `last`. `address` is what was written before the slash. */
+export interface Cidr {
+  readonly family: IpFamily;
+  /** As written, canonical; equals `network` unless host bits were kept. */
+  readonly address: string;
+  /** First address of the prefix, canonical text. */
+  readonly network: string;
+  readonly prefixLength: number;
+  readonly first: bigint;
+  readonly last: bigint;
+}
+
+/**
+ * Parses `10.0.0.0/24`. A bare address is a prefix of full length.
+ * @param hostBits `refuse` (default) rejects 10.0.0.1/24; `keep` accepts it and keeps the address, as an
+ *   interface address is written.
+ * @throws AddressError
+ */
+export function parseCidr(text: string, hostBits: "refuse" | "keep" = "refuse"): Cidr {
+  const slash = text.indexOf("/");
+  const addressText = slash < 0 ? text : text.slice(0, slash);
+  let family: IpFamily;
+  try {
+    family = ipBytes(addressText).length === 4 ? 4 : 6;
+  } catch {
+    throw new AddressError(text, "is not a CIDR (like 10.0.0.0/24 or fd00::/64)");
+  }
+  const bits = ipBits(family);
+  const lengthText = slash < 0 ? String(bits) : text.slice(slash + 1);
+  const prefixLength = /^\d{1,3}$/.test(lengthText) ? Number(lengthText) : -1;
+  if (prefixLength < 0 || prefixLength > bits) {
+    throw new AddressError(text, `has no prefix length between 0 and ${bits} after the slash`);
+  }
+  const cidr = cidrOf(addressText, prefixLength);
+  if (hostBits === "refuse" && cidr.address !== cidr.network) {
+    throw new AddressError(text, `has host bits set; did you mean ${cidrText(cidr)}?`);
+  }
+  return cidr;
+}
+
+/** The prefix of that length around an address. @throws AddressError */
+export function cidrOf(address: string, prefixLength: number): Cidr {
+  const family = ipFamily(address);
+  const value = ipNumber(address);
+  const hostBits = BigInt(ipBits(family) - prefixLength);
+  const first = (value >> hostBits) << hostBits;
+  const last = first | ((1n << hostBits) - 1n);
+  return {
+    family,
+    address: ipFromNumber(family, value),
+    network: ipFromNumber(family, first),
+    prefixLength,
+    first,
+    last,
+  };
+}
+
+/** `network/length`, without host bits. */
+export function cidrText(cidr: Cidr): string {
+  return `${cidr.network}/${cidr.prefixLength}`;
+}
+
+/** Whether the address (canonical text or number of the same family) lies in the prefix. */
+export function cidrContains(cidr: Cidr, address: string): boolean {
+  if (ipFamily(address) !== cidr.family) return false;
+  const value = ipNumber(address);
+  return value >= cidr.first && value <= cidr.last;
+}
+
+/** Whether two prefixes share an address. */
+export function cidrsOverlap(a: Cidr, b: Cidr): boolean {
+  return a.family === b.family && a.first <= b.last && b.first <= a.last;
+}
+
+/** First and last address that a host can have: without network and broadcast address in IPv4 up to /30,
+ * without the subnet-router anycast address (RFC 4291 2.6.1) in IPv6 up to /126. */
+export function hostRange(cidr: Cidr): { readonly first: bigint; readonly last: bigint } {
+  const hostBits = ipBits(cidr.family) - cidr.prefixLength;
+  if (hostBits < 2) return { first: cidr.first, last: cidr.last };
+  return { first: cidr.first + 1n, last: cidr.family === 4 ? cidr.last - 1n : cidr.last };
+}
+
+/** The fewest prefixes that cover exactly first…last. */
+export function cidrsOfRange(family: IpFamily, first: bigint, last: bigint): Cidr[] {
+  const bits = ipBits(family);
+  const cidrs: Cidr[] = [];
+  for (let at = first; at <= last;) {
+    let hostBits = 0;
+    while (
+      hostBits < bits &&
+      at % (1n << BigInt(hostBits + 1)) === 0n &&
+      at + (1n << BigInt(hostBits + 1)) - 1n <= last
+    ) {
+      hostBits++;
+    }
+    cidrs.push(cidrOf(ipFromNumber(family, at), bits - hostBits));
+    at += 1n << BigInt(hostBits);
+  }
+  return cidrs;
+}

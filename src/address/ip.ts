@@ -1,0 +1,160 @@
+/**
+ * IP addresses as values. Everywhere in wayout an address is its canonical text: dotted quad for IPv4
+ * (RFC 791), RFC 5952 for IPv6. Text compares with ===, works as a Map key and is already JSON. Only
+ * arithmetic and the wire need another shape, and this file converts.
+ */
+
+/** 4 or 6. */
+export type IpFamily = 4 | 6;
+
+/** Text that is not an address, a prefix or a MAC. `text` is what was given. */
+export class AddressError extends Error {
+  override readonly name = "AddressError";
+  constructor(
+    readonly text: string,
+    problem: string,
+  ) {
+    super(`"${text}" ${problem}`);
+  }
+}
+
+/** Four bytes, or undefined when the text is not four decimal octets without leading zeros. */
+function parseIpv4(text: string): Uint8Array | undefined {
+  const bytes = new Uint8Array(4);
+  let part = 0;
+  let value = -1;
+  for (let i = 0; i <= text.length; i++) {
+    const c = i === text.length ? 46 : text.charCodeAt(i);
+    if (c === 46) {
+      if (value < 0 || part > 3) return undefined;
+      bytes[part++] = value;
+      value = -1;
+    } else if (c >= 48 && c <= 57) {
+      // A leading zero is octal to some programs and decimal to others: refuse it (RFC 6943 3.1.1).
+      if (value === 0) return undefined;
+      value = (value < 0 ? 0 : value * 10) + (c - 48);
+      if (value > 255) return undefined;
+    } else return undefined;
+  }
+  return part === 4 ? bytes : undefined;
+}
+
+/** Sixteen bytes, or undefined when the text is not an IPv6 address (RFC 4291 2.2, no zone). */
+function parseIpv6(text: string): Uint8Array | undefined {
+  const halves = text.split("::");
+  if (halves.length > 2) return undefined;
+  const groups = halves.map((half, index) => parseGroups(half, index === halves.length - 1));
+  const head = groups[0];
+  if (head === undefined) return undefined;
+  const bytes = new Uint8Array(16);
+  if (halves.length === 1) {
+    if (head.length !== 16) return undefined;
+    bytes.set(head);
+    return bytes;
+  }
+  const tail = groups[1];
+  if (tail === undefined || head.length + tail.length > 14) return undefined;
+  bytes.set(head);
+  bytes.set(tail, 16 - tail.length);
+  return bytes;
+}
+
+function parseGroups(text: string, isLast: boolean): number[] | undefined {
+  const bytes: number[] = [];
+  if (text === "") return bytes;
+  const groups = text.split(":");
+  for (const [index, group] of groups.entries()) {
+    if (isLast && index === groups.length - 1 && group.includes(".")) {
+      const quad = parseIpv4(group);
+      if (quad === undefined) return undefined;
+      bytes.push(...quad);
+    } else {
+      if (!/^[0-9a-fA-F]{1,4}$/.test(group)) return undefined;
+      const value = Number.parseInt(group, 16);
+      bytes.push(value >> 8, value & 255);
+    }
+  }
+  return bytes;
+}
+
+/** The bytes of an address in network order: 4 or 16. @throws AddressError */
+export function ipBytes(text: string): Uint8Array {
+  const bytes = text.includes(":") ? parseIpv6(text) : parseIpv4(text);
+  if (bytes === undefined) throw new AddressError(text, "is not an IP address");
+  return bytes;
+}
+
+/** Whether the text is an IP address of either family. */
+export function isIp(text: string): boolean {
+  return (text.includes(":") ? parseIpv6(text) : parseIpv4(text)) !== undefined;
+}
+
+/** Canonical text of the 4 or 16 bytes of `bytes` from `start` to `end`. @throws AddressError on another length. */
+export function ipText(bytes: Uint8Array, start = 0, end = bytes.length): string {
+  const length = end - start;
+  if (length === 4) return `${bytes[start]}.${bytes[start + 1]}.${bytes[start + 2]}.${bytes[start + 3]}`;
+  if (length === 16) return ipv6Text(bytes, start);
+  throw new AddressError(`${length} bytes`, "are not an IP address (4 or 16 are)");
+}
+
+function ipv6Text(bytes: Uint8Array, start: number): string {
+  const groups: number[] = [];
+  for (let i = 0; i < 8; i++) groups.push((bytes[start + 2 * i]! << 8) | bytes[start + 2 * i + 1]!);
+  // RFC 5952 5: an IPv4-mapped address is written with its dotted quad.
+  if (groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff) {
+    return `::ffff:${ipText(bytes, start + 12, start + 16)}`;
+  }
+  const gap = longestZeroRun(groups);
+  const hex = (from: number, to: number): string =>
+    groups
+      .slice(from, to)
+      .map((group) => group.toString(16))
+      .join(":");
+  return gap === undefined ? hex(0, 8) : `${hex(0, gap.start)}::${hex(gap.end, 8)}`;
+}
+
+/** The first longest run of at least two zero groups: what RFC 5952 4.2 writes as "::". */
+function longestZeroRun(groups: readonly number[]): { start: number; end: number } | undefined {
+  let best: { start: number; end: number } | undefined;
+  for (let i = 0; i < groups.length; i++) {
+    if (groups[i] !== 0) continue;
+    let end = i;
+    while (end < groups.length && groups[end] === 0) end++;
+    if (end - i >= 2 && (best === undefined || end - i > best.end - best.start)) best = { start: i, end };
+    i = end;
+  }
+  return best;
+}
+
+/** @throws AddressError */
+export function ipFamily(text: string): IpFamily {
+  return ipBytes(text).length === 4 ? 4 : 6;
+}
+
+/** The same address in canonical text. @throws AddressError */
+export function canonicalIp(text: string): string {
+  return ipText(ipBytes(text));
+}
+
+/** The address as an unsigned integer of 32 or 128 bits. @throws AddressError */
+export function ipNumber(text: string): bigint {
+  let value = 0n;
+  for (const byte of ipBytes(text)) value = (value << 8n) | BigInt(byte);
+  return value;
+}
+
+/** The inverse of ipNumber. @throws AddressError when the number does not fit the family. */
+export function ipFromNumber(family: IpFamily, value: bigint): string {
+  const length = family === 4 ? 4 : 16;
+  if (value < 0n || value >> BigInt(length * 8) !== 0n) {
+    throw new AddressError(String(value), `is outside the addresses of IPv${family}`);
+  }
+  const bytes = new Uint8Array(length);
+  for (let i = length - 1, rest = value; i >= 0; i--, rest >>= 8n) bytes[i] = Number(rest & 255n);
+  return ipText(bytes);
+}
+
+/** Number of bits in an address of the family: 32 or 128. */
+export function ipBits(family: IpFamily): 32 | 128 {
+  return family === 4 ? 32 : 128;
+}

@@ -1,0 +1,24 @@
+import { AddressError } from "./ip.ts";
+
+/** Six bytes of `02:00:00:00:00:01`. @throws AddressError */
+export function macBytes(text: string): Uint8Array {
+  if (!/^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$/.test(text)) {
+    throw new AddressError(text, "is not a MAC address (like 02:00:00:00:00:01)");
+  }
+  return Uint8Array.from(text.split(/[:-]/), (byte) => Number.parseInt(byte, 16));
+}
+
+/** Lower-case text of a link-layer address of any length, as Linux prints it. */
+export function macText(bytes: Uint8Array, start = 0, end = bytes.length): string {
+  let text = "";
+  for (let i = start; i < end; i++) text += (i > start ? ":" : "") + bytes[i]!.toString(16).padStart(2, "0");
+  return text;
+}
+
+/**
+ * A stable unicast MAC for an IPv4 or IPv6 address: locally administered (IEEE 802 bit 1 of the first octet), so that
+ * it cannot be a vendor's; the last four bytes come from the address.
+ */
+export function macForIp(bytes: Uint8Array): string {
+  return macText(Uint8Array.of(0x0a, 0x58, ...bytes.subarray(bytes.length - 4)));
+}

@@ -1,0 +1,63 @@
+import { CommanderError } from "commander";
+import { AddressError } from "../address/ip.ts";
+import { exitCodeOf, messageOf, WayoutError } from "../error.ts";
+import { style } from "./style.ts";
+
+/**
+ * Tells a failure to whoever called: a person on stderr (what we were doing, what the kernel said, what to do), a
+ * program as one JSON value on stdout. Returns the exit code of the contract.
+ */
+export function reportFailure(error: unknown, json: boolean, args: readonly string[]): number {
+  const failure = asWayoutError(error, args);
+  if (json) {
+    const { code, kind, message, todo, details } = failure;
+    process.stdout.write(`${JSON.stringify({ error: { code, kind, message, todo, details } }, null, 2)}\n`);
+  } else {
+    process.stderr.write(`${style.bad("✗")} ${failure.message}\n`);
+    if (failure.todo !== undefined) process.stderr.write(`  ${style.hint("→")} ${failure.todo}\n`);
+  }
+  return exitCodeOf(failure);
+}
+
+/** Anything thrown, as an error a person can act on. */
+export function asWayoutError(error: unknown, args: readonly string[]): WayoutError {
+  if (error instanceof WayoutError) return error;
+  const command = ["wayout", ...args].join(" ");
+  if (error instanceof CommanderError) {
+    return new WayoutError({
+      code: "usage",
+      kind: "usage",
+      doing: "reading the command line",
+      said: error.message.replace(/^error: /, ""),
+      todo: `'wayout ${args[0] !== undefined && !args[0].startsWith("-") ? `${args[0]} ` : ""}--help' lists what is possible.`,
+      cause: error,
+    });
+  }
+  if (error instanceof AddressError) {
+    return new WayoutError({
+      code: "bad-address",
+      kind: "usage",
+      doing: command,
+      said: error.message,
+      cause: error,
+    });
+  }
+  const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
+  if (code === "EPERM" || code === "EACCES") {
+    return new WayoutError({
+      code: "no-privilege",
+      kind: "machine",
+      doing: command,
+      said: messageOf(error),
+      todo: "This needs CAP_NET_ADMIN (and CAP_SYS_ADMIN for namespaces): run it as root.",
+      cause: error,
+    });
+  }
+  return new WayoutError({
+    code: code ?? "internal",
+    kind: "broken",
+    doing: command,
+    said: messageOf(error),
+    cause: error,
+  });
+}

@@ -1,0 +1,43 @@
+import { Command, CommanderError } from "commander";
+import { VERSION } from "../version.ts";
+import { COMMANDS } from "./commands.ts";
+import { reportFailure } from "./failure.ts";
+
+/**
+ * Runs one command. Returns the process's exit code: 0 done or healthy, 1 broken, 2 wrong usage, 3 this machine or
+ * user cannot. A command that found something broken without failing sets process.exitCode itself.
+ */
+export async function runCommandLine(args: readonly string[]): Promise<number> {
+  const program = new Command("wayout")
+    .description(
+      "Gives Linux namespaces and Kubernetes pods a way out to the internet, and tells why when they have none.",
+    )
+    .version(`wayout ${VERSION}`, "-V, --version", "print the version")
+    .helpOption("-h, --help", "print this help; `wayout COMMAND --help` says more")
+    .showSuggestionAfterError(true)
+    .addHelpText("after", EPILOGUE);
+  const wanted = COMMANDS.find((entry) => entry.name === args[0]);
+  for (const entry of COMMANDS) {
+    if (entry === wanted) program.addCommand(await entry.load(), { hidden: entry.hidden === true });
+    else if (entry.hidden !== true) program.command(entry.name).description(entry.summary);
+  }
+  forEveryCommand(program, (command) => command.exitOverride().configureOutput({ outputError: () => {} }));
+  try {
+    await program.parseAsync(["node", "wayout", ...args]);
+    return Number(process.exitCode ?? 0);
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return 0;
+    return reportFailure(error, args.includes("--json"), args);
+  }
+}
+
+function forEveryCommand(command: Command, visit: (command: Command) => void): void {
+  visit(command);
+  for (const child of command.commands) forEveryCommand(child, visit);
+}
+
+const EPILOGUE = `
+New here? 'wayout lab' shows in a throw-away world how a namespace reaches the internet, and proves every step.
+
+Exit codes: 0 done or healthy, 1 the thing asked about is broken, 2 wrong usage, 3 this machine or user cannot.
+Every command that reports takes --json and then prints one JSON value on stdout and nothing else.`;

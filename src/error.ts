@@ -1,0 +1,60 @@
+/**
+ * What a failure means for the person or program that called us. The process's exit code follows from it
+ * (see exitCodeOf): a thing that is `broken` exits 1, wrong `usage` 2, a `machine` (or user) that cannot 3.
+ */
+export type ErrorKind = "broken" | "usage" | "machine";
+
+/** The parts of an error message. The text is composed in one place, from these. */
+export interface ErrorParts {
+  /** Stable, for programs: kebab-case, e.g. `subnet-overlaps-route`. */
+  readonly code: string;
+  readonly kind: ErrorKind;
+  /** What we were doing: "creating bridge wayout0". */
+  readonly doing: string;
+  /** What went wrong, preferably in the kernel's own words. */
+  readonly said: string;
+  /** What to do next, as a sentence or a command; absent when there is nothing sensible to say. */
+  readonly todo?: string;
+  readonly cause?: unknown;
+  /** Evidence for programs, printed under `--json`. */
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+/** An error a person can act on. Programs test `code`, people read `message`. */
+export class WayoutError extends Error {
+  override readonly name = "WayoutError";
+  readonly code: string;
+  readonly kind: ErrorKind;
+  readonly doing: string;
+  readonly said: string;
+  readonly todo: string | undefined;
+  readonly details: Readonly<Record<string, unknown>> | undefined;
+
+  constructor(parts: ErrorParts) {
+    super(`${parts.doing}: ${parts.said}`, parts.cause === undefined ? undefined : { cause: parts.cause });
+    this.code = parts.code;
+    this.kind = parts.kind;
+    this.doing = parts.doing;
+    this.said = parts.said;
+    this.todo = parts.todo;
+    this.details = parts.details;
+  }
+}
+
+/** 0 done or healthy, 1 the thing asked about is broken, 2 wrong usage, 3 this machine or user cannot. */
+export function exitCodeOf(error: unknown): 1 | 2 | 3 {
+  if (!(error instanceof WayoutError)) return 1;
+  switch (error.kind) {
+    case "broken":
+      return 1;
+    case "usage":
+      return 2;
+    case "machine":
+      return 3;
+  }
+}
+
+/** The message of anything that was thrown, for composing `said`. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

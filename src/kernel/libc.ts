@@ -1,0 +1,383 @@
+/**
+ * The only file that imports bun:ffi. It holds the few libc calls that Node's and Bun's own APIs lack: sockets of
+ * other families, namespaces, mounts, bpf(2). Each call is checked: a refusal becomes a SystemError with the errno.
+ */
+import { cc, dlopen, FFIType, ptr, read, type Pointer } from "bun:ffi";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ERRNO, SystemError } from "./errno.ts";
+
+const { i32, u32, u64, i64_fast, pointer, cstring } = FFIType;
+
+const SYMBOLS = {
+  __errno_location: { args: [], returns: pointer },
+  socket: { args: [i32, i32, i32], returns: i32 },
+  bind: { args: [i32, pointer, u32], returns: i32 },
+  connect: { args: [i32, pointer, u32], returns: i32 },
+  getsockname: { args: [i32, pointer, pointer], returns: i32 },
+  setsockopt: { args: [i32, i32, i32, pointer, u32], returns: i32 },
+  getsockopt: { args: [i32, i32, i32, pointer, pointer], returns: i32 },
+  send: { args: [i32, pointer, u64, i32], returns: i64_fast },
+  sendto: { args: [i32, pointer, u64, i32, pointer, u32], returns: i64_fast },
+  recv: { args: [i32, pointer, u64, i32], returns: i64_fast },
+  recvfrom: { args: [i32, pointer, u64, i32, pointer, pointer], returns: i64_fast },
+  poll: { args: [pointer, u64, i32], returns: i32 },
+  setns: { args: [i32, i32], returns: i32 },
+  unshare: { args: [i32], returns: i32 },
+  mount: { args: [cstring, cstring, cstring, u64, pointer], returns: i32 },
+  umount2: { args: [cstring, i32], returns: i32 },
+  flock: { args: [i32, i32], returns: i32 },
+  waitpid: { args: [i32, pointer, i32], returns: i32 },
+  execve: { args: [pointer, pointer, pointer], returns: i32 },
+  ioctl: { args: [i32, u64, pointer], returns: i32 },
+  prctl: { args: [i32, u64, u64, u64, u64], returns: i32 },
+  syscall: { args: [u64, u64, u64, u64, u64, u64, u64], returns: i64_fast },
+} as const;
+
+function open() {
+  for (const library of ["libc.so.6", `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`]) {
+    try {
+      return dlopen(library, SYMBOLS).symbols;
+    } catch {
+      // Not this C library: try the next name.
+    }
+  }
+  throw new Error("wayout found neither glibc (libc.so.6) nor musl on this machine");
+}
+
+const libc = open();
+/** Thread-local, hence constant for this thread; a Worker loads its own copy of this module. */
+const errnoPointer = libc.__errno_location() as Pointer;
+
+function errno(): number {
+  return read.i32(errnoPointer, 0);
+}
+
+/** The result of a call that returns -1 on failure. @throws SystemError */
+function checked(syscall: string, result: number, detail?: string): number {
+  if (result < 0) throw new SystemError(syscall, errno(), detail);
+  return result;
+}
+
+function text(value: string): Uint8Array {
+  return Buffer.from(`${value}\0`);
+}
+
+// ── Sockets ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** socket(2), close-on-exec. The socket belongs to the namespace that the calling thread is in now. */
+export function socket(domain: number, type: number, protocol: number): number {
+  const SOCK_CLOEXEC = 0o2000000;
+  return checked("socket", libc.socket(domain, type | SOCK_CLOEXEC, protocol));
+}
+
+/** bind(2). `address` is the whole struct sockaddr_*. */
+export function bind(fd: number, address: Uint8Array): void {
+  checked("bind", libc.bind(fd, address, address.length));
+}
+
+/** connect(2). Returns false when a non-blocking socket has only begun (EINPROGRESS). */
+export function connect(fd: number, address: Uint8Array): boolean {
+  if (libc.connect(fd, address, address.length) === 0) return true;
+  if (errno() === ERRNO.EINPROGRESS) return false;
+  throw new SystemError("connect", errno());
+}
+
+/** getsockname(2): the struct sockaddr_* the kernel chose. */
+export function getsockname(fd: number): Uint8Array {
+  const address = new Uint8Array(128);
+  const length = Uint32Array.of(address.length);
+  checked("getsockname", libc.getsockname(fd, address, length));
+  return address.subarray(0, length[0]);
+}
+
+/** setsockopt(2). A number is passed as a C int. */
+export function setsockopt(fd: number, level: number, option: number, value: number | Uint8Array): void {
+  const bytes = typeof value === "number" ? new Uint8Array(Int32Array.of(value).buffer) : value;
+  checked("setsockopt", libc.setsockopt(fd, level, option, bytes, bytes.length), `${level}/${option}`);
+}
+
+/** getsockopt(2) for an option of at most `size` bytes. */
+export function getsockopt(fd: number, level: number, option: number, size: number): Uint8Array {
+  const value = new Uint8Array(size);
+  const length = Uint32Array.of(size);
+  checked("getsockopt", libc.getsockopt(fd, level, option, value, length), `${level}/${option}`);
+  return value.subarray(0, length[0]);
+}
+
+/** send(2), interrupted calls repeated. Returns the bytes sent. */
+export function send(fd: number, bytes: Uint8Array, flags = 0): number {
+  for (;;) {
+    const sent = libc.send(fd, bytes, bytes.length, flags);
+    if (sent >= 0) return Number(sent);
+    if (errno() !== ERRNO.EINTR) throw new SystemError("send", errno());
+  }
+}
+
+/** sendto(2) on a datagram or packet socket. */
+export function sendto(fd: number, bytes: Uint8Array, address: Uint8Array, flags = 0): number {
+  return checked("sendto", Number(libc.sendto(fd, bytes, bytes.length, flags, address, address.length)));
+}
+
+/**
+ * recv(2) into `buffer`, interrupted calls repeated. With MSG_TRUNC in `flags` the result is the true length of the
+ * datagram, even when it did not fit. Throws SystemError EAGAIN when nothing is there in time.
+ */
+export function recv(fd: number, buffer: Uint8Array, flags = 0): number {
+  for (;;) {
+    const received = libc.recv(fd, buffer, buffer.length, flags);
+    if (received >= 0) return Number(received);
+    if (errno() !== ERRNO.EINTR) throw new SystemError("recv", errno());
+  }
+}
+
+/** recvfrom(2) without waiting; undefined when nothing is there. `address` is filled with the sender's sockaddr. */
+export function recvfrom(fd: number, buffer: Uint8Array, address: Uint8Array): number | undefined {
+  const MSG_TRUNC = 0x20;
+  const MSG_DONTWAIT = 0x40;
+  const length = Uint32Array.of(address.length);
+  for (;;) {
+    const received = Number(
+      libc.recvfrom(fd, buffer, buffer.length, MSG_TRUNC | MSG_DONTWAIT, address, length),
+    );
+    if (received >= 0) return received;
+    if (errno() === ERRNO.EAGAIN) return undefined;
+    if (errno() !== ERRNO.EINTR) throw new SystemError("recvfrom", errno());
+  }
+}
+
+/** One entry of poll(2): wait for `events` (POLLIN 1, POLLOUT 4); `revents` is filled in. */
+export interface PollEntry {
+  readonly fd: number;
+  readonly events: number;
+  revents: number;
+}
+
+/** poll(2): blocks this thread up to `timeoutMs` (-1: for ever). Returns how many entries have something to say. */
+export function poll(entries: readonly PollEntry[], timeoutMs: number): number {
+  const raw = new Int32Array(entries.length * 2);
+  for (const [index, entry] of entries.entries()) {
+    raw[2 * index] = entry.fd;
+    raw[2 * index + 1] = entry.events & 0xffff;
+  }
+  const ready = libc.poll(raw, entries.length, timeoutMs);
+  if (ready < 0) {
+    if (errno() === ERRNO.EINTR) return 0;
+    throw new SystemError("poll", errno());
+  }
+  for (const [index, entry] of entries.entries()) entry.revents = raw[2 * index + 1]! >>> 16;
+  return ready;
+}
+
+// ── Namespaces and mounts ────────────────────────────────────────────────────────────────────────────────────────
+
+/** setns(2): moves the calling thread only. `type` is a CLONE_NEW* flag, or 0 for whatever the fd is. */
+export function setns(fd: number, type: number): void {
+  checked("setns", libc.setns(fd, type));
+}
+
+/** unshare(2): the calling thread only. */
+export function unshare(flags: number): void {
+  checked("unshare", libc.unshare(flags));
+}
+
+/** mount(2). `data` is the options string of the file system type. */
+export function mount(source: string, target: string, type: string, flags: number, data?: string): void {
+  const options = data === undefined ? null : text(data);
+  checked("mount", libc.mount(text(source), text(target), text(type), flags, options), target);
+}
+
+/** umount2(2). */
+export function umount(target: string, flags = 0): void {
+  checked("umount", libc.umount2(text(target), flags), target);
+}
+
+// ── Processes, locks and the rest ────────────────────────────────────────────────────────────────────────────────
+
+/** flock(2). Returns false when LOCK_NB was asked for and another process holds the lock. */
+export function flock(fd: number, operation: number): boolean {
+  for (;;) {
+    if (libc.flock(fd, operation) === 0) return true;
+    if (errno() === ERRNO.EAGAIN) return false;
+    if (errno() !== ERRNO.EINTR) throw new SystemError("flock", errno());
+  }
+}
+
+/** waitpid(2). Blocks unless WNOHANG (1) is in `options`; undefined when the child still runs. */
+export function waitpid(
+  pid: number,
+  options = 0,
+): { readonly exitCode: number; readonly signal: number } | undefined {
+  const status = new Int32Array(1);
+  for (;;) {
+    const result = libc.waitpid(pid, status, options);
+    if (result === 0) return undefined;
+    if (result > 0) return { exitCode: (status[0]! >> 8) & 0xff, signal: status[0]! & 0x7f };
+    if (errno() !== ERRNO.EINTR) throw new SystemError("waitpid", errno());
+  }
+}
+
+/** ioctl(2) with a pointer argument that the kernel may fill in. */
+export function ioctl(fd: number, request: number, argument: Uint8Array): void {
+  checked("ioctl", libc.ioctl(fd, request, argument), `0x${request.toString(16)}`);
+}
+
+/** prctl(2). */
+export function prctl(option: number, argument: number): void {
+  checked("prctl", libc.prctl(option, argument, 0, 0, 0));
+}
+
+/** A system call that libc has no function for, e.g. bpf(2). `attributes` is the union the kernel reads and fills. */
+export function syscallWithBuffer(
+  name: string,
+  number: number,
+  command: number,
+  attributes: Uint8Array,
+): number {
+  return checked(
+    name,
+    Number(libc.syscall(number, command, Number(ptr(attributes)), attributes.length, 0, 0, 0)),
+  );
+}
+
+/** The address of a buffer, for structures that hold pointers. The buffer must stay referenced while it is used. */
+export function addressOf(buffer: Uint8Array | BigUint64Array): bigint {
+  return BigInt(ptr(buffer));
+}
+
+/** A NULL-terminated vector of C strings, with the strings kept alive beside it. */
+function stringVector(values: readonly string[]): {
+  readonly vector: BigUint64Array;
+  readonly keep: Uint8Array[];
+} {
+  const keep = values.map(text);
+  return { vector: BigUint64Array.from([...keep.map((value) => addressOf(value)), 0n]), keep };
+}
+
+function environmentVector(environment: Readonly<Record<string, string | undefined>>) {
+  return stringVector(
+    Object.entries(environment).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`])),
+  );
+}
+
+/** execve(2): replaces this process. Returns only by throwing. */
+export function execve(
+  path: string,
+  argv: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): never {
+  const args = stringVector(argv);
+  const env = environmentVector(environment);
+  libc.execve(text(path), args.vector, env.vector);
+  throw new SystemError("execve", errno(), path);
+}
+
+/**
+ * A process with more than one thread may not change its user namespace (user_namespaces(7)), and Bun always has
+ * several; a fork of it cannot go on running JavaScript. So the few steps between clone(2) and execve(2) are C,
+ * compiled in memory by Bun's own TinyCC when this is first needed: only `lab` does.
+ */
+const SPAWN_C = `
+extern long syscall(long number, ...);
+extern int setns(int fd, int type);
+extern int prctl(int option, ...);
+extern int open(const char *path, int flags, ...);
+extern long write(int fd, const void *bytes, unsigned long length);
+extern int close(int fd);
+extern int execve(const char *path, char *const argv[], char *const env[]);
+extern void _exit(int code);
+extern int *__errno_location(void);
+extern unsigned long strlen(const char *text);
+
+static void put(const char *path, const char *value) {
+  if (!value) return;
+  int fd = open(path, 1);
+  if (fd < 0 || write(fd, value, strlen(value)) < 0) _exit(125);
+  close(fd);
+}
+
+/* clone3 is not needed: clone without a stack copies the address space, as fork does; CLONE_VFORK makes the parent
+   wait until execve, so that its buffers stay as they are. The exit codes 125 and 126 tell which step failed. */
+int spawn_in(long flags, const int *fds, int count, const char *uid_map, const char *gid_map, int death_signal,
+             const char *path, char *const *argv, char *const *env) {
+  long pid = syscall(CLONE_NUMBER, flags | 0x4000 | 17, 0L, 0L, 0L, 0L);
+  if (pid < 0) return -*__errno_location();
+  if (pid > 0) return (int)pid;
+  for (int i = 0; i < count; i++) if (setns(fds[i], 0)) _exit(126);
+  if (uid_map) {
+    put("/proc/self/setgroups", "deny");
+    put("/proc/self/uid_map", uid_map);
+    put("/proc/self/gid_map", gid_map);
+  }
+  if (death_signal) prctl(1, death_signal);
+  execve(path, argv, env);
+  _exit(127);
+  return 0;
+}
+`;
+
+function compileSpawn() {
+  // TinyCC reads its source from a path; the directory is gone again before the first call.
+  const directory = mkdtempSync(join(tmpdir(), "wayout-"));
+  try {
+    const source = join(directory, "spawn.c");
+    writeFileSync(source, SPAWN_C.replace("CLONE_NUMBER", process.arch === "arm64" ? "220L" : "56L"));
+    return cc({
+      source,
+      symbols: {
+        spawn_in: {
+          args: [u64, pointer, i32, pointer, pointer, i32, pointer, pointer, pointer],
+          returns: i32,
+        },
+      },
+    }).symbols;
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+let spawnLibrary: ReturnType<typeof compileSpawn> | undefined;
+
+/** Where a child process shall live, besides what it inherits. */
+export interface SpawnPlace {
+  /** CLONE_NEW* flags: namespaces made new for the child. */
+  readonly newNamespaces?: number;
+  /** File descriptors of namespaces the child enters, in this order (a user namespace first). */
+  readonly enter?: readonly number[];
+  /** Map this uid and gid to root in the new user namespace. */
+  readonly rootFor?: { readonly uid: number; readonly gid: number };
+  /** Signal the child gets when this process ends; 0 or absent: none. */
+  readonly deathSignal?: number;
+}
+
+/**
+ * Starts a program in other namespaces and returns its pid; the caller waits with waitpid. The child shares stdin,
+ * stdout and stderr. An exit code of 125 means the kernel refused the id map, 126 a namespace, 127 the program.
+ * @throws SystemError from clone(2): EPERM or ENOSPC when the machine forbids new user namespaces.
+ */
+export function spawnIn(
+  place: SpawnPlace,
+  argv: readonly [string, ...string[]],
+  environment: Readonly<Record<string, string | undefined>>,
+): number {
+  spawnLibrary ??= compileSpawn();
+  const fds = Int32Array.from([...(place.enter ?? []), -1]);
+  const uidMap = place.rootFor === undefined ? null : text(`0 ${place.rootFor.uid} 1`);
+  const gidMap = place.rootFor === undefined ? null : text(`0 ${place.rootFor.gid} 1`);
+  const args = stringVector(argv);
+  const env = environmentVector(environment);
+  const pid = spawnLibrary.spawn_in(
+    place.newNamespaces ?? 0,
+    fds,
+    place.enter?.length ?? 0,
+    uidMap,
+    gidMap,
+    place.deathSignal ?? 0,
+    text(argv[0]),
+    args.vector,
+    env.vector,
+  );
+  if (pid < 0) throw new SystemError("clone", -pid);
+  return pid;
+}

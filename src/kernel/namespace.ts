@@ -1,0 +1,228 @@
+/**
+ * Network namespaces. wayout enters one only to open a socket or to start a process in it: `run` moves the calling
+ * thread there and back with nothing asynchronous in between. A socket stays in the namespace it was opened in.
+ */
+import {
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+} from "node:fs";
+import { SystemError } from "./errno.ts";
+import * as libc from "./libc.ts";
+
+/** include/uapi/linux/sched.h */
+export const CLONE_NEWNS = 0x0002_0000;
+export const CLONE_NEWUSER = 0x1000_0000;
+export const CLONE_NEWPID = 0x2000_0000;
+export const CLONE_NEWNET = 0x4000_0000;
+
+/** include/uapi/linux/mount.h */
+export const MS_BIND = 4096;
+export const MS_REC = 16384;
+export const MS_PRIVATE = 1 << 18;
+const MS_SHARED = 1 << 20;
+const MNT_DETACH = 2;
+
+/** Where iproute2 keeps named namespaces; `ip netns` shows what is here. */
+export const NETNS_DIRECTORY = "/run/netns";
+
+/** The calling thread's own namespace, as a path. */
+const OWN_NAMESPACE = "/proc/thread-self/ns/net";
+
+/** An open network namespace. Close it, or let `using` do so. */
+export class NetworkNamespace implements Disposable {
+  #fd: number;
+
+  private constructor(
+    fd: number,
+    /** The path it was opened by. */
+    readonly path: string,
+    /** Its name under /run/netns, when it was opened by that. */
+    readonly name: string | undefined,
+    /** The kernel's number for it: the same for the same namespace, whatever the path. */
+    readonly inode: number,
+  ) {
+    this.#fd = fd;
+  }
+
+  get fd(): number {
+    return this.#fd;
+  }
+
+  /** @throws Node's error (ENOENT …), or SystemError EINVAL when the path is no network namespace */
+  static open(path: string, name?: string): NetworkNamespace {
+    const fd = openSync(path, "r");
+    try {
+      // NSFS_MAGIC would need statfs(2); entering what it is not fails with EINVAL anyway.
+      const inode = fstatSync(fd).ino;
+      const namespace = new NetworkNamespace(fd, path, name, inode);
+      if (!path.startsWith("/proc/")) namespace.run(() => undefined);
+      return namespace;
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  }
+
+  /** The namespace of the calling thread. */
+  static current(): NetworkNamespace {
+    return NetworkNamespace.open(OWN_NAMESPACE);
+  }
+
+  /** A namespace by its name under /run/netns. @throws ENOENT */
+  static named(name: string): NetworkNamespace {
+    return NetworkNamespace.open(namespacePath(name), name);
+  }
+
+  /** The namespace a process lives in. @throws ENOENT, EACCES */
+  static ofProcess(pid: number): NetworkNamespace {
+    return NetworkNamespace.open(`/proc/${pid}/ns/net`);
+  }
+
+  /** Runs a synchronous function with the calling thread in this namespace. */
+  run<T>(inside: () => T): T {
+    const home = openSync(OWN_NAMESPACE, "r");
+    try {
+      libc.setns(this.#fd, CLONE_NEWNET);
+      try {
+        return inside();
+      } finally {
+        libc.setns(home, CLONE_NEWNET);
+      }
+    } finally {
+      closeSync(home);
+    }
+  }
+
+  close(): void {
+    if (this.#fd >= 0) closeSync(this.#fd);
+    this.#fd = -1;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** The inode number of the namespace at a path, without opening it for entry; undefined when there is none. */
+export function namespaceInode(path: string): number | undefined {
+  try {
+    const fd = openSync(path, "r");
+    try {
+      return fstatSync(fd).ino;
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    return undefined;
+  }
+}
+
+/** Names under /run/netns, sorted. Names whose file is no namespace (any more) are left out. */
+export function namedNamespaces(): string[] {
+  let names: string[];
+  try {
+    names = readdirSync(NETNS_DIRECTORY);
+  } catch {
+    return [];
+  }
+  const mounted = mountPoints();
+  return names.filter((name) => mounted.has(namespacePath(name))).sort();
+}
+
+/** Whether the name is taken under /run/netns, by a namespace or by a left-over file. */
+export function namespaceFileExists(name: string): boolean {
+  try {
+    return readdirSync(NETNS_DIRECTORY).includes(name);
+  } catch {
+    return false;
+  }
+}
+
+function namespacePath(name: string): string {
+  return `${NETNS_DIRECTORY}/${name}`;
+}
+
+/**
+ * Makes a namespace and names it under /run/netns, exactly as `ip netns add` does. Its loopback is down.
+ * @throws SystemError EEXIST when the name is taken, EPERM without privilege
+ */
+export function createNamedNamespace(name: string): void {
+  prepareDirectory();
+  const path = namespacePath(name);
+  try {
+    closeSync(openSync(path, "wx", 0o444));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") throw new SystemError("create", 17, path);
+    throw error;
+  }
+  const home = openSync(OWN_NAMESPACE, "r");
+  try {
+    libc.unshare(CLONE_NEWNET);
+    try {
+      libc.mount(OWN_NAMESPACE, path, "none", MS_BIND);
+    } finally {
+      libc.setns(home, CLONE_NEWNET);
+    }
+  } catch (error) {
+    rmSync(path, { force: true });
+    throw error;
+  } finally {
+    closeSync(home);
+  }
+}
+
+/** /run/netns as a shared mount, so that a name made in one mount namespace is seen, and released, in the others. */
+function prepareDirectory(): void {
+  mkdirSync(NETNS_DIRECTORY, { recursive: true, mode: 0o755 });
+  if (mountPoints().has(NETNS_DIRECTORY)) return;
+  libc.mount(NETNS_DIRECTORY, NETNS_DIRECTORY, "none", MS_BIND | MS_REC);
+  libc.mount("", NETNS_DIRECTORY, "none", MS_SHARED | MS_REC);
+}
+
+/**
+ * Takes a name away from /run/netns. The namespace itself ends with its last process, socket or open file.
+ * Returns false when there was no such name.
+ */
+export function deleteNamedNamespace(name: string): boolean {
+  if (!namespaceFileExists(name)) return false;
+  const path = namespacePath(name);
+  try {
+    libc.umount(path, MNT_DETACH);
+  } catch (error) {
+    // EINVAL: a left-over file that nothing is mounted on.
+    if (!(error instanceof SystemError && error.code === "EINVAL")) throw error;
+  }
+  rmSync(path, { force: true });
+  return true;
+}
+
+/** Undoes prepareDirectory when nothing is named any more. For those who found the directory missing. */
+export function removeNamespaceDirectory(): void {
+  try {
+    if (readdirSync(NETNS_DIRECTORY).length > 0) return;
+    if (mountPoints().has(NETNS_DIRECTORY)) libc.umount(NETNS_DIRECTORY, MNT_DETACH);
+    rmdirSync(NETNS_DIRECTORY);
+  } catch {
+    // Somebody names a namespace at this very moment, or the directory is gone: both are fine.
+  }
+}
+
+/** Mount points this process sees (proc(5), mountinfo field 5). */
+function mountPoints(): Set<string> {
+  const points = new Set<string>();
+  for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {
+    const point = line.split(" ")[4];
+    if (point !== undefined) {
+      points.add(
+        point.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))),
+      );
+    }
+  }
+  return points;
+}

@@ -1,0 +1,275 @@
+import { SystemError, ERRNO } from "../errno.ts";
+import { errorNumber, netlinkError } from "./netlink-error.ts";
+import { DecodeError, Writer } from "./wire.ts";
+import {
+  decode,
+  NLM_F_ACK,
+  NLM_F_DUMP,
+  NLM_F_DUMP_INTR,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  NLMSG_NOOP,
+  NLMSG_OVERRUN,
+  readMessages,
+  writeMessage,
+  type Message,
+  type MessageSpec,
+  type RawMessage,
+  type Request,
+} from "./message.ts";
+import type { Table } from "./attributes.ts";
+import type { NetlinkTransport } from "./transport.ts";
+
+/** The kernel answers at once; only a transaction that waits for RCU, or a loaded machine, takes longer. */
+const ANSWER_TIMEOUT_MS = 30_000;
+/** A dump that is interrupted this often meets a table that changes faster than it can be read. */
+const DUMP_ATTEMPTS = 10;
+/** Requests of a batch go out in datagrams of about this size, so that the answers fit the receive buffer. */
+const BATCH_BYTES = 16 * 1024;
+
+// oxlint-disable-next-line typescript/no-explicit-any -- requests of different families travel in one batch
+export type AnyRequest = Request<any, any>;
+
+/**
+ * A conversation with one netlink family in one namespace. All calls are synchronous: the kernel has answered by the
+ * time send(2) returns.
+ */
+export class NetlinkConnection implements Disposable {
+  #sequence = 1;
+
+  constructor(readonly transport: NetlinkTransport) {}
+
+  /** Sends one request, waits for its acknowledgement, returns the answers that came before it. @throws NetlinkError */
+  request<H extends MessageSpec["header"], T extends Table>(
+    request: Request,
+    answer: MessageSpec<H, T>,
+  ): Message<H, T>[];
+  request(request: Request): [];
+  request(request: Request, answer?: MessageSpec): Message[] {
+    const answers: Message[] = [];
+    const sent = this.#send([request], () => NLM_F_ACK);
+    this.#collect(sent, (raw) => {
+      if (answer !== undefined) answers.push(decode(answer, raw));
+    });
+    return answers;
+  }
+
+  /**
+   * Sends many requests, as few datagrams as sensible, in order. The kernel carries out each on its own: later ones
+   * run even when an earlier one failed. Returns the error of each failed request, by its index.
+   */
+  batchResults(requests: readonly AnyRequest[]): Map<number, Error> {
+    const errors = new Map<number, Error>();
+    for (let next = 0; next < requests.length;) {
+      const first = next;
+      const sent = this.#send(requests.slice(first), () => NLM_F_ACK, BATCH_BYTES);
+      next = first + sent.requests.length;
+      this.#collect(
+        sent,
+        () => {},
+        (index, error) => errors.set(first + index, error),
+      );
+    }
+    return errors;
+  }
+
+  /** batchResults, throwing the first error. */
+  batch(requests: readonly AnyRequest[]): void {
+    for (const error of this.batchResults(requests).values()) throw error;
+  }
+
+  /**
+   * Every object of a kind. A dump that the kernel marks as interrupted (NLM_F_DUMP_INTR: the table changed while it
+   * was read, so that objects may be missing or double) is repeated.
+   */
+  dump<H extends MessageSpec["header"], T extends Table>(
+    request: Request,
+    answer: MessageSpec<H, T>,
+  ): Message<H, T>[] {
+    for (let attempt = 1; ; attempt++) {
+      const answers: Message<H, T>[] = [];
+      let interrupted = false;
+      for (const raw of this.dumpRaw(request)) {
+        if (raw.type === NLMSG_DONE) interrupted ||= raw.interrupted;
+        else answers.push(decode(answer, raw));
+      }
+      if (!interrupted) return answers;
+      if (attempt === DUMP_ATTEMPTS) {
+        throw new SystemError(
+          request.message.name,
+          ERRNO.EAGAIN,
+          `was interrupted ${attempt} times by changes`,
+        );
+      }
+    }
+  }
+
+  /**
+   * A dump as it arrives, message by message, for tables too large to hold. Ends with one NLMSG_DONE whose
+   * `interrupted` tells whether the table changed meanwhile. Leaving the loop early is allowed.
+   */
+  *dumpRaw(request: Request): Generator<RawMessage & { readonly interrupted: boolean }> {
+    const sent = this.#send([request], () => NLM_F_DUMP);
+    const sequence = sent.firstSequence;
+    let interrupted = false;
+    let done = false;
+    try {
+      while (!done) {
+        for (const raw of this.#receive(request)) {
+          if (raw.sequence !== sequence) continue;
+          interrupted ||= (raw.flags & NLM_F_DUMP_INTR) !== 0;
+          if (raw.type === NLMSG_DONE || raw.type === NLMSG_ERROR) {
+            done = true;
+            const error = errorNumber(raw);
+            if (error !== 0) {
+              throw netlinkError(
+                raw,
+                request.doing,
+                request.message,
+                sent.bytesOf(0),
+                raw.type === NLMSG_ERROR,
+              );
+            }
+            yield { ...raw, type: NLMSG_DONE, interrupted };
+            break;
+          }
+          if (raw.type === NLMSG_NOOP) continue;
+          yield { ...raw, interrupted };
+        }
+      }
+    } finally {
+      if (!done) this.#drain(sequence);
+    }
+  }
+
+  /**
+   * Sends several requests in one datagram and gathers the errors of all: the shape of an nfnetlink batch. Only the
+   * request at `acknowledged` is acknowledged; an error of the first one ends the exchange at once.
+   */
+  exchangeBatch(requests: readonly AnyRequest[], acknowledged: number): Map<number, Error> {
+    const sent = this.#send(requests, (index) => (index === acknowledged ? NLM_F_ACK : 0));
+    const errors = new Map<number, Error>();
+    for (let open = true; open;) {
+      // Everything is queued by now. After an error the kernel may have stopped before the last request.
+      const datagram = this.transport.receive(errors.size > 0 ? 0 : ANSWER_TIMEOUT_MS);
+      if (datagram === undefined) {
+        if (errors.size > 0) break;
+        throw noAnswer(requests[acknowledged]!);
+      }
+      for (const raw of readMessages(datagram)) {
+        const index = raw.sequence - sent.firstSequence;
+        const request = requests[index];
+        if (request === undefined || raw.type !== NLMSG_ERROR) continue;
+        if (errorNumber(raw) !== 0) {
+          errors.set(index, netlinkError(raw, request.doing, request.message, sent.bytesOf(index)));
+          if (index === 0) open = false;
+        }
+        if (index === acknowledged) open = false;
+      }
+    }
+    return errors;
+  }
+
+  /** Joins a multicast group (e.g. NFNLGRP_CONNTRACK_NEW). */
+  join(group: number): void {
+    this.transport.join(group);
+  }
+
+  /**
+   * Messages that nobody asked for (events), those of one datagram; empty when none came in time.
+   * @throws SystemError ENOBUFS when events were lost
+   */
+  events(timeoutMs: number): RawMessage[] {
+    const datagram = this.transport.receive(timeoutMs);
+    return datagram === undefined ? [] : [...readMessages(datagram)];
+  }
+
+  close(): void {
+    this.transport.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #send(
+    requests: readonly AnyRequest[],
+    flagsOf: (index: number) => number,
+    limitBytes = Number.POSITIVE_INFINITY,
+  ): Sent {
+    const writer = new Writer(1024);
+    const ranges: { readonly start: number; readonly end: number }[] = [];
+    const firstSequence = this.#sequence;
+    for (const request of requests) {
+      if (ranges.length > 0 && writer.length >= limitBytes) break;
+      ranges.push(writeMessage(writer, request, this.#sequence++, flagsOf(ranges.length)));
+    }
+    // Sequence 0 marks unsolicited messages; wrap before it is reached.
+    if (this.#sequence > 0x7fff_ffff) this.#sequence = 1;
+    const datagram = writer.done();
+    this.transport.send(datagram);
+    return {
+      requests: requests.slice(0, ranges.length),
+      firstSequence,
+      bytesOf: (index) => datagram.subarray(ranges[index]!.start, ranges[index]!.end),
+    };
+  }
+
+  /** Reads until every sent request has its acknowledgement or error. */
+  #collect(
+    sent: Sent,
+    onAnswer: (raw: RawMessage) => void,
+    onError?: (index: number, error: Error) => void,
+  ): void {
+    let open = sent.requests.length;
+    let failure: Error | undefined;
+    while (open > 0) {
+      for (const raw of this.#receive(sent.requests[sent.requests.length - open]!)) {
+        const index = raw.sequence - sent.firstSequence;
+        const request = sent.requests[index];
+        if (request === undefined) continue;
+        if (raw.type === NLMSG_ERROR) {
+          open--;
+          if (errorNumber(raw) === 0) continue;
+          const error = netlinkError(raw, request.doing, request.message, sent.bytesOf(index));
+          if (onError === undefined) failure ??= error;
+          else onError(index, error);
+        } else if (raw.type !== NLMSG_NOOP && raw.type !== NLMSG_DONE) onAnswer(raw);
+      }
+    }
+    if (failure !== undefined) throw failure;
+  }
+
+  #receive(request: AnyRequest): Iterable<RawMessage> {
+    const datagram = this.transport.receive(ANSWER_TIMEOUT_MS);
+    if (datagram === undefined) throw noAnswer(request);
+    const messages = [...readMessages(datagram)];
+    if (messages.some((raw) => raw.type === NLMSG_OVERRUN)) throw new SystemError("recv", ERRNO.ENOBUFS);
+    return messages;
+  }
+
+  /** Reads what is left of a dump that nobody wants any more, so that the next request finds an empty queue. */
+  #drain(sequence: number): void {
+    try {
+      for (;;) {
+        const datagram = this.transport.receive(ANSWER_TIMEOUT_MS);
+        if (datagram === undefined) return;
+        for (const raw of readMessages(datagram)) {
+          if (raw.sequence === sequence && (raw.type === NLMSG_DONE || raw.type === NLMSG_ERROR)) return;
+        }
+      }
+    } catch (error) {
+      if (!(error instanceof SystemError) && !(error instanceof DecodeError)) throw error;
+    }
+  }
+}
+
+interface Sent {
+  readonly requests: readonly AnyRequest[];
+  readonly firstSequence: number;
+  readonly bytesOf: (index: number) => Uint8Array;
+}
+
+function noAnswer(request: AnyRequest): SystemError {
+  return new SystemError(request.message.name, ERRNO.ETIMEDOUT, `(${request.doing}) got no answer`);
+}

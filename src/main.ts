@@ -1,0 +1,15 @@
+/**
+ * Where every run of wayout begins. A runtime that executes us as a CNI plugin sets CNI_COMMAND; a person does not.
+ * Each side is imported only when it is needed: a CNI call never loads the command line's code.
+ */
+import { VERSION } from "./version.ts";
+
+if (process.env["CNI_COMMAND"] !== undefined) {
+  const { runPlugin } = await import("./cni/main.ts");
+  process.exitCode = await runPlugin();
+} else if (process.argv[2] === "--version" || process.argv[2] === "-V") {
+  process.stdout.write(`wayout ${VERSION}\n`);
+} else {
+  const { runCommandLine } = await import("./cli/main.ts");
+  process.exitCode = await runCommandLine(process.argv.slice(2));
+}

@@ -1,0 +1,76 @@
+/** Imports go down only. The rooms and their order are those of docs/architecture.md. */
+import { expect, test } from "bun:test";
+import { Glob } from "bun";
+import { join, relative, resolve, dirname } from "node:path";
+
+const SOURCE = join(import.meta.dir, "..", "src");
+
+/** From the top down. A room may import rooms further down, and its own files. */
+const LAYERS: readonly (readonly string[])[] = [
+  ["main.ts"],
+  ["cli", "agent", "cni"],
+  ["lab"],
+  ["trace"],
+  ["doctor"],
+  ["snapshot"],
+  ["pods", "flows"],
+  ["attachment"],
+  ["nat", "forwarding", "network", "ipam"],
+  ["kernel"],
+  ["address"],
+  ["error.ts", "version.ts"],
+];
+
+/** Rooms that must not know certain others, although those lie further down. */
+const FORBIDDEN: Readonly<Record<string, readonly string[]>> = {
+  doctor: ["kernel"],
+  cni: ["doctor", "trace"],
+};
+
+const transpiler = new Bun.Transpiler({ loader: "ts" });
+
+function roomOf(path: string): string {
+  return relative(SOURCE, path).split("/")[0]!;
+}
+
+function layerOf(room: string): number {
+  const layer = LAYERS.findIndex((rooms) => rooms.includes(room));
+  if (layer < 0) throw new Error(`src/${room} is in no layer: add it to LAYERS and to docs/architecture.md`);
+  return layer;
+}
+
+/** Imports with their kind; `import type` is erased by the transpiler and so does not count. */
+async function importsOf(path: string): Promise<string[]> {
+  const code = await Bun.file(path).text();
+  return transpiler
+    .scanImports(code)
+    .map((found) => found.path)
+    .filter((specifier) => specifier.startsWith("."))
+    .map((specifier) => resolve(dirname(path), specifier));
+}
+
+test("imports go down only", async () => {
+  const wrong: string[] = [];
+  for await (const file of new Glob("**/*.ts").scan(SOURCE)) {
+    const path = join(SOURCE, file);
+    const room = roomOf(path);
+    for (const target of await importsOf(path)) {
+      if (!target.startsWith(SOURCE)) continue;
+      const other = roomOf(target);
+      if (other === room) continue;
+      if (layerOf(other) <= layerOf(room) || FORBIDDEN[room]?.includes(other) === true) {
+        wrong.push(`${file} imports ${relative(SOURCE, target)}`);
+      }
+    }
+  }
+  expect(wrong).toEqual([]);
+});
+
+test("only libc.ts imports bun:ffi", async () => {
+  const importers: string[] = [];
+  for await (const file of new Glob("**/*.ts").scan(SOURCE)) {
+    const code = await Bun.file(join(SOURCE, file)).text();
+    if (/from "bun:ffi"/.test(code)) importers.push(file);
+  }
+  expect(importers).toEqual(["kernel/libc.ts"]);
+});

@@ -1,0 +1,24 @@
+/** Throw-away namespaces for tests. scripts/test.ts gives the whole run a private /run/netns, so names cannot clash. */
+import { afterEach } from "bun:test";
+import { createNamedNamespace, deleteNamedNamespace, NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { ask } from "./witness.ts";
+
+const open: NetworkNamespace[] = [];
+let count = 0;
+
+/** A fresh named namespace with loopback up; closed and deleted after the test that made it. */
+export function freshNamespace(prefix = "t"): NetworkNamespace {
+  const name = `${prefix}-${process.pid}-${++count}`;
+  createNamedNamespace(name);
+  const namespace = NetworkNamespace.named(name);
+  open.push(namespace);
+  ask(namespace, ["ip", "link", "set", "lo", "up"]);
+  return namespace;
+}
+
+afterEach(() => {
+  for (const namespace of open.splice(0)) {
+    namespace.close();
+    deleteNamedNamespace(namespace.name!);
+  }
+});
