@@ -18,7 +18,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["nat", "forwarding", "network", "ipam"],
   ["kernel"],
   ["address"],
-  ["error.ts", "version.ts"],
+  ["error.ts", "self.ts", "version.ts"],
 ];
 
 /** Rooms that must not know certain others, although those lie further down. */

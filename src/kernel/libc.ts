@@ -27,10 +27,12 @@ const SYMBOLS = {
   unshare: { args: [i32], returns: i32 },
   mount: { args: [cstring, cstring, cstring, u64, pointer], returns: i32 },
   umount2: { args: [cstring, i32], returns: i32 },
+  fcntl: { args: [i32, i32, i32], returns: i32 },
   flock: { args: [i32, i32], returns: i32 },
   waitpid: { args: [i32, pointer, i32], returns: i32 },
   execve: { args: [pointer, pointer, pointer], returns: i32 },
   ioctl: { args: [i32, u64, pointer], returns: i32 },
+  pipe2: { args: [pointer, i32], returns: i32 },
   prctl: { args: [i32, u64, u64, u64, u64], returns: i32 },
   syscall: { args: [u64, u64, u64, u64, u64, u64, u64], returns: i64_fast },
 } as const;
@@ -226,6 +228,19 @@ export function ioctl(fd: number, request: number, argument: Uint8Array): void {
 /** prctl(2). */
 export function prctl(option: number, argument: number): void {
   checked("prctl", libc.prctl(option, argument, 0, 0, 0));
+}
+
+/**
+ * pipe2(2). Bun's own descriptors are close-on-exec; the writing end here is not, so that a child started by spawnIn
+ * inherits it under the same number.
+ */
+export function pipe(): { readonly readEnd: number; readonly writeEnd: number } {
+  const FD_CLOEXEC = 1;
+  const F_SETFD = 2;
+  const ends = new Int32Array(2);
+  checked("pipe2", libc.pipe2(ends, 0));
+  checked("fcntl", libc.fcntl(ends[0]!, F_SETFD, FD_CLOEXEC));
+  return { readEnd: ends[0]!, writeEnd: ends[1]! };
 }
 
 /** A system call that libc has no function for, e.g. bpf(2). `attributes` is the union the kernel reads and fills. */
