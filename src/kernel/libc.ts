@@ -3,7 +3,7 @@
  * other families, namespaces, mounts, bpf(2). Each call is checked: a refusal becomes a SystemError with the errno.
  */
 import { cc, dlopen, FFIType, ptr, read, type Pointer } from "bun:ffi";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ERRNO, SystemError } from "./errno.ts";
@@ -22,11 +22,15 @@ const SYMBOLS = {
   sendto: { args: [i32, pointer, u64, i32, pointer, u32], returns: i64_fast },
   recv: { args: [i32, pointer, u64, i32], returns: i64_fast },
   recvfrom: { args: [i32, pointer, u64, i32, pointer, pointer], returns: i64_fast },
+  recvmsg: { args: [i32, pointer, i32], returns: i64_fast },
   poll: { args: [pointer, u64, i32], returns: i32 },
   setns: { args: [i32, i32], returns: i32 },
   unshare: { args: [i32], returns: i32 },
   mount: { args: [cstring, cstring, cstring, u64, pointer], returns: i32 },
   umount2: { args: [cstring, i32], returns: i32 },
+  dup2: { args: [i32, i32], returns: i32 },
+  setsid: { args: [], returns: i32 },
+  signal: { args: [i32, pointer], returns: pointer },
   fcntl: { args: [i32, i32, i32], returns: i32 },
   flock: { args: [i32, i32], returns: i32 },
   waitpid: { args: [i32, pointer, i32], returns: i32 },
@@ -149,6 +153,52 @@ export function recvfrom(fd: number, buffer: Uint8Array, address: Uint8Array): n
   }
 }
 
+/** Room for recvmsg(2), made once and used for many messages: the data, the sender's sockaddr, control messages. */
+export class MessageRoom {
+  readonly data: Uint8Array;
+  readonly name: Uint8Array;
+  readonly control: Uint8Array;
+  readonly #vector: BigUint64Array;
+  /** struct msghdr as it is on 64-bit machines: 56 bytes. */
+  readonly header = new Uint8Array(56);
+  readonly #view = new DataView(this.header.buffer);
+
+  constructor(dataBytes: number, nameBytes: number, controlBytes: number) {
+    this.data = new Uint8Array(dataBytes);
+    this.name = new Uint8Array(nameBytes);
+    this.control = new Uint8Array(controlBytes);
+    this.#vector = BigUint64Array.of(addressOf(this.data), BigInt(dataBytes));
+    this.reset();
+  }
+
+  /** The kernel overwrites the lengths with what it filled in; before each call they say how much fits. */
+  reset(): void {
+    this.#view.setBigUint64(0, addressOf(this.name), true);
+    this.#view.setUint32(8, this.name.length, true);
+    this.#view.setBigUint64(16, addressOf(this.#vector), true);
+    this.#view.setBigUint64(24, 1n, true);
+    this.#view.setBigUint64(32, addressOf(this.control), true);
+    this.#view.setBigUint64(40, BigInt(this.control.length), true);
+  }
+
+  get controlLength(): number {
+    return Number(this.#view.getBigUint64(40, true));
+  }
+}
+
+/** recvmsg(2) without waiting; undefined when nothing is there. The true length, even when it did not fit. */
+export function recvmsg(fd: number, room: MessageRoom, flags = 0): number | undefined {
+  const MSG_TRUNC = 0x20;
+  const MSG_DONTWAIT = 0x40;
+  for (;;) {
+    room.reset();
+    const received = Number(libc.recvmsg(fd, room.header, flags | MSG_TRUNC | MSG_DONTWAIT));
+    if (received >= 0) return received;
+    if (errno() === ERRNO.EAGAIN) return undefined;
+    if (errno() !== ERRNO.EINTR) throw new SystemError("recvmsg", errno());
+  }
+}
+
 /** One entry of poll(2): wait for `events` (POLLIN 1, POLLOUT 4); `revents` is filled in. */
 export interface PollEntry {
   readonly fd: number;
@@ -243,6 +293,17 @@ export function pipe(): { readonly readEnd: number; readonly writeEnd: number } 
   return { readEnd: ends[0]!, writeEnd: ends[1]! };
 }
 
+/**
+ * Leaves the terminal for good: a session of its own, standard input, output and error on /dev/null. For processes
+ * that stay when the command that started them has ended.
+ */
+export function daemonize(): void {
+  const nothing = openSync("/dev/null", "r+");
+  for (const standard of [0, 1, 2]) checked("dup2", libc.dup2(nothing, standard));
+  // EPERM: we lead a process group already, and then have left the terminal's session before.
+  libc.setsid();
+}
+
 /** A system call that libc has no function for, e.g. bpf(2). `attributes` is the union the kernel reads and fills. */
 export function syscallWithBuffer(
   name: string,
@@ -284,6 +345,9 @@ export function execve(
 ): never {
   const args = stringVector(argv);
   const env = environmentVector(environment);
+  // Bun ignores SIGPIPE, and what is ignored stays so across execve: "yes | head" would never end.
+  const SIGPIPE = 13;
+  libc.signal(SIGPIPE, null);
   libc.execve(text(path), args.vector, env.vector);
   throw new SystemError("execve", errno(), path);
 }

@@ -1,0 +1,93 @@
+/**
+ * Where the lab lives. Root makes its namespaces under /run/netns, for `ip netns` to show. An ordinary user has no such
+ * right, but may be root of a user namespace of his own: there the very same code runs, with a /run of its own.
+ */
+import { readFileSync } from "node:fs";
+import { WayoutError } from "../error.ts";
+import { SystemError } from "../kernel/errno.ts";
+import * as libc from "../kernel/libc.ts";
+import { CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC } from "../kernel/namespace.ts";
+
+const SIGKILL = 9;
+
+/** Exit codes of spawnIn's own steps (see libc.ts). */
+const ID_MAP_REFUSED = 125;
+
+/** Whether we are root, of the machine or of a user namespace. */
+export function isRoot(): boolean {
+  return process.getuid!() === 0;
+}
+
+/**
+ * Starts a command of wayout in throw-away namespaces; they and everything in them end with it, and it ends with us.
+ * Returns its pid. @throws WayoutError when the machine forbids it
+ */
+export function spawnInRealm(command: readonly [string, ...string[]]): number {
+  try {
+    return libc.spawnIn(
+      {
+        newNamespaces: CLONE_NEWNET | CLONE_NEWNS | (isRoot() ? 0 : CLONE_NEWUSER),
+        ...(isRoot() ? {} : { rootFor: { uid: process.getuid!(), gid: process.getgid!() } }),
+        deathSignal: SIGKILL,
+      },
+      command,
+      process.env,
+    );
+  } catch (error) {
+    throw realmRefused(error instanceof SystemError ? error.message : String(error), error);
+  }
+}
+
+/** Waits for what spawnInRealm started and returns its exit code. @throws WayoutError as above */
+export function waitForRealm(pid: number): number {
+  const ended = libc.waitpid(pid);
+  if (ended === undefined || ended.signal !== 0) return 1;
+  if (ended.exitCode === ID_MAP_REFUSED) throw realmRefused("the kernel refused to map our user to root");
+  return ended.exitCode;
+}
+
+/** The first thing a process in a realm of its own does: mounts that nobody else sees. */
+export function settleInRealm(): void {
+  libc.mount("none", "/", "none", MS_PRIVATE | MS_REC);
+  libc.mount("tmpfs", "/run", "tmpfs", 0, "mode=755");
+}
+
+/** Names the setting that forbids unprivileged user namespaces, as far as it can be found. */
+function realmRefused(said: string, cause?: unknown): WayoutError {
+  const settings = [
+    { path: "/proc/sys/user/max_user_namespaces", bad: "0", name: "user.max_user_namespaces", good: "15000" },
+    { path: "/proc/sys/user/max_net_namespaces", bad: "0", name: "user.max_net_namespaces", good: "15000" },
+    {
+      path: "/proc/sys/kernel/unprivileged_userns_clone",
+      bad: "0",
+      name: "kernel.unprivileged_userns_clone",
+      good: "1",
+    },
+    {
+      path: "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+      bad: "1",
+      name: "kernel.apparmor_restrict_unprivileged_userns",
+      good: "0",
+    },
+  ];
+  const guilty = settings.find(({ path, bad }) => readOr(path) === bad);
+  return new WayoutError({
+    code: "no-user-namespace",
+    kind: "machine",
+    doing: "making throw-away namespaces for the lab",
+    said: guilty === undefined ? said : `${said}; this machine has ${guilty.name} = ${guilty.bad}`,
+    todo:
+      guilty === undefined
+        ? "Run it as root, or where unprivileged user namespaces are allowed (a container's seccomp profile may forbid them)."
+        : `Run it as root, or allow it: sysctl -w ${guilty.name}=${guilty.good}`,
+    cause,
+  });
+}
+
+function readOr(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch {
+    return undefined;
+  }
+}
