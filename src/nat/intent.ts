@@ -1,0 +1,200 @@
+/**
+ * What somebody wants of NAT, in plain values: no rule, chain or program is named here. A backend turns it into a
+ * ruleset (see backend.ts).
+ */
+import { AddressError, ipFamily, ipNumber, type IpFamily } from "../address/ip.ts";
+import { cidrText, parseCidr } from "../address/cidr.ts";
+import { WayoutError } from "../error.ts";
+
+/** An inclusive range of addresses; `first` equals `last` for a single one. Canonical text. */
+export interface AddressRange {
+  readonly first: string;
+  readonly last: string;
+}
+
+/** An inclusive range of TCP, UDP, SCTP and DCCP ports, 1 to 65535. */
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** How the source of a new connection is rewritten. */
+export interface Translation {
+  /**
+   * Absent: MASQUERADE, the address that the outgoing interface has at that moment. Present: SNAT to these fixed
+   * addresses; with several, a client keeps the one it was given (`persistent`).
+   */
+  readonly snat?: AddressRange;
+  /** Source ports to use on the outside. Absent: the kernel's choice, which keeps the client's port when it is free. */
+  readonly ports?: PortRange;
+  /** Whether the port is chosen at random (NF_NAT_RANGE_PROTO_RANDOM_FULLY), which avoids two flows racing for one. */
+  readonly fullyRandom: boolean;
+}
+
+/** Packets from `cidr` are translated when they leave. */
+export interface NatSource {
+  /** Canonical prefix without host bits; `0.0.0.0/0` means everybody. */
+  readonly cidr: string;
+  readonly translation: Translation;
+  /** Translate only what leaves by one of these interfaces. Absent: by any but loopback. */
+  readonly outInterfaces?: readonly string[];
+}
+
+/**
+ * What one owner wants. Several owners live beside each other; where their sources overlap, the most specific prefix
+ * decides, and among equal prefixes the owner whose name sorts first.
+ */
+export interface NatIntent {
+  /** Who wants it: `attach`, `cni/NETWORK`, `policy`. Letters, digits and `/ . _ -`, at most 128 characters. */
+  readonly owner: string;
+  readonly sources: readonly NatSource[];
+  /**
+   * Destinations that keep seeing the real source (ip-masq-agent calls them nonMasqueradeCIDRs). Multicast, limited
+   * broadcast and loopback are never translated and need not be listed.
+   */
+  readonly untranslated: readonly string[];
+}
+
+/** Link-local destinations (RFC 3927, RFC 4291 2.5.6): never routed, so translating them only hides who asks. */
+export const LINK_LOCAL = { 4: "169.254.0.0/16", 6: "fe80::/10" } as const;
+
+/** Destinations no backend ever translates: multicast (RFC 5771, RFC 4291 2.7), limited broadcast (RFC 919). */
+export const NEVER_TRANSLATED = {
+  4: ["224.0.0.0/4", "255.255.255.255/32"],
+  6: ["ff00::/8"],
+} as const;
+
+/** The plain case: these networks reach everything outside themselves by MASQUERADE. */
+export function masqueradeIntent(
+  owner: string,
+  cidrs: readonly string[],
+  options: { readonly untranslated?: readonly string[]; readonly translation?: Translation } = {},
+): NatIntent {
+  const translation = options.translation ?? { fullyRandom: true };
+  const families = new Set(cidrs.map((cidr) => parseCidr(cidr).family));
+  return normalizeIntent({
+    owner,
+    sources: cidrs.map((cidr) => ({ cidr, translation })),
+    untranslated: [
+      ...cidrs,
+      ...[...families].map((family) => LINK_LOCAL[family]),
+      ...(options.untranslated ?? []),
+    ],
+  });
+}
+
+/** An intent that cannot be carried out. `path` names the field: `sources[1].translation.snat`. */
+function refuse(owner: string, path: string, said: string): never {
+  throw new WayoutError({
+    code: "bad-nat-intent",
+    kind: "usage",
+    doing: `checking what ${owner === "" ? "an owner without a name" : owner} wants of NAT`,
+    said: `${path}: ${said}`,
+    details: { owner, path },
+  });
+}
+
+/**
+ * The same intent in the one form that backends compare: checked, addresses canonical, duplicates gone, everything
+ * in a fixed order.
+ * @throws WayoutError `bad-nat-intent` naming the field
+ */
+export function normalizeIntent(intent: NatIntent): NatIntent {
+  const { owner } = intent;
+  if (!/^[A-Za-z0-9][A-Za-z0-9/._-]{0,127}$/.test(owner)) {
+    refuse(owner, "owner", "must be 1 to 128 letters, digits or / . _ - and begin with a letter or digit");
+  }
+  const sources = new Map<string, NatSource>();
+  for (const [index, source] of intent.sources.entries()) {
+    const normal = normalizeSource(owner, `sources[${index}]`, source);
+    const twin = sources.get(normal.cidr);
+    if (twin !== undefined && JSON.stringify(twin) !== JSON.stringify(normal)) {
+      refuse(owner, `sources[${index}].cidr`, `${normal.cidr} is listed twice with different translations`);
+    }
+    sources.set(normal.cidr, normal);
+  }
+  const untranslated = intent.untranslated.map((cidr, index) =>
+    canonicalCidr(owner, `untranslated[${index}]`, cidr),
+  );
+  return {
+    owner,
+    sources: [...sources.values()].sort((a, b) => compareCidrs(a.cidr, b.cidr)),
+    untranslated: [...new Set(untranslated)].sort(compareCidrs),
+  };
+}
+
+function canonicalCidr(owner: string, path: string, text: string): string {
+  try {
+    return cidrText(parseCidr(text));
+  } catch (error) {
+    if (error instanceof AddressError) return refuse(owner, path, error.message);
+    throw error;
+  }
+}
+
+function normalizeSource(owner: string, path: string, source: NatSource): NatSource {
+  const cidr = canonicalCidr(owner, `${path}.cidr`, source.cidr);
+  const { snat, ports, fullyRandom } = source.translation;
+  if (snat !== undefined) checkSnat(owner, `${path}.translation.snat`, snat, ipFamily(cidr.split("/")[0]!));
+  if (ports !== undefined) checkPorts(owner, `${path}.translation.ports`, ports);
+  const out = [...new Set(source.outInterfaces ?? [])].sort();
+  const bad = out.find((name) => !isInterfaceName(name));
+  if (bad !== undefined) {
+    refuse(
+      owner,
+      `${path}.outInterfaces`,
+      `"${bad}" is no interface name (1 to 15 bytes, no / or white space)`,
+    );
+  }
+  return {
+    cidr,
+    translation: {
+      ...(snat === undefined ? {} : { snat: { first: snat.first, last: snat.last } }),
+      ...(ports === undefined ? {} : { ports: { first: ports.first, last: ports.last } }),
+      fullyRandom,
+    },
+    ...(out.length === 0 ? {} : { outInterfaces: out }),
+  };
+}
+
+function checkSnat(owner: string, path: string, snat: AddressRange, family: IpFamily): void {
+  for (const address of [snat.first, snat.last]) {
+    let given: IpFamily;
+    try {
+      given = ipFamily(address);
+    } catch {
+      return refuse(owner, path, `"${address}" is not an IP address`);
+    }
+    if (given !== family) {
+      refuse(owner, path, `${address} is an IPv${given} address, but the source is an IPv${family} network`);
+    }
+  }
+  if (ipNumber(snat.first) > ipNumber(snat.last)) {
+    refuse(owner, path, `the range ${snat.first}-${snat.last} ends before it begins`);
+  }
+}
+
+function checkPorts(owner: string, path: string, ports: PortRange): void {
+  for (const port of [ports.first, ports.last]) {
+    if (!Number.isInteger(port) || port < 1 || port > 65535) {
+      refuse(owner, path, `${port} is no port (1 to 65535)`);
+    }
+  }
+  if (ports.first > ports.last) {
+    refuse(owner, path, `the range ${ports.first}-${ports.last} ends before it begins`);
+  }
+}
+
+/** dev_valid_name() of the kernel, net/core/dev.c; quotes and wildcards would mean something else to iptables. */
+export function isInterfaceName(name: string): boolean {
+  return /^[^\s/:"'\\+*]{1,15}$/.test(name) && Buffer.byteLength(name) <= 15 && name !== "." && name !== "..";
+}
+
+/** IPv4 before IPv6, then by address, then the shorter prefix first. */
+export function compareCidrs(a: string, b: string): number {
+  const left = parseCidr(a);
+  const right = parseCidr(b);
+  if (left.family !== right.family) return left.family - right.family;
+  if (left.first !== right.first) return left.first < right.first ? -1 : 1;
+  return left.prefixLength - right.prefixLength;
+}
