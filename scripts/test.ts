@@ -6,8 +6,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER } from "../src/kernel/namespace.ts";
-import { spawnIn, waitpid } from "../src/kernel/libc.ts";
+import { runIsolated } from "./isolation.ts";
 
 /** Programs that testify in the tests, and the Debian packages they come in. */
 const WITNESSES: Readonly<Record<string, string>> = {
@@ -89,17 +88,12 @@ function runTests(paths: readonly string[]): {
   const directory = mkdtempSync(join(tmpdir(), "wayout-test-"));
   const report = join(directory, "report.xml");
   try {
-    const pid = spawnIn(
-      {
-        newNamespaces: CLONE_NEWNET | CLONE_NEWNS | (isRoot ? 0 : CLONE_NEWUSER),
-        ...(isRoot ? {} : { rootFor: { uid: process.getuid!(), gid: process.getgid!() } }),
-        deathSignal: 9,
-      },
-      [process.execPath, join(root, "scripts", "test-inside.ts"), report, ...paths],
-      process.env,
-    );
-    const ended = waitpid(pid);
-    const exitCode = ended === undefined || ended.signal !== 0 ? 1 : ended.exitCode;
+    const exitCode = runIsolated([
+      process.execPath,
+      join(root, "scripts", "test-inside.ts"),
+      report,
+      ...paths,
+    ]);
     return { ...readReport(report), exitCode };
   } finally {
     rmSync(directory, { recursive: true, force: true });
