@@ -1,0 +1,63 @@
+/** How soon the single file answers. A container runtime starts it for every pod, a kubelet every few seconds. */
+import { existsSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Benchmark, Side } from "./benchmark.ts";
+
+const root = join(import.meta.dir, "..");
+const binary = join(root, "dist", "wayout");
+
+export const benchmarks: readonly Benchmark[] = [
+  {
+    name: "startup/version",
+    what: "dist/wayout --version, beside a compiled Bun program that prints one line",
+    target: { ratio: 3, of: "compiled hello" },
+    async run(context) {
+      build();
+      const hello = await compileHello(context.directory);
+      return context.compare(
+        { ours: program("wayout", [binary, "--version"]), reference: program("compiled hello", [hello]) },
+        { rounds: 50, warmUp: 3 },
+      );
+    },
+  },
+];
+
+function program(name: string, command: readonly string[]): Side {
+  return {
+    name,
+    run() {
+      const child = Bun.spawnSync([...command], { stdout: "pipe", stderr: "pipe" });
+      if (child.exitCode !== 0) {
+        throw new Error(`${command.join(" ")} ended with ${child.exitCode}: ${child.stderr.toString()}`);
+      }
+    },
+  };
+}
+
+/** Measures this checkout, not a build of yesterday. */
+function build(): void {
+  const newest = Math.max(
+    ...[...new Bun.Glob("src/**/*.ts").scanSync(root)].map((file) => statSync(join(root, file)).mtimeMs),
+  );
+  if (existsSync(binary) && statSync(binary).mtimeMs > newest) return;
+  const child = Bun.spawnSync([process.execPath, join(root, "scripts", "build.ts")], {
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  if (child.exitCode !== 0) throw new Error(`building dist/wayout: ${child.stderr.toString()}`);
+}
+
+async function compileHello(directory: string): Promise<string> {
+  const source = join(directory, "hello.ts");
+  const outfile = join(directory, "hello");
+  writeFileSync(source, 'console.log("hello");\n');
+  const built = await Bun.build({
+    entrypoints: [source],
+    compile: { outfile },
+    minify: true,
+    bytecode: true,
+    format: "esm",
+  });
+  if (!built.success) throw new Error(built.logs.map((log) => log.message).join("\n"));
+  return outfile;
+}
