@@ -1,0 +1,81 @@
+/** Numbers that rtnetlink gives names to, and the names that the field (and iproute2) uses for them. */
+
+export const AF_UNSPEC = 0;
+export const AF_INET = 2;
+export const AF_BRIDGE = 7;
+export const AF_INET6 = 10;
+
+/** A closed list of numbered names, readable both ways. A number without a name is kept as decimal text. */
+export interface NumberedNames<N extends string> {
+  readonly numbers: Readonly<Record<N, number>>;
+  nameOf(number: number): N | `${number}`;
+  numberOf(name: N | `${number}`): number;
+}
+
+export function numberedNames<const T extends Readonly<Record<string, number>>>(
+  numbers: T,
+): NumberedNames<keyof T & string> {
+  type N = keyof T & string;
+  const names = new Map<number, N>();
+  for (const [name, number] of Object.entries(numbers)) names.set(number, name as N);
+  return {
+    numbers: numbers as Readonly<Record<N, number>>,
+    nameOf: (number) => names.get(number) ?? `${number}`,
+    numberOf: (name) =>
+      Object.hasOwn(numbers, name) ? (numbers as Readonly<Record<string, number>>)[name]! : Number(name),
+  };
+}
+
+/** The names of the bits that are set, lowest first. A bit without a name appears as its hexadecimal value. */
+export function flagNames<N extends string>(
+  bits: Readonly<Record<N, number>>,
+  value: number,
+): (N | string)[] {
+  const names: (N | string)[] = [];
+  let rest = value;
+  for (const name in bits) {
+    const bit = bits[name];
+    if ((value & bit) !== 0) names.push(name);
+    rest &= ~bit;
+  }
+  for (let bit = 1; rest !== 0; bit *= 2) {
+    if ((rest & bit) !== 0) names.push(`0x${bit.toString(16)}`);
+    rest &= ~bit;
+  }
+  return names;
+}
+
+/** RT_SCOPE_* (include/uapi/linux/rtnetlink.h). */
+export const scopes = numberedNames({ global: 0, site: 200, link: 253, host: 254, nowhere: 255 });
+export type Scope = "global" | "site" | "link" | "host" | "nowhere" | `${number}`;
+
+/** RTPROT_*: who made a route or a rule. */
+export const routeProtocols = numberedNames({
+  unspec: 0,
+  redirect: 1,
+  kernel: 2,
+  boot: 3,
+  static: 4,
+  gated: 8,
+  ra: 9,
+  mrt: 10,
+  zebra: 11,
+  bird: 12,
+  dnrouted: 13,
+  xorp: 14,
+  ntk: 15,
+  dhcp: 16,
+  mrouted: 17,
+  keepalived: 18,
+  babel: 42,
+  openr: 99,
+  bgp: 186,
+  isis: 187,
+  ospf: 188,
+  rip: 189,
+  eigrp: 192,
+});
+export type RouteProtocol = keyof typeof routeProtocols.numbers | `${number}`;
+
+/** RT_TABLE_*: the tables that every kernel has. */
+export const RT_TABLE = { default: 253, main: 254, local: 255 } as const;
