@@ -16,6 +16,8 @@ const WITNESSES: Readonly<Record<string, string>> = {
   conntrack: "conntrack",
   ipset: "ipset",
   curl: "curl",
+  ping: "iputils-ping",
+  tcpdump: "tcpdump",
 };
 
 const root = join(import.meta.dir, "..");

@@ -1,0 +1,270 @@
+/** Bytes of a frame to a Packet. Pure; never throws: what cannot be read is named in `problem`. */
+import { ipText } from "../../address/ip.ts";
+import { macText } from "../../address/mac.ts";
+import { icmpName } from "./icmp.ts";
+import type { Ip, LinkLayer, Packet, TcpFlag } from "./packet.ts";
+
+const ETH_P_IP = 0x0800;
+const ETH_P_ARP = 0x0806;
+const ETH_P_8021Q = 0x8100;
+const ETH_P_8021AD = 0x88a8;
+const ETH_P_IPV6 = 0x86dd;
+
+/** Where a header was cut off or wrong. */
+class Malformed extends Error {}
+
+/** Reads big-endian fields and refuses to run past the end. */
+class Reader {
+  readonly #view: DataView;
+  constructor(
+    readonly bytes: Uint8Array,
+    readonly start: number,
+    readonly end: number,
+  ) {
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  get length(): number {
+    return this.end - this.start;
+  }
+
+  need(count: number, what: string): void {
+    if (this.length < count) throw new Malformed(`${what} cut off after ${this.length} bytes`);
+  }
+
+  u8(offset: number): number {
+    return this.#view.getUint8(this.start + offset);
+  }
+
+  u16(offset: number): number {
+    return this.#view.getUint16(this.start + offset);
+  }
+
+  u32(offset: number): number {
+    return this.#view.getUint32(this.start + offset);
+  }
+
+  ip(offset: number, length: 4 | 16): string {
+    return ipText(this.bytes, this.start + offset, this.start + offset + length);
+  }
+
+  mac(offset: number): string {
+    return macText(this.bytes, this.start + offset, this.start + offset + 6);
+  }
+
+  /** What follows `offset`, up to `length` bytes of it. */
+  after(offset: number, length = this.length - offset): Reader {
+    const start = this.start + offset;
+    return new Reader(this.bytes, start, Math.max(start, Math.min(this.end, start + length)));
+  }
+}
+
+type Draft = { -readonly [K in keyof Packet]: Packet[K] };
+
+/** Decodes one frame as deep as it can. */
+export function decodePacket(bytes: Uint8Array, link: LinkLayer = "ethernet"): Packet {
+  const packet: Draft = {};
+  const reader = new Reader(bytes, 0, bytes.length);
+  decodeInto(packet, () => (link === "ethernet" ? readEthernet(packet, reader) : readIp(packet, reader)));
+  return packet;
+}
+
+function decodeInto(packet: Draft, read: () => void): void {
+  try {
+    read();
+  } catch (error) {
+    if (!(error instanceof Malformed)) throw error;
+    packet.problem = error.message;
+  }
+}
+
+function readEthernet(packet: Draft, reader: Reader): void {
+  reader.need(14, "Ethernet header");
+  const vlans: number[] = [];
+  let at = 12;
+  while (reader.u16(at) === ETH_P_8021Q || reader.u16(at) === ETH_P_8021AD) {
+    reader.need(at + 6, "VLAN tag");
+    vlans.push(reader.u16(at + 2) & 0xfff);
+    at += 4;
+  }
+  const etherType = reader.u16(at);
+  packet.ethernet = { destination: reader.mac(0), source: reader.mac(6), etherType, vlans };
+  const payload = reader.after(at + 2);
+  if (etherType === ETH_P_ARP) readArp(packet, payload);
+  else if (etherType === ETH_P_IP || etherType === ETH_P_IPV6) readIp(packet, payload);
+}
+
+function readArp(packet: Draft, reader: Reader): void {
+  reader.need(8, "ARP header");
+  if (reader.u16(0) !== 1 || reader.u16(2) !== ETH_P_IP || reader.u8(4) !== 6 || reader.u8(5) !== 4) {
+    throw new Malformed("ARP for something other than IPv4 on Ethernet");
+  }
+  reader.need(28, "ARP packet");
+  packet.arp = {
+    operation: reader.u16(6),
+    senderMac: reader.mac(8),
+    senderIp: reader.ip(14, 4),
+    targetMac: reader.mac(18),
+    targetIp: reader.ip(24, 4),
+  };
+}
+
+function readIp(packet: Draft, reader: Reader): void {
+  reader.need(1, "IP header");
+  const version = reader.u8(0) >> 4;
+  if (version === 4) readIpv4(packet, reader);
+  else if (version === 6) readIpv6(packet, reader);
+  else throw new Malformed(`IP version ${version}`);
+}
+
+function readIpv4(packet: Draft, reader: Reader): void {
+  reader.need(20, "IPv4 header");
+  const headerLength = (reader.u8(0) & 15) * 4;
+  if (headerLength < 20) throw new Malformed(`IPv4 header of ${headerLength} bytes`);
+  const length = reader.u16(2);
+  const fragment = reader.u16(6);
+  const ip: Ip = {
+    family: 4,
+    source: reader.ip(12, 4),
+    destination: reader.ip(16, 4),
+    protocol: reader.u8(9),
+    ttl: reader.u8(8),
+    length,
+    id: reader.u16(4),
+    dontFragment: (fragment & 0x4000) !== 0,
+    moreFragments: (fragment & 0x2000) !== 0,
+    fragmentOffset: (fragment & 0x1fff) * 8,
+  };
+  packet.ip = ip;
+  reader.need(headerLength, "IPv4 header");
+  readTransport(packet, ip, reader.after(headerLength), length - headerLength);
+}
+
+const HOP_BY_HOP = 0;
+const ROUTING = 43;
+const FRAGMENT = 44;
+const DESTINATION_OPTIONS = 60;
+
+function readIpv6(packet: Draft, reader: Reader): void {
+  reader.need(40, "IPv6 header");
+  const base = {
+    family: 6,
+    source: reader.ip(8, 16),
+    destination: reader.ip(24, 16),
+    ttl: reader.u8(7),
+    length: 40 + reader.u16(4),
+    dontFragment: false,
+  } as const;
+  let protocol = reader.u8(6);
+  let at = 40;
+  let fragment: { id?: number; moreFragments: boolean; fragmentOffset: number } = {
+    moreFragments: false,
+    fragmentOffset: 0,
+  };
+  while ([HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS].includes(protocol)) {
+    packet.ip = { ...base, protocol, ...fragment };
+    reader.need(at + 8, "IPv6 extension header");
+    if (protocol === FRAGMENT) {
+      const word = reader.u16(at + 2);
+      fragment = {
+        id: reader.u32(at + 4),
+        moreFragments: (word & 1) !== 0,
+        fragmentOffset: word & 0xfff8,
+      };
+    }
+    const length = protocol === FRAGMENT ? 8 : (reader.u8(at + 1) + 1) * 8;
+    protocol = reader.u8(at);
+    at += length;
+    if (fragment.fragmentOffset > 0) break;
+  }
+  packet.ip = { ...base, protocol, ...fragment };
+  readTransport(packet, packet.ip, reader.after(at), base.length - at);
+}
+
+/** @param length bytes of the transport header and payload as the IP header says; 0 when it does not (GSO) */
+function readTransport(packet: Draft, ip: Ip, reader: Reader, length: number): void {
+  if (ip.fragmentOffset > 0) return;
+  const size = length > 0 ? length : reader.length;
+  if (ip.protocol === 6) readTcp(packet, reader, size);
+  else if (ip.protocol === 17) {
+    reader.need(8, "UDP header");
+    packet.udp = {
+      sourcePort: reader.u16(0),
+      destinationPort: reader.u16(2),
+      payloadLength: Math.max(0, reader.u16(4) - 8),
+    };
+  } else if (ip.protocol === 132) {
+    reader.need(12, "SCTP header");
+    packet.sctp = {
+      sourcePort: reader.u16(0),
+      destinationPort: reader.u16(2),
+      verificationTag: reader.u32(4),
+      ...(reader.length > 12 ? { chunkType: reader.u8(12) } : {}),
+    };
+  } else if ((ip.protocol === 1 && ip.family === 4) || (ip.protocol === 58 && ip.family === 6)) {
+    readIcmp(packet, ip, reader);
+  }
+}
+
+/** From bit 0 up (RFC 9293 3.1). */
+const TCP_FLAGS: readonly TcpFlag[] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
+
+function readTcp(packet: Draft, reader: Reader, size: number): void {
+  // An ICMP error may quote only the first eight bytes: ports and sequence number.
+  reader.need(8, "TCP header");
+  const ports = { sourcePort: reader.u16(0), destinationPort: reader.u16(2), sequence: reader.u32(4) };
+  packet.tcp = { ...ports, acknowledgement: 0, flags: [], window: 0, payloadLength: 0 };
+  reader.need(20, "TCP header");
+  const headerLength = (reader.u8(12) >> 4) * 4;
+  const bits = reader.u8(13);
+  const mss = readMss(reader, Math.min(headerLength, reader.length));
+  packet.tcp = {
+    ...ports,
+    acknowledgement: reader.u32(8),
+    flags: TCP_FLAGS.filter((_, bit) => (bits & (1 << bit)) !== 0),
+    window: reader.u16(14),
+    payloadLength: Math.max(0, size - headerLength),
+    ...(mss === undefined ? {} : { mss }),
+  };
+}
+
+function readMss(reader: Reader, headerLength: number): number | undefined {
+  for (let at = 20; at + 1 < headerLength;) {
+    const kind = reader.u8(at);
+    if (kind === 0) return undefined;
+    if (kind === 1) at++;
+    else {
+      const length = reader.u8(at + 1);
+      if (kind === 2 && at + 4 <= headerLength) return reader.u16(at + 2);
+      if (length < 2) return undefined;
+      at += length;
+    }
+  }
+  return undefined;
+}
+
+function readIcmp(packet: Draft, ip: Ip, reader: Reader): void {
+  reader.need(8, "ICMP header");
+  const type = reader.u8(0);
+  const code = reader.u8(1);
+  const base = { type, code, name: icmpName(ip.family, type, code) };
+  const isEcho = ip.family === 4 ? type === 8 || type === 0 : type === 128 || type === 129;
+  const isError = ip.family === 4 ? [3, 4, 5, 11, 12].includes(type) : type < 128;
+  const isNeighbour = ip.family === 6 && (type === 135 || type === 136);
+  const saysMtu = ip.family === 4 ? type === 3 && code === 4 : type === 2;
+  packet.icmp = {
+    ...base,
+    ...(isEcho ? { identifier: reader.u16(4), sequence: reader.u16(6) } : {}),
+    ...(isNeighbour && reader.length >= 24 ? { target: reader.ip(8, 16) } : {}),
+    ...(saysMtu ? { mtu: ip.family === 4 ? reader.u16(6) : reader.u32(4) } : {}),
+    ...(isError ? { quoted: quotedPacket(reader.after(8)) } : {}),
+  };
+}
+
+/** An error quotes a packet that is cut off by design: that is no problem of the packet. */
+function quotedPacket(reader: Reader): Packet {
+  const quoted: Draft = {};
+  decodeInto(quoted, () => readIp(quoted, reader));
+  if (quoted.ip !== undefined) delete quoted.problem;
+  return quoted;
+}

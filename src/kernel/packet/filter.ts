@@ -1,0 +1,294 @@
+/**
+ * What a capture shall see, said in words, and the classic BPF program (the kernel's
+ * Documentation/networking/filter.rst) that the kernel runs for it.
+ */
+import { cidrContains, parseCidr } from "../../address/cidr.ts";
+import { ipBytes, type IpFamily } from "../../address/ip.ts";
+import { isIcmpError, type Packet } from "./packet.ts";
+
+/** IPPROTO_* (include/uapi/linux/in.h) of the protocols that have a name here. */
+export const IP_PROTOCOLS = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58, sctp: 132 } as const;
+export type IpProtocolName = keyof typeof IP_PROTOCOLS;
+
+/** One kind of packet. Every field given must hold; ends are addresses or CIDRs. */
+export interface PacketMatch {
+  readonly family?: IpFamily;
+  /** `arp` is the only one that is not carried in IP. */
+  readonly protocol?: IpProtocolName | "arp";
+  readonly source?: string;
+  readonly destination?: string;
+  /** Either end. */
+  readonly host?: string;
+  readonly sourcePort?: number;
+  readonly destinationPort?: number;
+  /** Either end. */
+  readonly port?: number;
+  /** ICMP and ICMPv6 messages that report what became of another packet. */
+  readonly icmpErrors?: true;
+}
+
+/** Any of these kinds; an empty list is every packet. */
+export type PacketFilter = PacketMatch | readonly PacketMatch[];
+
+// ── Exact, on a decoded packet ───────────────────────────────────────────────────────────────────────────────────
+
+/** Whether a decoded packet is one of the kinds. A fragment without ports matches by its addresses. */
+export function packetMatches(packet: Packet, filter: PacketFilter): boolean {
+  const matches = listOf(filter);
+  return matches.length === 0 || matches.some((match) => matchesOne(packet, match));
+}
+
+function matchesOne(packet: Packet, match: PacketMatch): boolean {
+  if (match.protocol === "arp") {
+    return packet.arp !== undefined && endsMatch(match, packet.arp.senderIp, packet.arp.targetIp);
+  }
+  const { ip } = packet;
+  if (ip === undefined) {
+    // Only a match that asks nothing of IP takes a packet without it.
+    return Object.values(match).every((value) => value === undefined);
+  }
+  if (match.family !== undefined && match.family !== ip.family) return false;
+  if (match.protocol !== undefined && ip.protocol !== IP_PROTOCOLS[match.protocol]) return false;
+  if (match.icmpErrors === true && !isIcmpError(packet)) return false;
+  return endsMatch(match, ip.source, ip.destination) && portsMatch(match, packet);
+}
+
+function endsMatch(match: PacketMatch, source: string, destination: string): boolean {
+  const inside = (cidr: string, address: string): boolean => cidrContains(parseCidr(cidr), address);
+  if (match.source !== undefined && !inside(match.source, source)) return false;
+  if (match.destination !== undefined && !inside(match.destination, destination)) return false;
+  return match.host === undefined || inside(match.host, source) || inside(match.host, destination);
+}
+
+function portsMatch(match: PacketMatch, packet: Packet): boolean {
+  const wanted = [match.sourcePort, match.destinationPort, match.port];
+  if (wanted.every((port) => port === undefined)) return true;
+  const ports = packet.tcp ?? packet.udp ?? packet.sctp;
+  if (ports === undefined) return (packet.ip?.fragmentOffset ?? 0) > 0;
+  if (match.sourcePort !== undefined && ports.sourcePort !== match.sourcePort) return false;
+  if (match.destinationPort !== undefined && ports.destinationPort !== match.destinationPort) return false;
+  return match.port === undefined || ports.sourcePort === match.port || ports.destinationPort === match.port;
+}
+
+function listOf(filter: PacketFilter): readonly PacketMatch[] {
+  return Array.isArray(filter) ? (filter as readonly PacketMatch[]) : [filter as PacketMatch];
+}
+
+// ── In the kernel ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** include/uapi/linux/bpf_common.h and filter.h */
+const LD_W_ABS = 0x20;
+const LD_H_ABS = 0x28;
+const LD_B_ABS = 0x30;
+const LD_H_IND = 0x48;
+const LD_B_IND = 0x50;
+const LDX_B_MSH = 0xb1;
+const ALU_AND_K = 0x54;
+const JMP_JEQ_K = 0x15;
+const JMP_JSET_K = 0x45;
+const RET_K = 0x06;
+const SKF_AD_PROTOCOL = -0x1000;
+/** Offsets from the network header, whatever the link layer is. */
+const NET = -0x10_0000;
+
+const ETH_P_IP = 0x0800;
+const ETH_P_ARP = 0x0806;
+const ETH_P_IPV6 = 0x86dd;
+const ICMP_ERRORS = { 4: [3, 4, 5, 11, 12], 6: [1, 2, 3, 4] } as const;
+/** Hop-by-hop, routing, fragment, destination options: behind them the transport header stands elsewhere. */
+const EXTENSION_HEADERS = [0, 43, 44, 60];
+
+/**
+ * The program (an array of struct sock_filter) that lets through at least what the filter means, at most `snapLength`
+ * bytes of each packet. IPv6 extension headers and later fragments hide the ports: such packets pass, and
+ * packetMatches decides about them.
+ */
+export function compileFilter(filter: PacketFilter, snapLength: number): Uint8Array {
+  const program = new Program();
+  const matches = listOf(filter);
+  for (const settled of matches.flatMap(settle)) {
+    writeMatch(program, settled);
+    program.accept(snapLength);
+    program.label("next");
+  }
+  if (matches.length === 0) program.accept(snapLength);
+  program.accept(0);
+  return program.assemble();
+}
+
+/** Instructions with jumps to labels. `next` always means the label of that name that comes after the jump. */
+class Program {
+  readonly #code: { code: number; k: number; whenTrue?: string; whenFalse?: string }[] = [];
+  readonly #labels: { readonly name: string; readonly at: number }[] = [];
+
+  load(code: number, k: number): void {
+    this.#code.push({ code, k });
+  }
+
+  /** Goes on when the loaded value is k, else to the next match. */
+  mustEqual(k: number): void {
+    this.#code.push({ code: JMP_JEQ_K, k, whenFalse: "next" });
+  }
+
+  /** Goes on when the loaded value is one of these, else to the next match. */
+  mustBeOneOf(values: readonly number[]): void {
+    for (const k of values.slice(0, -1)) this.#code.push({ code: JMP_JEQ_K, k, whenTrue: "found" });
+    this.mustEqual(values.at(-1)!);
+    this.label("found");
+  }
+
+  /** Takes the packet, undecided, when the loaded value is one of these. */
+  passIfOneOf(values: readonly number[]): void {
+    for (const k of values) this.#code.push({ code: JMP_JEQ_K, k, whenTrue: "pass" });
+  }
+
+  passIfAnyBit(k: number): void {
+    this.#code.push({ code: JMP_JSET_K, k, whenTrue: "pass" });
+  }
+
+  accept(length: number): void {
+    this.label("pass");
+    this.#code.push({ code: RET_K, k: length });
+  }
+
+  label(name: string): void {
+    this.#labels.push({ name, at: this.#code.length });
+  }
+
+  assemble(): Uint8Array {
+    const bytes = new Uint8Array(this.#code.length * 8);
+    const view = new DataView(bytes.buffer);
+    const distance = (from: number, name: string | undefined): number =>
+      name === undefined ? 0 : this.#labels.find((l) => l.name === name && l.at > from)!.at - from - 1;
+    for (const [at, instruction] of this.#code.entries()) {
+      view.setUint16(at * 8, instruction.code, true);
+      view.setUint8(at * 8 + 2, distance(at, instruction.whenTrue));
+      view.setUint8(at * 8 + 3, distance(at, instruction.whenFalse));
+      view.setUint32(at * 8 + 4, instruction.k >>> 0, true);
+    }
+    return bytes;
+  }
+}
+
+/** A match with its family settled, so that every offset is known, and either-end fields written out. */
+type SettledMatch = Omit<PacketMatch, "host" | "port">;
+
+function settle(match: PacketMatch): SettledMatch[] {
+  if (match.protocol === "arp") return splitEnds(match);
+  const families = new Set<IpFamily>();
+  for (const end of [match.source, match.destination, match.host]) {
+    if (end !== undefined) families.add(parseCidr(end).family);
+  }
+  if (match.family !== undefined) families.add(match.family);
+  if (match.protocol === "icmp") families.add(4);
+  if (match.protocol === "icmpv6") families.add(6);
+  // Two families at once describe no packet; none named means either, and without any wish every packet.
+  if (families.size > 1) return [];
+  if (families.size === 1) return splitEnds({ ...match, family: [...families][0]! });
+  if (Object.values(match).every((value) => value === undefined)) return [{}];
+  return ([4, 6] as const).flatMap((family) => splitEnds({ ...match, family }));
+}
+
+function splitEnds(match: PacketMatch): SettledMatch[] {
+  const { host, port, ...rest } = match;
+  // A field beside its either-end twin stays in only one of the halves; packetMatches settles the rest.
+  const byHost =
+    host === undefined
+      ? [rest]
+      : [
+          { source: host, ...rest },
+          { destination: host, ...rest },
+        ];
+  return byHost.flatMap((half) =>
+    port === undefined
+      ? [half]
+      : [
+          { sourcePort: port, ...half },
+          { destinationPort: port, ...half },
+        ],
+  );
+}
+
+function writeMatch(program: Program, match: SettledMatch): void {
+  const etherType =
+    match.protocol === "arp"
+      ? ETH_P_ARP
+      : match.family === 4
+        ? ETH_P_IP
+        : match.family === 6
+          ? ETH_P_IPV6
+          : undefined;
+  if (etherType === undefined) return;
+  program.load(LD_H_ABS, SKF_AD_PROTOCOL);
+  program.mustEqual(etherType);
+  const [sourceAt, destinationAt] =
+    etherType === ETH_P_IP ? [12, 16] : etherType === ETH_P_ARP ? [14, 24] : [8, 24];
+  if (match.source !== undefined) writePrefix(program, match.source, sourceAt);
+  if (match.destination !== undefined) writePrefix(program, match.destination, destinationAt);
+  if (match.protocol === "arp") return;
+  if (match.family === 4) writeTransport4(program, match);
+  else writeTransport6(program, match);
+}
+
+/** The bits of a prefix, 32 at a time. */
+function writePrefix(program: Program, text: string, at: number): void {
+  const cidr = parseCidr(text);
+  const view = new DataView(ipBytes(cidr.network).buffer);
+  for (let offset = 0; offset * 8 < cidr.prefixLength; offset += 4) {
+    const bits = Math.min(32, cidr.prefixLength - offset * 8);
+    program.load(LD_W_ABS, NET + at + offset);
+    if (bits < 32) program.load(ALU_AND_K, 0xffff_ffff << (32 - bits));
+    program.mustEqual(view.getUint32(offset));
+  }
+}
+
+function protocolsOf(match: SettledMatch): number[] {
+  if (match.icmpErrors === true) return [IP_PROTOCOLS[match.family === 4 ? "icmp" : "icmpv6"]];
+  if (match.protocol !== undefined && match.protocol !== "arp") return [IP_PROTOCOLS[match.protocol]];
+  const hasPorts = match.sourcePort !== undefined || match.destinationPort !== undefined;
+  return hasPorts ? [IP_PROTOCOLS.tcp, IP_PROTOCOLS.udp, IP_PROTOCOLS.sctp] : [];
+}
+
+function writeTransport4(program: Program, match: SettledMatch): void {
+  const protocols = protocolsOf(match);
+  if (protocols.length === 0) return;
+  program.load(LD_B_ABS, NET + 9);
+  program.mustBeOneOf(protocols);
+  if (match.icmpErrors !== true && match.sourcePort === undefined && match.destinationPort === undefined)
+    return;
+  program.load(LD_H_ABS, NET + 6);
+  program.passIfAnyBit(0x1fff);
+  program.load(LDX_B_MSH, NET);
+  if (match.icmpErrors === true) {
+    program.load(LD_B_IND, NET);
+    program.mustBeOneOf(ICMP_ERRORS[4]);
+  }
+  if (match.sourcePort !== undefined) {
+    program.load(LD_H_IND, NET);
+    program.mustEqual(match.sourcePort);
+  }
+  if (match.destinationPort !== undefined) {
+    program.load(LD_H_IND, NET + 2);
+    program.mustEqual(match.destinationPort);
+  }
+}
+
+function writeTransport6(program: Program, match: SettledMatch): void {
+  const protocols = protocolsOf(match);
+  if (protocols.length === 0) return;
+  program.load(LD_B_ABS, NET + 6);
+  program.passIfOneOf(EXTENSION_HEADERS);
+  program.mustBeOneOf(protocols);
+  if (match.icmpErrors === true) {
+    program.load(LD_B_ABS, NET + 40);
+    program.mustBeOneOf(ICMP_ERRORS[6]);
+  }
+  if (match.sourcePort !== undefined) {
+    program.load(LD_H_ABS, NET + 40);
+    program.mustEqual(match.sourcePort);
+  }
+  if (match.destinationPort !== undefined) {
+    program.load(LD_H_ABS, NET + 42);
+    program.mustEqual(match.destinationPort);
+  }
+}
