@@ -37,13 +37,17 @@ export function makePlacesPrivate(): void {
   } catch {
     // Without a fresh sysfs nearly everything still runs; only runtimes that want cgroups would miss them.
   }
-  // State that the plugins of this machine may keep is not for a test to see.
-  for (const directory of ["/var/lib/cni", "/etc/cni", "/etc/netns"]) {
-    try {
-      mkdirSync(directory, { recursive: true });
-      libc.mount("tmpfs", directory, "tmpfs", 0, "mode=755");
-    } catch {
-      // An ordinary user cannot make them; then nothing can be written there either.
-    }
+  for (const directory of ["/etc", "/var/lib"]) makeScratchCopy(directory);
+}
+
+/** What is written below `directory` from now on is seen by us alone, and gone when we are. */
+function makeScratchCopy(directory: string): void {
+  const scratch = `/run/scratch${directory}`;
+  for (const part of ["upper", "work"]) mkdirSync(`${scratch}/${part}`, { recursive: true });
+  const options = `lowerdir=${directory},upperdir=${scratch}/upper,workdir=${scratch}/work`;
+  try {
+    libc.mount("overlay", directory, "overlay", 0, options);
+  } catch {
+    // A kernel without overlayfs, or one that keeps it from ordinary users: those cannot write there anyway.
   }
 }
