@@ -45,7 +45,7 @@ export interface NatSource {
  * decides, and among equal prefixes the owner whose name sorts first.
  */
 export interface NatIntent {
-  /** Who wants it: `attach`, `cni/NETWORK`, `policy`. Letters, digits and `/ . _ -`, at most 128 characters. */
+  /** Who wants it: `attach`, `cni/NETWORK`, `policy`. Letters, digits and `/ . _ -`, at most 80 characters. */
   readonly owner: string;
   readonly sources: readonly NatSource[];
   /**
@@ -101,8 +101,8 @@ function refuse(owner: string, path: string, said: string): never {
  */
 export function normalizeIntent(intent: NatIntent): NatIntent {
   const { owner } = intent;
-  if (!/^[A-Za-z0-9][A-Za-z0-9/._-]{0,127}$/.test(owner)) {
-    refuse(owner, "owner", "must be 1 to 128 letters, digits or / . _ - and begin with a letter or digit");
+  if (!/^[A-Za-z0-9][A-Za-z0-9/._-]{0,79}$/.test(owner)) {
+    refuse(owner, "owner", "must be 1 to 80 letters, digits or / . _ - and begin with a letter or digit");
   }
   const sources = new Map<string, NatSource>();
   for (const [index, source] of intent.sources.entries()) {

@@ -1,0 +1,100 @@
+/**
+ * Sources of all owners, cut into pieces that do not overlap: what an interval set can hold. Prefixes nest or are
+ * apart, so every address belongs to the most specific prefix around it.
+ */
+import { parseCidr, type Cidr } from "../address/cidr.ts";
+import type { IpFamily } from "../address/ip.ts";
+import type { NatIntent, NatSource } from "./intent.ts";
+
+/** An inclusive range of addresses as numbers. */
+export interface NumberRange {
+  readonly first: bigint;
+  readonly last: bigint;
+}
+
+/** A source with its owner, as it competes with others. */
+export interface OwnedSource {
+  readonly owner: string;
+  readonly source: NatSource;
+  readonly cidr: Cidr;
+}
+
+/** Addresses for which this source decides. */
+export interface Segment extends NumberRange {
+  readonly owned: OwnedSource;
+}
+
+/** Every source of a family, the one that decides first: longer prefixes first, then by owner. */
+export function byPrecedence(intents: readonly NatIntent[], family: IpFamily): OwnedSource[] {
+  return intents
+    .flatMap(({ owner, sources }) =>
+      sources.map((source) => ({ owner, source, cidr: parseCidr(source.cidr) })),
+    )
+    .filter(({ cidr }) => cidr.family === family)
+    .sort(
+      (a, b) =>
+        b.cidr.prefixLength - a.cidr.prefixLength ||
+        compare(a.cidr.first, b.cidr.first) ||
+        compare(a.owner, b.owner),
+    );
+}
+
+/** The pieces, in address order. A source whose every address is decided by others has none. */
+export function segmentsOf(intents: readonly NatIntent[], family: IpFamily): Segment[] {
+  // Outer prefixes before the ones inside them; of equal ones the winner comes last and so covers the others.
+  const nested = byPrecedence(intents, family)
+    .toReversed()
+    .sort((a, b) => compare(a.cidr.first, b.cidr.first) || a.cidr.prefixLength - b.cidr.prefixLength);
+  const segments: Segment[] = [];
+  const open: OwnedSource[] = [];
+  let next = 0n;
+  const closeUntil = (limit: bigint | undefined): void => {
+    for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
+      if (limit !== undefined && top.cidr.last >= limit) break;
+      if (next <= top.cidr.last) segments.push({ first: next, last: top.cidr.last, owned: top });
+      if (next <= top.cidr.last) next = top.cidr.last + 1n;
+      open.pop();
+    }
+  };
+  for (const owned of nested) {
+    const { first } = owned.cidr;
+    closeUntil(first);
+    const around = open.at(-1);
+    if (around !== undefined && next < first) segments.push({ first: next, last: first - 1n, owned: around });
+    open.push(owned);
+    next = first;
+  }
+  closeUntil(undefined);
+  return segments;
+}
+
+/** Joins neighbours for which `keyOf` says the same, so that sets hold no more elements than they must. */
+export function joinSegments(segments: readonly Segment[], keyOf: (segment: Segment) => string): Segment[] {
+  const joined: Segment[] = [];
+  let lastKey: string | undefined;
+  for (const segment of segments) {
+    const key = keyOf(segment);
+    const before = joined.at(-1);
+    if (before !== undefined && key === lastKey && before.last + 1n === segment.first) {
+      joined[joined.length - 1] = { ...before, last: segment.last };
+    } else joined.push(segment);
+    lastKey = key;
+  }
+  return joined;
+}
+
+/** The fewest ranges that cover the same addresses, in order. */
+export function coverOf(ranges: readonly NumberRange[]): NumberRange[] {
+  const cover: NumberRange[] = [];
+  for (const range of [...ranges].sort((a, b) => compare(a.first, b.first))) {
+    const before = cover.at(-1);
+    if (before !== undefined && range.first <= before.last + 1n) {
+      if (range.last > before.last) cover[cover.length - 1] = { first: before.first, last: range.last };
+    } else cover.push(range);
+  }
+  return cover;
+}
+
+function compare<T extends bigint | string>(a: T, b: T): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
