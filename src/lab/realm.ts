@@ -19,16 +19,20 @@ export function isRoot(): boolean {
 }
 
 /**
- * Starts a command of wayout in throw-away namespaces; they and everything in them end with it, and it ends with us.
- * Returns its pid. @throws WayoutError when the machine forbids it
+ * Starts a command of wayout in throw-away namespaces; they and everything in them end with it. Returns its pid.
+ * @param life whether it ends when we do, however we end
+ * @throws WayoutError when the machine forbids it
  */
-export function spawnInRealm(command: readonly [string, ...string[]]): number {
+export function spawnInRealm(
+  command: readonly [string, ...string[]],
+  life: "ends with us" | "outlives us" = "ends with us",
+): number {
   try {
     return libc.spawnIn(
       {
         newNamespaces: CLONE_NEWNET | CLONE_NEWNS | (isRoot() ? 0 : CLONE_NEWUSER),
         ...(isRoot() ? {} : { rootFor: { uid: process.getuid!(), gid: process.getgid!() } }),
-        deathSignal: SIGKILL,
+        deathSignal: life === "ends with us" ? SIGKILL : 0,
       },
       command,
       process.env,

@@ -1,0 +1,84 @@
+/** The lab's story on a terminal. */
+import type { ChapterHead, Step, StoryEvent, StoryReport } from "../lab/story.ts";
+import { PLAN } from "../lab/plan.ts";
+import { style } from "./style.ts";
+
+const TEXT_WIDTH = 96;
+
+/** Prints events as they come. */
+export function showStory(event: StoryEvent): void {
+  switch (event.type) {
+    case "chapter":
+      process.stdout.write(chapterText(event));
+      break;
+    case "step":
+      process.stdout.write(stepText(event));
+      break;
+    case "done":
+      break;
+  }
+}
+
+/** The world, drawn. */
+export function picture(): string {
+  const { node, pods, internet } = PLAN;
+  const a = style.address;
+  const q = style.quiet;
+  const blue = `${style.strong("ns-blue")}  ${a(pods.blue.ipv4)}`;
+  const green = `${style.strong("ns-green")} ${a(pods.green.ipv4)}`;
+  return [
+    `  ${blue} ${q("─ veth-blue ─┐")}                             ${q("┌")} router ${a(internet.routerIpv4)}`,
+    `                                  ${q("├")} ${style.strong("br0")} ${q("─")} node ${q("─")} ${style.strong("eth0")} ${q("────────┤")} ${internet.site} ${a(internet.httpIpv4)}`,
+    `  ${green} ${q("─ veth-green┘")} ${a(node.gatewayIpv4)}    ${a(node.uplinkIpv4)} ${q("└")} DNS ${a(internet.dnsIpv4)}`,
+    "",
+  ].join("\n");
+}
+
+function chapterText(chapter: ChapterHead): string {
+  const title = `${style.strong(String(chapter.number))}  ${style.strong(chapter.title)}`;
+  return `\n${title}\n${wrap(chapter.intro, TEXT_WIDTH, "   ")}\n`;
+}
+
+function stepText(step: Step): string {
+  const mark = step.ok ? style.good("✓") : style.bad("✗");
+  const lines = [
+    "",
+    `   ${style.quiet(step.where)} ${style.quiet("$")} ${style.command(step.command)}`,
+    `     ${style.quiet("should")}  ${step.expected}`,
+    `     ${style.quiet("did")}   ${mark} ${step.found}`,
+  ];
+  for (const { source, lines: said } of step.evidence) {
+    for (const [index, line] of said.entries()) {
+      const from = index === 0 ? style.quiet(` ← ${source}`) : "";
+      lines.push(`     ${index === 0 ? style.quiet("kernel") : "      "}  ${line}${from}`);
+    }
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+/** The last lines: what the story came to. */
+export function storySummary(report: StoryReport): string {
+  const steps = report.chapters.flatMap((chapter) => chapter.steps);
+  const failed = steps.filter((step) => !step.ok).length;
+  const seconds = (report.wallMs / 1000).toFixed(1);
+  const chapters = `${report.chapters.length} chapters, ${steps.length} steps, ${seconds} s`;
+  if (report.ok) {
+    return `\n${style.good("✓")} ${chapters}: everything was as the story says, and nothing is left.\n  ${style.quiet(
+      "Play in this world: wayout lab up, then wayout lab exec ns-blue -- curl -s http://api.github.com",
+    )}\n`;
+  }
+  return `\n${style.bad("✗")} ${chapters}: ${failed === 0 ? "the story broke off before its end" : `${failed} not as the story says`}.\n`;
+}
+
+function wrap(text: string, width: number, indent: string): string {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(/\s+/)) {
+    if (line !== "" && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else line = line === "" ? word : `${line} ${word}`;
+  }
+  if (line !== "") lines.push(line);
+  return lines.map((wrapped) => indent + wrapped).join("\n");
+}

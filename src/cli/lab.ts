@@ -1,0 +1,158 @@
+import { Command } from "commander";
+import { WayoutError } from "../error.ts";
+import { execInLab } from "../lab/exec.ts";
+import { labDown, labStatus, labUp, requireLab, type LabStatus } from "../lab/house.ts";
+import { dismissKeeper, ensureKeeper, findKeeper, runBesideKeeper } from "../lab/keeper.ts";
+import { LAB_NAMESPACES } from "../lab/plan.ts";
+import { playStory } from "../lab/play.ts";
+import { isRoot } from "../lab/realm.ts";
+import { picture, showStory, storySummary } from "./lab-story.ts";
+import { printJson, style, table } from "./style.ts";
+
+const HELP = `
+Without a sub-command it runs the whole story in throw-away namespaces, proves each step with what the kernel says, and
+leaves nothing. It runs as root, and as an ordinary user where user namespaces are allowed.
+
+Examples:
+  wayout lab                                                the story, about three seconds
+  wayout lab up                                             the same world, to play in
+  wayout lab exec ns-blue -- curl -s http://api.github.com  out of it
+  wayout lab break --list                                   faults to practise on
+  wayout lab down`;
+
+/** `wayout lab` and its sub-commands. */
+export function labCommand(): Command {
+  const lab = new Command("lab")
+    .description(
+      "the way out, step by step, in throw-away namespaces: a story that proves itself, and a place to play",
+    )
+    .option("--json", "one JSON value instead of the story")
+    .addHelpText("after", HELP)
+    .action((options: { json?: boolean }) => runStory(options.json === true));
+  lab.addCommand(upCommand());
+  lab.addCommand(downCommand());
+  lab.addCommand(statusCommand());
+  lab.addCommand(execCommand());
+  return lab;
+}
+
+function runStory(json: boolean): void {
+  if (!json) process.stdout.write(`${style.strong("How a namespace reaches the internet")}\n\n${picture()}`);
+  const report = playStory(json ? () => {} : showStory);
+  if (json) printJson(report);
+  else process.stdout.write(storySummary(report));
+  if (!report.ok) process.exitCode = 1;
+}
+
+function upCommand(): Command {
+  return new Command("up")
+    .description(
+      "build the lab and leave it standing: ns-blue and ns-green behind wayout-node, and wayout-internet",
+    )
+    .option("--no-way-out", "do not forward and masquerade yet: that part is yours")
+    .option("--json", "one JSON value")
+    .action(async (options: { wayOut: boolean; json?: boolean }) => {
+      if (delegated(["lab", "up", ...process.argv.slice(4)], "make")) return;
+      const raised = await labUp(options.wayOut);
+      if (options.json === true) printJson({ ...raised, ...labStatus() });
+      else process.stdout.write(upText(raised.change, options.wayOut));
+    });
+}
+
+function upText(change: "built" | "was up" | "repaired", wayOut: boolean): string {
+  const said = {
+    built: "The lab is up.",
+    "was up": "The lab was up already.",
+    repaired: "The lab was half-made; it has been rebuilt.",
+  }[change];
+  const next =
+    wayOut || change === "was up"
+      ? [["wayout lab exec ns-blue -- curl -s http://api.github.com", "out of it"]]
+      : [
+          ["wayout lab exec wayout-node -- sysctl net.ipv4.ip_forward=1", "step 1"],
+          ["wayout nat apply --netns wayout-node -f POLICY", "step 2"],
+        ];
+  const rows = [...next, ["wayout lab status", "how things stand"], ["wayout lab down", "take it away"]];
+  return `${style.good("✓")} ${said}\n\n${picture()}\n${table(rows.map(([command, why]) => [`  ${style.command(command!)}`, style.quiet(why!)]))}\n`;
+}
+
+function downCommand(): Command {
+  return new Command("down")
+    .description("take the lab away, whatever of it is there")
+    .option("--json", "one JSON value")
+    .action(async (options: { json?: boolean }) => {
+      const keeper = isRoot() ? undefined : findKeeper();
+      // The keeper's namespaces hold everything: when it ends, nothing is left.
+      if (keeper !== undefined) dismissKeeper();
+      const removed = keeper !== undefined || (isRoot() && (await labDown()));
+      if (options.json === true) printJson({ removed });
+      else process.stdout.write(`${style.good("✓")} ${removed ? "The lab is gone." : "There was no lab."}\n`);
+    });
+}
+
+function statusCommand(): Command {
+  return new Command("status")
+    .description("whether the lab is up and whole")
+    .option("--json", "one JSON value")
+    .action((options: { json?: boolean }) => {
+      if (delegated(["lab", "status", ...process.argv.slice(4)], "find")) return;
+      const status = isRoot() ? labStatus() : NO_LAB;
+      if (options.json === true) printJson(status);
+      else process.stdout.write(statusText(status));
+      if (status.state !== "up") process.exitCode = 1;
+    });
+}
+
+const NO_LAB: LabStatus = { state: "down", namespaces: [], servers: "gone", faults: [] };
+
+function statusText(status: LabStatus): string {
+  if (status.state === "down") return `The lab is not up. Build it: ${style.command("wayout lab up")}\n`;
+  const mark = (good: boolean): string => (good ? style.good("✓") : style.bad("✗"));
+  const rows = [
+    ...status.namespaces.map(({ name, present }) => [mark(present), name, present ? "" : "missing"]),
+    [mark(status.servers === "running"), "HTTP and DNS servers", status.servers],
+    ...status.faults.map((fault) => [style.warn("!"), `fault: ${fault}`, "in place"]),
+  ];
+  const head =
+    status.state === "up"
+      ? `${style.good("✓")} The lab is up.`
+      : `${style.bad("✗")} The lab is half-made. Mend it: ${style.command("wayout lab up")}`;
+  return `${head}\n${table(rows.map((row) => ["", ...row]))}\n`;
+}
+
+function execCommand(): Command {
+  return new Command("exec")
+    .description("run a command in one of the lab's namespaces, with working DNS")
+    .argument("<namespace>", LAB_NAMESPACES.join(", "))
+    .argument("<command...>", "the command, after --")
+    .passThroughOptions()
+    .action((namespace: string, command: [string, ...string[]]) => {
+      if (delegated(["lab", "exec", namespace, "--", ...command], "need")) return;
+      if (!(LAB_NAMESPACES as readonly string[]).includes(namespace)) {
+        throw new WayoutError({
+          code: "no-such-namespace",
+          kind: "usage",
+          doing: `running ${command[0]} in the lab`,
+          said: `the lab has no namespace ${namespace}`,
+          todo: `It has ${LAB_NAMESPACES.join(", ")}.`,
+        });
+      }
+      requireLab(`running ${command[0]} in ${namespace}`);
+      execInLab(namespace, command);
+    });
+}
+
+/**
+ * An ordinary user's lab lives beside his keeper process: hands the command over to there. Returns false for root (of
+ * the machine or beside the keeper), who does it himself, and where there is no keeper and none shall be made.
+ */
+function delegated(args: readonly string[], keeper: "make" | "find" | "need"): boolean {
+  if (isRoot()) return false;
+  const found = keeper === "make" ? ensureKeeper() : findKeeper();
+  if (found === undefined) {
+    if (keeper === "need") requireLab(args.slice(0, 2).join(" "));
+    return false;
+  }
+  process.exitCode = runBesideKeeper(found, args);
+  return true;
+}

@@ -1,0 +1,86 @@
+/** Running a program inside the lab: the namespace's network, and a resolver that asks the lab's DNS server. */
+import { existsSync, mkdirSync, readlinkSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { WayoutError, messageOf } from "../error.ts";
+import * as libc from "../kernel/libc.ts";
+import {
+  CLONE_NEWNET,
+  CLONE_NEWNS,
+  MS_BIND,
+  MS_PRIVATE,
+  MS_REC,
+  NetworkNamespace,
+} from "../kernel/namespace.ts";
+import { PLAN } from "./plan.ts";
+
+/** resolv.conf(5) of a pod in the lab. */
+export const RESOLV_CONF = `# the lab's own DNS server
+nameserver ${PLAN.internet.dnsIpv4}
+nameserver ${PLAN.internet.dnsIpv6}
+options timeout:2 attempts:1
+`;
+
+/** Only files and DNS: other sources (systemd-resolved, nscd) speak through sockets and would answer from outside. */
+const NSSWITCH_CONF = "hosts: files dns\n";
+
+/**
+ * Replaces this process by a program in one of the lab's namespaces. The program has a mount namespace of its own, so
+ * that its /etc/resolv.conf and /sys are the lab's and nobody else's change.
+ * @throws WayoutError when the program cannot be found
+ */
+export function execInLab(namespaceName: string, command: readonly [string, ...string[]]): never {
+  const path = command[0].includes("/") ? command[0] : Bun.which(command[0]);
+  if (path === null || !existsSync(path)) {
+    throw new WayoutError({
+      code: "no-such-program",
+      kind: "usage",
+      doing: `running ${command[0]} in ${namespaceName}`,
+      said: "there is no such program on this machine",
+      todo: "The lab shares the machine's programs; install it here, or give its path.",
+    });
+  }
+  const namespace = NetworkNamespace.named(namespaceName);
+  libc.setns(namespace.fd, CLONE_NEWNET);
+  libc.unshare(CLONE_NEWNS);
+  libc.mount("none", "/", "none", MS_PRIVATE | MS_REC);
+  coverFile("/etc/resolv.conf", RESOLV_CONF);
+  if (existsSync("/etc/nsswitch.conf")) coverFile("/etc/nsswitch.conf", NSSWITCH_CONF);
+  try {
+    libc.mount("sysfs", "/sys", "sysfs", 0);
+  } catch {
+    // Only programs that read /sys/class/net would notice.
+  }
+  libc.execve(path, command, process.env);
+}
+
+/** Puts another content over a file, for this mount namespace alone. */
+function coverFile(path: string, content: string): void {
+  const cover = `/run/wayout/.cover-${process.pid}`;
+  try {
+    writeFileSync(cover, content);
+    libc.mount(cover, mountTarget(path), "none", MS_BIND);
+  } catch (error) {
+    throw new WayoutError({
+      code: "no-resolver",
+      kind: "machine",
+      doing: `giving the lab its own ${path}`,
+      said: messageOf(error),
+      cause: error,
+    });
+  } finally {
+    // The mount keeps the file; its name is not needed any more.
+    rmSync(cover, { force: true });
+  }
+}
+
+/** What a mount over `path` lands on. A link to nowhere (a /run of our own hides its target) is made to lead somewhere. */
+function mountTarget(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    const target = resolve(dirname(path), readlinkSync(path));
+    mkdirSync(dirname(target), { recursive: true });
+    writeFileSync(target, "");
+    return target;
+  }
+}

@@ -1,0 +1,161 @@
+/** A lab that stays: made by `lab up`, played in, taken down by `lab down`. Half-made ones are mended or removed. */
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { WayoutError } from "../error.ts";
+import {
+  namedNamespaces,
+  namespaceFileExists,
+  removeNamespaceDirectory,
+  NETNS_DIRECTORY,
+} from "../kernel/namespace.ts";
+import { isAlive } from "../kernel/process.ts";
+import { RESOLV_CONF } from "./exec.ts";
+import { LAB_NAMESPACES, PLAN } from "./plan.ts";
+import { forgetState, readState, removeIfEmpty, withLabLock, writeState, type LabState } from "./state.ts";
+import { openWayOut } from "./way-out.ts";
+import { buildWorld, removeNamespaces, startInternet, World } from "./world.ts";
+
+/** What `lab status` tells. */
+export interface LabStatus {
+  /** `half-made`: a run was killed, or somebody took a part away. */
+  readonly state: "down" | "up" | "half-made";
+  readonly namespaces: readonly { readonly name: string; readonly present: boolean }[];
+  readonly servers: "running" | "gone";
+  readonly faults: readonly string[];
+}
+
+export function labStatus(): LabStatus {
+  const state = readState();
+  const present = namedNamespaces();
+  const namespaces = LAB_NAMESPACES.map((name) => ({ name, present: present.includes(name) }));
+  const servers = state?.servers !== undefined && isAlive(state.servers) ? "running" : "gone";
+  const whole = state?.phase === "up" && servers === "running" && namespaces.every((each) => each.present);
+  return {
+    state: state === undefined ? "down" : whole ? "up" : "half-made",
+    namespaces,
+    servers,
+    faults: state?.faults ?? [],
+  };
+}
+
+/** What `lab up` did. */
+export interface Raised {
+  readonly change: "built" | "was up" | "repaired";
+}
+
+/**
+ * Builds the world and leaves it standing.
+ * @param wayOut whether the node forwards and masquerades from the start; without it, blue is as in chapter 2
+ * @throws WayoutError name-taken when a namespace of that name is somebody else's
+ */
+export function labUp(wayOut: boolean): Promise<Raised> {
+  return withLabLock("building the lab", () => {
+    const status = labStatus();
+    if (status.state === "up") return { change: "was up" };
+    const repair = status.state === "half-made";
+    if (repair) takeDown(readState()!);
+    refuseForeignNames();
+    build(wayOut);
+    return { change: repair ? "repaired" : "built" };
+  });
+}
+
+function refuseForeignNames(): void {
+  const taken = LAB_NAMESPACES.filter((name) => namespaceFileExists(name));
+  if (taken.length === 0) return;
+  throw new WayoutError({
+    code: "name-taken",
+    kind: "broken",
+    doing: "building the lab",
+    said: `${taken.join(", ")} exists already under ${NETNS_DIRECTORY}, and this lab did not make it`,
+    todo: `If nobody needs it: ${taken.map((name) => `ip netns delete ${name}`).join("; ")}. 'wayout lab' without 'up' needs no names.`,
+  });
+}
+
+/** Every step is written down before it is done, so that a killed run can be cleaned up after. */
+function build(wayOut: boolean): void {
+  let state: LabState = {
+    version: 1,
+    phase: "building",
+    namespaces: [...LAB_NAMESPACES],
+    made: resolverFiles().concat(existsSync(NETNS_DIRECTORY) ? [] : [NETNS_DIRECTORY]),
+    faults: [],
+  };
+  writeState(state);
+  try {
+    buildWorld();
+    writeResolverFiles(state.made);
+    state = { ...state, servers: startInternet("outlives us") };
+    writeState(state);
+    if (wayOut) {
+      using world = new World();
+      openWayOut(world.node);
+    }
+    writeState({ ...state, phase: "up" });
+  } catch (error) {
+    takeDown(state);
+    throw error;
+  }
+}
+
+/** Files for `ip netns exec`, which gives a namespace /etc/netns/NAME/resolv.conf as its own; those that are missing. */
+function resolverFiles(): string[] {
+  const wanted = [
+    "/etc/netns",
+    ...pods().flatMap((name) => [`/etc/netns/${name}`, `/etc/netns/${name}/resolv.conf`]),
+  ];
+  return wanted.filter((path) => !existsSync(path));
+}
+
+function pods(): string[] {
+  return [PLAN.pods.blue.namespace, PLAN.pods.green.namespace];
+}
+
+function writeResolverFiles(made: readonly string[]): void {
+  for (const name of pods()) {
+    const path = `/etc/netns/${name}/resolv.conf`;
+    if (!made.includes(path)) continue;
+    try {
+      mkdirSync(`/etc/netns/${name}`, { recursive: true });
+      writeFileSync(path, RESOLV_CONF);
+    } catch {
+      // A convenience for `ip netns exec`; an ordinary user cannot have it, and `lab exec` does not need it.
+    }
+  }
+}
+
+/** Takes the lab away, whatever of it is there. False when there was none. */
+export function labDown(): Promise<boolean> {
+  return withLabLock("taking the lab down", () => {
+    const state = readState();
+    if (state === undefined) return false;
+    takeDown(state);
+    return true;
+  });
+}
+
+function takeDown(state: LabState): void {
+  if (state.servers !== undefined && isAlive(state.servers)) process.kill(state.servers.pid, "SIGKILL");
+  removeNamespaces(state.namespaces);
+  for (const path of [...state.made].reverse()) {
+    if (path === NETNS_DIRECTORY) removeNamespaceDirectory();
+    else if (path.endsWith("/resolv.conf")) rmSync(path, { force: true });
+    else removeIfEmpty(path);
+  }
+  forgetState();
+}
+
+/** The world of a lab that is up. @throws WayoutError lab-down, lab-half-made */
+export function requireLab(doing: string): void {
+  const { state } = labStatus();
+  if (state === "up") return;
+  throw new WayoutError({
+    code: state === "down" ? "lab-down" : "lab-half-made",
+    kind: "broken",
+    doing,
+    said:
+      state === "down"
+        ? "the lab is not up"
+        : "the lab is only half there: a run was killed, or a part was taken away",
+    todo: state === "down" ? "Build it: wayout lab up" : "Mend it: wayout lab up",
+  });
+}

@@ -1,0 +1,107 @@
+/** What a lab that stays up has to remember, and the lock that lets only one command at a time change it. */
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
+import * as v from "valibot";
+import { WayoutError } from "../error.ts";
+import { FileLock } from "../kernel/file-lock.ts";
+
+const DIRECTORY = "/run/wayout";
+const STATE_FILE = `${DIRECTORY}/lab.json`;
+const LOCK_FILE = `${DIRECTORY}/lab.lock`;
+
+const identity = v.object({ pid: v.number(), start: v.number() });
+
+const schema = v.object({
+  version: v.literal(1),
+  /** `building` in a file that stays means that a run was killed half-way. */
+  phase: v.picklist(["building", "up"]),
+  /** Namespaces this lab has made, or was about to make. */
+  namespaces: v.array(v.string()),
+  /** The process that plays the internet's servers. */
+  servers: v.optional(identity),
+  /** Files and directories made outside the namespaces, to be removed again, in this order. */
+  made: v.array(v.string()),
+  /** Names of the faults that are in place (`lab break`). */
+  faults: v.array(v.string()),
+});
+
+export type LabState = v.InferOutput<typeof schema>;
+
+/** The lab that is remembered; undefined when there is none. A file that cannot be understood counts as half-made. */
+export function readState(): LabState | undefined {
+  let text: string;
+  try {
+    text = readFileSync(STATE_FILE, "utf8");
+  } catch {
+    return undefined;
+  }
+  try {
+    return v.parse(schema, JSON.parse(text));
+  } catch {
+    return { version: 1, phase: "building", namespaces: [], made: [], faults: [] };
+  }
+}
+
+/** Writes beside and renames, so that a reader, or a crash, never meets half a file. */
+export function writeState(state: LabState): void {
+  mkdirSync(DIRECTORY, { recursive: true });
+  const beside = `${STATE_FILE}.new`;
+  const fd = openSync(beside, "w", 0o644);
+  try {
+    writeSync(fd, `${JSON.stringify(state, null, 2)}\n`);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  renameSync(beside, STATE_FILE);
+}
+
+export function forgetState(): void {
+  rmSync(STATE_FILE, { force: true });
+  rmSync(`${STATE_FILE}.new`, { force: true });
+}
+
+/**
+ * Runs `work` while no other command changes the lab. Afterwards nothing is left of lock and directory when there is
+ * no lab. @throws WayoutError lab-busy
+ */
+export async function withLabLock<T>(doing: string, work: () => T | Promise<T>): Promise<T> {
+  mkdirSync(DIRECTORY, { recursive: true });
+  using lock = FileLock.take(LOCK_FILE, "try");
+  if (lock === undefined) {
+    throw new WayoutError({
+      code: "lab-busy",
+      kind: "broken",
+      doing,
+      said: "another 'wayout lab' is building or removing the lab at this moment",
+      todo: "Wait until it is done; 'wayout lab status' tells how things stand.",
+    });
+  }
+  try {
+    return await work();
+  } finally {
+    if (!existsSync(STATE_FILE)) {
+      lock.remove();
+      removeIfEmpty(DIRECTORY);
+    }
+  }
+}
+
+/** Removes a directory that nobody uses any more. */
+export function removeIfEmpty(directory: string): void {
+  try {
+    rmdirSync(directory);
+  } catch {
+    // Gone already, or somebody else uses it by now.
+  }
+}

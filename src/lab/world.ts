@@ -1,0 +1,145 @@
+/** The article's world, made of real kernel objects. */
+import { closeSync, readSync } from "node:fs";
+import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import * as libc from "../kernel/libc.ts";
+import { createNamedNamespace, deleteNamedNamespace, NetworkNamespace } from "../kernel/namespace.ts";
+import { identify, type ProcessIdentity } from "../kernel/process.ts";
+import { connectPod, ensureBridge } from "../network/network.ts";
+import { selfCommand } from "../self.ts";
+import { LAB_NAMESPACES, PLAN, type PodPlan } from "./plan.ts";
+
+const SIGKILL = 9;
+
+/** The hidden command that serves the lab's internet; its argument is the pipe to report readiness through. */
+export const INTERNET_COMMAND = "lab-internet";
+
+/** The four namespaces, open. */
+export class World implements Disposable {
+  readonly blue = NetworkNamespace.named(PLAN.pods.blue.namespace);
+  readonly green = NetworkNamespace.named(PLAN.pods.green.namespace);
+  readonly node = NetworkNamespace.named(PLAN.node.namespace);
+  readonly internet = NetworkNamespace.named(PLAN.internet.namespace);
+
+  [Symbol.dispose](): void {
+    for (const namespace of [this.blue, this.green, this.node, this.internet]) namespace.close();
+  }
+}
+
+/** Makes the four namespaces and the cables between them. Nobody has a way out yet. Names must be free. */
+export function buildWorld(): void {
+  for (const name of LAB_NAMESPACES) createNamedNamespace(name);
+  using world = new World();
+  using node = Rtnetlink.open(world.node);
+  using internet = Rtnetlink.open(world.internet);
+  for (const connection of [node, internet]) connection.setLink("lo", { up: true });
+  layUplink(node, internet, world.internet);
+  settleInternet(internet);
+  settleNode(node);
+  const bridge = ensureBridge(node, {
+    name: PLAN.node.bridge,
+    gateways: [
+      `${PLAN.node.gatewayIpv4}/${prefixLength(PLAN.podNetworkIpv4)}`,
+      `${PLAN.node.gatewayIpv6}/${prefixLength(PLAN.podNetworkIpv6)}`,
+    ],
+  });
+  for (const pod of [PLAN.pods.blue, PLAN.pods.green]) {
+    hangPod(node, world[pod.role], pod, bridge.link.index);
+  }
+}
+
+/** The cable between the node's eth0 and the router. */
+function layUplink(node: Rtnetlink, internet: Rtnetlink, internetNamespace: NetworkNamespace): void {
+  node.createVeth({
+    name: PLAN.node.uplink,
+    peer: { name: PLAN.internet.link, namespaceFd: internetNamespace.fd },
+  });
+  node.setLink(PLAN.node.uplink, { up: true });
+  internet.setLink(PLAN.internet.link, { up: true });
+}
+
+/** The node's own address and its default route: to the router. */
+function settleNode(node: Rtnetlink): void {
+  giveUplinkAddress(node, PLAN.node.uplinkIpv4);
+  const uplink = node.link(PLAN.node.uplink)!.index;
+  node.addAddress({
+    interface: uplink,
+    address: PLAN.node.uplinkIpv6,
+    prefixLength: PLAN.uplinkPrefixIpv6,
+    nodad: true,
+  });
+  node.replaceRoute({ destination: "::/0", gateway: PLAN.internet.routerIpv6, interface: uplink });
+}
+
+/** Gives eth0 an IPv4 address and the default route that comes with it, as DHCP does. */
+export function giveUplinkAddress(node: Rtnetlink, address: string): void {
+  const uplink = node.link(PLAN.node.uplink)!.index;
+  node.addAddress({ interface: uplink, address, prefixLength: PLAN.uplinkPrefixIpv4 });
+  node.replaceRoute({ destination: "0.0.0.0/0", gateway: PLAN.internet.routerIpv4, interface: uplink });
+}
+
+/** Takes eth0's IPv4 address away; its routes go with it. */
+export function takeUplinkAddress(node: Rtnetlink, address: string): void {
+  const uplink = node.link(PLAN.node.uplink)!.index;
+  node.deleteAddress({ interface: uplink, address, prefixLength: PLAN.uplinkPrefixIpv4 });
+}
+
+/** The router's addresses and the servers'. There is no route to the pods' network, as in the real one. */
+function settleInternet(internet: Rtnetlink): void {
+  const link = internet.link(PLAN.internet.link)!.index;
+  const loopback = internet.link("lo")!.index;
+  const give = (index: number, address: string, length: number): void =>
+    internet.addAddress({ interface: index, address, prefixLength: length, nodad: true });
+  give(link, PLAN.internet.routerIpv4, PLAN.uplinkPrefixIpv4);
+  give(link, PLAN.internet.routerIpv6, PLAN.uplinkPrefixIpv6);
+  for (const address of [PLAN.internet.httpIpv4, PLAN.internet.dnsIpv4]) give(loopback, address, 32);
+  for (const address of [PLAN.internet.httpIpv6, PLAN.internet.dnsIpv6]) give(loopback, address, 128);
+}
+
+function hangPod(node: Rtnetlink, namespace: NetworkNamespace, pod: PodPlan, bridge: number): void {
+  connectPod(node, namespace, {
+    network: "lab",
+    container: pod.namespace,
+    interfaceName: PLAN.podInterface,
+    hostName: pod.veth,
+    bridge,
+    addresses: [
+      `${pod.ipv4}/${prefixLength(PLAN.podNetworkIpv4)}`,
+      `${pod.ipv6}/${prefixLength(PLAN.podNetworkIpv6)}`,
+    ],
+    routes: [
+      { destination: "0.0.0.0/0", gateway: PLAN.node.gatewayIpv4 },
+      { destination: "::/0", gateway: PLAN.node.gatewayIpv6 },
+    ],
+  });
+}
+
+/**
+ * Starts the servers of the internet and waits until they listen.
+ * @param life whether they end when this process does
+ */
+export function startInternet(life: "ends with us" | "outlives us"): ProcessIdentity {
+  using namespace = NetworkNamespace.named(PLAN.internet.namespace);
+  const pipe = libc.pipe();
+  const pid = libc.spawnIn(
+    { enter: [namespace.fd], deathSignal: life === "ends with us" ? SIGKILL : 0 },
+    [...selfCommand(), INTERNET_COMMAND, String(pipe.writeEnd)],
+    process.env,
+  );
+  closeSync(pipe.writeEnd);
+  const ready = readSync(pipe.readEnd, Buffer.alloc(1)) === 1;
+  closeSync(pipe.readEnd);
+  const servers = identify(pid);
+  if (!ready || servers === undefined) {
+    throw new Error(`the servers of the lab's internet did not start (pid ${pid})`);
+  }
+  return servers;
+}
+
+/** Takes the names away; links, addresses and rules go with the namespaces. Missing ones are fine. */
+export function removeNamespaces(names: readonly string[]): void {
+  for (const name of names) deleteNamedNamespace(name);
+}
+
+function prefixLength(cidr: string): number {
+  return Number(cidr.slice(cidr.indexOf("/") + 1));
+}
