@@ -1,13 +1,16 @@
 import { SystemError, ERRNO } from "../errno.ts";
 import { errorNumber, netlinkError } from "./netlink-error.ts";
-import { DecodeError, Writer } from "./wire.ts";
+import { align4, DecodeError, Wire, Writer } from "./wire.ts";
 import {
   decode,
+  messageLength,
   NLM_F_ACK,
   NLM_F_DUMP,
   NLM_F_DUMP_INTR,
   NLMSG_DONE,
   NLMSG_ERROR,
+  NLMSG_HDRLEN,
+  NLMSG_MIN_TYPE,
   NLMSG_NOOP,
   NLMSG_OVERRUN,
   readMessages,
@@ -113,9 +116,12 @@ export class NetlinkConnection implements Disposable {
     const sequence = sent.firstSequence;
     let interrupted = false;
     let done = false;
+    let last: Uint8Array | undefined;
     try {
       while (!done) {
+        last = undefined;
         for (const raw of this.#receive(request)) {
+          last = raw.wire.bytes;
           if (raw.sequence !== sequence) continue;
           interrupted ||= (raw.flags & NLM_F_DUMP_INTR) !== 0;
           if (raw.type === NLMSG_DONE || raw.type === NLMSG_ERROR) {
@@ -138,7 +144,39 @@ export class NetlinkConnection implements Disposable {
         }
       }
     } finally {
-      if (!done) this.#drain(sequence);
+      if (!done) this.#drain(sequence, last);
+    }
+  }
+
+  /**
+   * A dump without an object for each message, for tables too large even for dumpRaw: the visitor gets the bytes and
+   * where the payload behind struct nlmsghdr begins and ends. They are valid until it returns.
+   */
+  dumpEach(request: Request, visitor: (wire: Wire, start: number, end: number) => void): void {
+    const sent = this.#send([request], () => NLM_F_DUMP);
+    const sequence = sent.firstSequence;
+    let datagram: Uint8Array | undefined;
+    let end: RawMessage | undefined;
+    try {
+      while (end === undefined) {
+        datagram = this.transport.receive(ANSWER_TIMEOUT_MS);
+        if (datagram === undefined) throw noAnswer(request);
+        const wire = new Wire(datagram);
+        for (let at = 0; at < datagram.length && end === undefined;) {
+          const length = messageLength(wire, at);
+          if (wire.view.getUint32(at + 8, true) === sequence) {
+            const type = wire.view.getUint16(at + 4, true);
+            if (type >= NLMSG_MIN_TYPE) visitor(wire, at + NLMSG_HDRLEN, at + length);
+            else if (type !== NLMSG_NOOP) end = endOfDump(datagram.subarray(at), sequence);
+          }
+          at += align4(length);
+        }
+      }
+    } finally {
+      if (end === undefined) this.#drain(sequence, datagram);
+    }
+    if (errorNumber(end) !== 0) {
+      throw netlinkError(end, request.doing, request.message, sent.bytesOf(0), end.type === NLMSG_ERROR);
     }
   }
 
@@ -249,14 +287,12 @@ export class NetlinkConnection implements Disposable {
   }
 
   /** Reads what is left of a dump that nobody wants any more, so that the next request finds an empty queue. */
-  #drain(sequence: number): void {
+  #drain(sequence: number, last: Uint8Array | undefined): void {
     try {
-      for (;;) {
-        const datagram = this.transport.receive(ANSWER_TIMEOUT_MS);
-        if (datagram === undefined) return;
-        for (const raw of readMessages(datagram)) {
-          if (raw.sequence === sequence && (raw.type === NLMSG_DONE || raw.type === NLMSG_ERROR)) return;
-        }
+      // The datagram at which the reader stopped may have been the last one.
+      let datagram = last ?? this.transport.receive(ANSWER_TIMEOUT_MS);
+      while (datagram !== undefined && endOfDump(datagram, sequence) === undefined) {
+        datagram = this.transport.receive(ANSWER_TIMEOUT_MS);
       }
     } catch (error) {
       if (!(error instanceof SystemError) && !(error instanceof DecodeError)) throw error;
@@ -268,6 +304,14 @@ interface Sent {
   readonly requests: readonly AnyRequest[];
   readonly firstSequence: number;
   readonly bytesOf: (index: number) => Uint8Array;
+}
+
+/** The message that ends the dump, if it is in this datagram. */
+function endOfDump(datagram: Uint8Array, sequence: number): RawMessage | undefined {
+  for (const raw of readMessages(datagram)) {
+    if (raw.sequence === sequence && (raw.type === NLMSG_DONE || raw.type === NLMSG_ERROR)) return raw;
+  }
+  return undefined;
 }
 
 function noAnswer(request: AnyRequest): SystemError {

@@ -13,6 +13,8 @@ export const NLMSG_NOOP = 1;
 export const NLMSG_ERROR = 2;
 export const NLMSG_DONE = 3;
 export const NLMSG_OVERRUN = 4;
+/** Below this number are control messages. */
+export const NLMSG_MIN_TYPE = 0x10;
 
 export const NLM_F_REQUEST = 0x1;
 export const NLM_F_MULTI = 0x2;
@@ -48,6 +50,9 @@ export interface Message<H extends AnyStruct = AnyStruct, T extends Table = Tabl
   readonly header: HeaderOf<H>;
   readonly attributes: AttributesOf<AttributeSet<T>>;
 }
+
+/** What a description decodes to. */
+export type MessageOf<S extends MessageSpec> = S extends MessageSpec<infer H, infer T> ? Message<H, T> : never;
 
 /** A message to send. `encode` writes everything behind struct nlmsghdr. */
 export interface Request<H extends AnyStruct = AnyStruct, T extends Table = Table> {
@@ -116,20 +121,22 @@ export interface RawMessage {
   readonly end: number;
 }
 
+/** The length field of the message at `at`, checked against the room that is left. @throws DecodeError */
+export function messageLength(wire: Wire, at: number): number {
+  const left = wire.bytes.length - at;
+  if (left < NLMSG_HDRLEN) throw new DecodeError("nlmsghdr", `${left} bytes are too few`);
+  const length = wire.view.getUint32(at, true);
+  if (length < NLMSG_HDRLEN || length > left) {
+    throw new DecodeError("nlmsghdr", `a message claims ${length} bytes where ${left} are left`);
+  }
+  return length;
+}
+
 /** Splits a datagram into its messages. @throws DecodeError */
 export function* readMessages(datagram: Uint8Array): Generator<RawMessage> {
   const wire = new Wire(datagram);
   for (let at = 0; at < datagram.length;) {
-    if (datagram.length - at < NLMSG_HDRLEN) {
-      throw new DecodeError("nlmsghdr", `${datagram.length - at} bytes are too few`);
-    }
-    const length = wire.view.getUint32(at, true);
-    if (length < NLMSG_HDRLEN || at + length > datagram.length) {
-      throw new DecodeError(
-        "nlmsghdr",
-        `a message claims ${length} bytes where ${datagram.length - at} are left`,
-      );
-    }
+    const length = messageLength(wire, at);
     yield {
       type: wire.view.getUint16(at + 4, true),
       flags: wire.view.getUint16(at + 6, true),
