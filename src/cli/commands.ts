@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { LAB_PROCESSES } from "../lab/processes.ts";
 
 /** A command as the overview lists it. Its file is loaded only when it runs. */
 export interface CommandEntry {
@@ -11,4 +12,16 @@ export interface CommandEntry {
 }
 
 /** Every command, in the order in which the overview shows them. */
-export const COMMANDS: readonly CommandEntry[] = [];
+export const COMMANDS: readonly CommandEntry[] = [
+  {
+    name: "lab",
+    summary: "the way out, step by step, in throw-away namespaces; and a place to play",
+    load: async () => (await import("./lab.ts")).labCommand(),
+  },
+  ...Object.values(LAB_PROCESSES).map((name) => ({
+    name,
+    summary: "started by wayout itself",
+    load: async () => (await import("./lab-processes.ts")).labProcess(name),
+    hidden: true,
+  })),
+];

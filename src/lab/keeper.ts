@@ -18,10 +18,8 @@ import { WayoutError } from "../error.ts";
 import * as libc from "../kernel/libc.ts";
 import { identify, isAlive, type ProcessIdentity } from "../kernel/process.ts";
 import { selfCommand } from "../self.ts";
+import { LAB_PROCESSES } from "./processes.ts";
 import { settleInRealm, spawnInRealm } from "./realm.ts";
-
-/** The hidden command that the keeper runs; its argument is the pipe to report readiness through. */
-export const KEEPER_COMMAND = "lab-keep";
 
 const KEEPER_FILE = "lab-keeper.json";
 const identity = v.object({ pid: v.number(), start: v.number() });
@@ -46,7 +44,7 @@ export function ensureKeeper(): ProcessIdentity {
   const running = findKeeper();
   if (running !== undefined) return running;
   const pipe = libc.pipe();
-  const pid = spawnInRealm([...selfCommand(), KEEPER_COMMAND, String(pipe.writeEnd)], "outlives us");
+  const pid = spawnInRealm([...selfCommand(), LAB_PROCESSES.keeper, String(pipe.writeEnd)], "outlives us");
   closeSync(pipe.writeEnd);
   const ready = readSync(pipe.readEnd, Buffer.alloc(1)) === 1;
   closeSync(pipe.readEnd);

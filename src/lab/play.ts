@@ -3,11 +3,9 @@ import { closeSync, readSync } from "node:fs";
 import * as libc from "../kernel/libc.ts";
 import { selfCommand } from "../self.ts";
 import { spawnInRealm, waitForRealm } from "./realm.ts";
+import { LAB_PROCESSES } from "./processes.ts";
 import { compareMachine, readMachine } from "./machine.ts";
 import { StoryRecord, type StoryEvent, type StoryReport } from "./story.ts";
-
-/** The hidden command that acts the story; its argument is the descriptor of the pipe it tells through. */
-export const STORY_COMMAND = "lab-story";
 
 /**
  * Acts the whole story and returns what came of it.
@@ -22,7 +20,7 @@ export function playStory(show: (event: StoryEvent) => void): StoryReport {
     show(event);
   };
   const pipe = libc.pipe();
-  const pid = spawnInRealm([...selfCommand(), STORY_COMMAND, String(pipe.writeEnd)]);
+  const pid = spawnInRealm([...selfCommand(), LAB_PROCESSES.story, String(pipe.writeEnd)]);
   closeSync(pipe.writeEnd);
   try {
     for (const event of eventsFrom(pipe.readEnd)) {

@@ -7,6 +7,7 @@ import { connect } from "node:net";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { messageOf } from "../error.ts";
 import { selfCommand } from "../self.ts";
+import { LAB_PROCESSES } from "./processes.ts";
 import type { SiteAnswer } from "./internet.ts";
 
 /** What came of a visit. Exactly one of `answer` and `failure` is there. */
@@ -48,12 +49,24 @@ async function resolve(options: VisitOptions): Promise<string> {
   if (/^[0-9.]+$|:/.test(options.host)) return options.host;
   const resolver = new Resolver({ timeout: options.timeoutMs, tries: 1 });
   resolver.setServers([options.resolver.includes(":") ? `[${options.resolver}]` : options.resolver]);
-  const addresses = await (options.family === 4
-    ? resolver.resolve4(options.host)
-    : resolver.resolve6(options.host));
-  const first = addresses[0];
-  if (first === undefined) throw new Error(`${options.host} has no IPv${options.family} address`);
-  return first;
+  // The resolver itself waits at least a second, whatever it is told.
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    resolver.cancel();
+  }, options.timeoutMs);
+  try {
+    const addresses = await (options.family === 4
+      ? resolver.resolve4(options.host)
+      : resolver.resolve6(options.host));
+    const first = addresses[0];
+    if (first === undefined) throw new Error(`${options.host} has no IPv${options.family} address`);
+    return first;
+  } catch (error) {
+    throw late ? new Error(`${options.resolver} gave no answer within ${options.timeoutMs} ms`) : error;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function get(address: string, host: string, timeoutMs: number): Promise<Omit<Visit, "tookMs">> {
@@ -87,13 +100,10 @@ function get(address: string, host: string, timeoutMs: number): Promise<Omit<Vis
   });
 }
 
-/** The hidden command that makes a visit and prints it as JSON. */
-export const VISIT_COMMAND = "lab-visit";
-
 /** Makes the visit from inside a namespace, by a process started there. */
 export function visitFrom(namespace: NetworkNamespace, options: VisitOptions): Visit {
   const child = namespace.run(() =>
-    Bun.spawnSync([...selfCommand(), VISIT_COMMAND, JSON.stringify(options)], {
+    Bun.spawnSync([...selfCommand(), LAB_PROCESSES.visit, JSON.stringify(options)], {
       stdin: "ignore",
       stdout: "pipe",
       stderr: "pipe",

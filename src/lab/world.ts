@@ -6,12 +6,10 @@ import { createNamedNamespace, deleteNamedNamespace, NetworkNamespace } from "..
 import { identify, type ProcessIdentity } from "../kernel/process.ts";
 import { connectPod, ensureBridge } from "../network/network.ts";
 import { selfCommand } from "../self.ts";
+import { LAB_PROCESSES } from "./processes.ts";
 import { LAB_NAMESPACES, PLAN, type PodPlan } from "./plan.ts";
 
 const SIGKILL = 9;
-
-/** The hidden command that serves the lab's internet; its argument is the pipe to report readiness through. */
-export const INTERNET_COMMAND = "lab-internet";
 
 /** The four namespaces, open. */
 export class World implements Disposable {
@@ -122,7 +120,7 @@ export function startInternet(life: "ends with us" | "outlives us"): ProcessIden
   const pipe = libc.pipe();
   const pid = libc.spawnIn(
     { enter: [namespace.fd], deathSignal: life === "ends with us" ? SIGKILL : 0 },
-    [...selfCommand(), INTERNET_COMMAND, String(pipe.writeEnd)],
+    [...selfCommand(), LAB_PROCESSES.internet, String(pipe.writeEnd)],
     process.env,
   );
   closeSync(pipe.writeEnd);

@@ -1,0 +1,11 @@
+/** Hidden commands: the processes that the lab starts of itself, by name. The argument of each stands beside it. */
+export const LAB_PROCESSES = {
+  /** Acts the story; the descriptor of the pipe to tell through. */
+  story: "lab-story",
+  /** Keeps an ordinary user's namespaces; the descriptor to report readiness through. */
+  keeper: "lab-keep",
+  /** Serves the internet; the descriptor to report readiness through. */
+  internet: "lab-internet",
+  /** Visits a site; the visit's options as JSON. */
+  visit: "lab-visit",
+} as const;
