@@ -99,6 +99,26 @@ export class NetworkNamespace implements Disposable {
     }
   }
 
+  /**
+   * The kernel's number for this namespace that is never given again, unlike the inode, which the next namespace
+   * often inherits (SO_NETNS_COOKIE, Linux 5.14). On an older kernel the inode, marked as such.
+   */
+  get cookie(): string {
+    const SOL_SOCKET = 1;
+    const SO_NETNS_COOKIE = 71;
+    const [AF_NETLINK, SOCK_RAW] = [16, 3];
+    const fd = this.run(() => libc.socket(AF_NETLINK, SOCK_RAW, 0));
+    try {
+      const value = libc.getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, 8);
+      return String(new DataView(value.buffer, value.byteOffset).getBigUint64(0, true));
+    } catch (error) {
+      if (error instanceof SystemError && error.code === "ENOPROTOOPT") return `inode-${this.inode}`;
+      throw error;
+    } finally {
+      closeSync(fd);
+    }
+  }
+
   close(): void {
     if (this.#fd >= 0) closeSync(this.#fd);
     this.#fd = -1;
