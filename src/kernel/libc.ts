@@ -24,6 +24,7 @@ const SYMBOLS = {
   recvfrom: { args: [i32, pointer, u64, i32, pointer, pointer], returns: i64_fast },
   recvmsg: { args: [i32, pointer, i32], returns: i64_fast },
   poll: { args: [pointer, u64, i32], returns: i32 },
+  clock_gettime: { args: [i32, pointer], returns: i32 },
   setns: { args: [i32, i32], returns: i32 },
   unshare: { args: [i32], returns: i32 },
   mount: { args: [cstring, cstring, cstring, u64, pointer], returns: i32 },
@@ -268,6 +269,13 @@ export function waitpid(
     if (result > 0) return { exitCode: (status[0]! >> 8) & 0xff, signal: status[0]! & 0x7f };
     if (errno() !== ERRNO.EINTR) throw new SystemError("waitpid", errno());
   }
+}
+
+/** clock_gettime(2) of CLOCK_REALTIME (0) or CLOCK_MONOTONIC (1), in microseconds with a fraction. */
+export function clockUs(clock: 0 | 1): number {
+  const time = new BigInt64Array(2);
+  checked("clock_gettime", libc.clock_gettime(clock, time));
+  return Number(time[0]) * 1e6 + Number(time[1]) / 1000;
 }
 
 /** ioctl(2) with a pointer argument that the kernel may fill in. */

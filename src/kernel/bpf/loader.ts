@@ -1,0 +1,131 @@
+/** bpf(2): maps, programs, raw tracepoints. What was made lives as long as its file descriptor. */
+import { closeSync } from "node:fs";
+import { SystemError } from "../errno.ts";
+import * as libc from "../libc.ts";
+
+const SYS_BPF = process.arch === "arm64" ? 280 : 321;
+
+/** enum bpf_cmd */
+const BPF_MAP_CREATE = 0;
+const BPF_PROG_LOAD = 5;
+const BPF_RAW_TRACEPOINT_OPEN = 17;
+const BPF_MAP_LOOKUP_AND_DELETE_ELEM = 21;
+
+const BPF_MAP_TYPE_QUEUE = 22;
+const BPF_PROG_TYPE_RAW_TRACEPOINT = 17;
+
+/** Some helpers (probe_read_kernel) are only for programs that say so. */
+const LICENSE = "GPL";
+const LOG_BYTES = 64 * 1024;
+
+/** union bpf_attr, zeroed; larger than any command that is used here. */
+function attributes(): { readonly bytes: Uint8Array; readonly view: DataView } {
+  const bytes = new Uint8Array(128);
+  return { bytes, view: new DataView(bytes.buffer) };
+}
+
+function bpf(command: number, attributes: Uint8Array): number {
+  return libc.syscallWithBuffer("bpf", SYS_BPF, command, attributes);
+}
+
+/** A program that the verifier refused, with what it said. */
+export class VerifierError extends Error {
+  override readonly name = "VerifierError";
+  constructor(
+    readonly program: string,
+    readonly log: string,
+    override readonly cause: SystemError,
+  ) {
+    const lines = log.trim().split("\n");
+    const said = lines.findLast((line) => !line.startsWith("processed ") && line !== "") ?? cause.message;
+    super(`loading the BPF program ${program}: the kernel says: ${said}`);
+  }
+}
+
+/** A first-in-first-out map: programs push values, we pop them. Needs no shared memory. @see BPF_MAP_TYPE_QUEUE */
+export class BpfQueue implements Disposable {
+  readonly #value: Uint8Array;
+  readonly #pop = attributes();
+
+  private constructor(
+    readonly fd: number,
+    valueBytes: number,
+  ) {
+    this.#value = new Uint8Array(valueBytes);
+    this.#pop.view.setUint32(0, fd, true);
+    this.#pop.view.setBigUint64(16, libc.addressOf(this.#value), true);
+  }
+
+  /** @throws SystemError EPERM without CAP_BPF in the first user namespace */
+  static create(name: string, valueBytes: number, entries: number): BpfQueue {
+    const { bytes, view } = attributes();
+    view.setUint32(0, BPF_MAP_TYPE_QUEUE, true);
+    view.setUint32(8, valueBytes, true);
+    view.setUint32(12, entries, true);
+    bytes.set(objectName(name), 28);
+    return new BpfQueue(bpf(BPF_MAP_CREATE, bytes), valueBytes);
+  }
+
+  /** The oldest value, copied; undefined when the queue is empty. */
+  pop(): Uint8Array | undefined {
+    try {
+      bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, this.#pop.bytes);
+      return this.#value.slice();
+    } catch (error) {
+      if (error instanceof SystemError && error.code === "ENOENT") return undefined;
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.fd);
+  }
+}
+
+/**
+ * Attaches a program to a raw tracepoint and returns the descriptor that holds it there.
+ * @throws SystemError EPERM; ENOENT when the kernel has no such tracepoint. VerifierError
+ */
+export function attachRawTracepoint(tracepoint: string, name: string, program: Uint8Array): number {
+  const fd = loadProgram(name, program);
+  try {
+    const { bytes, view } = attributes();
+    const tracepointName = Buffer.from(`${tracepoint}\0`);
+    view.setBigUint64(0, libc.addressOf(tracepointName), true);
+    view.setUint32(8, fd, true);
+    return bpf(BPF_RAW_TRACEPOINT_OPEN, bytes);
+  } finally {
+    // The link holds the program.
+    closeSync(fd);
+  }
+}
+
+function loadProgram(name: string, program: Uint8Array): number {
+  const license = Buffer.from(`${LICENSE}\0`);
+  const { bytes, view } = attributes();
+  view.setUint32(0, BPF_PROG_TYPE_RAW_TRACEPOINT, true);
+  view.setUint32(4, program.length / 8, true);
+  view.setBigUint64(8, libc.addressOf(program), true);
+  view.setBigUint64(16, libc.addressOf(license), true);
+  bytes.set(objectName(name), 48);
+  try {
+    return bpf(BPF_PROG_LOAD, bytes);
+  } catch (error) {
+    if (!(error instanceof SystemError) || error.code === "EPERM") throw error;
+    // Once more, for the verifier's explanation; a log costs time, so a good program is loaded without.
+    const log = new Uint8Array(LOG_BYTES);
+    view.setUint32(24, 1, true);
+    view.setUint32(28, LOG_BYTES, true);
+    view.setBigUint64(32, libc.addressOf(log), true);
+    try {
+      return bpf(BPF_PROG_LOAD, bytes);
+    } catch {
+      throw new VerifierError(name, Buffer.from(log).toString().replace(/\0.*$/s, ""), error);
+    }
+  }
+}
+
+/** BPF_OBJ_NAME_LEN: 15 bytes and a NUL; letters, digits, `_` and `.`. */
+function objectName(name: string): Uint8Array {
+  return Buffer.from(name).subarray(0, 15);
+}
