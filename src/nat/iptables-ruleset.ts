@@ -106,9 +106,8 @@ function match(option: "-s" | "-d", cidr: string): string {
   return cidr.endsWith("/0") ? "" : ` ${option} ${cidr}`;
 }
 
-/** iptables-save quotes a comment only when it must; ours is quoted in the same cases. */
 function rule(chain: string, matches: string, comment: string, target: string): string {
-  const quoted = /^[A-Za-z0-9/._-]+$/.test(comment) ? comment : `"${comment}"`;
+  const quoted = comment.includes(" ") ? `"${comment}"` : comment;
   return `-A ${chain}${matches} -m comment --comment ${quoted} ${target}`;
 }
 
@@ -133,7 +132,9 @@ export interface SavedRuleset {
 export function readSaved(text: string): SavedRuleset {
   const chains = new Map<string, string[]>();
   let jumps = 0;
-  for (const line of text.split("\n")) {
+  for (const printed of text.split("\n")) {
+    // Versions differ in which single words they quote.
+    const line = printed.replace(/--comment "([^" ]+)"/, "--comment $1");
     const declared = /^:(WAYOUT-\S+) /.exec(line)?.[1];
     if (declared !== undefined) chains.set(declared, []);
     const chain = /^-A (\S+)/.exec(line)?.[1];
@@ -148,7 +149,7 @@ export function intentsOf(saved: SavedRuleset): NatIntent[] {
   const claims: string[] = [];
   for (const rules of saved.chains.values()) {
     for (const line of rules) {
-      const claim = /--comment "([^"]*)"/.exec(line)?.[1];
+      const claim = /--comment "([^"]*)"/.exec(line)?.[1]; // a claim is never a single word
       if (claim === undefined) continue;
       claims.push(claim);
       const [owner, , cidr] = claim.split(" ");

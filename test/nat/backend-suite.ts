@@ -1,0 +1,361 @@
+/**
+ * What every backend must do, whatever it writes into the kernel. `none` runs the same tests; it only expects that
+ * nothing is translated.
+ */
+import { describe, expect } from "bun:test";
+import type { NatBackend } from "../../src/nat/backend.ts";
+import { masqueradeIntent, type NatIntent } from "../../src/nat/intent.ts";
+import { echo } from "../../src/kernel/echo.ts";
+import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { freshNamespace } from "../support/world.ts";
+import { ask, testWith } from "../support/witness.ts";
+import {
+  CLIENT,
+  CLOSED_PORT,
+  NODE,
+  OUTSIDE,
+  rulesWithHandles,
+  SILENT_PORT,
+  world,
+} from "./three-namespaces.ts";
+
+export interface BackendUnderTest {
+  readonly title: string;
+  readonly needs: readonly string[];
+  readonly open: (namespace: NetworkNamespace) => NatBackend;
+  /** False for `none`. */
+  readonly translates: boolean;
+  /** Ways in which somebody may damage the ruleset behind our back: commands for a shell. */
+  readonly damage: Readonly<Record<string, string>>;
+  /** Text that stands in the listing while anything of ours does. */
+  readonly trace: string;
+}
+
+const BLUE = masqueradeIntent("cni/blue", ["10.9.0.0/24", "fd00:9::/64"]);
+
+function snat(first: string, last: string, ports?: { first: number; last: number }): NatIntent {
+  const v6 = first.includes(":");
+  return {
+    owner: "policy",
+    sources: [
+      {
+        cidr: v6 ? "fd00:9::/64" : "10.9.0.0/24",
+        translation: { snat: { first, last }, ...(ports === undefined ? {} : { ports }), fullyRandom: false },
+      },
+    ],
+    untranslated: [],
+  };
+}
+
+const EVERYTHING: NatIntent = {
+  owner: "policy",
+  sources: [
+    {
+      cidr: "10.9.0.0/24",
+      translation: {
+        snat: { first: "203.0.113.6", last: "203.0.113.9" },
+        ports: { first: 2000, last: 2999 },
+        fullyRandom: true,
+      },
+      outInterfaces: ["eth0", "eth1"],
+    },
+    {
+      cidr: "10.9.1.0/24",
+      translation: { snat: { first: "203.0.113.7", last: "203.0.113.7" }, fullyRandom: false },
+    },
+    { cidr: "10.9.2.0/24", translation: { ports: { first: 3000, last: 3999 }, fullyRandom: false } },
+    {
+      cidr: "10.9.2.128/25",
+      translation: { ports: { first: 3000, last: 3999 }, fullyRandom: true },
+      outInterfaces: ["eth0"],
+    },
+    {
+      cidr: "fd00:9::/64",
+      translation: {
+        snat: { first: "2001:db8:113::6", last: "2001:db8:113::7" },
+        ports: { first: 2000, last: 2999 },
+        fullyRandom: true,
+      },
+    },
+    { cidr: "fd00:9:1::/64", translation: { fullyRandom: false } },
+  ],
+  untranslated: ["10.0.0.0/8", "192.168.0.0/16", "fd00::/8"],
+};
+
+export function backendSuite(backend: BackendUnderTest): void {
+  const test = testWith(["root", "ip", "nft", "curl", "iptables-legacy", ...backend.needs]);
+  const after = (translated: string, real: string): string => (backend.translates ? translated : real);
+
+  describe(backend.title, () => {
+    test("applies once, then writes nothing more", () => {
+      const namespace = freshNamespace();
+      using nat = backend.open(namespace);
+      expect(nat.verify(EVERYTHING).length > 0).toBe(backend.translates);
+      expect(nat.apply(EVERYTHING).changed).toBe(backend.translates);
+      expect(nat.verify(EVERYTHING)).toEqual([]);
+      const before = rulesWithHandles(namespace);
+      expect(nat.apply(EVERYTHING)).toEqual({ changed: false, drifts: [] });
+      // The order in which things were said does not matter.
+      const shuffled = {
+        ...EVERYTHING,
+        sources: EVERYTHING.sources.toReversed(),
+        untranslated: EVERYTHING.untranslated.toReversed(),
+      };
+      expect(nat.apply(shuffled).changed).toBe(false);
+      expect(rulesWithHandles(namespace)).toBe(before);
+    });
+
+    test("reads back from the kernel what everybody wanted", () => {
+      const namespace = freshNamespace();
+      using nat = backend.open(namespace);
+      nat.apply(EVERYTHING);
+      nat.apply(BLUE);
+      using other = backend.open(namespace);
+      expect(other.intents()).toEqual(backend.translates ? [BLUE, EVERYTHING] : []);
+    });
+
+    test("replaces what an owner wanted before, and leaves the others alone", () => {
+      const namespace = freshNamespace();
+      using nat = backend.open(namespace);
+      nat.apply(BLUE);
+      nat.apply(EVERYTHING);
+      const updated = { ...BLUE, untranslated: [...BLUE.untranslated, "192.0.2.0/24"] };
+      expect(nat.apply(updated).changed).toBe(backend.translates);
+      expect(nat.verify(updated)).toEqual([]);
+      expect(nat.verify(EVERYTHING)).toEqual([]);
+      expect(nat.verify(BLUE).length > 0).toBe(backend.translates);
+      expect(nat.remove("nobody")).toBe(false);
+      expect(nat.remove("cni/blue")).toBe(backend.translates);
+      expect(nat.verify(EVERYTHING)).toEqual([]);
+      expect(nat.intents()).toEqual(backend.translates ? [EVERYTHING] : []);
+    });
+
+    test("removing the last owner leaves nothing", () => {
+      const namespace = freshNamespace();
+      using nat = backend.open(namespace);
+      nat.apply(BLUE);
+      nat.apply(EVERYTHING);
+      expect(rulesWithHandles(namespace).includes(backend.trace)).toBe(backend.translates);
+      expect(nat.remove("policy")).toBe(backend.translates);
+      expect(nat.remove("cni/blue")).toBe(backend.translates);
+      expect(rulesWithHandles(namespace)).not.toContain(backend.trace);
+      expect(nat.remove("cni/blue")).toBe(false);
+      nat.apply(BLUE);
+      nat.apply(EVERYTHING);
+      expect(nat.remove()).toBe(backend.translates);
+      expect(rulesWithHandles(namespace)).not.toContain(backend.trace);
+      expect(nat.remove()).toBe(false);
+    });
+
+    test("other people's rules stay as they are", () => {
+      const namespace = freshNamespace();
+      const theirs = `table ip theirs { chain postrouting { type nat hook postrouting priority srcnat; ip saddr 10.1.0.0/16 counter masquerade; }; }`;
+      ask(namespace, ["nft", "-f", "-"], theirs);
+      const before = ask(namespace, ["nft", "-a", "list", "table", "ip", "theirs"]);
+      using nat = backend.open(namespace);
+      nat.apply(EVERYTHING);
+      nat.remove();
+      expect(ask(namespace, ["nft", "-a", "list", "table", "ip", "theirs"])).toBe(before);
+    });
+
+    test("an owner whose source somebody else decides is content all the same", () => {
+      const namespace = freshNamespace();
+      using nat = backend.open(namespace);
+      const shadowed = masqueradeIntent("cni/late", ["10.9.0.0/24"]);
+      nat.apply(BLUE);
+      nat.apply(shadowed);
+      expect(nat.verify(shadowed)).toEqual([]);
+      expect(nat.verify(BLUE)).toEqual([]);
+      nat.remove("cni/blue");
+      expect(nat.verify(shadowed)).toEqual([]);
+      expect(nat.intents().map(({ owner }) => owner)).toEqual(backend.translates ? ["cni/late"] : []);
+    });
+
+    test("a bad intent is refused and changes nothing", () => {
+      const namespace = freshNamespace();
+      using nat = backend.open(namespace);
+      nat.apply(BLUE);
+      const before = rulesWithHandles(namespace);
+      const bad: readonly (readonly [NatIntent, string])[] = [
+        [{ ...BLUE, owner: "a b" }, "owner"],
+        [{ ...BLUE, untranslated: ["10.0.0.1/8"] }, "10.0.0.0/8"],
+        [snat("203.0.113.9", "203.0.113.6"), "before it begins"],
+        [snat("203.0.113.6", "203.0.113.6", { first: 0, last: 10 }), "port"],
+        [snat("203.0.113.6", "2001:db8::1"), "IPv6"],
+      ];
+      for (const [intent, said] of bad) expect(() => nat.apply(intent)).toThrow(said);
+      expect(rulesWithHandles(namespace)).toBe(before);
+    });
+
+    for (const [title, command] of Object.entries(backend.damage)) {
+      test(`sees and mends: ${title}`, () => {
+        const namespace = freshNamespace();
+        using nat = backend.open(namespace);
+        nat.apply(EVERYTHING);
+        const whole = nat.describe(EVERYTHING);
+        ask(namespace, ["sh", "-ec", command]);
+        using fresh = backend.open(namespace);
+        const drifts = fresh.verify(EVERYTHING);
+        expect(drifts).not.toEqual([]);
+        const change = fresh.apply(EVERYTHING);
+        expect(change.changed).toBe(true);
+        expect(change.drifts).toEqual(drifts);
+        expect(fresh.verify(EVERYTHING)).toEqual([]);
+        expect(fresh.describe(EVERYTHING)).toBe(whole);
+      });
+    }
+
+    test("MASQUERADE hides the client behind the interface's address, and follows it", async () => {
+      const { node, client, fetch } = world();
+      using nat = backend.open(node);
+      expect((await fetch(OUTSIDE.v4)).address).toBe(CLIENT.v4);
+      nat.apply(BLUE);
+      expect((await fetch(OUTSIDE.v4)).address).toBe(after(NODE.v4, CLIENT.v4));
+      expect((await fetch(OUTSIDE.v6)).address).toBe(after(NODE.v6, CLIENT.v6));
+      // Somebody who is no source keeps his address.
+      expect((await fetch(OUTSIDE.v4, { from: CLIENT.other4 })).address).toBe(CLIENT.other4);
+      expect(echo(client, OUTSIDE.v4, 1000)).toBeDefined();
+      expect(echo(client, OUTSIDE.v6, 1000)).toBeDefined();
+      // MASQUERADE takes the first address of the subnet of the next hop: move it, as DHCP would.
+      ask(node, ["ip", "address", "del", `${NODE.v4}/24`, "dev", "eth0"]);
+      ask(node, ["ip", "route", "replace", "default", "via", OUTSIDE.near4]);
+      if (!backend.translates) return;
+      const moved = (await fetch(OUTSIDE.v4)).address;
+      expect(moved).toMatch(/^203\.0\.113\.[6-9]$/);
+    });
+
+    test("SNAT takes the fixed address, or one of the range", async () => {
+      const { node, fetch } = world();
+      using nat = backend.open(node);
+      nat.apply(snat("203.0.113.7", "203.0.113.7"));
+      expect((await fetch(OUTSIDE.v4)).address).toBe(after("203.0.113.7", CLIENT.v4));
+      nat.apply(snat("203.0.113.8", "203.0.113.9"));
+      const seen = new Set<string>();
+      for (let count = 0; count < 6; count++) seen.add((await fetch(OUTSIDE.v4)).address);
+      // A client keeps the address of the range that it was given.
+      expect([...seen]).toHaveLength(1);
+      expect([...seen][0]).toMatch(backend.translates ? /^203\.0\.113\.[89]$/ : /^10\.9\.0\.2$/);
+      nat.apply(snat("2001:db8:113::6", "2001:db8:113::6"));
+      expect((await fetch(OUTSIDE.v6)).address).toBe(after("2001:db8:113::6", CLIENT.v6));
+    });
+
+    test("a port range holds for TCP, and ICMP passes beside it", async () => {
+      const { node, client, fetch } = world();
+      using nat = backend.open(node);
+      const ports = { first: 20000, last: 20009 };
+      const inRange = (port: number): boolean => port >= ports.first && port <= ports.last;
+      nat.apply(snat("203.0.113.7", "203.0.113.7", ports));
+      for (let count = 0; count < 3; count++) {
+        const { address, port } = await fetch(OUTSIDE.v4);
+        expect([address, inRange(port)]).toEqual([after("203.0.113.7", CLIENT.v4), backend.translates]);
+      }
+      expect(echo(client, OUTSIDE.v4, 1000)).toBeDefined();
+      nat.apply({
+        owner: "policy",
+        untranslated: [],
+        sources: [
+          { cidr: "10.9.0.0/24", translation: { ports, fullyRandom: true } },
+          { cidr: "fd00:9::/64", translation: { ports, fullyRandom: false } },
+        ],
+      });
+      const v4 = await fetch(OUTSIDE.v4);
+      expect([v4.address, inRange(v4.port)]).toEqual([after(NODE.v4, CLIENT.v4), backend.translates]);
+      const v6 = await fetch(OUTSIDE.v6);
+      expect([v6.address, inRange(v6.port)]).toEqual([after(NODE.v6, CLIENT.v6), backend.translates]);
+      expect(echo(client, OUTSIDE.v4, 1000)).toBeDefined();
+      expect(echo(client, OUTSIDE.v6, 1000)).toBeDefined();
+    });
+
+    test("the client's port is kept, unless it shall be random", async () => {
+      const { node, fetch } = world();
+      using nat = backend.open(node);
+      nat.apply(masqueradeIntent("cni/blue", ["10.9.0.0/24"], { translation: { fullyRandom: false } }));
+      expect((await fetch(OUTSIDE.v4, { fromPort: 34_567 })).port).toBe(34_567);
+      nat.apply(BLUE);
+      const random = new Set<number>();
+      for (const fromPort of [34_568, 34_569, 34_570])
+        random.add((await fetch(OUTSIDE.v4, { fromPort })).port);
+      const kept = [34_568, 34_569, 34_570].filter((port) => random.has(port)).length;
+      // Each is kept by chance once in 64 000: all three never.
+      expect(kept === 3).toBe(!backend.translates);
+    });
+
+    test("excluded destinations see the real source", async () => {
+      const { node, fetch } = world();
+      using nat = backend.open(node);
+      nat.apply(
+        masqueradeIntent("cni/blue", ["10.9.0.0/24", "fd00:9::/64"], {
+          untranslated: ["198.51.100.0/24", "2001:db8:198::/48"],
+        }),
+      );
+      expect((await fetch(OUTSIDE.v4)).address).toBe(CLIENT.v4);
+      expect((await fetch(OUTSIDE.v6)).address).toBe(CLIENT.v6);
+      expect((await fetch(OUTSIDE.near4)).address).toBe(after(NODE.v4, CLIENT.v4));
+    });
+
+    test("the most specific source decides, with its own exclusions", async () => {
+      const { node, fetch } = world();
+      using nat = backend.open(node);
+      nat.apply({
+        ...snat("203.0.113.6", "203.0.113.6"),
+        sources: [
+          {
+            cidr: "10.0.0.0/8",
+            translation: { snat: { first: "203.0.113.6", last: "203.0.113.6" }, fullyRandom: false },
+          },
+        ],
+        untranslated: ["203.0.113.0/24"],
+      });
+      nat.apply(masqueradeIntent("cni/blue", ["10.9.0.0/24"]));
+      expect((await fetch(OUTSIDE.v4)).address).toBe(after(NODE.v4, CLIENT.v4));
+      expect((await fetch(OUTSIDE.v4, { from: CLIENT.other4 })).address).toBe(
+        after("203.0.113.6", CLIENT.other4),
+      );
+      expect((await fetch(OUTSIDE.near4)).address).toBe(after(NODE.v4, CLIENT.v4));
+      expect((await fetch(OUTSIDE.near4, { from: CLIENT.other4 })).address).toBe(CLIENT.other4);
+    });
+
+    test("a source bound to interfaces is translated there only", async () => {
+      const { node, fetch } = world();
+      using nat = backend.open(node);
+      const translation = { fullyRandom: false };
+      const bound = (name: string): NatIntent => ({
+        owner: "policy",
+        sources: [{ cidr: "10.9.0.0/24", translation, outInterfaces: [name, "wan7"] }],
+        untranslated: [],
+      });
+      nat.apply(bound("eth1"));
+      expect((await fetch(OUTSIDE.v4)).address).toBe(CLIENT.v4);
+      nat.apply(bound("eth0"));
+      expect((await fetch(OUTSIDE.v4)).address).toBe(after(NODE.v4, CLIENT.v4));
+    });
+
+    test("everybody may be a source, the node itself included", async () => {
+      const { node, client, fetch } = world();
+      using nat = backend.open(node);
+      nat.apply({
+        owner: "policy",
+        sources: ["0.0.0.0/0", "::/0"].map((cidr) => ({ cidr, translation: { fullyRandom: true } })),
+        untranslated: ["10.0.0.0/8"],
+      });
+      expect(nat.verify(nat.intents()[0] ?? EVERYTHING)).toEqual([]);
+      expect((await fetch(OUTSIDE.v4)).address).toBe(after(NODE.v4, CLIENT.v4));
+      expect((await fetch(OUTSIDE.v4, { from: CLIENT.other4 })).address).toBe(after(NODE.v4, CLIENT.other4));
+      expect((await fetch(OUTSIDE.v6)).address).toBe(after(NODE.v6, CLIENT.v6));
+      // Traffic of the node with itself does not leave it.
+      expect(echo(node, NODE.v4, 1000)).toBeDefined();
+      expect(echo(node, "127.0.0.1", 1000)).toBeDefined();
+      expect(echo(node, CLIENT.v4, 1000)).toBeDefined();
+      expect(echo(client, "10.9.0.1", 1000)).toBeDefined();
+    });
+
+    test("refused and silent ports look to the client as they are", async () => {
+      const { node, connect } = world();
+      using nat = backend.open(node);
+      nat.apply(BLUE);
+      expect(await connect(OUTSIDE.v4, CLOSED_PORT)).toBe(7);
+      expect(await connect(OUTSIDE.v6, CLOSED_PORT)).toBe(7);
+      expect(await connect(OUTSIDE.v4, SILENT_PORT)).toBe(28);
+    });
+  });
+}

@@ -1,0 +1,11 @@
+import { NoNat } from "../../src/nat/none.ts";
+import { backendSuite } from "./backend-suite.ts";
+
+backendSuite({
+  title: "none",
+  needs: [],
+  open: () => new NoNat(),
+  translates: false,
+  trace: "wayout",
+  damage: {},
+});
