@@ -10,8 +10,8 @@ export interface FlowLineContext {
 }
 
 /** Widths of the columns before the translation. Longer values push the rest to the right. */
-export const PROTOCOL_WIDTH = 7;
-export const STATE_WIDTH = 12;
+const PROTOCOL_WIDTH = 7;
+const STATE_WIDTH = 12;
 export const TIMEOUT_WIDTH = 6;
 
 /** Status bits that a line names, in this order; the others say nothing that one could not see. */
@@ -31,13 +31,14 @@ export const LINE_FLAGS = [
  */
 export function flowLine(entry: ConntrackEntry, context: FlowLineContext): string {
   const timeout = entry.timeoutSeconds === undefined ? "-" : `${entry.timeoutSeconds}s`;
-  const fixed =
-    entry.protocolName.padEnd(PROTOCOL_WIDTH) +
-    (entry.protocolName.length >= PROTOCOL_WIDTH ? " " : "") +
-    flowState(entry).padEnd(STATE_WIDTH) +
-    (flowState(entry).length >= STATE_WIDTH ? " " : "");
+  const columns = columnText(entry.protocolName, flowState(entry));
   const notes = notesOf(entry, context);
-  return `${fixed}${timeout.padStart(TIMEOUT_WIDTH + 1)}  ${translationText(entry)}${notes === "" ? "" : `  ${notes}`}`;
+  return `${columns}${timeout.padStart(TIMEOUT_WIDTH + 1)}  ${translationText(entry)}${notes === "" ? "" : `  ${notes}`}`;
+}
+
+/** The columns of protocol and state, with the space behind them. */
+export function columnText(protocol: string, state: string): string {
+  return `${protocol.padEnd(PROTOCOL_WIDTH - 1)} ${state.padEnd(STATE_WIDTH - 1)} `;
 }
 
 function notesOf(entry: ConntrackEntry, { pods, nowMs }: FlowLineContext): string {
