@@ -1,4 +1,20 @@
 import type { Chapter } from "../story.ts";
 import type { World } from "../world.ts";
+import { masqueradeFollows, snatStays } from "./address-change.ts";
+import { ipv6Chapter } from "./ipv6.ts";
+import { forwardingOff, neighbours, noWayBack } from "./no-way-out.ts";
+import { teardown } from "./teardown.ts";
+import { conntrackChapter, masqueradeChapter } from "./way-out.ts";
 
-export const CHAPTERS: readonly Chapter<World>[] = [];
+/** The story, in order. */
+export const CHAPTERS: readonly Chapter<World>[] = [
+  neighbours,
+  forwardingOff,
+  noWayBack,
+  masqueradeChapter,
+  conntrackChapter,
+  masqueradeFollows,
+  snatStays,
+  ipv6Chapter,
+  teardown,
+];

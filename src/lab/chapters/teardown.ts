@@ -1,0 +1,30 @@
+/** The last chapter: everything is taken down. */
+import { namedNamespaces } from "../../kernel/namespace.ts";
+import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
+import { LAB_NAMESPACES, PLAN } from "../plan.ts";
+import type { Chapter } from "../story.ts";
+import { removeNamespaces, type World } from "../world.ts";
+
+export const teardown: Chapter<World> = {
+  number: 9,
+  title: "Everything is taken down",
+  intro:
+    "Links, addresses, rules and sysctls belong to namespaces and go with them. What is left on the machine is read and " +
+    "compared with what was there before the story.",
+  act(world, report) {
+    // The cable's other end goes with the node's; a veth pair never stays half.
+    using route = Rtnetlink.open(world.node);
+    route.deleteLink(PLAN.node.uplink);
+    world[Symbol.dispose]();
+    removeNamespaces(LAB_NAMESPACES);
+    const left = namedNamespaces();
+    report({
+      where: "wayout",
+      command: LAB_NAMESPACES.map((name) => `ip netns delete ${name}`).join("; "),
+      expected: "no namespace is left",
+      found: left.length === 0 ? "none is left" : `left: ${left.join(", ")}`,
+      ok: left.length === 0,
+      evidence: [],
+    });
+  },
+};

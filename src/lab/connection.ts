@@ -1,0 +1,30 @@
+/** A TCP connection out of a namespace that stays open until its descriptor is closed. */
+import { closeSync } from "node:fs";
+import { ipBytes } from "../address/ip.ts";
+import * as libc from "../kernel/libc.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+
+const AF_INET = 2;
+const SOCK_STREAM = 1;
+
+/** @throws SystemError ECONNREFUSED, ETIMEDOUT, ENETUNREACH … */
+export function openConnection(
+  namespace: NetworkNamespace,
+  address: string,
+  port: number,
+): { readonly fd: number; readonly localPort: number } {
+  const fd = namespace.run(() => libc.socket(AF_INET, SOCK_STREAM, 0));
+  try {
+    const to = new Uint8Array(16);
+    const view = new DataView(to.buffer);
+    view.setUint16(0, AF_INET, true);
+    view.setUint16(2, port);
+    to.set(ipBytes(address), 4);
+    libc.connect(fd, to);
+    const own = libc.getsockname(fd);
+    return { fd, localPort: new DataView(own.buffer, own.byteOffset).getUint16(2) };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}

@@ -1,0 +1,182 @@
+/** The lab as a person runs it: the command line, in throw-away namespaces of the test's own. */
+import { afterEach, expect } from "bun:test";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { namedNamespaces } from "../../src/kernel/namespace.ts";
+import { isAlive, processStart } from "../../src/kernel/process.ts";
+import { LAB_NAMESPACES } from "../../src/lab/plan.ts";
+import type { StoryReport } from "../../src/lab/story.ts";
+import { ask, run, testWith } from "../support/witness.ts";
+
+const WAYOUT = join(import.meta.dir, "..", "..", "bin", "wayout");
+const STATE = "/run/wayout/lab.json";
+
+afterEach(() => {
+  run(undefined, [WAYOUT, "lab", "down"]);
+});
+
+testWith(["root"])("the story tells the truth, and leaves nothing", () => {
+  const links = ask(undefined, ["ip", "-o", "link"]);
+  const told = run(undefined, [WAYOUT, "lab", "--json"]);
+  const report = JSON.parse(told.stdout) as StoryReport;
+  const wrong = report.chapters.flatMap((chapter) => chapter.steps.filter((step) => !step.ok));
+  expect(wrong).toEqual([]);
+  expect(told.exitCode).toBe(0);
+  expect(report.ok).toBe(true);
+  expect(report.chapters.map((chapter) => chapter.number)).toEqual(
+    report.chapters.map((_, index) => index + 1),
+  );
+  expect(report.chapters.every((chapter) => chapter.steps.length > 0)).toBe(true);
+  expect(namedNamespaces()).toEqual([]);
+  expect(existsSync("/run/wayout")).toBe(false);
+  expect(ask(undefined, ["ip", "-o", "link"])).toBe(links);
+});
+
+testWith(["root", "curl", "ip"])("up, exec with DNS, status, down", () => {
+  const up = run(undefined, [WAYOUT, "lab", "up"]);
+  expect(up).toMatchObject({ exitCode: 0 });
+  expect(
+    ask(undefined, ["ip", "netns"])
+      .trim()
+      .split("\n")
+      .map((line) => line.split(" ")[0])
+      .sort(),
+  ).toEqual([...LAB_NAMESPACES].sort());
+  const fetched = run(undefined, [
+    WAYOUT,
+    "lab",
+    "exec",
+    "ns-blue",
+    "--",
+    "curl",
+    "-sS",
+    "--max-time",
+    "5",
+    "http://api.github.com",
+  ]);
+  expect(fetched.stderr).toBe("");
+  expect(JSON.parse(fetched.stdout)).toMatchObject({ seen: { address: "203.0.113.5" } });
+  // ip netns gives the namespace its own resolver, too.
+  expect(
+    ask(undefined, [
+      "ip",
+      "netns",
+      "exec",
+      "ns-green",
+      "curl",
+      "-sS",
+      "--max-time",
+      "5",
+      "http://api.github.com",
+    ]),
+  ).toContain("203.0.113.5");
+  expect(run(undefined, [WAYOUT, "lab", "status"])).toMatchObject({ exitCode: 0 });
+  expect(run(undefined, [WAYOUT, "lab", "exec", "ns-blue", "--", "sh", "-c", "exit 7"]).exitCode).toBe(7);
+  expect(run(undefined, [WAYOUT, "lab", "down"]).exitCode).toBe(0);
+  expect(namedNamespaces()).toEqual([]);
+  expect(existsSync("/run/wayout")).toBe(false);
+  expect(existsSync("/etc/netns/ns-blue")).toBe(false);
+  expect(run(undefined, [WAYOUT, "lab", "status"]).exitCode).toBe(1);
+});
+
+testWith(["root"])("up twice is up once", () => {
+  run(undefined, [WAYOUT, "lab", "up"]);
+  const servers = serversOfLab();
+  const again = run(undefined, [WAYOUT, "lab", "up"]);
+  expect(again.exitCode).toBe(0);
+  expect(again.stdout).toContain("up already");
+  expect(serversOfLab()).toEqual(servers);
+});
+
+testWith(["root"])("without a way out, blue gets nowhere until both steps are done", () => {
+  run(undefined, [WAYOUT, "lab", "up", "--no-way-out"]);
+  const curl = ["curl", "-sS", "--max-time", "1", "http://198.51.100.80"];
+  const fetch = (): number => run(undefined, [WAYOUT, "lab", "exec", "ns-blue", "--", ...curl]).exitCode;
+  expect(fetch()).not.toBe(0);
+});
+
+testWith(["root"])("two at once: one builds, the other says so, and the lab is whole", async () => {
+  const both = await Promise.all(
+    [1, 2].map(async () => {
+      const child = Bun.spawn([WAYOUT, "lab", "up"], { stdout: "pipe", stderr: "pipe" });
+      return { exitCode: await child.exited, stderr: await new Response(child.stderr).text() };
+    }),
+  );
+  for (const { exitCode, stderr } of both) {
+    if (exitCode !== 0) expect(stderr).toContain("another 'wayout lab'");
+  }
+  expect(both.some(({ exitCode }) => exitCode === 0)).toBe(true);
+  expect(run(undefined, [WAYOUT, "lab", "status"]).exitCode).toBe(0);
+});
+
+testWith(["root"])(
+  "a lab up that is killed at any moment is repaired by the next, or removed by down",
+  async () => {
+    for (const [index, delayMs] of [40, 80, 120, 160, 240, 400].entries()) {
+      const child = Bun.spawn([WAYOUT, "lab", "up"], { stdout: "ignore", stderr: "ignore" });
+      await Bun.sleep(delayMs);
+      child.kill("SIGKILL");
+      await child.exited;
+      if (index % 2 === 0) {
+        expect(run(undefined, [WAYOUT, "lab", "up"])).toMatchObject({ exitCode: 0 });
+        expect(run(undefined, [WAYOUT, "lab", "status"]).exitCode).toBe(0);
+      }
+      const servers = existsSync(STATE) ? serversOfLab() : undefined;
+      expect(run(undefined, [WAYOUT, "lab", "down"])).toMatchObject({ exitCode: 0 });
+      expect(namedNamespaces()).toEqual([]);
+      expect(existsSync("/run/wayout")).toBe(false);
+      if (servers !== undefined) expect(processStart(servers.pid)).not.toBe(servers.start);
+    }
+  },
+);
+
+testWith(["root"])("a story that is killed leaves nothing", async () => {
+  const before = ask(undefined, ["ip", "-o", "link"]);
+  for (const delayMs of [150, 400, 900]) {
+    const child = Bun.spawn([WAYOUT, "lab"], { stdout: "ignore", stderr: "ignore" });
+    await Bun.sleep(delayMs);
+    child.kill("SIGKILL");
+    await child.exited;
+    await waitUntil(() => !someoneRuns("lab-story") && !someoneRuns("lab-internet"));
+    expect(ask(undefined, ["ip", "-o", "link"])).toBe(before);
+    expect(namedNamespaces()).toEqual([]);
+  }
+});
+
+testWith(["root", "ip"])("a namespace of somebody else's is not touched", () => {
+  ask(undefined, ["ip", "netns", "add", "ns-blue"]);
+  const refused = run(undefined, [WAYOUT, "lab", "up"]);
+  expect(refused.exitCode).toBe(1);
+  expect(refused.stderr).toContain("ns-blue exists already");
+  expect(run(undefined, [WAYOUT, "lab", "down"]).exitCode).toBe(0);
+  expect(namedNamespaces()).toEqual(["ns-blue"]);
+  ask(undefined, ["ip", "netns", "delete", "ns-blue"]);
+});
+
+testWith(["root"])("exec names what the lab has, and wants it up", () => {
+  const down = run(undefined, [WAYOUT, "lab", "exec", "ns-blue", "--", "true"]);
+  expect(down.exitCode).toBe(1);
+  expect(down.stderr).toContain("the lab is not up");
+  run(undefined, [WAYOUT, "lab", "up"]);
+  const wrong = run(undefined, [WAYOUT, "lab", "exec", "ns-red", "--", "true"]);
+  expect(wrong.exitCode).toBe(2);
+  expect(wrong.stderr).toContain("ns-blue");
+  const missing = run(undefined, [WAYOUT, "lab", "exec", "ns-blue", "--", "no-such-program-here"]);
+  expect(missing.exitCode).toBe(2);
+});
+
+function serversOfLab(): { pid: number; start: number } | undefined {
+  const { servers } = JSON.parse(readFileSync(STATE, "utf8")) as { servers?: { pid: number; start: number } };
+  if (servers !== undefined) expect(isAlive(servers)).toBe(true);
+  return servers;
+}
+
+/** Whether a process of the lab that was started from this test's namespaces still runs. */
+function someoneRuns(name: string): boolean {
+  return run(undefined, ["sh", "-c", `ps -eo ppid,args | grep -v grep | grep -q ' ${name} '`]).exitCode === 0;
+}
+
+async function waitUntil(condition: () => boolean): Promise<void> {
+  for (let i = 0; i < 100 && !condition(); i++) await Bun.sleep(50);
+  expect(condition()).toBe(true);
+}
