@@ -1,0 +1,197 @@
+/** Address management with host-local's files: what its ADD, DEL, CHECK, GC and STATUS do, in this process. */
+import { readFileSync } from "node:fs";
+import { messageOf, WayoutError } from "../error.ts";
+import type { AssignedAddress, Assignment, Dns, Owner } from "./assignment.ts";
+import type { HostLocalConfiguration } from "./configuration.ts";
+import {
+  addressesAfter,
+  capacityOf,
+  rangeOf,
+  rangeSetText,
+  type AddressRange,
+  type RangeSet,
+} from "./range.ts";
+import { parseResolvConf } from "./resolv-conf.ts";
+import { AddressStore, countReservations, holderOf } from "./store.ts";
+
+/**
+ * Gives an owner one address of every range set, or nothing.
+ * @throws WayoutError `already-attached`, `no-address-left`, `address-taken`, `resolv-conf`, `address-store`
+ */
+export function assign(configuration: HostLocalConfiguration, owner: Owner): Assignment {
+  const dns = readDns(configuration.resolvConf);
+  using store = AddressStore.open(configuration.directory);
+  const held = store.addressesOf(owner);
+  if (held.length > 0) throw alreadyAttached(configuration, owner, held);
+  const claimed: string[] = [];
+  try {
+    const addresses = configuration.sets.map((set, index) => {
+      const { address, range } = claimOne(store, configuration, set, index, owner);
+      claimed.push(address);
+      return assigned(address, range);
+    });
+    store.record(owner, claimed);
+    return { addresses, routes: configuration.routes, dns };
+  } catch (error) {
+    giveBack(store, owner, claimed);
+    throw error;
+  }
+}
+
+/** After a failure, whose story is the one to tell even when this fails, too. */
+function giveBack(store: AddressStore, owner: Owner, claimed: readonly string[]): void {
+  try {
+    store.release(owner, claimed);
+  } catch {
+    // DEL and garbage collection find what is left.
+  }
+}
+
+function claimOne(
+  store: AddressStore,
+  { network, requested }: HostLocalConfiguration,
+  set: RangeSet,
+  index: number,
+  owner: Owner,
+): { readonly address: string; readonly range: AddressRange } {
+  const wanted = requested.find((address) => rangeOf(set, address) !== undefined);
+  if (wanted !== undefined) {
+    if (store.claim(wanted, owner, index)) return { address: wanted, range: rangeOf(set, wanted)! };
+    throw addressTaken(store.directory, network, wanted);
+  }
+  let taken: ReadonlySet<string> = new Set();
+  for (const candidate of addressesAfter(set, store.lastReserved(index))) {
+    if (taken.has(candidate.address)) continue;
+    if (store.claim(candidate.address, owner, index)) return candidate;
+    // Going round: look once what is taken instead of trying address by address.
+    if (taken.size === 0) taken = new Set(store.addresses());
+  }
+  throw noAddressLeft(network, set);
+}
+
+function assigned(address: string, range: AddressRange): AssignedAddress {
+  return { address: `${address}/${range.subnet.prefixLength}`, gateway: range.gateway };
+}
+
+/**
+ * Gives back all that an owner holds; the addresses that were freed. Never fails for want of a configuration that
+ * makes sense: the files say what is held.
+ * @param directory the network's own: `dataDir/network`
+ */
+export function release(directory: string, owner: Owner): string[] {
+  using store = AddressStore.openExisting(directory);
+  return store?.release(owner) ?? [];
+}
+
+/**
+ * Whether the reservation of these addresses stands.
+ * @throws WayoutError `reservation-lost`
+ */
+export function check(directory: string, owner: Owner, addresses: readonly string[]): void {
+  for (const address of addresses) {
+    const holder = holderOf(directory, address);
+    if (
+      holder?.container === owner.container &&
+      (holder.interfaceName === "" || holder.interfaceName === owner.interfaceName)
+    ) {
+      continue;
+    }
+    throw new WayoutError({
+      code: "reservation-lost",
+      kind: "broken",
+      doing: `checking the reservation of ${address}`,
+      said:
+        holder === undefined
+          ? `${directory}/${address} does not say that it belongs to ${owner.container}`
+          : `${directory}/${address} belongs to ${holder.container} ${holder.interfaceName}`,
+      todo: "Two pods may be given this address: recreate this one.",
+    });
+  }
+}
+
+/** What a garbage collection finds: reservations of owners that are not valid, and files that name nobody. */
+export interface Garbage {
+  readonly owner: Owner | undefined;
+  readonly addresses: readonly string[];
+}
+
+/** @param dryRun only say what would be given back */
+export function collect(directory: string, isValid: (owner: Owner) => boolean, dryRun = false): Garbage[] {
+  using store = AddressStore.openExisting(directory);
+  if (store === undefined) return [];
+  const stale = store.reservations().filter(({ owner }) => !isValid(owner));
+  const orphans = store.orphans();
+  if (!dryRun) {
+    for (const { owner, addresses } of stale) store.release(owner, addresses);
+    for (const address of orphans) store.removeOrphan(address);
+  }
+  return [...stale, ...orphans.map((address) => ({ owner: undefined, addresses: [address] }))];
+}
+
+/**
+ * Whether the next `assign` can succeed.
+ * @throws WayoutError `no-address-left`, `address-store`
+ */
+export function status({ network, directory, sets }: HostLocalConfiguration): void {
+  const used = countReservations(directory);
+  const smallest = sets.reduce((least, set) => (capacityOf(set) < capacityOf(least) ? set : least));
+  // Fewer files than addresses in the smallest set: each set has one left. Only otherwise is it worth a closer look.
+  if (BigInt(used) < capacityOf(smallest)) return;
+  using store = AddressStore.open(directory);
+  const taken = store.reservations().flatMap(({ addresses }) => addresses);
+  const full = sets.find(
+    (set) => BigInt(taken.filter((address) => rangeOf(set, address) !== undefined).length) >= capacityOf(set),
+  );
+  if (full !== undefined) throw noAddressLeft(network, full);
+}
+
+function readDns(path: string | undefined): Dns {
+  if (path === undefined) return {};
+  try {
+    return parseResolvConf(readFileSync(path, "utf8"));
+  } catch (error) {
+    throw new WayoutError({
+      code: "resolv-conf",
+      kind: "usage",
+      doing: "reading the file that ipam.resolvConf names",
+      said: messageOf(error),
+      cause: error,
+    });
+  }
+}
+
+function alreadyAttached(
+  { network }: HostLocalConfiguration,
+  owner: Owner,
+  held: readonly string[],
+): WayoutError {
+  return new WayoutError({
+    code: "already-attached",
+    kind: "usage",
+    doing: `reserving an address of network ${network}`,
+    said: `${owner.interfaceName} of container ${owner.container} holds ${held.join(" and ")} already`,
+    todo: "DEL this attachment before it is added again.",
+    details: { addresses: held },
+  });
+}
+
+function addressTaken(directory: string, network: string, address: string): WayoutError {
+  const holder = holderOf(directory, address);
+  return new WayoutError({
+    code: "address-taken",
+    kind: "usage",
+    doing: `reserving the requested address ${address} of network ${network}`,
+    said: holder === undefined ? "it is taken" : `it belongs to container ${holder.container}`,
+    todo: "Ask for another address, or for none.",
+  });
+}
+
+function noAddressLeft(network: string, set: RangeSet): WayoutError {
+  return new WayoutError({
+    code: "no-address-left",
+    kind: "broken",
+    doing: `reserving an address of network ${network}`,
+    said: `all ${capacityOf(set)} addresses of ${rangeSetText(set)} are in use`,
+    todo: "`wayout cni gc --dry-run` shows reservations whose pods are gone; otherwise the range is too small.",
+  });
+}

@@ -1,0 +1,128 @@
+/**
+ * Which addresses an owner holds, without reading every address file: one small file per owner in `.owners`, beside
+ * host-local's own files. It is believed only while it is sealed: its directory and the network's directory carry the
+ * same modification time, an instant in the past, which nobody's change can leave behind. When somebody else changed
+ * the addresses, or we died half-way, the seal is broken and the index is made again from the address files.
+ */
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { isIp } from "../address/ip.ts";
+import type { Owner } from "./assignment.ts";
+import { ownerText, parseOwner } from "./owner-file.ts";
+
+const DIRECTORY = ".owners";
+/** linux/limits.h */
+const NAME_MAX = 255;
+
+/** Who holds which addresses. */
+export interface Reservation {
+  readonly owner: Owner;
+  readonly addresses: readonly string[];
+}
+
+export class OwnerIndex {
+  readonly #directory: string;
+  /** Instead of the files, when those cannot be written: a full disk must not keep an address from being released. */
+  #memory: Map<string, readonly string[]> | undefined;
+
+  /** @param network the directory with the address files; whoever calls holds its lock */
+  constructor(private readonly network: string) {
+    this.#directory = `${network}/${DIRECTORY}`;
+    if (!this.#isSealed()) this.#rebuild();
+  }
+
+  get(owner: Owner): readonly string[] {
+    const name = fileName(owner);
+    if (this.#memory !== undefined) return this.#memory.get(name) ?? [];
+    return (readIfThere(`${this.#directory}/${name}`) ?? "").split("\n").filter(isIp);
+  }
+
+  /** @throws Node's error */
+  set(owner: Owner, addresses: readonly string[]): void {
+    const name = fileName(owner);
+    this.#memory?.set(name, addresses);
+    if (this.#memory === undefined) this.#write(name, addresses);
+  }
+
+  delete(owner: Owner): void {
+    const name = fileName(owner);
+    this.#memory?.delete(name);
+    rmSync(`${this.#directory}/${name}`, { force: true });
+  }
+
+  /** Says that the index holds what the address files hold. The last thing to do after a change. */
+  seal(): void {
+    if (this.#memory !== undefined) return;
+    // Not now: another process's change could carry the same coarse time stamp.
+    const instant = Math.floor(Date.now() / 1000) - 1;
+    utimesSync(this.network, instant, instant);
+    utimesSync(this.#directory, instant, instant);
+  }
+
+  #isSealed(): boolean {
+    try {
+      const [network, index] = [this.network, this.#directory].map((path) =>
+        statSync(path, { bigint: true }),
+      );
+      return network!.mtimeNs === index!.mtimeNs;
+    } catch {
+      return false;
+    }
+  }
+
+  #rebuild(): void {
+    const found = new Map(
+      readReservations(this.network).map(({ owner, addresses }) => [fileName(owner), addresses] as const),
+    );
+    try {
+      mkdirSync(this.#directory, { recursive: true, mode: 0o755 });
+      for (const name of readdirSync(this.#directory)) {
+        if (!found.has(name)) rmSync(`${this.#directory}/${name}`, { force: true });
+      }
+      for (const [name, addresses] of found) this.#write(name, addresses);
+      this.seal();
+    } catch {
+      this.#memory = found;
+    }
+  }
+
+  #write(name: string, addresses: readonly string[]): void {
+    writeFileSync(`${this.#directory}/${name}`, addresses.map((address) => `${address}\n`).join(""), {
+      mode: 0o644,
+    });
+  }
+}
+
+/**
+ * Everybody who holds an address, from the address files. An empty one was left by a writer that died: since we hold
+ * the lock nobody is about to fill it, so it is removed.
+ */
+export function readReservations(network: string): Reservation[] {
+  const found = new Map<string, { readonly owner: Owner; readonly addresses: string[] }>();
+  for (const address of readdirSync(network).filter(isIp)) {
+    const text = readIfThere(`${network}/${address}`) ?? "";
+    if (text === "") rmSync(`${network}/${address}`, { force: true });
+    const owner = parseOwner(text);
+    if (owner === undefined) continue;
+    const known = found.get(ownerText(owner));
+    if (known === undefined) found.set(ownerText(owner), { owner, addresses: [address] });
+    else known.addresses.push(address);
+  }
+  return [...found.values()];
+}
+
+/** Neither a container id nor an interface name may hold a colon. */
+function fileName(owner: Owner): string {
+  const name = `${owner.container}:${owner.interfaceName}`;
+  return name.length <= NAME_MAX ? name : createHash("sha256").update(name).digest("hex");
+}
+
+/** undefined when there is no such file. @throws Node's error for any other reason */
+export function readIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}

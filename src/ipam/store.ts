@@ -1,0 +1,209 @@
+/**
+ * host-local's files: in a network's directory one file per address in use, named by the address;
+ * `last_reserved_ip.N` for each range set; `lock` for flock(2). The reference plugin works on the same directory,
+ * before us, after us and at the same time.
+ *
+ * Nothing is flushed to the disk: a reservation need not outlive the kernel in which its pod lived, and an address file
+ * that a power failure left empty belongs to nobody.
+ */
+import { closeSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { isIp } from "../address/ip.ts";
+import { messageOf, WayoutError } from "../error.ts";
+import { flock } from "../kernel/libc.ts";
+import type { Owner } from "./assignment.ts";
+import { isOwnedBy, ownerText, parseOwner } from "./owner-file.ts";
+import { OwnerIndex, readIfThere, readReservations, type Reservation } from "./owner-index.ts";
+
+/** sys/file.h */
+const LOCK_EX = 2;
+
+/** A network's addresses, with the lock held from open to close. Every method may throw WayoutError `address-store`. */
+export class AddressStore implements Disposable {
+  readonly #index: OwnerIndex;
+  #changed = false;
+
+  private constructor(
+    readonly directory: string,
+    private readonly lock: number,
+  ) {
+    this.#index = new OwnerIndex(directory);
+  }
+
+  /** Makes the directory when it is missing, and waits for the lock. */
+  static open(directory: string): AddressStore {
+    return attempt(`opening ${directory}`, () => {
+      mkdirSync(directory, { recursive: true, mode: 0o755 });
+      const lock = openSync(`${directory}/lock`, "a+", 0o640);
+      try {
+        flock(lock, LOCK_EX);
+        return new AddressStore(directory, lock);
+      } catch (error) {
+        closeSync(lock);
+        throw error;
+      }
+    });
+  }
+
+  /** The same, but undefined when there is no such directory: then nobody holds an address. */
+  static openExisting(directory: string): AddressStore | undefined {
+    try {
+      readdirSync(directory);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+      throw storeError(`opening ${directory}`, error);
+    }
+    return AddressStore.open(directory);
+  }
+
+  /** The addresses that an owner holds; empty when none. */
+  addressesOf(owner: Owner): readonly string[] {
+    return attempt(`reading ${this.directory}`, () => [
+      ...this.#index.get(owner),
+      ...this.#index.get(withoutInterface(owner)),
+    ]);
+  }
+
+  /** Everybody who holds an address. Reads every address file. */
+  reservations(): Reservation[] {
+    return attempt(`reading ${this.directory}`, () => readReservations(this.directory));
+  }
+
+  /** Every address that has a file. */
+  addresses(): string[] {
+    return attempt(`reading ${this.directory}`, () => readdirSync(this.directory).filter(isIp));
+  }
+
+  /** Addresses whose files name nobody. */
+  orphans(): string[] {
+    return attempt(`reading ${this.directory}`, () =>
+      this.addresses().filter(
+        (address) => parseOwner(readIfThere(`${this.directory}/${address}`) ?? "") === undefined,
+      ),
+    );
+  }
+
+  /** The address given away last from a range set; undefined when that is not known. */
+  lastReserved(set: number): string | undefined {
+    return attempt(`reading ${this.directory}`, () => {
+      const text = readIfThere(`${this.directory}/last_reserved_ip.${set}`)?.trim();
+      return text !== undefined && isIp(text) ? text : undefined;
+    });
+  }
+
+  /** Takes an address. False when somebody has it. To be followed by `record`. */
+  claim(address: string, owner: Owner, set: number): boolean {
+    const path = `${this.directory}/${address}`;
+    return attempt(`reserving ${address} in ${this.directory}`, () => {
+      let mine = false;
+      try {
+        closeSync(openSync(path, "wx", 0o644));
+        mine = true;
+        this.#changed = true;
+        writeFileSync(path, ownerText(owner));
+        writeFileSync(`${this.directory}/last_reserved_ip.${set}`, address, { mode: 0o644 });
+        return true;
+      } catch (error) {
+        if (mine) rmSync(path, { force: true });
+        else if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+        throw error;
+      }
+    });
+  }
+
+  /** Writes into the index which addresses an owner has claimed. */
+  record(owner: Owner, addresses: readonly string[]): void {
+    this.#changed = true;
+    attempt(`reserving ${addresses.join(" and ")} in ${this.directory}`, () =>
+      this.#index.set(owner, addresses),
+    );
+  }
+
+  /** Gives back all that an owner holds, or just what it `claimed` before it came to `record`. Returns what was freed. */
+  release(owner: Owner, claimed: readonly string[] = []): string[] {
+    return attempt(`releasing the addresses of ${owner.container} in ${this.directory}`, () => {
+      const freed = [...new Set([...this.addressesOf(owner), ...claimed])].filter((address) =>
+        this.#free(address, owner),
+      );
+      if (freed.length === 0) return freed;
+      this.#changed = true;
+      this.#index.delete(owner);
+      this.#index.delete(withoutInterface(owner));
+      return freed;
+    });
+  }
+
+  /** Removes the file of an address that belongs to nobody. */
+  removeOrphan(address: string): void {
+    this.#changed = true;
+    attempt(`releasing ${address} in ${this.directory}`, () =>
+      rmSync(`${this.directory}/${address}`, { force: true }),
+    );
+  }
+
+  close(): void {
+    try {
+      if (this.#changed) attempt(`writing ${this.directory}`, () => this.#index.seal());
+    } finally {
+      closeSync(this.lock);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** An address whose file names somebody else is theirs, whatever the index says. */
+  #free(address: string, owner: Owner): boolean {
+    const path = `${this.directory}/${address}`;
+    const text = readIfThere(path);
+    if (text === undefined) return false;
+    if (parseOwner(text) !== undefined && !isOwnedBy(text, owner)) return false;
+    rmSync(path, { force: true });
+    return true;
+  }
+}
+
+/** Who holds an address, without the lock: for looking only. undefined when it is free or its file names nobody. */
+export function holderOf(directory: string, address: string): Owner | undefined {
+  return attempt(`reading ${directory}/${address}`, () =>
+    parseOwner(readIfThere(`${directory}/${address}`) ?? ""),
+  );
+}
+
+/** How many addresses of a network are in use, without the lock; 0 when it has no directory yet. */
+export function countReservations(directory: string): number {
+  try {
+    return readdirSync(directory).filter(isIp).length;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return 0;
+    throw storeError(`reading ${directory}`, error);
+  }
+}
+
+function withoutInterface(owner: Owner): Owner {
+  return { container: owner.container, interfaceName: "" };
+}
+
+function attempt<T>(doing: string, what: () => T): T {
+  try {
+    return what();
+  } catch (error) {
+    throw storeError(doing, error);
+  }
+}
+
+function storeError(doing: string, error: unknown): WayoutError {
+  if (error instanceof WayoutError) return error;
+  const code = (error as NodeJS.ErrnoException).code;
+  const full = code === "ENOSPC" || code === "EDQUOT";
+  return new WayoutError({
+    code: "address-store",
+    kind: "machine",
+    doing,
+    said: messageOf(error),
+    todo: full
+      ? "The disk is full: make room there; nothing was changed."
+      : "Check that the directory exists, can be written by root, and holds no damaged files.",
+    cause: error,
+  });
+}
