@@ -1,0 +1,77 @@
+/**
+ * What libcni remembers of every interface it had made, with any plugin: /var/lib/cni/results, kind "cniCacheV1". It
+ * leads from a pod's name in Kubernetes to its namespace and addresses.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as v from "valibot";
+import type { PodAttachment } from "./pod.ts";
+
+export const CNI_CACHE_DIRECTORY = "/var/lib/cni/results";
+
+/** An attachment with the names that the runtime passed in CNI_ARGS. */
+export interface CachedAttachment extends PodAttachment {
+  readonly kubernetes?: { readonly namespace: string; readonly name: string; readonly uid?: string };
+}
+
+const address = v.object({ address: v.string(), gateway: v.optional(v.string()) });
+/** Results up to 0.2.0 have one address a family instead of a list. */
+const oldAddress = v.object({ ip: v.string(), gateway: v.optional(v.string()) });
+const cached = v.object({
+  kind: v.literal("cniCacheV1"),
+  containerId: v.string(),
+  ifName: v.string(),
+  networkName: v.string(),
+  netns: v.optional(v.string(), ""),
+  cniArgs: v.nullish(v.array(v.array(v.string()))),
+  result: v.nullish(
+    v.object({
+      interfaces: v.nullish(v.array(v.object({ name: v.string(), sandbox: v.nullish(v.string()) }))),
+      ips: v.nullish(v.array(address)),
+      ip4: v.nullish(oldAddress),
+      ip6: v.nullish(oldAddress),
+    }),
+  ),
+});
+
+/** Everything in the cache that can be read; what cannot is not ours to complain about. */
+export function cachedAttachments(directory = CNI_CACHE_DIRECTORY): CachedAttachment[] {
+  let names: string[];
+  try {
+    names = readdirSync(directory);
+  } catch {
+    return [];
+  }
+  return names.sort().flatMap((name) => {
+    try {
+      const parsed = v.safeParse(cached, JSON.parse(readFileSync(join(directory, name), "utf8")));
+      return parsed.success ? [attachmentOf(parsed.output)] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
+  const args = new Map((cache.cniArgs ?? []).map(([key, value]) => [key ?? "", value ?? ""]));
+  const namespace = args.get("K8S_POD_NAMESPACE");
+  const name = args.get("K8S_POD_NAME");
+  const uid = args.get("K8S_POD_UID");
+  const { result } = cache;
+  const old = [result?.ip4, result?.ip6].filter((ip) => ip !== null && ip !== undefined);
+  const ips = [...(result?.ips ?? []), ...old.map((ip) => ({ address: ip.ip, gateway: ip.gateway }))];
+  return {
+    network: cache.networkName,
+    containerId: cache.containerId,
+    interface: cache.ifName,
+    netns: cache.netns,
+    addresses: ips.map((ip) => ip.address),
+    gateways: ips.flatMap((ip) => (ip.gateway === undefined ? [] : [ip.gateway])),
+    hostInterfaces: (result?.interfaces ?? [])
+      .filter((link) => (link.sandbox ?? "") === "")
+      .map((link) => link.name),
+    ...(namespace === undefined || name === undefined
+      ? {}
+      : { kubernetes: { namespace, name, ...(uid === undefined ? {} : { uid }) } }),
+  };
+}

@@ -1,0 +1,135 @@
+/** From what a person types to a pod. */
+import { isIp, canonicalIp } from "../address/ip.ts";
+import { WayoutError } from "../error.ts";
+import { SystemError } from "../kernel/errno.ts";
+import { namespaceInode, NETNS_DIRECTORY, NetworkNamespace } from "../kernel/namespace.ts";
+import { listPods, podAddresses } from "./inventory.ts";
+import type { Pod } from "./pod.ts";
+
+/** Shorter prefixes of a container id hit the wrong one too easily. */
+const SHORTEST_ID_PREFIX = 4;
+const MOST_SUGGESTIONS = 5;
+
+/**
+ * The pod that `text` names: an `ip netns` name, a path of a namespace, `pid:N`, a container's name or id (or the
+ * beginning of it), `namespace/pod`, or one of its addresses.
+ * @throws WayoutError unknown-pod with the nearest names, ambiguous-pod with the candidates
+ */
+export function findPod(text: string): Pod {
+  const direct = podByPath(text);
+  if (direct !== undefined) return direct;
+  const pods = listPods();
+  const found = candidates(text, pods);
+  const [first, second] = found;
+  if (first === undefined) throw unknownPod(text, pods);
+  if (second !== undefined) {
+    throw new WayoutError({
+      code: "ambiguous-pod",
+      kind: "usage",
+      doing: `finding the pod ${text}`,
+      said: `it could be ${found.map((pod) => pod.name).join(" or ")}`,
+      todo: "Write more of the name or id.",
+    });
+  }
+  return first;
+}
+
+/** Forms that need no look at the rest of the node. */
+function podByPath(text: string): Pod | undefined {
+  const pid = /^pid:(\d+)$/.exec(text)?.[1];
+  if (pid !== undefined) return atPath(`/proc/${pid}/ns/net`, text, Number(pid));
+  if (text.startsWith("/") || text.startsWith("./")) return atPath(text, text);
+  if (/^[^/]+$/.test(text) && text !== "." && text !== "..")
+    return atPath(`${NETNS_DIRECTORY}/${text}`, text);
+  return undefined;
+}
+
+function atPath(path: string, name: string, pid?: number): Pod | undefined {
+  const inode = namespaceInode(path);
+
+  if (inode === undefined || !opens(path)) return undefined;
+  return {
+    name,
+    aliases: [],
+    source: pid === undefined ? "netns" : "process",
+    path,
+    inode,
+    containerIds: [],
+    attachments: [],
+    ...(pid === undefined ? {} : { pid }),
+  };
+}
+
+/** Whether there is a network namespace behind the path, and not a left-over file. */
+function opens(path: string): boolean {
+  try {
+    NetworkNamespace.open(path).close();
+    return true;
+  } catch (error) {
+    // Not ours to enter, but there: entering it will say so.
+    return error instanceof SystemError && error.code === "EPERM";
+  }
+}
+
+function candidates(text: string, pods: readonly Pod[]): Pod[] {
+  const exact = pods.filter((pod) => pod.name === text || pod.aliases.includes(text));
+  if (exact.length > 0) return exact;
+  if (isIp(text)) {
+    const address = canonicalIp(text);
+    return pods.filter((pod) => podAddresses(pod).includes(address));
+  }
+  const byName = pods.filter((pod) => pod.kubernetes?.name === text);
+  if (byName.length > 0) return byName;
+  if (text.length < SHORTEST_ID_PREFIX) return [];
+  return pods.filter((pod) => pod.containerIds.some((id) => id.startsWith(text)));
+}
+
+function unknownPod(text: string, pods: readonly Pod[]): WayoutError {
+  const near = nearestNames(
+    text,
+    pods.flatMap((pod) => [pod.name, ...pod.aliases.slice(0, 3)]),
+  );
+  const names = near.length > 0 ? near : pods.slice(0, MOST_SUGGESTIONS).map((pod) => pod.name);
+  return new WayoutError({
+    code: "unknown-pod",
+    kind: "usage",
+    doing: `finding the pod ${text}`,
+    said: pods.length === 0 ? "no other network namespace lives on this node" : "no pod has that name",
+    todo:
+      names.length === 0
+        ? "'ip netns add NAME' makes a namespace, 'wayout lab up' a small world of them."
+        : `${near.length > 0 ? "Did you mean" : "There are"} ${names.join(", ")}?`,
+    details: { nearest: names },
+  });
+}
+
+/** Names within a third of their length in edits, or that contain the text; nearest first. */
+export function nearestNames(text: string, names: readonly string[]): string[] {
+  const wanted = text.toLowerCase();
+  return [...new Set(names)]
+    .map((name) => ({ name, distance: distanceTo(wanted, name.toLowerCase()) }))
+    .filter(
+      ({ name, distance }) => distance <= Math.max(1, Math.floor(Math.max(name.length, text.length) / 3)),
+    )
+    .sort((a, b) => a.distance - b.distance)
+    .slice(0, MOST_SUGGESTIONS)
+    .map(({ name }) => name);
+}
+
+function distanceTo(wanted: string, name: string): number {
+  return wanted.length >= 3 && name.includes(wanted) ? 1 : editDistance(wanted, name);
+}
+
+/** Levenshtein's distance. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(change, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
