@@ -8,8 +8,8 @@ export const AF_INET6 = 10;
 /** A closed list of numbered names, readable both ways. A number without a name is kept as decimal text. */
 export interface NumberedNames<N extends string> {
   readonly numbers: Readonly<Record<N, number>>;
-  nameOf(number: number): N | `${number}`;
-  numberOf(name: N | `${number}`): number;
+  readonly nameOf: (number: number) => N | `${number}`;
+  readonly numberOf: (name: N | `${number}`) => number;
 }
 
 export function numberedNames<const T extends Readonly<Record<string, number>>>(
@@ -17,9 +17,9 @@ export function numberedNames<const T extends Readonly<Record<string, number>>>(
 ): NumberedNames<keyof T & string> {
   type N = keyof T & string;
   const names = new Map<number, N>();
-  for (const [name, number] of Object.entries(numbers)) names.set(number, name as N);
+  for (const [name, number] of Object.entries(numbers)) names.set(number, name);
   return {
-    numbers: numbers as Readonly<Record<N, number>>,
+    numbers,
     nameOf: (number) => names.get(number) ?? `${number}`,
     numberOf: (name) =>
       Object.hasOwn(numbers, name) ? (numbers as Readonly<Record<string, number>>)[name]! : Number(name),

@@ -1,5 +1,68 @@
-import type { BridgeDetails, BridgePort } from "./bridge.ts";
+import type { AttributesOf } from "../netlink/attributes.ts";
+import type { MessageOf } from "../netlink/message.ts";
+import { bridgeDetails, bridgePort, type BridgeDetails, type BridgePort } from "./bridge.ts";
+import { flagNames, numberedNames } from "./constants.ts";
+import type { Ipv4Settings, Ipv6Settings } from "./interface-settings.ts";
+import type { linkInfoAttributes, RTM_NEWLINK, vxlanAttributes, xdpAttributes } from "./link-attributes.ts";
 import type { LinkStatistics } from "./link-statistics.ts";
+import { mapped, present } from "./present.ts";
+
+/** IF_OPER_* */
+const operationalStates = numberedNames({
+  unknown: 0,
+  notpresent: 1,
+  down: 2,
+  lowerlayerdown: 3,
+  testing: 4,
+  dormant: 5,
+  up: 6,
+});
+
+/** ARPHRD_* (include/uapi/linux/if_arp.h), those that a pod's traffic meets. */
+const linkLayers = numberedNames({
+  ether: 1,
+  infiniband: 32,
+  ppp: 512,
+  rawip: 519,
+  ipip: 768,
+  tunnel6: 769,
+  loopback: 772,
+  sit: 776,
+  gre: 778,
+  gre6: 823,
+  none: 65534,
+});
+
+/** IFF_* (include/uapi/linux/if.h). */
+export const LINK_FLAGS = {
+  UP: 0x1,
+  BROADCAST: 0x2,
+  DEBUG: 0x4,
+  LOOPBACK: 0x8,
+  POINTOPOINT: 0x10,
+  NOTRAILERS: 0x20,
+  RUNNING: 0x40,
+  NOARP: 0x80,
+  PROMISC: 0x100,
+  ALLMULTI: 0x200,
+  MASTER: 0x400,
+  SLAVE: 0x800,
+  MULTICAST: 0x1000,
+  PORTSEL: 0x2000,
+  AUTOMEDIA: 0x4000,
+  DYNAMIC: 0x8000,
+  LOWER_UP: 0x1_0000,
+  DORMANT: 0x2_0000,
+  ECHO: 0x4_0000,
+} as const;
+
+/** IN6_ADDR_GEN_MODE_* */
+export const addressGenerations = numberedNames({ eui64: 0, none: 1, "stable-privacy": 2, random: 3 });
+
+/** MACVLAN_MODE_* */
+export const macvlanModes = numberedNames({ private: 1, vepa: 2, bridge: 4, passthru: 8, source: 16 });
+
+const vlanProtocols = numberedNames({ "802.1Q": 0x8100, "802.1ad": 0x88a8 });
 
 /** RFC 2863 operational state (IF_OPER_*, include/uapi/linux/if.h). */
 export type OperationalState =
@@ -61,6 +124,9 @@ export interface Link {
   };
   /** How IPv6 link-local addresses are made: IN6_ADDR_GEN_MODE_*. */
   readonly ipv6AddressGeneration?: "eui64" | "none" | "stable-privacy" | "random" | `${number}`;
+  /** The values of net.ipv4.conf.NAME.* and net.ipv6.conf.NAME.*; absent when it does not speak that family. */
+  readonly ipv4?: Ipv4Settings;
+  readonly ipv6?: Ipv6Settings;
   readonly bridge?: BridgeDetails;
   readonly port?: BridgePort;
   /** IFLA_INFO_SLAVE_KIND: what kind of master it serves ("bridge", "bond", "vrf"). */
@@ -82,50 +148,97 @@ export interface VxlanDetails {
   readonly learning?: boolean;
 }
 
-/** What a new veth pair looks like. The peer is made directly in its own namespace, under its final name. */
-export interface VethSpec {
-  readonly name: string;
-  readonly mac?: string;
-  readonly mtu?: number;
-  /** Index of the bridge that `name` joins at once. */
-  readonly master?: number;
-  readonly peer: {
-    readonly name: string;
-    readonly mac?: string;
-    readonly mtu?: number;
-    /** File descriptor of the namespace it is made in; ours when absent. */
-    readonly namespaceFd?: number;
+/** Reads RTM_NEWLINK. */
+export function linkOf({ header, attributes: a }: MessageOf<typeof RTM_NEWLINK>): Link {
+  const { info, port } = a.linkInfo ?? {};
+  return present({
+    index: header.index,
+    name: a.name ?? "",
+    alternativeNames: a.properties?.alternativeNames ?? [],
+    alias: a.alias,
+    kind: kindOf(info),
+    layer: linkLayers.nameOf(header.type),
+    mac: a.mac ?? "",
+    broadcast: a.broadcast ?? "",
+    permanentMac: a.permanentMac,
+    mtu: a.mtu ?? 0,
+    minMtu: a.minMtu,
+    maxMtu: a.maxMtu,
+    flags: flagNames(LINK_FLAGS, header.flags),
+    up: (header.flags & LINK_FLAGS.UP) !== 0,
+    operState: operationalStates.nameOf(a.operState ?? 0),
+    carrier: a.carrier === undefined ? undefined : a.carrier !== 0,
+    carrierChanges: a.carrierChanges,
+    master: a.master,
+    // 0 stands for "none" (tunnels without a lower link), unless it is an index in another namespace.
+    link: a.link === 0 ? undefined : a.link,
+    linkNamespaceId: a.linkNamespaceId,
+    group: a.group ?? 0,
+    promiscuity: a.promiscuity ?? 0,
+    allMulticast: a.allMulticast,
+    queueLength: a.queueLength ?? 0,
+    queues: { tx: a.txQueues ?? 1, rx: a.rxQueues ?? 1 },
+    qdisc: a.qdisc,
+    gsoMaxSize: a.gsoMaxSize,
+    gsoMaxSegments: a.gsoMaxSegments,
+    statistics: a.statistics,
+    xdp: a.xdp === undefined ? undefined : xdpOf(a.xdp),
+    ipv4: a.afSpec?.inet?.settings,
+    ipv6: a.afSpec?.inet6?.settings,
+    ipv6AddressGeneration: mapped(a.afSpec?.inet6?.addressGeneration, addressGenerations.nameOf),
+    portKind: kindOf(port),
+    port: port?.kind === "bridge" ? bridgePort(port.data) : undefined,
+    ...(info === undefined ? {} : kindDetails(info)),
+  });
+}
+
+type LinkInfo = AttributesOf<typeof linkInfoAttributes>;
+
+function kindOf(tagged: LinkInfo["info"] | LinkInfo["port"]): string | undefined {
+  return tagged?.kind === "other" ? tagged.name : tagged?.kind;
+}
+
+/** What only links of one kind have. */
+function kindDetails(info: NonNullable<LinkInfo["info"]>): Partial<Link> {
+  switch (info.kind) {
+    case "bridge":
+      return { bridge: bridgeDetails(info.data) };
+    case "vlan":
+      return {
+        vlan: { id: info.data.id ?? 0, protocol: vlanProtocols.nameOf(info.data.protocol ?? 0x8100) },
+      };
+    case "vxlan":
+      return { vxlan: vxlanOf(info.data) };
+    case "macvlan":
+      return { macvlan: { mode: macvlanModes.nameOf(info.data.mode ?? 0) } };
+    case "tun":
+      return { tun: { mode: info.data.type === 2 ? "tap" : "tun", persistent: info.data.persist === 1 } };
+    case "veth":
+    case "other":
+      return {};
+  }
+}
+
+function vxlanOf(data: AttributesOf<typeof vxlanAttributes>): VxlanDetails {
+  return present({
+    id: data.id ?? 0,
+    remote: data.group ?? data.group6,
+    local: data.local ?? data.local6,
+    lower: data.link === 0 ? undefined : data.link,
+    port: data.port,
+    learning: data.learning === undefined ? undefined : data.learning !== 0,
+  });
+}
+
+/** XDP_ATTACHED_*; undefined when no program is attached. */
+function xdpOf(xdp: AttributesOf<typeof xdpAttributes>): Link["xdp"] {
+  const mode = ([undefined, "driver", "generic", "hardware", "multiple"] as const)[xdp.attached ?? 0];
+  if (mode === undefined) return undefined;
+  const several = [xdp.driverProgramId, xdp.genericProgramId, xdp.hardwareProgramId].filter(
+    (id) => id !== undefined,
+  );
+  return {
+    mode,
+    programIds: several.length > 0 ? several : xdp.programId === undefined ? [] : [xdp.programId],
   };
-}
-
-export interface BridgeSpec {
-  readonly name: string;
-  /** Pinned: without it a bridge takes its lowest port's MAC and changes it as ports come and go. */
-  readonly mac?: string;
-  readonly mtu?: number;
-  readonly up?: boolean;
-  readonly stp?: boolean;
-  readonly vlanFiltering?: boolean;
-  /** The VLAN of untagged frames; 0 for none. Needs a kernel with bridge VLAN filtering. */
-  readonly defaultVlan?: number;
-}
-
-/** What setLink changes; absent fields stay as they are. */
-export interface LinkChange {
-  readonly up?: boolean;
-  readonly name?: string;
-  readonly mac?: string;
-  readonly mtu?: number;
-  /** Index of the new master; 0 takes it out of its master. */
-  readonly master?: number;
-  readonly alias?: string;
-  readonly promiscuous?: boolean;
-  readonly allMulticast?: boolean;
-  readonly arp?: boolean;
-  readonly queueLength?: number;
-  /** Moves the link to the namespace of this file descriptor. */
-  readonly namespaceFd?: number;
-  readonly ipv6AddressGeneration?: "eui64" | "none";
-  /** IPV4_DEVCONF_* by number (include/uapi/linux/ip.h): the interface's net.ipv4.conf values. */
-  readonly ipv4Configuration?: Readonly<Record<number, number>>;
 }

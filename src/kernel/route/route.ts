@@ -1,4 +1,28 @@
-import type { RouteProtocol, Scope } from "./constants.ts";
+import { parseCidr } from "../../address/cidr.ts";
+import { ipBits, ipFamily } from "../../address/ip.ts";
+import { errnoName, errnoText } from "../errno.ts";
+import {
+  NLM_F_CREATE,
+  NLM_F_EXCL,
+  NLM_F_REPLACE,
+  request,
+  type MessageOf,
+  type Request,
+} from "../netlink/message.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  flagNames,
+  numberedNames,
+  routeProtocols,
+  RT_TABLE,
+  scopes,
+  type RouteProtocol,
+  type Scope,
+} from "./constants.ts";
+import { mapped, present } from "./present.ts";
+import { RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, type WireNextHop } from "./route-attributes.ts";
+import { metricsAttributesOf, metricsOf, type RouteMetrics } from "./route-metrics.ts";
 
 /** RTN_*: what a route does with a packet. */
 export type RouteType =
@@ -15,27 +39,6 @@ export type RouteType =
   | "nat"
   | "xresolve"
   | `${number}`;
-
-/** RTAX_*: what a route says about its path. Times in milliseconds. */
-export interface RouteMetrics {
-  readonly mtu?: number;
-  readonly advmss?: number;
-  readonly window?: number;
-  readonly rttMs?: number;
-  readonly rttVarianceMs?: number;
-  readonly ssthresh?: number;
-  readonly congestionWindow?: number;
-  readonly reordering?: number;
-  readonly hopLimit?: number;
-  readonly initialCongestionWindow?: number;
-  readonly initialReceiveWindow?: number;
-  readonly features?: number;
-  readonly rtoMinMs?: number;
-  readonly quickAck?: number;
-  readonly congestionControl?: string;
-  /** RTAX_LOCK: metrics that path MTU discovery and TCP must not change, e.g. ["mtu"]. */
-  readonly locked?: readonly string[];
-}
 
 export interface NextHop {
   /** Index of the interface; absent for a type without one. */
@@ -141,3 +144,234 @@ export type RouteAnswer =
       /** IPv6: the rejecting route. */
       readonly route?: Route;
     };
+
+/** RTN_* (include/uapi/linux/rtnetlink.h). */
+export const routeTypes = numberedNames({
+  unspec: 0,
+  unicast: 1,
+  local: 2,
+  broadcast: 3,
+  anycast: 4,
+  multicast: 5,
+  blackhole: 6,
+  unreachable: 7,
+  prohibit: 8,
+  throw: 9,
+  nat: 10,
+  xresolve: 11,
+});
+
+/** RTNH_F_* and RTM_F_*: they share one field. */
+const ROUTE_FLAGS = {
+  dead: 1,
+  pervasive: 2,
+  onlink: 4,
+  offload: 8,
+  linkdown: 16,
+  unresolved: 32,
+  trap: 64,
+  notify: 0x100,
+  cloned: 0x200,
+  prefix: 0x800,
+  rt_offload: 0x4000,
+  rt_trap: 0x8000,
+  rt_offload_failed: 0x2000_0000,
+} as const;
+
+/** ICMPV6_ROUTER_PREF_* (RFC 4191, two bits, signed). */
+const preferences = numberedNames({ medium: 0, high: 1, low: 3 });
+
+const USER_HZ = 100;
+type RouteMessage = MessageOf<typeof RTM_NEWROUTE>;
+
+/** Reads RTM_NEWROUTE; undefined for families other than IPv4 and IPv6. */
+export function routeOf({ header, attributes: a }: RouteMessage): Route | undefined {
+  if (header.family !== AF_INET && header.family !== AF_INET6) return undefined;
+  const family: 4 | 6 = header.family === AF_INET ? 4 : 6;
+  const any = family === 4 ? "0.0.0.0" : "::";
+  const preference = mapped(a.preference, preferences.nameOf);
+  return present({
+    family,
+    type: routeTypes.nameOf(header.type),
+    destination: `${a.destination ?? any}/${header.destinationLength}`,
+    source: a.source === undefined ? undefined : `${a.source}/${header.sourceLength}`,
+    table: a.table ?? header.table,
+    protocol: routeProtocols.nameOf(header.protocol),
+    scope: scopes.nameOf(header.scope),
+    tos: header.tos === 0 ? undefined : header.tos,
+    metric: a.priority,
+    preferredSource: a.preferredSource,
+    interface: a.outputInterface,
+    inputInterface: a.inputInterface,
+    gateway: a.gateway ?? a.via,
+    nextHops: a.multipath?.map(nextHopOf),
+    nextHopId: a.nextHopId,
+    flags: flagNames(ROUTE_FLAGS, header.flags & ~LOOKUP_FLAGS),
+    metrics: metricsOf(a.metrics ?? {}),
+    preference:
+      preference === "low" || preference === "medium" || preference === "high" ? preference : undefined,
+    expiresSeconds: expiresOf(a),
+    mark: a.mark === 0 ? undefined : a.mark,
+    uid: a.uid,
+    encapsulation: a.encapsulationType,
+  });
+}
+
+/** Flags that only ask for a kind of answer. */
+const RTM_F_LOOKUP_TABLE = 0x1000;
+const RTM_F_FIB_MATCH = 0x2000;
+const LOOKUP_FLAGS = RTM_F_LOOKUP_TABLE | RTM_F_FIB_MATCH;
+
+/** IPv4 tells when a learned exception ends; IPv6 the same of any route; 0 means never. */
+function expiresOf(attributes: RouteMessage["attributes"]): number | undefined {
+  const ticks = attributes.cacheInfo?.expires ?? 0;
+  return ticks === 0 ? attributes.expires : Math.round(ticks / USER_HZ);
+}
+
+function nextHopOf(hop: WireNextHop): NextHop {
+  return present({
+    interface: hop.interface === 0 ? undefined : hop.interface,
+    gateway: hop.attributes.gateway ?? hop.attributes.via,
+    weight: hop.hops + 1,
+    flags: flagNames(ROUTE_FLAGS, hop.flags),
+  });
+}
+
+/** Fails with EEXIST when there is such a route. @throws AddressError */
+export function addRouteRequest(spec: RouteSpec): Request {
+  return routeRequest(RTM_NEWROUTE, "adding", spec, NLM_F_CREATE | NLM_F_EXCL);
+}
+
+/** Takes the place of the route with the same prefix, metric and table, if there is one. @throws AddressError */
+export function replaceRouteRequest(spec: RouteSpec): Request {
+  return routeRequest(RTM_NEWROUTE, "replacing", spec, NLM_F_CREATE | NLM_F_REPLACE);
+}
+
+/** What the spec leaves open matches anything. @throws AddressError */
+export function deleteRouteRequest(spec: RouteSpec): Request {
+  return routeRequest(RTM_DELROUTE, "deleting", spec, 0);
+}
+
+function routeRequest(
+  message: typeof RTM_NEWROUTE | typeof RTM_DELROUTE,
+  verb: string,
+  spec: RouteSpec,
+  flags: number,
+): Request {
+  const destination = parseCidr(spec.destination);
+  const source = mapped(spec.source, (prefix) => parseCidr(prefix));
+  const table = spec.table ?? RT_TABLE.main;
+  const deletes = message.type === RTM_DELROUTE.type;
+  return request(
+    message,
+    `${verb} route ${spec.destination}${spec.gateway === undefined ? "" : ` via ${spec.gateway}`}`,
+    {
+      family: destination.family === 4 ? AF_INET : AF_INET6,
+      destinationLength: destination.prefixLength,
+      sourceLength: source?.prefixLength ?? 0,
+      tos: spec.tos ?? 0,
+      table: table < 256 ? table : 0,
+      protocol: deletes && spec.protocol === undefined ? 0 : routeProtocols.numberOf(spec.protocol ?? "boot"),
+      scope: scopes.numberOf(spec.scope ?? defaultScope(spec, destination.family, deletes)),
+      type: deletes && spec.type === undefined ? 0 : routeTypes.numberOf(spec.type ?? "unicast"),
+      flags: spec.onlink === true ? ROUTE_FLAGS.onlink : 0,
+    },
+    present({
+      destination: destination.prefixLength === 0 ? undefined : destination.network,
+      source: source?.network,
+      outputInterface: spec.interface,
+      ...gatewayAttributes(spec.gateway, destination.family),
+      priority: spec.metric,
+      preferredSource: spec.preferredSource,
+      metrics: mapped(spec.metrics, metricsAttributesOf),
+      multipath: spec.nextHops?.map((hop) => wireNextHop(hop, destination.family)),
+      table,
+    }),
+    flags,
+  );
+}
+
+/** IPv4 wants to know how far away the destination is; a wrong answer is refused ("nexthop has invalid gateway"). */
+function defaultScope(spec: RouteSpec, family: 4 | 6, deletes: boolean): Scope {
+  if (family === 6) return "global";
+  switch (spec.type ?? "unicast") {
+    case "local":
+    case "nat":
+      return "host";
+    case "broadcast":
+    case "multicast":
+    case "anycast":
+      return "link";
+    case "unicast":
+      if (deletes) return "nowhere";
+      return spec.gateway === undefined && spec.nextHops === undefined ? "link" : "global";
+    default:
+      return deletes ? "nowhere" : "global";
+  }
+}
+
+function gatewayAttributes(
+  gateway: string | undefined,
+  family: 4 | 6,
+): { readonly gateway?: string; readonly via?: string } {
+  if (gateway === undefined) return {};
+  return ipFamily(gateway) === family ? { gateway } : { via: gateway };
+}
+
+function wireNextHop(hop: NextHopSpec, family: 4 | 6): WireNextHop {
+  return {
+    flags: hop.onlink === true ? ROUTE_FLAGS.onlink : 0,
+    hops: (hop.weight ?? 1) - 1,
+    interface: hop.interface ?? 0,
+    attributes: gatewayAttributes(hop.gateway, family),
+  };
+}
+
+/** Every route; of one table when given, which must exist (ENOENT otherwise). */
+export function dumpRoutesRequest(family: 4 | 6, table?: number): Request {
+  return request(
+    RTM_GETROUTE,
+    `reading the IPv${family} routes`,
+    { family: family === 4 ? AF_INET : AF_INET6 },
+    table === undefined ? {} : { table },
+  );
+}
+
+/** @throws AddressError */
+export function routeToRequest(query: RouteQuery): Request {
+  const family = ipFamily(query.destination);
+  const bits = ipBits(family);
+  const fibMatch = query.fibMatch === true ? RTM_F_FIB_MATCH : 0;
+  return request(
+    RTM_GETROUTE,
+    `asking for the route to ${query.destination}`,
+    {
+      family: family === 4 ? AF_INET : AF_INET6,
+      destinationLength: bits,
+      sourceLength: query.source === undefined ? 0 : bits,
+      tos: query.tos ?? 0,
+      // IPv6 always names the table and refuses to be asked for it.
+      flags: family === 4 ? RTM_F_LOOKUP_TABLE | fibMatch : fibMatch,
+    },
+    present({
+      destination: query.destination,
+      source: query.source,
+      inputInterface: query.inputInterface,
+      outputInterface: query.outputInterface,
+      mark: query.mark,
+      uid: query.uid,
+      ipProtocol: query.ipProtocol,
+      sourcePort: query.sourcePort,
+      destinationPort: query.destinationPort,
+    }),
+  );
+}
+
+/** The kernel's answer, when it is a route at all: IPv6 answers with the rejecting one and its errno. */
+export function routeAnswerOf(message: RouteMessage): RouteAnswer | undefined {
+  const route = routeOf(message);
+  if (route === undefined) return undefined;
+  const error = -(message.attributes.cacheInfo?.error ?? 0);
+  if (error <= 0) return { reachable: true, route };
+  return { reachable: false, code: errnoName(error), said: errnoText(error), route };
+}

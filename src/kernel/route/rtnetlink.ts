@@ -1,57 +1,352 @@
+import { ERRNO, errnoText, SystemError } from "../errno.ts";
 import type { NetworkNamespace } from "../namespace.ts";
-import type { AnyRequest } from "../netlink/connection.ts";
-import type { NetlinkTransport } from "../netlink/transport.ts";
-import type { Address, AddressSpec } from "./address.ts";
-import type { BridgePortChange, BridgeVlan } from "./bridge.ts";
-import type { BridgeSpec, Link, LinkChange, VethSpec } from "./link.ts";
-import type { ForwardingEntry, Neighbour, NeighbourSpec } from "./neighbour.ts";
-import type { Route, RouteAnswer, RouteQuery, RouteSpec } from "./route.ts";
-import type { Rule, RuleSpec } from "./rule.ts";
+import { NetlinkConnection, type AnyRequest } from "../netlink/connection.ts";
+import { request, type Request } from "../netlink/message.ts";
+import { NetlinkError } from "../netlink/netlink-error.ts";
+import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
+import {
+  addAddressRequest,
+  addressOf,
+  deleteAddressRequest,
+  RTM_GETADDR,
+  RTM_NEWADDR,
+  type Address,
+  type AddressSpec,
+} from "./address.ts";
+import { bridgeVlansOf, type BridgePortChange, type BridgeVlan } from "./bridge.ts";
+import { AF_BRIDGE, AF_INET, AF_INET6 } from "./constants.ts";
+import { linkOf, type Link } from "./link.ts";
+import {
+  RTEXT_FILTER_BRVLAN,
+  RTEXT_FILTER_SKIP_STATS,
+  RTM_GETLINK,
+  RTM_GETLINK_BRIDGE,
+  RTM_NEWLINK,
+  RTM_NEWLINK_BRIDGE,
+} from "./link-attributes.ts";
+import {
+  addBridgeVlansRequest,
+  createBridgeRequest,
+  createMacvlanRequest,
+  createVethRequest,
+  createVxlanRequest,
+  deleteBridgeVlansRequest,
+  deleteLinkRequest,
+  getLinkRequest,
+  setBridgePortRequest,
+  setLinkRequest,
+  type BridgeSpec,
+  type LinkChange,
+  type LinkReference,
+  type MacvlanSpec,
+  type VethSpec,
+  type VxlanSpec,
+} from "./link-requests.ts";
+import { namespaceIdRequest, NETNSA_NSID_NOT_ASSIGNED, RTM_NEWNSID } from "./namespace-id.ts";
+import {
+  deleteNeighbourRequest,
+  dumpForwardingDatabaseRequest,
+  dumpNeighboursRequest,
+  forwardingEntryOf,
+  neighbourOf,
+  RTM_NEWNEIGH,
+  setNeighbourRequest,
+  type ForwardingEntry,
+  type Neighbour,
+  type NeighbourSpec,
+} from "./neighbour.ts";
+import {
+  addRouteRequest,
+  deleteRouteRequest,
+  dumpRoutesRequest,
+  replaceRouteRequest,
+  routeAnswerOf,
+  routeOf,
+  routeToRequest,
+  type Route,
+  type RouteAnswer,
+  type RouteQuery,
+  type RouteSpec,
+} from "./route.ts";
+import { RTM_NEWROUTE } from "./route-attributes.ts";
+import {
+  addRuleRequest,
+  deleteRuleRequest,
+  dumpRulesRequest,
+  RTM_NEWRULE,
+  ruleOf,
+  type Rule,
+  type RuleSpec,
+} from "./rule.ts";
+
+const FAMILIES = [4, 6] as const;
+
+/** What the kernel says when a thing to be deleted or read is not there. */
+const ABSENT: ReadonlySet<string> = new Set(["ENODEV", "ENOENT", "ESRCH", "EADDRNOTAVAIL"]);
+
+/** The errnos by which routing answers "no": see RouteAnswer. */
+const UNREACHABLE: ReadonlySet<string> = new Set([
+  "ENETUNREACH",
+  "EHOSTUNREACH",
+  "EACCES",
+  "EINVAL",
+  "EXDEV",
+  "ENETDOWN",
+  "EADDRNOTAVAIL",
+]);
 
 /**
- * rtnetlink in one namespace: links, addresses, routes, rules and neighbours of it, read and changed. Every method is
- * synchronous and throws NetlinkError with the kernel's own words. Interfaces are indexes; `link(name)` finds one.
+ * rtnetlink in one namespace: its links, addresses, routes, rules and neighbours, read and changed. Every method is
+ * synchronous and throws NetlinkError with the kernel's own words. An interface is an index; `link(name)` finds it.
  */
-export declare class Rtnetlink implements Disposable {
-  constructor(transport: NetlinkTransport);
-  static open(namespace?: NetworkNamespace): Rtnetlink;
-  /** @param statistics leave them out (false) where nobody reads them: half the bytes */
-  links(options?: { readonly statistics?: boolean }): Link[];
+export class Rtnetlink implements Disposable {
+  readonly connection: NetlinkConnection;
+
+  constructor(transport: NetlinkTransport) {
+    this.connection = new NetlinkConnection(transport);
+  }
+
+  /** @param namespace the calling thread's when absent */
+  static open(namespace?: NetworkNamespace): Rtnetlink {
+    return new Rtnetlink(openTransport(NETLINK_ROUTE, namespace === undefined ? {} : { namespace }));
+  }
+
+  /** @param options.statistics false leaves them out: half the bytes */
+  links(options: { readonly statistics?: boolean } = {}): Link[] {
+    const attributes = options.statistics === false ? { extMask: RTEXT_FILTER_SKIP_STATS } : {};
+    return this.connection
+      .dump(request(RTM_GETLINK, "reading the links", {}, attributes), RTM_NEWLINK)
+      .map(linkOf);
+  }
+
   /** undefined when there is no such link. */
-  link(nameOrIndex: string | number): Link | undefined;
-  createVeth(spec: VethSpec): void;
-  createBridge(spec: BridgeSpec): void;
-  createMacvlan(spec: { name: string; lower: number; mode?: string; namespaceFd?: number }): void;
-  createVxlan(spec: { name: string; id: number; local?: string; remote?: string; port?: number }): void;
-  setLink(nameOrIndex: string | number, change: LinkChange): void;
-  setBridgePort(nameOrIndex: string | number, change: BridgePortChange): void;
-  /** False when there was none. */
-  deleteLink(nameOrIndex: string | number): boolean;
-  /** By index of port or bridge. */
-  bridgeVlans(): Map<number, BridgeVlan[]>;
-  addBridgeVlan(index: number, vlan: BridgeVlan, options?: { readonly self?: boolean }): void;
-  deleteBridgeVlan(index: number, vlan: BridgeVlan, options?: { readonly self?: boolean }): void;
-  addresses(filter?: { readonly family?: 4 | 6; readonly interface?: number }): Address[];
-  addAddress(spec: AddressSpec): void;
-  deleteAddress(spec: Pick<AddressSpec, "interface" | "address" | "prefixLength">): boolean;
-  /** All tables unless one is given. */
-  routes(filter?: { readonly family?: 4 | 6; readonly table?: number }): Route[];
-  addRoute(spec: RouteSpec): void;
-  replaceRoute(spec: RouteSpec): void;
-  deleteRoute(spec: RouteSpec): boolean;
-  routeTo(query: RouteQuery): RouteAnswer;
-  rules(family?: 4 | 6): Rule[];
-  addRule(spec: RuleSpec): void;
-  deleteRule(spec: RuleSpec): boolean;
-  neighbours(filter?: { readonly family?: 4 | 6; readonly interface?: number }): Neighbour[];
-  addNeighbour(spec: NeighbourSpec): void;
-  deleteNeighbour(spec: Pick<NeighbourSpec, "interface" | "address">): boolean;
-  forwardingDatabase(): ForwardingEntry[];
-  /** Our number for the namespace of a file descriptor; undefined when it has none yet. */
-  namespaceId(namespaceFd: number): number | undefined;
-  /** Several requests (made by the *Request functions of this room) in one datagram; throws the first error. */
-  batch(requests: readonly AnyRequest[]): void;
-  batchResults(requests: readonly AnyRequest[]): Map<number, Error>;
-  close(): void;
-  [Symbol.dispose](): void;
+  link(reference: LinkReference): Link | undefined {
+    // The kernel has no such name and says EINVAL or ERANGE of the question.
+    if (typeof reference === "string" && (reference === "" || Buffer.byteLength(reference) > 127))
+      return undefined;
+    try {
+      const [message] = this.connection.request(getLinkRequest(reference), RTM_NEWLINK);
+      return message === undefined ? undefined : linkOf(message);
+    } catch (error) {
+      if (error instanceof NetlinkError && ABSENT.has(error.code)) return undefined;
+      throw error;
+    }
+  }
+
+  createVeth(spec: VethSpec): void {
+    this.connection.request(createVethRequest(spec));
+  }
+
+  createBridge(spec: BridgeSpec): void {
+    this.connection.request(createBridgeRequest(spec));
+  }
+
+  createMacvlan(spec: MacvlanSpec): void {
+    this.connection.request(createMacvlanRequest(spec));
+  }
+
+  createVxlan(spec: VxlanSpec): void {
+    this.connection.request(createVxlanRequest(spec));
+  }
+
+  setLink(reference: LinkReference, change: LinkChange): void {
+    const renames = change.name !== undefined && typeof reference === "string";
+    const link = renames ? (this.link(reference)?.index ?? reference) : reference;
+    if (typeof link === "string" && renames) throw noSuchLink(link);
+    this.connection.request(setLinkRequest(link, change));
+  }
+
+  /** The link must be in its bridge already. */
+  setBridgePort(reference: LinkReference, change: BridgePortChange): void {
+    this.connection.request(setBridgePortRequest(reference, change));
+  }
+
+  /** False when there was none. Waits for RCU: about 16 ms. */
+  deleteLink(reference: LinkReference): boolean {
+    return this.#deletes(deleteLinkRequest(reference));
+  }
+
+  /** The VLANs of bridges and ports, by index; empty where the kernel has no VLAN filtering. */
+  bridgeVlans(): Map<number, BridgeVlan[]> {
+    const dump = request(
+      RTM_GETLINK_BRIDGE,
+      "reading the VLANs of bridges",
+      { family: AF_BRIDGE },
+      { extMask: RTEXT_FILTER_BRVLAN },
+    );
+    const vlans = new Map<number, BridgeVlan[]>();
+    for (const { header, attributes } of this.connection.dump(dump, RTM_NEWLINK_BRIDGE)) {
+      const of = bridgeVlansOf(attributes.afSpec?.vlans ?? []);
+      if (of.length > 0) vlans.set(header.index, of);
+    }
+    return vlans;
+  }
+
+  /** @param self VLANs of the bridge device itself rather than of a port */
+  addBridgeVlans(index: number, vlans: readonly BridgeVlan[], self = false): void {
+    this.connection.request(addBridgeVlansRequest(index, vlans, self));
+  }
+
+  deleteBridgeVlans(index: number, vlans: readonly BridgeVlan[], self = false): void {
+    this.connection.request(deleteBridgeVlansRequest(index, vlans, self));
+  }
+
+  addresses(filter: { readonly family?: 4 | 6; readonly interface?: number } = {}): Address[] {
+    const family = filter.family === undefined ? 0 : filter.family === 4 ? AF_INET : AF_INET6;
+    const dump = request(RTM_GETADDR, "reading the addresses", { family, index: filter.interface ?? 0 }, {});
+    return this.connection.dump(dump, RTM_NEWADDR).flatMap((message) => addressOf(message) ?? []);
+  }
+
+  addAddress(spec: AddressSpec): void {
+    this.connection.request(addAddressRequest(spec));
+  }
+
+  deleteAddress(spec: Pick<AddressSpec, "interface" | "address" | "prefixLength">): boolean {
+    return this.#deletes(deleteAddressRequest(spec));
+  }
+
+  /** All tables unless one is given; a table that does not exist is empty. */
+  routes(filter: { readonly family?: 4 | 6; readonly table?: number } = {}): Route[] {
+    const families = filter.family === undefined ? FAMILIES : [filter.family];
+    return families.flatMap((family) => {
+      try {
+        const messages = this.connection.dump(dumpRoutesRequest(family, filter.table), RTM_NEWROUTE);
+        return messages.flatMap((message) => routeOf(message) ?? []);
+      } catch (error) {
+        if (error instanceof NetlinkError && (ABSENT.has(error.code) || lacksFamily(error, family)))
+          return [];
+        throw error;
+      }
+    });
+  }
+
+  addRoute(spec: RouteSpec): void {
+    this.connection.request(addRouteRequest(spec));
+  }
+
+  replaceRoute(spec: RouteSpec): void {
+    this.connection.request(replaceRouteRequest(spec));
+  }
+
+  /** False when there was none. What the spec leaves open matches anything. */
+  deleteRoute(spec: RouteSpec): boolean {
+    return this.#deletes(deleteRouteRequest(spec));
+  }
+
+  /** Where the kernel would send this packet. @throws NetlinkError only when the question itself is wrong */
+  routeTo(query: RouteQuery): RouteAnswer {
+    try {
+      const [message] = this.connection.request(routeToRequest(query), RTM_NEWROUTE);
+      const answer = message === undefined ? undefined : routeAnswerOf(message);
+      return answer ?? { reachable: false, code: "ENETUNREACH", said: "the kernel gave no route" };
+    } catch (error) {
+      if (!(error instanceof NetlinkError) || !UNREACHABLE.has(error.code)) throw error;
+      return { reachable: false, code: error.code, said: error.extack ?? errnoText(error.errno) };
+    }
+  }
+
+  rules(family?: 4 | 6): Rule[] {
+    return (family === undefined ? FAMILIES : [family]).flatMap((family) => {
+      try {
+        const messages = this.connection.dump(dumpRulesRequest(family), RTM_NEWRULE);
+        return messages.flatMap((message) => ruleOf(message) ?? []);
+      } catch (error) {
+        if (error instanceof NetlinkError && lacksFamily(error, family)) return [];
+        throw error;
+      }
+    });
+  }
+
+  addRule(spec: RuleSpec): void {
+    this.connection.request(addRuleRequest(spec));
+  }
+
+  /** False when there was none. Deletes the first rule that has everything the spec names. */
+  deleteRule(spec: RuleSpec): boolean {
+    return this.#deletes(deleteRuleRequest(spec));
+  }
+
+  /** @param filter.proxies the addresses answered for (proxy_arp entries), instead of those learned */
+  neighbours(
+    filter: { readonly family?: 4 | 6; readonly interface?: number; readonly proxies?: boolean } = {},
+  ): Neighbour[] {
+    const dump = dumpNeighboursRequest(filter.family, filter.interface, filter.proxies === true);
+    return this.connection.dump(dump, RTM_NEWNEIGH).flatMap((message) => neighbourOf(message) ?? []);
+  }
+
+  /** Sets the entry, whether or not there is one. */
+  setNeighbour(spec: NeighbourSpec): void {
+    this.connection.request(setNeighbourRequest(spec));
+  }
+
+  deleteNeighbour(spec: Pick<NeighbourSpec, "interface" | "address" | "proxy">): boolean {
+    return this.#deletes(deleteNeighbourRequest(spec));
+  }
+
+  /** Forgets what was learned on an interface (permanent entries stay). Returns how many went. */
+  flushNeighbours(interfaceIndex: number, family?: 4 | 6): number {
+    const filter = family === undefined ? {} : { family };
+    const learned = this.neighbours({ ...filter, interface: interfaceIndex }).filter(
+      (neighbour) => neighbour.state !== "permanent" && neighbour.state !== "noarp",
+    );
+    const errors = this.connection.batchResults(
+      learned.map((neighbour) => deleteNeighbourRequest(neighbour)),
+    );
+    for (const error of errors.values()) if (!isAbsent(error)) throw error;
+    return learned.length - errors.size;
+  }
+
+  forwardingDatabase(): ForwardingEntry[] {
+    const messages = this.connection.dump(dumpForwardingDatabaseRequest(), RTM_NEWNEIGH);
+    return messages.flatMap((message) => forwardingEntryOf(message) ?? []);
+  }
+
+  /** This namespace's number for the one of a file descriptor; undefined when it has none (yet). */
+  namespaceId(namespaceFd: number): number | undefined {
+    const [message] = this.connection.request(namespaceIdRequest(namespaceFd), RTM_NEWNSID);
+    const id = message?.attributes.id;
+    return id === NETNSA_NSID_NOT_ASSIGNED ? undefined : id;
+  }
+
+  /** Several requests in one datagram, in order; throws the first error, after all were tried. */
+  batch(requests: readonly AnyRequest[]): void {
+    this.connection.batch(requests);
+  }
+
+  /** The same, returning the errors by index. */
+  batchResults(requests: readonly AnyRequest[]): Map<number, Error> {
+    return this.connection.batchResults(requests);
+  }
+
+  close(): void {
+    this.connection.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #deletes(request: Request): boolean {
+    try {
+      this.connection.request(request);
+      return true;
+    } catch (error) {
+      if (isAbsent(error)) return false;
+      throw error;
+    }
+  }
+}
+
+/** Whether an error says that the thing is not there. */
+export function isAbsent(error: unknown): boolean {
+  return error instanceof NetlinkError && ABSENT.has(error.code);
+}
+
+/** A kernel that was started with ipv6.disable=1 has no IPv6 handlers. */
+function lacksFamily(error: NetlinkError, family: 4 | 6): boolean {
+  return family === 6 && (error.code === "EOPNOTSUPP" || error.code === "EAFNOSUPPORT");
+}
+
+function noSuchLink(name: string): SystemError {
+  return new SystemError("RTM_NEWLINK", ERRNO.ENODEV, `changing ${name}`);
 }

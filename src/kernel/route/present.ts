@@ -1,0 +1,19 @@
+/** In the plain values of this room, what the kernel did not say is absent. */
+
+/** T without the keys that may be undefined, and those as optional ones. */
+export type Present<T> = {
+  [K in keyof T as undefined extends T[K] ? never : K]: T[K];
+} & {
+  [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined>;
+};
+
+/** The same object without its undefined values. */
+export function present<T extends object>(value: T): Present<T> {
+  for (const key in value) if (value[key] === undefined) delete value[key];
+  return value;
+}
+
+/** `map` of the value, if there is one. */
+export function mapped<T, R>(value: T | undefined, map: (value: T) => R): R | undefined {
+  return value === undefined ? undefined : map(value);
+}
