@@ -1,0 +1,329 @@
+/** Decides everything about one attachment before anything is touched, from the node, the namespace and our records. */
+import { readFileSync } from "node:fs";
+import { cidrContains, cidrOf, cidrText, hostRange, parseCidr, type Cidr } from "../address/cidr.ts";
+import { ipFamily, ipFromNumber, type IpFamily } from "../address/ip.ts";
+import { WayoutError } from "../error.ts";
+import { addressesAfter } from "../ipam/range.ts";
+import type { Link } from "../kernel/route/link.ts";
+import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { hostVethName } from "../network/network.ts";
+import { DEFAULT_BRIDGE, DEFAULT_INTERFACE, pathOfLabel, type AttachRequest } from "./request.ts";
+import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
+import { collision, freeSubnet, occupiedPrefixes } from "./subnet.ts";
+
+export interface Plan {
+  readonly network: NetworkRecord;
+  readonly attachment: AttachmentRecord;
+  /** What the person should know although nothing is wrong. */
+  readonly notes: readonly string[];
+}
+
+/** @throws WayoutError when the node, the bridge or the records do not allow what is asked */
+export function planAttachment(request: AttachRequest, record: NodeRecord, node: Rtnetlink): Plan {
+  const doing = `attaching ${request.namespace}`;
+  const bridge = request.bridge ?? DEFAULT_BRIDGE;
+  const known = record.networks.find((network) => network.bridge === bridge);
+  const network = known ?? planNetwork(request, record, node, bridge, doing);
+  if (known !== undefined) checkAgainstNetwork(request, known, doing);
+  const notes: string[] = [];
+  const addresses: string[] = [];
+  const lastGiven = { ...network.lastGiven };
+  for (const subnet of network.subnets.map((text) => parseCidr(text))) {
+    if (subnet.family === 6 && request.ipv6 === false) continue;
+    const address = chooseAddress(request, record, network, node, subnet, doing);
+    addresses.push(`${address}/${subnet.prefixLength}`);
+    if (!givenByHand(request, subnet.family)) lastGiven[cidrText(subnet)] = address;
+  }
+  checkAddressesUsed(request, network, addresses, doing);
+  const snat = request.snat ?? [];
+  for (const address of snat) {
+    if (node.addresses().some((own) => own.address === address)) continue;
+    notes.push(
+      `${address} is no address of this node: answers come back only if the network outside routes it here`,
+    );
+  }
+  const label = request.namespace;
+  return {
+    network: { ...network, lastGiven },
+    attachment: {
+      label,
+      path: pathOfLabel(label),
+      created: false,
+      phase: "attaching",
+      bridge,
+      interface: request.interfaceName ?? DEFAULT_INTERFACE,
+      hostInterface: hostVethName(bridge, label, request.interfaceName ?? DEFAULT_INTERFACE),
+      addresses,
+      snat: [...snat],
+      raisedLoopback: false,
+      since: new Date().toISOString(),
+    },
+    notes,
+  };
+}
+
+// ── The network ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+function planNetwork(
+  request: AttachRequest,
+  record: NodeRecord,
+  node: Rtnetlink,
+  bridge: string,
+  doing: string,
+): NetworkRecord {
+  const link = node.link(bridge);
+  if (link !== undefined && link.kind !== "bridge") {
+    throw new WayoutError({
+      code: "not-a-bridge",
+      kind: "usage",
+      doing,
+      said: `${bridge} is ${link.kind === undefined ? "an interface" : `a ${link.kind} interface`}, not a bridge`,
+      todo: "Name a bridge, or a name that is free: --bridge wayout1",
+      details: { interface: bridge, kind: link.kind ?? null },
+    });
+  }
+  const gateways: string[] = [];
+  const addedGateways: string[] = [];
+  for (const family of familiesWanted(request, node, link)) {
+    const wanted = request.subnets?.find((text) => ipFamily(text.split("/")[0]!) === family);
+    const there = link === undefined ? undefined : bridgeAddress(node, link, family, wanted);
+    const gateway = there ?? newGateway(node, record, link, family, wanted, bridge, doing);
+    gateways.push(gateway);
+    if (there === undefined) addedGateways.push(gateway);
+  }
+  return {
+    bridge,
+    madeBridge: link === undefined,
+    gateways,
+    addedGateways,
+    subnets: gateways.map((text) => cidrText(parseCidr(text, "keep"))),
+    backend: request.backend ?? "nftables",
+    lastGiven: {},
+  };
+}
+
+/** IPv6 is given where it leads somewhere: a namespace with IPv6 and no way out tries it first and waits in vain. */
+function familiesWanted(request: AttachRequest, node: Rtnetlink, bridge: Link | undefined): IpFamily[] {
+  const asked = (request.subnets ?? []).map((text) => ipFamily(text.split("/")[0]!));
+  const ipv6 =
+    request.ipv6 ??
+    (asked.includes(6) ||
+      hasDefaultRoute(node, 6) ||
+      (bridge !== undefined && bridgeAddress(node, bridge, 6, undefined) !== undefined));
+  return ipv6 ? [4, 6] : [4];
+}
+
+export function hasDefaultRoute(namespace: Rtnetlink, family: IpFamily): boolean {
+  const everything = family === 4 ? "0.0.0.0/0" : "::/0";
+  return namespace
+    .routes({ family })
+    .some((route) => route.destination === everything && route.type === "unicast");
+}
+
+/** The address, with prefix, that a bridge has in the subnet; in any when none is named. */
+function bridgeAddress(
+  node: Rtnetlink,
+  bridge: Link,
+  family: IpFamily,
+  subnet: string | undefined,
+): string | undefined {
+  const own = node
+    .addresses({ family, interface: bridge.index })
+    .filter((address) => address.scope === "global");
+  const found = own.find(
+    ({ address, prefixLength }) => subnet === undefined || cidrText(cidrOf(address, prefixLength)) === subnet,
+  );
+  return found === undefined ? undefined : `${found.address}/${found.prefixLength}`;
+}
+
+function newGateway(
+  node: Rtnetlink,
+  record: NodeRecord,
+  bridge: Link | undefined,
+  family: IpFamily,
+  wanted: string | undefined,
+  name: string,
+  doing: string,
+): string {
+  const occupied = occupiedPrefixes(node, bridge?.index);
+  for (const network of record.networks) {
+    // Whatever became of the other bridges' routes meanwhile, their subnets are given away.
+    for (const text of network.subnets)
+      occupied.push({ cidr: parseCidr(text), by: `the network ${network.bridge}` });
+  }
+  const subnet = parseCidr(wanted ?? freeSubnet(family, occupied, `${machineId()} ${name}`));
+  const hit = collision(subnet, occupied);
+  if (hit !== undefined) {
+    throw new WayoutError({
+      code: "subnet-overlaps-route",
+      kind: "usage",
+      doing,
+      said: `the subnet ${cidrText(subnet)} overlaps ${hit.by}`,
+      todo: "Name a subnet this node has no way to yet, or leave --subnet out: a free one is then found.",
+      details: { subnet: cidrText(subnet), overlaps: cidrText(hit.cidr), by: hit.by },
+    });
+  }
+  const range = hostRange(subnet);
+  if (range.last - range.first < 1n) {
+    throw new WayoutError({
+      code: "subnet-too-small",
+      kind: "usage",
+      doing,
+      said: `the subnet ${cidrText(subnet)} has no room for a gateway and a namespace`,
+      todo: "Take at least a /30 (IPv4) or a /126 (IPv6).",
+    });
+  }
+  return `${ipFromNumber(family, range.first)}/${subnet.prefixLength}`;
+}
+
+/** Stable on this machine; hashed with a text of our own before it is used, as machine-id(5) asks. */
+function machineId(): string {
+  try {
+    return readFileSync("/etc/machine-id", "utf8").trim();
+  } catch {
+    return "";
+  }
+}
+
+/** An attachment joins a network as it is; it cannot change it for those who are there. */
+function checkAgainstNetwork(request: AttachRequest, network: NetworkRecord, doing: string): void {
+  const differs = (flag: string, asked: string, is: string): never => {
+    throw new WayoutError({
+      code: "network-differs",
+      kind: "usage",
+      doing,
+      said: `${flag} asks for ${asked}, but ${network.bridge} has ${is} since its first attachment`,
+      todo: `Leave ${flag} out, or take another bridge: --bridge ${network.bridge === DEFAULT_BRIDGE ? "wayout1" : DEFAULT_BRIDGE}`,
+      details: { bridge: network.bridge, subnets: network.subnets, backend: network.backend },
+    });
+  };
+  for (const subnet of request.subnets ?? []) {
+    if (!network.subnets.includes(subnet)) differs("--subnet", subnet, network.subnets.join(" and "));
+  }
+  if (request.backend !== undefined && request.backend !== network.backend) {
+    differs("--backend", request.backend, network.backend);
+  }
+  if (request.ipv6 === true && !network.subnets.some((subnet) => subnet.includes(":"))) {
+    differs("--ipv6", "IPv6", `only ${network.subnets.join(" and ")}`);
+  }
+}
+
+// ── The address ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+function givenByHand(request: AttachRequest, family: IpFamily): string | undefined {
+  return request.addresses?.find((address) => ipFamily(address) === family);
+}
+
+function chooseAddress(
+  request: AttachRequest,
+  record: NodeRecord,
+  network: NetworkRecord,
+  node: Rtnetlink,
+  subnet: Cidr,
+  doing: string,
+): string {
+  const gateway = network.gateways
+    .map((text) => text.split("/")[0]!)
+    .find((address) => cidrContains(subnet, address))!;
+  const holders = addressHolders(record, node);
+  const wanted = givenByHand(request, subnet.family);
+  if (wanted !== undefined) {
+    checkAddress(wanted, subnet, network, holders, doing);
+    return wanted;
+  }
+  if (!network.madeBridge) {
+    throw new WayoutError({
+      code: "address-needed",
+      kind: "usage",
+      doing,
+      said: `the bridge ${network.bridge} was there before wayout, so only you know which addresses of ${cidrText(subnet)} are free`,
+      todo: "Name one: --ip ADDRESS",
+    });
+  }
+  const range = { subnet, ...hostRange(subnet), gateway };
+  for (const { address } of addressesAfter([range], network.lastGiven[cidrText(subnet)])) {
+    if (!holders.has(address)) return address;
+  }
+  throw new WayoutError({
+    code: "subnet-full",
+    kind: "broken",
+    doing,
+    said: `every address of ${cidrText(subnet)} is taken`,
+    todo: "Detach what is not needed ('wayout list'), or take another bridge: --bridge wayout1",
+  });
+}
+
+/** Who has which address, in words. */
+function addressHolders(record: NodeRecord, node: Rtnetlink): Map<string, string> {
+  const holders = new Map<string, string>();
+  for (const neighbour of node.neighbours()) {
+    if (neighbour.mac === undefined || neighbour.state === "failed") continue;
+    holders.set(neighbour.address, `a neighbour with MAC ${neighbour.mac}`);
+  }
+  for (const { address } of node.addresses()) holders.set(address, "this node itself");
+  for (const { label, addresses } of record.attachments) {
+    for (const address of addresses) holders.set(address.split("/")[0]!, `the namespace ${label}`);
+  }
+  return holders;
+}
+
+function checkAddress(
+  address: string,
+  subnet: Cidr,
+  network: NetworkRecord,
+  holders: ReadonlyMap<string, string>,
+  doing: string,
+): void {
+  const refuse = (code: string, said: string, todo?: string): never => {
+    throw new WayoutError({
+      code,
+      kind: "usage",
+      doing,
+      said,
+      ...(todo === undefined ? {} : { todo }),
+      details: { address, subnet: cidrText(subnet) },
+    });
+  };
+  if (!cidrContains(subnet, address)) {
+    refuse(
+      "address-outside-subnet",
+      `${address} is not in ${cidrText(subnet)}, the subnet of ${network.bridge}`,
+      "Name the subnet, too (--subnet), or leave --ip out.",
+    );
+  }
+  const holder = holders.get(address);
+  if (holder !== undefined) {
+    refuse("address-taken", `${address} belongs to ${holder}`, "Leave --ip out: the next free one is taken.");
+  }
+  const range = hostRange(subnet);
+  const number = cidrOf(address, subnet.family === 4 ? 32 : 128).first;
+  if (number < range.first || number > range.last) {
+    refuse("address-reserved", `${address} is the network or broadcast address of ${cidrText(subnet)}`);
+  }
+}
+
+/** An address was asked for in a family that the network does not have. */
+function checkAddressesUsed(
+  request: AttachRequest,
+  network: NetworkRecord,
+  addresses: readonly string[],
+  doing: string,
+): void {
+  const given = addresses.map((address) => address.split("/")[0]!);
+  for (const [flag, asked] of [
+    ["--ip", request.addresses ?? []],
+    ["--snat", request.snat ?? []],
+  ] as const) {
+    for (const address of asked) {
+      const families = given.map((other) => ipFamily(other));
+      if (families.includes(ipFamily(address))) continue;
+      throw new WayoutError({
+        code: "family-missing",
+        kind: "usage",
+        doing,
+        said: `${flag} ${address}: the network ${network.bridge} has only ${network.subnets.join(" and ")}`,
+        todo: "The first attachment to a bridge decides; --subnet fd00:1::/64 or --ipv6 gives it IPv6.",
+      });
+    }
+  }
+}
