@@ -229,10 +229,13 @@ export class Nftables implements Disposable {
     const gathering = new Gathering(options);
     const family = gathering.onlyFamily;
     const table = options.table?.table;
+    const tablesComplete = this.#dump(NFT_MSG.getTable, NFT_MSG.newTable, family, {}, (of, attributes) =>
+      gathering.table(of, attributes),
+    );
+    // Filtered dumps of a table that is not there end with ENOENT, which would look like a change.
+    if (tablesComplete && table !== undefined && gathering.tables.size === 0) return [];
     const complete =
-      this.#dump(NFT_MSG.getTable, NFT_MSG.newTable, family, {}, (of, attributes) =>
-        gathering.table(of, attributes),
-      ) &&
+      tablesComplete &&
       this.#dump(NFT_MSG.getChain, NFT_MSG.newChain, family, {}, (of, attributes) =>
         gathering.chain(of, attributes),
       ) &&
