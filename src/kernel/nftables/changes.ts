@@ -288,11 +288,13 @@ function setValue(set: SetSpec) {
   const key = parseDatatypes(set.type);
   const data = set.dataType === undefined ? undefined : parseDatatypes(set.dataType);
   const flags = new Set<
-    "interval" | "timeout" | "constant" | "anonymous" | "eval" | "map" | "object" | "concat"
+    "interval" | "timeout" | "constant" | "anonymous" | "eval" | "map" | "object" | "concat" | "expr"
   >(set.flags ?? []);
   if (data !== undefined) flags.add("map");
   if (set.objectType !== undefined) flags.add("object");
   if (set.timeoutMs !== undefined) flags.add("timeout");
+  // Without it the kernel refuses NFTA_SET_EXPRESSIONS (nf_tables_api.c, nft_set_expr_alloc).
+  if (set.expressions !== undefined) flags.add("expr");
   const fields =
     key.length > 1 && flags.has("interval") ? key.map((part) => ({ length: part.size })) : undefined;
   if (fields !== undefined) flags.add("concat");
@@ -332,7 +334,8 @@ function setNotes(
   const notes = [numberItem(SET_KEY_BYTEORDER, byteorderNumber(key))];
   if (data !== undefined) notes.push(numberItem(SET_DATA_BYTEORDER, byteorderNumber(data)));
   if (set.autoMerge === true) notes.push(numberItem(SET_MERGE_ELEMENTS, 1));
-  if (set.dataInterval === true) notes.push(numberItem(SET_DATA_INTERVAL, 1));
+  // nft 1.0.6 reads this note of a map before it looks whether there is one: leaving it out can abort it.
+  if (data !== undefined) notes.push(numberItem(SET_DATA_INTERVAL, set.dataInterval === true ? 1 : 0));
   if (set.comment !== undefined) notes.push(commentItem(set.comment, SET_COMMENT));
   return notes;
 }
