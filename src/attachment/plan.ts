@@ -1,12 +1,12 @@
 /** Decides everything about one attachment before anything is touched, from the node, the namespace and our records. */
 import { readFileSync } from "node:fs";
-import { cidrContains, cidrOf, cidrText, hostRange, parseCidr, type Cidr } from "../address/cidr.ts";
+import { cidrOf, cidrText, hostRange, parseCidr } from "../address/cidr.ts";
 import { ipFamily, ipFromNumber, type IpFamily } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
-import { addressesAfter } from "../ipam/range.ts";
 import type { Link } from "../kernel/route/link.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { hostVethName } from "../network/network.ts";
+import { checkAddressesUsed, chooseAddress, givenByHand } from "./address-choice.ts";
 import { DEFAULT_BRIDGE, DEFAULT_INTERFACE, pathOfLabel, type AttachRequest } from "./request.ts";
 import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
 import { collision, freeSubnet, occupiedPrefixes } from "./subnet.ts";
@@ -61,8 +61,6 @@ export function planAttachment(request: AttachRequest, record: NodeRecord, node:
     notes,
   };
 }
-
-// ── The network ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 function planNetwork(
   request: AttachRequest,
@@ -205,125 +203,5 @@ function checkAgainstNetwork(request: AttachRequest, network: NetworkRecord, doi
   }
   if (request.ipv6 === true && !network.subnets.some((subnet) => subnet.includes(":"))) {
     differs("--ipv6", "IPv6", `only ${network.subnets.join(" and ")}`);
-  }
-}
-
-// ── The address ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-function givenByHand(request: AttachRequest, family: IpFamily): string | undefined {
-  return request.addresses?.find((address) => ipFamily(address) === family);
-}
-
-function chooseAddress(
-  request: AttachRequest,
-  record: NodeRecord,
-  network: NetworkRecord,
-  node: Rtnetlink,
-  subnet: Cidr,
-  doing: string,
-): string {
-  const gateway = network.gateways
-    .map((text) => text.split("/")[0]!)
-    .find((address) => cidrContains(subnet, address))!;
-  const holders = addressHolders(record, node);
-  const wanted = givenByHand(request, subnet.family);
-  if (wanted !== undefined) {
-    checkAddress(wanted, subnet, network, holders, doing);
-    return wanted;
-  }
-  if (!network.madeBridge) {
-    throw new WayoutError({
-      code: "address-needed",
-      kind: "usage",
-      doing,
-      said: `the bridge ${network.bridge} was there before wayout, so only you know which addresses of ${cidrText(subnet)} are free`,
-      todo: "Name one: --ip ADDRESS",
-    });
-  }
-  const range = { subnet, ...hostRange(subnet), gateway };
-  for (const { address } of addressesAfter([range], network.lastGiven[cidrText(subnet)])) {
-    if (!holders.has(address)) return address;
-  }
-  throw new WayoutError({
-    code: "subnet-full",
-    kind: "broken",
-    doing,
-    said: `every address of ${cidrText(subnet)} is taken`,
-    todo: "Detach what is not needed ('wayout list'), or take another bridge: --bridge wayout1",
-  });
-}
-
-/** Who has which address, in words. */
-function addressHolders(record: NodeRecord, node: Rtnetlink): Map<string, string> {
-  const holders = new Map<string, string>();
-  for (const neighbour of node.neighbours()) {
-    if (neighbour.mac === undefined || neighbour.state === "failed") continue;
-    holders.set(neighbour.address, `a neighbour with MAC ${neighbour.mac}`);
-  }
-  for (const { address } of node.addresses()) holders.set(address, "this node itself");
-  for (const { label, addresses } of record.attachments) {
-    for (const address of addresses) holders.set(address.split("/")[0]!, `the namespace ${label}`);
-  }
-  return holders;
-}
-
-function checkAddress(
-  address: string,
-  subnet: Cidr,
-  network: NetworkRecord,
-  holders: ReadonlyMap<string, string>,
-  doing: string,
-): void {
-  const refuse = (code: string, said: string, todo?: string): never => {
-    throw new WayoutError({
-      code,
-      kind: "usage",
-      doing,
-      said,
-      ...(todo === undefined ? {} : { todo }),
-      details: { address, subnet: cidrText(subnet) },
-    });
-  };
-  if (!cidrContains(subnet, address)) {
-    refuse(
-      "address-outside-subnet",
-      `${address} is not in ${cidrText(subnet)}, the subnet of ${network.bridge}`,
-      "Name the subnet, too (--subnet), or leave --ip out.",
-    );
-  }
-  const holder = holders.get(address);
-  if (holder !== undefined) {
-    refuse("address-taken", `${address} belongs to ${holder}`, "Leave --ip out: the next free one is taken.");
-  }
-  const range = hostRange(subnet);
-  const number = cidrOf(address, subnet.family === 4 ? 32 : 128).first;
-  if (number < range.first || number > range.last) {
-    refuse("address-reserved", `${address} is the network or broadcast address of ${cidrText(subnet)}`);
-  }
-}
-
-/** An address was asked for in a family that the network does not have. */
-function checkAddressesUsed(
-  request: AttachRequest,
-  network: NetworkRecord,
-  addresses: readonly string[],
-  doing: string,
-): void {
-  const given = addresses.map((address) => address.split("/")[0]!);
-  for (const [flag, asked] of [
-    ["--ip", request.addresses ?? []],
-    ["--snat", request.snat ?? []],
-  ] as const) {
-    for (const address of asked) {
-      const families = given.map((other) => ipFamily(other));
-      if (families.includes(ipFamily(address))) continue;
-      throw new WayoutError({
-        code: "family-missing",
-        kind: "usage",
-        doing,
-        said: `${flag} ${address}: the network ${network.bridge} has only ${network.subnets.join(" and ")}`,
-        todo: "The first attachment to a bridge decides; --subnet fd00:1::/64 or --ipv6 gives it IPv6.",
-      });
-    }
   }
 }

@@ -1,0 +1,90 @@
+/**
+ * Names for a namespace. It shares the node's /etc/resolv.conf, and a resolver on the node's loopback (systemd-resolved,
+ * dnsmasq) cannot be reached from there. `ip netns exec` shows /etc/netns/NAME/resolv.conf in its place (ip-netns(8)).
+ */
+import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
+import { replaceFile } from "../kernel/durable-file.ts";
+import { parseResolvConf } from "../ipam/resolv-conf.ts";
+import type { AttachmentRecord } from "./record.ts";
+
+const DIRECTORY = "/etc/netns";
+const OWN = "/etc/resolv.conf";
+/** Where systemd-resolved says which servers it asks itself (systemd-resolved.service(8)). */
+const UPSTREAM = "/run/systemd/resolve/resolv.conf";
+const HEAD = "# Written by 'wayout attach'; 'wayout detach' removes it.\n";
+
+export interface ResolverPlan {
+  /** The file to write; undefined when none is needed. */
+  readonly file?: NonNullable<AttachmentRecord["resolver"]>;
+  readonly note?: string;
+}
+
+/**
+ * @param label only a name has a place under /etc/netns
+ * @param asked the name servers a person named; undefined leaves the choice to us
+ * @param ours directories that earlier attachments made: the last one to go takes them away
+ */
+export function planResolver(
+  label: string,
+  asked: readonly string[] | undefined,
+  ours: ReadonlySet<string>,
+): ResolverPlan {
+  const isName = !label.startsWith("/");
+  if (asked === undefined && !isUnreachable(readServers(OWN))) return {};
+  const servers = asked ?? readServers(UPSTREAM);
+  const told = "this node's resolver listens on its loopback, which a namespace cannot reach";
+  if (!isName) {
+    return {
+      note: `no resolver was set: only a namespace with a name has a place for one (${DIRECTORY}/NAME)`,
+    };
+  }
+  if (isUnreachable(servers)) return { note: `${told}; name one that it can: --dns ADDRESS` };
+  const path = `${DIRECTORY}/${label}/resolv.conf`;
+  if (existsSync(path)) {
+    return asked === undefined ? {} : { note: `${path} exists and is left as it is` };
+  }
+  const directories = [DIRECTORY, `${DIRECTORY}/${label}`];
+  return {
+    file: {
+      path,
+      text: HEAD + servers.map((server) => `nameserver ${server}\n`).join(""),
+      madeDirectories: directories.filter((directory) => ours.has(directory) || !existsSync(directory)),
+    },
+    note: `'ip netns exec ${label}' resolves names through ${servers.join(", ")} (${path})`,
+  };
+}
+
+export function writeResolver(file: NonNullable<AttachmentRecord["resolver"]>): void {
+  for (const directory of file.madeDirectories) mkdirSync(directory, { recursive: true, mode: 0o755 });
+  replaceFile(file.path, file.text);
+}
+
+/** Takes the file away, unless somebody has changed it: then it is theirs. */
+export function removeResolver(file: NonNullable<AttachmentRecord["resolver"]>): void {
+  let text: string | undefined;
+  try {
+    text = readFileSync(file.path, "utf8");
+  } catch {
+    // Gone already.
+  }
+  if (text === file.text) rmSync(file.path, { force: true });
+  for (const directory of file.madeDirectories.toReversed()) {
+    try {
+      rmdirSync(directory);
+    } catch {
+      // Somebody else keeps something there.
+    }
+  }
+}
+
+function readServers(path: string): string[] {
+  try {
+    return [...(parseResolvConf(readFileSync(path, "utf8")).nameservers ?? [])];
+  } catch {
+    return [];
+  }
+}
+
+function isUnreachable(servers: readonly string[]): boolean {
+  return servers.every((server) => server.startsWith("127.") || server === "::1");
+}
