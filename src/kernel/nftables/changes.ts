@@ -334,15 +334,14 @@ function setNotes(
   const notes = [numberItem(SET_KEY_BYTEORDER, byteorderNumber(key))];
   if (data !== undefined) notes.push(numberItem(SET_DATA_BYTEORDER, byteorderNumber(data)));
   if (set.autoMerge === true) notes.push(numberItem(SET_MERGE_ELEMENTS, 1));
-  // nft 1.0.6 reads this note of a map before it looks whether there is one: leaving it out can abort it.
   if (data !== undefined) notes.push(numberItem(SET_DATA_INTERVAL, set.dataInterval === true ? 1 : 0));
   if (set.comment !== undefined) notes.push(commentItem(set.comment, SET_COMMENT));
   return notes;
 }
 
-/** enum byteorder of nft: 0 invalid (a concatenation), 1 host, 2 big-endian. */
+/** enum byteorder of nft: 0 none (a concatenation, a verdict), 1 host, 2 big-endian. */
 function byteorderNumber(types: readonly Datatype[]): number {
-  if (types.length > 1) return 0;
+  if (types.length > 1 || types[0]!.name === "verdict") return 0;
   return types[0]!.order === "host" ? 1 : 2;
 }
 
