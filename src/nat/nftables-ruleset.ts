@@ -1,0 +1,402 @@
+/**
+ * Intents as one nf_tables table. For a dual-stack network, and one with fixed addresses:
+ *
+ *     table inet wayout {
+ *       set claims {              # who asked for what, as comments (see claim.ts); no rule looks here
+ *         type mark
+ *         elements = { 0x1 comment "cni/blue source 10.88.0.0/16 masquerade fully-random", … }
+ *       }
+ *       set untranslated4 {       # from whom . to where
+ *         type ipv4_addr . ipv4_addr; flags interval
+ *         elements = { 10.88.0.0/16 . 10.88.0.0/16, 10.88.0.0/16 . 169.254.0.0/16 }
+ *       }
+ *       map egress4 {             # a source, its counter, and what becomes of it
+ *         type ipv4_addr : verdict; flags interval; counter
+ *         elements = { 10.88.0.0/16 counter … : goto masquerade-random, 10.89.0.0/16 counter … : goto snat4 }
+ *       }
+ *       map snat4 {
+ *         type ipv4_addr : interval ipv4_addr; flags interval
+ *         elements = { 10.89.0.0/16 : 203.0.113.8-203.0.113.9 }
+ *       }
+ *       chain masquerade-random { counter masquerade fully-random }
+ *       chain snat4 { counter snat ip to ip saddr map @snat4 persistent }
+ *       chain postrouting {
+ *         type nat hook postrouting priority srcnat - 5; policy accept;
+ *         oiftype loopback return
+ *         ip daddr 224.0.0.0/4 return
+ *         ip daddr 255.255.255.255 return
+ *         ip saddr . ip daddr @untranslated4 return
+ *         ip saddr vmap @egress4
+ *         ip6 daddr ff00::/8 return
+ *         …
+ *       }
+ *     }
+ *
+ * The number of rules depends on the kinds of translation in use (and, for MASQUERADE, on distinct port ranges),
+ * never on how many sources there are; only sets grow.
+ *
+ * Why it is so:
+ * - srcnat - 5: before the other products' chains at srcnat, so that a fixed address wins over their MASQUERADE: the
+ *   first rule in hook order that sets a binding decides. What we return untranslated, they may still translate (an
+ *   accept or return ends one base chain only): hairpin traffic that portmap or kube-proxy marked stays theirs.
+ * - No `ct state established,related accept`: chains of type nat see the first packet of a connection and no other.
+ * - oiftype loopback instead of `fib daddr type local`: traffic of the node with itself always leaves by loopback, and
+ *   comparing a number costs less than a route look-up.
+ * - No marks are set or read, so none can collide.
+ * - No forward chain: where nothing filters, forwarding is accepted anyway; where another table drops, no accept of
+ *   ours could overrule it.
+ */
+import { parseCidr } from "../address/cidr.ts";
+import { ipFromNumber, type IpFamily } from "../address/ip.ts";
+import type { ElementSpec, SetSpec } from "../kernel/nftables/changes.ts";
+import type { Expression } from "../kernel/nftables/expressions.ts";
+import type { BaseChain, TableRef } from "../kernel/nftables/ruleset.ts";
+import { claimsOf } from "./claim.ts";
+import type { NatIntent, NatSource, Translation } from "./intent.ts";
+import { coverOf, joinSegments, segmentsOf, type NumberRange, type Segment } from "./segment.ts";
+
+export const TABLE: TableRef = { family: "inet", table: "wayout" };
+export const CLAIMS = { ...TABLE, set: "claims" } as const;
+/** NF_IP_PRI_NAT_SRC (linux/netfilter_ipv4.h) is 100. */
+const PRIORITY = 95;
+
+export interface WantedChain {
+  readonly name: string;
+  readonly base?: BaseChain;
+  readonly rules: readonly (readonly Expression[])[];
+}
+
+export interface WantedSet {
+  readonly spec: SetSpec;
+  readonly elements: readonly ElementSpec[];
+}
+
+/** The whole table as it shall be. Sets come before the chains that use them, chains before those that go there. */
+export interface WantedTable {
+  readonly sets: readonly WantedSet[];
+  readonly chains: readonly WantedChain[];
+}
+
+/** The table for these (normalized) intents. */
+export function tableOf(intents: readonly NatIntent[]): WantedTable {
+  const claims: WantedSet = {
+    spec: { ...CLAIMS, type: "mark" },
+    elements: intents.flatMap(claimsOf).map((comment, index) => ({ key: index + 1, comment })),
+  };
+  const families = ([4, 6] as const).map((family) => familyPart(intents, family));
+  const translations = new Map(families.flatMap(({ chains }) => chains.map((chain) => [chain.name, chain])));
+  return {
+    sets: [claims, ...families.flatMap(({ sets }) => sets)],
+    chains: [
+      ...translations.values(),
+      {
+        name: "postrouting",
+        base: { type: "nat", hook: "postrouting", priority: PRIORITY, policy: "accept" },
+        rules: [leavesByLoopback(), ...families.flatMap(({ rules }) => rules)],
+      },
+    ],
+  };
+}
+
+interface FamilyPart {
+  readonly sets: readonly WantedSet[];
+  readonly chains: readonly WantedChain[];
+  /** For postrouting. */
+  readonly rules: readonly (readonly Expression[])[];
+}
+
+function familyPart(intents: readonly NatIntent[], family: IpFamily): FamilyPart {
+  const segments = segmentsOf(intents, family);
+  if (segments.length === 0) return { sets: [], chains: [], rules: [] };
+  const words = new FamilyWords(family);
+  const untranslated = untranslatedSet(intents, segments, words);
+  const bound = boundSets(segments, words);
+  return {
+    sets: [
+      ...(untranslated === undefined ? [] : [untranslated]),
+      ...(bound ?? []),
+      egressMap(segments, words),
+      ...snatMaps(segments, words),
+    ],
+    chains: segments.map((segment) => translationChain(segment.owned.source.translation, words)),
+    rules: [
+      ...words.neverTranslated(),
+      ...(bound === undefined ? [] : [words.leavesElsewhere()]),
+      ...(untranslated === undefined ? [] : [words.isUntranslated()]),
+      [...words.saddr(), { kind: "lookup", set: words.set("egress"), sreg: 1, dreg: 0 }],
+    ],
+  };
+}
+
+// ── Sets ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function egressMap(segments: readonly Segment[], words: FamilyWords): WantedSet {
+  const counter = { kind: "counter", packets: 0, bytes: 0 } as const;
+  // Each source has its own counter, so neighbours are joined only when they are pieces of the same source.
+  const joined = joinSegments(segments, ({ owned }) => `${owned.owner} ${owned.source.cidr}`);
+  return {
+    spec: {
+      ...TABLE,
+      set: words.set("egress"),
+      type: words.type,
+      dataType: "verdict",
+      flags: ["interval"],
+      expressions: [counter],
+    },
+    elements: joined.map((segment) => ({
+      key: words.range(segment),
+      data: { verdict: "goto", chain: chainName(segment.owned.source.translation, words) },
+      expressions: [counter],
+    })),
+  };
+}
+
+/** Every source with every destination of its owner's that shall see the real source. */
+function untranslatedSet(
+  intents: readonly NatIntent[],
+  segments: readonly Segment[],
+  words: FamilyWords,
+): WantedSet | undefined {
+  const covers = new Map<string, readonly NumberRange[]>();
+  for (const { owner, untranslated } of intents) {
+    covers.set(
+      owner,
+      coverOf(untranslated.map((cidr) => parseCidr(cidr)).filter(({ family }) => family === words.family)),
+    );
+  }
+  const joined = joinSegments(segments, ({ owned }) => owned.owner);
+  const elements = joined.flatMap((segment) =>
+    covers.get(segment.owned.owner)!.map((range) => ({ key: [words.range(segment), words.range(range)] })),
+  );
+  if (elements.length === 0) return undefined;
+  const type = `${words.type} . ${words.type}`;
+  return { spec: { ...TABLE, set: words.set("untranslated"), type, flags: ["interval"] }, elements };
+}
+
+/** Sources that are translated on certain interfaces only, and those interfaces. */
+function boundSets(segments: readonly Segment[], words: FamilyWords): WantedSet[] | undefined {
+  const bound = joinSegments(
+    segments.filter(({ owned }) => owned.source.outInterfaces !== undefined),
+    ({ owned }) => owned.source.outInterfaces!.join(","),
+  );
+  if (bound.length === 0) return undefined;
+  return [
+    {
+      spec: { ...TABLE, set: words.set("bound"), type: words.type, flags: ["interval"] },
+      elements: bound.map((segment) => ({ key: words.range(segment) })),
+    },
+    {
+      spec: { ...TABLE, set: words.set("leave"), type: `${words.type} . ifname`, flags: ["interval"] },
+      elements: bound.flatMap((segment) =>
+        segment.owned.source.outInterfaces!.map((name) => ({ key: [words.range(segment), name] })),
+      ),
+    },
+  ];
+}
+
+/** The fixed addresses of each source, and for those with a port range, addresses and ports. */
+function snatMaps(segments: readonly Segment[], words: FamilyWords): WantedSet[] {
+  const fixed = segments.filter(({ owned }) => owned.source.translation.snat !== undefined);
+  const withPorts = fixed.filter(({ owned }) => owned.source.translation.ports !== undefined);
+  const base = { ...TABLE, type: words.type, dataInterval: true, flags: ["interval"] } as const;
+  const joined = (list: readonly Segment[]): Segment[] =>
+    joinSegments(list, ({ owned }) =>
+      JSON.stringify([owned.source.translation.snat, owned.source.translation.ports]),
+    );
+  const maps: WantedSet[] = [
+    {
+      spec: { ...base, set: words.set("snat"), dataType: words.type },
+      elements: joined(fixed).map((segment) => ({
+        key: words.range(segment),
+        data: addressText(segment.owned.source),
+      })),
+    },
+    {
+      spec: { ...base, set: `${words.set("snat")}-ports`, dataType: `${words.type} . inet_service` },
+      elements: joined(withPorts).map((segment) => ({
+        key: words.range(segment),
+        data: [addressText(segment.owned.source), portText(segment.owned.source.translation)],
+      })),
+    },
+  ];
+  return maps.filter(({ elements }) => elements.length > 0);
+}
+
+function addressText({ translation: { snat } }: NatSource): string {
+  return `${snat!.first}-${snat!.last}`;
+}
+
+function portText({ ports }: Translation): string {
+  return `${ports!.first}-${ports!.last}`;
+}
+
+// ── Chains ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** MASQUERADE chains serve both families; a port range belongs to the chain, as masq takes it from no map nft can print. */
+function chainName(translation: Translation, words: FamilyWords): string {
+  const random = translation.fullyRandom ? "-random" : "";
+  if (translation.snat === undefined) {
+    return `masquerade${translation.ports === undefined ? "" : `-${portText(translation)}`}${random}`;
+  }
+  return `${words.set("snat")}${translation.ports === undefined ? "" : "-ports"}${random}`;
+}
+
+/** One rule that translates; with a port range, one for the protocols that have ports and one for the others. */
+function translationChain(translation: Translation, words: FamilyWords): WantedChain {
+  const name = chainName(translation, words);
+  const plain = translate(translation, words, false);
+  const rules =
+    translation.ports === undefined
+      ? [plain]
+      : [
+          ...PORT_PROTOCOLS.map((protocol) => [
+            ...isProtocol(protocol),
+            ...translate(translation, words, true),
+          ]),
+          plain,
+        ];
+  return { name, rules };
+}
+
+/** IPPROTO_TCP, UDP, DCCP, SCTP: the protocols whose ports nf_nat chooses from a range. */
+const PORT_PROTOCOLS = [6, 17, 33, 132] as const;
+
+function isProtocol(protocol: number): Expression[] {
+  return [
+    { kind: "meta", key: "l4proto", dreg: 1 },
+    { kind: "cmp", sreg: 1, op: "==", data: protocol.toString(16).padStart(2, "0") },
+  ];
+}
+
+function translate(translation: Translation, words: FamilyWords, withPorts: boolean): Expression[] {
+  const counter = { kind: "counter", packets: 0, bytes: 0 } as const;
+  const { snat, ports, fullyRandom } = translation;
+  const random = fullyRandom ? (["fully-random"] as const) : [];
+  if (snat !== undefined) return [counter, ...words.snat(withPorts, random)];
+  if (!withPorts || ports === undefined) return [counter, { kind: "masq", flags: random }];
+  return [
+    counter,
+    { kind: "immediate", dreg: 1, data: { value: port(ports.first) } },
+    { kind: "immediate", dreg: 2, data: { value: port(ports.last) } },
+    { kind: "masq", sregProtoMin: 1, sregProtoMax: 2, flags: ["proto-specified", ...random] },
+  ];
+}
+
+function port(number: number): string {
+  return number.toString(16).padStart(4, "0");
+}
+
+/** `oiftype loopback return`; ARPHRD_LOOPBACK (linux/if_arp.h) is 772, in host order. */
+function leavesByLoopback(): Expression[] {
+  return [
+    { kind: "meta", key: "oiftype", dreg: 1 },
+    { kind: "cmp", sreg: 1, op: "==", data: "0403" },
+    RETURN,
+  ];
+}
+
+const RETURN: Expression = { kind: "immediate", dreg: 0, data: { verdict: "return" } };
+
+// ── A family's words ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Offsets and registers of one address family. Registers 1 to 4 hold 16 bytes, 9 is the second word of register 1. */
+class FamilyWords {
+  readonly type: "ipv4_addr" | "ipv6_addr";
+  /** Where what follows an address in a concatenation is. */
+  readonly #second: number;
+
+  constructor(readonly family: IpFamily) {
+    this.type = family === 4 ? "ipv4_addr" : "ipv6_addr";
+    this.#second = family === 4 ? 9 : 2;
+  }
+
+  set(name: string): string {
+    return `${name}${this.family}`;
+  }
+
+  /** As set elements are written: `10.0.0.0-10.0.0.255`. */
+  range({ first, last }: NumberRange): string {
+    const [low, high] = [ipFromNumber(this.family, first), ipFromNumber(this.family, last)];
+    return low === high ? low : `${low}-${high}`;
+  }
+
+  /** The implied `meta nfproto` of every rule of the family in an inet table. */
+  #isFamily(): Expression[] {
+    return [
+      { kind: "meta", key: "nfproto", dreg: 1 },
+      { kind: "cmp", sreg: 1, op: "==", data: this.family === 4 ? "02" : "0a" },
+    ];
+  }
+
+  #load(what: "saddr" | "daddr", dreg: number): Expression {
+    const [source, length] = this.family === 4 ? [12, 4] : [8, 16];
+    const offset = what === "saddr" ? source : source + length;
+    return { kind: "payload", dreg, base: "network", offset, length };
+  }
+
+  saddr(): Expression[] {
+    return [...this.#isFamily(), this.#load("saddr", 1)];
+  }
+
+  /** `ip daddr 224.0.0.0/4 return`, `ip daddr 255.255.255.255 return`; `ip6 daddr ff00::/8 return`. */
+  neverTranslated(): Expression[][] {
+    const daddr = [...this.#isFamily(), this.#load("daddr", 1)];
+    if (this.family === 6) {
+      const firstByte: Expression = { kind: "payload", dreg: 1, base: "network", offset: 24, length: 1 };
+      return [[...this.#isFamily(), firstByte, { kind: "cmp", sreg: 1, op: "==", data: "ff" }, RETURN]];
+    }
+    return [
+      [
+        ...daddr,
+        { kind: "bitwise", sreg: 1, dreg: 1, length: 4, mask: "f0000000", xor: "00000000", op: "mask-xor" },
+        { kind: "cmp", sreg: 1, op: "==", data: "e0000000" },
+        RETURN,
+      ],
+      [...daddr, { kind: "cmp", sreg: 1, op: "==", data: "ffffffff" }, RETURN],
+    ];
+  }
+
+  /** `ip saddr . ip daddr @untranslated4 return` */
+  isUntranslated(): Expression[] {
+    return [
+      ...this.saddr(),
+      this.#load("daddr", this.#second),
+      { kind: "lookup", set: this.set("untranslated"), sreg: 1 },
+      RETURN,
+    ];
+  }
+
+  /** `ip saddr @bound4 ip saddr . oifname != @leave4 return` */
+  leavesElsewhere(): Expression[] {
+    return [
+      ...this.saddr(),
+      { kind: "lookup", set: this.set("bound"), sreg: 1 },
+      this.#load("saddr", 1),
+      { kind: "meta", key: "oifname", dreg: this.#second },
+      { kind: "lookup", set: this.set("leave"), sreg: 1, flags: ["inv"] },
+      RETURN,
+    ];
+  }
+
+  /** `snat ip to ip saddr map @snat4 persistent`: the map's data are two addresses, or two pairs of address and port. */
+  snat(withPorts: boolean, random: readonly "fully-random"[]): Expression[] {
+    const set = withPorts ? `${this.set("snat")}-ports` : this.set("snat");
+    const registers = withPorts
+      ? this.family === 4
+        ? { sregAddrMin: 1, sregProtoMin: 9, sregAddrMax: 10, sregProtoMax: 11 }
+        : // 16 bytes, 4, 16, 4: words 0, 4, 5 and 9 of the registers.
+          { sregAddrMin: 1, sregProtoMin: 2, sregAddrMax: 13, sregProtoMax: 17 }
+      : { sregAddrMin: 1, sregAddrMax: this.#second };
+    return [
+      ...this.saddr(),
+      { kind: "lookup", set, sreg: 1, dreg: 1 },
+      {
+        kind: "nat",
+        type: "snat",
+        family: this.family === 4 ? "ip" : "ip6",
+        ...registers,
+        flags: ["map-ips", ...(withPorts ? (["proto-specified"] as const) : []), "persistent", ...random],
+      },
+    ];
+  }
+}

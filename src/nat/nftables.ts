@@ -1,0 +1,158 @@
+import { errnoText } from "../kernel/errno.ts";
+import { SystemError } from "../kernel/errno.ts";
+import { NetworkNamespace } from "../kernel/namespace.ts";
+import {
+  addChain,
+  addElements,
+  addRule,
+  addSet,
+  addTable,
+  destroyTable,
+  type Changes,
+} from "../kernel/nftables/changes.ts";
+import { Nftables } from "../kernel/nftables/nftables.ts";
+import type { SetElement, Table } from "../kernel/nftables/ruleset.ts";
+import { WayoutError } from "../error.ts";
+import type { NatBackend, NatChange, NatDrift } from "./backend.ts";
+import { intentsOfClaims } from "./claim.ts";
+import { normalizeIntent, type NatIntent } from "./intent.ts";
+import { withNatLock } from "./lock.ts";
+import { compareTable } from "./nftables-drift.ts";
+import { CLAIMS, TABLE, tableOf, type WantedTable } from "./nftables-ruleset.ts";
+
+/**
+ * NAT in a table of our own, `inet wayout`, spoken to over netlink: no program is needed. The table is made anew in
+ * one transaction whenever something differs, so that packets meet the old rules or the new ones and nothing between.
+ */
+export class NftablesNat implements NatBackend {
+  readonly name = "nftables";
+  readonly #namespace: NetworkNamespace;
+  readonly #owned: boolean;
+  readonly #nftables: Nftables;
+
+  /** @throws WayoutError `no-nftables` */
+  constructor(options: { readonly namespace?: NetworkNamespace } = {}) {
+    this.#owned = options.namespace === undefined;
+    this.#namespace = options.namespace ?? NetworkNamespace.current();
+    this.#nftables = explained("opening nf_tables", () => Nftables.open(this.#namespace));
+  }
+
+  apply(intent: NatIntent): NatChange {
+    const wanted = normalizeIntent(intent);
+    const doing = `writing the NAT rules of ${wanted.owner}`;
+    return explained(doing, () =>
+      withNatLock(this.#namespace, () => {
+        const found = this.#nftables.table(TABLE);
+        const target = tableOf(replacing(intentsIn(found), wanted));
+        const drifts = compareTable(target, found);
+        if (drifts.length > 0) this.#nftables.transaction(rebuild(target), doing);
+        return { changed: drifts.length > 0, drifts };
+      }),
+    );
+  }
+
+  verify(intent: NatIntent): NatDrift[] {
+    const wanted = normalizeIntent(intent);
+    return explained(`checking the NAT rules of ${wanted.owner}`, () => {
+      const found = this.#nftables.table(TABLE);
+      return compareTable(tableOf(replacing(intentsIn(found), wanted)), found);
+    });
+  }
+
+  remove(owner?: string): boolean {
+    const doing = owner === undefined ? "removing our NAT rules" : `removing the NAT rules of ${owner}`;
+    return explained(doing, () =>
+      withNatLock(this.#namespace, () => {
+        const found = this.#nftables.table(TABLE);
+        if (found === undefined) return false;
+        const intents = intentsIn(found);
+        const left = owner === undefined ? [] : intents.filter((intent) => intent.owner !== owner);
+        if (owner !== undefined && left.length === intents.length) return false;
+        this.#nftables.transaction(left.length === 0 ? destroyTable(TABLE) : rebuild(tableOf(left)), doing);
+        return true;
+      }),
+    );
+  }
+
+  intents(): NatIntent[] {
+    return explained("reading our NAT rules", () => intentsOfElements(this.#nftables.elements(CLAIMS)));
+  }
+
+  describe(intent: NatIntent): string {
+    const wanted = normalizeIntent(intent);
+    return JSON.stringify(tableOf(replacing(this.intents(), wanted)), null, 2);
+  }
+
+  [Symbol.dispose](): void {
+    this.#nftables.close();
+    if (this.#owned) this.#namespace.close();
+  }
+}
+
+/** These intents with the owner's replaced, or added; sorted, so that equal intents make equal tables. */
+export function replacing(intents: readonly NatIntent[], intent: NatIntent): NatIntent[] {
+  const all = [...intents.filter(({ owner }) => owner !== intent.owner), intent];
+  return all.sort((a, b) => (a.owner < b.owner ? -1 : 1));
+}
+
+function intentsIn(table: Table | undefined): NatIntent[] {
+  return intentsOfElements(table?.sets.find(({ name }) => name === CLAIMS.set)?.elements);
+}
+
+function intentsOfElements(elements: readonly SetElement[] | undefined): NatIntent[] {
+  return intentsOfClaims((elements ?? []).flatMap(({ comment }) => comment ?? []));
+}
+
+function rebuild(wanted: WantedTable): Changes {
+  return [
+    ...destroyTable(TABLE),
+    addTable(TABLE),
+    ...wanted.sets.map(({ spec }) => addSet(spec)),
+    ...wanted.chains.map(({ name, base }) =>
+      addChain({ ...TABLE, chain: name }, base === undefined ? {} : { base }),
+    ),
+    // Elements of a verdict map need their chains, rules their sets.
+    ...wanted.sets.map(({ spec, elements }) => addElements(spec, elements)),
+    ...wanted.chains.flatMap(({ name, rules }) =>
+      rules.map((expressions) => addRule({ ...TABLE, chain: name }, { expressions })),
+    ),
+  ];
+}
+
+/** What the kernel says, as an error that a person can act on. */
+function explained<T>(doing: string, inside: () => T): T {
+  try {
+    return inside();
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    const common = { doing, said: error.message, cause: error };
+    switch (error.code) {
+      case "EPERM":
+      case "EACCES":
+        throw new WayoutError({
+          ...common,
+          code: "no-privilege",
+          kind: "machine",
+          todo: "This needs CAP_NET_ADMIN over the network namespace: run it as root.",
+        });
+      case "ENOENT":
+      case "EOPNOTSUPP":
+      case "EPROTONOSUPPORT":
+      case "EAFNOSUPPORT":
+      case "EINVAL":
+        throw new WayoutError({
+          ...common,
+          code: "no-nftables",
+          kind: "machine",
+          todo: "This kernel seems to lack a part of nf_tables (nf_tables, nft_chain_nat, nft_masq, nft_nat): load the modules, or choose the backend iptables.",
+        });
+      default:
+        throw new WayoutError({
+          ...common,
+          code: "nat-refused",
+          kind: "broken",
+          said: `${error.message} (${errnoText(error.errno)})`,
+        });
+    }
+  }
+}
