@@ -432,8 +432,8 @@ export interface SpawnPlace {
   readonly newNamespaces?: number;
   /** File descriptors of namespaces the child enters, in this order (a user namespace first). */
   readonly enter?: readonly number[];
-  /** Map this uid and gid to root in the new user namespace. */
-  readonly rootFor?: { readonly uid: number; readonly gid: number };
+  /** Map this uid and gid to root in the new user namespace, or to the id `as`. */
+  readonly rootFor?: { readonly uid: number; readonly gid: number; readonly as?: number };
   /** Signal the child gets when this process ends; 0 or absent: none. */
   readonly deathSignal?: number;
 }
@@ -450,8 +450,9 @@ export function spawnIn(
 ): number {
   spawnLibrary ??= compileSpawn();
   const fds = Int32Array.from([...(place.enter ?? []), -1]);
-  const uidMap = place.rootFor === undefined ? null : text(`0 ${place.rootFor.uid} 1`);
-  const gidMap = place.rootFor === undefined ? null : text(`0 ${place.rootFor.gid} 1`);
+  const inside = place.rootFor?.as ?? 0;
+  const uidMap = place.rootFor === undefined ? null : text(`${inside} ${place.rootFor.uid} 1`);
+  const gidMap = place.rootFor === undefined ? null : text(`${inside} ${place.rootFor.gid} 1`);
   const args = stringVector(argv);
   const env = environmentVector(environment);
   const pid = spawnLibrary.spawn_in(
