@@ -1,6 +1,7 @@
 /** How the table that is there differs from the table that shall be. Pure. */
 import { elementOf } from "../kernel/nftables/changes.ts";
 import type { Expression } from "../kernel/nftables/expressions.ts";
+import { registerWord } from "../kernel/nftables/registers.ts";
 import type { Chain, NftSet, SetElement, Table } from "../kernel/nftables/ruleset.ts";
 import type { NatDrift } from "./backend.ts";
 import { TABLE, type WantedChain, type WantedSet, type WantedTable } from "./nftables-ruleset.ts";
@@ -127,12 +128,23 @@ function ruleKey(expressions: readonly Expression[]): string {
   return expressions.map((one) => canonical(one.kind === "counter" ? { kind: "counter" } : one)).join(" ");
 }
 
-/** Text that is equal for equal meaning: fields in one order; what is absent and what is an empty list are the same. */
+/**
+ * Text that is equal for equal meaning: fields in one order; what is absent, an empty list and the kernel's default are
+ * the same; so are the two numbers that the first word of each 16-byte register has.
+ */
 function canonical(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
   if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "-";
   const fields = Object.entries(value)
-    .filter(([, field]) => field !== undefined && !(Array.isArray(field) && field.length === 0))
-    .sort(([a], [b]) => (a < b ? -1 : 1));
-  return `{${fields.map(([key, field]) => `${key}:${canonical(field)}`).join(",")}}`;
+    .filter(
+      ([, field]) =>
+        field !== undefined && field !== "mask-xor" && !(Array.isArray(field) && field.length === 0),
+    )
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, field]) =>
+      /^[ds]reg/.test(key) && field > 0
+        ? `${key}:word ${registerWord(Number(field))}`
+        : `${key}:${canonical(field)}`,
+    );
+  return `{${fields.join(",")}}`;
 }

@@ -50,15 +50,32 @@ import { parseCidr } from "../address/cidr.ts";
 import { ipFromNumber, type IpFamily } from "../address/ip.ts";
 import type { ElementSpec, SetSpec } from "../kernel/nftables/changes.ts";
 import type { Expression } from "../kernel/nftables/expressions.ts";
+import {
+  counter,
+  inSet,
+  masquerade,
+  match,
+  returns,
+  snatByMap,
+  verdictMap,
+} from "../kernel/nftables/rule-builder.ts";
 import type { BaseChain, TableRef } from "../kernel/nftables/ruleset.ts";
 import { claimsOf } from "./claim.ts";
-import type { NatIntent, NatSource, Translation } from "./intent.ts";
+import {
+  NEVER_TRANSLATED,
+  type NatIntent,
+  type NatSource,
+  type PortRange,
+  type Translation,
+} from "./intent.ts";
 import { coverOf, joinSegments, segmentsOf, type NumberRange, type Segment } from "./segment.ts";
 
 export const TABLE: TableRef = { family: "inet", table: "wayout" };
 export const CLAIMS = { ...TABLE, set: "claims" } as const;
 /** NF_IP_PRI_NAT_SRC (linux/netfilter_ipv4.h) is 100. */
 const PRIORITY = 95;
+/** linux/if_arp.h */
+const ARPHRD_LOOPBACK = 772;
 
 export interface WantedChain {
   readonly name: string;
@@ -92,7 +109,10 @@ export function tableOf(intents: readonly NatIntent[]): WantedTable {
       {
         name: "postrouting",
         base: { type: "nat", hook: "postrouting", priority: PRIORITY, policy: "accept" },
-        rules: [leavesByLoopback(), ...families.flatMap(({ rules }) => rules)],
+        rules: [
+          [...match("meta oiftype", ARPHRD_LOOPBACK), returns()],
+          ...families.flatMap(({ rules }) => rules),
+        ],
       },
     ],
   };
@@ -123,7 +143,7 @@ function familyPart(intents: readonly NatIntent[], family: IpFamily): FamilyPart
       ...words.neverTranslated(),
       ...(bound === undefined ? [] : [words.leavesElsewhere()]),
       ...(untranslated === undefined ? [] : [words.isUntranslated()]),
-      [...words.saddr(), { kind: "lookup", set: words.set("egress"), sreg: 1, dreg: 0 }],
+      words.egress(),
     ],
   };
 }
@@ -131,7 +151,6 @@ function familyPart(intents: readonly NatIntent[], family: IpFamily): FamilyPart
 // ── Sets ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function egressMap(segments: readonly Segment[], words: FamilyWords): WantedSet {
-  const counter = { kind: "counter", packets: 0, bytes: 0 } as const;
   // Each source has its own counter, so neighbours are joined only when they are pieces of the same source.
   const joined = joinSegments(segments, ({ owned }) => `${owned.owner} ${owned.source.cidr}`);
   return {
@@ -141,12 +160,12 @@ function egressMap(segments: readonly Segment[], words: FamilyWords): WantedSet 
       type: words.type,
       dataType: "verdict",
       flags: ["interval"],
-      expressions: [counter],
+      expressions: [counter()],
     },
     elements: joined.map((segment) => ({
       key: words.range(segment),
       data: { verdict: "goto", chain: chainName(segment.owned.source.translation, words) },
-      expressions: [counter],
+      expressions: [counter()],
     })),
   };
 }
@@ -215,7 +234,7 @@ function snatMaps(segments: readonly Segment[], words: FamilyWords): WantedSet[]
       spec: { ...base, set: `${words.set("snat")}-ports`, dataType: `${words.type} . inet_service` },
       elements: joined(withPorts).map((segment) => ({
         key: words.range(segment),
-        data: [addressText(segment.owned.source), portText(segment.owned.source.translation)],
+        data: [addressText(segment.owned.source), portText(segment.owned.source.translation.ports!)],
       })),
     },
   ];
@@ -226,92 +245,75 @@ function addressText({ translation: { snat } }: NatSource): string {
   return `${snat!.first}-${snat!.last}`;
 }
 
-function portText({ ports }: Translation): string {
-  return `${ports!.first}-${ports!.last}`;
+function portText({ first, last }: PortRange): string {
+  return `${first}-${last}`;
 }
 
 // ── Chains ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** MASQUERADE chains serve both families; a port range belongs to the chain, as masq takes it from no map nft can print. */
+/** MASQUERADE chains serve both families. A port range belongs to the chain: masq has no map that nft could print. */
 function chainName(translation: Translation, words: FamilyWords): string {
   const random = translation.fullyRandom ? "-random" : "";
-  if (translation.snat === undefined) {
-    return `masquerade${translation.ports === undefined ? "" : `-${portText(translation)}`}${random}`;
-  }
-  return `${words.set("snat")}${translation.ports === undefined ? "" : "-ports"}${random}`;
+  const ports = translation.ports === undefined ? "" : `-${portText(translation.ports)}`;
+  if (translation.snat === undefined) return `masquerade${ports}${random}`;
+  return `${words.set("snat")}${ports === "" ? "" : "-ports"}${random}`;
 }
 
-/** One rule that translates; with a port range, one for the protocols that have ports and one for the others. */
+/** Protocols whose ports nf_nat chooses from a range. A range for others (ICMP, GRE) would mean something else. */
+const PORT_PROTOCOLS = ["tcp", "udp", "dccp", "sctp"] as const;
+
+/** One rule that translates; with a port range, one for each protocol that has ports and one for the others. */
 function translationChain(translation: Translation, words: FamilyWords): WantedChain {
-  const name = chainName(translation, words);
-  const plain = translate(translation, words, false);
-  const rules =
-    translation.ports === undefined
-      ? [plain]
-      : [
-          ...PORT_PROTOCOLS.map((protocol) => [
-            ...isProtocol(protocol),
-            ...translate(translation, words, true),
-          ]),
-          plain,
-        ];
-  return { name, rules };
+  const { ports, ...anyPort } = translation;
+  const withPorts =
+    ports === undefined
+      ? []
+      : PORT_PROTOCOLS.map((protocol) => [
+          ...match("meta l4proto", protocol),
+          ...translate(translation, words),
+        ]);
+  return { name: chainName(translation, words), rules: [...withPorts, translate(anyPort, words)] };
 }
 
-/** IPPROTO_TCP, UDP, DCCP, SCTP: the protocols whose ports nf_nat chooses from a range. */
-const PORT_PROTOCOLS = [6, 17, 33, 132] as const;
-
-function isProtocol(protocol: number): Expression[] {
+function translate({ snat, ports, fullyRandom }: Translation, words: FamilyWords): Expression[] {
+  if (snat === undefined) {
+    const options = ports === undefined ? { fullyRandom } : { fullyRandom, ports: portText(ports) };
+    return [counter(), ...masquerade(options)];
+  }
+  const withPorts = ports !== undefined;
   return [
-    { kind: "meta", key: "l4proto", dreg: 1 },
-    { kind: "cmp", sreg: 1, op: "==", data: protocol.toString(16).padStart(2, "0") },
+    counter(),
+    ...words.isFamily(),
+    ...snatByMap({
+      key: words.field("saddr"),
+      map: withPorts ? `${words.set("snat")}-ports` : words.set("snat"),
+      family: words.header,
+      interval: true,
+      withPorts,
+      persistent: true,
+      fullyRandom,
+    }),
   ];
 }
-
-function translate(translation: Translation, words: FamilyWords, withPorts: boolean): Expression[] {
-  const counter = { kind: "counter", packets: 0, bytes: 0 } as const;
-  const { snat, ports, fullyRandom } = translation;
-  const random = fullyRandom ? (["fully-random"] as const) : [];
-  if (snat !== undefined) return [counter, ...words.snat(withPorts, random)];
-  if (!withPorts || ports === undefined) return [counter, { kind: "masq", flags: random }];
-  return [
-    counter,
-    { kind: "immediate", dreg: 1, data: { value: port(ports.first) } },
-    { kind: "immediate", dreg: 2, data: { value: port(ports.last) } },
-    { kind: "masq", sregProtoMin: 1, sregProtoMax: 2, flags: ["proto-specified", ...random] },
-  ];
-}
-
-function port(number: number): string {
-  return number.toString(16).padStart(4, "0");
-}
-
-/** `oiftype loopback return`; ARPHRD_LOOPBACK (linux/if_arp.h) is 772, in host order. */
-function leavesByLoopback(): Expression[] {
-  return [
-    { kind: "meta", key: "oiftype", dreg: 1 },
-    { kind: "cmp", sreg: 1, op: "==", data: "0403" },
-    RETURN,
-  ];
-}
-
-const RETURN: Expression = { kind: "immediate", dreg: 0, data: { verdict: "return" } };
 
 // ── A family's words ─────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Offsets and registers of one address family. Registers 1 to 4 hold 16 bytes, 9 is the second word of register 1. */
+/** How one address family is spelled in rules and sets. */
 class FamilyWords {
   readonly type: "ipv4_addr" | "ipv6_addr";
-  /** Where what follows an address in a concatenation is. */
-  readonly #second: number;
+  readonly header: "ip" | "ip6";
 
   constructor(readonly family: IpFamily) {
     this.type = family === 4 ? "ipv4_addr" : "ipv6_addr";
-    this.#second = family === 4 ? 9 : 2;
+    this.header = family === 4 ? "ip" : "ip6";
   }
 
   set(name: string): string {
     return `${name}${this.family}`;
+  }
+
+  field(name: "saddr" | "daddr"): `ip ${typeof name}` | `ip6 ${typeof name}` {
+    return `${this.header} ${name}`;
   }
 
   /** As set elements are written: `10.0.0.0-10.0.0.255`. */
@@ -320,83 +322,39 @@ class FamilyWords {
     return low === high ? low : `${low}-${high}`;
   }
 
-  /** The implied `meta nfproto` of every rule of the family in an inet table. */
-  #isFamily(): Expression[] {
-    return [
-      { kind: "meta", key: "nfproto", dreg: 1 },
-      { kind: "cmp", sreg: 1, op: "==", data: this.family === 4 ? "02" : "0a" },
-    ];
+  /** What nft implies in an inet table before it looks at an address. */
+  isFamily(): Expression[] {
+    return match("meta nfproto", this.family === 4 ? "ipv4" : "ipv6");
   }
 
-  #load(what: "saddr" | "daddr", dreg: number): Expression {
-    const [source, length] = this.family === 4 ? [12, 4] : [8, 16];
-    const offset = what === "saddr" ? source : source + length;
-    return { kind: "payload", dreg, base: "network", offset, length };
-  }
-
-  saddr(): Expression[] {
-    return [...this.#isFamily(), this.#load("saddr", 1)];
-  }
-
-  /** `ip daddr 224.0.0.0/4 return`, `ip daddr 255.255.255.255 return`; `ip6 daddr ff00::/8 return`. */
+  /** `ip daddr 224.0.0.0/4 return`, and so on. */
   neverTranslated(): Expression[][] {
-    const daddr = [...this.#isFamily(), this.#load("daddr", 1)];
-    if (this.family === 6) {
-      const firstByte: Expression = { kind: "payload", dreg: 1, base: "network", offset: 24, length: 1 };
-      return [[...this.#isFamily(), firstByte, { kind: "cmp", sreg: 1, op: "==", data: "ff" }, RETURN]];
-    }
-    return [
-      [
-        ...daddr,
-        { kind: "bitwise", sreg: 1, dreg: 1, length: 4, mask: "f0000000", xor: "00000000", op: "mask-xor" },
-        { kind: "cmp", sreg: 1, op: "==", data: "e0000000" },
-        RETURN,
-      ],
-      [...daddr, { kind: "cmp", sreg: 1, op: "==", data: "ffffffff" }, RETURN],
-    ];
+    return NEVER_TRANSLATED[this.family].map((cidr) => [
+      ...this.isFamily(),
+      ...match(this.field("daddr"), cidr),
+      returns(),
+    ]);
   }
 
   /** `ip saddr . ip daddr @untranslated4 return` */
   isUntranslated(): Expression[] {
-    return [
-      ...this.saddr(),
-      this.#load("daddr", this.#second),
-      { kind: "lookup", set: this.set("untranslated"), sreg: 1 },
-      RETURN,
-    ];
+    const addresses = [this.field("saddr"), this.field("daddr")];
+    return [...this.isFamily(), ...match(addresses, inSet(this.set("untranslated"))), returns()];
   }
 
   /** `ip saddr @bound4 ip saddr . oifname != @leave4 return` */
   leavesElsewhere(): Expression[] {
+    const saddr = this.field("saddr");
     return [
-      ...this.saddr(),
-      { kind: "lookup", set: this.set("bound"), sreg: 1 },
-      this.#load("saddr", 1),
-      { kind: "meta", key: "oifname", dreg: this.#second },
-      { kind: "lookup", set: this.set("leave"), sreg: 1, flags: ["inv"] },
-      RETURN,
+      ...this.isFamily(),
+      ...match(saddr, inSet(this.set("bound"))),
+      ...match([saddr, "meta oifname"], inSet(this.set("leave")), "!="),
+      returns(),
     ];
   }
 
-  /** `snat ip to ip saddr map @snat4 persistent`: the map's data are two addresses, or two pairs of address and port. */
-  snat(withPorts: boolean, random: readonly "fully-random"[]): Expression[] {
-    const set = withPorts ? `${this.set("snat")}-ports` : this.set("snat");
-    const registers = withPorts
-      ? this.family === 4
-        ? { sregAddrMin: 1, sregProtoMin: 9, sregAddrMax: 10, sregProtoMax: 11 }
-        : // 16 bytes, 4, 16, 4: words 0, 4, 5 and 9 of the registers.
-          { sregAddrMin: 1, sregProtoMin: 2, sregAddrMax: 13, sregProtoMax: 17 }
-      : { sregAddrMin: 1, sregAddrMax: this.#second };
-    return [
-      ...this.saddr(),
-      { kind: "lookup", set, sreg: 1, dreg: 1 },
-      {
-        kind: "nat",
-        type: "snat",
-        family: this.family === 4 ? "ip" : "ip6",
-        ...registers,
-        flags: ["map-ips", ...(withPorts ? (["proto-specified"] as const) : []), "persistent", ...random],
-      },
-    ];
+  /** `ip saddr vmap @egress4` */
+  egress(): Expression[] {
+    return [...this.isFamily(), ...verdictMap(this.field("saddr"), this.set("egress"))];
   }
 }

@@ -468,12 +468,13 @@ export interface NatMapOptions extends NatOptions {
   readonly family: "ip" | "ip6";
   /** The map's data are ranges of addresses (`dataInterval`). */
   readonly interval?: boolean;
+  /** The map's data bring the ports too: `ipv4_addr . inet_service`. */
+  readonly withPorts?: boolean;
 }
 
 /** `snat ip to ip saddr map @name`: a packet whose key is not in the map is left alone. */
 export function snatByMap(options: NatMapOptions): Expression[] {
-  const words = options.family === "ip" ? 1 : 4;
-  const ports = loadPorts(options, [registerAt(8), registerAt(12)]);
+  const ports = options.withPorts === true ? undefined : loadPorts(options, [registerAt(8), registerAt(12)]);
   return [
     ...loadAll(asList(options.key)),
     { kind: "lookup", set: options.map, sreg: NFT_REG_1, dreg: NFT_REG_1, flags: [] },
@@ -482,13 +483,29 @@ export function snatByMap(options: NatMapOptions): Expression[] {
       kind: "nat",
       type: "snat",
       family: options.family,
-      sregAddrMin: NFT_REG_1,
-      ...(options.interval === true ? { sregAddrMax: registerAt(registerWord(NFT_REG_1) + words) } : {}),
+      ...mapRegisters(options),
       ...(ports === undefined ? {} : { sregProtoMin: ports.min }),
       ...(ports?.max === undefined ? {} : { sregProtoMax: ports.max }),
-      flags: natFlags(options, "map-ips"),
+      flags: natFlags(
+        options,
+        "map-ips",
+        ...(options.withPorts === true ? (["proto-specified"] as const) : []),
+      ),
     },
   ];
+}
+
+/** Where a map's data lie, once loaded: address, port, and for a range both once more. */
+function mapRegisters({ family, interval, withPorts }: NatMapOptions) {
+  const port = registerWord(NFT_REG_1) + (family === "ip" ? 1 : 4);
+  const second = withPorts === true ? port + 1 : port;
+  const secondPort = second + port - registerWord(NFT_REG_1);
+  return {
+    sregAddrMin: NFT_REG_1,
+    ...(withPorts === true ? { sregProtoMin: registerAt(port) } : {}),
+    ...(interval === true ? { sregAddrMax: registerAt(second) } : {}),
+    ...(interval === true && withPorts === true ? { sregProtoMax: registerAt(secondPort) } : {}),
+  };
 }
 
 /** `reject with tcp reset`, or with icmpx admin-prohibited in families of both IPs. */
