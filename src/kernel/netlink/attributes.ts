@@ -154,11 +154,18 @@ export class AttributeSet<const T extends Table> {
     }
   }
 
-  /** @throws DecodeError naming the attribute */
-  read(wire: Wire, start: number, end: number): AttributesOf<AttributeSet<T>> {
-    const value: Record<string, unknown> = {};
+  /**
+   * @param value an object to put the attributes into, for callers that have fields of their own beside them
+   * @throws DecodeError naming the attribute
+   */
+  read(
+    wire: Wire,
+    start: number,
+    end: number,
+    value: Record<string, unknown> = {},
+  ): AttributesOf<AttributeSet<T>> {
     let unknown: UnknownAttribute[] | undefined;
-    const pairs = new Map<string, PairInProgress>();
+    let pairs: Map<string, PairInProgress> | undefined;
     for (let at = start; at < end;) {
       const length = attributeLength(wire, at, end);
       const number = wire.view.getUint16(at + 2, true) & NLA_TYPE_MASK;
@@ -168,7 +175,7 @@ export class AttributeSet<const T extends Table> {
       } else {
         const [key, entry, part] = found;
         if (entry.shape === "tagged") {
-          notePair(pairs, key, entry, part, wire, at + NLA_HDRLEN, at + length);
+          notePair((pairs ??= new Map()), key, entry, part, wire, at + NLA_HDRLEN, at + length);
         } else {
           const field = readField(entry, wire, at + NLA_HDRLEN, at + length);
           if (entry.shape === "repeated") ((value[key] ??= []) as unknown[]).push(field);
@@ -177,7 +184,7 @@ export class AttributeSet<const T extends Table> {
       }
       at += align4(length);
     }
-    for (const [key, pair] of pairs) value[key] = readPair(pair, wire);
+    if (pairs !== undefined) for (const [key, pair] of pairs) value[key] = readPair(pair, wire);
     if (unknown !== undefined) value["unknown"] = unknown;
     return value as AttributesOf<AttributeSet<T>>;
   }

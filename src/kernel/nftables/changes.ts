@@ -104,7 +104,7 @@ function tableValue(table: TableRef, options: TableOptions) {
   return {
     name: table.table,
     flags: options.flags ?? [],
-    ...(options.comment === undefined ? {} : { userdata: writeUserdata([commentItem(options.comment)]) }),
+    ...(options.comment === undefined ? {} : { notes: { comment: options.comment } }),
   };
 }
 
@@ -159,7 +159,7 @@ function chainValue(chain: ChainRef, { base, comment }: ChainOptions) {
     table: chain.table,
     name: chain.chain,
     ...(base === undefined ? {} : baseValue(chain, base)),
-    ...(comment === undefined ? {} : { userdata: writeUserdata([commentItem(comment)]) }),
+    ...(comment === undefined ? {} : { notes: { comment } }),
   };
 }
 
@@ -210,7 +210,7 @@ function ruleValue(chain: ChainRef, rule: RuleOptions) {
     chain: chain.chain,
     expressions: rule.expressions.flat(),
     ...(rule.position === undefined ? {} : { position: rule.position }),
-    ...(rule.comment === undefined ? {} : { userdata: writeUserdata([commentItem(rule.comment)]) }),
+    ...(rule.comment === undefined ? {} : { notes: { comment: rule.comment } }),
   };
 }
 
@@ -312,7 +312,7 @@ function setValue(set: SetSpec) {
     id: set.id ?? 0,
     ...(set.timeoutMs === undefined ? {} : { timeoutMs: set.timeoutMs }),
     ...(set.expressions === undefined ? {} : { expressions: set.expressions }),
-    userdata: writeUserdata(setNotes(set, key, data)),
+    notes: { userdata: writeUserdata(setNotes(set, key, data)) },
   };
 }
 
@@ -489,7 +489,7 @@ function elementBytes(element: RawElement): number {
   return (
     120 +
     (element.key?.length ?? 0) +
-    (element.userdata?.length ?? 0) +
+    (element.notes?.comment?.length ?? 0) +
     (element.data === undefined ? 0 : data)
   );
 }
@@ -498,7 +498,7 @@ function rawElements(set: SetSpec, element: SetElement): RawElement[] {
   const { key, keyEnd, comment, ...rest } = element;
   const common = {
     ...rest,
-    ...(comment === undefined ? {} : { userdata: writeUserdata([commentItem(comment)]) }),
+    ...(comment === undefined ? {} : { notes: { comment } }),
   };
   if (key === undefined) return [{ flags: ["catchall"], ...common }];
   if (set.flags?.includes("interval") !== true) return [{ key, ...common }];
@@ -521,7 +521,7 @@ export function addObject(object: ObjectRef, value: ObjectValue, comment?: strin
     name: object.object,
     type: objectTypeNumber(value),
     data: writeObject(value),
-    ...(comment === undefined ? {} : { userdata: writeUserdata([commentItem(comment)]) }),
+    ...(comment === undefined ? {} : { notes: { comment } }),
   };
   const doing = `adding ${value.type} ${object.object} to ${tableText(object)}`;
   return change(NFT_MSG.newObject, object.family, doing, attributes, NLM_F_CREATE);

@@ -5,6 +5,7 @@ import type { MessageSpec } from "../netlink/message.ts";
 import { nfgenmsg, nfnlType, NFNL_SUBSYS_NFTABLES } from "../netlink/nfnetlink.ts";
 import { expressions, OBJECT_TYPES, statefulExpression, statefulExpressions } from "./expressions.ts";
 import { CHAIN_FLAGS, SET_FLAGS, TABLE_FLAGS } from "./ruleset.ts";
+import { COMMENT, notes, SET_COMMENT } from "./userdata.ts";
 import { bits, data, hex, named, number64, value, verdict } from "./values.ts";
 
 /** A signed 32-bit number in network order: hook priorities. */
@@ -19,7 +20,7 @@ export const tableAttributes = new AttributeSet({
   flags: attribute("NFTA_TABLE_FLAGS", 2, bits(TABLE_FLAGS)),
   use: attribute("NFTA_TABLE_USE", 3, be32),
   handle: attribute("NFTA_TABLE_HANDLE", 4, number64),
-  userdata: attribute("NFTA_TABLE_USERDATA", 6, hex),
+  notes: attribute("NFTA_TABLE_USERDATA", 6, notes(COMMENT)),
   owner: attribute("NFTA_TABLE_OWNER", 7, be32),
 });
 
@@ -52,7 +53,7 @@ export const chainAttributes = new AttributeSet({
   counters: attribute("NFTA_CHAIN_COUNTERS", 8, nested(counterAttributes)),
   flags: attribute("NFTA_CHAIN_FLAGS", 10, bits(CHAIN_FLAGS)),
   id: attribute("NFTA_CHAIN_ID", 11, be32),
-  userdata: attribute("NFTA_CHAIN_USERDATA", 12, hex),
+  notes: attribute("NFTA_CHAIN_USERDATA", 12, notes(COMMENT)),
 });
 
 const compatAttributes = new AttributeSet({
@@ -67,7 +68,7 @@ export const ruleAttributes = new AttributeSet({
   expressions: attribute("NFTA_RULE_EXPRESSIONS", 4, expressions),
   compat: attribute("NFTA_RULE_COMPAT", 5, nested(compatAttributes)),
   position: attribute("NFTA_RULE_POSITION", 6, number64),
-  userdata: attribute("NFTA_RULE_USERDATA", 7, hex),
+  notes: attribute("NFTA_RULE_USERDATA", 7, notes(COMMENT)),
   id: attribute("NFTA_RULE_ID", 9, be32),
   positionId: attribute("NFTA_RULE_POSITION_ID", 10, be32),
   chainId: attribute("NFTA_RULE_CHAIN_ID", 11, be32),
@@ -97,7 +98,7 @@ export const setAttributes = new AttributeSet({
   id: attribute("NFTA_SET_ID", 10, be32),
   timeoutMs: attribute("NFTA_SET_TIMEOUT", 11, number64),
   gcIntervalMs: attribute("NFTA_SET_GC_INTERVAL", 12, be32),
-  userdata: attribute("NFTA_SET_USERDATA", 13, hex),
+  notes: attribute("NFTA_SET_USERDATA", 13, notes(SET_COMMENT)),
   objectType: attribute("NFTA_SET_OBJ_TYPE", 15, named(OBJECT_TYPES)),
   handle: attribute("NFTA_SET_HANDLE", 16, number64),
   expression: attribute("NFTA_SET_EXPR", 17, statefulExpression),
@@ -113,7 +114,7 @@ export const elementAttributes = new AttributeSet({
   flags: attribute("NFTA_SET_ELEM_FLAGS", 3, bits(ELEMENT_FLAGS)),
   timeoutMs: attribute("NFTA_SET_ELEM_TIMEOUT", 4, number64),
   expiresMs: attribute("NFTA_SET_ELEM_EXPIRATION", 5, number64),
-  userdata: attribute("NFTA_SET_ELEM_USERDATA", 6, hex),
+  notes: attribute("NFTA_SET_ELEM_USERDATA", 6, notes(COMMENT)),
   expression: attribute("NFTA_SET_ELEM_EXPR", 7, statefulExpression),
   object: attribute("NFTA_SET_ELEM_OBJREF", 9, string),
   keyEnd: attribute("NFTA_SET_ELEM_KEY_END", 10, value),
@@ -139,7 +140,7 @@ export const objectAttributes = new AttributeSet({
   data: attribute("NFTA_OBJ_DATA", 4, { ...bytes, nested: true }),
   use: attribute("NFTA_OBJ_USE", 5, be32),
   handle: attribute("NFTA_OBJ_HANDLE", 6, number64),
-  userdata: attribute("NFTA_OBJ_USERDATA", 8, hex),
+  notes: attribute("NFTA_OBJ_USERDATA", 8, notes(COMMENT)),
 });
 
 const flowtableHookAttributes = new AttributeSet({

@@ -25,7 +25,6 @@ import {
   type SetElement,
   type TableHead,
 } from "./ruleset.ts";
-import { SET_COMMENT, splitComment } from "./userdata.ts";
 
 /** An attribute that the kernel always sends. @throws DecodeError */
 function present<T>(value: T | undefined, name: string): T {
@@ -34,7 +33,7 @@ function present<T>(value: T | undefined, name: string): T {
 }
 
 export function readTable(family: Family, from: AttributesOf<typeof tableAttributes>): TableHead {
-  const { comment } = splitComment(from.userdata);
+  const comment = from.notes?.comment;
   return {
     family,
     name: present(from.name, "NFTA_TABLE_NAME"),
@@ -46,7 +45,7 @@ export function readTable(family: Family, from: AttributesOf<typeof tableAttribu
 }
 
 export function readChain(family: Family, from: AttributesOf<typeof chainAttributes>): ChainHead {
-  const { comment } = splitComment(from.userdata);
+  const comment = from.notes?.comment;
   return {
     name: present(from.name, "NFTA_CHAIN_NAME"),
     handle: from.handle ?? 0,
@@ -95,7 +94,8 @@ export function readRule(from: AttributesOf<typeof ruleAttributes>): Rule {
     handle: present(from.handle, "NFTA_RULE_HANDLE"),
     expressions: from.expressions ?? [],
   };
-  if (from.userdata !== undefined) Object.assign(rule, splitComment(from.userdata));
+  if (from.notes?.comment !== undefined) rule.comment = from.notes.comment;
+  if (from.notes?.userdata !== undefined) rule.userdata = from.notes.userdata;
   if (from.compat !== undefined) {
     rule.compat = { protocol: from.compat.protocol ?? 0, flags: from.compat.flags ?? 0 };
   }
@@ -105,7 +105,7 @@ export function readRule(from: AttributesOf<typeof ruleAttributes>): Rule {
 /** A set, its elements to follow. */
 export function readSet(from: AttributesOf<typeof setAttributes>): Omit<NftSet, "elements"> {
   const fields = from.description?.fields?.map((field) => field.length ?? 0);
-  const { comment } = splitComment(from.userdata, SET_COMMENT);
+  const comment = from.notes?.comment;
   const expressions = from.expressions ?? (from.expression === undefined ? undefined : [from.expression]);
   const optional = {
     fieldLengths: fields,
@@ -118,7 +118,7 @@ export function readSet(from: AttributesOf<typeof setAttributes>): Omit<NftSet, 
     gcIntervalMs: from.gcIntervalMs,
     expressions,
     comment,
-    userdata: from.userdata,
+    userdata: from.notes?.userdata,
   } as const;
   return {
     name: present(from.name, "NFTA_SET_NAME"),
@@ -184,7 +184,7 @@ function readElement(from: RawElement, last: string | undefined): SetElement {
   if (from.expiresMs !== undefined) element.expiresMs = from.expiresMs;
   if (from.expressions !== undefined) element.expressions = from.expressions;
   else if (from.expression !== undefined) element.expressions = [from.expression];
-  const { comment } = splitComment(from.userdata);
+  const comment = from.notes?.comment;
   if (comment !== undefined) element.comment = comment;
   return element;
 }
@@ -202,7 +202,7 @@ export function keyAfter(key: string): string | undefined {
 
 export function readNftObject(from: AttributesOf<typeof objectAttributes>): NftObject {
   const type = present(from.type, "NFTA_OBJ_TYPE");
-  const { comment } = splitComment(from.userdata);
+  const comment = from.notes?.comment;
   return {
     name: present(from.name, "NFTA_OBJ_NAME"),
     handle: from.handle ?? 0,

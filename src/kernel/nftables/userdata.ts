@@ -3,7 +3,8 @@
  * byte each (libnftnl's udata). The kernel keeps them and does not read them.
  */
 import { EncodeError } from "../netlink/wire.ts";
-import { hexText } from "./values.ts";
+import { hexBytes, hexText } from "./values.ts";
+import { string, type Codec } from "../netlink/codec.ts";
 
 export interface UserdataItem {
   readonly type: number;
@@ -66,15 +67,34 @@ export function itemNumber(item: UserdataItem): number {
   return new DataView(item.bytes.buffer, item.bytes.byteOffset).getUint32(0, true);
 }
 
-/** What user data says as a comment, and the user data itself when it says anything else. */
-export function splitComment(
-  userdata: string | undefined,
-  commentType: number = COMMENT,
-): { readonly comment?: string; readonly userdata?: string } {
-  if (userdata === undefined || userdata === "") return {};
-  const items = readUserdata(userdata);
-  const comment = items?.find((item) => item.type === commentType);
-  if (items === undefined || comment === undefined) return { userdata };
-  const text = itemText(comment);
-  return items.length === 1 ? { comment: text } : { comment: text, userdata };
+/** What user data says: a comment, and the user data itself (hexadecimal) when it says anything else. */
+export interface Notes {
+  readonly comment?: string;
+  readonly userdata?: string;
+}
+
+/** Codec for a *_USERDATA attribute in which `commentType` marks the comment. */
+export function notes(commentType: number): Codec<Notes> {
+  return {
+    kind: "userdata",
+    write(writer, { comment, userdata }) {
+      const text =
+        userdata ?? (comment === undefined ? "" : writeUserdata([commentItem(comment, commentType)]));
+      writer.append(hexBytes(text));
+    },
+    read(wire, start, end) {
+      // The common case first: nothing but a comment.
+      if (
+        end - start >= 2 &&
+        wire.bytes[start] === commentType &&
+        start + 2 + wire.bytes[start + 1]! === end
+      ) {
+        return { comment: string.read(wire, start + 2, end) };
+      }
+      if (start === end) return {};
+      const userdata = hexText(wire.bytes, start, end);
+      const comment = readUserdata(userdata)?.find((item) => item.type === commentType);
+      return comment === undefined ? { userdata } : { comment: itemText(comment), userdata };
+    },
+  };
 }
