@@ -1,0 +1,101 @@
+/** Errors as the protocol has them: a number for programs, a sentence for people. */
+import { messageOf, WayoutError } from "../error.ts";
+import { FieldError } from "../ipam/fields.ts";
+import { NEWEST } from "./version.ts";
+
+/** The numbers of the specification, then ours, which begin at 100. Keys are codes of WayoutError. */
+export const CNI_ERROR_CODES = {
+  "cni-version": 1,
+  "unsupported-field": 2,
+  "unknown-container": 3,
+  "cni-environment": 4,
+  "cni-input": 5,
+  "address-store": 5,
+  "resolv-conf": 5,
+  "not-json": 6,
+  "bad-configuration": 7,
+  "bad-nat-intent": 7,
+  "bad-address": 7,
+  "bad-namespace": 8,
+  "try-again": 11,
+  "not-available": 50,
+  "limited-connectivity": 51,
+  failed: 100,
+  "no-address-left": 101,
+  "already-attached": 102,
+  "address-taken": 103,
+  "interface-taken": 104,
+  "bridge-conflict": 105,
+  "kernel-lacks": 106,
+  "no-privilege": 107,
+  "delegate-failed": 108,
+  "check-failed": 110,
+  "reservation-lost": 110,
+  "garbage-left": 111,
+  internal: 999,
+} as const satisfies Readonly<Record<string, number>>;
+
+/** What goes to stdout when a call fails. */
+export interface CniFailure {
+  readonly cniVersion: string;
+  readonly code: number;
+  readonly msg: string;
+  readonly details?: string;
+}
+
+/** A delegate's own error, handed on with its own number. */
+export class DelegateError extends WayoutError {
+  constructor(
+    program: string,
+    readonly cniCode: number,
+    said: string,
+    readonly cniDetails: string | undefined,
+  ) {
+    super({ code: "delegate-failed", kind: "broken", doing: `asking the IPAM plugin ${program}`, said });
+  }
+}
+
+/** Anything thrown, in the protocol's shape. */
+export function cniFailure(error: unknown, version: string = NEWEST): CniFailure {
+  if (error instanceof DelegateError) {
+    const details = error.cniDetails;
+    return {
+      cniVersion: version,
+      code: error.cniCode,
+      msg: error.message,
+      ...(details === undefined ? {} : { details }),
+    };
+  }
+  if (error instanceof FieldError) {
+    return {
+      cniVersion: version,
+      code: CNI_ERROR_CODES["bad-configuration"],
+      msg: `the network configuration: ${error.message}`,
+    };
+  }
+  if (error instanceof WayoutError) {
+    const details = error.todo;
+    return {
+      cniVersion: version,
+      code: numberOf(error),
+      msg: error.message,
+      ...(details === undefined ? {} : { details }),
+    };
+  }
+  return { cniVersion: version, ...unexpected(error) };
+}
+
+function numberOf(error: WayoutError): number {
+  if (Object.hasOwn(CNI_ERROR_CODES, error.code)) {
+    return CNI_ERROR_CODES[error.code as keyof typeof CNI_ERROR_CODES];
+  }
+  return error.kind === "usage" ? CNI_ERROR_CODES["bad-configuration"] : CNI_ERROR_CODES.failed;
+}
+
+/** The kernel's refusals and Node's errors have a code; what has none is a mistake of ours. */
+function unexpected(error: unknown): { readonly code: number; readonly msg: string } {
+  const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
+  const msg = messageOf(error);
+  if (code === "EPERM" || code === "EACCES") return { code: CNI_ERROR_CODES["no-privilege"], msg };
+  return { code: code === undefined ? CNI_ERROR_CODES.internal : CNI_ERROR_CODES.failed, msg };
+}

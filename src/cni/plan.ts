@@ -1,0 +1,138 @@
+/** From a configuration and the addresses assigned: what to make, and what to report. Pure. */
+import { cidrOf, cidrText, parseCidr } from "../address/cidr.ts";
+import { ipFamily, ipFromNumber, type IpFamily } from "../address/ip.ts";
+import type { AssignedRoute, Assignment } from "../ipam/assignment.ts";
+import { LINK_LOCAL, normalizeIntent, type NatIntent } from "../nat/intent.ts";
+import type { BridgeIntent, PodRoute } from "../network/network.ts";
+import type { NetworkConfiguration } from "./configuration.ts";
+import type { ResultAddress } from "./result.ts";
+
+/** What an attachment needs, beyond what the configuration says as it stands. */
+export interface AttachmentPlan {
+  /** Addresses with the gateways that were worked out; without an interface index yet. */
+  readonly ips: readonly ResultAddress[];
+  /** As the result reports them. */
+  readonly routes: readonly AssignedRoute[];
+  /** The same with every gateway filled in, for the pod's namespace. */
+  readonly podRoutes: readonly PodRoute[];
+  /** The node's own addresses on the bridge, with prefix. */
+  readonly gateways: readonly string[];
+  /** Families that the node must forward. */
+  readonly forwarded: readonly IpFamily[];
+}
+
+const EVERYTHING: Readonly<Record<IpFamily, string>> = { 4: "0.0.0.0/0", 6: "::/0" };
+
+/** The owner that a network's NAT rules carry. */
+export function natOwner(network: string): string {
+  return `cni/${network}`;
+}
+
+export function planAttachment(configuration: NetworkConfiguration, assignment: Assignment): AttachmentPlan {
+  const { isGateway, isDefaultGateway } = configuration;
+  const ips = assignment.addresses.map(({ address, gateway }): ResultAddress => {
+    const given = gateway ?? (isGateway ? firstHost(address) : undefined);
+    return { address, ...(given === undefined ? {} : { gateway: given }) };
+  });
+  const routes = [...assignment.routes];
+  if (isDefaultGateway) {
+    for (const ip of ips) {
+      const dst = EVERYTHING[familyOf(ip.address)];
+      if (ip.gateway === undefined || routes.some((route) => route.dst === dst && route.gw !== undefined)) {
+        continue;
+      }
+      routes.push({ dst, gw: ip.gateway });
+    }
+  }
+  const gateways = isGateway
+    ? ips.map((ip) => `${ip.gateway!}/${parseCidr(ip.address, "keep").prefixLength}`)
+    : [];
+  return {
+    ips,
+    routes,
+    podRoutes: routes.map((route) => podRoute(route, ips)),
+    gateways: [...new Set(gateways)],
+    forwarded: isGateway ? [...new Set(ips.map((ip) => familyOf(ip.address)))] : [],
+  };
+}
+
+export function bridgeIntent(configuration: NetworkConfiguration, gateways: readonly string[]): BridgeIntent {
+  const { bridge, mtu, promiscuous, vlan, vlanTrunk, forceAddress } = configuration;
+  const filtered = vlan > 0 || vlanTrunk.length > 0;
+  return {
+    name: bridge,
+    // With a VLAN the gateway lives on an interface of its own in that VLAN.
+    gateways: vlan > 0 ? [] : gateways,
+    ...(mtu === undefined ? {} : { mtu }),
+    ...(promiscuous ? { promiscuous } : {}),
+    ...(filtered ? { vlanFiltering: true } : {}),
+    ...(forceAddress ? { force: true } : {}),
+  };
+}
+
+/**
+ * What the network wants of NAT; undefined when nothing.
+ * @param subnets every subnet whose pods are translated
+ */
+export function natIntent(
+  { network, nat }: NetworkConfiguration,
+  subnets: readonly string[],
+): NatIntent | undefined {
+  const sources = [...new Set(subnets)].flatMap((cidr) => {
+    const translation = nat.translations.get(familyOf(cidr));
+    return translation === undefined ? [] : [{ cidr, translation }];
+  });
+  if (sources.length === 0) return undefined;
+  const families = new Set(sources.map(({ cidr }) => familyOf(cidr)));
+  return normalizeIntent({
+    owner: natOwner(network),
+    sources,
+    untranslated: [
+      ...sources.map(({ cidr }) => cidr),
+      ...[...families].map((family) => LINK_LOCAL[family]),
+      ...nat.nonMasqueradeCidrs,
+    ],
+  });
+}
+
+/** The subnet of an address with prefix. */
+export function subnetOf(address: string): string {
+  return cidrText(parseCidr(address, "keep"));
+}
+
+export function familyOf(cidr: string): IpFamily {
+  return ipFamily(cidr.split("/")[0]!);
+}
+
+function firstHost(address: string): string {
+  const { address: host, prefixLength, family } = parseCidr(address, "keep");
+  return ipFromNumber(family, cidrOf(host, prefixLength).first + 1n);
+}
+
+/** RT_SCOPE_* that a pod's route may have (include/uapi/linux/rtnetlink.h). */
+const SCOPES: Readonly<Record<number, NonNullable<PodRoute["scope"]>>> = {
+  0: "global",
+  253: "link",
+  254: "host",
+};
+
+/** A route without a gateway takes that of the first address of its family; one of link scope needs none. */
+function podRoute(route: AssignedRoute, ips: readonly ResultAddress[]): PodRoute {
+  const family = familyOf(route.dst);
+  const scope = route.scope === undefined ? undefined : SCOPES[route.scope];
+  const gateway =
+    route.gw ??
+    (scope === "link" || scope === "host"
+      ? undefined
+      : ips.find((ip) => ip.gateway !== undefined && familyOf(ip.address) === family)?.gateway);
+  const { mtu, advmss, priority, table } = route;
+  return {
+    destination: route.dst,
+    ...(gateway === undefined ? {} : { gateway }),
+    ...(mtu === undefined ? {} : { mtu }),
+    ...(advmss === undefined ? {} : { advmss }),
+    ...(priority === undefined ? {} : { priority }),
+    ...(table === undefined ? {} : { table }),
+    ...(scope === undefined ? {} : { scope }),
+  };
+}
