@@ -19,6 +19,8 @@ export interface NetlinkTransport {
   /** Joins a multicast group by number. */
   join(group: number): void;
   close(): void;
+  /** How many messages the kernel has dropped so far because we read too slowly. */
+  dropped?(): number;
 }
 
 export const NETLINK_ROUTE = 0;
@@ -31,6 +33,9 @@ const SO_SNDBUF = 7;
 const SO_RCVBUF = 8;
 const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
+const SO_MEMINFO = 55;
+/** Index of the drop counter in the array of u32 that SO_MEMINFO gives (include/uapi/linux/sock_diag.h). */
+const SK_MEMINFO_DROPS = 8;
 const SOL_NETLINK = 270;
 const NETLINK_ADD_MEMBERSHIP = 1;
 const NETLINK_CAP_ACK = 10;
@@ -120,6 +125,12 @@ class SocketTransport implements NetlinkTransport {
 
   join(group: number): void {
     libc.setsockopt(this.fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group);
+  }
+
+  dropped(): number {
+    const size = 4 * (SK_MEMINFO_DROPS + 1);
+    const info = libc.getsockopt(this.fd, SOL_SOCKET, SO_MEMINFO, size);
+    return new DataView(info.buffer, info.byteOffset, info.length).getUint32(4 * SK_MEMINFO_DROPS, true);
   }
 
   close(): void {
