@@ -36,7 +36,7 @@ function delegateError(
   type: string,
   output: string,
   exitCode: number | null,
-  signal: string | undefined,
+  signal: string | number | undefined,
 ): DelegateError {
   try {
     const fields = Fields.of(JSON.parse(output));
@@ -48,7 +48,7 @@ function delegateError(
   } catch {
     // It died without the JSON that the specification asks for.
   }
-  const how = exitCode === null ? `it was ended by ${signal ?? "a signal"}` : `it ended with ${exitCode}`;
+  const how = exitCode === null ? `it was ended by signal ${signal ?? "?"}` : `it ended with ${exitCode}`;
   const wrote = output.trim() === "" ? "" : ` and wrote ${JSON.stringify(output.trim().slice(0, 500))}`;
   return new DelegateError(type, 108, `${how}${wrote}`, undefined);
 }

@@ -1,6 +1,6 @@
 /** Ranges and configuration: pure. */
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { readHostLocal, readRoute } from "../../src/ipam/configuration.ts";
 import { Fields } from "../../src/ipam/fields.ts";
 import { addressesAfter, capacityOf, rangeOf, readRange, readRangeSet } from "../../src/ipam/range.ts";
