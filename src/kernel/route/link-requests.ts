@@ -149,6 +149,23 @@ export function createBridgeRequest(spec: BridgeSpec): Request {
   );
 }
 
+/** Changes settings of a bridge that is there. */
+export function setBridgeRequest(
+  bridge: LinkReference,
+  change: Pick<BridgeSpec, "stp" | "vlanFiltering" | "defaultVlan">,
+): Request {
+  const { header, attributes } = addressed(bridge);
+  const data = present({
+    stpState: bit(change.stp),
+    vlanFiltering: bit(change.vlanFiltering),
+    defaultVlan: change.defaultVlan,
+  });
+  return request(RTM_NEWLINK, `changing bridge ${labelOf(bridge)}`, header, {
+    ...attributes,
+    linkInfo: { info: { kind: "bridge", data } },
+  });
+}
+
 export function createMacvlanRequest(spec: MacvlanSpec): Request {
   return request(
     RTM_NEWLINK,

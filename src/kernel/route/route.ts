@@ -242,6 +242,14 @@ export function addRouteRequest(spec: RouteSpec): Request {
   return routeRequest(RTM_NEWROUTE, "adding", spec, NLM_F_CREATE | NLM_F_EXCL);
 }
 
+/**
+ * Goes in front of routes with the same prefix, metric and table (IPv6: beside them). Fails with EEXIST only when there
+ * is this very one. @throws AddressError
+ */
+export function prependRouteRequest(spec: RouteSpec): Request {
+  return routeRequest(RTM_NEWROUTE, "adding", spec, NLM_F_CREATE);
+}
+
 /** Takes the place of the route with the same prefix, metric and table, if there is one. @throws AddressError */
 export function replaceRouteRequest(spec: RouteSpec): Request {
   return routeRequest(RTM_NEWROUTE, "replacing", spec, NLM_F_CREATE | NLM_F_REPLACE);

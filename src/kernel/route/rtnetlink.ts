@@ -102,13 +102,20 @@ const UNREACHABLE: ReadonlySet<string> = new Set([
 export class Rtnetlink implements Disposable {
   readonly connection: NetlinkConnection;
 
-  constructor(transport: NetlinkTransport) {
+  /** @param namespace the one that the transport speaks to; the calling thread's when absent */
+  constructor(
+    transport: NetlinkTransport,
+    readonly namespace?: NetworkNamespace,
+  ) {
     this.connection = new NetlinkConnection(transport);
   }
 
   /** @param namespace the calling thread's when absent */
   static open(namespace?: NetworkNamespace): Rtnetlink {
-    return new Rtnetlink(openTransport(NETLINK_ROUTE, namespace === undefined ? {} : { namespace }));
+    return new Rtnetlink(
+      openTransport(NETLINK_ROUTE, namespace === undefined ? {} : { namespace }),
+      namespace,
+    );
   }
 
   /** @param options.statistics false leaves them out: half the bytes */
@@ -120,12 +127,13 @@ export class Rtnetlink implements Disposable {
   }
 
   /** undefined when there is no such link. */
-  link(reference: LinkReference): Link | undefined {
+  link(reference: LinkReference, options: { readonly statistics?: boolean } = {}): Link | undefined {
     // The kernel has no such name and says EINVAL or ERANGE of the question.
     if (typeof reference === "string" && (reference === "" || Buffer.byteLength(reference) > 127))
       return undefined;
     try {
-      const [message] = this.connection.request(getLinkRequest(reference), RTM_NEWLINK);
+      const extMask = options.statistics === false ? RTEXT_FILTER_SKIP_STATS : 0;
+      const [message] = this.connection.request(getLinkRequest(reference, extMask), RTM_NEWLINK);
       return message === undefined ? undefined : linkOf(message);
     } catch (error) {
       if (error instanceof NetlinkError && ABSENT.has(error.code)) return undefined;

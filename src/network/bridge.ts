@@ -1,0 +1,228 @@
+/** The bridge that the pods of one network share. */
+import { cidrsOverlap, parseCidr, type Cidr } from "../address/cidr.ts";
+import { ipBytes } from "../address/ip.ts";
+import { macForIp } from "../address/mac.ts";
+import { WayoutError } from "../error.ts";
+import { addAddressRequest, deleteAddressRequest, type Address } from "../kernel/route/address.ts";
+import type { Link } from "../kernel/route/link.ts";
+import { createBridgeRequest, setBridgeRequest, setLinkRequest } from "../kernel/route/link-requests.ts";
+import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
+import { writeSysctl } from "../kernel/sysctl.ts";
+import { networkFailure } from "./failure.ts";
+import { checkInterfaceName } from "./interface-name.ts";
+import { Undo } from "./undo.ts";
+
+export interface BridgeIntent {
+  readonly name: string;
+  /** The node's own addresses on it, with prefix: "10.0.0.254/24". Empty for a layer 2 network. */
+  readonly gateways: readonly string[];
+  /** For a bridge that is made new; one that is there keeps its own. */
+  readonly mtu?: number;
+  readonly promiscuous?: boolean;
+  readonly vlanFiltering?: boolean;
+  /** The VLAN of untagged frames on new ports; 0 for none. Absent leaves the kernel's (1). */
+  readonly defaultVlan?: number;
+  /** Take other subnets' addresses off the bridge instead of refusing. */
+  readonly force?: boolean;
+}
+
+export interface EnsuredBridge {
+  readonly link: Link;
+  /** Whether this call made the bridge. */
+  readonly created: boolean;
+  /** The gateway addresses, of those asked for, that this call added. */
+  readonly added: readonly string[];
+}
+
+/**
+ * Makes the bridge be as wanted, whatever of it is there. Two callers at once both succeed. When a step fails, what
+ * this call made is taken away again.
+ * @throws WayoutError not-a-bridge, bridge-has-other-subnet, bad-interface-name, bad-address, kernel-lacks-feature…
+ */
+export function ensureBridge(node: Rtnetlink, intent: BridgeIntent): EnsuredBridge {
+  const doing = `preparing bridge ${intent.name}`;
+  checkInterfaceName(intent.name, doing);
+  const undo = new Undo();
+  try {
+    const gateways = intent.gateways.map((text) => parseCidr(text, "keep"));
+    const { link, created } = findOrCreate(node, intent, gateways, undo);
+    const added = ensureGateways(node, link, gateways, intent, created, undo);
+    settle(node, link, intent, !created && added.length > 0);
+    return { link: created || added.length > 0 ? reread(node, link) : link, created, added };
+  } catch (error) {
+    throw networkFailure(doing, error, undo.run());
+  }
+}
+
+/**
+ * Removes a bridge that no interface is in any more. False when there is none or it is in use.
+ * @throws WayoutError not-a-bridge
+ */
+export function removeBridge(node: Rtnetlink, name: string): boolean {
+  const link = node.link(name, { statistics: false });
+  if (link === undefined) return false;
+  if (link.kind !== "bridge") throw notABridge(`removing bridge ${name}`, link);
+  if (hasPorts(node, link)) return false;
+  return node.deleteLink(link.index);
+}
+
+function hasPorts(node: Rtnetlink, bridge: Link): boolean {
+  return node.links({ statistics: false }).some((link) => link.master === bridge.index);
+}
+
+function findOrCreate(
+  node: Rtnetlink,
+  intent: BridgeIntent,
+  gateways: readonly Cidr[],
+  undo: Undo,
+): { readonly link: Link; readonly created: boolean } {
+  const { name } = intent;
+  const there = node.link(name, { statistics: false });
+  if (there !== undefined) return { link: checked(there, intent), created: false };
+  let created = true;
+  try {
+    node.connection.request(createBridgeRequest(creation(intent, gateways)));
+    undo.note(`bridge ${name}`, () => removeBridge(node, name));
+  } catch (error) {
+    // Another caller made it between our two questions.
+    if (!(error instanceof NetlinkError && error.code === "EEXIST")) throw error;
+    created = false;
+  }
+  const link = node.link(name, { statistics: false });
+  if (link === undefined) throw new Error(`${name} was made, and is gone again`);
+  return { link: checked(link, intent), created };
+}
+
+/**
+ * The MAC is pinned from the start: a bridge without one takes its lowest port's, and every pod's neighbour entry for
+ * the gateway goes stale when that pod leaves. From the gateway's address it is also the same after a reboot.
+ */
+function creation(intent: BridgeIntent, gateways: readonly Cidr[]) {
+  const gateway = gateways.find(({ family }) => family === 4) ?? gateways[0];
+  const seed = gateway === undefined ? crypto.getRandomValues(new Uint8Array(4)) : ipBytes(gateway.address);
+  return {
+    name: intent.name,
+    mac: macForIp(seed),
+    up: true,
+    ...(intent.mtu === undefined ? {} : { mtu: intent.mtu }),
+    ...(intent.vlanFiltering === undefined ? {} : { vlanFiltering: intent.vlanFiltering }),
+    ...(intent.defaultVlan === undefined ? {} : { defaultVlan: intent.defaultVlan }),
+  };
+}
+
+function checked(link: Link, intent: BridgeIntent): Link {
+  if (link.kind === "bridge") return link;
+  throw notABridge(`preparing bridge ${intent.name}`, link);
+}
+
+function notABridge(doing: string, link: Link): WayoutError {
+  return new WayoutError({
+    code: "not-a-bridge",
+    kind: "usage",
+    doing,
+    said: `${link.name} is ${link.kind === undefined ? "an interface" : `a ${link.kind} interface`}, not a bridge`,
+    todo: "Choose another name for the bridge, or rename that interface.",
+    details: { interface: link.name, kind: link.kind ?? null },
+  });
+}
+
+/** Adds the gateway addresses that are missing and returns them. */
+function ensureGateways(
+  node: Rtnetlink,
+  link: Link,
+  gateways: readonly Cidr[],
+  intent: BridgeIntent,
+  created: boolean,
+  undo: Undo,
+): string[] {
+  if (gateways.length === 0) return [];
+  const there = created ? [] : node.addresses({ interface: link.index });
+  const missing = gateways.filter((gateway) => !there.some((address) => isSame(address, gateway)));
+  for (const gateway of missing) {
+    for (const other of there.filter((address) => isInTheWay(address, gateway, gateways))) {
+      if (intent.force !== true) throw otherSubnet(link, other, gateway);
+      node.connection.request(deleteAddressRequest(other));
+      undo.note(`address ${other.address}`, () => node.addAddress(asBefore(other)));
+    }
+  }
+  const requests = missing.map((gateway) => addAddressRequest(gatewayAddress(link, gateway)));
+  const errors = node.batchResults(requests);
+  const added: string[] = [];
+  let failure: Error | undefined;
+  for (const [index, gateway] of missing.entries()) {
+    const error = errors.get(index);
+    if (error === undefined) {
+      const address = gatewayAddress(link, gateway);
+      undo.note(`address ${gateway.address}`, () => node.deleteAddress(address));
+      added.push(`${gateway.address}/${gateway.prefixLength}`);
+      // EEXIST: another caller added it meanwhile.
+    } else if (!(error instanceof NetlinkError && error.code === "EEXIST")) failure ??= error;
+  }
+  if (failure !== undefined) throw failure;
+  return added;
+}
+
+function gatewayAddress(link: Link, gateway: Cidr) {
+  // Ours to give, so it needs no duplicate address detection, during which it would not answer.
+  const { address, prefixLength } = gateway;
+  return { interface: link.index, address, prefixLength, nodad: true };
+}
+
+function asBefore(address: Address) {
+  const { interface: index, prefixLength, scope } = address;
+  return { interface: index, address: address.address, prefixLength, scope };
+}
+
+function isSame(address: Address, gateway: Cidr): boolean {
+  return address.address === gateway.address && address.prefixLength === gateway.prefixLength;
+}
+
+/** IPv4: any other subnet, for pods of this one are not on it. IPv6 lives well with several that do not overlap. */
+function isInTheWay(address: Address, gateway: Cidr, wanted: readonly Cidr[]): boolean {
+  if (address.family !== gateway.family || address.scope !== "global") return false;
+  if (wanted.some((other) => isSame(address, other))) return false;
+  if (gateway.family === 4) return true;
+  return cidrsOverlap(parseCidr(`${address.address}/${address.prefixLength}`, "keep"), gateway);
+}
+
+function otherSubnet(link: Link, other: Address, gateway: Cidr): WayoutError {
+  const has = `${other.address}/${other.prefixLength}`;
+  const wanted = `${gateway.address}/${gateway.prefixLength}`;
+  return new WayoutError({
+    code: "bridge-has-other-subnet",
+    kind: "usage",
+    doing: `preparing bridge ${link.name}`,
+    said: `it has the address ${has}, and ${wanted} is wanted`,
+    todo: `Use another bridge for this network, or take the old address away: ip address delete ${has} dev ${link.name} (forceAddress does that)`,
+    details: { bridge: link.name, has, wanted },
+  });
+}
+
+/** Everything else about the bridge that can be other than wanted; touches only what is. */
+function settle(node: Rtnetlink, link: Link, intent: BridgeIntent, pinsMac: boolean): void {
+  const wantsPromiscuous = intent.promiscuous === true && !link.flags.includes("PROMISC");
+  const wantsFilter =
+    intent.vlanFiltering !== undefined && link.bridge?.vlanFiltering !== intent.vlanFiltering;
+  if (wantsFilter) {
+    node.connection.request(setBridgeRequest(link.index, { vlanFiltering: intent.vlanFiltering }));
+  }
+  if (!link.up || wantsPromiscuous || pinsMac) {
+    node.connection.request(
+      setLinkRequest(link.index, {
+        up: true,
+        // The same MAC once more: what was set by hand is no longer changed by ports that come and go.
+        ...(pinsMac ? { mac: link.mac } : {}),
+        ...(wantsPromiscuous ? { promiscuous: true } : {}),
+      }),
+    );
+  }
+  // A router advertisement from a pod must not give the node a default route through that pod.
+  if (link.ipv6 !== undefined && link.ipv6.accept_ra !== 0) {
+    writeSysctl(node.namespace, `net.ipv6.conf.${link.name}.accept_ra`, "0");
+  }
+}
+
+function reread(node: Rtnetlink, link: Link): Link {
+  return node.link(link.index, { statistics: false }) ?? link;
+}

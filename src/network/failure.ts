@@ -1,0 +1,60 @@
+import { messageOf, WayoutError, type ErrorParts } from "../error.ts";
+import { AddressError } from "../address/ip.ts";
+import { SystemError } from "../kernel/errno.ts";
+
+/** What people can do about the errno that the kernel gave. */
+const HINTS: Readonly<Record<string, Pick<ErrorParts, "code" | "kind" | "todo">>> = {
+  EPERM: {
+    code: "no-privilege",
+    kind: "machine",
+    todo: "This needs CAP_NET_ADMIN over both namespaces: run it as root.",
+  },
+  EOPNOTSUPP: {
+    code: "kernel-lacks-feature",
+    kind: "machine",
+    todo: "This kernel lacks what was asked for: see the named attribute, and load its module or leave it out.",
+  },
+  ENODEV: {
+    code: "interface-missing",
+    kind: "broken",
+    todo: "Somebody removed the interface meanwhile: try again.",
+  },
+  ENOSPC: {
+    code: "bridge-full",
+    kind: "machine",
+    todo: "A bridge has at most 1024 ports: use a second network.",
+  },
+};
+
+/**
+ * Any failure of a step as an error that a person can act on.
+ * @param left what could not be undone
+ */
+export function networkFailure(doing: string, error: unknown, left: readonly string[] = []): WayoutError {
+  const remains = left.length === 0 ? undefined : `Left over, remove it by hand: ${left.join(", ")}`;
+  if (error instanceof WayoutError) {
+    if (remains === undefined) return error;
+    const { code, kind, said, details, todo } = error;
+    return new WayoutError({
+      code,
+      kind,
+      doing: error.doing,
+      said,
+      todo: todo === undefined ? remains : `${todo} ${remains}`,
+      ...(details === undefined ? {} : { details }),
+      cause: error,
+    });
+  }
+  const hint = error instanceof SystemError ? HINTS[error.code] : undefined;
+  const usage = error instanceof AddressError;
+  const todo = [hint?.todo, remains].filter((text) => text !== undefined).join(" ");
+  return new WayoutError({
+    code: hint?.code ?? (usage ? "bad-address" : "network-failed"),
+    kind: hint?.kind ?? (usage ? "usage" : "broken"),
+    doing,
+    said: messageOf(error),
+    ...(todo === "" ? {} : { todo }),
+    ...(error instanceof SystemError ? { details: { errno: error.code } } : {}),
+    cause: error,
+  });
+}

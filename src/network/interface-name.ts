@@ -1,0 +1,44 @@
+import { WayoutError } from "../error.ts";
+
+/** IFNAMSIZ less the NUL (include/uapi/linux/if.h). */
+export const INTERFACE_NAME_BYTES = 15;
+
+/** Whether Linux takes the text as the name of an interface (net/core/dev.c, dev_valid_name). */
+export function isInterfaceName(name: string): boolean {
+  const bytes = Buffer.byteLength(name);
+  return (
+    bytes >= 1 && bytes <= INTERFACE_NAME_BYTES && name !== "." && name !== ".." && !/[/:\s\0]/.test(name)
+  );
+}
+
+/** @throws WayoutError bad-interface-name */
+export function checkInterfaceName(name: string, doing: string): void {
+  if (isInterfaceName(name)) return;
+  throw new WayoutError({
+    code: "bad-interface-name",
+    kind: "usage",
+    doing,
+    said: `"${name}" is no name for an interface: 1 to ${INTERFACE_NAME_BYTES} bytes without "/", ":" and white space`,
+    todo: "Choose a shorter or plainer name.",
+    details: { name },
+  });
+}
+
+const PREFIX = "wout";
+/** RFC 4648 base32, lower case: letters and digits that are safe in an interface name. */
+const LETTERS = "abcdefghijklmnopqrstuvwxyz234567";
+
+/**
+ * The host's end of a pod's link: the same for the same network, container and interface, 15 bytes. The 55 bits of
+ * hash in it make two alike on one node as unlikely as one in 10^10, with a thousand pods.
+ */
+export function hostVethName(network: string, container: string, interfaceName: string): string {
+  const digest = new Bun.CryptoHasher("sha256").update(`${network}\0${container}\0${interfaceName}`).digest();
+  let rest = digest.readBigUInt64BE(0);
+  let name = PREFIX;
+  while (name.length < INTERFACE_NAME_BYTES) {
+    name += LETTERS[Number(rest & 31n)];
+    rest >>= 5n;
+  }
+  return name;
+}
