@@ -1,0 +1,176 @@
+/**
+ * Whether the node routes packets for others: `net.ipv4.ip_forward` and its friends. Read, enabled, and checked.
+ *
+ * IPv6 has a trap: as soon as an interface forwards, the kernel ignores router advertisements on it unless accept_ra is
+ * 2, and a default route that came by advertisement expires (Documentation/networking/ip-sysctl.rst, accept_ra). So
+ * accept_ra is raised first, on every interface that would lose a route.
+ */
+import { readdirSync } from "node:fs";
+import type { IpFamily } from "../address/ip.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { readSysctl, writeSysctl } from "../kernel/sysctl.ts";
+
+/** The switch for all interfaces of a family. Writing it also sets every interface's own. */
+export const FORWARDING_SYSCTL = {
+  4: "net.ipv4.ip_forward",
+  6: "net.ipv6.conf.all.forwarding",
+} as const;
+
+const CONF = { 4: "net.ipv4.conf", 6: "net.ipv6.conf" } as const;
+
+/** One interface's own switch. Packets that arrive on it are forwarded only when it is on. */
+export interface InterfaceForwarding {
+  readonly name: string;
+  /** undefined: the family is switched off on this interface. */
+  readonly ipv4: boolean | undefined;
+  readonly ipv6: boolean | undefined;
+  /** 0 never, 1 unless it forwards, 2 always; undefined without IPv6. */
+  readonly acceptRa: number | undefined;
+  /** Routes on this interface that came by router advertisement: `default`, `2001:db8::/64`. */
+  readonly advertisedRoutes: readonly string[];
+}
+
+export interface Forwarding {
+  readonly ipv4: boolean;
+  /** undefined: this kernel or namespace has no IPv6. */
+  readonly ipv6: boolean | undefined;
+  readonly interfaces: readonly InterfaceForwarding[];
+}
+
+/** Reads everything there is to say about forwarding. The calling thread's namespace when undefined. */
+export function readForwarding(namespace: NetworkNamespace | undefined): Forwarding {
+  const advertised = advertisedRoutes(namespace);
+  const isOn = (name: string): boolean | undefined => {
+    const value = readSysctl(namespace, name);
+    return value === undefined ? undefined : value !== "0";
+  };
+  const interfaces = interfaceNames(namespace).map((name): InterfaceForwarding => {
+    const acceptRa = readSysctl(namespace, `net.ipv6.conf.${name}.accept_ra`);
+    return {
+      name,
+      ipv4: isOn(`net.ipv4.conf.${name}.forwarding`),
+      ipv6: isOn(`net.ipv6.conf.${name}.forwarding`),
+      acceptRa: acceptRa === undefined ? undefined : Number(acceptRa),
+      advertisedRoutes: advertised.get(name) ?? [],
+    };
+  });
+  return { ipv4: isOn(FORWARDING_SYSCTL[4]) ?? false, ipv6: isOn(FORWARDING_SYSCTL[6]), interfaces };
+}
+
+/** Interfaces other than loopback, as the kernel keeps settings for them. */
+function interfaceNames(namespace: NetworkNamespace | undefined): string[] {
+  const list = (): string[] => readdirSync("/proc/sys/net/ipv4/conf");
+  const names = namespace === undefined ? list() : namespace.run(list);
+  return names.filter((name) => !["all", "default", "lo"].includes(name)).sort();
+}
+
+/** Destinations learned from router advertisements, by interface. */
+function advertisedRoutes(namespace: NetworkNamespace | undefined): Map<string, string[]> {
+  using rtnetlink = Rtnetlink.open(namespace);
+  const learned = rtnetlink.routes({ family: 6 }).filter(({ protocol }) => protocol === "ra");
+  const routes = new Map<string, string[]>();
+  if (learned.length === 0) return routes;
+  const names = new Map(rtnetlink.links().map(({ index, name }) => [index, name]));
+  for (const { destination, interface: single, nextHops } of learned) {
+    for (const index of nextHops?.map((hop) => hop.interface) ?? [single]) {
+      const name = index === undefined ? undefined : names.get(index);
+      if (name === undefined) continue;
+      const known = routes.get(name) ?? [];
+      known.push(destination === "::/0" ? "default" : destination);
+      routes.set(name, known);
+    }
+  }
+  return routes;
+}
+
+/** One setting that is (to be) changed. */
+export interface SettingChange {
+  readonly name: string;
+  readonly before: string;
+  readonly after: string;
+  /** Why, where it is not plain. */
+  readonly reason?: string;
+}
+
+export interface EnableOptions {
+  readonly ipv4: boolean;
+  readonly ipv6: boolean;
+}
+
+/**
+ * What enabling would change, in the order in which it must happen; empty when all is on already. An interface whose
+ * own switch is off although the family's is on counts: nothing that arrives there is forwarded.
+ */
+export function planForwarding(current: Forwarding, options: EnableOptions): SettingChange[] {
+  const changes: SettingChange[] = [];
+  if (options.ipv4) changes.push(...familyChanges(current, 4));
+  if (options.ipv6) {
+    const family = familyChanges(current, 6);
+    if (family.length > 0) changes.push(...advertisementChanges(current));
+    changes.push(...family);
+  }
+  return changes;
+}
+
+function familyChanges(current: Forwarding, family: IpFamily): SettingChange[] {
+  const isOn = family === 4 ? current.ipv4 : current.ipv6;
+  if (isOn !== true) return [{ name: FORWARDING_SYSCTL[family], before: "0", after: "1" }];
+  return current.interfaces
+    .filter((one) => (family === 4 ? one.ipv4 : one.ipv6) === false)
+    .map((one) => ({
+      name: `${CONF[family]}.${one.name}.forwarding`,
+      before: "0",
+      after: "1",
+      reason: `off for ${one.name} alone`,
+    }));
+}
+
+function advertisementChanges(current: Forwarding): SettingChange[] {
+  return current.interfaces
+    .filter((one) => one.acceptRa === 1 && one.ipv6 !== true && one.advertisedRoutes.length > 0)
+    .map((one) => ({
+      name: `net.ipv6.conf.${one.name}.accept_ra`,
+      before: "1",
+      after: "2",
+      reason: `keeps the route ${one.advertisedRoutes.join(", ")}, which came by router advertisement`,
+    }));
+}
+
+/**
+ * Switches forwarding on and returns what was changed. When a step fails, the steps before it are taken back.
+ * @throws WayoutError `no-privilege`, `sysctl-read-only`, `sysctl-missing` (a kernel without IPv6)
+ */
+export function enableForwarding(
+  namespace: NetworkNamespace | undefined,
+  options: EnableOptions,
+): SettingChange[] {
+  const plan = planForwarding(readForwarding(namespace), options);
+  const done: SettingChange[] = [];
+  try {
+    for (const change of plan) {
+      const before = writeSysctl(namespace, change.name, change.after);
+      if (before !== change.after) done.push({ ...change, before });
+    }
+  } catch (error) {
+    undoForwarding(namespace, done);
+    throw error;
+  }
+  return done;
+}
+
+/** Puts back what enableForwarding changed, in reverse order; goes on past errors and returns them. */
+export function undoForwarding(
+  namespace: NetworkNamespace | undefined,
+  changes: readonly SettingChange[],
+): Error[] {
+  const errors: Error[] = [];
+  for (const change of changes.toReversed()) {
+    try {
+      writeSysctl(namespace, change.name, change.before);
+    } catch (error) {
+      errors.push(error as Error);
+    }
+  }
+  return errors;
+}

@@ -1,0 +1,207 @@
+/**
+ * Forwarding that survives a reboot: a file of our own under /etc/sysctl.d, and whether another file that is applied
+ * later says the opposite. The order of files is that of sysctl.d(5): by file name over all directories, a file in an
+ * earlier directory hiding its namesakes; sysctl --system reads /etc/sysctl.conf last of all.
+ */
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { messageOf, WayoutError } from "../error.ts";
+
+/** Ours. */
+export const SYSCTL_FILE = "/etc/sysctl.d/90-wayout.conf";
+/** sysctl.d(5), sysctl(8): the earlier hides files of the same name in the later. */
+const DIRECTORIES = [
+  "/etc/sysctl.d",
+  "/run/sysctl.d",
+  "/usr/local/lib/sysctl.d",
+  "/usr/lib/sysctl.d",
+  "/lib/sysctl.d",
+];
+const LAST_FILE = "/etc/sysctl.conf";
+
+/** One line of a sysctl.d file. */
+export interface SysctlLine {
+  readonly file: string;
+  readonly line: number;
+  /** With dots: `net.ipv4.ip_forward`. May hold shell wildcards. */
+  readonly name: string;
+  readonly value: string;
+}
+
+export interface SysctlFiles {
+  /** Every assignment, in the order in which they are applied at boot. */
+  readonly lines: readonly SysctlLine[];
+  /** Files that exist and could not be read, with the reason. */
+  readonly unreadable: readonly { readonly file: string; readonly reason: string }[];
+}
+
+/** Reads all of them. @param root prefix for every path, for images and tests */
+export function readSysctlFiles(root = ""): SysctlFiles {
+  const unreadable: { file: string; reason: string }[] = [];
+  const lines: SysctlLine[] = [];
+  for (const file of [...filesInOrder(root), LAST_FILE]) {
+    try {
+      lines.push(...parseSysctlFile(file, readFileSync(join(root, file), "utf8")));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT")
+        unreadable.push({ file, reason: messageOf(error) });
+    }
+  }
+  return { lines, unreadable };
+}
+
+function filesInOrder(root: string): string[] {
+  const byName = new Map<string, string>();
+  for (const directory of DIRECTORIES) {
+    let names: string[];
+    try {
+      names = readdirSync(join(root, directory));
+    } catch {
+      continue;
+    }
+    for (const name of names) {
+      if (name.endsWith(".conf") && !byName.has(name)) byName.set(name, `${directory}/${name}`);
+    }
+  }
+  return [...byName].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, file]) => file);
+}
+
+/** `name = value` lines; `#` and `;` begin comments, a leading `-` allows failure, `/` may stand for `.`. */
+export function parseSysctlFile(file: string, text: string): SysctlLine[] {
+  return text.split("\n").flatMap((raw, index) => {
+    const match = /^\s*-?\s*([^#;=\s][^=]*?)\s*=\s*(.*?)\s*$/.exec(raw);
+    if (match === null) return [];
+    return [{ file, line: index + 1, name: dotted(match[1]!), value: match[2]! }];
+  });
+}
+
+/** A name whose first separator is a slash uses slashes for dots, and dots for themselves (sysctl.d(5)). */
+function dotted(name: string): string {
+  const slash = name.indexOf("/");
+  const dot = name.indexOf(".");
+  return slash >= 0 && (dot < 0 || slash < dot) ? name.replaceAll("/", ".") : name;
+}
+
+/** Whether a line of a file sets this setting: by its name, or by a pattern with `*`. */
+function sets(line: SysctlLine, name: string): boolean {
+  if (line.name === name) return true;
+  if (!line.name.includes("*")) return false;
+  const pattern = line.name.split("*").map((part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&"));
+  return new RegExp(`^${pattern.join("[^.]*")}$`).test(name);
+}
+
+/** The other name of the same switch: net.ipv4.conf.all.forwarding and net.ipv4.ip_forward are one. */
+const ALIASES: Readonly<Record<string, readonly string[]>> = {
+  "net.ipv4.ip_forward": ["net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding"],
+};
+
+/** What the next boot will make of a setting. */
+export interface BootValue {
+  readonly name: string;
+  /** undefined: no file says anything, and the kernel's default stands. */
+  readonly value: string | undefined;
+  /** The line that decides. */
+  readonly decidedBy: SysctlLine | undefined;
+}
+
+/** The last line that sets it decides; an exact name wins over a pattern (sysctl.d(5)). */
+export function bootValue(files: SysctlFiles, name: string): BootValue {
+  const names = ALIASES[name] ?? [name];
+  const exact = files.lines.findLast((line) => names.includes(line.name));
+  const decidedBy = exact ?? files.lines.findLast((line) => names.some((one) => sets(line, one)));
+  return { name, value: decidedBy?.value, decidedBy };
+}
+
+/** What persistForwarding did, and whether it will hold. */
+export interface Persisted {
+  readonly file: string;
+  readonly written: boolean;
+  /** Lines that are applied after ours and say something else. */
+  readonly undoneBy: readonly SysctlLine[];
+  readonly unreadable: SysctlFiles["unreadable"];
+}
+
+/**
+ * Writes these settings into our file, beside what it holds already; the new content is on disk before the old one is
+ * given up. Nothing is written when nothing changes.
+ * @throws WayoutError `sysctl-file` with the path and what the system said
+ */
+export function persistSettings(
+  settings: readonly { readonly name: string; readonly value: string }[],
+  root = "",
+): Persisted {
+  const path = join(root, SYSCTL_FILE);
+  const before = readOwn(path);
+  const merged = new Map(parseSysctlFile(SYSCTL_FILE, before ?? "").map(({ name, value }) => [name, value]));
+  for (const { name, value } of settings) merged.set(name, value);
+  const text = [
+    "# Written by `wayout forwarding enable --persist`: this node routes packets for its namespaces and pods.",
+    ...[...merged].map(([name, value]) => `${name} = ${value}`),
+    "",
+  ].join("\n");
+  if (text !== before) replaceFile(path, text);
+  const files = readSysctlFiles(root);
+  const undoneBy = settings.flatMap(({ name, value }) => {
+    const boot = bootValue(files, name);
+    return boot.decidedBy === undefined || boot.value === value ? [] : [boot.decidedBy];
+  });
+  return { file: path, written: text !== before, undoneBy, unreadable: files.unreadable };
+}
+
+function readOwn(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw fileError(`reading ${path}`, error);
+  }
+}
+
+/** Beside, synced, renamed, and the directory synced: a crash leaves the old file or the new one. */
+function replaceFile(path: string, text: string): void {
+  const temporary = `${path}.${process.pid}.new`;
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    const fd = openSync(temporary, "w", 0o644);
+    try {
+      writeSync(fd, text);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
+    const directory = openSync(dirname(path), "r");
+    try {
+      fsyncSync(directory);
+    } finally {
+      closeSync(directory);
+    }
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw fileError(`writing ${path}`, error);
+  }
+}
+
+function fileError(doing: string, error: unknown): WayoutError {
+  const { code } = error as NodeJS.ErrnoException;
+  const denied = code === "EACCES" || code === "EPERM" || code === "EROFS";
+  return new WayoutError({
+    code: "sysctl-file",
+    kind: denied ? "machine" : "broken",
+    doing,
+    said: messageOf(error),
+    ...(denied ? { todo: "Run it as root, on a system whose /etc can be written." } : {}),
+    ...(code === "ENOSPC" ? { todo: "The disk is full; nothing was changed. Make room and try again." } : {}),
+    cause: error,
+  });
+}

@@ -1,0 +1,107 @@
+import { expect } from "bun:test";
+import { writeFileSync } from "node:fs";
+import {
+  enableForwarding,
+  planForwarding,
+  readForwarding,
+  undoForwarding,
+  type Forwarding,
+} from "../../src/forwarding/forwarding.ts";
+import { readSysctl } from "../../src/kernel/sysctl.ts";
+import { freshNamespace } from "../support/world.ts";
+import { ask, testWith } from "../support/witness.ts";
+
+const test = testWith(["root", "ip"]);
+const BOTH = { ipv4: true, ipv6: true };
+
+test("reads, enables, enables again, and undoes", () => {
+  const namespace = freshNamespace();
+  ask(
+    namespace,
+    ["ip", "-batch", "-"],
+    "link add name a type veth peer name b\nlink set dev a up\nlink set dev b up",
+  );
+  const before = readForwarding(namespace);
+  expect(before).toMatchObject({ ipv4: false, ipv6: false });
+  expect(before.interfaces.map(({ name }) => name)).toEqual(["a", "b"]);
+  const changes = enableForwarding(namespace, BOTH);
+  expect(changes).toEqual([
+    { name: "net.ipv4.ip_forward", before: "0", after: "1" },
+    { name: "net.ipv6.conf.all.forwarding", before: "0", after: "1" },
+  ]);
+  const after = readForwarding(namespace);
+  expect(after).toMatchObject({ ipv4: true, ipv6: true });
+  expect(after.interfaces.every(({ ipv4, ipv6 }) => ipv4 === true && ipv6 === true)).toBe(true);
+  expect(enableForwarding(namespace, BOTH)).toEqual([]);
+  expect(undoForwarding(namespace, changes)).toEqual([]);
+  expect(readForwarding(namespace)).toEqual(before);
+});
+
+test("enables one family and leaves the other alone", () => {
+  const namespace = freshNamespace();
+  enableForwarding(namespace, { ipv4: true, ipv6: false });
+  expect(readForwarding(namespace)).toMatchObject({ ipv4: true, ipv6: false });
+});
+
+test("an interface that is off on its own is switched on too", () => {
+  const namespace = freshNamespace();
+  ask(namespace, ["ip", "link", "add", "eth0.100", "type", "veth", "peer", "name", "b"]);
+  enableForwarding(namespace, BOTH);
+  namespace.run(() => writeFileSync("/proc/sys/net/ipv4/conf/eth0.100/forwarding", "0"));
+  expect(enableForwarding(namespace, BOTH)).toEqual([
+    { name: "net.ipv4.conf.eth0.100.forwarding", before: "0", after: "1", reason: "off for eth0.100 alone" },
+  ]);
+  expect(readSysctl(namespace, "net.ipv4.conf.eth0.100.forwarding")).toBe("1");
+});
+
+test("a route that came by advertisement is not lost to IPv6 forwarding", () => {
+  const namespace = freshNamespace();
+  ask(
+    namespace,
+    ["ip", "-batch", "-"],
+    "link add name eth0 type veth peer name b\nlink set dev eth0 up\nlink set dev b up\n-6 route add default via fe80::1 dev eth0 proto ra expires 1800",
+  );
+  expect(readSysctl(namespace, "net.ipv6.conf.eth0.accept_ra")).toBe("1");
+  expect(enableForwarding(namespace, BOTH)).toEqual([
+    { name: "net.ipv4.ip_forward", before: "0", after: "1" },
+    {
+      name: "net.ipv6.conf.eth0.accept_ra",
+      before: "1",
+      after: "2",
+      reason: "keeps the route default, which came by router advertisement",
+    },
+    { name: "net.ipv6.conf.all.forwarding", before: "0", after: "1" },
+  ]);
+  expect(readSysctl(namespace, "net.ipv6.conf.eth0.accept_ra")).toBe("2");
+  expect(readSysctl(namespace, "net.ipv6.conf.b.accept_ra")).toBe("1");
+});
+
+test("accept_ra comes before forwarding, only where a route would be lost", () => {
+  const one = (
+    name: string,
+    acceptRa: number,
+    advertisedRoutes: string[],
+  ): Forwarding["interfaces"][number] => ({
+    name,
+    ipv4: false,
+    ipv6: false,
+    acceptRa,
+    advertisedRoutes,
+  });
+  const current: Forwarding = {
+    ipv4: true,
+    ipv6: false,
+    interfaces: [
+      one("eth0", 1, ["default"]),
+      one("eth1", 1, []),
+      one("eth2", 2, ["default"]),
+      one("eth3", 0, []),
+    ],
+  };
+  expect(
+    planForwarding(current, { ipv4: false, ipv6: true }).map(({ name, after }) => [name, after]),
+  ).toEqual([
+    ["net.ipv6.conf.eth0.accept_ra", "2"],
+    ["net.ipv6.conf.all.forwarding", "1"],
+  ]);
+});
