@@ -59,7 +59,7 @@ test("a route that came by advertisement is not lost to IPv6 forwarding", () => 
   ask(
     namespace,
     ["ip", "-batch", "-"],
-    "link add name eth0 type veth peer name b\nlink set dev eth0 up\nlink set dev b up\n-6 route add default via fe80::1 dev eth0 proto ra expires 1800",
+    "link add name eth0 type veth peer name b\nlink set dev eth0 up\nlink set dev b up\nroute add default via fe80::1 dev eth0 proto ra expires 1800",
   );
   expect(readSysctl(namespace, "net.ipv6.conf.eth0.accept_ra")).toBe("1");
   expect(enableForwarding(namespace, BOTH)).toEqual([
