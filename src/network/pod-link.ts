@@ -33,6 +33,8 @@ export interface PodLinkIntent {
   readonly interfaceName: string;
   /** Name on the host; hostVethName(network, container, interfaceName) when absent. */
   readonly hostName?: string;
+  /** What the host's end says of itself (`ip link` shows it), at most 255 bytes; there from the first moment. */
+  readonly alias?: string;
   readonly mac?: string;
   readonly mtu?: number;
   /** With prefix: "10.0.0.1/24". */
@@ -187,9 +189,11 @@ function makePair({ node, pod, namespace, intent, hostName, undo }: Work): boole
       ...(intent.mac === undefined ? {} : { mac: intent.mac }),
     },
   });
-  try {
-    node.connection.request(request);
-  } catch (error) {
+  // In one datagram, which the kernel carries out whole: a death in between leaves no end without its alias.
+  const label = intent.alias === undefined ? [] : [setLinkRequest(hostName, { alias: intent.alias })];
+  const errors = node.batchResults([request, ...label]);
+  const error = errors.get(0);
+  if (error !== undefined) {
     if (!isThere(error)) throw error;
     if (intent.adopt === true && node.link(hostName) !== undefined) return false;
     throw taken(
@@ -199,6 +203,7 @@ function makePair({ node, pod, namespace, intent, hostName, undo }: Work): boole
     );
   }
   undo.note(`interface ${hostName}`, () => node.deleteLink(hostName));
+  for (const refusal of errors.values()) throw refusal;
   return true;
 }
 
