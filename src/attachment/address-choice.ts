@@ -33,7 +33,7 @@ export function chooseAddress(
     checkAddress(wanted, subnet, network, holders, doing);
     return wanted;
   }
-  if (!network.madeBridge) {
+  if (network.before !== undefined) {
     throw new WayoutError({
       code: "address-needed",
       kind: "usage",

@@ -5,7 +5,8 @@ import { ipFamily, ipFromNumber, type IpFamily } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import type { Link } from "../kernel/route/link.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { hostVethName } from "../network/network.ts";
+import { readSysctl } from "../kernel/sysctl.ts";
+import { hostVethName } from "../network/interface-name.ts";
 import { checkAddressesUsed, chooseAddress, givenByHand } from "./address-choice.ts";
 import { DEFAULT_BRIDGE, DEFAULT_INTERFACE, pathOfLabel, type AttachRequest } from "./request.ts";
 import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
@@ -91,13 +92,23 @@ function planNetwork(
   }
   return {
     bridge,
-    madeBridge: link === undefined,
     gateways,
     addedGateways,
     subnets: gateways.map((text) => cidrText(parseCidr(text, "keep"))),
     backend: request.backend ?? "nftables",
     lastGiven: {},
+    ...(link === undefined ? {} : { before: bridgeBefore(node, link) }),
   };
+}
+
+/** The setting that a bridge of ours must have at 0 (see ensureBridge). */
+export function acceptRaOf(bridge: string): string {
+  return `net.ipv6.conf.${bridge}.accept_ra`;
+}
+
+function bridgeBefore(node: Rtnetlink, link: Link): NonNullable<NetworkRecord["before"]> {
+  const acceptRa = readSysctl(node.namespace, acceptRaOf(link.name));
+  return { up: link.up, ...(acceptRa === undefined ? {} : { acceptRa }) };
 }
 
 /** IPv6 is given where it leads somewhere: a namespace with IPv6 and no way out tries it first and waits in vain. */

@@ -8,8 +8,6 @@ import { NAT_BACKENDS } from "../nat/backend.ts";
 const network = v.object({
   /** Name of the bridge; also the network's name. */
   bridge: v.string(),
-  /** False when the bridge was there before us: then it stays. */
-  madeBridge: v.boolean(),
   /** The node's addresses on the bridge, with prefix; the pods' default gateways. */
   gateways: v.array(v.string()),
   /** Those of them that we added. */
@@ -17,6 +15,8 @@ const network = v.object({
   /** Prefixes that pods get addresses of: at most one of each family. */
   subnets: v.array(v.string()),
   backend: v.picklist(NAT_BACKENDS),
+  /** How a bridge that was there before us was: to be so again. Absent for one that we made. */
+  before: v.optional(v.object({ up: v.boolean(), acceptRa: v.optional(v.string()) })),
   /** Per subnet, the last address given, so that a released one rests before it is given again. */
   lastGiven: v.record(v.string(), v.string()),
 });
@@ -53,12 +53,12 @@ export const nodeRecord = v.object({
   version: v.literal(1),
   networks: v.array(network),
   attachments: v.array(attachment),
-  /** Forwarding as it was before the first attachment, by family; absent while nothing was changed. */
-  forwardingBefore: v.optional(v.record(v.string(), v.string())),
+  /** Settings that attachments changed, in the order of the changes, with their values before the first. */
+  settings: v.array(v.object({ name: v.string(), before: v.string(), after: v.string() })),
 });
 
 export type NetworkRecord = v.InferOutput<typeof network>;
 export type AttachmentRecord = v.InferOutput<typeof attachment>;
 export type NodeRecord = v.InferOutput<typeof nodeRecord>;
 
-export const EMPTY: NodeRecord = { version: 1, networks: [], attachments: [] };
+export const EMPTY: NodeRecord = { version: 1, networks: [], attachments: [], settings: [] };

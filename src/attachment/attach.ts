@@ -1,0 +1,228 @@
+/** `wayout attach`: a namespace of this node gets a way out, or everything stays as it was. */
+import { messageOf, WayoutError } from "../error.ts";
+import { namedNamespaces, NetworkNamespace } from "../kernel/namespace.ts";
+import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { build, networkOf, withAttachment } from "./build.ts";
+import { attachmentProblems } from "./inspect.ts";
+import type { AttachmentNode } from "./node.ts";
+import { hasDefaultRoute, planAttachment } from "./plan.ts";
+import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
+import { checkRequest, pathOfLabel, type AttachRequest } from "./request.ts";
+import { planResolver } from "./resolver.ts";
+import { withSettings } from "./settings.ts";
+import { recover, takeBack } from "./take-back.ts";
+
+export interface Attached {
+  readonly attachment: AttachmentRecord;
+  readonly network: NetworkRecord;
+  /** False when everything was there already and in order. */
+  readonly changed: boolean;
+  /** What was broken and is mended now; empty for a new attachment. */
+  readonly mended: readonly string[];
+  /** What the person should know although nothing is wrong. */
+  readonly notes: readonly string[];
+}
+
+/** @throws WayoutError; then nothing is left of the attempt */
+export async function attach(node: AttachmentNode, request: AttachRequest): Promise<Attached> {
+  const checked = checkRequest(request);
+  const doing = `attaching ${checked.namespace}`;
+  return node.store.locked(doing, () => attachAlone(node, checked, doing));
+}
+
+function attachAlone(node: AttachmentNode, request: AttachRequest, doing: string): Attached {
+  let record = recover(node, node.store.read());
+  const label = request.namespace;
+  using pod = openRequested(request, doing);
+  const old = record.attachments.find((attachment) => attachment.label === label);
+  if (old !== undefined) {
+    if (pod !== undefined && pod.cookie === old.cookie) return keep(node, record, request, old, pod, doing);
+    // The name is the old one, the namespace behind it is another, or none.
+    record = takeBack(node, record, old).record;
+  }
+  if (pod !== undefined) checkPod(node, record, request, pod, doing);
+  const plan = planAttachment(request, record, node.route);
+  const resolver = planResolver(label, request.nameServers, resolverDirectories(record));
+  const attachment: AttachmentRecord = {
+    ...plan.attachment,
+    ...(pod === undefined ? { created: true } : { cookie: pod.cookie }),
+    raisedLoopback: pod === undefined || !isLoopbackUp(pod),
+    ...(resolver.file === undefined ? {} : { resolver: resolver.file }),
+  };
+  const planned = withAttachment(withSettings(node, record, plan.network), attachment, plan.network);
+  const done = carryOut(node, planned, attachment);
+  const notes = [...plan.notes, ...(resolver.note === undefined ? [] : [resolver.note])];
+  return { ...done, changed: true, mended: [], notes };
+}
+
+/** Remembers, makes, remembers that it is made; or takes everything back. */
+function carryOut(
+  node: AttachmentNode,
+  record: NodeRecord,
+  attachment: AttachmentRecord,
+): Pick<Attached, "attachment" | "network"> {
+  node.store.write(record);
+  try {
+    const built = build(node, record, attachment);
+    node.store.write(built);
+    const made = built.attachments.find(({ label }) => label === attachment.label)!;
+    return { attachment: made, network: networkOf(built, made) };
+  } catch (error) {
+    const known = node.store.read();
+    const begun = known.attachments.find(({ label }) => label === attachment.label);
+    try {
+      if (begun !== undefined) takeBack(node, known, begun);
+    } catch (again) {
+      throw withLeftovers(error, again);
+    }
+    throw error;
+  }
+}
+
+/** Both failures, so that nobody has to guess what is left. */
+function withLeftovers(error: unknown, again: unknown): unknown {
+  if (!(error instanceof WayoutError)) return error;
+  const { code, kind, doing, said, details } = error;
+  return new WayoutError({
+    code,
+    kind,
+    doing,
+    said: `${said}; and taking it back: ${messageOf(again)}`,
+    todo: "The next 'wayout attach' or 'wayout detach' takes back what is left.",
+    cause: error,
+    ...(details === undefined ? {} : { details }),
+  });
+}
+
+/** The same namespace again: everything may stand already, or need mending. */
+function keep(
+  node: AttachmentNode,
+  record: NodeRecord,
+  request: AttachRequest,
+  old: AttachmentRecord,
+  pod: NetworkNamespace,
+  doing: string,
+): Attached {
+  const network = networkOf(record, old);
+  checkSame(request, old, network, doing);
+  const mended = attachmentProblems(node, record, old, pod);
+  if (mended.length === 0) return { attachment: old, network, changed: false, mended, notes: [] };
+  const again: AttachmentRecord = { ...old, phase: "attaching" };
+  const done = carryOut(node, withAttachment(withSettings(node, record, network), again), again);
+  return { ...done, changed: true, mended, notes: [] };
+}
+
+function checkSame(
+  request: AttachRequest,
+  old: AttachmentRecord,
+  network: NetworkRecord,
+  doing: string,
+): void {
+  const own = old.addresses.map((text) => text.split("/")[0]!);
+  const wanted: readonly (readonly [string, string | undefined, readonly string[]])[] = [
+    ["--bridge", request.bridge, [old.bridge]],
+    ["--interface", request.interfaceName, [old.interface]],
+    ["--backend", request.backend, [network.backend]],
+    ...(request.subnets ?? []).map((subnet) => ["--subnet", subnet, network.subnets] as const),
+    ...(request.addresses ?? []).map((address) => ["--ip", address, own] as const),
+    ...(request.snat ?? []).map((address) => ["--snat", address, old.snat] as const),
+  ];
+  for (const [flag, asked, is] of wanted) {
+    if (asked === undefined || is.includes(asked)) continue;
+    throw new WayoutError({
+      code: "already-attached",
+      kind: "usage",
+      doing,
+      said: `it is attached already, and not with ${flag} ${asked}${is.length === 0 ? "" : ` but with ${is.join(", ")}`}`,
+      todo: `To change that: wayout detach ${old.label}, then attach it again.`,
+      details: { attached: old },
+    });
+  }
+}
+
+// ── The namespace ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The namespace that is asked for; undefined when it is to be made. */
+function openRequested(request: AttachRequest, doing: string): NetworkNamespace | undefined {
+  const label = request.namespace;
+  const path = pathOfLabel(label);
+  try {
+    return NetworkNamespace.open(path, label.startsWith("/") ? undefined : label);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" && request.create === true && !label.startsWith("/")) return undefined;
+    if (code === "EPERM" || code === "EACCES") throw error;
+    throw code === "ENOENT" ? unknownNamespace(label, path, doing) : notANamespace(path, doing, error);
+  }
+}
+
+function unknownNamespace(label: string, path: string, doing: string): WayoutError {
+  const names = namedNamespaces();
+  const there =
+    names.length === 0 ? "there is none with a name" : `there are ${names.slice(0, 8).join(", ")}`;
+  return new WayoutError({
+    code: "unknown-namespace",
+    kind: "usage",
+    doing,
+    said: label.startsWith("/") ? `${path} does not exist` : `no namespace has this name; ${there}`,
+    todo: `Make it in the same step: wayout attach ${label} --create`,
+    details: { namespace: label, namespaces: names },
+  });
+}
+
+function notANamespace(path: string, doing: string, cause: unknown): WayoutError {
+  return new WayoutError({
+    code: "not-a-namespace",
+    kind: "usage",
+    doing,
+    said: `${path} is no network namespace (${messageOf(cause)})`,
+    todo: "A file left over under /run/netns goes away with: ip netns delete NAME",
+    cause,
+  });
+}
+
+/** Refuses a namespace that an attachment would break, or not help. */
+function checkPod(
+  node: AttachmentNode,
+  record: NodeRecord,
+  request: AttachRequest,
+  pod: NetworkNamespace,
+  doing: string,
+): void {
+  const refuse = (code: string, said: string, todo?: string): never => {
+    throw new WayoutError({ code, kind: "usage", doing, said, ...(todo === undefined ? {} : { todo }) });
+  };
+  const { cookie } = pod;
+  if (cookie === node.namespace.cookie) refuse("own-namespace", "it is the namespace of the node itself");
+  const twin = record.attachments.find((attachment) => attachment.cookie === cookie);
+  if (twin !== undefined) {
+    refuse("attached-already", `the same namespace is attached under the name ${twin.label}`);
+  }
+  using inside = Rtnetlink.open(pod);
+  const name = request.interfaceName ?? "eth0";
+  const taken = inside.link(name);
+  if (taken !== undefined) {
+    const kind = taken.kind === undefined ? "" : ` (${taken.kind}, ${taken.up ? "up" : "down"})`;
+    refuse(
+      "interface-taken",
+      `the namespace has an interface ${name} already${kind}`,
+      "Choose another name: --interface wayout0",
+    );
+  }
+  if (hasDefaultRoute(inside, 4)) {
+    refuse(
+      "has-way-out",
+      "the namespace has a default route already, which would stay in force",
+      `Look at it with: ip -n ${request.namespace} route`,
+    );
+  }
+}
+
+function isLoopbackUp(pod: NetworkNamespace): boolean {
+  using inside = Rtnetlink.open(pod);
+  return inside.link("lo")?.up ?? true;
+}
+
+function resolverDirectories(record: NodeRecord): Set<string> {
+  return new Set(record.attachments.flatMap(({ resolver }) => resolver?.madeDirectories ?? []));
+}

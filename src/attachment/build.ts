@@ -1,0 +1,94 @@
+/** Makes and unmakes what a record describes. Every step can be done twice, and undone without having been done. */
+import { createNamedNamespace, NetworkNamespace } from "../kernel/namespace.ts";
+import { openNat } from "../nat/open.ts";
+import type { AttachmentNode } from "./node.ts";
+import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
+import { writeResolver } from "./resolver.ts";
+import { familiesOf } from "./settings.ts";
+import { natIntentOf } from "./translation.ts";
+import { openWayOut } from "./way-out.ts";
+
+/** The namespace of an attachment, if it is still the one we attached; the caller closes it. */
+export function openPod(attachment: AttachmentRecord): NetworkNamespace | undefined {
+  let namespace: NetworkNamespace;
+  try {
+    namespace = NetworkNamespace.open(attachment.path);
+  } catch {
+    return undefined;
+  }
+  if (attachment.cookie === undefined || namespace.cookie === attachment.cookie) return namespace;
+  namespace.close();
+  return undefined;
+}
+
+export function networkOf(record: NodeRecord, attachment: AttachmentRecord): NetworkRecord {
+  const network = record.networks.find(({ bridge }) => bridge === attachment.bridge);
+  if (network !== undefined) return network;
+  throw new Error(
+    `the record of ${attachment.label} names the network ${attachment.bridge}, which is not there`,
+  );
+}
+
+/** The record with this attachment, and its network, put in or replaced. */
+export function withAttachment(
+  record: NodeRecord,
+  attachment: AttachmentRecord,
+  network: NetworkRecord = networkOf(record, attachment),
+): NodeRecord {
+  return {
+    ...record,
+    networks: [...record.networks.filter(({ bridge }) => bridge !== network.bridge), network],
+    attachments: [...record.attachments.filter(({ label }) => label !== attachment.label), attachment],
+  };
+}
+
+/**
+ * Carries out what the record says of an attachment, which is in it and written to disk. Returns the record with what
+ * was learned on the way.
+ */
+export function build(node: AttachmentNode, record: NodeRecord, planned: AttachmentRecord): NodeRecord {
+  let attachment = planned;
+  let known = record;
+  if (attachment.created && attachment.cookie === undefined) {
+    createNamedNamespace(attachment.label);
+    using made = NetworkNamespace.named(attachment.label);
+    attachment = { ...attachment, cookie: made.cookie };
+    known = withAttachment(known, attachment);
+    node.store.write(known);
+  }
+  const network = networkOf(known, attachment);
+  using pod = NetworkNamespace.open(attachment.path);
+  using nat = openNat(network.backend, node.namespace);
+  openWayOut(node.route, node.namespace, pod, {
+    bridge: { name: network.bridge, gateways: network.gateways },
+    link: {
+      network: network.bridge,
+      container: attachment.label,
+      interfaceName: attachment.interface,
+      hostName: attachment.hostInterface,
+      addresses: attachment.addresses,
+      routes: defaultRoutes(network, attachment),
+      adopt: true,
+    },
+    forward: familiesOf(network),
+    nat: {
+      backend: nat,
+      intent: natIntentOf(
+        network,
+        known.attachments.filter(({ bridge }) => bridge === network.bridge),
+      ),
+    },
+  });
+  if (attachment.resolver !== undefined) writeResolver(attachment.resolver);
+  return withAttachment(known, { ...attachment, phase: "attached" });
+}
+
+function defaultRoutes(network: NetworkRecord, attachment: AttachmentRecord) {
+  const isIpv6 = (text: string): boolean => text.includes(":");
+  return network.gateways
+    .filter((gateway) => attachment.addresses.some((address) => isIpv6(address) === isIpv6(gateway)))
+    .map((gateway) => ({
+      destination: isIpv6(gateway) ? "::/0" : "0.0.0.0/0",
+      gateway: gateway.split("/")[0]!,
+    }));
+}

@@ -1,0 +1,66 @@
+/** How the attachments of this node are doing. */
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { openNat } from "../nat/open.ts";
+import { networkOf, openPod } from "./build.ts";
+import { nodeProblems, podProblems } from "./health.ts";
+import type { AttachmentNode } from "./node.ts";
+import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
+import { forwardingNeeded } from "./settings.ts";
+import { natIntentOf } from "./translation.ts";
+
+/** An attachment with what is wrong with it. */
+export interface InspectedAttachment {
+  readonly attachment: AttachmentRecord;
+  readonly network: NetworkRecord;
+  /** Short sentences; empty when the way out stands. */
+  readonly problems: readonly string[];
+}
+
+/** Every attachment of the node, in the order in which they were made. */
+export function inspectAttachments(node: AttachmentNode): InspectedAttachment[] {
+  const record = node.store.read();
+  const ofNetwork = new Map(
+    record.networks.map((network) => [network.bridge, networkProblems(node, record, network)]),
+  );
+  return record.attachments.map((attachment) => {
+    const network = networkOf(record, attachment);
+    using pod = openPod(attachment);
+    const problems = [...linkProblems(node, network, attachment, pod), ...ofNetwork.get(network.bridge)!];
+    return { attachment, network, problems };
+  });
+}
+
+/** Everything that is wrong with one attachment. @param pod its namespace */
+export function attachmentProblems(
+  node: AttachmentNode,
+  record: NodeRecord,
+  attachment: AttachmentRecord,
+  pod: NetworkNamespace,
+): string[] {
+  const network = networkOf(record, attachment);
+  return [...linkProblems(node, network, attachment, pod), ...networkProblems(node, record, network)];
+}
+
+function linkProblems(
+  node: AttachmentNode,
+  network: NetworkRecord,
+  attachment: AttachmentRecord,
+  pod: NetworkNamespace | undefined,
+): string[] {
+  if (attachment.phase !== "attached") return [`half-made: a run was killed while ${attachment.phase} it`];
+  if (pod === undefined) return ["the namespace is gone"];
+  const hasFamily = (gateway: string): boolean =>
+    attachment.addresses.some((address) => address.includes(":") === gateway.includes(":"));
+  const expected = { ...attachment, gateways: network.gateways.filter(hasFamily) };
+  return [...podProblems(pod, expected), ...nodeProblems(node.route, expected)];
+}
+
+/** What is wrong for everybody on the bridge. */
+function networkProblems(node: AttachmentNode, record: NodeRecord, network: NetworkRecord): string[] {
+  using nat = openNat(network.backend, node.namespace);
+  const sharing = record.attachments.filter(({ bridge }) => bridge === network.bridge);
+  return [
+    ...forwardingNeeded(node, network).map(({ name, before }) => `${name} is ${before}`),
+    ...nat.verify(natIntentOf(network, sharing)).map(({ text }) => text),
+  ];
+}
