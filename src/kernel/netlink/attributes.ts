@@ -349,6 +349,7 @@ export function nested<const T extends Table>(set: AttributeSet<T>): Codec<Attri
   return {
     kind: "nested",
     nested: true,
+    set,
     write: (writer, value) => set.write(writer, value),
     read: (wire, start, end) => set.read(wire, start, end),
     pathAt: (wire, start, end, offset) => set.pathAt(wire, start, end, offset),
@@ -366,6 +367,7 @@ export function listOf<V>(
   return {
     kind: "list",
     nested: true,
+    element: codec,
     write(writer, values) {
       for (const [index, value] of values.entries()) {
         writeAttribute(writer, `${name}[${index}]`, element?.number ?? index + 1, codec, value);

@@ -14,6 +14,19 @@ export interface Codec<T> {
   nameOf?(number: number): string | undefined;
   /** Whether NLA_F_NESTED is set when it is written. */
   readonly nested?: boolean;
+  /** For attributes that hold attributes: their table, for whoever walks the tables. */
+  readonly set?: DescribedSet;
+  /** For lists: what each element is. */
+  readonly element?: DescribedCodec;
+}
+
+/** What can be asked of a codec without knowing its type. */
+export type DescribedCodec = Pick<Codec<unknown>, "kind" | "set" | "element">;
+
+/** What can be asked of a table without knowing its type. */
+export interface DescribedSet {
+  readonly table: object;
+  names(): Iterable<readonly [name: string, number: number]>;
 }
 
 type Get = "getUint8" | "getUint16" | "getUint32" | "getInt8" | "getInt16" | "getInt32";
@@ -164,6 +177,7 @@ export interface StructCodec<F extends Record<string, FieldKind>> extends Codec<
   readonly name: string;
   /** sizeof(struct name), padding included. */
   readonly size: number;
+  readonly fields: F;
   write(writer: Writer, value: Partial<StructOf<F>>): void;
 }
 
@@ -184,6 +198,7 @@ export function struct<const F extends Record<string, FieldKind>>(name: string, 
     kind: name,
     name,
     size,
+    fields,
     write(writer, value) {
       const start = writer.reserve(size);
       const end = writer.length;

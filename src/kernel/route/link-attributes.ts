@@ -131,6 +131,7 @@ export const peerAttributes = new AttributeSet({
 
 const peer: Codec<AttributesOf<typeof peerAttributes>> = {
   kind: "nested",
+  set: peerAttributes,
   write(writer, value) {
     ifinfomsg.write(writer, {});
     peerAttributes.write(writer, value);
