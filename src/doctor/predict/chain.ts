@@ -1,0 +1,110 @@
+/** One base chain and everything it jumps to, for one packet (nft_do_chain of net/netfilter/nf_tables_core.c). */
+import type { BaseChain, Chain, Rule, Table } from "../../kernel/nftables/ruleset.ts";
+import { BREAK, CONTINUE, type Machine, type StepVerdict } from "./machine.ts";
+import { compiledRules, type CompiledRule } from "./rules.ts";
+
+/** NFT_JUMP_STACK_SIZE */
+const DEEPEST_JUMP = 16;
+
+/** Who decided: a rule, or a base chain's policy. */
+export interface Decision {
+  readonly table: Table;
+  /** The chain that the rule stands in. */
+  readonly chain: Chain;
+  readonly base: Chain & { readonly base: BaseChain };
+  /** Absent when the policy decided. */
+  readonly rule?: Rule;
+  /** What the rule did besides its verdict: `masquerade`, `reject with tcp reset`. */
+  readonly action?: string;
+}
+
+export interface ChainResult {
+  readonly verdict: "accept" | "drop" | "queue" | "stolen";
+  readonly by: Decision;
+}
+
+export type HookedChain = Chain & { readonly base: BaseChain };
+
+interface Position {
+  readonly chain: Chain;
+  readonly rules: readonly CompiledRule[];
+  next: number;
+}
+
+/** Runs a packet through a base chain. */
+export function runChain(machine: Machine, table: Table, base: HookedChain): ChainResult {
+  const stack: Position[] = [];
+  let at = enter(table, base);
+  for (;;) {
+    const compiled = at.rules[at.next++];
+    if (compiled === undefined) {
+      const back = stack.pop();
+      if (back === undefined) return policy(table, base);
+      at = back;
+      continue;
+    }
+    machine.at = placeText(table, at.chain, compiled.rule);
+    const result = runRule(machine, compiled);
+    if (result === undefined) continue;
+    const by: Decision = {
+      table,
+      chain: at.chain,
+      base,
+      rule: compiled.rule,
+      ...(result.action === undefined ? {} : { action: result.action }),
+    };
+    switch (result.verdict) {
+      case "accept":
+      case "stop":
+        return { verdict: "accept", by };
+      case "drop":
+      case "queue":
+      case "stolen":
+        return { verdict: result.verdict, by };
+      case "jump":
+      case "goto": {
+        const target = table.chains.find((chain) => chain.name === result.chain);
+        if (target === undefined || stack.length >= DEEPEST_JUMP) return { verdict: "drop", by };
+        if (result.verdict === "jump") stack.push(at);
+        at = enter(table, target);
+        break;
+      }
+      case "return": {
+        const back = stack.pop();
+        if (back === undefined) return policy(table, base);
+        at = back;
+        break;
+      }
+      case "continue":
+      case "break":
+        break;
+      default:
+        machine.ask(`verdict ${result.verdict}`);
+    }
+  }
+}
+
+function enter(table: Table, chain: Chain): Position {
+  return { chain, rules: compiledRules(table, chain), next: 0 };
+}
+
+function policy(table: Table, base: HookedChain): ChainResult {
+  return { verdict: base.base.policy, by: { table, chain: base, base } };
+}
+
+/** The verdict of a rule; undefined when it did not match or has none. */
+export function runRule(machine: Machine, { steps }: CompiledRule): StepVerdict | undefined {
+  for (const step of steps) {
+    const result = step(machine);
+    if (result === CONTINUE) continue;
+    if (result === BREAK) return undefined;
+    return result;
+  }
+  return undefined;
+}
+
+/** `table ip filter chain FORWARD handle 7`: how people and nft call the place of a rule. */
+export function placeText(table: Table, chain: Chain, rule?: Rule): string {
+  const handle = rule === undefined || rule.handle === 0 ? "" : ` handle ${rule.handle}`;
+  return `table ${table.family} ${table.name} chain ${chain.name}${handle}`;
+}

@@ -1,0 +1,189 @@
+/** Expressions that work on registers: cmp, range, bitwise, byteorder, lookup. */
+import type { ExpressionKinded } from "../../kernel/nftables/expressions.ts";
+import type { Table } from "../../kernel/nftables/ruleset.ts";
+import { registerWord } from "../../kernel/nftables/registers.ts";
+import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
+import { compareBytes } from "./sets.ts";
+
+function fromHex(text: string | undefined): Uint8Array {
+  return Uint8Array.from(Buffer.from(text ?? "", "hex"));
+}
+
+const HOLDS: Readonly<Record<string, (difference: number) => boolean>> = {
+  "==": (difference) => difference === 0,
+  "!=": (difference) => difference !== 0,
+  "<": (difference) => difference < 0,
+  "<=": (difference) => difference <= 0,
+  ">": (difference) => difference > 0,
+  ">=": (difference) => difference >= 0,
+};
+
+export function compileCmp(expression: ExpressionKinded<"cmp">): Step {
+  const word = registerWord(expression.sreg);
+  const data = fromHex(expression.data);
+  const holds = HOLDS[expression.op];
+  const length = data.length;
+  if (holds === undefined) return (machine) => decide(machine, `comparison ${expression.op}`);
+  const start = word * 4;
+  const equal = expression.op === "==";
+  return (machine) => {
+    const why = machine.whyUnknown(word, length);
+    if (why !== undefined) return decide(machine, why);
+    const registers = machine.registers;
+    if (equal) {
+      for (let at = 0; at < length; at++) if (registers[start + at] !== data[at]) return BREAK;
+      return CONTINUE;
+    }
+    return holds(compareBytes(machine.load(word, length), data)) ? CONTINUE : BREAK;
+  };
+}
+
+/** Both ways are possible. */
+export function decide(machine: Machine, why: string, likely?: boolean): StepResult {
+  return machine.ask(why, likely) ? CONTINUE : BREAK;
+}
+
+export function compileRange(expression: ExpressionKinded<"range">): Step {
+  const word = registerWord(expression.sreg);
+  const from = fromHex(expression.from);
+  const to = fromHex(expression.to);
+  const inside = expression.op === "==";
+  return (machine) => {
+    const why = machine.whyUnknown(word, from.length);
+    if (why !== undefined) return decide(machine, why);
+    const value = machine.load(word, from.length);
+    const within = compareBytes(value, from) >= 0 && compareBytes(value, to) <= 0;
+    return within === inside ? CONTINUE : BREAK;
+  };
+}
+
+export function compileBitwise(expression: ExpressionKinded<"bitwise">): Step {
+  const from = registerWord(expression.sreg);
+  const to = registerWord(expression.dreg);
+  const { length, op = "mask-xor" } = expression;
+  const mask = fromHex(expression.mask);
+  const xor = fromHex(expression.xor);
+  const operand = fromHex(expression.data);
+  const second = expression.sreg2 === undefined ? undefined : registerWord(expression.sreg2);
+  return (machine) => {
+    const why =
+      machine.whyUnknown(from, length) ??
+      (second === undefined ? undefined : machine.whyUnknown(second, length));
+    // A masked register whose unknown bytes are masked away would be known; rules that do so are not worth the care.
+    if (why !== undefined) {
+      machine.storeUnknown(to, length, why);
+      return CONTINUE;
+    }
+    const value = Uint8Array.from(machine.load(from, length));
+    const other = second === undefined ? operand : Uint8Array.from(machine.load(second, length));
+    const result = bitwise(op, value, mask, xor, other);
+    if (result === undefined) machine.storeUnknown(to, length, `bitwise ${op}`);
+    else machine.store(to, result);
+    return CONTINUE;
+  };
+}
+
+function bitwise(
+  op: string,
+  value: Uint8Array,
+  mask: Uint8Array,
+  xor: Uint8Array,
+  other: Uint8Array,
+): Uint8Array | undefined {
+  switch (op) {
+    case "mask-xor":
+      return value.map((byte, at) => (byte & (mask[at] ?? 0)) ^ (xor[at] ?? 0));
+    case "and":
+      return value.map((byte, at) => byte & (other[at] ?? 0));
+    case "or":
+      return value.map((byte, at) => byte | (other[at] ?? 0));
+    case "xor":
+      return value.map((byte, at) => byte ^ (other[at] ?? 0));
+    case "lshift":
+    case "rshift":
+      return shift(value, op, new DataView(other.buffer, other.byteOffset).getUint32(0, true));
+    default:
+      return undefined;
+  }
+}
+
+/** nft_bitwise_eval_lshift: the register is an array of host-order 32-bit words, the first the most significant. */
+function shift(value: Uint8Array, op: "lshift" | "rshift", by: number): Uint8Array {
+  const words = Math.ceil(value.length / 4);
+  const padded = new Uint8Array(words * 4);
+  padded.set(value);
+  const view = new DataView(padded.buffer);
+  let number = 0n;
+  for (let at = 0; at < words; at++) number = (number << 32n) | BigInt(view.getUint32(at * 4, true));
+  const width = BigInt(words * 32);
+  number = op === "lshift" ? (number << BigInt(by)) & ((1n << width) - 1n) : number >> BigInt(by);
+  for (let at = words - 1; at >= 0; at--, number >>= 32n)
+    view.setUint32(at * 4, Number(number & 0xffff_ffffn), true);
+  return padded.subarray(0, value.length);
+}
+
+export function compileByteorder(expression: ExpressionKinded<"byteorder">): Step {
+  const from = registerWord(expression.sreg);
+  const to = registerWord(expression.dreg);
+  const { length, size } = expression;
+  return (machine) => {
+    const why = machine.whyUnknown(from, length);
+    if (why !== undefined) {
+      machine.storeUnknown(to, length, why);
+      return CONTINUE;
+    }
+    const value = Uint8Array.from(machine.load(from, length));
+    // ntoh and hton are the same on a little-endian machine, the only kind that wayout is built for.
+    for (let at = 0; at + size <= value.length; at += size) value.subarray(at, at + size).reverse();
+    machine.store(to, value);
+    return CONTINUE;
+  };
+}
+
+export function compileLookup(expression: ExpressionKinded<"lookup">, table: Table): Step {
+  const word = registerWord(expression.sreg);
+  const inverted = expression.flags?.includes("inv") === true;
+  const into =
+    expression.dreg === undefined || expression.dreg === 0 ? undefined : registerWord(expression.dreg);
+  return (machine) => {
+    const index = machine.view.set(table, expression.set);
+    if (index === undefined) return decide(machine, `set @${expression.set}, which the snapshot lacks`);
+    const why = machine.whyUnknown(word, index.keyLength);
+    if (why !== undefined) {
+      if (expression.dreg === undefined) return decide(machine, why);
+      return anyElement(machine, expression, index.set.elements, into, why);
+    }
+    const found = index.find(machine.load(word, index.keyLength));
+    if ((found !== undefined) === inverted) return BREAK;
+    if (found === undefined || expression.dreg === undefined) return CONTINUE;
+    return take(machine, found.data, into);
+  };
+}
+
+type ElementData = NonNullable<Table["sets"][number]["elements"][number]["data"]>;
+
+function take(machine: Machine, data: ElementData | undefined, into: number | undefined): StepResult {
+  if (data === undefined) return CONTINUE;
+  if ("value" in data) {
+    if (into !== undefined) machine.store(into, fromHex(data.value));
+    return CONTINUE;
+  }
+  return data.chain === undefined ? { verdict: data.verdict } : { verdict: data.verdict, chain: data.chain };
+}
+
+/** A map that is asked with a key nobody can foresee (a random number): one of its elements, or none. */
+function anyElement(
+  machine: Machine,
+  expression: ExpressionKinded<"lookup">,
+  elements: Table["sets"][number]["elements"],
+  into: number | undefined,
+  why: string,
+): StepResult {
+  for (const [at, element] of elements.entries()) {
+    const likely = at === 0 ? true : undefined;
+    if (machine.ask(`${why} picks element ${at + 1} of map @${expression.set}`, likely)) {
+      return take(machine, element.data, into);
+    }
+  }
+  return BREAK;
+}

@@ -1,0 +1,145 @@
+/** Expressions that ask conntrack or the routing tables: ct, fib. */
+import { ipBytes } from "../../address/ip.ts";
+import type { ExpressionKinded } from "../../kernel/nftables/expressions.ts";
+import { registerWord } from "../../kernel/nftables/registers.ts";
+import { nameBytes } from "./loads.ts";
+import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
+import { PROTOCOL_NUMBER, type ConntrackState, type Tuple } from "./packet.ts";
+
+/** NF_CT_STATE_BIT and its two special bits, as `ct state` shows them. */
+export const STATE_BITS: Readonly<Record<ConntrackState, number>> = {
+  invalid: 1,
+  established: 2,
+  related: 4,
+  new: 8,
+  untracked: 64,
+};
+
+export function compileCt(expression: ExpressionKinded<"ct">): Step {
+  const { key, direction, dreg, sreg } = expression;
+  if (sreg !== undefined) return compileCtSet(key, registerWord(sreg));
+  if (dreg === undefined) return () => CONTINUE;
+  const word = registerWord(dreg);
+  return (machine) => {
+    if (key === "state") {
+      machine.storeNumber(word, STATE_BITS[machine.packet.state]);
+      return CONTINUE;
+    }
+    const { flow } = machine;
+    if (flow === undefined) return BREAK;
+    switch (key) {
+      case "direction":
+        machine.storeNumber(word, machine.packet.reply ? 1 : 0);
+        return CONTINUE;
+      case "status":
+        machine.storeNumber(word, flow.status);
+        return CONTINUE;
+      case "mark":
+        if (flow.unknownMark === undefined) machine.storeNumber(word, flow.mark);
+        else machine.storeUnknown(word, 4, flow.unknownMark);
+        return CONTINUE;
+      case "zone":
+        machine.storeNumber(word, flow.zone);
+        return CONTINUE;
+      case "l3proto":
+        machine.storeNumber(word, machine.packet.family === 4 ? 2 : 10);
+        return CONTINUE;
+      case "protocol":
+        machine.storeNumber(word, PROTOCOL_NUMBER[machine.packet.protocol]);
+        return CONTINUE;
+      case "label":
+      case "helper":
+        machine.store(word, new Uint8Array(16));
+        return CONTINUE;
+      default:
+        return loadTuple(machine, key, direction === "reply" ? flow.reply : flow.original, word);
+    }
+  };
+}
+
+function loadTuple(machine: Machine, key: string, tuple: Tuple, word: number): StepResult {
+  const address = key.endsWith("saddr")
+    ? tuple.source
+    : key.endsWith("daddr")
+      ? tuple.destination
+      : undefined;
+  if (address !== undefined) {
+    const bytes = ipBytes(address);
+    if (key.startsWith("ip ") && bytes.length !== 4) return BREAK;
+    if (key.startsWith("ip6 ") && bytes.length !== 16) return BREAK;
+    machine.store(word, bytes);
+    return CONTINUE;
+  }
+  if (key === "proto-src" || key === "proto-dst") {
+    const port = key === "proto-src" ? tuple.sourcePort : tuple.destinationPort;
+    machine.store(word, [port >> 8, port & 0xff]);
+    return CONTINUE;
+  }
+  machine.storeUnknown(word, 8, `ct ${key}`);
+  return CONTINUE;
+}
+
+function compileCtSet(key: string, word: number): Step {
+  if (key !== "mark") return () => CONTINUE;
+  return (machine) => {
+    const { flow } = machine;
+    if (flow === undefined) return CONTINUE;
+    flow.unknownMark = machine.whyUnknown(word, 4);
+    if (flow.unknownMark === undefined) flow.mark = machine.loadNumber(word);
+    return CONTINUE;
+  };
+}
+
+/** RTN_* by the names of routes' types. */
+const ROUTE_TYPES: Readonly<Record<string, number>> = {
+  unspec: 0,
+  unicast: 1,
+  local: 2,
+  broadcast: 3,
+  anycast: 4,
+  multicast: 5,
+  blackhole: 6,
+  unreachable: 7,
+  prohibit: 8,
+};
+
+export function compileFib(expression: ExpressionKinded<"fib">): Step {
+  const word = registerWord(expression.dreg);
+  const flags = new Set<string>(expression.flags);
+  return (machine) => {
+    const { packet, view } = machine;
+    const reverse = flags.has("saddr");
+    const address = reverse ? packet.source : packet.destination;
+    if (expression.result === "type") {
+      const device = flags.has("iif") ? packet.iif : flags.has("oif") ? packet.oif : undefined;
+      machine.storeNumber(word, ROUTE_TYPES[addressType(machine, address, device)] ?? 1);
+      return CONTINUE;
+    }
+    const result = view.fib.predict({
+      destination: address,
+      source: reverse ? packet.destination : packet.source,
+      ...(flags.has("mark") ? { mark: packet.mark } : {}),
+      ...(reverse || packet.iif === undefined ? {} : { iif: packet.iif }),
+    });
+    let link = result.kind === "route" && result.type === "unicast" ? result.link : undefined;
+    const wanted = flags.has("iif") ? packet.iif : flags.has("oif") ? packet.oif : undefined;
+    if (wanted !== undefined && link?.name !== wanted) link = undefined;
+    if (flags.has("present")) machine.storeNumber(word, link === undefined ? 0 : 1);
+    else if (expression.result === "oifname") machine.store(word, nameBytes(link?.name ?? ""));
+    else machine.storeNumber(word, link?.index ?? 0);
+    return CONTINUE;
+  };
+}
+
+/** nft_fib4_eval_type asks inet_dev_addr_type: the local table only, and what is not in it is unicast. */
+export function addressType(machine: Machine, address: string, device: string | undefined): string {
+  const { view, packet } = machine;
+  if (packet.family === 6) return view.fib.addressType(address);
+  const first = Number(address.split(".")[0]);
+  if (first >= 224 && first < 240) return "multicast";
+  if (first === 0 || address === "255.255.255.255") return "broadcast";
+  const found = view.fib.localRoute(address);
+  if (found === undefined) return "unicast";
+  if (device !== undefined && view.link(device)?.index !== found.interface) return "unicast";
+  return found.type;
+}

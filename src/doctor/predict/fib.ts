@@ -1,0 +1,326 @@
+/**
+ * Which way a packet goes, from a snapshot alone: the rules in order of their priority, in each table the longest
+ * prefix, then the lowest metric (net/core/fib_rules.c, net/ipv4/fib_trie.c, net/ipv6/ip6_fib.c). Where the snapshot
+ * holds the kernel's own answer to the same question, that answer stands.
+ */
+import { cidrContains, parseCidr, type Cidr } from "../../address/cidr.ts";
+import { ipFamily, type IpFamily } from "../../address/ip.ts";
+import type { Link } from "../../kernel/route/link.ts";
+import type { NextHop, Route, RouteAnswer } from "../../kernel/route/route.ts";
+import type { Rule } from "../../kernel/route/rule.ts";
+import type { NamespaceState, RecordedQuery } from "../../snapshot/snapshot.ts";
+import { protocolMatches } from "./rule-selector.ts";
+
+/** include/uapi/linux/rtnetlink.h */
+export const RT_TABLE_DEFAULT = 253;
+export const RT_TABLE_MAIN = 254;
+export const RT_TABLE_LOCAL = 255;
+
+export interface RouteRequest extends RecordedQuery {
+  readonly protocol?: number;
+  readonly sourcePort?: number;
+  readonly destinationPort?: number;
+}
+
+/** What became of the question. */
+export type RouteResult =
+  | {
+      readonly kind: "route";
+      /** `unicast`, or `local`: the packet is for this namespace itself. */
+      readonly type: "unicast" | "local" | "broadcast" | "multicast" | "anycast";
+      readonly link: Link;
+      readonly gateway: string | undefined;
+      /** RTA_PREFSRC of the chosen route, or the kernel's choice. */
+      readonly source: string | undefined;
+      readonly mtu: number | undefined;
+      readonly table: number | undefined;
+      readonly route: Route | undefined;
+      readonly rule: Rule | undefined;
+      /** The kernel itself said so. */
+      readonly authority: "kernel" | "snapshot";
+    }
+  | {
+      readonly kind: "refused";
+      /** errno name: ENETUNREACH nobody matched, EHOSTUNREACH unreachable, EACCES prohibit, EINVAL blackhole. */
+      readonly error: string;
+      readonly route: Route | undefined;
+      readonly rule: Rule | undefined;
+      readonly authority: "kernel" | "snapshot";
+    };
+
+/** Routing tables of one namespace, prepared for many questions. */
+export class Fib {
+  readonly #rules: readonly Rule[];
+  readonly #tables = new Map<string, readonly PreparedRoute[]>();
+  readonly #links: ReadonlyMap<number, Link>;
+  readonly #linkByName: ReadonlyMap<string, Link>;
+
+  constructor(readonly state: NamespaceState) {
+    this.#links = new Map(state.links.map((link) => [link.index, link]));
+    this.#linkByName = new Map(state.links.map((link) => [link.name, link]));
+    this.#rules = [...state.rules].sort((a, b) => a.priority - b.priority);
+    const grouped = new Map<string, PreparedRoute[]>();
+    for (const route of state.routes) {
+      const key = `${route.family}/${route.table}`;
+      let list = grouped.get(key);
+      if (list === undefined) grouped.set(key, (list = []));
+      list.push({ route, cidr: parseCidr(route.destination, "keep") });
+    }
+    for (const [key, list] of grouped) {
+      list.sort(
+        (a, b) => b.cidr.prefixLength - a.cidr.prefixLength || (a.route.metric ?? 0) - (b.route.metric ?? 0),
+      );
+      this.#tables.set(key, list);
+    }
+  }
+
+  /** The kernel's recorded answer, else the one that follows from rules and tables. */
+  lookup(request: RouteRequest): RouteResult {
+    const recorded = this.#recorded(request);
+    return recorded ?? this.predict(request);
+  }
+
+  /** The answer that follows from rules and tables alone. */
+  predict(request: RouteRequest): RouteResult {
+    const family = ipFamily(request.destination);
+    for (let index = 0, hops = 0; index < this.#rules.length && hops < 1000; index++, hops++) {
+      const rule = this.#rules[index]!;
+      if (rule.family !== family || !this.#selects(rule, request)) continue;
+      if (rule.action === "goto") {
+        const target = this.#rules.findIndex(
+          (other) => other.priority === rule.goto && other.family === family,
+        );
+        if (target > index) index = target - 1;
+        continue;
+      }
+      const refusal = RULE_REFUSALS[rule.action];
+      if (refusal !== undefined) {
+        return { kind: "refused", error: refusal, route: undefined, rule, authority: "snapshot" };
+      }
+      if (rule.action !== "table") continue;
+      const found = this.#inTable(family, rule.table, request);
+      if (found === undefined || found.route.type === "throw") continue;
+      if (suppressed(rule, found)) continue;
+      return this.#resultOf(found, rule);
+    }
+    return {
+      kind: "refused",
+      error: "ENETUNREACH",
+      route: undefined,
+      rule: undefined,
+      authority: "snapshot",
+    };
+  }
+
+  /** Whether an address belongs to this namespace itself. */
+  isLocal(address: string): boolean {
+    return this.localRoute(address)?.type === "local";
+  }
+
+  /** The entry of the local table that an address finds: its own addresses and broadcasts. */
+  localRoute(address: string): Route | undefined {
+    return this.#inTable(ipFamily(address), RT_TABLE_LOCAL, { destination: address })?.route;
+  }
+
+  /** The type of the route to an address in the local table or by the rules, as `fib daddr type` sees it. */
+  addressType(address: string): string {
+    const result = this.predict({ destination: address });
+    if (result.kind === "route") return result.type;
+    return TYPE_OF_ERROR[result.error] ?? "unspec";
+  }
+
+  #recorded(request: RouteRequest): RouteResult | undefined {
+    const recorded = this.state.routeAnswers.find(
+      ({ query }) =>
+        query.destination === request.destination &&
+        query.source === request.source &&
+        query.iif === request.iif &&
+        (query.mark ?? 0) === (request.mark ?? 0),
+    );
+    return recorded === undefined ? undefined : this.#answered(recorded.answer, request);
+  }
+
+  #answered(answer: RouteAnswer, request: RouteRequest): RouteResult | undefined {
+    const predicted = this.predict(request);
+    const { route, rule } = predicted;
+    if (!answer.reachable) {
+      return { kind: "refused", error: answer.code, route, rule, authority: "kernel" };
+    }
+    const said = answer.route;
+    const link = said.interface === undefined ? undefined : this.#links.get(said.interface);
+    if (link === undefined || !isDeliveringType(said.type)) return undefined;
+    const same = predicted.kind === "route" && predicted.link.index === link.index;
+    return {
+      kind: "route",
+      type: said.type,
+      link,
+      gateway: said.gateway,
+      source: said.preferredSource ?? (same ? predicted.source : undefined),
+      mtu: said.metrics.mtu ?? (same ? predicted.mtu : undefined),
+      table: said.table,
+      route: same ? route : undefined,
+      rule: same ? rule : undefined,
+      authority: "kernel",
+    };
+  }
+
+  #selects(rule: Rule, request: RouteRequest): boolean {
+    const { source, destination } = rule;
+    const matched =
+      (source === undefined ||
+        (request.source !== undefined && cidrContains(cidr(source), request.source))) &&
+      (destination === undefined || cidrContains(cidr(destination), request.destination)) &&
+      // Packets that the namespace itself sends enter the lookup with the loopback as incoming interface.
+      (rule.inputInterface === undefined || rule.inputInterface === (request.iif ?? "lo")) &&
+      rule.outputInterface === undefined &&
+      (rule.mark === undefined || ((rule.mark ^ (request.mark ?? 0)) & (rule.mask ?? 0xffff_ffff)) === 0) &&
+      protocolMatches(rule, request);
+    return matched !== (rule.invert === true);
+  }
+
+  #inTable(family: IpFamily, table: number, request: RouteRequest): Found | undefined {
+    for (const { route, cidr: prefix } of this.#tables.get(`${family}/${table}`) ?? []) {
+      if (!cidrContains(prefix, request.destination)) continue;
+      if ((route.tos ?? 0) !== 0) continue;
+      if (route.source !== undefined) {
+        if (request.source === undefined || !cidrContains(cidr(route.source), request.source)) continue;
+      }
+      if (!isDeliveringType(route.type)) return { route, prefixLength: prefix.prefixLength };
+      const hop = this.#usableHop(family, route);
+      if (hop === undefined) continue;
+      return { route, hop, prefixLength: prefix.prefixLength };
+    }
+    return undefined;
+  }
+
+  #usableHop(family: IpFamily, route: Route): NextHop | undefined {
+    return hopsOf(route).find((hop) => {
+      if (hop.flags.includes("dead")) return false;
+      if (!hop.flags.includes("linkdown")) return true;
+      const link = hop.interface === undefined ? undefined : this.#links.get(hop.interface);
+      return !ignoresLinkDown(this.state, family, link);
+    });
+  }
+
+  #resultOf(found: Found, rule: Rule): RouteResult {
+    const { route, hop } = found;
+    if (!isDeliveringType(route.type)) {
+      const error = TYPE_ERRORS[route.type] ?? "EINVAL";
+      return { kind: "refused", error, route, rule, authority: "snapshot" };
+    }
+    const link =
+      (hop?.interface === undefined ? undefined : this.#links.get(hop.interface)) ??
+      this.#linkByName.get("lo");
+    if (link === undefined) {
+      return { kind: "refused", error: "ENODEV", route, rule, authority: "snapshot" };
+    }
+    return {
+      kind: "route",
+      type: route.type,
+      link,
+      gateway: hop?.gateway,
+      source: route.preferredSource,
+      mtu: route.metrics.mtu,
+      table: route.table,
+      route,
+      rule,
+      authority: "snapshot",
+    };
+  }
+}
+
+interface PreparedRoute {
+  readonly route: Route;
+  readonly cidr: Cidr;
+}
+
+interface Found {
+  readonly route: Route;
+  readonly hop?: NextHop;
+  readonly prefixLength: number;
+}
+
+const TYPE_ERRORS: Readonly<Record<string, string>> = {
+  blackhole: "EINVAL",
+  unreachable: "EHOSTUNREACH",
+  prohibit: "EACCES",
+};
+const RULE_REFUSALS = TYPE_ERRORS;
+const TYPE_OF_ERROR: Readonly<Record<string, string>> = {
+  EINVAL: "blackhole",
+  EHOSTUNREACH: "unreachable",
+  EACCES: "prohibit",
+};
+
+type DeliveringType = "unicast" | "local" | "broadcast" | "multicast" | "anycast";
+const DELIVERING: ReadonlySet<string> = new Set<DeliveringType>([
+  "unicast",
+  "local",
+  "broadcast",
+  "multicast",
+  "anycast",
+]);
+function isDeliveringType(type: string): type is DeliveringType {
+  return DELIVERING.has(type);
+}
+
+const cidrCache = new Map<string, Cidr>();
+function cidr(text: string): Cidr {
+  let parsed = cidrCache.get(text);
+  if (parsed === undefined) cidrCache.set(text, (parsed = parseCidr(text, "keep")));
+  return parsed;
+}
+
+/** fib4_rule_suppress, fib6_rule_suppress: the answer is thrown away when its prefix is too short. */
+function suppressed(rule: Rule, found: Found): boolean {
+  return rule.suppressPrefixLength !== undefined && found.prefixLength <= rule.suppressPrefixLength;
+}
+
+function ignoresLinkDown(state: NamespaceState, family: IpFamily, link: Link | undefined): boolean {
+  const own = (family === 4 ? link?.ipv4 : link?.ipv6)?.ignore_routes_with_linkdown;
+  return (
+    own === 1 || (family === 4 && state.sysctls["net.ipv4.conf.all.ignore_routes_with_linkdown"] === "1")
+  );
+}
+
+/** All ways of a route, one or several. */
+export function hopsOf(route: Route): readonly NextHop[] {
+  if (route.nextHops !== undefined) return route.nextHops;
+  const hop = { weight: 1, flags: route.flags };
+  return [
+    {
+      ...hop,
+      ...(route.interface === undefined ? {} : { interface: route.interface }),
+      ...(route.gateway === undefined ? {} : { gateway: route.gateway }),
+    },
+  ];
+}
+
+/** A route to everything: `default`. */
+export function isDefaultRoute(route: Route): boolean {
+  return route.destination.endsWith("/0");
+}
+
+/** `default via 10.0.0.254 dev eth0 table 100 metric 5`, as `ip route` takes it. */
+export function routeText(route: Route, links: readonly Link[]): string {
+  const parts: string[] = [];
+  if (route.type !== "unicast") parts.push(route.type);
+  parts.push(isDefaultRoute(route) ? "default" : route.destination);
+  for (const hop of hopsOf(route)) {
+    if (route.nextHops !== undefined) parts.push("nexthop");
+    if (hop.gateway !== undefined) parts.push("via", hop.gateway);
+    const link = links.find((one) => one.index === hop.interface);
+    if (link !== undefined) parts.push("dev", link.name);
+  }
+  if (route.table !== RT_TABLE_MAIN) parts.push("table", tableText(route.table));
+  if (route.preferredSource !== undefined) parts.push("src", route.preferredSource);
+  if ((route.metric ?? 0) !== 0) parts.push("metric", String(route.metric));
+  return parts.join(" ");
+}
+
+/** Names that every iproute2 knows; others are numbers. */
+export function tableText(table: number): string {
+  if (table === RT_TABLE_LOCAL) return "local";
+  if (table === RT_TABLE_MAIN) return "main";
+  return table === RT_TABLE_DEFAULT ? "default" : String(table);
+}

@@ -1,0 +1,72 @@
+/** A conntrack entry as it comes to be while its first packet travels. */
+import { IPS, type Tuple } from "./packet.ts";
+
+/** Where a binding came from, as the answer names it. */
+export interface Binding {
+  /** `source` is rewritten at POSTROUTING or INPUT, `destination` at PREROUTING or OUTPUT. */
+  readonly manip: "source" | "destination";
+  readonly address: string;
+  readonly port: number;
+  /** The address is one of several that the rule allows. */
+  readonly oneOf?: string;
+}
+
+export class Flow {
+  status = 0;
+  mark = 0;
+  /** Why the mark cannot be foreseen, once a rule has set it to something unknown. */
+  unknownMark: string | undefined;
+  zone = 0;
+  /** Bindings in the order in which they were made: at most one of each kind. */
+  readonly bindings: Binding[] = [];
+
+  constructor(
+    /** The tuple of the first packet, before any translation. */
+    readonly original: Tuple,
+  ) {}
+
+  /** The tuple of the answers: the translated one, turned round. */
+  get reply(): Tuple {
+    const { source, sourcePort, destination, destinationPort } = this.translated;
+    return {
+      protocol: this.original.protocol,
+      source: destination,
+      sourcePort: destinationPort,
+      destination: source,
+      destinationPort: sourcePort,
+    };
+  }
+
+  /** The first packet as it leaves after all bindings. */
+  get translated(): Tuple {
+    let tuple = this.original;
+    for (const { manip, address, port } of this.bindings) {
+      tuple =
+        manip === "source"
+          ? { ...tuple, source: address, sourcePort: port }
+          : { ...tuple, destination: address, destinationPort: port };
+    }
+    return tuple;
+  }
+
+  binding(manip: Binding["manip"]): Binding | undefined {
+    return this.bindings.find((binding) => binding.manip === manip);
+  }
+
+  /** Whether this kind of translation has been decided: by a rule, or by the absence of one. */
+  decided(manip: Binding["manip"]): boolean {
+    return (this.status & (manip === "source" ? IPS.srcNatDone : IPS.dstNatDone)) !== 0;
+  }
+
+  bind(binding: Binding | undefined, manip: Binding["manip"]): void {
+    this.status |= manip === "source" ? IPS.srcNatDone : IPS.dstNatDone;
+    if (binding === undefined) return;
+    const before = this.translated;
+    this.bindings.push(binding);
+    const after = this.translated;
+    if (before.source !== after.source || before.sourcePort !== after.sourcePort) this.status |= IPS.srcNat;
+    if (before.destination !== after.destination || before.destinationPort !== after.destinationPort) {
+      this.status |= IPS.dstNat;
+    }
+  }
+}

@@ -1,0 +1,117 @@
+/**
+ * The packet's bytes, as far as they can be known before it is sent: what a rule's payload expression loads. Fields
+ * that only the sender chooses (sequence numbers, checksums, the IP identification) are unknown.
+ */
+import { ipBytes } from "../../address/ip.ts";
+import { macBytes } from "../../address/mac.ts";
+import { PROTOCOL_NUMBER, type Packet } from "./packet.ts";
+
+/** Bytes with a note which of them are known. */
+export interface KnownBytes {
+  readonly bytes: Uint8Array;
+  /** 1 where the byte is known. */
+  readonly known: Uint8Array;
+}
+
+export interface Headers {
+  readonly link: KnownBytes;
+  readonly network: KnownBytes;
+  readonly transport: KnownBytes;
+}
+
+function header(length: number): { bytes: Uint8Array; known: Uint8Array; view: DataView } {
+  const bytes = new Uint8Array(length);
+  return { bytes, known: new Uint8Array(length).fill(1), view: new DataView(bytes.buffer) };
+}
+
+/** ETH_P_IP, ETH_P_IPV6. */
+export function etherType(packet: Packet): number {
+  return packet.family === 4 ? 0x0800 : 0x86dd;
+}
+
+export function headersOf(packet: Packet): Headers {
+  const network = packet.family === 4 ? ipv4Header(packet) : ipv6Header(packet);
+  return { link: ethernetHeader(packet), network, transport: transportHeader(packet) };
+}
+
+function ethernetHeader(packet: Packet): KnownBytes {
+  const { bytes, known, view } = header(14);
+  if (packet.destinationMac === undefined) known.fill(0, 0, 6);
+  else bytes.set(macBytes(packet.destinationMac), 0);
+  if (packet.sourceMac === undefined) known.fill(0, 6, 12);
+  else bytes.set(macBytes(packet.sourceMac), 6);
+  view.setUint16(12, etherType(packet));
+  return { bytes, known };
+}
+
+/** RFC 791 3.1. */
+function ipv4Header(packet: Packet): KnownBytes {
+  const { bytes, known, view } = header(20);
+  bytes[0] = 0x45;
+  bytes[1] = packet.dscp << 2;
+  view.setUint16(2, packet.length);
+  known.fill(0, 4, 6);
+  // Linux sets "don't fragment" on what it sends (ip_no_pmtu_disc 0).
+  view.setUint16(6, 0x4000);
+  bytes[8] = packet.ttl;
+  bytes[9] = PROTOCOL_NUMBER[packet.protocol];
+  known.fill(0, 10, 12);
+  bytes.set(ipBytes(packet.source), 12);
+  bytes.set(ipBytes(packet.destination), 16);
+  return { bytes, known };
+}
+
+/** RFC 8200 3. The flow label (bytes 1 to 3) is a hash. */
+function ipv6Header(packet: Packet): KnownBytes {
+  const { bytes, known, view } = header(40);
+  bytes[0] = 0x60 | (packet.dscp >> 2);
+  bytes[1] = (packet.dscp << 6) & 0xff;
+  known.fill(0, 2, 4);
+  view.setUint16(4, packet.length - 40);
+  bytes[6] = PROTOCOL_NUMBER[packet.protocol];
+  bytes[7] = packet.ttl;
+  bytes.set(ipBytes(packet.source), 8);
+  bytes.set(ipBytes(packet.destination), 24);
+  return { bytes, known };
+}
+
+function transportHeader(packet: Packet): KnownBytes {
+  switch (packet.protocol) {
+    case "tcp":
+      return tcpHeader(packet);
+    case "icmp":
+    case "icmpv6": {
+      const { bytes, known, view } = header(8);
+      bytes[0] = packet.icmpType;
+      known.fill(0, 2, 4);
+      view.setUint16(4, packet.icmpIdentifier);
+      known.fill(0, 6, 8);
+      return { bytes, known };
+    }
+    case "udp":
+    case "sctp": {
+      const { bytes, known, view } = header(packet.protocol === "udp" ? 8 : 12);
+      ports(view, packet);
+      if (packet.protocol === "udp") view.setUint16(4, packet.length - (packet.family === 4 ? 20 : 40));
+      else known.fill(0, 4, 8);
+      known.fill(0, packet.protocol === "udp" ? 6 : 8);
+      return { bytes, known };
+    }
+  }
+}
+
+/** RFC 9293 3.1. */
+function tcpHeader(packet: Packet): KnownBytes {
+  const { bytes, known, view } = header(20);
+  ports(view, packet);
+  known.fill(0, 4, 12);
+  bytes[12] = 0xa0;
+  bytes[13] = packet.tcpFlags;
+  known.fill(0, 14, 20);
+  return { bytes, known };
+}
+
+function ports(view: DataView, packet: Packet): void {
+  view.setUint16(0, packet.sourcePort);
+  view.setUint16(2, packet.destinationPort);
+}

@@ -1,0 +1,260 @@
+/**
+ * Netfilter's hooks: what the kernel calls, in which order. Chains of all tables of the packet's families stand in one
+ * row by priority. Conntrack looks at the packet at -200; all chains of type nat run together, in their own order,
+ * where the kernel's NAT core has its place (destination -100, source 100), and only for the first packet of a flow.
+ */
+import type { BaseChain, Chain, Table } from "../../kernel/nftables/ruleset.ts";
+import { runChain, type ChainResult, type Decision, type HookedChain } from "./chain.ts";
+import { Flow } from "./flow.ts";
+import type { Machine } from "./machine.ts";
+import { chooseBinding } from "./nat.ts";
+import type { Packet } from "./packet.ts";
+
+export type InetHook = "prerouting" | "input" | "forward" | "output" | "postrouting";
+
+/** NF_IP_PRI_*: where conntrack and the NAT core stand. */
+export const PRIORITY = { conntrack: -200, dstnat: -100, srcnat: 100 } as const;
+
+/** Why a packet ended at a hook. */
+export interface HookStop {
+  readonly kind: "drop" | "queue" | "stolen" | "nat-refused";
+  readonly by: Decision;
+  readonly said?: string;
+}
+
+/** What a hook did to the packet, in order. */
+export interface HookEvent {
+  readonly chain: HookedChain;
+  readonly table: Table;
+  readonly result: ChainResult;
+}
+
+export interface HookResult {
+  /** Who stopped the packet. Several, when behind the first one others would have stopped it, too. */
+  readonly stops: readonly HookStop[];
+  /** Chains it passed, with who decided in each. */
+  readonly events: readonly HookEvent[];
+  /** The rule that set a binding here. */
+  readonly translated?: Decision;
+}
+
+interface Entry {
+  readonly table: Table;
+  readonly chain: HookedChain;
+}
+
+/** All base chains of a namespace, by family and hook, each row in calling order. */
+export class HookTable {
+  readonly #rows = new Map<string, Entry[]>();
+
+  constructor(readonly tables: readonly Table[]) {
+    for (const table of tables) {
+      if (table.flags.includes("dormant")) continue;
+      for (const chain of table.chains) {
+        if (!isHooked(chain)) continue;
+        for (const family of familiesOf(table.family, chain.base.hook)) {
+          const key = rowKey(family, chain.base.hook, chain.base.type === "nat");
+          let row = this.#rows.get(key);
+          if (row === undefined) this.#rows.set(key, (row = []));
+          row.push({ table, chain });
+        }
+      }
+    }
+    // Of two with the same priority the kernel calls the one that was registered later first
+    // (nf_hook_entries_grow); tables and chains are listed in the order in which they were made.
+    for (const row of this.#rows.values()) {
+      row.reverse();
+      row.sort((a, b) => a.chain.base.priority - b.chain.base.priority);
+    }
+  }
+
+  row(family: HookFamily, hook: string, nat: boolean): readonly Entry[] {
+    return this.#rows.get(rowKey(family, hook, nat)) ?? [];
+  }
+}
+
+export type HookFamily = 4 | 6 | "bridge" | "netdev" | "arp";
+
+function rowKey(family: HookFamily, hook: string, nat: boolean): string {
+  return `${family}/${hook}/${nat}`;
+}
+
+function isHooked(chain: Chain): chain is HookedChain {
+  return chain.base !== undefined;
+}
+
+function familiesOf(family: Table["family"], hook: BaseChain["hook"]): readonly HookFamily[] {
+  // A device hook sees frames, whatever family its table has.
+  if (hook === "ingress" || hook === "egress") return ["netdev"];
+  switch (family) {
+    case "ip":
+      return [4];
+    case "ip6":
+      return [6];
+    case "inet":
+      return [4, 6];
+    default:
+      return [family];
+  }
+}
+
+/** Sends the machine's packet through one hook of the IP stack. */
+export function runHook(machine: Machine, hooks: HookTable, hook: InetHook): HookResult {
+  const events: HookEvent[] = [];
+  const stops: HookStop[] = [];
+  machine.hook = hook;
+  const { family } = machine.packet;
+  const manip = hook === "prerouting" || hook === "output" ? "destination" : "source";
+  const natAt = manip === "destination" ? PRIORITY.dstnat : PRIORITY.srcnat;
+  let tracked = hook !== "prerouting" && hook !== "output";
+  let natted = hook === "forward";
+  let translated: Decision | undefined;
+
+  const catchUp = (priority: number): void => {
+    if (!tracked && priority >= PRIORITY.conntrack) {
+      tracked = true;
+      track(machine);
+    }
+    if (!natted && priority >= natAt) {
+      natted = true;
+      translated = runNat(machine, hooks, hook, manip, events, stops);
+    }
+  };
+  for (const { table, chain } of hooks.row(family, hook, false)) {
+    catchUp(chain.base.priority);
+    runEntry(machine, table, chain, events, stops);
+  }
+  catchUp(Number.POSITIVE_INFINITY);
+  return translated === undefined ? { events, stops } : { events, stops, translated };
+}
+
+/** One base chain. A packet that it stops goes on, so that what would stop it next is found as well. */
+function runEntry(
+  machine: Machine,
+  table: Table,
+  chain: HookedChain,
+  events: HookEvent[],
+  stops: HookStop[],
+): ChainResult {
+  const result = runChain(machine, table, chain);
+  events.push({ table, chain, result });
+  if (result.verdict !== "accept") stops.push({ kind: result.verdict, by: result.by });
+  return result;
+}
+
+/** The conntrack hook: a first packet begins a flow; an answer finds the flow that the machine already carries. */
+function track(machine: Machine): void {
+  const { packet } = machine;
+  if (packet.state === "untracked") {
+    machine.flow = undefined;
+    return;
+  }
+  machine.flow ??= machine.answered ?? new Flow(tupleOf(packet));
+  machine.packet = { ...packet, state: packet.reply ? "established" : "new" };
+}
+
+export function tupleOf(packet: Packet): {
+  source: string;
+  destination: string;
+  protocol: Packet["protocol"];
+  sourcePort: number;
+  destinationPort: number;
+} {
+  const { source, destination, protocol, sourcePort, destinationPort } = packet;
+  return { source, destination, protocol, sourcePort, destinationPort };
+}
+
+type Manip = "source" | "destination";
+
+/** nf_nat_inet_fn: chains are asked until one has set a binding; then the packet is rewritten. */
+function runNat(
+  machine: Machine,
+  hooks: HookTable,
+  hook: InetHook,
+  manip: Manip,
+  events: HookEvent[],
+  stops: HookStop[],
+): Decision | undefined {
+  const { flow } = machine;
+  if (flow === undefined) return undefined;
+  if (machine.packet.reply) {
+    rewriteAnswer(machine, flow, manip);
+    return undefined;
+  }
+  let translated: Decision | undefined;
+  if (!flow.decided(manip)) {
+    for (const { table, chain } of hooks.row(machine.packet.family, hook, true)) {
+      machine.wanted = undefined;
+      const { by } = runEntry(machine, table, chain, events, stops);
+      const wanted = machine.wanted as Machine["wanted"];
+      if (wanted === undefined) continue;
+      const choice = chooseBinding(machine, wanted);
+      if ("refused" in choice) {
+        stops.push({ kind: "nat-refused", by, said: choice.refused });
+        continue;
+      }
+      flow.bind(choice, manip);
+      translated = by;
+      break;
+    }
+    if (translated === undefined) flow.bind(undefined, manip);
+  }
+  const binding = flow.binding(manip);
+  if (binding !== undefined) {
+    const { address, port } = binding;
+    machine.packet =
+      manip === "source"
+        ? { ...machine.packet, source: address, sourcePort: port }
+        : { ...machine.packet, destination: address, destinationPort: port };
+  }
+  return translated;
+}
+
+/** Answers are turned back: where a source was translated, their destination, and the other way round. */
+function rewriteAnswer(machine: Machine, flow: Flow, manip: Manip): void {
+  const { original } = flow;
+  if (manip === "destination" && flow.binding("source") !== undefined) {
+    machine.packet = {
+      ...machine.packet,
+      destination: original.source,
+      destinationPort: original.sourcePort,
+    };
+  }
+  if (manip === "source" && flow.binding("destination") !== undefined) {
+    machine.packet = {
+      ...machine.packet,
+      source: original.destination,
+      sourcePort: original.destinationPort,
+    };
+  }
+}
+
+/** Runs the chains of the bridge family, which see whole frames: no conntrack, no NAT. */
+export function runBridgeHook(machine: Machine, hooks: HookTable, hook: InetHook): HookResult {
+  return runRow(machine, hooks.row("bridge", hook, false), hook);
+}
+
+/** Runs the netdev chains of one device: ingress before everything else, egress behind everything else. */
+export function runDeviceHook(
+  machine: Machine,
+  hooks: HookTable,
+  hook: "ingress" | "egress",
+  device: string,
+): HookResult {
+  const row = hooks.row("netdev", hook, false).filter(({ chain }) => listens(chain.base, device));
+  return runRow(machine, row, hook);
+}
+
+function runRow(machine: Machine, row: readonly Entry[], hook: string): HookResult {
+  const events: HookEvent[] = [];
+  const stops: HookStop[] = [];
+  machine.hook = hook;
+  for (const { table, chain } of row) runEntry(machine, table, chain, events, stops);
+  return { events, stops };
+}
+
+function listens(base: BaseChain, device: string): boolean {
+  return (base.devices ?? []).some((name) =>
+    name.endsWith("*") ? device.startsWith(name.slice(0, -1)) : name === device,
+  );
+}

@@ -1,0 +1,31 @@
+/** Small questions about links and neighbours that both ways of a path ask. */
+import type { Link } from "../../kernel/route/link.ts";
+import type { Neighbour } from "../../kernel/route/neighbour.ts";
+import { PROTOCOL_NUMBER } from "./packet.ts";
+import type { Place } from "./path.ts";
+import type { NodeView } from "./view.ts";
+import type { Walk } from "./walk.ts";
+
+export const IPPROTO = PROTOCOL_NUMBER;
+
+export function isLoopback(link: Link | undefined): boolean {
+  return link?.layer === "loopback";
+}
+
+/** Notes a link that cannot carry anything. */
+export function linkDown(walk: Walk, place: Place, link: Link): boolean {
+  if (!link.up) {
+    walk.stop({ kind: "link-down", place, link });
+    return true;
+  }
+  // A loopback or tunnel has no carrier to lose; "unknown" is what they say.
+  if (link.carrier === false && link.operState !== "unknown") {
+    walk.stop({ kind: "no-carrier", place, link });
+    return true;
+  }
+  return false;
+}
+
+export function neighbourAt(view: NodeView, link: Link, address: string): Neighbour | undefined {
+  return view.state.neighbours.find((one) => one.interface === link.index && one.address === address);
+}

@@ -1,0 +1,224 @@
+/** Expressions that put something about the packet into a register: payload, meta, exthdr, rt, socket. */
+import { ipBytes } from "../../address/ip.ts";
+import type { ExpressionKinded } from "../../kernel/nftables/expressions.ts";
+import { registerWord } from "../../kernel/nftables/registers.ts";
+import { etherType, type KnownBytes } from "./headers.ts";
+import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
+import { PROTOCOL_NUMBER, TCP_SYN } from "./packet.ts";
+
+/** ARPHRD_* by the layer's name. */
+const LINK_TYPES: Readonly<Record<string, number>> = { ether: 1, loopback: 772, none: 0xfffe };
+/** IFNAMSIZ */
+const NAME_BYTES = 16;
+
+export function compilePayload(expression: ExpressionKinded<"payload">): Step {
+  const { base, offset, length, dreg } = expression;
+  // Written to (a mangled TTL, a changed DSCP): later rules that read it back are rare, and told by the name.
+  if (dreg === undefined) return () => CONTINUE;
+  const word = registerWord(dreg);
+  return (machine) => {
+    const header = headerAt(machine, base);
+    if (header === undefined) {
+      machine.storeUnknown(word, length, `payload of the ${base} header`);
+      return CONTINUE;
+    }
+    // Beyond the packet's end the kernel breaks off; beyond the headers that we can foresee nobody knows.
+    if (offset + length > header.bytes.length) {
+      machine.storeUnknown(word, length, `what stands at byte ${offset} of the ${base} header`);
+      return CONTINUE;
+    }
+    machine.store(word, header.bytes.subarray(offset, offset + length));
+    if (header.known.subarray(offset, offset + length).includes(0)) {
+      machine.storeUnknown(word, length, `bytes ${offset} to ${offset + length - 1} of the ${base} header`);
+    }
+    return CONTINUE;
+  };
+}
+
+function headerAt(machine: Machine, base: string): KnownBytes | undefined {
+  const { link, network, transport } = machine.headers;
+  switch (base) {
+    case "link":
+      return link;
+    case "network":
+      return network;
+    case "transport":
+      return transport;
+    default:
+      return undefined;
+  }
+}
+
+/** A name as the kernel compares it: sixteen bytes, zeros behind. */
+export function nameBytes(name: string): Uint8Array {
+  const bytes = new Uint8Array(NAME_BYTES);
+  bytes.set(Buffer.from(name).subarray(0, NAME_BYTES - 1));
+  return bytes;
+}
+
+type MetaKey = ExpressionKinded<"meta">["key"];
+
+export function compileMeta(expression: ExpressionKinded<"meta">): Step {
+  const { key, dreg, sreg } = expression;
+  if (sreg !== undefined) return compileMetaSet(key, registerWord(sreg));
+  if (dreg === undefined) return () => CONTINUE;
+  const word = registerWord(dreg);
+  const load = META[key];
+  if (load === undefined) {
+    return (machine) => {
+      machine.storeUnknown(word, 4, `meta ${key}`);
+      return CONTINUE;
+    };
+  }
+  return (machine) => load(machine, word);
+}
+
+function compileMetaSet(key: MetaKey, word: number): Step {
+  if (key !== "mark") return () => CONTINUE;
+  return (machine) => {
+    const why = machine.whyUnknown(word, 4);
+    // A mark nobody can foresee: rules that look at it later ask again.
+    if (why === undefined) machine.packet = { ...machine.packet, mark: machine.loadNumber(word) };
+    else machine.unknownMark = why;
+    if (why === undefined) machine.unknownMark = undefined;
+    return CONTINUE;
+  };
+}
+
+type Load = (machine: Machine, word: number) => StepResult;
+
+const number =
+  (of: (machine: Machine) => number): Load =>
+  (machine, word) => {
+    machine.storeNumber(word, of(machine));
+    return CONTINUE;
+  };
+
+const name =
+  (of: (machine: Machine) => string | undefined): Load =>
+  (machine, word) => {
+    machine.store(word, nameBytes(of(machine) ?? ""));
+    return CONTINUE;
+  };
+
+const unknowable =
+  (what: string, length = 4): Load =>
+  (machine, word) => {
+    machine.storeUnknown(word, length, what);
+    return CONTINUE;
+  };
+
+/** What only packets of a local socket have. Forwarded ones have none, and the kernel breaks off. */
+const ofSocket =
+  (what: string): Load =>
+  (machine, word) => {
+    if (machine.packet.iif !== undefined) return BREAK;
+    machine.storeUnknown(word, 4, what);
+    return CONTINUE;
+  };
+
+const META: Partial<Record<MetaKey, Load>> = {
+  length: number(({ packet }) => packet.length),
+  protocol: (machine, word) => {
+    const type = etherType(machine.packet);
+    machine.store(word, [type >> 8, type & 0xff]);
+    return CONTINUE;
+  },
+  priority: number(() => 0),
+  mark: (machine, word) => {
+    if (machine.unknownMark === undefined) machine.storeNumber(word, machine.packet.mark);
+    else machine.storeUnknown(word, 4, machine.unknownMark);
+    return CONTINUE;
+  },
+  iif: number(({ packet, view }) => view.link(packet.iif)?.index ?? 0),
+  oif: number(({ packet, view }) => view.link(packet.oif)?.index ?? 0),
+  iifname: name(({ packet }) => packet.iif),
+  oifname: name(({ packet }) => packet.oif),
+  iiftype: number(({ packet, view }) => LINK_TYPES[view.link(packet.iif)?.layer ?? ""] ?? 1),
+  oiftype: number(({ packet, view }) => LINK_TYPES[view.link(packet.oif)?.layer ?? ""] ?? 1),
+  iifgroup: number(({ packet, view }) => view.link(packet.iif)?.group ?? 0),
+  oifgroup: number(({ packet, view }) => view.link(packet.oif)?.group ?? 0),
+  iifkind: name(({ packet, view }) => view.link(packet.iif)?.kind),
+  oifkind: name(({ packet, view }) => view.link(packet.oif)?.kind),
+  ibrname: (machine, word) => bridgeName(machine, machine.packet.physicalIn, word),
+  obrname: (machine, word) => bridgeName(machine, machine.packet.physicalOut, word),
+  skuid: ofSocket("the user who sends"),
+  skgid: ofSocket("the group who sends"),
+  cgroup: ofSocket("the control group that sends"),
+  nftrace: number(() => 0),
+  rtclassid: number(() => 0),
+  nfproto: number(({ packet }) => (packet.family === 4 ? 2 : 10)),
+  l4proto: number(({ packet }) => PROTOCOL_NUMBER[packet.protocol]),
+  // PACKET_HOST: what is addressed to us and to nobody else.
+  pkttype: number(() => 0),
+  cpu: unknowable("the CPU that handles the packet"),
+  random: unknowable("a random number"),
+  ipsec: number(() => 0),
+  time: unknowable("the time of day", 8),
+  day: unknowable("the day of the week"),
+  hour: unknowable("the time of day"),
+  sdif: number(({ packet, view }) => view.link(packet.iif)?.index ?? 0),
+  sdifname: name(({ packet }) => packet.iif),
+};
+
+function bridgeName(machine: Machine, port: string | undefined, word: number): StepResult {
+  const bridge = machine.view.linkAt(machine.view.link(port)?.master);
+  if (bridge === undefined) return BREAK;
+  machine.store(word, nameBytes(bridge.name));
+  return CONTINUE;
+}
+
+/** TCP options that a Linux SYN carries: maximum segment size, window scale, SACK permitted, timestamps. */
+const SYN_OPTIONS: ReadonlySet<number> = new Set([2, 3, 4, 8]);
+
+export function compileExthdr(expression: ExpressionKinded<"exthdr">): Step {
+  const { op = "ipv6", type, dreg, sreg, flags = [], length = 1 } = expression;
+  if (sreg !== undefined || dreg === undefined) {
+    // Written: "tcp option maxseg size set". It breaks off when the packet has no such option.
+    return (machine) => (op === "tcp option" && !hasOption(machine, type) ? BREAK : CONTINUE);
+  }
+  const word = registerWord(dreg);
+  return (machine) => {
+    const there = op === "tcp option" && hasOption(machine, type);
+    if (flags.includes("present")) machine.storeNumber(word, there ? 1 : 0);
+    else if (!there) return BREAK;
+    else machine.storeUnknown(word, length, `TCP option ${type}`);
+    return CONTINUE;
+  };
+}
+
+function hasOption({ packet }: Machine, option: number): boolean {
+  return packet.protocol === "tcp" && (packet.tcpFlags & TCP_SYN) !== 0 && SYN_OPTIONS.has(option);
+}
+
+export function compileRt(expression: ExpressionKinded<"rt">): Step {
+  const word = registerWord(expression.dreg);
+  return (machine) => {
+    const { packet } = machine;
+    switch (expression.key) {
+      case "classid":
+      case "ipsec":
+        machine.storeNumber(word, 0);
+        return CONTINUE;
+      case "ip nexthop":
+      case "ip6 nexthop": {
+        if ((expression.key === "ip nexthop") !== (packet.family === 4)) return BREAK;
+        machine.store(word, ipBytes(machine.nextHop ?? packet.destination));
+        return CONTINUE;
+      }
+      default:
+        machine.storeUnknown(word, 4, `rt ${expression.key}`);
+        return CONTINUE;
+    }
+  };
+}
+
+export function compileSocket(expression: ExpressionKinded<"socket">): Step {
+  const word = registerWord(expression.dreg);
+  return (machine) => {
+    // A forwarded packet finds no socket of this namespace unless something listens transparently.
+    if (machine.packet.iif !== undefined && machine.hook !== "input") return BREAK;
+    machine.storeUnknown(word, 4, `socket ${expression.key}`);
+    return CONTINUE;
+  };
+}

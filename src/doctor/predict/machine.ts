@@ -1,0 +1,136 @@
+/**
+ * The state of nf_tables' virtual machine while one packet meets one hook: sixteen registers of 4 bytes
+ * (NFT_REG32_00…15), the packet, its conntrack entry.
+ */
+import type { Verdict } from "../../kernel/nftables/values.ts";
+import { headersOf, type Headers } from "./headers.ts";
+import type { Flow } from "./flow.ts";
+import type { Oracle } from "./oracle.ts";
+import type { Packet } from "./packet.ts";
+import type { NodeView } from "./view.ts";
+
+const REGISTER_BYTES = 64 + 16;
+
+/** Everything that one hook call has to look at. */
+export class Machine {
+  readonly registers = new Uint8Array(REGISTER_BYTES);
+  /** Why the 4 bytes of a register are unknown; undefined when they are known. */
+  readonly unknown: (string | undefined)[] = [];
+  #headers: Headers | undefined;
+  #headersOf: Packet | undefined;
+
+  constructor(
+    readonly view: NodeView,
+    readonly oracle: Oracle,
+    public packet: Packet,
+    /** The conntrack entry; undefined before conntrack has seen the packet and for untracked ones. */
+    public flow: Flow | undefined,
+    public hook: string,
+    /** The flow that an answer belongs to; conntrack finds it when the answer comes by. */
+    readonly answered?: Flow,
+  ) {}
+
+  /** The rule being evaluated, for the text of doubts. */
+  at = "";
+  /** Why the packet's mark cannot be foreseen, once a rule has set it to something unknown. */
+  unknownMark: string | undefined;
+  /** Gateway of the chosen route; absent before routing and on-link. */
+  nextHop: string | undefined;
+  /** Set by a nat statement: what the flow shall become. */
+  wanted: NatRange | undefined;
+
+  get headers(): Headers {
+    if (this.#headersOf !== this.packet) {
+      this.#headers = headersOf(this.packet);
+      this.#headersOf = this.packet;
+    }
+    return this.#headers!;
+  }
+
+  /** Stores bytes in a register; the rest of its last 4 bytes becomes zero, as nft_reg_store8 and 16 do. */
+  store(word: number, bytes: ArrayLike<number>): void {
+    const start = word * 4;
+    const end = start + ((bytes.length + 3) & ~3);
+    this.registers.fill(0, start, end);
+    this.registers.set(bytes, start);
+    for (let at = word; at * 4 < end; at++) this.unknown[at] = undefined;
+  }
+
+  storeNumber(word: number, value: number): void {
+    const start = word * 4;
+    this.registers[start] = value & 0xff;
+    this.registers[start + 1] = (value >>> 8) & 0xff;
+    this.registers[start + 2] = (value >>> 16) & 0xff;
+    this.registers[start + 3] = value >>> 24;
+    this.unknown[word] = undefined;
+  }
+
+  /** Marks a register as holding something nobody can know. */
+  storeUnknown(word: number, length: number, why: string): void {
+    for (let at = word; at * 4 < word * 4 + length; at++) this.unknown[at] = why;
+  }
+
+  load(word: number, length: number): Uint8Array {
+    return this.registers.subarray(word * 4, word * 4 + length);
+  }
+
+  loadNumber(word: number): number {
+    const start = word * 4;
+    const r = this.registers;
+    return (r[start]! | (r[start + 1]! << 8) | (r[start + 2]! << 16) | (r[start + 3]! << 24)) >>> 0;
+  }
+
+  /** Why any of these bytes is unknown; undefined when all are known. */
+  whyUnknown(word: number, length: number): string | undefined {
+    for (let at = word; at * 4 < word * 4 + length; at++) {
+      if (this.unknown[at] !== undefined) return this.unknown[at];
+    }
+    return undefined;
+  }
+
+  /** A yes-or-no question nobody can answer beforehand. */
+  ask(about: string, likely?: boolean): boolean {
+    return this.oracle.ask(`${about} (${this.at})`, likely);
+  }
+
+  /** A question about what a register holds. */
+  askAbout(why: string): boolean {
+    return this.oracle.ask(`${why} (${this.at})`);
+  }
+}
+
+/** What a nat statement asks for, as far as it is known: struct nf_nat_range2. */
+export interface NatRange {
+  readonly manip: "source" | "destination";
+  /** Absent: the address stays (only the port changes). */
+  readonly first?: string;
+  readonly last?: string;
+  readonly firstPort?: number;
+  readonly lastPort?: number;
+  /** The statement as nft writes it: `masquerade`, `snat to 203.0.113.9`. */
+  readonly text: string;
+  /** NETMAP: the host part stays. */
+  readonly netmap: boolean;
+  /** Why the address cannot be foreseen. */
+  readonly unknown?: string;
+  /** The address shall be the outgoing interface's own. */
+  readonly masquerade: boolean;
+  /** The address shall be the incoming interface's own (REDIRECT). */
+  readonly redirect: boolean;
+}
+
+/** What one expression did: go on, the rule does not match, or a verdict. */
+export const CONTINUE = 0;
+export const BREAK = 1;
+export type StepResult = typeof CONTINUE | typeof BREAK | StepVerdict;
+
+/** A verdict that ends a rule. */
+export interface StepVerdict {
+  readonly verdict: Verdict["verdict"];
+  readonly chain?: string;
+  /** What was done besides: `masquerade`, `reject with tcp reset`. */
+  readonly action?: string;
+}
+
+/** One expression, ready to run. */
+export type Step = (machine: Machine) => StepResult;

@@ -1,0 +1,103 @@
+/** What a nat statement makes of a flow: the address and port that the kernel would choose. */
+import { cidrContains, cidrOf } from "../../address/cidr.ts";
+import { ipBits, ipFromNumber, ipNumber } from "../../address/ip.ts";
+import type { Address } from "../../kernel/route/address.ts";
+import type { Binding } from "./flow.ts";
+import type { Machine, NatRange } from "./machine.ts";
+import type { NodeView } from "./view.ts";
+
+/** The translation, or why the kernel would drop the packet instead. */
+export type Choice = Binding | { readonly refused: string };
+
+export function chooseBinding(machine: Machine, range: NatRange): Choice {
+  const { packet } = machine;
+  const current = range.manip === "source" ? packet.source : packet.destination;
+  const currentPort = range.manip === "source" ? packet.sourcePort : packet.destinationPort;
+  const address = chooseAddress(machine, range, current);
+  if (typeof address === "object") return address;
+  const severalAddresses = range.first !== range.last && !range.netmap;
+  const oneOf = range.unknown ?? (severalAddresses ? `one of ${range.first} to ${range.last}` : undefined);
+  return {
+    manip: range.manip,
+    address,
+    port: choosePort(range, currentPort),
+    ...(oneOf === undefined ? {} : { oneOf }),
+  };
+}
+
+function chooseAddress(machine: Machine, range: NatRange, current: string): string | { refused: string } {
+  const { view, packet } = machine;
+  if (range.masquerade) {
+    const out = packet.oif ?? "";
+    const own = masqueradeAddress(view, packet.family, out, machine.nextHop ?? packet.destination);
+    return own ?? { refused: `masquerade found no IPv${packet.family} address on ${out}` };
+  }
+  if (range.redirect) {
+    if (packet.iif === undefined) return packet.family === 4 ? "127.0.0.1" : "::1";
+    const own = addressesOf(view, packet.family, packet.iif)[0];
+    return own?.address ?? { refused: `redirect found no IPv${packet.family} address on ${packet.iif}` };
+  }
+  if (range.unknown !== undefined || range.first === undefined || range.last === undefined) return current;
+  if (range.netmap) return netmapAddress(range.first, range.last, current);
+  const number = ipNumber(current);
+  if (number >= ipNumber(range.first) && number <= ipNumber(range.last)) return current;
+  return range.first;
+}
+
+/** nf_nat_netmap: the bits in which first and last agree are replaced. */
+function netmapAddress(first: string, last: string, current: string): string {
+  const [a, b, c] = [ipNumber(first), ipNumber(last), ipNumber(current)];
+  const hostMask = a ^ b;
+  const family = current.includes(":") ? 6 : 4;
+  return ipFromNumber(family, (a & ~hostMask & ((1n << BigInt(ipBits(family))) - 1n)) | (c & hostMask));
+}
+
+function choosePort(range: NatRange, current: number): number {
+  const { firstPort, lastPort } = range;
+  if (firstPort === undefined || lastPort === undefined) return current;
+  return current >= firstPort && current <= lastPort ? current : firstPort;
+}
+
+/**
+ * The address that MASQUERADE uses. IPv4: inet_select_addr of net/ipv4/devinet.c, the first primary address whose
+ * prefix holds the gateway, else the first primary one; the route's own `src` does not count. IPv6: source address
+ * selection (RFC 6724), as far as scope and common prefix decide it.
+ */
+export function masqueradeAddress(
+  view: NodeView,
+  family: 4 | 6,
+  link: string,
+  nextHop: string,
+): string | undefined {
+  const own = addressesOf(view, family, link);
+  if (family === 4) {
+    const primary = own.filter((one) => !one.flags.includes("secondary") && one.scope === "global");
+    const facing = primary.find((one) => cidrContains(cidrOf(one.address, one.prefixLength), nextHop));
+    return (facing ?? primary[0] ?? anyPrimary(view))?.address;
+  }
+  const usable = own.filter(
+    (one) => one.scope === "global" && !one.flags.includes("tentative") && !one.flags.includes("dadfailed"),
+  );
+  const preferred = usable.filter((one) => !one.flags.includes("deprecated"));
+  const candidates = preferred.length > 0 ? preferred : usable;
+  return candidates.toSorted((a, b) => commonBits(b.address, nextHop) - commonBits(a.address, nextHop))[0]
+    ?.address;
+}
+
+/** inet_select_addr falls back to the first global address of any interface. */
+function anyPrimary(view: NodeView): Address | undefined {
+  return view.state.addresses.find(
+    (one) => one.family === 4 && one.scope === "global" && !one.flags.includes("secondary"),
+  );
+}
+
+function commonBits(a: string, b: string): number {
+  if (a.includes(":") !== b.includes(":")) return 0;
+  const difference = ipNumber(a) ^ ipNumber(b);
+  return 128 - difference.toString(2).length;
+}
+
+function addressesOf(view: NodeView, family: 4 | 6, link: string): Address[] {
+  const index = view.link(link)?.index;
+  return view.state.addresses.filter((one) => one.family === family && one.interface === index);
+}

@@ -1,0 +1,83 @@
+/**
+ * What nobody can know beforehand: whether a limit is used up, what a random number will be, what an expression of a
+ * newer kernel does. A prediction that meets such a question takes the likely answer first and is then repeated with
+ * the others: when all end the same, the question did not matter; when they differ, the prediction says so.
+ */
+
+/** A question that was met, and the answer that was assumed. */
+export interface Doubt {
+  /** `a rate limit (10/minute) in table ip filter chain INPUT handle 7`. */
+  readonly about: string;
+  readonly assumed: boolean;
+  /** Whether one answer is what usually holds (a limit is not reached). Without it, nothing can be said. */
+  readonly likely: boolean;
+}
+
+/** Runs that one prediction may take: 2^n grows, and after this many the answer is "cannot tell" anyway. */
+const MOST_RUNS = 24;
+
+export class Oracle {
+  readonly doubts: Doubt[] = [];
+  readonly #known = new Map<string, boolean>();
+
+  constructor(private readonly script: readonly boolean[] = []) {}
+
+  /**
+   * The answer to a question with two answers. The same question gets the same answer within one run.
+   * @param likely what usually holds; absent when neither does
+   */
+  ask(about: string, likely?: boolean): boolean {
+    const before = this.#known.get(about);
+    if (before !== undefined) return before;
+    const assumed = this.script[this.doubts.length] ?? likely ?? false;
+    this.doubts.push({ about, assumed, likely: likely !== undefined });
+    this.#known.set(about, assumed);
+    return assumed;
+  }
+}
+
+/** The likely result, and what else could have come out. */
+export interface Explored<T> {
+  readonly result: T;
+  /** Questions whose answers change the result. */
+  readonly doubts: readonly Doubt[];
+  /** A different result, when there is one. */
+  readonly alternative: T | undefined;
+  /** False when a doubt that matters has no likely answer: the result is then no more than one possibility. */
+  readonly certain: boolean;
+}
+
+/**
+ * Runs a prediction for every combination of answers, as far as it is worth.
+ * @param same whether two results say the same
+ */
+export function explore<T>(run: (oracle: Oracle) => T, same: (a: T, b: T) => boolean): Explored<T> {
+  const first = new Oracle();
+  const result = run(first);
+  const matters = new Map<string, Doubt>();
+  let alternative: T | undefined;
+  const pending: boolean[][] = flips(first.doubts, 0);
+  let runs = 1;
+  for (; pending.length > 0 && runs < MOST_RUNS; runs++) {
+    const script = pending.shift()!;
+    const oracle = new Oracle(script);
+    const other = run(oracle);
+    pending.push(...flips(oracle.doubts, script.length));
+    if (same(result, other)) continue;
+    alternative ??= other;
+    const turned = oracle.doubts[script.length - 1];
+    if (turned !== undefined) matters.set(turned.about, { ...turned, assumed: !turned.assumed });
+  }
+  const doubts = [...matters.values()];
+  const certain = pending.length === 0 && doubts.every((doubt) => doubt.likely);
+  return { result, doubts, alternative, certain };
+}
+
+/** Scripts that repeat a run up to one of its questions, and answer that one the other way. */
+function flips(doubts: readonly Doubt[], from: number): boolean[][] {
+  const scripts: boolean[][] = [];
+  for (let index = from; index < doubts.length; index++) {
+    scripts.push([...doubts.slice(0, index).map((doubt) => doubt.assumed), !doubts[index]!.assumed]);
+  }
+  return scripts;
+}

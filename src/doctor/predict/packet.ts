@@ -1,0 +1,136 @@
+/**
+ * The packet that a prediction follows, as the kernel's hooks would see it. Only what rules can ask for is here; what
+ * nobody can know beforehand (a socket's owner, a random number) is absent, and a rule that asks for it is answered
+ * with "cannot tell".
+ */
+import type { IpFamily } from "../../address/ip.ts";
+
+export type Protocol = "tcp" | "udp" | "icmp" | "icmpv6" | "sctp";
+
+/** IANA protocol numbers. */
+export const PROTOCOL_NUMBER: Readonly<Record<Protocol, number>> = {
+  icmp: 1,
+  tcp: 6,
+  udp: 17,
+  icmpv6: 58,
+  sctp: 132,
+};
+
+/** What a flow is to its first packet. */
+export interface Tuple {
+  readonly source: string;
+  readonly destination: string;
+  readonly protocol: Protocol;
+  /** 0 for ICMP, as destinationPort. */
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+}
+
+/** enum ip_conntrack_info, as nf_tables' ct state sees it (NF_CT_STATE_BIT). */
+export type ConntrackState = "new" | "established" | "related" | "invalid" | "untracked";
+
+export interface Packet extends Tuple {
+  readonly family: IpFamily;
+  /** `SYN` of a first TCP packet and so on: the flag byte of the TCP header. */
+  readonly tcpFlags: number;
+  /** Bytes of the IP packet. */
+  readonly length: number;
+  readonly ttl: number;
+  readonly dscp: number;
+  /** ICMP type: 8 echo request, 0 echo reply (ICMPv6: 128, 129). */
+  readonly icmpType: number;
+  /** Identifier of an echo request and its answer. */
+  readonly icmpIdentifier: number;
+  readonly mark: number;
+  readonly iif: string | undefined;
+  readonly oif: string | undefined;
+  readonly sourceMac: string | undefined;
+  readonly destinationMac: string | undefined;
+  readonly state: ConntrackState;
+  /** The packet travels in the direction of the flow's answers. */
+  readonly reply: boolean;
+  /** IPS_* bits of the conntrack entry. */
+  readonly ctStatus: number;
+  readonly ctMark: number;
+  /** The tuple the flow began with, before any translation: `ct original`. */
+  readonly original: Tuple;
+  /** Bridge port the packet came in by (`meta ibrname`, physdev). */
+  readonly physicalIn: string | undefined;
+  readonly physicalOut: string | undefined;
+}
+
+export const TCP_SYN = 0x02;
+export const TCP_ACK = 0x10;
+
+/** IPS_* of include/uapi/linux/netfilter/nf_conntrack_common.h. */
+export const IPS = {
+  expected: 1 << 0,
+  seenReply: 1 << 1,
+  assured: 1 << 2,
+  confirmed: 1 << 3,
+  srcNat: 1 << 4,
+  dstNat: 1 << 5,
+  srcNatDone: 1 << 7,
+  dstNatDone: 1 << 8,
+} as const;
+
+/** The first packet of a flow: a TCP SYN, a UDP datagram, an echo request. */
+export function firstPacket(family: IpFamily, tuple: Tuple): Packet {
+  const icmp = tuple.protocol === "icmp" || tuple.protocol === "icmpv6";
+  return {
+    ...tuple,
+    family,
+    tcpFlags: tuple.protocol === "tcp" ? TCP_SYN : 0,
+    length: (family === 4 ? 20 : 40) + (tuple.protocol === "tcp" ? 40 : 8),
+    ttl: 64,
+    dscp: 0,
+    icmpType: icmp ? (family === 4 ? 8 : 128) : 0,
+    icmpIdentifier: icmp ? 4242 : 0,
+    mark: 0,
+    iif: undefined,
+    oif: undefined,
+    sourceMac: undefined,
+    destinationMac: undefined,
+    state: "new",
+    reply: false,
+    ctStatus: 0,
+    ctMark: 0,
+    original: tuple,
+    physicalIn: undefined,
+    physicalOut: undefined,
+  };
+}
+
+/** The answer to a packet as it was when it arrived at the other side. */
+export function answerTo(arrived: Packet): Packet {
+  const icmp = arrived.protocol === "icmp" || arrived.protocol === "icmpv6";
+  return {
+    ...arrived,
+    source: arrived.destination,
+    destination: arrived.source,
+    sourcePort: arrived.destinationPort,
+    destinationPort: arrived.sourcePort,
+    tcpFlags: arrived.protocol === "tcp" ? TCP_SYN | TCP_ACK : 0,
+    icmpType: icmp ? (arrived.family === 4 ? 0 : 129) : 0,
+    mark: 0,
+    iif: undefined,
+    oif: undefined,
+    sourceMac: undefined,
+    destinationMac: undefined,
+    physicalIn: undefined,
+    physicalOut: undefined,
+    state: "established",
+    reply: true,
+  };
+}
+
+/** `10.0.0.1:4242 → 198.51.100.80:443`. */
+export function tupleText(tuple: Tuple): string {
+  const side = (address: string, port: number): string =>
+    tuple.protocol === "icmp" || tuple.protocol === "icmpv6"
+      ? address
+      : address.includes(":")
+        ? `[${address}]:${port}`
+        : `${address}:${port}`;
+  return `${side(tuple.source, tuple.sourcePort)} → ${side(tuple.destination, tuple.destinationPort)}`;
+}

@@ -1,0 +1,156 @@
+/** What a prediction says: where a packet of a pod goes, who decides about it, where it ends, and the way back. */
+import type { Link } from "../../kernel/route/link.ts";
+import type { Route } from "../../kernel/route/route.ts";
+import type { Rule as PolicyRule } from "../../kernel/route/rule.ts";
+import type { Decision } from "./chain.ts";
+import type { HookStop } from "./hooks.ts";
+import type { Protocol, Tuple } from "./packet.ts";
+
+/** Where somebody wants to go. */
+export interface Target {
+  readonly address: string;
+  readonly protocol: Protocol;
+  /** 0 for ICMP. */
+  readonly port: number;
+}
+
+export type Place = "pod" | "node";
+export type Direction = "out" | "back";
+
+/** One thing that happened on the way. */
+export interface PathStep {
+  readonly place: Place;
+  readonly direction: Direction;
+  /** `route`, `output`, `wire`, `bridge`, `prerouting`, `forward`, `postrouting`, `input`, `neighbour`. */
+  readonly at: string;
+  readonly text: string;
+  /** The packet as it left this step. */
+  readonly tuple: Tuple;
+  /** The rule that decided, where one did something worth telling. */
+  readonly by?: Decision;
+}
+
+interface At {
+  readonly place: Place;
+  readonly direction: Direction;
+}
+
+/** Why the packet goes no further. The names are those of the kernel's reasons, not of the cure. */
+export type Stop = At &
+  (
+    | { readonly kind: "no-interface" }
+    | { readonly kind: "no-address"; readonly link: Link; readonly family: 4 | 6 }
+    | {
+        readonly kind: "no-route";
+        /** errno name: ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL. */
+        readonly error: string;
+        readonly destination: string;
+        readonly route: Route | undefined;
+        readonly rule: PolicyRule | undefined;
+      }
+    | { readonly kind: "link-down"; readonly link: Link }
+    | { readonly kind: "no-carrier"; readonly link: Link }
+    | { readonly kind: "port-blocked"; readonly link: Link; readonly bridge: Link; readonly state: string }
+    | { readonly kind: "port-isolated"; readonly link: Link; readonly other: Link }
+    | { readonly kind: "not-enslaved"; readonly link: Link; readonly gateway: string }
+    | { readonly kind: "gateway-unowned"; readonly gateway: string; readonly link: Link }
+    | {
+        readonly kind: "wrong-neighbour";
+        readonly link: Link;
+        readonly address: string;
+        readonly mac: string;
+        readonly real: string;
+      }
+    | {
+        readonly kind: "neighbour-failed";
+        readonly link: Link;
+        readonly address: string;
+        readonly state: string;
+      }
+    | { readonly kind: "filtered"; readonly stop: HookStop; readonly hook: string; readonly family: string }
+    | {
+        readonly kind: "forwarding-off";
+        readonly family: 4 | 6;
+        readonly link: Link;
+        readonly sysctl: string;
+      }
+    | {
+        readonly kind: "reverse-path";
+        readonly link: Link;
+        readonly source: string;
+        readonly value: number;
+        /** Where the way to the source goes instead; undefined when there is none. */
+        readonly instead: string | undefined;
+        readonly sysctl: string;
+      }
+    | { readonly kind: "no-gateway-address"; readonly link: Link; readonly source: string }
+    | { readonly kind: "untranslated"; readonly source: string; readonly link: Link }
+    | {
+        readonly kind: "foreign-source";
+        readonly source: string;
+        readonly link: Link;
+        readonly by: Decision | undefined;
+      }
+    | { readonly kind: "astray"; readonly link: Link; readonly expected: Link; readonly address: string }
+  );
+
+export type StopKind = Stop["kind"];
+
+/** Something that sees the packet and cannot be evaluated. */
+export interface BlindSpot {
+  readonly place: Place;
+  readonly text: string;
+  /** It stands where packets leave, and could translate them itself. */
+  readonly couldTranslate: boolean;
+}
+
+export interface Prediction {
+  readonly target: Target;
+  readonly family: 4 | 6;
+  /** The packet as the pod sends it; undefined when it cannot even be made. */
+  readonly sent?: Tuple;
+  /** The packet as it leaves the node. */
+  readonly left?: Tuple;
+  /** How it ends when nothing stops it: at another pod, on the node itself, through an interface of the node. */
+  readonly end: "outside" | "node" | "bridged" | "unknown";
+  readonly outLink?: Link;
+  readonly gateway?: string;
+  /** The node's interface at which the pod's packets arrive: bridge, or veth without a bridge. */
+  readonly inLink?: Link;
+  /** Host side of the pod's veth. */
+  readonly hostLink?: Link;
+  readonly podLink?: Link;
+  readonly translatedBy?: Decision;
+  /** The translated address is one of several: which one nobody knows. */
+  readonly translatedToOneOf?: string;
+  readonly steps: readonly PathStep[];
+  /** In the order in which the packet would meet them. The first is what happens; the others come next. */
+  readonly stops: readonly Stop[];
+  readonly blindSpots: readonly BlindSpot[];
+  /** MTU of the path behind the node's out-interface, and of the pod's own interface. */
+  readonly pathMtu?: number;
+}
+
+/** What makes two predictions say the same. */
+export function signature(prediction: Prediction): string {
+  const { end, left, stops } = prediction;
+  const where = stops.map((stop) =>
+    stop.kind === "filtered"
+      ? `${stop.kind}@${stop.place}/${stop.direction}/${stop.stop.by.base.name}`
+      : `${stop.kind}@${stop.place}/${stop.direction}`,
+  );
+  return [end, left?.source ?? "-", ...where].join(" ");
+}
+
+/** Prefixes that the internet does not route: private use, shared, link-local, unique local. RFC 6890. */
+export function isPrivateAddress(address: string): boolean {
+  if (address.includes(":")) return /^(?:f[cd]|fe[89ab])/i.test(address);
+  const [a = 0, b = 0] = address.split(".").map(Number);
+  return (
+    a === 10 ||
+    (a === 172 && b >= 16 && b < 32) ||
+    (a === 192 && b === 168) ||
+    (a === 100 && b >= 64 && b < 128) ||
+    (a === 169 && b === 254)
+  );
+}

@@ -1,0 +1,190 @@
+/** Rules made ready to run: each expression becomes a step, once for all packets. */
+import type { Expression } from "../../kernel/nftables/expressions.ts";
+import type { Chain, Rule, Table } from "../../kernel/nftables/ruleset.ts";
+import {
+  compileBitwise,
+  compileByteorder,
+  compileCmp,
+  compileLookup,
+  compileRange,
+  decide,
+} from "./comparisons.ts";
+import { compileCt, compileFib } from "./conntrack-loads.ts";
+import { compileExthdr, compileMeta, compilePayload, compileRt, compileSocket } from "./loads.ts";
+import { BREAK, CONTINUE, type Step } from "./machine.ts";
+import {
+  compileDynset,
+  compileImmediate,
+  compileMasquerade,
+  compileNat,
+  compileObject,
+  compileQueue,
+  compileRedirect,
+  compileReject,
+  compileStateful,
+} from "./statements.ts";
+import { registerWord } from "../../kernel/nftables/registers.ts";
+import { findMatch, Info } from "./xtables-matches.ts";
+import { findTarget } from "./xtables-targets.ts";
+
+export interface CompiledRule {
+  readonly rule: Rule;
+  readonly steps: readonly Step[];
+}
+
+const chains = new WeakMap<Chain, readonly CompiledRule[]>();
+
+/** The rules of a chain, ready to run. */
+export function compiledRules(table: Table, chain: Chain): readonly CompiledRule[] {
+  let rules = chains.get(chain);
+  if (rules === undefined) {
+    rules = chain.rules.map((rule) => ({
+      rule,
+      steps: rule.expressions.map((expression) => compile(expression, table)),
+    }));
+    chains.set(chain, rules);
+  }
+  return rules;
+}
+
+/** What cannot be evaluated becomes a question that nobody can answer: both ways are followed. */
+function compile(expression: Expression, table: Table): Step {
+  switch (expression.kind) {
+    case "payload":
+      return compilePayload(expression);
+    case "meta":
+      return compileMeta(expression);
+    case "ct":
+      return compileCt(expression);
+    case "fib":
+      return compileFib(expression);
+    case "rt":
+      return compileRt(expression);
+    case "socket":
+      return compileSocket(expression);
+    case "exthdr":
+      return compileExthdr(expression);
+    case "cmp":
+      return compileCmp(expression);
+    case "range":
+      return compileRange(expression);
+    case "bitwise":
+      return compileBitwise(expression);
+    case "byteorder":
+      return compileByteorder(expression);
+    case "lookup":
+      return compileLookup(expression, table);
+    case "immediate":
+      return compileImmediate(expression);
+    case "dynset":
+      return compileDynset(expression);
+    case "counter":
+    case "limit":
+    case "connlimit":
+    case "quota":
+    case "last":
+      return compileStateful(expression);
+    case "objref":
+      return compileObject(expression, table);
+    case "masq":
+      return compileMasquerade(expression);
+    case "nat":
+      return compileNat(expression);
+    case "redir":
+      return compileRedirect(expression);
+    case "reject":
+      return compileReject(expression);
+    case "queue":
+      return compileQueue(expression);
+    case "match":
+      return compileMatch(expression);
+    case "target":
+      return compileTarget(expression);
+    default:
+      return compileRest(expression);
+  }
+}
+
+type Rest = Extract<
+  Expression,
+  {
+    readonly kind:
+      | "notrack"
+      | "log"
+      | "dup"
+      | "fwd"
+      | "flow_offload"
+      | "tproxy"
+      | "synproxy"
+      | "xfrm"
+      | "hash"
+      | "numgen"
+      | "tunnel"
+      | "osf"
+      | "inner"
+      | "other";
+  }
+>;
+
+function compileRest(expression: Rest): Step {
+  switch (expression.kind) {
+    case "notrack":
+      return (machine) => {
+        if (machine.flow === undefined) machine.packet = { ...machine.packet, state: "untracked" };
+        return CONTINUE;
+      };
+    case "log":
+    case "dup":
+      return () => CONTINUE;
+    case "flow_offload":
+      // Takes over established flows; their first packets, which decide, still pass every rule.
+      return () => CONTINUE;
+    case "fwd":
+      return () => ({ verdict: "stolen", action: "fwd to another interface" });
+    case "tproxy":
+      return (machine) => decide(machine, "a transparent proxy (tproxy)");
+    case "synproxy":
+      return (machine) => decide(machine, "a SYN proxy");
+    // Packets that came through no IPsec transform have no path to look at.
+    case "xfrm":
+      return () => BREAK;
+    case "hash":
+    case "numgen":
+      return unknownValue(expression.dreg, `${expression.kind} mod ${expression.modulus}`);
+    case "tunnel":
+    case "osf":
+      return unknownValue(expression.dreg, expression.kind);
+    case "inner":
+      return (machine) => decide(machine, "an expression on an inner header");
+    case "other":
+      return (machine) =>
+        decide(machine, `expression "${expression.name}", which this version does not know`);
+  }
+}
+
+function unknownValue(register: number, what: string): Step {
+  return (machine) => {
+    machine.storeUnknown(registerWord(register), 16, what);
+    return CONTINUE;
+  };
+}
+
+function compileMatch(expression: Extract<Expression, { readonly kind: "match" }>): Step {
+  const match = findMatch(expression.name);
+  const info = new Info(Uint8Array.from(Buffer.from(expression.info, "hex")));
+  if (match === undefined) {
+    return (machine) =>
+      decide(machine, `xtables match "${expression.name}", which this version does not know`);
+  }
+  return (machine) => (match(machine, info, expression.revision) ? CONTINUE : BREAK);
+}
+
+function compileTarget(expression: Extract<Expression, { readonly kind: "target" }>): Step {
+  const target = findTarget(expression.name);
+  const info = new Info(Uint8Array.from(Buffer.from(expression.info, "hex")));
+  if (target === undefined) {
+    return (machine) =>
+      decide(machine, `xtables target "${expression.name}", which this version does not know`);
+  }
+  return (machine) => target(machine, info, expression.revision);
+}

@@ -1,0 +1,188 @@
+/** Expressions that act: verdicts, NAT, reject, and those whose outcome depends on time or on other packets. */
+import { ipText } from "../../address/ip.ts";
+import type { ExpressionKinded, StatefulExpression } from "../../kernel/nftables/expressions.ts";
+import type { Table } from "../../kernel/nftables/ruleset.ts";
+import { registerWord } from "../../kernel/nftables/registers.ts";
+import { decide } from "./comparisons.ts";
+import { BREAK, CONTINUE, type Machine, type NatRange, type Step, type StepResult } from "./machine.ts";
+
+export function compileImmediate(expression: ExpressionKinded<"immediate">): Step {
+  const { dreg, data } = expression;
+  if ("value" in data) {
+    const word = registerWord(dreg);
+    const bytes = Uint8Array.from(Buffer.from(data.value, "hex"));
+    return (machine) => {
+      machine.store(word, bytes);
+      return CONTINUE;
+    };
+  }
+  const result =
+    data.chain === undefined ? { verdict: data.verdict } : { verdict: data.verdict, chain: data.chain };
+  return () => result;
+}
+
+/** How the ICMP codes of `reject with icmp` are called; icmpx numbers are nf_tables' own. */
+const REJECTIONS: Readonly<Record<string, readonly string[]>> = {
+  icmpx: ["no-route", "port-unreachable", "host-unreachable", "admin-prohibited"],
+};
+
+export function compileReject(expression: ExpressionKinded<"reject">): Step {
+  const { type, code = 0 } = expression;
+  const action =
+    type === "tcp reset"
+      ? "reject with tcp reset"
+      : `reject with ${type} ${REJECTIONS[type]?.[code] ?? code}`;
+  return () => ({ verdict: "drop", action });
+}
+
+export function compileMasquerade(expression: ExpressionKinded<"masq">): Step {
+  const firstPort = portOf(expression.sregProtoMin);
+  const lastPort = portOf(expression.sregProtoMax ?? expression.sregProtoMin);
+  return (machine) =>
+    bind(machine, {
+      manip: "source",
+      masquerade: true,
+      redirect: false,
+      netmap: false,
+      text: "masquerade",
+      ...ports(machine, firstPort, lastPort),
+    });
+}
+
+export function compileRedirect(expression: ExpressionKinded<"redir">): Step {
+  const firstPort = portOf(expression.sregProtoMin);
+  const lastPort = portOf(expression.sregProtoMax ?? expression.sregProtoMin);
+  return (machine) =>
+    bind(machine, {
+      manip: "destination",
+      masquerade: false,
+      redirect: true,
+      netmap: false,
+      text: "redirect",
+      ...ports(machine, firstPort, lastPort),
+    });
+}
+
+export function compileNat(expression: ExpressionKinded<"nat">): Step {
+  const manip = expression.type === "dnat" ? "destination" : "source";
+  const word = expression.type === "dnat" ? "dnat" : "snat";
+  const firstPort = portOf(expression.sregProtoMin);
+  const lastPort = portOf(expression.sregProtoMax ?? expression.sregProtoMin);
+  const first = expression.sregAddrMin === undefined ? undefined : registerWord(expression.sregAddrMin);
+  const last = expression.sregAddrMax === undefined ? first : registerWord(expression.sregAddrMax);
+  const netmap = expression.flags?.includes("netmap") === true;
+  return (machine) => {
+    const length = machine.packet.family === 4 ? 4 : 16;
+    const why = first === undefined ? undefined : machine.whyUnknown(first, length);
+    const addresses =
+      first === undefined || last === undefined || why !== undefined
+        ? {}
+        : { first: ipText(machine.load(first, length)), last: ipText(machine.load(last, length)) };
+    const port = ports(machine, firstPort, lastPort);
+    return bind(machine, {
+      manip,
+      masquerade: false,
+      redirect: false,
+      netmap,
+      text: `${word} to ${rangeText(addresses, port)}`,
+      ...addresses,
+      ...port,
+      ...(why === undefined ? {} : { unknown: why }),
+    });
+  };
+}
+
+function rangeText(
+  addresses: { readonly first?: string; readonly last?: string },
+  port: { readonly firstPort?: number; readonly lastPort?: number },
+): string {
+  const { first = "", last } = addresses;
+  const address = last === undefined || last === first ? first : `${first}-${last}`;
+  if (port.firstPort === undefined) return address;
+  const range = port.lastPort === port.firstPort ? `${port.firstPort}` : `${port.firstPort}-${port.lastPort}`;
+  return `${address}:${range}`;
+}
+
+function portOf(register: number | undefined): number | undefined {
+  return register === undefined ? undefined : registerWord(register);
+}
+
+function ports(
+  machine: Machine,
+  first: number | undefined,
+  last: number | undefined,
+): Pick<NatRange, "firstPort" | "lastPort"> {
+  if (first === undefined || last === undefined) return {};
+  if (machine.whyUnknown(first, 2) !== undefined || machine.whyUnknown(last, 2) !== undefined) return {};
+  const read = (word: number): number => (machine.load(word, 2)[0]! << 8) | machine.load(word, 2)[1]!;
+  return { firstPort: read(first), lastPort: read(last) };
+}
+
+/** A binding is decided once: the kernel then accepts in this chain. */
+export function bind(machine: Machine, range: NatRange): StepResult {
+  machine.wanted = range;
+  return { verdict: "accept", action: range.text };
+}
+
+/** Expressions whose result depends on what came before: limits are usually not reached. */
+export function compileStateful(expression: StatefulExpression): Step {
+  switch (expression.kind) {
+    case "counter":
+    case "last":
+      return () => CONTINUE;
+    case "limit":
+    case "connlimit": {
+      const what =
+        expression.kind === "limit"
+          ? `a rate limit of ${expression.rate} ${expression.type ?? "packets"} in ${expression.unitSeconds} s`
+          : `a limit of ${expression.count} connections`;
+      // "over" matches what exceeds; usually nothing does.
+      const over = expression.flags?.includes("inv") === true;
+      return (machine) => decide(machine, what, !over);
+    }
+    case "quota": {
+      const over = expression.flags?.includes("inv") === true;
+      const used = expression.consumed ?? 0;
+      const matches = used >= expression.bytes === over;
+      return () => (matches ? CONTINUE : BREAK);
+    }
+    case "other":
+      return (machine) => decide(machine, `expression ${expression.name}`);
+  }
+}
+
+export function compileDynset(expression: ExpressionKinded<"dynset">): Step {
+  const inner =
+    expression.expressions ?? (expression.expression === undefined ? [] : [expression.expression]);
+  const steps = inner.map((one) => compileStateful(one));
+  const inverted = expression.flags?.includes("inv") === true;
+  return (machine) => {
+    const broke = steps.some((step) => step(machine) === BREAK);
+    return broke || inverted ? BREAK : CONTINUE;
+  };
+}
+
+export function compileObject(expression: ExpressionKinded<"objref">, table: Table): Step {
+  const object = table.objects.find((one) => one.name === expression.name);
+  switch (object?.type) {
+    case "limit": {
+      const { rate, unitSeconds, per, over } = object;
+      return (machine) => decide(machine, `a rate limit of ${rate} ${per} in ${unitSeconds} s`, !over);
+    }
+    case "connlimit": {
+      const { count, over } = object;
+      return (machine) => decide(machine, `a limit of ${count} connections`, !over);
+    }
+    case "quota": {
+      const matches = object.consumed >= object.bytes === object.flags.includes("inv");
+      return () => (matches ? CONTINUE : BREAK);
+    }
+    default:
+      return () => CONTINUE;
+  }
+}
+
+export function compileQueue(expression: ExpressionKinded<"queue">): Step {
+  const number = expression.number ?? 0;
+  return () => ({ verdict: "queue", action: `queue to the program behind queue ${number}` });
+}

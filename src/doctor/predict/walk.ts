@@ -1,0 +1,124 @@
+/** The state of one prediction while it follows the packet. What stops it is noted, and the walk goes on as if mended. */
+import type { Link } from "../../kernel/route/link.ts";
+import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
+import type { Decision } from "./chain.ts";
+import type { Flow } from "./flow.ts";
+import { HookTable, runDeviceHook, runHook, tupleOf, type HookResult, type InetHook } from "./hooks.ts";
+import { legacyTables } from "./legacy.ts";
+import { Machine } from "./machine.ts";
+import type { Oracle } from "./oracle.ts";
+import type { Packet, Tuple } from "./packet.ts";
+import type { BlindSpot, Direction, PathStep, Place, Stop, Target } from "./path.ts";
+import { NodeView } from "./view.ts";
+
+/** A namespace prepared for many predictions. */
+export interface World {
+  readonly view: NodeView;
+  readonly hooks: HookTable;
+}
+
+const worlds = new WeakMap<object, World>();
+
+/** Prepares a namespace of a snapshot; the same one only once. */
+export function worldOf(state: NonNullable<PodState["state"]>): World {
+  let world = worlds.get(state);
+  if (world === undefined) {
+    const tables = [...(state.ruleset?.tables ?? []), ...legacyTables(state.legacy)];
+    world = { view: new NodeView(state), hooks: new HookTable(tables) };
+    worlds.set(state, world);
+  }
+  return world;
+}
+
+export class Walk {
+  readonly steps: PathStep[] = [];
+  readonly stops: Stop[] = [];
+  readonly blindSpots: BlindSpot[] = [];
+  readonly node: World;
+  readonly pod: World | undefined;
+  direction: Direction = "out";
+
+  sent: Tuple | undefined;
+  left: Tuple | undefined;
+  end: "outside" | "node" | "bridged" | "unknown" = "unknown";
+  podLink: Link | undefined;
+  hostLink: Link | undefined;
+  inLink: Link | undefined;
+  outLink: Link | undefined;
+  gateway: string | undefined;
+  translatedBy: Decision | undefined;
+  translatedToOneOf: string | undefined;
+  pathMtu: number | undefined;
+  podFlow: Flow | undefined;
+  nodeFlow: Flow | undefined;
+
+  constructor(
+    readonly snapshot: Snapshot,
+    readonly podState: PodState,
+    readonly target: Target,
+    readonly oracle: Oracle,
+  ) {
+    this.node = worldOf(snapshot.node);
+    this.pod = podState.state === undefined ? undefined : worldOf(podState.state);
+  }
+
+  machine(place: Place, packet: Packet, answered?: Flow): Machine {
+    const world = place === "node" ? this.node : this.pod!;
+    return new Machine(world.view, this.oracle, { ...packet, state: "invalid" }, undefined, "", answered);
+  }
+
+  stop(stop: DirectionlessStop): void {
+    this.stops.push({ ...stop, direction: this.direction });
+  }
+
+  step(place: Place, at: string, text: string, packet: Packet, by?: Decision): void {
+    this.steps.push({
+      place,
+      direction: this.direction,
+      at,
+      text,
+      tuple: tupleOf(packet),
+      ...(by === undefined ? {} : { by }),
+    });
+  }
+
+  /** Sends the machine's packet through a hook and notes who decided. Goes on behind a drop. */
+  hook(place: Place, machine: Machine, hook: InetHook): HookResult {
+    const { hooks } = place === "node" ? this.node : this.pod!;
+    const result = runHook(machine, hooks, hook);
+    this.#noteHook(place, machine, hook, result, machine.packet.family === 4 ? "ip" : "ip6");
+    return result;
+  }
+
+  /** The netdev chains and the programs of one device. */
+  device(place: Place, machine: Machine, hook: "ingress" | "egress", link: Link): void {
+    const world = place === "node" ? this.node : this.pod!;
+    this.#noteHook(place, machine, hook, runDeviceHook(machine, world.hooks, hook, link.name), "netdev");
+    for (const program of world.view.state.programs) {
+      if (program.link !== link.name || !sees(program.hook, hook)) continue;
+      const name = program.name ?? program.kind ?? `number ${program.id ?? "?"}`;
+      const text = `program ${name} at ${program.hook} of ${link.name}`;
+      if (this.blindSpots.some((spot) => spot.text === text)) continue;
+      this.blindSpots.push({ place, text, couldTranslate: hook === "egress" && place === "node" });
+    }
+  }
+
+  noteBridge(machine: Machine, hook: string, result: HookResult): void {
+    this.#noteHook("node", machine, hook, result, "bridge");
+  }
+
+  #noteHook(place: Place, machine: Machine, hook: string, result: HookResult, family: string): void {
+    if (result.translated !== undefined) {
+      this.step(place, hook, "translated", machine.packet, result.translated);
+    }
+    for (const stop of result.stops) this.stop({ kind: "filtered", place, stop, hook, family });
+  }
+}
+
+// Distributed over the union, so that each kind keeps its own fields.
+type DirectionlessStop = Stop extends infer S ? (S extends Stop ? Omit<S, "direction"> : never) : never;
+
+/** XDP sees what comes in, tc and tcx say which side. */
+function sees(programHook: string, hook: "ingress" | "egress"): boolean {
+  return programHook === "xdp" ? hook === "ingress" : programHook.endsWith(hook);
+}

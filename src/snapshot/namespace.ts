@@ -1,0 +1,223 @@
+/** Reads one network namespace, once, into the plain value that the doctor judges. */
+import { messageOf } from "../error.ts";
+import { ERRNO, SystemError } from "../kernel/errno.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
+import { Nftables } from "../kernel/nftables/nftables.ts";
+import type { Ruleset } from "../kernel/nftables/ruleset.ts";
+import { cpuStatistics, networkCounters, sumCpuStatistics } from "../kernel/procfs.ts";
+import type { Link } from "../kernel/route/link.ts";
+import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { readSysctl } from "../kernel/sysctl.ts";
+import { readPrograms } from "./programs.ts";
+import type {
+  ConntrackReading,
+  ConntrackState,
+  CounterReading,
+  Missing,
+  NamespaceState,
+  RecordedAnswer,
+  RecordedQuery,
+} from "./snapshot.ts";
+
+/** Settings that decide about a path and belong to no interface. */
+const SYSCTLS: readonly string[] = [
+  "net.ipv4.ip_forward",
+  "net.ipv4.ip_local_port_range",
+  "net.ipv4.tcp_mtu_probing",
+  "net.ipv4.neigh.default.gc_thresh3",
+  "net.bridge.bridge-nf-call-iptables",
+  "net.bridge.bridge-nf-call-ip6tables",
+  "net.netfilter.nf_conntrack_max",
+  "net.netfilter.nf_conntrack_count",
+  "net.netfilter.nf_conntrack_buckets",
+  "net.netfilter.nf_conntrack_tcp_be_liberal",
+  "net.ipv4.conf.all.forwarding",
+  "net.ipv4.conf.all.rp_filter",
+  "net.ipv4.conf.all.src_valid_mark",
+  "net.ipv4.conf.all.log_martians",
+  "net.ipv4.conf.all.ignore_routes_with_linkdown",
+  "net.ipv4.conf.default.forwarding",
+  "net.ipv4.conf.default.rp_filter",
+  "net.ipv6.conf.all.forwarding",
+  "net.ipv6.conf.all.disable_ipv6",
+  "net.ipv6.conf.default.forwarding",
+];
+
+/** Collects what could not be read, so that nothing is silently absent. */
+export class Gaps {
+  readonly missing: Missing[] = [];
+
+  note(where: string, what: string, error: unknown): void {
+    this.missing.push({ where, what, why: messageOf(error) });
+  }
+
+  /** The value, or undefined with a note. */
+  try<T>(where: string, what: string, read: () => T): T | undefined {
+    try {
+      return read();
+    } catch (error) {
+      this.note(where, what, error);
+      return undefined;
+    }
+  }
+}
+
+export interface ReadOptions {
+  /** How the namespace is called in Missing.where. */
+  readonly name: string;
+  /** Questions for the kernel's routing. */
+  readonly queries?: readonly RecordedQuery[];
+  /** Links, addresses and nothing else: enough to know whose address it is. */
+  readonly light?: boolean;
+}
+
+/** Reads a namespace. Counters have one reading; `readAgain` adds the second. */
+export function readNamespace(namespace: NetworkNamespace, options: ReadOptions, gaps: Gaps): NamespaceState {
+  const { name, light = false } = options;
+  using route = Rtnetlink.open(namespace);
+  const read = <T>(what: string, from: () => T[]): T[] => gaps.try(name, what, from) ?? [];
+  const links = read("links", () => route.links({ statistics: false }));
+  const addresses = read("addresses", () => route.addresses());
+  if (light) return emptyState(namespace, links, addresses);
+  const ruleset = readRuleset(namespace, name, gaps);
+  const conntrack = gaps.try(name, "conntrack", () => readConntrack(namespace));
+  return {
+    ...emptyState(namespace, links, addresses),
+    routes: read("routes", () => route.routes()),
+    rules: read("rules", () => route.rules()),
+    neighbours: read("neighbours", () => route.neighbours()),
+    sysctls: namespace.run(() => readSysctls(name, links, gaps)),
+    ...(ruleset === undefined ? {} : { ruleset }),
+    ...(conntrack === undefined ? {} : { conntrack }),
+    counters: [readCounters(namespace)],
+    programs: gaps.try(name, "programs", () => readPrograms(namespace, route, links)) ?? [],
+    routeAnswers: answers(route, links, options.queries ?? [], name, gaps),
+  };
+}
+
+function emptyState(
+  namespace: NetworkNamespace,
+  links: NamespaceState["links"],
+  addresses: NamespaceState["addresses"],
+): NamespaceState {
+  return {
+    inode: namespace.inode,
+    links,
+    addresses,
+    routes: [],
+    rules: [],
+    neighbours: [],
+    offloads: {},
+    sysctls: {},
+    legacy: [],
+    ipsets: [],
+    counters: [],
+    programs: [],
+    routeAnswers: [],
+  };
+}
+
+/** The ruleset; undefined, with a note, on a kernel without nf_tables. */
+function readRuleset(namespace: NetworkNamespace, name: string, gaps: Gaps): Ruleset | undefined {
+  try {
+    using nftables = Nftables.open(namespace);
+    return nftables.ruleset();
+  } catch (error) {
+    const absent = error instanceof SystemError || error instanceof NetlinkError;
+    const lacking = absent && (error.errno === ERRNO.EPROTONOSUPPORT || error.errno === ERRNO.EINVAL);
+    gaps.note(name, "ruleset", lacking ? new Error("this kernel has no nf_tables") : error);
+    return undefined;
+  }
+}
+
+/** The thread is in the namespace already. */
+function readSysctls(where: string, links: readonly Link[], gaps: Gaps): Record<string, string> {
+  const values: Record<string, string> = {};
+  const bridges = links.filter((link) => link.kind === "bridge");
+  const names = [...SYSCTLS, ...bridges.map((link) => `net.ipv6.conf.${link.name}.force_forwarding`)];
+  for (const name of names) {
+    const value = gaps.try(where, `sysctl ${name}`, () => readSysctl(undefined, name));
+    if (value !== undefined) values[name] = value;
+  }
+  return values;
+}
+
+export function readCounters(namespace: NetworkNamespace): CounterReading {
+  return { at: new Date().toISOString(), values: networkCounters(namespace) };
+}
+
+/** Undefined where conntrack is not loaded. */
+function readConntrack(namespace: NetworkNamespace): ConntrackState | undefined {
+  const number = (name: string): number | undefined => {
+    const text = readSysctl(namespace, `net.netfilter.nf_conntrack_${name}`);
+    return text === undefined ? undefined : Number(text);
+  };
+  const count = number("count");
+  const max = number("max");
+  if (count === undefined || max === undefined) return undefined;
+  return { count, max, buckets: number("buckets") ?? 0, readings: [readConntrackCounters(namespace)] };
+}
+
+export function readConntrackCounters(namespace: NetworkNamespace): ConntrackReading {
+  const sum = sumCpuStatistics(cpuStatistics(namespace, "nf_conntrack") ?? []);
+  return {
+    invalid: sum["invalid"] ?? 0,
+    insertFailed: sum["insert_failed"] ?? 0,
+    drop: sum["drop"] ?? 0,
+    earlyDrop: sum["early_drop"] ?? 0,
+    clash: sum["clashres"] ?? 0,
+    searchRestart: sum["search_restart"] ?? 0,
+  };
+}
+
+function answers(
+  route: Rtnetlink,
+  links: readonly Link[],
+  queries: readonly RecordedQuery[],
+  name: string,
+  gaps: Gaps,
+): RecordedAnswer[] {
+  const recorded: RecordedAnswer[] = [];
+  for (const query of queries) {
+    const link = query.iif === undefined ? undefined : links.find((one) => one.name === query.iif);
+    if (query.iif !== undefined && link === undefined) continue;
+    const { destination, source, mark } = query;
+    const answer = gaps.try(name, `route to ${destination}`, () =>
+      route.routeTo({
+        destination,
+        ...(source === undefined ? {} : { source }),
+        ...(mark === undefined ? {} : { mark }),
+        ...(link === undefined ? {} : { inputInterface: link.index }),
+      }),
+    );
+    if (answer !== undefined) recorded.push({ query, answer });
+  }
+  return recorded;
+}
+
+/** Asks the kernel about more packets. */
+export function recordAnswers(
+  namespace: NetworkNamespace,
+  state: NamespaceState,
+  queries: readonly RecordedQuery[],
+  name: string,
+  gaps: Gaps,
+): NamespaceState {
+  if (queries.length === 0) return state;
+  using route = Rtnetlink.open(namespace);
+  const recorded = answers(route, state.links, queries, name, gaps);
+  return { ...state, routeAnswers: [...state.routeAnswers, ...recorded] };
+}
+
+/** The second reading of everything that counts. */
+export function readAgain(namespace: NetworkNamespace, state: NamespaceState): NamespaceState {
+  const { conntrack } = state;
+  return {
+    ...state,
+    counters: [...state.counters, readCounters(namespace)],
+    ...(conntrack === undefined
+      ? {}
+      : { conntrack: { ...conntrack, readings: [...conntrack.readings, readConntrackCounters(namespace)] } }),
+  };
+}

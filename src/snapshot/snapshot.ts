@@ -1,0 +1,205 @@
+/**
+ * Everything the kernel says about one node at one instant, as one plain JSON value. The doctor reads nothing else, so
+ * a snapshot taken here can be judged anywhere. Nothing in it is secret: no process, no environment, no payload.
+ *
+ * This is a file format. A change of meaning, or a field that readers cannot do without, raises SNAPSHOT_VERSION;
+ * an added optional field does not.
+ */
+import type { IpFamily } from "../address/ip.ts";
+import type { Address } from "../kernel/route/address.ts";
+import type { Link } from "../kernel/route/link.ts";
+import type { Neighbour } from "../kernel/route/neighbour.ts";
+import type { Route, RouteAnswer } from "../kernel/route/route.ts";
+import type { Rule } from "../kernel/route/rule.ts";
+import type { Ruleset } from "../kernel/nftables/ruleset.ts";
+
+export const SNAPSHOT_FORMAT = "wayout-snapshot";
+export const SNAPSHOT_VERSION = 1;
+
+export interface Snapshot {
+  readonly format: typeof SNAPSHOT_FORMAT;
+  readonly version: number;
+  /** Version of the wayout that took it. */
+  readonly wayout: string;
+  /** ISO 8601, UTC. */
+  readonly takenAt: string;
+  readonly kernelRelease: string;
+  readonly node: NamespaceState;
+  readonly pods: readonly PodState[];
+  /** The node's configuration files that decide what sysctls become, and its own resolver. */
+  readonly files: readonly ConfigFile[];
+  /** What could not be read, and why. The checks that needed it say so. */
+  readonly missing: readonly Missing[];
+  /** Our own record of what we set up on this node: absent when we set up nothing. */
+  readonly wayoutState?: WayoutState;
+}
+
+/** One place a check wanted to look at and could not. */
+export interface Missing {
+  /** `node`, or the pod's name. */
+  readonly where: string;
+  /** What, as a stable word: `ruleset`, `programs`, `sysctl net.ipv4.ip_forward`, `/etc/sysctl.d/10-x.conf`. */
+  readonly what: string;
+  readonly why: string;
+}
+
+/** A text file as it was, or why it was not. */
+export interface ConfigFile {
+  readonly path: string;
+  readonly text?: string;
+}
+
+/** What wayout itself made here, told apart by the names it gives. */
+export interface WayoutState {
+  /** Bridges that wayout made, by name. */
+  readonly bridges: readonly string[];
+  /** Namespaces' interfaces that wayout attached: pod name → interface name inside. */
+  readonly attached: Readonly<Record<string, string>>;
+}
+
+/** A pod: a namespace that lives on the node, with the name a person uses for it. */
+export interface PodState {
+  readonly name: string;
+  /** Other names it answers to: container id, namespace/pod, path. */
+  readonly aliases: readonly string[];
+  /** `netns`, `podman`, `containerd`, `cni`, `pid`. */
+  readonly source: string;
+  /** When its namespace was made (file time of the name or start of the process), ISO; absent when unknown. */
+  readonly since?: string;
+  /** Undefined when the namespace could not be entered (it is gone, or we may not); `missing` says why. */
+  readonly state?: NamespaceState;
+  /** /etc/resolv.conf as the pod's processes see it. */
+  readonly resolvConf?: string;
+  /** Addresses on which something in the pod listens for UDP port 53, e.g. `127.0.0.53`; `0.0.0.0` is any. */
+  readonly dnsListeners?: readonly string[];
+  /** What the runtime promised the pod (CNI result): used to tell a missing interface from one that never was. */
+  readonly expected?: ExpectedInterface;
+}
+
+export interface ExpectedInterface {
+  readonly name: string;
+  /** With prefix length, as the CNI result has it. */
+  readonly addresses: readonly string[];
+  readonly gateways: readonly string[];
+  readonly network?: string;
+}
+
+/** One network namespace. */
+export interface NamespaceState {
+  /** The kernel's inode number of the namespace. */
+  readonly inode: number;
+  readonly links: readonly Link[];
+  readonly addresses: readonly Address[];
+  /** Of all tables, local and multicast included. */
+  readonly routes: readonly Route[];
+  readonly rules: readonly Rule[];
+  readonly neighbours: readonly Neighbour[];
+  /** Offloads of the links that a path may use, by link name; a link that refused to say is absent. */
+  readonly offloads: Readonly<Record<string, Offloads>>;
+  /** By kernel name with dots (`net.ipv4.conf.eth0.rp_filter`; an interface's own dots are slashes), trimmed. */
+  readonly sysctls: Readonly<Record<string, string>>;
+  /** The whole nf_tables ruleset; absent when the kernel has none or refused (see Snapshot.missing). */
+  readonly ruleset?: Ruleset;
+  /** The tables of iptables-legacy and ip6tables-legacy that exist in this namespace. */
+  readonly legacy: readonly never[];
+  readonly ipsets: readonly IpsetState[];
+  readonly conntrack?: ConntrackState;
+  /** Two readings, the second a while after the first, so that deltas can be told. */
+  readonly counters: readonly CounterReading[];
+  /** Programs that see packets before or beside netfilter: they cannot be predicted, only named. */
+  readonly programs: readonly ProgramState[];
+  /** What the kernel answered when it was asked where a packet would go. */
+  readonly routeAnswers: readonly RecordedAnswer[];
+}
+
+/** What a link leaves to "hardware" (ethtool -k). */
+export interface Offloads {
+  readonly txChecksum: boolean;
+}
+
+export interface IpsetState {
+  readonly name: string;
+  /** The number that iptables rules call it by. */
+  readonly index: number;
+  /** `hash:ip`, `hash:net`, `hash:ip,port`, `list:set`, `bitmap:ip`, … */
+  readonly type: string;
+  readonly family: IpFamily;
+  /** As `ipset save` writes an entry, without options: `10.0.0.0/8`, `10.0.0.1,tcp:80`. */
+  readonly entries: readonly IpsetEntry[];
+}
+
+export interface IpsetEntry {
+  readonly value: string;
+  readonly nomatch: boolean;
+}
+
+export interface ConntrackState {
+  readonly count: number;
+  readonly max: number;
+  readonly buckets: number;
+  /** Summed over the CPUs: two readings like NamespaceState.counters. */
+  readonly readings: readonly ConntrackReading[];
+  /** Use of source ports by translated flows, the fullest first; absent when the table was not read. */
+  readonly portUse?: readonly PortUse[];
+  /** Entries whose translation points to an address that the node no longer has. */
+  readonly stale?: readonly StaleEntry[];
+}
+
+export interface ConntrackReading {
+  readonly invalid: number;
+  readonly insertFailed: number;
+  readonly drop: number;
+  readonly earlyDrop: number;
+  readonly clash: number;
+  readonly searchRestart: number;
+}
+
+/** How many translated flows go from one outgoing address to one destination port: at most as many as there are ports. */
+export interface PortUse {
+  readonly protocol: string;
+  readonly source: string;
+  readonly destination: string;
+  readonly destinationPort: number;
+  readonly used: number;
+}
+
+export interface StaleEntry {
+  readonly protocol: string;
+  readonly source: string;
+  readonly destination: string;
+  readonly destinationPort: number;
+  /** The address the flow is translated to. */
+  readonly translatedTo: string;
+}
+
+export interface CounterReading {
+  /** ISO 8601. */
+  readonly at: string;
+  /** `Ip.Forwarding`, `Ip.ForwDatagrams`, `TcpExt.IPReversePathFilter`, `IpExt.InNoRoutes`, `Ip6.OutNoRoutes`, … */
+  readonly values: Readonly<Record<string, number>>;
+}
+
+export interface ProgramState {
+  readonly link: string;
+  /** `tc ingress`, `tc egress`, `tcx ingress`, `tcx egress`, `xdp`. */
+  readonly hook: string;
+  readonly id?: number;
+  readonly name?: string;
+  /** A tc filter that is no BPF program: its kind. */
+  readonly kind?: string;
+}
+
+/** A question to the kernel's routing, by names instead of interface numbers. */
+export interface RecordedQuery {
+  readonly destination: string;
+  readonly source?: string;
+  /** Name of the incoming interface: asks as for a packet to be forwarded. */
+  readonly iif?: string;
+  readonly mark?: number;
+}
+
+/** The kernel's own answer to RTM_GETROUTE. */
+export interface RecordedAnswer {
+  readonly query: RecordedQuery;
+  readonly answer: RouteAnswer;
+}

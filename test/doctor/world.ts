@@ -1,0 +1,42 @@
+/** The lab's world with a way out, for the doctor's tests: made before a test, gone behind it. */
+import { afterEach } from "bun:test";
+import { enableForwarding } from "../../src/forwarding/forwarding.ts";
+import { PLAN } from "../../src/lab/plan.ts";
+import { buildWorld, removeNamespaces, World } from "../../src/lab/world.ts";
+import { LAB_NAMESPACES } from "../../src/lab/plan.ts";
+import { masqueradeIntent } from "../../src/nat/intent.ts";
+import { NftablesNat } from "../../src/nat/nftables.ts";
+import { findPod } from "../../src/pods/find.ts";
+import { takeSnapshot } from "../../src/snapshot/collect.ts";
+import type { Snapshot } from "../../src/snapshot/snapshot.ts";
+
+let open: World | undefined;
+
+/** Blue and green have a way out to the internet. */
+export function healthyWorld(): World {
+  buildWorld();
+  open = new World();
+  enableForwarding(open.node, { ipv4: true, ipv6: true });
+  using nat = new NftablesNat({ namespace: open.node });
+  nat.apply(masqueradeIntent("lab", [PLAN.podNetworkIpv4, PLAN.podNetworkIpv6]));
+  return open;
+}
+
+afterEach(() => {
+  open?.[Symbol.dispose]();
+  if (open !== undefined) removeNamespaces(LAB_NAMESPACES);
+  open = undefined;
+});
+
+/** What the doctor of ns-blue gets to see. */
+export function snapshotOf(
+  world: World,
+  destinations: readonly string[] = [PLAN.internet.httpIpv4],
+): Snapshot {
+  return takeSnapshot({
+    node: world.node,
+    pods: [findPod(PLAN.pods.blue.namespace)],
+    others: [findPod(PLAN.pods.green.namespace)],
+    destinations,
+  });
+}
