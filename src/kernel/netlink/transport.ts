@@ -55,7 +55,10 @@ export interface TransportOptions {
 }
 
 /** A netlink socket. @throws SystemError */
-export function openTransport(protocol: number, options: TransportOptions = {}): NetlinkTransport {
+export function openTransport(
+  protocol: number,
+  options: TransportOptions = {},
+): NetlinkTransport & { readonly fd: number } {
   const open = (): number => libc.socket(AF_NETLINK, SOCK_RAW, protocol);
   const fd = options.namespace === undefined ? open() : options.namespace.run(open);
   try {

@@ -1,0 +1,252 @@
+import { ipText } from "../address/ip.ts";
+import type { ConntrackCpuStatistics, ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
+import type { EntryScan, TupleScan } from "../kernel/conntrack/scan.ts";
+import { IPS, protocolName, stateName } from "../kernel/conntrack/status.ts";
+import { flowState, type PodIndex } from "./flow.ts";
+import type { PortRange } from "./flow-filter.ts";
+
+/**
+ * The ports among which the kernel chooses for a source port from 1024 up, when the rule names no range
+ * (nf_nat_l4proto_unique_tuple, net/netfilter/nf_nat_core.c).
+ */
+export const NAT_PORTS: PortRange = { first: 1024, last: 65535 };
+
+/** How many flows are of one kind. */
+export interface KindCount {
+  readonly protocol: string;
+  readonly state: string;
+  readonly flows: number;
+}
+
+export interface SourceCount {
+  readonly address: string;
+  readonly pod?: string;
+  readonly flows: number;
+}
+
+export interface DestinationCount {
+  readonly protocol: string;
+  readonly address: string;
+  readonly port?: number;
+  readonly flows: number;
+}
+
+/**
+ * Source ports taken towards one destination: what runs out. Two flows of the same protocol to the same address and
+ * port need different source ports as soon as they leave with the same address.
+ */
+export interface PortUse {
+  readonly protocol: string;
+  /** The address that flows leave with. */
+  readonly outgoing: string;
+  readonly destination: string;
+  readonly port: number;
+  readonly used: number;
+  /** How many there are. */
+  readonly of: number;
+}
+
+export interface FlowSummary {
+  readonly flows: number;
+  readonly kinds: readonly KindCount[];
+  /** Who began most flows, the most first. */
+  readonly sources: readonly SourceCount[];
+  /** Whom most flows were addressed to. */
+  readonly destinations: readonly DestinationCount[];
+  /** Of translated flows only, the fullest first. */
+  readonly portUse: readonly PortUse[];
+}
+
+interface PortGroup {
+  used: number;
+  translated: boolean;
+}
+
+/** Counts flows, one by one, without keeping them. */
+export class FlowTally {
+  #flows = 0;
+  readonly #kinds = new Map<number, number>();
+  readonly #sources = new Map<number | string, number>();
+  readonly #destinations = new Map<string, number>();
+  readonly #ports = new Map<string, PortGroup>();
+
+  add(scan: EntryScan): void {
+    const { original, reply } = scan;
+    this.#flows++;
+    const state = scan.state < 0 ? 0x1_0000 + (scan.status & KIND_BITS) : scan.state;
+    count(this.#kinds, original.protocol * 0x10_0000 + state);
+    count(this.#sources, addressKey(scan, original.source));
+    const destination = `${original.protocol} ${addressKey(scan, original.destination)} ${original.destinationPort}`;
+    count(this.#destinations, destination);
+    if (!hasPorts(reply)) return;
+    const key = `${reply.protocol} ${addressKey(scan, reply.destination)} ${addressKey(scan, reply.source)} ${reply.sourcePort}`;
+    let group = this.#ports.get(key);
+    if (group === undefined) this.#ports.set(key, (group = { used: 0, translated: false }));
+    group.used++;
+    if ((scan.status & IPS.SRC_NAT) !== 0) group.translated = true;
+  }
+
+  /** @param top how many sources, destinations and port groups to name */
+  summary(pods: PodIndex, top: number, ports: PortRange = NAT_PORTS): FlowSummary {
+    return {
+      flows: this.#flows,
+      kinds: largest(this.#kinds, Number.POSITIVE_INFINITY).map(([key, flows]) => ({
+        ...kindOf(key),
+        flows,
+      })),
+      sources: largest(this.#sources, top).map(([key, flows]) => {
+        const address = addressText(key);
+        const pod = pods.get(address);
+        return { address, ...(pod === undefined ? {} : { pod }), flows };
+      }),
+      destinations: largest(this.#destinations, top).map(([key, flows]) => {
+        const [protocol, address, port] = key.split(" ") as [string, string, string];
+        return {
+          protocol: protocolName(Number(protocol)),
+          address: addressText(address),
+          ...(Number(port) < 0 ? {} : { port: Number(port) }),
+          flows,
+        };
+      }),
+      portUse: this.#portUse(top, ports),
+    };
+  }
+
+  #portUse(top: number, { first, last }: PortRange): PortUse[] {
+    const groups = [...this.#ports].filter(([, group]) => group.translated);
+    groups.sort(([, a], [, b]) => b.used - a.used);
+    return groups.slice(0, top).map(([key, { used }]) => {
+      const [protocol, outgoing, destination, port] = key.split(" ") as [string, string, string, string];
+      return {
+        protocol: protocolName(Number(protocol)),
+        outgoing: addressText(outgoing),
+        destination: addressText(destination),
+        port: Number(port),
+        used,
+        of: last - first + 1,
+      };
+    });
+  }
+}
+
+const KIND_BITS = IPS.SEEN_REPLY | IPS.ASSURED | IPS.OFFLOAD;
+
+function hasPorts(tuple: TupleScan): boolean {
+  return tuple.sourcePort >= 0 && tuple.destinationPort >= 0;
+}
+
+function kindOf(key: number): { readonly protocol: string; readonly state: string } {
+  const protocol = Math.floor(key / 0x10_0000);
+  const rest = key % 0x10_0000;
+  const status = rest >= 0x1_0000 ? rest - 0x1_0000 : 0;
+  const state = rest >= 0x1_0000 ? undefined : stateName(protocol, rest);
+  return {
+    protocol: protocolName(protocol),
+    state: flowState({ protocol, status, ...(state === undefined ? {} : { state }) }),
+  };
+}
+
+/** An IPv4 address as its number, which is cheap to count by; IPv6 as text. */
+function addressKey(scan: EntryScan, at: number): number | string {
+  if (scan.family === 4) return scan.wire.view.getUint32(at, false);
+  return ipText(scan.wire.bytes, at, at + 16);
+}
+
+function addressText(key: number | string): string {
+  const number = Number(key);
+  if (!Number.isInteger(number)) return String(key);
+  return `${number >>> 24}.${(number >>> 16) & 255}.${(number >>> 8) & 255}.${number & 255}`;
+}
+
+function count<K>(counts: Map<K, number>, key: K): void {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
+}
+
+function largest<K>(counts: ReadonlyMap<K, number>, top: number): (readonly [K, number])[] {
+  const sorted = [...counts].sort(([, a], [, b]) => b - a);
+  return top < sorted.length ? sorted.slice(0, top) : sorted;
+}
+
+/** A counter of all CPUs together, and what it tells. */
+export interface ExplainedCounter {
+  readonly name: keyof Omit<ConntrackCpuStatistics, "cpu">;
+  /** As the kernel calls it. */
+  readonly kernelName: string;
+  readonly value: number;
+  readonly meaning: string;
+  /** Whether packets were lost with it. */
+  readonly costsPackets: boolean;
+}
+
+const MEANINGS: readonly Omit<ExplainedCounter, "value">[] = [
+  {
+    name: "drop",
+    kernelName: "drop",
+    meaning: "packets dropped because no entry could be made: the table was full, or insertion failed",
+    costsPackets: true,
+  },
+  {
+    name: "insertFailed",
+    kernelName: "insert_failed",
+    meaning:
+      "entries that lost a race for the same tuple: two packets of a new UDP flow at once (A and AAAA queries), or one source port chosen twice by NAT (fully-random helps)",
+    costsPackets: true,
+  },
+  {
+    name: "earlyDrop",
+    kernelName: "early_drop",
+    meaning: "unanswered or unassured flows thrown out to make room: the table is, or was, full",
+    costsPackets: true,
+  },
+  {
+    name: "chainTooLong",
+    kernelName: "chaintoolong",
+    meaning: "insertions refused because a hash chain was too long: too few buckets for so many entries",
+    costsPackets: true,
+  },
+  {
+    name: "invalid",
+    kernelName: "invalid",
+    meaning:
+      "packets that belong to no flow and cannot begin one, e.g. outside the TCP window or with a bad checksum; they pass untranslated unless a rule drops them",
+    costsPackets: false,
+  },
+  {
+    name: "error",
+    kernelName: "icmp_error",
+    meaning: "ICMP errors that were malformed or about a packet that no flow knows",
+    costsPackets: false,
+  },
+  {
+    name: "clashResolve",
+    kernelName: "clash_resolve",
+    meaning: "races for the same tuple that could be settled without loss",
+    costsPackets: false,
+  },
+  {
+    name: "searchRestart",
+    kernelName: "search_restart",
+    meaning: "look-ups repeated because the table changed under them; harmless",
+    costsPackets: false,
+  },
+  {
+    name: "insert",
+    kernelName: "insert",
+    meaning: "entries put in by the slow path only (ctnetlink)",
+    costsPackets: false,
+  },
+  {
+    name: "found",
+    kernelName: "found",
+    meaning: "tuples that NAT and clash handling found taken",
+    costsPackets: false,
+  },
+];
+
+/** The per-CPU counters added up, with what they mean, those that cost packets first. */
+export function explainCounters({ perCpu }: ConntrackStatistics): ExplainedCounter[] {
+  return MEANINGS.map((meaning) => ({
+    ...meaning,
+    value: perCpu.reduce((sum, cpu) => sum + cpu[meaning.name], 0),
+  }));
+}
