@@ -26,6 +26,7 @@ export function labCommand(): Command {
     .description(
       "the way out, step by step, in throw-away namespaces: a story that proves itself, and a place to play",
     )
+    .enablePositionalOptions()
     .option("--json", "one JSON value instead of the story")
     .addHelpText("after", HELP)
     .action((options: { json?: boolean }) => runStory(options.json === true));

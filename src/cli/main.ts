@@ -14,6 +14,7 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     )
     .version(`wayout ${VERSION}`, "-V, --version", "print the version")
     .helpOption("-h, --help", "print this help; `wayout COMMAND --help` says more")
+    .enablePositionalOptions()
     .showSuggestionAfterError(true)
     .addHelpText("after", EPILOGUE);
   const wanted = COMMANDS.find((entry) => entry.name === args[0]);

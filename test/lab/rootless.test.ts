@@ -1,0 +1,69 @@
+/** The lab as an ordinary user has it: no privilege at all, but user namespaces. */
+import { afterEach, expect } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { spawnIn, waitpid } from "../../src/kernel/libc.ts";
+import { CLONE_NEWUSER, namedNamespaces } from "../../src/kernel/namespace.ts";
+import type { StoryReport } from "../../src/lab/story.ts";
+import { testWith } from "../support/witness.ts";
+
+const WAYOUT = join(import.meta.dir, "..", "..", "bin", "wayout");
+const ORDINARY = 1000;
+
+const directory = mkdtempSync(join(tmpdir(), "wayout-rootless-"));
+const environment = { ...process.env, XDG_RUNTIME_DIR: directory };
+
+/** Runs a shell command without privilege: under an ordinary uid of a user namespace that has no other. */
+function asOrdinaryUser(command: string): { exitCode: number; stdout: string; stderr: string } {
+  const [out, err] = [join(directory, "out"), join(directory, "err")];
+  const pid = spawnIn(
+    {
+      newNamespaces: CLONE_NEWUSER,
+      rootFor: { uid: process.getuid!(), gid: process.getgid!(), as: ORDINARY },
+      deathSignal: 9,
+    },
+    ["/bin/sh", "-c", `{ ${command}\n} >${out} 2>${err}`],
+    environment,
+  );
+  const ended = waitpid(pid)!;
+  const read = (path: string): string => Bun.spawnSync(["cat", path]).stdout.toString();
+  return { exitCode: ended.exitCode, stdout: read(out), stderr: read(err) };
+}
+
+afterEach(() => {
+  asOrdinaryUser(`${WAYOUT} lab down`);
+  rmSync(join(directory, "wayout"), { recursive: true, force: true });
+});
+
+testWith(["root"])("the story, without privilege", () => {
+  expect(asOrdinaryUser("id -u").stdout.trim()).toBe(String(ORDINARY));
+  const told = asOrdinaryUser(`${WAYOUT} lab --json`);
+  const report = JSON.parse(told.stdout) as StoryReport;
+  expect(report.chapters.flatMap((chapter) => chapter.steps.filter((step) => !step.ok))).toEqual([]);
+  expect(told.exitCode).toBe(0);
+  expect(namedNamespaces()).toEqual([]);
+});
+
+testWith(["root", "curl"])("up, status, exec with DNS, down, without privilege", () => {
+  const played = asOrdinaryUser(
+    [
+      `${WAYOUT} lab up || exit 11`,
+      `${WAYOUT} lab status || exit 12`,
+      `${WAYOUT} lab exec ns-blue -- curl -sS --max-time 5 http://api.github.com || exit 13`,
+      `${WAYOUT} lab up || exit 14`,
+      `${WAYOUT} lab exec ns-blue -- sh -c 'exit 7'; test $? = 7 || exit 15`,
+      `${WAYOUT} lab down || exit 16`,
+      `${WAYOUT} lab status; test $? = 1 || exit 17`,
+    ].join("\n"),
+  );
+  expect(played).toMatchObject({ exitCode: 0, stderr: "" });
+  expect(played.stdout).toContain('"address":"203.0.113.5"');
+  expect(namedNamespaces()).toEqual([]);
+});
+
+testWith(["root"])("exec without a lab says that there is none", () => {
+  const ran = asOrdinaryUser(`${WAYOUT} lab exec ns-blue -- true`);
+  expect(ran.exitCode).toBe(1);
+  expect(ran.stderr).toContain("the lab is not up");
+});
