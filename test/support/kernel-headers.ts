@@ -38,15 +38,15 @@ export function evaluateC(headers: readonly string[], expressions: readonly stri
         "} return -1; }",
       ].join("\n"),
     );
-    const { symbols, close } = cc({
+    const compiled = cc({
       source,
       flags: [`-I${MULTIARCH}`, `-I${INCLUDE}`],
       symbols: { value_of: { args: ["int"], returns: "double" } },
     });
     try {
-      return new Map(expressions.map((expression, index) => [expression, symbols.value_of(index)]));
+      return new Map(expressions.map((expression, index) => [expression, compiled.symbols.value_of(index)]));
     } finally {
-      close();
+      compiled.close();
     }
   } finally {
     rmSync(directory, { recursive: true, force: true });
