@@ -1,7 +1,7 @@
 /** The lab's story on a terminal. */
 import type { ChapterHead, Step, StoryEvent, StoryReport } from "../lab/story.ts";
 import { PLAN } from "../lab/plan.ts";
-import { style } from "./style.ts";
+import { style, table } from "./style.ts";
 
 const TEXT_WIDTH = 96;
 
@@ -19,19 +19,31 @@ export function showStory(event: StoryEvent): void {
   }
 }
 
-/** The world, drawn. */
+/** The world, drawn: pods on the left, the node in the middle, the outside on the right. */
 export function picture(): string {
   const { node, pods, internet } = PLAN;
-  const a = style.address;
-  const q = style.quiet;
-  const blue = `${style.strong("ns-blue")}  ${a(pods.blue.ipv4)}`;
-  const green = `${style.strong("ns-green")} ${a(pods.green.ipv4)}`;
-  return [
-    `  ${blue} ${q("─ veth-blue ─┐")}                             ${q("┌")} router ${a(internet.routerIpv4)}`,
-    `                                  ${q("├")} ${style.strong("br0")} ${q("─")} node ${q("─")} ${style.strong("eth0")} ${q("────────┤")} ${internet.site} ${a(internet.httpIpv4)}`,
-    `  ${green} ${q("─ veth-green┘")} ${a(node.gatewayIpv4)}    ${a(node.uplinkIpv4)} ${q("└")} DNS ${a(internet.dnsIpv4)}`,
-    "",
-  ].join("\n");
+  const { strong, address, quiet } = style;
+  const cells = [
+    [
+      `${strong("ns-blue")}   ${address(pods.blue.ipv4)} ${quiet("── veth-blue ──┐")}`,
+      "",
+      `${quiet("┌")} router ${address(internet.routerIpv4)}`,
+    ],
+    [
+      `${" ".repeat(34)}${quiet("├─")}`,
+      `${strong(node.bridge)} ${quiet("──")} node ${quiet("──")} ${strong(node.uplink)} ${quiet("──")}`,
+      `${quiet("┤")} ${internet.site} ${address(internet.httpIpv4)}`,
+    ],
+    [
+      `${strong("ns-green")}  ${address(pods.green.ipv4)} ${quiet("── veth-green ─┘")}`,
+      `${address(node.gatewayIpv4)}    ${address(node.uplinkIpv4)}`,
+      `${quiet("└")} DNS ${address(internet.dnsIpv4)}`,
+    ],
+  ];
+  return `${table(
+    cells.map((row) => ["", ...row]),
+    " ",
+  )}\n`;
 }
 
 function chapterText(chapter: ChapterHead): string {
@@ -47,11 +59,11 @@ function stepText(step: Step): string {
     `     ${style.quiet("should")}  ${step.expected}`,
     `     ${style.quiet("did")}   ${mark} ${step.found}`,
   ];
-  for (const { source, lines: said } of step.evidence) {
-    for (const [index, line] of said.entries()) {
-      const from = index === 0 ? style.quiet(` ← ${source}`) : "";
-      lines.push(`     ${index === 0 ? style.quiet("kernel") : "      "}  ${line}${from}`);
-    }
+  const evidence = step.evidence.flatMap(({ source, lines: said }) =>
+    said.map((line, index) => (index === 0 ? `${line} ${style.quiet(`← ${source}`)}` : line)),
+  );
+  for (const [index, line] of evidence.entries()) {
+    lines.push(`     ${index === 0 ? style.quiet("kernel") : "      "}  ${line}`);
   }
   return `${lines.join("\n")}\n`;
 }

@@ -127,7 +127,10 @@ function execCommand(): Command {
     .argument("<namespace>", LAB_NAMESPACES.join(", "))
     .argument("<command...>", "the command, after --")
     .passThroughOptions()
-    .action((namespace: string, command: [string, ...string[]]) => {
+    .action((namespace: string, words: string[]) => {
+      // With options passed through, the separator is passed through, too.
+      const command = (words[0] === "--" ? words.slice(1) : words) as [string, ...string[]];
+      if (command.length === 0) throw noCommand(namespace);
       if (delegated(["lab", "exec", namespace, "--", ...command], "need")) return;
       if (!(LAB_NAMESPACES as readonly string[]).includes(namespace)) {
         throw new WayoutError({
@@ -141,6 +144,16 @@ function execCommand(): Command {
       requireLab(`running ${command[0]} in ${namespace}`);
       execInLab(namespace, command);
     });
+}
+
+function noCommand(namespace: string): WayoutError {
+  return new WayoutError({
+    code: "no-command",
+    kind: "usage",
+    doing: `running a command in ${namespace}`,
+    said: "no command was given",
+    todo: `For a shell: wayout lab exec ${namespace} -- sh`,
+  });
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Chapters 1 to 3: neighbours, no forwarding, no way back. */
 import { echo } from "../../kernel/echo.ts";
-import { networkCounters } from "../../kernel/procfs.ts";
+import { counterGrowth, networkCounters } from "../../kernel/procfs.ts";
 import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../../kernel/sysctl.ts";
 import { captureEvidence, listening, visitSite, visitText } from "../instruments.ts";
@@ -70,6 +70,7 @@ export const forwardingOff: Chapter<World> = {
       () => visitSite(world.blue),
     );
     const after = networkCounters(world.node);
+    const grown = counterGrowth(before, after);
     const [onBridge, onUplink] = [seen[node.bridge] ?? [], seen[node.uplink] ?? []];
     report({
       where: pods.blue.namespace,
@@ -83,7 +84,7 @@ export const forwardingOff: Chapter<World> = {
         {
           source: "/proc/net/snmp on the node",
           lines: [
-            `Ip: Forwarding ${after["IpForwarding"]} (2 is off), InAddrErrors +${delta(before, after, "IpInAddrErrors")}, ForwDatagrams +${delta(before, after, "IpForwDatagrams")}`,
+            `Ip: Forwarding ${after["Ip.Forwarding"]} (2 is off), InAddrErrors +${grown["Ip.InAddrErrors"] ?? 0}, ForwDatagrams +${grown["Ip.ForwDatagrams"] ?? 0}`,
           ],
         },
       ],
@@ -129,11 +130,3 @@ export const noWayBack: Chapter<World> = {
     });
   },
 };
-
-function delta(
-  before: Readonly<Record<string, number>>,
-  after: Readonly<Record<string, number>>,
-  name: string,
-): number {
-  return (after[name] ?? 0) - (before[name] ?? 0);
-}
