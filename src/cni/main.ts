@@ -1,4 +1,116 @@
+/** One CNI call: environment and standard input in, a result or an error on standard output. */
+import { readFileSync } from "node:fs";
+import { isatty } from "node:tty";
+import { messageOf, WayoutError } from "../error.ts";
+import { VERSION } from "../version.ts";
+import { add } from "./add.ts";
+import { readCall, type CniCommand } from "./call.ts";
+import { check } from "./check.ts";
+import { readHeader, type NetworkHeader } from "./configuration.ts";
+import { CniContext, type Environment } from "./context.ts";
+import { del } from "./del.ts";
+import { cniFailure } from "./failure.ts";
+import { gc, readValidAttachments } from "./gc.ts";
+import { resultJson } from "./result.ts";
+import { status } from "./status.ts";
+import { atLeast, CNI_VERSIONS, isSpoken, NEWEST, type CniVersion } from "./version.ts";
+
 /** Answers one CNI call. Returns the process's exit code. */
-export async function runPlugin(): Promise<number> {
-  throw new Error("not built yet");
+export function runPlugin(environment: Environment = process.env): number {
+  if (environment["CNI_COMMAND"] === "") {
+    process.stderr.write(`CNI plugin wayout ${VERSION}, speaks CNI ${CNI_VERSIONS.join(", ")}\n`);
+    return 0;
+  }
+  let version: string | undefined;
+  try {
+    const call = readCall(environment);
+    if (call.command === "VERSION") {
+      print(versionAnswer());
+      return 0;
+    }
+    const text = readInput();
+    version = versionOf(text);
+    const header = readHeader(text);
+    requireVersion(call.command, header);
+    using context = new CniContext(call, header, environment);
+    const answer = run(context, call.command);
+    if (answer !== undefined) print(answer);
+    return 0;
+  } catch (error) {
+    print(cniFailure(error, version));
+    return 1;
+  }
+}
+
+function run(context: CniContext, command: Exclude<CniCommand, "VERSION">): object | undefined {
+  switch (command) {
+    case "ADD":
+      return resultJson(add(context), context.header.version);
+    case "DEL":
+      del(context);
+      return undefined;
+    case "CHECK":
+      check(context);
+      return undefined;
+    case "GC":
+      gc(context, readValidAttachments(context.header.fields));
+      return undefined;
+    case "STATUS":
+      status(context);
+      return undefined;
+  }
+}
+
+/** The version of the specification in which a command came. */
+const SINCE: Readonly<Partial<Record<CniCommand, CniVersion>>> = {
+  CHECK: "0.4.0",
+  GC: "1.1.0",
+  STATUS: "1.1.0",
+};
+
+function requireVersion(command: CniCommand, { version }: NetworkHeader): void {
+  const least = SINCE[command];
+  if (least === undefined || atLeast(version, least)) return;
+  throw new WayoutError({
+    code: "cni-version",
+    kind: "usage",
+    doing: `carrying out ${command}`,
+    said: `it came with CNI ${least}, and the configuration is of version ${version}`,
+  });
+}
+
+function versionAnswer(): object {
+  // A person at a terminal gives no input, and should not have to end it.
+  const version = isatty(0) ? undefined : versionOf(readInput());
+  return { cniVersion: version ?? NEWEST, supportedVersions: CNI_VERSIONS };
+}
+
+/** The version an input names, if it is one we speak: the one to answer in, whatever else is wrong with it. */
+function versionOf(text: string): string | undefined {
+  try {
+    const value = JSON.parse(text) as { readonly cniVersion?: unknown } | null;
+    const version = value?.cniVersion;
+    return typeof version === "string" && isSpoken(version) ? version : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** @throws WayoutError `cni-input` */
+function readInput(): string {
+  try {
+    return readFileSync(0, "utf8");
+  } catch (error) {
+    throw new WayoutError({
+      code: "cni-input",
+      kind: "broken",
+      doing: "reading the network configuration from standard input",
+      said: messageOf(error),
+      cause: error,
+    });
+  }
+}
+
+function print(value: object): void {
+  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
 }

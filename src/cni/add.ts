@@ -1,0 +1,165 @@
+/** ADD: a pod's interface, its addresses and its way out; or an error, and nothing. */
+import { Conntrack } from "../kernel/conntrack/conntrack.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+import type { Link } from "../kernel/route/link.ts";
+import { readSysctl } from "../kernel/sysctl.ts";
+import type { Assignment } from "../ipam/assignment.ts";
+import { connectPod, disconnectPod, ensureBridge, type PodLink } from "../network/network.ts";
+import type { AddressManagement } from "./address-management.ts";
+import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
+import type { CniContext } from "./context.ts";
+import { labelOf } from "./label.ts";
+import { MacSpoofing } from "./mac-spoofing.ts";
+import { NetworkLock } from "./network-lock.ts";
+import { ensureForwarding, ensureNat, leaveNetwork } from "./network-state.ts";
+import { bridgeIntent, natIntent, planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
+import { openPodNamespace } from "./pod-namespace.ts";
+import { appendResult, EMPTY_RESULT, readResult, type Result, type ResultInterface } from "./result.ts";
+import { ensureVlanGateway, portVlans } from "./vlan.ts";
+
+const NO_ADDRESSES: Assignment = { addresses: [], routes: [], dns: {} };
+
+/** What was made so far, to be taken away when a later step fails. */
+interface Progress {
+  readonly undo: (() => void)[];
+  /** The bridge, when this call made it. */
+  bridge?: string;
+}
+
+/** @throws whatever went wrong, after everything was taken back */
+export function add(context: CniContext): Result {
+  const { call, header } = context;
+  const configuration = readConfiguration(header, call.args);
+  const ipam = context.addresses();
+  const earlier = readEarlier(context);
+  using pod = openPodNamespace(call.netns!, context.namespace);
+  const progress: Progress = { undo: [] };
+  try {
+    using _lock = new NetworkLock(header.network, "shared");
+    const assignment = ipam?.add() ?? NO_ADDRESSES;
+    if (ipam !== undefined) progress.undo.push(() => ipam.del());
+    return appendResult(earlier, attach(context, configuration, ipam, assignment, pod, progress));
+  } catch (error) {
+    takeBack(context, configuration, ipam, progress);
+    throw error;
+  }
+}
+
+function readEarlier({ header }: CniContext): Result {
+  const value = header.fields.raw("prevResult");
+  return value === undefined ? EMPTY_RESULT : readResult(value, "prevResult", header.version);
+}
+
+function attach(
+  context: CniContext,
+  configuration: NetworkConfiguration,
+  ipam: AddressManagement | undefined,
+  assignment: Assignment,
+  pod: NetworkNamespace,
+  progress: Progress,
+): Result {
+  const { node, namespace } = context;
+  const plan = planAttachment(configuration, assignment);
+  const bridge = ensureBridge(node, bridgeIntent(configuration, plan.gateways));
+  if (bridge.created) progress.bridge = configuration.bridge;
+  const gateway = ensureVlanGateway(node, configuration, bridge.link, plan.gateways);
+  ensureForwarding(plan.forwarded, gateway ?? bridge.link);
+  const nat = natIntent(configuration, subnetsOf(ipam, plan));
+  if (nat !== undefined) ensureNat(configuration.nat.backend, nat, namespace);
+  forgetConnectionsOf(plan, namespace);
+  const link = connect(context, configuration, plan, pod, bridge.link.index);
+  progress.undo.push(() => disconnectPod(node, pod, context.linkNames));
+  if (configuration.checkMacSpoofing) guardSender(link, namespace, progress);
+  return {
+    interfaces: [
+      resultInterface(bridge.link),
+      resultInterface(link.host),
+      { ...resultInterface(link.pod), sandbox: context.call.netns! },
+      ...(gateway === undefined ? [] : [resultInterface(gateway)]),
+    ],
+    ips: plan.ips.map((ip) => ({ ...ip, interface: POD_INTERFACE })),
+    routes: plan.routes,
+    dns: Object.keys(configuration.dns).length > 0 ? configuration.dns : assignment.dns,
+  };
+}
+
+/** Where the pod's interface stands in the result: behind the bridge and the host's end, as everybody expects. */
+const POD_INTERFACE = 2;
+
+function resultInterface({ name, mac, mtu }: Link): ResultInterface {
+  return { name, ...(mac === undefined ? {} : { mac }), mtu };
+}
+
+/** The subnets whose pods are translated: those that the configuration names, and this pod's own. */
+function subnetsOf(ipam: AddressManagement | undefined, plan: AttachmentPlan): string[] {
+  return [...(ipam?.subnets ?? []), ...plan.ips.map(({ address }) => subnetOf(address))];
+}
+
+function connect(
+  { node, header, owner, linkNames }: CniContext,
+  configuration: NetworkConfiguration,
+  plan: AttachmentPlan,
+  pod: NetworkNamespace,
+  bridge: number,
+): PodLink {
+  const { mtu, mac, hairpin, portIsolation, duplicateAddressDetection } = configuration;
+  return connectPod(node, pod, {
+    ...linkNames,
+    alias: labelOf(header.network, owner),
+    addresses: plan.ips.map(({ address }) => address),
+    routes: plan.podRoutes,
+    bridge,
+    ...(mtu === undefined ? {} : { mtu }),
+    ...(mac === undefined ? {} : { mac }),
+    ...(hairpin ? { hairpin } : {}),
+    ...(portIsolation ? { isolated: true } : {}),
+    ...portVlans(configuration),
+    ...(duplicateAddressDetection ? { duplicateAddressDetection } : {}),
+    ...(configuration.disableContainerInterface ? { leaveDown: true } : {}),
+  });
+}
+
+/**
+ * Connections that an earlier pod with one of these addresses left behind: their answers would come to the new pod,
+ * and its packets would take the old translations.
+ */
+function forgetConnectionsOf(plan: AttachmentPlan, namespace: NetworkNamespace): void {
+  if (plan.ips.length === 0) return;
+  const tracked = readSysctl(undefined, "net.netfilter.nf_conntrack_count");
+  if (tracked === undefined || tracked === "0") return;
+  using conntrack = Conntrack.open(namespace);
+  for (const ip of plan.ips) {
+    const address = ip.address.split("/")[0]!;
+    conntrack.flush({ original: { source: address } });
+    // A published port: the pod is who answers.
+    conntrack.flush({ reply: { source: address } });
+  }
+}
+
+function guardSender(link: PodLink, namespace: NetworkNamespace, progress: Progress): void {
+  using spoofing = new MacSpoofing(namespace);
+  progress.undo.push(() => {
+    using again = new MacSpoofing(namespace);
+    again.release([link.host.name]);
+  });
+  spoofing.guard(link.host.name, link.pod.mac);
+}
+
+/** The last thing made goes first. What cannot be taken away is left to DEL, which runtimes call after a failed ADD. */
+function takeBack(
+  context: CniContext,
+  configuration: NetworkConfiguration,
+  ipam: AddressManagement | undefined,
+  { undo, bridge }: Progress,
+): void {
+  for (const step of [
+    ...undo.toReversed(),
+    () => leaveNetwork(context, configuration.nat.backend, ipam, bridge),
+  ]) {
+    try {
+      step();
+    } catch {
+      // The failure that brought us here is the one to tell.
+    }
+  }
+}

@@ -1,0 +1,110 @@
+/** GC: everything of a network that no valid attachment holds is taken away, and failures are told together. */
+import { messageOf, WayoutError } from "../error.ts";
+import type { Owner } from "../ipam/assignment.ts";
+import { asList, Fields } from "../ipam/fields.ts";
+import { hostVethName } from "../network/network.ts";
+import type { CniContext } from "./context.ts";
+import { backendOf } from "./del.ts";
+import { MacSpoofing } from "./mac-spoofing.ts";
+import { leaveNetwork, linksOf } from "./network-state.ts";
+
+/** What a collection took away, or would take away. */
+export interface Collected {
+  /** Host ends of links, with what their alias says. */
+  readonly links: readonly { readonly name: string; readonly alias: string }[];
+  readonly addresses: readonly { readonly address: string; readonly owner: string }[];
+  /** Ports whose senders were checked and that are gone. */
+  readonly checkedPorts: readonly string[];
+}
+
+/** The attachments that a runtime says are valid. @throws FieldError: a list that is missing is not an empty one */
+export function readValidAttachments(fields: Fields): Owner[] {
+  const key =
+    fields.raw("cni.dev/valid-attachments") === undefined
+      ? "cni.dev/attachments"
+      : "cni.dev/valid-attachments";
+  const value = fields.raw(key);
+  if (value === undefined) fields.refuse("cni.dev/valid-attachments", "is missing");
+  return asList(value, key, (item, path) => {
+    const attachment = Fields.of(item, path);
+    const container = attachment.string("containerID") ?? attachment.refuse("containerID", "is missing");
+    const interfaceName = attachment.string("ifname") ?? attachment.refuse("ifname", "is missing");
+    return { container, interfaceName };
+  });
+}
+
+/**
+ * @param dryRun only look
+ * @throws WayoutError `garbage-left` with every failure, after everything was tried
+ */
+export function gc(context: CniContext, valid: readonly Owner[], dryRun = false): Collected {
+  const { header, node, namespace } = context;
+  const failures: string[] = [];
+  const attempt = <T>(step: () => T, otherwise: T): T => {
+    try {
+      return step();
+    } catch (error) {
+      failures.push(messageOf(error));
+      return otherwise;
+    }
+  };
+  const names = new Set(
+    valid.map(({ container, interfaceName }) => hostVethName(header.network, container, interfaceName)),
+  );
+  const links = attempt(() => linksOf(header.network, node), []).filter(({ name }) => !names.has(name));
+  if (!dryRun) for (const { index } of links) attempt(() => node.deleteLink(index), false);
+  const ipam = attempt(() => context.addresses(true), undefined);
+  const keys = new Set(valid.map(ownerKey));
+  // An old file names the container only: any valid attachment of that container keeps it.
+  const containers = new Set(valid.map(({ container }) => container));
+  const isValid = (owner: Owner): boolean =>
+    keys.has(ownerKey(owner)) || (owner.interfaceName === "" && containers.has(owner.container));
+  const garbage = attempt(() => ipam?.collect(isValid, dryRun) ?? [], []);
+  const checkedPorts = attempt(
+    () =>
+      collectPorts(
+        context,
+        links.map(({ name }) => name),
+        dryRun,
+      ),
+    [],
+  );
+  if (!dryRun) attempt(() => leaveNetwork(context, backendOf(context), ipam), undefined);
+  void namespace;
+  if (failures.length > 0) throw garbageLeft(header.network, failures);
+  return {
+    links: links.map(({ name, alias }) => ({ name, alias: alias ?? "" })),
+    addresses: garbage.flatMap(({ owner, addresses }) =>
+      addresses.map((address) => ({ address, owner: owner === undefined ? "" : ownerKey(owner) })),
+    ),
+    checkedPorts,
+  };
+}
+
+/** The checks of ports that just went, or that went without us (a namespace that ended takes its link along). */
+function collectPorts(
+  { header, node, namespace }: CniContext,
+  gone: readonly string[],
+  dryRun: boolean,
+): string[] {
+  if (header.fields.raw("macspoofchk") !== true) return [];
+  using spoofing = new MacSpoofing(namespace);
+  const stale = spoofing
+    .ports()
+    .filter((port) => gone.includes(port) || node.link(port, { statistics: false }) === undefined);
+  if (!dryRun && stale.length > 0) spoofing.release(stale);
+  return stale;
+}
+
+function ownerKey({ container, interfaceName }: Owner): string {
+  return `${container} ${interfaceName}`;
+}
+
+function garbageLeft(network: string, failures: readonly string[]): WayoutError {
+  return new WayoutError({
+    code: "garbage-left",
+    kind: "broken",
+    doing: `collecting the garbage of network ${network}`,
+    said: failures.join("; "),
+  });
+}

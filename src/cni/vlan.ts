@@ -1,0 +1,85 @@
+/** VLANs of a bridge: a pod's port is an access port (`vlan`) or a trunk (`vlanTrunk`), as the bridge plugin has it. */
+import { parseCidr } from "../address/cidr.ts";
+import { WayoutError } from "../error.ts";
+import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
+import type { BridgeVlan } from "../kernel/route/bridge.ts";
+import type { Link } from "../kernel/route/link.ts";
+import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { checkInterfaceName, hostVethName } from "../network/network.ts";
+import type { NetworkConfiguration } from "./configuration.ts";
+
+/** The VLAN that a bridge puts every new port in (BR_DEFAULT_PVID of net/bridge/br_private.h). */
+const DEFAULT_VLAN = 1;
+
+/** What a pod's port gets, in the words of a pod link; empty without VLANs. */
+export function portVlans(configuration: NetworkConfiguration): {
+  readonly vlans?: readonly BridgeVlan[];
+  readonly dropDefaultVlan?: number;
+} {
+  const { vlan, vlanTrunk, preserveDefaultVlan } = configuration;
+  const vlans: BridgeVlan[] =
+    vlan > 0 ? [accessVlan(vlan)] : vlanTrunk.map((range) => ({ ...range, pvid: false, untagged: false }));
+  if (vlans.length === 0) return {};
+  return { vlans, ...(preserveDefaultVlan ? {} : { dropDefaultVlan: DEFAULT_VLAN }) };
+}
+
+function accessVlan(vlan: number): BridgeVlan {
+  return { first: vlan, last: vlan, pvid: true, untagged: true };
+}
+
+/** The name of the interface that holds a VLAN's gateway addresses: "cni0.100". */
+export function vlanGatewayName({ bridge, vlan }: NetworkConfiguration): string {
+  return `${bridge}.${vlan}`;
+}
+
+/**
+ * With `vlan`, the gateway's addresses are on an interface of their own in that VLAN: one end of a veth pair whose
+ * other end is a port of the bridge. undefined where the addresses are the bridge's own.
+ */
+export function ensureVlanGateway(
+  node: Rtnetlink,
+  configuration: NetworkConfiguration,
+  bridge: Link,
+  gateways: readonly string[],
+): Link | undefined {
+  if (configuration.vlan === 0 || gateways.length === 0) return undefined;
+  const name = vlanGatewayName(configuration);
+  const doing = `preparing the gateway ${name}`;
+  checkInterfaceName(name, doing);
+  const there = node.link(name, { statistics: false });
+  if (there === undefined) makePair(node, configuration, bridge, name);
+  const gateway = there ?? node.link(name, { statistics: false });
+  if (gateway === undefined) throw new Error(`${name} was made, and is gone again`);
+  if (gateway.kind !== "veth") {
+    throw new WayoutError({
+      code: "bridge-conflict",
+      kind: "usage",
+      doing,
+      said: `there is another interface of that name (${gateway.kind ?? "a device"})`,
+    });
+  }
+  if (!gateway.up) node.setLink(gateway.index, { up: true });
+  for (const text of gateways) {
+    const { address, prefixLength } = parseCidr(text, "keep");
+    unlessThere(() => node.addAddress({ interface: gateway.index, address, prefixLength, nodad: true }));
+  }
+  return node.link(gateway.index, { statistics: false }) ?? gateway;
+}
+
+function makePair(node: Rtnetlink, configuration: NetworkConfiguration, bridge: Link, name: string): void {
+  const port = hostVethName(bridge.name, "gateway", String(configuration.vlan));
+  unlessThere(() => node.createVeth({ name: port, master: bridge.index, peer: { name } }));
+  const link = node.link(port, { statistics: false });
+  if (link === undefined) throw new Error(`${port} was made, and is gone again`);
+  node.addBridgeVlans(link.index, [accessVlan(configuration.vlan)]);
+  node.setLink(link.index, { up: true });
+}
+
+/** Another pod's ADD does the same at the same time. */
+function unlessThere(make: () => void): void {
+  try {
+    make();
+  } catch (error) {
+    if (!(error instanceof NetlinkError && error.code === "EEXIST")) throw error;
+  }
+}
