@@ -1,10 +1,13 @@
 /** `wayout attach`: a namespace of this node gets a way out, or everything stays as it was. */
+import { existsSync } from "node:fs";
 import { messageOf, WayoutError } from "../error.ts";
-import { namedNamespaces, NetworkNamespace } from "../kernel/namespace.ts";
+import { namedNamespaces, NETNS_DIRECTORY, NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { build, networkOf, withAttachment } from "./build.ts";
 import { attachmentProblems } from "./inspect.ts";
 import type { AttachmentNode } from "./node.ts";
+import { outsideOf, type Outside } from "./outside.ts";
+import { natIntentOf } from "./translation.ts";
 import { hasDefaultRoute, planAttachment } from "./plan.ts";
 import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
 import { checkRequest, pathOfLabel, type AttachRequest } from "./request.ts";
@@ -19,6 +22,8 @@ export interface Attached {
   readonly changed: boolean;
   /** What was broken and is mended now; empty for a new attachment. */
   readonly mended: readonly string[];
+  /** As whom it is seen outside, one for each address. */
+  readonly outside: readonly Outside[];
   /** What the person should know although nothing is wrong. */
   readonly notes: readonly string[];
 }
@@ -45,14 +50,28 @@ function attachAlone(node: AttachmentNode, request: AttachRequest, doing: string
   const resolver = planResolver(label, request.nameServers, resolverDirectories(record));
   const attachment: AttachmentRecord = {
     ...plan.attachment,
-    ...(pod === undefined ? { created: true } : { cookie: pod.cookie }),
+    ...(pod === undefined ? { created: true, madeDirectory: madeDirectory(record) } : { cookie: pod.cookie }),
     raisedLoopback: pod === undefined || !isLoopbackUp(pod),
     ...(resolver.file === undefined ? {} : { resolver: resolver.file }),
   };
   const planned = withAttachment(withSettings(node, record, plan.network), attachment, plan.network);
   const done = carryOut(node, planned, attachment);
   const notes = [...plan.notes, ...(resolver.note === undefined ? [] : [resolver.note])];
-  return { ...done, changed: true, mended: [], notes };
+  return told(node, { ...done, changed: true, mended: [], notes });
+}
+
+/** With what the node itself can do for it. */
+function told(node: AttachmentNode, done: Omit<Attached, "outside">): Attached {
+  const { attachment, network, notes } = done;
+  const intents = network.backend === "none" ? [] : [natIntentOf(network, [attachment])];
+  const outside = attachment.addresses.map((text) => outsideOf(node.route, text.split("/")[0]!, intents));
+  const stranded = outside.filter((one) => one.interface === undefined).length;
+  if (stranded === 0) return { ...done, outside };
+  const families = attachment.addresses
+    .filter((_, index) => outside[index]!.interface === undefined)
+    .map((address) => (address.includes(":") ? "IPv6" : "IPv4"));
+  const note = `this machine itself has no default route (${families.join(", ")}): it reaches nothing outside, nor does the namespace`;
+  return { ...done, outside, notes: [...notes, note] };
 }
 
 /** Remembers, makes, remembers that it is made; or takes everything back. */
@@ -106,10 +125,12 @@ function keep(
   const network = networkOf(record, old);
   checkSame(request, old, network, doing);
   const mended = attachmentProblems(node, record, old, pod);
-  if (mended.length === 0) return { attachment: old, network, changed: false, mended, notes: [] };
+  if (mended.length === 0) {
+    return told(node, { attachment: old, network, changed: false, mended, notes: [] });
+  }
   const again: AttachmentRecord = { ...old, phase: "attaching" };
   const done = carryOut(node, withAttachment(withSettings(node, record, network), again), again);
-  return { ...done, changed: true, mended, notes: [] };
+  return told(node, { ...done, changed: true, mended, notes: [] });
 }
 
 function checkSame(
@@ -221,6 +242,11 @@ function checkPod(
 function isLoopbackUp(pod: NetworkNamespace): boolean {
   using inside = Rtnetlink.open(pod);
   return inside.link("lo")?.up ?? true;
+}
+
+/** Whoever goes last takes the directory away that the first one made. */
+function madeDirectory(record: NodeRecord): boolean {
+  return !existsSync(NETNS_DIRECTORY) || record.attachments.some((other) => other.madeDirectory);
 }
 
 function resolverDirectories(record: NodeRecord): Set<string> {

@@ -8,17 +8,27 @@ import { familiesOf } from "./settings.ts";
 import { natIntentOf } from "./translation.ts";
 import { openWayOut } from "./way-out.ts";
 
-/** The namespace of an attachment, if it is still the one we attached; the caller closes it. */
+/**
+ * The namespace of an attachment, if it is still the one we attached; the caller closes it.
+ * @throws SystemError EPERM without privilege
+ */
 export function openPod(attachment: AttachmentRecord): NetworkNamespace | undefined {
   let namespace: NetworkNamespace;
   try {
     namespace = NetworkNamespace.open(attachment.path);
-  } catch {
+  } catch (error) {
+    if (isRefusal(error)) throw error;
     return undefined;
   }
   if (attachment.cookie === undefined || namespace.cookie === attachment.cookie) return namespace;
   namespace.close();
   return undefined;
+}
+
+/** Whether an error only says that this user may not look. */
+export function isRefusal(error: unknown): boolean {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  return code === "EPERM" || code === "EACCES" || code === "no-privilege";
 }
 
 export function networkOf(record: NodeRecord, attachment: AttachmentRecord): NetworkRecord {
@@ -29,7 +39,7 @@ export function networkOf(record: NodeRecord, attachment: AttachmentRecord): Net
   );
 }
 
-/** The record with this attachment, and its network, put in or replaced. */
+/** The record with this attachment, and its network, put in, or in the place of what it had under their names. */
 export function withAttachment(
   record: NodeRecord,
   attachment: AttachmentRecord,
@@ -37,9 +47,14 @@ export function withAttachment(
 ): NodeRecord {
   return {
     ...record,
-    networks: [...record.networks.filter(({ bridge }) => bridge !== network.bridge), network],
-    attachments: [...record.attachments.filter(({ label }) => label !== attachment.label), attachment],
+    networks: replaced(record.networks, network, ({ bridge }) => bridge === network.bridge),
+    attachments: replaced(record.attachments, attachment, ({ label }) => label === attachment.label),
   };
+}
+
+function replaced<T>(list: readonly T[], item: T, isOld: (other: T) => boolean): T[] {
+  const at = list.findIndex(isOld);
+  return at < 0 ? [...list, item] : list.with(at, item);
 }
 
 /**

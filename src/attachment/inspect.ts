@@ -1,7 +1,7 @@
 /** How the attachments of this node are doing. */
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { openNat } from "../nat/open.ts";
-import { networkOf, openPod } from "./build.ts";
+import { isRefusal, networkOf, openPod } from "./build.ts";
 import { nodeProblems, podProblems } from "./health.ts";
 import type { AttachmentNode } from "./node.ts";
 import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
@@ -12,22 +12,36 @@ import { natIntentOf } from "./translation.ts";
 export interface InspectedAttachment {
   readonly attachment: AttachmentRecord;
   readonly network: NetworkRecord;
-  /** Short sentences; empty when the way out stands. */
-  readonly problems: readonly string[];
+  /** Short sentences; empty when the way out stands. undefined: this user may not look. */
+  readonly problems: readonly string[] | undefined;
 }
 
 /** Every attachment of the node, in the order in which they were made. */
 export function inspectAttachments(node: AttachmentNode): InspectedAttachment[] {
   const record = node.store.read();
   const ofNetwork = new Map(
-    record.networks.map((network) => [network.bridge, networkProblems(node, record, network)]),
+    record.networks.map((network) => [network.bridge, seen(() => networkProblems(node, record, network))]),
   );
   return record.attachments.map((attachment) => {
     const network = networkOf(record, attachment);
-    using pod = openPod(attachment);
-    const problems = [...linkProblems(node, network, attachment, pod), ...ofNetwork.get(network.bridge)!];
+    const own = seen(() => {
+      using pod = openPod(attachment);
+      return linkProblems(node, network, attachment, pod);
+    });
+    const shared = ofNetwork.get(network.bridge);
+    const problems = own === undefined || shared === undefined ? undefined : [...own, ...shared];
     return { attachment, network, problems };
   });
+}
+
+/** What was found; undefined when this user may not look. */
+function seen<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if (isRefusal(error)) return undefined;
+    throw error;
+  }
 }
 
 /** Everything that is wrong with one attachment. @param pod its namespace */

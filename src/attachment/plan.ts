@@ -50,6 +50,7 @@ export function planAttachment(request: AttachRequest, record: NodeRecord, node:
       label,
       path: pathOfLabel(label),
       created: false,
+      madeDirectory: false,
       phase: "attaching",
       bridge,
       interface: request.interfaceName ?? DEFAULT_INTERFACE,

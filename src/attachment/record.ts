@@ -29,6 +29,8 @@ const attachment = v.object({
   cookie: v.optional(v.string()),
   /** Whether we made the namespace. */
   created: v.boolean(),
+  /** Whether there was no /run/netns when we made it. */
+  madeDirectory: v.boolean(),
   /** `attaching` or `detaching` in a record that stays means that a run was killed half-way. */
   phase: v.picklist(["attaching", "attached", "detaching"]),
   bridge: v.string(),

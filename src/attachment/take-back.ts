@@ -107,14 +107,29 @@ function leavePod(
   pod: NetworkNamespace | undefined,
   options: TakeBackOptions,
 ): void {
-  if (pod === undefined) return;
-  if (attachment.created && options.keepNamespace !== true) {
-    deleteNamedNamespace(attachment.label);
-    removeNamespaceDirectory();
-  } else if (attachment.raisedLoopback && !attachment.created) {
-    using inside = Rtnetlink.open(pod);
-    inside.setLink("lo", { up: false });
+  if (!attachment.created) {
+    if (pod !== undefined && attachment.raisedLoopback) setLoopbackDown(pod);
+    return;
   }
+  if (options.keepNamespace === true || !isOurs(attachment, pod)) return;
+  deleteNamedNamespace(attachment.label);
+  if (attachment.madeDirectory) removeNamespaceDirectory();
+}
+
+/**
+ * Whether the namespace of this name is the one we made. A run that was killed while making it left no cookie: then it
+ * is ours when it is empty, or only a file that nothing was mounted on yet.
+ */
+function isOurs(attachment: AttachmentRecord, pod: NetworkNamespace | undefined): boolean {
+  if (attachment.cookie !== undefined) return pod !== undefined;
+  if (pod === undefined) return true;
+  using inside = Rtnetlink.open(pod);
+  return inside.links({ statistics: false }).every(({ name }) => name === "lo");
+}
+
+function setLoopbackDown(pod: NetworkNamespace): void {
+  using inside = Rtnetlink.open(pod);
+  inside.setLink("lo", { up: false });
 }
 
 /** What was there before us stays; so does a bridge that somebody else has plugged an interface into. */

@@ -18,6 +18,26 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: "the way out, step by step, in throw-away namespaces; and a place to play",
     load: async () => (await import("./lab.ts")).labCommand(),
   },
+  {
+    name: "attach",
+    summary: "give a network namespace of this machine a way out",
+    load: async () => (await import("./attach.ts")).attachCommand(),
+  },
+  {
+    name: "detach",
+    summary: "take it back",
+    load: async () => (await import("./detach.ts")).detachCommand(),
+  },
+  {
+    name: "list",
+    summary: "who has a way out on this machine, and whether it stands",
+    load: async () => (await import("./list.ts")).listCommand(),
+  },
+  {
+    name: "conntrack",
+    summary: "the table: list, watch, stats, flush",
+    load: async () => (await import("./conntrack.ts")).conntrackCommand(),
+  },
   ...Object.values(LAB_PROCESSES).map((name) => ({
     name,
     summary: "started by wayout itself",

@@ -1,0 +1,148 @@
+import { Command, Option } from "commander";
+import { attach, type Attached } from "../attachment/attach.ts";
+import { detach } from "../attachment/detach.ts";
+import { AttachmentNode } from "../attachment/node.ts";
+import type { Outside } from "../attachment/outside.ts";
+import type { AttachRequest } from "../attachment/request.ts";
+import { WayoutError } from "../error.ts";
+import { NAT_BACKENDS, type NatBackendName } from "../nat/backend.ts";
+import { Interruption } from "./interruption.ts";
+import { printJson, style, table } from "./style.ts";
+
+const HELP = `
+What it makes, unless it is there: the bridge wayout0 with a subnet that overlaps no route or address of this machine, a
+veth pair into the namespace, a default route, forwarding, and MASQUERADE in the table "inet wayout". Several namespaces
+share the bridge. The last 'wayout detach' takes all of it away and puts back what was before.
+
+Examples:
+  wayout attach blue                     the namespace that 'ip netns' calls blue
+  wayout attach blue --create            make it first
+  wayout attach blue --snat 203.0.113.9  leave with this address instead of the interface's own
+  wayout attach /proc/4711/ns/net        the namespace of a process
+  ip netns exec blue curl -I http://…    out of it`;
+
+interface AttachOptions {
+  readonly create?: true;
+  readonly bridge?: string;
+  readonly subnet?: readonly string[];
+  readonly ip?: readonly string[];
+  readonly interface?: string;
+  /** commander: --ipv6 true, --no-ipv6 false, neither undefined. */
+  readonly ipv6?: boolean;
+  readonly backend?: NatBackendName;
+  readonly snat?: readonly string[];
+  readonly dns?: readonly string[];
+  readonly json?: true;
+}
+
+/** `wayout attach NS`. */
+export function attachCommand(): Command {
+  return new Command("attach")
+    .description("give a network namespace of this machine a way out")
+    .argument("<namespace>", "a name that 'ip netns' shows, or the path of a namespace")
+    .option("--create", "make the namespace when it is missing; detach removes it again")
+    .option("--bridge <name>", "the bridge to plug it into (default: wayout0)")
+    .option("--subnet <cidr...>", "the bridge's subnet, one for each family (default: a free one)")
+    .option("--ip <address...>", "the namespace's address, one for each family (default: the next free one)")
+    .option("--interface <name>", "the interface's name in the namespace (default: eth0)")
+    .option("--snat <address...>", "leave with this fixed address, one for each family (default: MASQUERADE)")
+    .addOption(
+      new Option("--backend <name>", "what translates (default: nftables)").choices([...NAT_BACKENDS]),
+    )
+    .option("--ipv6", "also over IPv6 (default: when this machine has an IPv6 default route)")
+    .option("--no-ipv6", "IPv4 only")
+    .option("--dns <address...>", "name servers, for /etc/netns/NAME/resolv.conf")
+    .option("--json", "one JSON value")
+    .addHelpText("after", HELP)
+    .action(async (namespace: string, options: AttachOptions) => {
+      using node = AttachmentNode.open();
+      using interruption = new Interruption();
+      const attached = await attach(node, requestOf(namespace, options));
+      if (await interruption.happened()) await giveUp(node, namespace, attached);
+      if (options.json === true) printJson(jsonOf(attached));
+      else process.stdout.write(attachedText(attached));
+    });
+}
+
+function requestOf(namespace: string, options: AttachOptions): AttachRequest {
+  const { create, bridge, subnet, ip, ipv6, backend, snat, dns } = options;
+  return {
+    namespace,
+    ...(create === undefined ? {} : { create }),
+    ...(bridge === undefined ? {} : { bridge }),
+    ...(subnet === undefined ? {} : { subnets: subnet }),
+    ...(ip === undefined ? {} : { addresses: ip }),
+    ...(options.interface === undefined ? {} : { interfaceName: options.interface }),
+    ...(ipv6 === undefined ? {} : { ipv6 }),
+    ...(backend === undefined ? {} : { backend }),
+    ...(snat === undefined ? {} : { snat }),
+    ...(dns === undefined ? {} : { nameServers: dns }),
+  };
+}
+
+/** Ctrl-C while it was made: the person does not want it. What was there before stays. */
+async function giveUp(node: AttachmentNode, namespace: string, attached: Attached): Promise<never> {
+  const isNew = attached.changed && attached.mended.length === 0;
+  if (isNew) await detach(node, namespace);
+  throw new WayoutError({
+    code: "interrupted",
+    kind: "broken",
+    doing: `attaching ${namespace}`,
+    said: `interrupted; ${isNew ? "everything was taken back" : "it stays attached, as it was"}`,
+  });
+}
+
+function jsonOf({ attachment, network, changed, mended, outside, notes }: Attached) {
+  return {
+    namespace: attachment.label,
+    path: attachment.path,
+    created: attachment.created,
+    bridge: attachment.bridge,
+    interface: attachment.interface,
+    hostInterface: attachment.hostInterface,
+    addresses: attachment.addresses,
+    gateways: network.gateways,
+    backend: network.backend,
+    snat: attachment.snat,
+    outside,
+    changed,
+    mended,
+    notes,
+  };
+}
+
+function attachedText({ attachment, network, changed, mended, outside, notes }: Attached): string {
+  const { label } = attachment;
+  const name = style.strong(label);
+  const head = !changed
+    ? `${name} is attached already; nothing was to do.`
+    : mended.length > 0
+      ? `${name} was broken (${mended.join("; ")}) and is mended.`
+      : `${name} ${attachment.created ? "was made and " : ""}has a way out.`;
+  const isName = !label.startsWith("/");
+  const enter = isName ? `ip netns exec ${label} COMMAND` : `nsenter --net=${label} COMMAND`;
+  const rows = [
+    ["address", attachment.addresses.map(style.address).join(", ")],
+    [
+      "link",
+      `${attachment.interface} ${style.quiet("↔")} ${attachment.hostInterface} in ${attachment.bridge}`,
+    ],
+    ["gateway", network.gateways.map((gateway) => style.address(gateway.split("/")[0]!)).join(", ")],
+    ["seen as", outside.map((one) => outsideText(one, network.backend)).join(", ")],
+    ["use it", style.command(enter)],
+    ["undo", style.command(`wayout detach ${label}`)],
+  ];
+  const lines = table(rows.map(([key, value]) => [` ${style.quiet(key!)}`, value!]));
+  const said = notes.map((note) => `${style.warn("!")} ${note}\n`).join("");
+  return `${style.good("✓")} ${head}\n${lines}\n${said}`;
+}
+
+function outsideText(outside: Outside, backend: NatBackendName): string {
+  const { translation, address } = outside;
+  const through = outside.interface === undefined ? "" : ` of ${outside.interface}`;
+  const how = { masquerade: "MASQUERADE", snat: "SNAT", none: "no translation" }[translation];
+  const by = translation === "none" ? how : `${how}, ${backend}`;
+  if (translation === "none") return `its own address ${style.quiet(`(${by})`)}`;
+  const seen = address === undefined ? "the outgoing interface's address" : style.address(address);
+  return `${seen}${translation === "masquerade" ? through : ""} ${style.quiet(`(${by})`)}`;
+}

@@ -1,0 +1,83 @@
+import { Command } from "commander";
+import { AttachmentNode } from "../attachment/node.ts";
+import type { Outside } from "../attachment/outside.ts";
+import { waysOut, type WayOutOfPod } from "../pods/ways-out.ts";
+import { printJson, style, table } from "./style.ts";
+
+const HELP = `
+Attachments made by 'wayout attach', and pods that a CNI plugin connected (any plugin: libcni keeps their results under
+/var/lib/cni/results). Each is checked: its namespace, link, address and route, the bridge, forwarding and NAT rules.
+"seen as" is the source its packets have when they leave this machine. Exit code 1 when one of them is broken; then
+'wayout attach NAME' mends an attachment, and 'wayout doctor NAME' tells more.`;
+
+/** `wayout list`. */
+export function listCommand(): Command {
+  return new Command("list")
+    .description("who was given a way out on this machine, and whether it stands")
+    .option("--json", "one JSON value: {namespaces: […]}")
+    .addHelpText("after", HELP)
+    .action((options: { readonly json?: true }) => {
+      using node = AttachmentNode.open();
+      const ways = waysOut(node);
+      if (options.json === true) printJson({ namespaces: ways.map(jsonOf) });
+      else process.stdout.write(listText(ways));
+      if (ways.some((way) => stateOf(way) === "broken")) process.exitCode = 1;
+    });
+}
+
+function stateOf({ problems }: WayOutOfPod): "ok" | "broken" | "unknown" {
+  if (problems === undefined) return "unknown";
+  return problems.length === 0 ? "ok" : "broken";
+}
+
+function jsonOf(way: WayOutOfPod) {
+  return { ...way, state: stateOf(way), problems: way.problems ?? [] };
+}
+
+function listText(ways: readonly WayOutOfPod[]): string {
+  if (ways.length === 0) {
+    return `Nobody was given a way out on this machine yet.\n  ${style.command("wayout attach NAME --create")}\n`;
+  }
+  const head = ["namespace", "by", "address", "network", "seen as", "state"].map(style.quiet);
+  return `${table([head, ...ways.flatMap(rowsOf)])}\n`;
+}
+
+/** One row an address; a second problem gets a row of its own. */
+function rowsOf(way: WayOutOfPod): string[][] {
+  const problems = way.problems ?? [];
+  const count = Math.max(1, way.addresses.length, problems.length);
+  return Array.from({ length: count }, (_, index) => {
+    const isFirst = index === 0;
+    const outside = way.outside[index];
+    return [
+      isFirst ? style.strong(way.name) : "",
+      isFirst ? way.kind : "",
+      style.address(way.addresses[index] ?? ""),
+      isFirst ? networkText(way) : "",
+      outside === undefined ? "" : outsideText(outside),
+      isFirst && problems.length === 0 ? stateText(way) : problemText(problems[index]),
+    ];
+  });
+}
+
+function networkText({ network, bridge, interface: name }: WayOutOfPod): string {
+  const place = bridge === undefined || bridge === network ? network : `${network} (${bridge})`;
+  return `${place} ${style.quiet(name)}`;
+}
+
+function outsideText(outside: Outside): string {
+  if (outside.interface === undefined && outside.translation !== "snat")
+    return style.warn("no default route");
+  const seen = outside.address === undefined ? style.warn("no address") : style.address(outside.address);
+  const how = outside.translation === "none" ? "untranslated" : outside.translation;
+  const through = outside.interface === undefined ? "" : ` ${outside.interface}`;
+  return `${seen} ${style.quiet(`${how}${through}`)}`;
+}
+
+function stateText(way: WayOutOfPod): string {
+  return stateOf(way) === "ok" ? style.good("✓ ok") : style.quiet("? not root");
+}
+
+function problemText(problem: string | undefined): string {
+  return problem === undefined ? "" : style.bad(`✗ ${problem}`);
+}
