@@ -77,9 +77,9 @@ export class FlowWatch {
 
   #resync(): void {
     const before = this.#dropped;
-    this.#dropped = this.events.dropped();
-    const known = this.#dropped !== undefined && before !== undefined;
-    this.watcher.lost(known ? this.#dropped - before : undefined);
+    const after = this.events.dropped();
+    this.#dropped = after;
+    this.watcher.lost(before === undefined || after === undefined ? undefined : after - before);
     // What was queued before the gap is told before the table is read, so that the table is the newer truth.
     for (let batch = 0; batch < DRAINED_BATCHES; batch++) {
       if (this.events.read(this.#note, 0, BATCH_EVENTS).events === 0) break;

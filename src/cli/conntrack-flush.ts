@@ -1,0 +1,87 @@
+import { Command } from "commander";
+import { WayoutError } from "../error.ts";
+import { FlowPrinter } from "../flows/flow-printer.ts";
+import { flowRecord } from "../flows/flow-record.ts";
+import type { ConntrackEntry } from "../kernel/conntrack/entry.ts";
+import { untilOutputCloses, writeOut } from "./byte-sink.ts";
+import { compiledFilterOf, withFilters, type TableOptions } from "./conntrack-options.ts";
+import { emptyTableHint, note, openTable, podIndex } from "./conntrack-table.ts";
+import { printJson } from "./style.ts";
+
+interface FlushOptions extends TableOptions {
+  all?: boolean;
+  dryRun?: boolean;
+}
+
+/** A person reads this many lines; the rest is a number. --json has them all. */
+const SHOWN_LINES = 200;
+/** Entries deleted in one go: they are held in memory until then. */
+const BATCH_ENTRIES = 4096;
+
+export function flushCommand(): Command {
+  const command = new Command("flush")
+    .description("make the kernel forget flows: what it shows, it deletes")
+    .addHelpText("after", HELP)
+    .option("--all", "every flow of the namespace")
+    .option("--dry-run", "show what would be deleted, and delete nothing")
+    .option("--json", "one JSON value");
+  return withFilters(command).action((options: FlushOptions) => untilOutputCloses(() => flush(options)));
+}
+
+async function flush(options: FlushOptions): Promise<void> {
+  const filter = await compiledFilterOf(options);
+  if (filter.takesAll !== (options.all === true)) throw filterMistake(filter.takesAll);
+  using opened = await openTable(options.netns);
+  const pods = await podIndex(true);
+  const printer = new FlowPrinter({ pods, nowMs: Date.now() }, writeOut);
+  const chosen: ConntrackEntry[] = [];
+  opened.table.scan((scan) => {
+    if (!filter.matches(scan)) return;
+    chosen.push(scan.entry());
+    if (options.json !== true && chosen.length <= SHOWN_LINES) printer.print(scan);
+  }, filter.kernel);
+  printer.flush();
+  if (chosen.length > SHOWN_LINES && options.json !== true) note(`… and ${chosen.length - SHOWN_LINES} more`);
+  let deleted = 0;
+  for (let at = 0; at < chosen.length && options.dryRun !== true; at += BATCH_ENTRIES) {
+    deleted += opened.table.deleteEntries(chosen.slice(at, at + BATCH_ENTRIES));
+  }
+  if (options.json === true) {
+    const flows = chosen.map((entry) => flowRecord(entry, pods));
+    printJson({ dryRun: options.dryRun === true, matched: chosen.length, deleted, flows });
+    return;
+  }
+  const flows = (count: number): string => `${count} ${count === 1 ? "flow" : "flows"}`;
+  if (options.dryRun === true) note(`${flows(chosen.length)} would be deleted`);
+  else note(`${flows(deleted)} deleted${endedBefore(chosen.length - deleted)}`);
+  const hint = chosen.length === 0 ? await emptyTableHint(opened) : undefined;
+  if (hint !== undefined) note(hint);
+}
+
+function endedBefore(count: number): string {
+  return count === 0 ? "" : `; ${count} had ended by themselves`;
+}
+
+function filterMistake(withoutFilter: boolean): WayoutError {
+  return new WayoutError({
+    code: withoutFilter ? "flush-needs-filter" : "flush-all-with-filter",
+    kind: "usage",
+    doing: "flushing the connection tracking table",
+    said: withoutFilter
+      ? "without a filter this would end every translated connection of the namespace"
+      : "--all and a filter contradict each other",
+    todo: withoutFilter
+      ? "Say which flows (--dst, --pod, …; --dry-run shows them), or --all if you mean it."
+      : "Leave one of them out.",
+  });
+}
+
+const HELP = `
+A translated connection does not survive this: its next packet is looked at as a new one. That is the cure for flows
+that keep an old translation, e.g. after the outgoing address has changed.
+Entries are deleted one by one, by their identity: what is not shown stays.
+
+Examples:
+  wayout conntrack flush --reply-dst 203.0.113.5 --dry-run
+  wayout conntrack flush --proto udp --dport 53 --unreplied
+  wayout conntrack flush --all`;

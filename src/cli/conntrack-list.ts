@@ -1,0 +1,200 @@
+import { Command, Option } from "commander";
+import { availableParallelism } from "node:os";
+import { Conntrack } from "../kernel/conntrack/conntrack.ts";
+import type { EntryScan } from "../kernel/conntrack/scan.ts";
+import { FlowPrinter } from "../flows/flow-printer.ts";
+import { flowRecord } from "../flows/flow-record.ts";
+import { FlowSorter, SORT_KEYS, type SortKey } from "../flows/flow-sorter.ts";
+import type { FlowLineContext } from "../flows/flow-line.ts";
+import { untilOutputCloses, writeOut } from "./byte-sink.ts";
+import { compiledFilterOf, countOf, withFilters, type TableOptions } from "./conntrack-options.ts";
+import {
+  accountingHint,
+  emptyTableHint,
+  note,
+  openTable,
+  podIndex,
+  type OpenTable,
+} from "./conntrack-table.ts";
+
+interface ListOptions extends TableOptions {
+  sort?: SortKey;
+  reverse?: boolean;
+  limit?: string;
+  jsonLines?: boolean;
+  pods: boolean;
+}
+
+/** From this many entries on a second thread that reads ahead pays for its start. */
+const READ_AHEAD_ENTRIES = 20_000;
+/** JSON text is gathered to this size before it goes out. */
+const CHUNK_BYTES = 256 * 1024;
+
+const encoder = new TextEncoder();
+
+export function listCommand(): Command {
+  const command = new Command("list")
+    .description("the tracked flows, each as the translation that it is")
+    .addHelpText("after", HELP)
+    .addOption(new Option("--sort <KEY>", "in order; numbers from large to small").choices(SORT_KEYS))
+    .option("--reverse", "the other way round")
+    .option("--limit <N>", "the first N only")
+    .option("--json", "one JSON array, one flow a line")
+    .option("--json-lines", "one JSON object a line, nothing around them: for streams and jq")
+    .option("--no-pods", "do not look up which pod an address belongs to");
+  return withFilters(command).action((options: ListOptions) => untilOutputCloses(() => list(options)));
+}
+
+async function list(options: ListOptions): Promise<void> {
+  const filter = await compiledFilterOf(options);
+  const limit = options.limit === undefined ? Number.POSITIVE_INFINITY : countOf("--limit", options.limit);
+  using opened = await openTable(options.netns);
+  const context = { pods: await podIndex(options.pods), nowMs: Date.now() };
+  let matched = 0;
+  const output = outputOf(options, context, limit);
+  scanTable(opened, filter.kernel, (scan) => {
+    if (!filter.matches(scan)) return;
+    matched++;
+    output.add(scan);
+  });
+  output.end();
+  if (options.json === true || options.jsonLines === true) return;
+  await sayMore(opened, matched, limit, filter.takesAll);
+}
+
+/** Large tables are read by a second thread. */
+function scanTable(
+  { table, namespace, statistics }: OpenTable,
+  filter: Parameters<Conntrack["scan"]>[1],
+  visitor: (scan: EntryScan) => void,
+): void {
+  if (statistics.entries < READ_AHEAD_ENTRIES || availableParallelism() < 2)
+    return table.scan(visitor, filter);
+  using ahead = Conntrack.openForDump(namespace);
+  ahead.scan(visitor, filter);
+}
+
+/** Where flows go on their way to stdout. */
+interface Output {
+  add(scan: EntryScan): void;
+  end(): void;
+}
+
+function outputOf(options: ListOptions, context: FlowLineContext, limit: number): Output {
+  const form = options.jsonLines === true ? "lines" : options.json === true ? "array" : "text";
+  if (form === "text" && options.sort === undefined) return textOutput(context, limit);
+  const lineOf = form === "text" ? textLine(context) : jsonLine(context, form === "lines" ? "\n" : "");
+  const sink = form === "array" ? new Pieces("[\n", ",\n", "\n]\n") : new Pieces("", "", "");
+  if (options.sort !== undefined) {
+    const sorter = new FlowSorter(options.sort, options.reverse);
+    return {
+      add: (scan) => sorter.add(scan, lineOf(scan)),
+      end: () => {
+        for (const line of sorter.lines(limit)) sink.add(line);
+        sink.end();
+      },
+    };
+  }
+  let left = limit;
+  return {
+    add: (scan) => {
+      if (left-- > 0) sink.add(lineOf(scan));
+    },
+    end: () => sink.end(),
+  };
+}
+
+/** The fast way: from the kernel's bytes into a buffer that goes to stdout. */
+function textOutput(context: FlowLineContext, limit: number): Output {
+  const printer = new FlowPrinter(context, writeOut);
+  let left = limit;
+  return {
+    add: (scan) => {
+      if (left-- > 0) printer.print(scan);
+    },
+    end: () => printer.flush(),
+  };
+}
+
+/** One text line, newline included; valid until the next. */
+function textLine(context: FlowLineContext): (scan: EntryScan) => Uint8Array {
+  let line = new Uint8Array();
+  const printer = new FlowPrinter(context, (bytes) => {
+    line = bytes as Uint8Array<ArrayBuffer>;
+  });
+  return (scan) => {
+    printer.print(scan);
+    printer.flush();
+    return line;
+  };
+}
+
+function jsonLine({ pods }: FlowLineContext, end: string): (scan: EntryScan) => Uint8Array {
+  return (scan) => encoder.encode(JSON.stringify(flowRecord(scan.entry(), pods)) + end);
+}
+
+/** Pieces of output, with something before, between and behind them, gathered into large writes. */
+class Pieces {
+  readonly #bytes = new Uint8Array(CHUNK_BYTES);
+  #used = 0;
+  #first = true;
+
+  constructor(
+    readonly before: string,
+    readonly between: string,
+    readonly after: string,
+  ) {
+    this.#put(encoder.encode(before));
+  }
+
+  add(piece: Uint8Array): void {
+    if (!this.#first) this.#put(encoder.encode(this.between));
+    this.#first = false;
+    this.#put(piece);
+  }
+
+  end(): void {
+    this.#put(encoder.encode(this.after));
+    this.#flush();
+  }
+
+  #put(piece: Uint8Array): void {
+    if (this.#used + piece.length > this.#bytes.length) this.#flush();
+    if (piece.length > this.#bytes.length) return writeOut(piece);
+    this.#bytes.set(piece, this.#used);
+    this.#used += piece.length;
+  }
+
+  #flush(): void {
+    if (this.#used > 0) writeOut(this.#bytes.subarray(0, this.#used));
+    this.#used = 0;
+  }
+}
+
+async function sayMore(opened: OpenTable, matched: number, limit: number, takesAll: boolean): Promise<void> {
+  const { entries } = opened.statistics;
+  const shown = Math.min(matched, limit);
+  const of = takesAll || matched === entries ? "" : ` of ${entries}`;
+  const flows = of === "" && matched === 1 ? "flow" : "flows";
+  note(shown < matched ? `${shown} of ${matched} flows shown` : `${matched}${of} ${flows}`);
+  const hint = matched === 0 ? await emptyTableHint(opened) : accountingHint(opened.namespace);
+  if (hint !== undefined) note(hint);
+}
+
+const HELP = `
+A line says: protocol, state, seconds until the kernel forgets the flow, and the translation:
+
+  tcp    ESTABLISHED  86399s  10.0.0.1:5432 ↔ 203.0.113.5:5432 → 198.51.100.80:443  pod=ns-blue assured
+
+Left of → is who began it, with ↔ and the address the outside sees when it is translated; right of → whom it was
+addressed to, with ↔ and who really answers. ICMP shows its id behind #. Then, where there is something to say:
+the pod, ↑packets/bytes sent and ↓received, age, unreplied, assured, mark, zone, helper, labels.
+
+Repeated filters of one kind, or values with commas, mean "one of them"; different kinds must all fit.
+Status, mark, family, zone and whole addresses are filtered by the kernel itself.
+
+Examples:
+  wayout conntrack list --state ESTABLISHED --snat
+  wayout conntrack list --pod ns-blue --dst 198.51.100.0/24 --dport 443,8000-8999
+  wayout conntrack list --sort bytes --limit 20
+  wayout conntrack list --json-lines --proto tcp | jq 'select(.timeoutSeconds < 60)'`;

@@ -1,0 +1,132 @@
+import { Command } from "commander";
+import {
+  explainCounters,
+  FlowTally,
+  NAT_PORTS,
+  type ExplainedCounter,
+  type FlowSummary,
+} from "../flows/flow-statistics.ts";
+import type { ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
+import { countOf, portsOf } from "./conntrack-options.ts";
+import { accountingHint, emptyTableHint, note, openTable, podIndex } from "./conntrack-table.ts";
+import { printJson, style, table } from "./style.ts";
+
+interface StatsOptions {
+  netns?: string;
+  json?: boolean;
+  top: string;
+  ports?: string;
+}
+
+/** Shares from which a person should worry, and from which it hurts. */
+const WORRYING = 0.8;
+const HURTING = 0.95;
+
+export function statsCommand(): Command {
+  return new Command("stats")
+    .description("how full the table is, what was lost, and which source ports run out")
+    .addHelpText("after", HELP)
+    .option("--top <N>", "how many pods, destinations and port groups to name", "10")
+    .option("--ports <RANGE>", "the source ports that NAT may take, when the rule names a range")
+    .option("--netns <NAME>", "the table of another namespace: a name, a path or pid:N")
+    .option("--json", "one JSON value")
+    .action(stats);
+}
+
+async function stats(options: StatsOptions): Promise<void> {
+  const top = countOf("--top", options.top);
+  const ports = options.ports === undefined ? NAT_PORTS : portsOf("--ports", options.ports);
+  using opened = await openTable(options.netns);
+  const { statistics } = opened;
+  const tally = new FlowTally();
+  opened.table.scan((scan) => tally.add(scan));
+  const summary = tally.summary(await podIndex(true), top, ports);
+  const counters = explainCounters(statistics);
+  if (options.json === true) {
+    const { entries, maximum, perCpu } = statistics;
+    printJson({ table: { entries, maximum }, counters, perCpu, ...summary });
+    return;
+  }
+  const sections = [
+    tableText(statistics),
+    countersText(counters),
+    kindsText(summary),
+    sourcesText(summary),
+    destinationsText(summary),
+    portsText(summary, ports),
+  ];
+  process.stdout.write(`${sections.filter((section) => section !== "").join("\n\n")}\n`);
+  const hint = statistics.entries === 0 ? await emptyTableHint(opened) : accountingHint(opened.namespace);
+  if (hint !== undefined) note(hint);
+}
+
+function tableText({ entries, maximum }: ConntrackStatistics): string {
+  if (maximum === 0) return `${style.strong("Table")}  ${entries} entries, no limit (nf_conntrack_max = 0)`;
+  const share = entries / maximum;
+  const advice =
+    share >= WORRYING ? `\n  ${style.hint("→")} sysctl -w net.netfilter.nf_conntrack_max=${maximum * 2}` : "";
+  return `${style.strong("Table")}  ${entries} of ${maximum} entries, ${shareText(share)}${advice}`;
+}
+
+function countersText(counters: readonly ExplainedCounter[]): string {
+  const rows = counters
+    .filter((counter) => counter.value > 0 || counter.costsPackets)
+    .map((counter) => {
+      const value = String(counter.value);
+      const shown = counter.value > 0 && counter.costsPackets ? style.bad(value) : value;
+      return [`  ${counter.kernelName}`, shown, style.quiet(counter.meaning)];
+    });
+  return `${style.strong("Counters")} of all CPUs since the namespace began\n${table(rows)}`;
+}
+
+function kindsText({ kinds }: FlowSummary): string {
+  if (kinds.length === 0) return "";
+  const rows = kinds.map(({ protocol, state, flows }) => [`  ${protocol}`, state, String(flows)]);
+  return `${style.strong("States")}\n${table(rows)}`;
+}
+
+function sourcesText({ sources }: FlowSummary): string {
+  if (sources.length === 0) return "";
+  const rows = sources.map(({ address, pod, flows }) => [`  ${address}`, pod ?? "", String(flows)]);
+  return `${style.strong("Top sources")}\n${table(rows)}`;
+}
+
+function destinationsText({ destinations }: FlowSummary): string {
+  if (destinations.length === 0) return "";
+  const rows = destinations.map(({ protocol, address, port, flows }) => [
+    `  ${endText(address, port)}`,
+    protocol,
+    String(flows),
+  ]);
+  return `${style.strong("Top destinations")}\n${table(rows)}`;
+}
+
+function portsText({ portUse }: FlowSummary, { first, last }: { first: number; last: number }): string {
+  if (portUse.length === 0) return "";
+  const rows = portUse.map(({ protocol, outgoing, destination, port, used, of }) => [
+    `  ${protocol} ${outgoing} → ${endText(destination, port)}`,
+    `${used} of ${of}`,
+    shareText(used / of),
+  ]);
+  const fullest = portUse[0]!;
+  const advice =
+    fullest.used / fullest.of >= WORRYING
+      ? `\n  ${style.hint("→")} towards one address and port each flow needs a source port of its own: more outgoing addresses, or connections that are kept open and used again`
+      : "";
+  return `${style.strong("Source ports in use")} (of ${first}–${last})\n${table(rows)}${advice}`;
+}
+
+function shareText(share: number): string {
+  const text = `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
+  return share >= HURTING ? style.bad(text) : share >= WORRYING ? style.warn(text) : style.good(text);
+}
+
+function endText(address: string, port: number | undefined): string {
+  if (port === undefined) return address;
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+const HELP = `
+Source ports: two flows of one protocol to the same address and port must leave with different source ports when they
+leave with the same address. The kernel takes them from 1024–65535, or from the range in the rule (give it by --ports).
+When they are used up, new connections to that destination fail while all others go on.`;

@@ -1,0 +1,120 @@
+/** Opening a namespace's connection tracking table for a command, and saying what is the matter with it. */
+import { WayoutError, messageOf } from "../error.ts";
+import { SystemError } from "../kernel/errno.ts";
+import { Conntrack, type ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
+import { NetworkNamespace } from "../kernel/namespace.ts";
+import { readSysctl } from "../kernel/sysctl.ts";
+import type { PodIndex } from "../flows/flow.ts";
+import { style } from "./style.ts";
+
+/** A table that answers. Dispose it. */
+export interface OpenTable extends Disposable {
+  readonly table: Conntrack;
+  readonly namespace: NetworkNamespace | undefined;
+  readonly statistics: ConntrackStatistics;
+}
+
+/** Codes by which kernels say that they do not have this: no netfilter netlink, or no ctnetlink behind it. */
+const MISSING = new Set(["EPROTONOSUPPORT", "EOPNOTSUPP", "EINVAL", "EAFNOSUPPORT"]);
+
+/** @param netns as typed after --netns; the process's own namespace when undefined. @throws WayoutError */
+export async function openTable(netns: string | undefined): Promise<OpenTable> {
+  const namespace = netns === undefined ? undefined : await openNamespace(netns);
+  try {
+    const table = Conntrack.open(namespace);
+    try {
+      const statistics = table.statistics();
+      const close = (): void => {
+        table.close();
+        namespace?.close();
+      };
+      return { table, namespace, statistics, [Symbol.dispose]: close };
+    } catch (error) {
+      table.close();
+      throw error;
+    }
+  } catch (error) {
+    namespace?.close();
+    throw asTableError(error);
+  }
+}
+
+async function openNamespace(text: string): Promise<NetworkNamespace> {
+  const { findPod } = await import("../pods/find.ts");
+  const { path } = findPod(text);
+  try {
+    return NetworkNamespace.open(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new WayoutError({
+      code: code === "ENOENT" ? "namespace-gone" : "namespace-not-entered",
+      kind: code === "ENOENT" ? "broken" : "machine",
+      doing: `entering the namespace ${text}`,
+      said: messageOf(error),
+      todo:
+        code === "ENOENT"
+          ? "It vanished just now."
+          : "Entering a namespace needs CAP_SYS_ADMIN: run it as root.",
+      cause: error,
+    });
+  }
+}
+
+function asTableError(error: unknown): unknown {
+  if (!(error instanceof SystemError)) return error;
+  if (error.code === "EPERM") {
+    return new WayoutError({
+      code: "no-privilege",
+      kind: "machine",
+      doing: "reading the connection tracking table",
+      said: error.message,
+      todo: "This needs CAP_NET_ADMIN in the namespace: run it as root.",
+      cause: error,
+    });
+  }
+  if (!MISSING.has(error.code)) return error;
+  return new WayoutError({
+    code: "no-conntrack",
+    kind: "machine",
+    doing: "reading the connection tracking table",
+    said: `this kernel does not offer it (${error.message})`,
+    todo: "Load it: modprobe nf_conntrack_netlink",
+    cause: error,
+  });
+}
+
+/** Names for addresses, or none when the pods of this machine cannot be read. */
+export async function podIndex(wanted: boolean): Promise<PodIndex> {
+  if (!wanted) return new Map();
+  const { podsByAddress } = await import("../pods/inventory.ts");
+  return podsByAddress();
+}
+
+/** What to say under a list that came out empty. */
+export async function emptyTableHint({ namespace, statistics }: OpenTable): Promise<string | undefined> {
+  const { trackingOf } = await import("../flows/tracking.ts");
+  const tracking = trackingOf(namespace, statistics);
+  switch (tracking.state) {
+    case "active":
+      return undefined;
+    case "idle":
+      return `Nothing has been tracked yet. A rule asks for it (${tracking.rule}), so the next packet will be.`;
+    case "not-asked-for":
+      return "Nothing is tracked in this namespace: the kernel only does it when a rule with 'ct' or NAT in it asks, and there is none. 'wayout nat apply' makes one.";
+    case "unavailable":
+      return "This namespace has no connection tracking: is the module loaded? modprobe nf_conntrack";
+    case "unknown":
+      return `Nothing is tracked in this namespace, at least not yet; whether a rule asks for it is not known: ${tracking.why}.`;
+  }
+}
+
+/** How to have counters, when there are none. */
+export function accountingHint(namespace: NetworkNamespace | undefined): string | undefined {
+  if (readSysctl(namespace, "net.netfilter.nf_conntrack_acct") !== "0") return undefined;
+  return "Packets and bytes are not counted; for new flows they are after: sysctl -w net.netfilter.nf_conntrack_acct=1";
+}
+
+/** A line for people that is not part of the list, hence on stderr. */
+export function note(text: string): void {
+  process.stderr.write(`${style.quiet(text)}\n`);
+}
