@@ -1,0 +1,139 @@
+/** From the evidence to the report. Pure. */
+import { summaryOf } from "../kernel/packet/packet.ts";
+import { correlate, endLabel, type Correlation } from "./correlate.ts";
+import { diagnose, type Case } from "./diagnose.ts";
+import type { TraceEvidence } from "./evidence.ts";
+import type { Place, Sighting, TraceReport } from "./report.ts";
+import { metRules, translatingRule } from "./rules.ts";
+import { startOf, stepsOf } from "./steps.ts";
+
+/** @param destination as it was asked for and resolved */
+export function analyse(evidence: TraceEvidence, destination: TraceReport["destination"]): TraceReport {
+  const correlation = correlate(evidence);
+  const of: Case = {
+    evidence,
+    correlation,
+    outRules: metRules(correlation.outEvents, evidence.rulesets),
+    backRules: metRules(correlation.backEvents, evidence.rulesets),
+  };
+  const outcome = outcomeOf(of);
+  const stop = outcome === "stopped" ? diagnose(of) : undefined;
+  const state = evidence.exchange?.state;
+  const answer = state?.kind === "answered" || state?.kind === "refused" ? state.what : undefined;
+  const startUs = startOf(correlation);
+  const deliveredUs = evidence.exchange?.deliveredUs ?? answerTimeUs(correlation);
+  return {
+    pod: evidence.survey.pod.name,
+    destination: {
+      ...destination,
+      ...(evidence.flow.destinationPort === undefined ? {} : { port: evidence.flow.destinationPort }),
+    },
+    outcome,
+    ...(answer === undefined ? {} : { answer }),
+    ...(stop === undefined ? {} : { stop }),
+    path: pathOf(of),
+    steps: stepsOf(of, stop),
+    sightings: sightingsOf(correlation, startUs),
+    ...translationOf(of),
+    ...(outcome === "stopped" || startUs === undefined || deliveredUs === undefined
+      ? {}
+      : { roundTripUs: Math.round(deliveredUs - startUs) }),
+    notes: notesOf(of),
+    missing: evidence.missing,
+  };
+}
+
+function outcomeOf({ evidence, correlation }: Case): TraceReport["outcome"] {
+  const state = evidence.exchange?.state.kind;
+  if (state === "answered") return "answered";
+  // A reset that the node made (a reject rule) is no answer of the destination.
+  if (state === "refused") return isFromDestination(correlation) ? "refused" : "stopped";
+  const delivered = correlation.back.some((packet) => packet.place === "pod");
+  return evidence.exchange === undefined && delivered ? "answered" : "stopped";
+}
+
+/** Whether the refusal came from where the packet was sent, and not from a rule on the way. */
+function isFromDestination({ back, errors, outEvents }: Correlation): boolean {
+  if (outEvents.some((event) => event.verdict?.verdict === "drop")) return false;
+  const first = [...back, ...errors].find((packet) => packet.place === "uplink" && packet.way === "in");
+  return first !== undefined || !outEvents.some((event) => event.where === "node");
+}
+
+function answerTimeUs({ back }: Correlation): number | undefined {
+  return back.find((packet) => packet.place === "pod")?.timeUs;
+}
+
+/** The stations of the picture. */
+function pathOf({ evidence, correlation }: Case): Place[] {
+  const { survey, flow } = evidence;
+  const { node } = survey;
+  const leaving = correlation.out.find((packet) => packet.place === "uplink" && packet.way === "out");
+  const uplink = leaving?.interface ?? node?.out?.name;
+  const uplinkAddress = node?.addresses.find(
+    (address) =>
+      address.family === flow.family &&
+      address.interface === node.links.find((link) => link.name === uplink)?.index &&
+      address.scope === "global",
+  )?.address;
+  const entryAddress = node?.addresses.find(
+    (address) => address.interface === node.entry?.index && address.family === flow.family,
+  )?.address;
+  const places: Place[] = [{ kind: "pod", name: survey.pod.name, address: flow.source }];
+  if (node?.hostLink !== undefined) places.push({ kind: "veth", name: node.hostLink.name });
+  if (node?.bridge !== undefined) {
+    places.push({
+      kind: "bridge",
+      name: node.bridge.name,
+      ...(entryAddress === undefined ? {} : { address: entryAddress }),
+    });
+  }
+  places.push({ kind: "node", name: "node" });
+  if (uplink !== undefined) {
+    places.push({
+      kind: "uplink",
+      name: uplink,
+      ...(uplinkAddress === undefined ? {} : { address: uplinkAddress }),
+    });
+  }
+  places.push({ kind: "outside", name: "outside", address: flow.destination });
+  return places;
+}
+
+function sightingsOf({ out, back }: Correlation, startUs: number | undefined): Sighting[] {
+  const label =
+    (heading: "out" | "back") =>
+    (packet: Correlation["out"][number]): Sighting => ({
+      heading,
+      place: packet.place,
+      interface: packet.interface,
+      atUs: Math.round((packet.timeUs - (startUs ?? packet.timeUs)) * 10) / 10,
+      summary: summaryOf(packet.packet),
+    });
+  return [...out.map(label("out")), ...back.map(label("back"))].toSorted((a, b) => a.atUs - b.atUs);
+}
+
+function translationOf({ evidence, correlation, outRules }: Case): Pick<TraceReport, "translation"> {
+  const { flow } = evidence;
+  const before = endLabel({ address: flow.source, port: flow.sourcePort }, flow);
+  const after = correlation.outside === undefined ? before : endLabel(correlation.outside.source, flow);
+  if (after === before) return {};
+  const rule = translatingRule(outRules, evidence.rulesets)?.report;
+  return { translation: { before, after, ...(rule === undefined ? {} : { rule }) } };
+}
+
+function notesOf({ evidence }: Case): string[] {
+  const notes: string[] = [];
+  const podLink = evidence.survey.pod.link;
+  const { node } = evidence.survey;
+  const outMtu =
+    (node?.route?.reachable === true ? node.route.route.metrics.mtu : undefined) ?? node?.out?.mtu;
+  if (podLink !== undefined && outMtu !== undefined && podLink.mtu > outMtu) {
+    notes.push(
+      `${podLink.name} in the pod has mtu ${podLink.mtu}, the way out takes ${outMtu}: larger packets depend on ICMP "too big" reaching the sender`,
+    );
+  }
+  if (evidence.lostPackets > 0) {
+    notes.push(`the kernel had no room for ${evidence.lostPackets} captured packets: there is much traffic`);
+  }
+  return notes;
+}

@@ -1,0 +1,231 @@
+/** Gathers the evidence: opens every instrument, sends the exchange, listens until the answer is complete. */
+import { WayoutError, messageOf } from "../error.ts";
+import { DropWatch, type KernelDrop } from "../kernel/bpf/drops.ts";
+import { SystemError } from "../kernel/errno.ts";
+import * as libc from "../kernel/libc.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { PacketTap } from "../kernel/packet-socket.ts";
+import type { PacketMatch } from "../kernel/packet/filter.ts";
+import { counterGrowth, networkCounters, type Counters } from "../kernel/procfs.ts";
+import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import type { FlowEnds, Missing, PathSurvey, SeenPacket, TraceEvidence } from "./evidence.ts";
+import type { Exchange } from "./exchange.ts";
+import { FlowWatch } from "./flow-watch.ts";
+import { belongsTo, isAnswered, isEnded } from "./progress.ts";
+import { RuleTrace } from "./rule-trace.ts";
+
+export interface CollectOptions {
+  readonly survey: PathSurvey;
+  readonly pod: NetworkNamespace;
+  readonly node: NetworkNamespace | undefined;
+  readonly flow: FlowEnds;
+  /** Absent to follow what flows by itself. */
+  readonly exchange?: Exchange;
+  readonly timeoutMs: number;
+}
+
+/** How long something that has ended the packet may still be followed by its explanation. */
+const AFTERMATH_MS = 30;
+/** Kernel drops cannot be waited for with poll(2): they are looked at this often. */
+const TICK_MS = 15;
+/** How long after a socket asked for them the kernel has time stamps on every packet. */
+const STAMPING_MS = 5;
+
+/** Runs the exchange and returns all that was seen. Everything that was opened is closed again. */
+export function collect(options: CollectOptions): TraceEvidence {
+  using instruments = new Instruments(options);
+  const beganUs = libc.clockUs(0);
+  options.exchange?.begin();
+  listen(options, instruments);
+  options.exchange?.advance();
+  instruments.drain();
+  return instruments.evidence(beganUs);
+}
+
+function listen(options: CollectOptions, instruments: Instruments): void {
+  const { exchange } = options;
+  let deadline = performance.now() + options.timeoutMs;
+  let ending = false;
+  for (let left = options.timeoutMs; left > 0; left = deadline - performance.now()) {
+    instruments.wait(Math.min(left, TICK_MS), exchange);
+    exchange?.advance();
+    instruments.drain();
+    const state = exchange?.state.kind;
+    if (state === "answered" || state === "refused") return;
+    if (exchange === undefined && isAnswered(instruments.seen, options.flow)) return;
+    if (!ending && (state === "failed" || isEnded(instruments.progress()))) {
+      ending = true;
+      deadline = Math.min(deadline, performance.now() + AFTERMATH_MS);
+    }
+  }
+}
+
+/** All that listens, opened together and closed together. */
+class Instruments implements Disposable {
+  readonly #options: CollectOptions;
+  readonly #open: Disposable[] = [];
+  readonly #taps: { readonly where: "pod" | "node"; readonly tap: PacketTap }[] = [];
+  readonly #missing: Missing[] = [];
+  readonly #drops: KernelDrop[] = [];
+  readonly #ruleTraces: { pod?: RuleTrace; node?: RuleTrace } = {};
+  readonly #flowWatch: FlowWatch | undefined;
+  readonly #dropWatch: DropWatch | undefined;
+  readonly #before: { readonly pod: Counters; readonly node: Counters };
+  readonly seen: SeenPacket[] = [];
+
+  constructor(options: CollectOptions) {
+    this.#options = options;
+    const { pod, node, flow } = options;
+    try {
+      // The taps first: the kernel switches time stamps on from a work queue, a little later.
+      this.#addTap("pod", pod);
+      if (node !== undefined) this.#addTap("node", node);
+      const openedAt = performance.now();
+      this.#tryOpen(
+        "rules of the pod",
+        () => RuleTrace.open(pod, flow),
+        (trace) => (this.#ruleTraces.pod = trace),
+      );
+      if (node !== undefined) {
+        this.#tryOpen(
+          "rules of the node",
+          () => RuleTrace.open(node, flow),
+          (trace) => (this.#ruleTraces.node = trace),
+        );
+        this.#flowWatch = this.#tryOpen("conntrack events", () => FlowWatch.open(node, flow));
+      }
+      this.#dropWatch = this.#tryOpen("the kernel's drop reasons", () =>
+        DropWatch.open([...new Set([flow.source, flow.destination])]),
+      );
+      this.#before = {
+        pod: networkCounters(pod),
+        node: node === undefined ? {} : networkCounters(node),
+      };
+      const early = STAMPING_MS - (performance.now() - openedAt);
+      if (early > 0) libc.poll([], Math.ceil(early));
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Waits until something can be read. */
+  wait(timeoutMs: number, exchange: Exchange | undefined): void {
+    const entries = this.#taps.flatMap(({ tap }) => tap.fds.map((fd) => ({ fd, events: 1, revents: 0 })));
+    if (exchange?.state.kind === "waiting")
+      entries.push({ fd: exchange.fd, events: exchange.events, revents: 0 });
+    libc.poll(entries, Math.ceil(timeoutMs));
+  }
+
+  /** Reads everything that has come. */
+  drain(): void {
+    for (const { where, tap } of this.#taps) {
+      for (const packet of tap.read()) {
+        if (belongsTo(packet.packet, this.#options.flow)) this.seen.push({ ...packet, where });
+      }
+    }
+    this.#drops.push(...(this.#dropWatch?.read() ?? []));
+  }
+
+  progress() {
+    return {
+      flow: this.#options.flow,
+      seen: this.seen,
+      drops: this.#drops,
+      ruleEvents: [...(this.#ruleTraces.pod?.events() ?? []), ...(this.#ruleTraces.node?.events() ?? [])],
+    };
+  }
+
+  evidence(beganUs: number): TraceEvidence {
+    const { survey, flow, pod, node, exchange, timeoutMs } = this.#options;
+    const ruleEvents = {
+      pod: this.#ruleTraces.pod?.events() ?? [],
+      node: this.#ruleTraces.node?.events() ?? [],
+    };
+    const entry = this.#flowWatch?.entry();
+    const flowEvents = this.#flowWatch?.events() ?? [];
+    return {
+      survey,
+      flow,
+      ...(exchange === undefined
+        ? {}
+        : {
+            exchange: {
+              state: exchange.state,
+              beganUs,
+              timeoutMs,
+              ...(exchange.deliveredUs === undefined ? {} : { deliveredUs: exchange.deliveredUs }),
+            },
+          }),
+      packets: this.seen.toSorted((a, b) => a.timeUs - b.timeUs),
+      lostPackets: this.#taps.reduce((sum, { tap }) => sum + tap.lost(), 0),
+      ruleEvents,
+      rulesets: {
+        pod: this.#ruleTraces.pod?.ruleset ?? [],
+        node: this.#ruleTraces.node?.ruleset ?? [],
+      },
+      flowEvents,
+      ...(entry === undefined ? {} : { entry }),
+      drops: this.#drops,
+      growth: {
+        pod: counterGrowth(this.#before.pod, networkCounters(pod)),
+        node: node === undefined ? {} : counterGrowth(this.#before.node, networkCounters(node)),
+      },
+      legacyGrowth: [],
+      neighbours: { pod: neighboursOf(pod), node: node === undefined ? [] : neighboursOf(node) },
+      missing: this.#missing,
+    };
+  }
+
+  [Symbol.dispose](): void {
+    for (const instrument of this.#open.splice(0).toReversed()) instrument[Symbol.dispose]();
+  }
+
+  #addTap(where: "pod" | "node", namespace: NetworkNamespace): void {
+    const tap = PacketTap.open(namespace, { filter: tapFilter(this.#options.flow) });
+    this.#open.push(tap);
+    this.#taps.push({ where, tap });
+  }
+
+  /** Some instruments need more than others: without one of them the trace tells less, and says so. */
+  #tryOpen<T extends Disposable>(
+    what: string,
+    open: () => T | undefined,
+    keep: (instrument: T) => void = () => {},
+  ): T | undefined {
+    try {
+      const instrument = open();
+      if (instrument === undefined) return undefined;
+      this.#open.push(instrument);
+      keep(instrument);
+      return instrument;
+    } catch (error) {
+      if (error instanceof WayoutError) throw error;
+      const refused = error instanceof SystemError && (error.code === "EPERM" || error.code === "EACCES");
+      this.#missing.push({ what, why: refused ? "this needs root of the machine" : messageOf(error) });
+      return undefined;
+    }
+  }
+}
+
+/** In the kernel only what may be ours; a translated source is recognised by the destination's side. */
+function tapFilter(flow: FlowEnds): PacketMatch[] {
+  const { family, protocol, destination, sourcePort, destinationPort } = flow;
+  const link: PacketMatch = family === 4 ? { protocol: "arp" } : { protocol: "icmpv6" };
+  if (protocol === "icmp") return [link, { protocol: family === 4 ? "icmp" : "icmpv6" }];
+  return [
+    link,
+    { family, icmpErrors: true },
+    { family, protocol, port: sourcePort },
+    {
+      protocol,
+      host: destination,
+      ...(destinationPort === undefined ? {} : { port: destinationPort }),
+    },
+  ];
+}
+
+function neighboursOf(namespace: NetworkNamespace) {
+  using route = Rtnetlink.open(namespace);
+  return route.neighbours();
+}

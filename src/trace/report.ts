@@ -1,0 +1,107 @@
+/** What a trace says, as plain JSON. The ladder, the page and the library's callers all read this. */
+import type { Missing } from "./evidence.ts";
+
+export type StepNumber = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
+
+/**
+ * `proven`: the kernel showed that it happened. `stopped`: the packet ended here. `not-reached`: it ended before.
+ * `not-needed`: this path does without the step. `unseen`: the exchange succeeded, so it must have happened, but no
+ * instrument saw it.
+ */
+export type StepStatus = "proven" | "stopped" | "not-reached" | "not-needed" | "unseen";
+
+export interface StepEvidence {
+  /** Who says so: "capture on br0", "sysctl", "nf_tables trace", "conntrack", "route". */
+  readonly source: string;
+  readonly lines: readonly string[];
+}
+
+export interface StepReport {
+  readonly number: StepNumber;
+  readonly title: string;
+  readonly status: StepStatus;
+  /** What happened, in one sentence. */
+  readonly text: string;
+  readonly evidence: readonly StepEvidence[];
+  /** Microseconds since the first packet was seen; absent when nothing dates the step. */
+  readonly atUs?: number;
+}
+
+/** Where and why it ended. */
+export interface Stop {
+  readonly step: StepNumber;
+  /** Stable, for programs: "forwarding-off", "dropped-by-rule". */
+  readonly code: string;
+  /** One sentence with the values that were read. */
+  readonly reason: string;
+  /** Where the packet was last seen: "br0 on the node". */
+  readonly lastSeen: string;
+  readonly evidence: readonly StepEvidence[];
+  /** What to do: a command, or where to look. */
+  readonly todo?: string;
+  /** The rule that decided, where one did. */
+  readonly rule?: RuleReport;
+}
+
+/** A rule by which somebody decided about the packet. */
+export interface RuleReport {
+  readonly family: string;
+  readonly table: string;
+  readonly chain: string;
+  /** Absent for a chain's policy and for iptables-legacy. */
+  readonly handle?: number;
+  /** As the rule's own program writes it. */
+  readonly text: string;
+  /** Whose it is, as far as it can be told: "wayout", "Docker". */
+  readonly owner?: string;
+}
+
+export type PlaceKind = "pod" | "veth" | "bridge" | "node" | "uplink" | "outside";
+
+/** One station of the picture, from the pod outwards. */
+export interface Place {
+  readonly kind: PlaceKind;
+  /** Name of the interface, pod or host. */
+  readonly name: string;
+  /** Its address on this path, when it has one. */
+  readonly address?: string;
+}
+
+/** The exchange's packet seen at a place. */
+export interface Sighting {
+  readonly heading: "out" | "back";
+  readonly place: PlaceKind;
+  readonly interface: string;
+  /** Microseconds since the first sighting. */
+  readonly atUs: number;
+  readonly summary: string;
+}
+
+export interface TraceReport {
+  readonly pod: string;
+  readonly destination: {
+    /** As it was asked for. */
+    readonly host: string;
+    readonly address: string;
+    readonly port?: number;
+    readonly protocol: "tcp" | "udp" | "icmp";
+    /** Who resolved the name. */
+    readonly nameserver?: string;
+  };
+  /** `answered`: it came back. `refused`: it came back as a no of the destination itself. `stopped`: it did not. */
+  readonly outcome: "answered" | "refused" | "stopped";
+  /** What the answer was: "connection established", "HTTP/1.1 200 OK, 312 bytes". */
+  readonly answer?: string;
+  readonly stop?: Stop;
+  readonly path: readonly Place[];
+  readonly steps: readonly StepReport[];
+  readonly sightings: readonly Sighting[];
+  /** The source before and after; absent when it was not translated, or never got that far. */
+  readonly translation?: { readonly before: string; readonly after: string; readonly rule?: RuleReport };
+  /** From the first packet to the answer at the socket, microseconds. */
+  readonly roundTripUs?: number;
+  /** Worth knowing although it did not stop this packet. */
+  readonly notes: readonly string[];
+  /** Instruments that this user or kernel does not have. */
+  readonly missing: readonly Missing[];
+}

@@ -1,0 +1,104 @@
+/** Rules that the packet met, as evidence: which chain of which table, what it decided, whose it is. */
+import type { Rule, Table } from "../kernel/nftables/ruleset.ts";
+import type { LabelledEvent } from "./correlate.ts";
+import type { RuleReport } from "./report.ts";
+import { isDropVerdict } from "./progress.ts";
+
+export type Rulesets = Readonly<Record<"pod" | "node", readonly Table[]>>;
+
+/** The base chain that an event happened under, and the rule itself. */
+export interface MetRule {
+  readonly event: LabelledEvent;
+  readonly report: RuleReport;
+  /** Absent for a chain that was jumped to. */
+  readonly base?: { readonly hook: string; readonly priority: number; readonly type: string };
+}
+
+/** Every event with its rule. */
+export function metRules(events: readonly LabelledEvent[], rulesets: Rulesets): MetRule[] {
+  return events.map((event) => {
+    const table = rulesets[event.where].find(
+      (one) => one.family === event.family && one.name === event.table,
+    );
+    const chain = table?.chains.find((one) => one.name === event.chain);
+    const base = chain?.base;
+    return {
+      event,
+      report: ruleReport(event, table),
+      ...(base === undefined ? {} : { base: { hook: base.hook, priority: base.priority, type: base.type } }),
+    };
+  });
+}
+
+function ruleReport(event: LabelledEvent, table: Table | undefined): RuleReport {
+  const chain = table?.chains.find((one) => one.name === event.chain);
+  const rule = chain?.rules.find((one) => one.handle === event.ruleHandle);
+  return {
+    family: event.family,
+    table: event.table,
+    chain: event.chain,
+    ...(event.type === "rule" && event.ruleHandle !== undefined ? { handle: event.ruleHandle } : {}),
+    text: event.type === "policy" ? `policy ${event.policy ?? "accept"}` : ruleText(rule),
+  };
+}
+
+/** What stands in for a rule until its text is known: its comment, or the kinds of its expressions. */
+function ruleText(rule: Rule | undefined): string {
+  if (rule === undefined) return "a rule that is not there any more";
+  return rule.comment ?? rule.expressions.map((expression) => expression.kind).join(" ");
+}
+
+/** The chains' verdicts, a line for each base chain: what it was called by, and how it ended. */
+export function chainLines(met: readonly MetRule[]): string[] {
+  const lines: string[] = [];
+  let base: MetRule | undefined;
+  for (const one of met) {
+    base = one.base === undefined ? base : one;
+    const verdict = verdictText(one);
+    if (one.event.type === "rule" && (verdict === "continue" || verdict.startsWith("jump"))) continue;
+    if (one.event.type === "return") continue;
+    const { family, table, chain, text, handle } = one.report;
+    const hook = base?.base === undefined ? "" : ` (${base.base.hook}, priority ${base.base.priority})`;
+    const rule = handle === undefined ? text : `${verdict} by rule ${handle}: ${text}`;
+    lines.push(`${family} ${table} ${chain}${hook}: ${rule}`);
+  }
+  return lines;
+}
+
+export function verdictText({ event }: MetRule): string {
+  if (event.type === "policy") return event.policy ?? "accept";
+  const { verdict, chain } = event.verdict ?? {};
+  return chain === undefined ? (verdict ?? "continue") : `${verdict} ${chain}`;
+}
+
+/** The rule, or the policy, that dropped the packet. */
+export function droppingRule(met: readonly MetRule[]): MetRule | undefined {
+  return met.find(({ event }) => isDropVerdict(event));
+}
+
+/** The base chain under whose hook a rule was met: its own, or that of the last base chain before it. */
+export function hookOf(met: readonly MetRule[], rule: MetRule): string | undefined {
+  const before = met.slice(0, met.indexOf(rule) + 1);
+  return before.findLast((one) => one.base !== undefined)?.base?.hook;
+}
+
+const NAT_EXPRESSIONS = new Set(["masq", "nat", "redir"]);
+const NAT_TARGETS = new Set(["MASQUERADE", "SNAT", "DNAT", "REDIRECT", "NETMAP"]);
+
+/** The rule that set the source's translation. */
+export function translatingRule(met: readonly MetRule[], rulesets: Rulesets): MetRule | undefined {
+  return met.findLast(({ event }) => {
+    if (event.type !== "rule") return false;
+    const table = rulesets[event.where].find(
+      (one) => one.family === event.family && one.name === event.table,
+    );
+    const rule = table?.chains
+      .find((one) => one.name === event.chain)
+      ?.rules.find((one) => one.handle === event.ruleHandle);
+    return rule?.expressions.some(
+      (expression) =>
+        NAT_EXPRESSIONS.has(expression.kind) ||
+        (expression.kind === "target" && NAT_TARGETS.has((expression as { name: string }).name)),
+    );
+  });
+}

@@ -1,0 +1,386 @@
+/** The nine steps of one packet, each with the evidence that it happened. Pure. */
+import { flowState, translationText } from "../flows/flow.ts";
+import { summaryOf } from "../kernel/packet/packet.ts";
+import { endLabel, endsOf, sightingText, type Correlation, type PlacedPacket } from "./correlate.ts";
+import { isReplyMatched, linkText, type Case } from "./diagnose.ts";
+import type { TraceEvidence } from "./evidence.ts";
+import type { PlaceKind, StepEvidence, StepNumber, StepReport, Stop } from "./report.ts";
+import { chainLines, translatingRule } from "./rules.ts";
+
+export const STEP_TITLES: Readonly<Record<StepNumber, string>> = {
+  1: "a process in the pod sends",
+  2: "through the veth to the node",
+  3: "the node decides to forward",
+  4: "the source is translated",
+  5: "conntrack remembers",
+  6: "out by the uplink",
+  7: "the answer arrives",
+  8: "conntrack matches it and translates back",
+  9: "delivered to the pod",
+};
+
+/** What a step came to, before it is set against the outcome. */
+interface Finding {
+  readonly proven: boolean;
+  readonly text: string;
+  readonly evidence: readonly StepEvidence[];
+  readonly timeUs?: number;
+  readonly notNeeded?: true;
+}
+
+/** @param stop where it ended; undefined when it was answered */
+export function stepsOf(of: Case, stop: Stop | undefined): StepReport[] {
+  const findings: Readonly<Record<StepNumber, Finding>> = {
+    1: sent(of),
+    2: crossedCable(of),
+    3: forwarded(of),
+    4: translated(of),
+    5: tracked(of),
+    6: left(of),
+    7: answered(of),
+    8: matched(of),
+    9: delivered(of),
+  };
+  const startUs = startOf(of.correlation);
+  return (Object.keys(findings).map(Number) as StepNumber[]).map((number) => {
+    const finding = findings[number];
+    return {
+      number,
+      title: STEP_TITLES[number],
+      ...statusAndText(number, finding, stop),
+      evidence: number === stop?.step ? [...finding.evidence, ...stop.evidence] : finding.evidence,
+      ...(finding.timeUs === undefined || startUs === undefined
+        ? {}
+        : { atUs: round(Math.max(0, finding.timeUs - startUs)) }),
+    };
+  });
+}
+
+function statusAndText(
+  number: StepNumber,
+  finding: Finding,
+  stop: Stop | undefined,
+): Pick<StepReport, "status" | "text"> {
+  if (number === stop?.step) return { status: "stopped", text: stop.reason };
+  if (finding.notNeeded === true && (stop === undefined || number < stop.step)) {
+    return { status: "not-needed", text: finding.text };
+  }
+  if (finding.proven) return { status: "proven", text: finding.text };
+  if (stop !== undefined && number > stop.step)
+    return { status: "not-reached", text: "it did not get this far" };
+  return { status: "unseen", text: finding.text };
+}
+
+/** When the exchange's first packet was first seen. */
+export function startOf({ out }: Correlation): number | undefined {
+  return out.length === 0 ? undefined : Math.min(...out.map((packet) => packet.timeUs));
+}
+
+function round(us: number): number {
+  return Math.round(us * 10) / 10;
+}
+
+function at(packets: readonly PlacedPacket[], place: PlaceKind, way: "in" | "out"): PlacedPacket | undefined {
+  return packets.find((packet) => packet.place === place && packet.way === way);
+}
+
+function captures(packets: readonly (PlacedPacket | undefined)[]): StepEvidence[] {
+  const lines = packets.flatMap((packet) => (packet === undefined ? [] : [sightingText(packet)]));
+  return lines.length === 0 ? [] : [{ source: "capture", lines }];
+}
+
+function timeOf(packet: PlacedPacket | undefined): { timeUs?: number } {
+  return packet === undefined ? {} : { timeUs: packet.timeUs };
+}
+
+// ── 1 and 2 ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function sent({ evidence, correlation }: Case): Finding {
+  const { pod } = evidence.survey;
+  const packet = at(correlation.out, "pod", "out");
+  const neighbour = evidence.neighbours.pod.find(
+    (one) => one.address === pod.nextHop && one.interface === pod.link?.index,
+  );
+  const lines = [
+    ...(pod.route.reachable ? [`route ${routeText(pod.nextHop, evidence, pod.link?.name)}`] : []),
+    ...(pod.link === undefined ? [] : [`link ${linkText(pod.link)}`]),
+    ...(neighbour === undefined
+      ? []
+      : [`neighbour ${neighbour.address} is ${neighbour.mac ?? "unknown"} (${neighbour.state})`]),
+  ];
+  return {
+    proven: packet !== undefined,
+    text:
+      packet === undefined
+        ? "nothing was seen leaving"
+        : `${summaryOf(packet.packet)}, by ${packet.interface}`,
+    evidence: [{ source: "the pod", lines }, ...captures([packet])],
+    ...timeOf(packet),
+  };
+}
+
+function routeText(nextHop: string | undefined, evidence: TraceEvidence, link: string | undefined): string {
+  const { destination } = evidence.flow;
+  const via = nextHop === undefined || nextHop === destination ? "" : ` via ${nextHop}`;
+  return `to ${destination}${via} dev ${link ?? "?"}`;
+}
+
+function crossedCable({ evidence, correlation }: Case): Finding {
+  const { hostLink, bridge } = evidence.survey.node ?? {};
+  const veth = at(correlation.out, "veth", "in");
+  const onBridge = at(correlation.out, "bridge", "in");
+  const names = [hostLink, bridge].flatMap((link) => (link === undefined ? [] : [link.name]));
+  if (bridge !== undefined && veth !== undefined && onBridge === undefined && wasSwitched(correlation)) {
+    return {
+      proven: true,
+      text: `seen on ${hostLink?.name}, switched within ${bridge.name}: the destination is on the same network`,
+      evidence: captures([veth]),
+      ...timeOf(veth),
+    };
+  }
+  return {
+    proven: veth !== undefined && (bridge === undefined || onBridge !== undefined),
+    text: names.length === 0 ? "the pod's cable could not be followed" : `seen on ${names.join(" and on ")}`,
+    evidence: captures([veth, onBridge]),
+    ...timeOf(veth),
+  };
+}
+
+/** Whether the answer came without the packet having entered the node's IP layer. */
+function wasSwitched({ out, back }: Correlation): boolean {
+  return back.length > 0 && !out.some((packet) => packet.place === "bridge");
+}
+
+// ── 3 to 6 ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function forwarded(of: Case): Finding {
+  const { evidence, correlation } = of;
+  const { node } = evidence.survey;
+  const leaving = at(correlation.out, "uplink", "out");
+  if (node === undefined) return { proven: false, text: "the node is not visible from here", evidence: [] };
+  if (isLocal(of)) {
+    return {
+      proven: true,
+      notNeeded: true,
+      text: `${evidence.flow.destination} is the node itself`,
+      evidence: [],
+    };
+  }
+  if (wasSwitched(correlation)) {
+    return {
+      proven: true,
+      notNeeded: true,
+      text: "the bridge switched it; nothing was routed",
+      evidence: [],
+    };
+  }
+  const settings = Object.entries(node.sysctls).map(([name, value]) => `${name} = ${value}`);
+  const answer = node.route;
+  const route =
+    answer === undefined
+      ? []
+      : [
+          answer.reachable
+            ? `from ${evidence.flow.source} iif ${node.entry?.name} ${routeText(node.nextHop, evidence, node.out?.name)}`
+            : `from ${evidence.flow.source} iif ${node.entry?.name}: ${answer.said} (${answer.code})`,
+        ];
+  const chains = chainLines(of.outRules.filter(({ event }) => event.where === "node"));
+  const forward = leaving !== undefined || correlation.back.length > 0;
+  return {
+    proven: forward,
+    text: forward
+      ? `forwarding is on; ${node.entry?.name} → ${leaving?.interface ?? node.out?.name}`
+      : "it was not seen leaving the node",
+    evidence: [
+      { source: "sysctl", lines: settings },
+      ...(route.length === 0 ? [] : [{ source: "route", lines: route }]),
+      ...(chains.length === 0 ? [] : [{ source: "nf_tables trace", lines: chains }]),
+    ],
+  };
+}
+
+function isLocal({ evidence }: Case): boolean {
+  const route = evidence.survey.node?.route;
+  return route?.reachable === true && route.route.type === "local";
+}
+
+function translated(of: Case): Finding {
+  const { evidence, correlation } = of;
+  const { flow } = evidence;
+  const before = endLabel({ address: flow.source, port: flow.sourcePort }, flow);
+  const { outside } = correlation;
+  if (isLocal(of) || wasSwitched(correlation)) {
+    return { proven: true, notNeeded: true, text: "nothing leaves the node", evidence: [] };
+  }
+  if (outside === undefined) return { proven: false, text: "it was not seen leaving the node", evidence: [] };
+  const after = endLabel(outside.source, flow);
+  if (after === before) {
+    return {
+      proven: true,
+      notNeeded: true,
+      text: `it keeps its source ${before}: nothing translates it`,
+      evidence: [],
+    };
+  }
+  const rule = translatingRule(of.outRules, evidence.rulesets);
+  const legacy = evidence.legacyGrowth.find(({ verdict }) => verdict === "MASQUERADE" || verdict === "SNAT");
+  return {
+    proven: true,
+    text: `${before} → ${after}`,
+    evidence: [
+      ...(rule === undefined
+        ? []
+        : [
+            {
+              source: "nf_tables trace",
+              lines: [
+                rule.report.text,
+                `rule ${rule.report.handle} of chain ${rule.report.chain} in table ${rule.report.family} ${rule.report.table}${rule.report.owner === undefined ? "" : `, ${rule.report.owner}'s`}`,
+              ],
+            },
+          ]),
+      ...(legacy === undefined
+        ? []
+        : [
+            {
+              source: "iptables-legacy counters",
+              lines: [`${legacy.table} ${legacy.chain} ${legacy.rule}: + ${legacy.packets}`],
+            },
+          ]),
+    ],
+  };
+}
+
+function tracked(of: Case): Finding {
+  const { evidence, correlation } = of;
+  const entry = evidence.flowEvents[0]?.entry ?? evidence.entry;
+  const isNeeded =
+    correlation.outside !== undefined && correlation.outside.source.address !== evidence.flow.source;
+  if (entry === undefined) {
+    const inactive = evidence.survey.node !== undefined && !isNeeded;
+    return {
+      proven: false,
+      ...(inactive ? { notNeeded: true as const } : {}),
+      text: inactive
+        ? "not tracked: no rule in this namespace asks for connection tracking"
+        : "conntrack has no entry for it",
+      evidence: [],
+    };
+  }
+  const last = evidence.entry ?? evidence.flowEvents.at(-1)!.entry;
+  return {
+    proven: true,
+    text: translationText(entry),
+    evidence: [
+      {
+        source: "conntrack",
+        lines: [
+          ...evidence.flowEvents.slice(0, 6).map(({ kind, entry: one }) => `${kind} ${flowState(one)}`),
+          `now ${flowState(last)}${last.timeoutSeconds === undefined ? "" : `, forgotten in ${last.timeoutSeconds} s`}`,
+        ],
+      },
+    ],
+  };
+}
+
+function left(of: Case): Finding {
+  const packet = at(of.correlation.out, "uplink", "out");
+  if (isLocal(of) || (packet === undefined && wasSwitched(of.correlation))) {
+    return { proven: true, notNeeded: true, text: "nothing leaves the node", evidence: [] };
+  }
+  return {
+    proven: packet !== undefined,
+    text:
+      packet === undefined
+        ? "it was not seen leaving the node"
+        : `${summaryOf(packet.packet)}, by ${packet.interface}`,
+    evidence: captures([packet]),
+    ...timeOf(packet),
+  };
+}
+
+// ── 7 to 9 ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function answered(of: Case): Finding {
+  const packet = at(of.correlation.back, "uplink", "in");
+  const atVeth = at(of.correlation.back, "veth", "out");
+  const evidence = captures([packet]);
+  if (packet === undefined && atVeth !== undefined) {
+    return {
+      proven: true,
+      notNeeded: true,
+      text: "the answer came from this node",
+      evidence,
+      timeUs: atVeth.timeUs,
+    };
+  }
+  return {
+    proven: packet !== undefined,
+    text: packet === undefined ? "no answer was seen" : `${summaryOf(packet.packet)}, at ${packet.interface}`,
+    evidence,
+    ...timeOf(packet),
+  };
+}
+
+function matched(of: Case): Finding {
+  const { evidence, correlation } = of;
+  const { outside } = correlation;
+  const isTranslated = outside !== undefined && outside.source.address !== evidence.flow.source;
+  const entry = evidence.entry ?? evidence.flowEvents.at(-1)?.entry;
+  if (entry === undefined && !isTranslated) {
+    return {
+      proven: true,
+      notNeeded: true,
+      text: "nothing was translated, nothing is translated back",
+      evidence: [],
+    };
+  }
+  const seen = at(correlation.back, "uplink", "in");
+  const inside = correlation.back.find((packet) => packet.packet.ip?.destination === evidence.flow.source);
+  const ends = seen === undefined ? undefined : endsOf(seen.packet);
+  const change =
+    ends !== undefined && isTranslated
+      ? `${endLabel(ends.destination, evidence.flow)} → ${endLabel({ address: evidence.flow.source, port: evidence.flow.sourcePort }, evidence.flow)}`
+      : "the answer belongs to the entry";
+  const counters = entry?.counters?.reply;
+  const chains = chainLines(of.backRules.filter(({ event }) => event.where === "node"));
+  return {
+    proven: isReplyMatched(of) || (inside !== undefined && isTranslated),
+    text: change,
+    evidence: [
+      ...(entry === undefined
+        ? []
+        : [
+            {
+              source: "conntrack",
+              lines: [
+                `state ${flowState(entry)}, ${entry.flags.join(", ")}`,
+                ...(counters === undefined
+                  ? []
+                  : [`answers so far: ${counters.packets} packets, ${counters.bytes} bytes`]),
+              ],
+            },
+          ]),
+      ...(chains.length === 0 ? [] : [{ source: "nf_tables trace", lines: chains }]),
+    ],
+  };
+}
+
+function delivered({ evidence, correlation }: Case): Finding {
+  const veth = at(correlation.back, "veth", "out");
+  const pod = at(correlation.back, "pod", "in");
+  const { exchange } = evidence;
+  const socket =
+    exchange?.state.kind === "answered" || exchange?.state.kind === "refused"
+      ? exchange.state.what
+      : undefined;
+  return {
+    proven: pod !== undefined && (exchange === undefined || socket !== undefined),
+    text:
+      pod === undefined
+        ? "no answer was seen in the pod"
+        : `${summaryOf(pod.packet)}${socket === undefined ? "" : `; the socket: ${socket}`}`,
+    evidence: captures([veth, pod]),
+    ...timeOf(pod),
+  };
+}

@@ -1,0 +1,186 @@
+/** One real exchange of a pod, followed through the kernel. Synchronous: it returns when the story is over. */
+import { ipFamily, isIp, type IpFamily } from "../address/ip.ts";
+import { messageOf, WayoutError } from "../error.ts";
+import { SystemError } from "../kernel/errno.ts";
+import { NetworkNamespace } from "../kernel/namespace.ts";
+import { findPod } from "../pods/find.ts";
+import type { Pod } from "../pods/pod.ts";
+import { openNodeOf } from "../pods/wiring.ts";
+import { analyse } from "./analyse.ts";
+import { collect } from "./collect.ts";
+import { parseTarget, type TraceTarget } from "./destination.ts";
+import type { FlowEnds, PathSurvey, SeenPacket, TraceEvidence } from "./evidence.ts";
+import { Exchange } from "./exchange.ts";
+import { awaitFlow } from "./listen.ts";
+import type { TraceReport } from "./report.ts";
+import { resolve, type Resolution } from "./resolver.ts";
+import { sourceOf, surveyNode, surveyPod, type RoutedPacket } from "./survey.ts";
+
+export interface TraceRequest {
+  /** As a person names it; see findPod. */
+  readonly pod: string;
+  /** `HOST`, `HOST:PORT`, `http://…`; see parseTarget. */
+  readonly destination: string;
+  readonly protocol?: string;
+  readonly port?: string;
+  readonly http?: boolean;
+  /** Only this family for a name that has both. */
+  readonly family?: IpFamily;
+  /** How long to wait for an answer. */
+  readonly timeoutMs?: number;
+  /** Payload of a UDP datagram or an echo request; must not be cut on the way. */
+  readonly sizeBytes?: number;
+  /** Send nothing: follow the traffic that flows by itself. */
+  readonly listen?: boolean;
+}
+
+export interface TraceResult {
+  readonly report: TraceReport;
+  /** The captured packets, for a pcapng file. */
+  readonly packets: readonly SeenPacket[];
+}
+
+/** A TCP connection that was not answered tries again after a second: one retry may still come through. */
+export const DEFAULT_TIMEOUT_MS = 1_500;
+export const DEFAULT_LISTEN_MS = 10_000;
+
+/**
+ * Traces. What stops the packet is a result, not an error.
+ * @throws WayoutError unknown-pod, bad-destination, name-not-resolved, pod-vanished, no-privilege, nothing-flows
+ */
+export function trace(request: TraceRequest): TraceResult {
+  const target = parseTarget(request.destination, request);
+  const pod = findPod(request.pod);
+  using namespace = openPod(pod);
+  try {
+    return traceIn(pod, namespace, target, request);
+  } catch (error) {
+    throw explained(error, pod);
+  }
+}
+
+function openPod(pod: Pod): NetworkNamespace {
+  try {
+    return NetworkNamespace.open(pod.path);
+  } catch (error) {
+    throw explained(error, pod);
+  }
+}
+
+function traceIn(
+  pod: Pod,
+  namespace: NetworkNamespace,
+  target: TraceTarget,
+  request: TraceRequest,
+): TraceResult {
+  const timeoutMs = request.timeoutMs ?? (request.listen === true ? DEFAULT_LISTEN_MS : DEFAULT_TIMEOUT_MS);
+  const resolution: Pick<Resolution, "address" | "nameserver"> = isIp(target.host)
+    ? { address: target.host }
+    : resolve(pod, namespace, target.host, request.family, timeoutMs);
+  const family = ipFamily(resolution.address);
+  const packet: RoutedPacket = {
+    family,
+    protocol: target.protocol,
+    destination: resolution.address,
+    ...(target.port === undefined ? {} : { destinationPort: target.port }),
+  };
+  const podSide = surveyPod(pod, namespace, packet);
+  const source = sourceOf(podSide, family);
+  using node = podSide.link === undefined ? undefined : tryOpenNode(pod, namespace, podSide.link.name);
+  const survey: PathSurvey = {
+    pod: podSide,
+    ...(node === undefined ? {} : { node: surveyNode(node, namespace, podSide, packet, source) }),
+  };
+  const destination = {
+    host: target.host,
+    address: resolution.address,
+    protocol: target.protocol,
+    ...(target.port === undefined ? {} : { port: target.port }),
+    ...(resolution.nameserver === undefined ? {} : { nameserver: resolution.nameserver }),
+  };
+  const evidence =
+    request.listen === true
+      ? follow(namespace, node, survey, packet, timeoutMs)
+      : send(namespace, node, survey, packet, source, target, request.sizeBytes, timeoutMs);
+  return { report: analyse(evidence, destination), packets: evidence.packets };
+}
+
+/** The other end of a pod's interface may be out of sight (macvlan, another machine's tunnel): half a trace, then. */
+function tryOpenNode(
+  pod: Pod,
+  namespace: NetworkNamespace,
+  interfaceName: string,
+): NetworkNamespace | undefined {
+  try {
+    return openNodeOf(pod, namespace, interfaceName);
+  } catch (error) {
+    if (error instanceof WayoutError && error.code === "pod-without-uplink") return undefined;
+    throw error;
+  }
+}
+
+function send(
+  namespace: NetworkNamespace,
+  node: NetworkNamespace | undefined,
+  survey: PathSurvey,
+  packet: RoutedPacket,
+  source: string | undefined,
+  target: TraceTarget,
+  sizeBytes: number | undefined,
+  timeoutMs: number,
+): TraceEvidence {
+  using exchange = Exchange.open(namespace, {
+    protocol: packet.protocol,
+    family: packet.family,
+    destination: packet.destination,
+    ...(target.port === undefined ? {} : { port: target.port }),
+    ...(target.httpPath === undefined ? {} : { http: { host: target.host, path: target.httpPath } }),
+    ...(sizeBytes === undefined ? {} : { sizeBytes }),
+  });
+  const flow: FlowEnds = {
+    family: packet.family,
+    protocol: packet.protocol,
+    source: source ?? (packet.family === 4 ? "0.0.0.0" : "::"),
+    destination: packet.destination,
+    sourcePort: exchange.localPort,
+    ...(target.port === undefined ? {} : { destinationPort: target.port }),
+  };
+  return collect({ survey, pod: namespace, node, flow, exchange, timeoutMs });
+}
+
+function follow(
+  namespace: NetworkNamespace,
+  node: NetworkNamespace | undefined,
+  survey: PathSurvey,
+  packet: RoutedPacket,
+  timeoutMs: number,
+): TraceEvidence {
+  const flow = awaitFlow(namespace, packet, timeoutMs);
+  return collect({ survey, pod: namespace, node, flow, timeoutMs });
+}
+
+/** Errors of the kernel that a person can do something about, in their terms. */
+function explained(error: unknown, pod: Pod): unknown {
+  if (error instanceof WayoutError) return error;
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  if (code === "EPERM" || code === "EACCES") {
+    return new WayoutError({
+      code: "no-privilege",
+      kind: "machine",
+      doing: `tracing from ${pod.name}`,
+      said: messageOf(error),
+      todo: "Run it as root: it enters the pod's namespace and listens on its interfaces.",
+      cause: error,
+    });
+  }
+  if (code === "ENOENT" || (error instanceof SystemError && code === "EINVAL")) {
+    return new WayoutError({
+      code: "pod-vanished",
+      kind: "broken",
+      doing: `tracing from ${pod.name}`,
+      said: `its namespace ${pod.path} is gone (${messageOf(error)})`,
+      cause: error,
+    });
+  }
+  return error;
+}
