@@ -1,5 +1,5 @@
 /** Random values for any attribute table, drawn from the table itself. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { ipText } from "../../src/address/ip.ts";
 import { macText } from "../../src/address/mac.ts";
 import type { DescribedCodec, DescribedSet } from "../../src/kernel/netlink/codec.ts";

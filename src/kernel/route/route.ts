@@ -135,8 +135,8 @@ export type RouteAnswer =
   | {
       readonly reachable: false;
       /**
-       * ENETUNREACH no route; EHOSTUNREACH unreachable or forwarding is off; EACCES prohibited; EINVAL blackhole or
-       * a martian source; EXDEV refused by rp_filter.
+       * ENETUNREACH no route; EHOSTUNREACH unreachable, or forwarding is off; EACCES prohibited; EINVAL blackhole,
+       * a martian source, or refused by rp_filter (EXDEV in some versions).
        */
       readonly code: string;
       /** The kernel's words. */

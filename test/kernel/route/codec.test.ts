@@ -1,6 +1,6 @@
 /** Properties of every rtnetlink table: what is written is read back; what is no message never does harm. */
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import type { AttributeSet, Table } from "../../../src/kernel/netlink/attributes.ts";
 import {
   decode,
@@ -79,14 +79,18 @@ function encoded(spec: MessageSpec, value: object): Uint8Array {
 }
 
 /** Everything that reads a message, as the room does it. */
+const READERS = new Map<MessageSpec, readonly ((message: never) => unknown)[]>([
+  [RTM_NEWLINK, [linkOf]],
+  [RTM_NEWADDR, [addressOf]],
+  [RTM_NEWROUTE, [routeOf, routeAnswerOf]],
+  [RTM_NEWRULE, [ruleOf]],
+  [RTM_NEWNEIGH, [neighbourOf, forwardingEntryOf]],
+]);
+
 function readAll(spec: MessageSpec, datagram: Uint8Array): void {
   for (const raw of readMessages(datagram)) {
     const message = decode(spec, raw) as never;
-    if (spec === RTM_NEWLINK) linkOf(message);
-    if (spec === RTM_NEWADDR) addressOf(message);
-    if (spec === RTM_NEWROUTE) [routeOf(message), routeAnswerOf(message)];
-    if (spec === RTM_NEWRULE) ruleOf(message);
-    if (spec === RTM_NEWNEIGH) [neighbourOf(message), forwardingEntryOf(message)];
+    for (const read of READERS.get(spec) ?? []) read(message);
   }
 }
 
