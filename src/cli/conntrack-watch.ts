@@ -47,6 +47,8 @@ async function watch(options: WatchOptions): Promise<void> {
   using opened = await openTable(options.netns);
   const pods = await podIndex(options.pods);
   using events = ConntrackEvents.open({
+    // What appears and vanishes must be known in any case; updates are only worth their number when they are shown.
+    kinds: CONNTRACK_EVENT_KINDS.filter((kind) => kind !== "update" || shown.has(kind)),
     receiveBufferBytes,
     ...(opened.namespace === undefined ? {} : { namespace: opened.namespace }),
   });

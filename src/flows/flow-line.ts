@@ -16,7 +16,6 @@ export const TIMEOUT_WIDTH = 6;
 
 /** Status bits that a line names, in this order; the others say nothing that one could not see. */
 export const LINE_FLAGS = [
-  [IPS.DYING, "dying"],
   [IPS.EXPECTED, "expected"],
   [IPS.SEQ_ADJUST, "seq-adjust"],
   [IPS.FIXED_TIMEOUT, "fixed-timeout"],

@@ -45,7 +45,7 @@ export class FlowWatch {
     readonly watcher: FlowWatcher,
   ) {
     this.#dropped = events.dropped();
-    this.#look((scan) => this.#known.set(scan.id, watcher.remember(scan)));
+    this.#look((scan) => this.#known.set(scan.key, watcher.remember(scan)));
   }
 
   /** How many flows are known to be there now. */
@@ -66,10 +66,10 @@ export class FlowWatch {
   readonly #note = (kind: ConntrackEventKind, scan: EntryScan): void => {
     if (!this.filter.matches(scan)) return;
     if (kind === "destroy") {
-      this.#known.delete(scan.id);
-      if (this.#buried.delete(scan.id)) return;
-    } else if (!this.#known.has(scan.id)) {
-      this.#known.set(scan.id, this.watcher.remember(scan));
+      this.#known.delete(scan.key);
+      if (this.#buried.delete(scan.key)) return;
+    } else if (!this.#known.has(scan.key)) {
+      this.#known.set(scan.key, this.watcher.remember(scan));
       // A look at the table may already have told that it is there.
     } else if (kind === "new") return;
     this.watcher.changed(kind, scan, false);
@@ -87,16 +87,16 @@ export class FlowWatch {
     }
     const seen = new Set<number>();
     this.#look((scan) => {
-      seen.add(scan.id);
-      if (this.#known.has(scan.id)) return;
-      this.#known.set(scan.id, this.watcher.remember(scan));
+      seen.add(scan.key);
+      if (this.#known.has(scan.key)) return;
+      this.#known.set(scan.key, this.watcher.remember(scan));
       this.watcher.changed("new", scan, true);
     });
     this.#buried.clear();
-    for (const [id, memory] of this.#known) {
-      if (seen.has(id)) continue;
-      this.#known.delete(id);
-      this.#buried.add(id);
+    for (const [key, memory] of this.#known) {
+      if (seen.has(key)) continue;
+      this.#known.delete(key);
+      this.#buried.add(key);
       this.watcher.vanished(memory);
     }
     this.watcher.resynced(this.#known.size);

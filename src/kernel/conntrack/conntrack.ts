@@ -108,7 +108,7 @@ export class Conntrack implements Disposable {
     const guard = new RepeatGuard();
     this.#connection.dumpEach(request(IPCTNL_MSG_CT_GET, doing, header, attributes), (wire, start, end) => {
       scan.point(wire, start, end);
-      if (guard.isNew(wire, scan.id)) visitor(scan);
+      if (guard.isNew(wire, scan.key)) visitor(scan);
     });
   }
 

@@ -12,25 +12,25 @@ const NEWCOMERS = 8;
  */
 export class RepeatGuard {
   #wire: Wire | undefined;
-  #tail = new Uint32Array(TAIL);
-  #current = new Uint32Array(TAIL);
+  #tail = new Float64Array(TAIL);
+  #current = new Float64Array(TAIL);
   #count = 0;
   #tailLength = 0;
   #checks = 0;
 
-  /** Whether the entry, which came in this datagram, has not been there yet. */
-  isNew(wire: Wire, id: number): boolean {
+  /** Whether the entry with this key (EntryScan.key), which came in this datagram, has not been there yet. */
+  isNew(wire: Wire, key: number): boolean {
     if (wire !== this.#wire) this.#nextDatagram(wire);
     if (this.#checks > 0) {
       this.#checks--;
       for (let i = 0; i < this.#tailLength; i++) {
-        if (this.#tail[i] === id) {
+        if (this.#tail[i] === key) {
           this.#checks = NEWCOMERS;
           return false;
         }
       }
     }
-    this.#current[this.#count++ & (TAIL - 1)] = id;
+    this.#current[this.#count++ & (TAIL - 1)] = key;
     return true;
   }
 
