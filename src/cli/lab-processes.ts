@@ -1,5 +1,4 @@
 /** Commands that are not for people: the processes which the lab starts of itself, in its namespaces. */
-import { closeSync, writeSync } from "node:fs";
 import { Command } from "commander";
 import { LAB_PROCESSES } from "../lab/processes.ts";
 
@@ -9,14 +8,10 @@ type Process = (argument: string) => Promise<unknown>;
 const PROCESSES: Readonly<Record<(typeof LAB_PROCESSES)[keyof typeof LAB_PROCESSES], Process>> = {
   [LAB_PROCESSES.story]: async (pipe) => (await import("../lab/actor.ts")).actStory(Number(pipe)),
   [LAB_PROCESSES.keeper]: async (pipe) => (await import("../lab/keeper.ts")).keep(Number(pipe)),
-  [LAB_PROCESSES.internet]: async (pipe) => {
+  [LAB_PROCESSES.internet]: async (pipes) => {
     const { serveInternet } = await import("../lab/internet.ts");
-    const { daemonize } = await import("../kernel/libc.ts");
-    await serveInternet(() => {
-      daemonize();
-      writeSync(Number(pipe), "r");
-      closeSync(Number(pipe));
-    });
+    const [toParent, fromParent] = pipes.split(",").map(Number) as [number, number];
+    await serveInternet(toParent, fromParent);
   },
   [LAB_PROCESSES.visit]: async (options) => {
     const { visit } = await import("../lab/visit.ts");

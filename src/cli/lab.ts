@@ -83,9 +83,12 @@ function downCommand(): Command {
     .option("--json", "one JSON value")
     .action(async (options: { json?: boolean }) => {
       const keeper = isRoot() ? undefined : findKeeper();
-      // The keeper's namespaces hold everything: when it ends, nothing is left.
-      if (keeper !== undefined) dismissKeeper();
-      const removed = keeper !== undefined || (isRoot() && (await labDown()));
+      if (keeper !== undefined) {
+        process.exitCode = runBesideKeeper(keeper, ["lab", "down", ...process.argv.slice(4)]);
+        dismissKeeper(keeper);
+        return;
+      }
+      const removed = isRoot() && (await labDown());
       if (options.json === true) printJson({ removed });
       else process.stdout.write(`${style.good("✓")} ${removed ? "The lab is gone." : "There was no lab."}\n`);
     });

@@ -289,15 +289,18 @@ export function prctl(option: number, argument: number): void {
 }
 
 /**
- * pipe2(2). Bun's own descriptors are close-on-exec; the writing end here is not, so that a child started by spawnIn
+ * pipe2(2). Bun's own descriptors are close-on-exec; the end named here is not, so that a child started by spawnIn
  * inherits it under the same number.
  */
-export function pipe(): { readonly readEnd: number; readonly writeEnd: number } {
+export function pipe(inherited: "readEnd" | "writeEnd"): {
+  readonly readEnd: number;
+  readonly writeEnd: number;
+} {
   const FD_CLOEXEC = 1;
   const F_SETFD = 2;
   const ends = new Int32Array(2);
   checked("pipe2", libc.pipe2(ends, 0));
-  checked("fcntl", libc.fcntl(ends[0]!, F_SETFD, FD_CLOEXEC));
+  checked("fcntl", libc.fcntl(ends[inherited === "readEnd" ? 1 : 0]!, F_SETFD, FD_CLOEXEC));
   return { readEnd: ends[0]!, writeEnd: ends[1]! };
 }
 
@@ -373,6 +376,8 @@ extern int open(const char *path, int flags, ...);
 extern long write(int fd, const void *bytes, unsigned long length);
 extern int close(int fd);
 extern int execve(const char *path, char *const argv[], char *const env[]);
+extern int getpid(void);
+extern int getppid(void);
 extern void _exit(int code);
 extern int *__errno_location(void);
 extern unsigned long strlen(const char *text);
@@ -385,9 +390,11 @@ static void put(const char *path, const char *value) {
 }
 
 /* clone3 is not needed: clone without a stack copies the address space, as fork does; CLONE_VFORK makes the parent
-   wait until execve, so that its buffers stay as they are. The exit codes 125 and 126 tell which step failed. */
+   wait until execve, so that its buffers stay as they are. The exit codes 124 (the parent is gone already) to 126 tell
+   which step failed. */
 int spawn_in(long flags, const int *fds, int count, const char *uid_map, const char *gid_map, int death_signal,
              const char *path, char *const *argv, char *const *env) {
+  int parent = getpid();
   long pid = syscall(CLONE_NUMBER, flags | 0x4000 | 17, 0L, 0L, 0L, 0L);
   if (pid < 0) return -*__errno_location();
   if (pid > 0) return (int)pid;
@@ -397,7 +404,10 @@ int spawn_in(long flags, const int *fds, int count, const char *uid_map, const c
     put("/proc/self/uid_map", uid_map);
     put("/proc/self/gid_map", gid_map);
   }
-  if (death_signal) prctl(1, death_signal);
+  if (death_signal) {
+    prctl(1, death_signal);
+    if (getppid() != parent) _exit(124);
+  }
   execve(path, argv, env);
   _exit(127);
   return 0;

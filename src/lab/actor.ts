@@ -9,7 +9,7 @@ import { buildWorld, startInternet, World } from "./world.ts";
 export async function actStory(pipe: number): Promise<void> {
   settleInRealm();
   buildWorld();
-  startInternet("ends with us");
+  startInternet();
   using world = new World();
   await act(CHAPTERS, world, tellThrough(pipe));
   closeSync(pipe);

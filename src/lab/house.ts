@@ -84,8 +84,10 @@ function build(wayOut: boolean): void {
   try {
     buildWorld();
     writeResolverFiles(state.made);
-    state = { ...state, servers: startInternet("outlives us") };
-    writeState(state);
+    startInternet((servers) => {
+      state = { ...state, servers };
+      writeState(state);
+    });
     if (wayOut) {
       using world = new World();
       openWayOut(world.node);

@@ -21,6 +21,8 @@ import { selfCommand } from "../self.ts";
 import { LAB_PROCESSES } from "./processes.ts";
 import { settleInRealm, spawnInRealm } from "./realm.ts";
 
+/** Tells what runs beside a keeper which one it is: `pid:start`. */
+const KEEPER_VARIABLE = "WAYOUT_LAB_KEEPER";
 const KEEPER_FILE = "lab-keeper.json";
 const identity = v.object({ pid: v.number(), start: v.number() });
 
@@ -43,7 +45,7 @@ export function findKeeper(): ProcessIdentity | undefined {
 export function ensureKeeper(): ProcessIdentity {
   const running = findKeeper();
   if (running !== undefined) return running;
-  const pipe = libc.pipe();
+  const pipe = libc.pipe("writeEnd");
   const pid = spawnInRealm([...selfCommand(), LAB_PROCESSES.keeper, String(pipe.writeEnd)], "outlives us");
   closeSync(pipe.writeEnd);
   const ready = readSync(pipe.readEnd, Buffer.alloc(1)) === 1;
@@ -63,9 +65,8 @@ export function ensureKeeper(): ProcessIdentity {
 }
 
 /** Ends the keeper, and with it everything in its namespaces. */
-export function dismissKeeper(): void {
-  const keeper = findKeeper();
-  if (keeper !== undefined) process.kill(keeper.pid, "SIGKILL");
+export function dismissKeeper(keeper: ProcessIdentity): void {
+  process.kill(keeper.pid, "SIGKILL");
   rmSync(`${directory()}/${KEEPER_FILE}`, { force: true });
 }
 
@@ -80,13 +81,24 @@ export async function keep(readyFd: number): Promise<never> {
   return new Promise<never>(() => {});
 }
 
+/** Calls back when the keeper that this process was started beside is gone; never, when there is none. */
+export function whenKeeperEnds(callback: () => void): void {
+  const [pid, start] = (process.env[KEEPER_VARIABLE] ?? "").split(":").map(Number);
+  if (pid === undefined || start === undefined) return;
+  const CHECK_EVERY_MS = 500;
+  setInterval(() => {
+    if (!isAlive({ pid, start })) callback();
+  }, CHECK_EVERY_MS);
+}
+
 /** Runs a command of wayout beside the keeper, on this terminal, and returns its exit code. */
 export function runBesideKeeper(keeper: ProcessIdentity, args: readonly string[]): number {
   // Ctrl-C is for the program inside; we only pass on how it ended.
   for (const signal of ["SIGINT", "SIGQUIT"] as const) process.on(signal, () => {});
   const namespaces = ["user", "mnt", "net"].map((kind) => openSync(`/proc/${keeper.pid}/ns/${kind}`, "r"));
   try {
-    const pid = libc.spawnIn({ enter: namespaces }, [...selfCommand(), ...args], process.env);
+    const environment = { ...process.env, [KEEPER_VARIABLE]: `${keeper.pid}:${keeper.start}` };
+    const pid = libc.spawnIn({ enter: namespaces }, [...selfCommand(), ...args], environment);
     const ended = libc.waitpid(pid);
     if (ended === undefined) return 1;
     const SIGNALLED = 128;

@@ -19,7 +19,7 @@ export function playStory(show: (event: StoryEvent) => void): StoryReport {
     record.add(event);
     show(event);
   };
-  const pipe = libc.pipe();
+  const pipe = libc.pipe("writeEnd");
   const pid = spawnInRealm([...selfCommand(), LAB_PROCESSES.story, String(pipe.writeEnd)]);
   closeSync(pipe.writeEnd);
   try {

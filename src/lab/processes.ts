@@ -4,7 +4,7 @@ export const LAB_PROCESSES = {
   story: "lab-story",
   /** Keeps an ordinary user's namespaces; the descriptor to report readiness through. */
   keeper: "lab-keep",
-  /** Serves the internet; the descriptor to report readiness through. */
+  /** Serves the internet; the descriptors to report readiness through, and to be told to stay through. */
   internet: "lab-internet",
   /** Visits a site; the visit's options as JSON. */
   visit: "lab-visit",

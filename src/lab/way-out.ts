@@ -46,10 +46,11 @@ export function openWayOut(node: NetworkNamespace): void {
 export function ruleEvidence(node: NetworkNamespace): Evidence {
   using nftables = Nftables.open(node);
   const table = nftables.table(TABLE);
-  const lines = (table?.chains ?? []).flatMap((chain) =>
+  if (table === undefined) return { source: `table ${TABLE.family} ${TABLE.table}`, lines: [] };
+  const lines = table.chains.flatMap((chain) =>
     chain.rules
       .filter((rule) => rule.expressions.some(({ kind }) => kind === "masq" || kind === "nat"))
-      .map((rule) => `${chain.name}: ${ruleText(rule)} # handle ${rule.handle}`),
+      .map((rule) => `${chain.name}: ${ruleText(rule, table)} # handle ${rule.handle}`),
   );
   return { source: `table ${TABLE.family} ${TABLE.table}`, lines };
 }

@@ -1,5 +1,5 @@
 /** The article's world, made of real kernel objects. */
-import { closeSync, readSync } from "node:fs";
+import { closeSync, readSync, writeSync } from "node:fs";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import * as libc from "../kernel/libc.ts";
 import { createNamedNamespace, deleteNamedNamespace, NetworkNamespace } from "../kernel/namespace.ts";
@@ -10,6 +10,9 @@ import { LAB_PROCESSES } from "./processes.ts";
 import { LAB_NAMESPACES, PLAN, type PodPlan } from "./plan.ts";
 
 const SIGKILL = 9;
+
+/** What the servers are told when they shall outlive the command that started them. */
+const STAY = "s";
 
 /** The four namespaces, open. */
 export class World implements Disposable {
@@ -112,25 +115,33 @@ function hangPod(node: Rtnetlink, namespace: NetworkNamespace, pod: PodPlan, bri
 }
 
 /**
- * Starts the servers of the internet and waits until they listen.
- * @param life whether they end when this process does
+ * Starts the servers of the internet, and waits until they listen. They end with this process, however it ends; unless
+ * `remember` is given: then they stay for good, but only once it has been told who they are and has returned.
  */
-export function startInternet(life: "ends with us" | "outlives us"): ProcessIdentity {
+export function startInternet(remember?: (servers: ProcessIdentity) => void): void {
   using namespace = NetworkNamespace.named(PLAN.internet.namespace);
-  const pipe = libc.pipe();
-  const pid = libc.spawnIn(
-    { enter: [namespace.fd], deathSignal: life === "ends with us" ? SIGKILL : 0 },
-    [...selfCommand(), LAB_PROCESSES.internet, String(pipe.writeEnd)],
-    process.env,
-  );
-  closeSync(pipe.writeEnd);
-  const ready = readSync(pipe.readEnd, Buffer.alloc(1)) === 1;
-  closeSync(pipe.readEnd);
-  const servers = identify(pid);
-  if (!ready || servers === undefined) {
-    throw new Error(`the servers of the lab's internet did not start (pid ${pid})`);
+  const fromServers = libc.pipe("writeEnd");
+  const toServers = libc.pipe("readEnd");
+  try {
+    const pid = libc.spawnIn(
+      { enter: [namespace.fd], deathSignal: SIGKILL },
+      [...selfCommand(), LAB_PROCESSES.internet, `${fromServers.writeEnd},${toServers.readEnd}`],
+      process.env,
+    );
+    closeSync(fromServers.writeEnd);
+    closeSync(toServers.readEnd);
+    const heard = (): boolean => readSync(fromServers.readEnd, Buffer.alloc(1)) === 1;
+    const servers = heard() ? identify(pid) : undefined;
+    if (servers === undefined)
+      throw new Error(`the servers of the lab's internet did not start (pid ${pid})`);
+    if (remember === undefined) return;
+    remember(servers);
+    writeSync(toServers.writeEnd, STAY);
+    if (!heard()) throw new Error(`the servers of the lab's internet (pid ${pid}) did not stay`);
+  } finally {
+    closeSync(fromServers.readEnd);
+    if (remember !== undefined) closeSync(toServers.writeEnd);
   }
-  return servers;
 }
 
 /** Takes the names away; links, addresses and rules go with the namespaces. Missing ones are fine. */

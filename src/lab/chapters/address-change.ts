@@ -23,7 +23,7 @@ export const masqueradeFollows: Chapter<World> = {
     try {
       const before = countTranslatedTo(world, node.uplinkIpv4);
       changeAddress(world, node.uplinkIpv4, otherUplinkIpv4);
-      const after = countTranslatedTo(world, node.uplinkIpv4);
+      const after = waitForNone(() => countTranslatedTo(world, node.uplinkIpv4));
       report({
         where: node.namespace,
         command: `ip addr del ${node.uplinkIpv4}/24 dev eth0; ip addr add ${otherUplinkIpv4}/24 dev eth0`,
@@ -123,6 +123,18 @@ function countTranslatedTo(world: World, address: string): number {
     .entries()
     .filter((entry) => entry.original.source === pods.blue.ipv4 && entry.reply.destination === address)
     .length;
+}
+
+/** The kernel forgets in the background (nf_nat_masquerade.c, iterate_cleanup_work); within moments it is done. */
+function waitForNone(count: () => number): number {
+  const PATIENCE_MS = 1_000;
+  const deadline = performance.now() + PATIENCE_MS;
+  let left = count();
+  while (left > 0 && performance.now() < deadline) {
+    Bun.sleepSync(2);
+    left = count();
+  }
+  return left;
 }
 
 function uplinkEvidence(world: World): { source: string; lines: string[] } {
