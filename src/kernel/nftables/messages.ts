@@ -4,6 +4,7 @@ import { be16, be32, bytes, string, type Codec } from "../netlink/codec.ts";
 import type { MessageSpec } from "../netlink/message.ts";
 import { nfgenmsg, nfnlType, NFNL_SUBSYS_NFTABLES } from "../netlink/nfnetlink.ts";
 import { expressions, OBJECT_TYPES, statefulExpression, statefulExpressions } from "./expressions.ts";
+import { NFT_MSG_GETGEN, NFT_MSG_NEWGEN } from "./generation.ts";
 import { CHAIN_FLAGS, SET_FLAGS, TABLE_FLAGS } from "./ruleset.ts";
 import { COMMENT, notes, SET_COMMENT } from "./userdata.ts";
 import { bits, data, hex, named, number64, value, verdict } from "./values.ts";
@@ -158,12 +159,6 @@ export const flowtableAttributes = new AttributeSet({
   flags: attribute("NFTA_FLOWTABLE_FLAGS", 7, bits({ offload: 1, counter: 2 })),
 });
 
-export const generationAttributes = new AttributeSet({
-  id: attribute("NFTA_GEN_ID", 1, be32),
-  pid: attribute("NFTA_GEN_PROC_PID", 2, be32),
-  name: attribute("NFTA_GEN_PROC_NAME", 3, string),
-});
-
 /** enum nft_trace_types */
 export const TRACE_TYPES = { policy: 1, return: 2, rule: 3 } as const;
 
@@ -211,8 +206,8 @@ export const NFT_MSG = {
   newElements: message("NFT_MSG_NEWSETELEM", 12, elementListAttributes),
   getElements: message("NFT_MSG_GETSETELEM", 13, elementListAttributes),
   delElements: message("NFT_MSG_DELSETELEM", 14, elementListAttributes),
-  newGeneration: message("NFT_MSG_NEWGEN", 15, generationAttributes),
-  getGeneration: message("NFT_MSG_GETGEN", 16, generationAttributes),
+  newGeneration: NFT_MSG_NEWGEN,
+  getGeneration: NFT_MSG_GETGEN,
   trace: message("NFT_MSG_TRACE", 17, traceAttributes),
   newObject: message("NFT_MSG_NEWOBJ", 18, objectAttributes),
   getObject: message("NFT_MSG_GETOBJ", 19, objectAttributes),

@@ -8,6 +8,7 @@ import type { AttributesOf, AttributeSet, Table as AttributeTable } from "../net
 import { ERRNO, SystemError } from "../errno.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { elementOf, type Change, type Changes, type ElementSpec, type SetSpec } from "./changes.ts";
+import { rulesetGeneration } from "./generation.ts";
 import { NFT_MSG } from "./messages.ts";
 import {
   readChain,
@@ -73,8 +74,7 @@ export class Nftables implements Disposable {
 
   /** The number of the ruleset's generation: it changes with every transaction. One small exchange. */
   generation(): number {
-    const ask = request(NFT_MSG.getGeneration, "reading the ruleset's generation", {}, {});
-    return this.#connection.request(ask, NFT_MSG.newGeneration)[0]?.attributes.id ?? 0;
+    return rulesetGeneration(this.#connection);
   }
 
   /**
