@@ -73,6 +73,7 @@ export function build(node: AttachmentNode, record: NodeRecord, planned: Attachm
   }
   const network = networkOf(known, attachment);
   using pod = NetworkNamespace.open(attachment.path);
+  if (network.before !== undefined) pinAddress(node, network);
   using nat = openNat(network.backend, node.namespace);
   openWayOut(node.route, node.namespace, pod, {
     bridge: { name: network.bridge, gateways: network.gateways },
@@ -96,6 +97,16 @@ export function build(node: AttachmentNode, record: NodeRecord, planned: Attachm
   });
   if (attachment.resolver !== undefined) writeResolver(attachment.resolver);
   return withAttachment(known, { ...attachment, phase: "attached" });
+}
+
+/**
+ * A bridge takes the lowest MAC of its ports, and none when the last one leaves, unless its own was once set. Setting
+ * the one it has keeps our coming and going from the neighbours of a bridge that is not ours.
+ */
+function pinAddress(node: AttachmentNode, network: NetworkRecord): void {
+  const link = node.route.link(network.bridge, { statistics: false });
+  if (link === undefined || /^[0:]*$/.test(link.mac)) return;
+  node.route.setLink(link.index, { mac: link.mac });
 }
 
 function defaultRoutes(network: NetworkRecord, attachment: AttachmentRecord) {

@@ -4,15 +4,18 @@ import { AttachmentStore } from "./store.ts";
 
 /** The network namespace we run in, as the place that pods are attached to. */
 export class AttachmentNode implements Disposable {
-  private constructor(
+  readonly store: AttachmentStore;
+
+  constructor(
     readonly namespace: NetworkNamespace,
     readonly route: Rtnetlink,
-    readonly store: AttachmentStore,
-  ) {}
+  ) {
+    this.store = new AttachmentStore(namespace);
+  }
 
   static open(): AttachmentNode {
     const namespace = NetworkNamespace.current();
-    return new AttachmentNode(namespace, Rtnetlink.open(namespace), new AttachmentStore(namespace));
+    return new AttachmentNode(namespace, Rtnetlink.open(namespace));
   }
 
   [Symbol.dispose](): void {

@@ -33,7 +33,8 @@ export interface WayOutOfPod {
 /** @param cacheDirectory where libcni's clients keep their results */
 export function waysOut(node: AttachmentNode, cacheDirectory = CNI_CACHE_DIRECTORY): WayOutOfPod[] {
   const attached = inspectAttachments(node);
-  const wanted = attached.map(({ network }) =>
+  const translated = attached.filter(({ network }) => network.backend !== "none");
+  const wanted = translated.map(({ network }) =>
     natIntentOf(
       network,
       attached.filter((other) => other.network === network).map(({ attachment }) => attachment),

@@ -1,0 +1,322 @@
+import { describe, expect } from "bun:test";
+import { readFileSync } from "node:fs";
+import { ask, askJson, run, testWith } from "../support/witness.ts";
+import {
+  freshName,
+  ip,
+  namespaceCalled,
+  nodeState,
+  seenFrom,
+  SERVER,
+  UPLINK,
+  wayout,
+  wayoutJson,
+  world,
+} from "./world.ts";
+
+const testRoot = testWith(["root", "ip", "nft", "curl"]);
+
+interface AttachedJson {
+  readonly addresses: readonly string[];
+  readonly gateways: readonly string[];
+  readonly changed: boolean;
+  readonly created: boolean;
+  readonly mended: readonly string[];
+  readonly notes: readonly string[];
+  readonly hostInterface: string;
+}
+
+interface ListedJson {
+  readonly namespaces: readonly {
+    readonly name: string;
+    readonly kind: string;
+    readonly state: string;
+    readonly problems: readonly string[];
+    readonly outside: readonly { readonly address?: string; readonly translation: string }[];
+  }[];
+}
+
+describe("attach", () => {
+  testRoot("gives a namespace a way out, and detach takes it back without a trace", async () => {
+    const { node } = world();
+    const blue = namespaceCalled(freshName());
+    const before = nodeState(node);
+    // The queue that loopback gets when it is first up stays with it.
+    const links = (): string => ask(undefined, ["ip", "-n", blue, "-o", "link"]).replace(/qdisc \S+/g, "");
+    const inside = links();
+    expect(await seenFrom(blue)).toBeUndefined();
+    const attached = await wayoutJson<AttachedJson>(node, "attach", blue);
+    expect(attached).toMatchObject({
+      addresses: ["10.213.0.2/24"],
+      changed: true,
+      created: false,
+      notes: [],
+    });
+    expect(await seenFrom(blue)).toBe(UPLINK.v4);
+    expect(nodeState(node)).not.toEqual(before);
+    await wayoutJson(node, "detach", blue);
+    expect(nodeState(node)).toEqual(before);
+    expect(links()).toBe(inside);
+  });
+
+  testRoot("IPv6 comes along where the node has a way out over it", async () => {
+    const { node } = world({ ipv6: true });
+    const before = nodeState(node);
+    const blue = freshName();
+    const { addresses } = await wayoutJson<AttachedJson>(node, "attach", blue, "--create");
+    expect(addresses).toHaveLength(2);
+    expect(addresses[1]).toMatch(/^fd[0-9a-f:]+::2\/64$/);
+    expect(await seenFrom(blue, SERVER.v6)).toBe(UPLINK.v6);
+    expect(await seenFrom(blue)).toBe(UPLINK.v4);
+    await wayoutJson(node, "detach", blue);
+    expect(nodeState(node)).toEqual(before);
+  });
+
+  testRoot("namespaces share the bridge and reach each other; the last one takes it away", async () => {
+    const { node } = world();
+    const before = nodeState(node);
+    const [blue, green] = [freshName("blue"), freshName("green")];
+    await wayoutJson(node, "attach", blue, "--create");
+    const second = await wayoutJson<AttachedJson>(node, "attach", green, "--create");
+    expect(second.addresses).toEqual(["10.213.0.3/24"]);
+    expect(run(undefined, ["ip", "netns", "exec", blue, "ping", "-c1", "-W2", "10.213.0.3"]).exitCode).toBe(
+      0,
+    );
+    await wayoutJson(node, "detach", blue);
+    expect(await seenFrom(green)).toBe(UPLINK.v4);
+    await wayoutJson(node, "detach", green);
+    expect(nodeState(node)).toEqual(before);
+  });
+
+  testRoot("an address rests before it is given again", async () => {
+    const { node } = world();
+    const [blue, green, red] = [freshName(), freshName(), freshName()];
+    await wayoutJson(node, "attach", blue, "--create");
+    await wayoutJson(node, "attach", green, "--create");
+    await wayoutJson(node, "detach", blue);
+    const third = await wayoutJson<AttachedJson>(node, "attach", red, "--create");
+    expect(third.addresses).toEqual(["10.213.0.4/24"]);
+  });
+
+  testRoot("a fixed address for one namespace, the interface's own for the others", async () => {
+    const { node } = world();
+    const [blue, green] = [freshName("blue"), freshName("green")];
+    await wayoutJson(node, "attach", blue, "--create", "--snat", UPLINK.other4);
+    await wayoutJson(node, "attach", green, "--create");
+    expect(await seenFrom(blue)).toBe(UPLINK.other4);
+    expect(await seenFrom(green)).toBe(UPLINK.v4);
+    await wayoutJson(node, "detach", blue);
+    expect(ask(node, ["nft", "list", "ruleset"])).not.toContain(UPLINK.other4);
+  });
+
+  testWith(["root", "ip", "nft", "curl", "iptables"])("iptables can translate instead", async () => {
+    const { node } = world();
+    const blue = freshName();
+    const before = nodeState(node);
+    await wayoutJson(node, "attach", blue, "--create", "--backend", "iptables");
+    expect(await seenFrom(blue)).toBe(UPLINK.v4);
+    expect(ask(node, ["nft", "list", "tables"])).not.toContain("inet wayout");
+    await wayoutJson(node, "detach", blue);
+    expect(nodeState(node)["link"]).toBe(before["link"]!);
+    expect(run(node, ["iptables-save"]).stdout).not.toMatch(/wayout/i);
+  });
+
+  testRoot("without translation the namespace keeps its address, and no answer finds it", async () => {
+    const { node, outside } = world();
+    const blue = freshName();
+    await wayoutJson(node, "attach", blue, "--create", "--backend", "none");
+    expect(await seenFrom(blue)).toBeUndefined();
+    ip(outside, `route add 10.213.0.0/24 via ${UPLINK.v4}`);
+    expect(await seenFrom(blue)).toBe("10.213.0.2");
+  });
+
+  testRoot("twice is once", async () => {
+    const { node } = world();
+    const blue = freshName();
+    const first = await wayoutJson<AttachedJson>(node, "attach", blue, "--create");
+    const state = nodeState(node);
+    const second = await wayoutJson<AttachedJson>(node, "attach", blue, "--create");
+    expect(second).toMatchObject({ changed: false, addresses: first.addresses });
+    expect(nodeState(node)).toEqual(state);
+  });
+
+  testRoot("what was there before stays: bridge, forwarding, loopback", async () => {
+    const { node } = world();
+    const blue = namespaceCalled(freshName());
+    ip(
+      node,
+      `link add br0 type bridge
+       address add 10.77.0.1/24 dev br0
+       link add port0 type veth peer name trop0
+       link set port0 master br0 up
+       link set trop0 up
+       link set br0 up`,
+    );
+    ask(node, ["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+    ask(undefined, ["ip", "-n", blue, "link", "set", "lo", "up"]);
+    const before = nodeState(node);
+    const attached = await wayoutJson<AttachedJson>(
+      node,
+      "attach",
+      blue,
+      "--bridge",
+      "br0",
+      "--ip",
+      "10.77.0.7",
+    );
+    expect(attached.gateways).toEqual(["10.77.0.1/24"]);
+    expect(await seenFrom(blue)).toBe(UPLINK.v4);
+    await wayoutJson(node, "detach", blue);
+    expect(nodeState(node)).toEqual(before);
+    expect(ask(undefined, ["ip", "-n", blue, "-o", "link", "show", "lo"])).toContain("LOWER_UP");
+  });
+
+  testRoot("forwarding stays on when somebody else relies on it by then", async () => {
+    const { node } = world();
+    const blue = freshName();
+    await wayoutJson(node, "attach", blue, "--create");
+    const other = freshName();
+    await wayoutJson(node, "attach", other, "--create", "--bridge", "other0");
+    await wayoutJson(node, "detach", blue);
+    expect(ask(node, ["sysctl", "-n", "net.ipv4.ip_forward"]).trim()).toBe("1");
+    expect(await seenFrom(other)).toBe(UPLINK.v4);
+    await wayoutJson(node, "detach", other);
+    expect(ask(node, ["sysctl", "-n", "net.ipv4.ip_forward"]).trim()).toBe("0");
+  });
+
+  testRoot("a bridge that somebody else uses by then stays, and the person is told", async () => {
+    const { node } = world();
+    const blue = freshName();
+    await wayoutJson(node, "attach", blue, "--create");
+    ip(node, "link add theirs type veth peer name sriht\nlink set theirs master wayout0");
+    const { notes } = await wayoutJson<{ notes: string[] }>(node, "detach", blue);
+    expect(notes.join()).toContain("wayout0 stays");
+    expect(ask(node, ["ip", "-o", "link", "show", "wayout0"])).toContain("wayout0");
+  });
+
+  testRoot(
+    "the path of a namespace will do, and names that resolve are written where asked for",
+    async () => {
+      const { node } = world();
+      const before = nodeState(node);
+      const blue = freshName();
+      const held = Bun.spawn(["unshare", "-n", "sleep", "60"]);
+      try {
+        await Bun.sleep(100);
+        const path = `/proc/${held.pid}/ns/net`;
+        await wayoutJson(node, "attach", path);
+        const link = ask(undefined, [
+          "nsenter",
+          `--net=${path}`,
+          "ip",
+          "-o",
+          "-4",
+          "address",
+          "show",
+          "eth0",
+        ]);
+        expect(link).toContain("10.213.0.2/24");
+        await wayoutJson(node, "attach", blue, "--create", "--dns", "198.51.100.53");
+        expect(ask(undefined, ["ip", "netns", "exec", blue, "cat", "/etc/resolv.conf"])).toContain(
+          "nameserver 198.51.100.53",
+        );
+        await wayoutJson(node, "detach", path);
+        await wayoutJson(node, "detach", blue);
+        expect(nodeState(node)).toEqual({ ...before, namespaces: nodeState(node)["namespaces"]! });
+      } finally {
+        held.kill();
+      }
+    },
+  );
+
+  testRoot("a resolver file that the person changed is theirs", async () => {
+    const { node } = world();
+    const blue = freshName();
+    await wayoutJson(node, "attach", blue, "--create", "--dns", "198.51.100.53");
+    const path = `/etc/netns/${blue}/resolv.conf`;
+    await Bun.write(path, "nameserver 192.0.2.53\n");
+    await wayoutJson(node, "detach", blue);
+    expect(readFileSync(path, "utf8")).toBe("nameserver 192.0.2.53\n");
+  });
+});
+
+describe("what becomes broken", () => {
+  testRoot("is seen by list and mended by attach", async () => {
+    const { node } = world();
+    const [blue, green] = [freshName("blue"), freshName("green")];
+    const { hostInterface } = await wayoutJson<AttachedJson>(node, "attach", blue, "--create");
+    await wayoutJson(node, "attach", green, "--create");
+    const breaks: readonly (readonly [string, () => void])[] = [
+      [`${hostInterface} is down`, () => ip(node, `link set ${hostInterface} down`)],
+      [`${hostInterface} is not a port of wayout0`, () => ip(node, `link set ${hostInterface} nomaster`)],
+      ["the bridge wayout0 is down", () => ip(node, "link set wayout0 down")],
+      ["wayout0 lacks the gateway address 10.213.0.1", () => ip(node, "address flush dev wayout0")],
+      [
+        "no default route through 10.213.0.1",
+        () => ask(undefined, ["ip", "-n", blue, "route", "del", "default"]),
+      ],
+      [
+        "10.213.0.2 is not on eth0",
+        () => ask(undefined, ["ip", "-n", blue, "address", "flush", "dev", "eth0"]),
+      ],
+      ["eth0 is missing", () => ask(undefined, ["ip", "-n", blue, "link", "del", "eth0"])],
+      ["net.ipv4.ip_forward is 0", () => ask(node, ["sysctl", "-qw", "net.ipv4.ip_forward=0"])],
+      ["inet wayout", () => ask(node, ["nft", "delete", "table", "inet", "wayout"])],
+    ];
+    for (const [problem, breakIt] of breaks) {
+      breakIt();
+      const listed = await wayout(node, "list", "--json");
+      expect(listed.exitCode).toBe(1);
+      const state = (JSON.parse(listed.stdout) as ListedJson).namespaces.find(({ name }) => name === blue);
+      expect(state?.state).toBe("broken");
+      expect(state?.problems.join("; ")).toContain(problem);
+      const { mended, changed } = await wayoutJson<AttachedJson>(node, "attach", blue);
+      expect(changed).toBe(true);
+      expect(mended.join("; ")).toContain(problem);
+      expect(await seenFrom(blue)).toBe(UPLINK.v4);
+    }
+    ip(node, "link del wayout0");
+    await wayoutJson(node, "attach", blue);
+    await wayoutJson(node, "attach", green);
+    const { namespaces } = await wayoutJson<ListedJson>(node, "list");
+    expect(namespaces.map(({ state }) => state)).toEqual(["ok", "ok"]);
+    expect(namespaces[0]?.outside).toEqual([
+      expect.objectContaining({ address: UPLINK.v4, translation: "masquerade" }),
+    ]);
+  });
+
+  testRoot(
+    "a namespace that is gone can still be detached; one that was made again is attached anew",
+    async () => {
+      const { node } = world();
+      const before = nodeState(node);
+      const blue = namespaceCalled(freshName());
+      await wayoutJson(node, "attach", blue);
+      ask(undefined, ["ip", "netns", "del", blue]);
+      expect((await wayout(node, "list")).exitCode).toBe(1);
+      namespaceCalled(blue);
+      const again = await wayoutJson<AttachedJson>(node, "attach", blue);
+      expect(again.changed).toBe(true);
+      expect(await seenFrom(blue)).toBe(UPLINK.v4);
+      ask(undefined, ["ip", "netns", "del", blue]);
+      await wayoutJson(node, "detach", blue);
+      expect(nodeState(node)).toEqual(before);
+    },
+  );
+});
+
+testRoot("list also shows what ip can confirm", async () => {
+  const { node } = world();
+  const blue = freshName();
+  const attached = await wayoutJson<AttachedJson>(node, "attach", blue, "--create");
+  const [link] = askJson<{ ifname: string; master: string }[]>(node, [
+    "ip",
+    "-j",
+    "link",
+    "show",
+    attached.hostInterface,
+  ]);
+  expect(link).toMatchObject({ ifname: attached.hostInterface, master: "wayout0" });
+  const { stdout } = await wayout(node, "list");
+  expect(stdout).toMatch(new RegExp(`^${blue} +attach +10\\.213\\.0\\.2/24 .*203\\.0\\.113\\.5.*ok$`, "m"));
+});

@@ -1,0 +1,161 @@
+/**
+ * A node with an uplink to an outside that has no route back to anybody's private addresses, like the real one.
+ *
+ *   node up0 203.0.113.5 ── outside 203.0.113.1, server on 198.51.100.80
+ *            2001:db8:113::5         2001:db8:113::1,     2001:db8:198::80
+ */
+import { afterEach } from "bun:test";
+import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { deleteNamedNamespace, namedNamespaces, type NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { ask, run } from "../support/witness.ts";
+import { freshNamespace } from "../support/world.ts";
+
+export const WAYOUT = join(import.meta.dir, "..", "..", "bin", "wayout");
+export const UPLINK = { v4: "203.0.113.5", other4: "203.0.113.9", v6: "2001:db8:113::5" } as const;
+export const SERVER = { v4: "198.51.100.80", v6: "2001:db8:198::80" } as const;
+const PORT = 8080;
+const TIMEOUT_MS = 20_000;
+
+export interface Ended {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface World {
+  readonly node: NetworkNamespace;
+  readonly outside: NetworkNamespace;
+}
+
+const servers: { stop(force: boolean): unknown }[] = [];
+const names = new Set<string>();
+let count = 0;
+
+afterEach(() => {
+  for (const server of servers.splice(0)) server.stop(true);
+  for (const name of names) if (namedNamespaces().includes(name)) deleteNamedNamespace(name);
+  for (const name of names) rmSync(`/etc/netns/${name}`, { recursive: true, force: true });
+  names.clear();
+  for (const path of ["/run/wayout/attachments", "/run/wayout"])
+    rmSync(path, { recursive: true, force: true });
+});
+
+/** A name for a namespace that goes away after the test, whoever makes it. */
+export function freshName(word = "blue"): string {
+  const name = `${word}-${process.pid}-${++count}`;
+  names.add(name);
+  return name;
+}
+
+export function namespaceCalled(name: string): string {
+  names.add(name);
+  ask(undefined, ["ip", "netns", "add", name]);
+  return name;
+}
+
+export function world(options: { readonly ipv6?: boolean } = {}): World {
+  const [node, outside] = [freshNamespace("node"), freshNamespace("outside")];
+  for (const namespace of [node, outside]) {
+    namespace.run(() => writeFileSync("/proc/sys/net/ipv6/conf/default/accept_dad", "0"));
+  }
+  const ipv6 = options.ipv6 === true;
+  ip(
+    node,
+    `link add up0 type veth peer name up0 netns ${outside.name}
+     address add ${UPLINK.v4}/24 dev up0
+     address add ${UPLINK.other4}/24 dev up0
+     ${ipv6 ? `address add ${UPLINK.v6}/64 dev up0` : ""}
+     link set up0 up
+     route add default via 203.0.113.1
+     ${ipv6 ? "route add default via 2001:db8:113::1" : ""}`,
+  );
+  ip(
+    outside,
+    `address add 203.0.113.1/24 dev up0
+     address add 2001:db8:113::1/64 dev up0
+     address add ${SERVER.v4}/32 dev lo
+     address add ${SERVER.v6}/128 dev lo
+     link set up0 up`,
+  );
+  for (const hostname of ["0.0.0.0", "::"]) {
+    servers.push(
+      outside.run(() =>
+        Bun.serve({
+          hostname,
+          port: PORT,
+          ipv6Only: hostname === "::",
+          fetch: (request, server) => new Response(server.requestIP(request)?.address),
+        }),
+      ),
+    );
+  }
+  return { node, outside };
+}
+
+export function ip(namespace: NetworkNamespace, lines: string): void {
+  ask(namespace, ["ip", "-batch", "-"], lines);
+}
+
+/** Runs wayout on the node as a person does. */
+export async function wayout(node: NetworkNamespace, ...args: string[]): Promise<Ended> {
+  return ended(start(node, [WAYOUT, ...args]));
+}
+
+/** wayout that must succeed and print JSON. */
+export async function wayoutJson<T>(node: NetworkNamespace, ...args: string[]): Promise<T> {
+  const { exitCode, stdout, stderr } = await wayout(node, ...args, "--json");
+  if (exitCode !== 0) throw new Error(`wayout ${args.join(" ")} ended with ${exitCode}: ${stdout}${stderr}`);
+  return JSON.parse(stdout) as T;
+}
+
+export function start(node: NetworkNamespace, command: readonly string[], environment = process.env) {
+  const { FORCE_COLOR: _, ...plain } = environment;
+  return node.run(() =>
+    Bun.spawn([...command], { stdout: "pipe", stderr: "pipe", timeout: TIMEOUT_MS, env: plain }),
+  );
+}
+
+export async function ended(child: ReturnType<typeof start>): Promise<Ended> {
+  const [stdout, stderr, exitCode] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { exitCode, stdout, stderr };
+}
+
+/** The source that the server outside sees; undefined when no answer comes. */
+export async function seenFrom(name: string, server: string = SERVER.v4): Promise<string | undefined> {
+  const url = `http://${server.includes(":") ? `[${server}]` : server}:${PORT}/`;
+  const child = Bun.spawn(
+    ["ip", "netns", "exec", name, "curl", "-sS", "-g", "--noproxy", "*", "--max-time", "2", url],
+    { stdout: "pipe", stderr: "pipe" },
+  );
+  const text = await new Response(child.stdout).text();
+  return (await child.exited) === 0 ? text : undefined;
+}
+
+/** Everything on the node that an attachment can change. */
+export function nodeState(node: NetworkNamespace): Readonly<Record<string, string>> {
+  const state: Record<string, string> = {
+    sysctls: ask(node, [
+      "sh",
+      "-c",
+      "cd /proc/sys/net && grep -H . ipv4/ip_forward ipv4/conf/*/forwarding ipv6/conf/*/forwarding ipv6/conf/*/accept_ra",
+    ]),
+    iptables: run(node, ["iptables-save"]).stdout.replace(/^#.*$/gm, ""),
+    files: ["/run/wayout", "/etc/netns"].map((path) => (existsSync(path) ? listed(path) : "-")).join("\n"),
+    namespaces: namedNamespaces().join(" "),
+  };
+  for (const what of ["link", "address", "route show table all", "-6 route show table all", "rule"]) {
+    // Whether a link has a carrier the kernel tells up to a second late (net/core/link_watch.c).
+    state[what] = ask(node, ["ip", "-o", ...what.split(" ")]).replace(/NO-CARRIER,|state \S+| linkdown/g, "");
+  }
+  state["nft"] = ask(node, ["nft", "-s", "list", "ruleset"]);
+  return state;
+}
+
+function listed(directory: string): string {
+  return readdirSync(directory, { recursive: true }).sort().join(" ");
+}
