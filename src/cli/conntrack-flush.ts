@@ -5,7 +5,7 @@ import { flowRecord } from "../flows/flow-record.ts";
 import type { ConntrackEntry } from "../kernel/conntrack/entry.ts";
 import { untilOutputCloses, writeOut } from "./byte-sink.ts";
 import { compiledFilterOf, withFilters, type TableOptions } from "./conntrack-options.ts";
-import { emptyTableHint, note, openTable, podIndex } from "./conntrack-table.ts";
+import { emptyTableHint, note, openTable, podReader } from "./conntrack-table.ts";
 import { printJson } from "./style.ts";
 
 interface FlushOptions extends TableOptions {
@@ -32,7 +32,7 @@ async function flush(options: FlushOptions): Promise<void> {
   const filter = await compiledFilterOf(options);
   if (filter.takesAll !== (options.all === true)) throw filterMistake(filter.takesAll);
   using opened = await openTable(options.netns);
-  const pods = await podIndex(true);
+  const pods = (await podReader(true))();
   const printer = new FlowPrinter({ pods, nowMs: Date.now() }, writeOut);
   const chosen: ConntrackEntry[] = [];
   opened.table.scan((scan) => {

@@ -13,7 +13,7 @@ import {
   emptyTableHint,
   note,
   openTable,
-  podIndex,
+  podReader,
   type OpenTable,
 } from "./conntrack-table.ts";
 
@@ -49,15 +49,18 @@ async function list(options: ListOptions): Promise<void> {
   const filter = await compiledFilterOf(options);
   const limit = options.limit === undefined ? Number.POSITIVE_INFINITY : countOf("--limit", options.limit);
   using opened = await openTable(options.netns);
-  const context = { pods: await podIndex(options.pods), nowMs: Date.now() };
+  const readPods = await podReader(options.pods);
   let matched = 0;
-  const output = outputOf(options, context, limit);
+  let output: Output | undefined;
+  // Made at the first flow: while the pods' names are read, the kernel goes on dumping in another thread.
+  const theOutput = (): Output =>
+    (output ??= outputOf(options, { pods: readPods(), nowMs: Date.now() }, limit));
   scanTable(opened, filter.kernel, (scan) => {
     if (!filter.matches(scan)) return;
     matched++;
-    output.add(scan);
+    theOutput().add(scan);
   });
-  output.end();
+  theOutput().end();
   if (options.json === true || options.jsonLines === true) return;
   await sayMore(opened, matched, limit, filter.takesAll);
 }

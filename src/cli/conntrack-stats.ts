@@ -8,7 +8,7 @@ import {
 } from "../flows/flow-statistics.ts";
 import type { ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
 import { countOf, portsOf } from "./conntrack-options.ts";
-import { accountingHint, emptyTableHint, note, openTable, podIndex } from "./conntrack-table.ts";
+import { accountingHint, emptyTableHint, note, openTable, podReader } from "./conntrack-table.ts";
 import { printJson, style, table } from "./style.ts";
 
 interface StatsOptions {
@@ -40,7 +40,7 @@ async function stats(options: StatsOptions): Promise<void> {
   const { statistics } = opened;
   const tally = new FlowTally();
   opened.table.scan((scan) => tally.add(scan));
-  const summary = tally.summary(await podIndex(true), top, ports);
+  const summary = tally.summary((await podReader(true))(), top, ports);
   const counters = explainCounters(statistics);
   if (options.json === true) {
     const { entries, maximum, perCpu } = statistics;

@@ -83,11 +83,14 @@ function asTableError(error: unknown): unknown {
   });
 }
 
-/** Names for addresses, or none when the pods of this machine cannot be read. */
-export async function podIndex(wanted: boolean): Promise<PodIndex> {
-  if (!wanted) return new Map();
+/**
+ * What reads the names of pods, by their addresses; it gives none when they are not wanted. Reading is left to the
+ * moment when a name is first needed.
+ */
+export async function podReader(wanted: boolean): Promise<() => PodIndex> {
+  if (!wanted) return () => new Map();
   const { podsByAddress } = await import("../pods/inventory.ts");
-  return podsByAddress();
+  return () => podsByAddress();
 }
 
 /** What to say under a list that came out empty. */

@@ -13,7 +13,7 @@ import { EntryScan } from "../kernel/conntrack/scan.ts";
 import { Wire } from "../kernel/netlink/wire.ts";
 import { checkOutput, untilOutputCloses, writeOut } from "./byte-sink.ts";
 import { badOption, compiledFilterOf, countOf, withFilters, type TableOptions } from "./conntrack-options.ts";
-import { emptyTableHint, note, openTable, podIndex } from "./conntrack-table.ts";
+import { emptyTableHint, note, openTable, podReader } from "./conntrack-table.ts";
 
 interface WatchOptions extends TableOptions {
   events?: string;
@@ -45,7 +45,7 @@ async function watch(options: WatchOptions): Promise<void> {
   const limit = options.count === undefined ? Number.POSITIVE_INFINITY : countOf("--count", options.count);
   const receiveBufferBytes = countOf("--buffer", options.buffer ?? "128") * 1024 * 1024;
   using opened = await openTable(options.netns);
-  const pods = await podIndex(options.pods);
+  const pods = (await podReader(options.pods))();
   using events = ConntrackEvents.open({
     // What appears and vanishes must be known in any case; updates are only worth their number when they are shown.
     kinds: CONNTRACK_EVENT_KINDS.filter((kind) => kind !== "update" || shown.has(kind)),

@@ -4,7 +4,7 @@ import { openTransport, type NetlinkTransport, type TransportOptions } from "./t
 
 /** A dump hands over at most 32 KiB at a time (netlink_dump in net/netlink/af_netlink.c). */
 const SLOT_BYTES = 32 * 1024;
-const SLOTS = 64;
+const SLOTS = 128;
 /** Words before the slots: datagrams read, datagrams done with, and each slot's length. */
 const READ = 0;
 const DONE_WITH = 1;
