@@ -34,6 +34,16 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./list.ts")).listCommand(),
   },
   {
+    name: "forwarding",
+    summary: "does this node route packets for others? show it, switch it on",
+    load: async () => (await import("./forwarding.ts")).forwardingCommand(),
+  },
+  {
+    name: "nat",
+    summary: "every NAT rule and whose it is; apply and remove a policy",
+    load: async () => (await import("./nat.ts")).natCommand(),
+  },
+  {
     name: "conntrack",
     summary: "the table: list, watch, stats, flush",
     load: async () => (await import("./conntrack.ts")).conntrackCommand(),

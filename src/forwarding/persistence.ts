@@ -3,19 +3,10 @@
  * later says the opposite. The order of files is that of sysctl.d(5): by file name over all directories, a file in an
  * earlier directory hiding its namesakes; sysctl --system reads /etc/sysctl.conf last of all.
  */
-import {
-  closeSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from "node:fs";
+import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { messageOf, WayoutError } from "../error.ts";
+import { replaceFile } from "../kernel/durable-file.ts";
 
 /** Ours. */
 export const SYSCTL_FILE = "/etc/sysctl.d/90-wayout.conf";
@@ -149,7 +140,7 @@ export function persistSettings(
     ...[...merged].map(([name, value]) => `${name} = ${value}`),
     "",
   ].join("\n");
-  if (text !== before) replaceFile(path, text);
+  if (text !== before) replaceOwn(path, text);
   const files = readSysctlFiles(root);
   const undoneBy = settings.flatMap(({ name, value }) => {
     const boot = bootValue(files, name);
@@ -167,27 +158,11 @@ function readOwn(path: string): string | undefined {
   }
 }
 
-/** Beside, synced, renamed, and the directory synced: a crash leaves the old file or the new one. */
-function replaceFile(path: string, text: string): void {
-  const temporary = `${path}.${process.pid}.new`;
+function replaceOwn(path: string, text: string): void {
   try {
     mkdirSync(dirname(path), { recursive: true });
-    const fd = openSync(temporary, "w", 0o644);
-    try {
-      writeSync(fd, text);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(temporary, path);
-    const directory = openSync(dirname(path), "r");
-    try {
-      fsyncSync(directory);
-    } finally {
-      closeSync(directory);
-    }
+    replaceFile(path, text);
   } catch (error) {
-    rmSync(temporary, { force: true });
     throw fileError(`writing ${path}`, error);
   }
 }

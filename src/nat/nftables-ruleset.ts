@@ -282,8 +282,8 @@ function translate({ snat, ports, fullyRandom }: Translation, words: FamilyWords
   }
   const withPorts = ports !== undefined;
   return [
-    counter(),
     ...words.isFamily(),
+    counter(),
     ...snatByMap({
       key: words.field("saddr"),
       map: withPorts ? `${words.set("snat")}-ports` : words.set("snat"),

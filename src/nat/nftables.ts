@@ -19,6 +19,7 @@ import { normalizeIntent, type NatIntent } from "./intent.ts";
 import { withNatLock } from "./lock.ts";
 import { compareTable } from "./nftables-drift.ts";
 import { CLAIMS, TABLE, tableOf, type WantedTable } from "./nftables-ruleset.ts";
+import { wantedText } from "./nftables-text.ts";
 
 /**
  * NAT in a table of our own, `inet wayout`, spoken to over netlink: no program is needed. The table is made anew in
@@ -80,7 +81,7 @@ export class NftablesNat implements NatBackend {
 
   describe(intent: NatIntent): string {
     const wanted = normalizeIntent(intent);
-    return JSON.stringify(tableOf(replacing(this.intents(), wanted)), null, 2);
+    return wantedText(tableOf(replacing(this.intents(), wanted)));
   }
 
   [Symbol.dispose](): void {

@@ -17,7 +17,7 @@ import type { Expression, OBJECT_TYPES, StatefulExpression } from "./expressions
 import { OBJECT_TYPES as OBJECT_NUMBERS } from "./expressions.ts";
 import { NFT_MSG } from "./messages.ts";
 import { objectTypeNumber, writeObject } from "./objects.ts";
-import { definedOnly, keyAfter } from "./read.ts";
+import { definedOnly, keyAfter, readSet } from "./read.ts";
 import {
   FAMILIES,
   hookNumber,
@@ -25,6 +25,7 @@ import {
   type ChainRef,
   type Family,
   type Flowtable,
+  type NftSet,
   type ObjectValue,
   type RuleRef,
   type SetElement,
@@ -323,6 +324,11 @@ function dataValue(set: SetSpec, data: readonly Datatype[]) {
     // A range is stored as its two ends; a verdict has no length of its own here.
     dataLength: set.dataType === "verdict" ? 0 : set.dataInterval === true ? length * 2 : length,
   };
+}
+
+/** The set as the kernel would show it once it is added: for printing what is not there yet. */
+export function setOf(set: SetSpec): Omit<NftSet, "elements"> {
+  return readSet(setValue(set));
 }
 
 /** What nft notes about its own sets, so that it lists ours as it would its own. */

@@ -1,0 +1,151 @@
+import { Command } from "commander";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { readNatListing } from "../nat/read-listing.ts";
+import type { Counter, ListedChain, ListedRule, NatElement, NatListing } from "../nat/listing.ts";
+import { namespaceOption, openNamespace } from "./namespace-option.ts";
+import { printJson, style } from "./style.ts";
+
+const HELP = `
+Packets meet the chains from top to bottom. The first rule that translates decides, in whichever table it stands; an
+accept or return ends its own chain only, and a later chain may still translate.
+
+A dead rule is one that no packet can reach. Exit 1 when a translating rule is dead, or when nothing translates what
+leaves this node.`;
+
+/** `wayout nat show` */
+export function natShowCommand(): Command {
+  return new Command("show")
+    .description("every NAT rule of the node in the order in which packets meet it, with its owner")
+    .option("--dead", "only the rules that no packet can reach")
+    .addOption(namespaceOption())
+    .option("--json", "one JSON value")
+    .addHelpText("after", HELP)
+    .action((options: { readonly netns?: string; readonly json?: boolean; readonly dead?: boolean }) => {
+      using namespace: NetworkNamespace = openNamespace(options.netns);
+      const whole = readNatListing(namespace);
+      const problems = problemsOf(whole);
+      const listing = options.dead === true ? onlyDead(whole) : whole;
+      if (options.json === true) printJson({ ok: problems.length === 0, problems, ...listing });
+      else process.stdout.write(listingText(listing, problems));
+      if (problems.length > 0) process.exitCode = 1;
+    });
+}
+
+/** What makes the exit code 1, each as a sentence. */
+function problemsOf({
+  chains,
+  unreached,
+  unread,
+}: NatListing & { readonly unread: readonly string[] }): string[] {
+  const rules = [...chains.flatMap((chain) => chain.rules), ...unreached];
+  const dead = rules.filter((rule) => rule.translates !== undefined && rule.dead !== undefined);
+  const hidesSource = chains
+    .filter(({ hook }) => hook === "postrouting")
+    .some((chain) =>
+      chain.rules.some(({ translates, dead }) => translates !== undefined && dead === undefined),
+    );
+  return [
+    ...dead.map((rule) => `${placeOf(rule)} translates nothing: ${rule.dead!.reason}`),
+    ...(hidesSource || unread.length > 0 ? [] : ["no rule translates what leaves this node"]),
+  ];
+}
+
+function onlyDead<L extends NatListing>(listing: L): L {
+  const chains = listing.chains
+    .map((chain) => ({ ...chain, rules: chain.rules.filter(({ dead }) => dead !== undefined) }))
+    .filter(({ rules }) => rules.length > 0);
+  return { ...listing, chains };
+}
+
+function placeOf({ family, table, chain, position }: ListedRule): string {
+  return `rule ${position} of ${family} ${table} ${chain}`;
+}
+
+function listingText(
+  listing: NatListing & { readonly unread: readonly string[] },
+  problems: readonly string[],
+): string {
+  const lines: string[] = [];
+  let hook: string | undefined;
+  for (const chain of listing.chains) {
+    if (chain.hook !== hook)
+      lines.push(...(hook === undefined ? [] : [""]), style.strong(hookText(chain.hook)));
+    hook = chain.hook;
+    lines.push(...chainLines(chain));
+  }
+  if (listing.unreached.length > 0) {
+    lines.push("", style.strong("Reached by no packet"));
+    lines.push(
+      ...listing.unreached.flatMap((rule) => [
+        style.quiet(`  ${placeOf(rule)} (${rule.kind})`),
+        ...ruleLines(rule, 2),
+      ]),
+    );
+  }
+  if (lines.length === 0) lines.push(style.quiet("There are no NAT rules here."));
+  lines.push("");
+  for (const note of listing.unread) lines.push(`${style.warn("!")} ${note}`);
+  for (const problem of problems) lines.push(`${style.bad("✗")} ${problem}`);
+  if (problems.length === 0) lines.push(`${style.good("✓")} every rule that translates can be reached`);
+  return `${lines.join("\n")}\n`;
+}
+
+const HOOKS: Readonly<Record<string, string>> = {
+  prerouting: "prerouting: what arrives, before its route is chosen",
+  input: "input: what is for this node",
+  output: "output: what this node itself sends",
+  postrouting: "postrouting: what leaves, routed or sent by this node",
+};
+
+function hookText(hook: string): string {
+  return HOOKS[hook] ?? hook;
+}
+
+function chainLines(chain: ListedChain): string[] {
+  const name = `${chain.family} ${chain.table} ${chain.chain}`;
+  const policy = chain.policy === "accept" ? "" : `, policy ${chain.policy}`;
+  return [
+    `  ${style.command(name)} ${style.quiet(`${chain.kind}, priority ${chain.priority}${policy}`)}`,
+    ...(chain.rules.length === 0 ? [style.quiet("    no rules")] : []),
+    ...chain.rules.flatMap((rule) => ruleLines(rule, 2 + rule.depth)),
+  ];
+}
+
+function ruleLines(rule: ListedRule, depth: number): string[] {
+  const indent = "  ".repeat(depth);
+  const mark =
+    rule.dead !== undefined
+      ? style.bad("✗")
+      : rule.translates !== undefined
+        ? style.good("●")
+        : style.quiet("·");
+  const owner = rule.owner === undefined ? "" : ` ${style.address(`[${ownerText(rule.owner)}]`)}`;
+  const inside = rule.depth > 0 ? style.quiet(`${rule.chain} `) : "";
+  const text = rule.dead === undefined ? rule.text : style.quiet(rule.text);
+  return [
+    `${indent}${mark} ${inside}${text}${counterText(rule.counter)}${owner}`,
+    ...(rule.dead === undefined ? [] : [`${indent}  ${style.bad("dead:")} ${rule.dead.reason}`]),
+    ...elementLines(rule.elements ?? [], `${indent}    `),
+  ];
+}
+
+function ownerText({ product, detail, confidence }: NonNullable<ListedRule["owner"]>): string {
+  return `${product}${detail === undefined ? "" : `: ${detail}`}${confidence === "likely" ? "?" : ""}`;
+}
+
+function counterText(counter: Counter | undefined): string {
+  if (counter === undefined) return "";
+  return style.quiet(`  ${counter.packets} ${counter.packets === 1 ? "packet" : "packets"}`);
+}
+
+/** Longer maps (a service mesh has thousands of entries) are for --json. */
+const MOST_ELEMENTS = 20;
+
+function elementLines(elements: readonly NatElement[], indent: string): string[] {
+  const lines = elements.slice(0, MOST_ELEMENTS).map(({ key, leadsTo, counter, owner }) => {
+    const whose = owner === undefined ? "" : ` ${style.address(`[${owner}]`)}`;
+    return `${indent}${style.address(key)} → ${leadsTo}${counterText(counter)}${whose}`;
+  });
+  const more = elements.length - lines.length;
+  return more > 0 ? [...lines, style.quiet(`${indent}and ${more} more; --json shows all`)] : lines;
+}
