@@ -1,5 +1,4 @@
 /** Throw-away namespaces for tests. scripts/test.ts gives the whole run a private /run/netns, so names cannot clash. */
-import { afterEach } from "bun:test";
 import { createNamedNamespace, deleteNamedNamespace, NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { ask } from "./witness.ts";
 
@@ -16,9 +15,10 @@ export function freshNamespace(prefix = "t"): NetworkNamespace {
   return namespace;
 }
 
-afterEach(() => {
+/** Ends what freshNamespace made; cleanup.ts calls it after every test. */
+export function removeFreshNamespaces(): void {
   for (const namespace of open.splice(0)) {
     namespace.close();
     deleteNamedNamespace(namespace.name!);
   }
-});
+}
