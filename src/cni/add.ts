@@ -1,5 +1,4 @@
 /** ADD: a pod's interface, its addresses and its way out; or an error, and nothing. */
-import { Conntrack } from "../kernel/conntrack/conntrack.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Link } from "../kernel/route/link.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
@@ -9,10 +8,10 @@ import type { AddressManagement } from "./address-management.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { labelOf } from "./label.ts";
-import { MacSpoofing } from "./mac-spoofing.ts";
 import { NetworkLock } from "./network-lock.ts";
-import { ensureForwarding, ensureNat, leaveNetwork } from "./network-state.ts";
-import { bridgeIntent, natIntent, planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
+import { ensureNat } from "./network-nat.ts";
+import { ensureForwarding, leaveNetwork } from "./network-state.ts";
+import { bridgeIntent, planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
 import { appendResult, EMPTY_RESULT, readResult, type Result, type ResultInterface } from "./result.ts";
 import { ensureVlanGateway, portVlans } from "./vlan.ts";
@@ -21,13 +20,13 @@ const NO_ADDRESSES: Assignment = { addresses: [], routes: [], dns: {} };
 
 /** What was made so far, to be taken away when a later step fails. */
 interface Progress {
-  readonly undo: (() => void)[];
+  readonly undo: (() => unknown)[];
   /** The bridge, when this call made it. */
   bridge?: string;
 }
 
 /** @throws whatever went wrong, after everything was taken back */
-export function add(context: CniContext): Result {
+export async function add(context: CniContext): Promise<Result> {
   const { call, header } = context;
   const configuration = readConfiguration(header, call.args);
   const ipam = context.addresses();
@@ -38,9 +37,9 @@ export function add(context: CniContext): Result {
     using _lock = new NetworkLock(header.network, "shared");
     const assignment = ipam?.add() ?? NO_ADDRESSES;
     if (ipam !== undefined) progress.undo.push(() => ipam.del());
-    return appendResult(earlier, attach(context, configuration, ipam, assignment, pod, progress));
+    return appendResult(earlier, await attach(context, configuration, ipam, assignment, pod, progress));
   } catch (error) {
-    takeBack(context, configuration, ipam, progress);
+    await takeBack(context, configuration, ipam, progress);
     throw error;
   }
 }
@@ -50,26 +49,26 @@ function readEarlier({ header }: CniContext): Result {
   return value === undefined ? EMPTY_RESULT : readResult(value, "prevResult", header.version);
 }
 
-function attach(
+async function attach(
   context: CniContext,
   configuration: NetworkConfiguration,
   ipam: AddressManagement | undefined,
   assignment: Assignment,
   pod: NetworkNamespace,
   progress: Progress,
-): Result {
+): Promise<Result> {
   const { node, namespace } = context;
   const plan = planAttachment(configuration, assignment);
   const bridge = ensureBridge(node, bridgeIntent(configuration, plan.gateways));
   if (bridge.created) progress.bridge = configuration.bridge;
   const gateway = ensureVlanGateway(node, configuration, bridge.link, plan.gateways);
   ensureForwarding(plan.forwarded, gateway ?? bridge.link);
-  const nat = natIntent(configuration, subnetsOf(ipam, plan));
-  if (nat !== undefined) ensureNat(configuration.nat.backend, nat, namespace);
-  forgetConnectionsOf(plan, namespace);
+  const { network, nat } = configuration;
+  await ensureNat({ network, wish: nat, subnets: subnetsOf(ipam, plan) }, namespace);
+  await forgetConnectionsOf(plan, namespace);
   const link = connect(context, configuration, plan, pod, bridge.link.index);
   progress.undo.push(() => disconnectPod(node, pod, context.linkNames));
-  if (configuration.checkMacSpoofing) guardSender(link, namespace, progress);
+  if (configuration.checkMacSpoofing) await guardSender(link, namespace, progress);
   return {
     interfaces: [
       resultInterface(bridge.link),
@@ -92,7 +91,7 @@ function resultInterface({ name, mac, mtu }: Link): ResultInterface {
 
 /** The subnets whose pods are translated: those that the configuration names, and this pod's own. */
 function subnetsOf(ipam: AddressManagement | undefined, plan: AttachmentPlan): string[] {
-  return [...(ipam?.subnets ?? []), ...plan.ips.map(({ address }) => subnetOf(address))];
+  return [...new Set([...(ipam?.subnets ?? []), ...plan.ips.map(({ address }) => subnetOf(address))])];
 }
 
 function connect(
@@ -123,10 +122,11 @@ function connect(
  * Connections that an earlier pod with one of these addresses left behind: their answers would come to the new pod,
  * and its packets would take the old translations.
  */
-function forgetConnectionsOf(plan: AttachmentPlan, namespace: NetworkNamespace): void {
+async function forgetConnectionsOf(plan: AttachmentPlan, namespace: NetworkNamespace): Promise<void> {
   if (plan.ips.length === 0) return;
   const tracked = readSysctl(undefined, "net.netfilter.nf_conntrack_count");
   if (tracked === undefined || tracked === "0") return;
+  const { Conntrack } = await import("../kernel/conntrack/conntrack.ts");
   using conntrack = Conntrack.open(namespace);
   for (const ip of plan.ips) {
     const address = ip.address.split("/")[0]!;
@@ -136,7 +136,8 @@ function forgetConnectionsOf(plan: AttachmentPlan, namespace: NetworkNamespace):
   }
 }
 
-function guardSender(link: PodLink, namespace: NetworkNamespace, progress: Progress): void {
+async function guardSender(link: PodLink, namespace: NetworkNamespace, progress: Progress): Promise<void> {
+  const { MacSpoofing } = await import("./mac-spoofing.ts");
   using spoofing = new MacSpoofing(namespace);
   progress.undo.push(() => {
     using again = new MacSpoofing(namespace);
@@ -146,18 +147,18 @@ function guardSender(link: PodLink, namespace: NetworkNamespace, progress: Progr
 }
 
 /** The last thing made goes first. What cannot be taken away is left to DEL, which runtimes call after a failed ADD. */
-function takeBack(
+async function takeBack(
   context: CniContext,
   configuration: NetworkConfiguration,
   ipam: AddressManagement | undefined,
   { undo, bridge }: Progress,
-): void {
+): Promise<void> {
   for (const step of [
     ...undo.toReversed(),
     () => leaveNetwork(context, configuration.nat.backend, ipam, bridge),
   ]) {
     try {
-      step();
+      await step();
     } catch {
       // The failure that brought us here is the one to tell.
     }

@@ -7,14 +7,15 @@ import { hostVethName } from "../network/network.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { MacSpoofing } from "./mac-spoofing.ts";
-import { natDrifts, notForwarded } from "./network-state.ts";
-import { natIntent, planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
+import { natProblems } from "./network-nat.ts";
+import { notForwarded } from "./network-state.ts";
+import { planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
 import { readResult, type Result } from "./result.ts";
 import { vlanGatewayName } from "./vlan.ts";
 
 /** @throws WayoutError `check-failed` with everything that is wrong; `reservation-lost`; what a delegate says */
-export function check(context: CniContext): void {
+export async function check(context: CniContext): Promise<void> {
   const { call, header } = context;
   const configuration = readConfiguration(header, call.args);
   const ipam = context.addresses();
@@ -37,11 +38,10 @@ export function check(context: CniContext): void {
     ...podProblems(inside, result, context, configuration),
     ...nodeProblems(context, configuration, plan, inside),
   ];
-  const intent = natIntent(configuration, [
-    ...(ipam?.subnets ?? []),
-    ...plan.ips.map(({ address }) => subnetOf(address)),
-  ]);
-  if (intent !== undefined) problems.push(...natDrifts(configuration.nat.backend, intent, context.namespace));
+  const subnets = [...(ipam?.subnets ?? []), ...plan.ips.map(({ address }) => subnetOf(address))];
+  const { network, nat } = configuration;
+  const wanted = { network, wish: nat, subnets: [...new Set(subnets)] };
+  problems.push(...(await natProblems(wanted, context.namespace)));
   if (problems.length === 0) return;
   throw new WayoutError({
     code: "check-failed",

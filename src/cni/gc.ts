@@ -37,12 +37,12 @@ export function readValidAttachments(fields: Fields): Owner[] {
  * @param dryRun only look
  * @throws WayoutError `garbage-left` with every failure, after everything was tried
  */
-export function gc(context: CniContext, valid: readonly Owner[], dryRun = false): Collected {
-  const { header, node, namespace } = context;
+export async function gc(context: CniContext, valid: readonly Owner[], dryRun = false): Promise<Collected> {
+  const { header, node } = context;
   const failures: string[] = [];
-  const attempt = <T>(step: () => T, otherwise: T): T => {
+  const attempt = async <T>(step: () => T | Promise<T>, otherwise: T): Promise<T> => {
     try {
-      return step();
+      return await step();
     } catch (error) {
       failures.push(messageOf(error));
       return otherwise;
@@ -51,16 +51,17 @@ export function gc(context: CniContext, valid: readonly Owner[], dryRun = false)
   const names = new Set(
     valid.map(({ container, interfaceName }) => hostVethName(header.network, container, interfaceName)),
   );
-  const links = attempt(() => linksOf(header.network, node), []).filter(({ name }) => !names.has(name));
-  if (!dryRun) for (const { index } of links) attempt(() => node.deleteLink(index), false);
-  const ipam = attempt(() => context.addresses(true), undefined);
+  const found = await attempt(() => linksOf(header.network, node), []);
+  const links = found.filter(({ name }) => !names.has(name));
+  if (!dryRun) for (const { index } of links) await attempt(() => node.deleteLink(index), false);
+  const ipam = await attempt(() => context.addresses(true), undefined);
   const keys = new Set(valid.map(ownerKey));
   // An old file names the container only: any valid attachment of that container keeps it.
   const containers = new Set(valid.map(({ container }) => container));
   const isValid = (owner: Owner): boolean =>
     keys.has(ownerKey(owner)) || (owner.interfaceName === "" && containers.has(owner.container));
-  const garbage = attempt(() => ipam?.collect(isValid, dryRun) ?? [], []);
-  const checkedPorts = attempt(
+  const garbage = await attempt(() => ipam?.collect(isValid, dryRun) ?? [], []);
+  const checkedPorts = await attempt(
     () =>
       collectPorts(
         context,
@@ -69,8 +70,7 @@ export function gc(context: CniContext, valid: readonly Owner[], dryRun = false)
       ),
     [],
   );
-  if (!dryRun) attempt(() => leaveNetwork(context, backendOf(context), ipam), undefined);
-  void namespace;
+  if (!dryRun) await attempt(() => leaveNetwork(context, backendOf(context), ipam), undefined);
   if (failures.length > 0) throw garbageLeft(header.network, failures);
   return {
     links: links.map(({ name, alias }) => ({ name, alias: alias ?? "" })),

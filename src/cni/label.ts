@@ -1,6 +1,6 @@
 /** The alias that the host's end of a pod's link carries: the kernel itself remembers whose it is, and forgets in time. */
 import type { Owner } from "../ipam/assignment.ts";
-import { natOwner } from "./plan.ts";
+import { natOwner } from "./network-nat.ts";
 
 /** IFALIASZ (include/uapi/linux/if.h) less the NUL. */
 const ALIAS_BYTES = 255;

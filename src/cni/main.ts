@@ -3,20 +3,17 @@ import { readFileSync } from "node:fs";
 import { isatty } from "node:tty";
 import { messageOf, WayoutError } from "../error.ts";
 import { VERSION } from "../version.ts";
-import { add } from "./add.ts";
 import { readCall, type CniCommand } from "./call.ts";
-import { check } from "./check.ts";
-import { readHeader, type NetworkHeader } from "./configuration.ts";
-import { CniContext, type Environment } from "./context.ts";
-import { del } from "./del.ts";
+import type { NetworkHeader } from "./configuration.ts";
+import type { CniContext, Environment } from "./context.ts";
 import { cniFailure } from "./failure.ts";
-import { gc, readValidAttachments } from "./gc.ts";
-import { resultJson } from "./result.ts";
-import { status } from "./status.ts";
 import { atLeast, CNI_VERSIONS, isSpoken, NEWEST, type CniVersion } from "./version.ts";
 
-/** Answers one CNI call. Returns the process's exit code. */
-export function runPlugin(environment: Environment = process.env): number {
+/**
+ * Answers one CNI call. Returns the process's exit code. Each command's code is loaded only when it is the one asked
+ * for: a process that lives for a few milliseconds spends most of them on that.
+ */
+export async function runPlugin(environment: Environment = process.env): Promise<number> {
   if (environment["CNI_COMMAND"] === "") {
     process.stderr.write(`CNI plugin wayout ${VERSION}, speaks CNI ${CNI_VERSIONS.join(", ")}\n`);
     return 0;
@@ -30,10 +27,12 @@ export function runPlugin(environment: Environment = process.env): number {
     }
     const text = readInput();
     version = versionOf(text);
+    const { readHeader } = await import("./configuration.ts");
     const header = readHeader(text);
     requireVersion(call.command, header);
+    const { CniContext } = await import("./context.ts");
     using context = new CniContext(call, header, environment);
-    const answer = run(context, call.command);
+    const answer = await run(context, call.command);
     if (answer !== undefined) print(answer);
     return 0;
   } catch (error) {
@@ -42,21 +41,28 @@ export function runPlugin(environment: Environment = process.env): number {
   }
 }
 
-function run(context: CniContext, command: Exclude<CniCommand, "VERSION">): object | undefined {
+async function run(
+  context: CniContext,
+  command: Exclude<CniCommand, "VERSION">,
+): Promise<object | undefined> {
   switch (command) {
-    case "ADD":
-      return resultJson(add(context), context.header.version);
+    case "ADD": {
+      const [{ add }, { resultJson }] = [await import("./add.ts"), await import("./result.ts")];
+      return resultJson(await add(context), context.header.version);
+    }
     case "DEL":
-      del(context);
+      await (await import("./del.ts")).del(context);
       return undefined;
     case "CHECK":
-      check(context);
+      await (await import("./check.ts")).check(context);
       return undefined;
-    case "GC":
-      gc(context, readValidAttachments(context.header.fields));
+    case "GC": {
+      const { gc, readValidAttachments } = await import("./gc.ts");
+      await gc(context, readValidAttachments(context.header.fields));
       return undefined;
+    }
     case "STATUS":
-      status(context);
+      await (await import("./status.ts")).status(context);
       return undefined;
   }
 }

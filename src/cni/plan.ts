@@ -2,7 +2,6 @@
 import { cidrOf, cidrText, parseCidr } from "../address/cidr.ts";
 import { ipFamily, ipFromNumber, type IpFamily } from "../address/ip.ts";
 import type { AssignedRoute, Assignment } from "../ipam/assignment.ts";
-import { LINK_LOCAL, normalizeIntent, type NatIntent } from "../nat/intent.ts";
 import type { BridgeIntent, PodRoute } from "../network/network.ts";
 import type { NetworkConfiguration } from "./configuration.ts";
 import type { ResultAddress } from "./result.ts";
@@ -22,11 +21,6 @@ export interface AttachmentPlan {
 }
 
 const EVERYTHING: Readonly<Record<IpFamily, string>> = { 4: "0.0.0.0/0", 6: "::/0" };
-
-/** The owner that a network's NAT rules carry. */
-export function natOwner(network: string): string {
-  return `cni/${network}`;
-}
 
 export function planAttachment(configuration: NetworkConfiguration, assignment: Assignment): AttachmentPlan {
   const { isGateway, isDefaultGateway } = configuration;
@@ -68,31 +62,6 @@ export function bridgeIntent(configuration: NetworkConfiguration, gateways: read
     ...(filtered ? { vlanFiltering: true } : {}),
     ...(forceAddress ? { force: true } : {}),
   };
-}
-
-/**
- * What the network wants of NAT; undefined when nothing.
- * @param subnets every subnet whose pods are translated
- */
-export function natIntent(
-  { network, nat }: NetworkConfiguration,
-  subnets: readonly string[],
-): NatIntent | undefined {
-  const sources = [...new Set(subnets)].flatMap((cidr) => {
-    const translation = nat.translations.get(familyOf(cidr));
-    return translation === undefined ? [] : [{ cidr, translation }];
-  });
-  if (sources.length === 0) return undefined;
-  const families = new Set(sources.map(({ cidr }) => familyOf(cidr)));
-  return normalizeIntent({
-    owner: natOwner(network),
-    sources,
-    untranslated: [
-      ...sources.map(({ cidr }) => cidr),
-      ...[...families].map((family) => LINK_LOCAL[family]),
-      ...nat.nonMasqueradeCidrs,
-    ],
-  });
 }
 
 /** The subnet of an address with prefix. */

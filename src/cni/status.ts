@@ -2,11 +2,11 @@
 import { WayoutError } from "../error.ts";
 import { readConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
-import { natDrifts, notForwarded } from "./network-state.ts";
-import { natIntent } from "./plan.ts";
+import { natProblems } from "./network-nat.ts";
+import { notForwarded } from "./network-state.ts";
 
 /** @throws WayoutError `not-available` (50), `limited-connectivity` (51), or what the configuration lacks */
-export function status(context: CniContext): void {
+export async function status(context: CniContext): Promise<void> {
   const configuration = readConfiguration(context.header, {});
   const ipam = context.addresses();
   const { network, bridge } = configuration;
@@ -31,7 +31,7 @@ export function status(context: CniContext): void {
           (family) => `IPv${family} forwarding is off`,
         )
       : []),
-    ...natProblems(context, natIntent(configuration, subnets), configuration.nat.backend),
+    ...(await natProblems({ network, wish: configuration.nat, subnets }, context.namespace)),
   ];
   if (problems.length > 0) {
     throw new WayoutError({
@@ -42,14 +42,6 @@ export function status(context: CniContext): void {
       todo: "The next ADD repairs it; `wayout agent` does so at once.",
     });
   }
-}
-
-function natProblems(
-  { namespace }: CniContext,
-  intent: ReturnType<typeof natIntent>,
-  backend: "nftables" | "iptables",
-): string[] {
-  return intent === undefined ? [] : natDrifts(backend, intent, namespace);
 }
 
 function unavailable(network: string, said: string, todo?: string): WayoutError {
