@@ -54,20 +54,24 @@ export function correlate(evidence: TraceEvidence): Correlation {
         (signatureOf(packet) === signature || isFromPod(packet.packet, flow)),
     ),
   );
-  const leaving = out.find((packet) => packet.place === "uplink" && packet.way === "out");
-  const outside = leaving === undefined ? outsideOfEntry(evidence) : endsOf(leaving.packet);
-  const back = firsts(placed.filter((packet) => isAnswer(packet.packet, flow, outside)));
   const label = (where: "pod" | "node") => (event: TraceEvent) => ({ ...event, where });
   const events = [
     ...packetsOfEvents(evidence.ruleEvents.pod.map(label("pod"))),
     ...packetsOfEvents(evidence.ruleEvents.node.map(label("node"))),
   ];
+  const outEvents = firstPacketEvents(events, (packet) => isOutEvent(packet, flow, own?.packet));
+  const leaving = out.find((packet) => packet.place === "uplink" && packet.way === "out");
+  const outside =
+    (leaving === undefined ? undefined : endsOf(leaving.packet)) ??
+    outsideOfEntry(evidence) ??
+    outsideOfEvents(outEvents, flow);
+  const back = firsts(placed.filter((packet) => isAnswer(packet.packet, flow, outside)));
   return {
     out,
     back,
     errors: placed.filter(({ packet }) => isIcmpError(packet) && quotesFlow(packet, flow, outside)),
     neighbours: placed.filter(({ packet }) => packet.arp !== undefined || packet.icmp?.target !== undefined),
-    outEvents: firstPacketEvents(events, (packet) => isOutEvent(packet, flow, own?.packet)),
+    outEvents,
     backEvents: firstPacketEvents(events, (packet) => isAnswer(packet, flow, outside)),
     ...(outside === undefined ? {} : { outside }),
   };
@@ -165,6 +169,13 @@ function outsideOfEntry({ entry, flowEvents }: TraceEvidence): Correlation["outs
     source: { address: reply.destination, ...port(reply.destinationPort ?? reply.icmpId) },
     destination: { address: reply.source, ...port(reply.sourcePort) },
   };
+}
+
+/** By what a chain behind the translation was shown. */
+function outsideOfEvents(events: readonly LabelledEvent[], flow: FlowEnds): Correlation["outside"] {
+  const packets = events.flatMap((event) => (event.where === "node" ? [packetOf(event)] : []));
+  const changed = packets.findLast((packet) => packet?.ip !== undefined && packet.ip.source !== flow.source);
+  return changed === undefined ? undefined : endsOf(changed);
 }
 
 function quotesFlow(packet: Packet, flow: FlowEnds, outside: Correlation["outside"]): boolean {

@@ -7,11 +7,14 @@ import type { KernelDrop } from "../kernel/bpf/drops.ts";
 import { summaryOf } from "../kernel/packet/packet.ts";
 import type { Link } from "../kernel/route/link.ts";
 import { endLabel, type Correlation, type PlacedPacket } from "./correlate.ts";
-import type { TraceEvidence } from "./evidence.ts";
+import type { NodeSide, TraceEvidence } from "./evidence.ts";
 import { isFatalDrop } from "./progress.ts";
 import { dropReasonText } from "./reasons.ts";
 import type { StepEvidence, StepNumber, Stop } from "./report.ts";
-import { droppingRule, hookOf, type MetRule } from "./rules.ts";
+import { baseOf, droppingRule, type MetRule } from "./rules.ts";
+
+/** NF_IP_PRI_NAT_SRC, where sources are translated. */
+const PRIORITY_SRCNAT = 100;
 
 /** What diagnosing reads. */
 export interface Case {
@@ -63,7 +66,7 @@ function lastSeen({ correlation }: Case): string {
 // ── 1: in the pod ────────────────────────────────────────────────────────────────────────────────────────────────
 
 function stoppedInPod(of: Case): Verdict {
-  const { pod } = of.evidence.survey;
+  const { pod, node } = of.evidence.survey;
   const { link } = pod;
   const state = of.evidence.exchange?.state;
   if (link === undefined) {
@@ -91,6 +94,10 @@ function stoppedInPod(of: Case): Verdict {
   if (link.operState === "lowerlayerdown" || link.carrier === false) return noCarrier(1, link, "in the pod");
   const neighbour = silentNeighbour(of, "pod", pod.nextHop, link);
   if (neighbour !== undefined) {
+    // The node also refuses to answer ARP for a source that fails this test.
+    const filtered = node === undefined ? undefined : reversePath(of, 1, node.entry, of.evidence.flow.source);
+    if (filtered !== undefined)
+      return { ...filtered, evidence: [...(filtered.evidence ?? []), ...neighbour] };
     return {
       step: 1,
       code: "gateway-silent",
@@ -188,8 +195,10 @@ function stoppedAtNode(of: Case): Verdict {
   const node = of.evidence.survey.node!;
   const rule = droppingRule(of.outRules.filter(({ event }) => event.where === "node"));
   if (rule !== undefined) {
-    const hook = hookOf(of.outRules, rule) ?? "";
-    return ruleVerdict(hook === "postrouting" ? 6 : 3, rule, `in ${hook}`);
+    const base = baseOf(of.outRules, rule);
+    // Chains of postrouting come before or after the source is translated.
+    const step = base?.hook !== "postrouting" ? 3 : base.priority < PRIORITY_SRCNAT ? 4 : 6;
+    return ruleVerdict(step, rule, `in ${base?.hook ?? "a chain"}`);
   }
   return (
     forwardingOff(of) ??
@@ -209,7 +218,8 @@ function stoppedAtNode(of: Case): Verdict {
 }
 
 function forwardingOff({ evidence }: Case): Verdict | undefined {
-  const { sysctls, entry } = evidence.survey.node!;
+  const node = evidence.survey.node!;
+  const { sysctls, entry } = node;
   const v6 = evidence.flow.family === 6;
   const names = [
     v6 ? "net.ipv6.conf.all.forwarding" : "net.ipv4.ip_forward",
@@ -225,12 +235,7 @@ function forwardingOff({ evidence }: Case): Verdict | undefined {
     code: "forwarding-off",
     reason: `the node does not forward: ${name} is 0`,
     todo: everywhere ? "wayout forwarding enable" : `sysctl -w ${name}=1`,
-    evidence: [
-      {
-        source: "sysctl",
-        lines: names.flatMap((n) => (sysctls[n] === undefined ? [] : [`${n} = ${sysctls[n]}`])),
-      },
-    ],
+    evidence: [{ source: "sysctl", lines: names.flatMap((one) => settingLine(node, one)) }],
   };
 }
 
@@ -252,6 +257,7 @@ function tooBig(of: Case): Verdict | undefined {
   };
 }
 
+/** @param link where packets from `source` come in */
 function reversePath(
   of: Case,
   step: StepNumber,
@@ -261,26 +267,34 @@ function reversePath(
   const node = of.evidence.survey.node!;
   const drop = nodeDrops(of).find(({ reason }) => reason === "IP_RPFILTER");
   const grown = of.evidence.growth.node["TcpExt.IPReversePathFilter"] ?? 0;
-  const refused = node.route?.reachable === false && node.route.code === "EXDEV" && step === 3;
-  if (drop === undefined && !refused && grown === 0) return undefined;
+  if (drop === undefined && grown === 0 && !(source === of.evidence.flow.source && failsReversePath(node))) {
+    return undefined;
+  }
   const names = ["all", link?.name].map((name) => `net.ipv4.conf.${name}.rp_filter`);
   const strict = names.find((name) => node.sysctls[name] === "1") ?? names[1]!;
   return {
     step,
     code: "rp-filter",
-    reason: `reverse path filtering (${strict} = ${node.sysctls[strict] ?? "1"}) dropped it at ${link?.name}: the node's route to ${source} leaves by another interface`,
+    reason: `reverse path filtering (${strict} = ${node.sysctls[strict] ?? "1"}) refuses it at ${link?.name}: the node's route to ${source} leaves by another interface`,
     todo: `sysctl -w net.ipv4.conf.${link?.name}.rp_filter=2, with net.ipv4.conf.all.rp_filter not 1; or mend the route to ${source}`,
     evidence: [
-      {
-        source: "sysctl",
-        lines: names.flatMap((name) =>
-          node.sysctls[name] === undefined ? [] : [`${name} = ${node.sysctls[name]}`],
-        ),
-      },
+      { source: "sysctl", lines: names.flatMap((name) => settingLine(node, name)) },
       ...(drop === undefined ? [] : [dropEvidence(drop)]),
       ...(grown === 0 ? [] : [{ source: "counters", lines: [`TcpExt.IPReversePathFilter + ${grown}`] }]),
     ],
   };
+}
+
+/** Whether the pod's packets must fail the strict test, as the settings and the route back to the pod are. */
+function failsReversePath({ sysctls, entry, routeBack }: NodeSide): boolean {
+  const values = ["all", entry?.name].map((name) => Number(sysctls[`net.ipv4.conf.${name}.rp_filter`] ?? 0));
+  const back = routeBack?.reachable === true ? routeBack.route.interface : undefined;
+  return Math.max(...values) === 1 && back !== entry?.index;
+}
+
+function settingLine({ sysctls }: NodeSide, name: string): string[] {
+  const value = sysctls[name];
+  return value === undefined ? [] : [`${name} = ${value}`];
 }
 
 function noRouteOnNode(of: Case): Verdict | undefined {
@@ -424,7 +438,7 @@ function stoppedOnReturn(of: Case): Verdict {
   const arrived = correlation.back.find((packet) => packet.place === "uplink" && packet.way === "in");
   const rule = droppingRule(of.backRules.filter(({ event }) => event.where === "node"));
   if (rule !== undefined)
-    return ruleVerdict(step, rule, `the answer, in ${hookOf(of.backRules, rule) ?? "a chain"}`);
+    return ruleVerdict(step, rule, `the answer, in ${baseOf(of.backRules, rule)?.hook ?? "a chain"}`);
   const entry =
     arrived === undefined
       ? undefined

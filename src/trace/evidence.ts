@@ -46,6 +46,8 @@ export interface NodeSide {
   readonly entry?: Link;
   /** The kernel's answer for this source and incoming interface. */
   readonly route?: RouteAnswer;
+  /** The node's own route back to the pod: reverse path filtering compares it with where packets come from. */
+  readonly routeBack?: RouteAnswer;
   /** The interface that leads out. */
   readonly out?: Link;
   readonly nextHop?: string;

@@ -76,10 +76,10 @@ export function droppingRule(met: readonly MetRule[]): MetRule | undefined {
   return met.find(({ event }) => isDropVerdict(event));
 }
 
-/** The base chain under whose hook a rule was met: its own, or that of the last base chain before it. */
-export function hookOf(met: readonly MetRule[], rule: MetRule): string | undefined {
+/** The base chain under whose hook a rule was met: its own, or the last one before it. */
+export function baseOf(met: readonly MetRule[], rule: MetRule): MetRule["base"] {
   const before = met.slice(0, met.indexOf(rule) + 1);
-  return before.findLast((one) => one.base !== undefined)?.base?.hook;
+  return before.findLast((one) => one.base !== undefined)?.base;
 }
 
 const NAT_EXPRESSIONS = new Set(["masq", "nat", "redir"]);

@@ -25,7 +25,7 @@ interface Finding {
   readonly text: string;
   readonly evidence: readonly StepEvidence[];
   readonly timeUs?: number;
-  readonly notNeeded?: true;
+  readonly notNeeded?: boolean;
 }
 
 /** @param stop where it ended; undefined when it was answered */
@@ -185,7 +185,12 @@ function forwarded(of: Case): Finding {
             : `from ${evidence.flow.source} iif ${node.entry?.name}: ${answer.said} (${answer.code})`,
         ];
   const chains = chainLines(of.outRules.filter(({ event }) => event.where === "node"));
-  const forward = leaving !== undefined || correlation.back.length > 0;
+  // Postrouting comes after the decision; an entry is confirmed there.
+  const forward =
+    leaving !== undefined ||
+    correlation.back.length > 0 ||
+    evidence.flowEvents.length > 0 ||
+    of.outRules.some(({ base }) => base?.hook === "postrouting");
   return {
     proven: forward,
     text: forward
@@ -257,15 +262,14 @@ function tracked(of: Case): Finding {
   const isNeeded =
     correlation.outside !== undefined && correlation.outside.source.address !== evidence.flow.source;
   if (entry === undefined) {
-    const inactive = evidence.survey.node !== undefined && !isNeeded;
-    return {
-      proven: false,
-      ...(inactive ? { notNeeded: true as const } : {}),
-      text: inactive
-        ? "not tracked: no rule in this namespace asks for connection tracking"
-        : "conntrack has no entry for it",
-      evidence: [],
-    };
+    const hasLeft = correlation.out.some((packet) => packet.place === "uplink" && packet.way === "out");
+    const text = !isNeeded
+      ? "not tracked: no rule in this namespace asks for connection tracking"
+      : hasLeft
+        ? "conntrack has no entry for it"
+        : "an entry is kept once the packet has left: there is none yet";
+    const notNeeded = evidence.survey.node !== undefined && !(isNeeded && hasLeft);
+    return { proven: false, ...(notNeeded ? { notNeeded } : {}), text, evidence: [] };
   }
   const last = evidence.entry ?? evidence.flowEvents.at(-1)!.entry;
   return {

@@ -78,6 +78,7 @@ export function surveyNode(
     ...(bridge === undefined ? {} : { bridge }),
     ...(entry === undefined ? {} : { entry }),
     ...(answer === undefined ? {} : { route: answer }),
+    ...(source === undefined ? {} : { routeBack: route.routeTo({ destination: source }) }),
     ...(out === undefined ? {} : { out }),
     ...(answer?.reachable === true ? { nextHop: answer.route.gateway ?? packet.destination } : {}),
     sysctls: settings(namespace, packet.family, entry, out),

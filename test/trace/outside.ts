@@ -14,3 +14,5 @@ for (const port of [53, 9999]) {
   });
 }
 console.log("ready");
+
+export {};

@@ -1,0 +1,304 @@
+/** The way is broken in one place after the other; each time the right step is named, with the right reason. */
+import { afterEach, expect } from "bun:test";
+import type { Stop, TraceReport } from "../../src/trace/report.ts";
+import type { TraceRequest } from "../../src/trace/trace.ts";
+import { ask, testWith } from "../support/witness.ts";
+import { makeWorld, type World, type WorldOptions } from "./world.ts";
+
+let world: World | undefined;
+
+afterEach(async () => {
+  await world?.[Symbol.asyncDispose]();
+  world = undefined;
+});
+
+interface Fault {
+  readonly name: string;
+  readonly needs?: readonly string[];
+  readonly options?: WorldOptions;
+  readonly request?: Partial<TraceRequest>;
+  readonly break: (world: World) => void;
+  readonly step: number;
+  readonly code: string;
+  /** Found in the sentence that tells the reason. */
+  readonly reason: RegExp;
+  readonly rule?: Partial<NonNullable<Stop["rule"]>>;
+}
+
+const FAULTS: readonly Fault[] = [
+  {
+    name: "no route in the pod",
+    break: (w) => w.in("pod", "ip", "route", "del", "default"),
+    step: 1,
+    code: "no-route-in-pod",
+    reason: /the pod has no route to 198\.51\.100\.80/,
+  },
+  {
+    name: "the pod's interface is down",
+    break: (w) => w.in("pod", "ip", "link", "set", "eth0", "down"),
+    step: 1,
+    code: "pod-link-down",
+    reason: /eth0 in the pod is down/,
+  },
+  {
+    name: "the gateway's address is missing on the bridge",
+    break: (w) => w.in("node", "ip", "addr", "del", "10.20.0.1/24", "dev", "br0"),
+    step: 1,
+    code: "gateway-silent",
+    reason: /gateway 10\.20\.0\.1 does not answer ARP/,
+  },
+  {
+    name: "the host's end of the cable is down",
+    break: (w) => w.in("node", "ip", "link", "set", "veth-pod", "down"),
+    step: 1,
+    code: "no-carrier",
+    reason: /eth0 in the pod has no carrier/,
+  },
+  {
+    name: "forwarding is off",
+    break: (w) => w.in("node", "sysctl", "-qw", "net.ipv4.ip_forward=0"),
+    step: 3,
+    code: "forwarding-off",
+    reason: /net\.ipv4\.ip_forward is 0/,
+  },
+  {
+    name: "no route on the node",
+    break: (w) => w.in("node", "ip", "route", "del", "default"),
+    step: 3,
+    code: "no-route-on-node",
+    reason: /the node has no route to 198\.51\.100\.80/,
+  },
+  {
+    name: "the uplink is down",
+    break: (w) => w.in("node", "ip", "link", "set", "eth0", "down"),
+    step: 3,
+    code: "no-route-on-node",
+    reason: /down on the node: .*eth0/,
+  },
+  {
+    name: "dropped in forward by an nft rule",
+    break: (w) =>
+      w.nft(`table inet guard {
+        chain fw {
+          type filter hook forward priority filter
+          tcp dport 443 drop
+        }
+      }`),
+    step: 3,
+    code: "dropped-by-rule",
+    reason: /dropped in forward.*chain fw in table inet guard/,
+    rule: { family: "inet", table: "guard", chain: "fw" },
+  },
+  {
+    name: "dropped by an nft policy",
+    break: (w) =>
+      w.nft(`table inet guard {
+        chain fw {
+          type filter hook forward priority filter; policy drop
+        }
+      }`),
+    step: 3,
+    code: "dropped-by-rule",
+    reason: /the policy drop of chain fw in table inet guard/,
+  },
+  {
+    name: "dropped by an iptables-nft rule",
+    needs: ["iptables-nft"],
+    break: (w) => w.in("node", "iptables-nft", "-A", "FORWARD", "-p", "tcp", "--dport", "443", "-j", "DROP"),
+    step: 3,
+    code: "dropped-by-rule",
+    reason: /chain FORWARD in table ip filter/,
+    rule: { family: "ip", table: "filter", chain: "FORWARD" },
+  },
+  {
+    name: "dropped by an iptables-legacy rule",
+    needs: ["iptables-legacy"],
+    break: (w) =>
+      w.in("node", "iptables-legacy", "-A", "FORWARD", "-p", "tcp", "--dport", "443", "-j", "DROP"),
+    step: 3,
+    code: "dropped-by-iptables-legacy",
+    reason: /iptables-legacy dropped it: filter FORWARD/,
+  },
+  {
+    name: "reverse path filtering",
+    break: (w) => {
+      w.in("node", "sysctl", "-qw", "net.ipv4.conf.br0.rp_filter=1");
+      // Back to the pod by the uplink, says this route.
+      w.in("node", "ip", "route", "add", "10.20.0.2/32", "via", "203.0.113.1");
+      const [bridge] = JSON.parse(w.in("node", "ip", "-j", "link", "show", "br0")) as [{ address: string }];
+      w.in("pod", "ip", "neigh", "replace", "10.20.0.1", "lladdr", bridge.address, "dev", "eth0");
+    },
+    step: 3,
+    code: "rp-filter",
+    reason: /net\.ipv4\.conf\.br0\.rp_filter = 1.*route to 10\.20\.0\.2 leaves by another interface/,
+  },
+  {
+    name: "reverse path filtering that begins with ARP",
+    break: (w) => {
+      w.in("node", "sysctl", "-qw", "net.ipv4.conf.br0.rp_filter=1");
+      w.in("node", "ip", "route", "add", "10.20.0.2/32", "via", "203.0.113.1");
+    },
+    step: 1,
+    code: "rp-filter",
+    reason: /net\.ipv4\.conf\.br0\.rp_filter = 1/,
+  },
+  {
+    name: "reverse path filtering of the answer",
+    break: (w) => {
+      w.in("node", "sysctl", "-qw", "net.ipv4.conf.eth0.rp_filter=1");
+      // What comes from the pods is marked and takes a route of its own; answers are not, and have none.
+      w.nft(`table ip marking {
+        chain pre {
+          type filter hook prerouting priority mangle
+          iifname "br0" meta mark set 1
+        }
+      }`);
+      w.in("node", "ip", "rule", "add", "fwmark", "1", "lookup", "100");
+      w.in("node", "ip", "route", "add", "default", "via", "203.0.113.1", "table", "100");
+      w.in("node", "ip", "route", "add", "198.51.100.0/24", "dev", "br0");
+    },
+    step: 9,
+    code: "rp-filter",
+    reason: /net\.ipv4\.conf\.eth0\.rp_filter = 1.*route to 198\.51\.100\.80 leaves by another interface/,
+  },
+  {
+    name: "no NAT",
+    options: { nat: false },
+    break: () => {},
+    step: 4,
+    code: "not-translated",
+    reason: /left by eth0 with the pod's own address 10\.20\.0\.2/,
+  },
+  {
+    name: "dropped in postrouting",
+    break: (w) =>
+      w.nft(`table inet guard {
+        chain post {
+          type filter hook postrouting priority -10
+          ip daddr 198.51.100.80 drop
+        }
+      }`),
+    step: 4,
+    code: "dropped-by-rule",
+    reason: /dropped in postrouting/,
+  },
+  {
+    name: "dropped in postrouting, behind the translation",
+    break: (w) =>
+      w.nft(`table inet guard {
+        chain post {
+          type filter hook postrouting priority 200
+          ip daddr 198.51.100.80 drop
+        }
+      }`),
+    step: 6,
+    code: "dropped-by-rule",
+    reason: /dropped in postrouting/,
+  },
+  {
+    name: "the next hop is silent",
+    break: (w) => w.in("internet", "ip", "addr", "del", "203.0.113.1/24", "dev", "up0"),
+    step: 6,
+    code: "next-hop-silent",
+    reason: /next hop 203\.0\.113\.1 does not answer ARP on eth0/,
+  },
+  {
+    name: "the outside is silent",
+    break: (w) =>
+      ask(
+        w.internet,
+        ["nft", "-f", "-"],
+        `table inet wall {
+        chain in {
+          type filter hook input priority filter
+          tcp dport 443 drop
+        }
+      }`.replace("chain in {", "chain inp {"),
+      ),
+    step: 7,
+    code: "nobody-answered",
+    reason:
+      /left the node correctly by eth0 as 203\.0\.113\.2:\d+ → 198\.51\.100\.80:443 tcp SYN, and nobody answered/,
+  },
+  {
+    name: "the answer is dropped",
+    break: (w) =>
+      w.nft(`table inet guard {
+        chain fw {
+          type filter hook forward priority filter
+          ct direction reply drop
+        }
+      }`),
+    step: 9,
+    code: "dropped-by-rule",
+    reason: /the answer, in forward/,
+    rule: { table: "guard", chain: "fw" },
+  },
+  {
+    name: "the answer is dropped before conntrack sees it",
+    break: (w) =>
+      w.nft(`table inet guard {
+        chain early {
+          type filter hook prerouting priority raw
+          ip saddr 198.51.100.80 drop
+        }
+      }`),
+    step: 8,
+    code: "dropped-by-rule",
+    reason: /the answer, in prerouting/,
+  },
+  {
+    name: "the pod drops the answer",
+    break: (w) =>
+      ask(
+        w.pod,
+        ["nft", "-f", "-"],
+        `table inet own {
+        chain inp {
+          type filter hook input priority filter
+          ip saddr 198.51.100.80 drop
+        }
+      }`,
+      ),
+    step: 9,
+    code: "dropped-by-rule",
+    reason: /in the pod itself/,
+  },
+  {
+    name: "the way out takes less than the pod sends",
+    request: { destination: "198.51.100.80", protocol: "icmp", sizeBytes: 1472 },
+    break: (w) => {
+      w.in("node", "ip", "link", "set", "eth0", "mtu", "1400");
+      w.in("internet", "ip", "link", "set", "up0", "mtu", "1400");
+    },
+    step: 3,
+    code: "packet-too-big",
+    reason: /1500 bytes, eth0 takes 1400/,
+  },
+];
+
+for (const fault of FAULTS) {
+  testWith(["root", "nft", ...(fault.needs ?? [])])(`${fault.name}: step ${fault.step}`, async () => {
+    world = await makeWorld(fault.options);
+    fault.break(world);
+    const report = world.trace(fault.request);
+    expect([report.outcome, report.stop?.step, report.stop?.code, report.stop?.reason]).toEqual([
+      "stopped",
+      fault.step,
+      fault.code,
+      expect.stringMatching(fault.reason),
+    ]);
+    if (fault.rule !== undefined) expect(report.stop?.rule).toMatchObject(fault.rule);
+    expectOrdered(report);
+  });
+}
+
+/** What comes before the stop happened; what comes after did not. */
+function expectOrdered(report: TraceReport): void {
+  for (const step of report.steps) {
+    if (step.number < report.stop!.step)
+      expect([step.number, step.status]).toEqual([step.number, expect.stringMatching(/proven|not-needed/)]);
+    else if (step.number === report.stop!.step) expect(step.status).toBe("stopped");
+  }
+  expect(report.stop!.lastSeen).not.toBe("");
+}
