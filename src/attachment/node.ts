@@ -15,7 +15,8 @@ export class AttachmentNode implements Disposable {
 
   static open(): AttachmentNode {
     const namespace = NetworkNamespace.current();
-    return new AttachmentNode(namespace, Rtnetlink.open(namespace));
+    // Without naming it: entering even one's own namespace takes a privilege that reading does not.
+    return new AttachmentNode(namespace, Rtnetlink.open());
   }
 
   [Symbol.dispose](): void {

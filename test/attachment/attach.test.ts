@@ -117,7 +117,7 @@ describe("attach", () => {
     expect(await seenFrom(blue)).toBe(UPLINK.v4);
     expect(ask(node, ["nft", "list", "tables"])).not.toContain("inet wayout");
     await wayoutJson(node, "detach", blue);
-    expect(nodeState(node)["link"]).toBe(before["link"]!);
+    expect(nodeState(node)["link"]).toBe(before["link"]);
     expect(run(node, ["iptables-save"]).stdout).not.toMatch(/wayout/i);
   });
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { cidrOf, cidrsOverlap, cidrText, parseCidr } from "../../src/address/cidr.ts";
 import { ipFromNumber } from "../../src/address/ip.ts";
 import { collision, freeSubnet, IPV4_BLOCKS, occupiedPrefixes } from "../../src/attachment/subnet.ts";

@@ -157,5 +157,5 @@ export function nodeState(node: NetworkNamespace): Readonly<Record<string, strin
 }
 
 function listed(directory: string): string {
-  return readdirSync(directory, { recursive: true }).sort().join(" ");
+  return readdirSync(directory, { recursive: true, encoding: "utf8" }).toSorted().join(" ");
 }
