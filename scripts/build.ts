@@ -10,6 +10,8 @@ const built = await Bun.build({
   compile: { outfile: `${output}.new` },
   minify: true,
   bytecode: true,
+  // One chunk for each lazily imported part: otherwise every run, a CNI call above all, reads in the code of all others.
+  splitting: true,
   format: "esm",
   sourcemap: "none",
 });
