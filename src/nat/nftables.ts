@@ -13,8 +13,10 @@ import {
 import { Nftables } from "../kernel/nftables/nftables.ts";
 import type { SetElement, Table } from "../kernel/nftables/ruleset.ts";
 import { WayoutError } from "../error.ts";
+import { VERSION } from "../version.ts";
 import type { NatBackend, NatChange, NatDrift } from "./backend.ts";
 import { intentsOfClaims } from "./claim.ts";
+import { GenerationMemory } from "./generation-memory.ts";
 import { normalizeIntent, type NatIntent } from "./intent.ts";
 import { withNatLock } from "./lock.ts";
 import { compareTable } from "./nftables-drift.ts";
@@ -30,15 +32,18 @@ export class NftablesNat implements NatBackend {
   readonly #namespace: NetworkNamespace;
   readonly #owned: boolean;
   readonly #nftables: Nftables;
+  readonly #memory: GenerationMemory;
 
   /** @throws WayoutError `no-nftables` */
   constructor(options: { readonly namespace?: NetworkNamespace } = {}) {
     this.#owned = options.namespace === undefined;
     this.#namespace = options.namespace ?? NetworkNamespace.current();
     this.#nftables = explained("opening nf_tables", () => Nftables.open(this.#namespace));
+    this.#memory = new GenerationMemory(this.#namespace);
   }
 
   apply(intent: NatIntent): NatChange {
+    if (this.#isKnownContent(intent)) return { changed: false, drifts: [] };
     const wanted = normalizeIntent(intent);
     const doing = `writing the NAT rules of ${wanted.owner}`;
     return explained(doing, () =>
@@ -53,11 +58,23 @@ export class NftablesNat implements NatBackend {
   }
 
   verify(intent: NatIntent): NatDrift[] {
+    if (this.#isKnownContent(intent)) return [];
     const wanted = normalizeIntent(intent);
     return explained(`checking the NAT rules of ${wanted.owner}`, () => {
-      const found = this.#nftables.table(TABLE);
-      return compareTable(tableOf(replacing(intentsIn(found), wanted)), found);
+      const { generation, tables } = this.#nftables.ruleset({ table: TABLE });
+      const drifts = compareTable(tableOf(replacing(intentsIn(tables[0]), wanted)), tables[0]);
+      if (drifts.length === 0) this.#memory.note(generation, findingOf(intent));
+      return drifts;
     });
+  }
+
+  /** Whether this very intent was found in force, and nobody changed any rule since. */
+  #isKnownContent(intent: NatIntent): boolean {
+    const doing = `checking the NAT rules of ${intent.owner}`;
+    return this.#memory.holds(
+      explained(doing, () => this.#nftables.generation()),
+      findingOf(intent),
+    );
   }
 
   remove(owner?: string): boolean {
@@ -88,6 +105,12 @@ export class NftablesNat implements NatBackend {
     this.#nftables.close();
     if (this.#owned) this.#namespace.close();
   }
+}
+
+/** Another version of wayout may make another table of the same intent. */
+function findingOf(intent: NatIntent): string {
+  const text = JSON.stringify(intent);
+  return `${VERSION} ${text.length} ${Bun.hash(text).toString(16)}`;
 }
 
 /** These intents with the owner's replaced, or added; sorted, so that equal intents make equal tables. */

@@ -192,6 +192,8 @@ export function backendSuite(backend: BackendUnderTest): void {
         const namespace = freshNamespace();
         using nat = backend.open(namespace);
         nat.apply(EVERYTHING);
+        // Whoever was content before must see what happened since.
+        expect(nat.verify(EVERYTHING)).toEqual([]);
         const whole = nat.describe(EVERYTHING);
         ask(namespace, ["sh", "-ec", command]);
         using fresh = backend.open(namespace);

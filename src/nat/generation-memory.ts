@@ -1,0 +1,106 @@
+/**
+ * Remembers, from one process to the next, at which generation of the ruleset somebody was found content. The kernel
+ * counts generations up with every transaction of anybody's, so while the number stands, so does the finding: one small
+ * question instead of reading the table. The plugin asks at every call.
+ *
+ * The memory lies in /run, under the namespace's cookie, which the kernel never gives out twice; where it cannot be kept
+ * nothing is lost but time.
+ */
+import {
+  closeSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import * as libc from "../kernel/libc.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+
+const DIRECTORY = "/run/wayout/nat";
+/** Namespaces come and go; more files than this are the traces of dead ones. */
+const MOST_FILES = 256;
+
+const AF_UNIX = 1;
+const SOCK_DGRAM = 2;
+const SOL_SOCKET = 1;
+/** include/uapi/asm-generic/socket.h, since Linux 5.14 */
+const SO_NETNS_COOKIE = 71;
+
+export class GenerationMemory {
+  readonly #path: string | undefined;
+
+  constructor(
+    namespace: NetworkNamespace,
+    readonly directory = DIRECTORY,
+  ) {
+    const cookie = namespaceCookie(namespace);
+    this.#path = cookie === undefined ? undefined : join(directory, cookie);
+  }
+
+  /** Whether `finding` was noted at exactly this generation. */
+  holds(generation: number, finding: string): boolean {
+    const [noted, ...findings] = this.#read();
+    return noted === String(generation) && findings.includes(finding);
+  }
+
+  note(generation: number, finding: string): void {
+    if (this.#path === undefined) return;
+    const [noted, ...findings] = this.#read();
+    const kept = noted === String(generation) ? findings : [];
+    try {
+      mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+      if (noted === undefined) this.#forgetOldest();
+      replaceQuickly(this.#path, [generation, ...kept, finding].join("\n"));
+    } catch {
+      // /run is read-only or full, or belongs to another user. The next call reads the table again, that is all.
+    }
+  }
+
+  #read(): string[] {
+    if (this.#path === undefined) return [];
+    try {
+      return readFileSync(this.#path, "utf8").split("\n");
+    } catch {
+      return [];
+    }
+  }
+
+  #forgetOldest(): void {
+    const names = readdirSync(this.directory);
+    if (names.length < MOST_FILES) return;
+    const aged = names.map((name) => ({ name, at: statSync(join(this.directory, name)).mtimeMs }));
+    for (const { name } of aged.sort((a, b) => a.at - b.at).slice(0, MOST_FILES / 2)) {
+      rmSync(join(this.directory, name), { force: true });
+    }
+  }
+}
+
+/** Whole at every moment, but not brought to a disk: /run has none, and a lost note costs only time. */
+function replaceQuickly(path: string, text: string): void {
+  const beside = `${path}.${process.pid}`;
+  try {
+    writeFileSync(beside, text, { mode: 0o600 });
+    renameSync(beside, path);
+  } catch (error) {
+    rmSync(beside, { force: true });
+    throw error;
+  }
+}
+
+/** undefined on kernels before 5.14. */
+function namespaceCookie(namespace: NetworkNamespace): string | undefined {
+  let fd: number | undefined;
+  try {
+    fd = namespace.run(() => libc.socket(AF_UNIX, SOCK_DGRAM, 0));
+    const cookie = libc.getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, 8);
+    return cookie.length === 8 ? Buffer.from(cookie).readBigUInt64LE().toString(16) : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
+}

@@ -1,0 +1,61 @@
+import { afterEach, expect } from "bun:test";
+import { mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { GenerationMemory } from "../../src/nat/generation-memory.ts";
+import { freshNamespace } from "../support/world.ts";
+import { testWith } from "../support/witness.ts";
+
+const test = testWith(["root", "ip"]);
+const directory = mkdtempSync(join(tmpdir(), "wayout-memory-"));
+
+afterEach(() => {
+  for (const name of readdirSync(directory)) rmSync(join(directory, name));
+});
+
+test("holds what was noted, at that generation, in that namespace, for everybody who asks", () => {
+  const [namespace, other] = [freshNamespace(), freshNamespace()];
+  const memory = new GenerationMemory(namespace, directory);
+  expect(memory.holds(7, "a")).toBe(false);
+  memory.note(7, "a");
+  memory.note(7, "b");
+  const again = new GenerationMemory(namespace, directory);
+  expect([again.holds(7, "a"), again.holds(7, "b"), again.holds(7, "c")]).toEqual([true, true, false]);
+  expect(again.holds(8, "a")).toBe(false);
+  expect(new GenerationMemory(other, directory).holds(7, "a")).toBe(false);
+});
+
+test("a new generation forgets the old one's findings", () => {
+  const memory = new GenerationMemory(freshNamespace(), directory);
+  memory.note(7, "a");
+  memory.note(8, "b");
+  expect([memory.holds(7, "a"), memory.holds(8, "a"), memory.holds(8, "b")]).toEqual([false, false, true]);
+});
+
+test("where nothing can be kept, nothing is held and nothing fails", () => {
+  writeFileSync(join(directory, "file"), "");
+  const memory = new GenerationMemory(freshNamespace(), join(directory, "file", "below"));
+  memory.note(7, "a");
+  expect(memory.holds(7, "a")).toBe(false);
+});
+
+test("a damaged file holds nothing", () => {
+  const memory = new GenerationMemory(freshNamespace(), directory);
+  memory.note(7, "a");
+  const [name] = readdirSync(directory);
+  writeFileSync(join(directory, name!), "\u0000nonsense");
+  expect(memory.holds(7, "a")).toBe(false);
+});
+
+test("traces of dead namespaces do not pile up", () => {
+  for (let index = 0; index < 300; index++) {
+    writeFileSync(join(directory, `${index}`), "");
+    utimesSync(join(directory, `${index}`), index, index);
+  }
+  const memory = new GenerationMemory(freshNamespace(), directory);
+  memory.note(7, "a");
+  const left = readdirSync(directory);
+  expect(left.length).toBeLessThan(256);
+  expect(left).toContain("299");
+  expect(memory.holds(7, "a")).toBe(true);
+});
