@@ -25,6 +25,8 @@ import type { NetlinkTransport } from "./transport.ts";
 
 /** The kernel answers at once; only a transaction that waits for RCU, or a loaded machine, takes longer. */
 const ANSWER_TIMEOUT_MS = 30_000;
+/** recv(2) makes the rest of a dump itself: what is not there at once will not come, after a fault for instance. */
+const DRAIN_TIMEOUT_MS = 100;
 /** A dump that is interrupted this often meets a table that changes faster than it can be read. */
 const DUMP_ATTEMPTS = 10;
 /** Requests of a batch go out in datagrams of about this size, so that the answers fit the receive buffer. */
@@ -290,9 +292,9 @@ export class NetlinkConnection implements Disposable {
   #drain(sequence: number, last: Uint8Array | undefined): void {
     try {
       // The datagram at which the reader stopped may have been the last one.
-      let datagram = last ?? this.transport.receive(ANSWER_TIMEOUT_MS);
+      let datagram = last ?? this.transport.receive(DRAIN_TIMEOUT_MS);
       while (datagram !== undefined && endOfDump(datagram, sequence) === undefined) {
-        datagram = this.transport.receive(ANSWER_TIMEOUT_MS);
+        datagram = this.transport.receive(DRAIN_TIMEOUT_MS);
       }
     } catch (error) {
       if (!(error instanceof SystemError) && !(error instanceof DecodeError)) throw error;
