@@ -3,7 +3,7 @@ import { cidrsOverlap, parseCidr, type Cidr } from "../address/cidr.ts";
 import { ipBytes } from "../address/ip.ts";
 import { macForIp } from "../address/mac.ts";
 import { WayoutError } from "../error.ts";
-import { addAddressRequest, deleteAddressRequest, type Address } from "../kernel/route/address.ts";
+import { addAddressRequest, type Address, type AddressSpec } from "../kernel/route/address.ts";
 import type { Link } from "../kernel/route/link.ts";
 import { createBridgeRequest, setBridgeRequest, setLinkRequest } from "../kernel/route/link-requests.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
@@ -80,18 +80,25 @@ function findOrCreate(
   const { name } = intent;
   const there = node.link(name, { statistics: false });
   if (there !== undefined) return { link: checked(there, intent), created: false };
-  let created = true;
-  try {
-    node.connection.request(createBridgeRequest(creation(intent, gateways)));
-    undo.note(`bridge ${name}`, () => removeBridge(node, name));
-  } catch (error) {
-    // Another caller made it between our two questions.
-    if (!(error instanceof NetlinkError && error.code === "EEXIST")) throw error;
-    created = false;
-  }
+  const created = create(node, intent, gateways, undo);
   const link = node.link(name, { statistics: false });
   if (link === undefined) throw new Error(`${name} was made, and is gone again`);
   return { link: checked(link, intent), created };
+}
+
+/** False when another caller made it between our two questions. */
+function create(node: Rtnetlink, intent: BridgeIntent, gateways: readonly Cidr[], undo: Undo): boolean {
+  const remove = (): boolean => removeBridge(node, intent.name);
+  try {
+    node.connection.request(createBridgeRequest(creation(intent, gateways)));
+    undo.note(`bridge ${intent.name}`, remove);
+    return true;
+  } catch (error) {
+    // Not the kernel's refusal but an answer that got lost: the bridge may be there.
+    if (!(error instanceof NetlinkError)) undo.note(`bridge ${intent.name}`, remove);
+    if (isThere(error)) return false;
+    throw error;
+  }
 }
 
 /**
@@ -142,36 +149,51 @@ function ensureGateways(
   for (const gateway of missing) {
     for (const other of there.filter((address) => isInTheWay(address, gateway, gateways))) {
       if (intent.force !== true) throw otherSubnet(link, other, gateway);
-      node.connection.request(deleteAddressRequest(other));
-      undo.note(`address ${other.address}`, () => node.addAddress(asBefore(other)));
+      undo.note(`absence of ${other.address}`, () => giveBack(node, other));
+      node.deleteAddress(other);
     }
   }
-  const requests = missing.map((gateway) => addAddressRequest(gatewayAddress(link, gateway)));
-  const errors = node.batchResults(requests);
-  const added: string[] = [];
-  let failure: Error | undefined;
-  for (const [index, gateway] of missing.entries()) {
-    const error = errors.get(index);
-    if (error === undefined) {
-      const address = gatewayAddress(link, gateway);
-      undo.note(`address ${gateway.address}`, () => node.deleteAddress(address));
-      added.push(`${gateway.address}/${gateway.prefixLength}`);
-      // EEXIST: another caller added it meanwhile.
-    } else if (!(error instanceof NetlinkError && error.code === "EEXIST")) failure ??= error;
-  }
-  if (failure !== undefined) throw failure;
-  return added;
+  const errors = addMissing(node, link, missing, undo);
+  for (const error of errors.values()) if (!isThere(error)) throw error;
+  return missing
+    .filter((_, index) => !errors.has(index))
+    .map(({ address, prefixLength }) => `${address}/${prefixLength}`);
 }
 
-function gatewayAddress(link: Link, gateway: Cidr) {
+/** The errors by index; EEXIST when another caller added the address meanwhile. */
+function addMissing(node: Rtnetlink, link: Link, missing: readonly Cidr[], undo: Undo): Map<number, Error> {
+  const specs = missing.map((gateway) => gatewayAddress(link, gateway));
+  const remove = (spec: AddressSpec): void => {
+    undo.note(`address ${spec.address} on ${link.name}`, () => node.deleteAddress(spec));
+  };
+  try {
+    const errors = node.batchResults(specs.map((spec) => addAddressRequest(spec)));
+    for (const [index, spec] of specs.entries()) if (!errors.has(index)) remove(spec);
+    return errors;
+  } catch (error) {
+    // The answers got lost; the addresses may be there.
+    for (const spec of specs) remove(spec);
+    throw error;
+  }
+}
+
+function isThere(error: unknown): boolean {
+  return error instanceof NetlinkError && error.code === "EEXIST";
+}
+
+function gatewayAddress(link: Link, gateway: Cidr): AddressSpec {
   // Ours to give, so it needs no duplicate address detection, during which it would not answer.
   const { address, prefixLength } = gateway;
   return { interface: link.index, address, prefixLength, nodad: true };
 }
 
-function asBefore(address: Address) {
+function giveBack(node: Rtnetlink, address: Address): void {
   const { interface: index, prefixLength, scope } = address;
-  return { interface: index, address: address.address, prefixLength, scope };
+  try {
+    node.addAddress({ interface: index, address: address.address, prefixLength, scope });
+  } catch (error) {
+    if (!isThere(error)) throw error;
+  }
 }
 
 function isSame(address: Address, gateway: Cidr): boolean {

@@ -20,6 +20,7 @@ import { deleteNeighbourRequest } from "../kernel/route/neighbour.ts";
 import { prependRouteRequest, replaceRouteRequest, type RouteSpec } from "../kernel/route/route.ts";
 import { isAbsent, Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { writeSysctl } from "../kernel/sysctl.ts";
+import { awaitDetection } from "./duplicate-detection.ts";
 import { networkFailure } from "./failure.ts";
 import { checkInterfaceName, hostVethName } from "./interface-name.ts";
 import { Undo } from "./undo.ts";
@@ -170,13 +171,14 @@ function build(work: Work): PodLink {
 function raiseLoopback({ pod, undo }: Work): boolean {
   const loopback = pod.link(LOOPBACK_INDEX, { statistics: false });
   if (loopback === undefined || loopback.up) return false;
-  pod.setLink(LOOPBACK_INDEX, { up: true });
   undo.note("loopback being up", () => pod.setLink(LOOPBACK_INDEX, { up: false }));
+  pod.setLink(LOOPBACK_INDEX, { up: true });
   return true;
 }
 
 /** Both ends in one message, each in its namespace and under its final name. False when they were there. */
-function makePair({ node, pod, namespace, intent, hostName, undo }: Work): boolean {
+function makePair(work: Work): boolean {
+  const { node, pod, namespace, intent, hostName, undo } = work;
   const mtu = intent.mtu === undefined ? {} : { mtu: intent.mtu };
   const request = createVethRequest({
     name: hostName,
@@ -189,12 +191,14 @@ function makePair({ node, pod, namespace, intent, hostName, undo }: Work): boole
       ...(intent.mac === undefined ? {} : { mac: intent.mac }),
     },
   });
-  // In one datagram, which the kernel carries out whole: a death in between leaves no end without its alias.
+  // In one datagram, which the kernel carries out whole: a death in between leaves no end without its alias. It would
+  // carry out the second part for a stranger's interface of that name, too, hence the look before.
   const label = intent.alias === undefined ? [] : [setLinkRequest(hostName, { alias: intent.alias })];
-  const errors = node.batchResults([request, ...label]);
-  const error = errors.get(0);
-  if (error !== undefined) {
-    if (!isThere(error)) throw error;
+  const there = label.length > 0 && node.link(hostName, { statistics: false }) !== undefined;
+  const errors = there ? undefined : createPair(work, [request, ...label]);
+  const error = errors?.get(0);
+  if (errors === undefined || error !== undefined) {
+    if (error !== undefined && !isThere(error)) throw error;
     if (intent.adopt === true && node.link(hostName) !== undefined) return false;
     throw taken(
       pod.link(intent.interfaceName) === undefined ? hostName : intent.interfaceName,
@@ -205,6 +209,23 @@ function makePair({ node, pod, namespace, intent, hostName, undo }: Work): boole
   undo.note(`interface ${hostName}`, () => node.deleteLink(hostName));
   for (const refusal of errors.values()) throw refusal;
   return true;
+}
+
+function createPair(work: Work, requests: readonly AnyRequest[]): Map<number, Error> {
+  try {
+    return work.node.batchResults(requests);
+  } catch (error) {
+    // No refusal, but an answer that got lost: the pair may be there.
+    work.undo.note(`interface ${work.hostName}`, () => deletePair(work));
+    throw error;
+  }
+}
+
+/** Deletes the host's end if it is one end of a pair between just these two names. */
+function deletePair(work: Work): void {
+  const host = work.node.link(work.hostName, { statistics: false });
+  const end = work.pod.link(work.intent.interfaceName, { statistics: false });
+  if (host !== undefined && end !== undefined && isPair(work, host, end)) work.node.deleteLink(host.index);
 }
 
 function taken(name: string, intent: PodLinkIntent, cause: unknown): WayoutError {
@@ -234,14 +255,18 @@ function present(route: Rtnetlink, name: string): Link {
 }
 
 /** What is to be completed must be one veth pair between just these two names. */
-function checkAdoptable({ node, namespace, intent }: Work, host: Link, end: Link): void {
-  const pair =
+function checkAdoptable(work: Work, host: Link, end: Link): void {
+  if (!isPair(work, host, end)) throw taken(host.name, work.intent, undefined);
+}
+
+function isPair({ node, namespace }: Work, host: Link, end: Link): boolean {
+  return (
     host.kind === "veth" &&
     end.kind === "veth" &&
     host.link === end.index &&
     end.link === host.index &&
-    (host.linkNamespaceId === undefined || host.linkNamespaceId === node.namespaceId(namespace.fd));
-  if (!pair) throw taken(host.name, intent, undefined);
+    (host.linkNamespaceId === undefined || host.linkNamespaceId === node.namespaceId(namespace.fd))
+  );
 }
 
 /** The host's end: in its bridge, with its port settings, up. */
@@ -345,34 +370,6 @@ function routeSpec(route: PodRoute, end: Link): RouteSpec {
     ...(route.table === undefined ? {} : { table: route.table }),
     ...(route.scope === undefined ? {} : { scope: route.scope }),
   };
-}
-
-/** Longest that duplicate address detection takes with the usual settings is 2 s; the reference plugins wait 10. */
-const DETECTION_TIMEOUT_MS = 10_000;
-const DETECTION_POLL_MS = 20;
-
-function awaitDetection(pod: Rtnetlink, end: Link): void {
-  for (let waitedMs = 0; ; waitedMs += DETECTION_POLL_MS) {
-    const own = pod.addresses({ family: 6, interface: end.index });
-    const duplicate = own.find((address) => address.flags.includes("dadfailed"));
-    const undecided = own.find((address) => address.flags.includes("tentative"));
-    if (duplicate === undefined && undecided === undefined) return;
-    if (duplicate !== undefined || waitedMs >= DETECTION_TIMEOUT_MS) {
-      const { address } = duplicate ?? undecided!;
-      throw new WayoutError({
-        code: "address-in-use",
-        kind: "broken",
-        doing: `checking that ${address} is free`,
-        said:
-          duplicate === undefined
-            ? `the kernel has not decided after ${waitedMs / 1000} s`
-            : "another interface on the network has it",
-        todo: "Release the address, or give another one.",
-        details: { address },
-      });
-    }
-    Bun.sleepSync(DETECTION_POLL_MS);
-  }
 }
 
 /** The node's side of a routed link: its addresses, and the way to each of the pod's. */

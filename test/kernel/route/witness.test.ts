@@ -57,7 +57,7 @@ function expectSame(namespace: NetworkNamespace): void {
   const nameOf = namesOfLinks(links);
   const told = askJson<Json[]>(namespace, ["ip", "-j", "-d", "link"]);
   expect(links.map((link) => linkAsIp(link, nameOf))).toEqual(told.map(ipLink));
-  for (const link of links) expect(route.link(link.name)).toEqual(route.link(link.index)!);
+  for (const link of links) expect(route.link(link.name)).toEqual(route.link(link.index));
   expect(sorted(route.addresses().map(addressAsIp))).toEqual(sorted(ipAddresses(namespace)));
   expect(sorted(route.routes().map((one) => routeAsIp(one, nameOf)))).toEqual(sorted(ipRoutes(namespace)));
   expect(route.rules().map(ruleAsIp)).toEqual(ipRules(namespace));
@@ -502,6 +502,6 @@ test("numbers of namespaces are those of link-netnsid", () => {
   route.createVeth({ name: "v0", peer: { name: "eth0", namespaceFd: there.fd } });
   const id = route.namespaceId(there.fd);
   expect(id).toBeNumber();
-  expect(route.link("v0")!.linkNamespaceId).toBe(id!);
+  expect(route.link("v0")!.linkNamespaceId).toBe(id);
   expect(Rtnetlink.open(there).link("eth0")!.link).toBe(route.link("v0")!.index);
 });
