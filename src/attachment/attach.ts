@@ -1,6 +1,7 @@
 /** `wayout attach`: a namespace of this node gets a way out, or everything stays as it was. */
 import { existsSync } from "node:fs";
 import { messageOf, WayoutError } from "../error.ts";
+import { SystemError } from "../kernel/errno.ts";
 import { namedNamespaces, NETNS_DIRECTORY, NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { build, networkOf, withAttachment } from "./build.ts";
@@ -60,16 +61,20 @@ function attachAlone(node: AttachmentNode, request: AttachRequest, doing: string
   return told(node, { ...done, changed: true, mended: [], notes });
 }
 
-/** With what the node itself can do for it. */
+/** With what the node itself can do for it. The attachment stands by now; not to know this must not make it fail. */
 function told(node: AttachmentNode, done: Omit<Attached, "outside">): Attached {
   const { attachment, network, notes } = done;
   const intents = network.backend === "none" ? [] : [natIntentOf(network, [attachment])];
-  const outside = attachment.addresses.map((text) => outsideOf(node.route, text.split("/")[0]!, intents));
-  const stranded = outside.filter((one) => one.interface === undefined).length;
-  if (stranded === 0) return { ...done, outside };
-  const families = attachment.addresses
-    .filter((_, index) => outside[index]!.interface === undefined)
-    .map((address) => (address.includes(":") ? "IPv6" : "IPv4"));
+  let outside: Outside[];
+  try {
+    outside = attachment.addresses.map((text) => outsideOf(node.route, text.split("/")[0]!, intents));
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    return { ...done, outside: [], notes: [...notes, `where it leads is not known: ${error.message}`] };
+  }
+  const stranded = attachment.addresses.filter((_, index) => outside[index]!.interface === undefined);
+  if (stranded.length === 0) return { ...done, outside };
+  const families = stranded.map((address) => (address.includes(":") ? "IPv6" : "IPv4"));
   const note = `this machine itself has no default route (${families.join(", ")}): it reaches nothing outside, nor does the namespace`;
   return { ...done, outside, notes: [...notes, note] };
 }

@@ -1,0 +1,157 @@
+/** Attachments that are cut off: by a failing kernel, by kill -9, by Ctrl-C, by another command at the same time. */
+import { describe, expect } from "bun:test";
+import { existsSync } from "node:fs";
+import { attach } from "../../src/attachment/attach.ts";
+import { AttachmentNode } from "../../src/attachment/node.ts";
+import { ERRNO, SystemError } from "../../src/kernel/errno.ts";
+import { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../../src/kernel/netlink/transport.ts";
+import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
+import { testWith } from "../support/witness.ts";
+import {
+  ended,
+  freshName,
+  nodeState,
+  seenFrom,
+  start,
+  UPLINK,
+  WAYOUT,
+  wayout,
+  wayoutJson,
+  world,
+} from "./world.ts";
+
+const testRoot = testWith(["root", "ip", "nft", "curl"]);
+
+/** A kernel that refuses the n-th message (from 0) it is sent, and only that. */
+function failingAt(n: number, inner: NetlinkTransport): NetlinkTransport & { readonly sent: number } {
+  let sent = 0;
+  return {
+    get sent() {
+      return sent;
+    },
+    send(datagram) {
+      if (sent++ === n) throw new SystemError("send", ERRNO.ENOBUFS);
+      inner.send(datagram);
+    },
+    receive: (timeoutMs) => inner.receive(timeoutMs),
+    join: (group) => inner.join(group),
+    close: () => inner.close(),
+  };
+}
+
+testRoot("whichever message to the node's kernel fails, nothing is left", async () => {
+  const { node } = world();
+  const blue = freshName();
+  const before = nodeState(node);
+  let failures = 0;
+  for (let n = 0; ; n++) {
+    using namespace = NetworkNamespace.named(node.name!);
+    const transport = failingAt(n, openTransport(NETLINK_ROUTE, { namespace }));
+    using route = new Rtnetlink(transport, namespace);
+    const outcome = await attach(new AttachmentNode(namespace, route), {
+      namespace: blue,
+      create: true,
+    }).then(
+      () => "attached" as const,
+      (error: unknown) => String(error),
+    );
+    if (outcome === "attached" && transport.sent <= n) break;
+    // A step that only looks whether something is there may go on without its answer.
+    if (outcome !== "attached") {
+      failures++;
+      expect(outcome).toMatch(/ENOBUFS/);
+      expect([n, nodeState(node)]).toEqual([n, before]);
+    } else await wayoutJson(node, "detach", blue);
+  }
+  expect(failures).toBeGreaterThan(8);
+  expect(await seenFrom(blue)).toBe(UPLINK.v4);
+});
+
+describe("killed in the middle", () => {
+  const ROUNDS = 10;
+
+  /** Starts wayout and kills it `delayMs` after its record is on disk, or after `latestMs` without one. */
+  async function killed(node: NetworkNamespace, args: readonly string[], delayMs: number): Promise<void> {
+    const record = `/run/wayout/attachments/${node.cookie}.json.lock`;
+    const child = start(node, [WAYOUT, ...args]);
+    const begin = performance.now();
+    const LATEST_MS = 2000;
+    while (!existsSync(record) && performance.now() - begin < LATEST_MS) Bun.sleepSync(0.2);
+    Bun.sleepSync(delayMs);
+    child.kill("SIGKILL");
+    await ended(child);
+  }
+
+  testRoot("attach begins anew, and detach leaves nothing", async () => {
+    const { node } = world();
+    const before = nodeState(node);
+    for (let round = 0; round < ROUNDS; round++) {
+      const blue = freshName();
+      await killed(node, ["attach", blue, "--create", "--dns", "198.51.100.53"], round * 2.5);
+      const again = round % 2 === 0 ? blue : freshName("green");
+      await wayoutJson(node, "attach", again, "--create");
+      expect(await seenFrom(again)).toBe(UPLINK.v4);
+      await wayoutJson(node, "detach", again);
+      // Killed after all was done, it was an attachment like any other.
+      if (again !== blue) await wayout(node, "detach", blue);
+      expect([round, nodeState(node)]).toEqual([round, before]);
+    }
+  });
+
+  testRoot("detach is finished by the next one", async () => {
+    const { node } = world();
+    const before = nodeState(node);
+    for (let round = 0; round < ROUNDS; round++) {
+      const blue = freshName();
+      await wayoutJson(node, "attach", blue, "--create", "--dns", "198.51.100.53");
+      await killed(node, ["detach", blue], round * 2.5);
+      await wayout(node, "detach", blue);
+      expect([round, nodeState(node)]).toEqual([round, before]);
+    }
+  });
+});
+
+testRoot("Ctrl-C leaves all or nothing", async () => {
+  const { node } = world();
+  const before = nodeState(node);
+  let interrupted = 0;
+  for (let round = 0; round < 12; round++) {
+    const blue = freshName();
+    const child = start(node, [WAYOUT, "attach", blue, "--create"]);
+    await Bun.sleep(round * 12);
+    child.kill("SIGINT");
+    const { exitCode } = await ended(child);
+    if (exitCode === 0) await wayoutJson(node, "detach", blue);
+    else interrupted++;
+    expect([round, nodeState(node)]).toEqual([round, before]);
+  }
+  expect(interrupted).toBeGreaterThan(0);
+});
+
+describe("two at once", () => {
+  testRoot("get two addresses, and the last of them to go takes everything away", async () => {
+    const { node } = world();
+    const before = nodeState(node);
+    const names = Array.from({ length: 5 }, () => freshName());
+    const attached = await Promise.all(
+      names.map((name) => wayoutJson<{ addresses: string[] }>(node, "attach", name, "--create")),
+    );
+    expect(new Set(attached.flatMap(({ addresses }) => addresses)).size).toBe(5);
+    for (const name of names) expect(await seenFrom(name)).toBe(UPLINK.v4);
+    await Promise.all(names.map((name) => wayoutJson(node, "detach", name)));
+    expect(nodeState(node)).toEqual(before);
+  });
+
+  testRoot("of the same namespace are one attachment", async () => {
+    const { node } = world();
+    const blue = freshName();
+    const both = await Promise.all(
+      [1, 2].map(() =>
+        wayoutJson<{ changed: boolean; addresses: string[] }>(node, "attach", blue, "--create"),
+      ),
+    );
+    expect(both.filter(({ changed }) => changed)).toHaveLength(1);
+    expect(both[0]?.addresses).toEqual(both[1]!.addresses);
+  });
+});
