@@ -99,8 +99,8 @@ const CASES: readonly Case[] = [
 
 const FAULTS: readonly Fault[] = ["refused", "unsent", "answer lost"];
 
-for (const { name, prepare, build } of CASES) {
-  describe(name, () => {
+for (const scene of CASES) {
+  describe(scene.name, () => {
     for (const fault of FAULTS) {
       test(`every message ${fault}`, () => {
         let faults = 0;
@@ -111,14 +111,14 @@ for (const { name, prepare, build } of CASES) {
             using route = Rtnetlink.open(namespace);
             route.setLink("lo", { up: false });
           }
-          prepare?.(node, pod);
+          scene.prepare?.(node, pod);
           const before = { node: contents(node), pod: contents(pod) };
           const plan = new FaultPlan(nth, fault);
           using nodeRoute = plan.open(node);
           using podRoute = plan.open(pod);
           let failure: unknown;
           try {
-            build(nodeRoute, pod, podRoute);
+            scene.build(nodeRoute, pod, podRoute);
           } catch (error) {
             failure = error;
           }
@@ -129,7 +129,7 @@ for (const { name, prepare, build } of CASES) {
           expect({ nth, failure }).toEqual({ nth, failure: expect.any(Error) });
           if (failure instanceof WayoutError)
             expect(failure.message).toMatch(/^(connecting|preparing|reading) /);
-          expect({ nth, ...{ node: contents(node), pod: contents(pod) } }).toEqual({ nth, ...before });
+          expect({ nth, node: contents(node), pod: contents(pod) }).toEqual({ nth, ...before });
           faults++;
         }
         expect(faults).toBeGreaterThan(4);
