@@ -74,12 +74,15 @@ function realmRefused(said: string, cause?: unknown): WayoutError {
       good: "0",
     },
   ];
-  const guilty = settings.find(({ path, bad }) => readOr(path) === bad);
+  // ENOSPC says that a limit is reached, here or in a user namespace around us, even where ours reads as larger.
+  const limited = cause instanceof SystemError && cause.code === "ENOSPC";
+  const guilty =
+    settings.find(({ path, bad }) => readOr(path) === bad) ?? (limited ? settings[0] : undefined);
   return new WayoutError({
     code: "no-user-namespace",
     kind: "machine",
     doing: "making throw-away namespaces for the lab",
-    said: guilty === undefined ? said : `${said}; this machine has ${guilty.name} = ${guilty.bad}`,
+    said: guilty === undefined ? said : `${said}; this machine has ${guilty.name} = ${readOr(guilty.path)}`,
     todo:
       guilty === undefined
         ? "Run it as root, or where unprivileged user namespaces are allowed (a container's seccomp profile may forbid them)."

@@ -1,6 +1,6 @@
 /** The lab as an ordinary user has it: no privilege at all, but user namespaces. */
 import { afterEach, expect } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { spawnIn, waitpid } from "../../src/kernel/libc.ts";
@@ -27,7 +27,7 @@ function asOrdinaryUser(command: string): { exitCode: number; stdout: string; st
     environment,
   );
   const ended = waitpid(pid)!;
-  const read = (path: string): string => Bun.spawnSync(["cat", path]).stdout.toString();
+  const read = (path: string): string => readFileSync(path, "utf8");
   return { exitCode: ended.exitCode, stdout: read(out), stderr: read(err) };
 }
 
@@ -60,6 +60,24 @@ testWith(["root", "curl"])("up, status, exec with DNS, down, without privilege",
   expect(played).toMatchObject({ exitCode: 0, stderr: "" });
   expect(played.stdout).toContain('"address":"203.0.113.5"');
   expect(namedNamespaces()).toEqual([]);
+});
+
+testWith(["root"])("where user namespaces are forbidden it says which setting forbids them", () => {
+  const [out, err] = [join(directory, "out"), join(directory, "err")];
+  // A limit counts for everything below the user namespace that it is set in: one more level is allowed, not two.
+  const setting = "/proc/sys/user/max_user_namespaces";
+  const inside = `import { spawnIn, waitpid } from "${join(import.meta.dir, "../../src/kernel/libc.ts")}";
+    await Bun.write("${setting}", "1");
+    const place = { newNamespaces: ${CLONE_NEWUSER}, rootFor: { uid: 0, gid: 0, as: ${ORDINARY} } };
+    const pid = spawnIn(place, ["/bin/sh", "-c", "${WAYOUT} lab >${out} 2>${err}"], process.env);
+    process.exit(waitpid(pid).exitCode);`;
+  const pid = spawnIn(
+    { newNamespaces: CLONE_NEWUSER, rootFor: { uid: process.getuid!(), gid: process.getgid!() } },
+    [process.execPath, "-e", inside],
+    environment,
+  );
+  expect(waitpid(pid)).toEqual({ exitCode: 3, signal: 0 });
+  expect(readFileSync(err, "utf8")).toContain("user.max_user_namespaces");
 });
 
 testWith(["root"])("exec without a lab says that there is none", () => {

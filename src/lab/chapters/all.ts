@@ -1,6 +1,7 @@
 import type { Chapter } from "../story.ts";
 import type { World } from "../world.ts";
 import { masqueradeFollows, snatStays } from "./address-change.ts";
+import { fullPicture } from "./full-picture.ts";
 import { ipv6Chapter } from "./ipv6.ts";
 import { forwardingOff, neighbours, noWayBack } from "./no-way-out.ts";
 import { teardown } from "./teardown.ts";
@@ -16,5 +17,6 @@ export const CHAPTERS: readonly Chapter<World>[] = [
   masqueradeFollows,
   snatStays,
   ipv6Chapter,
+  fullPicture,
   teardown,
 ];
