@@ -1,10 +1,10 @@
-/** Builds dist/wayout: one file that holds Bun, wayout and everything it needs. */
+/** Builds dist/wayout, or the path given: one file that holds Bun, wayout and everything it needs. */
 import { mkdirSync, renameSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 const root = join(import.meta.dir, "..");
-const output = join(root, "dist", "wayout");
-mkdirSync(join(root, "dist"), { recursive: true });
+const output = process.argv[2] ?? join(root, "dist", "wayout");
+mkdirSync(dirname(output), { recursive: true });
 const built = await Bun.build({
   entrypoints: [join(root, "src", "main.ts")],
   compile: { outfile: `${output}.new` },
@@ -19,4 +19,4 @@ for (const log of built.logs) console.error(log.message);
 if (!built.success) process.exit(1);
 // Beside and renamed: somebody may be executing the old one (ETXTBSY).
 renameSync(`${output}.new`, output);
-console.log(`dist/wayout  ${(Bun.file(output).size / 1e6).toFixed(0)} MB`);
+console.log(`${output}  ${(Bun.file(output).size / 1e6).toFixed(0)} MB`);

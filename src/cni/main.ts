@@ -1,6 +1,5 @@
 /** One CNI call: environment and standard input in, a result or an error on standard output. */
-import { readFileSync } from "node:fs";
-import { isatty } from "node:tty";
+import { fstatSync, readFileSync, writeSync } from "node:fs";
 import { messageOf, WayoutError } from "../error.ts";
 import { VERSION } from "../version.ts";
 import { readCall, type CniCommand } from "./call.ts";
@@ -87,7 +86,7 @@ function requireVersion(command: CniCommand, { version }: NetworkHeader): void {
 
 function versionAnswer(): object {
   // A person at a terminal gives no input, and should not have to end it.
-  const version = isatty(0) ? undefined : versionOf(readInput());
+  const version = fstatSync(0).isCharacterDevice() ? undefined : versionOf(readInput());
   return { cniVersion: version ?? NEWEST, supportedVersions: CNI_VERSIONS };
 }
 
@@ -117,6 +116,8 @@ function readInput(): string {
   }
 }
 
+/** Written at once and to the descriptor itself: setting up process.stdout costs more than the whole VERSION call. */
 function print(value: object): void {
-  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+  const bytes = Buffer.from(`${JSON.stringify(value, null, 2)}\n`);
+  for (let written = 0; written < bytes.length;) written += writeSync(1, bytes, written);
 }

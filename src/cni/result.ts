@@ -54,21 +54,30 @@ export function resultJson(result: Result, version: CniVersion): object {
   const newest = atLeast(version, "1.1.0");
   return {
     cniVersion: version,
-    interfaces: result.interfaces.map(({ name, mac, mtu, sandbox }) => ({
-      name,
-      mac,
-      mtu: newest ? mtu : undefined,
-      sandbox,
-    })),
-    ips: result.ips.map((ip) => ({
-      version: withVersion ? String(familyOf(ip.address)) : undefined,
-      interface: ip.interface,
-      address: ip.address,
-      gateway: ip.gateway,
-    })),
-    routes: result.routes.map((route) => (newest ? route : { dst: route.dst, gw: route.gw })),
+    interfaces: unlessEmpty(
+      result.interfaces.map(({ name, mac, mtu, sandbox }) => ({
+        name,
+        mac,
+        mtu: newest ? mtu : undefined,
+        sandbox,
+      })),
+    ),
+    ips: unlessEmpty(
+      result.ips.map((ip) => ({
+        version: withVersion ? String(familyOf(ip.address)) : undefined,
+        interface: ip.interface,
+        address: ip.address,
+        gateway: ip.gateway,
+      })),
+    ),
+    routes: unlessEmpty(result.routes.map((route) => (newest ? route : { dst: route.dst, gw: route.gw }))),
     dns: result.dns,
   };
+}
+
+/** The specification's own library leaves empty lists out, and so does everybody. */
+function unlessEmpty<T>(list: readonly T[]): readonly T[] | undefined {
+  return list.length === 0 ? undefined : list;
 }
 
 /** Before 0.3.0: one address of each family, with its routes; no interfaces. */
@@ -79,7 +88,7 @@ function oldResultJson(result: Result, version: CniVersion): object {
     const routes = result.routes
       .filter(({ dst }) => familyOf(dst) === family)
       .map(({ dst, gw }) => ({ dst, gw }));
-    return { ip: ip.address, gateway: ip.gateway, routes: routes.length > 0 ? routes : undefined };
+    return { ip: ip.address, gateway: ip.gateway, routes: unlessEmpty(routes) };
   };
   return { cniVersion: version, ip4: part(4), ip6: part(6), dns: result.dns };
 }

@@ -1,0 +1,327 @@
+/** Environment, input, versions and errors: the protocol itself, against the real program. */
+import { describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { appendResult, readResult, resultJson, type Result } from "../../src/cni/result.ts";
+import { CNI_VERSIONS } from "../../src/cni/version.ts";
+import { ask, run, testWith } from "../support/witness.ts";
+import { freshNamespace } from "../support/world.ts";
+import {
+  bridgeNetwork,
+  call,
+  environmentOf,
+  freshPod,
+  must,
+  pluginProgram,
+  rawCall,
+  REFERENCE_DIRECTORY,
+  type Configuration,
+} from "./plugin.ts";
+
+const withPrograms = testWith(["root", "ip", "nft"]);
+const withReference = testWith([
+  "root",
+  "ip",
+  "nft",
+  "iptables",
+  ...(existsSync(REFERENCE_DIRECTORY) ? [] : ["containernetworking-plugins"]),
+]);
+
+describe("the environment", () => {
+  const ADD = { CNI_COMMAND: "ADD", CNI_CONTAINERID: "c1", CNI_IFNAME: "eth0", CNI_NETNS: "/run/netns/x" };
+  const cases: readonly (readonly [string, Readonly<Record<string, string>>, number, RegExp])[] = [
+    [
+      "everything missing is named together",
+      { CNI_COMMAND: "ADD" },
+      4,
+      /CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME missing/,
+    ],
+    ["DEL needs no namespace", { CNI_COMMAND: "DEL" }, 4, /CNI_CONTAINERID, CNI_IFNAME missing/],
+    ["an unknown command", { ...ADD, CNI_COMMAND: "GET" }, 4, /CNI_COMMAND is "GET"/],
+    [
+      "a container id that leads elsewhere",
+      { ...ADD, CNI_CONTAINERID: "../../etc" },
+      4,
+      /CNI_CONTAINERID "..\/..\/etc"/,
+    ],
+    ["an interface name with a slash", { ...ADD, CNI_IFNAME: "a/b" }, 4, /CNI_IFNAME "a\/b"/],
+    ["an interface name of 16 bytes", { ...ADD, CNI_IFNAME: "a123456789012345" }, 4, /1 to 15 bytes/],
+    ["an interface called ..", { ...ADD, CNI_IFNAME: ".." }, 4, /CNI_IFNAME ".."/],
+    ["two at once", { ...ADD, CNI_IFNAME: "a b", CNI_CONTAINERID: "-x" }, 4, /CNI_CONTAINERID.*; CNI_IFNAME/],
+    ["arguments nobody knows", { ...ADD, CNI_ARGS: "FOO=1;IP=10.42.0.5" }, 4, /"FOO=1"/],
+  ];
+  for (const [name, environment, code, message] of cases) {
+    withPrograms(name, () => {
+      const answer = rawCall(freshNamespace("node"), "wayout", JSON.stringify(bridgeNetwork()), environment);
+      expect(answer.json?.msg).toMatch(message);
+      expect(answer.json?.code).toBe(code);
+      expect(answer.exitCode).toBe(1);
+    });
+  }
+
+  withPrograms("without a command it says what it is, on stderr", () => {
+    const ran = run(undefined, [pluginProgram()], "", { CNI_COMMAND: "" });
+    expect(ran).toMatchObject({ exitCode: 0, stdout: "" });
+    expect(ran.stderr).toStartWith("CNI plugin wayout ");
+  });
+});
+
+describe("the input", () => {
+  const cases: readonly (readonly [string, string, number, RegExp])[] = [
+    ["nothing", "", 6, /there is none/],
+    ["no JSON", "{", 6, /reading the network configuration from standard input/],
+    ["no object", "[]", 7, /must be an object/],
+    [
+      "a version from the future",
+      '{"cniVersion":"2.0.0","name":"a"}',
+      1,
+      /cniVersion is 2.0.0; we speak 0.1.0/,
+    ],
+    ["no name", '{"cniVersion":"1.0.0"}', 7, /name is missing/],
+    ["a name that leads elsewhere", '{"cniVersion":"1.0.0","name":"../x"}', 7, /name "..\/x"/],
+  ];
+  for (const [name, input, code, message] of cases) {
+    withPrograms(name, () => {
+      const environment = environmentOf("ADD", { container: "c1", netns: "/run/netns/x" });
+      const answer = rawCall(freshNamespace("node"), "wayout", input, environment);
+      expect(answer.json?.msg).toMatch(message);
+      expect(answer.json?.code).toBe(code);
+    });
+  }
+
+  const refused: readonly (readonly [string, Configuration, RegExp])[] = [
+    ["promisc with hairpin", { promiscMode: true, hairpinMode: true }, /hairpinMode and promiscMode/],
+    ["vlan out of range", { vlan: 4095 }, /vlan must be a whole number from 0 to 4094, not 4095/],
+    ["vlan and trunk", { vlan: 5, vlanTrunk: [{ id: 6 }] }, /vlanTrunk and vlan/],
+    ["half a trunk range", { vlanTrunk: [{ minID: 6 }] }, /vlanTrunk\[0\].maxID is missing/],
+    ["a bridge name too long", { bridge: "a123456789012345" }, /bridge "a123456789012345"/],
+    ["a flag that is no flag", { ipMasq: "yes" }, /ipMasq must be true or false, not a string/],
+    [
+      "no interface but addresses",
+      { disableContainerInterface: true },
+      /disableContainerInterface cannot be true/,
+    ],
+    ["a MAC that is none", { runtimeConfig: { mac: "00:00" } }, /runtimeConfig.mac "00:00"/],
+    ["a multicast MAC", { args: { cni: { mac: "01:00:00:00:00:01" } } }, /args.cni.mac .* multicast/],
+    [
+      "a subnet that is none",
+      { ipam: { type: "host-local", subnet: "10.42.0.0" } },
+      /ipam.subnet .* too few/,
+    ],
+    [
+      "an address outside the range",
+      { runtimeConfig: { ips: ["10.9.9.9"] } },
+      /runtimeConfig.ips\[0\] asks for 10.9.9.9/,
+    ],
+    ["a port range that is none", { portRange: "9-1" }, /portRange "9-1"/],
+    ["an outgoing address that is none", { snat: "203.0.113" }, /snat "203.0.113"/],
+    ["a backend nobody has", { ipMasqBackend: "pf" }, /ipMasqBackend "pf"/],
+    ["host bits in a destination", { nonMasqueradeCIDRs: ["10.0.0.1/8"] }, /nonMasqueradeCIDRs\[0\]/],
+  ];
+  for (const [name, extra, message] of refused) {
+    withPrograms(`is refused, and nothing changed: ${name}`, () => {
+      const node = freshNamespace("node");
+      const answer = call(node, "ADD", bridgeNetwork(extra), freshPod());
+      expect(answer.json?.msg).toMatch(message);
+      expect(answer.json?.code).toBe(7);
+      expect(ask(node, ["ip", "-br", "link"]).trim().split("\n")).toHaveLength(1);
+    });
+  }
+});
+
+describe("namespaces", () => {
+  withPrograms("one that is not there, one that is no namespace, and the node's own", () => {
+    const node = freshNamespace("node");
+    const conf = bridgeNetwork();
+    for (const netns of ["/run/netns/gone", "/etc/passwd", `/run/netns/${node.name}`]) {
+      const answer = call(node, "ADD", conf, { container: "c1", netns });
+      expect(answer.json?.code).toBe(8);
+    }
+    expect(call(node, "DEL", conf, { container: "c1", netns: `/run/netns/${node.name}` }).json?.code).toBe(8);
+    must(call(node, "DEL", conf, { container: "c1", netns: "/run/netns/gone" }));
+  });
+});
+
+describe("versions", () => {
+  withPrograms("VERSION lists all of them and answers in the caller's", () => {
+    const answer = rawCall(freshNamespace("node"), "wayout", '{"cniVersion":"0.4.0"}', {
+      CNI_COMMAND: "VERSION",
+    });
+    expect(answer.json).toEqual({ cniVersion: "0.4.0", supportedVersions: [...CNI_VERSIONS] });
+  });
+
+  withPrograms("a command from a later version than the configuration's", () => {
+    const node = freshNamespace("node");
+    expect(call(node, "CHECK", bridgeNetwork({ cniVersion: "0.3.1" }), freshPod()).json?.code).toBe(1);
+    expect(call(node, "GC", bridgeNetwork({ cniVersion: "1.0.0" })).json?.code).toBe(1);
+    expect(call(node, "STATUS", bridgeNetwork({ cniVersion: "1.0.0" })).json?.code).toBe(1);
+  });
+
+  for (const cniVersion of CNI_VERSIONS) {
+    withPrograms(`ADD answers in ${cniVersion}`, () => {
+      const node = freshNamespace("node");
+      const ipam = {
+        type: "host-local",
+        ranges: [[{ subnet: "10.42.0.0/24" }], [{ subnet: "fd00:42::/64" }]],
+      };
+      const conf = bridgeNetwork({ cniVersion, ipam });
+      const pod = freshPod();
+      const result = must(call(node, "ADD", conf, pod));
+      expect(result.cniVersion).toBe(cniVersion);
+      if (cniVersion < "0.3.0") {
+        expect(result).toEqual({
+          cniVersion,
+          ip4: { ip: "10.42.0.2/24", gateway: "10.42.0.1", routes: [{ dst: "0.0.0.0/0", gw: "10.42.0.1" }] },
+          ip6: { ip: "fd00:42::2/64", gateway: "fd00:42::1", routes: [{ dst: "::/0", gw: "fd00:42::1" }] },
+          dns: {},
+        });
+      } else {
+        const version = cniVersion < "1.0.0" ? { version: "4" } : {};
+        expect(result.ips?.[0]).toEqual({
+          ...version,
+          interface: 2,
+          address: "10.42.0.2/24",
+          gateway: "10.42.0.1",
+        });
+        expect(result.interfaces?.[2]).toMatchObject({ name: "eth0", sandbox: pod.netns! });
+        expect(result.interfaces?.[2]?.mtu).toBe(cniVersion === "1.1.0" ? 1500 : undefined);
+      }
+      if (cniVersion >= "0.4.0") must(call(node, "CHECK", { ...conf, prevResult: result }, pod));
+      must(call(node, "DEL", { ...conf, prevResult: result }, pod));
+    });
+  }
+
+  test("a result read in any version is the result written", () => {
+    const result: Result = {
+      interfaces: [{ name: "eth0", mac: "02:00:00:00:00:01", sandbox: "/run/netns/x" }],
+      ips: [{ interface: 0, address: "10.1.0.2/24", gateway: "10.1.0.1" }],
+      routes: [{ dst: "0.0.0.0/0", gw: "10.1.0.1" }],
+      dns: { nameservers: ["192.0.2.1"], search: ["example"] },
+    };
+    for (const version of CNI_VERSIONS) {
+      const read = readResult(JSON.parse(JSON.stringify(resultJson(result, version))), "prevResult", "1.1.0");
+      const lost = version < "0.3.0";
+      expect(read).toEqual(
+        lost ? { ...result, interfaces: [], ips: [{ address: "10.1.0.2/24", gateway: "10.1.0.1" }] } : result,
+      );
+    }
+    expect(() => readResult({ cniVersion: "3.0.0" }, "prevResult", "1.1.0")).toThrow(
+      "it is of version 3.0.0",
+    );
+    expect(appendResult(result, result).ips[1]!.interface).toBe(1);
+  });
+});
+
+describe("beside the reference plugin", () => {
+  /** What differs from run to run: names and MACs that each chooses by itself. */
+  function comparable(json: unknown): unknown {
+    return JSON.parse(
+      JSON.stringify(json, (key, value: unknown) =>
+        key === "mac" || key === "sandbox" ? "*" : value,
+      ).replace(/"(veth[0-9a-f]+|wout[a-z2-7]+)"/g, '"HOST"'),
+    );
+  }
+
+  const variants: readonly (readonly [string, Configuration])[] = [
+    ["plain", {}],
+    ["isGateway only", { isDefaultGateway: false, isGateway: true }],
+    ["no gateway", { isDefaultGateway: false }],
+    [
+      "routes and dns",
+      {
+        dns: { nameservers: ["192.0.2.9"] },
+        ipam: {
+          type: "host-local",
+          subnet: "10.42.0.0/24",
+          routes: [{ dst: "198.51.100.0/24" }, { dst: "203.0.113.0/24", gw: "10.42.0.9" }],
+        },
+      },
+    ],
+    [
+      "a gateway of one's own and a range",
+      {
+        ipam: {
+          type: "host-local",
+          subnet: "10.42.0.0/24",
+          gateway: "10.42.0.254",
+          rangeStart: "10.42.0.50",
+          rangeEnd: "10.42.0.60",
+        },
+      },
+    ],
+    [
+      "dual stack",
+      { ipam: { type: "host-local", ranges: [[{ subnet: "10.42.0.0/24" }], [{ subnet: "fd00:42::/64" }]] } },
+    ],
+    [
+      "a requested address and MAC",
+      { args: { cni: { ips: ["10.42.0.77"] } }, runtimeConfig: { mac: "02:00:00:00:00:33" } },
+    ],
+    [
+      "static addresses",
+      { ipam: { type: "static", addresses: [{ address: "10.42.0.9/24", gateway: "10.42.0.1" }] } },
+    ],
+    ["layer 2 only", { ipam: {}, ipMasq: false, isDefaultGateway: false }],
+    ["an MTU, hairpin", { mtu: 1400, hairpinMode: true }],
+  ];
+  for (const [name, extra] of variants) {
+    for (const cniVersion of ["0.2.0", "0.4.0", "1.0.0"]) {
+      if (cniVersion === "0.2.0" && name === "layer 2 only") continue;
+      withReference(`the same result: ${name}, ${cniVersion}`, () => {
+        const results = ["bridge", "wayout"].map((type) => {
+          const node = freshNamespace("node");
+          const pod = freshPod();
+          const conf = bridgeNetwork({ cniVersion, type, ...extra });
+          const result = must(call(node, "ADD", conf, pod));
+          const inside = [
+            ["ip", "-j", "address", "show", "eth0"],
+            ["ip", "-j", "route"],
+            ["ip", "-6", "-j", "route"],
+          ].map((command) => ask(pod.namespace, command));
+          must(call(node, "DEL", { ...conf, prevResult: result }, pod));
+          return { result: comparable({ ...result, cniVersion: undefined }), routes: routesOf(inside) };
+        });
+        expect(results[1]).toEqual(results[0]!);
+      });
+    }
+  }
+
+  /** Destination and gateway of each route, link-local ones left out: their time of appearance varies. */
+  function routesOf([, v4, v6]: readonly string[]): string[] {
+    const routes = [v4, v6].flatMap(
+      (text) => JSON.parse(text === "" ? "[]" : text!) as { dst: string; gateway?: string }[],
+    );
+    return routes
+      .filter(({ dst }) => !dst.startsWith("fe80") && !dst.startsWith("ff00"))
+      .map(({ dst, gateway }) => `${dst} ${gateway ?? ""}`)
+      .sort();
+  }
+
+  withReference(
+    "a pod that the reference plugin attached is taken down by us, and keeps its address until then",
+    () => {
+      const node = freshNamespace("node");
+      const old = freshPod("old");
+      const conf = bridgeNetwork({ cniVersion: "1.0.0", ipMasq: false });
+      const result = must(call(node, "ADD", { ...conf, type: "bridge" }, old));
+      expect(must(call(node, "ADD", conf, freshPod("new"))).ips?.[0]?.address).toBe("10.42.0.3/24");
+      must(call(node, "CHECK", { ...conf, prevResult: result }, old));
+      must(call(node, "DEL", { ...conf, prevResult: result }, old));
+      expect(ask(old.namespace, ["ip", "-br", "link"])).not.toContain("eth0");
+      expect(must(call(node, "ADD", conf, freshPod("old"))).ips?.[0]?.address).toBe("10.42.0.4/24");
+    },
+  );
+});
+
+withPrograms("CNI_ARGS of a kubelet are let pass; a requested address and MAC are heard", () => {
+  const node = freshNamespace("node");
+  const args =
+    "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_UID=a=b;IP=10.42.0.99;MAC=02:00:00:00:00:aa";
+  const pod = freshPod();
+  const result = must(call(node, "ADD", bridgeNetwork(), { ...pod, args }));
+  expect(result.ips?.[0]?.address).toBe("10.42.0.99/24");
+  expect(result.interfaces?.[2]?.mac).toBe("02:00:00:00:00:aa");
+  expect(ask(pod.namespace, ["ip", "link", "show", "eth0"])).toContain("02:00:00:00:00:aa");
+  using inside = NetworkNamespace.open(pod.netns!);
+  expect(inside.inode).toBe(pod.namespace.inode);
+});
