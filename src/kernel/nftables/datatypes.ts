@@ -6,6 +6,7 @@
 import { ipBytes } from "../../address/ip.ts";
 import { macBytes } from "../../address/mac.ts";
 import { EncodeError } from "../netlink/wire.ts";
+import { symbolNumber } from "./symbols.ts";
 import { hexText } from "./values.ts";
 
 export type ByteOrder = "big" | "host";
@@ -122,68 +123,6 @@ export function datatypesLength(types: readonly Datatype[]): number {
 
 // ── Text to bytes ────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** IPPROTO_* by the names of /etc/protocols that nft takes. */
-export const PROTOCOL_NUMBERS: Readonly<Record<string, number>> = {
-  icmp: 1,
-  igmp: 2,
-  tcp: 6,
-  udp: 17,
-  dccp: 33,
-  gre: 47,
-  esp: 50,
-  ah: 51,
-  "ipv6-icmp": 58,
-  icmpv6: 58,
-  comp: 108,
-  sctp: 132,
-  udplite: 136,
-};
-
-/** Bits of ct state (NF_CT_STATE_BIT of enum ip_conntrack_info). */
-export const CT_STATE_BITS: Readonly<Record<string, number>> = {
-  invalid: 1,
-  established: 2,
-  related: 4,
-  new: 8,
-  untracked: 64,
-};
-
-/** enum ip_conntrack_status */
-export const CT_STATUS_BITS: Readonly<Record<string, number>> = {
-  expected: 1,
-  "seen-reply": 2,
-  assured: 4,
-  confirmed: 8,
-  snat: 16,
-  dnat: 32,
-  dying: 512,
-};
-
-/** RTN_* (linux/rtnetlink.h), as `fib … type` has them. */
-export const FIB_ADDRESS_TYPES: Readonly<Record<string, number>> = {
-  unspec: 0,
-  unicast: 1,
-  local: 2,
-  broadcast: 3,
-  anycast: 4,
-  multicast: 5,
-  blackhole: 6,
-  unreachable: 7,
-  prohibit: 8,
-};
-
-const NAMED_VALUES: Readonly<Record<string, Readonly<Record<string, number>>>> = {
-  inet_proto: PROTOCOL_NUMBERS,
-  ct_state: CT_STATE_BITS,
-  ct_status: CT_STATUS_BITS,
-  fib_addrtype: FIB_ADDRESS_TYPES,
-  nf_proto: { ipv4: 2, ipv6: 10 },
-  ct_dir: { original: 0, reply: 1 },
-  pkt_type: { host: 0, unicast: 0, broadcast: 1, multicast: 2, other: 3 },
-  ether_type: { ip: 0x0800, arp: 0x0806, ip6: 0x86dd, vlan: 0x8100, "8021q": 0x8100, "8021ad": 0x88a8 },
-  boolean: { missing: 0, exists: 1 },
-};
-
 /** An unsigned number in the byte order of its type. @throws EncodeError */
 export function numberHex(number: number | bigint, size: number, order: ByteOrder): string {
   const big = BigInt(number);
@@ -214,7 +153,7 @@ export function valueHex(one: Datatype, text: string | number): string {
       case "string":
         return nameHex(one, text);
       default: {
-        const named = NAMED_VALUES[one.name]?.[text];
+        const named = symbolNumber(one.name, text);
         if (named === undefined && !/^(?:0x[0-9a-fA-F]+|\d+)$/.test(text)) {
           throw new EncodeError("", "is none of its names and no number");
         }
@@ -254,7 +193,7 @@ export function intervalHex(
       return { first: start.padEnd(32, "0"), last: start.padEnd(32, "f") };
     }
     const dash = one.name === "ifname" || one.name === "ether_addr" ? -1 : text.indexOf("-");
-    if (dash > 0 && NAMED_VALUES[one.name]?.[text] === undefined) {
+    if (dash > 0 && symbolNumber(one.name, text) === undefined) {
       const first = valueHex(one, text.slice(0, dash));
       const last = valueHex(one, text.slice(dash + 1));
       if (first > last && one.order === "big") throw new EncodeError("", `"${text}" ends before it begins`);

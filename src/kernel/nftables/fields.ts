@@ -122,7 +122,7 @@ export const HEADERS = {
     type: [0, 8, "icmpv6_type"],
     code: [8, 8, "icmpv6_code"],
     checksum: [16, 16],
-    "parameter-problem": [32, 32],
+    "param-problem": [32, 32],
     mtu: [32, 32],
     id: [32, 16],
     sequence: [48, 16],
@@ -160,8 +160,8 @@ export function fieldNamed(name: FieldName): Field {
   return fields[name.slice(space + 1)]!;
 }
 
-/** Data type and bytes of each meta key. */
-export const META_TYPES: Readonly<Record<string, readonly [type: string, size: number]>> = {
+/** Data type and bytes of each meta key; integers are in host order unless the third part says otherwise. */
+export const META_TYPES: Readonly<Record<string, readonly [type: string, size: number, order?: "big"]>> = {
   length: ["integer", 4],
   protocol: ["ether_type", 2],
   priority: ["classid", 4],
@@ -186,7 +186,7 @@ export const META_TYPES: Readonly<Record<string, readonly [type: string, size: n
   iifgroup: ["devgroup", 4],
   oifgroup: ["devgroup", 4],
   cgroup: ["integer", 4],
-  random: ["integer", 4],
+  random: ["integer", 4, "big"],
   ipsec: ["boolean", 1],
   iifkind: ["string", 16],
   oifkind: ["string", 16],
@@ -202,7 +202,7 @@ export const META_TYPES: Readonly<Record<string, readonly [type: string, size: n
 };
 
 /** Data type and bytes of each ct key; the kernel loads numbers in host order, addresses and ports in network order. */
-export const CT_TYPES: Readonly<Record<string, readonly [type: string, size: number]>> = {
+export const CT_TYPES: Readonly<Record<string, readonly [type: string, size: number, order?: "big"]>> = {
   state: ["ct_state", 4],
   direction: ["ct_dir", 1],
   status: ["ct_status", 4],
@@ -226,5 +226,5 @@ export const CT_TYPES: Readonly<Record<string, readonly [type: string, size: num
   "ip daddr": ["ipv4_addr", 4],
   "ip6 saddr": ["ipv6_addr", 16],
   "ip6 daddr": ["ipv6_addr", 16],
-  id: ["integer", 4],
+  id: ["integer", 4, "big"],
 };

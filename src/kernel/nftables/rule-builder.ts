@@ -65,24 +65,24 @@ function load(selector: Selector, register: number): Loaded {
 }
 
 function loadMeta(key: keyof typeof META_KEYS, register: number): Loaded {
-  const [type, size] = META_TYPES[key]!;
+  const [type, size, order] = META_TYPES[key]!;
   // Numbers that the kernel keeps in host order although their type, when it stands in a packet, has not.
   const found = sized(type, size);
   return {
     expression: { kind: "meta", key, dreg: register },
-    type: type === "integer" ? { ...found, order: "host" } : found,
+    type: type === "integer" ? { ...found, order: order ?? "host" } : found,
   };
 }
 
 function loadCt(text: string, register: number): Loaded {
   const directed = /^(original|reply) (.*)$/.exec(text);
   const key = (directed?.[2] ?? text) as keyof typeof CT_KEYS;
-  const [type, size] = CT_TYPES[key]!;
+  const [type, size, order] = CT_TYPES[key]!;
   const direction = directed?.[1] as keyof typeof CT_DIRECTIONS | undefined;
   const found = sized(type, size);
   return {
     expression: { kind: "ct", key, ...(direction === undefined ? {} : { direction }), dreg: register },
-    type: type === "integer" ? { ...found, order: "host" } : found,
+    type: type === "integer" ? { ...found, order: order ?? "host" } : found,
   };
 }
 

@@ -87,7 +87,7 @@ export function notes(commentType: number): Codec<Notes> {
       if (
         end - start >= 2 &&
         wire.bytes[start] === commentType &&
-        start + 2 + wire.bytes[start + 1]! === end
+        end === start + 2 + wire.bytes[start + 1]!
       ) {
         return { comment: string.read(wire, start + 2, end) };
       }

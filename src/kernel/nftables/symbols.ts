@@ -1,0 +1,256 @@
+/**
+ * Names of values, by data type, as nft writes and reads them (`nft describe ct_state`). Where a number has several
+ * names the first is the one written.
+ */
+export type Symbols = Readonly<Record<string, number>>;
+
+/** IPPROTO_*: the names that nft's own grammar knows, and common ones of /etc/protocols. */
+const INET_PROTO: Symbols = {
+  icmp: 1,
+  igmp: 2,
+  ipencap: 4,
+  tcp: 6,
+  udp: 17,
+  dccp: 33,
+  ipv6: 41,
+  gre: 47,
+  esp: 50,
+  ah: 51,
+  "ipv6-icmp": 58,
+  icmpv6: 58,
+  ospf: 89,
+  pim: 103,
+  ipcomp: 108,
+  comp: 108,
+  vrrp: 112,
+  l2tp: 115,
+  sctp: 132,
+  udplite: 136,
+};
+
+/** ICMP types (linux/icmp.h) */
+export const ICMP_TYPES: Symbols = {
+  "echo-reply": 0,
+  "destination-unreachable": 3,
+  "source-quench": 4,
+  redirect: 5,
+  "echo-request": 8,
+  "router-advertisement": 9,
+  "router-solicitation": 10,
+  "time-exceeded": 11,
+  "parameter-problem": 12,
+  "timestamp-request": 13,
+  "timestamp-reply": 14,
+  "info-request": 15,
+  "info-reply": 16,
+  "address-mask-request": 17,
+  "address-mask-reply": 18,
+};
+
+export const ICMP_CODES: Symbols = {
+  "net-unreachable": 0,
+  "host-unreachable": 1,
+  "prot-unreachable": 2,
+  "port-unreachable": 3,
+  "frag-needed": 4,
+  "net-prohibited": 9,
+  "host-prohibited": 10,
+  "admin-prohibited": 13,
+};
+
+export const ICMPV6_TYPES: Symbols = {
+  "destination-unreachable": 1,
+  "packet-too-big": 2,
+  "time-exceeded": 3,
+  "parameter-problem": 4,
+  "echo-request": 128,
+  "echo-reply": 129,
+  "mld-listener-query": 130,
+  "mld-listener-report": 131,
+  "mld-listener-done": 132,
+  "nd-router-solicit": 133,
+  "nd-router-advert": 134,
+  "nd-neighbor-solicit": 135,
+  "nd-neighbor-advert": 136,
+  "nd-redirect": 137,
+  "router-renumbering": 138,
+  "ind-neighbor-solicit": 141,
+  "ind-neighbor-advert": 142,
+  "mld2-listener-report": 143,
+};
+
+export const ICMPV6_CODES: Symbols = {
+  "no-route": 0,
+  "admin-prohibited": 1,
+  "addr-unreachable": 3,
+  "port-unreachable": 4,
+  "policy-fail": 5,
+  "reject-route": 6,
+};
+
+/** NFT_REJECT_ICMPX_* */
+export const ICMPX_CODES: Symbols = {
+  "no-route": 0,
+  "port-unreachable": 1,
+  "host-unreachable": 2,
+  "admin-prohibited": 3,
+};
+
+/** Bits of ct state (NF_CT_STATE_BIT of enum ip_conntrack_info). */
+const CT_STATE: Symbols = { invalid: 1, established: 2, related: 4, new: 8, untracked: 64 };
+
+/** enum ip_conntrack_status */
+const CT_STATUS: Symbols = {
+  expected: 1,
+  "seen-reply": 2,
+  assured: 4,
+  confirmed: 8,
+  snat: 16,
+  dnat: 32,
+  dying: 512,
+};
+
+/** enum ip_conntrack_events */
+const CT_EVENT: Symbols = {
+  new: 1,
+  related: 2,
+  destroy: 4,
+  reply: 8,
+  assured: 16,
+  protoinfo: 32,
+  helper: 64,
+  mark: 128,
+  seqadj: 256,
+  secmark: 512,
+  label: 1024,
+};
+
+const TCP_FLAG: Symbols = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16, urg: 32, ecn: 64, cwr: 128 };
+
+/** DSCP code points (RFC 2474, 2597, 3246, 8622) */
+const DSCP: Symbols = {
+  cs0: 0x00,
+  cs1: 0x08,
+  cs2: 0x10,
+  cs3: 0x18,
+  cs4: 0x20,
+  cs5: 0x28,
+  cs6: 0x30,
+  cs7: 0x38,
+  lephb: 0x01,
+  af11: 0x0a,
+  af12: 0x0c,
+  af13: 0x0e,
+  af21: 0x12,
+  af22: 0x14,
+  af23: 0x16,
+  af31: 0x1a,
+  af32: 0x1c,
+  af33: 0x1e,
+  af41: 0x22,
+  af42: 0x24,
+  af43: 0x26,
+  va: 0x2c,
+  ef: 0x2e,
+};
+
+/** RTN_* (linux/rtnetlink.h), as `fib … type` has them. */
+const FIB_ADDRTYPE: Symbols = {
+  unspec: 0,
+  unicast: 1,
+  local: 2,
+  broadcast: 3,
+  anycast: 4,
+  multicast: 5,
+  blackhole: 6,
+  unreachable: 7,
+  prohibit: 8,
+};
+
+const SYMBOLS: Readonly<Record<string, Symbols>> = {
+  inet_proto: INET_PROTO,
+  icmp_type: ICMP_TYPES,
+  icmp_code: ICMP_CODES,
+  icmpv6_type: ICMPV6_TYPES,
+  icmpv6_code: ICMPV6_CODES,
+  icmpx_code: ICMPX_CODES,
+  ct_state: CT_STATE,
+  ct_status: CT_STATUS,
+  ct_event: CT_EVENT,
+  ct_dir: { original: 0, reply: 1 },
+  tcp_flag: TCP_FLAG,
+  dscp: DSCP,
+  ecn: { "not-ect": 0, ect1: 1, ect0: 2, ce: 3 },
+  fib_addrtype: FIB_ADDRTYPE,
+  nf_proto: { ipv4: 2, ipv6: 10 },
+  pkt_type: { host: 0, unicast: 0, broadcast: 1, multicast: 2, other: 3 },
+  ether_type: { ip: 0x0800, arp: 0x0806, ip6: 0x86dd, "8021q": 0x8100, vlan: 0x8100, "8021ad": 0x88a8 },
+  arp_op: { request: 1, reply: 2, rrequest: 3, rreply: 4, inrequest: 8, inreply: 9, nak: 10 },
+  /** ARPHRD_* */
+  iface_type: { ether: 1, ppp: 512, ipip: 768, ipip6: 769, loopback: 772, sit: 776, ipgre: 778 },
+  igmp_type: {
+    "membership-query": 0x11,
+    "membership-report-v1": 0x12,
+    "membership-report-v2": 0x16,
+    "membership-report-v3": 0x22,
+    "leave-group": 0x17,
+  },
+  dccp_pkttype: {
+    request: 0,
+    response: 1,
+    data: 2,
+    ack: 3,
+    dataack: 4,
+    closereq: 5,
+    close: 6,
+    reset: 7,
+    sync: 8,
+    syncack: 9,
+  },
+  mh_type: {
+    "binding-refresh-request": 0,
+    "home-test-init": 1,
+    "careof-test-init": 2,
+    "home-test": 3,
+    "careof-test": 4,
+    "binding-update": 5,
+    "binding-acknowledgement": 6,
+    "binding-error": 7,
+    "fast-binding-update": 8,
+    "fast-binding-acknowledgement": 9,
+    "fast-binding-advertisement": 10,
+    "experimental-mobility-header": 11,
+    "home-agent-switch-message": 12,
+  },
+  boolean: { missing: 0, exists: 1 },
+  day: { Sunday: 0, Monday: 1, Tuesday: 2, Wednesday: 3, Thursday: 4, Friday: 5, Saturday: 6 },
+  devgroup: { default: 0 },
+};
+
+const names = new Map<string, ReadonlyMap<number, string>>(
+  Object.entries(SYMBOLS).map(([type, symbols]) => [type, invert(symbols)]),
+);
+
+function invert(symbols: Symbols): ReadonlyMap<number, string> {
+  const map = new Map<number, string>();
+  for (const [name, number] of Object.entries(symbols)) if (!map.has(number)) map.set(number, name);
+  return map;
+}
+
+/** The number of a name of that type. */
+export function symbolNumber(type: string, name: string): number | undefined {
+  const symbols = SYMBOLS[type];
+  return symbols !== undefined && Object.hasOwn(symbols, name) ? symbols[name] : undefined;
+}
+
+/** The name of a number of that type. */
+export function symbolName(type: string, number: number): string | undefined {
+  return names.get(type)?.get(number);
+}
+
+const BITMASKS: ReadonlySet<string> = new Set(["ct_state", "ct_status", "ct_event", "ct_label", "tcp_flag"]);
+
+/** Whether values of the type are sets of bits: `established,related`. */
+export function isBitmask(type: string): boolean {
+  return BITMASKS.has(type);
+}
