@@ -12,6 +12,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmdirSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -57,6 +58,17 @@ export class GenerationMemory {
       replaceQuickly(this.#path, [generation, ...kept, finding].join("\n"));
     } catch {
       // /run is read-only or full, or belongs to another user. The next call reads the table again, that is all.
+    }
+  }
+
+  /** Nothing of ours is in the namespace any more, and so nothing shall be left of the memory of it. */
+  forget(): void {
+    if (this.#path === undefined) return;
+    rmSync(this.#path, { force: true });
+    try {
+      rmdirSync(this.directory);
+    } catch {
+      // Other namespaces have theirs there, or it is gone.
     }
   }
 

@@ -87,6 +87,7 @@ export class NftablesNat implements NatBackend {
         const left = owner === undefined ? [] : intents.filter((intent) => intent.owner !== owner);
         if (owner !== undefined && left.length === intents.length) return false;
         this.#nftables.transaction(left.length === 0 ? destroyTable(TABLE) : rebuild(tableOf(left)), doing);
+        if (left.length === 0) this.#memory.forget();
         return true;
       }),
     );

@@ -32,6 +32,20 @@ test("a new generation forgets the old one's findings", () => {
   expect([memory.holds(7, "a"), memory.holds(8, "a"), memory.holds(8, "b")]).toEqual([false, false, true]);
 });
 
+test("forgets everything, and leaves no directory behind", () => {
+  const place = join(directory, "place");
+  const [memory, other] = [
+    new GenerationMemory(freshNamespace(), place),
+    new GenerationMemory(freshNamespace(), place),
+  ];
+  memory.note(7, "a");
+  other.note(7, "a");
+  memory.forget();
+  expect([memory.holds(7, "a"), other.holds(7, "a")]).toEqual([false, true]);
+  other.forget();
+  expect(readdirSync(directory)).toEqual([]);
+});
+
 test("where nothing can be kept, nothing is held and nothing fails", () => {
   writeFileSync(join(directory, "file"), "");
   const memory = new GenerationMemory(freshNamespace(), join(directory, "file", "below"));
