@@ -35,8 +35,9 @@ let count = 0;
 afterEach(() => {
   for (const server of servers.splice(0)) server.stop(true);
   for (const name of names) if (namedNamespaces().includes(name)) deleteNamedNamespace(name);
-  for (const name of names) rmSync(`/etc/netns/${name}`, { recursive: true, force: true });
+  const resolvers = [...names].map((name) => `/etc/netns/${name}`).filter((path) => existsSync(path));
   names.clear();
+  for (const path of resolvers) rmSync(path, { recursive: true });
   for (const path of ["/run/wayout/attachments", "/run/wayout"])
     rmSync(path, { recursive: true, force: true });
 });
