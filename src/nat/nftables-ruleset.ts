@@ -8,7 +8,7 @@
  *       }
  *       set untranslated4 {       # from whom . to where
  *         type ipv4_addr . ipv4_addr; flags interval
- *         elements = { 10.88.0.0/16 . 10.88.0.0/16, 10.88.0.0/16 . 169.254.0.0/16 }
+ *         elements = { 10.88.0.0/16 . 10.88.0.0/16, 10.88.0.0/16 . 169.254.0.0/16, 10.88.0.0/16 . 224.0.0.0/4, … }
  *       }
  *       map egress4 {             # a source, its counter, and what becomes of it
  *         type ipv4_addr : verdict; flags interval; counter
@@ -23,12 +23,10 @@
  *       chain postrouting {
  *         type nat hook postrouting priority srcnat - 5; policy accept;
  *         oiftype loopback return
- *         ip daddr 224.0.0.0/4 return
- *         ip daddr 255.255.255.255 return
  *         ip saddr . ip daddr @untranslated4 return
  *         ip saddr vmap @egress4
- *         ip6 daddr ff00::/8 return
- *         …
+ *         ip6 saddr . ip6 daddr @untranslated6 return
+ *         ip6 saddr vmap @egress6
  *       }
  *     }
  *
@@ -129,20 +127,18 @@ function familyPart(intents: readonly NatIntent[], family: IpFamily): FamilyPart
   const segments = segmentsOf(intents, family);
   if (segments.length === 0) return { sets: [], chains: [], rules: [] };
   const words = new FamilyWords(family);
-  const untranslated = untranslatedSet(intents, segments, words);
   const bound = boundSets(segments, words);
   return {
     sets: [
-      ...(untranslated === undefined ? [] : [untranslated]),
+      untranslatedSet(intents, segments, words),
       ...(bound ?? []),
       egressMap(segments, words),
       ...snatMaps(segments, words),
     ],
     chains: segments.map((segment) => translationChain(segment.owned.source.translation, words)),
     rules: [
-      ...words.neverTranslated(),
       ...(bound === undefined ? [] : [words.leavesElsewhere()]),
-      ...(untranslated === undefined ? [] : [words.isUntranslated()]),
+      words.isUntranslated(),
       words.egress(),
     ],
   };
@@ -170,34 +166,42 @@ function egressMap(segments: readonly Segment[], words: FamilyWords): WantedSet 
   };
 }
 
-/** Every source with every destination of its owner's that shall see the real source. */
+/**
+ * Every source with every destination that shall see its real address. A thousand sources of one owner are one range
+ * here: whoever is between them is no source, and is let go untranslated anyway.
+ */
 function untranslatedSet(
   intents: readonly NatIntent[],
   segments: readonly Segment[],
   words: FamilyWords,
-): WantedSet | undefined {
-  const covers = new Map<string, readonly NumberRange[]>();
-  for (const { owner, untranslated } of intents) {
-    covers.set(
-      owner,
-      coverOf(untranslated.map((cidr) => parseCidr(cidr)).filter(({ family }) => family === words.family)),
-    );
-  }
-  const joined = joinSegments(segments, ({ owned }) => owned.owner);
-  const elements = joined.flatMap((segment) =>
-    covers.get(segment.owned.owner)!.map((range) => ({ key: [words.range(segment), words.range(range)] })),
+): WantedSet {
+  const covers = new Map(
+    intents.map(({ owner, untranslated }) => {
+      const listed = [...untranslated, ...NEVER_TRANSLATED[words.family]].map((cidr) => parseCidr(cidr));
+      return [owner, coverOf(listed.filter(({ family }) => family === words.family))];
+    }),
   );
-  if (elements.length === 0) return undefined;
-  const type = `${words.type} . ${words.type}`;
-  return { spec: { ...TABLE, set: words.set("untranslated"), type, flags: ["interval"] }, elements };
+  const joined = joinSegments(segments, ({ owned }) => owned.owner, "join");
+  return {
+    spec: {
+      ...TABLE,
+      set: words.set("untranslated"),
+      type: `${words.type} . ${words.type}`,
+      flags: ["interval"],
+    },
+    elements: joined.flatMap((segment) =>
+      covers.get(segment.owned.owner)!.map((range) => ({ key: [words.range(segment), words.range(range)] })),
+    ),
+  };
 }
 
 /** Sources that are translated on certain interfaces only, and those interfaces. */
 function boundSets(segments: readonly Segment[], words: FamilyWords): WantedSet[] | undefined {
   const bound = joinSegments(
-    segments.filter(({ owned }) => owned.source.outInterfaces !== undefined),
-    ({ owned }) => owned.source.outInterfaces!.join(","),
-  );
+    segments,
+    ({ owned }) => owned.source.outInterfaces?.join(",") ?? "",
+    "join",
+  ).filter(({ owned }) => owned.source.outInterfaces !== undefined);
   if (bound.length === 0) return undefined;
   return [
     {
@@ -219,8 +223,10 @@ function snatMaps(segments: readonly Segment[], words: FamilyWords): WantedSet[]
   const withPorts = fixed.filter(({ owned }) => owned.source.translation.ports !== undefined);
   const base = { ...TABLE, type: words.type, dataInterval: true, flags: ["interval"] } as const;
   const joined = (list: readonly Segment[]): Segment[] =>
-    joinSegments(list, ({ owned }) =>
-      JSON.stringify([owned.source.translation.snat, owned.source.translation.ports]),
+    joinSegments(
+      list,
+      ({ owned }) => JSON.stringify([owned.source.translation.snat, owned.source.translation.ports]),
+      "join",
     );
   const maps: WantedSet[] = [
     {
@@ -325,15 +331,6 @@ class FamilyWords {
   /** What nft implies in an inet table before it looks at an address. */
   isFamily(): Expression[] {
     return match("meta nfproto", this.family === 4 ? "ipv4" : "ipv6");
-  }
-
-  /** `ip daddr 224.0.0.0/4 return`, and so on. */
-  neverTranslated(): Expression[][] {
-    return NEVER_TRANSLATED[this.family].map((cidr) => [
-      ...this.isFamily(),
-      ...match(this.field("daddr"), cidr),
-      returns(),
-    ]);
   }
 
   /** `ip saddr . ip daddr @untranslated4 return` */

@@ -68,14 +68,22 @@ export function segmentsOf(intents: readonly NatIntent[], family: IpFamily): Seg
   return segments;
 }
 
-/** Joins neighbours for which `keyOf` says the same, so that sets hold no more elements than they must. */
-export function joinSegments(segments: readonly Segment[], keyOf: (segment: Segment) => string): Segment[] {
+/**
+ * Joins segments that follow each other and for which `keyOf` says the same, so that sets hold no more elements than
+ * they must. With `gaps: "join"` also over addresses between them that are in no segment: for sets that are only asked
+ * about sources, where such an address makes no difference.
+ */
+export function joinSegments(
+  segments: readonly Segment[],
+  keyOf: (segment: Segment) => string,
+  gaps: "keep" | "join" = "keep",
+): Segment[] {
   const joined: Segment[] = [];
   let lastKey: string | undefined;
   for (const segment of segments) {
     const key = keyOf(segment);
     const before = joined.at(-1);
-    if (before !== undefined && key === lastKey && before.last + 1n === segment.first) {
+    if (before !== undefined && key === lastKey && (gaps === "join" || before.last + 1n === segment.first)) {
       joined[joined.length - 1] = { ...before, last: segment.last };
     } else joined.push(segment);
     lastKey = key;

@@ -252,6 +252,13 @@ export function backendSuite(backend: BackendUnderTest): void {
         expect([address, inRange(port)]).toEqual([after("203.0.113.7", CLIENT.v4), backend.translates]);
       }
       expect(echo(client, OUTSIDE.v4, 1000)).toBeDefined();
+      nat.apply(snat("2001:db8:113::6", "2001:db8:113::6", ports));
+      const fixed = await fetch(OUTSIDE.v6);
+      expect([fixed.address, inRange(fixed.port)]).toEqual([
+        after("2001:db8:113::6", CLIENT.v6),
+        backend.translates,
+      ]);
+      expect(echo(client, OUTSIDE.v6, 1000)).toBeDefined();
       nat.apply({
         owner: "policy",
         untranslated: [],

@@ -1,5 +1,13 @@
+import { describe, expect, test as unit } from "bun:test";
+import { join } from "node:path";
+import { masqueradeIntent, normalizeIntent, type NatIntent } from "../../src/nat/intent.ts";
 import { NftablesNat } from "../../src/nat/nftables.ts";
+import { tableOf } from "../../src/nat/nftables-ruleset.ts";
+import { freshNamespace } from "../support/world.ts";
+import { ask, testWith } from "../support/witness.ts";
 import { backendSuite } from "./backend-suite.ts";
+
+const test = testWith(["root", "nft"]);
 
 backendSuite({
   title: "nftables",
@@ -27,4 +35,95 @@ backendSuite({
     "the claims are gone": "nft flush set inet wayout claims",
     "there is a set too many": "nft add set inet wayout stranger '{ type mark; }'",
   },
+});
+
+describe("the table", () => {
+  const ruleCount = (intents: readonly NatIntent[]): number =>
+    tableOf(intents.map(normalizeIntent)).chains.reduce((sum, { rules }) => sum + rules.length, 0);
+  const network = (index: number): NatIntent =>
+    masqueradeIntent(`cni/net${index}`, [`10.${index}.0.0/16`, `fd00:${index}::/64`]);
+
+  unit("has as many rules for a thousand sources and a hundred networks as for one", () => {
+    const scattered = Array.from({ length: 1000 }, (_, index) => ({
+      cidr: `10.0.${index >> 5}.${(index & 31) * 4}/32`,
+      translation: { snat: { first: `203.0.113.${index % 250}`, last: "203.0.113.255" }, fullyRandom: true },
+    }));
+    const one = { owner: "policy", sources: scattered.slice(0, 1), untranslated: ["10.0.0.0/8"] };
+    expect(ruleCount([{ ...one, sources: scattered }])).toBe(ruleCount([one]));
+    const hundred = Array.from({ length: 100 }, (_, index) => network(index));
+    expect(ruleCount(hundred)).toBe(ruleCount(hundred.slice(0, 1)));
+    expect(ruleCount([...hundred, one])).toBe(ruleCount([network(1), one]));
+  });
+
+  unit("does not hold an exclusion for every source", () => {
+    const sources = Array.from({ length: 1000 }, (_, index) => ({
+      cidr: `10.0.${index >> 5}.${(index & 31) * 4}/32`,
+      translation: { fullyRandom: true },
+    }));
+    const { sets } = tableOf([normalizeIntent({ owner: "policy", sources, untranslated: ["10.0.0.0/8"] })]);
+    const size = (name: string): number | undefined =>
+      sets.find(({ spec }) => spec.set === name)?.elements.length;
+    expect(size("egress4")).toBe(1000);
+    // 10.0.0.0/8, multicast, limited broadcast.
+    expect(size("untranslated4")).toBe(3);
+  });
+
+  test("is listed as described, and nft takes the listing back", () => {
+    const namespace = freshNamespace();
+    using nat = new NftablesNat({ namespace });
+    const intent: NatIntent = {
+      owner: "policy",
+      sources: [
+        {
+          cidr: "10.1.0.0/16",
+          translation: { snat: { first: "203.0.113.5", last: "203.0.113.9" }, fullyRandom: true },
+        },
+        {
+          cidr: "10.2.0.0/16",
+          translation: { ports: { first: 1024, last: 2047 }, fullyRandom: false },
+          outInterfaces: ["eth0"],
+        },
+        // nft 1.0.6 cannot read a map of IPv6 addresses with ports back, not even its own.
+        {
+          cidr: "fd00::/64",
+          translation: { snat: { first: "2001:db8::5", last: "2001:db8::6" }, fullyRandom: true },
+        },
+        {
+          cidr: "10.3.0.0/16",
+          translation: {
+            snat: { first: "203.0.113.7", last: "203.0.113.8" },
+            ports: { first: 1, last: 99 },
+            fullyRandom: true,
+          },
+        },
+      ],
+      untranslated: ["10.0.0.0/8"],
+    };
+    const described = nat.describe(intent);
+    expect(nat.apply(intent).changed).toBe(true);
+    const list = (): string => ask(namespace, ["nft", "list", "ruleset"]);
+    const counters = / packets \d+ bytes \d+/g;
+    const listed = list();
+    expect(described.replace(counters, "")).toBe(listed.replace(counters, ""));
+    ask(namespace, ["nft", "flush", "ruleset"]);
+    ask(namespace, ["nft", "-f", "-"], listed);
+    expect(nat.verify(intent)).toEqual([]);
+    ask(namespace, ["nft", "flush", "ruleset"]);
+    ask(namespace, ["nft", "-f", "-"], described);
+    expect(nat.verify(intent)).toEqual([]);
+  });
+
+  test("two at once both stand", async () => {
+    const namespace = freshNamespace();
+    const script = `import { NftablesNat } from ${JSON.stringify(join(import.meta.dir, "../../src/nat/nftables.ts"))};
+      import { masqueradeIntent } from ${JSON.stringify(join(import.meta.dir, "../../src/nat/intent.ts"))};
+      new NftablesNat().apply(masqueradeIntent("cni/n" + process.argv[1], ["10." + process.argv[1] + ".0.0/16"]));`;
+    const children = namespace.run(() =>
+      Array.from({ length: 6 }, (_, index) => Bun.spawn([process.execPath, "-e", script, String(index)])),
+    );
+    expect(await Promise.all(children.map((child) => child.exited))).toEqual([0, 0, 0, 0, 0, 0]);
+    using nat = new NftablesNat({ namespace });
+    expect(nat.intents()).toHaveLength(6);
+    for (const intent of nat.intents()) expect(nat.verify(intent)).toEqual([]);
+  });
 });
