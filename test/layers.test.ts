@@ -10,7 +10,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["main.ts"],
   ["cli", "agent", "cni"],
   ["lab"],
-  ["trace"],
+  ["trace", "repair"],
   ["doctor"],
   ["snapshot"],
   ["pods", "flows"],
@@ -27,6 +27,12 @@ const FORBIDDEN: Readonly<Record<string, readonly string[]>> = {
   cni: ["doctor", "trace"],
 };
 
+/**
+ * Modules of the kernel room that are pure: values in, values out, nothing opened. Rooms that must not touch the kernel
+ * may read rules with their help.
+ */
+const PURE: ReadonlySet<string> = new Set(["kernel/nftables/registers.ts", "kernel/nftables/text.ts"]);
+
 const transpiler = new Bun.Transpiler({ loader: "ts" });
 
 function roomOf(path: string): string {
@@ -37,6 +43,10 @@ function layerOf(room: string): number {
   const layer = LAYERS.findIndex((rooms) => rooms.includes(room));
   if (layer < 0) throw new Error(`src/${room} is in no layer: add it to LAYERS and to docs/architecture.md`);
   return layer;
+}
+
+function isForbidden(room: string, other: string, target: string): boolean {
+  return FORBIDDEN[room]?.includes(other) === true && !PURE.has(relative(SOURCE, target));
 }
 
 /** Imports with their kind; `import type` is erased by the transpiler and so does not count. */
@@ -58,7 +68,7 @@ test("imports go down only", async () => {
       if (!target.startsWith(SOURCE)) continue;
       const other = roomOf(target);
       if (other === room) continue;
-      if (layerOf(other) <= layerOf(room) || FORBIDDEN[room]?.includes(other) === true) {
+      if (layerOf(other) <= layerOf(room) || isForbidden(room, other, target)) {
         wrong.push(`${file} imports ${relative(SOURCE, target)}`);
       }
     }

@@ -48,6 +48,21 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: "the table: list, watch, stats, flush",
     load: async () => (await import("./conntrack.ts")).conntrackCommand(),
   },
+  {
+    name: "trace",
+    summary: "the nine steps of one real packet, or where and why it ends",
+    load: async () => (await import("./trace.ts")).traceCommand(),
+  },
+  {
+    name: "doctor",
+    summary: "why can this pod not reach the outside? the checklist, with evidence and cure",
+    load: async () => (await import("./doctor.ts")).doctorCommand(),
+  },
+  {
+    name: "snapshot",
+    summary: "everything the doctor needs of this node, as JSON to take elsewhere",
+    load: async () => (await import("./snapshot.ts")).snapshotCommand(),
+  },
   ...Object.values(LAB_PROCESSES).map((name) => ({
     name,
     summary: "started by wayout itself",

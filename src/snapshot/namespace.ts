@@ -1,7 +1,7 @@
 /** Reads one network namespace, once, into the plain value that the doctor judges. */
 import { messageOf } from "../error.ts";
 import { ERRNO, SystemError } from "../kernel/errno.ts";
-import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { OWN_NAMESPACE, type NetworkNamespace } from "../kernel/namespace.ts";
 import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
 import type { Ruleset } from "../kernel/nftables/ruleset.ts";
@@ -103,6 +103,8 @@ function emptyState(
 ): NamespaceState {
   return {
     inode: namespace.inode,
+    // The calling thread's own namespace needs no entering.
+    ...(namespace.path === OWN_NAMESPACE ? {} : { path: namespace.path }),
     links,
     addresses,
     routes: [],

@@ -88,6 +88,8 @@ export interface ExpectedInterface {
 export interface NamespaceState {
   /** The kernel's inode number of the namespace. */
   readonly inode: number;
+  /** How commands enter it: a path; absent for the namespace in which commands run anyway. */
+  readonly path?: string;
   readonly links: readonly Link[];
   readonly addresses: readonly Address[];
   /** Of all tables, local and multicast included. */

@@ -1,0 +1,90 @@
+/** The doctor's answer as text: the sentence, the checklist, then each finding with its evidence. */
+import type { ChecklistLine, Diagnosis, StepStatus } from "../doctor/diagnose.ts";
+import type { Finding } from "../doctor/finding.ts";
+import { style, table } from "./style.ts";
+
+const MARKS: Readonly<Record<StepStatus, string>> = { ok: "✓", broken: "✗", warned: "!", skipped: "–" };
+
+function mark(status: StepStatus): string {
+  const paint = { ok: style.good, broken: style.bad, warned: style.warn, skipped: style.quiet }[status];
+  return paint(MARKS[status]);
+}
+
+export function diagnosisText(diagnosis: Diagnosis): string {
+  const { answer, healthy, certain, checklist, findings, path, gaps } = diagnosis;
+  const status: StepStatus = healthy ? (certain ? "ok" : "warned") : "broken";
+  return [
+    `${mark(status)} ${style.strong(answer)}`,
+    "",
+    table(checklist.map(lineOf)),
+    ...findings.flatMap((finding) => ["", findingText(finding)]),
+    ...(path.blindSpots.length === 0
+      ? []
+      : ["", ...path.blindSpots.map((spot) => style.warn(`cannot look into ${spot}`))]),
+    ...(gaps.length === 0 ? [] : ["", ...gaps.map((gap) => style.quiet(`not looked at: ${gap}`))]),
+    "",
+  ].join("\n");
+}
+
+function lineOf({ status, title, text }: ChecklistLine): string[] {
+  return ["", mark(status), title, status === "ok" ? style.quiet(text) : text];
+}
+
+export function findingText(finding: Finding): string {
+  const paint = finding.stopsTraffic ? style.bad : style.warn;
+  const rows = [
+    ...finding.evidence.map(({ source, value }) => ["", style.quiet("evidence"), `${source}: ${value}`]),
+    ["", style.quiet("whose"), finding.owner],
+    ["", style.quiet("so"), finding.consequence],
+    ...finding.fix.map(({ command }) => ["", style.quiet("fix"), style.command(command)]),
+    ...(finding.confidence === "certain" ? [] : [["", style.quiet("sure?"), finding.confidence]]),
+  ];
+  const head = `${paint(finding.stopsTraffic ? "✗" : "!")} ${finding.text} ${style.quiet(`[${finding.code}]`)}`;
+  return `${head}\n${table(rows)}`;
+}
+
+/** Many pods: those that are well in one line, equal findings once with the pods that have them. */
+export function manyText(diagnoses: readonly Diagnosis[]): string {
+  if (diagnoses.length === 0)
+    return "No pod of this node was found: nothing hangs on its bridges or veths.\n";
+  const well = diagnoses.filter((one) => one.healthy);
+  const lines = [
+    `${mark(well.length === diagnoses.length ? "ok" : "broken")} ${style.strong(`${well.length} of ${diagnoses.length} pods can reach the outside`)}`,
+  ];
+  for (const group of groupFindings(diagnoses)) {
+    const { finding, pods } = group;
+    lines.push("", findingText(finding), `  ${style.quiet("pods")}      ${podsText(pods)}`);
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+function podsText(pods: readonly string[]): string {
+  const shown = pods.slice(0, 8).join(", ");
+  return pods.length > 8 ? `${shown} and ${pods.length - 8} more` : shown;
+}
+
+export interface FindingGroup {
+  readonly finding: Finding;
+  readonly pods: readonly string[];
+}
+
+/** Findings with the same code and the same evidence are one; those that stop most pods come first. */
+export function groupFindings(diagnoses: readonly Diagnosis[]): FindingGroup[] {
+  const groups = new Map<string, { finding: Finding; pods: string[] }>();
+  for (const { pod, findings } of diagnoses) {
+    for (const finding of findings) {
+      // The pod's own name and address differ; what is wrong does not.
+      const fixed = finding.evidence.filter(
+        ({ source }) => !source.includes(pod) && !source.includes("packet"),
+      );
+      const key = JSON.stringify([finding.code, finding.owner, fixed]);
+      const group = groups.get(key);
+      if (group === undefined) groups.set(key, { finding, pods: [pod] });
+      else group.pods.push(pod);
+    }
+  }
+  return [...groups.values()].sort(
+    (a, b) =>
+      Number(b.finding.stopsTraffic) - Number(a.finding.stopsTraffic) || b.pods.length - a.pods.length,
+  );
+}

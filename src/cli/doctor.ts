@@ -1,0 +1,234 @@
+import { Command } from "commander";
+import { isIp } from "../address/ip.ts";
+import { diagnose, type Diagnosis } from "../doctor/diagnose.ts";
+import type { Target } from "../doctor/predict/path.ts";
+import { WayoutError } from "../error.ts";
+import { NetworkNamespace } from "../kernel/namespace.ts";
+import { findPod } from "../pods/find.ts";
+import { listPods } from "../pods/inventory.ts";
+import type { Pod } from "../pods/pod.ts";
+import { openNodeOf } from "../pods/wiring.ts";
+import { takeSnapshot } from "../snapshot/collect.ts";
+import { readSnapshot } from "../snapshot/file.ts";
+import { podsOfNode } from "../snapshot/pods-of-node.ts";
+import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
+import { parseTarget, type TraceTarget } from "../trace/destination.ts";
+import { resolve } from "../trace/resolver.ts";
+import { diagnosisText, groupFindings, manyText } from "./doctor-report.ts";
+import { applyFixes } from "./doctor-fix.ts";
+import { probed } from "./doctor-probe.ts";
+import { watchDoctor } from "./doctor-watch.ts";
+import { openNamespace } from "./namespace-option.ts";
+import { printJson } from "./style.ts";
+
+const HELP = `
+Without --to nothing is sent: the path of a packet to a public address is followed through the node's own tables. With
+--to the doctor then sends one real packet from inside the pod (as 'wayout trace' does), unless --no-probe.
+
+Examples:
+  sudo wayout doctor                              every pod of this node, equal findings together
+  sudo wayout doctor ns-blue --to api.github.com  one pod, one destination
+  sudo wayout doctor ns-blue --fix                mend what is ours, after asking
+  wayout doctor --snapshot node.json              judge a snapshot from another machine
+  wayout snapshot > node.json                     take one
+
+A POD is named by its ip netns name, a path, pid:N, a container id, namespace/pod or its IP address.
+Exit code 0: healthy, or only warnings. 1: a finding stops the traffic.`;
+
+/** Addresses outside that stand for "the internet" when nobody named a destination. Nothing is sent to them. */
+const ANYWHERE: Readonly<Record<4 | 6, Target>> = {
+  4: { address: "1.1.1.1", protocol: "tcp", port: 443 },
+  6: { address: "2606:4700:4700::1111", protocol: "tcp", port: 443 },
+};
+const RESOLVE_TIMEOUT_MS = 3_000;
+
+export interface DoctorOptions {
+  readonly to?: string;
+  readonly proto?: string;
+  readonly fix?: true;
+  readonly yes?: true;
+  readonly watch?: true;
+  readonly snapshot?: string;
+  readonly probe: boolean;
+  readonly node?: string;
+  readonly json?: true;
+}
+
+/** `wayout doctor`. */
+export function doctorCommand(): Command {
+  return new Command("doctor")
+    .description("why can this pod not reach the outside? The checklist, with evidence and cure")
+    .argument("[pod]", "which pod; all of this node when absent")
+    .option("--to <destination>", "HOST, HOST:PORT or [V6]:PORT the pod wants to reach")
+    .option("--proto <protocol>", "tcp, udp or icmp", "tcp")
+    .option("--fix", "mend what is ours to mend, after asking")
+    .option("--yes", "do not ask")
+    .option("--watch", "look again and again, and tell what changes")
+    .option("--snapshot <file>", "judge a snapshot instead of this machine; - reads standard input")
+    .option("--no-probe", "send nothing, predict only")
+    .option(
+      "--node <netns|path>",
+      "the namespace that plays the node; default: the one the pod's cable leads to",
+    )
+    .option("--json", "one JSON value")
+    .addHelpText("after", HELP)
+    .action(async (pod: string | undefined, options: DoctorOptions) => {
+      if (options.watch === true) {
+        await watchDoctor(() => examine(pod, options).diagnoses, options.json === true);
+        return;
+      }
+      const examined = examine(pod, options);
+      const diagnoses = probed(examined.diagnoses, pod, options);
+      report(diagnoses, pod !== undefined, options);
+      if (options.fix === true && options.snapshot === undefined) {
+        const healed = await applyFixes(
+          examined.snapshot,
+          diagnoses,
+          options,
+          () => examine(pod, options).diagnoses,
+        );
+        if (healed !== undefined) report(healed, pod !== undefined, options);
+        if (healed?.every((one) => one.healthy) === true) return;
+      }
+      if (diagnoses.some((one) => !one.healthy)) process.exitCode = 1;
+    });
+}
+
+function report(diagnoses: readonly Diagnosis[], single: boolean, options: DoctorOptions): void {
+  const [only] = diagnoses;
+  if (options.json === true) {
+    printJson(
+      single && only !== undefined
+        ? only
+        : {
+            healthy: diagnoses.every((one) => one.healthy),
+            groups: groupFindings(diagnoses),
+            pods: diagnoses,
+          },
+    );
+  } else process.stdout.write(single && only !== undefined ? diagnosisText(only) : manyText(diagnoses));
+}
+
+export interface Examined {
+  readonly snapshot: Snapshot;
+  readonly diagnoses: readonly Diagnosis[];
+}
+
+/** Looks, and judges. */
+export function examine(podName: string | undefined, options: DoctorOptions): Examined {
+  const wanted =
+    options.to === undefined ? undefined : parseTarget(options.to, { protocol: options.proto ?? "tcp" });
+  const snapshot =
+    options.snapshot === undefined
+      ? lookAtThisMachine(podName, options, wanted)
+      : readSnapshot(options.snapshot);
+  const pods = podName === undefined ? judged(snapshot) : [chosen(snapshot, podName)];
+  const address = wanted === undefined || isIp(wanted.host) ? wanted?.host : undefined;
+  if (wanted !== undefined && address === undefined && options.snapshot !== undefined)
+    throw namesNeedAPod(wanted);
+  return {
+    snapshot,
+    diagnoses: pods.map((pod) => diagnose(snapshot, pod, targetOf(pod, wanted, resolved.get(snapshot)))),
+  };
+}
+
+/** Names resolved while the snapshot was taken. */
+const resolved = new WeakMap<Snapshot, string>();
+
+function lookAtThisMachine(
+  podName: string | undefined,
+  options: DoctorOptions,
+  wanted: TraceTarget | undefined,
+): Snapshot {
+  const pod = podName === undefined ? undefined : findPod(podName);
+  const node = nodeNamespace(pod, options);
+  try {
+    const address = wanted === undefined ? undefined : addressOf(wanted, pod, options);
+    const destinations = address === undefined ? [ANYWHERE[4].address, ANYWHERE[6].address] : [address];
+    const everybody = listPods().filter((one) => one.inode !== node.inode);
+    const snapshot =
+      pod === undefined
+        ? takeSnapshot({ node, pods: podsOfNode(node, everybody), destinations })
+        : takeSnapshot({
+            node,
+            pods: [pod],
+            others: everybody.filter((one) => one.inode !== pod.inode),
+            destinations,
+          });
+    if (address !== undefined) resolved.set(snapshot, address);
+    return snapshot;
+  } finally {
+    node.close();
+  }
+}
+
+/** The namespace that plays the node: the one named, the one the pod's cable leads to, or ours. */
+function nodeNamespace(pod: Pod | undefined, options: DoctorOptions): NetworkNamespace {
+  if (options.node !== undefined || pod === undefined) return openNamespace(options.node);
+  try {
+    using inside = NetworkNamespace.open(pod.path);
+    return openNodeOf(pod, inside, pod.attachments[0]?.interface ?? "eth0");
+  } catch {
+    // No interface, no cable, or no namespace: that is what the checks will say.
+    return NetworkNamespace.current();
+  }
+}
+
+function addressOf(wanted: TraceTarget, pod: Pod | undefined, options: DoctorOptions): string {
+  if (isIp(wanted.host)) return wanted.host;
+  if (pod === undefined || !options.probe) throw namesNeedAPod(wanted);
+  using inside = NetworkNamespace.open(pod.path);
+  return resolve(pod, inside, wanted.host, undefined, RESOLVE_TIMEOUT_MS).address;
+}
+
+function namesNeedAPod({ host }: TraceTarget): WayoutError {
+  return new WayoutError({
+    code: "destination-not-an-address",
+    kind: "usage",
+    doing: `looking for the way to ${host}`,
+    said: "a name is resolved from inside one live pod, which sends packets",
+    todo: "Give an address, or name a pod and leave --no-probe out.",
+  });
+}
+
+/** Pods that were read completely. */
+function judged(snapshot: Snapshot): readonly PodState[] {
+  return snapshot.pods.filter((pod) => pod.state === undefined || pod.state.rules.length > 0);
+}
+
+function chosen(snapshot: Snapshot, name: string): PodState {
+  const found = snapshot.pods.find(
+    (pod) =>
+      pod.name === name ||
+      pod.aliases.includes(name) ||
+      pod.state?.path === name ||
+      pod.state?.addresses.some((one) => one.address === name) === true,
+  );
+  // A pod of this machine may be named by other means (pid:N, an id's beginning): it was read first.
+  const first = snapshot.pods[0];
+  if (found !== undefined) return found;
+  if (resolvedHere(snapshot) && first !== undefined) return first;
+  throw new WayoutError({
+    code: "unknown-pod",
+    kind: "usage",
+    doing: `looking for ${name} in the snapshot`,
+    said: "there is no such pod in it",
+    todo: `There are: ${snapshot.pods.map((pod) => pod.name).join(", ") || "none"}.`,
+  });
+}
+
+/** Whether the snapshot was taken just now for one pod. */
+function resolvedHere(snapshot: Snapshot): boolean {
+  return Date.now() - Date.parse(snapshot.takenAt) < 60_000 && snapshot.pods.length > 0;
+}
+
+function targetOf(pod: PodState, wanted: TraceTarget | undefined, address: string | undefined): Target {
+  if (wanted !== undefined) {
+    const to = address ?? wanted.host;
+    const protocol = wanted.protocol === "icmp" && to.includes(":") ? "icmpv6" : wanted.protocol;
+    return { address: to, protocol, port: wanted.port ?? 0 };
+  }
+  const global = pod.state?.addresses.filter((one) => one.scope === "global") ?? [];
+  const onlyV6 = global.length > 0 && global.every((one) => one.family === 6);
+  return ANYWHERE[onlyV6 ? 6 : 4];
+}

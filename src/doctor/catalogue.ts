@@ -1,0 +1,683 @@
+/**
+ * Every cause the doctor knows by name, in the order in which a packet meets them. docs/findings.md is made from this
+ * table. The code that raises a finding stands in checks/, one file for each step.
+ */
+import type { Severity } from "./finding.ts";
+
+/** The steps of the checklist, as a person would go through them. */
+export const STEPS = {
+  "pod-link": "the pod's interface",
+  "pod-address": "the pod's address",
+  "pod-route": "the pod's route",
+  gateway: "the pod's gateway",
+  bridge: "the veth and the bridge",
+  forwarding: "forwarding on the node",
+  "node-route": "the node's route",
+  "reverse-path": "the reverse path",
+  filter: "filters, there and back",
+  nat: "translation of the source",
+  conntrack: "connection tracking",
+  mtu: "packet sizes",
+  dns: "name resolution",
+  housekeeping: "agents and settings",
+} as const;
+
+export type StepName = keyof typeof STEPS;
+
+/** One kind of finding. */
+export interface CatalogueEntry {
+  readonly step: StepName;
+  /** What is wrong, in one line, without names. */
+  readonly title: string;
+  readonly severity: Severity;
+  /** Whether the pod's traffic cannot pass while it stands. */
+  readonly stopsTraffic: boolean;
+  /** Causes that make this one appear: it is hidden while one of them stands. */
+  readonly dependsOn: readonly string[];
+  /** Why it happens and what it does, for docs/findings.md. */
+  readonly about: string;
+}
+
+/** A pod whose own side is broken: what comes behind cannot be judged by its symptoms. */
+const NO_POD_LINK = ["pod-namespace-gone", "pod-interface-missing", "pod-link-down"] as const;
+const NO_POD_ADDRESS = [...NO_POD_LINK, "pod-no-address"] as const;
+const NO_CABLE = [...NO_POD_LINK, "host-link-down", "bridge-down"] as const;
+
+export const CATALOGUE = {
+  // ── the pod's interface ──
+  "pod-namespace-gone": {
+    step: "pod-link",
+    title: "the pod has no network namespace any more",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "The name is still there, the namespace behind it is not, or we may not enter it. A sandbox that was recreated, or a mount that got lost, leaves such names.",
+  },
+  "pod-interface-missing": {
+    step: "pod-link",
+    title: "the pod has no interface besides loopback",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["pod-namespace-gone"],
+    about:
+      "The runtime's ADD failed, or never ran, or its veth was deleted. Deleting one end of a veth deletes the other.",
+  },
+  "pod-link-down": {
+    step: "pod-link",
+    title: "the pod's interface is down",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["pod-interface-missing"],
+    about:
+      "Somebody set it down. The kernel then also removed every route that used it, so setting it up again is not enough: the default route must come back, too.",
+  },
+  "pod-no-carrier": {
+    step: "pod-link",
+    title: "the pod's interface has no carrier",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["pod-link-down", "host-link-down", "pod-interface-missing"],
+    about: "A veth has a carrier only while both of its ends are up.",
+  },
+  "pod-loopback-down": {
+    step: "pod-link",
+    title: "the pod's loopback is down",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: ["pod-namespace-gone"],
+    about: "Programs that talk to 127.0.0.1 inside the pod fail; a resolver on loopback is one of them.",
+  },
+  // ── the pod's address ──
+  "pod-no-address": {
+    step: "pod-address",
+    title: "the pod's interface has no address",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_LINK,
+    about:
+      "Without an address of the destination's family the kernel has nothing to put into the source field.",
+  },
+  "pod-address-unusable": {
+    step: "pod-address",
+    title: "the pod's IPv6 address failed duplicate address detection, or still waits for it",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_LINK,
+    about:
+      "An address with the flag `dadfailed` or `tentative` is not used as a source. Another holder of the address answered, or the link had no carrier while the kernel asked.",
+  },
+  "duplicate-address": {
+    step: "pod-address",
+    title: "another pod has the same address",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_ADDRESS,
+    about:
+      "Answers reach whichever of the two the node's neighbour table names at the moment. Happens when an address is freed while its pod still lives.",
+  },
+  // ── the pod's route ──
+  "pod-no-route": {
+    step: "pod-route",
+    title: "the pod has no route to the destination",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [...NO_POD_ADDRESS, "pod-no-carrier"],
+    about:
+      "Programs see “Network is unreachable” at once. The bridge plugin sets a default route only for isDefaultGateway, or when the IPAM names routes.",
+  },
+  "pod-route-refused": {
+    step: "pod-route",
+    title: "a route in the pod refuses the destination",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_ADDRESS,
+    about: "A blackhole, unreachable or prohibit route is more specific than the default route.",
+  },
+  // ── the gateway ──
+  "pod-gateway-unowned": {
+    step: "gateway",
+    title: "nobody owns the pod's gateway address",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [
+      ...NO_CABLE,
+      "host-link-not-enslaved",
+      "bridge-address-missing",
+      "bridge-other-subnet",
+      "pod-no-route",
+    ],
+    about: "The pod's route points to an address that neither the node nor another port of the bridge has.",
+  },
+  "pod-gateway-wrong-mac": {
+    step: "gateway",
+    title: "the pod has a fixed neighbour entry with a wrong MAC address",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_LINK,
+    about:
+      "A permanent entry is never asked about again. A bridge without a fixed MAC address takes the lowest of its ports', so it changes as pods come and go.",
+  },
+  "pod-gateway-unresolved": {
+    step: "gateway",
+    title: "the pod's gateway did not answer when it was last asked for its MAC address",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [
+      ...NO_CABLE,
+      "pod-no-carrier",
+      "pod-gateway-unowned",
+      "pod-gateway-wrong-mac",
+      "host-link-not-enslaved",
+      "bridge-address-missing",
+      "bridge-other-subnet",
+      "bridge-port-blocked",
+      "node-neighbour-wrong-mac",
+      "duplicate-address",
+    ],
+    about: "The neighbour entry is FAILED. It is asked again with the next packet.",
+  },
+  // ── veth and bridge ──
+  "host-link-missing": {
+    step: "bridge",
+    title: "the other end of the pod's veth is not on this node",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_LINK,
+    about: "The host end was moved into another namespace, or this is not the node that the pod lives on.",
+  },
+  "host-link-down": {
+    step: "bridge",
+    title: "the node's end of the pod's veth is down",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["pod-interface-missing"],
+    about: "NetworkManager and networkd take interfaces down that they believe to be theirs.",
+  },
+  "host-link-not-enslaved": {
+    step: "bridge",
+    title: "the node's end of the pod's veth is in no bridge",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["pod-interface-missing"],
+    about: "Another network manager took it out of the bridge, or the bridge was deleted and made anew.",
+  },
+  "bridge-down": {
+    step: "bridge",
+    title: "the bridge is down",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about: "A bridge that is down forwards nothing, and its routes are gone.",
+  },
+  "bridge-address-missing": {
+    step: "bridge",
+    title: "the bridge lacks the pods' gateway address",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["bridge-down"],
+    about: "Nobody answers when pods ask for their gateway; the route back to them is gone with the address.",
+  },
+  "bridge-other-subnet": {
+    step: "bridge",
+    title: "the bridge has an address of another network than the pod's",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["bridge-down"],
+    about:
+      "The network's range was changed while the bridge stayed. The bridge plugin says “already has an IP address different from …”.",
+  },
+  "bridge-port-blocked": {
+    step: "bridge",
+    title: "the pod's bridge port does not forward",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["host-link-down", "bridge-down"],
+    about: "The spanning tree protocol (or somebody by hand) has the port in another state than forwarding.",
+  },
+  "bridge-port-isolated": {
+    step: "bridge",
+    title: "both bridge ports on the way are isolated from each other",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["host-link-down", "bridge-down"],
+    about: "Isolated ports exchange frames only with ports that are not.",
+  },
+  "bridge-filter-drops": {
+    step: "bridge",
+    title: "a rule of the bridge family drops the pod's frames",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about: "ebtables or an nft table of family bridge, as anti-spoofing plugins install them.",
+  },
+  "bridge-netfilter-off": {
+    step: "bridge",
+    title: "frames between pods of one bridge bypass iptables, although services are translated on this node",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "With net.bridge.bridge-nf-call-iptables off, the answer of a service backend on the same bridge is not translated back, and the client drops it. DNS service addresses are the usual victim.",
+  },
+  "node-neighbour-wrong-mac": {
+    step: "bridge",
+    title: "the node has a fixed neighbour entry for the pod with a wrong MAC address",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_LINK,
+    about: "Answers are sent to a MAC address that the pod does not have (any more).",
+  },
+  // ── forwarding ──
+  "forwarding-off": {
+    step: "forwarding",
+    title: "the node does not forward packets",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "net.ipv4.ip_forward (net.ipv6.conf.all.forwarding) is 0. Plugins switch it on once; a later sysctl --system puts back what the files say.",
+  },
+  "forwarding-off-on-interface": {
+    step: "forwarding",
+    title: "one interface of the path does not forward",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["forwarding-off"],
+    about:
+      "The kernel asks the interface on which a packet arrives. Writing ip_forward sets all of them; somebody set this one back.",
+  },
+  "forwarding-not-persistent": {
+    step: "forwarding",
+    title: "a settings file switches forwarding off again",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: ["forwarding-off"],
+    about: "Forwarding is on now; the next sysctl --system, or the next boot, will switch it off.",
+  },
+  "router-advertisement-lost": {
+    step: "forwarding",
+    title: "the node's IPv6 default route will expire",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "The route came by router advertisement, and an interface that forwards ignores advertisements unless accept_ra is 2.",
+  },
+  // ── the node's route ──
+  "node-no-route": {
+    step: "node-route",
+    title: "the node has no route to the destination",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["node-rules-missing"],
+    about:
+      "The node itself is offline, or has no default route in the table that its rules choose for the pod.",
+  },
+  "node-route-refused": {
+    step: "node-route",
+    title: "a route or rule of the node refuses the destination",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about: "A blackhole, unreachable or prohibit route or rule is more specific than the default route.",
+  },
+  "node-rules-missing": {
+    step: "node-route",
+    title: "the node lacks the policy rules that every kernel starts with",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "Without `32766: from all lookup main` the main table is never asked. systemd-networkd has removed rules it did not make (ManageForeignRoutingPolicyRules=).",
+  },
+  "route-captured": {
+    step: "node-route",
+    title: "a policy rule sends the pod's packets another way than the node's own",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about: "A VPN's table, or a rule by source, captures what pods send. It may be on purpose.",
+  },
+  "uplink-down": {
+    step: "node-route",
+    title: "the node's out-interface is down",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about: "The interface that the route chose carries nothing.",
+  },
+  "uplink-gateway-unresolved": {
+    step: "node-route",
+    title: "the node's own gateway does not answer",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["uplink-down"],
+    about:
+      "The neighbour entry of the next hop is FAILED: the layer below, the provider, or a wrong gateway.",
+  },
+  "network-overlap": {
+    step: "node-route",
+    title: "the way back to the pod leads elsewhere",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [...NO_CABLE, "bridge-address-missing", "bridge-other-subnet", "host-link-not-enslaved"],
+    about:
+      "The pods' range overlaps another network that the node knows, and answers are routed there. Another bridge with the same range does it.",
+  },
+  // ── reverse path ──
+  "reverse-path-filter": {
+    step: "reverse-path",
+    title: "the reverse path filter drops the packet",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [...NO_CABLE, "bridge-address-missing", "bridge-other-subnet", "host-link-not-enslaved"],
+    about:
+      "Strict (1): the way to the packet's source must lead out of the interface it came in by. Loose (2): there must be one at all. The larger of conf.all and the interface's own value counts.",
+  },
+  // ── filters ──
+  "filter-rule-drops": {
+    step: "filter",
+    title: "a filter rule drops or rejects the packet",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "In nf_tables `accept` ends only its own base chain, a drop anywhere is final: an accept of ours cannot help against another table's drop. iptables-legacy is one more such set of tables.",
+  },
+  "filter-policy-drops": {
+    step: "filter",
+    title: "a chain's policy drops the packet, and no rule of it accepts",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about: "Docker sets the policy of FORWARD to DROP and accepts only its own networks.",
+  },
+  "filter-queue": {
+    step: "filter",
+    title: "a rule hands the packet to a program",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "What the program behind an NFQUEUE decides cannot be read from the kernel. When none listens, packets are dropped.",
+  },
+  "filter-unknown": {
+    step: "filter",
+    title: "what happens to the packet depends on something that cannot be read",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "A limit, a random choice, the time of day, a BPF program, or an expression this version does not know.",
+  },
+  "invalid-dropped": {
+    step: "filter",
+    title: "packets that conntrack calls invalid are dropped, and there are such packets",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "Asymmetric routing, or windows that conntrack did not see growing, make packets invalid. nf_conntrack_tcp_be_liberal helps.",
+  },
+  // ── NAT ──
+  "nat-missing": {
+    step: "nat",
+    title: "no rule translates the pod's source address",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["nat-unreachable", "nat-mismatch", "nat-excluded"],
+    about:
+      "The packet leaves with a private source address, to which nobody outside has a way back. Rules that were flushed by a firewall's reload are the usual reason.",
+  },
+  "nat-unreachable": {
+    step: "nat",
+    title: "the rule that should translate is in a chain that no packet reaches",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about: "The chain has no hook and nothing jumps to it, the hook is another one, or its table is dormant.",
+  },
+  "nat-mismatch": {
+    step: "nat",
+    title: "the rule that should translate misses the packet by one condition",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["nat-unreachable"],
+    about: "An interface was renamed, an address or a network changed, and the rule still names the old one.",
+  },
+  "nat-excluded": {
+    step: "nat",
+    title: "an earlier rule excludes the packet from translation",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "An accept or return before the translating rule, or a list of destinations that keep the pod's address.",
+  },
+  "nat-foreign-address": {
+    step: "nat",
+    title: "the source is translated to an address that the node does not have",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "Answers go to that address, and nobody answers for it. A floating or egress address that moved away.",
+  },
+  "nat-no-address": {
+    step: "nat",
+    title: "masquerade finds no address on the out-interface",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["uplink-down"],
+    about: "MASQUERADE takes the interface's own address; without one the kernel drops the packet.",
+  },
+  "nat-unexpected-address": {
+    step: "nat",
+    title: "masquerade uses another address than the route names",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about: "MASQUERADE takes the first address of the out-interface and ignores the route's `src`.",
+  },
+  "nat-double": {
+    step: "nat",
+    title: "the source is translated in the pod and again on the node",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about: "Two agents translate the same traffic; what the second one sees is no longer the pod.",
+  },
+  "nat-mark-collision": {
+    step: "nat",
+    title: "two products use the same bit of the packet mark",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "CNI portmap and netavark both take 0x2000 for “masquerade this”; kube-proxy takes 0x4000 and 0x8000.",
+  },
+  "nat-two-backends": {
+    step: "nat",
+    title: "iptables-legacy and nf_tables both hold rules",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "Both are asked for every packet, and each can drop it. Tools of one do not show the other's rules.",
+  },
+  // ── conntrack ──
+  "conntrack-full": {
+    step: "conntrack",
+    title: "the connection tracking table is full",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about: "New connections are dropped (“nf_conntrack: table full, dropping packet”).",
+  },
+  "conntrack-nearly-full": {
+    step: "conntrack",
+    title: "the connection tracking table is nearly full",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: ["conntrack-full"],
+    about: "Above 80 % of nf_conntrack_max.",
+  },
+  "conntrack-missing": {
+    step: "conntrack",
+    title: "this kernel tracks no connections",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "Translation needs conntrack. The modules are missing, or the machine (gVisor, a minimal kernel) refuses them.",
+  },
+  "conntrack-stale-translation": {
+    step: "conntrack",
+    title: "connections are still translated to an address that the node no longer has",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about: "SNAT keeps a flow's address for as long as the flow lives; their answers go nowhere.",
+  },
+  "conntrack-insert-failed": {
+    step: "conntrack",
+    title: "connections fail to be recorded while the doctor looks",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "Two packets raced for one entry: A and AAAA queries from one socket, or two flows for one port. Seen as DNS that takes five seconds.",
+  },
+  "conntrack-dropping": {
+    step: "conntrack",
+    title: "conntrack drops packets while the doctor looks",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: ["conntrack-full"],
+    about: "Entries could not be made, or assured connections had to go early.",
+  },
+  "ports-exhausted": {
+    step: "conntrack",
+    title: "the source ports toward one destination are used up",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about: "Each translated flow to one destination and port needs a source port of its own.",
+  },
+  "ports-nearly-exhausted": {
+    step: "conntrack",
+    title: "the source ports toward one destination are nearly used up",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: ["ports-exhausted"],
+    about: "Above 80 % of the range.",
+  },
+  // ── sizes ──
+  "mtu-too-large": {
+    step: "mtu",
+    title: "the pod's MTU is larger than the path's",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: NO_POD_LINK,
+    about: "Large packets need “fragmentation needed” messages to come back to the pod.",
+  },
+  "mtu-black-hole": {
+    step: "mtu",
+    title: "the message that would tell the pod to send smaller packets is dropped",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about: "Small requests work, large transfers hang.",
+  },
+  "checksum-errors": {
+    step: "mtu",
+    title: "packets with wrong checksums arrive while the doctor looks",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about: "Checksum offload on veth or vxlan that nobody completes.",
+  },
+  // ── DNS ──
+  "resolver-loopback": {
+    step: "dns",
+    title: "the pod's resolver points to its own loopback, where nobody listens",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "The node's resolv.conf (127.0.0.53 of systemd-resolved) was copied into the pod. kubelet takes --resolv-conf=/run/systemd/resolve/resolv.conf.",
+  },
+  "resolver-unreachable": {
+    step: "dns",
+    title: "the pod cannot reach its name server",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about: "Addresses work, names do not. The path to each name server is followed on its own.",
+  },
+  "resolver-missing": {
+    step: "dns",
+    title: "the pod has a resolv.conf without a name server",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about: "The C library then asks 127.0.0.1.",
+  },
+  "ipv6-preferred": {
+    step: "dns",
+    title: "the pod prefers IPv6, and its IPv6 goes nowhere",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "Programs try the IPv6 address first and wait. Give the pod a way, or take its IPv6 default route.",
+  },
+  // ── housekeeping ──
+  "rules-leaked": {
+    step: "housekeeping",
+    title: "rules of containers that are gone are still there",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about: "Every new connection passes them. The plugin's GC, or its DEL, was not called or failed.",
+  },
+  "stopped-elsewhere": {
+    step: "filter",
+    title: "the packet is stopped, for a reason that is on no list",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about: "Where it was last seen, and what the kernel said about it.",
+  },
+  "no-answer": {
+    step: "filter",
+    title: "the packet left the node correctly, and nobody answered",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "Everything on the node is as it should be. A security group, a provider's filter, a proxy that must be used, or the other side itself.",
+  },
+} as const satisfies Readonly<Record<string, CatalogueEntry>>;
+
+export type FindingCode = keyof typeof CATALOGUE;
+
+/** The entry of a code, with its plain type. */
+export function entryOf(code: FindingCode): CatalogueEntry {
+  return CATALOGUE[code];
+}
+
+/** All codes that hide this one while they stand, directly or through others. */
+export function causesOf(code: FindingCode): ReadonlySet<string> {
+  const causes = new Set<string>();
+  const visit = (one: string): void => {
+    for (const cause of entryOf(one as FindingCode).dependsOn) {
+      if (causes.has(cause)) continue;
+      causes.add(cause);
+      visit(cause);
+    }
+  };
+  visit(code);
+  return causes;
+}

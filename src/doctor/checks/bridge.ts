@@ -1,0 +1,174 @@
+/** The cable and what it is plugged into. */
+import { finding, type Check, type CheckContext } from "../check.ts";
+import type { Finding } from "../finding.ts";
+import { decisionPlace, decisionText, linkText } from "../wording.ts";
+import { ownerOfDecision } from "../whose.ts";
+
+export const bridge: Check = {
+  step: "bridge",
+  codes: [
+    "host-link-missing",
+    "host-link-down",
+    "bridge-down",
+    "bridge-port-blocked",
+    "bridge-port-isolated",
+    "bridge-filter-drops",
+    "bridge-netfilter-off",
+    "node-neighbour-wrong-mac",
+  ],
+  run: (context) => [
+    ...missing(context),
+    ...down(context),
+    ...ports(context),
+    ...frames(context),
+    ...netfilterOff(context),
+  ],
+};
+
+/** A veth whose other end is not on this node. */
+function missing(context: CheckContext): Finding[] {
+  const { podLink, hostLink } = context.path;
+  if (podLink?.kind !== "veth" || hostLink !== undefined) return [];
+  return [
+    finding("host-link-missing", {
+      text: `the other end of ${podLink.name} in ${context.pod.name} is not on this node`,
+      owner: "whoever moved it",
+      evidence: [
+        {
+          source: `link ${podLink.name}`,
+          value: `peer index ${podLink.link ?? "none"}, namespace ${podLink.linkNamespaceId ?? "unknown"}`,
+        },
+      ],
+      consequence: "the pod's packets go where this node cannot see them",
+      fix: [{ command: "run the doctor in the namespace that has the other end: wayout doctor --node NS" }],
+      confidence: "likely",
+    }),
+  ];
+}
+
+function down(context: CheckContext): Finding[] {
+  const { hostLink, inLink } = context.path;
+  const found: Finding[] = [];
+  const host = hostLink ?? hostOf(context);
+  if (host !== undefined && !host.up) {
+    found.push(
+      finding("host-link-down", {
+        text: `${host.name}, the node's end of ${context.pod.name}'s veth, is down`,
+        owner: "whoever set it down (NetworkManager, networkd)",
+        evidence: [{ source: "links of the node", value: linkText(host) }],
+        consequence: "nothing comes out of the pod",
+        fix: [context.linkUp("node", host.name)],
+      }),
+    );
+  }
+  const master = inLink ?? context.node.view.linkAt(host?.master);
+  if (master?.kind === "bridge" && !master.up) {
+    found.push(
+      finding("bridge-down", {
+        text: `bridge ${master.name} is down`,
+        owner: "the pod network's bridge",
+        evidence: [{ source: "links of the node", value: linkText(master) }],
+        consequence: "nothing passes between the pods and the node",
+        fix: [context.linkUp("node", master.name)],
+      }),
+    );
+  }
+  return found;
+}
+
+/** The other end of the pod's first veth, also when the prediction ended before it. */
+function hostOf({ inside, node }: CheckContext) {
+  const veth = inside?.view.state.links.find((link) => link.kind === "veth");
+  const host = veth?.link === undefined ? undefined : node.view.linkAt(veth.link);
+  return host?.kind === "veth" && host.link === veth?.index ? host : undefined;
+}
+
+function ports(context: CheckContext): Finding[] {
+  const blocked = context.stops("port-blocked").map((stop) =>
+    finding("bridge-port-blocked", {
+      text: `port ${stop.link.name} of ${stop.bridge.name} is ${stop.state}, not forwarding`,
+      owner: "the spanning tree protocol, or whoever set it",
+      evidence: [
+        { source: `bridge link: ${stop.link.name}`, value: `state ${stop.state}` },
+        {
+          source: `bridge ${stop.bridge.name}`,
+          value: `stp ${stop.bridge.bridge?.stp === true ? "on" : "off"}`,
+        },
+      ],
+      consequence: "the bridge takes no frames from the pod",
+      fix: [
+        ...(stop.bridge.bridge?.stp === true
+          ? [context.fix("node", `ip link set ${stop.bridge.name} type bridge stp_state 0`)]
+          : []),
+        context.fix("node", `bridge link set dev ${stop.link.name} state 3`),
+      ],
+    }),
+  );
+  const isolated = context.stops("port-isolated").map((stop) =>
+    finding("bridge-port-isolated", {
+      text: `ports ${stop.link.name} and ${stop.other.name} are both isolated`,
+      owner: "the pod network's bridge",
+      evidence: [
+        { source: "bridge -d link", value: `${stop.link.name} isolated on, ${stop.other.name} isolated on` },
+      ],
+      consequence: "the bridge does not pass frames between them",
+      fix: [context.fix("node", `bridge link set dev ${stop.link.name} isolated off`)],
+    }),
+  );
+  return [...blocked, ...isolated];
+}
+
+function frames(context: CheckContext): Finding[] {
+  return context
+    .stops("filtered")
+    .filter((stop) => stop.family === "bridge")
+    .map(({ stop }) =>
+      finding("bridge-filter-drops", {
+        text: `${ownerOfDecision(stop.by)} drops ${context.pod.name}'s frames: “${decisionText(stop.by)}” in ${decisionPlace(stop.by)}`,
+        owner: ownerOfDecision(stop.by),
+        evidence: [{ source: decisionPlace(stop.by), value: decisionText(stop.by) }],
+        consequence: "the frames do not get through the bridge",
+        fix:
+          stop.by.rule === undefined
+            ? [{ command: `accept the pod's frames in ${decisionPlace(stop.by)}` }]
+            : [context.fix("node", `nft delete rule ${ruleAddress(stop.by)}`)],
+      }),
+    );
+}
+
+/** `bridge filter forward handle 4`, as nft's delete takes it. */
+function ruleAddress(by: Parameters<typeof decisionPlace>[0]): string {
+  return `${by.table.family} ${by.table.name} ${by.chain.name} handle ${by.rule!.handle}`;
+}
+
+/** Services are translated on this node, and answers from the same bridge would pass by the translation. */
+function netfilterOff(context: CheckContext): Finding[] {
+  const { view, hooks } = context.node;
+  if (context.path.inLink?.kind !== "bridge") return [];
+  const name = context.family === 4 ? "iptables" : "ip6tables";
+  const value = view.sysctl(`net.bridge.bridge-nf-call-${name}`);
+  if (value === 1) return [];
+  const service = hooks.tables.find((table) =>
+    table.chains.some(
+      (chain) => chain.name === "KUBE-SERVICES" || (table.name === "kube-proxy" && chain.name === "services"),
+    ),
+  );
+  if (service === undefined) return [];
+  return [
+    finding("bridge-netfilter-off", {
+      text: `net.bridge.bridge-nf-call-${name} is ${value ?? "not there"}, and kube-proxy translates services on this node`,
+      owner: "the node's settings",
+      evidence: [
+        { source: `sysctl net.bridge.bridge-nf-call-${name}`, value: String(value ?? "not there") },
+        { source: "ruleset", value: `table ${service.family} ${service.name}` },
+      ],
+      consequence:
+        "an answer from a backend on the same bridge keeps the wrong source, and the client drops it",
+      fix: [
+        { command: "modprobe br_netfilter" },
+        { command: context.command("node", `sysctl -w net.bridge.bridge-nf-call-${name}=1`) },
+      ],
+      confidence: "likely",
+    }),
+  ];
+}

@@ -1,0 +1,140 @@
+/** Can the pod resolve names? Each name server is a destination of its own. */
+import { isIp } from "../../address/ip.ts";
+import { finding, type Check, type CheckContext } from "../check.ts";
+import type { Finding } from "../finding.ts";
+import { predictPath } from "../predict/predict.ts";
+import { isDefaultRoute } from "../predict/fib.ts";
+import { stopText } from "../stop-text.ts";
+
+export const dns: Check = {
+  step: "dns",
+  codes: ["resolver-loopback", "resolver-unreachable", "resolver-missing", "ipv6-preferred"],
+  run: (context) => [...resolvers(context), ...ipv6Preferred(context)],
+};
+
+/** `nameserver` lines of a resolv.conf, without zones. */
+export function nameServers(text: string): string[] {
+  return text
+    .split("\n")
+    .flatMap((line) => /^\s*nameserver\s+(\S+)/.exec(line)?.[1]?.replace(/%.*$/, "") ?? [])
+    .filter(isIp);
+}
+
+function isLoopback(address: string): boolean {
+  return address.startsWith("127.") || address === "::1";
+}
+
+function resolvers(context: CheckContext): Finding[] {
+  const { resolvConf, dnsListeners = [] } = context.pod;
+  if (resolvConf === undefined || context.inside === undefined) return [];
+  const servers = nameServers(resolvConf);
+  const listed = {
+    source: "resolv.conf of the pod",
+    value: servers.map((one) => `nameserver ${one}`).join("; "),
+  };
+  if (servers.length === 0) {
+    return [
+      finding("resolver-missing", {
+        text: `${context.pod.name} has a resolv.conf without a name server`,
+        owner: "the pod's runtime",
+        evidence: [{ source: "resolv.conf of the pod", value: resolvConf.trim().slice(0, 200) }],
+        consequence: "names are asked of 127.0.0.1",
+        fix: [{ command: "name a server in the pod's resolv.conf" }],
+      }),
+    ];
+  }
+  const found: Finding[] = [];
+  for (const server of servers) {
+    if (isLoopback(server)) {
+      const answered = dnsListeners.some((one) => one === server || one === "0.0.0.0" || one === "::");
+      if (!answered) found.push(loopback(context, server, listed));
+    } else found.push(...unreachable(context, server, listed));
+  }
+  // One server that works is enough; with several broken ones, the first says it.
+  return found.length === servers.length ? found.slice(0, 1) : [];
+}
+
+function loopback(context: CheckContext, server: string, listed: { source: string; value: string }): Finding {
+  return finding("resolver-loopback", {
+    text: `${context.pod.name}'s name server is ${server}, its own loopback, and nothing listens there`,
+    owner: "the pod's runtime: it copied the node's resolv.conf",
+    evidence: [
+      listed,
+      {
+        source: "UDP port 53 in the pod",
+        value: (context.pod.dnsListeners ?? []).join(", ") || "nobody listens",
+      },
+    ],
+    consequence: "addresses work, names do not",
+    fix: [resolvFix(context, server)],
+  });
+}
+
+/** For a named namespace the file is known; elsewhere the runtime's setting is. */
+function resolvFix(context: CheckContext, server: string): { command: string } {
+  const name = /^\/(?:var\/)?run\/netns\/([^/]+)$/.exec(context.pod.state?.path ?? "")?.[1];
+  if (name === undefined) return { command: "kubelet --resolv-conf=/run/systemd/resolve/resolv.conf" };
+  const upstream = upstreamServer(context);
+  return {
+    command: `sed -i 's/^nameserver ${server.replaceAll(".", "\\.")}$/nameserver ${upstream}/' /etc/netns/${name}/resolv.conf`,
+  };
+}
+
+/** A name server that another pod of this node uses; where there is none, a placeholder. */
+function upstreamServer({ snapshot }: CheckContext): string {
+  for (const pod of snapshot.pods) {
+    const server = nameServers(pod.resolvConf ?? "").find((one) => !isLoopback(one));
+    if (server !== undefined) return server;
+  }
+  return "ADDRESS_OF_YOUR_NAME_SERVER";
+}
+
+function unreachable(
+  context: CheckContext,
+  server: string,
+  listed: { source: string; value: string },
+): Finding[] {
+  const target = { address: server, protocol: "udp", port: 53 } as const;
+  const { path, certain } = predictPath(context.snapshot, context.pod, target);
+  const [stop] = path.stops;
+  // What stops the pod's other traffic the same way is told there.
+  if (stop === undefined || !certain || context.path.stops.some((one) => one.kind === stop.kind)) return [];
+  return [
+    finding("resolver-unreachable", {
+      text: `${context.pod.name} cannot reach its name server ${server}: ${stopText(stop)}`,
+      owner: "see the reason",
+      evidence: [listed, { source: `path to ${server}:53`, value: stopText(stop) }],
+      consequence: "addresses work, names do not",
+      fix: [{ command: `wayout doctor ${context.pod.name} --to udp://${server}:53` }],
+    }),
+  ];
+}
+
+/** A default route for IPv6 whose path is broken, while IPv4 is what was asked about. */
+function ipv6Preferred(context: CheckContext): Finding[] {
+  const { inside, pod, snapshot } = context;
+  if (context.family === 6 || inside === undefined) return [];
+  const { state } = inside.view;
+  const route = state.routes.find((one) => one.family === 6 && isDefaultRoute(one) && one.type === "unicast");
+  const global = state.addresses.some((one) => one.family === 6 && one.scope === "global");
+  if (route === undefined || !global) return [];
+  // RFC 6724 prefers IPv4 to a unique local source with a global destination: only global addresses mislead.
+  if (!state.addresses.some((one) => one.family === 6 && /^[23]/.test(one.address))) return [];
+  const target = { address: "2001:4860:4860::8888", protocol: "tcp", port: 443 } as const;
+  const { path, certain } = predictPath(snapshot, pod, target);
+  const [stop] = path.stops;
+  if (stop === undefined || !certain) return [];
+  return [
+    finding("ipv6-preferred", {
+      text: `${pod.name} has an IPv6 default route, but ${stopText(stop)}`,
+      owner: "the pod's network",
+      evidence: [{ source: "path to an IPv6 address outside", value: stopText(stop) }],
+      consequence: "programs try IPv6 first and wait until it fails",
+      fix: [
+        { command: `wayout doctor ${pod.name} --to [2001:4860:4860::8888]:443` },
+        { command: context.command("pod", "ip -6 route del default") },
+      ],
+      confidence: "likely",
+    }),
+  ];
+}

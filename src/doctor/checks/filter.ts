@@ -1,0 +1,184 @@
+/** Does a filter stop the packet, or its answer? */
+import { finding, type Check, type CheckContext } from "../check.ts";
+import type { Finding, Fix } from "../finding.ts";
+import type { Decision } from "../predict/chain.ts";
+import type { Stop } from "../predict/path.ts";
+import { decisionPlace, decisionText } from "../wording.ts";
+import { ownerOfDecision } from "../whose.ts";
+
+export const filter: Check = {
+  step: "filter",
+  codes: ["filter-rule-drops", "filter-policy-drops", "filter-queue", "filter-unknown", "invalid-dropped"],
+  run: (context) => [...drops(context), ...unknown(context), ...invalid(context)],
+};
+
+type Filtered = Extract<Stop, { readonly kind: "filtered" }>;
+
+function drops(context: CheckContext): Finding[] {
+  const found = new Map<string, Finding>();
+  for (const stop of context.stops("filtered")) {
+    if (stop.family === "bridge" || stop.stop.kind === "nat-refused") continue;
+    const key = `${decisionPlace(stop.stop.by)} ${decisionText(stop.stop.by)}`;
+    const made = stop.stop.kind === "queue" ? queued(context, stop) : dropped(context, stop);
+    // The same policy often stops both ways: one finding, the first way.
+    if (!found.has(key)) found.set(key, made);
+  }
+  return [...found.values()];
+}
+
+function what(context: CheckContext, stop: Filtered): string {
+  const { name } = context.pod;
+  return stop.direction === "out" ? `what ${name} sends` : `the answers to ${name}`;
+}
+
+function dropped(context: CheckContext, stop: Filtered): Finding {
+  const { by } = stop.stop;
+  const owner = ownerOfDecision(by);
+  const place = decisionPlace(by);
+  const policy = by.rule === undefined;
+  const rejected = by.action === undefined ? "drops" : "rejects";
+  const counter = counterOf(by);
+  return finding(policy ? "filter-policy-drops" : "filter-rule-drops", {
+    text: policy
+      ? `the policy of ${by.table.family} ${by.table.name} ${by.base.name} (${owner}) drops ${what(context, stop)}, and no rule there accepts`
+      : `${possessive(owner)} rule “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} ${rejected} ${what(context, stop)}`,
+    owner,
+    evidence: [
+      { source: place, value: decisionText(by) },
+      {
+        source: "hook",
+        value: `${by.base.base.hook}, priority ${by.base.base.priority}, in ${stop.place === "pod" ? context.pod.name : "the node"}`,
+      },
+      ...(counter === undefined ? [] : [{ source: "counter", value: counter }]),
+    ],
+    consequence: `${stop.direction === "out" ? "the packet ends" : "the answer ends"} at ${stop.hook}; an accept elsewhere cannot help`,
+    fix: policy ? policyFix(context, stop) : ruleFix(context, stop),
+  });
+}
+
+function possessive(owner: string): string {
+  return owner.endsWith(")") || owner.includes(",") ? `${owner}: the` : `${owner}'s`;
+}
+
+function counterOf({ rule, base }: Decision): string | undefined {
+  if (rule === undefined) {
+    return base.counter === undefined ? undefined : `${base.counter.packets} packets (policy)`;
+  }
+  const counter = rule.expressions.find((one) => one.kind === "counter");
+  return counter === undefined ? undefined : `${counter.packets} packets`;
+}
+
+/** Accept both directions of the pod's traffic, in front of everything else in the chain whose policy drops. */
+function policyFix(context: CheckContext, stop: Filtered): Fix[] {
+  const { table, base } = stop.stop.by;
+  const link = context.path.inLink?.name ?? context.path.podLink?.name ?? "br0";
+  const chain = `${table.family} ${table.name} ${base.name}`;
+  const hook = base.base.hook;
+  if (isIptables(table.name, table.family) && hook === "forward") {
+    const program = table.family === "ip6" ? "ip6tables" : "iptables";
+    return [
+      context.fix(stop.place, `${program} -I ${base.name} -i ${link} -j ACCEPT`),
+      context.fix(stop.place, `${program} -I ${base.name} -o ${link} -j ACCEPT`),
+    ];
+  }
+  if (hook === "forward" && stop.place === "node") {
+    return [
+      context.fix("node", `nft insert rule ${chain} iifname ${link} accept`),
+      context.fix("node", `nft insert rule ${chain} oifname ${link} accept`),
+    ];
+  }
+  return [context.fix(stop.place, `nft 'chain ${chain} { policy accept ; }'`)];
+}
+
+/** Tables that iptables-nft uses: the names of xtables' tables in the families ip and ip6. */
+function isIptables(table: string, family: string): boolean {
+  return (
+    (family === "ip" || family === "ip6") && ["filter", "mangle", "raw", "security", "nat"].includes(table)
+  );
+}
+
+function ruleFix(context: CheckContext, stop: Filtered): Fix[] {
+  const { table, chain, rule } = stop.stop.by;
+  if (rule === undefined) return [];
+  if (rule.handle === 0) return [{ command: `iptables-legacy -t ${table.name} -S ${chain.name}` }];
+  return [
+    context.fix(
+      stop.place,
+      `nft delete rule ${table.family} ${table.name} ${chain.name} handle ${rule.handle}`,
+    ),
+  ];
+}
+
+function queued(context: CheckContext, stop: Filtered): Finding {
+  const { by } = stop.stop;
+  const owner = ownerOfDecision(by);
+  return finding("filter-queue", {
+    text: `${decisionPlace(by)} hands ${what(context, stop)} to a program (${by.action ?? "queue"})`,
+    owner,
+    evidence: [{ source: decisionPlace(by), value: decisionText(by) }],
+    consequence: "the program decides; when none listens, packets are dropped",
+    fix: [{ command: "cat /proc/net/netfilter/nfnetlink_queue" }],
+    confidence: "possible",
+  });
+}
+
+/** What the prediction could not know, where that changes what happens. */
+function unknown(context: CheckContext): Finding[] {
+  const { doubts, certain } = context.predicted;
+  if (doubts.length === 0 && certain) return [];
+  return [
+    finding("filter-unknown", {
+      text: certain
+        ? `it depends on ${doubts.map((doubt) => doubt.about).join("; ")}`
+        : `cannot tell what happens: it depends on ${doubts.length === 0 ? "more than can be followed" : doubts.map((doubt) => doubt.about).join("; ")}`,
+      owner: "the rules named",
+      evidence: doubts.map((doubt) => ({
+        source: doubt.about,
+        value: doubt.likely ? `assumed: ${doubt.assumed ? "matches" : "does not match"}` : "unknown",
+      })),
+      consequence: certain
+        ? "what is said here holds in the usual case"
+        : "the answer holds for one of the possibilities; a trace of a real packet tells",
+      fix: [{ command: `wayout trace ${context.pod.name} ${context.target.address}` }],
+      confidence: "possible",
+    }),
+  ];
+}
+
+/** A rule that drops what conntrack calls invalid, while conntrack counts such packets. */
+function invalid(context: CheckContext): Finding[] {
+  const readings = context.snapshot.node.conntrack?.readings ?? [];
+  const [first] = readings;
+  const last = readings.at(-1);
+  const growth = first === undefined || last === undefined ? 0 : last.invalid - first.invalid;
+  if (growth <= 0) return [];
+  for (const table of context.node.hooks.tables) {
+    for (const chain of table.chains) {
+      for (const rule of chain.rules) {
+        const state = rule.expressions.findIndex((one) => one.kind === "ct" && one.key === "state");
+        const drops = rule.expressions.some(
+          (one) => one.kind === "immediate" && "verdict" in one.data && one.data.verdict === "drop",
+        );
+        const counter = rule.expressions.find((one) => one.kind === "counter");
+        const mask = rule.expressions[state + 1];
+        const asksInvalid = mask?.kind === "bitwise" && mask.mask === "01000000";
+        if (state < 0 || !drops || !asksInvalid || (counter !== undefined && counter.packets === 0)) continue;
+        const by: Decision = { table, chain, base: chain as Decision["base"], rule };
+        return [
+          finding("invalid-dropped", {
+            text: `“${decisionText(by)}” in ${chain.name} drops packets that conntrack calls invalid; ${growth} came while the doctor looked`,
+            owner: ownerOfDecision(by),
+            evidence: [
+              { source: decisionPlace(by), value: decisionText(by) },
+              { source: "conntrack invalid", value: `+${growth}` },
+            ],
+            consequence: "connections stall or break off now and then",
+            fix: [context.setSysctl("node", "net.netfilter.nf_conntrack_tcp_be_liberal", "1")],
+            confidence: "possible",
+          }),
+        ];
+      }
+    }
+  }
+  return [];
+}

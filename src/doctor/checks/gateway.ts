@@ -1,0 +1,139 @@
+/** Does somebody answer for the pod's gateway, and with the MAC address that the pod uses? */
+import { cidrContains, cidrOf } from "../../address/cidr.ts";
+import { finding, type Check, type CheckContext } from "../check.ts";
+import type { Finding } from "../finding.ts";
+import { neighbourAt } from "../predict/link-state.ts";
+
+export const gateway: Check = {
+  step: "gateway",
+  codes: [
+    "pod-gateway-unowned",
+    "pod-gateway-wrong-mac",
+    "pod-gateway-unresolved",
+    "bridge-address-missing",
+    "bridge-other-subnet",
+    "host-link-not-enslaved",
+  ],
+  run: (context) => [...unowned(context), ...wrongMac(context), ...unresolved(context)],
+};
+
+function unowned(context: CheckContext): Finding[] {
+  const enslaved = context.stops("not-enslaved").map((stop) => {
+    const { view } = context.node;
+    const bridge = view.linkAt(view.state.addresses.find((one) => one.address === stop.gateway)?.interface);
+    const name = bridge?.name ?? "br0";
+    return finding("host-link-not-enslaved", {
+      text: `${stop.link.name}, the node's end of ${context.pod.name}'s veth, is in no bridge; ${stop.gateway} is ${name}'s`,
+      owner: "whoever took it out (NetworkManager, networkd)",
+      evidence: [
+        { source: `links of the node: ${stop.link.name}`, value: "no master" },
+        { source: `addresses of ${name}`, value: stop.gateway },
+      ],
+      consequence:
+        "the pod's frames reach the node's IP stack on the wrong interface, and nobody answers for the gateway",
+      fix: [
+        context.fix("node", `ip link set ${stop.link.name} master ${name}`, {
+          kind: "enslave",
+          link: stop.link.name,
+          bridge: name,
+        }),
+      ],
+    });
+  });
+  return [
+    ...enslaved,
+    ...context.stops("gateway-unowned").map((stop) => nobody(context, stop.gateway, stop.link.name)),
+  ];
+}
+
+/** The gateway is nobody's: the bridge lost its address, has another network's, or the pod's route is wrong. */
+function nobody(context: CheckContext, address: string, taker: string): Finding {
+  const { node, inside, pod } = context;
+  const link = node.view.link(taker)!;
+  const family = address.includes(":") ? 6 : 4;
+  const onTaker = node.view.state.addresses.filter(
+    (one) => one.interface === link.index && one.family === family && one.scope === "global",
+  );
+  const podLink = context.path.podLink;
+  const mine = inside!.view.state.addresses.find(
+    (one) => one.interface === podLink?.index && one.family === family && one.scope === "global",
+  );
+  const evidence = [
+    { source: `route of ${pod.name}`, value: `default via ${address} dev ${podLink?.name ?? "eth0"}` },
+    {
+      source: `addresses of ${taker}`,
+      value:
+        onTaker.length === 0 ? "none" : onTaker.map((one) => `${one.address}/${one.prefixLength}`).join(", "),
+    },
+  ];
+  const shared = onTaker.find(
+    (one) => mine !== undefined && cidrContains(cidrOf(one.address, one.prefixLength), mine.address),
+  );
+  if (link.kind === "bridge" && shared === undefined && mine !== undefined) {
+    const cidr = `${address}/${mine.prefixLength}`;
+    const code = onTaker.length === 0 ? "bridge-address-missing" : "bridge-other-subnet";
+    return finding(code, {
+      text:
+        code === "bridge-address-missing"
+          ? `${taker} has no address: nobody answers for ${pod.name}'s gateway ${address}`
+          : `${taker} has ${onTaker[0]!.address}/${onTaker[0]!.prefixLength}, ${pod.name} has ${mine.address}/${mine.prefixLength} and expects ${address}`,
+      owner: "the pod network's bridge",
+      evidence,
+      consequence: "pods cannot resolve their gateway, and the node has no route back to them",
+      fix: [
+        context.fix("node", `ip addr add ${cidr} dev ${taker}`, {
+          kind: "add-address",
+          link: taker,
+          address: cidr,
+        }),
+      ],
+    });
+  }
+  const right = shared?.address;
+  return finding("pod-gateway-unowned", {
+    text: `${pod.name}'s gateway ${address} is nobody's${right === undefined ? "" : `; ${taker} has ${right}`}`,
+    owner: "the pod's IPAM",
+    evidence,
+    consequence: "nobody answers when the pod asks for its gateway's MAC address",
+    fix:
+      right === undefined || podLink === undefined
+        ? [{ command: "correct the gateway in the network's IPAM" }]
+        : [context.defaultRoute(right, podLink.name)],
+  });
+}
+
+function wrongMac(context: CheckContext): Finding[] {
+  return context.stops("wrong-neighbour").map((stop) => {
+    const inPod = stop.place === "pod";
+    const code = inPod ? "pod-gateway-wrong-mac" : "node-neighbour-wrong-mac";
+    const where = inPod ? context.pod.name : "the node";
+    return finding(code, {
+      text: `${where} has ${stop.address} fixed at ${stop.mac}, but it is ${stop.real}`,
+      owner: inPod ? "the pod's runtime" : "whoever fixed the entry",
+      evidence: [
+        { source: `ip neigh of ${where}`, value: `${stop.address} lladdr ${stop.mac} PERMANENT` },
+        { source: "the real interface", value: stop.real },
+      ],
+      consequence: "frames are addressed to nobody",
+      fix: [context.fix(stop.place, `ip neigh del ${stop.address} dev ${stop.link.name}`)],
+    });
+  });
+}
+
+/** A failed entry is a symptom more often than a cause, and mends itself. */
+function unresolved(context: CheckContext): Finding[] {
+  const { gateway: address, podLink } = context.path;
+  if (address === undefined || podLink === undefined || context.inside === undefined) return [];
+  const known = neighbourAt(context.inside.view, podLink, address);
+  if (known?.state !== "failed") return [];
+  return [
+    finding("pod-gateway-unresolved", {
+      text: `${address} did not answer ${context.pod.name} when it was last asked for its MAC address`,
+      owner: "the network between pod and bridge",
+      evidence: [{ source: `ip neigh of ${context.pod.name}`, value: `${address} FAILED` }],
+      consequence: "the next packet asks again",
+      fix: [context.fix("pod", `ip neigh flush dev ${podLink.name}`)],
+      confidence: "possible",
+    }),
+  ];
+}

@@ -1,0 +1,40 @@
+/** Which gateway the pod should have, when its own route is gone. */
+import { cidrContains, cidrOf } from "../../address/cidr.ts";
+import type { Link } from "../../kernel/route/link.ts";
+import type { CheckContext } from "../check.ts";
+
+/**
+ * At most one for each family: what the runtime promised, else the address of the bridge behind the pod's cable that
+ * lies in the pod's network. Empty when a default route is there or nobody can tell.
+ */
+export function likelyGateway(context: CheckContext, link: Link): string[] {
+  const { pod, inside, node } = context;
+  if (inside === undefined) return [];
+  const { state } = inside.view;
+  const families = [
+    ...new Set(state.addresses.filter((one) => one.interface === link.index).map((one) => one.family)),
+  ];
+  return families.flatMap((family) => {
+    const there = state.routes.some(
+      (route) => route.family === family && route.destination.endsWith("/0") && route.type === "unicast",
+    );
+    if (there) return [];
+    const promised = pod.expected?.gateways.find((one) => one.includes(":") === (family === 6));
+    if (promised !== undefined) return [promised];
+    const host = link.link === undefined ? undefined : node.view.linkAt(link.link);
+    const taker = node.view.linkAt(host?.master) ?? host;
+    const own = state.addresses.filter(
+      (one) => one.interface === link.index && one.family === family && one.scope === "global",
+    );
+    const gateway = node.view.state.addresses.find(
+      (one) =>
+        one.interface === taker?.index &&
+        one.scope === "global" &&
+        own.some(
+          (mine) =>
+            mine.family === one.family && cidrContains(cidrOf(mine.address, mine.prefixLength), one.address),
+        ),
+    );
+    return gateway === undefined ? [] : [gateway.address];
+  });
+}

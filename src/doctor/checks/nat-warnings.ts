@@ -1,0 +1,102 @@
+/** Translation that works, and will surprise somebody. */
+import type { Expression } from "../../kernel/nftables/expressions.ts";
+import type { Table } from "../../kernel/nftables/ruleset.ts";
+import { ownerOf } from "../../nat/owner.ts";
+import { finding, type CheckContext } from "../check.ts";
+import type { Finding } from "../finding.ts";
+
+export function natWarnings(context: CheckContext): Finding[] {
+  return [...twice(context), ...marks(context), ...backends(context)];
+}
+
+/** The pod's own namespace translated already. */
+function twice(context: CheckContext): Finding[] {
+  const inPod = context.path.steps.find(
+    (step) => step.place === "pod" && step.at === "postrouting" && step.by !== undefined,
+  );
+  if (inPod === undefined || context.path.translatedBy === undefined) return [];
+  return [
+    finding("nat-double", {
+      text: `the source is translated in ${context.pod.name} and again on the node`,
+      owner: "both",
+      evidence: [
+        { source: `in ${context.pod.name}`, value: inPod.tuple.source },
+        { source: "on the node", value: context.path.left?.source ?? "" },
+      ],
+      consequence: "what the node sees is no longer the pod's address",
+      fix: [{ command: "remove one of the two" }],
+    }),
+  ];
+}
+
+/** Bits that a product sets in the packet mark to ask for translation. */
+function marks(context: CheckContext): Finding[] {
+  const users = new Map<number, Set<string>>();
+  for (const table of context.node.hooks.tables) {
+    for (const chain of table.chains) {
+      for (const rule of chain.rules) {
+        const bit = singleBit(rule.expressions);
+        if (bit === undefined) continue;
+        const product = ownerOf({
+          family: table.family,
+          table: table.name,
+          chain: chain.name,
+          text: "",
+        })?.product;
+        if (product === undefined) continue;
+        const set = users.get(bit) ?? new Set();
+        set.add(product);
+        users.set(bit, set);
+      }
+    }
+  }
+  return [...users].flatMap(([bit, products]) =>
+    products.size < 2
+      ? []
+      : [
+          finding("nat-mark-collision", {
+            text: `${[...products].join(" and ")} both use bit 0x${bit.toString(16)} of the packet mark`,
+            owner: [...products].join(", "),
+            evidence: [
+              { source: "ruleset", value: `mark 0x${bit.toString(16)}: ${[...products].join(", ")}` },
+            ],
+            consequence: "packets that one product marks are translated by the other",
+            fix: [{ command: "give one of them another bit in its configuration" }],
+            confidence: "likely",
+          }),
+        ],
+  );
+}
+
+/** `meta mark & 0x2000 == 0x2000`: the bit, when the rule asks for exactly one. */
+function singleBit(expressions: readonly Expression[]): number | undefined {
+  for (const [index, one] of expressions.entries()) {
+    const mask = expressions[index + 1];
+    if (one.kind !== "meta" || one.key !== "mark" || one.dreg === undefined || mask?.kind !== "bitwise")
+      continue;
+    const bytes = Buffer.from(mask.mask ?? "", "hex");
+    if (bytes.length !== 4) continue;
+    const value = bytes.readUInt32LE();
+    if (value !== 0 && (value & (value - 1)) === 0) return value;
+  }
+  return undefined;
+}
+
+function backends(context: CheckContext): Finding[] {
+  const legacy = context.snapshot.node.legacy.length;
+  const tables = context.snapshot.node.ruleset?.tables ?? [];
+  const others = tables.filter((table: Table) => table.chains.some((chain) => chain.rules.length > 0));
+  if (legacy === 0 || others.length === 0) return [];
+  return [
+    finding("nat-two-backends", {
+      text: "iptables-legacy and nf_tables both hold rules on this node",
+      owner: "the node's administrator",
+      evidence: [
+        { source: "iptables-legacy", value: `${legacy} tables` },
+        { source: "nf_tables", value: others.map((table) => `${table.family} ${table.name}`).join(", ") },
+      ],
+      consequence: "both decide about every packet; the tools of one do not show the other's rules",
+      fix: [{ command: "update-alternatives --config iptables" }],
+    }),
+  ];
+}

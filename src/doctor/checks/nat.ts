@@ -1,0 +1,225 @@
+/** Does the packet leave with an address to which the outside can answer? */
+import { cidrText, parseCidr } from "../../address/cidr.ts";
+import { finding, type Check, type CheckContext } from "../check.ts";
+import type { Evidence, Finding, Fix } from "../finding.ts";
+import { Machine } from "../predict/machine.ts";
+import { masqueradeAddress } from "../predict/nat.ts";
+import { sourceNatCandidates, type Candidate } from "../predict/near-miss.ts";
+import { Oracle } from "../predict/oracle.ts";
+import { firstPacket } from "../predict/packet.ts";
+import { decisionPlace, decisionText } from "../wording.ts";
+import { ownerOfDecision } from "../whose.ts";
+import { natWarnings } from "./nat-warnings.ts";
+
+export const nat: Check = {
+  step: "nat",
+  codes: [
+    "nat-missing",
+    "nat-unreachable",
+    "nat-mismatch",
+    "nat-excluded",
+    "nat-foreign-address",
+    "nat-no-address",
+    "nat-unexpected-address",
+    "nat-double",
+    "nat-mark-collision",
+    "nat-two-backends",
+  ],
+  run: (context) => [
+    ...untranslated(context),
+    ...foreign(context),
+    ...refused(context),
+    ...unexpected(context),
+    ...natWarnings(context),
+  ],
+};
+
+function untranslated(context: CheckContext): Finding[] {
+  const [stop] = context.stops("untranslated");
+  if (stop === undefined) return [];
+  const programs = context.path.blindSpots.filter((spot) => spot.couldTranslate);
+  if (programs.length > 0) return [];
+  const base: readonly Evidence[] = [
+    { source: `source of the packet as it leaves by ${stop.link.name}`, value: stop.source },
+  ];
+  const candidates = nearest(context);
+  const best = candidates[0];
+  const consequence = "nobody outside has a way back to it: requests leave, answers never come";
+  if (best === undefined || (best.misses.length > 1 && best.before === undefined)) {
+    return [
+      finding("nat-missing", {
+        text: `no rule translates ${stop.source}: ${context.pod.name}'s packets leave ${stop.link.name} with an address that nobody outside knows`,
+        owner: "nobody: the rule is missing",
+        evidence: [
+          ...base,
+          { source: "rules that translate a source", value: best === undefined ? "none" : best.text },
+        ],
+        consequence,
+        fix: natFix(context),
+      }),
+    ];
+  }
+  return [nearMiss(context, best, base, consequence)];
+}
+
+function nearMiss(
+  context: CheckContext,
+  best: Candidate,
+  base: readonly Evidence[],
+  consequence: string,
+): Finding {
+  const by = { table: best.table, chain: best.chain, base: best.chain as never, rule: best.rule };
+  const owner = ownerOfDecision(by);
+  const place = decisionPlace(by);
+  const evidence = [...base, { source: place, value: best.text }];
+  if (best.unreachable !== undefined && best.misses.length === 0) {
+    return finding("nat-unreachable", {
+      text: `“${best.text}” would translate, but no packet reaches it: ${best.unreachable}`,
+      owner,
+      evidence: [...evidence, { source: `chain ${best.chain.name}`, value: best.unreachable }],
+      consequence,
+      fix: natFix(context),
+    });
+  }
+  if (best.before !== undefined) {
+    const { chain, rule, text } = best.before;
+    const decider = { table: best.table, chain, base: chain as never, rule };
+    return finding("nat-excluded", {
+      text: `“${text}” in ${chain.name} decides before “${best.text}” can translate`,
+      owner: ownerOfDecision(decider),
+      evidence: [...evidence, { source: decisionPlace(decider), value: text }],
+      consequence,
+      fix: [
+        context.fix(
+          "node",
+          `nft delete rule ${best.table.family} ${best.table.name} ${chain.name} handle ${rule.handle}`,
+        ),
+      ],
+    });
+  }
+  const [miss] = best.misses;
+  if (miss === undefined) {
+    return finding("nat-missing", {
+      text: `no rule translates ${context.path.sent?.source ?? "the pod's address"}`,
+      owner,
+      evidence,
+      consequence,
+      fix: natFix(context),
+      confidence: "likely",
+    });
+  }
+  const instead = miss.actual === undefined ? "" : `, but it is ${miss.actual}`;
+  return finding("nat-mismatch", {
+    text: `“${best.text}” would translate, were it not for “${miss.condition}”${instead}`,
+    owner,
+    evidence: [...evidence, { source: "the condition that fails", value: `${miss.condition}${instead}` }],
+    consequence,
+    fix: natFix(context),
+    confidence: "likely",
+  });
+}
+
+/** Rules that translate, judged with the packet as it stands at postrouting. */
+function nearest(context: CheckContext): Candidate[] {
+  const { sent, left, outLink, inLink } = context.path;
+  if (sent === undefined || left === undefined) return [];
+  const packet = {
+    ...firstPacket(context.family, {
+      ...sent,
+      destination: left.destination,
+      destinationPort: left.destinationPort,
+    }),
+    iif: inLink?.name,
+    oif: outLink?.name,
+  };
+  const machine = new Machine(context.node.view, new Oracle(), packet, undefined, "postrouting");
+  return sourceNatCandidates(machine, context.node.hooks.tables);
+}
+
+/** Our own rules: a policy for the pod's network. */
+function natFix(context: CheckContext): Fix[] {
+  const cidr = podNetwork(context);
+  if (cidr === undefined) return [{ command: "wayout nat apply -f policy.yaml" }];
+  const { path } = context.snapshot.node;
+  const name = path === undefined ? undefined : (/\/netns\/([^/]+)$/.exec(path)?.[1] ?? path);
+  const policy = JSON.stringify({ sources: [cidr], nonMasqueradeCIDRs: [cidr] });
+  const where = name === undefined ? "" : ` --netns ${name}`;
+  return [
+    {
+      command: `echo '${policy}' | wayout nat apply -f -${where}`,
+      repair: { kind: "masquerade", cidr },
+    },
+  ];
+}
+
+/** The network the pod's address lies in, without host bits. */
+function podNetwork({ path, inside }: CheckContext): string | undefined {
+  const mine = inside?.view.state.addresses.find((one) => one.address === path.sent?.source);
+  if (mine === undefined) return undefined;
+  return cidrText(parseCidr(`${mine.address}/${mine.prefixLength}`, "keep"));
+}
+
+function foreign(context: CheckContext): Finding[] {
+  return context.stops("foreign-source").map((stop) => {
+    const by = stop.by;
+    const owner = by === undefined ? "unknown" : ownerOfDecision(by);
+    const own = masqueradeAddress(
+      context.node.view,
+      context.family,
+      stop.link.name,
+      context.path.gateway ?? context.target.address,
+    );
+    return finding("nat-foreign-address", {
+      text: `the source is translated to ${stop.source}, which this node does not have${own === undefined ? "" : ` (${stop.link.name} has ${own})`}`,
+      owner,
+      evidence: [
+        ...(by === undefined ? [] : [{ source: decisionPlace(by), value: decisionText(by) }]),
+        { source: "addresses of the node", value: `none is ${stop.source}` },
+      ],
+      consequence: `answers go to ${stop.source}, and this node does not take them`,
+      fix: [
+        context.fix(
+          "node",
+          `ip addr add ${stop.source}/${context.family === 4 ? 32 : 128} dev ${stop.link.name}`,
+        ),
+      ],
+      confidence: "likely",
+    });
+  });
+}
+
+function refused(context: CheckContext): Finding[] {
+  return context
+    .stops("filtered")
+    .filter((stop) => stop.stop.kind === "nat-refused")
+    .map(({ stop }) =>
+      finding("nat-no-address", {
+        text: `${stop.said ?? "the translation found no address"}: the packet is dropped`,
+        owner: "the node's addresses",
+        evidence: [{ source: decisionPlace(stop.by), value: decisionText(stop.by) }],
+        consequence: "nothing leaves the node",
+        fix: [{ command: `give ${context.path.outLink?.name ?? "the out-interface"} an address` }],
+      }),
+    );
+}
+
+/** MASQUERADE and the route's own source differ. */
+function unexpected(context: CheckContext): Finding[] {
+  const { outLink, left, translatedBy } = context.path;
+  if (outLink === undefined || left === undefined || translatedBy?.action !== "masquerade") return [];
+  const way = context.node.view.fib.predict({ destination: left.destination });
+  if (way.kind !== "route" || way.source === undefined || way.link.index !== outLink.index) return [];
+  if (way.source === left.source || way.route?.preferredSource === undefined) return [];
+  return [
+    finding("nat-unexpected-address", {
+      text: `masquerade uses ${left.source}, the route names ${way.source}`,
+      owner: ownerOfDecision(translatedBy),
+      evidence: [
+        { source: decisionPlace(translatedBy), value: decisionText(translatedBy) },
+        { source: `ip route get ${left.destination}`, value: `src ${way.source}` },
+      ],
+      consequence: "the outside sees another address than the node's own connections have",
+      fix: [{ command: `translate to a fixed address: snat to ${way.source}` }],
+    }),
+  ];
+}

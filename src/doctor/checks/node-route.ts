@@ -1,0 +1,237 @@
+/** Does the node know a way out, and does it use it for the pod? */
+import { finding, type Check, type CheckContext } from "../check.ts";
+import type { Finding } from "../finding.ts";
+import { isDefaultRoute, routeText, tableText } from "../predict/fib.ts";
+import { ruleText } from "../predict/rule-selector.ts";
+import { linkText } from "../wording.ts";
+
+const OWNER = "the node's routing";
+
+export const nodeRoute: Check = {
+  step: "node-route",
+  codes: [
+    "node-no-route",
+    "node-route-refused",
+    "node-rules-missing",
+    "route-captured",
+    "uplink-down",
+    "uplink-gateway-unresolved",
+    "network-overlap",
+  ],
+  run: (context) => [
+    ...rulesMissing(context),
+    ...noRoute(context),
+    ...uplink(context),
+    ...captured(context),
+    ...astray(context),
+  ],
+};
+
+/** The rules that every kernel begins with: local, main (and, in IPv4, default, which is empty everywhere). */
+function rulesMissing(context: CheckContext): Finding[] {
+  const { family } = context;
+  const own = context.snapshot.node.rules.filter((rule) => rule.family === family);
+  if (own.length === 0 && context.snapshot.missing.some((one) => one.what === "rules")) return [];
+  const wanted: readonly (readonly [number, number])[] = [
+    [0, 255],
+    [32766, 254],
+  ];
+  const missing = wanted.filter(
+    ([, table]) =>
+      !own.some((rule) => rule.action === "table" && rule.table === table && rule.source === undefined),
+  );
+  if (missing.length === 0) return [];
+  const flag = family === 6 ? "-6 " : "";
+  return [
+    finding("node-rules-missing", {
+      text: `the node has no rule “from all lookup ${tableText(missing[0]![1])}”`,
+      owner: "whoever deleted it (systemd-networkd removes rules it did not make)",
+      evidence: [
+        { source: `ip ${flag}rule`, value: own.length === 0 ? "none" : own.map(ruleText).join("; ") },
+      ],
+      consequence: "the table is never asked",
+      fix: missing.map(([priority, table]) =>
+        context.fix("node", `ip ${flag}rule add priority ${priority} from all lookup ${tableText(table)}`),
+      ),
+    }),
+  ];
+}
+
+function noRoute(context: CheckContext): Finding[] {
+  return context
+    .stops("no-route")
+    .filter((stop) => stop.place === "node" && stop.direction === "out")
+    .map((stop) => {
+      const { view } = context.node;
+      const { links } = view.state;
+      const flag = stop.destination.includes(":") ? "-6 " : "";
+      const from =
+        context.path.inLink === undefined
+          ? ""
+          : ` from ${context.path.sent?.source ?? ""} iif ${context.path.inLink.name}`;
+      const asked = { source: `ip route get ${stop.destination}${from}`, value: stop.error };
+      if (stop.route === undefined && stop.rule === undefined) {
+        const defaults = view.state.routes.filter(
+          (route) => route.family === context.family && isDefaultRoute(route),
+        );
+        const likely = likelyUplink(context);
+        return finding("node-no-route", {
+          text: `the node has no route to ${stop.destination}`,
+          owner: OWNER,
+          evidence: [
+            asked,
+            {
+              source: `ip ${flag}route show default`,
+              value:
+                defaults.length === 0 ? "none" : defaults.map((route) => routeText(route, links)).join("; "),
+            },
+          ],
+          consequence: "packets from the pods (and the node's own) end here",
+          fix: [
+            likely === undefined
+              ? { command: `give the node a default route: ip ${flag}route add default via GATEWAY` }
+              : context.fix("node", `ip ${flag}route add default via ${likely.gateway} dev ${likely.link}`),
+          ],
+        });
+      }
+      const text = stop.route === undefined ? ruleText(stop.rule!) : routeText(stop.route, links);
+      return finding("node-route-refused", {
+        text: `${stop.route === undefined ? "rule" : "route"} “${text}” of the node refuses ${stop.destination}`,
+        owner: OWNER,
+        evidence: [
+          asked,
+          { source: stop.route === undefined ? `ip ${flag}rule` : `ip ${flag}route`, value: text },
+        ],
+        consequence: "packets from the pods to this destination end here",
+        fix: [
+          stop.route === undefined
+            ? context.fix("node", `ip ${flag}rule del priority ${stop.rule!.priority}`)
+            : context.fix("node", `ip ${flag}route del ${text}`),
+        ],
+      });
+    });
+}
+
+/** A gateway that the node knows from its neighbour table, on an interface that is no bridge and no pod's. */
+function likelyUplink(context: CheckContext): { gateway: string; link: string } | undefined {
+  const { view } = context.node;
+  const podLinks = new Set(
+    context.snapshot.pods.flatMap((pod) => pod.state?.links.flatMap((link) => link.link ?? []) ?? []),
+  );
+  for (const neighbour of view.state.neighbours) {
+    const link = view.linkAt(neighbour.interface);
+    if (link === undefined || neighbour.family !== context.family) continue;
+    if (link.kind === "bridge" || link.layer === "loopback" || podLinks.has(link.index)) continue;
+    if (neighbour.address.startsWith("fe80") || neighbour.mac === undefined || neighbour.state === "noarp")
+      continue;
+    return { gateway: neighbour.address, link: link.name };
+  }
+  return undefined;
+}
+
+function uplink(context: CheckContext): Finding[] {
+  const { outLink } = context.path;
+  const found: Finding[] = [];
+  for (const kind of ["link-down", "no-carrier"] as const) {
+    for (const stop of context.stops(kind)) {
+      if (stop.place !== "node" || stop.link.index !== outLink?.index) continue;
+      found.push(
+        finding("uplink-down", {
+          text: `${stop.link.name}, the node's way out, is ${kind === "link-down" ? "down" : "without carrier"}`,
+          owner: OWNER,
+          evidence: [{ source: "links of the node", value: linkText(stop.link) }],
+          consequence: "nothing leaves the node",
+          fix: [context.linkUp("node", stop.link.name)],
+        }),
+      );
+    }
+  }
+  for (const stop of context.stops("neighbour-failed")) {
+    if (stop.link.index !== outLink?.index) continue;
+    found.push(
+      finding("uplink-gateway-unresolved", {
+        text: `the node's gateway ${stop.address} does not answer on ${stop.link.name}`,
+        owner: "the network outside the node",
+        evidence: [
+          { source: "ip neigh", value: `${stop.address} dev ${stop.link.name} ${stop.state.toUpperCase()}` },
+        ],
+        consequence: "nothing leaves the node",
+        fix: [context.fix("node", `ip neigh flush dev ${stop.link.name}`)],
+        confidence: "likely",
+      }),
+    );
+  }
+  return found;
+}
+
+/** The same destination from the node itself takes another way. */
+function captured(context: CheckContext): Finding[] {
+  const { outLink, left, sent, inLink } = context.path;
+  if (outLink === undefined || left === undefined || sent === undefined) return [];
+  const own = context.node.view.fib.predict({ destination: left.destination });
+  if (own.kind !== "route" || own.link.index === outLink.index || own.type !== "unicast") return [];
+  const way = context.node.view.fib.predict({
+    destination: left.destination,
+    source: sent.source,
+    ...(inLink === undefined ? {} : { iif: inLink.name }),
+  });
+  const { rule } = way;
+  return [
+    finding("route-captured", {
+      text: `what ${context.pod.name} sends leaves by ${outLink.name}, what the node itself sends by ${own.link.name}`,
+      owner: rule === undefined ? OWNER : `the author of rule ${rule.priority}`,
+      evidence: [
+        { source: `ip route get ${left.destination}`, value: `dev ${own.link.name}` },
+        {
+          source: `ip route get ${left.destination} from ${sent.source} iif ${inLink?.name ?? ""}`,
+          value: `dev ${outLink.name}${rule === undefined ? "" : ` by rule “${ruleText(rule)}”`}`,
+        },
+      ],
+      consequence: "the pod goes out elsewhere; if that is not on purpose, it may not be let through there",
+      fix:
+        rule === undefined ? [] : [{ command: `if it is not meant: ip rule del priority ${rule.priority}` }],
+      confidence: "possible",
+    }),
+  ];
+}
+
+/** The answer would be routed elsewhere than to the pod. */
+function astray(context: CheckContext): Finding[] {
+  const { view } = context.node;
+  const lost = context
+    .stops("no-route")
+    .filter((stop) => stop.place === "node" && stop.direction === "back")
+    .map((stop) =>
+      finding("network-overlap", {
+        text: `the node has no route back to ${stop.destination}`,
+        owner: OWNER,
+        evidence: [{ source: `ip route get ${stop.destination}`, value: stop.error }],
+        consequence: "answers reach the node and end there",
+        fix: [
+          {
+            command: `give the node a route to ${stop.destination} by ${context.path.inLink?.name ?? "the bridge"}`,
+          },
+        ],
+      }),
+    );
+  const elsewhere = context.stops("astray").map((stop) => {
+    const result = view.fib.predict({ destination: stop.address });
+    const text =
+      result.route === undefined ? `dev ${stop.link.name}` : routeText(result.route, view.state.links);
+    return finding("network-overlap", {
+      text: `the way back to ${context.pod.name} (${stop.address}) leads to ${stop.link.name}, not to ${stop.expected.name}`,
+      owner: OWNER,
+      evidence: [
+        { source: `ip route get ${stop.address}`, value: text },
+        { source: `${context.pod.name} hangs on`, value: stop.expected.name },
+      ],
+      consequence: "answers go to somebody else",
+      fix: [
+        result.route === undefined
+          ? { command: "give one of the two networks another range" }
+          : context.fix("node", `ip route del ${text}`),
+      ],
+    });
+  });
+  return [...lost, ...elsewhere];
+}

@@ -1,0 +1,126 @@
+/** Has the pod a usable address, and only the pod? */
+import { finding, type Check, type CheckContext } from "../check.ts";
+import { commandIn } from "../command.ts";
+import type { Finding } from "../finding.ts";
+
+const OWNER = "the pod's runtime";
+
+export const podAddress: Check = {
+  step: "pod-address",
+  codes: ["pod-no-address", "pod-address-unusable", "duplicate-address"],
+  run(context) {
+    if (context.inside === undefined) return [];
+    return [...noAddress(context), ...duplicates(context)];
+  },
+};
+
+function noAddress(context: CheckContext): Finding[] {
+  const { pod, family, inside } = context;
+  const { state } = inside!.view;
+  const links = new Map(state.links.map((link) => [link.index, link]));
+  const own = state.addresses.filter(
+    (one) =>
+      one.family === family && links.get(one.interface)?.layer !== "loopback" && one.scope === "global",
+  );
+  const waiting = own.filter((one) => one.flags.includes("dadfailed") || one.flags.includes("tentative"));
+  if (waiting.length > 0 && waiting.length === own.length) {
+    const [first] = waiting;
+    const link = links.get(first!.interface)?.name ?? "eth0";
+    const cidr = `${first!.address}/${first!.prefixLength}`;
+    return [
+      finding("pod-address-unusable", {
+        text: `${first!.address} in ${pod.name} is ${first!.flags.includes("dadfailed") ? "refused as a duplicate" : "still being checked for duplicates"}`,
+        owner: OWNER,
+        evidence: waiting.map((one) => ({
+          source: `addresses of ${link}`,
+          value: `${one.address}/${one.prefixLength} ${one.flags.join(" ")}`,
+        })),
+        consequence: "the address is not used as a source",
+        fix: [
+          context.fix("pod", `ip -6 addr replace ${cidr} dev ${link} nodad`),
+          { command: "find out who else has the address" },
+        ],
+      }),
+    ];
+  }
+  const interfaces = [...links.values()].filter((link) => link.layer !== "loopback" && link.up);
+  if (own.length > 0 || interfaces.length === 0) return [];
+  const link = context.path.podLink ?? interfaces[0]!;
+  const promised = pod.expected?.addresses.find((one) => one.includes(":") === (family === 6));
+  return [
+    finding("pod-no-address", {
+      text: `${link.name} in ${pod.name} has no IPv${family} address`,
+      owner: OWNER,
+      evidence: [
+        { source: `addresses of ${link.name}`, value: addressesText(context, link.index) },
+        ...(promised === undefined ? [] : [{ source: "CNI result", value: promised }]),
+      ],
+      consequence: `nothing can be sent to IPv${family} addresses`,
+      fix:
+        promised === undefined
+          ? [{ command: "delete the pod, so that its runtime makes it anew" }]
+          : [
+              context.fix("pod", `ip addr add ${promised} dev ${link.name}`),
+              ...(pod.expected?.gateways ?? [])
+                .filter((one) => one.includes(":") === (family === 6))
+                .map((gateway) => context.defaultRoute(gateway, link.name)),
+            ],
+    }),
+  ];
+}
+
+function addressesText({ inside }: CheckContext, link: number): string {
+  const all = inside!.view.state.addresses.filter((one) => one.interface === link);
+  return all.length === 0 ? "none" : all.map((one) => `${one.address}/${one.prefixLength}`).join(", ");
+}
+
+/** Somebody else on the same segment with the same address. */
+function duplicates(context: CheckContext): Finding[] {
+  const { pod, snapshot, inside, node } = context;
+  const bridge = context.path.inLink;
+  const found: Finding[] = [];
+  for (const mine of inside!.view.state.addresses) {
+    if (mine.scope !== "global") continue;
+    for (const other of snapshot.pods) {
+      if (other.name === pod.name || other.state === undefined || other.state.inode === pod.state?.inode)
+        continue;
+      const same = other.state.addresses.find((one) => one.address === mine.address);
+      if (same === undefined) continue;
+      const link = other.state.links.find((one) => one.index === same.interface);
+      const host = link?.link === undefined ? undefined : node.view.linkAt(link.link);
+      const sameSegment =
+        host !== undefined && host.link === link?.index && (host.master ?? host.index) === bridge?.index;
+      if (!sameSegment) continue;
+      const known = node.view.state.neighbours.find((one) => one.address === mine.address);
+      found.push(
+        finding("duplicate-address", {
+          text: `${mine.address} belongs to ${pod.name} and to ${other.name}`,
+          owner: "the IPAM that gave the address twice",
+          evidence: [
+            { source: `addresses of ${pod.name}`, value: `${mine.address}/${mine.prefixLength}` },
+            { source: `addresses of ${other.name}`, value: `${same.address}/${same.prefixLength}` },
+            ...(known === undefined
+              ? []
+              : [
+                  {
+                    source: "the node's neighbour entry",
+                    value: `${known.address} ${known.mac ?? ""} ${known.state}`,
+                  },
+                ]),
+          ],
+          consequence: "answers reach one of the two, now this one, now the other",
+          fix: [
+            {
+              command: commandIn(
+                other.state.path,
+                `ip addr del ${same.address}/${same.prefixLength} dev ${link?.name ?? "eth0"}`,
+              ),
+            },
+            context.fix("node", `ip neigh flush dev ${bridge?.name ?? "br0"}`),
+          ],
+        }),
+      );
+    }
+  }
+  return found;
+}

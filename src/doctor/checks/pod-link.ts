@@ -1,0 +1,117 @@
+/** Does the pod have an interface, and is it up? */
+import type { Link } from "../../kernel/route/link.ts";
+import { finding, type Check, type CheckContext } from "../check.ts";
+import type { Finding, Fix } from "../finding.ts";
+import { linkText } from "../wording.ts";
+import { likelyGateway } from "./likely-gateway.ts";
+
+const OWNER = "the pod's runtime";
+
+export const podLink: Check = {
+  step: "pod-link",
+  codes: [
+    "pod-namespace-gone",
+    "pod-interface-missing",
+    "pod-link-down",
+    "pod-no-carrier",
+    "pod-loopback-down",
+  ],
+  run(context) {
+    const { pod, snapshot, inside } = context;
+    if (inside === undefined) {
+      const why = snapshot.missing.find((one) => one.where === pod.name && one.what === "namespace")?.why;
+      return [
+        finding("pod-namespace-gone", {
+          text: `${pod.name} has no network namespace that can be entered${why === undefined ? "" : `: ${why}`}`,
+          owner: OWNER,
+          evidence: [{ source: `namespace of ${pod.name}`, value: why ?? "not there" }],
+          consequence: "nothing in the pod can send anything",
+          fix: [{ command: `wayout attach ${pod.name}` }],
+        }),
+      ];
+    }
+    const { links } = inside.view.state;
+    const found: Finding[] = [];
+    const loopback = links.find((link) => link.layer === "loopback");
+    if (loopback !== undefined && !loopback.up) found.push(loopbackDown(context));
+    const interfaces = links.filter((link) => link.layer !== "loopback" && !isTemplate(link));
+    if (interfaces.length === 0) return [...found, missing(context)];
+    const main = mainInterface(context, interfaces);
+    if (!main.up) found.push(down(context, main));
+    else if (main.carrier === false && main.operState !== "unknown") found.push(noCarrier(main));
+    return found;
+  },
+};
+
+/** Devices that a kernel module puts into every namespace (tunl0, sit0, gre0 …): nobody asked for them. */
+function isTemplate(link: Link): boolean {
+  return !link.up && /^(?:tunl|sit|gre|gretap|erspan|ip6tnl|ip6gre|ip_vti|ip6_vti)0$/.test(link.name);
+}
+
+/** The interface that leads out: the promised one, that of the default route, or the first. */
+export function mainInterface(context: CheckContext, interfaces: readonly Link[]): Link {
+  const { expected } = context.pod;
+  const { podLink } = context.path;
+  return (
+    interfaces.find((link) => link.name === expected?.name) ??
+    interfaces.find((link) => link.index === podLink?.index) ??
+    interfaces.find((link) => link.kind === "veth") ??
+    interfaces[0]!
+  );
+}
+
+function missing({ pod }: CheckContext): Finding {
+  const promised = pod.expected;
+  return finding("pod-interface-missing", {
+    text: `${pod.name} has no interface besides loopback`,
+    owner: OWNER,
+    evidence: [
+      { source: `links of ${pod.name}`, value: "lo" },
+      ...(promised === undefined
+        ? []
+        : [{ source: "CNI result", value: `${promised.name} ${promised.addresses.join(" ")}` }]),
+    ],
+    consequence: "nothing can leave the pod",
+    fix: [
+      {
+        command:
+          pod.source === "netns"
+            ? `wayout attach ${pod.name}`
+            : "delete the pod, so that its runtime makes it anew",
+      },
+    ],
+    confidence: "certain",
+  });
+}
+
+function down(context: CheckContext, link: Link): Finding {
+  const fixes: Fix[] = [context.linkUp("pod", link.name)];
+  const gateways = likelyGateway(context, link);
+  for (const gateway of gateways) fixes.push(context.defaultRoute(gateway, link.name));
+  return finding("pod-link-down", {
+    text: `${link.name} in ${context.pod.name} is down`,
+    owner: OWNER,
+    evidence: [{ source: `links of ${context.pod.name}`, value: linkText(link) }],
+    consequence: "nothing can leave the pod, and the routes over the interface are gone",
+    fix: fixes,
+  });
+}
+
+function noCarrier(link: Link): Finding {
+  return finding("pod-no-carrier", {
+    text: `${link.name} in the pod has no carrier: its other end is down`,
+    owner: OWNER,
+    evidence: [{ source: "links of the pod", value: linkText(link) }],
+    consequence: "nothing can leave the pod",
+  });
+}
+
+function loopbackDown(context: CheckContext): Finding {
+  return finding("pod-loopback-down", {
+    text: `loopback in ${context.pod.name} is down`,
+    owner: OWNER,
+    evidence: [{ source: `links of ${context.pod.name}`, value: "lo: down" }],
+    consequence: "programs in the pod cannot reach each other over 127.0.0.1",
+    fix: [context.linkUp("pod", "lo")],
+  });
+}

@@ -1,0 +1,71 @@
+/** Does the pod know a way to the target? */
+import { finding, type Check, type CheckContext } from "../check.ts";
+import type { Finding } from "../finding.ts";
+import { routeText } from "../predict/fib.ts";
+import { likelyGateway } from "./likely-gateway.ts";
+import { mainInterface } from "./pod-link.ts";
+
+const OWNER = "the pod's runtime";
+
+/** What a program in the pod sees for each errno. */
+const SEEN: Readonly<Record<string, string>> = {
+  ENETUNREACH: "Network is unreachable",
+  EHOSTUNREACH: "No route to host",
+  EACCES: "Permission denied",
+  EINVAL: "Invalid argument",
+};
+
+export const podRoute: Check = {
+  step: "pod-route",
+  codes: ["pod-no-route", "pod-route-refused"],
+  run(context) {
+    return context
+      .stops("no-route")
+      .filter((stop) => stop.place === "pod")
+      .map((stop) => (stop.route === undefined ? noRoute(context, stop) : refused(context, stop)));
+  },
+};
+
+type NoRoute = ReturnType<CheckContext["stops"]>[number] & { readonly kind: "no-route" };
+
+function noRoute(context: CheckContext, stop: NoRoute): Finding {
+  const { pod } = context;
+  const { state } = context.inside!.view;
+  const links = state.links.filter((link) => link.layer !== "loopback");
+  const link = links.length === 0 ? undefined : mainInterface(context, links);
+  const gateways = link === undefined ? [] : likelyGateway(context, link);
+  const wanted = gateways.filter((one) => one.includes(":") === (context.family === 6));
+  const routes = state.routes.filter((route) => route.family === context.family && route.table === 254);
+  return finding("pod-no-route", {
+    text: `${pod.name} has no route to ${stop.destination}: “${SEEN[stop.error] ?? stop.error}”`,
+    owner: OWNER,
+    evidence: [
+      { source: `ip route get ${stop.destination} in ${pod.name}`, value: stop.error },
+      {
+        source: `routes of ${pod.name}`,
+        value: routes.length === 0 ? "none" : routes.map((route) => routeText(route, state.links)).join("; "),
+      },
+    ],
+    consequence: "programs in the pod fail at once, nothing is sent",
+    fix:
+      link === undefined || wanted.length === 0
+        ? [{ command: "name a default route in the network's IPAM (isDefaultGateway, or routes)" }]
+        : wanted.map((gateway) => context.defaultRoute(gateway, link.name)),
+  });
+}
+
+function refused(context: CheckContext, stop: NoRoute): Finding {
+  const { pod } = context;
+  const { links } = context.inside!.view.state;
+  const text = routeText(stop.route!, links);
+  return finding("pod-route-refused", {
+    text: `the route “${text}” in ${pod.name} refuses ${stop.destination}`,
+    owner: OWNER,
+    evidence: [
+      { source: `ip route get ${stop.destination} in ${pod.name}`, value: stop.error },
+      { source: `routes of ${pod.name}`, value: text },
+    ],
+    consequence: `programs in the pod see “${SEEN[stop.error] ?? stop.error}”`,
+    fix: [context.fix("pod", `ip ${stop.destination.includes(":") ? "-6 " : ""}route del ${text}`)],
+  });
+}

@@ -1,0 +1,75 @@
+/** Will large packets get through as well as small ones? */
+import { finding, type Check, type CheckContext } from "../check.ts";
+import type { Finding } from "../finding.ts";
+
+export const sizes: Check = {
+  step: "mtu",
+  codes: ["mtu-too-large", "mtu-black-hole", "checksum-errors"],
+  run: (context) => [...mtu(context), ...checksums(context)],
+};
+
+function mtu(context: CheckContext): Finding[] {
+  const { podLink, outLink, pathMtu } = context.path;
+  if (podLink === undefined || outLink === undefined || pathMtu === undefined) return [];
+  const way = context.inside?.view.fib.predict({ destination: context.target.address });
+  const own = way?.kind === "route" ? (way.mtu ?? podLink.mtu) : podLink.mtu;
+  if (own <= pathMtu) return [];
+  const fails = context.snapshot.node.counters.map(
+    (reading) => reading.values[context.family === 4 ? "Ip.FragFails" : "Ip6.FragFails"] ?? 0,
+  );
+  const evidence = [
+    { source: `mtu of ${podLink.name} in ${context.pod.name}`, value: String(own) },
+    { source: `mtu of the way out (${outLink.name})`, value: String(pathMtu) },
+    { source: `${context.family === 4 ? "Ip" : "Ip6"} FragFails`, value: String(fails.at(-1) ?? 0) },
+  ];
+  const clamp = clampsMss(context);
+  return [
+    finding("mtu-too-large", {
+      text: `${context.pod.name} sends packets of up to ${own} bytes, ${outLink.name} takes ${pathMtu}`,
+      owner: "the pod's network",
+      evidence: clamp === undefined ? evidence : [...evidence, { source: "ruleset", value: clamp }],
+      consequence:
+        clamp === undefined
+          ? "each large packet needs a “fragmentation needed” message to come back; where that is lost, transfers hang"
+          : "TCP is told a smaller size by a rule; other protocols are not",
+      fix: [context.fix("pod", `ip link set ${podLink.name} mtu ${pathMtu}`)],
+      confidence: "likely",
+    }),
+  ];
+}
+
+/** A rule that rewrites the maximum segment size. */
+function clampsMss(context: CheckContext): string | undefined {
+  for (const table of context.node.hooks.tables) {
+    for (const chain of table.chains) {
+      for (const { expressions } of chain.rules) {
+        const clamps = expressions.some(
+          (one) =>
+            (one.kind === "exthdr" && one.sreg !== undefined && one.type === 2) ||
+            (one.kind === "target" && one.name === "TCPMSS"),
+        );
+        if (clamps) return `${table.family} ${table.name} ${chain.name} sets the maximum segment size`;
+      }
+    }
+  }
+  return undefined;
+}
+
+function checksums(context: CheckContext): Finding[] {
+  const values = context.snapshot.node.counters.map((reading) => reading.values["IpExt.InCsumErrors"] ?? 0);
+  const growth = (values.at(-1) ?? 0) - (values[0] ?? 0);
+  if (growth <= 0) return [];
+  const tunnels = context.node.view.state.links.filter(
+    (link) => link.kind === "vxlan" || link.kind === "geneve",
+  );
+  return [
+    finding("checksum-errors", {
+      text: `${growth} packets with wrong checksums arrived while the doctor looked`,
+      owner: "checksum offload",
+      evidence: [{ source: "IpExt InCsumErrors", value: `${values[0]} → ${values.at(-1)}` }],
+      consequence: "they are dropped without a word",
+      fix: tunnels.map((link) => ({ command: `ethtool -K ${link.name} tx-checksum-ip-generic off` })),
+      confidence: "possible",
+    }),
+  ];
+}

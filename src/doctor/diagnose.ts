@@ -1,0 +1,215 @@
+/** From a snapshot to the answer: all checks, causes hiding their symptoms, one sentence, one checklist. */
+import { messageOf } from "../error.ts";
+import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
+import { causesOf, CATALOGUE, entryOf, STEPS, type FindingCode, type StepName } from "./catalogue.ts";
+import { CheckContext, finding } from "./check.ts";
+import { CHECKS } from "./checks/all.ts";
+import type { Finding } from "./finding.ts";
+import { tupleText } from "./predict/packet.ts";
+import type { Prediction, Target } from "./predict/path.ts";
+import { predictPath } from "./predict/predict.ts";
+import { stopText } from "./stop-text.ts";
+
+/** `ok` ✓, `broken` ✗, `warned` !, `skipped` – (a step before it is broken, or it could not be looked at). */
+export type StepStatus = "ok" | "broken" | "warned" | "skipped";
+
+export interface ChecklistLine {
+  readonly step: StepName;
+  readonly title: string;
+  readonly status: StepStatus;
+  /** What was found, or why it was not looked at. */
+  readonly text: string;
+}
+
+export interface Diagnosis {
+  readonly pod: string;
+  readonly target: Target;
+  /** Nothing that was found stops the traffic. */
+  readonly healthy: boolean;
+  /** False: whether it works depends on something that cannot be read. */
+  readonly certain: boolean;
+  /** The answer in one sentence. */
+  readonly answer: string;
+  readonly checklist: readonly ChecklistLine[];
+  /** Causes, in the order in which the packet meets them; symptoms of other findings are left out. */
+  readonly findings: readonly Finding[];
+  /** `10.0.0.1:43210 → 198.51.100.80:443`, as sent and as it leaves. */
+  readonly path: { readonly sent?: string; readonly left?: string; readonly blindSpots: readonly string[] };
+  /** What a check could not look at, and why. */
+  readonly gaps: readonly string[];
+}
+
+/** Judges one pod's way to one target. Never throws on a strange snapshot: a check that fails says so in `gaps`. */
+export function diagnose(snapshot: Snapshot, pod: PodState, target: Target): Diagnosis {
+  const predicted = predictPath(snapshot, pod, target);
+  const context = new CheckContext(snapshot, pod, target, predicted);
+  const gaps: string[] = snapshot.missing
+    .filter((one) => one.where === "node" || one.where === pod.name)
+    .map((one) => `${one.what} of ${one.where}: ${one.why}`);
+  const raised = CHECKS.flatMap((check) => {
+    try {
+      return check.run(context);
+    } catch (error) {
+      gaps.push(`the check of ${STEPS[check.step]}: ${messageOf(error)}`);
+      return [];
+    }
+  });
+  const causes = withoutSymptoms(raised);
+  const findings = inOrder(withUnnamed(causes, predicted.path, pod.name));
+  const stopping = findings.filter((one) => one.stopsTraffic);
+  return {
+    pod: pod.name,
+    target,
+    healthy: stopping.length === 0,
+    certain: predicted.certain,
+    answer: answerOf(pod.name, target, stopping, predicted.path, predicted.certain),
+    checklist: checklistOf(findings, predicted.path),
+    findings,
+    path: {
+      ...(predicted.path.sent === undefined ? {} : { sent: tupleText(predicted.path.sent) }),
+      ...(predicted.path.left === undefined ? {} : { left: tupleText(predicted.path.left) }),
+      blindSpots: predicted.path.blindSpots.map((spot) => spot.text),
+    },
+    gaps,
+  };
+}
+
+/** A finding is hidden while one of its causes stands. */
+export function withoutSymptoms(raised: readonly Finding[]): Finding[] {
+  const codes = new Set<string>(raised.map((one) => one.code));
+  return raised.filter((one) => {
+    for (const cause of causesOf(one.code)) if (codes.has(cause)) return false;
+    return true;
+  });
+}
+
+/** A packet that stops for a reason no check has a name for still gets an answer. */
+function withUnnamed(findings: readonly Finding[], path: Prediction, pod: string): readonly Finding[] {
+  const [stop] = path.stops;
+  if (stop === undefined || findings.some((one) => one.stopsTraffic)) return findings;
+  if (stop.kind === "filtered" && stop.stop.kind === "queue") return findings;
+  if (stop.kind === "untranslated" && path.blindSpots.some((spot) => spot.couldTranslate)) return findings;
+  const last = path.steps.at(-1);
+  const seen =
+    last === undefined ? `in ${pod}` : `at ${last.at} ${last.place === "pod" ? `in ${pod}` : "on the node"}`;
+  return [
+    ...findings,
+    finding("stopped-elsewhere", {
+      text: `the packet was last seen ${seen}; then ${stopText(stop)}`,
+      owner: "unknown",
+      evidence: path.steps.map((step) => ({ source: `${step.place} ${step.at}`, value: step.text })),
+      consequence: "it goes no further",
+      fix: [{ command: `wayout trace ${pod} ${path.target.address}` }],
+      confidence: "likely",
+    }),
+  ];
+}
+
+const ORDER = new Map(Object.keys(CATALOGUE).map((code, index) => [code, index]));
+
+function inOrder(findings: readonly Finding[]): Finding[] {
+  const rank = (one: Finding): number => (one.stopsTraffic ? 0 : 1000) + (ORDER.get(one.code) ?? 0);
+  return findings.toSorted((a, b) => rank(a) - rank(b));
+}
+
+function targetText(target: Target): string {
+  if (target.port === 0) return target.address;
+  return target.address.includes(":")
+    ? `[${target.address}]:${target.port}`
+    : `${target.address}:${target.port}`;
+}
+
+function answerOf(
+  pod: string,
+  target: Target,
+  stopping: readonly Finding[],
+  path: Prediction,
+  certain: boolean,
+): string {
+  const where = targetText(target);
+  const [first] = stopping;
+  if (first !== undefined) {
+    const more = stopping.length === 1 ? "" : ` (and ${stopping.length - 1} more, below)`;
+    return `${pod} cannot reach ${where} because ${first.text}${more}`;
+  }
+  if (!certain) return `whether ${pod} reaches ${where} cannot be told from here`;
+  const as = path.left === undefined || path.end !== "outside" ? "" : ` as ${path.left.source}`;
+  switch (path.end) {
+    case "outside":
+      return `${pod} can reach ${where}: its packets leave by ${path.outLink?.name ?? "the node"}${as}, and answers find the way back`;
+    case "node":
+      return `${pod} can reach ${where}, which is on this node`;
+    case "bridged":
+      return `${pod} can reach ${where} over the bridge`;
+    case "unknown":
+      return `nothing on this node stops ${pod} from reaching ${where}; what comes behind cannot be seen from here`;
+  }
+}
+
+function checklistOf(findings: readonly Finding[], path: Prediction): ChecklistLine[] {
+  const names = Object.keys(STEPS) as StepName[];
+  const ended = path.end === "unknown" && path.stops.length > 0;
+  const lastStep = names.findLastIndex((step) =>
+    findings.some((one) => one.stopsTraffic && entryOf(one.code).step === step),
+  );
+  return names.map((step, index): ChecklistLine => {
+    const own = findings.filter((one) => entryOf(one.code).step === step);
+    const worst = own.find((one) => one.stopsTraffic) ?? own[0];
+    const title = STEPS[step];
+    if (worst !== undefined) {
+      return { step, title, status: worst.stopsTraffic ? "broken" : "warned", text: worst.text };
+    }
+    // Behind a place where the packet ends for good, what depends on the packet was not judged.
+    const judged = !(ended && index > lastStep && OF_THE_PACKET.has(step));
+    if (!judged) return { step, title, status: "skipped", text: "the packet does not get here" };
+    return { step, title, status: "ok", text: okText(step, path) };
+  });
+}
+
+const OF_THE_PACKET: ReadonlySet<StepName> = new Set([
+  "gateway",
+  "bridge",
+  "node-route",
+  "reverse-path",
+  "filter",
+  "nat",
+  "mtu",
+]);
+
+/** What is right, with the values that say so. */
+function okText(step: StepName, path: Prediction): string {
+  const { podLink, hostLink, inLink, outLink, sent, left, gateway, translatedBy } = path;
+  switch (step) {
+    case "pod-link":
+      return podLink === undefined ? "" : `${podLink.name} is up`;
+    case "pod-address":
+      return sent?.source ?? "";
+    case "pod-route":
+      return podLink === undefined
+        ? ""
+        : `${gateway === undefined ? "on-link" : `via ${gateway}`} dev ${podLink.name}`;
+    case "gateway":
+      return gateway === undefined ? "none needed" : `${gateway} is ${inLink?.name ?? "there"}'s`;
+    case "bridge":
+      if (hostLink === undefined) return "";
+      return inLink === undefined || inLink.index === hostLink.index
+        ? `${hostLink.name}, no bridge`
+        : `${hostLink.name} is a port of ${inLink.name}`;
+    case "forwarding":
+      return "on";
+    case "node-route":
+      return outLink === undefined ? "" : `out by ${outLink.name}`;
+    case "reverse-path":
+      return "accepted";
+    case "filter":
+      return "nobody drops it, nor its answer";
+    case "nat":
+      if (left === undefined || sent === undefined) return "";
+      if (left.source === sent.source) return `not translated, ${left.source} is known outside`;
+      return `${sent.source} → ${left.source}${translatedBy === undefined ? "" : ` by ${translatedBy.table.family} ${translatedBy.table.name}`}`;
+    default:
+      return "";
+  }
+}
+
+export type { FindingCode };

@@ -1,0 +1,55 @@
+/** What the doctor found: a cause, with the evidence for it, whose it is, what it does and how to mend it. */
+import type { FindingCode } from "./catalogue.ts";
+
+/** `error`: broken now. `warning`: will bite, or bites sometimes. `note`: worth knowing. */
+export type Severity = "error" | "warning" | "note";
+
+/** `certain`: the kernel said so, or it follows from what it said. `likely`: it fits, something else could explain it. */
+export type Confidence = "certain" | "likely" | "possible";
+
+/** One thing that was read, with the value as it was read. */
+export interface Evidence {
+  /** Where: `sysctl net.ipv4.ip_forward`, `table ip filter chain FORWARD`, `ip route get 198.51.100.80`. */
+  readonly source: string;
+  /** The raw value. */
+  readonly value: string;
+}
+
+/** A change of ours that mends it, as plain data; carried out by src/doctor/repair with no other program. */
+export type Repair =
+  | { readonly kind: "sysctl"; readonly place: RepairPlace; readonly name: string; readonly value: string }
+  | { readonly kind: "link-up"; readonly place: RepairPlace; readonly link: string }
+  | { readonly kind: "enslave"; readonly link: string; readonly bridge: string }
+  | { readonly kind: "add-address"; readonly link: string; readonly address: string }
+  | {
+      readonly kind: "add-default-route";
+      readonly place: RepairPlace;
+      readonly gateway: string;
+      readonly link: string;
+    }
+  | { readonly kind: "masquerade"; readonly cidr: string };
+
+/** The node's namespace, or the pod's. */
+export type RepairPlace = "node" | "pod";
+
+export interface Fix {
+  /** A command line that a person can paste. */
+  readonly command: string;
+  /** The same as a change that `doctor --fix` makes itself; absent when it is somebody else's to make. */
+  readonly repair?: Repair;
+}
+
+export interface Finding {
+  readonly code: FindingCode;
+  /** One sentence that names the objects: "net.ipv4.ip_forward is 0: the node forwards nothing". */
+  readonly text: string;
+  readonly severity: Severity;
+  /** The pod's traffic to the target cannot pass while this stands. */
+  readonly stopsTraffic: boolean;
+  readonly evidence: readonly Evidence[];
+  /** Whose it is: `Docker`, `wayout`, `the kernel's settings`, `the pod's runtime`. */
+  readonly owner: string;
+  readonly consequence: string;
+  readonly fix: readonly Fix[];
+  readonly confidence: Confidence;
+}

@@ -1,0 +1,49 @@
+/** Where a packet ends, in half a sentence. */
+import type { Stop } from "./predict/path.ts";
+import { ownerOfDecision } from "./whose.ts";
+import { decisionText } from "./wording.ts";
+
+export function stopText(stop: Stop): string {
+  const where = stop.place === "pod" ? "in the pod" : "on the node";
+  switch (stop.kind) {
+    case "no-interface":
+      return "the pod has no interface";
+    case "no-address":
+      return `${stop.link.name} ${where} has no IPv${stop.family} address`;
+    case "no-route":
+      return `there is no route to ${stop.destination} ${where} (${stop.error})`;
+    case "link-down":
+      return `${stop.link.name} ${where} is down`;
+    case "no-carrier":
+      return `${stop.link.name} ${where} has no carrier`;
+    case "port-blocked":
+      return `bridge port ${stop.link.name} is ${stop.state}`;
+    case "port-isolated":
+      return `bridge ports ${stop.link.name} and ${stop.other.name} are isolated`;
+    case "not-enslaved":
+      return `${stop.link.name} is in no bridge`;
+    case "gateway-unowned":
+      return `nobody has the gateway address ${stop.gateway}`;
+    case "wrong-neighbour":
+      return `${stop.address} is fixed at the wrong MAC address ${stop.mac} ${where}`;
+    case "neighbour-failed":
+      return `${stop.address} does not answer on ${stop.link.name}`;
+    case "filtered": {
+      const verb = stop.stop.kind === "queue" ? "queues" : "drops";
+      const { by } = stop.stop;
+      return `${ownerOfDecision(by)}: “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} ${verb} it`;
+    }
+    case "forwarding-off":
+      return `${stop.sysctl} is 0`;
+    case "reverse-path":
+      return `rp_filter on ${stop.link.name} refuses ${stop.source}`;
+    case "no-gateway-address":
+      return `${stop.link.name} has no address to answer with`;
+    case "untranslated":
+      return `nobody translates ${stop.source}, and nobody outside knows the way back to it`;
+    case "foreign-source":
+      return `it leaves as ${stop.source}, which is not the node's`;
+    case "astray":
+      return `the way back to ${stop.address} leads to ${stop.link.name}`;
+  }
+}

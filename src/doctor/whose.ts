@@ -1,0 +1,42 @@
+/** Whose a rule is, in words. */
+import { ownerOf } from "../nat/owner.ts";
+import type { Decision } from "./predict/chain.ts";
+import { textOfRule } from "./wording.ts";
+
+const NOBODY_KNOWN = "somebody's rule (no product that we know writes it)";
+
+/** The product that made the deciding rule; for a policy, the one whose chains fill the table. */
+export function ownerOfDecision({ table, chain, rule }: Decision): string {
+  const { family, name } = table;
+  if (rule !== undefined) {
+    const target = jumpTarget(rule.expressions);
+    const owner = ownerOf({
+      family,
+      table: name,
+      chain: chain.name,
+      text: textOfRule(rule, table),
+      ...(target === undefined ? {} : { target }),
+      ...(rule.comment === undefined ? {} : { comment: rule.comment }),
+    });
+    if (owner !== undefined) return ownerText(owner);
+  }
+  const whole = ownerOf({ family, table: name, chain: chain.name, text: "" });
+  if (whole !== undefined) return ownerText(whole);
+  if (rule !== undefined) return NOBODY_KNOWN;
+  const products = new Set(
+    table.chains.flatMap((one) => ownerOf({ family, table: name, chain: one.name, text: "" })?.product ?? []),
+  );
+  return products.size === 0 ? "the administrator" : `${[...products].join(" or ")}, or the administrator`;
+}
+
+function ownerText(owner: NonNullable<ReturnType<typeof ownerOf>>): string {
+  const detail = owner.detail === undefined ? "" : ` (${owner.detail})`;
+  return `${owner.product}${detail}${owner.confidence === "likely" ? ", likely" : ""}`;
+}
+
+function jumpTarget(expressions: NonNullable<Decision["rule"]>["expressions"]): string | undefined {
+  for (const expression of expressions) {
+    if (expression.kind === "immediate" && "chain" in expression.data) return expression.data.chain;
+  }
+  return undefined;
+}

@@ -1,0 +1,34 @@
+/** How objects are written in findings. */
+import type { Link } from "../kernel/route/link.ts";
+import type { Rule, Table } from "../kernel/nftables/ruleset.ts";
+import { ruleText } from "../kernel/nftables/text.ts";
+import type { Decision } from "./predict/chain.ts";
+
+/** `eth0: down, no carrier, state down`. */
+export function linkText(link: Link): string {
+  const carrier = link.carrier === undefined ? "" : link.carrier ? ", carrier" : ", no carrier";
+  return `${link.name}: ${link.up ? "up" : "down"}${carrier}, state ${link.operState}`;
+}
+
+/** `ip filter FORWARD`: family, table and chain of a base chain. */
+export function chainText(table: Table, chain: { readonly name: string }): string {
+  return `${table.family} ${table.name} ${chain.name}`;
+}
+
+/** The rule as nft prints it, or the policy. */
+export function decisionText(decision: Decision): string {
+  const { rule, table, base } = decision;
+  if (rule === undefined) return `policy ${base.base.policy}`;
+  return textOfRule(rule, table);
+}
+
+export function textOfRule(rule: Rule, table: Table): string {
+  return ruleText(rule, table);
+}
+
+/** Where the deciding rule stands: `table ip filter chain FORWARD handle 7`. */
+export function decisionPlace(decision: Decision): string {
+  const { table, chain, rule } = decision;
+  const handle = rule === undefined || rule.handle === 0 ? "" : ` handle ${rule.handle}`;
+  return `table ${table.family} ${table.name} chain ${chain.name}${handle}`;
+}

@@ -1,0 +1,76 @@
+/** Carries out what the doctor proposes, where it is ours to mend: settings, links, addresses, our own table. */
+import { WayoutError } from "../error.ts";
+import type { Repair } from "../doctor/finding.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { writeSysctl } from "../kernel/sysctl.ts";
+import { masqueradeIntent } from "../nat/intent.ts";
+import { NftablesNat } from "../nat/nftables.ts";
+
+/** The namespaces that a repair may touch. */
+export interface RepairPlaces {
+  readonly node: NetworkNamespace;
+  readonly pod: NetworkNamespace;
+}
+
+/** Owner of the rules that the doctor installs. */
+export const DOCTOR_OWNER = "doctor";
+
+/**
+ * Makes one change. It is idempotent: what is so already stays.
+ * @throws WayoutError, NetlinkError in the kernel's own words
+ */
+export function carryOut(repair: Repair, places: RepairPlaces): void {
+  switch (repair.kind) {
+    case "sysctl":
+      writeSysctl(places[repair.place], repair.name, repair.value);
+      return;
+    case "link-up":
+      inNamespace(places[repair.place], (route) => route.setLink(repair.link, { up: true }));
+      return;
+    case "enslave":
+      inNamespace(places.node, (route) =>
+        route.setLink(repair.link, { master: indexOf(route, repair.bridge) }),
+      );
+      return;
+    case "add-address":
+      inNamespace(places.node, (route) => addAddress(route, repair.link, repair.address));
+      return;
+    case "add-default-route":
+      inNamespace(places[repair.place], (route) =>
+        route.replaceRoute({
+          destination: repair.gateway.includes(":") ? "::/0" : "0.0.0.0/0",
+          gateway: repair.gateway,
+          interface: indexOf(route, repair.link),
+        }),
+      );
+      return;
+    case "masquerade": {
+      using nat = new NftablesNat({ namespace: places.node });
+      nat.apply(masqueradeIntent(DOCTOR_OWNER, [repair.cidr]));
+    }
+  }
+}
+
+function inNamespace(namespace: NetworkNamespace, change: (route: Rtnetlink) => void): void {
+  using route = Rtnetlink.open(namespace);
+  change(route);
+}
+
+function addAddress(route: Rtnetlink, link: string, cidr: string): void {
+  const [address = "", length = ""] = cidr.split("/");
+  const index = indexOf(route, link);
+  if (route.addresses({ interface: index }).some((one) => one.address === address)) return;
+  route.addAddress({ interface: index, address, prefixLength: Number(length), nodad: address.includes(":") });
+}
+
+function indexOf(route: Rtnetlink, name: string): number {
+  const link = route.link(name);
+  if (link !== undefined) return link.index;
+  throw new WayoutError({
+    code: "interface-missing",
+    kind: "broken",
+    doing: `mending ${name}`,
+    said: "there is no such interface any more",
+  });
+}
