@@ -82,7 +82,10 @@ export class NftablesNat implements NatBackend {
     return explained(doing, () =>
       withNatLock(this.#namespace, () => {
         const found = this.#nftables.table(TABLE);
-        if (found === undefined) return false;
+        if (found === undefined) {
+          this.#memory.forget();
+          return false;
+        }
         const intents = intentsIn(found);
         const left = owner === undefined ? [] : intents.filter((intent) => intent.owner !== owner);
         if (owner !== undefined && left.length === intents.length) return false;
