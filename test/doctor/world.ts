@@ -7,6 +7,7 @@ import { LAB_NAMESPACES } from "../../src/lab/plan.ts";
 import { masqueradeIntent } from "../../src/nat/intent.ts";
 import { NftablesNat } from "../../src/nat/nftables.ts";
 import { findPod } from "../../src/pods/find.ts";
+import { run } from "../support/witness.ts";
 import { takeSnapshot } from "../../src/snapshot/collect.ts";
 import type { Snapshot } from "../../src/snapshot/snapshot.ts";
 
@@ -39,4 +40,28 @@ export function snapshotOf(
     others: [findPod(PLAN.pods.green.namespace)],
     destinations,
   });
+}
+
+/** A web server on every address of the internet's namespace. Ends with the test. */
+export async function serveInternet(world: World): Promise<AsyncDisposable> {
+  const program = `
+    const server = Bun.serve({ hostname: "::", port: 80, fetch: (request, server) => new Response(server.requestIP(request).address) });
+    console.log("ready " + server.port);`;
+  const child = world.internet.run(() =>
+    Bun.spawn([process.execPath, "-e", program], { stdout: "pipe", stderr: "inherit" }),
+  );
+  for await (const chunk of child.stdout) if (Buffer.from(chunk).toString().includes("ready")) break;
+  return {
+    async [Symbol.asyncDispose]() {
+      child.kill();
+      await child.exited;
+    },
+  };
+}
+
+/** The source that the server saw; undefined when blue got no answer within a second. */
+export function fetchFrom(world: World, family: 4 | 6 = 4): string | undefined {
+  const host = family === 4 ? PLAN.internet.httpIpv4 : `[${PLAN.internet.httpIpv6}]`;
+  const ran = run(world.blue, ["curl", "-s", "-m", "1", `http://${host}/`]);
+  return ran.exitCode === 0 ? ran.stdout.replace(/^::ffff:/, "") : undefined;
 }

@@ -1,4 +1,6 @@
 /** Has the pod a usable address, and only the pod? */
+import { cidrContains, cidrOf } from "../../address/cidr.ts";
+import type { Link } from "../../kernel/route/link.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import { commandIn } from "../command.ts";
 import type { Finding } from "../finding.ts";
@@ -46,14 +48,25 @@ function noAddress(context: CheckContext): Finding[] {
   const interfaces = [...links.values()].filter((link) => link.layer !== "loopback" && link.up);
   if (own.length > 0 || interfaces.length === 0) return [];
   const link = context.path.podLink ?? interfaces[0]!;
-  const promised = pod.expected?.addresses.find((one) => one.includes(":") === (family === 6));
+  const promised =
+    pod.expected?.addresses.find((one) => one.includes(":") === (family === 6)) ??
+    (family === 4 ? addressOfMac(context, link) : undefined);
+  const gateways =
+    pod.expected?.gateways ?? (promised === undefined ? [] : bridgeAddresses(context, promised));
   return [
     finding("pod-no-address", {
       text: `${link.name} in ${pod.name} has no IPv${family} address`,
       owner: OWNER,
       evidence: [
         { source: `addresses of ${link.name}`, value: addressesText(context, link.index) },
-        ...(promised === undefined ? [] : [{ source: "CNI result", value: promised }]),
+        ...(promised === undefined
+          ? []
+          : [
+              {
+                source: pod.expected === undefined ? `MAC address ${link.mac}` : "CNI result",
+                value: promised,
+              },
+            ]),
       ],
       consequence: `nothing can be sent to IPv${family} addresses`,
       fix:
@@ -61,12 +74,36 @@ function noAddress(context: CheckContext): Finding[] {
           ? [{ command: "delete the pod, so that its runtime makes it anew" }]
           : [
               context.fix("pod", `ip addr add ${promised} dev ${link.name}`),
-              ...(pod.expected?.gateways ?? [])
+              ...gateways
                 .filter((one) => one.includes(":") === (family === 6))
                 .map((gateway) => context.defaultRoute(gateway, link.name)),
             ],
     }),
   ];
+}
+
+/** CNI plugins (and we) derive a MAC address from the IPv4 address: 0a:58 and its four bytes. */
+function addressOfMac(context: CheckContext, link: Link): string | undefined {
+  const bytes = /^0a:58:((?:[0-9a-f]{2}:){3}[0-9a-f]{2})$/.exec(link.mac)?.[1]?.split(":");
+  if (bytes === undefined) return undefined;
+  const address = bytes.map((byte) => Number.parseInt(byte, 16)).join(".");
+  const [gateway] = bridgeAddresses(context, address);
+  const on = context.node.view.state.addresses.find((one) => one.address === gateway);
+  return on === undefined ? undefined : `${address}/${on.prefixLength}`;
+}
+
+/** Addresses of the node whose network holds this address. */
+function bridgeAddresses(context: CheckContext, text: string): string[] {
+  const [address = ""] = text.split("/");
+  return context.node.view.state.addresses
+    .filter(
+      (one) =>
+        one.scope === "global" &&
+        one.family === 4 &&
+        one.prefixLength < 32 &&
+        cidrContains(cidrOf(one.address, one.prefixLength), address),
+    )
+    .map((one) => one.address);
 }
 
 function addressesText({ inside }: CheckContext, link: number): string {

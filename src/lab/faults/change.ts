@@ -1,0 +1,34 @@
+/** Short hands for changing one namespace of the lab. */
+import { NetlinkError } from "../../kernel/netlink/netlink-error.ts";
+import type { NetworkNamespace } from "../../kernel/namespace.ts";
+import type { Changes } from "../../kernel/nftables/changes.ts";
+import { Nftables } from "../../kernel/nftables/nftables.ts";
+import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
+
+/** With an rtnetlink connection into the namespace. */
+export function within(namespace: NetworkNamespace, change: (route: Rtnetlink) => void): void {
+  using route = Rtnetlink.open(namespace);
+  change(route);
+}
+
+/** The same, where the kernel may say that it is so already, or gone. */
+export function gently(namespace: NetworkNamespace, change: (route: Rtnetlink) => void): void {
+  try {
+    within(namespace, change);
+  } catch (error) {
+    if (!(error instanceof NetlinkError) || !["EEXIST", "ESRCH", "ENOENT", "ENODEV"].includes(error.code))
+      throw error;
+  }
+}
+
+export function indexOf(route: Rtnetlink, name: string): number {
+  const link = route.link(name);
+  if (link === undefined) throw new Error(`the lab has no interface ${name}`);
+  return link.index;
+}
+
+/** One transaction in the namespace's ruleset. */
+export function ruleset(namespace: NetworkNamespace, doing: string, changes: Changes): void {
+  using nftables = Nftables.open(namespace);
+  nftables.transaction(changes, doing);
+}

@@ -1,0 +1,155 @@
+/** What can be wrong with the node as a router. */
+import { writeSysctl } from "../../kernel/sysctl.ts";
+import type { Fault, FaultWorld } from "../faults.ts";
+import { PLAN } from "../plan.ts";
+import { gently, indexOf, within } from "./change.ts";
+
+const { bridge, uplink } = PLAN.node;
+const OTHER_BRIDGE = "br-other";
+const VPN_TABLE = 52;
+const PODS_TABLE = 100;
+const CAPTURE = { family: 4, priority: 5270, source: PLAN.podNetworkIpv4, table: VPN_TABLE } as const;
+const MAIN_RULE = { family: 4, priority: 32766, table: 254 } as const;
+const PROHIBIT = { family: 4, priority: 900, source: PLAN.podNetworkIpv4, action: "prohibit" } as const;
+const PODS_RULE = { family: 4, priority: 1000, inputInterface: bridge, table: PODS_TABLE } as const;
+const SITE_NETWORK = "198.51.100.0/24";
+
+function sysctl(world: FaultWorld, name: string, value: string): void {
+  writeSysctl(world.node, name, value);
+}
+
+function defaultRoute(world: FaultWorld): void {
+  within(world.node, (route) =>
+    route.replaceRoute({
+      destination: "0.0.0.0/0",
+      gateway: PLAN.internet.routerIpv4,
+      interface: indexOf(route, uplink),
+    }),
+  );
+}
+
+export const breakNode: readonly Fault[] = [
+  {
+    name: "forwarding-off",
+    title: "net.ipv4.ip_forward is set to 0",
+    finding: "forwarding-off",
+    apply: (world) => sysctl(world, "net.ipv4.ip_forward", "0"),
+    mend: (world) => sysctl(world, "net.ipv4.ip_forward", "1"),
+  },
+  {
+    name: "forwarding-off-ipv6",
+    title: "net.ipv6.conf.all.forwarding is set to 0",
+    finding: "forwarding-off",
+    family: 6,
+    apply: (world) => sysctl(world, "net.ipv6.conf.all.forwarding", "0"),
+    mend: (world) => sysctl(world, "net.ipv6.conf.all.forwarding", "1"),
+  },
+  {
+    name: "forwarding-off-on-bridge",
+    title: "net.ipv4.conf.br0.forwarding is set to 0, ip_forward stays 1",
+    finding: "forwarding-off-on-interface",
+    apply: (world) => sysctl(world, `net.ipv4.conf.${bridge}.forwarding`, "0"),
+    mend: (world) => sysctl(world, `net.ipv4.conf.${bridge}.forwarding`, "1"),
+  },
+  {
+    name: "node-offline",
+    title: "the node loses its default route",
+    finding: "node-no-route",
+    apply: (world) =>
+      within(world.node, (route) => {
+        route.deleteRoute({ destination: "0.0.0.0/0" });
+      }),
+    mend: defaultRoute,
+  },
+  {
+    name: "main-rule-missing",
+    title: "the rule “from all lookup main” is deleted, as systemd-networkd has done",
+    finding: "node-rules-missing",
+    apply: (world) =>
+      within(world.node, (route) => {
+        route.deleteRule(MAIN_RULE);
+      }),
+    mend: (world) => gently(world.node, (route) => route.addRule(MAIN_RULE)),
+  },
+  {
+    name: "captured-by-vpn",
+    title: "a VPN's rule sends the pods to a table that refuses everything",
+    finding: "node-route-refused",
+    apply: (world) =>
+      within(world.node, (route) => {
+        route.addRoute({ destination: "0.0.0.0/0", type: "unreachable", table: VPN_TABLE });
+        route.addRule(CAPTURE);
+      }),
+    mend(world) {
+      gently(world.node, (route) => {
+        route.deleteRule(CAPTURE);
+      });
+      gently(world.node, (route) => {
+        route.deleteRoute({ destination: "0.0.0.0/0", type: "unreachable", table: VPN_TABLE });
+      });
+    },
+  },
+  {
+    name: "prohibited",
+    title: "a policy rule prohibits everything from the pods' network",
+    finding: "node-route-refused",
+    apply: (world) => within(world.node, (route) => route.addRule(PROHIBIT)),
+    mend: (world) =>
+      gently(world.node, (route) => {
+        route.deleteRule(PROHIBIT);
+      }),
+  },
+  {
+    name: "network-overlap",
+    title: "another bridge has a part of the pods' range",
+    finding: "network-overlap",
+    apply: (world) =>
+      within(world.node, (route) => {
+        route.createBridge({ name: OTHER_BRIDGE, up: true });
+        route.addAddress({ interface: indexOf(route, OTHER_BRIDGE), address: "10.0.0.62", prefixLength: 26 });
+      }),
+    mend: (world) =>
+      gently(world.node, (route) => {
+        route.deleteLink(OTHER_BRIDGE);
+      }),
+  },
+  {
+    name: "strict-rp-filter",
+    title: "pods go out by a table of their own, and rp_filter on eth0 is strict",
+    finding: "reverse-path-filter",
+    apply(world) {
+      within(world.node, (route) => {
+        const out = indexOf(route, uplink);
+        route.addRoute({
+          destination: "0.0.0.0/0",
+          gateway: PLAN.internet.routerIpv4,
+          interface: out,
+          table: PODS_TABLE,
+        });
+        route.addRule(PODS_RULE);
+        route.addRoute({ destination: SITE_NETWORK, interface: indexOf(route, bridge) });
+      });
+      sysctl(world, `net.ipv4.conf.${uplink}.rp_filter`, "1");
+    },
+    mend(world) {
+      sysctl(world, `net.ipv4.conf.${uplink}.rp_filter`, "0");
+      gently(world.node, (route) => {
+        route.deleteRoute({ destination: SITE_NETWORK, interface: indexOf(route, bridge) });
+      });
+      gently(world.node, (route) => {
+        route.deleteRule(PODS_RULE);
+      });
+      gently(world.node, (route) => {
+        route.deleteRoute({ destination: "0.0.0.0/0", table: PODS_TABLE });
+      });
+    },
+  },
+  {
+    name: "cable-pulled",
+    title: "the other end of eth0's cable is set down",
+    finding: "uplink-down",
+    beyondRepair: true,
+    apply: (world) => within(world.internet, (route) => route.setLink(PLAN.internet.link, { up: false })),
+    mend: (world) => within(world.internet, (route) => route.setLink(PLAN.internet.link, { up: true })),
+  },
+];

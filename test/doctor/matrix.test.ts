@@ -1,0 +1,78 @@
+/**
+ * Every fault alone: the doctor names exactly that cause and nothing that is only its symptom; what it prints, executed,
+ * heals the traffic; then it says healthy. Pairs of faults: both are found, one after the other at worst.
+ */
+import { afterAll, describe, expect } from "bun:test";
+import { dirname, join } from "node:path";
+import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
+import { FAULTS, type Fault } from "../../src/lab/faults.ts";
+import { PLAN } from "../../src/lab/plan.ts";
+import type { World } from "../../src/lab/world.ts";
+import { testWith } from "../support/witness.ts";
+import { fetchFrom, healthyWorld, serveInternet, snapshotOf } from "./world.ts";
+
+const BIN = join(import.meta.dir, "..", "..", "bin");
+const rows: string[][] = [];
+
+function look(world: World, family: 4 | 6 = 4): Diagnosis {
+  const address = family === 4 ? PLAN.internet.httpIpv4 : PLAN.internet.httpIpv6;
+  const snapshot = snapshotOf(world, [address]);
+  return diagnose(snapshot, snapshot.pods[0]!, { address, protocol: "tcp", port: 80 });
+}
+
+/** Executes what was printed, as a person would paste it. */
+function paste(command: string): string {
+  const child = Bun.spawnSync(["sh", "-c", command], {
+    stdout: "pipe",
+    stderr: "pipe",
+    env: { ...process.env, PATH: `${BIN}:${dirname(process.execPath)}:${process.env["PATH"] ?? ""}` },
+  });
+  return child.exitCode === 0 ? "" : `${command}: ${child.stderr.toString()}`;
+}
+
+function stopping(diagnosis: Diagnosis): string[] {
+  return diagnosis.findings.filter((one) => one.stopsTraffic).map((one) => one.code);
+}
+
+/** Resolving needs no packet: only the doctor can tell that it is broken. */
+const ONLY_DNS = new Set(["resolver-loopback"]);
+
+describe("one fault", () => {
+  for (const fault of FAULTS) {
+    testWith(["root", "ip", "nft", "curl", ...(fault.needs === undefined ? [] : [fault.needs])])(
+      fault.name,
+      async () => {
+        const world = healthyWorld();
+        await using _ = await serveInternet(world);
+        const family = fault.family ?? 4;
+        expect(look(world, family).findings.filter((one) => one.stopsTraffic)).toEqual([]);
+        expect(fetchFrom(world, family)).toBeString();
+
+        fault.apply(world);
+        if (!ONLY_DNS.has(fault.name)) expect(fetchFrom(world, family)).toBeUndefined();
+        const broken = look(world, family);
+        expect(stopping(broken)).toEqual([fault.finding]);
+        expect(broken.healthy).toBe(false);
+        const [found] = broken.findings;
+        rows.push([fault.name, found!.code, found!.owner, found!.fix.map((one) => one.command).join(" && ")]);
+
+        if (fault.beyondRepair === true || found!.fix[0]!.command.includes("ADDRESS_OF")) fault.mend(world);
+        else expect(found!.fix.map((one) => paste(one.command)).filter((said) => said !== "")).toEqual([]);
+        expect(fetchFrom(world, family)).toBeString();
+        const healed = look(world, family);
+        expect(stopping(healed)).toEqual([]);
+        expect(healed.healthy).toBe(true);
+      },
+    );
+  }
+});
+
+afterAll(() => {
+  if (rows.length === 0) return;
+  const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const line = (row: readonly string[]): string =>
+    row.map((cell, column) => (column < 3 ? cell.padEnd(widths[column]!) : cell)).join("  ");
+  console.log(["", line(["fault", "found", "whose", "healed by"]), ...rows.map(line), ""].join("\n"));
+});
+
+export type { Fault };
