@@ -2,10 +2,12 @@ import { Command } from "commander";
 import { WayoutError } from "../error.ts";
 import { execInLab } from "../lab/exec.ts";
 import { labDown, labStatus, labUp, requireLab, type LabStatus } from "../lab/house.ts";
-import { dismissKeeper, ensureKeeper, findKeeper, runBesideKeeper } from "../lab/keeper.ts";
+import { dismissKeeper, findKeeper, runBesideKeeper } from "../lab/keeper.ts";
 import { LAB_NAMESPACES } from "../lab/plan.ts";
 import { playStory } from "../lab/play.ts";
 import { isRoot } from "../lab/realm.ts";
+import { breakCommand, mendCommand } from "./lab-practice.ts";
+import { delegated } from "./lab-realm.ts";
 import { picture, showStory, storySummary } from "./lab-story.ts";
 import { printJson, style, table } from "./style.ts";
 
@@ -34,6 +36,8 @@ export function labCommand(): Command {
   lab.addCommand(downCommand());
   lab.addCommand(statusCommand());
   lab.addCommand(execCommand());
+  lab.addCommand(breakCommand());
+  lab.addCommand(mendCommand());
   return lab;
 }
 
@@ -157,19 +161,4 @@ function noCommand(namespace: string): WayoutError {
     said: "no command was given",
     todo: `For a shell: wayout lab exec ${namespace} -- sh`,
   });
-}
-
-/**
- * An ordinary user's lab lives beside his keeper process: hands the command over to there. Returns false for root (of
- * the machine or beside the keeper), who does it himself, and where there is no keeper and none shall be made.
- */
-function delegated(args: readonly string[], keeper: "make" | "find" | "need"): boolean {
-  if (isRoot()) return false;
-  const found = keeper === "make" ? ensureKeeper() : findKeeper();
-  if (found === undefined) {
-    if (keeper === "need") requireLab(args.slice(0, 2).join(" "));
-    return false;
-  }
-  process.exitCode = runBesideKeeper(found, args);
-  return true;
 }

@@ -180,3 +180,21 @@ async function waitUntil(condition: () => boolean): Promise<void> {
   for (let i = 0; i < 100 && !condition(); i++) await Bun.sleep(50);
   expect(condition()).toBe(true);
 }
+
+testWith(["root", "curl"])("break and mend: what a fault takes away comes back", () => {
+  run(undefined, [WAYOUT, "lab", "up"]);
+  const curl = ["curl", "-sS", "--max-time", "2", "http://198.51.100.80"];
+  const fetch = (): number => run(undefined, [WAYOUT, "lab", "exec", "ns-blue", "--", ...curl]).exitCode;
+  expect(fetch()).toBe(0);
+  for (const fault of ["forwarding-off", "veth-down"]) {
+    expect(run(undefined, [WAYOUT, "lab", "break", fault]).exitCode).toBe(0);
+    expect(run(undefined, [WAYOUT, "lab", "status"]).stdout).toContain(fault);
+    expect(fetch()).not.toBe(0);
+  }
+  const mended = run(undefined, [WAYOUT, "lab", "mend", "--json"]);
+  expect(JSON.parse(mended.stdout)).toEqual({ mended: ["forwarding-off", "veth-down"] });
+  expect(fetch()).toBe(0);
+  const unknown = run(undefined, [WAYOUT, "lab", "break", "forwarding"]);
+  expect(unknown.exitCode).toBe(2);
+  expect(unknown.stderr).toContain("forwarding-off");
+});
