@@ -140,7 +140,7 @@ function* addressChecks(filter: FlowFilter): Generator<Check> {
     }
   }
   if (filter.podAddresses !== undefined) {
-    const hosts = filter.podAddresses.map(prefixOf);
+    const hosts = filter.podAddresses.map((address) => prefixOf(address));
     yield (scan) => hosts.some((host) => host(scan, scan.original.source) || host(scan, scan.reply.source));
   }
 }
