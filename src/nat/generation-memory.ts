@@ -64,11 +64,11 @@ export class GenerationMemory {
   /** Nothing of ours is in the namespace any more, and so nothing shall be left of the memory of it. */
   forget(): void {
     if (this.#path === undefined) return;
-    rmSync(this.#path, { force: true });
     try {
+      rmSync(this.#path, { force: true });
       rmdirSync(this.directory);
     } catch {
-      // Other namespaces have theirs there, or it is gone.
+      // Other namespaces have theirs there, or it is gone, or not ours to change.
     }
   }
 

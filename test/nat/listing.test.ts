@@ -1,0 +1,185 @@
+/** `wayout nat show` reads what nft and iptables made. */
+import { expect } from "bun:test";
+import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { masqueradeIntent } from "../../src/nat/intent.ts";
+import type { ListedRule } from "../../src/nat/listing.ts";
+import { NftablesNat } from "../../src/nat/nftables.ts";
+import { readNatListing } from "../../src/nat/read-listing.ts";
+import { freshNamespace } from "../support/world.ts";
+import { ask, testWith } from "../support/witness.ts";
+
+const test = testWith(["root", "nft"]);
+const testIptables = testWith(["root", "iptables-nft"]);
+
+function nft(namespace: NetworkNamespace, ruleset: string): void {
+  ask(namespace, ["nft", "-f", "-"], ruleset);
+}
+
+function allRules(namespace: NetworkNamespace): ListedRule[] {
+  const { chains, unreached } = readNatListing(namespace);
+  return [...chains.flatMap(({ rules }) => rules), ...unreached];
+}
+
+test("chains stand in the order in which packets meet them, over all families and tables", () => {
+  const namespace = freshNamespace();
+  nft(
+    namespace,
+    `table ip b { chain out { type nat hook output priority -100; }; chain post { type nat hook postrouting priority 100; }; }
+     table ip6 c { chain post { type nat hook postrouting priority 90; }; chain pre { type nat hook prerouting priority -100; }; }
+     table inet d { chain filter { type filter hook postrouting priority 0; }; chain in { type nat hook input priority 100; }; chain late { type nat hook postrouting priority 300; }; }
+     table inet unrelated { chain forward { type filter hook forward priority 0; accept; }; }`,
+  );
+  const { chains } = readNatListing(namespace);
+  expect(
+    chains.map(({ family, table, chain, hook, priority }) => [hook, priority, family, table, chain]),
+  ).toEqual([
+    ["prerouting", -100, "ip6", "c", "pre"],
+    ["input", 100, "inet", "d", "in"],
+    ["output", -100, "ip", "b", "out"],
+    ["postrouting", 90, "ip6", "c", "post"],
+    ["postrouting", 100, "ip", "b", "post"],
+    ["postrouting", 300, "inet", "d", "late"],
+  ]);
+});
+
+test("follows jumps, gotos and verdict maps once, with text, counters and what it translates", () => {
+  const namespace = freshNamespace();
+  nft(
+    namespace,
+    `table ip t {
+       chain leaf { counter packets 7 bytes 700 masquerade
+       }
+       chain fixed { snat to 203.0.113.5
+       }
+       chain post { type nat hook postrouting priority 100
+         ip saddr 10.1.0.0/16 jump leaf
+         ip saddr vmap { 10.2.0.0/16 : goto leaf, 10.3.0.0/16 : goto fixed, 10.4.0.1-10.4.0.9 : accept }
+       }
+     }`,
+  );
+  const rules = allRules(namespace);
+  expect(rules.map(({ chain, position, depth, translates }) => [chain, position, depth, translates])).toEqual(
+    [
+      ["post", 1, 0, undefined],
+      ["leaf", 1, 1, "masquerade"],
+      ["post", 2, 0, undefined],
+      ["fixed", 1, 1, "snat"],
+    ],
+  );
+  expect(rules[0]!.text).toBe("ip saddr 10.1.0.0/16 jump leaf");
+  expect(rules[1]!.counter).toEqual({ packets: 7, bytes: 700 });
+  expect(rules[2]!.elements).toEqual([
+    { key: "10.2.0.0/16", leadsTo: "goto leaf" },
+    { key: "10.3.0.0/16", leadsTo: "goto fixed" },
+    { key: "10.4.0.1-10.4.0.9", leadsTo: "accept" },
+  ]);
+  expect(rules.every(({ dead }) => dead === undefined)).toBe(true);
+});
+
+test("marks what no packet can reach, and says why", () => {
+  const namespace = freshNamespace();
+  nft(
+    namespace,
+    `table ip shadowed { chain deciding { counter accept
+       }
+       chain maybe { tcp dport 80 accept
+       }
+       chain p { type nat hook postrouting priority 1
+         ip saddr 10.0.0.0/8 jump maybe
+         jump maybe
+         log prefix "still alive"
+         jump deciding
+         masquerade
+       }
+     }
+     table ip orphan { chain p { type nat hook postrouting priority 2; }
+       chain lonely { ip saddr 10.0.0.0/8 masquerade
+       }
+       chain loner { jump lonely
+       }
+     }
+     table ip unhooked { chain POSTROUTING { masquerade
+       }
+     }
+     table ip elsewhere { chain postrouting { type nat hook output priority 5
+         ip saddr 10.0.0.0/8 dnat to 203.0.113.5
+       }
+     }
+     table ip filteronly { chain unused { drop
+       }
+     }`,
+  );
+  const dead = allRules(namespace)
+    .filter((rule) => rule.dead !== undefined)
+    .map(({ table, chain, position, dead: why }) => `${table} ${chain} ${position} ${why!.code}`);
+  // Tables and chains come in whichever order the kernel keeps them.
+  expect(dead).toHaveLength(5);
+  expect(new Set(dead)).toEqual(
+    new Set([
+      "elsewhere postrouting 1 wrong-hook",
+      "orphan lonely 1 unreferenced-chain",
+      "orphan loner 1 unreferenced-chain",
+      "shadowed p 5 shadowed",
+      "unhooked POSTROUTING 1 no-base-chain",
+    ]),
+  );
+});
+
+test("a dormant table's rules are dead", () => {
+  const namespace = freshNamespace();
+  nft(namespace, "table ip t { chain p { type nat hook postrouting priority 100; masquerade; }; }");
+  nft(namespace, "table ip t { flags dormant; }");
+  expect(allRules(namespace).map(({ dead }) => dead?.code)).toEqual(["dormant-table"]);
+});
+
+test("our own table names who asked for what", () => {
+  const namespace = freshNamespace();
+  using nat = new NftablesNat({ namespace });
+  nat.apply(masqueradeIntent("cni/blue", ["10.1.0.0/16"]));
+  nat.apply(masqueradeIntent("attach", ["10.2.0.0/16", "fd00::/64"]));
+  const rules = allRules(namespace);
+  expect(rules.every(({ owner }) => owner?.product === "wayout")).toBe(true);
+  expect(rules.every(({ dead }) => dead === undefined)).toBe(true);
+  const elements = rules.flatMap(({ elements }) => elements ?? []);
+  expect(elements.map(({ key, leadsTo, owner, counter }) => [key, leadsTo, owner, counter?.packets])).toEqual(
+    [
+      ["10.1.0.0/16", "goto masquerade-random", "cni/blue", 0],
+      ["10.2.0.0/16", "goto masquerade-random", "attach", 0],
+      ["fd00::/64", "goto masquerade-random", "attach", 0],
+    ],
+  );
+});
+
+testIptables("tables of iptables-nft are told as such, with owners by chain and comment", () => {
+  const namespace = freshNamespace();
+  ask(
+    namespace,
+    ["iptables-nft-restore"],
+    `*nat
+:KUBE-POSTROUTING - [0:0]
+:ORPHAN - [0:0]
+-A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A KUBE-POSTROUTING -j MASQUERADE --random-fully
+-A ORPHAN -s 10.0.0.0/8 -j SNAT --to-source 203.0.113.5
+COMMIT
+`,
+  );
+  const rules = allRules(namespace);
+  expect(
+    rules.map(({ kind, chain, translates, owner, dead }) => [
+      kind,
+      chain,
+      translates,
+      owner?.product,
+      dead?.code,
+    ]),
+  ).toEqual([
+    ["iptables-nft", "POSTROUTING", undefined, "kube-proxy", undefined],
+    ["iptables-nft", "KUBE-POSTROUTING", undefined, "kube-proxy", undefined],
+    ["iptables-nft", "KUBE-POSTROUTING", "masquerade", "kube-proxy", undefined],
+    ["iptables-nft", "POSTROUTING", "masquerade", "Docker", undefined],
+    ["iptables-nft", "ORPHAN", "snat", undefined, "unreferenced-chain"],
+  ]);
+});
