@@ -21,7 +21,7 @@ export function analyse(evidence: TraceEvidence, destination: TraceReport["desti
   const state = evidence.exchange?.state;
   const answer = state?.kind === "answered" || state?.kind === "refused" ? state.what : undefined;
   const startUs = startOf(correlation);
-  const deliveredUs = evidence.exchange?.deliveredUs ?? answerTimeUs(correlation);
+  const deliveredUs = answerTimeUs(correlation) ?? evidence.exchange?.deliveredUs;
   return {
     pod: evidence.survey.pod.name,
     destination: {

@@ -107,7 +107,7 @@ function firsts(packets: readonly PlacedPacket[]): PlacedPacket[] {
 function signatureOf({ packet, bytes }: SeenPacket): string {
   const { tcp, udp, icmp, ip } = packet;
   if (tcp !== undefined) return `tcp ${tcp.sequence} ${tcp.flags.join()} ${tcp.payloadLength}`;
-  const length = udp?.payloadLength ?? Math.max(0, (ip?.length ?? 0) - 28);
+  const length = udp?.payloadLength ?? Math.max(0, (ip?.length ?? 0) - (ip?.family === 6 ? 48 : 28));
   const payload = Buffer.from(bytes.subarray(Math.max(0, bytes.length - length))).toString("base64");
   return udp === undefined ? `icmp ${icmp?.type} ${icmp?.sequence} ${payload}` : `udp ${payload}`;
 }

@@ -447,6 +447,8 @@ function stoppedOnReturn(of: Case): Verdict {
     reversePath(of, step, entry, correlation.outside?.destination.address ?? evidence.flow.destination) ??
     droppedByOthers(of, step);
   if (known !== undefined) return { ...known, step };
+  const elsewhere = fromElsewhere(of, arrived);
+  if (!matched && elsewhere !== undefined) return elsewhere;
   const translated =
     correlation.outside !== undefined && correlation.outside.source.address !== evidence.flow.source;
   if (!matched && translated) {
@@ -466,6 +468,24 @@ function stoppedOnReturn(of: Case): Verdict {
         ? "the answer reached the node and was not handed on to the pod"
         : `the answer left ${veth.interface} and did not arrive in the pod`,
     evidence: growthEvidence(of),
+  };
+}
+
+/** An answer from another address than was asked is no answer to conntrack, nor to a connected socket. */
+function fromElsewhere(
+  { correlation, evidence }: Case,
+  arrived: PlacedPacket | undefined,
+): Verdict | undefined {
+  const asked = correlation.outside?.destination.address;
+  const source = arrived?.packet.ip?.source;
+  if (arrived === undefined || asked === undefined || source === undefined || source === asked)
+    return undefined;
+  return {
+    step: 8,
+    code: "answer-from-elsewhere",
+    reason: `${asked} was asked and ${source} answers: no tracked connection claims that`,
+    todo: `the program at ${evidence.flow.destination} must answer from the address that it was asked at (bind to it)`,
+    evidence: [{ source: `capture on ${arrived.interface}`, lines: [arrived.summary] }],
   };
 }
 

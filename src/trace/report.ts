@@ -98,7 +98,7 @@ export interface TraceReport {
   readonly sightings: readonly Sighting[];
   /** The source before and after; absent when it was not translated, or never got that far. */
   readonly translation?: { readonly before: string; readonly after: string; readonly rule?: RuleReport };
-  /** From the first packet to the answer at the socket, microseconds. */
+  /** From the first packet to the answer in the pod, microseconds. */
   readonly roundTripUs?: number;
   /** Worth knowing although it did not stop this packet. */
   readonly notes: readonly string[];

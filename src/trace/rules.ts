@@ -1,7 +1,9 @@
 /** Rules that the packet met, as evidence: which chain of which table, what it decided, whose it is. */
+import { ruleText } from "../kernel/nftables/text.ts";
 import type { Rule, Table } from "../kernel/nftables/ruleset.ts";
 import type { LabelledEvent } from "./correlate.ts";
 import type { RuleReport } from "./report.ts";
+import { ownerOf } from "../nat/owner.ts";
 import { isDropVerdict } from "./progress.ts";
 
 export type Rulesets = Readonly<Record<"pod" | "node", readonly Table[]>>;
@@ -33,19 +35,23 @@ export function metRules(events: readonly LabelledEvent[], rulesets: Rulesets): 
 function ruleReport(event: LabelledEvent, table: Table | undefined): RuleReport {
   const chain = table?.chains.find((one) => one.name === event.chain);
   const rule = chain?.rules.find((one) => one.handle === event.ruleHandle);
+  const isPolicy = event.type === "policy";
+  const text = isPolicy ? `policy ${event.policy ?? "accept"}` : textOf(rule, table);
+  const place = { family: event.family, table: event.table, chain: event.chain };
+  const comment = rule?.comment;
+  const owner = ownerOf({ ...place, text, ...(comment === undefined ? {} : { comment }) });
   return {
-    family: event.family,
-    table: event.table,
-    chain: event.chain,
+    ...place,
     ...(event.type === "rule" && event.ruleHandle !== undefined ? { handle: event.ruleHandle } : {}),
-    text: event.type === "policy" ? `policy ${event.policy ?? "accept"}` : ruleText(rule),
+    text,
+    ...(owner === undefined ? {} : { owner: owner.product }),
   };
 }
 
-/** What stands in for a rule until its text is known: its comment, or the kinds of its expressions. */
-function ruleText(rule: Rule | undefined): string {
-  if (rule === undefined) return "a rule that is not there any more";
-  return rule.comment ?? rule.expressions.map((expression) => expression.kind).join(" ");
+/** The rule as nft writes it. The ruleset was read before the packet was sent: it may have changed since. */
+function textOf(rule: Rule | undefined, table: Table | undefined): string {
+  if (rule === undefined || table === undefined) return "a rule that was made meanwhile";
+  return ruleText(rule, table, { stateless: true });
 }
 
 /** The chains' verdicts, a line for each base chain: what it was called by, and how it ended. */
@@ -59,8 +65,9 @@ export function chainLines(met: readonly MetRule[]): string[] {
     if (one.event.type === "return") continue;
     const { family, table, chain, text, handle } = one.report;
     const hook = base?.base === undefined ? "" : ` (${base.base.hook}, priority ${base.base.priority})`;
+    const whose = one.report.owner === undefined ? "" : `, ${one.report.owner}'s`;
     const rule = handle === undefined ? text : `${verdict} by rule ${handle}: ${text}`;
-    lines.push(`${family} ${table} ${chain}${hook}: ${rule}`);
+    lines.push(`${family} ${table} ${chain}${hook}${whose}: ${rule}`);
   }
   return lines;
 }

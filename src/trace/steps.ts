@@ -48,12 +48,18 @@ export function stepsOf(of: Case, stop: Stop | undefined): StepReport[] {
       number,
       title: STEP_TITLES[number],
       ...statusAndText(number, finding, stop),
-      evidence: number === stop?.step ? [...finding.evidence, ...stop.evidence] : finding.evidence,
+      evidence: number === stop?.step ? withStop(finding.evidence, stop.evidence) : finding.evidence,
       ...(finding.timeUs === undefined || startUs === undefined
         ? {}
         : { atUs: round(Math.max(0, finding.timeUs - startUs)) }),
     };
   });
+}
+
+/** What the step shows already need not be said again by what ended there. */
+function withStop(own: readonly StepEvidence[], stop: readonly StepEvidence[]): StepEvidence[] {
+  const sources = new Set(own.map(({ source }) => source));
+  return [...own, ...stop.filter(({ source }) => !sources.has(source))];
 }
 
 function statusAndText(
@@ -62,12 +68,12 @@ function statusAndText(
   stop: Stop | undefined,
 ): Pick<StepReport, "status" | "text"> {
   if (number === stop?.step) return { status: "stopped", text: stop.reason };
-  if (finding.notNeeded === true && (stop === undefined || number < stop.step)) {
-    return { status: "not-needed", text: finding.text };
+  const isBehind = stop !== undefined && number > stop.step;
+  if (finding.notNeeded === true && !isBehind) return { status: "not-needed", text: finding.text };
+  if (isBehind && (finding.notNeeded === true || !finding.proven)) {
+    return { status: "not-reached", text: "it did not get this far" };
   }
   if (finding.proven) return { status: "proven", text: finding.text };
-  if (stop !== undefined && number > stop.step)
-    return { status: "not-reached", text: "it did not get this far" };
   return { status: "unseen", text: finding.text };
 }
 
@@ -125,12 +131,13 @@ function routeText(nextHop: string | undefined, evidence: TraceEvidence, link: s
   return `to ${destination}${via} dev ${link ?? "?"}`;
 }
 
-function crossedCable({ evidence, correlation }: Case): Finding {
+function crossedCable(of: Case): Finding {
+  const { evidence, correlation } = of;
   const { hostLink, bridge } = evidence.survey.node ?? {};
   const veth = at(correlation.out, "veth", "in");
   const onBridge = at(correlation.out, "bridge", "in");
   const names = [hostLink, bridge].flatMap((link) => (link === undefined ? [] : [link.name]));
-  if (bridge !== undefined && veth !== undefined && onBridge === undefined && wasSwitched(correlation)) {
+  if (bridge !== undefined && veth !== undefined && onBridge === undefined && wasSwitched(of)) {
     return {
       proven: true,
       text: `seen on ${hostLink?.name}, switched within ${bridge.name}: the destination is on the same network`,
@@ -147,8 +154,10 @@ function crossedCable({ evidence, correlation }: Case): Finding {
 }
 
 /** Whether the answer came without the packet having entered the node's IP layer. */
-function wasSwitched({ out, back }: Correlation): boolean {
-  return back.length > 0 && !out.some((packet) => packet.place === "bridge");
+function wasSwitched({ evidence, correlation }: Case): boolean {
+  const { out, back } = correlation;
+  const hasBridge = evidence.survey.node?.bridge !== undefined;
+  return hasBridge && back.length > 0 && !out.some((packet) => packet.place === "bridge");
 }
 
 // ── 3 to 6 ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,7 +175,7 @@ function forwarded(of: Case): Finding {
       evidence: [],
     };
   }
-  if (wasSwitched(correlation)) {
+  if (wasSwitched(of)) {
     return {
       proven: true,
       notNeeded: true,
@@ -174,7 +183,10 @@ function forwarded(of: Case): Finding {
       evidence: [],
     };
   }
-  const settings = Object.entries(node.sysctls).map(([name, value]) => `${name} = ${value}`);
+  const settings = ["forward", "rp_filter"].flatMap((word) => {
+    const ofKind = Object.entries(node.sysctls).filter(([name]) => name.includes(word));
+    return ofKind.length === 0 ? [] : [ofKind.map(([name, value]) => `${name} = ${value}`).join(", ")];
+  });
   const answer = node.route;
   const route =
     answer === undefined
@@ -214,7 +226,7 @@ function translated(of: Case): Finding {
   const { flow } = evidence;
   const before = endLabel({ address: flow.source, port: flow.sourcePort }, flow);
   const { outside } = correlation;
-  if (isLocal(of) || wasSwitched(correlation)) {
+  if (isLocal(of) || wasSwitched(of)) {
     return { proven: true, notNeeded: true, text: "nothing leaves the node", evidence: [] };
   }
   if (outside === undefined) return { proven: false, text: "it was not seen leaving the node", evidence: [] };
@@ -289,7 +301,7 @@ function tracked(of: Case): Finding {
 
 function left(of: Case): Finding {
   const packet = at(of.correlation.out, "uplink", "out");
-  if (isLocal(of) || (packet === undefined && wasSwitched(of.correlation))) {
+  if (isLocal(of) || (packet === undefined && wasSwitched(of))) {
     return { proven: true, notNeeded: true, text: "nothing leaves the node", evidence: [] };
   }
   return {

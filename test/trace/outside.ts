@@ -2,11 +2,20 @@
 for (const port of [80, 443]) {
   Bun.serve({ port, hostname: "::", fetch: () => new Response("hello") });
 }
-for (const port of [53, 9999]) {
+// One socket an address: a datagram that leaves an unbound one has another source than was asked.
+export const SOCKETS = [
+  [53, "198.51.100.80"],
+  [53, "2001:db8:198::80"],
+  [9999, "198.51.100.80"],
+  [7777, "::"],
+] as const;
+for (const [port, hostname] of SOCKETS) {
   await Bun.udpSocket({
     port,
-    hostname: "::",
+    hostname,
     socket: {
+      // Asked by somebody who has gone meanwhile.
+      error() {},
       data(socket, bytes, fromPort, from) {
         socket.send(bytes, fromPort, from);
       },
@@ -14,5 +23,3 @@ for (const port of [53, 9999]) {
   });
 }
 console.log("ready");
-
-export {};

@@ -1,5 +1,6 @@
 /** A pod, its node and an internet, for tests that break the way between them. */
 import { join } from "node:path";
+import { echo } from "../../src/kernel/echo.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { trace, type TraceRequest } from "../../src/trace/trace.ts";
 import type { TraceReport } from "../../src/trace/report.ts";
@@ -32,6 +33,9 @@ export async function makeWorld(options: WorldOptions = {}): Promise<World> {
   const ip = (where: keyof typeof places, line: string): void => {
     inside(where, "ip", ...line.split(" "));
   };
+  for (const where of ["pod", "node", "internet"] as const) {
+    inside(where, "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0");
+  }
   ip("node", `link add eth0 type veth peer name up0 netns ${internet.name}`);
   ip("node", "addr add 203.0.113.2/24 dev eth0");
   ip("node", "-6 addr add 2001:db8:113::2/64 dev eth0 nodad");
@@ -51,6 +55,9 @@ export async function makeWorld(options: WorldOptions = {}): Promise<World> {
     ask(node, ["nft", "-f", "-"], text);
   };
   if (options.nat !== false) nft(MASQUERADE);
+  // IPv6 answers once the kernel's link watch has seen the carriers, up to a second later.
+  awaitNeighbour(node, "2001:db8:113::1");
+  if (options.wiring !== "ptp") awaitNeighbour(pod, "fd20::1");
   const server = internet.run(() =>
     Bun.spawn([process.execPath, join(import.meta.dir, "outside.ts")], { stdout: "pipe", stderr: "inherit" }),
   );
@@ -79,6 +86,18 @@ export const MASQUERADE = `table inet nat {
   }
 }
 `;
+
+function awaitNeighbour(from: NetworkNamespace, address: string): void {
+  for (let attempt = 0; attempt < 30; attempt++) {
+    try {
+      if (echo(from, address, 100) !== undefined) return;
+    } catch {
+      // No route yet, for the same reason.
+    }
+    Bun.sleepSync(50);
+  }
+  throw new Error(`${address} does not answer`);
+}
 
 type Ip = (where: "pod" | "node" | "internet", line: string) => void;
 
