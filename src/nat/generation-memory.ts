@@ -7,7 +7,6 @@
  * nothing is lost but time.
  */
 import {
-  closeSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -18,18 +17,11 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import * as libc from "../kernel/libc.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 
 const DIRECTORY = "/run/wayout/nat";
 /** Namespaces come and go; more files than this are the traces of dead ones. */
 const MOST_FILES = 256;
-
-const AF_UNIX = 1;
-const SOCK_DGRAM = 2;
-const SOL_SOCKET = 1;
-/** include/uapi/asm-generic/socket.h, since Linux 5.14 */
-const SO_NETNS_COOKIE = 71;
 
 export class GenerationMemory {
   readonly #path: string | undefined;
@@ -38,8 +30,9 @@ export class GenerationMemory {
     namespace: NetworkNamespace,
     readonly directory = DIRECTORY,
   ) {
-    const cookie = namespaceCookie(namespace);
-    this.#path = cookie === undefined ? undefined : join(directory, cookie);
+    const { cookie } = namespace;
+    // An inode is given again to the next namespace, which would inherit what was found in this one.
+    this.#path = cookie.startsWith("inode-") ? undefined : join(directory, cookie);
   }
 
   /** Whether `finding` was noted at exactly this generation. */
@@ -100,19 +93,5 @@ function replaceQuickly(path: string, text: string): void {
   } catch (error) {
     rmSync(beside, { force: true });
     throw error;
-  }
-}
-
-/** undefined on kernels before 5.14. */
-function namespaceCookie(namespace: NetworkNamespace): string | undefined {
-  let fd: number | undefined;
-  try {
-    fd = namespace.run(() => libc.socket(AF_UNIX, SOCK_DGRAM, 0));
-    const cookie = libc.getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, 8);
-    return cookie.length === 8 ? Buffer.from(cookie).readBigUInt64LE().toString(16) : undefined;
-  } catch {
-    return undefined;
-  } finally {
-    if (fd !== undefined) closeSync(fd);
   }
 }
