@@ -138,7 +138,7 @@ export function labDown(): Promise<boolean> {
 function takeDown(state: LabState): void {
   if (state.servers !== undefined && isAlive(state.servers)) process.kill(state.servers.pid, "SIGKILL");
   removeNamespaces(state.namespaces);
-  for (const path of [...state.made].reverse()) {
+  for (const path of state.made.toReversed()) {
     if (path === NETNS_DIRECTORY) removeNamespaceDirectory();
     else if (path.endsWith("/resolv.conf")) rmSync(path, { force: true });
     else removeIfEmpty(path);

@@ -52,7 +52,8 @@ export interface Message<H extends AnyStruct = AnyStruct, T extends Table = Tabl
 }
 
 /** What a description decodes to. */
-export type MessageOf<S extends MessageSpec> = S extends MessageSpec<infer H, infer T> ? Message<H, T> : never;
+export type MessageOf<S extends MessageSpec> =
+  S extends MessageSpec<infer H, infer T> ? Message<H, T> : never;
 
 /** A message to send. `encode` writes everything behind struct nlmsghdr. */
 export interface Request<H extends AnyStruct = AnyStruct, T extends Table = Table> {

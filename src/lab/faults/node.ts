@@ -1,8 +1,10 @@
 /** What can be wrong with the node as a router. */
+import { addChain, addRule, addTable, destroyTable } from "../../kernel/nftables/changes.ts";
+import { match, setMark } from "../../kernel/nftables/rule-builder.ts";
 import { writeSysctl } from "../../kernel/sysctl.ts";
 import type { Fault, FaultWorld } from "../faults.ts";
 import { PLAN } from "../plan.ts";
-import { gently, indexOf, within } from "./change.ts";
+import { gently, indexOf, ruleset, within } from "./change.ts";
 
 const { bridge, uplink } = PLAN.node;
 const OTHER_BRIDGE = "br-other";
@@ -11,7 +13,9 @@ const PODS_TABLE = 100;
 const CAPTURE = { family: 4, priority: 5270, source: PLAN.podNetworkIpv4, table: VPN_TABLE } as const;
 const MAIN_RULE = { family: 4, priority: 32766, table: 254 } as const;
 const PROHIBIT = { family: 4, priority: 900, source: PLAN.podNetworkIpv4, action: "prohibit" } as const;
-const PODS_RULE = { family: 4, priority: 1000, inputInterface: bridge, table: PODS_TABLE } as const;
+const PODS_MARK = 0x64;
+const PODS_RULE = { family: 4, priority: 1000, mark: PODS_MARK, table: PODS_TABLE } as const;
+const MARKS = { family: "inet", table: "vpn-marks" } as const;
 const SITE_NETWORK = "198.51.100.0/24";
 
 function sysctl(world: FaultWorld, name: string, value: string): void {
@@ -115,7 +119,7 @@ export const breakNode: readonly Fault[] = [
   },
   {
     name: "strict-rp-filter",
-    title: "pods go out by a table of their own, and rp_filter on eth0 is strict",
+    title: "a mark sends pods out by a table of their own, and rp_filter on eth0 is strict",
     finding: "reverse-path-filter",
     apply(world) {
       within(world.node, (route) => {
@@ -129,10 +133,22 @@ export const breakNode: readonly Fault[] = [
         route.addRule(PODS_RULE);
         route.addRoute({ destination: SITE_NETWORK, interface: indexOf(route, bridge) });
       });
+      ruleset(world.node, "breaking the lab", [
+        addTable(MARKS),
+        addChain(
+          { ...MARKS, chain: "prerouting" },
+          { base: { type: "filter", hook: "prerouting", priority: -150 } },
+        ),
+        addRule(
+          { ...MARKS, chain: "prerouting" },
+          { expressions: [match("meta iifname", bridge), setMark(PODS_MARK)] },
+        ),
+      ]);
       sysctl(world, `net.ipv4.conf.${uplink}.rp_filter`, "1");
     },
     mend(world) {
       sysctl(world, `net.ipv4.conf.${uplink}.rp_filter`, "0");
+      ruleset(world.node, "mending the lab", [destroyTable(MARKS)]);
       gently(world.node, (route) => {
         route.deleteRoute({ destination: SITE_NETWORK, interface: indexOf(route, bridge) });
       });

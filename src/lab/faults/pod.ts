@@ -60,7 +60,22 @@ export const breakPod: readonly Fault[] = [
     name: "duplicate-address",
     title: "ns-green gets ns-blue's address, too",
     finding: "duplicate-address",
-    apply: (world) => address(world, blue.ipv4, "add", "green"),
+    apply(world) {
+      address(world, blue.ipv4, "add", "green");
+      // Both answer the node's question; here the wrong one was faster.
+      let mac = "";
+      within(world.green, (route) => {
+        mac = route.link(LINK)?.mac ?? "";
+      });
+      within(world.node, (route) =>
+        route.setNeighbour({
+          interface: indexOf(route, PLAN.node.bridge),
+          address: blue.ipv4,
+          mac,
+          state: "stale",
+        }),
+      );
+    },
     mend(world) {
       address(world, blue.ipv4, "delete", "green");
       within(world.node, (route) => route.flushNeighbours(indexOf(route, PLAN.node.bridge)));
