@@ -10,6 +10,7 @@ import {
   type ConntrackEventKind,
 } from "../kernel/conntrack/events.ts";
 import { EntryScan } from "../kernel/conntrack/scan.ts";
+import { readSysctl } from "../kernel/sysctl.ts";
 import { Wire } from "../kernel/netlink/wire.ts";
 import { checkOutput, untilOutputCloses, writeOut } from "./byte-sink.ts";
 import { badOption, compiledFilterOf, countOf, withFilters, type TableOptions } from "./conntrack-options.ts";
@@ -24,6 +25,9 @@ interface WatchOptions extends TableOptions {
 
 /** How long a watch sleeps when nothing happens, before it looks whether its reader is still there. */
 const IDLE_MS = 1000;
+
+const OLDER_FLOWS =
+  "Flows that began while nobody listened tell nothing of their changes and their end; sysctl -w net.netfilter.nf_conntrack_events=1 lets all later ones.";
 
 const encoder = new TextEncoder();
 
@@ -55,9 +59,18 @@ async function watch(options: WatchOptions): Promise<void> {
   const out =
     options.json === true ? new JsonWatcher(shown, limit, pods) : new TextWatcher(shown, limit, pods);
   const watch = new FlowWatch(events, opened.table, filter, out);
-  if (options.json !== true) {
+  // Which flows have events at all is decided when they begin (nf_ct_ecache_ext_add).
+  const silent = readSysctl(opened.namespace, "net.netfilter.nf_conntrack_events") === "2";
+  if (options.json === true) {
+    writeOut(
+      encoder.encode(
+        `${JSON.stringify({ event: "watching", flows: watch.flows, olderFlowsAreSilent: silent })}\n`,
+      ),
+    );
+  } else {
     const hint = watch.flows === 0 ? await emptyTableHint(opened) : undefined;
     note(hint ?? `${watch.flows} flows now; watching. Ctrl-C ends it.`);
+    if (silent && watch.flows > 0) note(OLDER_FLOWS);
   }
   while (!out.full) {
     // The thread sleeps in the kernel; nothing of wayout needs it meanwhile, and Ctrl-C ends the process.
@@ -215,6 +228,12 @@ event than in a list: the state only when it changed, so that a filter by --stat
 
 When events come faster than they are read, the kernel drops some. That is said, with their number, and the table is
 read again: what appeared or vanished meanwhile is told with a ? behind its word. Nothing is lost in silence.
+
+By default the kernel makes events only for flows that began while somebody listened (nf_conntrack_events = 2): the end
+of an older flow is told when the table is read again, not before.
+
+With --json the first line says how many flows there are: {"event":"watching",…}. Then come new, update and destroy,
+each with its flow, and lost and resynced after an overrun.
 
 Examples:
   wayout conntrack watch --pod ns-blue
