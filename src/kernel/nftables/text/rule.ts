@@ -144,7 +144,7 @@ class RuleWriter {
         return `flow add @${expression.flowtable}`;
       case "match":
       case "target":
-        return compatText(expression);
+        return compatText(expression, this.scope.family);
       case "other":
         return unknownText(expression);
       default:

@@ -1,7 +1,7 @@
 /** Expressions that act rather than look: NAT, logs, rejects, marks, queues. Each as its nft text. */
-import { swapHex } from "../datatypes.ts";
 import type { Expression, ExpressionKinded } from "../expressions.ts";
 import type { Family } from "../ruleset.ts";
+import { decodeExtension, extensionText } from "../../xtables/extension.ts";
 import { ICMP_CODES, ICMPV6_CODES, ICMPX_CODES, type Symbols } from "../symbols.ts";
 import { formatValue, quoted, type Names } from "./format.ts";
 import { sized } from "./loads.ts";
@@ -235,17 +235,18 @@ export function objectRefText(
   return `${head} ${concatText(mapped?.left ?? [])} map ${mapped?.map ?? "?"}`;
 }
 
-/** An xtables match or target: only its name is known here. */
-export function compatText(expression: ExpressionKinded<"match"> | ExpressionKinded<"target">): string {
-  const bytes = expression.info.length / 2;
-  return `/* xt ${expression.kind} ${expression.name} revision ${expression.revision}, ${bytes} bytes */`;
+/** An xtables match or target, as iptables would have it: nft has no words for it. */
+export function compatText(
+  expression: ExpressionKinded<"match"> | ExpressionKinded<"target">,
+  family: Family,
+): string {
+  const { kind, name, revision } = expression;
+  const bytes = Uint8Array.from(Buffer.from(expression.info, "hex"));
+  const context = { family: family === "ip6" ? "ip6" : "ip" } as const;
+  const text = extensionText(decodeExtension(kind, name, revision, bytes, context));
+  return `/* xt ${text.replaceAll("/* ", "(").replaceAll(" */", ")")} */`;
 }
 
 export function unknownText(expression: Extract<Expression, { readonly kind: "other" }>): string {
   return `/* ${expression.name} ${expression.data.length / 2} bytes */`;
-}
-
-/** A number that was loaded as bytes, for `meta priority set` and its like. */
-export function hostNumber(hex: string): number {
-  return Number.parseInt(swapHex(hex), 16);
 }
