@@ -14,7 +14,7 @@ import { ensureForwarding, leaveNetwork } from "./network-state.ts";
 import { bridgeIntent, planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
 import { appendResult, EMPTY_RESULT, readResult, type Result, type ResultInterface } from "./result.ts";
-import { ensureVlanGateway, portVlans } from "./vlan.ts";
+import { ensureVlanGateway, portVlans, withVlans } from "./vlan.ts";
 
 const NO_ADDRESSES: Assignment = { addresses: [], routes: [], dns: {} };
 
@@ -59,7 +59,9 @@ async function attach(
 ): Promise<Result> {
   const { node, namespace } = context;
   const plan = planAttachment(configuration, assignment);
-  const bridge = ensureBridge(node, bridgeIntent(configuration, plan.gateways));
+  const bridge = withVlans(configuration, () =>
+    ensureBridge(node, bridgeIntent(configuration, plan.gateways)),
+  );
   if (bridge.created) progress.bridge = configuration.bridge;
   const gateway = ensureVlanGateway(node, configuration, bridge.link, plan.gateways);
   ensureForwarding(plan.forwarded, gateway ?? bridge.link);

@@ -27,6 +27,24 @@ function accessVlan(vlan: number): BridgeVlan {
   return { first: vlan, last: vlan, pvid: true, untagged: true };
 }
 
+/** Runs what needs a bridge with VLANs, and says plainly when it is the kernel that has none. */
+export function withVlans<T>({ vlan, vlanTrunk }: NetworkConfiguration, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    const wanted = vlan > 0 || vlanTrunk.length > 0;
+    if (!wanted || !(error instanceof WayoutError) || error.code !== "kernel-lacks-feature") throw error;
+    throw new WayoutError({
+      code: "kernel-lacks-feature",
+      kind: "machine",
+      doing: error.doing,
+      said: `${vlan > 0 ? "vlan" : "vlanTrunk"} needs bridge VLAN filtering, and the kernel refused it: ${error.said}`,
+      todo: "Use a kernel with CONFIG_BRIDGE_VLAN_FILTERING, or leave vlan and vlanTrunk out of the configuration.",
+      cause: error,
+    });
+  }
+}
+
 /** The name of the interface that holds a VLAN's gateway addresses: "cni0.100". */
 export function vlanGatewayName({ bridge, vlan }: NetworkConfiguration): string {
   return `${bridge}.${vlan}`;

@@ -2,7 +2,7 @@
 import { existsSync, mkdtempSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { NetworkNamespace, NETNS_DIRECTORY } from "../../src/kernel/namespace.ts";
+import { type NetworkNamespace, NETNS_DIRECTORY } from "../../src/kernel/namespace.ts";
 import { run, type Ran } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
 

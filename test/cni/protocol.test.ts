@@ -281,7 +281,7 @@ describe("beside the reference plugin", () => {
           must(call(node, "DEL", { ...conf, prevResult: result }, pod));
           return { result: comparable({ ...result, cniVersion: undefined }), routes: routesOf(inside) };
         });
-        expect(results[1]).toEqual(results[0]!);
+        expect(results[1]).toEqual(results[0]);
       });
     }
   }
