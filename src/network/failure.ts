@@ -19,6 +19,11 @@ const HINTS: Readonly<Record<string, Pick<ErrorParts, "code" | "kind" | "todo">>
     kind: "broken",
     todo: "Somebody removed the interface meanwhile: try again.",
   },
+  ENETUNREACH: {
+    code: "gateway-unreachable",
+    kind: "usage",
+    todo: "A gateway must be in a subnet that the pod has an address of, or the route be marked as onlink.",
+  },
   ENOSPC: {
     code: "bridge-full",
     kind: "machine",

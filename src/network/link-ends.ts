@@ -1,0 +1,192 @@
+/** The two ends of a pod's link, once they are there: what each is given, in as few messages as it takes. */
+import type { Cidr } from "../address/cidr.ts";
+import { ipBits } from "../address/ip.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+import type { AnyRequest } from "../kernel/netlink/connection.ts";
+import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
+import { addAddressRequest } from "../kernel/route/address.ts";
+import type { Link } from "../kernel/route/link.ts";
+import {
+  addBridgeVlansRequest,
+  deleteBridgeVlansRequest,
+  setBridgePortRequest,
+  setLinkRequest,
+} from "../kernel/route/link-requests.ts";
+import { deleteNeighbourRequest } from "../kernel/route/neighbour.ts";
+import { prependRouteRequest, replaceRouteRequest, type RouteSpec } from "../kernel/route/route.ts";
+import { isAbsent, type Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { writeSysctl } from "../kernel/sysctl.ts";
+import { awaitDetection } from "./duplicate-detection.ts";
+import type { PodLinkIntent, PodRoute } from "./pod-link-intent.ts";
+import type { Undo } from "./undo.ts";
+
+/** The namespaces of one call, and what of it was parsed. */
+export interface Work {
+  readonly node: Rtnetlink;
+  readonly pod: Rtnetlink;
+  readonly namespace: NetworkNamespace;
+  readonly intent: PodLinkIntent;
+  readonly hostName: string;
+  readonly addresses: readonly Cidr[];
+  readonly undo: Undo;
+}
+
+const LOOPBACK_INDEX = 1;
+
+/** Whether it was down. */
+export function raiseLoopback({ pod, undo }: Work): boolean {
+  const loopback = pod.link(LOOPBACK_INDEX, { statistics: false });
+  if (loopback === undefined || loopback.up) return false;
+  undo.note("loopback being up", () => pod.setLink(LOOPBACK_INDEX, { up: false }));
+  pod.setLink(LOOPBACK_INDEX, { up: true });
+  return true;
+}
+
+/** The node's end: its port settings, up. By name: its index need not be known. */
+export function settleHostEnd({ node, intent, addresses, hostName }: Work): void {
+  const requests: AnyRequest[] = [];
+  if (intent.bridge === undefined || (intent.hairpin === undefined && intent.isolated === undefined)) {
+    requests.push(setLinkRequest(hostName, { up: true }));
+  } else {
+    const port = {
+      ...(intent.hairpin === undefined ? {} : { hairpin: intent.hairpin }),
+      ...(intent.isolated === undefined ? {} : { isolated: intent.isolated }),
+    };
+    requests.push(setBridgePortRequest(hostName, port, true));
+  }
+  const strict = requests.length;
+  // An earlier pod's MAC under the same address would send the first packets to nobody.
+  if (intent.bridge !== undefined) {
+    for (const { address } of addresses) {
+      requests.push(deleteNeighbourRequest({ interface: intent.bridge, address }));
+    }
+  }
+  for (const [index, error] of node.batchResults(requests)) {
+    if (index < strict || !isAbsent(error)) throw error;
+  }
+}
+
+/** Longest that we wait for a port to forward; then the pod's announcement may go unheard, and nothing worse. */
+const FORWARDING_TIMEOUT_MS = 200;
+const FORWARDING_POLL_MS = 1;
+
+/**
+ * A port forwards only after the kernel's link watch, which runs by itself, has seen the carrier. With spanning tree it
+ * then listens and learns for half a minute: that is not waited for.
+ */
+export function awaitForwarding({ intent }: Work, read: () => Link): Link {
+  for (let waitedMs = 0; ; waitedMs += FORWARDING_POLL_MS) {
+    const host = read();
+    const waits = intent.bridge !== undefined && intent.leaveDown !== true && host.port?.state === "disabled";
+    if (!waits || waitedMs >= FORWARDING_TIMEOUT_MS) return host;
+    Bun.sleepSync(FORWARDING_POLL_MS);
+  }
+}
+
+/** The VLANs of the port, on a bridge that filters by them. */
+export function settleVlans({ node, intent }: Work, host: Link): void {
+  const requests: AnyRequest[] = [];
+  if (intent.vlans !== undefined && intent.vlans.length > 0) {
+    requests.push(addBridgeVlansRequest(host.index, intent.vlans));
+  }
+  if (intent.dropDefaultVlan !== undefined) {
+    const vlan = {
+      first: intent.dropDefaultVlan,
+      last: intent.dropDefaultVlan,
+      pvid: false,
+      untagged: false,
+    };
+    requests.push(deleteBridgeVlansRequest(host.index, [vlan]));
+  }
+  if (requests.length > 0) node.batch(requests);
+}
+
+/** Unless it is wanted, the pod shall not wait a second for each of its IPv6 addresses, the link-local one included. */
+function settleSysctls({ namespace, intent, addresses }: Work, end: Link): void {
+  if (end.ipv6 === undefined || !addresses.some(({ family }) => family === 6)) return;
+  const set = (name: string, value: string): string =>
+    writeSysctl(namespace, `net.ipv6.conf.${end.name}.${name}`, value);
+  // An address cannot be added where IPv6 is switched off, as some runtimes do by default.
+  if (end.ipv6.disable_ipv6 === 1) set("disable_ipv6", "0");
+  if (intent.duplicateAddressDetection !== true && end.ipv6.accept_dad !== 0) set("accept_dad", "0");
+  if (end.ipv6.ndisc_notify !== 1) set("ndisc_notify", "1");
+}
+
+/** Everything inside the pod, in one datagram. What is adopted may have any of it already. */
+export function settlePodEnd(work: Work, end: Link, created: boolean): void {
+  settleSysctls(work, end);
+  for (const error of work.pod.batchResults([...podRequests(work, end)]).values()) {
+    if (created || !isThere(error)) throw error;
+  }
+}
+
+export function isThere(error: unknown): boolean {
+  return error instanceof NetlinkError && error.code === "EEXIST";
+}
+
+function* podRequests({ intent, addresses }: Work, end: Link): Generator<AnyRequest> {
+  // arp_notify and, above, ndisc_notify: see announce.
+  yield setLinkRequest(end.index, { up: true, ipv4: { arp_notify: 1 } });
+  for (const { family, address, prefixLength } of addresses) {
+    yield addAddressRequest({
+      interface: end.index,
+      address,
+      prefixLength,
+      nodad: family === 6 && intent.duplicateAddressDetection !== true,
+      // Point-to-point there is no neighbour on the link but the node.
+      noPrefixRoute: intent.bridge === undefined,
+    });
+  }
+  for (const gateway of intent.bridge === undefined ? (intent.gateways ?? []) : []) {
+    yield prependRouteRequest({ destination: hostPrefix(gateway), interface: end.index, scope: "link" });
+  }
+  // A pod with several networks may have a default route from each; the latest comes first, as people are used to.
+  for (const route of intent.routes) yield prependRouteRequest(routeSpec(route, end));
+}
+
+/**
+ * Gratuitous ARP and unsolicited neighbour advertisements, from the kernel itself: it sends them whenever the MAC is
+ * set, even to what it is, and needs no packet socket, whose closing would wait for RCU.
+ */
+export function announce({ pod, intent, addresses }: Work, end: Link): void {
+  if (intent.duplicateAddressDetection === true) awaitDetection(pod, end);
+  if (addresses.length > 0) pod.setLink(end.index, { mac: intent.mac ?? end.mac });
+}
+
+function hostPrefix(address: string): string {
+  return `${address}/${ipBits(address.includes(":") ? 6 : 4)}`;
+}
+
+function routeSpec(route: PodRoute, end: Link): RouteSpec {
+  const metrics = {
+    ...(route.mtu === undefined ? {} : { mtu: route.mtu }),
+    ...(route.advmss === undefined ? {} : { advmss: route.advmss }),
+  };
+  return {
+    destination: route.destination,
+    interface: end.index,
+    metrics,
+    ...(route.gateway === undefined ? {} : { gateway: route.gateway }),
+    ...(route.onlink === undefined ? {} : { onlink: route.onlink }),
+    ...(route.priority === undefined ? {} : { metric: route.priority }),
+    ...(route.table === undefined ? {} : { table: route.table }),
+    ...(route.scope === undefined ? {} : { scope: route.scope }),
+  };
+}
+
+/** The node's side of a routed link: its addresses, and the way to each of the pod's. */
+export function settlePointToPoint({ node, intent, addresses }: Work, host: Link): void {
+  const requests: AnyRequest[] = [];
+  const there = node.addresses({ interface: host.index });
+  for (const gateway of intent.gateways ?? []) {
+    if (there.some(({ address }) => address === gateway)) continue;
+    const prefixLength = ipBits(gateway.includes(":") ? 6 : 4);
+    requests.push(addAddressRequest({ interface: host.index, address: gateway, prefixLength, nodad: true }));
+  }
+  for (const { address } of addresses) {
+    requests.push(
+      replaceRouteRequest({ destination: hostPrefix(address), interface: host.index, scope: "link" }),
+    );
+  }
+  node.batch(requests);
+}
