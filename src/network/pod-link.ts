@@ -22,6 +22,8 @@ import {
 import type { PodLinkIntent } from "./pod-link-intent.ts";
 import { Undo } from "./undo.ts";
 
+export type { PodLinkIntent, PodRoute } from "./pod-link-intent.ts";
+
 export interface PodLink {
   /** The node's end, set up. */
   readonly host: Link;
