@@ -74,8 +74,8 @@ function upText(change: "built" | "was up" | "repaired", wayOut: boolean): strin
     wayOut || change === "was up"
       ? [["wayout lab exec ns-blue -- curl -s http://api.github.com", "out of it"]]
       : [
-          ["wayout lab exec wayout-node -- sysctl net.ipv4.ip_forward=1", "step 1"],
-          ["wayout nat apply --netns wayout-node -f POLICY", "step 2"],
+          ["wayout lab exec wayout-node -- wayout forwarding enable", "step 1"],
+          ["echo 'sources: [10.0.0.0/24]' | wayout lab exec wayout-node -- wayout nat apply -f -", "step 2"],
         ];
   const rows = [...next, ["wayout lab status", "how things stand"], ["wayout lab down", "take it away"]];
   return `${style.good("✓")} ${said}\n\n${picture()}\n${table(rows.map(([command, why]) => [`  ${style.command(command!)}`, style.quiet(why!)]))}\n`;

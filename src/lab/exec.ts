@@ -11,6 +11,7 @@ import {
   MS_REC,
   NetworkNamespace,
 } from "../kernel/namespace.ts";
+import { selfCommand } from "../self.ts";
 import { PLAN } from "./plan.ts";
 
 /** resolv.conf(5) of a pod in the lab. */
@@ -28,7 +29,8 @@ const NSSWITCH_CONF = "hosts: files dns\n";
  * that its /etc/resolv.conf and /sys are the lab's and nobody else's change.
  * @throws WayoutError when the program cannot be found
  */
-export function execInLab(namespaceName: string, command: readonly [string, ...string[]]): never {
+export function execInLab(namespaceName: string, typed: readonly [string, ...string[]]): never {
+  const command = withOurselves(typed);
   const path = command[0].includes("/") ? command[0] : Bun.which(command[0]);
   if (path === null || !existsSync(path)) {
     throw new WayoutError({
@@ -51,6 +53,12 @@ export function execInLab(namespaceName: string, command: readonly [string, ...s
     // Only programs that read /sys/class/net would notice.
   }
   libc.execve(path, command, process.env);
+}
+
+/** `wayout` means this very program, also where it is not installed. */
+function withOurselves(command: readonly [string, ...string[]]): readonly [string, ...string[]] {
+  const [program, ...rest] = command;
+  return program === "wayout" && Bun.which(program) === null ? [...selfCommand(), ...rest] : command;
 }
 
 /** Puts another content over a file, for this mount namespace alone. */

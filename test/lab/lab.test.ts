@@ -88,6 +88,13 @@ testWith(["root"])("without a way out, blue gets nowhere until both steps are do
   const curl = ["curl", "-sS", "--max-time", "1", "http://198.51.100.80"];
   const fetch = (): number => run(undefined, [WAYOUT, "lab", "exec", "ns-blue", "--", ...curl]).exitCode;
   expect(fetch()).not.toBe(0);
+  const onNode = [WAYOUT, "lab", "exec", "wayout-node", "--", "wayout"];
+  expect(run(undefined, [...onNode, "forwarding", "enable"]).exitCode).toBe(0);
+  expect(fetch()).not.toBe(0);
+  expect(run(undefined, [...onNode, "nat", "apply", "-f", "-"], "sources: [10.0.0.0/24]")).toMatchObject({
+    exitCode: 0,
+  });
+  expect(fetch()).toBe(0);
 });
 
 testWith(["root"])("two at once: one builds, the other says so, and the lab is whole", async () => {

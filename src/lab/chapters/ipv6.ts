@@ -29,7 +29,7 @@ export const ipv6Chapter: Chapter<World> = {
     const applied = masquerade(world.node, PLAN.podNetworkIpv4, PLAN.podNetworkIpv6);
     report({
       where: node.namespace,
-      command: "wayout forwarding enable --ipv6; wayout nat apply -f policy.yaml",
+      command: `wayout forwarding enable --ipv6; echo 'sources: [${PLAN.podNetworkIpv4}, "${PLAN.podNetworkIpv6}"]' | wayout nat apply -f -`,
       expected: "net.ipv6.conf.all.forwarding goes from 0 to 1, and a rule for fd00:10::/64",
       found: `${forwarding}; ${applied}`,
       ok: readSysctl(world.node, "net.ipv6.conf.all.forwarding") === "1",

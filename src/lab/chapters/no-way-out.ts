@@ -97,12 +97,12 @@ export const noWayBack: Chapter<World> = {
   title: "Forwarding on: the packet leaves, no answer can come back",
   intro:
     "Now the node is a router, and blue's packet leaves through eth0. But it leaves with blue's private address as its " +
-    "source, and nobody out there has a route to 10.0.0.0/24.",
+    "source, and nobody out there has a route to 10.0.0.0/24. (By hand: sysctl -w net.ipv4.ip_forward=1)",
   act(world, report) {
     const change = forwardPackets(world.node, 4);
     report({
       where: node.namespace,
-      command: "wayout forwarding enable",
+      command: "wayout forwarding enable --ipv4",
       expected: "net.ipv4.ip_forward goes from 0 to 1",
       found: change,
       ok: readSysctl(world.node, "net.ipv4.ip_forward") === "1",

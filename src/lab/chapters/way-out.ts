@@ -18,12 +18,13 @@ export const masqueradeChapter: Chapter<World> = {
   title: "MASQUERADE: out under the node's address",
   intro:
     "One rule in POSTROUTING rewrites the source of what leaves to whatever address the out-interface has. Answers are " +
-    "for the node now, and it knows whose they are.",
+    "for the node now, and it knows whose they are. (By hand: iptables -t nat -A POSTROUTING -s 10.0.0.0/24 -o eth0 " +
+    "-j MASQUERADE)",
   act(world, report) {
     const applied = masquerade(world.node, PLAN.podNetworkIpv4);
     report({
       where: node.namespace,
-      command: "wayout nat apply -f policy.yaml",
+      command: `echo 'sources: [${PLAN.podNetworkIpv4}]' | wayout nat apply -f -`,
       expected: `a rule that translates ${PLAN.podNetworkIpv4}`,
       found: applied,
       ok: ruleEvidence(world.node).lines.length > 0,
