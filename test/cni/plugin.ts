@@ -147,8 +147,14 @@ export class Chain {
     return previous!;
   }
 
-  check(attachment: Attachment, result: CniJson, runtimeConfig?: object): void {
+  check(
+    attachment: Attachment,
+    result: CniJson,
+    runtimeConfig?: object,
+    skipped: readonly string[] = [],
+  ): void {
     for (const plugin of this.plugins) {
+      if (skipped.includes(String(plugin["type"]))) continue;
       must(call(this.node, "CHECK", this.#configuration(plugin, result, runtimeConfig), attachment));
     }
   }
