@@ -1,26 +1,7 @@
-/** What wayout has installed in a namespace, in whichever backend. */
 import { WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NAT_BACKENDS, type NatBackendName } from "./backend.ts";
-import type { NatIntent } from "./intent.ts";
 import { openNat } from "./open.ts";
-
-/** What one backend holds. */
-export interface InstalledNat {
-  readonly backend: NatBackendName;
-  readonly intents: readonly NatIntent[];
-}
-
-/** What is installed, in every backend that this host can be asked about. */
-export function installedNat(namespace: NetworkNamespace): InstalledNat[] {
-  const found: InstalledNat[] = [];
-  for (const backend of NAT_BACKENDS) {
-    using nat = openNat(backend, namespace);
-    const intents = ifAvailable(() => nat.intents());
-    if (intents !== undefined && intents.length > 0) found.push({ backend, intents });
-  }
-  return found;
-}
 
 /**
  * Takes an owner's rules (all of ours without one) out of every backend but the one given. Returns the backends that

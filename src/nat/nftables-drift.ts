@@ -116,7 +116,8 @@ function compareSet(wanted: WantedSet, found: NftSet | undefined): NatDrift[] {
   return drifts;
 }
 
-function elementKey(element: SetElement): string {
+/** The same for the same key or interval. */
+export function elementKey(element: SetElement): string {
   return `${element.key} ${element.keyEnd ?? element.key}`;
 }
 
@@ -124,7 +125,8 @@ function elementValue(element: SetElement): string {
   return canonical([element.data, element.comment]);
 }
 
-function ruleKey(expressions: readonly Expression[]): string {
+/** The same for rules that do the same; counters may have any value. */
+export function ruleKey(expressions: readonly Expression[]): string {
   return expressions.map((one) => canonical(one.kind === "counter" ? { kind: "counter" } : one)).join(" ");
 }
 

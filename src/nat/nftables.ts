@@ -1,6 +1,6 @@
-import { errnoText } from "../kernel/errno.ts";
 import { SystemError } from "../kernel/errno.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
+import type { NetlinkTransport } from "../kernel/netlink/transport.ts";
 import {
   addChain,
   addElements,
@@ -19,6 +19,7 @@ import { intentsOfClaims } from "./claim.ts";
 import { GenerationMemory } from "./generation-memory.ts";
 import { normalizeIntent, type NatIntent } from "./intent.ts";
 import { withNatLock } from "./lock.ts";
+import { withCounters } from "./nftables-counters.ts";
 import { compareTable } from "./nftables-drift.ts";
 import { CLAIMS, TABLE, tableOf, type WantedTable } from "./nftables-ruleset.ts";
 import { wantedText } from "./nftables-text.ts";
@@ -34,11 +35,19 @@ export class NftablesNat implements NatBackend {
   readonly #nftables: Nftables;
   readonly #memory: GenerationMemory;
 
-  /** @throws WayoutError `no-nftables` */
-  constructor(options: { readonly namespace?: NetworkNamespace } = {}) {
-    this.#owned = options.namespace === undefined;
-    this.#namespace = options.namespace ?? NetworkNamespace.current();
-    this.#nftables = explained("opening nf_tables", () => Nftables.open(this.#namespace));
+  /**
+   * @param options.transport the way to the kernel, when it is not to be opened here
+   * @throws WayoutError `no-nftables`
+   */
+  constructor(
+    options: { readonly namespace?: NetworkNamespace; readonly transport?: NetlinkTransport } = {},
+  ) {
+    const { namespace, transport } = options;
+    this.#owned = namespace === undefined;
+    this.#namespace = namespace ?? NetworkNamespace.current();
+    this.#nftables = explained("opening nf_tables", () =>
+      transport === undefined ? Nftables.open(this.#namespace) : new Nftables(transport),
+    );
     this.#memory = new GenerationMemory(this.#namespace);
   }
 
@@ -51,7 +60,7 @@ export class NftablesNat implements NatBackend {
         const found = this.#nftables.table(TABLE);
         const target = tableOf(replacing(intentsIn(found), wanted));
         const drifts = compareTable(target, found);
-        if (drifts.length > 0) this.#nftables.transaction(rebuild(target), doing);
+        if (drifts.length > 0) this.#nftables.transaction(rebuild(withCounters(target, found)), doing);
         return { changed: drifts.length > 0, drifts };
       }),
     );
@@ -89,7 +98,8 @@ export class NftablesNat implements NatBackend {
         const intents = intentsIn(found);
         const left = owner === undefined ? [] : intents.filter((intent) => intent.owner !== owner);
         if (owner !== undefined && left.length === intents.length) return false;
-        this.#nftables.transaction(left.length === 0 ? destroyTable(TABLE) : rebuild(tableOf(left)), doing);
+        const changes = left.length === 0 ? destroyTable(TABLE) : rebuild(withCounters(tableOf(left), found));
+        this.#nftables.transaction(changes, doing);
         if (left.length === 0) this.#memory.forget();
         return true;
       }),
@@ -175,12 +185,7 @@ function explained<T>(doing: string, inside: () => T): T {
           todo: "This kernel seems to lack a part of nf_tables (nf_tables, nft_chain_nat, nft_masq, nft_nat): load the modules, or choose the backend iptables.",
         });
       default:
-        throw new WayoutError({
-          ...common,
-          code: "nat-refused",
-          kind: "broken",
-          said: `${error.message} (${errnoText(error.errno)})`,
-        });
+        throw new WayoutError({ ...common, code: "nat-refused", kind: "broken" });
     }
   }
 }

@@ -12,6 +12,7 @@ import { ask, testWith } from "../support/witness.ts";
 import {
   CLIENT,
   CLOSED_PORT,
+  HANGUP_PORT,
   NODE,
   OUTSIDE,
   rulesWithHandles,
@@ -358,13 +359,15 @@ export function backendSuite(backend: BackendUnderTest): void {
       expect(echo(client, "10.9.0.1", 1000)).toBeDefined();
     });
 
-    test("refused and silent ports look to the client as they are", async () => {
+    test("refused, silent and closed connections look to the client as they are", async () => {
       const { node, connect } = world();
       using nat = backend.open(node);
       nat.apply(BLUE);
       expect(await connect(OUTSIDE.v4, CLOSED_PORT)).toBe(7);
       expect(await connect(OUTSIDE.v6, CLOSED_PORT)).toBe(7);
       expect(await connect(OUTSIDE.v4, SILENT_PORT)).toBe(28);
+      expect(await connect(OUTSIDE.v4, HANGUP_PORT)).toBe(52);
+      expect(await connect(OUTSIDE.v6, HANGUP_PORT)).toBe(52);
     });
   });
 }

@@ -1,11 +1,15 @@
 import { describe, expect, test as unit } from "bun:test";
 import { join } from "node:path";
 import { masqueradeIntent, normalizeIntent, type NatIntent } from "../../src/nat/intent.ts";
+import { ERRNO, SystemError } from "../../src/kernel/errno.ts";
+import type { NetlinkTransport } from "../../src/kernel/netlink/transport.ts";
 import { NftablesNat } from "../../src/nat/nftables.ts";
 import { tableOf } from "../../src/nat/nftables-ruleset.ts";
+import { readNatListing } from "../../src/nat/read-listing.ts";
 import { freshNamespace } from "../support/world.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { backendSuite } from "./backend-suite.ts";
+import { OUTSIDE, world } from "./three-namespaces.ts";
 
 const test = testWith(["root", "nft"]);
 
@@ -113,9 +117,61 @@ describe("the table", () => {
     expect(nat.verify(intent)).toEqual([]);
   });
 
+  test("counters go on when another owner comes and goes", async () => {
+    const { node, fetch } = world();
+    using nat = new NftablesNat({ namespace: node });
+    nat.apply(masqueradeIntent("cni/blue", ["10.9.0.0/24"]));
+    for (let count = 0; count < 3; count++) await fetch(OUTSIDE.v4);
+    const packets = (): unknown[] =>
+      readNatListing(node)
+        .chains.flatMap(({ rules }) => rules)
+        .flatMap(({ counter, elements }) => [counter, ...(elements ?? []).map((element) => element.counter)])
+        .flatMap((counter) => counter?.packets ?? []);
+    expect(packets()).toEqual([3, 3]);
+    nat.apply(masqueradeIntent("cni/red", ["10.77.0.0/24"]));
+    expect(packets()).toEqual([3, 0, 3]);
+    nat.remove("cni/red");
+    expect(packets()).toEqual([3, 3]);
+  });
+
+  test("what the kernel refuses is told with a way out", () => {
+    const refusing = (code: keyof typeof ERRNO): NetlinkTransport => ({
+      send() {
+        throw new SystemError("send", ERRNO[code]);
+      },
+      receive: () => undefined,
+      join() {},
+      close() {},
+    });
+    for (const [errno, code, kind] of [
+      ["EPERM", "no-privilege", "machine"],
+      ["EINVAL", "no-nftables", "machine"],
+      ["EOPNOTSUPP", "no-nftables", "machine"],
+      ["ENOBUFS", "nat-refused", "broken"],
+    ] as const) {
+      using nat = new NftablesNat({ transport: refusing(errno) });
+      for (const call of [
+        () => nat.apply(network(1)),
+        () => nat.verify(network(1)),
+        () => nat.remove(),
+        () => nat.intents(),
+      ]) {
+        let thrown: unknown;
+        try {
+          call();
+        } catch (error) {
+          thrown = error;
+        }
+        expect(thrown).toMatchObject({ name: "WayoutError", code, kind });
+      }
+    }
+  });
+
   test("two at once both stand", async () => {
     const namespace = freshNamespace();
-    const script = `import { NftablesNat } from ${JSON.stringify(join(import.meta.dir, "../../src/nat/nftables.ts"))};
+    const script = `import { ERRNO, SystemError } from "../../src/kernel/errno.ts";
+import type { NetlinkTransport } from "../../src/kernel/netlink/transport.ts";
+import { NftablesNat } from ${JSON.stringify(join(import.meta.dir, "../../src/nat/nftables.ts"))};
       import { masqueradeIntent } from ${JSON.stringify(join(import.meta.dir, "../../src/nat/intent.ts"))};
       new NftablesNat().apply(masqueradeIntent("cni/n" + process.argv[1], ["10." + process.argv[1] + ".0.0/16"]));`;
     const children = namespace.run(() =>

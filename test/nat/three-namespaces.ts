@@ -17,6 +17,8 @@ export const OUTSIDE = { v4: "198.51.100.80", near4: "203.0.113.1", v6: "2001:db
 const PORT = 8080;
 /** Nobody listens here. */
 export const CLOSED_PORT = 8081;
+/** Who asks for something here is hung up on. */
+export const HANGUP_PORT = 8083;
 /** The outside drops what comes here. */
 export const SILENT_PORT = 8082;
 
@@ -106,6 +108,15 @@ export function world(): World {
     outside,
     ["nft", "-f", "-"],
     `table inet outside { chain input { type filter hook input priority 0; tcp dport ${SILENT_PORT} drop; }; }`,
+  );
+  servers.push(
+    outside.run(() =>
+      Bun.listen({
+        hostname: "::",
+        port: HANGUP_PORT,
+        socket: { data: (socket) => void socket.end() },
+      }),
+    ),
   );
   for (const hostname of ["0.0.0.0", "::"]) {
     servers.push(
