@@ -1,6 +1,7 @@
 import { CommanderError } from "commander";
 import { AddressError } from "../address/ip.ts";
 import { exitCodeOf, messageOf, WayoutError } from "../error.ts";
+import { COMMANDS } from "./commands.ts";
 import { style } from "./style.ts";
 
 /**
@@ -24,12 +25,13 @@ export function asWayoutError(error: unknown, args: readonly string[]): WayoutEr
   if (error instanceof WayoutError) return error;
   const command = ["wayout", ...args].join(" ");
   if (error instanceof CommanderError) {
+    const known = COMMANDS.find(({ name }) => name === args[0])?.name;
     return new WayoutError({
       code: "usage",
       kind: "usage",
       doing: "reading the command line",
       said: error.message.replace(/^error: /, ""),
-      todo: `'wayout ${args[0] !== undefined && !args[0].startsWith("-") ? `${args[0]} ` : ""}--help' lists what is possible.`,
+      todo: `'wayout ${known === undefined ? "" : `${known} `}--help' lists what is possible.`,
       cause: error,
     });
   }

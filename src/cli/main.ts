@@ -7,7 +7,9 @@ import { reportFailure } from "./failure.ts";
  * Runs one command. Returns the process's exit code: 0 done or healthy, 1 broken, 2 wrong usage, 3 this machine or
  * user cannot. A command that found something broken without failing sets process.exitCode itself.
  */
-export async function runCommandLine(args: readonly string[]): Promise<number> {
+export async function runCommandLine(given: readonly string[]): Promise<number> {
+  // Only the command that is asked for is loaded; `help COMMAND` asks for it, too.
+  const args = given[0] === "help" && given[1] !== undefined ? [...given.slice(1), "--help"] : given;
   const program = new Command("wayout")
     .description(
       "Gives Linux namespaces and Kubernetes pods a way out to the internet, and tells why when they have none.",
@@ -28,6 +30,8 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     return Number(process.exitCode ?? 0);
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0;
+    // Nothing was asked for, or only a family of commands: the help has been printed.
+    if (error instanceof CommanderError && error.code === "commander.help") return 2;
     return reportFailure(error, args.includes("--json"), args);
   }
 }
