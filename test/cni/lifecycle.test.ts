@@ -450,7 +450,7 @@ describe("chains with the reference plugins", () => {
       base,
       { type: "portmap", capabilities: { portMappings: true }, snat: true },
       { type: "firewall", backend: "iptables" },
-      { type: "tuning", sysctl: { "net.ipv4.conf.IFNAME.arp_filter": "1" }, mtu: 1300 },
+      { type: "tuning", sysctl: { "net.core.somaxconn": "512" }, mtu: 1300 },
       { type: "bandwidth", capabilities: { bandwidth: true } },
     ]);
     const runtime = {
