@@ -5,7 +5,7 @@
 import { afterAll, describe, expect } from "bun:test";
 import { dirname, join } from "node:path";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
-import { FAULTS, type Fault } from "../../src/lab/faults.ts";
+import { faultNamed, FAULTS } from "../../src/lab/faults.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import type { World } from "../../src/lab/world.ts";
 import { testWith } from "../support/witness.ts";
@@ -49,7 +49,7 @@ describe("one fault", () => {
         expect(fetchFrom(world, family)).toBeString();
 
         fault.apply(world);
-        if (!ONLY_DNS.has(fault.name)) expect(fetchFrom(world, family)).toBeUndefined();
+        if (!ONLY_DNS.has(fault.name)) expect(fetchFrom(world, family, 0.5)).toBeUndefined();
         const broken = look(world, family);
         expect(stopping(broken)).toEqual([fault.finding]);
         expect(broken.healthy).toBe(false);
@@ -67,6 +67,47 @@ describe("one fault", () => {
   }
 });
 
+/** Two causes at once, at different steps of the path; those that take the very same thing away are no pair. */
+const PAIRS: readonly (readonly [string, string])[] = [
+  ["forwarding-off", "no-masquerade"],
+  ["no-default-route", "forwarding-off"],
+  ["forwarding-off", "forward-policy-drop"],
+  ["forward-policy-drop", "no-masquerade"],
+  ["docker-user-drop", "firewall-drop"],
+  ["veth-down", "no-masquerade"],
+  ["pod-link-down", "forwarding-off"],
+  ["bridge-down", "firewall-drop"],
+  ["answers-dropped", "masquerade-other-interface"],
+  ["node-offline", "forwarding-off"],
+  ["stale-gateway-mac", "masquerade-excluded"],
+  ["bridge-firewall", "prohibited"],
+];
+
+describe("two faults", () => {
+  for (const [first, second] of PAIRS) {
+    testWith(["root", "ip", "nft", "curl"])(`${first} and ${second}`, () => {
+      const world = healthyWorld();
+      // The node learns its router's address by this.
+      fetchFrom(world, 4, 0.5);
+      const faults = [faultNamed(first)!, faultNamed(second)!];
+      for (const fault of faults) fault.apply(world);
+      const found = new Set<string>();
+      // What the first one hides shows when the first one is mended.
+      for (let round = 0; round < 3; round++) {
+        const broken = look(world);
+        if (broken.healthy) break;
+        for (const code of stopping(broken)) found.add(code);
+        const allowed = new Set(faults.map((fault) => fault.finding));
+        expect(stopping(broken).filter((code) => !allowed.has(code as never))).toEqual([]);
+        for (const one of broken.findings)
+          if (one.stopsTraffic) for (const fix of one.fix) paste(fix.command);
+      }
+      expect([...found].sort()).toEqual([...new Set(faults.map((fault) => fault.finding))].sort());
+      expect(look(world).healthy).toBe(true);
+    });
+  }
+});
+
 afterAll(() => {
   if (rows.length === 0) return;
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
@@ -74,5 +115,3 @@ afterAll(() => {
     row.map((cell, column) => (column < 3 ? cell.padEnd(widths[column]!) : cell)).join("  ");
   console.log(["", line(["fault", "found", "whose", "healed by"]), ...rows.map(line), ""].join("\n"));
 });
-
-export type { Fault };

@@ -59,9 +59,9 @@ export async function serveInternet(world: World): Promise<AsyncDisposable> {
   };
 }
 
-/** The source that the server saw; undefined when blue got no answer within a second. */
-export function fetchFrom(world: World, family: 4 | 6 = 4): string | undefined {
+/** The source that the server saw; undefined when blue got no answer in time. */
+export function fetchFrom(world: World, family: 4 | 6 = 4, seconds = 5): string | undefined {
   const host = family === 4 ? PLAN.internet.httpIpv4 : `[${PLAN.internet.httpIpv6}]`;
-  const ran = run(world.blue, ["curl", "-s", "-m", "1", `http://${host}/`]);
+  const ran = run(world.blue, ["curl", "-s", "-m", String(seconds), `http://${host}/`]);
   return ran.exitCode === 0 ? ran.stdout.replace(/^::ffff:/, "") : undefined;
 }

@@ -27,8 +27,8 @@ export const bridge: Check = {
 
 /** A veth whose other end is not on this node. */
 function missing(context: CheckContext): Finding[] {
-  const { podLink, hostLink } = context.path;
-  if (podLink?.kind !== "veth" || hostLink !== undefined) return [];
+  const { podLink } = context.path;
+  if (podLink?.kind !== "veth" || hostOf(context) !== undefined) return [];
   return [
     finding("host-link-missing", {
       text: `the other end of ${podLink.name} in ${context.pod.name} is not on this node`,

@@ -19,9 +19,7 @@ export const gateway: Check = {
 
 function unowned(context: CheckContext): Finding[] {
   const enslaved = context.stops("not-enslaved").map((stop) => {
-    const { view } = context.node;
-    const bridge = view.linkAt(view.state.addresses.find((one) => one.address === stop.gateway)?.interface);
-    const name = bridge?.name ?? "br0";
+    const { name } = stop.bridge;
     return finding("host-link-not-enslaved", {
       text: `${stop.link.name}, the node's end of ${context.pod.name}'s veth, is in no bridge; ${stop.gateway} is ${name}'s`,
       owner: "whoever took it out (NetworkManager, networkd)",
@@ -30,7 +28,7 @@ function unowned(context: CheckContext): Finding[] {
         { source: `addresses of ${name}`, value: stop.gateway },
       ],
       consequence:
-        "the pod's frames reach the node's IP stack on the wrong interface, and nobody answers for the gateway",
+        "the pod's frames reach the node on the wrong interface, and answers go to the bridge, where the pod is not",
       fix: [
         context.fix("node", `ip link set ${stop.link.name} master ${name}`, {
           kind: "enslave",

@@ -50,7 +50,7 @@ function noAddress(context: CheckContext): Finding[] {
   const link = context.path.podLink ?? interfaces[0]!;
   const promised =
     pod.expected?.addresses.find((one) => one.includes(":") === (family === 6)) ??
-    (family === 4 ? addressOfMac(context, link) : undefined);
+    (family === 4 ? (rememberedAddress(context, link) ?? addressOfMac(context, link)) : undefined);
   const gateways =
     pod.expected?.gateways ?? (promised === undefined ? [] : bridgeAddresses(context, promised));
   return [
@@ -80,6 +80,18 @@ function noAddress(context: CheckContext): Finding[] {
             ],
     }),
   ];
+}
+
+/** The address at which the node's neighbour table last saw this MAC address. */
+function rememberedAddress(context: CheckContext, link: Link): string | undefined {
+  const { view } = context.node;
+  const known = view.state.neighbours.find((one) => one.family === 4 && one.mac === link.mac);
+  if (known === undefined) return undefined;
+  const on = view.state.addresses.find(
+    (one) =>
+      one.interface === known.interface && cidrContains(cidrOf(one.address, one.prefixLength), known.address),
+  );
+  return on === undefined ? undefined : `${known.address}/${on.prefixLength}`;
 }
 
 /** CNI plugins (and we) derive a MAC address from the IPv4 address: 0a:58 and its four bytes. */

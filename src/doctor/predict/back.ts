@@ -38,6 +38,12 @@ function answerFromOutside(walk: Walk, machine: Machine): boolean {
   const way = routeOnNode(walk, machine, out);
   if (way === undefined) return false;
   const expected = walk.inLink!;
+  const { hostLink, gateway } = walk;
+  if (way.link.kind === "bridge" && hostLink?.index === expected.index && gateway !== undefined) {
+    // The pod's network is this bridge's, and the cable is not plugged into it.
+    walk.stop({ kind: "not-enslaved", place: "node", link: hostLink, gateway, bridge: way.link });
+    return false;
+  }
   if (way.type !== "unicast" || way.link.index !== expected.index) {
     walk.stop({
       kind: "astray",
@@ -77,6 +83,8 @@ function enterPod(walk: Walk, machine: Machine): void {
       ...machine.packet,
       sourceMac: inLink.mac,
       destinationMac: podLink.mac,
+      iif: undefined,
+      oif: hostLink.name,
       physicalOut: hostLink.name,
     };
     walk.noteBridge(machine, "output", runBridgeHook(machine, walk.node.hooks, "output"));

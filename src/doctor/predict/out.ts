@@ -1,6 +1,5 @@
 /** The way out: from the pod's socket to the node's out-interface. */
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
-import type { Address } from "../../kernel/route/address.ts";
 import type { Link } from "../../kernel/route/link.ts";
 import { IPPROTO, isLoopback, linkDown, neighbourAt } from "./link-state.ts";
 import type { RouteResult } from "./fib.ts";
@@ -153,10 +152,10 @@ function crossWire(walk: Walk, sent: Machine): Machine | undefined {
   const machine = walk.machine("node", packet);
   machine.packet = { ...machine.packet, iif: host.name };
   walk.device("node", machine, "ingress", host);
-  machine.packet = { ...machine.packet, iif: walk.inLink.name };
   walk.step("node", "wire", `${link.name} in the pod is ${host.name} on the node`, packet);
-  if (bridge === undefined) return machine;
-  if (!crossBridge(walk, machine, host, bridge, gatewayLink)) return undefined;
+  // The bridge's own chains see the port as the incoming interface, the IP stack behind them the bridge.
+  if (bridge !== undefined && !crossBridge(walk, machine, host, bridge, gatewayLink)) return undefined;
+  machine.packet = { ...machine.packet, iif: walk.inLink.name };
   return machine;
 }
 
@@ -192,30 +191,13 @@ function checkGateway(
   }
   if (owned || proxied || behindPort !== undefined) return behindPort;
   if (bridge !== undefined && uplinkPorts(walk, bridge).length > 0) return uplinkPorts(walk, bridge)[0];
-  const enslavable = bridge === undefined && !hasAddress(node.state.addresses, host);
-  walk.stop(
-    enslavable && looksLikeBridged(walk, nextHop)
-      ? { kind: "not-enslaved", place: "node", link: host, gateway: nextHop }
-      : { kind: "gateway-unowned", place: "node", link: taker, gateway: nextHop },
-  );
+  walk.stop({ kind: "gateway-unowned", place: "node", link: taker, gateway: nextHop });
   return undefined;
 }
 
 /** Entries that the kernel does not ask about again. */
 function isPinned(state: string): boolean {
   return state === "permanent" || state === "noarp";
-}
-
-function hasAddress(addresses: readonly Address[], link: Link): boolean {
-  return addresses.some((one) => one.interface === link.index && one.scope === "global");
-}
-
-/** Some bridge of this node has the address. */
-function looksLikeBridged(walk: Walk, address: string): boolean {
-  const node = walk.node.view;
-  return node.state.addresses.some(
-    (one) => one.address === address && node.linkAt(one.interface)?.kind === "bridge",
-  );
 }
 
 /** The link inside another pod of the same bridge that has the address. */
@@ -265,12 +247,22 @@ function bridgeOn(walk: Walk, machine: Machine, host: Link, bridge: Link, other:
     walk.stop({ kind: "port-isolated", place: "node", link: host, other: out });
   }
   const calls = bridgeCallsIptables(walk, bridge, machine.packet.family);
-  machine.packet = { ...machine.packet, oif: bridge.name, physicalOut: out.name };
-  if (calls) walk.hook("node", machine, "prerouting");
-  walk.noteBridge(machine, "forward", runBridgeHook(machine, walk.node.hooks, "forward"));
-  if (calls) walk.hook("node", machine, "forward");
-  walk.noteBridge(machine, "postrouting", runBridgeHook(machine, walk.node.hooks, "postrouting"));
-  if (calls) walk.hook("node", machine, "postrouting");
+  /** The IP chains see the bridge where the bridge's own see the port. */
+  const asIp = (hook: "prerouting" | "forward" | "postrouting"): void => {
+    if (!calls) return;
+    const oif = hook === "prerouting" ? undefined : bridge.name;
+    machine.packet = { ...machine.packet, iif: bridge.name, oif, physicalOut: out.name };
+    walk.hook("node", machine, hook);
+  };
+  const asBridge = (hook: "forward" | "postrouting"): void => {
+    machine.packet = { ...machine.packet, iif: host.name, oif: out.name };
+    walk.noteBridge(machine, hook, runBridgeHook(machine, walk.node.hooks, hook));
+  };
+  asIp("prerouting");
+  asBridge("forward");
+  asIp("forward");
+  asBridge("postrouting");
+  asIp("postrouting");
   walk.step("node", "bridge", `stays on ${bridge.name}, leaves by port ${out.name}`, machine.packet);
 }
 
@@ -343,13 +335,14 @@ export function routeOnNode(
     destinationPort: packet.destinationPort,
   };
   const predicted = view.fib.predict(query);
+  const forwards = predicted.kind === "route" && predicted.type === "unicast";
   const off =
-    predicted.kind === "route" && predicted.type !== "unicast"
-      ? undefined
-      : forwardingOff(view, packet.family, inLink);
-  const reverse = reversePath(walk, packet, inLink);
-  if (off !== undefined)
+    predicted.kind === "route" && !forwards ? undefined : forwardingOff(view, packet.family, inLink);
+  if (off !== undefined) {
     walk.stop({ kind: "forwarding-off", place: "node", family: packet.family, link: inLink, sysctl: off });
+  }
+  const out = forwards ? predicted.link : undefined;
+  const reverse = predicted.kind === "refused" || reversePath(walk, packet, inLink, out);
   // With forwarding off or the source refused, the kernel's answer says only that. The tables say the rest.
   const asked = off === undefined && reverse && packet.destination === originalDestination;
   const result = asked ? view.fib.lookup(query) : predicted;
@@ -375,8 +368,12 @@ function forwardingOff(view: NodeView, family: 4 | 6, inLink: Link): string | un
   return own === 0 ? `net.ipv4.conf.${inLink.name}.forwarding` : undefined;
 }
 
-/** __fib_validate_source. IPv6 has no rp_filter. False when it refuses. */
-function reversePath(walk: Walk, packet: Packet, inLink: Link): boolean {
+/**
+ * __fib_validate_source: the way back to the source is looked up as if the answer came in where the packet goes out.
+ * IPv6 has no rp_filter. False when it refuses.
+ * @param outLink undefined for a packet to the node itself
+ */
+function reversePath(walk: Walk, packet: Packet, inLink: Link, outLink: Link | undefined): boolean {
   const { view } = walk.node;
   if (packet.family === 6) return true;
   const all = view.sysctl("net.ipv4.conf.all.rp_filter") ?? 0;
@@ -389,6 +386,7 @@ function reversePath(walk: Walk, packet: Packet, inLink: Link): boolean {
   const back = view.fib.predict({
     destination: packet.source,
     source: packet.destination,
+    ...(outLink === undefined ? {} : { iif: outLink.name }),
     ...(marked ? { mark: packet.mark } : {}),
   });
   const found = back.kind === "route" && back.type === "unicast" ? back.link : undefined;

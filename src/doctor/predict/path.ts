@@ -52,7 +52,12 @@ export type Stop = At &
     | { readonly kind: "no-carrier"; readonly link: Link }
     | { readonly kind: "port-blocked"; readonly link: Link; readonly bridge: Link; readonly state: string }
     | { readonly kind: "port-isolated"; readonly link: Link; readonly other: Link }
-    | { readonly kind: "not-enslaved"; readonly link: Link; readonly gateway: string }
+    | {
+        readonly kind: "not-enslaved";
+        readonly link: Link;
+        readonly gateway: string;
+        readonly bridge: Link;
+      }
     | { readonly kind: "gateway-unowned"; readonly gateway: string; readonly link: Link }
     | {
         readonly kind: "wrong-neighbour";

@@ -36,9 +36,9 @@ export const breakBridge: readonly Fault[] = [
   },
   {
     name: "port-blocked",
-    title: "the bridge port veth-blue is put into the state disabled",
+    title: "the bridge port veth-blue is put into the state listening",
     finding: "bridge-port-blocked",
-    apply: (world) => within(world.node, (route) => route.setBridgePort(veth, { state: "disabled" })),
+    apply: (world) => within(world.node, (route) => route.setBridgePort(veth, { state: "listening" })),
     mend: (world) => within(world.node, (route) => route.setBridgePort(veth, { state: "forwarding" })),
   },
   {
