@@ -138,11 +138,13 @@ function refused(doing: string, stderr: string): WayoutError {
     .filter((line) => line !== "" && !line.startsWith("# Warning"))
     .join("; ");
   const denied = /permission denied|not permitted|must be root/i.test(stderr);
+  const locked = /xtables lock/.test(stderr);
   return new WayoutError({
     code: denied ? "no-privilege" : "nat-refused",
     kind: denied ? "machine" : "broken",
     doing,
     said: said === "" ? "it ended without a word" : said,
     ...(denied ? { todo: "This needs CAP_NET_ADMIN over the network namespace: run it as root." } : {}),
+    ...(locked ? { todo: "Another program is changing iptables rules just now: try again." } : {}),
   });
 }

@@ -19,7 +19,7 @@ const FAMILIES = [4, 6] as const;
 
 /**
  * NAT through the host's own iptables programs, for hosts that standardised on them. Each family is one
- * iptables-restore, hence atomic by itself; IPv4 comes before IPv6.
+ * iptables-restore, hence atomic by itself; when the second is refused the first is put back.
  */
 export class IptablesNat implements NatBackend {
   readonly name = "iptables";
@@ -42,13 +42,13 @@ export class IptablesNat implements NatBackend {
   apply(intent: NatIntent): NatChange {
     const wanted = normalizeIntent(intent);
     return withNatLock(this.#namespace, () => {
-      const drifts = FAMILIES.flatMap((family) => {
+      const steps = FAMILIES.map((family) => {
         const saved = this.#saved(family);
         const ruleset = rulesetOf(replacing(intentsOf(saved), wanted), family);
-        const found = compare(ruleset, saved, family);
-        if (found.length > 0) restoreNat(this.#namespace, this.variant, family, restoreText(ruleset, saved));
-        return found;
+        return { family, saved, ruleset, drifts: compare(ruleset, saved, family) };
       });
+      this.#write(steps.filter(({ drifts }) => drifts.length > 0));
+      const drifts = steps.flatMap((step) => step.drifts);
       return { changed: drifts.length > 0, drifts };
     });
   }
@@ -63,16 +63,15 @@ export class IptablesNat implements NatBackend {
 
   remove(owner?: string): boolean {
     return withNatLock(this.#namespace, () => {
-      let removed = false;
-      for (const family of FAMILIES) {
+      const steps = FAMILIES.flatMap((family) => {
         const saved = this.#saved(family);
-        if (saved.chains.size === 0 && saved.jumps === 0) continue;
+        if (saved.chains.size === 0 && saved.jumps === 0) return [];
+        if (owner !== undefined && !saved.chains.has(chainOf(owner))) return [];
         const left = owner === undefined ? [] : intentsOf(saved).filter((intent) => intent.owner !== owner);
-        if (owner !== undefined && !saved.chains.has(chainOf(owner))) continue;
-        restoreNat(this.#namespace, this.variant, family, restoreText(rulesetOf(left, family), saved));
-        removed = true;
-      }
-      return removed;
+        return [{ family, saved, ruleset: rulesetOf(left, family) }];
+      });
+      this.#write(steps);
+      return steps.length > 0;
     });
   }
 
@@ -109,13 +108,39 @@ export class IptablesNat implements NatBackend {
     if (this.#owned) this.#namespace.close();
   }
 
+  /** Family by family. When one is refused, those before it get back what they had. */
+  #write(steps: readonly WriteStep[]): void {
+    const done: WriteStep[] = [];
+    try {
+      for (const step of steps) {
+        this.#restore(step.family, step.ruleset, step.saved);
+        done.push(step);
+      }
+    } catch (error) {
+      for (const { family, saved } of done.toReversed())
+        this.#restore(family, saved.chains, this.#saved(family));
+      throw error;
+    }
+  }
+
+  #restore(family: IpFamily, wanted: Ruleset, saved: SavedRuleset): void {
+    restoreNat(this.#namespace, this.variant, family, restoreText(wanted, saved));
+  }
+
   #saved(family: IpFamily): SavedRuleset {
     return readSaved(saveNat(this.#namespace, this.variant, family));
   }
 }
 
+/** One family's ruleset, before and after. */
+interface WriteStep {
+  readonly family: IpFamily;
+  readonly saved: SavedRuleset;
+  readonly ruleset: Ruleset;
+}
+
 /** These intents with the owner's replaced, or added. */
-export function replacing(intents: readonly NatIntent[], intent: NatIntent): NatIntent[] {
+function replacing(intents: readonly NatIntent[], intent: NatIntent): NatIntent[] {
   return [...intents.filter(({ owner }) => owner !== intent.owner), intent];
 }
 

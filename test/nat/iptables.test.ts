@@ -1,3 +1,11 @@
+import { afterEach, expect } from "bun:test";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { masqueradeIntent } from "../../src/nat/intent.ts";
+import { detectVariant } from "../../src/nat/iptables-program.ts";
+import { freshNamespace } from "../support/world.ts";
+import { ask, testWith } from "../support/witness.ts";
 import { IptablesNat } from "../../src/nat/iptables.ts";
 import { chainOf } from "../../src/nat/iptables-ruleset.ts";
 import { backendSuite } from "./backend-suite.ts";
@@ -23,3 +31,65 @@ for (const variant of ["nft", "legacy"] as const) {
     },
   });
 }
+
+const test = testWith(["root", "iptables-nft", "iptables-legacy"]);
+const path = process.env["PATH"];
+const directories: string[] = [];
+
+afterEach(() => {
+  process.env["PATH"] = path;
+  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true });
+});
+
+/** Puts a program before the real one of that name. */
+function shadow(program: string, script: string): void {
+  const directory = mkdtempSync(join(tmpdir(), "wayout-path-"));
+  directories.push(directory);
+  writeFileSync(join(directory, program), `#!/bin/sh\n${script}\n`);
+  chmodSync(join(directory, program), 0o755);
+  process.env["PATH"] = `${directory}:${path}`;
+}
+
+test("when IPv6 is refused, IPv4 is as it was before", () => {
+  const namespace = freshNamespace();
+  const save = (): string => ask(namespace, ["iptables-nft-save", "-t", "nat"]).replace(/^#.*$/gm, "");
+  using nat = new IptablesNat({ namespace, variant: "nft" });
+  nat.apply(masqueradeIntent("cni/blue", ["10.1.0.0/16"]));
+  const before = save();
+  shadow("ip6tables-nft-restore", "echo 'ip6tables-restore: line 3 failed' >&2; exit 1");
+  const both = masqueradeIntent("cni/red", ["10.2.0.0/16", "fd00::/64"]);
+  expect(() => nat.apply(both)).toThrow(/line 3 failed/);
+  expect(save()).toBe(before);
+  expect(nat.intents().map(({ owner }) => owner)).toEqual(["cni/blue"]);
+});
+
+test("a lock that is held, and a missing privilege, are told as what they are", () => {
+  const namespace = freshNamespace();
+  using nat = new IptablesNat({ namespace, variant: "nft" });
+  const refusal = (): unknown => {
+    try {
+      nat.apply(masqueradeIntent("cni/red", ["10.2.0.0/16"]));
+    } catch (error) {
+      return error;
+    }
+    return undefined;
+  };
+  shadow("iptables-nft-restore", "echo 'Another app is currently holding the xtables lock' >&2; exit 4");
+  expect(refusal()).toMatchObject({
+    code: "nat-refused",
+    todo: expect.stringContaining("try again") as string,
+  });
+  shadow("iptables-nft-restore", "echo 'iptables-restore: Permission denied (you must be root)' >&2; exit 4");
+  expect(refusal()).toMatchObject({ code: "no-privilege", kind: "machine" });
+});
+
+test("the host's kind is the one that holds its rules", () => {
+  const fresh = freshNamespace();
+  const usual = ask(undefined, ["iptables", "--version"]).includes("nf_tables") ? "nft" : "legacy";
+  expect(detectVariant(fresh)).toBe(usual);
+  const legacy = freshNamespace();
+  ask(legacy, ["iptables-legacy", "-t", "nat", "-A", "POSTROUTING", "-s", "10.0.0.0/8", "-j", "MASQUERADE"]);
+  expect(detectVariant(legacy)).toBe("legacy");
+  ask(legacy, ["iptables-nft", "-t", "nat", "-A", "POSTROUTING", "-s", "10.0.0.0/8", "-j", "MASQUERADE"]);
+  expect(detectVariant(legacy)).toBe(usual);
+});
