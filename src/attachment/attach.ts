@@ -4,6 +4,7 @@ import { messageOf, WayoutError } from "../error.ts";
 import { SystemError } from "../kernel/errno.ts";
 import { namedNamespaces, NETNS_DIRECTORY, NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { openNat } from "../nat/open.ts";
 import { build, networkOf, withAttachment } from "./build.ts";
 import { attachmentProblems } from "./inspect.ts";
 import type { AttachmentNode } from "./node.ts";
@@ -48,6 +49,7 @@ function attachAlone(node: AttachmentNode, request: AttachRequest, doing: string
   }
   if (pod !== undefined) checkPod(node, record, request, pod, doing);
   const plan = planAttachment(request, record, node.route);
+  checkBackend(node, plan.network);
   const resolver = planResolver(label, request.nameServers, resolverDirectories(record));
   const attachment: AttachmentRecord = {
     ...plan.attachment,
@@ -59,6 +61,12 @@ function attachAlone(node: AttachmentNode, request: AttachRequest, doing: string
   const done = carryOut(node, planned, attachment);
   const notes = [...plan.notes, ...(resolver.note === undefined ? [] : [resolver.note])];
   return told(node, { ...done, changed: true, mended: [], notes });
+}
+
+/** Asks the backend something that it cannot answer where it cannot work either, before anything is made. */
+function checkBackend(node: AttachmentNode, network: NetworkRecord): void {
+  using nat = openNat(network.backend, node.namespace);
+  nat.intents();
 }
 
 /** With what the node itself can do for it. The attachment stands by now; not to know this must not make it fail. */

@@ -96,9 +96,14 @@ function translateWithout(
   gone: AttachmentRecord,
   sharing: readonly AttachmentRecord[],
 ): void {
-  using nat = openNat(network.backend, node.namespace);
-  if (sharing.length === 0) nat.remove(natOwner(network.bridge));
-  else if (gone.snat.length > 0) nat.apply(natIntentOf(network, sharing));
+  try {
+    using nat = openNat(network.backend, node.namespace);
+    if (sharing.length === 0) nat.remove(natOwner(network.bridge));
+    else if (gone.snat.length > 0) nat.apply(natIntentOf(network, sharing));
+  } catch (error) {
+    // A kernel that cannot have our rules has none to remove.
+    if (!(error instanceof WayoutError && error.code === "no-nftables")) throw error;
+  }
 }
 
 /** @param pod undefined when the namespace is gone, or another one has its name */

@@ -1,6 +1,7 @@
 /** What attach refuses: with which exit code, in which words, and that nothing changes. */
 import { describe, expect } from "bun:test";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { ask, testWith } from "../support/witness.ts";
 import {
@@ -18,6 +19,7 @@ import {
   world,
 } from "./world.ts";
 
+const WITHOUT_NETFILTER = join(import.meta.dir, "..", "support", "without-netfilter.ts");
 const testRoot = testWith(["root", "ip", "nft", "curl"]);
 
 interface Refusal {
@@ -175,6 +177,24 @@ describe("what this user or machine cannot:", () => {
     expect(exitCode).toBe(0);
     const { namespaces } = JSON.parse(stdout) as { namespaces: { name: string; state: string }[] };
     expect(namespaces).toEqual([expect.objectContaining({ name: blue, state: "unknown" })]);
+  });
+
+  testRoot("a kernel without nf_tables: said with exit code 3, and nothing is left", async () => {
+    const { node } = world();
+    const before = nodeState(node);
+    const without = (...args: string[]) =>
+      ended(start(node, [process.execPath, WITHOUT_NETFILTER, WAYOUT, ...args]));
+    const { exitCode, stderr } = await without("attach", freshName(), "--create");
+    expect(stderr).toMatch(/nf_tables/);
+    expect(stderr).toMatch(/load the modules|backend iptables/);
+    expect(exitCode).toBe(3);
+    expect(nodeState(node)).toEqual(before);
+    // Without translation there is a way out all the same, and it can be taken back.
+    const blue = freshName();
+    expect(await without("attach", blue, "--create", "--backend", "none")).toMatchObject({ exitCode: 0 });
+    expect(await without("list")).toMatchObject({ exitCode: 0 });
+    expect(await without("detach", blue)).toMatchObject({ exitCode: 0 });
+    expect(nodeState(node)).toEqual(before);
   });
 
   testRoot("a record that is no record is not overwritten", async () => {
