@@ -7,7 +7,7 @@ import * as libc from "./libc.ts";
 import type { NetworkNamespace } from "./namespace.ts";
 import { SystemError } from "./errno.ts";
 import { decodePacket } from "./packet/decode.ts";
-import { compileFilter, packetMatches, type PacketFilter } from "./packet/filter.ts";
+import { compileFilter, packetTest, type PacketFilter } from "./packet/filter.ts";
 import { summaryOf, type LinkLayer, type Packet } from "./packet/packet.ts";
 
 /** include/uapi/linux/if_packet.h, if_ether.h, if_arp.h; include/uapi/asm-generic/socket.h */
@@ -67,7 +67,7 @@ const DEFAULT_BUFFER_BYTES = 8 * 1024 * 1024;
 /** One capture in one namespace. Packets are kept from the moment `open` returns. */
 export class PacketTap implements Disposable {
   readonly #names: Map<number, string>;
-  readonly #filter: PacketFilter;
+  #test: (packet: Packet) => boolean;
   readonly #room: libc.MessageRoom;
   readonly #poll: libc.PollEntry[];
   #fds: number[];
@@ -76,7 +76,7 @@ export class PacketTap implements Disposable {
   private constructor(fds: number[], names: Map<number, string>, filter: PacketFilter, snapLength: number) {
     this.#fds = fds;
     this.#names = names;
-    this.#filter = filter;
+    this.#test = packetTest(filter);
     this.#room = new libc.MessageRoom(snapLength, SIZEOF_SOCKADDR_LL, 64);
     this.#poll = fds.map((fd) => ({ fd, events: POLLIN, revents: 0 }));
   }
@@ -129,6 +129,13 @@ export class PacketTap implements Disposable {
     return packets;
   }
 
+  /** Lets less through from now on; what waits to be read already is tested again, too. */
+  narrow(filter: PacketFilter): void {
+    const program = compileFilter(filter, this.#room.data.length);
+    for (const fd of this.#fds) attachFilter(fd, program);
+    this.#test = packetTest(filter);
+  }
+
   /** How many packets the kernel had to drop because they were not read in time. */
   lost(): number {
     for (const fd of this.#fds) {
@@ -148,19 +155,22 @@ export class PacketTap implements Disposable {
     this.close();
   }
 
+  /** What was there when it began: packets that come faster than they are read must not keep the reader for ever. */
   #drain(): CapturedPacket[] {
     const packets: CapturedPacket[] = [];
+    const beganUs = libc.clockUs(0);
     for (const fd of this.#fds) {
       for (;;) {
         const captured = this.#receive(fd);
         if (captured === undefined) break;
-        if (captured !== "skip") packets.push(captured);
+        if (this.#test(captured.packet)) packets.push(captured);
+        if (captured.timeUs > beganUs) break;
       }
     }
     return this.#fds.length === 1 ? packets : packets.sort((a, b) => a.timeUs - b.timeUs);
   }
 
-  #receive(fd: number): CapturedPacket | "skip" | undefined {
+  #receive(fd: number): CapturedPacket | undefined {
     const length = this.#receiveNow(fd);
     if (length === undefined) return undefined;
     const address = new DataView(this.#room.name.buffer);
@@ -169,7 +179,6 @@ export class PacketTap implements Disposable {
     const link = hardware === ARPHRD_ETHER || hardware === ARPHRD_LOOPBACK ? "ethernet" : "raw";
     const bytes = this.#room.data.slice(0, Math.min(length, this.#room.data.length));
     const packet = decodePacket(bytes, link);
-    if (!packetMatches(packet, this.#filter)) return "skip";
     return {
       interface: this.#nameOf(fd, index),
       interfaceIndex: index,
@@ -179,7 +188,10 @@ export class PacketTap implements Disposable {
       bytes,
       length,
       packet,
-      summary: summaryOf(packet),
+      // Put into words only when somebody asks.
+      get summary() {
+        return summaryOf(packet);
+      },
     };
   }
 
@@ -218,14 +230,19 @@ export function waitForPackets(
   );
 }
 
-/** Filter before bind: a socket of protocol 0 receives nothing, so no packet slips past the filter. */
-function prepareSocket(fd: number, program: Uint8Array, bufferBytes: number): void {
+/** Replaces the filter that was there. */
+function attachFilter(fd: number, program: Uint8Array): void {
   // struct sock_fprog: count, padding, pointer. The kernel copies the program.
   const description = new Uint8Array(16);
   const view = new DataView(description.buffer);
   view.setUint16(0, program.length / 8, true);
   view.setBigUint64(8, libc.addressOf(program), true);
   libc.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, description);
+}
+
+/** Filter before bind: a socket of protocol 0 receives nothing, so no packet slips past the filter. */
+function prepareSocket(fd: number, program: Uint8Array, bufferBytes: number): void {
+  attachFilter(fd, program);
   try {
     libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, bufferBytes);
   } catch {

@@ -5,7 +5,7 @@ import { SystemError } from "../kernel/errno.ts";
 import * as libc from "../kernel/libc.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { PacketTap } from "../kernel/packet-socket.ts";
-import type { PacketMatch } from "../kernel/packet/filter.ts";
+import { packetTest, type PacketMatch } from "../kernel/packet/filter.ts";
 import { counterGrowth, networkCounters, type Counters } from "../kernel/procfs.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { FlowEnds, Missing, PathSurvey, SeenPacket, TraceEvidence } from "./evidence.ts";
@@ -28,6 +28,8 @@ export interface CollectOptions {
 const AFTERMATH_MS = 30;
 /** Kernel drops cannot be waited for with poll(2): they are looked at this often. */
 const TICK_MS = 15;
+/** More packets than one exchange makes in a moment: others have flows to the same destination. */
+const MANY_PACKETS = 200;
 /** How long after a socket asked for them the kernel has time stamps on every packet. */
 const STAMPING_MS = 5;
 
@@ -72,6 +74,7 @@ class Instruments implements Disposable {
   readonly #dropWatch: DropWatch | undefined;
   readonly #before: { readonly pod: Counters; readonly node: Counters };
   readonly seen: SeenPacket[] = [];
+  #isNarrow = false;
 
   constructor(options: CollectOptions) {
     this.#options = options;
@@ -121,9 +124,10 @@ class Instruments implements Disposable {
   drain(): void {
     for (const { where, tap } of this.#taps) {
       for (const packet of tap.read()) {
-        if (belongsTo(packet.packet, this.#options.flow)) this.seen.push({ ...packet, where });
+        if (belongsTo(packet.packet, this.#options.flow)) this.seen.push(Object.assign(packet, { where }));
       }
     }
+    if (!this.#isNarrow && this.seen.length > MANY_PACKETS) this.#narrow();
     this.#drops.push(...(this.#dropWatch?.read() ?? []));
   }
 
@@ -181,6 +185,22 @@ class Instruments implements Disposable {
     for (const instrument of this.#open.splice(0).toReversed()) instrument[Symbol.dispose]();
   }
 
+  /**
+   * Other flows to the same destination pass the filter until it is known which of them is ours behind the
+   * translation. What was kept of them is forgotten.
+   */
+  #narrow(): void {
+    this.#isNarrow = true;
+    const { flow } = this.#options;
+    const outside = this.#flowWatch?.entry()?.reply.destinationPort;
+    if (outside === undefined || flow.protocol === "icmp") return;
+    const filter = [...neighbourFilter(flow), ...portsFilter(flow, [flow.sourcePort, outside])];
+    const isOurs = packetTest(filter);
+    const kept = this.seen.filter(({ packet }) => isOurs(packet));
+    this.seen.splice(0, this.seen.length, ...kept);
+    for (const { tap } of this.#taps) tap.narrow(filter);
+  }
+
   #addTap(where: "pod" | "node", namespace: NetworkNamespace): void {
     const tap = PacketTap.open(namespace, { filter: tapFilter(this.#options.flow) });
     this.#open.push(tap);
@@ -211,17 +231,21 @@ class Instruments implements Disposable {
 /** In the kernel only what may be ours; a translated source is recognised by the destination's side. */
 function tapFilter(flow: FlowEnds): PacketMatch[] {
   const { family, protocol, destination, sourcePort, destinationPort } = flow;
-  const link: PacketMatch = family === 4 ? { protocol: "arp" } : { protocol: "icmpv6" };
-  if (protocol === "icmp") return [link, { protocol: family === 4 ? "icmp" : "icmpv6" }];
+  const neighbours = neighbourFilter(flow);
+  if (protocol === "icmp") return [...neighbours, { protocol: family === 4 ? "icmp" : "icmpv6" }];
+  const port = destinationPort === undefined ? {} : { port: destinationPort };
+  return [...neighbours, ...portsFilter(flow, [sourcePort]), { protocol, host: destination, ...port }];
+}
+
+function neighbourFilter({ family }: FlowEnds): PacketMatch[] {
+  return [family === 4 ? { protocol: "arp" } : { protocol: "icmpv6" }];
+}
+
+function portsFilter({ family, protocol }: FlowEnds, ports: readonly number[]): PacketMatch[] {
+  if (protocol === "icmp") return [];
   return [
-    link,
     { family, icmpErrors: true },
-    { family, protocol, port: sourcePort },
-    {
-      protocol,
-      host: destination,
-      ...(destinationPort === undefined ? {} : { port: destinationPort }),
-    },
+    ...[...new Set(ports)].map((port): PacketMatch => ({ family, protocol, port })),
   ];
 }
 

@@ -6,6 +6,8 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { FlowEnds, FlowEvent } from "./evidence.ts";
 
 const RECEIVE_BUFFER_BYTES = 32 * 1024 * 1024;
+/** Others' events may come faster than they are read: the flow's own are among the first. */
+const MOST_EVENTS = 20_000;
 
 /** Events of one flow in one namespace, from `open` on. */
 export class FlowWatch implements Disposable {
@@ -25,10 +27,14 @@ export class FlowWatch implements Disposable {
 
   /** Every event of the flow so far. Should other flows' be too many, the entry itself can still be asked for. */
   events(): readonly FlowEvent[] {
-    this.source.read((kind, scan) => {
-      const entry = scan.entry();
-      if (isEntryOf(entry, this.flow)) this.#events.push({ kind, entry });
-    }, 0);
+    this.source.read(
+      (kind, scan) => {
+        const entry = scan.entry();
+        if (isEntryOf(entry, this.flow)) this.#events.push({ kind, entry });
+      },
+      0,
+      MOST_EVENTS,
+    );
     return this.#events;
   }
 

@@ -65,7 +65,7 @@ testWith(["root", "nft"])("a healthy path: nine steps, each with its evidence", 
 });
 
 testWith(["root", "nft"])("UDP, ICMP, HTTP, IPv6, a refusal", async () => {
-  world = await makeWorld();
+  world = await makeWorld({ ipv6: true });
   const ask = (destination: string, protocol?: string): TraceReport =>
     world.trace({ destination, ...(protocol === undefined ? {} : { protocol }) });
   for (const report of [
@@ -198,28 +198,28 @@ testWith(["root", "nft"])("many other flows to the same destination do not confu
       [
         process.execPath,
         "-e",
-        `const sockets = await Promise.all(Array.from({ length: 500 }, () => Bun.udpSocket({ socket: { data() {}, error() {} } })));
-         console.log("ready");
-         for (let round = 0; round < 20; round++) {
+        // Few at a time: the server's queue must not overflow, or an answer would be missing in earnest.
+        `console.log("ready");
+         for (let round = 0; round < 200; round++) {
+           const sockets = await Promise.all(
+             Array.from({ length: 50 }, () => Bun.udpSocket({ socket: { data() {}, error() {} } })),
+           );
            for (const socket of sockets) for (const port of [9999, 53]) socket.send("x", port, "198.51.100.80");
-           await Bun.sleep(5);
-         }
-         for (const socket of sockets) socket.close();
-         for (let round = 0; round < 19; round++) {
-           const more = await Promise.all(Array.from({ length: 500 }, () => Bun.udpSocket({ socket: { data() {}, error() {} } })));
-           for (const socket of more) for (const port of [9999, 53]) socket.send("y", port, "198.51.100.80");
-           await Bun.sleep(5);
-           for (const socket of more) socket.close();
+           await Bun.sleep(2);
+           for (const socket of sockets) socket.close();
          }`,
       ],
       { stdout: "pipe", stderr: "inherit" },
     ),
   );
   await flood.stdout.getReader().read();
-  const reports = Array.from({ length: 3 }, () =>
-    world.trace({ destination: "198.51.100.80:9999", protocol: "udp", timeoutMs: 2000 }),
-  );
+  const reports: TraceReport[] = [];
+  while (flood.exitCode === null && reports.length < 12) {
+    reports.push(world.trace({ destination: "198.51.100.80:9999", protocol: "udp", timeoutMs: 2000 }));
+    await Bun.sleep(50);
+  }
   await flood.exited;
+  expect(reports.length).toBeGreaterThan(2);
   for (const report of reports) {
     expect([report.stop?.reason, statuses(report).join()]).toEqual([
       undefined,

@@ -21,6 +21,8 @@ export interface World extends AsyncDisposable {
 export interface WorldOptions {
   /** `bridge` as CNI's bridge plugin makes it, `ptp` as its ptp plugin does. */
   readonly wiring?: "bridge" | "ptp";
+  /** Wait until IPv6 works, too. */
+  readonly ipv6?: boolean;
   /** Masquerade with nft. */
   readonly nat?: boolean;
 }
@@ -56,8 +58,10 @@ export async function makeWorld(options: WorldOptions = {}): Promise<World> {
   };
   if (options.nat !== false) nft(MASQUERADE);
   // IPv6 answers once the kernel's link watch has seen the carriers, up to a second later.
-  awaitNeighbour(node, "2001:db8:113::1");
-  if (options.wiring !== "ptp") awaitNeighbour(pod, "fd20::1");
+  if (options.ipv6 === true) {
+    awaitNeighbour(node, "2001:db8:113::1");
+    awaitNeighbour(pod, "fd20::1");
+  }
   const server = internet.run(() =>
     Bun.spawn([process.execPath, join(import.meta.dir, "outside.ts")], { stdout: "pipe", stderr: "inherit" }),
   );

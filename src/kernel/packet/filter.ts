@@ -32,42 +32,53 @@ export type PacketFilter = PacketMatch | readonly PacketMatch[];
 
 // ── Exact, on a decoded packet ───────────────────────────────────────────────────────────────────────────────────
 
-/** Whether a decoded packet is one of the kinds. A fragment without ports matches by its addresses. */
-export function packetMatches(packet: Packet, filter: PacketFilter): boolean {
-  const matches = listOf(filter);
-  return matches.length === 0 || matches.some((match) => matchesOne(packet, match));
+/** A test whether a decoded packet is one of the kinds. A fragment without ports matches by its addresses. */
+export function packetTest(filter: PacketFilter): (packet: Packet) => boolean {
+  const tests = listOf(filter).map(matchTest);
+  return tests.length === 0 ? () => true : (packet) => tests.some((test) => test(packet));
 }
 
-function matchesOne(packet: Packet, match: PacketMatch): boolean {
+function matchTest(match: PacketMatch): (packet: Packet) => boolean {
+  const ends = endsTest(match);
   if (match.protocol === "arp") {
-    return packet.arp !== undefined && endsMatch(match, packet.arp.senderIp, packet.arp.targetIp);
+    return ({ arp }) => arp !== undefined && ends(arp.senderIp, arp.targetIp);
   }
-  const { ip } = packet;
-  if (ip === undefined) {
-    // Only a match that asks nothing of IP takes a packet without it.
-    return Object.values(match).every((value) => value === undefined);
-  }
-  if (match.family !== undefined && match.family !== ip.family) return false;
-  if (match.protocol !== undefined && ip.protocol !== IP_PROTOCOLS[match.protocol]) return false;
-  if (match.icmpErrors === true && !isIcmpError(packet)) return false;
-  return endsMatch(match, ip.source, ip.destination) && portsMatch(match, packet);
+  // Only a match that asks nothing takes a packet without IP.
+  const takesAll = Object.values(match).every((value) => value === undefined);
+  const protocol = match.protocol === undefined ? undefined : IP_PROTOCOLS[match.protocol];
+  return (packet) => {
+    const { ip } = packet;
+    if (ip === undefined) return takesAll;
+    if (match.family !== undefined && match.family !== ip.family) return false;
+    if (protocol !== undefined && ip.protocol !== protocol) return false;
+    if (match.icmpErrors === true && !isIcmpError(packet)) return false;
+    return portsMatch(match, packet) && ends(ip.source, ip.destination);
+  };
 }
 
-function endsMatch(match: PacketMatch, source: string, destination: string): boolean {
-  const inside = (cidr: string, address: string): boolean => cidrContains(parseCidr(cidr), address);
-  if (match.source !== undefined && !inside(match.source, source)) return false;
-  if (match.destination !== undefined && !inside(match.destination, destination)) return false;
-  return match.host === undefined || inside(match.host, source) || inside(match.host, destination);
+function endsTest(match: PacketMatch): (source: string, destination: string) => boolean {
+  const source = match.source === undefined ? undefined : insideTest(match.source);
+  const destination = match.destination === undefined ? undefined : insideTest(match.destination);
+  const host = match.host === undefined ? undefined : insideTest(match.host);
+  return (from, to) =>
+    source?.(from) !== false && destination?.(to) !== false && (host === undefined || host(from) || host(to));
+}
+
+/** A whole address is compared as text. */
+function insideTest(text: string): (address: string) => boolean {
+  const cidr = parseCidr(text);
+  if (cidr.first === cidr.last) return (address) => address === cidr.address;
+  return (address) => cidrContains(cidr, address);
 }
 
 function portsMatch(match: PacketMatch, packet: Packet): boolean {
-  const wanted = [match.sourcePort, match.destinationPort, match.port];
-  if (wanted.every((port) => port === undefined)) return true;
+  const { sourcePort, destinationPort, port } = match;
+  if (sourcePort === undefined && destinationPort === undefined && port === undefined) return true;
   const ports = packet.tcp ?? packet.udp ?? packet.sctp;
   if (ports === undefined) return (packet.ip?.fragmentOffset ?? 0) > 0;
-  if (match.sourcePort !== undefined && ports.sourcePort !== match.sourcePort) return false;
-  if (match.destinationPort !== undefined && ports.destinationPort !== match.destinationPort) return false;
-  return match.port === undefined || ports.sourcePort === match.port || ports.destinationPort === match.port;
+  if (sourcePort !== undefined && ports.sourcePort !== sourcePort) return false;
+  if (destinationPort !== undefined && ports.destinationPort !== destinationPort) return false;
+  return port === undefined || ports.sourcePort === port || ports.destinationPort === port;
 }
 
 function listOf(filter: PacketFilter): readonly PacketMatch[] {
@@ -101,7 +112,7 @@ const EXTENSION_HEADERS = [0, 43, 44, 60];
 /**
  * The program (an array of struct sock_filter) that lets through at least what the filter means, at most `snapLength`
  * bytes of each packet. IPv6 extension headers and later fragments hide the ports: such packets pass, and
- * packetMatches decides about them.
+ * packetTest decides about them.
  */
 export function compileFilter(filter: PacketFilter, snapLength: number): Uint8Array {
   const program = new Program();
@@ -191,7 +202,7 @@ function settle(match: PacketMatch): SettledMatch[] {
 
 function splitEnds(match: PacketMatch): SettledMatch[] {
   const { host, port, ...rest } = match;
-  // A field beside its either-end twin stays in only one of the halves; packetMatches settles the rest.
+  // A field beside its either-end twin stays in only one of the halves; packetTest settles the rest.
   const byHost =
     host === undefined
       ? [rest]
