@@ -63,6 +63,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: "everything the doctor needs of this node, as JSON to take elsewhere",
     load: async () => (await import("./snapshot.ts")).snapshotCommand(),
   },
+  {
+    name: "cni",
+    summary: "this program as a CNI plugin: install, uninstall, collect garbage",
+    load: async () => (await import("./cni.ts")).cniCommand(),
+  },
   ...Object.values(LAB_PROCESSES).map((name) => ({
     name,
     summary: "started by wayout itself",

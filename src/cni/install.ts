@@ -1,0 +1,231 @@
+/** Puts the plugin and a network where container runtimes look for them, so that no runtime ever sees half of it. */
+import {
+  chmodSync,
+  closeSync,
+  copyFileSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { basename, join } from "node:path";
+import { cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
+import { messageOf, WayoutError } from "../error.ts";
+import { collision, freeSubnet, occupiedPrefixes } from "../attachment/subnet.ts";
+import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { selfCommand } from "../self.ts";
+import { isIdentifier } from "./call.ts";
+import { readNetworks, type ConfiguredNetwork } from "./configured-networks.ts";
+
+/** Where containerd, CRI-O and kubeadm look. */
+export const DEFAULT_BIN_DIRECTORY = "/opt/cni/bin";
+export const DEFAULT_CONFIGURATION_DIRECTORY = "/etc/cni/net.d";
+/** Runtimes take the file whose name sorts first. */
+const FILE_NAME = "10-wayout.conflist";
+const PROGRAM = "wayout";
+
+export interface InstallRequest {
+  readonly binDirectory: string;
+  readonly configurationDirectory: string;
+  readonly network: string;
+  readonly bridge: string;
+  /** At most one of each family; absent: a free IPv4 subnet is looked for. */
+  readonly subnets?: readonly string[];
+  readonly mtu?: number;
+}
+
+export interface Installed {
+  readonly program: string;
+  readonly conflist: string;
+  /** False: there was a conflist of ours, and it was left as it is. */
+  readonly wroteConflist: boolean;
+  readonly subnets: readonly string[];
+  /** Other networks whose files sort before ours, so that runtimes would take them. */
+  readonly shadowedBy: readonly string[];
+}
+
+/** The program first: whoever reads the conflist finds it there. @throws WayoutError */
+export function install(request: InstallRequest): Installed {
+  const doing = "installing the CNI plugin";
+  if (!isIdentifier(request.network)) {
+    throw usage(doing, `"${request.network}" is no network name: letters, digits and _ . -`);
+  }
+  const source = singleFile(doing);
+  const conflist = join(request.configurationDirectory, FILE_NAME);
+  const kept = existsSync(conflist);
+  const subnets = kept ? keptSubnets(request, conflist, doing) : chooseSubnets(request, doing);
+  const program = join(request.binDirectory, PROGRAM);
+  attempt(doing, () => {
+    mkdirSync(request.binDirectory, { recursive: true, mode: 0o755 });
+    mkdirSync(request.configurationDirectory, { recursive: true, mode: 0o755 });
+    replace(program, (beside) => copyFileSync(source, beside), 0o755);
+    if (!kept) {
+      const text = `${JSON.stringify(conflistOf(request, subnets), null, 2)}\n`;
+      replace(conflist, (beside) => writeFileSync(beside, text), 0o644);
+    }
+  });
+  const before = (name: string): boolean => name < FILE_NAME && /\.(conf|conflist|json)$/.test(name);
+  return {
+    program,
+    conflist,
+    wroteConflist: !kept,
+    subnets: subnets.map(cidrText),
+    shadowedBy: readdirSync(request.configurationDirectory).filter(before).sort(),
+  };
+}
+
+export interface Uninstalled {
+  /** What was there and is gone. */
+  readonly removed: readonly string[];
+}
+
+/**
+ * The conflist first, so that no runtime looks for a program that is gone. A conflist that names no plugin of ours is
+ * somebody else's and stays.
+ * @throws WayoutError `pods-attached` unless `force`
+ */
+export function uninstall(
+  request: Pick<InstallRequest, "binDirectory" | "configurationDirectory">,
+  attached: readonly string[],
+  force: boolean,
+): Uninstalled {
+  const doing = "removing the CNI plugin";
+  if (attached.length > 0 && !force) {
+    throw new WayoutError({
+      code: "pods-attached",
+      kind: "broken",
+      doing,
+      said: `${attached.length} ${attached.length === 1 ? "pod is" : "pods are"} attached through it`,
+      todo: "Without the plugin their DEL fails. Remove the pods first, or take --force.",
+      details: { attached },
+    });
+  }
+  const ours = readNetworks(request.configurationDirectory).filter(
+    ({ file }) => basename(file) === FILE_NAME,
+  );
+  const paths = [...ours.map(({ file }) => file), join(request.binDirectory, PROGRAM)];
+  const there = [...new Set(paths)].filter((path) => existsSync(path));
+  attempt(doing, () => {
+    for (const path of there) rmSync(path);
+  });
+  return { removed: there };
+}
+
+function conflistOf({ network, bridge, mtu }: InstallRequest, subnets: readonly Cidr[]): object {
+  return {
+    cniVersion: "1.0.0",
+    name: network,
+    plugins: [
+      {
+        type: PROGRAM,
+        bridge,
+        isDefaultGateway: true,
+        ipMasq: true,
+        hairpinMode: true,
+        ...(mtu === undefined ? {} : { mtu }),
+        ipam: { type: "host-local", ranges: subnets.map((subnet) => [{ subnet: cidrText(subnet) }]) },
+      },
+    ],
+  };
+}
+
+function chooseSubnets({ subnets, network }: InstallRequest, doing: string): Cidr[] {
+  using node = Rtnetlink.open();
+  const occupied = occupiedPrefixes(node);
+  if (subnets === undefined || subnets.length === 0) return [parseCidr(freeSubnet(4, occupied, network))];
+  const chosen = subnets.map((text) => parseCidr(text));
+  if (new Set(chosen.map(({ family }) => family)).size < chosen.length) {
+    throw usage(doing, `${subnets.join(" and ")} are of one family; take one of IPv4 and one of IPv6`);
+  }
+  for (const subnet of chosen) {
+    const hit = collision(subnet, occupied);
+    if (hit === undefined) continue;
+    throw new WayoutError({
+      code: "subnet-overlaps-route",
+      kind: "usage",
+      doing,
+      said: `the subnet ${cidrText(subnet)} overlaps ${hit.by}`,
+      todo: "Name a subnet this node has no way to yet, or none: a free one is then found.",
+    });
+  }
+  return chosen;
+}
+
+/** A conflist that is there is left alone; asking for something else than it says is a mistake to hear of. */
+function keptSubnets(
+  { subnets, configurationDirectory }: InstallRequest,
+  conflist: string,
+  doing: string,
+): Cidr[] {
+  const known = readNetworks(configurationDirectory)
+    .filter(({ file }) => file === conflist)
+    .flatMap(subnetsOf);
+  const other = (subnets ?? []).filter((text) => !known.includes(cidrText(parseCidr(text))));
+  if (other.length > 0) {
+    throw usage(
+      doing,
+      `${conflist} is there and has ${known.join(" and ") || "other subnets"}, not ${other.join(" and ")}; it is kept`,
+    );
+  }
+  return known.map((text) => parseCidr(text));
+}
+
+function subnetsOf({ plugin }: ConfiguredNetwork): string[] {
+  const found = JSON.stringify(plugin["ipam"] ?? {}).matchAll(/"subnet":"([^"]+)"/g);
+  return [...found].map(([, text]) => cidrText(parseCidr(text!, "keep")));
+}
+
+/** Beside and renamed: a runtime may be executing, or reading, the old one. On disk before it has its name. */
+function replace(path: string, write: (beside: string) => void, mode: number): void {
+  const beside = `${path}.new-${process.pid}`;
+  try {
+    write(beside);
+    const fd = openSync(beside, "r+");
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    chmodSync(beside, mode);
+    renameSync(beside, path);
+  } catch (error) {
+    rmSync(beside, { force: true });
+    throw error;
+  }
+}
+
+function singleFile(doing: string): string {
+  const self = selfCommand();
+  if (self.length === 1) return self[0];
+  throw usage(
+    doing,
+    "a plugin is a single file, and this is a checkout: `npm run build`, then `dist/wayout cni install`",
+  );
+}
+
+function attempt(doing: string, what: () => void): void {
+  try {
+    what();
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? "";
+    throw new WayoutError({
+      code: "install-failed",
+      kind: "machine",
+      doing,
+      said: messageOf(error),
+      todo:
+        code === "EACCES" || code === "EPERM"
+          ? "Run it as root, or choose directories you may write."
+          : "Nothing was put in place by halves; repair the cause and run it again.",
+      cause: error,
+    });
+  }
+}
+
+function usage(doing: string, said: string): WayoutError {
+  return new WayoutError({ code: "usage", kind: "usage", doing, said });
+}
