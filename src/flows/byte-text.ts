@@ -9,25 +9,28 @@ const ZERO = 48;
 const encoder = new TextEncoder();
 
 /** "0000" to "9999", the first digit in the lowest byte. */
-const FOUR_DIGITS = Uint32Array.from({ length: 10_000 }, (_, n) => {
+const FOUR_DIGITS = Int32Array.from({ length: 10_000 }, (_, n) => {
   const digit = (power: number): number => ZERO + (Math.floor(n / power) % 10);
   return digit(1000) | (digit(100) << 8) | (digit(10) << 16) | (digit(1) << 24);
 });
 
 /** "0." to "255." and their lengths. */
-const OCTETS = Uint32Array.from({ length: 256 }, (_, n) => word(`${n}.`));
+const OCTETS = Int32Array.from({ length: 256 }, (_, n) => word(`${n}.`));
 const OCTET_LENGTHS = Uint8Array.from({ length: 256 }, (_, n) => `${n}.`.length);
 
 /** Up to four ASCII characters, the first in the lowest byte. */
 function word(text: string): number {
   let value = 0;
   for (let i = 0; i < text.length; i++) value |= text.charCodeAt(i) << (8 * i);
-  return value >>> 0;
+  return value;
 }
 
-/** Text that is written often, as words of four bytes. */
+/**
+ * Text that is written often, as words of four bytes. Signed ones: an unsigned word may be a number beyond 31 bits,
+ * which the compiler learns only after it has compiled for small ones, again and again.
+ */
 export interface Phrase {
-  readonly words: Uint32Array;
+  readonly words: Int32Array;
   readonly length: number;
 }
 
@@ -35,11 +38,11 @@ export function phrase(text: string): Phrase {
   const bytes = encoder.encode(text);
   const padded = new Uint8Array((bytes.length + 3) & ~3);
   padded.set(bytes);
-  return { words: new Uint32Array(padded.buffer), length: bytes.length };
+  return { words: new Int32Array(padded.buffer), length: bytes.length };
 }
 
 export function writePhrase(view: DataView, at: number, { words, length }: Phrase): number {
-  for (let i = 0; i < words.length; i++) view.setUint32(at + 4 * i, words[i]!, true);
+  for (let i = 0; i < words.length; i++) view.setInt32(at + 4 * i, words[i]!, true);
   return at + length;
 }
 
@@ -47,12 +50,12 @@ export function writePhrase(view: DataView, at: number, { words, length }: Phras
 export function writeDecimal(view: DataView, at: number, value: number): number {
   if (value < 10_000) {
     const length = value < 10 ? 1 : value < 100 ? 2 : value < 1000 ? 3 : 4;
-    view.setUint32(at, FOUR_DIGITS[value]! >>> ((4 - length) * 8), true);
+    view.setInt32(at, FOUR_DIGITS[value]! >>> ((4 - length) * 8), true);
     return at + length;
   }
   const high = value < 0x7fff_ffff ? (value / 10_000) | 0 : Math.floor(value / 10_000);
   const end = writeDecimal(view, at, high);
-  view.setUint32(end, FOUR_DIGITS[value - high * 10_000]!, true);
+  view.setInt32(end, FOUR_DIGITS[value - high * 10_000]!, true);
   return end + 4;
 }
 
@@ -76,13 +79,13 @@ export function writeAddress(
     const b = bytes[from + 1]!;
     const c = bytes[from + 2]!;
     const d = bytes[from + 3]!;
-    view.setUint32(at, OCTETS[a]!, true);
+    view.setInt32(at, OCTETS[a]!, true);
     let end = at + OCTET_LENGTHS[a]!;
-    view.setUint32(end, OCTETS[b]!, true);
+    view.setInt32(end, OCTETS[b]!, true);
     end += OCTET_LENGTHS[b]!;
-    view.setUint32(end, OCTETS[c]!, true);
+    view.setInt32(end, OCTETS[c]!, true);
     end += OCTET_LENGTHS[c]!;
-    view.setUint32(end, OCTETS[d]!, true);
+    view.setInt32(end, OCTETS[d]!, true);
     return end + OCTET_LENGTHS[d]! - 1;
   }
   return writeAddress6(view, at, bytes, from);

@@ -205,8 +205,8 @@ class PodPhrases {
 }
 
 function writeTimeout(view: DataView, start: number, seconds: number): number {
-  view.setUint32(start, FOUR_SPACES, true);
-  view.setUint32(start + 4, FOUR_SPACES, true);
+  view.setInt32(start, FOUR_SPACES, true);
+  view.setInt32(start + 4, FOUR_SPACES, true);
   let at: number;
   if (seconds < 0) {
     at = start + TIMEOUT_WIDTH;
@@ -275,12 +275,12 @@ function writeEnd(
 }
 
 function sameAddress(view: DataView, a: number, b: number, v6: boolean): boolean {
-  if (view.getUint32(a, true) !== view.getUint32(b, true)) return false;
+  if (view.getInt32(a, true) !== view.getInt32(b, true)) return false;
   return (
     !v6 ||
-    (view.getUint32(a + 4, true) === view.getUint32(b + 4, true) &&
-      view.getUint32(a + 8, true) === view.getUint32(b + 8, true) &&
-      view.getUint32(a + 12, true) === view.getUint32(b + 12, true))
+    (view.getInt32(a + 4, true) === view.getInt32(b + 4, true) &&
+      view.getInt32(a + 8, true) === view.getInt32(b + 8, true) &&
+      view.getInt32(a + 12, true) === view.getInt32(b + 12, true))
   );
 }
 

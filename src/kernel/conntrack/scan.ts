@@ -231,8 +231,8 @@ export class EntryScan {
     const { source, destination, sourcePort, destinationPort } = this.original;
     const { view } = this.wire;
     const last = this.family === 4 ? 0 : 12;
-    let hash = Math.imul(view.getUint32(source + last, true), 0x9e37_79b1);
-    hash = Math.imul(hash ^ view.getUint32(destination + last, true), 0x85eb_ca6b);
+    let hash = Math.imul(view.getInt32(source + last, true), 0x9e37_79b1);
+    hash = Math.imul(hash ^ view.getInt32(destination + last, true), 0x85eb_ca6b);
     hash = Math.imul(hash ^ ((sourcePort << 16) | (destinationPort & 0xffff)), 0xc2b2_ae35);
     return this.id * 0x20_0000 + (hash >>> 11);
   }

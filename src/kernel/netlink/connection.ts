@@ -156,26 +156,16 @@ export class NetlinkConnection implements Disposable {
    */
   dumpEach(request: Request, visitor: (wire: Wire, start: number, end: number) => void): void {
     const sent = this.#send([request], () => NLM_F_DUMP);
-    const sequence = sent.firstSequence;
     let datagram: Uint8Array | undefined;
     let end: RawMessage | undefined;
     try {
       while (end === undefined) {
         datagram = this.transport.receive(ANSWER_TIMEOUT_MS);
         if (datagram === undefined) throw noAnswer(request);
-        const wire = new Wire(datagram);
-        for (let at = 0; at < datagram.length && end === undefined;) {
-          const length = messageLength(wire, at);
-          if (wire.view.getUint32(at + 8, true) === sequence) {
-            const type = wire.view.getUint16(at + 4, true);
-            if (type >= NLMSG_MIN_TYPE) visitor(wire, at + NLMSG_HDRLEN, at + length);
-            else if (type !== NLMSG_NOOP) end = endOfDump(datagram.subarray(at), sequence);
-          }
-          at += align4(length);
-        }
+        end = visitDatagram(datagram, sent.firstSequence, visitor);
       }
     } finally {
-      if (end === undefined) this.#drain(sequence, datagram);
+      if (end === undefined) this.#drain(sent.firstSequence, datagram);
     }
     if (errorNumber(end) !== 0) {
       throw netlinkError(end, request.doing, request.message, sent.bytesOf(0), end.type === NLMSG_ERROR);
@@ -306,6 +296,28 @@ interface Sent {
   readonly requests: readonly AnyRequest[];
   readonly firstSequence: number;
   readonly bytesOf: (index: number) => Uint8Array;
+}
+
+/**
+ * Shows the visitor the messages of one datagram; returns the one that ends the dump. On its own because a loop over
+ * the whole dump would be compiled once more while it runs, at a tenth of the dump's cost.
+ */
+function visitDatagram(
+  datagram: Uint8Array,
+  sequence: number,
+  visitor: (wire: Wire, start: number, end: number) => void,
+): RawMessage | undefined {
+  const wire = new Wire(datagram);
+  for (let at = 0; at < datagram.length;) {
+    const length = messageLength(wire, at);
+    if (wire.view.getUint32(at + 8, true) === sequence) {
+      const type = wire.view.getUint16(at + 4, true);
+      if (type >= NLMSG_MIN_TYPE) visitor(wire, at + NLMSG_HDRLEN, at + length);
+      else if (type !== NLMSG_NOOP) return endOfDump(datagram.subarray(at), sequence);
+    }
+    at += align4(length);
+  }
+  return undefined;
 }
 
 /** The message that ends the dump, if it is in this datagram. */
