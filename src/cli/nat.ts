@@ -1,5 +1,8 @@
 import { Command, Option } from "commander";
 import { NAT_BACKENDS, type NatBackendName, type NatChange } from "../nat/backend.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { adviceOn, type NodeFacts } from "../nat/advice.ts";
 import { removeElsewhere } from "../nat/installed.ts";
 import { openNat } from "../nat/open.ts";
 import { translationText } from "../nat/claim.ts";
@@ -58,36 +61,64 @@ function applyCommand(): Command {
       const name = options.backend ?? policy.backend;
       using namespace = openNamespace(options.netns);
       using nat = openNat(name, namespace);
+      const warnings = name === "none" ? [] : adviceOn(policy.intent, nat.intents(), nodeFacts(namespace));
       if (options.dryRun === true) {
         const drifts = nat.verify(policy.intent);
         const ruleset = nat.describe(policy.intent);
-        if (options.json === true) printJson({ backend: name, intent: policy.intent, drifts, ruleset });
-        else process.stdout.write(dryRunText(name, policy.intent, drifts.length > 0, ruleset));
+        if (options.json === true)
+          printJson({ backend: name, intent: policy.intent, drifts, warnings, ruleset });
+        else process.stdout.write(dryRunText(name, policy.intent, warnings, drifts.length > 0, ruleset));
         return;
       }
       const change = nat.apply(policy.intent);
       // Rules that an earlier policy left in another backend would go on translating.
       const moved = removeElsewhere(namespace, POLICY_OWNER, name);
       if (options.json === true)
-        printJson({ backend: name, ...change, removedFrom: moved, intent: policy.intent });
-      else process.stdout.write(appliedText(name, policy.intent, change, moved));
+        printJson({ backend: name, ...change, removedFrom: moved, warnings, intent: policy.intent });
+      else process.stdout.write(appliedText(name, policy.intent, warnings, change, moved));
     });
 }
 
-function intentText({ sources, untranslated }: NatIntent): string {
-  const rows = sources.map(({ cidr, translation, outInterfaces }) => [
-    `  ${style.address(cidr)}`,
-    `→ ${translationText(translation)}`,
-    outInterfaces === undefined ? "" : `by ${outInterfaces.join(", ")}`,
-  ]);
-  const keep = untranslated.length === 0 ? "nothing" : untranslated.join(", ");
-  return `${table(rows)}\n  not to ${style.quiet(keep)}`;
+function nodeFacts(namespace: NetworkNamespace): NodeFacts {
+  using rtnetlink = Rtnetlink.open(namespace);
+  return {
+    addresses: new Set(rtnetlink.addresses().map(({ address }) => address)),
+    interfaces: new Set(rtnetlink.links({ statistics: false }).map((link) => link.name)),
+  };
 }
 
-function dryRunText(name: NatBackendName, intent: NatIntent, changes: boolean, ruleset: string): string {
+/** A policy may name thousands of sources; --json shows all. */
+const MOST_SOURCES = 30;
+
+function intentText({ sources, untranslated }: NatIntent, warnings: readonly string[]): string {
+  const rows = sources
+    .slice(0, MOST_SOURCES)
+    .map(({ cidr, translation, outInterfaces }) => [
+      `  ${style.address(cidr)}`,
+      `→ ${translationText(translation)}`,
+      outInterfaces === undefined ? "" : `by ${outInterfaces.join(", ")}`,
+    ]);
+  const keep = untranslated.length === 0 ? "nothing" : untranslated.join(", ");
+  return [
+    table(rows),
+    ...(sources.length > rows.length
+      ? [style.quiet(`  and ${sources.length - rows.length} more sources`)]
+      : []),
+    `  not to ${style.quiet(keep)}`,
+    ...warnings.map((warning) => `${style.warn("!")} ${warning}`),
+  ].join("\n");
+}
+
+function dryRunText(
+  name: NatBackendName,
+  intent: NatIntent,
+  warnings: readonly string[],
+  changes: boolean,
+  ruleset: string,
+): string {
   return [
     `${style.strong("The policy")} (backend ${name})`,
-    intentText(intent),
+    intentText(intent, warnings),
     "",
     changes
       ? `${style.warn("!")} applying it would change the rules to:`
@@ -101,6 +132,7 @@ function dryRunText(name: NatBackendName, intent: NatIntent, changes: boolean, r
 function appliedText(
   name: NatBackendName,
   intent: NatIntent,
+  warnings: readonly string[],
   change: NatChange,
   moved: readonly NatBackendName[],
 ): string {
@@ -116,7 +148,7 @@ function appliedText(
       ? [style.quiet(`    and ${change.drifts.length - shown.length} more`)]
       : []),
     ...moved.map((backend) => `${style.good("✓")} its rules in ${backend} are gone`),
-    intentText(intent),
+    intentText(intent, warnings),
     `${style.hint("→")} see it among all NAT rules: ${style.command("wayout nat show")}`,
     `${style.hint("→")} take it back: ${style.command("wayout nat remove")}`,
     "",

@@ -8,7 +8,7 @@ import { NetlinkConnection } from "../kernel/netlink/connection.ts";
 import { NETLINK_NETFILTER, openTransport } from "../kernel/netlink/transport.ts";
 import { rulesetGeneration } from "../kernel/nftables/generation.ts";
 import type { NatBackend } from "../nat/backend.ts";
-import type { NatIntent } from "../nat/intent.ts";
+import { ownerName, type NatIntent } from "../nat/intent.ts";
 import type { NatWish } from "./configuration.ts";
 import { RUN_DIRECTORY } from "./network-lock.ts";
 
@@ -22,7 +22,7 @@ export interface NetworkNat {
 
 /** The owner that a network's NAT rules carry. */
 export function natOwner(network: string): string {
-  return `cni/${network}`;
+  return ownerName("cni", network);
 }
 
 /** Makes the rules be there. No transaction when they are, and nothing but one number is read in the usual case. */
