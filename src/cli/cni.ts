@@ -119,7 +119,7 @@ async function collectNetwork(
     path: [binDir],
   } as const;
   using context = new CniContext(call, readHeader(text), { ...process.env, CNI_PATH: binDir });
-  return gc(context, attachmentsInUse(network, Date.now()), dryRun);
+  return await gc(context, attachmentsInUse(network, Date.now()), dryRun);
 }
 
 function installedText(installed: Installed): string {
