@@ -143,7 +143,7 @@ function appliedText(
       : name === "none"
         ? `${style.good("✓")} nothing to do: the backend none leaves NAT to somebody else`
         : `${style.good("✓")} the policy was in force already; nothing changed (backend ${name})`,
-    ...shown.map(({ text }) => style.quiet(`    mended: ${text}`)),
+    ...shown.map(({ text }) => style.quiet(`    before: ${text}`)),
     ...(change.drifts.length > shown.length
       ? [style.quiet(`    and ${change.drifts.length - shown.length} more`)]
       : []),

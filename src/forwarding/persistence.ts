@@ -7,6 +7,7 @@ import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { messageOf, WayoutError } from "../error.ts";
 import { replaceFile } from "../kernel/durable-file.ts";
+import { sysctlPath } from "../kernel/sysctl.ts";
 
 /** Ours. */
 export const SYSCTL_FILE = "/etc/sysctl.d/90-wayout.conf";
@@ -88,7 +89,7 @@ function sets(line: SysctlLine, name: string): boolean {
   if (line.name === name) return true;
   if (!line.name.includes("*")) return false;
   const pattern = line.name.split("*").map((part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&"));
-  return new RegExp(`^${pattern.join("[^.]*")}$`).test(name);
+  return new RegExp(`^${pattern.join(".*")}$`).test(name);
 }
 
 /** The other name of the same switch: net.ipv4.conf.all.forwarding and net.ipv4.ip_forward are one. */
@@ -137,7 +138,7 @@ export function persistSettings(
   for (const { name, value } of settings) merged.set(name, value);
   const text = [
     "# Written by `wayout forwarding enable --persist`: this node routes packets for its namespaces and pods.",
-    ...[...merged].map(([name, value]) => `${name} = ${value}`),
+    ...[...merged].map(([name, value]) => `${spelled(name)} = ${value}`),
     "",
   ].join("\n");
   if (text !== before) replaceOwn(path, text);
@@ -147,6 +148,12 @@ export function persistSettings(
     return boot.decidedBy === undefined || boot.value === value ? [] : [boot.decidedBy];
   });
   return { file: path, written: text !== before, undoneBy, unreadable: files.unreadable };
+}
+
+/** With slashes where an interface's name holds a dot: eth0.100 would be read as two parts otherwise (sysctl.d(5)). */
+function spelled(name: string): string {
+  const path = sysctlPath(name).slice("/proc/sys/".length);
+  return path.includes(".") ? path : name;
 }
 
 function readOwn(path: string): string | undefined {

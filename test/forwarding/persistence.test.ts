@@ -75,6 +75,15 @@ test("patterns set what no exact name sets", () => {
   expect(bootValue(files, "net.ipv4.ip_forward").value).toBeUndefined();
 });
 
+test("an interface with a dot in its name is written so that sysctl reads it", () => {
+  const root = rootWith({});
+  const name = "net.ipv6.conf.eth0.100.accept_ra";
+  persistSettings([{ name, value: "2" }], root);
+  expect(readFileSync(join(root, SYSCTL_FILE), "utf8")).toContain("net/ipv6/conf/eth0.100/accept_ra = 2");
+  expect(bootValue(readSysctlFiles(root), name).value).toBe("2");
+  expect(persistSettings([{ name, value: "2" }], root).written).toBe(false);
+});
+
 test("a file that cannot be written is an error with its path, and nothing is left", () => {
   // A file where the directory should be: even root cannot write below it.
   const root = rootWith({ "etc/sysctl.d": "" });
