@@ -18,88 +18,134 @@ export const SORT_KEYS = [
 export type SortKey = (typeof SORT_KEYS)[number];
 
 /** Lines of text are kept in pieces of this size. */
-const PIECE_BYTES = 1024 * 1024;
+const PIECE_BYTES = 4 * 1024 * 1024;
+const FIRST_CAPACITY = 1024;
 
-interface Line {
-  readonly key: number | string;
-  readonly piece: Uint8Array;
-  readonly start: number;
-  readonly end: number;
-}
+/** Where a sort key's numbers go, so that none is boxed. An address takes three: 128 bits and a port. */
+type KeyNumbers = [first: number, second: number, third: number];
 
 /**
- * Sorts lines that were printed for flows. It keeps the printed bytes and one key for each, so that hundreds of
- * thousands of flows fit into little memory.
+ * Sorts lines that were printed for flows. It keeps the printed bytes and a few numbers for each, in typed arrays, so
+ * that hundreds of thousands of flows fit into little memory.
  */
 export class FlowSorter {
-  readonly #key: (scan: EntryScan) => number | string;
-  readonly #lines: Line[] = [];
-  #piece = new Uint8Array(PIECE_BYTES);
-  #used = 0;
+  readonly #read: (scan: EntryScan, into: KeyNumbers) => void;
+  readonly #width: number;
+  readonly #key: KeyNumbers = [0, 0, 0];
+  #count = 0;
+  #keys = new Float64Array(0);
+  /** Piece, start and length of each line. */
+  #places = new Uint32Array(0);
+  readonly #pieces: Uint8Array[] = [];
+  #used = PIECE_BYTES;
 
   constructor(
     key: SortKey,
     readonly reverse = false,
   ) {
-    this.#key = KEYS[key];
+    this.#read = READERS[key];
+    this.#width = WIDE_KEYS.has(key) ? 3 : 1;
+    this.#grow(FIRST_CAPACITY);
   }
 
   get size(): number {
-    return this.#lines.length;
+    return this.#count;
   }
 
   /** Keeps a line, with its newline, of the flow that the scan points at. */
   add(scan: EntryScan, line: Uint8Array): void {
-    if (this.#used + line.length > this.#piece.length) {
-      this.#piece = new Uint8Array(Math.max(PIECE_BYTES, line.length));
+    if (3 * this.#count === this.#places.length) this.#grow(2 * this.#count);
+    if (this.#used + line.length > (this.#pieces.at(-1)?.length ?? 0)) {
+      this.#pieces.push(new Uint8Array(Math.max(PIECE_BYTES, line.length)));
       this.#used = 0;
     }
-    this.#piece.set(line, this.#used);
-    const start = this.#used;
+    this.#pieces.at(-1)!.set(line, this.#used);
+    this.#places.set([this.#pieces.length - 1, this.#used, line.length], 3 * this.#count);
     this.#used += line.length;
-    this.#lines.push({ key: this.#key(scan), piece: this.#piece, start, end: this.#used });
+    this.#read(scan, this.#key);
+    for (let i = 0; i < this.#width; i++) this.#keys[this.#width * this.#count + i] = this.#key[i]!;
+    this.#count++;
   }
 
   /** The lines in order, the first `limit` of them. */
   *lines(limit: number = Number.POSITIVE_INFINITY): Generator<Uint8Array> {
-    const sign = this.reverse ? -1 : 1;
-    this.#lines.sort((a, b) => sign * compare(a.key, b.key));
-    for (let i = 0; i < Math.min(limit, this.#lines.length); i++) {
-      const { piece, start, end } = this.#lines[i]!;
-      yield piece.subarray(start, end);
+    const order = Uint32Array.from({ length: this.#count }, (_, index) => index).sort(this.#compare);
+    for (const index of order.subarray(0, Math.min(limit, this.#count))) {
+      const [piece, start, length] = this.#places.subarray(3 * index);
+      yield this.#pieces[piece!]!.subarray(start, start! + length!);
     }
+  }
+
+  readonly #compare = (a: number, b: number): number => {
+    for (let i = 0; i < this.#width; i++) {
+      const difference = this.#keys[this.#width * a + i]! - this.#keys[this.#width * b + i]!;
+      if (difference !== 0) return this.reverse ? -difference : difference;
+    }
+    // Equal flows stay in the order in which they came.
+    return a - b;
+  };
+
+  #grow(capacity: number): void {
+    const keys = new Float64Array(this.#width * capacity);
+    keys.set(this.#keys);
+    this.#keys = keys;
+    const places = new Uint32Array(3 * capacity);
+    places.set(this.#places);
+    this.#places = places;
   }
 }
 
-function compare(a: number | string, b: number | string): number {
-  if (typeof a === "number" && typeof b === "number") return b - a;
-  return a < b ? -1 : a > b ? 1 : 0;
-}
+/** Keys that need all three numbers. */
+const WIDE_KEYS: ReadonlySet<SortKey> = new Set(["source", "destination", "outside", "protocol", "state"]);
 
-const KEYS: Readonly<Record<SortKey, (scan: EntryScan) => number | string>> = {
-  timeout: (scan) => scan.timeoutSeconds,
-  age: (scan) => -scan.startedAtMs,
-  bytes: (scan) => scan.originalBytes + scan.replyBytes,
-  packets: (scan) => scan.originalPackets + scan.replyPackets,
-  mark: (scan) => scan.mark,
-  source: (scan) => endKey(scan, scan.original, "source"),
-  destination: (scan) => endKey(scan, scan.original, "destination"),
-  outside: (scan) => endKey(scan, scan.reply, "destination"),
-  protocol: (scan) => protocolName(scan.original.protocol),
-  state: (scan) => {
+/** Numbers sort from large to small, hence their minus. */
+const READERS: Readonly<Record<SortKey, (scan: EntryScan, into: KeyNumbers) => void>> = {
+  timeout: (scan, into) => (into[0] = -scan.timeoutSeconds),
+  age: (scan, into) => (into[0] = scan.startedAtMs),
+  bytes: (scan, into) => (into[0] = -(scan.originalBytes + scan.replyBytes)),
+  packets: (scan, into) => (into[0] = -(scan.originalPackets + scan.replyPackets)),
+  mark: (scan, into) => (into[0] = -scan.mark),
+  source: (scan, into) => readEnd(scan, scan.original, "source", into),
+  destination: (scan, into) => readEnd(scan, scan.original, "destination", into),
+  outside: (scan, into) => readEnd(scan, scan.reply, "destination", into),
+  protocol: (scan, into) => readText(protocolName(scan.original.protocol), into),
+  state: (scan, into) => {
     const { protocol } = scan.original;
     const name = scan.state < 0 ? undefined : stateName(protocol, scan.state);
-    return flowState({ protocol, status: scan.status, ...(name === undefined ? {} : { state: name }) });
+    const flow = { protocol, status: scan.status, ...(name === undefined ? {} : { state: name }) };
+    readText(flowState(flow), into);
   },
 };
 
-/** A string that sorts as the family, the address's number and the port do. */
-function endKey(scan: EntryScan, tuple: TupleScan, end: "source" | "destination"): string {
+/** Characters of seven bits in each of the 53 bits that a number holds. */
+const TEXT_CHARACTERS = 7;
+
+/** The first 21 ASCII characters as numbers that sort as they do: more than any protocol or state has. */
+function readText(text: string, into: KeyNumbers): void {
+  for (let part = 0; part < into.length; part++) {
+    let number = 0;
+    for (let i = part * TEXT_CHARACTERS; i < (part + 1) * TEXT_CHARACTERS; i++) {
+      number = number * 128 + (i < text.length ? text.charCodeAt(i) : 0);
+    }
+    into[part] = number;
+  }
+}
+
+/** Family and address, and then the port, as numbers of 51, 48 and 48 bits. */
+function readEnd(scan: EntryScan, tuple: TupleScan, end: "source" | "destination", into: KeyNumbers): void {
+  const { view } = scan.wire;
   const at = tuple[end];
   const port = tuple[`${end}Port`] + 1;
-  const length = scan.family === 4 ? 4 : 16;
-  const { bytes } = scan.wire;
-  let key = String.fromCharCode(scan.family);
-  for (let i = 0; i < length; i++) key += String.fromCharCode(bytes[at + i]!);
-  return key + String.fromCharCode(port >> 8, port & 255);
+  if (scan.family === 4) {
+    into[0] = view.getUint32(at, false);
+    into[1] = port;
+    into[2] = 0;
+    return;
+  }
+  const bits48 = (from: number): number =>
+    view.getUint16(from, false) * 2 ** 32 + view.getUint32(from + 2, false);
+  // Behind all of IPv4.
+  into[0] = 2 ** 50 + bits48(at);
+  into[1] = bits48(at + 6);
+  into[2] = view.getUint32(at + 12, false) * 0x2_0000 + port;
 }

@@ -190,7 +190,7 @@ describe("sorting", () => {
           expect(keys).toEqual(sorted);
         },
       ),
-      { numRuns: 300 },
+      { numRuns: 1000 },
     );
   });
 
