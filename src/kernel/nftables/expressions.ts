@@ -270,6 +270,7 @@ function expressionCodec<const D extends Descriptions>(descriptions: D): Codec<E
       set.write(writer, { expr: { kind, data: attributes } });
     },
     read: (wire, start, end) => readExpression(known, wire, start, end) as ExpressionOf<D>,
+    set,
     pathAt: (wire, start, end, offset) => set.pathAt(wire, start, end, offset),
     nameOf: (number) => set.nameOf(number),
   };

@@ -17,11 +17,12 @@ export type Named<T extends Readonly<Record<string, number>>> = (keyof T & strin
 export function named<const T extends Readonly<Record<string, number>>>(
   names: T,
   number: Codec<number> = be32,
-): Codec<Named<T>> {
+): Codec<Named<T>> & { readonly names: readonly string[] } {
   const byNumber = new Map<number, Named<T>>();
   for (const [name, value] of Object.entries(names)) if (!byNumber.has(value)) byNumber.set(value, name);
   return {
     kind: `named ${number.kind}`,
+    names: Object.keys(names),
     write(writer, value) {
       const known = Object.hasOwn(names, value) ? names[value] : unnamedNumber(value);
       if (known === undefined)
@@ -43,7 +44,7 @@ function unnamedNumber(value: string): number | undefined {
 export function bits<const T extends Readonly<Record<string, number>>>(
   names: T,
   number: Codec<number> = be32,
-): Codec<readonly Named<T>[]> {
+): Codec<readonly Named<T>[]> & { readonly names: readonly string[] } {
   const byBit = new Map<number, Named<T>>(Object.entries(names).map(([name, bit]) => [bit, name]));
   const seen = new Map<number, readonly Named<T>[]>();
   const split = (value: number): readonly Named<T>[] => {
@@ -56,6 +57,7 @@ export function bits<const T extends Readonly<Record<string, number>>>(
   };
   return {
     kind: `bits ${number.kind}`,
+    names: Object.keys(names),
     write(writer, value) {
       let sum = 0;
       for (const name of new Set(value)) {
@@ -196,6 +198,7 @@ export const verdict: Codec<Verdict> = {
     if (code === undefined) throw new DecodeError("NFTA_VERDICT_CODE", "is missing");
     return chain === undefined ? verdictOf(code) : { ...verdictOf(code), chain };
   },
+  set: verdictAttributes,
   pathAt: (wire, start, end, offset) => verdictAttributes.pathAt(wire, start, end, offset),
   nameOf: (number) => verdictAttributes.nameOf(number),
 };
@@ -218,6 +221,7 @@ export const data: Codec<Data> = {
     if (read.verdict !== undefined) return read.verdict;
     throw new DecodeError("NFTA_DATA_VALUE", "is missing");
   },
+  set: dataAttributes,
   pathAt: (wire, start, end, offset) => dataAttributes.pathAt(wire, start, end, offset),
   nameOf: (number) => dataAttributes.nameOf(number),
 };
@@ -239,6 +243,7 @@ export const value: Codec<string> = {
     if (read.value === undefined) throw new DecodeError("NFTA_DATA_VALUE", "is missing");
     return read.value;
   },
+  set: dataAttributes,
   pathAt: (wire, start, end, offset) => dataAttributes.pathAt(wire, start, end, offset),
   nameOf: (number) => dataAttributes.nameOf(number),
 };

@@ -191,10 +191,10 @@ function udp(info: XtInfo): readonly XtOption[] {
   ];
 }
 
-/** struct xt_sctp_info: ports, a bitmap of 256 chunk types, how to match them, four flag entries, flags. */
+/** struct xt_sctp_info: ports, a bitmap of chunk types (256 bytes, of which it uses 32), how to match them, four flag entries, flags. */
 function sctp(info: XtInfo): readonly XtOption[] {
-  const flags = info.u32(60);
-  const inverted = info.u32(64);
+  const flags = info.u32(284);
+  const inverted = info.u32(288);
   return [
     ...((flags & 1) === 0 ? [] : ports(info, "--sport", 4, (inverted & 1) !== 0)),
     ...((flags & 2) === 0 ? [] : ports(info, "--dport", 0, (inverted & 2) !== 0)),
@@ -208,7 +208,7 @@ function chunkTypes(info: XtInfo): string {
   for (let type = 0; type < 256; type++) {
     if (((info.u32(8 + Math.floor(type / 32) * 4) >>> (type % 32)) & 1) === 1) types.push(type);
   }
-  return `${["any", "all", "only"][info.u32(40) - 1] ?? "any"} ${types.join(",")}`;
+  return `${["any", "all", "only"][info.u32(264) - 1] ?? "any"} ${types.join(",")}`;
 }
 
 function icmp(name: string): XtDecoder {

@@ -202,8 +202,10 @@ function setTarget(info: XtInfo, revision: number, context: XtContext): readonly
     return [option(name, `${context.ipsets?.get(index) ?? `#${index}`} ${setDirections(info, offset)}`)];
   };
   const options = [...one("--add-set", 0), ...one("--del-set", 4)];
-  if (revision >= 2 && (info.u32(8) & 1) !== 0) options.push(option("--exist"));
-  if (revision >= 2 && info.u32(12) !== 0xffffffff) options.push(option("--timeout", info.u32(12)));
+  // Revision 3 has a third set before the flags.
+  const at = revision >= 3 ? 12 : 8;
+  if (revision >= 2 && (info.u32(at) & 1) !== 0) options.push(option("--exist"));
+  if (revision >= 2 && info.u32(at + 4) !== 0xffffffff) options.push(option("--timeout", info.u32(at + 4)));
   return options;
 }
 
