@@ -1,5 +1,5 @@
 /** A conntrack entry as it comes to be while its first packet travels. */
-import { IPS, type Tuple } from "./packet.ts";
+import { IPS, type PortRange, type Tuple } from "./packet.ts";
 
 /** Where a binding came from, as the answer names it. */
 export interface Binding {
@@ -7,6 +7,8 @@ export interface Binding {
   readonly manip: "source" | "destination";
   readonly address: string;
   readonly port: number;
+  /** The port is one of these, by the kernel's choice; `port` is the first. */
+  readonly ports?: PortRange;
   /** The address is one of several that the rule allows. */
   readonly oneOf?: string;
 }

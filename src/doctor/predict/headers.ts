@@ -91,7 +91,7 @@ function transportHeader(packet: Packet): KnownBytes {
     case "udp":
     case "sctp": {
       const { bytes, known, view } = header(packet.protocol === "udp" ? 8 : 12);
-      ports(view, packet);
+      ports(view, known, packet);
       if (packet.protocol === "udp") view.setUint16(4, packet.length - (packet.family === 4 ? 20 : 40));
       else known.fill(0, 4, 8);
       known.fill(0, packet.protocol === "udp" ? 6 : 8);
@@ -103,7 +103,7 @@ function transportHeader(packet: Packet): KnownBytes {
 /** RFC 9293 3.1. */
 function tcpHeader(packet: Packet): KnownBytes {
   const { bytes, known, view } = header(20);
-  ports(view, packet);
+  ports(view, known, packet);
   known.fill(0, 4, 12);
   bytes[12] = 0xa0;
   bytes[13] = packet.tcpFlags;
@@ -111,7 +111,8 @@ function tcpHeader(packet: Packet): KnownBytes {
   return { bytes, known };
 }
 
-function ports(view: DataView, packet: Packet): void {
+function ports(view: DataView, known: Uint8Array, packet: Packet): void {
+  if (packet.sourcePortFrom !== undefined) known.fill(0, 0, 2);
   view.setUint16(0, packet.sourcePort);
   view.setUint16(2, packet.destinationPort);
 }

@@ -201,10 +201,15 @@ function runNat(
   }
   const binding = flow.binding(manip);
   if (binding !== undefined) {
-    const { address, port } = binding;
+    const { address, port, ports } = binding;
     machine.packet =
       manip === "source"
-        ? { ...machine.packet, source: address, sourcePort: port }
+        ? {
+            ...machine.packet,
+            source: address,
+            sourcePort: port,
+            ...(ports === undefined ? {} : { sourcePortFrom: ports }),
+          }
         : { ...machine.packet, destination: address, destinationPort: port };
   }
   return translated;

@@ -4,6 +4,7 @@ import { ipBits, ipFromNumber, ipNumber } from "../../address/ip.ts";
 import type { Address } from "../../kernel/route/address.ts";
 import type { Binding } from "./flow.ts";
 import type { Machine, NatRange } from "./machine.ts";
+import type { PortRange } from "./packet.ts";
 import type { NodeView } from "./view.ts";
 
 /** The translation, or why the kernel would drop the packet instead. */
@@ -17,10 +18,12 @@ export function chooseBinding(machine: Machine, range: NatRange): Choice {
   if (typeof address === "object") return address;
   const severalAddresses = range.first !== range.last && !range.netmap;
   const oneOf = range.unknown ?? (severalAddresses ? `one of ${range.first} to ${range.last}` : undefined);
+  const ports = portRange(range, currentPort);
   return {
     manip: range.manip,
     address,
-    port: choosePort(range, currentPort),
+    port: ports?.first ?? currentPort,
+    ...(ports === undefined || ports.first === ports.last ? {} : { ports }),
     ...(oneOf === undefined ? {} : { oneOf }),
   };
 }
@@ -52,10 +55,11 @@ function netmapAddress(first: string, last: string, current: string): string {
   return ipFromNumber(family, (a & ~hostMask & ((1n << BigInt(ipBits(family))) - 1n)) | (c & hostMask));
 }
 
-function choosePort(range: NatRange, current: number): number {
-  const { firstPort, lastPort } = range;
-  if (firstPort === undefined || lastPort === undefined) return current;
-  return current >= firstPort && current <= lastPort ? current : firstPort;
+/** The ports the kernel chooses from; undefined when the packet keeps its own. */
+function portRange(range: NatRange, current: number): PortRange | undefined {
+  const { firstPort: first, lastPort: last } = range;
+  if (first === undefined || last === undefined || current === 0) return undefined;
+  return current >= first && current <= last ? undefined : { first, last };
 }
 
 /**

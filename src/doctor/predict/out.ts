@@ -52,7 +52,7 @@ function leavePod(walk: Walk): Machine | undefined {
       source,
       destination: target.address,
       protocol: target.protocol,
-      sourcePort: icmp ? 0 : SOURCE_PORT,
+      sourcePort: icmp ? 0 : (target.sourcePort ?? SOURCE_PORT),
       destinationPort: target.port,
     }),
     oif: result.link.name,

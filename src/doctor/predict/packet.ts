@@ -26,6 +26,11 @@ export interface Tuple {
   readonly destinationPort: number;
 }
 
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
 /** enum ip_conntrack_info, as nf_tables' ct state sees it (NF_CT_STATE_BIT). */
 export type ConntrackState = "new" | "established" | "related" | "invalid" | "untracked";
 
@@ -54,6 +59,8 @@ export interface Packet extends Tuple {
   readonly ctMark: number;
   /** The tuple the flow began with, before any translation: `ct original`. */
   readonly original: Tuple;
+  /** The source port was translated into a range: which port of it, only the kernel knows. */
+  readonly sourcePortFrom?: PortRange;
   /** Bridge port the packet came in by (`meta ibrname`, physdev). */
   readonly physicalIn: string | undefined;
   readonly physicalOut: string | undefined;
@@ -102,7 +109,8 @@ export function firstPacket(family: IpFamily, tuple: Tuple): Packet {
 }
 
 /** The answer to a packet as it was when it arrived at the other side. */
-export function answerTo(arrived: Packet): Packet {
+export function answerTo(packet: Packet): Packet {
+  const { sourcePortFrom: _, ...arrived } = packet;
   const icmp = arrived.protocol === "icmp" || arrived.protocol === "icmpv6";
   return {
     ...arrived,

@@ -4,7 +4,7 @@ import type { Route } from "../../kernel/route/route.ts";
 import type { Rule as PolicyRule } from "../../kernel/route/rule.ts";
 import type { Decision } from "./chain.ts";
 import type { HookStop } from "./hooks.ts";
-import type { Protocol, Tuple } from "./packet.ts";
+import type { PortRange, Protocol, Tuple } from "./packet.ts";
 
 /** Where somebody wants to go. */
 export interface Target {
@@ -12,6 +12,8 @@ export interface Target {
   readonly protocol: Protocol;
   /** 0 for ICMP. */
   readonly port: number;
+  /** The port it is sent from; any of the usual range when absent. */
+  readonly sourcePort?: number;
 }
 
 export type Place = "pod" | "node";
@@ -128,6 +130,8 @@ export interface Prediction {
   readonly translatedBy?: Decision;
   /** The translated address is one of several: which one nobody knows. */
   readonly translatedToOneOf?: string;
+  /** The translated port is one of these; `left` names the first. */
+  readonly translatedPorts?: PortRange;
   readonly steps: readonly PathStep[];
   /** In the order in which the packet would meet them. The first is what happens; the others come next. */
   readonly stops: readonly Stop[];

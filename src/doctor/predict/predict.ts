@@ -52,6 +52,7 @@ function followOnce(snapshot: Snapshot, pod: PodState, target: Target, oracle: O
       podLink: walk.podLink,
       translatedBy: walk.translatedBy,
       translatedToOneOf: walk.translatedToOneOf,
+      translatedPorts: walk.nodeFlow?.binding("source")?.ports,
       pathMtu: walk.pathMtu,
     }),
   };

@@ -46,7 +46,11 @@ export function findMatch(name: string): Match | undefined {
 const portsMatch = (machine: Machine, info: Info, invertAt: number): boolean => {
   const { sourcePort, destinationPort } = machine.packet;
   const inverted = info.u8(invertAt);
-  const source = sourcePort >= info.u16(0) && sourcePort <= info.u16(2);
+  const anySource = info.u16(0) === 0 && info.u16(2) === 0xffff;
+  const source =
+    machine.packet.sourcePortFrom !== undefined && !anySource
+      ? machine.ask("the translated source port")
+      : sourcePort >= info.u16(0) && sourcePort <= info.u16(2);
   const destination = destinationPort >= info.u16(4) && destinationPort <= info.u16(6);
   return source !== ((inverted & 1) !== 0) && destination !== ((inverted & 2) !== 0);
 };
