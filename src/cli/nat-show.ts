@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import { readNatListing } from "../nat/read-listing.ts";
+import { readNatListing, type ReadNatListing } from "../nat/read-listing.ts";
 import type { Counter, ListedChain, ListedRule, NatElement, NatListing } from "../nat/listing.ts";
 import { namespaceOption, openNamespace } from "./namespace-option.ts";
 import { printJson, style } from "./style.ts";
@@ -32,11 +32,7 @@ export function natShowCommand(): Command {
 }
 
 /** What makes the exit code 1, each as a sentence. */
-function problemsOf({
-  chains,
-  unreached,
-  unread,
-}: NatListing & { readonly unread: readonly string[] }): string[] {
+function problemsOf({ chains, unreached, unread }: ReadNatListing): string[] {
   const rules = [...chains.flatMap((chain) => chain.rules), ...unreached];
   const dead = rules.filter((rule) => rule.translates !== undefined && rule.dead !== undefined);
   const hidesSource = chains
@@ -61,10 +57,7 @@ function placeOf({ family, table, chain, position }: ListedRule): string {
   return `rule ${position} of ${family} ${table} ${chain}`;
 }
 
-function listingText(
-  listing: NatListing & { readonly unread: readonly string[] },
-  problems: readonly string[],
-): string {
+function listingText(listing: ReadNatListing, problems: readonly string[]): string {
   const lines: string[] = [];
   let hook: string | undefined;
   for (const chain of listing.chains) {

@@ -1,4 +1,3 @@
-import { SystemError } from "../kernel/errno.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { NetlinkTransport } from "../kernel/netlink/transport.ts";
 import {
@@ -12,7 +11,6 @@ import {
 } from "../kernel/nftables/changes.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
 import type { SetElement, Table } from "../kernel/nftables/ruleset.ts";
-import { WayoutError } from "../error.ts";
 import { VERSION } from "../version.ts";
 import type { NatBackend, NatChange, NatDrift } from "./backend.ts";
 import { intentsOfClaims } from "./claim.ts";
@@ -22,6 +20,7 @@ import { withNatLock } from "./lock.ts";
 import { withCounters } from "./nftables-counters.ts";
 import { compareTable } from "./nftables-drift.ts";
 import { CLAIMS, TABLE, tableOf, type WantedTable } from "./nftables-ruleset.ts";
+import { explained } from "./nftables-refusal.ts";
 import { wantedText } from "./nftables-text.ts";
 
 /**
@@ -155,37 +154,4 @@ function rebuild(wanted: WantedTable): Changes {
       rules.map((expressions) => addRule({ ...TABLE, chain: name }, { expressions })),
     ),
   ];
-}
-
-/** What the kernel says, as an error that a person can act on. */
-function explained<T>(doing: string, inside: () => T): T {
-  try {
-    return inside();
-  } catch (error) {
-    if (!(error instanceof SystemError)) throw error;
-    const common = { doing, said: error.message, cause: error };
-    switch (error.code) {
-      case "EPERM":
-      case "EACCES":
-        throw new WayoutError({
-          ...common,
-          code: "no-privilege",
-          kind: "machine",
-          todo: "This needs CAP_NET_ADMIN over the network namespace: run it as root.",
-        });
-      case "ENOENT":
-      case "EOPNOTSUPP":
-      case "EPROTONOSUPPORT":
-      case "EAFNOSUPPORT":
-      case "EINVAL":
-        throw new WayoutError({
-          ...common,
-          code: "no-nftables",
-          kind: "machine",
-          todo: "This kernel seems to lack a part of nf_tables (nf_tables, nft_chain_nat, nft_masq, nft_nat): load the modules, or choose the backend iptables.",
-        });
-      default:
-        throw new WayoutError({ ...common, code: "nat-refused", kind: "broken" });
-    }
-  }
 }

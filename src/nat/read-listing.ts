@@ -1,25 +1,51 @@
+import { WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
 import { ruleText } from "../kernel/nftables/text.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { natListing, type NatListing } from "./listing.ts";
+import { natListing, type NatListing, type NatTable } from "./listing.ts";
 import { natTablesOf } from "./listing-nftables.ts";
+import { explained } from "./nftables-refusal.ts";
 
 /** Families whose tables translate addresses. */
 const FAMILIES = ["ip", "ip6", "inet"] as const;
 
+/** A listing, and what it cannot tell. */
+export interface ReadNatListing extends NatListing {
+  /** What could not be looked at, and why. */
+  readonly unread: readonly string[];
+}
+
 /**
- * Reads every NAT rule of a namespace.
- * `unread` says what could not be looked at, and why.
+ * Reads every NAT rule of a namespace. A kernel that lacks one of the rulesets is no error: `unread` says so.
+ * @throws WayoutError `no-privilege`
  */
-export function readNatListing(
-  namespace: NetworkNamespace,
-): NatListing & { readonly unread: readonly string[] } {
-  using nftables = Nftables.open(namespace);
-  const { tables } = nftables.ruleset({ families: FAMILIES });
-  const interfaces = interfaceNames(namespace);
-  const text = natTablesOf(tables, (table, rule) => ruleText(rule, table, { stateless: true, interfaces }));
-  return { ...natListing(text), unread: [] };
+export function readNatListing(namespace: NetworkNamespace): ReadNatListing {
+  const unread: string[] = [];
+  const tables = nftablesTables(namespace, unread);
+  return { ...natListing(tables), unread };
+}
+
+function nftablesTables(namespace: NetworkNamespace, unread: string[]): NatTable[] {
+  try {
+    return explained("reading the NAT rules of nf_tables", () => {
+      using nftables = Nftables.open(namespace);
+      const { tables } = nftables.ruleset({ families: FAMILIES });
+      const interfaces = interfaceNames(namespace);
+      return natTablesOf(tables, (table, rule) =>
+        plainXtables(ruleText(rule, table, { stateless: true, interfaces })),
+      );
+    });
+  } catch (error) {
+    if (!(error instanceof WayoutError) || error.code !== "no-nftables") throw error;
+    unread.push(`nf_tables could not be read: ${error.said}`);
+    return [];
+  }
+}
+
+/** What iptables-nft says by xtables modules stands in comments, as nft cannot take it; here it is the rule. */
+function plainXtables(text: string): string {
+  return text.replace(/\/\* xt (.*?) \*\//g, "$1");
 }
 
 function interfaceNames(namespace: NetworkNamespace): Map<number, string> {
