@@ -6,6 +6,7 @@ import type { Outside } from "../attachment/outside.ts";
 import type { AttachRequest } from "../attachment/request.ts";
 import { WayoutError } from "../error.ts";
 import { NAT_BACKENDS, type NatBackendName } from "../nat/backend.ts";
+import { examine } from "./doctor.ts";
 import { Interruption } from "./interruption.ts";
 import { printJson, style, table } from "./style.ts";
 
@@ -59,8 +60,9 @@ export function attachCommand(): Command {
       using interruption = new Interruption();
       const attached = await attach(node, requestOf(namespace, options));
       if (await interruption.happened()) await giveUp(node, namespace, attached);
-      if (options.json === true) printJson(jsonOf(attached));
-      else process.stdout.write(attachedText(attached));
+      const obstacles = obstaclesOf(attached);
+      if (options.json === true) printJson({ ...jsonOf(attached), obstacles });
+      else process.stdout.write(attachedText(attached, obstacles));
     });
 }
 
@@ -92,6 +94,32 @@ async function giveUp(node: AttachmentNode, namespace: string, attached: Attache
   });
 }
 
+/**
+ * What will stop the namespace's packets all the same: mostly somebody else's filter rules, which are not ours to
+ * change. Predicted from the node's tables; nothing is sent.
+ */
+function obstaclesOf({ attachment, outside }: Attached): Obstacle[] {
+  // Without a way of its own the node stops everything, and the notes say so already.
+  if (outside.every((one) => one.interface === undefined)) return [];
+  try {
+    const { diagnoses } = examine(attachment.label, { probe: false });
+    return diagnoses
+      .flatMap(({ findings }) => findings)
+      .filter(({ stopsTraffic }) => stopsTraffic)
+      .map(({ code, text, fix }) => ({ code, text, fix: fix.map(({ command }) => command) }));
+  } catch {
+    // The attachment stands; whoever wants to know more asks the doctor, and then hears why it could not tell.
+    return [];
+  }
+}
+
+interface Obstacle {
+  readonly code: string;
+  readonly text: string;
+  /** Commands to paste. */
+  readonly fix: readonly string[];
+}
+
 function jsonOf({ attachment, network, changed, mended, outside, notes }: Attached) {
   return {
     namespace: attachment.label,
@@ -111,14 +139,15 @@ function jsonOf({ attachment, network, changed, mended, outside, notes }: Attach
   };
 }
 
-function attachedText({ attachment, network, changed, mended, outside, notes }: Attached): string {
+function attachedText(attached: Attached, obstacles: readonly Obstacle[]): string {
+  const { attachment, network, changed, mended, outside, notes } = attached;
   const { label } = attachment;
   const name = style.strong(label);
   const head = !changed
     ? `${name} is attached already; nothing was to do.`
     : mended.length > 0
       ? `${name} was broken (${mended.join("; ")}) and is mended.`
-      : `${name} ${attachment.created ? "was made and " : ""}has a way out.`;
+      : `${name} ${attachment.created ? "was made and is attached" : "is attached"}.`;
   const isName = !label.startsWith("/");
   const enter = isName ? `ip netns exec ${label} COMMAND` : `nsenter --net=${label} COMMAND`;
   const rows = [
@@ -134,7 +163,12 @@ function attachedText({ attachment, network, changed, mended, outside, notes }: 
   ];
   const lines = table(rows.map(([key, value]) => [` ${style.quiet(key!)}`, value!]));
   const said = notes.map((note) => `${style.warn("!")} ${note}\n`).join("");
-  return `${style.good("✓")} ${head}\n${lines}\n${said}`;
+  return `${style.good("✓")} ${head}\n${lines}\n${said}${obstacles.map(obstacleText).join("")}`;
+}
+
+function obstacleText({ text, fix }: Obstacle): string {
+  const ways = fix.map((command) => `  ${style.hint("→")} ${style.command(command)}\n`).join("");
+  return `${style.bad("✗")} It will not get out yet: ${text}\n${ways}`;
 }
 
 function outsideText(outside: Outside, backend: NatBackendName): string {

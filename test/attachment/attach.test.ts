@@ -242,6 +242,29 @@ describe("attach", () => {
   });
 });
 
+testWith(["root", "ip", "nft", "curl", "iptables"])(
+  "somebody else's rule that will stop it is named, with what mends it",
+  async () => {
+    const { node } = world();
+    const blue = freshName();
+    ask(node, ["iptables", "-P", "FORWARD", "DROP"]);
+    const { obstacles } = await wayoutJson<{ obstacles: { code: string; fix: string[] }[] }>(
+      node,
+      "attach",
+      blue,
+      "--create",
+    );
+    expect(obstacles.map(({ code }) => code)).toEqual(["filter-policy-drops"]);
+    expect(await seenFrom(blue)).toBeUndefined();
+    const { stdout, exitCode } = await wayout(node, "attach", blue);
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatch(/will not get out yet: .*FORWARD/);
+    for (const command of obstacles[0]!.fix) ask(node, command.split(" "));
+    expect(await seenFrom(blue)).toBe(UPLINK.v4);
+    expect((await wayout(node, "attach", blue)).stdout).not.toContain("will not get out");
+  },
+);
+
 describe("what becomes broken", () => {
   testRoot("is seen by list and mended by attach", async () => {
     const { node } = world();
