@@ -7,29 +7,13 @@ import { readFileSync } from "node:fs";
 const BTF_PATH = "/sys/kernel/btf/vmlinux";
 const BTF_MAGIC = 0xeb9f;
 
-/** BTF_KIND_*: how many bytes follow struct btf_type (12 bytes) for each kind, given its vlen. */
-const TRAILER: readonly ((vlen: number) => number)[] = [
-  () => 0, // 0 void
-  () => 4, // 1 INT
-  () => 0, // 2 PTR
-  () => 12, // 3 ARRAY
-  (vlen) => vlen * 12, // 4 STRUCT
-  (vlen) => vlen * 12, // 5 UNION
-  (vlen) => vlen * 8, // 6 ENUM
-  () => 0, // 7 FWD
-  () => 0, // 8 TYPEDEF
-  () => 0, // 9 VOLATILE
-  () => 0, // 10 CONST
-  () => 0, // 11 RESTRICT
-  () => 0, // 12 FUNC
-  (vlen) => vlen * 8, // 13 FUNC_PROTO
-  () => 4, // 14 VAR
-  (vlen) => vlen * 12, // 15 DATASEC
-  () => 0, // 16 FLOAT
-  () => 4, // 17 DECL_TAG
-  () => 0, // 18 TYPE_TAG
-  (vlen) => vlen * 12, // 19 ENUM64
-];
+/**
+ * What follows struct btf_type (12 bytes), by BTF_KIND_*: a fixed number of bytes, and so many for each member. In
+ * order: void, INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FUNC_PROTO, VAR,
+ * DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64.
+ */
+const FIXED_BYTES = Uint8Array.of(0, 4, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 4, 0, 0);
+const MEMBER_BYTES = Uint8Array.of(0, 0, 0, 0, 12, 12, 8, 0, 0, 0, 0, 0, 0, 8, 0, 12, 0, 0, 0, 12);
 const STRUCT = 4;
 const UNION = 5;
 const ENUM = 6;
@@ -39,28 +23,33 @@ const WRAPPERS = new Set([8, 9, 10, 11, 18]);
 export class Btf {
   readonly #view: DataView;
   readonly #bytes: Buffer;
-  readonly #types: number;
-  readonly #typesEnd: number;
   readonly #strings: number;
-  /** Where each type stands, by its id; filled as far as it was needed. */
-  #offsets: Uint32Array | undefined;
+  /** Where each type stands, by its id. */
+  readonly #offsets: Uint32Array;
+  /** Where the named types stand, by kind and name. */
+  readonly #named = new Map<string, number>();
 
-  /** @throws Error when the bytes are no BTF */
-  constructor(bytes: Uint8Array) {
+  /**
+   * @param names of the structures and enums that will be asked for: there are a hundred thousand types, and one walk
+   *   over them finds these by their place among the strings
+   * @throws Error when the bytes are no BTF
+   */
+  constructor(bytes: Uint8Array, names: readonly string[]) {
     this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     // struct btf_header: magic, version, flags, hdr_len, type_off, type_len, str_off, str_len.
     if (bytes.length < 24 || this.#view.getUint16(0, true) !== BTF_MAGIC) throw new Error("this is no BTF");
     const header = this.#view.getUint32(4, true);
-    this.#types = header + this.#view.getUint32(8, true);
-    this.#typesEnd = this.#types + this.#view.getUint32(12, true);
+    const types = header + this.#view.getUint32(8, true);
+    const typesEnd = types + this.#view.getUint32(12, true);
     this.#strings = header + this.#view.getUint32(16, true);
     if (this.#strings + this.#view.getUint32(20, true) > bytes.length) throw new Error("this BTF is cut off");
+    this.#offsets = this.#walk(types, typesEnd, names);
   }
 
   /** The running kernel's. @throws ENOENT when it was built without CONFIG_DEBUG_INFO_BTF */
-  static ofKernel(): Btf {
-    return new Btf(readFileSync(BTF_PATH));
+  static ofKernel(names: readonly string[]): Btf {
+    return new Btf(readFileSync(BTF_PATH), names);
   }
 
   /** Bytes from the start of `struct name` to a field; a path steps into structures: "nd_net.net". @throws Error */
@@ -88,15 +77,9 @@ export class Btf {
     return names;
   }
 
-  /** Position of the first type of that kind and name. The name is looked for among the strings first: comparing
-   * offsets is all that is left to do for a hundred thousand types. */
   #find(kind: number, name: string): number {
-    const needle = Buffer.from(`\0${name}\0`);
-    const found = this.#bytes.indexOf(needle, this.#strings);
-    const wanted = found + 1 - this.#strings;
-    for (let at = found < 0 ? this.#typesEnd : this.#types; at < this.#typesEnd; at += this.#sizeAt(at)) {
-      if (this.#view.getUint32(at, true) === wanted && this.#kindAt(at) === kind) return at;
-    }
+    const at = this.#named.get(`${kind} ${name}`);
+    if (at !== undefined) return at;
     throw new Error(`this kernel's BTF has no ${kind === ENUM ? "enum" : "struct"} ${name}`);
   }
 
@@ -124,28 +107,40 @@ export class Btf {
 
   /** Where the type with this id stands, behind typedefs and qualifiers. */
   #resolve(id: number): number {
-    this.#offsets ??= this.#indexTypes();
     let at = this.#offsets[id]!;
     while (at !== 0 && WRAPPERS.has(this.#kindAt(at)))
       at = this.#offsets[this.#view.getUint32(at + 8, true)]!;
     return at;
   }
 
-  #indexTypes(): Uint32Array {
-    const offsets = new Uint32Array((this.#typesEnd - this.#types) / 12 + 1);
+  /** One tight loop: it runs before any compiler has seen it. */
+  #walk(start: number, end: number, names: readonly string[]): Uint32Array {
+    const view = this.#view;
+    const wanted = new Map(names.map((name) => [this.#stringOffset(name), name]));
+    const offsets = new Uint32Array((end - start) / 12 + 1);
     let id = 1;
-    for (let at = this.#types; at < this.#typesEnd; at += this.#sizeAt(at)) offsets[id++] = at;
+    for (let at = start; at < end;) {
+      const info = view.getUint32(at + 4, true);
+      const kind = (info >>> 24) & 0x1f;
+      if (kind >= FIXED_BYTES.length) throw new Error(`BTF kind ${kind} is newer than this program`);
+      if (kind === STRUCT || kind === ENUM) {
+        const name = wanted.get(view.getUint32(at, true));
+        if (name !== undefined) this.#named.set(`${kind} ${name}`, at);
+      }
+      offsets[id++] = at;
+      at += 12 + FIXED_BYTES[kind]! + MEMBER_BYTES[kind]! * (info & 0xffff);
+    }
     return offsets;
+  }
+
+  /** Where a name stands among the strings; -1 when it is not there. */
+  #stringOffset(name: string): number {
+    const found = this.#bytes.indexOf(`\0${name}\0`, this.#strings);
+    return found < 0 ? -1 : found + 1 - this.#strings;
   }
 
   #kindAt(at: number): number {
     return (this.#view.getUint32(at + 4, true) >>> 24) & 0x1f;
-  }
-
-  #sizeAt(at: number): number {
-    const trailer = TRAILER[this.#kindAt(at)];
-    if (trailer === undefined) throw new Error(`BTF kind ${this.#kindAt(at)} is newer than this program`);
-    return 12 + trailer(this.#view.getUint32(at + 4, true) & 0xffff);
   }
 
   #text(offset: number): string {

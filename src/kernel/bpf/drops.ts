@@ -7,8 +7,8 @@ import { ipBytes } from "../../address/ip.ts";
 import { clockUs } from "../libc.ts";
 import { decodePacket } from "../packet/decode.ts";
 import { summaryOf, type Packet } from "../packet/packet.ts";
-import { Btf } from "./btf.ts";
 import { Assembler, FRAME } from "./instructions.ts";
+import { kernelLayout, type Offsets } from "./layout.ts";
 import { attachRawTracepoint, BpfQueue } from "./loader.ts";
 
 /** A packet that ended in the kernel. */
@@ -38,15 +38,6 @@ const CLOCK_REALTIME = 0;
 const CLOCK_MONOTONIC = 1;
 const QUEUE_ENTRIES = 1024;
 
-interface Offsets {
-  readonly head: number;
-  readonly networkHeader: number;
-  readonly device: number;
-  readonly ifindex: number;
-  readonly net: number;
-  readonly inum: number;
-}
-
 /** Notes drops from `open` to `close`. */
 export class DropWatch implements Disposable {
   /** Microseconds from the epoch to the zero of the monotonic clock, which BPF reads. */
@@ -55,7 +46,7 @@ export class DropWatch implements Disposable {
   private constructor(
     readonly queue: BpfQueue,
     readonly link: number,
-    readonly reasons: ReadonlyMap<number, string>,
+    readonly reasons: Readonly<Record<number, string>>,
   ) {}
 
   /**
@@ -64,18 +55,10 @@ export class DropWatch implements Disposable {
    *   the reasons; VerifierError
    */
   static open(addresses: readonly string[]): DropWatch {
-    const btf = Btf.ofKernel();
-    const reasons = btf.enumNames("skb_drop_reason");
-    const offsets: Offsets = {
-      head: btf.offsetOf("sk_buff", "head"),
-      networkHeader: btf.offsetOf("sk_buff", "network_header"),
-      device: btf.offsetOf("sk_buff", "dev"),
-      ifindex: btf.offsetOf("net_device", "ifindex"),
-      net: btf.offsetOf("net_device", "nd_net.net"),
-      inum: btf.offsetOf("net", "ns.inum"),
-    };
+    // First what a user without the right is refused: reading the kernel's types takes longer.
     const queue = BpfQueue.create("wayout_drops", EVENT_BYTES, QUEUE_ENTRIES);
     try {
+      const { offsets, reasons } = kernelLayout();
       const program = dropProgram(offsets, addresses, queue.fd);
       return new DropWatch(queue, attachRawTracepoint("kfree_skb", "wayout_drops", program), reasons);
     } catch (error) {
@@ -106,7 +89,7 @@ export class DropWatch implements Disposable {
     const number = view.getUint32(EVENT.reason, true);
     const packet = decodePacket(event.subarray(EVENT.packet), "raw");
     return {
-      reason: this.reasons.get(number)?.replace(/^SKB_(DROP_REASON_)?/, "") ?? `reason ${number}`,
+      reason: this.reasons[number]?.replace(/^SKB_(DROP_REASON_)?/, "") ?? `reason ${number}`,
       timeUs: this.#epochUs + Number(view.getBigUint64(EVENT.time, true)) / 1000,
       interfaceIndex: view.getUint32(EVENT.ifindex, true),
       namespaceInode: view.getUint32(EVENT.namespace, true),
