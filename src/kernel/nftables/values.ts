@@ -139,8 +139,6 @@ export const VERDICTS = {
 
 export type VerdictName = keyof typeof VERDICTS;
 
-export { registerWord } from "./registers.ts";
-
 /** What becomes of the packet. */
 export interface Verdict {
   readonly verdict: Named<typeof VERDICTS>;

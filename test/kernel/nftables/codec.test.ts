@@ -8,7 +8,7 @@ import { decode, readMessages, request, writeMessage } from "../../../src/kernel
 import { DecodeError, Wire, Writer } from "../../../src/kernel/netlink/wire.ts";
 import { EXPRESSIONS, expression, type Expression } from "../../../src/kernel/nftables/expressions.ts";
 import { NFT_MSG } from "../../../src/kernel/nftables/messages.ts";
-import type { Rule, Table } from "../../../src/kernel/nftables/ruleset.ts";
+import type { Family, Rule, Table } from "../../../src/kernel/nftables/ruleset.ts";
 import { iptablesText, ruleText, tableText } from "../../../src/kernel/nftables/text.ts";
 import { ask, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
@@ -148,11 +148,11 @@ test("rules with any expressions, in any order and registers, can be printed", (
   fc.assert(
     fc.property(
       fc.array(expressions, { maxLength: 12 }),
-      fc.constantFrom("ip", "ip6", "inet", "bridge"),
+      fc.constantFrom<Family>("ip", "ip6", "inet", "bridge"),
       (list, family) => {
         const rule: Rule = { handle: 1, expressions: list };
-        expect(typeof ruleText(rule, { ...table, family: family as "ip" })).toBe("string");
-        expect(typeof iptablesText(rule, family as "ip")).toBe("string");
+        expect(typeof ruleText(rule, { ...table, family })).toBe("string");
+        expect(typeof iptablesText(rule, family)).toBe("string");
       },
     ),
     { numRuns: 2000 },
