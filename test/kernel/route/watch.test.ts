@@ -63,19 +63,17 @@ test("what ip does is told, in order, new and gone", () => {
     }
   });
   const firsts = [...new Set(told)];
-  expect(firsts.filter((line) => !line.includes("link"))).toEqual(
-    [
-      "+address 10.0.0.1",
-      "+route 10.0.0.0/24",
-      "+route 192.0.2.0/24",
-      "+rule 77",
-      "+neighbour 10.0.0.9",
-      "-rule 77",
-      "-route 192.0.2.0/24",
-      "-address 10.0.0.1",
-      "-route 10.0.0.0/24",
-    ,
-  );
+  expect(firsts.filter((line) => !line.includes("link"))).toEqual([
+    "+address 10.0.0.1",
+    "+route 10.0.0.0/24",
+    "+route 192.0.2.0/24",
+    "+rule 77",
+    "+neighbour 10.0.0.9",
+    "-rule 77",
+    "-route 192.0.2.0/24",
+    "-address 10.0.0.1",
+    "-route 10.0.0.0/24",
+  ]);
   expect(firsts.filter((line) => line.includes("link"))).toEqual([
     "+link v1",
     "+link v0",
