@@ -2,7 +2,7 @@
  * Seeing packets where they pass: AF_PACKET sockets (packet(7)) on the interfaces of one namespace. A tap changes
  * nothing on the node: it is not promiscuous, and it ends with its sockets.
  */
-import { closeSync } from "node:fs";
+import { close, closeSync } from "node:fs";
 import * as libc from "./libc.ts";
 import type { NetworkNamespace } from "./namespace.ts";
 import { SystemError } from "./errno.ts";
@@ -146,8 +146,9 @@ export class PacketTap implements Disposable {
     return this.#lost;
   }
 
+  /** The kernel lets go of a packet socket only after an RCU period, some milliseconds: an I/O thread waits for it. */
   close(): void {
-    for (const fd of this.#fds) closeSync(fd);
+    for (const fd of this.#fds) close(fd);
     this.#fds = [];
   }
 

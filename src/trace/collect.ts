@@ -182,7 +182,7 @@ class Instruments implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const instrument of this.#open.splice(0).toReversed()) instrument[Symbol.dispose]();
+    for (const instrument of this.#open.splice(0)) instrument[Symbol.dispose]();
   }
 
   /**
