@@ -7,6 +7,7 @@ import type { Link } from "../kernel/route/link.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { hostVethName } from "../network/interface-name.ts";
+import { configuredSubnets } from "./configured.ts";
 import { checkAddressesUsed, chooseAddress, givenByHand } from "./address-choice.ts";
 import { DEFAULT_BRIDGE, DEFAULT_INTERFACE, pathOfLabel, type AttachRequest } from "./request.ts";
 import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
@@ -155,7 +156,7 @@ function newGateway(
   name: string,
   doing: string,
 ): string {
-  const occupied = occupiedPrefixes(node, bridge?.index);
+  const occupied = [...occupiedPrefixes(node, bridge?.index), ...configuredSubnets()];
   for (const network of record.networks) {
     // Whatever became of the other bridges' routes meanwhile, their subnets are given away.
     for (const text of network.subnets)

@@ -1,5 +1,6 @@
 import { describe, expect } from "bun:test";
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { ask, askJson, run, testWith } from "../support/witness.ts";
 import {
   freshName,
@@ -230,6 +231,22 @@ describe("attach", () => {
       }
     },
   );
+
+  testRoot("a subnet that a CNI network is configured with is left to its pods", async () => {
+    const { node } = world();
+    const path = "/etc/cni/net.d/10-later.conflist";
+    mkdirSync(dirname(path), { recursive: true });
+    const ranges = [[{ subnet: "10.213.0.0/23" }]];
+    writeFileSync(path, JSON.stringify({ name: "later", plugins: [{ type: "wayout", ipam: { ranges } }] }));
+    writeFileSync("/etc/cni/net.d/99-broken.conf", "{");
+    try {
+      const { addresses } = await wayoutJson<AttachedJson>(node, "attach", freshName(), "--create");
+      expect(addresses).toEqual(["10.213.2.2/24"]);
+    } finally {
+      rmSync(path);
+      rmSync("/etc/cni/net.d/99-broken.conf");
+    }
+  });
 
   testRoot("a resolver file that the person changed is theirs", async () => {
     const { node } = world();

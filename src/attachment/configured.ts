@@ -1,0 +1,36 @@
+/** Subnets of CNI networks that are configured on this node, though perhaps no pod of theirs is there yet. */
+import { readdirSync, readFileSync } from "node:fs";
+import { parseCidr } from "../address/cidr.ts";
+import type { Occupied } from "./subnet.ts";
+
+/** Where runtimes look for networks (libcni's default). */
+const DIRECTORY = "/etc/cni/net.d";
+
+/** Files that cannot be read or understood are the runtimes' affair. */
+export function configuredSubnets(directory = DIRECTORY): Occupied[] {
+  let files: string[];
+  try {
+    files = readdirSync(directory);
+  } catch {
+    return [];
+  }
+  return files.flatMap((file) => {
+    if (!/\.(conf|conflist|json)$/.test(file)) return [];
+    const by = `the subnet of the CNI network in ${directory}/${file}`;
+    try {
+      const configuration: unknown = JSON.parse(readFileSync(`${directory}/${file}`, "utf8"));
+      return [...subnetsIn(configuration)].map((text) => ({ cidr: parseCidr(text, "keep"), by }));
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** Every `subnet` in it, at whatever depth: host-local has two places, other plugins have theirs. */
+function* subnetsIn(value: unknown): Generator<string> {
+  if (typeof value !== "object" || value === null) return;
+  for (const [key, child] of Object.entries(value)) {
+    if (key === "subnet" && typeof child === "string") yield child;
+    else yield* subnetsIn(child);
+  }
+}
