@@ -51,7 +51,7 @@ export function parseSnapshot(text: string, name: string): Snapshot {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    const cut = !text.trimEnd().endsWith("}");
+    const cut = beginsLikeOurs(text);
     throw refuse(
       cut ? "truncated-snapshot" : "foreign-snapshot",
       name,
@@ -84,6 +84,15 @@ export function parseSnapshot(text: string, name: string): Snapshot {
     );
   }
   return value as Snapshot;
+}
+
+/** What every snapshot begins with, written without white space or with it. */
+const BEGINNING = `{"format":"${SNAPSHOT_FORMAT}"`;
+
+/** Whether the text could be the beginning of a snapshot: an empty file is one that nothing was written to. */
+function beginsLikeOurs(text: string): boolean {
+  const squeezed = text.slice(0, 200).replaceAll(/\s/g, "");
+  return squeezed.startsWith(BEGINNING) || BEGINNING.startsWith(squeezed);
 }
 
 function checkVersion(version: unknown, by: unknown, name: string): void {
