@@ -121,19 +121,42 @@ export function natListing(tables: readonly NatTable[]): NatListing {
 class Walk {
   readonly #chains: ReadonlyMap<string, NatChain>;
   readonly #seen = new Set<string>();
+  /** Chains that packets come to. One of them is not listed under a dead rule that leads there, too. */
+  readonly #alive = new Set<string>();
 
   constructor(readonly table: NatTable) {
     this.#chains = new Map(table.chains.map((chain) => [chain.name, chain]));
+    for (const chain of table.chains) {
+      if (chain.base?.type === "nat" && this.#deadBase(chain, chain.base) === undefined) this.#enliven(chain);
+    }
+  }
+
+  #enliven(chain: NatChain): void {
+    if (this.#alive.has(chain.name)) return;
+    this.#alive.add(chain.name);
+    for (const rule of chain.rules) {
+      for (const next of this.#targetsOf(rule)) this.#enliven(next);
+      if (rule.endsChain) return;
+    }
+  }
+
+  #targetsOf({ targets }: NatRule): NatChain[] {
+    return targets.flatMap((target) => this.#chains.get(target) ?? []);
+  }
+
+  #deadBase(chain: NatChain, base: NonNullable<NatChain["base"]>): DeadRule | undefined {
+    const { family, name: table } = this.table;
+    if (this.table.dormant) {
+      return { code: "dormant-table", reason: `table ${family} ${table} is dormant: the kernel skips it` };
+    }
+    const named = HOOK_ORDER.find((hook) => hook === chain.name.toLowerCase());
+    if (named === undefined || named === base.hook) return undefined;
+    return { code: "wrong-hook", reason: `chain ${chain.name} is hooked to ${base.hook}, not to ${named}` };
   }
 
   base(chain: NatChain, base: NonNullable<NatChain["base"]>): ListedChain {
     const { kind, family, name: table } = this.table;
-    const named = HOOK_ORDER.find((hook) => hook === chain.name.toLowerCase());
-    const dead: DeadRule | undefined = this.table.dormant
-      ? { code: "dormant-table", reason: `table ${family} ${table} is dormant: the kernel skips it` }
-      : named !== undefined && named !== base.hook
-        ? { code: "wrong-hook", reason: `chain ${chain.name} is hooked to ${base.hook}, not to ${named}` }
-        : undefined;
+    const dead = this.#deadBase(chain, base);
     const rules = [...this.#walk(chain, 0, dead)];
     return {
       kind,
@@ -153,9 +176,8 @@ class Walk {
     let dead = inherited;
     for (const [index, rule] of chain.rules.entries()) {
       yield this.#listed(chain, index, depth, dead);
-      for (const target of rule.targets) {
-        const next = this.#chains.get(target);
-        if (next !== undefined) yield* this.#walk(next, depth + 1, dead);
+      for (const next of this.#targetsOf(rule)) {
+        if (dead === undefined || !this.#alive.has(next.name)) yield* this.#walk(next, depth + 1, dead);
       }
       if (dead === undefined && rule.endsChain) {
         dead = { code: "shadowed", reason: `rule ${index + 1} of ${chain.name} decides every packet before` };
@@ -191,10 +213,7 @@ class Walk {
   #mark(chain: NatChain): void {
     if (this.#seen.has(chain.name)) return;
     this.#seen.add(chain.name);
-    for (const target of chain.rules.flatMap(({ targets }) => targets)) {
-      const next = this.#chains.get(target);
-      if (next !== undefined) this.#mark(next);
-    }
+    for (const next of chain.rules.flatMap((rule) => this.#targetsOf(rule))) this.#mark(next);
   }
 
   #translates(chain: NatChain, seen: Set<string>): boolean {
@@ -202,11 +221,7 @@ class Walk {
     seen.add(chain.name);
     return chain.rules.some(
       (rule) =>
-        rule.translates !== undefined ||
-        rule.targets.some((target) => {
-          const next = this.#chains.get(target);
-          return next !== undefined && this.#translates(next, seen);
-        }),
+        rule.translates !== undefined || this.#targetsOf(rule).some((next) => this.#translates(next, seen)),
     );
   }
 

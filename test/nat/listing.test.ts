@@ -125,6 +125,30 @@ test("marks what no packet can reach, and says why", () => {
   );
 });
 
+test("a chain that a dead rule and a living one lead to is alive", () => {
+  const namespace = freshNamespace();
+  nft(
+    namespace,
+    `table ip t {
+       chain shared { ip saddr 10.0.0.0/8 masquerade
+       }
+       chain early { type nat hook postrouting priority 10
+         accept
+         jump shared
+       }
+       chain late { type nat hook postrouting priority 20
+         jump shared
+       }
+     }`,
+  );
+  expect(allRules(namespace).map(({ chain, position, dead }) => [chain, position, dead?.code])).toEqual([
+    ["early", 1, undefined],
+    ["early", 2, "shadowed"],
+    ["late", 1, undefined],
+    ["shared", 1, undefined],
+  ]);
+});
+
 test("a dormant table's rules are dead", () => {
   const namespace = freshNamespace();
   nft(namespace, "table ip t { chain p { type nat hook postrouting priority 100; masquerade; }; }");
