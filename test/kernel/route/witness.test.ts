@@ -2,7 +2,7 @@
 import { expect } from "bun:test";
 import type { NetworkNamespace } from "../../../src/kernel/namespace.ts";
 import { Rtnetlink } from "../../../src/kernel/route/rtnetlink.ts";
-import { ask, askJson, run, testWith } from "../../support/witness.ts";
+import { ask, askJson, isRealRoot, run, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
 import {
   addressAsIp,
@@ -108,8 +108,6 @@ link property add dev v1 altname the-other-end
 link add vx0 address 02:00:00:00:00:04 type vxlan id 42 local 192.0.2.1 remote 192.0.2.2 dstport 4789 dev v1 nolearning
 link add mv0 link v1 address 02:00:00:00:00:05 type macvlan mode private
 link set mv0 addrgenmode none
-tuntap add tap0 mode tap
-link set tap0 address 02:00:00:00:00:06 promisc on txqueuelen 77
 addr add 10.0.0.254/24 brd + dev br0
 addr add 10.0.0.253/24 brd + dev br0 metric 5 valid_lft 3000 preferred_lft 2000
 addr add 10.7.0.1 peer 10.7.0.2/32 dev v1
@@ -131,7 +129,7 @@ route add 192.0.2.128/25 via inet6 fd00::5 dev br0
 rule add from 10.0.0.0/24 fwmark 0x1/0xff table 100 pref 1000
 rule add not to 192.0.2.1 iif br0 oif v1 lookup main suppress_prefixlength 0 pref 1001
 rule add iif nowhere prohibit pref 1002
-rule add uidrange 1000-2000 ipproto tcp sport 1000-2000 dport 443 table 1000 pref 1003
+rule add uidrange 0-0 ipproto tcp sport 1000-2000 dport 443 table 1000 pref 1003
 rule add pref 1004 goto 32766
 -6 rule add from fd00::/64 table 200 pref 900
 -6 rule add to 2001:db8::/32 blackhole pref 901
@@ -139,10 +137,15 @@ neigh add 10.0.0.77 lladdr 02:00:00:00:00:77 dev br0
 neigh add fd00::77 lladdr 02:00:00:00:00:78 dev br0 nud stale
 `;
 
+/** An ordinary user may not open /dev/net/tun. */
+const TAP = isRealRoot
+  ? ["tuntap add tap0 mode tap", "link set tap0 address 02:00:00:00:00:06 promisc on txqueuelen 77"]
+  : [];
+
 test("what ip made, we read as ip reads it", async () => {
   const namespace = freshNamespace();
   const other = freshNamespace();
-  for (const line of MADE_BY_IP.trim().split("\n")) ask(namespace, ["ip", ...line.split(" ")]);
+  for (const line of [...MADE_BY_IP.trim().split("\n"), ...TAP]) ask(namespace, ["ip", ...line.split(" ")]);
   ask(namespace, ["ip", "link", "add", "far", "type", "veth", "peer", "name", "eth0", "netns", other.name!]);
   await settled(namespace);
   expectSame(namespace);
@@ -369,7 +372,7 @@ test("rules: marks, prefixes, interfaces, ports, actions", () =>
       route.addRule({
         family: 4,
         priority: 1003,
-        uids: { first: 1000, last: 2000 },
+        uids: { first: 0, last: 0 },
         ipProtocol: 6,
         destinationPorts: { first: 443, last: 443 },
         sourcePorts: { first: 1000, last: 2000 },
@@ -386,7 +389,7 @@ test("rules: marks, prefixes, interfaces, ports, actions", () =>
     rule add from 10.0.0.0/24 fwmark 0x1/0xff table 100 pref 1000 protocol boot
     rule add not to 192.0.2.1 iif lo lookup main suppress_prefixlength 0 pref 1001 protocol boot
     rule add oif nowhere prohibit pref 1002 protocol boot
-    rule add uidrange 1000-2000 ipproto tcp sport 1000-2000 dport 443 table 1000 pref 1003 protocol boot
+    rule add uidrange 0-0 ipproto tcp sport 1000-2000 dport 443 table 1000 pref 1003 protocol boot
     rule add pref 1004 goto 32766 protocol boot
     -6 rule add from fd00::/64 fwmark 7 table 200 pref 900 protocol boot
     -6 rule add to 2001:db8::/32 blackhole pref 901 protocol boot
