@@ -68,6 +68,26 @@ test("a policy may come by standard input, and move to another backend", () => {
   expect(listed(namespace)).not.toContain("wayout");
 });
 
+testWith(["root", "nft", "iptables-save"])(
+  "a policy moves from nftables to iptables and is gone from both at the end",
+  () => {
+    const namespace = freshNamespace();
+    const at = ["--netns", namespace.name!];
+    const policy = file("move.yaml", "sources: [10.9.0.0/24, 'fd00::/64']\n");
+    const saved = (): string =>
+      run(namespace, ["iptables-save", "-t", "nat"]).stdout +
+      run(namespace, ["ip6tables-save", "-t", "nat"]).stdout;
+    wayout(["nat", "apply", "-f", policy, ...at]);
+    const moved = json<Applied>(["nat", "apply", "-f", policy, "--backend", "iptables", ...at]);
+    expect(moved).toMatchObject({ exitCode: 0, value: { changed: true, removedFrom: ["nftables"] } });
+    expect(saved()).toContain("-s 10.9.0.0/24");
+    expect(saved()).toContain("-s fd00::/64");
+    expect(listed(namespace)).not.toContain("table inet wayout");
+    expect(json<Applied>(["nat", "remove", "--all", ...at]).value.removedFrom).toEqual(["iptables"]);
+    expect(saved()).not.toContain("WAYOUT");
+  },
+);
+
 test("a bad policy changes nothing: message with field and place, exit 2", () => {
   const namespace = freshNamespace();
   const at = ["--netns", namespace.name!];
