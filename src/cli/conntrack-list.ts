@@ -2,11 +2,9 @@ import { Command, Option } from "commander";
 import { availableParallelism } from "node:os";
 import { Conntrack } from "../kernel/conntrack/conntrack.ts";
 import type { EntryScan } from "../kernel/conntrack/scan.ts";
-import { FlowPrinter } from "../flows/flow-printer.ts";
-import { flowRecord } from "../flows/flow-record.ts";
-import { FlowSorter, SORT_KEYS, type SortKey } from "../flows/flow-sorter.ts";
-import type { FlowLineContext } from "../flows/flow-line.ts";
-import { untilOutputCloses, writeOut } from "./byte-sink.ts";
+import { SORT_KEYS, type SortKey } from "../flows/flow-sorter.ts";
+import { untilOutputCloses } from "./byte-sink.ts";
+import { flowOutput, type FlowOutput, type OutputOptions } from "./conntrack-output.ts";
 import { compiledFilterOf, countOf, withFilters, type TableOptions } from "./conntrack-options.ts";
 import {
   accountingHint,
@@ -27,11 +25,6 @@ interface ListOptions extends TableOptions {
 
 /** From this many entries on a second thread that reads ahead pays for its start. */
 const READ_AHEAD_ENTRIES = 20_000;
-/** JSON text is gathered to this size before it goes out. */
-const CHUNK_BYTES = 256 * 1024;
-
-const encoder = new TextEncoder();
-
 export function listCommand(): Command {
   const command = new Command("list")
     .description("the tracked flows, each as the translation that it is")
@@ -51,10 +44,10 @@ async function list(options: ListOptions): Promise<void> {
   using opened = await openTable(options.netns);
   const readPods = await podReader(options.pods);
   let matched = 0;
-  let output: Output | undefined;
+  let output: FlowOutput | undefined;
   // Made at the first flow: while the pods' names are read, the kernel goes on dumping in another thread.
-  const theOutput = (): Output =>
-    (output ??= outputOf(options, { pods: readPods(), nowMs: Date.now() }, limit));
+  const theOutput = (): FlowOutput =>
+    (output ??= flowOutput(outputOptions(options, limit, opened), { pods: readPods(), nowMs: Date.now() }));
   scanTable(opened, filter.kernel, (scan) => {
     if (!filter.matches(scan)) return;
     matched++;
@@ -63,6 +56,17 @@ async function list(options: ListOptions): Promise<void> {
   theOutput().end();
   if (options.json === true || options.jsonLines === true) return;
   await sayMore(opened, matched, limit, filter.takesAll);
+}
+
+function outputOptions(options: ListOptions, limit: number, { statistics }: OpenTable): OutputOptions {
+  const form = options.jsonLines === true ? "lines" : options.json === true ? "array" : "text";
+  return {
+    form,
+    limit,
+    expected: statistics.entries,
+    ...(options.sort === undefined ? {} : { sort: options.sort }),
+    ...(options.reverse === undefined ? {} : { reverse: options.reverse }),
+  };
 }
 
 /** Large tables are read by a second thread. */
@@ -75,103 +79,6 @@ function scanTable(
     return table.scan(visitor, filter);
   using ahead = Conntrack.openForDump(namespace);
   ahead.scan(visitor, filter);
-}
-
-/** Where flows go on their way to stdout. */
-interface Output {
-  add(scan: EntryScan): void;
-  end(): void;
-}
-
-function outputOf(options: ListOptions, context: FlowLineContext, limit: number): Output {
-  const form = options.jsonLines === true ? "lines" : options.json === true ? "array" : "text";
-  if (form === "text" && options.sort === undefined) return textOutput(context, limit);
-  const lineOf = form === "text" ? textLine(context) : jsonLine(context, form === "lines" ? "\n" : "");
-  const sink = form === "array" ? new Pieces("[\n", ",\n", "\n]\n") : new Pieces("", "", "");
-  if (options.sort !== undefined) {
-    const sorter = new FlowSorter(options.sort, options.reverse);
-    return {
-      add: (scan) => sorter.add(scan, lineOf(scan)),
-      end: () => {
-        for (const line of sorter.lines(limit)) sink.add(line);
-        sink.end();
-      },
-    };
-  }
-  let left = limit;
-  return {
-    add: (scan) => {
-      if (left-- > 0) sink.add(lineOf(scan));
-    },
-    end: () => sink.end(),
-  };
-}
-
-/** The fast way: from the kernel's bytes into a buffer that goes to stdout. */
-function textOutput(context: FlowLineContext, limit: number): Output {
-  const printer = new FlowPrinter(context, writeOut);
-  let left = limit;
-  return {
-    add: (scan) => {
-      if (left-- > 0) printer.print(scan);
-    },
-    end: () => printer.flush(),
-  };
-}
-
-/** One text line, newline included; valid until the next. */
-function textLine(context: FlowLineContext): (scan: EntryScan) => Uint8Array {
-  let line = new Uint8Array();
-  const printer = new FlowPrinter(context, (bytes) => {
-    line = bytes as Uint8Array<ArrayBuffer>;
-  });
-  return (scan) => {
-    printer.print(scan);
-    printer.flush();
-    return line;
-  };
-}
-
-function jsonLine({ pods }: FlowLineContext, end: string): (scan: EntryScan) => Uint8Array {
-  return (scan) => encoder.encode(JSON.stringify(flowRecord(scan.entry(), pods)) + end);
-}
-
-/** Pieces of output, with something before, between and behind them, gathered into large writes. */
-class Pieces {
-  readonly #bytes = new Uint8Array(CHUNK_BYTES);
-  #used = 0;
-  #first = true;
-
-  constructor(
-    readonly before: string,
-    readonly between: string,
-    readonly after: string,
-  ) {
-    this.#put(encoder.encode(before));
-  }
-
-  add(piece: Uint8Array): void {
-    if (!this.#first) this.#put(encoder.encode(this.between));
-    this.#first = false;
-    this.#put(piece);
-  }
-
-  end(): void {
-    this.#put(encoder.encode(this.after));
-    this.#flush();
-  }
-
-  #put(piece: Uint8Array): void {
-    if (this.#used + piece.length > this.#bytes.length) this.#flush();
-    if (piece.length > this.#bytes.length) return writeOut(piece);
-    this.#bytes.set(piece, this.#used);
-    this.#used += piece.length;
-  }
-
-  #flush(): void {
-    if (this.#used > 0) writeOut(this.#bytes.subarray(0, this.#used));
-    this.#used = 0;
-  }
 }
 
 async function sayMore(opened: OpenTable, matched: number, limit: number, takesAll: boolean): Promise<void> {

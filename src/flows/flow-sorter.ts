@@ -19,7 +19,6 @@ export type SortKey = (typeof SORT_KEYS)[number];
 
 /** Lines of text are kept in pieces of this size. */
 const PIECE_BYTES = 4 * 1024 * 1024;
-const FIRST_CAPACITY = 1024;
 
 /** Where a sort key's numbers go, so that none is boxed. An address takes three: 128 bits and a port. */
 type KeyNumbers = [first: number, second: number, third: number];
@@ -37,31 +36,37 @@ export class FlowSorter {
   /** Piece, start and length of each line. */
   #places = new Uint32Array(0);
   readonly #pieces: Uint8Array[] = [];
-  #used = PIECE_BYTES;
+  #piece = new Uint8Array(0);
+  #used = 0;
 
+  /** @param capacity how many lines to expect; more are taken too */
   constructor(
     key: SortKey,
     readonly reverse = false,
+    capacity = 1024,
   ) {
     this.#read = READERS[key];
     this.#width = WIDE_KEYS.has(key) ? 3 : 1;
-    this.#grow(FIRST_CAPACITY);
+    this.#grow(Math.max(1, capacity));
   }
 
   get size(): number {
     return this.#count;
   }
 
-  /** Keeps a line, with its newline, of the flow that the scan points at. */
-  add(scan: EntryScan, line: Uint8Array): void {
+  /** Keeps a line, with its newline, of the flow that the scan points at: the first `length` bytes. */
+  add(scan: EntryScan, line: Uint8Array, length: number = line.length): void {
     if (3 * this.#count === this.#places.length) this.#grow(2 * this.#count);
-    if (this.#used + line.length > (this.#pieces.at(-1)?.length ?? 0)) {
-      this.#pieces.push(new Uint8Array(Math.max(PIECE_BYTES, line.length)));
+    if (this.#piece.length - this.#used < length) {
+      this.#piece = new Uint8Array(Math.max(PIECE_BYTES, length));
+      this.#pieces.push(this.#piece);
       this.#used = 0;
     }
-    this.#pieces.at(-1)!.set(line, this.#used);
-    this.#places.set([this.#pieces.length - 1, this.#used, line.length], 3 * this.#count);
-    this.#used += line.length;
+    for (let i = 0; i < length; i++) this.#piece[this.#used + i] = line[i]!;
+    this.#places[3 * this.#count] = this.#pieces.length - 1;
+    this.#places[3 * this.#count + 1] = this.#used;
+    this.#places[3 * this.#count + 2] = length;
+    this.#used += length;
     this.#read(scan, this.#key);
     for (let i = 0; i < this.#width; i++) this.#keys[this.#width * this.#count + i] = this.#key[i]!;
     this.#count++;
@@ -69,10 +74,12 @@ export class FlowSorter {
 
   /** The lines in order, the first `limit` of them. */
   *lines(limit: number = Number.POSITIVE_INFINITY): Generator<Uint8Array> {
-    const order = Uint32Array.from({ length: this.#count }, (_, index) => index).sort(this.#compare);
+    const order = new Uint32Array(this.#count);
+    for (let index = 0; index < this.#count; index++) order[index] = index;
+    order.sort(this.#compare);
     for (const index of order.subarray(0, Math.min(limit, this.#count))) {
-      const [piece, start, length] = this.#places.subarray(3 * index);
-      yield this.#pieces[piece!]!.subarray(start, start! + length!);
+      const start = this.#places[3 * index + 1]!;
+      yield this.#pieces[this.#places[3 * index]!]!.subarray(start, start + this.#places[3 * index + 2]!);
     }
   }
 
