@@ -4,7 +4,14 @@
  */
 import { mkdirSync } from "node:fs";
 import * as libc from "../src/kernel/libc.ts";
-import { CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC } from "../src/kernel/namespace.ts";
+import {
+  CLONE_NEWNET,
+  CLONE_NEWNS,
+  CLONE_NEWUSER,
+  MS_BIND,
+  MS_PRIVATE,
+  MS_REC,
+} from "../src/kernel/namespace.ts";
 
 /** Runs a program in fresh namespaces and waits for its end; it dies with us. Returns its exit code, 1 after a signal. */
 export function runIsolated(
@@ -32,10 +39,13 @@ export function makePlacesPrivate(): void {
   libc.mount("tmpfs", "/run", "tmpfs", 0, "mode=755");
   mkdirSync("/run/lock", { recursive: true });
   try {
+    // A sysfs of the new network namespace, with the cgroups of the machine in it: container runtimes want them.
+    mkdirSync("/run/cgroup");
+    libc.mount("/sys/fs/cgroup", "/run/cgroup", "none", MS_BIND | MS_REC);
     libc.mount("sysfs", "/sys", "sysfs", 0);
-    libc.mount("cgroup2", "/sys/fs/cgroup", "cgroup2", 0);
+    libc.mount("/run/cgroup", "/sys/fs/cgroup", "none", MS_BIND | MS_REC);
   } catch {
-    // Without a fresh sysfs nearly everything still runs; only runtimes that want cgroups would miss them.
+    // Without a fresh sysfs nearly everything still runs.
   }
   for (const directory of ["/etc", "/var/lib"]) makeScratchCopy(directory);
 }

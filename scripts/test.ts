@@ -18,6 +18,10 @@ const WITNESSES: Readonly<Record<string, string>> = {
   curl: "curl",
   ping: "iputils-ping",
   tcpdump: "tcpdump",
+  podman: "podman",
+  containerd: "containerd",
+  runc: "runc",
+  busybox: "busybox-static",
 };
 
 const root = join(import.meta.dir, "..");
@@ -42,6 +46,7 @@ function installWitnesses(): void {
   const missing = Object.keys(WITNESSES).filter((program) => Bun.which(program) === null);
   const packages = [...new Set(missing.map((program) => WITNESSES[program]!))];
   if (!existsSync("/usr/include/linux/netlink.h")) packages.push("linux-libc-dev");
+  if (!existsSync("/usr/lib/cni/host-local")) packages.push("containernetworking-plugins");
   if (packages.length === 0 || !isRoot || Bun.which("apt-get") === null) return;
   console.log(`installing the witnesses ${packages.join(" ")}`);
   const environment = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };

@@ -134,10 +134,10 @@ withPrograms(
       });
       expect(ask(pod.namespace, ["ip", "-br", "link"])).toContain("eth0");
       expect(place.wayout(node, "gc")).toMatchObject({
-      exitCode: 0,
-      stderr: "",
-      stdout: expect.stringContaining("removed address 10.42.0.2"),
-    });
+        exitCode: 0,
+        stderr: "",
+        stdout: expect.stringContaining("removed address 10.42.0.2"),
+      });
       expect(ask(pod.namespace, ["ip", "-br", "link"])).not.toContain("eth0");
       expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
 
