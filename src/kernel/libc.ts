@@ -105,6 +105,16 @@ export function setsockopt(fd: number, level: number, option: number, value: num
   checked("setsockopt", libc.setsockopt(fd, level, option, bytes, bytes.length), `${level}/${option}`);
 }
 
+/**
+ * getsockopt(2) for an option that reads its argument from the buffer it then fills (IPT_SO_GET_ENTRIES).
+ * Returns the part that was filled.
+ */
+export function getsockoptInto(fd: number, level: number, option: number, value: Uint8Array): Uint8Array {
+  const length = Uint32Array.of(value.length);
+  checked("getsockopt", libc.getsockopt(fd, level, option, value, length), `${level}/${option}`);
+  return value.subarray(0, length[0]);
+}
+
 /** getsockopt(2) for an option of at most `size` bytes. */
 export function getsockopt(fd: number, level: number, option: number, size: number): Uint8Array {
   const value = new Uint8Array(size);

@@ -1,0 +1,135 @@
+/** The tables of iptables-legacy and ip6tables-legacy in a namespace, over getsockopt(2) on a raw socket. */
+import { closeSync, readFileSync } from "node:fs";
+import { ERRNO, SystemError } from "../errno.ts";
+import * as libc from "../libc.ts";
+import type { NetworkNamespace } from "../namespace.ts";
+import { isIptablesTable, iptablesText } from "../nftables/text.ts";
+import type { Table } from "../nftables/ruleset.ts";
+import type { XtFamily } from "../xtables/extension.ts";
+import { readLegacyTable, type TableInfo } from "./entries.ts";
+
+const AF_INET = 2;
+const AF_INET6 = 10;
+const SOCK_RAW = 3;
+const IPPROTO_RAW = 255;
+const SOL_IP = 0;
+const SOL_IPV6 = 41;
+/** IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES; ip6_tables has the same numbers. */
+const GET_INFO = 64;
+const GET_ENTRIES = 65;
+/** char name[XT_TABLE_MAXNAMELEN] */
+const NAME_BYTES = 32;
+/** sizeof(struct ipt_getinfo), and where the entries of struct ipt_get_entries begin. */
+const INFO_BYTES = 84;
+const ENTRIES_START = 40;
+/** A table that somebody replaces between the two questions is asked for again. */
+const ATTEMPTS = 10;
+
+/** The order in which iptables-save lists tables. */
+const TABLE_ORDER = ["raw", "mangle", "nat", "filter", "security"] as const;
+
+function inside<T>(namespace: NetworkNamespace | undefined, run: () => T): T {
+  return namespace === undefined ? run() : namespace.run(run);
+}
+
+/**
+ * The names of the tables that exist. A table comes into being when it is first asked for, and then packets pass it:
+ * so only these are read.
+ */
+function tableNames(family: XtFamily, namespace: NetworkNamespace | undefined): string[] {
+  try {
+    const path = `/proc/thread-self/net/${family}_tables_names`;
+    const text = inside(namespace, () => readFileSync(path, "utf8"));
+    return text.split("\n").filter((name) => name !== "");
+  } catch (error) {
+    // No such file: the kernel has no iptables-legacy, or has not loaded it.
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw error;
+  }
+}
+
+/**
+ * Every iptables-legacy table of the namespace (the calling thread's own when absent), as nf_tables would have it.
+ * Handles are 0 for tables and chains; a rule's is its number in the table.
+ * @throws SystemError EPERM without privilege over the namespace
+ */
+export function readLegacyTables(
+  namespace?: NetworkNamespace,
+  families: readonly XtFamily[] = ["ip", "ip6"],
+): Table[] {
+  return families.flatMap((family) => {
+    const names = tableNames(family, namespace);
+    if (names.length === 0) return [];
+    const isIpv4 = family === "ip";
+    const fd = inside(namespace, () => libc.socket(isIpv4 ? AF_INET : AF_INET6, SOCK_RAW, IPPROTO_RAW));
+    try {
+      const level = isIpv4 ? SOL_IP : SOL_IPV6;
+      return names.sort(byTableOrder).map((name) => readTable(fd, level, family, name));
+    } finally {
+      closeSync(fd);
+    }
+  });
+}
+
+function byTableOrder(a: string, b: string): number {
+  const place = (name: string): number => (TABLE_ORDER as readonly string[]).indexOf(name);
+  return place(a) - place(b);
+}
+
+function readTable(fd: number, level: number, family: XtFamily, name: string): Table {
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+    const info = readInfo(fd, level, name);
+    const block = new Uint8Array(ENTRIES_START + info.size);
+    block.set(Buffer.from(name));
+    new DataView(block.buffer).setUint32(NAME_BYTES, info.size, true);
+    try {
+      const filled = libc.getsockoptInto(fd, level, GET_ENTRIES, block);
+      return readLegacyTable(family, name, info, filled.subarray(ENTRIES_START));
+    } catch (error) {
+      // EAGAIN: the table has another size by now.
+      if (!(error instanceof SystemError && error.code === "EAGAIN")) throw error;
+    }
+  }
+  throw new SystemError(
+    "getsockopt",
+    ERRNO.EAGAIN,
+    `table ${name} changed ${ATTEMPTS} times while it was read`,
+  );
+}
+
+function readInfo(fd: number, level: number, name: string): TableInfo {
+  const bytes = new Uint8Array(INFO_BYTES);
+  bytes.set(Buffer.from(name));
+  const view = new DataView(bytes.buffer);
+  libc.getsockoptInto(fd, level, GET_INFO, bytes);
+  const five = (at: number): number[] => [0, 1, 2, 3, 4].map((hook) => view.getUint32(at + hook * 4, true));
+  return {
+    validHooks: view.getUint32(NAME_BYTES, true),
+    hookEntry: five(NAME_BYTES + 4),
+    underflow: five(NAME_BYTES + 24),
+    entries: view.getUint32(NAME_BYTES + 44, true),
+    size: view.getUint32(NAME_BYTES + 48, true),
+  };
+}
+
+/** Tables as `iptables-legacy-save -c` writes them. @param ipsets names by index; without it rules show the index */
+export function legacyText(tables: readonly Table[], ipsets?: ReadonlyMap<number, string>): string {
+  return tables
+    .filter((table) => isIptablesTable(table))
+    .map((table) => {
+      const heads = table.chains.map((chain) => {
+        const counter = `[${chain.counter?.packets ?? 0}:${chain.counter?.bytes ?? 0}]`;
+        return `:${chain.name} ${chain.base === undefined ? "-" : chain.base.policy.toUpperCase()} ${counter}`;
+      });
+      const rules = table.chains.flatMap((chain) =>
+        chain.rules.map((rule) => {
+          const counted = rule.expressions.find((expression) => expression.kind === "counter");
+          const counter = `[${counted?.packets ?? 0}:${counted?.bytes ?? 0}]`;
+          const text = iptablesText(rule, table.family, ipsets === undefined ? {} : { ipsets });
+          return `${counter} -A ${chain.name} ${text}`.trimEnd();
+        }),
+      );
+      return `*${table.name}\n${[...heads, ...rules].join("\n")}\nCOMMIT\n`;
+    })
+    .join("");
+}
