@@ -12,7 +12,7 @@ import { runIsolated } from "../scripts/isolation.ts";
 import { verdictOf, type Outcome } from "./outcome.ts";
 
 /** Files of this folder that are no topics. */
-const MACHINERY = new Set(["benchmark.ts", "outcome.ts", "run.ts", "run-inside.ts"]);
+const MACHINERY = new Set(["benchmark.ts", "binary.ts", "outcome.ts", "run.ts", "run-inside.ts"]);
 
 const root = join(import.meta.dir, "..");
 const words = process.argv.slice(2).filter((argument) => argument !== "--json");

@@ -1,10 +1,8 @@
 /** How soon the single file answers (a runtime starts it for every pod), and how long the whole story takes. */
-import { existsSync, statSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Benchmark, Side } from "./benchmark.ts";
-
-const root = join(import.meta.dir, "..");
-const binary = join(root, "dist", "wayout");
+import { BINARY, buildBinary } from "./binary.ts";
 
 export const benchmarks: readonly Benchmark[] = [
   {
@@ -12,10 +10,10 @@ export const benchmarks: readonly Benchmark[] = [
     what: "dist/wayout --version, beside a compiled Bun program that prints one line",
     target: { ratio: 3, of: "compiled hello" },
     async run(context) {
-      build();
+      buildBinary();
       const hello = await compileHello(context.directory);
       return context.compare(
-        { ours: program("wayout", [binary, "--version"]), reference: program("compiled hello", [hello]) },
+        { ours: program("wayout", [BINARY, "--version"]), reference: program("compiled hello", [hello]) },
         { rounds: 50, warmUp: 3 },
       );
     },
@@ -25,8 +23,8 @@ export const benchmarks: readonly Benchmark[] = [
     what: "dist/wayout lab: the whole story, from nothing to nothing left",
     target: { ratio: 1, of: "5 s" },
     async run(context) {
-      build();
-      const measured = await context.compare({ ours: program("wayout", [binary, "lab"]) }, { rounds: 3 });
+      buildBinary();
+      const measured = await context.compare({ ours: program("wayout", [BINARY, "lab"]) }, { rounds: 3 });
       return { ...measured, reference: context.budget("5 s", 5000) };
     },
   },
@@ -42,19 +40,6 @@ function program(name: string, command: readonly string[]): Side {
       }
     },
   };
-}
-
-/** Measures this checkout, not a build of yesterday. */
-function build(): void {
-  const newest = Math.max(
-    ...[...new Bun.Glob("src/**/*.ts").scanSync(root)].map((file) => statSync(join(root, file)).mtimeMs),
-  );
-  if (existsSync(binary) && statSync(binary).mtimeMs > newest) return;
-  const child = Bun.spawnSync([process.execPath, join(root, "scripts", "build.ts")], {
-    stdout: "pipe",
-    stderr: "pipe",
-  });
-  if (child.exitCode !== 0) throw new Error(`building dist/wayout: ${child.stderr.toString()}`);
 }
 
 async function compileHello(directory: string): Promise<string> {

@@ -62,6 +62,8 @@ export interface TapOptions {
 }
 
 const DEFAULT_SNAP_LENGTH = 65_535 + 64;
+/** More than the default buffer holds. */
+const MOST_PACKETS = 65_536;
 const DEFAULT_BUFFER_BYTES = 8 * 1024 * 1024;
 
 /** One capture in one namespace. Packets are kept from the moment `open` returns. */
@@ -117,14 +119,17 @@ export class PacketTap implements Disposable {
     return this.#fds;
   }
 
-  /** Everything seen since the last call, in the order of time; waits up to `timeoutMs` for the first. */
-  read(timeoutMs = 0): CapturedPacket[] {
-    let packets = this.#drain();
+  /**
+   * What was seen since the last call, in the order of time; waits up to `timeoutMs` for the first.
+   * @param most of each interface: packets may come faster than they are read
+   */
+  read(timeoutMs = 0, most = MOST_PACKETS): CapturedPacket[] {
+    let packets = this.#drain(most);
     if (packets.length > 0 || timeoutMs === 0) return packets;
     const deadline = performance.now() + timeoutMs;
     for (let left = timeoutMs; packets.length === 0 && left > 0; left = deadline - performance.now()) {
       libc.poll(this.#poll, Math.ceil(left));
-      packets = this.#drain();
+      packets = this.#drain(most);
     }
     return packets;
   }
@@ -156,16 +161,13 @@ export class PacketTap implements Disposable {
     this.close();
   }
 
-  /** What was there when it began: packets that come faster than they are read must not keep the reader for ever. */
-  #drain(): CapturedPacket[] {
+  #drain(most: number): CapturedPacket[] {
     const packets: CapturedPacket[] = [];
-    const beganUs = libc.clockUs(0);
     for (const fd of this.#fds) {
-      for (;;) {
+      for (let count = 0; count < most; count++) {
         const captured = this.#receive(fd);
         if (captured === undefined) break;
         if (this.#test(captured.packet)) packets.push(captured);
-        if (captured.timeUs > beganUs) break;
       }
     }
     return this.#fds.length === 1 ? packets : packets.sort((a, b) => a.timeUs - b.timeUs);
@@ -214,6 +216,17 @@ export class PacketTap implements Disposable {
     }
     return name;
   }
+}
+
+/**
+ * Asks the kernel for time stamps ahead of the first tap. It switches them on for everybody from a work queue, soon
+ * after the first socket wants them; packets before that are stamped only when they are read.
+ */
+export function requestTimestamps(): Disposable {
+  const [AF_INET, SOCK_DGRAM] = [2, 2];
+  const fd = libc.socket(AF_INET, SOCK_DGRAM, 0);
+  libc.setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
+  return { [Symbol.dispose]: () => closeSync(fd) };
 }
 
 /** Waits until one of the taps, or of the other descriptors, has something to read. */

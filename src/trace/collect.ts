@@ -28,6 +28,8 @@ export interface CollectOptions {
 const AFTERMATH_MS = 30;
 /** Kernel drops cannot be waited for with poll(2): they are looked at this often. */
 const TICK_MS = 15;
+const PACKETS_AT_ONCE = 500;
+const MOST_PACKETS = 20_000;
 /** More packets than one exchange makes in a moment: others have flows to the same destination. */
 const MANY_PACKETS = 200;
 /** How long after a socket asked for them the kernel has time stamps on every packet. */
@@ -40,7 +42,7 @@ export function collect(options: CollectOptions): TraceEvidence {
   options.exchange?.begin();
   listen(options, instruments);
   options.exchange?.advance();
-  instruments.drain();
+  instruments.drain(MOST_PACKETS);
   return instruments.evidence(beganUs);
 }
 
@@ -120,10 +122,10 @@ class Instruments implements Disposable {
     libc.poll(entries, Math.ceil(timeoutMs));
   }
 
-  /** Reads everything that has come. */
-  drain(): void {
+  /** Reads what has come: no more at once than leaves time to look at the exchange. */
+  drain(most = PACKETS_AT_ONCE): void {
     for (const { where, tap } of this.#taps) {
-      for (const packet of tap.read()) {
+      for (const packet of tap.read(0, most)) {
         if (belongsTo(packet.packet, this.#options.flow)) this.seen.push(Object.assign(packet, { where }));
       }
     }

@@ -10,7 +10,7 @@ import { endLabel, type Correlation, type PlacedPacket } from "./correlate.ts";
 import type { NodeSide, TraceEvidence } from "./evidence.ts";
 import { isFatalDrop } from "./progress.ts";
 import { dropReasonText } from "./reasons.ts";
-import type { StepEvidence, StepNumber, Stop } from "./report.ts";
+import type { PlaceKind, StepEvidence, StepNumber, Stop } from "./report.ts";
 import { baseOf, droppingRule, type MetRule } from "./rules.ts";
 
 /** NF_IP_PRI_NAT_SRC, where sources are translated. */
@@ -56,11 +56,19 @@ function verdictOf(of: Case): Verdict {
 // ── Last seen ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function lastSeen({ correlation }: Case): string {
-  const last = [...correlation.out, ...correlation.back].toSorted((a, b) => a.timeUs - b.timeUs).at(-1);
+  const { out, back } = correlation;
+  const last = back.length > 0 ? furthest(back, WAY_BACK) : furthest(out, WAY_OUT);
   if (last === undefined) return "in the socket of the pod";
   const where = last.where === "pod" ? "in the pod" : "on the node";
-  const heading = correlation.back.includes(last) ? "the answer, " : "";
+  const heading = back.includes(last) ? "the answer, " : "";
   return `${heading}${last.way === "in" ? "coming in at" : "leaving"} ${last.interface} ${where}`;
+}
+
+const WAY_OUT: readonly PlaceKind[] = ["pod", "veth", "bridge", "uplink"];
+const WAY_BACK = WAY_OUT.toReversed();
+
+function furthest(packets: readonly PlacedPacket[], way: readonly PlaceKind[]): PlacedPacket | undefined {
+  return packets.toSorted((a, b) => way.indexOf(a.place) - way.indexOf(b.place)).at(-1);
 }
 
 // ── 1: in the pod ────────────────────────────────────────────────────────────────────────────────────────────────

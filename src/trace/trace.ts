@@ -3,6 +3,7 @@ import { ipFamily, isIp, type IpFamily } from "../address/ip.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { SystemError } from "../kernel/errno.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
+import { requestTimestamps } from "../kernel/packet-socket.ts";
 import { findPod } from "../pods/find.ts";
 import type { Pod } from "../pods/pod.ts";
 import { openNodeOf } from "../pods/wiring.ts";
@@ -51,6 +52,7 @@ export const DEFAULT_LISTEN_MS = 10_000;
 export function trace(request: TraceRequest): TraceResult {
   const target = parseTarget(request.destination, request);
   const pod = findPod(request.pod);
+  using _timestamps = requestTimestamps();
   using namespace = openPod(pod);
   try {
     return traceIn(pod, namespace, target, request);
