@@ -47,10 +47,24 @@ export class AttachmentStore {
     }
   }
 
-  /** Remembers; a record without anything to remember is removed. Only under the lock. */
+  /**
+   * Remembers; a record without anything to remember is removed. Only under the lock.
+   * @throws WayoutError record-not-written; then the old record stands
+   */
   write(record: NodeRecord): void {
-    if (record.attachments.length === 0 && record.networks.length === 0) rmSync(this.path, { force: true });
-    else replaceFile(this.path, `${JSON.stringify(record, null, 2)}\n`);
+    try {
+      if (record.attachments.length === 0 && record.networks.length === 0) rmSync(this.path, { force: true });
+      else replaceFile(this.path, `${JSON.stringify(record, null, 2)}\n`);
+    } catch (error) {
+      throw new WayoutError({
+        code: "record-not-written",
+        kind: "machine",
+        doing: `writing ${this.path}`,
+        said: messageOf(error),
+        todo: "Make room under /run: nothing is made or changed that could not be remembered.",
+        cause: error,
+      });
+    }
   }
 
   /**

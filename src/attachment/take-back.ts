@@ -52,7 +52,7 @@ export function takeBack(
   attachment: AttachmentRecord,
   options: TakeBackOptions = {},
 ): TakenBack {
-  node.store.write(withAttachment(record, { ...attachment, phase: "detaching" }));
+  markDetaching(node, record, attachment);
   const network = networkOf(record, attachment);
   const attachments = record.attachments.filter(({ label }) => label !== attachment.label);
   const sharing = attachments.filter(({ bridge }) => bridge === attachment.bridge);
@@ -87,6 +87,15 @@ export function takeBack(
   const left: NodeRecord = { ...record, networks, attachments };
   node.store.write(left);
   return { record: left, notes };
+}
+
+/** A full disk must not keep anybody from undoing: without the mark, a run that is killed now is only broken, and seen. */
+function markDetaching(node: AttachmentNode, record: NodeRecord, attachment: AttachmentRecord): void {
+  try {
+    node.store.write(withAttachment(record, { ...attachment, phase: "detaching" }));
+  } catch (error) {
+    if (!(error instanceof WayoutError && error.code === "record-not-written")) throw error;
+  }
 }
 
 /** The rules of those who stay; the last one takes the bridge's rules along. */

@@ -1,13 +1,13 @@
 /** Attachments that are cut off: by a failing kernel, by kill -9, by Ctrl-C, by another command at the same time. */
 import { describe, expect } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { attach } from "../../src/attachment/attach.ts";
 import { AttachmentNode } from "../../src/attachment/node.ts";
 import { ERRNO, SystemError } from "../../src/kernel/errno.ts";
 import { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../../src/kernel/netlink/transport.ts";
 import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
-import { testWith } from "../support/witness.ts";
+import { ask, testWith } from "../support/witness.ts";
 import {
   ended,
   freshName,
@@ -127,6 +127,29 @@ testRoot("Ctrl-C leaves all or nothing", async () => {
     expect([round, nodeState(node)]).toEqual([round, before]);
   }
   expect(interrupted).toBeGreaterThan(0);
+});
+
+testRoot("a full disk is told, and nothing is left of what could not be remembered", async () => {
+  const { node } = world();
+  const before = nodeState(node);
+  const directory = "/run/wayout/attachments";
+  mkdirSync(directory, { recursive: true });
+  // One page: the plan can be written, the second version beside it cannot.
+  ask(undefined, ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", directory]);
+  try {
+    for (const filler of [undefined, `${directory}/filler`]) {
+      if (filler !== undefined) writeFileSync(filler, "x".repeat(4096));
+      const { exitCode, stderr } = await wayout(node, "attach", freshName(), "--create");
+      expect(stderr).toMatch(/writing \/run\/wayout.*(no space left|ENOSPC)/i);
+      expect(exitCode).toBe(3);
+      if (filler !== undefined) rmSync(filler);
+      expect({ ...nodeState(node), files: "" }).toEqual({ ...before, files: "" });
+    }
+  } finally {
+    ask(undefined, ["umount", directory]);
+  }
+  rmSync("/run/wayout", { recursive: true });
+  expect(nodeState(node)).toEqual(before);
 });
 
 describe("two at once", () => {
