@@ -1,29 +1,41 @@
-/** nf_tables' tables, ours and those of iptables-nft, in the shape that the listing walks. Pure. */
+/** Tables of nf_tables, ours and those of iptables-nft, and of iptables-legacy in the shape that the listing walks. Pure. */
 import { cidrsOfRange, cidrText, parseCidr } from "../address/cidr.ts";
 import { ipNumber, ipText, type IpFamily } from "../address/ip.ts";
 import type { Expression } from "../kernel/nftables/expressions.ts";
+import { isIptablesTable } from "../kernel/nftables/text.ts";
 import type { NftSet, Rule, SetElement, Table } from "../kernel/nftables/ruleset.ts";
 import { intentsOfClaims } from "./claim.ts";
 import type { Counter, NatElement, NatRule, NatTable, RulesetKind } from "./listing.ts";
 import { CLAIMS, TABLE } from "./nftables-ruleset.ts";
 import { segmentsOf, type Segment } from "./segment.ts";
 
-/** How a rule reads; given from outside because it needs the whole table. */
+/** How a rule reads; given from outside because it may need more than the table. */
 export type RuleText = (table: Table, rule: Rule) => string;
 
-/** Tables that can take part in NAT: with a chain of type nat, or with a rule that translates. */
-export function natTablesOf(tables: readonly Table[], ruleText: RuleText): NatTable[] {
+/**
+ * Tables that can take part in NAT: with a chain of type nat, or with a rule that translates.
+ * @param legacy whether they are those of iptables-legacy, whose rules have no handles
+ */
+export function natTablesOf(tables: readonly Table[], ruleText: RuleText, legacy = false): NatTable[] {
   return tables.filter(isNat).map((table) => {
     const owners = isOurs(table) ? ownersOf(table) : undefined;
+    const kind: RulesetKind = legacy
+      ? "iptables-legacy"
+      : isIptablesTable(table)
+        ? "iptables-nft"
+        : "nftables";
     return {
-      kind: kindOf(table),
+      kind,
       family: table.family,
       name: table.name,
       dormant: table.flags.includes("dormant"),
       chains: table.chains.map((chain) => ({
         name: chain.name,
         ...(chain.base === undefined ? {} : { base: chain.base }),
-        rules: chain.rules.map((rule) => natRuleOf(table, rule, ruleText, owners)),
+        rules: chain.rules.map((rule) => ({
+          ...natRuleOf(table, rule, ruleText, owners),
+          ...(legacy ? {} : { handle: rule.handle }),
+        })),
       })),
     };
   });
@@ -38,15 +50,6 @@ function isNat(table: Table): boolean {
 
 function isOurs({ family, name }: Table): boolean {
   return family === TABLE.family && name === TABLE.table;
-}
-
-/** The tables iptables-nft makes have xtables' names and its upper-case base chains. */
-function kindOf(table: Table): RulesetKind {
-  const isIptables =
-    (table.family === "ip" || table.family === "ip6") &&
-    ["nat", "filter", "mangle", "raw", "security"].includes(table.name) &&
-    table.chains.every(({ base, name }) => base === undefined || name === name.toUpperCase());
-  return isIptables ? "iptables-nft" : "nftables";
 }
 
 const TARGETS: Readonly<Record<string, NonNullable<NatRule["translates"]>>> = {
@@ -80,7 +83,6 @@ function natRuleOf(
   const counter = expressions.find((one) => one.kind === "counter");
   return {
     text: ruleText(table, rule),
-    handle: rule.handle,
     targets: [...new Set([...jumpsOf(expressions), ...(map === undefined ? [] : mapTargets(map))])],
     endsChain: isUnconditional(expressions) && isFinal(table, expressions),
     ...(comment === undefined ? {} : { comment }),

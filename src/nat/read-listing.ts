@@ -1,10 +1,11 @@
-import { WayoutError } from "../error.ts";
+import { messageOf, WayoutError } from "../error.ts";
+import { readLegacyTables } from "../kernel/iptables-legacy/iptables-legacy.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
-import { ruleText } from "../kernel/nftables/text.ts";
+import { iptablesText, isIptablesTable, ruleText } from "../kernel/nftables/text.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { natListing, type NatListing, type NatTable } from "./listing.ts";
-import { natTablesOf } from "./listing-nftables.ts";
+import { natTablesOf, type RuleText } from "./listing-nftables.ts";
 import { explained } from "./nftables-refusal.ts";
 
 /** Families whose tables translate addresses. */
@@ -22,7 +23,7 @@ export interface ReadNatListing extends NatListing {
  */
 export function readNatListing(namespace: NetworkNamespace): ReadNatListing {
   const unread: string[] = [];
-  const tables = nftablesTables(namespace, unread);
+  const tables = [...nftablesTables(namespace, unread), ...legacyTables(namespace, unread)];
   return { ...natListing(tables), unread };
 }
 
@@ -33,7 +34,9 @@ function nftablesTables(namespace: NetworkNamespace, unread: string[]): NatTable
       const { tables } = nftables.ruleset({ families: FAMILIES });
       const interfaces = interfaceNames(namespace);
       return natTablesOf(tables, (table, rule) =>
-        plainXtables(ruleText(rule, table, { stateless: true, interfaces })),
+        isIptablesTable(table)
+          ? iptablesText(rule, table.family)
+          : ruleText(rule, table, { stateless: true, interfaces }),
       );
     });
   } catch (error) {
@@ -43,9 +46,14 @@ function nftablesTables(namespace: NetworkNamespace, unread: string[]): NatTable
   }
 }
 
-/** What iptables-nft says by xtables modules stands in comments, as nft cannot take it; here it is the rule. */
-function plainXtables(text: string): string {
-  return text.replace(/\/\* xt (.*?) \*\//g, "$1");
+function legacyTables(namespace: NetworkNamespace, unread: string[]): NatTable[] {
+  try {
+    const text: RuleText = (table, rule) => iptablesText(rule, table.family);
+    return natTablesOf(readLegacyTables(namespace), text, true);
+  } catch (error) {
+    unread.push(`iptables-legacy could not be read: ${messageOf(error)}`);
+    return [];
+  }
 }
 
 function interfaceNames(namespace: NetworkNamespace): Map<number, string> {

@@ -9,7 +9,6 @@ import { freshNamespace } from "../support/world.ts";
 import { ask, testWith } from "../support/witness.ts";
 
 const test = testWith(["root", "nft"]);
-const testIptables = testWith(["root", "iptables-nft"]);
 
 function nft(namespace: NetworkNamespace, ruleset: string): void {
   ask(namespace, ["nft", "-f", "-"], ruleset);
@@ -174,36 +173,83 @@ test("our own table names who asked for what", () => {
   );
 });
 
-testIptables("tables of iptables-nft are told as such, with owners by chain and comment", () => {
-  const namespace = freshNamespace();
-  ask(
-    namespace,
-    ["iptables-nft-restore"],
-    `*nat
+const IPTABLES = `*nat
 :KUBE-POSTROUTING - [0:0]
 :ORPHAN - [0:0]
+-A PREROUTING -p tcp -m addrtype --dst-type LOCAL -m tcp --dport 80 -j DNAT --to-destination 10.0.0.1:80
 -A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
 -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
 -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
 -A KUBE-POSTROUTING -j MASQUERADE --random-fully
+-A KUBE-POSTROUTING -j ACCEPT
 -A ORPHAN -s 10.0.0.0/8 -j SNAT --to-source 203.0.113.5
 COMMIT
-`,
-  );
-  const rules = allRules(namespace);
-  expect(
-    rules.map(({ kind, chain, translates, owner, dead }) => [
-      kind,
-      chain,
-      translates,
-      owner?.product,
-      dead?.code,
-    ]),
-  ).toEqual([
-    ["iptables-nft", "POSTROUTING", undefined, "kube-proxy", undefined],
-    ["iptables-nft", "KUBE-POSTROUTING", undefined, "kube-proxy", undefined],
-    ["iptables-nft", "KUBE-POSTROUTING", "masquerade", "kube-proxy", undefined],
-    ["iptables-nft", "POSTROUTING", "masquerade", "Docker", undefined],
-    ["iptables-nft", "ORPHAN", "snat", undefined, "unreferenced-chain"],
-  ]);
-});
+`;
+
+for (const kind of ["iptables-nft", "iptables-legacy"] as const) {
+  testWith(["root", kind])(`rules of ${kind}: as iptables-save has them, with owners and dead ones`, () => {
+    const namespace = freshNamespace();
+    ask(namespace, [`${kind}-restore`], IPTABLES);
+    const rules = allRules(namespace);
+    expect(rules.every((rule) => rule.kind === kind)).toBe(true);
+    expect(
+      rules.map(({ chain, text, translates, owner, dead }) => [
+        chain,
+        text,
+        translates,
+        owner?.product,
+        dead?.code,
+      ]),
+    ).toEqual([
+      [
+        "PREROUTING",
+        "-p tcp -m addrtype --dst-type LOCAL -m tcp --dport 80 -j DNAT --to-destination 10.0.0.1:80",
+        "dnat",
+        undefined,
+        undefined,
+      ],
+      [
+        "POSTROUTING",
+        '-m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING',
+        undefined,
+        "kube-proxy",
+        undefined,
+      ],
+      ["KUBE-POSTROUTING", "-m mark ! --mark 0x4000/0x4000 -j RETURN", undefined, "kube-proxy", undefined],
+      ["KUBE-POSTROUTING", "-j MASQUERADE --random-fully", "masquerade", "kube-proxy", undefined],
+      ["KUBE-POSTROUTING", "-j ACCEPT", undefined, "kube-proxy", "shadowed"],
+      ["POSTROUTING", "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE", "masquerade", "Docker", undefined],
+      ["ORPHAN", "-s 10.0.0.0/8 -j SNAT --to-source 203.0.113.5", "snat", undefined, "unreferenced-chain"],
+    ]);
+  });
+}
+
+testWith(["root", "iptables-nft", "iptables-legacy"])(
+  "both kinds of iptables at once, and nftables between them",
+  () => {
+    const namespace = freshNamespace();
+    const rule = ["-t", "nat", "-A", "POSTROUTING", "-s", "10.0.0.0/8", "-j", "MASQUERADE"];
+    ask(namespace, ["iptables-legacy", ...rule]);
+    ask(namespace, ["iptables-nft", ...rule]);
+    ask(namespace, [
+      "ip6tables-legacy",
+      "-t",
+      "nat",
+      "-A",
+      "POSTROUTING",
+      "-s",
+      "fd00::/8",
+      "-j",
+      "MASQUERADE",
+    ]);
+    using nat = new NftablesNat({ namespace });
+    nat.apply(masqueradeIntent("attach", ["10.1.0.0/16"]));
+    const postrouting = readNatListing(namespace).chains.filter(({ hook }) => hook === "postrouting");
+    expect(postrouting.map(({ kind, family, priority }) => [priority, kind, family])).toEqual([
+      [95, "nftables", "inet"],
+      [100, "iptables-nft", "ip"],
+      [100, "iptables-legacy", "ip"],
+      [100, "iptables-legacy", "ip6"],
+    ]);
+  },
+);
