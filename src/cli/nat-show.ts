@@ -25,7 +25,8 @@ export function natShowCommand(): Command {
       const whole = readNatListing(namespace);
       const problems = problemsOf(whole);
       const listing = options.dead === true ? onlyDead(whole) : whole;
-      if (options.json === true) printJson({ ok: problems.length === 0, problems, ...listing });
+      if (options.json === true)
+        printJson({ ok: problems.length === 0, problems, notes: notesOf(whole), ...listing });
       else process.stdout.write(listingText(listing, problems));
       if (problems.length > 0) process.exitCode = 1;
     });
@@ -42,8 +43,17 @@ function problemsOf({ chains, unreached, unread }: ReadNatListing): string[] {
     );
   return [
     ...dead.map((rule) => `${placeOf(rule)} translates nothing: ${rule.dead!.reason}`),
-    ...(hidesSource || unread.length > 0 ? [] : ["no rule translates what leaves this node"]),
+    ...(hidesSource || unread.length > 0
+      ? []
+      : ["no rule translates what leaves this node (an eBPF program might)"]),
   ];
+}
+
+/** What is not wrong, but surprises. */
+function notesOf({ chains }: NatListing): string[] {
+  const kinds = new Set(chains.flatMap(({ kind, rules }) => (rules.length > 0 ? [kind] : [])));
+  if (!kinds.has("iptables-nft") || !kinds.has("iptables-legacy")) return [];
+  return ["both kinds of iptables hold rules here; packets meet both, and `iptables` shows only one"];
 }
 
 function onlyDead<L extends NatListing>(listing: L): L {
@@ -60,7 +70,7 @@ function placeOf({ family, table, chain, position }: ListedRule): string {
 function listingText(listing: ReadNatListing, problems: readonly string[]): string {
   const lines: string[] = [];
   let hook: string | undefined;
-  for (const chain of listing.chains) {
+  for (const chain of listing.chains.filter(({ rules }) => rules.length > 0)) {
     if (chain.hook !== hook)
       lines.push(...(hook === undefined ? [] : [""]), style.strong(hookText(chain.hook)));
     hook = chain.hook;
@@ -77,7 +87,7 @@ function listingText(listing: ReadNatListing, problems: readonly string[]): stri
   }
   if (lines.length === 0) lines.push(style.quiet("There are no NAT rules here."));
   lines.push("");
-  for (const note of listing.unread) lines.push(`${style.warn("!")} ${note}`);
+  for (const note of [...notesOf(listing), ...listing.unread]) lines.push(`${style.warn("!")} ${note}`);
   for (const problem of problems) lines.push(`${style.bad("✗")} ${problem}`);
   if (problems.length === 0) lines.push(`${style.good("✓")} every rule that translates can be reached`);
   return `${lines.join("\n")}\n`;
@@ -99,7 +109,6 @@ function chainLines(chain: ListedChain): string[] {
   const policy = chain.policy === "accept" ? "" : `, policy ${chain.policy}`;
   return [
     `  ${style.command(name)} ${style.quiet(`${chain.kind}, priority ${chain.priority}${policy}`)}`,
-    ...(chain.rules.length === 0 ? [style.quiet("    no rules")] : []),
     ...chain.rules.flatMap((rule) => ruleLines(rule, 2 + rule.depth)),
   ];
 }

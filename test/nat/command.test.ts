@@ -138,7 +138,7 @@ test("show is exit 1 when nothing translates, or a translating rule is dead", ()
   const at = ["--netns", namespace.name!];
   expect(json<{ problems: string[] }>(["nat", "show", ...at])).toMatchObject({
     exitCode: 1,
-    value: { problems: ["no rule translates what leaves this node"] },
+    value: { problems: ["no rule translates what leaves this node (an eBPF program might)"] },
   });
   ask(
     namespace,
