@@ -247,6 +247,7 @@ function expressionCodec<const D extends Descriptions>(descriptions: D): Codec<E
       { kind, attributes, required },
     ]),
   );
+  const seen = new SeenExpressions(known);
   if (known.size !== Object.keys(descriptions).length) throw new EncodeError("", "two names share a hash");
   return {
     kind: "nft_expr",
@@ -269,7 +270,7 @@ function expressionCodec<const D extends Descriptions>(descriptions: D): Codec<E
       const attributes = kept === undefined ? fields : { ...fields, unknown: kept };
       set.write(writer, { expr: { kind, data: attributes } });
     },
-    read: (wire, start, end) => readExpression(known, wire, start, end) as ExpressionOf<D>,
+    read: (wire, start, end) => seen.read(wire, start, end) as ExpressionOf<D>,
     set,
     pathAt: (wire, start, end, offset) => set.pathAt(wire, start, end, offset),
     nameOf: (number) => set.nameOf(number),
@@ -293,6 +294,41 @@ function nameHash(bytes: Uint8Array, start: number, end: number): number {
 function isName(name: string, bytes: Uint8Array, start: number, end: number): boolean {
   for (let i = 0; i < name.length; i++) if (bytes[start + i] !== name.charCodeAt(i)) return false;
   return start + name.length >= end || bytes[start + name.length] === 0;
+}
+
+/** Expressions longer than this are too different from one another to be worth remembering. */
+const SEEN_BYTES = 96;
+const SEEN_EXPRESSIONS = 4096;
+
+/**
+ * A ruleset says the same things over and over: `meta l4proto tcp`, `accept`. An expression whose bytes were seen
+ * before is the value it was then, which spares the work and the memory. Values are never changed.
+ */
+class SeenExpressions {
+  readonly #seen = new Map<number, { readonly bytes: Uint8Array; readonly value: unknown }>();
+
+  constructor(readonly known: ReadonlyMap<number, Known>) {}
+
+  read(wire: Wire, start: number, end: number): unknown {
+    if (end - start > SEEN_BYTES) return readExpression(this.known, wire, start, end);
+    const { bytes } = wire;
+    let hash = end - start;
+    for (let at = start; at < end; at++) hash = (Math.imul(hash, 31) + bytes[at]!) | 0;
+    const found = this.#seen.get(hash);
+    if (found !== undefined && isSame(found.bytes, bytes, start, end)) return found.value;
+    const value = readExpression(this.known, wire, start, end);
+    // Counters and their like are hardly ever the same twice.
+    if ((value as { readonly kind: string }).kind in STATEFUL) return value;
+    if (this.#seen.size >= SEEN_EXPRESSIONS) this.#seen.clear();
+    this.#seen.set(hash, { bytes: bytes.slice(start, end), value });
+    return value;
+  }
+}
+
+function isSame(known: Uint8Array, bytes: Uint8Array, start: number, end: number): boolean {
+  if (known.length !== end - start) return false;
+  for (let at = 0; at < known.length; at++) if (known[at] !== bytes[start + at]) return false;
+  return true;
 }
 
 /** The same as the tagged pair of attributes would give, in one pass: a large ruleset is little but expressions. */

@@ -29,6 +29,7 @@ export function stringOf(hex: string): string {
 
 /** Quoted as nft takes it: it knows no escapes, so a quote within becomes an apostrophe. */
 export function quoted(text: string): string {
+  if (!text.includes('"') && !text.includes("\n")) return `"${text}"`;
   return `"${text.replaceAll('"', "'").replaceAll("\n", " ")}"`;
 }
 
@@ -125,6 +126,7 @@ function formatPlain(type: Datatype, hex: string, names: Names, bigEndian: boole
 
 /** Names of the bits that are set, in ascending order; `0x0` for none. */
 function formatBits(type: string, value: number | bigint): string {
+  if (typeof value === "number" && value < 2 ** 31) return formatFewBits(type, value);
   const parts: string[] = [];
   let bit = 1n;
   for (let rest = BigInt(value); rest > 0n; rest >>= 1n, bit <<= 1n) {
@@ -132,6 +134,17 @@ function formatBits(type: string, value: number | bigint): string {
       parts.push(type === "ct_label" ? labelBit(bit) : (symbolName(type, Number(bit)) ?? hexNumber(bit, 1)));
   }
   return parts.length === 0 ? "0x0" : parts.join(",");
+}
+
+/** The same for the sets of bits that rules mostly ask for. */
+function formatFewBits(type: string, value: number): string {
+  let text = "";
+  for (let bit = 1; bit <= value && bit > 0; bit <<= 1) {
+    if ((value & bit) === 0) continue;
+    const name = type === "ct_label" ? labelBit(BigInt(bit)) : (symbolName(type, bit) ?? hexNumber(bit, 1));
+    text += text === "" ? name : `,${name}`;
+  }
+  return text === "" ? "0x0" : text;
 }
 
 /** Labels are named in connlabel.conf; nft takes the number of the bit as well. */

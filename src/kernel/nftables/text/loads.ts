@@ -73,7 +73,7 @@ export function payloadValue(
   const layer = LAYERS[expression.base];
   const found = layer === undefined ? undefined : protocols.exact(layer, offset, length);
   if (found !== undefined && layer !== undefined) {
-    return plain(found.name, found.type, found.implies);
+    return fieldValue(found);
   }
   const text = `@${RAW_BASES[expression.base] ?? expression.base},${offset},${length}`;
   const raw = { text, types: [sized("integer", expression.length)], size: expression.length };
@@ -103,6 +103,38 @@ function payloadPlace(protocols: Protocols, layer: Layer, offset: number, length
   };
 }
 
+const metaValues = new Map<string, Value>();
+
+function metaValue(key: string): Value {
+  let value = metaValues.get(key);
+  if (value === undefined) {
+    value = plain(metaText(key), metaType(key));
+    // Keys of a newer kernel are numbers of somebody's choice: not to be kept.
+    if (key in META_TYPES) metaValues.set(key, value);
+  }
+  return value;
+}
+
+const ctValues = new Map<string, Value>();
+
+function ctValue(expression: ExpressionKinded<"ct">): Value {
+  if (expression.direction !== undefined) return plain(ctText(expression), ctType(expression.key));
+  let value = ctValues.get(expression.key);
+  if (value === undefined) {
+    value = plain(ctText(expression), ctType(expression.key));
+    if (expression.key in CT_TYPES) ctValues.set(expression.key, value);
+  }
+  return value;
+}
+
+const fieldValues = new WeakMap<FoundField, Value>();
+
+function fieldValue(found: FoundField): Value {
+  let value = fieldValues.get(found);
+  if (value === undefined) fieldValues.set(found, (value = plain(found.name, found.type, found.implies)));
+  return value;
+}
+
 /** What an expression puts into its `dreg`; undefined for one that loads nothing by itself. */
 export function loadedValue(
   expression: Expression,
@@ -115,10 +147,10 @@ export function loadedValue(
         : { register: expression.dreg, value: payloadValue(expression, protocols) };
     case "meta":
       if (expression.dreg === undefined) return undefined;
-      return { register: expression.dreg, value: plain(metaText(expression.key), metaType(expression.key)) };
+      return { register: expression.dreg, value: metaValue(expression.key) };
     case "ct":
       if (expression.dreg === undefined) return undefined;
-      return { register: expression.dreg, value: plain(ctText(expression), ctType(expression.key)) };
+      return { register: expression.dreg, value: ctValue(expression) };
     case "fib":
       return { register: expression.dreg, value: fibValue(expression) };
     case "rt":

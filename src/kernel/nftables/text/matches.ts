@@ -71,7 +71,8 @@ function isAddress(type: Datatype): boolean {
 }
 
 function isZero(hex: string): boolean {
-  return /^0*$/.test(hex);
+  for (let at = 0; at < hex.length; at++) if (hex.charCodeAt(at) !== 48) return false;
+  return true;
 }
 
 function maskedComparison(value: Value, op: string, data: string, names: Names): string {

@@ -44,6 +44,16 @@ const FIELDS: Readonly<Record<string, readonly (readonly [string, Field])[]>> = 
   Object.entries(HEADERS).map(([header, fields]) => [header, Object.entries(fields)]),
 );
 
+/** What was found before: fields are few, and look the same in every rule of a family. */
+const foundFields: Readonly<Record<Family, Map<Field, FoundField>>> = {
+  ip: new Map(),
+  ip6: new Map(),
+  inet: new Map(),
+  arp: new Map(),
+  bridge: new Map(),
+  netdev: new Map(),
+};
+
 export class Protocols {
   #link: HeaderName[];
   #network: HeaderName | undefined;
@@ -141,7 +151,13 @@ export class Protocols {
   }
 
   #found(header: HeaderName, name: string, field: Field): FoundField {
-    return { name: `${header} ${name}`, field, type: typeOf(field), implies: this.impliedBy(header, name) };
+    const known = foundFields[this.family];
+    let found = known.get(field);
+    if (found === undefined) {
+      const implies = this.impliedBy(header, name);
+      known.set(field, (found = { name: `${header} ${name}`, field, type: typeOf(field), implies }));
+    }
+    return found;
   }
 
   /** The field that begins at this bit and is longer than `length`: of which a prefix was loaded. */

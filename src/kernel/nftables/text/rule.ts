@@ -59,7 +59,8 @@ class RuleWriter {
     for (this.#index = 0; this.#index < rule.expressions.length; this.#index++) {
       this.#expression(rule.expressions[this.#index]!);
     }
-    let text = this.#parts.map((part) => part.text).join(" ");
+    let text = "";
+    for (const part of this.#parts) text += text === "" ? part.text : ` ${part.text}`;
     if (rule.comment !== undefined) text += `${text === "" ? "" : " "}comment ${quoted(rule.comment)}`;
     if (this.scope.options.handles === true) text += ` # handle ${rule.handle}`;
     return text;
@@ -310,7 +311,8 @@ class RuleWriter {
   }
 
   /** What a statement takes from registers. */
-  #used(expression: Expression): (Pick<Value, "implies"> | undefined)[] {
+  #used(expression: Expression): readonly (Pick<Value, "implies"> | undefined)[] {
+    if (this.#parts.at(-1)?.asks === undefined) return [];
     if (expression.kind === "reject" && expression.type === "icmp" && this.scope.family === "inet") {
       return [{ implies: ["meta nfproto"] }];
     }
