@@ -8,9 +8,10 @@ import { PacketTap } from "../kernel/packet-socket.ts";
 import { packetTest, type PacketMatch } from "../kernel/packet/filter.ts";
 import { counterGrowth, networkCounters, type Counters } from "../kernel/procfs.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import type { FlowEnds, Missing, PathSurvey, SeenPacket, TraceEvidence } from "./evidence.ts";
+import type { FlowEnds, LegacyGrowth, Missing, PathSurvey, SeenPacket, TraceEvidence } from "./evidence.ts";
 import type { Exchange } from "./exchange.ts";
 import { FlowWatch } from "./flow-watch.ts";
+import { legacyGrowth, readLegacyCounters } from "./legacy.ts";
 import { belongsTo, isAnswered, isEnded } from "./progress.ts";
 import { RuleTrace } from "./rule-trace.ts";
 
@@ -75,6 +76,7 @@ class Instruments implements Disposable {
   readonly #flowWatch: FlowWatch | undefined;
   readonly #dropWatch: DropWatch | undefined;
   readonly #before: { readonly pod: Counters; readonly node: Counters };
+  #legacyBefore: readonly LegacyGrowth[] = [];
   readonly seen: SeenPacket[] = [];
   #isNarrow = false;
 
@@ -106,6 +108,7 @@ class Instruments implements Disposable {
         pod: networkCounters(pod),
         node: node === undefined ? {} : networkCounters(node),
       };
+      if (node !== undefined) this.#legacyBefore = this.#legacy(node);
       const early = STAMPING_MS - (performance.now() - openedAt);
       if (early > 0) libc.poll([], Math.ceil(early));
     } catch (error) {
@@ -177,7 +180,7 @@ class Instruments implements Disposable {
         pod: counterGrowth(this.#before.pod, networkCounters(pod)),
         node: node === undefined ? {} : counterGrowth(this.#before.node, networkCounters(node)),
       },
-      legacyGrowth: [],
+      legacyGrowth: node === undefined ? [] : legacyGrowth(this.#legacyBefore, this.#legacy(node)),
       neighbours: { pod: neighboursOf(pod), node: node === undefined ? [] : neighboursOf(node) },
       missing: this.#missing,
     };
@@ -201,6 +204,18 @@ class Instruments implements Disposable {
     const kept = this.seen.filter(({ packet }) => isOurs(packet));
     this.seen.splice(0, this.seen.length, ...kept);
     for (const { tap } of this.#taps) tap.narrow(filter);
+  }
+
+  /** Empty where there is no table of iptables-legacy. */
+  #legacy(node: NetworkNamespace): LegacyGrowth[] {
+    const { survey, flow } = this.#options;
+    if ((survey.node?.iptablesLegacy ?? []).length === 0) return [];
+    try {
+      return readLegacyCounters(node, flow.family);
+    } catch (error) {
+      this.#missing.push({ what: "iptables-legacy's counters", why: messageOf(error) });
+      return [];
+    }
   }
 
   #addTap(where: "pod" | "node", namespace: NetworkNamespace): void {

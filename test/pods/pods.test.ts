@@ -49,7 +49,7 @@ function cacheEntry(containerId: string, netns: string, pod: string, address: st
   writeFileSync(join(CNI_CACHE_DIRECTORY, `net-${containerId}-eth0`), JSON.stringify(entry));
 }
 
-testWith(["root"])("a pod is found by every name it has", () => {
+testWith(["real-root"])("a pod is found by every name it has", () => {
   const { pod } = world();
   const id = "4f6dd6c0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c";
   cacheEntry(id, pod.path, "web-1", "10.7.0.3/24");
@@ -88,7 +88,7 @@ testWith(["root"])("a pod is found by every name it has", () => {
   }
 });
 
-testWith(["root"])(
+testWith(["real-root"])(
   "an unknown name is answered with the nearest, an ambiguous one with the candidates",
   () => {
     const { pod } = world();
