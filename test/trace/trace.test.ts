@@ -108,6 +108,26 @@ testWith(["root", "nft"])(
   },
 );
 
+testWith(["root", "iptables-nft", "iptables-legacy"])("who translated it, when iptables did", async () => {
+  for (const program of ["iptables-nft", "iptables-legacy"]) {
+    world = await makeWorld({ nat: false });
+    world.in("node", program, "-t", "nat", "-A", "POSTROUTING", "-s", "10.20.0.0/24", "-j", "MASQUERADE");
+    const report = world.trace();
+    const step = report.steps[3]!;
+    expect([program, report.outcome, step.status, JSON.stringify(step.evidence)]).toEqual([
+      program,
+      "answered",
+      "proven",
+      expect.stringMatching(
+        program === "iptables-nft"
+          ? /masquerade.*chain POSTROUTING in table ip nat/i
+          : /POSTROUTING -s 10\.20\.0\.0\/24 -j MASQUERADE/,
+      ),
+    ]);
+    await world[Symbol.asyncDispose]();
+  }
+});
+
 testWith(["root", "nft"])("traffic that flows by itself is followed", async () => {
   world = await makeWorld();
   const ping = world.pod.run(() =>
