@@ -222,6 +222,7 @@ export const linkAttributes = new AttributeSet({
   minMtu: attribute("IFLA_MIN_MTU", 50, u32),
   maxMtu: attribute("IFLA_MAX_MTU", 51, u32),
   properties: attribute("IFLA_PROP_LIST", 52, nested(propertyAttributes)),
+  alternativeName: attribute("IFLA_ALT_IFNAME", 53, string),
   permanentMac: attribute("IFLA_PERM_ADDRESS", 54, mac),
   groMaxSize: attribute("IFLA_GRO_MAX_SIZE", 58, u32),
   tsoMaxSize: attribute("IFLA_TSO_MAX_SIZE", 59, u32),

@@ -94,9 +94,11 @@ type LinkAttributes = AttributesOf<typeof linkAttributes>;
 export type LinkReference = string | number;
 
 function addressed(link: LinkReference): { header: { index?: number }; attributes: LinkAttributes } {
-  return typeof link === "number"
-    ? { header: { index: link }, attributes: {} }
-    : { header: {}, attributes: { name: link } };
+  if (typeof link === "number") return { header: { index: link }, attributes: {} };
+  // Only alternative names are longer than IFNAMSIZ.
+  return Buffer.byteLength(link) < 16
+    ? { header: {}, attributes: { name: link } }
+    : { header: {}, attributes: { alternativeName: link } };
 }
 
 function labelOf(link: LinkReference): string {

@@ -76,7 +76,13 @@ function read(namespace: NetworkNamespace) {
   using route = Rtnetlink.open(namespace);
   const links = route.links();
   const nameOf = namesOfLinks(links);
-  for (const link of links) expect(route.link(link.name)!.index).toBe(link.index);
+  for (const link of links) {
+    for (const name of [link.name, ...link.alternativeNames])
+      expect(route.link(name)!.index).toBe(link.index);
+  }
+  for (const name of ["", "nowhere", "a name that nobody has", "x".repeat(200)]) {
+    expect(route.link(name)).toBeUndefined();
+  }
   return {
     links: links.map((link) => linkAsIp(link, nameOf)),
     addresses: sorted(route.addresses().map(addressAsIp)),
@@ -124,7 +130,7 @@ link set v0 type bridge_slave hairpin on isolated on learning off cost 7
 link set br0 up
 link set v0 up
 link set v1 up alias uplink
-link property add dev v1 altname the-other-end
+link property add dev v1 altname the-other-end-of-the-cable
 link add vx0 address 02:00:00:00:00:04 type vxlan id 42 local 192.0.2.1 remote 192.0.2.2 dstport 4789 dev v1 nolearning
 link add mv0 link v1 address 02:00:00:00:00:05 type macvlan mode private
 link set mv0 addrgenmode none
