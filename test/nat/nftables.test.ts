@@ -117,6 +117,28 @@ describe("the table", () => {
     expect(nat.verify(intent)).toEqual([]);
   });
 
+  test("beside another product's chain: our fixed address wins, what we leave alone is theirs", async () => {
+    const { node, fetch } = world();
+    ask(
+      node,
+      ["nft", "-f", "-"],
+      "table ip theirs { chain p { type nat hook postrouting priority srcnat; oifname eth0 snat to 203.0.113.9; }; }",
+    );
+    using nat = new NftablesNat({ namespace: node });
+    const translation = { snat: { first: "203.0.113.7", last: "203.0.113.7" }, fullyRandom: false };
+    const ours: NatIntent = {
+      owner: "policy",
+      sources: [{ cidr: "10.9.0.0/24", translation }],
+      untranslated: [],
+    };
+    expect((await fetch(OUTSIDE.v4)).address).toBe("203.0.113.9");
+    nat.apply(ours);
+    expect((await fetch(OUTSIDE.v4)).address).toBe("203.0.113.7");
+    // A return ends our base chain only: so portmap and kube-proxy translate what they marked.
+    nat.apply({ ...ours, untranslated: ["198.51.100.0/24"] });
+    expect((await fetch(OUTSIDE.v4)).address).toBe("203.0.113.9");
+  });
+
   test("counters go on when another owner comes and goes", async () => {
     const { node, fetch } = world();
     using nat = new NftablesNat({ namespace: node });
