@@ -10,7 +10,6 @@ import type { Pod } from "../pods/pod.ts";
 import { openNodeOf } from "../pods/wiring.ts";
 import { takeSnapshot } from "../snapshot/collect.ts";
 import { readSnapshot } from "../snapshot/file.ts";
-import { podsOfNode } from "../snapshot/pods-of-node.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { parseTarget, type TraceTarget } from "../trace/destination.ts";
 import { resolve } from "../trace/resolver.ts";
@@ -148,7 +147,7 @@ function lookAtThisMachine(
     const everybody = listPods().filter((one) => one.inode !== node.inode);
     const snapshot =
       pod === undefined
-        ? takeSnapshot({ node, pods: podsOfNode(node, everybody), destinations })
+        ? takeSnapshot({ node, pods: everybody, onlyOfNode: true, destinations })
         : takeSnapshot({
             node,
             pods: [pod],

@@ -4,7 +4,6 @@ import { canonicalIp } from "../address/ip.ts";
 import { findPod } from "../pods/find.ts";
 import { listPods } from "../pods/inventory.ts";
 import { takeSnapshot } from "../snapshot/collect.ts";
-import { podsOfNode } from "../snapshot/pods-of-node.ts";
 import { openNamespace } from "./namespace-option.ts";
 
 const HELP = `
@@ -36,10 +35,10 @@ export function snapshotCommand(): Command {
     .action((pod: string | undefined, options: Options) => {
       using node = openNamespace(options.node);
       const everybody = listPods().filter((one) => one.inode !== node.inode);
-      const pods = pod === undefined ? podsOfNode(node, everybody) : [findPod(pod)];
+      const pods = pod === undefined ? everybody : [findPod(pod)];
       const destinations = options.to.map(canonicalIp);
       const others = pod === undefined ? [] : everybody.filter((one) => one.inode !== pods[0]!.inode);
-      const snapshot = takeSnapshot({ node, pods, others, destinations });
+      const snapshot = takeSnapshot({ node, pods, onlyOfNode: pod === undefined, others, destinations });
       const text = `${JSON.stringify(snapshot)}\n`;
       if (options.output === undefined) process.stdout.write(text);
       else writeFileSync(options.output, text);

@@ -3,7 +3,14 @@ import { release } from "node:os";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Pod } from "../pods/pod.ts";
 import { VERSION } from "../version.ts";
-import { Gaps, readAgain, readNamespace, recordAnswers } from "./namespace.ts";
+import {
+  Gaps,
+  readAddresses,
+  readAgain,
+  readNamespace,
+  recordAnswers,
+  type ReadOptions,
+} from "./namespace.ts";
 import { readConfigFiles, readDnsListeners, readResolvConf } from "./pod-files.ts";
 import {
   SNAPSHOT_FORMAT,
@@ -20,6 +27,8 @@ export interface SnapshotRequest {
   readonly node?: NetworkNamespace;
   /** Pods to read completely. */
   readonly pods: readonly Pod[];
+  /** Only those of `pods` whose cable leads to the node, or to which somebody promised one. */
+  readonly onlyOfNode?: boolean;
   /** Pods of which only the addresses matter: who else has this one's? */
   readonly others?: readonly Pod[];
   /** Destinations for which the kernel's own route answers are recorded. */
@@ -34,12 +43,12 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
   const takenAt = new Date().toISOString();
   try {
     const queries = request.destinations.map((destination) => ({ destination }));
-    const first = readNamespace(node, { name: "node", queries }, gaps);
-    const pods = [
-      ...request.pods.map((pod) => readPod(pod, request.destinations, gaps)),
-      ...(request.others ?? []).map((pod) => readPod(pod, undefined, gaps)),
-    ];
-    const asked = recordAnswers(node, first, podQueries(first, pods, request.destinations), "node", gaps);
+    const first = readNamespace(node, { name: "node", role: "node", queries }, gaps)!;
+    const wired = request.onlyOfNode === true ? wiredTo(node, first) : undefined;
+    const whole = request.pods.flatMap((pod) => readPod(pod, request.destinations, wired, gaps) ?? []);
+    const interest = interesting(whole, request.destinations);
+    const pods = [...whole, ...(request.others ?? []).map((pod) => readOther(pod, interest, gaps))];
+    const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
     return {
       format: SNAPSHOT_FORMAT,
       version: SNAPSHOT_VERSION,
@@ -57,34 +66,85 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
   }
 }
 
-/** @param destinations undefined: only links and addresses are read */
-function readPod(pod: Pod, destinations: readonly string[] | undefined, gaps: Gaps): PodState {
-  const light = destinations === undefined;
-  const head = headOf(pod);
-  let namespace: NetworkNamespace;
-  try {
-    namespace = NetworkNamespace.open(pod.path);
-  } catch (error) {
-    gaps.note(pod.name, "namespace", error);
-    return head;
+type Belongs = NonNullable<ReadOptions["belongs"]>;
+
+/** Whether one of the links is a veth whose other end is this node's. */
+function wiredTo(node: NetworkNamespace, state: NamespaceState): Belongs {
+  const byIndex = new Map(state.links.map((link) => [link.index, link]));
+  return (route, links) =>
+    links.some((link) => {
+      const host = link.kind === "veth" && link.link !== undefined ? byIndex.get(link.link) : undefined;
+      if (host?.kind !== "veth" || host.link !== link.index) return false;
+      return route.namespaceId(node.fd) === link.linkNamespaceId;
+    });
+}
+
+/** Addresses whose owner a check may ask for: the pods' own, their gateways, where they want to go. */
+function interesting(pods: readonly PodState[], destinations: readonly string[]): ReadonlySet<string> {
+  const addresses = new Set(destinations);
+  for (const { state } of pods) {
+    for (const { address, scope } of state?.addresses ?? []) if (scope === "global") addresses.add(address);
+    for (const { gateway } of state?.routes ?? []) if (gateway !== undefined) addresses.add(gateway);
   }
-  try {
-    const queries = (destinations ?? []).map((destination) => ({ destination }));
-    const state = readNamespace(namespace, { name: pod.name, queries, light }, gaps);
-    if (light) return { ...head, state };
+  return addresses;
+}
+
+/** Undefined for a namespace that is no pod of this node. */
+function readPod(
+  pod: Pod,
+  destinations: readonly string[],
+  wired: Belongs | undefined,
+  gaps: Gaps,
+): PodState | undefined {
+  const head = headOf(pod);
+  const promised = pod.attachments.length > 0;
+  return inPod(pod, head, gaps, promised || wired === undefined, (namespace) => {
+    const queries = destinations.map((destination) => ({ destination }));
+    const belongs = promised ? undefined : wired;
+    const state = readNamespace(
+      namespace,
+      { name: pod.name, role: "pod", queries, ...(belongs === undefined ? {} : { belongs }) },
+      gaps,
+    );
+    if (state === undefined) return undefined;
     const resolvConf = gaps.try(pod.name, "resolv.conf", () => readResolvConf(pod));
-    const dnsListeners = gaps.try(pod.name, "listeners", () => readDnsListeners(namespace));
+    const loopbackResolver = resolvConf !== undefined && /^\s*nameserver\s+(?:127\.|::1)/m.test(resolvConf);
+    const dnsListeners = loopbackResolver
+      ? gaps.try(pod.name, "listeners", () => readDnsListeners(namespace))
+      : undefined;
     return {
       ...head,
       state,
       ...(resolvConf === undefined ? {} : { resolvConf }),
       ...(dnsListeners === undefined ? {} : { dnsListeners }),
     };
+  });
+}
+
+function readOther(pod: Pod, interest: ReadonlySet<string>, gaps: Gaps): PodState {
+  const head = headOf(pod);
+  const read = inPod(pod, head, gaps, false, (namespace) => ({
+    ...head,
+    state: readAddresses(namespace, pod.name, interest, gaps),
+  }));
+  return read ?? head;
+}
+
+/** @param expected whether it is worth a note when the namespace cannot be entered */
+function inPod(
+  pod: Pod,
+  head: PodState,
+  gaps: Gaps,
+  expected: boolean,
+  read: (namespace: NetworkNamespace) => PodState | undefined,
+): PodState | undefined {
+  try {
+    using namespace = NetworkNamespace.open(pod.path);
+    return read(namespace);
   } catch (error) {
+    if (!expected) return undefined;
     gaps.note(pod.name, "namespace", error);
     return head;
-  } finally {
-    namespace.close();
   }
 }
 

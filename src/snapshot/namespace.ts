@@ -7,6 +7,7 @@ import { Nftables } from "../kernel/nftables/nftables.ts";
 import type { Ruleset } from "../kernel/nftables/ruleset.ts";
 import { cpuStatistics, networkCounters, sumCpuStatistics } from "../kernel/procfs.ts";
 import type { Link } from "../kernel/route/link.ts";
+import { readOffloads } from "../kernel/route/offloads.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { readPrograms } from "./programs.ts";
@@ -16,6 +17,7 @@ import type {
   CounterReading,
   Missing,
   NamespaceState,
+  Offloads,
   RecordedAnswer,
   RecordedQuery,
 } from "./snapshot.ts";
@@ -68,45 +70,89 @@ export interface ReadOptions {
   readonly name: string;
   /** Questions for the kernel's routing. */
   readonly queries?: readonly RecordedQuery[];
-  /** Links, addresses and nothing else: enough to know whose address it is. */
-  readonly light?: boolean;
+  /** `node` also reads settings, counters, conntrack and programs, which decide nothing in a pod. */
+  readonly role: "node" | "pod";
+  /** Looks at the links first: false ends the reading at once. */
+  readonly belongs?: (route: Rtnetlink, links: readonly Link[]) => boolean;
 }
 
-/** Reads a namespace. Counters have one reading; `readAgain` adds the second. */
-export function readNamespace(namespace: NetworkNamespace, options: ReadOptions, gaps: Gaps): NamespaceState {
-  const { name, light = false } = options;
+/**
+ * Reads a namespace; undefined when it does not belong. Counters have one reading; `readAgain` adds the second.
+ */
+export function readNamespace(
+  namespace: NetworkNamespace,
+  options: ReadOptions,
+  gaps: Gaps,
+): NamespaceState | undefined {
+  const { name, role } = options;
   using route = Rtnetlink.open(namespace);
   const read = <T>(what: string, from: () => T[]): T[] => gaps.try(name, what, from) ?? [];
   const links = read("links", () => route.links({ statistics: false }));
-  const addresses = read("addresses", () => route.addresses());
-  if (light) return emptyState(namespace, links, addresses);
+  if (options.belongs?.(route, links) === false) return undefined;
   const ruleset = readRuleset(namespace, name, gaps);
-  const conntrack = gaps.try(name, "conntrack", () => readConntrack(namespace));
   return {
-    ...emptyState(namespace, links, addresses),
+    ...emptyState(namespace, links),
+    addresses: read("addresses", () => route.addresses()),
     routes: read("routes", () => route.routes()),
     rules: read("rules", () => route.rules()),
     neighbours: read("neighbours", () => route.neighbours()),
-    sysctls: namespace.run(() => readSysctls(name, links, gaps)),
     ...(ruleset === undefined ? {} : { ruleset }),
-    ...(conntrack === undefined ? {} : { conntrack }),
-    counters: [readCounters(namespace)],
-    programs: gaps.try(name, "programs", () => readPrograms(namespace, route, links)) ?? [],
+    ...(role === "node" ? readNodeParts(namespace, route, links, name, gaps) : {}),
     routeAnswers: answers(route, links, options.queries ?? [], name, gaps),
   };
 }
 
-function emptyState(
+function readNodeParts(
   namespace: NetworkNamespace,
-  links: NamespaceState["links"],
-  addresses: NamespaceState["addresses"],
+  route: Rtnetlink,
+  links: readonly Link[],
+  name: string,
+  gaps: Gaps,
+): Partial<NamespaceState> {
+  const conntrack = gaps.try(name, "conntrack", () => readConntrack(namespace));
+  return {
+    sysctls: namespace.run(() => readSysctls(name, links, gaps)),
+    ...(conntrack === undefined ? {} : { conntrack }),
+    counters: [readCounters(namespace)],
+    programs: gaps.try(name, "programs", () => readPrograms(namespace, route, links)) ?? [],
+    offloads: gaps.try(name, "offloads", () => offloadsOf(namespace, links)) ?? {},
+  };
+}
+
+/** Only tunnels are asked: elsewhere an unfinished checksum is finished by whoever takes the packet. */
+function offloadsOf(namespace: NetworkNamespace, links: readonly Link[]): Record<string, Offloads> {
+  const tunnels = links.filter((link) => link.kind === "vxlan" || link.kind === "geneve");
+  if (tunnels.length === 0) return {};
+  const features = readOffloads(namespace);
+  return Object.fromEntries(
+    tunnels.map((link) => [
+      link.name,
+      { txChecksum: features.get(link.index)?.includes("tx-checksum-ip-generic") === true },
+    ]),
+  );
+}
+
+/** Addresses and, where one of them is of interest, links: enough to know whose address it is. */
+export function readAddresses(
+  namespace: NetworkNamespace,
+  name: string,
+  interest: ReadonlySet<string>,
+  gaps: Gaps,
 ): NamespaceState {
+  using route = Rtnetlink.open(namespace);
+  const addresses = gaps.try(name, "addresses", () => route.addresses()) ?? [];
+  const wanted = addresses.some((one) => interest.has(one.address));
+  const links = wanted ? (gaps.try(name, "links", () => route.links({ statistics: false })) ?? []) : [];
+  return { ...emptyState(namespace, links), addresses };
+}
+
+function emptyState(namespace: NetworkNamespace, links: NamespaceState["links"]): NamespaceState {
   return {
     inode: namespace.inode,
     // The calling thread's own namespace needs no entering.
     ...(namespace.path === OWN_NAMESPACE ? {} : { path: namespace.path }),
     links,
-    addresses,
+    addresses: [],
     routes: [],
     rules: [],
     neighbours: [],

@@ -4,7 +4,6 @@ import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import type { World } from "../../src/lab/world.ts";
 import { takeSnapshot } from "../../src/snapshot/collect.ts";
-import { podsOfNode } from "../../src/snapshot/pods-of-node.ts";
 import { listPods } from "../../src/pods/inventory.ts";
 import { freshNamespace } from "../support/world.ts";
 import { ask, testWith } from "../support/witness.ts";
@@ -103,9 +102,12 @@ describe("no false alarm", () => {
 
   testWith(["root"])("in a machine with nothing but one namespace", () => {
     const alone = freshNamespace("alone");
-    const pods = podsOfNode(alone, listPods());
-    expect(pods).toEqual([]);
-    const snapshot = takeSnapshot({ node: alone, pods, destinations: ["198.51.100.80"] });
+    const snapshot = takeSnapshot({
+      node: alone,
+      pods: listPods(),
+      onlyOfNode: true,
+      destinations: ["198.51.100.80"],
+    });
     expect(snapshot.pods).toEqual([]);
     expect(snapshot.missing).toEqual([]);
   });

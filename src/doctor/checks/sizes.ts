@@ -60,7 +60,7 @@ function checksums(context: CheckContext): Finding[] {
   const growth = (values.at(-1) ?? 0) - (values[0] ?? 0);
   if (growth <= 0) return [];
   const tunnels = context.node.view.state.links.filter(
-    (link) => link.kind === "vxlan" || link.kind === "geneve",
+    (link) => context.snapshot.node.offloads[link.name]?.txChecksum === true,
   );
   return [
     finding("checksum-errors", {
