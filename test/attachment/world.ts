@@ -79,6 +79,7 @@ export function world(options: { readonly ipv6?: boolean } = {}): World {
      address add ${SERVER.v6}/128 dev lo
      link set up0 up`,
   );
+  awaitLinkLocal(node, "up0");
   for (const hostname of ["0.0.0.0", "::"]) {
     servers.push(
       outside.run(() =>
@@ -92,6 +93,16 @@ export function world(options: { readonly ipv6?: boolean } = {}): World {
     );
   }
   return { node, outside };
+}
+
+/** The kernel gives it as soon as it notices the carrier, up to a second later: it is part of the state before. */
+function awaitLinkLocal(namespace: NetworkNamespace, name: string): void {
+  const deadline = performance.now() + TIMEOUT_MS;
+  const show = ["ip", "-o", "-6", "address", "show", "dev", name, "scope", "link", "-tentative"];
+  while (ask(namespace, show) === "") {
+    if (performance.now() > deadline) throw new Error(`${name} got no link-local address`);
+    Bun.sleepSync(10);
+  }
 }
 
 export function ip(namespace: NetworkNamespace, lines: string): void {
