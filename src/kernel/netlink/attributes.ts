@@ -96,17 +96,26 @@ export function tagged<const V extends Variants>(
 
 /** A described set of attributes, e.g. all IFLA_*. */
 export class AttributeSet<const T extends Table> {
-  readonly #byNumber: (readonly [string, Entry, "tag" | "data" | "plain"])[] = [];
-  readonly #entries: (readonly [string, Entry])[];
+  #lookup: (readonly [string, Entry, "tag" | "data" | "plain"])[] | undefined;
+  #list: (readonly [string, Entry])[] | undefined;
 
-  constructor(readonly table: T) {
-    this.#entries = Object.entries(table) as (readonly [string, Entry])[];
+  constructor(readonly table: T) {}
+
+  /** Made when first asked for: most sets that a short-lived process describes, it never reads or writes. */
+  get #entries(): readonly (readonly [string, Entry])[] {
+    return (this.#list ??= Object.entries(this.table) as (readonly [string, Entry])[]);
+  }
+
+  get #byNumber(): readonly (readonly [string, Entry, "tag" | "data" | "plain"] | undefined)[] {
+    if (this.#lookup !== undefined) return this.#lookup;
+    const lookup: (readonly [string, Entry, "tag" | "data" | "plain"])[] = [];
     for (const [key, entry] of this.#entries) {
       if (entry.shape === "tagged") {
-        this.#byNumber[entry.number] = [key, entry, "tag"];
-        this.#byNumber[entry.dataNumber] = [key, entry, "data"];
-      } else this.#byNumber[entry.number] = [key, entry, "plain"];
+        lookup[entry.number] = [key, entry, "tag"];
+        lookup[entry.dataNumber] = [key, entry, "data"];
+      } else lookup[entry.number] = [key, entry, "plain"];
     }
+    return (this.#lookup = lookup);
   }
 
   /** Kernel name and number of every attribute of the table, for checks against the kernel's headers. */
