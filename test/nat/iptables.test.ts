@@ -63,6 +63,22 @@ test("when IPv6 is refused, IPv4 is as it was before", () => {
   expect(nat.intents().map(({ owner }) => owner)).toEqual(["cni/blue"]);
 });
 
+test("several at once all stand", async () => {
+  const namespace = freshNamespace();
+  const module = (name: string): string => JSON.stringify(join(import.meta.dir, "../../src/nat", name));
+  const script = `import { IptablesNat } from ${module("iptables.ts")};
+    import { masqueradeIntent } from ${module("intent.ts")};
+    const network = process.argv[1];
+    new IptablesNat({ variant: "nft" }).apply(masqueradeIntent("cni/n" + network, ["10." + network + ".0.0/16"]));`;
+  const children = namespace.run(() =>
+    [1, 2, 3, 4].map((network) => Bun.spawn([process.execPath, "-e", script, String(network)])),
+  );
+  expect(await Promise.all(children.map((child) => child.exited))).toEqual([0, 0, 0, 0]);
+  using nat = new IptablesNat({ namespace, variant: "nft" });
+  expect(nat.intents().map(({ owner }) => owner)).toEqual(["cni/n1", "cni/n2", "cni/n3", "cni/n4"]);
+  for (const intent of nat.intents()) expect(nat.verify(intent)).toEqual([]);
+});
+
 test("a lock that is held, and a missing privilege, are told as what they are", () => {
   const namespace = freshNamespace();
   using nat = new IptablesNat({ namespace, variant: "nft" });
