@@ -146,7 +146,7 @@ export class FlowPrinter {
     const begin = start + 1;
     let at = begin;
     const { status } = scan;
-    if (this.#pods.longest > 0) at = this.#writePod(view, at, scan);
+    if (!this.#pods.isEmpty) at = this.#writePod(view, at, scan);
     if (scan.hasCounters || scan.startedAtMs >= 0) at = this.#writeAccounting(view, at, scan);
     if (scan.state >= 0) {
       if ((status & IPS.SEEN_REPLY) === 0) at = writePhrase(view, at, UNREPLIED);
@@ -193,12 +193,14 @@ export class FlowPrinter {
 
 /** The names of pods as bytes, found by an address in the wire. */
 class PodPhrases {
-  /** Bytes of the longest name; 0 when there is none. */
+  readonly isEmpty: boolean;
+  /** Bytes of the longest name. */
   readonly longest: number;
   readonly #v4 = new Map<number, Phrase>();
   readonly #v6 = new Map<string, Phrase>();
 
   constructor(pods: PodIndex) {
+    this.isEmpty = pods.size === 0;
     let longest = 0;
     for (const [address, name] of pods) {
       const text = phrase(name);
