@@ -135,7 +135,7 @@ function familyPart(intents: readonly NatIntent[], family: IpFamily): FamilyPart
       egressMap(segments, words),
       ...snatMaps(segments, words),
     ],
-    chains: segments.map((segment) => translationChain(segment.owned.source.translation, words)),
+    chains: translationChains(segments, words),
     rules: [
       ...(bound === undefined ? [] : [words.leavesElsewhere()]),
       words.isUntranslated(),
@@ -265,11 +265,19 @@ function chainName(translation: Translation, words: FamilyWords): string {
   return `${words.set("snat")}${ports === "" ? "" : "-ports"}${random}`;
 }
 
+/** One chain for each kind of translation that is used. */
+function translationChains(segments: readonly Segment[], words: FamilyWords): WantedChain[] {
+  const kinds = new Map(
+    segments.map(({ owned: { source } }) => [chainName(source.translation, words), source.translation]),
+  );
+  return [...kinds].map(([name, translation]) => ({ name, rules: translationRules(translation, words) }));
+}
+
 /** Protocols whose ports nf_nat chooses from a range. A range for others (ICMP, GRE) would mean something else. */
 const PORT_PROTOCOLS = ["tcp", "udp", "dccp", "sctp"] as const;
 
 /** One rule that translates; with a port range, one for each protocol that has ports and one for the others. */
-function translationChain(translation: Translation, words: FamilyWords): WantedChain {
+function translationRules(translation: Translation, words: FamilyWords): Expression[][] {
   const { ports, ...anyPort } = translation;
   const withPorts =
     ports === undefined
@@ -278,7 +286,7 @@ function translationChain(translation: Translation, words: FamilyWords): WantedC
           ...match("meta l4proto", protocol),
           ...translate(translation, words),
         ]);
-  return { name: chainName(translation, words), rules: [...withPorts, translate(anyPort, words)] };
+  return [...withPorts, translate(anyPort, words)];
 }
 
 function translate({ snat, ports, fullyRandom }: Translation, words: FamilyWords): Expression[] {
