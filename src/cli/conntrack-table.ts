@@ -2,6 +2,7 @@
 import { WayoutError, messageOf } from "../error.ts";
 import { SystemError } from "../kernel/errno.ts";
 import { Conntrack, type ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
+import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import type { PodIndex } from "../flows/flow.ts";
@@ -62,22 +63,18 @@ async function openNamespace(text: string): Promise<NetworkNamespace> {
 
 function asTableError(error: unknown): unknown {
   if (!(error instanceof SystemError)) return error;
+  const doing = error instanceof NetlinkError ? error.doing : "opening the connection tracking table";
+  const said = error.message.replace(`${doing}: `, "");
   if (error.code === "EPERM") {
-    return new WayoutError({
-      code: "no-privilege",
-      kind: "machine",
-      doing: "reading the connection tracking table",
-      said: error.message,
-      todo: "This needs CAP_NET_ADMIN in the namespace: run it as root.",
-      cause: error,
-    });
+    const todo = "This needs CAP_NET_ADMIN in the namespace: run it as root.";
+    return new WayoutError({ code: "no-privilege", kind: "machine", doing, said, todo, cause: error });
   }
   if (!MISSING.has(error.code)) return error;
   return new WayoutError({
     code: "no-conntrack",
     kind: "machine",
-    doing: "reading the connection tracking table",
-    said: `this kernel does not offer it (${error.message})`,
+    doing,
+    said: `this kernel does not offer connection tracking: ${said}`,
     todo: "Load it: modprobe nf_conntrack_netlink",
     cause: error,
   });

@@ -140,6 +140,27 @@ describe("wrong usage ends with 2 and names the option", () => {
   }
 });
 
+testWith(["real-root", "runuser"])("an ordinary user is told what is missing, with exit code 3", () => {
+  const { exitCode, stderr } = run(freshNamespace(), [
+    "runuser",
+    "-u",
+    "nobody",
+    "--",
+    WAYOUT,
+    "conntrack",
+    "list",
+  ]);
+  expect(stderr).toContain("operation not permitted");
+  expect(stderr).toContain("CAP_NET_ADMIN");
+  expect(exitCode).toBe(3);
+});
+
+test("a full disk is an error, not a short list", () => {
+  const { exitCode, stderr } = run(made(), ["sh", "-c", `"${WAYOUT}" conntrack list --no-pods > /dev/full`]);
+  expect(stderr).toContain("no space left");
+  expect(exitCode).toBe(1);
+});
+
 describe("flush", () => {
   test("shows what it will delete, deletes that and nothing else; --dry-run deletes nothing", () => {
     const namespace = made();
