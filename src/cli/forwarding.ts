@@ -118,7 +118,7 @@ function oddities(one: Forwarding["interfaces"][number], all: Forwarding): strin
   }
   if (one.advertisedRoutes.length > 0 && one.ipv6 === true && one.acceptRa === 1) {
     lines.push(
-      `${style.warn("!")} ${one.name}: accept_ra is 1 while it forwards; its route ${one.advertisedRoutes.join(", ")} will expire. Set net.ipv6.conf.${one.name}.accept_ra=2`,
+      `${style.warn("!")} ${one.name}: accept_ra is 1 while it forwards; its route ${one.advertisedRoutes.join(", ")} will expire: wayout forwarding enable --ipv6`,
     );
   }
   return lines;

@@ -100,16 +100,13 @@ export interface EnableOptions {
 
 /**
  * What enabling would change, in the order in which it must happen; empty when all is on already. An interface whose
- * own switch is off although the family's is on counts: nothing that arrives there is forwarded.
+ * own switch is off although the family's is on counts: nothing that arrives there is forwarded. So does one that
+ * forwards already and is about to lose an advertised route.
  */
 export function planForwarding(current: Forwarding, options: EnableOptions): SettingChange[] {
   const changes: SettingChange[] = [];
   if (options.ipv4) changes.push(...familyChanges(current, 4));
-  if (options.ipv6) {
-    const family = familyChanges(current, 6);
-    if (family.length > 0) changes.push(...advertisementChanges(current));
-    changes.push(...family);
-  }
+  if (options.ipv6) changes.push(...advertisementChanges(current), ...familyChanges(current, 6));
   return changes;
 }
 
@@ -128,7 +125,7 @@ function familyChanges(current: Forwarding, family: IpFamily): SettingChange[] {
 
 function advertisementChanges(current: Forwarding): SettingChange[] {
   return current.interfaces
-    .filter((one) => one.acceptRa === 1 && one.ipv6 !== true && one.advertisedRoutes.length > 0)
+    .filter((one) => one.acceptRa === 1 && one.advertisedRoutes.length > 0)
     .map((one) => ({
       name: `net.ipv6.conf.${one.name}.accept_ra`,
       before: "1",

@@ -105,3 +105,14 @@ test("accept_ra comes before forwarding, only where a route would be lost", () =
     ["net.ipv6.conf.all.forwarding", "1"],
   ]);
 });
+
+test("an interface that forwards already keeps its advertised route, too", () => {
+  const current: Forwarding = {
+    ipv4: true,
+    ipv6: true,
+    interfaces: [{ name: "eth0", ipv4: true, ipv6: true, acceptRa: 1, advertisedRoutes: ["default"] }],
+  };
+  expect(planForwarding(current, BOTH).map(({ name, after }) => [name, after])).toEqual([
+    ["net.ipv6.conf.eth0.accept_ra", "2"],
+  ]);
+});
