@@ -81,6 +81,7 @@ function intentOf(prefix: string, round: number, bridge: number) {
     bridge,
     addresses: [`10.1.${round >> 8}.${round & 255 || 1}/16`],
     routes: [{ destination: "0.0.0.0/0", gateway: "10.1.255.254" }],
+    raiseLoopback: false,
   };
 }
 

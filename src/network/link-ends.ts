@@ -34,7 +34,8 @@ export interface Work {
 const LOOPBACK_INDEX = 1;
 
 /** Whether it was down. */
-export function raiseLoopback({ pod, undo }: Work): boolean {
+export function raiseLoopback({ pod, intent, undo }: Work): boolean {
+  if (intent.raiseLoopback === false) return false;
   const loopback = pod.link(LOOPBACK_INDEX, { statistics: false });
   if (loopback === undefined || loopback.up) return false;
   undo.note("loopback being up", () => pod.setLink(LOOPBACK_INDEX, { up: false }));

@@ -296,3 +296,31 @@ test("a second network's default route comes first, and the first one's comes ba
   disconnectPod(here.route, pod, other);
   expect(ask(pod, ["ip", "route", "get", "192.0.2.1"])).toContain("via 10.0.0.254 dev eth0");
 });
+
+test("loopback is set up where it is down, and left alone when told so", () => {
+  using here = world();
+  const pods = [freshNamespace(), freshNamespace()] as const;
+  for (const pod of pods) ask(pod, ["ip", "link", "set", "lo", "down"]);
+  expect(connectPod(here.route, pods[0], intentOf(1, here.bridge)).raisedLoopback).toBe(true);
+  const left = { ...intentOf(2, here.bridge), raiseLoopback: false };
+  expect(connectPod(here.route, pods[1], left).raisedLoopback).toBe(false);
+  const isUp = (pod: NetworkNamespace): boolean =>
+    ask(pod, ["ip", "link", "show", "lo"]).includes("LOWER_UP");
+  expect(pods.map(isUp)).toEqual([true, false]);
+});
+
+test("a link without addresses is layer 2 only; one that is to stay down stays so", () => {
+  using here = world();
+  const [plain, down] = [freshNamespace(), freshNamespace()];
+  const bare = { ...intentOf(1, here.bridge), addresses: [], routes: [] };
+  connectPod(here.route, plain, bare);
+  const { host } = connectPod(here.route, down, { ...bare, container: "down", leaveDown: true });
+  const linkOf = (pod: NetworkNamespace) => {
+    using route = Rtnetlink.open(pod);
+    return { up: route.link("eth0")!.up, addresses: route.addresses({ family: 4 }).length };
+  };
+  // Of IPv4 there is only loopback's own, where loopback was up.
+  expect(linkOf(plain)).toEqual({ up: true, addresses: 1 });
+  expect(linkOf(down).up).toBe(false);
+  expect(host.master).toBe(here.bridge);
+});
