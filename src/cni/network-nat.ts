@@ -1,11 +1,12 @@
 /**
- * A network's NAT rules: made by its first pod, gone with its last. Each ADD makes sure of them without reading them,
- * as long as the ruleset is of the generation in which they were last seen in order.
+ * A network's NAT rules: made by its first pod, gone with its last. Each ADD makes sure of them without reading them: the
+ * ruleset is still of the generation in which they were seen in order, or our table is still the very one.
  */
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NetlinkConnection } from "../kernel/netlink/connection.ts";
 import { NETLINK_NETFILTER, openTransport } from "../kernel/netlink/transport.ts";
+import { tableFingerprint } from "../kernel/nftables/fingerprint.ts";
 import { rulesetGeneration } from "../kernel/nftables/generation.ts";
 import type { NatBackend } from "../nat/backend.ts";
 import { ownerName, type NatIntent } from "../nat/intent.ts";
@@ -25,16 +26,16 @@ export function natOwner(network: string): string {
   return ownerName("cni", network);
 }
 
-/** Makes the rules be there. No transaction when they are, and nothing but one number is read in the usual case. */
+/** Makes the rules be there. No transaction when they are, and in the usual case nobody reads them. */
 export async function ensureNat(wanted: NetworkNat, namespace: NetworkNamespace): Promise<void> {
   if (wanted.wish.translations.size === 0) return;
   const memory = new VerifiedRules(wanted, namespace);
-  const generation = memory.generation();
-  if (memory.covers(generation)) return;
+  const now = memory.look();
+  if (memory.covers(now)) return;
   using nat = await openBackend(wanted.wish, namespace);
   const intent = await intentOf(wanted, nat);
   if (intent === undefined) return;
-  if (nat.verify(intent).length === 0) memory.keep(generation);
+  if (nat.verify(intent).length === 0) memory.keep(now);
   else nat.apply(intent);
 }
 
@@ -42,7 +43,7 @@ export async function ensureNat(wanted: NetworkNat, namespace: NetworkNamespace)
 export async function natProblems(wanted: NetworkNat, namespace: NetworkNamespace): Promise<string[]> {
   if (wanted.wish.translations.size === 0) return [];
   const memory = new VerifiedRules(wanted, namespace);
-  if (memory.covers(memory.generation())) return [];
+  if (memory.covers(memory.look())) return [];
   using nat = await openBackend(wanted.wish, namespace);
   const intent = await intentOf(wanted, nat);
   return intent === undefined ? [] : nat.verify(intent).map(({ text }) => text);
@@ -59,13 +60,13 @@ export async function removeNat(
   rmSync(memoryPath(network), { force: true });
 }
 
-/** Loaded only when rules are looked at: in the steady state they are not. */
+/** Loaded only when rules are looked at, and then only the backend that is used. */
 async function openBackend(
   { backend }: Pick<NatWish, "backend">,
   namespace: NetworkNamespace,
 ): Promise<NatBackend> {
-  const { openNat } = await import("../nat/open.ts");
-  return openNat(backend, namespace);
+  if (backend === "nftables") return new (await import("../nat/nftables.ts")).NftablesNat({ namespace });
+  return new (await import("../nat/iptables.ts")).IptablesNat({ namespace });
 }
 
 /**
@@ -83,7 +84,17 @@ function memoryPath(network: string): string {
   return `${RUN_DIRECTORY}/${network}.nat`;
 }
 
-/** Where it is noted in which generation of which namespace's ruleset these very rules were seen in order. */
+/** The name that the nftables backend's table has. */
+const TABLE = "wayout";
+
+/** What can be seen of the ruleset without reading it. */
+interface Sight {
+  readonly generation: number;
+  /** The table's digest, looked up only when the generation is another one. */
+  readonly table: () => string | undefined;
+}
+
+/** Where it is noted how these very rules looked when they were last seen in order. */
 class VerifiedRules {
   readonly #path: string;
 
@@ -95,41 +106,61 @@ class VerifiedRules {
   }
 
   /** undefined when the rules are not in nf_tables, or not only there. */
-  generation(): number | undefined {
+  look(): Sight | undefined {
     if (this.wanted.wish.backend !== "nftables") return undefined;
-    using connection = new NetlinkConnection(openTransport(NETLINK_NETFILTER, { namespace: this.namespace }));
-    try {
-      return rulesetGeneration(connection);
-    } catch {
-      // A kernel without nf_tables: opening the backend says so in better words.
-      return undefined;
-    }
+    const ask = <T>(question: (connection: NetlinkConnection) => T): T | undefined => {
+      using connection = new NetlinkConnection(
+        openTransport(NETLINK_NETFILTER, { namespace: this.namespace }),
+      );
+      try {
+        return question(connection);
+      } catch {
+        // A kernel without nf_tables: opening the backend says so in better words.
+        return undefined;
+      }
+    };
+    const generation = ask(rulesetGeneration);
+    if (generation === undefined) return undefined;
+    return { generation, table: () => ask((connection) => tableFingerprint(connection, TABLE)) };
   }
 
-  covers(generation: number | undefined): boolean {
-    if (generation === undefined) return false;
+  covers(sight: Sight | undefined): boolean {
+    if (sight === undefined) return false;
+    const [wants, generation, table] = this.#read();
+    if (wants !== this.#wants) return false;
+    if (generation === String(sight.generation)) return true;
+    const same = table !== undefined && table !== "" && table === sight.table();
+    if (same) this.#write(sight.generation, table);
+    return same;
+  }
+
+  /** @param sight from before the rules were read: what changed since is then noticed next time */
+  keep(sight: Sight | undefined): void {
+    if (sight !== undefined) this.#write(sight.generation, sight.table() ?? "");
+  }
+
+  #read(): string[] {
     try {
-      return readFileSync(this.#path, "utf8") === this.#text(generation);
+      return readFileSync(this.#path, "utf8").split("\n");
     } catch {
-      return false;
+      return [];
     }
   }
 
   /** Only saves time, so a failure to write it is none. */
-  keep(generation: number | undefined): void {
-    if (generation === undefined) return;
+  #write(generation: number, table: string): void {
+    const beside = `${this.#path}.${process.pid}`;
     try {
       mkdirSync(RUN_DIRECTORY, { recursive: true, mode: 0o755 });
-      writeFileSync(`${this.#path}.${process.pid}`, this.#text(generation));
-      renameSync(`${this.#path}.${process.pid}`, this.#path);
+      writeFileSync(beside, `${this.#wants}\n${generation}\n${table}\n`);
+      renameSync(beside, this.#path);
     } catch {
-      rmSync(`${this.#path}.${process.pid}`, { force: true });
+      rmSync(beside, { force: true });
     }
   }
 
-  #text(generation: number): string {
+  get #wants(): string {
     const { wish, subnets } = this.wanted;
-    const wants = [[...wish.translations], wish.nonMasqueradeCidrs, subnets];
-    return `${this.namespace.cookie} ${generation} ${JSON.stringify(wants)}\n`;
+    return JSON.stringify([this.namespace.cookie, [...wish.translations], wish.nonMasqueradeCidrs, subnets]);
   }
 }

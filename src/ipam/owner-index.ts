@@ -4,7 +4,6 @@
  * same modification time, an instant in the past, which nobody's change can leave behind. When somebody else changed
  * the addresses, or we died half-way, the seal is broken and the index is made again from the address files.
  */
-import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { isIp } from "../address/ip.ts";
 import type { Owner } from "./assignment.ts";
@@ -114,7 +113,7 @@ export function readReservations(network: string): Reservation[] {
 /** Neither a container id nor an interface name may hold a colon. */
 function fileName(owner: Owner): string {
   const name = `${owner.container}:${owner.interfaceName}`;
-  return name.length <= NAME_MAX ? name : createHash("sha256").update(name).digest("hex");
+  return name.length <= NAME_MAX ? name : new Bun.CryptoHasher("sha256").update(name).digest("hex");
 }
 
 /** undefined when there is no such file. @throws Node's error for any other reason */
