@@ -1,6 +1,6 @@
 /** What nf_tables tells by itself: the path of traced packets through the rules, and new generations. */
 import { NetlinkConnection } from "../netlink/connection.ts";
-import { decode } from "../netlink/message.ts";
+import { decode, type RawMessage } from "../netlink/message.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import type { AttributesOf } from "../netlink/attributes.ts";
@@ -17,8 +17,8 @@ export interface TraceEvent {
   readonly family: Family;
   readonly table: string;
   readonly chain: string;
-  /** `rule`: a rule matched to its end. `return`: the end of a chain that was jumped to. `policy`: the end of a base
-   * chain. */
+  /** `rule`: a rule matched to its end. `return`: the end of a chain, or a return verdict. `policy`: what a base
+   * chain does with what its rules let pass. */
   readonly type: string;
   readonly ruleHandle?: number;
   /** What the rule decided; absent for the policy. */
@@ -71,21 +71,17 @@ export class NftMonitor implements Disposable {
   }
 
   /**
-   * Events of one datagram; empty when none came within `timeoutMs` (0: do not wait). Call it until it is empty.
+   * Events of one datagram; empty when none came within `timeoutMs` (0: do not wait) of the last one. Call it until it
+   * is empty.
    * @throws SystemError ENOBUFS when events were lost
    */
   events(timeoutMs: number): NftEvent[] {
-    const events: NftEvent[] = [];
-    for (const raw of this.#connection.events(timeoutMs)) {
-      if (raw.type === NFT_MSG.trace.type) {
-        const event = traceEvent(raw.wire.bytes[raw.start]!, decode(NFT_MSG.trace, raw).attributes);
-        if (event !== undefined) events.push(event);
-      } else if (raw.type === NFT_MSG.newGeneration.type) {
-        const { id = 0, pid, name } = decode(NFT_MSG.newGeneration, raw).attributes;
-        events.push({ kind: "generation", generation: id, ...definedOnly({ pid, process: name }) });
-      }
+    for (;;) {
+      const messages = this.#connection.events(timeoutMs);
+      const events = messages.map((raw) => readEvent(raw)).filter((event) => event !== undefined);
+      // A change of the ruleset is told message by message; of those only the last is an event here.
+      if (events.length > 0 || messages.length === 0) return events;
     }
-    return events;
   }
 
   close(): void {
@@ -95,6 +91,16 @@ export class NftMonitor implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** undefined for a message that is no event here. */
+function readEvent(raw: RawMessage): NftEvent | undefined {
+  if (raw.type === NFT_MSG.trace.type) {
+    return traceEvent(raw.wire.bytes[raw.start]!, decode(NFT_MSG.trace, raw).attributes);
+  }
+  if (raw.type !== NFT_MSG.newGeneration.type) return undefined;
+  const { id = 0, pid, name } = decode(NFT_MSG.newGeneration, raw).attributes;
+  return { kind: "generation", generation: id, ...definedOnly({ pid, process: name }) };
 }
 
 /** undefined for a family that this version does not know. */
@@ -112,6 +118,7 @@ function traceEvent(nfproto: number, from: AttributesOf<typeof traceAttributes>)
     id: from.id ?? 0,
     table: from.table ?? "",
     chain: from.chain ?? "",
-    type: from.type ?? "rule",
+    // Some kernels (6.18) tell the end of a chain as one more rule, without its handle.
+    type: from.type === "rule" && from.ruleHandle === undefined ? "return" : (from.type ?? "rule"),
   };
 }
