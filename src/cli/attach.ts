@@ -6,7 +6,6 @@ import type { Outside } from "../attachment/outside.ts";
 import type { AttachRequest } from "../attachment/request.ts";
 import { WayoutError } from "../error.ts";
 import { NAT_BACKENDS, type NatBackendName } from "../nat/backend.ts";
-import { examine } from "./doctor.ts";
 import { Interruption } from "./interruption.ts";
 import { printJson, style, table } from "./style.ts";
 
@@ -60,7 +59,7 @@ export function attachCommand(): Command {
       using interruption = new Interruption();
       const attached = await attach(node, requestOf(namespace, options));
       if (await interruption.happened()) await giveUp(node, namespace, attached);
-      const obstacles = obstaclesOf(attached);
+      const obstacles = await obstaclesOf(attached);
       if (options.json === true) printJson({ ...jsonOf(attached), obstacles });
       else process.stdout.write(attachedText(attached, obstacles));
     });
@@ -98,10 +97,12 @@ async function giveUp(node: AttachmentNode, namespace: string, attached: Attache
  * What will stop the namespace's packets all the same: mostly somebody else's filter rules, which are not ours to
  * change. Predicted from the node's tables; nothing is sent.
  */
-function obstaclesOf({ attachment, outside }: Attached): Obstacle[] {
+async function obstaclesOf({ attachment, outside }: Attached): Promise<Obstacle[]> {
   // Without a way of its own the node stops everything, and the notes say so already.
   if (outside.every((one) => one.interface === undefined)) return [];
   try {
+    // Loaded only now: the doctor is the larger part of this program, and the attachment does not depend on it.
+    const { examine } = await import("./doctor.ts");
     const { diagnoses } = examine(attachment.label, { probe: false });
     return diagnoses
       .flatMap(({ findings }) => findings)

@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { ask, askJson, run, testWith } from "../support/witness.ts";
 import {
+  awaitLinkLocal,
   freshName,
   ip,
   namespaceCalled,
@@ -155,6 +156,7 @@ describe("attach", () => {
        link set trop0 up
        link set br0 up`,
     );
+    for (const name of ["br0", "port0", "trop0"]) awaitLinkLocal(node, name);
     ask(node, ["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
     ask(undefined, ["ip", "-n", blue, "link", "set", "lo", "up"]);
     const before = nodeState(node);

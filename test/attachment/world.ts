@@ -96,7 +96,7 @@ export function world(options: { readonly ipv6?: boolean } = {}): World {
 }
 
 /** The kernel gives it as soon as it notices the carrier, up to a second later: it is part of the state before. */
-function awaitLinkLocal(namespace: NetworkNamespace, name: string): void {
+export function awaitLinkLocal(namespace: NetworkNamespace, name: string): void {
   const deadline = performance.now() + TIMEOUT_MS;
   const show = ["ip", "-o", "-6", "address", "show", "dev", name, "scope", "link", "-tentative"];
   while (ask(namespace, show) === "") {
