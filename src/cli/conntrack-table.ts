@@ -3,7 +3,7 @@ import { WayoutError, messageOf } from "../error.ts";
 import { SystemError } from "../kernel/errno.ts";
 import { Conntrack, type ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
 import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
-import { NetworkNamespace } from "../kernel/namespace.ts";
+import { namespaceInode, NetworkNamespace } from "../kernel/namespace.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import type { PodIndex } from "../flows/flow.ts";
 import { style } from "./style.ts";
@@ -77,6 +77,20 @@ function asTableError(error: unknown): unknown {
     said: `this kernel does not offer connection tracking: ${said}`,
     todo: "Load it: modprobe nf_conntrack_netlink",
     cause: error,
+  });
+}
+
+/**
+ * For those who stay: their socket keeps a namespace alive that nobody else can see any more.
+ * @throws WayoutError when the name, path or process that the namespace was opened by is gone, or is another's
+ */
+export function checkNamespace({ namespace }: OpenTable): void {
+  if (namespace === undefined || namespaceInode(namespace.path) === namespace.inode) return;
+  throw new WayoutError({
+    code: "namespace-gone",
+    kind: "broken",
+    doing: `watching ${namespace.path}`,
+    said: "the namespace is gone",
   });
 }
 

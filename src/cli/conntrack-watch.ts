@@ -14,7 +14,7 @@ import { readSysctl } from "../kernel/sysctl.ts";
 import { Wire } from "../kernel/netlink/wire.ts";
 import { checkOutput, untilOutputCloses, writeOut } from "./byte-sink.ts";
 import { badOption, compiledFilterOf, countOf, withFilters, type TableOptions } from "./conntrack-options.ts";
-import { emptyTableHint, note, openTable, podReader } from "./conntrack-table.ts";
+import { checkNamespace, emptyTableHint, note, openTable, podReader } from "./conntrack-table.ts";
 
 interface WatchOptions extends TableOptions {
   events?: string;
@@ -23,7 +23,7 @@ interface WatchOptions extends TableOptions {
   pods: boolean;
 }
 
-/** How long a watch sleeps when nothing happens, before it looks whether its reader is still there. */
+/** How long a watch sleeps when nothing happens, before it looks whether its reader and its namespace are still there. */
 const IDLE_MS = 1000;
 
 const OLDER_FLOWS =
@@ -74,7 +74,9 @@ async function watch(options: WatchOptions): Promise<void> {
   }
   while (!out.full) {
     // The thread sleeps in the kernel; nothing of wayout needs it meanwhile, and Ctrl-C ends the process.
-    if (watch.next(IDLE_MS) === 0) checkOutput();
+    if (watch.next(IDLE_MS) > 0) continue;
+    checkOutput();
+    checkNamespace(opened);
   }
 }
 

@@ -1,7 +1,7 @@
 /** `wayout conntrack` as people and programs use it. */
 import { describe, expect } from "bun:test";
 import { join } from "node:path";
-import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { deleteNamedNamespace, type NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { makeEntries, MADE, trackingNamespace } from "../kernel/conntrack/tracked-world.ts";
 import { ask, run, testWith, type Ran } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
@@ -247,5 +247,21 @@ describe("watch", () => {
     for (const event of events.slice(1)) {
       expect(event).toMatchObject({ event: "destroy", missed: false, flow: { protocolName: "tcp" } });
     }
+  });
+
+  test("ends with 1 when its namespace goes away", async () => {
+    const namespace = trackingNamespace();
+    const child = Bun.spawn([WAYOUT, "conntrack", "watch", "--netns", namespace.name!, "--no-pods"], {
+      stdout: "ignore",
+      stderr: "pipe",
+    });
+    const reader = child.stderr.getReader();
+    let said = new TextDecoder().decode((await reader.read()).value);
+    deleteNamedNamespace(namespace.name!);
+    for (let more = await reader.read(); !more.done; more = await reader.read()) {
+      said += new TextDecoder().decode(more.value);
+    }
+    expect(await child.exited).toBe(1);
+    expect(said).toContain("the namespace is gone");
   });
 });
