@@ -68,9 +68,21 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
 
 type Belongs = NonNullable<ReadOptions["belongs"]>;
 
-/** Whether one of the links is a veth whose other end is this node's. */
+/**
+ * Whether one of the links is a veth whose other end is this node's. What hangs on the node's own way out is no pod but
+ * the outside, played by a namespace.
+ */
 function wiredTo(node: NetworkNamespace, state: NamespaceState): Belongs {
-  const byIndex = new Map(state.links.map((link) => [link.index, link]));
+  const uplinks = new Set(
+    state.routes.flatMap((route) =>
+      route.destination.endsWith("/0")
+        ? [route.interface, ...(route.nextHops ?? []).map((hop) => hop.interface)]
+        : [],
+    ),
+  );
+  const byIndex = new Map(
+    state.links.filter((link) => !uplinks.has(link.index)).map((link) => [link.index, link]),
+  );
   return (route, links) =>
     links.some((link) => {
       const host = link.kind === "veth" && link.link !== undefined ? byIndex.get(link.link) : undefined;
