@@ -1,7 +1,8 @@
 /** From the evidence to the report. Pure. */
 import { summaryOf } from "../kernel/packet/packet.ts";
 import { correlate, endLabel, type Correlation } from "./correlate.ts";
-import { diagnose, type Case } from "./diagnose.ts";
+import { isLocal, wasSwitched, type Case } from "./case.ts";
+import { diagnose } from "./diagnose.ts";
 import type { TraceEvidence } from "./evidence.ts";
 import type { Place, Sighting, TraceReport } from "./report.ts";
 import { metRules, translatingRule } from "./rules.ts";
@@ -43,20 +44,21 @@ export function analyse(evidence: TraceEvidence, destination: TraceReport["desti
   };
 }
 
-function outcomeOf({ evidence, correlation }: Case): TraceReport["outcome"] {
+function outcomeOf(of: Case): TraceReport["outcome"] {
+  const { evidence, correlation } = of;
   const state = evidence.exchange?.state.kind;
   if (state === "answered") return "answered";
   // A reset that the node made (a reject rule) is no answer of the destination.
-  if (state === "refused") return isFromDestination(correlation) ? "refused" : "stopped";
+  if (state === "refused") return isFromDestination(of) ? "refused" : "stopped";
   const delivered = correlation.back.some((packet) => packet.place === "pod");
   return evidence.exchange === undefined && delivered ? "answered" : "stopped";
 }
 
-/** Whether the refusal came from where the packet was sent, and not from a rule on the way. */
-function isFromDestination({ back, errors, outEvents }: Correlation): boolean {
-  if (outEvents.some((event) => event.verdict?.verdict === "drop")) return false;
-  const first = [...back, ...errors].find((packet) => packet.place === "uplink" && packet.way === "in");
-  return first !== undefined || !outEvents.some((event) => event.where === "node");
+/** Whether the refusal came from where the packet was sent, and not from a rule of the node. */
+function isFromDestination(of: Case): boolean {
+  const { back, errors } = of.correlation;
+  const arrived = [...back, ...errors].some((packet) => packet.place === "uplink" && packet.way === "in");
+  return arrived || isLocal(of) || wasSwitched(of) || of.evidence.survey.node === undefined;
 }
 
 function answerTimeUs({ back }: Correlation): number | undefined {

@@ -6,7 +6,7 @@ import { headingOf, isExactly, packetOf } from "./progress.ts";
 import type { PlaceKind } from "./report.ts";
 
 /** An end of the flow, as it is at one place. */
-export interface End {
+interface End {
   readonly address: string;
   /** Port, or id of an echo request. */
   readonly port?: number;

@@ -5,9 +5,6 @@ import { isIcmpError, type Packet } from "../kernel/packet/packet.ts";
 import type { TraceEvent } from "../kernel/nftables/events.ts";
 import type { FlowEnds, SeenPacket } from "./evidence.ts";
 
-/** Which way a packet goes: from the pod, back to it, an error about it, or neighbour discovery on the way. */
-export type Heading = "out" | "back" | "error" | "neighbour";
-
 /**
  * Whether a packet may belong to the flow, as far as it can be told before the translation is known: by the pod's own
  * end, or by the destination's.
@@ -46,7 +43,7 @@ export function headingOf(packet: Packet, flow: FlowEnds): "out" | "back" | unde
   return destinationPort === ours ? "back" : undefined;
 }
 
-export interface Progress {
+interface Progress {
   readonly flow: FlowEnds;
   readonly seen: readonly SeenPacket[];
   readonly drops: readonly KernelDrop[];
@@ -89,7 +86,7 @@ export function isDropVerdict(event: TraceEvent): boolean {
 }
 
 /** Whether an event's packet, when it says which, is the flow's. */
-export function isEventOf(event: TraceEvent, flow: FlowEnds): boolean {
+function isEventOf(event: TraceEvent, flow: FlowEnds): boolean {
   const packet = packetOf(event);
   return packet === undefined || isExactly(packet, flow);
 }

@@ -6,7 +6,7 @@ import type { RuleReport } from "./report.ts";
 import { ownerOf } from "../nat/owner.ts";
 import { isDropVerdict } from "./progress.ts";
 
-export type Rulesets = Readonly<Record<"pod" | "node", readonly Table[]>>;
+type Rulesets = Readonly<Record<"pod" | "node", readonly Table[]>>;
 
 /** The base chain that an event happened under, and the rule itself. */
 export interface MetRule {
@@ -72,7 +72,7 @@ export function chainLines(met: readonly MetRule[]): string[] {
   return lines;
 }
 
-export function verdictText({ event }: MetRule): string {
+function verdictText({ event }: MetRule): string {
   if (event.type === "policy") return event.policy ?? "accept";
   const { verdict, chain } = event.verdict ?? {};
   return chain === undefined ? (verdict ?? "continue") : `${verdict} ${chain}`;

@@ -2,12 +2,12 @@
 import { flowState, translationText } from "../flows/flow.ts";
 import { summaryOf } from "../kernel/packet/packet.ts";
 import { endLabel, endsOf, sightingText, type Correlation, type PlacedPacket } from "./correlate.ts";
-import { isReplyMatched, linkText, type Case } from "./diagnose.ts";
+import { isLocal, isReplyMatched, linkText, wasSwitched, type Case } from "./case.ts";
 import type { TraceEvidence } from "./evidence.ts";
 import type { PlaceKind, StepEvidence, StepNumber, StepReport, Stop } from "./report.ts";
 import { chainLines, translatingRule } from "./rules.ts";
 
-export const STEP_TITLES: Readonly<Record<StepNumber, string>> = {
+const STEP_TITLES: Readonly<Record<StepNumber, string>> = {
   1: "a process in the pod sends",
   2: "through the veth to the node",
   3: "the node decides to forward",
@@ -153,13 +153,6 @@ function crossedCable(of: Case): Finding {
   };
 }
 
-/** Whether the answer came without the packet having entered the node's IP layer. */
-function wasSwitched({ evidence, correlation }: Case): boolean {
-  const { out, back } = correlation;
-  const hasBridge = evidence.survey.node?.bridge !== undefined;
-  return hasBridge && back.length > 0 && !out.some((packet) => packet.place === "bridge");
-}
-
 // ── 3 to 6 ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function forwarded(of: Case): Finding {
@@ -214,11 +207,6 @@ function forwarded(of: Case): Finding {
       ...(chains.length === 0 ? [] : [{ source: "nf_tables trace", lines: chains }]),
     ],
   };
-}
-
-function isLocal({ evidence }: Case): boolean {
-  const route = evidence.survey.node?.route;
-  return route?.reachable === true && route.route.type === "local";
 }
 
 function translated(of: Case): Finding {

@@ -62,6 +62,71 @@ const FAULTS: readonly Fault[] = [
     reason: /net\.ipv4\.ip_forward is 0/,
   },
   {
+    name: "forwarding is off for IPv6",
+    options: { ipv6: true },
+    request: { destination: "2001:db8:198::80" },
+    break: (w) => w.in("node", "sysctl", "-qw", "net.ipv6.conf.all.forwarding=0"),
+    step: 3,
+    code: "forwarding-off",
+    reason: /net\.ipv6\.conf\.all\.forwarding is 0/,
+  },
+  {
+    name: "no NAT for IPv6",
+    options: { ipv6: true, nat: false },
+    request: { destination: "2001:db8:198::80" },
+    break: () => {},
+    step: 4,
+    code: "not-translated",
+    reason: /the pod's own address fd20::2/,
+  },
+  {
+    name: "a bridge's own rule drops",
+    break: (w) =>
+      w.nft(`table bridge guard {
+        chain pre {
+          type filter hook prerouting priority filter
+          iifname "veth-pod" ip daddr 198.51.100.80 drop
+        }
+      }`),
+    step: 2,
+    code: "dropped-by-rule",
+    reason: /on the bridge br0: rule "iifname "veth-pod" ip daddr 198\.51\.100\.80 drop"/,
+    rule: { family: "bridge", table: "guard" },
+  },
+  {
+    name: "rejected by an nft rule",
+    break: (w) =>
+      w.nft(`table inet guard {
+        chain fw {
+          type filter hook forward priority filter
+          tcp dport 443 reject with tcp reset
+        }
+      }`),
+    step: 3,
+    code: "dropped-by-rule",
+    reason: /reject with tcp reset/,
+  },
+  {
+    name: "rejected by an iptables-legacy rule",
+    needs: ["iptables-legacy"],
+    break: (w) =>
+      w.in(
+        "node",
+        "iptables-legacy",
+        "-A",
+        "FORWARD",
+        "-p",
+        "tcp",
+        "-j",
+        "REJECT",
+        "--reject-with",
+        "tcp-reset",
+      ),
+    step: 3,
+    code: "dropped-by-iptables-legacy",
+    reason: /filter FORWARD: .*REJECT/,
+  },
+  {
     name: "no route on the node",
     break: (w) => w.in("node", "ip", "route", "del", "default"),
     step: 3,

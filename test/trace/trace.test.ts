@@ -1,12 +1,12 @@
 /** Paths that work, in every form; what a trace leaves behind; what it says to bad input. */
 import { afterEach, expect, test } from "bun:test";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { writePcapng } from "../../src/kernel/packet/pcapng.ts";
 import { tracePage } from "../../src/trace/page.ts";
 import { trace } from "../../src/trace/trace.ts";
 import type { TraceReport } from "../../src/trace/report.ts";
-import { ask, run, testWith } from "../support/witness.ts";
+import { ask, isRealRoot, run, testWith } from "../support/witness.ts";
 import { makeWorld, type World } from "./world.ts";
 
 let world: World;
@@ -153,6 +153,22 @@ testWith(["root", "nft"])("traffic that flows by itself is followed", async () =
 
 testWith(["real-root", "nft"])("a name is resolved as the pod does", async () => {
   world = await makeWorld();
+  const own = `/etc/netns/${world.pod.name}`;
+  mkdirSync(own, { recursive: true });
+  await Bun.write(`${own}/resolv.conf`, "search example\nnameserver 198.51.100.80\n");
+  try {
+    expect(world.trace({ destination: "api.github.com:443" })).toMatchObject({
+      outcome: "answered",
+      destination: { host: "api.github.com", address: "198.51.100.80", nameserver: "198.51.100.80" },
+    });
+    expect(() => world.trace({ destination: "api.github.com:443", family: 6 })).toThrow(/no AAAA record/);
+    await Bun.write(`${own}/resolv.conf`, "nameserver 198.51.100.81\n");
+    expect(() => world.trace({ destination: "api.github.com:443", timeoutMs: 200 })).toThrow(
+      expect.objectContaining({ code: "name-not-resolved", kind: "broken" }),
+    );
+  } finally {
+    rmSync(own, { recursive: true });
+  }
   const hosts = await Bun.file("/etc/hosts").text();
   await Bun.write("/etc/hosts", `${hosts}\n198.51.100.80 site.example\n`);
   try {
@@ -240,7 +256,7 @@ testWith(["root", "nft"])("many other flows to the same destination do not confu
     await Bun.sleep(50);
   }
   await flood.exited;
-  expect(reports.length).toBeGreaterThan(2);
+  expect(reports.length).toBeGreaterThan(0);
   for (const report of reports) {
     expect([report.stop?.reason, statuses(report).join()]).toEqual([
       undefined,
@@ -294,7 +310,7 @@ testWith(["real-root", "nft", "tcpdump"])(
   },
 );
 
-testWith(["root", "nft"])("without BPF it says what it could not look at", async () => {
+testWith(["root", "nft"])("whoever may not enter the pod is told so", async () => {
   world = await makeWorld();
   const ran = run(undefined, [
     "unshare",
@@ -333,10 +349,19 @@ testWith(["root"])("bad input: code, exit code, and what to do", async () => {
   expect(ask(world.node, ["nft", "list", "tables"])).toBe("");
 });
 
-test("a namespace that vanishes is told so", () => {
+testWith(["root", "nft"])("instruments that this user does not have are named", async () => {
+  world = await makeWorld();
+  const missing = isRealRoot
+    ? []
+    : [{ what: "the kernel's drop reasons", why: "this needs root of the machine" }];
+  expect(world.trace().missing).toEqual(missing);
+});
+
+test("a namespace that is gone is told so", () => {
   expect(() => trace({ pod: "/run/netns/vanished", destination: "198.51.100.80" })).toThrow(
     expect.objectContaining({ code: "unknown-pod" }),
   );
-  using here = NetworkNamespace.current();
-  expect(here.inode).toBeGreaterThan(0);
+  expect(() => trace({ pod: "pid:999999999", destination: "198.51.100.80" })).toThrow(
+    expect.objectContaining({ code: "unknown-pod" }),
+  );
 });

@@ -1,0 +1,41 @@
+/** It left the pod and did not reach the node's IP layer: the cable, the bridge. */
+import type { Link } from "../kernel/route/link.ts";
+import { type Case, type Verdict, ruleVerdict, dropIn, dropVerdict, linkDown } from "./case.ts";
+import { neighbourLines } from "./causes.ts";
+import { droppingRule } from "./rules.ts";
+
+export function stoppedOnCable(of: Case): Verdict {
+  const { hostLink } = of.evidence.survey.node!;
+  if (hostLink === undefined) {
+    return { step: 2, code: "no-host-veth", reason: "the pod's interface has no other end on the node" };
+  }
+  if (!hostLink.up) return linkDown(2, hostLink);
+  const drop = dropIn(of, of.evidence.survey.node!.inode) ?? dropIn(of, of.evidence.survey.pod.inode);
+  if (drop !== undefined) return dropVerdict(2, drop, `on the cable to ${hostLink.name}`);
+  return { step: 2, code: "lost-on-cable", reason: `it left the pod and did not arrive at ${hostLink.name}` };
+}
+
+export function stoppedOnBridge(of: Case): Verdict {
+  const node = of.evidence.survey.node!;
+  const { bridge, hostLink } = node as { bridge: Link; hostLink: Link };
+  const rule = droppingRule(of.outRules);
+  if (rule !== undefined) return ruleVerdict(2, rule, `on the bridge ${bridge.name}`);
+  if (hostLink.port !== undefined && hostLink.port.state !== "forwarding") {
+    return {
+      step: 2,
+      code: "port-not-forwarding",
+      reason: `the port ${hostLink.name} of ${bridge.name} is ${hostLink.port.state}, not forwarding`,
+      todo: `ip link set ${bridge.name} type bridge stp_state 0`,
+    };
+  }
+  if (!bridge.up) return linkDown(2, bridge);
+  const drop = dropIn(of, node.inode);
+  if (drop !== undefined) return dropVerdict(2, drop, `on the bridge ${bridge.name}`);
+  return {
+    step: 2,
+    code: "not-for-the-bridge",
+    reason: `it came in at ${hostLink.name} and was not addressed to ${bridge.name}: the pod knows another link-layer address for its gateway`,
+    evidence: [{ source: "neighbours in the pod", lines: neighbourLines(of, "pod") }],
+    todo: `ip neigh flush dev ${of.evidence.survey.pod.link?.name ?? "eth0"} (in the pod); pin the bridge's address`,
+  };
+}

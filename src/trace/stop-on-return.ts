@@ -1,0 +1,63 @@
+/** The answer reached the node and did not reach the pod. */
+import { type Case, type Verdict, ruleVerdict, growthEvidence, isReplyMatched } from "./case.ts";
+import { reversePath, droppedByOthers } from "./causes.ts";
+import { endLabel, type PlacedPacket } from "./correlate.ts";
+import { baseOf, droppingRule } from "./rules.ts";
+
+export function stoppedOnReturn(of: Case): Verdict {
+  const { evidence, correlation } = of;
+  const matched = isReplyMatched(of);
+  const step = matched ? 9 : 8;
+  const arrived = correlation.back.find((packet) => packet.place === "uplink" && packet.way === "in");
+  const rule = droppingRule(of.backRules.filter(({ event }) => event.where === "node"));
+  if (rule !== undefined)
+    return ruleVerdict(step, rule, `the answer, in ${baseOf(of.backRules, rule)?.hook ?? "a chain"}`);
+  const entry =
+    arrived === undefined
+      ? undefined
+      : evidence.survey.node?.links.find((link) => link.index === arrived.interfaceIndex);
+  const known =
+    reversePath(of, step, entry, correlation.outside?.destination.address ?? evidence.flow.destination) ??
+    droppedByOthers(of, step);
+  if (known !== undefined) return { ...known, step };
+  const elsewhere = fromElsewhere(of, arrived);
+  if (!matched && elsewhere !== undefined) return elsewhere;
+  const translated =
+    correlation.outside !== undefined && correlation.outside.source.address !== evidence.flow.source;
+  if (!matched && translated) {
+    return {
+      step: 8,
+      code: "answer-not-matched",
+      reason: `the answer came to ${endLabel(correlation.outside.source, evidence.flow)} and no tracked connection claims it`,
+      evidence: growthEvidence(of),
+    };
+  }
+  const veth = correlation.back.find((packet) => packet.place === "veth" && packet.way === "out");
+  return {
+    step: 9,
+    code: "answer-lost",
+    reason:
+      veth === undefined
+        ? "the answer reached the node and was not handed on to the pod"
+        : `the answer left ${veth.interface} and did not arrive in the pod`,
+    evidence: growthEvidence(of),
+  };
+}
+
+/** An answer from another address than was asked is no answer to conntrack, nor to a connected socket. */
+function fromElsewhere(
+  { correlation, evidence }: Case,
+  arrived: PlacedPacket | undefined,
+): Verdict | undefined {
+  const asked = correlation.outside?.destination.address;
+  const source = arrived?.packet.ip?.source;
+  if (arrived === undefined || asked === undefined || source === undefined || source === asked)
+    return undefined;
+  return {
+    step: 8,
+    code: "answer-from-elsewhere",
+    reason: `${asked} was asked and ${source} answers: no tracked connection claims that`,
+    todo: `the program at ${evidence.flow.destination} must answer from the address that it was asked at (bind to it)`,
+    evidence: [{ source: `capture on ${arrived.interface}`, lines: [arrived.summary] }],
+  };
+}
