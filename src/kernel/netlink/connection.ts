@@ -29,8 +29,11 @@ const ANSWER_TIMEOUT_MS = 30_000;
 const DRAIN_TIMEOUT_MS = 100;
 /** A dump that is interrupted this often meets a table that changes faster than it can be read. */
 const DUMP_ATTEMPTS = 10;
-/** Requests of a batch go out in datagrams of about this size, so that the answers fit the receive buffer. */
-const BATCH_BYTES = 16 * 1024;
+/**
+ * Requests of a batch go out in datagrams of at most this many: an acknowledgement takes up to a kilobyte of the
+ * receive buffer, whose default is 208 KiB, and what does not fit is dropped (ENOBUFS).
+ */
+const BATCH_REQUESTS = 100;
 
 // oxlint-disable-next-line typescript/no-explicit-any -- requests of different families travel in one batch
 export type AnyRequest = Request<any, any>;
@@ -67,7 +70,7 @@ export class NetlinkConnection implements Disposable {
     const errors = new Map<number, Error>();
     for (let next = 0; next < requests.length;) {
       const first = next;
-      const sent = this.#send(requests.slice(first), () => NLM_F_ACK, BATCH_BYTES);
+      const sent = this.#send(requests.slice(first, first + BATCH_REQUESTS), () => NLM_F_ACK);
       next = first + sent.requests.length;
       this.#collect(
         sent,
@@ -179,12 +182,21 @@ export class NetlinkConnection implements Disposable {
   exchangeBatch(requests: readonly AnyRequest[], acknowledged: number): Map<number, Error> {
     const sent = this.#send(requests, (index) => (index === acknowledged ? NLM_F_ACK : 0));
     const errors = new Map<number, Error>();
+    let dropped: SystemError | undefined;
     for (let open = true; open;) {
-      // Everything is queued by now. After an error the kernel may have stopped before the last request.
-      const datagram = this.transport.receive(errors.size > 0 ? 0 : ANSWER_TIMEOUT_MS);
+      let datagram: Uint8Array | undefined;
+      try {
+        // Everything is queued by now. After an error the kernel may have stopped before the last request.
+        datagram = this.transport.receive(errors.size > 0 || dropped !== undefined ? 0 : ANSWER_TIMEOUT_MS);
+      } catch (error) {
+        // More errors than the receive buffer holds: the first ones are in it, and they are what counts.
+        if (!(error instanceof SystemError) || error.code !== "ENOBUFS" || dropped !== undefined) throw error;
+        dropped = error;
+        continue;
+      }
       if (datagram === undefined) {
         if (errors.size > 0) break;
-        throw noAnswer(requests[acknowledged]!);
+        throw dropped ?? noAnswer(requests[acknowledged]!);
       }
       for (const raw of readMessages(datagram)) {
         const index = raw.sequence - sent.firstSequence;
@@ -222,16 +234,11 @@ export class NetlinkConnection implements Disposable {
     this.close();
   }
 
-  #send(
-    requests: readonly AnyRequest[],
-    flagsOf: (index: number) => number,
-    limitBytes = Number.POSITIVE_INFINITY,
-  ): Sent {
+  #send(requests: readonly AnyRequest[], flagsOf: (index: number) => number): Sent {
     const writer = new Writer(1024);
     const ranges: { readonly start: number; readonly end: number }[] = [];
     const firstSequence = this.#sequence;
     for (const request of requests) {
-      if (ranges.length > 0 && writer.length >= limitBytes) break;
       ranges.push(writeMessage(writer, request, this.#sequence++, flagsOf(ranges.length)));
     }
     // Sequence 0 marks unsolicited messages; wrap before it is reached.
@@ -239,7 +246,7 @@ export class NetlinkConnection implements Disposable {
     const datagram = writer.done();
     this.transport.send(datagram);
     return {
-      requests: requests.slice(0, ranges.length),
+      requests,
       firstSequence,
       bytesOf: (index) => datagram.subarray(ranges[index]!.start, ranges[index]!.end),
     };

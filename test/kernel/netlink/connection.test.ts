@@ -179,6 +179,38 @@ function caught(action: () => unknown): Error {
   throw new Error("it did not fail");
 }
 
+describe("a transaction", () => {
+  const three = ["a", "b", "c"].map((name) => deleteLinkRequest(name));
+
+  test("with more errors than the receive buffer holds gives those that it held", () => {
+    const { connection, transport } = connected((asked) => [
+      acknowledgement(asked[0]!),
+      acknowledgement(asked[1]!, 2),
+    ]);
+    const receive = transport.receive.bind(transport);
+    let drops = 1;
+    transport.receive = () => {
+      if (drops-- > 0) throw new SystemError("recv", 105);
+      return receive();
+    };
+    const errors = connection.exchangeBatch(three, 2);
+    expect([...errors].map(([index, error]) => [index, (error as NetlinkError).code])).toEqual([
+      [1, "ENOENT"],
+    ]);
+  });
+
+  test("whose answer was dropped is not taken for done", () => {
+    const { connection, transport } = connected(() => []);
+    const receive = transport.receive.bind(transport);
+    let drops = 1;
+    transport.receive = () => {
+      if (drops-- > 0) throw new SystemError("recv", 105);
+      return receive();
+    };
+    expect(() => connection.exchangeBatch(three, 2)).toThrow(expect.objectContaining({ code: "ENOBUFS" }));
+  });
+});
+
 describe("an extended acknowledgement", () => {
   const NLMSGERR_ATTR_MSG = 1;
   const NLMSGERR_ATTR_OFFS = 2;

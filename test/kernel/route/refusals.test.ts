@@ -1,7 +1,8 @@
 /** What a person gets to read when this kernel refuses. */
 import { expect } from "bun:test";
 import { NetlinkError } from "../../../src/kernel/netlink/netlink-error.ts";
-import { Rtnetlink } from "../../../src/kernel/route/rtnetlink.ts";
+import { deleteNeighbourRequest, setNeighbourRequest } from "../../../src/kernel/route/neighbour.ts";
+import { isAbsent, Rtnetlink } from "../../../src/kernel/route/rtnetlink.ts";
 import { testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
 
@@ -41,6 +42,24 @@ test("the kernel's own words, the attribute, the errno and what we were doing", 
   });
   expect(() => route.setLink("nothing", { up: true })).toThrow(expect.objectContaining({ code: "ENODEV" }));
   expect(() => route.setLink("nothing", { name: "x" })).toThrow(expect.objectContaining({ code: "ENODEV" }));
+});
+
+test("a batch of thousands gets all its answers, errors too", () => {
+  using route = Rtnetlink.open(freshNamespace());
+  route.createBridge({ name: "br0", up: true });
+  const index = route.link("br0")!.index;
+  const address = (i: number): string => `10.0.${i >> 8}.${i & 255}`;
+  const many = Array.from({ length: 2000 }, (_, i) => ({ interface: index, address: address(i) }));
+  const missing = route.batchResults(many.map((spec) => deleteNeighbourRequest(spec)));
+  expect(missing.size).toBe(2000);
+  expect([...missing.values()].every((error) => isAbsent(error))).toBe(true);
+  const mac = "02:00:00:00:00:01";
+  // A namespace of an ordinary user may hold fewer entries; what the kernel took is there.
+  const refused = route.batchResults(many.map((spec) => setNeighbourRequest({ ...spec, mac })));
+  const there = route
+    .neighbours({ family: 4, interface: index })
+    .filter(({ state }) => state === "permanent");
+  expect(there.length).toBe(2000 - refused.size);
 });
 
 test("bridge VLANs: done, or refused in so many words where the kernel has none", () => {
