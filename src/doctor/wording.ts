@@ -29,6 +29,24 @@ export function textOfRule(rule: Rule, table: Table): string {
 /** Where the deciding rule stands: `table ip filter chain FORWARD handle 7`. */
 export function decisionPlace(decision: Decision): string {
   const { table, chain, rule } = decision;
+  if (isLegacy(table)) {
+    const number = rule === undefined ? "" : ` rule ${ruleNumber(decision)}`;
+    return `${legacyProgram(table)} -t ${table.name} ${chain.name}${number}`;
+  }
   const handle = rule === undefined || rule.handle === 0 ? "" : ` handle ${rule.handle}`;
   return `table ${table.family} ${table.name} chain ${chain.name}${handle}`;
+}
+
+/** A table of iptables-legacy: nf_tables gives every table of its own a handle. */
+export function isLegacy(table: Table): boolean {
+  return table.handle === 0;
+}
+
+export function legacyProgram(table: Table): string {
+  return table.family === "ip6" ? "ip6tables-legacy" : "iptables-legacy";
+}
+
+/** The rule's place in its chain, as iptables counts: from 1. */
+export function ruleNumber({ chain, rule }: Decision): number {
+  return rule === undefined ? 0 : chain.rules.indexOf(rule) + 1;
 }

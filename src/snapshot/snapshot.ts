@@ -11,7 +11,7 @@ import type { Link } from "../kernel/route/link.ts";
 import type { Neighbour } from "../kernel/route/neighbour.ts";
 import type { Route, RouteAnswer } from "../kernel/route/route.ts";
 import type { Rule } from "../kernel/route/rule.ts";
-import type { Ruleset } from "../kernel/nftables/ruleset.ts";
+import type { Ruleset, Table } from "../kernel/nftables/ruleset.ts";
 
 export const SNAPSHOT_FORMAT = "wayout-snapshot";
 export const SNAPSHOT_VERSION = 1;
@@ -102,8 +102,8 @@ export interface NamespaceState {
   readonly sysctls: Readonly<Record<string, string>>;
   /** The whole nf_tables ruleset; absent when the kernel has none or refused (see Snapshot.missing). */
   readonly ruleset?: Ruleset;
-  /** The tables of iptables-legacy and ip6tables-legacy that exist in this namespace. */
-  readonly legacy: readonly never[];
+  /** The tables of iptables-legacy and ip6tables-legacy that exist here, as nf_tables would have them. */
+  readonly legacy: readonly Table[];
   readonly ipsets: readonly IpsetState[];
   readonly conntrack?: ConntrackState;
   /** Two readings, the second a while after the first, so that deltas can be told. */

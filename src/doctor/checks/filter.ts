@@ -3,7 +3,7 @@ import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
 import type { Decision } from "../predict/chain.ts";
 import type { Stop } from "../predict/path.ts";
-import { decisionPlace, decisionText } from "../wording.ts";
+import { decisionPlace, decisionText, isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
 
 export const filter: Check = {
@@ -75,7 +75,11 @@ function policyFix(context: CheckContext, stop: Filtered): Fix[] {
   const chain = `${table.family} ${table.name} ${base.name}`;
   const hook = base.base.hook;
   if (isIptables(table.name, table.family) && hook === "forward") {
-    const program = table.family === "ip6" ? "ip6tables" : "iptables";
+    const program = isLegacy(table)
+      ? legacyProgram(table)
+      : table.family === "ip6"
+        ? "ip6tables"
+        : "iptables";
     return [
       context.fix(stop.place, `${program} -I ${base.name} -i ${link} -j ACCEPT`),
       context.fix(stop.place, `${program} -I ${base.name} -o ${link} -j ACCEPT`),
@@ -100,7 +104,10 @@ function isIptables(table: string, family: string): boolean {
 function ruleFix(context: CheckContext, stop: Filtered): Fix[] {
   const { table, chain, rule } = stop.stop.by;
   if (rule === undefined) return [];
-  if (rule.handle === 0) return [{ command: `iptables-legacy -t ${table.name} -S ${chain.name}` }];
+  if (isLegacy(table)) {
+    const number = ruleNumber(stop.stop.by);
+    return [context.fix(stop.place, `${legacyProgram(table)} -t ${table.name} -D ${chain.name} ${number}`)];
+  }
   return [
     context.fix(
       stop.place,

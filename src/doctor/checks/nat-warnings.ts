@@ -83,16 +83,21 @@ function singleBit(expressions: readonly Expression[]): number | undefined {
 }
 
 function backends(context: CheckContext): Finding[] {
-  const legacy = context.snapshot.node.legacy.length;
-  const tables = context.snapshot.node.ruleset?.tables ?? [];
-  const others = tables.filter((table: Table) => table.chains.some((chain) => chain.rules.length > 0));
-  if (legacy === 0 || others.length === 0) return [];
+  const holds = (table: Table): boolean =>
+    table.chains.some((chain) => chain.rules.length > 0 || chain.base?.policy === "drop");
+  // Listing an empty table of iptables-legacy makes it: that alone is nobody's rule.
+  const legacy = context.snapshot.node.legacy.filter(holds);
+  const others = (context.snapshot.node.ruleset?.tables ?? []).filter(holds);
+  if (legacy.length === 0 || others.length === 0) return [];
   return [
     finding("nat-two-backends", {
       text: "iptables-legacy and nf_tables both hold rules on this node",
       owner: "the node's administrator",
       evidence: [
-        { source: "iptables-legacy", value: `${legacy} tables` },
+        {
+          source: "iptables-legacy",
+          value: legacy.map((table) => `${table.family} ${table.name}`).join(", "),
+        },
         { source: "nf_tables", value: others.map((table) => `${table.family} ${table.name}`).join(", ") },
       ],
       consequence: "both decide about every packet; the tools of one do not show the other's rules",

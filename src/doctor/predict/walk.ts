@@ -4,7 +4,6 @@ import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import type { Decision } from "./chain.ts";
 import type { Flow } from "./flow.ts";
 import { HookTable, runDeviceHook, runHook, tupleOf, type HookResult, type InetHook } from "./hooks.ts";
-import { legacyTables } from "./legacy.ts";
 import { Machine } from "./machine.ts";
 import type { Oracle } from "./oracle.ts";
 import type { Packet, Tuple } from "./packet.ts";
@@ -23,7 +22,7 @@ const worlds = new WeakMap<object, World>();
 export function worldOf(state: NonNullable<PodState["state"]>): World {
   let world = worlds.get(state);
   if (world === undefined) {
-    const tables = [...(state.ruleset?.tables ?? []), ...legacyTables(state.legacy)];
+    const tables = [...(state.ruleset?.tables ?? []), ...state.legacy];
     world = { view: new NodeView(state), hooks: new HookTable(tables) };
     worlds.set(state, world);
   }

@@ -107,4 +107,20 @@ export const breakFilter: readonly Fault[] = [
       ]),
     mend: without(FIREWALL),
   },
+  {
+    name: "legacy-drop",
+    title: "iptables-legacy, which nft does not show, drops everything in FORWARD",
+    finding: "filter-rule-drops",
+    needs: "iptables-legacy",
+    apply: (world) => legacy(world.node, ["-I", "FORWARD", "-j", "DROP"]),
+    mend: (world) => legacy(world.node, ["-F", "FORWARD"]),
+  },
 ];
+
+/** The one fault that another program makes: its rules are the fault. */
+function legacy(namespace: NetworkNamespace, args: readonly string[]): void {
+  const child = namespace.run(() =>
+    Bun.spawnSync(["iptables-legacy", ...args], { stdout: "ignore", stderr: "pipe" }),
+  );
+  if (child.exitCode !== 0) throw new Error(`iptables-legacy ${args.join(" ")}: ${child.stderr.toString()}`);
+}
