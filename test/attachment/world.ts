@@ -4,10 +4,10 @@
  *   node up0 203.0.113.5 ── outside 203.0.113.1, server on 198.51.100.80
  *            2001:db8:113::5         2001:db8:113::1,     2001:db8:198::80
  */
-import { afterEach } from "bun:test";
 import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { deleteNamedNamespace, namedNamespaces, type NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { afterThisTest } from "../support/teardown.ts";
 import { ask, run } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
 
@@ -28,29 +28,25 @@ export interface World {
   readonly outside: NetworkNamespace;
 }
 
-const servers: { stop(force: boolean): unknown }[] = [];
-const names = new Set<string>();
 let count = 0;
 
-afterEach(() => {
-  for (const server of servers.splice(0)) server.stop(true);
-  for (const name of names) if (namedNamespaces().includes(name)) deleteNamedNamespace(name);
-  const resolvers = [...names].map((name) => `/etc/netns/${name}`).filter((path) => existsSync(path));
-  names.clear();
-  for (const path of resolvers) rmSync(path, { recursive: true });
-  for (const path of ["/run/wayout/attachments", "/run/wayout"])
-    rmSync(path, { recursive: true, force: true });
-});
+/** Takes a namespace, its resolver file and what is remembered of attachments away behind the test. */
+function forgetAfterwards(name: string): void {
+  afterThisTest(() => {
+    if (namedNamespaces().includes(name)) deleteNamedNamespace(name);
+    for (const path of [`/etc/netns/${name}`, "/run/wayout"]) rmSync(path, { recursive: true, force: true });
+  });
+}
 
 /** A name for a namespace that goes away after the test, whoever makes it. */
 export function freshName(word = "blue"): string {
   const name = `${word}-${process.pid}-${++count}`;
-  names.add(name);
+  forgetAfterwards(name);
   return name;
 }
 
 export function namespaceCalled(name: string): string {
-  names.add(name);
+  forgetAfterwards(name);
   ask(undefined, ["ip", "netns", "add", name]);
   return name;
 }
@@ -81,16 +77,15 @@ export function world(options: { readonly ipv6?: boolean } = {}): World {
   );
   awaitLinkLocal(node, "up0");
   for (const hostname of ["0.0.0.0", "::"]) {
-    servers.push(
-      outside.run(() =>
-        Bun.serve({
-          hostname,
-          port: PORT,
-          ipv6Only: hostname === "::",
-          fetch: (request, server) => new Response(server.requestIP(request)?.address),
-        }),
-      ),
+    const server = outside.run(() =>
+      Bun.serve({
+        hostname,
+        port: PORT,
+        ipv6Only: hostname === "::",
+        fetch: (request, server) => new Response(server.requestIP(request)?.address),
+      }),
     );
+    afterThisTest(() => server.stop(true));
   }
   return { node, outside };
 }

@@ -1,5 +1,4 @@
 /** The lab's world with a way out, for the doctor's tests: made before a test, gone behind it. */
-import { afterEach } from "bun:test";
 import { enableForwarding } from "../../src/forwarding/forwarding.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import { buildWorld, removeNamespaces, World } from "../../src/lab/world.ts";
@@ -7,27 +6,22 @@ import { LAB_NAMESPACES } from "../../src/lab/plan.ts";
 import { masqueradeIntent } from "../../src/nat/intent.ts";
 import { NftablesNat } from "../../src/nat/nftables.ts";
 import { findPod } from "../../src/pods/find.ts";
+import { afterThisTest } from "../support/teardown.ts";
 import { run } from "../support/witness.ts";
 import { takeSnapshot } from "../../src/snapshot/collect.ts";
 import type { Snapshot } from "../../src/snapshot/snapshot.ts";
 
-let open: World | undefined;
-
 /** Blue and green have a way out to the internet. */
 export function healthyWorld(): World {
+  afterThisTest(() => removeNamespaces(LAB_NAMESPACES));
   buildWorld();
-  open = new World();
+  const open = new World();
+  afterThisTest(() => open[Symbol.dispose]());
   enableForwarding(open.node, { ipv4: true, ipv6: true });
   using nat = new NftablesNat({ namespace: open.node });
   nat.apply(masqueradeIntent("lab", [PLAN.podNetworkIpv4, PLAN.podNetworkIpv6]));
   return open;
 }
-
-afterEach(() => {
-  open?.[Symbol.dispose]();
-  if (open !== undefined) removeNamespaces(LAB_NAMESPACES);
-  open = undefined;
-});
 
 /** What the doctor of ns-blue gets to see. */
 export function snapshotOf(

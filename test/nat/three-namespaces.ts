@@ -5,10 +5,10 @@
  *   client 10.9.0.2, 10.9.1.2 ── node eth0 203.0.113.5 (.6 … .9 for SNAT) ── outside 203.0.113.1, 198.51.100.80
  *          fd00:9::2               2001:db8:113::5 (::6, ::7)                        2001:db8:113::1, 2001:db8:198::80
  */
-import { afterEach } from "bun:test";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { writeFileSync } from "node:fs";
 import { freshNamespace } from "../support/world.ts";
+import { afterThisTest } from "../support/teardown.ts";
 import { ask, run } from "../support/witness.ts";
 
 export const CLIENT = { v4: "10.9.0.2", other4: "10.9.1.2", v6: "fd00:9::2" } as const;
@@ -41,11 +41,9 @@ export interface World {
   readonly connect: (destination: string, port: number) => Promise<number>;
 }
 
-const servers: { stop(force: boolean): unknown }[] = [];
-
-afterEach(() => {
-  for (const server of servers.splice(0)) server.stop(true);
-});
+function stopAfterwards(server: { stop(force: boolean): unknown }): void {
+  afterThisTest(() => server.stop(true));
+}
 
 /** In one `ip -batch` a namespace: ten times fewer processes. */
 function ip(namespace: NetworkNamespace, lines: string): void {
@@ -109,7 +107,7 @@ export function world(): World {
     ["nft", "-f", "-"],
     `table inet outside { chain input { type filter hook input priority 0; tcp dport ${SILENT_PORT} drop; }; }`,
   );
-  servers.push(
+  stopAfterwards(
     outside.run(() =>
       Bun.listen({
         hostname: "::",
@@ -119,7 +117,7 @@ export function world(): World {
     ),
   );
   for (const hostname of ["0.0.0.0", "::"]) {
-    servers.push(
+    stopAfterwards(
       outside.run(() =>
         Bun.serve({
           hostname,
