@@ -8,11 +8,14 @@ import { ipText } from "../address/ip.ts";
 const ZERO = 48;
 const encoder = new TextEncoder();
 
-/** "0000" to "9999", the first digit in the lowest byte. */
-const FOUR_DIGITS = Int32Array.from({ length: 10_000 }, (_, n) => {
-  const digit = (power: number): number => ZERO + (Math.floor(n / power) % 10);
-  return digit(1000) | (digit(100) << 8) | (digit(10) << 16) | (digit(1) << 24);
-});
+/** "00" to "99", the first digit in the lower byte. */
+const TWO_DIGITS = Int32Array.from({ length: 100 }, (_, n) => word(String(n).padStart(2, "0")));
+
+/** "0000" to "9999" as a word, the first digit in the lowest byte. */
+function fourDigits(value: number): number {
+  const high = (value / 100) | 0;
+  return TWO_DIGITS[high]! | (TWO_DIGITS[value - high * 100]! << 16);
+}
 
 /** "0." to "255." and their lengths. */
 const OCTETS = Int32Array.from({ length: 256 }, (_, n) => word(`${n}.`));
@@ -50,12 +53,12 @@ export function writePhrase(view: DataView, at: number, { words, length }: Phras
 export function writeDecimal(view: DataView, at: number, value: number): number {
   if (value < 10_000) {
     const length = value < 10 ? 1 : value < 100 ? 2 : value < 1000 ? 3 : 4;
-    view.setInt32(at, FOUR_DIGITS[value]! >>> ((4 - length) * 8), true);
+    view.setInt32(at, fourDigits(value) >>> ((4 - length) * 8), true);
     return at + length;
   }
   const high = value < 0x7fff_ffff ? (value / 10_000) | 0 : Math.floor(value / 10_000);
   const end = writeDecimal(view, at, high);
-  view.setInt32(end, FOUR_DIGITS[value - high * 10_000]!, true);
+  view.setInt32(end, fourDigits(value - high * 10_000), true);
   return end + 4;
 }
 
