@@ -1,0 +1,262 @@
+/**
+ * The plugin beside the reference plugins that Debian ships (bridge with host-local), in one node's namespace, by turns.
+ * A container runtime sees wall time from fork to exit, so that is what is measured.
+ */
+import { existsSync } from "node:fs";
+import { createNamedNamespace, deleteNamedNamespace, NETNS_DIRECTORY } from "../src/kernel/namespace.ts";
+import type { Benchmark, BenchmarkContext, Measurement, Samples, Side } from "./benchmark.ts";
+import { BINARY, buildBinary } from "./binary.ts";
+
+const REFERENCE = "/usr/lib/cni";
+const PODS = 100;
+const MANY_PODS = 1000;
+const LANES = 8;
+
+/** One plugin with one network of its own. */
+class Plugin {
+  constructor(
+    readonly name: string,
+    private readonly program: string,
+    private readonly configuration: Readonly<Record<string, unknown>>,
+  ) {}
+
+  call(command: string, pod = 0): Bun.SyncSubprocess<"pipe", "pipe"> {
+    const child = Bun.spawnSync([this.program], {
+      stdin: Buffer.from(JSON.stringify(this.configuration)),
+      stdout: "pipe",
+      stderr: "pipe",
+      env: this.#environment(command, pod),
+    });
+    if (child.exitCode !== 0) throw new Error(`${this.name} ${command}: ${child.stdout.toString()}`);
+    return child;
+  }
+
+  async callAsync(command: string, pod: number): Promise<void> {
+    const child = Bun.spawn([this.program], {
+      stdin: Buffer.from(JSON.stringify(this.configuration)),
+      stdout: "pipe",
+      stderr: "ignore",
+      env: this.#environment(command, pod),
+    });
+    const said = await new Response(child.stdout).text();
+    if ((await child.exited) !== 0) throw new Error(`${this.name} ${command}: ${said}`);
+  }
+
+  #environment(command: string, pod: number): Record<string, string> {
+    return {
+      PATH: process.env["PATH"] ?? "",
+      CNI_COMMAND: command,
+      CNI_CONTAINERID: `pod${pod}`,
+      CNI_IFNAME: "eth0",
+      CNI_NETNS: `${NETNS_DIRECTORY}/${this.#namespace(pod)}`,
+      CNI_PATH: REFERENCE,
+    };
+  }
+
+  #namespace(pod: number): string {
+    return `${String(this.configuration["name"])}-${pod}`;
+  }
+
+  makeNamespaces(from: number, to: number): void {
+    for (let pod = from; pod < to; pod++) createNamedNamespace(this.#namespace(pod));
+  }
+
+  removeNamespaces(from: number, to: number): void {
+    for (let pod = from; pod < to; pod++) deleteNamedNamespace(this.#namespace(pod));
+  }
+}
+
+let networks = 0;
+
+function ours(extra: object = {}): Plugin {
+  buildBinary();
+  return plugin("wayout", BINARY, "wayout", extra);
+}
+
+function reference(ipMasq: boolean): Plugin {
+  const name = ipMasq ? "bridge + host-local, ipMasq" : "bridge + host-local, no NAT";
+  return plugin(name, `${REFERENCE}/bridge`, "bridge", { ipMasq });
+}
+
+function plugin(name: string, program: string, type: string, extra: object): Plugin {
+  const number = ++networks;
+  return new Plugin(name, program, {
+    cniVersion: type === "wayout" ? "1.1.0" : "1.0.0",
+    name: `bench${number}`,
+    type,
+    bridge: `cni${number}`,
+    isDefaultGateway: true,
+    ipMasq: true,
+    ipam: { type: "host-local", subnet: `10.${100 + number}.0.0/16` },
+    ...extra,
+  });
+}
+
+/** ADD of one pod after the other; each side's pods stay, as on a node. */
+function adds(plugin: Plugin): Side {
+  plugin.makeNamespaces(0, PODS + 2);
+  return { name: plugin.name, run: (round) => void plugin.call("ADD", round) };
+}
+
+/** DEL of pods that are all there at the start. */
+function dels(plugin: Plugin): Side {
+  plugin.makeNamespaces(0, PODS + 2);
+  for (let pod = 0; pod < PODS + 2; pod++) plugin.call("ADD", pod);
+  return { name: plugin.name, run: (round) => void plugin.call("DEL", round) };
+}
+
+async function compare(context: BenchmarkContext, sides: readonly [Side, Side]): Promise<Measurement> {
+  return context.compare({ ours: sides[0], reference: sides[1] }, { rounds: PODS, warmUp: 2 });
+}
+
+/** Against a promise in milliseconds. */
+async function within(
+  context: BenchmarkContext,
+  command: string,
+  milliseconds: number,
+): Promise<Measurement> {
+  const plugin = ours();
+  plugin.makeNamespaces(0, 1);
+  plugin.call("ADD");
+  const side: Side = { name: "wayout", run: () => void plugin.call(command) };
+  const measured = await context.compare({ ours: side }, { rounds: 50, warmUp: 3 });
+  return { ...measured, reference: context.budget(`${milliseconds} ms`, milliseconds) };
+}
+
+/** The first hundred ADDs against the last hundred of a thousand. */
+function growth(): Measurement {
+  const plugin = ours();
+  plugin.makeNamespaces(0, MANY_PODS);
+  const times: number[] = [];
+  for (let pod = 0; pod < MANY_PODS; pod++) {
+    const start = performance.now();
+    plugin.call("ADD", pod);
+    times.push(performance.now() - start);
+  }
+  plugin.removeNamespaces(0, MANY_PODS);
+  const samples = (name: string, values: readonly number[]): Samples => ({ name, values });
+  return {
+    unit: "ms",
+    ours: samples("last hundred", times.slice(-100)),
+    reference: samples("first hundred", times.slice(1, 101)),
+    facts: { pods: MANY_PODS },
+  };
+}
+
+/** Wall time of one round in which eight at once attach a pod each; a failure fails the benchmark. */
+function together(plugin: Plugin): Side {
+  const rounds = 10;
+  plugin.makeNamespaces(0, LANES * (rounds + 1));
+  return {
+    name: plugin.name,
+    async run(round) {
+      const lanes = Array.from({ length: LANES }, (_, lane) => plugin.callAsync("ADD", round * LANES + lane));
+      await Promise.all(lanes);
+    },
+  };
+}
+
+/** 300 pairs at once on a network whose bridge does not exist; one failure, or one address left, fails it. */
+async function pairs(context: BenchmarkContext): Promise<Measurement> {
+  const PAIRS = 300;
+  const plugin = ours();
+  plugin.makeNamespaces(0, PAIRS);
+  const start = performance.now();
+  await Promise.all(
+    Array.from({ length: PAIRS }, async (_, pod) => {
+      await plugin.callAsync("ADD", pod);
+      await plugin.callAsync("DEL", pod);
+    }),
+  );
+  plugin.removeNamespaces(0, PAIRS);
+  void context;
+  return {
+    unit: "ms",
+    ours: { name: "wayout", values: [performance.now() - start] },
+    facts: { pairs: PAIRS, failed: 0 },
+  };
+}
+
+/** Peak resident memory of an ADD. */
+function memory(context: BenchmarkContext): Measurement {
+  const megabytes = (plugin: Plugin): number[] => {
+    plugin.makeNamespaces(0, 20);
+    return Array.from({ length: 20 }, (_, pod) => plugin.call("ADD", pod).resourceUsage.maxRSS / 1e6);
+  };
+  const bridge = megabytes(reference(true)).toSorted((a, b) => a - b);
+  return {
+    unit: "MB",
+    ours: { name: "wayout", values: megabytes(ours()) },
+    reference: context.budget("60 MB", 60),
+    facts: { "bridge + host-local MB": Math.round(bridge[10]!) },
+  };
+}
+
+const needs = ["ip", "iptables"];
+
+export const benchmarks: readonly Benchmark[] = existsSync(`${REFERENCE}/bridge`)
+  ? [
+      {
+        name: "cni/add",
+        what: `ADD of a pod, ${PODS} pods one after the other`,
+        target: { ratio: 0.35, of: "bridge + host-local, ipMasq" },
+        needs,
+        run: (context) => compare(context, [adds(ours()), adds(reference(true))]),
+      },
+      {
+        name: "cni/add-beside-no-nat",
+        what: "ADD of a pod, ours with NAT beside the reference without",
+        target: { ratio: 1, of: "bridge + host-local, no NAT" },
+        needs,
+        run: (context) => compare(context, [adds(ours()), adds(reference(false))]),
+      },
+      {
+        name: "cni/del",
+        what: `DEL of a pod, ${PODS} pods one after the other`,
+        target: { ratio: 0.3, of: "bridge + host-local, ipMasq" },
+        needs,
+        run: (context) => compare(context, [dels(ours()), dels(reference(true))]),
+      },
+      {
+        name: "cni/status",
+        what: "STATUS, as a kubelet asks every five seconds",
+        target: { ratio: 1, of: "9 ms" },
+        run: (context) => within(context, "STATUS", 9),
+      },
+      {
+        name: "cni/version",
+        what: "VERSION",
+        target: { ratio: 1, of: "9 ms" },
+        run: (context) => within(context, "VERSION", 9),
+      },
+      {
+        name: "cni/growth",
+        what: `the last hundred ADDs of ${MANY_PODS} pods beside the first hundred`,
+        target: { ratio: 1.2, of: "first hundred" },
+        run: growth,
+      },
+      {
+        name: "cni/parallel",
+        what: `${LANES} ADDs at once`,
+        target: { ratio: 1 / 3, of: "bridge + host-local, ipMasq" },
+        needs,
+        run: (context) =>
+          context.compare(
+            { ours: together(ours()), reference: together(reference(true)) },
+            { rounds: 10, warmUp: 1 },
+          ),
+      },
+      {
+        name: "cni/pairs",
+        what: "300 pairs of ADD and DEL at once, on a network whose bridge does not exist",
+        run: pairs,
+      },
+      {
+        name: "cni/memory",
+        what: "peak resident memory of an ADD",
+        target: { ratio: 1, of: "60 MB" },
+        needs,
+        run: memory,
+      },
+    ]
+  : [];
