@@ -4,8 +4,9 @@ import { ipBytes } from "../address/ip.ts";
 import { macForIp } from "../address/mac.ts";
 import { WayoutError } from "../error.ts";
 import { addAddressRequest, type Address, type AddressSpec } from "../kernel/route/address.ts";
+import type { Ipv6Setting } from "../kernel/route/interface-settings.ts";
 import type { Link } from "../kernel/route/link.ts";
-import { createBridgeRequest, setBridgeRequest, setLinkRequest } from "../kernel/route/link-requests.ts";
+import { createBridgeRequest, setBridgeRequest } from "../kernel/route/link-requests.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
 import { writeSysctl } from "../kernel/sysctl.ts";
@@ -47,8 +48,9 @@ export function ensureBridge(node: Rtnetlink, intent: BridgeIntent): EnsuredBrid
   try {
     const gateways = intent.gateways.map((text) => parseCidr(text, "keep"));
     const { link, created } = findOrCreate(node, intent, gateways, undo);
+    openToIpv6(node, link, gateways, undo);
     const added = ensureGateways(node, link, gateways, intent, created, undo);
-    settle(node, link, intent, !created && added.length > 0);
+    settle(node, link, intent, !created && added.length > 0, undo);
     return { link: created || added.length > 0 ? reread(node, link) : link, created, added };
   } catch (error) {
     throw networkFailure(doing, error, undo.run());
@@ -132,6 +134,19 @@ function notABridge(doing: string, link: Link): WayoutError {
     todo: "Choose another name for the bridge, or rename that interface.",
     details: { interface: link.name, kind: link.kind ?? null },
   });
+}
+
+/** Where new interfaces start with IPv6 switched off, an address would be refused ("IPv6 is disabled on this device"). */
+function openToIpv6(node: Rtnetlink, link: Link, gateways: readonly Cidr[], undo: Undo): void {
+  if (link.ipv6?.disable_ipv6 === 1 && gateways.some(({ family }) => family === 6)) {
+    setIpv6(node, link, "disable_ipv6", "0", undo);
+  }
+}
+
+function setIpv6(node: Rtnetlink, link: Link, setting: Ipv6Setting, value: string, undo: Undo): void {
+  const name = `net.ipv6.conf.${link.name}.${setting}`;
+  const previous = writeSysctl(node.namespace, name, value);
+  undo.note(`${name} = ${value}`, () => writeSysctl(node.namespace, name, previous));
 }
 
 /** Adds the gateway addresses that are missing and returns them. */
@@ -222,27 +237,26 @@ function otherSubnet(link: Link, other: Address, gateway: Cidr): WayoutError {
 }
 
 /** Everything else about the bridge that can be other than wanted; touches only what is. */
-function settle(node: Rtnetlink, link: Link, intent: BridgeIntent, pinsMac: boolean): void {
-  const wantsPromiscuous = intent.promiscuous === true && !link.flags.includes("PROMISC");
-  const wantsFilter =
-    intent.vlanFiltering !== undefined && link.bridge?.vlanFiltering !== intent.vlanFiltering;
-  if (wantsFilter) {
-    node.connection.request(setBridgeRequest(link.index, { vlanFiltering: intent.vlanFiltering }));
+function settle(node: Rtnetlink, link: Link, intent: BridgeIntent, pinsMac: boolean, undo: Undo): void {
+  const { vlanFiltering } = intent;
+  const filters = link.bridge?.vlanFiltering ?? false;
+  if (vlanFiltering !== undefined && vlanFiltering !== filters) {
+    undo.note(`VLAN filtering of ${link.name}`, () => {
+      node.connection.request(setBridgeRequest(link.index, { vlanFiltering: filters }));
+    });
+    node.connection.request(setBridgeRequest(link.index, { vlanFiltering }));
   }
-  if (!link.up || wantsPromiscuous || pinsMac) {
-    node.connection.request(
-      setLinkRequest(link.index, {
-        up: true,
-        // The same MAC once more: what was set by hand is no longer changed by ports that come and go.
-        ...(pinsMac ? { mac: link.mac } : {}),
-        ...(wantsPromiscuous ? { promiscuous: true } : {}),
-      }),
+  const wasPromiscuous = link.flags.includes("PROMISC");
+  const promiscuous = wasPromiscuous || intent.promiscuous === true;
+  if (!link.up || promiscuous !== wasPromiscuous || pinsMac) {
+    undo.note(`state of ${link.name}`, () =>
+      node.setLink(link.index, { up: link.up, promiscuous: wasPromiscuous }),
     );
+    // The same MAC once more: what was set by hand is no longer changed by ports that come and go.
+    node.setLink(link.index, { up: true, promiscuous, ...(pinsMac ? { mac: link.mac } : {}) });
   }
   // A router advertisement from a pod must not give the node a default route through that pod.
-  if (link.ipv6 !== undefined && link.ipv6.accept_ra !== 0) {
-    writeSysctl(node.namespace, `net.ipv6.conf.${link.name}.accept_ra`, "0");
-  }
+  if (link.ipv6 !== undefined && link.ipv6.accept_ra !== 0) setIpv6(node, link, "accept_ra", "0", undo);
 }
 
 function reread(node: Rtnetlink, link: Link): Link {

@@ -3,6 +3,7 @@ import { describe, expect } from "bun:test";
 import { WayoutError } from "../../src/error.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
+import { writeSysctl } from "../../src/kernel/sysctl.ts";
 import { connectPod, ensureBridge, type PodLinkIntent } from "../../src/network/network.ts";
 import { FaultPlan, type Fault } from "../support/faulty-transport.ts";
 import { testWith } from "../support/witness.ts";
@@ -14,7 +15,11 @@ const test = testWith(["root"]);
 function contents(namespace: NetworkNamespace): unknown {
   using route = Rtnetlink.open(namespace);
   return {
-    links: route.links({ statistics: false }).map(({ name, up, master, mac }) => ({ name, up, master, mac })),
+    links: route.links({ statistics: false }).map(({ name, up, master, mac, flags, ipv6 }) => {
+      const promiscuous = flags.includes("PROMISC");
+      const { accept_ra, disable_ipv6 } = ipv6 ?? {};
+      return { name, up, master, mac, promiscuous, accept_ra, disable_ipv6 };
+    }),
     addresses: route
       .addresses()
       .filter(({ scope }) => scope !== "link")
@@ -86,6 +91,18 @@ const CASES: readonly Case[] = [
     },
     build(node) {
       ensureBridge(node, { ...BRIDGE, promiscuous: false, force: true });
+    },
+  },
+  {
+    name: "a bare bridge, down and without IPv6, completed",
+    prepare(node) {
+      using route = Rtnetlink.open(node);
+      writeSysctl(node, "net.ipv6.conf.default.disable_ipv6", "1");
+      route.createBridge({ name: "br0" });
+    },
+    build(node) {
+      const { added } = ensureBridge(node, BRIDGE);
+      expect(added.length).toBe(2);
     },
   },
   {

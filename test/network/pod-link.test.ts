@@ -3,7 +3,7 @@ import { expect } from "bun:test";
 import { WayoutError } from "../../src/error.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
-import { readSysctl } from "../../src/kernel/sysctl.ts";
+import { readSysctl, writeSysctl } from "../../src/kernel/sysctl.ts";
 import {
   connectPod,
   disconnectPod,
@@ -323,4 +323,20 @@ test("a link without addresses is layer 2 only; one that is to stay down stays s
   expect(linkOf(plain)).toEqual({ up: true, addresses: 1 });
   expect(linkOf(down).up).toBe(false);
   expect(host.master).toBe(here.bridge);
+});
+
+test("IPv6 that is switched off for new interfaces is switched on for these two, and for no other", async () => {
+  const [node, pod] = [freshNamespace(), freshNamespace()];
+  for (const namespace of [node, pod]) {
+    writeSysctl(namespace, "net.ipv6.conf.default.disable_ipv6", "1");
+    ask(namespace, ["ip", "link", "add", "other", "type", "bridge"]);
+  }
+  using route = Rtnetlink.open(node);
+  const bridge = ensureBridge(route, { name: "br0", gateways: ["10.0.0.254/24", "fd00::fe/64"] }).link.index;
+  connectPod(route, pod, intentOf(1, bridge));
+  await expectReach(pod, "fd00::fe");
+  for (const namespace of [node, pod]) {
+    expect(readSysctl(namespace, "net.ipv6.conf.other.disable_ipv6")).toBe("1");
+    expect(readSysctl(namespace, "net.ipv6.conf.default.disable_ipv6")).toBe("1");
+  }
 });
