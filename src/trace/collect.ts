@@ -162,6 +162,7 @@ class Instruments implements Disposable {
             exchange: {
               state: exchange.state,
               beganUs,
+              connected: exchange.connected,
               timeoutMs,
               ...(exchange.deliveredUs === undefined ? {} : { deliveredUs: exchange.deliveredUs }),
             },

@@ -9,7 +9,7 @@ import { stoppedAtNode } from "./stop-at-node.ts";
 import { stoppedInPod, stoppedInPodOnReturn } from "./stop-in-pod.ts";
 import { stoppedOnCable, stoppedOnBridge } from "./stop-on-cable.ts";
 import { stoppedOnReturn } from "./stop-on-return.ts";
-import { stoppedOutside } from "./stop-outside.ts";
+import { requestUnanswered, stoppedOutside } from "./stop-outside.ts";
 
 /** The stop of an exchange that was not answered. */
 export function diagnose(of: Case): Stop {
@@ -21,6 +21,7 @@ function verdictOf(of: Case): Verdict {
   const { out, back } = of.correlation;
   const at = (list: readonly PlacedPacket[], place: string, way: string): boolean =>
     list.some((packet) => packet.place === place && packet.way === way);
+  if (of.evidence.exchange?.connected === true) return requestUnanswered(of);
   // A refusal that the node made itself is no answer from outside.
   const isOwnRefusal = back.length > 0 && !at(back, "uplink", "in") && !isLocal(of) && !wasSwitched(of);
   if (isOwnRefusal && !at(out, "uplink", "out")) return stoppedAtNode(of);

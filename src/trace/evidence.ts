@@ -42,6 +42,8 @@ export interface NodeSide {
   /** The node's end of the pod's cable. */
   readonly hostLink?: Link;
   readonly bridge?: Link;
+  /** The interface that the pod's own sits on (macvlan): its packets leave there, past the node's IP layer. */
+  readonly lower?: Link;
   /** Where the node's IP layer receives the pod's packets: the bridge, or the host veth. */
   readonly entry?: Link;
   /** The kernel's answer for this source and incoming interface. */
@@ -92,6 +94,8 @@ export interface TraceEvidence {
   readonly exchange?: {
     readonly state: ExchangeState;
     readonly beganUs: number;
+    /** A TCP connection was made, whatever came of the request over it. */
+    readonly connected: boolean;
     readonly deliveredUs?: number;
     readonly timeoutMs: number;
   };

@@ -42,6 +42,8 @@ export class Exchange implements Disposable {
   #received = Buffer.alloc(0);
   /** When the socket had its answer, microseconds since the epoch. */
   deliveredUs: number | undefined;
+  /** Whether a TCP connection was made, whatever came of the request over it. */
+  connected = false;
   /** Our own address, once connected; the kernel chooses it by the route. */
   localAddress: string | undefined;
 
@@ -158,6 +160,7 @@ export class Exchange implements Disposable {
   }
 
   #connected(): void {
+    this.connected = true;
     const { http } = this.plan;
     if (http === undefined) {
       this.#end({ kind: "answered", what: "connection established" });

@@ -133,7 +133,9 @@ function routeText(nextHop: string | undefined, evidence: TraceEvidence, link: s
 
 function crossedCable(of: Case): Finding {
   const { evidence, correlation } = of;
-  const { hostLink, bridge } = evidence.survey.node ?? {};
+  const { hostLink, bridge, lower } = evidence.survey.node ?? {};
+  if (lower !== undefined)
+    return pastTheNode(`the pod's interface sits on ${lower.name}: there is no cable to cross`);
   const veth = at(correlation.out, "veth", "in");
   const onBridge = at(correlation.out, "bridge", "in");
   const names = [hostLink, bridge].flatMap((link) => (link === undefined ? [] : [link.name]));
@@ -153,6 +155,11 @@ function crossedCable(of: Case): Finding {
   };
 }
 
+/** Of an interface that shares one of the node's (macvlan). */
+function pastTheNode(text: string): Finding {
+  return { proven: true, notNeeded: true, text, evidence: [] };
+}
+
 // ── 3 to 6 ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function forwarded(of: Case): Finding {
@@ -160,6 +167,8 @@ function forwarded(of: Case): Finding {
   const { node } = evidence.survey;
   const leaving = at(correlation.out, "uplink", "out");
   if (node === undefined) return { proven: false, text: "the node is not visible from here", evidence: [] };
+  if (node.lower !== undefined)
+    return pastTheNode(`it leaves by ${node.lower.name} itself: the node's routing is not asked`);
   if (isLocal(of)) {
     return {
       proven: true,

@@ -5,7 +5,17 @@ import { neighbourLines } from "./causes.ts";
 import { droppingRule } from "./rules.ts";
 
 export function stoppedOnCable(of: Case): Verdict {
-  const { hostLink } = of.evidence.survey.node!;
+  const { hostLink, lower } = of.evidence.survey.node!;
+  if (lower !== undefined) {
+    const drop = dropIn(of, of.evidence.survey.node!.inode) ?? dropIn(of, of.evidence.survey.pod.inode);
+    if (drop !== undefined) return dropVerdict(2, drop, `before ${lower.name}`);
+    if (!lower.up) return linkDown(2, lower);
+    return {
+      step: 2,
+      code: "lost-on-cable",
+      reason: `it left the pod and was not seen on ${lower.name}, which the pod's interface sits on`,
+    };
+  }
   if (hostLink === undefined) {
     return { step: 2, code: "no-host-veth", reason: "the pod's interface has no other end on the node" };
   }

@@ -58,3 +58,19 @@ const PRIVATE = [
 function isPrivate(address: string): boolean {
   return PRIVATE.some((cidr) => cidrContains(cidr, address));
 }
+
+/** The connection stands, and the request over it was not answered: small packets pass, perhaps larger ones do not. */
+export function requestUnanswered(of: Case): Verdict {
+  const { exchange, flow, survey } = of.evidence;
+  const big = tooBig(of);
+  if (big !== undefined) return big;
+  const mtu = survey.pod.link?.mtu ?? 1500;
+  const header = flow.family === 4 ? 28 : 48;
+  const said = exchange?.state.kind === "failed" ? `: ${exchange.state.said}` : "";
+  return {
+    step: 7,
+    code: "request-unanswered",
+    reason: `the connection was made, and ${flow.destination} did not answer the request within ${exchange?.timeoutMs} ms${said}`,
+    todo: `is the server slow (--timeout)? Do full packets pass: wayout trace ${survey.pod.name} ${flow.destination} --proto icmp --size ${mtu - header}`,
+  };
+}

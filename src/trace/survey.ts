@@ -64,6 +64,8 @@ export function surveyNode(
   const found = podSide.link === undefined ? undefined : wiringOf(pod, podSide.link.name, [namespace]);
   const { hostLink, bridge } = found?.wiring ?? {};
   const entry = bridge ?? hostLink;
+  const lower =
+    hostLink === undefined ? links.find((link) => link.index === found?.wiring.podLink.link) : undefined;
   const answer =
     entry === undefined || source === undefined
       ? undefined
@@ -76,6 +78,7 @@ export function surveyNode(
     addresses: route.addresses(),
     ...(hostLink === undefined ? {} : { hostLink }),
     ...(bridge === undefined ? {} : { bridge }),
+    ...(lower === undefined ? {} : { lower }),
     ...(entry === undefined ? {} : { entry }),
     ...(answer === undefined ? {} : { route: answer }),
     ...(source === undefined ? {} : { routeBack: route.routeTo({ destination: source }) }),

@@ -2,6 +2,8 @@
 for (const port of [80, 443]) {
   Bun.serve({ port, hostname: "::", fetch: () => new Response("hello") });
 }
+// Takes connections and never says a word.
+Bun.listen({ port: 8080, hostname: "::", socket: { data() {} } });
 // One socket an address: a datagram that leaves an unbound one has another source than was asked.
 export const SOCKETS = [
   [53, "198.51.100.80"],

@@ -2,11 +2,13 @@
 import { afterEach, expect, test } from "bun:test";
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { writePcapng } from "../../src/kernel/packet/pcapng.ts";
 import { tracePage } from "../../src/trace/page.ts";
 import { trace } from "../../src/trace/trace.ts";
 import type { TraceReport } from "../../src/trace/report.ts";
 import { ask, isRealRoot, run, testWith } from "../support/witness.ts";
+import { freshNamespace } from "../support/world.ts";
 import { makeWorld, type World } from "./world.ts";
 
 let world: World;
@@ -67,7 +69,7 @@ testWith(["root", "nft"])("a healthy path: nine steps, each with its evidence", 
 testWith(["root", "nft"])("UDP, ICMP, HTTP, IPv6, a refusal", async () => {
   world = await makeWorld({ ipv6: true });
   const ask = (destination: string, protocol?: string): TraceReport =>
-    world.trace({ destination, ...(protocol === undefined ? {} : { protocol }) });
+    world.trace({ destination, timeoutMs: 3000, ...(protocol === undefined ? {} : { protocol }) });
   for (const report of [
     ask("198.51.100.80:53", "udp"),
     ask("198.51.100.80:9999", "udp"),
@@ -84,6 +86,11 @@ testWith(["root", "nft"])("UDP, ICMP, HTTP, IPv6, a refusal", async () => {
     ]);
   }
   expect(ask("http://198.51.100.80/").answer).toMatch(/^HTTP\/1\.1 200 OK, \d+ bytes$/);
+  // Connects and says nothing.
+  expect(world.trace({ destination: "http://198.51.100.80:8080/", timeoutMs: 300 }).stop).toMatchObject({
+    step: 7,
+    code: "request-unanswered",
+  });
   const refused = ask("198.51.100.80:22");
   expect([refused.outcome, refused.answer]).toEqual(["refused", "connection refused"]);
   expect(ask("198.51.100.80:7777", "udp").stop).toMatchObject({ step: 8, code: "answer-from-elsewhere" });
@@ -107,6 +114,31 @@ testWith(["root", "nft"])(
     expect(statuses(routed).slice(3, 5)).toEqual(["not-needed", "not-needed"]);
   },
 );
+
+testWith(["root", "nft"])("a macvlan pod, and a neighbour on the same bridge", async () => {
+  world = await makeWorld();
+  const [lone, neighbour] = [freshNamespace("lone"), freshNamespace("near")];
+  const ip = (namespace: NetworkNamespace, line: string): string =>
+    ask(namespace, ["ip", ...line.split(" ")]);
+  ip(world.node, `link add link eth0 name mv0 type macvlan mode bridge`);
+  ip(world.node, `link set mv0 netns ${lone.name} name eth0`);
+  ip(lone, "addr add 203.0.113.77/24 dev eth0");
+  ip(lone, "link set eth0 up");
+  ip(lone, "route add default via 203.0.113.1");
+  const past = world.trace({ pod: lone.name! });
+  expect(past.outcome).toBe("answered");
+  expect(statuses(past).join()).toBe(
+    "proven,not-needed,not-needed,not-needed,not-needed,proven,proven,not-needed,proven",
+  );
+  ip(world.node, `link add veth-near type veth peer name eth0 netns ${neighbour.name}`);
+  ip(world.node, "link set veth-near master br0 up");
+  ip(neighbour, "addr add 10.20.0.3/24 dev eth0");
+  ip(neighbour, "link set eth0 up");
+  const near = world.trace({ destination: "10.20.0.3", protocol: "icmp" });
+  expect(near.outcome).toBe("answered");
+  expect(near.steps[1]!.text).toContain("switched within br0");
+  expect(near.steps[2]!.status).toBe("not-needed");
+});
 
 testWith(["root", "iptables-nft", "iptables-legacy"])("who translated it, when iptables did", async () => {
   for (const program of ["iptables-nft", "iptables-legacy"]) {
