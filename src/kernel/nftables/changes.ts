@@ -13,8 +13,9 @@ import {
   swapHex,
   type Datatype,
 } from "./datatypes.ts";
-import type { Expression, OBJECT_TYPES, StatefulExpression } from "./expressions.ts";
-import { OBJECT_TYPES as OBJECT_NUMBERS } from "./expressions.ts";
+import type { OBJECT_TYPES } from "./enumerations.ts";
+import type { Expression, StatefulExpression } from "./expressions.ts";
+import { OBJECT_TYPES as OBJECT_NUMBERS } from "./enumerations.ts";
 import { NFT_MSG } from "./messages.ts";
 import { objectTypeNumber, writeObject } from "./objects.ts";
 import { definedOnly, keyAfter, readSet } from "./read.ts";

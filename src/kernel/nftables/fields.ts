@@ -2,7 +2,7 @@
  * Fields of packet headers by nft's names: where each lies and what it means. Offsets and lengths are bits from the
  * start of the header that `base` names. Shared by those who write rules and those who print them.
  */
-import type { PAYLOAD_BASES } from "./expressions.ts";
+import type { PAYLOAD_BASES } from "./enumerations.ts";
 
 export type PayloadBase = keyof typeof PAYLOAD_BASES;
 

@@ -3,7 +3,8 @@ import { attribute, AttributeSet, listOf, nested, repeated, type Table } from ".
 import { be16, be32, bytes, string, type Codec } from "../netlink/codec.ts";
 import type { MessageSpec } from "../netlink/message.ts";
 import { nfgenmsg, nfnlType, NFNL_SUBSYS_NFTABLES } from "../netlink/nfnetlink.ts";
-import { expressions, OBJECT_TYPES, statefulExpression, statefulExpressions } from "./expressions.ts";
+import { OBJECT_TYPES } from "./enumerations.ts";
+import { expressions, statefulExpression, statefulExpressions } from "./expressions.ts";
 import { NFT_MSG_GETGEN, NFT_MSG_NEWGEN } from "./generation.ts";
 import { CHAIN_FLAGS, SET_FLAGS, TABLE_FLAGS } from "./ruleset.ts";
 import { COMMENT, notes, SET_COMMENT } from "./userdata.ts";

@@ -2,13 +2,8 @@
 import { attribute, AttributeSet } from "../netlink/attributes.ts";
 import { be16, be32, u32, u8, string } from "../netlink/codec.ts";
 import { Wire, Writer } from "../netlink/wire.ts";
-import {
-  EXPRESSIONS,
-  OBJECT_TYPES,
-  SYNPROXY_FLAGS,
-  type LIMIT_TYPES,
-  type QUOTA_FLAGS,
-} from "./expressions.ts";
+import { OBJECT_TYPES, SYNPROXY_FLAGS, type LIMIT_TYPES, type QUOTA_FLAGS } from "./enumerations.ts";
+import { EXPRESSIONS } from "./expressions.ts";
 import type { ObjectValue } from "./ruleset.ts";
 import { bits, hexBytes, hexText, type Named } from "./values.ts";
 

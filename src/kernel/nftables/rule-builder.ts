@@ -11,7 +11,6 @@ import type {
   CMP_OPS,
   CT_DIRECTIONS,
   CT_KEYS,
-  Expression,
   FIB_FLAGS,
   FIB_RESULTS,
   LOG_FLAGS,
@@ -20,8 +19,8 @@ import type {
   NAT_FLAGS,
   NAT_TYPES,
   OBJECT_TYPES,
-  StatefulExpression,
-} from "./expressions.ts";
+} from "./enumerations.ts";
+import type { Expression, StatefulExpression } from "./expressions.ts";
 import { CT_TYPES, fieldNamed, HEADERS, META_TYPES, type FieldName } from "./fields.ts";
 import { NFT_REG_1, NFT_REG_VERDICT, registerAt, registerWord } from "./registers.ts";
 import type { Verdict } from "./values.ts";

@@ -3,7 +3,8 @@
  * them. Raw data (keys, compared values) is lower-case hexadecimal; see values.ts.
  */
 import { NFPROTO } from "../netlink/nfnetlink.ts";
-import type { Expression, OBJECT_TYPES, StatefulExpression } from "./expressions.ts";
+import type { OBJECT_TYPES } from "./enumerations.ts";
+import type { Expression, StatefulExpression } from "./expressions.ts";
 import type { Data, Named } from "./values.ts";
 
 /** The families that nf_tables has tables for. */

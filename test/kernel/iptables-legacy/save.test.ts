@@ -1,15 +1,12 @@
 /** iptables-legacy read over its socket options, against iptables-legacy-save. */
 import { expect, test } from "bun:test";
 import * as fc from "fast-check";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { legacyText, readLegacyTables } from "../../../src/kernel/iptables-legacy/iptables-legacy.ts";
 import { readLegacyTable } from "../../../src/kernel/iptables-legacy/entries.ts";
 import { DecodeError } from "../../../src/kernel/netlink/wire.ts";
 import { ask, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
-
-const CORPUS = join(import.meta.dir, "../nftables/corpus");
+import { iptablesRules } from "../nftables/ruleset-world.ts";
 
 /** iptables-save without its remarks, which hold the time; tables in the order of their names. */
 function normal(text: string): string[] {
@@ -27,7 +24,7 @@ for (const [file, program, family] of [
 ] as const) {
   testWith(["root", program])(`${file}: the same text as ${program}-save -c`, () => {
     const namespace = freshNamespace();
-    ask(namespace, [`${program}-restore`], readFileSync(join(CORPUS, file), "utf8"));
+    ask(namespace, [`${program}-restore`], iptablesRules(file));
     const tables = readLegacyTables(namespace, [family]);
     expect(tables.flatMap((table) => table.chains).flatMap((chain) => chain.rules).length).toBeGreaterThan(
       20,

@@ -1,6 +1,7 @@
 /** The numbers of src/kernel/nftables against the kernel's own headers. */
 import { expect } from "bun:test";
-import * as expressions from "../../../src/kernel/nftables/expressions.ts";
+import * as enumerations from "../../../src/kernel/nftables/enumerations.ts";
+import { EXPRESSIONS } from "../../../src/kernel/nftables/expressions.ts";
 import {
   NFNLGRP_NFTABLES,
   NFNLGRP_NFTRACE,
@@ -27,7 +28,7 @@ const NEWER = /^NFTA_(INNER_\w+|BITWISE_SREG2|DEVICE_PREFIX|EXPR_\w+)$/;
 testWithHeaders("every attribute has the number it has in the headers", () => {
   const sets = [
     ...Object.values(NFT_MSG).map((message) => message.attributes),
-    ...Object.values(expressions.EXPRESSIONS).map((description) => description.attributes),
+    ...Object.values(EXPRESSIONS).map((description) => description.attributes),
     ...objectDataAttributes,
   ];
   const { wrong, unknown, compared } = compareWithHeaders(HEADERS, namesOf(sets));
@@ -65,14 +66,14 @@ testWithHeaders("enumerations have the numbers of the headers", () => {
   const ops = { "==": "EQ", "!=": "NEQ", "<": "LT", "<=": "LTE", ">": "GT", ">=": "GTE" };
   const cmp = Object.fromEntries(Object.entries(ops).map(([ours, theirs]) => [ours, `NFT_CMP_${theirs}`]));
   const numbers: [string, number][] = [
-    ...inHeaders("NFT_CMP_", expressions.CMP_OPS, cmp),
-    ...inHeaders("NFT_PAYLOAD_", expressions.PAYLOAD_BASES, {
+    ...inHeaders("NFT_CMP_", enumerations.CMP_OPS, cmp),
+    ...inHeaders("NFT_PAYLOAD_", enumerations.PAYLOAD_BASES, {
       link: "NFT_PAYLOAD_LL_HEADER",
       network: "NFT_PAYLOAD_NETWORK_HEADER",
       transport: "NFT_PAYLOAD_TRANSPORT_HEADER",
       inner: "NFT_PAYLOAD_INNER_HEADER",
     }),
-    ...inHeaders("NFT_META_", expressions.META_KEYS, {
+    ...inHeaders("NFT_META_", enumerations.META_KEYS, {
       length: "NFT_META_LEN",
       ibrname: "NFT_META_BRI_IIFNAME",
       obrname: "NFT_META_BRI_OIFNAME",
@@ -84,7 +85,7 @@ testWithHeaders("enumerations have the numbers of the headers", () => {
       day: "NFT_META_TIME_DAY",
       hour: "NFT_META_TIME_HOUR",
     }),
-    ...inHeaders("NFT_CT_", expressions.CT_KEYS, {
+    ...inHeaders("NFT_CT_", enumerations.CT_KEYS, {
       l3proto: "NFT_CT_L3PROTOCOL",
       saddr: "NFT_CT_SRC",
       daddr: "NFT_CT_DST",
@@ -96,30 +97,30 @@ testWithHeaders("enumerations have the numbers of the headers", () => {
       "ip6 saddr": "NFT_CT_SRC_IP6",
       "ip6 daddr": "NFT_CT_DST_IP6",
     }),
-    ...inHeaders("NFT_RT_", expressions.RT_KEYS, {
+    ...inHeaders("NFT_RT_", enumerations.RT_KEYS, {
       "ip nexthop": "NFT_RT_NEXTHOP4",
       "ip6 nexthop": "NFT_RT_NEXTHOP6",
       mtu: "NFT_RT_TCPMSS",
       ipsec: "NFT_RT_XFRM",
     }),
-    ...inHeaders("NFT_SOCKET_", expressions.SOCKET_KEYS),
-    ...inHeaders("NFT_FIB_RESULT_", expressions.FIB_RESULTS, { type: "NFT_FIB_RESULT_ADDRTYPE" }),
-    ...inHeaders("NFTA_FIB_F_", expressions.FIB_FLAGS),
-    ...inHeaders("NFT_OBJECT_", expressions.OBJECT_TYPES, { "ct expectation": "NFT_OBJECT_CT_EXPECT" }),
-    ...inHeaders("NFT_LOGLEVEL_", expressions.LOG_LEVELS, { warn: "NFT_LOGLEVEL_WARNING" }),
-    ...inHeaders("NF_NAT_RANGE_", expressions.NAT_FLAGS, {
+    ...inHeaders("NFT_SOCKET_", enumerations.SOCKET_KEYS),
+    ...inHeaders("NFT_FIB_RESULT_", enumerations.FIB_RESULTS, { type: "NFT_FIB_RESULT_ADDRTYPE" }),
+    ...inHeaders("NFTA_FIB_F_", enumerations.FIB_FLAGS),
+    ...inHeaders("NFT_OBJECT_", enumerations.OBJECT_TYPES, { "ct expectation": "NFT_OBJECT_CT_EXPECT" }),
+    ...inHeaders("NFT_LOGLEVEL_", enumerations.LOG_LEVELS, { warn: "NFT_LOGLEVEL_WARNING" }),
+    ...inHeaders("NF_NAT_RANGE_", enumerations.NAT_FLAGS, {
       random: "NF_NAT_RANGE_PROTO_RANDOM",
       "fully-random": "NF_NAT_RANGE_PROTO_RANDOM_FULLY",
     }),
-    ...inHeaders("NFT_NAT_", expressions.NAT_TYPES),
-    ...inHeaders("NFT_DYNSET_OP_", expressions.DYNSET_OPS),
-    ...inHeaders("NFT_NG_", expressions.NUMGEN_TYPES, { inc: "NFT_NG_INCREMENTAL" }),
-    ...inHeaders("NFT_REJECT_", expressions.REJECT_TYPES, {
+    ...inHeaders("NFT_NAT_", enumerations.NAT_TYPES),
+    ...inHeaders("NFT_DYNSET_OP_", enumerations.DYNSET_OPS),
+    ...inHeaders("NFT_NG_", enumerations.NUMGEN_TYPES, { inc: "NFT_NG_INCREMENTAL" }),
+    ...inHeaders("NFT_REJECT_", enumerations.REJECT_TYPES, {
       icmp: "NFT_REJECT_ICMP_UNREACH",
       "tcp reset": "NFT_REJECT_TCP_RST",
       icmpx: "NFT_REJECT_ICMPX_UNREACH",
     }),
-    ...inHeaders("NFT_XFRM_KEY_", expressions.XFRM_KEYS, {
+    ...inHeaders("NFT_XFRM_KEY_", enumerations.XFRM_KEYS, {
       "ip daddr": "NFT_XFRM_KEY_DADDR_IP4",
       "ip6 daddr": "NFT_XFRM_KEY_DADDR_IP6",
       "ip saddr": "NFT_XFRM_KEY_SADDR_IP4",

@@ -1,12 +1,10 @@
 /** Rules of iptables-nft, as iptables-save would write them. */
 import { expect } from "bun:test";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import type { NetworkNamespace } from "../../../src/kernel/namespace.ts";
 import { iptablesText, isIptablesTable, rulesetText } from "../../../src/kernel/nftables/text.ts";
 import { ask, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
-import { CORPUS, readRuleset } from "./ruleset-world.ts";
+import { iptablesRules, readRuleset } from "./ruleset-world.ts";
 
 /** `-A` lines, with the table before each. */
 function savedRules(text: string): string[] {
@@ -35,7 +33,7 @@ for (const [file, program, family] of [
 ] as const) {
   testWith(["root", program])(`${file}: the same text as ${program}-save, rule for rule`, () => {
     const namespace = freshNamespace();
-    ask(namespace, [`${program}-restore`], readFileSync(join(CORPUS, file), "utf8"));
+    ask(namespace, [`${program}-restore`], iptablesRules(file));
     const saved = savedRules(ask(namespace, [`${program}-save`]));
     expect(saved.length).toBeGreaterThan(20);
     expect(ourRules(namespace, family).sort()).toEqual(saved.sort());

@@ -1,11 +1,18 @@
 /** Rulesets in throw-away namespaces: put there by nft, seen by nft and by us. */
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { NetworkNamespace } from "../../../src/kernel/namespace.ts";
 import { Nftables } from "../../../src/kernel/nftables/nftables.ts";
 import type { Ruleset } from "../../../src/kernel/nftables/ruleset.ts";
-import { ask } from "../../support/witness.ts";
+import { ask, isRealRoot } from "../../support/witness.ts";
 
 export const CORPUS = join(import.meta.dir, "corpus");
+
+/** Rules for iptables-restore. In a user namespace only user 0 exists, and rules cannot ask for others. */
+export function iptablesRules(file: string): string {
+  const rules = readFileSync(join(CORPUS, file), "utf8").split("\n");
+  return rules.filter((rule) => isRealRoot || !/--[ug]id-owner [1-9]/.test(rule)).join("\n");
+}
 
 /** The ruleset as we read it. */
 export function readRuleset(namespace: NetworkNamespace): Ruleset {

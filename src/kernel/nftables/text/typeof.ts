@@ -11,7 +11,7 @@ import {
   META_KEYS,
   RT_KEYS,
   SOCKET_KEYS,
-} from "../expressions.ts";
+} from "../enumerations.ts";
 import { itemNumber, readUserdata, type UserdataItem } from "../userdata.ts";
 import { hexText } from "../values.ts";
 import { exthdrText } from "./extensions.ts";
