@@ -30,11 +30,18 @@ export interface Attached {
   readonly notes: readonly string[];
 }
 
-/** @throws WayoutError; then nothing is left of the attempt */
-export async function attach(node: AttachmentNode, request: AttachRequest): Promise<Attached> {
+/**
+ * @param signal ends it while it waits for another command; once begun, it is done or undone as a whole
+ * @throws WayoutError; then nothing is left of the attempt
+ */
+export async function attach(
+  node: AttachmentNode,
+  request: AttachRequest,
+  signal?: AbortSignal,
+): Promise<Attached> {
   const checked = checkRequest(request);
   const doing = `attaching ${checked.namespace}`;
-  return node.store.locked(doing, () => attachAlone(node, checked, doing));
+  return node.store.locked(doing, () => attachAlone(node, checked, doing), signal);
 }
 
 function attachAlone(node: AttachmentNode, request: AttachRequest, doing: string): Attached {

@@ -15,15 +15,17 @@ export interface Detached {
 
 /**
  * Works also when the namespace is gone by now. A namespace that exists and is not attached is left as it is.
+ * @param signal ends it while it waits for another command
  * @throws WayoutError unknown-namespace, detach-incomplete
  */
 export async function detach(
   node: AttachmentNode,
   label: string,
   options: TakeBackOptions = {},
+  signal?: AbortSignal,
 ): Promise<Detached> {
   const doing = `detaching ${label}`;
-  return node.store.locked(doing, () => {
+  const work = (): Detached => {
     const before = node.store.read();
     const attachment = before.attachments.find((other) => other.label === label);
     // The one that is asked for is taken back below, with the options, also when it is half-made.
@@ -33,7 +35,8 @@ export async function detach(
       return { attachment: undefined, notes: [] };
     }
     return { attachment, notes: takeBack(node, record, attachment, options).notes };
-  });
+  };
+  return node.store.locked(doing, work, signal);
 }
 
 function unknown(label: string, doing: string, attachments: readonly AttachmentRecord[]): WayoutError {

@@ -70,10 +70,11 @@ export class AttachmentStore {
   /**
    * Runs `work` while no other command changes attachments. Waiting lets signals through; `work` is synchronous, so
    * that none can cut it in two.
-   * @throws WayoutError attachments-busy, no-privilege
+   * @param signal ends the waiting
+   * @throws WayoutError attachments-busy, interrupted, no-privilege
    */
-  async locked<T>(doing: string, work: () => T): Promise<T> {
-    const lock = await this.#take(doing);
+  async locked<T>(doing: string, work: () => T, signal?: AbortSignal): Promise<T> {
+    const lock = await this.#take(doing, signal);
     try {
       return work();
     } finally {
@@ -83,9 +84,17 @@ export class AttachmentStore {
     }
   }
 
-  async #take(doing: string): Promise<FileLock> {
+  async #take(doing: string, signal: AbortSignal | undefined): Promise<FileLock> {
     const deadline = performance.now() + PATIENCE_MS;
     for (;;) {
+      if (signal?.aborted === true) {
+        throw new WayoutError({
+          code: "interrupted",
+          kind: "broken",
+          doing,
+          said: "interrupted while it waited for another command; nothing was done",
+        });
+      }
       const lock = this.#try(doing);
       if (lock !== undefined) return lock;
       if (performance.now() > deadline) {

@@ -57,7 +57,7 @@ export function attachCommand(): Command {
     .action(async (namespace: string, options: AttachOptions) => {
       using node = AttachmentNode.open();
       using interruption = new Interruption();
-      const attached = await attach(node, requestOf(namespace, options));
+      const attached = await attach(node, requestOf(namespace, options), interruption.signal);
       if (await interruption.happened()) await giveUp(node, namespace, attached);
       const obstacles = await obstaclesOf(attached);
       if (options.json === true) printJson({ ...jsonOf(attached), obstacles });

@@ -29,8 +29,9 @@ export function detachCommand(): Command {
     .action(async (namespace: string, options: DetachOptions) => {
       using node = AttachmentNode.open();
       // Half a detach would be finished by the next command anyway; it is only spared the detour.
-      using _ = new Interruption();
-      const detached = await detach(node, namespace, { keepNamespace: options.keepNamespace === true });
+      using interruption = new Interruption();
+      const keepNamespace = options.keepNamespace === true;
+      const detached = await detach(node, namespace, { keepNamespace }, interruption.signal);
       if (options.json === true) printJson(jsonOf(namespace, detached));
       else process.stdout.write(detachedText(namespace, detached));
     });

@@ -3,19 +3,22 @@
  * synchronous, and a handler only runs between them); then the command sees that it was interrupted and undoes.
  */
 export class Interruption implements Disposable {
-  #signal: NodeJS.Signals | undefined;
-  readonly #note = (signal: NodeJS.Signals): void => {
-    this.#signal ??= signal;
-  };
+  readonly #abort = new AbortController();
+  readonly #note = (): void => this.#abort.abort();
 
   constructor() {
     for (const signal of SIGNALS) process.on(signal, this.#note);
   }
 
+  /** For whatever only waits: it need not go on. */
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
   /** Whether a signal has come by now. Signals are delivered by the event loop, which gets one turn here. */
   async happened(): Promise<boolean> {
     await Bun.sleep(0);
-    return this.#signal !== undefined;
+    return this.#abort.signal.aborted;
   }
 
   [Symbol.dispose](): void {

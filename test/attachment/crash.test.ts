@@ -1,9 +1,11 @@
 /** Attachments that are cut off: by a failing kernel, by kill -9, by Ctrl-C, by another command at the same time. */
 import { describe, expect } from "bun:test";
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { attach } from "../../src/attachment/attach.ts";
 import { AttachmentNode } from "../../src/attachment/node.ts";
 import { ERRNO, SystemError } from "../../src/kernel/errno.ts";
+import { FileLock } from "../../src/kernel/file-lock.ts";
 import { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../../src/kernel/netlink/transport.ts";
 import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
@@ -69,7 +71,7 @@ testRoot("whichever message to the node's kernel fails, nothing is left", async 
 });
 
 describe("killed in the middle", () => {
-  const ROUNDS = 10;
+  const ROUNDS = 6;
 
   /** Starts wayout and kills it `delayMs` after its record is on disk, or after `latestMs` without one. */
   async function killed(node: NetworkNamespace, args: readonly string[], delayMs: number): Promise<void> {
@@ -88,7 +90,7 @@ describe("killed in the middle", () => {
     const before = nodeState(node);
     for (let round = 0; round < ROUNDS; round++) {
       const blue = freshName();
-      await killed(node, ["attach", blue, "--create", "--dns", "198.51.100.53"], round * 2.5);
+      await killed(node, ["attach", blue, "--create", "--dns", "198.51.100.53"], round * 4);
       const again = round % 2 === 0 ? blue : freshName("green");
       await wayoutJson(node, "attach", again, "--create");
       expect(await seenFrom(again)).toBe(UPLINK.v4);
@@ -105,7 +107,7 @@ describe("killed in the middle", () => {
     for (let round = 0; round < ROUNDS; round++) {
       const blue = freshName();
       await wayoutJson(node, "attach", blue, "--create", "--dns", "198.51.100.53");
-      await killed(node, ["detach", blue], round * 2.5);
+      await killed(node, ["detach", blue], round * 4);
       await wayout(node, "detach", blue);
       expect([round, nodeState(node)]).toEqual([round, before]);
     }
@@ -127,6 +129,22 @@ testRoot("Ctrl-C leaves all or nothing", async () => {
     expect([round, nodeState(node)]).toEqual([round, before]);
   }
   expect(interrupted).toBeGreaterThan(0);
+});
+
+testRoot("Ctrl-C ends the wait for another command at once", async () => {
+  const { node } = world();
+  const before = nodeState(node);
+  const lock = `/run/wayout/attachments/${node.cookie}.json.lock`;
+  mkdirSync(dirname(lock), { recursive: true });
+  const holder = FileLock.take(lock, "wait");
+  const child = start(node, [WAYOUT, "attach", freshName(), "--create"]);
+  await Bun.sleep(500);
+  child.kill("SIGINT");
+  const { exitCode, stderr } = await ended(child);
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("interrupted while it waited")]);
+  holder.remove();
+  rmSync("/run/wayout", { recursive: true });
+  expect(nodeState(node)).toEqual(before);
 });
 
 testRoot("a full disk is told, and nothing is left of what could not be remembered", async () => {
