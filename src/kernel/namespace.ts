@@ -11,6 +11,7 @@ import {
   readFileSync,
   rmdirSync,
   rmSync,
+  statSync,
 } from "node:fs";
 import { SystemError } from "./errno.ts";
 import * as libc from "./libc.ts";
@@ -136,12 +137,7 @@ export class NetworkNamespace implements Disposable {
 /** The inode number of the namespace at a path, without opening it for entry; undefined when there is none. */
 export function namespaceInode(path: string): number | undefined {
   try {
-    const fd = openSync(path, "r");
-    try {
-      return fstatSync(fd).ino;
-    } finally {
-      closeSync(fd);
-    }
+    return statSync(path).ino;
   } catch {
     return undefined;
   }

@@ -47,7 +47,9 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
     const wired = request.onlyOfNode === true ? wiredTo(node, first) : undefined;
     const whole = request.pods.flatMap((pod) => readPod(pod, request.destinations, wired, gaps) ?? []);
     const interest = interesting(whole, request.destinations);
-    const pods = [...whole, ...(request.others ?? []).map((pod) => readOther(pod, interest, gaps))];
+    const others = request.others ?? [];
+    const asking = others.length <= FEW_PODS || whole.some((pod) => isDoubtful(first, pod));
+    const pods = [...whole, ...(asking ? others.map((pod) => readOther(pod, interest, gaps)) : [])];
     const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
     return {
       format: SNAPSHOT_FORMAT,
@@ -89,6 +91,21 @@ function wiredTo(node: NetworkNamespace, state: NamespaceState): Belongs {
       if (host?.kind !== "veth" || host.link !== link.index) return false;
       return route.namespaceId(node.fd) === link.linkNamespaceId;
     });
+}
+
+/** So many other pods are always asked for their addresses. More are asked when something points at one of them. */
+const FEW_PODS = 32;
+
+/** Whether somebody else may have the pod's address, or its gateway's: another MAC address, or no answer. */
+function isDoubtful(node: NamespaceState, { state }: PodState): boolean {
+  if (state === undefined) return false;
+  const macs = new Set(state.links.map((link) => link.mac));
+  const own = new Set(state.addresses.map((one) => one.address));
+  const answered = node.neighbours.some(
+    (one) => own.has(one.address) && (one.mac === undefined || !macs.has(one.mac)),
+  );
+  const gateways = state.routes.flatMap((route) => route.gateway ?? []);
+  return answered || gateways.some((gateway) => !node.addresses.some((one) => one.address === gateway));
 }
 
 /** Addresses whose owner a check may ask for: the pods' own, their gateways, where they want to go. */

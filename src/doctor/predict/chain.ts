@@ -35,15 +35,16 @@ interface Position {
 export function runChain(machine: Machine, table: Table, base: HookedChain): ChainResult {
   const stack: Position[] = [];
   let at = enter(table, base);
+  let compiled: CompiledRule | undefined;
+  machine.at = () => placeText(table, at.chain, compiled?.rule);
   for (;;) {
-    const compiled = at.rules[at.next++];
+    compiled = at.rules[at.next++];
     if (compiled === undefined) {
       const back = stack.pop();
       if (back === undefined) return policy(table, base);
       at = back;
       continue;
     }
-    machine.at = placeText(table, at.chain, compiled.rule);
     const result = runRule(machine, compiled);
     if (result === undefined) continue;
     const by: Decision = {

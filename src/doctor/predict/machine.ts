@@ -30,8 +30,8 @@ export class Machine {
     readonly answered?: Flow,
   ) {}
 
-  /** The rule being evaluated, for the text of doubts. */
-  at = "";
+  /** The rule being evaluated; only a doubt asks for its text, so that it is not made for every rule. */
+  at: (() => string) | undefined;
   /** Why the packet's mark cannot be foreseen, once a rule has set it to something unknown. */
   unknownMark: string | undefined;
   /** Gateway of the chosen route; absent before routing and on-link. */
@@ -90,12 +90,11 @@ export class Machine {
 
   /** A yes-or-no question nobody can answer beforehand. */
   ask(about: string, likely?: boolean): boolean {
-    return this.oracle.ask(`${about} (${this.at})`, likely);
+    return this.oracle.ask(this.#placed(about), likely);
   }
 
-  /** A question about what a register holds. */
-  askAbout(why: string): boolean {
-    return this.oracle.ask(`${why} (${this.at})`);
+  #placed(about: string): string {
+    return this.at === undefined ? about : `${about} (${this.at()})`;
   }
 }
 
