@@ -1,7 +1,7 @@
 /** A pod's link to its node: a veth pair, one end in the pod, the other in a bridge (or alone, point-to-point). */
 import { parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
-import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { namespaceInode, type NetworkNamespace } from "../kernel/namespace.ts";
 import type { AnyRequest } from "../kernel/netlink/connection.ts";
 import type { Link } from "../kernel/route/link.ts";
 import { createVethRequest, setLinkRequest } from "../kernel/route/link-requests.ts";
@@ -38,7 +38,7 @@ export interface PodLink {
 /**
  * Makes the link, or nothing: when a step fails, all that was made is taken away again.
  * @param podRoute a connection that is open in the pod's namespace already, to be used instead of a new one
- * @throws WayoutError interface-exists, interface-missing, bad-interface-name, bad-address, address-in-use,
+ * @throws WayoutError own-namespace, interface-exists, interface-missing, bad-interface-name, bad-address, address-in-use,
  *   kernel-lacks-feature, no-privilege
  */
 export function connectPod(
@@ -54,6 +54,7 @@ export function connectPod(
   const undo = new Undo();
   let pod = podRoute;
   try {
+    if (isOwn(node, namespace)) throw ownNamespace(doing, intent);
     const addresses = intent.addresses.map((text) => parseCidr(text, "keep"));
     pod ??= Rtnetlink.open(namespace);
     return build({ node, pod, namespace, intent, hostName, addresses, undo });
@@ -78,7 +79,8 @@ export function disconnectPod(
   try {
     const host = node.link(hostNameOf(intent), { statistics: false });
     if (host?.kind === "veth" && node.deleteLink(host.index)) return true;
-    if (namespace === undefined) return false;
+    // In the node's own namespace an interface of that name is the node's.
+    if (namespace === undefined || isOwn(node, namespace)) return false;
     // The host's end may have been made under another name, by another plugin.
     using pod = Rtnetlink.open(namespace);
     const end = pod.link(intent.interfaceName, { statistics: false });
@@ -86,6 +88,21 @@ export function disconnectPod(
   } catch (error) {
     throw networkFailure(doing, error);
   }
+}
+
+/** Whether the pod's namespace is the node's. */
+function isOwn(node: Rtnetlink, namespace: NetworkNamespace): boolean {
+  return namespace.inode === (node.namespace?.inode ?? namespaceInode("/proc/thread-self/ns/net"));
+}
+
+function ownNamespace(doing: string, intent: PodLinkIntent): WayoutError {
+  return new WayoutError({
+    code: "own-namespace",
+    kind: "usage",
+    doing,
+    said: `the network namespace of ${intent.container} is the node's own`,
+    todo: "A pod with host networking needs no network of its own.",
+  });
 }
 
 function hostNameOf(

@@ -152,6 +152,21 @@ test("an interface of that name in the pod, or on the node, is never touched", (
   expect(ask(here.node, ["ip", "-d", "link", "show", "taken"])).toBe(outside);
 });
 
+test("the node's own namespace is no pod's, and its interfaces are not taken away as one's", () => {
+  using here = world();
+  ask(here.node, ["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "other"]);
+  const intent = { ...intentOf(1, here.bridge), interfaceName: "eth1" };
+  expect(failureOf(() => connectPod(here.route, here.node, intent)).code).toBe("own-namespace");
+  expect(disconnectPod(here.route, here.node, intentOf(1, here.bridge))).toBe(false);
+  ask(here.node, ["ip", "link", "show", "eth0"]);
+  // Also where the node is simply where this process lives.
+  here.node.run(() => {
+    using route = Rtnetlink.open();
+    expect(failureOf(() => connectPod(route, here.node, intent)).code).toBe("own-namespace");
+    expect(disconnectPod(route, here.node, intentOf(1, here.bridge))).toBe(false);
+  });
+});
+
 test("wrong input is refused with its reason, and nothing is left", () => {
   using here = world();
   const pod = freshNamespace();

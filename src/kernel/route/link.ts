@@ -170,7 +170,7 @@ export function linkOf({ header, attributes: a }: MessageOf<typeof RTM_NEWLINK>)
     carrier: a.carrier === undefined ? undefined : a.carrier !== 0,
     carrierChanges: a.carrierChanges,
     master: a.master,
-    // 0 stands for "none" (tunnels without a lower link), unless it is an index in another namespace.
+    // Tunnels without a lower link say 0, and no interface has that index.
     link: a.link === 0 ? undefined : a.link,
     linkNamespaceId: a.linkNamespaceId,
     group: a.group ?? 0,
