@@ -3,6 +3,7 @@ import { messageOf } from "../error.ts";
 import { ERRNO, SystemError } from "../kernel/errno.ts";
 import { OWN_NAMESPACE, type NetworkNamespace } from "../kernel/namespace.ts";
 import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
+import { listIpsets } from "../kernel/ipset/ipset.ts";
 import { readLegacyTables } from "../kernel/iptables-legacy/iptables-legacy.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
 import type { Ruleset } from "../kernel/nftables/ruleset.ts";
@@ -99,6 +100,7 @@ export function readNamespace(
     neighbours: read("neighbours", () => route.neighbours()),
     ...(ruleset === undefined ? {} : { ruleset }),
     legacy: read("iptables-legacy", () => readLegacyTables(namespace)),
+    ipsets: read("ipset", () => listIpsets(namespace)),
     ...(role === "node" ? readNodeParts(namespace, route, links, name, gaps) : {}),
     routeAnswers: answers(route, links, options.queries ?? [], name, gaps),
   };
