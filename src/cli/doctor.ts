@@ -121,7 +121,8 @@ export function examine(podName: string | undefined, options: DoctorOptions): Ex
     options.snapshot === undefined
       ? lookAtThisMachine(podName, options, wanted)
       : readSnapshot(options.snapshot);
-  const pods = podName === undefined ? judged(snapshot) : [chosen(snapshot, podName)];
+  const pods =
+    podName === undefined ? judged(snapshot) : [chosen(snapshot, podName, options.snapshot === undefined)];
   const address = wanted === undefined || isIp(wanted.host) ? wanted?.host : undefined;
   if (wanted !== undefined && address === undefined && options.snapshot !== undefined)
     throw namesNeedAPod(wanted);
@@ -195,7 +196,8 @@ function judged(snapshot: Snapshot): readonly PodState[] {
   return snapshot.pods.filter((pod) => pod.state === undefined || pod.state.rules.length > 0);
 }
 
-function chosen(snapshot: Snapshot, name: string): PodState {
+/** @param justTaken for this pod: it is the first, whatever it was called (pid:N, the beginning of an id) */
+function chosen(snapshot: Snapshot, name: string, justTaken: boolean): PodState {
   const found = snapshot.pods.find(
     (pod) =>
       pod.name === name ||
@@ -203,10 +205,9 @@ function chosen(snapshot: Snapshot, name: string): PodState {
       pod.state?.path === name ||
       pod.state?.addresses.some((one) => one.address === name) === true,
   );
-  // A pod of this machine may be named by other means (pid:N, an id's beginning): it was read first.
   const first = snapshot.pods[0];
   if (found !== undefined) return found;
-  if (resolvedHere(snapshot) && first !== undefined) return first;
+  if (justTaken && first !== undefined) return first;
   throw new WayoutError({
     code: "unknown-pod",
     kind: "usage",
@@ -214,11 +215,6 @@ function chosen(snapshot: Snapshot, name: string): PodState {
     said: "there is no such pod in it",
     todo: `There are: ${snapshot.pods.map((pod) => pod.name).join(", ") || "none"}.`,
   });
-}
-
-/** Whether the snapshot was taken just now for one pod. */
-function resolvedHere(snapshot: Snapshot): boolean {
-  return Date.now() - Date.parse(snapshot.takenAt) < 60_000 && snapshot.pods.length > 0;
 }
 
 function targetOf(pod: PodState, wanted: TraceTarget | undefined, address: string | undefined): Target {

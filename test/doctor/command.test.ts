@@ -1,0 +1,108 @@
+/** `wayout doctor` and `wayout snapshot` as processes: the answer first, exit codes, --json, --fix, a snapshot elsewhere. */
+import { expect } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Diagnosis } from "../../src/doctor/diagnose.ts";
+import { faultNamed } from "../../src/lab/faults.ts";
+import { PLAN } from "../../src/lab/plan.ts";
+import { run, testWith, type Ran } from "../support/witness.ts";
+import { fetchFrom, healthyWorld, serveInternet } from "./world.ts";
+
+const MAIN = join(import.meta.dir, "..", "..", "src", "main.ts");
+const BLUE = PLAN.pods.blue.namespace;
+
+function wayout(...args: readonly string[]): Ran {
+  return run(undefined, [process.execPath, MAIN, ...args], undefined, { ...process.env, NO_COLOR: "1" });
+}
+
+testWith(["root"])("a healthy pod: one sentence, a checklist of ticks, exit code 0", () => {
+  healthyWorld();
+  const { exitCode, stdout } = wayout("doctor", BLUE);
+  expect(exitCode).toBe(0);
+  const [answer, , ...lines] = stdout.trimEnd().split("\n");
+  expect(answer).toStartWith(`✓ ${BLUE} can reach 1.1.1.1:443`);
+  expect(lines.every((line) => line.startsWith("  ✓"))).toBe(true);
+});
+
+testWith(["root"])("a broken pod: the cause in the first line, exit code 1, the same in JSON", () => {
+  const world = healthyWorld();
+  faultNamed("docker-user-drop")!.apply(world);
+  const said = wayout("doctor", BLUE, "--to", `${PLAN.internet.httpIpv4}:80`, "--no-probe");
+  expect(said.exitCode).toBe(1);
+  expect(said.stdout.split("\n")[0]).toMatch(
+    /^✗ ns-blue cannot reach 198\.51\.100\.80:80 because Docker's rule “.*drop” in ip filter DOCKER-USER drops/,
+  );
+  const json = wayout("doctor", BLUE, "--to", `${PLAN.internet.httpIpv4}:80`, "--no-probe", "--json");
+  expect(json.exitCode).toBe(1);
+  const diagnosis = JSON.parse(json.stdout) as Diagnosis;
+  expect(diagnosis.findings.map((one) => one.code)).toEqual(["filter-rule-drops"]);
+  expect(diagnosis.findings[0]!.owner).toBe("Docker");
+});
+
+testWith(["root", "curl"])("--fix --yes mends what is ours, one cause behind the other", async () => {
+  const world = healthyWorld();
+  await using _ = await serveInternet(world);
+  for (const name of ["forwarding-off", "no-masquerade", "veth-down"]) faultNamed(name)!.apply(world);
+  expect(wayout("doctor", BLUE, "--no-probe").exitCode).toBe(1);
+  const fixed = wayout("doctor", BLUE, "--no-probe", "--fix", "--yes");
+  expect(fixed.stderr).not.toContain("✗");
+  expect(fixed.exitCode).toBe(0);
+  expect(fetchFrom(world)).toBe(PLAN.node.uplinkIpv4);
+});
+
+testWith(["root"])("--fix without --yes and without a person changes nothing", () => {
+  const world = healthyWorld();
+  faultNamed("forwarding-off")!.apply(world);
+  expect(wayout("doctor", BLUE, "--no-probe", "--fix").exitCode).toBe(1);
+  expect(wayout("doctor", BLUE, "--no-probe").exitCode).toBe(1);
+});
+
+testWith(["root"])("the whole node: pods that are well are counted, equal findings told once", () => {
+  const world = healthyWorld();
+  const well = wayout("doctor", "--node", PLAN.node.namespace);
+  expect(well.exitCode).toBe(0);
+  expect(well.stdout).toStartWith("✓ 2 of 2 pods can reach the outside");
+  faultNamed("forwarding-off")!.apply(world);
+  const broken = wayout("doctor", "--node", PLAN.node.namespace);
+  expect(broken.exitCode).toBe(1);
+  expect(broken.stdout).toStartWith("✗ 0 of 2 pods can reach the outside");
+  expect(broken.stdout.match(/net\.ipv4\.ip_forward is 0/g)).toHaveLength(1);
+  expect(broken.stdout).toContain("ns-blue, ns-green");
+});
+
+testWith(["root"])("a snapshot says the same elsewhere", () => {
+  const world = healthyWorld();
+  faultNamed("no-masquerade")!.apply(world);
+  const directory = mkdtempSync(join(tmpdir(), "wayout-snapshot-"));
+  try {
+    const file = join(directory, "node.json");
+    const taken = wayout(
+      "snapshot",
+      "--node",
+      PLAN.node.namespace,
+      "--to",
+      PLAN.internet.httpIpv4,
+      "-o",
+      file,
+    );
+    expect(taken.stderr).toBe("");
+    expect(taken.exitCode).toBe(0);
+    const said = wayout("doctor", BLUE, "--snapshot", file, "--to", `${PLAN.internet.httpIpv4}:80`);
+    expect(said.exitCode).toBe(1);
+    expect(said.stdout).toContain("[nat-missing]");
+    const nobody = wayout("doctor", "ns-red", "--snapshot", file);
+    expect(nobody.exitCode).toBe(2);
+    writeFileSync(file, "{}");
+    expect(wayout("doctor", BLUE, "--snapshot", file).exitCode).toBe(2);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+});
+
+testWith(["root"])("an unknown pod is wrong usage", () => {
+  healthyWorld();
+  const { exitCode, stderr } = wayout("doctor", "ns-bleu");
+  expect(exitCode).toBe(2);
+  expect(stderr).toContain(BLUE);
+});
