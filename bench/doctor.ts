@@ -124,11 +124,11 @@ export const benchmarks: readonly Benchmark[] = [
     what: "wayout doctor POD --no-probe, a whole process",
     target: { ratio: 1, of: "150 ms" },
     needs: NEEDS,
-    run: ({ budget }) =>
+    run: (context) =>
       measured(
         "ms",
         sample(["doctor", podName(7), "--no-probe", "--json"]).map((ran) => ran.ms),
-        budget("150 ms", 150),
+        context.budget("150 ms", 150),
       ),
   },
   {
@@ -136,11 +136,11 @@ export const benchmarks: readonly Benchmark[] = [
     what: "wayout doctor for every pod of the node, a whole process",
     target: { ratio: 1, of: "3 s" },
     needs: NEEDS,
-    run: ({ budget }) =>
+    run: (context) =>
       measured(
         "ms",
         sample(["doctor", "--json"]).map((ran) => ran.ms),
-        budget("3 s", 3_000),
+        context.budget("3 s", 3_000),
       ),
   },
   {
@@ -148,11 +148,11 @@ export const benchmarks: readonly Benchmark[] = [
     what: "wayout snapshot of the node, a whole process",
     target: { ratio: 1, of: "300 ms" },
     needs: NEEDS,
-    run: ({ budget }) =>
+    run: (context) =>
       measured(
         "ms",
         sample(["snapshot", "-o", "/dev/null"]).map((ran) => ran.ms),
-        budget("300 ms", 300),
+        context.budget("300 ms", 300),
       ),
   },
   {

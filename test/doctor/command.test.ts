@@ -100,6 +100,23 @@ testWith(["root"])("a snapshot says the same elsewhere", () => {
   }
 });
 
+testWith(["root"])("with --to a real packet confirms, and finds what no table tells", async () => {
+  const world = healthyWorld();
+  const target = `${PLAN.internet.httpIpv4}:80`;
+  {
+    await using _ = await serveInternet(world);
+    const confirmed = wayout("doctor", BLUE, "--to", target);
+    expect(confirmed.stdout).toContain("(a real packet: ");
+    expect(confirmed.exitCode).toBe(0);
+  }
+  // Behind the router, where this node cannot look: nobody answers any more.
+  run(world.internet, ["ip", "addr", "del", `${PLAN.internet.httpIpv4}/32`, "dev", "lo"]);
+  const silent = wayout("doctor", BLUE, "--to", target, "--json");
+  expect(silent.exitCode).toBe(1);
+  const diagnosis = JSON.parse(silent.stdout) as Diagnosis;
+  expect(diagnosis.findings.map((one) => one.code)).toEqual(["no-answer"]);
+});
+
 testWith(["root"])("an unknown pod is wrong usage", () => {
   healthyWorld();
   const { exitCode, stderr } = wayout("doctor", "ns-bleu");
