@@ -152,7 +152,7 @@ export function nodeState(node: NetworkNamespace): Readonly<Record<string, strin
       "cd /proc/sys/net && grep -H . ipv4/ip_forward ipv4/conf/*/forwarding ipv6/conf/*/forwarding ipv6/conf/*/accept_ra",
     ]),
     iptables: run(node, ["iptables-save"]).stdout.replace(/^#.*$/gm, ""),
-    files: ["/run/wayout", "/etc/netns"].map((path) => (existsSync(path) ? listed(path) : "-")).join("\n"),
+    files: ["/run/wayout", "/etc/netns"].map((path) => (existsSync(path) ? listed(path) : "")).join("\n"),
     namespaces: namedNamespaces().join(" "),
   };
   for (const what of ["link", "address", "route show table all", "-6 route show table all", "rule"]) {
@@ -163,6 +163,10 @@ export function nodeState(node: NetworkNamespace): Readonly<Record<string, strin
   return state;
 }
 
+/** Resolver files of other namespaces, such as a lab's, may come and go. */
 function listed(directory: string): string {
-  return readdirSync(directory, { recursive: true, encoding: "utf8" }).toSorted().join(" ");
+  return readdirSync(directory, { recursive: true, encoding: "utf8" })
+    .filter((path) => directory !== "/etc/netns" || path.includes(`-${process.pid}-`))
+    .toSorted()
+    .join(" ");
 }
