@@ -46,6 +46,8 @@ export const PLAN = {
   podInterface: "eth0",
   podNetworkIpv4: "10.0.0.0/24",
   podNetworkIpv6: "fd00:10::/64",
+  podPrefixIpv4: 24,
+  podPrefixIpv6: 64,
   internet: {
     namespace: "wayout-internet",
     /** The router's side of the cable to the node's eth0. */

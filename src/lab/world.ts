@@ -39,8 +39,8 @@ export function buildWorld(): void {
   const bridge = ensureBridge(node, {
     name: PLAN.node.bridge,
     gateways: [
-      `${PLAN.node.gatewayIpv4}/${prefixLength(PLAN.podNetworkIpv4)}`,
-      `${PLAN.node.gatewayIpv6}/${prefixLength(PLAN.podNetworkIpv6)}`,
+      `${PLAN.node.gatewayIpv4}/${PLAN.podPrefixIpv4}`,
+      `${PLAN.node.gatewayIpv6}/${PLAN.podPrefixIpv6}`,
     ],
   });
   for (const pod of [PLAN.pods.blue, PLAN.pods.green]) {
@@ -103,10 +103,7 @@ function hangPod(node: Rtnetlink, namespace: NetworkNamespace, pod: PodPlan, bri
     interfaceName: PLAN.podInterface,
     hostName: pod.veth,
     bridge,
-    addresses: [
-      `${pod.ipv4}/${prefixLength(PLAN.podNetworkIpv4)}`,
-      `${pod.ipv6}/${prefixLength(PLAN.podNetworkIpv6)}`,
-    ],
+    addresses: [`${pod.ipv4}/${PLAN.podPrefixIpv4}`, `${pod.ipv6}/${PLAN.podPrefixIpv6}`],
     routes: [
       { destination: "0.0.0.0/0", gateway: PLAN.node.gatewayIpv4 },
       { destination: "::/0", gateway: PLAN.node.gatewayIpv6 },
@@ -147,8 +144,4 @@ export function startInternet(remember?: (servers: ProcessIdentity) => void): vo
 /** Takes the names away; links, addresses and rules go with the namespaces. Missing ones are fine. */
 export function removeNamespaces(names: readonly string[]): void {
   for (const name of names) deleteNamedNamespace(name);
-}
-
-function prefixLength(cidr: string): number {
-  return Number(cidr.slice(cidr.indexOf("/") + 1));
 }

@@ -3,9 +3,9 @@ import { addChain, addRule, addTable, destroyTable } from "../../kernel/nftables
 import { drop, match } from "../../kernel/nftables/rule-builder.ts";
 import type { Fault, FaultWorld } from "../faults.ts";
 import { PLAN } from "../plan.ts";
-import { gently, indexOf, ruleset, within } from "./change.ts";
+import { gently, indexOf, raise, ruleset, within } from "./change.ts";
 
-const { bridge, gatewayIpv4 } = PLAN.node;
+const { bridge, gatewayIpv4, gatewayIpv6 } = PLAN.node;
 const { veth } = PLAN.pods.blue;
 const SPOOF_CHECK = { family: "bridge", table: "spoof-check" } as const;
 const OTHER_GATEWAY = "10.9.9.254";
@@ -46,7 +46,7 @@ export const breakBridge: readonly Fault[] = [
     title: "br0 is set down",
     finding: "bridge-down",
     apply: (world) => within(world.node, (route) => route.setLink(bridge, { up: false })),
-    mend: (world) => within(world.node, (route) => route.setLink(bridge, { up: true })),
+    mend: (world) => raise(world.node, bridge, gatewayIpv6, PLAN.podPrefixIpv6),
   },
   {
     name: "bridge-address-missing",

@@ -27,6 +27,14 @@ export function indexOf(route: Rtnetlink, name: string): number {
   return link.index;
 }
 
+/** Sets a link up again. Going down took its IPv6 address (and every route by it) away; IPv4's stay. */
+export function raise(namespace: NetworkNamespace, name: string, ipv6: string, prefixLength: number): void {
+  within(namespace, (route) => route.setLink(name, { up: true }));
+  gently(namespace, (route) =>
+    route.addAddress({ interface: indexOf(route, name), address: ipv6, prefixLength, nodad: true }),
+  );
+}
+
 /** One transaction in the namespace's ruleset. */
 export function ruleset(namespace: NetworkNamespace, doing: string, changes: Changes): void {
   using nftables = Nftables.open(namespace);

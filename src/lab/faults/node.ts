@@ -4,7 +4,7 @@ import { match, setMark } from "../../kernel/nftables/rule-builder.ts";
 import { writeSysctl } from "../../kernel/sysctl.ts";
 import type { Fault, FaultWorld } from "../faults.ts";
 import { PLAN } from "../plan.ts";
-import { gently, indexOf, ruleset, within } from "./change.ts";
+import { gently, indexOf, raise, ruleset, within } from "./change.ts";
 
 const { bridge, uplink } = PLAN.node;
 const OTHER_BRIDGE = "br-other";
@@ -166,6 +166,7 @@ export const breakNode: readonly Fault[] = [
     finding: "uplink-down",
     beyondRepair: true,
     apply: (world) => within(world.internet, (route) => route.setLink(PLAN.internet.link, { up: false })),
-    mend: (world) => within(world.internet, (route) => route.setLink(PLAN.internet.link, { up: true })),
+    mend: ({ internet }) =>
+      raise(internet, PLAN.internet.link, PLAN.internet.routerIpv6, PLAN.uplinkPrefixIpv6),
   },
 ];

@@ -1,11 +1,12 @@
 /** What can be wrong inside the pod. */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { addChain, addRule, addTable, destroyTable } from "../../kernel/nftables/changes.ts";
 import { drop, match } from "../../kernel/nftables/rule-builder.ts";
 import type { Fault, FaultWorld } from "../faults.ts";
 import { PLAN } from "../plan.ts";
-import { gently, indexOf, ruleset, within } from "./change.ts";
+import { removeIfEmpty } from "../state.ts";
+import { gently, indexOf, raise, ruleset, within } from "./change.ts";
 
 const { blue } = PLAN.pods;
 const LINK = PLAN.podInterface;
@@ -42,7 +43,14 @@ export const breakPod: readonly Fault[] = [
     finding: "pod-link-down",
     apply: (world) => within(world.blue, (route) => route.setLink(LINK, { up: false })),
     mend(world) {
-      within(world.blue, (route) => route.setLink(LINK, { up: true }));
+      raise(world.blue, LINK, blue.ipv6, PLAN.podPrefixIpv6);
+      within(world.blue, (route) =>
+        route.replaceRoute({
+          destination: "::/0",
+          gateway: PLAN.node.gatewayIpv6,
+          interface: indexOf(route, LINK),
+        }),
+      );
       defaultRoute(world);
     },
   },
@@ -175,5 +183,6 @@ function restoreOriginal(): void {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
     rmSync(RESOLV_CONF, { force: true });
+    for (const directory of [dirname(RESOLV_CONF), dirname(dirname(RESOLV_CONF))]) removeIfEmpty(directory);
   }
 }
