@@ -2,14 +2,13 @@
  * Where this kernel keeps the fields that our program reads, and what its drop reasons are called. Taken from BTF once
  * a boot: reading and walking its megabytes takes longer than a whole trace.
  */
-import { mkdirSync, readFileSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import { readFileSync, statSync } from "node:fs";
 import * as v from "valibot";
 import { replaceFile } from "../durable-file.ts";
 import { Btf } from "./btf.ts";
 
 /** Gone with the next boot. */
-const CACHE = "/run/wayout/kernel-layout.json";
+const CACHE = "/run/wayout-kernel.json";
 
 const offsets = v.object({
   head: v.number(),
@@ -73,7 +72,6 @@ function readCache(boot: string): KernelLayout | undefined {
 
 function writeCache(value: v.InferOutput<typeof cached>): void {
   try {
-    mkdirSync(dirname(CACHE), { recursive: true, mode: 0o755 });
     replaceFile(CACHE, JSON.stringify(value));
   } catch {
     // A read-only /run: then it is read from BTF each time.
