@@ -57,12 +57,13 @@ export function diagnose(snapshot: Snapshot, pod: PodState, target: Target): Dia
   const causes = withoutSymptoms(raised);
   const findings = inOrder(withUnnamed(causes, predicted.path, pod.name));
   const stopping = findings.filter((one) => one.stopsTraffic);
+  const certain = predicted.certain && !mayBeTranslated(predicted.path);
   return {
     pod: pod.name,
     target,
     healthy: stopping.length === 0,
-    certain: predicted.certain,
-    answer: answerOf(pod.name, target, stopping, predicted.path, predicted.certain),
+    certain,
+    answer: answerOf(pod.name, target, stopping, predicted.path, certain),
     checklist: checklistOf(findings, predicted.path),
     findings,
     path: {
@@ -83,12 +84,20 @@ export function withoutSymptoms(raised: readonly Finding[]): Finding[] {
   });
 }
 
+/** No rule translates the source, but a program where packets leave could: "no rule" is then not "no masquerade". */
+function mayBeTranslated(path: Prediction): boolean {
+  return (
+    path.stops.some((stop) => stop.kind === "untranslated") &&
+    path.blindSpots.some((spot) => spot.couldTranslate)
+  );
+}
+
 /** A packet that stops for a reason no check has a name for still gets an answer. */
 function withUnnamed(findings: readonly Finding[], path: Prediction, pod: string): readonly Finding[] {
   const [stop] = path.stops;
   if (stop === undefined || findings.some((one) => one.stopsTraffic)) return findings;
   if (stop.kind === "filtered" && stop.stop.kind === "queue") return findings;
-  if (stop.kind === "untranslated" && path.blindSpots.some((spot) => spot.couldTranslate)) return findings;
+  if (stop.kind === "untranslated" && mayBeTranslated(path)) return findings;
   const last = path.steps.at(-1);
   const seen =
     last === undefined ? `in ${pod}` : `at ${last.at} ${last.place === "pod" ? `in ${pod}` : "on the node"}`;

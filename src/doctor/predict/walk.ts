@@ -95,7 +95,10 @@ export class Walk {
     this.#noteHook(place, machine, hook, runDeviceHook(machine, world.hooks, hook, link.name), "netdev");
     for (const program of world.view.state.programs) {
       if (program.link !== link.name || !sees(program.hook, hook)) continue;
-      const name = program.name ?? program.kind ?? `number ${program.id ?? "?"}`;
+      const name =
+        program.name ??
+        program.kind ??
+        (program.id === undefined ? "without a name" : `number ${program.id}`);
       const text = `program ${name} at ${program.hook} of ${link.name}`;
       if (this.blindSpots.some((spot) => spot.text === text)) continue;
       this.blindSpots.push({ place, text, couldTranslate: hook === "egress" && place === "node" });
