@@ -1,7 +1,6 @@
 /** ADD: a pod's interface, its addresses and its way out; or an error, and nothing. */
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Link } from "../kernel/route/link.ts";
-import { readSysctl } from "../kernel/sysctl.ts";
 import type { Assignment } from "../ipam/assignment.ts";
 import { connectPod, disconnectPod, ensureBridge, type PodLink } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
@@ -14,6 +13,7 @@ import { ensureForwarding, leaveNetwork } from "./network-state.ts";
 import { bridgeIntent, planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
 import { appendResult, EMPTY_RESULT, readResult, type Result, type ResultInterface } from "./result.ts";
+import { forgetEarlierOwners } from "./used-addresses.ts";
 import { ensureVlanGateway, portVlans, withVlans } from "./vlan.ts";
 
 const NO_ADDRESSES: Assignment = { addresses: [], routes: [], dns: {} };
@@ -66,8 +66,10 @@ async function attach(
   const gateway = ensureVlanGateway(node, configuration, bridge.link, plan.gateways);
   ensureForwarding(plan.forwarded, gateway ?? bridge.link);
   const { network, nat } = configuration;
-  await ensureNat({ network, wish: nat, subnets: subnetsOf(ipam, plan) }, namespace);
-  await forgetConnectionsOf(plan, namespace);
+  const subnets = subnetsOf(ipam, plan);
+  await ensureNat({ network, wish: nat, subnets }, namespace);
+  const addresses = plan.ips.map(({ address }) => address.split("/")[0]!);
+  if (addresses.length > 0) await forgetEarlierOwners(network, subnets, addresses, namespace);
   const link = connect(context, configuration, plan, pod, bridge.link.index);
   progress.undo.push(() => disconnectPod(node, pod, context.linkNames));
   if (configuration.checkMacSpoofing) await guardSender(link, namespace, progress);
@@ -118,24 +120,6 @@ function connect(
     ...(duplicateAddressDetection ? { duplicateAddressDetection } : {}),
     ...(configuration.disableContainerInterface ? { leaveDown: true } : {}),
   });
-}
-
-/**
- * Connections that an earlier pod with one of these addresses left behind: their answers would come to the new pod,
- * and its packets would take the old translations.
- */
-async function forgetConnectionsOf(plan: AttachmentPlan, namespace: NetworkNamespace): Promise<void> {
-  if (plan.ips.length === 0) return;
-  const tracked = readSysctl(undefined, "net.netfilter.nf_conntrack_count");
-  if (tracked === undefined || tracked === "0") return;
-  const { Conntrack } = await import("../kernel/conntrack/conntrack.ts");
-  using conntrack = Conntrack.open(namespace);
-  for (const ip of plan.ips) {
-    const address = ip.address.split("/")[0]!;
-    conntrack.flush({ original: { source: address } });
-    // A published port: the pod is who answers.
-    conntrack.flush({ reply: { source: address } });
-  }
 }
 
 async function guardSender(link: PodLink, namespace: NetworkNamespace, progress: Progress): Promise<void> {

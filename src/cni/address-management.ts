@@ -15,8 +15,8 @@ export interface AddressManagement {
   readonly subnets: readonly string[];
   /** One address of each range, or an error and nothing. */
   add(): Assignment;
-  /** Never fails because there is nothing to release. */
-  del(): void;
+  /** Never fails because there is nothing to release. The addresses that were released, as far as they are known. */
+  del(): readonly string[];
   /** @throws when the reservation of one of these addresses does not stand */
   check(addresses: readonly string[]): void;
   /** Gives back what no valid attachment holds; the addresses, as far as they are known. */
@@ -88,8 +88,8 @@ class HostLocal implements AddressManagement {
     return hostLocal.assign(this.configuration!, this.#owner);
   }
 
-  del(): void {
-    hostLocal.release(this.directory, this.#owner);
+  del(): readonly string[] {
+    return hostLocal.release(this.directory, this.#owner);
   }
 
   check(addresses: readonly string[]): void {
@@ -128,8 +128,9 @@ class Delegated implements AddressManagement {
     }
   }
 
-  del(): void {
+  del(): readonly string[] {
     this.#run("DEL");
+    return [];
   }
 
   check(): void {

@@ -3,6 +3,7 @@ import { disconnectPod, hostVethName } from "../network/network.ts";
 import type { CniContext } from "./context.ts";
 import { leaveNetwork } from "./network-state.ts";
 import { openPodIfThere } from "./pod-namespace.ts";
+import { noteUsed } from "./used-addresses.ts";
 
 /**
  * First the link, then what speaks of it: while an address is still in use it must not be given to anybody else.
@@ -21,7 +22,8 @@ export async function del(context: CniContext): Promise<void> {
     }
   };
   await attempt(() => disconnectPod(context.node, pod, context.linkNames));
-  await attempt(() => ipam?.del());
+  // Also of a pod that another plugin attached: who gets its address next must not inherit its connections.
+  await attempt(() => noteUsed(header.network, ipam?.del() ?? []));
   if (header.fields.raw("macspoofchk") === true) {
     await attempt(async () => {
       const { MacSpoofing } = await import("./mac-spoofing.ts");
