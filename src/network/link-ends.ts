@@ -67,20 +67,28 @@ export function settleHostEnd({ node, intent, addresses, hostName }: Work): void
   }
 }
 
-/** Longest that we wait for a port to forward; then the pod's announcement may go unheard, and nothing worse. */
-const FORWARDING_TIMEOUT_MS = 200;
-const FORWARDING_POLL_MS = 1;
+/** Longest that we wait for the link to be ready; on a very busy machine its first packets may then be lost. */
+const READY_TIMEOUT_MS = 2000;
+const READY_POLL_MS = 1;
 
 /**
- * A port forwards only after the kernel's link watch, which runs by itself, has seen the carrier. With spanning tree it
- * then listens and learns for half a minute: that is not waited for.
+ * Waits for the kernel's link watch, which runs by itself: only when it has seen the carrier does IPv6 use the
+ * interface and does the bridge forward what comes from it. With spanning tree a port then listens and learns for half
+ * a minute: that is not waited for.
  */
-export function awaitForwarding({ intent }: Work, read: () => Link): Link {
-  for (let waitedMs = 0; ; waitedMs += FORWARDING_POLL_MS) {
-    const host = read();
-    const waits = intent.bridge !== undefined && intent.leaveDown !== true && host.port?.state === "disabled";
-    if (!waits || waitedMs >= FORWARDING_TIMEOUT_MS) return host;
-    Bun.sleepSync(FORWARDING_POLL_MS);
+export function awaitReady<T extends { readonly host: Link; readonly pod: Link }>(
+  { intent }: Work,
+  read: () => T,
+): T {
+  for (let waitedMs = 0; ; waitedMs += READY_POLL_MS) {
+    const ends = read();
+    const { host, pod } = ends;
+    const isReady =
+      host.operState === "up" &&
+      pod.operState === "up" &&
+      (intent.bridge === undefined || host.port?.state !== "disabled");
+    if (isReady || intent.leaveDown === true || waitedMs >= READY_TIMEOUT_MS) return ends;
+    Bun.sleepSync(READY_POLL_MS);
   }
 }
 

@@ -10,7 +10,7 @@ import { networkFailure } from "./failure.ts";
 import { checkInterfaceName, hostVethName } from "./interface-name.ts";
 import {
   announce,
-  awaitForwarding,
+  awaitReady,
   isThere,
   raiseLoopback,
   settleHostEnd,
@@ -25,9 +25,8 @@ import { Undo } from "./undo.ts";
 export type { PodLinkIntent, PodRoute } from "./pod-link-intent.ts";
 
 export interface PodLink {
-  /** The node's end, set up. */
+  /** Both ends, set up. */
   readonly host: Link;
-  /** The pod's end as it was made, or found. */
   readonly pod: Link;
   /** Whether this call made the pair; false when it was there and was completed. */
   readonly created: boolean;
@@ -119,11 +118,14 @@ function build(work: Work): PodLink {
   if (!created) adopt(work, end);
   settleHostEnd(work);
   if (intent.leaveDown !== true) settlePodEnd(work, end, created);
-  const host = awaitForwarding(work, () => present(node, work.hostName));
-  settleVlans(work, host);
-  if (intent.bridge === undefined) settlePointToPoint(work, host);
+  const ends = awaitReady(work, () => ({
+    host: present(node, work.hostName),
+    pod: present(pod, intent.interfaceName),
+  }));
+  settleVlans(work, ends.host);
+  if (intent.bridge === undefined) settlePointToPoint(work, ends.host);
   if (intent.leaveDown !== true) announce(work, end);
-  return { host, pod: end, created, raisedLoopback };
+  return { ...ends, created, raisedLoopback };
 }
 
 /** Both ends in one message, each in its namespace and under its final name. False when they were there. */
