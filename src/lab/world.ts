@@ -46,6 +46,20 @@ export function buildWorld(): void {
   for (const pod of [PLAN.pods.blue, PLAN.pods.green]) {
     hangPod(node, world[pod.role], pod, bridge.link.index);
   }
+  for (const namespace of [world.blue, world.green, world.node, world.internet]) awaitLinks(namespace);
+}
+
+/**
+ * Waits until every link of a namespace works. The kernel tells a link that its other end is up in the background
+ * (linkwatch), up to a second later; until then what is sent on it is lost without a word.
+ */
+function awaitLinks(namespace: NetworkNamespace): void {
+  const PATIENCE_MS = 3_000;
+  const deadline = performance.now() + PATIENCE_MS;
+  using route = Rtnetlink.open(namespace);
+  const isPending = (): boolean =>
+    route.links({ statistics: false }).some(({ name, operState }) => name !== "lo" && operState !== "up");
+  while (isPending() && performance.now() < deadline) Bun.sleepSync(2);
 }
 
 /** The cable between the node's eth0 and the router. */
