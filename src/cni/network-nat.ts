@@ -43,10 +43,13 @@ export async function ensureNat(wanted: NetworkNat, namespace: NetworkNamespace)
 export async function natProblems(wanted: NetworkNat, namespace: NetworkNamespace): Promise<string[]> {
   if (wanted.wish.translations.size === 0) return [];
   const memory = new VerifiedRules(wanted, namespace);
-  if (memory.covers(memory.look())) return [];
+  const now = memory.look();
+  if (memory.covers(now)) return [];
   using nat = await openBackend(wanted.wish, namespace);
   const intent = await intentOf(wanted, nat);
-  return intent === undefined ? [] : nat.verify(intent).map(({ text }) => text);
+  const problems = intent === undefined ? [] : nat.verify(intent).map(({ text }) => text);
+  if (problems.length === 0) memory.keep(now);
+  return problems;
 }
 
 /** Takes the network's rules away. */
