@@ -15,5 +15,5 @@ for (;;) {
     stderr: "inherit",
   });
   if ((await child.exited) !== 0) process.exit(1);
-  seed += ROUND * 3;
+  seed += ROUND * 10;
 }

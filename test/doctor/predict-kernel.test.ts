@@ -16,7 +16,7 @@ testWith(["root", "nft", "iptables"])(
     let compared = 0;
     let delivered = 0;
     let unsure = 0;
-    for (let seed = FIRST_SEED; cases < CASES && seed < FIRST_SEED + CASES * 3; seed++) {
+    for (let seed = FIRST_SEED; cases < CASES && seed < FIRST_SEED + CASES * 10; seed++) {
       const result = oracle.run(seed);
       if (result === undefined) continue;
       cases++;
