@@ -2,7 +2,7 @@
  * A network and mount namespace of one's own, so that nothing a test or a benchmark does can reach the machine's. As
  * an ordinary user a user namespace comes with it, in which that user is root.
  */
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import * as libc from "../src/kernel/libc.ts";
 import {
   CLONE_NEWNET,
@@ -54,10 +54,17 @@ export function makePlacesPrivate(): void {
 function makeScratchCopy(directory: string): void {
   const scratch = `/run/scratch${directory}`;
   for (const part of ["upper", "work"]) mkdirSync(`${scratch}/${part}`, { recursive: true });
-  const options = `lowerdir=${directory},upperdir=${scratch}/upper,workdir=${scratch}/work`;
+  // In a user namespace overlayfs may not use its own attributes; without any it cannot make again what was removed.
+  const attributes = isUserNamespace() ? ",userxattr" : "";
+  const options = `lowerdir=${directory},upperdir=${scratch}/upper,workdir=${scratch}/work${attributes}`;
   try {
     libc.mount("overlay", directory, "overlay", 0, options);
   } catch {
     // A kernel without overlayfs, or one that keeps it from ordinary users: those cannot write there anyway.
   }
+}
+
+/** Whether we are root of a user namespace only: then its id map does not cover every id (user_namespaces(7)). */
+function isUserNamespace(): boolean {
+  return !/^\s*0\s+0\s+4294967295/.test(readFileSync("/proc/self/uid_map", "utf8"));
 }
