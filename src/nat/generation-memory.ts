@@ -46,7 +46,7 @@ export class GenerationMemory {
     const [noted, ...findings] = this.#read();
     const kept = noted === String(generation) ? findings : [];
     try {
-      mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+      mkdirSync(this.directory, { recursive: true, mode: 0o755 });
       if (noted === undefined) this.#forgetOldest();
       replaceQuickly(this.#path, [generation, ...kept, finding].join("\n"));
     } catch {
