@@ -4,33 +4,15 @@
  */
 import { mkdirSync, readFileSync } from "node:fs";
 import * as libc from "../src/kernel/libc.ts";
-import {
-  CLONE_NEWNET,
-  CLONE_NEWNS,
-  CLONE_NEWUSER,
-  MS_BIND,
-  MS_PRIVATE,
-  MS_REC,
-} from "../src/kernel/namespace.ts";
+import { MS_BIND, MS_PRIVATE, MS_REC } from "../src/kernel/namespace.ts";
+import { spawnInRealm, waitForRealm } from "../src/lab/realm.ts";
 
-/** Runs a program in fresh namespaces and waits for its end; it dies with us. Returns its exit code, 1 after a signal. */
-export function runIsolated(
-  argv: readonly [string, ...string[]],
-  environment: Readonly<Record<string, string | undefined>> = process.env,
-): number {
-  const isRoot = process.getuid!() === 0;
-  const SIGKILL = 9;
-  const pid = libc.spawnIn(
-    {
-      newNamespaces: CLONE_NEWNET | CLONE_NEWNS | (isRoot ? 0 : CLONE_NEWUSER),
-      ...(isRoot ? {} : { rootFor: { uid: process.getuid!(), gid: process.getgid!() } }),
-      deathSignal: SIGKILL,
-    },
-    argv,
-    environment,
-  );
-  const ended = libc.waitpid(pid);
-  return ended === undefined || ended.signal !== 0 ? 1 : ended.exitCode;
+/**
+ * Runs a program in fresh namespaces, as the lab runs its story, and waits for its end; it dies with us. Returns its
+ * exit code, 1 after a signal. @throws WayoutError where the machine forbids such namespaces
+ */
+export function runIsolated(argv: readonly [string, ...string[]]): number {
+  return waitForRealm(spawnInRealm(argv));
 }
 
 /** For the program inside: makes the places private that wayout, and the programs it is compared with, write to. */
@@ -65,6 +47,6 @@ function makeScratchCopy(directory: string): void {
 }
 
 /** Whether we are root of a user namespace only: then its id map does not cover every id (user_namespaces(7)). */
-function isUserNamespace(): boolean {
+export function isUserNamespace(): boolean {
   return !/^\s*0\s+0\s+4294967295/.test(readFileSync("/proc/self/uid_map", "utf8"));
 }

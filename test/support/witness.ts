@@ -3,6 +3,7 @@
  * what is really there. wayout itself never calls them.
  */
 import { test } from "bun:test";
+import { isUserNamespace } from "../../scripts/isolation.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 
 /** Longest that any program in a test may run. */
@@ -60,8 +61,7 @@ export function askJson<T>(namespace: NetworkNamespace | undefined, command: rea
 /** Whether we are root over our own network namespace (really, or in a user namespace). */
 export const isRoot = process.getuid?.() === 0;
 /** Root of the machine, not of a user namespace: the id map covers every id. */
-export const isRealRoot =
-  isRoot && /^\s*0\s+0\s+4294967295/.test(await Bun.file("/proc/self/uid_map").text());
+export const isRealRoot = isRoot && !isUserNamespace();
 
 /**
  * `test`, for tests that need programs (their names) or "root" / "real-root". A skip states its reason in the test's
