@@ -7,7 +7,14 @@ const output = process.argv[2] ?? join(root, "dist", "wayout");
 mkdirSync(dirname(output), { recursive: true });
 const built = await Bun.build({
   entrypoints: [join(root, "src", "main.ts")],
-  compile: { outfile: `${output}.new` },
+  compile: {
+    outfile: `${output}.new`,
+    // Whatever lies in the directory we are started in is none of our business, and looking costs a millisecond.
+    autoloadDotenv: false,
+    autoloadBunfig: false,
+    // A plugin call is over before compiled code pays. The command line sets the usual policy when it starts.
+    jitPolicy: 16,
+  },
   minify: true,
   bytecode: true,
   // One chunk for each lazily imported part: otherwise every run, a CNI call above all, reads in the code of all others.

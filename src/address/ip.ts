@@ -101,10 +101,10 @@ function ipv6Text(bytes: Uint8Array, start: number): string {
   const groups: number[] = [];
   for (let i = 0; i < 8; i++) groups.push((bytes[start + 2 * i]! << 8) | bytes[start + 2 * i + 1]!);
   // RFC 5952 5: an IPv4-mapped address is written with its dotted quad.
-  if (groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff) {
+  const gap = longestZeroRun(groups);
+  if (gap?.start === 0 && gap.end === 5 && groups[5] === 0xffff) {
     return `::ffff:${ipText(bytes, start + 12, start + 16)}`;
   }
-  const gap = longestZeroRun(groups);
   const hex = (from: number, to: number): string =>
     groups
       .slice(from, to)
@@ -139,7 +139,8 @@ export function canonicalIp(text: string): string {
 /** The address as an unsigned integer of 32 or 128 bits. @throws AddressError */
 export function ipNumber(text: string): bigint {
   let value = 0n;
-  for (const byte of ipBytes(text)) value = (value << 8n) | BigInt(byte);
+  const bytes = ipBytes(text);
+  for (let i = 0; i < bytes.length; i++) value = (value << 8n) | BigInt(bytes[i]!);
   return value;
 }
 

@@ -14,10 +14,12 @@ import { removeNat } from "./network-nat.ts";
 
 /** The families whose packets this bridge does not forward, of those that it should. */
 export function notForwarded(families: readonly IpFamily[], bridge: Link): IpFamily[] {
-  return families.filter((family) => {
+  const missing: IpFamily[] = [];
+  for (const family of families) {
     const own = family === 4 ? bridge.ipv4?.forwarding : bridge.ipv6?.forwarding;
-    return own === 0 || readSysctl(undefined, FORWARDING_SYSCTL[family]) === "0";
-  });
+    if (own === 0 || readSysctl(undefined, FORWARDING_SYSCTL[family]) === "0") missing.push(family);
+  }
+  return missing;
 }
 
 /** Two small files are read when all is well, however many interfaces the node has. */

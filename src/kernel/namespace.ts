@@ -2,18 +2,17 @@
  * Network namespaces. wayout enters one only to open a socket or to start a process in it: `run` moves the calling
  * thread there and back with nothing asynchronous in between. A socket stays in the namespace it was opened in.
  */
-import {
-  closeSync,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  statSync,
-} from "node:fs";
 import { SystemError } from "./errno.ts";
+import {
+  closeFile,
+  listDirectory,
+  makeDirectory,
+  openFile,
+  readText,
+  removeFile,
+  statDescriptor,
+  statFile,
+} from "./file.ts";
 import * as libc from "./libc.ts";
 
 /** include/uapi/linux/sched.h */
@@ -55,17 +54,17 @@ export class NetworkNamespace implements Disposable {
     return this.#fd;
   }
 
-  /** @throws Node's error (ENOENT …), or SystemError EINVAL when the path is no network namespace */
+  /** @throws SystemError: ENOENT …, or EINVAL when the path is no network namespace */
   static open(path: string, name?: string): NetworkNamespace {
-    const fd = openSync(path, "r");
+    const fd = openFile(path, "r");
     try {
       // NSFS_MAGIC would need statfs(2); entering what it is not fails with EINVAL anyway.
-      const inode = fstatSync(fd).ino;
+      const inode = statDescriptor(fd).inode;
       const namespace = new NetworkNamespace(fd, path, name, inode);
       if (!path.startsWith("/proc/")) namespace.run(() => undefined);
       return namespace;
     } catch (error) {
-      closeSync(fd);
+      closeFile(fd);
       throw error;
     }
   }
@@ -87,10 +86,10 @@ export class NetworkNamespace implements Disposable {
 
   /** Runs a synchronous function with the calling thread in this namespace. */
   run<T>(inside: () => T): T {
-    const home = openSync(OWN_NAMESPACE, "r");
+    const home = openFile(OWN_NAMESPACE, "r");
     try {
       // Entering even the own namespace takes a privilege that nobody needs to stay where he is.
-      if (fstatSync(home).ino === this.inode) return inside();
+      if (statDescriptor(home).inode === this.inode) return inside();
       libc.setns(this.#fd, CLONE_NEWNET);
       try {
         return inside();
@@ -98,7 +97,7 @@ export class NetworkNamespace implements Disposable {
         libc.setns(home, CLONE_NEWNET);
       }
     } finally {
-      closeSync(home);
+      closeFile(home);
     }
   }
 
@@ -120,12 +119,12 @@ export class NetworkNamespace implements Disposable {
       if (error instanceof SystemError && error.code === "ENOPROTOOPT") return `inode-${this.inode}`;
       throw error;
     } finally {
-      closeSync(fd);
+      closeFile(fd);
     }
   }
 
   close(): void {
-    if (this.#fd >= 0) closeSync(this.#fd);
+    if (this.#fd >= 0) closeFile(this.#fd);
     this.#fd = -1;
   }
 
@@ -137,7 +136,7 @@ export class NetworkNamespace implements Disposable {
 /** The inode number of the namespace at a path, without opening it for entry; undefined when there is none. */
 export function namespaceInode(path: string): number | undefined {
   try {
-    return statSync(path).ino;
+    return statFile(path).inode;
   } catch {
     return undefined;
   }
@@ -147,7 +146,7 @@ export function namespaceInode(path: string): number | undefined {
 export function namedNamespaces(): string[] {
   let names: string[];
   try {
-    names = readdirSync(NETNS_DIRECTORY);
+    names = listDirectory(NETNS_DIRECTORY);
   } catch {
     return [];
   }
@@ -158,7 +157,7 @@ export function namedNamespaces(): string[] {
 /** Whether the name is taken under /run/netns, by a namespace or by a left-over file. */
 export function namespaceFileExists(name: string): boolean {
   try {
-    return readdirSync(NETNS_DIRECTORY).includes(name);
+    return listDirectory(NETNS_DIRECTORY).includes(name);
   } catch {
     return false;
   }
@@ -176,12 +175,12 @@ export function createNamedNamespace(name: string): void {
   prepareDirectory();
   const path = namespacePath(name);
   try {
-    closeSync(openSync(path, "wx", 0o444));
+    closeFile(openFile(path, "wx", 0o444));
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST") throw new SystemError("create", 17, path);
+    if (error instanceof SystemError && error.code === "EEXIST") throw new SystemError("create", 17, path);
     throw error;
   }
-  const home = openSync(OWN_NAMESPACE, "r");
+  const home = openFile(OWN_NAMESPACE, "r");
   try {
     libc.unshare(CLONE_NEWNET);
     try {
@@ -190,16 +189,16 @@ export function createNamedNamespace(name: string): void {
       libc.setns(home, CLONE_NEWNET);
     }
   } catch (error) {
-    rmSync(path, { force: true });
+    removeFile(path);
     throw error;
   } finally {
-    closeSync(home);
+    closeFile(home);
   }
 }
 
 /** /run/netns as a shared mount, so that a name made in one mount namespace is seen, and released, in the others. */
 function prepareDirectory(): void {
-  mkdirSync(NETNS_DIRECTORY, { recursive: true, mode: 0o755 });
+  makeDirectory(NETNS_DIRECTORY, 0o755);
   if (mountPoints().has(NETNS_DIRECTORY)) return;
   libc.mount(NETNS_DIRECTORY, NETNS_DIRECTORY, "none", MS_BIND | MS_REC);
   libc.mount("", NETNS_DIRECTORY, "none", MS_SHARED | MS_REC);
@@ -218,16 +217,16 @@ export function deleteNamedNamespace(name: string): boolean {
     // EINVAL: a left-over file that nothing is mounted on.
     if (!(error instanceof SystemError && error.code === "EINVAL")) throw error;
   }
-  rmSync(path, { force: true });
+  removeFile(path);
   return true;
 }
 
 /** Undoes prepareDirectory when nothing is named any more. For those who found the directory missing. */
 export function removeNamespaceDirectory(): void {
   try {
-    if (readdirSync(NETNS_DIRECTORY).length > 0) return;
+    if (listDirectory(NETNS_DIRECTORY).length > 0) return;
     if (mountPoints().has(NETNS_DIRECTORY)) libc.umount(NETNS_DIRECTORY, MNT_DETACH);
-    rmdirSync(NETNS_DIRECTORY);
+    libc.rmdir(NETNS_DIRECTORY);
   } catch {
     // Somebody names a namespace at this very moment, or the directory is gone: both are fine.
   }
@@ -236,7 +235,7 @@ export function removeNamespaceDirectory(): void {
 /** Mount points this process sees (proc(5), mountinfo field 5). */
 function mountPoints(): Set<string> {
   const points = new Set<string>();
-  for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {
+  for (const line of readText("/proc/self/mountinfo").split("\n")) {
     const point = line.split(" ")[4];
     if (point !== undefined) {
       points.add(

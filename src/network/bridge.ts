@@ -160,7 +160,9 @@ function ensureGateways(
 ): string[] {
   if (gateways.length === 0) return [];
   const there = created ? [] : node.addresses({ interface: link.index });
-  const missing = gateways.filter((gateway) => !there.some((address) => isSame(address, gateway)));
+  const missing: Cidr[] = [];
+  for (const gateway of gateways) if (!hasAddress(there, gateway)) missing.push(gateway);
+  if (missing.length === 0) return [];
   for (const gateway of missing) {
     for (const other of there.filter((address) => isInTheWay(address, gateway, gateways))) {
       if (intent.force !== true) throw otherSubnet(link, other, gateway);
@@ -209,6 +211,11 @@ function giveBack(node: Rtnetlink, address: Address): void {
   } catch (error) {
     if (!isThere(error)) throw error;
   }
+}
+
+function hasAddress(addresses: readonly Address[], gateway: Cidr): boolean {
+  for (const address of addresses) if (isSame(address, gateway)) return true;
+  return false;
 }
 
 function isSame(address: Address, gateway: Cidr): boolean {

@@ -112,7 +112,7 @@ export function settleVlans({ node, intent }: Work, host: Link): void {
 
 /** Unless it is wanted, the pod shall not wait a second for each of its IPv6 addresses, the link-local one included. */
 function settleSysctls({ namespace, intent, addresses }: Work, end: Link): void {
-  if (end.ipv6 === undefined || !addresses.some(({ family }) => family === 6)) return;
+  if (end.ipv6 === undefined || !hasIpv6(addresses)) return;
   const set = (name: string, value: string): string =>
     writeSysctl(namespace, `net.ipv6.conf.${end.name}.${name}`, value);
   // An address cannot be added where IPv6 is switched off, as some runtimes do by default.
@@ -121,10 +121,15 @@ function settleSysctls({ namespace, intent, addresses }: Work, end: Link): void 
   if (end.ipv6.ndisc_notify !== 1) set("ndisc_notify", "1");
 }
 
+function hasIpv6(addresses: readonly Cidr[]): boolean {
+  for (const { family } of addresses) if (family === 6) return true;
+  return false;
+}
+
 /** Everything inside the pod, in one datagram. What is adopted may have any of it already. */
 export function settlePodEnd(work: Work, end: Link, created: boolean): void {
   settleSysctls(work, end);
-  for (const error of work.pod.batchResults([...podRequests(work, end)]).values()) {
+  for (const error of work.pod.batchResults(podRequests(work, end)).values()) {
     if (created || !isThere(error)) throw error;
   }
 }
@@ -133,24 +138,27 @@ export function isThere(error: unknown): boolean {
   return error instanceof NetlinkError && error.code === "EEXIST";
 }
 
-function* podRequests({ intent, addresses }: Work, end: Link): Generator<AnyRequest> {
+function podRequests({ intent, addresses }: Work, end: Link): AnyRequest[] {
   // arp_notify and, above, ndisc_notify: see announce.
-  yield setLinkRequest(end.index, { up: true, ipv4: { arp_notify: 1 } });
+  const requests: AnyRequest[] = [setLinkRequest(end.index, { up: true, ipv4: { arp_notify: 1 } })];
   for (const { family, address, prefixLength } of addresses) {
-    yield addAddressRequest({
+    const spec = {
       interface: end.index,
       address,
       prefixLength,
       nodad: family === 6 && intent.duplicateAddressDetection !== true,
       // Point-to-point there is no neighbour on the link but the node.
       noPrefixRoute: intent.bridge === undefined,
-    });
+    };
+    requests.push(addAddressRequest(spec));
   }
   for (const gateway of intent.bridge === undefined ? (intent.gateways ?? []) : []) {
-    yield prependRouteRequest({ destination: hostPrefix(gateway), interface: end.index, scope: "link" });
+    const spec = { destination: hostPrefix(gateway), interface: end.index, scope: "link" } as const;
+    requests.push(prependRouteRequest(spec));
   }
   // A pod with several networks may have a default route from each; the latest comes first, as people are used to.
-  for (const route of intent.routes) yield prependRouteRequest(routeSpec(route, end));
+  for (const route of intent.routes) requests.push(prependRouteRequest(routeSpec(route, end)));
+  return requests;
 }
 
 /**

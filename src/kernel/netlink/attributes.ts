@@ -2,6 +2,7 @@
  * Attribute tables. Each set of netlink attributes is described once, as data; the TypeScript type, the encoder, the
  * decoder, the dump and the answer to "which attribute did the kernel complain about" all come from that one table.
  */
+import { encodeUtf8 } from "../utf8.ts";
 import type { Codec } from "./codec.ts";
 import { align4, DecodeError, EncodeError, type Wire, type Writer } from "./wire.ts";
 
@@ -335,7 +336,7 @@ function writeAttribute<V>(writer: Writer, name: string, number: number, codec: 
 function writeTagged(writer: Writer, entry: Tagged<Variants>, value: TaggedValue<Variants>): void {
   const name = value.kind === "other" ? (value as { readonly name: string }).name : value.kind;
   const tag = beginAttribute(writer, entry.number);
-  writer.append(Buffer.from(`${name}\0`));
+  writer.append(encodeUtf8(`${name}\0`));
   endAttribute(writer, tag);
   const at = beginAttribute(writer, entry.dataNumber, true);
   if (value.data instanceof Uint8Array) writer.append(value.data);

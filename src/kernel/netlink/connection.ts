@@ -223,7 +223,7 @@ export class NetlinkConnection implements Disposable {
    */
   events(timeoutMs: number): RawMessage[] {
     const datagram = this.transport.receive(timeoutMs);
-    return datagram === undefined ? [] : [...readMessages(datagram)];
+    return datagram === undefined ? [] : readMessages(datagram);
   }
 
   close(): void {
@@ -277,11 +277,11 @@ export class NetlinkConnection implements Disposable {
     if (failure !== undefined) throw failure;
   }
 
-  #receive(request: AnyRequest): Iterable<RawMessage> {
+  #receive(request: AnyRequest): RawMessage[] {
     const datagram = this.transport.receive(ANSWER_TIMEOUT_MS);
     if (datagram === undefined) throw noAnswer(request);
-    const messages = [...readMessages(datagram)];
-    if (messages.some((raw) => raw.type === NLMSG_OVERRUN)) throw new SystemError("recv", ERRNO.ENOBUFS);
+    const messages = readMessages(datagram);
+    for (const raw of messages) if (raw.type === NLMSG_OVERRUN) throw new SystemError("recv", ERRNO.ENOBUFS);
     return messages;
   }
 

@@ -1,4 +1,3 @@
-import { closeSync } from "node:fs";
 import type { NetworkNamespace } from "../namespace.ts";
 import * as libc from "../libc.ts";
 import { SystemError } from "../errno.ts";
@@ -64,7 +63,7 @@ export function openTransport(
   const fd = options.namespace === undefined ? open() : options.namespace.run(open);
   try {
     const address = new Uint8Array(12);
-    new DataView(address.buffer).setUint16(0, AF_NETLINK, true);
+    address[0] = AF_NETLINK;
     libc.bind(fd, address);
     libc.setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, 1);
     libc.setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
@@ -76,7 +75,7 @@ export function openTransport(
       setBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, options.receiveBufferBytes);
     }
   } catch (error) {
-    closeSync(fd);
+    libc.close(fd);
     throw error;
   }
   return new SocketTransport(fd);
@@ -93,8 +92,8 @@ function setBuffer(fd: number, force: number, plain: number, size: number): void
 
 class SocketTransport implements NetlinkTransport {
   // The kernel fills a dump up to 32 KiB a datagram when we offer at least that much (af_netlink.c, netlink_dump);
-  // single messages can be larger, hence the room.
-  readonly #buffer = new Uint8Array(256 * 1024);
+  // single messages can be larger, hence the room. Unsafe, because filling it with zeros would touch every page of it.
+  readonly #buffer = Bun.allocUnsafe(256 * 1024);
   readonly #poll: libc.PollEntry[];
   #closed = false;
 
@@ -140,6 +139,6 @@ class SocketTransport implements NetlinkTransport {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    closeSync(this.fd);
+    libc.close(this.fd);
   }
 }

@@ -4,6 +4,7 @@ import { NetlinkConnection, type AnyRequest } from "../netlink/connection.ts";
 import { request, type Request } from "../netlink/message.ts";
 import { NetlinkError } from "../netlink/netlink-error.ts";
 import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
+import { utf8Length } from "../utf8.ts";
 import {
   addAddressRequest,
   addressOf,
@@ -129,8 +130,7 @@ export class Rtnetlink implements Disposable {
   /** undefined when there is no such link. */
   link(reference: LinkReference, options: { readonly statistics?: boolean } = {}): Link | undefined {
     // The kernel has no such name and says EINVAL or ERANGE of the question.
-    if (typeof reference === "string" && (reference === "" || Buffer.byteLength(reference) > 127))
-      return undefined;
+    if (typeof reference === "string" && (reference === "" || utf8Length(reference) > 127)) return undefined;
     try {
       const extMask = options.statistics === false ? RTEXT_FILTER_SKIP_STATS : 0;
       const [message] = this.connection.request(getLinkRequest(reference, extMask), RTM_NEWLINK);
@@ -202,7 +202,12 @@ export class Rtnetlink implements Disposable {
   addresses(filter: { readonly family?: 4 | 6; readonly interface?: number } = {}): Address[] {
     const family = filter.family === undefined ? 0 : filter.family === 4 ? AF_INET : AF_INET6;
     const dump = request(RTM_GETADDR, "reading the addresses", { family, index: filter.interface ?? 0 }, {});
-    return this.connection.dump(dump, RTM_NEWADDR).flatMap((message) => addressOf(message) ?? []);
+    const addresses: Address[] = [];
+    for (const message of this.connection.dump(dump, RTM_NEWADDR)) {
+      const address = addressOf(message);
+      if (address !== undefined) addresses.push(address);
+    }
+    return addresses;
   }
 
   addAddress(spec: AddressSpec): void {
