@@ -5,7 +5,7 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { AnyRequest } from "../kernel/netlink/connection.ts";
 import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
 import { addAddressRequest } from "../kernel/route/address.ts";
-import type { Link } from "../kernel/route/link.ts";
+import type { LinkState } from "../kernel/route/link.ts";
 import {
   addBridgeVlansRequest,
   deleteBridgeVlansRequest,
@@ -36,7 +36,7 @@ const LOOPBACK_INDEX = 1;
 /** Whether it was down. */
 export function raiseLoopback({ pod, intent, undo }: Work): boolean {
   if (intent.raiseLoopback === false) return false;
-  const loopback = pod.link(LOOPBACK_INDEX, { statistics: false });
+  const loopback = pod.linkState(LOOPBACK_INDEX);
   if (loopback === undefined || loopback.up) return false;
   undo.note("loopback being up", () => pod.setLink(LOOPBACK_INDEX, { up: false }));
   pod.setLink(LOOPBACK_INDEX, { up: true });
@@ -76,7 +76,7 @@ const READY_POLL_MS = 1;
  * interface and does the bridge forward what comes from it. With spanning tree a port then listens and learns for half
  * a minute: that is not waited for.
  */
-export function awaitReady<T extends { readonly host: Link; readonly pod: Link }>(
+export function awaitReady<T extends { readonly host: LinkState; readonly pod: LinkState }>(
   { intent }: Work,
   read: () => T,
 ): T {
@@ -93,7 +93,7 @@ export function awaitReady<T extends { readonly host: Link; readonly pod: Link }
 }
 
 /** The VLANs of the port, on a bridge that filters by them. */
-export function settleVlans({ node, intent }: Work, host: Link): void {
+export function settleVlans({ node, intent }: Work, host: LinkState): void {
   const requests: AnyRequest[] = [];
   if (intent.vlans !== undefined && intent.vlans.length > 0) {
     requests.push(addBridgeVlansRequest(host.index, intent.vlans));
@@ -111,7 +111,7 @@ export function settleVlans({ node, intent }: Work, host: Link): void {
 }
 
 /** Unless it is wanted, the pod shall not wait a second for each of its IPv6 addresses, the link-local one included. */
-function settleSysctls({ namespace, intent, addresses }: Work, end: Link): void {
+function settleSysctls({ namespace, intent, addresses }: Work, end: LinkState): void {
   if (end.ipv6 === undefined || !hasIpv6(addresses)) return;
   const set = (name: string, value: string): string =>
     writeSysctl(namespace, `net.ipv6.conf.${end.name}.${name}`, value);
@@ -127,7 +127,7 @@ function hasIpv6(addresses: readonly Cidr[]): boolean {
 }
 
 /** Everything inside the pod, in one datagram. What is adopted may have any of it already. */
-export function settlePodEnd(work: Work, end: Link, created: boolean): void {
+export function settlePodEnd(work: Work, end: LinkState, created: boolean): void {
   settleSysctls(work, end);
   for (const error of work.pod.batchResults(podRequests(work, end)).values()) {
     if (created || !isThere(error)) throw error;
@@ -138,7 +138,7 @@ export function isThere(error: unknown): boolean {
   return error instanceof NetlinkError && error.code === "EEXIST";
 }
 
-function podRequests({ intent, addresses }: Work, end: Link): AnyRequest[] {
+function podRequests({ intent, addresses }: Work, end: LinkState): AnyRequest[] {
   // arp_notify and, above, ndisc_notify: see announce.
   const requests: AnyRequest[] = [setLinkRequest(end.index, { up: true, ipv4: { arp_notify: 1 } })];
   for (const { family, address, prefixLength } of addresses) {
@@ -165,7 +165,7 @@ function podRequests({ intent, addresses }: Work, end: Link): AnyRequest[] {
  * Gratuitous ARP and unsolicited neighbour advertisements, from the kernel itself: it sends them whenever the MAC is
  * set, even to what it is, and needs no packet socket, whose closing would wait for RCU.
  */
-export function announce({ pod, intent, addresses }: Work, end: Link): void {
+export function announce({ pod, intent, addresses }: Work, end: LinkState): void {
   if (intent.duplicateAddressDetection === true) awaitDetection(pod, end);
   if (addresses.length > 0) pod.setLink(end.index, { mac: intent.mac ?? end.mac });
 }
@@ -174,7 +174,7 @@ function hostPrefix(address: string): string {
   return `${address}/${ipBits(address.includes(":") ? 6 : 4)}`;
 }
 
-function routeSpec(route: PodRoute, end: Link): RouteSpec {
+function routeSpec(route: PodRoute, end: LinkState): RouteSpec {
   const metrics = {
     ...(route.mtu === undefined ? {} : { mtu: route.mtu }),
     ...(route.advmss === undefined ? {} : { advmss: route.advmss }),
@@ -192,7 +192,7 @@ function routeSpec(route: PodRoute, end: Link): RouteSpec {
 }
 
 /** The node's side of a routed link: its addresses, and the way to each of the pod's. */
-export function settlePointToPoint({ node, intent, addresses }: Work, host: Link): void {
+export function settlePointToPoint({ node, intent, addresses }: Work, host: LinkState): void {
   const requests: AnyRequest[] = [];
   const there = node.addresses({ interface: host.index });
   for (const gateway of intent.gateways ?? []) {

@@ -100,7 +100,18 @@ export class AttributeSet<const T extends Table> {
   #lookup: (readonly [string, Entry, "tag" | "data" | "plain"])[] | undefined;
   #list: (readonly [string, Entry])[] | undefined;
 
-  constructor(readonly table: T) {}
+  /** @param unknown what happens to attributes that the table does not have when a set is read */
+  constructor(
+    readonly table: T,
+    private readonly unknown: "keeps" | "passes over" = "keeps",
+  ) {}
+
+  /** These attributes alone; the others are passed over when it is read. For whoever asks often and needs little. */
+  only<const K extends keyof T & string>(...keys: readonly K[]): AttributeSet<Pick<T, K>> {
+    const table: Partial<Record<K, AnyEntry>> = {};
+    for (const key of keys) table[key] = this.table[key]!;
+    return new AttributeSet(table as unknown as Pick<T, K>, "passes over");
+  }
 
   /** Made when first asked for: most sets that a short-lived process describes, it never reads or writes. */
   get #entries(): readonly (readonly [string, Entry])[] {
@@ -181,7 +192,9 @@ export class AttributeSet<const T extends Table> {
       const number = wire.view.getUint16(at + 2, true) & NLA_TYPE_MASK;
       const found = this.#byNumber[number];
       if (found === undefined) {
-        (unknown ??= []).push({ number, bytes: wire.bytes.slice(at + NLA_HDRLEN, at + length) });
+        if (this.unknown === "keeps") {
+          (unknown ??= []).push({ number, bytes: wire.bytes.slice(at + NLA_HDRLEN, at + length) });
+        }
       } else {
         const [key, entry, part] = found;
         if (entry.shape === "tagged") {

@@ -184,14 +184,20 @@ export interface StructCodec<F extends Record<string, FieldKind>> extends Codec<
 export function struct<const F extends Record<string, FieldKind>>(name: string, fields: F): StructCodec<F> {
   let size = 0;
   let alignment = 1;
-  const layout = Object.entries(fields).map(([key, kind]) => {
+  const layout: {
+    readonly key: string;
+    readonly kind: FieldKind;
+    readonly offset: number;
+    readonly width: number;
+  }[] = [];
+  for (const key in fields) {
+    const kind = fields[key]!;
     const width = FIELD_SIZES[kind];
     size = Math.ceil(size / width) * width;
     alignment = Math.max(alignment, width);
-    const offset = size;
+    layout.push({ key, kind, offset: size, width });
     size += width;
-    return { key, kind, offset, width };
-  });
+  }
   size = Math.ceil(size / alignment) * alignment;
   return {
     kind: name,
