@@ -84,7 +84,12 @@ export function ensureVlanGateway(
   return node.linkState(gateway.index) ?? gateway;
 }
 
-function makePair(node: Rtnetlink, configuration: NetworkConfiguration, bridge: LinkState, name: string): void {
+function makePair(
+  node: Rtnetlink,
+  configuration: NetworkConfiguration,
+  bridge: LinkState,
+  name: string,
+): void {
   const port = hostVethName(bridge.name, "gateway", String(configuration.vlan));
   unlessThere(() => node.createVeth({ name: port, master: bridge.index, peer: { name } }));
   const link = node.linkState(port);

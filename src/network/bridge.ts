@@ -178,7 +178,12 @@ function ensureGateways(
 }
 
 /** The errors by index; EEXIST when another caller added the address meanwhile. */
-function addMissing(node: Rtnetlink, link: LinkState, missing: readonly Cidr[], undo: Undo): Map<number, Error> {
+function addMissing(
+  node: Rtnetlink,
+  link: LinkState,
+  missing: readonly Cidr[],
+  undo: Undo,
+): Map<number, Error> {
   const specs = missing.map((gateway) => gatewayAddress(link, gateway));
   const remove = (spec: AddressSpec): void => {
     undo.note(`address ${spec.address} on ${link.name}`, () => node.deleteAddress(spec));

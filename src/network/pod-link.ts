@@ -165,8 +165,7 @@ function makePair(work: Work): boolean {
 
 /** For a bridge that is gone the kernel says no more than EINVAL. */
 function withoutBridge({ node, intent }: Work, error: Error): Error {
-  if (intent.bridge === undefined || node.linkState(intent.bridge) !== undefined)
-    return error;
+  if (intent.bridge === undefined || node.linkState(intent.bridge) !== undefined) return error;
   return missing(`the bridge (link ${intent.bridge})`, error);
 }
 

@@ -246,7 +246,9 @@ export const RTM_DELLINK = {
 /** What of RTM_NEWLINK tells a link's state. Sets inside it name what is wanted of them, too. */
 const stateInfo = new AttributeSet(
   {
-    info: tagged("IFLA_INFO_KIND", 1, "IFLA_INFO_DATA", 2, { bridge: bridgeAttributes.only("vlanFiltering") }),
+    info: tagged("IFLA_INFO_KIND", 1, "IFLA_INFO_DATA", 2, {
+      bridge: bridgeAttributes.only("vlanFiltering"),
+    }),
     port: tagged("IFLA_INFO_SLAVE_KIND", 4, "IFLA_INFO_SLAVE_DATA", 5, {
       bridge: bridgePortAttributes.only("state"),
     }),
