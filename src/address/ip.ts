@@ -101,16 +101,32 @@ function ipv6Text(bytes: Uint8Array, start: number): string {
   const groups: number[] = [];
   for (let i = 0; i < 8; i++) groups.push((bytes[start + 2 * i]! << 8) | bytes[start + 2 * i + 1]!);
   // RFC 5952 5: an IPv4-mapped address is written with its dotted quad.
-  if (groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff) {
+  if (groups[5] === 0xffff && groups.slice(0, 5).every((group) => group === 0)) {
     return `::ffff:${ipText(bytes, start + 12, start + 16)}`;
   }
   const gap = longestZeroRun(groups);
-  const hex = (from: number, to: number): string =>
-    groups
-      .slice(from, to)
-      .map((group) => group.toString(16))
-      .join(":");
-  return gap === undefined ? hex(0, 8) : `${hex(0, gap.start)}::${hex(gap.end, 8)}`;
+  let text = "";
+  for (let i = 0; i < 8; i++) {
+    if (gap !== undefined && i >= gap.start && i < gap.end) {
+      if (i === gap.start) text += "::";
+      continue;
+    }
+    if (i > 0 && i !== gap?.end) text += ":";
+    text += hexGroup(groups[i]!);
+  }
+  return text;
+}
+
+const HEX_DIGITS = "0123456789abcdef";
+
+/** Number.toString(16) of a group; a dump of routes asks for thousands, and a call into the runtime is dear. */
+function hexGroup(group: number): string {
+  let text = "";
+  for (let shift = 12; shift >= 0; shift -= 4) {
+    const digit = (group >> shift) & 15;
+    if (digit !== 0 || text !== "" || shift === 0) text += HEX_DIGITS[digit]!;
+  }
+  return text;
 }
 
 /** The first longest run of at least two zero groups: what RFC 5952 4.2 writes as "::". */
@@ -138,9 +154,14 @@ export function canonicalIp(text: string): string {
 
 /** The address as an unsigned integer of 32 or 128 bits. @throws AddressError */
 export function ipNumber(text: string): bigint {
-  let value = 0n;
-  for (const byte of ipBytes(text)) value = (value << 8n) | BigInt(byte);
-  return value;
+  return numberOf(ipBytes(text));
+}
+
+/** The unsigned integer that 4 or 16 bytes in network order are. */
+function numberOf(bytes: Uint8Array): bigint {
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  if (bytes.length === 4) return BigInt(view.getUint32(0));
+  return (view.getBigUint64(0) << 64n) | view.getBigUint64(8);
 }
 
 /** The inverse of ipNumber. @throws AddressError when the number does not fit the family. */

@@ -148,12 +148,13 @@ function lookAtThisMachine(
     const everybody = listPods().filter((one) => one.inode !== node.inode);
     const snapshot =
       pod === undefined
-        ? takeSnapshot({ node, pods: everybody, onlyOfNode: true, destinations })
+        ? takeSnapshot({ node, pods: everybody, onlyOfNode: true, destinations, deferred: true })
         : takeSnapshot({
             node,
             pods: [pod],
             others: everybody.filter((one) => one.inode !== pod.inode),
             destinations,
+            deferred: true,
           });
     if (address !== undefined) resolved.set(snapshot, address);
     return snapshot;

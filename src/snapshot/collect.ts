@@ -33,6 +33,11 @@ export interface SnapshotRequest {
   readonly others?: readonly Pod[];
   /** Destinations for which the kernel's own route answers are recorded. */
   readonly destinations: readonly string[];
+  /**
+   * For whoever judges the snapshot at once: rules are decoded when they are looked at. As JSON the snapshot is the
+   * same, but takes longer to write.
+   */
+  readonly deferred?: boolean;
   readonly wayoutState?: WayoutState;
 }
 
@@ -43,9 +48,10 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
   const takenAt = new Date().toISOString();
   try {
     const queries = request.destinations.map((destination) => ({ destination }));
-    const first = readNamespace(node, { name: "node", role: "node", queries }, gaps)!;
+    const deferred = request.deferred === true;
+    const first = readNamespace(node, { name: "node", role: "node", queries, deferred }, gaps)!;
     const wired = request.onlyOfNode === true ? wiredTo(node, first) : undefined;
-    const whole = request.pods.flatMap((pod) => readPod(pod, request.destinations, wired, gaps) ?? []);
+    const whole = request.pods.flatMap((pod) => readPod(pod, request, wired, gaps) ?? []);
     const interest = interesting(whole, request.destinations);
     const others = request.others ?? [];
     const asking = others.length <= FEW_PODS || whole.some((pod) => isDoubtful(first, pod));
@@ -121,7 +127,7 @@ function interesting(pods: readonly PodState[], destinations: readonly string[])
 /** Undefined for a namespace that is no pod of this node. */
 function readPod(
   pod: Pod,
-  destinations: readonly string[],
+  { destinations, deferred = false }: SnapshotRequest,
   wired: Belongs | undefined,
   gaps: Gaps,
 ): PodState | undefined {
@@ -132,7 +138,7 @@ function readPod(
     const belongs = promised ? undefined : wired;
     const state = readNamespace(
       namespace,
-      { name: pod.name, role: "pod", queries, ...(belongs === undefined ? {} : { belongs }) },
+      { name: pod.name, role: "pod", queries, deferred, ...(belongs === undefined ? {} : { belongs }) },
       gaps,
     );
     if (state === undefined) return undefined;

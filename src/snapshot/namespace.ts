@@ -74,6 +74,8 @@ export interface ReadOptions {
   readonly queries?: readonly RecordedQuery[];
   /** `node` also reads settings, counters, conntrack and programs, which decide nothing in a pod. */
   readonly role: "node" | "pod";
+  /** Decodes rules when they are first looked at: see RulesetOptions.deferred. */
+  readonly deferred?: boolean;
   /** Looks at the links first: false ends the reading at once. */
   readonly belongs?: (route: Rtnetlink, links: readonly Link[]) => boolean;
 }
@@ -91,7 +93,7 @@ export function readNamespace(
   const read = <T>(what: string, from: () => T[]): T[] => gaps.try(name, what, from) ?? [];
   const links = read("links", () => route.links({ statistics: false }));
   if (options.belongs?.(route, links) === false) return undefined;
-  const ruleset = readRuleset(namespace, name, gaps);
+  const ruleset = readRuleset(namespace, options, gaps);
   return {
     ...emptyState(namespace, links),
     addresses: read("addresses", () => route.addresses()),
@@ -171,10 +173,14 @@ function emptyState(namespace: NetworkNamespace, links: NamespaceState["links"])
 }
 
 /** The ruleset; undefined, with a note, on a kernel without nf_tables. */
-function readRuleset(namespace: NetworkNamespace, name: string, gaps: Gaps): Ruleset | undefined {
+function readRuleset(
+  namespace: NetworkNamespace,
+  { name, deferred = false }: ReadOptions,
+  gaps: Gaps,
+): Ruleset | undefined {
   try {
     using nftables = Nftables.open(namespace);
-    return nftables.ruleset();
+    return nftables.ruleset({ deferred });
   } catch (error) {
     const absent = error instanceof SystemError || error instanceof NetlinkError;
     const lacking = absent && (error.errno === ERRNO.EPROTONOSUPPORT || error.errno === ERRNO.EINVAL);
