@@ -10,6 +10,8 @@ if (process.env["CNI_COMMAND"] !== undefined) {
 } else if (process.argv[2] === "--version" || process.argv[2] === "-V") {
   process.stdout.write(`wayout ${VERSION}\n`);
 } else {
+  const { becomePatient } = await import("./cli/patience.ts");
+  await becomePatient(process.argv[2]);
   const { runCommandLine } = await import("./cli/main.ts");
   process.exitCode = await runCommandLine(process.argv.slice(2));
 }

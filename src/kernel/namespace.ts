@@ -57,17 +57,21 @@ export class NetworkNamespace implements Disposable {
 
   /** @throws Node's error (ENOENT …), or SystemError EINVAL when the path is no network namespace */
   static open(path: string, name?: string): NetworkNamespace {
-    const fd = openSync(path, "r");
+    const namespace = NetworkNamespace.unchecked(path, name);
     try {
       // NSFS_MAGIC would need statfs(2); entering what it is not fails with EINVAL anyway.
-      const inode = fstatSync(fd).ino;
-      const namespace = new NetworkNamespace(fd, path, name, inode);
       if (!path.startsWith("/proc/")) namespace.run(() => undefined);
       return namespace;
     } catch (error) {
-      closeSync(fd);
+      namespace.close();
       throw error;
     }
+  }
+
+  /** The same for who enters it at once: only then it turns out whether it is one. @throws Node's error (ENOENT …) */
+  static unchecked(path: string, name?: string): NetworkNamespace {
+    const fd = openSync(path, "r");
+    return new NetworkNamespace(fd, path, name, fstatSync(fd).ino);
   }
 
   /** The namespace of the calling thread. */

@@ -174,7 +174,7 @@ function inPod(
   read: (namespace: NetworkNamespace) => PodState | undefined,
 ): PodState | undefined {
   try {
-    using namespace = NetworkNamespace.open(pod.path);
+    using namespace = NetworkNamespace.unchecked(pod.path);
     return read(namespace);
   } catch (error) {
     if (!expected) return undefined;

@@ -1,5 +1,5 @@
 import { SystemError, ERRNO } from "../errno.ts";
-import { errorNumber, netlinkError } from "./netlink-error.ts";
+import { errorNumber, netlinkError, type NetlinkError } from "./netlink-error.ts";
 import { align4, DecodeError, Wire, Writer } from "./wire.ts";
 import {
   decode,
@@ -61,6 +61,43 @@ export class NetlinkConnection implements Disposable {
       if (answer !== undefined) answers.push(decode(answer, raw));
     });
     return answers;
+  }
+
+  /**
+   * Asks questions of which the kernel answers each with one message or an error, many in one datagram: half the
+   * calls of `request`, as no acknowledgement follows. The answers stand in the order of the questions.
+   */
+  questions<H extends MessageSpec["header"], T extends Table>(
+    requests: readonly Request[],
+    answer: MessageSpec<H, T>,
+  ): (Message<H, T> | NetlinkError)[] {
+    const answers: (Message<H, T> | NetlinkError)[] = [];
+    for (let first = 0; first < requests.length; first += BATCH_REQUESTS) {
+      const sent = this.#send(requests.slice(first, first + BATCH_REQUESTS), () => 0);
+      for (let open = sent.requests.length; open > 0;) {
+        for (const raw of this.#receive(sent.requests[sent.requests.length - open]!)) {
+          const index = raw.sequence - sent.firstSequence;
+          const asked = sent.requests[index];
+          if (asked === undefined || (raw.type < NLMSG_MIN_TYPE && raw.type !== NLMSG_ERROR)) continue;
+          open--;
+          answers[first + index] =
+            raw.type === NLMSG_ERROR
+              ? netlinkError(raw, asked.doing, asked.message, sent.bytesOf(index))
+              : decode(answer, raw);
+        }
+      }
+    }
+    return answers;
+  }
+
+  /** One such question. @throws NetlinkError */
+  question<H extends MessageSpec["header"], T extends Table>(
+    request: Request,
+    answer: MessageSpec<H, T>,
+  ): Message<H, T> {
+    const [answered] = this.questions([request], answer);
+    if (answered instanceof Error) throw answered;
+    return answered!;
   }
 
   /**
@@ -225,7 +262,7 @@ export class NetlinkConnection implements Disposable {
    */
   events(timeoutMs: number): RawMessage[] {
     const datagram = this.transport.receive(timeoutMs);
-    return datagram === undefined ? [] : [...readMessages(datagram)];
+    return datagram === undefined ? [] : readMessages(datagram);
   }
 
   close(): void {
@@ -279,11 +316,11 @@ export class NetlinkConnection implements Disposable {
     if (failure !== undefined) throw failure;
   }
 
-  #receive(request: AnyRequest): Iterable<RawMessage> {
+  #receive(request: AnyRequest): readonly RawMessage[] {
     const datagram = this.transport.receive(ANSWER_TIMEOUT_MS);
     if (datagram === undefined) throw noAnswer(request);
-    const messages = [...readMessages(datagram)];
-    if (messages.some((raw) => raw.type === NLMSG_OVERRUN)) throw new SystemError("recv", ERRNO.ENOBUFS);
+    const messages = readMessages(datagram);
+    for (const { type } of messages) if (type === NLMSG_OVERRUN) throw new SystemError("recv", ERRNO.ENOBUFS);
     return messages;
   }
 

@@ -134,11 +134,12 @@ export function messageLength(wire: Wire, at: number): number {
 }
 
 /** Splits a datagram into its messages. @throws DecodeError */
-export function* readMessages(datagram: Uint8Array): Generator<RawMessage> {
+export function readMessages(datagram: Uint8Array): RawMessage[] {
   const wire = new Wire(datagram);
+  const messages: RawMessage[] = [];
   for (let at = 0; at < datagram.length;) {
     const length = messageLength(wire, at);
-    yield {
+    messages.push({
       type: wire.view.getUint16(at + 4, true),
       flags: wire.view.getUint16(at + 6, true),
       sequence: wire.view.getUint32(at + 8, true),
@@ -146,9 +147,10 @@ export function* readMessages(datagram: Uint8Array): Generator<RawMessage> {
       wire,
       start: at + NLMSG_HDRLEN,
       end: at + length,
-    };
+    });
     at += align4(length);
   }
+  return messages;
 }
 
 /** Decodes a message by its description. @throws DecodeError naming the field */
