@@ -14,9 +14,12 @@ const PATIENT: Readonly<Record<string, string>> = {
   BUN_JSC_useFTLJIT: "0",
 };
 
-/** Starts this process again for a command that wants it; does nothing where it is patient already, or cannot be. */
+/**
+ * Starts this process again for a command that wants it; does nothing where it is patient already, or cannot be, or
+ * where somebody gave the engine options of his own (to profile it, for instance).
+ */
 export async function becomePatient(command: string | undefined): Promise<void> {
-  if (!BRIEF.has(command)) return;
+  if (!BRIEF.has(command) || process.execArgv.length > 0) return;
   const names = Object.keys(PATIENT);
   if (names.some((name) => process.env[name] !== undefined)) {
     // Whom we start may run for long.
