@@ -52,10 +52,7 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
     const first = readNamespace(node, { name: "node", role: "node", queries, deferred }, gaps)!;
     const wired = request.onlyOfNode === true ? wiredTo(node, first) : undefined;
     const whole = request.pods.flatMap((pod) => readPod(pod, request, wired, gaps) ?? []);
-    const interest = interesting(whole, request.destinations);
-    const others = request.others ?? [];
-    const asking = others.length <= FEW_PODS || whole.some((pod) => isDoubtful(first, pod));
-    const pods = [...whole, ...(asking ? others.map((pod) => readOther(pod, interest, gaps)) : [])];
+    const pods = [...whole, ...readOthers(request, first, whole, gaps)];
     const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
     return {
       format: SNAPSHOT_FORMAT,
@@ -154,6 +151,19 @@ function readPod(
       ...(dnsListeners === undefined ? {} : { dnsListeners }),
     };
   });
+}
+
+/** Those of whom only the addresses matter, where they do. */
+function readOthers(
+  { others = [], destinations }: SnapshotRequest,
+  node: NamespaceState,
+  whole: readonly PodState[],
+  gaps: Gaps,
+): PodState[] {
+  if (others.length === 0) return [];
+  if (others.length > FEW_PODS && !whole.some((pod) => isDoubtful(node, pod))) return [];
+  const interest = interesting(whole, destinations);
+  return others.map((pod) => readOther(pod, interest, gaps));
 }
 
 function readOther(pod: Pod, interest: ReadonlySet<string>, gaps: Gaps): PodState {

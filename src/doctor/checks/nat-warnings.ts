@@ -2,12 +2,14 @@
 import type { Expression } from "../../kernel/nftables/expressions.ts";
 import type { Table } from "../../kernel/nftables/ruleset.ts";
 import { ownerOf } from "../../nat/owner.ts";
-import { finding, type CheckContext } from "../check.ts";
+import { finding, ofNode, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 
 export function natWarnings(context: CheckContext): Finding[] {
-  return [...twice(context), ...marks(context), ...backends(context)];
+  return [...twice(context), ...ofTheNode(context)];
 }
+
+const ofTheNode = ofNode((context) => [...marks(context), ...backends(context)]);
 
 /** The pod's own namespace translated already. */
 function twice(context: CheckContext): Finding[] {

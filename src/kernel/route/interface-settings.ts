@@ -80,12 +80,15 @@ function readSettings<N extends string>(
   numbers: Readonly<Record<N, number>>,
   first: number,
 ): Codec<Readonly<Partial<Record<N, number>>>>["read"] {
-  const slots = Object.entries<number>(numbers).map(([name, number]) => [name as N, number - first] as const);
+  const slots = Object.entries<number>(numbers).map(([name, number]) => ({
+    name: name as N,
+    offset: (number - first) * 4,
+  }));
   return (wire, start, end) => {
     if ((end - start) % 4 !== 0) throw new DecodeError("", `${end - start} bytes are no list of settings`);
     const settings: Partial<Record<N, number>> = {};
-    for (const [name, slot] of slots) {
-      const at = start + slot * 4;
+    for (const { name, offset } of slots) {
+      const at = start + offset;
       if (at + 4 <= end) settings[name] = wire.view.getInt32(at, true);
     }
     return settings;
