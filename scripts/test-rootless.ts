@@ -3,7 +3,8 @@
  * nothing. What they then do, they do in user namespaces of their own.
  */
 import { join } from "node:path";
-import { spawnIn, waitpid } from "../src/kernel/libc.ts";
+import { waitpid } from "../src/kernel/libc.ts";
+import { spawnIn } from "../src/kernel/spawn.ts";
 import { CLONE_NEWUSER } from "../src/kernel/namespace.ts";
 
 const ORDINARY_UID = 1000;

@@ -12,6 +12,8 @@ if (process.env["CNI_COMMAND"] !== undefined) {
 } else {
   const { becomePatient } = await import("./cli/patience.ts");
   await becomePatient(process.argv[2]);
+  // The single file starts with a policy for plugin calls (scripts/build.ts); a command may run for long.
+  Bun.unsafe.setJITPolicy(1);
   const { runCommandLine } = await import("./cli/main.ts");
   process.exitCode = await runCommandLine(process.argv.slice(2));
 }

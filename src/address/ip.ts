@@ -101,10 +101,10 @@ function ipv6Text(bytes: Uint8Array, start: number): string {
   const groups: number[] = [];
   for (let i = 0; i < 8; i++) groups.push((bytes[start + 2 * i]! << 8) | bytes[start + 2 * i + 1]!);
   // RFC 5952 5: an IPv4-mapped address is written with its dotted quad.
-  if (groups[5] === 0xffff && groups.slice(0, 5).every((group) => group === 0)) {
+  const gap = longestZeroRun(groups);
+  if (gap?.start === 0 && gap.end === 5 && groups[5] === 0xffff) {
     return `::ffff:${ipText(bytes, start + 12, start + 16)}`;
   }
-  const gap = longestZeroRun(groups);
   let text = "";
   for (let i = 0; i < 8; i++) {
     if (gap !== undefined && i >= gap.start && i < gap.end) {

@@ -5,7 +5,9 @@ export function macBytes(text: string): Uint8Array {
   if (!/^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$/.test(text)) {
     throw new AddressError(text, "is not a MAC address (like 02:00:00:00:00:01)");
   }
-  return Uint8Array.from(text.split(/[:-]/), (byte) => Number.parseInt(byte, 16));
+  const bytes = new Uint8Array(6);
+  for (let i = 0; i < 6; i++) bytes[i] = Number.parseInt(text.slice(3 * i, 3 * i + 2), 16);
+  return bytes;
 }
 
 const HEX_DIGITS = "0123456789abcdef";

@@ -2,7 +2,6 @@
  * Which subnet a new bridge gets: one that overlaps nothing this node knows a way to. A private subnet that exists
  * elsewhere behind a route (a VPN, another bridge) would make those hosts unreachable, from the pods and back.
  */
-import { createHash } from "node:crypto";
 import { cidrOf, cidrsOverlap, cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
 import { ipFromNumber, ipText, type IpFamily } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
@@ -95,7 +94,7 @@ function* ipv4Candidates(): Generator<Cidr> {
 /** RFC 4193 3.2.2 wants the 40 bits of the global id to be as good as random; a hash of the seed is. */
 function* ipv6Candidates(seed: string): Generator<Cidr> {
   for (let attempt = 0; attempt < IPV6_ATTEMPTS; attempt++) {
-    const digest = createHash("sha256").update(`wayout ${seed} ${attempt}`).digest();
+    const digest = new Bun.CryptoHasher("sha256").update(`wayout ${seed} ${attempt}`).digest();
     const bytes = new Uint8Array(16);
     bytes[0] = 0xfd;
     bytes.set(digest.subarray(0, 5), 1);

@@ -1,7 +1,8 @@
 /**
  * The engine's optimizing compilers work for programs that run for long. A command that reads a whole node and ends
  * within a second would give them more processor time than they can save it (of 250 pods and 5 000 rules: 80 of 320 ms
- * for a snapshot). They take orders only when a process begins, so it begins once more, which costs 8 ms.
+ * for a snapshot). The last and dearest of them takes orders only when a process begins (Bun.unsafe.setJITPolicy holds
+ * back the others), so the process begins once more, which costs 8 ms.
  */
 import { selfCommand } from "../self.ts";
 

@@ -1,6 +1,6 @@
 /** ADD: a pod's interface, its addresses and its way out; or an error, and nothing. */
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import type { Link } from "../kernel/route/link.ts";
+import type { LinkState } from "../kernel/route/link.ts";
 import type { Assignment } from "../ipam/assignment.ts";
 import { connectPod, disconnectPod, ensureBridge, type PodLink } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
@@ -89,7 +89,7 @@ async function attach(
 /** Where the pod's interface stands in the result: behind the bridge and the host's end, as everybody expects. */
 const POD_INTERFACE = 2;
 
-function resultInterface({ name, mac, mtu }: Link): ResultInterface {
+function resultInterface({ name, mac, mtu }: LinkState): ResultInterface {
   return { name, ...(mac === undefined ? {} : { mac }), mtu };
 }
 

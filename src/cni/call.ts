@@ -1,6 +1,7 @@
 /** What a runtime asks, as it stands in the environment (CNI specification, "Parameters"). Pure. */
 import { WayoutError } from "../error.ts";
 import { FieldError } from "../ipam/fields.ts";
+import { isInterfaceName } from "../network/interface-name.ts";
 
 export const CNI_COMMANDS = ["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"] as const;
 export type CniCommand = (typeof CNI_COMMANDS)[number];
@@ -13,7 +14,7 @@ export interface CniCall {
   /** Path of the pod's namespace; undefined when the runtime says that it is gone (DEL only). */
   readonly netns: string | undefined;
   readonly args: CniArguments;
-  /** Directories of plugins. */
+  /** Directories of plugins, as CNI_PATH has them: an empty one is none. */
   readonly path: readonly string[];
 }
 
@@ -41,15 +42,20 @@ export function isIdentifier(text: string): boolean {
   return IDENTIFIER.test(text);
 }
 
+function isCommand(text: string | undefined): text is CniCommand {
+  return (CNI_COMMANDS as readonly (string | undefined)[]).includes(text);
+}
+
 /** @throws WayoutError `cni-environment` naming everything that is missing or wrong */
 export function readCall(environment: Environment): CniCall {
-  const command = CNI_COMMANDS.find((known) => known === environment["CNI_COMMAND"]);
-  if (command === undefined) {
+  const command = environment["CNI_COMMAND"];
+  if (!isCommand(command)) {
     throw environmentError(
       `CNI_COMMAND is "${environment["CNI_COMMAND"] ?? ""}", not ${CNI_COMMANDS.slice(0, -1).join(", ")} or VERSION`,
     );
   }
-  const missing = REQUIRED[command].filter((name) => (environment[name] ?? "") === "");
+  const missing: string[] = [];
+  for (const name of REQUIRED[command]) if ((environment[name] ?? "") === "") missing.push(name);
   if (missing.length > 0) throw environmentError(`${missing.join(", ")} missing`);
   const container = environment["CNI_CONTAINERID"] ?? "";
   const interfaceName = environment["CNI_IFNAME"] ?? "";
@@ -72,13 +78,8 @@ export function readCall(environment: Environment): CniCall {
     interfaceName,
     netns: netns === "" ? undefined : netns,
     args: readArguments(environment["CNI_ARGS"] ?? ""),
-    path: (environment["CNI_PATH"] ?? "").split(":").filter((directory) => directory !== ""),
+    path: (environment["CNI_PATH"] ?? "").split(":"),
   };
-}
-
-/** dev_valid_name() of net/core/dev.c, as the specification wants it, too. */
-function isInterfaceName(name: string): boolean {
-  return !/[\s/:]/.test(name) && Buffer.byteLength(name) <= 15 && name !== "." && name !== "..";
 }
 
 /** Those of the runtimes (K8S_POD_NAME…), which come with IgnoreUnknown=1, and those of the plugin we replace. */
@@ -89,20 +90,20 @@ const KNOWN_ARGUMENTS = new Set(["IgnoreUnknown", "IP", "MAC"]);
  * @throws WayoutError `cni-environment`
  */
 export function readArguments(text: string): CniArguments {
-  const pairs = text.split(";").filter((pair) => pair !== "");
   const values = new Map<string, string>();
-  for (const pair of pairs) {
+  const unknown: string[] = [];
+  for (const pair of text.split(";")) {
+    if (pair === "") continue;
     const at = pair.indexOf("=");
-    if (at > 0) values.set(pair.slice(0, at), pair.slice(at + 1));
+    const name = at < 0 ? "" : pair.slice(0, at);
+    if (at > 0) values.set(name, pair.slice(at + 1));
+    if (!KNOWN_ARGUMENTS.has(name)) unknown.push(`"${pair}"`);
   }
   const lenient = /^(1|true)$/i.test(values.get("IgnoreUnknown") ?? "");
-  if (!lenient) {
-    const unknown = pairs.filter((pair) => !KNOWN_ARGUMENTS.has(pair.split("=")[0]!) || !pair.includes("="));
-    if (unknown.length > 0) {
-      throw environmentError(
-        `CNI_ARGS has ${unknown.map((pair) => `"${pair}"`).join(", ")}, which nobody here knows; IgnoreUnknown=1 lets it pass`,
-      );
-    }
+  if (!lenient && unknown.length > 0) {
+    throw environmentError(
+      `CNI_ARGS has ${unknown.join(", ")}, which nobody here knows; IgnoreUnknown=1 lets it pass`,
+    );
   }
   const ip = values.get("IP") ?? "";
   const mac = values.get("MAC") ?? "";

@@ -1,7 +1,7 @@
 /** CHECK: whether an attachment is still what its ADD reported. Fails on a proven break, never on a forecast. */
 import { parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
-import type { Link } from "../kernel/route/link.ts";
+import type { LinkState } from "../kernel/route/link.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { hostVethName } from "../network/network.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
@@ -72,7 +72,7 @@ function podProblems(
   configuration: NetworkConfiguration,
 ): string[] {
   const name = call.interfaceName;
-  const link = inside.link(name, { statistics: false });
+  const link = inside.linkState(name);
   if (link === undefined) return [`${name} is missing in the pod`];
   const problems: string[] = [];
   const mac = result.interfaces[0]?.mac;
@@ -106,7 +106,7 @@ function nodeProblems(
   inside: Rtnetlink,
 ): string[] {
   const { node } = context;
-  const bridge = node.link(configuration.bridge, { statistics: false });
+  const bridge = node.linkState(configuration.bridge);
   if (bridge?.kind !== "bridge") {
     return [
       `the bridge ${configuration.bridge} is ${bridge === undefined ? "missing" : "another interface"}`,
@@ -116,7 +116,7 @@ function nodeProblems(
   problems.push(...portProblems(context, configuration, bridge, inside));
   const holder =
     configuration.vlan > 0 && plan.gateways.length > 0
-      ? node.link(vlanGatewayName(configuration), { statistics: false })
+      ? node.linkState(vlanGatewayName(configuration))
       : bridge;
   const there = holder === undefined ? [] : node.addresses({ interface: holder.index });
   for (const text of plan.gateways) {
@@ -133,17 +133,17 @@ function nodeProblems(
 function portProblems(
   { node, call, header, namespace }: CniContext,
   configuration: NetworkConfiguration,
-  bridge: Link,
+  bridge: LinkState,
   inside: Rtnetlink,
 ): string[] {
   const name = hostVethName(header.network, call.container, call.interfaceName);
-  const peer = inside.link(call.interfaceName, { statistics: false })?.link;
-  const host = node.link(name, { statistics: false }) ?? (peer === undefined ? undefined : node.link(peer));
+  const peer = inside.linkState(call.interfaceName)?.link;
+  const host = node.linkState(name) ?? (peer === undefined ? undefined : node.linkState(peer));
   if (host === undefined) return [`the host's end ${name} is missing`];
   const problems = host.up ? [] : [`the host's end ${host.name} is down`];
   if (host.master !== bridge.index) problems.push(`${host.name} is not a port of ${bridge.name}`);
   if (configuration.checkMacSpoofing) {
-    const mac = inside.link(call.interfaceName, { statistics: false })?.mac;
+    const mac = inside.linkState(call.interfaceName)?.mac;
     using spoofing = new MacSpoofing(namespace);
     if (mac !== undefined && !spoofing.isGuarded(host.name, mac)) {
       problems.push(`the senders on ${host.name} are not checked (macspoofchk)`);

@@ -6,6 +6,7 @@ import { messageOf, WayoutError } from "../error.ts";
 import type { Dns } from "../ipam/assignment.ts";
 import { asCidr, asString, FieldError, Fields } from "../ipam/fields.ts";
 import type { Translation } from "../nat/intent.ts";
+import { isInterfaceName } from "../network/interface-name.ts";
 import { checkNetworkName, type CniArguments } from "./call.ts";
 import { readDns } from "./result.ts";
 import { CNI_VERSIONS, isSpoken, OLDEST, type CniVersion } from "./version.ts";
@@ -102,7 +103,7 @@ function parseJson(text: string): Fields {
 export function readBridgeName(fields: Fields): string {
   const name = fields.string("bridge") ?? "";
   if (name === "") return DEFAULT_BRIDGE;
-  if (/[\s/:]/.test(name) || Buffer.byteLength(name) > 15 || name === "." || name === "..") {
+  if (!isInterfaceName(name)) {
     fields.refuse("bridge", `"${name}" is no interface name (1 to 15 bytes, no / : or white space)`);
   }
   return name;
@@ -162,8 +163,11 @@ function readMac(fields: Fields, args: CniArguments): string | undefined {
     ["args.cni.mac", fields.object("args")?.object("cni")?.string("mac")],
     ["CNI_ARGS MAC", args.mac],
   ];
-  const [path, text] = places.find(([, value]) => value !== undefined && value !== "") ?? ["", undefined];
-  if (text === undefined) return undefined;
+  for (const [path, text] of places) if (text !== undefined && text !== "") return asMac(text, path);
+  return undefined;
+}
+
+function asMac(text: string, path: string): string {
   let bytes: Uint8Array;
   try {
     bytes = macBytes(text);
@@ -188,7 +192,7 @@ function readTrunk(fields: Fields): VlanRange[] {
       ...(id === undefined ? [] : [{ first: id, last: id }]),
     ];
   });
-  return mergeRanges((ranges ?? []).flat());
+  return ranges === undefined ? [] : mergeRanges(ranges.flat());
 }
 
 /** In order, without overlaps: a VLAN must not be added to a port twice. */

@@ -1,7 +1,7 @@
 /** IPAM plugins of other people, executed as the specification says ("Plugin Delegation"). */
-import { accessSync, constants, statSync } from "node:fs";
 import { WayoutError } from "../error.ts";
 import { Fields } from "../ipam/fields.ts";
+import { isExecutable } from "../kernel/file.ts";
 import { DelegateError } from "./failure.ts";
 import type { CniCommand } from "./call.ts";
 
@@ -64,21 +64,16 @@ function findPlugin(type: string, path: readonly string[]): string {
       said: `ipam.type "${type}" is no name of a program`,
     });
   }
-  for (const directory of path) {
+  const directories = path.filter((directory) => directory !== "");
+  for (const directory of directories) {
     const candidate = `${directory}/${type}`;
-    try {
-      if (!statSync(candidate).isFile()) continue;
-      accessSync(candidate, constants.X_OK);
-      return candidate;
-    } catch {
-      // Not in this directory.
-    }
+    if (isExecutable(candidate)) return candidate;
   }
   throw new WayoutError({
     code: "delegate-failed",
     kind: "machine",
     doing,
-    said: path.length === 0 ? "CNI_PATH is not set" : `it is not in ${path.join(":")}`,
+    said: directories.length === 0 ? "CNI_PATH is not set" : `it is not in ${directories.join(":")}`,
     todo: "Install it there, or set ipam.type to host-local, which is built in.",
   });
 }

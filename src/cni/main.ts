@@ -1,6 +1,6 @@
 /** One CNI call: environment and standard input in, a result or an error on standard output. */
-import { fstatSync, readFileSync, writeSync } from "node:fs";
 import { messageOf, WayoutError } from "../error.ts";
+import { isCharacterDevice, readDescriptor, statDescriptor, writeDescriptor } from "../kernel/file.ts";
 import { VERSION } from "../version.ts";
 import { readCall, type CniCommand } from "./call.ts";
 import type { NetworkHeader } from "./configuration.ts";
@@ -86,7 +86,7 @@ function requireVersion(command: CniCommand, { version }: NetworkHeader): void {
 
 function versionAnswer(): object {
   // A person at a terminal gives no input, and should not have to end it.
-  const version = fstatSync(0).isCharacterDevice() ? undefined : versionOf(readInput());
+  const version = isCharacterDevice(statDescriptor(0)) ? undefined : versionOf(readInput());
   return { cniVersion: version ?? NEWEST, supportedVersions: CNI_VERSIONS };
 }
 
@@ -104,7 +104,7 @@ function versionOf(text: string): string | undefined {
 /** @throws WayoutError `cni-input` */
 function readInput(): string {
   try {
-    return readFileSync(0, "utf8");
+    return readDescriptor(0);
   } catch (error) {
     throw new WayoutError({
       code: "cni-input",
@@ -118,6 +118,5 @@ function readInput(): string {
 
 /** Written at once and to the descriptor itself: setting up process.stdout costs more than the whole VERSION call. */
 function print(value: object): void {
-  const bytes = Buffer.from(`${JSON.stringify(value, null, 2)}\n`);
-  for (let written = 0; written < bytes.length;) written += writeSync(1, bytes, written);
+  writeDescriptor(1, `${JSON.stringify(value, null, 2)}\n`);
 }

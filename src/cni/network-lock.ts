@@ -1,5 +1,5 @@
-import { closeSync, mkdirSync, openSync } from "node:fs";
 import { messageOf, WayoutError } from "../error.ts";
+import { closeFile, makeDirectory, openFile } from "../kernel/file.ts";
 import { flock } from "../kernel/libc.ts";
 
 /** sys/file.h */
@@ -21,8 +21,8 @@ export class NetworkLock implements Disposable {
   constructor(network: string, mode: "shared" | "alone") {
     const path = `${RUN_DIRECTORY}/${network}.lock`;
     try {
-      mkdirSync(RUN_DIRECTORY, { recursive: true, mode: 0o755 });
-      this.#fd = openSync(path, "a+", 0o600);
+      makeDirectory(RUN_DIRECTORY, 0o755);
+      this.#fd = openFile(path, "a+", 0o600);
     } catch (error) {
       throw new WayoutError({
         code: "address-store",
@@ -37,6 +37,6 @@ export class NetworkLock implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    closeSync(this.#fd);
+    closeFile(this.#fd);
   }
 }

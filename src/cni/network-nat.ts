@@ -2,7 +2,7 @@
  * A network's NAT rules: made by its first pod, gone with its last. Each ADD makes sure of them without reading them: the
  * ruleset is still of the generation in which they were seen in order, or our table is still the very one.
  */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { makeDirectory, readTextIfThere, removeFile, renameFile, writeText } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NetlinkConnection } from "../kernel/netlink/connection.ts";
 import { NETLINK_NETFILTER, openTransport } from "../kernel/netlink/transport.ts";
@@ -60,7 +60,7 @@ export async function removeNat(
 ): Promise<void> {
   using nat = await openBackend({ backend }, namespace);
   nat.remove(natOwner(network));
-  rmSync(memoryPath(network), { force: true });
+  removeFile(memoryPath(network));
 }
 
 /** Loaded only when rules are looked at, and then only the backend that is used. */
@@ -144,7 +144,7 @@ class VerifiedRules {
 
   #read(): string[] {
     try {
-      return readFileSync(this.#path, "utf8").split("\n");
+      return (readTextIfThere(this.#path) ?? "").split("\n");
     } catch {
       return [];
     }
@@ -154,11 +154,11 @@ class VerifiedRules {
   #write(generation: number, table: string): void {
     const beside = `${this.#path}.${process.pid}`;
     try {
-      mkdirSync(RUN_DIRECTORY, { recursive: true, mode: 0o755 });
-      writeFileSync(beside, `${this.#wants}\n${generation}\n${table}\n`);
-      renameSync(beside, this.#path);
+      makeDirectory(RUN_DIRECTORY, 0o755);
+      writeText(beside, `${this.#wants}\n${generation}\n${table}\n`);
+      renameFile(beside, this.#path);
     } catch {
-      rmSync(beside, { force: true });
+      removeFile(beside);
     }
   }
 

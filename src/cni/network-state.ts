@@ -1,7 +1,7 @@
 /** What a network has once, however many pods hang on it. */
 import type { IpFamily } from "../address/ip.ts";
 import { FORWARDING_SYSCTL, enableForwarding } from "../forwarding/forwarding.ts";
-import type { Link } from "../kernel/route/link.ts";
+import type { Link, LinkState } from "../kernel/route/link.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { removeBridge } from "../network/network.ts";
@@ -13,15 +13,17 @@ import { NetworkLock } from "./network-lock.ts";
 import { removeNat } from "./network-nat.ts";
 
 /** The families whose packets this bridge does not forward, of those that it should. */
-export function notForwarded(families: readonly IpFamily[], bridge: Link): IpFamily[] {
-  return families.filter((family) => {
+export function notForwarded(families: readonly IpFamily[], bridge: LinkState): IpFamily[] {
+  const missing: IpFamily[] = [];
+  for (const family of families) {
     const own = family === 4 ? bridge.ipv4?.forwarding : bridge.ipv6?.forwarding;
-    return own === 0 || readSysctl(undefined, FORWARDING_SYSCTL[family]) === "0";
-  });
+    if (own === 0 || readSysctl(undefined, FORWARDING_SYSCTL[family]) === "0") missing.push(family);
+  }
+  return missing;
 }
 
 /** Two small files are read when all is well, however many interfaces the node has. */
-export function ensureForwarding(families: readonly IpFamily[], bridge: Link): void {
+export function ensureForwarding(families: readonly IpFamily[], bridge: LinkState): void {
   const missing = notForwarded(families, bridge);
   if (missing.length === 0) return;
   enableForwarding(undefined, { ipv4: missing.includes(4), ipv6: missing.includes(6) });

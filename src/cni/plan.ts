@@ -32,10 +32,7 @@ export function planAttachment(configuration: NetworkConfiguration, assignment: 
   if (isDefaultGateway) {
     for (const ip of ips) {
       const dst = EVERYTHING[familyOf(ip.address)];
-      if (ip.gateway === undefined || routes.some((route) => route.dst === dst && route.gw !== undefined)) {
-        continue;
-      }
-      routes.push({ dst, gw: ip.gateway });
+      if (ip.gateway !== undefined && !hasGatewayTo(routes, dst)) routes.push({ dst, gw: ip.gateway });
     }
   }
   const gateways = isGateway
@@ -48,6 +45,11 @@ export function planAttachment(configuration: NetworkConfiguration, assignment: 
     gateways: [...new Set(gateways)],
     forwarded: isGateway ? [...new Set(ips.map((ip) => familyOf(ip.address)))] : [],
   };
+}
+
+function hasGatewayTo(routes: readonly AssignedRoute[], dst: string): boolean {
+  for (const route of routes) if (route.dst === dst && route.gw !== undefined) return true;
+  return false;
 }
 
 export function bridgeIntent(configuration: NetworkConfiguration, gateways: readonly string[]): BridgeIntent {

@@ -17,7 +17,7 @@ export async function status(context: CniContext): Promise<void> {
     if (!(error instanceof WayoutError) || error.code === "delegate-failed") throw error;
     throw unavailable(network, error.message, error.todo);
   }
-  const link = context.node.link(bridge, { statistics: false });
+  const link = context.node.linkState(bridge);
   if (link === undefined) return;
   if (link.kind !== "bridge") {
     throw unavailable(network, `${bridge} is no bridge but ${link.kind ?? "another interface"}`);

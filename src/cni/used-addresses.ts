@@ -4,8 +4,9 @@
  * them costs milliseconds even when it is empty (its buckets are walked one by one), so only an address that was used
  * before is looked for. One empty file an address, in /run.
  */
-import { closeSync, mkdirSync, openSync } from "node:fs";
 import { cidrContains, parseCidr } from "../address/cidr.ts";
+import { SystemError } from "../kernel/errno.ts";
+import { closeFile, makeDirectory, openFile } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { RUN_DIRECTORY } from "./network-lock.ts";
@@ -20,16 +21,17 @@ function directoryOf(network: string): string {
 /** Notes that these addresses are, or were, somebody's. Returns those that had been noted before. */
 export function noteUsed(network: string, addresses: readonly string[]): string[] {
   if (addresses.length === 0) return [];
-  mkdirSync(directoryOf(network), { recursive: true, mode: 0o755 });
-  return addresses.filter((address) => {
+  makeDirectory(directoryOf(network), 0o755);
+  const before: string[] = [];
+  for (const address of addresses) {
     try {
-      closeSync(openSync(`${directoryOf(network)}/${address}`, "wx", 0o600));
-      return false;
+      closeFile(openFile(`${directoryOf(network)}/${address}`, "wx", 0o600));
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "EEXIST") return true;
-      throw error;
+      if (!(error instanceof SystemError) || error.code !== "EEXIST") throw error;
+      before.push(address);
     }
-  });
+  }
+  return before;
 }
 
 /** Before new pods get these addresses: forgets what earlier owners left in the connection tracking table. */

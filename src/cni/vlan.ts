@@ -3,7 +3,7 @@ import { parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
 import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
 import type { BridgeVlan } from "../kernel/route/bridge.ts";
-import type { Link } from "../kernel/route/link.ts";
+import type { LinkState } from "../kernel/route/link.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { checkInterfaceName, hostVethName } from "../network/network.ts";
 import type { NetworkConfiguration } from "./configuration.ts";
@@ -57,16 +57,16 @@ export function vlanGatewayName({ bridge, vlan }: NetworkConfiguration): string 
 export function ensureVlanGateway(
   node: Rtnetlink,
   configuration: NetworkConfiguration,
-  bridge: Link,
+  bridge: LinkState,
   gateways: readonly string[],
-): Link | undefined {
+): LinkState | undefined {
   if (configuration.vlan === 0 || gateways.length === 0) return undefined;
   const name = vlanGatewayName(configuration);
   const doing = `preparing the gateway ${name}`;
   checkInterfaceName(name, doing);
-  const there = node.link(name, { statistics: false });
+  const there = node.linkState(name);
   if (there === undefined) makePair(node, configuration, bridge, name);
-  const gateway = there ?? node.link(name, { statistics: false });
+  const gateway = there ?? node.linkState(name);
   if (gateway === undefined) throw new Error(`${name} was made, and is gone again`);
   if (gateway.kind !== "veth") {
     throw new WayoutError({
@@ -81,13 +81,18 @@ export function ensureVlanGateway(
     const { address, prefixLength } = parseCidr(text, "keep");
     unlessThere(() => node.addAddress({ interface: gateway.index, address, prefixLength, nodad: true }));
   }
-  return node.link(gateway.index, { statistics: false }) ?? gateway;
+  return node.linkState(gateway.index) ?? gateway;
 }
 
-function makePair(node: Rtnetlink, configuration: NetworkConfiguration, bridge: Link, name: string): void {
+function makePair(
+  node: Rtnetlink,
+  configuration: NetworkConfiguration,
+  bridge: LinkState,
+  name: string,
+): void {
   const port = hostVethName(bridge.name, "gateway", String(configuration.vlan));
   unlessThere(() => node.createVeth({ name: port, master: bridge.index, peer: { name } }));
-  const link = node.link(port, { statistics: false });
+  const link = node.linkState(port);
   if (link === undefined) throw new Error(`${port} was made, and is gone again`);
   node.addBridgeVlans(link.index, [accessVlan(configuration.vlan)]);
   node.setLink(link.index, { up: true });

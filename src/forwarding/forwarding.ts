@@ -5,8 +5,8 @@
  * 2, and a default route that came by advertisement expires (Documentation/networking/ip-sysctl.rst, accept_ra). So
  * accept_ra is raised first, on every interface that would lose a route.
  */
-import { readdirSync } from "node:fs";
 import type { IpFamily } from "../address/ip.ts";
+import { listDirectory } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl, writeSysctl } from "../kernel/sysctl.ts";
@@ -60,7 +60,7 @@ export function readForwarding(namespace: NetworkNamespace | undefined): Forward
 
 /** Interfaces other than loopback, as the kernel keeps settings for them. */
 function interfaceNames(namespace: NetworkNamespace | undefined): string[] {
-  const list = (): string[] => readdirSync("/proc/sys/net/ipv4/conf");
+  const list = (): string[] => listDirectory("/proc/sys/net/ipv4/conf");
   const names = namespace === undefined ? list() : namespace.run(list);
   return names.filter((name) => !["all", "default", "lo"].includes(name)).sort();
 }

@@ -1,6 +1,6 @@
 /** Address management with host-local's files: what its ADD, DEL, CHECK, GC and STATUS do, in this process. */
-import { readFileSync } from "node:fs";
 import { messageOf, WayoutError } from "../error.ts";
+import { readText } from "../kernel/file.ts";
 import type { AssignedAddress, Assignment, Dns, Owner } from "./assignment.ts";
 import type { HostLocalConfiguration } from "./configuration.ts";
 import {
@@ -54,9 +54,10 @@ function claimOne(
   index: number,
   owner: Owner,
 ): { readonly address: string; readonly range: AddressRange } {
-  const wanted = requested.find((address) => rangeOf(set, address) !== undefined);
-  if (wanted !== undefined) {
-    if (store.claim(wanted, owner, index)) return { address: wanted, range: rangeOf(set, wanted)! };
+  for (const wanted of requested) {
+    const range = rangeOf(set, wanted);
+    if (range === undefined) continue;
+    if (store.claim(wanted, owner, index)) return { address: wanted, range };
     throw addressTaken(store.directory, network, wanted);
   }
   let taken: ReadonlySet<string> = new Set();
@@ -148,7 +149,7 @@ export function status({ network, directory, sets }: HostLocalConfiguration): vo
 function readDns(path: string | undefined): Dns {
   if (path === undefined) return {};
   try {
-    return parseResolvConf(readFileSync(path, "utf8"));
+    return parseResolvConf(readText(path));
   } catch (error) {
     throw new WayoutError({
       code: "resolv-conf",

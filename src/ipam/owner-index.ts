@@ -4,8 +4,16 @@
  * same modification time, an instant in the past, which nobody's change can leave behind. When somebody else changed
  * the addresses, or we died half-way, the seal is broken and the index is made again from the address files.
  */
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { isIp } from "../address/ip.ts";
+import {
+  listDirectory,
+  makeDirectory,
+  readTextIfThere,
+  removeFile,
+  setTimes,
+  statFile,
+  writeText,
+} from "../kernel/file.ts";
 import type { Owner } from "./assignment.ts";
 import { ownerText, parseOwner } from "./owner-file.ts";
 
@@ -33,10 +41,11 @@ export class OwnerIndex {
   get(owner: Owner): readonly string[] {
     const name = fileName(owner);
     if (this.#memory !== undefined) return this.#memory.get(name) ?? [];
-    return (readIfThere(`${this.#directory}/${name}`) ?? "").split("\n").filter(isIp);
+    const text = readTextIfThere(`${this.#directory}/${name}`);
+    return text === undefined ? [] : text.split("\n").filter(isIp);
   }
 
-  /** @throws Node's error */
+  /** @throws SystemError */
   set(owner: Owner, addresses: readonly string[]): void {
     const name = fileName(owner);
     this.#memory?.set(name, addresses);
@@ -46,7 +55,7 @@ export class OwnerIndex {
   delete(owner: Owner): void {
     const name = fileName(owner);
     this.#memory?.delete(name);
-    rmSync(`${this.#directory}/${name}`, { force: true });
+    removeFile(`${this.#directory}/${name}`);
   }
 
   /** Says that the index holds what the address files hold. The last thing to do after a change. */
@@ -54,16 +63,13 @@ export class OwnerIndex {
     if (this.#memory !== undefined) return;
     // Not now: another process's change could carry the same coarse time stamp.
     const instant = Math.floor(Date.now() / 1000) - 1;
-    utimesSync(this.network, instant, instant);
-    utimesSync(this.#directory, instant, instant);
+    setTimes(this.network, instant);
+    setTimes(this.#directory, instant);
   }
 
   #isSealed(): boolean {
     try {
-      const [network, index] = [this.network, this.#directory].map((path) =>
-        statSync(path, { bigint: true }),
-      );
-      return network!.mtimeNs === index!.mtimeNs;
+      return statFile(this.network).modifiedNs === statFile(this.#directory).modifiedNs;
     } catch {
       return false;
     }
@@ -74,9 +80,9 @@ export class OwnerIndex {
       readReservations(this.network).map(({ owner, addresses }) => [fileName(owner), addresses] as const),
     );
     try {
-      mkdirSync(this.#directory, { recursive: true, mode: 0o755 });
-      for (const name of readdirSync(this.#directory)) {
-        if (!found.has(name)) rmSync(`${this.#directory}/${name}`, { force: true });
+      makeDirectory(this.#directory, 0o755);
+      for (const name of listDirectory(this.#directory)) {
+        if (!found.has(name)) removeFile(`${this.#directory}/${name}`);
       }
       for (const [name, addresses] of found) this.#write(name, addresses);
       this.seal();
@@ -86,9 +92,8 @@ export class OwnerIndex {
   }
 
   #write(name: string, addresses: readonly string[]): void {
-    writeFileSync(`${this.#directory}/${name}`, addresses.map((address) => `${address}\n`).join(""), {
-      mode: 0o644,
-    });
+    const text = addresses.map((address) => `${address}\n`).join("");
+    writeText(`${this.#directory}/${name}`, text, "w", 0o644);
   }
 }
 
@@ -98,9 +103,9 @@ export class OwnerIndex {
  */
 export function readReservations(network: string): Reservation[] {
   const found = new Map<string, { readonly owner: Owner; readonly addresses: string[] }>();
-  for (const address of readdirSync(network).filter(isIp)) {
-    const text = readIfThere(`${network}/${address}`) ?? "";
-    if (text === "") rmSync(`${network}/${address}`, { force: true });
+  for (const address of listDirectory(network).filter(isIp)) {
+    const text = readTextIfThere(`${network}/${address}`) ?? "";
+    if (text === "") removeFile(`${network}/${address}`);
     const owner = parseOwner(text);
     if (owner === undefined) continue;
     const known = found.get(ownerText(owner));
@@ -114,14 +119,4 @@ export function readReservations(network: string): Reservation[] {
 function fileName(owner: Owner): string {
   const name = `${owner.container}:${owner.interfaceName}`;
   return name.length <= NAME_MAX ? name : new Bun.CryptoHasher("sha256").update(name).digest("hex");
-}
-
-/** undefined when there is no such file. @throws Node's error for any other reason */
-export function readIfThere(path: string): string | undefined {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
-  }
 }

@@ -88,7 +88,8 @@ export function familyOfSet(set: RangeSet): IpFamily {
 export function rangeOf(set: RangeSet, address: string): AddressRange | undefined {
   if (ipFamily(address) !== familyOfSet(set)) return undefined;
   const number = ipNumber(address);
-  return set.find((range) => number >= range.first && number <= range.last);
+  for (const range of set) if (number >= range.first && number <= range.last) return range;
+  return undefined;
 }
 
 /** "10.1.0.1-10.1.0.254". */
@@ -114,21 +115,51 @@ export function capacityOf(set: RangeSet): bigint {
  * Every address of the set once, beginning behind `after` and going round; from the first when `after` is absent or
  * not in the set. Gateways are left out.
  */
-export function* addressesAfter(
-  set: RangeSet,
-  after: string | undefined,
-): Generator<{ readonly address: string; readonly range: AddressRange }> {
-  const current = after === undefined ? undefined : rangeOf(set, after);
-  const startIndex = current === undefined ? 0 : set.indexOf(current);
-  const start = current === undefined ? set[0]!.first : ipNumber(after!) + 1n;
-  for (let turn = 0; turn <= set.length; turn++) {
-    const range = set[(startIndex + turn) % set.length]!;
+export function addressesAfter(set: RangeSet, after: string | undefined): Iterable<RangedAddress> {
+  return new AddressWalk(set, after);
+}
+
+export interface RangedAddress {
+  readonly address: string;
+  readonly range: AddressRange;
+}
+
+/** An iterator written out: of a generator, an ADD that takes one step would pay for the machinery, too. */
+class AddressWalk implements IterableIterator<RangedAddress> {
+  readonly #startIndex: number;
+  readonly #start: bigint;
+  #turn = 0;
+  #next: bigint;
+
+  constructor(
+    private readonly set: RangeSet,
+    after: string | undefined,
+  ) {
+    const current = after === undefined ? undefined : rangeOf(set, after);
+    this.#startIndex = current === undefined ? 0 : set.indexOf(current);
+    this.#start = current === undefined ? set[0]!.first : ipNumber(after!) + 1n;
+    this.#next = this.#start;
+  }
+
+  [Symbol.iterator](): this {
+    return this;
+  }
+
+  next(): IteratorResult<RangedAddress> {
+    const { set } = this;
     // The range we begin in is visited twice: its end first, its beginning at last.
-    const from = turn === 0 ? start : range.first;
-    const to = turn === set.length ? start - 1n : range.last;
-    for (let number = from; number <= to; number++) {
-      const address = ipFromNumber(range.subnet.family, number);
-      if (address !== range.gateway) yield { address, range };
+    for (; this.#turn <= set.length; this.#turn++, this.#next = this.#range.first) {
+      const range = this.#range;
+      const last = this.#turn === set.length ? this.#start - 1n : range.last;
+      while (this.#next <= last) {
+        const address = ipFromNumber(range.subnet.family, this.#next++);
+        if (address !== range.gateway) return { done: false, value: { address, range } };
+      }
     }
+    return { done: true, value: undefined };
+  }
+
+  get #range(): AddressRange {
+    return this.set[(this.#startIndex + this.#turn) % this.set.length]!;
   }
 }

@@ -6,13 +6,23 @@
  * Nothing is flushed to the disk: a reservation need not outlive the kernel in which its pod lived, and an address file
  * that a power failure left empty belongs to nobody.
  */
-import { closeSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { isIp } from "../address/ip.ts";
 import { messageOf, WayoutError } from "../error.ts";
+import { SystemError } from "../kernel/errno.ts";
+import {
+  closeFile,
+  isMissing,
+  listDirectory,
+  makeDirectory,
+  openFile,
+  readTextIfThere,
+  removeFile,
+  writeText,
+} from "../kernel/file.ts";
 import { flock } from "../kernel/libc.ts";
 import type { Owner } from "./assignment.ts";
 import { isOwnedBy, ownerText, parseOwner } from "./owner-file.ts";
-import { OwnerIndex, readIfThere, readReservations, type Reservation } from "./owner-index.ts";
+import { OwnerIndex, readReservations, type Reservation } from "./owner-index.ts";
 
 /** sys/file.h */
 const LOCK_EX = 2;
@@ -32,13 +42,13 @@ export class AddressStore implements Disposable {
   /** Makes the directory when it is missing, and waits for the lock. */
   static open(directory: string): AddressStore {
     return attempt(`opening ${directory}`, () => {
-      mkdirSync(directory, { recursive: true, mode: 0o755 });
-      const lock = openSync(`${directory}/lock`, "a+", 0o640);
+      makeDirectory(directory, 0o755);
+      const lock = openFile(`${directory}/lock`, "a+", 0o640);
       try {
         flock(lock, LOCK_EX);
         return new AddressStore(directory, lock);
       } catch (error) {
-        closeSync(lock);
+        closeFile(lock);
         throw error;
       }
     });
@@ -47,9 +57,9 @@ export class AddressStore implements Disposable {
   /** The same, but undefined when there is no such directory: then nobody holds an address. */
   static openExisting(directory: string): AddressStore | undefined {
     try {
-      readdirSync(directory);
+      listDirectory(directory);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+      if (isMissing(error)) return undefined;
       throw storeError(`opening ${directory}`, error);
     }
     return AddressStore.open(directory);
@@ -70,14 +80,14 @@ export class AddressStore implements Disposable {
 
   /** Every address that has a file. */
   addresses(): string[] {
-    return attempt(`reading ${this.directory}`, () => readdirSync(this.directory).filter(isIp));
+    return attempt(`reading ${this.directory}`, () => listDirectory(this.directory).filter(isIp));
   }
 
   /** Addresses whose files name nobody. */
   orphans(): string[] {
     return attempt(`reading ${this.directory}`, () =>
       this.addresses().filter(
-        (address) => parseOwner(readIfThere(`${this.directory}/${address}`) ?? "") === undefined,
+        (address) => parseOwner(readTextIfThere(`${this.directory}/${address}`) ?? "") === undefined,
       ),
     );
   }
@@ -85,7 +95,7 @@ export class AddressStore implements Disposable {
   /** The address given away last from a range set; undefined when that is not known. */
   lastReserved(set: number): string | undefined {
     return attempt(`reading ${this.directory}`, () => {
-      const text = readIfThere(`${this.directory}/last_reserved_ip.${set}`)?.trim();
+      const text = readTextIfThere(`${this.directory}/last_reserved_ip.${set}`)?.trim();
       return text !== undefined && isIp(text) ? text : undefined;
     });
   }
@@ -96,15 +106,15 @@ export class AddressStore implements Disposable {
     return attempt(`reserving ${address} in ${this.directory}`, () => {
       let mine = false;
       try {
-        closeSync(openSync(path, "wx", 0o644));
+        closeFile(openFile(path, "wx", 0o644));
         mine = true;
         this.#changed = true;
-        writeFileSync(path, ownerText(owner));
-        writeFileSync(`${this.directory}/last_reserved_ip.${set}`, address, { mode: 0o644 });
+        writeText(path, ownerText(owner));
+        writeText(`${this.directory}/last_reserved_ip.${set}`, address, "w", 0o644);
         return true;
       } catch (error) {
-        if (mine) rmSync(path, { force: true });
-        else if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+        if (mine) removeFile(path);
+        else if (error instanceof SystemError && error.code === "EEXIST") return false;
         throw error;
       }
     });
@@ -135,16 +145,14 @@ export class AddressStore implements Disposable {
   /** Removes the file of an address that belongs to nobody. */
   removeOrphan(address: string): void {
     this.#changed = true;
-    attempt(`releasing ${address} in ${this.directory}`, () =>
-      rmSync(`${this.directory}/${address}`, { force: true }),
-    );
+    attempt(`releasing ${address} in ${this.directory}`, () => removeFile(`${this.directory}/${address}`));
   }
 
   close(): void {
     try {
       if (this.#changed) attempt(`writing ${this.directory}`, () => this.#index.seal());
     } finally {
-      closeSync(this.lock);
+      closeFile(this.lock);
     }
   }
 
@@ -155,10 +163,10 @@ export class AddressStore implements Disposable {
   /** An address whose file names somebody else is theirs, whatever the index says. */
   #free(address: string, owner: Owner): boolean {
     const path = `${this.directory}/${address}`;
-    const text = readIfThere(path);
+    const text = readTextIfThere(path);
     if (text === undefined) return false;
     if (parseOwner(text) !== undefined && !isOwnedBy(text, owner)) return false;
-    rmSync(path, { force: true });
+    removeFile(path);
     return true;
   }
 }
@@ -166,16 +174,16 @@ export class AddressStore implements Disposable {
 /** Who holds an address, without the lock: for looking only. undefined when it is free or its file names nobody. */
 export function holderOf(directory: string, address: string): Owner | undefined {
   return attempt(`reading ${directory}/${address}`, () =>
-    parseOwner(readIfThere(`${directory}/${address}`) ?? ""),
+    parseOwner(readTextIfThere(`${directory}/${address}`) ?? ""),
   );
 }
 
 /** How many addresses of a network are in use, without the lock; 0 when it has no directory yet. */
 export function countReservations(directory: string): number {
   try {
-    return readdirSync(directory).filter(isIp).length;
+    return listDirectory(directory).filter(isIp).length;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return 0;
+    if (isMissing(error)) return 0;
     throw storeError(`reading ${directory}`, error);
   }
 }
@@ -194,7 +202,7 @@ function attempt<T>(doing: string, what: () => T): T {
 
 function storeError(doing: string, error: unknown): WayoutError {
   if (error instanceof WayoutError) return error;
-  const code = (error as NodeJS.ErrnoException).code;
+  const code = error instanceof SystemError ? error.code : undefined;
   const full = code === "ENOSPC" || code === "EDQUOT";
   return new WayoutError({
     code: "address-store",

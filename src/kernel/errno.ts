@@ -75,11 +75,10 @@ export const ERRNO = {
 
 export type ErrnoName = keyof typeof ERRNO;
 
-const names = new Map<number, string>(Object.entries(ERRNO).map(([name, number]) => [number, name]));
-
 /** `ENOENT` for 2; `errno 999` for a number this file does not know. */
 export function errnoName(errno: number): string {
-  return names.get(errno) ?? `errno ${errno}`;
+  for (const name in ERRNO) if (ERRNO[name as ErrnoName] === errno) return name;
+  return `errno ${errno}`;
 }
 
 /** What strerror(3) says, for the numbers a person meets; otherwise the name. */

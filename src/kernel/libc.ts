@@ -1,12 +1,13 @@
 /**
- * The only file that imports bun:ffi. It holds the few libc calls that Node's and Bun's own APIs lack: sockets of
- * other families, namespaces, mounts, bpf(2). Each call is checked: a refusal becomes a SystemError with the errno.
+ * The only file that imports bun:ffi. It holds the libc calls that Node's and Bun's own APIs lack (sockets of other
+ * families, namespaces, mounts, bpf(2)) and those that file.ts needs. Each call is checked: a refusal becomes a
+ * SystemError with the errno.
  */
-import { cc, dlopen, FFIType, ptr, read, type Pointer } from "bun:ffi";
-import { mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dlopen, FFIType, ptr, read as peek, type Pointer } from "bun:ffi";
 import { ERRNO, SystemError } from "./errno.ts";
+import { encodeUtf8 } from "./utf8.ts";
+
+export { cc, FFIType } from "bun:ffi";
 
 const { i32, u32, u64, i64_fast, pointer, cstring } = FFIType;
 
@@ -40,9 +41,18 @@ const SYMBOLS = {
   pipe2: { args: [pointer, i32], returns: i32 },
   prctl: { args: [i32, u64, u64, u64, u64], returns: i32 },
   syscall: { args: [u64, u64, u64, u64, u64, u64, u64], returns: i64_fast },
+  open: { args: [cstring, i32, u32], returns: i32 },
+  close: { args: [i32], returns: i32 },
+  read: { args: [i32, pointer, u64], returns: i64_fast },
+  write: { args: [i32, pointer, u64], returns: i64_fast },
+  mkdir: { args: [cstring, u32], returns: i32 },
+  unlink: { args: [cstring], returns: i32 },
+  rmdir: { args: [cstring], returns: i32 },
+  rename: { args: [cstring, cstring], returns: i32 },
+  utimensat: { args: [i32, cstring, pointer, i32], returns: i32 },
 } as const;
 
-function open() {
+function load() {
   for (const library of ["libc.so.6", `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`]) {
     try {
       return dlopen(library, SYMBOLS).symbols;
@@ -53,12 +63,12 @@ function open() {
   throw new Error("wayout found neither glibc (libc.so.6) nor musl on this machine");
 }
 
-const libc = open();
+const libc = load();
 /** Thread-local, hence constant for this thread; a Worker loads its own copy of this module. */
 const errnoPointer = libc.__errno_location() as Pointer;
 
 function errno(): number {
-  return read.i32(errnoPointer, 0);
+  return peek.i32(errnoPointer, 0);
 }
 
 /** The result of a call that returns -1 on failure. @throws SystemError */
@@ -67,8 +77,9 @@ function checked(syscall: string, result: number, detail?: string): number {
   return result;
 }
 
-function text(value: string): Uint8Array {
-  return Buffer.from(`${value}\0`);
+/** A C string. */
+export function text(value: string): Uint8Array {
+  return encodeUtf8(`${value}\0`);
 }
 
 // ── Sockets ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -94,15 +105,22 @@ export function connect(fd: number, address: Uint8Array): boolean {
 /** getsockname(2): the struct sockaddr_* the kernel chose. */
 export function getsockname(fd: number): Uint8Array {
   const address = new Uint8Array(128);
-  const length = Uint32Array.of(address.length);
+  const length = int(address.length);
   checked("getsockname", libc.getsockname(fd, address, length));
   return address.subarray(0, length[0]);
 }
 
+/** A C int in memory. (`Int32Array.of` and its like are compiled from source when they are first called.) */
+function int(value: number): Int32Array {
+  const array = new Int32Array(1);
+  array[0] = value;
+  return array;
+}
+
 /** setsockopt(2). A number is passed as a C int. */
 export function setsockopt(fd: number, level: number, option: number, value: number | Uint8Array): void {
-  const bytes = typeof value === "number" ? new Uint8Array(Int32Array.of(value).buffer) : value;
-  checked("setsockopt", libc.setsockopt(fd, level, option, bytes, bytes.length), `${level}/${option}`);
+  const bytes = typeof value === "number" ? int(value) : value;
+  checked("setsockopt", libc.setsockopt(fd, level, option, bytes, bytes.byteLength), `${level}/${option}`);
 }
 
 /**
@@ -110,7 +128,7 @@ export function setsockopt(fd: number, level: number, option: number, value: num
  * Returns the part that was filled.
  */
 export function getsockoptInto(fd: number, level: number, option: number, value: Uint8Array): Uint8Array {
-  const length = Uint32Array.of(value.length);
+  const length = int(value.length);
   checked("getsockopt", libc.getsockopt(fd, level, option, value, length), `${level}/${option}`);
   return value.subarray(0, length[0]);
 }
@@ -118,7 +136,7 @@ export function getsockoptInto(fd: number, level: number, option: number, value:
 /** getsockopt(2) for an option of at most `size` bytes. */
 export function getsockopt(fd: number, level: number, option: number, size: number): Uint8Array {
   const value = new Uint8Array(size);
-  const length = Uint32Array.of(size);
+  const length = int(size);
   checked("getsockopt", libc.getsockopt(fd, level, option, value, length), `${level}/${option}`);
   return value.subarray(0, length[0]);
 }
@@ -153,7 +171,7 @@ export function recv(fd: number, buffer: Uint8Array, flags = 0): number {
 export function recvfrom(fd: number, buffer: Uint8Array, address: Uint8Array): number | undefined {
   const MSG_TRUNC = 0x20;
   const MSG_DONTWAIT = 0x40;
-  const length = Uint32Array.of(address.length);
+  const length = int(address.length);
   for (;;) {
     const received = Number(
       libc.recvfrom(fd, buffer, buffer.length, MSG_TRUNC | MSG_DONTWAIT, address, length),
@@ -231,6 +249,98 @@ export function poll(entries: readonly PollEntry[], timeoutMs: number): number {
   }
   for (const [index, entry] of entries.entries()) entry.revents = raw[2 * index + 1]! >>> 16;
   return ready;
+}
+
+// ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** open(2). */
+export function open(path: string, flags: number, permissions = 0): number {
+  for (;;) {
+    const fd = libc.open(text(path), flags, permissions);
+    if (fd >= 0) return fd;
+    if (errno() !== ERRNO.EINTR) throw new SystemError("open", errno(), path);
+  }
+}
+
+/** close(2). On Linux the descriptor is gone even when it fails. */
+export function close(fd: number): void {
+  libc.close(fd);
+}
+
+/** read(2), interrupted calls repeated. 0 at the end. */
+export function read(fd: number, buffer: Uint8Array): number {
+  for (;;) {
+    const count = Number(libc.read(fd, buffer, buffer.length));
+    if (count >= 0) return count;
+    if (errno() !== ERRNO.EINTR) throw new SystemError("read", errno());
+  }
+}
+
+/** write(2), interrupted calls repeated. Returns how many bytes were taken. */
+export function write(fd: number, bytes: Uint8Array): number {
+  for (;;) {
+    const count = Number(libc.write(fd, bytes, bytes.length));
+    if (count >= 0) return count;
+    if (errno() !== ERRNO.EINTR) throw new SystemError("write", errno());
+  }
+}
+
+/** mkdir(2). */
+export function mkdir(path: string, permissions: number): void {
+  checked("mkdir", libc.mkdir(text(path), permissions), path);
+}
+
+/** unlink(2). */
+export function unlink(path: string): void {
+  checked("unlink", libc.unlink(text(path)), path);
+}
+
+/** rmdir(2). */
+export function rmdir(path: string): void {
+  checked("rmdir", libc.rmdir(text(path)), path);
+}
+
+/** rename(2). */
+export function rename(from: string, to: string): void {
+  checked("rename", libc.rename(text(from), text(to)), from);
+}
+
+/** utimensat(2). `times` is struct timespec[2]. */
+export function utimensat(path: string, times: BigInt64Array): void {
+  const AT_FDCWD = -100;
+  checked("utimensat", libc.utimensat(AT_FDCWD, text(path), times, 0), path);
+}
+
+/** Calls that not every C library in use has a function for; include/uapi/asm-generic/unistd.h, x86's syscall_64.tbl. */
+const NUMBERS = process.arch === "arm64" ? { getdents64: 61, statx: 291 } : { getdents64: 217, statx: 332 };
+
+/** getdents64(2). Returns how many bytes of struct linux_dirent64 were filled in; 0 at the end. */
+export function getdents64(fd: number, buffer: Uint8Array, path: string): number {
+  const length = libc.syscall(NUMBERS.getdents64, fd, Number(ptr(buffer)), buffer.length, 0, 0, 0);
+  return checked("getdents64", Number(length), path);
+}
+
+/** statx(2) with the basic fields. Returns struct statx. */
+export function statx(fd: number, path: string, flags: number): Uint8Array {
+  const STATX_BASIC_STATS = 0x7ff;
+  const name = text(path);
+  const status = new Uint8Array(256);
+  checked(
+    "statx",
+    Number(
+      libc.syscall(
+        NUMBERS.statx,
+        fd >>> 0,
+        Number(ptr(name)),
+        flags,
+        STATX_BASIC_STATS,
+        Number(ptr(status)),
+        0,
+      ),
+    ),
+    path,
+  );
+  return status;
 }
 
 // ── Namespaces and mounts ────────────────────────────────────────────────────────────────────────────────────────
@@ -319,7 +429,8 @@ export function pipe(inherited: "readEnd" | "writeEnd"): {
  * that stay when the command that started them has ended.
  */
 export function daemonize(): void {
-  const nothing = openSync("/dev/null", "r+");
+  const O_RDWR = 2;
+  const nothing = open("/dev/null", O_RDWR);
   for (const standard of [0, 1, 2]) checked("dup2", libc.dup2(nothing, standard));
   // EPERM: we lead a process group already, and then have left the terminal's session before.
   libc.setsid();
@@ -344,7 +455,7 @@ export function addressOf(buffer: Uint8Array | BigUint64Array): bigint {
 }
 
 /** A NULL-terminated vector of C strings, with the strings kept alive beside it. */
-function stringVector(values: readonly string[]): {
+export function stringVector(values: readonly string[]): {
   readonly vector: BigUint64Array;
   readonly keep: Uint8Array[];
 } {
@@ -352,7 +463,7 @@ function stringVector(values: readonly string[]): {
   return { vector: BigUint64Array.from([...keep.map((value) => addressOf(value)), 0n]), keep };
 }
 
-function environmentVector(environment: Readonly<Record<string, string | undefined>>) {
+export function environmentVector(environment: Readonly<Record<string, string | undefined>>) {
   return stringVector(
     Object.entries(environment).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`])),
   );
@@ -371,121 +482,4 @@ export function execve(
   libc.signal(SIGPIPE, null);
   libc.execve(text(path), args.vector, env.vector);
   throw new SystemError("execve", errno(), path);
-}
-
-/**
- * A process with more than one thread may not change its user namespace (user_namespaces(7)), and Bun always has
- * several; a fork of it cannot go on running JavaScript. So the few steps between clone(2) and execve(2) are C,
- * compiled in memory by Bun's own TinyCC when this is first needed: only `lab` does.
- */
-const SPAWN_C = `
-extern long syscall(long number, ...);
-extern int setns(int fd, int type);
-extern int prctl(int option, ...);
-extern int open(const char *path, int flags, ...);
-extern long write(int fd, const void *bytes, unsigned long length);
-extern int close(int fd);
-extern int execve(const char *path, char *const argv[], char *const env[]);
-extern int getpid(void);
-extern int getppid(void);
-extern void _exit(int code);
-extern int *__errno_location(void);
-extern unsigned long strlen(const char *text);
-
-static void put(const char *path, const char *value) {
-  if (!value) return;
-  int fd = open(path, 1);
-  if (fd < 0 || write(fd, value, strlen(value)) < 0) _exit(125);
-  close(fd);
-}
-
-/* clone3 is not needed: clone without a stack copies the address space, as fork does; CLONE_VFORK makes the parent
-   wait until execve, so that its buffers stay as they are. The exit codes 124 (the parent is gone already) to 126 tell
-   which step failed. */
-int spawn_in(long flags, const int *fds, int count, const char *uid_map, const char *gid_map, int death_signal,
-             const char *path, char *const *argv, char *const *env) {
-  int parent = getpid();
-  long pid = syscall(CLONE_NUMBER, flags | 0x4000 | 17, 0L, 0L, 0L, 0L);
-  if (pid < 0) return -*__errno_location();
-  if (pid > 0) return (int)pid;
-  for (int i = 0; i < count; i++) if (setns(fds[i], 0)) _exit(126);
-  if (uid_map) {
-    put("/proc/self/setgroups", "deny");
-    put("/proc/self/uid_map", uid_map);
-    put("/proc/self/gid_map", gid_map);
-  }
-  if (death_signal) {
-    prctl(1, death_signal);
-    if (getppid() != parent) _exit(124);
-  }
-  execve(path, argv, env);
-  _exit(127);
-  return 0;
-}
-`;
-
-function compileSpawn() {
-  // TinyCC reads its source from a path; the directory is gone again before the first call.
-  const directory = mkdtempSync(join(tmpdir(), "wayout-"));
-  try {
-    const source = join(directory, "spawn.c");
-    writeFileSync(source, SPAWN_C.replace("CLONE_NUMBER", process.arch === "arm64" ? "220L" : "56L"));
-    return cc({
-      source,
-      symbols: {
-        spawn_in: {
-          args: [u64, pointer, i32, pointer, pointer, i32, pointer, pointer, pointer],
-          returns: i32,
-        },
-      },
-    }).symbols;
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
-  }
-}
-
-let spawnLibrary: ReturnType<typeof compileSpawn> | undefined;
-
-/** Where a child process shall live, besides what it inherits. */
-export interface SpawnPlace {
-  /** CLONE_NEW* flags: namespaces made new for the child. */
-  readonly newNamespaces?: number;
-  /** File descriptors of namespaces the child enters, in this order (a user namespace first). */
-  readonly enter?: readonly number[];
-  /** Map this uid and gid to root in the new user namespace, or to the id `as`. */
-  readonly rootFor?: { readonly uid: number; readonly gid: number; readonly as?: number };
-  /** Signal the child gets when this process ends; 0 or absent: none. */
-  readonly deathSignal?: number;
-}
-
-/**
- * Starts a program in other namespaces and returns its pid; the caller waits with waitpid. The child shares stdin,
- * stdout and stderr. An exit code of 125 means the kernel refused the id map, 126 a namespace, 127 the program.
- * @throws SystemError from clone(2): EPERM or ENOSPC when the machine forbids new user namespaces.
- */
-export function spawnIn(
-  place: SpawnPlace,
-  argv: readonly [string, ...string[]],
-  environment: Readonly<Record<string, string | undefined>>,
-): number {
-  spawnLibrary ??= compileSpawn();
-  const fds = Int32Array.from([...(place.enter ?? []), -1]);
-  const inside = place.rootFor?.as ?? 0;
-  const uidMap = place.rootFor === undefined ? null : text(`${inside} ${place.rootFor.uid} 1`);
-  const gidMap = place.rootFor === undefined ? null : text(`${inside} ${place.rootFor.gid} 1`);
-  const args = stringVector(argv);
-  const env = environmentVector(environment);
-  const pid = spawnLibrary.spawn_in(
-    place.newNamespaces ?? 0,
-    fds,
-    place.enter?.length ?? 0,
-    uidMap,
-    gidMap,
-    place.deathSignal ?? 0,
-    text(argv[0]),
-    args.vector,
-    env.vector,
-  );
-  if (pid < 0) throw new SystemError("clone", -pid);
-  return pid;
 }

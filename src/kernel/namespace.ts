@@ -2,18 +2,17 @@
  * Network namespaces. wayout enters one only to open a socket or to start a process in it: `run` moves the calling
  * thread there and back with nothing asynchronous in between. A socket stays in the namespace it was opened in.
  */
-import {
-  closeSync,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  statSync,
-} from "node:fs";
 import { SystemError } from "./errno.ts";
+import {
+  closeFile,
+  listDirectory,
+  makeDirectory,
+  openFile,
+  readText,
+  removeFile,
+  statDescriptor,
+  statFile,
+} from "./file.ts";
 import * as libc from "./libc.ts";
 
 /** include/uapi/linux/sched.h */
@@ -55,7 +54,7 @@ export class NetworkNamespace implements Disposable {
     return this.#fd;
   }
 
-  /** @throws Node's error (ENOENT …), or SystemError EINVAL when the path is no network namespace */
+  /** @throws SystemError: ENOENT …, or EINVAL when the path is no network namespace */
   static open(path: string, name?: string): NetworkNamespace {
     const namespace = NetworkNamespace.unchecked(path, name);
     try {
@@ -68,10 +67,10 @@ export class NetworkNamespace implements Disposable {
     }
   }
 
-  /** The same for who enters it at once: only then it turns out whether it is one. @throws Node's error (ENOENT …) */
+  /** The same for who enters it at once: only then it turns out whether it is one. @throws SystemError ENOENT … */
   static unchecked(path: string, name?: string): NetworkNamespace {
-    const fd = openSync(path, "r");
-    return new NetworkNamespace(fd, path, name, fstatSync(fd).ino);
+    const fd = openFile(path, "r");
+    return new NetworkNamespace(fd, path, name, statDescriptor(fd).inode);
   }
 
   /** The namespace of the calling thread. */
@@ -91,10 +90,10 @@ export class NetworkNamespace implements Disposable {
 
   /** Runs a synchronous function with the calling thread in this namespace. */
   run<T>(inside: () => T): T {
-    const home = openSync(OWN_NAMESPACE, "r");
+    const home = openFile(OWN_NAMESPACE, "r");
     try {
       // Entering even the own namespace takes a privilege that nobody needs to stay where he is.
-      if (fstatSync(home).ino === this.inode) return inside();
+      if (statDescriptor(home).inode === this.inode) return inside();
       libc.setns(this.#fd, CLONE_NEWNET);
       try {
         return inside();
@@ -102,7 +101,7 @@ export class NetworkNamespace implements Disposable {
         libc.setns(home, CLONE_NEWNET);
       }
     } finally {
-      closeSync(home);
+      closeFile(home);
     }
   }
 
@@ -124,12 +123,12 @@ export class NetworkNamespace implements Disposable {
       if (error instanceof SystemError && error.code === "ENOPROTOOPT") return `inode-${this.inode}`;
       throw error;
     } finally {
-      closeSync(fd);
+      closeFile(fd);
     }
   }
 
   close(): void {
-    if (this.#fd >= 0) closeSync(this.#fd);
+    if (this.#fd >= 0) closeFile(this.#fd);
     this.#fd = -1;
   }
 
@@ -141,7 +140,7 @@ export class NetworkNamespace implements Disposable {
 /** The inode number of the namespace at a path, without opening it for entry; undefined when there is none. */
 export function namespaceInode(path: string): number | undefined {
   try {
-    return statSync(path).ino;
+    return statFile(path).inode;
   } catch {
     return undefined;
   }
@@ -151,7 +150,7 @@ export function namespaceInode(path: string): number | undefined {
 export function namedNamespaces(): string[] {
   let names: string[];
   try {
-    names = readdirSync(NETNS_DIRECTORY);
+    names = listDirectory(NETNS_DIRECTORY);
   } catch {
     return [];
   }
@@ -162,7 +161,7 @@ export function namedNamespaces(): string[] {
 /** Whether the name is taken under /run/netns, by a namespace or by a left-over file. */
 export function namespaceFileExists(name: string): boolean {
   try {
-    return readdirSync(NETNS_DIRECTORY).includes(name);
+    return listDirectory(NETNS_DIRECTORY).includes(name);
   } catch {
     return false;
   }
@@ -180,12 +179,12 @@ export function createNamedNamespace(name: string): void {
   prepareDirectory();
   const path = namespacePath(name);
   try {
-    closeSync(openSync(path, "wx", 0o444));
+    closeFile(openFile(path, "wx", 0o444));
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST") throw new SystemError("create", 17, path);
+    if (error instanceof SystemError && error.code === "EEXIST") throw new SystemError("create", 17, path);
     throw error;
   }
-  const home = openSync(OWN_NAMESPACE, "r");
+  const home = openFile(OWN_NAMESPACE, "r");
   try {
     libc.unshare(CLONE_NEWNET);
     try {
@@ -194,16 +193,16 @@ export function createNamedNamespace(name: string): void {
       libc.setns(home, CLONE_NEWNET);
     }
   } catch (error) {
-    rmSync(path, { force: true });
+    removeFile(path);
     throw error;
   } finally {
-    closeSync(home);
+    closeFile(home);
   }
 }
 
 /** /run/netns as a shared mount, so that a name made in one mount namespace is seen, and released, in the others. */
 function prepareDirectory(): void {
-  mkdirSync(NETNS_DIRECTORY, { recursive: true, mode: 0o755 });
+  makeDirectory(NETNS_DIRECTORY, 0o755);
   if (mountPoints().has(NETNS_DIRECTORY)) return;
   libc.mount(NETNS_DIRECTORY, NETNS_DIRECTORY, "none", MS_BIND | MS_REC);
   libc.mount("", NETNS_DIRECTORY, "none", MS_SHARED | MS_REC);
@@ -222,16 +221,16 @@ export function deleteNamedNamespace(name: string): boolean {
     // EINVAL: a left-over file that nothing is mounted on.
     if (!(error instanceof SystemError && error.code === "EINVAL")) throw error;
   }
-  rmSync(path, { force: true });
+  removeFile(path);
   return true;
 }
 
 /** Undoes prepareDirectory when nothing is named any more. For those who found the directory missing. */
 export function removeNamespaceDirectory(): void {
   try {
-    if (readdirSync(NETNS_DIRECTORY).length > 0) return;
+    if (listDirectory(NETNS_DIRECTORY).length > 0) return;
     if (mountPoints().has(NETNS_DIRECTORY)) libc.umount(NETNS_DIRECTORY, MNT_DETACH);
-    rmdirSync(NETNS_DIRECTORY);
+    libc.rmdir(NETNS_DIRECTORY);
   } catch {
     // Somebody names a namespace at this very moment, or the directory is gone: both are fine.
   }
@@ -240,7 +239,7 @@ export function removeNamespaceDirectory(): void {
 /** Mount points this process sees (proc(5), mountinfo field 5). */
 function mountPoints(): Set<string> {
   const points = new Set<string>();
-  for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {
+  for (const line of readText("/proc/self/mountinfo").split("\n")) {
     const point = line.split(" ")[4];
     if (point !== undefined) {
       points.add(

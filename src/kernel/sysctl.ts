@@ -2,8 +2,8 @@
  * Kernel settings, by the names that sysctl(8) has for them, in a network namespace. Whoever changes one learns what
  * it was before, so that it can be put back.
  */
-import { readFileSync, writeFileSync } from "node:fs";
 import { messageOf, WayoutError } from "../error.ts";
+import { readText, writeText } from "./file.ts";
 import type { NetworkNamespace } from "./namespace.ts";
 
 const ROOT = "/proc/sys";
@@ -24,7 +24,8 @@ export function sysctlPath(name: string): string {
       : name.includes("/")
         ? name.split("/")
         : name.split(".");
-  if (parts.some((part) => part === "" || part === "." || part === ".." || /[/\0]/.test(part))) {
+  for (const part of parts) {
+    if (part !== "" && part !== "." && part !== ".." && !/[/\0]/.test(part)) continue;
     throw new WayoutError({
       code: "bad-sysctl-name",
       kind: "usage",
@@ -43,7 +44,7 @@ export function sysctlPath(name: string): string {
 export function readSysctl(namespace: NetworkNamespace | undefined, name: string): string | undefined {
   const path = sysctlPath(name);
   try {
-    return inside(namespace, () => readFileSync(path, "utf8")).trimEnd();
+    return inside(namespace, () => readText(path)).trimEnd();
   } catch (error) {
     if (isMissing(error)) return undefined;
     throw refusal(`reading ${name}`, name, error);
@@ -63,7 +64,7 @@ export function writeSysctl(namespace: NetworkNamespace | undefined, name: strin
   const path = sysctlPath(name);
   try {
     // Not created and not truncated: neither means anything in /proc, and O_CREAT hides ENOENT behind EACCES.
-    inside(namespace, () => writeFileSync(path, value, { flag: "r+" }));
+    inside(namespace, () => writeText(path, value, "r+"));
   } catch (error) {
     throw isMissing(error) ? missing(doing, name) : refusal(doing, name, error);
   }

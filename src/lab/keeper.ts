@@ -16,6 +16,7 @@ import {
 import * as v from "valibot";
 import { WayoutError } from "../error.ts";
 import * as libc from "../kernel/libc.ts";
+import { spawnIn } from "../kernel/spawn.ts";
 import { identify, isAlive, type ProcessIdentity } from "../kernel/process.ts";
 import { selfCommand } from "../self.ts";
 import { LAB_PROCESSES } from "./processes.ts";
@@ -98,7 +99,7 @@ export function runBesideKeeper(keeper: ProcessIdentity, args: readonly string[]
   const namespaces = ["user", "mnt", "net"].map((kind) => openSync(`/proc/${keeper.pid}/ns/${kind}`, "r"));
   try {
     const environment = { ...process.env, [KEEPER_VARIABLE]: `${keeper.pid}:${keeper.start}` };
-    const pid = libc.spawnIn({ enter: namespaces }, [...selfCommand(), ...args], environment);
+    const pid = spawnIn({ enter: namespaces }, [...selfCommand(), ...args], environment);
     const ended = libc.waitpid(pid);
     if (ended === undefined) return 1;
     const SIGNALLED = 128;

@@ -6,11 +6,12 @@ import { readFileSync } from "node:fs";
 import { WayoutError } from "../error.ts";
 import { SystemError } from "../kernel/errno.ts";
 import * as libc from "../kernel/libc.ts";
+import { spawnIn } from "../kernel/spawn.ts";
 import { CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC } from "../kernel/namespace.ts";
 
 const SIGKILL = 9;
 
-/** Exit codes of spawnIn's own steps (see libc.ts). */
+/** Exit codes of spawnIn's own steps (see kernel/spawn.ts). */
 const ID_MAP_REFUSED = 125;
 
 /** Whether we are root, of the machine or of a user namespace. */
@@ -28,7 +29,7 @@ export function spawnInRealm(
   life: "ends with us" | "outlives us" = "ends with us",
 ): number {
   try {
-    return libc.spawnIn(
+    return spawnIn(
       {
         newNamespaces: CLONE_NEWNET | CLONE_NEWNS | (isRoot() ? 0 : CLONE_NEWUSER),
         ...(isRoot() ? {} : { rootFor: { uid: process.getuid!(), gid: process.getgid!() } }),

@@ -2,6 +2,7 @@
 import { closeSync, readSync, writeSync } from "node:fs";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import * as libc from "../kernel/libc.ts";
+import { spawnIn } from "../kernel/spawn.ts";
 import { createNamedNamespace, deleteNamedNamespace, NetworkNamespace } from "../kernel/namespace.ts";
 import { identify, type ProcessIdentity } from "../kernel/process.ts";
 import { connectPod, ensureBridge } from "../network/network.ts";
@@ -134,7 +135,7 @@ export function startInternet(remember?: (servers: ProcessIdentity) => void): vo
   const fromServers = libc.pipe("writeEnd");
   const toServers = libc.pipe("readEnd");
   try {
-    const pid = libc.spawnIn(
+    const pid = spawnIn(
       { enter: [namespace.fd], deathSignal: SIGKILL },
       [...selfCommand(), LAB_PROCESSES.internet, `${fromServers.writeEnd},${toServers.readEnd}`],
       process.env,

@@ -15,7 +15,6 @@
  * RETURN leave our chains altogether. The comments of the owner chains are the intents (see claim.ts). No ipset is
  * used: hosts that standardised on iptables do not all have it.
  */
-import { createHash } from "node:crypto";
 import { parseCidr } from "../address/cidr.ts";
 import type { IpFamily } from "../address/ip.ts";
 import { intentsOfClaims, sourceClaim, untranslatedClaim } from "./claim.ts";
@@ -35,7 +34,7 @@ export type Ruleset = ReadonlyMap<string, readonly string[]>;
 
 /** The owner's own chain: at most 28 characters (XT_EXTENSION_MAXNAMELEN - 1), the same for the same owner. */
 export function chainOf(owner: string): string {
-  return `${CHAIN_PREFIX}${createHash("sha256").update(owner).digest("hex").slice(0, 16)}`;
+  return `${CHAIN_PREFIX}${new Bun.CryptoHasher("sha256").update(owner).digest("hex").slice(0, 16)}`;
 }
 
 /** The part of an intent that concerns a family. Without sources, exclusions mean nothing and are left out too. */

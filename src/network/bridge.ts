@@ -5,7 +5,7 @@ import { macForIp } from "../address/mac.ts";
 import { WayoutError } from "../error.ts";
 import { addAddressRequest, type Address, type AddressSpec } from "../kernel/route/address.ts";
 import type { Ipv6Setting } from "../kernel/route/interface-settings.ts";
-import type { Link } from "../kernel/route/link.ts";
+import type { LinkState } from "../kernel/route/link.ts";
 import { createBridgeRequest, setBridgeRequest } from "../kernel/route/link-requests.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
@@ -29,7 +29,7 @@ export interface BridgeIntent {
 }
 
 export interface EnsuredBridge {
-  readonly link: Link;
+  readonly link: LinkState;
   /** Whether this call made the bridge. */
   readonly created: boolean;
   /** The gateway addresses, of those asked for, that this call added. */
@@ -62,14 +62,14 @@ export function ensureBridge(node: Rtnetlink, intent: BridgeIntent): EnsuredBrid
  * @throws WayoutError not-a-bridge
  */
 export function removeBridge(node: Rtnetlink, name: string): boolean {
-  const link = node.link(name, { statistics: false });
+  const link = node.linkState(name);
   if (link === undefined) return false;
   if (link.kind !== "bridge") throw notABridge(`removing bridge ${name}`, link);
   if (hasPorts(node, link)) return false;
   return node.deleteLink(link.index);
 }
 
-function hasPorts(node: Rtnetlink, bridge: Link): boolean {
+function hasPorts(node: Rtnetlink, bridge: LinkState): boolean {
   return node.links({ statistics: false }).some((link) => link.master === bridge.index);
 }
 
@@ -78,12 +78,12 @@ function findOrCreate(
   intent: BridgeIntent,
   gateways: readonly Cidr[],
   undo: Undo,
-): { readonly link: Link; readonly created: boolean } {
+): { readonly link: LinkState; readonly created: boolean } {
   const { name } = intent;
-  const there = node.link(name, { statistics: false });
+  const there = node.linkState(name);
   if (there !== undefined) return { link: checked(there, intent), created: false };
   const created = create(node, intent, gateways, undo);
-  const link = node.link(name, { statistics: false });
+  const link = node.linkState(name);
   if (link === undefined) throw new Error(`${name} was made, and is gone again`);
   return { link: checked(link, intent), created };
 }
@@ -120,12 +120,12 @@ function creation(intent: BridgeIntent, gateways: readonly Cidr[]) {
   };
 }
 
-function checked(link: Link, intent: BridgeIntent): Link {
+function checked(link: LinkState, intent: BridgeIntent): LinkState {
   if (link.kind === "bridge") return link;
   throw notABridge(`preparing bridge ${intent.name}`, link);
 }
 
-function notABridge(doing: string, link: Link): WayoutError {
+function notABridge(doing: string, link: LinkState): WayoutError {
   return new WayoutError({
     code: "not-a-bridge",
     kind: "usage",
@@ -137,13 +137,13 @@ function notABridge(doing: string, link: Link): WayoutError {
 }
 
 /** Where new interfaces start with IPv6 switched off, an address would be refused ("IPv6 is disabled on this device"). */
-function openToIpv6(node: Rtnetlink, link: Link, gateways: readonly Cidr[], undo: Undo): void {
+function openToIpv6(node: Rtnetlink, link: LinkState, gateways: readonly Cidr[], undo: Undo): void {
   if (link.ipv6?.disable_ipv6 === 1 && gateways.some(({ family }) => family === 6)) {
     setIpv6(node, link, "disable_ipv6", "0", undo);
   }
 }
 
-function setIpv6(node: Rtnetlink, link: Link, setting: Ipv6Setting, value: string, undo: Undo): void {
+function setIpv6(node: Rtnetlink, link: LinkState, setting: Ipv6Setting, value: string, undo: Undo): void {
   const name = `net.ipv6.conf.${link.name}.${setting}`;
   const previous = writeSysctl(node.namespace, name, value);
   undo.note(`${name} = ${value}`, () => writeSysctl(node.namespace, name, previous));
@@ -152,7 +152,7 @@ function setIpv6(node: Rtnetlink, link: Link, setting: Ipv6Setting, value: strin
 /** Adds the gateway addresses that are missing and returns them. */
 function ensureGateways(
   node: Rtnetlink,
-  link: Link,
+  link: LinkState,
   gateways: readonly Cidr[],
   intent: BridgeIntent,
   created: boolean,
@@ -160,7 +160,9 @@ function ensureGateways(
 ): string[] {
   if (gateways.length === 0) return [];
   const there = created ? [] : node.addresses({ interface: link.index });
-  const missing = gateways.filter((gateway) => !there.some((address) => isSame(address, gateway)));
+  const missing: Cidr[] = [];
+  for (const gateway of gateways) if (!hasAddress(there, gateway)) missing.push(gateway);
+  if (missing.length === 0) return [];
   for (const gateway of missing) {
     for (const other of there.filter((address) => isInTheWay(address, gateway, gateways))) {
       if (intent.force !== true) throw otherSubnet(link, other, gateway);
@@ -176,7 +178,12 @@ function ensureGateways(
 }
 
 /** The errors by index; EEXIST when another caller added the address meanwhile. */
-function addMissing(node: Rtnetlink, link: Link, missing: readonly Cidr[], undo: Undo): Map<number, Error> {
+function addMissing(
+  node: Rtnetlink,
+  link: LinkState,
+  missing: readonly Cidr[],
+  undo: Undo,
+): Map<number, Error> {
   const specs = missing.map((gateway) => gatewayAddress(link, gateway));
   const remove = (spec: AddressSpec): void => {
     undo.note(`address ${spec.address} on ${link.name}`, () => node.deleteAddress(spec));
@@ -196,7 +203,7 @@ function isThere(error: unknown): boolean {
   return error instanceof NetlinkError && error.code === "EEXIST";
 }
 
-function gatewayAddress(link: Link, gateway: Cidr): AddressSpec {
+function gatewayAddress(link: LinkState, gateway: Cidr): AddressSpec {
   // Ours to give, so it needs no duplicate address detection, during which it would not answer.
   const { address, prefixLength } = gateway;
   return { interface: link.index, address, prefixLength, nodad: true };
@@ -211,6 +218,11 @@ function giveBack(node: Rtnetlink, address: Address): void {
   }
 }
 
+function hasAddress(addresses: readonly Address[], gateway: Cidr): boolean {
+  for (const address of addresses) if (isSame(address, gateway)) return true;
+  return false;
+}
+
 function isSame(address: Address, gateway: Cidr): boolean {
   return address.address === gateway.address && address.prefixLength === gateway.prefixLength;
 }
@@ -223,7 +235,7 @@ function isInTheWay(address: Address, gateway: Cidr, wanted: readonly Cidr[]): b
   return cidrsOverlap(parseCidr(`${address.address}/${address.prefixLength}`, "keep"), gateway);
 }
 
-function otherSubnet(link: Link, other: Address, gateway: Cidr): WayoutError {
+function otherSubnet(link: LinkState, other: Address, gateway: Cidr): WayoutError {
   const has = `${other.address}/${other.prefixLength}`;
   const wanted = `${gateway.address}/${gateway.prefixLength}`;
   return new WayoutError({
@@ -237,7 +249,7 @@ function otherSubnet(link: Link, other: Address, gateway: Cidr): WayoutError {
 }
 
 /** Everything else about the bridge that can be other than wanted; touches only what is. */
-function settle(node: Rtnetlink, link: Link, intent: BridgeIntent, pinsMac: boolean, undo: Undo): void {
+function settle(node: Rtnetlink, link: LinkState, intent: BridgeIntent, pinsMac: boolean, undo: Undo): void {
   const { vlanFiltering } = intent;
   const filters = link.bridge?.vlanFiltering ?? false;
   if (vlanFiltering !== undefined && vlanFiltering !== filters) {
@@ -259,6 +271,6 @@ function settle(node: Rtnetlink, link: Link, intent: BridgeIntent, pinsMac: bool
   if (link.ipv6 !== undefined && link.ipv6.accept_ra !== 0) setIpv6(node, link, "accept_ra", "0", undo);
 }
 
-function reread(node: Rtnetlink, link: Link): Link {
-  return node.link(link.index, { statistics: false }) ?? link;
+function reread(node: Rtnetlink, link: LinkState): LinkState {
+  return node.linkState(link.index) ?? link;
 }

@@ -1,11 +1,12 @@
 import { WayoutError } from "../error.ts";
+import { utf8Length } from "../kernel/utf8.ts";
 
 /** IFNAMSIZ less the NUL (include/uapi/linux/if.h). */
 export const INTERFACE_NAME_BYTES = 15;
 
 /** Whether Linux takes the text as the name of an interface (net/core/dev.c, dev_valid_name). */
 export function isInterfaceName(name: string): boolean {
-  const bytes = Buffer.byteLength(name);
+  const bytes = utf8Length(name);
   return (
     bytes >= 1 && bytes <= INTERFACE_NAME_BYTES && name !== "." && name !== ".." && !/[/:\s\0]/.test(name)
   );
@@ -30,11 +31,11 @@ const LETTERS = "abcdefghijklmnopqrstuvwxyz234567";
 
 /**
  * The host's end of a pod's link: the same for the same network, container and interface, 15 bytes. The 55 bits of
- * hash in it make two alike on one node as unlikely as one in 10^10, with a thousand pods.
+ * hash in it make two alike on one node as unlikely as one in 10^10, with a thousand pods. Nobody gains by making two
+ * alike on purpose, so the hash need not resist it.
  */
 export function hostVethName(network: string, container: string, interfaceName: string): string {
-  const digest = new Bun.CryptoHasher("sha256").update(`${network}\0${container}\0${interfaceName}`).digest();
-  let rest = digest.readBigUInt64BE(0);
+  let rest = Bun.hash.xxHash64(`${network}\0${container}\0${interfaceName}`);
   let name = PREFIX;
   while (name.length < INTERFACE_NAME_BYTES) {
     name += LETTERS[Number(rest & 31n)];

@@ -5,7 +5,7 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { AnyRequest } from "../kernel/netlink/connection.ts";
 import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
 import { addAddressRequest } from "../kernel/route/address.ts";
-import type { Link } from "../kernel/route/link.ts";
+import type { LinkState } from "../kernel/route/link.ts";
 import {
   addBridgeVlansRequest,
   deleteBridgeVlansRequest,
@@ -36,7 +36,7 @@ const LOOPBACK_INDEX = 1;
 /** Whether it was down. */
 export function raiseLoopback({ pod, intent, undo }: Work): boolean {
   if (intent.raiseLoopback === false) return false;
-  const loopback = pod.link(LOOPBACK_INDEX, { statistics: false });
+  const loopback = pod.linkState(LOOPBACK_INDEX);
   if (loopback === undefined || loopback.up) return false;
   undo.note("loopback being up", () => pod.setLink(LOOPBACK_INDEX, { up: false }));
   pod.setLink(LOOPBACK_INDEX, { up: true });
@@ -76,7 +76,7 @@ const READY_POLL_MS = 1;
  * interface and does the bridge forward what comes from it. With spanning tree a port then listens and learns for half
  * a minute: that is not waited for.
  */
-export function awaitReady<T extends { readonly host: Link; readonly pod: Link }>(
+export function awaitReady<T extends { readonly host: LinkState; readonly pod: LinkState }>(
   { intent }: Work,
   read: () => T,
 ): T {
@@ -93,7 +93,7 @@ export function awaitReady<T extends { readonly host: Link; readonly pod: Link }
 }
 
 /** The VLANs of the port, on a bridge that filters by them. */
-export function settleVlans({ node, intent }: Work, host: Link): void {
+export function settleVlans({ node, intent }: Work, host: LinkState): void {
   const requests: AnyRequest[] = [];
   if (intent.vlans !== undefined && intent.vlans.length > 0) {
     requests.push(addBridgeVlansRequest(host.index, intent.vlans));
@@ -111,8 +111,8 @@ export function settleVlans({ node, intent }: Work, host: Link): void {
 }
 
 /** Unless it is wanted, the pod shall not wait a second for each of its IPv6 addresses, the link-local one included. */
-function settleSysctls({ namespace, intent, addresses }: Work, end: Link): void {
-  if (end.ipv6 === undefined || !addresses.some(({ family }) => family === 6)) return;
+function settleSysctls({ namespace, intent, addresses }: Work, end: LinkState): void {
+  if (end.ipv6 === undefined || !hasIpv6(addresses)) return;
   const set = (name: string, value: string): string =>
     writeSysctl(namespace, `net.ipv6.conf.${end.name}.${name}`, value);
   // An address cannot be added where IPv6 is switched off, as some runtimes do by default.
@@ -121,10 +121,15 @@ function settleSysctls({ namespace, intent, addresses }: Work, end: Link): void 
   if (end.ipv6.ndisc_notify !== 1) set("ndisc_notify", "1");
 }
 
+function hasIpv6(addresses: readonly Cidr[]): boolean {
+  for (const { family } of addresses) if (family === 6) return true;
+  return false;
+}
+
 /** Everything inside the pod, in one datagram. What is adopted may have any of it already. */
-export function settlePodEnd(work: Work, end: Link, created: boolean): void {
+export function settlePodEnd(work: Work, end: LinkState, created: boolean): void {
   settleSysctls(work, end);
-  for (const error of work.pod.batchResults([...podRequests(work, end)]).values()) {
+  for (const error of work.pod.batchResults(podRequests(work, end)).values()) {
     if (created || !isThere(error)) throw error;
   }
 }
@@ -133,31 +138,34 @@ export function isThere(error: unknown): boolean {
   return error instanceof NetlinkError && error.code === "EEXIST";
 }
 
-function* podRequests({ intent, addresses }: Work, end: Link): Generator<AnyRequest> {
+function podRequests({ intent, addresses }: Work, end: LinkState): AnyRequest[] {
   // arp_notify and, above, ndisc_notify: see announce.
-  yield setLinkRequest(end.index, { up: true, ipv4: { arp_notify: 1 } });
+  const requests: AnyRequest[] = [setLinkRequest(end.index, { up: true, ipv4: { arp_notify: 1 } })];
   for (const { family, address, prefixLength } of addresses) {
-    yield addAddressRequest({
+    const spec = {
       interface: end.index,
       address,
       prefixLength,
       nodad: family === 6 && intent.duplicateAddressDetection !== true,
       // Point-to-point there is no neighbour on the link but the node.
       noPrefixRoute: intent.bridge === undefined,
-    });
+    };
+    requests.push(addAddressRequest(spec));
   }
   for (const gateway of intent.bridge === undefined ? (intent.gateways ?? []) : []) {
-    yield prependRouteRequest({ destination: hostPrefix(gateway), interface: end.index, scope: "link" });
+    const spec = { destination: hostPrefix(gateway), interface: end.index, scope: "link" } as const;
+    requests.push(prependRouteRequest(spec));
   }
   // A pod with several networks may have a default route from each; the latest comes first, as people are used to.
-  for (const route of intent.routes) yield prependRouteRequest(routeSpec(route, end));
+  for (const route of intent.routes) requests.push(prependRouteRequest(routeSpec(route, end)));
+  return requests;
 }
 
 /**
  * Gratuitous ARP and unsolicited neighbour advertisements, from the kernel itself: it sends them whenever the MAC is
  * set, even to what it is, and needs no packet socket, whose closing would wait for RCU.
  */
-export function announce({ pod, intent, addresses }: Work, end: Link): void {
+export function announce({ pod, intent, addresses }: Work, end: LinkState): void {
   if (intent.duplicateAddressDetection === true) awaitDetection(pod, end);
   if (addresses.length > 0) pod.setLink(end.index, { mac: intent.mac ?? end.mac });
 }
@@ -166,7 +174,7 @@ function hostPrefix(address: string): string {
   return `${address}/${ipBits(address.includes(":") ? 6 : 4)}`;
 }
 
-function routeSpec(route: PodRoute, end: Link): RouteSpec {
+function routeSpec(route: PodRoute, end: LinkState): RouteSpec {
   const metrics = {
     ...(route.mtu === undefined ? {} : { mtu: route.mtu }),
     ...(route.advmss === undefined ? {} : { advmss: route.advmss }),
@@ -184,7 +192,7 @@ function routeSpec(route: PodRoute, end: Link): RouteSpec {
 }
 
 /** The node's side of a routed link: its addresses, and the way to each of the pod's. */
-export function settlePointToPoint({ node, intent, addresses }: Work, host: Link): void {
+export function settlePointToPoint({ node, intent, addresses }: Work, host: LinkState): void {
   const requests: AnyRequest[] = [];
   const there = node.addresses({ interface: host.index });
   for (const gateway of intent.gateways ?? []) {

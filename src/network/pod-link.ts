@@ -3,7 +3,7 @@ import { parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
 import { namespaceInode, type NetworkNamespace } from "../kernel/namespace.ts";
 import type { AnyRequest } from "../kernel/netlink/connection.ts";
-import type { Link } from "../kernel/route/link.ts";
+import type { LinkState } from "../kernel/route/link.ts";
 import { createVethRequest, setLinkRequest } from "../kernel/route/link-requests.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { networkFailure } from "./failure.ts";
@@ -26,8 +26,8 @@ export type { PodLinkIntent, PodRoute } from "./pod-link-intent.ts";
 
 export interface PodLink {
   /** Both ends, set up. */
-  readonly host: Link;
-  readonly pod: Link;
+  readonly host: LinkState;
+  readonly pod: LinkState;
   /** Whether this call made the pair; false when it was there and was completed. */
   readonly created: boolean;
   /** Whether the pod's loopback was down before. */
@@ -76,13 +76,13 @@ export function disconnectPod(
 ): boolean {
   const doing = `disconnecting ${intent.container} from network ${intent.network}`;
   try {
-    const host = node.link(hostNameOf(intent), { statistics: false });
+    const host = node.linkState(hostNameOf(intent));
     if (host?.kind === "veth" && node.deleteLink(host.index)) return true;
     // In the node's own namespace an interface of that name is the node's.
     if (namespace === undefined || isOwn(node, namespace)) return false;
     // The host's end may have been made under another name, by another plugin.
     using pod = Rtnetlink.open(namespace);
-    const end = pod.link(intent.interfaceName, { statistics: false });
+    const end = pod.linkState(intent.interfaceName);
     return end?.kind === "veth" && pod.deleteLink(end.index);
   } catch (error) {
     throw networkFailure(doing, error);
@@ -146,14 +146,14 @@ function makePair(work: Work): boolean {
   // In one datagram, which the kernel carries out whole: a death in between leaves no end without its alias. It would
   // carry out the second part for a stranger's interface of that name, too, hence the look before.
   const label = intent.alias === undefined ? [] : [setLinkRequest(hostName, { alias: intent.alias })];
-  const there = label.length > 0 && node.link(hostName, { statistics: false }) !== undefined;
+  const there = label.length > 0 && node.linkState(hostName) !== undefined;
   const errors = there ? undefined : createPair(work, [request, ...label]);
   const error = errors?.get(0);
   if (errors === undefined || error !== undefined) {
     if (error !== undefined && !isThere(error)) throw withoutBridge(work, error);
-    if (intent.adopt === true && node.link(hostName) !== undefined) return false;
+    if (intent.adopt === true && node.linkState(hostName) !== undefined) return false;
     throw taken(
-      pod.link(intent.interfaceName) === undefined ? hostName : intent.interfaceName,
+      pod.linkState(intent.interfaceName) === undefined ? hostName : intent.interfaceName,
       intent,
       error,
     );
@@ -165,8 +165,7 @@ function makePair(work: Work): boolean {
 
 /** For a bridge that is gone the kernel says no more than EINVAL. */
 function withoutBridge({ node, intent }: Work, error: Error): Error {
-  if (intent.bridge === undefined || node.link(intent.bridge, { statistics: false }) !== undefined)
-    return error;
+  if (intent.bridge === undefined || node.linkState(intent.bridge) !== undefined) return error;
   return missing(`the bridge (link ${intent.bridge})`, error);
 }
 
@@ -182,8 +181,8 @@ function createPair(work: Work, requests: readonly AnyRequest[]): Map<number, Er
 
 /** Deletes the host's end if it is one end of a pair between just these two names. */
 function deletePair(work: Work): void {
-  const host = work.node.link(work.hostName, { statistics: false });
-  const end = work.pod.link(work.intent.interfaceName, { statistics: false });
+  const host = work.node.linkState(work.hostName);
+  const end = work.pod.linkState(work.intent.interfaceName);
   if (host !== undefined && end !== undefined && isPair(work, host, end)) work.node.deleteLink(host.index);
 }
 
@@ -200,8 +199,8 @@ function taken(name: string, intent: PodLinkIntent, cause: unknown): WayoutError
   });
 }
 
-function present(route: Rtnetlink, name: string): Link {
-  const link = route.link(name, { statistics: false });
+function present(route: Rtnetlink, name: string): LinkState {
+  const link = route.linkState(name);
   if (link === undefined) throw missing(`interface ${name}`);
   return link;
 }
@@ -218,7 +217,7 @@ function missing(what: string, cause?: unknown): WayoutError {
 }
 
 /** What is to be completed must be one veth pair between just these two names. */
-function adopt(work: Work, end: Link): void {
+function adopt(work: Work, end: LinkState): void {
   const { node, intent } = work;
   const host = present(node, work.hostName);
   if (!isPair(work, host, end)) throw taken(host.name, intent, undefined);
@@ -227,7 +226,7 @@ function adopt(work: Work, end: Link): void {
   }
 }
 
-function isPair({ node, namespace }: Work, host: Link, end: Link): boolean {
+function isPair({ node, namespace }: Work, host: LinkState, end: LinkState): boolean {
   return (
     host.kind === "veth" &&
     end.kind === "veth" &&

@@ -3,7 +3,8 @@ import { afterEach, expect } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { spawnIn, waitpid } from "../../src/kernel/libc.ts";
+import { waitpid } from "../../src/kernel/libc.ts";
+import { spawnIn } from "../../src/kernel/spawn.ts";
 import { CLONE_NEWUSER, namedNamespaces } from "../../src/kernel/namespace.ts";
 import type { StoryReport } from "../../src/lab/story.ts";
 import { testWith } from "../support/witness.ts";
@@ -66,7 +67,8 @@ testWith(["root"])("where user namespaces are forbidden it says which setting fo
   const [out, err] = [join(directory, "out"), join(directory, "err")];
   // A limit counts for everything below the user namespace that it is set in: one more level is allowed, not two.
   const setting = "/proc/sys/user/max_user_namespaces";
-  const inside = `import { spawnIn, waitpid } from "${join(import.meta.dir, "../../src/kernel/libc.ts")}";
+  const inside = `import { waitpid } from "${join(import.meta.dir, "../../src/kernel/libc.ts")}";
+    import { spawnIn } from "${join(import.meta.dir, "../../src/kernel/spawn.ts")}";
     await Bun.write("${setting}", "1");
     const place = { newNamespaces: ${CLONE_NEWUSER}, rootFor: { uid: 0, gid: 0, as: ${ORDINARY} } };
     const pid = spawnIn(place, ["/bin/sh", "-c", "${WAYOUT} lab >${out} 2>${err}"], process.env);

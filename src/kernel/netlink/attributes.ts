@@ -2,6 +2,7 @@
  * Attribute tables. Each set of netlink attributes is described once, as data; the TypeScript type, the encoder, the
  * decoder, the dump and the answer to "which attribute did the kernel complain about" all come from that one table.
  */
+import { encodeUtf8 } from "../utf8.ts";
 import type { Codec } from "./codec.ts";
 import { align4, DecodeError, EncodeError, type Wire, type Writer } from "./wire.ts";
 
@@ -99,7 +100,18 @@ export class AttributeSet<const T extends Table> {
   #lookup: Slot[] | undefined;
   #list: (readonly [string, Entry])[] | undefined;
 
-  constructor(readonly table: T) {}
+  /** @param unknown what happens to attributes that the table does not have when a set is read */
+  constructor(
+    readonly table: T,
+    private readonly unknown: "keeps" | "passes over" = "keeps",
+  ) {}
+
+  /** These attributes alone; the others are passed over when it is read. For whoever asks often and needs little. */
+  only<const K extends keyof T & string>(...keys: readonly K[]): AttributeSet<Pick<T, K>> {
+    const table: Partial<Record<K, AnyEntry>> = {};
+    for (const key of keys) table[key] = this.table[key]!;
+    return new AttributeSet(table as unknown as Pick<T, K>, "passes over");
+  }
 
   /** Made when first asked for: most sets that a short-lived process describes, it never reads or writes. */
   get #entries(): readonly (readonly [string, Entry])[] {
@@ -181,7 +193,9 @@ export class AttributeSet<const T extends Table> {
       const number = wire.view.getUint16(at + 2, true) & NLA_TYPE_MASK;
       const slot = slots[number];
       if (slot === undefined) {
-        (unknown ??= []).push({ number, bytes: wire.bytes.slice(at + NLA_HDRLEN, at + length) });
+        if (this.unknown === "keeps") {
+          (unknown ??= []).push({ number, bytes: wire.bytes.slice(at + NLA_HDRLEN, at + length) });
+        }
       } else if (slot.part === "single") {
         value[slot.key] = readField(slot.entry, wire, at + NLA_HDRLEN, at + length);
       } else if (slot.part === "repeated") {
@@ -341,7 +355,7 @@ function writeAttribute<V>(writer: Writer, name: string, number: number, codec: 
 function writeTagged(writer: Writer, entry: Tagged<Variants>, value: TaggedValue<Variants>): void {
   const name = value.kind === "other" ? (value as { readonly name: string }).name : value.kind;
   const tag = beginAttribute(writer, entry.number);
-  writer.append(Buffer.from(`${name}\0`));
+  writer.append(encodeUtf8(`${name}\0`));
   endAttribute(writer, tag);
   const at = beginAttribute(writer, entry.dataNumber, true);
   if (value.data instanceof Uint8Array) writer.append(value.data);

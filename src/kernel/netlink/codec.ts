@@ -1,5 +1,6 @@
 import { ipBytes, ipText } from "../../address/ip.ts";
 import { macBytes, macText } from "../../address/mac.ts";
+import { decodeUtf8, encodeUtf8 } from "../utf8.ts";
 import { DecodeError, EncodeError, type Wire, type Writer } from "./wire.ts";
 
 /** How one value stands in an attribute's payload: `wire` from `start` to `end`. */
@@ -94,14 +95,12 @@ export const counter64: Codec<number> = {
   },
 };
 
-const utf8 = new TextDecoder();
-
 /** A string with its NUL (NLA_NUL_STRING). Reading stops at the first NUL and does not need one. */
 export const string: Codec<string> = {
   kind: "string",
   write(writer, value) {
     if (value.includes("\0")) throw new EncodeError("", "a string for the kernel cannot hold a NUL");
-    writer.append(Buffer.from(value));
+    writer.append(encodeUtf8(value));
     writer.reserve(1);
   },
   read(wire, start, end) {
@@ -113,7 +112,7 @@ export const string: Codec<string> = {
       for (let i = start; i < stop; i++) text += String.fromCharCode(wire.bytes[i]!);
       return text;
     }
-    return utf8.decode(wire.bytes.subarray(start, stop));
+    return decodeUtf8(wire.bytes.subarray(start, stop));
   },
 };
 
@@ -185,14 +184,20 @@ export interface StructCodec<F extends Record<string, FieldKind>> extends Codec<
 export function struct<const F extends Record<string, FieldKind>>(name: string, fields: F): StructCodec<F> {
   let size = 0;
   let alignment = 1;
-  const layout = Object.entries(fields).map(([key, kind]) => {
+  const layout: {
+    readonly key: string;
+    readonly kind: FieldKind;
+    readonly offset: number;
+    readonly width: number;
+  }[] = [];
+  for (const key in fields) {
+    const kind = fields[key]!;
     const width = FIELD_SIZES[kind];
     size = Math.ceil(size / width) * width;
     alignment = Math.max(alignment, width);
-    const offset = size;
+    layout.push({ key, kind, offset: size, width });
     size += width;
-    return { key, kind, offset, width };
-  });
+  }
   size = Math.ceil(size / alignment) * alignment;
   return {
     kind: name,

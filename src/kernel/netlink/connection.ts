@@ -316,11 +316,11 @@ export class NetlinkConnection implements Disposable {
     if (failure !== undefined) throw failure;
   }
 
-  #receive(request: AnyRequest): readonly RawMessage[] {
+  #receive(request: AnyRequest): RawMessage[] {
     const datagram = this.transport.receive(ANSWER_TIMEOUT_MS);
     if (datagram === undefined) throw noAnswer(request);
     const messages = readMessages(datagram);
-    for (const { type } of messages) if (type === NLMSG_OVERRUN) throw new SystemError("recv", ERRNO.ENOBUFS);
+    for (const raw of messages) if (raw.type === NLMSG_OVERRUN) throw new SystemError("recv", ERRNO.ENOBUFS);
     return messages;
   }
 

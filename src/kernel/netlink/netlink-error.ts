@@ -1,5 +1,6 @@
 import { attributeLength } from "./attributes.ts";
 import { errnoName, errnoText, SystemError } from "../errno.ts";
+import { decodeUtf8 } from "../utf8.ts";
 import { align4, Wire } from "./wire.ts";
 import { NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_HDRLEN, type MessageSpec, type RawMessage } from "./message.ts";
 
@@ -95,9 +96,7 @@ function readExtack(raw: RawMessage, payloadIsError: boolean): Extack {
       const length = attributeLength(raw.wire, at, raw.end);
       const type = raw.wire.view.getUint16(at + 2, true) & 0x3fff;
       if (type === NLMSGERR_ATTR_MSG) {
-        extack.message = Buffer.from(raw.wire.bytes.subarray(at + 4, at + length))
-          .toString()
-          .replace(/\0.*$/s, "");
+        extack.message = decodeUtf8(raw.wire.bytes.subarray(at + 4, at + length)).replace(/\0.*$/s, "");
       } else if (length >= 8) {
         const value = raw.wire.view.getUint32(at + 4, true);
         if (type === NLMSGERR_ATTR_OFFS) extack.offset = value;

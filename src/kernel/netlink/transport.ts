@@ -1,4 +1,3 @@
-import { closeSync } from "node:fs";
 import type { NetworkNamespace } from "../namespace.ts";
 import * as libc from "../libc.ts";
 import { SystemError } from "../errno.ts";
@@ -64,7 +63,7 @@ export function openTransport(
   const fd = options.namespace === undefined ? open() : options.namespace.run(open);
   try {
     const address = new Uint8Array(12);
-    new DataView(address.buffer).setUint16(0, AF_NETLINK, true);
+    address[0] = AF_NETLINK;
     libc.bind(fd, address);
     libc.setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, 1);
     libc.setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
@@ -76,7 +75,7 @@ export function openTransport(
       setBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, options.receiveBufferBytes);
     }
   } catch (error) {
-    closeSync(fd);
+    libc.close(fd);
     throw error;
   }
   return new SocketTransport(fd);
@@ -92,13 +91,13 @@ function setBuffer(fd: number, force: number, plain: number, size: number): void
 }
 
 // The kernel fills a dump up to 32 KiB a datagram when we offer at least that much (af_netlink.c, netlink_dump);
-// single messages can be larger, hence the room.
+// single messages can be larger, hence the room. Unsafe, because filling it with zeros would touch every page of it.
 const BUFFER_BYTES = 256 * 1024;
 /** Buffers of closed sockets: looking at hundreds of namespaces opens a thousand sockets, one or two at a time. */
 const spareBuffers: Uint8Array[] = [];
 
 class SocketTransport implements NetlinkTransport {
-  readonly #buffer = spareBuffers.pop() ?? new Uint8Array(BUFFER_BYTES);
+  readonly #buffer = spareBuffers.pop() ?? Bun.allocUnsafe(BUFFER_BYTES);
   readonly #poll: libc.PollEntry[];
   #closed = false;
 
@@ -145,6 +144,6 @@ class SocketTransport implements NetlinkTransport {
     if (this.#closed) return;
     this.#closed = true;
     spareBuffers.push(this.#buffer);
-    closeSync(this.fd);
+    libc.close(this.fd);
   }
 }

@@ -23,8 +23,10 @@ export class Writer {
   length = 0;
 
   constructor(capacity = 256) {
-    this.bytes = new Uint8Array(capacity);
-    this.view = new DataView(this.bytes.buffer);
+    // An array's own buffer is made only when it is asked for, and slower than one that was there first.
+    const buffer = new ArrayBuffer(capacity);
+    this.bytes = new Uint8Array(buffer);
+    this.view = new DataView(buffer);
   }
 
   /** Makes room for `count` zeroed bytes and returns where they start. */

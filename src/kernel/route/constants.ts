@@ -16,11 +16,15 @@ export function numberedNames<const T extends Readonly<Record<string, number>>>(
   numbers: T,
 ): NumberedNames<keyof T & string> {
   type N = keyof T & string;
-  const names = new Map<number, N>();
-  for (const [name, number] of Object.entries(numbers)) names.set(number, name);
+  let names: Map<number, N> | undefined;
+  const invert = (): Map<number, N> => {
+    names = new Map();
+    for (const name in numbers) names.set(numbers[name]!, name);
+    return names;
+  };
   return {
     numbers,
-    nameOf: (number) => names.get(number) ?? `${number}`,
+    nameOf: (number) => (names ?? invert()).get(number) ?? `${number}`,
     numberOf: (name) =>
       Object.hasOwn(numbers, name) ? (numbers as Readonly<Record<string, number>>)[name]! : Number(name),
   };

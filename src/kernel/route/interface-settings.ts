@@ -80,15 +80,11 @@ function readSettings<N extends string>(
   numbers: Readonly<Record<N, number>>,
   first: number,
 ): Codec<Readonly<Partial<Record<N, number>>>>["read"] {
-  const slots = Object.entries<number>(numbers).map(([name, number]) => ({
-    name: name as N,
-    offset: (number - first) * 4,
-  }));
   return (wire, start, end) => {
     if ((end - start) % 4 !== 0) throw new DecodeError("", `${end - start} bytes are no list of settings`);
     const settings: Partial<Record<N, number>> = {};
-    for (const { name, offset } of slots) {
-      const at = start + offset;
+    for (const name in numbers) {
+      const at = start + (numbers[name] - first) * 4;
       if (at + 4 <= end) settings[name] = wire.view.getInt32(at, true);
     }
     return settings;
@@ -124,3 +120,14 @@ export const ipv6Settings: Codec<Ipv6Settings> = {
   },
   read: readSettings(IPV6_DEVCONF, 0),
 };
+
+/** The settings that decide what making and joining a link must change; the rest of the arrays is passed over. */
+const IPV4_STATE = { forwarding: IPV4_DEVCONF.forwarding } as const;
+const { forwarding, accept_ra, disable_ipv6, accept_dad, ndisc_notify } = IPV6_DEVCONF;
+const IPV6_STATE = { forwarding, accept_ra, disable_ipv6, accept_dad, ndisc_notify } as const;
+
+export type Ipv4State = Readonly<Partial<Record<keyof typeof IPV4_STATE, number>>>;
+export type Ipv6State = Readonly<Partial<Record<keyof typeof IPV6_STATE, number>>>;
+
+export const ipv4State: Codec<Ipv4State> = { ...ipv4Settings, read: readSettings(IPV4_STATE, 1) };
+export const ipv6State: Codec<Ipv6State> = { ...ipv6Settings, read: readSettings(IPV6_STATE, 0) };

@@ -6,7 +6,7 @@ import { be16, be32, i32, ip, mac, string, struct, u16, u32, u8 } from "../netli
 import type { Codec } from "../netlink/codec.ts";
 import type { MessageSpec } from "../netlink/message.ts";
 import { DecodeError } from "../netlink/wire.ts";
-import { ipv4Settings, ipv6Settings } from "./interface-settings.ts";
+import { ipv4Settings, ipv4State, ipv6Settings, ipv6State } from "./interface-settings.ts";
 import { linkStatistics } from "./link-statistics.ts";
 
 export const ifinfomsg = struct("ifinfomsg", {
@@ -241,6 +241,39 @@ export const RTM_DELLINK = {
   type: 17,
   header: ifinfomsg,
   attributes: linkAttributes,
+} as const satisfies MessageSpec;
+
+/** What of RTM_NEWLINK tells a link's state. Sets inside it name what is wanted of them, too. */
+const stateInfo = new AttributeSet(
+  {
+    info: tagged("IFLA_INFO_KIND", 1, "IFLA_INFO_DATA", 2, {
+      bridge: bridgeAttributes.only("vlanFiltering"),
+    }),
+    port: tagged("IFLA_INFO_SLAVE_KIND", 4, "IFLA_INFO_SLAVE_DATA", 5, {
+      bridge: bridgePortAttributes.only("state"),
+    }),
+  },
+  "passes over",
+);
+const stateInet = new AttributeSet({ settings: attribute("IFLA_INET_CONF", 1, ipv4State) }, "passes over");
+const stateInet6 = new AttributeSet({ settings: attribute("IFLA_INET6_CONF", 2, ipv6State) }, "passes over");
+const stateAfSpec = new AttributeSet({
+  inet: attribute("AF_INET", 2, nested(stateInet)),
+  inet6: attribute("AF_INET6", 10, nested(stateInet6)),
+});
+const linkStateAttributes = new AttributeSet(
+  {
+    ...linkAttributes.only("mac", "name", "mtu", "link", "master", "operState", "linkNamespaceId").table,
+    linkInfo: attribute("IFLA_LINKINFO", 18, nested(stateInfo)),
+    afSpec: attribute("IFLA_AF_SPEC", 26, nested(stateAfSpec)),
+  },
+  "passes over",
+);
+export const RTM_NEWLINK_STATE = {
+  name: "RTM_NEWLINK",
+  type: 16,
+  header: ifinfomsg,
+  attributes: linkStateAttributes,
 } as const satisfies MessageSpec;
 export const RTM_GETLINK = {
   name: "RTM_GETLINK",

@@ -1,5 +1,6 @@
 /** Requests that make, change and delete links. */
 import type { AttributesOf } from "../netlink/attributes.ts";
+import { utf8Length } from "../utf8.ts";
 import { NLM_F_CREATE, NLM_F_EXCL, request, type Request } from "../netlink/message.ts";
 import { bridgeVlanInfos, portStates, type BridgePortChange, type BridgeVlan } from "./bridge.ts";
 import { AF_BRIDGE } from "./constants.ts";
@@ -96,7 +97,7 @@ export type LinkReference = string | number;
 function addressed(link: LinkReference): { header: { index?: number }; attributes: LinkAttributes } {
   if (typeof link === "number") return { header: { index: link }, attributes: {} };
   // Only alternative names are longer than IFNAMSIZ.
-  return Buffer.byteLength(link) < 16
+  return utf8Length(link) < 16
     ? { header: {}, attributes: { name: link } }
     : { header: {}, attributes: { alternativeName: link } };
 }

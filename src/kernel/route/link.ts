@@ -1,9 +1,15 @@
 import type { AttributesOf } from "../netlink/attributes.ts";
 import type { MessageOf } from "../netlink/message.ts";
-import { bridgeDetails, bridgePort, type BridgeDetails, type BridgePort } from "./bridge.ts";
+import { bridgeDetails, bridgePort, portStates, type BridgeDetails, type BridgePort } from "./bridge.ts";
 import { flagNames, numberedNames } from "./constants.ts";
-import type { Ipv4Settings, Ipv6Settings } from "./interface-settings.ts";
-import type { linkInfoAttributes, RTM_NEWLINK, vxlanAttributes, xdpAttributes } from "./link-attributes.ts";
+import type { Ipv4Settings, Ipv4State, Ipv6Settings, Ipv6State } from "./interface-settings.ts";
+import type {
+  linkInfoAttributes,
+  RTM_NEWLINK,
+  RTM_NEWLINK_STATE,
+  vxlanAttributes,
+  xdpAttributes,
+} from "./link-attributes.ts";
 import type { LinkStatistics } from "./link-statistics.ts";
 import { mapped, present } from "./present.ts";
 
@@ -146,6 +152,49 @@ export interface VxlanDetails {
   readonly lower?: number;
   readonly port?: number;
   readonly learning?: boolean;
+}
+
+/** What matters when a link is made, joined and set up: the part of a Link that is read again and again. */
+export type LinkState = Pick<
+  Link,
+  | "index"
+  | "name"
+  | "kind"
+  | "mac"
+  | "mtu"
+  | "flags"
+  | "up"
+  | "operState"
+  | "master"
+  | "link"
+  | "linkNamespaceId"
+> & {
+  readonly ipv4?: Ipv4State;
+  readonly ipv6?: Ipv6State;
+  readonly bridge?: Pick<BridgeDetails, "vlanFiltering">;
+  readonly port?: Pick<BridgePort, "state">;
+};
+
+/** Reads RTM_NEWLINK as far as LinkState goes. */
+export function linkStateOf({ header, attributes: a }: MessageOf<typeof RTM_NEWLINK_STATE>): LinkState {
+  const { info, port } = a.linkInfo ?? {};
+  return present({
+    index: header.index,
+    name: a.name ?? "",
+    kind: info?.kind === "other" ? info.name : info?.kind,
+    mac: a.mac ?? "",
+    mtu: a.mtu ?? 0,
+    flags: flagNames(LINK_FLAGS, header.flags),
+    up: (header.flags & LINK_FLAGS.UP) !== 0,
+    operState: operationalStates.nameOf(a.operState ?? 0),
+    master: a.master,
+    link: a.link === 0 ? undefined : a.link,
+    linkNamespaceId: a.linkNamespaceId,
+    ipv4: a.afSpec?.inet?.settings,
+    ipv6: a.afSpec?.inet6?.settings,
+    bridge: info?.kind === "bridge" ? { vlanFiltering: info.data.vlanFiltering === 1 } : undefined,
+    port: port?.kind === "bridge" ? { state: portStates.nameOf(port.data.state ?? 0) } : undefined,
+  });
 }
 
 /** Reads RTM_NEWLINK. */

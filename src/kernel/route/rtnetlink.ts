@@ -1,9 +1,11 @@
 import { ERRNO, errnoText, SystemError } from "../errno.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { NetlinkConnection, type AnyRequest } from "../netlink/connection.ts";
-import { request, type Request } from "../netlink/message.ts";
+import type { Table } from "../netlink/attributes.ts";
+import { request, type Message, type MessageSpec, type Request } from "../netlink/message.ts";
 import { NetlinkError } from "../netlink/netlink-error.ts";
 import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
+import { utf8Length } from "../utf8.ts";
 import {
   addAddressRequest,
   addressOf,
@@ -15,7 +17,7 @@ import {
 } from "./address.ts";
 import { bridgeVlansOf, type BridgePortChange, type BridgeVlan } from "./bridge.ts";
 import { AF_BRIDGE, AF_INET, AF_INET6 } from "./constants.ts";
-import { linkOf, type Link } from "./link.ts";
+import { linkOf, linkStateOf, type Link, type LinkState } from "./link.ts";
 import {
   RTEXT_FILTER_BRVLAN,
   RTEXT_FILTER_SKIP_STATS,
@@ -23,6 +25,7 @@ import {
   RTM_GETLINK_BRIDGE,
   RTM_NEWLINK,
   RTM_NEWLINK_BRIDGE,
+  RTM_NEWLINK_STATE,
 } from "./link-attributes.ts";
 import {
   addBridgeVlansRequest,
@@ -134,13 +137,26 @@ export class Rtnetlink implements Disposable {
 
   /** undefined when there is no such link. */
   link(reference: LinkReference, options: { readonly statistics?: boolean } = {}): Link | undefined {
+    const message = this.#askFor(reference, options.statistics !== false, RTM_NEWLINK);
+    return message === undefined ? undefined : linkOf(message);
+  }
+
+  /** The same, of what changes when links are made and joined only. */
+  linkState(reference: LinkReference): LinkState | undefined {
+    const message = this.#askFor(reference, false, RTM_NEWLINK_STATE);
+    return message === undefined ? undefined : linkStateOf(message);
+  }
+
+  #askFor<H extends MessageSpec["header"], T extends Table>(
+    reference: LinkReference,
+    statistics: boolean,
+    answer: MessageSpec<H, T>,
+  ): Message<H, T> | undefined {
     // The kernel has no such name and says EINVAL or ERANGE of the question.
-    if (typeof reference === "string" && (reference === "" || Buffer.byteLength(reference) > 127))
-      return undefined;
+    if (typeof reference === "string" && (reference === "" || utf8Length(reference) > 127)) return undefined;
     try {
-      const extMask = options.statistics === false ? RTEXT_FILTER_SKIP_STATS : 0;
-      const [message] = this.connection.request(getLinkRequest(reference, extMask), RTM_NEWLINK);
-      return message === undefined ? undefined : linkOf(message);
+      const ask = getLinkRequest(reference, statistics ? 0 : RTEXT_FILTER_SKIP_STATS);
+      return this.connection.request(ask, answer)[0];
     } catch (error) {
       if (error instanceof NetlinkError && ABSENT.has(error.code)) return undefined;
       throw error;
@@ -208,7 +224,12 @@ export class Rtnetlink implements Disposable {
   addresses(filter: { readonly family?: 4 | 6; readonly interface?: number } = {}): Address[] {
     const family = filter.family === undefined ? 0 : filter.family === 4 ? AF_INET : AF_INET6;
     const dump = request(RTM_GETADDR, "reading the addresses", { family, index: filter.interface ?? 0 }, {});
-    return this.connection.dump(dump, RTM_NEWADDR).flatMap((message) => addressOf(message) ?? []);
+    const addresses: Address[] = [];
+    for (const message of this.connection.dump(dump, RTM_NEWADDR)) {
+      const address = addressOf(message);
+      if (address !== undefined) addresses.push(address);
+    }
+    return addresses;
   }
 
   addAddress(spec: AddressSpec): void {

@@ -1,0 +1,216 @@
+/**
+ * Files, with libc's own calls. Node's fs does all of this, too, but takes a millisecond to load: more than an ADD of
+ * the plugin spends in the kernel. Hence what runs in a plugin call uses this, everything else node:fs.
+ *
+ * Every function is synchronous and throws SystemError with the path.
+ */
+import { SystemError } from "./errno.ts";
+import * as libc from "./libc.ts";
+import { decodeUtf8, encodeUtf8 } from "./utf8.ts";
+
+/** include/uapi/asm-generic/fcntl.h; the same on x86-64 and arm64. */
+const O_WRONLY = 0o1;
+const O_RDWR = 0o2;
+const O_CREAT = 0o100;
+const O_EXCL = 0o200;
+const O_TRUNC = 0o1000;
+const O_APPEND = 0o2000;
+const O_CLOEXEC = 0o2000000;
+
+/** As fopen(3) spells them: read; read and write what is there; write anew; make, or fail with EEXIST; append. */
+const MODES = {
+  r: 0,
+  "r+": O_RDWR,
+  w: O_WRONLY | O_CREAT | O_TRUNC,
+  wx: O_WRONLY | O_CREAT | O_EXCL,
+  "a+": O_RDWR | O_CREAT | O_APPEND,
+} as const;
+
+export type OpenMode = keyof typeof MODES;
+
+/** @param permissions of a file that is made, before the umask. Returns the file descriptor, close-on-exec. */
+export function openFile(path: string, mode: OpenMode, permissions = 0o666): number {
+  return libc.open(path, MODES[mode] | O_CLOEXEC, permissions);
+}
+
+export function closeFile(fd: number): void {
+  libc.close(fd);
+}
+
+/** Everything from here to the end, as UTF-8. */
+export function readDescriptor(fd: number): string {
+  let room = new Uint8Array(4096);
+  for (let length = 0; ;) {
+    const count = libc.read(fd, room.subarray(length));
+    if (count === 0) return decodeUtf8(room.subarray(0, length));
+    length += count;
+    if (length < room.length) continue;
+    const bigger = new Uint8Array(2 * length);
+    bigger.set(room);
+    room = bigger;
+  }
+}
+
+/** All of the bytes, however many calls it takes. */
+export function writeDescriptor(fd: number, text: string): void {
+  const bytes = encodeUtf8(text);
+  for (let written = 0; written < bytes.length;) written += libc.write(fd, bytes.subarray(written));
+}
+
+/** The file's text, as UTF-8. */
+export function readText(path: string): string {
+  const fd = openFile(path, "r");
+  try {
+    return readDescriptor(fd);
+  } finally {
+    closeFile(fd);
+  }
+}
+
+/** The same; undefined when there is no such file. */
+export function readTextIfThere(path: string): string | undefined {
+  try {
+    return readText(path);
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
+}
+
+export function writeText(path: string, text: string, mode: OpenMode = "w", permissions = 0o666): void {
+  const fd = openFile(path, mode, permissions);
+  try {
+    writeDescriptor(fd, text);
+  } finally {
+    closeFile(fd);
+  }
+}
+
+/** With those above it that are missing. Nothing happens when it is there. */
+export function makeDirectory(path: string, permissions = 0o777): void {
+  try {
+    libc.mkdir(path, permissions);
+  } catch (error) {
+    const code = codeOf(error);
+    if (code === "EEXIST" && isDirectory(path)) return;
+    const parent = path.slice(0, path.lastIndexOf("/"));
+    if (code !== "ENOENT" || parent === "") throw error;
+    makeDirectory(parent, permissions);
+    makeDirectory(path, permissions);
+  }
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return fileType(statFile(path)) === S_IFDIR;
+  } catch {
+    return false;
+  }
+}
+
+/** The names in a directory, in no order, without "." and "..". */
+export function listDirectory(path: string): string[] {
+  const fd = openFile(path, "r");
+  try {
+    const names: string[] = [];
+    const room = new Uint8Array(new ArrayBuffer(32 * 1024));
+    const view = new DataView(room.buffer);
+    for (;;) {
+      const length = libc.getdents64(fd, room, path);
+      if (length === 0) return names;
+      // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name with its NUL.
+      for (let at = 0; at < length; at += view.getUint16(at + 16, true)) {
+        const name = decodeUtf8(room.subarray(at + 19, room.indexOf(0, at + 19)));
+        if (name !== "." && name !== "..") names.push(name);
+      }
+    }
+  } finally {
+    closeFile(fd);
+  }
+}
+
+/** False when there was none. */
+export function removeFile(path: string): boolean {
+  try {
+    libc.unlink(path);
+    return true;
+  } catch (error) {
+    if (isMissing(error)) return false;
+    throw error;
+  }
+}
+
+/** Takes the place of what is at `to`, in one step. */
+export function renameFile(from: string, to: string): void {
+  libc.rename(from, to);
+}
+
+/** What we ask of statx(2). */
+export interface FileStatus {
+  readonly inode: number;
+  /** Nanoseconds since 1970. */
+  readonly modifiedNs: bigint;
+  /** struct statx's stx_mode: type and permissions. */
+  readonly mode: number;
+}
+
+const AT_FDCWD = -100;
+const AT_EMPTY_PATH = 0x1000;
+const S_IFMT = 0o170000;
+const S_IFREG = 0o100000;
+const S_IFDIR = 0o040000;
+const S_IFCHR = 0o020000;
+
+export function statFile(path: string): FileStatus {
+  return status(AT_FDCWD, path, 0);
+}
+
+export function statDescriptor(fd: number): FileStatus {
+  return status(fd, "", AT_EMPTY_PATH);
+}
+
+/** struct statx (include/uapi/linux/stat.h) is the same on every architecture, unlike struct stat. */
+function status(fd: number, path: string, flags: number): FileStatus {
+  const raw = libc.statx(fd, path, flags);
+  const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
+  return {
+    mode: view.getUint16(28, true),
+    inode: Number(view.getBigUint64(32, true)),
+    modifiedNs: view.getBigInt64(112, true) * 1_000_000_000n + BigInt(view.getUint32(120, true)),
+  };
+}
+
+/** Whether there is a program that somebody may execute; root may execute whatever anybody may. */
+export function isExecutable(path: string): boolean {
+  try {
+    const found = statFile(path);
+    return fileType(found) === S_IFREG && (found.mode & 0o111) !== 0;
+  } catch {
+    return false;
+  }
+}
+
+function fileType({ mode }: FileStatus): number {
+  return mode & S_IFMT;
+}
+
+export function isCharacterDevice(status: FileStatus): boolean {
+  return fileType(status) === S_IFCHR;
+}
+
+/** Sets access and modification time. @param seconds since 1970 */
+export function setTimes(path: string, seconds: number): void {
+  // struct timespec[2]: seconds, nanoseconds.
+  const times = new BigInt64Array(4);
+  times[0] = times[2] = BigInt(seconds);
+  libc.utimensat(path, times);
+}
+
+/** Whether an error says that there is no such file. */
+export function isMissing(error: unknown): boolean {
+  return codeOf(error) === "ENOENT";
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof SystemError ? error.code : undefined;
+}
