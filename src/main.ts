@@ -10,6 +10,8 @@ if (process.env["CNI_COMMAND"] !== undefined) {
 } else if (process.argv[2] === "--version" || process.argv[2] === "-V") {
   process.stdout.write(`wayout ${VERSION}\n`);
 } else {
+  const { becomePatient } = await import("./cli/patience.ts");
+  await becomePatient(process.argv[2]);
   // The single file starts with a policy for plugin calls (scripts/build.ts); a command may run for long.
   Bun.unsafe.setJITPolicy(1);
   const { runCommandLine } = await import("./cli/main.ts");

@@ -47,14 +47,9 @@ export function cidrOf(address: string, prefixLength: number): Cidr {
   const hostBits = BigInt(ipBits(family) - prefixLength);
   const first = (value >> hostBits) << hostBits;
   const last = first | ((1n << hostBits) - 1n);
-  return {
-    family,
-    address: ipFromNumber(family, value),
-    network: ipFromNumber(family, first),
-    prefixLength,
-    first,
-    last,
-  };
+  const canonical = ipFromNumber(family, value);
+  const network = first === value ? canonical : ipFromNumber(family, first);
+  return { family, address: canonical, network, prefixLength, first, last };
 }
 
 /** `network/length`, without host bits. */
@@ -64,7 +59,7 @@ export function cidrText(cidr: Cidr): string {
 
 /** Whether the address (canonical text or number of the same family) lies in the prefix. */
 export function cidrContains(cidr: Cidr, address: string): boolean {
-  if (ipFamily(address) !== cidr.family) return false;
+  if (address.includes(":") !== (cidr.family === 6)) return false;
   const value = ipNumber(address);
   return value >= cidr.first && value <= cidr.last;
 }

@@ -105,12 +105,28 @@ function ipv6Text(bytes: Uint8Array, start: number): string {
   if (gap?.start === 0 && gap.end === 5 && groups[5] === 0xffff) {
     return `::ffff:${ipText(bytes, start + 12, start + 16)}`;
   }
-  const hex = (from: number, to: number): string =>
-    groups
-      .slice(from, to)
-      .map((group) => group.toString(16))
-      .join(":");
-  return gap === undefined ? hex(0, 8) : `${hex(0, gap.start)}::${hex(gap.end, 8)}`;
+  let text = "";
+  for (let i = 0; i < 8; i++) {
+    if (gap !== undefined && i >= gap.start && i < gap.end) {
+      if (i === gap.start) text += "::";
+      continue;
+    }
+    if (i > 0 && i !== gap?.end) text += ":";
+    text += hexGroup(groups[i]!);
+  }
+  return text;
+}
+
+const HEX_DIGITS = "0123456789abcdef";
+
+/** Number.toString(16) of a group; a dump of routes asks for thousands, and a call into the runtime is dear. */
+function hexGroup(group: number): string {
+  let text = "";
+  for (let shift = 12; shift >= 0; shift -= 4) {
+    const digit = (group >> shift) & 15;
+    if (digit !== 0 || text !== "" || shift === 0) text += HEX_DIGITS[digit]!;
+  }
+  return text;
 }
 
 /** The first longest run of at least two zero groups: what RFC 5952 4.2 writes as "::". */
@@ -138,10 +154,14 @@ export function canonicalIp(text: string): string {
 
 /** The address as an unsigned integer of 32 or 128 bits. @throws AddressError */
 export function ipNumber(text: string): bigint {
-  let value = 0n;
-  const bytes = ipBytes(text);
-  for (let i = 0; i < bytes.length; i++) value = (value << 8n) | BigInt(bytes[i]!);
-  return value;
+  return numberOf(ipBytes(text));
+}
+
+/** The unsigned integer that 4 or 16 bytes in network order are. */
+function numberOf(bytes: Uint8Array): bigint {
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  if (bytes.length === 4) return BigInt(view.getUint32(0));
+  return (view.getBigUint64(0) << 64n) | view.getBigUint64(8);
 }
 
 /** The inverse of ipNumber. @throws AddressError when the number does not fit the family. */

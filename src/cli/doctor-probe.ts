@@ -3,18 +3,10 @@ import type { Diagnosis } from "../doctor/diagnose.ts";
 import { withProbe, type ProbeResult } from "../doctor/probe.ts";
 import { messageOf } from "../error.ts";
 import { trace } from "../trace/trace.ts";
-import type { DoctorOptions } from "./doctor.ts";
 
-/** The diagnosis of one pod together with what a real packet did; unchanged when nothing was to be sent. */
-export function probed(
-  diagnoses: readonly Diagnosis[],
-  podName: string | undefined,
-  options: DoctorOptions,
-): readonly Diagnosis[] {
-  const [only] = diagnoses;
-  if (podName === undefined || only === undefined || options.to === undefined) return diagnoses;
-  if (!options.probe || options.snapshot !== undefined) return diagnoses;
-  return [withProbe(only, sendOne(podName, only))];
+/** The diagnosis of a pod together with what a real packet did. */
+export function probed(pod: string, diagnosis: Diagnosis): Diagnosis {
+  return withProbe(diagnosis, sendOne(pod, diagnosis));
 }
 
 function sendOne(pod: string, { target }: Diagnosis): ProbeResult {

@@ -14,9 +14,6 @@ import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { parseTarget, type TraceTarget } from "../trace/destination.ts";
 import { resolve } from "../trace/resolver.ts";
 import { diagnosisText, groupFindings, manyText } from "./doctor-report.ts";
-import { applyFixes } from "./doctor-fix.ts";
-import { probed } from "./doctor-probe.ts";
-import { watchDoctor } from "./doctor-watch.ts";
 import { openNamespace } from "./namespace-option.ts";
 import { printJson } from "./style.ts";
 
@@ -72,14 +69,17 @@ export function doctorCommand(): Command {
     .option("--json", "one JSON value")
     .addHelpText("after", HELP)
     .action(async (pod: string | undefined, options: DoctorOptions) => {
+      // Most runs only predict: the rest is loaded where it is asked for.
       if (options.watch === true) {
+        const { watchDoctor } = await import("./doctor-watch.ts");
         await watchDoctor(() => examine(pod, options).diagnoses, options.json === true);
         return;
       }
       const examined = examine(pod, options);
-      const diagnoses = probed(examined.diagnoses, pod, options);
+      const diagnoses = await withProbe(examined.diagnoses, pod, options);
       report(diagnoses, pod !== undefined, options);
       if (options.fix === true && options.snapshot === undefined) {
+        const { applyFixes } = await import("./doctor-fix.ts");
         const healed = await applyFixes(
           examined.snapshot,
           diagnoses,
@@ -91,6 +91,19 @@ export function doctorCommand(): Command {
       }
       if (diagnoses.some((one) => !one.healthy)) process.exitCode = 1;
     });
+}
+
+/** The diagnosis of one pod together with what a real packet did; unchanged when nothing is to be sent. */
+async function withProbe(
+  diagnoses: readonly Diagnosis[],
+  pod: string | undefined,
+  options: DoctorOptions,
+): Promise<readonly Diagnosis[]> {
+  const [only] = diagnoses;
+  if (pod === undefined || only === undefined || options.to === undefined) return diagnoses;
+  if (!options.probe || options.snapshot !== undefined) return diagnoses;
+  const { probed } = await import("./doctor-probe.ts");
+  return [probed(pod, only)];
 }
 
 function report(diagnoses: readonly Diagnosis[], single: boolean, options: DoctorOptions): void {
@@ -148,12 +161,13 @@ function lookAtThisMachine(
     const everybody = listPods().filter((one) => one.inode !== node.inode);
     const snapshot =
       pod === undefined
-        ? takeSnapshot({ node, pods: everybody, onlyOfNode: true, destinations })
+        ? takeSnapshot({ node, pods: everybody, onlyOfNode: true, destinations, deferred: true })
         : takeSnapshot({
             node,
             pods: [pod],
             others: everybody.filter((one) => one.inode !== pod.inode),
             destinations,
+            deferred: true,
           });
     if (address !== undefined) resolved.set(snapshot, address);
     return snapshot;

@@ -74,6 +74,16 @@ export class CheckContext {
   }
 }
 
+/** A question that is the same for every pod of a snapshot, answered once. It must not look at the pod or the path. */
+export function ofNode(ask: (context: CheckContext) => Finding[]): (context: CheckContext) => Finding[] {
+  const answers = new WeakMap<Snapshot, Finding[]>();
+  return (context) => {
+    let answer = answers.get(context.snapshot);
+    if (answer === undefined) answers.set(context.snapshot, (answer = ask(context)));
+    return answer;
+  };
+}
+
 /** A finding's own part; the catalogue adds the rest. */
 export type Found = Pick<Finding, "text" | "owner" | "consequence"> & {
   readonly evidence: readonly Evidence[];

@@ -56,17 +56,21 @@ export class NetworkNamespace implements Disposable {
 
   /** @throws SystemError: ENOENT …, or EINVAL when the path is no network namespace */
   static open(path: string, name?: string): NetworkNamespace {
-    const fd = openFile(path, "r");
+    const namespace = NetworkNamespace.unchecked(path, name);
     try {
       // NSFS_MAGIC would need statfs(2); entering what it is not fails with EINVAL anyway.
-      const inode = statDescriptor(fd).inode;
-      const namespace = new NetworkNamespace(fd, path, name, inode);
       if (!path.startsWith("/proc/")) namespace.run(() => undefined);
       return namespace;
     } catch (error) {
-      closeFile(fd);
+      namespace.close();
       throw error;
     }
+  }
+
+  /** The same for who enters it at once: only then it turns out whether it is one. @throws SystemError ENOENT … */
+  static unchecked(path: string, name?: string): NetworkNamespace {
+    const fd = openFile(path, "r");
+    return new NetworkNamespace(fd, path, name, statDescriptor(fd).inode);
   }
 
   /** The namespace of the calling thread. */

@@ -33,6 +33,11 @@ export interface SnapshotRequest {
   readonly others?: readonly Pod[];
   /** Destinations for which the kernel's own route answers are recorded. */
   readonly destinations: readonly string[];
+  /**
+   * For whoever judges the snapshot at once: rules are decoded when they are looked at. As JSON the snapshot is the
+   * same, but takes longer to write.
+   */
+  readonly deferred?: boolean;
   readonly wayoutState?: WayoutState;
 }
 
@@ -43,13 +48,11 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
   const takenAt = new Date().toISOString();
   try {
     const queries = request.destinations.map((destination) => ({ destination }));
-    const first = readNamespace(node, { name: "node", role: "node", queries }, gaps)!;
+    const deferred = request.deferred === true;
+    const first = readNamespace(node, { name: "node", role: "node", queries, deferred }, gaps)!;
     const wired = request.onlyOfNode === true ? wiredTo(node, first) : undefined;
-    const whole = request.pods.flatMap((pod) => readPod(pod, request.destinations, wired, gaps) ?? []);
-    const interest = interesting(whole, request.destinations);
-    const others = request.others ?? [];
-    const asking = others.length <= FEW_PODS || whole.some((pod) => isDoubtful(first, pod));
-    const pods = [...whole, ...(asking ? others.map((pod) => readOther(pod, interest, gaps)) : [])];
+    const whole = request.pods.flatMap((pod) => readPod(pod, request, wired, gaps) ?? []);
+    const pods = [...whole, ...readOthers(request, first, whole, gaps)];
     const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
     return {
       format: SNAPSHOT_FORMAT,
@@ -121,7 +124,7 @@ function interesting(pods: readonly PodState[], destinations: readonly string[])
 /** Undefined for a namespace that is no pod of this node. */
 function readPod(
   pod: Pod,
-  destinations: readonly string[],
+  { destinations, deferred = false }: SnapshotRequest,
   wired: Belongs | undefined,
   gaps: Gaps,
 ): PodState | undefined {
@@ -132,7 +135,7 @@ function readPod(
     const belongs = promised ? undefined : wired;
     const state = readNamespace(
       namespace,
-      { name: pod.name, role: "pod", queries, ...(belongs === undefined ? {} : { belongs }) },
+      { name: pod.name, role: "pod", queries, deferred, ...(belongs === undefined ? {} : { belongs }) },
       gaps,
     );
     if (state === undefined) return undefined;
@@ -148,6 +151,19 @@ function readPod(
       ...(dnsListeners === undefined ? {} : { dnsListeners }),
     };
   });
+}
+
+/** Those of whom only the addresses matter, where they do. */
+function readOthers(
+  { others = [], destinations }: SnapshotRequest,
+  node: NamespaceState,
+  whole: readonly PodState[],
+  gaps: Gaps,
+): PodState[] {
+  if (others.length === 0) return [];
+  if (others.length > FEW_PODS && !whole.some((pod) => isDoubtful(node, pod))) return [];
+  const interest = interesting(whole, destinations);
+  return others.map((pod) => readOther(pod, interest, gaps));
 }
 
 function readOther(pod: Pod, interest: ReadonlySet<string>, gaps: Gaps): PodState {
@@ -168,7 +184,7 @@ function inPod(
   read: (namespace: NetworkNamespace) => PodState | undefined,
 ): PodState | undefined {
   try {
-    using namespace = NetworkNamespace.open(pod.path);
+    using namespace = NetworkNamespace.unchecked(pod.path);
     return read(namespace);
   } catch (error) {
     if (!expected) return undefined;

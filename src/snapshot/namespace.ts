@@ -3,10 +3,16 @@ import { messageOf } from "../error.ts";
 import { ERRNO, SystemError } from "../kernel/errno.ts";
 import { OWN_NAMESPACE, type NetworkNamespace } from "../kernel/namespace.ts";
 import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
-import { listIpsets } from "../kernel/ipset/ipset.ts";
+import {
+  NETLINK_NETFILTER,
+  NETLINK_ROUTE,
+  openTransport,
+  type NetlinkTransport,
+} from "../kernel/netlink/transport.ts";
+import { readIpsets } from "../kernel/ipset/ipset.ts";
 import { readLegacyTables } from "../kernel/iptables-legacy/iptables-legacy.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
-import type { Ruleset } from "../kernel/nftables/ruleset.ts";
+import type { Ruleset, Table } from "../kernel/nftables/ruleset.ts";
 import { cpuStatistics, networkCounters, sumCpuStatistics } from "../kernel/procfs.ts";
 import type { Link } from "../kernel/route/link.ts";
 import { readOffloads } from "../kernel/route/offloads.ts";
@@ -74,6 +80,8 @@ export interface ReadOptions {
   readonly queries?: readonly RecordedQuery[];
   /** `node` also reads settings, counters, conntrack and programs, which decide nothing in a pod. */
   readonly role: "node" | "pod";
+  /** Decodes rules when they are first looked at: see RulesetOptions.deferred. */
+  readonly deferred?: boolean;
   /** Looks at the links first: false ends the reading at once. */
   readonly belongs?: (route: Rtnetlink, links: readonly Link[]) => boolean;
 }
@@ -87,11 +95,12 @@ export function readNamespace(
   gaps: Gaps,
 ): NamespaceState | undefined {
   const { name, role } = options;
-  using route = Rtnetlink.open(namespace);
   const read = <T>(what: string, from: () => T[]): T[] => gaps.try(name, what, from) ?? [];
+  using sources = openSources(namespace);
+  const { route, netfilter } = sources;
   const links = read("links", () => route.links({ statistics: false }));
   if (options.belongs?.(route, links) === false) return undefined;
-  const ruleset = readRuleset(namespace, name, gaps);
+  const ruleset = readRuleset(netfilter, options, gaps);
   return {
     ...emptyState(namespace, links),
     addresses: read("addresses", () => route.addresses()),
@@ -99,11 +108,50 @@ export function readNamespace(
     rules: read("rules", () => route.rules()),
     neighbours: read("neighbours", () => route.neighbours()),
     ...(ruleset === undefined ? {} : { ruleset }),
-    legacy: read("iptables-legacy", () => readLegacyTables(namespace)),
-    ipsets: read("ipset", () => listIpsets(namespace)),
+    legacy: read("iptables-legacy", sources.legacy),
+    ipsets: read("ipset", () => readIpsets(netfilter())),
     ...(role === "node" ? readNodeParts(namespace, route, links, name, gaps) : {}),
     routeAnswers: answers(route, links, options.queries ?? [], name, gaps),
   };
+}
+
+/** What had to be opened inside the namespace. What failed throws when it is asked for. */
+interface Sources extends Disposable {
+  readonly route: Rtnetlink;
+  readonly netfilter: () => NetlinkTransport;
+  readonly legacy: () => Table[];
+}
+
+/** In one visit: a node has hundreds of namespaces, and to enter and leave one takes as long as a question to it. */
+function openSources(namespace: NetworkNamespace): Sources {
+  return namespace.run(() => {
+    const opened: NetlinkTransport[] = [];
+    const open = (protocol: number): NetlinkTransport => {
+      const transport = openTransport(protocol);
+      opened.push(transport);
+      return transport;
+    };
+    return {
+      route: new Rtnetlink(open(NETLINK_ROUTE), namespace),
+      netfilter: attempt(() => open(NETLINK_NETFILTER)),
+      legacy: attempt(() => readLegacyTables()),
+      [Symbol.dispose]() {
+        for (const transport of opened) transport.close();
+      },
+    };
+  });
+}
+
+/** Does it now; whoever asks for the result gets it, or the error. */
+function attempt<T>(action: () => T): () => T {
+  try {
+    const result = action();
+    return () => result;
+  } catch (error) {
+    return () => {
+      throw error;
+    };
+  }
 }
 
 function readNodeParts(
@@ -171,10 +219,13 @@ function emptyState(namespace: NetworkNamespace, links: NamespaceState["links"])
 }
 
 /** The ruleset; undefined, with a note, on a kernel without nf_tables. */
-function readRuleset(namespace: NetworkNamespace, name: string, gaps: Gaps): Ruleset | undefined {
+function readRuleset(
+  netfilter: Sources["netfilter"],
+  { name, deferred = false }: ReadOptions,
+  gaps: Gaps,
+): Ruleset | undefined {
   try {
-    using nftables = Nftables.open(namespace);
-    return nftables.ruleset();
+    return new Nftables(netfilter()).ruleset({ deferred });
   } catch (error) {
     const absent = error instanceof SystemError || error instanceof NetlinkError;
     const lacking = absent && (error.errno === ERRNO.EPROTONOSUPPORT || error.errno === ERRNO.EINVAL);
@@ -230,20 +281,23 @@ function answers(
   name: string,
   gaps: Gaps,
 ): RecordedAnswer[] {
-  const recorded: RecordedAnswer[] = [];
-  for (const query of queries) {
-    const link = query.iif === undefined ? undefined : links.find((one) => one.name === query.iif);
-    if (query.iif !== undefined && link === undefined) continue;
-    const { destination, source, mark } = query;
-    const answer = gaps.try(name, `route to ${destination}`, () =>
-      route.routeTo({
+  const byName = new Map(links.map((link) => [link.name, link.index]));
+  const askable = queries.filter(({ iif }) => iif === undefined || byName.has(iif));
+  const given = gaps.try(name, "route answers", () =>
+    route.routesTo(
+      askable.map(({ destination, source, mark, iif }) => ({
         destination,
         ...(source === undefined ? {} : { source }),
         ...(mark === undefined ? {} : { mark }),
-        ...(link === undefined ? {} : { inputInterface: link.index }),
-      }),
-    );
-    if (answer !== undefined) recorded.push({ query, answer });
+        ...(iif === undefined ? {} : { inputInterface: byName.get(iif)! }),
+      })),
+    ),
+  );
+  const recorded: RecordedAnswer[] = [];
+  for (const [index, answer] of (given ?? []).entries()) {
+    const query = askable[index]!;
+    if (answer instanceof Error) gaps.note(name, `route to ${query.destination}`, answer);
+    else recorded.push({ query, answer });
   }
   return recorded;
 }

@@ -1,7 +1,8 @@
 /** The command line as a whole: what help says, which exit code means what, that --json is nothing but JSON. */
 import { describe, expect, test } from "bun:test";
 import type { Command } from "commander";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { COMMANDS } from "../../src/cli/commands.ts";
 import { VERSION } from "../../src/version.ts";
@@ -29,6 +30,44 @@ function* everyCommand(
 
 const all = [...everyCommand(commands)];
 const leaves = all.filter(({ command }) => command.commands.length === 0);
+
+describe("a command that ends soon", () => {
+  /** What a program of ours has when the command is about to be carried out: as it was started, and to hand on. */
+  const optionsOf = (command: string, environment: Readonly<Record<string, string>> = {}): string[][] => {
+    const program = `
+      import { readFileSync } from "node:fs";
+      import { becomePatient } from ${JSON.stringify(join(ROOT, "src", "cli", "patience.ts"))};
+      await becomePatient(process.argv[2]);
+      const engine = (names) => names.filter((name) => name.startsWith("BUN_JSC_")).sort();
+      const started = readFileSync("/proc/self/environ", "utf8").split("\\0");
+      console.log(JSON.stringify([engine(started), engine(Object.keys(process.env)), process.argv.slice(2)]));`;
+    const directory = mkdtempSync(join(tmpdir(), "wayout-patience-"));
+    try {
+      const file = join(directory, "program.ts");
+      writeFileSync(file, program);
+      const child = Bun.spawnSync([process.execPath, file, command, "--and", "more words"], {
+        env: { ...process.env, ...environment },
+        timeout: 20_000,
+      });
+      return JSON.parse(child.stdout.toString()) as string[][];
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
+  };
+
+  test("is carried out by a process whose compilers wait, and whose children's do not", () => {
+    const [started, handedOn, words] = optionsOf("doctor");
+    expect(started).toEqual(["BUN_JSC_thresholdForOptimizeAfterWarmUp=10000", "BUN_JSC_useFTLJIT=0"]);
+    expect(handedOn).toEqual([]);
+    expect(words).toEqual(["doctor", "--and", "more words"]);
+  });
+
+  test("is carried out as it is where somebody else has chosen, and so are all other commands", () => {
+    const [started] = optionsOf("snapshot", { BUN_JSC_useFTLJIT: "1" });
+    expect(started).toEqual(["BUN_JSC_useFTLJIT=1"]);
+    expect(optionsOf("trace")[0]).toEqual([]);
+  });
+});
 
 describe("help", () => {
   test("each command has a name, a summary and a description that a newcomer can read", () => {

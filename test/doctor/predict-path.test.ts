@@ -1,8 +1,8 @@
 import { expect } from "bun:test";
 import { predictPath } from "../../src/doctor/predict/predict.ts";
 import { PLAN } from "../../src/lab/plan.ts";
-import { testWith } from "../support/witness.ts";
-import { healthyWorld, snapshotOf } from "./world.ts";
+import { ask, testWith } from "../support/witness.ts";
+import { fetchFrom, healthyWorld, serveInternet, snapshotOf } from "./world.ts";
 
 testWith(["root"])("a pod with a way out: the whole path, there and back", () => {
   const world = healthyWorld();
@@ -26,3 +26,47 @@ testWith(["root"])("a pod with a way out: the whole path, there and back", () =>
     "pod back input",
   ]);
 });
+
+/** A mark goes into the conntrack entry, is shifted or not, and comes back out: 0x12 at the end, or something else. */
+const MARKS: readonly (readonly [rules: readonly string[], dropped: boolean])[] = [
+  [["-j MARK --set-mark 0x12", "-j CONNMARK --save-mark"], true],
+  [["-j MARK --set-mark 0x112", "-j CONNMARK --save-mark --nfmask 0xff --ctmask 0xff"], true],
+  [["-j CONNMARK --set-mark 0x12"], true],
+  [["-j MARK --set-mark 0x21", "-j CONNMARK --save-mark"], false],
+  [["-j MARK --set-mark 0x120", "-j CONNMARK --save-mark --right-shift-mark 4"], true],
+  [["-j MARK --set-mark 0x9", "-j CONNMARK --save-mark --left-shift-mark 1"], true],
+  [["-j MARK --set-mark 0x12", "-j CONNMARK --save-mark --left-shift-mark 1"], false],
+  [
+    [
+      "-j CONNMARK --set-mark 0x12",
+      "-j CONNMARK --restore-mark",
+      "-j CONNMARK --set-mark 0",
+      "-j CONNMARK --save-mark",
+    ],
+    true,
+  ],
+];
+
+testWith(["root", "nft", "iptables", "curl"])(
+  "marks of connections are what the kernel makes of them",
+  async () => {
+    const world = healthyWorld();
+    await using _ = await serveInternet(world);
+    const drop =
+      "table inet t { chain forward { type filter hook forward priority 0; ct mark 0x12 drop; }; }";
+    ask(world.node, ["nft", "-f", "-"], drop);
+    for (const [rules, dropped] of MARKS) {
+      const mangle = rules.map((rule) => `-A PREROUTING -s ${PLAN.pods.blue.ipv4} ${rule}`).join("\n");
+      ask(world.node, ["iptables-nft-restore"], `*mangle\n${mangle}\nCOMMIT\n`);
+      const snapshot = snapshotOf(world);
+      const target = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 } as const;
+      const { path, certain } = predictPath(snapshot, snapshot.pods[0]!, target);
+      expect([rules, certain, path.stops.some((stop) => stop.kind === "filtered")]).toEqual([
+        rules,
+        true,
+        dropped,
+      ]);
+      expect([rules, fetchFrom(world, 4, dropped ? 1 : 5) === undefined]).toEqual([rules, dropped]);
+    }
+  },
+);

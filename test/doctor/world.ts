@@ -33,6 +33,7 @@ export function snapshotOf(
     pods: [findPod(PLAN.pods.blue.namespace)],
     others: [findPod(PLAN.pods.green.namespace)],
     destinations,
+    deferred: true,
   });
 }
 

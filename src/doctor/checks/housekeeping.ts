@@ -1,6 +1,6 @@
 /** What agents left behind. */
 import { ownerOf } from "../../nat/owner.ts";
-import { finding, type Check, type CheckContext } from "../check.ts";
+import { finding, ofNode, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 
 /** Fewer than this are nobody's trouble. */
@@ -9,7 +9,7 @@ const MANY = 20;
 export const housekeeping: Check = {
   step: "housekeeping",
   codes: ["rules-leaked"],
-  run: leaked,
+  run: ofNode(leaked),
 };
 
 /** Rules that name a container which is none of the node's pods. Only told when the snapshot holds all pods. */

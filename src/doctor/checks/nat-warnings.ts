@@ -2,12 +2,14 @@
 import type { Expression } from "../../kernel/nftables/expressions.ts";
 import type { Table } from "../../kernel/nftables/ruleset.ts";
 import { ownerOf } from "../../nat/owner.ts";
-import { finding, type CheckContext } from "../check.ts";
+import { finding, ofNode, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 
 export function natWarnings(context: CheckContext): Finding[] {
-  return [...twice(context), ...marks(context), ...backends(context)];
+  return [...twice(context), ...ofTheNode(context)];
 }
+
+const ofTheNode = ofNode((context) => [...marks(context), ...backends(context)]);
 
 /** The pod's own namespace translated already. */
 function twice(context: CheckContext): Finding[] {
@@ -34,16 +36,13 @@ function marks(context: CheckContext): Finding[] {
   const users = new Map<number, Set<string>>();
   for (const table of context.node.hooks.tables) {
     for (const chain of table.chains) {
+      // Whose chain it is says the chain alone: rules of nobody's chains need not be looked at.
+      const place = { family: table.family, table: table.name, chain: chain.name, text: "" };
+      const product = ownerOf(place)?.product;
+      if (product === undefined) continue;
       for (const rule of chain.rules) {
         const bit = singleBit(rule.expressions);
         if (bit === undefined) continue;
-        const product = ownerOf({
-          family: table.family,
-          table: table.name,
-          chain: chain.name,
-          text: "",
-        })?.product;
-        if (product === undefined) continue;
         const set = users.get(bit) ?? new Set();
         set.add(product);
         users.set(bit, set);

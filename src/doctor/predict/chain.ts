@@ -94,14 +94,15 @@ function policy(table: Table, base: HookedChain): ChainResult {
 }
 
 /** The verdict of a rule; undefined when it did not match or has none. */
-export function runRule(machine: Machine, { steps }: CompiledRule): StepVerdict | undefined {
-  for (const step of steps) {
+export function runRule(machine: Machine, compiled: CompiledRule): StepVerdict | undefined {
+  for (let index = 0; ; index++) {
+    const step = compiled.step(index);
+    if (step === undefined) return undefined;
     const result = step(machine);
     if (result === CONTINUE) continue;
     if (result === BREAK) return undefined;
     return result;
   }
-  return undefined;
 }
 
 /** `table ip filter chain FORWARD handle 7`: how people and nft call the place of a rule. */

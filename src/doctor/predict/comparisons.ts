@@ -6,7 +6,7 @@ import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./mac
 import { compareBytes } from "./sets.ts";
 
 function fromHex(text: string | undefined): Uint8Array {
-  return Uint8Array.from(Buffer.from(text ?? "", "hex"));
+  return Buffer.from(text ?? "", "hex");
 }
 
 const HOLDS: Readonly<Record<string, (difference: number) => boolean>> = {
@@ -18,23 +18,30 @@ const HOLDS: Readonly<Record<string, (difference: number) => boolean>> = {
   ">=": (difference) => difference >= 0,
 };
 
+/** What fits in one register is compared as a number: most rules begin with such a comparison. */
+const REGISTER_BYTES = 4;
+
 export function compileCmp(expression: ExpressionKinded<"cmp">): Step {
   const word = registerWord(expression.sreg);
+  const length = expression.data.length / 2;
+  if (expression.op === "==" && length > 0 && length <= REGISTER_BYTES) {
+    return compileEqual(word, length, Number.parseInt(expression.data, 16));
+  }
   const data = fromHex(expression.data);
   const holds = HOLDS[expression.op];
-  const length = data.length;
   if (holds === undefined) return (machine) => decide(machine, `comparison ${expression.op}`);
-  const start = word * 4;
-  const equal = expression.op === "==";
   return (machine) => {
     const why = machine.whyUnknown(word, length);
     if (why !== undefined) return decide(machine, why);
-    const registers = machine.registers;
-    if (equal) {
-      for (let at = 0; at < length; at++) if (registers[start + at] !== data[at]) return BREAK;
-      return CONTINUE;
-    }
     return holds(compareBytes(machine.load(word, length), data)) ? CONTINUE : BREAK;
+  };
+}
+
+function compileEqual(word: number, length: number, wanted: number): Step {
+  return (machine) => {
+    const why = machine.unknown[word];
+    if (why !== undefined) return decide(machine, why);
+    return machine.loadBigEndian(word, length) === wanted ? CONTINUE : BREAK;
   };
 }
 

@@ -4,7 +4,7 @@
  * holds the kernel's own answer to the same question, that answer stands.
  */
 import { cidrContains, parseCidr, type Cidr } from "../../address/cidr.ts";
-import { ipFamily, type IpFamily } from "../../address/ip.ts";
+import { ipFamily, ipNumber, type IpFamily } from "../../address/ip.ts";
 import type { Link } from "../../kernel/route/link.ts";
 import type { NextHop, Route, RouteAnswer } from "../../kernel/route/route.ts";
 import type { Rule } from "../../kernel/route/rule.ts";
@@ -51,6 +51,8 @@ export type RouteResult =
 /** Routing tables of one namespace, prepared for many questions. */
 export class Fib {
   readonly #rules: readonly Rule[];
+  /** By family and table. Prepared when first asked: a packet meets few of them. */
+  readonly #routes = new Map<string, Route[]>();
   readonly #tables = new Map<string, readonly PreparedRoute[]>();
   readonly #links: ReadonlyMap<number, Link>;
   readonly #linkByName: ReadonlyMap<string, Link>;
@@ -59,19 +61,28 @@ export class Fib {
     this.#links = new Map(state.links.map((link) => [link.index, link]));
     this.#linkByName = new Map(state.links.map((link) => [link.name, link]));
     this.#rules = [...state.rules].sort((a, b) => a.priority - b.priority);
-    const grouped = new Map<string, PreparedRoute[]>();
     for (const route of state.routes) {
-      const key = `${route.family}/${route.table}`;
-      let list = grouped.get(key);
-      if (list === undefined) grouped.set(key, (list = []));
-      list.push({ route, cidr: parseCidr(route.destination, "keep") });
+      const key = tableKey(route.family, route.table);
+      const list = this.#routes.get(key);
+      if (list === undefined) this.#routes.set(key, [route]);
+      else list.push(route);
     }
-    for (const [key, list] of grouped) {
-      list.sort(
-        (a, b) => b.cidr.prefixLength - a.cidr.prefixLength || (a.route.metric ?? 0) - (b.route.metric ?? 0),
-      );
-      this.#tables.set(key, list);
+  }
+
+  /** The routes of a table, the longest prefix first. */
+  #table(family: IpFamily, table: number): readonly PreparedRoute[] {
+    const key = tableKey(family, table);
+    let prepared = this.#tables.get(key);
+    if (prepared === undefined) {
+      prepared = (this.#routes.get(key) ?? [])
+        .map((route) => ({ route, cidr: parseCidr(route.destination, "keep") }))
+        .sort(
+          (a, b) =>
+            b.cidr.prefixLength - a.cidr.prefixLength || (a.route.metric ?? 0) - (b.route.metric ?? 0),
+        );
+      this.#tables.set(key, prepared);
     }
+    return prepared;
   }
 
   /** The kernel's recorded answer, else the one that follows from rules and tables. */
@@ -179,8 +190,9 @@ export class Fib {
   }
 
   #inTable(family: IpFamily, table: number, request: RouteRequest): Found | undefined {
-    for (const { route, cidr: prefix } of this.#tables.get(`${family}/${table}`) ?? []) {
-      if (!cidrContains(prefix, request.destination)) continue;
+    const destination = ipNumber(request.destination);
+    for (const { route, cidr: prefix } of this.#table(family, table)) {
+      if (destination < prefix.first || destination > prefix.last) continue;
       if ((route.tos ?? 0) !== 0) continue;
       if (route.source !== undefined) {
         if (request.source === undefined || !cidrContains(cidr(route.source), request.source)) continue;
@@ -227,6 +239,10 @@ export class Fib {
       authority: "snapshot",
     };
   }
+}
+
+function tableKey(family: IpFamily, table: number): string {
+  return `${family}/${table}`;
 }
 
 interface PreparedRoute {

@@ -27,9 +27,11 @@ export function compilePayload(expression: ExpressionKinded<"payload">): Step {
       machine.storeUnknown(word, length, `what stands at byte ${offset} of the ${base} header`);
       return CONTINUE;
     }
-    machine.store(word, header.bytes.subarray(offset, offset + length));
-    if (header.known.subarray(offset, offset + length).includes(0)) {
+    machine.storePart(word, header.bytes, offset, length);
+    for (let at = offset; at < offset + length; at++) {
+      if (header.known[at] === 1) continue;
       machine.storeUnknown(word, length, `bytes ${offset} to ${offset + length - 1} of the ${base} header`);
+      break;
     }
     return CONTINUE;
   };

@@ -49,10 +49,17 @@ export class Machine {
 
   /** Stores bytes in a register; the rest of its last 4 bytes becomes zero, as nft_reg_store8 and 16 do. */
   store(word: number, bytes: ArrayLike<number>): void {
+    this.storePart(word, bytes, 0, bytes.length);
+  }
+
+  /** The same for the `length` bytes at `offset`. */
+  storePart(word: number, bytes: ArrayLike<number>, offset: number, length: number): void {
+    const { registers } = this;
     const start = word * 4;
-    const end = start + ((bytes.length + 3) & ~3);
-    this.registers.fill(0, start, end);
-    this.registers.set(bytes, start);
+    const end = start + ((length + 3) & ~3);
+    // By hand: these are a few bytes, and TypedArray.set and fill are calls out of compiled code.
+    for (let at = 0; at < length; at++) registers[start + at] = bytes[offset + at]!;
+    for (let at = start + length; at < end; at++) registers[at] = 0;
     for (let at = word; at * 4 < end; at++) this.unknown[at] = undefined;
   }
 
@@ -78,6 +85,14 @@ export class Machine {
     const start = word * 4;
     const r = this.registers;
     return (r[start]! | (r[start + 1]! << 8) | (r[start + 2]! << 16) | (r[start + 3]! << 24)) >>> 0;
+  }
+
+  /** At most 4 bytes as the packet has its numbers, the first the most significant. */
+  loadBigEndian(word: number, length: number): number {
+    const start = word * 4;
+    let value = 0;
+    for (let at = 0; at < length; at++) value = value * 256 + this.registers[start + at]!;
+    return value;
   }
 
   /** Why any of these bytes is unknown; undefined when all are known. */

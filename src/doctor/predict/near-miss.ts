@@ -5,7 +5,8 @@
 import type { Expression } from "../../kernel/nftables/expressions.ts";
 import type { Chain, Rule, Table } from "../../kernel/nftables/ruleset.ts";
 import { ruleText } from "../../kernel/nftables/text.ts";
-import { BREAK, CONTINUE, type Machine } from "./machine.ts";
+import { runRule } from "./chain.ts";
+import { BREAK, type Machine } from "./machine.ts";
 import { compiledRules, type CompiledRule } from "./rules.ts";
 
 /** A condition that the packet fails. */
@@ -135,21 +136,17 @@ function earlier(machine: Machine, table: Table, way: readonly Jump[]): Candidat
   return undefined;
 }
 
-function verdictOf(machine: Machine, { steps }: CompiledRule): string | undefined {
-  for (const step of steps) {
-    const result = step(machine);
-    if (result === CONTINUE) continue;
-    return result === BREAK ? undefined : result.verdict;
-  }
-  return undefined;
+function verdictOf(machine: Machine, compiled: CompiledRule): string | undefined {
+  return runRule(machine, compiled)?.verdict;
 }
 
 /** Runs all conditions of a rule, past those that fail. */
-function missesOf(machine: Machine, table: Table, chain: Chain, { rule, steps }: CompiledRule): Miss[] {
+function missesOf(machine: Machine, table: Table, chain: Chain, compiled: CompiledRule): Miss[] {
+  const { rule } = compiled;
   const misses: Miss[] = [];
   let begin = 0;
   for (const [index, expression] of rule.expressions.entries()) {
-    const result = steps[index]!(machine);
+    const result = compiled.step(index)!(machine);
     if (!isCondition(expression)) continue;
     const part = rule.expressions.slice(begin, index + 1);
     begin = index + 1;

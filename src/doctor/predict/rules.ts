@@ -27,9 +27,27 @@ import { registerWord } from "../../kernel/nftables/registers.ts";
 import { findMatch, Info } from "./xtables-matches.ts";
 import { findTarget } from "./xtables-targets.ts";
 
-export interface CompiledRule {
-  readonly rule: Rule;
-  readonly steps: readonly Step[];
+/** A rule made ready to run, each expression when a packet first gets there: most get no further than a few. */
+export class CompiledRule {
+  readonly #steps: Step[] = [];
+
+  constructor(
+    readonly rule: Rule,
+    readonly table: Table,
+  ) {}
+
+  /** The step of the expression at `index`; undefined behind the last. */
+  step(index: number): Step | undefined {
+    const steps = this.#steps;
+    while (steps.length <= index) {
+      const { rule } = this;
+      const at = steps.length;
+      const expression = rule.expressionAt === undefined ? rule.expressions[at] : rule.expressionAt(at);
+      if (expression === undefined) return undefined;
+      steps.push(stepOf(expression, this.table));
+    }
+    return steps[index];
+  }
 }
 
 const chains = new WeakMap<Chain, readonly CompiledRule[]>();
@@ -38,13 +56,22 @@ const chains = new WeakMap<Chain, readonly CompiledRule[]>();
 export function compiledRules(table: Table, chain: Chain): readonly CompiledRule[] {
   let rules = chains.get(chain);
   if (rules === undefined) {
-    rules = chain.rules.map((rule) => ({
-      rule,
-      steps: rule.expressions.map((expression) => compile(expression, table)),
-    }));
+    rules = chain.rules.map((rule) => new CompiledRule(rule, table));
     chains.set(chain, rules);
   }
   return rules;
+}
+
+/** By expression: the decoder gives equal expressions of a ruleset as one value. */
+const knownSteps = new WeakMap<Expression, Step>();
+/** What they do depends on the table that the rule stands in, or they are different in every rule. */
+const NOT_SHARED: ReadonlySet<string> = new Set(["lookup", "objref", "cmp", "counter"]);
+
+function stepOf(expression: Expression, table: Table): Step {
+  if (NOT_SHARED.has(expression.kind)) return compile(expression, table);
+  let step = knownSteps.get(expression);
+  if (step === undefined) knownSteps.set(expression, (step = compile(expression, table)));
+  return step;
 }
 
 /** What cannot be evaluated becomes a question that nobody can answer: both ways are followed. */

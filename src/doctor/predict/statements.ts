@@ -10,7 +10,7 @@ export function compileImmediate(expression: ExpressionKinded<"immediate">): Ste
   const { dreg, data } = expression;
   if ("value" in data) {
     const word = registerWord(dreg);
-    const bytes = Uint8Array.from(Buffer.from(data.value, "hex"));
+    const bytes = Buffer.from(data.value, "hex");
     return (machine) => {
       machine.store(word, bytes);
       return CONTINUE;

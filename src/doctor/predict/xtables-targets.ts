@@ -1,6 +1,5 @@
 /** Targets of xtables modules. The structures are those of include/uapi/linux/netfilter/xt_*.h and nf_nat.h. */
 import { CONTINUE, type Machine, type NatRange, type StepResult } from "./machine.ts";
-import { decide } from "./comparisons.ts";
 import { bind } from "./statements.ts";
 import { infoAddress, type Info } from "./xtables-matches.ts";
 
@@ -88,23 +87,26 @@ const TARGETS: Readonly<Record<string, Target>> = {
     return CONTINUE;
   },
 
-  /** struct xt_connmark_tginfo1: ctmark 0, ctmask 4, nfmask 8, mode 12 (0 set, 1 save, 2 restore). */
+  /**
+   * struct xt_connmark_tginfo1: ctmark 0, ctmask 4, nfmask 8, mode 12 (0 set, 1 save, 2 restore). Revision 2 has a
+   * shift in front of the mode: direction 12 (1 right), bits 13, mode 14 (connmark_tg_shift of xt_connmark.c).
+   */
   CONNMARK(machine, info, revision) {
     const { flow, packet } = machine;
     if (flow === undefined) return CONTINUE;
-    if (revision > 1 && (info.u8(13) !== 0 || info.u8(14) !== 0))
-      return decide(machine, "a shifted CONNMARK");
     const [ctmark, ctmask, nfmask] = [info.u32(0), info.u32(4), info.u32(8)];
-    switch (info.u8(12)) {
+    const [mode, bits] = revision < 2 ? [info.u8(12), 0] : [info.u8(14), info.u8(13)];
+    const shifted = (mark: number): number => (info.u8(12) === 1 && bits > 0 ? mark >>> bits : mark << bits);
+    switch (mode) {
       case 0:
-        flow.mark = ((flow.mark & ~ctmask) ^ ctmark) >>> 0;
+        flow.mark = shifted((flow.mark & ~ctmask) ^ ctmark) >>> 0;
         break;
       case 1:
-        flow.mark = ((flow.mark & ~ctmask) ^ (packet.mark & nfmask)) >>> 0;
+        flow.mark = ((flow.mark & ~ctmask) ^ shifted(packet.mark & nfmask)) >>> 0;
         flow.unknownMark = machine.unknownMark;
         break;
       default:
-        machine.packet = { ...packet, mark: ((packet.mark & ~nfmask) ^ (flow.mark & ctmask)) >>> 0 };
+        machine.packet = { ...packet, mark: ((packet.mark & ~nfmask) ^ shifted(flow.mark & ctmask)) >>> 0 };
         machine.unknownMark = flow.unknownMark;
     }
     return CONTINUE;

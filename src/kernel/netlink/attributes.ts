@@ -97,7 +97,7 @@ export function tagged<const V extends Variants>(
 
 /** A described set of attributes, e.g. all IFLA_*. */
 export class AttributeSet<const T extends Table> {
-  #lookup: (readonly [string, Entry, "tag" | "data" | "plain"])[] | undefined;
+  #lookup: Slot[] | undefined;
   #list: (readonly [string, Entry])[] | undefined;
 
   /** @param unknown what happens to attributes that the table does not have when a set is read */
@@ -118,14 +118,14 @@ export class AttributeSet<const T extends Table> {
     return (this.#list ??= Object.entries(this.table) as (readonly [string, Entry])[]);
   }
 
-  get #byNumber(): readonly (readonly [string, Entry, "tag" | "data" | "plain"] | undefined)[] {
+  get #byNumber(): readonly (Slot | undefined)[] {
     if (this.#lookup !== undefined) return this.#lookup;
-    const lookup: (readonly [string, Entry, "tag" | "data" | "plain"])[] = [];
+    const lookup: Slot[] = [];
     for (const [key, entry] of this.#entries) {
       if (entry.shape === "tagged") {
-        lookup[entry.number] = [key, entry, "tag"];
-        lookup[entry.dataNumber] = [key, entry, "data"];
-      } else lookup[entry.number] = [key, entry, "plain"];
+        lookup[entry.number] = { key, part: "tag", entry };
+        lookup[entry.dataNumber] = { key, part: "data", entry };
+      } else lookup[entry.number] = { key, part: entry.shape, entry } as Slot;
     }
     return (this.#lookup = lookup);
   }
@@ -187,24 +187,21 @@ export class AttributeSet<const T extends Table> {
   ): AttributesOf<AttributeSet<T>> {
     let unknown: UnknownAttribute[] | undefined;
     let pairs: Map<string, PairInProgress> | undefined;
+    const slots = this.#byNumber;
     for (let at = start; at < end;) {
       const length = attributeLength(wire, at, end);
       const number = wire.view.getUint16(at + 2, true) & NLA_TYPE_MASK;
-      const found = this.#byNumber[number];
-      if (found === undefined) {
+      const slot = slots[number];
+      if (slot === undefined) {
         if (this.unknown === "keeps") {
           (unknown ??= []).push({ number, bytes: wire.bytes.slice(at + NLA_HDRLEN, at + length) });
         }
-      } else {
-        const [key, entry, part] = found;
-        if (entry.shape === "tagged") {
-          notePair((pairs ??= new Map()), key, entry, part, wire, at + NLA_HDRLEN, at + length);
-        } else {
-          const field = readField(entry, wire, at + NLA_HDRLEN, at + length);
-          if (entry.shape === "repeated") ((value[key] ??= []) as unknown[]).push(field);
-          else value[key] = field;
-        }
-      }
+      } else if (slot.part === "single") {
+        value[slot.key] = readField(slot.entry, wire, at + NLA_HDRLEN, at + length);
+      } else if (slot.part === "repeated") {
+        const list = (value[slot.key] ??= []) as unknown[];
+        list.push(readField(slot.entry, wire, at + NLA_HDRLEN, at + length));
+      } else notePair((pairs ??= new Map()), slot, wire, at + NLA_HDRLEN, at + length);
       at += align4(length);
     }
     if (pairs !== undefined) for (const [key, pair] of pairs) value[key] = readPair(pair, wire);
@@ -219,12 +216,12 @@ export class AttributeSet<const T extends Table> {
       const length = attributeLength(wire, at, end);
       const number = wire.view.getUint16(at + 2, true) & NLA_TYPE_MASK;
       const found = this.#byNumber[number];
-      if (found?.[2] === "tag") tag = cString(wire, at + NLA_HDRLEN, at + length);
+      if (found?.part === "tag") tag = cString(wire, at + NLA_HDRLEN, at + length);
       if (offset >= at && offset < at + align4(length)) {
         if (found === undefined) return `attribute ${number}`;
-        const name = found[2] === "data" && found[1].shape === "tagged" ? found[1].dataName : found[1].name;
+        const name = nameOfSlot(found);
         if (offset < at + NLA_HDRLEN) return name;
-        const inner = innerPath(found[1], found[2], tag, wire, at + NLA_HDRLEN, at + length, offset);
+        const inner = innerPath(found, tag, wire, at + NLA_HDRLEN, at + length, offset);
         return inner === undefined ? name : `${name}.${inner}`;
       }
       at += align4(length);
@@ -235,9 +232,18 @@ export class AttributeSet<const T extends Table> {
   /** Kernel name of an attribute number in this set. */
   nameOf(number: number): string | undefined {
     const found = this.#byNumber[number];
-    if (found === undefined) return undefined;
-    return found[2] === "data" && found[1].shape === "tagged" ? found[1].dataName : found[1].name;
+    return found === undefined ? undefined : nameOfSlot(found);
   }
+}
+
+/** What an attribute number stands for. An object and not a tuple: to take a tuple apart is slow in code that is cold. */
+type Slot =
+  | { readonly key: string; readonly part: "single"; readonly entry: Single<unknown> }
+  | { readonly key: string; readonly part: "repeated"; readonly entry: Repeated<unknown> }
+  | { readonly key: string; readonly part: "tag" | "data"; readonly entry: Tagged<Variants> };
+
+function nameOfSlot(slot: Slot): string {
+  return slot.part === "data" ? slot.entry.dataName : slot.entry.name;
 }
 
 interface PairInProgress {
@@ -248,9 +254,7 @@ interface PairInProgress {
 
 function notePair(
   pairs: Map<string, PairInProgress>,
-  key: string,
-  entry: Tagged<Variants>,
-  part: "tag" | "data" | "plain",
+  { key, part, entry }: Extract<Slot, { readonly part: "tag" | "data" }>,
   wire: Wire,
   start: number,
   end: number,
@@ -291,17 +295,19 @@ function readField(
 }
 
 function innerPath(
-  entry: Entry,
-  part: "tag" | "data" | "plain",
+  slot: Slot,
   tag: string,
   wire: Wire,
   start: number,
   end: number,
   offset: number,
 ): string | undefined {
-  if (entry.shape !== "tagged") return entry.codec.pathAt?.(wire, start, end, offset);
-  const variant = Object.hasOwn(entry.variants, tag) ? entry.variants[tag] : undefined;
-  return part === "data" ? variant?.pathAt(wire, start, end, offset) : undefined;
+  if (slot.part === "single" || slot.part === "repeated") {
+    return slot.entry.codec.pathAt?.(wire, start, end, offset);
+  }
+  const { variants } = slot.entry;
+  const variant = Object.hasOwn(variants, tag) ? variants[tag] : undefined;
+  return slot.part === "data" ? variant?.pathAt(wire, start, end, offset) : undefined;
 }
 
 function cString(wire: Wire, start: number, end: number): string {

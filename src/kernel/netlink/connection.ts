@@ -1,8 +1,9 @@
 import { SystemError, ERRNO } from "../errno.ts";
-import { errorNumber, netlinkError } from "./netlink-error.ts";
+import { errorNumber, netlinkError, type NetlinkError } from "./netlink-error.ts";
 import { align4, DecodeError, Wire, Writer } from "./wire.ts";
 import {
   decode,
+  decodeAt,
   messageLength,
   NLM_F_ACK,
   NLM_F_DUMP,
@@ -63,6 +64,43 @@ export class NetlinkConnection implements Disposable {
   }
 
   /**
+   * Asks questions of which the kernel answers each with one message or an error, many in one datagram: half the
+   * calls of `request`, as no acknowledgement follows. The answers stand in the order of the questions.
+   */
+  questions<H extends MessageSpec["header"], T extends Table>(
+    requests: readonly Request[],
+    answer: MessageSpec<H, T>,
+  ): (Message<H, T> | NetlinkError)[] {
+    const answers: (Message<H, T> | NetlinkError)[] = [];
+    for (let first = 0; first < requests.length; first += BATCH_REQUESTS) {
+      const sent = this.#send(requests.slice(first, first + BATCH_REQUESTS), () => 0);
+      for (let open = sent.requests.length; open > 0;) {
+        for (const raw of this.#receive(sent.requests[sent.requests.length - open]!)) {
+          const index = raw.sequence - sent.firstSequence;
+          const asked = sent.requests[index];
+          if (asked === undefined || (raw.type < NLMSG_MIN_TYPE && raw.type !== NLMSG_ERROR)) continue;
+          open--;
+          answers[first + index] =
+            raw.type === NLMSG_ERROR
+              ? netlinkError(raw, asked.doing, asked.message, sent.bytesOf(index))
+              : decode(answer, raw);
+        }
+      }
+    }
+    return answers;
+  }
+
+  /** One such question. @throws NetlinkError */
+  question<H extends MessageSpec["header"], T extends Table>(
+    request: Request,
+    answer: MessageSpec<H, T>,
+  ): Message<H, T> {
+    const [answered] = this.questions([request], answer);
+    if (answered instanceof Error) throw answered;
+    return answered!;
+  }
+
+  /**
    * Sends many requests, as few datagrams as sensible, in order. The kernel carries out each on its own: later ones
    * run even when an earlier one failed. Returns the error of each failed request, by its index.
    */
@@ -96,11 +134,9 @@ export class NetlinkConnection implements Disposable {
   ): Message<H, T>[] {
     for (let attempt = 1; ; attempt++) {
       const answers: Message<H, T>[] = [];
-      let interrupted = false;
-      for (const raw of this.dumpRaw(request)) {
-        if (raw.type === NLMSG_DONE) interrupted ||= raw.interrupted;
-        else answers.push(decode(answer, raw));
-      }
+      const interrupted = this.dumpEach(request, (wire, start, end) => {
+        answers.push(decodeAt(answer, wire, start, end));
+      });
       if (!interrupted) return answers;
       if (attempt === DUMP_ATTEMPTS) {
         throw new SystemError(
@@ -155,24 +191,27 @@ export class NetlinkConnection implements Disposable {
 
   /**
    * A dump without an object for each message, for tables too large even for dumpRaw: the visitor gets the bytes and
-   * where the payload behind struct nlmsghdr begins and ends. They are valid until it returns.
+   * where the payload behind struct nlmsghdr begins and ends. They are valid until it returns; the same Wire means the
+   * same datagram. Returns whether the table changed meanwhile.
    */
-  dumpEach(request: Request, visitor: (wire: Wire, start: number, end: number) => void): void {
+  dumpEach(request: Request, visitor: DumpVisitor): boolean {
     const sent = this.#send([request], () => NLM_F_DUMP);
+    const dump: DumpInProgress = { sequence: sent.firstSequence, interrupted: false, end: undefined };
     let datagram: Uint8Array | undefined;
-    let end: RawMessage | undefined;
     try {
-      while (end === undefined) {
+      while (dump.end === undefined) {
         datagram = this.transport.receive(ANSWER_TIMEOUT_MS);
         if (datagram === undefined) throw noAnswer(request);
-        end = visitDatagram(datagram, sent.firstSequence, visitor);
+        visitDatagram(datagram, dump, visitor);
       }
     } finally {
-      if (end === undefined) this.#drain(sent.firstSequence, datagram);
+      if (dump.end === undefined) this.#drain(sent.firstSequence, datagram);
     }
+    const { end, interrupted } = dump;
     if (errorNumber(end) !== 0) {
       throw netlinkError(end, request.doing, request.message, sent.bytesOf(0), end.type === NLMSG_ERROR);
     }
+    return interrupted;
   }
 
   /**
@@ -305,26 +344,36 @@ interface Sent {
   readonly bytesOf: (index: number) => Uint8Array;
 }
 
+/** Sees the payload of one message: `wire` from `start` to `end`. */
+export type DumpVisitor = (wire: Wire, start: number, end: number) => void;
+
+interface DumpInProgress {
+  readonly sequence: number;
+  interrupted: boolean;
+  /** The message that ended it. */
+  end: RawMessage | undefined;
+}
+
 /**
- * Shows the visitor the messages of one datagram; returns the one that ends the dump. On its own because a loop over
- * the whole dump would be compiled once more while it runs, at a tenth of the dump's cost.
+ * Shows the visitor the messages of one datagram. On its own because a loop over the whole dump would be compiled once
+ * more while it runs, at a tenth of the dump's cost.
  */
-function visitDatagram(
-  datagram: Uint8Array,
-  sequence: number,
-  visitor: (wire: Wire, start: number, end: number) => void,
-): RawMessage | undefined {
+function visitDatagram(datagram: Uint8Array, dump: DumpInProgress, visitor: DumpVisitor): void {
   const wire = new Wire(datagram);
   for (let at = 0; at < datagram.length;) {
     const length = messageLength(wire, at);
-    if (wire.view.getUint32(at + 8, true) === sequence) {
+    if (wire.view.getUint32(at + 8, true) === dump.sequence) {
       const type = wire.view.getUint16(at + 4, true);
+      if ((wire.view.getUint16(at + 6, true) & NLM_F_DUMP_INTR) !== 0) dump.interrupted = true;
       if (type >= NLMSG_MIN_TYPE) visitor(wire, at + NLMSG_HDRLEN, at + length);
-      else if (type !== NLMSG_NOOP) return endOfDump(datagram.subarray(at), sequence);
+      else if (type === NLMSG_OVERRUN) throw new SystemError("recv", ERRNO.ENOBUFS);
+      else if (type !== NLMSG_NOOP) {
+        dump.end = endOfDump(datagram.subarray(at), dump.sequence);
+        return;
+      }
     }
     at += align4(length);
   }
-  return undefined;
 }
 
 /** The message that ends the dump, if it is in this datagram. */

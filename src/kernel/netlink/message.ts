@@ -158,9 +158,19 @@ export function decode<H extends AnyStruct, T extends Table>(
   spec: MessageSpec<H, T>,
   raw: RawMessage,
 ): Message<H, T> {
+  return decodeAt(spec, raw.wire, raw.start, raw.end);
+}
+
+/** The same for a message whose payload, behind struct nlmsghdr, is `wire` from `start` to `end`. */
+export function decodeAt<H extends AnyStruct, T extends Table>(
+  spec: MessageSpec<H, T>,
+  wire: Wire,
+  start: number,
+  end: number,
+): Message<H, T> {
   try {
-    const header = spec.header.read(raw.wire, raw.start, raw.end) as HeaderOf<H>;
-    const attributes = spec.attributes.read(raw.wire, raw.start + align4(spec.header.size), raw.end);
+    const header = spec.header.read(wire, start, end) as HeaderOf<H>;
+    const attributes = spec.attributes.read(wire, start + align4(spec.header.size), end);
     return { header, attributes };
   } catch (error) {
     throw error instanceof DecodeError ? error.within(spec.name) : error;

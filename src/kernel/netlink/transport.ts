@@ -90,10 +90,14 @@ function setBuffer(fd: number, force: number, plain: number, size: number): void
   }
 }
 
+// The kernel fills a dump up to 32 KiB a datagram when we offer at least that much (af_netlink.c, netlink_dump);
+// single messages can be larger, hence the room. Unsafe, because filling it with zeros would touch every page of it.
+const BUFFER_BYTES = 256 * 1024;
+/** Buffers of closed sockets: looking at hundreds of namespaces opens a thousand sockets, one or two at a time. */
+const spareBuffers: Uint8Array[] = [];
+
 class SocketTransport implements NetlinkTransport {
-  // The kernel fills a dump up to 32 KiB a datagram when we offer at least that much (af_netlink.c, netlink_dump);
-  // single messages can be larger, hence the room. Unsafe, because filling it with zeros would touch every page of it.
-  readonly #buffer = Bun.allocUnsafe(256 * 1024);
+  readonly #buffer = spareBuffers.pop() ?? Bun.allocUnsafe(BUFFER_BYTES);
   readonly #poll: libc.PollEntry[];
   #closed = false;
 
@@ -139,6 +143,7 @@ class SocketTransport implements NetlinkTransport {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    spareBuffers.push(this.#buffer);
     libc.close(this.fd);
   }
 }

@@ -130,29 +130,48 @@ const SEEN_BYTES = 96;
 const SEEN_EXPRESSIONS = 4096;
 const COUNTING: ReadonlySet<string> = new Set(["counter", "limit", "quota", "connlimit", "last"]);
 
+interface Seen {
+  readonly bytes: Uint8Array;
+  readonly value: unknown;
+}
+
 /**
  * A ruleset says the same things over and over: `meta l4proto tcp`, `accept`. An expression whose bytes were seen
  * before is the value it was then, which spares the work and the memory. Values are never changed.
  */
 class SeenExpressions {
-  readonly #seen = new Map<number, { readonly bytes: Uint8Array; readonly value: unknown }>();
+  readonly #seen = new Map<number, Seen>();
+  /** Hashes of what was seen once: every rule has something of its own, which is not worth keeping. */
+  readonly #once = new Int32Array(SEEN_EXPRESSIONS);
 
   constructor(readonly known: ReadonlyMap<number, Known>) {}
 
   read(wire: Wire, start: number, end: number): unknown {
     if (end - start > SEEN_BYTES) return readExpression(this.known, wire, start, end);
     const { bytes } = wire;
-    let hash = end - start;
-    for (let at = start; at < end; at++) hash = (Math.imul(hash, 31) + bytes[at]!) | 0;
+    const hash = hashOf(bytes, start, end);
     const found = this.#seen.get(hash);
     if (found !== undefined && isSame(found.bytes, bytes, start, end)) return found.value;
     const value = readExpression(this.known, wire, start, end);
-    // Counters and their like are hardly ever the same twice.
-    if (COUNTING.has((value as { readonly kind: string }).kind)) return value;
-    if (this.#seen.size >= SEEN_EXPRESSIONS) this.#seen.clear();
-    this.#seen.set(hash, { bytes: bytes.slice(start, end), value });
+    if (this.#isSecond(hash) && !COUNTING.has((value as { readonly kind: string }).kind)) {
+      if (this.#seen.size >= SEEN_EXPRESSIONS) this.#seen.clear();
+      this.#seen.set(hash, { bytes: bytes.slice(start, end), value });
+    }
     return value;
   }
+
+  #isSecond(hash: number): boolean {
+    const slot = hash & (SEEN_EXPRESSIONS - 1);
+    if (this.#once[slot] === hash) return true;
+    this.#once[slot] = hash;
+    return false;
+  }
+}
+
+function hashOf(bytes: Uint8Array, start: number, end: number): number {
+  let hash = end - start;
+  for (let at = start; at < end; at++) hash = (Math.imul(hash, 31) + bytes[at]!) | 0;
+  return hash;
 }
 
 function isSame(known: Uint8Array, bytes: Uint8Array, start: number, end: number): boolean {

@@ -31,5 +31,5 @@ export const NFT_MSG_GETGEN = {
 /** The current generation of the namespace that the connection (to NETLINK_NETFILTER) speaks to. */
 export function rulesetGeneration(connection: NetlinkConnection): number {
   const ask = request(NFT_MSG_GETGEN, "reading the ruleset's generation", {}, {});
-  return connection.request(ask, NFT_MSG_NEWGEN)[0]?.attributes.id ?? 0;
+  return connection.question(ask, NFT_MSG_NEWGEN).attributes.id ?? 0;
 }

@@ -1,6 +1,6 @@
 /** nf_tables in one namespace: read the ruleset, change it in transactions, ask cheap questions. */
-import { NetlinkConnection } from "../netlink/connection.ts";
-import { decode, request, NLMSG_DONE, type MessageSpec, type RawMessage } from "../netlink/message.ts";
+import { NetlinkConnection, type DumpVisitor } from "../netlink/connection.ts";
+import { decodeAt, request, type MessageSpec, type Request } from "../netlink/message.ts";
 import { NetlinkError } from "../netlink/netlink-error.ts";
 import { NFNL_SUBSYS_NFTABLES, transaction } from "../netlink/nfnetlink.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
@@ -19,6 +19,7 @@ import {
   readSet,
   readTable,
 } from "./read.ts";
+import { RuleDump } from "./rule-dump.ts";
 import {
   FAMILIES,
   familyOf,
@@ -48,6 +49,11 @@ export interface RulesetOptions {
   readonly families?: readonly Family[];
   /** Only this table. */
   readonly table?: TableRef;
+  /**
+   * Decodes the expressions of rules when they are first asked for (see Rule.expressionAt): for whoever looks at few of
+   * many. What cannot be decoded is then an expression of kind `other` instead of an error.
+   */
+  readonly deferred?: boolean;
 }
 
 /** The kernel's nf_tables, over one socket in one namespace. Close it, or let `using` do so. */
@@ -210,18 +216,20 @@ export class Nftables implements Disposable {
       header,
       filter,
     );
-    let complete = true;
+    return this.#visit(wanted, (wire, start, end) =>
+      each(familyOf(wire.bytes[start]!), decodeAt(answer, wire, start, end).attributes),
+    );
+  }
+
+  /** The same for messages that are not decoded. */
+  #visit(wanted: Request, visitor: DumpVisitor): boolean {
     try {
-      for (const raw of this.#connection.dumpRaw(wanted)) {
-        if (raw.type === NLMSG_DONE) complete = !raw.interrupted;
-        else each(familyOf(raw.wire.bytes[raw.start]!), decode(answer, raw as RawMessage).attributes);
-      }
+      return !this.#connection.dumpEach(wanted, visitor);
     } catch (error) {
       // EINTR and EAGAIN: the kernel gives up a dump itself; ENOENT: the table went away between two dumps.
       if (error instanceof NetlinkError && ["EINTR", "EAGAIN", "ENOENT"].includes(error.code)) return false;
       throw error;
     }
-    return complete;
   }
 
   /** undefined when the ruleset changed meanwhile. */
@@ -232,19 +240,20 @@ export class Nftables implements Disposable {
     const tablesComplete = this.#dump(NFT_MSG.getTable, NFT_MSG.newTable, family, {}, (of, attributes) =>
       gathering.table(of, attributes),
     );
-    // Filtered dumps of a table that is not there end with ENOENT, which would look like a change.
-    if (tablesComplete && table !== undefined && gathering.tables.size === 0) return [];
+    // Without a table there is nothing else; filtered dumps would end with ENOENT, which would look like a change.
+    if (tablesComplete && gathering.tables.size === 0) return [];
+    const rules = new RuleDump(
+      (nfproto, owner, chain) => gathering.rulesOf(familyOf(nfproto), owner, chain),
+      options.deferred === true,
+    );
     const complete =
       tablesComplete &&
       this.#dump(NFT_MSG.getChain, NFT_MSG.newChain, family, {}, (of, attributes) =>
         gathering.chain(of, attributes),
       ) &&
-      this.#dump(
-        NFT_MSG.getRule,
-        NFT_MSG.newRule,
-        family,
-        table === undefined ? {} : { table },
-        (of, attributes) => gathering.rule(of, attributes),
+      this.#visit(
+        request(NFT_MSG.getRule, "reading rules", { family }, table === undefined ? {} : { table }),
+        (wire, start, end) => rules.add(wire, start, end),
       ) &&
       this.#dump(
         NFT_MSG.getSet,
@@ -302,8 +311,6 @@ class Gathering {
   readonly pendingSets: { readonly table: OpenTable; readonly set: Omit<NftSet, "elements"> }[] = [];
   readonly onlyFamily: number;
   readonly #families: ReadonlySet<Family> | undefined;
-  /** The chain of the rule before: rules come chain by chain. */
-  #chain: { readonly family: Family; readonly table: string; readonly chain: OpenChain } | undefined;
 
   constructor(readonly options: RulesetOptions) {
     const families = options.table === undefined ? options.families : [options.table.family];
@@ -335,20 +342,13 @@ class Gathering {
     table?.chains.push({ ...readChain(table.family, attributes), rules: [] });
   }
 
-  rule(family: Family | undefined, attributes: Attributes<"newRule">): void {
-    const last = this.#chain;
-    if (
-      last === undefined ||
-      last.chain.name !== attributes.chain ||
-      last.table !== attributes.table ||
-      last.family !== family
-    ) {
-      const table = this.#find(family, attributes.table);
-      const chain = table?.chains.find((one) => one.name === attributes.chain);
-      if (table === undefined || chain === undefined) return;
-      this.#chain = { family: table.family, table: table.name, chain };
-    }
-    this.#chain!.chain.rules.push(readRule(attributes));
+  /** Where the rules of a chain go. */
+  rulesOf(
+    family: Family | undefined,
+    table: string | undefined,
+    chain: string | undefined,
+  ): Rule[] | undefined {
+    return this.#find(family, table)?.chains.find((one) => one.name === chain)?.rules;
   }
 
   set(family: Family | undefined, attributes: Attributes<"newSet">): void {

@@ -128,6 +128,11 @@ export interface Rule {
   readonly userdata?: string;
   /** The protocol that iptables-nft tells xtables modules about. */
   readonly compat?: { readonly protocol: number; readonly flags: number };
+  /**
+   * Only in rules that were read with `deferred`, whose expressions are decoded when asked for: one of them, without
+   * those behind it; undefined behind the last.
+   */
+  expressionAt?(index: number): Expression | undefined;
 }
 
 export interface NftSet {

@@ -79,7 +79,8 @@ export function bits<const T extends Readonly<Record<string, number>>>(
 
 // ── Raw data ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const HEX: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+const DIGITS = "0123456789abcdef".split("");
+const HEX: readonly string[] = DIGITS.flatMap((high) => DIGITS.map((low) => high + low));
 
 /** Bytes as lower-case hexadecimal. */
 export function hexText(bytes: Uint8Array, start = 0, end = bytes.length): string {

@@ -30,11 +30,22 @@ export function numberedNames<const T extends Readonly<Record<string, number>>>(
   };
 }
 
+/** A dump has thousands of objects and a handful of combinations of flags. */
+const knownFlags = new WeakMap<object, Map<number, readonly string[]>>();
+
 /** The names of the bits that are set, lowest first. A bit without a name appears as its hexadecimal value. */
 export function flagNames<N extends string>(
   bits: Readonly<Record<N, number>>,
   value: number,
-): (N | string)[] {
+): readonly (N | string)[] {
+  let known = knownFlags.get(bits);
+  if (known === undefined) knownFlags.set(bits, (known = new Map()));
+  let names = known.get(value);
+  if (names === undefined) known.set(value, (names = namesOfBits(bits, value)));
+  return names;
+}
+
+function namesOfBits<N extends string>(bits: Readonly<Record<N, number>>, value: number): (N | string)[] {
   const names: (N | string)[] = [];
   let rest = value;
   for (const name in bits) {

@@ -82,7 +82,7 @@ export class LinkTable implements Disposable {
     if (typeof reference === "string" && (reference === "" || utf8Length(reference) > 127)) return undefined;
     try {
       const ask = getLinkRequest(reference, statistics ? 0 : RTEXT_FILTER_SKIP_STATS);
-      return this.connection.request(ask, answer)[0];
+      return this.connection.question(ask, answer);
     } catch (error) {
       if (error instanceof NetlinkError && ABSENT.has(error.code)) return undefined;
       throw error;
@@ -139,8 +139,7 @@ export class LinkTable implements Disposable {
 
   /** This namespace's number for the one of a file descriptor; undefined when it has none (yet). */
   namespaceId(namespaceFd: number): number | undefined {
-    const [message] = this.connection.request(namespaceIdRequest(namespaceFd), RTM_NEWNSID);
-    const id = message?.attributes.id;
+    const { id } = this.connection.question(namespaceIdRequest(namespaceFd), RTM_NEWNSID).attributes;
     return id === NETNSA_NSID_NOT_ASSIGNED ? undefined : id;
   }
 

@@ -159,7 +159,7 @@ export const RTM_GETNEIGH = {
 
 type NeighbourMessage = MessageOf<typeof RTM_NEWNEIGH>;
 
-function flagsOf({ header, attributes }: NeighbourMessage): string[] {
+function flagsOf({ header, attributes }: NeighbourMessage): readonly string[] {
   return flagNames(NEIGHBOUR_FLAGS, header.flags | ((attributes.extendedFlags ?? 0) << 8));
 }
 

@@ -7,10 +7,11 @@ export type Present<T> = {
   [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined>;
 };
 
-/** The same object without its undefined values. */
+/** The same without its undefined values. A copy: deleting them would take longer, and leave an object that does. */
 export function present<T extends object>(value: T): Present<T> {
-  for (const key in value) if (value[key] === undefined) delete value[key];
-  return value;
+  const there: Partial<T> = {};
+  for (const key in value) if (value[key] !== undefined) there[key] = value[key];
+  return there as unknown as Present<T>;
 }
 
 /** `map` of the value, if there is one. */

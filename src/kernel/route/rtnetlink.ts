@@ -70,6 +70,12 @@ const UNREACHABLE: ReadonlySet<string> = new Set([
   "EADDRNOTAVAIL",
 ]);
 
+const NO_ROUTE: RouteAnswer = {
+  reachable: false,
+  code: "ENETUNREACH",
+  said: "the kernel gave no route",
+};
+
 /**
  * rtnetlink in one namespace: its links, addresses, routes, rules and neighbours, read and changed. Every method is
  * synchronous and throws NetlinkError with the kernel's own words. An interface is an index; `link(name)` finds it.
@@ -148,26 +154,30 @@ export class Rtnetlink extends LinkTable {
 
   /** Where the kernel would send this packet. @throws NetlinkError only when the question itself is wrong */
   routeTo(query: RouteQuery): RouteAnswer {
-    try {
-      const [message] = this.connection.request(routeToRequest(query), RTM_NEWROUTE);
-      const answer = message === undefined ? undefined : routeAnswerOf(message);
-      return answer ?? { reachable: false, code: "ENETUNREACH", said: "the kernel gave no route" };
-    } catch (error) {
-      if (!(error instanceof NetlinkError) || !UNREACHABLE.has(error.code)) throw error;
-      return { reachable: false, code: error.code, said: error.extack ?? errnoText(error.errno) };
-    }
+    const [answer] = this.routesTo([query]);
+    if (answer instanceof Error) throw answer;
+    return answer!;
   }
 
-  rules(family?: 4 | 6): Rule[] {
-    return (family === undefined ? FAMILIES : [family]).flatMap((family) => {
-      try {
-        const messages = this.connection.dump(dumpRulesRequest(family), RTM_NEWRULE);
-        return messages.flatMap((message) => ruleOf(message) ?? []);
-      } catch (error) {
-        if (error instanceof NetlinkError && lacksFamily(error, family)) return [];
-        throw error;
-      }
+  /** The same for many packets, in their order; where the question itself is wrong, the kernel's refusal. */
+  routesTo(queries: readonly RouteQuery[]): (RouteAnswer | NetlinkError)[] {
+    return this.connection.questions(queries.map(routeToRequest), RTM_NEWROUTE).map((answer) => {
+      if (!(answer instanceof NetlinkError)) return routeAnswerOf(answer) ?? NO_ROUTE;
+      if (!UNREACHABLE.has(answer.code)) return answer;
+      return { reachable: false, code: answer.code, said: answer.extack ?? errnoText(answer.errno) };
     });
+  }
+
+  /** Of both families unless one is given, IPv4 first. */
+  rules(family?: 4 | 6): Rule[] {
+    try {
+      const messages = this.connection.dump(dumpRulesRequest(family), RTM_NEWRULE);
+      const rules = messages.flatMap((message) => ruleOf(message) ?? []);
+      return family === undefined ? rules.sort((a, b) => a.family - b.family) : rules;
+    } catch (error) {
+      if (family !== undefined && error instanceof NetlinkError && lacksFamily(error, family)) return [];
+      throw error;
+    }
   }
 
   addRule(spec: RuleSpec): void {

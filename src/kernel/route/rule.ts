@@ -12,6 +12,7 @@ import {
 import {
   AF_INET,
   AF_INET6,
+  AF_UNSPEC,
   flagNames,
   numberedNames,
   routeProtocols,
@@ -231,7 +232,9 @@ function ruleRequest(
   );
 }
 
-export function dumpRulesRequest(family: 4 | 6): Request {
+/** Without a family those of all, multicast routing's included. */
+export function dumpRulesRequest(family?: 4 | 6): Request {
+  if (family === undefined) return request(RTM_GETRULE, "reading the rules", { family: AF_UNSPEC }, {});
   return request(
     RTM_GETRULE,
     `reading the IPv${family} rules`,

@@ -6,6 +6,7 @@ import { NetlinkConnection } from "../../../src/kernel/netlink/connection.ts";
 import {
   NLM_F_DUMP,
   NLM_F_DUMP_INTR,
+  NLM_F_REQUEST,
   readMessages,
   request,
   writeMessage,
@@ -128,6 +129,48 @@ describe("a dump", () => {
       return [broken, done(asked!.sequence)];
     });
     expect(() => dumped(connection)).toThrow(DecodeError);
+  });
+});
+
+describe("questions", () => {
+  const ask = (count: number) => Array.from({ length: count }, () => askAddresses);
+
+  test("are answered in their order, whatever came between, errors at their place", () => {
+    const { connection } = connected((asked) => [
+      ...asked.map(({ sequence }) => address(sequence - asked.length, 99)),
+      ...asked
+        .map((one, index) =>
+          index % 3 === 1 ? acknowledgement(one, 101) : address(one.sequence, one.sequence & 255, 0),
+        )
+        .toReversed(),
+    ]);
+    const answers = connection.questions(ask(250), RTM_NEWADDR);
+    const texts = answers.map((answer) =>
+      answer instanceof NetlinkError ? answer.code : answer.attributes.local,
+    );
+    expect(texts).toEqual(
+      Array.from({ length: 250 }, (_, index) =>
+        // Each datagram of 100 begins anew.
+        (index % 100) % 3 === 1 ? "ENETUNREACH" : `10.0.0.${(index + 1) & 255}`,
+      ),
+    );
+  });
+
+  test("go without an acknowledgement, and one that gets no answer ends with ETIMEDOUT", () => {
+    const { connection } = connected((asked) => {
+      expect(asked.every(({ flags }) => flags === NLM_F_REQUEST)).toBe(true);
+      return asked.slice(1).map(({ sequence }) => address(sequence, 1, 0));
+    });
+    expect(() => connection.questions(ask(2), RTM_NEWADDR)).toThrow(
+      expect.objectContaining({ code: "ETIMEDOUT" }),
+    );
+  });
+
+  test("one alone throws its error", () => {
+    const { connection } = connected(([asked]) => [acknowledgement(asked!, 101)]);
+    expect(() => connection.question(askAddresses, RTM_NEWADDR)).toThrow(
+      expect.objectContaining({ code: "ENETUNREACH", doing: "reading the addresses" }),
+    );
   });
 });
 

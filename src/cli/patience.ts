@@ -1,0 +1,37 @@
+/**
+ * The engine's optimizing compilers work for programs that run for long. A command that reads a whole node and ends
+ * within a second would give them more processor time than they can save it (of 250 pods and 5 000 rules: 80 of 320 ms
+ * for a snapshot). The last and dearest of them takes orders only when a process begins (Bun.unsafe.setJITPolicy holds
+ * back the others), so the process begins once more, which costs 8 ms.
+ */
+import { selfCommand } from "../self.ts";
+
+/** Commands that do much at once and end soon. */
+const BRIEF: ReadonlySet<string | undefined> = new Set(["doctor", "snapshot"]);
+
+/** Options of JavaScriptCore: what is hot becomes so ten times later than by default, and is not compiled again. */
+const PATIENT: Readonly<Record<string, string>> = {
+  BUN_JSC_thresholdForOptimizeAfterWarmUp: "10000",
+  BUN_JSC_useFTLJIT: "0",
+};
+
+/**
+ * Starts this process again for a command that wants it; does nothing where it is patient already, or cannot be, or
+ * where somebody gave the engine options of his own (to profile it, for instance).
+ */
+export async function becomePatient(command: string | undefined): Promise<void> {
+  if (!BRIEF.has(command) || process.execArgv.length > 0) return;
+  const names = Object.keys(PATIENT);
+  if (names.some((name) => process.env[name] !== undefined)) {
+    // Whom we start may run for long.
+    for (const name of names) delete process.env[name];
+    return;
+  }
+  const { execve } = await import("../kernel/libc.ts");
+  const self = selfCommand();
+  try {
+    execve(self[0], [...self, ...process.argv.slice(2)], { ...process.env, ...PATIENT });
+  } catch {
+    // It is no slower than it was.
+  }
+}
