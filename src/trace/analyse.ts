@@ -1,12 +1,13 @@
 /** From the evidence to the report. Pure. */
 import { summaryOf } from "../kernel/packet/packet.ts";
-import { correlate, endLabel, type Correlation } from "./correlate.ts";
-import { isLocal, wasSwitched, type Case } from "./case.ts";
+import { correlate, type Correlation } from "./correlate.ts";
+import { isLocal, realDestination, wasSwitched, type Case } from "./case.ts";
 import { diagnose } from "./diagnose.ts";
 import type { TraceEvidence } from "./evidence.ts";
 import type { Place, Sighting, TraceReport } from "./report.ts";
-import { metRules, translatingRule } from "./rules.ts";
+import { metRules } from "./rules.ts";
 import { startOf, stepsOf } from "./steps.ts";
+import { translationsOf } from "./translation.ts";
 
 /** @param destination as it was asked for and resolved */
 export function analyse(evidence: TraceEvidence, destination: TraceReport["destination"]): TraceReport {
@@ -35,7 +36,7 @@ export function analyse(evidence: TraceEvidence, destination: TraceReport["desti
     path: pathOf(of),
     steps: stepsOf(of, stop),
     sightings: sightingsOf(correlation, startUs),
-    ...translationOf(of),
+    ...translationReports(of),
     ...(outcome === "stopped" || startUs === undefined || deliveredUs === undefined
       ? {}
       : { roundTripUs: Math.round(deliveredUs - startUs) }),
@@ -66,7 +67,8 @@ function answerTimeUs({ back }: Correlation): number | undefined {
 }
 
 /** The stations of the picture. */
-function pathOf({ evidence, correlation }: Case): Place[] {
+function pathOf(of: Case): Place[] {
+  const { evidence, correlation } = of;
   const { survey, flow } = evidence;
   const { node } = survey;
   const leaving = correlation.out.find((packet) => packet.place === "uplink" && packet.way === "out");
@@ -97,7 +99,7 @@ function pathOf({ evidence, correlation }: Case): Place[] {
       ...(uplinkAddress === undefined ? {} : { address: uplinkAddress }),
     });
   }
-  places.push({ kind: "outside", name: "outside", address: flow.destination });
+  places.push({ kind: "outside", name: "outside", address: realDestination(of) });
   return places;
 }
 
@@ -114,13 +116,15 @@ function sightingsOf({ out, back }: Correlation, startUs: number | undefined): S
   return [...out.map(label("out")), ...back.map(label("back"))].toSorted((a, b) => a.atUs - b.atUs);
 }
 
-function translationOf({ evidence, correlation, outRules }: Case): Pick<TraceReport, "translation"> {
-  const { flow } = evidence;
-  const before = endLabel({ address: flow.source, port: flow.sourcePort }, flow);
-  const after = correlation.outside === undefined ? before : endLabel(correlation.outside.source, flow);
-  if (after === before) return {};
-  const rule = translatingRule(outRules, evidence.rulesets)?.report;
-  return { translation: { before, after, ...(rule === undefined ? {} : { rule }) } };
+function translationReports(of: Case): Pick<TraceReport, "translation" | "destinationTranslation"> {
+  const reports = translationsOf(of).map(({ end, before, after, rule }) => ({
+    [end === "source" ? "translation" : "destinationTranslation"]: {
+      before,
+      after,
+      ...(rule === undefined ? {} : { rule }),
+    },
+  }));
+  return Object.assign({}, ...reports) as Pick<TraceReport, "translation" | "destinationTranslation">;
 }
 
 function notesOf({ evidence }: Case): string[] {

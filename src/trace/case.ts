@@ -117,6 +117,11 @@ export function wasSwitched({ evidence, correlation }: Case): boolean {
   return hasBridge && back.length > 0 && !out.some((packet) => packet.place === "bridge");
 }
 
+/** Whom the packet is for once rules had their say: a service's address is replaced before the node routes. */
+export function realDestination({ evidence, correlation }: Case): string {
+  return correlation.outside?.destination.address ?? evidence.flow.destination;
+}
+
 /** Whether the destination is the node itself. */
 export function isLocal({ evidence }: Case): boolean {
   const route = evidence.survey.node?.route;

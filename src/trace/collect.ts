@@ -12,8 +12,9 @@ import type { FlowEnds, LegacyGrowth, Missing, PathSurvey, SeenPacket, TraceEvid
 import type { Exchange } from "./exchange.ts";
 import { FlowWatch } from "./flow-watch.ts";
 import { legacyGrowth, readLegacyCounters } from "./legacy.ts";
-import { belongsTo, isAnswered, isEnded } from "./progress.ts";
+import { belongsTo, isAnswered, isEnded, translatedDestination, type FlowDestination } from "./progress.ts";
 import { RuleTrace } from "./rule-trace.ts";
+import { surveyTranslated } from "./survey.ts";
 
 export interface CollectOptions {
   readonly survey: PathSurvey;
@@ -146,7 +147,7 @@ class Instruments implements Disposable {
   }
 
   evidence(beganUs: number): TraceEvidence {
-    const { survey, flow, pod, node, exchange, timeoutMs } = this.#options;
+    const { flow, pod, node, exchange, timeoutMs } = this.#options;
     const ruleEvents = {
       pod: this.#ruleTraces.pod?.events() ?? [],
       node: this.#ruleTraces.node?.events() ?? [],
@@ -154,7 +155,7 @@ class Instruments implements Disposable {
     const entry = this.#flowWatch?.entry();
     const flowEvents = this.#flowWatch?.events() ?? [];
     return {
-      survey,
+      survey: this.#surveyOf(translatedDestination(flow, entry ?? flowEvents[0]?.entry, ruleEvents.node)),
       flow,
       ...(exchange === undefined
         ? {}
@@ -189,6 +190,20 @@ class Instruments implements Disposable {
 
   [Symbol.dispose](): void {
     for (const instrument of this.#open.splice(0)) instrument[Symbol.dispose]();
+  }
+
+  /** The node routes for the destination that a rule has put into the packet. */
+  #surveyOf(destination: FlowDestination | undefined): PathSurvey {
+    const { survey, flow, node } = this.#options;
+    if (destination === undefined || node === undefined || survey.node === undefined) return survey;
+    const { family, protocol, source } = flow;
+    const packet = {
+      family,
+      protocol,
+      destination: destination.address,
+      ...(destination.port === undefined ? {} : { destinationPort: destination.port }),
+    };
+    return { ...survey, node: surveyTranslated(node, survey.node, packet, source) };
   }
 
   /**

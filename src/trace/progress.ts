@@ -1,5 +1,6 @@
 /** Which packets belong to a flow, and whether its story is over. Looked at while packets come in. */
 import type { KernelDrop } from "../kernel/bpf/drops.ts";
+import type { ConntrackEntry } from "../kernel/conntrack/entry.ts";
 import { decodePacket } from "../kernel/packet/decode.ts";
 import { isIcmpError, type Packet } from "../kernel/packet/packet.ts";
 import type { TraceEvent } from "../kernel/nftables/events.ts";
@@ -96,6 +97,39 @@ export function packetOf(event: TraceEvent): Packet | undefined {
   if (event.networkHeader === undefined) return undefined;
   const hex = event.networkHeader + (event.transportHeader ?? "");
   return decodePacket(Uint8Array.from(Buffer.from(hex, "hex")), "raw");
+}
+
+/** Whom a flow's packets are for. */
+export interface FlowDestination {
+  readonly address: string;
+  /** Absent for ICMP. */
+  readonly port?: number;
+}
+
+/**
+ * The destination that a rule put in the place of the one that was asked for: by conntrack, or, when the packet was
+ * dropped before it was tracked, by what a chain behind the translation was shown. undefined when it is as it was.
+ */
+export function translatedDestination(
+  flow: FlowEnds,
+  entry: ConntrackEntry | undefined,
+  nodeEvents: readonly TraceEvent[],
+): FlowDestination | undefined {
+  const now =
+    entry === undefined
+      ? nodeEvents.flatMap((event) => destinationOf(packetOf(event), flow)).at(-1)
+      : { address: entry.reply.source, port: entry.reply.sourcePort };
+  if (now === undefined) return undefined;
+  const { address, port } = now;
+  const isSame = address === flow.destination && (port ?? flow.destinationPort) === flow.destinationPort;
+  return isSame ? undefined : { address, ...(port === undefined ? {} : { port }) };
+}
+
+/** Of a packet that still has the pod's own end; none for any other. */
+function destinationOf(packet: Packet | undefined, flow: FlowEnds): FlowDestination[] {
+  if (packet?.ip?.source !== flow.source || !isExactly(packet, flow)) return [];
+  const port = (packet.tcp ?? packet.udp)?.destinationPort;
+  return [{ address: packet.ip.destination, ...(port === undefined ? {} : { port }) }];
 }
 
 /** Whether a packet and an answer to it were both seen at the pod: what following existing traffic waits for. */

@@ -77,6 +77,12 @@ export interface Sighting {
   readonly summary: string;
 }
 
+export interface TranslationReport {
+  readonly before: string;
+  readonly after: string;
+  readonly rule?: RuleReport;
+}
+
 export interface TraceReport {
   readonly pod: string;
   readonly destination: {
@@ -97,7 +103,9 @@ export interface TraceReport {
   readonly steps: readonly StepReport[];
   readonly sightings: readonly Sighting[];
   /** The source before and after; absent when it was not translated, or never got that far. */
-  readonly translation?: { readonly before: string; readonly after: string; readonly rule?: RuleReport };
+  readonly translation?: TranslationReport;
+  /** The same of the destination, e.g. a service's address that became a pod's. */
+  readonly destinationTranslation?: TranslationReport;
   /** From the first packet to the answer in the pod, microseconds. */
   readonly roundTripUs?: number;
   /** Worth knowing although it did not stop this packet. */

@@ -182,7 +182,10 @@ function hooksOf(family: Family): ("prerouting" | "output")[] {
   return family === "bridge" ? ["prerouting"] : ["prerouting", "output"];
 }
 
-/** What goes, what comes back to the same port, and a bounded number of what comes back from there at all. */
+/**
+ * What goes, what comes back to the same port, and a bounded number of what comes back from there at all, or to that
+ * port at all: where the destination is translated, too, somebody else answers.
+ */
 function flowRules(family: Family, flow: TracedFlow): Expressions[] {
   const { source, destination, sourcePort, destinationPort } = flow;
   const ip = flow.family === 4 ? "ip" : "ip6";
@@ -217,6 +220,12 @@ function flowRules(family: Family, flow: TracedFlow): Expressions[] {
     [
       ...back,
       ...(flow.protocol === "icmp" ? [] : port("sport", destinationPort)),
+      limit(MOST_ANSWERS_PER_SECOND, "second", MOST_ANSWERS_PER_SECOND),
+      setNftrace(),
+    ],
+    [
+      ...base,
+      ...(flow.protocol === "icmp" ? port("sport", sourcePort) : port("dport", sourcePort)),
       limit(MOST_ANSWERS_PER_SECOND, "second", MOST_ANSWERS_PER_SECOND),
       setNftrace(),
     ],

@@ -1,0 +1,161 @@
+/** Destinations that are translated: a service's address that stands for somebody else, and a port that is published. */
+import { afterEach, expect } from "bun:test";
+import { traceText } from "../../src/cli/trace-ladder.ts";
+import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import type { TraceReport } from "../../src/trace/report.ts";
+import { ask, testWith } from "../support/witness.ts";
+import { freshNamespace } from "../support/world.ts";
+import { makeWorld, type World } from "./world.ts";
+
+let world: World;
+const servers: { kill(signal: number): void; readonly exited: Promise<number> }[] = [];
+
+afterEach(async () => {
+  for (const server of servers.splice(0)) {
+    server.kill(9);
+    await server.exited;
+  }
+  await world?.[Symbol.asyncDispose]();
+});
+
+const NINE = Array.from({ length: 9 }, () => "proven").join();
+const statuses = (report: TraceReport): string => report.steps.map(({ status }) => status).join();
+
+/** Takes TCP connections on that port in the namespace, until the test is over. */
+async function serve(namespace: NetworkNamespace, port: number): Promise<void> {
+  const script = `Bun.listen({ port: ${port}, hostname: "::", socket: { data() {} } }); console.log("ready");`;
+  const server = namespace.run(() =>
+    Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "ignore" }),
+  );
+  servers.push(server);
+  await server.stdout.getReader().read();
+}
+
+const SERVICE = `table ip services {
+  chain web {
+    meta l4proto tcp dnat to 198.51.100.80:80 comment "shop/web"
+  }
+  chain pre {
+    type nat hook prerouting priority dstnat
+    ip daddr 10.96.0.10 tcp dport 443 jump web
+    ip daddr 10.96.0.11 tcp dport 443 dnat to 10.20.0.3:8443
+    ip daddr 10.96.0.12 tcp dport 443 redirect to :8443
+  }
+}`;
+
+testWith(["root", "nft"])("a service's address that stands for a server outside", async () => {
+  world = await makeWorld();
+  world.nft(SERVICE);
+  const report = world.trace({ destination: "10.96.0.10:443" });
+  expect([report.stop?.reason, statuses(report)]).toEqual([undefined, NINE]);
+  expect(report.destinationTranslation).toMatchObject({
+    before: "10.96.0.10:443",
+    after: "198.51.100.80:80",
+    rule: { family: "ip", table: "services", chain: "web", text: expect.stringContaining("shop/web") },
+  });
+  expect(report.translation).toMatchObject({
+    before: expect.stringMatching(/^10\.20\.0\.2:\d+$/),
+    after: expect.stringMatching(/^203\.0\.113\.2:\d+$/),
+    rule: { family: "inet", table: "nat", chain: "postrouting" },
+  });
+  const [, , forward, translated, , left, , matched] = report.steps;
+  // Routed is what the rule has put in.
+  expect(JSON.stringify(forward)).toContain("iif br0 to 198.51.100.80 via 203.0.113.1 dev eth0");
+  expect(translated!.title).toBe("source and destination are translated");
+  expect(translated!.text).toMatch(
+    /^destination 10\.96\.0\.10:443 → 198\.51\.100\.80:80; source 10\.20\.0\.2:\d+ → 203\.0\.113\.2:\d+$/,
+  );
+  expect(left!.text).toMatch(/203\.0\.113\.2:\d+ → 198\.51\.100\.80:80 tcp SYN, by eth0/);
+  expect(matched!.text).toMatch(
+    /^destination 203\.0\.113\.2:\d+ → 10\.20\.0\.2:\d+; source 198\.51\.100\.80:80 → 10\.96\.0\.10:443$/,
+  );
+  // The answer comes from somebody else than was asked, and its chains are told all the same.
+  world.nft("table inet late { chain fw { type filter hook forward priority filter; }; }");
+  expect(JSON.stringify(world.trace({ destination: "10.96.0.10:443" }).steps[7])).toContain("inet late fw");
+  const text = traceText(report);
+  expect(text).toMatch(/198\.51\.100\.80\n/);
+  expect(text).toContain("it is for 198.51.100.80 now");
+});
+
+testWith(["root", "nft"])("a service's address that stands for another pod, or for the node", async () => {
+  world = await makeWorld();
+  world.nft(SERVICE);
+  const neighbour = freshNamespace("near");
+  const ip = (namespace: NetworkNamespace, line: string): string =>
+    ask(namespace, ["ip", ...line.split(" ")]);
+  ip(world.node, `link add veth-near type veth peer name eth0 netns ${neighbour.name}`);
+  ip(world.node, "link set veth-near master br0 up");
+  ip(neighbour, "addr add 10.20.0.3/24 dev eth0");
+  ip(neighbour, "link set eth0 up");
+  ip(neighbour, "route add default via 10.20.0.1");
+  await serve(neighbour, 8443);
+  // Without masquerade the neighbour would answer past the node, which could not put the service's address back.
+  world.nft(`table ip hairpin {
+    chain post {
+      type nat hook postrouting priority srcnat - 1
+      ip saddr 10.20.0.0/24 ip daddr 10.20.0.0/24 masquerade
+    }
+  }`);
+  const near = world.trace({ destination: "10.96.0.11:443" });
+  expect([near.stop?.reason, near.outcome]).toEqual([undefined, "answered"]);
+  expect(near.destinationTranslation).toMatchObject({
+    before: "10.96.0.11:443",
+    after: "10.20.0.3:8443",
+    rule: { table: "services", chain: "pre" },
+  });
+  expect(near.translation).toMatchObject({
+    after: expect.stringMatching(/^10\.20\.0\.1:\d+$/),
+    rule: { table: "hairpin" },
+  });
+  await serve(world.node, 8443);
+  const local = world.trace({ destination: "10.96.0.12:443" });
+  expect(local.outcome).toBe("answered");
+  expect(local.destinationTranslation).toMatchObject({
+    after: "10.20.0.1:8443",
+    rule: { text: expect.stringContaining("redirect to :8443") },
+  });
+  expect(local.steps[2]).toMatchObject({ status: "not-needed", text: "10.20.0.1 is the node itself" });
+  expect(local.steps[3]).toMatchObject({ status: "proven", title: "the destination is translated" });
+  expect(local.steps[7]!.text).toBe("source 10.20.0.1:8443 → 10.96.0.12:443");
+});
+
+testWith(["root", "nft"])("a service whose server is silent, or may not be reached", async () => {
+  world = await makeWorld();
+  world.nft(SERVICE.replace("198.51.100.80:80", "198.51.100.99:80"));
+  expect(world.trace({ destination: "10.96.0.10:443" }).stop).toMatchObject({
+    step: 7,
+    code: "nobody-answered",
+    reason: expect.stringMatching(/as 203\.0\.113\.2:\d+ → 198\.51\.100\.99:80 tcp SYN/),
+  });
+  world.nft(`table inet guard {
+    chain fw {
+      type filter hook forward priority filter
+      ip daddr 198.51.100.99 tcp dport 80 drop
+    }
+  }`);
+  const dropped = world.trace({ destination: "10.96.0.10:443" });
+  expect(dropped.stop).toMatchObject({ step: 3, code: "dropped-by-rule", rule: { table: "guard" } });
+  // The destination was translated before.
+  expect(dropped.destinationTranslation).toMatchObject({ after: "198.51.100.99:80" });
+  expect(dropped.steps[3]).toMatchObject({ status: "proven", title: "the destination is translated" });
+});
+
+testWith(["root", "iptables-nft", "iptables-legacy"])("a service that iptables made", async () => {
+  for (const program of ["iptables-nft", "iptables-legacy"]) {
+    world = await makeWorld({ nat: false });
+    const nat = (...rule: string[]): string => world.in("node", program, "-t", "nat", "-A", ...rule);
+    nat("PREROUTING", "-d", "10.96.0.10", "-p", "tcp", "-j", "DNAT", "--to-destination", "198.51.100.80:80");
+    nat("POSTROUTING", "-s", "10.20.0.0/24", "-j", "MASQUERADE");
+    const report = world.trace({ destination: "10.96.0.10:443" });
+    const step = report.steps[3]!;
+    expect([program, report.outcome, step.text]).toEqual([
+      program,
+      "answered",
+      expect.stringMatching(/^destination 10\.96\.0\.10:443 → 198\.51\.100\.80:80; source /),
+    ]);
+    const evidence = JSON.stringify(step.evidence);
+    expect(evidence).toMatch(/PREROUTING.*DNAT|DNAT.*PREROUTING|dnat to.*PREROUTING/);
+    expect(evidence).toMatch(/POSTROUTING.*MASQUERADE|masquerade.*POSTROUTING/i);
+    await world[Symbol.asyncDispose]();
+  }
+});
