@@ -6,35 +6,39 @@ import { diagnose } from "./diagnose.ts";
 import type { TraceEvidence } from "./evidence.ts";
 import type { Place, Sighting, TraceReport } from "./report.ts";
 import { metRules } from "./rules.ts";
-import { startOf, stepsOf } from "./steps.ts";
+import { at, startOf } from "./finding.ts";
+import { correlateInbound, inboundSteps, publishedEnd } from "./inbound.ts";
+import { stepsOf } from "./steps.ts";
 import { translationsOf } from "./translation.ts";
 
 /** @param destination as it was asked for and resolved */
 export function analyse(evidence: TraceEvidence, destination: TraceReport["destination"]): TraceReport {
-  const correlation = correlate(evidence);
+  const isInbound = evidence.isInbound === true;
+  const correlation = isInbound ? correlateInbound(evidence) : correlate(evidence);
   const of: Case = {
     evidence,
     correlation,
     outRules: metRules(correlation.outEvents, evidence.rulesets),
     backRules: metRules(correlation.backEvents, evidence.rulesets),
   };
-  const outcome = outcomeOf(of);
+  const outcome = isInbound ? inboundOutcome(of) : outcomeOf(of);
   const stop = outcome === "stopped" ? diagnose(of) : undefined;
   const state = evidence.exchange?.state;
   const answer = state?.kind === "answered" || state?.kind === "refused" ? state.what : undefined;
   const startUs = startOf(correlation);
-  const deliveredUs = answerTimeUs(correlation) ?? evidence.exchange?.deliveredUs;
+  const deliveredUs = answerTimeUs(of) ?? evidence.exchange?.deliveredUs;
   return {
     pod: evidence.survey.pod.name,
     destination: {
       ...destination,
       ...(evidence.flow.destinationPort === undefined ? {} : { port: evidence.flow.destinationPort }),
     },
+    ...(isInbound ? { begunBy: "outside" } : {}),
     outcome,
     ...(answer === undefined ? {} : { answer }),
     ...(stop === undefined ? {} : { stop }),
     path: pathOf(of),
-    steps: stepsOf(of, stop),
+    steps: isInbound ? inboundSteps(of, stop) : stepsOf(of, stop),
     sightings: sightingsOf(correlation, startUs),
     ...translationReports(of),
     ...(outcome === "stopped" || startUs === undefined || deliveredUs === undefined
@@ -43,6 +47,13 @@ export function analyse(evidence: TraceEvidence, destination: TraceReport["desti
     notes: notesOf(of),
     missing: evidence.missing,
   };
+}
+
+/** Answered is what the pod answered, and what left the node, where the node can be seen. */
+function inboundOutcome({ evidence, correlation: { out } }: Case): TraceReport["outcome"] {
+  const last = evidence.survey.node === undefined ? at(out, "pod", "out") : at(out, "uplink", "out");
+  if (last === undefined) return "stopped";
+  return last.packet.tcp?.flags.includes("RST") === true ? "refused" : "answered";
 }
 
 function outcomeOf(of: Case): TraceReport["outcome"] {
@@ -62,7 +73,8 @@ function isFromDestination(of: Case): boolean {
   return arrived || isLocal(of) || wasSwitched(of) || of.evidence.survey.node === undefined;
 }
 
-function answerTimeUs({ back }: Correlation): number | undefined {
+function answerTimeUs({ evidence, correlation: { out, back } }: Case): number | undefined {
+  if (evidence.isInbound === true) return (at(out, "uplink", "out") ?? at(out, "pod", "out"))?.timeUs;
   return back.find((packet) => packet.place === "pod")?.timeUs;
 }
 
@@ -117,6 +129,12 @@ function sightingsOf({ out, back }: Correlation, startUs: number | undefined): S
 }
 
 function translationReports(of: Case): Pick<TraceReport, "translation" | "destinationTranslation"> {
+  if (of.evidence.isInbound === true) {
+    const published = publishedEnd(of);
+    if (published === undefined) return {};
+    const { before, after, rule } = published;
+    return { destinationTranslation: { before, after, ...(rule === undefined ? {} : { rule }) } };
+  }
   const reports = translationsOf(of).map(({ end, before, after, rule }) => ({
     [end === "source" ? "translation" : "destinationTranslation"]: {
       before,

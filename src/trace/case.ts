@@ -110,10 +110,12 @@ export function isNodeAddress(of: Case, address: string): boolean {
   return of.evidence.survey.node?.addresses.some((one) => one.address === address) === true;
 }
 
-/** Whether the answer came without the packet having entered the node's IP layer. */
-export function wasSwitched({ evidence, correlation }: Case): boolean {
+/** Whether the answer came without the packet having entered the node's IP layer, which alone gives it another end. */
+export function wasSwitched(of: Case): boolean {
+  const { evidence, correlation } = of;
   const { out, back } = correlation;
   const hasBridge = evidence.survey.node?.bridge !== undefined;
+  if (realDestination(of) !== evidence.flow.destination) return false;
   return hasBridge && back.length > 0 && !out.some((packet) => packet.place === "bridge");
 }
 

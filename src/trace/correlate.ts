@@ -54,11 +54,7 @@ export function correlate(evidence: TraceEvidence): Correlation {
         (signatureOf(packet) === signature || isFromPod(packet.packet, flow)),
     ),
   );
-  const label = (where: "pod" | "node") => (event: TraceEvent) => ({ ...event, where });
-  const events = [
-    ...packetsOfEvents(evidence.ruleEvents.pod.map(label("pod"))),
-    ...packetsOfEvents(evidence.ruleEvents.node.map(label("node"))),
-  ];
+  const events = eventsOfPackets(evidence);
   const outEvents = firstPacketEvents(events, (packet) => isOutEvent(packet, flow, own?.packet));
   const leaving = out.find((packet) => packet.place === "uplink" && packet.way === "out");
   const outside =
@@ -79,7 +75,7 @@ export function correlate(evidence: TraceEvidence): Correlation {
 
 // ── Places ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function placePacket(packet: SeenPacket, evidence: TraceEvidence): PlacedPacket {
+export function placePacket(packet: SeenPacket, evidence: TraceEvidence): PlacedPacket {
   return { ...packet, place: placeOf(packet, evidence), way: packet.direction === "out" ? "out" : "in" };
 }
 
@@ -92,7 +88,7 @@ function placeOf(packet: SeenPacket, { survey }: TraceEvidence): PlaceKind {
 }
 
 /** The first packet at each interface and way. */
-function firsts(packets: readonly PlacedPacket[]): PlacedPacket[] {
+export function firsts(packets: readonly PlacedPacket[]): PlacedPacket[] {
   const seen = new Map<string, PlacedPacket>();
   for (const packet of packets) {
     const key = `${packet.where} ${packet.interfaceIndex} ${packet.way}`;
@@ -199,6 +195,14 @@ interface EventOfPacket {
   readonly passage: number;
 }
 
+export function eventsOfPackets({ ruleEvents }: TraceEvidence): EventOfPacket[] {
+  const label = (where: "pod" | "node") => (event: TraceEvent) => ({ ...event, where });
+  return [
+    ...packetsOfEvents(ruleEvents.pod.map(label("pod"))),
+    ...packetsOfEvents(ruleEvents.node.map(label("node"))),
+  ];
+}
+
 /**
  * Each event with its packet: the kernel sends the headers with the first event in each base chain only. A prerouting
  * (or output) event after others of the same id belongs to another packet.
@@ -224,7 +228,7 @@ function startsAnew(shown: Packet, before: Packet | undefined): boolean {
 }
 
 /** The events of the first packet of that kind. */
-function firstPacketEvents(
+export function firstPacketEvents(
   events: readonly EventOfPacket[],
   isWanted: (packet: Packet) => boolean,
 ): LabelledEvent[] {

@@ -5,6 +5,7 @@
 import { isLocal, wasSwitched, type Case, type Verdict } from "./case.ts";
 import type { PlacedPacket } from "./correlate.ts";
 import type { PlaceKind, Stop } from "./report.ts";
+import { stoppedInbound } from "./inbound-stop.ts";
 import { stoppedAtNode } from "./stop-at-node.ts";
 import { stoppedInPod, stoppedInPodOnReturn } from "./stop-in-pod.ts";
 import { stoppedOnCable, stoppedOnBridge } from "./stop-on-cable.ts";
@@ -13,7 +14,7 @@ import { requestUnanswered, stoppedOutside } from "./stop-outside.ts";
 
 /** The stop of an exchange that was not answered. */
 export function diagnose(of: Case): Stop {
-  const verdict = verdictOf(of);
+  const verdict = of.evidence.isInbound === true ? stoppedInbound(of) : verdictOf(of);
   return { evidence: [], ...verdict, lastSeen: lastSeen(of) };
 }
 

@@ -81,6 +81,9 @@ export interface FlowEnds {
   readonly destinationPort?: number;
 }
 
+/** What is known of a flow before its first packet is seen: of one that flows by itself not even the pod's port. */
+export type FlowPattern = Omit<FlowEnds, "sourcePort"> & { readonly sourcePort?: number };
+
 /** Something that could not be looked at, and why. */
 export interface Missing {
   readonly what: string;
@@ -90,6 +93,8 @@ export interface Missing {
 export interface TraceEvidence {
   readonly survey: PathSurvey;
   readonly flow: FlowEnds;
+  /** Somebody outside began it, and the pod answers. */
+  readonly isInbound?: true;
   /** Absent when existing traffic was followed. */
   readonly exchange?: {
     readonly state: ExchangeState;

@@ -132,9 +132,9 @@ function destinationOf(packet: Packet | undefined, flow: FlowEnds): FlowDestinat
   return [{ address: packet.ip.destination, ...(port === undefined ? {} : { port }) }];
 }
 
-/** Whether a packet and an answer to it were both seen at the pod: what following existing traffic waits for. */
-export function isAnswered(seen: readonly SeenPacket[], flow: FlowEnds): boolean {
-  const atPod = seen.filter(({ where }) => where === "pod");
-  const first = atPod.findIndex(({ packet }) => headingOf(packet, flow) === "out");
-  return first >= 0 && atPod.slice(first).some(({ packet }) => headingOf(packet, flow) === "back");
+/** Whether a packet that began as `first` says and an answer to it were both seen at the pod. */
+export function isAnswered(seen: readonly SeenPacket[], flow: FlowEnds, first: "out" | "back"): boolean {
+  const atPod = seen.filter(({ where }) => where === "pod").map(({ packet }) => headingOf(packet, flow));
+  const begun = atPod.indexOf(first);
+  return begun >= 0 && atPod.slice(begun).includes(first === "out" ? "back" : "out");
 }

@@ -69,6 +69,7 @@ export interface Place {
 
 /** The exchange's packet seen at a place. */
 export interface Sighting {
+  /** From the pod, or to the pod. */
   readonly heading: "out" | "back";
   readonly place: PlaceKind;
   readonly interface: string;
@@ -94,6 +95,8 @@ export interface TraceReport {
     /** Who resolved the name. */
     readonly nameserver?: string;
   };
+  /** Somebody outside began it: the steps are those of a packet to the pod, and of the pod's answer. */
+  readonly begunBy?: "outside";
   /** `answered`: it came back. `refused`: it came back as a no of the destination itself. `stopped`: it did not. */
   readonly outcome: "answered" | "refused" | "stopped";
   /** What the answer was: "connection established", "HTTP/1.1 200 OK, 312 bytes". */

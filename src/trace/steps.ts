@@ -1,9 +1,12 @@
 /** The nine steps of one packet, each with the evidence that it happened. Pure. */
 import { flowState, translationText as entryText } from "../flows/flow.ts";
+import type { ConntrackEntry } from "../kernel/conntrack/entry.ts";
 import { summaryOf } from "../kernel/packet/packet.ts";
-import { endLabel, sightingText, type Correlation, type PlacedPacket } from "./correlate.ts";
+import { endLabel } from "./correlate.ts";
 import { isLocal, isReplyMatched, linkText, realDestination, wasSwitched, type Case } from "./case.ts";
-import type { PlaceKind, StepEvidence, StepNumber, StepReport, Stop } from "./report.ts";
+import type { NodeSide, TraceEvidence } from "./evidence.ts";
+import { at, captures, startOf, stepReports, timeOf, type Finding } from "./finding.ts";
+import type { StepEvidence, StepNumber, StepReport, Stop } from "./report.ts";
 import { chainLines } from "./rules.ts";
 import { translationBackText, translationsOf, translationText } from "./translation.ts";
 
@@ -19,15 +22,6 @@ const STEP_TITLES: Readonly<Record<StepNumber, string>> = {
   9: "delivered to the pod",
 };
 
-/** What a step came to, before it is set against the outcome. */
-interface Finding {
-  readonly proven: boolean;
-  readonly text: string;
-  readonly evidence: readonly StepEvidence[];
-  readonly timeUs?: number;
-  readonly notNeeded?: boolean;
-}
-
 /** @param stop where it ended; undefined when it was answered */
 export function stepsOf(of: Case, stop: Stop | undefined): StepReport[] {
   const findings: Readonly<Record<StepNumber, Finding>> = {
@@ -41,19 +35,8 @@ export function stepsOf(of: Case, stop: Stop | undefined): StepReport[] {
     8: matched(of),
     9: delivered(of),
   };
-  const startUs = startOf(of.correlation);
-  return (Object.keys(findings).map(Number) as StepNumber[]).map((number) => {
-    const finding = findings[number];
-    return {
-      number,
-      title: number === 4 ? translationTitle(of) : STEP_TITLES[number],
-      ...statusAndText(number, finding, stop),
-      evidence: number === stop?.step ? withStop(finding.evidence, stop.evidence) : finding.evidence,
-      ...(finding.timeUs === undefined || startUs === undefined
-        ? {}
-        : { atUs: round(Math.max(0, finding.timeUs - startUs)) }),
-    };
-  });
+  const titles = { ...STEP_TITLES, 4: translationTitle(of) };
+  return stepReports(titles, findings, stop, startOf(of.correlation));
 }
 
 /** A destination that is translated must not stand under the title of a source. */
@@ -61,49 +44,6 @@ function translationTitle(of: Case): string {
   const ends = translationsOf(of).map(({ end }) => end);
   if (!ends.includes("destination")) return STEP_TITLES[4];
   return ends.includes("source") ? "source and destination are translated" : "the destination is translated";
-}
-
-/** What the step shows already need not be said again by what ended there. */
-function withStop(own: readonly StepEvidence[], stop: readonly StepEvidence[]): StepEvidence[] {
-  const sources = new Set(own.map(({ source }) => source));
-  return [...own, ...stop.filter(({ source }) => !sources.has(source))];
-}
-
-function statusAndText(
-  number: StepNumber,
-  finding: Finding,
-  stop: Stop | undefined,
-): Pick<StepReport, "status" | "text"> {
-  if (number === stop?.step) return { status: "stopped", text: stop.reason };
-  const isBehind = stop !== undefined && number > stop.step;
-  if (finding.notNeeded === true && !isBehind) return { status: "not-needed", text: finding.text };
-  if (isBehind && (finding.notNeeded === true || !finding.proven)) {
-    return { status: "not-reached", text: "it did not get this far" };
-  }
-  if (finding.proven) return { status: "proven", text: finding.text };
-  return { status: "unseen", text: finding.text };
-}
-
-/** When the exchange's first packet was first seen. */
-export function startOf({ out }: Correlation): number | undefined {
-  return out.length === 0 ? undefined : Math.min(...out.map((packet) => packet.timeUs));
-}
-
-function round(us: number): number {
-  return Math.round(us * 10) / 10;
-}
-
-function at(packets: readonly PlacedPacket[], place: PlaceKind, way: "in" | "out"): PlacedPacket | undefined {
-  return packets.find((packet) => packet.place === place && packet.way === way);
-}
-
-function captures(packets: readonly (PlacedPacket | undefined)[]): StepEvidence[] {
-  const lines = packets.flatMap((packet) => (packet === undefined ? [] : [sightingText(packet)]));
-  return lines.length === 0 ? [] : [{ source: "capture", lines }];
-}
-
-function timeOf(packet: PlacedPacket | undefined): { timeUs?: number } {
-  return packet === undefined ? {} : { timeUs: packet.timeUs };
 }
 
 // ── 1 and 2 ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -194,10 +134,6 @@ function forwarded(of: Case): Finding {
       evidence: [],
     };
   }
-  const settings = ["forward", "rp_filter"].flatMap((word) => {
-    const ofKind = Object.entries(node.sysctls).filter(([name]) => name.includes(word));
-    return ofKind.length === 0 ? [] : [ofKind.map(([name, value]) => `${name} = ${value}`).join(", ")];
-  });
   const answer = node.route;
   const from = `from ${evidence.flow.source} iif ${node.entry?.name}`;
   const destination = realDestination(of);
@@ -224,11 +160,20 @@ function forwarded(of: Case): Finding {
       ? `${anew}forwarding is on; ${node.entry?.name} → ${leaving?.interface ?? node.out?.name}`
       : "it was not seen leaving the node",
     evidence: [
-      { source: "sysctl", lines: settings },
+      settingsEvidence(node),
       ...(route.length === 0 ? [] : [{ source: "route", lines: route }]),
       ...(chains.length === 0 ? [] : [{ source: "nf_tables trace", lines: chains }]),
     ],
   };
+}
+
+/** A line for forwarding, a line for reverse path filtering. */
+export function settingsEvidence({ sysctls }: NodeSide): StepEvidence {
+  const lines = ["forward", "rp_filter"].flatMap((word) => {
+    const ofKind = Object.entries(sysctls).filter(([name]) => name.includes(word));
+    return ofKind.length === 0 ? [] : [ofKind.map(([name, value]) => `${name} = ${value}`).join(", ")];
+  });
+  return { source: "sysctl", lines };
 }
 
 function translated(of: Case): Finding {
@@ -270,18 +215,19 @@ function tracked(of: Case): Finding {
     const notNeeded = evidence.survey.node !== undefined && !(isNeeded && hasLeft);
     return { proven: false, ...(notNeeded ? { notNeeded } : {}), text, evidence: [] };
   }
-  const last = evidence.entry ?? evidence.flowEvents.at(-1)!.entry;
+  return { proven: true, text: entryText(entry), evidence: [historyOf(evidence, entry)] };
+}
+
+/** What became of the entry meanwhile, and how it stands. */
+export function historyOf({ entry, flowEvents }: TraceEvidence, known: ConntrackEntry): StepEvidence {
+  const last = entry ?? flowEvents.at(-1)?.entry ?? known;
+  const { timeoutSeconds } = last;
+  const left = timeoutSeconds === undefined ? "" : `, forgotten in ${timeoutSeconds} s`;
   return {
-    proven: true,
-    text: entryText(entry),
-    evidence: [
-      {
-        source: "conntrack",
-        lines: [
-          ...evidence.flowEvents.slice(0, 6).map(({ kind, entry: one }) => `${kind} ${flowState(one)}`),
-          `now ${flowState(last)}${last.timeoutSeconds === undefined ? "" : `, forgotten in ${last.timeoutSeconds} s`}`,
-        ],
-      },
+    source: "conntrack",
+    lines: [
+      ...flowEvents.slice(0, 6).map(({ kind, entry: one }) => `${kind} ${flowState(one)}`),
+      `now ${flowState(last)}${left}`,
     ],
   };
 }
@@ -308,7 +254,7 @@ function answered(of: Case): Finding {
   const packet = at(of.correlation.back, "uplink", "in");
   const atVeth = at(of.correlation.back, "veth", "out");
   const evidence = captures([packet]);
-  if (packet === undefined && atVeth !== undefined) {
+  if (packet === undefined && atVeth !== undefined && (isLocal(of) || wasSwitched(of))) {
     return {
       proven: true,
       notNeeded: true,

@@ -1,6 +1,7 @@
 /** What the node made of the ends of the packet: before, after, and which rule it was. Pure. */
 import type { Case } from "./case.ts";
 import { endLabel } from "./correlate.ts";
+import type { LegacyGrowth } from "./evidence.ts";
 import type { RuleReport, StepEvidence } from "./report.ts";
 import { targetEnd, translatingRule, type TranslatedEnd } from "./rules.ts";
 
@@ -20,7 +21,15 @@ export function translationsOf(of: Case): Translation[] {
     const ends = endsOfCase(of, end);
     if (ends === undefined || ends.before === ends.after) return [];
     const rule = translatingRule(of.outRules, of.evidence.rulesets, end)?.report;
-    return [{ end, ...ends, ...(rule === undefined ? {} : { rule }), evidence: evidenceOf(of, end, rule) }];
+    const legacy = of.evidence.legacyGrowth.find(({ verdict }) => targetEnd(verdict) === end);
+    return [
+      {
+        end,
+        ...ends,
+        ...(rule === undefined ? {} : { rule }),
+        evidence: translationEvidence(rule, legacy),
+      },
+    ];
   });
 }
 
@@ -36,8 +45,11 @@ function endsOfCase(
   return { before: endLabel(before, flow), after: endLabel(outside[end], flow) };
 }
 
-function evidenceOf(of: Case, end: TranslatedEnd, rule: RuleReport | undefined): StepEvidence[] {
-  const legacy = of.evidence.legacyGrowth.find(({ verdict }) => targetEnd(verdict) === end);
+/** The rule as its program writes it and where it stands; of iptables-legacy the one whose counter moved. */
+export function translationEvidence(
+  rule: RuleReport | undefined,
+  legacy: LegacyGrowth | undefined,
+): StepEvidence[] {
   return [
     ...(rule === undefined ? [] : [{ source: "nf_tables trace", lines: [rule.text, placeText(rule)] }]),
     ...(legacy === undefined

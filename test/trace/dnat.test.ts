@@ -2,6 +2,7 @@
 import { afterEach, expect } from "bun:test";
 import { traceText } from "../../src/cli/trace-ladder.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { tracePage } from "../../src/trace/page.ts";
 import type { TraceReport } from "../../src/trace/report.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
@@ -11,12 +12,16 @@ let world: World;
 const servers: { kill(signal: number): void; readonly exited: Promise<number> }[] = [];
 
 afterEach(async () => {
+  await endServers();
+  await world?.[Symbol.asyncDispose]();
+});
+
+async function endServers(): Promise<void> {
   for (const server of servers.splice(0)) {
     server.kill(9);
     await server.exited;
   }
-  await world?.[Symbol.asyncDispose]();
-});
+}
 
 const NINE = Array.from({ length: 9 }, () => "proven").join();
 const statuses = (report: TraceReport): string => report.steps.map(({ status }) => status).join();
@@ -140,6 +145,26 @@ testWith(["root", "nft"])("a service whose server is silent, or may not be reach
   expect(dropped.steps[3]).toMatchObject({ status: "proven", title: "the destination is translated" });
 });
 
+testWith(["root", "nft"])("a service's IPv6 address, followed and asked", async () => {
+  world = await makeWorld({ ipv6: true });
+  world.nft(`table ip6 services {
+    chain pre {
+      type nat hook prerouting priority dstnat
+      ip6 daddr fd96::10 tcp dport 443 dnat to [2001:db8:198::80]:80
+    }
+  }`);
+  const asked = world.trace({ destination: "[fd96::10]:443", timeoutMs: 3000 });
+  client(world.pod, "fd96::10", 443);
+  for (const report of [asked, listenTo("fd96::10")]) {
+    expect([report.stop?.reason, statuses(report)]).toEqual([undefined, NINE]);
+    expect(report.destinationTranslation).toMatchObject({
+      before: "[fd96::10]:443",
+      after: "[2001:db8:198::80]:80",
+      rule: { family: "ip6", table: "services" },
+    });
+  }
+});
+
 testWith(["root", "iptables-nft", "iptables-legacy"])("a service that iptables made", async () => {
   for (const program of ["iptables-nft", "iptables-legacy"]) {
     world = await makeWorld({ nat: false });
@@ -158,4 +183,155 @@ testWith(["root", "iptables-nft", "iptables-legacy"])("a service that iptables m
     expect(evidence).toMatch(/POSTROUTING.*MASQUERADE|masquerade.*POSTROUTING/i);
     await world[Symbol.asyncDispose]();
   }
+});
+
+const PUBLISHED = `table ip published {
+  chain pre {
+    type nat hook prerouting priority dstnat
+    fib daddr type local tcp dport 8080 dnat to 10.20.0.2:80 comment "shop/web"
+  }
+}`;
+
+/** Connects again and again, until the test is over. */
+function client(from: NetworkNamespace, to: string, port: number): void {
+  const script = `setInterval(() => {
+    const socket = { data() {}, open(one) { one.end(); } };
+    Bun.connect({ hostname: "${to}", port: ${port}, socket }).catch(() => {});
+  }, 100);`;
+  servers.push(
+    from.run(() => Bun.spawn([process.execPath, "-e", script], { stdout: "ignore", stderr: "ignore" })),
+  );
+}
+
+const listenTo = (destination: string): TraceReport =>
+  world.trace({ destination, listen: true, timeoutMs: 2000 });
+
+testWith(["root", "nft"])("a published port is followed from outside to the pod and back", async () => {
+  for (const wiring of ["bridge", "ptp"] as const) {
+    world = await makeWorld({ wiring });
+    world.nft(`${PUBLISHED}
+    table inet guard {
+      chain fw {
+        type filter hook forward priority filter
+      }
+    }`);
+    await serve(world.pod, 80);
+    client(world.internet, "203.0.113.2", 8080);
+    const report = listenTo("203.0.113.1");
+    expect([wiring, report.begunBy, report.outcome, report.stop, statuses(report)]).toEqual([
+      wiring,
+      "outside",
+      "answered",
+      undefined,
+      NINE,
+    ]);
+    // What happened before the pod said a word is part of the story: the rule that decided.
+    expect(report.destinationTranslation).toMatchObject({
+      before: "203.0.113.2:8080",
+      after: "10.20.0.2:80",
+      rule: { table: "published", chain: "pre", text: expect.stringContaining("shop/web") },
+    });
+    expect(report.steps[2]!.evidence.at(-1)!.lines.join()).toContain("inet guard fw (forward");
+    expect(report.steps[7]!.text).toBe("source 10.20.0.2:80 → 203.0.113.2:8080");
+    expect(report.steps[8]!.text).toMatch(/^203\.0\.113\.2:8080 → 203\.0\.113\.1:\d+ tcp SYN,ACK, by eth0$/);
+    const text = traceText(report);
+    expect(text).toStartWith("203.0.113.1 → ");
+    // To the pod first, then from it.
+    expect(text.indexOf("◀")).toBeLessThan(text.indexOf("▶"));
+    expect(tracePage(report)).toContain("who asked 203.0.113.2:8080");
+    await endServers();
+    await world[Symbol.asyncDispose]();
+  }
+});
+
+interface InboundFault {
+  readonly name: string;
+  readonly break: () => void | Promise<void>;
+  readonly expected: object;
+}
+
+const INBOUND_FAULTS: readonly InboundFault[] = [
+  {
+    name: "nobody listens in the pod",
+    break: () => {},
+    expected: { begunBy: "outside", outcome: "refused" },
+  },
+  {
+    name: "a rule of the node drops it",
+    break: () =>
+      world.nft(`table inet guard {
+        chain fw {
+          type filter hook forward priority filter
+          ip daddr 10.20.0.2 tcp dport 80 drop
+        }
+      }`),
+    expected: {
+      begunBy: "outside",
+      outcome: "stopped",
+      stop: { step: 3, code: "dropped-by-rule", rule: { table: "guard" } },
+      destinationTranslation: { after: "10.20.0.2:80" },
+    },
+  },
+  {
+    name: "the pod itself drops it",
+    break: () => {
+      const inner = "type filter hook input priority filter; tcp dport 80 drop;";
+      ask(world.pod, ["nft", "-f", "-"], `table inet own { chain inp { ${inner} }; }`);
+    },
+    expected: { outcome: "stopped", stop: { step: 7, code: "dropped-by-rule", rule: { table: "own" } } },
+  },
+  {
+    name: "the pod's answer is dropped",
+    break: async () => {
+      await serve(world.pod, 80);
+      world.nft(`table inet guard {
+        chain fw {
+          type filter hook forward priority filter
+          ip saddr 10.20.0.2 tcp sport 80 drop
+        }
+      }`);
+    },
+    expected: { outcome: "stopped", stop: { step: 8, code: "dropped-by-rule", rule: { table: "guard" } } },
+  },
+];
+
+for (const fault of INBOUND_FAULTS) {
+  testWith(["root", "nft"])(`a published port when ${fault.name}`, async () => {
+    world = await makeWorld();
+    world.nft(PUBLISHED);
+    await fault.break();
+    client(world.internet, "203.0.113.2", 8080);
+    expect(listenTo("203.0.113.1")).toMatchObject(fault.expected);
+  });
+}
+
+testWith(["root", "nft"])("a port that is not published is told so", async () => {
+  world = await makeWorld();
+  world.nft(PUBLISHED);
+  client(world.internet, "203.0.113.2", 8081);
+  expect(() => world.trace({ destination: "203.0.113.1", listen: true, timeoutMs: 400 })).toThrow(
+    expect.objectContaining({
+      code: "nothing-flows",
+      said: expect.stringMatching(/203\.0\.113\.2:8081 tcp SYN at eth0, and no rule gave it to the pod/),
+    }),
+  );
+});
+
+testWith(["root", "nft"])("what the pod sends to a service is followed, short as it is", async () => {
+  world = await makeWorld();
+  world.nft(SERVICE);
+  client(world.pod, "10.96.0.10", 443);
+  const report = listenTo("10.96.0.10:443");
+  expect([report.begunBy, report.outcome, report.stop, statuses(report)]).toEqual([
+    undefined,
+    "answered",
+    undefined,
+    NINE,
+  ]);
+  expect(report.destinationTranslation).toMatchObject({
+    before: "10.96.0.10:443",
+    after: "198.51.100.80:80",
+    rule: { table: "services", chain: "web" },
+  });
+  expect(report.translation).toMatchObject({ rule: { table: "nat", chain: "postrouting" } });
 });
