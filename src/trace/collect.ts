@@ -4,7 +4,7 @@ import { DropWatch, type KernelDrop } from "../kernel/bpf/drops.ts";
 import { SystemError } from "../kernel/errno.ts";
 import * as libc from "../kernel/libc.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import { PacketTap } from "../kernel/packet-socket.ts";
+import { PacketTap, type CapturedPacket } from "../kernel/packet-socket.ts";
 import { packetTest, type PacketMatch } from "../kernel/packet/filter.ts";
 import { counterGrowth, networkCounters, type Counters } from "../kernel/procfs.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
@@ -21,7 +21,14 @@ import type { Exchange } from "./exchange.ts";
 import { FlowWatch } from "./flow-watch.ts";
 import { legacyGrowth, readLegacyCounters } from "./legacy.ts";
 import { flowAmong, isBegunOutside, nothingFlows, type Following } from "./listen.ts";
-import { belongsTo, isAnswered, isEnded, translatedDestination, type FlowDestination } from "./progress.ts";
+import {
+  belongsTo,
+  isAnswered,
+  isEnded,
+  outsideEnds,
+  translatedDestination,
+  type FlowDestination,
+} from "./progress.ts";
 import { RuleTrace } from "./rule-trace.ts";
 import { surveyTranslated } from "./survey.ts";
 
@@ -102,6 +109,8 @@ class Instruments implements Disposable {
   /** undefined until it is known which flow is followed. */
   flow: FlowEnds | undefined;
   #isInbound = false;
+  #beginningsTap: PacketTap | undefined;
+  readonly #beginnings: CapturedPacket[] = [];
   #isNarrow = false;
 
   constructor(options: CollectOptions) {
@@ -125,6 +134,7 @@ class Instruments implements Disposable {
           (trace) => (this.#ruleTraces.node = trace),
         );
         this.#flowWatch = this.#tryOpen("conntrack events", () => FlowWatch.open(node, flow));
+        if (flow.protocol === "tcp" && this.#mayTranslateDestinations()) this.#openBeginnings(node);
       }
       this.#dropWatch = this.#tryOpen("the kernel's drop reasons", () =>
         DropWatch.open([...new Set([flow.source, flow.destination])]),
@@ -158,6 +168,8 @@ class Instruments implements Disposable {
           this.seen.push(Object.assign(packet, { where }));
       }
     }
+    this.#beginnings.push(...(this.#beginningsTap?.read(0, most) ?? []));
+    this.#beginnings.splice(0, this.#beginnings.length - MOST_PACKETS);
     if (this.flow === undefined) {
       this.seen.splice(0, this.seen.length - MOST_UNKNOWN);
       this.#flowWatch?.read();
@@ -204,14 +216,15 @@ class Instruments implements Disposable {
 
   evidence(beganUs: number): TraceEvidence {
     const { pod, node, exchange, timeoutMs } = this.#options;
-    const { flow } = this;
-    if (flow === undefined) throw nothingFlows(this.#following(), this.seen, timeoutMs);
+    if (this.flow === undefined) throw nothingFlows(this.#following(), this.seen, timeoutMs);
+    const entry = this.#flowWatch?.entry(this.flow);
+    const flowEvents = this.#flowWatch?.events(this.flow) ?? [];
+    const outside = this.#isInbound ? undefined : outsideEnds(entry ?? flowEvents[0]?.entry);
+    const flow: FlowEnds = { ...this.flow, ...(outside === undefined ? {} : { outside }) };
     const ruleEvents = {
       pod: this.#ruleTraces.pod?.events() ?? [],
       node: this.#ruleTraces.node?.events() ?? [],
     };
-    const entry = this.#flowWatch?.entry(flow);
-    const flowEvents = this.#flowWatch?.events(flow) ?? [];
     return {
       survey: this.#isInbound
         ? this.#options.survey
@@ -229,7 +242,7 @@ class Instruments implements Disposable {
               ...(exchange.deliveredUs === undefined ? {} : { deliveredUs: exchange.deliveredUs }),
             },
           }),
-      packets: this.seen.toSorted((a, b) => a.timeUs - b.timeUs),
+      packets: this.#packetsOf(flow),
       lostPackets: this.#taps.reduce((sum, { tap }) => sum + tap.lost(), 0),
       ruleEvents,
       rulesets: {
@@ -251,6 +264,34 @@ class Instruments implements Disposable {
 
   [Symbol.dispose](): void {
     for (const instrument of this.#open.splice(0)) instrument[Symbol.dispose]();
+  }
+
+  /**
+   * Where both ends are translated nothing of the pod's own is left in its packets. They are found by conntrack's
+   * word, among the beginnings of all connections: by another socket, lest others' connections crowd out the rest.
+   */
+  #openBeginnings(node: NetworkNamespace): void {
+    const filter = { family: this.#options.flow.family, tcpSyn: true as const };
+    this.#beginningsTap = this.#tryOpen("the beginnings of connections", () =>
+      PacketTap.open(node, { filter }),
+    );
+  }
+
+  #mayTranslateDestinations(): boolean {
+    const chains = this.#ruleTraces.node?.ruleset.flatMap((table) => table.chains) ?? [];
+    const isLegacy = this.#options.survey.node?.iptablesLegacy.includes("nat") === true;
+    return isLegacy || chains.some(({ base }) => base?.type === "nat" && base.hook === "prerouting");
+  }
+
+  /** What was seen, in the order of time, and what only conntrack knows to be the flow's. */
+  #packetsOf(flow: FlowEnds): SeenPacket[] {
+    const key = (packet: CapturedPacket): string =>
+      `${packet.interfaceIndex} ${packet.direction} ${packet.timeUs}`;
+    const known = new Set(this.seen.filter(({ where }) => where === "node").map(key));
+    const found = this.#beginnings
+      .filter((packet) => belongsTo(packet.packet, flow) && !known.has(key(packet)))
+      .map((packet) => Object.assign(packet, { where: "node" as const }));
+    return [...this.seen, ...found].toSorted((a, b) => a.timeUs - b.timeUs);
   }
 
   /** The node routes for the destination that a rule has put into the packet. */
@@ -328,8 +369,6 @@ function tapFilter(flow: FlowPattern): PacketMatch[] {
   if (protocol === "icmp") return [...neighbours, { protocol: family === 4 ? "icmp" : "icmpv6" }];
   const port = destinationPort === undefined ? {} : { port: destinationPort };
   const ours = sourcePort === undefined ? [] : [sourcePort];
-  // Before the flow is known, behind the translation of both its ends nothing is left to know it by but its beginning.
-  if (sourcePort === undefined && protocol === "tcp") neighbours.push({ family, tcpSyn: true });
   return [...neighbours, ...portsFilter(flow, ours), { protocol, host: destination, ...port }];
 }
 

@@ -4,7 +4,7 @@ import type { ConntrackEntry } from "../kernel/conntrack/entry.ts";
 import { decodePacket } from "../kernel/packet/decode.ts";
 import { isIcmpError, type Packet } from "../kernel/packet/packet.ts";
 import type { TraceEvent } from "../kernel/nftables/events.ts";
-import type { FlowEnds, SeenPacket } from "./evidence.ts";
+import type { FlowEnds, OutsideEnds, SeenPacket } from "./evidence.ts";
 
 /**
  * Whether a packet may belong to the flow, as far as it can be told before the translation is known: by the pod's own
@@ -33,6 +33,8 @@ export function headingOf(packet: Packet, flow: FlowEnds): "out" | "back" | unde
   const ports = flow.protocol === "tcp" ? packet.tcp : packet.udp;
   if (ports === undefined) return undefined;
   const { sourcePort, destinationPort } = ports;
+  const outside = outsideHeading(ip, ports, flow.outside);
+  if (outside !== undefined) return outside;
   const ours = flow.sourcePort;
   const theirs = flow.destinationPort ?? (ip.destination === flow.destination ? destinationPort : sourcePort);
   if (ip.source === flow.source && sourcePort === ours) return "out";
@@ -42,6 +44,34 @@ export function headingOf(packet: Packet, flow: FlowEnds): "out" | "back" | unde
   // Both ends may be translated: then only the port that was kept is left to go by.
   if (sourcePort === ours) return "out";
   return destinationPort === ours ? "back" : undefined;
+}
+
+/** By both ends behind the translation, of which the pod's packet may have neither. */
+function outsideHeading(
+  ip: { readonly source: string; readonly destination: string },
+  ports: { readonly sourcePort: number; readonly destinationPort: number },
+  outside: OutsideEnds | undefined,
+): "out" | "back" | undefined {
+  if (outside === undefined) return undefined;
+  const from = ip.source === outside.source && ports.sourcePort === outside.sourcePort;
+  const to = ip.destination === outside.destination && ports.destinationPort === outside.destinationPort;
+  if (from && to) return "out";
+  const isFromThere = ip.source === outside.destination && ports.sourcePort === outside.destinationPort;
+  const isToHere = ip.destination === outside.source && ports.destinationPort === outside.sourcePort;
+  return isFromThere && isToHere ? "back" : undefined;
+}
+
+/** Behind every translation, as the entry of the pod's own connection has it. */
+export function outsideEnds(entry: ConntrackEntry | undefined): OutsideEnds | undefined {
+  if (entry === undefined) return undefined;
+  const { source, sourcePort, destination, destinationPort } = entry.reply;
+  if (sourcePort === undefined || destinationPort === undefined) return undefined;
+  return {
+    source: destination,
+    sourcePort: destinationPort,
+    destination: source,
+    destinationPort: sourcePort,
+  };
 }
 
 interface Progress {

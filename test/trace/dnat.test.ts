@@ -82,6 +82,26 @@ testWith(["root", "nft"])("a service's address that stands for a server outside"
   expect(text).toContain("it is for 198.51.100.80 now");
 });
 
+testWith(["root", "nft"])(
+  "both ends translated, the port as well: nothing of the pod's own is left",
+  async () => {
+    world = await makeWorld({ nat: false });
+    world.nft(SERVICE);
+    world.nft(`table inet nat {
+    chain postrouting {
+      type nat hook postrouting priority srcnat
+      oifname "eth0" masquerade fully-random
+    }
+  }`);
+    const asked = world.trace({ destination: "10.96.0.10:443" });
+    client(world.pod, "10.96.0.10", 443);
+    for (const report of [asked, listenTo("10.96.0.10")]) {
+      expect([report.stop?.reason, statuses(report)]).toEqual([undefined, NINE]);
+      expect(report.steps[5]!.text).toMatch(/^203\.0\.113\.2:\d+ → 198\.51\.100\.80:80 tcp SYN, by eth0$/);
+    }
+  },
+);
+
 testWith(["root", "nft"])("a service's address that stands for another pod, or for the node", async () => {
   world = await makeWorld();
   world.nft(SERVICE);
