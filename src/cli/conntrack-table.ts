@@ -125,7 +125,15 @@ export async function emptyTableHint({ namespace, statistics }: OpenTable): Prom
 /** How to have counters, when there are none. */
 export function accountingHint(namespace: NetworkNamespace | undefined): string | undefined {
   if (readSysctl(namespace, "net.netfilter.nf_conntrack_acct") !== "0") return undefined;
-  return "Packets and bytes are not counted; for new flows they are after: sysctl -w net.netfilter.nf_conntrack_acct=1";
+  const there = namespace === undefined ? "" : `nsenter --net=${namespace.path} `;
+  return `Packets and bytes are not counted; for new flows they are after: ${there}sysctl -w net.netfilter.nf_conntrack_acct=1`;
+}
+
+/** Why no flow is offloaded. A kernel with flowtables has their time-outs among its settings (since Linux 5.14). */
+export function offloadHint(namespace: NetworkNamespace | undefined): string {
+  return readSysctl(namespace, "net.netfilter.nf_flowtable_tcp_timeout") === undefined
+    ? "This kernel offloads no flows: it was built without flowtables (CONFIG_NF_FLOW_TABLE), or is older than 5.14."
+    : "No flow is offloaded. A rule must hand flows over: 'flow add @FLOWTABLE' in a forward chain.";
 }
 
 /** A line for people that is not part of the list, hence on stderr. */

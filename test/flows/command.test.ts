@@ -100,6 +100,22 @@ describe("list", () => {
     expect(stderr).toContain("'ct' or NAT");
   });
 
+  test("says why nothing is offloaded, and where accounting is to be switched on", () => {
+    const namespace = made();
+    // A kernel with flowtables has a setting for them in every namespace.
+    const hasFlowtables =
+      run(namespace, ["sysctl", "-n", "net.netfilter.nf_flowtable_tcp_timeout"]).exitCode === 0;
+    const { stdout, stderr, exitCode } = wayout(namespace, "list", "--offloaded");
+    expect({ stdout, exitCode }).toEqual({ stdout: "", exitCode: 0 });
+    expect(stderr).toContain(hasFlowtables ? "No flow is offloaded." : "This kernel offloads no flows");
+    expect(wayout(namespace, "list").stderr).not.toContain("offload");
+    ask(namespace, ["sysctl", "-qw", "net.netfilter.nf_conntrack_acct=0"]);
+    const elsewhere = wayout(undefined, "list", "--netns", namespace.name!);
+    expect(elsewhere.stderr).toContain(
+      `nsenter --net=/run/netns/${namespace.name} sysctl -w net.netfilter.nf_conntrack_acct=1`,
+    );
+  });
+
   test("a reader that goes away ends it quietly", () => {
     const namespace = made();
     const { stdout, stderr, exitCode } = run(namespace, [
