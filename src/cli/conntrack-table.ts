@@ -36,7 +36,7 @@ export async function openTable(netns: string | undefined): Promise<OpenTable> {
     }
   } catch (error) {
     namespace?.close();
-    throw asTableError(error);
+    throw tableError(error);
   }
 }
 
@@ -61,7 +61,8 @@ async function openNamespace(text: string): Promise<NetworkNamespace> {
   }
 }
 
-function asTableError(error: unknown): unknown {
+/** What the kernel's refusal means for somebody who wants to see the table. */
+export function tableError(error: unknown): unknown {
   if (!(error instanceof SystemError)) return error;
   const doing = error instanceof NetlinkError ? error.doing : "opening the connection tracking table";
   const said = error.message.replace(`${doing}: `, "");
