@@ -5,6 +5,7 @@
 import { isLocal, wasSwitched, type Case, type Verdict } from "./case.ts";
 import type { PlacedPacket } from "./correlate.ts";
 import type { PlaceKind, Stop } from "./report.ts";
+import { wrongGatewayMac } from "./causes.ts";
 import { stoppedInbound } from "./inbound-stop.ts";
 import { stoppedAtNode } from "./stop-at-node.ts";
 import { stoppedInPod, stoppedInPodOnReturn } from "./stop-in-pod.ts";
@@ -28,7 +29,11 @@ function verdictOf(of: Case): Verdict {
   if (isOwnRefusal && !at(out, "uplink", "out")) return stoppedAtNode(of);
   if (back.some((packet) => packet.place === "pod")) return stoppedInPodOnReturn(of);
   if (back.length > 0) return stoppedOnReturn(of);
-  if (at(out, "uplink", "out")) return stoppedOutside(of);
+  if (at(out, "uplink", "out")) {
+    // Frames that a bridge floods are seen leaving by its other ports, and through br_netfilter even translated.
+    const isFlooded = of.evidence.survey.node?.bridge !== undefined && !at(out, "bridge", "in");
+    return (isFlooded ? wrongGatewayMac(of) : undefined) ?? stoppedOutside(of);
+  }
   if (!at(out, "pod", "out")) return stoppedInPod(of);
   const { node } = of.evidence.survey;
   if (node === undefined) {

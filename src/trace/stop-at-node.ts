@@ -78,7 +78,11 @@ function noRouteOnNode(of: Case): Verdict | undefined {
     reason: forbids
       ? `a route of the node refuses ${destination}: ${node.route.said} (${node.route.code})`
       : `the node has no route to ${destination}${downText}`,
-    todo: down.length > 0 ? `ip link set ${down[0]} up` : "ip route (on the node): is there a default route?",
+    todo: forbids
+      ? "ip rule and ip route show table all (on the node): which of them refuses it?"
+      : down.length > 0
+        ? `ip link set ${down[0]} up`
+        : "ip route (on the node): is there a default route?",
     evidence: [
       {
         source: "route on the node",
