@@ -48,12 +48,16 @@ function verdictOf(of: Case): Verdict {
   return stoppedAtNode(of);
 }
 
-function lastSeen({ correlation }: Case): string {
+function lastSeen({ evidence, correlation }: Case): string {
   const { out, back } = correlation;
-  const last = back.length > 0 ? furthest(back, WAY_BACK) : furthest(out, WAY_OUT);
+  const isInbound = evidence.isInbound === true;
+  const [packets, answers] = isInbound ? [back, out] : [out, back];
+  const isAnswer = answers.length > 0;
+  // Its answer goes the other way.
+  const last = furthest(isAnswer ? answers : packets, isAnswer === isInbound ? WAY_OUT : WAY_BACK);
   if (last === undefined) return "in the socket of the pod";
   const where = last.where === "pod" ? "in the pod" : "on the node";
-  const heading = back.includes(last) ? "the answer, " : "";
+  const heading = isAnswer ? "the answer, " : "";
   return `${heading}${last.way === "in" ? "coming in at" : "leaving"} ${last.interface} ${where}`;
 }
 

@@ -288,7 +288,12 @@ const INBOUND_FAULTS: readonly InboundFault[] = [
     expected: {
       begunBy: "outside",
       outcome: "stopped",
-      stop: { step: 3, code: "dropped-by-rule", rule: { table: "guard" } },
+      stop: {
+        step: 3,
+        code: "dropped-by-rule",
+        rule: { table: "guard" },
+        lastSeen: "coming in at eth0 on the node",
+      },
       destinationTranslation: { after: "10.20.0.2:80" },
     },
   },
@@ -311,7 +316,15 @@ const INBOUND_FAULTS: readonly InboundFault[] = [
         }
       }`);
     },
-    expected: { outcome: "stopped", stop: { step: 8, code: "dropped-by-rule", rule: { table: "guard" } } },
+    expected: {
+      outcome: "stopped",
+      stop: {
+        step: 8,
+        code: "dropped-by-rule",
+        rule: { table: "guard" },
+        lastSeen: "the answer, coming in at br0 on the node",
+      },
+    },
   },
 ];
 
