@@ -109,8 +109,8 @@ class Instruments implements Disposable {
   /** undefined until it is known which flow is followed. */
   flow: FlowEnds | undefined;
   #isInbound = false;
-  #beginningsTap: PacketTap | undefined;
-  readonly #beginnings: CapturedPacket[] = [];
+  #wideTap: PacketTap | undefined;
+  readonly #wide: CapturedPacket[] = [];
   #isNarrow = false;
 
   constructor(options: CollectOptions) {
@@ -134,7 +134,7 @@ class Instruments implements Disposable {
           (trace) => (this.#ruleTraces.node = trace),
         );
         this.#flowWatch = this.#tryOpen("conntrack events", () => FlowWatch.open(node, flow));
-        if (flow.protocol === "tcp" && this.#mayTranslateDestinations()) this.#openBeginnings(node);
+        if (flow.protocol !== "icmp" && this.#mayTranslateDestinations()) this.#openWide(node);
       }
       this.#dropWatch = this.#tryOpen("the kernel's drop reasons", () =>
         DropWatch.open([...new Set([flow.source, flow.destination])]),
@@ -168,8 +168,8 @@ class Instruments implements Disposable {
           this.seen.push(Object.assign(packet, { where }));
       }
     }
-    this.#beginnings.push(...(this.#beginningsTap?.read(0, most) ?? []));
-    this.#beginnings.splice(0, this.#beginnings.length - MOST_PACKETS);
+    this.#wide.push(...(this.#wideTap?.read(0, most) ?? []));
+    this.#wide.splice(0, this.#wide.length - MOST_PACKETS);
     if (this.flow === undefined) {
       this.seen.splice(0, this.seen.length - MOST_UNKNOWN);
       this.#flowWatch?.read();
@@ -268,11 +268,13 @@ class Instruments implements Disposable {
 
   /**
    * Where both ends are translated nothing of the pod's own is left in its packets. They are found by conntrack's
-   * word, among the beginnings of all connections: by another socket, lest others' connections crowd out the rest.
+   * word: of TCP among the beginnings of all connections, of UDP among everything. By another socket, lest other
+   * traffic crowds out the rest.
    */
-  #openBeginnings(node: NetworkNamespace): void {
-    const filter = { family: this.#options.flow.family, tcpSyn: true as const };
-    this.#beginningsTap = this.#tryOpen("the beginnings of connections", () =>
+  #openWide(node: NetworkNamespace): void {
+    const { family, protocol } = this.#options.flow;
+    const filter: PacketMatch = protocol === "tcp" ? { family, tcpSyn: true } : { family, protocol: "udp" };
+    this.#wideTap = this.#tryOpen("packets with both ends translated", () =>
       PacketTap.open(node, { filter }),
     );
   }
@@ -288,7 +290,7 @@ class Instruments implements Disposable {
     const key = (packet: CapturedPacket): string =>
       `${packet.interfaceIndex} ${packet.direction} ${packet.timeUs}`;
     const known = new Set(this.seen.filter(({ where }) => where === "node").map(key));
-    const found = this.#beginnings
+    const found = this.#wide
       .filter((packet) => belongsTo(packet.packet, flow) && !known.has(key(packet)))
       .map((packet) => Object.assign(packet, { where: "node" as const }));
     return [...this.seen, ...found].toSorted((a, b) => a.timeUs - b.timeUs);

@@ -82,25 +82,45 @@ testWith(["root", "nft"])("a service's address that stands for a server outside"
   expect(text).toContain("it is for 198.51.100.80 now");
 });
 
-testWith(["root", "nft"])(
-  "both ends translated, the port as well: nothing of the pod's own is left",
-  async () => {
-    world = await makeWorld({ nat: false });
-    world.nft(SERVICE);
-    world.nft(`table inet nat {
-    chain postrouting {
-      type nat hook postrouting priority srcnat
-      oifname "eth0" masquerade fully-random
+const RANDOM_PORTS = `table inet nat {
+  chain postrouting {
+    type nat hook postrouting priority srcnat
+    oifname "eth0" masquerade fully-random
+  }
+}`;
+
+// Nothing of the pod's own is left in such packets.
+testWith(["root", "nft"])("both ends of a connection translated, its port as well", async () => {
+  world = await makeWorld({ nat: false });
+  world.nft(SERVICE);
+  world.nft(RANDOM_PORTS);
+  const asked = world.trace({ destination: "10.96.0.10:443" });
+  client(world.pod, "10.96.0.10", 443);
+  for (const report of [asked, listenTo("10.96.0.10")]) {
+    expect([report.stop?.reason, statuses(report)]).toEqual([undefined, NINE]);
+    expect(report.steps[5]!.text).toMatch(/^203\.0\.113\.2:\d+ → 198\.51\.100\.80:80 tcp SYN, by eth0$/);
+  }
+});
+
+testWith(["root", "nft"])("both ends of a datagram translated, its port as well", async () => {
+  world = await makeWorld({ nat: false });
+  world.nft(RANDOM_PORTS);
+  world.nft(`table ip services {
+    chain pre {
+      type nat hook prerouting priority dstnat
+      ip daddr 10.96.0.10 udp dport 5353 dnat to 198.51.100.80:9999
+      ip daddr 10.96.0.10 udp dport 5354 dnat to 198.51.100.80:9998
     }
   }`);
-    const asked = world.trace({ destination: "10.96.0.10:443" });
-    client(world.pod, "10.96.0.10", 443);
-    for (const report of [asked, listenTo("10.96.0.10")]) {
-      expect([report.stop?.reason, statuses(report)]).toEqual([undefined, NINE]);
-      expect(report.steps[5]!.text).toMatch(/^203\.0\.113\.2:\d+ → 198\.51\.100\.80:80 tcp SYN, by eth0$/);
-    }
-  },
-);
+  const answered = world.trace({ destination: "10.96.0.10:5353", protocol: "udp" });
+  expect([answered.stop?.reason, statuses(answered)]).toEqual([undefined, NINE]);
+  const wall = "chain inp { type filter hook input priority 0; udp dport 9998 drop; }";
+  ask(world.internet, ["nft", "-f", "-"], `table inet wall { ${wall}; }`);
+  expect(world.trace({ destination: "10.96.0.10:5354", protocol: "udp" }).stop).toMatchObject({
+    step: 7,
+    code: "nobody-answered",
+  });
+});
 
 testWith(["root", "nft"])("a service's address that stands for another pod, or for the node", async () => {
   world = await makeWorld();
