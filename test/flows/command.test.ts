@@ -253,7 +253,11 @@ describe("stats", () => {
     const namespace = made();
     const { stdout } = wayout(namespace, "stats");
     expect(stdout).toMatch(new RegExp(`^Table {2}${MADE.length} of \\d+ entries`, "m"));
-    expect(stdout).toMatch(/^ {2}insert_failed +0 +\S/m);
+    for (const name of ["insert_failed", "drop", "early_drop", "invalid", "clash_resolve"]) {
+      expect(stdout).toMatch(new RegExp(`^ {2}${name} +0 +\\S`, "m"));
+    }
+    // ctnetlink made the entries; which CPU it ran on is the scheduler's affair.
+    expect(stdout).toMatch(new RegExp(`^ {2}insert +${MADE.length} \\(cpu\\d+ \\d+`, "m"));
     expect(stdout).toMatch(/^ {2}tcp 203\.0\.113\.5 → 198\.51\.100\.80:443 +1 of 64512/m);
     const narrow = wayout(namespace, "stats", "--ports", "40000-40000").stdout;
     expect(narrow).toMatch(/^ {2}tcp 203\.0\.113\.5 → 198\.51\.100\.80:443 +1 of 1 +100 %/m);

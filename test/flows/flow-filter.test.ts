@@ -327,6 +327,14 @@ describe("counting", () => {
     const cpu = { found: 1, invalid: 2, insert: 3, insertFailed: 4, drop: 5, earlyDrop: 6, error: 7 };
     const rest = { searchRestart: 8, clashResolve: 9, chainTooLong: 10 };
     const perCpu = [0, 1].map((number) => ({ cpu: number, ...cpu, ...rest }));
+    const uneven = [...perCpu, { ...perCpu[0]!, cpu: 2, drop: 9, found: 0 }];
+    const byName = new Map(
+      explainCounters({ entries: 0, maximum: 0, perCpu: uneven }).map(({ name, cpus }) => [
+        name,
+        cpus.map(({ cpu: number, value }) => `${number}:${value}`).join(),
+      ]),
+    );
+    expect([byName.get("drop"), byName.get("found")]).toEqual(["2:9,0:5,1:5", "0:1,1:1"]);
     const counters = explainCounters({ entries: 0, maximum: 0, perCpu });
     const values = new Map<string, number>(counters.map(({ name, value }) => [name, value]));
     const doubled = Object.entries({ ...cpu, ...rest }).map(([name, value]): [string, number] => [
