@@ -124,6 +124,11 @@ export function realDestination({ evidence, correlation }: Case): string {
   return correlation.outside?.destination.address ?? evidence.flow.destination;
 }
 
+/** Whether the destination turned out to be the pod itself: a service that has it among its servers. */
+export function isHairpin(of: Case): boolean {
+  return realDestination(of) === of.evidence.flow.source;
+}
+
 /** Whether the destination is the node itself. */
 export function isLocal({ evidence }: Case): boolean {
   const route = evidence.survey.node?.route;

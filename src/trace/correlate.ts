@@ -60,7 +60,8 @@ export function correlate(evidence: TraceEvidence): Correlation {
   const outside =
     (leaving === undefined ? undefined : endsOf(leaving.packet)) ??
     outsideOfEntry(evidence) ??
-    outsideOfEvents(outEvents, flow);
+    outsideOfEvents(outEvents, flow) ??
+    outsideOfPackets(out, flow);
   const back = firsts(placed.filter((packet) => isAnswer(packet.packet, flow, outside)));
   return {
     out,
@@ -176,6 +177,12 @@ function outsideOfEvents(events: readonly LabelledEvent[], flow: FlowEnds): Corr
       (packet.ip.source !== flow.source || packet.ip.destination !== flow.destination),
   );
   return changed === undefined ? undefined : endsOf(changed);
+}
+
+/** By a packet that no longer is for whom it was sent to, and went no further. */
+function outsideOfPackets(packets: readonly PlacedPacket[], flow: FlowEnds): Correlation["outside"] {
+  const changed = packets.findLast(({ packet }) => packet.ip?.destination !== flow.destination);
+  return changed === undefined ? undefined : endsOf(changed.packet);
 }
 
 function quotesFlow(packet: Packet, flow: FlowEnds, outside: Correlation["outside"]): boolean {

@@ -9,7 +9,7 @@ import { wrongGatewayMac } from "./causes.ts";
 import { stoppedInbound } from "./inbound-stop.ts";
 import { stoppedAtNode } from "./stop-at-node.ts";
 import { stoppedInPod, stoppedInPodOnReturn } from "./stop-in-pod.ts";
-import { stoppedOnCable, stoppedOnBridge } from "./stop-on-cable.ts";
+import { hairpinOff, stoppedOnCable, stoppedOnBridge } from "./stop-on-cable.ts";
 import { stoppedOnReturn } from "./stop-on-return.ts";
 import { requestUnanswered, stoppedOutside } from "./stop-outside.ts";
 
@@ -44,6 +44,8 @@ function verdictOf(of: Case): Verdict {
     };
   }
   if (!at(out, "veth", "in")) return stoppedOnCable(of);
+  const hairpin = hairpinOff(of);
+  if (hairpin !== undefined) return hairpin;
   if (node.bridge !== undefined && !at(out, "bridge", "in")) return stoppedOnBridge(of);
   return stoppedAtNode(of);
 }

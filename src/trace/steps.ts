@@ -3,7 +3,15 @@ import { flowState, translationText as entryText } from "../flows/flow.ts";
 import type { ConntrackEntry } from "../kernel/conntrack/entry.ts";
 import { summaryOf } from "../kernel/packet/packet.ts";
 import { endLabel } from "./correlate.ts";
-import { isLocal, isReplyMatched, linkText, realDestination, wasSwitched, type Case } from "./case.ts";
+import {
+  isHairpin,
+  isLocal,
+  isReplyMatched,
+  linkText,
+  realDestination,
+  wasSwitched,
+  type Case,
+} from "./case.ts";
 import type { NodeSide, TraceEvidence } from "./evidence.ts";
 import { at, captures, startOf, stepReports, timeOf, type Finding } from "./finding.ts";
 import type { StepEvidence, StepNumber, StepReport, Stop } from "./report.ts";
@@ -149,6 +157,7 @@ function forwarded(of: Case): Finding {
   // Postrouting comes after the decision; an entry is confirmed there.
   const forward =
     leaving !== undefined ||
+    (isHairpin(of) && at(correlation.out, "bridge", "out") !== undefined) ||
     correlation.back.length > 0 ||
     evidence.flowEvents.length > 0 ||
     of.outRules.some(({ base }) => base?.hook === "postrouting");
@@ -237,6 +246,9 @@ function left(of: Case): Finding {
   if (isLocal(of) || (packet === undefined && wasSwitched(of))) {
     return { proven: true, notNeeded: true, text: "nothing leaves the node", evidence: [] };
   }
+  if (isHairpin(of)) {
+    return { proven: true, notNeeded: true, text: "it goes back to the pod that sent it", evidence: [] };
+  }
   return {
     proven: packet !== undefined,
     text:
@@ -254,11 +266,12 @@ function answered(of: Case): Finding {
   const packet = at(of.correlation.back, "uplink", "in");
   const atVeth = at(of.correlation.back, "veth", "out");
   const evidence = captures([packet]);
-  if (packet === undefined && atVeth !== undefined && (isLocal(of) || wasSwitched(of))) {
+  const isInside = isLocal(of) || wasSwitched(of) || isHairpin(of);
+  if (packet === undefined && atVeth !== undefined && isInside) {
     return {
       proven: true,
       notNeeded: true,
-      text: "the answer came from this node",
+      text: isHairpin(of) ? "the pod itself answers" : "the answer came from this node",
       evidence,
       timeUs: atVeth.timeUs,
     };

@@ -1,6 +1,6 @@
 /** It left the pod and did not reach the node's IP layer: the cable, the bridge. */
 import type { Link } from "../kernel/route/link.ts";
-import { type Case, type Verdict, ruleVerdict, dropIn, dropVerdict, linkDown } from "./case.ts";
+import { type Case, type Verdict, isHairpin, ruleVerdict, dropIn, dropVerdict, linkDown } from "./case.ts";
 import { neighbourLines, wrongGatewayMac } from "./causes.ts";
 import { droppingRule } from "./rules.ts";
 
@@ -23,6 +23,22 @@ export function stoppedOnCable(of: Case): Verdict {
   const drop = dropIn(of, of.evidence.survey.node!.inode) ?? dropIn(of, of.evidence.survey.pod.inode);
   if (drop !== undefined) return dropVerdict(2, drop, `on the cable to ${hostLink.name}`);
   return { step: 2, code: "lost-on-cable", reason: `it left the pod and did not arrive at ${hostLink.name}` };
+}
+
+/** A service that stands for the pod itself: a bridge sends nothing back where it came from unless it is told to. */
+export function hairpinOff(of: Case): Verdict | undefined {
+  const { bridge, hostLink } = of.evidence.survey.node!;
+  if (!isHairpin(of) || bridge === undefined || hostLink?.port?.hairpin !== false) return undefined;
+  const rule = droppingRule(of.outRules.filter(({ event }) => event.where === "node"));
+  if (rule !== undefined) return undefined;
+  const { flow } = of.evidence;
+  return {
+    step: 6,
+    code: "hairpin-off",
+    reason: `${flow.destination} stands for the pod itself, and ${bridge.name} sends nothing back by the port it came from: hairpin is off at ${hostLink.name}`,
+    todo: `ip link set ${hostLink.name} type bridge_slave hairpin on (hairpinMode of the CNI network)`,
+    evidence: [{ source: "link", lines: [`${hostLink.name} port of ${bridge.name}, hairpin off`] }],
+  };
 }
 
 export function stoppedOnBridge(of: Case): Verdict {

@@ -4,7 +4,7 @@ import { traceText } from "../../src/cli/trace-ladder.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { tracePage } from "../../src/trace/page.ts";
 import type { TraceReport } from "../../src/trace/report.ts";
-import { ask, testWith } from "../support/witness.ts";
+import { ask, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
 import { makeWorld, type World } from "./world.ts";
 
@@ -162,6 +162,37 @@ testWith(["root", "nft"])("a service's address that stands for another pod, or f
   expect(local.steps[2]).toMatchObject({ status: "not-needed", text: "10.20.0.1 is the node itself" });
   expect(local.steps[3]).toMatchObject({ status: "proven", title: "the destination is translated" });
   expect(local.steps[7]!.text).toBe("source 10.20.0.1:8443 → 10.96.0.12:443");
+});
+
+testWith(["root", "nft"])("a service's address that stands for the pod itself", async () => {
+  world = await makeWorld();
+  world.nft(`table ip services {
+    chain pre {
+      type nat hook prerouting priority dstnat
+      ip daddr 10.96.0.10 tcp dport 443 dnat to 10.20.0.2:80
+    }
+    chain post {
+      type nat hook postrouting priority srcnat - 1
+      ip saddr 10.20.0.2 ip daddr 10.20.0.2 masquerade
+    }
+  }`);
+  await serve(world.pod, 80);
+  // Where iptables sees bridged packets, the bridge itself sends it back; else the node does, as its own packet.
+  const callIptables = ["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1"];
+  if (run(world.node, callIptables).exitCode === 0) {
+    const off = world.trace({ destination: "10.96.0.10:443" });
+    expect([off.stop?.step, off.stop?.code]).toEqual([6, "hairpin-off"]);
+    expect(statuses(off)).toMatch(/^proven,proven,proven,proven,not-needed,stopped,/);
+    expect(off.destinationTranslation).toMatchObject({ after: "10.20.0.2:80", rule: { chain: "pre" } });
+  }
+  world.in("node", "ip", "link", "set", "veth-pod", "type", "bridge_slave", "hairpin", "on");
+  const on = world.trace({ destination: "10.96.0.10:443" });
+  expect([on.outcome, on.stop]).toEqual(["answered", undefined]);
+  expect(on.translation).toMatchObject({ rule: { table: "services", chain: "post" } });
+  expect(on.steps.slice(5, 7).map(({ status, text }) => `${status}: ${text}`)).toEqual([
+    "not-needed: it goes back to the pod that sent it",
+    "not-needed: the pod itself answers",
+  ]);
 });
 
 testWith(["root", "nft"])("a service whose server is silent, or may not be reached", async () => {
