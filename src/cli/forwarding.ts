@@ -2,11 +2,11 @@ import { Command } from "commander";
 import { WayoutError } from "../error.ts";
 import {
   enableForwarding,
-  FORWARDING_SYSCTL,
   readForwarding,
   type Forwarding,
   type SettingChange,
 } from "../forwarding/forwarding.ts";
+import { FORWARDING_SYSCTL } from "../forwarding/switches.ts";
 import {
   bootValue,
   persistSettings,

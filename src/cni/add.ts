@@ -1,6 +1,6 @@
 /** ADD: a pod's interface, its addresses and its way out; or an error, and nothing. */
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import type { LinkState } from "../kernel/route/link.ts";
+import type { LinkState } from "../kernel/route/link-state.ts";
 import type { Assignment } from "../ipam/assignment.ts";
 import { connectPod, disconnectPod, ensureBridge, type PodLink } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
@@ -64,7 +64,7 @@ async function attach(
   );
   if (bridge.created) progress.bridge = configuration.bridge;
   const gateway = ensureVlanGateway(node, configuration, bridge.link, plan.gateways);
-  ensureForwarding(plan.forwarded, gateway ?? bridge.link);
+  await ensureForwarding(plan.forwarded, gateway ?? bridge.link);
   const { network, nat } = configuration;
   const subnets = subnetsOf(ipam, plan);
   await ensureNat({ network, wish: nat, subnets }, namespace);

@@ -1,6 +1,6 @@
 /** What every command works with: the call, the configuration as far as it is read, and the node. */
 import { NetworkNamespace } from "../kernel/namespace.ts";
-import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { LinkTable } from "../kernel/route/link-table.ts";
 import type { Owner } from "../ipam/assignment.ts";
 import { addressManagement, type AddressManagement } from "./address-management.ts";
 import type { CniCall } from "./call.ts";
@@ -10,7 +10,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 export class CniContext implements Disposable {
   readonly namespace = NetworkNamespace.current();
-  #node: Rtnetlink | undefined;
+  #node: LinkTable | undefined;
 
   constructor(
     readonly call: CniCall,
@@ -18,8 +18,8 @@ export class CniContext implements Disposable {
     readonly environment: Environment,
   ) {}
 
-  get node(): Rtnetlink {
-    return (this.#node ??= Rtnetlink.open(this.namespace));
+  get node(): LinkTable {
+    return (this.#node ??= LinkTable.open(this.namespace));
   }
 
   get owner(): Owner {

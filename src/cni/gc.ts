@@ -89,9 +89,7 @@ function collectPorts(
 ): string[] {
   if (header.fields.raw("macspoofchk") !== true) return [];
   using spoofing = new MacSpoofing(namespace);
-  const stale = spoofing
-    .ports()
-    .filter((port) => gone.includes(port) || node.link(port, { statistics: false }) === undefined);
+  const stale = spoofing.ports().filter((port) => gone.includes(port) || node.linkState(port) === undefined);
   if (!dryRun && stale.length > 0) spoofing.release(stale);
   return stale;
 }

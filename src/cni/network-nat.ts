@@ -6,10 +6,10 @@ import { makeDirectory, readTextIfThere, removeFile, renameFile, writeText } fro
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NetlinkConnection } from "../kernel/netlink/connection.ts";
 import { NETLINK_NETFILTER, openTransport } from "../kernel/netlink/transport.ts";
-import { tableFingerprint } from "../kernel/nftables/fingerprint.ts";
 import { rulesetGeneration } from "../kernel/nftables/generation.ts";
 import type { NatBackend } from "../nat/backend.ts";
-import { ownerName, type NatIntent } from "../nat/intent.ts";
+import type { NatIntent } from "../nat/intent.ts";
+import { ownerName } from "../nat/owner-name.ts";
 import type { NatWish } from "./configuration.ts";
 import { RUN_DIRECTORY } from "./network-lock.ts";
 
@@ -31,11 +31,11 @@ export async function ensureNat(wanted: NetworkNat, namespace: NetworkNamespace)
   if (wanted.wish.translations.size === 0) return;
   const memory = new VerifiedRules(wanted, namespace);
   const now = memory.look();
-  if (memory.covers(now)) return;
+  if (await memory.covers(now)) return;
   using nat = await openBackend(wanted.wish, namespace);
   const intent = await intentOf(wanted, nat);
   if (intent === undefined) return;
-  if (nat.verify(intent).length === 0) memory.keep(now);
+  if (nat.verify(intent).length === 0) await memory.keep(now);
   else nat.apply(intent);
 }
 
@@ -44,11 +44,11 @@ export async function natProblems(wanted: NetworkNat, namespace: NetworkNamespac
   if (wanted.wish.translations.size === 0) return [];
   const memory = new VerifiedRules(wanted, namespace);
   const now = memory.look();
-  if (memory.covers(now)) return [];
+  if (await memory.covers(now)) return [];
   using nat = await openBackend(wanted.wish, namespace);
   const intent = await intentOf(wanted, nat);
   const problems = intent === undefined ? [] : nat.verify(intent).map(({ text }) => text);
-  if (problems.length === 0) memory.keep(now);
+  if (problems.length === 0) await memory.keep(now);
   return problems;
 }
 
@@ -94,7 +94,7 @@ const TABLE = "wayout";
 interface Sight {
   readonly generation: number;
   /** The table's digest, looked up only when the generation is another one. */
-  readonly table: () => string | undefined;
+  readonly table: () => Promise<string | undefined>;
 }
 
 /** Where it is noted how these very rules looked when they were last seen in order. */
@@ -124,22 +124,26 @@ class VerifiedRules {
     };
     const generation = ask(rulesetGeneration);
     if (generation === undefined) return undefined;
-    return { generation, table: () => ask((connection) => tableFingerprint(connection, TABLE)) };
+    const table = async (): Promise<string | undefined> => {
+      const { tableFingerprint } = await import("../kernel/nftables/fingerprint.ts");
+      return ask((connection) => tableFingerprint(connection, TABLE));
+    };
+    return { generation, table };
   }
 
-  covers(sight: Sight | undefined): boolean {
+  async covers(sight: Sight | undefined): Promise<boolean> {
     if (sight === undefined) return false;
     const [wants, generation, table] = this.#read();
     if (wants !== this.#wants) return false;
     if (generation === String(sight.generation)) return true;
-    const same = table !== undefined && table !== "" && table === sight.table();
+    const same = table !== undefined && table !== "" && table === (await sight.table());
     if (same) this.#write(sight.generation, table);
     return same;
   }
 
   /** @param sight from before the rules were read: what changed since is then noticed next time */
-  keep(sight: Sight | undefined): void {
-    if (sight !== undefined) this.#write(sight.generation, sight.table() ?? "");
+  async keep(sight: Sight | undefined): Promise<void> {
+    if (sight !== undefined) this.#write(sight.generation, (await sight.table()) ?? "");
   }
 
   #read(): string[] {

@@ -1,8 +1,8 @@
 /** What a network has once, however many pods hang on it. */
 import type { IpFamily } from "../address/ip.ts";
-import { FORWARDING_SYSCTL, enableForwarding } from "../forwarding/forwarding.ts";
-import type { Link, LinkState } from "../kernel/route/link.ts";
-import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { FORWARDING_SYSCTL } from "../forwarding/switches.ts";
+import type { LinkState } from "../kernel/route/link-state.ts";
+import type { LinkTable } from "../kernel/route/link-table.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { removeBridge } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
@@ -23,15 +23,16 @@ export function notForwarded(families: readonly IpFamily[], bridge: LinkState): 
 }
 
 /** Two small files are read when all is well, however many interfaces the node has. */
-export function ensureForwarding(families: readonly IpFamily[], bridge: LinkState): void {
+export async function ensureForwarding(families: readonly IpFamily[], bridge: LinkState): Promise<void> {
   const missing = notForwarded(families, bridge);
   if (missing.length === 0) return;
+  const { enableForwarding } = await import("../forwarding/forwarding.ts");
   enableForwarding(undefined, { ipv4: missing.includes(4), ipv6: missing.includes(6) });
 }
 
 /** Every host end of this network's links. Reads all links of the node. */
-export function linksOf(network: string, node: Rtnetlink): Link[] {
-  return node.links({ statistics: false }).filter(({ alias }) => isLabelOf(network, alias));
+export function linksOf(network: string, node: LinkTable): LinkState[] {
+  return node.linkStates().filter(({ alias }) => isLabelOf(network, alias));
 }
 
 /**

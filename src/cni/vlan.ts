@@ -3,8 +3,8 @@ import { parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
 import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
 import type { BridgeVlan } from "../kernel/route/bridge.ts";
-import type { LinkState } from "../kernel/route/link.ts";
-import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import type { LinkState } from "../kernel/route/link-state.ts";
+import type { LinkTable } from "../kernel/route/link-table.ts";
 import { checkInterfaceName, hostVethName } from "../network/network.ts";
 import type { NetworkConfiguration } from "./configuration.ts";
 
@@ -55,7 +55,7 @@ export function vlanGatewayName({ bridge, vlan }: NetworkConfiguration): string 
  * other end is a port of the bridge. undefined where the addresses are the bridge's own.
  */
 export function ensureVlanGateway(
-  node: Rtnetlink,
+  node: LinkTable,
   configuration: NetworkConfiguration,
   bridge: LinkState,
   gateways: readonly string[],
@@ -85,7 +85,7 @@ export function ensureVlanGateway(
 }
 
 function makePair(
-  node: Rtnetlink,
+  node: LinkTable,
   configuration: NetworkConfiguration,
   bridge: LinkState,
   name: string,

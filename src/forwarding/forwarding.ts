@@ -10,12 +10,7 @@ import { listDirectory } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl, writeSysctl } from "../kernel/sysctl.ts";
-
-/** The switch for all interfaces of a family. Writing it also sets every interface's own. */
-export const FORWARDING_SYSCTL = {
-  4: "net.ipv4.ip_forward",
-  6: "net.ipv6.conf.all.forwarding",
-} as const;
+import { FORWARDING_SYSCTL } from "./switches.ts";
 
 const CONF = { 4: "net.ipv4.conf", 6: "net.ipv6.conf" } as const;
 

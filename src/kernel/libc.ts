@@ -3,7 +3,7 @@
  * families, namespaces, mounts, bpf(2)) and those that file.ts needs. Each call is checked: a refusal becomes a
  * SystemError with the errno.
  */
-import { dlopen, FFIType, ptr, read as peek, type Pointer } from "bun:ffi";
+import { dlopen, FFIType, ptr, read as peek, type FFIFunction, type Pointer } from "bun:ffi";
 import { ERRNO, SystemError } from "./errno.ts";
 import { encodeUtf8 } from "./utf8.ts";
 
@@ -11,35 +11,18 @@ export { cc, FFIType } from "bun:ffi";
 
 const { i32, u32, u64, i64_fast, pointer, cstring } = FFIType;
 
+/** What nearly every run calls. */
 const SYMBOLS = {
   __errno_location: { args: [], returns: pointer },
   socket: { args: [i32, i32, i32], returns: i32 },
   bind: { args: [i32, pointer, u32], returns: i32 },
-  connect: { args: [i32, pointer, u32], returns: i32 },
-  getsockname: { args: [i32, pointer, pointer], returns: i32 },
   setsockopt: { args: [i32, i32, i32, pointer, u32], returns: i32 },
   getsockopt: { args: [i32, i32, i32, pointer, pointer], returns: i32 },
   send: { args: [i32, pointer, u64, i32], returns: i64_fast },
-  sendto: { args: [i32, pointer, u64, i32, pointer, u32], returns: i64_fast },
   recv: { args: [i32, pointer, u64, i32], returns: i64_fast },
-  recvfrom: { args: [i32, pointer, u64, i32, pointer, pointer], returns: i64_fast },
-  recvmsg: { args: [i32, pointer, i32], returns: i64_fast },
   poll: { args: [pointer, u64, i32], returns: i32 },
-  clock_gettime: { args: [i32, pointer], returns: i32 },
   setns: { args: [i32, i32], returns: i32 },
-  unshare: { args: [i32], returns: i32 },
-  mount: { args: [cstring, cstring, cstring, u64, pointer], returns: i32 },
-  umount2: { args: [cstring, i32], returns: i32 },
-  dup2: { args: [i32, i32], returns: i32 },
-  setsid: { args: [], returns: i32 },
-  signal: { args: [i32, pointer], returns: pointer },
-  fcntl: { args: [i32, i32, i32], returns: i32 },
   flock: { args: [i32, i32], returns: i32 },
-  waitpid: { args: [i32, pointer, i32], returns: i32 },
-  execve: { args: [pointer, pointer, pointer], returns: i32 },
-  ioctl: { args: [i32, u64, pointer], returns: i32 },
-  pipe2: { args: [pointer, i32], returns: i32 },
-  prctl: { args: [i32, u64, u64, u64, u64], returns: i32 },
   syscall: { args: [u64, u64, u64, u64, u64, u64, u64], returns: i64_fast },
   open: { args: [cstring, i32, u32], returns: i32 },
   close: { args: [i32], returns: i32 },
@@ -47,15 +30,37 @@ const SYMBOLS = {
   write: { args: [i32, pointer, u64], returns: i64_fast },
   mkdir: { args: [cstring, u32], returns: i32 },
   unlink: { args: [cstring], returns: i32 },
-  rmdir: { args: [cstring], returns: i32 },
   rename: { args: [cstring, cstring], returns: i32 },
   utimensat: { args: [i32, cstring, pointer, i32], returns: i32 },
 } as const;
 
-function load() {
+/** The rest: looking up a symbol costs a plugin call, which needs none of these, as much as calling it. */
+const RARE_SYMBOLS = {
+  connect: { args: [i32, pointer, u32], returns: i32 },
+  getsockname: { args: [i32, pointer, pointer], returns: i32 },
+  sendto: { args: [i32, pointer, u64, i32, pointer, u32], returns: i64_fast },
+  recvfrom: { args: [i32, pointer, u64, i32, pointer, pointer], returns: i64_fast },
+  recvmsg: { args: [i32, pointer, i32], returns: i64_fast },
+  clock_gettime: { args: [i32, pointer], returns: i32 },
+  unshare: { args: [i32], returns: i32 },
+  mount: { args: [cstring, cstring, cstring, u64, pointer], returns: i32 },
+  umount2: { args: [cstring, i32], returns: i32 },
+  dup2: { args: [i32, i32], returns: i32 },
+  setsid: { args: [], returns: i32 },
+  signal: { args: [i32, pointer], returns: pointer },
+  fcntl: { args: [i32, i32, i32], returns: i32 },
+  waitpid: { args: [i32, pointer, i32], returns: i32 },
+  execve: { args: [pointer, pointer, pointer], returns: i32 },
+  ioctl: { args: [i32, u64, pointer], returns: i32 },
+  pipe2: { args: [pointer, i32], returns: i32 },
+  prctl: { args: [i32, u64, u64, u64, u64], returns: i32 },
+  rmdir: { args: [cstring], returns: i32 },
+} as const;
+
+function load<const S extends Readonly<Record<string, FFIFunction>>>(symbols: S) {
   for (const library of ["libc.so.6", `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`]) {
     try {
-      return dlopen(library, SYMBOLS).symbols;
+      return dlopen(library, symbols).symbols;
     } catch {
       // Not this C library: try the next name.
     }
@@ -63,7 +68,12 @@ function load() {
   throw new Error("wayout found neither glibc (libc.so.6) nor musl on this machine");
 }
 
-const libc = load();
+const libc = load(SYMBOLS);
+let rareSymbols: ReturnType<typeof load<typeof RARE_SYMBOLS>> | undefined;
+function rare() {
+  return (rareSymbols ??= load(RARE_SYMBOLS));
+}
+
 /** Thread-local, hence constant for this thread; a Worker loads its own copy of this module. */
 const errnoPointer = libc.__errno_location() as Pointer;
 
@@ -97,7 +107,7 @@ export function bind(fd: number, address: Uint8Array): void {
 
 /** connect(2). Returns false when a non-blocking socket has only begun (EINPROGRESS). */
 export function connect(fd: number, address: Uint8Array): boolean {
-  if (libc.connect(fd, address, address.length) === 0) return true;
+  if (rare().connect(fd, address, address.length) === 0) return true;
   if (errno() === ERRNO.EINPROGRESS) return false;
   throw new SystemError("connect", errno());
 }
@@ -106,7 +116,7 @@ export function connect(fd: number, address: Uint8Array): boolean {
 export function getsockname(fd: number): Uint8Array {
   const address = new Uint8Array(128);
   const length = int(address.length);
-  checked("getsockname", libc.getsockname(fd, address, length));
+  checked("getsockname", rare().getsockname(fd, address, length));
   return address.subarray(0, length[0]);
 }
 
@@ -152,7 +162,7 @@ export function send(fd: number, bytes: Uint8Array, flags = 0): number {
 
 /** sendto(2) on a datagram or packet socket. */
 export function sendto(fd: number, bytes: Uint8Array, address: Uint8Array, flags = 0): number {
-  return checked("sendto", Number(libc.sendto(fd, bytes, bytes.length, flags, address, address.length)));
+  return checked("sendto", Number(rare().sendto(fd, bytes, bytes.length, flags, address, address.length)));
 }
 
 /**
@@ -174,7 +184,7 @@ export function recvfrom(fd: number, buffer: Uint8Array, address: Uint8Array): n
   const length = int(address.length);
   for (;;) {
     const received = Number(
-      libc.recvfrom(fd, buffer, buffer.length, MSG_TRUNC | MSG_DONTWAIT, address, length),
+      rare().recvfrom(fd, buffer, buffer.length, MSG_TRUNC | MSG_DONTWAIT, address, length),
     );
     if (received >= 0) return received;
     if (errno() === ERRNO.EAGAIN) return undefined;
@@ -221,7 +231,7 @@ export function recvmsg(fd: number, room: MessageRoom, flags = 0): number | unde
   const MSG_DONTWAIT = 0x40;
   for (;;) {
     room.reset();
-    const received = Number(libc.recvmsg(fd, room.header, flags | MSG_TRUNC | MSG_DONTWAIT));
+    const received = Number(rare().recvmsg(fd, room.header, flags | MSG_TRUNC | MSG_DONTWAIT));
     if (received >= 0) return received;
     if (errno() === ERRNO.EAGAIN) return undefined;
     if (errno() !== ERRNO.EINTR) throw new SystemError("recvmsg", errno());
@@ -297,7 +307,7 @@ export function unlink(path: string): void {
 
 /** rmdir(2). */
 export function rmdir(path: string): void {
-  checked("rmdir", libc.rmdir(text(path)), path);
+  checked("rmdir", rare().rmdir(text(path)), path);
 }
 
 /** rename(2). */
@@ -352,18 +362,18 @@ export function setns(fd: number, type: number): void {
 
 /** unshare(2): the calling thread only. */
 export function unshare(flags: number): void {
-  checked("unshare", libc.unshare(flags));
+  checked("unshare", rare().unshare(flags));
 }
 
 /** mount(2). `data` is the options string of the file system type. */
 export function mount(source: string, target: string, type: string, flags: number, data?: string): void {
   const options = data === undefined ? null : text(data);
-  checked("mount", libc.mount(text(source), text(target), text(type), flags, options), target);
+  checked("mount", rare().mount(text(source), text(target), text(type), flags, options), target);
 }
 
 /** umount2(2). */
 export function umount(target: string, flags = 0): void {
-  checked("umount", libc.umount2(text(target), flags), target);
+  checked("umount", rare().umount2(text(target), flags), target);
 }
 
 // ── Processes, locks and the rest ────────────────────────────────────────────────────────────────────────────────
@@ -384,7 +394,7 @@ export function waitpid(
 ): { readonly exitCode: number; readonly signal: number } | undefined {
   const status = new Int32Array(1);
   for (;;) {
-    const result = libc.waitpid(pid, status, options);
+    const result = rare().waitpid(pid, status, options);
     if (result === 0) return undefined;
     if (result > 0) return { exitCode: (status[0]! >> 8) & 0xff, signal: status[0]! & 0x7f };
     if (errno() !== ERRNO.EINTR) throw new SystemError("waitpid", errno());
@@ -394,18 +404,18 @@ export function waitpid(
 /** clock_gettime(2) of CLOCK_REALTIME (0) or CLOCK_MONOTONIC (1), in microseconds with a fraction. */
 export function clockUs(clock: 0 | 1): number {
   const time = new BigInt64Array(2);
-  checked("clock_gettime", libc.clock_gettime(clock, time));
+  checked("clock_gettime", rare().clock_gettime(clock, time));
   return Number(time[0]) * 1e6 + Number(time[1]) / 1000;
 }
 
 /** ioctl(2) with a pointer argument that the kernel may fill in. */
 export function ioctl(fd: number, request: number, argument: Uint8Array): void {
-  checked("ioctl", libc.ioctl(fd, request, argument), `0x${request.toString(16)}`);
+  checked("ioctl", rare().ioctl(fd, request, argument), `0x${request.toString(16)}`);
 }
 
 /** prctl(2). */
 export function prctl(option: number, argument: number): void {
-  checked("prctl", libc.prctl(option, argument, 0, 0, 0));
+  checked("prctl", rare().prctl(option, argument, 0, 0, 0));
 }
 
 /**
@@ -419,8 +429,8 @@ export function pipe(inherited: "readEnd" | "writeEnd"): {
   const FD_CLOEXEC = 1;
   const F_SETFD = 2;
   const ends = new Int32Array(2);
-  checked("pipe2", libc.pipe2(ends, 0));
-  checked("fcntl", libc.fcntl(ends[inherited === "readEnd" ? 1 : 0]!, F_SETFD, FD_CLOEXEC));
+  checked("pipe2", rare().pipe2(ends, 0));
+  checked("fcntl", rare().fcntl(ends[inherited === "readEnd" ? 1 : 0]!, F_SETFD, FD_CLOEXEC));
   return { readEnd: ends[0]!, writeEnd: ends[1]! };
 }
 
@@ -431,9 +441,9 @@ export function pipe(inherited: "readEnd" | "writeEnd"): {
 export function daemonize(): void {
   const O_RDWR = 2;
   const nothing = open("/dev/null", O_RDWR);
-  for (const standard of [0, 1, 2]) checked("dup2", libc.dup2(nothing, standard));
+  for (const standard of [0, 1, 2]) checked("dup2", rare().dup2(nothing, standard));
   // EPERM: we lead a process group already, and then have left the terminal's session before.
-  libc.setsid();
+  rare().setsid();
 }
 
 /** A system call that libc has no function for, e.g. bpf(2). `attributes` is the union the kernel reads and fills. */
@@ -479,7 +489,7 @@ export function execve(
   const env = environmentVector(environment);
   // Bun ignores SIGPIPE, and what is ignored stays so across execve: "yes | head" would never end.
   const SIGPIPE = 13;
-  libc.signal(SIGPIPE, null);
-  libc.execve(text(path), args.vector, env.vector);
+  rare().signal(SIGPIPE, null);
+  rare().execve(text(path), args.vector, env.vector);
   throw new SystemError("execve", errno(), path);
 }

@@ -216,9 +216,10 @@ export function deleteNamedNamespace(name: string): boolean {
   if (!namespaceFileExists(name)) return false;
   const path = namespacePath(name);
   try {
-    libc.umount(path, MNT_DETACH);
+    // More than once, where somebody mounted the directory over itself with what was in it.
+    for (;;) libc.umount(path, MNT_DETACH);
   } catch (error) {
-    // EINVAL: a left-over file that nothing is mounted on.
+    // EINVAL: a file that nothing is mounted on (any more).
     if (!(error instanceof SystemError && error.code === "EINVAL")) throw error;
   }
   removeFile(path);

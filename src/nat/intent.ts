@@ -64,17 +64,6 @@ export const NEVER_TRANSLATED = {
   6: ["ff00::/8"],
 } as const;
 
-/** Longest that an owner's name may be, so that every claim fits a comment (claim.ts). */
-const MOST_OWNER = 80;
-
-/** `cni/blue`: the owner for something with a name of its own. A name too long for an owner is cut, and kept apart by
- * its hash. */
-export function ownerName(kind: string, name: string): string {
-  const whole = `${kind}/${name}`;
-  if (whole.length <= MOST_OWNER) return whole;
-  return `${whole.slice(0, MOST_OWNER - 17)}-${Bun.hash(name).toString(16).padStart(16, "0")}`;
-}
-
 /** The plain case: these networks reach everything outside themselves by MASQUERADE. */
 export function masqueradeIntent(
   owner: string,

@@ -5,9 +5,9 @@ import { macForIp } from "../address/mac.ts";
 import { WayoutError } from "../error.ts";
 import { addAddressRequest, type Address, type AddressSpec } from "../kernel/route/address.ts";
 import type { Ipv6Setting } from "../kernel/route/interface-settings.ts";
-import type { LinkState } from "../kernel/route/link.ts";
+import type { LinkState } from "../kernel/route/link-state.ts";
 import { createBridgeRequest, setBridgeRequest } from "../kernel/route/link-requests.ts";
-import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import type { LinkTable } from "../kernel/route/link-table.ts";
 import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
 import { writeSysctl } from "../kernel/sysctl.ts";
 import { networkFailure } from "./failure.ts";
@@ -41,7 +41,7 @@ export interface EnsuredBridge {
  * this call made is taken away again.
  * @throws WayoutError not-a-bridge, bridge-has-other-subnet, bad-interface-name, bad-address, kernel-lacks-feature…
  */
-export function ensureBridge(node: Rtnetlink, intent: BridgeIntent): EnsuredBridge {
+export function ensureBridge(node: LinkTable, intent: BridgeIntent): EnsuredBridge {
   const doing = `preparing bridge ${intent.name}`;
   checkInterfaceName(intent.name, doing);
   const undo = new Undo();
@@ -61,7 +61,7 @@ export function ensureBridge(node: Rtnetlink, intent: BridgeIntent): EnsuredBrid
  * Removes a bridge that no interface is in any more. False when there is none or it is in use.
  * @throws WayoutError not-a-bridge
  */
-export function removeBridge(node: Rtnetlink, name: string): boolean {
+export function removeBridge(node: LinkTable, name: string): boolean {
   const link = node.linkState(name);
   if (link === undefined) return false;
   if (link.kind !== "bridge") throw notABridge(`removing bridge ${name}`, link);
@@ -69,12 +69,12 @@ export function removeBridge(node: Rtnetlink, name: string): boolean {
   return node.deleteLink(link.index);
 }
 
-function hasPorts(node: Rtnetlink, bridge: LinkState): boolean {
-  return node.links({ statistics: false }).some((link) => link.master === bridge.index);
+function hasPorts(node: LinkTable, bridge: LinkState): boolean {
+  return node.linkStates().some((link) => link.master === bridge.index);
 }
 
 function findOrCreate(
-  node: Rtnetlink,
+  node: LinkTable,
   intent: BridgeIntent,
   gateways: readonly Cidr[],
   undo: Undo,
@@ -89,7 +89,7 @@ function findOrCreate(
 }
 
 /** False when another caller made it between our two questions. */
-function create(node: Rtnetlink, intent: BridgeIntent, gateways: readonly Cidr[], undo: Undo): boolean {
+function create(node: LinkTable, intent: BridgeIntent, gateways: readonly Cidr[], undo: Undo): boolean {
   const remove = (): boolean => removeBridge(node, intent.name);
   try {
     node.connection.request(createBridgeRequest(creation(intent, gateways)));
@@ -137,13 +137,13 @@ function notABridge(doing: string, link: LinkState): WayoutError {
 }
 
 /** Where new interfaces start with IPv6 switched off, an address would be refused ("IPv6 is disabled on this device"). */
-function openToIpv6(node: Rtnetlink, link: LinkState, gateways: readonly Cidr[], undo: Undo): void {
+function openToIpv6(node: LinkTable, link: LinkState, gateways: readonly Cidr[], undo: Undo): void {
   if (link.ipv6?.disable_ipv6 === 1 && gateways.some(({ family }) => family === 6)) {
     setIpv6(node, link, "disable_ipv6", "0", undo);
   }
 }
 
-function setIpv6(node: Rtnetlink, link: LinkState, setting: Ipv6Setting, value: string, undo: Undo): void {
+function setIpv6(node: LinkTable, link: LinkState, setting: Ipv6Setting, value: string, undo: Undo): void {
   const name = `net.ipv6.conf.${link.name}.${setting}`;
   const previous = writeSysctl(node.namespace, name, value);
   undo.note(`${name} = ${value}`, () => writeSysctl(node.namespace, name, previous));
@@ -151,7 +151,7 @@ function setIpv6(node: Rtnetlink, link: LinkState, setting: Ipv6Setting, value: 
 
 /** Adds the gateway addresses that are missing and returns them. */
 function ensureGateways(
-  node: Rtnetlink,
+  node: LinkTable,
   link: LinkState,
   gateways: readonly Cidr[],
   intent: BridgeIntent,
@@ -179,7 +179,7 @@ function ensureGateways(
 
 /** The errors by index; EEXIST when another caller added the address meanwhile. */
 function addMissing(
-  node: Rtnetlink,
+  node: LinkTable,
   link: LinkState,
   missing: readonly Cidr[],
   undo: Undo,
@@ -209,7 +209,7 @@ function gatewayAddress(link: LinkState, gateway: Cidr): AddressSpec {
   return { interface: link.index, address, prefixLength, nodad: true };
 }
 
-function giveBack(node: Rtnetlink, address: Address): void {
+function giveBack(node: LinkTable, address: Address): void {
   const { interface: index, prefixLength, scope } = address;
   try {
     node.addAddress({ interface: index, address: address.address, prefixLength, scope });
@@ -249,7 +249,7 @@ function otherSubnet(link: LinkState, other: Address, gateway: Cidr): WayoutErro
 }
 
 /** Everything else about the bridge that can be other than wanted; touches only what is. */
-function settle(node: Rtnetlink, link: LinkState, intent: BridgeIntent, pinsMac: boolean, undo: Undo): void {
+function settle(node: LinkTable, link: LinkState, intent: BridgeIntent, pinsMac: boolean, undo: Undo): void {
   const { vlanFiltering } = intent;
   const filters = link.bridge?.vlanFiltering ?? false;
   if (vlanFiltering !== undefined && vlanFiltering !== filters) {
@@ -271,6 +271,6 @@ function settle(node: Rtnetlink, link: LinkState, intent: BridgeIntent, pinsMac:
   if (link.ipv6 !== undefined && link.ipv6.accept_ra !== 0) setIpv6(node, link, "accept_ra", "0", undo);
 }
 
-function reread(node: Rtnetlink, link: LinkState): LinkState {
+function reread(node: LinkTable, link: LinkState): LinkState {
   return node.linkState(link.index) ?? link;
 }

@@ -5,7 +5,7 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { AnyRequest } from "../kernel/netlink/connection.ts";
 import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
 import { addAddressRequest } from "../kernel/route/address.ts";
-import type { LinkState } from "../kernel/route/link.ts";
+import type { LinkState } from "../kernel/route/link-state.ts";
 import {
   addBridgeVlansRequest,
   deleteBridgeVlansRequest,
@@ -14,7 +14,7 @@ import {
 } from "../kernel/route/link-requests.ts";
 import { deleteNeighbourRequest } from "../kernel/route/neighbour.ts";
 import { prependRouteRequest, replaceRouteRequest, type RouteSpec } from "../kernel/route/route.ts";
-import { isAbsent, type Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { isAbsent, type LinkTable } from "../kernel/route/link-table.ts";
 import { writeSysctl } from "../kernel/sysctl.ts";
 import { awaitDetection } from "./duplicate-detection.ts";
 import type { PodLinkIntent, PodRoute } from "./pod-link-intent.ts";
@@ -22,8 +22,8 @@ import type { Undo } from "./undo.ts";
 
 /** The namespaces of one call, and what of it was parsed. */
 export interface Work {
-  readonly node: Rtnetlink;
-  readonly pod: Rtnetlink;
+  readonly node: LinkTable;
+  readonly pod: LinkTable;
   readonly namespace: NetworkNamespace;
   readonly intent: PodLinkIntent;
   readonly hostName: string;

@@ -3,9 +3,9 @@ import { parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
 import { namespaceInode, type NetworkNamespace } from "../kernel/namespace.ts";
 import type { AnyRequest } from "../kernel/netlink/connection.ts";
-import type { LinkState } from "../kernel/route/link.ts";
+import type { LinkState } from "../kernel/route/link-state.ts";
 import { createVethRequest, setLinkRequest } from "../kernel/route/link-requests.ts";
-import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { LinkTable } from "../kernel/route/link-table.ts";
 import { networkFailure } from "./failure.ts";
 import { checkInterfaceName, hostVethName } from "./interface-name.ts";
 import {
@@ -41,10 +41,10 @@ export interface PodLink {
  *   kernel-lacks-feature, no-privilege
  */
 export function connectPod(
-  node: Rtnetlink,
+  node: LinkTable,
   namespace: NetworkNamespace,
   intent: PodLinkIntent,
-  podRoute?: Rtnetlink,
+  podRoute?: LinkTable,
 ): PodLink {
   const doing = `connecting ${intent.container} to network ${intent.network}`;
   const hostName = hostNameOf(intent);
@@ -55,7 +55,7 @@ export function connectPod(
   try {
     if (isOwn(node, namespace)) throw ownNamespace(doing, intent);
     const addresses = intent.addresses.map((text) => parseCidr(text, "keep"));
-    pod ??= Rtnetlink.open(namespace);
+    pod ??= LinkTable.open(namespace);
     return build({ node, pod, namespace, intent, hostName, addresses, undo });
   } catch (error) {
     throw networkFailure(doing, error, undo.run());
@@ -70,7 +70,7 @@ export function connectPod(
  * @param namespace undefined when the pod's namespace is gone
  */
 export function disconnectPod(
-  node: Rtnetlink,
+  node: LinkTable,
   namespace: NetworkNamespace | undefined,
   intent: Pick<PodLinkIntent, "network" | "container" | "interfaceName" | "hostName">,
 ): boolean {
@@ -81,7 +81,7 @@ export function disconnectPod(
     // In the node's own namespace an interface of that name is the node's.
     if (namespace === undefined || isOwn(node, namespace)) return false;
     // The host's end may have been made under another name, by another plugin.
-    using pod = Rtnetlink.open(namespace);
+    using pod = LinkTable.open(namespace);
     const end = pod.linkState(intent.interfaceName);
     return end?.kind === "veth" && pod.deleteLink(end.index);
   } catch (error) {
@@ -90,7 +90,7 @@ export function disconnectPod(
 }
 
 /** Whether the pod's namespace is the node's. */
-function isOwn(node: Rtnetlink, namespace: NetworkNamespace): boolean {
+function isOwn(node: LinkTable, namespace: NetworkNamespace): boolean {
   return namespace.inode === (node.namespace?.inode ?? namespaceInode("/proc/thread-self/ns/net"));
 }
 
@@ -199,7 +199,7 @@ function taken(name: string, intent: PodLinkIntent, cause: unknown): WayoutError
   });
 }
 
-function present(route: Rtnetlink, name: string): LinkState {
+function present(route: LinkTable, name: string): LinkState {
   const link = route.linkState(name);
   if (link === undefined) throw missing(`interface ${name}`);
   return link;

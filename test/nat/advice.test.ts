@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { adviceOn } from "../../src/nat/advice.ts";
-import { masqueradeIntent, normalizeIntent, ownerName, type NatIntent } from "../../src/nat/intent.ts";
+import { masqueradeIntent, normalizeIntent, type NatIntent } from "../../src/nat/intent.ts";
+import { ownerName } from "../../src/nat/owner-name.ts";
 
 const NODE = { addresses: new Set(["203.0.113.5"]), interfaces: new Set(["lo", "eth0"]) };
 

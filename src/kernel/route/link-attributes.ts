@@ -263,7 +263,8 @@ const stateAfSpec = new AttributeSet({
 });
 const linkStateAttributes = new AttributeSet(
   {
-    ...linkAttributes.only("mac", "name", "mtu", "link", "master", "operState", "linkNamespaceId").table,
+    ...linkAttributes.only("mac", "name", "alias", "mtu", "link", "master", "operState", "linkNamespaceId")
+      .table,
     linkInfo: attribute("IFLA_LINKINFO", 18, nested(stateInfo)),
     afSpec: attribute("IFLA_AF_SPEC", 26, nested(stateAfSpec)),
   },

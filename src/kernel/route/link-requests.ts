@@ -5,7 +5,8 @@ import { NLM_F_CREATE, NLM_F_EXCL, request, type Request } from "../netlink/mess
 import { bridgeVlanInfos, portStates, type BridgePortChange, type BridgeVlan } from "./bridge.ts";
 import { AF_BRIDGE } from "./constants.ts";
 import type { Ipv4Settings } from "./interface-settings.ts";
-import { addressGenerations, LINK_FLAGS, macvlanModes, type MacvlanMode } from "./link.ts";
+import { addressGenerations, LINK_FLAGS, macvlanModes } from "./link-names.ts";
+import type { MacvlanMode } from "./link.ts";
 import {
   type bridgePortAttributes,
   type linkAttributes,

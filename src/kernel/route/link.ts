@@ -1,74 +1,19 @@
 import type { AttributesOf } from "../netlink/attributes.ts";
 import type { MessageOf } from "../netlink/message.ts";
-import { bridgeDetails, bridgePort, portStates, type BridgeDetails, type BridgePort } from "./bridge.ts";
-import { flagNames, numberedNames } from "./constants.ts";
-import type { Ipv4Settings, Ipv4State, Ipv6Settings, Ipv6State } from "./interface-settings.ts";
-import type {
-  linkInfoAttributes,
-  RTM_NEWLINK,
-  RTM_NEWLINK_STATE,
-  vxlanAttributes,
-  xdpAttributes,
-} from "./link-attributes.ts";
+import { bridgeDetails, bridgePort, type BridgeDetails, type BridgePort } from "./bridge.ts";
+import { flagNames } from "./constants.ts";
+import type { Ipv4Settings, Ipv6Settings } from "./interface-settings.ts";
+import type { linkInfoAttributes, RTM_NEWLINK, vxlanAttributes, xdpAttributes } from "./link-attributes.ts";
+import {
+  addressGenerations,
+  LINK_FLAGS,
+  linkLayers,
+  macvlanModes,
+  operationalStates,
+  vlanProtocols,
+} from "./link-names.ts";
 import type { LinkStatistics } from "./link-statistics.ts";
 import { mapped, present } from "./present.ts";
-
-/** IF_OPER_* */
-const operationalStates = numberedNames({
-  unknown: 0,
-  notpresent: 1,
-  down: 2,
-  lowerlayerdown: 3,
-  testing: 4,
-  dormant: 5,
-  up: 6,
-});
-
-/** ARPHRD_* (include/uapi/linux/if_arp.h), those that a pod's traffic meets. */
-const linkLayers = numberedNames({
-  ether: 1,
-  infiniband: 32,
-  ppp: 512,
-  rawip: 519,
-  ipip: 768,
-  tunnel6: 769,
-  loopback: 772,
-  sit: 776,
-  gre: 778,
-  gre6: 823,
-  none: 65534,
-});
-
-/** IFF_* (include/uapi/linux/if.h). */
-export const LINK_FLAGS = {
-  UP: 0x1,
-  BROADCAST: 0x2,
-  DEBUG: 0x4,
-  LOOPBACK: 0x8,
-  POINTOPOINT: 0x10,
-  NOTRAILERS: 0x20,
-  RUNNING: 0x40,
-  NOARP: 0x80,
-  PROMISC: 0x100,
-  ALLMULTI: 0x200,
-  MASTER: 0x400,
-  SLAVE: 0x800,
-  MULTICAST: 0x1000,
-  PORTSEL: 0x2000,
-  AUTOMEDIA: 0x4000,
-  DYNAMIC: 0x8000,
-  LOWER_UP: 0x1_0000,
-  DORMANT: 0x2_0000,
-  ECHO: 0x4_0000,
-} as const;
-
-/** IN6_ADDR_GEN_MODE_* */
-export const addressGenerations = numberedNames({ eui64: 0, none: 1, "stable-privacy": 2, random: 3 });
-
-/** MACVLAN_MODE_* */
-export const macvlanModes = numberedNames({ private: 1, vepa: 2, bridge: 4, passthru: 8, source: 16 });
-
-const vlanProtocols = numberedNames({ "802.1Q": 0x8100, "802.1ad": 0x88a8 });
 
 /** RFC 2863 operational state (IF_OPER_*, include/uapi/linux/if.h). */
 export type OperationalState =
@@ -152,49 +97,6 @@ export interface VxlanDetails {
   readonly lower?: number;
   readonly port?: number;
   readonly learning?: boolean;
-}
-
-/** What matters when a link is made, joined and set up: the part of a Link that is read again and again. */
-export type LinkState = Pick<
-  Link,
-  | "index"
-  | "name"
-  | "kind"
-  | "mac"
-  | "mtu"
-  | "flags"
-  | "up"
-  | "operState"
-  | "master"
-  | "link"
-  | "linkNamespaceId"
-> & {
-  readonly ipv4?: Ipv4State;
-  readonly ipv6?: Ipv6State;
-  readonly bridge?: Pick<BridgeDetails, "vlanFiltering">;
-  readonly port?: Pick<BridgePort, "state">;
-};
-
-/** Reads RTM_NEWLINK as far as LinkState goes. */
-export function linkStateOf({ header, attributes: a }: MessageOf<typeof RTM_NEWLINK_STATE>): LinkState {
-  const { info, port } = a.linkInfo ?? {};
-  return present({
-    index: header.index,
-    name: a.name ?? "",
-    kind: info?.kind === "other" ? info.name : info?.kind,
-    mac: a.mac ?? "",
-    mtu: a.mtu ?? 0,
-    flags: flagNames(LINK_FLAGS, header.flags),
-    up: (header.flags & LINK_FLAGS.UP) !== 0,
-    operState: operationalStates.nameOf(a.operState ?? 0),
-    master: a.master,
-    link: a.link === 0 ? undefined : a.link,
-    linkNamespaceId: a.linkNamespaceId,
-    ipv4: a.afSpec?.inet?.settings,
-    ipv6: a.afSpec?.inet6?.settings,
-    bridge: info?.kind === "bridge" ? { vlanFiltering: info.data.vlanFiltering === 1 } : undefined,
-    port: port?.kind === "bridge" ? { state: portStates.nameOf(port.data.state ?? 0) } : undefined,
-  });
 }
 
 /** Reads RTM_NEWLINK. */

@@ -1,23 +1,8 @@
-import { ERRNO, errnoText, SystemError } from "../errno.ts";
-import type { NetworkNamespace } from "../namespace.ts";
-import { NetlinkConnection, type AnyRequest } from "../netlink/connection.ts";
-import type { Table } from "../netlink/attributes.ts";
-import { request, type Message, type MessageSpec, type Request } from "../netlink/message.ts";
+import { errnoText } from "../errno.ts";
+import { request } from "../netlink/message.ts";
 import { NetlinkError } from "../netlink/netlink-error.ts";
-import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
-import { utf8Length } from "../utf8.ts";
-import {
-  addAddressRequest,
-  addressOf,
-  deleteAddressRequest,
-  RTM_GETADDR,
-  RTM_NEWADDR,
-  type Address,
-  type AddressSpec,
-} from "./address.ts";
 import { bridgeVlansOf, type BridgePortChange, type BridgeVlan } from "./bridge.ts";
-import { AF_BRIDGE, AF_INET, AF_INET6 } from "./constants.ts";
-import { linkOf, linkStateOf, type Link, type LinkState } from "./link.ts";
+import { AF_BRIDGE } from "./constants.ts";
 import {
   RTEXT_FILTER_BRVLAN,
   RTEXT_FILTER_SKIP_STATS,
@@ -25,27 +10,17 @@ import {
   RTM_GETLINK_BRIDGE,
   RTM_NEWLINK,
   RTM_NEWLINK_BRIDGE,
-  RTM_NEWLINK_STATE,
 } from "./link-attributes.ts";
 import {
-  addBridgeVlansRequest,
-  createBridgeRequest,
   createMacvlanRequest,
-  createVethRequest,
   createVxlanRequest,
-  deleteBridgeVlansRequest,
-  deleteLinkRequest,
-  getLinkRequest,
   setBridgePortRequest,
-  setLinkRequest,
-  type BridgeSpec,
-  type LinkChange,
   type LinkReference,
   type MacvlanSpec,
-  type VethSpec,
   type VxlanSpec,
 } from "./link-requests.ts";
-import { namespaceIdRequest, NETNSA_NSID_NOT_ASSIGNED, RTM_NEWNSID } from "./namespace-id.ts";
+import { ABSENT, isAbsent, LinkTable } from "./link-table.ts";
+import { linkOf, type Link } from "./link.ts";
 import {
   deleteNeighbourRequest,
   dumpForwardingDatabaseRequest,
@@ -84,9 +59,6 @@ import {
 
 const FAMILIES = [4, 6] as const;
 
-/** What the kernel says when a thing to be deleted or read is not there. */
-const ABSENT: ReadonlySet<string> = new Set(["ENODEV", "ENOENT", "ESRCH", "EADDRNOTAVAIL"]);
-
 /** The errnos by which routing answers "no": see RouteAnswer. */
 const UNREACHABLE: ReadonlySet<string> = new Set([
   "ENETUNREACH",
@@ -108,25 +80,7 @@ const NO_ROUTE: RouteAnswer = {
  * rtnetlink in one namespace: its links, addresses, routes, rules and neighbours, read and changed. Every method is
  * synchronous and throws NetlinkError with the kernel's own words. An interface is an index; `link(name)` finds it.
  */
-export class Rtnetlink implements Disposable {
-  readonly connection: NetlinkConnection;
-
-  /** @param namespace the one that the transport speaks to; the calling thread's when absent */
-  constructor(
-    transport: NetlinkTransport,
-    readonly namespace?: NetworkNamespace,
-  ) {
-    this.connection = new NetlinkConnection(transport);
-  }
-
-  /** @param namespace the calling thread's when absent */
-  static open(namespace?: NetworkNamespace): Rtnetlink {
-    return new Rtnetlink(
-      openTransport(NETLINK_ROUTE, namespace === undefined ? {} : { namespace }),
-      namespace,
-    );
-  }
-
+export class Rtnetlink extends LinkTable {
   /** @param options.statistics false leaves them out: half the bytes */
   links(options: { readonly statistics?: boolean } = {}): Link[] {
     const attributes = options.statistics === false ? { extMask: RTEXT_FILTER_SKIP_STATS } : {};
@@ -137,38 +91,8 @@ export class Rtnetlink implements Disposable {
 
   /** undefined when there is no such link. */
   link(reference: LinkReference, options: { readonly statistics?: boolean } = {}): Link | undefined {
-    const message = this.#askFor(reference, options.statistics !== false, RTM_NEWLINK);
+    const message = this.askFor(reference, options.statistics !== false, RTM_NEWLINK);
     return message === undefined ? undefined : linkOf(message);
-  }
-
-  /** The same, of what changes when links are made and joined only. */
-  linkState(reference: LinkReference): LinkState | undefined {
-    const message = this.#askFor(reference, false, RTM_NEWLINK_STATE);
-    return message === undefined ? undefined : linkStateOf(message);
-  }
-
-  #askFor<H extends MessageSpec["header"], T extends Table>(
-    reference: LinkReference,
-    statistics: boolean,
-    answer: MessageSpec<H, T>,
-  ): Message<H, T> | undefined {
-    // The kernel has no such name and says EINVAL or ERANGE of the question.
-    if (typeof reference === "string" && (reference === "" || utf8Length(reference) > 127)) return undefined;
-    try {
-      const ask = getLinkRequest(reference, statistics ? 0 : RTEXT_FILTER_SKIP_STATS);
-      return this.connection.request(ask, answer)[0];
-    } catch (error) {
-      if (error instanceof NetlinkError && ABSENT.has(error.code)) return undefined;
-      throw error;
-    }
-  }
-
-  createVeth(spec: VethSpec): void {
-    this.connection.request(createVethRequest(spec));
-  }
-
-  createBridge(spec: BridgeSpec): void {
-    this.connection.request(createBridgeRequest(spec));
   }
 
   createMacvlan(spec: MacvlanSpec): void {
@@ -179,21 +103,9 @@ export class Rtnetlink implements Disposable {
     this.connection.request(createVxlanRequest(spec));
   }
 
-  setLink(reference: LinkReference, change: LinkChange): void {
-    const renames = change.name !== undefined && typeof reference === "string";
-    const link = renames ? (this.link(reference)?.index ?? reference) : reference;
-    if (typeof link === "string" && renames) throw noSuchLink(link);
-    this.connection.request(setLinkRequest(link, change));
-  }
-
   /** The link must be in its bridge already. */
   setBridgePort(reference: LinkReference, change: BridgePortChange): void {
     this.connection.request(setBridgePortRequest(reference, change));
-  }
-
-  /** False when there was none. Waits for RCU: about 16 ms. */
-  deleteLink(reference: LinkReference): boolean {
-    return this.#deletes(deleteLinkRequest(reference));
   }
 
   /** The VLANs of bridges and ports, by index; empty where the kernel has no VLAN filtering. */
@@ -210,34 +122,6 @@ export class Rtnetlink implements Disposable {
       if (of.length > 0) vlans.set(header.index, of);
     }
     return vlans;
-  }
-
-  /** @param self VLANs of the bridge device itself rather than of a port */
-  addBridgeVlans(index: number, vlans: readonly BridgeVlan[], self = false): void {
-    this.connection.request(addBridgeVlansRequest(index, vlans, self));
-  }
-
-  deleteBridgeVlans(index: number, vlans: readonly BridgeVlan[], self = false): void {
-    this.connection.request(deleteBridgeVlansRequest(index, vlans, self));
-  }
-
-  addresses(filter: { readonly family?: 4 | 6; readonly interface?: number } = {}): Address[] {
-    const family = filter.family === undefined ? 0 : filter.family === 4 ? AF_INET : AF_INET6;
-    const dump = request(RTM_GETADDR, "reading the addresses", { family, index: filter.interface ?? 0 }, {});
-    const addresses: Address[] = [];
-    for (const message of this.connection.dump(dump, RTM_NEWADDR)) {
-      const address = addressOf(message);
-      if (address !== undefined) addresses.push(address);
-    }
-    return addresses;
-  }
-
-  addAddress(spec: AddressSpec): void {
-    this.connection.request(addAddressRequest(spec));
-  }
-
-  deleteAddress(spec: Pick<AddressSpec, "interface" | "address" | "prefixLength">): boolean {
-    return this.#deletes(deleteAddressRequest(spec));
   }
 
   /** All tables unless one is given; a table that does not exist is empty. */
@@ -265,7 +149,7 @@ export class Rtnetlink implements Disposable {
 
   /** False when there was none. What the spec leaves open matches anything. */
   deleteRoute(spec: RouteSpec): boolean {
-    return this.#deletes(deleteRouteRequest(spec));
+    return this.deletes(deleteRouteRequest(spec));
   }
 
   /** Where the kernel would send this packet. @throws NetlinkError only when the question itself is wrong */
@@ -302,7 +186,7 @@ export class Rtnetlink implements Disposable {
 
   /** False when there was none. Deletes the first rule that has everything the spec names. */
   deleteRule(spec: RuleSpec): boolean {
-    return this.#deletes(deleteRuleRequest(spec));
+    return this.deletes(deleteRuleRequest(spec));
   }
 
   /** @param filter.proxies the addresses answered for (proxy_arp entries), instead of those learned */
@@ -319,7 +203,7 @@ export class Rtnetlink implements Disposable {
   }
 
   deleteNeighbour(spec: Pick<NeighbourSpec, "interface" | "address" | "proxy">): boolean {
-    return this.#deletes(deleteNeighbourRequest(spec));
+    return this.deletes(deleteNeighbourRequest(spec));
   }
 
   /** Forgets what was learned on an interface (permanent entries stay). Returns how many went. */
@@ -339,52 +223,9 @@ export class Rtnetlink implements Disposable {
     const messages = this.connection.dump(dumpForwardingDatabaseRequest(), RTM_NEWNEIGH);
     return messages.flatMap((message) => forwardingEntryOf(message) ?? []);
   }
-
-  /** This namespace's number for the one of a file descriptor; undefined when it has none (yet). */
-  namespaceId(namespaceFd: number): number | undefined {
-    const { id } = this.connection.question(namespaceIdRequest(namespaceFd), RTM_NEWNSID).attributes;
-    return id === NETNSA_NSID_NOT_ASSIGNED ? undefined : id;
-  }
-
-  /** Several requests in one datagram, in order; throws the first error, after all were tried. */
-  batch(requests: readonly AnyRequest[]): void {
-    this.connection.batch(requests);
-  }
-
-  /** The same, returning the errors by index. */
-  batchResults(requests: readonly AnyRequest[]): Map<number, Error> {
-    return this.connection.batchResults(requests);
-  }
-
-  close(): void {
-    this.connection.close();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  #deletes(request: Request): boolean {
-    try {
-      this.connection.request(request);
-      return true;
-    } catch (error) {
-      if (isAbsent(error)) return false;
-      throw error;
-    }
-  }
-}
-
-/** Whether an error says that the thing is not there. */
-export function isAbsent(error: unknown): boolean {
-  return error instanceof NetlinkError && ABSENT.has(error.code);
 }
 
 /** A kernel that was started with ipv6.disable=1 has no IPv6 handlers. */
 function lacksFamily(error: NetlinkError, family: 4 | 6): boolean {
   return family === 6 && (error.code === "EOPNOTSUPP" || error.code === "EAFNOSUPPORT");
-}
-
-function noSuchLink(name: string): SystemError {
-  return new SystemError("RTM_NEWLINK", ERRNO.ENODEV, `changing ${name}`);
 }

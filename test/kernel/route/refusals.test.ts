@@ -2,7 +2,8 @@
 import { expect } from "bun:test";
 import { NetlinkError } from "../../../src/kernel/netlink/netlink-error.ts";
 import { deleteNeighbourRequest, setNeighbourRequest } from "../../../src/kernel/route/neighbour.ts";
-import { isAbsent, Rtnetlink } from "../../../src/kernel/route/rtnetlink.ts";
+import { isAbsent } from "../../../src/kernel/route/link-table.ts";
+import { Rtnetlink } from "../../../src/kernel/route/rtnetlink.ts";
 import { testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
 

@@ -1,0 +1,182 @@
+/** The links of one namespace and their addresses: what it takes to make a pod's link and to take it away. */
+import { ERRNO, SystemError } from "../errno.ts";
+import type { NetworkNamespace } from "../namespace.ts";
+import type { Table } from "../netlink/attributes.ts";
+import { NetlinkConnection, type AnyRequest } from "../netlink/connection.ts";
+import { request, type Message, type MessageSpec, type Request } from "../netlink/message.ts";
+import { NetlinkError } from "../netlink/netlink-error.ts";
+import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
+import { utf8Length } from "../utf8.ts";
+import {
+  addAddressRequest,
+  addressOf,
+  deleteAddressRequest,
+  RTM_GETADDR,
+  RTM_NEWADDR,
+  type Address,
+  type AddressSpec,
+} from "./address.ts";
+import type { BridgeVlan } from "./bridge.ts";
+import { AF_INET, AF_INET6 } from "./constants.ts";
+import { RTEXT_FILTER_SKIP_STATS, RTM_GETLINK, RTM_NEWLINK_STATE } from "./link-attributes.ts";
+import {
+  addBridgeVlansRequest,
+  createBridgeRequest,
+  createVethRequest,
+  deleteBridgeVlansRequest,
+  deleteLinkRequest,
+  getLinkRequest,
+  setLinkRequest,
+  type BridgeSpec,
+  type LinkChange,
+  type LinkReference,
+  type VethSpec,
+} from "./link-requests.ts";
+import { linkStateOf, type LinkState } from "./link-state.ts";
+import { namespaceIdRequest, NETNSA_NSID_NOT_ASSIGNED, RTM_NEWNSID } from "./namespace-id.ts";
+
+/** What the kernel says when a thing to be deleted or read is not there. */
+export const ABSENT: ReadonlySet<string> = new Set(["ENODEV", "ENOENT", "ESRCH", "EADDRNOTAVAIL"]);
+
+/**
+ * Every method is synchronous and throws NetlinkError with the kernel's own words. An interface is an index;
+ * `linkState(name)` finds it. Rtnetlink is this and all the rest; a plugin call makes do without.
+ */
+export class LinkTable implements Disposable {
+  readonly connection: NetlinkConnection;
+
+  /** @param namespace the one that the transport speaks to; the calling thread's when absent */
+  constructor(
+    transport: NetlinkTransport,
+    readonly namespace?: NetworkNamespace,
+  ) {
+    this.connection = new NetlinkConnection(transport);
+  }
+
+  /** @param namespace the calling thread's when absent */
+  static open<T extends LinkTable>(
+    this: new (transport: NetlinkTransport, namespace?: NetworkNamespace) => T,
+    namespace?: NetworkNamespace,
+  ): T {
+    return new this(openTransport(NETLINK_ROUTE, namespace === undefined ? {} : { namespace }), namespace);
+  }
+
+  /** Of every link. */
+  linkStates(): LinkState[] {
+    const ask = request(RTM_GETLINK, "reading the links", {}, { extMask: RTEXT_FILTER_SKIP_STATS });
+    return this.connection.dump(ask, RTM_NEWLINK_STATE).map(linkStateOf);
+  }
+
+  /** undefined when there is no such link. */
+  linkState(reference: LinkReference): LinkState | undefined {
+    const message = this.askFor(reference, false, RTM_NEWLINK_STATE);
+    return message === undefined ? undefined : linkStateOf(message);
+  }
+
+  protected askFor<H extends MessageSpec["header"], T extends Table>(
+    reference: LinkReference,
+    statistics: boolean,
+    answer: MessageSpec<H, T>,
+  ): Message<H, T> | undefined {
+    // The kernel has no such name and says EINVAL or ERANGE of the question.
+    if (typeof reference === "string" && (reference === "" || utf8Length(reference) > 127)) return undefined;
+    try {
+      const ask = getLinkRequest(reference, statistics ? 0 : RTEXT_FILTER_SKIP_STATS);
+      return this.connection.request(ask, answer)[0];
+    } catch (error) {
+      if (error instanceof NetlinkError && ABSENT.has(error.code)) return undefined;
+      throw error;
+    }
+  }
+
+  createVeth(spec: VethSpec): void {
+    this.connection.request(createVethRequest(spec));
+  }
+
+  createBridge(spec: BridgeSpec): void {
+    this.connection.request(createBridgeRequest(spec));
+  }
+
+  setLink(reference: LinkReference, change: LinkChange): void {
+    const renames = change.name !== undefined && typeof reference === "string";
+    const link = renames ? (this.linkState(reference)?.index ?? reference) : reference;
+    if (typeof link === "string" && renames) throw noSuchLink(link);
+    this.connection.request(setLinkRequest(link, change));
+  }
+
+  /** False when there was none. Waits for RCU: about 16 ms. */
+  deleteLink(reference: LinkReference): boolean {
+    return this.deletes(deleteLinkRequest(reference));
+  }
+
+  /** @param self VLANs of the bridge device itself rather than of a port */
+  addBridgeVlans(index: number, vlans: readonly BridgeVlan[], self = false): void {
+    this.connection.request(addBridgeVlansRequest(index, vlans, self));
+  }
+
+  deleteBridgeVlans(index: number, vlans: readonly BridgeVlan[], self = false): void {
+    this.connection.request(deleteBridgeVlansRequest(index, vlans, self));
+  }
+
+  addresses(filter: { readonly family?: 4 | 6; readonly interface?: number } = {}): Address[] {
+    const family = filter.family === undefined ? 0 : filter.family === 4 ? AF_INET : AF_INET6;
+    const dump = request(RTM_GETADDR, "reading the addresses", { family, index: filter.interface ?? 0 }, {});
+    const addresses: Address[] = [];
+    for (const message of this.connection.dump(dump, RTM_NEWADDR)) {
+      const address = addressOf(message);
+      if (address !== undefined) addresses.push(address);
+    }
+    return addresses;
+  }
+
+  addAddress(spec: AddressSpec): void {
+    this.connection.request(addAddressRequest(spec));
+  }
+
+  deleteAddress(spec: Pick<AddressSpec, "interface" | "address" | "prefixLength">): boolean {
+    return this.deletes(deleteAddressRequest(spec));
+  }
+
+  /** This namespace's number for the one of a file descriptor; undefined when it has none (yet). */
+  namespaceId(namespaceFd: number): number | undefined {
+    const { id } = this.connection.question(namespaceIdRequest(namespaceFd), RTM_NEWNSID).attributes;
+    return id === NETNSA_NSID_NOT_ASSIGNED ? undefined : id;
+  }
+
+  /** Several requests in one datagram, in order; throws the first error, after all were tried. */
+  batch(requests: readonly AnyRequest[]): void {
+    this.connection.batch(requests);
+  }
+
+  /** The same, returning the errors by index. */
+  batchResults(requests: readonly AnyRequest[]): Map<number, Error> {
+    return this.connection.batchResults(requests);
+  }
+
+  close(): void {
+    this.connection.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  protected deletes(request: Request): boolean {
+    try {
+      this.connection.request(request);
+      return true;
+    } catch (error) {
+      if (isAbsent(error)) return false;
+      throw error;
+    }
+  }
+}
+
+/** Whether an error says that the thing is not there. */
+export function isAbsent(error: unknown): boolean {
+  return error instanceof NetlinkError && ABSENT.has(error.code);
+}
+
+function noSuchLink(name: string): SystemError {
+  return new SystemError("RTM_NEWLINK", ERRNO.ENODEV, `changing ${name}`);
+}
