@@ -52,7 +52,7 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
     const first = readNamespace(node, { name: "node", role: "node", queries, deferred }, gaps)!;
     const wired = request.onlyOfNode === true ? wiredTo(node, first) : undefined;
     const whole = request.pods.flatMap((pod) => readPod(pod, request, wired, gaps) ?? []);
-    const pods = [...whole, ...readOthers(request, first, whole, gaps)];
+    const pods = [...whole, ...readOthers(request, node, first, whole, gaps)];
     const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
     return {
       format: SNAPSHOT_FORMAT,
@@ -156,21 +156,22 @@ function readPod(
 /** Those of whom only the addresses matter, where they do. */
 function readOthers(
   { others = [], destinations }: SnapshotRequest,
-  node: NamespaceState,
+  node: NetworkNamespace,
+  state: NamespaceState,
   whole: readonly PodState[],
   gaps: Gaps,
 ): PodState[] {
   if (others.length === 0) return [];
-  if (others.length > FEW_PODS && !whole.some((pod) => isDoubtful(node, pod))) return [];
+  if (others.length > FEW_PODS && !whole.some((pod) => isDoubtful(state, pod))) return [];
   const interest = interesting(whole, destinations);
-  return others.map((pod) => readOther(pod, interest, gaps));
+  return others.map((pod) => readOther(pod, node, interest, gaps));
 }
 
-function readOther(pod: Pod, interest: ReadonlySet<string>, gaps: Gaps): PodState {
+function readOther(pod: Pod, node: NetworkNamespace, interest: ReadonlySet<string>, gaps: Gaps): PodState {
   const head = headOf(pod);
   const read = inPod(pod, head, gaps, false, (namespace) => ({
     ...head,
-    state: readAddresses(namespace, pod.name, interest, gaps),
+    state: readAddresses(namespace, pod.name, node, interest, gaps),
   }));
   return read ?? head;
 }

@@ -188,14 +188,25 @@ function offloadsOf(namespace: NetworkNamespace, links: readonly Link[]): Record
 export function readAddresses(
   namespace: NetworkNamespace,
   name: string,
+  node: NetworkNamespace,
   interest: ReadonlySet<string>,
   gaps: Gaps,
 ): NamespaceState {
   using route = Rtnetlink.open(namespace);
   const addresses = gaps.try(name, "addresses", () => route.addresses()) ?? [];
   const wanted = addresses.some((one) => interest.has(one.address));
-  const links = wanted ? (gaps.try(name, "links", () => route.links({ statistics: false })) ?? []) : [];
+  const links = wanted ? (gaps.try(name, "links", () => linksToNode(route, node)) ?? []) : [];
   return { ...emptyState(namespace, links), addresses };
+}
+
+/**
+ * Without those whose other end is in a third namespace. The number of that end means something there; a node with
+ * other nodes inside (kind, a lab) has a link of the same number, and they are no pair.
+ */
+function linksToNode(route: Rtnetlink, node: NetworkNamespace): Link[] {
+  const links = route.links({ statistics: false });
+  const number = route.namespaceId(node.fd);
+  return links.filter((link) => link.linkNamespaceId === undefined || link.linkNamespaceId === number);
 }
 
 function emptyState(namespace: NetworkNamespace, links: NamespaceState["links"]): NamespaceState {

@@ -4,6 +4,8 @@ import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import type { World } from "../../src/lab/world.ts";
 import { takeSnapshot } from "../../src/snapshot/collect.ts";
+import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
+import { findPod } from "../../src/pods/find.ts";
 import { listPods } from "../../src/pods/inventory.ts";
 import { freshNamespace } from "../support/world.ts";
 import { ask, testWith } from "../support/witness.ts";
@@ -14,6 +16,13 @@ function look(world: World, family: 4 | 6 = 4): Diagnosis {
   const address = family === 4 ? PLAN.internet.httpIpv4 : PLAN.internet.httpIpv6;
   const snapshot = snapshotOf(world, [address]);
   return diagnose(snapshot, snapshot.pods[0]!, { address, protocol: "tcp", port: 80 });
+}
+
+/** The numbers of both ends of blue's cable. */
+function cableOf(world: World): { readonly podLink: number; readonly hostLink: number } {
+  using route = Rtnetlink.open(world.blue);
+  const { index, link } = route.link(PLAN.podInterface)!;
+  return { podLink: index, hostLink: link! };
 }
 
 function expectHealthy(diagnosis: Diagnosis): void {
@@ -99,6 +108,27 @@ describe("no false alarm", () => {
     expect(fetchFrom(world, 6)).toBeString();
     expectHealthy(look(world, 6));
   });
+
+  testWith(["root", "ip"])(
+    "beside a node within the node, whose pod has the same address and numbers",
+    () => {
+      const world = healthyWorld();
+      const { podLink, hostLink } = cableOf(world);
+      const [otherNode, otherPod] = [freshNamespace("other-node"), freshNamespace("other-pod")];
+      const cable = `link add v0 index ${hostLink} type veth peer name ${PLAN.podInterface} index ${podLink} netns ${otherPod.name}`;
+      ask(otherNode, ["ip", ...cable.split(" ")]);
+      ask(otherPod, ["ip", "addr", "add", `${PLAN.pods.blue.ipv4}/24`, "dev", PLAN.podInterface]);
+      const address = PLAN.internet.httpIpv4;
+      const snapshot = takeSnapshot({
+        node: world.node,
+        pods: [findPod(PLAN.pods.blue.namespace)],
+        others: [findPod(otherPod.name!)],
+        destinations: [address],
+      });
+      expect(snapshot.pods[1]!.state!.addresses.map((one) => one.address)).toContain(PLAN.pods.blue.ipv4);
+      expectHealthy(diagnose(snapshot, snapshot.pods[0]!, { address, protocol: "tcp", port: 80 }));
+    },
+  );
 
   testWith(["root"])("in a machine with nothing but one namespace", () => {
     const alone = freshNamespace("alone");
