@@ -21,8 +21,8 @@ const NO_ADDRESSES: Assignment = { addresses: [], routes: [], dns: {} };
 /** What was made so far, to be taken away when a later step fails. */
 interface Progress {
   readonly undo: (() => unknown)[];
-  /** The bridge, when this call made it. */
-  bridge?: string;
+  /** Links of the whole network that this call made, the bridge last. */
+  readonly links: string[];
 }
 
 /** @throws whatever went wrong, after everything was taken back */
@@ -32,7 +32,7 @@ export async function add(context: CniContext): Promise<Result> {
   const ipam = context.addresses();
   const earlier = readEarlier(context);
   using pod = openPodNamespace(call.netns!, context.namespace);
-  const progress: Progress = { undo: [] };
+  const progress: Progress = { undo: [], links: [] };
   try {
     using _lock = new NetworkLock(header.network, "shared");
     const assignment = ipam?.add() ?? NO_ADDRESSES;
@@ -62,9 +62,12 @@ async function attach(
   const bridge = withVlans(configuration, () =>
     ensureBridge(node, bridgeIntent(configuration, plan.gateways)),
   );
-  if (bridge.created) progress.bridge = configuration.bridge;
-  const gateway = ensureVlanGateway(node, configuration, bridge.link, plan.gateways);
-  ensureForwarding(plan.forwarded, gateway ?? bridge.link);
+  if (bridge.created) progress.links.push(bridge.link.name);
+  const gateway = withVlans(configuration, () =>
+    ensureVlanGateway(node, configuration, bridge.link, plan.gateways),
+  );
+  if (gateway?.created === true) progress.links.unshift(gateway.link.name);
+  ensureForwarding(plan.forwarded, gateway?.link ?? bridge.link);
   const { network, nat } = configuration;
   const subnets = subnetsOf(ipam, plan);
   await ensureNat({ network, wish: nat, subnets }, namespace);
@@ -78,7 +81,7 @@ async function attach(
       resultInterface(bridge.link),
       resultInterface(link.host),
       { ...resultInterface(link.pod), sandbox: context.call.netns! },
-      ...(gateway === undefined ? [] : [resultInterface(gateway)]),
+      ...(gateway === undefined ? [] : [resultInterface(gateway.link)]),
     ],
     ips: plan.ips.map((ip) => ({ ...ip, interface: POD_INTERFACE })),
     routes: plan.routes,
@@ -137,11 +140,11 @@ async function takeBack(
   context: CniContext,
   configuration: NetworkConfiguration,
   ipam: AddressManagement | undefined,
-  { undo, bridge }: Progress,
+  { undo, links }: Progress,
 ): Promise<void> {
   for (const step of [
     ...undo.toReversed(),
-    () => leaveNetwork(context, configuration.nat.backend, ipam, bridge),
+    () => leaveNetwork(context, configuration.nat.backend, ipam, links),
   ]) {
     try {
       await step();
