@@ -304,22 +304,6 @@ describe("refusals leave everything as it was", () => {
     },
   );
 
-  withPrograms("a kernel without VLAN filtering is named, and nothing is left", () => {
-    const node = freshNamespace("node");
-    const can =
-      run(node, ["ip", "link", "add", "probe", "type", "bridge", "vlan_filtering", "1"]).exitCode === 0;
-    const conf = bridgeNetwork({ vlan: 100 });
-    const answer = call(node, "ADD", conf, freshPod());
-    if (can) {
-      must(answer);
-      return;
-    }
-    expect(answer.json?.code).toBe(106);
-    expect(answer.json?.msg).toContain("VLAN filtering");
-    expect(links(node).map(({ ifname }) => ifname)).toEqual(["lo"]);
-    expect(reserved(conf)).toEqual([]);
-  });
-
   withPrograms("state that cannot be written", () => {
     const node = freshNamespace("node");
     const directory = mkdtempSync(join(tmpdir(), "wayout-state-"));
