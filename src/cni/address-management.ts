@@ -13,6 +13,8 @@ import { atLeast } from "./version.ts";
 export interface AddressManagement {
   /** Subnets of this network as the configuration knows them; empty when only each result tells. */
   readonly subnets: readonly string[];
+  /** Whether the pod's interface must be there before an address is asked for. */
+  readonly wantsLink: boolean;
   /** One address of each range, or an error and nothing. */
   add(): Assignment;
   /** Never fails because there is nothing to release. The addresses that were released, as far as they are known. */
@@ -69,6 +71,8 @@ function refuseSeveral({ sets }: HostLocalConfiguration, fields: NetworkHeader["
 }
 
 class HostLocal implements AddressManagement {
+  readonly wantsLink = false;
+
   constructor(
     private readonly directory: string,
     private readonly call: CniCall,
@@ -111,6 +115,8 @@ class HostLocal implements AddressManagement {
 
 class Delegated implements AddressManagement {
   readonly subnets: readonly string[] = [];
+  /** Nobody says which plugin needs it; the reference plugins make it first for all. */
+  readonly wantsLink = true;
 
   constructor(
     private readonly header: NetworkHeader,
