@@ -67,7 +67,6 @@ async function attach(
     ensureVlanGateway(node, configuration, bridge, plan.gateways),
   );
   if (gateway?.created === true) progress.links.unshift(gateway.link.name);
-  ensureForwarding(plan.forwarded, gateway?.link ?? bridge);
   const { network, nat } = configuration;
   const subnets = subnetsOf(ipam, plan);
   await ensureNat({ network, wish: nat, subnets }, namespace);
@@ -75,6 +74,8 @@ async function attach(
   if (addresses.length > 0) await forgetEarlierOwners(network, subnets, addresses, namespace);
   const link = connect(context, configuration, plan, pod, bridge, progress);
   if (configuration.checkMacSpoofing) await guardSender(link, namespace, progress);
+  // Last: it is not undone, for others may have begun to rely on it meanwhile.
+  ensureForwarding(plan.forwarded, gateway?.link ?? bridge);
   return {
     interfaces: [
       resultInterface(bridge),
