@@ -3,6 +3,7 @@
  * ruleset is still of the generation in which they were seen in order, or our table is still the very one.
  */
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NetlinkConnection } from "../kernel/netlink/connection.ts";
 import { NETLINK_NETFILTER, openTransport } from "../kernel/netlink/transport.ts";
@@ -52,14 +53,19 @@ export async function natProblems(wanted: NetworkNat, namespace: NetworkNamespac
   return problems;
 }
 
-/** Takes the network's rules away. */
+/** Takes the network's rules away, if this node can have any. */
 export async function removeNat(
   network: string,
   backend: NatWish["backend"],
   namespace: NetworkNamespace,
 ): Promise<void> {
-  using nat = await openBackend({ backend }, namespace);
-  nat.remove(natOwner(network));
+  try {
+    using nat = await openBackend({ backend }, namespace);
+    nat.remove(natOwner(network));
+  } catch (error) {
+    // An ADD that failed for that is followed by a DEL, which must not fail for ever.
+    if (!(error instanceof WayoutError && ["no-nftables", "no-iptables"].includes(error.code))) throw error;
+  }
   rmSync(memoryPath(network), { force: true });
 }
 
@@ -112,10 +118,10 @@ class VerifiedRules {
   look(): Sight | undefined {
     if (this.wanted.wish.backend !== "nftables") return undefined;
     const ask = <T>(question: (connection: NetlinkConnection) => T): T | undefined => {
-      using connection = new NetlinkConnection(
-        openTransport(NETLINK_NETFILTER, { namespace: this.namespace }),
-      );
       try {
+        using connection = new NetlinkConnection(
+          openTransport(NETLINK_NETFILTER, { namespace: this.namespace }),
+        );
         return question(connection);
       } catch {
         // A kernel without nf_tables: opening the backend says so in better words.

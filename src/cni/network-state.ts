@@ -47,10 +47,10 @@ export async function leaveNetwork(
   if (ipam?.inUse() === true) return;
   using _lock = new NetworkLock(header.network, "alone");
   if (ipam?.inUse() === true || linksOf(header.network, node).length > 0) return;
-  if (ipam !== undefined) await removeNat(header.network, backend, namespace);
   for (const name of made) {
     const kind = node.link(name, { statistics: false })?.kind;
     if (kind === "veth") node.deleteLink(name);
     else removeBridge(node, name);
   }
+  if (ipam !== undefined) await removeNat(header.network, backend, namespace);
 }
