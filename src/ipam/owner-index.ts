@@ -1,8 +1,8 @@
 /**
  * Which addresses an owner holds, without reading every address file: one small file per owner in `.owners`, beside
- * host-local's own files. It is believed only while it is sealed: its directory and the network's directory carry the
- * same modification time, an instant in the past, which nobody's change can leave behind. When somebody else changed
- * the addresses, or we died half-way, the seal is broken and the index is made again from the address files.
+ * host-local's own files. It is believed only while it is sealed: the modification times of its directory and of the
+ * network's are a set distance apart, which no change of either can leave behind. When somebody else changed the
+ * addresses, or we died half-way, the seal is broken and the index is made again from the address files.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { isIp } from "../address/ip.ts";
@@ -10,6 +10,11 @@ import type { Owner } from "./assignment.ts";
 import { ownerText, parseOwner } from "./owner-file.ts";
 
 const DIRECTORY = ".owners";
+/**
+ * How much older a sealed index's directory is than the network's. Not nothing: who dies between two changes can leave
+ * both with the same time stamp, for the kernel's clock for files ticks only every few milliseconds.
+ */
+const SEAL_DISTANCE_S = 1000;
 /** linux/limits.h */
 const NAME_MAX = 255;
 
@@ -55,7 +60,7 @@ export class OwnerIndex {
     // Not now: another process's change could carry the same coarse time stamp.
     const instant = Math.floor(Date.now() / 1000) - 1;
     utimesSync(this.network, instant, instant);
-    utimesSync(this.#directory, instant, instant);
+    utimesSync(this.#directory, instant, instant - SEAL_DISTANCE_S);
   }
 
   #isSealed(): boolean {
@@ -63,7 +68,7 @@ export class OwnerIndex {
       const [network, index] = [this.network, this.#directory].map((path) =>
         statSync(path, { bigint: true }),
       );
-      return network!.mtimeNs === index!.mtimeNs;
+      return network!.mtimeNs - index!.mtimeNs === BigInt(SEAL_DISTANCE_S) * 1_000_000_000n;
     } catch {
       return false;
     }
