@@ -88,45 +88,6 @@ describe("the input", () => {
       expect(answer.json?.code).toBe(code);
     });
   }
-
-  const refused: readonly (readonly [string, Configuration, RegExp])[] = [
-    ["promisc with hairpin", { promiscMode: true, hairpinMode: true }, /hairpinMode and promiscMode/],
-    ["vlan out of range", { vlan: 4095 }, /vlan must be a whole number from 0 to 4094, not 4095/],
-    ["vlan and trunk", { vlan: 5, vlanTrunk: [{ id: 6 }] }, /vlanTrunk and vlan/],
-    ["half a trunk range", { vlanTrunk: [{ minID: 6 }] }, /vlanTrunk\[0\].maxID is missing/],
-    ["a bridge name too long", { bridge: "a123456789012345" }, /bridge "a123456789012345"/],
-    ["a flag that is no flag", { ipMasq: "yes" }, /ipMasq must be true or false, not a string/],
-    [
-      "no interface but addresses",
-      { disableContainerInterface: true },
-      /disableContainerInterface cannot be true/,
-    ],
-    ["a MAC that is none", { runtimeConfig: { mac: "00:00" } }, /runtimeConfig.mac "00:00"/],
-    ["a multicast MAC", { args: { cni: { mac: "01:00:00:00:00:01" } } }, /args.cni.mac .* multicast/],
-    [
-      "a subnet that is none",
-      { ipam: { type: "host-local", subnet: "10.42.0.0" } },
-      /ipam.subnet .* too few/,
-    ],
-    [
-      "an address outside the range",
-      { runtimeConfig: { ips: ["10.9.9.9"] } },
-      /runtimeConfig.ips\[0\] asks for 10.9.9.9/,
-    ],
-    ["a port range that is none", { portRange: "9-1" }, /portRange "9-1"/],
-    ["an outgoing address that is none", { snat: "203.0.113" }, /snat "203.0.113"/],
-    ["a backend nobody has", { ipMasqBackend: "pf" }, /ipMasqBackend "pf"/],
-    ["host bits in a destination", { nonMasqueradeCIDRs: ["10.0.0.1/8"] }, /nonMasqueradeCIDRs\[0\]/],
-  ];
-  for (const [name, extra, message] of refused) {
-    withPrograms(`is refused, and nothing changed: ${name}`, () => {
-      const node = freshNamespace("node");
-      const answer = call(node, "ADD", bridgeNetwork(extra), freshPod());
-      expect(answer.json?.msg).toMatch(message);
-      expect(answer.json?.code).toBe(7);
-      expect(ask(node, ["ip", "-br", "link"]).trim().split("\n")).toHaveLength(1);
-    });
-  }
 });
 
 describe("namespaces", () => {

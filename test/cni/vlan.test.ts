@@ -1,13 +1,13 @@
 /** `vlan`, `vlanTrunk`, `preserveDefaultVlan`: exactly what the kernel is asked for, and what a refusal leaves. */
 import { expect } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { isIp } from "../../src/address/ip.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, askJson, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
+import { addressesOn, linkNames, links, reserved } from "./node.ts";
 import {
   bridgeNetwork,
   call,
@@ -22,13 +22,6 @@ import {
 
 const withPrograms = testWith(["root", "ip", "nft", "ping"]);
 const KERNEL = join(import.meta.dir, "..", "support", "vlan-kernel.ts");
-
-interface IpLink {
-  readonly ifindex: number;
-  readonly ifname: string;
-  readonly master?: string;
-  readonly flags: readonly string[];
-}
 
 /** A node on a kernel that filters VLANs, as far as messages go. */
 class VlanNode {
@@ -65,28 +58,6 @@ class VlanNode {
   #seen = 0;
 }
 
-function links(namespace: NetworkNamespace): IpLink[] {
-  return askJson(namespace, ["ip", "-j", "link"]);
-}
-
-function addresses(namespace: NetworkNamespace, name: string): string[] {
-  const [link] = askJson<{ addr_info: { local: string; prefixlen: number; scope: string }[] }[]>(namespace, [
-    "ip",
-    "-j",
-    "address",
-    "show",
-    name,
-  ]);
-  return link!.addr_info
-    .filter(({ scope }) => scope === "global")
-    .map(({ local, prefixlen }) => `${local}/${prefixlen}`);
-}
-
-function reserved(conf: Configuration): string[] {
-  const directory = `/var/lib/cni/networks/${String(conf["name"])}`;
-  return existsSync(directory) ? readdirSync(directory).filter(isIp) : [];
-}
-
 /** The host's end of the gateway's pair: what is in the bridge and no pod's. */
 function gatewayPort(node: NetworkNamespace, result: CniJson): string {
   const ports = links(node).filter(({ master }) => master === "cni0");
@@ -113,8 +84,8 @@ withPrograms(
     expect(result.interfaces![3]!.mac).toBe(
       askJson<{ address: string }[]>(node, ["ip", "-j", "link", "show", "cni0.100"])[0]!.address,
     );
-    expect(addresses(node, "cni0.100")).toEqual(["10.42.0.1/24", "fd00:42::1/64"]);
-    expect(addresses(node, "cni0")).toEqual([]);
+    expect(addressesOn(node, "cni0.100")).toEqual(["10.42.0.1/24", "fd00:42::1/64"]);
+    expect(addressesOn(node, "cni0")).toEqual([]);
     for (const name of [gateway, "cni0.100", port, "cni0"]) {
       expect(links(node).find(({ ifname }) => ifname === name)!.flags).toContain("UP");
     }
@@ -180,7 +151,7 @@ withPrograms(
         ...(preserveDefaultVlan ? [] : [`bridge vlan del dev ${port} vid 1`]),
       ]);
       expect(result.interfaces).toHaveLength(3);
-      expect(addresses(world.node, "cni0")).toEqual(["10.42.0.1/24"]);
+      expect(addressesOn(world.node, "cni0")).toEqual(["10.42.0.1/24"]);
     }
   },
 );
@@ -213,8 +184,8 @@ for (const [what, extra, refused] of refusals) {
     const answer = world.call("ADD", conf, pod, refused);
     expect(answer).toMatchObject({ exitCode: 1, json: { code: 106 } });
     expect(answer.json!.msg).toContain("EOPNOTSUPP");
-    expect(links(world.node).map(({ ifname }) => ifname)).toEqual(["lo"]);
-    expect(links(pod.namespace).map(({ ifname }) => ifname)).toEqual(["lo"]);
+    expect(linkNames(world.node)).toEqual(["lo"]);
+    expect(linkNames(pod.namespace)).toEqual(["lo"]);
     expect(reserved(conf)).toEqual([]);
     expect(ask(world.node, ["nft", "list", "ruleset"])).toBe("");
   });
@@ -224,7 +195,7 @@ withPrograms("an interface that has the gateway's name and is no pair of ours is
   const world = new VlanNode();
   ask(world.node, ["ip", "link", "add", "cni0.100", "type", "bridge"]);
   expect(world.call("ADD", bridgeNetwork({ vlan: 100 }), freshPod()).json).toMatchObject({ code: 105 });
-  expect(links(world.node).map(({ ifname }) => ifname)).toEqual(["lo", "cni0.100"]);
+  expect(linkNames(world.node)).toEqual(["lo", "cni0.100"]);
 });
 
 withPrograms(
@@ -235,11 +206,11 @@ withPrograms(
     const pod = freshPod("one");
     ask(pod.namespace, ["ip", "link", "add", "eth0", "type", "bridge"]);
     expect(world.call("ADD", conf, pod).json?.code).toBe(104);
-    expect(links(world.node).map(({ ifname }) => ifname)).toEqual(["lo"]);
+    expect(linkNames(world.node)).toEqual(["lo"]);
     const result = must(world.call("ADD", conf, freshPod("two")));
     expect(world.call("ADD", conf, pod).json?.code).toBe(104);
-    expect(addresses(world.node, "cni0.100")).toEqual(["10.42.0.1/24"]);
-    expect(links(world.node).map(({ ifname }) => ifname)).toContain(result.interfaces![1]!.name);
+    expect(addressesOn(world.node, "cni0.100")).toEqual(["10.42.0.1/24"]);
+    expect(linkNames(world.node)).toContain(result.interfaces![1]!.name);
   },
 );
 
