@@ -26,54 +26,6 @@ describe("a pod's way out", () => {
     },
   );
 
-  withPrograms("snat, nonMasqueradeCIDRs, portRange, one family only: as the rules say", () => {
-    const { node, outside } = nodeWithOutside();
-    ask(node, ["ip", "address", "add", "203.0.113.77/24", "dev", "up0"]);
-    ask(outside, ["ip", "route", "add", "10.42.0.0/24", "via", "203.0.113.5"]);
-    ask(outside, ["ip", "address", "add", "192.0.2.1/32", "dev", "lo"]);
-    const conf = bridgeNetwork({
-      ipMasq: false,
-      masquerade: { v4: true },
-      snat: "203.0.113.77",
-      nonMasqueradeCIDRs: ["192.0.2.0/24"],
-      portRange: "40000-40999",
-      randomFully: false,
-    });
-    const pod = freshPod();
-    must(call(node, "ADD", conf, pod));
-    ask(outside, [
-      "nft",
-      "add table ip t; add chain ip t i { type filter hook input priority 0; }; add rule ip t i ip saddr 203.0.113.77 ip daddr 198.51.100.1 counter; add rule ip t i ip saddr 10.42.0.2 ip daddr 192.0.2.1 counter",
-    ]);
-    expect(pings(pod.namespace, "198.51.100.1")).toBe(true);
-    expect(pings(pod.namespace, "192.0.2.1")).toBe(true);
-    expect(ask(outside, ["nft", "list", "table", "ip", "t"]).match(/counter packets 1 /g)).toHaveLength(2);
-    const rules = ask(node, ["nft", "list", "table", "inet", "wayout"]);
-    expect(rules).toContain("203.0.113.77");
-    expect(rules).toContain("40000-40999");
-    must(call(node, "DEL", conf, pod));
-  });
-
-  withPrograms("MTU, hairpin, isolation, promiscuity and no duplicate address detection, as ip says", () => {
-    const node = freshNamespace("node");
-    const conf = bridgeNetwork({ mtu: 1400, hairpinMode: true, portIsolation: true });
-    const pod = freshPod();
-    must(call(node, "ADD", conf, pod));
-    const [port] = podLinks(node);
-    const detail = ask(node, ["ip", "-d", "link", "show", port!]);
-    expect(detail).toContain("mtu 1400");
-    expect(detail).toContain("hairpin on");
-    expect(detail).toContain("isolated on");
-    expect(detail).toContain(`alias cni/${String(conf["name"])} pod1 eth0`);
-    const other = bridgeNetwork({
-      bridge: "cni1",
-      promiscMode: true,
-      ipam: { type: "host-local", subnet: "10.43.0.0/24" },
-    });
-    must(call(node, "ADD", other, freshPod()));
-    expect(ask(node, ["ip", "link", "show", "cni1"])).toContain("PROMISC");
-  });
-
   withPrograms("macspoofchk: a pod that changes its MAC is not heard; CHECK sees a missing check", () => {
     const { node } = nodeWithOutside();
     const conf = bridgeNetwork({ macspoofchk: true });
