@@ -1,32 +1,13 @@
 /** Environment, input, versions and errors: the protocol itself, against the real program. */
 import { describe, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
 import { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { appendResult, readResult, resultJson, type Result } from "../../src/cni/result.ts";
 import { CNI_VERSIONS } from "../../src/cni/version.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
-import {
-  bridgeNetwork,
-  call,
-  environmentOf,
-  freshPod,
-  must,
-  pluginProgram,
-  rawCall,
-  REFERENCE_DIRECTORY,
-  type Configuration,
-} from "./plugin.ts";
+import { bridgeNetwork, call, environmentOf, freshPod, must, pluginProgram, rawCall } from "./plugin.ts";
 
 const withPrograms = testWith(["root", "ip", "nft"]);
-const withReference = testWith([
-  "root",
-  "ip",
-  "nft",
-  "iptables",
-  ...(existsSync(REFERENCE_DIRECTORY) ? [] : ["containernetworking-plugins"]),
-]);
-
 describe("the environment", () => {
   const ADD = { CNI_COMMAND: "ADD", CNI_CONTAINERID: "c1", CNI_IFNAME: "eth0", CNI_NETNS: "/run/netns/x" };
   const cases: readonly (readonly [string, Readonly<Record<string, string>>, number, RegExp])[] = [
@@ -171,107 +152,6 @@ describe("versions", () => {
     );
     expect(appendResult(result, result).ips[1]!.interface).toBe(1);
   });
-});
-
-describe("beside the reference plugin", () => {
-  /** What differs from run to run: names and MACs that each chooses by itself. */
-  function comparable(json: unknown): unknown {
-    return JSON.parse(
-      JSON.stringify(json, (key, value: unknown) =>
-        key === "mac" || key === "sandbox" ? "*" : value,
-      ).replace(/"(veth[0-9a-f]+|wout[a-z2-7]+)"/g, '"HOST"'),
-    );
-  }
-
-  const variants: readonly (readonly [string, Configuration])[] = [
-    ["plain", {}],
-    ["isGateway only", { isDefaultGateway: false, isGateway: true }],
-    ["no gateway", { isDefaultGateway: false }],
-    [
-      "routes and dns",
-      {
-        dns: { nameservers: ["192.0.2.9"] },
-        ipam: {
-          type: "host-local",
-          subnet: "10.42.0.0/24",
-          routes: [{ dst: "198.51.100.0/24" }, { dst: "203.0.113.0/24", gw: "10.42.0.9" }],
-        },
-      },
-    ],
-    [
-      "a gateway of one's own and a range",
-      {
-        ipam: {
-          type: "host-local",
-          subnet: "10.42.0.0/24",
-          gateway: "10.42.0.254",
-          rangeStart: "10.42.0.50",
-          rangeEnd: "10.42.0.60",
-        },
-      },
-    ],
-    [
-      "dual stack",
-      { ipam: { type: "host-local", ranges: [[{ subnet: "10.42.0.0/24" }], [{ subnet: "fd00:42::/64" }]] } },
-    ],
-    [
-      "a requested address and MAC",
-      { args: { cni: { ips: ["10.42.0.77"] } }, runtimeConfig: { mac: "02:00:00:00:00:33" } },
-    ],
-    [
-      "static addresses",
-      { ipam: { type: "static", addresses: [{ address: "10.42.0.9/24", gateway: "10.42.0.1" }] } },
-    ],
-    ["layer 2 only", { ipam: {}, ipMasq: false, isDefaultGateway: false }],
-    ["an MTU, hairpin", { mtu: 1400, hairpinMode: true }],
-  ];
-  for (const [name, extra] of variants) {
-    for (const cniVersion of ["0.2.0", "0.4.0", "1.0.0"]) {
-      if (cniVersion === "0.2.0" && name === "layer 2 only") continue;
-      withReference(`the same result: ${name}, ${cniVersion}`, () => {
-        const results = ["bridge", "wayout"].map((type) => {
-          const node = freshNamespace("node");
-          const pod = freshPod();
-          const conf = bridgeNetwork({ cniVersion, type, ...extra });
-          const result = must(call(node, "ADD", conf, pod));
-          const inside = [
-            ["ip", "-j", "address", "show", "eth0"],
-            ["ip", "-j", "route"],
-            ["ip", "-6", "-j", "route"],
-          ].map((command) => ask(pod.namespace, command));
-          must(call(node, "DEL", { ...conf, prevResult: result }, pod));
-          return { result: comparable({ ...result, cniVersion: undefined }), routes: routesOf(inside) };
-        });
-        expect(results[1]).toEqual(results[0]);
-      });
-    }
-  }
-
-  /** Destination and gateway of each route, link-local ones left out: their time of appearance varies. */
-  function routesOf([, v4, v6]: readonly string[]): string[] {
-    const routes = [v4, v6].flatMap(
-      (text) => JSON.parse(text === "" ? "[]" : text!) as { dst: string; gateway?: string }[],
-    );
-    return routes
-      .filter(({ dst }) => !dst.startsWith("fe80") && !dst.startsWith("ff00"))
-      .map(({ dst, gateway }) => `${dst} ${gateway ?? ""}`)
-      .sort();
-  }
-
-  withReference(
-    "a pod that the reference plugin attached is taken down by us, and keeps its address until then",
-    () => {
-      const node = freshNamespace("node");
-      const old = freshPod("old");
-      const conf = bridgeNetwork({ cniVersion: "1.0.0", ipMasq: false });
-      const result = must(call(node, "ADD", { ...conf, type: "bridge" }, old));
-      expect(must(call(node, "ADD", conf, freshPod("new"))).ips?.[0]?.address).toBe("10.42.0.3/24");
-      must(call(node, "CHECK", { ...conf, prevResult: result }, old));
-      must(call(node, "DEL", { ...conf, prevResult: result }, old));
-      expect(ask(old.namespace, ["ip", "-br", "link"])).not.toContain("eth0");
-      expect(must(call(node, "ADD", conf, freshPod("old"))).ips?.[0]?.address).toBe("10.42.0.4/24");
-    },
-  );
 });
 
 withPrograms("CNI_ARGS of a kubelet are let pass; a requested address and MAC are heard", () => {
