@@ -246,7 +246,7 @@ describe("pods that the reference plugin attached", () => {
     // Asked by itself: the bridge plugin of 1.1.1 loses what it says of DNS, later ones do not.
     const theirs = must(call(node, "ADD", { ...conf, type: "host-local" }, freshPod("a")));
     const ours = must(call(node, "ADD", conf, freshPod("b")));
-    expect(ours.dns).toEqual(theirs.dns as object);
+    expect(ours.dns).toEqual(theirs.dns as Configuration);
     expect(reserved(conf)).toEqual(["10.42.0.2", "10.42.0.3"]);
   });
 });
