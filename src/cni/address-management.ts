@@ -25,8 +25,8 @@ export interface AddressManagement {
   collect(isValid: (owner: Owner) => boolean, dryRun: boolean): readonly hostLocal.Garbage[];
   /** @throws when the next add cannot succeed */
   status(): void;
-  /** Whether anybody holds an address; undefined when nobody but the other plugin knows. */
-  inUse(): boolean | undefined;
+  /** How many addresses are given to somebody; undefined when nobody but the other plugin knows. */
+  held(): number | undefined;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -108,8 +108,8 @@ class HostLocal implements AddressManagement {
     hostLocal.status(this.configuration!);
   }
 
-  inUse(): boolean {
-    return countReservations(this.directory) > 0;
+  held(): number {
+    return countReservations(this.directory);
   }
 }
 
@@ -153,7 +153,7 @@ class Delegated implements AddressManagement {
     this.#run("STATUS");
   }
 
-  inUse(): undefined {
+  held(): undefined {
     return undefined;
   }
 

@@ -53,20 +53,40 @@ export async function natProblems(wanted: NetworkNat, namespace: NetworkNamespac
   return problems;
 }
 
-/** Takes the network's rules away, if this node can have any. */
+/** Takes the network's rules away, if this node can have any. Returns whether there were some. */
 export async function removeNat(
   network: string,
   backend: NatWish["backend"],
   namespace: NetworkNamespace,
-): Promise<void> {
-  try {
+): Promise<boolean> {
+  const removed = await ifAble(async () => {
     using nat = await openBackend({ backend }, namespace);
-    nat.remove(natOwner(network));
-  } catch (error) {
-    // An ADD that failed for that is followed by a DEL, which must not fail for ever.
-    if (!(error instanceof WayoutError && ["no-nftables", "no-iptables"].includes(error.code))) throw error;
-  }
+    return nat.remove(natOwner(network));
+  });
   rmSync(memoryPath(network), { force: true });
+  return removed;
+}
+
+/** Whether the network has rules. */
+export async function hasNat(
+  network: string,
+  backend: NatWish["backend"],
+  namespace: NetworkNamespace,
+): Promise<boolean> {
+  return await ifAble(async () => {
+    using nat = await openBackend({ backend }, namespace);
+    return nat.intents().some(({ owner }) => owner === natOwner(network));
+  });
+}
+
+/** False where there can be no rules: an ADD that failed for that is followed by a DEL, which must not fail for ever. */
+async function ifAble(answer: () => Promise<boolean>): Promise<boolean> {
+  try {
+    return await answer();
+  } catch (error) {
+    if (error instanceof WayoutError && ["no-nftables", "no-iptables"].includes(error.code)) return false;
+    throw error;
+  }
 }
 
 /** Loaded only when rules are looked at, and then only the backend that is used. */

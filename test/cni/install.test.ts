@@ -124,7 +124,11 @@ withPrograms(
       expect(refused.stdout).toContain("pods-attached");
 
       const fresh = place.wayout(node, "gc", "--dry-run", "--json");
-      expect(JSON.parse(fresh.stdout).networks[0]).toMatchObject({ links: [], addresses: [] });
+      expect(JSON.parse(fresh.stdout).networks[0]).toMatchObject({
+        links: [],
+        addresses: [],
+        natRules: false,
+      });
       // Two minutes later no ADD can be under way any more.
       const old = Date.now() / 1000 - 200;
       utimesSync("/var/lib/cni/networks/gc-net/10.42.0.2", old, old);
@@ -133,18 +137,20 @@ withPrograms(
         network: "gc-net",
         links: [{ alias: "cni/gc-net leaked eth0" }],
         addresses: [{ address: "10.42.0.2", owner: "leaked eth0" }],
+        natRules: true,
       });
+      expect(place.wayout(node, "gc", "--dry-run").stdout).toContain("would remove its NAT rules");
       expect(ask(pod.namespace, ["ip", "-br", "link"])).toContain("eth0");
-      expect(place.wayout(node, "gc")).toMatchObject({
-        exitCode: 0,
-        stderr: "",
-        stdout: expect.stringContaining("removed address 10.42.0.2"),
-      });
+      const removed = place.wayout(node, "gc");
+      expect(removed).toMatchObject({ exitCode: 0, stderr: "" });
+      expect(removed.stdout).toContain("removed address 10.42.0.2");
+      expect(removed.stdout).toContain("removed its NAT rules");
+      expect(place.wayout(node, "gc").stdout).toContain("nothing is left over");
       expect(ask(pod.namespace, ["ip", "-br", "link"])).not.toContain("eth0");
       expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
 
-      const removed = place.wayout(node, "uninstall", "--json");
-      expect(JSON.parse(removed.stdout).removed).toHaveLength(2);
+      const uninstalled = place.wayout(node, "uninstall", "--json");
+      expect(JSON.parse(uninstalled.stdout).removed).toHaveLength(2);
       expect(existsSync(place.conflist)).toBe(false);
       expect(place.wayout(node, "uninstall").stdout).toBe("Nothing was installed.\n");
     });
