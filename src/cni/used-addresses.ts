@@ -6,6 +6,7 @@
  */
 import { closeSync, mkdirSync, openSync } from "node:fs";
 import { cidrContains, parseCidr } from "../address/cidr.ts";
+import { messageOf, WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { RUN_DIRECTORY } from "./network-lock.ts";
@@ -17,19 +18,36 @@ function directoryOf(network: string): string {
   return `${RUN_DIRECTORY}/${network}.used`;
 }
 
-/** Notes that these addresses are, or were, somebody's. Returns those that had been noted before. */
+/**
+ * Notes that these addresses are, or were, somebody's. Returns those that had been noted before.
+ * @throws WayoutError `address-store`
+ */
 export function noteUsed(network: string, addresses: readonly string[]): string[] {
   if (addresses.length === 0) return [];
-  mkdirSync(directoryOf(network), { recursive: true, mode: 0o755 });
-  return addresses.filter((address) => {
-    try {
-      closeSync(openSync(`${directoryOf(network)}/${address}`, "wx", 0o600));
-      return false;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "EEXIST") return true;
-      throw error;
-    }
-  });
+  try {
+    mkdirSync(directoryOf(network), { recursive: true, mode: 0o755 });
+    return addresses.filter((address) => !isNew(`${directoryOf(network)}/${address}`));
+  } catch (error) {
+    throw new WayoutError({
+      code: "address-store",
+      kind: "machine",
+      doing: `noting ${addresses.join(" and ")} in ${directoryOf(network)}`,
+      said: messageOf(error),
+      todo: "Check that /run can be written by root and has room.",
+      cause: error,
+    });
+  }
+}
+
+/** Makes the file; false when it was there. */
+function isNew(path: string): boolean {
+  try {
+    closeSync(openSync(path, "wx", 0o600));
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw error;
+  }
 }
 
 /** Before new pods get these addresses: forgets what earlier owners left in the connection tracking table. */

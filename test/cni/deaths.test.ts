@@ -1,11 +1,10 @@
-/** Three hundred at once, and deaths half-way: nothing is lost and nothing is left. */
+/** Deaths half-way: nothing is lost and nothing is left. */
 import { describe, expect } from "bun:test";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
-import { dataDirectory, linkNames, pings, podLinks, reserved } from "./node.ts";
+import { linkNames, pings, podLinks, reserved } from "./node.ts";
 import {
   bridgeNetwork,
   call,
@@ -14,65 +13,8 @@ import {
   must,
   pluginDirectory,
   type Attachment,
-  type CniJson,
   type Configuration,
 } from "./plugin.ts";
-
-const PAIRS = 300;
-
-testWith(["root", "ip", "nft"])(
-  `${PAIRS} pairs of ADD and DEL at once on a network whose bridge does not exist: all succeed, no address is given twice, nothing is left`,
-  async () => {
-    const node = freshNamespace("node");
-    const conf = bridgeNetwork({ ipam: { type: "host-local", subnet: "10.42.0.0/16" } });
-    const program = join(pluginDirectory(), "wayout");
-    const failures: string[] = [];
-    const callAsync = async (command: string, pod: Attachment): Promise<CniJson> => {
-      const child = node.run(() =>
-        Bun.spawn([program], {
-          stdin: Buffer.from(JSON.stringify(conf)),
-          stdout: "pipe",
-          stderr: "pipe",
-          env: environmentOf(command, pod),
-        }),
-      );
-      const [output, said, code] = [
-        await new Response(child.stdout).text(),
-        await new Response(child.stderr).text(),
-        await child.exited,
-      ];
-      if (code !== 0) failures.push(`${command} ${pod.container}: ${code} ${output}${said}`);
-      return (output === "" ? {} : JSON.parse(output)) as CniJson;
-    };
-    const pods = Array.from({ length: PAIRS }, (_, index) => freshPod(`c${index}`));
-    /** From the end of its ADD to the beginning of its DEL an address is a pod's own. */
-    const holders = new Map<string, string>();
-    const { promise: allAdded, resolve: added } = Promise.withResolvers<void>();
-    let adds = 0;
-    await Promise.all(
-      pods.map(async (pod, index) => {
-        const address = (await callAsync("ADD", pod)).ips?.[0]?.address ?? "none";
-        if (holders.has(address)) failures.push(`${address}: ${holders.get(address)}, ${pod.container}`);
-        holders.set(address, pod.container);
-        const file = join(dataDirectory(conf), address.split("/")[0]!);
-        const owner = readFileSync(file, "utf8");
-        if (owner !== `${pod.container}\r\neth0`) failures.push(`${address} of ${pod.container}: ${owner}`);
-        if (++adds === PAIRS) added();
-        // Half of them come and go while others come; the other half are all there at the same time.
-        if (index % 2 === 0) await allAdded;
-        holders.delete(address);
-        await callAsync("DEL", pod);
-      }),
-    );
-    expect(failures).toEqual([]);
-    expect(podLinks(node)).toEqual([]);
-    for (const pod of pods) expect(linkNames(pod.namespace)).toEqual(["lo"]);
-    expect(reserved(conf)).toEqual([]);
-    expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
-    expect(linkNames(node)).toEqual(["lo", "cni0"]);
-  },
-  300_000,
-);
 
 /**
  * Every kind of system call by which a call changes something, but for opening files: each file that is made is next

@@ -296,6 +296,36 @@ describe("damaged and closed state", () => {
     expect(reserved(conf)).toEqual([]);
   });
 
+  withRoot("5: no room for what is kept until the next boot, whatever there is still room for", () => {
+    const conf = bridgeNetwork();
+    const scene = sceneOf(conf);
+    // The directory itself, the lock, the list of used addresses, this address.
+    for (let files = 1; files <= 5; files++) {
+      const small = `mkdir -p /run/wayout && mount -t tmpfs -o nr_inodes=${files} tmpfs /run/wayout && exec "$0"`;
+      refuses(scene, 5, /ENOSPC/, through(["unshare", "-m", "sh", "-c", small]));
+    }
+    must(call(scene.node, "ADD", conf, scene.pod));
+  });
+
+  withPrograms(
+    "5: a network whose name is too long for a directory; a long container id is no trouble",
+    () => {
+      const node = freshNamespace("node");
+      refuses(
+        { node, pod: freshPod(REFUSED), conf: bridgeNetwork({ name: "n".repeat(300) }) },
+        5,
+        /ENAMETOOLONG/,
+      );
+      const conf = bridgeNetwork();
+      const pod = freshPod("c".repeat(400));
+      const result = must(call(node, "ADD", conf, pod));
+      must(call(node, "CHECK", { ...conf, prevResult: result }, pod));
+      expect(call(node, "ADD", conf, pod).json?.code).toBe(102);
+      must(call(node, "DEL", conf, pod));
+      expect([linkNames(pod.namespace), reserved(conf)]).toEqual([["lo"], []]);
+    },
+  );
+
   withRoot("107: without the privilege, and where settings are read-only", () => {
     const conf = bridgeNetwork();
     refuses(
@@ -359,77 +389,4 @@ describe("without CNI_PATH", () => {
     const scene = { node, pod: freshPod(REFUSED), conf: { ...conf, ipam: { type: "static" } } };
     refuses(scene, 108, /CNI_PATH is not set/, () => without("ADD", scene.pod, scene.conf));
   });
-});
-
-describe("two runtimes at once", () => {
-  function start(node: NetworkNamespace, command: string, conf: Configuration, pod: Attachment) {
-    const child = node.run(() =>
-      Bun.spawn([join(pluginDirectory(), "wayout")], {
-        stdin: Buffer.from(JSON.stringify(conf)),
-        stdout: "pipe",
-        stderr: "ignore",
-        env: environmentOf(command, pod),
-      }),
-    );
-    return (async () => {
-      const text = await new Response(child.stdout).text();
-      await child.exited;
-      return (text === "" ? {} : JSON.parse(text)) as CniJson;
-    })();
-  }
-
-  withPrograms("of eight ADDs of one interface one succeeds, and the others do it no harm", async () => {
-    const node = freshNamespace("node");
-    const conf = bridgeNetwork();
-    const pod = freshPod("one");
-    const answers = await Promise.all(Array.from({ length: 8 }, () => start(node, "ADD", conf, pod)));
-    const [winner, ...others] = answers.toSorted((a, b) => (a.code ?? 0) - (b.code ?? 0));
-    expect(winner!.code).toBeUndefined();
-    expect(new Set(others.map(({ code }) => code))).toEqual(new Set([102]));
-    must(call(node, "CHECK", { ...conf, prevResult: winner }, pod));
-    expect(reserved(conf)).toEqual([winner!.ips![0]!.address.split("/")[0]!]);
-    expect(pings(pod.namespace, "10.42.0.1")).toBe(true);
-    must(call(node, "DEL", conf, pod));
-    expect(reserved(conf)).toEqual([]);
-  });
-
-  withPrograms(
-    "two networks on one bridge that does not exist, each with pods from two runtimes",
-    async () => {
-      const node = freshNamespace("node");
-      const networks = [bridgeNetwork(), bridgeNetwork({ ipam: { ...RANGE, rangeStart: "10.42.0.128" } })];
-      networks[0] = { ...networks[0], ipam: { ...RANGE, rangeEnd: "10.42.0.127" } };
-      const pods = Array.from({ length: 8 }, (_, index) => freshPod(`p${index}`));
-      const results = await Promise.all(
-        pods.map((pod, index) => start(node, "ADD", networks[index % 2]!, pod)),
-      );
-      expect(new Set(results.map(({ ips }) => ips?.[0]?.address)).size).toBe(8);
-      for (const [index, pod] of pods.entries()) {
-        must(call(node, "CHECK", { ...networks[index % 2], prevResult: results[index] }, pod));
-        expect(pings(pod.namespace, "10.42.0.1")).toBe(true);
-      }
-      await Promise.all(pods.map((pod, index) => start(node, "DEL", networks[index % 2]!, pod)));
-      expect(networks.flatMap(reserved)).toEqual([]);
-      expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
-    },
-  );
-
-  withPrograms(
-    "an ADD while the DEL of the same interface runs: afterwards it is whole, or not there",
-    async () => {
-      const node = freshNamespace("node");
-      const conf = bridgeNetwork();
-      const pod = freshPod("one");
-      for (let turn = 0; turn < 10; turn++) {
-        must(call(node, "ADD", conf, pod));
-        const [, added] = await Promise.all([start(node, "DEL", conf, pod), start(node, "ADD", conf, pod)]);
-        if (added.code === undefined) {
-          must(call(node, "CHECK", { ...conf, prevResult: added }, pod));
-          must(call(node, "DEL", conf, pod));
-        }
-        expect(reserved(conf)).toEqual([]);
-        expect(linkNames(pod.namespace)).toEqual(["lo"]);
-      }
-    },
-  );
 });
