@@ -1,11 +1,25 @@
 /** Environment, input, versions and errors: the protocol itself, against the real program. */
 import { describe, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
 import { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { appendResult, readResult, resultJson, type Result } from "../../src/cni/result.ts";
 import { CNI_VERSIONS } from "../../src/cni/version.ts";
+import { afterThisTest } from "../support/teardown.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
-import { bridgeNetwork, call, environmentOf, freshPod, must, pluginProgram, rawCall } from "./plugin.ts";
+import {
+  bridgeNetwork,
+  call,
+  environmentOf,
+  freshPod,
+  must,
+  pluginProgram,
+  rawCall,
+  type CniJson,
+  type Configuration,
+} from "./plugin.ts";
 
 const withPrograms = testWith(["root", "ip", "nft"]);
 describe("the environment", () => {
@@ -165,4 +179,39 @@ withPrograms("CNI_ARGS of a kubelet are let pass; a requested address and MAC ar
   expect(ask(pod.namespace, ["ip", "link", "show", "eth0"])).toContain("02:00:00:00:00:aa");
   using inside = NetworkNamespace.open(pod.netns!);
   expect(inside.inode).toBe(pod.namespace.inode);
+});
+
+testWith(["root", "ip", "nft", "strace"])("a call opens nothing of the command line, and no package", () => {
+  const node = freshNamespace("node");
+  const directory = mkdtempSync(join(tmpdir(), "wayout-opened-"));
+  afterThisTest(() => rmSync(directory, { recursive: true }));
+  const root = join(import.meta.dir, "..", "..");
+  const trace = join(directory, "trace");
+  const conf = bridgeNetwork({ macspoofchk: true });
+  const pod = freshPod();
+  const opened = (command: string, more: Configuration = {}): string[] => {
+    const tracer = ["strace", "-f", "-e", "trace=?open,openat", "-o", trace];
+    const program = [process.execPath, join(root, "src", "main.ts")];
+    const input = JSON.stringify({ ...conf, ...more });
+    const ran = run(node, [...tracer, ...program], input, environmentOf(command, pod));
+    expect(ran).toMatchObject({ exitCode: 0, stderr: "" });
+    if (command === "ADD") result = JSON.parse(ran.stdout) as CniJson;
+    const paths = readFileSync(trace, "utf8").matchAll(/"([^"]+\.[jt]s)"/g);
+    return [...new Set([...paths].map(([, path]) => relative(root, path!)))];
+  };
+  let result: CniJson = {};
+  for (const [command, more] of [
+    ["VERSION", () => ({})],
+    ["ADD", () => ({})],
+    ["CHECK", () => ({ prevResult: result })],
+    ["STATUS", () => ({})],
+    ["GC", () => ({ "cni.dev/valid-attachments": [] })],
+    ["DEL", () => ({})],
+  ] as const) {
+    const files = opened(command, more());
+    expect(files).toContain("src/cni/main.ts");
+    expect(
+      files.filter((path) => /^src\/(cli|lab|doctor|trace|snapshot|attachment)\/|node_modules/.test(path)),
+    ).toEqual([]);
+  }
 });
