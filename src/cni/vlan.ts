@@ -5,6 +5,7 @@ import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
 import type { BridgeVlan } from "../kernel/route/bridge.ts";
 import type { Link } from "../kernel/route/link.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { ensureGateways } from "../network/bridge.ts";
 import { networkFailure } from "../network/failure.ts";
 import { checkInterfaceName, hostVethName } from "../network/network.ts";
 import { Undo } from "../network/undo.ts";
@@ -86,10 +87,14 @@ export function ensureVlanGateway(
   const created = there?.up !== true && makePair(node, configuration, bridge, name, doing);
   const gateway = there ?? node.link(name, { statistics: false });
   if (gateway === undefined) throw new Error(`${name} was made, and is gone again`);
-  if (!gateway.up) node.setLink(gateway.index, { up: true });
-  for (const text of gateways) {
-    const { address, prefixLength } = parseCidr(text, "keep");
-    unlessThere(() => node.addAddress({ interface: gateway.index, address, prefixLength, nodad: true }));
+  const undo = new Undo();
+  try {
+    if (!gateway.up) node.setLink(gateway.index, { up: true });
+    const addresses = gateways.map((text) => parseCidr(text, "keep"));
+    ensureGateways(node, gateway, addresses, { force: configuration.forceAddress }, created, undo);
+  } catch (error) {
+    if (created) undo.note(`interface ${name}`, () => node.deleteLink(name));
+    throw networkFailure(doing, error, undo.run());
   }
   return { link: node.link(gateway.index, { statistics: false }) ?? gateway, created };
 }

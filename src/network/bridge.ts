@@ -149,12 +149,15 @@ function setIpv6(node: Rtnetlink, link: Link, setting: Ipv6Setting, value: strin
   undo.note(`${name} = ${value}`, () => writeSysctl(node.namespace, name, previous));
 }
 
-/** Adds the gateway addresses that are missing and returns them. */
-function ensureGateways(
+/**
+ * Adds the gateway addresses that are missing and returns them.
+ * @throws WayoutError bridge-has-other-subnet unless the intent is to `force` it
+ */
+export function ensureGateways(
   node: Rtnetlink,
   link: Link,
   gateways: readonly Cidr[],
-  intent: BridgeIntent,
+  intent: Pick<BridgeIntent, "force">,
   created: boolean,
   undo: Undo,
 ): string[] {
@@ -229,7 +232,7 @@ function otherSubnet(link: Link, other: Address, gateway: Cidr): WayoutError {
   return new WayoutError({
     code: "bridge-has-other-subnet",
     kind: "usage",
-    doing: `preparing bridge ${link.name}`,
+    doing: `preparing ${link.kind === "bridge" ? "bridge" : "the gateway"} ${link.name}`,
     said: `it has the address ${has}, and ${wanted} is wanted`,
     todo: `Use another bridge for this network, or take the old address away: ip address delete ${has} dev ${link.name} (forceAddress does that)`,
     details: { bridge: link.name, has, wanted },

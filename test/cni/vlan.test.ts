@@ -191,6 +191,18 @@ for (const [what, extra, refused] of refusals) {
   });
 }
 
+withPrograms("another subnet on the gateway of a VLAN is refused, unless forceAddress", () => {
+  const world = new VlanNode();
+  must(world.call("ADD", bridgeNetwork({ vlan: 100 }), freshPod("one")));
+  const other = bridgeNetwork({ vlan: 100, ipam: { type: "host-local", subnet: "10.99.0.0/24" } });
+  const refused = world.call("ADD", other, freshPod("two"));
+  expect(refused.json).toMatchObject({ code: 105, msg: expect.stringContaining("the gateway cni0.100") });
+  expect(reserved(other)).toEqual([]);
+  expect(addressesOn(world.node, "cni0.100")).toEqual(["10.42.0.1/24"]);
+  must(world.call("ADD", { ...other, forceAddress: true }, freshPod("two")));
+  expect(addressesOn(world.node, "cni0.100")).toEqual(["10.99.0.1/24"]);
+});
+
 withPrograms("an interface that has the gateway's name and is no pair of ours is left alone", () => {
   const world = new VlanNode();
   ask(world.node, ["ip", "link", "add", "cni0.100", "type", "bridge"]);
