@@ -17,7 +17,16 @@ import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, run, testWith, type Ran } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
-import { bridgeNetwork, call, environmentOf, freshPod, must, pluginProgram } from "./plugin.ts";
+import {
+  bridgeNetwork,
+  call,
+  Chain,
+  environmentOf,
+  freshPod,
+  must,
+  pluginProgram,
+  type Configuration,
+} from "./plugin.ts";
 
 const withPrograms = testWith(["root", "ip", "nft"]);
 
@@ -270,4 +279,21 @@ withPrograms("a conflist of our name that is somebody else's survives install an
     });
     expect(readFileSync(place.conflist, "utf8")).toBe(theirs);
   });
+});
+
+withPrograms("the example conflist is a network that works as it stands", () => {
+  const example = join(import.meta.dir, "..", "..", "examples", "10-wayout.conflist");
+  const { name, cniVersion, plugins } = JSON.parse(readFileSync(example, "utf8")) as {
+    name: string;
+    cniVersion: string;
+    plugins: Configuration[];
+  };
+  const chain = new Chain(freshNamespace("node"), name, plugins, cniVersion);
+  const pod = freshPod();
+  const result = chain.add(pod);
+  for (const { gateway } of result.ips!) {
+    expect(run(pod.namespace, ["ping", "-c1", "-W2", gateway!]).exitCode).toBe(0);
+  }
+  chain.check(pod, result);
+  chain.del(pod, result);
 });
