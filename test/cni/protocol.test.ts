@@ -168,6 +168,18 @@ describe("versions", () => {
   });
 });
 
+withPrograms("with IgnoreUnknown whatever else CNI_ARGS holds is no error; without it, it is named", () => {
+  const node = freshNamespace("node");
+  const conf = bridgeNetwork();
+  for (const lenient of ["1", "true", "True"]) {
+    const pod = { ...freshPod(), args: `garbage;;=x;K8S_POD_UID=a=b;IP=;MAC=;IgnoreUnknown=${lenient};` };
+    must(call(node, "ADD", conf, pod));
+    must(call(node, "DEL", conf, pod));
+  }
+  const strict = call(node, "ADD", conf, { ...freshPod(), args: "IgnoreUnknown=0;K8S_POD_NAME=web" });
+  expect(strict.json).toMatchObject({ code: 4, msg: expect.stringContaining("K8S_POD_NAME=web") });
+});
+
 withPrograms("CNI_ARGS of a kubelet are let pass; a requested address and MAC are heard", () => {
   const node = freshNamespace("node");
   const args =

@@ -191,6 +191,17 @@ for (const [what, extra, refused] of refusals) {
   });
 }
 
+withPrograms("a bridge whose name leaves no room for a VLAN's number is refused, and not made", () => {
+  const world = new VlanNode();
+  const conf = bridgeNetwork({ vlan: 4094, bridge: "cni-kitchen" });
+  expect(world.call("ADD", conf, freshPod()).json).toMatchObject({
+    code: 7,
+    msg: expect.stringContaining("cni-kitchen.4094"),
+  });
+  expect(linkNames(world.node)).toEqual(["lo"]);
+  expect(reserved(conf)).toEqual([]);
+});
+
 withPrograms("another subnet on the gateway of a VLAN is refused, unless forceAddress", () => {
   const world = new VlanNode();
   must(world.call("ADD", bridgeNetwork({ vlan: 100 }), freshPod("one")));
