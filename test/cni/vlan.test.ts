@@ -7,7 +7,7 @@ import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, askJson, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
-import { addressesOn, linkNames, links, reserved } from "./node.ts";
+import { addressesOn, linkNames, links, reserved, stateOf } from "./node.ts";
 import {
   bridgeNetwork,
   call,
@@ -20,7 +20,7 @@ import {
   type Configuration,
 } from "./plugin.ts";
 
-const withPrograms = testWith(["root", "ip", "nft", "ping"]);
+const withPrograms = testWith(["root", "ip", "nft", "ping", "sysctl"]);
 const KERNEL = join(import.meta.dir, "..", "support", "vlan-kernel.ts");
 
 /** A node on a kernel that filters VLANs, as far as messages go. */
@@ -252,7 +252,7 @@ for (const [name, extra] of [
       for (const served of [false, true]) {
         const earlier = freshPod("earlier");
         if (served) must(call(node, "ADD", bridgeNetwork(), earlier));
-        const before = ask(node, ["ip", "-br", "address"]);
+        const before = stateOf(node);
         const conf = bridgeNetwork({ ...extra, ipam: { type: "host-local", subnet: "10.42.0.0/24" } });
         const answer = call(node, "ADD", conf, freshPod());
         if (can) {
@@ -263,7 +263,7 @@ for (const [name, extra] of [
         }
         expect(answer).toMatchObject({ exitCode: 1, json: { code: 106 } });
         expect(answer.json!.msg).toContain(`${name} needs bridge VLAN filtering, and the kernel refused it`);
-        expect(ask(node, ["ip", "-br", "address"])).toBe(before);
+        expect(stateOf(node)).toEqual(before);
         expect(reserved(conf)).toEqual([]);
         if (served) expect(run(earlier.namespace, ["ping", "-c1", "-W2", "10.42.0.1"]).exitCode).toBe(0);
       }
