@@ -2,6 +2,7 @@
  * A network's NAT rules: made by its first pod, gone with its last. Each ADD makes sure of them without reading them: the
  * ruleset is still of the generation in which they were seen in order, or our table is still the very one.
  */
+import { WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NetlinkConnection } from "../kernel/netlink/connection.ts";
 import { NETLINK_NETFILTER, openTransport } from "../kernel/netlink/transport.ts";
@@ -58,14 +59,38 @@ async function lookAfter(
   return problems;
 }
 
-/** Takes the network's rules away. */
+/** Takes the network's rules away, if this node can have any. Returns whether there were some. */
 export async function removeNat(
   network: string,
   backend: NatWish["backend"],
   namespace: NetworkNamespace,
-): Promise<void> {
-  using nat = await openBackend({ backend }, namespace);
-  nat.remove(natOwner(network));
+): Promise<boolean> {
+  return await ifAble(async () => {
+    using nat = await openBackend({ backend }, namespace);
+    return nat.remove(natOwner(network));
+  });
+}
+
+/** Whether the network has rules. */
+export async function hasNat(
+  network: string,
+  backend: NatWish["backend"],
+  namespace: NetworkNamespace,
+): Promise<boolean> {
+  return await ifAble(async () => {
+    using nat = await openBackend({ backend }, namespace);
+    return nat.intents().some(({ owner }) => owner === natOwner(network));
+  });
+}
+
+/** False where there can be no rules: an ADD that failed for that is followed by a DEL, which must not fail for ever. */
+async function ifAble(answer: () => Promise<boolean>): Promise<boolean> {
+  try {
+    return await answer();
+  } catch (error) {
+    if (error instanceof WayoutError && ["no-nftables", "no-iptables"].includes(error.code)) return false;
+    throw error;
+  }
 }
 
 /** Loaded only when rules are looked at, and then only the backend that is used. */
@@ -126,8 +151,10 @@ class Remembered {
   }
 
   #ask<T>(question: (connection: NetlinkConnection) => T): T | undefined {
-    using connection = new NetlinkConnection(openTransport(NETLINK_NETFILTER, { namespace: this.namespace }));
     try {
+      using connection = new NetlinkConnection(
+        openTransport(NETLINK_NETFILTER, { namespace: this.namespace }),
+      );
       return question(connection);
     } catch {
       return undefined;
