@@ -4,6 +4,8 @@ import * as v from "valibot";
 import { messageOf, WayoutError } from "../error.ts";
 import { SNAPSHOT_FORMAT, SNAPSHOT_VERSION, type Snapshot } from "./snapshot.ts";
 
+const STDIN = 0;
+
 /** What must be there for the doctor to begin; what lies deeper is the kernel room's own shape. */
 const namespaceState = v.looseObject({
   inode: v.number(),
@@ -38,7 +40,8 @@ const schema = v.looseObject({
 export function readSnapshot(path: string): Snapshot {
   let text: string;
   try {
-    text = readFileSync(path === "-" ? "/dev/stdin" : path, "utf8");
+    // Not /dev/stdin: to open that again may be forbidden to whom the pipe was given.
+    text = readFileSync(path === "-" ? STDIN : path, "utf8");
   } catch (error) {
     throw refuse("no-snapshot-file", path, messageOf(error), "Take one: wayout snapshot > node.json", error);
   }
