@@ -1,4 +1,5 @@
 /** What a step came to, and how it is set against the outcome. Pure. */
+import { summaryOf } from "../kernel/packet/packet.ts";
 import { sightingText, type Correlation, type PlacedPacket } from "./correlate.ts";
 import type { PlaceKind, StepEvidence, StepNumber, StepReport, Stop } from "./report.ts";
 
@@ -78,4 +79,18 @@ export function captures(packets: readonly (PlacedPacket | undefined)[]): StepEv
 
 export function timeOf(packet: PlacedPacket | undefined): { timeUs?: number } {
   return packet === undefined ? {} : { timeUs: packet.timeUs };
+}
+
+/** A step that is proven by a packet alone. @param place said behind it: ", at eth0" */
+export function seen(packet: PlacedPacket | undefined, place: string, otherwise: string): Finding {
+  return {
+    proven: packet !== undefined,
+    text: packet === undefined ? otherwise : `${summaryOf(packet.packet)}${place}`,
+    evidence: captures([packet]),
+    ...timeOf(packet),
+  };
+}
+
+export function seenLeaving(packet: PlacedPacket | undefined): Finding {
+  return seen(packet, `, by ${packet?.interface}`, "it was not seen leaving the node");
 }

@@ -13,7 +13,7 @@ import {
   type Correlation,
 } from "./correlate.ts";
 import type { TraceEvidence } from "./evidence.ts";
-import { at, captures, startOf, stepReports, timeOf, type Finding } from "./finding.ts";
+import { at, captures, seen, seenLeaving, startOf, stepReports, timeOf, type Finding } from "./finding.ts";
 import { headingOf } from "./progress.ts";
 import type { RuleReport, StepEvidence, StepNumber, StepReport, Stop } from "./report.ts";
 import { chainLines, targetEnd, translatingRule } from "./rules.ts";
@@ -110,15 +110,7 @@ export function publishedEnd(
 
 function arrived({ correlation }: Case): Finding {
   const packet = at(correlation.back, "uplink", "in");
-  return {
-    proven: packet !== undefined,
-    text:
-      packet === undefined
-        ? "it was not seen coming in"
-        : `${summaryOf(packet.packet)}, at ${packet.interface}`,
-    evidence: captures([packet]),
-    ...timeOf(packet),
-  };
+  return seen(packet, `, at ${packet?.interface}`, "it was not seen coming in");
 }
 
 function translated(of: Case): Finding {
@@ -172,13 +164,7 @@ function crossedCable({ evidence, correlation }: Case): Finding {
 }
 
 function delivered({ correlation }: Case): Finding {
-  const packet = at(correlation.back, "pod", "in");
-  return {
-    proven: packet !== undefined,
-    text: packet === undefined ? "it was not seen in the pod" : summaryOf(packet.packet),
-    evidence: captures([packet]),
-    ...timeOf(packet),
-  };
+  return seen(at(correlation.back, "pod", "in"), "", "it was not seen in the pod");
 }
 
 function answered({ correlation }: Case): Finding {
@@ -220,14 +206,5 @@ function translatedBack(of: Case): Finding {
 }
 
 function left({ correlation }: Case): Finding {
-  const packet = at(correlation.out, "uplink", "out");
-  return {
-    proven: packet !== undefined,
-    text:
-      packet === undefined
-        ? "it was not seen leaving the node"
-        : `${summaryOf(packet.packet)}, by ${packet.interface}`,
-    evidence: captures([packet]),
-    ...timeOf(packet),
-  };
+  return seenLeaving(at(correlation.out, "uplink", "out"));
 }

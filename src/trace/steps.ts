@@ -13,7 +13,7 @@ import {
   type Case,
 } from "./case.ts";
 import type { NodeSide, TraceEvidence } from "./evidence.ts";
-import { at, captures, startOf, stepReports, timeOf, type Finding } from "./finding.ts";
+import { at, captures, seen, seenLeaving, startOf, stepReports, timeOf, type Finding } from "./finding.ts";
 import type { StepEvidence, StepNumber, StepReport, Stop } from "./report.ts";
 import { chainLines } from "./rules.ts";
 import { translationBackText, translationsOf, translationText } from "./translation.ts";
@@ -249,15 +249,7 @@ function left(of: Case): Finding {
   if (isHairpin(of)) {
     return { proven: true, notNeeded: true, text: "it goes back to the pod that sent it", evidence: [] };
   }
-  return {
-    proven: packet !== undefined,
-    text:
-      packet === undefined
-        ? "it was not seen leaving the node"
-        : `${summaryOf(packet.packet)}, by ${packet.interface}`,
-    evidence: captures([packet]),
-    ...timeOf(packet),
-  };
+  return seenLeaving(packet);
 }
 
 // ── 7 to 9 ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -265,23 +257,17 @@ function left(of: Case): Finding {
 function answered(of: Case): Finding {
   const packet = at(of.correlation.back, "uplink", "in");
   const atVeth = at(of.correlation.back, "veth", "out");
-  const evidence = captures([packet]);
   const isInside = isLocal(of) || wasSwitched(of) || isHairpin(of);
   if (packet === undefined && atVeth !== undefined && isInside) {
     return {
       proven: true,
       notNeeded: true,
       text: isHairpin(of) ? "the pod itself answers" : "the answer came from this node",
-      evidence,
+      evidence: [],
       timeUs: atVeth.timeUs,
     };
   }
-  return {
-    proven: packet !== undefined,
-    text: packet === undefined ? "no answer was seen" : `${summaryOf(packet.packet)}, at ${packet.interface}`,
-    evidence,
-    ...timeOf(packet),
-  };
+  return seen(packet, `, at ${packet?.interface}`, "no answer was seen");
 }
 
 function matched(of: Case): Finding {
