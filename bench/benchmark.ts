@@ -13,10 +13,18 @@ export interface Benchmark {
   /** One line: what is done once per sample. */
   readonly what: string;
   /** What must hold: p50 of our side at most `ratio` times the p50 of the side called `of`. */
-  readonly target?: { readonly ratio: number; readonly of: string };
+  readonly target?: Target;
   /** Programs, or `root` / `real-root` (not in a user namespace); without one of them the benchmark is skipped. */
   readonly needs?: readonly string[];
   run(context: BenchmarkContext): Measurement | Promise<Measurement>;
+}
+
+/** What is promised of the ratio. */
+export interface Target {
+  readonly ratio: number;
+  readonly of: string;
+  /** How it reads before `of`, where "≤ 0.35×" would not say it: "≥ 3 times the throughput of". */
+  readonly words?: string;
 }
 
 /** Samples of both sides. */

@@ -1,5 +1,5 @@
 /** What came out of a benchmark: plain values, printed by bench/run.ts and given by bench/run-inside.ts as JSON. */
-import type { Benchmark, Measurement, Samples } from "./benchmark.ts";
+import type { Benchmark, Measurement, Samples, Target } from "./benchmark.ts";
 
 /** A side, summed up. */
 export interface Summary {
@@ -17,7 +17,7 @@ export interface Outcome {
   readonly reference?: Summary;
   /** p50 of ours over p50 of the reference. */
   readonly ratio?: number;
-  readonly target?: { readonly ratio: number; readonly of: string };
+  readonly target?: Target;
   readonly facts?: Readonly<Record<string, string | number>>;
   /** Why it was not run. */
   readonly skipped?: string;

@@ -74,6 +74,10 @@ function print(): void {
   );
   const head = ["benchmark", "wayout p50", "p95", "reference", "p50", "p95", "ratio", "target", ""];
   console.log(`\n${table([head.map(style.strong), ...outcomes.map(row)])}`);
+  for (const { name, facts = {} } of outcomes) {
+    const said = Object.entries(facts).map(([key, value]) => `${key} ${value}`);
+    if (said.length > 0) console.log(style.quiet(`  ${name}: ${said.join(", ")}`));
+  }
   const notes = outcomes.filter((outcome) => outcome.problem !== undefined || outcome.skipped !== undefined);
   if (notes.length > 0) console.log();
   for (const { name, problem, skipped } of notes) {
@@ -93,7 +97,7 @@ function row(outcome: Outcome): string[] {
     number(reference?.p50),
     number(reference?.p95),
     ratio === undefined ? "" : `${ratio.toFixed(2)}×`,
-    target === undefined ? "" : `≤ ${target.ratio}× ${target.of}`,
+    target === undefined ? "" : `${target.words ?? `≤ ${target.ratio}×`} ${target.of}`,
     verdictMark(outcome),
   ];
 }

@@ -22,6 +22,7 @@ const WITNESSES: Readonly<Record<string, string>> = {
   containerd: "containerd",
   runc: "runc",
   busybox: "busybox-static",
+  strace: "strace",
 };
 
 const root = join(import.meta.dir, "..");
@@ -102,6 +103,8 @@ interface TestResult {
 function runTests(paths: readonly string[]): TestResult {
   const directory = mkdtempSync(join(tmpdir(), "wayout-test-"));
   const report = join(directory, "report.xml");
+  // What a test leaves there goes with it, however the test ends.
+  process.env["TMPDIR"] = directory;
   try {
     const exitCode = runIsolated([
       process.execPath,

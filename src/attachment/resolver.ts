@@ -2,8 +2,9 @@
  * Names for a namespace. It shares the node's /etc/resolv.conf, and a resolver on the node's loopback (systemd-resolved,
  * dnsmasq) cannot be reached from there. `ip netns exec` shows /etc/netns/NAME/resolv.conf in its place (ip-netns(8)).
  */
-import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { replaceFile } from "../kernel/durable-file.ts";
+import { removeIfEmpty } from "../kernel/file.ts";
 import { parseResolvConf } from "../ipam/resolv-conf.ts";
 import type { AttachmentRecord } from "./record.ts";
 
@@ -68,13 +69,7 @@ export function removeResolver(file: NonNullable<AttachmentRecord["resolver"]>):
     // Gone already.
   }
   if (text === file.text) rmSync(file.path, { force: true });
-  for (const directory of file.madeDirectories.toReversed()) {
-    try {
-      rmdirSync(directory);
-    } catch {
-      // Somebody else keeps something there.
-    }
-  }
+  for (const directory of file.madeDirectories.toReversed()) removeIfEmpty(directory);
 }
 
 function readServers(path: string): string[] {

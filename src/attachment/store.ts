@@ -2,12 +2,13 @@
  * Where the attachments of each node are remembered: /run/wayout/attachments/<cookie>.json. The kernel forgets bridges,
  * rules and namespaces at a reboot, and /run forgets with it.
  */
-import { mkdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import * as v from "valibot";
 import { messageOf, WayoutError } from "../error.ts";
 import { replaceFile } from "../kernel/durable-file.ts";
 import { FileLock } from "../kernel/file-lock.ts";
+import { removeIfEmpty } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { EMPTY, nodeRecord, type NodeRecord } from "./record.ts";
 
@@ -79,8 +80,8 @@ export class AttachmentStore {
       return work();
     } finally {
       lock.remove();
-      removeWhenEmpty(DIRECTORY);
-      removeWhenEmpty(dirname(DIRECTORY));
+      removeIfEmpty(DIRECTORY);
+      removeIfEmpty(dirname(DIRECTORY));
     }
   }
 
@@ -128,13 +129,5 @@ export class AttachmentStore {
         cause: error,
       });
     }
-  }
-}
-
-function removeWhenEmpty(directory: string): void {
-  try {
-    rmdirSync(directory);
-  } catch {
-    // Others keep something there, too.
   }
 }

@@ -147,11 +147,12 @@ function collectedText(
   if (networks.length === 0) return `No network in ${directory} names the plugin wayout.\n`;
   const verb = dryRun ? "would remove" : "removed";
   return networks
-    .map(({ network, links, addresses, checkedPorts }) => {
+    .map(({ network, links, addresses, checkedPorts, natRules }) => {
       const found = [
         ...links.map(({ name, alias }) => `link ${name} (${alias})`),
         ...addresses.map(({ address, owner }) => `address ${address} of ${owner === "" ? "nobody" : owner}`),
         ...checkedPorts.map((port) => `sender check of ${port}`),
+        ...(natRules ? ["its NAT rules, for nobody is left"] : []),
       ];
       if (found.length === 0) return `${style.good("✓")} ${style.strong(network)}: nothing is left over\n`;
       return found.map((what) => `${style.warn("!")} ${style.strong(network)}: ${verb} ${what}\n`).join("");

@@ -10,6 +10,7 @@ import {
   accountingHint,
   emptyTableHint,
   note,
+  offloadHint,
   openTable,
   podReader,
   type OpenTable,
@@ -56,6 +57,7 @@ async function list(options: ListOptions): Promise<void> {
   theOutput().end();
   if (options.json === true || options.jsonLines === true) return;
   await sayMore(opened, matched, limit, filter.takesAll);
+  if (options.offloaded === true && matched === 0) note(offloadHint(opened.namespace));
 }
 
 function outputOptions(options: ListOptions, limit: number, { statistics }: OpenTable): OutputOptions {

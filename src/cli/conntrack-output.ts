@@ -9,6 +9,14 @@ import { writeOut } from "./byte-sink.ts";
 /** Output is gathered to this size before it goes out. */
 const CHUNK_BYTES = 256 * 1024;
 
+/**
+ * Flows of a sorted list that are written as JSON between two garbage collections: 10 MB of garbage. Left alone, the
+ * collector waits until there is as much garbage as there is in use, and a sorted list holds the whole table.
+ */
+const FLOWS_A_COLLECTION = 4096;
+/** UTF-8 bytes that a character of a string takes at most. */
+const MOST_BYTES = 3;
+
 const encoder = new TextEncoder();
 
 /** Where flows go on their way to stdout. */
@@ -29,10 +37,11 @@ export interface OutputOptions {
 }
 
 export function flowOutput(options: OutputOptions, context: FlowLineContext): FlowOutput {
-  const output = unlimited(options, context);
-  // Of a sorted list the first are known only at its end.
-  if (options.sort !== undefined || options.limit === Number.POSITIVE_INFINITY) return output;
-  let left = options.limit;
+  const { form, sort, limit } = options;
+  const output = form === "text" ? textOutput(context) : jsonOutput(form, context);
+  if (sort !== undefined) return sortedOutput(output, sort, options);
+  if (limit === Number.POSITIVE_INFINITY) return output;
+  let left = limit;
   return {
     add: (scan) => {
       if (left-- > 0) output.add(scan);
@@ -41,37 +50,35 @@ export function flowOutput(options: OutputOptions, context: FlowLineContext): Fl
   };
 }
 
-function unlimited(options: OutputOptions, context: FlowLineContext): FlowOutput {
-  const { form, sort, reverse, expected, limit } = options;
-  const printer = new FlowPrinter(context, writeOut);
-  if (sort === undefined) {
-    if (form === "text") return { add: (scan) => printer.print(scan), end: () => printer.flush() };
-    const pieces = piecesOf(form);
-    return { add: (scan) => pieces.add(jsonLine(scan, form, context)), end: () => pieces.end() };
-  }
+function sortedOutput(output: FlowOutput, sort: SortKey, options: OutputOptions): FlowOutput {
+  const { form, reverse, limit, expected } = options;
   const sorter = new FlowSorter(sort, reverse, expected);
+  let written = 0;
+  const write = (scan: EntryScan): void => {
+    output.add(scan);
+    if (form !== "text" && ++written % FLOWS_A_COLLECTION === 0) Bun.gc(true);
+  };
   return {
-    add: (scan) => {
-      if (form === "text") {
-        const length = printer.printAlone(scan);
-        sorter.add(scan, printer.bytes, length);
-      } else sorter.add(scan, jsonLine(scan, form, context));
-    },
+    add: (scan) => sorter.add(scan),
     end: () => {
-      const pieces = piecesOf(form);
-      for (const line of sorter.lines(limit)) pieces.add(line);
-      pieces.end();
+      sorter.visit(write, limit);
+      output.end();
     },
   };
 }
 
-function jsonLine(scan: EntryScan, form: "array" | "lines", { pods }: FlowLineContext): Uint8Array {
-  const text = JSON.stringify(flowRecord(scan.entry(), pods));
-  return encoder.encode(form === "lines" ? `${text}\n` : text);
+function textOutput(context: FlowLineContext): FlowOutput {
+  const printer = new FlowPrinter(context, writeOut);
+  return { add: (scan) => printer.print(scan), end: () => printer.flush() };
 }
 
-function piecesOf(form: OutputOptions["form"]): Pieces {
-  return form === "array" ? new Pieces("[\n", ",\n", "\n]\n") : new Pieces("", "", "");
+function jsonOutput(form: "array" | "lines", { pods }: FlowLineContext): FlowOutput {
+  const pieces = form === "array" ? new Pieces("[\n", ",\n", "\n]\n") : new Pieces("", "", "");
+  const behind = form === "lines" ? "\n" : "";
+  return {
+    add: (scan) => pieces.add(`${JSON.stringify(flowRecord(scan.entry(), pods))}${behind}`),
+    end: () => pieces.end(),
+  };
 }
 
 /** Pieces of output, with something before, between and behind them, gathered into large writes. */
@@ -85,25 +92,26 @@ class Pieces {
     readonly between: string,
     readonly after: string,
   ) {
-    this.#put(encoder.encode(before));
+    this.#put(before);
   }
 
-  add(piece: Uint8Array): void {
-    if (!this.#first) this.#put(encoder.encode(this.between));
+  add(piece: string): void {
+    if (!this.#first) this.#put(this.between);
     this.#first = false;
     this.#put(piece);
   }
 
   end(): void {
-    this.#put(encoder.encode(this.after));
+    this.#put(this.after);
     this.#flush();
   }
 
-  #put(piece: Uint8Array): void {
-    if (this.#used + piece.length > this.#bytes.length) this.#flush();
-    if (piece.length > this.#bytes.length) return writeOut(piece);
-    this.#bytes.set(piece, this.#used);
-    this.#used += piece.length;
+  /** Encodes into the chunk itself: bytes of its own for each piece would wait for the garbage collector. */
+  #put(text: string): void {
+    const room = MOST_BYTES * text.length;
+    if (this.#used + room > this.#bytes.length) this.#flush();
+    if (room > this.#bytes.length) return writeOut(encoder.encode(text));
+    this.#used += encoder.encodeInto(text, this.#bytes.subarray(this.#used)).written;
   }
 
   #flush(): void {

@@ -21,6 +21,10 @@ interface StatsOptions {
 /** Shares from which a person should worry, and from which it hurts. */
 const WORRYING = 0.8;
 const HURTING = 0.95;
+/** Counters that people look for even when they are 0. */
+const ASKED_FOR: ReadonlySet<ExplainedCounter["name"]> = new Set(["invalid", "clashResolve"]);
+/** So many CPUs are named beside a counter. */
+const MOST_CPUS = 4;
 
 export function statsCommand(): Command {
   return new Command("stats")
@@ -70,13 +74,20 @@ function tableText({ entries, maximum }: ConntrackStatistics): string {
 
 function countersText(counters: readonly ExplainedCounter[]): string {
   const rows = counters
-    .filter((counter) => counter.value > 0 || counter.costsPackets)
+    .filter(({ name, value, costsPackets }) => value > 0 || costsPackets || ASKED_FOR.has(name))
     .map((counter) => {
-      const value = String(counter.value);
+      const value = `${counter.value}${cpusText(counter)}`;
       const shown = counter.value > 0 && counter.costsPackets ? style.bad(value) : value;
       return [`  ${counter.kernelName}`, shown, style.quiet(counter.meaning)];
     });
   return `${style.strong("Counters")} of all CPUs since the namespace began\n${table(rows)}`;
+}
+
+/** Which CPUs it was, the busiest first. */
+function cpusText({ cpus }: ExplainedCounter): string {
+  if (cpus.length === 0) return "";
+  const shown = cpus.slice(0, MOST_CPUS).map(({ cpu, value }) => `cpu${cpu} ${value}`);
+  return ` (${shown.join(", ")}${cpus.length > MOST_CPUS ? ", …" : ""})`;
 }
 
 function kindsText({ kinds }: FlowSummary): string {

@@ -36,7 +36,7 @@ export async function openTable(netns: string | undefined): Promise<OpenTable> {
     }
   } catch (error) {
     namespace?.close();
-    throw asTableError(error);
+    throw tableError(error);
   }
 }
 
@@ -61,7 +61,8 @@ async function openNamespace(text: string): Promise<NetworkNamespace> {
   }
 }
 
-function asTableError(error: unknown): unknown {
+/** What the kernel's refusal means for somebody who wants to see the table. */
+export function tableError(error: unknown): unknown {
   if (!(error instanceof SystemError)) return error;
   const doing = error instanceof NetlinkError ? error.doing : "opening the connection tracking table";
   const said = error.message.replace(`${doing}: `, "");
@@ -125,7 +126,15 @@ export async function emptyTableHint({ namespace, statistics }: OpenTable): Prom
 /** How to have counters, when there are none. */
 export function accountingHint(namespace: NetworkNamespace | undefined): string | undefined {
   if (readSysctl(namespace, "net.netfilter.nf_conntrack_acct") !== "0") return undefined;
-  return "Packets and bytes are not counted; for new flows they are after: sysctl -w net.netfilter.nf_conntrack_acct=1";
+  const there = namespace === undefined ? "" : `nsenter --net=${namespace.path} `;
+  return `Packets and bytes are not counted; for new flows they are after: ${there}sysctl -w net.netfilter.nf_conntrack_acct=1`;
+}
+
+/** Why no flow is offloaded. A kernel with flowtables has their time-outs among its settings (since Linux 5.14). */
+export function offloadHint(namespace: NetworkNamespace | undefined): string {
+  return readSysctl(namespace, "net.netfilter.nf_flowtable_tcp_timeout") === undefined
+    ? "This kernel offloads no flows: it was built without flowtables (CONFIG_NF_FLOW_TABLE), or is older than 5.14."
+    : "No flow is offloaded. A rule must hand flows over: 'flow add @FLOWTABLE' in a forward chain.";
 }
 
 /** A line for people that is not part of the list, hence on stderr. */

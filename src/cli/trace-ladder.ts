@@ -1,7 +1,7 @@
 /** A trace for people: the packet's way as a ladder between the stations, then the nine steps. */
 import { stripVTControlCharacters } from "node:util";
 import type { Place, Sighting, StepReport, StepStatus, TraceReport } from "../trace/report.ts";
-import { durationText } from "../trace/picture.ts";
+import { durationText, firstHeading, legsOf } from "../trace/picture.ts";
 import { style } from "./style.ts";
 
 const INDENT = "  ";
@@ -22,9 +22,12 @@ export function traceText(report: TraceReport): string {
   ].join("\n");
 }
 
-function heading({ pod, destination }: TraceReport): string {
+function heading({ pod, destination, begunBy }: TraceReport): string {
   const { host, address, port, protocol } = destination;
   const name = host === address ? "" : ` (${address})`;
+  if (begunBy === "outside") {
+    return `${style.strong(host)}${name} → ${style.strong(pod)}, ${protocol}: begun outside`;
+  }
   return `${style.strong(pod)} → ${style.strong(host)}${name}, ${protocol}${port === undefined ? "" : ` port ${port}`}`;
 }
 
@@ -33,17 +36,18 @@ function heading({ pod, destination }: TraceReport): string {
 function ladder(report: TraceReport): string[] {
   const rails = new Rails(report.path);
   const lines = [rails.names(), rails.addresses(), rails.row()];
-  const out = report.sightings.filter((sighting) => sighting.heading === "out");
-  const back = report.sightings.filter((sighting) => sighting.heading === "back");
-  lines.push(...leg(report, rails, out));
-  if (back.length > 0) lines.push(rails.row(), ...leg(report, rails, back));
+  const legs = legsOf(report);
+  for (const [index, sightings] of legs.entries()) {
+    if (index > 0) lines.push(rails.row());
+    lines.push(...leg(report, rails, sightings, index === legs.length - 1));
+  }
   return lines.map((line) => INDENT + line);
 }
 
 /** One direction: an arrow from each place to the next, with the time it took, and what the packet looked like. */
-function leg(report: TraceReport, rails: Rails, sightings: readonly Sighting[]): string[] {
+function leg(report: TraceReport, rails: Rails, sightings: readonly Sighting[], isLast: boolean): string[] {
   const lines: string[] = [];
-  const isOut = sightings[0]?.heading === "out";
+  const isOut = (sightings[0]?.heading ?? firstHeading(report)) === "out";
   let before: Sighting | undefined;
   let shown: string | undefined;
   if (!isOut && sightings[0]?.place === "uplink") lines.push(rails.arrow("outside", "uplink", ""));
@@ -55,10 +59,10 @@ function leg(report: TraceReport, rails: Rails, sightings: readonly Sighting[]):
     shown = sighting.summary;
     before = sighting;
   }
-  const isLost =
-    report.stop !== undefined && (isOut ? !report.sightings.some((one) => one.heading === "back") : true);
+  const { stop } = report;
   if (isOut && before?.place === "uplink") lines.push(rails.arrow("uplink", "outside", ""));
-  if (isLost) lines.push(rails.end(before, report.stop.step >= 7 && isOut, isOut));
+  const isUnanswered = isOut && report.begunBy !== "outside" && stop !== undefined && stop.step >= 7;
+  if (isLast && stop !== undefined) lines.push(rails.end(before, isUnanswered, isOut));
   return lines;
 }
 
@@ -196,9 +200,10 @@ function conclusion(report: TraceReport): string[] {
   if (stop === undefined) {
     const after = report.roundTripUs === undefined ? "" : ` after ${durationText(report.roundTripUs)}`;
     const answer = report.answer === undefined ? "" : `: ${report.answer}`;
+    const who = report.begunBy === "outside" ? "the pod" : "the destination";
     lines.push(
       report.outcome === "refused"
-        ? `${style.good("✓")} The way is open; the destination refused${after}${answer}`
+        ? `${style.good("✓")} The way is open; ${who} refused${after}${answer}`
         : `${style.good("✓")} Answered${after}${answer}`,
     );
   } else {

@@ -21,8 +21,10 @@ const NO_ADDRESSES: Assignment = { addresses: [], routes: [], dns: {} };
 /** What was made so far, to be taken away when a later step fails. */
 interface Progress {
   readonly undo: (() => unknown)[];
-  /** The bridge, when this call made it. */
-  bridge?: string;
+  /** Links of the whole network that this call made, the bridge last. */
+  readonly links: string[];
+  /** Whether the pod's link is there already, without addresses. */
+  connected?: boolean;
 }
 
 /** @throws whatever went wrong, after everything was taken back */
@@ -32,9 +34,10 @@ export async function add(context: CniContext): Promise<Result> {
   const ipam = context.addresses();
   const earlier = readEarlier(context);
   using pod = openPodNamespace(call.netns!, context.namespace);
-  const progress: Progress = { undo: [] };
+  const progress: Progress = { undo: [], links: [] };
   try {
     using _lock = new NetworkLock(header.network, "shared");
+    if (ipam?.wantsLink === true) connectAhead(context, configuration, pod, progress);
     const assignment = ipam?.add() ?? NO_ADDRESSES;
     if (ipam !== undefined) progress.undo.push(() => ipam.del());
     return appendResult(earlier, await attach(context, configuration, ipam, assignment, pod, progress));
@@ -59,26 +62,26 @@ async function attach(
 ): Promise<Result> {
   const { node, namespace } = context;
   const plan = planAttachment(configuration, assignment);
-  const bridge = withVlans(configuration, () =>
-    ensureBridge(node, bridgeIntent(configuration, plan.gateways)),
+  const bridge = bridgeFor(context, configuration, plan, progress);
+  const gateway = withVlans(configuration, () =>
+    ensureVlanGateway(node, configuration, bridge, plan.gateways),
   );
-  if (bridge.created) progress.bridge = configuration.bridge;
-  const gateway = ensureVlanGateway(node, configuration, bridge.link, plan.gateways);
-  await ensureForwarding(plan.forwarded, gateway ?? bridge.link);
+  if (gateway?.created === true) progress.links.unshift(gateway.link.name);
   const { network, nat } = configuration;
   const subnets = subnetsOf(ipam, plan);
   await ensureNat({ network, wish: nat, subnets }, namespace);
   const addresses = plan.ips.map(({ address }) => address.split("/")[0]!);
   if (addresses.length > 0) await forgetEarlierOwners(network, subnets, addresses, namespace);
-  const link = connect(context, configuration, plan, pod, bridge.link.index);
-  progress.undo.push(() => disconnectPod(node, pod, context.linkNames));
+  const link = connect(context, configuration, plan, pod, bridge, progress);
   if (configuration.checkMacSpoofing) await guardSender(link, namespace, progress);
+  // Last: it is not undone, for others may have begun to rely on it meanwhile.
+  await ensureForwarding(plan.forwarded, gateway?.link ?? bridge);
   return {
     interfaces: [
-      resultInterface(bridge.link),
+      resultInterface(bridge),
       resultInterface(link.host),
       { ...resultInterface(link.pod), sandbox: context.call.netns! },
-      ...(gateway === undefined ? [] : [resultInterface(gateway)]),
+      ...(gateway === undefined ? [] : [resultInterface(gateway.link)]),
     ],
     ips: plan.ips.map((ip) => ({ ...ip, interface: POD_INTERFACE })),
     routes: plan.routes,
@@ -98,20 +101,48 @@ function subnetsOf(ipam: AddressManagement | undefined, plan: AttachmentPlan): s
   return [...new Set([...(ipam?.subnets ?? []), ...plan.ips.map(({ address }) => subnetOf(address))])];
 }
 
+function bridgeFor(
+  { node }: CniContext,
+  configuration: NetworkConfiguration,
+  { gateways }: AttachmentPlan,
+  progress: Progress,
+): LinkState {
+  const { link, created } = withVlans(configuration, () =>
+    ensureBridge(node, bridgeIntent(configuration, gateways)),
+  );
+  if (created) progress.links.push(link.name);
+  return link;
+}
+
+/** Who asks for an address over the pod's own interface, as DHCP does, must find it there, and up. */
+function connectAhead(
+  context: CniContext,
+  configuration: NetworkConfiguration,
+  pod: NetworkNamespace,
+  progress: Progress,
+): void {
+  const plan = planAttachment(configuration, NO_ADDRESSES);
+  const bridge = bridgeFor(context, configuration, plan, progress);
+  connect(context, configuration, plan, pod, bridge, progress);
+}
+
+/** Makes the pod's link, or completes the one that this call has made ahead. */
 function connect(
   { node, header, owner, linkNames }: CniContext,
   configuration: NetworkConfiguration,
   plan: AttachmentPlan,
   pod: NetworkNamespace,
-  bridge: number,
+  bridge: LinkState,
+  progress: Progress,
 ): PodLink {
   const { mtu, mac, hairpin, portIsolation, duplicateAddressDetection } = configuration;
-  return connectPod(node, pod, {
+  const link = connectPod(node, pod, {
     ...linkNames,
+    ...(progress.connected === true ? { adopt: true } : {}),
     alias: labelOf(header.network, owner),
     addresses: plan.ips.map(({ address }) => address),
     routes: plan.podRoutes,
-    bridge,
+    bridge: bridge.index,
     ...(mtu === undefined ? {} : { mtu }),
     ...(mac === undefined ? {} : { mac }),
     ...(hairpin ? { hairpin } : {}),
@@ -120,6 +151,9 @@ function connect(
     ...(duplicateAddressDetection ? { duplicateAddressDetection } : {}),
     ...(configuration.disableContainerInterface ? { leaveDown: true } : {}),
   });
+  if (progress.connected !== true) progress.undo.push(() => disconnectPod(node, pod, linkNames));
+  progress.connected = true;
+  return link;
 }
 
 async function guardSender(link: PodLink, namespace: NetworkNamespace, progress: Progress): Promise<void> {
@@ -137,11 +171,11 @@ async function takeBack(
   context: CniContext,
   configuration: NetworkConfiguration,
   ipam: AddressManagement | undefined,
-  { undo, bridge }: Progress,
+  { undo, links }: Progress,
 ): Promise<void> {
   for (const step of [
     ...undo.toReversed(),
-    () => leaveNetwork(context, configuration.nat.backend, ipam, bridge),
+    () => leaveNetwork(context, configuration.nat.backend, ipam, links),
   ]) {
     try {
       await step();

@@ -13,6 +13,8 @@ import { atLeast } from "./version.ts";
 export interface AddressManagement {
   /** Subnets of this network as the configuration knows them; empty when only each result tells. */
   readonly subnets: readonly string[];
+  /** Whether the pod's interface must be there before an address is asked for. */
+  readonly wantsLink: boolean;
   /** One address of each range, or an error and nothing. */
   add(): Assignment;
   /** Never fails because there is nothing to release. The addresses that were released, as far as they are known. */
@@ -23,8 +25,8 @@ export interface AddressManagement {
   collect(isValid: (owner: Owner) => boolean, dryRun: boolean): readonly hostLocal.Garbage[];
   /** @throws when the next add cannot succeed */
   status(): void;
-  /** Whether anybody holds an address; undefined when nobody but the other plugin knows. */
-  inUse(): boolean | undefined;
+  /** How many addresses are given to somebody; undefined when nobody but the other plugin knows. */
+  held(): number | undefined;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -69,6 +71,8 @@ function refuseSeveral({ sets }: HostLocalConfiguration, fields: NetworkHeader["
 }
 
 class HostLocal implements AddressManagement {
+  readonly wantsLink = false;
+
   constructor(
     private readonly directory: string,
     private readonly call: CniCall,
@@ -104,13 +108,15 @@ class HostLocal implements AddressManagement {
     hostLocal.status(this.configuration!);
   }
 
-  inUse(): boolean {
-    return countReservations(this.directory) > 0;
+  held(): number {
+    return countReservations(this.directory);
   }
 }
 
 class Delegated implements AddressManagement {
   readonly subnets: readonly string[] = [];
+  /** Nobody says which plugin needs it; the reference plugins make it first for all. */
+  readonly wantsLink = true;
 
   constructor(
     private readonly header: NetworkHeader,
@@ -147,7 +153,7 @@ class Delegated implements AddressManagement {
     this.#run("STATUS");
   }
 
-  inUse(): undefined {
+  held(): undefined {
     return undefined;
   }
 

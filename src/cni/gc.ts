@@ -6,6 +6,7 @@ import { hostVethName } from "../network/network.ts";
 import type { CniContext } from "./context.ts";
 import { backendOf } from "./del.ts";
 import { MacSpoofing } from "./mac-spoofing.ts";
+import { hasNat } from "./network-nat.ts";
 import { leaveNetwork, linksOf } from "./network-state.ts";
 
 /** What a collection took away, or would take away. */
@@ -15,6 +16,8 @@ export interface Collected {
   readonly addresses: readonly { readonly address: string; readonly owner: string }[];
   /** Ports whose senders were checked and that are gone. */
   readonly checkedPorts: readonly string[];
+  /** Whether the network's NAT rules go: nobody is left whom they could serve. */
+  readonly natRules: boolean;
 }
 
 /** The attachments that a runtime says are valid. @throws FieldError: a list that is missing is not an empty one */
@@ -55,12 +58,7 @@ export async function gc(context: CniContext, valid: readonly Owner[], dryRun = 
   const links = found.filter(({ name }) => !names.has(name));
   if (!dryRun) for (const { index } of links) await attempt(() => node.deleteLink(index), false);
   const ipam = await attempt(() => context.addresses(true), undefined);
-  const keys = new Set(valid.map(ownerKey));
-  // An old file names the container only: any valid attachment of that container keeps it.
-  const containers = new Set(valid.map(({ container }) => container));
-  const isValid = (owner: Owner): boolean =>
-    keys.has(ownerKey(owner)) || (owner.interfaceName === "" && containers.has(owner.container));
-  const garbage = await attempt(() => ipam?.collect(isValid, dryRun) ?? [], []);
+  const garbage = await attempt(() => ipam?.collect(validity(valid), dryRun) ?? [], []);
   const checkedPorts = await attempt(
     () =>
       collectPorts(
@@ -70,7 +68,12 @@ export async function gc(context: CniContext, valid: readonly Owner[], dryRun = 
       ),
     [],
   );
-  if (!dryRun) await attempt(() => leaveNetwork(context, backendOf(context), ipam), undefined);
+  const natRules = await attempt(async () => {
+    if (!dryRun) return await leaveNetwork(context, backendOf(context), ipam);
+    const stay = (ipam?.held() ?? 0) - garbage.flatMap(({ addresses }) => addresses).length;
+    if (ipam === undefined || stay > 0 || links.length < found.length) return false;
+    return await hasNat(header.network, backendOf(context), context.namespace);
+  }, false);
   if (failures.length > 0) throw garbageLeft(header.network, failures);
   return {
     links: links.map(({ name, alias }) => ({ name, alias: alias ?? "" })),
@@ -78,7 +81,16 @@ export async function gc(context: CniContext, valid: readonly Owner[], dryRun = 
       addresses.map((address) => ({ address, owner: owner === undefined ? "" : ownerKey(owner) })),
     ),
     checkedPorts,
+    natRules,
   };
+}
+
+function validity(valid: readonly Owner[]): (owner: Owner) => boolean {
+  const keys = new Set(valid.map(ownerKey));
+  // An old file names the container only: any valid attachment of that container keeps it.
+  const containers = new Set(valid.map(({ container }) => container));
+  return (owner) =>
+    keys.has(ownerKey(owner)) || (owner.interfaceName === "" && containers.has(owner.container));
 }
 
 /** The checks of ports that just went, or that went without us (a namespace that ended takes its link along). */

@@ -12,7 +12,7 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { collision, freeSubnet, occupiedPrefixes } from "../attachment/subnet.ts";
@@ -179,9 +179,12 @@ function subnetsOf({ plugin }: ConfiguredNetwork): string[] {
   return [...found].map(([, text]) => cidrText(parseCidr(text!, "keep")));
 }
 
+const BESIDE = ".new-";
+
 /** Beside and renamed: a runtime may be executing, or reading, the old one. On disk before it has its name. */
 function replace(path: string, write: (beside: string) => void, mode: number): void {
-  const beside = `${path}.new-${process.pid}`;
+  removeUnfinished(path);
+  const beside = `${path}${BESIDE}${process.pid}`;
   try {
     write(beside);
     const fd = openSync(beside, "r+");
@@ -195,6 +198,15 @@ function replace(path: string, write: (beside: string) => void, mode: number): v
   } catch (error) {
     rmSync(beside, { force: true });
     throw error;
+  }
+}
+
+/** What an install that was killed half-way has left beside the file. */
+function removeUnfinished(path: string): void {
+  const beginning = `${basename(path)}${BESIDE}`;
+  for (const name of readdirSync(dirname(path)).filter((name) => name.startsWith(beginning))) {
+    const isAtWork = existsSync(`/proc/${name.slice(beginning.length)}`);
+    if (!isAtWork) rmSync(join(dirname(path), name), { force: true });
   }
 }
 

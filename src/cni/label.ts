@@ -2,8 +2,8 @@
 import type { Owner } from "../ipam/assignment.ts";
 import { natOwner } from "./network-nat.ts";
 
-/** IFALIASZ (include/uapi/linux/if.h) less the NUL. */
-const ALIAS_BYTES = 255;
+/** IFALIASZ (include/uapi/linux/if.h) less the NUL, and less one: the kernel refuses 255 bytes that a NUL follows. */
+const ALIAS_BYTES = 254;
 
 /** "cni/NETWORK CONTAINER INTERFACE", cut where the kernel's room ends. */
 export function labelOf(network: string, owner: Owner): string {

@@ -2,16 +2,16 @@
  * A network's NAT rules: made by its first pod, gone with its last. Each ADD makes sure of them without reading them: the
  * ruleset is still of the generation in which they were seen in order, or our table is still the very one.
  */
-import { makeDirectory, readTextIfThere, removeFile, renameFile, writeText } from "../kernel/file.ts";
+import { WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NetlinkConnection } from "../kernel/netlink/connection.ts";
 import { NETLINK_NETFILTER, openTransport } from "../kernel/netlink/transport.ts";
 import { rulesetGeneration } from "../kernel/nftables/generation.ts";
-import type { NatBackend } from "../nat/backend.ts";
+import type { NatBackend, NatDrift } from "../nat/backend.ts";
+import { GenerationMemory } from "../nat/generation-memory.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { ownerName } from "../nat/owner-name.ts";
 import type { NatWish } from "./configuration.ts";
-import { RUN_DIRECTORY } from "./network-lock.ts";
 
 /** What a network wants of NAT. */
 export interface NetworkNat {
@@ -28,39 +28,69 @@ export function natOwner(network: string): string {
 
 /** Makes the rules be there. No transaction when they are, and in the usual case nobody reads them. */
 export async function ensureNat(wanted: NetworkNat, namespace: NetworkNamespace): Promise<void> {
-  if (wanted.wish.translations.size === 0) return;
-  const memory = new VerifiedRules(wanted, namespace);
-  const now = memory.look();
-  if (await memory.covers(now)) return;
-  using nat = await openBackend(wanted.wish, namespace);
-  const intent = await intentOf(wanted, nat);
-  if (intent === undefined) return;
-  if (nat.verify(intent).length === 0) await memory.keep(now);
-  else nat.apply(intent);
+  await lookAfter(wanted, namespace, (nat, intent) => {
+    const problems = nat.verify(intent);
+    if (problems.length > 0) nat.apply(intent);
+    return problems;
+  });
 }
 
 /** What is not as the network wants it, in words; empty when all is well. */
 export async function natProblems(wanted: NetworkNat, namespace: NetworkNamespace): Promise<string[]> {
-  if (wanted.wish.translations.size === 0) return [];
-  const memory = new VerifiedRules(wanted, namespace);
-  const now = memory.look();
-  if (await memory.covers(now)) return [];
-  using nat = await openBackend(wanted.wish, namespace);
+  const problems = await lookAfter(wanted, namespace, (nat, intent) => nat.verify(intent));
+  return problems.map(({ text }) => text);
+}
+
+/** Looks at the rules, unless they are remembered as in order; remembers them when they are. */
+async function lookAfter(
+  wanted: NetworkNat,
+  namespace: NetworkNamespace,
+  look: (nat: NatBackend, intent: NatIntent) => readonly NatDrift[],
+): Promise<readonly NatDrift[]> {
+  const { wish } = wanted;
+  if (wish.translations.size === 0) return [];
+  const remembered = wish.backend === "nftables" ? new Remembered(wanted, namespace) : undefined;
+  const generation = remembered?.generation();
+  if (generation !== undefined && (await remembered!.holds(generation))) return [];
+  using nat = await openBackend(wish, namespace);
   const intent = await intentOf(wanted, nat);
-  const problems = intent === undefined ? [] : nat.verify(intent).map(({ text }) => text);
-  if (problems.length === 0) await memory.keep(now);
+  const problems = intent === undefined ? [] : look(nat, intent);
+  if (problems.length === 0 && generation !== undefined) await remembered!.note(generation);
   return problems;
 }
 
-/** Takes the network's rules away. */
+/** Takes the network's rules away, if this node can have any. Returns whether there were some. */
 export async function removeNat(
   network: string,
   backend: NatWish["backend"],
   namespace: NetworkNamespace,
-): Promise<void> {
-  using nat = await openBackend({ backend }, namespace);
-  nat.remove(natOwner(network));
-  removeFile(memoryPath(network));
+): Promise<boolean> {
+  return await ifAble(async () => {
+    using nat = await openBackend({ backend }, namespace);
+    return nat.remove(natOwner(network));
+  });
+}
+
+/** Whether the network has rules. */
+export async function hasNat(
+  network: string,
+  backend: NatWish["backend"],
+  namespace: NetworkNamespace,
+): Promise<boolean> {
+  return await ifAble(async () => {
+    using nat = await openBackend({ backend }, namespace);
+    return nat.intents().some(({ owner }) => owner === natOwner(network));
+  });
+}
+
+/** False where there can be no rules: an ADD that failed for that is followed by a DEL, which must not fail for ever. */
+async function ifAble(answer: () => Promise<boolean>): Promise<boolean> {
+  try {
+    return await answer();
+  } catch (error) {
+    if (error instanceof WayoutError && ["no-nftables", "no-iptables"].includes(error.code)) return false;
+    throw error;
+  }
 }
 
 /** Loaded only when rules are looked at, and then only the backend that is used. */
@@ -83,91 +113,51 @@ async function intentOf(wanted: NetworkNat, nat: NatBackend): Promise<NatIntent 
   return natIntent(owner, wanted.wish, wanted.subnets, earlier);
 }
 
-function memoryPath(network: string): string {
-  return `${RUN_DIRECTORY}/${network}.nat`;
-}
-
 /** The name that the nftables backend's table has. */
 const TABLE = "wayout";
 
-/** What can be seen of the ruleset without reading it. */
-interface Sight {
-  readonly generation: number;
-  /** The table's digest, looked up only when the generation is another one. */
-  readonly table: () => Promise<string | undefined>;
-}
-
-/** Where it is noted how these very rules looked when they were last seen in order. */
-class VerifiedRules {
-  readonly #path: string;
+/** What is remembered of these very rules, from one call to the next. */
+class Remembered {
+  readonly #memory: GenerationMemory;
+  readonly #finding: string;
 
   constructor(
-    private readonly wanted: NetworkNat,
+    { wish, subnets, network }: NetworkNat,
     private readonly namespace: NetworkNamespace,
   ) {
-    this.#path = memoryPath(wanted.network);
+    this.#memory = new GenerationMemory(namespace);
+    const wants = [...wish.translations];
+    this.#finding = JSON.stringify(["cni", network, wants, wish.nonMasqueradeCidrs, subnets]);
   }
 
-  /** undefined when the rules are not in nf_tables, or not only there. */
-  look(): Sight | undefined {
-    if (this.wanted.wish.backend !== "nftables") return undefined;
-    const ask = <T>(question: (connection: NetlinkConnection) => T): T | undefined => {
+  /** undefined on a kernel without nf_tables: opening the backend says so in better words. */
+  generation(): number | undefined {
+    return this.#ask(rulesetGeneration);
+  }
+
+  async holds(generation: number): Promise<boolean> {
+    if (this.#memory.holds(generation, this.#finding)) return true;
+    return this.#memory.carries(generation, await this.#table(generation), this.#finding);
+  }
+
+  /** @param generation from before the rules were read: what changed since is then noticed next time */
+  async note(generation: number): Promise<void> {
+    this.#memory.note(generation, await this.#table(generation), this.#finding);
+  }
+
+  async #table(generation: number): Promise<string | undefined> {
+    const { tableFingerprint } = await import("../kernel/nftables/fingerprint.ts");
+    return this.#ask((connection) => tableFingerprint(connection, TABLE, generation));
+  }
+
+  #ask<T>(question: (connection: NetlinkConnection) => T): T | undefined {
+    try {
       using connection = new NetlinkConnection(
         openTransport(NETLINK_NETFILTER, { namespace: this.namespace }),
       );
-      try {
-        return question(connection);
-      } catch {
-        // A kernel without nf_tables: opening the backend says so in better words.
-        return undefined;
-      }
-    };
-    const generation = ask(rulesetGeneration);
-    if (generation === undefined) return undefined;
-    const table = async (): Promise<string | undefined> => {
-      const { tableFingerprint } = await import("../kernel/nftables/fingerprint.ts");
-      return ask((connection) => tableFingerprint(connection, TABLE));
-    };
-    return { generation, table };
-  }
-
-  async covers(sight: Sight | undefined): Promise<boolean> {
-    if (sight === undefined) return false;
-    const [wants, generation, table] = this.#read();
-    if (wants !== this.#wants) return false;
-    if (generation === String(sight.generation)) return true;
-    const same = table !== undefined && table !== "" && table === (await sight.table());
-    if (same) this.#write(sight.generation, table);
-    return same;
-  }
-
-  /** @param sight from before the rules were read: what changed since is then noticed next time */
-  async keep(sight: Sight | undefined): Promise<void> {
-    if (sight !== undefined) this.#write(sight.generation, (await sight.table()) ?? "");
-  }
-
-  #read(): string[] {
-    try {
-      return (readTextIfThere(this.#path) ?? "").split("\n");
+      return question(connection);
     } catch {
-      return [];
+      return undefined;
     }
-  }
-
-  /** Only saves time, so a failure to write it is none. */
-  #write(generation: number, table: string): void {
-    const beside = `${this.#path}.${process.pid}`;
-    try {
-      makeDirectory(RUN_DIRECTORY, 0o755);
-      writeText(beside, `${this.#wants}\n${generation}\n${table}\n`);
-      renameFile(beside, this.#path);
-    } catch {
-      removeFile(beside);
-    }
-  }
-
-  get #wants(): string {
-    const { wish, subnets } = this.wanted;
-    return JSON.stringify([this.namespace.cookie, [...wish.translations], wish.nonMasqueradeCidrs, subnets]);
   }
 }

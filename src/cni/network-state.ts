@@ -36,19 +36,24 @@ export function linksOf(network: string, node: LinkTable): LinkState[] {
 }
 
 /**
- * Takes away what belongs to the network as a whole, when nobody is attached any more: its NAT rules, and its bridge
- * when it was `made` just now by a call that failed. A bridge that has served stays, as the reference plugin's does.
+ * Takes away what belongs to the network as a whole, when nobody is attached any more: its NAT rules, and those
+ * links (its bridge, a VLAN's gateway) that were `made` just now by a call that failed. A bridge that has served stays,
+ * as the reference plugin's does. Returns whether there were rules.
  */
 export async function leaveNetwork(
   { header, node, namespace }: CniContext,
   backend: NatWish["backend"],
   ipam: AddressManagement | undefined,
-  made?: string,
-): Promise<void> {
-  if (made === undefined && ipam === undefined) return;
-  if (ipam?.inUse() === true) return;
+  made: readonly string[] = [],
+): Promise<boolean> {
+  if (made.length === 0 && ipam === undefined) return false;
+  if ((ipam?.held() ?? 0) > 0) return false;
   using _lock = new NetworkLock(header.network, "alone");
-  if (ipam?.inUse() === true || linksOf(header.network, node).length > 0) return;
-  if (ipam !== undefined) await removeNat(header.network, backend, namespace);
-  if (made !== undefined) removeBridge(node, made);
+  if ((ipam?.held() ?? 0) > 0 || linksOf(header.network, node).length > 0) return false;
+  for (const name of made) {
+    const kind = node.linkState(name)?.kind;
+    if (kind === "veth") node.deleteLink(name);
+    else removeBridge(node, name);
+  }
+  return ipam !== undefined && (await removeNat(header.network, backend, namespace));
 }

@@ -5,6 +5,7 @@
  * before is looked for. One empty file an address, in /run.
  */
 import { cidrContains, parseCidr } from "../address/cidr.ts";
+import { messageOf, WayoutError } from "../error.ts";
 import { SystemError } from "../kernel/errno.ts";
 import { closeFile, makeDirectory, openFile } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
@@ -18,20 +19,40 @@ function directoryOf(network: string): string {
   return `${RUN_DIRECTORY}/${network}.used`;
 }
 
-/** Notes that these addresses are, or were, somebody's. Returns those that had been noted before. */
+/**
+ * Notes that these addresses are, or were, somebody's. Returns those that had been noted before.
+ * @throws WayoutError `address-store`
+ */
 export function noteUsed(network: string, addresses: readonly string[]): string[] {
   if (addresses.length === 0) return [];
-  makeDirectory(directoryOf(network), 0o755);
-  const before: string[] = [];
-  for (const address of addresses) {
-    try {
-      closeFile(openFile(`${directoryOf(network)}/${address}`, "wx", 0o600));
-    } catch (error) {
-      if (!(error instanceof SystemError) || error.code !== "EEXIST") throw error;
-      before.push(address);
+  try {
+    makeDirectory(directoryOf(network), 0o755);
+    const before: string[] = [];
+    for (const address of addresses) {
+      if (!isNew(`${directoryOf(network)}/${address}`)) before.push(address);
     }
+    return before;
+  } catch (error) {
+    throw new WayoutError({
+      code: "address-store",
+      kind: "machine",
+      doing: `noting ${addresses.join(" and ")} in ${directoryOf(network)}`,
+      said: messageOf(error),
+      todo: "Check that /run can be written by root and has room.",
+      cause: error,
+    });
   }
-  return before;
+}
+
+/** Makes the file; false when it was there. */
+function isNew(path: string): boolean {
+  try {
+    closeFile(openFile(path, "wx", 0o600));
+    return true;
+  } catch (error) {
+    if (error instanceof SystemError && error.code === "EEXIST") return false;
+    throw error;
+  }
 }
 
 /** Before new pods get these addresses: forgets what earlier owners left in the connection tracking table. */

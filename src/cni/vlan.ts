@@ -5,7 +5,10 @@ import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
 import type { BridgeVlan } from "../kernel/route/bridge.ts";
 import type { LinkState } from "../kernel/route/link-state.ts";
 import type { LinkTable } from "../kernel/route/link-table.ts";
+import { ensureGateways } from "../network/bridge.ts";
+import { networkFailure } from "../network/failure.ts";
 import { checkInterfaceName, hostVethName } from "../network/network.ts";
+import { Undo } from "../network/undo.ts";
 import type { NetworkConfiguration } from "./configuration.ts";
 
 /** The VLAN that a bridge puts every new port in (BR_DEFAULT_PVID of net/bridge/br_private.h). */
@@ -50,6 +53,13 @@ export function vlanGatewayName({ bridge, vlan }: NetworkConfiguration): string 
   return `${bridge}.${vlan}`;
 }
 
+/** Where a VLAN's gateway addresses are. */
+export interface VlanGateway {
+  readonly link: LinkState;
+  /** Whether this call made it. */
+  readonly created: boolean;
+}
+
 /**
  * With `vlan`, the gateway's addresses are on an interface of their own in that VLAN: one end of a veth pair whose
  * other end is a port of the bridge. undefined where the addresses are the bridge's own.
@@ -59,50 +69,72 @@ export function ensureVlanGateway(
   configuration: NetworkConfiguration,
   bridge: LinkState,
   gateways: readonly string[],
-): LinkState | undefined {
+): VlanGateway | undefined {
   if (configuration.vlan === 0 || gateways.length === 0) return undefined;
   const name = vlanGatewayName(configuration);
   const doing = `preparing the gateway ${name}`;
   checkInterfaceName(name, doing);
   const there = node.linkState(name);
-  if (there === undefined) makePair(node, configuration, bridge, name);
-  const gateway = there ?? node.linkState(name);
-  if (gateway === undefined) throw new Error(`${name} was made, and is gone again`);
-  if (gateway.kind !== "veth") {
+  if (there !== undefined && there.kind !== "veth") {
     throw new WayoutError({
       code: "bridge-conflict",
       kind: "usage",
       doing,
-      said: `there is another interface of that name (${gateway.kind ?? "a device"})`,
+      said: `there is another interface of that name (${there.kind ?? "a device"})`,
     });
   }
-  if (!gateway.up) node.setLink(gateway.index, { up: true });
-  for (const text of gateways) {
-    const { address, prefixLength } = parseCidr(text, "keep");
-    unlessThere(() => node.addAddress({ interface: gateway.index, address, prefixLength, nodad: true }));
+  // It is set up last: one that is down may be of a run that was killed half-way.
+  const created = there?.up !== true && makePair(node, configuration, bridge, name, doing);
+  const gateway = there ?? node.linkState(name);
+  if (gateway === undefined) throw new Error(`${name} was made, and is gone again`);
+  const undo = new Undo();
+  try {
+    if (!gateway.up) node.setLink(gateway.index, { up: true });
+    const addresses = gateways.map((text) => parseCidr(text, "keep"));
+    ensureGateways(node, gateway, addresses, { force: configuration.forceAddress }, created, undo);
+  } catch (error) {
+    if (created) undo.note(`interface ${name}`, () => node.deleteLink(name));
+    throw networkFailure(doing, error, undo.run());
   }
-  return node.linkState(gateway.index) ?? gateway;
+  return { link: node.linkState(gateway.index) ?? gateway, created };
 }
 
+/** Completes a pair that is there; then false. When a step fails, the pair is taken away again. */
 function makePair(
   node: LinkTable,
   configuration: NetworkConfiguration,
   bridge: LinkState,
   name: string,
-): void {
+  doing: string,
+): boolean {
   const port = hostVethName(bridge.name, "gateway", String(configuration.vlan));
-  unlessThere(() => node.createVeth({ name: port, master: bridge.index, peer: { name } }));
-  const link = node.linkState(port);
-  if (link === undefined) throw new Error(`${port} was made, and is gone again`);
-  node.addBridgeVlans(link.index, [accessVlan(configuration.vlan)]);
-  node.setLink(link.index, { up: true });
+  const undo = new Undo();
+  try {
+    const created = unlessThere(() => node.createVeth({ name: port, master: bridge.index, peer: { name } }));
+    if (created) undo.note(`interface ${port}`, () => node.deleteLink(port));
+    const link = node.linkState(port);
+    if (link === undefined) throw new Error(`${port} was made, and is gone again`);
+    const { vlans = [], dropDefaultVlan } = portVlans(configuration);
+    node.addBridgeVlans(link.index, vlans);
+    if (dropDefaultVlan !== undefined) node.deleteBridgeVlans(link.index, [plainVlan(dropDefaultVlan)]);
+    node.setLink(link.index, { up: true });
+    return created;
+  } catch (error) {
+    throw networkFailure(doing, error, undo.run());
+  }
 }
 
-/** Another pod's ADD does the same at the same time. */
-function unlessThere(make: () => void): void {
+function plainVlan(vlan: number): BridgeVlan {
+  return { first: vlan, last: vlan, pvid: false, untagged: false };
+}
+
+/** Another pod's ADD does the same at the same time; false when it was first. */
+function unlessThere(make: () => void): boolean {
   try {
     make();
+    return true;
   } catch (error) {
     if (!(error instanceof NetlinkError && error.code === "EEXIST")) throw error;
+    return false;
   }
 }

@@ -88,20 +88,6 @@ export class FlowPrinter {
     this.#at = at + 1;
   }
 
-  /** Writes one line to the beginning of `bytes` instead, for others to keep; returns its length. */
-  printAlone(scan: EntryScan): number {
-    this.#at = 0;
-    this.print(scan);
-    const length = this.#at;
-    this.#at = 0;
-    return length;
-  }
-
-  /** Where printAlone writes. */
-  get bytes(): Uint8Array {
-    return this.#bytes;
-  }
-
   /** Hands what is left to the sink. */
   flush(): void {
     if (this.#at > 0) this.#sink(this.#bytes.subarray(0, this.#at));

@@ -1,5 +1,6 @@
-import type { EntryScan, TupleScan } from "../kernel/conntrack/scan.ts";
+import { EntryScan, type TupleScan } from "../kernel/conntrack/scan.ts";
 import { protocolName, stateName } from "../kernel/conntrack/status.ts";
+import { Wire } from "../kernel/netlink/wire.ts";
 import { flowState } from "./flow.ts";
 
 /** What a list can be sorted by. Numbers sort from large to small, the rest from A to Z. */
@@ -17,15 +18,16 @@ export const SORT_KEYS = [
 ] as const;
 export type SortKey = (typeof SORT_KEYS)[number];
 
-/** Lines of text are kept in pieces of this size. */
+/** Messages are kept in pieces of this size. */
 const PIECE_BYTES = 4 * 1024 * 1024;
 
 /** Where a sort key's numbers go, so that none is boxed. An address takes three: 128 bits and a port. */
 type KeyNumbers = [first: number, second: number, third: number];
 
 /**
- * Sorts lines that were printed for flows. It keeps the printed bytes and a few numbers for each, in typed arrays, so
- * that hundreds of thousands of flows fit into little memory.
+ * Sorts flows by keeping the kernel's message and a few numbers of each, in typed arrays, so that hundreds of thousands
+ * of them fit into little memory: what is to be written of a flow, JSON above all, is several times as long as what
+ * the kernel says of it, and is made only when its turn has come.
  */
 export class FlowSorter {
   readonly #read: (scan: EntryScan, into: KeyNumbers) => void;
@@ -33,13 +35,12 @@ export class FlowSorter {
   readonly #key: KeyNumbers = [0, 0, 0];
   #count = 0;
   #keys = new Float64Array(0);
-  /** Piece, start and length of each line. */
+  /** Piece, start and end of each message. */
   #places = new Uint32Array(0);
-  readonly #pieces: Uint8Array[] = [];
-  #piece = new Uint8Array(0);
+  readonly #pieces: Wire[] = [];
   #used = 0;
 
-  /** @param capacity how many lines to expect; more are taken too */
+  /** @param capacity how many flows to expect; more are taken too */
   constructor(
     key: SortKey,
     readonly reverse = false,
@@ -54,33 +55,42 @@ export class FlowSorter {
     return this.#count;
   }
 
-  /** Keeps a line, with its newline, of the flow that the scan points at: the first `length` bytes. */
-  add(scan: EntryScan, line: Uint8Array, length: number = line.length): void {
+  /** Keeps the flow that the scan points at. */
+  add(scan: EntryScan): void {
     if (3 * this.#count === this.#places.length) this.#grow(2 * this.#count);
-    if (this.#piece.length - this.#used < length) {
-      this.#piece = new Uint8Array(Math.max(PIECE_BYTES, length));
-      this.#pieces.push(this.#piece);
-      this.#used = 0;
-    }
-    for (let i = 0; i < length; i++) this.#piece[this.#used + i] = line[i]!;
+    const length = scan.end - scan.start;
+    const { bytes } = this.#pieceFor(length);
+    for (let i = 0; i < length; i++) bytes[this.#used + i] = scan.wire.bytes[scan.start + i]!;
     this.#places[3 * this.#count] = this.#pieces.length - 1;
     this.#places[3 * this.#count + 1] = this.#used;
-    this.#places[3 * this.#count + 2] = length;
+    this.#places[3 * this.#count + 2] = this.#used + length;
     this.#used += length;
     this.#read(scan, this.#key);
     for (let i = 0; i < this.#width; i++) this.#keys[this.#width * this.#count + i] = this.#key[i]!;
     this.#count++;
   }
 
-  /** The lines in order, the first `limit` of them. */
-  *lines(limit: number = Number.POSITIVE_INFINITY): Generator<Uint8Array> {
+  /** The flows in order, the first `limit` of them. The visitor gets the same scan each time. */
+  visit(visitor: (scan: EntryScan) => void, limit: number = Number.POSITIVE_INFINITY): void {
     const order = new Uint32Array(this.#count);
     for (let index = 0; index < this.#count; index++) order[index] = index;
     order.sort(this.#compare);
-    for (const index of order.subarray(0, Math.min(limit, this.#count))) {
-      const start = this.#places[3 * index + 1]!;
-      yield this.#pieces[this.#places[3 * index]!]!.subarray(start, start + this.#places[3 * index + 2]!);
+    const scan = new EntryScan();
+    for (let i = 0; i < this.#count && i < limit; i++) {
+      const place = 3 * order[i]!;
+      scan.point(this.#pieces[this.#places[place]!]!, this.#places[place + 1]!, this.#places[place + 2]!);
+      visitor(scan);
     }
+  }
+
+  /** The last piece, or a new one when it has not so much room. */
+  #pieceFor(length: number): Wire {
+    const last = this.#pieces.at(-1);
+    if (last !== undefined && last.bytes.length - this.#used >= length) return last;
+    const piece = new Wire(new Uint8Array(Math.max(PIECE_BYTES, length)));
+    this.#pieces.push(piece);
+    this.#used = 0;
+    return piece;
   }
 
   readonly #compare = (a: number, b: number): number => {

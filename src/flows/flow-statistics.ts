@@ -173,12 +173,14 @@ export interface ExplainedCounter {
   /** As the kernel calls it. */
   readonly kernelName: string;
   readonly value: number;
+  /** The CPUs that counted, the busiest first: one alone points to one queue of a network card. */
+  readonly cpus: readonly { readonly cpu: number; readonly value: number }[];
   readonly meaning: string;
   /** Whether packets were lost with it. */
   readonly costsPackets: boolean;
 }
 
-const MEANINGS: readonly Omit<ExplainedCounter, "value">[] = [
+const MEANINGS: readonly Omit<ExplainedCounter, "value" | "cpus">[] = [
   {
     name: "drop",
     kernelName: "drop",
@@ -248,5 +250,9 @@ export function explainCounters({ perCpu }: ConntrackStatistics): ExplainedCount
   return MEANINGS.map((meaning) => ({
     ...meaning,
     value: perCpu.reduce((sum, cpu) => sum + cpu[meaning.name], 0),
+    cpus: perCpu
+      .map((counters) => ({ cpu: counters.cpu, value: counters[meaning.name] }))
+      .filter(({ value }) => value > 0)
+      .sort((a, b) => b.value - a.value),
   }));
 }

@@ -1,8 +1,8 @@
 /**
  * Which addresses an owner holds, without reading every address file: one small file per owner in `.owners`, beside
- * host-local's own files. It is believed only while it is sealed: its directory and the network's directory carry the
- * same modification time, an instant in the past, which nobody's change can leave behind. When somebody else changed
- * the addresses, or we died half-way, the seal is broken and the index is made again from the address files.
+ * host-local's own files. It is believed only while it is sealed: the modification times of its directory and of the
+ * network's are a set distance apart, which no change of either can leave behind. When somebody else changed the
+ * addresses, or we died half-way, the seal is broken and the index is made again from the address files.
  */
 import { isIp } from "../address/ip.ts";
 import {
@@ -18,6 +18,11 @@ import type { Owner } from "./assignment.ts";
 import { ownerText, parseOwner } from "./owner-file.ts";
 
 const DIRECTORY = ".owners";
+/**
+ * How much older a sealed index's directory is than the network's. Not nothing: who dies between two changes can leave
+ * both with the same time stamp, for the kernel's clock for files ticks only every few milliseconds.
+ */
+const SEAL_DISTANCE_S = 1000;
 /** linux/limits.h */
 const NAME_MAX = 255;
 
@@ -64,12 +69,13 @@ export class OwnerIndex {
     // Not now: another process's change could carry the same coarse time stamp.
     const instant = Math.floor(Date.now() / 1000) - 1;
     setTimes(this.network, instant);
-    setTimes(this.#directory, instant);
+    setTimes(this.#directory, instant - SEAL_DISTANCE_S);
   }
 
   #isSealed(): boolean {
     try {
-      return statFile(this.network).modifiedNs === statFile(this.#directory).modifiedNs;
+      const apart = statFile(this.network).modifiedNs - statFile(this.#directory).modifiedNs;
+      return apart === BigInt(SEAL_DISTANCE_S) * 1_000_000_000n;
     } catch {
       return false;
     }

@@ -150,7 +150,9 @@ export class AddressStore implements Disposable {
 
   close(): void {
     try {
-      if (this.#changed) attempt(`writing ${this.directory}`, () => this.#index.seal());
+      if (this.#changed) this.#index.seal();
+    } catch {
+      // Unsealed it is made again next time; what was done stands all the same.
     } finally {
       closeFile(this.lock);
     }

@@ -140,6 +140,15 @@ export function removeFile(path: string): boolean {
   }
 }
 
+/** A directory that nobody uses any more. Nothing happens when something is in it, or it is gone already. */
+export function removeIfEmpty(directory: string): void {
+  try {
+    libc.rmdir(directory);
+  } catch {
+    // Somebody keeps something there, or it is not ours to change.
+  }
+}
+
 /** Takes the place of what is at `to`, in one step. */
 export function renameFile(from: string, to: string): void {
   libc.rename(from, to);

@@ -203,7 +203,7 @@ export function createNamedNamespace(name: string): void {
 /** /run/netns as a shared mount, so that a name made in one mount namespace is seen, and released, in the others. */
 function prepareDirectory(): void {
   makeDirectory(NETNS_DIRECTORY, 0o755);
-  if (mountPoints().has(NETNS_DIRECTORY)) return;
+  if (isMountPoint(NETNS_DIRECTORY)) return;
   libc.mount(NETNS_DIRECTORY, NETNS_DIRECTORY, "none", MS_BIND | MS_REC);
   libc.mount("", NETNS_DIRECTORY, "none", MS_SHARED | MS_REC);
 }
@@ -234,6 +234,18 @@ export function removeNamespaceDirectory(): void {
     libc.rmdir(NETNS_DIRECTORY);
   } catch {
     // Somebody names a namespace at this very moment, or the directory is gone: both are fine.
+  }
+}
+
+/** Whether a directory is where a mount begins. A mount that a later one above it hides is still listed, and does not count. */
+function isMountPoint(path: string): boolean {
+  const fd = openFile(path, "r");
+  try {
+    const [, id] = /^mnt_id:\s*(\d+)$/m.exec(readText(`/proc/thread-self/fdinfo/${fd}`)) ?? [];
+    const lines = readText("/proc/thread-self/mountinfo").split("\n");
+    return lines.find((line) => line.startsWith(`${id} `))?.split(" ")[4] === path;
+  } finally {
+    closeFile(fd);
   }
 }
 

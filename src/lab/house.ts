@@ -7,10 +7,11 @@ import {
   removeNamespaceDirectory,
   NETNS_DIRECTORY,
 } from "../kernel/namespace.ts";
+import { removeIfEmpty } from "../kernel/file.ts";
 import { isAlive } from "../kernel/process.ts";
 import { RESOLV_CONF } from "./exec.ts";
 import { LAB_NAMESPACES, PLAN } from "./plan.ts";
-import { forgetState, readState, removeIfEmpty, withLabLock, writeState, type LabState } from "./state.ts";
+import { forgetState, readState, withLabLock, writeState, type LabState } from "./state.ts";
 import { openWayOut } from "./way-out.ts";
 import { buildWorld, removeNamespaces, startInternet, World } from "./world.ts";
 

@@ -7,13 +7,13 @@ import {
   openSync,
   readFileSync,
   renameSync,
-  rmdirSync,
   rmSync,
   writeSync,
 } from "node:fs";
 import * as v from "valibot";
 import { WayoutError } from "../error.ts";
 import { FileLock } from "../kernel/file-lock.ts";
+import { removeIfEmpty } from "../kernel/file.ts";
 
 const DIRECTORY = "/run/wayout";
 const STATE_FILE = `${DIRECTORY}/lab.json`;
@@ -94,14 +94,5 @@ export async function withLabLock<T>(doing: string, work: () => T | Promise<T>):
       lock.remove();
       removeIfEmpty(DIRECTORY);
     }
-  }
-}
-
-/** Removes a directory that nobody uses any more. */
-export function removeIfEmpty(directory: string): void {
-  try {
-    rmdirSync(directory);
-  } catch {
-    // Gone already, or somebody else uses it by now.
   }
 }

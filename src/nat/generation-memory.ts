@@ -1,27 +1,35 @@
 /**
- * Remembers, from one process to the next, at which generation of the ruleset somebody was found content. The kernel
- * counts generations up with every transaction of anybody's, so while the number stands, so does the finding: one small
- * question instead of reading the table. The plugin asks at every call.
+ * Remembers, from one process to the next, what was found of the rules. The kernel counts the ruleset's generations up
+ * with every transaction of anybody's: while the number stands, so does every finding, and one small question is enough
+ * instead of reading the table. When it does not stand, our own table may still be the very one (a fingerprint tells):
+ * what others do to their tables changes nothing in ours. The plugin asks at every call.
  *
  * The memory lies in /run, under the namespace's cookie, which the kernel never gives out twice; where it cannot be kept
  * nothing is lost but time.
  */
 import {
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmdirSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
-import { join } from "node:path";
+  listDirectory,
+  makeDirectory,
+  readText,
+  removeFile,
+  removeIfEmpty,
+  renameFile,
+  statFile,
+  writeText,
+} from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 
 const DIRECTORY = "/run/wayout/nat";
 /** Namespaces come and go; more files than this are the traces of dead ones. */
 const MOST_FILES = 256;
+
+interface Noted {
+  /** As text; undefined when nothing is noted. */
+  readonly generation: string | undefined;
+  /** "" when the table's fingerprint was not known. */
+  readonly table: string;
+  readonly findings: readonly string[];
+}
 
 export class GenerationMemory {
   readonly #path: string | undefined;
@@ -32,66 +40,80 @@ export class GenerationMemory {
   ) {
     const { cookie } = namespace;
     // An inode is given again to the next namespace, which would inherit what was found in this one.
-    this.#path = cookie.startsWith("inode-") ? undefined : join(directory, cookie);
+    this.#path = cookie.startsWith("inode-") ? undefined : `${directory}/${cookie}`;
   }
 
   /** Whether `finding` was noted at exactly this generation. */
   holds(generation: number, finding: string): boolean {
-    const [noted, ...findings] = this.#read();
-    return noted === String(generation) && findings.includes(finding);
+    const noted = this.#read();
+    return noted.generation === String(generation) && noted.findings.includes(finding);
   }
 
-  note(generation: number, finding: string): void {
-    if (this.#path === undefined) return;
-    const [noted, ...findings] = this.#read();
-    const kept = noted === String(generation) ? findings : [];
-    try {
-      mkdirSync(this.directory, { recursive: true, mode: 0o755 });
-      if (noted === undefined) this.#forgetOldest();
-      replaceQuickly(this.#path, [generation, ...kept, finding].join("\n"));
-    } catch {
-      // /run is read-only or full, or belongs to another user. The next call reads the table again, that is all.
-    }
+  /** Whether `finding` was noted of this very table; then it counts for the generation that is now. */
+  carries(generation: number, table: string | undefined, finding: string): boolean {
+    const noted = this.#read();
+    if (table === undefined || table === "" || table !== noted.table || !noted.findings.includes(finding))
+      return false;
+    this.#write(generation, table, noted.findings);
+    return true;
+  }
+
+  /** @param table our table's fingerprint at that generation; undefined when there is none, or nobody looked */
+  note(generation: number, table: string | undefined, finding: string): void {
+    const noted = this.#read();
+    const same = noted.generation === String(generation) || (table !== undefined && table === noted.table);
+    const kept = same ? noted.findings.filter((other) => other !== finding) : [];
+    this.#write(generation, table ?? (same ? noted.table : ""), [...kept, finding]);
   }
 
   /** Nothing of ours is in the namespace any more, and so nothing shall be left of the memory of it. */
   forget(): void {
     if (this.#path === undefined) return;
     try {
-      rmSync(this.#path, { force: true });
-      rmdirSync(this.directory);
+      removeFile(this.#path);
     } catch {
-      // Other namespaces have theirs there, or it is gone, or not ours to change.
+      // Not ours to change.
+    }
+    removeIfEmpty(this.directory);
+  }
+
+  #read(): Noted {
+    try {
+      const [generation, table, ...findings] = readText(this.#path ?? "").split("\n");
+      return { generation, table: table ?? "", findings };
+    } catch {
+      return { generation: undefined, table: "", findings: [] };
     }
   }
 
-  #read(): string[] {
-    if (this.#path === undefined) return [];
+  /** Whole at every moment, but not brought to a disk: /run has none, and a lost note costs only time. */
+  #write(generation: number, table: string, findings: readonly string[]): void {
+    if (this.#path === undefined) return;
+    const beside = `${this.#path}.${process.pid}`;
     try {
-      return readFileSync(this.#path, "utf8").split("\n");
+      makeDirectory(this.directory, 0o755);
+      this.#forgetOldest();
+      writeText(beside, [generation, table, ...findings].join("\n"), "w", 0o600);
+      renameFile(beside, this.#path);
     } catch {
-      return [];
+      // /run is read-only or full, or belongs to another user. The next call reads the table again, that is all.
+      this.#removeQuietly(beside);
+    }
+  }
+
+  #removeQuietly(path: string): void {
+    try {
+      removeFile(path);
+    } catch {
+      // It was not made.
     }
   }
 
   #forgetOldest(): void {
-    const names = readdirSync(this.directory);
+    const names = listDirectory(this.directory);
     if (names.length < MOST_FILES) return;
-    const aged = names.map((name) => ({ name, at: statSync(join(this.directory, name)).mtimeMs }));
-    for (const { name } of aged.sort((a, b) => a.at - b.at).slice(0, MOST_FILES / 2)) {
-      rmSync(join(this.directory, name), { force: true });
-    }
-  }
-}
-
-/** Whole at every moment, but not brought to a disk: /run has none, and a lost note costs only time. */
-function replaceQuickly(path: string, text: string): void {
-  const beside = `${path}.${process.pid}`;
-  try {
-    writeFileSync(beside, text, { mode: 0o600 });
-    renameSync(beside, path);
-  } catch (error) {
-    rmSync(beside, { force: true });
-    throw error;
+    const aged = names.map((name) => ({ name, at: statFile(`${this.directory}/${name}`).modifiedNs }));
+    aged.sort((a, b) => (a.at < b.at ? -1 : 1));
+    for (const { name } of aged.slice(0, MOST_FILES / 2)) removeFile(`${this.directory}/${name}`);
   }
 }

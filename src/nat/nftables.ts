@@ -71,18 +71,21 @@ export class NftablesNat implements NatBackend {
     return explained(`checking the NAT rules of ${wanted.owner}`, () => {
       const { generation, tables } = this.#nftables.ruleset({ table: TABLE });
       const drifts = compareTable(tableOf(replacing(intentsIn(tables[0]), wanted)), tables[0]);
-      if (drifts.length === 0) this.#memory.note(generation, findingOf(intent));
+      if (drifts.length === 0) {
+        this.#memory.note(generation, this.#nftables.fingerprint(TABLE.table, generation), findingOf(intent));
+      }
       return drifts;
     });
   }
 
-  /** Whether this very intent was found in force, and nobody changed any rule since. */
+  /** Whether this very intent was found in force, and nobody changed our table since. */
   #isKnownContent(intent: NatIntent): boolean {
-    const doing = `checking the NAT rules of ${intent.owner}`;
-    return this.#memory.holds(
-      explained(doing, () => this.#nftables.generation()),
-      findingOf(intent),
-    );
+    const finding = findingOf(intent);
+    return explained(`checking the NAT rules of ${intent.owner}`, () => {
+      const generation = this.#nftables.generation();
+      if (this.#memory.holds(generation, finding)) return true;
+      return this.#memory.carries(generation, this.#nftables.fingerprint(TABLE.table, generation), finding);
+    });
   }
 
   remove(owner?: string): boolean {

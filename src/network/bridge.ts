@@ -149,12 +149,15 @@ function setIpv6(node: LinkTable, link: LinkState, setting: Ipv6Setting, value: 
   undo.note(`${name} = ${value}`, () => writeSysctl(node.namespace, name, previous));
 }
 
-/** Adds the gateway addresses that are missing and returns them. */
-function ensureGateways(
+/**
+ * Adds the gateway addresses that are missing and returns them.
+ * @throws WayoutError bridge-has-other-subnet unless the intent is to `force` it
+ */
+export function ensureGateways(
   node: LinkTable,
   link: LinkState,
   gateways: readonly Cidr[],
-  intent: BridgeIntent,
+  intent: Pick<BridgeIntent, "force">,
   created: boolean,
   undo: Undo,
 ): string[] {
@@ -241,7 +244,7 @@ function otherSubnet(link: LinkState, other: Address, gateway: Cidr): WayoutErro
   return new WayoutError({
     code: "bridge-has-other-subnet",
     kind: "usage",
-    doing: `preparing bridge ${link.name}`,
+    doing: `preparing ${link.kind === "bridge" ? "bridge" : "the gateway"} ${link.name}`,
     said: `it has the address ${has}, and ${wanted} is wanted`,
     todo: `Use another bridge for this network, or take the old address away: ip address delete ${has} dev ${link.name} (forceAddress does that)`,
     details: { bridge: link.name, has, wanted },

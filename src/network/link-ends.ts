@@ -117,7 +117,9 @@ function settleSysctls({ namespace, intent, addresses }: Work, end: LinkState): 
     writeSysctl(namespace, `net.ipv6.conf.${end.name}.${name}`, value);
   // An address cannot be added where IPv6 is switched off, as some runtimes do by default.
   if (end.ipv6.disable_ipv6 === 1) set("disable_ipv6", "0");
-  if (intent.duplicateAddressDetection !== true && end.ipv6.accept_dad !== 0) set("accept_dad", "0");
+  const detects = end.ipv6.accept_dad !== 0;
+  const shallDetect = intent.duplicateAddressDetection === true;
+  if (detects !== shallDetect) set("accept_dad", shallDetect ? "1" : "0");
   if (end.ipv6.ndisc_notify !== 1) set("ndisc_notify", "1");
 }
 

@@ -10,7 +10,7 @@ export interface PodLinkIntent {
   readonly interfaceName: string;
   /** Name on the host; hostVethName(network, container, interfaceName) when absent. */
   readonly hostName?: string;
-  /** What the host's end says of itself (`ip link` shows it), at most 255 bytes; there from the first moment. */
+  /** What the host's end says of itself (`ip link` shows it), at most 254 bytes; there from the first moment. */
   readonly alias?: string;
   readonly mac?: string;
   readonly mtu?: number;

@@ -1,47 +1,59 @@
 /** From the evidence to the report. Pure. */
 import { summaryOf } from "../kernel/packet/packet.ts";
-import { correlate, endLabel, type Correlation } from "./correlate.ts";
-import { isLocal, wasSwitched, type Case } from "./case.ts";
+import { correlate, type Correlation } from "./correlate.ts";
+import { isLocal, realDestination, wasSwitched, type Case } from "./case.ts";
 import { diagnose } from "./diagnose.ts";
 import type { TraceEvidence } from "./evidence.ts";
 import type { Place, Sighting, TraceReport } from "./report.ts";
-import { metRules, translatingRule } from "./rules.ts";
-import { startOf, stepsOf } from "./steps.ts";
+import { metRules } from "./rules.ts";
+import { at, startOf } from "./finding.ts";
+import { correlateInbound, inboundSteps, publishedEnd } from "./inbound.ts";
+import { stepsOf } from "./steps.ts";
+import { translationsOf } from "./translation.ts";
 
 /** @param destination as it was asked for and resolved */
 export function analyse(evidence: TraceEvidence, destination: TraceReport["destination"]): TraceReport {
-  const correlation = correlate(evidence);
+  const isInbound = evidence.isInbound === true;
+  const correlation = isInbound ? correlateInbound(evidence) : correlate(evidence);
   const of: Case = {
     evidence,
     correlation,
     outRules: metRules(correlation.outEvents, evidence.rulesets),
     backRules: metRules(correlation.backEvents, evidence.rulesets),
   };
-  const outcome = outcomeOf(of);
+  const outcome = isInbound ? inboundOutcome(of) : outcomeOf(of);
   const stop = outcome === "stopped" ? diagnose(of) : undefined;
   const state = evidence.exchange?.state;
   const answer = state?.kind === "answered" || state?.kind === "refused" ? state.what : undefined;
   const startUs = startOf(correlation);
-  const deliveredUs = answerTimeUs(correlation) ?? evidence.exchange?.deliveredUs;
+  const deliveredUs = answerTimeUs(of) ?? evidence.exchange?.deliveredUs;
   return {
     pod: evidence.survey.pod.name,
     destination: {
       ...destination,
       ...(evidence.flow.destinationPort === undefined ? {} : { port: evidence.flow.destinationPort }),
     },
+    ...(isInbound ? { begunBy: "outside" } : {}),
     outcome,
     ...(answer === undefined ? {} : { answer }),
     ...(stop === undefined ? {} : { stop }),
     path: pathOf(of),
-    steps: stepsOf(of, stop),
+    steps: isInbound ? inboundSteps(of, stop) : stepsOf(of, stop),
     sightings: sightingsOf(correlation, startUs),
-    ...translationOf(of),
+    ...translationReports(of),
     ...(outcome === "stopped" || startUs === undefined || deliveredUs === undefined
       ? {}
       : { roundTripUs: Math.round(deliveredUs - startUs) }),
     notes: notesOf(of),
     missing: evidence.missing,
   };
+}
+
+/** Answered is what the pod answered, and what left the node, where the node can be seen. */
+function inboundOutcome({ evidence, correlation: { out } }: Case): TraceReport["outcome"] {
+  const last = evidence.survey.node === undefined ? at(out, "pod", "out") : at(out, "uplink", "out");
+  if (last === undefined) return "stopped";
+  return last.packet.tcp?.flags.includes("RST") === true ? "refused" : "answered";
 }
 
 function outcomeOf(of: Case): TraceReport["outcome"] {
@@ -61,12 +73,14 @@ function isFromDestination(of: Case): boolean {
   return arrived || isLocal(of) || wasSwitched(of) || of.evidence.survey.node === undefined;
 }
 
-function answerTimeUs({ back }: Correlation): number | undefined {
+function answerTimeUs({ evidence, correlation: { out, back } }: Case): number | undefined {
+  if (evidence.isInbound === true) return (at(out, "uplink", "out") ?? at(out, "pod", "out"))?.timeUs;
   return back.find((packet) => packet.place === "pod")?.timeUs;
 }
 
 /** The stations of the picture. */
-function pathOf({ evidence, correlation }: Case): Place[] {
+function pathOf(of: Case): Place[] {
+  const { evidence, correlation } = of;
   const { survey, flow } = evidence;
   const { node } = survey;
   const leaving = correlation.out.find((packet) => packet.place === "uplink" && packet.way === "out");
@@ -97,7 +111,7 @@ function pathOf({ evidence, correlation }: Case): Place[] {
       ...(uplinkAddress === undefined ? {} : { address: uplinkAddress }),
     });
   }
-  places.push({ kind: "outside", name: "outside", address: flow.destination });
+  places.push({ kind: "outside", name: "outside", address: realDestination(of) });
   return places;
 }
 
@@ -114,13 +128,21 @@ function sightingsOf({ out, back }: Correlation, startUs: number | undefined): S
   return [...out.map(label("out")), ...back.map(label("back"))].toSorted((a, b) => a.atUs - b.atUs);
 }
 
-function translationOf({ evidence, correlation, outRules }: Case): Pick<TraceReport, "translation"> {
-  const { flow } = evidence;
-  const before = endLabel({ address: flow.source, port: flow.sourcePort }, flow);
-  const after = correlation.outside === undefined ? before : endLabel(correlation.outside.source, flow);
-  if (after === before) return {};
-  const rule = translatingRule(outRules, evidence.rulesets)?.report;
-  return { translation: { before, after, ...(rule === undefined ? {} : { rule }) } };
+function translationReports(of: Case): Pick<TraceReport, "translation" | "destinationTranslation"> {
+  if (of.evidence.isInbound === true) {
+    const published = publishedEnd(of);
+    if (published === undefined) return {};
+    const { before, after, rule } = published;
+    return { destinationTranslation: { before, after, ...(rule === undefined ? {} : { rule }) } };
+  }
+  const reports = translationsOf(of).map(({ end, before, after, rule }) => ({
+    [end === "source" ? "translation" : "destinationTranslation"]: {
+      before,
+      after,
+      ...(rule === undefined ? {} : { rule }),
+    },
+  }));
+  return Object.assign({}, ...reports) as Pick<TraceReport, "translation" | "destinationTranslation">;
 }
 
 function notesOf({ evidence }: Case): string[] {

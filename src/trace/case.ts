@@ -110,11 +110,23 @@ export function isNodeAddress(of: Case, address: string): boolean {
   return of.evidence.survey.node?.addresses.some((one) => one.address === address) === true;
 }
 
-/** Whether the answer came without the packet having entered the node's IP layer. */
-export function wasSwitched({ evidence, correlation }: Case): boolean {
+/** Whether the answer came without the packet having entered the node's IP layer, which alone gives it another end. */
+export function wasSwitched(of: Case): boolean {
+  const { evidence, correlation } = of;
   const { out, back } = correlation;
   const hasBridge = evidence.survey.node?.bridge !== undefined;
+  if (realDestination(of) !== evidence.flow.destination) return false;
   return hasBridge && back.length > 0 && !out.some((packet) => packet.place === "bridge");
+}
+
+/** Whom the packet is for once rules had their say: a service's address is replaced before the node routes. */
+export function realDestination({ evidence, correlation }: Case): string {
+  return correlation.outside?.destination.address ?? evidence.flow.destination;
+}
+
+/** Whether the destination turned out to be the pod itself: a service that has it among its servers. */
+export function isHairpin(of: Case): boolean {
+  return realDestination(of) === of.evidence.flow.source;
 }
 
 /** Whether the destination is the node itself. */

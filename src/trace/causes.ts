@@ -137,3 +137,64 @@ export function neighbourLines(of: Case, where: "pod" | "node"): string[] {
 export function arpName(of: Case): string {
   return of.evidence.flow.family === 4 ? "ARP" : "neighbour discovery";
 }
+
+/** The pod addresses its frames to somebody who is not its gateway: a bridge floods them, and nobody takes them. */
+export function wrongGatewayMac(of: Case): Verdict | undefined {
+  const { pod, node } = of.evidence.survey;
+  const entry = node?.entry;
+  const known = of.evidence.neighbours.pod.find(
+    (neighbour) => neighbour.address === pod.nextHop && neighbour.interface === pod.link?.index,
+  );
+  if (entry === undefined || known?.mac === undefined || known.mac === entry.mac) return undefined;
+  // A gateway that is somebody else on the bridge has a link-layer address of its own.
+  const isGateway = node?.addresses.some(
+    (address) => address.address === pod.nextHop && address.interface === entry.index,
+  );
+  if (isGateway !== true) return undefined;
+  const link = pod.link?.name ?? "eth0";
+  return {
+    step: 2,
+    code: "not-for-the-bridge",
+    reason: `the pod sends what is for its gateway ${pod.nextHop} to ${known.mac}, and ${entry.name}, whose address that is, has ${entry.mac}`,
+    evidence: [{ source: "neighbours in the pod", lines: neighbourLines(of, "pod") }],
+    todo: `ip neigh del ${pod.nextHop} dev ${link} (in the pod); pin the link-layer address of ${entry.name}`,
+  };
+}
+
+/** The same of the node: frames for the pod's address that are not for the pod's interface. */
+export function wrongPodMac(of: Case): Verdict | undefined {
+  const { pod, node } = of.evidence.survey;
+  const { source } = of.evidence.flow;
+  const known = of.evidence.neighbours.node.find(
+    (neighbour) => neighbour.address === source && neighbour.interface === node?.entry?.index,
+  );
+  if (known?.mac === undefined || pod.link === undefined || known.mac === pod.link.mac) return undefined;
+  return {
+    step: 9,
+    code: "not-for-the-pod",
+    reason: `the node sends what is for ${source} to ${known.mac}, and ${pod.link.name} in the pod has ${pod.link.mac}`,
+    evidence: [{ source: "neighbours on the node", lines: neighbourLines(of, "node") }],
+    todo: `ip neigh del ${source} dev ${node?.entry?.name} (on the node)`,
+  };
+}
+
+/** The node hands what is for the pod to another interface than the one that the pod is behind. */
+export function routeBackElsewhere(of: Case): Verdict | undefined {
+  const { entry, hostLink, routeBack, links } = of.evidence.survey.node!;
+  const { source } = of.evidence.flow;
+  if (entry === undefined || routeBack === undefined) return undefined;
+  const todo = `ip route get ${source} (on the node)`;
+  const base = { step: 9, code: "route-back-elsewhere" } as const;
+  if (!routeBack.reachable) {
+    return { ...base, reason: `the node has no route back to ${source}: ${routeBack.said}`, todo };
+  }
+  const back = links.find((link) => link.index === routeBack.route.interface);
+  if (back === undefined || back.index === entry.index) return undefined;
+  const isUnplugged = hostLink !== undefined && hostLink.index === entry.index && back.kind === "bridge";
+  const unplugged = isUnplugged ? `, which is no port of ${back.name}` : "";
+  return {
+    ...base,
+    reason: `the node's route back to ${source} leaves by ${back.name}, and the pod is behind ${entry.name}${unplugged}`,
+    todo: isUnplugged ? `ip link set ${entry.name} master ${back.name}` : todo,
+  };
+}

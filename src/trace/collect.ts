@@ -4,24 +4,42 @@ import { DropWatch, type KernelDrop } from "../kernel/bpf/drops.ts";
 import { SystemError } from "../kernel/errno.ts";
 import * as libc from "../kernel/libc.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import { PacketTap } from "../kernel/packet-socket.ts";
+import { PacketTap, type CapturedPacket } from "../kernel/packet-socket.ts";
 import { packetTest, type PacketMatch } from "../kernel/packet/filter.ts";
 import { counterGrowth, networkCounters, type Counters } from "../kernel/procfs.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import type { FlowEnds, LegacyGrowth, Missing, PathSurvey, SeenPacket, TraceEvidence } from "./evidence.ts";
+import type {
+  FlowEnds,
+  FlowPattern,
+  LegacyGrowth,
+  Missing,
+  PathSurvey,
+  SeenPacket,
+  TraceEvidence,
+} from "./evidence.ts";
 import type { Exchange } from "./exchange.ts";
 import { FlowWatch } from "./flow-watch.ts";
 import { legacyGrowth, readLegacyCounters } from "./legacy.ts";
-import { belongsTo, isAnswered, isEnded } from "./progress.ts";
+import { flowAmong, isBegunOutside, nothingFlows, type Following } from "./listen.ts";
+import {
+  belongsTo,
+  isAnswered,
+  isEnded,
+  outsideEnds,
+  translatedDestination,
+  type FlowDestination,
+} from "./progress.ts";
 import { RuleTrace } from "./rule-trace.ts";
+import { surveyTranslated } from "./survey.ts";
 
 export interface CollectOptions {
   readonly survey: PathSurvey;
   readonly pod: NetworkNamespace;
   readonly node: NetworkNamespace | undefined;
-  readonly flow: FlowEnds;
-  /** Absent to follow what flows by itself. */
+  readonly flow: FlowPattern;
+  /** Absent to follow what flows by itself: the first flow that fits, and that has this port at either end. */
   readonly exchange?: Exchange;
+  readonly port?: number;
   readonly timeoutMs: number;
 }
 
@@ -36,7 +54,13 @@ const MANY_PACKETS = 200;
 /** How long after a socket asked for them the kernel has time stamps on every packet. */
 const STAMPING_MS = 5;
 
-/** Runs the exchange and returns all that was seen. Everything that was opened is closed again. */
+/** More than one flow makes before it is known to be the one; of what was seen before that the newest is kept. */
+const MOST_UNKNOWN = 2000;
+
+/**
+ * Runs the exchange and returns all that was seen. Everything that was opened is closed again.
+ * @throws WayoutError nothing-flows when there was nothing to follow
+ */
 export function collect(options: CollectOptions): TraceEvidence {
   using instruments = new Instruments(options);
   const beganUs = libc.clockUs(0);
@@ -57,8 +81,12 @@ function listen(options: CollectOptions, instruments: Instruments): void {
     instruments.drain();
     const state = exchange?.state.kind;
     if (state === "answered" || state === "refused") return;
-    if (exchange === undefined && isAnswered(instruments.seen, options.flow)) return;
-    if (!ending && (state === "failed" || isEnded(instruments.progress()))) {
+    if (instruments.flow === undefined) {
+      if (instruments.settle()) deadline = performance.now() + options.timeoutMs;
+      continue;
+    }
+    const isFollowed = exchange === undefined && instruments.isAnswered();
+    if (!ending && (isFollowed || state === "failed" || isEnded(instruments.progress(instruments.flow)))) {
       ending = true;
       deadline = Math.min(deadline, performance.now() + AFTERMATH_MS);
     }
@@ -78,11 +106,17 @@ class Instruments implements Disposable {
   readonly #before: { readonly pod: Counters; readonly node: Counters };
   #legacyBefore: readonly LegacyGrowth[] = [];
   readonly seen: SeenPacket[] = [];
+  /** undefined until it is known which flow is followed. */
+  flow: FlowEnds | undefined;
+  #isInbound = false;
+  #wideTap: PacketTap | undefined;
+  readonly #wide: CapturedPacket[] = [];
   #isNarrow = false;
 
   constructor(options: CollectOptions) {
     this.#options = options;
     const { pod, node, flow } = options;
+    if (flow.sourcePort !== undefined) this.flow = { ...flow, sourcePort: flow.sourcePort };
     try {
       // The taps first: the kernel switches time stamps on from a work queue, a little later.
       this.#addTap("pod", pod);
@@ -100,6 +134,7 @@ class Instruments implements Disposable {
           (trace) => (this.#ruleTraces.node = trace),
         );
         this.#flowWatch = this.#tryOpen("conntrack events", () => FlowWatch.open(node, flow));
+        if (flow.protocol !== "icmp" && this.#mayTranslateDestinations()) this.#openWide(node);
       }
       this.#dropWatch = this.#tryOpen("the kernel's drop reasons", () =>
         DropWatch.open([...new Set([flow.source, flow.destination])]),
@@ -129,16 +164,50 @@ class Instruments implements Disposable {
   drain(most = PACKETS_AT_ONCE): void {
     for (const { where, tap } of this.#taps) {
       for (const packet of tap.read(0, most)) {
-        if (belongsTo(packet.packet, this.#options.flow)) this.seen.push(Object.assign(packet, { where }));
+        if (this.flow === undefined || belongsTo(packet.packet, this.flow))
+          this.seen.push(Object.assign(packet, { where }));
       }
     }
-    if (!this.#isNarrow && this.seen.length > MANY_PACKETS) this.#narrow();
+    this.#wide.push(...(this.#wideTap?.read(0, most) ?? []));
+    this.#wide.splice(0, this.#wide.length - MOST_PACKETS);
+    if (this.flow === undefined) {
+      this.seen.splice(0, this.seen.length - MOST_UNKNOWN);
+      this.#flowWatch?.read();
+    } else if (!this.#isNarrow && this.seen.length > MANY_PACKETS) this.#narrow(this.flow);
     this.#drops.push(...(this.#dropWatch?.read() ?? []));
   }
 
-  progress() {
+  /** Looks which flow it is that flows here, and forgets the others. Returns whether it is known. */
+  settle(): boolean {
+    const wanted = this.#following();
+    this.seen.sort((a, b) => a.timeUs - b.timeUs);
+    const flow = flowAmong(wanted, this.seen, this.#ruleTraces.node?.events() ?? []);
+    if (flow === undefined) return false;
+    this.flow = flow;
+    this.#isInbound = isBegunOutside(flow, this.#flowWatch?.entry(flow), this.seen);
+    const ours = this.seen.filter(({ packet }) => belongsTo(packet, flow));
+    // A connection of the pod's own that is in its midst is followed from the pod's next packet on.
+    const first = ours.findIndex(({ where, direction }) => where === "pod" && direction === "out");
+    this.seen.splice(0, this.seen.length, ...(this.#isInbound ? ours : ours.slice(Math.max(0, first))));
+    const outside = this.#flowWatch?.entry(flow)?.reply.destinationPort;
+    const translated = outside === undefined ? [] : portsFilter(flow, [outside]);
+    for (const { tap } of this.#taps) tap.narrow([...tapFilter(flow), ...translated]);
+    return true;
+  }
+
+  #following(): Following {
+    const { flow: pattern, port } = this.#options;
+    return { pattern, ...(port === undefined ? {} : { port }) };
+  }
+
+  /** Whether both directions were seen at the pod, in their order. */
+  isAnswered(): boolean {
+    return this.flow !== undefined && isAnswered(this.seen, this.flow, this.#isInbound ? "back" : "out");
+  }
+
+  progress(flow: FlowEnds) {
     return {
-      flow: this.#options.flow,
+      flow,
       seen: this.seen,
       drops: this.#drops,
       ruleEvents: [...(this.#ruleTraces.pod?.events() ?? []), ...(this.#ruleTraces.node?.events() ?? [])],
@@ -146,15 +215,21 @@ class Instruments implements Disposable {
   }
 
   evidence(beganUs: number): TraceEvidence {
-    const { survey, flow, pod, node, exchange, timeoutMs } = this.#options;
+    const { pod, node, exchange, timeoutMs } = this.#options;
+    if (this.flow === undefined) throw nothingFlows(this.#following(), this.seen, timeoutMs);
+    const entry = this.#flowWatch?.entry(this.flow);
+    const flowEvents = this.#flowWatch?.events(this.flow) ?? [];
+    const outside = this.#isInbound ? undefined : outsideEnds(entry ?? flowEvents[0]?.entry);
+    const flow: FlowEnds = { ...this.flow, ...(outside === undefined ? {} : { outside }) };
     const ruleEvents = {
       pod: this.#ruleTraces.pod?.events() ?? [],
       node: this.#ruleTraces.node?.events() ?? [],
     };
-    const entry = this.#flowWatch?.entry();
-    const flowEvents = this.#flowWatch?.events() ?? [];
     return {
-      survey,
+      survey: this.#isInbound
+        ? this.#options.survey
+        : this.#surveyOf(translatedDestination(flow, entry ?? flowEvents[0]?.entry, ruleEvents.node)),
+      ...(this.#isInbound ? { isInbound: true as const } : {}),
       flow,
       ...(exchange === undefined
         ? {}
@@ -167,7 +242,7 @@ class Instruments implements Disposable {
               ...(exchange.deliveredUs === undefined ? {} : { deliveredUs: exchange.deliveredUs }),
             },
           }),
-      packets: this.seen.toSorted((a, b) => a.timeUs - b.timeUs),
+      packets: this.#packetsOf(flow),
       lostPackets: this.#taps.reduce((sum, { tap }) => sum + tap.lost(), 0),
       ruleEvents,
       rulesets: {
@@ -192,13 +267,56 @@ class Instruments implements Disposable {
   }
 
   /**
+   * Where both ends are translated nothing of the pod's own is left in its packets. They are found by conntrack's
+   * word: of TCP among the beginnings of all connections, of UDP among everything. By another socket, lest other
+   * traffic crowds out the rest.
+   */
+  #openWide(node: NetworkNamespace): void {
+    const { family, protocol } = this.#options.flow;
+    const filter: PacketMatch = protocol === "tcp" ? { family, tcpSyn: true } : { family, protocol: "udp" };
+    this.#wideTap = this.#tryOpen("packets with both ends translated", () =>
+      PacketTap.open(node, { filter }),
+    );
+  }
+
+  #mayTranslateDestinations(): boolean {
+    const chains = this.#ruleTraces.node?.ruleset.flatMap((table) => table.chains) ?? [];
+    const isLegacy = this.#options.survey.node?.iptablesLegacy.includes("nat") === true;
+    return isLegacy || chains.some(({ base }) => base?.type === "nat" && base.hook === "prerouting");
+  }
+
+  /** What was seen, in the order of time, and what only conntrack knows to be the flow's. */
+  #packetsOf(flow: FlowEnds): SeenPacket[] {
+    const key = (packet: CapturedPacket): string =>
+      `${packet.interfaceIndex} ${packet.direction} ${packet.timeUs}`;
+    const known = new Set(this.seen.filter(({ where }) => where === "node").map(key));
+    const found = this.#wide
+      .filter((packet) => belongsTo(packet.packet, flow) && !known.has(key(packet)))
+      .map((packet) => Object.assign(packet, { where: "node" as const }));
+    return [...this.seen, ...found].toSorted((a, b) => a.timeUs - b.timeUs);
+  }
+
+  /** The node routes for the destination that a rule has put into the packet. */
+  #surveyOf(destination: FlowDestination | undefined): PathSurvey {
+    const { survey, flow, node } = this.#options;
+    if (destination === undefined || node === undefined || survey.node === undefined) return survey;
+    const { family, protocol, source } = flow;
+    const packet = {
+      family,
+      protocol,
+      destination: destination.address,
+      ...(destination.port === undefined ? {} : { destinationPort: destination.port }),
+    };
+    return { ...survey, node: surveyTranslated(node, survey.node, packet, source) };
+  }
+
+  /**
    * Other flows to the same destination pass the filter until it is known which of them is ours behind the
    * translation. What was kept of them is forgotten.
    */
-  #narrow(): void {
+  #narrow(flow: FlowEnds): void {
     this.#isNarrow = true;
-    const { flow } = this.#options;
-    const outside = this.#flowWatch?.entry()?.reply.destinationPort;
+    const outside = this.#flowWatch?.entry(flow)?.reply.destinationPort;
     if (outside === undefined || flow.protocol === "icmp") return;
     const filter = [...neighbourFilter(flow), ...portsFilter(flow, [flow.sourcePort, outside])];
     const isOurs = packetTest(filter);
@@ -247,19 +365,20 @@ class Instruments implements Disposable {
 }
 
 /** In the kernel only what may be ours; a translated source is recognised by the destination's side. */
-function tapFilter(flow: FlowEnds): PacketMatch[] {
+function tapFilter(flow: FlowPattern): PacketMatch[] {
   const { family, protocol, destination, sourcePort, destinationPort } = flow;
   const neighbours = neighbourFilter(flow);
   if (protocol === "icmp") return [...neighbours, { protocol: family === 4 ? "icmp" : "icmpv6" }];
   const port = destinationPort === undefined ? {} : { port: destinationPort };
-  return [...neighbours, ...portsFilter(flow, [sourcePort]), { protocol, host: destination, ...port }];
+  const ours = sourcePort === undefined ? [] : [sourcePort];
+  return [...neighbours, ...portsFilter(flow, ours), { protocol, host: destination, ...port }];
 }
 
-function neighbourFilter({ family }: FlowEnds): PacketMatch[] {
+function neighbourFilter({ family }: FlowPattern): PacketMatch[] {
   return [family === 4 ? { protocol: "arp" } : { protocol: "icmpv6" }];
 }
 
-function portsFilter({ family, protocol }: FlowEnds, ports: readonly number[]): PacketMatch[] {
+function portsFilter({ family, protocol }: FlowPattern, ports: readonly number[]): PacketMatch[] {
   if (protocol === "icmp") return [];
   return [
     { family, icmpErrors: true },

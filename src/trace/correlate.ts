@@ -31,7 +31,7 @@ export interface Correlation {
   /** What the first packet met among the rules, in order; likewise its answer. */
   readonly outEvents: readonly LabelledEvent[];
   readonly backEvents: readonly LabelledEvent[];
-  /** The source as the outside sees it; absent when the packet did not leave. */
+  /** The ends as the outside sees them: the translated source, and whom the packet is really for. */
   readonly outside?: { readonly source: End; readonly destination: End };
 }
 
@@ -54,17 +54,14 @@ export function correlate(evidence: TraceEvidence): Correlation {
         (signatureOf(packet) === signature || isFromPod(packet.packet, flow)),
     ),
   );
-  const label = (where: "pod" | "node") => (event: TraceEvent) => ({ ...event, where });
-  const events = [
-    ...packetsOfEvents(evidence.ruleEvents.pod.map(label("pod"))),
-    ...packetsOfEvents(evidence.ruleEvents.node.map(label("node"))),
-  ];
+  const events = eventsOfPackets(evidence);
   const outEvents = firstPacketEvents(events, (packet) => isOutEvent(packet, flow, own?.packet));
   const leaving = out.find((packet) => packet.place === "uplink" && packet.way === "out");
   const outside =
     (leaving === undefined ? undefined : endsOf(leaving.packet)) ??
     outsideOfEntry(evidence) ??
-    outsideOfEvents(outEvents, flow);
+    outsideOfEvents(outEvents, flow) ??
+    outsideOfPackets(out, flow);
   const back = firsts(placed.filter((packet) => isAnswer(packet.packet, flow, outside)));
   return {
     out,
@@ -79,7 +76,7 @@ export function correlate(evidence: TraceEvidence): Correlation {
 
 // ── Places ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function placePacket(packet: SeenPacket, evidence: TraceEvidence): PlacedPacket {
+export function placePacket(packet: SeenPacket, evidence: TraceEvidence): PlacedPacket {
   return { ...packet, place: placeOf(packet, evidence), way: packet.direction === "out" ? "out" : "in" };
 }
 
@@ -92,7 +89,7 @@ function placeOf(packet: SeenPacket, { survey }: TraceEvidence): PlaceKind {
 }
 
 /** The first packet at each interface and way. */
-function firsts(packets: readonly PlacedPacket[]): PlacedPacket[] {
+export function firsts(packets: readonly PlacedPacket[]): PlacedPacket[] {
   const seen = new Map<string, PlacedPacket>();
   for (const packet of packets) {
     const key = `${packet.where} ${packet.interfaceIndex} ${packet.way}`;
@@ -171,11 +168,21 @@ function outsideOfEntry({ entry, flowEvents }: TraceEvidence): Correlation["outs
   };
 }
 
-/** By what a chain behind the translation was shown. */
+/** By what a chain behind a translation was shown. */
 function outsideOfEvents(events: readonly LabelledEvent[], flow: FlowEnds): Correlation["outside"] {
   const packets = events.flatMap((event) => (event.where === "node" ? [packetOf(event)] : []));
-  const changed = packets.findLast((packet) => packet?.ip !== undefined && packet.ip.source !== flow.source);
+  const changed = packets.findLast(
+    (packet) =>
+      packet?.ip !== undefined &&
+      (packet.ip.source !== flow.source || packet.ip.destination !== flow.destination),
+  );
   return changed === undefined ? undefined : endsOf(changed);
+}
+
+/** By a packet that no longer is for whom it was sent to, and went no further. */
+function outsideOfPackets(packets: readonly PlacedPacket[], flow: FlowEnds): Correlation["outside"] {
+  const changed = packets.findLast(({ packet }) => packet.ip?.destination !== flow.destination);
+  return changed === undefined ? undefined : endsOf(changed.packet);
 }
 
 function quotesFlow(packet: Packet, flow: FlowEnds, outside: Correlation["outside"]): boolean {
@@ -193,6 +200,14 @@ interface EventOfPacket {
   readonly packet: Packet | undefined;
   /** Tells the passages of a packet apart: the kernel gives an id again. */
   readonly passage: number;
+}
+
+export function eventsOfPackets({ ruleEvents }: TraceEvidence): EventOfPacket[] {
+  const label = (where: "pod" | "node") => (event: TraceEvent) => ({ ...event, where });
+  return [
+    ...packetsOfEvents(ruleEvents.pod.map(label("pod"))),
+    ...packetsOfEvents(ruleEvents.node.map(label("node"))),
+  ];
 }
 
 /**
@@ -219,17 +234,53 @@ function startsAnew(shown: Packet, before: Packet | undefined): boolean {
   );
 }
 
-/** The events of the first passage that begins with a packet of that kind. */
-function firstPacketEvents(
+/** The events of the first packet of that kind. */
+export function firstPacketEvents(
   events: readonly EventOfPacket[],
   isWanted: (packet: Packet) => boolean,
 ): LabelledEvent[] {
-  // The pod and the node have ids of their own: one passage in each.
+  // The pod and the node have ids of their own: one packet in each.
   return (["pod", "node"] as const).flatMap((where) => {
     const here = events.filter(({ event }) => event.where === where);
     const first = here.find(({ packet }) => packet !== undefined && isWanted(packet));
-    return here.filter(({ passage }) => passage === first?.passage).map(({ event }) => event);
+    return first?.packet === undefined ? [] : eventsOf(first.passage, first.packet, here);
   });
+}
+
+/**
+ * The kernel's id is made of the interface, too, which changes on the way where a bridge hands its packets to iptables
+ * (br_netfilter): prerouting has one id and forward another. A passage of the same packet under a new id goes on where
+ * the first one ended; a passage through a chain that was met already is that of another packet.
+ */
+function eventsOf(first: number, packet: Packet, events: readonly EventOfPacket[]): LabelledEvent[] {
+  const passages = new Set([first]);
+  const others = new Set<number>();
+  const met = new Set<string>();
+  return events.flatMap(({ event, passage, packet: shown }) => {
+    const chain = `${event.family} ${event.table} ${event.chain}`;
+    if (!passages.has(passage)) {
+      const goesOn = met.size > 0 && !met.has(chain) && isSamePacket(shown, packet);
+      if (others.has(passage) || !goesOn) {
+        others.add(passage);
+        return [];
+      }
+      passages.add(passage);
+    }
+    met.add(chain);
+    return [event];
+  });
+}
+
+/** By what no translation of the destination changes. */
+function isSamePacket(a: Packet | undefined, b: Packet): boolean {
+  if (a?.ip === undefined || a.ip.family !== b.ip?.family) return false;
+  return (
+    a.tcp?.sequence === b.tcp?.sequence &&
+    a.tcp?.flags.join() === b.tcp?.flags.join() &&
+    a.icmp?.type === b.icmp?.type &&
+    a.icmp?.sequence === b.icmp?.sequence &&
+    endsOf(a)?.source.port === endsOf(b)?.source.port
+  );
 }
 
 function isOutEvent(packet: Packet, flow: FlowEnds, own: Packet | undefined): boolean {

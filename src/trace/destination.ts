@@ -9,7 +9,7 @@ export interface TraceTarget {
   /** Name or address. */
   readonly host: string;
   readonly protocol: TraceProtocol;
-  /** Absent for ICMP. */
+  /** Absent for ICMP, and for any. */
   readonly port?: number;
   /** GET this path once connected. */
   readonly httpPath?: string;
@@ -20,6 +20,8 @@ export interface TargetOptions {
   readonly port?: string;
   /** Fetch a page; a destination that is an http:// URL implies it. */
   readonly http?: boolean;
+  /** Without a port any is meant, instead of the usual one. */
+  readonly anyPort?: boolean;
 }
 
 const DEFAULT_PORTS = { tcp: 443, udp: 53 } as const;
@@ -36,10 +38,11 @@ export function parseTarget(text: string, options: TargetOptions = {}): TraceTar
     if (port !== undefined) throw badDestination(text, "ICMP has no ports", "Leave the port out.");
     return { host, protocol };
   }
+  const usual = options.anyPort === true ? {} : { port: http ? 80 : DEFAULT_PORTS[protocol] };
   return {
     host,
     protocol,
-    port: port ?? (http ? 80 : DEFAULT_PORTS[protocol]),
+    ...(port === undefined ? usual : { port }),
     ...(http ? { httpPath: url?.path ?? "/" } : {}),
   };
 }

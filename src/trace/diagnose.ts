@@ -5,15 +5,17 @@
 import { isLocal, wasSwitched, type Case, type Verdict } from "./case.ts";
 import type { PlacedPacket } from "./correlate.ts";
 import type { PlaceKind, Stop } from "./report.ts";
+import { wrongGatewayMac } from "./causes.ts";
+import { stoppedInbound } from "./inbound-stop.ts";
 import { stoppedAtNode } from "./stop-at-node.ts";
 import { stoppedInPod, stoppedInPodOnReturn } from "./stop-in-pod.ts";
-import { stoppedOnCable, stoppedOnBridge } from "./stop-on-cable.ts";
+import { hairpinOff, stoppedOnCable, stoppedOnBridge } from "./stop-on-cable.ts";
 import { stoppedOnReturn } from "./stop-on-return.ts";
 import { requestUnanswered, stoppedOutside } from "./stop-outside.ts";
 
 /** The stop of an exchange that was not answered. */
 export function diagnose(of: Case): Stop {
-  const verdict = verdictOf(of);
+  const verdict = of.evidence.isInbound === true ? stoppedInbound(of) : verdictOf(of);
   return { evidence: [], ...verdict, lastSeen: lastSeen(of) };
 }
 
@@ -27,7 +29,11 @@ function verdictOf(of: Case): Verdict {
   if (isOwnRefusal && !at(out, "uplink", "out")) return stoppedAtNode(of);
   if (back.some((packet) => packet.place === "pod")) return stoppedInPodOnReturn(of);
   if (back.length > 0) return stoppedOnReturn(of);
-  if (at(out, "uplink", "out")) return stoppedOutside(of);
+  if (at(out, "uplink", "out")) {
+    // Frames that a bridge floods are seen leaving by its other ports, and through br_netfilter even translated.
+    const isFlooded = of.evidence.survey.node?.bridge !== undefined && !at(out, "bridge", "in");
+    return (isFlooded ? wrongGatewayMac(of) : undefined) ?? stoppedOutside(of);
+  }
   if (!at(out, "pod", "out")) return stoppedInPod(of);
   const { node } = of.evidence.survey;
   if (node === undefined) {
@@ -38,16 +44,22 @@ function verdictOf(of: Case): Verdict {
     };
   }
   if (!at(out, "veth", "in")) return stoppedOnCable(of);
+  const hairpin = hairpinOff(of);
+  if (hairpin !== undefined) return hairpin;
   if (node.bridge !== undefined && !at(out, "bridge", "in")) return stoppedOnBridge(of);
   return stoppedAtNode(of);
 }
 
-function lastSeen({ correlation }: Case): string {
+function lastSeen({ evidence, correlation }: Case): string {
   const { out, back } = correlation;
-  const last = back.length > 0 ? furthest(back, WAY_BACK) : furthest(out, WAY_OUT);
+  const isInbound = evidence.isInbound === true;
+  const [packets, answers] = isInbound ? [back, out] : [out, back];
+  const isAnswer = answers.length > 0;
+  // Its answer goes the other way.
+  const last = furthest(isAnswer ? answers : packets, isAnswer === isInbound ? WAY_OUT : WAY_BACK);
   if (last === undefined) return "in the socket of the pod";
   const where = last.where === "pod" ? "in the pod" : "on the node";
-  const heading = back.includes(last) ? "the answer, " : "";
+  const heading = isAnswer ? "the answer, " : "";
   return `${heading}${last.way === "in" ? "coming in at" : "leaving"} ${last.interface} ${where}`;
 }
 

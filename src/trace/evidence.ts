@@ -79,7 +79,19 @@ export interface FlowEnds {
   /** Ports; of ICMP the id of the echo request, on the source's side only. */
   readonly sourcePort: number;
   readonly destinationPort?: number;
+  /** Both ends behind every translation, as conntrack has them; once there is an entry, and where there are ports. */
+  readonly outside?: OutsideEnds;
 }
+
+export interface OutsideEnds {
+  readonly source: string;
+  readonly sourcePort: number;
+  readonly destination: string;
+  readonly destinationPort: number;
+}
+
+/** What is known of a flow before its first packet is seen: of one that flows by itself not even the pod's port. */
+export type FlowPattern = Omit<FlowEnds, "sourcePort" | "outside"> & { readonly sourcePort?: number };
 
 /** Something that could not be looked at, and why. */
 export interface Missing {
@@ -90,6 +102,8 @@ export interface Missing {
 export interface TraceEvidence {
   readonly survey: PathSurvey;
   readonly flow: FlowEnds;
+  /** Somebody outside began it, and the pod answers. */
+  readonly isInbound?: true;
   /** Absent when existing traffic was followed. */
   readonly exchange?: {
     readonly state: ExchangeState;

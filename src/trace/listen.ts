@@ -1,50 +1,105 @@
-/** Finds a flow that is there already: the first packet that the pod sends to the destination by itself. */
+/** Finds out which flow it is that is there already, or begins while we listen. Pure. */
 import { WayoutError } from "../error.ts";
-import type { NetworkNamespace } from "../kernel/namespace.ts";
-import { PacketTap } from "../kernel/packet-socket.ts";
+import type { ConntrackEntry } from "../kernel/conntrack/entry.ts";
+import type { TraceEvent } from "../kernel/nftables/events.ts";
 import type { Packet } from "../kernel/packet/packet.ts";
-import type { FlowEnds } from "./evidence.ts";
-import type { RoutedPacket } from "./survey.ts";
+import type { FlowEnds, FlowPattern, SeenPacket } from "./evidence.ts";
+import { headingOf, packetOf } from "./progress.ts";
 
-/** @throws WayoutError nothing-flows when none came in time */
-export function awaitFlow(namespace: NetworkNamespace, wanted: RoutedPacket, timeoutMs: number): FlowEnds {
-  const { family, destination, protocol } = wanted;
-  using tap = PacketTap.open(namespace, {
-    filter: { destination, protocol: protocol === "icmp" && family === 6 ? "icmpv6" : protocol },
-  });
-  const deadline = performance.now() + timeoutMs;
-  for (let left = timeoutMs; left > 0; left = deadline - performance.now()) {
-    for (const { packet, direction } of tap.read(left)) {
-      const flow = direction === "out" ? flowOf(packet, wanted) : undefined;
-      if (flow !== undefined) return flow;
-    }
-  }
-  const port = wanted.destinationPort === undefined ? "" : ` port ${wanted.destinationPort}`;
-  throw new WayoutError({
-    code: "nothing-flows",
-    kind: "broken",
-    doing: `following what flows to ${destination}${port}`,
-    said: `the pod sent no ${protocol} packet there within ${timeoutMs} ms`,
-    todo: "Leave --listen out to send one.",
-  });
+/** What somebody wants to follow. */
+export interface Following {
+  readonly pattern: FlowPattern;
+  /** Only flows that have this port, at either end. */
+  readonly port?: number;
 }
 
-function flowOf(packet: Packet, wanted: RoutedPacket): FlowEnds | undefined {
-  const { ip, tcp, udp, icmp } = packet;
-  if (ip === undefined) return undefined;
-  const base = {
-    family: wanted.family,
-    protocol: wanted.protocol,
-    source: ip.source,
-    destination: ip.destination,
-  };
-  if (icmp !== undefined) {
-    const isRequest = icmp.type === 8 || icmp.type === 128;
-    return isRequest && icmp.identifier !== undefined ? { ...base, sourcePort: icmp.identifier } : undefined;
+/**
+ * The first flow that is the pod's: by a packet that it sends, or by one for it, where it was seen with the pod's own
+ * address. A rule shows that, too, of a packet that is dropped on the node.
+ */
+export function flowAmong(
+  wanted: Following,
+  seen: readonly SeenPacket[],
+  nodeEvents: readonly TraceEvent[],
+): FlowEnds | undefined {
+  for (const { packet, where, direction } of seen) {
+    const flow =
+      where === "pod" && direction === "out" ? flowFromPod(packet, wanted) : flowToPod(packet, wanted);
+    if (flow !== undefined) return flow;
   }
-  const ports = tcp ?? udp;
+  for (const event of nodeEvents) {
+    const packet = packetOf(event);
+    const flow = packet === undefined ? undefined : flowToPod(packet, wanted);
+    if (flow !== undefined) return flow;
+  }
+  return undefined;
+}
+
+function flowFromPod({ ip, tcp, udp, icmp }: Packet, wanted: Following): FlowEnds | undefined {
+  const { pattern } = wanted;
+  if (ip?.destination !== pattern.destination) return undefined;
+  if (pattern.protocol === "icmp") {
+    const isRequest = icmp?.type === 8 || icmp?.type === 128;
+    if (!isRequest || icmp.identifier === undefined) return undefined;
+    return { ...pattern, source: ip.source, sourcePort: icmp.identifier };
+  }
+  const ports = pattern.protocol === "tcp" ? tcp : udp;
   if (ports === undefined) return undefined;
-  if (wanted.destinationPort !== undefined && ports.destinationPort !== wanted.destinationPort)
-    return undefined;
-  return { ...base, sourcePort: ports.sourcePort, destinationPort: ports.destinationPort };
+  return withPorts(wanted, ip.source, ports.sourcePort, ports.destinationPort);
+}
+
+/** Echo requests of others are not followed: their answers say nothing of the way out. */
+function flowToPod({ ip, tcp, udp }: Packet, wanted: Following): FlowEnds | undefined {
+  const { pattern } = wanted;
+  if (ip?.source !== pattern.destination || ip.destination !== pattern.source) return undefined;
+  const ports = pattern.protocol === "tcp" ? tcp : pattern.protocol === "udp" ? udp : undefined;
+  if (ports === undefined) return undefined;
+  return withPorts(wanted, pattern.source, ports.destinationPort, ports.sourcePort);
+}
+
+function withPorts(
+  { pattern, port }: Following,
+  source: string,
+  sourcePort: number,
+  destinationPort: number,
+): FlowEnds | undefined {
+  if (port !== undefined && port !== sourcePort && port !== destinationPort) return undefined;
+  return { ...pattern, source, sourcePort, destinationPort };
+}
+
+/** Whether somebody outside began it: by conntrack; where nothing is tracked, by who was seen first. */
+export function isBegunOutside(
+  flow: FlowEnds,
+  entry: ConntrackEntry | undefined,
+  seen: readonly SeenPacket[],
+): boolean {
+  if (entry !== undefined) {
+    const { source, sourcePort } = entry.original;
+    return source === flow.destination && sourcePort === flow.destinationPort;
+  }
+  if (flow.protocol === "icmp") return false;
+  const first = seen.find(({ packet }) => headingOf(packet, flow) !== undefined);
+  return first === undefined || headingOf(first.packet, flow) === "back";
+}
+
+/** Nothing came that was the pod's. What came for somebody else from there is worth a word. */
+export function nothingFlows(wanted: Following, seen: readonly SeenPacket[], timeoutMs: number): WayoutError {
+  const { protocol, destination } = wanted.pattern;
+  const port = wanted.port === undefined ? "" : ` port ${wanted.port}`;
+  const others = seen.filter(({ packet, where }) => where === "node" && packet.ip?.source === destination);
+  const last = others.at(-1);
+  const also =
+    last === undefined
+      ? ""
+      : `; ${others.length} came from there to the node, the last ${last.summary} at ${last.interface}, and no rule gave it to the pod`;
+  return new WayoutError({
+    code: "nothing-flows",
+    kind: "broken",
+    doing: `following what flows between the pod and ${destination}${port}`,
+    said: `no ${protocol} packet of the two within ${timeoutMs} ms${also}`,
+    todo:
+      last === undefined
+        ? "Leave --listen out to send one."
+        : "wayout nat show: is the port published, and to this pod's address?",
+  });
 }

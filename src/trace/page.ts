@@ -7,7 +7,9 @@ import type { StepReport, StepStatus, TraceReport } from "./report.ts";
 /** The whole document. Nothing in it is loaded from elsewhere, and it runs no script. */
 export function tracePage(report: TraceReport): string {
   const { destination } = report;
-  const title = `${report.pod} → ${destination.host}`;
+  const isInbound = report.begunBy === "outside";
+  const [from, to] = isInbound ? [destination.host, report.pod] : [report.pod, destination.host];
+  const title = `${from} → ${to}`;
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -18,7 +20,7 @@ export function tracePage(report: TraceReport): string {
 </head>
 <body>
 <main>
-<h1>${escapeText(report.pod)} <span class="to">→</span> ${escapeText(destination.host)}</h1>
+<h1>${escapeText(from)} <span class="to">→</span> ${escapeText(to)}</h1>
 <p class="what">${escapeText(whatWasSent(report))}</p>
 ${verdict(report)}
 <section class="picture">
@@ -35,10 +37,14 @@ ${notes(report)}
 `;
 }
 
-function whatWasSent({ destination }: TraceReport): string {
+function whatWasSent({ destination, begunBy, destinationTranslation }: TraceReport): string {
   const { host, address, port, protocol, nameserver } = destination;
   const resolved =
     host === address ? "" : ` (${address}${nameserver === undefined ? "" : `, says ${nameserver}`})`;
+  if (begunBy === "outside") {
+    const asked = destinationTranslation === undefined ? "" : `, who asked ${destinationTranslation.before}`;
+    return `One ${protocol.toUpperCase()} exchange that was begun outside, by ${host}${resolved}${asked}`;
+  }
   return `One real ${protocol.toUpperCase()} exchange with ${host}${resolved}${port === undefined ? "" : `, port ${port}`}`;
 }
 
@@ -46,8 +52,11 @@ function verdict(report: TraceReport): string {
   const { stop } = report;
   if (stop === undefined) {
     const after = report.roundTripUs === undefined ? "" : ` after ${durationText(report.roundTripUs)}`;
-    const word = report.outcome === "refused" ? "The way is open; the destination refused" : "Answered";
-    return `<div class="verdict good"><strong>${word}${after}</strong><p>${escapeText(report.answer ?? "the answer reached the pod")}</p></div>`;
+    const reached =
+      report.begunBy === "outside" ? "the pod's answer left the node" : "the answer reached the pod";
+    const who = report.begunBy === "outside" ? "the pod" : "the destination";
+    const word = report.outcome === "refused" ? `The way is open; ${who} refused` : "Answered";
+    return `<div class="verdict good"><strong>${word}${after}</strong><p>${escapeText(report.answer ?? reached)}</p></div>`;
   }
   const todo = stop.todo === undefined ? "" : `<p>→ <code>${escapeText(stop.todo)}</code></p>`;
   return `<div class="verdict bad"><strong>It ends at step ${stop.step}</strong><p>${escapeText(capital(stop.reason))}.</p>

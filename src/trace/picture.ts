@@ -26,8 +26,8 @@ export function durationText(us: number): string {
 /** One `<svg>` element. Its colours are CSS variables of the page. */
 export function pictureOf(report: TraceReport): string {
   const stations = new Stations(report.path);
-  const legs = (["out", "back"] as const).map((heading) => legOf(report, stations, heading));
-  const drawn = legs.filter((leg) => leg !== undefined);
+  const legs = legsOf(report);
+  const drawn = legs.map((sightings, index) => legOf(report, stations, sightings, index === legs.length - 1));
   return [
     `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="The packet's way from ${escapeText(report.pod)} to ${escapeText(report.destination.address)}">`,
     stations.nodeFrame(),
@@ -112,11 +112,28 @@ interface Leg {
   readonly points: readonly Point[];
 }
 
-function legOf(report: TraceReport, stations: Stations, heading: "out" | "back"): Leg | undefined {
-  const sightings = report.sightings.filter((sighting) => sighting.heading === heading);
-  const hasBack = report.sightings.some((sighting) => sighting.heading === "back");
-  const isLost = report.stop !== undefined && (heading === "back" || !hasBack);
-  if (sightings.length === 0 && !(heading === "out" && isLost)) return undefined;
+/** The way that the exchange takes first. */
+export function firstHeading({ begunBy }: Pick<TraceReport, "begunBy">): "out" | "back" {
+  return begunBy === "outside" ? "back" : "out";
+}
+
+/** What was seen on the first way, and on the second when it was entered upon. */
+export function legsOf(report: TraceReport): Sighting[][] {
+  const first = firstHeading(report);
+  const legs = [first, first === "out" ? "back" : "out"].map((heading) =>
+    report.sightings.filter((sighting) => sighting.heading === heading),
+  );
+  return legs.filter((leg, index) => index === 0 || leg.length > 0);
+}
+
+function legOf(
+  report: TraceReport,
+  stations: Stations,
+  sightings: readonly Sighting[],
+  isLast: boolean,
+): Leg {
+  const heading = sightings[0]?.heading ?? firstHeading(report);
+  const isLost = report.stop !== undefined && isLast;
   const y = heading === "out" ? OUT_LANE : BACK_LANE;
   const xs = sightings.map((sighting) => stations.x(sighting.place));
   const start = heading === "out" ? stations.x("pod") : startOfAnswer(stations, sightings);
@@ -154,13 +171,14 @@ function crossAt(
   heading: "out" | "back",
 ): number {
   const step = report.stop!.step;
-  if (heading === "out") {
+  if (heading === "out" && report.begunBy !== "outside") {
     if (step >= 7) return stations.x("outside");
     if (step >= 3 && step <= 5) return stations.x("node");
     if (step === 6) return stations.beside("node", 1);
     return stations.beside(last?.place ?? "pod", 1);
   }
-  return last === undefined || last.place === "uplink" ? stations.x("node") : stations.beside(last.place, -1);
+  if (last === undefined || last.place === "uplink") return stations.x("node");
+  return stations.beside(last.place, heading === "out" ? 1 : -1);
 }
 
 function dot(sighting: Sighting, x: number, y: number, before: Sighting | undefined): string {

@@ -1,9 +1,10 @@
 /** Which packets belong to a flow, and whether its story is over. Looked at while packets come in. */
 import type { KernelDrop } from "../kernel/bpf/drops.ts";
+import type { ConntrackEntry } from "../kernel/conntrack/entry.ts";
 import { decodePacket } from "../kernel/packet/decode.ts";
 import { isIcmpError, type Packet } from "../kernel/packet/packet.ts";
 import type { TraceEvent } from "../kernel/nftables/events.ts";
-import type { FlowEnds, SeenPacket } from "./evidence.ts";
+import type { FlowEnds, OutsideEnds, SeenPacket } from "./evidence.ts";
 
 /**
  * Whether a packet may belong to the flow, as far as it can be told before the translation is known: by the pod's own
@@ -32,6 +33,8 @@ export function headingOf(packet: Packet, flow: FlowEnds): "out" | "back" | unde
   const ports = flow.protocol === "tcp" ? packet.tcp : packet.udp;
   if (ports === undefined) return undefined;
   const { sourcePort, destinationPort } = ports;
+  const outside = outsideHeading(ip, ports, flow.outside);
+  if (outside !== undefined) return outside;
   const ours = flow.sourcePort;
   const theirs = flow.destinationPort ?? (ip.destination === flow.destination ? destinationPort : sourcePort);
   if (ip.source === flow.source && sourcePort === ours) return "out";
@@ -41,6 +44,34 @@ export function headingOf(packet: Packet, flow: FlowEnds): "out" | "back" | unde
   // Both ends may be translated: then only the port that was kept is left to go by.
   if (sourcePort === ours) return "out";
   return destinationPort === ours ? "back" : undefined;
+}
+
+/** By both ends behind the translation, of which the pod's packet may have neither. */
+function outsideHeading(
+  ip: { readonly source: string; readonly destination: string },
+  ports: { readonly sourcePort: number; readonly destinationPort: number },
+  outside: OutsideEnds | undefined,
+): "out" | "back" | undefined {
+  if (outside === undefined) return undefined;
+  const from = ip.source === outside.source && ports.sourcePort === outside.sourcePort;
+  const to = ip.destination === outside.destination && ports.destinationPort === outside.destinationPort;
+  if (from && to) return "out";
+  const isFromThere = ip.source === outside.destination && ports.sourcePort === outside.destinationPort;
+  const isToHere = ip.destination === outside.source && ports.destinationPort === outside.sourcePort;
+  return isFromThere && isToHere ? "back" : undefined;
+}
+
+/** Behind every translation, as the entry of the pod's own connection has it. */
+export function outsideEnds(entry: ConntrackEntry | undefined): OutsideEnds | undefined {
+  if (entry === undefined) return undefined;
+  const { source, sourcePort, destination, destinationPort } = entry.reply;
+  if (sourcePort === undefined || destinationPort === undefined) return undefined;
+  return {
+    source: destination,
+    sourcePort: destinationPort,
+    destination: source,
+    destinationPort: sourcePort,
+  };
 }
 
 interface Progress {
@@ -98,9 +129,42 @@ export function packetOf(event: TraceEvent): Packet | undefined {
   return decodePacket(Uint8Array.from(Buffer.from(hex, "hex")), "raw");
 }
 
-/** Whether a packet and an answer to it were both seen at the pod: what following existing traffic waits for. */
-export function isAnswered(seen: readonly SeenPacket[], flow: FlowEnds): boolean {
-  const atPod = seen.filter(({ where }) => where === "pod");
-  const first = atPod.findIndex(({ packet }) => headingOf(packet, flow) === "out");
-  return first >= 0 && atPod.slice(first).some(({ packet }) => headingOf(packet, flow) === "back");
+/** Whom a flow's packets are for. */
+export interface FlowDestination {
+  readonly address: string;
+  /** Absent for ICMP. */
+  readonly port?: number;
+}
+
+/**
+ * The destination that a rule put in the place of the one that was asked for: by conntrack, or, when the packet was
+ * dropped before it was tracked, by what a chain behind the translation was shown. undefined when it is as it was.
+ */
+export function translatedDestination(
+  flow: FlowEnds,
+  entry: ConntrackEntry | undefined,
+  nodeEvents: readonly TraceEvent[],
+): FlowDestination | undefined {
+  const now =
+    entry === undefined
+      ? nodeEvents.flatMap((event) => destinationOf(packetOf(event), flow)).at(-1)
+      : { address: entry.reply.source, port: entry.reply.sourcePort };
+  if (now === undefined) return undefined;
+  const { address, port } = now;
+  const isSame = address === flow.destination && (port ?? flow.destinationPort) === flow.destinationPort;
+  return isSame ? undefined : { address, ...(port === undefined ? {} : { port }) };
+}
+
+/** Of a packet that still has the pod's own end; none for any other. */
+function destinationOf(packet: Packet | undefined, flow: FlowEnds): FlowDestination[] {
+  if (packet?.ip?.source !== flow.source || !isExactly(packet, flow)) return [];
+  const port = (packet.tcp ?? packet.udp)?.destinationPort;
+  return [{ address: packet.ip.destination, ...(port === undefined ? {} : { port }) }];
+}
+
+/** Whether a packet that began as `first` says and an answer to it were both seen at the pod. */
+export function isAnswered(seen: readonly SeenPacket[], flow: FlowEnds, first: "out" | "back"): boolean {
+  const atPod = seen.filter(({ where }) => where === "pod").map(({ packet }) => headingOf(packet, flow));
+  const begun = atPod.indexOf(first);
+  return begun >= 0 && atPod.slice(begun).includes(first === "out" ? "back" : "out");
 }

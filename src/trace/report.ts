@@ -69,12 +69,19 @@ export interface Place {
 
 /** The exchange's packet seen at a place. */
 export interface Sighting {
+  /** From the pod, or to the pod. */
   readonly heading: "out" | "back";
   readonly place: PlaceKind;
   readonly interface: string;
   /** Microseconds since the first sighting. */
   readonly atUs: number;
   readonly summary: string;
+}
+
+export interface TranslationReport {
+  readonly before: string;
+  readonly after: string;
+  readonly rule?: RuleReport;
 }
 
 export interface TraceReport {
@@ -88,6 +95,8 @@ export interface TraceReport {
     /** Who resolved the name. */
     readonly nameserver?: string;
   };
+  /** Somebody outside began it: the steps are those of a packet to the pod, and of the pod's answer. */
+  readonly begunBy?: "outside";
   /** `answered`: it came back. `refused`: it came back as a no of the destination itself. `stopped`: it did not. */
   readonly outcome: "answered" | "refused" | "stopped";
   /** What the answer was: "connection established", "HTTP/1.1 200 OK, 312 bytes". */
@@ -97,7 +106,9 @@ export interface TraceReport {
   readonly steps: readonly StepReport[];
   readonly sightings: readonly Sighting[];
   /** The source before and after; absent when it was not translated, or never got that far. */
-  readonly translation?: { readonly before: string; readonly after: string; readonly rule?: RuleReport };
+  readonly translation?: TranslationReport;
+  /** The same of the destination, e.g. a service's address that became a pod's. */
+  readonly destinationTranslation?: TranslationReport;
   /** From the first packet to the answer in the pod, microseconds. */
   readonly roundTripUs?: number;
   /** Worth knowing although it did not stop this packet. */

@@ -4,7 +4,6 @@
  * process is killed (NFT_TABLE_F_OWNER, Linux 5.12); for older kernels the next start removes what a dead process
  * left.
  */
-import type { IpFamily } from "../address/ip.ts";
 import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import {
@@ -21,18 +20,7 @@ import { limit, match, setNftrace } from "../kernel/nftables/rule-builder.ts";
 import type { Family, Table, TableRef } from "../kernel/nftables/ruleset.ts";
 import { identify, isAlive } from "../kernel/process.ts";
 import { SystemError } from "../kernel/errno.ts";
-import type { TraceProtocol } from "./destination.ts";
-
-/** What shall be traced. */
-export interface TracedFlow {
-  readonly family: IpFamily;
-  readonly protocol: TraceProtocol;
-  readonly source: string;
-  readonly destination: string;
-  /** Ports; of ICMP the id of the echo request on the source's side. Absent: any. */
-  readonly sourcePort?: number;
-  readonly destinationPort?: number;
-}
+import type { FlowPattern } from "./evidence.ts";
 
 const TABLE_PREFIX = "wayout-trace";
 /** Before everything else: iptables' raw table has -300, defragmentation -400. */
@@ -60,7 +48,7 @@ export class RuleTrace implements Disposable {
    * @returns undefined when there is no rule in the namespace that could be met: nothing is touched then
    * @throws NetlinkError, SystemError when the kernel refuses, e.g. EPERM
    */
-  static open(namespace: NetworkNamespace, flow: TracedFlow): RuleTrace | undefined {
+  static open(namespace: NetworkNamespace, flow: FlowPattern): RuleTrace | undefined {
     const nftables = Nftables.open(namespace);
     let monitor: NftMonitor | undefined;
     try {
@@ -157,7 +145,7 @@ function removeLeftovers(nftables: Nftables, tables: readonly Table[]): void {
   }
 }
 
-function addTables(nftables: Nftables, tables: readonly TableRef[], flow: TracedFlow): void {
+function addTables(nftables: Nftables, tables: readonly TableRef[], flow: FlowPattern): void {
   const changes = (owned: boolean): Changes =>
     tables.map((table) => [
       createTable(table, owned ? { flags: ["owner"] } : {}),
@@ -182,8 +170,11 @@ function hooksOf(family: Family): ("prerouting" | "output")[] {
   return family === "bridge" ? ["prerouting"] : ["prerouting", "output"];
 }
 
-/** What goes, what comes back to the same port, and a bounded number of what comes back from there at all. */
-function flowRules(family: Family, flow: TracedFlow): Expressions[] {
+/**
+ * What goes, what comes back to the same port, and a bounded number of what comes back from there at all, or to that
+ * port at all: where the destination is translated, too, somebody else answers.
+ */
+function flowRules(family: Family, flow: FlowPattern): Expressions[] {
   const { source, destination, sourcePort, destinationPort } = flow;
   const ip = flow.family === 4 ? "ip" : "ip6";
   const layer3 =
@@ -191,34 +182,41 @@ function flowRules(family: Family, flow: TracedFlow): Expressions[] {
       ? match("meta protocol", flow.family === 4 ? "ip" : "ip6")
       : match("meta nfproto", flow.family === 4 ? "ipv4" : "ipv6");
   const protocol = flow.protocol === "icmp" && flow.family === 6 ? "ipv6-icmp" : flow.protocol;
+  const isEcho = flow.protocol === "icmp";
   const base = [layer3, match("meta l4proto", protocol)];
   const port = (side: "sport" | "dport", number: number | undefined): Expressions => {
     if (number === undefined) return [];
-    if (flow.protocol === "icmp")
-      return side === "sport" ? [match(`${flow.family === 4 ? "icmp" : "icmpv6"} id`, number)] : [];
+    if (isEcho) return side === "sport" ? [match(`${flow.family === 4 ? "icmp" : "icmpv6"} id`, number)] : [];
     return [match(`th ${side}`, number)];
   };
-  const back = [...base, match(`${ip} saddr`, destination)];
-  return [
+  const [there, here] = [match(`${ip} saddr`, destination), match(`${ip} daddr`, source)];
+  const exact = [
     [
       ...base,
       match(`${ip} saddr`, source),
       match(`${ip} daddr`, destination),
       ...port("sport", sourcePort),
       ...port("dport", destinationPort),
-      setNftrace(),
     ],
     [
-      ...back,
-      ...port("sport", flow.protocol === "icmp" ? sourcePort : destinationPort),
-      ...(flow.protocol === "icmp" ? [] : port("dport", sourcePort)),
-      setNftrace(),
+      ...base,
+      there,
+      ...port("sport", isEcho ? sourcePort : destinationPort),
+      ...(isEcho ? [] : port("dport", sourcePort)),
     ],
-    [
-      ...back,
-      ...(flow.protocol === "icmp" ? [] : port("sport", destinationPort)),
+  ];
+  const loose = [
+    [...base, there, ...(isEcho ? [] : port("sport", destinationPort))],
+    [...base, ...(sourcePort === undefined ? [here] : port(isEcho ? "sport" : "dport", sourcePort))],
+  ];
+  // Without the pod's port every flow between the two is meant: a bounded number of its packets.
+  const bounded = sourcePort === undefined ? [...exact, ...loose] : loose;
+  return [
+    ...(sourcePort === undefined ? [] : exact).map((matches) => [...matches, setNftrace()]),
+    ...bounded.map((matches) => [
+      ...matches,
       limit(MOST_ANSWERS_PER_SECOND, "second", MOST_ANSWERS_PER_SECOND),
       setNftrace(),
-    ],
+    ]),
   ];
 }

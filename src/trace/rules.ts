@@ -89,23 +89,53 @@ export function baseOf(met: readonly MetRule[], rule: MetRule): MetRule["base"] 
   return before.findLast((one) => one.base !== undefined)?.base;
 }
 
-const NAT_EXPRESSIONS = new Set(["masq", "nat", "redir"]);
-const NAT_TARGETS = new Set(["MASQUERADE", "SNAT", "DNAT", "REDIRECT", "NETMAP"]);
+/** Which end of the packet a rule translates. */
+export type TranslatedEnd = "source" | "destination";
 
-/** The rule that set the source's translation. */
-export function translatingRule(met: readonly MetRule[], rulesets: Rulesets): MetRule | undefined {
-  return met.findLast(({ event }) => {
+const SOURCE_TARGETS = new Set(["MASQUERADE", "SNAT"]);
+const DESTINATION_TARGETS = new Set(["DNAT", "REDIRECT"]);
+/** NETMAP and the like do either, by the hook that they are called from. */
+const DESTINATION_HOOKS = new Set(["prerouting", "output"]);
+
+/** The rule that set the translation of that end. */
+export function translatingRule(
+  met: readonly MetRule[],
+  rulesets: Rulesets,
+  end: TranslatedEnd,
+): MetRule | undefined {
+  return met.findLast((one) => {
+    const { event } = one;
     if (event.type !== "rule") return false;
     const table = rulesets[event.where].find(
-      (one) => one.family === event.family && one.name === event.table,
+      (candidate) => candidate.family === event.family && candidate.name === event.table,
     );
     const rule = table?.chains
-      .find((one) => one.name === event.chain)
-      ?.rules.find((one) => one.handle === event.ruleHandle);
-    return rule?.expressions.some(
-      (expression) =>
-        NAT_EXPRESSIONS.has(expression.kind) ||
-        (expression.kind === "target" && NAT_TARGETS.has((expression as { name: string }).name)),
-    );
+      .find((chain) => chain.name === event.chain)
+      ?.rules.find(({ handle }) => handle === event.ruleHandle);
+    return rule?.expressions.some((expression) => endOf(expression, baseOf(met, one)?.hook) === end) === true;
   });
+}
+
+function endOf(expression: Rule["expressions"][number], hook: string | undefined): TranslatedEnd | undefined {
+  switch (expression.kind) {
+    case "masq":
+      return "source";
+    case "redir":
+      return "destination";
+    case "nat":
+      return (expression as { type?: string }).type === "dnat" ? "destination" : "source";
+    case "target": {
+      const { name } = expression as { name: string };
+      if (name === "NETMAP") return DESTINATION_HOOKS.has(hook ?? "") ? "destination" : "source";
+      return targetEnd(name);
+    }
+    default:
+      return undefined;
+  }
+}
+
+/** What a target of iptables translates. */
+export function targetEnd(target: string): TranslatedEnd | undefined {
+  if (SOURCE_TARGETS.has(target)) return "source";
+  return DESTINATION_TARGETS.has(target) ? "destination" : undefined;
 }

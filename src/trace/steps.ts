@@ -1,11 +1,22 @@
 /** The nine steps of one packet, each with the evidence that it happened. Pure. */
-import { flowState, translationText } from "../flows/flow.ts";
+import { flowState, translationText as entryText } from "../flows/flow.ts";
+import type { ConntrackEntry } from "../kernel/conntrack/entry.ts";
 import { summaryOf } from "../kernel/packet/packet.ts";
-import { endLabel, endsOf, sightingText, type Correlation, type PlacedPacket } from "./correlate.ts";
-import { isLocal, isReplyMatched, linkText, wasSwitched, type Case } from "./case.ts";
-import type { TraceEvidence } from "./evidence.ts";
-import type { PlaceKind, StepEvidence, StepNumber, StepReport, Stop } from "./report.ts";
-import { chainLines, translatingRule } from "./rules.ts";
+import { endLabel } from "./correlate.ts";
+import {
+  isHairpin,
+  isLocal,
+  isReplyMatched,
+  linkText,
+  realDestination,
+  wasSwitched,
+  type Case,
+} from "./case.ts";
+import type { NodeSide, TraceEvidence } from "./evidence.ts";
+import { at, captures, startOf, stepReports, timeOf, type Finding } from "./finding.ts";
+import type { StepEvidence, StepNumber, StepReport, Stop } from "./report.ts";
+import { chainLines } from "./rules.ts";
+import { translationBackText, translationsOf, translationText } from "./translation.ts";
 
 const STEP_TITLES: Readonly<Record<StepNumber, string>> = {
   1: "a process in the pod sends",
@@ -18,15 +29,6 @@ const STEP_TITLES: Readonly<Record<StepNumber, string>> = {
   8: "conntrack matches it and translates back",
   9: "delivered to the pod",
 };
-
-/** What a step came to, before it is set against the outcome. */
-interface Finding {
-  readonly proven: boolean;
-  readonly text: string;
-  readonly evidence: readonly StepEvidence[];
-  readonly timeUs?: number;
-  readonly notNeeded?: boolean;
-}
 
 /** @param stop where it ended; undefined when it was answered */
 export function stepsOf(of: Case, stop: Stop | undefined): StepReport[] {
@@ -41,62 +43,15 @@ export function stepsOf(of: Case, stop: Stop | undefined): StepReport[] {
     8: matched(of),
     9: delivered(of),
   };
-  const startUs = startOf(of.correlation);
-  return (Object.keys(findings).map(Number) as StepNumber[]).map((number) => {
-    const finding = findings[number];
-    return {
-      number,
-      title: STEP_TITLES[number],
-      ...statusAndText(number, finding, stop),
-      evidence: number === stop?.step ? withStop(finding.evidence, stop.evidence) : finding.evidence,
-      ...(finding.timeUs === undefined || startUs === undefined
-        ? {}
-        : { atUs: round(Math.max(0, finding.timeUs - startUs)) }),
-    };
-  });
+  const titles = { ...STEP_TITLES, 4: translationTitle(of) };
+  return stepReports(titles, findings, stop, startOf(of.correlation));
 }
 
-/** What the step shows already need not be said again by what ended there. */
-function withStop(own: readonly StepEvidence[], stop: readonly StepEvidence[]): StepEvidence[] {
-  const sources = new Set(own.map(({ source }) => source));
-  return [...own, ...stop.filter(({ source }) => !sources.has(source))];
-}
-
-function statusAndText(
-  number: StepNumber,
-  finding: Finding,
-  stop: Stop | undefined,
-): Pick<StepReport, "status" | "text"> {
-  if (number === stop?.step) return { status: "stopped", text: stop.reason };
-  const isBehind = stop !== undefined && number > stop.step;
-  if (finding.notNeeded === true && !isBehind) return { status: "not-needed", text: finding.text };
-  if (isBehind && (finding.notNeeded === true || !finding.proven)) {
-    return { status: "not-reached", text: "it did not get this far" };
-  }
-  if (finding.proven) return { status: "proven", text: finding.text };
-  return { status: "unseen", text: finding.text };
-}
-
-/** When the exchange's first packet was first seen. */
-export function startOf({ out }: Correlation): number | undefined {
-  return out.length === 0 ? undefined : Math.min(...out.map((packet) => packet.timeUs));
-}
-
-function round(us: number): number {
-  return Math.round(us * 10) / 10;
-}
-
-function at(packets: readonly PlacedPacket[], place: PlaceKind, way: "in" | "out"): PlacedPacket | undefined {
-  return packets.find((packet) => packet.place === place && packet.way === way);
-}
-
-function captures(packets: readonly (PlacedPacket | undefined)[]): StepEvidence[] {
-  const lines = packets.flatMap((packet) => (packet === undefined ? [] : [sightingText(packet)]));
-  return lines.length === 0 ? [] : [{ source: "capture", lines }];
-}
-
-function timeOf(packet: PlacedPacket | undefined): { timeUs?: number } {
-  return packet === undefined ? {} : { timeUs: packet.timeUs };
+/** A destination that is translated must not stand under the title of a source. */
+function translationTitle(of: Case): string {
+  const ends = translationsOf(of).map(({ end }) => end);
+  if (!ends.includes("destination")) return STEP_TITLES[4];
+  return ends.includes("source") ? "source and destination are translated" : "the destination is translated";
 }
 
 // ── 1 and 2 ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -108,7 +63,9 @@ function sent({ evidence, correlation }: Case): Finding {
     (one) => one.address === pod.nextHop && one.interface === pod.link?.index,
   );
   const lines = [
-    ...(pod.route.reachable ? [`route ${routeText(pod.nextHop, evidence, pod.link?.name)}`] : []),
+    ...(pod.route.reachable
+      ? [`route ${routeText(evidence.flow.destination, pod.nextHop, pod.link?.name)}`]
+      : []),
     ...(pod.link === undefined ? [] : [`link ${linkText(pod.link)}`]),
     ...(neighbour === undefined
       ? []
@@ -125,8 +82,7 @@ function sent({ evidence, correlation }: Case): Finding {
   };
 }
 
-function routeText(nextHop: string | undefined, evidence: TraceEvidence, link: string | undefined): string {
-  const { destination } = evidence.flow;
+function routeText(destination: string, nextHop: string | undefined, link: string | undefined): string {
   const via = nextHop === undefined || nextHop === destination ? "" : ` via ${nextHop}`;
   return `to ${destination}${via} dev ${link ?? "?"}`;
 }
@@ -137,7 +93,8 @@ function crossedCable(of: Case): Finding {
   if (lower !== undefined)
     return pastTheNode(`the pod's interface sits on ${lower.name}: there is no cable to cross`);
   const veth = at(correlation.out, "veth", "in");
-  const onBridge = at(correlation.out, "bridge", "in");
+  // What br_netfilter gave another destination on the same bridge is seen leaving by it only.
+  const onBridge = at(correlation.out, "bridge", "in") ?? at(correlation.out, "bridge", "out");
   const names = [hostLink, bridge].flatMap((link) => (link === undefined ? [] : [link.name]));
   if (bridge !== undefined && veth !== undefined && onBridge === undefined && wasSwitched(of)) {
     return {
@@ -173,7 +130,7 @@ function forwarded(of: Case): Finding {
     return {
       proven: true,
       notNeeded: true,
-      text: `${evidence.flow.destination} is the node itself`,
+      text: `${realDestination(of)} is the node itself`,
       evidence: [],
     };
   }
@@ -185,91 +142,78 @@ function forwarded(of: Case): Finding {
       evidence: [],
     };
   }
-  const settings = ["forward", "rp_filter"].flatMap((word) => {
-    const ofKind = Object.entries(node.sysctls).filter(([name]) => name.includes(word));
-    return ofKind.length === 0 ? [] : [ofKind.map(([name, value]) => `${name} = ${value}`).join(", ")];
-  });
   const answer = node.route;
+  const from = `from ${evidence.flow.source} iif ${node.entry?.name}`;
+  const destination = realDestination(of);
   const route =
     answer === undefined
       ? []
       : [
           answer.reachable
-            ? `from ${evidence.flow.source} iif ${node.entry?.name} ${routeText(node.nextHop, evidence, node.out?.name)}`
-            : `from ${evidence.flow.source} iif ${node.entry?.name}: ${answer.said} (${answer.code})`,
+            ? `${from} ${routeText(destination, node.nextHop, node.out?.name)}`
+            : `${from}: ${answer.said} (${answer.code})`,
         ];
   const chains = chainLines(of.outRules.filter(({ event }) => event.where === "node"));
   // Postrouting comes after the decision; an entry is confirmed there.
   const forward =
     leaving !== undefined ||
+    (isHairpin(of) && at(correlation.out, "bridge", "out") !== undefined) ||
     correlation.back.length > 0 ||
     evidence.flowEvents.length > 0 ||
     of.outRules.some(({ base }) => base?.hook === "postrouting");
+  const anew =
+    destination === evidence.flow.destination ? "" : `it is for ${destination} now, by a rule (4); `;
   return {
     proven: forward,
     text: forward
-      ? `forwarding is on; ${node.entry?.name} → ${leaving?.interface ?? node.out?.name}`
+      ? `${anew}forwarding is on; ${node.entry?.name} → ${leaving?.interface ?? node.out?.name}`
       : "it was not seen leaving the node",
     evidence: [
-      { source: "sysctl", lines: settings },
+      settingsEvidence(node),
       ...(route.length === 0 ? [] : [{ source: "route", lines: route }]),
       ...(chains.length === 0 ? [] : [{ source: "nf_tables trace", lines: chains }]),
     ],
   };
 }
 
+/** A line for forwarding, a line for reverse path filtering. */
+export function settingsEvidence({ sysctls }: NodeSide): StepEvidence {
+  const lines = ["forward", "rp_filter"].flatMap((word) => {
+    const ofKind = Object.entries(sysctls).filter(([name]) => name.includes(word));
+    return ofKind.length === 0 ? [] : [ofKind.map(([name, value]) => `${name} = ${value}`).join(", ")];
+  });
+  return { source: "sysctl", lines };
+}
+
 function translated(of: Case): Finding {
   const { evidence, correlation } = of;
   const { flow } = evidence;
-  const before = endLabel({ address: flow.source, port: flow.sourcePort }, flow);
-  const { outside } = correlation;
+  const translations = translationsOf(of);
+  if (translations.length > 0) {
+    return {
+      proven: true,
+      text: translationText(translations),
+      evidence: translations.flatMap((translation) => translation.evidence),
+    };
+  }
   if (isLocal(of) || wasSwitched(of)) {
     return { proven: true, notNeeded: true, text: "nothing leaves the node", evidence: [] };
   }
-  if (outside === undefined) return { proven: false, text: "it was not seen leaving the node", evidence: [] };
-  const after = endLabel(outside.source, flow);
-  if (after === before) {
-    return {
-      proven: true,
-      notNeeded: true,
-      text: `it keeps its source ${before}: nothing translates it`,
-      evidence: [],
-    };
-  }
-  const rule = translatingRule(of.outRules, evidence.rulesets);
-  const legacy = evidence.legacyGrowth.find(({ verdict }) => verdict === "MASQUERADE" || verdict === "SNAT");
+  if (correlation.outside === undefined)
+    return { proven: false, text: "it was not seen leaving the node", evidence: [] };
+  const source = endLabel({ address: flow.source, port: flow.sourcePort }, flow);
   return {
     proven: true,
-    text: `${before} → ${after}`,
-    evidence: [
-      ...(rule === undefined
-        ? []
-        : [
-            {
-              source: "nf_tables trace",
-              lines: [
-                rule.report.text,
-                `rule ${rule.report.handle} of chain ${rule.report.chain} in table ${rule.report.family} ${rule.report.table}${rule.report.owner === undefined ? "" : `, ${rule.report.owner}'s`}`,
-              ],
-            },
-          ]),
-      ...(legacy === undefined
-        ? []
-        : [
-            {
-              source: "iptables-legacy counters",
-              lines: [`${legacy.table} ${legacy.chain} ${legacy.rule}: + ${legacy.packets}`],
-            },
-          ]),
-    ],
+    notNeeded: true,
+    text: `it keeps its source ${source}: nothing translates it`,
+    evidence: [],
   };
 }
 
 function tracked(of: Case): Finding {
   const { evidence, correlation } = of;
   const entry = evidence.flowEvents[0]?.entry ?? evidence.entry;
-  const isNeeded =
-    correlation.outside !== undefined && correlation.outside.source.address !== evidence.flow.source;
+  const isNeeded = translationsOf(of).length > 0;
   if (entry === undefined) {
     const hasLeft = correlation.out.some((packet) => packet.place === "uplink" && packet.way === "out");
     const text = !isNeeded
@@ -280,18 +224,19 @@ function tracked(of: Case): Finding {
     const notNeeded = evidence.survey.node !== undefined && !(isNeeded && hasLeft);
     return { proven: false, ...(notNeeded ? { notNeeded } : {}), text, evidence: [] };
   }
-  const last = evidence.entry ?? evidence.flowEvents.at(-1)!.entry;
+  return { proven: true, text: entryText(entry), evidence: [historyOf(evidence, entry)] };
+}
+
+/** What became of the entry meanwhile, and how it stands. */
+export function historyOf({ entry, flowEvents }: TraceEvidence, known: ConntrackEntry): StepEvidence {
+  const last = entry ?? flowEvents.at(-1)?.entry ?? known;
+  const { timeoutSeconds } = last;
+  const left = timeoutSeconds === undefined ? "" : `, forgotten in ${timeoutSeconds} s`;
   return {
-    proven: true,
-    text: translationText(entry),
-    evidence: [
-      {
-        source: "conntrack",
-        lines: [
-          ...evidence.flowEvents.slice(0, 6).map(({ kind, entry: one }) => `${kind} ${flowState(one)}`),
-          `now ${flowState(last)}${last.timeoutSeconds === undefined ? "" : `, forgotten in ${last.timeoutSeconds} s`}`,
-        ],
-      },
+    source: "conntrack",
+    lines: [
+      ...flowEvents.slice(0, 6).map(({ kind, entry: one }) => `${kind} ${flowState(one)}`),
+      `now ${flowState(last)}${left}`,
     ],
   };
 }
@@ -300,6 +245,9 @@ function left(of: Case): Finding {
   const packet = at(of.correlation.out, "uplink", "out");
   if (isLocal(of) || (packet === undefined && wasSwitched(of))) {
     return { proven: true, notNeeded: true, text: "nothing leaves the node", evidence: [] };
+  }
+  if (isHairpin(of)) {
+    return { proven: true, notNeeded: true, text: "it goes back to the pod that sent it", evidence: [] };
   }
   return {
     proven: packet !== undefined,
@@ -318,11 +266,12 @@ function answered(of: Case): Finding {
   const packet = at(of.correlation.back, "uplink", "in");
   const atVeth = at(of.correlation.back, "veth", "out");
   const evidence = captures([packet]);
-  if (packet === undefined && atVeth !== undefined) {
+  const isInside = isLocal(of) || wasSwitched(of) || isHairpin(of);
+  if (packet === undefined && atVeth !== undefined && isInside) {
     return {
       proven: true,
       notNeeded: true,
-      text: "the answer came from this node",
+      text: isHairpin(of) ? "the pod itself answers" : "the answer came from this node",
       evidence,
       timeUs: atVeth.timeUs,
     };
@@ -337,8 +286,8 @@ function answered(of: Case): Finding {
 
 function matched(of: Case): Finding {
   const { evidence, correlation } = of;
-  const { outside } = correlation;
-  const isTranslated = outside !== undefined && outside.source.address !== evidence.flow.source;
+  const translations = translationsOf(of);
+  const isTranslated = translations.length > 0;
   const entry = evidence.entry ?? evidence.flowEvents.at(-1)?.entry;
   if (entry === undefined && !isTranslated) {
     return {
@@ -348,13 +297,9 @@ function matched(of: Case): Finding {
       evidence: [],
     };
   }
-  const seen = at(correlation.back, "uplink", "in");
-  const inside = correlation.back.find((packet) => packet.packet.ip?.destination === evidence.flow.source);
-  const ends = seen === undefined ? undefined : endsOf(seen.packet);
-  const change =
-    ends !== undefined && isTranslated
-      ? `${endLabel(ends.destination, evidence.flow)} → ${endLabel({ address: evidence.flow.source, port: evidence.flow.sourcePort }, evidence.flow)}`
-      : "the answer belongs to the entry";
+  const inside = correlation.back.find(({ packet }) => packet.ip?.destination === evidence.flow.source);
+  const isBack = isTranslated && correlation.back.length > 0;
+  const change = isBack ? translationBackText(translations) : "the answer belongs to the entry";
   const counters = entry?.counters?.reply;
   const chains = chainLines(of.backRules.filter(({ event }) => event.where === "node"));
   return {

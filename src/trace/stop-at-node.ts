@@ -7,6 +7,7 @@ import {
   growthEvidence,
   linkDown,
   noCarrier,
+  realDestination,
 } from "./case.ts";
 import { tooBig, reversePath, settingLine, droppedByOthers, silentNeighbour, arpName } from "./causes.ts";
 import type { StepNumber } from "./report.ts";
@@ -67,7 +68,7 @@ export function forwardingOff({ evidence }: Case): Verdict | undefined {
 function noRouteOnNode(of: Case): Verdict | undefined {
   const node = of.evidence.survey.node!;
   if (node.route === undefined || node.route.reachable) return undefined;
-  const { destination } = of.evidence.flow;
+  const destination = realDestination(of);
   const down = node.links.filter((link) => !link.up && link.layer !== "loopback").map((link) => link.name);
   const downText = down.length === 0 ? "" : `; down on the node: ${down.join(", ")}`;
   const forbids = node.route.code !== "ENETUNREACH" && node.route.code !== "EHOSTUNREACH";
@@ -77,7 +78,11 @@ function noRouteOnNode(of: Case): Verdict | undefined {
     reason: forbids
       ? `a route of the node refuses ${destination}: ${node.route.said} (${node.route.code})`
       : `the node has no route to ${destination}${downText}`,
-    todo: down.length > 0 ? `ip link set ${down[0]} up` : "ip route (on the node): is there a default route?",
+    todo: forbids
+      ? "ip rule and ip route show table all (on the node): which of them refuses it?"
+      : down.length > 0
+        ? `ip link set ${down[0]} up`
+        : "ip route (on the node): is there a default route?",
     evidence: [
       {
         source: "route on the node",

@@ -8,8 +8,9 @@ import {
   growthEvidence,
   noCarrier,
   linkText,
+  linkDown,
 } from "./case.ts";
-import { reversePath, silentNeighbour, arpName } from "./causes.ts";
+import { reversePath, silentNeighbour, arpName, wrongPodMac } from "./causes.ts";
 import { droppingRule } from "./rules.ts";
 
 export function stoppedInPod(of: Case): Verdict {
@@ -45,6 +46,10 @@ export function stoppedInPod(of: Case): Verdict {
     const filtered = node === undefined ? undefined : reversePath(of, 1, node.entry, of.evidence.flow.source);
     if (filtered !== undefined)
       return { ...filtered, evidence: [...(filtered.evidence ?? []), ...neighbour] };
+    if (node?.bridge?.up === false) {
+      const down = linkDown(1, node.bridge);
+      return { ...down, evidence: [...(down.evidence ?? []), ...neighbour] };
+    }
     return {
       step: 1,
       code: "gateway-silent",
@@ -103,6 +108,8 @@ export function stoppedInPodOnReturn(of: Case): Verdict {
   if (rule !== undefined) return ruleVerdict(9, rule, "the answer, in the pod itself");
   const drop = dropIn(of, pod.inode);
   if (drop !== undefined) return dropVerdict(9, drop, "the answer, in the pod");
+  const wrongMac = wrongPodMac(of);
+  if (wrongMac !== undefined) return wrongMac;
   return {
     step: 9,
     code: "answer-not-delivered",

@@ -1,6 +1,6 @@
 /** The answer reached the node and did not reach the pod. */
 import { type Case, type Verdict, ruleVerdict, growthEvidence, isReplyMatched } from "./case.ts";
-import { reversePath, droppedByOthers } from "./causes.ts";
+import { reversePath, droppedByOthers, routeBackElsewhere } from "./causes.ts";
 import { endLabel, type PlacedPacket } from "./correlate.ts";
 import { baseOf, droppingRule } from "./rules.ts";
 
@@ -16,14 +16,18 @@ export function stoppedOnReturn(of: Case): Verdict {
     arrived === undefined
       ? undefined
       : evidence.survey.node?.links.find((link) => link.index === arrived.interfaceIndex);
+  const translated =
+    correlation.outside !== undefined && correlation.outside.source.address !== evidence.flow.source;
+  const dropped = droppedByOthers(of, step);
+  // The kernel's own reason tells less than the route that led there; what a rule dropped never came so far.
   const known =
     reversePath(of, step, entry, correlation.outside?.destination.address ?? evidence.flow.destination) ??
-    droppedByOthers(of, step);
+    (dropped?.rule === undefined ? undefined : dropped) ??
+    (matched || !translated ? routeBackElsewhere(of) : undefined) ??
+    dropped;
   if (known !== undefined) return { ...known, step };
   const elsewhere = fromElsewhere(of, arrived);
   if (!matched && elsewhere !== undefined) return elsewhere;
-  const translated =
-    correlation.outside !== undefined && correlation.outside.source.address !== evidence.flow.source;
   if (!matched && translated) {
     return {
       step: 8,

@@ -66,11 +66,6 @@ export function surveyNode(
   const entry = bridge ?? hostLink;
   const lower =
     hostLink === undefined ? links.find((link) => link.index === found?.wiring.podLink.link) : undefined;
-  const answer =
-    entry === undefined || source === undefined
-      ? undefined
-      : route.routeTo({ ...queryOf(packet), source, inputInterface: entry.index });
-  const out = answer?.reachable === true ? outLink(answer, links) : undefined;
   return {
     path: namespace.path,
     inode: namespace.inode,
@@ -80,12 +75,43 @@ export function surveyNode(
     ...(bridge === undefined ? {} : { bridge }),
     ...(lower === undefined ? {} : { lower }),
     ...(entry === undefined ? {} : { entry }),
-    ...(answer === undefined ? {} : { route: answer }),
     ...(source === undefined ? {} : { routeBack: route.routeTo({ destination: source }) }),
+    ...wayThrough(route, namespace, links, entry, packet, source),
+    iptablesLegacy: legacyTables(namespace, packet.family),
+  };
+}
+
+/** The same for the destination that a rule put in the place of the one that was asked for. */
+export function surveyTranslated(
+  namespace: NetworkNamespace,
+  side: NodeSide,
+  packet: RoutedPacket,
+  source: string,
+): NodeSide {
+  using route = Rtnetlink.open(namespace);
+  const { route: _route, out: _out, nextHop: _nextHop, ...rest } = side;
+  return { ...rest, ...wayThrough(route, namespace, side.links, side.entry, packet, source) };
+}
+
+/** What the node's routing answers for the packet, and the settings of the way that it names. */
+function wayThrough(
+  route: Rtnetlink,
+  namespace: NetworkNamespace,
+  links: readonly Link[],
+  entry: Link | undefined,
+  packet: RoutedPacket,
+  source: string | undefined,
+): Pick<NodeSide, "route" | "out" | "nextHop" | "sysctls"> {
+  const answer =
+    entry === undefined || source === undefined
+      ? undefined
+      : route.routeTo({ ...queryOf(packet), source, inputInterface: entry.index });
+  const out = answer?.reachable === true ? outLink(answer, links) : undefined;
+  return {
+    ...(answer === undefined ? {} : { route: answer }),
     ...(out === undefined ? {} : { out }),
     ...(answer?.reachable === true ? { nextHop: answer.route.gateway ?? packet.destination } : {}),
     sysctls: settings(namespace, packet.family, entry, out),
-    iptablesLegacy: legacyTables(namespace, packet.family),
   };
 }
 

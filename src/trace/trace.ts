@@ -12,7 +12,6 @@ import { collect } from "./collect.ts";
 import { parseTarget, type TraceTarget } from "./destination.ts";
 import type { FlowEnds, PathSurvey, SeenPacket, TraceEvidence } from "./evidence.ts";
 import { Exchange } from "./exchange.ts";
-import { awaitFlow } from "./listen.ts";
 import type { TraceReport } from "./report.ts";
 import { resolve, type Resolution } from "./resolver.ts";
 import { sourceOf, surveyNode, surveyPod, type RoutedPacket } from "./survey.ts";
@@ -50,7 +49,7 @@ export const DEFAULT_LISTEN_MS = 10_000;
  * @throws WayoutError unknown-pod, bad-destination, name-not-resolved, pod-vanished, no-privilege, nothing-flows
  */
 export function trace(request: TraceRequest): TraceResult {
-  const target = parseTarget(request.destination, request);
+  const target = parseTarget(request.destination, { ...request, anyPort: request.listen === true });
   const pod = findPod(request.pod);
   using _timestamps = requestTimestamps();
   using namespace = openPod(pod);
@@ -102,7 +101,7 @@ function traceIn(
   };
   const evidence =
     request.listen === true
-      ? follow(namespace, node, survey, packet, timeoutMs)
+      ? follow(namespace, node, survey, packet, source, timeoutMs)
       : send(namespace, node, survey, packet, source, target, request.sizeBytes, timeoutMs);
   return { report: analyse(evidence, destination), packets: evidence.packets };
 }
@@ -142,7 +141,7 @@ function send(
   const flow: FlowEnds = {
     family: packet.family,
     protocol: packet.protocol,
-    source: source ?? (packet.family === 4 ? "0.0.0.0" : "::"),
+    source: source ?? unspecified(packet.family),
     destination: packet.destination,
     sourcePort: exchange.localPort,
     ...(target.port === undefined ? {} : { destinationPort: target.port }),
@@ -154,11 +153,17 @@ function follow(
   namespace: NetworkNamespace,
   node: NetworkNamespace | undefined,
   survey: PathSurvey,
-  packet: RoutedPacket,
+  { family, protocol, destination, destinationPort }: RoutedPacket,
+  source: string | undefined,
   timeoutMs: number,
 ): TraceEvidence {
-  const flow = awaitFlow(namespace, packet, timeoutMs);
-  return collect({ survey, pod: namespace, node, flow, timeoutMs });
+  const flow = { family, protocol, destination, source: source ?? unspecified(family) };
+  const port = destinationPort === undefined ? {} : { port: destinationPort };
+  return collect({ survey, pod: namespace, node, flow, ...port, timeoutMs });
+}
+
+function unspecified(family: IpFamily): string {
+  return family === 4 ? "0.0.0.0" : "::";
 }
 
 /** Errors of the kernel that a person can do something about, in their terms. */

@@ -4,6 +4,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -13,9 +14,19 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { afterThisTest } from "../support/teardown.ts";
 import { ask, run, testWith, type Ran } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
-import { call, freshPod, must, pluginProgram } from "./plugin.ts";
+import {
+  bridgeNetwork,
+  call,
+  Chain,
+  environmentOf,
+  freshPod,
+  must,
+  pluginProgram,
+  type Configuration,
+} from "./plugin.ts";
 
 const withPrograms = testWith(["root", "ip", "nft"]);
 
@@ -122,7 +133,11 @@ withPrograms(
       expect(refused.stdout).toContain("pods-attached");
 
       const fresh = place.wayout(node, "gc", "--dry-run", "--json");
-      expect(JSON.parse(fresh.stdout).networks[0]).toMatchObject({ links: [], addresses: [] });
+      expect(JSON.parse(fresh.stdout).networks[0]).toMatchObject({
+        links: [],
+        addresses: [],
+        natRules: false,
+      });
       // Two minutes later no ADD can be under way any more.
       const old = Date.now() / 1000 - 200;
       utimesSync("/var/lib/cni/networks/gc-net/10.42.0.2", old, old);
@@ -131,18 +146,20 @@ withPrograms(
         network: "gc-net",
         links: [{ alias: "cni/gc-net leaked eth0" }],
         addresses: [{ address: "10.42.0.2", owner: "leaked eth0" }],
+        natRules: true,
       });
+      expect(place.wayout(node, "gc", "--dry-run").stdout).toContain("would remove its NAT rules");
       expect(ask(pod.namespace, ["ip", "-br", "link"])).toContain("eth0");
-      expect(place.wayout(node, "gc")).toMatchObject({
-        exitCode: 0,
-        stderr: "",
-        stdout: expect.stringContaining("removed address 10.42.0.2"),
-      });
+      const removed = place.wayout(node, "gc");
+      expect(removed).toMatchObject({ exitCode: 0, stderr: "" });
+      expect(removed.stdout).toContain("removed address 10.42.0.2");
+      expect(removed.stdout).toContain("removed its NAT rules");
+      expect(place.wayout(node, "gc").stdout).toContain("nothing is left over");
       expect(ask(pod.namespace, ["ip", "-br", "link"])).not.toContain("eth0");
       expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
 
-      const removed = place.wayout(node, "uninstall", "--json");
-      expect(JSON.parse(removed.stdout).removed).toHaveLength(2);
+      const uninstalled = place.wayout(node, "uninstall", "--json");
+      expect(JSON.parse(uninstalled.stdout).removed).toHaveLength(2);
       expect(existsSync(place.conflist)).toBe(false);
       expect(place.wayout(node, "uninstall").stdout).toBe("Nothing was installed.\n");
     });
@@ -180,4 +197,103 @@ withPrograms("a pod that libcni remembers, with a namespace that is there, is ne
     expect(ask(pod.namespace, ["ip", "-br", "link"])).toContain("eth0");
     rmSync("/var/lib/cni/results/kept-net-kept-eth0");
   });
+});
+
+withPrograms("a plugin that runs is replaced under its feet, and ends its work", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "wayout-install-"));
+  afterThisTest(() => rmSync(directory, { recursive: true }));
+  const place = new Place(directory);
+  const node = freshNamespace("node");
+  place.wayout(node, "install", "--subnet", "10.42.0.0/24");
+  const program = join(place.bin, "wayout");
+  const before = statSync(program).ino;
+  // It waits for its configuration, which ends with standard input.
+  const pod = freshPod();
+  const running = node.run(() =>
+    Bun.spawn([program], { stdin: "pipe", stdout: "pipe", stderr: "pipe", env: environmentOf("ADD", pod) }),
+  );
+  const again = place.wayout(node, "install", "--json");
+  expect(again).toMatchObject({ exitCode: 0, stderr: "" });
+  expect(statSync(program).ino).not.toBe(before);
+  await running.stdin.write(JSON.stringify(bridgeNetwork()));
+  await running.stdin.end();
+  const said = await new Response(running.stdout).text();
+  expect([await running.exited, said]).toEqual([0, expect.stringContaining("10.42.0.2/24")]);
+  expect(readdirSync(place.bin)).toEqual(["wayout"]);
+  expect(readdirSync(place.conf)).toEqual(["10-wayout.conflist"]);
+});
+
+testWith(["root", "ip", "nft", "strace"])(
+  "killed before any system call that changes something: what is there is whole, and the next install finishes it",
+  () => {
+    inDirectory((place) => {
+      const node = freshNamespace("node");
+      const { size } = statSync(pluginProgram());
+      const CHANGING = ["?mkdir,?mkdirat", "ftruncate", "fsync", "?chmod,?fchmodat", "?rename,?renameat"];
+      let points = 0;
+      for (const kind of CHANGING) {
+        for (let nth = 1; ; nth++) {
+          const kill = ["-e", `trace=${kind}`, "-e", `inject=${kind}:signal=KILL:when=${nth}`];
+          const options = ["--bin-dir", place.bin, "--conf-dir", place.conf, "--subnet", "10.42.0.0/24"];
+          const install = [pluginProgram(), "cni", "install", ...options];
+          const { exitCode } = run(node, ["strace", "-f", "-o", "/dev/null", ...kill, ...install]);
+          const program = join(place.bin, "wayout");
+          if (existsSync(program)) {
+            expect(statSync(program)).toMatchObject({ size, mode: 0o100755 });
+          }
+          if (existsSync(place.conflist)) {
+            expect(existsSync(program)).toBe(true);
+            expect(JSON.parse(readFileSync(place.conflist, "utf8"))).toMatchObject({ name: "wayout" });
+          }
+          if (exitCode === 0) break;
+          points++;
+          expect(place.wayout(node, "install", "--subnet", "10.42.0.0/24").exitCode).toBe(0);
+          expect([readdirSync(place.bin), readdirSync(place.conf)]).toEqual([
+            ["wayout"],
+            ["10-wayout.conflist"],
+          ]);
+          expect(place.wayout(node, "uninstall").exitCode).toBe(0);
+          for (const path of [place.bin, place.conf]) rmSync(path, { recursive: true });
+        }
+        expect(place.wayout(node, "uninstall").exitCode).toBe(0);
+        for (const path of [place.bin, place.conf]) rmSync(path, { recursive: true });
+      }
+      expect(points).toBeGreaterThan(7);
+    });
+  },
+  120_000,
+);
+
+withPrograms("a conflist of our name that is somebody else's survives install and uninstall", () => {
+  inDirectory((place) => {
+    const node = freshNamespace("node");
+    mkdirSync(place.conf, { recursive: true });
+    const theirs = JSON.stringify({ cniVersion: "1.0.0", name: "theirs", plugins: [{ type: "bridge" }] });
+    writeFileSync(place.conflist, theirs);
+    expect(JSON.parse(place.wayout(node, "install", "--json").stdout)).toMatchObject({
+      wroteConflist: false,
+    });
+    expect(readFileSync(place.conflist, "utf8")).toBe(theirs);
+    expect(JSON.parse(place.wayout(node, "uninstall", "--json").stdout)).toEqual({
+      removed: [join(place.bin, "wayout")],
+    });
+    expect(readFileSync(place.conflist, "utf8")).toBe(theirs);
+  });
+});
+
+withPrograms("the example conflist is a network that works as it stands", () => {
+  const example = join(import.meta.dir, "..", "..", "examples", "10-wayout.conflist");
+  const { name, cniVersion, plugins } = JSON.parse(readFileSync(example, "utf8")) as {
+    name: string;
+    cniVersion: string;
+    plugins: Configuration[];
+  };
+  const chain = new Chain(freshNamespace("node"), name, plugins, cniVersion);
+  const pod = freshPod();
+  const result = chain.add(pod);
+  for (const { gateway } of result.ips!) {
+    expect(run(pod.namespace, ["ping", "-c1", "-W2", gateway!]).exitCode).toBe(0);
+  }
+  chain.check(pod, result);
+  chain.del(pod, result);
 });

@@ -119,8 +119,13 @@ export function rawCall(
   environment: Readonly<Record<string, string>>,
 ): Answer {
   const ran = run(node, [join(pluginDirectory(), type)], input, environment);
+  const silent = ran.exitCode === 0 && SILENT.has(environment["CNI_COMMAND"] ?? "");
+  if (silent && type === "wayout" && ran.stdout !== "") throw new Error(`it printed ${ran.stdout}`);
   return { ...ran, json: ran.stdout === "" ? undefined : (JSON.parse(ran.stdout) as CniJson) };
 }
+
+/** Commands that have nothing to say when all is well. */
+const SILENT: ReadonlySet<string> = new Set(["CHECK", "DEL", "GC", "STATUS"]);
 
 /** The result of a call that must succeed. */
 export function must(answer: Answer): CniJson {

@@ -143,8 +143,10 @@ withPodman(
       );
     expect(get("203.0.113.1")).toEndWith("203.0.113.5");
     expect(get("2001:db8:1::1")).toEndWith("2001:db8:1::5");
-    const fetched = run(outside, ["curl", "-s", "-m", "5", "http://203.0.113.5:8081/"]);
-    expect(fetched.stdout).toBe("from the pod\n");
+    for (const port of [8080, 8081]) {
+      const fetched = run(outside, ["curl", "-s", "-m", "5", `http://203.0.113.5:${port}/`]);
+      expect(fetched.stdout).toBe("from the pod\n");
+    }
     expect(reserved()).toHaveLength(4);
     must(podman(world, "rm", "--force", "--time", "0", "one", "two"));
     expect(reserved()).toEqual([]);

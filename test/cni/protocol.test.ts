@@ -1,9 +1,12 @@
 /** Environment, input, versions and errors: the protocol itself, against the real program. */
 import { describe, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
 import { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { appendResult, readResult, resultJson, type Result } from "../../src/cni/result.ts";
 import { CNI_VERSIONS } from "../../src/cni/version.ts";
+import { afterThisTest } from "../support/teardown.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
 import {
@@ -14,19 +17,11 @@ import {
   must,
   pluginProgram,
   rawCall,
-  REFERENCE_DIRECTORY,
+  type CniJson,
   type Configuration,
 } from "./plugin.ts";
 
 const withPrograms = testWith(["root", "ip", "nft"]);
-const withReference = testWith([
-  "root",
-  "ip",
-  "nft",
-  "iptables",
-  ...(existsSync(REFERENCE_DIRECTORY) ? [] : ["containernetworking-plugins"]),
-]);
-
 describe("the environment", () => {
   const ADD = { CNI_COMMAND: "ADD", CNI_CONTAINERID: "c1", CNI_IFNAME: "eth0", CNI_NETNS: "/run/netns/x" };
   const cases: readonly (readonly [string, Readonly<Record<string, string>>, number, RegExp])[] = [
@@ -86,45 +81,6 @@ describe("the input", () => {
       const answer = rawCall(freshNamespace("node"), "wayout", input, environment);
       expect(answer.json?.msg).toMatch(message);
       expect(answer.json?.code).toBe(code);
-    });
-  }
-
-  const refused: readonly (readonly [string, Configuration, RegExp])[] = [
-    ["promisc with hairpin", { promiscMode: true, hairpinMode: true }, /hairpinMode and promiscMode/],
-    ["vlan out of range", { vlan: 4095 }, /vlan must be a whole number from 0 to 4094, not 4095/],
-    ["vlan and trunk", { vlan: 5, vlanTrunk: [{ id: 6 }] }, /vlanTrunk and vlan/],
-    ["half a trunk range", { vlanTrunk: [{ minID: 6 }] }, /vlanTrunk\[0\].maxID is missing/],
-    ["a bridge name too long", { bridge: "a123456789012345" }, /bridge "a123456789012345"/],
-    ["a flag that is no flag", { ipMasq: "yes" }, /ipMasq must be true or false, not a string/],
-    [
-      "no interface but addresses",
-      { disableContainerInterface: true },
-      /disableContainerInterface cannot be true/,
-    ],
-    ["a MAC that is none", { runtimeConfig: { mac: "00:00" } }, /runtimeConfig.mac "00:00"/],
-    ["a multicast MAC", { args: { cni: { mac: "01:00:00:00:00:01" } } }, /args.cni.mac .* multicast/],
-    [
-      "a subnet that is none",
-      { ipam: { type: "host-local", subnet: "10.42.0.0" } },
-      /ipam.subnet .* too few/,
-    ],
-    [
-      "an address outside the range",
-      { runtimeConfig: { ips: ["10.9.9.9"] } },
-      /runtimeConfig.ips\[0\] asks for 10.9.9.9/,
-    ],
-    ["a port range that is none", { portRange: "9-1" }, /portRange "9-1"/],
-    ["an outgoing address that is none", { snat: "203.0.113" }, /snat "203.0.113"/],
-    ["a backend nobody has", { ipMasqBackend: "pf" }, /ipMasqBackend "pf"/],
-    ["host bits in a destination", { nonMasqueradeCIDRs: ["10.0.0.1/8"] }, /nonMasqueradeCIDRs\[0\]/],
-  ];
-  for (const [name, extra, message] of refused) {
-    withPrograms(`is refused, and nothing changed: ${name}`, () => {
-      const node = freshNamespace("node");
-      const answer = call(node, "ADD", bridgeNetwork(extra), freshPod());
-      expect(answer.json?.msg).toMatch(message);
-      expect(answer.json?.code).toBe(7);
-      expect(ask(node, ["ip", "-br", "link"]).trim().split("\n")).toHaveLength(1);
     });
   }
 });
@@ -212,105 +168,16 @@ describe("versions", () => {
   });
 });
 
-describe("beside the reference plugin", () => {
-  /** What differs from run to run: names and MACs that each chooses by itself. */
-  function comparable(json: unknown): unknown {
-    return JSON.parse(
-      JSON.stringify(json, (key, value: unknown) =>
-        key === "mac" || key === "sandbox" ? "*" : value,
-      ).replace(/"(veth[0-9a-f]+|wout[a-z2-7]+)"/g, '"HOST"'),
-    );
+withPrograms("with IgnoreUnknown whatever else CNI_ARGS holds is no error; without it, it is named", () => {
+  const node = freshNamespace("node");
+  const conf = bridgeNetwork();
+  for (const lenient of ["1", "true", "True"]) {
+    const pod = { ...freshPod(), args: `garbage;;=x;K8S_POD_UID=a=b;IP=;MAC=;IgnoreUnknown=${lenient};` };
+    must(call(node, "ADD", conf, pod));
+    must(call(node, "DEL", conf, pod));
   }
-
-  const variants: readonly (readonly [string, Configuration])[] = [
-    ["plain", {}],
-    ["isGateway only", { isDefaultGateway: false, isGateway: true }],
-    ["no gateway", { isDefaultGateway: false }],
-    [
-      "routes and dns",
-      {
-        dns: { nameservers: ["192.0.2.9"] },
-        ipam: {
-          type: "host-local",
-          subnet: "10.42.0.0/24",
-          routes: [{ dst: "198.51.100.0/24" }, { dst: "203.0.113.0/24", gw: "10.42.0.9" }],
-        },
-      },
-    ],
-    [
-      "a gateway of one's own and a range",
-      {
-        ipam: {
-          type: "host-local",
-          subnet: "10.42.0.0/24",
-          gateway: "10.42.0.254",
-          rangeStart: "10.42.0.50",
-          rangeEnd: "10.42.0.60",
-        },
-      },
-    ],
-    [
-      "dual stack",
-      { ipam: { type: "host-local", ranges: [[{ subnet: "10.42.0.0/24" }], [{ subnet: "fd00:42::/64" }]] } },
-    ],
-    [
-      "a requested address and MAC",
-      { args: { cni: { ips: ["10.42.0.77"] } }, runtimeConfig: { mac: "02:00:00:00:00:33" } },
-    ],
-    [
-      "static addresses",
-      { ipam: { type: "static", addresses: [{ address: "10.42.0.9/24", gateway: "10.42.0.1" }] } },
-    ],
-    ["layer 2 only", { ipam: {}, ipMasq: false, isDefaultGateway: false }],
-    ["an MTU, hairpin", { mtu: 1400, hairpinMode: true }],
-  ];
-  for (const [name, extra] of variants) {
-    for (const cniVersion of ["0.2.0", "0.4.0", "1.0.0"]) {
-      if (cniVersion === "0.2.0" && name === "layer 2 only") continue;
-      withReference(`the same result: ${name}, ${cniVersion}`, () => {
-        const results = ["bridge", "wayout"].map((type) => {
-          const node = freshNamespace("node");
-          const pod = freshPod();
-          const conf = bridgeNetwork({ cniVersion, type, ...extra });
-          const result = must(call(node, "ADD", conf, pod));
-          const inside = [
-            ["ip", "-j", "address", "show", "eth0"],
-            ["ip", "-j", "route"],
-            ["ip", "-6", "-j", "route"],
-          ].map((command) => ask(pod.namespace, command));
-          must(call(node, "DEL", { ...conf, prevResult: result }, pod));
-          return { result: comparable({ ...result, cniVersion: undefined }), routes: routesOf(inside) };
-        });
-        expect(results[1]).toEqual(results[0]);
-      });
-    }
-  }
-
-  /** Destination and gateway of each route, link-local ones left out: their time of appearance varies. */
-  function routesOf([, v4, v6]: readonly string[]): string[] {
-    const routes = [v4, v6].flatMap(
-      (text) => JSON.parse(text === "" ? "[]" : text!) as { dst: string; gateway?: string }[],
-    );
-    return routes
-      .filter(({ dst }) => !dst.startsWith("fe80") && !dst.startsWith("ff00"))
-      .map(({ dst, gateway }) => `${dst} ${gateway ?? ""}`)
-      .sort();
-  }
-
-  withReference(
-    "a pod that the reference plugin attached is taken down by us, and keeps its address until then",
-    () => {
-      const node = freshNamespace("node");
-      const old = freshPod("old");
-      const conf = bridgeNetwork({ cniVersion: "1.0.0", ipMasq: false });
-      const result = must(call(node, "ADD", { ...conf, type: "bridge" }, old));
-      expect(must(call(node, "ADD", conf, freshPod("new"))).ips?.[0]?.address).toBe("10.42.0.3/24");
-      must(call(node, "CHECK", { ...conf, prevResult: result }, old));
-      must(call(node, "DEL", { ...conf, prevResult: result }, old));
-      expect(ask(old.namespace, ["ip", "-br", "link"])).not.toContain("eth0");
-      expect(must(call(node, "ADD", conf, freshPod("old"))).ips?.[0]?.address).toBe("10.42.0.4/24");
-    },
-  );
+  const strict = call(node, "ADD", conf, { ...freshPod(), args: "IgnoreUnknown=0;K8S_POD_NAME=web" });
+  expect(strict.json).toMatchObject({ code: 4, msg: expect.stringContaining("K8S_POD_NAME=web") });
 });
 
 withPrograms("CNI_ARGS of a kubelet are let pass; a requested address and MAC are heard", () => {
@@ -324,4 +191,39 @@ withPrograms("CNI_ARGS of a kubelet are let pass; a requested address and MAC ar
   expect(ask(pod.namespace, ["ip", "link", "show", "eth0"])).toContain("02:00:00:00:00:aa");
   using inside = NetworkNamespace.open(pod.netns!);
   expect(inside.inode).toBe(pod.namespace.inode);
+});
+
+testWith(["root", "ip", "nft", "strace"])("a call opens nothing of the command line, and no package", () => {
+  const node = freshNamespace("node");
+  const directory = mkdtempSync(join(tmpdir(), "wayout-opened-"));
+  afterThisTest(() => rmSync(directory, { recursive: true }));
+  const root = join(import.meta.dir, "..", "..");
+  const trace = join(directory, "trace");
+  const conf = bridgeNetwork({ macspoofchk: true });
+  const pod = freshPod();
+  const opened = (command: string, more: Configuration = {}): string[] => {
+    const tracer = ["strace", "-f", "-e", "trace=?open,openat", "-o", trace];
+    const program = [process.execPath, join(root, "src", "main.ts")];
+    const input = JSON.stringify({ ...conf, ...more });
+    const ran = run(node, [...tracer, ...program], input, environmentOf(command, pod));
+    expect(ran).toMatchObject({ exitCode: 0, stderr: "" });
+    if (command === "ADD") result = JSON.parse(ran.stdout) as CniJson;
+    const paths = readFileSync(trace, "utf8").matchAll(/"([^"]+\.[jt]s)"/g);
+    return [...new Set([...paths].map(([, path]) => relative(root, path!)))];
+  };
+  let result: CniJson = {};
+  for (const [command, more] of [
+    ["VERSION", () => ({})],
+    ["ADD", () => ({})],
+    ["CHECK", () => ({ prevResult: result })],
+    ["STATUS", () => ({})],
+    ["GC", () => ({ "cni.dev/valid-attachments": [] })],
+    ["DEL", () => ({})],
+  ] as const) {
+    const files = opened(command, more());
+    expect(files).toContain("src/cni/main.ts");
+    expect(
+      files.filter((path) => /^src\/(cli|lab|doctor|trace|snapshot|attachment)\/|node_modules/.test(path)),
+    ).toEqual([]);
+  }
 });

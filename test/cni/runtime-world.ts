@@ -29,7 +29,7 @@ export function runtimeWorld(): RuntimeWorld {
   }
   ask(node, ["ip", "route", "add", "default", "via", "203.0.113.1"]);
   ask(node, ["ip", "-6", "route", "add", "default", "via", "2001:db8:1::1"]);
-  return { node, outside, directory: mkdtempSync(join(tmpdir(), "wayout-runtime-")) };
+  return { node, outside, directory: mkdtempSync(join(tmpdir(), "runtime-")) };
 }
 
 /** A web server in a namespace that answers with the address it was asked from. Ends with `kill`. */

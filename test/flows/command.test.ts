@@ -1,6 +1,11 @@
 /** `wayout conntrack` as people and programs use it. */
 import { describe, expect } from "bun:test";
 import { join } from "node:path";
+import { tableError } from "../../src/cli/conntrack-table.ts";
+import { Conntrack } from "../../src/kernel/conntrack/conntrack.ts";
+import { ERRNO, SystemError } from "../../src/kernel/errno.ts";
+import { NLMSG_ERROR } from "../../src/kernel/netlink/message.ts";
+import type { NetlinkTransport } from "../../src/kernel/netlink/transport.ts";
 import { deleteNamedNamespace, type NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { makeEntries, MADE, trackingNamespace } from "../kernel/conntrack/tracked-world.ts";
 import { ask, run, testWith, type Ran } from "../support/witness.ts";
@@ -100,6 +105,22 @@ describe("list", () => {
     expect(stderr).toContain("'ct' or NAT");
   });
 
+  test("says why nothing is offloaded, and where accounting is to be switched on", () => {
+    const namespace = made();
+    // A kernel with flowtables has a setting for them in every namespace.
+    const hasFlowtables =
+      run(namespace, ["sysctl", "-n", "net.netfilter.nf_flowtable_tcp_timeout"]).exitCode === 0;
+    const { stdout, stderr, exitCode } = wayout(namespace, "list", "--offloaded");
+    expect({ stdout, exitCode }).toEqual({ stdout: "", exitCode: 0 });
+    expect(stderr).toContain(hasFlowtables ? "No flow is offloaded." : "This kernel offloads no flows");
+    expect(wayout(namespace, "list").stderr).not.toContain("offload");
+    ask(namespace, ["sysctl", "-qw", "net.netfilter.nf_conntrack_acct=0"]);
+    const elsewhere = wayout(undefined, "list", "--netns", namespace.name!);
+    expect(elsewhere.stderr).toContain(
+      `nsenter --net=/run/netns/${namespace.name} sysctl -w net.netfilter.nf_conntrack_acct=1`,
+    );
+  });
+
   test("a reader that goes away ends it quietly", () => {
     const namespace = made();
     const { stdout, stderr, exitCode } = run(namespace, [
@@ -139,6 +160,55 @@ describe("wrong usage ends with 2 and names the option", () => {
     });
   }
 });
+
+test("a kernel without connection tracking is told as such", () => {
+  // nfnetlink without ctnetlink behind it (nfnetlink_rcv_msg), and a kernel without nfnetlink.
+  const errors = [
+    thrownBy(() => new Conntrack(new Refusal(ERRNO.EINVAL)).statistics()),
+    new SystemError("socket", ERRNO.EPROTONOSUPPORT),
+  ];
+  for (const error of errors) {
+    expect(tableError(error)).toMatchObject({
+      code: "no-conntrack",
+      kind: "machine",
+      said: expect.stringContaining("does not offer connection tracking"),
+      todo: expect.stringContaining("modprobe nf_conntrack_netlink"),
+    });
+  }
+  const other = new Error("something else");
+  expect(tableError(other)).toBe(other);
+});
+
+/** Answers every request with that error, as a kernel does. */
+class Refusal implements NetlinkTransport {
+  #sequence = 0;
+  constructor(readonly errno: number) {}
+
+  send(datagram: Uint8Array): void {
+    this.#sequence = new DataView(datagram.buffer, datagram.byteOffset).getUint32(8, true);
+  }
+  receive(): Uint8Array {
+    // struct nlmsghdr, the error, and the header of the message that was refused.
+    const bytes = new Uint8Array(36);
+    const view = new DataView(bytes.buffer);
+    view.setUint32(0, bytes.length, true);
+    view.setUint16(4, NLMSG_ERROR, true);
+    view.setUint32(8, this.#sequence, true);
+    view.setInt32(16, -this.errno, true);
+    return bytes;
+  }
+  join(): void {}
+  close(): void {}
+}
+
+function thrownBy(run: () => unknown): unknown {
+  try {
+    run();
+  } catch (error) {
+    return error;
+  }
+  return undefined;
+}
 
 testWith(["real-root", "runuser"])("an ordinary user is told what is missing, with exit code 3", () => {
   const { exitCode, stderr } = run(freshNamespace(), [
@@ -183,7 +253,11 @@ describe("stats", () => {
     const namespace = made();
     const { stdout } = wayout(namespace, "stats");
     expect(stdout).toMatch(new RegExp(`^Table {2}${MADE.length} of \\d+ entries`, "m"));
-    expect(stdout).toMatch(/^ {2}insert_failed +0 +\S/m);
+    for (const name of ["insert_failed", "drop", "early_drop", "invalid", "clash_resolve"]) {
+      expect(stdout).toMatch(new RegExp(`^ {2}${name} +0 +\\S`, "m"));
+    }
+    // ctnetlink made the entries; which CPU it ran on is the scheduler's affair.
+    expect(stdout).toMatch(new RegExp(`^ {2}insert +${MADE.length} \\(cpu\\d+ \\d+`, "m"));
     expect(stdout).toMatch(/^ {2}tcp 203\.0\.113\.5 → 198\.51\.100\.80:443 +1 of 64512/m);
     const narrow = wayout(namespace, "stats", "--ports", "40000-40000").stdout;
     expect(narrow).toMatch(/^ {2}tcp 203\.0\.113\.5 → 198\.51\.100\.80:443 +1 of 1 +100 %/m);

@@ -170,7 +170,7 @@ function isHollow(key: string, wanted: FlowFilter): boolean {
 }
 
 describe("sorting", () => {
-  test("gives every line once, in order, for every key", () => {
+  test("gives every flow once, in order, for every key", () => {
     fc.assert(
       fc.property(
         fc.array(oneZone, { maxLength: 30 }),
@@ -179,11 +179,15 @@ describe("sorting", () => {
         (values, key, reverse) => {
           const sorter = new FlowSorter(key, reverse);
           const entries = values.map((value, index) => {
-            const bytes = encodeDescription(value);
-            sorter.add(scanOf(bytes), Buffer.from(`${index}\n`));
+            const bytes = encodeDescription({ ...value, attributes: { ...value.attributes, id: index } });
+            sorter.add(scanOf(bytes));
             return decodeEntry(bytes);
           });
-          const order = [...sorter.lines()].map((line) => Number(Buffer.from(line).toString()));
+          const order: number[] = [];
+          sorter.visit((scan) => {
+            order.push(scan.id);
+            expect(scan.entry()).toEqual(entries[scan.id]!);
+          });
           expect(order.toSorted((a, b) => a - b)).toEqual(values.map((_, index) => index));
           const keys = order.map((index) => plainKey(entries[index]!, key));
           const sorted = keys.toSorted((a, b) => (reverse ? -1 : 1) * comparePlain(a, b));
@@ -194,15 +198,28 @@ describe("sorting", () => {
     );
   });
 
-  test("the first lines only", () => {
+  test("the first flows only, and equal ones as they came", () => {
     const sorter = new FlowSorter("timeout");
-    const bytes = encodeDescription({
-      family: 2,
-      attributes: { original: TUPLE, reply: TUPLE, status: 0, id: 1 },
-    });
-    for (let i = 0; i < 5; i++) sorter.add(scanOf(bytes), Buffer.from(`${i}\n`));
-    expect([...sorter.lines(2)].map(String)).toHaveLength(2);
+    for (let id = 0; id < 5; id++) {
+      const attributes = { original: TUPLE, reply: TUPLE, status: 0, id };
+      sorter.add(scanOf(encodeDescription({ family: 2, attributes })));
+    }
+    const ids: number[] = [];
+    sorter.visit((scan) => ids.push(scan.id), 2);
+    expect(ids).toEqual([0, 1]);
     expect(sorter.size).toBe(5);
+  });
+
+  test("more flows than one piece holds", () => {
+    const sorter = new FlowSorter("mark");
+    const count = 60_000;
+    for (let mark = 0; mark < count; mark++) {
+      const attributes = { original: TUPLE, reply: TUPLE, status: 0, id: mark, mark };
+      sorter.add(scanOf(encodeDescription({ family: 2, attributes })));
+    }
+    const marks: number[] = [];
+    sorter.visit((scan) => marks.push(scan.mark));
+    expect(marks).toEqual(Array.from({ length: count }, (_, index) => count - 1 - index));
   });
 });
 
@@ -310,6 +327,14 @@ describe("counting", () => {
     const cpu = { found: 1, invalid: 2, insert: 3, insertFailed: 4, drop: 5, earlyDrop: 6, error: 7 };
     const rest = { searchRestart: 8, clashResolve: 9, chainTooLong: 10 };
     const perCpu = [0, 1].map((number) => ({ cpu: number, ...cpu, ...rest }));
+    const uneven = [...perCpu, { ...perCpu[0]!, cpu: 2, drop: 9, found: 0 }];
+    const byName = new Map(
+      explainCounters({ entries: 0, maximum: 0, perCpu: uneven }).map(({ name, cpus }) => [
+        name,
+        cpus.map(({ cpu: number, value }) => `${number}:${value}`).join(),
+      ]),
+    );
+    expect([byName.get("drop"), byName.get("found")]).toEqual(["2:9,0:5,1:5", "0:1,1:1"]);
     const counters = explainCounters({ entries: 0, maximum: 0, perCpu });
     const values = new Map<string, number>(counters.map(({ name, value }) => [name, value]));
     const doubled = Object.entries({ ...cpu, ...rest }).map(([name, value]): [string, number] => [

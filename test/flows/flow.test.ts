@@ -1,10 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import * as fc from "fast-check";
 import { flowState, podOf, translationOf, translationText } from "../../src/flows/flow.ts";
+import { compileFilter } from "../../src/flows/flow-filter.ts";
+import { flowLine } from "../../src/flows/flow-line.ts";
 import { flowRecord } from "../../src/flows/flow-record.ts";
 import type { ConntrackEntry, ConntrackTuple } from "../../src/kernel/conntrack/entry.ts";
 import { IPS, protocolName, protocolNumber, statusFlags } from "../../src/kernel/conntrack/status.ts";
-import { decodeEntry, description, encodeDescription } from "../kernel/conntrack/arbitrary.ts";
+import { decodeEntry, description, encodeDescription, scanOf } from "../kernel/conntrack/arbitrary.ts";
 
 function entry(
   original: ConntrackTuple,
@@ -119,6 +121,33 @@ test("the state of protocols without states is how far answers have come", () =>
   expect(state(IPS.SEEN_REPLY | IPS.ASSURED)).toBe("assured");
   expect(flowState({ protocol: 6, status: 0, state: "SYN_SENT" })).toBe("SYN_SENT");
   expect(flowState({ protocol: 6, status: IPS.OFFLOAD | IPS.SEEN_REPLY })).toBe("ESTABLISHED");
+});
+
+test("an offloaded flow, of which the kernel tells neither state nor time-out", () => {
+  const ip = { v4Source: "10.0.0.1", v4Destination: "198.51.100.80" };
+  const back = { v4Source: "198.51.100.80", v4Destination: "203.0.113.5" };
+  const message = (flags: number): Uint8Array =>
+    encodeDescription({
+      family: 2,
+      attributes: {
+        original: { ip, proto: { number: 6, sourcePort: 5432, destinationPort: 443 } },
+        reply: { ip: back, proto: { number: 6, sourcePort: 443, destinationPort: 5432 } },
+        status: IPS.SEEN_REPLY | IPS.ASSURED | flags,
+        id: 1,
+      },
+    });
+  const offloaded = compileFilter({ offloaded: true });
+  for (const [flags, notes] of [
+    [IPS.OFFLOAD, "offload"],
+    [IPS.OFFLOAD | IPS.HW_OFFLOAD, "hw-offload offload"],
+  ] as const) {
+    const bytes = message(flags);
+    expect(flowLine(decodeEntry(bytes), { pods: new Map(), nowMs: 0 })).toBe(
+      `tcp    ESTABLISHED       -  10.0.0.1:5432 ↔ 203.0.113.5:5432 → 198.51.100.80:443  ${notes}`,
+    );
+    expect(offloaded.matches(scanOf(bytes))).toBe(true);
+  }
+  expect(offloaded.matches(scanOf(message(0)))).toBe(false);
 });
 
 test("a flow belongs to the pod that began it, or else to the one it leads to", () => {

@@ -1,6 +1,7 @@
 import { expect } from "bun:test";
 import { createNamedNamespace, deleteNamedNamespace, NetworkNamespace } from "../../src/kernel/namespace.ts";
-import { testWith } from "../support/witness.ts";
+import { join } from "node:path";
+import { ask, testWith } from "../support/witness.ts";
 
 function remade(name: string): { inode: number; cookie: string } {
   createNamedNamespace(name);
@@ -30,3 +31,22 @@ testWith(["root"])("a name is taken once, and can be given back", () => {
   expect(deleteNamedNamespace(name)).toBe(false);
   expect(() => NetworkNamespace.named(name)).toThrow(/ENOENT/);
 });
+
+testWith(["root", "unshare", "mount"])(
+  "names are kept on a mount of their own, also where an older one is hidden below a new /run",
+  () => {
+    const module = join(import.meta.dir, "..", "..", "src", "kernel", "namespace.ts");
+    const script = `import { createNamedNamespace } from ${JSON.stringify(module)}; createNamedNamespace("hidden")`;
+    const hide = "mkdir -p /run/netns && mount --bind /run/netns /run/netns && mount -t tmpfs tmpfs /run";
+    ask(undefined, [
+      "unshare",
+      "-m",
+      "sh",
+      "-c",
+      // Only the kernel knows: what cannot be unmounted is no mount.
+      `${hide} && "$0" -e "$1" && umount /run/netns/hidden && umount /run/netns`,
+      process.execPath,
+      script,
+    ]);
+  },
+);

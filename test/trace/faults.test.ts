@@ -127,6 +127,61 @@ const FAULTS: readonly Fault[] = [
     reason: /filter FORWARD: .*REJECT/,
   },
   {
+    name: "the bridge is down",
+    break: (w) => w.in("node", "ip", "link", "set", "br0", "down"),
+    step: 1,
+    code: "link-down",
+    reason: /br0 on the node is down/,
+  },
+  {
+    name: "the pod knows a wrong link-layer address of its gateway",
+    break: (w) => {
+      // Another port, for the bridge to flood the frames to.
+      w.in("node", "ip", "link", "add", "other", "type", "veth", "peer", "name", "end");
+      w.in("node", "ip", "link", "set", "other", "master", "br0", "up");
+      w.in("node", "ip", "link", "set", "end", "up");
+      w.in("pod", "ip", "neigh", "replace", "10.20.0.1", "lladdr", "02:00:00:00:00:99", "dev", "eth0");
+    },
+    step: 2,
+    code: "not-for-the-bridge",
+    reason: /for its gateway 10\.20\.0\.1 to 02:00:00:00:00:99, and br0, whose address that is, has /,
+  },
+  {
+    name: "the node knows a wrong link-layer address of the pod",
+    break: (w) =>
+      w.in("node", "ip", "neigh", "replace", "10.20.0.2", "lladdr", "02:00:00:00:00:99", "dev", "br0"),
+    step: 9,
+    code: "not-for-the-pod",
+    reason: /what is for 10\.20\.0\.2 to 02:00:00:00:00:99, and eth0 in the pod has /,
+  },
+  {
+    name: "the cable is unplugged from the bridge",
+    break: (w) => w.in("node", "ip", "link", "set", "veth-pod", "nomaster"),
+    step: 9,
+    code: "route-back-elsewhere",
+    reason:
+      /route back to 10\.20\.0\.2 leaves by br0, and the pod is behind veth-pod, which is no port of br0/,
+  },
+  {
+    name: "another network has the pod's address",
+    break: (w) => {
+      w.in("node", "ip", "link", "add", "br1", "type", "bridge");
+      w.in("node", "ip", "addr", "add", "10.20.0.9/29", "dev", "br1");
+      w.in("node", "ip", "link", "set", "br1", "up");
+      w.in("node", "ip", "route", "add", "10.20.0.2/32", "dev", "br1");
+    },
+    step: 9,
+    code: "route-back-elsewhere",
+    reason: /route back to 10\.20\.0\.2 leaves by br1, and the pod is behind br0/,
+  },
+  {
+    name: "a route of the node refuses it",
+    break: (w) => w.in("node", "ip", "route", "add", "prohibit", "198.51.100.0/24"),
+    step: 3,
+    code: "route-forbids-on-node",
+    reason: /a route of the node refuses 198\.51\.100\.80/,
+  },
+  {
     name: "no route on the node",
     break: (w) => w.in("node", "ip", "route", "del", "default"),
     step: 3,

@@ -99,7 +99,15 @@ testWith(["root", "nft"])("UDP, ICMP, HTTP, IPv6, a refusal", async () => {
 testWith(["root", "nft"])(
   "a point-to-point cable without a bridge; the node itself; no rules at all",
   async () => {
-    world = await makeWorld({ wiring: "ptp" });
+    world = await makeWorld({ wiring: "ptp", ipv6: true });
+    for (const request of [{}, { protocol: "icmp" }]) {
+      const v6 = world.trace({ destination: "2001:db8:198::80", timeoutMs: 3000, ...request });
+      expect([v6.stop, statuses(v6).join()]).toEqual([
+        undefined,
+        Array.from({ length: 9 }, () => "proven").join(),
+      ]);
+      expect(v6.path.map((place) => place.kind)).toEqual(["pod", "veth", "node", "uplink", "outside"]);
+    }
     const report = world.trace();
     expect(report.outcome).toBe("answered");
     expect(report.path.map((place) => place.kind)).toEqual(["pod", "veth", "node", "uplink", "outside"]);
@@ -282,6 +290,8 @@ testWith(["root", "nft"])("many other flows to the same destination do not confu
     ),
   );
   await flood.stdout.getReader().read();
+  const rules = (): string => ask(world.node, ["nft", "-a", "list", "ruleset"]);
+  const before = rules();
   const reports: TraceReport[] = [];
   while (flood.exitCode === null && reports.length < 12) {
     reports.push(world.trace({ destination: "198.51.100.80:9999", protocol: "udp", timeoutMs: 2000 }));
@@ -289,6 +299,7 @@ testWith(["root", "nft"])("many other flows to the same destination do not confu
   }
   await flood.exited;
   expect(reports.length).toBeGreaterThan(0);
+  expect(rules()).toBe(before);
   for (const report of reports) {
     expect([report.stop?.reason, statuses(report).join()]).toEqual([
       undefined,

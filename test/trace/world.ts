@@ -120,11 +120,16 @@ function wireBridge(ip: Ip): void {
 
 function wirePtp(ip: Ip): void {
   ip("node", "addr add 10.20.0.1/32 dev veth-pod");
+  ip("node", "-6 addr add fd20::1/128 dev veth-pod nodad");
   ip("node", "link set veth-pod up");
   ip("node", "route add 10.20.0.2/32 dev veth-pod");
+  ip("node", "-6 route add fd20::2/128 dev veth-pod");
   ip("pod", "addr add 10.20.0.2/24 dev eth0");
+  ip("pod", "-6 addr add fd20::2/128 dev eth0 nodad");
   ip("pod", "link set eth0 up");
   ip("pod", "route del 10.20.0.0/24");
   ip("pod", "route add 10.20.0.1 dev eth0");
   ip("pod", "route add default via 10.20.0.1");
+  ip("pod", "-6 route add fd20::1 dev eth0");
+  ip("pod", "-6 route add default via fd20::1");
 }

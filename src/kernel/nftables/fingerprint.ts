@@ -11,6 +11,7 @@ import type { NetlinkConnection } from "../netlink/connection.ts";
 import { align4, type Wire } from "../netlink/wire.ts";
 import { NLMSG_DONE, request, type MessageSpec } from "../netlink/message.ts";
 import { NetlinkError } from "../netlink/netlink-error.ts";
+import { rulesetGeneration } from "./generation.ts";
 import { NFNL_SUBSYS_NFTABLES, nfgenmsg, nfnlType, NFPROTO } from "../netlink/nfnetlink.ts";
 
 /** NFTA_*_TABLE is 1 in every message; NFTA_SET_ELEM_LIST_SET is 2. */
@@ -35,8 +36,21 @@ const NFTA_SET_ELEM_LIST_ELEMENTS = 3;
 /** NFTA_SET_ELEM_KEY, _DATA, _FLAGS, _USERDATA, _KEY_END. */
 const ELEMENT_IDENTITY: ReadonlySet<number> = new Set([1, 2, 3, 6, 10]);
 
-/** The digest of a table of family inet; undefined when there is none, or it changed while it was read. */
-export function tableFingerprint(connection: NetlinkConnection, table: string): string | undefined {
+/**
+ * The digest of a table of family inet at this generation of the ruleset; undefined when there is no such table, or
+ * the generation is another one by now.
+ */
+export function tableFingerprint(
+  connection: NetlinkConnection,
+  table: string,
+  generation: number,
+): string | undefined {
+  const digest = digestOf(connection, table);
+  return rulesetGeneration(connection) === generation ? digest : undefined;
+}
+
+/** undefined when there is no such table, or it changed while it was read. */
+function digestOf(connection: NetlinkConnection, table: string): string | undefined {
   const hasher = new Bun.CryptoHasher("sha256");
   const sets: string[] = [];
   try {

@@ -8,6 +8,7 @@ import type { AttributesOf, AttributeSet, Table as AttributeTable } from "../net
 import { ERRNO, SystemError } from "../errno.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { elementOf, type Change, type Changes, type ElementSpec, type SetSpec } from "./changes.ts";
+import { tableFingerprint } from "./fingerprint.ts";
 import { rulesetGeneration } from "./generation.ts";
 import { NFT_MSG } from "./messages.ts";
 import {
@@ -81,6 +82,11 @@ export class Nftables implements Disposable {
   /** The number of the ruleset's generation: it changes with every transaction. One small exchange. */
   generation(): number {
     return rulesetGeneration(this.#connection);
+  }
+
+  /** Of a table of family inet, at this generation: see tableFingerprint. */
+  fingerprint(table: string, generation: number): string | undefined {
+    return tableFingerprint(this.#connection, table, generation);
   }
 
   /**

@@ -25,6 +25,8 @@ export interface PacketMatch {
   readonly port?: number;
   /** ICMP and ICMPv6 messages that report what became of another packet. */
   readonly icmpErrors?: true;
+  /** The two packets that begin a TCP connection. */
+  readonly tcpSyn?: true;
 }
 
 /** Any of these kinds; an empty list is every packet. */
@@ -52,6 +54,7 @@ function matchTest(match: PacketMatch): (packet: Packet) => boolean {
     if (match.family !== undefined && match.family !== ip.family) return false;
     if (protocol !== undefined && ip.protocol !== protocol) return false;
     if (match.icmpErrors === true && !isIcmpError(packet)) return false;
+    if (match.tcpSyn === true && packet.tcp?.flags.includes("SYN") !== true) return false;
     return portsMatch(match, packet) && ends(ip.source, ip.destination);
   };
 }
@@ -106,6 +109,9 @@ const ETH_P_IP = 0x0800;
 const ETH_P_ARP = 0x0806;
 const ETH_P_IPV6 = 0x86dd;
 const ICMP_ERRORS = { 4: [3, 4, 5, 11, 12], 6: [1, 2, 3, 4] } as const;
+/** Where the flags stand in a TCP header, and the one that begins a connection. */
+const TCP_FLAGS_AT = 13;
+const TCP_SYN = 2;
 /** Hop-by-hop, routing, fragment, destination options: behind them the transport header stands elsewhere. */
 const EXTENSION_HEADERS = [0, 43, 44, 60];
 
@@ -255,6 +261,7 @@ function writePrefix(program: Program, text: string, at: number): void {
 
 function protocolsOf(match: SettledMatch): number[] {
   if (match.icmpErrors === true) return [IP_PROTOCOLS[match.family === 4 ? "icmp" : "icmpv6"]];
+  if (match.tcpSyn === true) return [IP_PROTOCOLS.tcp];
   if (match.protocol !== undefined && match.protocol !== "arp") return [IP_PROTOCOLS[match.protocol]];
   const hasPorts = match.sourcePort !== undefined || match.destinationPort !== undefined;
   return hasPorts ? [IP_PROTOCOLS.tcp, IP_PROTOCOLS.udp, IP_PROTOCOLS.sctp] : [];
@@ -265,8 +272,8 @@ function writeTransport4(program: Program, match: SettledMatch): void {
   if (protocols.length === 0) return;
   program.load(LD_B_ABS, NET + 9);
   program.mustBeOneOf(protocols);
-  if (match.icmpErrors !== true && match.sourcePort === undefined && match.destinationPort === undefined)
-    return;
+  const { icmpErrors, tcpSyn, sourcePort, destinationPort } = match;
+  if ([icmpErrors, tcpSyn, sourcePort, destinationPort].every((wish) => wish === undefined)) return;
   program.load(LD_H_ABS, NET + 6);
   program.passIfAnyBit(0x1fff);
   program.load(LDX_B_MSH, NET);
@@ -274,13 +281,18 @@ function writeTransport4(program: Program, match: SettledMatch): void {
     program.load(LD_B_IND, NET);
     program.mustBeOneOf(ICMP_ERRORS[4]);
   }
-  if (match.sourcePort !== undefined) {
-    program.load(LD_H_IND, NET);
-    program.mustEqual(match.sourcePort);
+  if (tcpSyn === true) {
+    program.load(LD_B_IND, NET + TCP_FLAGS_AT);
+    program.load(ALU_AND_K, TCP_SYN);
+    program.mustEqual(TCP_SYN);
   }
-  if (match.destinationPort !== undefined) {
+  if (sourcePort !== undefined) {
+    program.load(LD_H_IND, NET);
+    program.mustEqual(sourcePort);
+  }
+  if (destinationPort !== undefined) {
     program.load(LD_H_IND, NET + 2);
-    program.mustEqual(match.destinationPort);
+    program.mustEqual(destinationPort);
   }
 }
 
@@ -293,6 +305,11 @@ function writeTransport6(program: Program, match: SettledMatch): void {
   if (match.icmpErrors === true) {
     program.load(LD_B_ABS, NET + 40);
     program.mustBeOneOf(ICMP_ERRORS[6]);
+  }
+  if (match.tcpSyn === true) {
+    program.load(LD_B_ABS, NET + 40 + TCP_FLAGS_AT);
+    program.load(ALU_AND_K, TCP_SYN);
+    program.mustEqual(TCP_SYN);
   }
   if (match.sourcePort !== undefined) {
     program.load(LD_H_ABS, NET + 40);

@@ -82,7 +82,7 @@ export class LinkTable implements Disposable {
     if (typeof reference === "string" && (reference === "" || utf8Length(reference) > 127)) return undefined;
     try {
       const ask = getLinkRequest(reference, statistics ? 0 : RTEXT_FILTER_SKIP_STATS);
-      return this.connection.request(ask, answer)[0];
+      return this.connection.question(ask, answer);
     } catch (error) {
       if (error instanceof NetlinkError && ABSENT.has(error.code)) return undefined;
       throw error;

@@ -5,7 +5,7 @@ import { addChain, addRule, addTable, destroyTable } from "../../kernel/nftables
 import { drop, match } from "../../kernel/nftables/rule-builder.ts";
 import type { Fault, FaultWorld } from "../faults.ts";
 import { PLAN } from "../plan.ts";
-import { removeIfEmpty } from "../state.ts";
+import { removeIfEmpty } from "../../kernel/file.ts";
 import { gently, indexOf, raise, ruleset, within } from "./change.ts";
 
 const { blue } = PLAN.pods;

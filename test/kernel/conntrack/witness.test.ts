@@ -243,6 +243,24 @@ test("a dump by a second thread gives the same entries", () => {
   expect(asListed(ahead.entries())).toEqual(asListed(table.entries()));
 });
 
+test("a second thread waits for a slow reader, and nothing is lost or mixed up", () => {
+  const namespace = trackingNamespace();
+  // More datagrams than the two threads have room for between them: 4 MiB, of 164 bytes an entry.
+  const ports = Array.from({ length: 40_000 }, (_, index) => index + 1);
+  const lines = ports.map(
+    (port) => `-A -t 1000 -p udp -s 10.0.0.1 -d 198.51.100.80 --sport ${port} --dport 53\n`,
+  );
+  ask(namespace, ["conntrack", "-R", "-"], lines.join(""));
+  using ahead = Conntrack.openForDump(namespace);
+  const seen: number[] = [];
+  ahead.scan((scan) => {
+    // Long enough for the other thread to fill all there is to fill.
+    if (seen.length === 0) Bun.sleepSync(300);
+    seen.push(scan.original.sourcePort);
+  });
+  expect(seen.sort((a, b) => a - b)).toEqual(ports);
+});
+
 test("a visitor that throws ends the dump at once, and the socket stays usable", () => {
   const namespace = trackingNamespace();
   makeEntries(namespace);

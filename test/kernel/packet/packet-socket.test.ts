@@ -86,6 +86,27 @@ testWith(["root", "ping"])("filters keep what they mean and nothing else", () =>
   ).toHaveLength(3 + 2);
 });
 
+testWith(["root"])("of TCP connections only their beginning", async () => {
+  const { left, right } = pair();
+  const server = right.run(() => Bun.listen({ port: 80, hostname: "::", socket: { data() {} } }));
+  try {
+    using tap = PacketTap.open(right, { filter: { tcpSyn: true } });
+    for (const hostname of ["10.9.0.2", "fd09::2"]) {
+      const socket = await left.run(() => Bun.connect({ hostname, port: 80, socket: { data() {} } }));
+      socket.write("more packets");
+      socket.end();
+    }
+    expect(tap.read(100).map((packet) => packet.summary.replace(/^.* tcp /, ""))).toEqual([
+      "SYN",
+      "SYN,ACK",
+      "SYN",
+      "SYN,ACK",
+    ]);
+  } finally {
+    server.stop(true);
+  }
+});
+
 testWith(["root", "ping"])(
   "several taps are waited for together, and all interfaces can be had at once",
   () => {

@@ -1,0 +1,147 @@
+/** Many at once: three hundred attachments, and several runtimes that know nothing of each other. */
+import { describe, expect } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { ask, testWith } from "../support/witness.ts";
+import { freshNamespace } from "../support/world.ts";
+import { dataDirectory, linkNames, pings, podLinks, reserved } from "./node.ts";
+import {
+  bridgeNetwork,
+  call,
+  environmentOf,
+  freshPod,
+  must,
+  pluginDirectory,
+  type Attachment,
+  type CniJson,
+  type Configuration,
+} from "./plugin.ts";
+
+const withPrograms = testWith(["root", "ip", "nft", "ping"]);
+const RANGE = { type: "host-local", subnet: "10.42.0.0/24" };
+
+/** A call that is not waited for. Its answer; empty when it had nothing to say, an error when it ended badly without a word. */
+async function start(
+  node: NetworkNamespace,
+  command: string,
+  conf: Configuration,
+  pod: Attachment,
+): Promise<CniJson> {
+  const child = node.run(() =>
+    Bun.spawn([join(pluginDirectory(), "wayout")], {
+      stdin: Buffer.from(JSON.stringify(conf)),
+      stdout: "pipe",
+      stderr: "pipe",
+      env: environmentOf(command, pod),
+    }),
+  );
+  const [output, said] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ]);
+  const exitCode = await child.exited;
+  const json = (output === "" ? {} : JSON.parse(output)) as CniJson;
+  if ((exitCode === 0) !== (json.code === undefined)) throw new Error(`${exitCode}: ${output}${said}`);
+  return json;
+}
+
+const PAIRS = 300;
+
+withPrograms(
+  `${PAIRS} pairs of ADD and DEL at once on a network whose bridge does not exist: all succeed, no address is given twice, nothing is left`,
+  async () => {
+    const node = freshNamespace("node");
+    const conf = bridgeNetwork({ ipam: { type: "host-local", subnet: "10.42.0.0/16" } });
+    const failures: string[] = [];
+    const callAsync = async (command: string, pod: Attachment): Promise<CniJson> => {
+      const json = await start(node, command, conf, pod);
+      if (json.code !== undefined) failures.push(`${command} ${pod.container}: ${JSON.stringify(json)}`);
+      return json;
+    };
+    const pods = Array.from({ length: PAIRS }, (_, index) => freshPod(`c${index}`));
+    /** From the end of its ADD to the beginning of its DEL an address is a pod's own. */
+    const holders = new Map<string, string>();
+    const { promise: allAdded, resolve: added } = Promise.withResolvers<void>();
+    let adds = 0;
+    await Promise.all(
+      pods.map(async (pod, index) => {
+        const address = (await callAsync("ADD", pod)).ips?.[0]?.address ?? "none";
+        if (holders.has(address)) failures.push(`${address}: ${holders.get(address)}, ${pod.container}`);
+        holders.set(address, pod.container);
+        const file = join(dataDirectory(conf), address.split("/")[0]!);
+        const owner = readFileSync(file, "utf8");
+        if (owner !== `${pod.container}\r\neth0`) failures.push(`${address} of ${pod.container}: ${owner}`);
+        if (++adds === PAIRS) added();
+        // Half of them come and go while others come; the other half are all there at the same time.
+        if (index % 2 === 0) await allAdded;
+        holders.delete(address);
+        await callAsync("DEL", pod);
+      }),
+    );
+    expect(failures).toEqual([]);
+    expect(podLinks(node)).toEqual([]);
+    for (const pod of pods) expect(linkNames(pod.namespace)).toEqual(["lo"]);
+    expect(reserved(conf)).toEqual([]);
+    expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
+    expect(linkNames(node)).toEqual(["lo", "cni0"]);
+  },
+  300_000,
+);
+
+describe("two runtimes at once", () => {
+  withPrograms("of eight ADDs of one interface one succeeds, and the others do it no harm", async () => {
+    const node = freshNamespace("node");
+    const conf = bridgeNetwork();
+    const pod = freshPod("one");
+    const answers = await Promise.all(Array.from({ length: 8 }, () => start(node, "ADD", conf, pod)));
+    const [winner, ...others] = answers.toSorted((a, b) => (a.code ?? 0) - (b.code ?? 0));
+    expect(winner!.code).toBeUndefined();
+    expect(new Set(others.map(({ code }) => code))).toEqual(new Set([102]));
+    must(call(node, "CHECK", { ...conf, prevResult: winner }, pod));
+    expect(reserved(conf)).toEqual([winner!.ips![0]!.address.split("/")[0]!]);
+    expect(pings(pod.namespace, "10.42.0.1")).toBe(true);
+    must(call(node, "DEL", conf, pod));
+    expect(reserved(conf)).toEqual([]);
+  });
+
+  withPrograms(
+    "two networks on one bridge that does not exist, each with pods from two runtimes",
+    async () => {
+      const node = freshNamespace("node");
+      const networks = [bridgeNetwork(), bridgeNetwork({ ipam: { ...RANGE, rangeStart: "10.42.0.128" } })];
+      networks[0] = { ...networks[0], ipam: { ...RANGE, rangeEnd: "10.42.0.127" } };
+      const pods = Array.from({ length: 8 }, (_, index) => freshPod(`p${index}`));
+      const results = await Promise.all(
+        pods.map((pod, index) => start(node, "ADD", networks[index % 2]!, pod)),
+      );
+      expect(new Set(results.map(({ ips }) => ips?.[0]?.address)).size).toBe(8);
+      for (const [index, pod] of pods.entries()) {
+        must(call(node, "CHECK", { ...networks[index % 2], prevResult: results[index] }, pod));
+        expect(pings(pod.namespace, "10.42.0.1")).toBe(true);
+      }
+      await Promise.all(pods.map((pod, index) => start(node, "DEL", networks[index % 2]!, pod)));
+      expect(networks.flatMap(reserved)).toEqual([]);
+      expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
+    },
+  );
+
+  withPrograms(
+    "an ADD while the DEL of the same interface runs: afterwards it is whole, or not there",
+    async () => {
+      const node = freshNamespace("node");
+      const conf = bridgeNetwork();
+      const pod = freshPod("one");
+      for (let turn = 0; turn < 10; turn++) {
+        must(call(node, "ADD", conf, pod));
+        const [, added] = await Promise.all([start(node, "DEL", conf, pod), start(node, "ADD", conf, pod)]);
+        if (added.code === undefined) {
+          must(call(node, "CHECK", { ...conf, prevResult: added }, pod));
+          must(call(node, "DEL", conf, pod));
+        }
+        expect(reserved(conf)).toEqual([]);
+        expect(linkNames(pod.namespace)).toEqual(["lo"]);
+      }
+    },
+  );
+});
