@@ -1,6 +1,7 @@
 /** The tables of iptables-legacy and ip6tables-legacy in a namespace, over getsockopt(2) on a raw socket. */
-import { closeSync, readFileSync } from "node:fs";
+import { closeSync } from "node:fs";
 import { ERRNO, SystemError } from "../errno.ts";
+import { readTextIfThere } from "../file.ts";
 import * as libc from "../libc.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { isIptablesTable, iptablesText } from "../nftables/text.ts";
@@ -37,15 +38,10 @@ function inside<T>(namespace: NetworkNamespace | undefined, run: () => T): T {
  * so only these are read.
  */
 function tableNames(family: XtFamily, namespace: NetworkNamespace | undefined): string[] {
-  try {
-    const path = `/proc/thread-self/net/${family}_tables_names`;
-    const text = inside(namespace, () => readFileSync(path, "utf8"));
-    return text.split("\n").filter((name) => name !== "");
-  } catch (error) {
-    // No such file: the kernel has no iptables-legacy, or has not loaded it.
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
-    throw error;
-  }
+  const path = `/proc/thread-self/net/${family}_tables_names`;
+  // No such file: the kernel has no iptables-legacy, or has not loaded it.
+  const text = inside(namespace, () => readTextIfThere(path)) ?? "";
+  return text.split("\n").filter((name) => name !== "");
 }
 
 /**
