@@ -37,6 +37,7 @@ export function findingText(finding: Finding): string {
     ["", style.quiet("whose"), finding.owner],
     ["", style.quiet("so"), finding.consequence],
     ...finding.fix.map(({ command }) => ["", style.quiet("fix"), style.command(command)]),
+    ...(finding.advice ?? []).map((text) => ["", style.quiet("besides"), text]),
     ...(finding.confidence === "certain" ? [] : [["", style.quiet("sure?"), finding.confidence]]),
   ];
   const head = `${paint(finding.stopsTraffic ? "✗" : "!")} ${finding.text} ${style.quiet(`[${finding.code}]`)}`;

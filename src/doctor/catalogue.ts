@@ -532,12 +532,30 @@ export const CATALOGUE = {
     about:
       "Translation needs conntrack. The modules are missing, or the machine (gVisor, a minimal kernel) refuses them.",
   },
+  "flow-address-lost": {
+    step: "conntrack",
+    title: "a flow of the pod is still translated to an address that the node no longer has",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["nat-foreign-address"],
+    about:
+      "The address of a flow is decided with its first packet. SNAT keeps it when the node's address changes (MASQUERADE's flows are forgotten then), and a UDP socket that goes on sending keeps the flow alive.",
+  },
+  "flow-outdated": {
+    step: "conntrack",
+    title: "a flow of the pod is tracked since before the rules, or since an earlier pod with its address",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["flow-address-lost"],
+    about:
+      "What the rules say now does not reach a flow that is tracked already: it stays untranslated, or goes on to a backend that is gone. UDP is where it happens, since its flows live as long as somebody sends.",
+  },
   "conntrack-stale-translation": {
     step: "conntrack",
-    title: "connections are still translated to an address that the node no longer has",
+    title: "other connections are still translated to an address that the node no longer has",
     severity: "warning",
     stopsTraffic: false,
-    dependsOn: [],
+    dependsOn: ["flow-address-lost", "nat-foreign-address"],
     about: "SNAT keeps a flow's address for as long as the flow lives; their answers go nowhere.",
   },
   "conntrack-insert-failed": {

@@ -78,6 +78,7 @@ export class CheckContext {
 export type Found = Pick<Finding, "text" | "owner" | "consequence"> & {
   readonly evidence: readonly Evidence[];
   readonly fix?: readonly Fix[];
+  readonly advice?: readonly string[];
   readonly confidence?: Finding["confidence"];
 };
 

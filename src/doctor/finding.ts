@@ -27,7 +27,18 @@ export type Repair =
       readonly gateway: string;
       readonly link: string;
     }
-  | { readonly kind: "masquerade"; readonly cidr: string };
+  | { readonly kind: "masquerade"; readonly cidr: string }
+  | { readonly kind: "forget-flows"; readonly flow: FlowToForget };
+
+/** Tracked flows of one source to one destination. */
+export interface FlowToForget {
+  /** `udp`, `tcp`, `icmp`, … */
+  readonly protocol: string;
+  readonly source: string;
+  readonly destination: string;
+  /** 0 for protocols without ports. */
+  readonly destinationPort: number;
+}
 
 /** The node's namespace, or the pod's. */
 export type RepairPlace = "node" | "pod";
@@ -50,6 +61,9 @@ export interface Finding {
   /** Whose it is: `Docker`, `wayout`, `the kernel's settings`, `the pod's runtime`. */
   readonly owner: string;
   readonly consequence: string;
+  /** What mends it, in this order. */
   readonly fix: readonly Fix[];
+  /** What else helps and is no command. */
+  readonly advice?: readonly string[];
   readonly confidence: Confidence;
 }

@@ -62,28 +62,54 @@ interface PortGroup {
   translated: boolean;
 }
 
+/** Counts the source ports taken towards each destination, flow by flow. */
+export class PortTally {
+  readonly #groups = new Map<string, PortGroup>();
+
+  add(scan: EntryScan): void {
+    const { reply } = scan;
+    if (!hasPorts(reply)) return;
+    const key = `${reply.protocol} ${addressKey(scan, reply.destination)} ${addressKey(scan, reply.source)} ${reply.sourcePort}`;
+    let group = this.#groups.get(key);
+    if (group === undefined) this.#groups.set(key, (group = { used: 0, translated: false }));
+    group.used++;
+    if ((scan.status & IPS.SRC_NAT) !== 0) group.translated = true;
+  }
+
+  /** Of translated flows only, the fullest first; flows of others that hold ports of the same address count. */
+  fullest(top: number): Omit<PortUse, "of">[] {
+    const groups = [...this.#groups].filter(([, group]) => group.translated);
+    groups.sort(([, a], [, b]) => b.used - a.used);
+    return groups.slice(0, top).map(([key, { used }]) => {
+      const [protocol, outgoing, destination, port] = key.split(" ") as [string, string, string, string];
+      return {
+        protocol: protocolName(Number(protocol)),
+        outgoing: addressText(outgoing),
+        destination: addressText(destination),
+        port: Number(port),
+        used,
+      };
+    });
+  }
+}
+
 /** Counts flows, one by one, without keeping them. */
 export class FlowTally {
   #flows = 0;
   readonly #kinds = new Map<number, number>();
   readonly #sources = new Map<number | string, number>();
   readonly #destinations = new Map<string, number>();
-  readonly #ports = new Map<string, PortGroup>();
+  readonly #ports = new PortTally();
 
   add(scan: EntryScan): void {
-    const { original, reply } = scan;
+    const { original } = scan;
     this.#flows++;
     const state = scan.state < 0 ? 0x1_0000 + (scan.status & KIND_BITS) : scan.state;
     count(this.#kinds, original.protocol * 0x10_0000 + state);
     count(this.#sources, addressKey(scan, original.source));
     const destination = `${original.protocol} ${addressKey(scan, original.destination)} ${original.destinationPort}`;
     count(this.#destinations, destination);
-    if (!hasPorts(reply)) return;
-    const key = `${reply.protocol} ${addressKey(scan, reply.destination)} ${addressKey(scan, reply.source)} ${reply.sourcePort}`;
-    let group = this.#ports.get(key);
-    if (group === undefined) this.#ports.set(key, (group = { used: 0, translated: false }));
-    group.used++;
-    if ((scan.status & IPS.SRC_NAT) !== 0) group.translated = true;
+    this.#ports.add(scan);
   }
 
   /** @param top how many sources, destinations and port groups to name */
@@ -108,24 +134,8 @@ export class FlowTally {
           flows,
         };
       }),
-      portUse: this.#portUse(top, ports),
+      portUse: this.#ports.fullest(top).map((use) => ({ ...use, of: ports.last - ports.first + 1 })),
     };
-  }
-
-  #portUse(top: number, { first, last }: PortRange): PortUse[] {
-    const groups = [...this.#ports].filter(([, group]) => group.translated);
-    groups.sort(([, a], [, b]) => b.used - a.used);
-    return groups.slice(0, top).map(([key, { used }]) => {
-      const [protocol, outgoing, destination, port] = key.split(" ") as [string, string, string, string];
-      return {
-        protocol: protocolName(Number(protocol)),
-        outgoing: addressText(outgoing),
-        destination: addressText(destination),
-        port: Number(port),
-        used,
-        of: last - first + 1,
-      };
-    });
   }
 }
 

@@ -11,6 +11,7 @@ import {
   recordAnswers,
   type ReadOptions,
 } from "./namespace.ts";
+import { readTrackedFlows } from "./flows.ts";
 import { readConfigFiles, readDnsListeners, readResolvConf } from "./pod-files.ts";
 import {
   SNAPSHOT_FORMAT,
@@ -43,7 +44,7 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
   const takenAt = new Date().toISOString();
   try {
     const queries = request.destinations.map((destination) => ({ destination }));
-    const first = readNamespace(node, { name: "node", role: "node", queries }, gaps)!;
+    const first = withFlows(node, readNamespace(node, { name: "node", role: "node", queries }, gaps)!, gaps);
     const wired = request.onlyOfNode === true ? wiredTo(node, first) : undefined;
     const whole = request.pods.flatMap((pod) => readPod(pod, request.destinations, wired, gaps) ?? []);
     const interest = interesting(whole, request.destinations);
@@ -66,6 +67,13 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
   } finally {
     if (request.node === undefined) node.close();
   }
+}
+
+function withFlows(node: NetworkNamespace, state: NamespaceState, gaps: Gaps): NamespaceState {
+  const { conntrack } = state;
+  if (conntrack === undefined) return state;
+  const tracked = gaps.try("node", "tracked flows", () => readTrackedFlows(node, state));
+  return { ...state, conntrack: { ...conntrack, ...tracked } };
 }
 
 type Belongs = NonNullable<ReadOptions["belongs"]>;

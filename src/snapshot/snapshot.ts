@@ -6,6 +6,7 @@
  * an added optional field does not.
  */
 import type { IpFamily } from "../address/ip.ts";
+import type { PortUse as FlowPortUse } from "../flows/flow-statistics.ts";
 import type { Address } from "../kernel/route/address.ts";
 import type { Link } from "../kernel/route/link.ts";
 import type { Neighbour } from "../kernel/route/neighbour.ts";
@@ -143,8 +144,8 @@ export interface ConntrackState {
   readonly readings: readonly ConntrackReading[];
   /** Use of source ports by translated flows, the fullest first; absent when the table was not read. */
   readonly portUse?: readonly PortUse[];
-  /** Entries whose translation points to an address that the node no longer has. */
-  readonly stale?: readonly StaleEntry[];
+  /** Flows without connections (UDP and others), and TCP's whose answers cannot come back; as `portUse`. */
+  readonly flows?: readonly FlowGroup[];
 }
 
 export interface ConntrackReading {
@@ -157,21 +158,27 @@ export interface ConntrackReading {
 }
 
 /** How many translated flows go from one outgoing address to one destination port: at most as many as there are ports. */
-export interface PortUse {
-  readonly protocol: string;
-  readonly source: string;
-  readonly destination: string;
-  readonly destinationPort: number;
-  readonly used: number;
-}
+export type PortUse = Omit<FlowPortUse, "of">;
 
-export interface StaleEntry {
+/** Tracked flows that differ in nothing but their source port. */
+export interface FlowGroup {
+  /** `udp`, `tcp`, `icmp`, … */
   readonly protocol: string;
   readonly source: string;
+  /** Of the one that was used last; 0 for protocols without ports, as the other ports. */
+  readonly sourcePort: number;
   readonly destination: string;
   readonly destinationPort: number;
-  /** The address the flow is translated to. */
+  /** Whom the answers go to: the source as the other side sees it. */
   readonly translatedTo: string;
+  /** Who really answers: the destination behind DNAT. */
+  readonly answeredBy: string;
+  readonly answeredPort: number;
+  readonly count: number;
+  /** Until the kernel forgets the one that was used last. */
+  readonly timeoutSeconds: number;
+  /** Whether an answer came to any of them. */
+  readonly answered: boolean;
 }
 
 export interface CounterReading {

@@ -5,19 +5,30 @@
 import { afterAll, describe, expect } from "bun:test";
 import { dirname, join } from "node:path";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
+import type { Target } from "../../src/doctor/predict/path.ts";
 import { faultNamed, FAULTS } from "../../src/lab/faults.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import type { World } from "../../src/lab/world.ts";
 import { testWith } from "../support/witness.ts";
-import { fetchFrom, healthyWorld, serveInternet, snapshotOf } from "./world.ts";
+import { askFrom, fetchFrom, healthyWorld, serveInternet, snapshotOf } from "./world.ts";
 
 const BIN = join(import.meta.dir, "..", "..", "bin");
 const rows: string[][] = [];
 
-function look(world: World, family: 4 | 6 = 4): Diagnosis {
-  const address = family === 4 ? PLAN.internet.httpIpv4 : PLAN.internet.httpIpv6;
-  const snapshot = snapshotOf(world, [address]);
-  return diagnose(snapshot, snapshot.pods[0]!, { address, protocol: "tcp", port: 80 });
+const WEB: Readonly<Record<4 | 6, Target>> = {
+  4: { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 },
+  6: { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 },
+};
+
+function look(world: World, target: Target = WEB[4]): Diagnosis {
+  const snapshot = snapshotOf(world, [target.address]);
+  return diagnose(snapshot, snapshot.pods[0]!, target);
+}
+
+/** Whether a real packet of ns-blue gets an answer. */
+function reaches(world: World, target: Target, seconds?: number): boolean {
+  if (target.protocol === "udp") return askFrom(world, target.sourcePort, seconds);
+  return fetchFrom(world, target.address.includes(":") ? 6 : 4, seconds) !== undefined;
 }
 
 /** Executes what was printed, as a person would paste it. */
@@ -34,9 +45,6 @@ function stopping(diagnosis: Diagnosis): string[] {
   return diagnosis.findings.filter((one) => one.stopsTraffic).map((one) => one.code);
 }
 
-/** Resolving needs no packet: only the doctor can tell that it is broken. */
-const ONLY_DNS = new Set(["resolver-loopback"]);
-
 describe("one fault", () => {
   for (const fault of FAULTS) {
     testWith(["root", "ip", "nft", "curl", ...(fault.needs === undefined ? [] : [fault.needs])])(
@@ -44,13 +52,17 @@ describe("one fault", () => {
       async () => {
         const world = healthyWorld();
         await using _ = await serveInternet(world);
-        const family = fault.family ?? 4;
-        expect(look(world, family).findings.filter((one) => one.stopsTraffic)).toEqual([]);
-        expect(fetchFrom(world, family)).toBeString();
+        const target = fault.target ?? WEB[fault.family ?? 4];
+        const asked = fault.onlyNames === true ? WEB[4] : target;
+        expect(look(world, asked).findings.filter((one) => one.stopsTraffic)).toEqual([]);
+        expect(reaches(world, target)).toBe(true);
 
         fault.apply(world);
-        if (!ONLY_DNS.has(fault.name)) expect(fetchFrom(world, family, 0.5)).toBeUndefined();
-        const broken = look(world, family);
+        // The node's own resolv.conf in a pod breaks nothing that a packet to an address could show.
+        if (fault.onlyNames !== true || fault.target !== undefined) {
+          expect(reaches(world, target, 0.5)).toBe(false);
+        }
+        const broken = look(world, asked);
         expect(stopping(broken)).toEqual([fault.finding]);
         expect(broken.healthy).toBe(false);
         const [found] = broken.findings;
@@ -58,8 +70,8 @@ describe("one fault", () => {
 
         if (fault.beyondRepair === true || found!.fix[0]!.command.includes("ADDRESS_OF")) fault.mend(world);
         else expect(found!.fix.map((one) => paste(one.command)).filter((said) => said !== "")).toEqual([]);
-        expect(fetchFrom(world, family)).toBeString();
-        const healed = look(world, family);
+        expect(reaches(world, target)).toBe(true);
+        const healed = look(world, asked);
         expect(stopping(healed)).toEqual([]);
         expect(healed.healthy).toBe(true);
       },

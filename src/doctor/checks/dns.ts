@@ -1,10 +1,18 @@
 /** Can the pod resolve names? Each name server is a destination of its own. */
 import { isIp } from "../../address/ip.ts";
-import { finding, type Check, type CheckContext } from "../check.ts";
+import { CheckContext, finding, type Check } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { predictPath } from "../predict/predict.ts";
 import { isDefaultRoute } from "../predict/fib.ts";
 import { stopText } from "../stop-text.ts";
+import { bridge } from "./bridge.ts";
+import { filter } from "./filter.ts";
+import { forwarding } from "./forwarding.ts";
+import { gateway } from "./gateway.ts";
+import { nat } from "./nat.ts";
+import { nodeRoute } from "./node-route.ts";
+import { podRoute } from "./pod-route.ts";
+import { reversePath } from "./reverse-path.ts";
 
 export const dns: Check = {
   step: "dns",
@@ -89,25 +97,39 @@ function upstreamServer({ snapshot }: CheckContext): string {
   return "ADDRESS_OF_YOUR_NAME_SERVER";
 }
 
+/** The checks that follow a packet: what stops the one to the name server has a name there, and a cure. */
+const OF_THE_PATH = [podRoute, gateway, bridge, forwarding, nodeRoute, reversePath, filter, nat];
+
 function unreachable(
   context: CheckContext,
   server: string,
   listed: { source: string; value: string },
 ): Finding[] {
+  const { snapshot, pod } = context;
   const target = { address: server, protocol: "udp", port: 53 } as const;
-  const { path, certain } = predictPath(context.snapshot, context.pod, target);
-  const [stop] = path.stops;
+  const predicted = predictPath(snapshot, pod, target);
+  const [stop] = predicted.path.stops;
   // What stops the pod's other traffic the same way is told there.
-  if (stop === undefined || !certain || context.path.stops.some((one) => one.kind === stop.kind)) return [];
+  if (stop === undefined || !predicted.certain || context.path.stops.some((one) => one.kind === stop.kind)) {
+    return [];
+  }
+  const there = new CheckContext(snapshot, pod, target, predicted);
+  const cause = OF_THE_PATH.flatMap((check) => check.run(there)).find((one) => one.stopsTraffic);
+  const why = cause?.text ?? stopText(stop);
   return [
     finding("resolver-unreachable", {
-      text: `${context.pod.name} cannot reach its name server ${server}: ${stopText(stop)}`,
-      owner: "see the reason",
-      evidence: [listed, { source: `path to ${server}:53`, value: stopText(stop) }],
+      text: `${pod.name} cannot reach its name server ${server}: ${why}`,
+      owner: cause?.owner ?? "see the reason",
+      evidence: [listed, ...(cause?.evidence ?? [{ source: `path to ${server}:53`, value: stopText(stop) }])],
       consequence: "addresses work, names do not",
-      fix: [{ command: `wayout doctor ${context.pod.name} --to udp://${server}:53` }],
+      fix: cause?.fix ?? [{ command: `wayout doctor ${pod.name} --to ${endOf(server, 53)} --proto udp` }],
+      ...(cause === undefined ? {} : { confidence: cause.confidence }),
     }),
   ];
+}
+
+function endOf(address: string, port: number): string {
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 /** A default route for IPv6 whose path is broken, while IPv4 is what was asked about. */

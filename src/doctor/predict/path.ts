@@ -132,6 +132,8 @@ export interface Prediction {
   readonly translatedToOneOf?: string;
   /** The translated port is one of these; `left` names the first. */
   readonly translatedPorts?: PortRange;
+  /** The source ports that the translating rule allows, where it names some. */
+  readonly allowedPorts?: PortRange;
   readonly steps: readonly PathStep[];
   /** In the order in which the packet would meet them. The first is what happens; the others come next. */
   readonly stops: readonly Stop[];

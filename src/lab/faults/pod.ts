@@ -1,18 +1,15 @@
 /** What can be wrong inside the pod. */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { addChain, addRule, addTable, destroyTable } from "../../kernel/nftables/changes.ts";
 import { drop, match } from "../../kernel/nftables/rule-builder.ts";
 import type { Fault, FaultWorld } from "../faults.ts";
 import { PLAN } from "../plan.ts";
-import { removeIfEmpty } from "../state.ts";
 import { gently, indexOf, raise, ruleset, within } from "./change.ts";
+import { replaceResolvConf, restoreResolvConf } from "./resolv-conf.ts";
 
 const { blue } = PLAN.pods;
 const LINK = PLAN.podInterface;
 const PREFIX = 24;
 const WRONG_MAC = "02:00:00:00:00:99";
-const RESOLV_CONF = join("/etc/netns", blue.namespace, "resolv.conf");
 const POD_FIREWALL = { family: "inet", table: "pod-firewall" } as const;
 
 function defaultRoute(world: FaultWorld, gateway: string = PLAN.node.gatewayIpv4): void {
@@ -155,34 +152,8 @@ export const breakPod: readonly Fault[] = [
     name: "resolver-loopback",
     title: "ns-blue's resolv.conf names 127.0.0.53, copied from a host with systemd-resolved",
     finding: "resolver-loopback",
-    apply() {
-      mkdirSync(join("/etc/netns", blue.namespace), { recursive: true });
-      keepOriginal();
-      writeFileSync(RESOLV_CONF, "nameserver 127.0.0.53\noptions edns0 trust-ad\n");
-    },
-    mend: restoreOriginal,
+    onlyNames: true,
+    apply: () => replaceResolvConf("nameserver 127.0.0.53\noptions edns0 trust-ad\n"),
+    mend: restoreResolvConf,
   },
 ];
-
-const KEPT = `${RESOLV_CONF}.before`;
-
-function keepOriginal(): void {
-  try {
-    writeFileSync(KEPT, readFileSync(RESOLV_CONF), { flag: "wx" });
-  } catch (error) {
-    // ENOENT: there was none. EEXIST: the fault was made twice, and the first original counts.
-    const { code } = error as NodeJS.ErrnoException;
-    if (code !== "ENOENT" && code !== "EEXIST") throw error;
-  }
-}
-
-function restoreOriginal(): void {
-  try {
-    writeFileSync(RESOLV_CONF, readFileSync(KEPT));
-    rmSync(KEPT);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    rmSync(RESOLV_CONF, { force: true });
-    for (const directory of [dirname(RESOLV_CONF), dirname(dirname(RESOLV_CONF))]) removeIfEmpty(directory);
-  }
-}
