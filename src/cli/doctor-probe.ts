@@ -1,12 +1,20 @@
-/** The live probe: one real packet, after the prediction. */
+/** The live probe: one real packet, after the prediction, and echoes of several sizes when it came through. */
+import { largestSent, withSizes } from "../doctor/black-hole.ts";
 import type { Diagnosis } from "../doctor/diagnose.ts";
 import { withProbe, type ProbeResult } from "../doctor/probe.ts";
 import { messageOf } from "../error.ts";
+import { NetworkNamespace } from "../kernel/namespace.ts";
+import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
+import { probeSizes } from "../trace/size-probe.ts";
 import { trace } from "../trace/trace.ts";
 import type { DoctorOptions } from "./doctor.ts";
 
-/** The diagnosis of one pod together with what a real packet did; unchanged when nothing was to be sent. */
+/** How long an echo may take after the last one that came back. */
+const ECHO_PATIENCE_MS = 500;
+
+/** The diagnosis of one pod together with what real packets did; unchanged when nothing was to be sent. */
 export function probed(
+  snapshot: Snapshot,
   diagnoses: readonly Diagnosis[],
   podName: string | undefined,
   options: DoctorOptions,
@@ -14,7 +22,11 @@ export function probed(
   const [only] = diagnoses;
   if (podName === undefined || only === undefined || options.to === undefined) return diagnoses;
   if (!options.probe || options.snapshot !== undefined) return diagnoses;
-  return [withProbe(only, sendOne(podName, only))];
+  const result = sendOne(podName, only);
+  const diagnosis = withProbe(only, result);
+  const pod = snapshot.pods.find((one) => one.name === only.pod);
+  const came = result.outcome === "answered" || result.outcome === "refused";
+  return [came && pod !== undefined ? sized(snapshot, pod, diagnosis) : diagnosis];
 }
 
 function sendOne(pod: string, { target }: Diagnosis): ProbeResult {
@@ -36,5 +48,17 @@ function sendOne(pod: string, { target }: Diagnosis): ProbeResult {
         };
   } catch (error) {
     return { outcome: "not-sent", said: messageOf(error) };
+  }
+}
+
+function sized(snapshot: Snapshot, pod: PodState, diagnosis: Diagnosis): Diagnosis {
+  const { target } = diagnosis;
+  const mtu = largestSent(snapshot, pod, target);
+  if (mtu === undefined || pod.state?.path === undefined || !diagnosis.healthy) return diagnosis;
+  try {
+    using inside = NetworkNamespace.open(pod.state.path);
+    return withSizes(snapshot, pod, diagnosis, probeSizes(inside, target.address, mtu, ECHO_PATIENCE_MS));
+  } catch (error) {
+    return { ...diagnosis, gaps: [...diagnosis.gaps, `large packets: ${messageOf(error)}`] };
   }
 }

@@ -77,7 +77,7 @@ export function doctorCommand(): Command {
         return;
       }
       const examined = examine(pod, options);
-      const diagnoses = probed(examined.diagnoses, pod, options);
+      const diagnoses = probed(examined.snapshot, examined.diagnoses, pod, options);
       report(diagnoses, pod !== undefined, options);
       if (options.fix === true && options.snapshot === undefined) {
         const healed = await applyFixes(

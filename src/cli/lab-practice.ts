@@ -40,13 +40,11 @@ function brokenText(fault: Fault, surprising: boolean): string {
 }
 
 /** What a person whose traffic this breaks would ask. */
-function doctorLine({ target, family, onlyNames }: Fault): string {
-  if (onlyNames === true || (target === undefined && family === undefined)) return "wayout doctor ns-blue";
-  const { address, protocol, port } = target ?? {
-    address: PLAN.internet.httpIpv6,
-    protocol: "tcp",
-    port: 80,
-  };
+function doctorLine({ target, family, onlyNames, onlyLive }: Fault): string {
+  const plain = target === undefined && family === undefined && onlyLive !== true;
+  if (onlyNames === true || plain) return "wayout doctor ns-blue";
+  const web = family === 6 ? PLAN.internet.httpIpv6 : PLAN.internet.httpIpv4;
+  const { address, protocol, port } = target ?? { address: web, protocol: "tcp", port: 80 };
   const host = address.includes(":") ? `[${address}]` : address;
   const over = protocol === "tcp" ? "" : ` --proto ${protocol}`;
   return `wayout doctor ns-blue --to ${host}${port === 0 ? "" : `:${port}`}${over}`;

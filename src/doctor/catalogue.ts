@@ -597,16 +597,17 @@ export const CATALOGUE = {
     title: "the pod's MTU is larger than the path's",
     severity: "warning",
     stopsTraffic: false,
-    dependsOn: NO_POD_LINK,
+    dependsOn: [...NO_POD_LINK, "mtu-black-hole"],
     about: "Large packets need “fragmentation needed” messages to come back to the pod.",
   },
   "mtu-black-hole": {
     step: "mtu",
-    title: "the message that would tell the pod to send smaller packets is dropped",
+    title: "small packets pass and large ones are lost, and nobody tells the pod",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
-    about: "Small requests work, large transfers hang.",
+    dependsOn: NO_POD_LINK,
+    about:
+      "A router that cannot pass a large packet on says “fragmentation needed” (IPv6: “packet too big”) to its sender. Where that message is dropped, requests work and transfers hang. A rule on the node that drops it is found in the tables; one elsewhere by echoes of several sizes, which are only sent with --to.",
   },
   "checksum-errors": {
     step: "mtu",

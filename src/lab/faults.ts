@@ -8,6 +8,7 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { breakBridge } from "./faults/bridge.ts";
 import { breakFilter } from "./faults/filter.ts";
 import { breakFlows } from "./faults/flows.ts";
+import { breakSizes } from "./faults/sizes.ts";
 import { breakNat } from "./faults/nat.ts";
 import { breakNode } from "./faults/node.ts";
 import { breakPod } from "./faults/pod.ts";
@@ -33,6 +34,10 @@ export interface Fault {
   readonly target?: Target;
   /** Addresses can still be reached: only names are not found. The doctor says so, whatever it is asked about. */
   readonly onlyNames?: true;
+  /** Small packets pass: only a large upload hangs. */
+  readonly onlyLarge?: true;
+  /** No table of this node shows it: the doctor must send packets (--to). */
+  readonly onlyLive?: true;
   /** The doctor cannot heal it from the node: only `mend` does. */
   readonly beyondRepair?: true;
   /** The fault needs this program, because it is about that program's rules. */
@@ -50,6 +55,7 @@ export const FAULTS: readonly Fault[] = [
   ...breakFilter,
   ...breakNat,
   ...breakFlows,
+  ...breakSizes,
 ];
 
 export function faultNamed(name: string): Fault | undefined {

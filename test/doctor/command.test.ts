@@ -117,6 +117,20 @@ testWith(["root"])("with --to a real packet confirms, and finds what no table te
   expect(diagnosis.findings.map((one) => one.code)).toEqual(["no-answer"]);
 });
 
+testWith(["root"])("with --to echoes of several sizes find the black hole that no table shows", async () => {
+  const world = healthyWorld();
+  await using _ = await serveInternet(world);
+  faultNamed("narrow-tunnel")!.apply(world);
+  const target = `${PLAN.internet.httpIpv4}:80`;
+  expect(wayout("doctor", BLUE, "--to", target, "--no-probe").exitCode).toBe(0);
+  const { exitCode, stdout } = wayout("doctor", BLUE, "--to", target);
+  expect(exitCode).toBe(1);
+  expect(stdout).toContain("only with small packets");
+  expect(stdout).toContain("[mtu-black-hole]");
+  expect(stdout).toContain("lost without a word: 1420, 1440, 1460, 1480, 1492, 1500");
+  expect(stdout).toContain(`ip netns exec ${BLUE} ip link set eth0 mtu 1400`);
+});
+
 testWith(["root"])("an unknown pod is wrong usage", () => {
   healthyWorld();
   const { exitCode, stderr } = wayout("doctor", "ns-bleu");

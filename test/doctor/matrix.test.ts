@@ -4,13 +4,15 @@
  */
 import { afterAll, describe, expect } from "bun:test";
 import { dirname, join } from "node:path";
+import { largestSent, withSizes } from "../../src/doctor/black-hole.ts";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
-import { faultNamed, FAULTS } from "../../src/lab/faults.ts";
+import { probeSizes } from "../../src/trace/size-probe.ts";
+import { faultNamed, FAULTS, type Fault } from "../../src/lab/faults.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import type { World } from "../../src/lab/world.ts";
 import { testWith } from "../support/witness.ts";
-import { askFrom, fetchFrom, healthyWorld, serveInternet, snapshotOf } from "./world.ts";
+import { askFrom, fetchFrom, uploadFrom, healthyWorld, serveInternet, snapshotOf } from "./world.ts";
 
 const BIN = join(import.meta.dir, "..", "..", "bin");
 const rows: string[][] = [];
@@ -20,13 +22,19 @@ const WEB: Readonly<Record<4 | 6, Target>> = {
   6: { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 },
 };
 
-function look(world: World, target: Target = WEB[4]): Diagnosis {
+/** @param live also sends echoes of several sizes, as --to does */
+function look(world: World, target: Target = WEB[4], live = false): Diagnosis {
   const snapshot = snapshotOf(world, [target.address]);
-  return diagnose(snapshot, snapshot.pods[0]!, target);
+  const pod = snapshot.pods[0]!;
+  const diagnosis = diagnose(snapshot, pod, target);
+  if (!live) return diagnosis;
+  const mtu = largestSent(snapshot, pod, target)!;
+  return withSizes(snapshot, pod, diagnosis, probeSizes(world.blue, target.address, mtu, 300));
 }
 
-/** Whether a real packet of ns-blue gets an answer. */
-function reaches(world: World, target: Target, seconds?: number): boolean {
+/** Whether real packets of ns-blue get an answer. */
+function reaches(world: World, { onlyLarge }: Fault, target: Target, seconds?: number): boolean {
+  if (onlyLarge === true) return uploadFrom(world, seconds);
   if (target.protocol === "udp") return askFrom(world, target.sourcePort, seconds);
   return fetchFrom(world, target.address.includes(":") ? 6 : 4, seconds) !== undefined;
 }
@@ -54,15 +62,15 @@ describe("one fault", () => {
         await using _ = await serveInternet(world);
         const target = fault.target ?? WEB[fault.family ?? 4];
         const asked = fault.onlyNames === true ? WEB[4] : target;
-        expect(look(world, asked).findings.filter((one) => one.stopsTraffic)).toEqual([]);
-        expect(reaches(world, target)).toBe(true);
+        expect(look(world, asked, fault.onlyLive).findings.filter((one) => one.stopsTraffic)).toEqual([]);
+        expect(reaches(world, fault, target)).toBe(true);
 
         fault.apply(world);
         // The node's own resolv.conf in a pod breaks nothing that a packet to an address could show.
         if (fault.onlyNames !== true || fault.target !== undefined) {
-          expect(reaches(world, target, 0.5)).toBe(false);
+          expect(reaches(world, fault, target, 0.5)).toBe(false);
         }
-        const broken = look(world, asked);
+        const broken = look(world, asked, fault.onlyLive);
         expect(stopping(broken)).toEqual([fault.finding]);
         expect(broken.healthy).toBe(false);
         const [found] = broken.findings;
@@ -70,8 +78,8 @@ describe("one fault", () => {
 
         if (fault.beyondRepair === true || found!.fix[0]!.command.includes("ADDRESS_OF")) fault.mend(world);
         else expect(found!.fix.map((one) => paste(one.command)).filter((said) => said !== "")).toEqual([]);
-        expect(reaches(world, target)).toBe(true);
-        const healed = look(world, asked);
+        expect(reaches(world, fault, target)).toBe(true);
+        const healed = look(world, asked, fault.onlyLive);
         expect(stopping(healed)).toEqual([]);
         expect(healed.healthy).toBe(true);
       },

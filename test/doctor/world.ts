@@ -41,7 +41,11 @@ export function snapshotOf(
 /** A web server on every address of the internet's namespace, and one that repeats what it is asked on UDP 53. */
 export async function serveInternet(world: World): Promise<AsyncDisposable> {
   const program = `
-    const server = Bun.serve({ hostname: "::", port: 80, fetch: (request, server) => new Response(server.requestIP(request).address) });
+    const server = Bun.serve({ hostname: "::", port: 80, async fetch(request, server) {
+      const { address } = server.requestIP(request);
+      await request.arrayBuffer();
+      return new Response(address);
+    } });
     await Bun.udpSocket({ hostname: "${PLAN.internet.dnsIpv4}", port: 53, socket: { data(socket, bytes, port, address) {
       // To a source without a way back nothing can be sent: that is one of the faults.
       try { socket.send(bytes, port, address); } catch {}
@@ -81,4 +85,17 @@ export function askFrom(world: World, sourcePort = 0, seconds = 5): boolean {
     if (question.equals(socket.receive() ?? Buffer.alloc(0))) return true;
   }
   return false;
+}
+
+/** Whether a transfer of many full packets from ns-blue comes to its end. */
+export function uploadFrom(world: World, seconds = 5): boolean {
+  const arguments_ = [
+    "-s",
+    "-m",
+    String(seconds),
+    "--data-binary",
+    "@-",
+    `http://${PLAN.internet.httpIpv4}/`,
+  ];
+  return run(world.blue, ["curl", ...arguments_], "x".repeat(200_000)).exitCode === 0;
 }

@@ -12,7 +12,7 @@ export const filter: Check = {
   run: (context) => [...drops(context), ...unknown(context), ...invalid(context)],
 };
 
-type Filtered = Extract<Stop, { readonly kind: "filtered" }>;
+export type Filtered = Extract<Stop, { readonly kind: "filtered" }>;
 
 function drops(context: CheckContext): Finding[] {
   const found = new Map<string, Finding>();
@@ -52,7 +52,7 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
       ...(counter === undefined ? [] : [{ source: "counter", value: counter }]),
     ],
     consequence: `${stop.direction === "out" ? "the packet ends" : "the answer ends"} at ${stop.hook}; an accept elsewhere cannot help`,
-    fix: policy ? policyFix(context, stop) : ruleFix(context, stop),
+    fix: filterFix(context, stop),
   });
 }
 
@@ -66,6 +66,11 @@ function counterOf({ rule, base }: Decision): string | undefined {
   }
   const counter = rule.expressions.find((one) => one.kind === "counter");
   return counter === undefined ? undefined : `${counter.packets} packets`;
+}
+
+/** What lets a packet through that this one decided to stop. */
+export function filterFix(context: CheckContext, stop: Filtered): Fix[] {
+  return stop.stop.by.rule === undefined ? policyFix(context, stop) : ruleFix(context, stop);
 }
 
 /** Accept both directions of the pod's traffic, in front of everything else in the chain whose policy drops. */
