@@ -82,6 +82,8 @@ describe("one fault", () => {
         const healed = look(world, asked, fault.onlyLive);
         expect(stopping(healed)).toEqual([]);
         expect(healed.healthy).toBe(true);
+        // What is healed already can be mended, too; and nothing of it may stay behind outside the namespaces.
+        fault.mend(world);
       },
     );
   }

@@ -300,7 +300,9 @@ function crossNode(walk: Walk, machine: Machine): Packet | undefined {
   failedNeighbour(walk, result.link, result.gateway);
   walk.device("node", machine, "egress", result.link);
   walk.left = { ...machine.packet };
-  walk.end = podOwns(walk, machine.packet.destination) ? "node" : "outside";
+  // What goes to a router leaves the node, also where a namespace of this machine plays the world behind it.
+  const stays = result.gateway === undefined && podOwns(walk, machine.packet.destination);
+  walk.end = stays ? "node" : "outside";
   walk.step("node", "postrouting", `leaves by ${result.link.name}`, machine.packet);
   const stoppedHere = post.stops.length > 0;
   if (walk.end === "outside" && !stoppedHere) judgeSource(walk, machine, result.link, sentSource);
