@@ -426,7 +426,7 @@ export const CATALOGUE = {
     title: "no rule translates the pod's source address",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["nat-unreachable", "nat-mismatch", "nat-excluded"],
+    dependsOn: ["nat-unreachable", "nat-mismatch", "nat-excluded", "nat-program-elsewhere"],
     about:
       "The packet leaves with a private source address, to which nobody outside has a way back. Rules that were flushed by a firewall's reload are the usual reason.",
   },
@@ -454,6 +454,15 @@ export const CATALOGUE = {
     dependsOn: [],
     about:
       "An accept or return before the translating rule, or a list of destinations that keep the pod's address.",
+  },
+  "nat-program-elsewhere": {
+    step: "nat",
+    title: "a BPF program translates, but not on the interface that the packet leaves by",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "Cilium masquerades on the devices it was told of, or found when it started. An uplink that came later, or a route that changed, leads past its program.",
   },
   "nat-foreign-address": {
     step: "nat",

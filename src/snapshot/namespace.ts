@@ -118,7 +118,7 @@ function readNodeParts(
     sysctls: namespace.run(() => readSysctls(name, links, gaps)),
     ...(conntrack === undefined ? {} : { conntrack }),
     counters: [readCounters(namespace)],
-    programs: gaps.try(name, "programs", () => readPrograms(route, links)) ?? [],
+    programs: gaps.try(name, "programs", () => readPrograms(namespace, route, links)) ?? [],
     offloads: gaps.try(name, "offloads", () => offloadsOf(namespace, links)) ?? {},
   };
 }

@@ -7,6 +7,7 @@ import { masqueradeAddress } from "../predict/nat.ts";
 import { sourceNatCandidates, type Candidate } from "../predict/near-miss.ts";
 import { Oracle } from "../predict/oracle.ts";
 import { firstPacket } from "../predict/packet.ts";
+import { productOfProgram, programText, translatingPrograms } from "../programs.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
 import { natWarnings } from "./nat-warnings.ts";
@@ -18,6 +19,7 @@ export const nat: Check = {
     "nat-unreachable",
     "nat-mismatch",
     "nat-excluded",
+    "nat-program-elsewhere",
     "nat-foreign-address",
     "nat-no-address",
     "nat-unexpected-address",
@@ -45,6 +47,8 @@ function untranslated(context: CheckContext): Finding[] {
   const candidates = nearest(context);
   const best = candidates[0];
   const consequence = "nobody outside has a way back to it: requests leave, answers never come";
+  const elsewhere = programElsewhere(context, base, consequence);
+  if (elsewhere !== undefined && best?.misses.length !== 0) return [elsewhere];
   if (best === undefined || (best.misses.length > 1 && best.before === undefined)) {
     return [
       finding("nat-missing", {
@@ -60,6 +64,33 @@ function untranslated(context: CheckContext): Finding[] {
     ];
   }
   return [nearMiss(context, best, base, consequence)];
+}
+
+/** A program would translate, on another link than the one the packet leaves by. */
+function programElsewhere(
+  context: CheckContext,
+  base: readonly Evidence[],
+  consequence: string,
+): Finding | undefined {
+  const programs = translatingPrograms(context.snapshot.node.programs);
+  const out = context.path.outLink?.name;
+  const [first] = programs;
+  if (first === undefined || out === undefined) return undefined;
+  const product = productOfProgram(first.name ?? "") ?? "its program";
+  const links = [...new Set(programs.map((one) => one.link))].join(", ");
+  return finding("nat-program-elsewhere", {
+    text: `${product} translates what leaves by ${links}, and the packet leaves by ${out}`,
+    owner: product,
+    evidence: [
+      ...base,
+      ...programs.slice(0, 5).map((one) => ({ source: `programs of ${one.link}`, value: programText(one) })),
+      { source: `programs of ${out}`, value: "none that translates" },
+    ],
+    consequence,
+    fix: natFix(context),
+    advice: [`name ${out} among ${product}'s devices, too (Cilium: devices=)`],
+    confidence: "likely",
+  });
 }
 
 function nearMiss(

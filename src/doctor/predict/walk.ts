@@ -3,6 +3,7 @@ import type { Link } from "../../kernel/route/link.ts";
 import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import type { Decision } from "./chain.ts";
 import type { Flow } from "./flow.ts";
+import { programText } from "../programs.ts";
 import { HookTable, runDeviceHook, runHook, tupleOf, type HookResult, type InetHook } from "./hooks.ts";
 import { Machine } from "./machine.ts";
 import type { Oracle } from "./oracle.ts";
@@ -95,11 +96,7 @@ export class Walk {
     this.#noteHook(place, machine, hook, runDeviceHook(machine, world.hooks, hook, link.name), "netdev");
     for (const program of world.view.state.programs) {
       if (program.link !== link.name || !sees(program.hook, hook)) continue;
-      const name =
-        program.name ??
-        program.kind ??
-        (program.id === undefined ? "without a name" : `number ${program.id}`);
-      const text = `program ${name} at ${program.hook} of ${link.name}`;
+      const text = programText(program);
       if (this.blindSpots.some((spot) => spot.text === text)) continue;
       this.blindSpots.push({ place, text, couldTranslate: hook === "egress" && place === "node" });
     }
