@@ -426,7 +426,7 @@ export const CATALOGUE = {
     title: "no rule translates the pod's source address",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["nat-unreachable", "nat-mismatch", "nat-excluded", "nat-program-elsewhere"],
+    dependsOn: ["nat-unreachable", "nat-mismatch", "nat-excluded", "nat-program-elsewhere", "nat-flushed"],
     about:
       "The packet leaves with a private source address, to which nobody outside has a way back. Rules that were flushed by a firewall's reload are the usual reason.",
   },
@@ -454,6 +454,15 @@ export const CATALOGUE = {
     dependsOn: [],
     about:
       "An accept or return before the translating rule, or a list of destinations that keep the pod's address.",
+  },
+  "nat-flushed": {
+    step: "nat",
+    title: "the rule that translated the pod's source was there, and is gone",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "Our own record, or the CNI result cache, says that it was installed. A firewall's reload or `nft flush ruleset` took it away with its own. `wayout doctor --fix` puts ours back as it was.",
   },
   "nat-program-elsewhere": {
     step: "nat",

@@ -1,4 +1,6 @@
 /** What the doctor found: a cause, with the evidence for it, whose it is, what it does and how to mend it. */
+import type { NatBackendName } from "../nat/backend.ts";
+import type { NatIntent } from "../nat/intent.ts";
 import type { FindingCode } from "./catalogue.ts";
 
 /** `error`: broken now. `warning`: will bite, or bites sometimes. `note`: worth knowing. */
@@ -28,6 +30,7 @@ export type Repair =
       readonly link: string;
     }
   | { readonly kind: "masquerade"; readonly cidr: string }
+  | { readonly kind: "restore-nat"; readonly backend: NatBackendName; readonly intent: NatIntent }
   | { readonly kind: "forget-flows"; readonly flow: FlowToForget };
 
 /** Tracked flows of one source to one destination. */

@@ -7,6 +7,7 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { writeSysctl } from "../kernel/sysctl.ts";
 import { masqueradeIntent } from "../nat/intent.ts";
+import { openNat } from "../nat/open.ts";
 import { NftablesNat } from "../nat/nftables.ts";
 
 /** The namespaces that a repair may touch. */
@@ -50,6 +51,11 @@ export function carryOut(repair: Repair, places: RepairPlaces): void {
     case "masquerade": {
       using nat = new NftablesNat({ namespace: places.node });
       nat.apply(masqueradeIntent(DOCTOR_OWNER, [repair.cidr]));
+      return;
+    }
+    case "restore-nat": {
+      using nat = openNat(repair.backend, places.node);
+      nat.apply(repair.intent);
       return;
     }
     case "forget-flows":

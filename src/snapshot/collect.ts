@@ -3,6 +3,7 @@ import { release } from "node:os";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Pod } from "../pods/pod.ts";
 import { VERSION } from "../version.ts";
+import { readNatRecords } from "./nat-record.ts";
 import {
   Gaps,
   readAddresses,
@@ -20,7 +21,6 @@ import {
   type PodState,
   type RecordedQuery,
   type Snapshot,
-  type WayoutState,
 } from "./snapshot.ts";
 
 export interface SnapshotRequest {
@@ -34,7 +34,6 @@ export interface SnapshotRequest {
   readonly others?: readonly Pod[];
   /** Destinations for which the kernel's own route answers are recorded. */
   readonly destinations: readonly string[];
-  readonly wayoutState?: WayoutState;
 }
 
 /** Reads everything once, and the counters a second time at the end. */
@@ -52,6 +51,7 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
     const asking = others.length <= FEW_PODS || whole.some((pod) => isDoubtful(first, pod));
     const pods = [...whole, ...(asking ? others.map((pod) => readOther(pod, interest, gaps)) : [])];
     const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
+    const nat = readNatRecords(node, gaps);
     return {
       format: SNAPSHOT_FORMAT,
       version: SNAPSHOT_VERSION,
@@ -62,7 +62,7 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
       pods,
       files: readConfigFiles(gaps),
       missing: gaps.missing,
-      ...(request.wayoutState === undefined ? {} : { wayoutState: request.wayoutState }),
+      ...(nat.length === 0 ? {} : { wayoutState: { nat } }),
     };
   } finally {
     if (request.node === undefined) node.close();
@@ -199,6 +199,7 @@ function headOf(pod: Pod): PodState {
             addresses: attachment.addresses,
             gateways: attachment.gateways,
             network: attachment.network,
+            ...(attachment.masqueradedBy === undefined ? {} : { masqueradedBy: attachment.masqueradedBy }),
           },
         }),
   };

@@ -7,6 +7,8 @@
  */
 import type { IpFamily } from "../address/ip.ts";
 import type { PortUse as FlowPortUse } from "../flows/flow-statistics.ts";
+import type { NatBackendName } from "../nat/backend.ts";
+import type { NatIntent } from "../nat/intent.ts";
 import type { Address } from "../kernel/route/address.ts";
 import type { Link } from "../kernel/route/link.ts";
 import type { Neighbour } from "../kernel/route/neighbour.ts";
@@ -50,12 +52,17 @@ export interface ConfigFile {
   readonly text?: string;
 }
 
-/** What wayout itself made here, told apart by the names it gives. */
+/** What wayout remembers of what it set up on this node. */
 export interface WayoutState {
-  /** Bridges that wayout made, by name. */
-  readonly bridges: readonly string[];
-  /** Namespaces' interfaces that wayout attached: pod name → interface name inside. */
-  readonly attached: Readonly<Record<string, string>>;
+  readonly nat: readonly RecordedNat[];
+}
+
+/** NAT rules that were installed and shall stand. */
+export interface RecordedNat {
+  /** The file that says so. */
+  readonly record: string;
+  readonly backend: NatBackendName;
+  readonly intent: NatIntent;
 }
 
 /** A pod: a namespace that lives on the node, with the name a person uses for it. */
@@ -83,6 +90,8 @@ export interface ExpectedInterface {
   readonly addresses: readonly string[];
   readonly gateways: readonly string[];
   readonly network?: string;
+  /** The CNI plugin that was told to masquerade what the pod sends, by its type. */
+  readonly masqueradedBy?: string;
 }
 
 /** One network namespace. */

@@ -35,7 +35,12 @@ testWith(["real-root"])("programs are called by their names, and Cilium's are Ci
   const uplink = linkIndex(world.node, "eth0");
   using _a = attachProgram(world.node, uplink, "tcx egress", "cil_to_netdev");
   using _b = attachProgram(world.node, uplink, "xdp", "load_balancer");
-  using _c = attachProgram(world.node, linkIndex(world.node, "veth-blue"), "tcx ingress", "cil_from_container");
+  using _c = attachProgram(
+    world.node,
+    linkIndex(world.node, "veth-blue"),
+    "tcx ingress",
+    "cil_from_container",
+  );
   const snapshot = snapshotOf(world);
   expect(snapshot.node.programs.map(({ link, hook, name }) => `${link} ${hook} ${name}`)).toEqual([
     "eth0 xdp load_balancer",
@@ -51,14 +56,17 @@ testWith(["real-root"])("programs are called by their names, and Cilium's are Ci
   ]);
 });
 
-testWith(["real-root", "ip"])("a program that translates on another link is the reason, not a missing rule", () => {
-  const world = healthyWorld();
-  faultNamed("no-masquerade")!.apply(world);
-  ask(world.node, ["ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth1-peer"]);
-  using _ = attachProgram(world.node, linkIndex(world.node, "eth1"), "tcx egress", "cil_to_netdev");
-  const snapshot = snapshotOf(world);
-  const { findings } = diagnose(snapshot, snapshot.pods[0]!, target);
-  expect(findings.map((one) => one.code)).toEqual(["nat-program-elsewhere"]);
-  expect(findings[0]!.text).toBe("Cilium translates what leaves by eth1, and the packet leaves by eth0");
-  expect(findings[0]!.owner).toBe("Cilium");
-});
+testWith(["real-root", "ip"])(
+  "a program that translates on another link is the reason, not a missing rule",
+  () => {
+    const world = healthyWorld();
+    faultNamed("no-masquerade")!.apply(world);
+    ask(world.node, ["ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth1-peer"]);
+    using _ = attachProgram(world.node, linkIndex(world.node, "eth1"), "tcx egress", "cil_to_netdev");
+    const snapshot = snapshotOf(world);
+    const { findings } = diagnose(snapshot, snapshot.pods[0]!, target);
+    expect(findings.map((one) => one.code)).toEqual(["nat-program-elsewhere"]);
+    expect(findings[0]!.text).toBe("Cilium translates what leaves by eth1, and the packet leaves by eth0");
+    expect(findings[0]!.owner).toBe("Cilium");
+  },
+);

@@ -1,15 +1,15 @@
 /** Does the packet leave with an address to which the outside can answer? */
-import { cidrText, parseCidr } from "../../address/cidr.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
-import type { Evidence, Finding, Fix } from "../finding.ts";
+import type { Evidence, Finding } from "../finding.ts";
 import { Machine } from "../predict/machine.ts";
 import { masqueradeAddress } from "../predict/nat.ts";
 import { sourceNatCandidates, type Candidate } from "../predict/near-miss.ts";
 import { Oracle } from "../predict/oracle.ts";
 import { firstPacket } from "../predict/packet.ts";
-import { productOfProgram, programText, translatingPrograms } from "../programs.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
+import { natFix } from "./nat-fix.ts";
+import { flushedRule, programElsewhere } from "./nat-missing.ts";
 import { natWarnings } from "./nat-warnings.ts";
 
 export const nat: Check = {
@@ -20,6 +20,7 @@ export const nat: Check = {
     "nat-mismatch",
     "nat-excluded",
     "nat-program-elsewhere",
+    "nat-flushed",
     "nat-foreign-address",
     "nat-no-address",
     "nat-unexpected-address",
@@ -50,6 +51,8 @@ function untranslated(context: CheckContext): Finding[] {
   const elsewhere = programElsewhere(context, base, consequence);
   if (elsewhere !== undefined && best?.misses.length !== 0) return [elsewhere];
   if (best === undefined || (best.misses.length > 1 && best.before === undefined)) {
+    const flushed = flushedRule(context, base, consequence);
+    if (flushed !== undefined) return [flushed];
     return [
       finding("nat-missing", {
         text: `no rule translates ${stop.source}: ${context.pod.name}'s packets leave ${stop.link.name} with an address that nobody outside knows`,
@@ -64,33 +67,6 @@ function untranslated(context: CheckContext): Finding[] {
     ];
   }
   return [nearMiss(context, best, base, consequence)];
-}
-
-/** A program would translate, on another link than the one the packet leaves by. */
-function programElsewhere(
-  context: CheckContext,
-  base: readonly Evidence[],
-  consequence: string,
-): Finding | undefined {
-  const programs = translatingPrograms(context.snapshot.node.programs);
-  const out = context.path.outLink?.name;
-  const [first] = programs;
-  if (first === undefined || out === undefined) return undefined;
-  const product = productOfProgram(first.name ?? "") ?? "its program";
-  const links = [...new Set(programs.map((one) => one.link))].join(", ");
-  return finding("nat-program-elsewhere", {
-    text: `${product} translates what leaves by ${links}, and the packet leaves by ${out}`,
-    owner: product,
-    evidence: [
-      ...base,
-      ...programs.slice(0, 5).map((one) => ({ source: `programs of ${one.link}`, value: programText(one) })),
-      { source: `programs of ${out}`, value: "none that translates" },
-    ],
-    consequence,
-    fix: natFix(context),
-    advice: [`name ${out} among ${product}'s devices, too (Cilium: devices=)`],
-    confidence: "likely",
-  });
 }
 
 function nearMiss(
@@ -165,29 +141,6 @@ function nearest(context: CheckContext): Candidate[] {
   };
   const machine = new Machine(context.node.view, new Oracle(), packet, undefined, "postrouting");
   return sourceNatCandidates(machine, context.node.hooks.tables);
-}
-
-/** Our own rules: a policy for the pod's network. */
-function natFix(context: CheckContext): Fix[] {
-  const cidr = podNetwork(context);
-  if (cidr === undefined) return [{ command: "wayout nat apply -f policy.yaml" }];
-  const { path } = context.snapshot.node;
-  const name = path === undefined ? undefined : (/\/netns\/([^/]+)$/.exec(path)?.[1] ?? path);
-  const policy = JSON.stringify({ sources: [cidr], nonMasqueradeCIDRs: [cidr] });
-  const where = name === undefined ? "" : ` --netns ${name}`;
-  return [
-    {
-      command: `echo '${policy}' | wayout nat apply -f -${where}`,
-      repair: { kind: "masquerade", cidr },
-    },
-  ];
-}
-
-/** The network the pod's address lies in, without host bits. */
-function podNetwork({ path, inside }: CheckContext): string | undefined {
-  const mine = inside?.view.state.addresses.find((one) => one.address === path.sent?.source);
-  if (mine === undefined) return undefined;
-  return cidrText(parseCidr(`${mine.address}/${mine.prefixLength}`, "keep"));
 }
 
 function foreign(context: CheckContext): Finding[] {

@@ -54,7 +54,8 @@ function attachedTo(link: number, side: AttachedProgram["side"]): AttachedProgra
     bpf(BPF_PROG_QUERY, bytes);
   } catch (error) {
     // The link has gone meanwhile, or never had a program.
-    if (error instanceof SystemError && (error.errno === ERRNO.ENODEV || error.errno === ERRNO.ENOENT)) return [];
+    if (error instanceof SystemError && (error.errno === ERRNO.ENODEV || error.errno === ERRNO.ENOENT))
+      return [];
     throw error;
   }
   const found = new DataView(ids.buffer);
