@@ -77,7 +77,7 @@ export const CATALOGUE = {
     title: "the pod's interface has no carrier",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["pod-link-down", "host-link-down", "pod-interface-missing"],
+    dependsOn: ["pod-link-down", "host-link-down", "host-link-missing", "pod-interface-missing"],
     about: "A veth has a carrier only while both of its ends are up.",
   },
   "pod-loopback-down": {
@@ -243,6 +243,15 @@ export const CATALOGUE = {
     dependsOn: ["host-link-down", "bridge-down"],
     about: "Isolated ports exchange frames only with ports that are not.",
   },
+  "hairpin-off": {
+    step: "bridge",
+    title: "a published port leads back to the pod itself, and its bridge port may not send frames back",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["host-link-down", "bridge-down"],
+    about:
+      "With net.bridge.bridge-nf-call-iptables on, the node's address is translated to the pod's before the bridge decides, and a bridge sends no frame out of the port it came by, unless the port's hairpin mode is on (hairpinMode of the bridge plugin). Only the pod itself notices.",
+  },
   "bridge-filter-drops": {
     step: "bridge",
     title: "a rule of the bridge family drops the pod's frames",
@@ -344,7 +353,7 @@ export const CATALOGUE = {
     title: "the node's out-interface is down",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["destination-overlap"],
     about: "The interface that the route chose carries nothing.",
   },
   "uplink-gateway-unresolved": {
@@ -364,6 +373,15 @@ export const CATALOGUE = {
     dependsOn: [...NO_CABLE, "bridge-address-missing", "bridge-other-subnet", "host-link-not-enslaved"],
     about:
       "The pods' range overlaps another network that the node knows, and answers are routed there. Another bridge with the same range does it.",
+  },
+  "destination-overlap": {
+    step: "node-route",
+    title: "the destination lies in the range of another network of this node",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "A bridge of the node has a range that somebody outside uses, too: what is meant for them ends on the bridge. Docker's and Compose's networks take ranges that offices and VPNs use.",
   },
   // ── reverse path ──
   "reverse-path-filter": {
@@ -426,7 +444,14 @@ export const CATALOGUE = {
     title: "no rule translates the pod's source address",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["nat-unreachable", "nat-mismatch", "nat-excluded", "nat-program-elsewhere", "nat-flushed"],
+    dependsOn: [
+      "destination-overlap",
+      "nat-unreachable",
+      "nat-mismatch",
+      "nat-excluded",
+      "nat-program-elsewhere",
+      "nat-flushed",
+    ],
     about:
       "The packet leaves with a private source address, to which nobody outside has a way back. Rules that were flushed by a firewall's reload are the usual reason.",
   },
@@ -443,7 +468,7 @@ export const CATALOGUE = {
     title: "the rule that should translate misses the packet by one condition",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["nat-unreachable"],
+    dependsOn: ["destination-overlap", "nat-unreachable"],
     about: "An interface was renamed, an address or a network changed, and the rule still names the old one.",
   },
   "nat-excluded": {
@@ -472,6 +497,15 @@ export const CATALOGUE = {
     dependsOn: [],
     about:
       "Cilium masquerades on the devices it was told of, or found when it started. An uplink that came later, or a route that changed, leads past its program.",
+  },
+  "hairpin-untranslated": {
+    step: "nat",
+    title: "a published port leads back to the pod itself with the pod's own source address",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "A packet that comes in with an address of its own is forged for any host, and dropped. What a pod sends to itself over a port of the node must be masqueraded, too (CNI portmap: snat).",
   },
   "nat-foreign-address": {
     step: "nat",
@@ -505,6 +539,15 @@ export const CATALOGUE = {
     stopsTraffic: false,
     dependsOn: [],
     about: "Two agents translate the same traffic; what the second one sees is no longer the pod.",
+  },
+  "nat-against-exclusion": {
+    step: "nat",
+    title: "one agent leaves a destination untranslated, and another translates it",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "An accept or return ends only the chain it stands in: rules of others behind it are asked as well. Internal services then see the node instead of the pod.",
   },
   "nat-mark-collision": {
     step: "nat",

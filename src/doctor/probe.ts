@@ -67,13 +67,9 @@ function contradicted(diagnosis: Diagnosis, probe: ProbeResult): Diagnosis {
       { source: "last seen", value: seen },
     ],
     consequence: "no answer comes back",
-    fix: [
-      {
-        command: outside
-          ? "ask whoever runs the network outside: security group, provider's filter, proxy"
-          : `wayout trace ${diagnosis.pod} ${diagnosis.target.address}`,
-      },
-    ],
+    ...(outside
+      ? { advice: ["ask whoever runs the network outside: security group, provider's filter, proxy"] }
+      : { fix: [{ command: `wayout trace ${diagnosis.pod} ${diagnosis.target.address}` }] }),
     confidence: "likely",
   });
   return {

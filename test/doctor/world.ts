@@ -2,6 +2,7 @@
 import { enableForwarding } from "../../src/forwarding/forwarding.ts";
 import { InetSocket } from "../../src/kernel/inet-socket.ts";
 import * as libc from "../../src/kernel/libc.ts";
+import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import { buildWorld, removeNamespaces, World } from "../../src/lab/world.ts";
 import { LAB_NAMESPACES } from "../../src/lab/plan.ts";
@@ -39,19 +40,32 @@ export function snapshotOf(
 }
 
 /** A web server on every address of the internet's namespace, and one that repeats what it is asked on UDP 53. */
-export async function serveInternet(world: World): Promise<AsyncDisposable> {
+export function serveInternet(world: World): Promise<AsyncDisposable> {
+  return serving(
+    world.internet,
+    80,
+    `await Bun.udpSocket({ hostname: "${PLAN.internet.dnsIpv4}", port: 53, socket: { data(socket, bytes, port, address) {
+      // To a source without a way back nothing can be sent: that is one of the faults.
+      try { socket.send(bytes, port, address); } catch {}
+    }, error() {} } });`,
+  );
+}
+
+/** A web server in a pod. Ends with the test. */
+export function servePod(pod: NetworkNamespace, port: number): Promise<AsyncDisposable> {
+  return serving(pod, port, "");
+}
+
+async function serving(namespace: NetworkNamespace, port: number, besides: string): Promise<AsyncDisposable> {
   const program = `
-    const server = Bun.serve({ hostname: "::", port: 80, async fetch(request, server) {
+    Bun.serve({ hostname: "::", port: ${port}, async fetch(request, server) {
       const { address } = server.requestIP(request);
       await request.arrayBuffer();
       return new Response(address);
     } });
-    await Bun.udpSocket({ hostname: "${PLAN.internet.dnsIpv4}", port: 53, socket: { data(socket, bytes, port, address) {
-      // To a source without a way back nothing can be sent: that is one of the faults.
-      try { socket.send(bytes, port, address); } catch {}
-    }, error() {} } });
-    console.log("ready " + server.port);`;
-  const child = world.internet.run(() =>
+    ${besides}
+    console.log("ready");`;
+  const child = namespace.run(() =>
     Bun.spawn([process.execPath, "-e", program], { stdout: "pipe", stderr: "inherit" }),
   );
   for await (const chunk of child.stdout) if (Buffer.from(chunk).toString().includes("ready")) break;
@@ -64,8 +78,12 @@ export async function serveInternet(world: World): Promise<AsyncDisposable> {
 }
 
 /** The source that the server saw; undefined when blue got no answer in time. */
-export function fetchFrom(world: World, family: 4 | 6 = 4, seconds = 5): string | undefined {
-  const host = family === 4 ? PLAN.internet.httpIpv4 : `[${PLAN.internet.httpIpv6}]`;
+export function fetchFrom(
+  world: World,
+  family: 4 | 6 = 4,
+  seconds = 5,
+  host = family === 4 ? PLAN.internet.httpIpv4 : `[${PLAN.internet.httpIpv6}]`,
+): string | undefined {
   const ran = run(world.blue, ["curl", "-s", "-m", String(seconds), `http://${host}/`]);
   return ran.exitCode === 0 ? ran.stdout.replace(/^::ffff:/, "") : undefined;
 }

@@ -43,8 +43,8 @@ function capacity(context: CheckContext): Finding[] {
             `sysctl -w net.netfilter.nf_conntrack_max=${Math.max(table.max * 2, 262_144)}`,
           ),
         },
-        { command: "see who fills it: wayout conntrack stats" },
       ],
+      advice: ["see who fills it: wayout conntrack stats"],
     }),
   ];
 }
@@ -85,9 +85,9 @@ function growth(context: CheckContext): Finding[] {
           { source: "conntrack clash resolved", value: `${first.clash} → ${last.clash}` },
         ],
         consequence: "their packets are lost; DNS queries come again after five seconds",
-        fix: [
-          { command: "translate with fully-random ports (wayout does by default)" },
-          { command: "in the pod's resolv.conf: options single-request-reopen" },
+        advice: [
+          "translate with fully-random ports (wayout does by default)",
+          "in the pod's resolv.conf: options single-request-reopen",
         ],
         confidence: "likely",
       }),

@@ -1,7 +1,7 @@
 /** Can the pod resolve names? Each name server is a destination of its own. */
 import { isIp } from "../../address/ip.ts";
 import { CheckContext, finding, type Check } from "../check.ts";
-import type { Finding } from "../finding.ts";
+import type { Finding, Fix } from "../finding.ts";
 import { predictPath } from "../predict/predict.ts";
 import { isDefaultRoute } from "../predict/fib.ts";
 import { stopText } from "../stop-text.ts";
@@ -47,7 +47,7 @@ function resolvers(context: CheckContext): Finding[] {
         owner: "the pod's runtime",
         evidence: [{ source: "resolv.conf of the pod", value: resolvConf.trim().slice(0, 200) }],
         consequence: "names are asked of 127.0.0.1",
-        fix: [{ command: "name a server in the pod's resolv.conf" }],
+        advice: ["name a server in the pod's resolv.conf"],
       }),
     ];
   }
@@ -74,27 +74,33 @@ function loopback(context: CheckContext, server: string, listed: { source: strin
       },
     ],
     consequence: "addresses work, names do not",
-    fix: [resolvFix(context, server)],
+    fix: resolvFix(context, server),
+    advice: [
+      "write the address of a name server that the pod can reach into its resolv.conf",
+      "for good: kubelet --resolv-conf=/run/systemd/resolve/resolv.conf",
+    ],
   });
 }
 
-/** For a named namespace the file is known; elsewhere the runtime's setting is. */
-function resolvFix(context: CheckContext, server: string): { command: string } {
+/** For a named namespace the file is known, and perhaps a name server that others use. */
+function resolvFix(context: CheckContext, server: string): Fix[] {
   const name = /^\/(?:var\/)?run\/netns\/([^/]+)$/.exec(context.pod.state?.path ?? "")?.[1];
-  if (name === undefined) return { command: "kubelet --resolv-conf=/run/systemd/resolve/resolv.conf" };
   const upstream = upstreamServer(context);
-  return {
-    command: `sed -i 's/^nameserver ${server.replaceAll(".", "\\.")}$/nameserver ${upstream}/' /etc/netns/${name}/resolv.conf`,
-  };
+  if (name === undefined || upstream === undefined) return [];
+  return [
+    {
+      command: `sed -i 's/^nameserver ${server.replaceAll(".", "\\.")}$/nameserver ${upstream}/' /etc/netns/${name}/resolv.conf`,
+    },
+  ];
 }
 
-/** A name server that another pod of this node uses; where there is none, a placeholder. */
-function upstreamServer({ snapshot }: CheckContext): string {
+/** A name server that another pod of this node uses. */
+function upstreamServer({ snapshot }: CheckContext): string | undefined {
   for (const pod of snapshot.pods) {
     const server = nameServers(pod.resolvConf ?? "").find((one) => !isLoopback(one));
     if (server !== undefined) return server;
   }
-  return "ADDRESS_OF_YOUR_NAME_SERVER";
+  return undefined;
 }
 
 /** The checks that follow a packet: what stops the one to the name server has a name there, and a cure. */

@@ -40,7 +40,7 @@ function leaked(context: CheckContext): Finding[] {
       owner: "the CNI plugins",
       evidence: [{ source: "comments of rules", value: [...containers].slice(0, 3).join(", ") }],
       consequence: "every new connection is compared with all of them",
-      fix: [{ command: "let the runtime call the plugins' GC (CNI 1.1)" }],
+      advice: ["let the runtime call the plugins' GC (CNI 1.1)"],
       confidence: "possible",
     }),
   ];

@@ -9,7 +9,8 @@ import type { Walk } from "./walk.ts";
 /** Follows the answer to a packet that left. */
 export function walkBack(walk: Walk, left: Packet): void {
   const { outLink, nodeFlow, inLink } = walk;
-  if (inLink === undefined || walk.end === "bridged") return;
+  // What a pod sends to itself is judged where it turns round: its answer takes the same way.
+  if (inLink === undefined || walk.end === "bridged" || walk.hairpin) return;
   walk.direction = "back";
   const answer: Packet = { ...answerTo(left), iif: outLink?.name };
   if (nodeFlow !== undefined) nodeFlow.status |= SEEN_REPLY;

@@ -91,6 +91,8 @@ export type Stop = At &
         readonly sysctl: string;
       }
     | { readonly kind: "no-gateway-address"; readonly link: Link; readonly source: string }
+    | { readonly kind: "hairpin-off"; readonly link: Link; readonly bridge: Link; readonly target: string }
+    | { readonly kind: "own-source"; readonly source: string; readonly target: string }
     | { readonly kind: "untranslated"; readonly source: string; readonly link: Link }
     | {
         readonly kind: "foreign-source";

@@ -37,6 +37,8 @@ export class Walk {
   readonly node: World;
   readonly pod: World | undefined;
   direction: Direction = "out";
+  /** A service of the node led the packet back to the pod that sent it. */
+  hairpin = false;
 
   sent: Tuple | undefined;
   left: Tuple | undefined;
