@@ -73,7 +73,7 @@ export function doctorCommand(): Command {
     .addHelpText("after", HELP)
     .action(async (pod: string | undefined, options: DoctorOptions) => {
       if (options.watch === true) {
-        await watchDoctor(() => examine(pod, options).diagnoses, options.json === true);
+        await watchDoctor(() => examine(pod, options), options.json === true, pod !== undefined);
         return;
       }
       const examined = examine(pod, options);
