@@ -4,7 +4,7 @@ import { diagnose, type Diagnosis } from "../doctor/diagnose.ts";
 import type { Target } from "../doctor/predict/path.ts";
 import { WayoutError } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
-import { findPod } from "../pods/find.ts";
+import { findPod, formerPod } from "../pods/find.ts";
 import { listPods } from "../pods/inventory.ts";
 import type { Pod } from "../pods/pod.ts";
 import { openNodeOf } from "../pods/wiring.ts";
@@ -140,7 +140,7 @@ function lookAtThisMachine(
   options: DoctorOptions,
   wanted: TraceTarget | undefined,
 ): Snapshot {
-  const pod = podName === undefined ? undefined : findPod(podName);
+  const pod = podName === undefined ? undefined : podOrFormer(podName);
   const node = nodeNamespace(pod, options);
   try {
     const address = wanted === undefined ? undefined : addressOf(wanted, pod, options);
@@ -159,6 +159,17 @@ function lookAtThisMachine(
     return snapshot;
   } finally {
     node.close();
+  }
+}
+
+/** Also a pod that is no more: that is an answer, and no mistake of whoever asks. */
+function podOrFormer(name: string): Pod {
+  try {
+    return findPod(name);
+  } catch (error) {
+    const former = error instanceof WayoutError && error.code === "unknown-pod" ? formerPod(name) : undefined;
+    if (former === undefined) throw error;
+    return former;
   }
 }
 

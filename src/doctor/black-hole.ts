@@ -8,7 +8,7 @@ import type { Target } from "./predict/path.ts";
 import { predictPath } from "./predict/predict.ts";
 import { stopOfTooLarge, type Speaker } from "./predict/too-large.ts";
 import { ownerOfDecision } from "./whose.ts";
-import { decisionPlace, decisionText } from "./wording.ts";
+import { decisionPlace, decisionText, targetText } from "./wording.ts";
 
 /** What came back of echoes that must not be cut, in bytes of the whole IP packet. */
 export interface SizeProbe {
@@ -59,7 +59,7 @@ export function withSizes(
   return {
     ...diagnosis,
     healthy: false,
-    answer: `${diagnosis.pod} reaches ${target.address} only with small packets: ${found.text}`,
+    answer: `${diagnosis.pod} reaches ${targetText(target)} only with small packets: ${found.text}`,
     findings: [found, ...diagnosis.findings.filter((one) => one.code !== "mtu-too-large")],
     checklist: diagnosis.checklist.map((line) =>
       line.step === "mtu" ? { ...line, status: "broken", text: found.text } : line,

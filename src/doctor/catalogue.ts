@@ -445,6 +445,7 @@ export const CATALOGUE = {
     severity: "error",
     stopsTraffic: true,
     dependsOn: [
+      "conntrack-missing",
       "destination-overlap",
       "nat-unreachable",
       "nat-mismatch",

@@ -4,8 +4,10 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Diagnosis } from "../../src/doctor/diagnose.ts";
+import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
 import { faultNamed } from "../../src/lab/faults.ts";
 import { PLAN } from "../../src/lab/plan.ts";
+import { attachProgram } from "../support/bpf.ts";
 import { run, testWith, type Ran } from "../support/witness.ts";
 import { fetchFrom, healthyWorld, serveInternet } from "./world.ts";
 
@@ -130,6 +132,32 @@ testWith(["root"])("with --to echoes of several sizes find the black hole that n
   expect(stdout).toContain("lost without a word: 1420, 1440, 1460, 1480, 1492, 1500");
   expect(stdout).toContain(`ip netns exec ${BLUE} ip link set eth0 mtu 1400`);
 });
+
+testWith(["real-root"])(
+  "a cause on nobody's list: where the packet was last seen, and what the kernel said",
+  async () => {
+    const world = healthyWorld();
+    await using _ = await serveInternet(world);
+    using route = Rtnetlink.open(world.node);
+    using _program = attachProgram(
+      world.node,
+      route.link("veth-blue")!.index,
+      "tcx ingress",
+      "mystery",
+      "drop-ipv4",
+    );
+    const target = `${PLAN.internet.httpIpv4}:80`;
+    const predicted = wayout("doctor", BLUE, "--to", target, "--no-probe");
+    expect(predicted.stdout).toContain("cannot look into program mystery at tcx ingress of veth-blue");
+    const { exitCode, stdout } = wayout("doctor", BLUE, "--to", target);
+    expect(exitCode).toBe(1);
+    expect(stdout).toContain("[stopped-elsewhere]");
+    expect(stdout.split("\n")[0]).toMatch(
+      /the packet was last seen coming in at veth-blue on the node; then/,
+    );
+    expect(stdout).toContain("TC_INGRESS");
+  },
+);
 
 testWith(["root"])("an unknown pod is wrong usage", () => {
   healthyWorld();

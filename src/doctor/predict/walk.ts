@@ -62,6 +62,15 @@ export class Walk {
   ) {
     this.node = worldOf(snapshot.node);
     this.pod = podState.state === undefined ? undefined : worldOf(podState.state);
+    this.#noteUnread("node", "node", "the node's rules");
+    this.#noteUnread("pod", podState.name, `${podState.name}'s rules`);
+  }
+
+  /** Rules that are there and could not be read may do anything. A kernel without nf_tables has none. */
+  #noteUnread(place: Place, where: string, what: string): void {
+    const gap = this.snapshot.missing.find((one) => one.where === where && one.what === "ruleset");
+    if (gap === undefined || gap.why.endsWith("has no nf_tables")) return;
+    this.blindSpots.push({ place, text: `${what} (${gap.why})`, couldTranslate: place === "node" });
   }
 
   machine(place: Place, packet: Packet, answered?: Flow): Machine {
