@@ -32,16 +32,35 @@ function lineOf({ status, title, text }: ChecklistLine): string[] {
 
 export function findingText(finding: Finding): string {
   const paint = finding.stopsTraffic ? style.bad : style.warn;
+  const said = (label: string, text: string): string[][] =>
+    folded(text).map((line, index) => ["", style.quiet(index === 0 ? label : ""), line]);
   const rows = [
-    ...finding.evidence.map(({ source, value }) => ["", style.quiet("evidence"), `${source}: ${value}`]),
-    ["", style.quiet("whose"), finding.owner],
-    ["", style.quiet("so"), finding.consequence],
+    ...finding.evidence.flatMap(({ source, value }) => said("evidence", `${source}: ${value}`)),
+    ...said("whose", finding.owner),
+    ...said("so", finding.consequence),
     ...finding.fix.map(({ command }) => ["", style.quiet("fix"), style.command(command)]),
-    ...(finding.advice ?? []).map((text) => ["", style.quiet("besides"), text]),
+    ...(finding.advice ?? []).flatMap((text) => said("besides", text)),
     ...(finding.confidence === "certain" ? [] : [["", style.quiet("sure?"), finding.confidence]]),
   ];
   const head = `${paint(finding.stopsTraffic ? "✗" : "!")} ${finding.text} ${style.quiet(`[${finding.code}]`)}`;
   return `${head}\n${table(rows)}`;
+}
+
+/** Column at which a finding's values begin. */
+const VALUE_COLUMN = 12;
+const NARROWEST = 40;
+
+/** Lines that fit the terminal; elsewhere, one. A command is never folded: it is to be pasted. */
+function folded(text: string): string[] {
+  const room = process.stdout.isTTY ? Math.max(NARROWEST, process.stdout.columns - VALUE_COLUMN) : undefined;
+  if (room === undefined || text.length <= room) return [text];
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const last = lines.at(-1);
+    if (last === undefined || last.length + 1 + word.length > room) lines.push(word);
+    else lines[lines.length - 1] = `${last} ${word}`;
+  }
+  return lines;
 }
 
 /** Many pods: those that are well in one line, equal findings once with the pods that have them. */

@@ -134,6 +134,11 @@ const PAIRS: readonly (readonly [string, string])[] = [
   ["node-offline", "forwarding-off"],
   ["stale-gateway-mac", "masquerade-excluded"],
   ["bridge-firewall", "prohibited"],
+  ["destination-overlap", "forwarding-off"],
+  ["too-large-untold", "docker-user-drop"],
+  ["names-blocked", "no-masquerade"],
+  ["pod-address-missing", "strict-rp-filter"],
+  ["pod-firewall", "snat-lost-address"],
 ];
 
 describe("two faults", () => {
@@ -157,6 +162,7 @@ describe("two faults", () => {
       }
       expect([...found].sort()).toEqual([...new Set(faults.map((fault) => fault.finding))].sort());
       expect(look(world).healthy).toBe(true);
+      for (const fault of faults) fault.mend(world);
     });
   }
 });

@@ -40,8 +40,8 @@ function twice(context: CheckContext): Finding[] {
 function againstExclusion(context: CheckContext): Finding[] {
   const { path } = context;
   const { translatedBy, left } = path;
-  if (translatedBy?.rule === undefined || left === undefined || !isPrivateAddress(left.destination))
-    return [];
+  if (translatedBy?.rule === undefined || left === undefined || path.end !== "outside") return [];
+  if (!isPrivateAddress(left.destination)) return [];
   const translator = ownerOfDecision(translatedBy);
   for (const { misses, unreachable, before, table, rule } of nearest(context)) {
     if (misses.length > 0 || unreachable !== undefined || before === undefined) continue;

@@ -34,6 +34,16 @@ function defaultRoute(world: FaultWorld): void {
   );
 }
 
+/** A second bridge on the node, without pods. */
+function otherBridge(world: FaultWorld, address: string, prefixLength: number): void {
+  gently(world.node, (route) => {
+    route.createBridge({ name: OTHER_BRIDGE, up: true });
+  });
+  gently(world.node, (route) =>
+    route.addAddress({ interface: indexOf(route, OTHER_BRIDGE), address, prefixLength }),
+  );
+}
+
 function routerAddress({ internet }: FaultWorld, change: "add" | "delete"): void {
   gently(internet, (route) => {
     const spec = {
@@ -121,11 +131,7 @@ export const breakNode: readonly Fault[] = [
     name: "network-overlap",
     title: "another bridge has a part of the pods' range",
     finding: "network-overlap",
-    apply: (world) =>
-      within(world.node, (route) => {
-        route.createBridge({ name: OTHER_BRIDGE, up: true });
-        route.addAddress({ interface: indexOf(route, OTHER_BRIDGE), address: "10.0.0.62", prefixLength: 26 });
-      }),
+    apply: (world) => otherBridge(world, "10.0.0.62", 26),
     mend: (world) =>
       gently(world.node, (route) => {
         route.deleteLink(OTHER_BRIDGE);
@@ -135,12 +141,7 @@ export const breakNode: readonly Fault[] = [
     name: "destination-overlap",
     title: "another bridge of the node has the range of the web site",
     finding: "destination-overlap",
-    apply: (world) =>
-      within(world.node, (route) => {
-        route.createBridge({ name: OTHER_BRIDGE, up: true });
-        const index = indexOf(route, OTHER_BRIDGE);
-        route.addAddress({ interface: index, address: SITE_ADDRESS, prefixLength: 24 });
-      }),
+    apply: (world) => otherBridge(world, SITE_ADDRESS, 24),
     mend: (world) =>
       gently(world.node, (route) => {
         route.deleteLink(OTHER_BRIDGE);
