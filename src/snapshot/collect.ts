@@ -49,7 +49,7 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
     const interest = interesting(whole, request.destinations);
     const others = request.others ?? [];
     const asking = others.length <= FEW_PODS || whole.some((pod) => isDoubtful(first, pod));
-    const pods = [...whole, ...(asking ? others.map((pod) => readOther(pod, interest, gaps)) : [])];
+    const pods = [...whole, ...(asking ? readOthers(others, interest, wiredTo(node, first), gaps) : [])];
     const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
     const nat = readNatRecords(node, gaps);
     return {
@@ -158,13 +158,23 @@ function readPod(
   });
 }
 
-function readOther(pod: Pod, interest: ReadonlySet<string>, gaps: Gaps): PodState {
-  const head = headOf(pod);
-  const read = inPod(pod, head, gaps, false, (namespace) => ({
-    ...head,
-    state: readAddresses(namespace, pod.name, interest, gaps),
-  }));
-  return read ?? head;
+/** Who has an address of interest counts only when he hangs on this node: two nodes' pods may have the same. */
+function readOthers(
+  pods: readonly Pod[],
+  interest: ReadonlySet<string>,
+  belongs: Belongs,
+  gaps: Gaps,
+): PodState[] {
+  return pods.flatMap((pod) => {
+    const head = headOf(pod);
+    let elsewhere = false;
+    const read = inPod(pod, head, gaps, false, (namespace) => {
+      const state = readAddresses(namespace, pod.name, interest, belongs, gaps);
+      elsewhere = state === undefined;
+      return state === undefined ? undefined : { ...head, state };
+    });
+    return elsewhere ? [] : [read ?? head];
+  });
 }
 
 /** @param expected whether it is worth a note when the namespace cannot be entered */

@@ -136,17 +136,22 @@ function offloadsOf(namespace: NetworkNamespace, links: readonly Link[]): Record
   );
 }
 
-/** Addresses and, where one of them is of interest, links: enough to know whose address it is. */
+/**
+ * Addresses and, where one of them is of interest, links: enough to know whose address it is.
+ * @param belongs looks at the links of who has an address of interest: undefined is returned for a false
+ */
 export function readAddresses(
   namespace: NetworkNamespace,
   name: string,
   interest: ReadonlySet<string>,
+  belongs: NonNullable<ReadOptions["belongs"]>,
   gaps: Gaps,
-): NamespaceState {
+): NamespaceState | undefined {
   using route = Rtnetlink.open(namespace);
   const addresses = gaps.try(name, "addresses", () => route.addresses()) ?? [];
   const wanted = addresses.some((one) => interest.has(one.address));
   const links = wanted ? (gaps.try(name, "links", () => route.links({ statistics: false })) ?? []) : [];
+  if (wanted && !belongs(route, links)) return undefined;
   return { ...emptyState(namespace, links), addresses };
 }
 
