@@ -4,6 +4,7 @@ import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import type { World } from "../../src/lab/world.ts";
 import { takeSnapshot } from "../../src/snapshot/collect.ts";
+import { Conntrack } from "../../src/kernel/conntrack/conntrack.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { findPod } from "../../src/pods/find.ts";
 import { listPods } from "../../src/pods/inventory.ts";
@@ -155,6 +156,11 @@ describe("no false alarm", () => {
       ask(world.node, ["ip", "addr", change, `${address}/24`, "dev", "eth0"]);
     }
     ask(world.node, ["ip", "route", "replace", "default", "via", PLAN.internet.routerIpv4]);
+    // The kernel forgets the flows of a lost address in the background (nf_nat_masquerade.c).
+    using table = Conntrack.open(world.node);
+    const lost = { reply: { destination: PLAN.node.uplinkIpv4 } };
+    for (let i = 0; i < 500 && table.entries(lost).length > 0; i++) await Bun.sleep(10);
+    expect(table.entries(lost)).toEqual([]);
     expect(askFrom(world, 5300)).toBe(true);
     const address = PLAN.internet.dnsIpv4;
     const snapshot = snapshotOf(world, [address]);
