@@ -438,6 +438,15 @@ export const CATALOGUE = {
     about:
       "Asymmetric routing, or windows that conntrack did not see growing, make packets invalid. nf_conntrack_tcp_be_liberal helps.",
   },
+  "invalid-leaks": {
+    step: "filter",
+    title: "packets that conntrack calls invalid pass untranslated",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "NAT leaves alone what belongs to no flow. The other side answers a packet from a pod's own address with a reset, if at all. Drop such packets, or let conntrack be liberal.",
+  },
   // ── NAT ──
   "nat-missing": {
     step: "nat",
@@ -567,6 +576,15 @@ export const CATALOGUE = {
     dependsOn: [],
     about:
       "Both are asked for every packet, and each can drop it. Tools of one do not show the other's rules.",
+  },
+  "nat-long-chain": {
+    step: "nat",
+    title: "a long row of rules is gone through for each new connection",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "Plugins that make a rule for each container make every new connection wait for all of them, and every change rewrite them. Measured: 500 such rules double the cost of a new flow. Sets and maps do not grow so.",
   },
   // ── conntrack ──
   "conntrack-full": {

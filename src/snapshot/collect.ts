@@ -60,6 +60,9 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
       kernelRelease: release(),
       node: readAgain(node, asked),
       pods,
+      ...(request.onlyOfNode === true || request.others !== undefined
+        ? { containers: containersOf([...request.pods, ...others]) }
+        : {}),
       files: readConfigFiles(gaps),
       missing: gaps.missing,
       ...(nat.length === 0 ? {} : { wayoutState: { nat } }),
@@ -67,6 +70,14 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
   } finally {
     if (request.node === undefined) node.close();
   }
+}
+
+function containersOf(pods: readonly Pod[]): string[] {
+  const ids = pods.flatMap(({ containerIds, attachments }) => [
+    ...containerIds,
+    ...attachments.map((one) => one.containerId),
+  ]);
+  return [...new Set(ids)].sort();
 }
 
 function withFlows(node: NetworkNamespace, state: NamespaceState, gaps: Gaps): NamespaceState {

@@ -29,6 +29,8 @@ export interface Snapshot {
   readonly kernelRelease: string;
   readonly node: NamespaceState;
   readonly pods: readonly PodState[];
+  /** Ids of the containers of everybody who lives here; absent when not everybody was asked for. */
+  readonly containers?: readonly string[];
   /** The node's configuration files that decide what sysctls become, and its own resolver. */
   readonly files: readonly ConfigFile[];
   /** What could not be read, and why. The checks that needed it say so. */

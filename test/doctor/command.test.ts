@@ -5,11 +5,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Diagnosis } from "../../src/doctor/diagnose.ts";
 import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
+import { Conntrack } from "../../src/kernel/conntrack/conntrack.ts";
 import { faultNamed } from "../../src/lab/faults.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import { attachProgram } from "../support/bpf.ts";
 import { run, testWith, type Ran } from "../support/witness.ts";
-import { fetchFrom, healthyWorld, serveInternet } from "./world.ts";
+import { askFrom, fetchFrom, healthyWorld, serveInternet } from "./world.ts";
 
 const MAIN = join(import.meta.dir, "..", "..", "src", "main.ts");
 const BLUE = PLAN.pods.blue.namespace;
@@ -51,6 +52,22 @@ testWith(["root", "curl"])("--fix --yes mends what is ours, one cause behind the
   expect(fixed.stderr).not.toContain("✗");
   expect(fixed.exitCode).toBe(0);
   expect(fetchFrom(world)).toBe(PLAN.node.uplinkIpv4);
+});
+
+testWith(["root"])("--fix forgets a flow that keeps an old decision, and nothing else", async () => {
+  const world = healthyWorld();
+  await using _ = await serveInternet(world);
+  faultNamed("flow-before-the-rule")!.apply(world);
+  expect(askFrom(world)).toBe(true);
+  expect(askFrom(world, 5300, 0.5)).toBe(false);
+  using table = Conntrack.open(world.node);
+  const before = table.entries().length;
+  const about = ["--to", `${PLAN.internet.dnsIpv4}:53`, "--proto", "udp", "--no-probe"];
+  const ran = wayout("doctor", BLUE, ...about, "--fix", "--yes");
+  expect(ran.stdout).toContain("wayout conntrack flush --proto udp");
+  expect(ran.exitCode).toBe(0);
+  expect(askFrom(world, 5300)).toBe(true);
+  expect(before).toBeGreaterThan(1);
 });
 
 testWith(["root"])("--fix without --yes and without a person changes nothing", () => {

@@ -99,6 +99,12 @@ const CASES: readonly Case[] = [
     healthy: true,
   },
   {
+    name: "packets that conntrack calls invalid, and nobody drops them",
+    change: (node) => grown(node, "invalid", 5),
+    findings: ["invalid-leaks"],
+    healthy: true,
+  },
+  {
     name: "wrong checksums",
     change: (node) => counted(node, "IpExt.InCsumErrors", 7),
     findings: ["checksum-errors"],

@@ -50,3 +50,47 @@ testWith(["root", "ip", "iptables", "curl"])(
     expect(findings[0]!.evidence[1]!.value).toContain(PLAN.podNetworkIpv4);
   },
 );
+
+testWith(["root", "iptables"])("a rule for each container, as many as a crowded node has", () => {
+  const world = healthyWorld();
+  const rules = (count: number): string =>
+    [
+      "*nat",
+      ":POSTROUTING ACCEPT [0:0]",
+      ...Array.from({ length: count }, (_, index) => {
+        const address = `10.4.${index >> 8}.${index & 255}`;
+        return `-A POSTROUTING -s ${address}/32 -m comment --comment "name: \\"net\\" id: \\"${index}\\"" -j MASQUERADE`;
+      }),
+      "COMMIT",
+      "",
+    ].join("\n");
+  ask(world.node, ["iptables-nft-restore"], rules(400));
+  expect(look(world, PLAN.internet.httpIpv4).findings.map((one) => one.code)).not.toContain("nat-long-chain");
+  ask(world.node, ["iptables-nft-restore"], rules(600));
+  const { findings } = look(world, PLAN.internet.httpIpv4);
+  // Nobody here is a container of that plugin: that the rules' containers are gone cannot be told.
+  expect(findings.map((one) => one.code)).toEqual(["nat-long-chain"]);
+  const found = findings.find((one) => one.code === "nat-long-chain");
+  expect(found!.text).toContain("POSTROUTING of ip nat has 600 rules");
+  expect(found!.owner).toContain("CNI");
+});
+
+testWith(["root", "iptables"])("rules of containers that are gone, beside those that live", () => {
+  const world = healthyWorld();
+  const rule = (id: string): string =>
+    `-A POSTROUTING -s 10.4.0.9/32 -m comment --comment "name: \\"net\\" id: \\"${id}\\"" -j MASQUERADE`;
+  const ids = Array.from({ length: 30 }, (_, index) => `gone${index}`);
+  const rules = ["*nat", ...[...ids, "alive1"].map(rule), "COMMIT", ""].join("\n");
+  ask(world.node, ["iptables-nft-restore"], rules);
+  const snapshot = snapshotOf(world);
+  const judge = (containers?: readonly string[]): Diagnosis => {
+    const { containers: _, ...rest } = snapshot;
+    const one = containers === undefined ? rest : { ...rest, containers };
+    return diagnose(one, one.pods[0]!, { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 });
+  };
+  const { findings } = judge(["alive1", "other"]);
+  expect(findings.map((one) => one.code)).toEqual(["rules-leaked"]);
+  expect(findings[0]!.text).toContain("rules of 30 containers");
+  for (const known of [undefined, [], ["other"], ["alive1", ...ids]])
+    expect(judge(known).findings).toEqual([]);
+});

@@ -10,7 +10,13 @@ import { finding, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 
 export function natWarnings(context: CheckContext): Finding[] {
-  return [...twice(context), ...againstExclusion(context), ...marks(context), ...backends(context)];
+  return [
+    ...twice(context),
+    ...againstExclusion(context),
+    ...marks(context),
+    ...backends(context),
+    ...longChains(context),
+  ];
 }
 
 /** The pod's own namespace translated already. */
@@ -142,4 +148,33 @@ function backends(context: CheckContext): Finding[] {
       fix: [{ command: "update-alternatives --config iptables" }],
     }),
   ];
+}
+
+/** With so many rules in front of it a new flow costs about twice as much as with one. */
+const LONG_CHAIN = 500;
+
+/** Chains hooked to postrouting themselves: those that they jump to are seldom gone through as a whole. */
+function longChains(context: CheckContext): Finding[] {
+  return context.node.hooks.tables.flatMap((table) =>
+    table.chains.flatMap((chain) => {
+      const { base, rules } = chain;
+      if (base?.type !== "nat" || base.hook !== "postrouting" || rules.length < LONG_CHAIN) return [];
+      const last = { table, chain, base: chain as never, rule: rules.at(-1)! };
+      return [
+        finding("nat-long-chain", {
+          text: `${chain.name} of ${table.family} ${table.name} has ${rules.length} rules, and each new connection meets them one by one`,
+          owner: ownerOfDecision(last),
+          evidence: [
+            { source: `rules of ${table.family} ${table.name} ${chain.name}`, value: String(rules.length) },
+            { source: decisionPlace(last), value: decisionText(last) },
+          ],
+          consequence: "new connections and changes of the rules take longer with each container",
+          advice: [
+            "a plugin that keeps addresses in sets and maps; the plugin's GC, when containers are gone",
+          ],
+          confidence: "likely",
+        }),
+      ];
+    }),
+  );
 }

@@ -27,6 +27,7 @@ export const nat: Check = {
     "nat-against-exclusion",
     "nat-mark-collision",
     "nat-two-backends",
+    "nat-long-chain",
   ],
   run: (context) => [
     ...untranslated(context),
