@@ -1,5 +1,6 @@
 /** Takes the snapshot of a node: its own namespace and those of its pods. */
 import { release } from "node:os";
+import { cidrContains, cidrOf } from "../address/cidr.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Pod } from "../pods/pod.ts";
 import { VERSION } from "../version.ts";
@@ -48,7 +49,10 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
     const whole = request.pods.flatMap((pod) => readPod(pod, request.destinations, wired, gaps) ?? []);
     const interest = interesting(whole, request.destinations);
     const others = request.others ?? [];
-    const asking = others.length <= FEW_PODS || whole.some((pod) => isDoubtful(first, pod));
+    const asking =
+      others.length <= FEW_PODS ||
+      whole.some((pod) => isDoubtful(first, pod)) ||
+      request.destinations.some((address) => isOnBridge(first, address));
     const pods = [...whole, ...(asking ? readOthers(others, interest, wiredTo(node, first), gaps) : [])];
     const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
     const nat = readNatRecords(node, gaps);
@@ -114,6 +118,17 @@ function wiredTo(node: NetworkNamespace, state: NamespaceState): Belongs {
 
 /** So many other pods are always asked for their addresses. More are asked when something points at one of them. */
 const FEW_PODS = 32;
+
+/** Whether the address lies in the network of one of the node's bridges: a pod may have it. */
+function isOnBridge({ links, addresses }: NamespaceState, address: string): boolean {
+  const bridges = new Set(links.filter((link) => link.kind === "bridge").map((link) => link.index));
+  return addresses.some(
+    (one) =>
+      bridges.has(one.interface) &&
+      one.scope === "global" &&
+      cidrContains(cidrOf(one.address, one.prefixLength), address),
+  );
+}
 
 /** Whether somebody else may have the pod's address, or its gateway's: another MAC address, or no answer. */
 function isDoubtful(node: NamespaceState, { state }: PodState): boolean {

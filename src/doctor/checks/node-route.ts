@@ -250,7 +250,9 @@ function inside(context: CheckContext): Finding[] {
   const way = node.view.fib.predict({ destination });
   const bridge = path.outLink;
   if (way.kind !== "route" || way.gateway !== undefined || way.link.index !== bridge.index) return [];
-  const { links, neighbours } = node.view.state;
+  const { links, neighbours, routeAnswers } = node.view.state;
+  // Who has the address was only asked for the destinations that the snapshot was taken for.
+  if (!routeAnswers.some(({ query }) => query.destination === destination)) return [];
   // Behind a port that is no pod's, and for whoever has answered, this node cannot speak.
   if (links.some((link) => link.master === bridge.index && link.kind !== "veth")) return [];
   const known = neighbours.find((one) => one.interface === bridge.index && one.address === destination);
