@@ -88,14 +88,14 @@ const TARGETS: Readonly<Record<string, Target>> = {
     return CONTINUE;
   },
 
-  /** struct xt_connmark_tginfo1: ctmark 0, ctmask 4, nfmask 8, mode 12 (0 set, 1 save, 2 restore). */
+  /** struct xt_connmark_tginfo1: ctmark 0, ctmask 4, nfmask 8, mode 12 (0 set, 1 save, 2 restore); tginfo2: mode 14. */
   CONNMARK(machine, info, revision) {
     const { flow, packet } = machine;
     if (flow === undefined) return CONTINUE;
-    if (revision > 1 && (info.u8(13) !== 0 || info.u8(14) !== 0))
-      return decide(machine, "a shifted CONNMARK");
+    // Revision 2 has shift_dir and shift_bits in front of the mode.
+    if (revision > 1 && info.u8(13) !== 0) return decide(machine, "a shifted CONNMARK");
     const [ctmark, ctmask, nfmask] = [info.u32(0), info.u32(4), info.u32(8)];
-    switch (info.u8(12)) {
+    switch (info.u8(revision > 1 ? 14 : 12)) {
       case 0:
         flow.mark = ((flow.mark & ~ctmask) ^ ctmark) >>> 0;
         break;
