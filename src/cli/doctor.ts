@@ -22,12 +22,14 @@ import { printJson } from "./style.ts";
 
 const HELP = `
 Without --to nothing is sent: the path of a packet to a public address is followed through the node's own tables. With
---to the doctor then sends one real packet from inside the pod (as 'wayout trace' does), unless --no-probe.
+--to the doctor then sends one real packet from inside the pod (as 'wayout trace' does) and, when that comes through, a
+few echoes of several sizes; unless --no-probe.
 
 Examples:
   sudo wayout doctor                              every pod of this node, equal findings together
   sudo wayout doctor ns-blue --to api.github.com  one pod, one destination
   sudo wayout doctor ns-blue --fix                mend what is ours, after asking
+  sudo wayout doctor --watch                      look again when something changes, and tell what became of it
   wayout doctor --snapshot node.json              judge a snapshot from another machine
   wayout snapshot > node.json                     take one
 
