@@ -170,7 +170,8 @@ function invalid(context: CheckContext): Finding[] {
   const [first] = readings;
   const last = readings.at(-1);
   const growth = first === undefined || last === undefined ? 0 : last.invalid - first.invalid;
-  if (growth <= 0) return [];
+  // Also when the readings are no numbers.
+  if (!(growth > 0)) return [];
   const by = dropsInvalid(context);
   if (by === undefined) return context.path.translatedBy === undefined ? [] : [leaking(context, growth)];
   const { chain } = by;
