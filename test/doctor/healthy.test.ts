@@ -145,6 +145,24 @@ describe("no false alarm", () => {
     expectHealthy(diagnose(snapshot, snapshot.pods[0]!, { address, protocol: "udp", port: 53 }));
   });
 
+  testWith(["root", "ip"])(
+    "with an outgoing address for one destination that the router routes to the node",
+    async () => {
+      const world = healthyWorld();
+      await using _ = await serveInternet(world);
+      ask(world.internet, ["ip", "route", "add", "192.0.2.99", "via", PLAN.node.uplinkIpv4]);
+      ask(world.node, [
+        "nft",
+        `table ip egress { chain postrouting { type nat hook postrouting priority 90; ip daddr ${PLAN.internet.dnsIpv4} snat to 192.0.2.99; }; }`,
+      ]);
+      expect(askFrom(world)).toBe(true);
+      // About the web: the flows to the name server are as their rule wants them.
+      const { flows } = snapshotOf(world).node.conntrack!;
+      expect(flows!.map((flow) => flow.translatedTo)).toContain("192.0.2.99");
+      expectHealthy(look(world));
+    },
+  );
+
   testWith(["root", "ip", "curl"])("after the node's address has changed under a masquerade", async () => {
     const world = healthyWorld();
     await using _ = await serveInternet(world);

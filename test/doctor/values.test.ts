@@ -151,6 +151,12 @@ const CASES: readonly Case[] = [
     healthy: true,
   },
   {
+    name: "flows of another pod, whose rules may be others",
+    change: (node) => conntrack(node, { flows: [{ ...LOST_TCP, source: PLAN.pods.green.ipv4 }] }),
+    findings: [],
+    healthy: true,
+  },
+  {
     name: "flows from outside to the node itself",
     change: (node) =>
       conntrack(node, { flows: [{ ...LOST_TCP, source: "198.51.100.9", destination: "203.0.113.5" }] }),

@@ -143,14 +143,12 @@ function forget(context: CheckContext, flow: FlowGroup): Fix {
   );
 }
 
-/** Everybody else's flows whose answers go to a lost address. */
+/** The pod's other flows: what the rules give to each destination is asked of them before it is called lost. */
 function others(context: CheckContext): Finding[] {
-  const flows = (context.snapshot.node.conntrack?.flows ?? []).filter(
-    (flow) =>
-      flow.source.includes(":") === (context.family === 6) &&
-      isForwarded(context, flow) &&
-      hasLostAddress(context, flow),
-  );
+  const { path, snapshot } = context;
+  const flows = (snapshot.node.conntrack?.flows ?? [])
+    .filter((flow) => flow.source === path.sent?.source && hasLostAddress(context, flow))
+    .filter((flow) => isOutdated(context, flow));
   const [first] = flows;
   if (first === undefined) return [];
   const count = flows.reduce((sum, flow) => sum + flow.count, 0);
@@ -166,11 +164,13 @@ function others(context: CheckContext): Finding[] {
   ];
 }
 
-/** The source is somebody behind the node: translation of what comes in from outside is no business of this check. */
-function isForwarded({ node, path }: CheckContext, { source }: FlowGroup): boolean {
-  if (node.view.fib.isLocal(source)) return false;
-  const way = node.view.fib.predict({ destination: source });
-  return way.kind === "route" && way.link.index === path.inLink?.index;
+/** A new flow there would get another address: the old one is no outgoing address that is routed to this node. */
+function isOutdated({ snapshot, pod }: CheckContext, flow: FlowGroup): boolean {
+  const { protocol, destination, destinationPort } = flow;
+  if (protocol !== "tcp" && protocol !== "udp" && protocol !== "icmp" && protocol !== "icmpv6") return false;
+  const target = { address: destination, protocol, port: destinationPort } as const;
+  const { path, certain } = predictPath(snapshot, pod, target);
+  return certain && path.left !== undefined && path.left.source !== flow.translatedTo;
 }
 
 // ── source ports ──
