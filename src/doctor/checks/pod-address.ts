@@ -86,14 +86,15 @@ function noAddress(context: CheckContext): Finding[] {
   ];
 }
 
-/** The node remembers whom it heard answer for the address. */
+/** The node remembers whom it heard answer for the address; by the time of the cure it may have forgotten. */
 function forgetOther(context: CheckContext, address: string): Fix[] {
   const { node } = context;
   return node.view.state.neighbours
     .filter((one) => one.address === address && one.mac !== undefined)
-    .map((one) =>
-      context.fix("node", `ip neigh del ${address} dev ${node.view.linkAt(one.interface)?.name ?? "br0"}`),
-    );
+    .map((one) => {
+      const link = node.view.linkAt(one.interface)?.name ?? "br0";
+      return context.fix("node", `ip -6 neigh flush to ${address} dev ${link}`);
+    });
 }
 
 /** The address at which the node's neighbour table last saw this MAC address. */
