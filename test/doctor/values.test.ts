@@ -184,3 +184,25 @@ describe("a value in a healthy node's snapshot", () => {
     });
   }
 });
+
+testWith(["root"])("an IPv6 address that was refused as a duplicate is deleted and made anew", () => {
+  const { blue } = PLAN.pods;
+  const snapshot = snapshotOf(healthyWorld(), [PLAN.internet.httpIpv6]);
+  const [pod, ...others] = snapshot.pods;
+  const addresses = pod!.state!.addresses.map((one) =>
+    one.address === blue.ipv6 ? { ...one, flags: ["dadfailed", "tentative"] } : one,
+  );
+  // The kernel then answers with what is left: the link-local address, which nobody forwards.
+  const routeAnswers = pod!.state!.routeAnswers.map(({ query, answer }) => ({
+    query,
+    answer: answer.reachable ? { ...answer, source: "fe80::1" } : answer,
+  }));
+  const changed = { ...pod!, state: { ...pod!.state!, addresses, routeAnswers } };
+  const target = { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 } as const;
+  const { findings } = diagnose({ ...snapshot, pods: [changed, ...others] }, changed, target);
+  expect(findings.map((one) => one.code)).toEqual(["pod-address-unusable"]);
+  expect(findings[0]!.fix.slice(0, 2).map((one) => one.command)).toEqual([
+    `ip netns exec ${blue.namespace} ip -6 addr del ${blue.ipv6}/64 dev eth0`,
+    `ip netns exec ${blue.namespace} ip -6 addr add ${blue.ipv6}/64 dev eth0 nodad`,
+  ]);
+});

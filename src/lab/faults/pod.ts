@@ -1,8 +1,6 @@
 /** What can be wrong inside the pod. */
 import { addChain, addRule, addTable, destroyTable } from "../../kernel/nftables/changes.ts";
 import { drop, match } from "../../kernel/nftables/rule-builder.ts";
-import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
-import { writeSysctl } from "../../kernel/sysctl.ts";
 import { awaitLinks, hangPod } from "../world.ts";
 import type { Fault, FaultWorld } from "../faults.ts";
 import { PLAN } from "../plan.ts";
@@ -12,7 +10,6 @@ import { replaceResolvConf, restoreResolvConf } from "./resolv-conf.ts";
 const { blue } = PLAN.pods;
 const LINK = PLAN.podInterface;
 const PREFIX = 24;
-const ACCEPT_DAD = `net.ipv6.conf.${LINK}.accept_dad`;
 const WRONG_MAC = "02:00:00:00:00:99";
 const POD_FIREWALL = { family: "inet", table: "pod-firewall" } as const;
 
@@ -33,26 +30,6 @@ function address(
     if (change === "add") route.addAddress(spec);
     else route.deleteAddress(spec);
   });
-}
-
-function ipv6Address(world: FaultWorld, role: "blue" | "green", change: "add" | "delete"): void {
-  gently(world[role], (route) => {
-    const spec = { interface: indexOf(route, LINK), address: blue.ipv6, prefixLength: PLAN.podPrefixIpv6 };
-    if (change === "add") route.addAddress({ ...spec, nodad: true });
-    else route.deleteAddress(spec);
-  });
-}
-
-/** The kernel asks for about a second (RFC 4862) before it uses the address or gives it up. */
-function awaitRefusal(world: FaultWorld): void {
-  const PATIENCE_MS = 5_000;
-  const deadline = performance.now() + PATIENCE_MS;
-  using route = Rtnetlink.open(world.blue);
-  const refused = (): boolean =>
-    route
-      .addresses({ family: 6 })
-      .some(({ address: one, flags }) => one === blue.ipv6 && flags.includes("dadfailed"));
-  while (!refused() && performance.now() < deadline) Bun.sleepSync(10);
 }
 
 const BLACKHOLE = { destination: "198.51.100.0/24", type: "blackhole" } as const;
@@ -87,37 +64,6 @@ export const breakPod: readonly Fault[] = [
       if (!missing) return;
       within(world.node, (route) => hangPod(route, world.blue, blue, indexOf(route, PLAN.node.bridge)));
       awaitLinks(world.blue);
-    },
-  },
-  {
-    name: "ipv6-duplicate",
-    title: "somebody on the bridge answered when ns-blue asked whether its IPv6 address is free",
-    finding: "pod-address-unusable",
-    family: 6,
-    apply(world) {
-      ipv6Address(world, "blue", "delete");
-      ipv6Address(world, "green", "add");
-      // Plugins switch the question off; this pod's did not.
-      writeSysctl(world.blue, ACCEPT_DAD, "1");
-      gently(world.blue, (route) => {
-        const index = indexOf(route, LINK);
-        route.addAddress({ interface: index, address: blue.ipv6, prefixLength: PLAN.podPrefixIpv6 });
-      });
-      awaitRefusal(world);
-      ipv6Address(world, "green", "delete");
-    },
-    mend(world) {
-      writeSysctl(world.blue, ACCEPT_DAD, "0");
-      within(world.node, (route) => route.flushNeighbours(indexOf(route, PLAN.node.bridge)));
-      ipv6Address(world, "blue", "delete");
-      ipv6Address(world, "blue", "add");
-      within(world.blue, (route) =>
-        route.replaceRoute({
-          destination: "::/0",
-          gateway: PLAN.node.gatewayIpv6,
-          interface: indexOf(route, LINK),
-        }),
-      );
     },
   },
   {
