@@ -14,9 +14,9 @@ export function diagnosisText(diagnosis: Diagnosis): string {
   const { answer, healthy, certain, checklist, findings, path, gaps } = diagnosis;
   const status: StepStatus = healthy ? (certain ? "ok" : "warned") : "broken";
   return [
-    `${mark(status)} ${style.strong(answer)}`,
+    hanging(mark(status), answer, style.strong),
     "",
-    table(checklist.map(lineOf)),
+    table(checklistRows(checklist)),
     ...findings.flatMap((finding) => ["", findingText(finding)]),
     ...(path.blindSpots.length === 0
       ? []
@@ -26,21 +26,57 @@ export function diagnosisText(diagnosis: Diagnosis): string {
   ].join("\n");
 }
 
-function lineOf({ status, title, text }: ChecklistLine): string[] {
-  return ["", mark(status), title, status === "ok" ? style.quiet(text) : text];
+function checklistRows(checklist: readonly ChecklistLine[]): string[][] {
+  const column = 2 + 1 + 2 + Math.max(...checklist.map(({ title }) => title.length)) + 2;
+  return checklist.flatMap(({ status, title, text }) =>
+    folded(text, column).map((line, index) => {
+      const shown = status === "ok" ? style.quiet(line) : line;
+      return index === 0 ? ["", mark(status), title, shown] : ["", "", "", shown];
+    }),
+  );
+}
+
+/** A mark and a sentence, whose further lines stand below its beginning. */
+function hanging(sign: string, text: string, paint: (text: string) => string = (plain) => plain): string {
+  return `${sign} ${folded(text, 2).map(paint).join("\n  ")}`;
 }
 
 export function findingText(finding: Finding): string {
   const paint = finding.stopsTraffic ? style.bad : style.warn;
+  const said = (label: string, text: string): string[][] =>
+    folded(text, VALUE_COLUMN).map((line, index) => ["", style.quiet(index === 0 ? label : ""), line]);
   const rows = [
-    ...finding.evidence.map(({ source, value }) => ["", style.quiet("evidence"), `${source}: ${value}`]),
-    ["", style.quiet("whose"), finding.owner],
-    ["", style.quiet("so"), finding.consequence],
+    ...finding.evidence.flatMap(({ source, value }) => said("evidence", `${source}: ${value}`)),
+    ...said("whose", finding.owner),
+    ...said("so", finding.consequence),
     ...finding.fix.map(({ command }) => ["", style.quiet("fix"), style.command(command)]),
+    ...(finding.advice ?? []).flatMap((text) => said("besides", text)),
     ...(finding.confidence === "certain" ? [] : [["", style.quiet("sure?"), finding.confidence]]),
   ];
-  const head = `${paint(finding.stopsTraffic ? "✗" : "!")} ${finding.text} ${style.quiet(`[${finding.code}]`)}`;
+  const code = `[${finding.code}]`;
+  const sentence = hanging(paint(finding.stopsTraffic ? "✗" : "!"), `${finding.text} ${code}`);
+  const head = sentence.replace(code, style.quiet(code));
   return `${head}\n${table(rows)}`;
+}
+
+/** Column at which a finding's values begin. */
+const VALUE_COLUMN = 12;
+const NARROWEST = 40;
+
+/**
+ * Lines that fit the terminal beside what stands before them; elsewhere, one. A command is never folded: it is to be
+ * pasted.
+ */
+function folded(text: string, column: number): string[] {
+  const room = process.stdout.isTTY ? Math.max(NARROWEST, process.stdout.columns - column) : undefined;
+  if (room === undefined || text.length <= room) return [text];
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const last = lines.at(-1);
+    if (last === undefined || last.length + 1 + word.length > room) lines.push(word);
+    else lines[lines.length - 1] = `${last} ${word}`;
+  }
+  return lines;
 }
 
 /** Many pods: those that are well in one line, equal findings once with the pods that have them. */

@@ -4,7 +4,7 @@ import { diagnose, type Diagnosis } from "../doctor/diagnose.ts";
 import type { Target } from "../doctor/predict/path.ts";
 import { WayoutError } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
-import { findPod } from "../pods/find.ts";
+import { findPod, formerPod } from "../pods/find.ts";
 import { listPods } from "../pods/inventory.ts";
 import type { Pod } from "../pods/pod.ts";
 import { openNodeOf } from "../pods/wiring.ts";
@@ -19,12 +19,14 @@ import { printJson } from "./style.ts";
 
 const HELP = `
 Without --to nothing is sent: the path of a packet to a public address is followed through the node's own tables. With
---to the doctor then sends one real packet from inside the pod (as 'wayout trace' does), unless --no-probe.
+--to the doctor then sends one real packet from inside the pod (as 'wayout trace' does) and, when that comes through, a
+few echoes of several sizes; unless --no-probe.
 
 Examples:
   sudo wayout doctor                              every pod of this node, equal findings together
   sudo wayout doctor ns-blue --to api.github.com  one pod, one destination
   sudo wayout doctor ns-blue --fix                mend what is ours, after asking
+  sudo wayout doctor --watch                      look again when something changes, and tell what became of it
   wayout doctor --snapshot node.json              judge a snapshot from another machine
   wayout snapshot > node.json                     take one
 
@@ -72,11 +74,11 @@ export function doctorCommand(): Command {
       // Most runs only predict: the rest is loaded where it is asked for.
       if (options.watch === true) {
         const { watchDoctor } = await import("./doctor-watch.ts");
-        await watchDoctor(() => examine(pod, options).diagnoses, options.json === true);
+        await watchDoctor(() => examine(pod, options), options.json === true, pod !== undefined);
         return;
       }
       const examined = examine(pod, options);
-      const diagnoses = await withProbe(examined.diagnoses, pod, options);
+      const diagnoses = await withProbe(examined, pod, options);
       report(diagnoses, pod !== undefined, options);
       if (options.fix === true && options.snapshot === undefined) {
         const { applyFixes } = await import("./doctor-fix.ts");
@@ -93,9 +95,9 @@ export function doctorCommand(): Command {
     });
 }
 
-/** The diagnosis of one pod together with what a real packet did; unchanged when nothing is to be sent. */
+/** The diagnosis of one pod together with what real packets did; unchanged when nothing is to be sent. */
 async function withProbe(
-  diagnoses: readonly Diagnosis[],
+  { snapshot, diagnoses }: Examined,
   pod: string | undefined,
   options: DoctorOptions,
 ): Promise<readonly Diagnosis[]> {
@@ -103,7 +105,7 @@ async function withProbe(
   if (pod === undefined || only === undefined || options.to === undefined) return diagnoses;
   if (!options.probe || options.snapshot !== undefined) return diagnoses;
   const { probed } = await import("./doctor-probe.ts");
-  return [probed(pod, only)];
+  return [probed(snapshot, pod, only)];
 }
 
 function report(diagnoses: readonly Diagnosis[], single: boolean, options: DoctorOptions): void {
@@ -153,7 +155,7 @@ function lookAtThisMachine(
   options: DoctorOptions,
   wanted: TraceTarget | undefined,
 ): Snapshot {
-  const pod = podName === undefined ? undefined : findPod(podName);
+  const pod = podName === undefined ? undefined : podOrFormer(podName);
   const node = nodeNamespace(pod, options);
   try {
     const address = wanted === undefined ? undefined : addressOf(wanted, pod, options);
@@ -173,6 +175,17 @@ function lookAtThisMachine(
     return snapshot;
   } finally {
     node.close();
+  }
+}
+
+/** Also a pod that is no more: that is an answer, and no mistake of whoever asks. */
+function podOrFormer(name: string): Pod {
+  try {
+    return findPod(name);
+  } catch (error) {
+    const former = error instanceof WayoutError && error.code === "unknown-pod" ? formerPod(name) : undefined;
+    if (former === undefined) throw error;
+    return former;
   }
 }
 

@@ -1,5 +1,6 @@
 import { Command } from "commander";
-import { FAULTS } from "../lab/faults.ts";
+import { FAULTS, type Fault } from "../lab/faults.ts";
+import { PLAN } from "../lab/plan.ts";
 import { breakLab, mendLab } from "../lab/practice.ts";
 import { delegated } from "./lab-realm.ts";
 import { printJson, style, table } from "./style.ts";
@@ -25,13 +26,28 @@ export function breakCommand(): Command {
       if (delegated(["lab", "break", ...process.argv.slice(4)], "need")) return;
       const fault = await breakLab(name ?? surprise());
       if (options.json === true) printJson({ fault: fault.name, title: fault.title });
-      else process.stdout.write(brokenText(name === undefined ? undefined : fault.title));
+      else process.stdout.write(brokenText(fault, name === undefined));
     });
 }
 
-function brokenText(title: string | undefined): string {
-  const what = title === undefined ? "Something is broken now." : `Broken: ${title}`;
-  return `${style.warn("!")} ${what}\n  ${style.command("wayout doctor ns-blue")}  ${style.quiet("find out")}\n  ${style.command("wayout lab mend")}        ${style.quiet("take it back")}\n`;
+function brokenText(fault: Fault, surprising: boolean): string {
+  const what = surprising ? "Something is broken now." : `Broken: ${fault.title}`;
+  const rows = [
+    [`  ${style.command(doctorLine(fault))}`, style.quiet("find out")],
+    [`  ${style.command("wayout lab mend")}`, style.quiet("take it back")],
+  ];
+  return `${style.warn("!")} ${what}\n${table(rows)}\n`;
+}
+
+/** What a person whose traffic this breaks would ask. */
+function doctorLine({ target, family, onlyNames, onlyLive }: Fault): string {
+  const plain = target === undefined && family === undefined && onlyLive !== true;
+  if (onlyNames === true || plain) return "wayout doctor ns-blue";
+  const web = family === 6 ? PLAN.internet.httpIpv6 : PLAN.internet.httpIpv4;
+  const { address, protocol, port } = target ?? { address: web, protocol: "tcp", port: 80 };
+  const host = address.includes(":") ? `[${address}]` : address;
+  const over = protocol === "tcp" ? "" : ` --proto ${protocol}`;
+  return `wayout doctor ns-blue --to ${host}${port === 0 ? "" : `:${port}`}${over}`;
 }
 
 function surprise(): string {

@@ -10,6 +10,7 @@ import { rulesetGeneration } from "../kernel/nftables/generation.ts";
 import type { NatBackend, NatDrift } from "../nat/backend.ts";
 import { GenerationMemory } from "../nat/generation-memory.ts";
 import type { NatIntent } from "../nat/intent.ts";
+import { readWants, wantsText } from "../nat/network-wants.ts";
 import { ownerName } from "../nat/owner-name.ts";
 import type { NatWish } from "./configuration.ts";
 
@@ -28,11 +29,13 @@ export function natOwner(network: string): string {
 
 /** Makes the rules be there. No transaction when they are, and in the usual case nobody reads them. */
 export async function ensureNat(wanted: NetworkNat, namespace: NetworkNamespace): Promise<void> {
-  await lookAfter(wanted, namespace, (nat, intent) => {
-    const problems = nat.verify(intent);
-    if (problems.length > 0) nat.apply(intent);
-    return problems;
+  const problems = await lookAfter(wanted, namespace, (nat, intent) => {
+    const found = nat.verify(intent);
+    if (found.length > 0) nat.apply(intent);
+    return found;
   });
+  // Seen once more, they are remembered: the next call need not look, and the doctor knows that there were rules.
+  if (problems.length > 0) await natProblems(wanted, namespace);
 }
 
 /** What is not as the network wants it, in words; empty when all is well. */
@@ -67,7 +70,9 @@ export async function removeNat(
 ): Promise<boolean> {
   return await ifAble(async () => {
     using nat = await openBackend({ backend }, namespace);
-    return nat.remove(natOwner(network));
+    const removed = nat.remove(natOwner(network));
+    new GenerationMemory(namespace).drop((finding) => readWants(finding)?.network === network);
+    return removed;
   });
 }
 
@@ -126,8 +131,8 @@ class Remembered {
     private readonly namespace: NetworkNamespace,
   ) {
     this.#memory = new GenerationMemory(namespace);
-    const wants = [...wish.translations];
-    this.#finding = JSON.stringify(["cni", network, wants, wish.nonMasqueradeCidrs, subnets]);
+    const { translations, nonMasqueradeCidrs } = wish;
+    this.#finding = wantsText({ network, translations, nonMasqueradeCidrs, subnets });
   }
 
   /** undefined on a kernel without nf_tables: opening the backend says so in better words. */

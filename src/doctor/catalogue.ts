@@ -77,7 +77,7 @@ export const CATALOGUE = {
     title: "the pod's interface has no carrier",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["pod-link-down", "host-link-down", "pod-interface-missing"],
+    dependsOn: ["pod-link-down", "host-link-down", "host-link-missing", "pod-interface-missing"],
     about: "A veth has a carrier only while both of its ends are up.",
   },
   "pod-loopback-down": {
@@ -243,6 +243,15 @@ export const CATALOGUE = {
     dependsOn: ["host-link-down", "bridge-down"],
     about: "Isolated ports exchange frames only with ports that are not.",
   },
+  "hairpin-off": {
+    step: "bridge",
+    title: "a published port leads back to the pod itself, and its bridge port may not send frames back",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["host-link-down", "bridge-down"],
+    about:
+      "With net.bridge.bridge-nf-call-iptables on, the node's address is translated to the pod's before the bridge decides, and a bridge sends no frame out of the port it came by, unless the port's hairpin mode is on (hairpinMode of the bridge plugin). Only the pod itself notices.",
+  },
   "bridge-filter-drops": {
     step: "bridge",
     title: "a rule of the bridge family drops the pod's frames",
@@ -344,7 +353,7 @@ export const CATALOGUE = {
     title: "the node's out-interface is down",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["destination-overlap"],
     about: "The interface that the route chose carries nothing.",
   },
   "uplink-gateway-unresolved": {
@@ -364,6 +373,15 @@ export const CATALOGUE = {
     dependsOn: [...NO_CABLE, "bridge-address-missing", "bridge-other-subnet", "host-link-not-enslaved"],
     about:
       "The pods' range overlaps another network that the node knows, and answers are routed there. Another bridge with the same range does it.",
+  },
+  "destination-overlap": {
+    step: "node-route",
+    title: "the destination lies in the range of another network of this node",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "A bridge of the node has a range that somebody outside uses, too: what is meant for them ends on the bridge. Docker's and Compose's networks take ranges that offices and VPNs use.",
   },
   // ── reverse path ──
   "reverse-path-filter": {
@@ -420,13 +438,30 @@ export const CATALOGUE = {
     about:
       "Asymmetric routing, or windows that conntrack did not see growing, make packets invalid. nf_conntrack_tcp_be_liberal helps.",
   },
+  "invalid-leaks": {
+    step: "filter",
+    title: "packets that conntrack calls invalid pass untranslated",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "NAT leaves alone what belongs to no flow. The other side answers a packet from a pod's own address with a reset, if at all. Drop such packets, or let conntrack be liberal.",
+  },
   // ── NAT ──
   "nat-missing": {
     step: "nat",
     title: "no rule translates the pod's source address",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["nat-unreachable", "nat-mismatch", "nat-excluded"],
+    dependsOn: [
+      "conntrack-missing",
+      "destination-overlap",
+      "nat-unreachable",
+      "nat-mismatch",
+      "nat-excluded",
+      "nat-program-elsewhere",
+      "nat-flushed",
+    ],
     about:
       "The packet leaves with a private source address, to which nobody outside has a way back. Rules that were flushed by a firewall's reload are the usual reason.",
   },
@@ -443,7 +478,7 @@ export const CATALOGUE = {
     title: "the rule that should translate misses the packet by one condition",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["nat-unreachable"],
+    dependsOn: ["destination-overlap", "nat-unreachable"],
     about: "An interface was renamed, an address or a network changed, and the rule still names the old one.",
   },
   "nat-excluded": {
@@ -454,6 +489,33 @@ export const CATALOGUE = {
     dependsOn: [],
     about:
       "An accept or return before the translating rule, or a list of destinations that keep the pod's address.",
+  },
+  "nat-flushed": {
+    step: "nat",
+    title: "the rule that translated the pod's source was there, and is gone",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "Our own record, or the CNI result cache, says that it was installed. A firewall's reload or `nft flush ruleset` took it away with its own. `wayout doctor --fix` puts ours back as it was.",
+  },
+  "nat-program-elsewhere": {
+    step: "nat",
+    title: "a BPF program translates, but not on the interface that the packet leaves by",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "Cilium masquerades on the devices it was told of, or found when it started. An uplink that came later, or a route that changed, leads past its program.",
+  },
+  "hairpin-untranslated": {
+    step: "nat",
+    title: "a published port leads back to the pod itself with the pod's own source address",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "A packet that comes in with an address of its own is forged for any host, and dropped. What a pod sends to itself over a port of the node must be masqueraded, too (CNI portmap: snat).",
   },
   "nat-foreign-address": {
     step: "nat",
@@ -488,6 +550,15 @@ export const CATALOGUE = {
     dependsOn: [],
     about: "Two agents translate the same traffic; what the second one sees is no longer the pod.",
   },
+  "nat-against-exclusion": {
+    step: "nat",
+    title: "one agent leaves a destination untranslated, and another translates it",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "An accept or return ends only the chain it stands in: rules of others behind it are asked as well. Internal services then see the node instead of the pod.",
+  },
   "nat-mark-collision": {
     step: "nat",
     title: "two products use the same bit of the packet mark",
@@ -505,6 +576,15 @@ export const CATALOGUE = {
     dependsOn: [],
     about:
       "Both are asked for every packet, and each can drop it. Tools of one do not show the other's rules.",
+  },
+  "nat-long-chain": {
+    step: "nat",
+    title: "a long row of rules is gone through for each new connection",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "Plugins that make a rule for each container make every new connection wait for all of them, and every change rewrite them. Measured: 500 such rules double the cost of a new flow. Sets and maps do not grow so.",
   },
   // ── conntrack ──
   "conntrack-full": {
@@ -532,12 +612,30 @@ export const CATALOGUE = {
     about:
       "Translation needs conntrack. The modules are missing, or the machine (gVisor, a minimal kernel) refuses them.",
   },
+  "flow-address-lost": {
+    step: "conntrack",
+    title: "a flow of the pod is still translated to an address that the node no longer has",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["nat-foreign-address"],
+    about:
+      "The address of a flow is decided with its first packet. SNAT keeps it when the node's address changes (MASQUERADE's flows are forgotten then), and a UDP socket that goes on sending keeps the flow alive.",
+  },
+  "flow-outdated": {
+    step: "conntrack",
+    title: "a flow of the pod is tracked since before the rules, or since an earlier pod with its address",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["flow-address-lost"],
+    about:
+      "What the rules say now does not reach a flow that is tracked already: it stays untranslated, or goes on to a backend that is gone. UDP is where it happens, since its flows live as long as somebody sends.",
+  },
   "conntrack-stale-translation": {
     step: "conntrack",
-    title: "connections are still translated to an address that the node no longer has",
+    title: "other connections are still translated to an address that the node no longer has",
     severity: "warning",
     stopsTraffic: false,
-    dependsOn: [],
+    dependsOn: ["flow-address-lost", "nat-foreign-address"],
     about: "SNAT keeps a flow's address for as long as the flow lives; their answers go nowhere.",
   },
   "conntrack-insert-failed": {
@@ -579,16 +677,17 @@ export const CATALOGUE = {
     title: "the pod's MTU is larger than the path's",
     severity: "warning",
     stopsTraffic: false,
-    dependsOn: NO_POD_LINK,
+    dependsOn: [...NO_POD_LINK, "mtu-black-hole"],
     about: "Large packets need “fragmentation needed” messages to come back to the pod.",
   },
   "mtu-black-hole": {
     step: "mtu",
-    title: "the message that would tell the pod to send smaller packets is dropped",
+    title: "small packets pass and large ones are lost, and nobody tells the pod",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
-    about: "Small requests work, large transfers hang.",
+    dependsOn: NO_POD_LINK,
+    about:
+      "A router that cannot pass a large packet on says “fragmentation needed” (IPv6: “packet too big”) to its sender. Where that message is dropped, requests work and transfers hang. A rule on the node that drops it is found in the tables; one elsewhere by echoes of several sizes, which are only sent with --to.",
   },
   "checksum-errors": {
     step: "mtu",

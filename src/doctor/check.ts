@@ -88,6 +88,7 @@ export function ofNode(ask: (context: CheckContext) => Finding[]): (context: Che
 export type Found = Pick<Finding, "text" | "owner" | "consequence"> & {
   readonly evidence: readonly Evidence[];
   readonly fix?: readonly Fix[];
+  readonly advice?: readonly string[];
   readonly confidence?: Finding["confidence"];
 };
 

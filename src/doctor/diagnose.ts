@@ -9,6 +9,7 @@ import { tupleText } from "./predict/packet.ts";
 import type { Prediction, Target } from "./predict/path.ts";
 import { predictPath } from "./predict/predict.ts";
 import { stopText } from "./stop-text.ts";
+import { targetText } from "./wording.ts";
 
 /** `ok` ✓, `broken` ✗, `warned` !, `skipped` – (a step before it is broken, or it could not be looked at). */
 export type StepStatus = "ok" | "broken" | "warned" | "skipped";
@@ -121,13 +122,6 @@ function inOrder(findings: readonly Finding[]): Finding[] {
   return findings.toSorted((a, b) => rank(a) - rank(b));
 }
 
-function targetText(target: Target): string {
-  if (target.port === 0) return target.address;
-  return target.address.includes(":")
-    ? `[${target.address}]:${target.port}`
-    : `${target.address}:${target.port}`;
-}
-
 function answerOf(
   pod: string,
   target: Target,
@@ -170,6 +164,9 @@ function checklistOf(findings: readonly Finding[], path: Prediction): ChecklistL
     }
     // Behind a place where the packet ends for good, what depends on the packet was not judged.
     const judged = !(ended && index > lastStep && OF_THE_PACKET.has(step));
+    if (step === "nat" && mayBeTranslated(path)) {
+      return { step, title, status: "warned", text: "no rule does it; something that cannot be read may" };
+    }
     if (!judged) return { step, title, status: "skipped", text: "the packet does not get here" };
     return { step, title, status: "ok", text: okText(step, path) };
   });

@@ -1,4 +1,6 @@
 /** What the doctor found: a cause, with the evidence for it, whose it is, what it does and how to mend it. */
+import type { NatBackendName } from "../nat/backend.ts";
+import type { NatIntent } from "../nat/intent.ts";
 import type { FindingCode } from "./catalogue.ts";
 
 /** `error`: broken now. `warning`: will bite, or bites sometimes. `note`: worth knowing. */
@@ -27,7 +29,19 @@ export type Repair =
       readonly gateway: string;
       readonly link: string;
     }
-  | { readonly kind: "masquerade"; readonly cidr: string };
+  | { readonly kind: "masquerade"; readonly cidr: string }
+  | { readonly kind: "restore-nat"; readonly backend: NatBackendName; readonly intent: NatIntent }
+  | { readonly kind: "forget-flows"; readonly flow: FlowToForget };
+
+/** Tracked flows of one source to one destination. */
+export interface FlowToForget {
+  /** `udp`, `tcp`, `icmp`, … */
+  readonly protocol: string;
+  readonly source: string;
+  readonly destination: string;
+  /** 0 for protocols without ports. */
+  readonly destinationPort: number;
+}
 
 /** The node's namespace, or the pod's. */
 export type RepairPlace = "node" | "pod";
@@ -50,6 +64,9 @@ export interface Finding {
   /** Whose it is: `Docker`, `wayout`, `the kernel's settings`, `the pod's runtime`. */
   readonly owner: string;
   readonly consequence: string;
+  /** What mends it, in this order. */
   readonly fix: readonly Fix[];
+  /** What else helps and is no command. */
+  readonly advice?: readonly string[];
   readonly confidence: Confidence;
 }

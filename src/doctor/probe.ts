@@ -1,13 +1,15 @@
 /** What a real packet adds to the prediction. */
+import { entryOf } from "./catalogue.ts";
 import { finding } from "./check.ts";
 import type { Diagnosis } from "./diagnose.ts";
+import { targetText } from "./wording.ts";
 
 export interface ProbeResult {
   /** `answered` and `refused`: an answer came back. `stopped`: none did. `not-sent`: the probe could not be made. */
   readonly outcome: "answered" | "refused" | "stopped" | "not-sent";
   /** In one sentence. */
   readonly said: string;
-  /** Where the packet was last seen. */
+  /** Where the packet was last seen: `coming in at br0 on the node`, `in the socket of the pod`. */
   readonly lastSeen?: string;
   /** Stable word for the reason. */
   readonly code?: string;
@@ -31,7 +33,7 @@ export function withProbe(diagnosis: Diagnosis, probe: ProbeResult): Diagnosis {
 
 /** An answer came back: findings that say it cannot are only possible. */
 function answered(diagnosis: Diagnosis, probe: ProbeResult): Diagnosis {
-  const address = diagnosis.target.address;
+  const address = targetText(diagnosis.target);
   if (diagnosis.healthy)
     return { ...diagnosis, answer: `${diagnosis.answer} (a real packet: ${probe.said})` };
   const findings = diagnosis.findings.map((one) =>
@@ -56,30 +58,39 @@ function contradicted(diagnosis: Diagnosis, probe: ProbeResult): Diagnosis {
   const outside = OUTSIDE.test(probe.code ?? "");
   const code = outside ? "no-answer" : "stopped-elsewhere";
   const seen = probe.lastSeen ?? "in the pod";
+  const [spot] = diagnosis.path.blindSpots;
   const text = outside
     ? `the packet left the node as it should, and nobody answered`
-    : `the packet was last seen at ${seen}; then ${probe.said}`;
+    : `${lastSeenText(seen)}; then ${probe.said}`;
   const found = finding(code, {
     text,
-    owner: outside ? "the network outside, or the destination" : "unknown",
+    owner: outside
+      ? "the network outside, or the destination"
+      : `unknown${spot === undefined ? "" : `; perhaps of ${spot}`}`,
     evidence: [
       { source: "a real packet", value: probe.said },
       { source: "last seen", value: seen },
+      ...diagnosis.path.blindSpots.map((value) => ({ source: "on its way", value })),
     ],
     consequence: "no answer comes back",
-    fix: [
-      {
-        command: outside
-          ? "ask whoever runs the network outside: security group, provider's filter, proxy"
-          : `wayout trace ${diagnosis.pod} ${diagnosis.target.address}`,
-      },
-    ],
+    ...(outside
+      ? { advice: ["ask whoever runs the network outside: security group, provider's filter, proxy"] }
+      : { fix: [{ command: `wayout trace ${diagnosis.pod} ${diagnosis.target.address}` }] }),
     confidence: "likely",
   });
   return {
     ...diagnosis,
     healthy: false,
     findings: [found, ...diagnosis.findings],
-    answer: `${diagnosis.pod} cannot reach ${diagnosis.target.address} because ${text}`,
+    checklist: diagnosis.checklist.map((line) =>
+      line.step === entryOf(code).step ? { ...line, status: "broken", text } : line,
+    ),
+    answer: `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)} because ${text}`,
   };
+}
+
+/** `the answer, leaving br0 on the node` is about the answer, everything else about the packet. */
+function lastSeenText(seen: string): string {
+  const ofAnswer = /^the answer, (.*)$/.exec(seen)?.[1];
+  return ofAnswer === undefined ? `the packet was last seen ${seen}` : `the answer was last seen ${ofAnswer}`;
 }

@@ -39,6 +39,10 @@ export function stopText(stop: Stop): string {
       return `rp_filter on ${stop.link.name} refuses ${stop.source}`;
     case "no-gateway-address":
       return `${stop.link.name} has no address to answer with`;
+    case "hairpin-off":
+      return `${stop.link.name} may not send frames back out of the port they came by`;
+    case "own-source":
+      return `it comes back to the pod with the pod's own address ${stop.source}`;
     case "untranslated":
       return `nobody translates ${stop.source}, and nobody outside knows the way back to it`;
     case "foreign-source":

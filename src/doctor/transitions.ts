@@ -1,5 +1,7 @@
 /** What changed between two looks at the same pods. */
+import { CATALOGUE } from "./catalogue.ts";
 import type { Diagnosis } from "./diagnose.ts";
+import type { Finding } from "./finding.ts";
 
 export interface Transition {
   readonly kind: "broken" | "warned" | "mended" | "came" | "gone";
@@ -7,28 +9,52 @@ export interface Transition {
   readonly text: string;
 }
 
-/** Findings are the same when their code and their sentence are. */
 export function transitions(before: readonly Diagnosis[], now: readonly Diagnosis[]): Transition[] {
   const changes: Transition[] = [];
   const old = new Map(before.map((one) => [one.pod, one]));
-  for (const { pod, findings, answer } of now) {
+  for (const diagnosis of now) {
+    const { pod, answer } = diagnosis;
     const last = old.get(pod);
     old.delete(pod);
-    if (last === undefined) {
-      changes.push({ kind: "came", pod, text: answer });
-      continue;
-    }
-    const key = ({ code, text }: { code: string; text: string }): string => `${code} ${text}`;
-    const had = new Set(last.findings.map(key));
-    const has = new Set(findings.map(key));
-    for (const one of last.findings) {
-      if (!has.has(key(one))) changes.push({ kind: "mended", pod, text: `no more: ${one.text}` });
-    }
-    for (const one of findings) {
-      if (!had.has(key(one)))
-        changes.push({ kind: one.stopsTraffic ? "broken" : "warned", pod, text: one.text });
-    }
+    if (last === undefined) changes.push({ kind: "came", pod, text: answer });
+    else changes.push(...ofPod(last, diagnosis));
   }
   for (const pod of old.keys()) changes.push({ kind: "gone", pod, text: "is gone" });
   return changes;
+}
+
+function ofPod(last: Diagnosis, { pod, findings, healthy, answer }: Diagnosis): Transition[] {
+  const changes: Transition[] = [];
+  const nearest = Math.min(...findings.filter((one) => one.stopsTraffic).map(rank));
+  for (const one of last.findings) {
+    if (isAmong(findings, one, last.findings)) continue;
+    // Behind a place where packets end now, nobody can tell that it is better.
+    if (rank(one) < nearest) changes.push({ kind: "mended", pod, text: `no more: ${one.text}` });
+  }
+  for (const one of findings) {
+    if (isAmong(last.findings, one, findings)) continue;
+    changes.push({ kind: one.stopsTraffic ? "broken" : "warned", pod, text: one.text });
+  }
+  if (healthy && !last.healthy) changes.push({ kind: "mended", pod, text: answer });
+  return changes;
+}
+
+const ORDER = new Map(Object.keys(CATALOGUE).map((code, index) => [code, index]));
+
+/** The place on the way at which packets meet it. */
+function rank({ code }: Finding): number {
+  return ORDER.get(code) ?? 0;
+}
+
+/**
+ * The only finding of a code stays the same one when its sentence changes: it holds numbers that count on. Of several
+ * the sentence tells which.
+ */
+function isAmong(others: readonly Finding[], one: Finding, own: readonly Finding[]): boolean {
+  const alike = others.filter(
+    ({ code, stopsTraffic }) => code === one.code && stopsTraffic === one.stopsTraffic,
+  );
+  const twins = own.filter(({ code }) => code === one.code);
+  if (alike.length === 1 && twins.length === 1) return true;
+  return alike.some(({ text }) => text === one.text);
 }

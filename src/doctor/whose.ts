@@ -1,5 +1,6 @@
 /** Whose a rule is, in words. */
 import { ownerOf } from "../nat/owner.ts";
+import { commentOf } from "../nat/rule-comment.ts";
 import type { Decision } from "./predict/chain.ts";
 import { textOfRule } from "./wording.ts";
 
@@ -10,13 +11,14 @@ export function ownerOfDecision({ table, chain, rule }: Decision): string {
   const { family, name } = table;
   if (rule !== undefined) {
     const target = jumpTarget(rule.expressions);
+    const comment = commentOf(rule);
     const owner = ownerOf({
       family,
       table: name,
       chain: chain.name,
       text: textOfRule(rule, table),
       ...(target === undefined ? {} : { target }),
-      ...(rule.comment === undefined ? {} : { comment: rule.comment }),
+      ...(comment === undefined ? {} : { comment }),
     });
     if (owner !== undefined) return ownerText(owner);
   }

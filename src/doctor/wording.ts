@@ -3,6 +3,7 @@ import type { Link } from "../kernel/route/link.ts";
 import type { Rule, Table } from "../kernel/nftables/ruleset.ts";
 import { ruleText } from "../kernel/nftables/text.ts";
 import type { Decision } from "./predict/chain.ts";
+import type { Target } from "./predict/path.ts";
 
 /** `eth0: down, no carrier, state down`. */
 export function linkText(link: Link): string {
@@ -49,4 +50,12 @@ export function legacyProgram(table: Table): string {
 /** The rule's place in its chain, as iptables counts: from 1. */
 export function ruleNumber({ chain, rule }: Decision): number {
   return rule === undefined ? 0 : chain.rules.indexOf(rule) + 1;
+}
+
+/** `198.51.100.80:443`, as people write it. */
+export function targetText(target: Target): string {
+  if (target.port === 0) return target.address;
+  return target.address.includes(":")
+    ? `[${target.address}]:${target.port}`
+    : `${target.address}:${target.port}`;
 }

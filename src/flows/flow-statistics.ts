@@ -2,6 +2,7 @@ import { ipText } from "../address/ip.ts";
 import type { ConntrackCpuStatistics, ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
 import type { EntryScan, TupleScan } from "../kernel/conntrack/scan.ts";
 import { IPS, protocolName, stateName } from "../kernel/conntrack/status.ts";
+import { FlowHash } from "./flow-hash.ts";
 import { flowState, type PodIndex } from "./flow.ts";
 import type { PortRange } from "./flow-filter.ts";
 
@@ -58,8 +59,58 @@ export interface FlowSummary {
 }
 
 interface PortGroup {
+  readonly protocol: number;
+  /** As addressKey makes them. */
+  readonly outgoing: number | string;
+  readonly destination: number | string;
+  readonly port: number;
   used: number;
   translated: boolean;
+}
+
+function newGroup(scan: EntryScan): PortGroup {
+  const { reply } = scan;
+  return {
+    protocol: reply.protocol,
+    outgoing: addressKey(scan, reply.destination),
+    destination: addressKey(scan, reply.source),
+    port: reply.sourcePort,
+    used: 0,
+    translated: false,
+  };
+}
+
+/** Counts the source ports taken towards each destination, flow by flow. */
+export class PortTally {
+  readonly #hash = new FlowHash();
+  readonly #groups = new Map<number, PortGroup>();
+
+  add(scan: EntryScan): void {
+    const { reply, family, wire } = scan;
+    if (!hasPorts(reply)) return;
+    const key = this.#hash
+      .begin()
+      .word(reply.protocol * 0x1_0000 + reply.sourcePort)
+      .address(wire.view, reply.destination, family)
+      .address(wire.view, reply.source, family).value;
+    let group = this.#groups.get(key);
+    if (group === undefined) this.#groups.set(key, (group = newGroup(scan)));
+    group.used++;
+    if ((scan.status & IPS.SRC_NAT) !== 0) group.translated = true;
+  }
+
+  /** Of translated flows only, the fullest first; flows of others that hold ports of the same address count. */
+  fullest(top: number): Omit<PortUse, "of">[] {
+    const groups = [...this.#groups.values()].filter((group) => group.translated);
+    groups.sort((a, b) => b.used - a.used);
+    return groups.slice(0, top).map(({ protocol, outgoing, destination, port, used }) => ({
+      protocol: protocolName(protocol),
+      outgoing: addressText(outgoing),
+      destination: addressText(destination),
+      port,
+      used,
+    }));
+  }
 }
 
 /** Counts flows, one by one, without keeping them. */
@@ -68,22 +119,17 @@ export class FlowTally {
   readonly #kinds = new Map<number, number>();
   readonly #sources = new Map<number | string, number>();
   readonly #destinations = new Map<string, number>();
-  readonly #ports = new Map<string, PortGroup>();
+  readonly #ports = new PortTally();
 
   add(scan: EntryScan): void {
-    const { original, reply } = scan;
+    const { original } = scan;
     this.#flows++;
     const state = scan.state < 0 ? 0x1_0000 + (scan.status & KIND_BITS) : scan.state;
     count(this.#kinds, original.protocol * 0x10_0000 + state);
     count(this.#sources, addressKey(scan, original.source));
     const destination = `${original.protocol} ${addressKey(scan, original.destination)} ${original.destinationPort}`;
     count(this.#destinations, destination);
-    if (!hasPorts(reply)) return;
-    const key = `${reply.protocol} ${addressKey(scan, reply.destination)} ${addressKey(scan, reply.source)} ${reply.sourcePort}`;
-    let group = this.#ports.get(key);
-    if (group === undefined) this.#ports.set(key, (group = { used: 0, translated: false }));
-    group.used++;
-    if ((scan.status & IPS.SRC_NAT) !== 0) group.translated = true;
+    this.#ports.add(scan);
   }
 
   /** @param top how many sources, destinations and port groups to name */
@@ -108,24 +154,8 @@ export class FlowTally {
           flows,
         };
       }),
-      portUse: this.#portUse(top, ports),
+      portUse: this.#ports.fullest(top).map((use) => ({ ...use, of: ports.last - ports.first + 1 })),
     };
-  }
-
-  #portUse(top: number, { first, last }: PortRange): PortUse[] {
-    const groups = [...this.#ports].filter(([, group]) => group.translated);
-    groups.sort(([, a], [, b]) => b.used - a.used);
-    return groups.slice(0, top).map(([key, { used }]) => {
-      const [protocol, outgoing, destination, port] = key.split(" ") as [string, string, string, string];
-      return {
-        protocol: protocolName(Number(protocol)),
-        outgoing: addressText(outgoing),
-        destination: addressText(destination),
-        port: Number(port),
-        used,
-        of: last - first + 1,
-      };
-    });
   }
 }
 

@@ -59,7 +59,12 @@ export class InetSocket implements Disposable {
 
   /** Takes a port of the kernel's choice now, so that it is known before the first packet. */
   bindAnyPort(): void {
-    libc.bind(this.#fd, socketAddress({ address: this.family === 4 ? "0.0.0.0" : "::", port: 0 }));
+    this.bindPort(0);
+  }
+
+  /** @throws SystemError EADDRINUSE */
+  bindPort(port: number): void {
+    libc.bind(this.#fd, socketAddress({ address: this.family === 4 ? "0.0.0.0" : "::", port }));
   }
 
   /** Returns false when a TCP connection has only begun. @throws SystemError */

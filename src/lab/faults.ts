@@ -3,9 +3,12 @@
  * that wayout works with, and can be taken back. The doctor's tests hold every one of them against its finding.
  */
 import type { FindingCode } from "../doctor/catalogue.ts";
+import type { Target } from "../doctor/predict/path.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { breakBridge } from "./faults/bridge.ts";
 import { breakFilter } from "./faults/filter.ts";
+import { breakFlows } from "./faults/flows.ts";
+import { breakSizes } from "./faults/sizes.ts";
 import { breakNat } from "./faults/nat.ts";
 import { breakNode } from "./faults/node.ts";
 import { breakPod } from "./faults/pod.ts";
@@ -27,6 +30,14 @@ export interface Fault {
   readonly finding: FindingCode;
   /** The family of the traffic that breaks; IPv4 when absent. */
   readonly family?: 6;
+  /** What cannot be reached, when it is not the web: the doctor must be asked about it, but for `onlyNames`. */
+  readonly target?: Target;
+  /** Addresses can still be reached: only names are not found. The doctor says so, whatever it is asked about. */
+  readonly onlyNames?: true;
+  /** Small packets pass: only a large upload hangs. */
+  readonly onlyLarge?: true;
+  /** No table of this node shows it: the doctor must send packets (--to). */
+  readonly onlyLive?: true;
   /** The doctor cannot heal it from the node: only `mend` does. */
   readonly beyondRepair?: true;
   /** The fault needs this program, because it is about that program's rules. */
@@ -43,6 +54,8 @@ export const FAULTS: readonly Fault[] = [
   ...breakNode,
   ...breakFilter,
   ...breakNat,
+  ...breakFlows,
+  ...breakSizes,
 ];
 
 export function faultNamed(name: string): Fault | undefined {

@@ -47,8 +47,15 @@ export async function serveInternet(toParent: number, fromParent: number): Promi
       socket: {
         data(socket, query, port, address) {
           const answer = answerQuery(query);
-          if (answer !== undefined) socket.send(answer, port, address);
+          if (answer === undefined) return;
+          try {
+            socket.send(answer, port, address);
+          } catch {
+            // Nobody here has a route to a source that was not translated; the next visitor's question counts.
+          }
         },
+        // The same, told later by ICMP: without somebody who listens for it the process would end.
+        error() {},
       },
     });
   }

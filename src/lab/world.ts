@@ -54,7 +54,7 @@ export function buildWorld(): void {
  * Waits until every link of a namespace works. The kernel tells a link that its other end is up in the background
  * (linkwatch), up to a second later; until then what is sent on it is lost without a word.
  */
-function awaitLinks(namespace: NetworkNamespace): void {
+export function awaitLinks(namespace: NetworkNamespace): void {
   const PATIENCE_MS = 3_000;
   const deadline = performance.now() + PATIENCE_MS;
   using route = Rtnetlink.open(namespace);
@@ -111,7 +111,8 @@ function settleInternet(internet: Rtnetlink): void {
   for (const address of [PLAN.internet.httpIpv6, PLAN.internet.dnsIpv6]) give(loopback, address, 128);
 }
 
-function hangPod(node: Rtnetlink, namespace: NetworkNamespace, pod: PodPlan, bridge: number): void {
+/** The cable of one pod, its addresses and its routes. */
+export function hangPod(node: Rtnetlink, namespace: NetworkNamespace, pod: PodPlan, bridge: number): void {
   connectPod(node, namespace, {
     network: "lab",
     container: pod.namespace,

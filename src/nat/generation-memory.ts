@@ -43,6 +43,11 @@ export class GenerationMemory {
     this.#path = cookie.startsWith("inode-") ? undefined : `${directory}/${cookie}`;
   }
 
+  /** Where it is kept. */
+  get path(): string {
+    return this.#path ?? this.directory;
+  }
+
   /** Whether `finding` was noted at exactly this generation. */
   holds(generation: number, finding: string): boolean {
     const noted = this.#read();
@@ -66,6 +71,18 @@ export class GenerationMemory {
     this.#write(generation, table ?? (same ? noted.table : ""), [...kept, finding]);
   }
 
+  /** All that was noted last, of whatever generation. */
+  findings(): readonly string[] {
+    return this.#read().findings;
+  }
+
+  /** What some findings are about is gone. */
+  drop(isAbout: (finding: string) => boolean): void {
+    const { generation, table, findings } = this.#read();
+    const kept = findings.filter((finding) => !isAbout(finding));
+    if (kept.length < findings.length) this.#write(generation ?? "", table, kept);
+  }
+
   /** Nothing of ours is in the namespace any more, and so nothing shall be left of the memory of it. */
   forget(): void {
     if (this.#path === undefined) return;
@@ -87,7 +104,7 @@ export class GenerationMemory {
   }
 
   /** Whole at every moment, but not brought to a disk: /run has none, and a lost note costs only time. */
-  #write(generation: number, table: string, findings: readonly string[]): void {
+  #write(generation: number | string, table: string, findings: readonly string[]): void {
     if (this.#path === undefined) return;
     const beside = `${this.#path}.${process.pid}`;
     try {

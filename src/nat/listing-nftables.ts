@@ -7,6 +7,7 @@ import type { NftSet, Rule, SetElement, Table } from "../kernel/nftables/ruleset
 import { intentsOfClaims } from "./claim.ts";
 import type { Counter, NatElement, NatRule, NatTable, RulesetKind } from "./listing.ts";
 import { CLAIMS, TABLE } from "./nftables-ruleset.ts";
+import { commentOf } from "./rule-comment.ts";
 import { segmentsOf, type Segment } from "./segment.ts";
 
 /** How a rule reads; given from outside because it may need more than the table. */
@@ -79,7 +80,7 @@ function natRuleOf(
   const { expressions } = rule;
   const translates = translationOf(expressions);
   const map = verdictMapOf(table, expressions);
-  const comment = rule.comment ?? xtablesComment(expressions);
+  const comment = commentOf(rule);
   const counter = expressions.find((one) => one.kind === "counter");
   return {
     text: ruleText(table, rule),
@@ -217,13 +218,4 @@ function segmentAt(segments: readonly Segment[], { key }: SetElement): Segment |
     ({ owned, first, last }) =>
       owned.cidr.family === address.family && first <= address.first && address.first <= last,
   );
-}
-
-// ── iptables-nft ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** struct xt_comment_info: up to 256 bytes with a NUL. */
-function xtablesComment(expressions: readonly Expression[]): string | undefined {
-  const match = expressions.find((one) => one.kind === "match" && one.name === "comment");
-  if (match?.kind !== "match") return undefined;
-  return Buffer.from(match.info, "hex").toString().replace(/\0.*$/s, "");
 }

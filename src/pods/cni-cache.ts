@@ -23,6 +23,8 @@ const cached = v.object({
   ifName: v.string(),
   networkName: v.string(),
   netns: v.optional(v.string(), ""),
+  /** The configuration, in base64. */
+  config: v.nullish(v.string()),
   cniArgs: v.nullish(v.array(v.array(v.string()))),
   result: v.nullish(
     v.object({
@@ -60,6 +62,7 @@ function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
   const { result } = cache;
   const old = [result?.ip4, result?.ip6].filter((ip) => ip !== null && ip !== undefined);
   const ips = [...(result?.ips ?? []), ...old.map((ip) => ({ address: ip.ip, gateway: ip.gateway }))];
+  const masqueradedBy = masqueradingPlugin(cache.config ?? undefined);
   return {
     network: cache.networkName,
     containerId: cache.containerId,
@@ -70,8 +73,26 @@ function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
     hostInterfaces: (result?.interfaces ?? [])
       .filter((link) => (link.sandbox ?? "") === "")
       .map((link) => link.name),
+    ...(masqueradedBy === undefined ? {} : { masqueradedBy }),
     ...(namespace === undefined || name === undefined
       ? {}
       : { kubernetes: { namespace, name, ...(uid === undefined ? {} : { uid }) } }),
   };
+}
+
+/** Type of the plugin whose configuration has ipMasq: of a single plugin, or of one of a list. */
+function masqueradingPlugin(config: string | undefined): string | undefined {
+  if (config === undefined) return undefined;
+  try {
+    const whole = JSON.parse(Buffer.from(config, "base64").toString()) as PluginConfiguration;
+    return [whole, ...(whole.plugins ?? [])].find((one) => one.ipMasq === true)?.type;
+  } catch {
+    return undefined;
+  }
+}
+
+interface PluginConfiguration {
+  readonly type?: string;
+  readonly ipMasq?: unknown;
+  readonly plugins?: readonly PluginConfiguration[];
 }

@@ -1,8 +1,10 @@
 /** From what a person types to a pod. */
+import { existsSync } from "node:fs";
 import { isIp, canonicalIp } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import { SystemError } from "../kernel/errno.ts";
 import { namespaceInode, NETNS_DIRECTORY, NetworkNamespace } from "../kernel/namespace.ts";
+import { cachedAttachments } from "./cni-cache.ts";
 import { listPods, podAddresses } from "./inventory.ts";
 import type { Pod } from "./pod.ts";
 
@@ -32,6 +34,31 @@ export function findPod(text: string): Pod {
     });
   }
   return first;
+}
+
+/**
+ * A pod that was: a name under /run/netns without a namespace behind it, or an attachment in the CNI result cache whose
+ * namespace is gone. Nothing in it can be opened; only the doctor has something to say about it.
+ */
+export function formerPod(text: string): Pod | undefined {
+  const path = `${NETNS_DIRECTORY}/${text}`;
+  const named = /^[^/]+$/.test(text) && existsSync(path);
+  const attachments = cachedAttachments().filter(
+    ({ kubernetes, containerId }) =>
+      (kubernetes !== undefined && `${kubernetes.namespace}/${kubernetes.name}` === text) ||
+      (text.length >= SHORTEST_ID_PREFIX && containerId.startsWith(text)),
+  );
+  const [first] = attachments;
+  if (!named && first === undefined) return undefined;
+  return {
+    name: text,
+    aliases: [],
+    source: named ? "netns" : "cni",
+    path: named ? path : first!.netns,
+    inode: 0,
+    containerIds: attachments.map((one) => one.containerId),
+    attachments,
+  };
 }
 
 /** Forms that need no look at the rest of the node. */

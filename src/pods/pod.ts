@@ -34,4 +34,6 @@ export interface PodAttachment {
   readonly gateways: readonly string[];
   /** Interfaces on the node's side, as the plugin listed them (bridge, host veth). */
   readonly hostInterfaces: readonly string[];
+  /** Type of the plugin that was told to masquerade what it sends (ipMasq); absent when none was, or nobody says. */
+  readonly masqueradedBy?: string;
 }

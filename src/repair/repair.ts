@@ -1,10 +1,13 @@
 /** Carries out what the doctor proposes, where it is ours to mend: settings, links, addresses, our own table. */
 import { WayoutError } from "../error.ts";
-import type { Repair } from "../doctor/finding.ts";
+import type { FlowToForget, Repair } from "../doctor/finding.ts";
+import { Conntrack } from "../kernel/conntrack/conntrack.ts";
+import { protocolNumber } from "../kernel/conntrack/status.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { writeSysctl } from "../kernel/sysctl.ts";
 import { masqueradeIntent } from "../nat/intent.ts";
+import { openNat } from "../nat/open.ts";
 import { NftablesNat } from "../nat/nftables.ts";
 
 /** The namespaces that a repair may touch. */
@@ -48,13 +51,35 @@ export function carryOut(repair: Repair, places: RepairPlaces): void {
     case "masquerade": {
       using nat = new NftablesNat({ namespace: places.node });
       nat.apply(masqueradeIntent(DOCTOR_OWNER, [repair.cidr]));
+      return;
     }
+    case "restore-nat": {
+      using nat = openNat(repair.backend, places.node);
+      nat.apply(repair.intent);
+      return;
+    }
+    case "forget-flows":
+      forgetFlows(places.node, repair.flow);
   }
 }
 
 function inNamespace(namespace: NetworkNamespace, change: (route: Rtnetlink) => void): void {
   using route = Rtnetlink.open(namespace);
   change(route);
+}
+
+function forgetFlows(node: NetworkNamespace, flow: FlowToForget): void {
+  const protocol = protocolNumber(flow.protocol);
+  if (protocol === undefined) return;
+  using table = Conntrack.open(node);
+  table.flush({
+    protocol,
+    original: {
+      source: flow.source,
+      destination: flow.destination,
+      ...(flow.destinationPort === 0 ? {} : { destinationPort: flow.destinationPort }),
+    },
+  });
 }
 
 function addAddress(route: Rtnetlink, link: string, cidr: string): void {

@@ -1,8 +1,10 @@
 /** Takes the snapshot of a node: its own namespace and those of its pods. */
 import { release } from "node:os";
+import { cidrContains, cidrOf } from "../address/cidr.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Pod } from "../pods/pod.ts";
 import { VERSION } from "../version.ts";
+import { readNatRecords } from "./nat-record.ts";
 import {
   Gaps,
   readAddresses,
@@ -11,6 +13,7 @@ import {
   recordAnswers,
   type ReadOptions,
 } from "./namespace.ts";
+import { readTrackedFlows } from "./flows.ts";
 import { readConfigFiles, readDnsListeners, readResolvConf } from "./pod-files.ts";
 import {
   SNAPSHOT_FORMAT,
@@ -19,7 +22,6 @@ import {
   type PodState,
   type RecordedQuery,
   type Snapshot,
-  type WayoutState,
 } from "./snapshot.ts";
 
 export interface SnapshotRequest {
@@ -38,7 +40,6 @@ export interface SnapshotRequest {
    * same, but takes longer to write.
    */
   readonly deferred?: boolean;
-  readonly wayoutState?: WayoutState;
 }
 
 /** Reads everything once, and the counters a second time at the end. */
@@ -49,11 +50,22 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
   try {
     const queries = request.destinations.map((destination) => ({ destination }));
     const deferred = request.deferred === true;
-    const first = readNamespace(node, { name: "node", role: "node", queries, deferred }, gaps)!;
+    const first = withFlows(
+      node,
+      readNamespace(node, { name: "node", role: "node", queries, deferred }, gaps)!,
+      gaps,
+    );
     const wired = request.onlyOfNode === true ? wiredTo(node, first) : undefined;
     const whole = request.pods.flatMap((pod) => readPod(pod, request, wired, gaps) ?? []);
-    const pods = [...whole, ...readOthers(request, node, first, whole, gaps)];
+    const interest = interesting(whole, request.destinations);
+    const others = request.others ?? [];
+    const asking =
+      others.length <= FEW_PODS ||
+      whole.some((pod) => isDoubtful(first, pod)) ||
+      request.destinations.some((address) => isOnBridge(first, address));
+    const pods = [...whole, ...(asking ? readOthers(others, interest, wiredTo(node, first), gaps) : [])];
     const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
+    const nat = readNatRecords(node, gaps);
     return {
       format: SNAPSHOT_FORMAT,
       version: SNAPSHOT_VERSION,
@@ -62,13 +74,31 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
       kernelRelease: release(),
       node: readAgain(node, asked),
       pods,
+      ...(request.onlyOfNode === true || request.others !== undefined
+        ? { containers: containersOf([...request.pods, ...others]) }
+        : {}),
       files: readConfigFiles(gaps),
       missing: gaps.missing,
-      ...(request.wayoutState === undefined ? {} : { wayoutState: request.wayoutState }),
+      ...(nat.length === 0 ? {} : { wayoutState: { nat } }),
     };
   } finally {
     if (request.node === undefined) node.close();
   }
+}
+
+function containersOf(pods: readonly Pod[]): string[] {
+  const ids = pods.flatMap(({ containerIds, attachments }) => [
+    ...containerIds,
+    ...attachments.map((one) => one.containerId),
+  ]);
+  return [...new Set(ids)].sort();
+}
+
+function withFlows(node: NetworkNamespace, state: NamespaceState, gaps: Gaps): NamespaceState {
+  const { conntrack } = state;
+  if (conntrack === undefined) return state;
+  const tracked = gaps.try("node", "tracked flows", () => readTrackedFlows(node, state));
+  return { ...state, conntrack: { ...conntrack, ...tracked } };
 }
 
 type Belongs = NonNullable<ReadOptions["belongs"]>;
@@ -98,6 +128,17 @@ function wiredTo(node: NetworkNamespace, state: NamespaceState): Belongs {
 
 /** So many other pods are always asked for their addresses. More are asked when something points at one of them. */
 const FEW_PODS = 32;
+
+/** Whether the address lies in the network of one of the node's bridges: a pod may have it. */
+function isOnBridge({ links, addresses }: NamespaceState, address: string): boolean {
+  const bridges = new Set(links.filter((link) => link.kind === "bridge").map((link) => link.index));
+  return addresses.some(
+    (one) =>
+      bridges.has(one.interface) &&
+      one.scope === "global" &&
+      cidrContains(cidrOf(one.address, one.prefixLength), address),
+  );
+}
 
 /** Whether somebody else may have the pod's address, or its gateway's: another MAC address, or no answer. */
 function isDoubtful(node: NamespaceState, { state }: PodState): boolean {
@@ -153,27 +194,23 @@ function readPod(
   });
 }
 
-/** Those of whom only the addresses matter, where they do. */
+/** Who has an address of interest counts only when he hangs on this node: two nodes' pods may have the same. */
 function readOthers(
-  { others = [], destinations }: SnapshotRequest,
-  node: NetworkNamespace,
-  state: NamespaceState,
-  whole: readonly PodState[],
+  pods: readonly Pod[],
+  interest: ReadonlySet<string>,
+  belongs: Belongs,
   gaps: Gaps,
 ): PodState[] {
-  if (others.length === 0) return [];
-  if (others.length > FEW_PODS && !whole.some((pod) => isDoubtful(state, pod))) return [];
-  const interest = interesting(whole, destinations);
-  return others.map((pod) => readOther(pod, node, interest, gaps));
-}
-
-function readOther(pod: Pod, node: NetworkNamespace, interest: ReadonlySet<string>, gaps: Gaps): PodState {
-  const head = headOf(pod);
-  const read = inPod(pod, head, gaps, false, (namespace) => ({
-    ...head,
-    state: readAddresses(namespace, pod.name, node, interest, gaps),
-  }));
-  return read ?? head;
+  return pods.flatMap((pod) => {
+    const head = headOf(pod);
+    let elsewhere = false;
+    const read = inPod(pod, head, gaps, false, (namespace) => {
+      const state = readAddresses(namespace, pod.name, interest, belongs, gaps);
+      elsewhere = state === undefined;
+      return state === undefined ? undefined : { ...head, state };
+    });
+    return elsewhere ? [] : [read ?? head];
+  });
 }
 
 /** @param expected whether it is worth a note when the namespace cannot be entered */
@@ -208,6 +245,7 @@ function headOf(pod: Pod): PodState {
             addresses: attachment.addresses,
             gateways: attachment.gateways,
             network: attachment.network,
+            ...(attachment.masqueradedBy === undefined ? {} : { masqueradedBy: attachment.masqueradedBy }),
           },
         }),
   };

@@ -166,7 +166,7 @@ function readNodeParts(
     sysctls: namespace.run(() => readSysctls(name, links, gaps)),
     ...(conntrack === undefined ? {} : { conntrack }),
     counters: [readCounters(namespace)],
-    programs: gaps.try(name, "programs", () => readPrograms(route, links)) ?? [],
+    programs: gaps.try(name, "programs", () => readPrograms(namespace, route, links)) ?? [],
     offloads: gaps.try(name, "offloads", () => offloadsOf(namespace, links)) ?? {},
   };
 }
@@ -184,29 +184,23 @@ function offloadsOf(namespace: NetworkNamespace, links: readonly Link[]): Record
   );
 }
 
-/** Addresses and, where one of them is of interest, links: enough to know whose address it is. */
+/**
+ * Addresses and, where one of them is of interest, links: enough to know whose address it is.
+ * @param belongs looks at the links of who has an address of interest: undefined is returned for a false
+ */
 export function readAddresses(
   namespace: NetworkNamespace,
   name: string,
-  node: NetworkNamespace,
   interest: ReadonlySet<string>,
+  belongs: NonNullable<ReadOptions["belongs"]>,
   gaps: Gaps,
-): NamespaceState {
+): NamespaceState | undefined {
   using route = Rtnetlink.open(namespace);
   const addresses = gaps.try(name, "addresses", () => route.addresses()) ?? [];
   const wanted = addresses.some((one) => interest.has(one.address));
-  const links = wanted ? (gaps.try(name, "links", () => linksToNode(route, node)) ?? []) : [];
+  const links = wanted ? (gaps.try(name, "links", () => route.links({ statistics: false })) ?? []) : [];
+  if (wanted && !belongs(route, links)) return undefined;
   return { ...emptyState(namespace, links), addresses };
-}
-
-/**
- * Without those whose other end is in a third namespace. The number of that end means something there; a node with
- * other nodes inside (kind, a lab) has a link of the same number, and they are no pair.
- */
-function linksToNode(route: Rtnetlink, node: NetworkNamespace): Link[] {
-  const links = route.links({ statistics: false });
-  const number = route.namespaceId(node.fd);
-  return links.filter((link) => link.linkNamespaceId === undefined || link.linkNamespaceId === number);
 }
 
 function emptyState(namespace: NetworkNamespace, links: NamespaceState["links"]): NamespaceState {

@@ -6,6 +6,9 @@
  * an added optional field does not.
  */
 import type { IpFamily } from "../address/ip.ts";
+import type { PortUse as FlowPortUse } from "../flows/flow-statistics.ts";
+import type { NatBackendName } from "../nat/backend.ts";
+import type { NatIntent } from "../nat/intent.ts";
 import type { Address } from "../kernel/route/address.ts";
 import type { Link } from "../kernel/route/link.ts";
 import type { Neighbour } from "../kernel/route/neighbour.ts";
@@ -26,6 +29,8 @@ export interface Snapshot {
   readonly kernelRelease: string;
   readonly node: NamespaceState;
   readonly pods: readonly PodState[];
+  /** Ids of the containers of everybody who lives here; absent when not everybody was asked for. */
+  readonly containers?: readonly string[];
   /** The node's configuration files that decide what sysctls become, and its own resolver. */
   readonly files: readonly ConfigFile[];
   /** What could not be read, and why. The checks that needed it say so. */
@@ -49,12 +54,17 @@ export interface ConfigFile {
   readonly text?: string;
 }
 
-/** What wayout itself made here, told apart by the names it gives. */
+/** What wayout remembers of what it set up on this node. */
 export interface WayoutState {
-  /** Bridges that wayout made, by name. */
-  readonly bridges: readonly string[];
-  /** Namespaces' interfaces that wayout attached: pod name → interface name inside. */
-  readonly attached: Readonly<Record<string, string>>;
+  readonly nat: readonly RecordedNat[];
+}
+
+/** NAT rules that were installed and shall stand. */
+export interface RecordedNat {
+  /** The file that says so. */
+  readonly record: string;
+  readonly backend: NatBackendName;
+  readonly intent: NatIntent;
 }
 
 /** A pod: a namespace that lives on the node, with the name a person uses for it. */
@@ -82,6 +92,8 @@ export interface ExpectedInterface {
   readonly addresses: readonly string[];
   readonly gateways: readonly string[];
   readonly network?: string;
+  /** The CNI plugin that was told to masquerade what the pod sends, by its type. */
+  readonly masqueradedBy?: string;
 }
 
 /** One network namespace. */
@@ -143,8 +155,8 @@ export interface ConntrackState {
   readonly readings: readonly ConntrackReading[];
   /** Use of source ports by translated flows, the fullest first; absent when the table was not read. */
   readonly portUse?: readonly PortUse[];
-  /** Entries whose translation points to an address that the node no longer has. */
-  readonly stale?: readonly StaleEntry[];
+  /** Flows without connections (UDP and others), and TCP's whose answers cannot come back; as `portUse`. */
+  readonly flows?: readonly FlowGroup[];
 }
 
 export interface ConntrackReading {
@@ -157,21 +169,27 @@ export interface ConntrackReading {
 }
 
 /** How many translated flows go from one outgoing address to one destination port: at most as many as there are ports. */
-export interface PortUse {
-  readonly protocol: string;
-  readonly source: string;
-  readonly destination: string;
-  readonly destinationPort: number;
-  readonly used: number;
-}
+export type PortUse = Omit<FlowPortUse, "of">;
 
-export interface StaleEntry {
+/** Tracked flows that differ in nothing but their source port. */
+export interface FlowGroup {
+  /** `udp`, `tcp`, `icmp`, … */
   readonly protocol: string;
   readonly source: string;
+  /** Of the one that was used last; 0 for protocols without ports, as the other ports. */
+  readonly sourcePort: number;
   readonly destination: string;
   readonly destinationPort: number;
-  /** The address the flow is translated to. */
+  /** Whom the answers go to: the source as the other side sees it. */
   readonly translatedTo: string;
+  /** Who really answers: the destination behind DNAT. */
+  readonly answeredBy: string;
+  readonly answeredPort: number;
+  readonly count: number;
+  /** Until the kernel forgets the one that was used last. */
+  readonly timeoutSeconds: number;
+  /** Whether an answer came to any of them. */
+  readonly answered: boolean;
 }
 
 export interface CounterReading {

@@ -2,9 +2,19 @@
 import { expect } from "bun:test";
 import { diagnose } from "../../src/doctor/diagnose.ts";
 import { faultNamed } from "../../src/lab/faults.ts";
+import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
 import { PLAN } from "../../src/lab/plan.ts";
+import { attachProgram } from "../support/bpf.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { healthyWorld, snapshotOf } from "./world.ts";
+
+const target = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 } as const;
+
+function linkIndex(namespace: NetworkNamespace, name: string): number {
+  using route = Rtnetlink.open(namespace);
+  return route.link(name)!.index;
+}
 
 testWith(["root", "tc"])("a filter on the way out is named, and a missing rule is not blamed", () => {
   const world = healthyWorld();
@@ -13,10 +23,50 @@ testWith(["root", "tc"])("a filter on the way out is named, and a missing rule i
   ask(world.node, ["tc", "filter", "add", "dev", "eth0", "egress", "bpf", "bytecode", "1,6 0 0 0,"]);
   const snapshot = snapshotOf(world);
   expect(snapshot.node.programs).toEqual([{ link: "eth0", hook: "tc egress" }]);
-  const target = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 } as const;
   const diagnosis = diagnose(snapshot, snapshot.pods[0]!, target);
   expect(diagnosis.path.blindSpots).toEqual(["program without a name at tc egress of eth0"]);
   expect(diagnosis.certain).toBe(false);
   expect(diagnosis.answer).toContain("cannot be told");
   expect(diagnosis.findings.map((one) => one.code)).not.toContain("nat-missing");
 });
+
+testWith(["real-root"])("programs are called by their names, and Cilium's are Cilium's", () => {
+  const world = healthyWorld();
+  const uplink = linkIndex(world.node, "eth0");
+  using _a = attachProgram(world.node, uplink, "tcx egress", "cil_to_netdev");
+  using _b = attachProgram(world.node, uplink, "xdp", "load_balancer");
+  using _c = attachProgram(
+    world.node,
+    linkIndex(world.node, "veth-blue"),
+    "tcx ingress",
+    "cil_from_container",
+  );
+  const snapshot = snapshotOf(world);
+  expect(snapshot.node.programs.map(({ link, hook, name }) => `${link} ${hook} ${name}`)).toEqual([
+    "eth0 xdp load_balancer",
+    "eth0 tcx egress cil_to_netdev",
+    "veth-blue tcx ingress cil_from_contai",
+  ]);
+  const diagnosis = diagnose(snapshot, snapshot.pods[0]!, target);
+  expect(diagnosis.healthy).toBe(true);
+  expect(diagnosis.path.blindSpots).toEqual([
+    "program cil_from_contai (Cilium) at tcx ingress of veth-blue",
+    "program cil_to_netdev (Cilium) at tcx egress of eth0",
+    "program load_balancer at xdp of eth0",
+  ]);
+});
+
+testWith(["real-root", "ip"])(
+  "a program that translates on another link is the reason, not a missing rule",
+  () => {
+    const world = healthyWorld();
+    faultNamed("no-masquerade")!.apply(world);
+    ask(world.node, ["ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth1-peer"]);
+    using _ = attachProgram(world.node, linkIndex(world.node, "eth1"), "tcx egress", "cil_to_netdev");
+    const snapshot = snapshotOf(world);
+    const { findings } = diagnose(snapshot, snapshot.pods[0]!, target);
+    expect(findings.map((one) => one.code)).toEqual(["nat-program-elsewhere"]);
+    expect(findings[0]!.text).toBe("Cilium translates what leaves by eth1, and the packet leaves by eth0");
+    expect(findings[0]!.owner).toBe("Cilium");
+  },
+);

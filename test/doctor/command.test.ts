@@ -4,10 +4,13 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Diagnosis } from "../../src/doctor/diagnose.ts";
+import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
+import { Conntrack } from "../../src/kernel/conntrack/conntrack.ts";
 import { faultNamed } from "../../src/lab/faults.ts";
 import { PLAN } from "../../src/lab/plan.ts";
+import { attachProgram } from "../support/bpf.ts";
 import { run, testWith, type Ran } from "../support/witness.ts";
-import { fetchFrom, healthyWorld, serveInternet } from "./world.ts";
+import { askFrom, fetchFrom, healthyWorld, serveInternet } from "./world.ts";
 
 const MAIN = join(import.meta.dir, "..", "..", "src", "main.ts");
 const BLUE = PLAN.pods.blue.namespace;
@@ -49,6 +52,22 @@ testWith(["root", "curl"])("--fix --yes mends what is ours, one cause behind the
   expect(fixed.stderr).not.toContain("✗");
   expect(fixed.exitCode).toBe(0);
   expect(fetchFrom(world)).toBe(PLAN.node.uplinkIpv4);
+});
+
+testWith(["root"])("--fix forgets a flow that keeps an old decision, and nothing else", async () => {
+  const world = healthyWorld();
+  await using _ = await serveInternet(world);
+  faultNamed("flow-before-the-rule")!.apply(world);
+  expect(askFrom(world)).toBe(true);
+  expect(askFrom(world, 5300, 0.5)).toBe(false);
+  using table = Conntrack.open(world.node);
+  const before = table.entries().length;
+  const about = ["--to", `${PLAN.internet.dnsIpv4}:53`, "--proto", "udp", "--no-probe"];
+  const ran = wayout("doctor", BLUE, ...about, "--fix", "--yes");
+  expect(ran.stdout).toContain("wayout conntrack flush --proto udp");
+  expect(ran.exitCode).toBe(0);
+  expect(askFrom(world, 5300)).toBe(true);
+  expect(before).toBeGreaterThan(1);
 });
 
 testWith(["root"])("--fix without --yes and without a person changes nothing", () => {
@@ -116,6 +135,46 @@ testWith(["root"])("with --to a real packet confirms, and finds what no table te
   const diagnosis = JSON.parse(silent.stdout) as Diagnosis;
   expect(diagnosis.findings.map((one) => one.code)).toEqual(["no-answer"]);
 });
+
+testWith(["root"])("with --to echoes of several sizes find the black hole that no table shows", async () => {
+  const world = healthyWorld();
+  await using _ = await serveInternet(world);
+  faultNamed("narrow-tunnel")!.apply(world);
+  const target = `${PLAN.internet.httpIpv4}:80`;
+  expect(wayout("doctor", BLUE, "--to", target, "--no-probe").exitCode).toBe(0);
+  const { exitCode, stdout } = wayout("doctor", BLUE, "--to", target);
+  expect(exitCode).toBe(1);
+  expect(stdout).toContain("only with small packets");
+  expect(stdout).toContain("[mtu-black-hole]");
+  expect(stdout).toContain("lost without a word: 1420, 1440, 1460, 1480, 1492, 1500");
+  expect(stdout).toContain(`ip netns exec ${BLUE} ip link set eth0 mtu 1400`);
+});
+
+testWith(["real-root"])(
+  "a cause on nobody's list: where the packet was last seen, and what the kernel said",
+  async () => {
+    const world = healthyWorld();
+    await using _ = await serveInternet(world);
+    using route = Rtnetlink.open(world.node);
+    using _program = attachProgram(
+      world.node,
+      route.link("veth-blue")!.index,
+      "tcx ingress",
+      "mystery",
+      "drop-ipv4",
+    );
+    const target = `${PLAN.internet.httpIpv4}:80`;
+    const predicted = wayout("doctor", BLUE, "--to", target, "--no-probe");
+    expect(predicted.stdout).toContain("cannot look into program mystery at tcx ingress of veth-blue");
+    const { exitCode, stdout } = wayout("doctor", BLUE, "--to", target);
+    expect(exitCode).toBe(1);
+    expect(stdout).toContain("[stopped-elsewhere]");
+    expect(stdout.split("\n")[0]).toMatch(
+      /the packet was last seen coming in at veth-blue on the node; then/,
+    );
+    expect(stdout).toContain("TC_INGRESS");
+  },
+);
 
 testWith(["root"])("an unknown pod is wrong usage", () => {
   healthyWorld();

@@ -14,6 +14,7 @@ import { podLink } from "./pod-link.ts";
 import { podRoute } from "./pod-route.ts";
 import { reversePath } from "./reverse-path.ts";
 import { sizes } from "./sizes.ts";
+import { trackedFlows } from "./tracked-flows.ts";
 
 export const CHECKS: readonly Check[] = [
   podLink,
@@ -27,6 +28,7 @@ export const CHECKS: readonly Check[] = [
   filter,
   nat,
   conntrack,
+  trackedFlows,
   sizes,
   dns,
   housekeeping,

@@ -1,5 +1,5 @@
 /** The cable and what it is plugged into. */
-import { finding, type Check, type CheckContext } from "../check.ts";
+import { finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { decisionPlace, decisionText, linkText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
@@ -12,6 +12,7 @@ export const bridge: Check = {
     "bridge-down",
     "bridge-port-blocked",
     "bridge-port-isolated",
+    "hairpin-off",
     "bridge-filter-drops",
     "bridge-netfilter-off",
     "node-neighbour-wrong-mac",
@@ -20,6 +21,7 @@ export const bridge: Check = {
     ...missing(context),
     ...down(context),
     ...ports(context),
+    ...hairpin(context),
     ...frames(context),
     ...netfilterOff(context),
   ],
@@ -40,7 +42,7 @@ function missing(context: CheckContext): Finding[] {
         },
       ],
       consequence: "the pod's packets go where this node cannot see them",
-      fix: [{ command: "run the doctor in the namespace that has the other end: wayout doctor --node NS" }],
+      advice: ["run the doctor in the namespace that has the other end: wayout doctor --node NS"],
       confidence: "likely",
     }),
   ];
@@ -118,6 +120,27 @@ function ports(context: CheckContext): Finding[] {
   return [...blocked, ...isolated];
 }
 
+function hairpin(context: CheckContext): Finding[] {
+  const name = context.family === 4 ? "iptables" : "ip6tables";
+  return context.stops("hairpin-off").map(({ link, bridge: master, target }) =>
+    finding("hairpin-off", {
+      text: `${target} leads back to ${context.pod.name} itself, and port ${link.name} of ${master.name} sends no frame back (hairpin is off)`,
+      owner: "the pod network's bridge",
+      evidence: [
+        { source: `bridge -d link: ${link.name}`, value: "hairpin off" },
+        sysctlEvidence(
+          `net.bridge.bridge-nf-call-${name}`,
+          context.node.view.sysctl(`net.bridge.bridge-nf-call-${name}`),
+        ),
+        { source: `translation of ${target}`, value: context.path.left?.destination ?? "" },
+      ],
+      consequence: "others reach the published port, the pod itself does not",
+      fix: [context.fix("node", `bridge link set dev ${link.name} hairpin on`)],
+      advice: ["for good: hairpinMode in the network's configuration"],
+    }),
+  );
+}
+
 function frames(context: CheckContext): Finding[] {
   return context
     .stops("filtered")
@@ -128,10 +151,9 @@ function frames(context: CheckContext): Finding[] {
         owner: ownerOfDecision(stop.by),
         evidence: [{ source: decisionPlace(stop.by), value: decisionText(stop.by) }],
         consequence: "the frames do not get through the bridge",
-        fix:
-          stop.by.rule === undefined
-            ? [{ command: `accept the pod's frames in ${decisionPlace(stop.by)}` }]
-            : [context.fix("node", `nft delete rule ${ruleAddress(stop.by)}`)],
+        ...(stop.by.rule === undefined
+          ? { advice: [`accept the pod's frames in ${decisionPlace(stop.by)}`] }
+          : { fix: [context.fix("node", `nft delete rule ${ruleAddress(stop.by)}`)] }),
       }),
     );
 }

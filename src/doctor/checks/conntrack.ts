@@ -6,8 +6,6 @@ const OWNER = "the node's settings";
 /** Above this share of the table new connections begin to suffer early drops. */
 const FULL = 0.95;
 const NEARLY = 0.8;
-/** Source ports that translation uses for one destination: 1024 to 65535. */
-const PORTS = 64_512;
 
 export const conntrack: Check = {
   step: "conntrack",
@@ -15,19 +13,10 @@ export const conntrack: Check = {
     "conntrack-full",
     "conntrack-nearly-full",
     "conntrack-missing",
-    "conntrack-stale-translation",
     "conntrack-insert-failed",
     "conntrack-dropping",
-    "ports-exhausted",
-    "ports-nearly-exhausted",
   ],
-  run: (context) => [
-    ...capacity(context),
-    ...missing(context),
-    ...growth(context),
-    ...ports(context),
-    ...stale(context),
-  ],
+  run: (context) => [...capacity(context), ...missing(context), ...growth(context)],
 };
 
 function capacity(context: CheckContext): Finding[] {
@@ -54,8 +43,8 @@ function capacity(context: CheckContext): Finding[] {
             `sysctl -w net.netfilter.nf_conntrack_max=${Math.max(table.max * 2, 262_144)}`,
           ),
         },
-        { command: "see who fills it: wayout conntrack stats" },
       ],
+      advice: ["see who fills it: wayout conntrack stats"],
     }),
   ];
 }
@@ -96,9 +85,9 @@ function growth(context: CheckContext): Finding[] {
           { source: "conntrack clash resolved", value: `${first.clash} → ${last.clash}` },
         ],
         consequence: "their packets are lost; DNS queries come again after five seconds",
-        fix: [
-          { command: "translate with fully-random ports (wayout does by default)" },
-          { command: "in the pod's resolv.conf: options single-request-reopen" },
+        advice: [
+          "translate with fully-random ports (wayout does by default)",
+          "in the pod's resolv.conf: options single-request-reopen",
         ],
         confidence: "likely",
       }),
@@ -121,43 +110,4 @@ function growth(context: CheckContext): Finding[] {
     );
   }
   return found;
-}
-
-function ports(context: CheckContext): Finding[] {
-  return (context.snapshot.node.conntrack?.portUse ?? []).flatMap((use) => {
-    const share = use.used / PORTS;
-    if (share < NEARLY) return [];
-    const full = share >= 0.99;
-    return [
-      finding(full ? "ports-exhausted" : "ports-nearly-exhausted", {
-        text: `${use.used} of ${PORTS} source ports of ${use.source} are in use toward ${use.destination}:${use.destinationPort} (${use.protocol})`,
-        owner: "the pods that connect there",
-        evidence: [{ source: "conntrack", value: `${use.used} entries` }],
-        consequence: full ? "new connections to it fail" : "soon new connections to it fail",
-        fix: [
-          { command: "give the network several outgoing addresses (snat: FIRST-LAST in the policy)" },
-          { command: "see who it is: wayout conntrack stats" },
-        ],
-      }),
-    ];
-  });
-}
-
-function stale(context: CheckContext): Finding[] {
-  const entries = context.snapshot.node.conntrack?.stale ?? [];
-  const [first] = entries;
-  if (first === undefined) return [];
-  return [
-    finding("conntrack-stale-translation", {
-      text: `${entries.length} connections are translated to ${first.translatedTo}, which the node no longer has`,
-      owner: "connections from before the change",
-      evidence: entries.slice(0, 5).map((one) => ({
-        source: "conntrack",
-        value: `${one.protocol} ${one.source} → ${one.destination}:${one.destinationPort} as ${one.translatedTo}`,
-      })),
-      consequence: "their answers go nowhere; UDP flows live on as long as they are used",
-      fix: [{ command: `wayout conntrack flush --reply-dst ${first.translatedTo}` }],
-      confidence: "likely",
-    }),
-  ];
 }

@@ -1,10 +1,18 @@
 /** Can the pod resolve names? Each name server is a destination of its own. */
 import { isIp } from "../../address/ip.ts";
-import { finding, type Check, type CheckContext } from "../check.ts";
-import type { Finding } from "../finding.ts";
+import { CheckContext, finding, type Check } from "../check.ts";
+import type { Finding, Fix } from "../finding.ts";
 import { predictPath } from "../predict/predict.ts";
 import { isDefaultRoute } from "../predict/fib.ts";
 import { stopText } from "../stop-text.ts";
+import { bridge } from "./bridge.ts";
+import { filter } from "./filter.ts";
+import { forwarding } from "./forwarding.ts";
+import { gateway } from "./gateway.ts";
+import { nat } from "./nat.ts";
+import { nodeRoute } from "./node-route.ts";
+import { podRoute } from "./pod-route.ts";
+import { reversePath } from "./reverse-path.ts";
 
 export const dns: Check = {
   step: "dns",
@@ -39,7 +47,7 @@ function resolvers(context: CheckContext): Finding[] {
         owner: "the pod's runtime",
         evidence: [{ source: "resolv.conf of the pod", value: resolvConf.trim().slice(0, 200) }],
         consequence: "names are asked of 127.0.0.1",
-        fix: [{ command: "name a server in the pod's resolv.conf" }],
+        advice: ["name a server in the pod's resolv.conf"],
       }),
     ];
   }
@@ -66,48 +74,68 @@ function loopback(context: CheckContext, server: string, listed: { source: strin
       },
     ],
     consequence: "addresses work, names do not",
-    fix: [resolvFix(context, server)],
+    fix: resolvFix(context, server),
+    advice: [
+      "write the address of a name server that the pod can reach into its resolv.conf",
+      "for good: kubelet --resolv-conf=/run/systemd/resolve/resolv.conf",
+    ],
   });
 }
 
-/** For a named namespace the file is known; elsewhere the runtime's setting is. */
-function resolvFix(context: CheckContext, server: string): { command: string } {
+/** For a named namespace the file is known, and perhaps a name server that others use. */
+function resolvFix(context: CheckContext, server: string): Fix[] {
   const name = /^\/(?:var\/)?run\/netns\/([^/]+)$/.exec(context.pod.state?.path ?? "")?.[1];
-  if (name === undefined) return { command: "kubelet --resolv-conf=/run/systemd/resolve/resolv.conf" };
   const upstream = upstreamServer(context);
-  return {
-    command: `sed -i 's/^nameserver ${server.replaceAll(".", "\\.")}$/nameserver ${upstream}/' /etc/netns/${name}/resolv.conf`,
-  };
+  if (name === undefined || upstream === undefined) return [];
+  return [
+    {
+      command: `sed -i 's/^nameserver ${server.replaceAll(".", "\\.")}$/nameserver ${upstream}/' /etc/netns/${name}/resolv.conf`,
+    },
+  ];
 }
 
-/** A name server that another pod of this node uses; where there is none, a placeholder. */
-function upstreamServer({ snapshot }: CheckContext): string {
+/** A name server that another pod of this node uses. */
+function upstreamServer({ snapshot }: CheckContext): string | undefined {
   for (const pod of snapshot.pods) {
     const server = nameServers(pod.resolvConf ?? "").find((one) => !isLoopback(one));
     if (server !== undefined) return server;
   }
-  return "ADDRESS_OF_YOUR_NAME_SERVER";
+  return undefined;
 }
+
+/** The checks that follow a packet: what stops the one to the name server has a name there, and a cure. */
+const OF_THE_PATH = [podRoute, gateway, bridge, forwarding, nodeRoute, reversePath, filter, nat];
 
 function unreachable(
   context: CheckContext,
   server: string,
   listed: { source: string; value: string },
 ): Finding[] {
+  const { snapshot, pod } = context;
   const target = { address: server, protocol: "udp", port: 53 } as const;
-  const { path, certain } = predictPath(context.snapshot, context.pod, target);
-  const [stop] = path.stops;
+  const predicted = predictPath(snapshot, pod, target);
+  const [stop] = predicted.path.stops;
   // What stops the pod's other traffic the same way is told there.
-  if (stop === undefined || !certain || context.path.stops.some((one) => one.kind === stop.kind)) return [];
+  if (stop === undefined || !predicted.certain || context.path.stops.some((one) => one.kind === stop.kind)) {
+    return [];
+  }
+  const there = new CheckContext(snapshot, pod, target, predicted);
+  const cause = OF_THE_PATH.flatMap((check) => check.run(there)).find((one) => one.stopsTraffic);
+  const why = cause?.text ?? stopText(stop);
   return [
     finding("resolver-unreachable", {
-      text: `${context.pod.name} cannot reach its name server ${server}: ${stopText(stop)}`,
-      owner: "see the reason",
-      evidence: [listed, { source: `path to ${server}:53`, value: stopText(stop) }],
+      text: `${pod.name} cannot reach its name server ${server}: ${why}`,
+      owner: cause?.owner ?? "see the reason",
+      evidence: [listed, ...(cause?.evidence ?? [{ source: `path to ${server}:53`, value: stopText(stop) }])],
       consequence: "addresses work, names do not",
-      fix: [{ command: `wayout doctor ${context.pod.name} --to udp://${server}:53` }],
+      fix: cause?.fix ?? [{ command: `wayout doctor ${pod.name} --to ${endOf(server, 53)} --proto udp` }],
+      ...(cause === undefined ? {} : { confidence: cause.confidence }),
     }),
   ];
+}
+
+function endOf(address: string, port: number): string {
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 /** A default route for IPv6 whose path is broken, while IPv4 is what was asked about. */

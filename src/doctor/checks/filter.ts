@@ -8,11 +8,18 @@ import { ownerOfDecision } from "../whose.ts";
 
 export const filter: Check = {
   step: "filter",
-  codes: ["filter-rule-drops", "filter-policy-drops", "filter-queue", "filter-unknown", "invalid-dropped"],
+  codes: [
+    "filter-rule-drops",
+    "filter-policy-drops",
+    "filter-queue",
+    "filter-unknown",
+    "invalid-dropped",
+    "invalid-leaks",
+  ],
   run: (context) => [...drops(context), ...unknown(context), ...invalid(context)],
 };
 
-type Filtered = Extract<Stop, { readonly kind: "filtered" }>;
+export type Filtered = Extract<Stop, { readonly kind: "filtered" }>;
 
 function drops(context: CheckContext): Finding[] {
   const found = new Map<string, Finding>();
@@ -52,7 +59,7 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
       ...(counter === undefined ? [] : [{ source: "counter", value: counter }]),
     ],
     consequence: `${stop.direction === "out" ? "the packet ends" : "the answer ends"} at ${stop.hook}; an accept elsewhere cannot help`,
-    fix: policy ? policyFix(context, stop) : ruleFix(context, stop),
+    fix: filterFix(context, stop),
   });
 }
 
@@ -66,6 +73,11 @@ function counterOf({ rule, base }: Decision): string | undefined {
   }
   const counter = rule.expressions.find((one) => one.kind === "counter");
   return counter === undefined ? undefined : `${counter.packets} packets`;
+}
+
+/** What lets a packet through that this one decided to stop. */
+export function filterFix(context: CheckContext, stop: Filtered): Fix[] {
+  return stop.stop.by.rule === undefined ? policyFix(context, stop) : ruleFix(context, stop);
 }
 
 /** Accept both directions of the pod's traffic, in front of everything else in the chain whose policy drops. */
@@ -152,13 +164,49 @@ function unknown(context: CheckContext): Finding[] {
   ];
 }
 
-/** A rule that drops what conntrack calls invalid, while conntrack counts such packets. */
+/** Packets that conntrack calls invalid came while the doctor looked: a rule drops them, or they pass untranslated. */
 function invalid(context: CheckContext): Finding[] {
   const readings = context.snapshot.node.conntrack?.readings ?? [];
   const [first] = readings;
   const last = readings.at(-1);
   const growth = first === undefined || last === undefined ? 0 : last.invalid - first.invalid;
-  if (growth <= 0) return [];
+  // Also when the readings are no numbers.
+  if (!(growth > 0)) return [];
+  const by = dropsInvalid(context);
+  if (by === undefined) return context.path.translatedBy === undefined ? [] : [leaking(context, growth)];
+  const { chain } = by;
+  return [
+    finding("invalid-dropped", {
+      text: `“${decisionText(by)}” in ${chain.name} drops packets that conntrack calls invalid; ${growth} came while the doctor looked`,
+      owner: ownerOfDecision(by),
+      evidence: [
+        { source: decisionPlace(by), value: decisionText(by) },
+        { source: "conntrack invalid", value: `+${growth}` },
+      ],
+      consequence: "connections stall or break off now and then",
+      fix: [context.setSysctl("node", "net.netfilter.nf_conntrack_tcp_be_liberal", "1")],
+      confidence: "possible",
+    }),
+  ];
+}
+
+function leaking(context: CheckContext, growth: number): Finding {
+  return finding("invalid-leaks", {
+    text: `conntrack called ${growth} packets invalid while the doctor looked, and no rule drops such packets: they pass untranslated`,
+    owner: "the node's rules",
+    evidence: [
+      { source: "conntrack invalid", value: `+${growth}` },
+      { source: "rules with ct state invalid drop", value: "none" },
+    ],
+    consequence: "the other side sees packets from addresses it does not know, and resets connections",
+    fix: [context.setSysctl("node", "net.netfilter.nf_conntrack_tcp_be_liberal", "1")],
+    advice: ["or drop them where they are forwarded: ct state invalid drop"],
+    confidence: "possible",
+  });
+}
+
+/** The first rule that drops them, and has seen some where it counts. */
+function dropsInvalid(context: CheckContext): Decision | undefined {
   for (const table of context.node.hooks.tables) {
     for (const chain of table.chains) {
       for (const rule of chain.rules) {
@@ -170,22 +218,9 @@ function invalid(context: CheckContext): Finding[] {
         const mask = rule.expressions[state + 1];
         const asksInvalid = mask?.kind === "bitwise" && mask.mask === "01000000";
         if (state < 0 || !drops || !asksInvalid || (counter !== undefined && counter.packets === 0)) continue;
-        const by: Decision = { table, chain, base: chain as Decision["base"], rule };
-        return [
-          finding("invalid-dropped", {
-            text: `“${decisionText(by)}” in ${chain.name} drops packets that conntrack calls invalid; ${growth} came while the doctor looked`,
-            owner: ownerOfDecision(by),
-            evidence: [
-              { source: decisionPlace(by), value: decisionText(by) },
-              { source: "conntrack invalid", value: `+${growth}` },
-            ],
-            consequence: "connections stall or break off now and then",
-            fix: [context.setSysctl("node", "net.netfilter.nf_conntrack_tcp_be_liberal", "1")],
-            confidence: "possible",
-          }),
-        ];
+        return { table, chain, base: chain as Decision["base"], rule };
       }
     }
   }
-  return [];
+  return undefined;
 }

@@ -93,10 +93,8 @@ function nobody(context: CheckContext, address: string, taker: string): Finding 
     owner: "the pod's IPAM",
     evidence,
     consequence: "nobody answers when the pod asks for its gateway's MAC address",
-    fix:
-      right === undefined || podLink === undefined
-        ? [{ command: "correct the gateway in the network's IPAM" }]
-        : [context.defaultRoute(right, podLink.name)],
+    fix: right === undefined || podLink === undefined ? [] : [context.defaultRoute(right, podLink.name)],
+    advice: ["for good: correct the gateway in the network's IPAM"],
   });
 }
 

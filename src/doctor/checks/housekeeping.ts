@@ -1,7 +1,10 @@
 /** What agents left behind. */
+import type { Table } from "../../kernel/nftables/ruleset.ts";
 import { ownerOf } from "../../nat/owner.ts";
+import { commentOf } from "../../nat/rule-comment.ts";
 import { finding, ofNode, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
+import type { HookTable } from "../predict/hooks.ts";
 
 /** Fewer than this are nobody's trouble. */
 const MANY = 20;
@@ -12,36 +15,51 @@ export const housekeeping: Check = {
   run: ofNode(leaked),
 };
 
-/** Rules that name a container which is none of the node's pods. Only told when the snapshot holds all pods. */
+/**
+ * Rules that name a container which does not live here. Only told when everybody's containers are known and some of them
+ * have such rules: a runtime that calls its containers otherwise leaves none of its names here.
+ */
 function leaked(context: CheckContext): Finding[] {
-  const known = new Set(context.snapshot.pods.flatMap((pod) => [pod.name, ...pod.aliases]));
-  const containers = new Set<string>();
-  for (const table of context.node.hooks.tables) {
-    for (const chain of table.chains) {
-      for (const { comment } of chain.rules) {
-        if (comment === undefined) continue;
-        const owner = ownerOf({
-          family: table.family,
-          table: table.name,
-          chain: chain.name,
-          comment,
-          text: "",
-        });
-        const container = /container (\S+)/.exec(owner?.detail ?? "")?.[1];
-        if (container !== undefined && ![...known].some((name) => name.startsWith(container)))
-          containers.add(container);
-      }
-    }
-  }
-  if (containers.size < MANY) return [];
+  const living = context.snapshot.containers;
+  if (living === undefined) return [];
+  const all = namedContainers(context);
+  const containers = [...all].filter((name) => !living.some((id) => id.startsWith(name)));
+  if (containers.length < MANY || containers.length === all.size) return [];
   return [
     finding("rules-leaked", {
-      text: `rules of ${containers.size} containers that are no pods of this node (any more)`,
+      text: `rules of ${containers.length} containers that are no pods of this node (any more)`,
       owner: "the CNI plugins",
-      evidence: [{ source: "comments of rules", value: [...containers].slice(0, 3).join(", ") }],
+      evidence: [{ source: "comments of rules", value: containers.slice(0, 3).join(", ") }],
       consequence: "every new connection is compared with all of them",
-      fix: [{ command: "let the runtime call the plugins' GC (CNI 1.1)" }],
+      advice: ["let the runtime call the plugins' GC (CNI 1.1)"],
       confidence: "possible",
     }),
   ];
+}
+
+/** Each ruleset is gone through once, however many pods are judged. */
+const named = new WeakMap<HookTable, ReadonlySet<string>>();
+
+/** Containers that rules' comments name. */
+function namedContainers({ node }: CheckContext): ReadonlySet<string> {
+  let containers = named.get(node.hooks);
+  if (containers === undefined) named.set(node.hooks, (containers = readNames(node.hooks.tables)));
+  return containers;
+}
+
+function readNames(tables: readonly Table[]): ReadonlySet<string> {
+  const containers = new Set<string>();
+  for (const table of tables) {
+    for (const chain of table.chains) {
+      for (const rule of chain.rules) {
+        const comment = commentOf(rule);
+        if (comment === undefined) continue;
+        const { family, name } = table;
+        const owner = ownerOf({ family, table: name, chain: chain.name, comment, text: "" });
+        const container = /container (\S+)/.exec(owner?.detail ?? "")?.[1];
+        if (container !== undefined) containers.add(container);
+      }
+    }
+  }
+  return containers;
 }

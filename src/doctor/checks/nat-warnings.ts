@@ -2,14 +2,18 @@
 import type { Expression } from "../../kernel/nftables/expressions.ts";
 import type { Table } from "../../kernel/nftables/ruleset.ts";
 import { ownerOf } from "../../nat/owner.ts";
+import { decisionPlace, decisionText } from "../wording.ts";
+import { ownerOfDecision } from "../whose.ts";
+import { isPrivateAddress } from "../predict/path.ts";
+import { nearest } from "./nat-candidates.ts";
 import { finding, ofNode, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 
 export function natWarnings(context: CheckContext): Finding[] {
-  return [...twice(context), ...ofTheNode(context)];
+  return [...twice(context), ...againstExclusion(context), ...ofTheNode(context)];
 }
 
-const ofTheNode = ofNode((context) => [...marks(context), ...backends(context)]);
+const ofTheNode = ofNode((context) => [...marks(context), ...backends(context), ...longChains(context)]);
 
 /** The pod's own namespace translated already. */
 function twice(context: CheckContext): Finding[] {
@@ -26,9 +30,43 @@ function twice(context: CheckContext): Finding[] {
         { source: "on the node", value: context.path.left?.source ?? "" },
       ],
       consequence: "what the node sees is no longer the pod's address",
-      fix: [{ command: "remove one of the two" }],
+      advice: ["remove one of the two"],
     }),
   ];
+}
+
+/**
+ * One agent leaves an internal destination alone, another translates it all the same: an accept or return ends only the
+ * agent's own chain.
+ */
+function againstExclusion(context: CheckContext): Finding[] {
+  const { path } = context;
+  const { translatedBy, left } = path;
+  if (translatedBy?.rule === undefined || left === undefined || path.end !== "outside") return [];
+  if (!isPrivateAddress(left.destination)) return [];
+  const translator = ownerOfDecision(translatedBy);
+  for (const { misses, unreachable, before, table, rule } of nearest(context)) {
+    if (misses.length > 0 || unreachable !== undefined || before === undefined) continue;
+    if (rule === translatedBy.rule || !/\b(?:daddr|dst)\b/.test(before.text)) continue;
+    const excluding = { table, chain: before.chain, base: before.chain as never, rule: before.rule };
+    const owner = ownerOfDecision(excluding);
+    if (owner === translator) continue;
+    return [
+      finding("nat-against-exclusion", {
+        text: `${owner} leaves ${left.destination} untranslated, and ${translator} translates it all the same`,
+        owner: translator,
+        evidence: [
+          { source: decisionPlace(excluding), value: before.text },
+          { source: decisionPlace(translatedBy), value: decisionText(translatedBy) },
+          { source: "source of the packet as it leaves", value: left.source },
+        ],
+        consequence: `${left.destination} sees ${left.source} instead of the pod's address`,
+        advice: [`exclude ${left.destination} from ${translator}'s translation, too`],
+        confidence: "likely",
+      }),
+    ];
+  }
+  return [];
 }
 
 /** Bits that a product sets in the packet mark to ask for translation. */
@@ -60,7 +98,7 @@ function marks(context: CheckContext): Finding[] {
               { source: "ruleset", value: `mark 0x${bit.toString(16)}: ${[...products].join(", ")}` },
             ],
             consequence: "packets that one product marks are translated by the other",
-            fix: [{ command: "give one of them another bit in its configuration" }],
+            advice: ["give one of them another bit in its configuration"],
             confidence: "likely",
           }),
         ],
@@ -103,4 +141,33 @@ function backends(context: CheckContext): Finding[] {
       fix: [{ command: "update-alternatives --config iptables" }],
     }),
   ];
+}
+
+/** With so many rules in front of it a new flow costs about twice as much as with one. */
+const LONG_CHAIN = 500;
+
+/** Chains hooked to postrouting themselves: those that they jump to are seldom gone through as a whole. */
+function longChains(context: CheckContext): Finding[] {
+  return context.node.hooks.tables.flatMap((table) =>
+    table.chains.flatMap((chain) => {
+      const { base, rules } = chain;
+      if (base?.type !== "nat" || base.hook !== "postrouting" || rules.length < LONG_CHAIN) return [];
+      const last = { table, chain, base: chain as never, rule: rules.at(-1)! };
+      return [
+        finding("nat-long-chain", {
+          text: `${chain.name} of ${table.family} ${table.name} has ${rules.length} rules, and each new connection meets them one by one`,
+          owner: ownerOfDecision(last),
+          evidence: [
+            { source: `rules of ${table.family} ${table.name} ${chain.name}`, value: String(rules.length) },
+            { source: decisionPlace(last), value: decisionText(last) },
+          ],
+          consequence: "new connections and changes of the rules take longer with each container",
+          advice: [
+            "a plugin that keeps addresses in sets and maps; the plugin's GC, when containers are gone",
+          ],
+          confidence: "likely",
+        }),
+      ];
+    }),
+  );
 }

@@ -1,14 +1,13 @@
 /** Does the packet leave with an address to which the outside can answer? */
-import { cidrText, parseCidr } from "../../address/cidr.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
-import type { Evidence, Finding, Fix } from "../finding.ts";
-import { Machine } from "../predict/machine.ts";
+import type { Evidence, Finding } from "../finding.ts";
 import { masqueradeAddress } from "../predict/nat.ts";
-import { sourceNatCandidates, type Candidate } from "../predict/near-miss.ts";
-import { Oracle } from "../predict/oracle.ts";
-import { firstPacket } from "../predict/packet.ts";
+import type { Candidate } from "../predict/near-miss.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
+import { nearest } from "./nat-candidates.ts";
+import { natFix } from "./nat-fix.ts";
+import { flushedRule, programElsewhere } from "./nat-missing.ts";
 import { natWarnings } from "./nat-warnings.ts";
 
 export const nat: Check = {
@@ -18,15 +17,21 @@ export const nat: Check = {
     "nat-unreachable",
     "nat-mismatch",
     "nat-excluded",
+    "nat-program-elsewhere",
+    "nat-flushed",
+    "hairpin-untranslated",
     "nat-foreign-address",
     "nat-no-address",
     "nat-unexpected-address",
     "nat-double",
+    "nat-against-exclusion",
     "nat-mark-collision",
     "nat-two-backends",
+    "nat-long-chain",
   ],
   run: (context) => [
     ...untranslated(context),
+    ...ownSource(context),
     ...foreign(context),
     ...refused(context),
     ...unexpected(context),
@@ -45,7 +50,11 @@ function untranslated(context: CheckContext): Finding[] {
   const candidates = nearest(context);
   const best = candidates[0];
   const consequence = "nobody outside has a way back to it: requests leave, answers never come";
+  const elsewhere = programElsewhere(context, base, consequence);
+  if (elsewhere !== undefined && best?.misses.length !== 0) return [elsewhere];
   if (best === undefined || (best.misses.length > 1 && best.before === undefined)) {
+    const flushed = flushedRule(context, base, consequence);
+    if (flushed !== undefined) return [flushed];
     return [
       finding("nat-missing", {
         text: `no rule translates ${stop.source}: ${context.pod.name}'s packets leave ${stop.link.name} with an address that nobody outside knows`,
@@ -119,44 +128,28 @@ function nearMiss(
   });
 }
 
-/** Rules that translate, judged with the packet as it stands at postrouting. */
-function nearest(context: CheckContext): Candidate[] {
-  const { sent, left, outLink, inLink } = context.path;
-  if (sent === undefined || left === undefined) return [];
-  const packet = {
-    ...firstPacket(context.family, {
-      ...sent,
-      destination: left.destination,
-      destinationPort: left.destinationPort,
+/** What the pod sends to itself by way of the node comes back as if forged. */
+function ownSource(context: CheckContext): Finding[] {
+  const ip = context.family === 4 ? "ip" : "ip6";
+  const chain = `${ip} wayout-hairpin postrouting`;
+  return context.stops("own-source").map(({ source, target }) =>
+    finding("hairpin-untranslated", {
+      text: `${target} leads back to ${context.pod.name} itself, and nothing translates the source: it comes in with the pod's own address`,
+      owner: "whoever published the port",
+      evidence: [
+        { source: `translation of ${target}`, value: source },
+        { source: "source of the packet as it comes back", value: source },
+      ],
+      consequence: "the pod drops it as forged; others reach the published port",
+      fix: [
+        context.fix("node", `nft add table ${ip} wayout-hairpin`),
+        context.fix("node", `nft 'add chain ${chain} { type nat hook postrouting priority srcnat ; }'`),
+        context.fix("node", `nft add rule ${chain} ${ip} saddr ${source} ${ip} daddr ${source} masquerade`),
+      ],
+      advice: ["CNI portmap does it with snat (its default); Docker with its userland proxy off"],
+      confidence: "likely",
     }),
-    iif: inLink?.name,
-    oif: outLink?.name,
-  };
-  const machine = new Machine(context.node.view, new Oracle(), packet, undefined, "postrouting");
-  return sourceNatCandidates(machine, context.node.hooks.tables);
-}
-
-/** Our own rules: a policy for the pod's network. */
-function natFix(context: CheckContext): Fix[] {
-  const cidr = podNetwork(context);
-  if (cidr === undefined) return [{ command: "wayout nat apply -f policy.yaml" }];
-  const { path } = context.snapshot.node;
-  const name = path === undefined ? undefined : (/\/netns\/([^/]+)$/.exec(path)?.[1] ?? path);
-  const policy = JSON.stringify({ sources: [cidr], nonMasqueradeCIDRs: [cidr] });
-  const where = name === undefined ? "" : ` --netns ${name}`;
-  return [
-    {
-      command: `echo '${policy}' | wayout nat apply -f -${where}`,
-      repair: { kind: "masquerade", cidr },
-    },
-  ];
-}
-
-/** The network the pod's address lies in, without host bits. */
-function podNetwork({ path, inside }: CheckContext): string | undefined {
-  const mine = inside?.view.state.addresses.find((one) => one.address === path.sent?.source);
-  if (mine === undefined) return undefined;
-  return cidrText(parseCidr(`${mine.address}/${mine.prefixLength}`, "keep"));
+  );
 }
 
 function foreign(context: CheckContext): Finding[] {
@@ -198,7 +191,7 @@ function refused(context: CheckContext): Finding[] {
         owner: "the node's addresses",
         evidence: [{ source: decisionPlace(stop.by), value: decisionText(stop.by) }],
         consequence: "nothing leaves the node",
-        fix: [{ command: `give ${context.path.outLink?.name ?? "the out-interface"} an address` }],
+        advice: [`give ${context.path.outLink?.name ?? "the out-interface"} an address`],
       }),
     );
 }
@@ -219,7 +212,7 @@ function unexpected(context: CheckContext): Finding[] {
         { source: `ip route get ${left.destination}`, value: `src ${way.source}` },
       ],
       consequence: "the outside sees another address than the node's own connections have",
-      fix: [{ command: `translate to a fixed address: snat to ${way.source}` }],
+      advice: [`translate to a fixed address: snat to ${way.source}`],
     }),
   ];
 }

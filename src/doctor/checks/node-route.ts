@@ -1,6 +1,6 @@
 /** Does the node know a way out, and does it use it for the pod? */
 import { finding, type Check, type CheckContext } from "../check.ts";
-import type { Finding } from "../finding.ts";
+import type { Finding, Fix } from "../finding.ts";
 import { isDefaultRoute, routeText, tableText } from "../predict/fib.ts";
 import { ruleText } from "../predict/rule-selector.ts";
 import { linkText } from "../wording.ts";
@@ -17,6 +17,7 @@ export const nodeRoute: Check = {
     "uplink-down",
     "uplink-gateway-unresolved",
     "network-overlap",
+    "destination-overlap",
   ],
   run: (context) => [
     ...rulesMissing(context),
@@ -24,6 +25,7 @@ export const nodeRoute: Check = {
     ...uplink(context),
     ...captured(context),
     ...astray(context),
+    ...inside(context),
   ],
 };
 
@@ -87,11 +89,13 @@ function noRoute(context: CheckContext): Finding[] {
             },
           ],
           consequence: "packets from the pods (and the node's own) end here",
-          fix: [
-            likely === undefined
-              ? { command: `give the node a default route: ip ${flag}route add default via GATEWAY` }
-              : context.fix("node", `ip ${flag}route add default via ${likely.gateway} dev ${likely.link}`),
-          ],
+          ...(likely === undefined
+            ? { advice: [`give the node a default route: ip ${flag}route add default via GATEWAY`] }
+            : {
+                fix: [
+                  context.fix("node", `ip ${flag}route add default via ${likely.gateway} dev ${likely.link}`),
+                ],
+              }),
         });
       }
       const text = stop.route === undefined ? ruleText(stop.rule!) : routeText(stop.route, links);
@@ -188,8 +192,7 @@ function captured(context: CheckContext): Finding[] {
         },
       ],
       consequence: "the pod goes out elsewhere; if that is not on purpose, it may not be let through there",
-      fix:
-        rule === undefined ? [] : [{ command: `if it is not meant: ip rule del priority ${rule.priority}` }],
+      advice: rule === undefined ? [] : [`if it is not meant: ip rule del priority ${rule.priority}`],
       confidence: "possible",
     }),
   ];
@@ -207,11 +210,7 @@ function astray(context: CheckContext): Finding[] {
         owner: OWNER,
         evidence: [{ source: `ip route get ${stop.destination}`, value: stop.error }],
         consequence: "answers reach the node and end there",
-        fix: [
-          {
-            command: `give the node a route to ${stop.destination} by ${context.path.inLink?.name ?? "the bridge"}`,
-          },
-        ],
+        fix: routeBack(context, stop.destination),
       }),
     );
   const elsewhere = context.stops("astray").map((stop) => {
@@ -226,12 +225,53 @@ function astray(context: CheckContext): Finding[] {
         { source: `${context.pod.name} hangs on`, value: stop.expected.name },
       ],
       consequence: "answers go to somebody else",
-      fix: [
-        result.route === undefined
-          ? { command: "give one of the two networks another range" }
-          : context.fix("node", `ip route del ${text}`),
-      ],
+      fix: result.route === undefined ? [] : [context.fix("node", `ip route del ${text}`)],
+      advice: ["for good: give one of the two networks another range"],
     });
   });
   return [...lost, ...elsewhere];
+}
+
+/** A route to the pod alone: right whatever became of its network's. */
+function routeBack(context: CheckContext, destination: string): Fix[] {
+  const { inLink } = context.path;
+  if (inLink === undefined) return [];
+  const v6 = destination.includes(":");
+  return [
+    context.fix("node", `ip ${v6 ? "-6 " : ""}route add ${destination}/${v6 ? 128 : 32} dev ${inLink.name}`),
+  ];
+}
+
+/** The destination lies in the range of another bridge of this node, on which nobody has it. */
+function inside(context: CheckContext): Finding[] {
+  const { path, node, snapshot } = context;
+  const destination = path.left?.destination;
+  if (destination === undefined || path.end !== "outside" || path.outLink?.kind !== "bridge") return [];
+  const way = node.view.fib.predict({ destination });
+  const bridge = path.outLink;
+  if (way.kind !== "route" || way.gateway !== undefined || way.link.index !== bridge.index) return [];
+  const { links, neighbours, routeAnswers } = node.view.state;
+  // Who has the address was only asked for the destinations that the snapshot was taken for.
+  if (!routeAnswers.some(({ query }) => query.destination === destination)) return [];
+  // Behind a port that is no pod's, and for whoever has answered, this node cannot speak.
+  if (links.some((link) => link.master === bridge.index && link.kind !== "veth")) return [];
+  const known = neighbours.find((one) => one.interface === bridge.index && one.address === destination);
+  if (known?.mac !== undefined && known.state !== "failed") return [];
+  const text = way.route === undefined ? `dev ${bridge.name}` : routeText(way.route, links);
+  const ports = links.filter((link) => link.master === bridge.index).length;
+  return [
+    finding("destination-overlap", {
+      text: `${destination} lies in the range of ${bridge.name}, a network of this node, where nobody has it: “${text}”`,
+      owner: OWNER,
+      evidence: [
+        { source: `ip route get ${destination}`, value: text },
+        { source: `ports of ${bridge.name}`, value: ports === 0 ? "none" : `${ports}, all of pods` },
+        { source: `pods of the snapshot with ${destination}`, value: `none of ${snapshot.pods.length}` },
+      ],
+      consequence: "packets for it never leave the node",
+      fix: [context.fix("node", `ip route del ${text}`)],
+      advice: [`for good: give the network of ${bridge.name} another range`],
+      confidence: "likely",
+    }),
+  ];
 }

@@ -3,7 +3,7 @@ import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import type { Link } from "../../kernel/route/link.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import { commandIn } from "../command.ts";
-import type { Finding } from "../finding.ts";
+import type { Finding, Fix } from "../finding.ts";
 
 const OWNER = "the pod's runtime";
 
@@ -39,9 +39,12 @@ function noAddress(context: CheckContext): Finding[] {
         })),
         consequence: "the address is not used as a source",
         fix: [
-          context.fix("pod", `ip -6 addr replace ${cidr} dev ${link} nodad`),
-          { command: "find out who else has the address" },
+          // `replace` leaves the flag as it is.
+          context.fix("pod", `ip -6 addr del ${cidr} dev ${link}`),
+          context.fix("pod", `ip -6 addr add ${cidr} dev ${link} nodad`),
+          ...forgetOther(context, first!.address),
         ],
+        advice: ["find out who else has the address"],
       }),
     ];
   }
@@ -71,15 +74,27 @@ function noAddress(context: CheckContext): Finding[] {
       consequence: `nothing can be sent to IPv${family} addresses`,
       fix:
         promised === undefined
-          ? [{ command: "delete the pod, so that its runtime makes it anew" }]
+          ? []
           : [
               context.fix("pod", `ip addr add ${promised} dev ${link.name}`),
               ...gateways
                 .filter((one) => one.includes(":") === (family === 6))
                 .map((gateway) => context.defaultRoute(gateway, link.name)),
             ],
+      advice: promised === undefined ? ["delete the pod, so that its runtime makes it anew"] : [],
     }),
   ];
+}
+
+/** The node remembers whom it heard answer for the address; by the time of the cure it may have forgotten. */
+function forgetOther(context: CheckContext, address: string): Fix[] {
+  const { node } = context;
+  return node.view.state.neighbours
+    .filter((one) => one.address === address && one.mac !== undefined)
+    .map((one) => {
+      const link = node.view.linkAt(one.interface)?.name ?? "br0";
+      return context.fix("node", `ip -6 neigh flush to ${address} dev ${link}`);
+    });
 }
 
 /** The address at which the node's neighbour table last saw this MAC address. */

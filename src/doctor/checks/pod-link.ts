@@ -26,7 +26,9 @@ export const podLink: Check = {
           owner: OWNER,
           evidence: [{ source: `namespace of ${pod.name}`, value: why ?? "not there" }],
           consequence: "nothing in the pod can send anything",
-          fix: [{ command: `wayout attach ${pod.name}` }],
+          advice: [
+            "delete the pod, so that its runtime makes it anew; a name that is left: ip netns del NAME",
+          ],
         }),
       ];
     }
@@ -60,7 +62,8 @@ export function mainInterface(context: CheckContext, interfaces: readonly Link[]
   );
 }
 
-function missing({ pod }: CheckContext): Finding {
+function missing(context: CheckContext): Finding {
+  const { pod } = context;
   const promised = pod.expected;
   return finding("pod-interface-missing", {
     text: `${pod.name} has no interface besides loopback`,
@@ -72,14 +75,9 @@ function missing({ pod }: CheckContext): Finding {
         : [{ source: "CNI result", value: `${promised.name} ${promised.addresses.join(" ")}` }]),
     ],
     consequence: "nothing can leave the pod",
-    fix: [
-      {
-        command:
-          pod.source === "netns"
-            ? `wayout attach ${pod.name}`
-            : "delete the pod, so that its runtime makes it anew",
-      },
-    ],
+    ...(pod.source === "netns" && promised === undefined
+      ? { fix: [context.fix("node", `wayout attach ${pod.name}`)] }
+      : { advice: ["delete the pod, so that its runtime makes it anew"] }),
     confidence: "certain",
   });
 }
@@ -103,6 +101,7 @@ function noCarrier(link: Link): Finding {
     owner: OWNER,
     evidence: [{ source: "links of the pod", value: linkText(link) }],
     consequence: "nothing can leave the pod",
+    advice: ["set the other end up, wherever it is"],
   });
 }
 

@@ -47,10 +47,9 @@ function noRoute(context: CheckContext, stop: NoRoute): Finding {
       },
     ],
     consequence: "programs in the pod fail at once, nothing is sent",
-    fix:
-      link === undefined || wanted.length === 0
-        ? [{ command: "name a default route in the network's IPAM (isDefaultGateway, or routes)" }]
-        : wanted.map((gateway) => context.defaultRoute(gateway, link.name)),
+    ...(link === undefined || wanted.length === 0
+      ? { advice: ["name a default route in the network's IPAM (isDefaultGateway, or routes)"] }
+      : { fix: wanted.map((gateway) => context.defaultRoute(gateway, link.name)) }),
   });
 }
 

@@ -1,4 +1,5 @@
 /** Will large packets get through as well as small ones? */
+import { deafToTheNode } from "../black-hole.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 
@@ -23,6 +24,9 @@ function mtu(context: CheckContext): Finding[] {
     { source: `${context.family === 4 ? "Ip" : "Ip6"} FragFails`, value: String(fails.at(-1) ?? 0) },
   ];
   const clamp = clampsMss(context);
+  // With smaller segments no TCP packet is too large, whoever drops the message about it.
+  const deaf = clamp === undefined ? deafToTheNode(context, own, pathMtu) : undefined;
+  if (deaf !== undefined) return [deaf];
   return [
     finding("mtu-too-large", {
       text: `${context.pod.name} sends packets of up to ${own} bytes, ${outLink.name} takes ${pathMtu}`,

@@ -9,7 +9,8 @@ import type { Walk } from "./walk.ts";
 /** Follows the answer to a packet that left. */
 export function walkBack(walk: Walk, left: Packet): void {
   const { outLink, nodeFlow, inLink } = walk;
-  if (inLink === undefined || walk.end === "bridged") return;
+  // What a pod sends to itself is judged where it turns round: its answer takes the same way.
+  if (inLink === undefined || walk.end === "bridged" || walk.hairpin) return;
   walk.direction = "back";
   const answer: Packet = { ...answerTo(left), iif: outLink?.name };
   if (nodeFlow !== undefined) nodeFlow.status |= SEEN_REPLY;
@@ -24,14 +25,14 @@ export function walkBack(walk: Walk, left: Packet): void {
 /** IPS_SEEN_REPLY, IPS_CONFIRMED. */
 const SEEN_REPLY = (1 << 1) | (1 << 3);
 
-function answerFromNode(walk: Walk, machine: Machine): boolean {
+export function answerFromNode(walk: Walk, machine: Machine): boolean {
   machine.packet = { ...machine.packet, iif: undefined, oif: walk.inLink!.name };
   walk.hook("node", machine, "output");
   walk.hook("node", machine, "postrouting");
   return true;
 }
 
-function answerFromOutside(walk: Walk, machine: Machine): boolean {
+export function answerFromOutside(walk: Walk, machine: Machine): boolean {
   const out = walk.outLink!;
   walk.device("node", machine, "ingress", out);
   walk.hook("node", machine, "prerouting");
@@ -61,7 +62,7 @@ function answerFromOutside(walk: Walk, machine: Machine): boolean {
   return true;
 }
 
-function enterPod(walk: Walk, machine: Machine): void {
+export function enterPod(walk: Walk, machine: Machine): void {
   const { inLink, hostLink, podLink } = walk;
   if (inLink === undefined || hostLink === undefined || podLink === undefined) return;
   const address = machine.packet.destination;

@@ -54,12 +54,18 @@ export class Fib {
   /** By family and table. Prepared when first asked: a packet meets few of them. */
   readonly #routes = new Map<string, Route[]>();
   readonly #tables = new Map<string, readonly PreparedRoute[]>();
+  readonly #own: ReadonlySet<string>;
   readonly #links: ReadonlyMap<number, Link>;
   readonly #linkByName: ReadonlyMap<string, Link>;
 
   constructor(readonly state: NamespaceState) {
     this.#links = new Map(state.links.map((link) => [link.index, link]));
     this.#linkByName = new Map(state.links.map((link) => [link.name, link]));
+    this.#own = new Set(
+      state.addresses
+        .filter(({ flags }) => !flags.includes("tentative") && !flags.includes("dadfailed"))
+        .map((one) => one.address),
+    );
     this.#rules = [...state.rules].sort((a, b) => a.priority - b.priority);
     for (const route of state.routes) {
       const key = tableKey(route.family, route.table);
@@ -123,9 +129,9 @@ export class Fib {
     };
   }
 
-  /** Whether an address belongs to this namespace itself. */
+  /** Whether an address belongs to this namespace itself, or will in a moment: IPv6's entry comes behind the address. */
   isLocal(address: string): boolean {
-    return this.localRoute(address)?.type === "local";
+    return this.localRoute(address)?.type === "local" || this.#own.has(address);
   }
 
   /** The entry of the local table that an address finds: its own addresses and broadcasts. */

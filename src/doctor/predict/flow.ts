@@ -9,6 +9,8 @@ export interface Binding {
   readonly port: number;
   /** The port is one of these, by the kernel's choice; `port` is the first. */
   readonly ports?: PortRange;
+  /** The ports that the rule allows, also where the packet keeps its own. */
+  readonly allowed?: PortRange;
   /** The address is one of several that the rule allows. */
   readonly oneOf?: string;
 }

@@ -83,9 +83,11 @@ function transportHeader(packet: Packet): KnownBytes {
     case "icmpv6": {
       const { bytes, known, view } = header(8);
       bytes[0] = packet.icmpType;
+      bytes[1] = packet.icmpCode ?? 0;
       known.fill(0, 2, 4);
       view.setUint16(4, packet.icmpIdentifier);
-      known.fill(0, 6, 8);
+      // An error has other things there than an echo's identifier.
+      known.fill(0, packet.aboutFlow === true ? 4 : 6, 8);
       return { bytes, known };
     }
     case "udp":

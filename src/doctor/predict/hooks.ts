@@ -150,7 +150,8 @@ function track(machine: Machine): void {
     return;
   }
   machine.flow ??= machine.answered ?? new Flow(tupleOf(packet));
-  machine.packet = { ...packet, state: packet.reply ? "established" : "new" };
+  const state = packet.aboutFlow === true ? "related" : packet.reply ? "established" : "new";
+  machine.packet = { ...packet, state };
 }
 
 export function tupleOf(packet: Packet): {

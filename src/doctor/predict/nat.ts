@@ -18,12 +18,14 @@ export function chooseBinding(machine: Machine, range: NatRange): Choice {
   if (typeof address === "object") return address;
   const severalAddresses = range.first !== range.last && !range.netmap;
   const oneOf = range.unknown ?? (severalAddresses ? `one of ${range.first} to ${range.last}` : undefined);
-  const ports = portRange(range, currentPort);
+  const allowed = allowedPorts(range);
+  const ports = portRange(allowed, currentPort);
   return {
     manip: range.manip,
     address,
     port: ports?.first ?? currentPort,
     ...(ports === undefined || ports.first === ports.last ? {} : { ports }),
+    ...(allowed === undefined ? {} : { allowed }),
     ...(oneOf === undefined ? {} : { oneOf }),
   };
 }
@@ -55,11 +57,14 @@ function netmapAddress(first: string, last: string, current: string): string {
   return ipFromNumber(family, (a & ~hostMask & ((1n << BigInt(ipBits(family))) - 1n)) | (c & hostMask));
 }
 
+function allowedPorts({ firstPort: first, lastPort: last }: NatRange): PortRange | undefined {
+  return first === undefined || last === undefined ? undefined : { first, last };
+}
+
 /** The ports the kernel chooses from; undefined when the packet keeps its own. */
-function portRange(range: NatRange, current: number): PortRange | undefined {
-  const { firstPort: first, lastPort: last } = range;
-  if (first === undefined || last === undefined || current === 0) return undefined;
-  return current >= first && current <= last ? undefined : { first, last };
+function portRange(allowed: PortRange | undefined, current: number): PortRange | undefined {
+  if (allowed === undefined || current === 0) return undefined;
+  return current >= allowed.first && current <= allowed.last ? undefined : allowed;
 }
 
 /**

@@ -42,7 +42,8 @@ function leavePod(walk: Walk): Machine | undefined {
   walk.podLink = result.link;
   walk.gateway = result.gateway;
   const source = result.source ?? chooseSource(view, family, result.link, result.gateway ?? target.address);
-  if (source === undefined) {
+  // Nobody routes a link-local source (ip6_forward); the kernel chooses it when there is no better one.
+  if (source === undefined || (isLinkLocal(source) && !isLinkLocal(target.address))) {
     walk.stop({ kind: "no-address", place: "pod", link: result.link, family });
     return undefined;
   }
@@ -72,6 +73,10 @@ function leavePod(walk: Walk): Machine | undefined {
   }
   walk.device("pod", machine, "egress", walk.podLink);
   return machine;
+}
+
+function isLinkLocal(address: string): boolean {
+  return /^fe[89ab]/i.test(address);
 }
 
 /** A destination rewritten in OUTPUT is routed anew (ip_route_me_harder). */
@@ -300,11 +305,29 @@ function crossNode(walk: Walk, machine: Machine): Packet | undefined {
   failedNeighbour(walk, result.link, result.gateway);
   walk.device("node", machine, "egress", result.link);
   walk.left = { ...machine.packet };
-  walk.end = podOwns(walk, machine.packet.destination) ? "node" : "outside";
+  // What goes to a router leaves the node, also where a namespace of this machine plays the world behind it.
+  const stays = result.gateway === undefined && podOwns(walk, machine.packet.destination);
+  walk.end = stays ? "node" : "outside";
   walk.step("node", "postrouting", `leaves by ${result.link.name}`, machine.packet);
+  turnRound(walk, machine, result.link, before);
   const stoppedHere = post.stops.length > 0;
   if (walk.end === "outside" && !stoppedHere) judgeSource(walk, machine, result.link, sentSource);
   return machine.packet;
+}
+
+/** DNAT led the packet back to the pod that sent it: a published port, asked for from inside. */
+function turnRound(walk: Walk, machine: Machine, out: Link, target: string): void {
+  const { source, destination, family } = machine.packet;
+  const { inLink, hostLink } = walk;
+  if (destination === target || destination !== walk.sent?.source || out.index !== inLink?.index) return;
+  walk.hairpin = true;
+  // The pod drops what comes from outside with an address of its own as a source (fib_validate_source).
+  if (source === destination) walk.stop({ kind: "own-source", place: "pod", source, target });
+  // br_netfilter translates before the bridge decides: the frame never gets up to the IP stack.
+  const bridged = inLink.kind === "bridge" && bridgeCallsIptables(walk, inLink, family);
+  if (bridged && hostLink?.port?.hairpin === false) {
+    walk.stop({ kind: "hairpin-off", place: "node", link: hostLink, bridge: inLink, target });
+  }
 }
 
 /** Another pod of this node owns the address: nothing leaves the node. */

@@ -44,6 +44,8 @@ export interface Packet extends Tuple {
   readonly dscp: number;
   /** ICMP type: 8 echo request, 0 echo reply (ICMPv6: 128, 129). */
   readonly icmpType: number;
+  /** 0 when absent: echoes have no other. */
+  readonly icmpCode?: number;
   /** Identifier of an echo request and its answer. */
   readonly icmpIdentifier: number;
   readonly mark: number;
@@ -54,6 +56,8 @@ export interface Packet extends Tuple {
   readonly state: ConntrackState;
   /** The packet travels in the direction of the flow's answers. */
   readonly reply: boolean;
+  /** An ICMP error about the flow, which conntrack calls related. */
+  readonly aboutFlow?: true;
   /** IPS_* bits of the conntrack entry. */
   readonly ctStatus: number;
   readonly ctMark: number;

@@ -91,6 +91,8 @@ export type Stop = At &
         readonly sysctl: string;
       }
     | { readonly kind: "no-gateway-address"; readonly link: Link; readonly source: string }
+    | { readonly kind: "hairpin-off"; readonly link: Link; readonly bridge: Link; readonly target: string }
+    | { readonly kind: "own-source"; readonly source: string; readonly target: string }
     | { readonly kind: "untranslated"; readonly source: string; readonly link: Link }
     | {
         readonly kind: "foreign-source";
@@ -132,6 +134,8 @@ export interface Prediction {
   readonly translatedToOneOf?: string;
   /** The translated port is one of these; `left` names the first. */
   readonly translatedPorts?: PortRange;
+  /** The source ports that the translating rule allows, where it names some. */
+  readonly allowedPorts?: PortRange;
   readonly steps: readonly PathStep[];
   /** In the order in which the packet would meet them. The first is what happens; the others come next. */
   readonly stops: readonly Stop[];

@@ -53,6 +53,7 @@ function followOnce(snapshot: Snapshot, pod: PodState, target: Target, oracle: O
       translatedBy: walk.translatedBy,
       translatedToOneOf: walk.translatedToOneOf,
       translatedPorts: walk.nodeFlow?.binding("source")?.ports,
+      allowedPorts: walk.nodeFlow?.binding("source")?.allowed,
       pathMtu: walk.pathMtu,
     }),
   };

@@ -3,6 +3,7 @@ import type { Link } from "../../kernel/route/link.ts";
 import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import type { Decision } from "./chain.ts";
 import type { Flow } from "./flow.ts";
+import { programText } from "../programs.ts";
 import { HookTable, runDeviceHook, runHook, tupleOf, type HookResult, type InetHook } from "./hooks.ts";
 import { Machine } from "./machine.ts";
 import type { Oracle } from "./oracle.ts";
@@ -36,6 +37,8 @@ export class Walk {
   readonly node: World;
   readonly pod: World | undefined;
   direction: Direction = "out";
+  /** A service of the node led the packet back to the pod that sent it. */
+  hairpin = false;
 
   sent: Tuple | undefined;
   left: Tuple | undefined;
@@ -59,6 +62,15 @@ export class Walk {
   ) {
     this.node = worldOf(snapshot.node);
     this.pod = podState.state === undefined ? undefined : worldOf(podState.state);
+    this.#noteUnread("node", "node", "the node's rules");
+    this.#noteUnread("pod", podState.name, `${podState.name}'s rules`);
+  }
+
+  /** Rules that are there and could not be read may do anything. A kernel without nf_tables has none. */
+  #noteUnread(place: Place, where: string, what: string): void {
+    const gap = this.snapshot.missing.find((one) => one.where === where && one.what === "ruleset");
+    if (gap === undefined || gap.why.endsWith("has no nf_tables")) return;
+    this.blindSpots.push({ place, text: `${what} (${gap.why})`, couldTranslate: place === "node" });
   }
 
   machine(place: Place, packet: Packet, answered?: Flow): Machine {
@@ -95,11 +107,7 @@ export class Walk {
     this.#noteHook(place, machine, hook, runDeviceHook(machine, world.hooks, hook, link.name), "netdev");
     for (const program of world.view.state.programs) {
       if (program.link !== link.name || !sees(program.hook, hook)) continue;
-      const name =
-        program.name ??
-        program.kind ??
-        (program.id === undefined ? "without a name" : `number ${program.id}`);
-      const text = `program ${name} at ${program.hook} of ${link.name}`;
+      const text = programText(program);
       if (this.blindSpots.some((spot) => spot.text === text)) continue;
       this.blindSpots.push({ place, text, couldTranslate: hook === "egress" && place === "node" });
     }

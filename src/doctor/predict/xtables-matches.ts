@@ -174,9 +174,10 @@ const MATCHES: Readonly<Record<string, Match>> = {
 };
 
 function icmpMatches(machine: Machine, info: Info): boolean {
-  const { icmpType } = machine.packet;
-  // Type 255 is any; the codes of an echo are 0.
-  const matched = info.u8(0) === 255 || (info.u8(0) === icmpType && info.u8(1) === 0);
+  const { icmpType, icmpCode = 0 } = machine.packet;
+  // Type 255 is any; behind it stand the first and the last code.
+  const hasCode = icmpCode >= info.u8(1) && icmpCode <= info.u8(2);
+  const matched = info.u8(0) === 255 || (info.u8(0) === icmpType && hasCode);
   return matched !== ((info.u8(3) & 1) !== 0);
 }
 

@@ -19,12 +19,12 @@ const LICENSE = "GPL";
 const LOG_BYTES = 64 * 1024;
 
 /** union bpf_attr, zeroed; larger than any command that is used here. */
-function attributes(): { readonly bytes: Uint8Array; readonly view: DataView } {
+export function attributes(): { readonly bytes: Uint8Array; readonly view: DataView } {
   const bytes = new Uint8Array(128);
   return { bytes, view: new DataView(bytes.buffer) };
 }
 
-function bpf(command: number, attributes: Uint8Array): number {
+export function bpf(command: number, attributes: Uint8Array): number {
   return libc.syscallWithBuffer("bpf", SYS_BPF, command, attributes);
 }
 

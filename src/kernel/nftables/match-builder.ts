@@ -161,7 +161,7 @@ function compare(
   const { expression, type } = load(selector, NFT_REG_1);
   if (typeof operand === "object") return [expression, ...compareBits(type, operand, op)];
   const { first, last } = intervalHex(type, operand);
-  if (first === last) return [expression, cmp(op, first)];
+  if (first === last) return [expression, ...compareOne(type, first, op)];
   const common = commonBytes(first, last);
   if (common !== undefined && (expression.kind === "payload" || type.name === "ifname")) {
     // A prefix of whole bytes: compare only those.
@@ -192,14 +192,21 @@ function swapIfHost(type: Datatype, text: string): string {
   return type.order === "big" ? text : swapHex(text);
 }
 
-/** Ranges are compared byte by byte, so a number in host order is turned around first. */
+/** Which of two is larger the kernel tells byte by byte, so a number in host order is turned around first. */
+function turned(type: Datatype): Expression[] {
+  if (type.order !== "host" || type.size === 1) return [];
+  return [{ kind: "byteorder", sreg: 1, dreg: 1, op: "hton", length: type.size, size: type.size }];
+}
+
+function compareOne(type: Datatype, value: string, op: keyof typeof CMP_OPS): Expression[] {
+  const turn = op === "==" || op === "!=" ? [] : turned(type);
+  return [...turn, cmp(op, turn.length === 0 ? value : swapIfHost(type, value))];
+}
+
 function compareRange(type: Datatype, first: string, last: string, op: keyof typeof CMP_OPS): Expression[] {
-  const isHost = type.order === "host" && type.size > 1;
-  const from = isHost ? swapIfHost(type, first) : first;
-  const to = isHost ? swapIfHost(type, last) : last;
-  const turn: Expression[] = isHost
-    ? [{ kind: "byteorder", sreg: 1, dreg: 1, op: "hton", length: type.size, size: type.size }]
-    : [];
+  const turn = turned(type);
+  const from = turn.length === 0 ? first : swapIfHost(type, first);
+  const to = turn.length === 0 ? last : swapIfHost(type, last);
   if (op === "!=") return [...turn, { kind: "range", sreg: NFT_REG_1, op: "!=", from, to }];
   if (op !== "==") throw new EncodeError("", `"${op}" cannot be asked of a range`);
   return [...turn, cmp(">=", from), cmp("<=", to)];

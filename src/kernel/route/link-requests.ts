@@ -59,6 +59,8 @@ export interface LinkChange {
   readonly allMulticast?: boolean;
   readonly arp?: boolean;
   readonly queueLength?: number;
+  /** Packets that the link takes at once as one; with 1 nothing is left to it, and every packet goes alone. */
+  readonly gsoMaxSegments?: number;
   /** Moves the link to the namespace of this file descriptor. */
   readonly namespaceFd?: number;
   readonly ipv6AddressGeneration?: "eui64" | "none";
@@ -221,6 +223,7 @@ export function setLinkRequest(link: LinkReference, change: LinkChange): Request
         master: change.master,
         alias: change.alias,
         queueLength: change.queueLength,
+        gsoMaxSegments: change.gsoMaxSegments,
         namespaceFd: change.namespaceFd,
         afSpec: familySettings(change),
       }),

@@ -1,6 +1,8 @@
 /** What can be wrong between the pod and the node's IP stack. */
-import { addChain, addRule, addTable, destroyTable } from "../../kernel/nftables/changes.ts";
-import { drop, match } from "../../kernel/nftables/rule-builder.ts";
+import { addChain, addRule, addTable, destroyTable, type Changes } from "../../kernel/nftables/changes.ts";
+import { dnat, drop, masquerade as masqueradeStatement, match } from "../../kernel/nftables/rule-builder.ts";
+import { readSysctl, writeSysctl } from "../../kernel/sysctl.ts";
+import { awaitLinks } from "../world.ts";
 import type { Fault, FaultWorld } from "../faults.ts";
 import { PLAN } from "../plan.ts";
 import { gently, indexOf, raise, ruleset, within } from "./change.ts";
@@ -10,6 +12,13 @@ const { veth } = PLAN.pods.blue;
 const SPOOF_CHECK = { family: "bridge", table: "spoof-check" } as const;
 const OTHER_GATEWAY = "10.9.9.254";
 const PREFIX = 24;
+/** As CNI portmap calls it. */
+const HOSTPORT = { family: "ip", table: "cni_hostport" } as const;
+/** What the doctor's cure makes. */
+const HAIRPIN = { family: "ip", table: "wayout-hairpin" } as const;
+const CALLS_IPTABLES = "net.bridge.bridge-nf-call-iptables";
+const NEIGHBOUR = { address: PLAN.pods.green.ipv4, protocol: "tcp", port: 8080 } as const;
+const PUBLISHED = { address: PLAN.node.uplinkIpv4, protocol: "tcp", port: 8080 } as const;
 
 function bridgeAddress(world: FaultWorld, address: string, change: "add" | "delete"): void {
   gently(world.node, (route) => {
@@ -17,6 +26,58 @@ function bridgeAddress(world: FaultWorld, address: string, change: "add" | "dele
     if (change === "add") route.addAddress(spec);
     else route.deleteAddress(spec);
   });
+}
+
+function isolate(world: FaultWorld, isolated: boolean): void {
+  within(world.node, (route) => {
+    for (const port of [veth, PLAN.pods.green.veth]) route.setBridgePort(port, { isolated });
+  });
+}
+
+/** A port of the node that leads to ns-blue. @param both whether what comes from ns-blue is masqueraded, too */
+function publish(world: FaultWorld, both: boolean): void {
+  const { ipv4 } = PLAN.pods.blue;
+  ruleset(world.node, "breaking the lab", [
+    addTable(HOSTPORT),
+    addChain(
+      { ...HOSTPORT, chain: "prerouting" },
+      { base: { type: "nat", hook: "prerouting", priority: -100 } },
+    ),
+    addRule(
+      { ...HOSTPORT, chain: "prerouting" },
+      {
+        expressions: [
+          match("ip daddr", PUBLISHED.address),
+          match("meta l4proto", "tcp"),
+          match("tcp dport", PUBLISHED.port),
+          dnat(ipv4),
+        ],
+      },
+    ),
+    ...(both ? fromItself(ipv4) : []),
+  ]);
+}
+
+/** What CNI portmap does with `snat`. */
+function fromItself(address: string): Changes {
+  const chain = { ...HOSTPORT, chain: "masquerading" };
+  const both = [match("ip saddr", address), match("ip daddr", address)];
+  return [
+    addChain(chain, { base: { type: "nat", hook: "postrouting", priority: 90 } }),
+    addRule(chain, { expressions: [...both, masqueradeStatement()] }),
+  ];
+}
+
+/** A namespace begins with it on, where the kernel has br_netfilter; elsewhere it is off for good. */
+function callIptables(world: FaultWorld, on: boolean): void {
+  if (readSysctl(world.node, CALLS_IPTABLES) === undefined) return;
+  writeSysctl(world.node, CALLS_IPTABLES, on ? "1" : "0");
+}
+
+function unpublish(world: FaultWorld): void {
+  ruleset(world.node, "mending the lab", [destroyTable(HOSTPORT), destroyTable(HAIRPIN)]);
+  callIptables(world, true);
+  within(world.node, (route) => route.setBridgePort(veth, { hairpin: false }));
 }
 
 export const breakBridge: readonly Fault[] = [
@@ -33,6 +94,26 @@ export const breakBridge: readonly Fault[] = [
     finding: "host-link-not-enslaved",
     apply: (world) => within(world.node, (route) => route.setLink(veth, { master: 0 })),
     mend: (world) => within(world.node, (route) => route.setLink(veth, { master: indexOf(route, bridge) })),
+  },
+  {
+    name: "veth-moved",
+    title: "veth-blue is moved into another namespace",
+    finding: "host-link-missing",
+    beyondRepair: true,
+    apply: (world) => within(world.node, (route) => route.setLink(veth, { namespaceFd: world.internet.fd })),
+    mend(world) {
+      gently(world.internet, (route) => route.setLink(veth, { namespaceFd: world.node.fd }));
+      within(world.node, (route) => route.setLink(veth, { up: true, master: indexOf(route, bridge) }));
+      awaitLinks(world.blue);
+    },
+  },
+  {
+    name: "ports-isolated",
+    title: "both pods' ports of br0 are isolated: they cannot reach each other",
+    finding: "bridge-port-isolated",
+    target: NEIGHBOUR,
+    apply: (world) => isolate(world, true),
+    mend: (world) => isolate(world, false),
   },
   {
     name: "port-blocked",
@@ -85,6 +166,29 @@ export const breakBridge: readonly Fault[] = [
         ),
       ]),
     mend: (world) => ruleset(world.node, "mending the lab", [destroyTable(SPOOF_CHECK)]),
+  },
+  {
+    name: "hairpin-off",
+    title: "ns-blue asks for its own published port, and veth-blue sends no frame back (br_netfilter is on)",
+    finding: "hairpin-off",
+    target: PUBLISHED,
+    apply(world) {
+      publish(world, true);
+      within(world.node, (route) => route.setBridgePort(veth, { hairpin: false }));
+      callIptables(world, true);
+    },
+    mend: unpublish,
+  },
+  {
+    name: "hairpin-untranslated",
+    title: "ns-blue asks for its own published port, and its packets come back as its own",
+    finding: "hairpin-untranslated",
+    target: PUBLISHED,
+    apply(world) {
+      publish(world, false);
+      callIptables(world, false);
+    },
+    mend: unpublish,
   },
   {
     name: "stale-pod-mac",

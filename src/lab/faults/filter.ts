@@ -5,6 +5,7 @@ import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import type { Fault } from "../faults.ts";
 import { PLAN } from "../plan.ts";
 import { ruleset } from "./change.ts";
+import { replaceResolvConf, restoreResolvConf } from "./resolv-conf.ts";
 
 const { bridge } = PLAN.node;
 const FILTER = { family: "ip", table: "filter" } as const;
@@ -106,6 +107,27 @@ export const breakFilter: readonly Fault[] = [
         ),
       ]),
     mend: without(FIREWALL),
+  },
+  {
+    name: "names-blocked",
+    title: "a firewall drops what goes to UDP port 53: addresses work, names do not",
+    finding: "resolver-unreachable",
+    target: { address: PLAN.internet.dnsIpv4, protocol: "udp", port: 53 },
+    onlyNames: true,
+    apply(world) {
+      replaceResolvConf(`nameserver ${PLAN.internet.dnsIpv4}\n`);
+      ruleset(world.node, "breaking the lab", [
+        ...firewallChain(0),
+        addRule(
+          { ...FIREWALL, chain: "forward" },
+          { expressions: [match("meta l4proto", "udp"), match("udp dport", 53), drop()] },
+        ),
+      ]);
+    },
+    mend(world) {
+      without(FIREWALL)(world);
+      restoreResolvConf();
+    },
   },
   {
     name: "legacy-drop",

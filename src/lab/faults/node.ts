@@ -1,6 +1,7 @@
 /** What can be wrong with the node as a router. */
 import { addChain, addRule, addTable, destroyTable } from "../../kernel/nftables/changes.ts";
 import { match, setMark } from "../../kernel/nftables/rule-builder.ts";
+import { InetSocket } from "../../kernel/inet-socket.ts";
 import { writeSysctl } from "../../kernel/sysctl.ts";
 import type { Fault, FaultWorld } from "../faults.ts";
 import { PLAN } from "../plan.ts";
@@ -17,6 +18,7 @@ const PODS_MARK = 0x64;
 const PODS_RULE = { family: 4, priority: 1000, mark: PODS_MARK, table: PODS_TABLE } as const;
 const MARKS = { family: "inet", table: "vpn-marks" } as const;
 const SITE_NETWORK = "198.51.100.0/24";
+const SITE_ADDRESS = "198.51.100.1";
 
 function sysctl(world: FaultWorld, name: string, value: string): void {
   writeSysctl(world.node, name, value);
@@ -30,6 +32,28 @@ function defaultRoute(world: FaultWorld): void {
       interface: indexOf(route, uplink),
     }),
   );
+}
+
+/** A second bridge on the node, without pods. */
+function otherBridge(world: FaultWorld, address: string, prefixLength: number): void {
+  gently(world.node, (route) => {
+    route.createBridge({ name: OTHER_BRIDGE, up: true });
+  });
+  gently(world.node, (route) =>
+    route.addAddress({ interface: indexOf(route, OTHER_BRIDGE), address, prefixLength }),
+  );
+}
+
+function routerAddress({ internet }: FaultWorld, change: "add" | "delete"): void {
+  gently(internet, (route) => {
+    const spec = {
+      interface: indexOf(route, PLAN.internet.link),
+      address: PLAN.internet.routerIpv4,
+      prefixLength: PLAN.uplinkPrefixIpv4,
+    };
+    if (change === "add") route.addAddress(spec);
+    else route.deleteAddress(spec);
+  });
 }
 
 export const breakNode: readonly Fault[] = [
@@ -107,15 +131,39 @@ export const breakNode: readonly Fault[] = [
     name: "network-overlap",
     title: "another bridge has a part of the pods' range",
     finding: "network-overlap",
-    apply: (world) =>
-      within(world.node, (route) => {
-        route.createBridge({ name: OTHER_BRIDGE, up: true });
-        route.addAddress({ interface: indexOf(route, OTHER_BRIDGE), address: "10.0.0.62", prefixLength: 26 });
-      }),
+    apply: (world) => otherBridge(world, "10.0.0.62", 26),
     mend: (world) =>
       gently(world.node, (route) => {
         route.deleteLink(OTHER_BRIDGE);
       }),
+  },
+  {
+    name: "destination-overlap",
+    title: "another bridge of the node has the range of the web site",
+    finding: "destination-overlap",
+    apply: (world) => otherBridge(world, SITE_ADDRESS, 24),
+    mend: (world) =>
+      gently(world.node, (route) => {
+        route.deleteLink(OTHER_BRIDGE);
+      }),
+  },
+  {
+    name: "router-gone",
+    title: "the router, the node's gateway, no longer answers",
+    finding: "uplink-gateway-unresolved",
+    beyondRepair: true,
+    apply(world) {
+      routerAddress(world, "delete");
+      within(world.node, (route) => route.flushNeighbours(indexOf(route, uplink)));
+      // Somebody must have asked for it: only then is it known that nobody answers.
+      using socket = InetSocket.open(world.node, "udp", 4);
+      socket.connect({ address: PLAN.internet.routerIpv4, port: 9 });
+      socket.send(Buffer.from("anybody there?"));
+    },
+    mend(world) {
+      routerAddress(world, "add");
+      within(world.node, (route) => route.flushNeighbours(indexOf(route, uplink)));
+    },
   },
   {
     name: "strict-rp-filter",

@@ -1,18 +1,16 @@
 /** What can be wrong inside the pod. */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { addChain, addRule, addTable, destroyTable } from "../../kernel/nftables/changes.ts";
 import { drop, match } from "../../kernel/nftables/rule-builder.ts";
+import { awaitLinks, hangPod } from "../world.ts";
 import type { Fault, FaultWorld } from "../faults.ts";
 import { PLAN } from "../plan.ts";
-import { removeIfEmpty } from "../../kernel/file.ts";
 import { gently, indexOf, raise, ruleset, within } from "./change.ts";
+import { replaceResolvConf, restoreResolvConf } from "./resolv-conf.ts";
 
 const { blue } = PLAN.pods;
 const LINK = PLAN.podInterface;
 const PREFIX = 24;
 const WRONG_MAC = "02:00:00:00:00:99";
-const RESOLV_CONF = join("/etc/netns", blue.namespace, "resolv.conf");
 const POD_FIREWALL = { family: "inet", table: "pod-firewall" } as const;
 
 function defaultRoute(world: FaultWorld, gateway: string = PLAN.node.gatewayIpv4): void {
@@ -52,6 +50,20 @@ export const breakPod: readonly Fault[] = [
         }),
       );
       defaultRoute(world);
+    },
+  },
+  {
+    name: "pod-link-deleted",
+    title: "the veth of ns-blue is deleted: eth0 in it is gone",
+    finding: "pod-interface-missing",
+    apply: (world) => within(world.node, (route) => route.deleteLink(blue.veth)),
+    mend(world) {
+      let missing = false;
+      within(world.blue, (route) => (missing = route.link(LINK) === undefined));
+      // Healed by another link meanwhile: that one stays.
+      if (!missing) return;
+      within(world.node, (route) => hangPod(route, world.blue, blue, indexOf(route, PLAN.node.bridge)));
+      awaitLinks(world.blue);
     },
   },
   {
@@ -155,34 +167,8 @@ export const breakPod: readonly Fault[] = [
     name: "resolver-loopback",
     title: "ns-blue's resolv.conf names 127.0.0.53, copied from a host with systemd-resolved",
     finding: "resolver-loopback",
-    apply() {
-      mkdirSync(join("/etc/netns", blue.namespace), { recursive: true });
-      keepOriginal();
-      writeFileSync(RESOLV_CONF, "nameserver 127.0.0.53\noptions edns0 trust-ad\n");
-    },
-    mend: restoreOriginal,
+    onlyNames: true,
+    apply: () => replaceResolvConf("nameserver 127.0.0.53\noptions edns0 trust-ad\n"),
+    mend: restoreResolvConf,
   },
 ];
-
-const KEPT = `${RESOLV_CONF}.before`;
-
-function keepOriginal(): void {
-  try {
-    writeFileSync(KEPT, readFileSync(RESOLV_CONF), { flag: "wx" });
-  } catch (error) {
-    // ENOENT: there was none. EEXIST: the fault was made twice, and the first original counts.
-    const { code } = error as NodeJS.ErrnoException;
-    if (code !== "ENOENT" && code !== "EEXIST") throw error;
-  }
-}
-
-function restoreOriginal(): void {
-  try {
-    writeFileSync(RESOLV_CONF, readFileSync(KEPT));
-    rmSync(KEPT);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    rmSync(RESOLV_CONF, { force: true });
-    for (const directory of [dirname(RESOLV_CONF), dirname(dirname(RESOLV_CONF))]) removeIfEmpty(directory);
-  }
-}

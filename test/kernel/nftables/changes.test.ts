@@ -86,6 +86,7 @@ const RULES: readonly (readonly [text: string, expressions: Expressions])[] = [
   ["meta mark & 0x2000 == 0x2000", [match("meta mark", masked(0x2000, 0x2000))]],
   ["meta mark & 0xf000 != 0x2000", [match("meta mark", masked(0xf000, 0x2000), "!=")]],
   ["meta mark 1-5", [match("meta mark", "1-5")]],
+  ["meta length > 1000", [match("meta length", 1000, ">")]],
   ["ct state established,related", [match("ct state", anyOf("established", "related"))]],
   ["ct state ! new", [match("ct state", anyOf("new"), "!=")]],
   ["ct status dnat", [match("ct status", anyOf("dnat"))]],

@@ -197,3 +197,23 @@ function checkMessage(table: string, chain: string, list: readonly Expression[])
     { numRuns: 20 },
   );
 }
+
+test("a constant that is compared is of no type, and printed all the same", () => {
+  const table: Table = {
+    family: "ip",
+    name: "t",
+    handle: 1,
+    flags: [],
+    chains: [],
+    sets: [],
+    objects: [],
+    flowtables: [],
+  };
+  const constant = { kind: "immediate", dreg: 10, data: { value: "00" } } as const;
+  const compared = { kind: "cmp", sreg: 10, op: "==", data: "00" } as const;
+  const ranged = { kind: "range", sreg: 10, op: "!=", from: "00", to: "07" } as const;
+  expect(ruleText({ handle: 1, expressions: [constant, compared] }, table)).toBe("/* register 10 == 0x00 */");
+  expect(ruleText({ handle: 1, expressions: [constant, ranged] }, table)).toBe(
+    "/* register 10 != 0x00-0x07 */",
+  );
+});

@@ -156,8 +156,14 @@ class RuleWriter {
 
   // ── Conditions ─────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** What is known of a register's value; a constant is of no type, and cannot be written as one. */
+  #typed(register: number): Value | undefined {
+    const value = this.#registers.at(register);
+    return value === undefined || value.types.length === 0 ? undefined : value;
+  }
+
   #compare(expression: ExpressionKinded<"cmp">): void {
-    const value = this.#registers.at(expression.sreg);
+    const value = this.#typed(expression.sreg);
     if (value === undefined)
       return this.#add(`/* register ${expression.sreg} ${expression.op} 0x${expression.data} */`);
     const next = this.#expressions[this.#index + 1];
@@ -190,7 +196,7 @@ class RuleWriter {
   }
 
   #range(expression: ExpressionKinded<"range">): void {
-    const value = this.#registers.at(expression.sreg);
+    const value = this.#typed(expression.sreg);
     if (value === undefined) {
       return this.#add(
         `/* register ${expression.sreg} ${expression.op} 0x${expression.from}-0x${expression.to} */`,

@@ -1,0 +1,69 @@
+/** The message “this packet is too large” on its way back to the pod: who would drop it? */
+import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
+import { answerFromNode, answerFromOutside, enterPod } from "./back.ts";
+import { explore, type Oracle } from "./oracle.ts";
+import { walkOut } from "./out.ts";
+import { answerTo, type Packet } from "./packet.ts";
+import type { Stop, Target } from "./path.ts";
+import { Walk } from "./walk.ts";
+
+/** Who says it: the node, whose way out is narrower than the pod's, or a router further on. */
+export type Speaker = "node" | "outside";
+
+/** ICMP destination unreachable, fragmentation needed (RFC 1191); ICMPv6 packet too big (RFC 8201). */
+const TOO_LARGE = { 4: { icmpType: 3, icmpCode: 4 }, 6: { icmpType: 2, icmpCode: 0 } } as const;
+
+/** What stops the message; undefined when it arrives, or when nobody can tell. */
+export function stopOfTooLarge(
+  snapshot: Snapshot,
+  pod: PodState,
+  target: Target,
+  speaker: Speaker,
+): Stop | undefined {
+  const { result, certain } = explore(
+    (oracle) => follow(snapshot, pod, target, speaker, oracle),
+    (a, b) => a?.kind === b?.kind && a?.place === b?.place,
+  );
+  return certain ? result : undefined;
+}
+
+function follow(
+  snapshot: Snapshot,
+  pod: PodState,
+  target: Target,
+  speaker: Speaker,
+  oracle: Oracle,
+): Stop | undefined {
+  const walk = new Walk(snapshot, pod, target, oracle);
+  const left = walkOut(walk);
+  if (left === undefined || walk.inLink === undefined || walk.outLink === undefined) return undefined;
+  walk.stops.length = 0;
+  walk.direction = "back";
+  const message = tooLarge(walk, left, speaker);
+  const machine = walk.machine("node", message, walk.nodeFlow);
+  const arrived = speaker === "node" ? answerFromNode(walk, machine) : answerFromOutside(walk, machine);
+  if (arrived) enterPod(walk, machine);
+  return walk.stops[0];
+}
+
+function tooLarge(walk: Walk, left: Packet, speaker: Speaker): Packet {
+  const { family } = left;
+  const own = walk.node.view.state.addresses.find(
+    (one) => one.family === family && one.interface === walk.inLink?.index && one.scope === "global",
+  );
+  const from = speaker === "node" ? own?.address : undefined;
+  return {
+    ...answerTo(left),
+    ...TOO_LARGE[family],
+    protocol: family === 4 ? "icmp" : "icmpv6",
+    source: from ?? left.destination,
+    destination: speaker === "node" ? walk.sent!.source : left.source,
+    sourcePort: 0,
+    destinationPort: 0,
+    tcpFlags: 0,
+    // The message carries the head of the packet it is about.
+    length: 20 + 8 + 28,
+    aboutFlow: true,
+    iif: speaker === "node" ? undefined : walk.outLink?.name,
+  };
+}

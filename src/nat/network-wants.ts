@@ -1,0 +1,38 @@
+/**
+ * What a CNI network wants of NAT, as a line of text: the finding that the plugin remembers when it has seen the rules
+ * in order (generation-memory.ts), and by which the doctor knows that missing rules were there.
+ */
+import type { IpFamily } from "../address/ip.ts";
+import type { Translation } from "./intent.ts";
+
+export interface NetworkWants {
+  readonly network: string;
+  readonly translations: ReadonlyMap<IpFamily, Translation>;
+  readonly nonMasqueradeCidrs: readonly string[];
+  readonly subnets: readonly string[];
+}
+
+const KIND = "cni";
+
+export function wantsText({ network, translations, nonMasqueradeCidrs, subnets }: NetworkWants): string {
+  return JSON.stringify([KIND, network, [...translations], nonMasqueradeCidrs, subnets]);
+}
+
+/** undefined for a finding of another kind, or of another version of wayout. */
+export function readWants(text: string): NetworkWants | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (!Array.isArray(value) || value.length !== 5 || value[0] !== KIND) return undefined;
+  const [, network, translations, nonMasqueradeCidrs, subnets] = value as [
+    string,
+    string,
+    [IpFamily, Translation][],
+    string[],
+    string[],
+  ];
+  return { network, translations: new Map(translations), nonMasqueradeCidrs, subnets };
+}
