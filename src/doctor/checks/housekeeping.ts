@@ -1,5 +1,6 @@
 /** What agents left behind. */
 import type { Table } from "../../kernel/nftables/ruleset.ts";
+import { isIptablesTable } from "../../kernel/nftables/text.ts";
 import { ownerOf } from "../../nat/owner.ts";
 import { commentOf } from "../../nat/rule-comment.ts";
 import { finding, ofNode, type Check, type CheckContext } from "../check.ts";
@@ -50,9 +51,11 @@ function namedContainers({ node }: CheckContext): ReadonlySet<string> {
 function readNames(tables: readonly Table[]): ReadonlySet<string> {
   const containers = new Set<string>();
   for (const table of tables) {
+    // Only iptables has its comments among the expressions, which take time to decode.
+    const ofIptables = isIptablesTable(table);
     for (const chain of table.chains) {
       for (const rule of chain.rules) {
-        const comment = commentOf(rule);
+        const comment = ofIptables ? commentOf(rule) : rule.comment;
         if (comment === undefined) continue;
         const { family, name } = table;
         const owner = ownerOf({ family, table: name, chain: chain.name, comment, text: "" });
