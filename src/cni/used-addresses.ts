@@ -6,8 +6,7 @@
  */
 import { cidrContains, parseCidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
-import { SystemError } from "../kernel/errno.ts";
-import { closeFile, makeDirectory, openFile } from "../kernel/file.ts";
+import { makeDirectory, makeFile } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { RUN_DIRECTORY } from "./network-lock.ts";
@@ -29,7 +28,7 @@ export function noteUsed(network: string, addresses: readonly string[]): string[
     makeDirectory(directoryOf(network), 0o755);
     const before: string[] = [];
     for (const address of addresses) {
-      if (!isNew(`${directoryOf(network)}/${address}`)) before.push(address);
+      if (!makeFile(`${directoryOf(network)}/${address}`, 0o600)) before.push(address);
     }
     return before;
   } catch (error) {
@@ -41,17 +40,6 @@ export function noteUsed(network: string, addresses: readonly string[]): string[
       todo: "Check that /run can be written by root and has room.",
       cause: error,
     });
-  }
-}
-
-/** Makes the file; false when it was there. */
-function isNew(path: string): boolean {
-  try {
-    closeFile(openFile(path, "wx", 0o600));
-    return true;
-  } catch (error) {
-    if (error instanceof SystemError && error.code === "EEXIST") return false;
-    throw error;
   }
 }
 

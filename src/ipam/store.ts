@@ -14,6 +14,7 @@ import {
   isMissing,
   listDirectory,
   makeDirectory,
+  makeFile,
   openFile,
   readTextIfThere,
   removeFile,
@@ -104,17 +105,14 @@ export class AddressStore implements Disposable {
   claim(address: string, owner: Owner, set: number): boolean {
     const path = `${this.directory}/${address}`;
     return attempt(`reserving ${address} in ${this.directory}`, () => {
-      let mine = false;
+      if (!makeFile(path, 0o644)) return false;
+      this.#changed = true;
       try {
-        closeFile(openFile(path, "wx", 0o644));
-        mine = true;
-        this.#changed = true;
         writeText(path, ownerText(owner));
         writeText(`${this.directory}/last_reserved_ip.${set}`, address, "w", 0o644);
         return true;
       } catch (error) {
-        if (mine) removeFile(path);
-        else if (error instanceof SystemError && error.code === "EEXIST") return false;
+        removeFile(path);
         throw error;
       }
     });

@@ -4,7 +4,7 @@
  *
  * Every function is synchronous and throws SystemError with the path.
  */
-import { SystemError } from "./errno.ts";
+import { ERRNO, SystemError } from "./errno.ts";
 import * as libc from "./libc.ts";
 import { decodeUtf8, encodeUtf8 } from "./utf8.ts";
 
@@ -33,6 +33,14 @@ export function openFile(path: string, mode: OpenMode, permissions = 0o666): num
   return libc.open(path, MODES[mode] | O_CLOEXEC, permissions);
 }
 
+/** Makes an empty file. False when there is one of that name. */
+export function makeFile(path: string, permissions = 0o666): boolean {
+  const fd = libc.openUnless(ERRNO.EEXIST, path, MODES.wx | O_CLOEXEC, permissions);
+  if (fd === undefined) return false;
+  closeFile(fd);
+  return true;
+}
+
 export function closeFile(fd: number): void {
   libc.close(fd);
 }
@@ -59,21 +67,20 @@ export function writeDescriptor(fd: number, text: string): void {
 
 /** The file's text, as UTF-8. */
 export function readText(path: string): string {
-  const fd = openFile(path, "r");
-  try {
-    return readDescriptor(fd);
-  } finally {
-    closeFile(fd);
-  }
+  return readAndClose(openFile(path, "r"));
 }
 
 /** The same; undefined when there is no such file. */
 export function readTextIfThere(path: string): string | undefined {
+  const fd = libc.openUnless(ERRNO.ENOENT, path, MODES.r | O_CLOEXEC);
+  return fd === undefined ? undefined : readAndClose(fd);
+}
+
+function readAndClose(fd: number): string {
   try {
-    return readText(path);
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw error;
+    return readDescriptor(fd);
+  } finally {
+    closeFile(fd);
   }
 }
 
@@ -89,23 +96,14 @@ export function writeText(path: string, text: string, mode: OpenMode = "w", perm
 /** With those above it that are missing. Nothing happens when it is there. */
 export function makeDirectory(path: string, permissions = 0o777): void {
   try {
-    libc.mkdir(path, permissions);
+    if (libc.mkdir(path, permissions) || fileType(statFile(path)) === S_IFDIR) return;
   } catch (error) {
-    const code = codeOf(error);
-    if (code === "EEXIST" && isDirectory(path)) return;
     const parent = path.slice(0, path.lastIndexOf("/"));
-    if (code !== "ENOENT" || parent === "") throw error;
+    if (!isMissing(error) || parent === "") throw error;
     makeDirectory(parent, permissions);
-    makeDirectory(path, permissions);
+    return makeDirectory(path, permissions);
   }
-}
-
-function isDirectory(path: string): boolean {
-  try {
-    return fileType(statFile(path)) === S_IFDIR;
-  } catch {
-    return false;
-  }
+  throw new SystemError("mkdir", ERRNO.EEXIST, path);
 }
 
 /** The names in a directory, in no order, without "." and "..". */
@@ -217,9 +215,5 @@ export function setTimes(path: string, seconds: number): void {
 
 /** Whether an error says that there is no such file. */
 export function isMissing(error: unknown): boolean {
-  return codeOf(error) === "ENOENT";
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof SystemError ? error.code : undefined;
+  return error instanceof SystemError && error.code === "ENOENT";
 }

@@ -265,11 +265,31 @@ export function poll(entries: readonly PollEntry[], timeoutMs: number): number {
 
 /** open(2). */
 export function open(path: string, flags: number, permissions = 0): number {
+  const fd = openUnless(undefined, path, flags, permissions);
+  return fd!;
+}
+
+/** open(2); undefined where it fails with the errno that is expected, which is quicker than to throw and to catch it. */
+export function openUnless(
+  expected: number | undefined,
+  path: string,
+  flags: number,
+  permissions = 0,
+): number | undefined {
   for (;;) {
     const fd = libc.open(text(path), flags, permissions);
     if (fd >= 0) return fd;
-    if (errno() !== ERRNO.EINTR) throw new SystemError("open", errno(), path);
+    const failure = errno();
+    if (failure === expected) return undefined;
+    if (failure !== ERRNO.EINTR) throw new SystemError("open", failure, path);
   }
+}
+
+/** mkdir(2). False when something of that name is there. */
+export function mkdir(path: string, permissions: number): boolean {
+  if (libc.mkdir(text(path), permissions) === 0) return true;
+  if (errno() === ERRNO.EEXIST) return false;
+  throw new SystemError("mkdir", errno(), path);
 }
 
 /** close(2). On Linux the descriptor is gone even when it fails. */
@@ -293,11 +313,6 @@ export function write(fd: number, bytes: Uint8Array): number {
     if (count >= 0) return count;
     if (errno() !== ERRNO.EINTR) throw new SystemError("write", errno());
   }
-}
-
-/** mkdir(2). */
-export function mkdir(path: string, permissions: number): void {
-  checked("mkdir", libc.mkdir(text(path), permissions), path);
 }
 
 /** unlink(2). */

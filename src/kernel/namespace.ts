@@ -2,11 +2,12 @@
  * Network namespaces. wayout enters one only to open a socket or to start a process in it: `run` moves the calling
  * thread there and back with nothing asynchronous in between. A socket stays in the namespace it was opened in.
  */
-import { SystemError } from "./errno.ts";
+import { ERRNO, SystemError } from "./errno.ts";
 import {
   closeFile,
   listDirectory,
   makeDirectory,
+  makeFile,
   openFile,
   readText,
   removeFile,
@@ -178,12 +179,7 @@ function namespacePath(name: string): string {
 export function createNamedNamespace(name: string): void {
   prepareDirectory();
   const path = namespacePath(name);
-  try {
-    closeFile(openFile(path, "wx", 0o444));
-  } catch (error) {
-    if (error instanceof SystemError && error.code === "EEXIST") throw new SystemError("create", 17, path);
-    throw error;
-  }
+  if (!makeFile(path, 0o444)) throw new SystemError("create", ERRNO.EEXIST, path);
   const home = openFile(OWN_NAMESPACE, "r");
   try {
     libc.unshare(CLONE_NEWNET);
