@@ -1,4 +1,5 @@
 /** Does a filter stop the packet, or its answer? */
+import { isIptablesTable } from "../../kernel/nftables/text.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
 import type { Decision } from "../predict/chain.ts";
@@ -86,7 +87,7 @@ function policyFix(context: CheckContext, stop: Filtered): Fix[] {
   const link = context.path.inLink?.name ?? context.path.podLink?.name ?? "br0";
   const chain = `${table.family} ${table.name} ${base.name}`;
   const hook = base.base.hook;
-  if (isIptables(table.name, table.family) && hook === "forward") {
+  if (isIptablesTable(table) && hook === "forward") {
     const program = isLegacy(table)
       ? legacyProgram(table)
       : table.family === "ip6"
@@ -104,13 +105,6 @@ function policyFix(context: CheckContext, stop: Filtered): Fix[] {
     ];
   }
   return [context.fix(stop.place, `nft 'chain ${chain} { policy accept ; }'`)];
-}
-
-/** Tables that iptables-nft uses: the names of xtables' tables in the families ip and ip6. */
-function isIptables(table: string, family: string): boolean {
-  return (
-    (family === "ip" || family === "ip6") && ["filter", "mangle", "raw", "security", "nat"].includes(table)
-  );
 }
 
 function ruleFix(context: CheckContext, stop: Filtered): Fix[] {
