@@ -8,6 +8,7 @@ import { reportFailure } from "./failure.ts";
  * user cannot. A command that found something broken without failing sets process.exitCode itself.
  */
 export async function runCommandLine(given: readonly string[]): Promise<number> {
+  process.stdout.on("error", unlessClosed);
   // Only the command that is asked for is loaded; `help COMMAND` asks for it, too.
   const args = given[0] === "help" && given[1] !== undefined ? [...given.slice(1), "--help"] : given;
   const program = new Command("wayout")
@@ -34,6 +35,11 @@ export async function runCommandLine(given: readonly string[]): Promise<number> 
     if (error instanceof CommanderError && error.code === "commander.help") return 2;
     return reportFailure(error, args.includes("--json"), args);
   }
+}
+
+/** Whoever read our output has gone (`| head`): what was begun is brought to its end, and nobody is left to tell. */
+function unlessClosed(error: NodeJS.ErrnoException): void {
+  if (error.code !== "EPIPE") throw error;
 }
 
 function forEveryCommand(command: Command, visit: (command: Command) => void): void {

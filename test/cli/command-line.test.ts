@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { COMMANDS } from "../../src/cli/commands.ts";
 import { VERSION } from "../../src/version.ts";
+import { close, pipe } from "../../src/kernel/libc.ts";
 import { run, testWith, type Ran } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
 
@@ -205,4 +206,14 @@ describe("the documents", () => {
       expect([path, existsSync(join(ROOT, path!))]).toEqual([path, true]);
     }
   });
+});
+
+test("a reader who has gone is no failure", () => {
+  const { readEnd, writeEnd } = pipe("writeEnd");
+  close(readEnd);
+  for (const args of [["--help"], ["doctor", "--help"], ["list"]]) {
+    const child = Bun.spawnSync([WAYOUT, ...args], { stdout: writeEnd, stderr: "pipe" });
+    expect([args, child.exitCode, child.stderr.toString()]).toEqual([args, 0, ""]);
+  }
+  close(writeEnd);
 });
