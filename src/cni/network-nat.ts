@@ -10,7 +10,7 @@ import { rulesetGeneration } from "../kernel/nftables/generation.ts";
 import type { NatBackend, NatDrift } from "../nat/backend.ts";
 import { GenerationMemory } from "../nat/generation-memory.ts";
 import type { NatIntent } from "../nat/intent.ts";
-import { readWants, wantsText } from "../nat/network-wants.ts";
+import { readWants, wantsText, type NetworkWants } from "../nat/network-wants.ts";
 import { ownerName } from "../nat/owner-name.ts";
 import type { NatWish } from "./configuration.ts";
 
@@ -35,7 +35,7 @@ export async function ensureNat(wanted: NetworkNat, namespace: NetworkNamespace)
     return found;
   });
   // Seen once more, they are remembered: the next call need not look, and the doctor knows that there were rules.
-  if (problems.length > 0) await natProblems(wanted, namespace);
+  if (problems.length > 0 && wanted.wish.backend === "nftables") await natProblems(wanted, namespace);
 }
 
 /** What is not as the network wants it, in words; empty when all is well. */
@@ -112,14 +112,19 @@ async function openBackend(
  * or by an IPAM plugin that gives each pod its own.
  */
 async function intentOf(wanted: NetworkNat, nat: NatBackend): Promise<NatIntent | undefined> {
-  const { natIntent } = await import("./nat-intent.ts");
+  const { networkIntent } = await import("../nat/network-intent.ts");
   const owner = natOwner(wanted.network);
   const earlier = nat.intents().find((intent) => intent.owner === owner);
-  return natIntent(owner, wanted.wish, wanted.subnets, earlier);
+  return networkIntent(wantsOf(wanted), earlier);
 }
 
 /** The name that the nftables backend's table has. */
 const TABLE = "wayout";
+
+function wantsOf({ network, wish, subnets }: NetworkNat): NetworkWants {
+  const { translations, nonMasqueradeCidrs } = wish;
+  return { network, translations, nonMasqueradeCidrs, subnets };
+}
 
 /** What is remembered of these very rules, from one call to the next. */
 class Remembered {
@@ -127,12 +132,11 @@ class Remembered {
   readonly #finding: string;
 
   constructor(
-    { wish, subnets, network }: NetworkNat,
+    wanted: NetworkNat,
     private readonly namespace: NetworkNamespace,
   ) {
     this.#memory = new GenerationMemory(namespace);
-    const { translations, nonMasqueradeCidrs } = wish;
-    this.#finding = wantsText({ network, translations, nonMasqueradeCidrs, subnets });
+    this.#finding = wantsText(wantsOf(wanted));
   }
 
   /** undefined on a kernel without nf_tables: opening the backend says so in better words. */

@@ -68,6 +68,7 @@ export class GenerationMemory {
     const noted = this.#read();
     const same = noted.generation === String(generation) || (table !== undefined && table === noted.table);
     const kept = same ? noted.findings.filter((other) => other !== finding) : [];
+    if (noted.generation === undefined) this.#makeRoom();
     this.#write(generation, table ?? (same ? noted.table : ""), [...kept, finding]);
   }
 
@@ -86,11 +87,7 @@ export class GenerationMemory {
   /** Nothing of ours is in the namespace any more, and so nothing shall be left of the memory of it. */
   forget(): void {
     if (this.#path === undefined) return;
-    try {
-      removeFile(this.#path);
-    } catch {
-      // Not ours to change.
-    }
+    removeQuietly(this.#path);
     removeIfEmpty(this.directory);
   }
 
@@ -109,28 +106,32 @@ export class GenerationMemory {
     const beside = `${this.#path}.${process.pid}`;
     try {
       makeDirectory(this.directory, 0o755);
-      this.#forgetOldest();
       writeText(beside, [generation, table, ...findings].join("\n"), "w", 0o600);
       renameFile(beside, this.#path);
     } catch {
       // /run is read-only or full, or belongs to another user. The next call reads the table again, that is all.
-      this.#removeQuietly(beside);
+      removeQuietly(beside);
     }
   }
 
-  #removeQuietly(path: string): void {
+  /** Before a file comes: the oldest go when there are many. */
+  #makeRoom(): void {
     try {
-      removeFile(path);
+      const names = listDirectory(this.directory);
+      if (names.length < MOST_FILES) return;
+      const aged = names.map((name) => ({ name, at: statFile(`${this.directory}/${name}`).modifiedNs }));
+      aged.sort((a, b) => (a.at < b.at ? -1 : 1));
+      for (const { name } of aged.slice(0, MOST_FILES / 2)) removeFile(`${this.directory}/${name}`);
     } catch {
-      // It was not made.
+      // There is no such directory yet, or it is not ours to change.
     }
   }
+}
 
-  #forgetOldest(): void {
-    const names = listDirectory(this.directory);
-    if (names.length < MOST_FILES) return;
-    const aged = names.map((name) => ({ name, at: statFile(`${this.directory}/${name}`).modifiedNs }));
-    aged.sort((a, b) => (a.at < b.at ? -1 : 1));
-    for (const { name } of aged.slice(0, MOST_FILES / 2)) removeFile(`${this.directory}/${name}`);
+function removeQuietly(path: string): void {
+  try {
+    removeFile(path);
+  } catch {
+    // It was not made, or is not ours to change.
   }
 }

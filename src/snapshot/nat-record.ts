@@ -3,9 +3,8 @@ import { AttachmentStore } from "../attachment/store.ts";
 import { natIntentOf } from "../attachment/translation.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { GenerationMemory } from "../nat/generation-memory.ts";
-import { LINK_LOCAL, normalizeIntent } from "../nat/intent.ts";
+import { networkIntent } from "../nat/network-intent.ts";
 import { readWants } from "../nat/network-wants.ts";
-import { ownerName } from "../nat/owner-name.ts";
 import type { Gaps } from "./namespace.ts";
 import type { RecordedNat } from "./snapshot.ts";
 
@@ -31,21 +30,7 @@ function ofPlugin(node: NetworkNamespace): RecordedNat[] {
   const memory = new GenerationMemory(node);
   return memory.findings().flatMap((finding) => {
     const wants = readWants(finding);
-    if (wants === undefined) return [];
-    const sources = wants.subnets.flatMap((cidr) => {
-      const translation = wants.translations.get(cidr.includes(":") ? 6 : 4);
-      return translation === undefined ? [] : [{ cidr, translation }];
-    });
-    if (sources.length === 0) return [];
-    const owner = ownerName("cni", wants.network);
-    const families = new Set(sources.map(({ cidr }) => (cidr.includes(":") ? 6 : 4)));
-    const untranslated = [
-      ...sources.map(({ cidr }) => cidr),
-      ...[...families].map((family) => LINK_LOCAL[family]),
-      ...wants.nonMasqueradeCidrs,
-    ];
-    return [
-      { record: memory.path, backend: "nftables", intent: normalizeIntent({ owner, sources, untranslated }) },
-    ];
+    const intent = wants === undefined ? undefined : networkIntent(wants);
+    return intent === undefined ? [] : [{ record: memory.path, backend: "nftables" as const, intent }];
   });
 }

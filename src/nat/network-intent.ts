@@ -1,21 +1,19 @@
-/** What a network wants of NAT, as the backends understand it. Pure. */
-import { LINK_LOCAL, normalizeIntent, type NatIntent } from "../nat/intent.ts";
-import type { NatWish } from "./configuration.ts";
-import { familyOf } from "./plan.ts";
+/** What a CNI network wants of NAT, as the backends understand it. Pure. */
+import { ipFamily, type IpFamily } from "../address/ip.ts";
+import { LINK_LOCAL, normalizeIntent, type NatIntent } from "./intent.ts";
+import type { NetworkWants } from "./network-wants.ts";
+import { ownerName } from "./owner-name.ts";
 
 /**
- * @param subnets every subnet whose pods are translated
  * @param earlier what the network wanted until now; its other subnets are kept
  * @returns undefined when nothing is to be translated
  */
-export function natIntent(
-  owner: string,
-  wish: NatWish,
-  subnets: readonly string[],
+export function networkIntent(
+  { network, translations, nonMasqueradeCidrs, subnets }: NetworkWants,
   earlier?: NatIntent,
 ): NatIntent | undefined {
   const sources = [...new Set(subnets)].flatMap((cidr) => {
-    const translation = wish.translations.get(familyOf(cidr));
+    const translation = translations.get(familyOf(cidr));
     return translation === undefined ? [] : [{ cidr, translation }];
   });
   if (sources.length === 0) return undefined;
@@ -23,12 +21,16 @@ export function natIntent(
   const all = [...sources, ...others];
   const families = new Set(all.map(({ cidr }) => familyOf(cidr)));
   return normalizeIntent({
-    owner,
+    owner: ownerName("cni", network),
     sources: all,
     untranslated: [
       ...all.map(({ cidr }) => cidr),
       ...[...families].map((family) => LINK_LOCAL[family]),
-      ...wish.nonMasqueradeCidrs,
+      ...nonMasqueradeCidrs,
     ],
   });
+}
+
+function familyOf(cidr: string): IpFamily {
+  return ipFamily(cidr.split("/")[0]!);
 }
