@@ -179,3 +179,9 @@ export function ipFromNumber(family: IpFamily, value: bigint): string {
 export function ipBits(family: IpFamily): 32 | 128 {
   return family === 4 ? 32 : 128;
 }
+
+/** `10.0.0.1:80`, `[fd00::1]:80`; the address alone when there is no port. */
+export function endText(address: string, port: number | undefined): string {
+  if (port === undefined) return address;
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}

@@ -1,3 +1,4 @@
+import { endText } from "../address/ip.ts";
 import { Command } from "commander";
 import {
   explainCounters,
@@ -130,11 +131,6 @@ function portsText({ portUse }: FlowSummary, { first, last }: { first: number; l
 function shareText(share: number): string {
   const text = `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
   return share >= HURTING ? style.bad(text) : share >= WORRYING ? style.warn(text) : style.good(text);
-}
-
-function endText(address: string, port: number | undefined): string {
-  if (port === undefined) return address;
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 const HELP = `

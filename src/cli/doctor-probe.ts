@@ -1,4 +1,5 @@
 /** The live probe: one real packet, after the prediction, and echoes of several sizes when it came through. */
+import { endText } from "../address/ip.ts";
 import { largestSent, withSizes } from "../doctor/black-hole.ts";
 import type { Diagnosis } from "../doctor/diagnose.ts";
 import { withProbe, type ProbeResult } from "../doctor/probe.ts";
@@ -22,11 +23,10 @@ export function probed(snapshot: Snapshot, podName: string, predicted: Diagnosis
 
 function sendOne(pod: string, { target }: Diagnosis): ProbeResult {
   const { address, port, protocol } = target;
-  const host = address.includes(":") ? `[${address}]` : address;
   try {
     const { report } = trace({
       pod,
-      destination: port === 0 ? address : `${host}:${port}`,
+      destination: port === 0 ? address : endText(address, port),
       protocol: protocol === "icmpv6" ? "icmp" : protocol,
     });
     return report.stop === undefined

@@ -1,5 +1,6 @@
 /** Puts together what was seen of one packet and of its answer, at every place, although the tuple changes on the way. */
-import { endText, isIcmpError, summaryOf, type Packet } from "../kernel/packet/packet.ts";
+import { endText } from "../address/ip.ts";
+import { isIcmpError, summaryOf, type Packet } from "../kernel/packet/packet.ts";
 import type { TraceEvent } from "../kernel/nftables/events.ts";
 import type { FlowEnds, SeenPacket, TraceEvidence } from "./evidence.ts";
 import { headingOf, isExactly, packetOf } from "./progress.ts";

@@ -1,5 +1,5 @@
 /** Can the pod resolve names? Each name server is a destination of its own. */
-import { isIp } from "../../address/ip.ts";
+import { isIp, endText } from "../../address/ip.ts";
 import { CheckContext, finding, type Check } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
 import { predictPath } from "../predict/predict.ts";
@@ -128,14 +128,10 @@ function unreachable(
       owner: cause?.owner ?? "see the reason",
       evidence: [listed, ...(cause?.evidence ?? [{ source: `path to ${server}:53`, value: stopText(stop) }])],
       consequence: "addresses work, names do not",
-      fix: cause?.fix ?? [{ command: `wayout doctor ${pod.name} --to ${endOf(server, 53)} --proto udp` }],
+      fix: cause?.fix ?? [{ command: `wayout doctor ${pod.name} --to ${endText(server, 53)} --proto udp` }],
       ...(cause === undefined ? {} : { confidence: cause.confidence }),
     }),
   ];
-}
-
-function endOf(address: string, port: number): string {
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 /** A default route for IPv6 whose path is broken, while IPv4 is what was asked about. */

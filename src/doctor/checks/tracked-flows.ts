@@ -1,4 +1,5 @@
 /** Do flows that are tracked already stand in the way: with an old decision, or with all source ports? */
+import { endText } from "../../address/ip.ts";
 import { NAT_PORTS } from "../../flows/flow-statistics.ts";
 import type { FlowGroup, PortUse, Snapshot } from "../../snapshot/snapshot.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
@@ -86,7 +87,7 @@ function leadsToTheDead({ path, node, snapshot }: CheckContext, { answeredBy }: 
 function addressLost(context: CheckContext, flow: FlowGroup): Finding {
   const now = context.path.left!.source;
   return finding("flow-address-lost", {
-    text: `${context.pod.name}'s ${flow.protocol} flow to ${endText(flow)} is still translated to ${flow.translatedTo}, which the node no longer has`,
+    text: `${context.pod.name}'s ${flow.protocol} flow to ${flowEnd(flow)} is still translated to ${flow.translatedTo}, which the node no longer has`,
     owner: "the flow is from before the change; SNAT does not follow",
     evidence: [
       flowEvidence(flow),
@@ -108,7 +109,7 @@ function outdated(context: CheckContext, flow: FlowGroup, what: string): Finding
   const rule: Evidence[] =
     by === undefined ? [] : [{ source: `today's rule, ${decisionPlace(by)}`, value: decisionText(by) }];
   return finding("flow-outdated", {
-    text: `${context.pod.name}'s ${flow.protocol} flow to ${endText(flow)} ${what}`,
+    text: `${context.pod.name}'s ${flow.protocol} flow to ${flowEnd(flow)} ${what}`,
     owner: "the flow is older than the rules, or than the pod",
     evidence: [flowEvidence(flow), ...rule],
     consequence: "no rule is asked again for it, as long as somebody sends",
@@ -117,11 +118,8 @@ function outdated(context: CheckContext, flow: FlowGroup, what: string): Finding
   });
 }
 
-function endText({ destination, destinationPort }: FlowGroup): string {
-  if (destinationPort === 0) return destination;
-  return destination.includes(":")
-    ? `[${destination}]:${destinationPort}`
-    : `${destination}:${destinationPort}`;
+function flowEnd({ destination, destinationPort }: FlowGroup): string {
+  return endText(destination, destinationPort === 0 ? undefined : destinationPort);
 }
 
 function flowEvidence(flow: FlowGroup): Evidence {
@@ -129,7 +127,7 @@ function flowEvidence(flow: FlowGroup): Evidence {
   const from = flow.sourcePort === 0 ? flow.source : `${flow.source} port ${flow.sourcePort}`;
   return {
     source: "conntrack",
-    value: `${flow.protocol} ${from} → ${endText(flow)} as ${flow.translatedTo}, answered by ${flow.answeredBy}, ${flow.timeoutSeconds} s left${many}`,
+    value: `${flow.protocol} ${from} → ${flowEnd(flow)} as ${flow.translatedTo}, answered by ${flow.answeredBy}, ${flow.timeoutSeconds} s left${many}`,
   };
 }
 

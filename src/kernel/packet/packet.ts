@@ -1,4 +1,5 @@
 /** A packet as a plain value. decodePacket makes one from bytes; summaryOf says it in one line. */
+import { endText } from "../../address/ip.ts";
 import type { IpFamily } from "../../address/ip.ts";
 
 /** How a captured frame begins: with an Ethernet header, or at once with IP (tun, PPP). */
@@ -117,11 +118,6 @@ export function summaryOf(packet: Packet): string {
   const from = ports === undefined ? ip.source : endText(ip.source, ports.sourcePort);
   const to = ports === undefined ? ip.destination : endText(ip.destination, ports.destinationPort);
   return `${from} → ${to} ${transportSummary(packet, ip)}${tail}`;
-}
-
-/** `10.0.0.1:80`, `[fd00::1]:80`. */
-export function endText(address: string, port: number): string {
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 function arpSummary(arp: Arp): string {
