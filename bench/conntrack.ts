@@ -1,12 +1,12 @@
 /** Listing and following a large connection tracking table. */
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { IPCTNL_MSG_CT_GET } from "../src/kernel/conntrack/attributes.ts";
+import { IPCTNL_MSG_CT_GET } from "../src/linux/conntrack/attributes.ts";
 import * as libc from "../src/kernel/libc.ts";
 import { Conntrack } from "../src/kernel/conntrack/conntrack.ts";
-import { NLM_F_DUMP, NLMSG_DONE, request, writeMessage } from "../src/kernel/netlink/message.ts";
+import { NLM_F_DUMP, NLMSG_DONE, request, writeMessage } from "../src/linux/netlink/message.ts";
 import { NETLINK_NETFILTER, openTransport } from "../src/kernel/netlink/transport.ts";
-import { Writer } from "../src/kernel/netlink/wire.ts";
+import { Writer } from "../src/linux/netlink/wire.ts";
 import { writeSysctl } from "../src/kernel/sysctl.ts";
 import type { Benchmark, Measurement, Side } from "./benchmark.ts";
 import { BINARY, buildBinary } from "./binary.ts";

@@ -2,14 +2,14 @@
  * The doctor on a large node: 250 pods on one bridge, 5 000 rules of others. Each sample is a process of its own, as a
  * person starts it; measured is the processor time it took, which a busy machine does not stretch.
  */
-import { addChain, addRule, addTable } from "../src/kernel/nftables/changes.ts";
-import { counter, drop, match } from "../src/kernel/nftables/rule-builder.ts";
+import { addChain, addRule, addTable } from "../src/linux/nftables/changes.ts";
+import { counter, drop, match } from "../src/linux/nftables/rule-builder.ts";
 import { createNamedNamespace, NetworkNamespace } from "../src/kernel/namespace.ts";
 import { Nftables } from "../src/kernel/nftables/nftables.ts";
 import { Rtnetlink } from "../src/kernel/route/rtnetlink.ts";
 import { writeSysctl } from "../src/kernel/sysctl.ts";
 import { masqueradeIntent } from "../src/nat/intent.ts";
-import { NftablesNat } from "../src/nat/nftables.ts";
+import { NftablesNat } from "../src/nat/backends/nftables/nftables.ts";
 import { connectPod, ensureBridge } from "../src/network/network.ts";
 import type { Benchmark, Measurement, Samples } from "./benchmark.ts";
 import { BINARY, buildBinary } from "./binary.ts";

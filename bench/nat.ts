@@ -8,8 +8,8 @@ import * as libc from "../src/kernel/libc.ts";
 import { createNamedNamespace, NetworkNamespace } from "../src/kernel/namespace.ts";
 import { Nftables } from "../src/kernel/nftables/nftables.ts";
 import { masqueradeIntent, type NatIntent } from "../src/nat/intent.ts";
-import { NftablesNat } from "../src/nat/nftables.ts";
-import { TABLE } from "../src/nat/nftables-ruleset.ts";
+import { NftablesNat } from "../src/nat/backends/nftables/nftables.ts";
+import { TABLE } from "../src/nat/backends/nftables/ruleset.ts";
 import { ask } from "../test/support/witness.ts";
 import type { Benchmark, Measurement, Samples, Side } from "./benchmark.ts";
 

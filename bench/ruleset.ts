@@ -1,7 +1,7 @@
 /** Reading and printing a large nf_tables ruleset. */
 import { join } from "node:path";
 import { Nftables } from "../src/kernel/nftables/nftables.ts";
-import { rulesetText } from "../src/kernel/nftables/text.ts";
+import { rulesetText } from "../src/linux/nftables/text.ts";
 import type { Benchmark, Side } from "./benchmark.ts";
 
 const CHAINS = 100;
@@ -82,11 +82,11 @@ export const benchmarks: readonly Benchmark[] = [
     async run(context) {
       fillRuleset();
       const source = join(context.directory, "list.ts");
-      const rooms = join(import.meta.dir, "..", "src", "kernel", "nftables");
+      const rooms = join(import.meta.dir, "..", "src");
       await Bun.write(
         source,
-        `import { Nftables } from ${JSON.stringify(join(rooms, "nftables.ts"))};
-         import { rulesetText } from ${JSON.stringify(join(rooms, "text.ts"))};
+        `import { Nftables } from ${JSON.stringify(join(rooms, "kernel/nftables/nftables.ts"))};
+         import { rulesetText } from ${JSON.stringify(join(rooms, "linux/nftables/text.ts"))};
          process.stdout.write(rulesetText(Nftables.open().ruleset()));`,
       );
       const ours: Side = {

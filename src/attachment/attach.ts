@@ -1,7 +1,7 @@
 /** `wayout attach`: a namespace of this node gets a way out, or everything stays as it was. */
 import { existsSync } from "node:fs";
 import { messageOf, WayoutError } from "../error.ts";
-import { SystemError } from "../kernel/errno.ts";
+import { SystemError } from "../linux/errno.ts";
 import { namedNamespaces, NETNS_DIRECTORY, NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { openNat } from "../nat/open.ts";

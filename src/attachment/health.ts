@@ -1,7 +1,7 @@
 /** Whether a way out that was once made still stands: read from the kernel, link by link, from the pod outwards. */
 import { ipFamily } from "../address/ip.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import type { Link } from "../kernel/route/link.ts";
+import type { Link } from "../linux/route/link.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 
 /** What is expected between a pod and its bridge. */

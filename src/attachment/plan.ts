@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { cidrOf, cidrText, hostRange, parseCidr } from "../address/cidr.ts";
 import { ipFamily, ipFromNumber, type IpFamily } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
-import type { Link } from "../kernel/route/link.ts";
+import type { Link } from "../linux/route/link.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { hostVethName } from "../network/interface-name.ts";

@@ -5,7 +5,7 @@
 import { cidrOf, cidrsOverlap, cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
 import { ipFromNumber, ipText, type IpFamily } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
-import { RT_TABLE } from "../kernel/route/constants.ts";
+import { RT_TABLE } from "../linux/route/constants.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 
 /**

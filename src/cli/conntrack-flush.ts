@@ -2,7 +2,7 @@ import { Command } from "commander";
 import { WayoutError } from "../error.ts";
 import { FlowPrinter } from "../flows/flow-printer.ts";
 import { flowRecord } from "../flows/flow-record.ts";
-import type { ConntrackEntry } from "../kernel/conntrack/entry.ts";
+import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
 import { untilOutputCloses, writeOut } from "./byte-sink.ts";
 import { compiledFilterOf, withFilters, type TableOptions } from "./conntrack-options.ts";
 import { emptyTableHint, note, openTable, podReader } from "./conntrack-table.ts";

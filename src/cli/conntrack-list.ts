@@ -1,7 +1,7 @@
 import { Command, Option } from "commander";
 import { availableParallelism } from "node:os";
 import { Conntrack } from "../kernel/conntrack/conntrack.ts";
-import type { EntryScan } from "../kernel/conntrack/scan.ts";
+import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { SORT_KEYS, type SortKey } from "../flows/flow-sorter.ts";
 import { untilOutputCloses } from "./byte-sink.ts";
 import { flowOutput, type FlowOutput, type OutputOptions } from "./conntrack-output.ts";

@@ -1,5 +1,5 @@
 /** The forms in which `wayout conntrack list` writes flows to stdout, without holding more of them than it must. */
-import type { EntryScan } from "../kernel/conntrack/scan.ts";
+import type { EntryScan } from "../linux/conntrack/scan.ts";
 import type { FlowLineContext } from "../flows/flow-line.ts";
 import { FlowPrinter } from "../flows/flow-printer.ts";
 import { flowRecord } from "../flows/flow-record.ts";

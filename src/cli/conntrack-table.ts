@@ -1,8 +1,8 @@
 /** Opening a namespace's connection tracking table for a command, and saying what is the matter with it. */
 import { WayoutError, messageOf } from "../error.ts";
-import { SystemError } from "../kernel/errno.ts";
+import { SystemError } from "../linux/errno.ts";
 import { Conntrack, type ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
-import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
+import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 import { namespaceInode, NetworkNamespace } from "../kernel/namespace.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import type { PodIndex } from "../flows/flow.ts";

@@ -9,9 +9,9 @@ import {
   ConntrackEvents,
   type ConntrackEventKind,
 } from "../kernel/conntrack/events.ts";
-import { EntryScan } from "../kernel/conntrack/scan.ts";
+import { EntryScan } from "../linux/conntrack/scan.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
-import { Wire } from "../kernel/netlink/wire.ts";
+import { Wire } from "../linux/netlink/wire.ts";
 import { checkOutput, untilOutputCloses, writeOut } from "./byte-sink.ts";
 import { badOption, compiledFilterOf, countOf, withFilters, type TableOptions } from "./conntrack-options.ts";
 import { checkNamespace, emptyTableHint, note, openTable, podReader } from "./conntrack-table.ts";

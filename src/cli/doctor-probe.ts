@@ -6,7 +6,7 @@ import { withProbe, type ProbeResult } from "../doctor/probe.ts";
 import { messageOf } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
-import { probeSizes } from "../trace/size-probe.ts";
+import { probeSizes } from "../trace/observe/size-probe.ts";
 import { trace } from "../trace/trace.ts";
 
 /** How long an echo may take after the last one that came back. */

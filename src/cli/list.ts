@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import { AttachmentNode } from "../attachment/node.ts";
 import type { Outside } from "../attachment/outside.ts";
-import { waysOut, type WayOutOfPod } from "../pods/ways-out.ts";
+import { waysOut, type WayOutOfPod } from "../ways-out/ways-out.ts";
 import { printJson, style, table } from "./style.ts";
 
 const HELP = `

@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import { readNatListing, type ReadNatListing } from "../nat/read-listing.ts";
-import type { Counter, ListedChain, ListedRule, NatElement, NatListing } from "../nat/listing.ts";
+import { readNatListing, type ReadNatListing } from "../rules/read-listing.ts";
+import type { Counter, ListedChain, ListedRule, NatElement, NatListing } from "../rules/listing.ts";
 import { namespaceOption, openNamespace } from "./namespace-option.ts";
 import { printJson, style } from "./style.ts";
 

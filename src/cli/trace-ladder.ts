@@ -1,7 +1,7 @@
 /** A trace for people: the packet's way as a ladder between the stations, then the nine steps. */
 import { stripVTControlCharacters } from "node:util";
 import type { Place, Sighting, StepReport, StepStatus, TraceReport } from "../trace/report.ts";
-import { durationText, firstHeading, legsOf } from "../trace/picture.ts";
+import { durationText, firstHeading, legsOf } from "../trace/show/picture.ts";
 import { style } from "./style.ts";
 
 const INDENT = "  ";

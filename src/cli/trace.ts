@@ -1,9 +1,9 @@
 import { writeFileSync } from "node:fs";
 import { Command, Option } from "commander";
 import { messageOf, WayoutError } from "../error.ts";
-import { writePcapng } from "../kernel/packet/pcapng.ts";
+import { writePcapng } from "../linux/packet/pcapng.ts";
 import type { SeenPacket } from "../trace/evidence.ts";
-import { tracePage } from "../trace/page.ts";
+import { tracePage } from "../trace/show/page.ts";
 import { trace, type TraceRequest } from "../trace/trace.ts";
 import { VERSION } from "../version.ts";
 import { printJson } from "./style.ts";

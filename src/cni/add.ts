@@ -1,6 +1,6 @@
 /** ADD: a pod's interface, its addresses and its way out; or an error, and nothing. */
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import type { LinkState } from "../kernel/route/link-state.ts";
+import type { LinkState } from "../linux/route/link-state.ts";
 import type { Assignment } from "../ipam/assignment.ts";
 import { connectPod, disconnectPod, ensureBridge, type PodLink } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";

@@ -1,7 +1,7 @@
 /** CHECK: whether an attachment is still what its ADD reported. Fails on a proven break, never on a forecast. */
 import { parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
-import type { LinkState } from "../kernel/route/link-state.ts";
+import type { LinkState } from "../linux/route/link-state.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { hostVethName } from "../network/network.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";

@@ -13,7 +13,7 @@
  */
 import { macText } from "../address/mac.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
+import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 import {
   addChain,
   addElements,
@@ -24,9 +24,9 @@ import {
   deleteTable,
   type Changes,
   type SetSpec,
-} from "../kernel/nftables/changes.ts";
+} from "../linux/nftables/changes.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
-import { drop, inSet, match } from "../kernel/nftables/rule-builder.ts";
+import { drop, inSet, match } from "../linux/nftables/rule-builder.ts";
 
 const TABLE = { family: "bridge", table: "wayout" } as const;
 const CHAIN = { ...TABLE, chain: "prerouting" } as const;

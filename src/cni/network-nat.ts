@@ -6,7 +6,7 @@ import { WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NetlinkConnection } from "../kernel/netlink/connection.ts";
 import { NETLINK_NETFILTER, openTransport } from "../kernel/netlink/transport.ts";
-import { rulesetGeneration } from "../kernel/nftables/generation.ts";
+import { rulesetGeneration } from "../linux/nftables/generation.ts";
 import type { NatBackend, NatDrift } from "../nat/backend.ts";
 import { GenerationMemory } from "../nat/generation-memory.ts";
 import type { NatIntent } from "../nat/intent.ts";
@@ -103,8 +103,9 @@ async function openBackend(
   { backend }: Pick<NatWish, "backend">,
   namespace: NetworkNamespace,
 ): Promise<NatBackend> {
-  if (backend === "nftables") return new (await import("../nat/nftables.ts")).NftablesNat({ namespace });
-  return new (await import("../nat/iptables.ts")).IptablesNat({ namespace });
+  if (backend === "nftables")
+    return new (await import("../nat/backends/nftables/nftables.ts")).NftablesNat({ namespace });
+  return new (await import("../nat/backends/iptables/iptables.ts")).IptablesNat({ namespace });
 }
 
 /**

@@ -1,7 +1,7 @@
 /** What a network has once, however many pods hang on it. */
 import type { IpFamily } from "../address/ip.ts";
 import { FORWARDING_SYSCTL } from "../forwarding/switches.ts";
-import type { LinkState } from "../kernel/route/link-state.ts";
+import type { LinkState } from "../linux/route/link-state.ts";
 import type { LinkTable } from "../kernel/route/link-table.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { removeBridge } from "../network/network.ts";

@@ -1,9 +1,9 @@
 /** VLANs of a bridge: a pod's port is an access port (`vlan`) or a trunk (`vlanTrunk`), as the bridge plugin has it. */
 import { parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
-import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
-import type { BridgeVlan } from "../kernel/route/bridge.ts";
-import type { LinkState } from "../kernel/route/link-state.ts";
+import { NetlinkError } from "../linux/netlink/netlink-error.ts";
+import type { BridgeVlan } from "../linux/route/bridge.ts";
+import type { LinkState } from "../linux/route/link-state.ts";
 import type { LinkTable } from "../kernel/route/link-table.ts";
 import { ensureGateways } from "../network/bridge.ts";
 import { networkFailure } from "../network/failure.ts";

@@ -1,6 +1,6 @@
 /** Whose a rule is, in words. */
-import { ownerOf } from "../nat/owner.ts";
-import { commentOf } from "../nat/rule-comment.ts";
+import { ownerOf } from "../rules/owner.ts";
+import { commentOf } from "../rules/rule-comment.ts";
 import type { Decision } from "./predict/chain.ts";
 import { textOfRule } from "./wording.ts";
 

@@ -1,7 +1,7 @@
 /** How objects are written in findings. */
-import type { Link } from "../kernel/route/link.ts";
-import type { Rule, Table } from "../kernel/nftables/ruleset.ts";
-import { ruleText } from "../kernel/nftables/text.ts";
+import type { Link } from "../linux/route/link.ts";
+import type { Rule, Table } from "../linux/nftables/ruleset.ts";
+import { ruleText } from "../linux/nftables/text.ts";
 import type { Decision } from "./predict/chain.ts";
 import type { Target } from "./predict/path.ts";
 

@@ -1,8 +1,8 @@
 import { ipBytes } from "../address/ip.ts";
 import type { Cidr } from "../address/cidr.ts";
-import type { ConntrackFilter, TupleFilter } from "../kernel/conntrack/filter.ts";
-import type { EntryScan } from "../kernel/conntrack/scan.ts";
-import { IPS, stateName } from "../kernel/conntrack/status.ts";
+import type { ConntrackFilter, TupleFilter } from "../linux/conntrack/filter.ts";
+import type { EntryScan } from "../linux/conntrack/scan.ts";
+import { IPS, stateName } from "../linux/conntrack/status.ts";
 import { flowState } from "./flow.ts";
 
 /** First and last port, both included. */

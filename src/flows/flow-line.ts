@@ -1,5 +1,5 @@
-import type { ConntrackEntry, FlowCounters } from "../kernel/conntrack/entry.ts";
-import { IPS } from "../kernel/conntrack/status.ts";
+import type { ConntrackEntry, FlowCounters } from "../linux/conntrack/entry.ts";
+import { IPS } from "../linux/conntrack/status.ts";
 import { flowState, podOf, translationText, type PodIndex } from "./flow.ts";
 
 /** What a line may say besides the entry. */

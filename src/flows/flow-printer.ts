@@ -1,5 +1,5 @@
-import type { EntryScan, TupleScan } from "../kernel/conntrack/scan.ts";
-import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPS, protocolName, stateName } from "../kernel/conntrack/status.ts";
+import type { EntryScan, TupleScan } from "../linux/conntrack/scan.ts";
+import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPS, protocolName, stateName } from "../linux/conntrack/status.ts";
 import { ipBytes, ipText } from "../address/ip.ts";
 import {
   decimalLength,

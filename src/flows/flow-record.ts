@@ -1,4 +1,4 @@
-import type { ConntrackEntry } from "../kernel/conntrack/entry.ts";
+import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
 import { flowState, podOf, translationOf, type FlowTranslation, type PodIndex } from "./flow.ts";
 
 /** A flow for programs: the kernel's entry, what it translates, and whose it is. */

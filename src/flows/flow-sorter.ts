@@ -1,6 +1,6 @@
-import { EntryScan, type TupleScan } from "../kernel/conntrack/scan.ts";
-import { protocolName, stateName } from "../kernel/conntrack/status.ts";
-import { Wire } from "../kernel/netlink/wire.ts";
+import { EntryScan, type TupleScan } from "../linux/conntrack/scan.ts";
+import { protocolName, stateName } from "../linux/conntrack/status.ts";
+import { Wire } from "../linux/netlink/wire.ts";
 import { flowState } from "./flow.ts";
 
 /** What a list can be sorted by. Numbers sort from large to small, the rest from A to Z. */

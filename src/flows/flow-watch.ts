@@ -1,6 +1,6 @@
 import type { Conntrack } from "../kernel/conntrack/conntrack.ts";
 import type { ConntrackEventKind, ConntrackEvents } from "../kernel/conntrack/events.ts";
-import type { EntryScan } from "../kernel/conntrack/scan.ts";
+import type { EntryScan } from "../linux/conntrack/scan.ts";
 import type { CompiledFilter } from "./flow-filter.ts";
 
 /** Events taken in one go before what was said about them goes out. */

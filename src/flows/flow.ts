@@ -1,5 +1,5 @@
-import type { ConntrackEntry, ConntrackTuple } from "../kernel/conntrack/entry.ts";
-import { IPS, stateNames } from "../kernel/conntrack/status.ts";
+import type { ConntrackEntry, ConntrackTuple } from "../linux/conntrack/entry.ts";
+import { IPS, stateNames } from "../linux/conntrack/status.ts";
 
 /** An end of a connection: `port` is the id of an ICMP query there, and absent for protocols without ports. */
 export interface FlowEnd {

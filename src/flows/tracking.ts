@@ -2,8 +2,8 @@ import { readFileSync } from "node:fs";
 import type { ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
-import type { Expression } from "../kernel/nftables/expressions.ts";
-import type { Ruleset } from "../kernel/nftables/ruleset.ts";
+import type { Expression } from "../linux/nftables/expressions.ts";
+import type { Ruleset } from "../linux/nftables/ruleset.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 
 /**

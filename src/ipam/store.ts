@@ -8,7 +8,7 @@
  */
 import { isIp } from "../address/ip.ts";
 import { messageOf, WayoutError } from "../error.ts";
-import { SystemError } from "../kernel/errno.ts";
+import { SystemError } from "../linux/errno.ts";
 import {
   closeFile,
   isMissing,

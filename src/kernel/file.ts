@@ -4,9 +4,9 @@
  *
  * Every function is synchronous and throws SystemError with the path.
  */
-import { ERRNO, SystemError } from "./errno.ts";
+import { ERRNO, SystemError } from "../linux/errno.ts";
 import * as libc from "./libc.ts";
-import { decodeUtf8, encodeUtf8 } from "./utf8.ts";
+import { decodeUtf8, encodeUtf8 } from "../linux/utf8.ts";
 
 /** include/uapi/asm-generic/fcntl.h; the same on x86-64 and arm64. */
 const O_WRONLY = 0o1;

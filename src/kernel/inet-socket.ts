@@ -1,7 +1,7 @@
 /** TCP, UDP and raw ICMP sockets opened in any namespace, without a process there: never blocking, one call a step. */
 import { closeSync } from "node:fs";
 import { ipBytes, ipFamily, ipText, type IpFamily } from "../address/ip.ts";
-import { SystemError } from "./errno.ts";
+import { SystemError } from "../linux/errno.ts";
 import * as libc from "./libc.ts";
 import type { NetworkNamespace } from "./namespace.ts";
 

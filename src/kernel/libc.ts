@@ -4,8 +4,8 @@
  * SystemError with the errno.
  */
 import { dlopen, FFIType, ptr, read as peek, type FFIFunction, type Pointer } from "bun:ffi";
-import { ERRNO, SystemError } from "./errno.ts";
-import { encodeUtf8 } from "./utf8.ts";
+import { ERRNO, SystemError } from "../linux/errno.ts";
+import { encodeUtf8 } from "../linux/utf8.ts";
 
 export { cc, FFIType } from "bun:ffi";
 

@@ -2,7 +2,7 @@
  * Network namespaces. wayout enters one only to open a socket or to start a process in it: `run` moves the calling
  * thread there and back with nothing asynchronous in between. A socket stays in the namespace it was opened in.
  */
-import { ERRNO, SystemError } from "./errno.ts";
+import { ERRNO, SystemError } from "../linux/errno.ts";
 import {
   closeFile,
   listDirectory,

@@ -5,10 +5,10 @@
 import { close, closeSync } from "node:fs";
 import * as libc from "./libc.ts";
 import type { NetworkNamespace } from "./namespace.ts";
-import { SystemError } from "./errno.ts";
-import { decodePacket } from "./packet/decode.ts";
-import { compileFilter, packetTest, type PacketFilter } from "./packet/filter.ts";
-import { summaryOf, type LinkLayer, type Packet } from "./packet/packet.ts";
+import { SystemError } from "../linux/errno.ts";
+import { decodePacket } from "../linux/packet/decode.ts";
+import { compileFilter, packetTest, type PacketFilter } from "../linux/packet/filter.ts";
+import { summaryOf, type LinkLayer, type Packet } from "../linux/packet/packet.ts";
 
 /** include/uapi/linux/if_packet.h, if_ether.h, if_arp.h; include/uapi/asm-generic/socket.h */
 const AF_PACKET = 17;

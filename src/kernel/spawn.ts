@@ -7,7 +7,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { SystemError } from "./errno.ts";
+import { SystemError } from "../linux/errno.ts";
 import * as libc from "./libc.ts";
 
 const SPAWN_C = `

@@ -1,7 +1,7 @@
 /** What the chapters measure with. */
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { PacketTap, type CapturedPacket } from "../kernel/packet-socket.ts";
-import type { PacketFilter } from "../kernel/packet/filter.ts";
+import type { PacketFilter } from "../linux/packet/filter.ts";
 import { PLAN } from "./plan.ts";
 import type { Evidence } from "./story.ts";
 import { visitFrom, type Visit } from "./visit.ts";

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { WayoutError } from "../error.ts";
-import { SystemError } from "../kernel/errno.ts";
+import { SystemError } from "../linux/errno.ts";
 import * as libc from "../kernel/libc.ts";
 import { spawnIn } from "../kernel/spawn.ts";
 import { CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC } from "../kernel/namespace.ts";

@@ -1,12 +1,12 @@
 /** The two things that give the lab's pods a way out, by the same rooms that `wayout` uses on a real node. */
 import { Nftables } from "../kernel/nftables/nftables.ts";
-import { ruleText } from "../kernel/nftables/text.ts";
+import { ruleText } from "../linux/nftables/text.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { enableForwarding } from "../forwarding/forwarding.ts";
 import type { NatChange } from "../nat/backend.ts";
 import { masqueradeIntent } from "../nat/intent.ts";
-import { NftablesNat } from "../nat/nftables.ts";
-import { TABLE } from "../nat/nftables-ruleset.ts";
+import { NftablesNat } from "../nat/backends/nftables/nftables.ts";
+import { TABLE } from "../nat/backends/nftables/ruleset.ts";
 import { PLAN } from "./plan.ts";
 import type { Evidence } from "./story.ts";
 

@@ -1,8 +1,8 @@
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { NatBackend, NatBackendName } from "./backend.ts";
-import { IptablesNat } from "./iptables.ts";
-import { NftablesNat } from "./nftables.ts";
-import { NoNat } from "./none.ts";
+import { IptablesNat } from "./backends/iptables/iptables.ts";
+import { NftablesNat } from "./backends/nftables/nftables.ts";
+import { NoNat } from "./backends/none/none.ts";
 
 /**
  * The backend of that name in a namespace (the calling thread's when absent).

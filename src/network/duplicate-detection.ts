@@ -1,5 +1,5 @@
 import { WayoutError } from "../error.ts";
-import type { LinkState } from "../kernel/route/link-state.ts";
+import type { LinkState } from "../linux/route/link-state.ts";
 import type { LinkTable } from "../kernel/route/link-table.ts";
 
 /** Longest that duplicate address detection takes with the usual settings is 2 s; the reference plugins wait 10. */

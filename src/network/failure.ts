@@ -1,6 +1,6 @@
 import { messageOf, WayoutError, type ErrorParts } from "../error.ts";
 import { AddressError } from "../address/ip.ts";
-import { SystemError } from "../kernel/errno.ts";
+import { SystemError } from "../linux/errno.ts";
 
 /** What people can do about the errno that the kernel gave. */
 const HINTS: Readonly<Record<string, Pick<ErrorParts, "code" | "kind" | "todo">>> = {

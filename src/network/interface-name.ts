@@ -1,5 +1,5 @@
 import { WayoutError } from "../error.ts";
-import { utf8Length } from "../kernel/utf8.ts";
+import { utf8Length } from "../linux/utf8.ts";
 
 /** IFNAMSIZ less the NUL (include/uapi/linux/if.h). */
 export const INTERFACE_NAME_BYTES = 15;

@@ -3,17 +3,17 @@ import type { Cidr } from "../address/cidr.ts";
 import { ipBits } from "../address/ip.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { AnyRequest } from "../kernel/netlink/connection.ts";
-import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
-import { addAddressRequest } from "../kernel/route/address.ts";
-import type { LinkState } from "../kernel/route/link-state.ts";
+import { NetlinkError } from "../linux/netlink/netlink-error.ts";
+import { addAddressRequest } from "../linux/route/address.ts";
+import type { LinkState } from "../linux/route/link-state.ts";
 import {
   addBridgeVlansRequest,
   deleteBridgeVlansRequest,
   setBridgePortRequest,
   setLinkRequest,
-} from "../kernel/route/link-requests.ts";
-import { deleteNeighbourRequest } from "../kernel/route/neighbour.ts";
-import { prependRouteRequest, replaceRouteRequest, type RouteSpec } from "../kernel/route/route.ts";
+} from "../linux/route/link-requests.ts";
+import { deleteNeighbourRequest } from "../linux/route/neighbour.ts";
+import { prependRouteRequest, replaceRouteRequest, type RouteSpec } from "../linux/route/route.ts";
 import { isAbsent, type LinkTable } from "../kernel/route/link-table.ts";
 import { writeSysctl } from "../kernel/sysctl.ts";
 import { awaitDetection } from "./duplicate-detection.ts";

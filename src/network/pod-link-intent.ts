@@ -1,5 +1,5 @@
-import type { BridgeVlan } from "../kernel/route/bridge.ts";
-import type { Scope } from "../kernel/route/constants.ts";
+import type { BridgeVlan } from "../linux/route/bridge.ts";
+import type { Scope } from "../linux/route/constants.ts";
 
 /** How a pod hangs on its node. */
 export interface PodLinkIntent {

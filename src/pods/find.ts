@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { isIp, canonicalIp } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
-import { SystemError } from "../kernel/errno.ts";
+import { SystemError } from "../linux/errno.ts";
 import { namespaceInode, NETNS_DIRECTORY, NetworkNamespace } from "../kernel/namespace.ts";
 import { cachedAttachments } from "./cni-cache.ts";
 import { listPods, podAddresses } from "./inventory.ts";

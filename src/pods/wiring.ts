@@ -1,7 +1,7 @@
 /** How a pod hangs on its node: which cable, where its other end is, and what that end is plugged into. */
 import { WayoutError } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
-import type { Link } from "../kernel/route/link.ts";
+import type { Link } from "../linux/route/link.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { listPods } from "./inventory.ts";
 import type { Pod } from "./pod.ts";

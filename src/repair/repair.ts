@@ -2,13 +2,13 @@
 import { WayoutError } from "../error.ts";
 import type { FlowToForget, Repair } from "../doctor/finding.ts";
 import { Conntrack } from "../kernel/conntrack/conntrack.ts";
-import { protocolNumber } from "../kernel/conntrack/status.ts";
+import { protocolNumber } from "../linux/conntrack/status.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { writeSysctl } from "../kernel/sysctl.ts";
 import { masqueradeIntent } from "../nat/intent.ts";
 import { openNat } from "../nat/open.ts";
-import { NftablesNat } from "../nat/nftables.ts";
+import { NftablesNat } from "../nat/backends/nftables/nftables.ts";
 
 /** The namespaces that a repair may touch. */
 export interface RepairPlaces {

@@ -3,8 +3,8 @@ import { ipBytes, ipText } from "../address/ip.ts";
 import { FlowHash } from "../flows/flow-hash.ts";
 import { PortTally } from "../flows/flow-statistics.ts";
 import { Conntrack } from "../kernel/conntrack/conntrack.ts";
-import type { EntryScan } from "../kernel/conntrack/scan.ts";
-import { IPS, protocolName } from "../kernel/conntrack/status.ts";
+import type { EntryScan } from "../linux/conntrack/scan.ts";
+import { IPS, protocolName } from "../linux/conntrack/status.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { FlowGroup, NamespaceState, PortUse } from "./snapshot.ts";
 

@@ -1,8 +1,8 @@
 /** Reads one network namespace, once, into the plain value that the doctor judges. */
 import { messageOf } from "../error.ts";
-import { ERRNO, SystemError } from "../kernel/errno.ts";
+import { ERRNO, SystemError } from "../linux/errno.ts";
 import { OWN_NAMESPACE, type NetworkNamespace } from "../kernel/namespace.ts";
-import { NetlinkError } from "../kernel/netlink/netlink-error.ts";
+import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 import {
   NETLINK_NETFILTER,
   NETLINK_ROUTE,
@@ -12,9 +12,9 @@ import {
 import { readIpsets } from "../kernel/ipset/ipset.ts";
 import { readLegacyTables } from "../kernel/iptables-legacy/iptables-legacy.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
-import type { Ruleset, Table } from "../kernel/nftables/ruleset.ts";
+import type { Ruleset, Table } from "../linux/nftables/ruleset.ts";
 import { cpuStatistics, networkCounters, sumCpuStatistics } from "../kernel/procfs.ts";
-import type { Link } from "../kernel/route/link.ts";
+import type { Link } from "../linux/route/link.ts";
 import { readOffloads } from "../kernel/route/offloads.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";

@@ -9,12 +9,12 @@ import type { IpFamily } from "../address/ip.ts";
 import type { PortUse as FlowPortUse } from "../flows/flow-statistics.ts";
 import type { NatBackendName } from "../nat/backend.ts";
 import type { NatIntent } from "../nat/intent.ts";
-import type { Address } from "../kernel/route/address.ts";
-import type { Link } from "../kernel/route/link.ts";
-import type { Neighbour } from "../kernel/route/neighbour.ts";
-import type { Route, RouteAnswer } from "../kernel/route/route.ts";
-import type { Rule } from "../kernel/route/rule.ts";
-import type { Ruleset, Table } from "../kernel/nftables/ruleset.ts";
+import type { Address } from "../linux/route/address.ts";
+import type { Link } from "../linux/route/link.ts";
+import type { Neighbour } from "../linux/route/neighbour.ts";
+import type { Route, RouteAnswer } from "../linux/route/route.ts";
+import type { Rule } from "../linux/route/rule.ts";
+import type { Ruleset, Table } from "../linux/nftables/ruleset.ts";
 
 export const SNAPSHOT_FORMAT = "wayout-snapshot";
 export const SNAPSHOT_VERSION = 1;

@@ -1,17 +1,17 @@
 /** Everything a trace gathers, before anything is concluded from it: one plain value. */
 import type { IpFamily } from "../address/ip.ts";
 import type { KernelDrop } from "../kernel/bpf/drops.ts";
-import type { ConntrackEntry } from "../kernel/conntrack/entry.ts";
+import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
 import type { TraceEvent } from "../kernel/nftables/events.ts";
-import type { Table } from "../kernel/nftables/ruleset.ts";
+import type { Table } from "../linux/nftables/ruleset.ts";
 import type { CapturedPacket } from "../kernel/packet-socket.ts";
 import type { Counters } from "../kernel/procfs.ts";
-import type { Address } from "../kernel/route/address.ts";
-import type { Link } from "../kernel/route/link.ts";
-import type { Neighbour } from "../kernel/route/neighbour.ts";
-import type { RouteAnswer } from "../kernel/route/route.ts";
-import type { TraceProtocol } from "./destination.ts";
-import type { ExchangeState } from "./exchange.ts";
+import type { Address } from "../linux/route/address.ts";
+import type { Link } from "../linux/route/link.ts";
+import type { Neighbour } from "../linux/route/neighbour.ts";
+import type { RouteAnswer } from "../linux/route/route.ts";
+import type { TraceProtocol } from "./observe/destination.ts";
+import type { ExchangeState } from "./observe/exchange.ts";
 
 /** What the kernel says about the path before a packet is sent. */
 export interface PathSurvey {

@@ -1,20 +1,20 @@
 /** One real exchange of a pod, followed through the kernel. Synchronous: it returns when the story is over. */
 import { ipFamily, isIp, type IpFamily } from "../address/ip.ts";
 import { messageOf, WayoutError } from "../error.ts";
-import { SystemError } from "../kernel/errno.ts";
+import { SystemError } from "../linux/errno.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import { requestTimestamps } from "../kernel/packet-socket.ts";
 import { findPod } from "../pods/find.ts";
 import type { Pod } from "../pods/pod.ts";
 import { openNodeOf } from "../pods/wiring.ts";
-import { analyse } from "./analyse.ts";
-import { collect } from "./collect.ts";
-import { parseTarget, type TraceTarget } from "./destination.ts";
+import { analyse } from "./judge/analyse.ts";
+import { collect } from "./observe/collect.ts";
+import { parseTarget, type TraceTarget } from "./observe/destination.ts";
 import type { FlowEnds, PathSurvey, SeenPacket, TraceEvidence } from "./evidence.ts";
-import { Exchange } from "./exchange.ts";
+import { Exchange } from "./observe/exchange.ts";
 import type { TraceReport } from "./report.ts";
-import { resolve, type Resolution } from "./resolver.ts";
-import { sourceOf, surveyNode, surveyPod, type RoutedPacket } from "./survey.ts";
+import { resolve, type Resolution } from "./observe/resolver.ts";
+import { sourceOf, surveyNode, surveyPod, type RoutedPacket } from "./observe/survey.ts";
 
 export interface TraceRequest {
   /** As a person names it; see findPod. */

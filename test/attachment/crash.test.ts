@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { attach } from "../../src/attachment/attach.ts";
 import { AttachmentNode } from "../../src/attachment/node.ts";
-import { ERRNO, SystemError } from "../../src/kernel/errno.ts";
+import { ERRNO, SystemError } from "../../src/linux/errno.ts";
 import { FileLock } from "../../src/kernel/file-lock.ts";
 import { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../../src/kernel/netlink/transport.ts";

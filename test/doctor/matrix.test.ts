@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { largestSent, withSizes } from "../../src/doctor/black-hole.ts";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
-import { probeSizes } from "../../src/trace/size-probe.ts";
+import { probeSizes } from "../../src/trace/observe/size-probe.ts";
 import { faultNamed, FAULTS, type Fault } from "../../src/lab/faults.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import type { World } from "../../src/lab/world.ts";

@@ -7,7 +7,7 @@ import { PLAN } from "../../src/lab/plan.ts";
 import { buildWorld, removeNamespaces, World } from "../../src/lab/world.ts";
 import { LAB_NAMESPACES } from "../../src/lab/plan.ts";
 import { masqueradeIntent } from "../../src/nat/intent.ts";
-import { NftablesNat } from "../../src/nat/nftables.ts";
+import { NftablesNat } from "../../src/nat/backends/nftables/nftables.ts";
 import { findPod } from "../../src/pods/find.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { run } from "../support/witness.ts";

@@ -8,9 +8,9 @@ import type { DirectionFilter, FlowFilter, PortRange } from "../../src/flows/flo
 import { flowState } from "../../src/flows/flow.ts";
 import { FlowSorter, SORT_KEYS } from "../../src/flows/flow-sorter.ts";
 import { explainCounters, FlowTally, NAT_PORTS } from "../../src/flows/flow-statistics.ts";
-import type { ConntrackEntry, ConntrackTuple } from "../../src/kernel/conntrack/entry.ts";
-import { passes } from "../../src/kernel/conntrack/filter.ts";
-import { IPS } from "../../src/kernel/conntrack/status.ts";
+import type { ConntrackEntry, ConntrackTuple } from "../../src/linux/conntrack/entry.ts";
+import { passes } from "../../src/linux/conntrack/filter.ts";
+import { IPS } from "../../src/linux/conntrack/status.ts";
 import { decodeEntry, description, encodeDescription, scanOf } from "../kernel/conntrack/arbitrary.ts";
 
 const ADDRESSES = ["10.0.0.1", "10.0.0.2", "203.0.113.5", "198.51.100.80", "fd00::2", "2001:db8::1", "::1"];

@@ -5,8 +5,8 @@ import { ipText } from "../../src/address/ip.ts";
 import { decimalLength, phrase, writeAddress, writeDecimal } from "../../src/flows/byte-text.ts";
 import { flowLine } from "../../src/flows/flow-line.ts";
 import { FlowPrinter } from "../../src/flows/flow-printer.ts";
-import { EntryScan } from "../../src/kernel/conntrack/scan.ts";
-import { Wire } from "../../src/kernel/netlink/wire.ts";
+import { EntryScan } from "../../src/linux/conntrack/scan.ts";
+import { Wire } from "../../src/linux/netlink/wire.ts";
 import { kernelText } from "../support/arbitrary.ts";
 import { decodeEntry, description, encodeDescription, scanOf } from "../kernel/conntrack/arbitrary.ts";
 

@@ -5,7 +5,7 @@ import { FlowWatch, type FlowWatcher } from "../../src/flows/flow-watch.ts";
 import { askingRule, trackingOf } from "../../src/flows/tracking.ts";
 import { Conntrack } from "../../src/kernel/conntrack/conntrack.ts";
 import { ConntrackEvents, type ConntrackEventKind } from "../../src/kernel/conntrack/events.ts";
-import type { EntryScan } from "../../src/kernel/conntrack/scan.ts";
+import type { EntryScan } from "../../src/linux/conntrack/scan.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { makeEntries, MADE, trackingNamespace } from "../kernel/conntrack/tracked-world.ts";
 import { ask, testWith } from "../support/witness.ts";

@@ -4,8 +4,8 @@ import { flowState, podOf, translationOf, translationText } from "../../src/flow
 import { compileFilter } from "../../src/flows/flow-filter.ts";
 import { flowLine } from "../../src/flows/flow-line.ts";
 import { flowRecord } from "../../src/flows/flow-record.ts";
-import type { ConntrackEntry, ConntrackTuple } from "../../src/kernel/conntrack/entry.ts";
-import { IPS, protocolName, protocolNumber, statusFlags } from "../../src/kernel/conntrack/status.ts";
+import type { ConntrackEntry, ConntrackTuple } from "../../src/linux/conntrack/entry.ts";
+import { IPS, protocolName, protocolNumber, statusFlags } from "../../src/linux/conntrack/status.ts";
 import { decodeEntry, description, encodeDescription, scanOf } from "../kernel/conntrack/arbitrary.ts";
 
 function entry(

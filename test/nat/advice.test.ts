@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { adviceOn } from "../../src/nat/advice.ts";
+import { adviceOn } from "../../src/policy/advice.ts";
 import { masqueradeIntent, normalizeIntent, type NatIntent } from "../../src/nat/intent.ts";
 import { ownerName } from "../../src/nat/owner-name.ts";
 

@@ -3,11 +3,11 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { masqueradeIntent } from "../../src/nat/intent.ts";
-import { detectVariant } from "../../src/nat/iptables-program.ts";
+import { detectVariant } from "../../src/nat/backends/iptables/program.ts";
 import { freshNamespace } from "../support/world.ts";
 import { ask, testWith } from "../support/witness.ts";
-import { IptablesNat } from "../../src/nat/iptables.ts";
-import { chainOf } from "../../src/nat/iptables-ruleset.ts";
+import { IptablesNat } from "../../src/nat/backends/iptables/iptables.ts";
+import { chainOf } from "../../src/nat/backends/iptables/ruleset.ts";
 import { backendSuite } from "./backend-suite.ts";
 
 for (const variant of ["nft", "legacy"] as const) {
@@ -66,7 +66,7 @@ test("when IPv6 is refused, IPv4 is as it was before", () => {
 test("several at once all stand", async () => {
   const namespace = freshNamespace();
   const module = (name: string): string => JSON.stringify(join(import.meta.dir, "../../src/nat", name));
-  const script = `import { IptablesNat } from ${module("iptables.ts")};
+  const script = `import { IptablesNat } from ${module("backends/iptables/iptables.ts")};
     import { masqueradeIntent } from ${module("intent.ts")};
     const network = process.argv[1];
     new IptablesNat({ variant: "nft" }).apply(masqueradeIntent("cni/n" + network, ["10." + network + ".0.0/16"]));`;

@@ -2,9 +2,9 @@
 import { expect } from "bun:test";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { masqueradeIntent } from "../../src/nat/intent.ts";
-import type { ListedRule } from "../../src/nat/listing.ts";
-import { NftablesNat } from "../../src/nat/nftables.ts";
-import { readNatListing } from "../../src/nat/read-listing.ts";
+import type { ListedRule } from "../../src/rules/listing.ts";
+import { NftablesNat } from "../../src/nat/backends/nftables/nftables.ts";
+import { readNatListing } from "../../src/rules/read-listing.ts";
 import { freshNamespace } from "../support/world.ts";
 import { ask, testWith } from "../support/witness.ts";
 

@@ -4,7 +4,7 @@ import * as fc from "fast-check";
 import { cidrContains, cidrOf, cidrText, parseCidr } from "../../src/address/cidr.ts";
 import { ipFromNumber, ipNumber } from "../../src/address/ip.ts";
 import { NEVER_TRANSLATED, normalizeIntent, type NatIntent, type NatSource } from "../../src/nat/intent.ts";
-import { tableOf, type WantedSet, type WantedTable } from "../../src/nat/nftables-ruleset.ts";
+import { tableOf, type WantedSet, type WantedTable } from "../../src/nat/backends/nftables/ruleset.ts";
 import { byPrecedence } from "../../src/nat/segment.ts";
 
 /** A world of 64 sources and 16 destinations, so that everything overlaps. */

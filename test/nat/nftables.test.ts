@@ -1,11 +1,11 @@
 import { describe, expect, test as unit } from "bun:test";
 import { join } from "node:path";
 import { masqueradeIntent, normalizeIntent, type NatIntent } from "../../src/nat/intent.ts";
-import { ERRNO, SystemError } from "../../src/kernel/errno.ts";
+import { ERRNO, SystemError } from "../../src/linux/errno.ts";
 import type { NetlinkTransport } from "../../src/kernel/netlink/transport.ts";
-import { NftablesNat } from "../../src/nat/nftables.ts";
-import { tableOf } from "../../src/nat/nftables-ruleset.ts";
-import { readNatListing } from "../../src/nat/read-listing.ts";
+import { NftablesNat } from "../../src/nat/backends/nftables/nftables.ts";
+import { tableOf } from "../../src/nat/backends/nftables/ruleset.ts";
+import { readNatListing } from "../../src/rules/read-listing.ts";
 import { freshNamespace } from "../support/world.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { backendSuite } from "./backend-suite.ts";
@@ -191,9 +191,9 @@ describe("the table", () => {
 
   test("two at once both stand", async () => {
     const namespace = freshNamespace();
-    const script = `import { ERRNO, SystemError } from "../../src/kernel/errno.ts";
+    const script = `import { ERRNO, SystemError } from "../../src/linux/errno.ts";
 import type { NetlinkTransport } from "../../src/kernel/netlink/transport.ts";
-import { NftablesNat } from ${JSON.stringify(join(import.meta.dir, "../../src/nat/nftables.ts"))};
+import { NftablesNat } from ${JSON.stringify(join(import.meta.dir, "../../src/nat/backends/nftables/nftables.ts"))};
       import { masqueradeIntent } from ${JSON.stringify(join(import.meta.dir, "../../src/nat/intent.ts"))};
       new NftablesNat().apply(masqueradeIntent("cni/n" + process.argv[1], ["10." + process.argv[1] + ".0.0/16"]));`;
     const children = namespace.run(() =>

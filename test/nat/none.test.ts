@@ -1,4 +1,4 @@
-import { NoNat } from "../../src/nat/none.ts";
+import { NoNat } from "../../src/nat/backends/none/none.ts";
 import { backendSuite } from "./backend-suite.ts";
 
 backendSuite({

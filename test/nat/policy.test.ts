@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { WayoutError } from "../../src/error.ts";
-import { parsePolicy, readPolicy } from "../../src/nat/policy-file.ts";
+import { parsePolicy, readPolicy } from "../../src/policy/policy-file.ts";
 
 async function refusal(text: string): Promise<WayoutError> {
   try {

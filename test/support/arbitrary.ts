@@ -2,7 +2,7 @@
 import * as fc from "fast-check";
 import { ipText } from "../../src/address/ip.ts";
 import { macText } from "../../src/address/mac.ts";
-import type { DescribedCodec, DescribedSet } from "../../src/kernel/netlink/codec.ts";
+import type { DescribedCodec, DescribedSet } from "../../src/linux/netlink/codec.ts";
 
 interface TableEntry {
   readonly shape: "single" | "repeated" | "tagged";

@@ -1,5 +1,5 @@
 /** A real netlink socket at which one message goes wrong. */
-import { SystemError } from "../../src/kernel/errno.ts";
+import { SystemError } from "../../src/linux/errno.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../../src/kernel/netlink/transport.ts";
 import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";

@@ -7,7 +7,7 @@ import { cc } from "bun:ffi";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { DescribedCodec, DescribedSet } from "../../src/kernel/netlink/codec.ts";
+import type { DescribedCodec, DescribedSet } from "../../src/linux/netlink/codec.ts";
 
 const INCLUDE = "/usr/include";
 const MULTIARCH = `${INCLUDE}/${process.arch === "arm64" ? "aarch64" : "x86_64"}-linux-gnu`;

@@ -1,6 +1,6 @@
 /** A kernel made of prepared answers, for what a real one cannot be made to do on demand. */
 import type { NetlinkTransport } from "../../src/kernel/netlink/transport.ts";
-import { align4 } from "../../src/kernel/netlink/wire.ts";
+import { align4 } from "../../src/linux/netlink/wire.ts";
 
 /** A message received by the scripted kernel. */
 export interface Received {

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import { parseTarget } from "../../src/trace/destination.ts";
-import { nameserversOf, question } from "../../src/trace/resolver.ts";
+import { parseTarget } from "../../src/trace/observe/destination.ts";
+import { nameserversOf, question } from "../../src/trace/observe/resolver.ts";
 
 test("destinations, as people write them", () => {
   expect(parseTarget("198.51.100.80")).toEqual({ host: "198.51.100.80", protocol: "tcp", port: 443 });

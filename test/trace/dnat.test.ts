@@ -2,7 +2,7 @@
 import { afterEach, expect } from "bun:test";
 import { traceText } from "../../src/cli/trace-ladder.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
-import { tracePage } from "../../src/trace/page.ts";
+import { tracePage } from "../../src/trace/show/page.ts";
 import type { TraceReport } from "../../src/trace/report.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";

@@ -1,5 +1,5 @@
 /** Does a filter stop the packet, or its answer? */
-import { isIptablesTable } from "../../kernel/nftables/text.ts";
+import { isIptablesTable } from "../../linux/nftables/text.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
 import type { Decision } from "../predict/chain.ts";

@@ -1,8 +1,8 @@
 /** What agents left behind. */
-import type { Table } from "../../kernel/nftables/ruleset.ts";
-import { isIptablesTable } from "../../kernel/nftables/text.ts";
-import { ownerOf } from "../../nat/owner.ts";
-import { commentOf } from "../../nat/rule-comment.ts";
+import type { Table } from "../../linux/nftables/ruleset.ts";
+import { isIptablesTable } from "../../linux/nftables/text.ts";
+import { ownerOf } from "../../rules/owner.ts";
+import { commentOf } from "../../rules/rule-comment.ts";
 import { finding, ofNode, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import type { HookTable } from "../predict/hooks.ts";

@@ -1,6 +1,6 @@
 /** Which gateway the pod should have, when its own route is gone. */
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
-import type { Link } from "../../kernel/route/link.ts";
+import type { Link } from "../../linux/route/link.ts";
 import type { CheckContext } from "../check.ts";
 
 /**

@@ -1,7 +1,7 @@
 /** Translation that works, and will surprise somebody. */
-import type { Expression } from "../../kernel/nftables/expressions.ts";
-import type { Table } from "../../kernel/nftables/ruleset.ts";
-import { ownerOf } from "../../nat/owner.ts";
+import type { Expression } from "../../linux/nftables/expressions.ts";
+import type { Table } from "../../linux/nftables/ruleset.ts";
+import { ownerOf } from "../../rules/owner.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
 import { isPrivateAddress } from "../predict/path.ts";

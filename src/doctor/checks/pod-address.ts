@@ -1,6 +1,6 @@
 /** Has the pod a usable address, and only the pod? */
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
-import type { Link } from "../../kernel/route/link.ts";
+import type { Link } from "../../linux/route/link.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import { commandIn } from "../command.ts";
 import type { Finding, Fix } from "../finding.ts";

@@ -1,5 +1,5 @@
 /** Does the pod have an interface, and is it up? */
-import type { Link } from "../../kernel/route/link.ts";
+import type { Link } from "../../linux/route/link.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
 import { linkText } from "../wording.ts";

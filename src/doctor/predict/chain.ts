@@ -1,5 +1,5 @@
 /** One base chain and everything it jumps to, for one packet (nft_do_chain of net/netfilter/nf_tables_core.c). */
-import type { BaseChain, Chain, Rule, Table } from "../../kernel/nftables/ruleset.ts";
+import type { BaseChain, Chain, Rule, Table } from "../../linux/nftables/ruleset.ts";
 import { BREAK, CONTINUE, type Machine, type StepVerdict } from "./machine.ts";
 import { compiledRules, type CompiledRule } from "./rules.ts";
 

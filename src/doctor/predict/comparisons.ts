@@ -1,7 +1,7 @@
 /** Expressions that work on registers: cmp, range, bitwise, byteorder, lookup. */
-import type { ExpressionKinded } from "../../kernel/nftables/expressions.ts";
-import type { Table } from "../../kernel/nftables/ruleset.ts";
-import { registerWord } from "../../kernel/nftables/registers.ts";
+import type { ExpressionKinded } from "../../linux/nftables/expressions.ts";
+import type { Table } from "../../linux/nftables/ruleset.ts";
+import { registerWord } from "../../linux/nftables/registers.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
 import { compareBytes } from "./sets.ts";
 

@@ -1,7 +1,7 @@
 /** Expressions that ask conntrack or the routing tables: ct, fib. */
 import { ipBytes } from "../../address/ip.ts";
-import type { ExpressionKinded } from "../../kernel/nftables/expressions.ts";
-import { registerWord } from "../../kernel/nftables/registers.ts";
+import type { ExpressionKinded } from "../../linux/nftables/expressions.ts";
+import { registerWord } from "../../linux/nftables/registers.ts";
 import { nameBytes } from "./loads.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
 import { PROTOCOL_NUMBER, type ConntrackState, type Tuple } from "./packet.ts";

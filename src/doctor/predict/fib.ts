@@ -5,9 +5,9 @@
  */
 import { cidrContains, parseCidr, type Cidr } from "../../address/cidr.ts";
 import { ipFamily, ipNumber, type IpFamily } from "../../address/ip.ts";
-import type { Link } from "../../kernel/route/link.ts";
-import type { NextHop, Route, RouteAnswer } from "../../kernel/route/route.ts";
-import type { Rule } from "../../kernel/route/rule.ts";
+import type { Link } from "../../linux/route/link.ts";
+import type { NextHop, Route, RouteAnswer } from "../../linux/route/route.ts";
+import type { Rule } from "../../linux/route/rule.ts";
 import type { NamespaceState, RecordedQuery } from "../../snapshot/snapshot.ts";
 import { protocolMatches } from "./rule-selector.ts";
 

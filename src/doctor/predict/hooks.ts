@@ -3,7 +3,7 @@
  * row by priority. Conntrack looks at the packet at -200; all chains of type nat run together, in their own order,
  * where the kernel's NAT core has its place (destination -100, source 100), and only for the first packet of a flow.
  */
-import type { BaseChain, Chain, Table } from "../../kernel/nftables/ruleset.ts";
+import type { BaseChain, Chain, Table } from "../../linux/nftables/ruleset.ts";
 import { runChain, type ChainResult, type Decision, type HookedChain } from "./chain.ts";
 import { Flow } from "./flow.ts";
 import type { Machine } from "./machine.ts";

@@ -1,6 +1,6 @@
 /** Small questions about links and neighbours that both ways of a path ask. */
-import type { Link } from "../../kernel/route/link.ts";
-import type { Neighbour } from "../../kernel/route/neighbour.ts";
+import type { Link } from "../../linux/route/link.ts";
+import type { Neighbour } from "../../linux/route/neighbour.ts";
 import { PROTOCOL_NUMBER } from "./packet.ts";
 import type { Place } from "./path.ts";
 import type { NodeView } from "./view.ts";

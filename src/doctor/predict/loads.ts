@@ -1,7 +1,7 @@
 /** Expressions that put something about the packet into a register: payload, meta, exthdr, rt, socket. */
 import { ipBytes } from "../../address/ip.ts";
-import type { ExpressionKinded } from "../../kernel/nftables/expressions.ts";
-import { registerWord } from "../../kernel/nftables/registers.ts";
+import type { ExpressionKinded } from "../../linux/nftables/expressions.ts";
+import { registerWord } from "../../linux/nftables/registers.ts";
 import { etherType, type KnownBytes } from "./headers.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
 import { PROTOCOL_NUMBER, TCP_SYN } from "./packet.ts";

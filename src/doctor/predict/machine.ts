@@ -2,7 +2,7 @@
  * The state of nf_tables' virtual machine while one packet meets one hook: sixteen registers of 4 bytes
  * (NFT_REG32_00…15), the packet, its conntrack entry.
  */
-import type { Verdict } from "../../kernel/nftables/values.ts";
+import type { Verdict } from "../../linux/nftables/values.ts";
 import { headersOf, type Headers } from "./headers.ts";
 import type { Flow } from "./flow.ts";
 import type { Oracle } from "./oracle.ts";

@@ -1,7 +1,7 @@
 /** What a nat statement makes of a flow: the address and port that the kernel would choose. */
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import { ipBits, ipFromNumber, ipNumber } from "../../address/ip.ts";
-import type { Address } from "../../kernel/route/address.ts";
+import type { Address } from "../../linux/route/address.ts";
 import type { Binding } from "./flow.ts";
 import type { Machine, NatRange } from "./machine.ts";
 import type { PortRange } from "./packet.ts";

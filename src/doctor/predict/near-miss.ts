@@ -2,9 +2,9 @@
  * Why does no rule translate the packet? Looks at every rule that could have, and says how near it came: which of its
  * conditions (or of the jumps that lead to it) failed, which earlier rule decided, or that nothing leads to it.
  */
-import type { Expression } from "../../kernel/nftables/expressions.ts";
-import type { Chain, Rule, Table } from "../../kernel/nftables/ruleset.ts";
-import { ruleText } from "../../kernel/nftables/text.ts";
+import type { Expression } from "../../linux/nftables/expressions.ts";
+import type { Chain, Rule, Table } from "../../linux/nftables/ruleset.ts";
+import { ruleText } from "../../linux/nftables/text.ts";
 import { runRule } from "./chain.ts";
 import { BREAK, type Machine } from "./machine.ts";
 import { compiledRules, type CompiledRule } from "./rules.ts";

@@ -1,6 +1,6 @@
 /** The way out: from the pod's socket to the node's out-interface. */
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
-import type { Link } from "../../kernel/route/link.ts";
+import type { Link } from "../../linux/route/link.ts";
 import { IPPROTO, isLoopback, linkDown, neighbourAt } from "./link-state.ts";
 import type { RouteResult } from "./fib.ts";
 import { runBridgeHook } from "./hooks.ts";

@@ -1,7 +1,7 @@
 /** What a prediction says: where a packet of a pod goes, who decides about it, where it ends, and the way back. */
-import type { Link } from "../../kernel/route/link.ts";
-import type { Route } from "../../kernel/route/route.ts";
-import type { Rule as PolicyRule } from "../../kernel/route/rule.ts";
+import type { Link } from "../../linux/route/link.ts";
+import type { Route } from "../../linux/route/route.ts";
+import type { Rule as PolicyRule } from "../../linux/route/rule.ts";
 import type { Decision } from "./chain.ts";
 import type { HookStop } from "./hooks.ts";
 import type { PortRange, Protocol, Tuple } from "./packet.ts";

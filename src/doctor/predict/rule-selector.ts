@@ -1,5 +1,5 @@
 /** The selectors of a policy-routing rule (`ip rule`) that look into the transport header, and its text. */
-import type { NumberRange, Rule } from "../../kernel/route/rule.ts";
+import type { NumberRange, Rule } from "../../linux/route/rule.ts";
 
 /** Whether a rule's ipproto, sport and dport accept the packet (fib_rule_match of net/ipv4/fib_rules.c). */
 export function protocolMatches(

@@ -1,6 +1,6 @@
 /** Rules made ready to run: each expression becomes a step, once for all packets. */
-import type { Expression } from "../../kernel/nftables/expressions.ts";
-import type { Chain, Rule, Table } from "../../kernel/nftables/ruleset.ts";
+import type { Expression } from "../../linux/nftables/expressions.ts";
+import type { Chain, Rule, Table } from "../../linux/nftables/ruleset.ts";
 import {
   compileBitwise,
   compileByteorder,
@@ -23,7 +23,7 @@ import {
   compileReject,
   compileStateful,
 } from "./statements.ts";
-import { registerWord } from "../../kernel/nftables/registers.ts";
+import { registerWord } from "../../linux/nftables/registers.ts";
 import { findMatch, Info } from "./xtables-matches.ts";
 import { findTarget } from "./xtables-targets.ts";
 

@@ -1,5 +1,5 @@
 /** Look-ups in nf_tables sets and maps: exact keys, intervals, concatenations of intervals, the catch-all. */
-import type { NftSet, SetElement } from "../../kernel/nftables/ruleset.ts";
+import type { NftSet, SetElement } from "../../linux/nftables/ruleset.ts";
 
 interface Interval {
   readonly from: Uint8Array;

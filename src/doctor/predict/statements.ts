@@ -1,8 +1,8 @@
 /** Expressions that act: verdicts, NAT, reject, and those whose outcome depends on time or on other packets. */
 import { ipText } from "../../address/ip.ts";
-import type { ExpressionKinded, StatefulExpression } from "../../kernel/nftables/expressions.ts";
-import type { Table } from "../../kernel/nftables/ruleset.ts";
-import { registerWord } from "../../kernel/nftables/registers.ts";
+import type { ExpressionKinded, StatefulExpression } from "../../linux/nftables/expressions.ts";
+import type { Table } from "../../linux/nftables/ruleset.ts";
+import { registerWord } from "../../linux/nftables/registers.ts";
 import { decide } from "./comparisons.ts";
 import { BREAK, CONTINUE, type Machine, type NatRange, type Step, type StepResult } from "./machine.ts";
 

@@ -1,6 +1,6 @@
 /** One namespace of a snapshot, prepared for predictions: look-ups by name, routing, sets by table. */
-import type { NftSet, Table } from "../../kernel/nftables/ruleset.ts";
-import type { Link } from "../../kernel/route/link.ts";
+import type { NftSet, Table } from "../../linux/nftables/ruleset.ts";
+import type { Link } from "../../linux/route/link.ts";
 import type { IpsetState, NamespaceState } from "../../snapshot/snapshot.ts";
 import { Fib } from "./fib.ts";
 import { SetIndex } from "./sets.ts";

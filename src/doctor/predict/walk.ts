@@ -1,5 +1,5 @@
 /** The state of one prediction while it follows the packet. What stops it is noted, and the walk goes on as if mended. */
-import type { Link } from "../../kernel/route/link.ts";
+import type { Link } from "../../linux/route/link.ts";
 import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import type { Decision } from "./chain.ts";
 import type { Flow } from "./flow.ts";

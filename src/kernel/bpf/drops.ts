@@ -5,9 +5,9 @@
 import { closeSync } from "node:fs";
 import { ipBytes } from "../../address/ip.ts";
 import { clockUs } from "../libc.ts";
-import { decodePacket } from "../packet/decode.ts";
-import { summaryOf, type Packet } from "../packet/packet.ts";
-import { Assembler, FRAME } from "./instructions.ts";
+import { decodePacket } from "../../linux/packet/decode.ts";
+import { summaryOf, type Packet } from "../../linux/packet/packet.ts";
+import { Assembler, FRAME } from "../../linux/bpf/instructions.ts";
 import { kernelLayout, type Offsets } from "./layout.ts";
 import { attachRawTracepoint, BpfQueue } from "./loader.ts";
 

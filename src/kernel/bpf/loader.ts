@@ -1,6 +1,6 @@
 /** bpf(2): maps, programs, raw tracepoints. What was made lives as long as its file descriptor. */
 import { closeSync } from "node:fs";
-import { SystemError } from "../errno.ts";
+import { SystemError } from "../../linux/errno.ts";
 import * as libc from "../libc.ts";
 
 const SYS_BPF = process.arch === "arm64" ? 280 : 321;

@@ -1,6 +1,6 @@
 /** Programs that somebody else has loaded: which are attached to a link, and what they are called. */
 import { closeSync } from "node:fs";
-import { ERRNO, SystemError } from "../errno.ts";
+import { ERRNO, SystemError } from "../../linux/errno.ts";
 import * as libc from "../libc.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { attributes, bpf } from "./loader.ts";

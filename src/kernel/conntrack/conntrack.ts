@@ -1,11 +1,11 @@
 import { NetlinkConnection, type AnyRequest } from "../netlink/connection.ts";
-import { request } from "../netlink/message.ts";
-import { NetlinkError } from "../netlink/netlink-error.ts";
-import { NFPROTO } from "../netlink/nfnetlink.ts";
+import { request } from "../../linux/netlink/message.ts";
+import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
+import { NFPROTO } from "../../linux/netlink/nfnetlink.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
 import { openReadAhead } from "../netlink/read-ahead.ts";
 import type { NetworkNamespace } from "../namespace.ts";
-import type { AttributesOf } from "../netlink/attributes.ts";
+import type { AttributesOf } from "../../linux/netlink/attributes.ts";
 import {
   IPCTNL_MSG_CT_DELETE,
   IPCTNL_MSG_CT_GET,
@@ -13,12 +13,12 @@ import {
   IPCTNL_MSG_CT_GET_STATS_CPU,
   IPCTNL_MSG_CT_NEW,
   type ctaTuple,
-} from "./attributes.ts";
-import { entryOf, type ConntrackEntry, type ConntrackTuple } from "./entry.ts";
-import { kernelFilter, passes, type ConntrackFilter } from "./filter.ts";
-import { RepeatGuard } from "./repeat-guard.ts";
-import { EntryScan } from "./scan.ts";
-import { IPPROTO_ICMP, IPPROTO_ICMPV6 } from "./status.ts";
+} from "../../linux/conntrack/attributes.ts";
+import { entryOf, type ConntrackEntry, type ConntrackTuple } from "../../linux/conntrack/entry.ts";
+import { kernelFilter, passes, type ConntrackFilter } from "../../linux/conntrack/filter.ts";
+import { RepeatGuard } from "../../linux/conntrack/repeat-guard.ts";
+import { EntryScan } from "../../linux/conntrack/scan.ts";
+import { IPPROTO_ICMP, IPPROTO_ICMPV6 } from "../../linux/conntrack/status.ts";
 
 /** One CPU's counters since the namespace began (struct ip_conntrack_stat). 32 bits: they wrap. */
 export interface ConntrackCpuStatistics {

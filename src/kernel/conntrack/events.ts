@@ -1,16 +1,16 @@
-import { ERRNO, SystemError } from "../errno.ts";
+import { ERRNO, SystemError } from "../../linux/errno.ts";
 import type { NetworkNamespace } from "../namespace.ts";
-import { messageLength, NLM_F_CREATE, NLM_F_EXCL, NLMSG_HDRLEN } from "../netlink/message.ts";
+import { messageLength, NLM_F_CREATE, NLM_F_EXCL, NLMSG_HDRLEN } from "../../linux/netlink/message.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
-import { align4, Wire } from "../netlink/wire.ts";
+import { align4, Wire } from "../../linux/netlink/wire.ts";
 import {
   IPCTNL_MSG_CT_DELETE,
   IPCTNL_MSG_CT_NEW,
   NFNLGRP_CONNTRACK_DESTROY,
   NFNLGRP_CONNTRACK_NEW,
   NFNLGRP_CONNTRACK_UPDATE,
-} from "./attributes.ts";
-import { EntryScan } from "./scan.ts";
+} from "../../linux/conntrack/attributes.ts";
+import { EntryScan } from "../../linux/conntrack/scan.ts";
 
 /** What happened to an entry. */
 export type ConntrackEventKind = "new" | "update" | "destroy";

@@ -1,12 +1,18 @@
 /** The ipsets of a namespace, which iptables rules ask with `-m set` (include/uapi/linux/netfilter/ipset/ip_set.h). */
 import { ipText } from "../../address/ip.ts";
 import { macText } from "../../address/mac.ts";
-import { attribute, AttributeSet, listOf, nested, type AttributesOf } from "../netlink/attributes.ts";
-import { be16, be32, bytes, string, u8 } from "../netlink/codec.ts";
+import {
+  attribute,
+  AttributeSet,
+  listOf,
+  nested,
+  type AttributesOf,
+} from "../../linux/netlink/attributes.ts";
+import { be16, be32, bytes, string, u8 } from "../../linux/netlink/codec.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
-import { decode, NLMSG_DONE, request, type MessageSpec } from "../netlink/message.ts";
-import { NetlinkError } from "../netlink/netlink-error.ts";
-import { nfgenmsg, nfnlType, NFPROTO } from "../netlink/nfnetlink.ts";
+import { decode, NLMSG_DONE, request, type MessageSpec } from "../../linux/netlink/message.ts";
+import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
+import { nfgenmsg, nfnlType, NFPROTO } from "../../linux/netlink/nfnetlink.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 

@@ -1,13 +1,13 @@
 /** The tables of iptables-legacy and ip6tables-legacy in a namespace, over getsockopt(2) on a raw socket. */
 import { closeSync } from "node:fs";
-import { ERRNO, SystemError } from "../errno.ts";
+import { ERRNO, SystemError } from "../../linux/errno.ts";
 import { readTextIfThere } from "../file.ts";
 import * as libc from "../libc.ts";
 import type { NetworkNamespace } from "../namespace.ts";
-import { isIptablesTable, iptablesText } from "../nftables/text.ts";
-import type { Table } from "../nftables/ruleset.ts";
-import type { XtFamily } from "../xtables/extension.ts";
-import { readLegacyTable, type TableInfo } from "./entries.ts";
+import { isIptablesTable, iptablesText } from "../../linux/nftables/text.ts";
+import type { Table } from "../../linux/nftables/ruleset.ts";
+import type { XtFamily } from "../../linux/xtables/extension.ts";
+import { readLegacyTable, type TableInfo } from "../../linux/iptables-legacy/entries.ts";
 
 const AF_INET = 2;
 const AF_INET6 = 10;

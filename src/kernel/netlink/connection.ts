@@ -1,6 +1,6 @@
-import { SystemError, ERRNO } from "../errno.ts";
-import { errorNumber, netlinkError, type NetlinkError } from "./netlink-error.ts";
-import { align4, DecodeError, Wire, Writer } from "./wire.ts";
+import { SystemError, ERRNO } from "../../linux/errno.ts";
+import { errorNumber, netlinkError, type NetlinkError } from "../../linux/netlink/netlink-error.ts";
+import { align4, DecodeError, Wire, Writer } from "../../linux/netlink/wire.ts";
 import {
   decode,
   decodeAt,
@@ -20,8 +20,8 @@ import {
   type MessageSpec,
   type RawMessage,
   type Request,
-} from "./message.ts";
-import type { Table } from "./attributes.ts";
+} from "../../linux/netlink/message.ts";
+import type { Table } from "../../linux/netlink/attributes.ts";
 import type { NetlinkTransport } from "./transport.ts";
 
 /** The kernel answers at once; only a transaction that waits for RCU, or a loaded machine, takes longer. */

@@ -1,5 +1,5 @@
-import { ERRNO, SystemError } from "../errno.ts";
-import { NLMSG_DONE, NLMSG_ERROR } from "./message.ts";
+import { ERRNO, SystemError } from "../../linux/errno.ts";
+import { NLMSG_DONE, NLMSG_ERROR } from "../../linux/netlink/message.ts";
 import { openTransport, type NetlinkTransport, type TransportOptions } from "./transport.ts";
 
 /** A dump hands over at most 32 KiB at a time (netlink_dump in net/netlink/af_netlink.c). */

@@ -1,6 +1,6 @@
 import type { NetworkNamespace } from "../namespace.ts";
 import * as libc from "../libc.ts";
-import { SystemError } from "../errno.ts";
+import { SystemError } from "../../linux/errno.ts";
 
 /**
  * The one seam to the kernel: datagrams in, datagrams out. Everything above it (framing, sequence numbers,

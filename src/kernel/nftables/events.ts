@@ -1,13 +1,18 @@
 /** What nf_tables tells by itself: the path of traced packets through the rules, and new generations. */
 import { NetlinkConnection } from "../netlink/connection.ts";
-import { decode, type RawMessage } from "../netlink/message.ts";
+import { decode, type RawMessage } from "../../linux/netlink/message.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
 import type { NetworkNamespace } from "../namespace.ts";
-import type { AttributesOf } from "../netlink/attributes.ts";
-import { NFNLGRP_NFTABLES, NFNLGRP_NFTRACE, NFT_MSG, type traceAttributes } from "./messages.ts";
-import { definedOnly } from "./read.ts";
-import { familyOf, type Family } from "./ruleset.ts";
-import type { Verdict } from "./values.ts";
+import type { AttributesOf } from "../../linux/netlink/attributes.ts";
+import {
+  NFNLGRP_NFTABLES,
+  NFNLGRP_NFTRACE,
+  NFT_MSG,
+  type traceAttributes,
+} from "../../linux/nftables/messages.ts";
+import { definedOnly } from "../../linux/nftables/read.ts";
+import { familyOf, type Family } from "../../linux/nftables/ruleset.ts";
+import type { Verdict } from "../../linux/nftables/values.ts";
 
 /** One rule, return or policy that a traced packet met. */
 export interface TraceEvent {

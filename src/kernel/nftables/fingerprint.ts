@@ -5,14 +5,14 @@
  *
  * Nothing here is decoded beyond the attributes' numbers: this file is for those who ask often and have little time.
  */
-import { attribute, attributeLength, AttributeSet } from "../netlink/attributes.ts";
-import { string } from "../netlink/codec.ts";
+import { attribute, attributeLength, AttributeSet } from "../../linux/netlink/attributes.ts";
+import { string } from "../../linux/netlink/codec.ts";
 import type { NetlinkConnection } from "../netlink/connection.ts";
-import { align4, type Wire } from "../netlink/wire.ts";
-import { NLMSG_DONE, request, type MessageSpec } from "../netlink/message.ts";
-import { NetlinkError } from "../netlink/netlink-error.ts";
-import { rulesetGeneration } from "./generation.ts";
-import { NFNL_SUBSYS_NFTABLES, nfgenmsg, nfnlType, NFPROTO } from "../netlink/nfnetlink.ts";
+import { align4, type Wire } from "../../linux/netlink/wire.ts";
+import { NLMSG_DONE, request, type MessageSpec } from "../../linux/netlink/message.ts";
+import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
+import { rulesetGeneration } from "../../linux/nftables/generation.ts";
+import { NFNL_SUBSYS_NFTABLES, nfgenmsg, nfnlType, NFPROTO } from "../../linux/netlink/nfnetlink.ts";
 
 /** NFTA_*_TABLE is 1 in every message; NFTA_SET_ELEM_LIST_SET is 2. */
 const filter = new AttributeSet({

@@ -1,16 +1,22 @@
 /** nf_tables in one namespace: read the ruleset, change it in transactions, ask cheap questions. */
 import { NetlinkConnection, type DumpVisitor } from "../netlink/connection.ts";
-import { decodeAt, request, type MessageSpec, type Request } from "../netlink/message.ts";
-import { NetlinkError } from "../netlink/netlink-error.ts";
-import { NFNL_SUBSYS_NFTABLES, transaction } from "../netlink/nfnetlink.ts";
+import { decodeAt, request, type MessageSpec, type Request } from "../../linux/netlink/message.ts";
+import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
+import { NFNL_SUBSYS_NFTABLES, transaction } from "../../linux/netlink/nfnetlink.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
-import type { AttributesOf, AttributeSet, Table as AttributeTable } from "../netlink/attributes.ts";
-import { ERRNO, SystemError } from "../errno.ts";
+import type { AttributesOf, AttributeSet, Table as AttributeTable } from "../../linux/netlink/attributes.ts";
+import { ERRNO, SystemError } from "../../linux/errno.ts";
 import type { NetworkNamespace } from "../namespace.ts";
-import { elementOf, type Change, type Changes, type ElementSpec, type SetSpec } from "./changes.ts";
+import {
+  elementOf,
+  type Change,
+  type Changes,
+  type ElementSpec,
+  type SetSpec,
+} from "../../linux/nftables/changes.ts";
 import { tableFingerprint } from "./fingerprint.ts";
-import { rulesetGeneration } from "./generation.ts";
-import { NFT_MSG } from "./messages.ts";
+import { rulesetGeneration } from "../../linux/nftables/generation.ts";
+import { NFT_MSG } from "../../linux/nftables/messages.ts";
 import {
   readChain,
   readElements,
@@ -19,8 +25,8 @@ import {
   readRule,
   readSet,
   readTable,
-} from "./read.ts";
-import { RuleDump } from "./rule-dump.ts";
+} from "../../linux/nftables/read.ts";
+import { RuleDump } from "../../linux/nftables/rule-dump.ts";
 import {
   FAMILIES,
   familyOf,
@@ -38,7 +44,7 @@ import {
   type Table,
   type TableHead,
   type TableRef,
-} from "./ruleset.ts";
+} from "../../linux/nftables/ruleset.ts";
 
 /** Room for a large transaction: it must go out in one datagram. */
 const SEND_BUFFER_BYTES = 16 * 1024 * 1024;

@@ -1,12 +1,12 @@
 /** The links of one namespace and their addresses: what it takes to make a pod's link and to take it away. */
-import { ERRNO, SystemError } from "../errno.ts";
+import { ERRNO, SystemError } from "../../linux/errno.ts";
 import type { NetworkNamespace } from "../namespace.ts";
-import type { Table } from "../netlink/attributes.ts";
+import type { Table } from "../../linux/netlink/attributes.ts";
 import { NetlinkConnection, type AnyRequest } from "../netlink/connection.ts";
-import { request, type Message, type MessageSpec, type Request } from "../netlink/message.ts";
-import { NetlinkError } from "../netlink/netlink-error.ts";
+import { request, type Message, type MessageSpec, type Request } from "../../linux/netlink/message.ts";
+import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
 import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
-import { utf8Length } from "../utf8.ts";
+import { utf8Length } from "../../linux/utf8.ts";
 import {
   addAddressRequest,
   addressOf,
@@ -15,10 +15,14 @@ import {
   RTM_NEWADDR,
   type Address,
   type AddressSpec,
-} from "./address.ts";
-import type { BridgeVlan } from "./bridge.ts";
-import { AF_INET, AF_INET6 } from "./constants.ts";
-import { RTEXT_FILTER_SKIP_STATS, RTM_GETLINK, RTM_NEWLINK_STATE } from "./link-attributes.ts";
+} from "../../linux/route/address.ts";
+import type { BridgeVlan } from "../../linux/route/bridge.ts";
+import { AF_INET, AF_INET6 } from "../../linux/route/constants.ts";
+import {
+  RTEXT_FILTER_SKIP_STATS,
+  RTM_GETLINK,
+  RTM_NEWLINK_STATE,
+} from "../../linux/route/link-attributes.ts";
 import {
   addBridgeVlansRequest,
   createBridgeRequest,
@@ -31,9 +35,9 @@ import {
   type LinkChange,
   type LinkReference,
   type VethSpec,
-} from "./link-requests.ts";
-import { linkStateOf, type LinkState } from "./link-state.ts";
-import { namespaceIdRequest, NETNSA_NSID_NOT_ASSIGNED, RTM_NEWNSID } from "./namespace-id.ts";
+} from "../../linux/route/link-requests.ts";
+import { linkStateOf, type LinkState } from "../../linux/route/link-state.ts";
+import { namespaceIdRequest, NETNSA_NSID_NOT_ASSIGNED, RTM_NEWNSID } from "../../linux/route/namespace-id.ts";
 
 /** What the kernel says when a thing to be deleted or read is not there. */
 export const ABSENT: ReadonlySet<string> = new Set(["ENODEV", "ENOENT", "ESRCH", "EADDRNOTAVAIL"]);

@@ -3,10 +3,10 @@
  * "ethtool" (include/uapi/linux/ethtool_netlink.h, Linux 5.9 and later).
  */
 import type { NetworkNamespace } from "../namespace.ts";
-import { attribute, AttributeSet, listOf, nested } from "../netlink/attributes.ts";
-import { bytes, flag, string, struct, u16, u32 } from "../netlink/codec.ts";
+import { attribute, AttributeSet, listOf, nested } from "../../linux/netlink/attributes.ts";
+import { bytes, flag, string, struct, u16, u32 } from "../../linux/netlink/codec.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
-import { request, type MessageSpec } from "../netlink/message.ts";
+import { request, type MessageSpec } from "../../linux/netlink/message.ts";
 import { NETLINK_GENERIC, openTransport } from "../netlink/transport.ts";
 
 /** struct genlmsghdr (include/uapi/linux/genetlink.h). */

@@ -1,8 +1,8 @@
-import { errnoText } from "../errno.ts";
-import { request } from "../netlink/message.ts";
-import { NetlinkError } from "../netlink/netlink-error.ts";
-import { bridgeVlansOf, type BridgePortChange, type BridgeVlan } from "./bridge.ts";
-import { AF_BRIDGE } from "./constants.ts";
+import { errnoText } from "../../linux/errno.ts";
+import { request } from "../../linux/netlink/message.ts";
+import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
+import { bridgeVlansOf, type BridgePortChange, type BridgeVlan } from "../../linux/route/bridge.ts";
+import { AF_BRIDGE } from "../../linux/route/constants.ts";
 import {
   RTEXT_FILTER_BRVLAN,
   RTEXT_FILTER_SKIP_STATS,
@@ -10,7 +10,7 @@ import {
   RTM_GETLINK_BRIDGE,
   RTM_NEWLINK,
   RTM_NEWLINK_BRIDGE,
-} from "./link-attributes.ts";
+} from "../../linux/route/link-attributes.ts";
 import {
   createMacvlanRequest,
   createVxlanRequest,
@@ -18,9 +18,9 @@ import {
   type LinkReference,
   type MacvlanSpec,
   type VxlanSpec,
-} from "./link-requests.ts";
+} from "../../linux/route/link-requests.ts";
 import { ABSENT, isAbsent, LinkTable } from "./link-table.ts";
-import { linkOf, type Link } from "./link.ts";
+import { linkOf, type Link } from "../../linux/route/link.ts";
 import {
   deleteNeighbourRequest,
   dumpForwardingDatabaseRequest,
@@ -32,7 +32,7 @@ import {
   type ForwardingEntry,
   type Neighbour,
   type NeighbourSpec,
-} from "./neighbour.ts";
+} from "../../linux/route/neighbour.ts";
 import {
   addRouteRequest,
   deleteRouteRequest,
@@ -45,8 +45,8 @@ import {
   type RouteAnswer,
   type RouteQuery,
   type RouteSpec,
-} from "./route.ts";
-import { RTM_NEWROUTE } from "./route-attributes.ts";
+} from "../../linux/route/route.ts";
+import { RTM_NEWROUTE } from "../../linux/route/route-attributes.ts";
 import {
   addRuleRequest,
   deleteRuleRequest,
@@ -55,7 +55,7 @@ import {
   ruleOf,
   type Rule,
   type RuleSpec,
-} from "./rule.ts";
+} from "../../linux/route/rule.ts";
 
 const FAMILIES = [4, 6] as const;
 

@@ -1,17 +1,17 @@
 /** What changes in a namespace, as it changes: `ip monitor`. */
-import { SystemError } from "../errno.ts";
+import { SystemError } from "../../linux/errno.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
-import { decode, type RawMessage } from "../netlink/message.ts";
+import { decode, type RawMessage } from "../../linux/netlink/message.ts";
 import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
-import { addressOf, RTM_DELADDR, RTM_NEWADDR, type Address } from "./address.ts";
-import { AF_BRIDGE } from "./constants.ts";
-import { RTM_DELLINK, RTM_NEWLINK } from "./link-attributes.ts";
-import { linkOf, type Link } from "./link.ts";
-import { neighbourOf, RTM_DELNEIGH, RTM_NEWNEIGH, type Neighbour } from "./neighbour.ts";
-import { RTM_DELROUTE, RTM_NEWROUTE } from "./route-attributes.ts";
-import { routeOf, type Route } from "./route.ts";
-import { RTM_DELRULE, RTM_NEWRULE, ruleOf, type Rule } from "./rule.ts";
+import { addressOf, RTM_DELADDR, RTM_NEWADDR, type Address } from "../../linux/route/address.ts";
+import { AF_BRIDGE } from "../../linux/route/constants.ts";
+import { RTM_DELLINK, RTM_NEWLINK } from "../../linux/route/link-attributes.ts";
+import { linkOf, type Link } from "../../linux/route/link.ts";
+import { neighbourOf, RTM_DELNEIGH, RTM_NEWNEIGH, type Neighbour } from "../../linux/route/neighbour.ts";
+import { RTM_DELROUTE, RTM_NEWROUTE } from "../../linux/route/route-attributes.ts";
+import { routeOf, type Route } from "../../linux/route/route.ts";
+import { RTM_DELRULE, RTM_NEWRULE, ruleOf, type Rule } from "../../linux/route/rule.ts";
 
 /** RTNLGRP_* (include/uapi/linux/rtnetlink.h), by what they tell of. */
 export const RTNLGRP = {

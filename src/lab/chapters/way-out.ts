@@ -1,7 +1,7 @@
 /** Chapters 4 and 5: MASQUERADE, and the memory that makes it work both ways. */
 import { closeSync } from "node:fs";
 import { Conntrack } from "../../kernel/conntrack/conntrack.ts";
-import type { ConntrackEntry } from "../../kernel/conntrack/entry.ts";
+import type { ConntrackEntry } from "../../linux/conntrack/entry.ts";
 import { flowState, translationText } from "../../flows/flow.ts";
 import { openConnection } from "../connection.ts";
 import { captureEvidence, listening, visitSite, visitText } from "../instruments.ts";

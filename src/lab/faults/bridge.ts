@@ -1,6 +1,6 @@
 /** What can be wrong between the pod and the node's IP stack. */
-import { addChain, addRule, addTable, destroyTable, type Changes } from "../../kernel/nftables/changes.ts";
-import { dnat, drop, masquerade as masqueradeStatement, match } from "../../kernel/nftables/rule-builder.ts";
+import { addChain, addRule, addTable, destroyTable, type Changes } from "../../linux/nftables/changes.ts";
+import { dnat, drop, masquerade as masqueradeStatement, match } from "../../linux/nftables/rule-builder.ts";
 import { readSysctl, writeSysctl } from "../../kernel/sysctl.ts";
 import { awaitLinks } from "../world.ts";
 import type { Fault, FaultWorld } from "../faults.ts";

@@ -1,6 +1,6 @@
 /** Firewalls of other people. The shapes are those of the products named. */
-import { addChain, addRule, addTable, destroyTable, type Changes } from "../../kernel/nftables/changes.ts";
-import { accept, anyOf, drop, jump, match, reject } from "../../kernel/nftables/rule-builder.ts";
+import { addChain, addRule, addTable, destroyTable, type Changes } from "../../linux/nftables/changes.ts";
+import { accept, anyOf, drop, jump, match, reject } from "../../linux/nftables/rule-builder.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import type { Fault } from "../faults.ts";
 import { PLAN } from "../plan.ts";

@@ -1,11 +1,11 @@
 /** What tracked flows do to new packets. They are made with real packets of the pods, and kept by a longer timeout. */
-import { addChain, addRule, addTable, destroyTable } from "../../kernel/nftables/changes.ts";
-import { accept, masquerade as masqueradeStatement, match } from "../../kernel/nftables/rule-builder.ts";
+import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
+import { accept, masquerade as masqueradeStatement, match } from "../../linux/nftables/rule-builder.ts";
 import { Conntrack } from "../../kernel/conntrack/conntrack.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { writeSysctl } from "../../kernel/sysctl.ts";
-import { TABLE } from "../../nat/nftables-ruleset.ts";
+import { TABLE } from "../../nat/backends/nftables/ruleset.ts";
 import type { Fault, FaultWorld } from "../faults.ts";
 import { PLAN } from "../plan.ts";
 import { masquerade, snat } from "../way-out.ts";

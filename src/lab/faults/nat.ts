@@ -1,12 +1,12 @@
 /** What can be wrong with the translation of the pods' addresses. */
-import { addChain, addRule, addTable, destroyTable, type Changes } from "../../kernel/nftables/changes.ts";
+import { addChain, addRule, addTable, destroyTable, type Changes } from "../../linux/nftables/changes.ts";
 import {
   masquerade as masqueradeStatement,
   match,
   returns,
   snat as snatTo,
-} from "../../kernel/nftables/rule-builder.ts";
-import { TABLE } from "../../nat/nftables-ruleset.ts";
+} from "../../linux/nftables/rule-builder.ts";
+import { TABLE } from "../../nat/backends/nftables/ruleset.ts";
 import type { Fault, FaultWorld } from "../faults.ts";
 import { PLAN } from "../plan.ts";
 import { masquerade } from "../way-out.ts";

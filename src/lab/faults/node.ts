@@ -1,6 +1,6 @@
 /** What can be wrong with the node as a router. */
-import { addChain, addRule, addTable, destroyTable } from "../../kernel/nftables/changes.ts";
-import { match, setMark } from "../../kernel/nftables/rule-builder.ts";
+import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
+import { match, setMark } from "../../linux/nftables/rule-builder.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
 import { writeSysctl } from "../../kernel/sysctl.ts";
 import type { Fault, FaultWorld } from "../faults.ts";

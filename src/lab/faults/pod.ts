@@ -1,6 +1,6 @@
 /** What can be wrong inside the pod. */
-import { addChain, addRule, addTable, destroyTable } from "../../kernel/nftables/changes.ts";
-import { drop, match } from "../../kernel/nftables/rule-builder.ts";
+import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
+import { drop, match } from "../../linux/nftables/rule-builder.ts";
 import { awaitLinks, hangPod } from "../world.ts";
 import type { Fault, FaultWorld } from "../faults.ts";
 import { PLAN } from "../plan.ts";

@@ -1,6 +1,6 @@
 /** Packets that are too large for the way, and nobody who tells their sender. */
-import { addChain, addRule, addTable, destroyTable } from "../../kernel/nftables/changes.ts";
-import { drop, match } from "../../kernel/nftables/rule-builder.ts";
+import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
+import { drop, match } from "../../linux/nftables/rule-builder.ts";
 import type { Fault } from "../faults.ts";
 import { PLAN } from "../plan.ts";
 import { ruleset, within } from "./change.ts";

@@ -1,13 +1,13 @@
 /** Random tracked connections, as the kernel would describe them. */
 import * as fc from "fast-check";
 import { ipText } from "../../../src/address/ip.ts";
-import { IPCTNL_MSG_CT_NEW, type cta, type ctaTuple } from "../../../src/kernel/conntrack/attributes.ts";
-import { entryOf, type ConntrackEntry } from "../../../src/kernel/conntrack/entry.ts";
-import { EntryScan } from "../../../src/kernel/conntrack/scan.ts";
-import type { AttributesOf } from "../../../src/kernel/netlink/attributes.ts";
-import { decode } from "../../../src/kernel/netlink/message.ts";
-import { NFPROTO } from "../../../src/kernel/netlink/nfnetlink.ts";
-import { Wire, Writer } from "../../../src/kernel/netlink/wire.ts";
+import { IPCTNL_MSG_CT_NEW, type cta, type ctaTuple } from "../../../src/linux/conntrack/attributes.ts";
+import { entryOf, type ConntrackEntry } from "../../../src/linux/conntrack/entry.ts";
+import { EntryScan } from "../../../src/linux/conntrack/scan.ts";
+import type { AttributesOf } from "../../../src/linux/netlink/attributes.ts";
+import { decode } from "../../../src/linux/netlink/message.ts";
+import { NFPROTO } from "../../../src/linux/netlink/nfnetlink.ts";
+import { Wire, Writer } from "../../../src/linux/netlink/wire.ts";
 import { kernelText } from "../../support/arbitrary.ts";
 
 type Tuple = AttributesOf<typeof ctaTuple>;

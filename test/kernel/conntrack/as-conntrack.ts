@@ -1,5 +1,5 @@
 /** An entry as conntrack(8) prints it with `-o extended,id`, to compare line by line. */
-import type { ConntrackEntry, ConntrackTuple, FlowCounters } from "../../../src/kernel/conntrack/entry.ts";
+import type { ConntrackEntry, ConntrackTuple, FlowCounters } from "../../../src/linux/conntrack/entry.ts";
 import type { NetworkNamespace } from "../../../src/kernel/namespace.ts";
 import { ask } from "../../support/witness.ts";
 

@@ -1,18 +1,18 @@
 /** Dumps of tables that change, end badly, or are read by a second thread. */
 import { describe, expect, test } from "bun:test";
-import { IPCTNL_MSG_CT_GET } from "../../../src/kernel/conntrack/attributes.ts";
+import { IPCTNL_MSG_CT_GET } from "../../../src/linux/conntrack/attributes.ts";
 import { Conntrack } from "../../../src/kernel/conntrack/conntrack.ts";
-import { SystemError } from "../../../src/kernel/errno.ts";
+import { SystemError } from "../../../src/linux/errno.ts";
 import { NetlinkConnection } from "../../../src/kernel/netlink/connection.ts";
-import { NLMSG_DONE, NLMSG_ERROR, request } from "../../../src/kernel/netlink/message.ts";
-import { NetlinkError } from "../../../src/kernel/netlink/netlink-error.ts";
+import { NLMSG_DONE, NLMSG_ERROR, request } from "../../../src/linux/netlink/message.ts";
+import { NetlinkError } from "../../../src/linux/netlink/netlink-error.ts";
 import { openReadAhead } from "../../../src/kernel/netlink/read-ahead.ts";
 import {
   NETLINK_NETFILTER,
   openTransport,
   type NetlinkTransport,
 } from "../../../src/kernel/netlink/transport.ts";
-import { DecodeError } from "../../../src/kernel/netlink/wire.ts";
+import { DecodeError } from "../../../src/linux/netlink/wire.ts";
 import { testWith } from "../../support/witness.ts";
 import { encodeDescription } from "./arbitrary.ts";
 

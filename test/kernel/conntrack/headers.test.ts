@@ -1,13 +1,7 @@
-/** The numbers of src/kernel/conntrack against the kernel's own headers. */
+/** The numbers of src/linux/conntrack against the kernel's own headers. */
 import { expect } from "bun:test";
-import * as attributes from "../../../src/kernel/conntrack/attributes.ts";
-import {
-  DCCP_STATES,
-  IPS,
-  PROTOCOLS,
-  SCTP_STATES,
-  TCP_STATES,
-} from "../../../src/kernel/conntrack/status.ts";
+import * as attributes from "../../../src/linux/conntrack/attributes.ts";
+import { DCCP_STATES, IPS, PROTOCOLS, SCTP_STATES, TCP_STATES } from "../../../src/linux/conntrack/status.ts";
 import { compareWithHeaders, evaluateC, namesOf, testWithHeaders } from "../../support/kernel-headers.ts";
 
 const HEADERS = [

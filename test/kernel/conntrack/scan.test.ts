@@ -2,11 +2,11 @@
 import { describe, expect, test } from "bun:test";
 import * as fc from "fast-check";
 import { ipText } from "../../../src/address/ip.ts";
-import type { ConntrackTuple } from "../../../src/kernel/conntrack/entry.ts";
-import { RepeatGuard } from "../../../src/kernel/conntrack/repeat-guard.ts";
-import type { EntryScan, TupleScan } from "../../../src/kernel/conntrack/scan.ts";
-import { stateName } from "../../../src/kernel/conntrack/status.ts";
-import { DecodeError, Wire } from "../../../src/kernel/netlink/wire.ts";
+import type { ConntrackTuple } from "../../../src/linux/conntrack/entry.ts";
+import { RepeatGuard } from "../../../src/linux/conntrack/repeat-guard.ts";
+import type { EntryScan, TupleScan } from "../../../src/linux/conntrack/scan.ts";
+import { stateName } from "../../../src/linux/conntrack/status.ts";
+import { DecodeError, Wire } from "../../../src/linux/netlink/wire.ts";
 import { decodeEntry, description, encodeDescription, scanOf } from "./arbitrary.ts";
 
 /** What a scan says, in the shape of an entry's tuple. */

@@ -1,9 +1,9 @@
 /** Our reading of the connection tracking table against conntrack(8)'s. */
 import { describe, expect } from "bun:test";
 import { Conntrack } from "../../../src/kernel/conntrack/conntrack.ts";
-import type { ConntrackFilter } from "../../../src/kernel/conntrack/filter.ts";
-import { passes } from "../../../src/kernel/conntrack/filter.ts";
-import { IPS } from "../../../src/kernel/conntrack/status.ts";
+import type { ConntrackFilter } from "../../../src/linux/conntrack/filter.ts";
+import { passes } from "../../../src/linux/conntrack/filter.ts";
+import { IPS } from "../../../src/linux/conntrack/status.ts";
 import { ask, run, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
 import { asListed, listed } from "./as-conntrack.ts";

@@ -2,8 +2,8 @@
 import { expect, test } from "bun:test";
 import * as fc from "fast-check";
 import { legacyText, readLegacyTables } from "../../../src/kernel/iptables-legacy/iptables-legacy.ts";
-import { readLegacyTable } from "../../../src/kernel/iptables-legacy/entries.ts";
-import { DecodeError } from "../../../src/kernel/netlink/wire.ts";
+import { readLegacyTable } from "../../../src/linux/iptables-legacy/entries.ts";
+import { DecodeError } from "../../../src/linux/netlink/wire.ts";
 import { ask, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
 import { iptablesRules } from "../nftables/ruleset-world.ts";

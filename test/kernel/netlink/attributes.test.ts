@@ -8,9 +8,9 @@ import {
   nested,
   repeated,
   tagged,
-} from "../../../src/kernel/netlink/attributes.ts";
-import * as codec from "../../../src/kernel/netlink/codec.ts";
-import { DecodeError, EncodeError, Wire, Writer } from "../../../src/kernel/netlink/wire.ts";
+} from "../../../src/linux/netlink/attributes.ts";
+import * as codec from "../../../src/linux/netlink/codec.ts";
+import { DecodeError, EncodeError, Wire, Writer } from "../../../src/linux/netlink/wire.ts";
 import { valuesOf } from "../../support/arbitrary.ts";
 
 const everyWidth = codec.struct("every_width", {

@@ -1,7 +1,7 @@
 /** The conversation: what is asked again, what is ignored, whose error it is. */
 import { describe, expect, test } from "bun:test";
 import * as fc from "fast-check";
-import { SystemError } from "../../../src/kernel/errno.ts";
+import { SystemError } from "../../../src/linux/errno.ts";
 import { NetlinkConnection } from "../../../src/kernel/netlink/connection.ts";
 import {
   NLM_F_DUMP,
@@ -10,17 +10,17 @@ import {
   readMessages,
   request,
   writeMessage,
-} from "../../../src/kernel/netlink/message.ts";
-import { NetlinkError } from "../../../src/kernel/netlink/netlink-error.ts";
-import { DecodeError, EncodeError, Writer } from "../../../src/kernel/netlink/wire.ts";
-import { addAddressRequest, RTM_GETADDR, RTM_NEWADDR } from "../../../src/kernel/route/address.ts";
-import { RTM_NEWLINK } from "../../../src/kernel/route/link-attributes.ts";
+} from "../../../src/linux/netlink/message.ts";
+import { NetlinkError } from "../../../src/linux/netlink/netlink-error.ts";
+import { DecodeError, EncodeError, Writer } from "../../../src/linux/netlink/wire.ts";
+import { addAddressRequest, RTM_GETADDR, RTM_NEWADDR } from "../../../src/linux/route/address.ts";
+import { RTM_NEWLINK } from "../../../src/linux/route/link-attributes.ts";
 import {
   createBridgeRequest,
   createVethRequest,
   deleteLinkRequest,
   setBridgePortRequest,
-} from "../../../src/kernel/route/link-requests.ts";
+} from "../../../src/linux/route/link-requests.ts";
 import {
   acknowledgement,
   attribute,

@@ -1,8 +1,8 @@
 /** What we write against what nft -f writes: both must list the same. Transactions are all or nothing. */
 import { expect } from "bun:test";
 import type { NetworkNamespace } from "../../../src/kernel/namespace.ts";
-import { NetlinkError } from "../../../src/kernel/netlink/netlink-error.ts";
-import { EncodeError } from "../../../src/kernel/netlink/wire.ts";
+import { NetlinkError } from "../../../src/linux/netlink/netlink-error.ts";
+import { EncodeError } from "../../../src/linux/netlink/wire.ts";
 import {
   addChain,
   addElements,
@@ -32,11 +32,11 @@ import {
   type ElementSpec,
   type Expressions,
   type SetSpec,
-} from "../../../src/kernel/nftables/changes.ts";
+} from "../../../src/linux/nftables/changes.ts";
 import { Nftables } from "../../../src/kernel/nftables/nftables.ts";
-import * as rule from "../../../src/kernel/nftables/rule-builder.ts";
-import type { Family } from "../../../src/kernel/nftables/ruleset.ts";
-import { ruleText } from "../../../src/kernel/nftables/text.ts";
+import * as rule from "../../../src/linux/nftables/rule-builder.ts";
+import type { Family } from "../../../src/linux/nftables/ruleset.ts";
+import { ruleText } from "../../../src/linux/nftables/text.ts";
 import { ask, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
 import { listedByNft, readRuleset } from "./ruleset-world.ts";

@@ -1,16 +1,16 @@
-/** The numbers of src/kernel/nftables against the kernel's own headers. */
+/** The numbers of src/linux/nftables against the kernel's own headers. */
 import { expect } from "bun:test";
-import * as enumerations from "../../../src/kernel/nftables/enumerations.ts";
-import { EXPRESSIONS } from "../../../src/kernel/nftables/expressions.ts";
+import * as enumerations from "../../../src/linux/nftables/enumerations.ts";
+import { EXPRESSIONS } from "../../../src/linux/nftables/expressions.ts";
 import {
   NFNLGRP_NFTABLES,
   NFNLGRP_NFTRACE,
   NFT_MSG,
   TRACE_TYPES,
-} from "../../../src/kernel/nftables/messages.ts";
-import { objectDataAttributes } from "../../../src/kernel/nftables/objects.ts";
-import { CHAIN_FLAGS, SET_FLAGS, TABLE_FLAGS } from "../../../src/kernel/nftables/ruleset.ts";
-import { VERDICTS } from "../../../src/kernel/nftables/values.ts";
+} from "../../../src/linux/nftables/messages.ts";
+import { objectDataAttributes } from "../../../src/linux/nftables/objects.ts";
+import { CHAIN_FLAGS, SET_FLAGS, TABLE_FLAGS } from "../../../src/linux/nftables/ruleset.ts";
+import { VERDICTS } from "../../../src/linux/nftables/values.ts";
 import { compareWithHeaders, namesOf, testWithHeaders } from "../../support/kernel-headers.ts";
 
 const HEADERS = [

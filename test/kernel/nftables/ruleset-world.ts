@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { NetworkNamespace } from "../../../src/kernel/namespace.ts";
 import { Nftables } from "../../../src/kernel/nftables/nftables.ts";
-import type { Ruleset } from "../../../src/kernel/nftables/ruleset.ts";
+import type { Ruleset } from "../../../src/linux/nftables/ruleset.ts";
 import { ask, isRealRoot } from "../../support/witness.ts";
 
 export const CORPUS = join(import.meta.dir, "corpus");

@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
 import * as fc from "fast-check";
-import { decodePacket } from "../../../src/kernel/packet/decode.ts";
-import { compileFilter } from "../../../src/kernel/packet/filter.ts";
-import { summaryOf } from "../../../src/kernel/packet/packet.ts";
+import { decodePacket } from "../../../src/linux/packet/decode.ts";
+import { compileFilter } from "../../../src/linux/packet/filter.ts";
+import { summaryOf } from "../../../src/linux/packet/packet.ts";
 
 /** Frames as `tcpdump -xx` prints them, taken from a veth pair. */
 const FRAMES = {

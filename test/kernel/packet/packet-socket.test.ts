@@ -1,8 +1,8 @@
 import { expect } from "bun:test";
 import { writeFileSync } from "node:fs";
 import type { NetworkNamespace } from "../../../src/kernel/namespace.ts";
-import type { PacketFilter } from "../../../src/kernel/packet/filter.ts";
-import { writePcapng } from "../../../src/kernel/packet/pcapng.ts";
+import type { PacketFilter } from "../../../src/linux/packet/filter.ts";
+import { writePcapng } from "../../../src/linux/packet/pcapng.ts";
 import { PacketTap, waitForPackets } from "../../../src/kernel/packet-socket.ts";
 import { ask, run, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";

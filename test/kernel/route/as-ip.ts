@@ -2,11 +2,11 @@
  * Our plain values in the words of `ip -j -d` and `bridge -j`, so that both can be compared field by field. What only
  * one side tells (timers, offload limits) is left out on both.
  */
-import type { Address } from "../../../src/kernel/route/address.ts";
-import type { Link } from "../../../src/kernel/route/link.ts";
-import type { Neighbour } from "../../../src/kernel/route/neighbour.ts";
-import type { Route } from "../../../src/kernel/route/route.ts";
-import type { Rule } from "../../../src/kernel/route/rule.ts";
+import type { Address } from "../../../src/linux/route/address.ts";
+import type { Link } from "../../../src/linux/route/link.ts";
+import type { Neighbour } from "../../../src/linux/route/neighbour.ts";
+import type { Route } from "../../../src/linux/route/route.ts";
+import type { Rule } from "../../../src/linux/route/rule.ts";
 
 export type Json = Readonly<Record<string, unknown>>;
 

@@ -5,14 +5,14 @@
  */
 import { expect, test } from "bun:test";
 import * as fc from "fast-check";
-import { type Request, writeMessage } from "../../../src/kernel/netlink/message.ts";
-import { Writer } from "../../../src/kernel/netlink/wire.ts";
-import { bridgeVlanInfos, bridgeVlansOf } from "../../../src/kernel/route/bridge.ts";
+import { type Request, writeMessage } from "../../../src/linux/netlink/message.ts";
+import { Writer } from "../../../src/linux/netlink/wire.ts";
+import { bridgeVlanInfos, bridgeVlansOf } from "../../../src/linux/route/bridge.ts";
 import {
   addBridgeVlansRequest,
   createBridgeRequest,
   deleteBridgeVlansRequest,
-} from "../../../src/kernel/route/link-requests.ts";
+} from "../../../src/linux/route/link-requests.ts";
 
 const NLA_F_NESTED_BYTE = 0x80;
 /** Where the upper byte of the type of IFLA_AF_SPEC, IFLA_LINKINFO and IFLA_INFO_DATA stands. */

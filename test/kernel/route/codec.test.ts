@@ -1,27 +1,23 @@
 /** Properties of every rtnetlink table: what is written is read back; what is no message never does harm. */
 import { describe, expect, test } from "bun:test";
 import * as fc from "fast-check";
-import type { AttributeSet, Table } from "../../../src/kernel/netlink/attributes.ts";
+import type { AttributeSet, Table } from "../../../src/linux/netlink/attributes.ts";
 import {
   decode,
   type MessageSpec,
   readMessages,
   request,
   writeMessage,
-} from "../../../src/kernel/netlink/message.ts";
-import { DecodeError, Wire, Writer } from "../../../src/kernel/netlink/wire.ts";
-import { RTM_NEWADDR, addressOf } from "../../../src/kernel/route/address.ts";
-import { linkOf } from "../../../src/kernel/route/link.ts";
-import {
-  linkAttributes,
-  RTM_NEWLINK,
-  RTM_NEWLINK_BRIDGE,
-} from "../../../src/kernel/route/link-attributes.ts";
-import { RTM_NEWNSID } from "../../../src/kernel/route/namespace-id.ts";
-import { forwardingEntryOf, neighbourOf, RTM_NEWNEIGH } from "../../../src/kernel/route/neighbour.ts";
-import { routeAnswerOf, routeOf } from "../../../src/kernel/route/route.ts";
-import { nextHopAttributes, RTM_NEWROUTE } from "../../../src/kernel/route/route-attributes.ts";
-import { RTM_NEWRULE, ruleOf } from "../../../src/kernel/route/rule.ts";
+} from "../../../src/linux/netlink/message.ts";
+import { DecodeError, Wire, Writer } from "../../../src/linux/netlink/wire.ts";
+import { RTM_NEWADDR, addressOf } from "../../../src/linux/route/address.ts";
+import { linkOf } from "../../../src/linux/route/link.ts";
+import { linkAttributes, RTM_NEWLINK, RTM_NEWLINK_BRIDGE } from "../../../src/linux/route/link-attributes.ts";
+import { RTM_NEWNSID } from "../../../src/linux/route/namespace-id.ts";
+import { forwardingEntryOf, neighbourOf, RTM_NEWNEIGH } from "../../../src/linux/route/neighbour.ts";
+import { routeAnswerOf, routeOf } from "../../../src/linux/route/route.ts";
+import { nextHopAttributes, RTM_NEWROUTE } from "../../../src/linux/route/route-attributes.ts";
+import { RTM_NEWRULE, ruleOf } from "../../../src/linux/route/rule.ts";
 import { ipAddress, macAddress, valuesOf, type SpecialKinds } from "../../support/arbitrary.ts";
 
 const counters = fc.array(fc.nat({ max: Number.MAX_SAFE_INTEGER }), { minLength: 25, maxLength: 25 });

@@ -1,21 +1,21 @@
-/** The numbers of src/kernel/route against the kernel's own headers. */
+/** The numbers of src/linux/route against the kernel's own headers. */
 import { expect } from "bun:test";
-import { ERRNO } from "../../../src/kernel/errno.ts";
+import { ERRNO } from "../../../src/linux/errno.ts";
 import * as namespace from "../../../src/kernel/namespace.ts";
-import * as message from "../../../src/kernel/netlink/message.ts";
-import { addressAttributes, ifaCacheinfo, ifaddrmsg } from "../../../src/kernel/route/address.ts";
-import { BRIDGE_VLAN_INFO } from "../../../src/kernel/route/bridge.ts";
-import { AF_INET, AF_INET6, RT_TABLE, routeProtocols, scopes } from "../../../src/kernel/route/constants.ts";
-import { IPV4_DEVCONF, IPV6_DEVCONF } from "../../../src/kernel/route/interface-settings.ts";
-import * as link from "../../../src/kernel/route/link-attributes.ts";
-import { LINK_FLAGS, macvlanModes } from "../../../src/kernel/route/link-names.ts";
-import { namespaceIdAttributes } from "../../../src/kernel/route/namespace-id.ts";
-import { ndaCacheinfo, ndmsg, neighbourAttributes } from "../../../src/kernel/route/neighbour.ts";
-import * as neighbour from "../../../src/kernel/route/neighbour.ts";
-import { routeTypes } from "../../../src/kernel/route/route.ts";
-import * as route from "../../../src/kernel/route/route-attributes.ts";
-import * as rule from "../../../src/kernel/route/rule.ts";
-import * as address from "../../../src/kernel/route/address.ts";
+import * as message from "../../../src/linux/netlink/message.ts";
+import { addressAttributes, ifaCacheinfo, ifaddrmsg } from "../../../src/linux/route/address.ts";
+import { BRIDGE_VLAN_INFO } from "../../../src/linux/route/bridge.ts";
+import { AF_INET, AF_INET6, RT_TABLE, routeProtocols, scopes } from "../../../src/linux/route/constants.ts";
+import { IPV4_DEVCONF, IPV6_DEVCONF } from "../../../src/linux/route/interface-settings.ts";
+import * as link from "../../../src/linux/route/link-attributes.ts";
+import { LINK_FLAGS, macvlanModes } from "../../../src/linux/route/link-names.ts";
+import { namespaceIdAttributes } from "../../../src/linux/route/namespace-id.ts";
+import { ndaCacheinfo, ndmsg, neighbourAttributes } from "../../../src/linux/route/neighbour.ts";
+import * as neighbour from "../../../src/linux/route/neighbour.ts";
+import { routeTypes } from "../../../src/linux/route/route.ts";
+import * as route from "../../../src/linux/route/route-attributes.ts";
+import * as rule from "../../../src/linux/route/rule.ts";
+import * as address from "../../../src/linux/route/address.ts";
 import { compareWithHeaders, evaluateC, namesOf, testWithHeaders } from "../../support/kernel-headers.ts";
 
 const HEADERS = [

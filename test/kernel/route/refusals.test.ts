@@ -1,7 +1,7 @@
 /** What a person gets to read when this kernel refuses. */
 import { expect } from "bun:test";
-import { NetlinkError } from "../../../src/kernel/netlink/netlink-error.ts";
-import { deleteNeighbourRequest, setNeighbourRequest } from "../../../src/kernel/route/neighbour.ts";
+import { NetlinkError } from "../../../src/linux/netlink/netlink-error.ts";
+import { deleteNeighbourRequest, setNeighbourRequest } from "../../../src/linux/route/neighbour.ts";
 import { isAbsent } from "../../../src/kernel/route/link-table.ts";
 import { Rtnetlink } from "../../../src/kernel/route/rtnetlink.ts";
 import { testWith } from "../../support/witness.ts";

@@ -1,6 +1,6 @@
 /** Events, against what was done. */
 import { expect } from "bun:test";
-import { SystemError } from "../../../src/kernel/errno.ts";
+import { SystemError } from "../../../src/linux/errno.ts";
 import { Rtnetlink } from "../../../src/kernel/route/rtnetlink.ts";
 import { RouteWatch, RTNLGRP, type RouteEvent } from "../../../src/kernel/route/watch.ts";
 import { compareWithHeaders, testWithHeaders } from "../../support/kernel-headers.ts";

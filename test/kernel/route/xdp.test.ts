@@ -2,8 +2,8 @@
 import { expect } from "bun:test";
 import { closeSync } from "node:fs";
 import * as libc from "../../../src/kernel/libc.ts";
-import { request } from "../../../src/kernel/netlink/message.ts";
-import { RTM_NEWLINK } from "../../../src/kernel/route/link-attributes.ts";
+import { request } from "../../../src/linux/netlink/message.ts";
+import { RTM_NEWLINK } from "../../../src/linux/route/link-attributes.ts";
 import { Rtnetlink } from "../../../src/kernel/route/rtnetlink.ts";
 import { askJson, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";

@@ -1,0 +1,35 @@
+/**
+ * The number of the ruleset's generation, which changes with every transaction: the cheapest question there is. It has
+ * a file of its own because who only asks this needs to know nothing else of nf_tables.
+ */
+import { attribute, AttributeSet } from "../netlink/attributes.ts";
+import { be32, string } from "../netlink/codec.ts";
+import type { NetlinkConnection } from "../../kernel/netlink/connection.ts";
+import { request, type MessageSpec } from "../netlink/message.ts";
+import { NFNL_SUBSYS_NFTABLES, nfgenmsg, nfnlType } from "../netlink/nfnetlink.ts";
+
+export const generationAttributes = new AttributeSet({
+  id: attribute("NFTA_GEN_ID", 1, be32),
+  pid: attribute("NFTA_GEN_PROC_PID", 2, be32),
+  name: attribute("NFTA_GEN_PROC_NAME", 3, string),
+});
+
+/** enum nf_tables_msg_types */
+export const NFT_MSG_NEWGEN = {
+  name: "NFT_MSG_NEWGEN",
+  type: nfnlType(NFNL_SUBSYS_NFTABLES, 15),
+  header: nfgenmsg,
+  attributes: generationAttributes,
+} as const satisfies MessageSpec;
+export const NFT_MSG_GETGEN = {
+  name: "NFT_MSG_GETGEN",
+  type: nfnlType(NFNL_SUBSYS_NFTABLES, 16),
+  header: nfgenmsg,
+  attributes: generationAttributes,
+} as const satisfies MessageSpec;
+
+/** The current generation of the namespace that the connection (to NETLINK_NETFILTER) speaks to. */
+export function rulesetGeneration(connection: NetlinkConnection): number {
+  const ask = request(NFT_MSG_GETGEN, "reading the ruleset's generation", {}, {});
+  return connection.question(ask, NFT_MSG_NEWGEN).attributes.id ?? 0;
+}

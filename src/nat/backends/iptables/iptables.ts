@@ -1,0 +1,188 @@
+import type { IpFamily } from "../../../address/ip.ts";
+import { NetworkNamespace } from "../../../kernel/namespace.ts";
+import type { NatBackend, NatChange, NatDrift } from "../../backend.ts";
+import { normalizeIntent, type NatIntent } from "../../intent.ts";
+import { detectVariant, restoreNat, saveNat, type IptablesVariant } from "./program.ts";
+import {
+  chainOf,
+  intentsOf,
+  MAIN_CHAIN,
+  readSaved,
+  restoreText,
+  rulesetOf,
+  type Ruleset,
+  type SavedRuleset,
+} from "./ruleset.ts";
+import { withNatLock } from "../../lock.ts";
+
+const FAMILIES = [4, 6] as const;
+
+/**
+ * NAT through the host's own iptables programs, for hosts that standardised on them. Each family is one
+ * iptables-restore, hence atomic by itself; when the second is refused the first is put back.
+ */
+export class IptablesNat implements NatBackend {
+  readonly name = "iptables";
+  readonly #namespace: NetworkNamespace;
+  readonly #owned: boolean;
+  #variant: IptablesVariant | undefined;
+
+  /** @param variant absent: whichever kind the host uses (see detectVariant) */
+  constructor(options: { readonly namespace?: NetworkNamespace; readonly variant?: IptablesVariant } = {}) {
+    this.#owned = options.namespace === undefined;
+    this.#namespace = options.namespace ?? NetworkNamespace.current();
+    this.#variant = options.variant;
+  }
+
+  get variant(): IptablesVariant {
+    this.#variant ??= detectVariant(this.#namespace);
+    return this.#variant;
+  }
+
+  apply(intent: NatIntent): NatChange {
+    const wanted = normalizeIntent(intent);
+    return withNatLock(this.#namespace, () => {
+      const steps = FAMILIES.map((family) => {
+        const saved = this.#saved(family);
+        const ruleset = rulesetOf(replacing(intentsOf(saved), wanted), family);
+        return { family, saved, ruleset, drifts: compare(ruleset, saved, family) };
+      });
+      this.#write(steps.filter(({ drifts }) => drifts.length > 0));
+      const drifts = steps.flatMap((step) => step.drifts);
+      return { changed: drifts.length > 0, drifts };
+    });
+  }
+
+  verify(intent: NatIntent): NatDrift[] {
+    const wanted = normalizeIntent(intent);
+    return FAMILIES.flatMap((family) => {
+      const saved = this.#saved(family);
+      return compare(rulesetOf(replacing(intentsOf(saved), wanted), family), saved, family);
+    });
+  }
+
+  remove(owner?: string): boolean {
+    return withNatLock(this.#namespace, () => {
+      const steps = FAMILIES.flatMap((family) => {
+        const saved = this.#saved(family);
+        if (saved.chains.size === 0 && saved.jumps === 0) return [];
+        if (owner !== undefined && !saved.chains.has(chainOf(owner))) return [];
+        const left = owner === undefined ? [] : intentsOf(saved).filter((intent) => intent.owner !== owner);
+        return [{ family, saved, ruleset: rulesetOf(left, family) }];
+      });
+      this.#write(steps);
+      return steps.length > 0;
+    });
+  }
+
+  intents(): NatIntent[] {
+    const merged = new Map<string, NatIntent>();
+    for (const intent of FAMILIES.flatMap((family) => intentsOf(this.#saved(family)))) {
+      const before = merged.get(intent.owner);
+      merged.set(
+        intent.owner,
+        before === undefined
+          ? intent
+          : {
+              owner: intent.owner,
+              sources: [...before.sources, ...intent.sources],
+              untranslated: [...before.untranslated, ...intent.untranslated],
+            },
+      );
+    }
+    return [...merged.values()].map(normalizeIntent).sort((a, b) => (a.owner < b.owner ? -1 : 1));
+  }
+
+  describe(intent: NatIntent): string {
+    const wanted = normalizeIntent(intent);
+    return FAMILIES.flatMap((family) => {
+      const saved = this.#saved(family);
+      const ruleset = rulesetOf(replacing(intentsOf(saved), wanted), family);
+      if (ruleset.size === 0) return [];
+      const program = family === 4 ? "iptables" : "ip6tables";
+      return [`# ${program}-restore --noflush\n${restoreText(ruleset, { chains: new Map(), jumps: 0 })}`];
+    }).join("\n");
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#owned) this.#namespace.close();
+  }
+
+  /** Family by family. When one is refused, those before it get back what they had. */
+  #write(steps: readonly WriteStep[]): void {
+    const done: WriteStep[] = [];
+    try {
+      for (const step of steps) {
+        this.#restore(step.family, step.ruleset, step.saved);
+        done.push(step);
+      }
+    } catch (error) {
+      for (const { family, saved } of done.toReversed())
+        this.#restore(family, saved.chains, this.#saved(family));
+      throw error;
+    }
+  }
+
+  #restore(family: IpFamily, wanted: Ruleset, saved: SavedRuleset): void {
+    restoreNat(this.#namespace, this.variant, family, restoreText(wanted, saved));
+  }
+
+  #saved(family: IpFamily): SavedRuleset {
+    return readSaved(saveNat(this.#namespace, this.variant, family));
+  }
+}
+
+/** One family's ruleset, before and after. */
+interface WriteStep {
+  readonly family: IpFamily;
+  readonly saved: SavedRuleset;
+  readonly ruleset: Ruleset;
+}
+
+/** These intents with the owner's replaced, or added. */
+function replacing(intents: readonly NatIntent[], intent: NatIntent): NatIntent[] {
+  return [...intents.filter(({ owner }) => owner !== intent.owner), intent];
+}
+
+function compare(wanted: Ruleset, saved: SavedRuleset, family: IpFamily): NatDrift[] {
+  const program = family === 4 ? "iptables" : "ip6tables";
+  const drifts: NatDrift[] = [];
+  const object = (chain: string): string => `${program} nat ${chain}`;
+  if ((wanted.size > 0 ? 1 : 0) !== saved.jumps && (wanted.size > 0 || saved.jumps > 0)) {
+    drifts.push({
+      kind: "jump-missing",
+      object: object("POSTROUTING"),
+      text:
+        saved.jumps === 0
+          ? `POSTROUTING does not lead to ${MAIN_CHAIN}`
+          : `POSTROUTING leads to ${MAIN_CHAIN} ${saved.jumps} times`,
+    });
+  }
+  for (const [chain, rules] of wanted) {
+    const found = saved.chains.get(chain);
+    if (found === undefined) {
+      drifts.push({ kind: "chain-missing", object: object(chain), text: `chain ${chain} is missing` });
+      continue;
+    }
+    const missing = rules.filter((rule) => !found.includes(rule));
+    for (const rule of missing) {
+      drifts.push({ kind: "rule-missing", object: object(chain), text: `the rule '${rule}' is missing` });
+    }
+    if (missing.length === 0 && rules.join("\n") !== found.join("\n")) {
+      const strange = found.find((rule) => !rules.includes(rule));
+      drifts.push({
+        kind: "rule-changed",
+        object: object(chain),
+        text:
+          strange === undefined
+            ? `the rules of ${chain} are double or out of order`
+            : `'${strange}' is not as it should be`,
+      });
+    }
+  }
+  for (const chain of saved.chains.keys()) {
+    if (wanted.has(chain)) continue;
+    drifts.push({ kind: "chain-changed", object: object(chain), text: `chain ${chain} serves nobody` });
+  }
+  return drifts;
+}

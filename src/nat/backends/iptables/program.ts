@@ -1,0 +1,150 @@
+/** The iptables programs: which of their two kinds a host uses, and how they are run. */
+import { readFileSync } from "node:fs";
+import type { IpFamily } from "../../../address/ip.ts";
+import { WayoutError } from "../../../error.ts";
+import type { NetworkNamespace } from "../../../kernel/namespace.ts";
+
+/** Both kinds keep rules apart from each other: `nft` in nf_tables, `legacy` in the older xtables. */
+export type IptablesVariant = "nft" | "legacy";
+
+/** Longest that one of the programs may take; it waits for the xtables lock LOCK_WAIT_S of that. */
+const TIMEOUT_MS = 30_000;
+const LOCK_WAIT_S = 10;
+
+/** A CNI runtime may start us with a PATH that lacks where distributions keep these programs. */
+function which(program: string): string | null {
+  return Bun.which(program, { PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin:/usr/local/sbin` });
+}
+
+function run(namespace: NetworkNamespace, argv: readonly string[], input?: string) {
+  return namespace.run(() =>
+    Bun.spawnSync([...argv], {
+      stdin: input === undefined ? "ignore" : Buffer.from(input),
+      stdout: "pipe",
+      stderr: "pipe",
+      timeout: TIMEOUT_MS,
+    }),
+  );
+}
+
+const BASE = { 4: "iptables", 6: "ip6tables" } as const;
+
+/** The path of a program of this kind; undefined when the host has none. */
+function programPath(
+  variant: IptablesVariant,
+  family: IpFamily,
+  action: "save" | "restore",
+): string | undefined {
+  const named = which(`${BASE[family]}-${variant}-${action}`);
+  if (named !== null) return named;
+  // Before 1.8 there was one kind only, and some distributions ship one kind under the plain names.
+  const plain = which(`${BASE[family]}-${action}`);
+  return plain !== null && plainVariant() === variant ? plain : undefined;
+}
+
+/** What `iptables` without a suffix is on this host; undefined when it is not installed. */
+function plainVariant(): IptablesVariant | undefined {
+  const path = which("iptables");
+  if (path === null) return undefined;
+  const said = Bun.spawnSync([path, "--version"], { stdout: "pipe", stderr: "ignore", timeout: TIMEOUT_MS });
+  return said.stdout.toString().includes("nf_tables") ? "nft" : "legacy";
+}
+
+/**
+ * The kind this host uses: the one it has; with both installed, legacy when only legacy holds NAT rules in the
+ * namespace, otherwise what plain `iptables` is.
+ * @throws WayoutError `no-iptables`
+ */
+export function detectVariant(namespace: NetworkNamespace): IptablesVariant {
+  const has = (["nft", "legacy"] as const).filter(
+    (variant) => programPath(variant, 4, "restore") !== undefined,
+  );
+  const [only] = has;
+  if (only === undefined) throw noPrograms("nft or legacy");
+  if (has.length === 1) return only;
+  if (legacyInUse(namespace) && !hasRules(namespace, "nft") && hasRules(namespace, "legacy")) return "legacy";
+  return plainVariant() ?? "nft";
+}
+
+function hasRules(namespace: NetworkNamespace, variant: IptablesVariant): boolean {
+  return /^-A /m.test(saveNat(namespace, variant, 4));
+}
+
+/** Asking iptables-legacy for a table makes the table, so it is asked only where it is in use already. */
+function legacyInUse(namespace: NetworkNamespace, family: IpFamily = 4): boolean {
+  const name = family === 4 ? "ip_tables_names" : "ip6_tables_names";
+  try {
+    return namespace
+      .run(() => readFileSync(`/proc/thread-self/net/${name}`, "utf8"))
+      .split("\n")
+      .includes("nat");
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * The nat table as iptables-save prints it; empty when the host has no such program, or the table was never made.
+ * @throws WayoutError `nat-refused`, `no-privilege`
+ */
+export function saveNat(namespace: NetworkNamespace, variant: IptablesVariant, family: IpFamily): string {
+  const path = programPath(variant, family, "save");
+  if (path === undefined) return "";
+  if (variant === "legacy" && !legacyInUse(namespace, family)) return "";
+  const ran = run(namespace, [path, "-t", "nat"]);
+  if (ran.exitCode === 0) return ran.stdout.toString();
+  throw refused(`reading the nat table with ${path}`, ran.stderr.toString());
+}
+
+/**
+ * Feeds iptables-restore --noflush: all of the text's changes, or none.
+ * @throws WayoutError `no-iptables`, `nat-refused`, `no-privilege`
+ */
+export function restoreNat(
+  namespace: NetworkNamespace,
+  variant: IptablesVariant,
+  family: IpFamily,
+  text: string,
+): void {
+  const path = programPath(variant, family, "restore");
+  if (path === undefined) throw noPrograms(variant);
+  const ran = run(namespace, [path, "-w", String(LOCK_WAIT_S), "--noflush"], text);
+  if (ran.exitCode === 0) return;
+  throw refused(`writing NAT rules with ${path}`, explain(ran.stderr.toString(), text));
+}
+
+/** iptables-restore names a line of its input; the line itself says more to whoever reads the error. */
+function explain(stderr: string, text: string): string {
+  const line = Number(/line:? (\d+)/.exec(stderr)?.[1] ?? 0);
+  const culprit = text.split("\n")[line - 1];
+  return culprit === undefined || line === 0 || culprit === "COMMIT"
+    ? stderr
+    : `${stderr.trim()} (${culprit})`;
+}
+
+function noPrograms(variant: string): WayoutError {
+  return new WayoutError({
+    code: "no-iptables",
+    kind: "machine",
+    doing: "looking for iptables-restore",
+    said: `no program iptables-restore of the kind ${variant} is installed`,
+    todo: "Install the package iptables, or choose the backend nftables, which needs no program.",
+  });
+}
+
+function refused(doing: string, stderr: string): WayoutError {
+  const said = stderr
+    .split("\n")
+    .filter((line) => line !== "" && !line.startsWith("# Warning"))
+    .join("; ");
+  const denied = /permission denied|not permitted|must be root/i.test(stderr);
+  const locked = /xtables lock/.test(stderr);
+  return new WayoutError({
+    code: denied ? "no-privilege" : "nat-refused",
+    kind: denied ? "machine" : "broken",
+    doing,
+    said: said === "" ? "it ended without a word" : said,
+    ...(denied ? { todo: "This needs CAP_NET_ADMIN over the network namespace: run it as root." } : {}),
+    ...(locked ? { todo: "Another program is changing iptables rules just now: try again." } : {}),
+  });
+}

@@ -1,0 +1,152 @@
+/** How the table that is there differs from the table that shall be. Pure. */
+import { elementOf } from "../../../linux/nftables/changes.ts";
+import type { Expression } from "../../../linux/nftables/expressions.ts";
+import { registerWord } from "../../../linux/nftables/registers.ts";
+import type { Chain, NftSet, SetElement, Table } from "../../../linux/nftables/ruleset.ts";
+import type { NatDrift } from "../../backend.ts";
+import { TABLE, type WantedChain, type WantedSet, type WantedTable } from "./ruleset.ts";
+
+const TABLE_TEXT = `${TABLE.family} ${TABLE.table}`;
+
+/** Empty when the kernel's table does exactly what is wanted. Counters may have any value. */
+export function compareTable(wanted: WantedTable, found: Table | undefined): NatDrift[] {
+  if (found === undefined) {
+    return [{ kind: "table-missing", object: `table ${TABLE_TEXT}`, text: `table ${TABLE_TEXT} is missing` }];
+  }
+  const drifts: NatDrift[] = [];
+  if (found.flags.includes("dormant")) {
+    drifts.push({
+      kind: "chain-changed",
+      object: `table ${TABLE_TEXT}`,
+      text: `table ${TABLE_TEXT} is dormant: the kernel skips its chains`,
+    });
+  }
+  for (const set of wanted.sets) {
+    drifts.push(
+      ...compareSet(
+        set,
+        found.sets.find(({ name }) => name === set.spec.set),
+      ),
+    );
+  }
+  for (const chain of wanted.chains) {
+    drifts.push(
+      ...compareChain(
+        chain,
+        found.chains.find(({ name }) => name === chain.name),
+      ),
+    );
+  }
+  const strangers = [
+    ...found.sets.filter(({ name }) => !wanted.sets.some(({ spec }) => spec.set === name)),
+    ...found.chains.filter(({ name }) => !wanted.chains.some((chain) => chain.name === name)),
+  ];
+  for (const { name } of strangers) {
+    drifts.push({
+      kind: "chain-changed",
+      object: `${TABLE_TEXT} ${name}`,
+      text: `${name} in table ${TABLE_TEXT} serves nobody`,
+    });
+  }
+  return drifts;
+}
+
+function compareChain(wanted: WantedChain, found: Chain | undefined): NatDrift[] {
+  const object = `chain ${TABLE_TEXT} ${wanted.name}`;
+  if (found === undefined) return [{ kind: "chain-missing", object, text: `${object} is missing` }];
+  if (canonical(wanted.base) !== canonical(found.base)) {
+    return [
+      {
+        kind: "chain-changed",
+        object,
+        text: `${object} should be ${baseText(wanted.base)}, but is ${baseText(found.base)}`,
+      },
+    ];
+  }
+  const expected = wanted.rules.map(ruleKey);
+  const actual = found.rules.map(({ expressions }) => ruleKey(expressions));
+  const missing = expected.findIndex((rule) => !actual.includes(rule));
+  if (missing >= 0) {
+    return [{ kind: "rule-missing", object, text: `rule ${missing + 1} of ${object} is missing` }];
+  }
+  if (expected.join("\n") === actual.join("\n")) return [];
+  const strange = actual.findIndex((rule) => !expected.includes(rule));
+  return [
+    {
+      kind: "rule-changed",
+      object,
+      text:
+        strange < 0
+          ? `the rules of ${object} are double or out of order`
+          : `rule ${strange + 1} of ${object} (handle ${found.rules[strange]!.handle}) is not ours`,
+    },
+  ];
+}
+
+function baseText(base: Chain["base"]): string {
+  if (base === undefined) return "a chain without a hook";
+  return `of type ${base.type} at hook ${base.hook}, priority ${base.priority}, policy ${base.policy}`;
+}
+
+function compareSet(wanted: WantedSet, found: NftSet | undefined): NatDrift[] {
+  const { spec } = wanted;
+  const object = `${spec.dataType === undefined ? "set" : "map"} ${TABLE_TEXT} ${spec.set}`;
+  if (found === undefined) return [{ kind: "set-missing", object, text: `${object} is missing` }];
+  const actual = new Map(found.elements.map((element) => [elementKey(element), elementValue(element)]));
+  const drifts: NatDrift[] = [];
+  for (const element of wanted.elements) {
+    const expected = elementOf(spec, element);
+    const key = elementKey(expected);
+    const value = actual.get(key);
+    actual.delete(key);
+    const name = typeof element.key === "object" ? element.key.join(" . ") : String(element.key);
+    if (value === undefined) {
+      drifts.push({ kind: "element-missing", object, text: `${name} is missing in ${object}` });
+    } else if (value !== elementValue(expected)) {
+      drifts.push({ kind: "element-changed", object, text: `${name} in ${object} leads elsewhere` });
+    }
+  }
+  if (actual.size > 0) {
+    drifts.push({
+      kind: "element-changed",
+      object,
+      text: `${object} holds ${actual.size} more element${actual.size === 1 ? "" : "s"} than it should`,
+    });
+  }
+  return drifts;
+}
+
+/** The same for the same key or interval. */
+export function elementKey(element: SetElement): string {
+  return `${element.key} ${element.keyEnd ?? element.key}`;
+}
+
+function elementValue(element: SetElement): string {
+  return canonical([element.data, element.comment]);
+}
+
+/** The same for rules that do the same; counters may have any value. */
+export function ruleKey(expressions: readonly Expression[]): string {
+  return expressions.map((one) => canonical(one.kind === "counter" ? { kind: "counter" } : one)).join(" ");
+}
+
+/**
+ * Text that is equal for equal meaning: fields in one order; what is absent, an empty list and the kernel's default are
+ * the same; so are the two numbers that the first word of each 16-byte register has.
+ */
+function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
+  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "-";
+  const fields = Object.entries(value)
+    .filter(
+      ([, field]) =>
+        field !== undefined && field !== "mask-xor" && !(Array.isArray(field) && field.length === 0),
+    )
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, field]) =>
+      /^[ds]reg/.test(key) && field > 0
+        ? `${key}:word ${registerWord(Number(field))}`
+        : `${key}:${canonical(field)}`,
+    );
+  return `{${fields.join(",")}}`;
+}

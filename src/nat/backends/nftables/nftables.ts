@@ -1,0 +1,160 @@
+import { NetworkNamespace } from "../../../kernel/namespace.ts";
+import type { NetlinkTransport } from "../../../kernel/netlink/transport.ts";
+import {
+  addChain,
+  addElements,
+  addRule,
+  addSet,
+  addTable,
+  destroyTable,
+  type Changes,
+} from "../../../linux/nftables/changes.ts";
+import { Nftables } from "../../../kernel/nftables/nftables.ts";
+import type { SetElement, Table } from "../../../linux/nftables/ruleset.ts";
+import { VERSION } from "../../../version.ts";
+import type { NatBackend, NatChange, NatDrift } from "../../backend.ts";
+import { intentsOfClaims } from "../../claim.ts";
+import { GenerationMemory } from "../../generation-memory.ts";
+import { normalizeIntent, type NatIntent } from "../../intent.ts";
+import { withNatLock } from "../../lock.ts";
+import { withCounters } from "./counters.ts";
+import { compareTable } from "./drift.ts";
+import { CLAIMS, TABLE, tableOf, type WantedTable } from "./ruleset.ts";
+import { explained } from "./refusal.ts";
+import { wantedText } from "./text.ts";
+
+/**
+ * NAT in a table of our own, `inet wayout`, spoken to over netlink: no program is needed. The table is made anew in
+ * one transaction whenever something differs, so that packets meet the old rules or the new ones and nothing between.
+ */
+export class NftablesNat implements NatBackend {
+  readonly name = "nftables";
+  readonly #namespace: NetworkNamespace;
+  readonly #owned: boolean;
+  readonly #nftables: Nftables;
+  readonly #memory: GenerationMemory;
+
+  /**
+   * @param options.transport the way to the kernel, when it is not to be opened here
+   * @throws WayoutError `no-nftables`
+   */
+  constructor(
+    options: { readonly namespace?: NetworkNamespace; readonly transport?: NetlinkTransport } = {},
+  ) {
+    const { namespace, transport } = options;
+    this.#owned = namespace === undefined;
+    this.#namespace = namespace ?? NetworkNamespace.current();
+    this.#nftables = explained("opening nf_tables", () =>
+      transport === undefined ? Nftables.open(this.#namespace) : new Nftables(transport),
+    );
+    this.#memory = new GenerationMemory(this.#namespace);
+  }
+
+  apply(intent: NatIntent): NatChange {
+    if (this.#isKnownContent(intent)) return { changed: false, drifts: [] };
+    const wanted = normalizeIntent(intent);
+    const doing = `writing the NAT rules of ${wanted.owner}`;
+    return explained(doing, () =>
+      withNatLock(this.#namespace, () => {
+        const found = this.#nftables.table(TABLE);
+        const target = tableOf(replacing(intentsIn(found), wanted));
+        const drifts = compareTable(target, found);
+        if (drifts.length > 0) this.#nftables.transaction(rebuild(withCounters(target, found)), doing);
+        return { changed: drifts.length > 0, drifts };
+      }),
+    );
+  }
+
+  verify(intent: NatIntent): NatDrift[] {
+    if (this.#isKnownContent(intent)) return [];
+    const wanted = normalizeIntent(intent);
+    return explained(`checking the NAT rules of ${wanted.owner}`, () => {
+      const { generation, tables } = this.#nftables.ruleset({ table: TABLE });
+      const drifts = compareTable(tableOf(replacing(intentsIn(tables[0]), wanted)), tables[0]);
+      if (drifts.length === 0) {
+        this.#memory.note(generation, this.#nftables.fingerprint(TABLE.table, generation), findingOf(intent));
+      }
+      return drifts;
+    });
+  }
+
+  /** Whether this very intent was found in force, and nobody changed our table since. */
+  #isKnownContent(intent: NatIntent): boolean {
+    const finding = findingOf(intent);
+    return explained(`checking the NAT rules of ${intent.owner}`, () => {
+      const generation = this.#nftables.generation();
+      if (this.#memory.holds(generation, finding)) return true;
+      return this.#memory.carries(generation, this.#nftables.fingerprint(TABLE.table, generation), finding);
+    });
+  }
+
+  remove(owner?: string): boolean {
+    const doing = owner === undefined ? "removing our NAT rules" : `removing the NAT rules of ${owner}`;
+    return explained(doing, () =>
+      withNatLock(this.#namespace, () => {
+        const found = this.#nftables.table(TABLE);
+        if (found === undefined) {
+          this.#memory.forget();
+          return false;
+        }
+        const intents = intentsIn(found);
+        const left = owner === undefined ? [] : intents.filter((intent) => intent.owner !== owner);
+        if (owner !== undefined && left.length === intents.length) return false;
+        const changes = left.length === 0 ? destroyTable(TABLE) : rebuild(withCounters(tableOf(left), found));
+        this.#nftables.transaction(changes, doing);
+        if (left.length === 0) this.#memory.forget();
+        return true;
+      }),
+    );
+  }
+
+  intents(): NatIntent[] {
+    return explained("reading our NAT rules", () => intentsOfElements(this.#nftables.elements(CLAIMS)));
+  }
+
+  describe(intent: NatIntent): string {
+    const wanted = normalizeIntent(intent);
+    return wantedText(tableOf(replacing(this.intents(), wanted)));
+  }
+
+  [Symbol.dispose](): void {
+    this.#nftables.close();
+    if (this.#owned) this.#namespace.close();
+  }
+}
+
+/** Another version of wayout may make another table of the same intent. */
+function findingOf(intent: NatIntent): string {
+  const text = JSON.stringify(intent);
+  return `${VERSION} ${text.length} ${Bun.hash(text).toString(16)}`;
+}
+
+/** These intents with the owner's replaced, or added; sorted, so that equal intents make equal tables. */
+export function replacing(intents: readonly NatIntent[], intent: NatIntent): NatIntent[] {
+  const all = [...intents.filter(({ owner }) => owner !== intent.owner), intent];
+  return all.sort((a, b) => (a.owner < b.owner ? -1 : 1));
+}
+
+function intentsIn(table: Table | undefined): NatIntent[] {
+  return intentsOfElements(table?.sets.find(({ name }) => name === CLAIMS.set)?.elements);
+}
+
+function intentsOfElements(elements: readonly SetElement[] | undefined): NatIntent[] {
+  return intentsOfClaims((elements ?? []).flatMap(({ comment }) => comment ?? []));
+}
+
+function rebuild(wanted: WantedTable): Changes {
+  return [
+    ...destroyTable(TABLE),
+    addTable(TABLE),
+    ...wanted.sets.map(({ spec }) => addSet(spec)),
+    ...wanted.chains.map(({ name, base }) =>
+      addChain({ ...TABLE, chain: name }, base === undefined ? {} : { base }),
+    ),
+    // Elements of a verdict map need their chains, rules their sets.
+    ...wanted.sets.map(({ spec, elements }) => addElements(spec, elements)),
+    ...wanted.chains.flatMap(({ name, rules }) =>
+      rules.map((expressions) => addRule({ ...TABLE, chain: name }, { expressions })),
+    ),
+  ];
+}

@@ -1,0 +1,365 @@
+/**
+ * Intents as one nf_tables table. For a dual-stack network, and one with fixed addresses:
+ *
+ *     table inet wayout {
+ *       set claims {              # who asked for what, as comments (see claim.ts); no rule looks here
+ *         type mark
+ *         elements = { 0x1 comment "cni/blue source 10.88.0.0/16 masquerade fully-random", … }
+ *       }
+ *       set untranslated4 {       # from whom . to where
+ *         type ipv4_addr . ipv4_addr; flags interval
+ *         elements = { 10.88.0.0/16 . 10.88.0.0/16, 10.88.0.0/16 . 169.254.0.0/16, 10.88.0.0/16 . 224.0.0.0/4, … }
+ *       }
+ *       map egress4 {             # a source, its counter, and what becomes of it
+ *         type ipv4_addr : verdict; flags interval; counter
+ *         elements = { 10.88.0.0/16 counter … : goto masquerade-random, 10.89.0.0/16 counter … : goto snat4 }
+ *       }
+ *       map snat4 {
+ *         type ipv4_addr : interval ipv4_addr; flags interval
+ *         elements = { 10.89.0.0/16 : 203.0.113.8-203.0.113.9 }
+ *       }
+ *       chain masquerade-random { counter masquerade fully-random }
+ *       chain snat4 { counter snat ip to ip saddr map @snat4 persistent }
+ *       chain postrouting {
+ *         type nat hook postrouting priority srcnat - 5; policy accept;
+ *         oiftype loopback return
+ *         ip saddr . ip daddr @untranslated4 return
+ *         ip saddr vmap @egress4
+ *         ip6 saddr . ip6 daddr @untranslated6 return
+ *         ip6 saddr vmap @egress6
+ *       }
+ *     }
+ *
+ * The number of rules depends on the kinds of translation in use (and, for MASQUERADE, on distinct port ranges),
+ * never on how many sources there are; only sets grow.
+ *
+ * Why it is so:
+ * - srcnat - 5: before the other products' chains at srcnat, so that a fixed address wins over their MASQUERADE: the
+ *   first rule in hook order that sets a binding decides. What we return untranslated, they may still translate (an
+ *   accept or return ends one base chain only): hairpin traffic that portmap or kube-proxy marked stays theirs.
+ * - No `ct state established,related accept`: chains of type nat see the first packet of a connection and no other.
+ * - oiftype loopback instead of `fib daddr type local`: traffic of the node with itself always leaves by loopback, and
+ *   comparing a number costs less than a route look-up.
+ * - No marks are set or read, so none can collide.
+ * - No forward chain: where nothing filters, forwarding is accepted anyway; where another table drops, no accept of
+ *   ours could overrule it.
+ */
+import { parseCidr } from "../../../address/cidr.ts";
+import { ipFromNumber, type IpFamily } from "../../../address/ip.ts";
+import type { ElementSpec, SetSpec } from "../../../linux/nftables/changes.ts";
+import type { Expression } from "../../../linux/nftables/expressions.ts";
+import {
+  counter,
+  inSet,
+  masquerade,
+  match,
+  returns,
+  snatByMap,
+  verdictMap,
+} from "../../../linux/nftables/rule-builder.ts";
+import type { BaseChain, TableRef } from "../../../linux/nftables/ruleset.ts";
+import { claimsOf } from "../../claim.ts";
+import {
+  NEVER_TRANSLATED,
+  type NatIntent,
+  type NatSource,
+  type PortRange,
+  type Translation,
+} from "../../intent.ts";
+import { coverOf, joinSegments, segmentsOf, type NumberRange, type Segment } from "../../segment.ts";
+
+export const TABLE: TableRef = { family: "inet", table: "wayout" };
+export const CLAIMS = { ...TABLE, set: "claims" } as const;
+/** NF_IP_PRI_NAT_SRC (linux/netfilter_ipv4.h) is 100. */
+const PRIORITY = 95;
+/** linux/if_arp.h */
+const ARPHRD_LOOPBACK = 772;
+
+export interface WantedChain {
+  readonly name: string;
+  readonly base?: BaseChain;
+  readonly rules: readonly (readonly Expression[])[];
+}
+
+export interface WantedSet {
+  readonly spec: SetSpec;
+  readonly elements: readonly ElementSpec[];
+}
+
+/** The whole table as it shall be. Sets come before the chains that use them, chains before those that go there. */
+export interface WantedTable {
+  readonly sets: readonly WantedSet[];
+  readonly chains: readonly WantedChain[];
+}
+
+/** The table for these (normalized) intents. */
+export function tableOf(intents: readonly NatIntent[]): WantedTable {
+  const claims: WantedSet = {
+    spec: { ...CLAIMS, type: "mark" },
+    elements: intents.flatMap(claimsOf).map((comment, index) => ({ key: index + 1, comment })),
+  };
+  const families = ([4, 6] as const).map((family) => familyPart(intents, family));
+  const translations = new Map(families.flatMap(({ chains }) => chains.map((chain) => [chain.name, chain])));
+  return {
+    sets: [claims, ...families.flatMap(({ sets }) => sets)],
+    chains: [
+      ...translations.values(),
+      {
+        name: "postrouting",
+        base: { type: "nat", hook: "postrouting", priority: PRIORITY, policy: "accept" },
+        rules: [
+          [...match("meta oiftype", ARPHRD_LOOPBACK), returns()],
+          ...families.flatMap(({ rules }) => rules),
+        ],
+      },
+    ],
+  };
+}
+
+interface FamilyPart {
+  readonly sets: readonly WantedSet[];
+  readonly chains: readonly WantedChain[];
+  /** For postrouting. */
+  readonly rules: readonly (readonly Expression[])[];
+}
+
+function familyPart(intents: readonly NatIntent[], family: IpFamily): FamilyPart {
+  const segments = segmentsOf(intents, family);
+  if (segments.length === 0) return { sets: [], chains: [], rules: [] };
+  const words = new FamilyWords(family);
+  const bound = boundSets(segments, words);
+  return {
+    sets: [
+      untranslatedSet(intents, segments, words),
+      ...(bound ?? []),
+      egressMap(segments, words),
+      ...snatMaps(segments, words),
+    ],
+    chains: translationChains(segments, words),
+    rules: [
+      ...(bound === undefined ? [] : [words.leavesElsewhere()]),
+      words.isUntranslated(),
+      words.egress(),
+    ],
+  };
+}
+
+// ── Sets ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function egressMap(segments: readonly Segment[], words: FamilyWords): WantedSet {
+  // Each source has its own counter, so neighbours are joined only when they are pieces of the same source.
+  const joined = joinSegments(segments, ({ owned }) => `${owned.owner} ${owned.source.cidr}`);
+  return {
+    spec: {
+      ...TABLE,
+      set: words.set("egress"),
+      type: words.type,
+      dataType: "verdict",
+      flags: ["interval"],
+      expressions: [counter()],
+    },
+    elements: joined.map((segment) => ({
+      key: words.range(segment),
+      data: { verdict: "goto", chain: chainName(segment.owned.source.translation, words) },
+      expressions: [counter()],
+    })),
+  };
+}
+
+/**
+ * Every source with every destination that shall see its real address. A thousand sources of one owner are one range
+ * here: whoever is between them is no source, and is let go untranslated anyway.
+ */
+function untranslatedSet(
+  intents: readonly NatIntent[],
+  segments: readonly Segment[],
+  words: FamilyWords,
+): WantedSet {
+  const covers = new Map(
+    intents.map(({ owner, untranslated }) => {
+      const listed = [...untranslated, ...NEVER_TRANSLATED[words.family]].map((cidr) => parseCidr(cidr));
+      return [owner, coverOf(listed.filter(({ family }) => family === words.family))];
+    }),
+  );
+  const joined = joinSegments(segments, ({ owned }) => owned.owner, "join");
+  return {
+    spec: {
+      ...TABLE,
+      set: words.set("untranslated"),
+      type: `${words.type} . ${words.type}`,
+      flags: ["interval"],
+    },
+    elements: joined.flatMap((segment) =>
+      covers.get(segment.owned.owner)!.map((range) => ({ key: [words.range(segment), words.range(range)] })),
+    ),
+  };
+}
+
+/** Sources that are translated on certain interfaces only, and those interfaces. */
+function boundSets(segments: readonly Segment[], words: FamilyWords): WantedSet[] | undefined {
+  const bound = joinSegments(
+    segments,
+    ({ owned }) => owned.source.outInterfaces?.join(",") ?? "",
+    "join",
+  ).filter(({ owned }) => owned.source.outInterfaces !== undefined);
+  if (bound.length === 0) return undefined;
+  return [
+    {
+      spec: { ...TABLE, set: words.set("bound"), type: words.type, flags: ["interval"] },
+      elements: bound.map((segment) => ({ key: words.range(segment) })),
+    },
+    {
+      spec: { ...TABLE, set: words.set("leave"), type: `${words.type} . ifname`, flags: ["interval"] },
+      elements: bound.flatMap((segment) =>
+        segment.owned.source.outInterfaces!.map((name) => ({ key: [words.range(segment), name] })),
+      ),
+    },
+  ];
+}
+
+/** The fixed addresses of each source, and for those with a port range, addresses and ports. */
+function snatMaps(segments: readonly Segment[], words: FamilyWords): WantedSet[] {
+  const fixed = segments.filter(({ owned }) => owned.source.translation.snat !== undefined);
+  const withPorts = fixed.filter(({ owned }) => owned.source.translation.ports !== undefined);
+  const base = { ...TABLE, type: words.type, dataInterval: true, flags: ["interval"] } as const;
+  const joined = (list: readonly Segment[]): Segment[] =>
+    joinSegments(
+      list,
+      ({ owned }) => JSON.stringify([owned.source.translation.snat, owned.source.translation.ports]),
+      "join",
+    );
+  const maps: WantedSet[] = [
+    {
+      spec: { ...base, set: words.set("snat"), dataType: words.type },
+      elements: joined(fixed).map((segment) => ({
+        key: words.range(segment),
+        data: addressText(segment.owned.source),
+      })),
+    },
+    {
+      spec: { ...base, set: `${words.set("snat")}-ports`, dataType: `${words.type} . inet_service` },
+      elements: joined(withPorts).map((segment) => ({
+        key: words.range(segment),
+        data: [addressText(segment.owned.source), portText(segment.owned.source.translation.ports!)],
+      })),
+    },
+  ];
+  return maps.filter(({ elements }) => elements.length > 0);
+}
+
+function addressText({ translation: { snat } }: NatSource): string {
+  return `${snat!.first}-${snat!.last}`;
+}
+
+function portText({ first, last }: PortRange): string {
+  return `${first}-${last}`;
+}
+
+// ── Chains ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** MASQUERADE chains serve both families. A port range belongs to the chain: masq has no map that nft could print. */
+function chainName(translation: Translation, words: FamilyWords): string {
+  const random = translation.fullyRandom ? "-random" : "";
+  const ports = translation.ports === undefined ? "" : `-${portText(translation.ports)}`;
+  if (translation.snat === undefined) return `masquerade${ports}${random}`;
+  return `${words.set("snat")}${ports === "" ? "" : "-ports"}${random}`;
+}
+
+/** One chain for each kind of translation that is used. */
+function translationChains(segments: readonly Segment[], words: FamilyWords): WantedChain[] {
+  const kinds = new Map(
+    segments.map(({ owned: { source } }) => [chainName(source.translation, words), source.translation]),
+  );
+  return [...kinds].map(([name, translation]) => ({ name, rules: translationRules(translation, words) }));
+}
+
+/** Protocols whose ports nf_nat chooses from a range. A range for others (ICMP, GRE) would mean something else. */
+const PORT_PROTOCOLS = ["tcp", "udp", "dccp", "sctp"] as const;
+
+/** One rule that translates; with a port range, one for each protocol that has ports and one for the others. */
+function translationRules(translation: Translation, words: FamilyWords): Expression[][] {
+  const { ports, ...anyPort } = translation;
+  const withPorts =
+    ports === undefined
+      ? []
+      : PORT_PROTOCOLS.map((protocol) => [
+          ...match("meta l4proto", protocol),
+          ...translate(translation, words),
+        ]);
+  return [...withPorts, translate(anyPort, words)];
+}
+
+function translate({ snat, ports, fullyRandom }: Translation, words: FamilyWords): Expression[] {
+  if (snat === undefined) {
+    const options = ports === undefined ? { fullyRandom } : { fullyRandom, ports: portText(ports) };
+    return [counter(), ...masquerade(options)];
+  }
+  const withPorts = ports !== undefined;
+  return [
+    ...words.isFamily(),
+    counter(),
+    ...snatByMap({
+      key: words.field("saddr"),
+      map: withPorts ? `${words.set("snat")}-ports` : words.set("snat"),
+      family: words.header,
+      interval: true,
+      withPorts,
+      persistent: true,
+      fullyRandom,
+    }),
+  ];
+}
+
+// ── A family's words ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** How one address family is spelled in rules and sets. */
+class FamilyWords {
+  readonly type: "ipv4_addr" | "ipv6_addr";
+  readonly header: "ip" | "ip6";
+
+  constructor(readonly family: IpFamily) {
+    this.type = family === 4 ? "ipv4_addr" : "ipv6_addr";
+    this.header = family === 4 ? "ip" : "ip6";
+  }
+
+  set(name: string): string {
+    return `${name}${this.family}`;
+  }
+
+  field(name: "saddr" | "daddr"): `ip ${typeof name}` | `ip6 ${typeof name}` {
+    return `${this.header} ${name}`;
+  }
+
+  /** As set elements are written: `10.0.0.0-10.0.0.255`. */
+  range({ first, last }: NumberRange): string {
+    const [low, high] = [ipFromNumber(this.family, first), ipFromNumber(this.family, last)];
+    return low === high ? low : `${low}-${high}`;
+  }
+
+  /** What nft implies in an inet table before it looks at an address. */
+  isFamily(): Expression[] {
+    return match("meta nfproto", this.family === 4 ? "ipv4" : "ipv6");
+  }
+
+  /** `ip saddr . ip daddr @untranslated4 return` */
+  isUntranslated(): Expression[] {
+    const addresses = [this.field("saddr"), this.field("daddr")];
+    return [...this.isFamily(), ...match(addresses, inSet(this.set("untranslated"))), returns()];
+  }
+
+  /** `ip saddr @bound4 ip saddr . oifname != @leave4 return` */
+  leavesElsewhere(): Expression[] {
+    const saddr = this.field("saddr");
+    return [
+      ...this.isFamily(),
+      ...match(saddr, inSet(this.set("bound"))),
+      ...match([saddr, "meta oifname"], inSet(this.set("leave")), "!="),
+      returns(),
+    ];
+  }
+
+  /** `ip saddr vmap @egress4` */
+  egress(): Expression[] {
+    return [...this.isFamily(), ...verdictMap(this.field("saddr"), this.set("egress"))];
+  }
+}

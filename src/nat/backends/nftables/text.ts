@@ -1,0 +1,30 @@
+/** A table that is not there yet, as nft would list it. Pure. */
+import { elementOf, setOf } from "../../../linux/nftables/changes.ts";
+import type { Table } from "../../../linux/nftables/ruleset.ts";
+import { tableText } from "../../../linux/nftables/text.ts";
+import { TABLE, type WantedTable } from "./ruleset.ts";
+
+/** What `nft list table inet wayout` would print; `nft -f` takes it. */
+export function wantedText(wanted: WantedTable): string {
+  const table: Table = {
+    family: TABLE.family,
+    name: TABLE.table,
+    handle: 0,
+    flags: [],
+    objects: [],
+    flowtables: [],
+    sets: wanted.sets.map(({ spec, elements }) => ({
+      ...setOf(spec),
+      elements: elements.map((element) => elementOf(spec, element)),
+    })),
+    chains: wanted.chains.map(({ name, base, rules }) => ({
+      name,
+      handle: 0,
+      flags: [],
+      use: 0,
+      ...(base === undefined ? {} : { base }),
+      rules: rules.map((expressions) => ({ handle: 0, expressions })),
+    })),
+  };
+  return tableText(table, { stateless: true });
+}

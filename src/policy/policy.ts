@@ -1,0 +1,185 @@
+/**
+ * The NAT policy of a node as a file, in the words that users know from ip-masq-agent (whose files are valid here), and
+ * what it means as an intent. Parsing the text is policy-file.ts' job; here are the fields.
+ */
+import * as v from "valibot";
+import { AddressError } from "../address/ip.ts";
+import { cidrText, parseCidr } from "../address/cidr.ts";
+import { NAT_BACKENDS, type NatBackendName } from "../nat/backend.ts";
+import {
+  isInterfaceName,
+  LINK_LOCAL,
+  normalizeIntent,
+  type AddressRange,
+  type NatIntent,
+  type NatSource,
+  type PortRange,
+} from "../nat/intent.ts";
+
+/** The owner under which a policy file's rules stand. */
+export const POLICY_OWNER = "policy";
+
+/** ip-masq-agent's defaults: the private IPv4 networks (RFC 1918), and for IPv6 the unique local ones (RFC 4193). */
+const PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+
+const cidr = v.pipe(
+  v.string("must be a CIDR in quotes or plain, like 10.0.0.0/8"),
+  v.check(
+    (text) => problemOfCidr(text) === undefined,
+    (issue) => problemOfCidr(issue.input) ?? "",
+  ),
+  v.transform((text) => cidrText(parseCidr(text))),
+);
+
+function problemOfCidr(text: string): string | undefined {
+  try {
+    parseCidr(text);
+    return undefined;
+  } catch (error) {
+    if (error instanceof AddressError) return error.message;
+    throw error;
+  }
+}
+
+const addressRange = v.pipe(
+  v.string("must be an address or a range, like 203.0.113.5 or 203.0.113.5-203.0.113.9"),
+  v.transform((text): AddressRange => {
+    const [first = "", last = first] = text.split("-").map((part) => part.trim());
+    return { first, last };
+  }),
+);
+
+const portRange = v.pipe(
+  v.union([v.string(), v.number()], "must be a port or a range of ports, like 32768-60999"),
+  v.check(
+    (value) => /^\s*\d+\s*(-\s*\d+\s*)?$/.test(String(value)),
+    "must be a port or a range of ports, like 32768-60999",
+  ),
+  v.transform((value): PortRange => {
+    const [first = 0, last = first] = String(value).split("-").map(Number);
+    return { first, last };
+  }),
+  v.check(({ first, last }) => first >= 1 && last <= 65_535, "ports are 1 to 65535"),
+  v.check(({ first, last }) => first <= last, "the range ends before it begins"),
+);
+
+const outInterfaces = v.array(
+  v.pipe(
+    v.string("must be the name of an interface"),
+    v.check(isInterfaceName, "is no interface name (1 to 15 bytes, no / or white space)"),
+  ),
+  "must be a list of interfaces",
+);
+
+const boolean = v.boolean("must be true or false");
+
+/** What may be said for all sources, and for one of them again. */
+const translation = {
+  snat: v.optional(addressRange),
+  portRange: v.optional(portRange),
+  randomFully: v.optional(boolean),
+  outInterfaces: v.optional(outInterfaces),
+};
+
+const sourceText = v.pipe(
+  cidr,
+  v.transform((text) => ({ cidr: text })),
+);
+const sourceMap = v.strictObject({ cidr, ...translation }, sourceMessage);
+
+/** A list entry that is no map shall not be told which keys it lacks. */
+function sourceMessage({ input, received }: { readonly input: unknown; readonly received: string }): string {
+  if (typeof input === "object") return received === "undefined" ? "is missing" : "is not known here";
+  return "must be a CIDR, or a map with the key cidr";
+}
+
+const source = v.lazy((input): typeof sourceText | typeof sourceMap =>
+  typeof input === "string" ? sourceText : sourceMap,
+);
+
+/** Durations as Go writes them; ip-masq-agent's file has one. Milliseconds. */
+const duration = v.pipe(
+  v.string("must be a duration, like 60s or 1m30s"),
+  v.check((text) => durationMs(text) !== undefined, "must be a duration, like 60s or 1m30s"),
+  v.transform((text) => durationMs(text)!),
+);
+
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+
+function durationMs(text: string): number | undefined {
+  if (!/^(\d+(\.\d+)?(ms|s|m|h))+$/.test(text)) return undefined;
+  let sum = 0;
+  for (const [, number, unit] of text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g))
+    sum += Number(number) * UNIT_MS[unit!]!;
+  return sum;
+}
+
+export const POLICY = v.strictObject({
+  sources: v.optional(v.array(source, "must be a list of CIDRs"), ["0.0.0.0/0"]),
+  nonMasqueradeCIDRs: v.optional(v.array(cidr, "must be a list of CIDRs"), PRIVATE),
+  masqLinkLocal: v.optional(boolean, false),
+  masqLinkLocalIPv6: v.optional(boolean, false),
+  ...translation,
+  backend: v.optional(v.picklist(NAT_BACKENDS, `must be one of ${NAT_BACKENDS.join(", ")}`), "nftables"),
+  resyncInterval: v.optional(duration, "60s"),
+  cidrLimit: v.optional(
+    v.pipe(
+      v.number("must be a number"),
+      v.integer("must be a whole number"),
+      v.minValue(0, "must not be negative"),
+    ),
+    64,
+  ),
+});
+
+type PolicyFields = v.InferOutput<typeof POLICY>;
+
+/** A policy file, understood. */
+export interface NatPolicy {
+  readonly backend: NatBackendName;
+  readonly intent: NatIntent;
+  /** How often an agent reads the file again and mends the rules. */
+  readonly resyncIntervalMs: number;
+}
+
+/** @throws WayoutError `bad-nat-intent` for what only shows when fields meet: a family, a range, a doubled source */
+export function policyOf(fields: PolicyFields): NatPolicy {
+  const sources = fields.sources.map((one): NatSource => {
+    // What a source says itself wins over what the file says for all; its own snat replaces the common one.
+    const own = { ...commonOf(fields), ...definedFields(one) };
+    return {
+      cidr: one.cidr,
+      translation: {
+        ...(own.snat === undefined || !sameFamily(one.cidr, own.snat, "snat" in one)
+          ? {}
+          : { snat: own.snat }),
+        ...(own.portRange === undefined ? {} : { ports: own.portRange }),
+        fullyRandom: own.randomFully ?? true,
+      },
+      ...(own.outInterfaces === undefined ? {} : { outInterfaces: own.outInterfaces }),
+    };
+  });
+  const untranslated = [
+    ...fields.nonMasqueradeCIDRs,
+    ...(fields.masqLinkLocal ? [] : [LINK_LOCAL[4]]),
+    ...(fields.masqLinkLocalIPv6 ? [] : [LINK_LOCAL[6]]),
+  ];
+  return {
+    backend: fields.backend,
+    intent: normalizeIntent({ owner: POLICY_OWNER, sources, untranslated }),
+    resyncIntervalMs: fields.resyncInterval,
+  };
+}
+
+function commonOf({ snat, portRange, randomFully, outInterfaces }: PolicyFields) {
+  return { snat, portRange, randomFully, outInterfaces };
+}
+
+function definedFields<T extends object>(fields: T): Partial<T> {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Partial<T>;
+}
+
+/** The common snat address of a dual-stack policy is for the sources of its family; the others are masqueraded. */
+function sameFamily(cidr: string, snat: AddressRange, isOwn: boolean): boolean {
+  return isOwn || cidr.includes(":") === snat.first.includes(":");
+}

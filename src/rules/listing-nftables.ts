@@ -1,0 +1,221 @@
+/** Tables of nf_tables, ours and those of iptables-nft, and of iptables-legacy in the shape that the listing walks. Pure. */
+import { cidrsOfRange, cidrText, parseCidr } from "../address/cidr.ts";
+import { ipNumber, ipText, type IpFamily } from "../address/ip.ts";
+import type { Expression } from "../linux/nftables/expressions.ts";
+import { isIptablesTable } from "../linux/nftables/text.ts";
+import type { NftSet, Rule, SetElement, Table } from "../linux/nftables/ruleset.ts";
+import { intentsOfClaims } from "../nat/claim.ts";
+import type { Counter, NatElement, NatRule, NatTable, RulesetKind } from "./listing.ts";
+import { CLAIMS, TABLE } from "../nat/backends/nftables/ruleset.ts";
+import { commentOf } from "./rule-comment.ts";
+import { segmentsOf, type Segment } from "../nat/segment.ts";
+
+/** How a rule reads; given from outside because it may need more than the table. */
+export type RuleText = (table: Table, rule: Rule) => string;
+
+/**
+ * Tables that can take part in NAT: with a chain of type nat, or with a rule that translates.
+ * @param legacy whether they are those of iptables-legacy, whose rules have no handles
+ */
+export function natTablesOf(tables: readonly Table[], ruleText: RuleText, legacy = false): NatTable[] {
+  return tables.filter(isNat).map((table) => {
+    const owners = isOurs(table) ? ownersOf(table) : undefined;
+    const kind: RulesetKind = legacy
+      ? "iptables-legacy"
+      : isIptablesTable(table)
+        ? "iptables-nft"
+        : "nftables";
+    return {
+      kind,
+      family: table.family,
+      name: table.name,
+      dormant: table.flags.includes("dormant"),
+      chains: table.chains.map((chain) => ({
+        name: chain.name,
+        ...(chain.base === undefined ? {} : { base: chain.base }),
+        rules: chain.rules.map((rule) => ({
+          ...natRuleOf(table, rule, ruleText, owners),
+          ...(legacy ? {} : { handle: rule.handle }),
+        })),
+      })),
+    };
+  });
+}
+
+function isNat(table: Table): boolean {
+  return table.chains.some(
+    ({ base, rules }) =>
+      base?.type === "nat" || rules.some(({ expressions }) => translationOf(expressions) !== undefined),
+  );
+}
+
+function isOurs({ family, name }: Table): boolean {
+  return family === TABLE.family && name === TABLE.table;
+}
+
+const TARGETS: Readonly<Record<string, NonNullable<NatRule["translates"]>>> = {
+  MASQUERADE: "masquerade",
+  SNAT: "snat",
+  DNAT: "dnat",
+  REDIRECT: "redirect",
+  NETMAP: "netmap",
+};
+
+function translationOf(expressions: readonly Expression[]): NatRule["translates"] {
+  for (const one of expressions) {
+    if (one.kind === "masq") return "masquerade";
+    if (one.kind === "redir") return "redirect";
+    if (one.kind === "nat") return one.type === "dnat" ? "dnat" : "snat";
+    if (one.kind === "target") return TARGETS[one.name];
+  }
+  return undefined;
+}
+
+function natRuleOf(
+  table: Table,
+  rule: Rule,
+  ruleText: RuleText,
+  owners: readonly Segment[] | undefined,
+): NatRule {
+  const { expressions } = rule;
+  const translates = translationOf(expressions);
+  const map = verdictMapOf(table, expressions);
+  const comment = commentOf(rule);
+  const counter = expressions.find((one) => one.kind === "counter");
+  return {
+    text: ruleText(table, rule),
+    targets: [...new Set([...jumpsOf(expressions), ...(map === undefined ? [] : mapTargets(map))])],
+    endsChain: isUnconditional(expressions) && isFinal(table, expressions),
+    ...(comment === undefined ? {} : { comment }),
+    ...(counter === undefined ? {} : { counter: { packets: counter.packets, bytes: counter.bytes } }),
+    ...(translates === undefined ? {} : { translates }),
+    ...(map === undefined
+      ? {}
+      : { elements: map.elements.map((element) => elementOf(map, element, owners)) }),
+  };
+}
+
+function jumpsOf(expressions: readonly Expression[]): string[] {
+  return expressions.flatMap((one) =>
+    one.kind === "immediate" && "verdict" in one.data && one.data.chain !== undefined ? [one.data.chain] : [],
+  );
+}
+
+/** Expressions that let every packet through to the next: they count, log, load constants, or act. */
+const WITHOUT_CONDITION: ReadonlySet<Expression["kind"]> = new Set([
+  "counter",
+  "last",
+  "log",
+  "objref",
+  "immediate",
+  "masq",
+  "nat",
+  "redir",
+  "target",
+] as const);
+
+function isUnconditional(expressions: readonly Expression[]): boolean {
+  return expressions.every(
+    (one) => WITHOUT_CONDITION.has(one.kind) || (one.kind === "match" && one.name === "comment"),
+  );
+}
+
+/** Whether a packet that matched goes no further in this chain. */
+function isFinal(table: Table, expressions: readonly Expression[]): boolean {
+  if (translationOf(expressions) !== undefined) return true;
+  return expressions.some((one) => {
+    if (one.kind !== "immediate" || !("verdict" in one.data)) return false;
+    const { verdict, chain } = one.data;
+    if (verdict === "jump") return endsInside(table, chain);
+    return ["accept", "drop", "return", "goto", "queue"].includes(verdict);
+  });
+}
+
+/** A jump does not come back from a chain whose own rule decides every packet, unless by return. */
+function endsInside(table: Table, name: string | undefined, depth = 0): boolean {
+  const chain = table.chains.find((one) => one.name === name);
+  // 16 is NFT_JUMP_STACK_SIZE: the kernel allows no deeper.
+  if (chain === undefined || depth > 16) return false;
+  for (const { expressions } of chain.rules) {
+    if (mayReturn(expressions)) return false;
+    if (isUnconditional(expressions) && isFinal(table, expressions)) return true;
+  }
+  return false;
+}
+
+function mayReturn(expressions: readonly Expression[]): boolean {
+  return expressions.some(
+    (one) =>
+      (one.kind === "immediate" &&
+        "verdict" in one.data &&
+        ["return", "goto", "jump"].includes(one.data.verdict)) ||
+      (one.kind === "lookup" && one.dreg === 0),
+  );
+}
+
+// ── Verdict maps ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+function verdictMapOf(table: Table, expressions: readonly Expression[]): NftSet | undefined {
+  const lookup = expressions.find((one) => one.kind === "lookup" && one.dreg === 0);
+  if (lookup?.kind !== "lookup") return undefined;
+  return table.sets.find(({ name }) => name === lookup.set);
+}
+
+function mapTargets(map: NftSet): string[] {
+  return map.elements.flatMap(({ data }) =>
+    data !== undefined && "verdict" in data && data.chain !== undefined ? [data.chain] : [],
+  );
+}
+
+function elementOf(map: NftSet, element: SetElement, owners: readonly Segment[] | undefined): NatElement {
+  const { data } = element;
+  const counter = element.expressions?.find((one) => one.kind === "counter");
+  const owner = owners === undefined ? undefined : segmentAt(owners, element)?.owned.owner;
+  return {
+    key: keyText(map, element),
+    leadsTo:
+      data === undefined || !("verdict" in data)
+        ? ""
+        : data.chain === undefined
+          ? data.verdict
+          : `${data.verdict} ${data.chain}`,
+    ...(counter?.kind === "counter" ? { counter: counterOf(counter) } : {}),
+    ...(owner === undefined ? {} : { owner }),
+  };
+}
+
+function counterOf({ packets, bytes }: Counter): Counter {
+  return { packets, bytes };
+}
+
+/** Addresses as prefixes or ranges; a key of another kind as hexadecimal. */
+function keyText(map: NftSet, { key, keyEnd = key }: SetElement): string {
+  if (key === undefined || keyEnd === undefined) return "*";
+  const isAddress = map.fieldLengths === undefined && (map.keyLength === 4 || map.keyLength === 16);
+  if (!isAddress) return `0x${key}`;
+  const [first, last] = [addressOf(key), addressOf(keyEnd)];
+  const family: IpFamily = map.keyLength === 4 ? 4 : 6;
+  if (first === last) return first;
+  const [cidr, ...rest] = cidrsOfRange(family, ipNumber(first), ipNumber(last));
+  return cidr !== undefined && rest.length === 0 ? cidrText(cidr) : `${first}-${last}`;
+}
+
+function addressOf(hex: string): string {
+  return ipText(Uint8Array.from(Buffer.from(hex, "hex")));
+}
+
+/** Of our table: which owner's source each address belongs to. */
+function ownersOf(table: Table): Segment[] {
+  const claims = table.sets.find(({ name }) => name === CLAIMS.set)?.elements ?? [];
+  const intents = intentsOfClaims(claims.flatMap(({ comment }) => comment ?? []));
+  return [...segmentsOf(intents, 4), ...segmentsOf(intents, 6)];
+}
+
+function segmentAt(segments: readonly Segment[], { key }: SetElement): Segment | undefined {
+  if (key === undefined || (key.length !== 8 && key.length !== 32)) return undefined;
+  const address = parseCidr(addressOf(key));
+  return segments.find(
+    ({ owned, first, last }) =>
+      owned.cidr.family === address.family && first <= address.first && address.first <= last,
+  );
+}

@@ -1,0 +1,163 @@
+/** From the evidence to the report. Pure. */
+import { summaryOf } from "../../linux/packet/packet.ts";
+import { correlate, type Correlation } from "./correlate.ts";
+import { isLocal, realDestination, wasSwitched, type Case } from "./case.ts";
+import { diagnose } from "./diagnose.ts";
+import type { TraceEvidence } from "../evidence.ts";
+import type { Place, Sighting, TraceReport } from "../report.ts";
+import { metRules } from "./rules.ts";
+import { at, startOf } from "./finding.ts";
+import { correlateInbound, inboundSteps, publishedEnd } from "./inbound.ts";
+import { stepsOf } from "./steps.ts";
+import { translationsOf } from "./translation.ts";
+
+/** @param destination as it was asked for and resolved */
+export function analyse(evidence: TraceEvidence, destination: TraceReport["destination"]): TraceReport {
+  const isInbound = evidence.isInbound === true;
+  const correlation = isInbound ? correlateInbound(evidence) : correlate(evidence);
+  const of: Case = {
+    evidence,
+    correlation,
+    outRules: metRules(correlation.outEvents, evidence.rulesets),
+    backRules: metRules(correlation.backEvents, evidence.rulesets),
+  };
+  const outcome = isInbound ? inboundOutcome(of) : outcomeOf(of);
+  const stop = outcome === "stopped" ? diagnose(of) : undefined;
+  const state = evidence.exchange?.state;
+  const answer = state?.kind === "answered" || state?.kind === "refused" ? state.what : undefined;
+  const startUs = startOf(correlation);
+  const deliveredUs = answerTimeUs(of) ?? evidence.exchange?.deliveredUs;
+  return {
+    pod: evidence.survey.pod.name,
+    destination: {
+      ...destination,
+      ...(evidence.flow.destinationPort === undefined ? {} : { port: evidence.flow.destinationPort }),
+    },
+    ...(isInbound ? { begunBy: "outside" } : {}),
+    outcome,
+    ...(answer === undefined ? {} : { answer }),
+    ...(stop === undefined ? {} : { stop }),
+    path: pathOf(of),
+    steps: isInbound ? inboundSteps(of, stop) : stepsOf(of, stop),
+    sightings: sightingsOf(correlation, startUs),
+    ...translationReports(of),
+    ...(outcome === "stopped" || startUs === undefined || deliveredUs === undefined
+      ? {}
+      : { roundTripUs: Math.round(deliveredUs - startUs) }),
+    notes: notesOf(of),
+    missing: evidence.missing,
+  };
+}
+
+/** Answered is what the pod answered, and what left the node, where the node can be seen. */
+function inboundOutcome({ evidence, correlation: { out } }: Case): TraceReport["outcome"] {
+  const last = evidence.survey.node === undefined ? at(out, "pod", "out") : at(out, "uplink", "out");
+  if (last === undefined) return "stopped";
+  return last.packet.tcp?.flags.includes("RST") === true ? "refused" : "answered";
+}
+
+function outcomeOf(of: Case): TraceReport["outcome"] {
+  const { evidence, correlation } = of;
+  const state = evidence.exchange?.state.kind;
+  if (state === "answered") return "answered";
+  // A reset that the node made (a reject rule) is no answer of the destination.
+  if (state === "refused") return isFromDestination(of) ? "refused" : "stopped";
+  const delivered = correlation.back.some((packet) => packet.place === "pod");
+  return evidence.exchange === undefined && delivered ? "answered" : "stopped";
+}
+
+/** Whether the refusal came from where the packet was sent, and not from a rule of the node. */
+function isFromDestination(of: Case): boolean {
+  const { back, errors } = of.correlation;
+  const arrived = [...back, ...errors].some((packet) => packet.place === "uplink" && packet.way === "in");
+  return arrived || isLocal(of) || wasSwitched(of) || of.evidence.survey.node === undefined;
+}
+
+function answerTimeUs({ evidence, correlation: { out, back } }: Case): number | undefined {
+  if (evidence.isInbound === true) return (at(out, "uplink", "out") ?? at(out, "pod", "out"))?.timeUs;
+  return back.find((packet) => packet.place === "pod")?.timeUs;
+}
+
+/** The stations of the picture. */
+function pathOf(of: Case): Place[] {
+  const { evidence, correlation } = of;
+  const { survey, flow } = evidence;
+  const { node } = survey;
+  const leaving = correlation.out.find((packet) => packet.place === "uplink" && packet.way === "out");
+  const uplink = leaving?.interface ?? node?.out?.name;
+  const uplinkAddress = node?.addresses.find(
+    (address) =>
+      address.family === flow.family &&
+      address.interface === node.links.find((link) => link.name === uplink)?.index &&
+      address.scope === "global",
+  )?.address;
+  const entryAddress = node?.addresses.find(
+    (address) => address.interface === node.entry?.index && address.family === flow.family,
+  )?.address;
+  const places: Place[] = [{ kind: "pod", name: survey.pod.name, address: flow.source }];
+  if (node?.hostLink !== undefined) places.push({ kind: "veth", name: node.hostLink.name });
+  if (node?.bridge !== undefined) {
+    places.push({
+      kind: "bridge",
+      name: node.bridge.name,
+      ...(entryAddress === undefined ? {} : { address: entryAddress }),
+    });
+  }
+  places.push({ kind: "node", name: "node" });
+  if (uplink !== undefined) {
+    places.push({
+      kind: "uplink",
+      name: uplink,
+      ...(uplinkAddress === undefined ? {} : { address: uplinkAddress }),
+    });
+  }
+  places.push({ kind: "outside", name: "outside", address: realDestination(of) });
+  return places;
+}
+
+function sightingsOf({ out, back }: Correlation, startUs: number | undefined): Sighting[] {
+  const label =
+    (heading: "out" | "back") =>
+    (packet: Correlation["out"][number]): Sighting => ({
+      heading,
+      place: packet.place,
+      interface: packet.interface,
+      atUs: Math.round((packet.timeUs - (startUs ?? packet.timeUs)) * 10) / 10,
+      summary: summaryOf(packet.packet),
+    });
+  return [...out.map(label("out")), ...back.map(label("back"))].toSorted((a, b) => a.atUs - b.atUs);
+}
+
+function translationReports(of: Case): Pick<TraceReport, "translation" | "destinationTranslation"> {
+  if (of.evidence.isInbound === true) {
+    const published = publishedEnd(of);
+    if (published === undefined) return {};
+    const { before, after, rule } = published;
+    return { destinationTranslation: { before, after, ...(rule === undefined ? {} : { rule }) } };
+  }
+  const reports = translationsOf(of).map(({ end, before, after, rule }) => ({
+    [end === "source" ? "translation" : "destinationTranslation"]: {
+      before,
+      after,
+      ...(rule === undefined ? {} : { rule }),
+    },
+  }));
+  return Object.assign({}, ...reports) as Pick<TraceReport, "translation" | "destinationTranslation">;
+}
+
+function notesOf({ evidence }: Case): string[] {
+  const notes: string[] = [];
+  const podLink = evidence.survey.pod.link;
+  const { node } = evidence.survey;
+  const outMtu =
+    (node?.route?.reachable === true ? node.route.route.metrics.mtu : undefined) ?? node?.out?.mtu;
+  if (podLink !== undefined && outMtu !== undefined && podLink.mtu > outMtu) {
+    notes.push(
+      `${podLink.name} in the pod has mtu ${podLink.mtu}, the way out takes ${outMtu}: larger packets depend on ICMP "too big" reaching the sender`,
+    );
+  }
+  if (evidence.lostPackets > 0) {
+    notes.push(`the kernel had no room for ${evidence.lostPackets} captured packets: there is much traffic`);
+  }
+  return notes;
+}

@@ -1,0 +1,136 @@
+/** One exchange that was not answered: what there is to judge it by, and the pieces that verdicts are made of. Pure. */
+import type { KernelDrop } from "../../kernel/bpf/drops.ts";
+import type { Link } from "../../linux/route/link.ts";
+import type { Correlation } from "./correlate.ts";
+import type { TraceEvidence } from "../evidence.ts";
+import { isFatalDrop } from "./progress.ts";
+import { dropReasonText } from "./reasons.ts";
+import type { StepEvidence, StepNumber, Stop } from "../report.ts";
+import type { MetRule } from "./rules.ts";
+
+/** What diagnosing reads. */
+export interface Case {
+  readonly evidence: TraceEvidence;
+  readonly correlation: Correlation;
+  readonly outRules: readonly MetRule[];
+  readonly backRules: readonly MetRule[];
+}
+
+export type Verdict = Omit<Stop, "lastSeen" | "evidence"> & { readonly evidence?: readonly StepEvidence[] };
+
+export function ruleVerdict(step: StepNumber, rule: MetRule, where: string): Verdict {
+  const { family, table, chain, text, handle, owner } = rule.report;
+  const whose = owner === undefined ? "" : ` (${owner}'s)`;
+  const what = handle === undefined ? `the ${text} of` : `rule "${text}" (handle ${handle}) of`;
+  return {
+    step,
+    code: "dropped-by-rule",
+    reason: `dropped ${where}: ${what} chain ${chain} in table ${family} ${table}${whose}`,
+    todo: `nft -a list chain ${family} ${table} ${chain}`,
+    rule: rule.report,
+    evidence: [{ source: "nf_tables trace", lines: [`${family} ${table} ${chain}: ${text}`] }],
+  };
+}
+
+export function nodeDrops(of: Case): KernelDrop[] {
+  return of.evidence.drops.filter(
+    (drop) =>
+      isFatalDrop(drop, of.evidence.flow) &&
+      (drop.namespaceInode === of.evidence.survey.node?.inode || drop.namespaceInode === 0),
+  );
+}
+
+export function dropIn(of: Case, inode: number): KernelDrop | undefined {
+  return of.evidence.drops.find(
+    (drop) => isFatalDrop(drop, of.evidence.flow) && drop.namespaceInode === inode,
+  );
+}
+
+export function dropVerdict(step: StepNumber, drop: KernelDrop, where: string): Verdict {
+  return {
+    step,
+    code: "dropped-by-kernel",
+    reason: `the kernel dropped it ${where}: ${dropReasonText(drop.reason)} (${drop.reason})`,
+    evidence: [dropEvidence(drop)],
+  };
+}
+
+export function dropEvidence(drop: KernelDrop): StepEvidence {
+  return { source: "kfree_skb", lines: [`${drop.reason}: ${drop.summary}`] };
+}
+
+export function errorEvidence(of: Case): StepEvidence[] {
+  const error = of.correlation.errors[0];
+  return error === undefined ? [] : [{ source: `capture on ${error.interface}`, lines: [error.summary] }];
+}
+
+/** Counters that tell of trouble and moved meanwhile: by any traffic of the node, so a hint only. */
+export function growthEvidence(of: Case): StepEvidence[] {
+  const telling = /NoRoutes|Discards|Errors|Drop|Filter|Fails|Invalid|ReasmFails/;
+  const lines = Object.entries(of.evidence.growth.node)
+    .filter(([name]) => telling.test(name))
+    .map(([name, grown]) => `${name} + ${grown}`);
+  return lines.length === 0 ? [] : [{ source: "counters of the node", lines }];
+}
+
+/** Whether conntrack recognised the answer as one to this connection. */
+export function isReplyMatched({ evidence }: Pick<Case, "evidence">): boolean {
+  const entries = [
+    ...evidence.flowEvents.map(({ entry }) => entry),
+    ...(evidence.entry === undefined ? [] : [evidence.entry]),
+  ];
+  return entries.some((entry) => entry.flags.includes("seen-reply"));
+}
+
+export function linkDown(step: StepNumber, link: Link): Verdict {
+  return {
+    step,
+    code: "link-down",
+    reason: `${link.name} on the node is down`,
+    todo: `ip link set ${link.name} up`,
+    evidence: [{ source: "link", lines: [linkText(link)] }],
+  };
+}
+
+export function noCarrier(step: StepNumber, link: Link, where: string): Verdict {
+  return {
+    step,
+    code: "no-carrier",
+    reason: `${link.name} ${where} has no carrier: the other end of its cable is down`,
+    todo: "set the other end up",
+    evidence: [{ source: "link", lines: [linkText(link)] }],
+  };
+}
+
+export function linkText(link: Link): string {
+  return `${link.name} ${link.up ? "up" : "down"}, state ${link.operState}, mtu ${link.mtu}`;
+}
+
+export function isNodeAddress(of: Case, address: string): boolean {
+  return of.evidence.survey.node?.addresses.some((one) => one.address === address) === true;
+}
+
+/** Whether the answer came without the packet having entered the node's IP layer, which alone gives it another end. */
+export function wasSwitched(of: Case): boolean {
+  const { evidence, correlation } = of;
+  const { out, back } = correlation;
+  const hasBridge = evidence.survey.node?.bridge !== undefined;
+  if (realDestination(of) !== evidence.flow.destination) return false;
+  return hasBridge && back.length > 0 && !out.some((packet) => packet.place === "bridge");
+}
+
+/** Whom the packet is for once rules had their say: a service's address is replaced before the node routes. */
+export function realDestination({ evidence, correlation }: Case): string {
+  return correlation.outside?.destination.address ?? evidence.flow.destination;
+}
+
+/** Whether the destination turned out to be the pod itself: a service that has it among its servers. */
+export function isHairpin(of: Case): boolean {
+  return realDestination(of) === of.evidence.flow.source;
+}
+
+/** Whether the destination is the node itself. */
+export function isLocal({ evidence }: Case): boolean {
+  const route = evidence.survey.node?.route;
+  return route?.reachable === true && route.route.type === "local";
+}

@@ -1,0 +1,69 @@
+/** It left the pod and did not reach the node's IP layer: the cable, the bridge. */
+import type { Link } from "../../linux/route/link.ts";
+import { type Case, type Verdict, isHairpin, ruleVerdict, dropIn, dropVerdict, linkDown } from "./case.ts";
+import { neighbourLines, wrongGatewayMac } from "./causes.ts";
+import { droppingRule } from "./rules.ts";
+
+export function stoppedOnCable(of: Case): Verdict {
+  const { hostLink, lower } = of.evidence.survey.node!;
+  if (lower !== undefined) {
+    const drop = dropIn(of, of.evidence.survey.node!.inode) ?? dropIn(of, of.evidence.survey.pod.inode);
+    if (drop !== undefined) return dropVerdict(2, drop, `before ${lower.name}`);
+    if (!lower.up) return linkDown(2, lower);
+    return {
+      step: 2,
+      code: "lost-on-cable",
+      reason: `it left the pod and was not seen on ${lower.name}, which the pod's interface sits on`,
+    };
+  }
+  if (hostLink === undefined) {
+    return { step: 2, code: "no-host-veth", reason: "the pod's interface has no other end on the node" };
+  }
+  if (!hostLink.up) return linkDown(2, hostLink);
+  const drop = dropIn(of, of.evidence.survey.node!.inode) ?? dropIn(of, of.evidence.survey.pod.inode);
+  if (drop !== undefined) return dropVerdict(2, drop, `on the cable to ${hostLink.name}`);
+  return { step: 2, code: "lost-on-cable", reason: `it left the pod and did not arrive at ${hostLink.name}` };
+}
+
+/** A service that stands for the pod itself: a bridge sends nothing back where it came from unless it is told to. */
+export function hairpinOff(of: Case): Verdict | undefined {
+  const { bridge, hostLink } = of.evidence.survey.node!;
+  if (!isHairpin(of) || bridge === undefined || hostLink?.port?.hairpin !== false) return undefined;
+  const rule = droppingRule(of.outRules.filter(({ event }) => event.where === "node"));
+  if (rule !== undefined) return undefined;
+  const { flow } = of.evidence;
+  return {
+    step: 6,
+    code: "hairpin-off",
+    reason: `${flow.destination} stands for the pod itself, and ${bridge.name} sends nothing back by the port it came from: hairpin is off at ${hostLink.name}`,
+    todo: `ip link set ${hostLink.name} type bridge_slave hairpin on (hairpinMode of the CNI network)`,
+    evidence: [{ source: "link", lines: [`${hostLink.name} port of ${bridge.name}, hairpin off`] }],
+  };
+}
+
+export function stoppedOnBridge(of: Case): Verdict {
+  const node = of.evidence.survey.node!;
+  const { bridge, hostLink } = node as { bridge: Link; hostLink: Link };
+  const rule = droppingRule(of.outRules);
+  if (rule !== undefined) return ruleVerdict(2, rule, `on the bridge ${bridge.name}`);
+  if (!bridge.up) return linkDown(2, bridge);
+  if (hostLink.port !== undefined && hostLink.port.state !== "forwarding") {
+    return {
+      step: 2,
+      code: "port-not-forwarding",
+      reason: `the port ${hostLink.name} of ${bridge.name} is ${hostLink.port.state}, not forwarding`,
+      todo: `ip link set ${bridge.name} type bridge stp_state 0`,
+    };
+  }
+  const drop = dropIn(of, node.inode);
+  const wrongMac = wrongGatewayMac(of);
+  if (wrongMac !== undefined) return wrongMac;
+  if (drop !== undefined) return dropVerdict(2, drop, `on the bridge ${bridge.name}`);
+  return {
+    step: 2,
+    code: "not-for-the-bridge",
+    reason: `it came in at ${hostLink.name} and was not addressed to ${bridge.name}`,
+    evidence: [{ source: "neighbours in the pod", lines: neighbourLines(of, "pod") }],
+    todo: "ip neigh (in the pod): whose link-layer address does it know for its gateway?",
+  };
+}

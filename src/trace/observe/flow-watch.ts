@@ -1,0 +1,109 @@
+/** What conntrack says about one flow while it happens: ctnetlink events, and the entry at the end. */
+import { Conntrack } from "../../kernel/conntrack/conntrack.ts";
+import type { ConntrackEntry, ConntrackTuple } from "../../linux/conntrack/entry.ts";
+import { ConntrackEvents } from "../../kernel/conntrack/events.ts";
+import type { NetworkNamespace } from "../../kernel/namespace.ts";
+import type { FlowEnds, FlowEvent, FlowPattern } from "../evidence.ts";
+
+const RECEIVE_BUFFER_BYTES = 32 * 1024 * 1024;
+/** Others' events may come faster than they are read: the flow's own are among the first. */
+const MOST_EVENTS = 20_000;
+
+/** More than one exchange has; of a flow whose ports are not known yet, others' may be among them. */
+const MOST_KEPT = 2000;
+
+/** Events of one flow in one namespace, from `open` on. */
+export class FlowWatch implements Disposable {
+  readonly #events: FlowEvent[] = [];
+
+  private constructor(
+    readonly namespace: NetworkNamespace,
+    readonly source: ConntrackEvents,
+    readonly pattern: FlowPattern,
+  ) {}
+
+  /** @throws SystemError EPROTONOSUPPORT when the kernel has no conntrack */
+  static open(namespace: NetworkNamespace, pattern: FlowPattern): FlowWatch {
+    const source = ConntrackEvents.open({ namespace, receiveBufferBytes: RECEIVE_BUFFER_BYTES });
+    return new FlowWatch(namespace, source, pattern);
+  }
+
+  /** Takes what has come, so that the kernel's room does not fill up. */
+  read(): void {
+    this.source.read(
+      (kind, scan) => {
+        const entry = scan.entry();
+        if (isEntryOf(entry, this.pattern) && this.#events.length < MOST_KEPT)
+          this.#events.push({ kind, entry });
+      },
+      0,
+      MOST_EVENTS,
+    );
+  }
+
+  /** Every event of the flow so far. Should other flows' be too many, the entry itself can still be asked for. */
+  events(flow: FlowEnds): readonly FlowEvent[] {
+    this.read();
+    return this.#events.filter(({ entry }) => isEntryOf(entry, flow));
+  }
+
+  /** The entry as it is now; undefined when there is none. The flow may have been begun by either end. */
+  entry(flow: FlowEnds): ConntrackEntry | undefined {
+    using conntrack = Conntrack.open(this.namespace);
+    const tuple = tupleOf(flow);
+    const own = conntrack.get(tuple);
+    if (own !== undefined || flow.protocol === "icmp") return own;
+    return conntrack.get(tuple, { direction: "reply" });
+  }
+
+  close(): void {
+    this.source.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+const IPPROTO = { tcp: 6, udp: 17 } as const;
+const ECHO_REQUEST = { 4: 8, 6: 128 } as const;
+
+function tupleOf(flow: FlowPattern): ConntrackTuple {
+  const { family, protocol, source, destination } = flow;
+  if (protocol === "icmp") {
+    return {
+      source,
+      destination,
+      protocol: family === 4 ? 1 : 58,
+      ...(flow.sourcePort === undefined ? {} : { icmpId: flow.sourcePort }),
+      icmpType: ECHO_REQUEST[family],
+      icmpCode: 0,
+    };
+  }
+  return {
+    source,
+    destination,
+    protocol: IPPROTO[protocol],
+    ...(flow.sourcePort === undefined ? {} : { sourcePort: flow.sourcePort }),
+    ...(flow.destinationPort === undefined ? {} : { destinationPort: flow.destinationPort }),
+  };
+}
+
+/** By the original tuple; a connection to the pod has the pod in its reply tuple. */
+function isEntryOf({ original, reply }: ConntrackEntry, flow: FlowPattern): boolean {
+  return isTupleOf(original, flow) || (flow.protocol !== "icmp" && isTupleOf(reply, flow));
+}
+
+function isTupleOf(tuple: ConntrackTuple, flow: FlowPattern): boolean {
+  const { protocol, source, destination, sourcePort, destinationPort, icmpId } = tupleOf(flow);
+  const isPort = (wanted: number | undefined, port: number | undefined): boolean =>
+    wanted === undefined || wanted === port;
+  return (
+    tuple.protocol === protocol &&
+    tuple.source === source &&
+    tuple.destination === destination &&
+    isPort(sourcePort, tuple.sourcePort) &&
+    isPort(destinationPort, tuple.destinationPort) &&
+    isPort(icmpId, tuple.icmpId)
+  );
+}

@@ -1,0 +1,176 @@
+/** The path as the kernel describes it, before a packet is sent. */
+import { readFileSync } from "node:fs";
+import type { IpFamily } from "../../address/ip.ts";
+import type { NetworkNamespace } from "../../kernel/namespace.ts";
+import type { Address } from "../../linux/route/address.ts";
+import type { Link } from "../../linux/route/link.ts";
+import type { RouteAnswer } from "../../linux/route/route.ts";
+import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
+import { readSysctl } from "../../kernel/sysctl.ts";
+import type { Pod } from "../../pods/pod.ts";
+import { wiringOf } from "../../pods/wiring.ts";
+import type { TraceProtocol } from "./destination.ts";
+import type { NodeSide, PodSide } from "../evidence.ts";
+
+/** A packet as routing sees it. */
+export interface RoutedPacket {
+  readonly family: IpFamily;
+  readonly protocol: TraceProtocol;
+  readonly destination: string;
+  readonly destinationPort?: number;
+}
+
+const IP_PROTOCOLS = { 4: { tcp: 6, udp: 17, icmp: 1 }, 6: { tcp: 6, udp: 17, icmp: 58 } } as const;
+
+/** The pod's side: the route it would use, the interface, the next hop. */
+export function surveyPod(pod: Pod, namespace: NetworkNamespace, packet: RoutedPacket): PodSide {
+  using route = Rtnetlink.open(namespace);
+  const links = route.links({ statistics: false });
+  const answer = route.routeTo(queryOf(packet));
+  const used = answer.reachable ? links.find((link) => link.index === answer.route.interface) : undefined;
+  const link = used ?? likelyUplink(links);
+  return {
+    name: pod.name,
+    path: pod.path,
+    inode: namespace.inode,
+    links,
+    addresses: route.addresses(),
+    route: answer,
+    ...(link === undefined ? {} : { link }),
+    ...(answer.reachable ? { nextHop: answer.route.gateway ?? packet.destination } : {}),
+  };
+}
+
+/** Without a route: the interface that would lead out, so that its state can be told. */
+function likelyUplink(links: readonly Link[]): Link | undefined {
+  const candidates = links.filter((link) => link.layer !== "loopback");
+  return (
+    candidates.find((link) => link.name === "eth0") ??
+    candidates.find((link) => link.kind === "veth") ??
+    candidates[0]
+  );
+}
+
+/** The node's side: the cable's other end, the bridge, the kernel's routing answer, the settings that decide. */
+export function surveyNode(
+  namespace: NetworkNamespace,
+  pod: NetworkNamespace,
+  podSide: PodSide,
+  packet: RoutedPacket,
+  source: string | undefined,
+): NodeSide {
+  using route = Rtnetlink.open(namespace);
+  const links = route.links({ statistics: false });
+  const found = podSide.link === undefined ? undefined : wiringOf(pod, podSide.link.name, [namespace]);
+  const { hostLink, bridge } = found?.wiring ?? {};
+  const entry = bridge ?? hostLink;
+  const lower =
+    hostLink === undefined ? links.find((link) => link.index === found?.wiring.podLink.link) : undefined;
+  return {
+    path: namespace.path,
+    inode: namespace.inode,
+    links,
+    addresses: route.addresses(),
+    ...(hostLink === undefined ? {} : { hostLink }),
+    ...(bridge === undefined ? {} : { bridge }),
+    ...(lower === undefined ? {} : { lower }),
+    ...(entry === undefined ? {} : { entry }),
+    ...(source === undefined ? {} : { routeBack: route.routeTo({ destination: source }) }),
+    ...wayThrough(route, namespace, links, entry, packet, source),
+    iptablesLegacy: legacyTables(namespace, packet.family),
+  };
+}
+
+/** The same for the destination that a rule put in the place of the one that was asked for. */
+export function surveyTranslated(
+  namespace: NetworkNamespace,
+  side: NodeSide,
+  packet: RoutedPacket,
+  source: string,
+): NodeSide {
+  using route = Rtnetlink.open(namespace);
+  const { route: _route, out: _out, nextHop: _nextHop, ...rest } = side;
+  return { ...rest, ...wayThrough(route, namespace, side.links, side.entry, packet, source) };
+}
+
+/** What the node's routing answers for the packet, and the settings of the way that it names. */
+function wayThrough(
+  route: Rtnetlink,
+  namespace: NetworkNamespace,
+  links: readonly Link[],
+  entry: Link | undefined,
+  packet: RoutedPacket,
+  source: string | undefined,
+): Pick<NodeSide, "route" | "out" | "nextHop" | "sysctls"> {
+  const answer =
+    entry === undefined || source === undefined
+      ? undefined
+      : route.routeTo({ ...queryOf(packet), source, inputInterface: entry.index });
+  const out = answer?.reachable === true ? outLink(answer, links) : undefined;
+  return {
+    ...(answer === undefined ? {} : { route: answer }),
+    ...(out === undefined ? {} : { out }),
+    ...(answer?.reachable === true ? { nextHop: answer.route.gateway ?? packet.destination } : {}),
+    sysctls: settings(namespace, packet.family, entry, out),
+  };
+}
+
+function outLink(answer: RouteAnswer & { reachable: true }, links: readonly Link[]): Link | undefined {
+  const index = answer.route.interface ?? answer.route.nextHops?.[0]?.interface;
+  return links.find((link) => link.index === index);
+}
+
+function queryOf(packet: RoutedPacket) {
+  return {
+    destination: packet.destination,
+    ipProtocol: IP_PROTOCOLS[packet.family][packet.protocol],
+    ...(packet.destinationPort === undefined ? {} : { destinationPort: packet.destinationPort }),
+  };
+}
+
+function settings(
+  namespace: NetworkNamespace,
+  family: IpFamily,
+  entry: Link | undefined,
+  out: Link | undefined,
+): Record<string, string> {
+  const conf = family === 4 ? "net.ipv4.conf" : "net.ipv6.conf";
+  const names = family === 4 ? ["net.ipv4.ip_forward", `${conf}.all.rp_filter`] : [`${conf}.all.forwarding`];
+  for (const link of [entry, out]) {
+    if (link === undefined) continue;
+    names.push(`${conf}.${link.name}.forwarding`);
+    if (family === 4) names.push(`${conf}.${link.name}.rp_filter`);
+  }
+  const values: Record<string, string> = {};
+  for (const name of names) {
+    const value = readSysctl(namespace, name);
+    if (value !== undefined) values[name] = value;
+  }
+  return values;
+}
+
+/**
+ * Tables of iptables-legacy that exist. Only the list of names is read: asking for a table's rules would make the
+ * kernel create it.
+ */
+function legacyTables(namespace: NetworkNamespace, family: IpFamily): string[] {
+  const path = `/proc/thread-self/net/ip${family === 4 ? "" : "6"}_tables_names`;
+  try {
+    const text = namespace.run(() => readFileSync(path, "utf8"));
+    return text.split("\n").filter((name) => name !== "");
+  } catch {
+    // No such file: the kernel has no iptables-legacy.
+    return [];
+  }
+}
+
+/** The address that the pod would use as its source. */
+export function sourceOf(pod: PodSide, family: IpFamily): string | undefined {
+  if (pod.route.reachable && pod.route.route.preferredSource !== undefined) {
+    return pod.route.route.preferredSource;
+  }
+  const ofLink = pod.addresses.filter(
+    (address: Address) => address.family === family && address.interface === pod.link?.index,
+  );
+  return (ofLink.find((address) => address.scope === "global") ?? ofLink[0])?.address;
+}
