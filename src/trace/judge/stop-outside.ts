@@ -1,5 +1,5 @@
 /** It left the node, and no answer came. */
-import { cidrContains, parseCidr } from "../../address/cidr.ts";
+import { isPrivateAddress } from "../../causes/facts.ts";
 import { summaryOf } from "../../linux/packet/packet.ts";
 import { type Case, type Verdict, isNodeAddress } from "./case.ts";
 import { tooBig } from "./causes.ts";
@@ -10,7 +10,7 @@ export function stoppedOutside(of: Case): Verdict {
   const big = tooBig(of);
   if (big !== undefined) return big;
   const source = leaving.packet.ip!.source;
-  if (source === flow.source && isPrivate(source)) {
+  if (source === flow.source && isPrivateAddress(source)) {
     return {
       step: 4,
       code: "not-translated",
@@ -42,21 +42,6 @@ export function stoppedOutside(of: Case): Verdict {
       : "look outside this node: the destination, its firewall, a security group, a provider's filter",
     evidence: [{ source: `capture on ${leaving.interface}`, lines: [leaving.summary] }],
   };
-}
-
-/** RFC 1918, RFC 6598, link-local, RFC 4193: addresses that the internet does not route. */
-const PRIVATE = [
-  "10.0.0.0/8",
-  "172.16.0.0/12",
-  "192.168.0.0/16",
-  "100.64.0.0/10",
-  "169.254.0.0/16",
-  "fc00::/7",
-  "fe80::/10",
-].map((cidr) => parseCidr(cidr));
-
-function isPrivate(address: string): boolean {
-  return PRIVATE.some((cidr) => cidrContains(cidr, address));
 }
 
 /** The connection stands, and the request over it was not answered: small packets pass, perhaps larger ones do not. */
