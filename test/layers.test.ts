@@ -13,6 +13,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["lab"],
   ["trace", "repair"],
   ["doctor"],
+  ["causes"],
   ["snapshot"],
   ["ways-out"],
   ["pods", "flows"],

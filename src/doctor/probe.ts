@@ -1,5 +1,5 @@
 /** What a real packet adds to the prediction. */
-import { entryOf } from "./catalogue.ts";
+import { entryOf } from "../causes/catalogue.ts";
 import { finding } from "./check.ts";
 import type { Diagnosis } from "./diagnose.ts";
 import { targetText } from "./wording.ts";

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { CATALOGUE, causesOf, STEPS, type FindingCode } from "../../src/doctor/catalogue.ts";
+import { CATALOGUE, causesOf, STEPS, type FindingCode } from "../../src/causes/catalogue.ts";
 import { CHECKS } from "../../src/doctor/checks/all.ts";
 import { findingsDocument } from "../../src/doctor/document.ts";
 import { FAULTS } from "../../src/lab/faults.ts";

@@ -1,8 +1,7 @@
 /**
  * Every cause the doctor knows by name, in the order in which a packet meets them. docs/findings.md is made from this
- * table. The code that raises a finding stands in checks/, one file for each step.
+ * table. The code that raises a finding stands in doctor/checks/, one file for each step.
  */
-import type { Severity } from "./finding.ts";
 
 /** The steps of the checklist, as a person would go through them. */
 export const STEPS = {
@@ -23,6 +22,9 @@ export const STEPS = {
 } as const;
 
 export type StepName = keyof typeof STEPS;
+
+/** `error`: broken now. `warning`: will bite, or bites sometimes. `note`: worth knowing. */
+export type Severity = "error" | "warning" | "note";
 
 /** One kind of finding. */
 export interface CatalogueEntry {
