@@ -4,6 +4,15 @@ import { agentLog, type LogFormat } from "../agent/log.ts";
 import { Interruption } from "./interruption.ts";
 import { openNamespace } from "./namespace-option.ts";
 
+const HELP = `
+It listens to the kernel, and puts back what somebody took away: our rules after a flush, forwarding that was switched off.
+While it runs, a flush of the ruleset cuts no translated connection (Linux 5.12 and later). Other people's rules stay as they
+are. Ends with SIGTERM or Ctrl-C; rules and pods stay then.
+
+Examples:
+  sudo wayout agent                        in the foreground, one JSON line an event on stderr
+  sudo wayout agent --log-format text      the same for people`;
+
 interface AgentCommandOptions {
   readonly logFormat: LogFormat;
   readonly netns?: string;
@@ -17,6 +26,7 @@ export function agentCommand(): Command {
     .addOption(
       new Option("--log-format <format>", "one line an event").choices(["json", "text"]).default("json"),
     )
+    .addHelpText("after", HELP)
     .action(async (options: AgentCommandOptions) => {
       using stop = new Interruption();
       using node = openNamespace(options.netns);
