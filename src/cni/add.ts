@@ -9,6 +9,7 @@ import { connectPod, disconnectPod, ensureBridge, type PodLink } from "../networ
 import type { AddressManagement } from "./address-management.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
+import { entrances } from "./entrance.ts";
 import { labelOf } from "./label.ts";
 import { NetworkLock } from "./network-lock.ts";
 import { ensureNat } from "./network-nat.ts";
@@ -70,16 +71,18 @@ async function attach(
     ensureVlanGateway(node, configuration, bridge, plan.gateways),
   );
   if (gateway?.created === true) progress.links.unshift(gateway.link.name);
-  leadTo(plan.bridgedSubnets, gateway?.link ?? bridge, node);
+  const holder = gateway?.link ?? bridge;
+  leadTo(plan.bridgedSubnets, holder, node);
   const { network, nat } = configuration;
   const subnets = subnetsOf(ipam, plan);
-  await ensureNat({ network, wish: nat, subnets }, namespace);
+  const from = entrances(configuration, holder, node);
+  await ensureNat({ network, wish: nat, subnets, from }, namespace);
   const addresses = plan.ips.map(({ address }) => address.split("/")[0]!);
   if (addresses.length > 0) await forgetEarlierOwners(network, subnets, addresses, namespace);
   const link = connect(context, configuration, plan, pod, bridge, progress);
   if (configuration.checkMacSpoofing) await guardSender(link, namespace, progress);
   // Last: it is not undone, for others may have begun to rely on it meanwhile.
-  await ensureForwarding(plan.forwarded, gateway?.link ?? bridge);
+  await ensureForwarding(plan.forwarded, holder);
   return {
     interfaces: [
       resultInterface(bridge),

@@ -20,6 +20,8 @@ export interface NetworkNat {
   readonly wish: NatWish;
   /** The subnets of its pods, as far as they are known here. */
   readonly subnets: readonly string[];
+  /** The interfaces by which its pods come (entrance.ts). */
+  readonly from: readonly string[];
 }
 
 /** The owner that a network's NAT rules carry. */
@@ -122,9 +124,9 @@ async function intentOf(wanted: NetworkNat, nat: NatBackend): Promise<NatIntent 
 /** The name that the nftables backend's table has. */
 const TABLE = "wayout";
 
-function wantsOf({ network, wish, subnets }: NetworkNat): NetworkWants {
+function wantsOf({ network, wish, subnets, from }: NetworkNat): NetworkWants {
   const { translations, nonMasqueradeCidrs } = wish;
-  return { network, translations, nonMasqueradeCidrs, subnets };
+  return { network, translations, nonMasqueradeCidrs, subnets, from };
 }
 
 /** What is remembered of these very rules, from one call to the next. */

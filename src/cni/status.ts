@@ -1,9 +1,12 @@
 /** STATUS: whether an ADD would work, and whether those who are attached still have what they need. Asked every few seconds. */
 import { WayoutError } from "../error.ts";
-import { readConfiguration } from "./configuration.ts";
+import type { LinkState } from "../linux/route/link-state.ts";
+import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
+import { entrances } from "./entrance.ts";
 import { natProblems } from "./network-nat.ts";
 import { notForwarded } from "./network-state.ts";
+import { vlanGatewayName } from "./vlan.ts";
 
 /** @throws WayoutError `not-available` (50), `limited-connectivity` (51), or what the configuration lacks */
 export async function status(context: CniContext): Promise<void> {
@@ -31,7 +34,10 @@ export async function status(context: CniContext): Promise<void> {
           (family) => `IPv${family} forwarding is off`,
         )
       : []),
-    ...(await natProblems({ network, wish: configuration.nat, subnets }, context.namespace)),
+    ...(await natProblems(
+      { network, wish: configuration.nat, subnets, from: entrancesOf(configuration, link, context) },
+      context.namespace,
+    )),
   ];
   if (problems.length > 0) {
     throw new WayoutError({
@@ -42,6 +48,12 @@ export async function status(context: CniContext): Promise<void> {
       todo: "The next ADD repairs it; `wayout agent` does so at once.",
     });
   }
+}
+
+/** As an ADD has them, which makes the gateway of a VLAN before it asks. */
+function entrancesOf(configuration: NetworkConfiguration, bridge: LinkState, { node }: CniContext): string[] {
+  const inVlan = configuration.vlan > 0 ? node.linkState(vlanGatewayName(configuration)) : undefined;
+  return entrances(configuration, inVlan ?? bridge, node);
 }
 
 function unavailable(network: string, said: string, todo?: string): WayoutError {

@@ -1,6 +1,7 @@
 import { WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NAT_BACKENDS, type NatBackendName } from "./backend.ts";
+import type { NatIntent } from "./intent.ts";
 import { openNat } from "./open.ts";
 
 /**
@@ -19,6 +20,17 @@ export function removeElsewhere(
     if (ifAvailable(() => nat.remove(owner)) === true) removed.push(backend);
   }
   return removed;
+}
+
+/** What other owners want, by the backend that holds it; of all backends but the one given. */
+export function intentsElsewhere(
+  namespace: NetworkNamespace,
+  besides: NatBackendName,
+): { readonly backend: NatBackendName; readonly intents: readonly NatIntent[] }[] {
+  return NAT_BACKENDS.filter((backend) => backend !== besides).map((backend) => {
+    using nat = openNat(backend, namespace);
+    return { backend, intents: ifAvailable(() => nat.intents()) ?? [] };
+  });
 }
 
 /** A backend that this host lacks holds nothing. */
