@@ -12,3 +12,8 @@ export function isPrivateAddress(address: string): boolean {
     (a === 169 && b === 254)
   );
 }
+
+/** Whether nobody at the destination has a way back to the source: private networks know each other, the internet none. */
+export function needsTranslation(source: string, destination: string): boolean {
+  return isPrivateAddress(source) && !isPrivateAddress(destination);
+}
