@@ -2,6 +2,7 @@
  * Names for a namespace. It shares the node's /etc/resolv.conf, and a resolver on the node's loopback (systemd-resolved,
  * dnsmasq) cannot be reached from there. `ip netns exec` shows /etc/netns/NAME/resolv.conf in its place (ip-netns(8)).
  */
+import { isLoopbackAddress } from "../address/special-purpose.ts";
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { replaceFile } from "../kernel/durable-file.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
@@ -81,5 +82,5 @@ function readServers(path: string): string[] {
 }
 
 function isUnreachable(servers: readonly string[]): boolean {
-  return servers.every((server) => server.startsWith("127.") || server === "::1");
+  return servers.every(isLoopbackAddress);
 }

@@ -1,4 +1,5 @@
 /** It reached the node and did not leave it: forwarding, rules, routes, the next hop. */
+import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import {
   type Case,
   type Verdict,
@@ -20,7 +21,7 @@ export function stoppedAtNode(of: Case): Verdict {
   if (rule !== undefined) {
     const base = baseOf(of.outRules, rule);
     // Chains of postrouting come before or after the source is translated.
-    const step = base?.hook !== "postrouting" ? 3 : base.priority < PRIORITY_SRCNAT ? 4 : 6;
+    const step = base?.hook !== "postrouting" ? 3 : base.priority < HOOK_PRIORITY.srcnat ? 4 : 6;
     return ruleVerdict(step, rule, `in ${base?.hook ?? "a chain"}`);
   }
   return (
@@ -39,9 +40,6 @@ export function stoppedAtNode(of: Case): Verdict {
     }
   );
 }
-
-/** NF_IP_PRI_NAT_SRC, where sources are translated. */
-const PRIORITY_SRCNAT = 100;
 
 export function forwardingOff({ evidence }: Case): Verdict | undefined {
   const node = evidence.survey.node!;
