@@ -10,7 +10,7 @@ import { openNodeOf } from "../pods/wiring.ts";
 import { analyse } from "./judge/analyse.ts";
 import { collect } from "./observe/collect.ts";
 import { parseTarget, type TraceTarget } from "./observe/destination.ts";
-import type { FlowEnds, PathSurvey, SeenPacket, TraceEvidence } from "./evidence.ts";
+import type { FlowPattern, PathSurvey, SeenPacket, TraceEvidence } from "./evidence.ts";
 import { Exchange } from "./observe/exchange.ts";
 import type { TraceReport } from "./report.ts";
 import { resolve, type Resolution } from "./observe/resolver.ts";
@@ -138,12 +138,12 @@ function send(
     ...(target.httpPath === undefined ? {} : { http: { host: target.host, path: target.httpPath } }),
     ...(sizeBytes === undefined ? {} : { sizeBytes }),
   });
-  const flow: FlowEnds = {
+  const flow: FlowPattern = {
     family: packet.family,
     protocol: packet.protocol,
     source: source ?? unspecified(packet.family),
     destination: packet.destination,
-    sourcePort: exchange.localPort,
+    ...(exchange.localPort === undefined ? {} : { sourcePort: exchange.localPort }),
     ...(target.port === undefined ? {} : { destinationPort: target.port }),
   };
   return collect({ survey, pod: namespace, node, flow, exchange, timeoutMs });

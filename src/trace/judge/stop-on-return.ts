@@ -39,7 +39,7 @@ export function stoppedOnReturn(of: Case): Verdict {
   const veth = correlation.back.find((packet) => packet.place === "veth" && packet.way === "out");
   return {
     step: 9,
-    code: "answer-lost",
+    code: "stopped-elsewhere",
     reason:
       veth === undefined
         ? "the answer reached the node and was not handed on to the pod"
