@@ -1,13 +1,16 @@
 /** ADD: a pod's interface, its addresses and its way out; or an error, and nothing. */
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import type { LinkTable } from "../kernel/route/link-table.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
+import { addRouteRequest } from "../linux/route/route.ts";
 import type { Assignment } from "../ipam/assignment.ts";
+import { isThere } from "../network/link-ends.ts";
 import { connectPod, disconnectPod, ensureBridge, type PodLink } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { labelOf } from "./label.ts";
-import { NetworkLock } from "./network-lock.ts";
+import { lockNetwork } from "./network-lock.ts";
 import { ensureNat } from "./network-nat.ts";
 import { ensureForwarding, leaveNetwork } from "./network-state.ts";
 import { bridgeIntent, planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
@@ -36,7 +39,7 @@ export async function add(context: CniContext): Promise<Result> {
   using pod = openPodNamespace(call.netns!, context.namespace);
   const progress: Progress = { undo: [], links: [] };
   try {
-    using _lock = new NetworkLock(header.network, "shared");
+    using _lock = lockNetwork(header.network, "shared");
     if (ipam?.wantsLink === true) connectAhead(context, configuration, pod, progress);
     const assignment = ipam?.add() ?? NO_ADDRESSES;
     if (ipam !== undefined) progress.undo.push(() => ipam.del());
@@ -67,6 +70,7 @@ async function attach(
     ensureVlanGateway(node, configuration, bridge, plan.gateways),
   );
   if (gateway?.created === true) progress.links.unshift(gateway.link.name);
+  leadTo(plan.bridgedSubnets, gateway?.link ?? bridge, node);
   const { network, nat } = configuration;
   const subnets = subnetsOf(ipam, plan);
   await ensureNat({ network, wish: nat, subnets }, namespace);
@@ -87,6 +91,15 @@ async function attach(
     routes: plan.routes,
     dns: Object.keys(configuration.dns).length > 0 ? configuration.dns : assignment.dns,
   };
+}
+
+/** Routes to pods whose gateway's address leads to no subnet. Somebody's own route to them is as good. */
+function leadTo(subnets: readonly string[], { index }: LinkState, node: LinkTable): void {
+  if (subnets.length === 0) return;
+  const requests = subnets.map((destination) =>
+    addRouteRequest({ destination, interface: index, scope: "link" }),
+  );
+  for (const error of node.batchResults(requests).values()) if (!isThere(error)) throw error;
 }
 
 /** Where the pod's interface stands in the result: behind the bridge and the host's end, as everybody expects. */

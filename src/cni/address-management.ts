@@ -27,6 +27,8 @@ export interface AddressManagement {
   status(): void;
   /** How many addresses are given to somebody; undefined when nobody but the other plugin knows. */
   held(): number | undefined;
+  /** The addresses that this call's attachment holds, as far as they are known. */
+  reserved(): readonly string[];
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -111,6 +113,10 @@ class HostLocal implements AddressManagement {
   held(): number {
     return countReservations(this.directory);
   }
+
+  reserved(): readonly string[] {
+    return hostLocal.reservedBy(this.directory, this.#owner);
+  }
 }
 
 class Delegated implements AddressManagement {
@@ -155,6 +161,10 @@ class Delegated implements AddressManagement {
 
   held(): undefined {
     return undefined;
+  }
+
+  reserved(): readonly string[] {
+    return [];
   }
 
   #assignment(output: string): Assignment {

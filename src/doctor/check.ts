@@ -1,6 +1,6 @@
 /** What a check is, what it may look at, and how it words what it found. Checks are pure. */
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
-import { entryOf, type FindingCode, type StepName } from "./catalogue.ts";
+import { entryOf, type FindingCode, type StepName } from "../causes/catalogue.ts";
 import { commandIn } from "./command.ts";
 import type { Evidence, Finding, Fix, Repair, RepairPlace } from "./finding.ts";
 import type { Prediction, Stop, StopKind, Target } from "./predict/path.ts";

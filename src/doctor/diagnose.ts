@@ -1,7 +1,7 @@
 /** From a snapshot to the answer: all checks, causes hiding their symptoms, one sentence, one checklist. */
 import { messageOf } from "../error.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
-import { causesOf, CATALOGUE, entryOf, STEPS, type FindingCode, type StepName } from "./catalogue.ts";
+import { causesOf, CATALOGUE, entryOf, STEPS, type FindingCode, type StepName } from "../causes/catalogue.ts";
 import { CheckContext, finding } from "./check.ts";
 import { CHECKS } from "./checks/all.ts";
 import type { Finding } from "./finding.ts";

@@ -1,4 +1,4 @@
-import { closeSync, readFileSync } from "node:fs";
+import { closeFile, readText } from "./file.ts";
 import { pidfdOpen, pidfdSendSignal } from "./libc.ts";
 
 /**
@@ -8,7 +8,7 @@ import { pidfdOpen, pidfdSendSignal } from "./libc.ts";
 export function processStart(pid: number): number | undefined {
   let stat: string;
   try {
-    stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    stat = readText(`/proc/${pid}/stat`);
   } catch {
     return undefined;
   }
@@ -41,7 +41,7 @@ export function isAlive(process: ProcessIdentity): boolean {
  */
 export function isRunning(process: ProcessIdentity, word: string): boolean {
   try {
-    const words = readFileSync(`/proc/${process.pid}/cmdline`, "utf8").split("\0");
+    const words = readText(`/proc/${process.pid}/cmdline`).split("\0");
     return words.includes(word) && isAlive(process);
   } catch {
     return false;
@@ -61,6 +61,6 @@ export function endProcess(process: ProcessIdentity, word: string): boolean {
     pidfdSendSignal(held, SIGKILL);
     return true;
   } finally {
-    closeSync(held);
+    closeFile(held);
   }
 }

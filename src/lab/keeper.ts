@@ -40,8 +40,14 @@ function keeperIn(folder: StateFolder): ProcessIdentity | undefined {
 /** Starts a keeper, or finds the one that runs. @throws WayoutError when the machine forbids user namespaces */
 export function ensureKeeper(): ProcessIdentity {
   using folder = StateFolder.make();
-  using _lock = FileLock.take(folder.at(LOCK_FILE), "wait");
+  using _lock = lockIn(folder, "starting the lab's keeper");
   return keeperIn(folder) ?? startKeeper(folder);
+}
+
+/** One command at a time starts or ends a keeper. */
+function lockIn(folder: StateFolder, doing: string): FileLock {
+  const PATIENCE_MS = 10_000;
+  return FileLock.take(folder.at(LOCK_FILE), { doing, patienceMs: PATIENCE_MS }).sign();
 }
 
 function startKeeper(folder: StateFolder): ProcessIdentity {
@@ -64,7 +70,7 @@ function startKeeper(folder: StateFolder): ProcessIdentity {
 export function dismissKeeper(): void {
   using folder = StateFolder.find();
   if (folder === undefined) return;
-  const lock = FileLock.take(folder.at(LOCK_FILE), "wait");
+  const lock = lockIn(folder, "ending the lab's keeper");
   const keeper = keeperIn(folder);
   if (keeper !== undefined) endProcess(keeper, LAB_PROCESSES.keeper);
   folder.remove(KEEPER_FILE);

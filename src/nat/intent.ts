@@ -2,6 +2,7 @@
  * What somebody wants of NAT, in plain values: no rule, chain or program is named here. A backend turns it into a
  * ruleset (see backend.ts).
  */
+import { BROADCAST, LINK_LOCAL, MULTICAST } from "../address/special-purpose.ts";
 import { AddressError, canonicalIp, ipFamily, ipNumber, type IpFamily } from "../address/ip.ts";
 import { cidrText, parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
@@ -55,13 +56,10 @@ export interface NatIntent {
   readonly untranslated: readonly string[];
 }
 
-/** Link-local destinations (RFC 3927, RFC 4291 2.5.6): never routed, so translating them only hides who asks. */
-export const LINK_LOCAL = { 4: "169.254.0.0/16", 6: "fe80::/10" } as const;
-
-/** Destinations no backend ever translates: multicast (RFC 5771, RFC 4291 2.7), limited broadcast (RFC 919). */
+/** Destinations no backend ever translates: multicast, limited broadcast. */
 export const NEVER_TRANSLATED = {
-  4: ["224.0.0.0/4", "255.255.255.255/32"],
-  6: ["ff00::/8"],
+  4: [MULTICAST[4], `${BROADCAST}/32`],
+  6: [MULTICAST[6]],
 } as const;
 
 /** The plain case: these networks reach everything outside themselves by MASQUERADE. */

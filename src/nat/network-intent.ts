@@ -1,6 +1,7 @@
 /** What a CNI network wants of NAT, as the backends understand it. Pure. */
+import { LINK_LOCAL } from "../address/special-purpose.ts";
 import { ipFamily, type IpFamily } from "../address/ip.ts";
-import { LINK_LOCAL, normalizeIntent, type NatIntent } from "./intent.ts";
+import { normalizeIntent, type NatIntent } from "./intent.ts";
 import type { NetworkWants } from "./network-wants.ts";
 import { ownerName } from "./owner-name.ts";
 

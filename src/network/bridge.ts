@@ -9,7 +9,7 @@ import type { LinkState } from "../linux/route/link-state.ts";
 import { createBridgeRequest, setBridgeRequest } from "../linux/route/link-requests.ts";
 import type { LinkTable } from "../kernel/route/link-table.ts";
 import { NetlinkError } from "../linux/netlink/netlink-error.ts";
-import { writeSysctl } from "../kernel/sysctl.ts";
+import { preferSysctl, writeSysctl } from "../kernel/sysctl.ts";
 import { networkFailure } from "./failure.ts";
 import { checkInterfaceName } from "./interface-name.ts";
 import { Undo } from "./undo.ts";
@@ -143,8 +143,12 @@ function openToIpv6(node: LinkTable, link: LinkState, gateways: readonly Cidr[],
   }
 }
 
+function ipv6Setting(link: LinkState, setting: Ipv6Setting): string {
+  return `net.ipv6.conf.${link.name}.${setting}`;
+}
+
 function setIpv6(node: LinkTable, link: LinkState, setting: Ipv6Setting, value: string, undo: Undo): void {
-  const name = `net.ipv6.conf.${link.name}.${setting}`;
+  const name = ipv6Setting(link, setting);
   const previous = writeSysctl(node.namespace, name, value);
   undo.note(`${name} = ${value}`, () => writeSysctl(node.namespace, name, previous));
 }
@@ -271,7 +275,11 @@ function settle(node: LinkTable, link: LinkState, intent: BridgeIntent, pinsMac:
     node.setLink(link.index, { up: true, promiscuous, ...(pinsMac ? { mac: link.mac } : {}) });
   }
   // A router advertisement from a pod must not give the node a default route through that pod.
-  if (link.ipv6 !== undefined && link.ipv6.accept_ra !== 0) setIpv6(node, link, "accept_ra", "0", undo);
+  if (link.ipv6 !== undefined && link.ipv6.accept_ra !== 0) {
+    const name = ipv6Setting(link, "accept_ra");
+    const previous = preferSysctl(node.namespace, name, "0");
+    if (previous !== undefined) undo.note(`${name} = 0`, () => writeSysctl(node.namespace, name, previous));
+  }
 }
 
 function reread(node: LinkTable, link: LinkState): LinkState {

@@ -1,4 +1,5 @@
 /** Can the pod resolve names? Each name server is a destination of its own. */
+import { isLoopbackAddress } from "../../address/special-purpose.ts";
 import { isIp, endText } from "../../address/ip.ts";
 import { CheckContext, finding, type Check } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
@@ -28,10 +29,6 @@ export function nameServers(text: string): string[] {
     .filter(isIp);
 }
 
-function isLoopback(address: string): boolean {
-  return address.startsWith("127.") || address === "::1";
-}
-
 function resolvers(context: CheckContext): Finding[] {
   const { resolvConf, dnsListeners = [] } = context.pod;
   if (resolvConf === undefined || context.inside === undefined) return [];
@@ -53,7 +50,7 @@ function resolvers(context: CheckContext): Finding[] {
   }
   const found: Finding[] = [];
   for (const server of servers) {
-    if (isLoopback(server)) {
+    if (isLoopbackAddress(server)) {
       const answered = dnsListeners.some((one) => one === server || one === "0.0.0.0" || one === "::");
       if (!answered) found.push(loopback(context, server, listed));
     } else found.push(...unreachable(context, server, listed));
@@ -97,7 +94,7 @@ function resolvFix(context: CheckContext, server: string): Fix[] {
 /** A name server that another pod of this node uses. */
 function upstreamServer({ snapshot }: CheckContext): string | undefined {
   for (const pod of snapshot.pods) {
-    const server = nameServers(pod.resolvConf ?? "").find((one) => !isLoopback(one));
+    const server = nameServers(pod.resolvConf ?? "").find((one) => !isLoopbackAddress(one));
     if (server !== undefined) return server;
   }
   return undefined;

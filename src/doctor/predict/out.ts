@@ -1,4 +1,5 @@
 /** The way out: from the pod's socket to the node's out-interface. */
+import { needsTranslation } from "../../causes/facts.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { IPPROTO, isLoopback, linkDown, neighbourAt } from "./link-state.ts";
@@ -6,7 +7,7 @@ import type { RouteResult } from "./fib.ts";
 import { runBridgeHook } from "./hooks.ts";
 import type { Machine } from "./machine.ts";
 import { firstPacket, type Packet } from "./packet.ts";
-import { isPrivateAddress, type Place } from "./path.ts";
+import type { Place } from "./path.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
 
@@ -445,7 +446,7 @@ function judgeSource(walk: Walk, machine: Machine, link: Link, sentSource: strin
     }
     return;
   }
-  if (isPrivateAddress(source) && !isPrivateAddress(destination)) {
+  if (needsTranslation(source, destination)) {
     walk.stop({ kind: "untranslated", place: "node", source, link });
   }
 }

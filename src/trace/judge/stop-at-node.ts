@@ -1,4 +1,5 @@
 /** It reached the node and did not leave it: forwarding, rules, routes, the next hop. */
+import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import {
   type Case,
   type Verdict,
@@ -20,7 +21,7 @@ export function stoppedAtNode(of: Case): Verdict {
   if (rule !== undefined) {
     const base = baseOf(of.outRules, rule);
     // Chains of postrouting come before or after the source is translated.
-    const step = base?.hook !== "postrouting" ? 3 : base.priority < PRIORITY_SRCNAT ? 4 : 6;
+    const step = base?.hook !== "postrouting" ? 3 : base.priority < HOOK_PRIORITY.srcnat ? 4 : 6;
     return ruleVerdict(step, rule, `in ${base?.hook ?? "a chain"}`);
   }
   return (
@@ -33,15 +34,12 @@ export function stoppedAtNode(of: Case): Verdict {
     outLinkDown(of) ??
     refusedByError(of, 3) ?? {
       step: 3,
-      code: "vanished-at-node",
+      code: "stopped-elsewhere",
       reason: "it reached the node, and neither left it nor was reported as dropped",
       evidence: growthEvidence(of),
     }
   );
 }
-
-/** NF_IP_PRI_NAT_SRC, where sources are translated. */
-const PRIORITY_SRCNAT = 100;
 
 export function forwardingOff({ evidence }: Case): Verdict | undefined {
   const node = evidence.survey.node!;
@@ -74,7 +72,7 @@ function noRouteOnNode(of: Case): Verdict | undefined {
   const forbids = node.route.code !== "ENETUNREACH" && node.route.code !== "EHOSTUNREACH";
   return {
     step: 3,
-    code: forbids ? "route-forbids-on-node" : "no-route-on-node",
+    code: forbids ? "node-route-refused" : "node-no-route",
     reason: forbids
       ? `a route of the node refuses ${destination}: ${node.route.said} (${node.route.code})`
       : `the node has no route to ${destination}${downText}`,
@@ -103,7 +101,7 @@ function silentNextHop(of: Case): Verdict | undefined {
   if (!out.up || out.operState === "lowerlayerdown" || out.carrier === false) return outLinkDown(of);
   return {
     step: 6,
-    code: "next-hop-silent",
+    code: "uplink-gateway-unresolved",
     reason: `the next hop ${nextHop} does not answer ${arpName(of)} on ${out.name}: the packet waits on the node for its link-layer address`,
     todo: `ip neigh show dev ${out.name}; is ${nextHop} the right gateway, and is it up?`,
     evidence,
@@ -113,7 +111,7 @@ function silentNextHop(of: Case): Verdict | undefined {
 function outLinkDown(of: Case): Verdict | undefined {
   const { out } = of.evidence.survey.node!;
   if (out === undefined) return undefined;
-  if (!out.up) return linkDown(6, out);
+  if (!out.up) return linkDown(of, 6, out);
   if (out.operState === "lowerlayerdown" || out.carrier === false) return noCarrier(6, out, "on the node");
   return undefined;
 }
@@ -123,7 +121,7 @@ function refusedByError(of: Case, step: StepNumber): Verdict | undefined {
   if (error === undefined) return undefined;
   return {
     step,
-    code: "refused",
+    code: "refused-on-node",
     reason: `${error.packet.ip!.source} answers: ${error.packet.icmp!.name}`,
     evidence: errorEvidence(of),
   };

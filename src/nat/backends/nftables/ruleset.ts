@@ -44,6 +44,8 @@
  * - No forward chain: where nothing filters, forwarding is accepted anyway; where another table drops, no accept of
  *   ours could overrule it.
  */
+import { ARPHRD } from "../../../linux/link-layer.ts";
+import { HOOK_PRIORITY } from "../../../linux/netfilter.ts";
 import { parseCidr } from "../../../address/cidr.ts";
 import { ipFromNumber, type IpFamily } from "../../../address/ip.ts";
 import type { ElementSpec, SetSpec } from "../../../linux/nftables/changes.ts";
@@ -70,10 +72,7 @@ import { coverOf, joinSegments, segmentsOf, type NumberRange, type Segment } fro
 
 export const TABLE: TableRef = { family: "inet", table: "wayout" };
 export const CLAIMS = { ...TABLE, set: "claims" } as const;
-/** NF_IP_PRI_NAT_SRC (linux/netfilter_ipv4.h) is 100. */
-const PRIORITY = 95;
-/** linux/if_arp.h */
-const ARPHRD_LOOPBACK = 772;
+const PRIORITY = HOOK_PRIORITY.srcnat - 5;
 
 export interface WantedChain {
   readonly name: string;
@@ -108,7 +107,7 @@ export function tableOf(intents: readonly NatIntent[]): WantedTable {
         name: "postrouting",
         base: { type: "nat", hook: "postrouting", priority: PRIORITY, policy: "accept" },
         rules: [
-          [...match("meta oiftype", ARPHRD_LOOPBACK), returns()],
+          [...match("meta oiftype", ARPHRD.loopback), returns()],
           ...families.flatMap(({ rules }) => rules),
         ],
       },
