@@ -1,9 +1,11 @@
 /** The journal: what it remembers, how much, and what it bears. */
+import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Journal, type JournalEvent } from "../../src/agent/journal/journal.ts";
+import { ask } from "../support/witness.ts";
 import { afterThisTest } from "../support/teardown.ts";
 
 const MODULE = join(import.meta.dir, "..", "..", "src", "agent", "journal", "journal.ts");
@@ -35,12 +37,12 @@ const node = (version: number) => ({
 });
 
 test("events come back as they were, in order, and by time and pod", () => {
-  using journal = new Journal(freshPath());
+  using journal = Journal.write(freshPath());
   const events = [1000, 2000, 3000].map((at) => change(at));
   for (const event of events) journal.record(event);
   journal.record({ at: 4000, kind: "agent", object: "agent", text: "stopped" });
   const stored = journal.events();
-  expect(stored.map(({ id: _, ...event }) => event).slice(0, 3)).toEqual(events);
+  expect(stored.slice(0, 3)).toMatchObject(events);
   expect(journal.events({ since: 2000, until: 3000 }).map(({ at }) => at)).toEqual([2000, 3000]);
   expect(journal.events({ pod: "blue" })).toHaveLength(3);
   expect(journal.events({ pod: "red" })).toEqual([]);
@@ -51,11 +53,11 @@ test("events come back as they were, in order, and by time and pod", () => {
 test("a snapshot is the last one up to the time asked for, and is there after the file was closed", () => {
   const path = freshPath();
   {
-    using journal = new Journal(path);
+    using journal = Journal.write(path);
     journal.keep(1000, node(1));
     journal.keep(2000, node(2));
   }
-  using journal = new Journal(path);
+  using journal = Journal.write(path);
   expect(journal.snapshotAt(1999)).toEqual({ at: 1000, snapshot: node(1) });
   expect(journal.snapshotAt(2_000_000)).toEqual({ at: 2000, snapshot: node(2) });
   expect(() => journal.snapshotAt(999)).toThrow("the journal begins at 1970-01-01T00:00:01.000Z");
@@ -64,7 +66,7 @@ test("a snapshot is the last one up to the time asked for, and is there after th
 
 test("a day at a change a minute fits, and what is older is forgotten whole", () => {
   const path = freshPath();
-  using journal = new Journal(path);
+  using journal = Journal.write(path);
   // Incompressible, so that the bound is met soon.
   const noise = (): string => Buffer.from(crypto.getRandomValues(new Uint8Array(48_000))).toString("hex");
   for (let minute = 0; minute < 1440; minute++) {
@@ -80,7 +82,7 @@ test("a day at a change a minute fits, and what is older is forgotten whole", ()
 });
 
 test("without noise a day fits whole", () => {
-  using journal = new Journal(freshPath());
+  using journal = Journal.write(freshPath());
   for (let minute = 0; minute < 1440; minute++) {
     journal.record(change(minute * 60_000));
     journal.keep(minute * 60_000, node(minute));
@@ -101,22 +103,70 @@ test("a damaged file is put aside and told, and a newer one, too", () => {
   ] as const) {
     const path = freshPath();
     {
-      using journal = new Journal(path);
+      using journal = Journal.write(path);
       for (let at = 0; at < 200; at++) journal.keep(at, { ...node(at), at: "x".repeat(3000) + at });
     }
     damage(path);
     const said: string[] = [];
-    using journal = new Journal(path, (trouble) => said.push(trouble));
+    using journal = Journal.write(path, (trouble) => said.push(trouble));
     expect(said.join()).toContain(why);
     expect(journal.record(change(1))).toBe(1);
     expect(readdirSync(join(path, "..")).filter((name) => name.startsWith("journal.db.2"))).toHaveLength(1);
   }
 });
 
+test("where there is no room it says so once, goes on, and writes again when there is", () => {
+  const path = join(mounted("256k"), "journal.db");
+  const said: string[] = [];
+  using journal = Journal.write(path, (trouble) => said.push(trouble));
+  journal.record(change(1));
+  const ballast = join(path, "..", "ballast");
+  fill(ballast);
+  const ids = Array.from({ length: 200 }, (_, at) =>
+    journal.record({ ...change(at), text: "x".repeat(4000) }),
+  );
+  expect(ids).toContain(undefined);
+  expect(said).toHaveLength(1);
+  expect(said[0]).toContain("cannot be written");
+  rmSync(ballast);
+  expect(journal.record(change(300))).toBeNumber();
+  expect(said.at(-1)).toBe("");
+});
+
+test("whoever only reads changes nothing, and is told when there is none", () => {
+  const path = freshPath();
+  expect(() => Journal.read(path)).toThrow("there is none");
+  using writer = Journal.write(path);
+  writer.record(change(1));
+  using reader = Journal.read(path);
+  expect(reader.events()).toHaveLength(1);
+  writer.record(change(2));
+  expect(reader.events()).toHaveLength(2);
+});
+
+/** A small file system of its own. */
+function mounted(size: string): string {
+  const directory = mkdtempSync(join(tmpdir(), "wayout-small-"));
+  ask(undefined, ["mount", "-t", "tmpfs", "-o", `size=${size}`, "small", directory]);
+  afterThisTest(() => {
+    ask(undefined, ["umount", "-l", directory]);
+    rmSync(directory, { recursive: true, force: true });
+  });
+  return directory;
+}
+
+function fill(path: string): void {
+  try {
+    writeFileSync(path, Buffer.alloc(1024 * 1024));
+  } catch {
+    // As much as there was room for.
+  }
+}
+
 test("a process that is killed while it writes leaves a whole file", async () => {
   const path = freshPath();
   const script = `const { Journal } = await import(${JSON.stringify(MODULE)});
-    const journal = new Journal(${JSON.stringify(path)});
+    const journal = Journal.write(${JSON.stringify(path)});
     for (let at = 1; ; at++) {
       journal.keep(at, { list: Array.from({ length: 300 }, (_, i) => ({ i, at: at * i % 7 })) , at });
       journal.record({ at, kind: "agent", object: "o", text: String(at) });
@@ -127,7 +177,7 @@ test("a process that is killed while it writes leaves a whole file", async () =>
   child.kill("SIGKILL");
   await child.exited;
   const said: string[] = [];
-  using journal = new Journal(path, (trouble) => said.push(trouble));
+  using journal = Journal.write(path, (trouble) => said.push(trouble));
   expect(said).toEqual([]);
   const last = journal.events().at(-1)!;
   expect(journal.snapshotAt(last.at).snapshot).toMatchObject({ at: last.at });
@@ -135,7 +185,6 @@ test("a process that is killed while it writes leaves a whole file", async () =>
 });
 
 function setVersion(path: string, version: number): void {
-  const { Database } = require("bun:sqlite") as typeof import("bun:sqlite");
   const database = new Database(path);
   database.run(`PRAGMA user_version = ${version}`);
   database.close();

@@ -1,6 +1,6 @@
 /** Versions of a value, cut into parts and put together again. */
 import { expect, test } from "bun:test";
-import fc from "fast-check";
+import { assert, jsonValue, property } from "fast-check";
 import { getValue, namesIn, putValue, type PartName } from "../../src/agent/journal/parts.ts";
 
 class Store {
@@ -21,8 +21,8 @@ const route = (index: number) => ({
 });
 
 test("what was put comes back, whatever it is", () => {
-  fc.assert(
-    fc.property(fc.jsonValue({ maxDepth: 6 }), (value) => {
+  assert(
+    property(jsonValue({ maxDepth: 6 }), (value) => {
       const store = new Store();
       const name = putValue(value, store.put);
       expect(getValue(name, store.get)).toEqual(JSON.parse(JSON.stringify(value)));

@@ -6,10 +6,13 @@
  * is damaged is put aside and begun anew.
  */
 import { Database, type SQLQueryBindings } from "bun:sqlite";
-import { chmodSync, closeSync, mkdirSync, openSync, renameSync, rmSync, statSync } from "node:fs";
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { messageOf, WayoutError } from "../../error.ts";
 import { getValue, putValue, type PartName } from "./parts.ts";
+
+/** Where an agent writes when nothing else was said. */
+export const JOURNAL_PATH = "/var/lib/wayout/journal.db";
 
 /** Raised when a file of this version cannot be read by the one before. */
 const VERSION = 1;
@@ -105,16 +108,41 @@ export class Journal implements Disposable {
   /** The parts of the last snapshot, with the epoch that is written for them. */
   #last: ReadonlyMap<PartName, number> = new Map();
 
+  private constructor(
+    readonly path: string,
+    database: Database,
+    private readonly told: (trouble: string) => void,
+  ) {
+    this.#database = database;
+  }
+
   /**
-   * Opens the file, or makes it (0600). One that is damaged, or of a newer version, is put aside under another name.
+   * Opens the file to write, or makes it (0600). One that is damaged, or of a newer version, is put aside under another
+   * name.
    * @param told what is wrong with the journal, in a sentence, when that changes; "" when all is well again
    * @throws WayoutError `journal-not-opened`
    */
-  constructor(
-    readonly path: string,
-    private readonly told: (trouble: string) => void = () => {},
-  ) {
-    this.#database = openOrBegin(path, (said) => this.#tell(said));
+  static write(path: string, told: (trouble: string) => void = () => {}): Journal {
+    return new Journal(path, openOrBegin(path, told), told);
+  }
+
+  /**
+   * Opens the file to read, whether an agent writes to it or not.
+   * @throws WayoutError `no-journal`, `journal-not-opened`
+   */
+  static read(path: string): Journal {
+    if (!existsSync(path)) {
+      throw new WayoutError({
+        code: "no-journal",
+        kind: "machine",
+        doing: `reading the journal ${path}`,
+        said: "there is none, or this user may not see it",
+        todo: "An agent writes it: sudo wayout agent",
+      });
+    }
+    const opened = open(path, "read");
+    if (opened instanceof Database) return new Journal(path, opened, () => {});
+    throw notOpened(path, new Error(opened.why));
   }
 
   /** Undefined when it could not be written. */
@@ -319,23 +347,24 @@ function openOrBegin(path: string, told: (said: string) => void): Database {
   throw notOpened(path, new Error(fresh.why));
 }
 
-function open(path: string): Database | { readonly why: string } {
+function open(path: string, to: "read" | "write" = "write"): Database | { readonly why: string } {
   let database: Database | undefined;
   try {
-    database = new Database(path);
+    database = new Database(path, to === "read" ? { readonly: true } : { readwrite: true, create: true });
+    if (to === "read") return readable(database);
     database.run("PRAGMA auto_vacuum = INCREMENTAL");
     database.run("PRAGMA journal_mode = WAL");
     // A power failure may cost the last notes, never the file.
     database.run("PRAGMA synchronous = NORMAL");
     database.run(`PRAGMA wal_autocheckpoint = ${LOG_PAGES}`);
     database.run(`PRAGMA journal_size_limit = ${LOG_PAGES * 4096}`);
-    const { user_version: version } = database.query("PRAGMA user_version").get() as { user_version: number };
+    const version = versionOf(database);
     if (version === 0) {
       database.run(SCHEMA);
       database.run(`PRAGMA user_version = ${VERSION}`);
     } else if (version !== VERSION) {
       database.close();
-      return { why: `it is of version ${version}, and this wayout writes version ${VERSION}` };
+      return otherVersion(version);
     }
     const { quick_check: said } = database.query("PRAGMA quick_check(1)").get() as { quick_check: string };
     if (said === "ok") return database;
@@ -345,6 +374,21 @@ function open(path: string): Database | { readonly why: string } {
     database?.close();
     return { why: `it is damaged (${messageOf(error)})` };
   }
+}
+
+function readable(database: Database): Database | { readonly why: string } {
+  const version = versionOf(database);
+  if (version === VERSION) return database;
+  database.close();
+  return otherVersion(version);
+}
+
+function versionOf(database: Database): number {
+  return (database.query("PRAGMA user_version").get() as { user_version: number }).user_version;
+}
+
+function otherVersion(version: number): { readonly why: string } {
+  return { why: `it is of version ${version}, and this wayout knows version ${VERSION}` };
 }
 
 function notOpened(path: string, error: unknown): WayoutError {
