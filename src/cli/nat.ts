@@ -4,11 +4,13 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { adviceOn, type NodeFacts } from "../policy/advice.ts";
 import { removeElsewhere } from "../nat/installed.ts";
+import { inNatQueue } from "../nat/lock.ts";
 import { openNat } from "../nat/open.ts";
 import { translationText } from "../nat/claim.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { readPolicy } from "../policy/policy-file.ts";
 import { POLICY_OWNER } from "../policy/policy.ts";
+import { Interruption } from "./interruption.ts";
 import { namespaceOption, openNamespace } from "./namespace-option.ts";
 import { natShowCommand } from "./nat-show.ts";
 import { printJson, style, table } from "./style.ts";
@@ -70,13 +72,21 @@ function applyCommand(): Command {
         else process.stdout.write(dryRunText(name, policy.intent, warnings, drifts.length > 0, ruleset));
         return;
       }
-      const change = nat.apply(policy.intent);
-      // Rules that an earlier policy left in another backend would go on translating.
-      const moved = removeElsewhere(namespace, POLICY_OWNER, name);
+      const { change, moved } = await changing(namespace, "applying the policy", () => ({
+        change: nat.apply(policy.intent),
+        // Rules that an earlier policy left in another backend would go on translating.
+        moved: removeElsewhere(namespace, POLICY_OWNER, name),
+      }));
       if (options.json === true)
         printJson({ backend: name, ...change, removedFrom: moved, warnings, intent: policy.intent });
       else process.stdout.write(appliedText(name, policy.intent, warnings, change, moved));
     });
+}
+
+/** While nobody else changes the rules; Ctrl-C ends the wait for who does. */
+async function changing<T>(namespace: NetworkNamespace, doing: string, change: () => T): Promise<T> {
+  using interruption = new Interruption();
+  return await inNatQueue(namespace, doing, change, interruption.signal);
 }
 
 function nodeFacts(namespace: NetworkNamespace): NodeFacts {
@@ -164,10 +174,12 @@ function removeCommand(): Command {
     .option("--all", "everything that wayout ever installed here")
     .addOption(namespaceOption())
     .option("--json", "one JSON value")
-    .action((options: Common & { readonly owner: string; readonly all?: boolean }) => {
+    .action(async (options: Common & { readonly owner: string; readonly all?: boolean }) => {
       using namespace = openNamespace(options.netns);
       const owner = options.all === true ? undefined : options.owner;
-      const removedFrom = removeElsewhere(namespace, owner);
+      const removedFrom = await changing(namespace, "removing NAT rules", () =>
+        removeElsewhere(namespace, owner),
+      );
       if (options.json === true) {
         printJson({ removed: removedFrom.length > 0, removedFrom, owner: owner ?? null });
         return;

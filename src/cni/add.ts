@@ -10,7 +10,7 @@ import type { AddressManagement } from "./address-management.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { labelOf } from "./label.ts";
-import { NetworkLock } from "./network-lock.ts";
+import { lockNetwork } from "./network-lock.ts";
 import { ensureNat } from "./network-nat.ts";
 import { ensureForwarding, leaveNetwork } from "./network-state.ts";
 import { bridgeIntent, planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
@@ -39,7 +39,7 @@ export async function add(context: CniContext): Promise<Result> {
   using pod = openPodNamespace(call.netns!, context.namespace);
   const progress: Progress = { undo: [], links: [] };
   try {
-    using _lock = new NetworkLock(header.network, "shared");
+    using _lock = lockNetwork(header.network, "shared");
     if (ipam?.wantsLink === true) connectAhead(context, configuration, pod, progress);
     const assignment = ipam?.add() ?? NO_ADDRESSES;
     if (ipam !== undefined) progress.undo.push(() => ipam.del());

@@ -18,6 +18,7 @@ export const CNI_ERROR_CODES = {
   "bad-address": 7,
   "bad-namespace": 8,
   "try-again": 11,
+  busy: 11,
   "not-available": 50,
   "limited-connectivity": 51,
   failed: 100,

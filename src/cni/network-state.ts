@@ -9,7 +9,7 @@ import type { AddressManagement } from "./address-management.ts";
 import type { NatWish } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { isLabelOf } from "./label.ts";
-import { NetworkLock } from "./network-lock.ts";
+import { lockNetwork } from "./network-lock.ts";
 import { removeNat } from "./network-nat.ts";
 
 /** The families whose packets this bridge does not forward, of those that it should. */
@@ -48,7 +48,7 @@ export async function leaveNetwork(
 ): Promise<boolean> {
   if (made.length === 0 && ipam === undefined) return false;
   if ((ipam?.held() ?? 0) > 0) return false;
-  using _lock = new NetworkLock(header.network, "alone");
+  using _lock = lockNetwork(header.network, "alone");
   if ((ipam?.held() ?? 0) > 0 || linksOf(header.network, node).length > 0) return false;
   for (const name of made) {
     const kind = node.linkState(name)?.kind;

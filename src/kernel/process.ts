@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readText } from "./file.ts";
 
 /**
  * When a process started, in clock ticks after boot (proc_pid_stat(5), field 22). A pid alone names nobody for long:
@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 export function processStart(pid: number): number | undefined {
   let stat: string;
   try {
-    stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    stat = readText(`/proc/${pid}/stat`);
   } catch {
     return undefined;
   }

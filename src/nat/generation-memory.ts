@@ -22,6 +22,8 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 const DIRECTORY = "/run/wayout/nat";
 /** Namespaces come and go; more files than this are the traces of dead ones. */
 const MOST_FILES = 256;
+/** Between the name of a file and the pid of who writes it anew. */
+const BESIDE = ".new-";
 
 interface Noted {
   /** As text; undefined when nothing is noted. */
@@ -79,6 +81,7 @@ export class GenerationMemory {
 
   /** What some findings are about is gone. */
   drop(isAbout: (finding: string) => boolean): void {
+    this.#sweep();
     const { generation, table, findings } = this.#read();
     const kept = findings.filter((finding) => !isAbout(finding));
     if (kept.length < findings.length) this.#write(generation ?? "", table, kept);
@@ -88,6 +91,7 @@ export class GenerationMemory {
   forget(): void {
     if (this.#path === undefined) return;
     removeQuietly(this.#path);
+    this.#sweep();
     removeIfEmpty(this.directory);
   }
 
@@ -103,7 +107,7 @@ export class GenerationMemory {
   /** Whole at every moment, but not brought to a disk: /run has none, and a lost note costs only time. */
   #write(generation: number | string, table: string, findings: readonly string[]): void {
     if (this.#path === undefined) return;
-    const beside = `${this.#path}.${process.pid}`;
+    const beside = `${this.#path}${BESIDE}${process.pid}`;
     try {
       makeDirectory(this.directory, 0o755);
       writeText(beside, [generation, table, ...findings].join("\n"), "w", 0o600);
@@ -111,6 +115,18 @@ export class GenerationMemory {
     } catch {
       // /run is read-only or full, or belongs to another user. The next call reads the table again, that is all.
       removeQuietly(beside);
+    }
+  }
+
+  /** What others who were killed while writing left beside the file. Who still writes loses a note, and only that. */
+  #sweep(): void {
+    try {
+      for (const name of listDirectory(this.directory)) {
+        const path = `${this.directory}/${name}`;
+        if (path.startsWith(`${this.#path}${BESIDE}`)) removeFile(path);
+      }
+    } catch {
+      // There is no such directory, or it is not ours to change.
     }
   }
 

@@ -1,5 +1,5 @@
 /** The way out: from the pod's socket to the node's out-interface. */
-import { isPrivateAddress } from "../../address/special-purpose.ts";
+import { needsTranslation } from "../../causes/facts.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { IPPROTO, isLoopback, linkDown, neighbourAt } from "./link-state.ts";
@@ -446,7 +446,7 @@ function judgeSource(walk: Walk, machine: Machine, link: Link, sentSource: strin
     }
     return;
   }
-  if (isPrivateAddress(source) && !isPrivateAddress(destination)) {
+  if (needsTranslation(source, destination)) {
     walk.stop({ kind: "untranslated", place: "node", source, link });
   }
 }

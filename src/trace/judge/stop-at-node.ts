@@ -34,7 +34,7 @@ export function stoppedAtNode(of: Case): Verdict {
     outLinkDown(of) ??
     refusedByError(of, 3) ?? {
       step: 3,
-      code: "vanished-at-node",
+      code: "stopped-elsewhere",
       reason: "it reached the node, and neither left it nor was reported as dropped",
       evidence: growthEvidence(of),
     }
@@ -72,7 +72,7 @@ function noRouteOnNode(of: Case): Verdict | undefined {
   const forbids = node.route.code !== "ENETUNREACH" && node.route.code !== "EHOSTUNREACH";
   return {
     step: 3,
-    code: forbids ? "route-forbids-on-node" : "no-route-on-node",
+    code: forbids ? "node-route-refused" : "node-no-route",
     reason: forbids
       ? `a route of the node refuses ${destination}: ${node.route.said} (${node.route.code})`
       : `the node has no route to ${destination}${downText}`,
@@ -101,7 +101,7 @@ function silentNextHop(of: Case): Verdict | undefined {
   if (!out.up || out.operState === "lowerlayerdown" || out.carrier === false) return outLinkDown(of);
   return {
     step: 6,
-    code: "next-hop-silent",
+    code: "uplink-gateway-unresolved",
     reason: `the next hop ${nextHop} does not answer ${arpName(of)} on ${out.name}: the packet waits on the node for its link-layer address`,
     todo: `ip neigh show dev ${out.name}; is ${nextHop} the right gateway, and is it up?`,
     evidence,
@@ -111,7 +111,7 @@ function silentNextHop(of: Case): Verdict | undefined {
 function outLinkDown(of: Case): Verdict | undefined {
   const { out } = of.evidence.survey.node!;
   if (out === undefined) return undefined;
-  if (!out.up) return linkDown(6, out);
+  if (!out.up) return linkDown(of, 6, out);
   if (out.operState === "lowerlayerdown" || out.carrier === false) return noCarrier(6, out, "on the node");
   return undefined;
 }
@@ -121,7 +121,7 @@ function refusedByError(of: Case, step: StepNumber): Verdict | undefined {
   if (error === undefined) return undefined;
   return {
     step,
-    code: "refused",
+    code: "refused-on-node",
     reason: `${error.packet.ip!.source} answers: ${error.packet.icmp!.name}`,
     evidence: errorEvidence(of),
   };
