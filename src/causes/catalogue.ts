@@ -857,12 +857,12 @@ export const CATALOGUE = {
   },
   "no-answer": {
     step: "filter",
-    title: "the packet left the node correctly, and nobody answered",
+    title: "the packet left the node, and nobody answered",
     severity: "error",
     stopsTraffic: true,
     dependsOn: [],
     about:
-      "Everything on the node is as it should be. A security group, a provider's filter, a proxy that must be used, or the other side itself.",
+      "It was seen leaving, and nothing on the node explains the silence. A security group, a provider's filter, a proxy that must be used, or the other side itself.",
   },
 } as const satisfies Readonly<Record<string, CatalogueEntry>>;
 

@@ -102,6 +102,8 @@ export interface Missing {
 export interface TraceEvidence {
   readonly survey: PathSurvey;
   readonly flow: FlowEnds;
+  /** Name of the pod of this node that the packet is for, when it is for one. */
+  readonly peer?: string;
   /** Somebody outside began it, and the pod answers. */
   readonly isInbound?: true;
   /** Absent when existing traffic was followed. */

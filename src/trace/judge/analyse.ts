@@ -120,7 +120,7 @@ function pathOf(of: Case): Place[] {
       ...(uplinkAddress === undefined ? {} : { address: uplinkAddress }),
     });
   }
-  places.push({ kind: "outside", name: "outside", address: realDestination(of) });
+  places.push({ kind: "outside", name: evidence.peer ?? "outside", address: realDestination(of) });
   return places;
 }
 

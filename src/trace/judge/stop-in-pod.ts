@@ -12,6 +12,7 @@ import {
   linkDown,
 } from "./case.ts";
 import { reversePath, silentNeighbour, arpName, wrongPodMac } from "./causes.ts";
+import { deliveredFromElsewhere } from "./elsewhere.ts";
 import { droppingRule } from "./rules.ts";
 
 export function stoppedInPod(of: Case): Verdict {
@@ -157,8 +158,10 @@ export function stoppedInPodOnReturn(of: Case): Verdict {
   const { pod } = of.evidence.survey;
   const rule = droppingRule(of.backRules.filter(({ event }) => event.where === "pod"));
   if (rule !== undefined) return ruleVerdict(9, rule, "the answer, in the pod itself");
+  const elsewhere = deliveredFromElsewhere(of);
+  if (elsewhere !== undefined) return elsewhere;
   const drop = dropIn(of, pod.inode);
-  if (drop !== undefined) return dropVerdict(of, 9, drop, "the answer, in the pod");
+  if (drop !== undefined) return dropVerdict(of, 9, drop, "with the answer, in the pod");
   const wrongMac = wrongPodMac(of);
   if (wrongMac !== undefined) return wrongMac;
   return {

@@ -60,7 +60,8 @@ function fromElsewhere(
   return {
     step: 8,
     code: "answer-from-elsewhere",
-    reason: `${asked} was asked and ${source} answers: no tracked connection claims that`,
+    reason: `it is answered, but from ${source}: ${asked} was asked, and no tracked connection claims that`,
+    owner: `the program at ${evidence.flow.destination}`,
     todo: `the program at ${evidence.flow.destination} must answer from the address that it was asked at (bind to it)`,
     evidence: [{ source: `capture on ${arrived.interface}`, lines: [arrived.summary] }],
   };

@@ -32,7 +32,8 @@ function untranslated({ evidence }: Case, leaving: PlacedPacket): Verdict | unde
 function unanswered(of: Case, leaving: PlacedPacket): Verdict {
   const { flow, survey } = of.evidence;
   const source = leaving.packet.ip!.source;
-  const foreign = source !== flow.source && !isNodeAddress(of, source);
+  const { peer } = of.evidence;
+  const foreign = peer === undefined && source !== flow.source && !isNodeAddress(of, source);
   const waited = of.evidence.exchange?.timeoutMs;
   const within = waited === undefined ? "" : ` within ${waited} ms`;
   return {
@@ -40,11 +41,15 @@ function unanswered(of: Case, leaving: PlacedPacket): Verdict {
     code: foreign ? "nat-foreign-address" : "no-answer",
     reason: foreign
       ? `it left by ${leaving.interface} with the source ${source}, which is no address of this node, and nobody answered${within}`
-      : `it left the node by ${leaving.interface} as ${summaryOf(leaving.packet)}, and nobody answered${within}`,
+      : peer === undefined
+        ? `it left the node by ${leaving.interface} as ${summaryOf(leaving.packet)}, and nobody answered${within}`
+        : `it was handed to the pod ${peer} by ${leaving.interface} as ${summaryOf(leaving.packet)}, which did not answer${within}`,
     todo: foreign
       ? `does the network route ${source} to this node? Otherwise give it to ${survey.node?.out?.name ?? leaving.interface}, or masquerade`
-      : "look outside this node: the destination, its firewall, a security group, a provider's filter",
-    owner: "the network outside, or the destination",
+      : peer === undefined
+        ? "look outside this node: the destination, its firewall, a security group, a provider's filter"
+        : `in ${peer}: does a program listen there (ss -ln), do its own rules drop it, has it a route back to ${source}?`,
+    owner: peer === undefined ? "the network outside, or the destination" : `the pod ${peer}`,
     evidence: [
       { source: `capture on ${leaving.interface}`, lines: [leaving.summary] },
       ...nextHopEvidence(of, leaving),
