@@ -6,8 +6,8 @@
  *                  └── who did it ──┴──► listeners: log, journal, metrics, API
  */
 import { dirname } from "node:path";
-import { FileLock } from "../kernel/file-lock.ts";
-import { makeDirectory, removeIfEmpty } from "../kernel/file.ts";
+import { FileLock, holderOf } from "../kernel/file-lock.ts";
+import { removeIfEmpty } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NftablesTwin } from "../nat/backends/nftables/twin.ts";
 import { WayoutError } from "../error.ts";
@@ -86,14 +86,15 @@ export class Agent {
 }
 
 function lockOf(node: NetworkNamespace): FileLock {
-  makeDirectory(DIRECTORY, 0o755);
-  const lock = FileLock.take(`${DIRECTORY}/${node.cookie}.lock`, "try");
-  if (lock !== undefined) return lock;
+  const path = `${DIRECTORY}/${node.cookie}.lock`;
+  const lock = FileLock.try(path);
+  if (lock !== undefined) return lock.sign();
+  const holder = holderOf(path);
   throw new WayoutError({
     code: "agent-runs",
     kind: "broken",
     doing: "starting the agent",
-    said: "an agent of this node runs already",
+    said: `an agent of this node runs already${holder === undefined ? "" : ` (process ${holder.pid})`}`,
     todo: "One is enough: two would undo each other's work.",
   });
 }

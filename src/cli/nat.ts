@@ -3,12 +3,14 @@ import { NAT_BACKENDS, type NatBackendName, type NatChange } from "../nat/backen
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { adviceOn, sharedWith, type NodeFacts, type Shared } from "../policy/advice.ts";
-import { intentsElsewhere, removeElsewhere } from "../nat/installed.ts";
+import { intentsElsewhere, removeAtWish, removeElsewhere } from "../nat/installed.ts";
+import { inNatQueue } from "../nat/lock.ts";
 import { openNat } from "../nat/open.ts";
 import { translationText } from "../nat/claim.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { readPolicy } from "../policy/policy-file.ts";
 import { POLICY_OWNER } from "../policy/policy.ts";
+import { Interruption } from "./interruption.ts";
 import { namespaceOption, openNamespace } from "./namespace-option.ts";
 import { natShowCommand } from "./nat-show.ts";
 import { printJson, style, table } from "./style.ts";
@@ -76,9 +78,11 @@ function applyCommand(): Command {
         }
         return;
       }
-      const change = nat.apply(policy.intent);
-      // Rules that an earlier policy left in another backend would go on translating.
-      const moved = removeElsewhere(namespace, POLICY_OWNER, name);
+      const { change, moved } = await changing(namespace, "applying the policy", () => ({
+        change: nat.apply(policy.intent),
+        // Rules that an earlier policy left in another backend would go on translating.
+        moved: removeElsewhere(namespace, POLICY_OWNER, name),
+      }));
       if (options.json === true)
         printJson({ backend: name, ...change, removedFrom: moved, warnings, shared, intent: policy.intent });
       else {
@@ -86,6 +90,12 @@ function applyCommand(): Command {
         process.stdout.write(appliedText(name, said, change, moved));
       }
     });
+}
+
+/** While nobody else changes the rules; Ctrl-C ends the wait for who does. */
+async function changing<T>(namespace: NetworkNamespace, doing: string, change: () => T): Promise<T> {
+  using interruption = new Interruption();
+  return await inNatQueue(namespace, doing, change, interruption.signal);
 }
 
 /** Other owners of these pods: those in the policy's backend heed it, those in another do not. */
@@ -193,10 +203,12 @@ function removeCommand(): Command {
     .option("--all", "everything that wayout ever installed here")
     .addOption(namespaceOption())
     .option("--json", "one JSON value")
-    .action((options: Common & { readonly owner: string; readonly all?: boolean }) => {
+    .action(async (options: Common & { readonly owner: string; readonly all?: boolean }) => {
       using namespace = openNamespace(options.netns);
       const owner = options.all === true ? undefined : options.owner;
-      const removedFrom = removeElsewhere(namespace, owner);
+      const removedFrom = await changing(namespace, "removing NAT rules", () =>
+        removeAtWish(namespace, owner),
+      );
       if (options.json === true) {
         printJson({ removed: removedFrom.length > 0, removedFrom, owner: owner ?? null });
         return;

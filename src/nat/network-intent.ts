@@ -2,7 +2,7 @@
 import { ipFamily, type IpFamily } from "../address/ip.ts";
 import { normalizeIntent, type NatIntent } from "./intent.ts";
 import type { NetworkWants } from "./network-wants.ts";
-import { ownerName } from "./owner-name.ts";
+import { networkOwner } from "./owner-name.ts";
 
 /**
  * @param earlier what the network wanted until now; its other subnets are kept, and the bridges of pods that came when
@@ -23,7 +23,7 @@ export function networkIntent(
   const others = (earlier?.sources ?? []).filter(({ cidr }) => !subnets.includes(cidr));
   const all = [...sources, ...others];
   return normalizeIntent({
-    owner: ownerName("cni", network),
+    owner: networkOwner(network),
     sources: all,
     untranslated: [...all.map(({ cidr }) => cidr), ...nonMasqueradeCidrs],
   });

@@ -34,7 +34,7 @@ test("forwarding that was switched off is on again: for all, and for one interfa
 test("a second agent of the node is refused; one of another node is not", async () => {
   const { node } = world();
   await RunningAgent.on(node);
-  const second = await ended(start(node, [WAYOUT, "agent"]));
+  const second = await ended(start(node, [WAYOUT, "agent", "--journal", "none"]));
   expect(second.exitCode).toBe(1);
   expect(second.stderr).toContain("an agent of this node runs already");
   await RunningAgent.on(world().node);

@@ -23,9 +23,10 @@ export class RunningAgent {
     afterThisTest(() => this.#child.kill("SIGKILL"));
   }
 
-  /** Started, and past its first comparison. */
+  /** Started, and past its first comparison. It keeps no journal unless it is told to: the usual one is the machine's. */
   static async on(node: NetworkNamespace, ...args: readonly string[]): Promise<RunningAgent> {
-    const agent = new RunningAgent(node, args);
+    const journal = args.includes("--journal") ? [] : ["--journal", "none"];
+    const agent = new RunningAgent(node, [...args, ...journal]);
     await agent.says("started");
     return agent;
   }
