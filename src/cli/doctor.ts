@@ -194,7 +194,7 @@ function nodeNamespace(pod: Pod | undefined, options: DoctorOptions): NetworkNam
   if (options.node !== undefined || pod === undefined) return openNamespace(options.node);
   try {
     using inside = NetworkNamespace.open(pod.path);
-    return openNodeOf(pod, inside, pod.attachments[0]?.interface ?? "eth0");
+    return openNodeOf(pod, inside);
   } catch {
     // No interface, no cable, or no namespace: that is what the checks will say.
     return NetworkNamespace.current();

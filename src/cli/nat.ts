@@ -3,7 +3,7 @@ import { NAT_BACKENDS, type NatBackendName, type NatChange } from "../nat/backen
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { adviceOn, type NodeFacts } from "../policy/advice.ts";
-import { removeElsewhere } from "../nat/installed.ts";
+import { removeAtWish, removeElsewhere } from "../nat/installed.ts";
 import { inNatQueue } from "../nat/lock.ts";
 import { openNat } from "../nat/open.ts";
 import { translationText } from "../nat/claim.ts";
@@ -178,7 +178,7 @@ function removeCommand(): Command {
       using namespace = openNamespace(options.netns);
       const owner = options.all === true ? undefined : options.owner;
       const removedFrom = await changing(namespace, "removing NAT rules", () =>
-        removeElsewhere(namespace, owner),
+        removeAtWish(namespace, owner),
       );
       if (options.json === true) {
         printJson({ removed: removedFrom.length > 0, removedFrom, owner: owner ?? null });

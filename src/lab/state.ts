@@ -91,6 +91,8 @@ export async function withLabLock<T>(doing: string, work: () => T | Promise<T>):
     return await work();
   } finally {
     if (!existsSync(STATE_FILE)) {
+      // A run that was killed before its first note stood leaves one that was not yet whole.
+      forgetState();
       lock.remove();
       removeIfEmpty(DIRECTORY);
     }

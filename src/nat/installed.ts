@@ -1,6 +1,9 @@
 import { WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NAT_BACKENDS, type NatBackendName } from "./backend.ts";
+import { GenerationMemory } from "./generation-memory.ts";
+import { readWants, removedText } from "./network-wants.ts";
+import { isNetworkOwner, networkOwner } from "./owner-name.ts";
 import { openNat } from "./open.ts";
 
 /**
@@ -17,6 +20,36 @@ export function removeElsewhere(
     if (backend === keep) continue;
     using nat = openNat(backend, namespace);
     if (ifAvailable(() => nat.remove(owner)) === true) removed.push(backend);
+  }
+  return removed;
+}
+
+/**
+ * The same at a person's word: of networks that lose their rules it is remembered, so that nobody but their next pod
+ * puts them back.
+ */
+export function removeAtWish(namespace: NetworkNamespace, owner: string | undefined): NatBackendName[] {
+  const memory = new GenerationMemory(namespace);
+  const networks = new Set(
+    memory.findings().flatMap((finding) => {
+      const wants = readWants(finding);
+      return wants === undefined ? [] : [networkOwner(wants.network)];
+    }),
+  );
+  for (const backend of NAT_BACKENDS) {
+    using nat = openNat(backend, namespace);
+    for (const intent of ifAvailable(() => nat.intents()) ?? []) {
+      if (isNetworkOwner(intent.owner)) networks.add(intent.owner);
+    }
+  }
+  const removed = removeElsewhere(namespace, owner);
+  for (const network of networks) {
+    if (owner !== undefined && owner !== network) continue;
+    memory.drop((finding) => {
+      const wants = readWants(finding);
+      return wants !== undefined && networkOwner(wants.network) === network;
+    });
+    memory.noteLasting(removedText(network));
   }
   return removed;
 }

@@ -3,7 +3,7 @@ import { LINK_LOCAL } from "../address/special-purpose.ts";
 import { ipFamily, type IpFamily } from "../address/ip.ts";
 import { normalizeIntent, type NatIntent } from "./intent.ts";
 import type { NetworkWants } from "./network-wants.ts";
-import { ownerName } from "./owner-name.ts";
+import { networkOwner } from "./owner-name.ts";
 
 /**
  * @param earlier what the network wanted until now; its other subnets are kept
@@ -22,7 +22,7 @@ export function networkIntent(
   const all = [...sources, ...others];
   const families = new Set(all.map(({ cidr }) => familyOf(cidr)));
   return normalizeIntent({
-    owner: ownerName("cni", network),
+    owner: networkOwner(network),
     sources: all,
     untranslated: [
       ...all.map(({ cidr }) => cidr),

@@ -18,6 +18,18 @@ export function wantsText({ network, translations, nonMasqueradeCidrs, subnets }
   return JSON.stringify([KIND, network, [...translations], nonMasqueradeCidrs, subnets]);
 }
 
+const REMOVED = "removed";
+
+/** That a person took an owner's rules away: nobody but the owner's own next wish puts them back. */
+export function removedText(owner: string): string {
+  return JSON.stringify([REMOVED, owner]);
+}
+
+/** Whether a finding is one of those, whoever the owner. */
+export function isRemovedText(finding: string): boolean {
+  return finding.startsWith(`["${REMOVED}",`);
+}
+
 /** undefined for a finding of another kind, or of another version of wayout. */
 export function readWants(text: string): NetworkWants | undefined {
   let value: unknown;

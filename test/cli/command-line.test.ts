@@ -209,7 +209,7 @@ describe("the documents", () => {
 });
 
 test("a reader who has gone is no failure", () => {
-  const { readEnd, writeEnd } = pipe("writeEnd");
+  const { readEnd, writeEnd } = pipe();
   close(readEnd);
   for (const args of [["--help"], ["doctor", "--help"], ["list"]]) {
     const child = Bun.spawnSync([WAYOUT, ...args], { stdout: writeEnd, stderr: "pipe" });
