@@ -92,7 +92,7 @@ export class AgentMetrics implements AgentListener {
   readonly recorded = ({ kind, object, by }: JournalEvent): void => {
     if (kind !== "repair") return;
     this.#repairs.inc({
-      step: /^net\./.test(object) ? "forwarding" : "nat",
+      step: object.startsWith("net.") ? "forwarding" : "nat",
       culprit: this.#named(by?.process ?? "unknown"),
     });
   };

@@ -2,14 +2,10 @@
  * Answers that take their time are given by a process of their own: the same program, asked as a person would ask it. The
  * agent's own loop never waits for it; what hangs is ended, and nothing that goes wrong there is the agent's end.
  */
-import { selfCommand } from "../../self.ts";
-
 /** So many at once; others wait for their turn. */
 const AT_ONCE = 2;
 /** So many may wait; more are turned away. */
 const MOST_WAITING = 32;
-const TIMEOUT_MS = 30_000;
-const MOST_BYTES = 64 * 1024 * 1024;
 
 export interface Answered {
   readonly exitCode: number;
@@ -24,7 +20,7 @@ export class SelfAsker {
   #running = 0;
   readonly #waiting: (() => void)[] = [];
 
-  constructor(private readonly run: (words: readonly string[]) => Promise<Answered> = runSelf) {}
+  constructor(private readonly run: (words: readonly string[]) => Promise<Answered>) {}
 
   /** @throws TooBusy when too many wait already */
   async ask(words: readonly string[]): Promise<Answered> {
@@ -44,22 +40,4 @@ export class SelfAsker {
     }
     this.#running++;
   }
-}
-
-async function runSelf(words: readonly string[]): Promise<Answered> {
-  const child = Bun.spawn([...selfCommand(), ...words], {
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-    timeout: TIMEOUT_MS,
-    killSignal: "SIGKILL",
-    maxBuffer: MOST_BYTES,
-    env: { ...process.env, NO_COLOR: "1" },
-  });
-  const [stdout, stderr, exitCode] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  return { exitCode, stdout, stderr };
 }

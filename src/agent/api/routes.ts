@@ -22,6 +22,8 @@ export interface Parameter {
   readonly in: "path" | "query";
   readonly about: string;
   readonly schema: v.GenericSchema<string, string>;
+  /** Of a query: must be given. Those of the path always are. */
+  readonly required?: true;
 }
 
 export interface Route {
@@ -36,7 +38,7 @@ export interface Route {
   readonly answer: (ask: Ask) => Promise<Answer>;
 }
 
-const short = v.pipe(v.string(), v.minLength(1), v.maxLength(512), v.regex(/^[^\u0000-\u001f\u007f]*$/u));
+const short = v.pipe(v.string(), v.minLength(1), v.maxLength(512), v.regex(/^\P{Cc}*$/u));
 /** Never an option of ours. */
 const word = v.pipe(
   short,
@@ -171,7 +173,7 @@ export const ROUTES: readonly Route[] = [
     about: "sends one real packet from the pod, and shows the nine steps of its way",
     parameters: [
       pod,
-      query("to", "where to: HOST, HOST:PORT or [V6]:PORT", word),
+      { ...query("to", "where to: HOST, HOST:PORT or [V6]:PORT", word), required: true },
       query("proto", "tcp, udp or icmp", v.pipe(v.string(), v.picklist(["tcp", "udp", "icmp"]))),
     ],
     returns: "as `wayout trace POD TO --json`",
@@ -193,7 +195,8 @@ export const ROUTES: readonly Route[] = [
         "conntrack",
         "list",
         "--json",
-        ...["--limit", String(Math.min(Number(limit), 2000))],
+        "--limit",
+        String(Math.min(Number(limit), 2000)),
         ...Object.entries(filters).flatMap(([name, value]) => [`--${name}`, value]),
       ]),
   },

@@ -59,9 +59,7 @@ export class ApiServer {
       >[0]);
       this.#servers = [
         own,
-        ...(listen === undefined
-          ? []
-          : [Bun.serve({ ...listen, ...common, fetch: over("http") } as Parameters<typeof Bun.serve>[0])]),
+        ...(listen === undefined ? [] : [Bun.serve({ ...listen, ...common, fetch: over("http") })]),
       ];
     } catch (error) {
       throw notOpened(listen, error);
@@ -173,8 +171,9 @@ function checked(
       return problem(400, "unknown-parameter", `${route.path} knows no ${JSON.stringify(name.slice(0, 40))}`);
     }
   }
-  for (const { name, in: place, schema } of route.parameters) {
+  for (const { name, in: place, schema, required } of route.parameters) {
     const given = place === "path" ? found[name] : (search.get(name) ?? undefined);
+    if (given === undefined && required === true) return problem(400, "bad-parameter", `${name} is missing`);
     if (given === undefined) continue;
     const result = v.safeParse(schema, given);
     if (!result.success) return problem(400, "bad-parameter", `${name}: ${result.issues[0].message}`);
