@@ -53,7 +53,12 @@ export class AgentService {
       metrics.recorded(event);
       this.#feed.put(event, id);
     });
-    this.#agent = new Agent({ node, log }, [this.#historian, metrics]);
+    try {
+      this.#agent = new Agent({ node, log }, [this.#historian, metrics]);
+    } catch (error) {
+      this.#closeRecords();
+      throw error;
+    }
     try {
       this.#server = new ApiServer({
         view: new AgentView(this.#agent, asker, this.#feed, this.#journal, () => metrics.text()),
@@ -67,7 +72,7 @@ export class AgentService {
         ...(listen === undefined ? {} : { listen }),
       });
     } catch (error) {
-      void this.#agent.stop();
+      void this.#agent.stop().finally(() => this.#closeRecords());
       throw error;
     }
     log.write("info", "listening", { socket: socketPath(node), url: this.#server.url });
@@ -77,6 +82,11 @@ export class AgentService {
     this.#feed.close();
     await this.#server.close();
     await this.#agent.stop();
+    this.#closeRecords();
+  }
+
+  #closeRecords(): void {
+    this.#feed.close();
     this.#historian[Symbol.dispose]();
     this.#journal?.close();
   }
