@@ -3,8 +3,8 @@
  * dnsmasq) cannot be reached from there. `ip netns exec` shows /etc/netns/NAME/resolv.conf in its place (ip-netns(8)).
  */
 import { isLoopbackAddress } from "../address/special-purpose.ts";
-import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
-import { replaceFile } from "../kernel/durable-file.ts";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { removeReplaced, replaceFile, sweepBeside } from "../kernel/durable-file.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
 import { parseResolvConf } from "../ipam/resolv-conf.ts";
 import type { AttachmentRecord } from "./record.ts";
@@ -69,7 +69,8 @@ export function removeResolver(file: NonNullable<AttachmentRecord["resolver"]>):
   } catch {
     // Gone already.
   }
-  if (text === file.text) rmSync(file.path, { force: true });
+  if (text === file.text) removeReplaced(file.path);
+  else sweepBeside(file.path);
   for (const directory of file.madeDirectories.toReversed()) removeIfEmpty(directory);
 }
 

@@ -3,6 +3,7 @@ import { Command } from "commander";
 import { canonicalIp } from "../address/ip.ts";
 import { findPod } from "../pods/find.ts";
 import { listPods } from "../pods/inventory.ts";
+import { asCaller } from "../self.ts";
 import { takeSnapshot } from "../snapshot/collect.ts";
 import { openNamespace } from "./namespace-option.ts";
 
@@ -40,7 +41,8 @@ export function snapshotCommand(): Command {
       const others = pod === undefined ? [] : everybody.filter((one) => one.inode !== pods[0]!.inode);
       const snapshot = takeSnapshot({ node, pods, onlyOfNode: pod === undefined, others, destinations });
       const text = `${JSON.stringify(snapshot)}\n`;
-      if (options.output === undefined) process.stdout.write(text);
-      else writeFileSync(options.output, text);
+      const { output } = options;
+      if (output === undefined) process.stdout.write(text);
+      else asCaller(() => writeFileSync(output, text));
     });
 }

@@ -20,9 +20,12 @@ export const RTNLGRP = {
   addresses: [5, 9],
   routes: [7, 11],
   rules: [8, 19],
+  /** Forwarding and rp_filter of an interface (RTM_NEWNETCONF). */
+  settings: [24, 25],
 } as const;
 
-export type WatchedKind = keyof typeof RTNLGRP;
+/** Those of which a RouteWatch makes events. */
+export type WatchedKind = Exclude<keyof typeof RTNLGRP, "settings">;
 
 /** `gone` is false for what is new and for what has changed: the kernel does not tell them apart. */
 export type RouteEvent =
