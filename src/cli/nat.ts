@@ -2,8 +2,8 @@ import { Command, Option } from "commander";
 import { NAT_BACKENDS, type NatBackendName, type NatChange } from "../nat/backend.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { adviceOn, type NodeFacts } from "../policy/advice.ts";
-import { removeAtWish, removeElsewhere } from "../nat/installed.ts";
+import { adviceOn, sharedWith, type NodeFacts, type Shared } from "../policy/advice.ts";
+import { intentsElsewhere, removeAtWish, removeElsewhere } from "../nat/installed.ts";
 import { inNatQueue } from "../nat/lock.ts";
 import { openNat } from "../nat/open.ts";
 import { applyAndSettle, type SettledFlows } from "../nat/settle-flows.ts";
@@ -28,7 +28,8 @@ Examples:
   sudo wayout nat remove                       take it back
 
 examples/nat-policy.yaml shows every key; a file of ip-masq-agent works as it is. Networks of \`wayout attach\` and of
-the CNI plugin have their own rules beside the policy's and are not touched.`;
+the CNI plugin have their own rules beside the policy's: as whom their pods leave is theirs to say. What the policy
+leaves untranslated is left so for their pods, too.`;
 
 /** `wayout nat show`, `apply` and `remove`. */
 export function natCommand(): Command {
@@ -66,13 +67,18 @@ function applyCommand(): Command {
       const name = options.backend ?? policy.backend;
       using namespace = openNamespace(options.netns);
       using nat = openNat(name, namespace);
-      const warnings = name === "none" ? [] : adviceOn(policy.intent, nat.intents(), nodeFacts(namespace));
+      const others = nat.intents();
+      const warnings = name === "none" ? [] : adviceOn(policy.intent, others, nodeFacts(namespace));
+      const shared = name === "none" ? [] : sharedOn(namespace, name, policy.intent, others);
       if (options.dryRun === true) {
         const drifts = nat.verify(policy.intent);
         const ruleset = nat.describe(policy.intent);
         if (options.json === true)
-          printJson({ backend: name, intent: policy.intent, drifts, warnings, ruleset });
-        else process.stdout.write(dryRunText(name, policy.intent, warnings, drifts.length > 0, ruleset));
+          printJson({ backend: name, intent: policy.intent, drifts, warnings, shared, ruleset });
+        else {
+          const said = intentText(policy.intent, warnings, shared);
+          process.stdout.write(dryRunText(name, said, drifts.length > 0, ruleset));
+        }
         return;
       }
       const { change, moved } = await changing(namespace, "applying the policy", () => ({
@@ -81,8 +87,11 @@ function applyCommand(): Command {
         moved: removeElsewhere(namespace, POLICY_OWNER, name),
       }));
       if (options.json === true)
-        printJson({ backend: name, ...change, removedFrom: moved, warnings, intent: policy.intent });
-      else process.stdout.write(appliedText(name, policy.intent, warnings, change, moved));
+        printJson({ backend: name, ...change, removedFrom: moved, warnings, shared, intent: policy.intent });
+      else {
+        const said = intentText(policy.intent, warnings, shared);
+        process.stdout.write(appliedText(name, said, change, moved));
+      }
     });
 }
 
@@ -90,6 +99,28 @@ function applyCommand(): Command {
 async function changing<T>(namespace: NetworkNamespace, doing: string, change: () => T): Promise<T> {
   using interruption = new Interruption();
   return await inNatQueue(namespace, doing, change, interruption.signal);
+}
+
+/** Other owners of these pods: those in the policy's backend heed it, those in another do not. */
+function sharedOn(
+  namespace: NetworkNamespace,
+  backend: NatBackendName,
+  intent: NatIntent,
+  others: readonly NatIntent[],
+): Shared[] {
+  const elsewhere = intentsElsewhere(namespace, backend);
+  return [
+    ...sharedWith(intent, others),
+    ...elsewhere.flatMap((other) => sharedWith(intent, other.intents, other.backend)),
+  ];
+}
+
+function sharedText({ owner, cidrs, untranslated, elsewhere }: Shared): string {
+  const from = cidrs.map((cidr) => style.address(cidr)).join(", ");
+  if (elsewhere === undefined) {
+    return `${style.good("✓")} ${from} leaves as ${owner} says, and untranslated to ${untranslated.join(", ")} as the policy says`;
+  }
+  return `${style.warn("!")} ${from} is translated by ${owner} with ${elsewhere} even to ${untranslated.join(", ")}: take one backend for both`;
 }
 
 function nodeFacts(namespace: NetworkNamespace): NodeFacts {
@@ -103,7 +134,11 @@ function nodeFacts(namespace: NetworkNamespace): NodeFacts {
 /** A policy may name thousands of sources; --json shows all. */
 const MOST_SOURCES = 30;
 
-function intentText({ sources, untranslated }: NatIntent, warnings: readonly string[]): string {
+function intentText(
+  { sources, untranslated }: NatIntent,
+  warnings: readonly string[],
+  shared: readonly Shared[],
+): string {
   const rows = sources
     .slice(0, MOST_SOURCES)
     .map(({ cidr, translation, outInterfaces }) => [
@@ -118,20 +153,15 @@ function intentText({ sources, untranslated }: NatIntent, warnings: readonly str
       ? [style.quiet(`  and ${sources.length - rows.length} more sources`)]
       : []),
     `  not to ${style.quiet(keep)}`,
+    ...shared.map(sharedText),
     ...warnings.map((warning) => `${style.warn("!")} ${warning}`),
   ].join("\n");
 }
 
-function dryRunText(
-  name: NatBackendName,
-  intent: NatIntent,
-  warnings: readonly string[],
-  changes: boolean,
-  ruleset: string,
-): string {
+function dryRunText(name: NatBackendName, said: string, changes: boolean, ruleset: string): string {
   return [
     `${style.strong("The policy")} (backend ${name})`,
-    intentText(intent, warnings),
+    said,
     "",
     changes
       ? `${style.warn("!")} applying it would change the rules to:`
@@ -144,8 +174,7 @@ function dryRunText(
 
 function appliedText(
   name: NatBackendName,
-  intent: NatIntent,
-  warnings: readonly string[],
+  said: string,
   change: NatChange & { readonly flows: SettledFlows },
   moved: readonly NatBackendName[],
 ): string {
@@ -162,7 +191,7 @@ function appliedText(
       : []),
     ...flowLines(change.flows),
     ...moved.map((backend) => `${style.good("✓")} its rules in ${backend} are gone`),
-    intentText(intent, warnings),
+    said,
     `${style.hint("→")} see it among all NAT rules: ${style.command("wayout nat show")}`,
     `${style.hint("→")} take it back: ${style.command("wayout nat remove")}`,
     "",

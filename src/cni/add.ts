@@ -6,6 +6,7 @@ import { connectPod, disconnectPod, type PodLink } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
+import { entrances } from "./entrance.ts";
 import { labelOf } from "./label.ts";
 import { lockNetwork } from "./network-lock.ts";
 import { ensureNat } from "./network-nat.ts";
@@ -63,15 +64,17 @@ async function attach(
   const { node, namespace } = context;
   const plan = planAttachment(configuration, assignment);
   const { bridge, gateway } = ensureGatewaySide(node, configuration, plan, progress.links);
+  const holder = gateway ?? bridge;
   const { network, nat } = configuration;
   const subnets = subnetsOf(ipam, plan);
-  await ensureNat({ network, wish: nat, subnets }, namespace);
+  const from = entrances(configuration, holder, node);
+  await ensureNat({ network, wish: nat, subnets, from }, namespace);
   const addresses = plan.ips.map(({ address }) => address.split("/")[0]!);
   if (addresses.length > 0) await forgetEarlierOwners(network, subnets, addresses, namespace);
   const link = connect(context, configuration, plan, pod, bridge, progress);
   if (configuration.checkMacSpoofing) await guardSender(link, namespace, progress);
   // Last: it is not undone, for others may have begun to rely on it meanwhile.
-  await ensureForwarding(plan.forwarded, gateway ?? bridge);
+  await ensureForwarding(plan.forwarded, holder);
   return {
     interfaces: [
       resultInterface(bridge),

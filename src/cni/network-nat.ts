@@ -20,6 +20,8 @@ export interface NetworkNat {
   readonly wish: NatWish;
   /** The subnets of its pods, as far as they are known here. */
   readonly subnets: readonly string[];
+  /** The interfaces by which its pods come (entrance.ts). */
+  readonly from: readonly string[];
 }
 
 /** Makes the rules be there. No transaction when they are, and in the usual case nobody reads them. */
@@ -137,9 +139,9 @@ async function intentOf(wanted: NetworkNat, nat: NatBackend): Promise<NatIntent 
 /** The name that the nftables backend's table has. */
 const TABLE = "wayout";
 
-function wantsOf({ network, wish, subnets }: NetworkNat): NetworkWants {
+function wantsOf({ network, wish, subnets, from }: NetworkNat): NetworkWants {
   const { translations, nonMasqueradeCidrs } = wish;
-  return { network, translations, nonMasqueradeCidrs, subnets };
+  return { network, translations, nonMasqueradeCidrs, subnets, from };
 }
 
 /** What is remembered of these very rules, from one call to the next. */

@@ -63,7 +63,8 @@ function leadTo(subnets: readonly string[], { index }: LinkState, node: LinkTabl
 export function notForwarded(families: readonly IpFamily[], bridge: LinkState): IpFamily[] {
   const missing: IpFamily[] = [];
   for (const family of families) {
-    const own = family === 4 ? bridge.ipv4?.forwarding : bridge.ipv6?.forwarding;
+    // As forwardingForbiddenBy has it; the family's switch also stands for the uplink, by which the answers come.
+    const own = family === 4 ? bridge.ipv4?.forwarding : undefined;
     if (own === 0 || readSysctl(undefined, FORWARDING_SYSCTL[family]) === "0") missing.push(family);
   }
   return missing;

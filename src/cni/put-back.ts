@@ -5,6 +5,7 @@
 import { WayoutError } from "../error.ts";
 import { takeNatLock } from "../nat/lock.ts";
 import type { CniContext } from "./context.ts";
+import { entrances } from "./entrance.ts";
 import { lockNetwork } from "./network-lock.ts";
 import { ensureNat, isNatRemoved } from "./network-nat.ts";
 import { ensureForwarding, ensureGatewaySide, linksOf, type NetworkState } from "./network-state.ts";
@@ -24,8 +25,10 @@ export async function putBack(context: CniContext, state: NetworkState): Promise
     const doing = `putting back the NAT rules of network ${network}`;
     using _rules = takeNatLock(namespace, doing, Math.max(0, PATIENCE_MS - (performance.now() - began)));
     const { bridge, gateway } = ensureGatewaySide(node, configuration, plan, []);
-    if (!isNatRemoved(network, namespace)) await ensureNat({ network, wish: nat, subnets }, namespace);
-    await ensureForwarding(plan.forwarded, gateway ?? bridge);
+    const holder = gateway ?? bridge;
+    const from = entrances(configuration, holder, node);
+    if (!isNatRemoved(network, namespace)) await ensureNat({ network, wish: nat, subnets, from }, namespace);
+    await ensureForwarding(plan.forwarded, holder);
   } catch (error) {
     // Somebody is at it just now; the next question finds what he left.
     if (!(error instanceof WayoutError && error.code === "busy")) throw error;

@@ -10,7 +10,8 @@ import { missingGateways } from "../network/bridge.ts";
 import type { AddressManagement } from "./address-management.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
-import { natProblems, rememberedSubnets } from "./network-nat.ts";
+import { entrances } from "./entrance.ts";
+import { natProblems, rememberedSubnets, type NetworkNat } from "./network-nat.ts";
 import { notForwarded, type NetworkState } from "./network-state.ts";
 import { familyOf, planAttachment } from "./plan.ts";
 import { vlanGatewayName } from "./vlan.ts";
@@ -41,8 +42,7 @@ export async function status(context: CniContext): Promise<void> {
     link.up &&
     !lacksAddress &&
     notForwarded(state.plan.forwarded, link).length === 0 &&
-    (await natProblems({ network, wish: configuration.nat, subnets: state.subnets }, context.namespace))
-      .length === 0;
+    (await natProblems(natOf(context, state, link), context.namespace)).length === 0;
   if (isWhole) return;
   const { putBack } = await import("./put-back.ts");
   try {
@@ -74,6 +74,13 @@ function expectedState(
   const subnets = rememberedSubnets(configuration.network, namespace);
   const forwarded = configuration.isGateway ? [...new Set(subnets.map(familyOf))] : [];
   return { configuration, plan: { ...plan, forwarded }, subnets };
+}
+
+function natOf({ node }: CniContext, state: NetworkState, bridge: LinkState): NetworkNat {
+  const { configuration, subnets } = state;
+  const { network, nat, vlan } = configuration;
+  const inVlan = vlan > 0 ? node.linkState(vlanGatewayName(configuration)) : undefined;
+  return { network, wish: nat, subnets, from: entrances(configuration, inVlan ?? bridge, node) };
 }
 
 /** The addresses of the interface that holds the gateways'. */

@@ -2,6 +2,7 @@ import { WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NAT_BACKENDS, type NatBackendName } from "./backend.ts";
 import { GenerationMemory } from "./generation-memory.ts";
+import type { NatIntent } from "./intent.ts";
 import { readWants, removedText } from "./network-wants.ts";
 import { isNetworkOwner, networkOwner } from "./owner-name.ts";
 import { openNat } from "./open.ts";
@@ -52,6 +53,17 @@ export function removeAtWish(namespace: NetworkNamespace, owner: string | undefi
     memory.noteLasting(removedText(network));
   }
   return removed;
+}
+
+/** What other owners want, by the backend that holds it; of all backends but the one given. */
+export function intentsElsewhere(
+  namespace: NetworkNamespace,
+  besides: NatBackendName,
+): { readonly backend: NatBackendName; readonly intents: readonly NatIntent[] }[] {
+  return NAT_BACKENDS.filter((backend) => backend !== besides).map((backend) => {
+    using nat = openNat(backend, namespace);
+    return { backend, intents: ifAvailable(() => nat.intents()) ?? [] };
+  });
 }
 
 /** A backend that this host lacks holds nothing. */

@@ -10,12 +10,15 @@ export interface NetworkWants {
   readonly translations: ReadonlyMap<IpFamily, Translation>;
   readonly nonMasqueradeCidrs: readonly string[];
   readonly subnets: readonly string[];
+  /** The interfaces by which the network's pods come to the node; empty when they are not known. */
+  readonly from: readonly string[];
 }
 
 const KIND = "cni";
 
-export function wantsText({ network, translations, nonMasqueradeCidrs, subnets }: NetworkWants): string {
-  return JSON.stringify([KIND, network, [...translations], nonMasqueradeCidrs, subnets]);
+export function wantsText(wants: NetworkWants): string {
+  const { network, translations, nonMasqueradeCidrs, subnets, from } = wants;
+  return JSON.stringify([KIND, network, [...translations], nonMasqueradeCidrs, subnets, from]);
 }
 
 const REMOVED = "removed";
@@ -38,13 +41,14 @@ export function readWants(text: string): NetworkWants | undefined {
   } catch {
     return undefined;
   }
-  if (!Array.isArray(value) || value.length !== 5 || value[0] !== KIND) return undefined;
-  const [, network, translations, nonMasqueradeCidrs, subnets] = value as [
+  if (!Array.isArray(value) || value.length !== 6 || value[0] !== KIND) return undefined;
+  const [, network, translations, nonMasqueradeCidrs, subnets, from] = value as [
     string,
     string,
     [IpFamily, Translation][],
     string[],
     string[],
+    string[],
   ];
-  return { network, translations: new Map(translations), nonMasqueradeCidrs, subnets };
+  return { network, translations: new Map(translations), nonMasqueradeCidrs, subnets, from };
 }

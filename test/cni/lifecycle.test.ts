@@ -107,8 +107,8 @@ describe("repair", () => {
     ["a rule is missing", ["nft", "flush chain inet wayout postrouting"], /rule/, true],
     [
       "a subnet is missing in a map",
-      ["nft", "delete element inet wayout egress6 { fd00:42::/64 }"],
-      /is missing in map inet wayout egress6/,
+      ["nft", `delete element inet wayout entered-egress6 { fd00:42::/64 . "cni0" }`],
+      /is missing in map inet wayout entered-egress6/,
       true,
     ],
     [
