@@ -62,37 +62,46 @@ function applyCommand(): Command {
     .addOption(backendOption("instead of the one the file names"))
     .addOption(namespaceOption())
     .option("--json", "one JSON value")
-    .action(async (options: Common & { readonly file: string; readonly dryRun?: boolean; readonly cut?: true }) => {
-      const policy = await readPolicy(options.file);
-      const name = options.backend ?? policy.backend;
-      using namespace = openNamespace(options.netns);
-      using nat = openNat(name, namespace);
-      const others = nat.intents();
-      const warnings = name === "none" ? [] : adviceOn(policy.intent, others, nodeFacts(namespace));
-      const shared = name === "none" ? [] : sharedOn(namespace, name, policy.intent, others);
-      if (options.dryRun === true) {
-        const drifts = nat.verify(policy.intent);
-        const ruleset = nat.describe(policy.intent);
+    .action(
+      async (options: Common & { readonly file: string; readonly dryRun?: boolean; readonly cut?: true }) => {
+        const policy = await readPolicy(options.file);
+        const name = options.backend ?? policy.backend;
+        using namespace = openNamespace(options.netns);
+        using nat = openNat(name, namespace);
+        const others = nat.intents();
+        const warnings = name === "none" ? [] : adviceOn(policy.intent, others, nodeFacts(namespace));
+        const shared = name === "none" ? [] : sharedOn(namespace, name, policy.intent, others);
+        if (options.dryRun === true) {
+          const drifts = nat.verify(policy.intent);
+          const ruleset = nat.describe(policy.intent);
+          if (options.json === true)
+            printJson({ backend: name, intent: policy.intent, drifts, warnings, shared, ruleset });
+          else {
+            const said = intentText(policy.intent, warnings, shared);
+            process.stdout.write(dryRunText(name, said, drifts.length > 0, ruleset));
+          }
+          return;
+        }
+        const { change, moved } = await changing(namespace, "applying the policy", () => ({
+          change: applyAndSettle(nat, namespace, policy.intent, { always: true, cut: options.cut === true }),
+          // Rules that an earlier policy left in another backend would go on translating.
+          moved: removeElsewhere(namespace, POLICY_OWNER, name),
+        }));
         if (options.json === true)
-          printJson({ backend: name, intent: policy.intent, drifts, warnings, shared, ruleset });
+          printJson({
+            backend: name,
+            ...change,
+            removedFrom: moved,
+            warnings,
+            shared,
+            intent: policy.intent,
+          });
         else {
           const said = intentText(policy.intent, warnings, shared);
-          process.stdout.write(dryRunText(name, said, drifts.length > 0, ruleset));
+          process.stdout.write(appliedText(name, said, change, moved));
         }
-        return;
-      }
-      const { change, moved } = await changing(namespace, "applying the policy", () => ({
-        change: applyAndSettle(nat, namespace, policy.intent, { always: true, cut: options.cut === true }),
-        // Rules that an earlier policy left in another backend would go on translating.
-        moved: removeElsewhere(namespace, POLICY_OWNER, name),
-      }));
-      if (options.json === true)
-        printJson({ backend: name, ...change, removedFrom: moved, warnings, shared, intent: policy.intent });
-      else {
-        const said = intentText(policy.intent, warnings, shared);
-        process.stdout.write(appliedText(name, said, change, moved));
-      }
-    });
+      },
+    );
 }
 
 /** While nobody else changes the rules; Ctrl-C ends the wait for who does. */

@@ -20,8 +20,11 @@ export class NatStep implements ReconcileStep, Disposable {
   run(): Repair[] {
     const { nat } = this.wanted();
     const repairs = nat.flatMap(({ backend, intent }) =>
-      applyAndSettle(this.#backend(backend), this.node, intent)
-        .drifts.map(({ object, text }): Repair => ({ step: this.name, object, found: text })),
+      applyAndSettle(this.#backend(backend), this.node, intent).drifts.map(({ object, text }): Repair => ({
+        step: this.name,
+        object,
+        found: text,
+      })),
     );
     this.twin?.hold(nat.filter(({ backend }) => backend === "nftables").map(({ intent }) => intent));
     return repairs;
