@@ -83,7 +83,7 @@ function refusedOutside(of: Case, leaving: PlacedPacket): Verdict | undefined {
   const isExpired = icmp!.name.includes("exceeded in transit");
   return {
     step: 7,
-    code: isExpired ? "ttl-expired" : "refused-outside",
+    code: isExpired ? "ttl-exceeded" : "refused-outside",
     reason: `it left the node by ${leaving.interface}, and ${who} refuses it: ${icmp!.name} (ICMP type ${icmp!.type} code ${icmp!.code})`,
     owner:
       sender === realDestination(of)
@@ -140,7 +140,7 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): Verdict | undefin
   const word = v4 ? "ARP" : "a neighbour solicitation";
   return {
     step: 7,
-    code: "unanswered-neighbour",
+    code: "source-unanswered",
     reason: `it left by ${name} as ${source}; the network there asks who has ${source} (${word}), and nobody answers: no ${v4 ? "proxy_arp" : "proxy_ndp"} on ${name}`,
     owner: "the node's settings, or the router that holds the prefix for its own network",
     todo: `or have the router send the pods' prefix to this node`,
