@@ -768,7 +768,7 @@ export const CATALOGUE = {
     stopsTraffic: true,
     dependsOn: NO_POD_LINK,
     about:
-      "A router that cannot pass a large packet on says “fragmentation needed” (IPv6: “packet too big”) to its sender. Where that message is dropped, requests work and transfers hang. A rule on the node that drops it is found in the tables; one elsewhere by echoes of several sizes, which are only sent with --to.",
+      "A router that cannot pass a large packet on says “fragmentation needed” (IPv6: “packet too big”) to its sender. Where that message is dropped, requests work and transfers hang. A rule on the node that drops it is found in the tables; one elsewhere by pings of several sizes, which are only sent with --to.",
   },
   "checksum-errors": {
     step: "mtu",

@@ -2,10 +2,11 @@ import { Command, Option } from "commander";
 import { NAT_BACKENDS, type NatBackendName, type NatChange } from "../nat/backend.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { adviceOn, type NodeFacts } from "../policy/advice.ts";
-import { removeElsewhere } from "../nat/installed.ts";
+import { adviceOn, sharedWith, type NodeFacts, type Shared } from "../policy/advice.ts";
+import { intentsElsewhere, removeAtWish, removeElsewhere } from "../nat/installed.ts";
 import { inNatQueue } from "../nat/lock.ts";
 import { openNat } from "../nat/open.ts";
+import { applyAndSettle, type SettledFlows } from "../nat/settle-flows.ts";
 import { translationText } from "../nat/claim.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { readPolicy } from "../policy/policy-file.ts";
@@ -23,10 +24,12 @@ Examples:
   wayout nat show                              every NAT rule of this node, whose it is, and which are dead
   wayout nat apply -f policy.yaml --dry-run    what a policy means, without touching anything
   sudo wayout nat apply -f policy.yaml         make it so; doing it again changes nothing
+  sudo wayout nat apply -f policy.yaml --cut   also for connections that have another translation already
   sudo wayout nat remove                       take it back
 
 examples/nat-policy.yaml shows every key; a file of ip-masq-agent works as it is. Networks of \`wayout attach\` and of
-the CNI plugin have their own rules beside the policy's and are not touched.`;
+the CNI plugin have their own rules beside the policy's: as whom their pods leave is theirs to say. What the policy
+leaves untranslated is left so for their pods, too.`;
 
 /** `wayout nat show`, `apply` and `remove`. */
 export function natCommand(): Command {
@@ -55,38 +58,78 @@ function applyCommand(): Command {
     .description("carry out a policy file; other owners' rules stay as they are")
     .requiredOption("-f, --file <path>", "YAML or JSON; - reads standard input")
     .option("--dry-run", "say what it would do, and print the ruleset")
+    .option("--cut", "forget tracked flows that have another translation, too: they break")
     .addOption(backendOption("instead of the one the file names"))
     .addOption(namespaceOption())
     .option("--json", "one JSON value")
-    .action(async (options: Common & { readonly file: string; readonly dryRun?: boolean }) => {
-      const policy = await readPolicy(options.file);
-      const name = options.backend ?? policy.backend;
-      using namespace = openNamespace(options.netns);
-      using nat = openNat(name, namespace);
-      const warnings = name === "none" ? [] : adviceOn(policy.intent, nat.intents(), nodeFacts(namespace));
-      if (options.dryRun === true) {
-        const drifts = nat.verify(policy.intent);
-        const ruleset = nat.describe(policy.intent);
+    .action(
+      async (options: Common & { readonly file: string; readonly dryRun?: boolean; readonly cut?: true }) => {
+        const policy = await readPolicy(options.file);
+        const name = options.backend ?? policy.backend;
+        using namespace = openNamespace(options.netns);
+        using nat = openNat(name, namespace);
+        const others = nat.intents();
+        const warnings = name === "none" ? [] : adviceOn(policy.intent, others, nodeFacts(namespace));
+        const shared = name === "none" ? [] : sharedOn(namespace, name, policy.intent, others);
+        if (options.dryRun === true) {
+          const drifts = nat.verify(policy.intent);
+          const ruleset = nat.describe(policy.intent);
+          if (options.json === true)
+            printJson({ backend: name, intent: policy.intent, drifts, warnings, shared, ruleset });
+          else {
+            const said = intentText(policy.intent, warnings, shared);
+            process.stdout.write(dryRunText(name, said, drifts.length > 0, ruleset));
+          }
+          return;
+        }
+        const { change, moved } = await changing(namespace, "applying the policy", () => ({
+          change: applyAndSettle(nat, namespace, policy.intent, { always: true, cut: options.cut === true }),
+          // Rules that an earlier policy left in another backend would go on translating.
+          moved: removeElsewhere(namespace, POLICY_OWNER, name),
+        }));
         if (options.json === true)
-          printJson({ backend: name, intent: policy.intent, drifts, warnings, ruleset });
-        else process.stdout.write(dryRunText(name, policy.intent, warnings, drifts.length > 0, ruleset));
-        return;
-      }
-      const { change, moved } = await changing(namespace, "applying the policy", () => ({
-        change: nat.apply(policy.intent),
-        // Rules that an earlier policy left in another backend would go on translating.
-        moved: removeElsewhere(namespace, POLICY_OWNER, name),
-      }));
-      if (options.json === true)
-        printJson({ backend: name, ...change, removedFrom: moved, warnings, intent: policy.intent });
-      else process.stdout.write(appliedText(name, policy.intent, warnings, change, moved));
-    });
+          printJson({
+            backend: name,
+            ...change,
+            removedFrom: moved,
+            warnings,
+            shared,
+            intent: policy.intent,
+          });
+        else {
+          const said = intentText(policy.intent, warnings, shared);
+          process.stdout.write(appliedText(name, said, change, moved));
+        }
+      },
+    );
 }
 
 /** While nobody else changes the rules; Ctrl-C ends the wait for who does. */
 async function changing<T>(namespace: NetworkNamespace, doing: string, change: () => T): Promise<T> {
   using interruption = new Interruption();
   return await inNatQueue(namespace, doing, change, interruption.signal);
+}
+
+/** Other owners of these pods: those in the policy's backend heed it, those in another do not. */
+function sharedOn(
+  namespace: NetworkNamespace,
+  backend: NatBackendName,
+  intent: NatIntent,
+  others: readonly NatIntent[],
+): Shared[] {
+  const elsewhere = intentsElsewhere(namespace, backend);
+  return [
+    ...sharedWith(intent, others),
+    ...elsewhere.flatMap((other) => sharedWith(intent, other.intents, other.backend)),
+  ];
+}
+
+function sharedText({ owner, cidrs, untranslated, elsewhere }: Shared): string {
+  const from = cidrs.map((cidr) => style.address(cidr)).join(", ");
+  if (elsewhere === undefined) {
+    return `${style.good("✓")} ${from} leaves as ${owner} says, and untranslated to ${untranslated.join(", ")} as the policy says`;
+  }
+  return `${style.warn("!")} ${from} is translated by ${owner} with ${elsewhere} even to ${untranslated.join(", ")}: take one backend for both`;
 }
 
 function nodeFacts(namespace: NetworkNamespace): NodeFacts {
@@ -100,7 +143,11 @@ function nodeFacts(namespace: NetworkNamespace): NodeFacts {
 /** A policy may name thousands of sources; --json shows all. */
 const MOST_SOURCES = 30;
 
-function intentText({ sources, untranslated }: NatIntent, warnings: readonly string[]): string {
+function intentText(
+  { sources, untranslated }: NatIntent,
+  warnings: readonly string[],
+  shared: readonly Shared[],
+): string {
   const rows = sources
     .slice(0, MOST_SOURCES)
     .map(({ cidr, translation, outInterfaces }) => [
@@ -115,20 +162,15 @@ function intentText({ sources, untranslated }: NatIntent, warnings: readonly str
       ? [style.quiet(`  and ${sources.length - rows.length} more sources`)]
       : []),
     `  not to ${style.quiet(keep)}`,
+    ...shared.map(sharedText),
     ...warnings.map((warning) => `${style.warn("!")} ${warning}`),
   ].join("\n");
 }
 
-function dryRunText(
-  name: NatBackendName,
-  intent: NatIntent,
-  warnings: readonly string[],
-  changes: boolean,
-  ruleset: string,
-): string {
+function dryRunText(name: NatBackendName, said: string, changes: boolean, ruleset: string): string {
   return [
     `${style.strong("The policy")} (backend ${name})`,
-    intentText(intent, warnings),
+    said,
     "",
     changes
       ? `${style.warn("!")} applying it would change the rules to:`
@@ -141,9 +183,8 @@ function dryRunText(
 
 function appliedText(
   name: NatBackendName,
-  intent: NatIntent,
-  warnings: readonly string[],
-  change: NatChange,
+  said: string,
+  change: NatChange & { readonly flows: SettledFlows },
   moved: readonly NatBackendName[],
 ): string {
   const shown = change.drifts.slice(0, 10);
@@ -157,12 +198,32 @@ function appliedText(
     ...(change.drifts.length > shown.length
       ? [style.quiet(`    and ${change.drifts.length - shown.length} more`)]
       : []),
+    ...flowLines(change.flows),
     ...moved.map((backend) => `${style.good("✓")} its rules in ${backend} are gone`),
-    intentText(intent, warnings),
+    said,
     `${style.hint("→")} see it among all NAT rules: ${style.command("wayout nat show")}`,
     `${style.hint("→")} take it back: ${style.command("wayout nat remove")}`,
     "",
   ].join("\n");
+}
+
+function flowLines({ forgotten, kept }: SettledFlows): string[] {
+  return [
+    ...(forgotten === 0
+      ? []
+      : [
+          `${style.good("✓")} ${counted(forgotten)} began before these rules and ${forgotten === 1 ? "was" : "were"} forgotten: the next packet is translated`,
+        ]),
+    ...(kept === 0
+      ? []
+      : [
+          `${style.warn("!")} ${counted(kept)} ${kept === 1 ? "keeps" : "keep"} another translation until the end; --cut forgets ${kept === 1 ? "it" : "them"}, and breaks ${kept === 1 ? "it" : "them"}`,
+        ]),
+  ];
+}
+
+function counted(flows: number): string {
+  return `${flows} tracked flow${flows === 1 ? "" : "s"}`;
 }
 
 // ── remove ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -178,7 +239,7 @@ function removeCommand(): Command {
       using namespace = openNamespace(options.netns);
       const owner = options.all === true ? undefined : options.owner;
       const removedFrom = await changing(namespace, "removing NAT rules", () =>
-        removeElsewhere(namespace, owner),
+        removeAtWish(namespace, owner),
       );
       if (options.json === true) {
         printJson({ removed: removedFrom.length > 0, removedFrom, owner: owner ?? null });

@@ -1,4 +1,5 @@
 /** Where a network's addresses come from: host-local in this process, another plugin, or nowhere (layer 2 only). */
+import { ipFromNumber } from "../address/ip.ts";
 import type { Assignment, AssignedAddress, Owner } from "../ipam/assignment.ts";
 import { dataDirectory, readHostLocal, type HostLocalConfiguration } from "../ipam/configuration.ts";
 import * as hostLocal from "../ipam/host-local.ts";
@@ -19,6 +20,11 @@ export interface AddressManagement {
   add(): Assignment;
   /** Never fails because there is nothing to release. The addresses that were released, as far as they are known. */
   del(): readonly string[];
+  /**
+   * What an `add` would answer, by way of example: one address of each set, of the range whose gateway is `there` already
+   * if there is one. Empty when nobody but the other plugin knows.
+   */
+  samples(there: readonly string[]): readonly AssignedAddress[];
   /** @throws when the reservation of one of these addresses does not stand */
   check(addresses: readonly string[]): void;
   /** Gives back what no valid attachment holds; the addresses, as far as they are known. */
@@ -110,6 +116,14 @@ class HostLocal implements AddressManagement {
     hostLocal.status(this.configuration!);
   }
 
+  samples(there: readonly string[]): readonly AssignedAddress[] {
+    return this.configuration!.sets.map((set) => {
+      const range = set.find(({ gateway }) => there.includes(gateway)) ?? set[0]!;
+      const { subnet, first, gateway } = range;
+      return { address: `${ipFromNumber(subnet.family, first)}/${subnet.prefixLength}`, gateway };
+    });
+  }
+
   held(): number {
     return countReservations(this.directory);
   }
@@ -157,6 +171,10 @@ class Delegated implements AddressManagement {
 
   status(): void {
     this.#run("STATUS");
+  }
+
+  samples(): readonly AssignedAddress[] {
+    return [];
   }
 
   held(): undefined {

@@ -11,6 +11,7 @@ export const CNI_ERROR_CODES = {
   "cni-environment": 4,
   "cni-input": 5,
   "address-store": 5,
+  "no-lock": 5,
   "resolv-conf": 5,
   "not-json": 6,
   "bad-configuration": 7,

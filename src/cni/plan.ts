@@ -1,6 +1,7 @@
 /** From a configuration and the addresses assigned: what to make, and what to report. Pure. */
 import { cidrContains, cidrOf, cidrText, parseCidr } from "../address/cidr.ts";
 import { ipBits, ipFamily, ipFromNumber, type IpFamily } from "../address/ip.ts";
+import { isLinkLocalAddress } from "../address/special-purpose.ts";
 import { RT_TABLE } from "../linux/route/constants.ts";
 import type { AssignedRoute, Assignment } from "../ipam/assignment.ts";
 import type { BridgeIntent, PodRoute } from "../network/network.ts";
@@ -74,16 +75,12 @@ function distinct(routes: readonly PodRoute[]): PodRoute[] {
 function gatewayAddress(ip: ResultAddress): string {
   const { family, prefixLength } = parseCidr(ip.address, "keep");
   const gateway = ip.gateway!;
-  if (isLinkLocal(gateway)) return `${gateway}/64`;
-  return `${gateway}/${hasGatewayOutside(ip) ? ipBits(family) : prefixLength}`;
+  if (!hasGatewayOutside(ip)) return `${gateway}/${prefixLength}`;
+  return `${gateway}/${family === 6 && isLinkLocalAddress(gateway) ? 64 : ipBits(family)}`;
 }
 
 function hasGatewayOutside({ address, gateway }: ResultAddress): boolean {
   return gateway !== undefined && !cidrContains(parseCidr(address, "keep"), gateway);
-}
-
-function isLinkLocal(address: string): boolean {
-  return address.startsWith("fe80:");
 }
 
 export function bridgeIntent(configuration: NetworkConfiguration, gateways: readonly string[]): BridgeIntent {
@@ -134,8 +131,8 @@ function podRoute(route: AssignedRoute, ips: readonly ResultAddress[]): PodRoute
   // Only the network's own gateway is known to answer on the link; any other must be in a subnet of the pod's.
   const onlink =
     gateway !== undefined &&
-    !isLinkLocal(gateway) &&
-    ips.some((ip) => ip.gateway === gateway && hasGatewayOutside(ip));
+    ips.some((ip) => ip.gateway === gateway && hasGatewayOutside(ip)) &&
+    !(family === 6 && isLinkLocalAddress(gateway));
   return {
     destination: route.dst,
     ...(gateway === undefined ? {} : { gateway }),

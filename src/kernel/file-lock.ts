@@ -106,7 +106,7 @@ export class FileLock implements Disposable {
       if (this.#fd >= 0) removeFile(this.path);
     } catch (error) {
       // The file system became read-only, and the file stays; without its lock it holds nobody up.
-      if (!isReadOnly(error)) throw error;
+      if (!hasNoRoom(error)) throw error;
     } finally {
       this[Symbol.dispose]();
     }
@@ -119,21 +119,22 @@ export class FileLock implements Disposable {
 }
 
 /**
- * Whoever was last to use the directory may be removing it at this moment. On a read-only file system a file that is
- * there can be locked all the same; one that is not there nobody can make, and so there is nobody to wait for: undefined.
+ * Whoever was last to use the directory may be removing it at this moment. On a read-only or full file system a file
+ * that is there can be locked all the same; one that is not there nobody can make, and so there is nobody to wait for:
+ * undefined. Who only takes things away must not be kept from it by that.
  */
 function openOrMake(path: string, permissions: number): number | undefined {
   for (;;) {
     try {
       return openFile(path, "lock", permissions);
     } catch (error) {
-      if (isReadOnly(error)) return openIfThere(path);
+      if (hasNoRoom(error)) return openIfThere(path);
       if (!isMissing(error)) throw error;
     }
     try {
       makeDirectory(path.slice(0, path.lastIndexOf("/")), 0o755);
     } catch (error) {
-      if (isReadOnly(error)) return undefined;
+      if (hasNoRoom(error)) return undefined;
       throw error;
     }
   }
@@ -148,8 +149,8 @@ function openIfThere(path: string): number | undefined {
   }
 }
 
-function isReadOnly(error: unknown): boolean {
-  return error instanceof SystemError && error.code === "EROFS";
+function hasNoRoom(error: unknown): boolean {
+  return error instanceof SystemError && ["EROFS", "ENOSPC", "EDQUOT"].includes(error.code);
 }
 
 /** A full disk keeps nobody from holding a lock: then only the kernel knows who does. */

@@ -18,6 +18,7 @@ import {
   writeText,
 } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { isRemovedText } from "./network-wants.ts";
 
 const DIRECTORY = "/run/wayout/nat";
 /** Namespaces come and go; more files than this are the traces of dead ones. */
@@ -69,9 +70,15 @@ export class GenerationMemory {
   note(generation: number, table: string | undefined, finding: string): void {
     const noted = this.#read();
     const same = noted.generation === String(generation) || (table !== undefined && table === noted.table);
-    const kept = same ? noted.findings.filter((other) => other !== finding) : [];
+    const kept = noted.findings.filter((other) => other !== finding && (same || isRemovedText(other)));
     if (noted.generation === undefined) this.#makeRoom();
     this.#write(generation, table ?? (same ? noted.table : ""), [...kept, finding]);
+  }
+
+  /** Notes what holds at every generation, until it is dropped. */
+  noteLasting(finding: string): void {
+    const { generation, table, findings } = this.#read();
+    if (!findings.includes(finding)) this.#write(generation ?? "", table, [...findings, finding]);
   }
 
   /** All that was noted last, of whatever generation. */

@@ -21,18 +21,41 @@ function pathFor(namespace: NetworkNamespace): string {
   return `${DIRECTORY}/nat-${namespace.cookie}`;
 }
 
+/** Held until it is disposed of. */
+class NatLock implements Disposable {
+  /** @param lock undefined inside of another: that one holds it */
+  constructor(private readonly lock: FileLock | undefined) {
+    if (lock !== undefined) held.add(lock.path);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.lock === undefined) return;
+    held.delete(this.lock.path);
+    this.lock.remove();
+    removeIfEmpty(DIRECTORY);
+    removeIfEmpty(RUN);
+  }
+}
+
 /**
- * Runs `inside` while no other wayout changes the NAT of this namespace.
+ * Keeps every other wayout from changing the NAT of this namespace.
  * @param doing for the error: "writing the NAT rules of policy"
  * @throws WayoutError `busy`, `no-privilege`
  */
-export function withNatLock<T>(namespace: NetworkNamespace, doing: string, inside: () => T): T {
+export function takeNatLock(
+  namespace: NetworkNamespace,
+  doing: string,
+  patienceMs = PATIENCE_MS,
+): Disposable {
   const path = pathFor(namespace);
-  if (held.has(path)) return inside();
-  return holding(
-    explained(doing, () => FileLock.take(path, { doing, patienceMs: PATIENCE_MS }).sign()),
-    inside,
-  );
+  if (held.has(path)) return new NatLock(undefined);
+  return explained(doing, () => new NatLock(FileLock.take(path, { doing, patienceMs }).sign()));
+}
+
+/** Runs `inside` while no other wayout changes the NAT of this namespace. @throws as takeNatLock */
+export function withNatLock<T>(namespace: NetworkNamespace, doing: string, inside: () => T): T {
+  using _lock = takeNatLock(namespace, doing);
+  return inside();
 }
 
 /**
@@ -45,26 +68,12 @@ export async function inNatQueue<T>(
   inside: () => T,
   signal?: AbortSignal,
 ): Promise<T> {
-  const path = pathFor(namespace);
-  let lock: FileLock;
-  try {
-    lock = await queueFor(path, { doing, patienceMs: PATIENCE_MS, signal });
-  } catch (error) {
+  const wait = { doing, patienceMs: PATIENCE_MS, signal };
+  const lock = await queueFor(pathFor(namespace), wait).catch((error: unknown) => {
     throw refusal(doing, error);
-  }
-  return holding(lock, inside);
-}
-
-function holding<T>(lock: FileLock, inside: () => T): T {
-  held.add(lock.path);
-  try {
-    return inside();
-  } finally {
-    held.delete(lock.path);
-    lock.remove();
-    removeIfEmpty(DIRECTORY);
-    removeIfEmpty(RUN);
-  }
+  });
+  using _lock = new NatLock(lock);
+  return inside();
 }
 
 function explained<T>(doing: string, take: () => T): T {

@@ -167,12 +167,10 @@ export function ensureGateways(
 ): string[] {
   if (gateways.length === 0) return [];
   const there = created ? [] : node.addresses({ interface: link.index });
-  const missing: Cidr[] = [];
-  for (const gateway of gateways) if (!hasAddress(there, gateway)) missing.push(gateway);
+  const missing = missingGateways(link, there, gateways, intent);
   if (missing.length === 0) return [];
   for (const gateway of missing) {
     for (const other of there.filter((address) => isInTheWay(address, gateway, gateways))) {
-      if (intent.force !== true) throw otherSubnet(link, other, gateway);
       undo.note(`absence of ${other.address}`, () => giveBack(node, other));
       node.deleteAddress(other);
     }
@@ -182,6 +180,26 @@ export function ensureGateways(
   return missing
     .filter((_, index) => !errors.has(index))
     .map(({ address, prefixLength }) => `${address}/${prefixLength}`);
+}
+
+/**
+ * The gateway addresses that an interface lacks, of those that it shall have.
+ * @throws WayoutError bridge-has-other-subnet where one cannot be given beside what is there, unless it is forced
+ */
+export function missingGateways(
+  link: LinkState,
+  there: readonly Address[],
+  gateways: readonly Cidr[],
+  { force }: Pick<BridgeIntent, "force">,
+): Cidr[] {
+  const missing: Cidr[] = [];
+  for (const gateway of gateways) if (!hasAddress(there, gateway)) missing.push(gateway);
+  if (force === true) return missing;
+  for (const gateway of missing) {
+    for (const other of there)
+      if (isInTheWay(other, gateway, gateways)) throw otherSubnet(link, other, gateway);
+  }
+  return missing;
 }
 
 /** The errors by index; EEXIST when another caller added the address meanwhile. */

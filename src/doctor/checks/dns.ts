@@ -151,10 +151,7 @@ function ipv6Preferred(context: CheckContext): Finding[] {
       owner: "the pod's network",
       evidence: [{ source: "path to an IPv6 address outside", value: stopText(stop) }],
       consequence: "programs try IPv6 first and wait until it fails",
-      fix: [
-        { command: `wayout doctor ${pod.name} --to [2001:4860:4860::8888]:443` },
-        { command: context.command("pod", "ip -6 route del default") },
-      ],
+      fix: [{ command: `wayout doctor ${pod.name} --to [2001:4860:4860::8888]:443` }],
       confidence: "likely",
     }),
   ];

@@ -1,5 +1,6 @@
 /** It reached the node and did not leave it: forwarding, rules, routes, the next hop. */
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
+import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "../../forwarding/switches.ts";
 import {
   type Case,
   type Verdict,
@@ -41,25 +42,36 @@ export function stoppedAtNode(of: Case): Verdict {
   );
 }
 
-export function forwardingOff({ evidence }: Case): Verdict | undefined {
+function forwardingOff({ evidence }: Case): Verdict | undefined {
   const node = evidence.survey.node!;
-  const { sysctls, entry } = node;
-  const v6 = evidence.flow.family === 6;
-  const names = [
-    v6 ? "net.ipv6.conf.all.forwarding" : "net.ipv4.ip_forward",
-    `net.ipv${v6 ? 6 : 4}.conf.${entry?.name}.forwarding`,
-  ];
-  // IPv4 decides by the incoming interface's own setting; net.ipv4.ip_forward only presets it. IPv6 needs both.
-  const off = (v6 ? names : names.slice(1)).find((name) => sysctls[name] === "0");
-  if (off === undefined) return undefined;
-  const everywhere = sysctls[names[0]!] === "0";
-  const name = everywhere ? names[0]! : off;
+  const { family } = evidence.flow;
+  const { entry } = node;
+  if (entry === undefined) return undefined;
+  const conf = `net.ipv${family}.conf.${entry.name}`;
+  const value = (name: string): number | undefined => {
+    const text = node.sysctls[name];
+    return text === undefined ? undefined : Number(text);
+  };
+  const all = FORWARDING_SYSCTL[family];
+  const name = forwardingForbiddenBy(family, entry.name, {
+    all: value(all),
+    own: value(`${conf}.forwarding`),
+    forced: value(`${conf}.force_forwarding`),
+  });
+  if (name === undefined) return undefined;
+  const everywhere = name === all;
   return {
     step: 3,
-    code: "forwarding-off",
-    reason: `the node does not forward: ${name} is 0`,
+    code: everywhere ? "forwarding-off" : "forwarding-off-on-interface",
+    reason: everywhere
+      ? `the node does not forward: ${name} is 0`
+      : `the node does not forward what arrives on ${entry.name}: ${name} is 0`,
     todo: everywhere ? "wayout forwarding enable" : `sysctl -w ${name}=1`,
-    evidence: [{ source: "sysctl", lines: names.flatMap((one) => settingLine(node, one)) }],
+    fix: [{ place: "node", command: `sysctl -w ${name}=1` }],
+    owner: "the node's settings",
+    evidence: [
+      { source: "sysctl", lines: [all, `${conf}.forwarding`].flatMap((one) => settingLine(node, one)) },
+    ],
   };
 }
 

@@ -122,6 +122,21 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): Verdict | undefin
   if (first === undefined || isAnswered) return undefined;
   const v4 = of.evidence.flow.family === 4;
   const name = leaving.interface;
+  const question = {
+    source: `capture on ${name}`,
+    lines: [`${first.summary} (${asked.length} times, no answer)`],
+  };
+  if (source !== of.evidence.flow.source) {
+    return {
+      step: 7,
+      code: "nat-foreign-address",
+      reason: `it left by ${name} as ${source}, which is no address of this node; the network there asks who has ${source}, and nobody answers`,
+      owner: "the rule that translates the source",
+      todo: "or masquerade: that takes an address of the interface",
+      fix: [{ place: "node", command: `ip addr add ${source}/${v4 ? 32 : 128} dev ${name}` }],
+      evidence: [question],
+    };
+  }
   const word = v4 ? "ARP" : "a neighbour solicitation";
   return {
     step: 7,
@@ -135,9 +150,7 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): Verdict | undefin
           { place: "node", command: `sysctl -w net.ipv6.conf.${name}.proxy_ndp=1` },
           { place: "node", command: `ip -6 neigh add proxy ${source} dev ${name}` },
         ],
-    evidence: [
-      { source: `capture on ${name}`, lines: [`${first.summary} (${asked.length} times, no answer)`] },
-    ],
+    evidence: [question],
   };
 }
 

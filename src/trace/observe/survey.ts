@@ -138,7 +138,7 @@ function settings(
   for (const link of [entry, out]) {
     if (link === undefined) continue;
     names.push(`${conf}.${link.name}.forwarding`);
-    if (family === 4) names.push(`${conf}.${link.name}.rp_filter`);
+    names.push(`${conf}.${link.name}.${family === 4 ? "rp_filter" : "force_forwarding"}`);
   }
   const values: Record<string, string> = {};
   for (const name of names) {
