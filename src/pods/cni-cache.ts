@@ -3,7 +3,8 @@
  * in Kubernetes to its namespace and addresses. Most runtimes keep it in /var/lib/cni/results; cri-dockerd and the old
  * kubelet in /var/lib/cni/cache/results, others in a folder of their own beside.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
+import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { join } from "node:path";
 import * as v from "valibot";
 import type { PodAttachment } from "./pod.ts";
@@ -69,7 +70,10 @@ function listed(directory: string): string[] {
 function attachmentsIn(directory: string): CachedAttachment[] {
   return listed(directory).flatMap((name) => {
     try {
-      const parsed = v.safeParse(cached, JSON.parse(readFileSync(join(directory, name), "utf8")));
+      const parsed = v.safeParse(
+        cached,
+        JSON.parse(readRegular(join(directory, name), MOST_RUNTIME_BYTES).text),
+      );
       return parsed.success ? [attachmentOf(parsed.output)] : [];
     } catch {
       return [];

@@ -6,7 +6,7 @@ import * as libc from "../../kernel/libc.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { VERSION } from "../../version.ts";
 import type { TraceProtocol } from "./destination.ts";
-import { question } from "./resolver.ts";
+import { question } from "./dns-message.ts";
 
 export interface ExchangePlan {
   readonly protocol: TraceProtocol;
@@ -214,7 +214,7 @@ export class Exchange implements Disposable {
   #datagram(): Uint8Array {
     const { port, sizeBytes } = this.plan;
     if (port === 53 && sizeBytes === undefined)
-      return question((this.token[0]! << 8) | this.token[1]!, "wayout.test", 1);
+      return question((this.token[0]! << 8) | this.token[1]!, "wayout.test", 4);
     return this.#payload(sizeBytes ?? 32);
   }
 
