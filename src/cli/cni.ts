@@ -36,6 +36,7 @@ interface InstallOptions extends Directories {
   readonly bridge: string;
   readonly subnet?: readonly string[];
   readonly mtu?: number;
+  readonly masquerade: boolean;
 }
 
 const GC_HELP = `
@@ -65,12 +66,14 @@ export function cniCommand(): Command {
     .option("--bridge <name>", "its bridge", "cni0")
     .option("--subnet <cidr>", "its subnet, once for each family (default: a free one)", collect)
     .option("--mtu <bytes>", "MTU of the pods' interfaces (default: the kernel's)", Number)
+    .option("--no-masquerade", "pods leave with their own addresses: the network outside routes them back")
     .action((options: InstallOptions) => {
       const installed = install({
         binDirectory: options.binDir,
         configurationDirectory: options.confDir,
         network: options.name,
         bridge: options.bridge,
+        masquerade: options.masquerade,
         ...(options.subnet === undefined ? {} : { subnets: options.subnet }),
         ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
       });
@@ -158,10 +161,18 @@ async function collectNetwork(
 const NOTHING: Collected = { links: [], addresses: [], checkedPorts: [], othersRules: [], natRules: false };
 
 function installedText(installed: Installed): string {
-  const { program, conflist, wroteConflist, subnets, shadowedBy } = installed;
+  const { program, conflist, wroteConflist, subnets, loopback, portmap, shadowedBy } = installed;
   const lines = [
     `${style.good("✓")} ${program}`,
     `${style.good("✓")} ${conflist}${wroteConflist ? "" : " was there and is kept"}: ${subnets.map(style.address).join(" and ")}`,
+    ...(loopback === undefined
+      ? []
+      : [`${style.good("✓")} ${loopback}: no other plugin loopback was there, so this program is it`]),
+    ...(portmap
+      ? []
+      : [
+          `${style.warn("!")} there is no plugin portmap beside it: ports that pods publish (hostPort) lead nowhere`,
+        ]),
     ...shadowedBy.map(
       (name) => `${style.warn("!")} ${name} sorts before it: runtimes take that network first`,
     ),
