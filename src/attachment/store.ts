@@ -2,6 +2,7 @@
  * Where the attachments of each node are remembered: /run/wayout/attachments/<cookie>.json. The kernel forgets bridges,
  * rules and namespaces at a reboot, and /run forgets with it.
  */
+import { command } from "../text/command.ts";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import * as v from "valibot";
@@ -104,7 +105,7 @@ export class AttachmentStore {
           kind: "broken",
           doing,
           said: `another command has held ${this.path}.lock for ${PATIENCE_MS / 1000} s`,
-          todo: `'fuser ${this.path}.lock' names its process.`,
+          todo: `${command`fuser ${this.path}.lock` ?? "fuser"} names its process.`,
         });
       }
       await Bun.sleep(PAUSE_MS);

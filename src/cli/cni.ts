@@ -12,7 +12,8 @@ import {
 } from "../cni/install.ts";
 import { linksOf } from "../cni/network-state.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { printJson, style } from "./style.ts";
+import { printJson, tell } from "./output.ts";
+import { style } from "./style.ts";
 
 const HELP = `
 As a CNI plugin (type "wayout") this very program connects pods for containerd, CRI-O, podman and Kubernetes. In a
@@ -55,7 +56,7 @@ export function cniCommand(): Command {
         ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
       });
       if (options.json === true) printJson(installed);
-      else process.stdout.write(installedText(installed));
+      else tell(installedText, installed);
     });
   withDirectories(command.command("uninstall"))
     .description("take both away again")
@@ -69,7 +70,7 @@ export function cniCommand(): Command {
       if (attached.length === 0)
         for (const network of networks) await collectNetwork(network, options, false);
       if (options.json === true) printJson({ removed });
-      else process.stdout.write(uninstalledText(removed));
+      else tell(uninstalledText, removed);
     });
   withDirectories(command.command("gc"))
     .description("remove what pods that are gone left behind: links, addresses, rules")
@@ -82,7 +83,7 @@ export function cniCommand(): Command {
         collected.push({ network: network.network, ...(await collectNetwork(network, options, dryRun)) });
       }
       if (options.json === true) printJson({ dryRun, networks: collected });
-      else process.stdout.write(collectedText(collected, dryRun, options.confDir));
+      else tell(collectedText, collected, dryRun, options.confDir);
     });
   return command;
 }

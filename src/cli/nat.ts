@@ -11,7 +11,8 @@ import { readPolicy } from "../policy/policy-file.ts";
 import { POLICY_OWNER } from "../policy/policy.ts";
 import { namespaceOption, openNamespace } from "./namespace-option.ts";
 import { natShowCommand } from "./nat-show.ts";
-import { printJson, style, table } from "./style.ts";
+import { printJson, tell } from "./output.ts";
+import { style, table } from "./style.ts";
 
 const HELP = `
 What leaves a node with a private source address gets no answer: nobody outside knows the way back. NAT gives it the
@@ -67,7 +68,8 @@ function applyCommand(): Command {
         const ruleset = nat.describe(policy.intent);
         if (options.json === true)
           printJson({ backend: name, intent: policy.intent, drifts, warnings, ruleset });
-        else process.stdout.write(dryRunText(name, policy.intent, warnings, drifts.length > 0, ruleset));
+        else
+          tell(dryRunText, name, policy.intent, warnings, drifts.length > 0, ruleset.trimEnd().split("\n"));
         return;
       }
       const change = nat.apply(policy.intent);
@@ -75,7 +77,7 @@ function applyCommand(): Command {
       const moved = removeElsewhere(namespace, POLICY_OWNER, name);
       if (options.json === true)
         printJson({ backend: name, ...change, removedFrom: moved, warnings, intent: policy.intent });
-      else process.stdout.write(appliedText(name, policy.intent, warnings, change, moved));
+      else tell(appliedText, name, policy.intent, warnings, change, moved);
     });
 }
 
@@ -114,7 +116,7 @@ function dryRunText(
   intent: NatIntent,
   warnings: readonly string[],
   changes: boolean,
-  ruleset: string,
+  ruleset: readonly string[],
 ): string {
   return [
     `${style.strong("The policy")} (backend ${name})`,
@@ -124,7 +126,7 @@ function dryRunText(
       ? `${style.warn("!")} applying it would change the rules to:`
       : `${style.good("✓")} it is in force already:`,
     "",
-    ruleset === "" ? style.quiet("(no rules)") : ruleset.trimEnd(),
+    ruleset.join("\n") === "" ? style.quiet("(no rules)") : ruleset.join("\n"),
     "",
   ].join("\n");
 }
@@ -172,11 +174,13 @@ function removeCommand(): Command {
         printJson({ removed: removedFrom.length > 0, removedFrom, owner: owner ?? null });
         return;
       }
-      const what = owner === undefined ? "our NAT rules" : `the NAT rules of ${owner}`;
-      process.stdout.write(
-        removedFrom.length > 0
-          ? `${style.good("✓")} ${what} are gone (${removedFrom.join(", ")}). Connections that exist keep their translation until they end.\n`
-          : `${style.good("✓")} ${what}: there were none\n`,
-      );
+      tell(removedText, owner, removedFrom);
     });
+}
+
+function removedText(owner: string | undefined, removedFrom: readonly NatBackendName[]): string {
+  const what = owner === undefined ? "our NAT rules" : `the NAT rules of ${owner}`;
+  return removedFrom.length > 0
+    ? `${style.good("✓")} ${what} are gone (${removedFrom.join(", ")}). Connections that exist keep their translation until they end.\n`
+    : `${style.good("✓")} ${what}: there were none\n`;
 }

@@ -1,9 +1,11 @@
+import { printJsonLine } from "./output.ts";
 import { writeFileSync } from "node:fs";
 import { Command } from "commander";
 import { canonicalIp } from "../address/ip.ts";
 import { findPod } from "../pods/find.ts";
 import { listPods } from "../pods/inventory.ts";
 import { takeSnapshot } from "../snapshot/collect.ts";
+import { jsonText } from "../text/visible.ts";
 import { openNamespace } from "./namespace-option.ts";
 
 const HELP = `
@@ -39,8 +41,7 @@ export function snapshotCommand(): Command {
       const destinations = options.to.map(canonicalIp);
       const others = pod === undefined ? [] : everybody.filter((one) => one.inode !== pods[0]!.inode);
       const snapshot = takeSnapshot({ node, pods, onlyOfNode: pod === undefined, others, destinations });
-      const text = `${JSON.stringify(snapshot)}\n`;
-      if (options.output === undefined) process.stdout.write(text);
-      else writeFileSync(options.output, text);
+      if (options.output === undefined) printJsonLine(snapshot);
+      else writeFileSync(options.output, `${jsonText(snapshot)}\n`);
     });
 }

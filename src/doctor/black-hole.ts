@@ -1,4 +1,5 @@
 /** Small packets pass, large ones are lost: what the tables say about it, and what echoes of several sizes add. */
+import { command } from "../text/command.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { CheckContext, finding } from "./check.ts";
 import { filterFix, type Filtered } from "./checks/filter.ts";
@@ -92,9 +93,11 @@ function blackHole(context: CheckContext, passes: number, lost: number, probe: S
 }
 
 /** The pod sends no more than what came through. */
-function smaller(context: CheckContext, mtu: number): Fix[] {
+function smaller(context: CheckContext, mtu: number): (Fix | undefined)[] {
   const { podLink } = context.path;
-  return podLink === undefined ? [] : [context.fix("pod", `ip link set ${podLink.name} mtu ${mtu}`)];
+  return podLink === undefined
+    ? []
+    : [context.fix("pod", command`ip link set dev ${podLink.name} mtu ${mtu}`)];
 }
 
 function dropped({ snapshot, pod, target }: CheckContext, speaker: Speaker): Filtered | undefined {

@@ -1,6 +1,7 @@
 /** What the doctor found: a cause, with the evidence for it, whose it is, what it does and how to mend it. */
 import type { NatBackendName } from "../nat/backend.ts";
 import type { NatIntent } from "../nat/intent.ts";
+import type { CommandLine } from "../text/command.ts";
 import type { FindingCode } from "./catalogue.ts";
 
 /** `error`: broken now. `warning`: will bite, or bites sometimes. `note`: worth knowing. */
@@ -48,7 +49,7 @@ export type RepairPlace = "node" | "pod";
 
 export interface Fix {
   /** A command line that a person can paste. */
-  readonly command: string;
+  readonly command: CommandLine;
   /** The same as a change that `doctor --fix` makes itself; absent when it is somebody else's to make. */
   readonly repair?: Repair;
 }

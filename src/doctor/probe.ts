@@ -1,6 +1,7 @@
 /** What a real packet adds to the prediction. */
+import { command } from "../text/command.ts";
 import { entryOf } from "./catalogue.ts";
-import { finding } from "./check.ts";
+import { anywhere, finding } from "./check.ts";
 import type { Diagnosis } from "./diagnose.ts";
 import { targetText } from "./wording.ts";
 
@@ -75,7 +76,7 @@ function contradicted(diagnosis: Diagnosis, probe: ProbeResult): Diagnosis {
     consequence: "no answer comes back",
     ...(outside
       ? { advice: ["ask whoever runs the network outside: security group, provider's filter, proxy"] }
-      : { fix: [{ command: `wayout trace ${diagnosis.pod} ${diagnosis.target.address}` }] }),
+      : { fix: [anywhere(command`wayout trace ${diagnosis.pod} ${diagnosis.target.address}`)] }),
     confidence: "likely",
   });
   return {

@@ -1,3 +1,4 @@
+import { visible } from "../text/visible.ts";
 import type { EntryScan, TupleScan } from "../linux/conntrack/scan.ts";
 import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPS, protocolName, stateName } from "../linux/conntrack/status.ts";
 import { ipBytes, ipText } from "../address/ip.ts";
@@ -189,7 +190,7 @@ class PodPhrases {
     this.isEmpty = pods.size === 0;
     let longest = 0;
     for (const [address, name] of pods) {
-      const text = phrase(name);
+      const text = phrase(visible(name));
       longest = Math.max(longest, text.length);
       const bytes = ipBytes(address);
       if (bytes.length === 4) this.#v4.set(new DataView(bytes.buffer).getUint32(0), text);

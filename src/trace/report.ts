@@ -38,7 +38,7 @@ export interface Stop {
   readonly lastSeen: string;
   readonly evidence: readonly StepEvidence[];
   /** What to do: a command, or where to look. */
-  readonly todo?: string;
+  readonly todo?: string | undefined;
   /** The rule that decided, where one did. */
   readonly rule?: RuleReport;
 }

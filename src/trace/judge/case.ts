@@ -1,4 +1,6 @@
 /** One exchange that was not answered: what there is to judge it by, and the pieces that verdicts are made of. Pure. */
+import { nftName } from "../../linux/nftables/spelling.ts";
+import { command, type CommandLine } from "../../text/command.ts";
 import type { KernelDrop } from "../../kernel/bpf/drops.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { Correlation } from "./correlate.ts";
@@ -26,10 +28,15 @@ export function ruleVerdict(step: StepNumber, rule: MetRule, where: string): Ver
     step,
     code: "dropped-by-rule",
     reason: `dropped ${where}: ${what} chain ${chain} in table ${family} ${table}${whose}`,
-    todo: `nft -a list chain ${family} ${table} ${chain}`,
+    todo: command`nft -a list chain ${family} ${nftName(table)} ${nftName(chain)}`,
     rule: rule.report,
     evidence: [{ source: "nf_tables trace", lines: [`${family} ${table} ${chain}: ${text}`] }],
   };
+}
+
+/** What to do: a command, with what there is to say about it; nothing when no command can spell it. */
+export function withCommand(line: CommandLine | undefined, say: string): string | undefined {
+  return line === undefined ? undefined : `${line}${say}`;
 }
 
 export function nodeDrops(of: Case): KernelDrop[] {
@@ -87,7 +94,7 @@ export function linkDown(step: StepNumber, link: Link): Verdict {
     step,
     code: "link-down",
     reason: `${link.name} on the node is down`,
-    todo: `ip link set ${link.name} up`,
+    todo: command`ip link set dev ${link.name} up`,
     evidence: [{ source: "link", lines: [linkText(link)] }],
   };
 }

@@ -1,4 +1,6 @@
 /** It reached the node and did not leave it: forwarding, rules, routes, the next hop. */
+import { sysctlWord } from "../../linux/sysctl-name.ts";
+import { command } from "../../text/command.ts";
 import {
   type Case,
   type Verdict,
@@ -8,6 +10,7 @@ import {
   linkDown,
   noCarrier,
   realDestination,
+  withCommand,
 } from "./case.ts";
 import { tooBig, reversePath, settingLine, droppedByOthers, silentNeighbour, arpName } from "./causes.ts";
 import type { StepNumber } from "../report.ts";
@@ -60,7 +63,7 @@ export function forwardingOff({ evidence }: Case): Verdict | undefined {
     step: 3,
     code: "forwarding-off",
     reason: `the node does not forward: ${name} is 0`,
-    todo: everywhere ? "wayout forwarding enable" : `sysctl -w ${name}=1`,
+    todo: everywhere ? "wayout forwarding enable" : command`sysctl -w ${sysctlWord(name)}=1`,
     evidence: [{ source: "sysctl", lines: names.flatMap((one) => settingLine(node, one)) }],
   };
 }
@@ -81,7 +84,7 @@ function noRouteOnNode(of: Case): Verdict | undefined {
     todo: forbids
       ? "ip rule and ip route show table all (on the node): which of them refuses it?"
       : down.length > 0
-        ? `ip link set ${down[0]} up`
+        ? command`ip link set dev ${down[0]} up`
         : "ip route (on the node): is there a default route?",
     evidence: [
       {
@@ -105,7 +108,10 @@ function silentNextHop(of: Case): Verdict | undefined {
     step: 6,
     code: "next-hop-silent",
     reason: `the next hop ${nextHop} does not answer ${arpName(of)} on ${out.name}: the packet waits on the node for its link-layer address`,
-    todo: `ip neigh show dev ${out.name}; is ${nextHop} the right gateway, and is it up?`,
+    todo: withCommand(
+      command`ip neigh show dev ${out.name}`,
+      `; is ${nextHop} the right gateway, and is it up?`,
+    ),
     evidence,
   };
 }

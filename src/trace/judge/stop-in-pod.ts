@@ -1,4 +1,5 @@
 /** It ended in the pod: on its way out, or when the answer was back. */
+import { command } from "../../text/command.ts";
 import {
   type Case,
   type Verdict,
@@ -9,6 +10,7 @@ import {
   noCarrier,
   linkText,
   linkDown,
+  withCommand,
 } from "./case.ts";
 import { reversePath, silentNeighbour, arpName, wrongPodMac } from "./causes.ts";
 import { droppingRule } from "./rules.ts";
@@ -25,7 +27,7 @@ export function stoppedInPod(of: Case): Verdict {
       step: 1,
       code: "pod-link-down",
       reason: `${link.name} in the pod is down, so no route leads out`,
-      todo: `ip link set ${link.name} up (in the pod)`,
+      todo: withCommand(command`ip link set dev ${link.name} up`, " (in the pod)"),
       evidence: [{ source: "link", lines: [linkText(link)] }],
     };
   }
@@ -54,7 +56,10 @@ export function stoppedInPod(of: Case): Verdict {
       step: 1,
       code: "gateway-silent",
       reason: `the gateway ${pod.nextHop} does not answer ${arpName(of)}: the packet waits in the pod for its link-layer address`,
-      todo: `ip addr show ${of.evidence.survey.node?.entry?.name ?? "BRIDGE"} (on the node): does it have ${pod.nextHop}?`,
+      todo: withCommand(
+        command`ip addr show dev ${of.evidence.survey.node?.entry?.name ?? "BRIDGE"}`,
+        ` (on the node): does it have ${pod.nextHop}?`,
+      ),
       evidence: neighbour,
     };
   }

@@ -1,6 +1,16 @@
 /** It left the pod and did not reach the node's IP layer: the cable, the bridge. */
+import { command } from "../../text/command.ts";
 import type { Link } from "../../linux/route/link.ts";
-import { type Case, type Verdict, isHairpin, ruleVerdict, dropIn, dropVerdict, linkDown } from "./case.ts";
+import {
+  type Case,
+  type Verdict,
+  isHairpin,
+  ruleVerdict,
+  dropIn,
+  dropVerdict,
+  linkDown,
+  withCommand,
+} from "./case.ts";
 import { neighbourLines, wrongGatewayMac } from "./causes.ts";
 import { droppingRule } from "./rules.ts";
 
@@ -36,7 +46,10 @@ export function hairpinOff(of: Case): Verdict | undefined {
     step: 6,
     code: "hairpin-off",
     reason: `${flow.destination} stands for the pod itself, and ${bridge.name} sends nothing back by the port it came from: hairpin is off at ${hostLink.name}`,
-    todo: `ip link set ${hostLink.name} type bridge_slave hairpin on (hairpinMode of the CNI network)`,
+    todo: withCommand(
+      command`ip link set dev ${hostLink.name} type bridge_slave hairpin on`,
+      " (hairpinMode of the CNI network)",
+    ),
     evidence: [{ source: "link", lines: [`${hostLink.name} port of ${bridge.name}, hairpin off`] }],
   };
 }
@@ -52,7 +65,7 @@ export function stoppedOnBridge(of: Case): Verdict {
       step: 2,
       code: "port-not-forwarding",
       reason: `the port ${hostLink.name} of ${bridge.name} is ${hostLink.port.state}, not forwarding`,
-      todo: `ip link set ${bridge.name} type bridge stp_state 0`,
+      todo: command`ip link set dev ${bridge.name} type bridge stp_state 0`,
     };
   }
   const drop = dropIn(of, node.inode);

@@ -1,4 +1,5 @@
 /** It left the node, and no answer came. */
+import { command } from "../../text/command.ts";
 import { cidrContains, parseCidr } from "../../address/cidr.ts";
 import { summaryOf } from "../../linux/packet/packet.ts";
 import { type Case, type Verdict, isNodeAddress } from "./case.ts";
@@ -67,10 +68,11 @@ export function requestUnanswered(of: Case): Verdict {
   const mtu = survey.pod.link?.mtu ?? 1500;
   const header = flow.family === 4 ? 28 : 48;
   const said = exchange?.state.kind === "failed" ? `: ${exchange.state.said}` : "";
+  const whole = command`wayout trace ${survey.pod.name} ${flow.destination} --proto icmp --size ${mtu - header}`;
   return {
     step: 7,
     code: "request-unanswered",
     reason: `the connection was made, and ${flow.destination} did not answer the request within ${exchange?.timeoutMs} ms${said}`,
-    todo: `is the server slow (--timeout)? Do full packets pass: wayout trace ${survey.pod.name} ${flow.destination} --proto icmp --size ${mtu - header}`,
+    todo: `is the server slow (--timeout)? Do full packets pass?${whole === undefined ? "" : ` ${whole}`}`,
   };
 }
