@@ -2,9 +2,11 @@
  * Where every run of wayout begins. A runtime that executes us as a CNI plugin sets CNI_COMMAND; a person does not.
  * Each side is imported only when it is needed: a CNI call never loads the command line's code.
  */
+import { takeOwnUmask } from "./self.ts";
 import { VERSION } from "./version.ts";
 
 if (process.env["CNI_COMMAND"] !== undefined) {
+  takeOwnUmask();
   const { runPlugin } = await import("./cni/main.ts");
   process.exitCode = await runPlugin();
 } else if (process.argv[2] === "--version" || process.argv[2] === "-V") {
@@ -12,6 +14,7 @@ if (process.env["CNI_COMMAND"] !== undefined) {
 } else {
   const { becomePatient } = await import("./cli/patience.ts");
   await becomePatient(process.argv[2]);
+  takeOwnUmask();
   // The single file starts with a policy for plugin calls (scripts/build.ts); a command may run for long.
   Bun.unsafe.setJITPolicy(1);
   const { runCommandLine } = await import("./cli/main.ts");

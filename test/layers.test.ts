@@ -8,11 +8,13 @@ const SOURCE = join(import.meta.dir, "..", "src");
 /** From the top down. A room may import rooms further down, and its own files. */
 const LAYERS: readonly (readonly string[])[] = [
   ["main.ts"],
-  ["cli", "agent"],
+  ["cli"],
+  ["agent"],
   ["cni"],
   ["lab"],
   ["trace", "repair"],
   ["doctor"],
+  ["causes"],
   ["snapshot"],
   ["ways-out"],
   ["pods", "flows"],

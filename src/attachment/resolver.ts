@@ -2,8 +2,9 @@
  * Names for a namespace. It shares the node's /etc/resolv.conf, and a resolver on the node's loopback (systemd-resolved,
  * dnsmasq) cannot be reached from there. `ip netns exec` shows /etc/netns/NAME/resolv.conf in its place (ip-netns(8)).
  */
-import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
-import { replaceFile } from "../kernel/durable-file.ts";
+import { isLoopbackAddress } from "../address/special-purpose.ts";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { removeReplaced, replaceFile, sweepBeside } from "../kernel/durable-file.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
 import { parseResolvConf } from "../ipam/resolv-conf.ts";
 import type { AttachmentRecord } from "./record.ts";
@@ -68,7 +69,8 @@ export function removeResolver(file: NonNullable<AttachmentRecord["resolver"]>):
   } catch {
     // Gone already.
   }
-  if (text === file.text) rmSync(file.path, { force: true });
+  if (text === file.text) removeReplaced(file.path);
+  else sweepBeside(file.path);
   for (const directory of file.madeDirectories.toReversed()) removeIfEmpty(directory);
 }
 
@@ -81,5 +83,5 @@ function readServers(path: string): string[] {
 }
 
 function isUnreachable(servers: readonly string[]): boolean {
-  return servers.every((server) => server.startsWith("127.") || server === "::1");
+  return servers.every(isLoopbackAddress);
 }

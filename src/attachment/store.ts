@@ -2,27 +2,28 @@
  * Where the attachments of each node are remembered: /run/wayout/attachments/<cookie>.json. The kernel forgets bridges,
  * rules and namespaces at a reboot, and /run forgets with it.
  */
-import { command } from "../text/command.ts";
-import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import * as v from "valibot";
 import { messageOf, WayoutError } from "../error.ts";
-import { replaceFile } from "../kernel/durable-file.ts";
-import { FileLock } from "../kernel/file-lock.ts";
+import { removeReplaced, replaceFile } from "../kernel/durable-file.ts";
+import type { FileLock } from "../kernel/file-lock.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
+import { queueFor } from "../kernel/lock-queue.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { SystemError } from "../linux/errno.ts";
+import { inNatQueue } from "../nat/lock.ts";
 import { EMPTY, nodeRecord, type NodeRecord } from "./record.ts";
 
 const DIRECTORY = "/run/wayout/attachments";
-/** How long a command waits for another one that is at work; each takes a fraction of a second. */
+/** How long a command waits for one that is at work; each takes a fraction of a second. */
 const PATIENCE_MS = 20_000;
-const PAUSE_MS = 15;
 
 /** The records of one node. */
 export class AttachmentStore {
   readonly path: string;
 
-  constructor(node: NetworkNamespace) {
+  constructor(private readonly node: NetworkNamespace) {
     this.path = `${DIRECTORY}/${node.cookie}.json`;
   }
 
@@ -55,7 +56,7 @@ export class AttachmentStore {
    */
   write(record: NodeRecord): void {
     try {
-      if (record.attachments.length === 0 && record.networks.length === 0) rmSync(this.path, { force: true });
+      if (record.attachments.length === 0 && record.networks.length === 0) removeReplaced(this.path);
       else replaceFile(this.path, `${JSON.stringify(record, null, 2)}\n`);
     } catch (error) {
       throw new WayoutError({
@@ -70,15 +71,15 @@ export class AttachmentStore {
   }
 
   /**
-   * Runs `work` while no other command changes attachments. Waiting lets signals through; `work` is synchronous, so
-   * that none can cut it in two.
+   * Runs `work` while no other command changes attachments, or the NAT of this node. Who came first is served first.
+   * Waiting lets signals through; `work` is synchronous, so that none can cut it in two.
    * @param signal ends the waiting
-   * @throws WayoutError attachments-busy, interrupted, no-privilege
+   * @throws WayoutError busy, interrupted, no-privilege
    */
   async locked<T>(doing: string, work: () => T, signal?: AbortSignal): Promise<T> {
-    const lock = await this.#take(doing, signal);
+    const lock = await this.#queue(doing, signal);
     try {
-      return work();
+      return await inNatQueue(this.node, doing, work, signal);
     } finally {
       lock.remove();
       removeIfEmpty(DIRECTORY);
@@ -86,47 +87,20 @@ export class AttachmentStore {
     }
   }
 
-  async #take(doing: string, signal: AbortSignal | undefined): Promise<FileLock> {
-    const deadline = performance.now() + PATIENCE_MS;
-    for (;;) {
-      if (signal?.aborted === true) {
-        throw new WayoutError({
-          code: "interrupted",
-          kind: "broken",
-          doing,
-          said: "interrupted while it waited for another command; nothing was done",
-        });
-      }
-      const lock = this.#try(doing);
-      if (lock !== undefined) return lock;
-      if (performance.now() > deadline) {
-        throw new WayoutError({
-          code: "attachments-busy",
-          kind: "broken",
-          doing,
-          said: `another command has held ${this.path}.lock for ${PATIENCE_MS / 1000} s`,
-          todo: `${command`fuser ${this.path}.lock` ?? "fuser"} names its process.`,
-        });
-      }
-      await Bun.sleep(PAUSE_MS);
-    }
-  }
-
-  #try(doing: string): FileLock | undefined {
+  async #queue(doing: string, signal: AbortSignal | undefined): Promise<FileLock> {
     try {
-      mkdirSync(DIRECTORY, { recursive: true });
-      return FileLock.take(`${this.path}.lock`, "try");
+      return await queueFor(`${this.path}.lock`, { doing, patienceMs: PATIENCE_MS, signal });
     } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      // The last holder removed the empty directory between our two calls.
-      if (code === "ENOENT") return undefined;
-      if (code !== "EACCES" && code !== "EPERM" && code !== "EROFS") throw error;
+      if (!(error instanceof SystemError)) throw error;
+      const denied = error.code === "EACCES" || error.code === "EPERM";
       throw new WayoutError({
-        code: "no-privilege",
+        code: denied ? "no-privilege" : "record-not-written",
         kind: "machine",
         doing,
-        said: `this user may not write to ${DIRECTORY} (${code})`,
-        todo: "Run it as root.",
+        said: denied ? `this user may not write to ${DIRECTORY} (${error.code})` : error.message,
+        todo: denied
+          ? "Run it as root."
+          : "Make room under /run: nothing is made or changed that could not be remembered.",
         cause: error,
       });
     }

@@ -2,6 +2,7 @@
  * Which subnet a new bridge gets: one that overlaps nothing this node knows a way to. A private subnet that exists
  * elsewhere behind a route (a VPN, another bridge) would make those hosts unreachable, from the pods and back.
  */
+import { isLinkLocalAddress, isMulticastAddress } from "../address/special-purpose.ts";
 import { cidrOf, cidrsOverlap, cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
 import { ipFromNumber, ipText, type IpFamily } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
@@ -37,7 +38,7 @@ export function occupiedPrefixes(node: Rtnetlink, exceptInterface?: number): Occ
     const own = route.interface !== undefined && route.interface === exceptInterface;
     // The local table repeats the addresses and adds multicast and broadcast, which are nobody's subnet.
     if (cidr.prefixLength === 0 || route.table === RT_TABLE.local || own || isLinkLocal(cidr)) continue;
-    if (cidr.family === 6 && cidr.network.startsWith("ff")) continue;
+    if (cidr.family === 6 && isMulticastAddress(cidr.network)) continue;
     const via = route.gateway === undefined ? "" : ` via ${route.gateway}`;
     const device = route.interface === undefined ? ` (${route.type})` : ` dev ${nameOf(route.interface)}`;
     const table = route.table === RT_TABLE.main ? "" : ` table ${route.table}`;
@@ -54,7 +55,7 @@ export function occupiedPrefixes(node: Rtnetlink, exceptInterface?: number): Occ
 
 /** fe80::/10 is on every link and collides with nothing. */
 function isLinkLocal(cidr: Cidr): boolean {
-  return cidr.family === 6 && /^fe[89ab]/.test(cidr.network);
+  return cidr.family === 6 && isLinkLocalAddress(cidr.network);
 }
 
 /** What a subnet collides with; undefined when it is free. */

@@ -3,6 +3,7 @@ import { command } from "../text/command.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import {
   deleteNamedNamespace,
+  namedNamespaces,
   removeNamespaceDirectory,
   type NetworkNamespace,
 } from "../kernel/namespace.ts";
@@ -132,12 +133,13 @@ function leavePod(
 }
 
 /**
- * Whether the namespace of this name is the one we made. A run that was killed while making it left no cookie: then it
- * is ours when it is empty, or only a file that nothing was mounted on yet.
+ * Whether the namespace of this name is the one we made. Of a run that was killed while it made or removed it there may
+ * be only a file that nothing is mounted on (yet, or any more). One that was killed while making it left no cookie: then
+ * the namespace is ours when it is empty.
  */
 function isOurs(attachment: AttachmentRecord, pod: NetworkNamespace | undefined): boolean {
-  if (attachment.cookie !== undefined) return pod !== undefined;
-  if (pod === undefined) return true;
+  if (pod === undefined) return !namedNamespaces().includes(attachment.label);
+  if (attachment.cookie !== undefined) return true;
   using inside = Rtnetlink.open(pod);
   return inside.links({ statistics: false }).every(({ name }) => name === "lo");
 }

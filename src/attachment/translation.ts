@@ -14,7 +14,7 @@ export function natOwner(bridge: string): string {
 
 /**
  * Everybody on the bridge goes out by MASQUERADE; who asked for fixed addresses has a more specific source of his own.
- * The bridge's own subnets keep seeing real sources, link-local destinations too.
+ * The bridge's own subnets keep seeing real sources.
  */
 export function natIntentOf(network: NetworkRecord, attachments: readonly AttachmentRecord[]): NatIntent {
   const base = masqueradeIntent(natOwner(network.bridge), network.subnets);

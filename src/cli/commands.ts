@@ -64,6 +64,16 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./snapshot.ts")).snapshotCommand(),
   },
   {
+    name: "agent",
+    summary: "keeps all of it true, as long as it runs",
+    load: async () => (await import("./agent.ts")).agentCommand(),
+  },
+  {
+    name: "history",
+    summary: "what changed on this node, when, and by whom: the agent's journal",
+    load: async () => (await import("./history.ts")).historyCommand(),
+  },
+  {
     name: "cni",
     summary: "this program as a CNI plugin: install, uninstall, collect garbage",
     load: async () => (await import("./cni.ts")).cniCommand(),

@@ -3,7 +3,8 @@ import { command } from "../text/command.ts";
 import { Option, type Command } from "commander";
 import { parseCidr, type Cidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
-import { DCCP_STATES, protocolNumber, SCTP_STATES, TCP_STATES } from "../linux/conntrack/status.ts";
+import { DCCP_STATES, SCTP_STATES, TCP_STATES } from "../linux/conntrack/status.ts";
+import { protocolNumber } from "../linux/ip-protocol.ts";
 import { compileFilter, isEmptyFilter } from "../flows/flow-filter.ts";
 import type { CompiledFilter, DirectionFilter, FlowFilter, PortRange } from "../flows/flow-filter.ts";
 

@@ -2,10 +2,12 @@
 import { endText } from "../address/ip.ts";
 import { largestSent, withSizes } from "../doctor/black-hole.ts";
 import type { Diagnosis } from "../doctor/diagnose.ts";
-import { withProbe, type ProbeResult } from "../doctor/probe.ts";
+import { commandIn } from "../text/command.ts";
+import { withProbe, type ProbeResult, type SeenStop } from "../doctor/probe.ts";
 import { messageOf } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
+import type { Stop, TranslationReport } from "../trace/report.ts";
 import { probeSizes } from "../trace/observe/size-probe.ts";
 import { trace } from "../trace/trace.ts";
 
@@ -14,14 +16,14 @@ const ECHO_PATIENCE_MS = 500;
 
 /** The diagnosis of a pod together with what real packets did. */
 export function probed(snapshot: Snapshot, podName: string, predicted: Diagnosis): Diagnosis {
-  const result = sendOne(podName, predicted);
+  const result = sendOne(snapshot, podName, predicted);
   const diagnosis = withProbe(predicted, result);
   const pod = snapshot.pods.find((one) => one.name === diagnosis.pod);
   const came = result.outcome === "answered" || result.outcome === "refused";
   return came && pod !== undefined ? sized(snapshot, pod, diagnosis) : diagnosis;
 }
 
-function sendOne(pod: string, { target }: Diagnosis): ProbeResult {
+function sendOne(snapshot: Snapshot, pod: string, { target }: Diagnosis): ProbeResult {
   const { address, port, protocol } = target;
   try {
     const { report } = trace({
@@ -29,17 +31,40 @@ function sendOne(pod: string, { target }: Diagnosis): ProbeResult {
       destination: port === 0 ? address : endText(address, port),
       protocol: protocol === "icmpv6" ? "icmp" : protocol,
     });
-    return report.stop === undefined
-      ? { outcome: report.outcome, said: report.answer ?? report.outcome }
-      : {
-          outcome: "stopped",
-          said: report.stop.reason,
-          lastSeen: report.stop.lastSeen,
-          code: report.stop.code,
-        };
+    if (report.stop !== undefined) return { outcome: "stopped", ...seenStop(report.stop, snapshot, pod) };
+    const { destinationTranslation: redirected } = report;
+    return {
+      outcome: report.outcome === "refused" ? "refused" : "answered",
+      said: report.answer ?? report.outcome,
+      ...(redirected === undefined ? {} : { redirected: redirection(redirected) }),
+    };
   } catch (error) {
     return { outcome: "not-sent", said: messageOf(error) };
   }
+}
+
+function redirection({ after, rule }: TranslationReport): { to: string; by?: string } {
+  if (rule === undefined) return { to: after };
+  const whose = rule.owner === undefined ? "" : `${rule.owner}'s `;
+  return { to: after, by: `${whose}“${rule.text}” in ${rule.family} ${rule.table} ${rule.chain}` };
+}
+
+/** What was seen, with its commands as they must be typed here. */
+function seenStop(stop: Stop, snapshot: Snapshot, podName: string): SeenStop {
+  const podPath = snapshot.pods.find((one) => one.name === podName)?.state?.path;
+  const { code, reason, lastSeen, owner, todo, fix, evidence } = stop;
+  return {
+    code,
+    said: reason,
+    lastSeen,
+    ...(owner === undefined ? {} : { owner }),
+    ...(todo === undefined ? {} : { todo }),
+    fix: (fix ?? []).flatMap(({ place, command }) => {
+      const line = commandIn(place === "pod" ? podPath : snapshot.node.path, command);
+      return line === undefined ? [] : [{ command: line }];
+    }),
+    evidence: evidence.flatMap(({ source, lines }) => lines.map((value) => ({ source, value }))),
+  };
 }
 
 function sized(snapshot: Snapshot, pod: PodState, diagnosis: Diagnosis): Diagnosis {

@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { isIp } from "../address/ip.ts";
 import { diagnose, type Diagnosis } from "../doctor/diagnose.ts";
+import { ANYWHERE, diagnoseAnywhere } from "../doctor/families.ts";
 import type { Target } from "../doctor/predict/path.ts";
 import { WayoutError } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
@@ -18,9 +19,10 @@ import { openNamespace } from "./namespace-option.ts";
 import { printJson, tell } from "./output.ts";
 
 const HELP = `
-Without --to nothing is sent: the path of a packet to a public address is followed through the node's own tables. With
---to the doctor then sends one real packet from inside the pod (as 'wayout trace' does) and, when that comes through, a
-few echoes of several sizes; unless --no-probe.
+Without --to nothing is sent: the path of a packet to a public address is followed through the node's own tables, over
+IPv4 and, where the pod and the node have a default route for it, over IPv6. With --to the doctor then sends one real
+packet from inside the pod (as 'wayout trace' does) and, when that comes through, a few echoes of several sizes; unless
+--no-probe.
 
 Examples:
   sudo wayout doctor                              every pod of this node, equal findings together
@@ -33,11 +35,6 @@ Examples:
 A POD is named by its ip netns name, a path, pid:N, a container id, namespace/pod or its IP address.
 Exit code 0: healthy, or only warnings. 1: a finding stops the traffic.`;
 
-/** Addresses outside that stand for "the internet" when nobody named a destination. Nothing is sent to them. */
-const ANYWHERE: Readonly<Record<4 | 6, Target>> = {
-  4: { address: "1.1.1.1", protocol: "tcp", port: 443 },
-  6: { address: "2606:4700:4700::1111", protocol: "tcp", port: 443 },
-};
 const RESOLVE_TIMEOUT_MS = 3_000;
 
 export interface DoctorOptions {
@@ -144,7 +141,11 @@ export function examine(podName: string | undefined, options: DoctorOptions): Ex
     throw namesNeedAPod(wanted);
   return {
     snapshot,
-    diagnoses: pods.map((pod) => diagnose(snapshot, pod, targetOf(pod, wanted, resolved.get(snapshot)))),
+    diagnoses: pods.map((pod) =>
+      wanted === undefined
+        ? diagnoseAnywhere(snapshot, pod)
+        : diagnose(snapshot, pod, targetOf(wanted, resolved.get(snapshot))),
+    ),
   };
 }
 
@@ -195,7 +196,7 @@ function nodeNamespace(pod: Pod | undefined, options: DoctorOptions): NetworkNam
   if (options.node !== undefined || pod === undefined) return openNamespace(options.node);
   try {
     using inside = NetworkNamespace.open(pod.path);
-    return openNodeOf(pod, inside, pod.attachments[0]?.interface ?? "eth0");
+    return openNodeOf(pod, inside);
   } catch {
     // No interface, no cable, or no namespace: that is what the checks will say.
     return NetworkNamespace.current();
@@ -245,13 +246,7 @@ function chosen(snapshot: Snapshot, name: string, justTaken: boolean): PodState 
   });
 }
 
-function targetOf(pod: PodState, wanted: TraceTarget | undefined, address: string | undefined): Target {
-  if (wanted !== undefined) {
-    const to = address ?? wanted.host;
-    const protocol = wanted.protocol === "icmp" && to.includes(":") ? "icmpv6" : wanted.protocol;
-    return { address: to, protocol, port: wanted.port ?? 0 };
-  }
-  const global = pod.state?.addresses.filter((one) => one.scope === "global") ?? [];
-  const onlyV6 = global.length > 0 && global.every((one) => one.family === 6);
-  return ANYWHERE[onlyV6 ? 6 : 4];
+function targetOf(wanted: TraceTarget, address = wanted.host): Target {
+  const protocol = wanted.protocol === "icmp" && address.includes(":") ? "icmpv6" : wanted.protocol;
+  return { address, protocol, port: wanted.port ?? 0 };
 }

@@ -1,7 +1,9 @@
 import { Command } from "commander";
+import type { IpFamily } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import {
   enableForwarding,
+  notForwarded,
   readForwarding,
   type Forwarding,
   type SettingChange,
@@ -63,8 +65,7 @@ function showCommand(): Command {
         ipv6: bootValue(files, FORWARDING_SYSCTL[6]),
       };
       const wanted = { ipv4: options.ipv4 === true || options.ipv6 !== true, ipv6: options.ipv6 === true };
-      const works =
-        (!wanted.ipv4 || isWhole(forwarding, "ipv4")) && (!wanted.ipv6 || isWhole(forwarding, "ipv6"));
+      const works = (!wanted.ipv4 || isWhole(forwarding, 4)) && (!wanted.ipv6 || isWhole(forwarding, 6));
       // A namespace is not booted: sysctl.d says nothing about it.
       const persistent = options.netns === undefined ? { boot, unreadable: files.unreadable } : {};
       if (options.json === true) printJson({ ok: works, ...forwarding, ...persistent });
@@ -73,8 +74,14 @@ function showCommand(): Command {
     });
 }
 
-function isWhole(forwarding: Forwarding, family: "ipv4" | "ipv6"): boolean {
-  return forwarding[family] === true && forwarding.interfaces.every((one) => one[family] !== false);
+/** Whether what arrives is forwarded, on every interface that speaks the family. */
+function isWhole(forwarding: Forwarding, family: IpFamily): boolean {
+  const isOn = family === 4 ? forwarding.ipv4 : forwarding.ipv6;
+  return (
+    (isOn === true || forwarding.interfaces.length > 0) &&
+    isOn !== undefined &&
+    notForwarded(forwarding, family).length === 0
+  );
 }
 
 function showText(
@@ -88,7 +95,7 @@ function showText(
     style.quiet(FORWARDING_SYSCTL[family === "ipv4" ? 4 : 6]),
     boot === undefined ? "" : style.quiet(bootText(boot[family])),
   ]);
-  const odd = forwarding.interfaces.flatMap((one) => oddities(one, forwarding));
+  const odd = [...oddities(forwarding), ...forwarding.interfaces.flatMap(expiring)];
   return [
     table(rows),
     ...odd,
@@ -108,21 +115,23 @@ function bootText({ value, decidedBy }: BootValue): string {
   return `after a boot: ${value} (${decidedBy.file}:${decidedBy.line})`;
 }
 
-function oddities(one: Forwarding["interfaces"][number], all: Forwarding): string[] {
-  const lines: string[] = [];
-  for (const family of ["ipv4", "ipv6"] as const) {
-    if (all[family] === true && one[family] === false) {
-      lines.push(
-        `${style.bad("✗")} ${one.name}: off for ${family === "ipv4" ? "IPv4" : "IPv6"} alone; what arrives there is not forwarded`,
-      );
-    }
-  }
-  if (one.advertisedRoutes.length > 0 && one.ipv6 === true && one.acceptRa === 1) {
-    lines.push(
-      `${style.warn("!")} ${one.name}: accept_ra is 1 while it forwards; its route ${one.advertisedRoutes.join(", ")} will expire: wayout forwarding enable --ipv6`,
+/** Interfaces that do not forward although their family's switch is on. */
+function oddities(all: Forwarding): string[] {
+  return ([4, 6] as const)
+    .filter((family) => (family === 4 ? all.ipv4 : all.ipv6) === true)
+    .flatMap((family) =>
+      notForwarded(all, family).map(
+        ({ link }) =>
+          `${style.bad("✗")} ${link}: off for IPv${family} alone; what arrives there is not forwarded`,
+      ),
     );
-  }
-  return lines;
+}
+
+function expiring(one: Forwarding["interfaces"][number]): string[] {
+  if (one.advertisedRoutes.length === 0 || one.ipv6 !== true || one.acceptRa !== 1) return [];
+  return [
+    `${style.warn("!")} ${one.name}: accept_ra is 1 while it forwards; its route ${one.advertisedRoutes.join(", ")} will expire: wayout forwarding enable --ipv6`,
+  ];
 }
 
 // ── enable ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,12 +8,8 @@ type Process = (argument: string) => Promise<unknown>;
 /** Each loads only what it needs: a visitor is started a dozen times in a story. */
 const PROCESSES: Readonly<Record<(typeof LAB_PROCESSES)[keyof typeof LAB_PROCESSES], Process>> = {
   [LAB_PROCESSES.story]: async (pipe) => (await import("../lab/actor.ts")).actStory(Number(pipe)),
-  [LAB_PROCESSES.keeper]: async (pipe) => (await import("../lab/keeper.ts")).keep(Number(pipe)),
-  [LAB_PROCESSES.internet]: async (pipes) => {
-    const { serveInternet } = await import("../lab/internet.ts");
-    const [toParent, fromParent] = pipes.split(",").map(Number) as [number, number];
-    await serveInternet(toParent, fromParent);
-  },
+  [LAB_PROCESSES.keeper]: async (pipes) => (await import("../lab/keeper.ts")).keep(pipes),
+  [LAB_PROCESSES.internet]: async (pipes) => (await import("../lab/internet.ts")).serveInternet(pipes),
   [LAB_PROCESSES.visit]: async (options) => {
     const { visit } = await import("../lab/visit.ts");
     const made = await visit(JSON.parse(options) as Parameters<typeof visit>[0]);

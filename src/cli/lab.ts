@@ -90,9 +90,10 @@ function downCommand(): Command {
       const keeper = isRoot() ? undefined : findKeeper();
       if (keeper !== undefined) {
         process.exitCode = runBesideKeeper(keeper, ["lab", "down", ...process.argv.slice(4)]);
-        dismissKeeper(keeper);
+        dismissKeeper();
         return;
       }
+      if (!isRoot()) dismissKeeper();
       const removed = isRoot() && (await labDown());
       if (options.json === true) printJson({ removed });
       else tell(() => `${style.good("✓")} ${removed ? "The lab is gone." : "There was no lab."}\n`);

@@ -2,13 +2,15 @@ import { Command, Option } from "commander";
 import { NAT_BACKENDS, type NatBackendName, type NatChange } from "../nat/backend.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { adviceOn, type NodeFacts } from "../policy/advice.ts";
-import { removeElsewhere } from "../nat/installed.ts";
+import { adviceOn, sharedWith, type NodeFacts, type Shared } from "../policy/advice.ts";
+import { intentsElsewhere, removeAtWish, removeElsewhere } from "../nat/installed.ts";
+import { inNatQueue } from "../nat/lock.ts";
 import { openNat } from "../nat/open.ts";
 import { translationText } from "../nat/claim.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { readPolicy } from "../policy/policy-file.ts";
 import { POLICY_OWNER } from "../policy/policy.ts";
+import { Interruption } from "./interruption.ts";
 import { namespaceOption, openNamespace } from "./namespace-option.ts";
 import { natShowCommand } from "./nat-show.ts";
 import { printJson, tell } from "./output.ts";
@@ -25,7 +27,8 @@ Examples:
   sudo wayout nat remove                       take it back
 
 examples/nat-policy.yaml shows every key; a file of ip-masq-agent works as it is. Networks of \`wayout attach\` and of
-the CNI plugin have their own rules beside the policy's and are not touched.`;
+the CNI plugin have their own rules beside the policy's: as whom their pods leave is theirs to say. What the policy
+leaves untranslated is left so for their pods, too.`;
 
 /** `wayout nat show`, `apply` and `remove`. */
 export function natCommand(): Command {
@@ -62,23 +65,57 @@ function applyCommand(): Command {
       const name = options.backend ?? policy.backend;
       using namespace = openNamespace(options.netns);
       using nat = openNat(name, namespace);
-      const warnings = name === "none" ? [] : adviceOn(policy.intent, nat.intents(), nodeFacts(namespace));
+      const others = nat.intents();
+      const warnings = name === "none" ? [] : adviceOn(policy.intent, others, nodeFacts(namespace));
+      const shared = name === "none" ? [] : sharedOn(namespace, name, policy.intent, others);
       if (options.dryRun === true) {
         const drifts = nat.verify(policy.intent);
         const ruleset = nat.describe(policy.intent);
         if (options.json === true)
-          printJson({ backend: name, intent: policy.intent, drifts, warnings, ruleset });
-        else
-          tell(dryRunText, name, policy.intent, warnings, drifts.length > 0, ruleset.trimEnd().split("\n"));
+          printJson({ backend: name, intent: policy.intent, drifts, warnings, shared, ruleset });
+        else {
+          const text = ruleset.trimEnd().split("\n");
+          tell(dryRunText, name, { intent: policy.intent, warnings, shared }, drifts.length > 0, text);
+        }
         return;
       }
-      const change = nat.apply(policy.intent);
-      // Rules that an earlier policy left in another backend would go on translating.
-      const moved = removeElsewhere(namespace, POLICY_OWNER, name);
+      const { change, moved } = await changing(namespace, "applying the policy", () => ({
+        change: nat.apply(policy.intent),
+        // Rules that an earlier policy left in another backend would go on translating.
+        moved: removeElsewhere(namespace, POLICY_OWNER, name),
+      }));
       if (options.json === true)
-        printJson({ backend: name, ...change, removedFrom: moved, warnings, intent: policy.intent });
-      else tell(appliedText, name, policy.intent, warnings, change, moved);
+        printJson({ backend: name, ...change, removedFrom: moved, warnings, shared, intent: policy.intent });
+      else tell(appliedText, name, { intent: policy.intent, warnings, shared }, change, moved);
     });
+}
+
+/** While nobody else changes the rules; Ctrl-C ends the wait for who does. */
+async function changing<T>(namespace: NetworkNamespace, doing: string, change: () => T): Promise<T> {
+  using interruption = new Interruption();
+  return await inNatQueue(namespace, doing, change, interruption.signal);
+}
+
+/** Other owners of these pods: those in the policy's backend heed it, those in another do not. */
+function sharedOn(
+  namespace: NetworkNamespace,
+  backend: NatBackendName,
+  intent: NatIntent,
+  others: readonly NatIntent[],
+): Shared[] {
+  const elsewhere = intentsElsewhere(namespace, backend);
+  return [
+    ...sharedWith(intent, others),
+    ...elsewhere.flatMap((other) => sharedWith(intent, other.intents, other.backend)),
+  ];
+}
+
+function sharedText({ owner, cidrs, untranslated, elsewhere }: Shared): string {
+  const from = cidrs.map((cidr) => style.address(cidr)).join(", ");
+  if (elsewhere === undefined) {
+    return `${style.good("✓")} ${from} leaves as ${owner} says, and untranslated to ${untranslated.join(", ")} as the policy says`;
+  }
+  return `${style.warn("!")} ${from} is translated by ${owner} with ${elsewhere} even to ${untranslated.join(", ")}: take one backend for both`;
 }
 
 function nodeFacts(namespace: NetworkNamespace): NodeFacts {
@@ -92,7 +129,15 @@ function nodeFacts(namespace: NetworkNamespace): NodeFacts {
 /** A policy may name thousands of sources; --json shows all. */
 const MOST_SOURCES = 30;
 
-function intentText({ sources, untranslated }: NatIntent, warnings: readonly string[]): string {
+/** A policy, and what there is to say about it on this node. */
+interface Considered {
+  readonly intent: NatIntent;
+  readonly warnings: readonly string[];
+  readonly shared: readonly Shared[];
+}
+
+function policyText({ intent, warnings, shared }: Considered): string {
+  const { sources, untranslated } = intent;
   const rows = sources
     .slice(0, MOST_SOURCES)
     .map(({ cidr, translation, outInterfaces }) => [
@@ -107,34 +152,33 @@ function intentText({ sources, untranslated }: NatIntent, warnings: readonly str
       ? [style.quiet(`  and ${sources.length - rows.length} more sources`)]
       : []),
     `  not to ${style.quiet(keep)}`,
+    ...shared.map(sharedText),
     ...warnings.map((warning) => `${style.warn("!")} ${warning}`),
   ].join("\n");
 }
 
 function dryRunText(
   name: NatBackendName,
-  intent: NatIntent,
-  warnings: readonly string[],
+  policy: Considered,
   changes: boolean,
   ruleset: readonly string[],
 ): string {
   return [
     `${style.strong("The policy")} (backend ${name})`,
-    intentText(intent, warnings),
+    policyText(policy),
     "",
     changes
       ? `${style.warn("!")} applying it would change the rules to:`
       : `${style.good("✓")} it is in force already:`,
     "",
-    ruleset.join("\n") === "" ? style.quiet("(no rules)") : ruleset.join("\n"),
+    ruleset.join("") === "" ? style.quiet("(no rules)") : ruleset.join("\n"),
     "",
   ].join("\n");
 }
 
 function appliedText(
   name: NatBackendName,
-  intent: NatIntent,
-  warnings: readonly string[],
+  policy: Considered,
   change: NatChange,
   moved: readonly NatBackendName[],
 ): string {
@@ -150,7 +194,7 @@ function appliedText(
       ? [style.quiet(`    and ${change.drifts.length - shown.length} more`)]
       : []),
     ...moved.map((backend) => `${style.good("✓")} its rules in ${backend} are gone`),
-    intentText(intent, warnings),
+    policyText(policy),
     `${style.hint("→")} see it among all NAT rules: ${style.command("wayout nat show")}`,
     `${style.hint("→")} take it back: ${style.command("wayout nat remove")}`,
     "",
@@ -166,10 +210,12 @@ function removeCommand(): Command {
     .option("--all", "everything that wayout ever installed here")
     .addOption(namespaceOption())
     .option("--json", "one JSON value")
-    .action((options: Common & { readonly owner: string; readonly all?: boolean }) => {
+    .action(async (options: Common & { readonly owner: string; readonly all?: boolean }) => {
       using namespace = openNamespace(options.netns);
       const owner = options.all === true ? undefined : options.owner;
-      const removedFrom = removeElsewhere(namespace, owner);
+      const removedFrom = await changing(namespace, "removing NAT rules", () =>
+        removeAtWish(namespace, owner),
+      );
       if (options.json === true) {
         printJson({ removed: removedFrom.length > 0, removedFrom, owner: owner ?? null });
         return;

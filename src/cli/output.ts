@@ -9,12 +9,12 @@ import { colourWanted, style } from "./style.ts";
 
 /** Tells people on standard output what `text` makes of the values. */
 export function tell<V extends readonly unknown[]>(text: (...values: V) => string, ...values: V): void {
-  process.stdout.write(guarded(text(...(visibleValue(values) as V))));
+  process.stdout.write(guarded(text(...visibleValue(values))));
 }
 
 /** The same on standard error: what is not the answer itself. */
 export function tellAside<V extends readonly unknown[]>(text: (...values: V) => string, ...values: V): void {
-  process.stderr.write(guarded(text(...(visibleValue(values) as V))));
+  process.stderr.write(guarded(text(...visibleValue(values))));
 }
 
 /** One quiet line on standard error, which is not part of the answer. */

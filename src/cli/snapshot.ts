@@ -1,11 +1,12 @@
 import { printJsonLine } from "./output.ts";
+import { jsonText } from "../text/visible.ts";
 import { writeFileSync } from "node:fs";
 import { Command } from "commander";
 import { canonicalIp } from "../address/ip.ts";
 import { findPod } from "../pods/find.ts";
 import { listPods } from "../pods/inventory.ts";
+import { asCaller } from "../self.ts";
 import { takeSnapshot } from "../snapshot/collect.ts";
-import { jsonText } from "../text/visible.ts";
 import { openNamespace } from "./namespace-option.ts";
 
 const HELP = `
@@ -41,7 +42,8 @@ export function snapshotCommand(): Command {
       const destinations = options.to.map(canonicalIp);
       const others = pod === undefined ? [] : everybody.filter((one) => one.inode !== pods[0]!.inode);
       const snapshot = takeSnapshot({ node, pods, onlyOfNode: pod === undefined, others, destinations });
-      if (options.output === undefined) printJsonLine(snapshot);
-      else writeFileSync(options.output, `${jsonText(snapshot)}\n`);
+      const { output } = options;
+      if (output === undefined) printJsonLine(snapshot);
+      else asCaller(() => writeFileSync(output, `${jsonText(snapshot)}\n`));
     });
 }

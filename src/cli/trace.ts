@@ -2,6 +2,7 @@ import { writeFileSync } from "node:fs";
 import { Command, Option } from "commander";
 import { messageOf, WayoutError } from "../error.ts";
 import { writePcapng } from "../linux/packet/pcapng.ts";
+import { asCaller } from "../self.ts";
 import type { SeenPacket } from "../trace/evidence.ts";
 import { tracePage } from "../trace/show/page.ts";
 import { trace, type TraceRequest } from "../trace/trace.ts";
@@ -103,7 +104,7 @@ function frames(packets: readonly SeenPacket[]) {
 
 function write(path: string, content: string | Uint8Array): void {
   try {
-    writeFileSync(path, content);
+    asCaller(() => writeFileSync(path, content));
   } catch (error) {
     throw new WayoutError({
       code: "cannot-write",

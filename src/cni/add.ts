@@ -2,19 +2,20 @@
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import type { Assignment } from "../ipam/assignment.ts";
-import { connectPod, disconnectPod, ensureBridge, type PodLink } from "../network/network.ts";
+import { connectPod, disconnectPod, type PodLink } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
+import { entrances } from "./entrance.ts";
 import { labelOf } from "./label.ts";
-import { NetworkLock } from "./network-lock.ts";
+import { lockNetwork } from "./network-lock.ts";
 import { ensureNat } from "./network-nat.ts";
-import { ensureForwarding, leaveNetwork } from "./network-state.ts";
-import { bridgeIntent, planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
+import { ensureForwarding, ensureGatewaySide, leaveNetwork } from "./network-state.ts";
+import { planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
 import { appendResult, EMPTY_RESULT, readResult, type Result, type ResultInterface } from "./result.ts";
 import { forgetEarlierOwners } from "./used-addresses.ts";
-import { ensureVlanGateway, portVlans, withVlans } from "./vlan.ts";
+import { portVlans } from "./vlan.ts";
 
 const NO_ADDRESSES: Assignment = { addresses: [], routes: [], dns: {} };
 
@@ -36,7 +37,7 @@ export async function add(context: CniContext): Promise<Result> {
   using pod = openPodNamespace(call.netns!, context.namespace);
   const progress: Progress = { undo: [], links: [] };
   try {
-    using _lock = new NetworkLock(header.network, "shared");
+    using _lock = lockNetwork(header.network, "shared");
     if (ipam?.wantsLink === true) connectAhead(context, configuration, pod, progress);
     const assignment = ipam?.add() ?? NO_ADDRESSES;
     if (ipam !== undefined) progress.undo.push(() => ipam.del());
@@ -62,26 +63,24 @@ async function attach(
 ): Promise<Result> {
   const { node, namespace } = context;
   const plan = planAttachment(configuration, assignment);
-  const bridge = bridgeFor(context, configuration, plan, progress);
-  const gateway = withVlans(configuration, () =>
-    ensureVlanGateway(node, configuration, bridge, plan.gateways),
-  );
-  if (gateway?.created === true) progress.links.unshift(gateway.link.name);
+  const { bridge, gateway } = ensureGatewaySide(node, configuration, plan, progress.links);
+  const holder = gateway ?? bridge;
   const { network, nat } = configuration;
   const subnets = subnetsOf(ipam, plan);
-  await ensureNat({ network, wish: nat, subnets }, namespace);
+  const from = entrances(configuration, holder, node);
+  await ensureNat({ network, wish: nat, subnets, from }, namespace);
   const addresses = plan.ips.map(({ address }) => address.split("/")[0]!);
   if (addresses.length > 0) await forgetEarlierOwners(network, subnets, addresses, namespace);
   const link = connect(context, configuration, plan, pod, bridge, progress);
   if (configuration.checkMacSpoofing) await guardSender(link, namespace, progress);
   // Last: it is not undone, for others may have begun to rely on it meanwhile.
-  await ensureForwarding(plan.forwarded, gateway?.link ?? bridge);
+  await ensureForwarding(plan.forwarded, holder);
   return {
     interfaces: [
       resultInterface(bridge),
       resultInterface(link.host),
       { ...resultInterface(link.pod), sandbox: context.call.netns! },
-      ...(gateway === undefined ? [] : [resultInterface(gateway.link)]),
+      ...(gateway === undefined ? [] : [resultInterface(gateway)]),
     ],
     ips: plan.ips.map((ip) => ({ ...ip, interface: POD_INTERFACE })),
     routes: plan.routes,
@@ -101,19 +100,6 @@ function subnetsOf(ipam: AddressManagement | undefined, plan: AttachmentPlan): s
   return [...new Set([...(ipam?.subnets ?? []), ...plan.ips.map(({ address }) => subnetOf(address))])];
 }
 
-function bridgeFor(
-  { node }: CniContext,
-  configuration: NetworkConfiguration,
-  { gateways }: AttachmentPlan,
-  progress: Progress,
-): LinkState {
-  const { link, created } = withVlans(configuration, () =>
-    ensureBridge(node, bridgeIntent(configuration, gateways)),
-  );
-  if (created) progress.links.push(link.name);
-  return link;
-}
-
 /** Who asks for an address over the pod's own interface, as DHCP does, must find it there, and up. */
 function connectAhead(
   context: CniContext,
@@ -122,7 +108,7 @@ function connectAhead(
   progress: Progress,
 ): void {
   const plan = planAttachment(configuration, NO_ADDRESSES);
-  const bridge = bridgeFor(context, configuration, plan, progress);
+  const { bridge } = ensureGatewaySide(context.node, configuration, plan, progress.links);
   connect(context, configuration, plan, pod, bridge, progress);
 }
 

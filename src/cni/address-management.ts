@@ -1,4 +1,5 @@
 /** Where a network's addresses come from: host-local in this process, another plugin, or nowhere (layer 2 only). */
+import { ipFromNumber } from "../address/ip.ts";
 import type { Assignment, AssignedAddress, Owner } from "../ipam/assignment.ts";
 import { dataDirectory, readHostLocal, type HostLocalConfiguration } from "../ipam/configuration.ts";
 import * as hostLocal from "../ipam/host-local.ts";
@@ -19,6 +20,11 @@ export interface AddressManagement {
   add(): Assignment;
   /** Never fails because there is nothing to release. The addresses that were released, as far as they are known. */
   del(): readonly string[];
+  /**
+   * What an `add` would answer, by way of example: one address of each set, of the range whose gateway is `there` already
+   * if there is one. Empty when nobody but the other plugin knows.
+   */
+  samples(there: readonly string[]): readonly AssignedAddress[];
   /** @throws when the reservation of one of these addresses does not stand */
   check(addresses: readonly string[]): void;
   /** Gives back what no valid attachment holds; the addresses, as far as they are known. */
@@ -27,6 +33,8 @@ export interface AddressManagement {
   status(): void;
   /** How many addresses are given to somebody; undefined when nobody but the other plugin knows. */
   held(): number | undefined;
+  /** The addresses that this call's attachment holds, as far as they are known. */
+  reserved(): readonly string[];
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -108,8 +116,20 @@ class HostLocal implements AddressManagement {
     hostLocal.status(this.configuration!);
   }
 
+  samples(there: readonly string[]): readonly AssignedAddress[] {
+    return this.configuration!.sets.map((set) => {
+      const range = set.find(({ gateway }) => there.includes(gateway)) ?? set[0]!;
+      const { subnet, first, gateway } = range;
+      return { address: `${ipFromNumber(subnet.family, first)}/${subnet.prefixLength}`, gateway };
+    });
+  }
+
   held(): number {
     return countReservations(this.directory);
+  }
+
+  reserved(): readonly string[] {
+    return hostLocal.reservedBy(this.directory, this.#owner);
   }
 }
 
@@ -153,8 +173,16 @@ class Delegated implements AddressManagement {
     this.#run("STATUS");
   }
 
+  samples(): readonly AssignedAddress[] {
+    return [];
+  }
+
   held(): undefined {
     return undefined;
+  }
+
+  reserved(): readonly string[] {
+    return [];
   }
 
   #assignment(output: string): Assignment {

@@ -6,6 +6,7 @@ import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { hostVethName } from "../network/network.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
+import { entrances } from "./entrance.ts";
 import { MacSpoofing } from "./mac-spoofing.ts";
 import { natProblems } from "./network-nat.ts";
 import { notForwarded } from "./network-state.ts";
@@ -40,8 +41,12 @@ export async function check(context: CniContext): Promise<void> {
   ];
   const subnets = [...(ipam?.subnets ?? []), ...plan.ips.map(({ address }) => subnetOf(address))];
   const { network, nat } = configuration;
-  const wanted = { network, wish: nat, subnets: [...new Set(subnets)] };
-  problems.push(...(await natProblems(wanted, context.namespace)));
+  const holder = gatewayHolder(context, configuration, plan);
+  if (holder !== undefined) {
+    const from = entrances(configuration, holder, context.node);
+    const wanted = { network, wish: nat, subnets: [...new Set(subnets)], from };
+    problems.push(...(await natProblems(wanted, context.namespace)));
+  }
   if (problems.length === 0) return;
   throw new WayoutError({
     code: "check-failed",
@@ -114,10 +119,7 @@ function nodeProblems(
   }
   const problems = bridge.up ? [] : [`the bridge ${bridge.name} is down`];
   problems.push(...portProblems(context, configuration, bridge, inside));
-  const holder =
-    configuration.vlan > 0 && plan.gateways.length > 0
-      ? node.linkState(vlanGatewayName(configuration))
-      : bridge;
+  const holder = gatewayHolder(context, configuration, plan);
   const there = holder === undefined ? [] : node.addresses({ interface: holder.index });
   for (const text of plan.gateways) {
     const { address, prefixLength } = parseCidr(text, "keep");
@@ -127,6 +129,16 @@ function nodeProblems(
   }
   const closed = notForwarded(plan.forwarded, holder ?? bridge);
   return [...problems, ...closed.map((family) => `IPv${family} forwarding is off`)];
+}
+
+/** The interface that has the gateway's addresses; undefined when it is missing. */
+function gatewayHolder(
+  { node }: CniContext,
+  configuration: NetworkConfiguration,
+  { gateways }: AttachmentPlan,
+): LinkState | undefined {
+  const { vlan, bridge } = configuration;
+  return node.linkState(vlan > 0 && gateways.length > 0 ? vlanGatewayName(configuration) : bridge);
 }
 
 /** The host's end: ours by its name, or, of a pod that another plugin attached, the peer of the pod's interface. */

@@ -1,8 +1,12 @@
 /** DEL: takes an attachment away as far as it is there. Repeatable; needs neither the namespace nor a whole configuration. */
-import { disconnectPod, hostVethName } from "../network/network.ts";
+import { disconnectPod, hostVethName, type UnknownEnd } from "../network/network.ts";
+import type { AddressManagement } from "./address-management.ts";
+import type { NetworkHeader } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
+import { labelOf, readLabel } from "./label.ts";
 import { leaveNetwork } from "./network-state.ts";
 import { openPodIfThere } from "./pod-namespace.ts";
+import { readResult } from "./result.ts";
 import { noteUsed } from "./used-addresses.ts";
 
 /**
@@ -21,7 +25,9 @@ export async function del(context: CniContext): Promise<void> {
       failures.push(error);
     }
   };
-  await attempt(() => disconnectPod(context.node, pod, context.linkNames));
+  await attempt(() =>
+    disconnectPod(context.node, pod, context.linkNames, (end) => isMeant(end, context, ipam)),
+  );
   // Also of a pod that another plugin attached: who gets its address next must not inherit its connections.
   await attempt(() => noteUsed(header.network, ipam?.del() ?? []));
   if (header.fields.raw("macspoofchk") === true) {
@@ -33,6 +39,32 @@ export async function del(context: CniContext): Promise<void> {
   }
   await attempt(() => leaveNetwork(context, backendOf(context), ipam));
   if (failures.length > 0) throw failures[0];
+}
+
+/**
+ * Whether an interface that another plugin made is the one that is to go: by its label, by what its ADD reported, or by
+ * an address that is reserved for it. Without any of these it stays: it goes with its namespace, or is another pod's.
+ */
+function isMeant(end: UnknownEnd, context: CniContext, ipam: AddressManagement | undefined): boolean {
+  const { header, call, owner } = context;
+  if (end.alias !== undefined && readLabel(end.alias) !== undefined) {
+    return end.alias === labelOf(header.network, owner);
+  }
+  if (end.mac !== undefined && end.mac === reportedMac(header, call.interfaceName)) return true;
+  const reserved = ipam?.reserved() ?? [];
+  return reserved.length > 0 && end.addresses().some((address) => reserved.includes(address));
+}
+
+/** The MAC of the pod's interface as ADD reported it; undefined when the runtime does not hand the result on. */
+function reportedMac({ fields, version }: NetworkHeader, interfaceName: string): string | undefined {
+  try {
+    const { interfaces } = readResult(fields.raw("prevResult"), "prevResult", version);
+    return interfaces
+      .find(({ name, sandbox }) => name === interfaceName && sandbox !== undefined)
+      ?.mac?.toLowerCase();
+  } catch {
+    return undefined;
+  }
 }
 
 export function backendOf({ header }: CniContext): "nftables" | "iptables" {

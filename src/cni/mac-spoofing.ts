@@ -11,6 +11,7 @@
  *       }
  *     }
  */
+import { BRIDGE_HOOK_PRIORITY } from "../linux/netfilter.ts";
 import { macText } from "../address/mac.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NetlinkError } from "../linux/netlink/netlink-error.ts";
@@ -32,8 +33,8 @@ const TABLE = { family: "bridge", table: "wayout" } as const;
 const CHAIN = { ...TABLE, chain: "prerouting" } as const;
 const PORTS: SetSpec = { ...TABLE, set: "checked_ports", type: "ifname" };
 const SENDERS: SetSpec = { ...TABLE, set: "port_senders", type: "ifname . ether_addr" };
-/** Before bridge NAT (NF_BR_PRI_NAT_DST_BRIDGED, include/uapi/linux/netfilter_bridge.h). */
-const PRIORITY = -300;
+/** Before bridge NAT. */
+const PRIORITY = BRIDGE_HOOK_PRIORITY.dstnat;
 /** Somebody else's transactions may come between our look and our change; more often than this they hardly do. */
 const ATTEMPTS = 20;
 

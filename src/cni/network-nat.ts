@@ -10,8 +10,8 @@ import { rulesetGeneration } from "../linux/nftables/generation.ts";
 import type { NatBackend, NatDrift } from "../nat/backend.ts";
 import { GenerationMemory } from "../nat/generation-memory.ts";
 import type { NatIntent } from "../nat/intent.ts";
-import { readWants, wantsText, type NetworkWants } from "../nat/network-wants.ts";
-import { ownerName } from "../nat/owner-name.ts";
+import { readWants, removedText, wantsText, type NetworkWants } from "../nat/network-wants.ts";
+import { networkOwner } from "../nat/owner-name.ts";
 import type { NatWish } from "./configuration.ts";
 
 /** What a network wants of NAT. */
@@ -20,11 +20,8 @@ export interface NetworkNat {
   readonly wish: NatWish;
   /** The subnets of its pods, as far as they are known here. */
   readonly subnets: readonly string[];
-}
-
-/** The owner that a network's NAT rules carry. */
-export function natOwner(network: string): string {
-  return ownerName("cni", network);
+  /** The interfaces by which its pods come (entrance.ts). */
+  readonly from: readonly string[];
 }
 
 /** Makes the rules be there. No transaction when they are, and in the usual case nobody reads them. */
@@ -34,8 +31,23 @@ export async function ensureNat(wanted: NetworkNat, namespace: NetworkNamespace)
     if (found.length > 0) nat.apply(intent);
     return found;
   });
+  if (problems.length === 0) return;
+  new GenerationMemory(namespace).drop((finding) => finding === removedText(networkOwner(wanted.network)));
   // Seen once more, they are remembered: the next call need not look, and the doctor knows that there were rules.
-  if (problems.length > 0 && wanted.wish.backend === "nftables") await natProblems(wanted, namespace);
+  if (wanted.wish.backend === "nftables") await natProblems(wanted, namespace);
+}
+
+/** Whether a person took the network's rules away (`wayout nat remove`), and no ADD has made them again since. */
+export function isNatRemoved(network: string, namespace: NetworkNamespace): boolean {
+  return new GenerationMemory(namespace).findings().includes(removedText(networkOwner(network)));
+}
+
+/** The subnets that the network had translated when that was last found in order. */
+export function rememberedSubnets(network: string, namespace: NetworkNamespace): readonly string[] {
+  const findings = new GenerationMemory(namespace).findings();
+  return [
+    ...new Set(findings.map(readWants).flatMap((wants) => (wants?.network === network ? wants.subnets : []))),
+  ];
 }
 
 /** What is not as the network wants it, in words; empty when all is well. */
@@ -70,8 +82,10 @@ export async function removeNat(
 ): Promise<boolean> {
   return await ifAble(async () => {
     using nat = await openBackend({ backend }, namespace);
-    const removed = nat.remove(natOwner(network));
-    new GenerationMemory(namespace).drop((finding) => readWants(finding)?.network === network);
+    const removed = nat.remove(networkOwner(network));
+    new GenerationMemory(namespace).drop(
+      (finding) => readWants(finding)?.network === network || finding === removedText(networkOwner(network)),
+    );
     return removed;
   });
 }
@@ -84,7 +98,7 @@ export async function hasNat(
 ): Promise<boolean> {
   return await ifAble(async () => {
     using nat = await openBackend({ backend }, namespace);
-    return nat.intents().some(({ owner }) => owner === natOwner(network));
+    return nat.intents().some(({ owner }) => owner === networkOwner(network));
   });
 }
 
@@ -114,7 +128,7 @@ async function openBackend(
  */
 async function intentOf(wanted: NetworkNat, nat: NatBackend): Promise<NatIntent | undefined> {
   const { networkIntent } = await import("../nat/network-intent.ts");
-  const owner = natOwner(wanted.network);
+  const owner = networkOwner(wanted.network);
   const earlier = nat.intents().find((intent) => intent.owner === owner);
   return networkIntent(wantsOf(wanted), earlier);
 }
@@ -122,9 +136,9 @@ async function intentOf(wanted: NetworkNat, nat: NatBackend): Promise<NatIntent 
 /** The name that the nftables backend's table has. */
 const TABLE = "wayout";
 
-function wantsOf({ network, wish, subnets }: NetworkNat): NetworkWants {
+function wantsOf({ network, wish, subnets, from }: NetworkNat): NetworkWants {
   const { translations, nonMasqueradeCidrs } = wish;
-  return { network, translations, nonMasqueradeCidrs, subnets };
+  return { network, translations, nonMasqueradeCidrs, subnets, from };
 }
 
 /** What is remembered of these very rules, from one call to the next. */

@@ -2,21 +2,69 @@
 import type { IpFamily } from "../address/ip.ts";
 import { FORWARDING_SYSCTL } from "../forwarding/switches.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
+import { addRouteRequest } from "../linux/route/route.ts";
 import type { LinkTable } from "../kernel/route/link-table.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
-import { removeBridge } from "../network/network.ts";
+import { isThere } from "../network/link-ends.ts";
+import { ensureBridge, removeBridge } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
-import type { NatWish } from "./configuration.ts";
+import type { NatWish, NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { isLabelOf } from "./label.ts";
-import { NetworkLock } from "./network-lock.ts";
+import { lockNetwork } from "./network-lock.ts";
 import { removeNat } from "./network-nat.ts";
+import { bridgeIntent, type AttachmentPlan } from "./plan.ts";
+import { ensureVlanGateway, withVlans } from "./vlan.ts";
+
+/** What an ADD makes sure of for the network as a whole. */
+export interface NetworkState {
+  readonly configuration: NetworkConfiguration;
+  readonly plan: AttachmentPlan;
+  /** Of its pods, as far as they are known. */
+  readonly subnets: readonly string[];
+}
+
+/** The bridge, and with a VLAN the interface that holds the gateways' addresses there. */
+export interface GatewaySide {
+  readonly bridge: LinkState;
+  readonly gateway: LinkState | undefined;
+}
+
+/**
+ * Makes the node's side of a network be as its pods need it, whatever of it is there.
+ * @param made gets the names of the links that this call made, the bridge last
+ */
+export function ensureGatewaySide(
+  node: LinkTable,
+  configuration: NetworkConfiguration,
+  plan: AttachmentPlan,
+  made: string[],
+): GatewaySide {
+  return withVlans(configuration, () => {
+    const { link: bridge, created } = ensureBridge(node, bridgeIntent(configuration, plan.gateways));
+    if (created) made.push(bridge.name);
+    const gateway = ensureVlanGateway(node, configuration, bridge, plan.gateways);
+    if (gateway?.created === true) made.unshift(gateway.link.name);
+    leadTo(plan.bridgedSubnets, gateway?.link ?? bridge, node);
+    return { bridge, gateway: gateway?.link };
+  });
+}
+
+/** Routes to pods whose gateway's address leads to no subnet. Somebody's own route to them is as good. */
+function leadTo(subnets: readonly string[], { index }: LinkState, node: LinkTable): void {
+  if (subnets.length === 0) return;
+  const requests = subnets.map((destination) =>
+    addRouteRequest({ destination, interface: index, scope: "link" }),
+  );
+  for (const error of node.batchResults(requests).values()) if (!isThere(error)) throw error;
+}
 
 /** The families whose packets this bridge does not forward, of those that it should. */
 export function notForwarded(families: readonly IpFamily[], bridge: LinkState): IpFamily[] {
   const missing: IpFamily[] = [];
   for (const family of families) {
-    const own = family === 4 ? bridge.ipv4?.forwarding : bridge.ipv6?.forwarding;
+    // As forwardingForbiddenBy has it; the family's switch also stands for the uplink, by which the answers come.
+    const own = family === 4 ? bridge.ipv4?.forwarding : undefined;
     if (own === 0 || readSysctl(undefined, FORWARDING_SYSCTL[family]) === "0") missing.push(family);
   }
   return missing;
@@ -48,7 +96,7 @@ export async function leaveNetwork(
 ): Promise<boolean> {
   if (made.length === 0 && ipam === undefined) return false;
   if ((ipam?.held() ?? 0) > 0) return false;
-  using _lock = new NetworkLock(header.network, "alone");
+  using _lock = lockNetwork(header.network, "alone");
   if ((ipam?.held() ?? 0) > 0 || linksOf(header.network, node).length > 0) return false;
   for (const name of made) {
     const kind = node.linkState(name)?.kind;

@@ -1,6 +1,8 @@
 /** From a configuration and the addresses assigned: what to make, and what to report. Pure. */
-import { cidrOf, cidrText, parseCidr } from "../address/cidr.ts";
-import { ipFamily, ipFromNumber, type IpFamily } from "../address/ip.ts";
+import { cidrContains, cidrOf, cidrText, parseCidr } from "../address/cidr.ts";
+import { ipBits, ipFamily, ipFromNumber, type IpFamily } from "../address/ip.ts";
+import { isLinkLocalAddress } from "../address/special-purpose.ts";
+import { RT_TABLE } from "../linux/route/constants.ts";
 import type { AssignedRoute, Assignment } from "../ipam/assignment.ts";
 import type { BridgeIntent, PodRoute } from "../network/network.ts";
 import type { NetworkConfiguration } from "./configuration.ts";
@@ -16,6 +18,8 @@ export interface AttachmentPlan {
   readonly podRoutes: readonly PodRoute[];
   /** The node's own addresses on the bridge, with prefix. */
   readonly gateways: readonly string[];
+  /** Subnets behind the bridge that no gateway address leads to, since their gateway lies outside of them. */
+  readonly bridgedSubnets: readonly string[];
   /** Families that the node must forward. */
   readonly forwarded: readonly IpFamily[];
 }
@@ -32,24 +36,51 @@ export function planAttachment(configuration: NetworkConfiguration, assignment: 
   if (isDefaultGateway) {
     for (const ip of ips) {
       const dst = EVERYTHING[familyOf(ip.address)];
-      if (ip.gateway !== undefined && !hasGatewayTo(routes, dst)) routes.push({ dst, gw: ip.gateway });
+      if (ip.gateway !== undefined && !hasRouteTo(routes, dst)) routes.push({ dst, gw: ip.gateway });
     }
   }
-  const gateways = isGateway
-    ? ips.map((ip) => `${ip.gateway!}/${parseCidr(ip.address, "keep").prefixLength}`)
-    : [];
+  const gateways = isGateway ? ips.map(gatewayAddress) : [];
+  const outside = isGateway ? ips.filter(hasGatewayOutside) : [];
   return {
     ips,
     routes,
-    podRoutes: routes.map((route) => podRoute(route, ips)),
+    podRoutes: distinct(routes.map((route) => podRoute(route, ips))),
     gateways: [...new Set(gateways)],
+    bridgedSubnets: [...new Set(outside.map(({ address }) => subnetOf(address)))],
     forwarded: isGateway ? [...new Set(ips.map((ip) => familyOf(ip.address)))] : [],
   };
 }
 
-function hasGatewayTo(routes: readonly AssignedRoute[], dst: string): boolean {
-  for (const route of routes) if (route.dst === dst && route.gw !== undefined) return true;
+/** A route of another table is for whom a rule sends there. */
+function hasRouteTo(routes: readonly AssignedRoute[], dst: string): boolean {
+  for (const { dst: there, table = RT_TABLE.main } of routes) {
+    if (there === dst && table === RT_TABLE.main) return true;
+  }
   return false;
+}
+
+/** A route that is written twice is one route; the kernel would refuse the second. */
+function distinct(routes: readonly PodRoute[]): PodRoute[] {
+  const seen = new Set<string>();
+  const kept: PodRoute[] = [];
+  for (const route of routes) {
+    const text = JSON.stringify(route);
+    if (!seen.has(text)) kept.push(route);
+    seen.add(text);
+  }
+  return kept;
+}
+
+/** A gateway outside of the subnet is a single address: as a subnet it would draw strangers' packets to the bridge. */
+function gatewayAddress(ip: ResultAddress): string {
+  const { family, prefixLength } = parseCidr(ip.address, "keep");
+  const gateway = ip.gateway!;
+  if (!hasGatewayOutside(ip)) return `${gateway}/${prefixLength}`;
+  return `${gateway}/${family === 6 && isLinkLocalAddress(gateway) ? 64 : ipBits(family)}`;
+}
+
+function hasGatewayOutside({ address, gateway }: ResultAddress): boolean {
+  return gateway !== undefined && !cidrContains(parseCidr(address, "keep"), gateway);
 }
 
 export function bridgeIntent(configuration: NetworkConfiguration, gateways: readonly string[]): BridgeIntent {
@@ -97,9 +128,15 @@ function podRoute(route: AssignedRoute, ips: readonly ResultAddress[]): PodRoute
       ? undefined
       : ips.find((ip) => ip.gateway !== undefined && familyOf(ip.address) === family)?.gateway);
   const { mtu, advmss, priority, table } = route;
+  // Only the network's own gateway is known to answer on the link; any other must be in a subnet of the pod's.
+  const onlink =
+    gateway !== undefined &&
+    ips.some((ip) => ip.gateway === gateway && hasGatewayOutside(ip)) &&
+    !(family === 6 && isLinkLocalAddress(gateway));
   return {
     destination: route.dst,
     ...(gateway === undefined ? {} : { gateway }),
+    ...(onlink ? { onlink } : {}),
     ...(mtu === undefined ? {} : { mtu }),
     ...(advmss === undefined ? {} : { advmss }),
     ...(priority === undefined ? {} : { priority }),

@@ -27,7 +27,10 @@ export function openPodNamespace(path: string, node: NetworkNamespace): NetworkN
   });
 }
 
-/** The same for DEL: undefined when it is gone, which is nothing to complain about there. */
+/**
+ * The same for DEL: undefined when it is gone, or when the path leads to the node itself by now, as /proc/PID/ns/net
+ * does once the process's number belongs to one of the node's. Neither is anything to complain about there.
+ */
 export function openPodIfThere(
   path: string | undefined,
   node: NetworkNamespace,
@@ -36,8 +39,7 @@ export function openPodIfThere(
   try {
     return openPodNamespace(path, node);
   } catch (error) {
-    const gone = !(error instanceof WayoutError) || error.kind === "broken";
-    if (gone) return undefined;
+    if (!(error instanceof WayoutError) || error.code === "bad-namespace") return undefined;
     throw error;
   }
 }

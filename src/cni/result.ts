@@ -12,6 +12,9 @@ export interface ResultInterface {
   readonly mtu?: number;
   /** Path of the pod's namespace; absent on the node. */
   readonly sandbox?: string;
+  /** Of interfaces that other plugins of a chain made: a vhost-user socket, a PCI device. */
+  readonly socketPath?: string;
+  readonly pciID?: string;
 }
 
 export interface ResultAddress {
@@ -55,11 +58,10 @@ export function resultJson(result: Result, version: CniVersion): object {
   return {
     cniVersion: version,
     interfaces: unlessEmpty(
-      result.interfaces.map(({ name, mac, mtu, sandbox }) => ({
-        name,
-        mac,
+      result.interfaces.map(({ mtu, socketPath, pciID, ...known }) => ({
+        ...known,
         mtu: newest ? mtu : undefined,
-        sandbox,
+        ...(withVersion ? {} : { socketPath, pciID }),
       })),
     ),
     ips: unlessEmpty(
@@ -130,12 +132,17 @@ function readInterface(value: unknown, path: string): ResultInterface {
   if (name === undefined) throw new FieldError(`${path}.name`, "is missing");
   const mac = fields.string("mac");
   const mtu = fields.integer("mtu", 0, 0xffff_ffff);
-  const sandbox = fields.string("sandbox");
+  const text = (key: "sandbox" | "socketPath" | "pciID"): { readonly [K in typeof key]?: string } => {
+    const value = fields.string(key) ?? "";
+    return value === "" ? {} : { [key]: value };
+  };
   return {
     name,
     ...(mac === undefined || mac === "" ? {} : { mac }),
     ...(mtu === undefined || mtu === 0 ? {} : { mtu }),
-    ...(sandbox === undefined || sandbox === "" ? {} : { sandbox }),
+    ...text("sandbox"),
+    ...text("socketPath"),
+    ...text("pciID"),
   };
 }
 

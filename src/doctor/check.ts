@@ -3,7 +3,7 @@ import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { nftName } from "../linux/nftables/spelling.ts";
 import { sysctlWord } from "../linux/sysctl-name.ts";
 import { command, commandIn, type CommandLine } from "../text/command.ts";
-import { entryOf, type FindingCode, type StepName } from "./catalogue.ts";
+import { entryOf, type FindingCode, type StepName } from "../causes/catalogue.ts";
 import type { Decision } from "./predict/chain.ts";
 import type { Evidence, Finding, Fix, Repair, RepairPlace } from "./finding.ts";
 import type { Prediction, Stop, StopKind, Target } from "./predict/path.ts";

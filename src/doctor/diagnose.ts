@@ -2,7 +2,7 @@
 import { command } from "../text/command.ts";
 import { messageOf } from "../error.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
-import { causesOf, CATALOGUE, entryOf, STEPS, type FindingCode, type StepName } from "./catalogue.ts";
+import { causesOf, CATALOGUE, entryOf, STEPS, type FindingCode, type StepName } from "../causes/catalogue.ts";
 import { anywhere, CheckContext, finding } from "./check.ts";
 import { CHECKS } from "./checks/all.ts";
 import type { Finding } from "./finding.ts";

@@ -1,12 +1,12 @@
 /** The catalogue as a document: docs/findings.md. */
-import { CATALOGUE, entryOf, STEPS, type FindingCode, type StepName } from "./catalogue.ts";
+import { CATALOGUE, entryOf, STEPS, type FindingCode, type StepName } from "../causes/catalogue.ts";
 
 const HEAD = `# What the doctor can find
 
 \`wayout doctor\` goes through these steps in order. A finding marked ✗ stops the traffic and makes the exit code 1; one
 marked ! is worth knowing. A finding is hidden while one of its causes stands: it would only be its symptom.
 
-This file is made from src/doctor/catalogue.ts: \`bin/bun scripts/findings-doc.ts\`.
+This file is made from src/causes/catalogue.ts: \`bin/bun scripts/findings-doc.ts\`.
 `;
 
 /** Markdown, one section a step, one paragraph a finding. */

@@ -1,11 +1,8 @@
 /** What the doctor found: a cause, with the evidence for it, whose it is, what it does and how to mend it. */
+import type { CommandLine } from "../text/command.ts";
 import type { NatBackendName } from "../nat/backend.ts";
 import type { NatIntent } from "../nat/intent.ts";
-import type { CommandLine } from "../text/command.ts";
-import type { FindingCode } from "./catalogue.ts";
-
-/** `error`: broken now. `warning`: will bite, or bites sometimes. `note`: worth knowing. */
-export type Severity = "error" | "warning" | "note";
+import type { FindingCode, Severity } from "../causes/catalogue.ts";
 
 /** `certain`: the kernel said so, or it follows from what it said. `likely`: it fits, something else could explain it. */
 export type Confidence = "certain" | "likely" | "possible";

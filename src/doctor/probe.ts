@@ -1,23 +1,54 @@
 /** What a real packet adds to the prediction. */
-import { command } from "../text/command.ts";
-import { entryOf } from "./catalogue.ts";
-import { anywhere, finding } from "./check.ts";
+import { entryOf, type CauseCode } from "../causes/catalogue.ts";
+import { finding } from "./check.ts";
 import type { Diagnosis } from "./diagnose.ts";
+import type { Evidence, Finding, Fix } from "./finding.ts";
 import { targetText } from "./wording.ts";
 
-export interface ProbeResult {
-  /** `answered` and `refused`: an answer came back. `stopped`: none did. `not-sent`: the probe could not be made. */
-  readonly outcome: "answered" | "refused" | "stopped" | "not-sent";
+export type ProbeResult =
+  /** An answer came back; `refused`: the destination's own no. */
+  | {
+      readonly outcome: "answered" | "refused";
+      /** In one sentence. */
+      readonly said: string;
+      /** Whom the packet was given to instead of the destination, where rules put somebody in its place. */
+      readonly redirected?: { readonly to: string; readonly by?: string };
+    }
+  | ({ readonly outcome: "stopped" } & SeenStop)
+  /** The probe could not be made. */
+  | { readonly outcome: "not-sent"; readonly said: string };
+
+/** Where and why the packet ended, as it was seen. */
+export interface SeenStop {
+  readonly code: CauseCode;
   /** In one sentence. */
   readonly said: string;
-  /** Where the packet was last seen: `coming in at br0 on the node`, `in the socket of the pod`. */
-  readonly lastSeen?: string;
-  /** Stable word for the reason. */
-  readonly code?: string;
+  /** `coming in at br0 on the node`, `in the socket of the pod`. */
+  readonly lastSeen: string;
+  readonly owner?: string;
+  readonly evidence: readonly Evidence[];
+  readonly fix: readonly Fix[];
+  /** The next step, where no command is known that mends it. */
+  readonly todo?: string;
 }
 
-/** The reason words that mean: it left the node as it should, and nobody answered. */
-const OUTSIDE = /^(?:nobody-answered|refused-outside)$/;
+/** Causes that only a packet shows: no check of the tables raises them. */
+export const SEEN_CAUSES: readonly CauseCode[] = [
+  "pod-ports-exhausted",
+  "pod-cannot-send",
+  "ttl-expired",
+  "qdisc-drops",
+  "kernel-drops",
+  "refused-on-node",
+  "refused-outside",
+  "unanswered-neighbour",
+  "answer-from-elsewhere",
+  "answer-not-matched",
+  "request-unanswered",
+  "pod-silent",
+  "no-answer",
+  "stopped-elsewhere",
+];
 
 /** The diagnosis with the probe's word in it. The packet is right where the prediction differs. */
 export function withProbe(diagnosis: Diagnosis, probe: ProbeResult): Diagnosis {
@@ -28,70 +59,105 @@ export function withProbe(diagnosis: Diagnosis, probe: ProbeResult): Diagnosis {
     case "refused":
       return answered(diagnosis, probe);
     case "stopped":
-      return diagnosis.healthy ? contradicted(diagnosis, probe) : diagnosis;
+      return diagnosis.healthy ? contradicted(diagnosis, probe) : confirmed(diagnosis, probe);
   }
 }
 
-/** An answer came back: findings that say it cannot are only possible. */
-function answered(diagnosis: Diagnosis, probe: ProbeResult): Diagnosis {
-  const address = targetText(diagnosis.target);
-  if (diagnosis.healthy)
-    return { ...diagnosis, answer: `${diagnosis.answer} (a real packet: ${probe.said})` };
-  const findings = diagnosis.findings.map((one) =>
-    one.stopsTraffic
-      ? { ...one, stopsTraffic: false, severity: "warning" as const, confidence: "possible" as const }
-      : one,
-  );
-  const checklist = diagnosis.checklist.map((line) =>
-    line.status === "broken" ? { ...line, status: "warned" as const } : line,
-  );
-  return {
-    ...diagnosis,
-    healthy: true,
-    findings,
-    checklist,
-    answer: `${diagnosis.pod} reaches ${address} (${probe.said}), although the tables say otherwise`,
-  };
-}
+type Answered = Extract<ProbeResult, { readonly outcome: "answered" | "refused" }>;
 
-/** Nothing was found, and yet no answer came: the packet tells where it was last seen. */
-function contradicted(diagnosis: Diagnosis, probe: ProbeResult): Diagnosis {
-  const outside = OUTSIDE.test(probe.code ?? "");
-  const code = outside ? "no-answer" : "stopped-elsewhere";
-  const seen = probe.lastSeen ?? "in the pod";
-  const [spot] = diagnosis.path.blindSpots;
-  const text = outside
-    ? `the packet left the node as it should, and nobody answered`
-    : `${lastSeenText(seen)}; then ${probe.said}`;
-  const found = finding(code, {
-    text,
-    owner: outside
-      ? "the network outside, or the destination"
-      : `unknown${spot === undefined ? "" : `; perhaps of ${spot}`}`,
-    evidence: [
-      { source: "a real packet", value: probe.said },
-      { source: "last seen", value: seen },
-      ...diagnosis.path.blindSpots.map((value) => ({ source: "on its way", value })),
-    ],
-    consequence: "no answer comes back",
-    ...(outside
-      ? { advice: ["ask whoever runs the network outside: security group, provider's filter, proxy"] }
-      : { fix: [anywhere(command`wayout trace ${diagnosis.pod} ${diagnosis.target.address}`)] }),
-    confidence: "likely",
+/** An answer came back: findings that say it cannot, or that nobody can tell, are only possible. */
+function answered(diagnosis: Diagnosis, probe: Answered): Diagnosis {
+  const address = targetText(diagnosis.target);
+  const known = diagnosis.healthy && diagnosis.certain;
+  const findings = diagnosis.findings.flatMap((one) => {
+    if (one.code === "filter-unknown") return [];
+    return one.stopsTraffic
+      ? [{ ...one, stopsTraffic: false, severity: "warning" as const, confidence: "possible" as const }]
+      : [one];
+  });
+  const checklist = diagnosis.checklist.map((line) => {
+    if (findings.length < diagnosis.findings.length && line.step === "filter" && line.status === "warned")
+      return { ...line, status: "ok" as const, text: `a real packet got through: ${probe.said}` };
+    return line.status === "broken" ? { ...line, status: "warned" as const } : line;
   });
   return {
     ...diagnosis,
+    healthy: true,
+    certain: true,
+    findings,
+    checklist,
+    answer: answerOf(diagnosis, probe, address, known),
+  };
+}
+
+function answerOf(diagnosis: Diagnosis, probe: Answered, address: string, known: boolean): string {
+  const { redirected, said } = probe;
+  if (redirected !== undefined) {
+    const by = redirected.by === undefined ? "" : ` by ${redirected.by}`;
+    return `${diagnosis.pod} gets an answer for ${address}: it is redirected to ${redirected.to}${by} (a real packet: ${said})`;
+  }
+  if (known) return `${diagnosis.answer} (a real packet: ${said})`;
+  const but = diagnosis.healthy ? "" : ", although the tables say otherwise";
+  return `${diagnosis.pod} reaches ${address} (a real packet: ${said})${but}`;
+}
+
+/** Both say that it does not get there: the packet's word is one more piece of evidence. */
+function confirmed(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
+  const at = diagnosis.findings.findIndex((one) => one.stopsTraffic && one.code === probe.code);
+  const index = at < 0 ? diagnosis.findings.findIndex((one) => one.stopsTraffic) : at;
+  const findings = diagnosis.findings.map((one, place) =>
+    place === index
+      ? { ...one, evidence: [...one.evidence, { source: "a real packet", value: probe.said }] }
+      : one,
+  );
+  return { ...diagnosis, findings };
+}
+
+/** Nothing was found, and yet no answer came: the finding is what was seen. */
+function contradicted(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
+  const text = sentenceOf(probe);
+  const found: Finding = {
+    ...finding(probe.code, {
+      text,
+      owner: ownerOf(diagnosis, probe),
+      evidence: [
+        { source: "a real packet", value: probe.said },
+        { source: "last seen", value: probe.lastSeen },
+        ...probe.evidence,
+        ...diagnosis.path.blindSpots.map((value) => ({ source: "on its way", value })),
+      ],
+      consequence: "no answer comes back",
+      fix: probe.fix,
+      ...(probe.todo === undefined ? {} : { advice: [probe.todo] }),
+      confidence: probe.code === "no-answer" || probe.code === "stopped-elsewhere" ? "likely" : "certain",
+    }),
+    // It was seen to stop, whatever its kind does elsewhere.
+    stopsTraffic: true,
+    severity: "error",
+  };
+  const { step } = entryOf(probe.code);
+  return {
+    ...diagnosis,
     healthy: false,
-    findings: [found, ...diagnosis.findings],
+    findings: [found, ...diagnosis.findings.filter((one) => one.code !== probe.code)],
     checklist: diagnosis.checklist.map((line) =>
-      line.step === entryOf(code).step ? { ...line, status: "broken", text } : line,
+      line.step === step ? { ...line, status: "broken", text } : line,
     ),
     answer: `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)} because ${text}`,
   };
 }
 
-/** `the answer, leaving br0 on the node` is about the answer, everything else about the packet. */
-function lastSeenText(seen: string): string {
-  const ofAnswer = /^the answer, (.*)$/.exec(seen)?.[1];
-  return ofAnswer === undefined ? `the packet was last seen ${seen}` : `the answer was last seen ${ofAnswer}`;
+/** What the trace says by itself, or where the packet was last seen when that is all there is to say. */
+function sentenceOf({ code, said, lastSeen }: SeenStop): string {
+  if (code !== "stopped-elsewhere") return said;
+  const ofAnswer = /^the answer, (.*)$/.exec(lastSeen)?.[1];
+  const seen =
+    ofAnswer === undefined ? `the packet was last seen ${lastSeen}` : `the answer was last seen ${ofAnswer}`;
+  return `${seen}; then ${said}`;
+}
+
+function ownerOf({ path }: Diagnosis, { owner }: SeenStop): string {
+  if (owner !== undefined) return owner;
+  const [spot] = path.blindSpots;
+  return `unknown${spot === undefined ? "" : `; perhaps of ${spot}`}`;
 }

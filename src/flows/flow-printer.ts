@@ -1,6 +1,7 @@
 import { visible } from "../text/visible.ts";
 import type { EntryScan, TupleScan } from "../linux/conntrack/scan.ts";
-import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPS, protocolName, stateName } from "../linux/conntrack/status.ts";
+import { IPS, stateName } from "../linux/conntrack/status.ts";
+import { IP_PROTOCOL, protocolName } from "../linux/ip-protocol.ts";
 import { ipBytes, ipText } from "../address/ip.ts";
 import {
   decimalLength,
@@ -228,7 +229,8 @@ function writeTranslation(view: DataView, start: number, scan: EntryScan): numbe
   const { bytes } = wire;
   const v6 = family === 6;
   const isIcmp = original.icmpType >= 0;
-  const separator = original.protocol === IPPROTO_ICMP || original.protocol === IPPROTO_ICMPV6 ? HASH : COLON;
+  const separator =
+    original.protocol === IP_PROTOCOL.icmp || original.protocol === IP_PROTOCOL.icmpv6 ? HASH : COLON;
   // Of an ICMP query both tuples hold the id as their source port.
   const outsidePort = isIcmp ? reply.sourcePort : reply.destinationPort;
   const realPort = isIcmp ? -1 : reply.sourcePort;

@@ -1,5 +1,6 @@
 import { EntryScan, type TupleScan } from "../linux/conntrack/scan.ts";
-import { protocolName, stateName } from "../linux/conntrack/status.ts";
+import { stateName } from "../linux/conntrack/status.ts";
+import { protocolName } from "../linux/ip-protocol.ts";
 import { Wire } from "../linux/netlink/wire.ts";
 import { flowState } from "./flow.ts";
 

@@ -1,7 +1,8 @@
 import { ipText } from "../address/ip.ts";
 import type { ConntrackCpuStatistics, ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
 import type { EntryScan, TupleScan } from "../linux/conntrack/scan.ts";
-import { IPS, protocolName, stateName } from "../linux/conntrack/status.ts";
+import { IPS, stateName } from "../linux/conntrack/status.ts";
+import { protocolName } from "../linux/ip-protocol.ts";
 import { FlowHash } from "./flow-hash.ts";
 import { flowState, type PodIndex } from "./flow.ts";
 import type { PortRange } from "./flow-filter.ts";

@@ -10,16 +10,16 @@ import { listDirectory } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl, writeSysctl } from "../kernel/sysctl.ts";
-import { FORWARDING_SYSCTL } from "./switches.ts";
+import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "./switches.ts";
 
-const CONF = { 4: "net.ipv4.conf", 6: "net.ipv6.conf" } as const;
-
-/** One interface's own switch. Packets that arrive on it are forwarded only when it is on. */
+/** One interface's own switches; which of them decides: forwardingForbiddenBy. */
 export interface InterfaceForwarding {
   readonly name: string;
   /** undefined: the family is switched off on this interface. */
   readonly ipv4: boolean | undefined;
   readonly ipv6: boolean | undefined;
+  /** force_forwarding (Linux 6.17): forwards although the family's switch is off. */
+  readonly ipv6Forced?: boolean | undefined;
   /** 0 never, 1 unless it forwards, 2 always; undefined without IPv6. */
   readonly acceptRa: number | undefined;
   /** Routes on this interface that came by router advertisement: `default`, `2001:db8::/64`. */
@@ -46,6 +46,7 @@ export function readForwarding(namespace: NetworkNamespace | undefined): Forward
       name,
       ipv4: isOn(`net.ipv4.conf.${name}.forwarding`),
       ipv6: isOn(`net.ipv6.conf.${name}.forwarding`),
+      ipv6Forced: isOn(`net.ipv6.conf.${name}.force_forwarding`),
       acceptRa: acceptRa === undefined ? undefined : Number(acceptRa),
       advertisedRoutes: advertised.get(name) ?? [],
     };
@@ -95,7 +96,7 @@ export interface EnableOptions {
 
 /**
  * What enabling would change, in the order in which it must happen; empty when all is on already. An interface whose
- * own switch is off although the family's is on counts: nothing that arrives there is forwarded. So does one that
+ * own switch is off although the family's is on counts where it decides (IPv4). So does one that
  * forwards already and is about to lose an advertised route.
  */
 export function planForwarding(current: Forwarding, options: EnableOptions): SettingChange[] {
@@ -108,19 +109,33 @@ export function planForwarding(current: Forwarding, options: EnableOptions): Set
 function familyChanges(current: Forwarding, family: IpFamily): SettingChange[] {
   const isOn = family === 4 ? current.ipv4 : current.ipv6;
   if (isOn !== true) return [{ name: FORWARDING_SYSCTL[family], before: "0", after: "1" }];
-  return current.interfaces
-    .filter((one) => (family === 4 ? one.ipv4 : one.ipv6) === false)
-    .map((one) => ({
-      name: `${CONF[family]}.${one.name}.forwarding`,
-      before: "0",
-      after: "1",
-      reason: `off for ${one.name} alone`,
-    }));
+  return notForwarded(current, family).map(({ link, sysctl }) => ({
+    name: sysctl,
+    before: "0",
+    after: "1",
+    reason: `off for ${link} alone`,
+  }));
+}
+
+/** Interfaces of which nothing is forwarded that arrives there, and by which setting. */
+export function notForwarded(
+  current: Forwarding,
+  family: IpFamily,
+): { readonly link: string; readonly sysctl: string }[] {
+  const number = (on: boolean | undefined): number | undefined => (on === undefined ? undefined : Number(on));
+  const all = number(family === 4 ? current.ipv4 : current.ipv6);
+  return current.interfaces.flatMap(({ name: link, ipv4, ipv6, ipv6Forced }) => {
+    const own = number(family === 4 ? ipv4 : ipv6);
+    if (own === undefined) return [];
+    const sysctl = forwardingForbiddenBy(family, link, { all, own, forced: number(ipv6Forced) });
+    return sysctl === undefined ? [] : [{ link, sysctl }];
+  });
 }
 
 function advertisementChanges(current: Forwarding): SettingChange[] {
   return current.interfaces
     .filter((one) => one.acceptRa === 1 && one.advertisedRoutes.length > 0)
+    .filter((one) => current.ipv6 !== true || one.ipv6 === true)
     .map((one) => ({
       name: `net.ipv6.conf.${one.name}.accept_ra`,
       before: "1",

@@ -84,6 +84,12 @@ export function release(directory: string, owner: Owner): string[] {
   return store?.release(owner) ?? [];
 }
 
+/** The addresses that an owner holds. */
+export function reservedBy(directory: string, owner: Owner): readonly string[] {
+  using store = AddressStore.openExisting(directory);
+  return store?.addressesOf(owner) ?? [];
+}
+
 /**
  * Whether the reservation of these addresses stands.
  * @throws WayoutError `reservation-lost`

@@ -31,7 +31,7 @@ export function readRange(fields: Fields): AddressRange {
       `${cidrText(subnet)} has too few addresses to give any away`,
     );
   }
-  const gateway = inSubnet(fields, "gateway", subnet) ?? ipFromNumber(subnet.family, subnet.first + 1n);
+  const gateway = gatewayOf(fields, subnet);
   const startText = inSubnet(fields, "rangeStart", subnet);
   const endText = inSubnet(fields, "rangeEnd", subnet);
   const first = startText === undefined ? subnet.first + 1n : ipNumber(startText);
@@ -41,6 +41,14 @@ export function readRange(fields: Fields): AddressRange {
     throw new FieldError(fields.pathOf("rangeEnd"), `${endText} lies before rangeStart ${startText}`);
   }
   return { subnet, first, last, gateway };
+}
+
+/** It may lie outside of the subnet: fe80::1 is the router of many IPv6 networks. */
+function gatewayOf(fields: Fields, { family, first }: Cidr): string {
+  const gateway = fields.ip("gateway");
+  if (gateway === undefined) return ipFromNumber(family, first + 1n);
+  if (ipFamily(gateway) === family) return gateway;
+  throw new FieldError(fields.pathOf("gateway"), `${gateway} is of another address family than the subnet`);
 }
 
 function inSubnet(fields: Fields, key: string, subnet: Cidr): string | undefined {

@@ -9,24 +9,22 @@
 import { isIp } from "../address/ip.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
+import { FileLock } from "../kernel/file-lock.ts";
 import {
-  closeFile,
   isMissing,
   listDirectory,
   makeDirectory,
   makeFile,
-  openFile,
   readTextIfThere,
   removeFile,
   writeText,
 } from "../kernel/file.ts";
-import { flock } from "../kernel/libc.ts";
 import type { Owner } from "./assignment.ts";
 import { isOwnedBy, ownerText, parseOwner } from "./owner-file.ts";
 import { OwnerIndex, readReservations, type Reservation } from "./owner-index.ts";
 
-/** sys/file.h */
-const LOCK_EX = 2;
+/** The reference plugin holds the lock for as long as one of its calls takes. */
+const PATIENCE_MS = 30_000;
 
 /** A network's addresses, with the lock held from open to close. Every method may throw WayoutError `address-store`. */
 export class AddressStore implements Disposable {
@@ -35,7 +33,7 @@ export class AddressStore implements Disposable {
 
   private constructor(
     readonly directory: string,
-    private readonly lock: number,
+    private readonly lock: FileLock,
   ) {
     this.#index = new OwnerIndex(directory);
   }
@@ -44,14 +42,8 @@ export class AddressStore implements Disposable {
   static open(directory: string): AddressStore {
     return attempt(`opening ${directory}`, () => {
       makeDirectory(directory, 0o755);
-      const lock = openFile(`${directory}/lock`, "a+", 0o640);
-      try {
-        flock(lock, LOCK_EX);
-        return new AddressStore(directory, lock);
-      } catch (error) {
-        closeFile(lock);
-        throw error;
-      }
+      const wait = { doing: `opening ${directory}`, patienceMs: PATIENCE_MS };
+      return new AddressStore(directory, FileLock.take(`${directory}/lock`, wait, 0o640));
     });
   }
 
@@ -152,7 +144,7 @@ export class AddressStore implements Disposable {
     } catch {
       // Unsealed it is made again next time; what was done stands all the same.
     } finally {
-      closeFile(this.lock);
+      this.lock[Symbol.dispose]();
     }
   }
 

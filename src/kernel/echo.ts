@@ -1,15 +1,10 @@
 /** ICMP and ICMPv6 echo (RFC 792, RFC 4443): what ping does, from inside any namespace. */
+import { icmpProtocol } from "../linux/ip-protocol.ts";
+import { AF_INET, AF_INET6, SOCK_RAW, POLLIN } from "../linux/socket.ts";
 import { closeSync } from "node:fs";
 import { ipBytes } from "../address/ip.ts";
 import * as libc from "./libc.ts";
 import type { NetworkNamespace } from "./namespace.ts";
-
-const AF_INET = 2;
-const AF_INET6 = 10;
-const SOCK_RAW = 3;
-const IPPROTO_ICMP = 1;
-const IPPROTO_ICMPV6 = 58;
-const POLLIN = 1;
 
 /**
  * Sends one echo request and waits for its reply.
@@ -23,9 +18,7 @@ export function echo(
 ): number | undefined {
   const address = ipBytes(destination);
   const v6 = address.length === 16;
-  const fd = namespace.run(() =>
-    libc.socket(v6 ? AF_INET6 : AF_INET, SOCK_RAW, v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP),
-  );
+  const fd = namespace.run(() => libc.socket(v6 ? AF_INET6 : AF_INET, SOCK_RAW, icmpProtocol(v6 ? 6 : 4)));
   try {
     const identifier = Math.floor(Math.random() * 0x1_0000);
     const sentAt = performance.now();

@@ -1,9 +1,45 @@
-/** Locks between processes: flock(2) on a file. The kernel lets go of it when the process ends, however it ends. */
-import { closeSync, fstatSync, openSync, rmSync, statSync } from "node:fs";
-import * as libc from "./libc.ts";
+/**
+ * Locks between processes: flock(2) on files that only their owner may open, so that nobody else can hold them. The
+ * kernel lets go of them when the process ends, however it ends. Who holds one alone is written in it. Every wait ends:
+ * with the lock, with an error that names the holder, or with a signal.
+ */
+import { WayoutError } from "../error.ts";
+import { SystemError } from "../linux/errno.ts";
+import {
+  closeFile,
+  isMissing,
+  makeDirectory,
+  openFile,
+  readDescriptor,
+  readText,
+  removeFile,
+  statDescriptor,
+  statFile,
+  writeDescriptor,
+} from "./file.ts";
+import { flock, poll } from "./libc.ts";
+import { identify, isAlive, type ProcessIdentity } from "./process.ts";
 
-const LOCK_EX = 2;
+/** sys/file.h */
+const LOCK = { shared: 1, alone: 2 } as const;
 const LOCK_NB = 4;
+/** Pauses between two tries of who cannot be woken: short at first, for most locks are held for less than this. */
+const FIRST_PAUSE_MS = 1;
+const LONGEST_PAUSE_MS = 20;
+
+/** The descriptor of a lock that is no file, or not held any more. */
+const NOTHING = -1;
+
+export type LockMode = keyof typeof LOCK;
+
+/** How a lock is waited for. */
+export interface LockWait {
+  /** What the caller is about to do: "attaching blue". */
+  readonly doing: string;
+  /** Longest to wait for one and the same holder. */
+  readonly patienceMs: number;
+  readonly mode?: LockMode;
+}
 
 export class FileLock implements Disposable {
   #fd: number;
@@ -16,48 +52,180 @@ export class FileLock implements Disposable {
   }
 
   /**
-   * Takes the lock, making the file when it is missing; its directory must exist.
-   * @param patience `wait` until the holder lets go, or `try` and get undefined when somebody holds it
-   * @throws Node's error when the file cannot be opened
+   * Takes the lock unless somebody holds it; then undefined. Makes the file, and its directory, when they are missing.
+   * @param permissions of a file that is made
+   * @throws SystemError when the file cannot be opened
    */
-  static take(path: string, patience: "wait"): FileLock;
-  static take(path: string, patience: "try"): FileLock | undefined;
-  static take(path: string, patience: "wait" | "try"): FileLock | undefined {
+  static try(path: string, mode: LockMode = "alone", permissions = 0o600): FileLock | undefined {
     for (;;) {
-      const fd = openSync(path, "a+", 0o644);
+      const fd = openOrMake(path, permissions);
+      if (fd === undefined) return new FileLock(NOTHING, path);
       let current = false;
       try {
-        if (!libc.flock(fd, LOCK_EX | (patience === "try" ? LOCK_NB : 0))) {
-          closeSync(fd);
+        if (!flock(fd, LOCK[mode] | LOCK_NB)) {
+          closeFile(fd);
           return undefined;
         }
         current = isFileAt(path, fd);
       } catch (error) {
-        closeSync(fd);
+        closeFile(fd);
         throw error;
       }
       if (current) return new FileLock(fd, path);
-      // The holder removed the file while we waited: our lock guards nothing that others look at.
-      closeSync(fd);
+      // The holder removed the file while we opened it: our lock guards nothing that others look at.
+      closeFile(fd);
     }
+  }
+
+  /**
+   * Waits for the lock, this thread doing nothing else. A signal that the process does not handle ends it, as always.
+   * @throws WayoutError `busy`
+   */
+  static take(path: string, wait: LockWait, permissions?: number): FileLock {
+    const { mode = "alone", patienceMs } = wait;
+    for (let waitedMs = 0, pauseMs = FIRST_PAUSE_MS; ; waitedMs += pauseMs) {
+      const lock = FileLock.try(path, mode, permissions);
+      if (lock !== undefined) return lock;
+      if (waitedMs >= patienceMs) throw busy(path, wait);
+      pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS, Math.max(patienceMs - waitedMs, 1));
+      poll([], pauseMs);
+    }
+  }
+
+  /** Writes down who holds it. For those that are held for long enough to be waited for. */
+  sign(): this {
+    const self = this.#fd < 0 ? undefined : identify(process.pid);
+    // Of one length, so that it covers whatever the last holder wrote.
+    if (self !== undefined) write(this.#fd, `${`${self.pid} ${self.start}`.padEnd(31)}\n`);
+    return this;
   }
 
   /** Lets go and takes the file away, so that nothing is left. Those who wait for it begin anew with a fresh file. */
   remove(): void {
-    if (this.#fd >= 0) rmSync(this.path, { force: true });
-    this[Symbol.dispose]();
+    try {
+      if (this.#fd >= 0) removeFile(this.path);
+    } catch (error) {
+      // The file system became read-only, and the file stays; without its lock it holds nobody up.
+      if (!hasNoRoom(error)) throw error;
+    } finally {
+      this[Symbol.dispose]();
+    }
   }
 
   [Symbol.dispose](): void {
-    if (this.#fd >= 0) closeSync(this.#fd);
-    this.#fd = -1;
+    if (this.#fd >= 0) closeFile(this.#fd);
+    this.#fd = NOTHING;
+  }
+}
+
+/**
+ * Whoever was last to use the directory may be removing it at this moment. On a read-only or full file system a file
+ * that is there can be locked all the same; one that is not there nobody can make, and so there is nobody to wait for:
+ * undefined. Who only takes things away must not be kept from it by that.
+ */
+function openOrMake(path: string, permissions: number): number | undefined {
+  for (;;) {
+    try {
+      return openFile(path, "lock", permissions);
+    } catch (error) {
+      if (hasNoRoom(error)) return openIfThere(path);
+      if (!isMissing(error)) throw error;
+    }
+    try {
+      makeDirectory(path.slice(0, path.lastIndexOf("/")), 0o755);
+    } catch (error) {
+      if (hasNoRoom(error)) return undefined;
+      throw error;
+    }
+  }
+}
+
+function openIfThere(path: string): number | undefined {
+  try {
+    return openFile(path, "r");
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
+}
+
+function hasNoRoom(error: unknown): boolean {
+  return error instanceof SystemError && ["EROFS", "ENOSPC", "EDQUOT"].includes(error.code);
+}
+
+/** A full disk keeps nobody from holding a lock: then only the kernel knows who does. */
+function write(fd: number, text: string): void {
+  try {
+    writeDescriptor(fd, text);
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
   }
 }
 
 function isFileAt(path: string, fd: number): boolean {
   try {
-    return statSync(path).ino === fstatSync(fd).ino;
+    return statFile(path).inode === statDescriptor(fd).inode;
+  } catch (error) {
+    if (isMissing(error)) return false;
+    throw error;
+  }
+}
+
+/** The error of a wait that was in vain: it says who holds the lock, as far as this can be known. */
+export function busy(
+  path: string,
+  { doing, patienceMs }: Pick<LockWait, "doing" | "patienceMs">,
+): WayoutError {
+  const holder = holderOf(path);
+  return new WayoutError({
+    code: "busy",
+    kind: "broken",
+    doing,
+    said: `${holder === undefined ? "another process" : processText(holder)} has held ${path} for ${patienceMs / 1000} s`,
+    todo:
+      holder === undefined
+        ? `See who holds it: fuser -v ${path}`
+        : `Wait until it is done, or look what it is doing: ps -fp ${holder.pid}`,
+    details: { lock: path, ...(holder === undefined ? {} : { pid: holder.pid }) },
+  });
+}
+
+/** Who holds a lock: by what it wrote down, or, of one that nobody signs (host-local's, iptables'), by the kernel's list. */
+export function holderOf(path: string): ProcessIdentity | undefined {
+  try {
+    return signedBy(path) ?? listedFor(path);
   } catch {
-    return false;
+    return undefined;
+  }
+}
+
+function signedBy(path: string): ProcessIdentity | undefined {
+  const fd = openFile(path, "r");
+  try {
+    const [, pid, start] = /^(\d+) (\d+) *\n/.exec(readDescriptor(fd)) ?? [];
+    const holder = { pid: Number(pid), start: Number(start) };
+    return isAlive(holder) ? holder : undefined;
+  } finally {
+    closeFile(fd);
+  }
+}
+
+/** proc_locks(5): `1: FLOCK ADVISORY WRITE 4711 00:19:123 0 EOF`. A holder in another pid namespace is not listed. */
+function listedFor(path: string): ProcessIdentity | undefined {
+  const { inode } = statFile(path);
+  for (const line of readText("/proc/locks").split("\n")) {
+    const [, pid, found] = /^\d+: FLOCK +\S+ +\S+ +(\d+) [0-9a-f]+:[0-9a-f]+:(\d+) /.exec(line) ?? [];
+    if (Number(found) === inode) return identify(Number(pid));
+  }
+  return undefined;
+}
+
+function processText({ pid }: ProcessIdentity): string {
+  try {
+    const words = readText(`/proc/${pid}/cmdline`).split("\0").join(" ").trim();
+    return words === "" ? `process ${pid}` : `process ${pid} (${words.slice(0, 80)})`;
+  } catch (error) {
+    if (error instanceof SystemError) return `process ${pid}`;
+    throw error;
   }
 }

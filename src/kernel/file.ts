@@ -8,13 +8,15 @@ import { ERRNO, SystemError } from "../linux/errno.ts";
 import * as libc from "./libc.ts";
 import { decodeUtf8, encodeUtf8 } from "../linux/utf8.ts";
 
-/** include/uapi/asm-generic/fcntl.h; the same on x86-64 and arm64. */
+/** include/uapi/asm-generic/fcntl.h; the same on x86-64 and arm64, but for the last. */
 const O_WRONLY = 0o1;
 const O_RDWR = 0o2;
 const O_CREAT = 0o100;
 const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
 const O_APPEND = 0o2000;
+/** The one number here that differs: arm64 has its own (arch/arm64/include/uapi/asm/fcntl.h). */
+const O_NOFOLLOW = process.arch === "arm64" ? 0o100000 : 0o400000;
 const O_CLOEXEC = 0o2000000;
 
 /** As fopen(3) spells them: read; read and write what is there; write anew; make, or fail with EEXIST; append. */
@@ -24,6 +26,8 @@ const MODES = {
   w: O_WRONLY | O_CREAT | O_TRUNC,
   wx: O_WRONLY | O_CREAT | O_EXCL,
   "a+": O_RDWR | O_CREAT | O_APPEND,
+  /** Read and write what is there, or is made by this; never what a link leads to. */
+  lock: O_RDWR | O_CREAT | O_NOFOLLOW,
 } as const;
 
 export type OpenMode = keyof typeof MODES;

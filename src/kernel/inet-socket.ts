@@ -1,29 +1,32 @@
 /** TCP, UDP and raw ICMP sockets opened in any namespace, without a process there: never blocking, one call a step. */
+import { icmpProtocol, IP_PROTOCOL } from "../linux/ip-protocol.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  SOCK_STREAM,
+  SOCK_DGRAM,
+  SOCK_RAW,
+  SOCK_NONBLOCK,
+  SOL_IP,
+  SOL_IPV6,
+  SOL_SOCKET,
+  MSG_NOSIGNAL,
+} from "../linux/socket.ts";
 import { closeSync } from "node:fs";
 import { ipBytes, ipFamily, ipText, type IpFamily } from "../address/ip.ts";
 import { SystemError } from "../linux/errno.ts";
 import * as libc from "./libc.ts";
 import type { NetworkNamespace } from "./namespace.ts";
 
-const AF_INET = 2;
-const AF_INET6 = 10;
-const SOCK_STREAM = 1;
-const SOCK_DGRAM = 2;
-const SOCK_RAW = 3;
-const SOCK_NONBLOCK = 0o4000;
-const SOL_SOCKET = 1;
 const SO_ERROR = 4;
-const IPPROTO_IP = 0;
-const IPPROTO_IPV6 = 41;
 const IP_MTU_DISCOVER = 10;
 const IPV6_MTU_DISCOVER = 23;
 const IP_PMTUDISC_DO = 2;
-const MSG_NOSIGNAL = 0x4000;
 
 const KINDS = {
-  tcp: { type: SOCK_STREAM, protocol4: 6, protocol6: 6 },
-  udp: { type: SOCK_DGRAM, protocol4: 17, protocol6: 17 },
-  icmp: { type: SOCK_RAW, protocol4: 1, protocol6: 58 },
+  tcp: { type: SOCK_STREAM, protocol: () => IP_PROTOCOL.tcp },
+  udp: { type: SOCK_DGRAM, protocol: () => IP_PROTOCOL.udp },
+  icmp: { type: SOCK_RAW, protocol: icmpProtocol },
 } as const;
 
 export interface SocketAddress {
@@ -48,11 +51,9 @@ export class InetSocket implements Disposable {
 
   /** @throws SystemError EPERM for `icmp` without CAP_NET_RAW there */
   static open(namespace: NetworkNamespace, kind: keyof typeof KINDS, family: IpFamily): InetSocket {
-    const { type, protocol4, protocol6 } = KINDS[kind];
+    const { type, protocol } = KINDS[kind];
     const fd = namespace.run(() =>
-      family === 4
-        ? libc.socket(AF_INET, type | SOCK_NONBLOCK, protocol4)
-        : libc.socket(AF_INET6, type | SOCK_NONBLOCK, protocol6),
+      libc.socket(family === 4 ? AF_INET : AF_INET6, type | SOCK_NONBLOCK, protocol(family)),
     );
     return new InetSocket(fd, family);
   }
@@ -74,8 +75,8 @@ export class InetSocket implements Disposable {
 
   /** Packets larger than the path are refused or reported, not cut into fragments. */
   forbidFragments(): void {
-    if (this.family === 4) libc.setsockopt(this.#fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
-    else libc.setsockopt(this.#fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IP_PMTUDISC_DO);
+    if (this.family === 4) libc.setsockopt(this.#fd, SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
+    else libc.setsockopt(this.#fd, SOL_IPV6, IPV6_MTU_DISCOVER, IP_PMTUDISC_DO);
   }
 
   /** Our own end. */

@@ -45,10 +45,7 @@ const RARE_SYMBOLS = {
   unshare: { args: [i32], returns: i32 },
   mount: { args: [cstring, cstring, cstring, u64, pointer], returns: i32 },
   umount2: { args: [cstring, i32], returns: i32 },
-  dup2: { args: [i32, i32], returns: i32 },
-  setsid: { args: [], returns: i32 },
   signal: { args: [i32, pointer], returns: pointer },
-  fcntl: { args: [i32, i32, i32], returns: i32 },
   waitpid: { args: [i32, pointer, i32], returns: i32 },
   execve: { args: [pointer, pointer, pointer], returns: i32 },
   ioctl: { args: [i32, u64, pointer], returns: i32 },
@@ -82,9 +79,17 @@ function errno(): number {
 }
 
 /** The result of a call that returns -1 on failure. @throws SystemError */
-function checked(syscall: string, result: number, detail?: string): number {
+export function checked(syscall: string, result: number, detail?: string): number {
   if (result < 0) throw new SystemError(syscall, errno(), detail);
   return result;
+}
+
+/** Where functions of the C library lie in memory, in this order, for code that calls them itself. */
+export function functionAddresses(names: readonly string[]): BigUint64Array {
+  const found = load(Object.fromEntries(names.map((name) => [name, { args: [], returns: i32 } as const])));
+  // Bun's type does not tell of it: a loaded function carries the address of the one it calls.
+  const address = (name: string): number => (found[name] as unknown as { readonly ptr: number }).ptr;
+  return BigUint64Array.from(names, (name) => BigInt(address(name)));
 }
 
 /** A C string. */
@@ -337,7 +342,20 @@ export function utimensat(path: string, times: BigInt64Array): void {
 }
 
 /** Calls that not every C library in use has a function for; include/uapi/asm-generic/unistd.h, x86's syscall_64.tbl. */
-const NUMBERS = process.arch === "arm64" ? { getdents64: 61, statx: 291 } : { getdents64: 217, statx: 332 };
+const NUMBERS =
+  process.arch === "arm64"
+    ? { getdents64: 61, statx: 291, memfd_create: 279 }
+    : { getdents64: 217, statx: 332, memfd_create: 319 };
+
+/** memfd_create(2), close-on-exec: a file that lies in no folder. Returns its descriptor. */
+export function memoryFile(name: string): number {
+  const MFD_CLOEXEC = 1;
+  const path = text(name);
+  return checked(
+    "memfd_create",
+    Number(libc.syscall(NUMBERS.memfd_create, Number(ptr(path)), MFD_CLOEXEC, 0, 0, 0, 0)),
+  );
+}
 
 /** getdents64(2). Returns how many bytes of struct linux_dirent64 were filled in; 0 at the end. */
 export function getdents64(fd: number, buffer: Uint8Array, path: string): number {
@@ -416,6 +434,20 @@ export function waitpid(
   }
 }
 
+/** pidfd_open(2), Linux 5.3: this process and no later one of the same pid. undefined when there is none. */
+export function pidfdOpen(pid: number): number | undefined {
+  const fd = Number(libc.syscall(434, pid, 0, 0, 0, 0, 0));
+  if (fd < 0 && errno() === ERRNO.ESRCH) return undefined;
+  return checked("pidfd_open", fd);
+}
+
+/** pidfd_send_signal(2). A process that has ended meanwhile is fine. */
+export function pidfdSendSignal(pidfd: number, signal: number): void {
+  if (Number(libc.syscall(424, pidfd, signal, 0, 0, 0, 0)) < 0 && errno() !== ERRNO.ESRCH) {
+    throw new SystemError("pidfd_send_signal", errno());
+  }
+}
+
 /** clock_gettime(2) of CLOCK_REALTIME (0) or CLOCK_MONOTONIC (1), in microseconds with a fraction. */
 export function clockUs(clock: 0 | 1): number {
   const time = new BigInt64Array(2);
@@ -433,32 +465,12 @@ export function prctl(option: number, argument: number): void {
   checked("prctl", rare().prctl(option, argument, 0, 0, 0));
 }
 
-/**
- * pipe2(2). Bun's own descriptors are close-on-exec; the end named here is not, so that a child started by spawnIn
- * inherits it under the same number.
- */
-export function pipe(inherited: "readEnd" | "writeEnd"): {
-  readonly readEnd: number;
-  readonly writeEnd: number;
-} {
-  const FD_CLOEXEC = 1;
-  const F_SETFD = 2;
+/** pipe2(2), both ends close-on-exec. */
+export function pipe(): { readonly readEnd: number; readonly writeEnd: number } {
+  const O_CLOEXEC = 0o2000000;
   const ends = new Int32Array(2);
-  checked("pipe2", rare().pipe2(ends, 0));
-  checked("fcntl", rare().fcntl(ends[inherited === "readEnd" ? 1 : 0]!, F_SETFD, FD_CLOEXEC));
+  checked("pipe2", rare().pipe2(ends, O_CLOEXEC));
   return { readEnd: ends[0]!, writeEnd: ends[1]! };
-}
-
-/**
- * Leaves the terminal for good: a session of its own, standard input, output and error on /dev/null. For processes
- * that stay when the command that started them has ended.
- */
-export function daemonize(): void {
-  const O_RDWR = 2;
-  const nothing = open("/dev/null", O_RDWR);
-  for (const standard of [0, 1, 2]) checked("dup2", rare().dup2(nothing, standard));
-  // EPERM: we lead a process group already, and then have left the terminal's session before.
-  rare().setsid();
 }
 
 /** A system call that libc has no function for, e.g. bpf(2). `attributes` is the union the kernel reads and fills. */
@@ -475,7 +487,7 @@ export function syscallWithBuffer(
 }
 
 /** The address of a buffer, for structures that hold pointers. The buffer must stay referenced while it is used. */
-export function addressOf(buffer: Uint8Array | BigUint64Array): bigint {
+export function addressOf(buffer: Uint8Array | Int32Array | BigUint64Array): bigint {
   return BigInt(ptr(buffer));
 }
 

@@ -27,7 +27,7 @@ export const MS_BIND = 4096;
 export const MS_REC = 16384;
 export const MS_PRIVATE = 1 << 18;
 const MS_SHARED = 1 << 20;
-const MNT_DETACH = 2;
+export const MNT_DETACH = 2;
 
 /** Where iproute2 keeps named namespaces; `ip netns` shows what is here. */
 export const NETNS_DIRECTORY = "/run/netns";

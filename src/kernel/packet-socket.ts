@@ -2,6 +2,8 @@
  * Seeing packets where they pass: AF_PACKET sockets (packet(7)) on the interfaces of one namespace. A tap changes
  * nothing on the node: it is not promiscuous, and it ends with its sockets.
  */
+import { ARPHRD, ETH_P } from "../linux/link-layer.ts";
+import { AF_PACKET, SOCK_RAW, SOL_SOCKET, SOL_PACKET, POLLIN, AF_INET, SOCK_DGRAM } from "../linux/socket.ts";
 import { close, closeSync } from "node:fs";
 import * as libc from "./libc.ts";
 import type { NetworkNamespace } from "./namespace.ts";
@@ -11,11 +13,6 @@ import { compileFilter, packetTest, type PacketFilter } from "../linux/packet/fi
 import { summaryOf, type LinkLayer, type Packet } from "../linux/packet/packet.ts";
 
 /** include/uapi/linux/if_packet.h, if_ether.h, if_arp.h; include/uapi/asm-generic/socket.h */
-const AF_PACKET = 17;
-const SOCK_RAW = 3;
-const ETH_P_ALL = 3;
-const SOL_SOCKET = 1;
-const SOL_PACKET = 263;
 const PACKET_STATISTICS = 6;
 const SO_RCVBUF = 8;
 const SO_ATTACH_FILTER = 26;
@@ -23,11 +20,8 @@ const SO_RCVBUFFORCE = 33;
 const SO_TIMESTAMPNS = 64;
 const SCM_TIMESTAMPNS = SO_TIMESTAMPNS;
 const SO_TIMESTAMPNS_OLD = 35;
-const ARPHRD_ETHER = 1;
-const ARPHRD_LOOPBACK = 772;
 const SIOCGIFINDEX = 0x8933;
 const SIZEOF_SOCKADDR_LL = 20;
-const POLLIN = 1;
 
 /** How the frame met the interface (sll_pkttype): `out` was sent by this namespace, the others came in. */
 export type PacketDirection = "host" | "broadcast" | "multicast" | "other-host" | "out";
@@ -179,7 +173,7 @@ export class PacketTap implements Disposable {
     const address = new DataView(this.#room.name.buffer);
     const index = address.getInt32(4, true);
     const hardware = address.getUint16(8, true);
-    const link = hardware === ARPHRD_ETHER || hardware === ARPHRD_LOOPBACK ? "ethernet" : "raw";
+    const link = hardware === ARPHRD.ether || hardware === ARPHRD.loopback ? "ethernet" : "raw";
     const bytes = this.#room.data.slice(0, Math.min(length, this.#room.data.length));
     const packet = decodePacket(bytes, link);
     return {
@@ -223,7 +217,6 @@ export class PacketTap implements Disposable {
  * after the first socket wants them; packets before that are stamped only when they are read.
  */
 export function requestTimestamps(): Disposable {
-  const [AF_INET, SOCK_DGRAM] = [2, 2];
   const fd = libc.socket(AF_INET, SOCK_DGRAM, 0);
   libc.setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
   return { [Symbol.dispose]: () => closeSync(fd) };
@@ -271,7 +264,7 @@ function linkAddress(index: number): Uint8Array {
   const address = new Uint8Array(SIZEOF_SOCKADDR_LL);
   const view = new DataView(address.buffer);
   view.setUint16(0, AF_PACKET, true);
-  view.setUint16(2, ETH_P_ALL);
+  view.setUint16(2, ETH_P.all);
   view.setInt32(4, index, true);
   return address;
 }

@@ -1,4 +1,5 @@
-import { readFileSync } from "node:fs";
+import { closeFile, readText } from "./file.ts";
+import { pidfdOpen, pidfdSendSignal } from "./libc.ts";
 
 /**
  * When a process started, in clock ticks after boot (proc_pid_stat(5), field 22). A pid alone names nobody for long:
@@ -7,7 +8,7 @@ import { readFileSync } from "node:fs";
 export function processStart(pid: number): number | undefined {
   let stat: string;
   try {
-    stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    stat = readText(`/proc/${pid}/stat`);
   } catch {
     return undefined;
   }
@@ -32,4 +33,34 @@ export function identify(pid: number): ProcessIdentity | undefined {
 /** Whether exactly this process still runs. */
 export function isAlive(process: ProcessIdentity): boolean {
   return processStart(process.pid) === process.start;
+}
+
+/**
+ * Whether exactly this process still runs, and is what it was: a program started with this word among its arguments.
+ * Our notes may be older than the boot, after which another process can have the same pid and the same start.
+ */
+export function isRunning(process: ProcessIdentity, word: string): boolean {
+  try {
+    const words = readText(`/proc/${process.pid}/cmdline`).split("\0");
+    return words.includes(word) && isAlive(process);
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Kills a process, when it is still the one that was meant. It is held by a pidfd first and compared then: between the
+ * two nothing can take its place. False when it is gone.
+ */
+export function endProcess(process: ProcessIdentity, word: string): boolean {
+  const SIGKILL = 9;
+  const held = pidfdOpen(process.pid);
+  if (held === undefined) return false;
+  try {
+    if (!isRunning(process, word)) return false;
+    pidfdSendSignal(held, SIGKILL);
+    return true;
+  } finally {
+    closeFile(held);
+  }
 }

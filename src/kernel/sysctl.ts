@@ -62,6 +62,23 @@ export function writeSysctl(namespace: NetworkNamespace | undefined, name: strin
   return previous;
 }
 
+/**
+ * Sets what is good to have and not needed: where /proc/sys is read-only, as in most containers, it stays as it is.
+ * Returns the value before when it was changed.
+ */
+export function preferSysctl(
+  namespace: NetworkNamespace | undefined,
+  name: string,
+  value: string,
+): string | undefined {
+  try {
+    return writeSysctl(namespace, name, value);
+  } catch (error) {
+    if (error instanceof WayoutError && error.code === "sysctl-read-only") return undefined;
+    throw error;
+  }
+}
+
 function inside<T>(namespace: NetworkNamespace | undefined, action: () => T): T {
   return namespace === undefined ? action() : namespace.run(action);
 }

@@ -1,11 +1,9 @@
 /** A TCP connection out of a namespace that stays open until its descriptor is closed. */
+import { AF_INET, SOCK_STREAM } from "../linux/socket.ts";
 import { closeSync } from "node:fs";
 import { ipBytes } from "../address/ip.ts";
 import * as libc from "../kernel/libc.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-
-const AF_INET = 2;
-const SOCK_STREAM = 1;
 
 /** @throws SystemError ECONNREFUSED, ETIMEDOUT, ENETUNREACH … */
 export function openConnection(

@@ -1,17 +1,18 @@
 /** Running a program inside the lab: the namespace's network, and a resolver that asks the lab's DNS server. */
-import { existsSync, mkdirSync, readlinkSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readlinkSync, realpathSync, writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { WayoutError, messageOf } from "../error.ts";
 import * as libc from "../kernel/libc.ts";
 import {
   CLONE_NEWNET,
   CLONE_NEWNS,
+  MNT_DETACH,
   MS_BIND,
   MS_PRIVATE,
   MS_REC,
   NetworkNamespace,
 } from "../kernel/namespace.ts";
-import { selfCommand } from "../self.ts";
+import { asCaller, selfCommand } from "../self.ts";
 import { PLAN } from "./plan.ts";
 
 /** resolv.conf(5) of a pod in the lab. */
@@ -45,14 +46,16 @@ export function execInLab(namespaceName: string, typed: readonly [string, ...str
   libc.setns(namespace.fd, CLONE_NEWNET);
   libc.unshare(CLONE_NEWNS);
   libc.mount("none", "/", "none", MS_PRIVATE | MS_REC);
-  coverFile("/etc/resolv.conf", RESOLV_CONF);
-  if (existsSync("/etc/nsswitch.conf")) coverFile("/etc/nsswitch.conf", NSSWITCH_CONF);
+  coverFiles({
+    "/etc/resolv.conf": RESOLV_CONF,
+    ...(existsSync("/etc/nsswitch.conf") ? { "/etc/nsswitch.conf": NSSWITCH_CONF } : {}),
+  });
   try {
     libc.mount("sysfs", "/sys", "sysfs", 0);
   } catch {
     // Only programs that read /sys/class/net would notice.
   }
-  libc.execve(path, command, process.env);
+  return asCaller(() => libc.execve(path, command, process.env));
 }
 
 /** `wayout` means this very program, also where it is not installed. */
@@ -61,23 +64,28 @@ function withOurselves(command: readonly [string, ...string[]]): readonly [strin
   return program === "wayout" && Bun.which(program) === null ? [...selfCommand(), ...rest] : command;
 }
 
-/** Puts another content over a file, for this mount namespace alone. */
-function coverFile(path: string, content: string): void {
-  const cover = `/run/wayout/.cover-${process.pid}`;
-  try {
-    writeFileSync(cover, content);
-    libc.mount(cover, mountTarget(path), "none", MS_BIND);
-  } catch (error) {
-    throw new WayoutError({
-      code: "no-resolver",
-      kind: "machine",
-      doing: `giving the lab its own ${path}`,
-      said: messageOf(error),
-      cause: error,
-    });
-  } finally {
-    // The mount keeps the file; its name is not needed any more.
-    rmSync(cover, { force: true });
+/**
+ * Puts other contents over files, for this mount namespace alone. They lie in a file system of it: nothing is left of
+ * them, however the program ends.
+ */
+function coverFiles(covers: Readonly<Record<string, string>>): void {
+  const scratch = "/run/wayout";
+  for (const [path, content] of Object.entries(covers)) {
+    try {
+      libc.mount("tmpfs", scratch, "tmpfs", 0, "mode=755");
+      writeFileSync(`${scratch}/cover`, content);
+      libc.mount(`${scratch}/cover`, mountTarget(path), "none", MS_BIND);
+      // What is mounted from it stays.
+      libc.umount(scratch, MNT_DETACH);
+    } catch (error) {
+      throw new WayoutError({
+        code: "no-resolver",
+        kind: "machine",
+        doing: `giving the lab its own ${path}`,
+        said: messageOf(error),
+        cause: error,
+      });
+    }
   }
 }
 

@@ -2,7 +2,7 @@
  * Faults to practise on: each makes one real cause of "my pod has no way out" in the lab's world, with the same rooms
  * that wayout works with, and can be taken back. The doctor's tests hold every one of them against its finding.
  */
-import type { FindingCode } from "../doctor/catalogue.ts";
+import type { FindingCode } from "../causes/catalogue.ts";
 import type { Target } from "../doctor/predict/path.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { breakBridge } from "./faults/bridge.ts";

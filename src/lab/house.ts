@@ -8,9 +8,10 @@ import {
   NETNS_DIRECTORY,
 } from "../kernel/namespace.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
-import { isAlive } from "../kernel/process.ts";
+import { endProcess, isRunning } from "../kernel/process.ts";
 import { RESOLV_CONF } from "./exec.ts";
 import { LAB_NAMESPACES, PLAN } from "./plan.ts";
+import { LAB_PROCESSES } from "./processes.ts";
 import { forgetState, readState, withLabLock, writeState, type LabState } from "./state.ts";
 import { openWayOut } from "./way-out.ts";
 import { buildWorld, removeNamespaces, startInternet, World } from "./world.ts";
@@ -28,7 +29,8 @@ export function labStatus(): LabStatus {
   const state = readState();
   const present = namedNamespaces();
   const namespaces = LAB_NAMESPACES.map((name) => ({ name, present: present.includes(name) }));
-  const servers = state?.servers !== undefined && isAlive(state.servers) ? "running" : "gone";
+  const servers =
+    state?.servers !== undefined && isRunning(state.servers, LAB_PROCESSES.internet) ? "running" : "gone";
   const whole = state?.phase === "up" && servers === "running" && namespaces.every((each) => each.present);
   return {
     state: state === undefined ? "down" : whole ? "up" : "half-made",
@@ -137,7 +139,7 @@ export function labDown(): Promise<boolean> {
 }
 
 function takeDown(state: LabState): void {
-  if (state.servers !== undefined && isAlive(state.servers)) process.kill(state.servers.pid, "SIGKILL");
+  if (state.servers !== undefined) endProcess(state.servers, LAB_PROCESSES.internet);
   removeNamespaces(state.namespaces);
   for (const path of state.made.toReversed()) {
     if (path === NETNS_DIRECTORY) removeNamespaceDirectory();

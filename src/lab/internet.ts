@@ -3,9 +3,8 @@
  * address it saw them come from, and a DNS server that knows the site's name.
  */
 import * as dnsPacket from "dns-packet";
-import { read, writeSync } from "node:fs";
-import * as libc from "../kernel/libc.ts";
 import { whenKeeperEnds } from "./keeper.ts";
+import { last } from "./lasting.ts";
 import { PLAN } from "./plan.ts";
 
 const HTTP_PORT = 80;
@@ -20,12 +19,15 @@ export interface SiteAnswer {
   readonly seen: { readonly address: string; readonly port: number };
 }
 
-/**
- * Opens the servers, says that they listen, and serves until the process ends.
- * @param toParent descriptor to say so through: one byte, and another when we have become independent
- * @param fromParent descriptor that brings a byte when we shall outlive our parent; until then we die with it
- */
-export async function serveInternet(toParent: number, fromParent: number): Promise<never> {
+/** Opens the servers, and serves. @param argument what startLasting gave */
+export function serveInternet(argument: string): Promise<never> {
+  return last(argument, async () => {
+    await openServers();
+    whenKeeperEnds(() => process.exit(0));
+  });
+}
+
+async function openServers(): Promise<void> {
   for (const hostname of [PLAN.internet.httpIpv4, PLAN.internet.httpIpv6]) {
     Bun.serve({
       hostname,
@@ -59,17 +61,6 @@ export async function serveInternet(toParent: number, fromParent: number): Promi
       },
     });
   }
-  libc.daemonize();
-  whenKeeperEnds(() => process.exit(0));
-  writeSync(toParent, "r");
-  // In the story nobody ever writes; the read must not stop the servers.
-  read(fromParent, Buffer.alloc(1), 0, 1, null, (_error, length) => {
-    if (length !== 1) return;
-    const PR_SET_PDEATHSIG = 1;
-    libc.prctl(PR_SET_PDEATHSIG, 0);
-    writeSync(toParent, "k");
-  });
-  return new Promise<never>(() => {});
 }
 
 /** The DNS answer to a query: the site's addresses, or NXDOMAIN. undefined for what is no query. */

@@ -3,40 +3,35 @@
  * so one process stays there, the keeper. Every later `wayout lab …` goes in beside it and runs there as root does
  * outside, with the same code.
  */
-import {
-  closeSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  readSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import * as v from "valibot";
-import { WayoutError } from "../error.ts";
+import { FileLock } from "../kernel/file-lock.ts";
 import * as libc from "../kernel/libc.ts";
+import { endProcess, identify, isRunning, type ProcessIdentity } from "../kernel/process.ts";
 import { spawnIn } from "../kernel/spawn.ts";
-import { identify, isAlive, type ProcessIdentity } from "../kernel/process.ts";
-import { selfCommand } from "../self.ts";
+import { StateFolder } from "../kernel/state-folder.ts";
+import { asCaller, selfCommand } from "../self.ts";
+import { last, startLasting } from "./lasting.ts";
 import { LAB_PROCESSES } from "./processes.ts";
-import { settleInRealm, spawnInRealm } from "./realm.ts";
+import { settleInRealm, spawnInRealm, waitForRealm } from "./realm.ts";
 
 /** Tells what runs beside a keeper which one it is: `pid:start`. */
 const KEEPER_VARIABLE = "WAYOUT_LAB_KEEPER";
 const KEEPER_FILE = "lab-keeper.json";
+const LOCK_FILE = "lab-keeper.lock";
+const SIGKILL = 9;
 const identity = v.object({ pid: v.number(), start: v.number() });
 
-function directory(): string {
-  const runtime = process.env["XDG_RUNTIME_DIR"];
-  return runtime !== undefined && runtime !== "" ? `${runtime}/wayout` : `/tmp/wayout-${process.getuid!()}`;
+/** The keeper that runs now; undefined when this user has no lab. @throws WayoutError unsafe-state-folder */
+export function findKeeper(): ProcessIdentity | undefined {
+  using folder = StateFolder.find();
+  return folder === undefined ? undefined : keeperIn(folder);
 }
 
-/** The keeper that runs now; undefined when this user has no lab. */
-export function findKeeper(): ProcessIdentity | undefined {
+function keeperIn(folder: StateFolder): ProcessIdentity | undefined {
   try {
-    const keeper = v.parse(identity, JSON.parse(readFileSync(`${directory()}/${KEEPER_FILE}`, "utf8")));
-    return isAlive(keeper) ? keeper : undefined;
+    const keeper = v.parse(identity, JSON.parse(folder.read(KEEPER_FILE) ?? ""));
+    return isRunning(keeper, LAB_PROCESSES.keeper) ? keeper : undefined;
   } catch {
     return undefined;
   }
@@ -44,42 +39,48 @@ export function findKeeper(): ProcessIdentity | undefined {
 
 /** Starts a keeper, or finds the one that runs. @throws WayoutError when the machine forbids user namespaces */
 export function ensureKeeper(): ProcessIdentity {
-  const running = findKeeper();
-  if (running !== undefined) return running;
-  const pipe = libc.pipe("writeEnd");
-  const pid = spawnInRealm([...selfCommand(), LAB_PROCESSES.keeper, String(pipe.writeEnd)], "outlives us");
-  closeSync(pipe.writeEnd);
-  const ready = readSync(pipe.readEnd, Buffer.alloc(1)) === 1;
-  closeSync(pipe.readEnd);
-  const keeper = identify(pid);
-  if (!ready || keeper === undefined) {
-    throw new WayoutError({
-      code: "no-keeper",
-      kind: "machine",
+  using folder = StateFolder.make();
+  using _lock = lockIn(folder, "starting the lab's keeper");
+  return keeperIn(folder) ?? startKeeper(folder);
+}
+
+/** One command at a time starts or ends a keeper. */
+function lockIn(folder: StateFolder, doing: string): FileLock {
+  const PATIENCE_MS = 10_000;
+  return FileLock.take(folder.at(LOCK_FILE), { doing, patienceMs: PATIENCE_MS }).sign();
+}
+
+function startKeeper(folder: StateFolder): ProcessIdentity {
+  let pid: number | undefined;
+  try {
+    return startLasting({
       doing: "starting the process that keeps the lab's namespaces",
-      said: "it ended before it was ready",
+      spawn: (place, argument) =>
+        (pid = spawnInRealm([...selfCommand(), LAB_PROCESSES.keeper, argument], place)),
+      remember: (keeper) => folder.write(KEEPER_FILE, JSON.stringify(keeper)),
     });
+  } catch (error) {
+    // It may have ended because the machine forbids what it needs: then that is told.
+    if (pid !== undefined) waitForRealm(pid);
+    throw error;
   }
-  mkdirSync(directory(), { recursive: true, mode: 0o700 });
-  writeFileSync(`${directory()}/${KEEPER_FILE}`, JSON.stringify(keeper), { mode: 0o600 });
-  return keeper;
 }
 
-/** Ends the keeper, and with it everything in its namespaces. */
-export function dismissKeeper(keeper: ProcessIdentity): void {
-  process.kill(keeper.pid, "SIGKILL");
-  rmSync(`${directory()}/${KEEPER_FILE}`, { force: true });
+/** Ends the keeper, and with it everything in its namespaces; what is left of one that ended by itself goes, too. */
+export function dismissKeeper(): void {
+  using folder = StateFolder.find();
+  if (folder === undefined) return;
+  const lock = lockIn(folder, "ending the lab's keeper");
+  const keeper = keeperIn(folder);
+  if (keeper !== undefined) endProcess(keeper, LAB_PROCESSES.keeper);
+  folder.remove(KEEPER_FILE);
+  lock.remove();
+  folder.removeIfEmpty();
 }
 
-/** What the keeper does: makes the place private, says that it is ready, and stays. */
-export async function keep(readyFd: number): Promise<never> {
-  settleInRealm();
-  libc.daemonize();
-  writeSync(readyFd, "r");
-  closeSync(readyFd);
-  const ONE_HOUR_MS = 3_600_000;
-  setInterval(() => {}, ONE_HOUR_MS);
-  return new Promise<never>(() => {});
+/** What the keeper does: makes the place private, says that it is ready, and stays. @param argument as startLasting gave it */
+export function keep(argument: string): Promise<never> {
+  return last(argument, settleInRealm);
 }
 
 /** Calls back when the keeper that this process was started beside is gone; never, when there is none. */
@@ -88,18 +89,22 @@ export function whenKeeperEnds(callback: () => void): void {
   if (pid === undefined || start === undefined) return;
   const CHECK_EVERY_MS = 500;
   setInterval(() => {
-    if (!isAlive({ pid, start })) callback();
+    if (!isRunning({ pid, start }, LAB_PROCESSES.keeper)) callback();
   }, CHECK_EVERY_MS);
 }
 
-/** Runs a command of wayout beside the keeper, on this terminal, and returns its exit code. */
+/** Runs a command of wayout beside the keeper, on this terminal, and returns its exit code. It ends with us. */
 export function runBesideKeeper(keeper: ProcessIdentity, args: readonly string[]): number {
   // Ctrl-C is for the program inside; we only pass on how it ended.
   for (const signal of ["SIGINT", "SIGQUIT"] as const) process.on(signal, () => {});
   const namespaces = ["user", "mnt", "net"].map((kind) => openSync(`/proc/${keeper.pid}/ns/${kind}`, "r"));
   try {
+    // Still the same process: then those were its namespaces.
+    if (identify(keeper.pid)?.start !== keeper.start) throw new Error("the lab's keeper ended just now");
     const environment = { ...process.env, [KEEPER_VARIABLE]: `${keeper.pid}:${keeper.start}` };
-    const pid = spawnIn({ enter: namespaces }, [...selfCommand(), ...args], environment);
+    const pid = asCaller(() =>
+      spawnIn({ enter: namespaces, deathSignal: SIGKILL }, [...selfCommand(), ...args], environment),
+    );
     const ended = libc.waitpid(pid);
     if (ended === undefined) return 1;
     const SIGNALLED = 128;

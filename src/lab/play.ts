@@ -19,8 +19,10 @@ export function playStory(show: (event: StoryEvent) => void): StoryReport {
     record.add(event);
     show(event);
   };
-  const pipe = libc.pipe("writeEnd");
-  const pid = spawnInRealm([...selfCommand(), LAB_PROCESSES.story, String(pipe.writeEnd)]);
+  const pipe = libc.pipe();
+  const pid = spawnInRealm([...selfCommand(), LAB_PROCESSES.story, String(pipe.writeEnd)], {
+    keep: [pipe.writeEnd],
+  });
   closeSync(pipe.writeEnd);
   try {
     for (const event of eventsFrom(pipe.readEnd)) {

@@ -2,9 +2,9 @@
 export const LAB_PROCESSES = {
   /** Acts the story; the descriptor of the pipe to tell through. */
   story: "lab-story",
-  /** Keeps an ordinary user's namespaces; the descriptor to report readiness through. */
+  /** Keeps an ordinary user's namespaces; the descriptors to talk to its parent through. */
   keeper: "lab-keep",
-  /** Serves the internet; the descriptors to report readiness through, and to be told to stay through. */
+  /** Serves the internet; the descriptors to talk to its parent through. */
   internet: "lab-internet",
   /** Visits a site; the visit's options as JSON. */
   visit: "lab-visit",

@@ -6,10 +6,11 @@ import { readFileSync } from "node:fs";
 import { WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import * as libc from "../kernel/libc.ts";
-import { spawnIn } from "../kernel/spawn.ts";
+import { spawnIn, type SpawnPlace } from "../kernel/spawn.ts";
 import { CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC } from "../kernel/namespace.ts";
 
 const SIGKILL = 9;
+const REALM_DOING = "making throw-away namespaces for the lab";
 
 /** Exit codes of spawnIn's own steps (see kernel/spawn.ts). */
 const ID_MAP_REFUSED = 125;
@@ -20,27 +21,45 @@ export function isRoot(): boolean {
 }
 
 /**
- * Starts a command of wayout in throw-away namespaces; they and everything in them end with it. Returns its pid.
- * @param life whether it ends when we do, however we end
+ * Starts a command of wayout in throw-away namespaces; they and everything in them end with it, and it ends when we do,
+ * however we end. Returns its pid.
  * @throws WayoutError when the machine forbids it
  */
 export function spawnInRealm(
   command: readonly [string, ...string[]],
-  life: "ends with us" | "outlives us" = "ends with us",
+  place: Pick<SpawnPlace, "deathSignal" | "detached" | "keep"> = {},
 ): number {
+  refuseChroot();
   try {
     return spawnIn(
       {
         newNamespaces: CLONE_NEWNET | CLONE_NEWNS | (isRoot() ? 0 : CLONE_NEWUSER),
         ...(isRoot() ? {} : { rootFor: { uid: process.getuid!(), gid: process.getgid!() } }),
-        deathSignal: life === "ends with us" ? SIGKILL : 0,
+        deathSignal: SIGKILL,
+        ...place,
       },
       command,
       process.env,
     );
   } catch (error) {
-    throw realmRefused(error instanceof SystemError ? error.message : String(error), error);
+    throw error instanceof SystemError ? realmRefused(error.message, error) : error;
   }
+}
+
+/**
+ * In a chroot whose root is no mount point nothing can be mounted for us alone, and no user namespace can be made.
+ * Such a root is not in the list of mounts.
+ */
+function refuseChroot(): void {
+  const mounts = readOr("/proc/self/mountinfo");
+  if (mounts === undefined || mounts.split("\n").some((line) => line.split(" ")[4] === "/")) return;
+  throw new WayoutError({
+    code: "in-a-chroot",
+    kind: "machine",
+    doing: REALM_DOING,
+    said: "this process lives in a chroot, whose root is no mount point: there the kernel gives nobody private mounts",
+    todo: "Run it outside. Or, as root: mount --bind DIRECTORY DIRECTORY before chroot DIRECTORY; a container (pivot_root) does for everybody.",
+  });
 }
 
 /** Waits for what spawnInRealm started and returns its exit code. @throws WayoutError as above */
@@ -82,11 +101,11 @@ function realmRefused(said: string, cause?: unknown): WayoutError {
   return new WayoutError({
     code: "no-user-namespace",
     kind: "machine",
-    doing: "making throw-away namespaces for the lab",
+    doing: REALM_DOING,
     said: guilty === undefined ? said : `${said}; this machine has ${guilty.name} = ${readOr(guilty.path)}`,
     todo:
       guilty === undefined
-        ? "Run it as root, or where unprivileged user namespaces are allowed (a container's seccomp profile may forbid them)."
+        ? "Run it as root, or where unprivileged user namespaces are allowed (a chroot, or a container's seccomp profile, may forbid them)."
         : `Run it as root, or allow it: sysctl -w ${guilty.name}=${guilty.good}`,
     cause,
   });

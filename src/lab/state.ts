@@ -77,7 +77,7 @@ export function forgetState(): void {
  */
 export async function withLabLock<T>(doing: string, work: () => T | Promise<T>): Promise<T> {
   mkdirSync(DIRECTORY, { recursive: true });
-  using lock = FileLock.take(LOCK_FILE, "try");
+  using lock = FileLock.try(LOCK_FILE)?.sign();
   if (lock === undefined) {
     throw new WayoutError({
       code: "lab-busy",
@@ -91,6 +91,8 @@ export async function withLabLock<T>(doing: string, work: () => T | Promise<T>):
     return await work();
   } finally {
     if (!existsSync(STATE_FILE)) {
+      // A run that was killed before its first note stood leaves one that was not yet whole.
+      forgetState();
       lock.remove();
       removeIfEmpty(DIRECTORY);
     }

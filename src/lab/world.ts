@@ -1,19 +1,13 @@
 /** The article's world, made of real kernel objects. */
-import { closeSync, readSync, writeSync } from "node:fs";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import * as libc from "../kernel/libc.ts";
 import { spawnIn } from "../kernel/spawn.ts";
 import { createNamedNamespace, deleteNamedNamespace, NetworkNamespace } from "../kernel/namespace.ts";
-import { identify, type ProcessIdentity } from "../kernel/process.ts";
+import type { ProcessIdentity } from "../kernel/process.ts";
 import { connectPod, ensureBridge } from "../network/network.ts";
 import { selfCommand } from "../self.ts";
+import { startLasting } from "./lasting.ts";
 import { LAB_PROCESSES } from "./processes.ts";
 import { LAB_NAMESPACES, PLAN, type PodPlan } from "./plan.ts";
-
-const SIGKILL = 9;
-
-/** What the servers are told when they shall outlive the command that started them. */
-const STAY = "s";
 
 /** The four namespaces, open. */
 export class World implements Disposable {
@@ -133,28 +127,16 @@ export function hangPod(node: Rtnetlink, namespace: NetworkNamespace, pod: PodPl
  */
 export function startInternet(remember?: (servers: ProcessIdentity) => void): void {
   using namespace = NetworkNamespace.named(PLAN.internet.namespace);
-  const fromServers = libc.pipe("writeEnd");
-  const toServers = libc.pipe("readEnd");
-  try {
-    const pid = spawnIn(
-      { enter: [namespace.fd], deathSignal: SIGKILL },
-      [...selfCommand(), LAB_PROCESSES.internet, `${fromServers.writeEnd},${toServers.readEnd}`],
-      process.env,
-    );
-    closeSync(fromServers.writeEnd);
-    closeSync(toServers.readEnd);
-    const heard = (): boolean => readSync(fromServers.readEnd, Buffer.alloc(1)) === 1;
-    const servers = heard() ? identify(pid) : undefined;
-    if (servers === undefined)
-      throw new Error(`the servers of the lab's internet did not start (pid ${pid})`);
-    if (remember === undefined) return;
-    remember(servers);
-    writeSync(toServers.writeEnd, STAY);
-    if (!heard()) throw new Error(`the servers of the lab's internet (pid ${pid}) did not stay`);
-  } finally {
-    closeSync(fromServers.readEnd);
-    if (remember !== undefined) closeSync(toServers.writeEnd);
-  }
+  startLasting({
+    doing: "starting the servers of the lab's internet",
+    spawn: (place, argument) =>
+      spawnIn(
+        { ...place, enter: [namespace.fd] },
+        [...selfCommand(), LAB_PROCESSES.internet, argument],
+        process.env,
+      ),
+    ...(remember === undefined ? {} : { remember }),
+  });
 }
 
 /** Takes the names away; links, addresses and rules go with the namespaces. Missing ones are fine. */

@@ -5,6 +5,7 @@
  *     cni/blue source 10.88.0.0/16 masquerade fully-random
  *     policy source 10.1.0.0/16 snat 203.0.113.5-203.0.113.9 ports 1024-2047
  *     policy out 10.1.0.0/16 eth0
+ *     cni/blue in 10.88.0.0/16 cni0
  *     cni/blue untranslated 10.88.0.0/16
  */
 import { isIp } from "../address/ip.ts";
@@ -29,7 +30,8 @@ export function claimsOf(intent: NatIntent): string[] {
   return [
     ...intent.sources.flatMap((source) => [
       sourceClaim(owner, source),
-      ...(source.outInterfaces ?? []).map((name) => `${owner} out ${source.cidr} ${name}`),
+      ...(source.inInterfaces ?? []).map((name) => interfaceClaim(owner, "in", source.cidr, name)),
+      ...(source.outInterfaces ?? []).map((name) => interfaceClaim(owner, "out", source.cidr, name)),
     ]),
     ...intent.untranslated.map((cidr) => untranslatedClaim(owner, cidr)),
   ];
@@ -37,6 +39,10 @@ export function claimsOf(intent: NatIntent): string[] {
 
 export function sourceClaim(owner: string, source: NatSource): string {
   return `${owner} source ${source.cidr} ${translationText(source.translation)}`;
+}
+
+export function interfaceClaim(owner: string, side: "in" | "out", cidr: string, name: string): string {
+  return `${owner} ${side} ${cidr} ${name}`;
 }
 
 export function untranslatedClaim(owner: string, cidr: string): string {
@@ -54,11 +60,11 @@ export function intentsOfClaims(lines: Iterable<string>): NatIntent[] {
     if (draft === undefined) drafts.set(owner, (draft = { sources: new Map(), untranslated: [] }));
     const source = (): SourceDraft => {
       let found = draft.sources.get(cidr);
-      if (found === undefined) draft.sources.set(cidr, (found = { out: [] }));
+      if (found === undefined) draft.sources.set(cidr, (found = { in: [], out: [] }));
       return found;
     };
     if (kind === "untranslated") draft.untranslated.push(cidr);
-    else if (kind === "out" && words[3] !== undefined) source().out.push(words[3]);
+    else if ((kind === "in" || kind === "out") && words[3] !== undefined) source()[kind].push(words[3]);
     else if (kind === "source") {
       const translation = parseTranslation(words.slice(3));
       if (translation !== undefined) source().translation = translation;
@@ -66,10 +72,10 @@ export function intentsOfClaims(lines: Iterable<string>): NatIntent[] {
   }
   const intents: NatIntent[] = [];
   for (const [owner, draft] of drafts) {
-    const sources = [...draft.sources].flatMap(([cidr, { translation, out }]) =>
+    const sources = [...draft.sources].flatMap(([cidr, { translation, ...sides }]) =>
       translation === undefined
         ? []
-        : [{ cidr, translation, ...(out.length === 0 ? {} : { outInterfaces: out }) }],
+        : [{ cidr, translation, inInterfaces: sides.in, outInterfaces: sides.out }],
     );
     try {
       intents.push(normalizeIntent({ owner, sources, untranslated: draft.untranslated }));
@@ -82,6 +88,7 @@ export function intentsOfClaims(lines: Iterable<string>): NatIntent[] {
 
 interface SourceDraft {
   translation?: Translation;
+  readonly in: string[];
   readonly out: string[];
 }
 

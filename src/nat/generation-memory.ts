@@ -18,10 +18,13 @@ import {
   writeText,
 } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { isRemovedText } from "./network-wants.ts";
 
 const DIRECTORY = "/run/wayout/nat";
 /** Namespaces come and go; more files than this are the traces of dead ones. */
 const MOST_FILES = 256;
+/** Between the name of a file and the pid of who writes it anew. */
+const BESIDE = ".new-";
 
 interface Noted {
   /** As text; undefined when nothing is noted. */
@@ -67,9 +70,15 @@ export class GenerationMemory {
   note(generation: number, table: string | undefined, finding: string): void {
     const noted = this.#read();
     const same = noted.generation === String(generation) || (table !== undefined && table === noted.table);
-    const kept = same ? noted.findings.filter((other) => other !== finding) : [];
+    const kept = noted.findings.filter((other) => other !== finding && (same || isRemovedText(other)));
     if (noted.generation === undefined) this.#makeRoom();
     this.#write(generation, table ?? (same ? noted.table : ""), [...kept, finding]);
+  }
+
+  /** Notes what holds at every generation, until it is dropped. */
+  noteLasting(finding: string): void {
+    const { generation, table, findings } = this.#read();
+    if (!findings.includes(finding)) this.#write(generation ?? "", table, [...findings, finding]);
   }
 
   /** All that was noted last, of whatever generation. */
@@ -79,6 +88,7 @@ export class GenerationMemory {
 
   /** What some findings are about is gone. */
   drop(isAbout: (finding: string) => boolean): void {
+    this.#sweep();
     const { generation, table, findings } = this.#read();
     const kept = findings.filter((finding) => !isAbout(finding));
     if (kept.length < findings.length) this.#write(generation ?? "", table, kept);
@@ -88,6 +98,7 @@ export class GenerationMemory {
   forget(): void {
     if (this.#path === undefined) return;
     removeQuietly(this.#path);
+    this.#sweep();
     removeIfEmpty(this.directory);
   }
 
@@ -103,7 +114,7 @@ export class GenerationMemory {
   /** Whole at every moment, but not brought to a disk: /run has none, and a lost note costs only time. */
   #write(generation: number | string, table: string, findings: readonly string[]): void {
     if (this.#path === undefined) return;
-    const beside = `${this.#path}.${process.pid}`;
+    const beside = `${this.#path}${BESIDE}${process.pid}`;
     try {
       makeDirectory(this.directory, 0o755);
       writeText(beside, [generation, table, ...findings].join("\n"), "w", 0o600);
@@ -111,6 +122,18 @@ export class GenerationMemory {
     } catch {
       // /run is read-only or full, or belongs to another user. The next call reads the table again, that is all.
       removeQuietly(beside);
+    }
+  }
+
+  /** What others who were killed while writing left beside the file. Who still writes loses a note, and only that. */
+  #sweep(): void {
+    try {
+      for (const name of listDirectory(this.directory)) {
+        const path = `${this.directory}/${name}`;
+        if (path.startsWith(`${this.#path}${BESIDE}`)) removeFile(path);
+      }
+    } catch {
+      // There is no such directory, or it is not ours to change.
     }
   }
 

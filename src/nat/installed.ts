@@ -1,6 +1,10 @@
 import { WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NAT_BACKENDS, type NatBackendName } from "./backend.ts";
+import { GenerationMemory } from "./generation-memory.ts";
+import type { NatIntent } from "./intent.ts";
+import { readWants, removedText } from "./network-wants.ts";
+import { isNetworkOwner, networkOwner } from "./owner-name.ts";
 import { openNat } from "./open.ts";
 
 /**
@@ -19,6 +23,47 @@ export function removeElsewhere(
     if (ifAvailable(() => nat.remove(owner)) === true) removed.push(backend);
   }
   return removed;
+}
+
+/**
+ * The same at a person's word: of networks that lose their rules it is remembered, so that nobody but their next pod
+ * puts them back.
+ */
+export function removeAtWish(namespace: NetworkNamespace, owner: string | undefined): NatBackendName[] {
+  const memory = new GenerationMemory(namespace);
+  const networks = new Set(
+    memory.findings().flatMap((finding) => {
+      const wants = readWants(finding);
+      return wants === undefined ? [] : [networkOwner(wants.network)];
+    }),
+  );
+  for (const backend of NAT_BACKENDS) {
+    using nat = openNat(backend, namespace);
+    for (const intent of ifAvailable(() => nat.intents()) ?? []) {
+      if (isNetworkOwner(intent.owner)) networks.add(intent.owner);
+    }
+  }
+  const removed = removeElsewhere(namespace, owner);
+  for (const network of networks) {
+    if (owner !== undefined && owner !== network) continue;
+    memory.drop((finding) => {
+      const wants = readWants(finding);
+      return wants !== undefined && networkOwner(wants.network) === network;
+    });
+    memory.noteLasting(removedText(network));
+  }
+  return removed;
+}
+
+/** What other owners want, by the backend that holds it; of all backends but the one given. */
+export function intentsElsewhere(
+  namespace: NetworkNamespace,
+  besides: NatBackendName,
+): { readonly backend: NatBackendName; readonly intents: readonly NatIntent[] }[] {
+  return NAT_BACKENDS.filter((backend) => backend !== besides).map((backend) => {
+    using nat = openNat(backend, namespace);
+    return { backend, intents: ifAvailable(() => nat.intents()) ?? [] };
+  });
 }
 
 /** A backend that this host lacks holds nothing. */

@@ -2,6 +2,7 @@
  * What somebody wants of NAT, in plain values: no rule, chain or program is named here. A backend turns it into a
  * ruleset (see backend.ts).
  */
+import { BROADCAST, MULTICAST } from "../address/special-purpose.ts";
 import { AddressError, canonicalIp, ipFamily, ipNumber, type IpFamily } from "../address/ip.ts";
 import { cidrText, parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
@@ -36,13 +37,16 @@ export interface NatSource {
   /** Canonical prefix without host bits; `0.0.0.0/0` means everybody. */
   readonly cidr: string;
   readonly translation: Translation;
-  /** Translate only what leaves by one of these interfaces. Absent: by any but loopback. */
+  /** Translate only what came to the node by one of these interfaces. Absent: by any, and what the node itself sends. */
+  readonly inInterfaces?: readonly string[];
+  /** Translate only what leaves by one of these interfaces. Absent: by any but loopback. Not beside `inInterfaces`. */
   readonly outInterfaces?: readonly string[];
 }
 
 /**
  * What one owner wants. Several owners live beside each other; where their sources overlap, the most specific prefix
- * decides, and among equal prefixes the owner whose name sorts first.
+ * decides as whom a packet leaves, and among equal prefixes the owner whose name sorts first. What any of them wants
+ * left untranslated is left so.
  */
 export interface NatIntent {
   /** Who wants it: `attach`, `cni/NETWORK`, `policy`. Letters, digits and `/ . _ -`, at most 80 characters. */
@@ -55,31 +59,26 @@ export interface NatIntent {
   readonly untranslated: readonly string[];
 }
 
-/** Link-local destinations (RFC 3927, RFC 4291 2.5.6): never routed, so translating them only hides who asks. */
-export const LINK_LOCAL = { 4: "169.254.0.0/16", 6: "fe80::/10" } as const;
-
-/** Destinations no backend ever translates: multicast (RFC 5771, RFC 4291 2.7), limited broadcast (RFC 919). */
+/** Destinations no backend ever translates: multicast, limited broadcast. */
 export const NEVER_TRANSLATED = {
-  4: ["224.0.0.0/4", "255.255.255.255/32"],
-  6: ["ff00::/8"],
+  4: [MULTICAST[4], `${BROADCAST}/32`],
+  6: [MULTICAST[6]],
 } as const;
 
-/** The plain case: these networks reach everything outside themselves by MASQUERADE. */
+/**
+ * The plain case: these networks reach everything outside themselves by MASQUERADE. Link-local destinations as well:
+ * clouds have their metadata service at 169.254.169.254, which knows no way back to a pod.
+ */
 export function masqueradeIntent(
   owner: string,
   cidrs: readonly string[],
   options: { readonly untranslated?: readonly string[]; readonly translation?: Translation } = {},
 ): NatIntent {
   const translation = options.translation ?? { fullyRandom: true };
-  const families = new Set(cidrs.map((cidr) => parseCidr(cidr).family));
   return normalizeIntent({
     owner,
     sources: cidrs.map((cidr) => ({ cidr, translation })),
-    untranslated: [
-      ...cidrs,
-      ...[...families].map((family) => LINK_LOCAL[family]),
-      ...(options.untranslated ?? []),
-    ],
+    untranslated: [...cidrs, ...(options.untranslated ?? [])],
   });
 }
 
@@ -137,14 +136,10 @@ function normalizeSource(owner: string, path: string, source: NatSource): NatSou
   const { snat, ports, fullyRandom } = source.translation;
   if (snat !== undefined) checkSnat(owner, `${path}.translation.snat`, snat, ipFamily(cidr.split("/")[0]!));
   if (ports !== undefined) checkPorts(owner, `${path}.translation.ports`, ports);
-  const out = [...new Set(source.outInterfaces ?? [])].sort();
-  const bad = out.find((name) => !isInterfaceName(name));
-  if (bad !== undefined) {
-    refuse(
-      owner,
-      `${path}.outInterfaces`,
-      `"${bad}" is no interface name (1 to 15 bytes, no / or white space)`,
-    );
+  const incoming = interfaceNames(owner, `${path}.inInterfaces`, source.inInterfaces);
+  const out = interfaceNames(owner, `${path}.outInterfaces`, source.outInterfaces);
+  if (incoming.length > 0 && out.length > 0) {
+    refuse(owner, `${path}.outInterfaces`, "cannot be given beside inInterfaces");
   }
   return {
     cidr,
@@ -155,8 +150,17 @@ function normalizeSource(owner: string, path: string, source: NatSource): NatSou
       ...(ports === undefined ? {} : { ports: { first: ports.first, last: ports.last } }),
       fullyRandom,
     },
+    ...(incoming.length === 0 ? {} : { inInterfaces: incoming }),
     ...(out.length === 0 ? {} : { outInterfaces: out }),
   };
+}
+
+function interfaceNames(owner: string, path: string, names: readonly string[] = []): string[] {
+  const bad = names.find((name) => !isInterfaceName(name));
+  if (bad !== undefined) {
+    refuse(owner, path, `"${bad}" is no interface name (1 to 15 bytes, no / or white space)`);
+  }
+  return [...new Set(names)].sort();
 }
 
 function checkSnat(owner: string, path: string, snat: AddressRange, family: IpFamily): void {

@@ -1,19 +1,98 @@
-import { flock } from "../kernel/libc.ts";
+/**
+ * One wayout at a time reads and then changes the NAT of a namespace. The lock is a file of ours under the namespace's
+ * cookie: what others can open (the namespace itself, for one) they could also hold for ever.
+ */
+import { WayoutError } from "../error.ts";
+import { SystemError } from "../linux/errno.ts";
+import { FileLock } from "../kernel/file-lock.ts";
+import { removeIfEmpty } from "../kernel/file.ts";
+import { queueFor } from "../kernel/lock-queue.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 
-/** sys/file.h */
-const LOCK_EX = 2;
-const LOCK_UN = 8;
+const RUN = "/run/wayout";
+const DIRECTORY = `${RUN}/locks`;
+/** A change of rules takes some ten milliseconds, through iptables a few hundred. */
+const PATIENCE_MS = 20_000;
+
+/** What this process holds: who holds the lock around several changes need not wait for himself. */
+const held = new Set<string>();
+
+function pathFor(namespace: NetworkNamespace): string {
+  return `${DIRECTORY}/nat-${namespace.cookie}`;
+}
+
+/** Held until it is disposed of. */
+class NatLock implements Disposable {
+  /** @param lock undefined inside of another: that one holds it */
+  constructor(private readonly lock: FileLock | undefined) {
+    if (lock !== undefined) held.add(lock.path);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.lock === undefined) return;
+    held.delete(this.lock.path);
+    this.lock.remove();
+    removeIfEmpty(DIRECTORY);
+    removeIfEmpty(RUN);
+  }
+}
 
 /**
- * Runs `inside` while no other wayout reads and then changes the NAT of this namespace. The lock is held on the
- * namespace itself: it needs no file, is seen from every mount namespace, and ends with its holder.
+ * Keeps every other wayout from changing the NAT of this namespace.
+ * @param doing for the error: "writing the NAT rules of policy"
+ * @throws WayoutError `busy`, `no-privilege`
  */
-export function withNatLock<T>(namespace: NetworkNamespace, inside: () => T): T {
-  flock(namespace.fd, LOCK_EX);
+export function takeNatLock(
+  namespace: NetworkNamespace,
+  doing: string,
+  patienceMs = PATIENCE_MS,
+): Disposable {
+  const path = pathFor(namespace);
+  if (held.has(path)) return new NatLock(undefined);
+  return explained(doing, () => new NatLock(FileLock.take(path, { doing, patienceMs }).sign()));
+}
+
+/** Runs `inside` while no other wayout changes the NAT of this namespace. @throws as takeNatLock */
+export function withNatLock<T>(namespace: NetworkNamespace, doing: string, inside: () => T): T {
+  using _lock = takeNatLock(namespace, doing);
+  return inside();
+}
+
+/**
+ * The same for commands: who came first is served first, and a signal ends the wait.
+ * @throws WayoutError `busy`, `interrupted`, `no-privilege`
+ */
+export async function inNatQueue<T>(
+  namespace: NetworkNamespace,
+  doing: string,
+  inside: () => T,
+  signal?: AbortSignal,
+): Promise<T> {
+  const wait = { doing, patienceMs: PATIENCE_MS, signal };
+  const lock = await queueFor(pathFor(namespace), wait).catch((error: unknown) => {
+    throw refusal(doing, error);
+  });
+  using _lock = new NatLock(lock);
+  return inside();
+}
+
+function explained<T>(doing: string, take: () => T): T {
   try {
-    return inside();
-  } finally {
-    flock(namespace.fd, LOCK_UN);
+    return take();
+  } catch (error) {
+    throw refusal(doing, error);
   }
+}
+
+function refusal(doing: string, error: unknown): unknown {
+  if (!(error instanceof SystemError)) return error;
+  const denied = error.code === "EACCES" || error.code === "EPERM";
+  return new WayoutError({
+    code: denied ? "no-privilege" : "no-lock",
+    kind: "machine",
+    doing,
+    said: `it takes a lock in ${DIRECTORY}: ${error.message}`,
+    todo: denied ? "Run it as root." : `Check that ${DIRECTORY} can be written and has room.`,
+    cause: error,
+  });
 }

@@ -1,33 +1,31 @@
 /** What a CNI network wants of NAT, as the backends understand it. Pure. */
 import { ipFamily, type IpFamily } from "../address/ip.ts";
-import { LINK_LOCAL, normalizeIntent, type NatIntent } from "./intent.ts";
+import { normalizeIntent, type NatIntent } from "./intent.ts";
 import type { NetworkWants } from "./network-wants.ts";
-import { ownerName } from "./owner-name.ts";
+import { networkOwner } from "./owner-name.ts";
 
 /**
- * @param earlier what the network wanted until now; its other subnets are kept
+ * @param earlier what the network wanted until now; its other subnets are kept, and the bridges of pods that came when
+ *   the network had another one
  * @returns undefined when nothing is to be translated
  */
 export function networkIntent(
-  { network, translations, nonMasqueradeCidrs, subnets }: NetworkWants,
+  { network, translations, nonMasqueradeCidrs, subnets, from }: NetworkWants,
   earlier?: NatIntent,
 ): NatIntent | undefined {
   const sources = [...new Set(subnets)].flatMap((cidr) => {
     const translation = translations.get(familyOf(cidr));
-    return translation === undefined ? [] : [{ cidr, translation }];
+    if (translation === undefined) return [];
+    const before = earlier?.sources.find((source) => source.cidr === cidr)?.inInterfaces ?? [];
+    return [{ cidr, translation, ...(from.length === 0 ? {} : { inInterfaces: [...from, ...before] }) }];
   });
   if (sources.length === 0) return undefined;
   const others = (earlier?.sources ?? []).filter(({ cidr }) => !subnets.includes(cidr));
   const all = [...sources, ...others];
-  const families = new Set(all.map(({ cidr }) => familyOf(cidr)));
   return normalizeIntent({
-    owner: ownerName("cni", network),
+    owner: networkOwner(network),
     sources: all,
-    untranslated: [
-      ...all.map(({ cidr }) => cidr),
-      ...[...families].map((family) => LINK_LOCAL[family]),
-      ...nonMasqueradeCidrs,
-    ],
+    untranslated: [...all.map(({ cidr }) => cidr), ...nonMasqueradeCidrs],
   });
 }
 

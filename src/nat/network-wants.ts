@@ -10,12 +10,27 @@ export interface NetworkWants {
   readonly translations: ReadonlyMap<IpFamily, Translation>;
   readonly nonMasqueradeCidrs: readonly string[];
   readonly subnets: readonly string[];
+  /** The interfaces by which the network's pods come to the node; empty when they are not known. */
+  readonly from: readonly string[];
 }
 
 const KIND = "cni";
 
-export function wantsText({ network, translations, nonMasqueradeCidrs, subnets }: NetworkWants): string {
-  return JSON.stringify([KIND, network, [...translations], nonMasqueradeCidrs, subnets]);
+export function wantsText(wants: NetworkWants): string {
+  const { network, translations, nonMasqueradeCidrs, subnets, from } = wants;
+  return JSON.stringify([KIND, network, [...translations], nonMasqueradeCidrs, subnets, from]);
+}
+
+const REMOVED = "removed";
+
+/** That a person took an owner's rules away: nobody but the owner's own next wish puts them back. */
+export function removedText(owner: string): string {
+  return JSON.stringify([REMOVED, owner]);
+}
+
+/** Whether a finding is one of those, whoever the owner. */
+export function isRemovedText(finding: string): boolean {
+  return finding.startsWith(`["${REMOVED}",`);
 }
 
 /** undefined for a finding of another kind, or of another version of wayout. */
@@ -26,13 +41,14 @@ export function readWants(text: string): NetworkWants | undefined {
   } catch {
     return undefined;
   }
-  if (!Array.isArray(value) || value.length !== 5 || value[0] !== KIND) return undefined;
-  const [, network, translations, nonMasqueradeCidrs, subnets] = value as [
+  if (!Array.isArray(value) || value.length !== 6 || value[0] !== KIND) return undefined;
+  const [, network, translations, nonMasqueradeCidrs, subnets, from] = value as [
     string,
     string,
     [IpFamily, Translation][],
     string[],
     string[],
+    string[],
   ];
-  return { network, translations: new Map(translations), nonMasqueradeCidrs, subnets };
+  return { network, translations: new Map(translations), nonMasqueradeCidrs, subnets, from };
 }

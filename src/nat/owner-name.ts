@@ -10,3 +10,14 @@ export function ownerName(kind: string, name: string): string {
   if (whole.length <= MOST_OWNER) return whole;
   return `${whole.slice(0, MOST_OWNER - 17)}-${Bun.hash(name).toString(16).padStart(16, "0")}`;
 }
+
+const NETWORK = "cni";
+
+/** The owner of a CNI network's rules: `cni/blue`. */
+export function networkOwner(network: string): string {
+  return ownerName(NETWORK, network);
+}
+
+export function isNetworkOwner(owner: string): boolean {
+  return owner.startsWith(`${NETWORK}/`);
+}

@@ -22,6 +22,8 @@ export interface OwnedSource {
 /** Addresses for which this source decides. */
 export interface Segment extends NumberRange {
   readonly owned: OwnedSource;
+  /** Every source with these addresses, `owned` last: what the owner of any of them leaves untranslated is left so. */
+  readonly around: readonly OwnedSource[];
 }
 
 /** Every source of a family, the one that decides first: longer prefixes first, then by owner. */
@@ -39,10 +41,23 @@ export function byPrecedence(intents: readonly NatIntent[], family: IpFamily): O
     );
 }
 
-/** The pieces, in address order. A source whose every address is decided by others has none. */
-export function segmentsOf(intents: readonly NatIntent[], family: IpFamily): Segment[] {
+/** Whether a source is asked about packets that came by an interface; without one: by any that no source names. */
+export function counts({ inInterfaces }: NatSource, inInterface: string | undefined): boolean {
+  return inInterfaces === undefined || (inInterface !== undefined && inInterfaces.includes(inInterface));
+}
+
+/**
+ * The pieces, in address order. A source whose every address is decided by others has none.
+ * @param isAsked which sources take part; absent: all
+ */
+export function segmentsOf(
+  intents: readonly NatIntent[],
+  family: IpFamily,
+  isAsked: (source: NatSource) => boolean = () => true,
+): Segment[] {
   // Outer prefixes before the ones inside them; of equal ones the winner comes last and so covers the others.
   const nested = byPrecedence(intents, family)
+    .filter(({ source }) => isAsked(source))
     .toReversed()
     .sort((a, b) => compare(a.cidr.first, b.cidr.first) || a.cidr.prefixLength - b.cidr.prefixLength);
   const segments: Segment[] = [];
@@ -51,7 +66,7 @@ export function segmentsOf(intents: readonly NatIntent[], family: IpFamily): Seg
   const closeUntil = (limit: bigint | undefined): void => {
     for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
       if (limit !== undefined && top.cidr.last >= limit) break;
-      if (next <= top.cidr.last) segments.push({ first: next, last: top.cidr.last, owned: top });
+      if (next <= top.cidr.last) segments.push(segment(open, next, top.cidr.last));
       if (next <= top.cidr.last) next = top.cidr.last + 1n;
       open.pop();
     }
@@ -60,7 +75,7 @@ export function segmentsOf(intents: readonly NatIntent[], family: IpFamily): Seg
     const { first } = owned.cidr;
     closeUntil(first);
     const around = open.at(-1);
-    if (around !== undefined && next < first) segments.push({ first: next, last: first - 1n, owned: around });
+    if (around !== undefined && next < first) segments.push(segment(open, next, first - 1n));
     open.push(owned);
     next = first;
   }
@@ -68,17 +83,22 @@ export function segmentsOf(intents: readonly NatIntent[], family: IpFamily): Seg
   return segments;
 }
 
+/** @param open the sources around these addresses, the most specific last */
+function segment(open: readonly OwnedSource[], first: bigint, last: bigint): Segment {
+  return { first, last, owned: open.at(-1)!, around: [...open] };
+}
+
 /**
  * Joins segments that follow each other and for which `keyOf` says the same, so that sets hold no more elements than
  * they must. With `gaps: "join"` also over addresses between them that are in no segment: for sets that are only asked
  * about sources, where such an address makes no difference.
  */
-export function joinSegments(
-  segments: readonly Segment[],
-  keyOf: (segment: Segment) => string,
+export function joinSegments<S extends Segment>(
+  segments: readonly S[],
+  keyOf: (segment: S) => string,
   gaps: "keep" | "join" = "keep",
-): Segment[] {
-  const joined: Segment[] = [];
+): S[] {
+  const joined: S[] = [];
   let lastKey: string | undefined;
   for (const segment of segments) {
     const key = keyOf(segment);

@@ -10,7 +10,7 @@ import type { LinkState } from "../linux/route/link-state.ts";
 import { createBridgeRequest, setBridgeRequest } from "../linux/route/link-requests.ts";
 import type { LinkTable } from "../kernel/route/link-table.ts";
 import { NetlinkError } from "../linux/netlink/netlink-error.ts";
-import { writeSysctl } from "../kernel/sysctl.ts";
+import { preferSysctl, writeSysctl } from "../kernel/sysctl.ts";
 import { networkFailure } from "./failure.ts";
 import { checkInterfaceName } from "./interface-name.ts";
 import { Undo } from "./undo.ts";
@@ -144,8 +144,12 @@ function openToIpv6(node: LinkTable, link: LinkState, gateways: readonly Cidr[],
   }
 }
 
+function ipv6Setting(link: LinkState, setting: Ipv6Setting): string {
+  return `net.ipv6.conf.${link.name}.${setting}`;
+}
+
 function setIpv6(node: LinkTable, link: LinkState, setting: Ipv6Setting, value: string, undo: Undo): void {
-  const name = `net.ipv6.conf.${link.name}.${setting}`;
+  const name = ipv6Setting(link, setting);
   const previous = writeSysctl(node.namespace, name, value);
   undo.note(`${name} = ${value}`, () => writeSysctl(node.namespace, name, previous));
 }
@@ -164,12 +168,10 @@ export function ensureGateways(
 ): string[] {
   if (gateways.length === 0) return [];
   const there = created ? [] : node.addresses({ interface: link.index });
-  const missing: Cidr[] = [];
-  for (const gateway of gateways) if (!hasAddress(there, gateway)) missing.push(gateway);
+  const missing = missingGateways(link, there, gateways, intent);
   if (missing.length === 0) return [];
   for (const gateway of missing) {
     for (const other of there.filter((address) => isInTheWay(address, gateway, gateways))) {
-      if (intent.force !== true) throw otherSubnet(link, other, gateway);
       undo.note(`absence of ${other.address}`, () => giveBack(node, other));
       node.deleteAddress(other);
     }
@@ -179,6 +181,26 @@ export function ensureGateways(
   return missing
     .filter((_, index) => !errors.has(index))
     .map(({ address, prefixLength }) => `${address}/${prefixLength}`);
+}
+
+/**
+ * The gateway addresses that an interface lacks, of those that it shall have.
+ * @throws WayoutError bridge-has-other-subnet where one cannot be given beside what is there, unless it is forced
+ */
+export function missingGateways(
+  link: LinkState,
+  there: readonly Address[],
+  gateways: readonly Cidr[],
+  { force }: Pick<BridgeIntent, "force">,
+): Cidr[] {
+  const missing: Cidr[] = [];
+  for (const gateway of gateways) if (!hasAddress(there, gateway)) missing.push(gateway);
+  if (force === true) return missing;
+  for (const gateway of missing) {
+    for (const other of there)
+      if (isInTheWay(other, gateway, gateways)) throw otherSubnet(link, other, gateway);
+  }
+  return missing;
 }
 
 /** The errors by index; EEXIST when another caller added the address meanwhile. */
@@ -272,7 +294,11 @@ function settle(node: LinkTable, link: LinkState, intent: BridgeIntent, pinsMac:
     node.setLink(link.index, { up: true, promiscuous, ...(pinsMac ? { mac: link.mac } : {}) });
   }
   // A router advertisement from a pod must not give the node a default route through that pod.
-  if (link.ipv6 !== undefined && link.ipv6.accept_ra !== 0) setIpv6(node, link, "accept_ra", "0", undo);
+  if (link.ipv6 !== undefined && link.ipv6.accept_ra !== 0) {
+    const name = ipv6Setting(link, "accept_ra");
+    const previous = preferSysctl(node.namespace, name, "0");
+    if (previous !== undefined) undo.note(`${name} = 0`, () => writeSysctl(node.namespace, name, previous));
+  }
 }
 
 function reread(node: LinkTable, link: LinkState): LinkState {

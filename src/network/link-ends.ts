@@ -5,6 +5,7 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { AnyRequest } from "../kernel/netlink/connection.ts";
 import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 import { addAddressRequest } from "../linux/route/address.ts";
+import type { Ipv6State } from "../linux/route/interface-settings.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import {
   addBridgeVlansRequest,
@@ -15,7 +16,7 @@ import {
 import { deleteNeighbourRequest } from "../linux/route/neighbour.ts";
 import { prependRouteRequest, replaceRouteRequest, type RouteSpec } from "../linux/route/route.ts";
 import { isAbsent, type LinkTable } from "../kernel/route/link-table.ts";
-import { writeSysctl } from "../kernel/sysctl.ts";
+import { preferSysctl, writeSysctl } from "../kernel/sysctl.ts";
 import { awaitDetection } from "./duplicate-detection.ts";
 import type { PodLinkIntent, PodRoute } from "./pod-link-intent.ts";
 import type { Undo } from "./undo.ts";
@@ -33,11 +34,15 @@ export interface Work {
 
 const LOOPBACK_INDEX = 1;
 
-/** Whether it was down. */
-export function raiseLoopback({ pod, intent, undo }: Work): boolean {
+/** Whether it was down. A pod that gets IPv6 has ::1, too, even where a runtime has switched IPv6 off for all its interfaces. */
+export function raiseLoopback({ pod, namespace, intent, addresses, undo }: Work): boolean {
   if (intent.raiseLoopback === false) return false;
   const loopback = pod.linkState(LOOPBACK_INDEX);
-  if (loopback === undefined || loopback.up) return false;
+  if (loopback === undefined) return false;
+  if (loopback.ipv6?.disable_ipv6 === 1 && hasIpv6(addresses)) {
+    preferSysctl(namespace, "net.ipv6.conf.lo.disable_ipv6", "0");
+  }
+  if (loopback.up) return false;
   undo.note("loopback being up", () => pod.setLink(LOOPBACK_INDEX, { up: false }));
   pod.setLink(LOOPBACK_INDEX, { up: true });
   return true;
@@ -113,14 +118,17 @@ export function settleVlans({ node, intent }: Work, host: LinkState): void {
 /** Unless it is wanted, the pod shall not wait a second for each of its IPv6 addresses, the link-local one included. */
 function settleSysctls({ namespace, intent, addresses }: Work, end: LinkState): void {
   if (end.ipv6 === undefined || !hasIpv6(addresses)) return;
-  const set = (name: string, value: string): string =>
-    writeSysctl(namespace, `net.ipv6.conf.${end.name}.${name}`, value);
+  const nameOf = (setting: string): string => `net.ipv6.conf.${end.name}.${setting}`;
   // An address cannot be added where IPv6 is switched off, as some runtimes do by default.
-  if (end.ipv6.disable_ipv6 === 1) set("disable_ipv6", "0");
-  const detects = end.ipv6.accept_dad !== 0;
-  const shallDetect = intent.duplicateAddressDetection === true;
-  if (detects !== shallDetect) set("accept_dad", shallDetect ? "1" : "0");
-  if (end.ipv6.ndisc_notify !== 1) set("ndisc_notify", "1");
+  if (end.ipv6.disable_ipv6 === 1) writeSysctl(namespace, nameOf("disable_ipv6"), "0");
+  const prefer = (setting: keyof Ipv6State, value: number): void => {
+    if (end.ipv6?.[setting] !== value) preferSysctl(namespace, nameOf(setting), String(value));
+  };
+  if (intent.duplicateAddressDetection !== true) prefer("accept_dad", 0);
+  else if (end.ipv6.accept_dad === 0) prefer("accept_dad", 1);
+  prefer("ndisc_notify", 1);
+  // A pod that sets its interface down and up again has its addresses still, as it has with IPv4.
+  prefer("keep_addr_on_down", 1);
 }
 
 function hasIpv6(addresses: readonly Cidr[]): boolean {

@@ -1,4 +1,11 @@
 /** A pod's link to its node, as the rooms above use it. */
 export { ensureBridge, removeBridge, type BridgeIntent, type EnsuredBridge } from "./bridge.ts";
 export { checkInterfaceName, hostVethName, INTERFACE_NAME_BYTES, isInterfaceName } from "./interface-name.ts";
-export { connectPod, disconnectPod, type PodLink, type PodLinkIntent, type PodRoute } from "./pod-link.ts";
+export {
+  connectPod,
+  disconnectPod,
+  type PodLink,
+  type PodLinkIntent,
+  type PodRoute,
+  type UnknownEnd,
+} from "./pod-link.ts";

@@ -64,15 +64,27 @@ export function connectPod(
   }
 }
 
+/** A pod's end whose other end has not the name that we give, as another plugin makes it. */
+export interface UnknownEnd {
+  readonly mac: string | undefined;
+  /** What the node's end says of itself; undefined when the other end is not on this node, or says nothing. */
+  readonly alias: string | undefined;
+  /** Without prefix. Asked for only when it is needed. */
+  addresses(): string[];
+}
+
 /**
- * Takes the link away, with everything that hangs on it. False when there was none. An end that is no veth is left
+ * Takes the link away, with all that belongs to it. False when there was none. An end that is no veth is left
  * alone: it is not ours.
  * @param namespace undefined when the pod's namespace is gone
+ * @param isMeant decides about an interface of the pod's that has the right name, and a node's end with another. The
+ *   path of a namespace may lead to another pod by now (/proc/PID/ns/net), so the name alone proves nothing.
  */
 export function disconnectPod(
   node: LinkTable,
   namespace: NetworkNamespace | undefined,
   intent: Pick<PodLinkIntent, "network" | "container" | "interfaceName" | "hostName">,
+  isMeant: (end: UnknownEnd) => boolean = () => true,
 ): boolean {
   const doing = `disconnecting ${intent.container} from network ${intent.network}`;
   try {
@@ -83,10 +95,26 @@ export function disconnectPod(
     // The host's end may have been made under another name, by another plugin.
     using pod = LinkTable.open(namespace);
     const end = pod.linkState(intent.interfaceName);
-    return end?.kind === "veth" && pod.deleteLink(end.index);
+    if (end?.kind !== "veth" || !isMeant(unknownEnd(node, pod, namespace, end))) return false;
+    return pod.deleteLink(end.index);
   } catch (error) {
     throw networkFailure(doing, error);
   }
+}
+
+function unknownEnd(
+  node: LinkTable,
+  pod: LinkTable,
+  namespace: NetworkNamespace,
+  end: LinkState,
+): UnknownEnd {
+  const host = end.link === undefined ? undefined : node.linkState(end.link);
+  const isPeer = host !== undefined && isPair({ node, namespace }, host, end);
+  return {
+    mac: end.mac,
+    alias: isPeer ? host.alias : undefined,
+    addresses: () => pod.addresses({ interface: end.index }).map(({ address }) => address),
+  };
 }
 
 /** Whether the pod's namespace is the node's. */
@@ -226,7 +254,11 @@ function adopt(work: Work, end: LinkState): void {
   }
 }
 
-function isPair({ node, namespace }: Work, host: LinkState, end: LinkState): boolean {
+function isPair(
+  { node, namespace }: Pick<Work, "node" | "namespace">,
+  host: LinkState,
+  end: LinkState,
+): boolean {
   return (
     host.kind === "veth" &&
     end.kind === "veth" &&

@@ -55,28 +55,46 @@ function nodeOf(
 }
 
 /**
- * The namespace that a pod's cable leads to: this one, as a rule; another pod's in a world of namespaces inside one
+ * The namespace that a pod's veth leads to: this one, as a rule; another pod's in a world of namespaces inside one
  * machine. The caller closes it.
+ * @param interfaceName the interface to follow; when absent, those by which the pod could leave, the likeliest first
  * @throws WayoutError pod-without-uplink when the other end is in none of the namespaces that can be seen
  */
-export function openNodeOf(pod: Pod, namespace: NetworkNamespace, interfaceName: string): NetworkNamespace {
+export function openNodeOf(pod: Pod, namespace: NetworkNamespace, interfaceName?: string): NetworkNamespace {
+  const names = interfaceName === undefined ? waysOutOf(pod, namespace) : [interfaceName];
+  const leadsTo = (candidate: NetworkNamespace): boolean =>
+    names.some((name) => wiringOf(namespace, name, [candidate]) !== undefined);
   const here = NetworkNamespace.current();
-  if (wiringOf(namespace, interfaceName, [here]) !== undefined) return here;
+  if (leadsTo(here)) return here;
   here.close();
   for (const other of listPods()) {
     if (other.inode === pod.inode) continue;
     const candidate = tryOpen(other.path);
     if (candidate === undefined) continue;
-    if (wiringOf(namespace, interfaceName, [candidate]) !== undefined) return candidate;
+    if (leadsTo(candidate)) return candidate;
     candidate.close();
   }
+  const name = names[0] ?? "the interface";
   throw new WayoutError({
     code: "pod-without-uplink",
     kind: "broken",
-    doing: `following ${interfaceName} of ${pod.name} to its node`,
+    doing: `following ${name} of ${pod.name} to its node`,
     said: "its other end is in no namespace that can be seen from here",
-    todo: `${command`ip -d link show dev ${interfaceName}` ?? "ip -d link"} (in the pod) tells what it is; run this where its other end lives.`,
+    todo: `${command`ip -d link show dev ${names[0] ?? ""}` ?? "ip -d link"} (in the pod) tells what it is; run this where its other end lives.`,
   });
+}
+
+/** Names of interfaces: those that the runtime made, those with a default route, then the others. */
+function waysOutOf(pod: Pod, namespace: NetworkNamespace): string[] {
+  using inside = Rtnetlink.open(namespace);
+  const links = inside.links({ statistics: false }).filter((link) => link.layer !== "loopback");
+  const defaults = inside
+    .routes()
+    .filter(({ destination }) => destination === "0.0.0.0/0" || destination === "::/0")
+    .flatMap((route) => route.nextHops?.map((hop) => hop.interface) ?? [route.interface]);
+  const ofDefaults = defaults.flatMap((index) => links.find((link) => link.index === index)?.name ?? []);
+  const made = pod.attachments.map((one) => one.interface);
+  return [...new Set([...made, ...ofDefaults, ...links.map((link) => link.name)])];
 }
 
 function tryOpen(path: string): NetworkNamespace | undefined {

@@ -1,4 +1,5 @@
 /** What an intent allows that is probably not meant. Pure: nothing here is an error. */
+import { parseCidr, type Cidr } from "../address/cidr.ts";
 import { ipFamily, ipFromNumber, ipNumber } from "../address/ip.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { byPrecedence, segmentsOf } from "../nat/segment.ts";
@@ -36,9 +37,41 @@ function shadowed(intent: NatIntent, others: readonly NatIntent[]): string[] {
               other.owner !== intent.owner && other.cidr.first <= cidr.last && cidr.first <= other.cidr.last,
           )
           .map(({ owner }) => owner);
-        return `${source.cidr} changes nothing: ${[...new Set(winners)].join(", ")} decides about all of it`;
+        return `as whom ${source.cidr} leaves is not the policy's to say: ${[...new Set(winners)].join(", ")} decides about all of it`;
       });
   });
+}
+
+/** Owners beside whom the policy holds: they say as whom, and what the policy leaves untranslated is left so. */
+export interface Shared {
+  readonly owner: string;
+  readonly cidrs: readonly string[];
+  /** Destinations that the owner by itself would have translated. */
+  readonly untranslated: readonly string[];
+  /** The backend of the owner's rules when it is another than the policy's: there nobody asks the policy. */
+  readonly elsewhere?: string;
+}
+
+/** @param others what other owners want, in the policy's backend or in the one that is named */
+export function sharedWith(intent: NatIntent, others: readonly NatIntent[], elsewhere?: string): Shared[] {
+  return others
+    .filter(({ owner }) => owner !== intent.owner)
+    .flatMap(({ owner, sources, untranslated }) => {
+      const around = intent.sources.map(({ cidr }) => parseCidr(cidr));
+      const cidrs = sources
+        .map(({ cidr }) => cidr)
+        .filter((text) => around.some((outer) => contains(outer, parseCidr(text))));
+      const added = intent.untranslated.filter((cidr) => {
+        const sameFamily = cidrs.some((text) => text.includes(":") === cidr.includes(":"));
+        return sameFamily && !untranslated.some((own) => contains(parseCidr(own), parseCidr(cidr)));
+      });
+      if (cidrs.length === 0 || added.length === 0) return [];
+      return [{ owner, cidrs, untranslated: added, ...(elsewhere === undefined ? {} : { elsewhere }) }];
+    });
+}
+
+function contains(outer: Cidr, inner: Cidr): boolean {
+  return outer.family === inner.family && outer.first <= inner.first && inner.last <= outer.last;
 }
 
 /** Answers to an address that the node does not have arrive only when somebody routes it here. */

@@ -2,13 +2,13 @@
  * The NAT policy of a node as a file, in the words that users know from ip-masq-agent (whose files are valid here), and
  * what it means as an intent. Parsing the text is policy-file.ts' job; here are the fields.
  */
+import { LINK_LOCAL, PRIVATE_USE } from "../address/special-purpose.ts";
 import * as v from "valibot";
 import { AddressError } from "../address/ip.ts";
 import { cidrText, parseCidr } from "../address/cidr.ts";
 import { NAT_BACKENDS, type NatBackendName } from "../nat/backend.ts";
 import {
   isInterfaceName,
-  LINK_LOCAL,
   normalizeIntent,
   type AddressRange,
   type NatIntent,
@@ -18,9 +18,6 @@ import {
 
 /** The owner under which a policy file's rules stand. */
 export const POLICY_OWNER = "policy";
-
-/** ip-masq-agent's defaults: the private IPv4 networks (RFC 1918), and for IPv6 the unique local ones (RFC 4193). */
-const PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 
 const cidr = v.pipe(
   v.string("must be a CIDR in quotes or plain, like 10.0.0.0/8"),
@@ -116,7 +113,7 @@ function durationMs(text: string): number | undefined {
 
 export const POLICY = v.strictObject({
   sources: v.optional(v.array(source, "must be a list of CIDRs"), ["0.0.0.0/0"]),
-  nonMasqueradeCIDRs: v.optional(v.array(cidr, "must be a list of CIDRs"), PRIVATE),
+  nonMasqueradeCIDRs: v.optional(v.array(cidr, "must be a list of CIDRs"), [...PRIVATE_USE]),
   masqLinkLocal: v.optional(boolean, false),
   masqLinkLocalIPv6: v.optional(boolean, false),
   ...translation,

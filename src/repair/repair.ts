@@ -2,7 +2,7 @@
 import { WayoutError } from "../error.ts";
 import type { FlowToForget, Repair } from "../doctor/finding.ts";
 import { Conntrack } from "../kernel/conntrack/conntrack.ts";
-import { protocolNumber } from "../linux/conntrack/status.ts";
+import { protocolNumber } from "../linux/ip-protocol.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { writeSysctl } from "../kernel/sysctl.ts";

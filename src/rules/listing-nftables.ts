@@ -1,6 +1,7 @@
 /** Tables of nf_tables, ours and those of iptables-nft, and of iptables-legacy in the shape that the listing walks. Pure. */
 import { cidrsOfRange, cidrText, parseCidr } from "../address/cidr.ts";
 import { ipNumber, ipText, type IpFamily } from "../address/ip.ts";
+import { datatypesOf } from "../linux/nftables/datatypes.ts";
 import type { Expression } from "../linux/nftables/expressions.ts";
 import { isIptablesTable } from "../linux/nftables/text.ts";
 import type { NftSet, Rule, SetElement, Table } from "../linux/nftables/ruleset.ts";
@@ -8,7 +9,7 @@ import { intentsOfClaims } from "../nat/claim.ts";
 import type { Counter, NatElement, NatRule, NatTable, RulesetKind } from "./listing.ts";
 import { CLAIMS, TABLE } from "../nat/backends/nftables/ruleset.ts";
 import { commentOf } from "./rule-comment.ts";
-import { segmentsOf, type Segment } from "../nat/segment.ts";
+import { counts, segmentsOf, type Segment } from "../nat/segment.ts";
 
 /** How a rule reads; given from outside because it may need more than the table. */
 export type RuleText = (table: Table, rule: Rule) => string;
@@ -71,12 +72,7 @@ function translationOf(expressions: readonly Expression[]): NatRule["translates"
   return undefined;
 }
 
-function natRuleOf(
-  table: Table,
-  rule: Rule,
-  ruleText: RuleText,
-  owners: readonly Segment[] | undefined,
-): NatRule {
+function natRuleOf(table: Table, rule: Rule, ruleText: RuleText, owners: OwnerAt | undefined): NatRule {
   const { expressions } = rule;
   const translates = translationOf(expressions);
   const map = verdictMapOf(table, expressions);
@@ -167,12 +163,13 @@ function mapTargets(map: NftSet): string[] {
   );
 }
 
-function elementOf(map: NftSet, element: SetElement, owners: readonly Segment[] | undefined): NatElement {
+function elementOf(map: NftSet, element: SetElement, owners: OwnerAt | undefined): NatElement {
   const { data } = element;
   const counter = element.expressions?.find((one) => one.kind === "counter");
-  const owner = owners === undefined ? undefined : segmentAt(owners, element)?.owned.owner;
+  const parts = keyParts(map, element);
+  const owner = parts[0]?.address === undefined ? undefined : owners?.(parts[0].address, parts[1]?.text);
   return {
-    key: keyText(map, element),
+    key: parts.length === 0 ? "*" : parts.map(({ text }) => text).join(" . "),
     leadsTo:
       data === undefined || !("verdict" in data)
         ? ""
@@ -188,34 +185,60 @@ function counterOf({ packets, bytes }: Counter): Counter {
   return { packets, bytes };
 }
 
-/** Addresses as prefixes or ranges; a key of another kind as hexadecimal. */
-function keyText(map: NftSet, { key, keyEnd = key }: SetElement): string {
-  if (key === undefined || keyEnd === undefined) return "*";
-  const isAddress = map.fieldLengths === undefined && (map.keyLength === 4 || map.keyLength === 16);
-  if (!isAddress) return `0x${key}`;
-  const [first, last] = [addressOf(key), addressOf(keyEnd)];
-  const family: IpFamily = map.keyLength === 4 ? 4 : 6;
-  if (first === last) return first;
-  const [cidr, ...rest] = cidrsOfRange(family, ipNumber(first), ipNumber(last));
-  return cidr !== undefined && rest.length === 0 ? cidrText(cidr) : `${first}-${last}`;
+interface KeyPart {
+  readonly text: string;
+  /** The first of its addresses; undefined when it is something else. */
+  readonly address?: string;
+}
+
+/** The parts of a concatenation, or the one that the key is; none for the catch-all element. */
+function keyParts(map: NftSet, { key, keyEnd = key }: SetElement): KeyPart[] {
+  if (key === undefined || keyEnd === undefined) return [];
+  const types = datatypesOf(map.keyType) ?? [];
+  const lengths = map.fieldLengths ?? [map.keyLength];
+  let start = 0;
+  return lengths.map((length, index) => {
+    const [first, last] = [key, keyEnd].map((hex) => hex.slice(start, start + length * 2)) as [
+      string,
+      string,
+    ];
+    // Each part of a concatenation is padded to 4 bytes.
+    start += Math.ceil(length / 4) * 8;
+    return keyPart(types[index]?.name, first, last);
+  });
+}
+
+/** Addresses as prefixes or ranges; what is neither address nor name as hexadecimal. */
+function keyPart(type: string | undefined, first: string, last: string): KeyPart {
+  if (type === "ifname") return { text: Buffer.from(first, "hex").toString().replace(/\0.*$/s, "") };
+  if (type !== "ipv4_addr" && type !== "ipv6_addr") return { text: `0x${first}` };
+  const [address, end] = [addressOf(first), addressOf(last)];
+  if (address === end) return { text: address, address };
+  const family: IpFamily = type === "ipv4_addr" ? 4 : 6;
+  const [cidr, ...rest] = cidrsOfRange(family, ipNumber(address), ipNumber(end));
+  const text = cidr !== undefined && rest.length === 0 ? cidrText(cidr) : `${address}-${end}`;
+  return { text, address };
 }
 
 function addressOf(hex: string): string {
   return ipText(Uint8Array.from(Buffer.from(hex, "hex")));
 }
 
-/** Of our table: which owner's source each address belongs to. */
-function ownersOf(table: Table): Segment[] {
+/** Whose source an address is, of packets that came by an interface, or by any. */
+type OwnerAt = (address: string, entered: string | undefined) => string | undefined;
+
+/** Of our table. */
+function ownersOf(table: Table): OwnerAt {
   const claims = table.sets.find(({ name }) => name === CLAIMS.set)?.elements ?? [];
   const intents = intentsOfClaims(claims.flatMap(({ comment }) => comment ?? []));
-  return [...segmentsOf(intents, 4), ...segmentsOf(intents, 6)];
-}
-
-function segmentAt(segments: readonly Segment[], { key }: SetElement): Segment | undefined {
-  if (key === undefined || (key.length !== 8 && key.length !== 32)) return undefined;
-  const address = parseCidr(addressOf(key));
-  return segments.find(
-    ({ owned, first, last }) =>
-      owned.cidr.family === address.family && first <= address.first && address.first <= last,
-  );
+  const cache = new Map<string, Segment[]>();
+  return (address, entered) => {
+    const { family, first } = parseCidr(address);
+    const key = `${family} ${entered ?? ""}`;
+    let segments = cache.get(key);
+    if (segments === undefined) {
+      cache.set(key, (segments = segmentsOf(intents, family, (source) => counts(source, entered))));
+    }
+    return segments.find((one) => one.first <= first && first <= one.last)?.owned.owner;
+  };
 }

@@ -40,6 +40,7 @@ interface Fingerprint {
 
 /** The first that matches wins: what is unmistakable comes before what several products could write. */
 const FINGERPRINTS: readonly Fingerprint[] = [
+  { product: "wayout", table: /^inet wayout-twin$/, detail: "the agent's, behind a flush" },
   { product: "wayout", table: /^inet wayout$/ },
   { product: "wayout", chain: /^WAYOUT-/ },
 

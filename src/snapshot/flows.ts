@@ -4,11 +4,11 @@ import { FlowHash } from "../flows/flow-hash.ts";
 import { PortTally } from "../flows/flow-statistics.ts";
 import { Conntrack } from "../kernel/conntrack/conntrack.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";
-import { IPS, protocolName } from "../linux/conntrack/status.ts";
+import { IPS } from "../linux/conntrack/status.ts";
+import { IP_PROTOCOL, protocolName } from "../linux/ip-protocol.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { FlowGroup, NamespaceState, PortUse } from "./snapshot.ts";
 
-const IPPROTO_TCP = 6;
 /** Destinations whose port use is told: the fullest. */
 const MOST_DESTINATIONS = 32;
 /** Kinds of flows that are told: more are no longer one person's to read. */
@@ -79,7 +79,7 @@ class FlowGroups {
    * connections is told, and of TCP those whose answers cannot come back to this node.
    */
   #isWorthTelling({ original, reply, status, wire, family }: EntryScan): boolean {
-    if (original.protocol !== IPPROTO_TCP) return true;
+    if (original.protocol !== IP_PROTOCOL.tcp) return true;
     if ((status & IPS.SRC_NAT) === 0) return false;
     return !this.#own.has(this.#addressHash(wire.view, reply.destination, family));
   }

@@ -5,8 +5,7 @@
  */
 
 /** C0, DEL, C1; soft hyphen; marks of direction and of zero width; line separators; interlinear marks; tags. */
-// oxlint-disable-next-line no-control-regex
-const UNSEEN =
+const UNSEEN = // oxlint-disable-next-line no-control-regex
   /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|\udb40[\udc00-\udc7f]/g;
 
 const SHORT: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };

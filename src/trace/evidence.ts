@@ -102,6 +102,8 @@ export interface Missing {
 export interface TraceEvidence {
   readonly survey: PathSurvey;
   readonly flow: FlowEnds;
+  /** Name of the pod of this node that the packet is for, when it is for one. */
+  readonly peer?: string;
   /** Somebody outside began it, and the pod answers. */
   readonly isInbound?: true;
   /** Absent when existing traffic was followed. */
@@ -127,9 +129,22 @@ export interface TraceEvidence {
   readonly growth: { readonly pod: Counters; readonly node: Counters };
   /** Rules of iptables-legacy whose counters moved. */
   readonly legacyGrowth: readonly LegacyGrowth[];
+  /** Of the pod; read when its kernel had no port for the exchange. */
+  readonly localPorts?: LocalPorts;
   /** Neighbour tables at the end. */
   readonly neighbours: { readonly pod: readonly Neighbour[]; readonly node: readonly Neighbour[] };
   readonly missing: readonly Missing[];
+}
+
+/** The ports that the pod's kernel gives to those who ask for none. */
+export interface LocalPorts {
+  /** net.ipv4.ip_local_port_range */
+  readonly range: string;
+  readonly size: number;
+  /** net.ipv4.ip_local_reserved_ports, when there are any. */
+  readonly reserved?: string;
+  /** Of the range, held by sockets that are in the way. */
+  readonly used: number;
 }
 
 export interface LegacyGrowth {

@@ -1,4 +1,6 @@
 /** What a trace says, as plain JSON. The ladder, the page and the library's callers all read this. */
+import type { CommandLine } from "../text/command.ts";
+import type { CauseCode } from "../causes/catalogue.ts";
 import type { Missing } from "./evidence.ts";
 
 export type StepNumber = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
@@ -27,11 +29,16 @@ export interface StepReport {
   readonly atUs?: number;
 }
 
+export interface StopFix {
+  readonly place: "pod" | "node";
+  readonly command: CommandLine;
+}
+
 /** Where and why it ended. */
 export interface Stop {
   readonly step: StepNumber;
-  /** Stable, for programs: "forwarding-off", "dropped-by-rule". */
-  readonly code: string;
+  /** Stable, for programs; the doctor's finding of the same cause has the same. */
+  readonly code: CauseCode;
   /** One sentence with the values that were read. */
   readonly reason: string;
   /** Where the packet was last seen: "br0 on the node". */
@@ -39,6 +46,10 @@ export interface Stop {
   readonly evidence: readonly StepEvidence[];
   /** What to do: a command, or where to look. */
   readonly todo?: string | undefined;
+  /** Commands that mend it, and the namespace that they are meant for. */
+  readonly fix?: readonly StopFix[];
+  /** Whose it is, where that is known. */
+  readonly owner?: string;
   /** The rule that decided, where one did. */
   readonly rule?: RuleReport;
 }

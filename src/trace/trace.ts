@@ -5,12 +5,13 @@ import { SystemError } from "../linux/errno.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import { requestTimestamps } from "../kernel/packet-socket.ts";
 import { findPod } from "../pods/find.ts";
+import { listPods, podAddresses } from "../pods/inventory.ts";
 import type { Pod } from "../pods/pod.ts";
 import { openNodeOf } from "../pods/wiring.ts";
 import { analyse } from "./judge/analyse.ts";
 import { collect } from "./observe/collect.ts";
 import { parseTarget, type TraceTarget } from "./observe/destination.ts";
-import type { FlowEnds, PathSurvey, SeenPacket, TraceEvidence } from "./evidence.ts";
+import type { FlowPattern, PathSurvey, SeenPacket, TraceEvidence } from "./evidence.ts";
 import { Exchange } from "./observe/exchange.ts";
 import type { TraceReport } from "./report.ts";
 import { resolve, type Resolution } from "./observe/resolver.ts";
@@ -103,7 +104,20 @@ function traceIn(
     request.listen === true
       ? follow(namespace, node, survey, packet, source, timeoutMs)
       : send(namespace, node, survey, packet, source, target, request.sizeBytes, timeoutMs);
-  return { report: analyse(evidence, destination), packets: evidence.packets };
+  const peer = peerOf(evidence, pod);
+  const whole = peer === undefined ? evidence : { ...evidence, peer };
+  return { report: analyse(whole, destination), packets: evidence.packets };
+}
+
+/** Asked only for what stays on the node's own networks: each pod's namespace must be entered for its addresses. */
+function peerOf({ flow, survey, isInbound }: TraceEvidence, pod: Pod): string | undefined {
+  if (isInbound === true) return undefined;
+  const destination = flow.outside?.destination ?? flow.destination;
+  const route = survey.node?.route;
+  const isRoutedOnLink = route?.reachable === true && route.route.gateway === undefined;
+  const isBeside = survey.pod.nextHop === flow.destination;
+  if (destination === flow.source || (!isRoutedOnLink && !isBeside)) return undefined;
+  return listPods().find((one) => one.inode !== pod.inode && podAddresses(one).includes(destination))?.name;
 }
 
 /** The other end of a pod's interface may be out of sight (macvlan, another machine's tunnel): half a trace, then. */
@@ -138,12 +152,12 @@ function send(
     ...(target.httpPath === undefined ? {} : { http: { host: target.host, path: target.httpPath } }),
     ...(sizeBytes === undefined ? {} : { sizeBytes }),
   });
-  const flow: FlowEnds = {
+  const flow: FlowPattern = {
     family: packet.family,
     protocol: packet.protocol,
     source: source ?? unspecified(packet.family),
     destination: packet.destination,
-    sourcePort: exchange.localPort,
+    ...(exchange.localPort === undefined ? {} : { sourcePort: exchange.localPort }),
     ...(target.port === undefined ? {} : { destinationPort: target.port }),
   };
   return collect({ survey, pod: namespace, node, flow, exchange, timeoutMs });

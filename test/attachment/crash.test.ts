@@ -136,7 +136,7 @@ testRoot("Ctrl-C ends the wait for another command at once", async () => {
   const before = nodeState(node);
   const lock = `/run/wayout/attachments/${node.cookie}.json.lock`;
   mkdirSync(dirname(lock), { recursive: true });
-  const holder = FileLock.take(lock, "wait");
+  const holder = FileLock.try(lock)!.sign();
   const child = start(node, [WAYOUT, "attach", freshName(), "--create"]);
   await Bun.sleep(500);
   child.kill("SIGINT");

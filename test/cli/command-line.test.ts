@@ -134,7 +134,7 @@ describe("wrong usage", () => {
 
 describe("--json", () => {
   /** They print something else than a report: a pod's own output, a document, a stream of JSON lines. */
-  const WITHOUT_JSON = new Set(["lab exec", "snapshot"]);
+  const WITHOUT_JSON = new Set(["agent", "lab exec", "snapshot"]);
 
   test("is known to every command that reports", () => {
     for (const { words, command } of leaves) {
@@ -209,7 +209,7 @@ describe("the documents", () => {
 });
 
 test("a reader who has gone is no failure", () => {
-  const { readEnd, writeEnd } = pipe("writeEnd");
+  const { readEnd, writeEnd } = pipe();
   close(readEnd);
   for (const args of [["--help"], ["doctor", "--help"], ["list"]]) {
     const child = Bun.spawnSync([WAYOUT, ...args], { stdout: writeEnd, stderr: "pipe" });

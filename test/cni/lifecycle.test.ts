@@ -2,11 +2,12 @@
 import { describe, expect } from "bun:test";
 import { existsSync, rmSync } from "node:fs";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { FileLock } from "../../src/kernel/file-lock.ts";
 import { Nftables } from "../../src/kernel/nftables/nftables.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
 import { nodeWithOutside, pings, podLinks, reserved } from "./node.ts";
-import { bridgeNetwork, call, freshPod, must, REFERENCE_DIRECTORY } from "./plugin.ts";
+import { bridgeNetwork, call, freshPod, must, pluginProgram, REFERENCE_DIRECTORY } from "./plugin.ts";
 
 const withPrograms = testWith(["root", "ip", "nft", "ping", "sysctl"]);
 
@@ -98,65 +99,64 @@ describe("repair", () => {
     const port = "$(ip -br link show type veth | grep -o 'wout[a-z2-7]*')";
     return ["sh", "-c", `ip link set ${port} ${what}`];
   };
-  /** What breaks, how, what CHECK says of it, what STATUS answers (0: a pod could come), whether the next ADD mends it. */
-  const breaks: readonly (readonly [string, readonly string[], RegExp, number, boolean])[] = [
-    ["the rules were flushed", ["nft", "flush", "ruleset"], /table inet wayout is missing/, 51, true],
-    ["a rule is missing", ["nft", "flush chain inet wayout postrouting"], /rule/, 51, true],
+  /** What breaks, how, what CHECK says of it, whether STATUS and the next ADD mend it, each alone. */
+  const breaks: readonly (readonly [string, readonly string[], RegExp, boolean])[] = [
+    ["the rules were flushed", ["nft", "flush", "ruleset"], /table inet wayout is missing/, true],
+    ["a rule is missing", ["nft", "flush chain inet wayout postrouting"], /rule/, true],
     [
       "a subnet is missing in a map",
-      ["nft", "delete element inet wayout egress6 { fd00:42::/64 }"],
-      /is missing in map inet wayout egress6/,
-      51,
+      ["nft", `delete element inet wayout entered-egress6 { fd00:42::/64 . "cni0" }`],
+      /is missing in map inet wayout entered-egress6/,
       true,
     ],
     [
       "somebody's rule is in our chain",
       ["nft", "insert rule inet wayout postrouting accept"],
       /postrouting/,
-      51,
       true,
     ],
-    ["IPv4 forwarding is off", off("net.ipv4.ip_forward"), /IPv4 forwarding is off/, 51, true],
-    ["IPv6 forwarding is off", off("net.ipv6.conf.all.forwarding"), /IPv6 forwarding is off/, 51, true],
-    ["the bridge alone does not forward", off("net.ipv4.conf.cni0.forwarding"), /IPv4 forwarding/, 51, true],
+    ["IPv4 forwarding is off", off("net.ipv4.ip_forward"), /IPv4 forwarding is off/, true],
+    ["IPv6 forwarding is off", off("net.ipv6.conf.all.forwarding"), /IPv6 forwarding is off/, true],
+    ["the bridge alone does not forward", off("net.ipv4.conf.cni0.forwarding"), /IPv4 forwarding/, true],
     [
       "the bridge lost its gateway addresses",
       ["ip", "address", "flush", "dev", "cni0"],
       /lacks the gateway address 10.42.0.1\/24.* lacks the gateway address fd00:42::1\/64/,
-      0,
       true,
     ],
-    ["the bridge is down", ["ip", "link", "set", "cni0", "down"], /bridge cni0 is down/, 0, true],
-    ["the bridge is gone", ["ip", "link", "delete", "cni0"], /bridge cni0 is missing/, 0, false],
-    ["the port was taken off the bridge", onPort("nomaster"), /is not a port of cni0/, 0, false],
-    ["the port is down", onPort("down"), /the host's end .* is down/, 0, false],
+    ["the bridge is down", ["ip", "link", "set", "cni0", "down"], /bridge cni0 is down/, true],
+    ["the bridge is gone", ["ip", "link", "delete", "cni0"], /bridge cni0 is missing/, false],
+    ["the port was taken off the bridge", onPort("nomaster"), /is not a port of cni0/, false],
+    ["the port is down", onPort("down"), /the host's end .* is down/, false],
   ];
-  for (const [name, command, message, status, mended] of breaks) {
-    withPrograms(
-      `CHECK sees it, and the next ADD ${mended ? "mends it" : "is not hurt by it"}: ${name}`,
-      () => {
-        const { node } = nodeWithOutside();
-        const ranges = [[{ subnet: "10.42.0.0/24" }], [{ subnet: "fd00:42::/64" }]];
-        const conf = bridgeNetwork({ ipam: { type: "host-local", ranges } });
-        const pod = freshPod("one");
-        const result = must(call(node, "ADD", conf, pod));
-        must(call(node, "CHECK", { ...conf, prevResult: result }, pod));
-        must(call(node, "STATUS", conf));
-        ask(node, command);
-        const broken = call(node, "CHECK", { ...conf, prevResult: result }, pod);
-        expect(broken.json?.msg).toMatch(message);
-        expect(broken.json?.code).toBe(110);
-        expect(call(node, "STATUS", conf).json?.code ?? 0).toBe(status);
-        const second = freshPod("two");
-        must(call(node, "ADD", conf, second));
-        must(call(node, "STATUS", conf));
-        for (const whole of mended ? [pod, second] : [second]) {
-          expect(pings(whole.namespace, "198.51.100.1")).toBe(true);
-          expect(pings(whole.namespace, "2001:db8:1::1")).toBe(true);
-        }
-        if (mended) must(call(node, "CHECK", { ...conf, prevResult: result }, pod));
-      },
-    );
+  for (const [name, command, message, mended] of breaks) {
+    for (const mender of ["ADD", "STATUS"]) {
+      if (mender === "STATUS" && !mended) continue;
+      withPrograms(
+        `CHECK sees it, and the next ${mender} ${mended ? "mends it" : "is not hurt by it"}: ${name}`,
+        () => {
+          const { node } = nodeWithOutside();
+          const ranges = [[{ subnet: "10.42.0.0/24" }], [{ subnet: "fd00:42::/64" }]];
+          const conf = bridgeNetwork({ ipam: { type: "host-local", ranges } });
+          const pod = freshPod("one");
+          const result = must(call(node, "ADD", conf, pod));
+          must(call(node, "CHECK", { ...conf, prevResult: result }, pod));
+          must(call(node, "STATUS", conf));
+          ask(node, command);
+          const broken = call(node, "CHECK", { ...conf, prevResult: result }, pod);
+          expect(broken.json?.msg).toMatch(message);
+          expect(broken.json?.code).toBe(110);
+          const second = freshPod("two");
+          must(call(node, mender, conf, mender === "ADD" ? second : {}));
+          must(call(node, "STATUS", conf));
+          for (const whole of [...(mended ? [pod] : []), ...(mender === "ADD" ? [second] : [])]) {
+            expect(pings(whole.namespace, "198.51.100.1")).toBe(true);
+            expect(pings(whole.namespace, "2001:db8:1::1")).toBe(true);
+          }
+          if (mended) must(call(node, "CHECK", { ...conf, prevResult: result }, pod));
+        },
+      );
+    }
   }
 
   const inside: readonly (readonly [string, readonly string[], RegExp])[] = [
@@ -190,7 +190,7 @@ describe("repair", () => {
     expect(call(node, "CHECK", conf, pod).json?.code).toBe(7);
   });
 
-  withPrograms("STATUS: 51 when those who are attached lost their rules, 50 when no address is left", () => {
+  withPrograms("STATUS: 50 when no ADD can work: no address left, another subnet's bridge, no bridge", () => {
     const node = freshNamespace("node");
     const tiny = { type: "host-local", subnet: "10.42.0.0/30" };
     const conf = bridgeNetwork({ ipam: tiny });
@@ -199,12 +199,54 @@ describe("repair", () => {
     const full = call(node, "STATUS", conf);
     expect(full.json?.code).toBe(50);
     expect(call(node, "ADD", conf, freshPod("two")).json?.code).toBe(101);
-    ask(node, ["nft", "flush", "ruleset"]);
-    const wide = { ...conf, ipam: { type: "host-local", subnet: "10.42.0.0/24" } };
-    expect(call(node, "STATUS", wide).json?.code).toBe(51);
+    const moved = { ...conf, ipam: { type: "host-local", subnet: "10.43.0.0/24" } };
+    expect(call(node, "ADD", moved, freshPod("two")).json?.code).toBe(105);
+    expect(call(node, "STATUS", moved).json?.code).toBe(50);
+    must(call(node, "STATUS", { ...moved, forceAddress: true }));
+    must(call(node, "DEL", conf, { container: "one" }));
+    // Also when nobody is attached any more: the bridge stays.
+    expect(
+      call(node, "STATUS", { ...conf, ipam: { type: "host-local", subnet: "10.44.0.0/24" } }).json?.code,
+    ).toBe(50);
     ask(node, ["ip", "link", "delete", "cni0"]);
     ask(node, ["ip", "link", "add", "cni0", "type", "veth", "peer", "name", "other"]);
-    expect(call(node, "STATUS", wide).json?.code).toBe(50);
+    expect(call(node, "STATUS", conf).json?.code).toBe(50);
+  });
+
+  withPrograms("STATUS puts nothing back where nobody is attached, or where a person took it away", () => {
+    const node = freshNamespace("node");
+    const conf = bridgeNetwork();
+    const other = bridgeNetwork({ bridge: "cni0" });
+    must(call(node, "ADD", conf, freshPod("one")));
+    // On the same bridge, with somebody else's pod.
+    must(call(node, "STATUS", other));
+    expect(ask(node, ["nft", "list", "ruleset"])).not.toContain(String(other["name"]));
+    for (const what of [["--all"], ["--owner", `cni/${String(conf["name"])}`]]) {
+      ask(node, [pluginProgram(), "nat", "remove", ...what]);
+      must(call(node, "STATUS", conf));
+      expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
+      must(call(node, "ADD", conf, freshPod(`next${what.length}`)));
+      ask(node, ["nft", "flush", "ruleset"]);
+      must(call(node, "STATUS", conf));
+      expect(ask(node, ["nft", "list", "ruleset"])).toContain("10.42.0.0/24");
+    }
+  });
+
+  withPrograms("STATUS does not wait for who holds the network, or the rules", () => {
+    const node = freshNamespace("node");
+    const conf = bridgeNetwork();
+    must(call(node, "ADD", conf, freshPod("one")));
+    ask(node, ["nft", "flush", "ruleset"]);
+    for (const path of [
+      `/run/wayout/cni/${String(conf["name"])}.lock`,
+      `/run/wayout/locks/nat-${node.cookie}`,
+    ]) {
+      using _holder = FileLock.try(path)!.sign();
+      must(call(node, "STATUS", conf));
+      expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
+    }
+    must(call(node, "STATUS", conf));
+    expect(ask(node, ["nft", "list", "ruleset"])).toContain("10.42.0.0/24");
   });
 
   withPrograms("in the steady state neither ADD nor DEL, CHECK nor STATUS makes a transaction", () => {

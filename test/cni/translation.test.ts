@@ -1,12 +1,25 @@
 /** `ipMasq` and its kin: as whom the outside sees a pod, by either backend. */
 import { expect } from "bun:test";
+import { existsSync } from "node:fs";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { nodeWithOutside, pings } from "./node.ts";
-import { bridgeNetwork, call, freshPod, must, type Configuration } from "./plugin.ts";
+import {
+  bridgeNetwork,
+  call,
+  freshPod,
+  must,
+  pluginProgram,
+  REFERENCE_DIRECTORY,
+  type Configuration,
+} from "./plugin.ts";
 
 const PROGRAMS = ["root", "ip", "nft", "ping", "iptables", "ip6tables"];
 const withPrograms = testWith(PROGRAMS);
+const withReference = testWith([
+  ...PROGRAMS,
+  ...(existsSync(REFERENCE_DIRECTORY) ? [] : ["containernetworking-plugins"]),
+]);
 
 const DUAL = { type: "host-local", ranges: [[{ subnet: "10.42.0.0/24" }], [{ subnet: "fd00:42::/64" }]] };
 
@@ -94,7 +107,7 @@ for (const ipMasqBackend of ["nftables", "iptables"] as const) {
 }
 
 withPrograms(
-  "ipMasqBackend iptables: rules of iptables and no table of ours; CHECK and STATUS miss them, ADD mends them",
+  "ipMasqBackend iptables: rules of iptables and no table of ours; CHECK misses them, STATUS and ADD mend them",
   () => {
     const { node, seen } = openWorld();
     const pod = freshPod("one");
@@ -106,7 +119,9 @@ withPrograms(
     expect(ask(node, ["nft", "list", "tables"])).not.toContain("wayout");
     ask(node, ["iptables", "-t", "nat", "-F"]);
     expect(call(node, "CHECK", { ...conf, prevResult: result }, pod).json?.code).toBe(110);
-    expect(call(node, "STATUS", conf).json?.code).toBe(51);
+    must(call(node, "STATUS", conf));
+    must(call(node, "CHECK", { ...conf, prevResult: result }, pod));
+    ask(node, ["iptables", "-t", "nat", "-F"]);
     must(call(node, "ADD", conf, freshPod("two")));
     must(call(node, "CHECK", { ...conf, prevResult: result }, pod));
     must(call(node, "STATUS", conf));
@@ -175,4 +190,98 @@ withPrograms("randomFully: by default the source ports are new ones; false keeps
   expect(seen.udpPorts.toSorted((a, b) => a - b)).toEqual(
     Array.from({ length: 20 }, (_, index) => 20000 + index),
   );
+});
+
+for (const ipMasqBackend of ["nftables", "iptables"] as const) {
+  withPrograms(`a cloud's metadata service, which is link-local, sees the node, by ${ipMasqBackend}`, () => {
+    const { node, outside, seen } = openWorld();
+    ask(outside, ["ip", "address", "add", "169.254.169.254/32", "dev", "lo"]);
+    ask(node, ["ip", "route", "add", "169.254.169.254/32", "via", "203.0.113.1"]);
+    const pod = freshPod();
+    must(call(node, "ADD", bridgeNetwork({ ipMasqBackend }), pod));
+    expect(pings(pod.namespace, "169.254.169.254")).toBe(true);
+    expect(seen.from(4)).toEqual([NODE[0]]);
+  });
+
+  withReference(`only what comes from the network's own bridge is translated, by ${ipMasqBackend}`, () => {
+    const { node, outside, seen } = openWorld();
+    ask(outside, ["ip", "route", "add", "10.0.0.0/8", "via", "203.0.113.5"]);
+    // A pod of another node, whose way out leads through this one.
+    const far = freshPod("far").namespace;
+    ask(node, ["ip", "link", "add", "peer0", "type", "veth", "peer", "name", "eth0", "netns", far.name!]);
+    ask(node, ["ip", "address", "add", "192.0.2.9/31", "dev", "peer0"]);
+    ask(far, ["ip", "address", "add", "10.42.9.9/32", "dev", "eth0"]);
+    for (const [place, name] of [
+      [node, "peer0"],
+      [far, "eth0"],
+    ] as const) {
+      ask(place, ["ip", "link", "set", name, "up"]);
+    }
+    ask(far, ["ip", "route", "add", "default", "via", "192.0.2.9", "dev", "eth0", "onlink"]);
+    ask(node, ["ip", "route", "add", "10.42.9.9/32", "dev", "peer0"]);
+    // A cluster's subnet, of which this node gives a part; a static address whose prefix holds everybody's.
+    const part = { subnet: "10.42.0.0/16", rangeStart: "10.42.0.10", rangeEnd: "10.42.0.20" };
+    const cluster = bridgeNetwork({ ipMasqBackend, ipam: { type: "host-local", ranges: [[part]] } });
+    const addresses = [{ address: "10.5.0.7/8", gateway: "10.5.0.1" }];
+    const wide = bridgeNetwork({
+      cniVersion: "1.0.0",
+      ipMasqBackend,
+      bridge: "wide0",
+      ipam: { type: "static", addresses, routes: [{ dst: "0.0.0.0/0" }] },
+    });
+    const plain = bridgeNetwork({
+      bridge: "plain0",
+      ipMasq: false,
+      ipam: { type: "host-local", subnet: "10.99.0.0/24" },
+    });
+    const seenOf = (conf: Configuration): string[] => {
+      const pod = freshPod(String(conf["name"]));
+      must(call(node, "ADD", conf, pod));
+      expect(pings(pod.namespace, "198.51.100.1")).toBe(true);
+      return seen.from(4);
+    };
+    expect([seenOf(cluster), seenOf(wide), seenOf(plain)]).toEqual([[NODE[0]], [NODE[0]], ["10.99.0.2"]]);
+    expect(pings(far, "198.51.100.1")).toBe(true);
+    expect(seen.from(4)).toEqual(["10.42.9.9"]);
+  });
+}
+
+withPrograms(
+  "pods of a bridge that the network had before keep their translation beside those of the new one",
+  () => {
+    const { node, seen } = openWorld();
+    const conf = bridgeNetwork({
+      isDefaultGateway: false,
+      ipam: { ...DUAL, routes: [{ dst: "0.0.0.0/0" }] },
+    });
+    const [old, young] = [freshPod("old"), freshPod("young")];
+    must(call(node, "ADD", { ...conf, isDefaultGateway: true }, old));
+    must(
+      call(
+        node,
+        "ADD",
+        { ...conf, bridge: "cni1", isGateway: true, ipam: { type: "host-local", subnet: "10.43.0.0/24" } },
+        young,
+      ),
+    );
+    expect(pings(old.namespace, "198.51.100.1")).toBe(true);
+    expect(seen.from(4)).toEqual([NODE[0]]);
+  },
+);
+
+withPrograms("what a policy leaves untranslated is left so by ipMasq, and `nat apply` tells of it", () => {
+  const { node, seen } = openWorld();
+  const pod = freshPod();
+  const conf = bridgeNetwork();
+  const result = must(call(node, "ADD", conf, pod));
+  const policy = "sources: [10.42.0.0/16]\nnonMasqueradeCIDRs: [192.0.2.0/24]\n";
+  const applied = ask(node, [pluginProgram(), "nat", "apply", "-f", "-"], policy);
+  expect(applied).toContain(`leaves as cni/${String(conf["name"])} says, and untranslated to `);
+  expect(applied).toContain("192.0.2.0/24 as the policy says");
+  expect(pings(pod.namespace, "192.0.2.1") && pings(pod.namespace, "198.51.100.1")).toBe(true);
+  expect(seen.from(4)).toEqual([POD[0], NODE[0]]);
+  must(call(node, "CHECK", { ...conf, prevResult: result }, pod));
+  ask(node, [pluginProgram(), "nat", "remove"]);
+  expect(pings(pod.namespace, "192.0.2.1")).toBe(true);
+  expect(seen.from(4)).toEqual([NODE[0]]);
 });

@@ -168,11 +168,12 @@ testWith(["real-root"])(
     expect(predicted.stdout).toContain("cannot look into program mystery at tcx ingress of veth-blue");
     const { exitCode, stdout } = wayout("doctor", BLUE, "--to", target);
     expect(exitCode).toBe(1);
-    expect(stdout).toContain("[stopped-elsewhere]");
-    expect(stdout.split("\n")[0]).toMatch(
-      /the packet was last seen coming in at veth-blue on the node; then/,
+    expect(stdout).toContain("[kernel-drops]");
+    expect(stdout.split("\n")[0]).toContain(
+      "the kernel dropped it at veth-blue on the node: a traffic control (tc) filter dropped it on its way in (TC_INGRESS)",
     );
-    expect(stdout).toContain("TC_INGRESS");
+    expect(stdout).toContain("tc filter show dev veth-blue; bpftool net");
+    expect(stdout).not.toContain("wayout trace");
   },
 );
 

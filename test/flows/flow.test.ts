@@ -5,7 +5,8 @@ import { compileFilter } from "../../src/flows/flow-filter.ts";
 import { flowLine } from "../../src/flows/flow-line.ts";
 import { flowRecord } from "../../src/flows/flow-record.ts";
 import type { ConntrackEntry, ConntrackTuple } from "../../src/linux/conntrack/entry.ts";
-import { IPS, protocolName, protocolNumber, statusFlags } from "../../src/linux/conntrack/status.ts";
+import { IPS, statusFlags } from "../../src/linux/conntrack/status.ts";
+import { protocolName, protocolNumber } from "../../src/linux/ip-protocol.ts";
 import { decodeEntry, description, encodeDescription, scanOf } from "../kernel/conntrack/arbitrary.ts";
 
 function entry(

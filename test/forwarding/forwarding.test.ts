@@ -1,5 +1,6 @@
 import { expect } from "bun:test";
 import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import {
   enableForwarding,
   planForwarding,
@@ -9,8 +10,10 @@ import {
 } from "../../src/forwarding/forwarding.ts";
 import { readSysctl } from "../../src/kernel/sysctl.ts";
 import { freshNamespace } from "../support/world.ts";
-import { ask, testWith } from "../support/witness.ts";
+import { makeWorld } from "../trace/world.ts";
+import { ask, run, testWith } from "../support/witness.ts";
 
+const MAIN = join(import.meta.dir, "..", "..", "src", "main.ts");
 const test = testWith(["root", "ip"]);
 const BOTH = { ipv4: true, ipv6: true };
 
@@ -114,5 +117,30 @@ test("an interface that forwards already keeps its advertised route, too", () =>
   };
   expect(planForwarding(current, BOTH).map(({ name, after }) => [name, after])).toEqual([
     ["net.ipv6.conf.eth0.accept_ra", "2"],
+  ]);
+});
+
+testWith(["root", "nft"])("IPv6 asks the family's switch alone, IPv4 the interface's", async () => {
+  await using world = await makeWorld({ ipv6: true });
+  const shows = (family: string): number =>
+    run(undefined, [process.execPath, MAIN, "forwarding", "show", family, "--netns", world.node.name!])
+      .exitCode;
+  world.in("node", "sysctl", "-qw", "net.ipv6.conf.br0.forwarding=0");
+  expect([shows("--ipv6"), world.trace({ destination: "[2001:db8:198::80]:443" }).outcome]).toEqual([
+    0,
+    "answered",
+  ]);
+  expect(enableForwarding(world.node, { ipv4: false, ipv6: true })).toEqual([]);
+  // Something else drops: the switch is not blamed.
+  world.nft(
+    "table inet guard { chain fw { type filter hook forward priority 0; meta nfproto ipv6 drop; }; }",
+  );
+  expect(world.trace({ destination: "[2001:db8:198::80]:443" }).stop?.code).toBe("filter-rule-drops");
+  world.in("node", "sysctl", "-qw", "net.ipv4.conf.br0.forwarding=0");
+  expect(shows("--ipv4")).toBe(1);
+  const { stop } = world.trace();
+  expect<(string | undefined)[]>([stop?.code, stop?.fix?.[0]?.command]).toEqual([
+    "forwarding-off-on-interface",
+    "sysctl -w net.ipv4.conf.br0.forwarding=1",
   ]);
 });

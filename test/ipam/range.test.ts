@@ -43,7 +43,10 @@ describe("a range", () => {
     [{ subnet: "10.1.0.0/31" }, "ipam.subnet 10.1.0.0/31 has too few addresses to give any away"],
     [{ subnet: 5 }, "ipam.subnet must be a string, not a number"],
     [{ subnet: "10.1.0.0/24", rangeStart: "10.2.0.1" }, "ipam.rangeStart 10.2.0.1 is not in 10.1.0.0/24"],
-    [{ subnet: "10.1.0.0/24", gateway: "fd00::1" }, "ipam.gateway fd00::1 is not in 10.1.0.0/24"],
+    [
+      { subnet: "10.1.0.0/24", gateway: "fd00::1" },
+      "ipam.gateway fd00::1 is of another address family than the subnet",
+    ],
     [
       { subnet: "10.1.0.0/24", rangeStart: "10.1.0.9", rangeEnd: "10.1.0.8" },
       "ipam.rangeEnd 10.1.0.8 lies before rangeStart 10.1.0.9",

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { adviceOn } from "../../src/policy/advice.ts";
+import { adviceOn, sharedWith } from "../../src/policy/advice.ts";
 import { masqueradeIntent, normalizeIntent, type NatIntent } from "../../src/nat/intent.ts";
 import { ownerName } from "../../src/nat/owner-name.ts";
 
@@ -37,7 +37,7 @@ test("a source that others decide about", () => {
   const others = [masqueradeIntent("cni/a", ["10.9.0.0/25"]), masqueradeIntent("cni/b", ["10.9.0.128/25"])];
   const [said, ...rest] = adviceOn(masqueradeIntent("policy", ["10.9.0.0/24"]), others, NODE);
   expect(rest).toEqual([]);
-  expect(said).toContain("10.9.0.0/24 changes nothing: cni/a, cni/b");
+  expect(said).toContain("as whom 10.9.0.0/24 leaves is not the policy's to say: cni/a, cni/b");
   // Equal prefixes: the owner who sorts first.
   expect(
     adviceOn(masqueradeIntent("zzz", ["10.9.0.0/24"]), [masqueradeIntent("a", ["10.9.0.0/24"])], NODE),
@@ -53,4 +53,18 @@ test("owners of long names stay apart, and are valid", () => {
   for (const owner of names)
     expect(normalizeIntent({ owner, sources: [], untranslated: [] }).owner).toBe(owner);
   expect(ownerName("cni", "blue")).toBe("cni/blue");
+});
+
+test("owners beside whom the policy holds, with what it adds", () => {
+  const policy = masqueradeIntent("policy", ["10.0.0.0/8"], {
+    untranslated: ["198.51.100.0/24", "fc00::/7"],
+  });
+  const inside = masqueradeIntent("cni/a", ["10.9.0.0/24", "fd00:9::/64"]);
+  expect(sharedWith(policy, [policy, inside, masqueradeIntent("cni/b", ["192.168.7.0/24"])])).toEqual([
+    { owner: "cni/a", cidrs: ["10.9.0.0/24"], untranslated: ["10.0.0.0/8", "198.51.100.0/24"] },
+  ]);
+  expect(sharedWith(policy, [inside], "iptables")).toMatchObject([{ elsewhere: "iptables" }]);
+  // Who leaves as much untranslated by itself hears nothing new.
+  const same = masqueradeIntent("cni/a", ["10.9.0.0/24"], { untranslated: ["0.0.0.0/0"] });
+  expect(sharedWith(policy, [same])).toEqual([]);
 });

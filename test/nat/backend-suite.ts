@@ -4,7 +4,7 @@
  */
 import { describe, expect } from "bun:test";
 import type { NatBackend } from "../../src/nat/backend.ts";
-import { masqueradeIntent, type NatIntent } from "../../src/nat/intent.ts";
+import { masqueradeIntent, normalizeIntent, type NatIntent } from "../../src/nat/intent.ts";
 import { echo } from "../../src/kernel/echo.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { freshNamespace } from "../support/world.ts";
@@ -303,7 +303,7 @@ export function backendSuite(backend: BackendUnderTest): void {
       expect((await fetch(OUTSIDE.near4)).address).toBe(after(NODE.v4, CLIENT.v4));
     });
 
-    test("the most specific source decides, with its own exclusions", async () => {
+    test("the most specific source decides as whom; what anybody around it leaves untranslated is left so", async () => {
       const { node, fetch } = world();
       using nat = backend.open(node);
       nat.apply({
@@ -316,13 +316,69 @@ export function backendSuite(backend: BackendUnderTest): void {
         ],
         untranslated: ["203.0.113.0/24"],
       });
-      nat.apply(masqueradeIntent("cni/blue", ["10.9.0.0/24"]));
+      const blue = masqueradeIntent("cni/blue", ["10.9.0.0/24"]);
+      nat.apply(blue);
+      expect(nat.verify(blue)).toEqual([]);
       expect((await fetch(OUTSIDE.v4)).address).toBe(after(NODE.v4, CLIENT.v4));
       expect((await fetch(OUTSIDE.v4, { from: CLIENT.other4 })).address).toBe(
         after("203.0.113.6", CLIENT.other4),
       );
-      expect((await fetch(OUTSIDE.near4)).address).toBe(after(NODE.v4, CLIENT.v4));
+      expect((await fetch(OUTSIDE.near4)).address).toBe(CLIENT.v4);
       expect((await fetch(OUTSIDE.near4, { from: CLIENT.other4 })).address).toBe(CLIENT.other4);
+      // Each owner is remembered with its own words only: when one goes, the other is as it was.
+      nat.remove("policy");
+      expect(nat.intents()).toEqual(backend.translates ? [blue] : []);
+      expect((await fetch(OUTSIDE.near4)).address).toBe(after(NODE.v4, CLIENT.v4));
+    });
+
+    test("a source bound to where packets come from is asked about those only", async () => {
+      const { node, fetch } = world();
+      using nat = backend.open(node);
+      const entering = (name: string): NatIntent => {
+        const { sources, untranslated } = masqueradeIntent("cni/blue", ["10.9.0.0/24", "fd00:9::/64"]);
+        return {
+          owner: "cni/blue",
+          sources: sources.map((source) => ({ ...source, inInterfaces: [name, "vrf-blue"] })),
+          untranslated,
+        };
+      };
+      const pods = normalizeIntent(entering("pods"));
+      nat.apply(pods);
+      expect(nat.verify(pods)).toEqual([]);
+      expect(nat.intents()).toEqual(backend.translates ? [pods] : []);
+      expect((await fetch(OUTSIDE.v4)).address).toBe(after(NODE.v4, CLIENT.v4));
+      expect((await fetch(OUTSIDE.v6)).address).toBe(after(NODE.v6, CLIENT.v6));
+      nat.apply(entering("cni0"));
+      expect((await fetch(OUTSIDE.v4)).address).toBe(CLIENT.v4);
+      expect((await fetch(OUTSIDE.v6)).address).toBe(CLIENT.v6);
+      // Of what comes from elsewhere another owner decides, though less specific.
+      const wide = { ...snat("203.0.113.6", "203.0.113.6"), untranslated: ["203.0.113.0/24"] };
+      nat.apply({ ...wide, sources: [{ ...wide.sources[0]!, cidr: "10.0.0.0/8" }] });
+      expect((await fetch(OUTSIDE.v4)).address).toBe(after("203.0.113.6", CLIENT.v4));
+      nat.apply(pods);
+      expect((await fetch(OUTSIDE.v4)).address).toBe(after(NODE.v4, CLIENT.v4));
+      expect((await fetch(OUTSIDE.near4)).address).toBe(CLIENT.v4);
+      // Fixed addresses are told apart by it, too.
+      const fixed = (owner: string, name: string, address: string): NatIntent => ({
+        owner,
+        sources: [
+          {
+            cidr: "10.9.0.0/24",
+            translation: {
+              snat: { first: address, last: address },
+              ports: { first: 2000, last: 2999 },
+              fullyRandom: false,
+            },
+            inInterfaces: [name],
+          },
+        ],
+        untranslated: [],
+      });
+      nat.apply(fixed("cni/blue", "cni0", "203.0.113.7"));
+      nat.apply(fixed("cni/red", "pods", "203.0.113.8"));
+      const seen = await fetch(OUTSIDE.v4);
+      expect(seen.address).toBe(after("203.0.113.8", CLIENT.v4));
+      expect(seen.port >= 2000 && seen.port <= 2999).toBe(backend.translates);
     });
 
     test("a source bound to interfaces is translated there only", async () => {

@@ -11,6 +11,7 @@ import { byPrecedence } from "../../src/nat/segment.ts";
 const host = fc.integer({ min: 0, max: 63 }).map((number) => `10.0.0.${number}`);
 const destination = fc.integer({ min: 0, max: 15 }).map((number) => `198.51.100.${number * 16}`);
 const outInterface = fc.constantFrom("eth0", "eth1", "wan0");
+const inInterface = fc.constantFrom("cni0", "cni1", "elsewhere");
 
 const smallCidr = fc
   .tuple(host, fc.integer({ min: 26, max: 32 }))
@@ -30,15 +31,17 @@ const source: fc.Arbitrary<NatSource> = fc
     fc.option(ports, { nil: undefined }),
     fc.boolean(),
     fc.option(fc.uniqueArray(outInterface, { minLength: 1, maxLength: 2 }), { nil: undefined, freq: 3 }),
+    fc.option(fc.uniqueArray(inInterface, { minLength: 1, maxLength: 2 }), { nil: undefined }),
   )
-  .map(([cidr, snat, portRange, fullyRandom, out]) => ({
+  .map(([cidr, snat, portRange, fullyRandom, out, entered]) => ({
     cidr,
     translation: {
       ...(snat === undefined ? {} : { snat }),
       ...(portRange === undefined ? {} : { ports: portRange }),
       fullyRandom,
     },
-    ...(out === undefined ? {} : { outInterfaces: out }),
+    ...(entered === undefined ? {} : { inInterfaces: entered }),
+    ...(out === undefined || entered !== undefined ? {} : { outInterfaces: out }),
   }));
 
 const intents = fc
@@ -60,15 +63,25 @@ const intents = fc
 interface Packet {
   readonly from: string;
   readonly to: string;
+  /** By which interface it leaves, and by which it came. */
   readonly by: string;
+  readonly entered: string;
 }
 
 /** What the intents say should become of a packet. */
-function wanted(all: readonly NatIntent[], { from, to, by }: Packet): string {
-  const deciding = byPrecedence(all, 4).find(({ cidr }) => cidrContains(cidr, from));
+function wanted(all: readonly NatIntent[], { from, to, by, entered }: Packet): string {
+  const around = byPrecedence(all, 4).filter(
+    ({ cidr, source: { inInterfaces } }) =>
+      cidrContains(cidr, from) && inInterfaces?.includes(entered) !== false,
+  );
+  const [deciding] = around;
   if (deciding === undefined) return "untranslated";
-  const { source: chosen, owner } = deciding;
-  const keep = [...all.find((intent) => intent.owner === owner)!.untranslated, ...NEVER_TRANSLATED[4]];
+  const { source: chosen } = deciding;
+  const owners = around.map(({ owner }) => owner);
+  const keep = [
+    ...all.filter(({ owner }) => owners.includes(owner)).flatMap(({ untranslated }) => untranslated),
+    ...NEVER_TRANSLATED[4],
+  ];
   if (keep.some((cidr) => cidrContains(parseCidr(cidr), to))) return "untranslated";
   if (chosen.outInterfaces?.includes(by) === false) return "untranslated";
   const { snat, ports: portRange, fullyRandom } = chosen.translation;
@@ -77,21 +90,33 @@ function wanted(all: readonly NatIntent[], { from, to, by }: Packet): string {
 }
 
 /** What the table's sets lead to, looked up as chain postrouting does. */
-function decided(table: WantedTable, { from, to, by }: Packet): string {
+function decided(table: WantedTable, { from, to, by, entered }: Packet): string {
   const has = (name: string, ...key: string[]): boolean => lookup(table, name, key) !== undefined;
+  if (has("entered-untranslated4", from, to, entered)) return "untranslated";
+  const early = lookup(table, "entered-egress4", [from, entered]);
+  if (early !== undefined) return translated(table, early, "entered-snat4", [from, entered]);
   if (has("bound4", from) && !has("leave4", from, by)) return "untranslated";
   if (has("untranslated4", from, to)) return "untranslated";
-  const verdict = lookup(table, "egress4", [from])?.data as { readonly chain: string } | undefined;
-  if (verdict === undefined) return "untranslated";
-  const { chain } = verdict;
+  const late = lookup(table, "egress4", [from]);
+  return late === undefined ? "untranslated" : translated(table, late, "snat4", [from]);
+}
+
+/** What an element of a verdict map leads to. */
+function translated(
+  table: WantedTable,
+  { data }: WantedSet["elements"][number],
+  map: string,
+  key: readonly string[],
+): string {
+  const { chain } = data as { readonly chain: string };
   expect(table.chains.map(({ name }) => name)).toContain(chain);
   const random = chain.endsWith("-random") ? " random" : "";
   if (chain.startsWith("masquerade"))
     return `masquerade${/(-)(\d+-\d+)/.exec(chain)?.[2]?.replace(/^/, " ") ?? ""}${random}`;
-  const withPorts = chain.startsWith("snat4-ports");
-  const address = lookup(table, "snat4", [from])!.data as string;
+  const withPorts = chain.startsWith(`${map}-ports`);
+  const address = lookup(table, map, key)!.data as string;
   if (!withPorts) return `${address}${random}`;
-  const both = lookup(table, "snat4-ports", [from])!.data as readonly string[];
+  const both = lookup(table, `${map}-ports`, key)!.data as readonly string[];
   // Protocols without ports take the address from the other map.
   expect(both[0]).toBe(address);
   return `${both.join(" ")}${random}`;
@@ -119,10 +144,13 @@ function covers(part: string, value: string): boolean {
 }
 
 test("the table decides about every packet as the intents say", () => {
-  const packets = fc.array(fc.record({ from: host, to: destination, by: outInterface }), {
-    minLength: 20,
-    maxLength: 20,
-  });
+  const packets = fc.array(
+    fc.record({ from: host, to: destination, by: outInterface, entered: inInterface }),
+    {
+      minLength: 20,
+      maxLength: 20,
+    },
+  );
   fc.assert(
     fc.property(intents, packets, (all, some) => {
       const sorted = [...all].sort((a, b) => (a.owner < b.owner ? -1 : 1));
@@ -143,7 +171,11 @@ test("multicast and broadcast are never translated, whoever sends", () => {
   ];
   const table = tableOf(all);
   for (const to of ["224.0.0.1", "239.255.255.255", "255.255.255.255"]) {
-    expect(decided(table, { from: ipFromNumber(4, 1n), to, by: "eth0" })).toBe("untranslated");
+    expect(decided(table, { from: ipFromNumber(4, 1n), to, by: "eth0", entered: "cni0" })).toBe(
+      "untranslated",
+    );
   }
-  expect(decided(table, { from: "10.0.0.1", to: "223.255.255.255", by: "eth0" })).toBe("masquerade random");
+  expect(decided(table, { from: "10.0.0.1", to: "223.255.255.255", by: "eth0", entered: "cni0" })).toBe(
+    "masquerade random",
+  );
 });

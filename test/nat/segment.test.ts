@@ -101,11 +101,12 @@ const anySource = fc
           },
           { requiredKeys: ["fullyRandom"] },
         ),
-        outInterfaces: fc.constantFrom(["eth0"], ["wan0", "wan1"]),
+        side: fc.constantFrom({ outInterfaces: ["eth0"] }, { inInterfaces: ["cni0", "vrf-x"] }),
       },
       { requiredKeys: ["cidr", "translation"] },
     ),
-  ) as fc.Arbitrary<NatSource>;
+  )
+  .map(({ side, ...plain }) => ({ ...plain, ...side })) as fc.Arbitrary<NatSource>;
 
 test("claims spell an intent completely, in any order, and fit a comment", () => {
   const intent = fc.record({

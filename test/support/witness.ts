@@ -15,7 +15,10 @@ export interface Ran {
   readonly stderr: string;
 }
 
-/** Runs a program in a namespace (the test's own when undefined) and waits for it. */
+/**
+ * Runs a program in a namespace (the test's own when undefined) and waits for it.
+ * @throws when it runs into the time limit, or something that it started holds its output for so long
+ */
 export function run(
   namespace: NetworkNamespace | undefined,
   command: readonly string[],
@@ -30,6 +33,11 @@ export function run(
       timeout: TIMEOUT_MS,
       env: { ...environment },
     });
+    if (child.exitedDueToTimeout === true) {
+      throw new Error(
+        `${command.join(" ")} ran into its limit of ${TIMEOUT_MS} ms. It said: ${child.stdout.toString()}${child.stderr.toString()}`,
+      );
+    }
     return {
       exitCode: child.exitCode ?? -1,
       stdout: child.stdout.toString(),

@@ -118,7 +118,7 @@ testWith(["root", "nft"])("both ends of a datagram translated, its port as well"
   ask(world.internet, ["nft", "-f", "-"], `table inet wall { ${wall}; }`);
   expect(world.trace({ destination: "10.96.0.10:5354", protocol: "udp" }).stop).toMatchObject({
     step: 7,
-    code: "nobody-answered",
+    code: "no-answer",
   });
 });
 
@@ -200,7 +200,7 @@ testWith(["root", "nft"])("a service whose server is silent, or may not be reach
   world.nft(SERVICE.replace("198.51.100.80:80", "198.51.100.99:80"));
   expect(world.trace({ destination: "10.96.0.10:443" }).stop).toMatchObject({
     step: 7,
-    code: "nobody-answered",
+    code: "no-answer",
     reason: expect.stringMatching(/as 203\.0\.113\.2:\d+ → 198\.51\.100\.99:80 tcp SYN/),
   });
   world.nft(`table inet guard {
@@ -210,7 +210,7 @@ testWith(["root", "nft"])("a service whose server is silent, or may not be reach
     }
   }`);
   const dropped = world.trace({ destination: "10.96.0.10:443" });
-  expect(dropped.stop).toMatchObject({ step: 3, code: "dropped-by-rule", rule: { table: "guard" } });
+  expect(dropped.stop).toMatchObject({ step: 3, code: "filter-rule-drops", rule: { table: "guard" } });
   // The destination was translated before.
   expect(dropped.destinationTranslation).toMatchObject({ after: "198.51.100.99:80" });
   expect(dropped.steps[3]).toMatchObject({ status: "proven", title: "the destination is translated" });
@@ -341,7 +341,7 @@ const INBOUND_FAULTS: readonly InboundFault[] = [
       outcome: "stopped",
       stop: {
         step: 3,
-        code: "dropped-by-rule",
+        code: "filter-rule-drops",
         rule: { table: "guard" },
         lastSeen: "coming in at eth0 on the node",
       },
@@ -354,7 +354,7 @@ const INBOUND_FAULTS: readonly InboundFault[] = [
       const inner = "type filter hook input priority filter; tcp dport 80 drop;";
       ask(world.pod, ["nft", "-f", "-"], `table inet own { chain inp { ${inner} }; }`);
     },
-    expected: { outcome: "stopped", stop: { step: 7, code: "dropped-by-rule", rule: { table: "own" } } },
+    expected: { outcome: "stopped", stop: { step: 7, code: "filter-rule-drops", rule: { table: "own" } } },
   },
   {
     name: "the pod's answer is dropped",
@@ -371,7 +371,7 @@ const INBOUND_FAULTS: readonly InboundFault[] = [
       outcome: "stopped",
       stop: {
         step: 8,
-        code: "dropped-by-rule",
+        code: "filter-rule-drops",
         rule: { table: "guard" },
         lastSeen: "the answer, coming in at br0 on the node",
       },

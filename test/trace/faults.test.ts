@@ -30,7 +30,7 @@ const FAULTS: readonly Fault[] = [
     name: "no route in the pod",
     break: (w) => w.in("pod", "ip", "route", "del", "default"),
     step: 1,
-    code: "no-route-in-pod",
+    code: "pod-no-route",
     reason: /the pod has no route to 198\.51\.100\.80/,
   },
   {
@@ -44,14 +44,14 @@ const FAULTS: readonly Fault[] = [
     name: "the gateway's address is missing on the bridge",
     break: (w) => w.in("node", "ip", "addr", "del", "10.20.0.1/24", "dev", "br0"),
     step: 1,
-    code: "gateway-silent",
+    code: "pod-gateway-unresolved",
     reason: /gateway 10\.20\.0\.1 does not answer ARP/,
   },
   {
     name: "the host's end of the cable is down",
     break: (w) => w.in("node", "ip", "link", "set", "veth-pod", "down"),
     step: 1,
-    code: "no-carrier",
+    code: "pod-no-carrier",
     reason: /eth0 in the pod has no carrier/,
   },
   {
@@ -76,7 +76,7 @@ const FAULTS: readonly Fault[] = [
     request: { destination: "2001:db8:198::80" },
     break: () => {},
     step: 4,
-    code: "not-translated",
+    code: "nat-missing",
     reason: /the pod's own address fd20::2/,
   },
   {
@@ -89,7 +89,7 @@ const FAULTS: readonly Fault[] = [
         }
       }`),
     step: 2,
-    code: "dropped-by-rule",
+    code: "bridge-filter-drops",
     reason: /on the bridge br0: rule "iifname "veth-pod" ip daddr 198\.51\.100\.80 drop"/,
     rule: { family: "bridge", table: "guard" },
   },
@@ -103,7 +103,7 @@ const FAULTS: readonly Fault[] = [
         }
       }`),
     step: 3,
-    code: "dropped-by-rule",
+    code: "filter-rule-drops",
     reason: /reject with tcp reset/,
   },
   {
@@ -123,14 +123,14 @@ const FAULTS: readonly Fault[] = [
         "tcp-reset",
       ),
     step: 3,
-    code: "dropped-by-iptables-legacy",
+    code: "filter-rule-drops",
     reason: /filter FORWARD: .*REJECT/,
   },
   {
     name: "the bridge is down",
     break: (w) => w.in("node", "ip", "link", "set", "br0", "down"),
     step: 1,
-    code: "link-down",
+    code: "bridge-down",
     reason: /br0 on the node is down/,
   },
   {
@@ -143,7 +143,7 @@ const FAULTS: readonly Fault[] = [
       w.in("pod", "ip", "neigh", "replace", "10.20.0.1", "lladdr", "02:00:00:00:00:99", "dev", "eth0");
     },
     step: 2,
-    code: "not-for-the-bridge",
+    code: "pod-gateway-wrong-mac",
     reason: /for its gateway 10\.20\.0\.1 to 02:00:00:00:00:99, and br0, whose address that is, has /,
   },
   {
@@ -151,14 +151,14 @@ const FAULTS: readonly Fault[] = [
     break: (w) =>
       w.in("node", "ip", "neigh", "replace", "10.20.0.2", "lladdr", "02:00:00:00:00:99", "dev", "br0"),
     step: 9,
-    code: "not-for-the-pod",
+    code: "node-neighbour-wrong-mac",
     reason: /what is for 10\.20\.0\.2 to 02:00:00:00:00:99, and eth0 in the pod has /,
   },
   {
     name: "the cable is unplugged from the bridge",
     break: (w) => w.in("node", "ip", "link", "set", "veth-pod", "nomaster"),
     step: 9,
-    code: "route-back-elsewhere",
+    code: "network-overlap",
     reason:
       /route back to 10\.20\.0\.2 leaves by br0, and the pod is behind veth-pod, which is no port of br0/,
   },
@@ -171,28 +171,28 @@ const FAULTS: readonly Fault[] = [
       w.in("node", "ip", "route", "add", "10.20.0.2/32", "dev", "br1");
     },
     step: 9,
-    code: "route-back-elsewhere",
+    code: "network-overlap",
     reason: /route back to 10\.20\.0\.2 leaves by br1, and the pod is behind br0/,
   },
   {
     name: "a route of the node refuses it",
     break: (w) => w.in("node", "ip", "route", "add", "prohibit", "198.51.100.0/24"),
     step: 3,
-    code: "route-forbids-on-node",
+    code: "node-route-refused",
     reason: /a route of the node refuses 198\.51\.100\.80/,
   },
   {
     name: "no route on the node",
     break: (w) => w.in("node", "ip", "route", "del", "default"),
     step: 3,
-    code: "no-route-on-node",
+    code: "node-no-route",
     reason: /the node has no route to 198\.51\.100\.80/,
   },
   {
     name: "the uplink is down",
     break: (w) => w.in("node", "ip", "link", "set", "eth0", "down"),
     step: 3,
-    code: "no-route-on-node",
+    code: "node-no-route",
     reason: /down on the node: .*eth0/,
   },
   {
@@ -205,7 +205,7 @@ const FAULTS: readonly Fault[] = [
         }
       }`),
     step: 3,
-    code: "dropped-by-rule",
+    code: "filter-rule-drops",
     reason: /dropped in forward.*chain fw in table inet guard/,
     rule: { family: "inet", table: "guard", chain: "fw" },
   },
@@ -218,7 +218,7 @@ const FAULTS: readonly Fault[] = [
         }
       }`),
     step: 3,
-    code: "dropped-by-rule",
+    code: "filter-policy-drops",
     reason: /the policy drop of chain fw in table inet guard/,
   },
   {
@@ -226,7 +226,7 @@ const FAULTS: readonly Fault[] = [
     needs: ["iptables-nft"],
     break: (w) => w.in("node", "iptables-nft", "-A", "FORWARD", "-p", "tcp", "--dport", "443", "-j", "DROP"),
     step: 3,
-    code: "dropped-by-rule",
+    code: "filter-rule-drops",
     reason: /chain FORWARD in table ip filter/,
     rule: { family: "ip", table: "filter", chain: "FORWARD" },
   },
@@ -236,7 +236,7 @@ const FAULTS: readonly Fault[] = [
     break: (w) =>
       w.in("node", "iptables-legacy", "-A", "FORWARD", "-p", "tcp", "--dport", "443", "-j", "DROP"),
     step: 3,
-    code: "dropped-by-iptables-legacy",
+    code: "filter-rule-drops",
     reason: /iptables-legacy dropped it: filter FORWARD/,
   },
   {
@@ -249,7 +249,7 @@ const FAULTS: readonly Fault[] = [
       w.in("pod", "ip", "neigh", "replace", "10.20.0.1", "lladdr", bridge.address, "dev", "eth0");
     },
     step: 3,
-    code: "rp-filter",
+    code: "reverse-path-filter",
     reason: /net\.ipv4\.conf\.br0\.rp_filter = 1.*route to 10\.20\.0\.2 leaves by another interface/,
   },
   {
@@ -259,7 +259,7 @@ const FAULTS: readonly Fault[] = [
       w.in("node", "ip", "route", "add", "10.20.0.2/32", "via", "203.0.113.1");
     },
     step: 1,
-    code: "rp-filter",
+    code: "reverse-path-filter",
     reason: /net\.ipv4\.conf\.br0\.rp_filter = 1/,
   },
   {
@@ -278,7 +278,7 @@ const FAULTS: readonly Fault[] = [
       w.in("node", "ip", "route", "add", "198.51.100.0/24", "dev", "br0");
     },
     step: 9,
-    code: "rp-filter",
+    code: "reverse-path-filter",
     reason: /net\.ipv4\.conf\.eth0\.rp_filter = 1.*route to 198\.51\.100\.80 leaves by another interface/,
   },
   {
@@ -286,7 +286,7 @@ const FAULTS: readonly Fault[] = [
     options: { nat: false },
     break: () => {},
     step: 4,
-    code: "not-translated",
+    code: "nat-missing",
     reason: /left by eth0 with the pod's own address 10\.20\.0\.2/,
   },
   {
@@ -299,7 +299,7 @@ const FAULTS: readonly Fault[] = [
         }
       }`),
     step: 4,
-    code: "dropped-by-rule",
+    code: "filter-rule-drops",
     reason: /dropped in postrouting/,
   },
   {
@@ -312,14 +312,14 @@ const FAULTS: readonly Fault[] = [
         }
       }`),
     step: 6,
-    code: "dropped-by-rule",
+    code: "filter-rule-drops",
     reason: /dropped in postrouting/,
   },
   {
     name: "the next hop is silent",
     break: (w) => w.in("internet", "ip", "addr", "del", "203.0.113.1/24", "dev", "up0"),
     step: 6,
-    code: "next-hop-silent",
+    code: "uplink-gateway-unresolved",
     reason: /next hop 203\.0\.113\.1 does not answer ARP on eth0/,
   },
   {
@@ -336,9 +336,8 @@ const FAULTS: readonly Fault[] = [
       }`.replace("chain in {", "chain inp {"),
       ),
     step: 7,
-    code: "nobody-answered",
-    reason:
-      /left the node correctly by eth0 as 203\.0\.113\.2:\d+ → 198\.51\.100\.80:443 tcp SYN, and nobody answered/,
+    code: "no-answer",
+    reason: /left the node by eth0 as 203\.0\.113\.2:\d+ → 198\.51\.100\.80:443 tcp SYN, and nobody answered/,
   },
   {
     name: "the answer is dropped",
@@ -350,7 +349,7 @@ const FAULTS: readonly Fault[] = [
         }
       }`),
     step: 9,
-    code: "dropped-by-rule",
+    code: "filter-rule-drops",
     reason: /the answer, in forward/,
     rule: { table: "guard", chain: "fw" },
   },
@@ -364,7 +363,7 @@ const FAULTS: readonly Fault[] = [
         }
       }`),
     step: 8,
-    code: "dropped-by-rule",
+    code: "filter-rule-drops",
     reason: /the answer, in prerouting/,
   },
   {
@@ -381,7 +380,7 @@ const FAULTS: readonly Fault[] = [
       }`,
       ),
     step: 9,
-    code: "dropped-by-rule",
+    code: "filter-rule-drops",
     reason: /in the pod itself/,
   },
   {
@@ -392,7 +391,7 @@ const FAULTS: readonly Fault[] = [
       w.in("internet", "ip", "link", "set", "up0", "mtu", "1400");
     },
     step: 3,
-    code: "packet-too-big",
+    code: "mtu-too-large",
     reason: /1500 bytes, eth0 takes 1400/,
   },
 ];

@@ -1,5 +1,6 @@
 /** Can the pod resolve names? Each name server is a destination of its own. */
 import { command, namedNamespace } from "../../text/command.ts";
+import { isLoopbackAddress } from "../../address/special-purpose.ts";
 import { isIp, endText } from "../../address/ip.ts";
 import { anywhere, CheckContext, finding, type Check } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
@@ -29,10 +30,6 @@ export function nameServers(text: string): string[] {
     .filter(isIp);
 }
 
-function isLoopback(address: string): boolean {
-  return address.startsWith("127.") || address === "::1";
-}
-
 function resolvers(context: CheckContext): Finding[] {
   const { resolvConf, dnsListeners = [] } = context.pod;
   if (resolvConf === undefined || context.inside === undefined) return [];
@@ -54,7 +51,7 @@ function resolvers(context: CheckContext): Finding[] {
   }
   const found: Finding[] = [];
   for (const server of servers) {
-    if (isLoopback(server)) {
+    if (isLoopbackAddress(server)) {
       const answered = dnsListeners.some((one) => one === server || one === "0.0.0.0" || one === "::");
       if (!answered) found.push(loopback(context, server, listed));
     } else found.push(...unreachable(context, server, listed));
@@ -95,7 +92,7 @@ function resolvFix(context: CheckContext, server: string): (Fix | undefined)[] {
 /** A name server that another pod of this node uses. */
 function upstreamServer({ snapshot }: CheckContext): string | undefined {
   for (const pod of snapshot.pods) {
-    const server = nameServers(pod.resolvConf ?? "").find((one) => !isLoopback(one));
+    const server = nameServers(pod.resolvConf ?? "").find((one) => !isLoopbackAddress(one));
     if (server !== undefined) return server;
   }
   return undefined;
@@ -154,10 +151,7 @@ function ipv6Preferred(context: CheckContext): Finding[] {
       owner: "the pod's network",
       evidence: [{ source: "path to an IPv6 address outside", value: stopText(stop) }],
       consequence: "programs try IPv6 first and wait until it fails",
-      fix: [
-        anywhere(command`wayout doctor ${pod.name} --to ${"[2001:4860:4860::8888]:443"}`),
-        context.fix("pod", command`ip -6 route del default`),
-      ],
+      fix: [anywhere(command`wayout doctor ${pod.name} --to ${"[2001:4860:4860::8888]:443"}`)],
       confidence: "likely",
     }),
   ];

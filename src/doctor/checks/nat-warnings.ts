@@ -1,11 +1,11 @@
 /** Translation that works, and will surprise somebody. */
 import { command } from "../../text/command.ts";
+import { isPrivateAddress } from "../../address/special-purpose.ts";
 import type { Expression } from "../../linux/nftables/expressions.ts";
 import type { Table } from "../../linux/nftables/ruleset.ts";
 import { ownerOf } from "../../rules/owner.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
-import { isPrivateAddress } from "../predict/path.ts";
 import { nearest } from "./nat-candidates.ts";
 import { anywhere, finding, ofNode, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";

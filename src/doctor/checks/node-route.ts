@@ -1,9 +1,11 @@
 /** Does the node know a way out, and does it use it for the pod? */
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
+import { isLinkLocalAddress } from "../../address/special-purpose.ts";
+import { RT_TABLE, tableText } from "../../linux/route/constants.ts";
 import { familyFlag, finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
-import { isDefaultRoute, routeText, routeWords, tableText } from "../predict/fib.ts";
+import { isDefaultRoute, routeText, routeWords } from "../predict/fib.ts";
 import { ruleText } from "../predict/rule-selector.ts";
 import { linkText } from "../wording.ts";
 
@@ -37,8 +39,8 @@ function rulesMissing(context: CheckContext): Finding[] {
   const own = context.snapshot.node.rules.filter((rule) => rule.family === family);
   if (own.length === 0 && context.snapshot.missing.some((one) => one.what === "rules")) return [];
   const wanted: readonly (readonly [number, number])[] = [
-    [0, 255],
-    [32766, 254],
+    [0, RT_TABLE.local],
+    [32766, RT_TABLE.main],
   ];
   const missing = wanted.filter(
     ([, table]) =>
@@ -130,7 +132,7 @@ function likelyUplink(context: CheckContext): { gateway: string; link: string } 
     const link = view.linkAt(neighbour.interface);
     if (link === undefined || neighbour.family !== context.family) continue;
     if (link.kind === "bridge" || link.layer === "loopback" || podLinks.has(link.index)) continue;
-    if (neighbour.address.startsWith("fe80") || neighbour.mac === undefined || neighbour.state === "noarp")
+    if (isLinkLocalAddress(neighbour.address) || neighbour.mac === undefined || neighbour.state === "noarp")
       continue;
     return { gateway: neighbour.address, link: link.name };
   }

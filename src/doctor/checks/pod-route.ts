@@ -1,5 +1,6 @@
 /** Does the pod know a way to the target? */
 import { command } from "../../text/command.ts";
+import { RT_TABLE } from "../../linux/route/constants.ts";
 import { familyFlag, finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { routeText, routeWords } from "../predict/fib.ts";
@@ -36,7 +37,9 @@ function noRoute(context: CheckContext, stop: NoRoute): Finding {
   const link = links.length === 0 ? undefined : mainInterface(context, links);
   const gateways = link === undefined ? [] : likelyGateway(context, link);
   const wanted = gateways.filter((one) => one.includes(":") === (context.family === 6));
-  const routes = state.routes.filter((route) => route.family === context.family && route.table === 254);
+  const routes = state.routes.filter(
+    (route) => route.family === context.family && route.table === RT_TABLE.main,
+  );
   return finding("pod-no-route", {
     text: `${pod.name} has no route to ${stop.destination}: “${SEEN[stop.error] ?? stop.error}”`,
     owner: OWNER,

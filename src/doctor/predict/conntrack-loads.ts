@@ -1,4 +1,6 @@
 /** Expressions that ask conntrack or the routing tables: ct, fib. */
+import { CT_STATE } from "../../linux/netfilter.ts";
+import { RTN } from "../../linux/route/constants.ts";
 import { ipBytes } from "../../address/ip.ts";
 import type { ExpressionKinded } from "../../linux/nftables/expressions.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
@@ -6,14 +8,8 @@ import { nameBytes } from "./loads.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
 import { PROTOCOL_NUMBER, type ConntrackState, type Tuple } from "./packet.ts";
 
-/** NF_CT_STATE_BIT and its two special bits, as `ct state` shows them. */
-export const STATE_BITS: Readonly<Record<ConntrackState, number>> = {
-  invalid: 1,
-  established: 2,
-  related: 4,
-  new: 8,
-  untracked: 64,
-};
+/** `ct state` of a packet, by its one name. */
+export const STATE_BITS: Readonly<Record<ConntrackState, number>> = CT_STATE;
 
 export function compileCt(expression: ExpressionKinded<"ct">): Step {
   const { key, direction, dreg, sreg } = expression;
@@ -90,18 +86,9 @@ function compileCtSet(key: string, word: number): Step {
   };
 }
 
-/** RTN_* by the names of routes' types. */
-const ROUTE_TYPES: Readonly<Record<string, number>> = {
-  unspec: 0,
-  unicast: 1,
-  local: 2,
-  broadcast: 3,
-  anycast: 4,
-  multicast: 5,
-  blackhole: 6,
-  unreachable: 7,
-  prohibit: 8,
-};
+function numberOfType(type: string): number {
+  return Object.hasOwn(RTN, type) ? RTN[type as keyof typeof RTN] : RTN.unicast;
+}
 
 export function compileFib(expression: ExpressionKinded<"fib">): Step {
   const word = registerWord(expression.dreg);
@@ -112,7 +99,7 @@ export function compileFib(expression: ExpressionKinded<"fib">): Step {
     const address = reverse ? packet.source : packet.destination;
     if (expression.result === "type") {
       const device = flags.has("iif") ? packet.iif : flags.has("oif") ? packet.oif : undefined;
-      machine.storeNumber(word, ROUTE_TYPES[addressType(machine, address, device)] ?? 1);
+      machine.storeNumber(word, numberOfType(addressType(machine, address, device)));
       return CONTINUE;
     }
     const result = view.fib.predict({

@@ -3,6 +3,7 @@
  * prefix, then the lowest metric (net/core/fib_rules.c, net/ipv4/fib_trie.c, net/ipv6/ip6_fib.c). Where the snapshot
  * holds the kernel's own answer to the same question, that answer stands.
  */
+import { RT_TABLE, tableText } from "../../linux/route/constants.ts";
 import { cidrContains, parseCidr, type Cidr } from "../../address/cidr.ts";
 import { ipFamily, ipNumber, type IpFamily } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
@@ -12,9 +13,6 @@ import type { NamespaceState, RecordedQuery } from "../../snapshot/snapshot.ts";
 import { protocolMatches } from "./rule-selector.ts";
 
 /** include/uapi/linux/rtnetlink.h */
-export const RT_TABLE_DEFAULT = 253;
-export const RT_TABLE_MAIN = 254;
-export const RT_TABLE_LOCAL = 255;
 
 export interface RouteRequest extends RecordedQuery {
   readonly protocol?: number;
@@ -136,7 +134,7 @@ export class Fib {
 
   /** The entry of the local table that an address finds: its own addresses and broadcasts. */
   localRoute(address: string): Route | undefined {
-    return this.#inTable(ipFamily(address), RT_TABLE_LOCAL, { destination: address })?.route;
+    return this.#inTable(ipFamily(address), RT_TABLE.local, { destination: address })?.route;
   }
 
   /** The type of the route to an address in the local table or by the rules, as `fib daddr type` sees it. */
@@ -339,15 +337,8 @@ export function routeWords(route: Route, links: readonly Link[]): string[] {
     const link = links.find((one) => one.index === hop.interface);
     if (link !== undefined) parts.push("dev", link.name);
   }
-  if (route.table !== RT_TABLE_MAIN) parts.push("table", tableText(route.table));
+  if (route.table !== RT_TABLE.main) parts.push("table", tableText(route.table));
   if (route.preferredSource !== undefined) parts.push("src", route.preferredSource);
   if ((route.metric ?? 0) !== 0) parts.push("metric", String(route.metric));
   return parts;
-}
-
-/** Names that every iproute2 knows; others are numbers. */
-export function tableText(table: number): string {
-  if (table === RT_TABLE_LOCAL) return "local";
-  if (table === RT_TABLE_MAIN) return "main";
-  return table === RT_TABLE_DEFAULT ? "default" : String(table);
 }

@@ -2,6 +2,7 @@
  * The packet's bytes, as far as they can be known before it is sent: what a rule's payload expression loads. Fields
  * that only the sender chooses (sequence numbers, checksums, the IP identification) are unknown.
  */
+import { ETH_P } from "../../linux/link-layer.ts";
 import { ipBytes } from "../../address/ip.ts";
 import { macBytes } from "../../address/mac.ts";
 import { PROTOCOL_NUMBER, type Packet } from "./packet.ts";
@@ -24,9 +25,8 @@ function header(length: number): { bytes: Uint8Array; known: Uint8Array; view: D
   return { bytes, known: new Uint8Array(length).fill(1), view: new DataView(bytes.buffer) };
 }
 
-/** ETH_P_IP, ETH_P_IPV6. */
 export function etherType(packet: Packet): number {
-  return packet.family === 4 ? 0x0800 : 0x86dd;
+  return packet.family === 4 ? ETH_P.ip : ETH_P.ip6;
 }
 
 export function headersOf(packet: Packet): Headers {

@@ -3,6 +3,7 @@
  * row by priority. Conntrack looks at the packet at -200; all chains of type nat run together, in their own order,
  * where the kernel's NAT core has its place (destination -100, source 100), and only for the first packet of a flow.
  */
+import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import type { BaseChain, Chain, Table } from "../../linux/nftables/ruleset.ts";
 import { runChain, type ChainResult, type Decision, type HookedChain } from "./chain.ts";
 import { Flow } from "./flow.ts";
@@ -11,9 +12,6 @@ import { chooseBinding } from "./nat.ts";
 import type { Packet } from "./packet.ts";
 
 export type InetHook = "prerouting" | "input" | "forward" | "output" | "postrouting";
-
-/** NF_IP_PRI_*: where conntrack and the NAT core stand. */
-export const PRIORITY = { conntrack: -200, dstnat: -100, srcnat: 100 } as const;
 
 /** Why a packet ended at a hook. */
 export interface HookStop {
@@ -105,13 +103,13 @@ export function runHook(machine: Machine, hooks: HookTable, hook: InetHook): Hoo
   machine.hook = hook;
   const { family } = machine.packet;
   const manip = hook === "prerouting" || hook === "output" ? "destination" : "source";
-  const natAt = manip === "destination" ? PRIORITY.dstnat : PRIORITY.srcnat;
+  const natAt = manip === "destination" ? HOOK_PRIORITY.dstnat : HOOK_PRIORITY.srcnat;
   let tracked = hook !== "prerouting" && hook !== "output";
   let natted = hook === "forward";
   let translated: Decision | undefined;
 
   const catchUp = (priority: number): void => {
-    if (!tracked && priority >= PRIORITY.conntrack) {
+    if (!tracked && priority >= HOOK_PRIORITY.conntrack) {
       tracked = true;
       track(machine);
     }

@@ -1,4 +1,6 @@
 /** Expressions that put something about the packet into a register: payload, meta, exthdr, rt, socket. */
+import { ARPHRD } from "../../linux/link-layer.ts";
+import { NFPROTO } from "../../linux/netfilter.ts";
 import { ipBytes } from "../../address/ip.ts";
 import type { ExpressionKinded } from "../../linux/nftables/expressions.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
@@ -6,8 +8,7 @@ import { etherType, type KnownBytes } from "./headers.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
 import { PROTOCOL_NUMBER, TCP_SYN } from "./packet.ts";
 
-/** ARPHRD_* by the layer's name. */
-const LINK_TYPES: Readonly<Record<string, number>> = { ether: 1, loopback: 772, none: 0xfffe };
+const LINK_TYPES: Readonly<Record<string, number>> = ARPHRD;
 /** IFNAMSIZ */
 const NAME_BYTES = 16;
 
@@ -149,7 +150,7 @@ const META: Partial<Record<MetaKey, Load>> = {
   cgroup: ofSocket("the control group that sends"),
   nftrace: number(() => 0),
   rtclassid: number(() => 0),
-  nfproto: number(({ packet }) => (packet.family === 4 ? 2 : 10)),
+  nfproto: number(({ packet }) => (packet.family === 4 ? NFPROTO.ipv4 : NFPROTO.ipv6)),
   l4proto: number(({ packet }) => PROTOCOL_NUMBER[packet.protocol]),
   // PACKET_HOST: what is addressed to us and to nobody else.
   pkttype: number(() => 0),

@@ -1,12 +1,14 @@
 /** The way out: from the pod's socket to the node's out-interface. */
+import { needsTranslation } from "../../causes/facts.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
+import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "../../forwarding/switches.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { IPPROTO, isLoopback, linkDown, neighbourAt } from "./link-state.ts";
 import type { RouteResult } from "./fib.ts";
 import { runBridgeHook } from "./hooks.ts";
 import type { Machine } from "./machine.ts";
 import { firstPacket, type Packet } from "./packet.ts";
-import { isPrivateAddress, type Place } from "./path.ts";
+import type { Place } from "./path.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
 
@@ -378,17 +380,12 @@ export function routeOnNode(
 }
 
 /** The sysctl that forbids forwarding; undefined when none does. */
-function forwardingOff(view: NodeView, family: 4 | 6, inLink: Link): string | undefined {
-  if (family === 6) {
-    // ip6_forward looks at "all" (and, since 6.17, at the interface's force_forwarding).
-    if (view.conf(6, inLink.name, "force_forwarding") === 1) return undefined;
-    return view.sysctl("net.ipv6.conf.all.forwarding") === 0 ? "net.ipv6.conf.all.forwarding" : undefined;
-  }
-  // IN_DEV_FORWARD looks at the interface alone; writing ip_forward sets all of them.
-  const own = view.conf(4, inLink.name, "forwarding");
-  if (own === 1) return undefined;
-  if (view.sysctl("net.ipv4.ip_forward") === 0) return "net.ipv4.ip_forward";
-  return own === 0 ? `net.ipv4.conf.${inLink.name}.forwarding` : undefined;
+function forwardingOff(view: NodeView, family: 4 | 6, { name }: Link): string | undefined {
+  return forwardingForbiddenBy(family, name, {
+    all: view.sysctl(FORWARDING_SYSCTL[family]),
+    own: view.conf(family, name, "forwarding"),
+    forced: view.conf(6, name, "force_forwarding"),
+  });
 }
 
 /**
@@ -445,7 +442,7 @@ function judgeSource(walk: Walk, machine: Machine, link: Link, sentSource: strin
     }
     return;
   }
-  if (isPrivateAddress(source) && !isPrivateAddress(destination)) {
+  if (needsTranslation(source, destination)) {
     walk.stop({ kind: "untranslated", place: "node", source, link });
   }
 }

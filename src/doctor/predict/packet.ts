@@ -3,18 +3,13 @@
  * nobody can know beforehand (a socket's owner, a random number) is absent, and a rule that asks for it is answered
  * with "cannot tell".
  */
+import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 import type { IpFamily } from "../../address/ip.ts";
 
 export type Protocol = "tcp" | "udp" | "icmp" | "icmpv6" | "sctp";
 
-/** IANA protocol numbers. */
-export const PROTOCOL_NUMBER: Readonly<Record<Protocol, number>> = {
-  icmp: 1,
-  tcp: 6,
-  udp: 17,
-  icmpv6: 58,
-  sctp: 132,
-};
+/** IPPROTO_* of each. */
+export const PROTOCOL_NUMBER: Readonly<Record<Protocol, number>> = IP_PROTOCOL;
 
 /** What a flow is to its first packet. */
 export interface Tuple {

@@ -1,4 +1,5 @@
 /** The selectors of a policy-routing rule (`ip rule`) that look into the transport header, and its text. */
+import { tableText } from "../../linux/route/constants.ts";
 import type { NumberRange, Rule } from "../../linux/route/rule.ts";
 
 /** Whether a rule's ipproto, sport and dport accept the packet (fib_rule_match of net/ipv4/fib_rules.c). */
@@ -28,8 +29,7 @@ export function ruleText(rule: Rule): string {
     parts.push("fwmark", `0x${rule.mark.toString(16)}${mask}`);
   }
   if (rule.action === "table") {
-    const names: Readonly<Record<number, string>> = { 253: "default", 254: "main", 255: "local" };
-    parts.push("lookup", names[rule.table] ?? String(rule.table));
+    parts.push("lookup", tableText(rule.table));
   } else if (rule.action === "goto") parts.push("goto", String(rule.goto));
   else parts.push(rule.action);
   if (rule.suppressPrefixLength !== undefined) {

@@ -23,6 +23,8 @@ export interface KernelDrop {
   readonly namespaceInode: number;
   /** Address of the instruction that freed it, for /proc/kallsyms. */
   readonly location: bigint;
+  /** The kernel's function that it lies in, where it was asked for (kernelFunctionAt). */
+  readonly function?: string;
   readonly packet: Packet;
   readonly summary: string;
 }

@@ -1,7 +1,7 @@
 import { NetlinkConnection, type AnyRequest } from "../netlink/connection.ts";
 import { request } from "../../linux/netlink/message.ts";
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
-import { NFPROTO } from "../../linux/netlink/nfnetlink.ts";
+import { NFPROTO } from "../../linux/netfilter.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
 import { openReadAhead } from "../netlink/read-ahead.ts";
 import type { NetworkNamespace } from "../namespace.ts";
@@ -18,7 +18,7 @@ import { entryOf, type ConntrackEntry, type ConntrackTuple } from "../../linux/c
 import { kernelFilter, passes, type ConntrackFilter } from "../../linux/conntrack/filter.ts";
 import { RepeatGuard } from "../../linux/conntrack/repeat-guard.ts";
 import { EntryScan } from "../../linux/conntrack/scan.ts";
-import { IPPROTO_ICMP, IPPROTO_ICMPV6 } from "../../linux/conntrack/status.ts";
+import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 
 /** One CPU's counters since the namespace began (struct ip_conntrack_stat). 32 bits: they wrap. */
 export interface ConntrackCpuStatistics {
@@ -234,12 +234,12 @@ export function tupleAttributes(tuple: ConntrackTuple): AttributesOf<typeof ctaT
       number: protocol,
       ...(sourcePort === undefined ? {} : { sourcePort }),
       ...(destinationPort === undefined ? {} : { destinationPort }),
-      ...(protocol === IPPROTO_ICMP && icmpId !== undefined ? { icmpId } : {}),
-      ...(protocol === IPPROTO_ICMP && icmpType !== undefined ? { icmpType } : {}),
-      ...(protocol === IPPROTO_ICMP && icmpCode !== undefined ? { icmpCode } : {}),
-      ...(protocol === IPPROTO_ICMPV6 && icmpId !== undefined ? { icmpv6Id: icmpId } : {}),
-      ...(protocol === IPPROTO_ICMPV6 && icmpType !== undefined ? { icmpv6Type: icmpType } : {}),
-      ...(protocol === IPPROTO_ICMPV6 && icmpCode !== undefined ? { icmpv6Code: icmpCode } : {}),
+      ...(protocol === IP_PROTOCOL.icmp && icmpId !== undefined ? { icmpId } : {}),
+      ...(protocol === IP_PROTOCOL.icmp && icmpType !== undefined ? { icmpType } : {}),
+      ...(protocol === IP_PROTOCOL.icmp && icmpCode !== undefined ? { icmpCode } : {}),
+      ...(protocol === IP_PROTOCOL.icmpv6 && icmpId !== undefined ? { icmpv6Id: icmpId } : {}),
+      ...(protocol === IP_PROTOCOL.icmpv6 && icmpType !== undefined ? { icmpv6Type: icmpType } : {}),
+      ...(protocol === IP_PROTOCOL.icmpv6 && icmpCode !== undefined ? { icmpv6Code: icmpCode } : {}),
     },
     ...(zone === undefined ? {} : { zone }),
   };

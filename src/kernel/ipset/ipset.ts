@@ -1,4 +1,5 @@
 /** The ipsets of a namespace, which iptables rules ask with `-m set` (include/uapi/linux/netfilter/ipset/ip_set.h). */
+import { IP_PROTOCOL, protocolName } from "../../linux/ip-protocol.ts";
 import { ipText } from "../../address/ip.ts";
 import { macText } from "../../address/mac.ts";
 import {
@@ -12,7 +13,8 @@ import { be16, be32, bytes, string, u8 } from "../../linux/netlink/codec.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
 import { decode, NLMSG_DONE, request, type MessageSpec } from "../../linux/netlink/message.ts";
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
-import { nfgenmsg, nfnlType, NFPROTO } from "../../linux/netlink/nfnetlink.ts";
+import { nfgenmsg, nfnlType } from "../../linux/netlink/nfnetlink.ts";
+import { NFPROTO } from "../../linux/netfilter.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 
@@ -91,22 +93,14 @@ function addressText(from: RawEntry["ip"], cidr: number | undefined): string {
   return cidr === undefined || cidr === raw.length * 8 ? ipText(raw) : `${ipText(raw)}/${cidr}`;
 }
 
-/** IPPROTO_* of which ports are kept, by the names that ipset writes. */
-const PROTOCOLS: Readonly<Record<number, string>> = {
-  1: "icmp",
-  6: "tcp",
-  17: "udp",
-  58: "icmpv6",
-  132: "sctp",
-  136: "udplite",
-};
-
 function portText(entry: RawEntry): string {
   const port = entry.port ?? 0;
   if (entry.proto === undefined) return String(port);
-  const name = PROTOCOLS[entry.proto] ?? String(entry.proto);
+  const name = protocolName(entry.proto);
   // Of ICMP the type and code stand in the port's place.
-  return entry.proto === 1 || entry.proto === 58 ? `${name}:${port >> 8}/${port & 255}` : `${name}:${port}`;
+  return entry.proto === IP_PROTOCOL.icmp || entry.proto === IP_PROTOCOL.icmpv6
+    ? `${name}:${port >> 8}/${port & 255}`
+    : `${name}:${port}`;
 }
 
 /** The parts of an entry in the order of the type's name: `hash:ip,port,net`. */

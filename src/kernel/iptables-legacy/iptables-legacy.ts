@@ -1,4 +1,6 @@
 /** The tables of iptables-legacy and ip6tables-legacy in a namespace, over getsockopt(2) on a raw socket. */
+import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
+import { AF_INET, AF_INET6, SOCK_RAW, SOL_IP, SOL_IPV6 } from "../../linux/socket.ts";
 import { closeSync } from "node:fs";
 import { ERRNO, SystemError } from "../../linux/errno.ts";
 import { readTextIfThere } from "../file.ts";
@@ -9,12 +11,6 @@ import type { Table } from "../../linux/nftables/ruleset.ts";
 import type { XtFamily } from "../../linux/xtables/extension.ts";
 import { readLegacyTable, type TableInfo } from "../../linux/iptables-legacy/entries.ts";
 
-const AF_INET = 2;
-const AF_INET6 = 10;
-const SOCK_RAW = 3;
-const IPPROTO_RAW = 255;
-const SOL_IP = 0;
-const SOL_IPV6 = 41;
 /** IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES; ip6_tables has the same numbers. */
 const GET_INFO = 64;
 const GET_ENTRIES = 65;
@@ -57,7 +53,7 @@ export function readLegacyTables(
     const names = tableNames(family, namespace);
     if (names.length === 0) return [];
     const isIpv4 = family === "ip";
-    const fd = inside(namespace, () => libc.socket(isIpv4 ? AF_INET : AF_INET6, SOCK_RAW, IPPROTO_RAW));
+    const fd = inside(namespace, () => libc.socket(isIpv4 ? AF_INET : AF_INET6, SOCK_RAW, IP_PROTOCOL.raw));
     try {
       const level = isIpv4 ? SOL_IP : SOL_IPV6;
       return names.sort(byTableOrder).map((name) => readTable(fd, level, family, name));

@@ -12,7 +12,8 @@ import { align4, type Wire } from "../../linux/netlink/wire.ts";
 import { NLMSG_DONE, request, type MessageSpec } from "../../linux/netlink/message.ts";
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
 import { rulesetGeneration } from "../../linux/nftables/generation.ts";
-import { NFNL_SUBSYS_NFTABLES, nfgenmsg, nfnlType, NFPROTO } from "../../linux/netlink/nfnetlink.ts";
+import { NFNL_SUBSYS_NFTABLES, nfgenmsg, nfnlType } from "../../linux/netlink/nfnetlink.ts";
+import { NFPROTO } from "../../linux/netfilter.ts";
 
 /** NFTA_*_TABLE is 1 in every message; NFTA_SET_ELEM_LIST_SET is 2. */
 const filter = new AttributeSet({

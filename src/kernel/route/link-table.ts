@@ -17,7 +17,7 @@ import {
   type AddressSpec,
 } from "../../linux/route/address.ts";
 import type { BridgeVlan } from "../../linux/route/bridge.ts";
-import { AF_INET, AF_INET6 } from "../../linux/route/constants.ts";
+import { AF_INET, AF_INET6 } from "../../linux/socket.ts";
 import {
   RTEXT_FILTER_SKIP_STATS,
   RTM_GETLINK,

@@ -2,7 +2,7 @@ import { errnoText } from "../../linux/errno.ts";
 import { request } from "../../linux/netlink/message.ts";
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
 import { bridgeVlansOf, type BridgePortChange, type BridgeVlan } from "../../linux/route/bridge.ts";
-import { AF_BRIDGE } from "../../linux/route/constants.ts";
+import { AF_BRIDGE } from "../../linux/socket.ts";
 import {
   RTEXT_FILTER_BRVLAN,
   RTEXT_FILTER_SKIP_STATS,

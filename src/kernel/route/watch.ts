@@ -5,7 +5,7 @@ import { NetlinkConnection } from "../netlink/connection.ts";
 import { decode, type RawMessage } from "../../linux/netlink/message.ts";
 import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
 import { addressOf, RTM_DELADDR, RTM_NEWADDR, type Address } from "../../linux/route/address.ts";
-import { AF_BRIDGE } from "../../linux/route/constants.ts";
+import { AF_BRIDGE } from "../../linux/socket.ts";
 import { RTM_DELLINK, RTM_NEWLINK } from "../../linux/route/link-attributes.ts";
 import { linkOf, type Link } from "../../linux/route/link.ts";
 import { neighbourOf, RTM_DELNEIGH, RTM_NEWNEIGH, type Neighbour } from "../../linux/route/neighbour.ts";
@@ -20,9 +20,12 @@ export const RTNLGRP = {
   addresses: [5, 9],
   routes: [7, 11],
   rules: [8, 19],
+  /** Forwarding and rp_filter of an interface (RTM_NEWNETCONF). */
+  settings: [24, 25],
 } as const;
 
-export type WatchedKind = keyof typeof RTNLGRP;
+/** Those of which a RouteWatch makes events. */
+export type WatchedKind = Exclude<keyof typeof RTNLGRP, "settings">;
 
 /** `gone` is false for what is new and for what has changed: the kernel does not tell them apart. */
 export type RouteEvent =

@@ -1,4 +1,5 @@
 /** Chapters 4 and 5: MASQUERADE, and the memory that makes it work both ways. */
+import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 import { closeSync } from "node:fs";
 import { Conntrack } from "../../kernel/conntrack/conntrack.ts";
 import type { ConntrackEntry } from "../../linux/conntrack/entry.ts";
@@ -11,7 +12,6 @@ import { masquerade, ruleEvidence } from "../way-out.ts";
 import type { World } from "../world.ts";
 
 const { node, pods, internet } = PLAN;
-const IPPROTO_TCP = 6;
 
 export const masqueradeChapter: Chapter<World> = {
   number: 4,
@@ -88,7 +88,9 @@ export const conntrackChapter: Chapter<World> = {
 
 function isFrom(entry: ConntrackEntry, address: string, port: number): boolean {
   return (
-    entry.protocol === IPPROTO_TCP && entry.original.source === address && entry.original.sourcePort === port
+    entry.protocol === IP_PROTOCOL.tcp &&
+    entry.original.source === address &&
+    entry.original.sourcePort === port
   );
 }
 

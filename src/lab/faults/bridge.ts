@@ -1,4 +1,5 @@
 /** What can be wrong between the pod and the node's IP stack. */
+import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { addChain, addRule, addTable, destroyTable, type Changes } from "../../linux/nftables/changes.ts";
 import { dnat, drop, masquerade as masqueradeStatement, match } from "../../linux/nftables/rule-builder.ts";
 import { readSysctl, writeSysctl } from "../../kernel/sysctl.ts";
@@ -41,7 +42,7 @@ function publish(world: FaultWorld, both: boolean): void {
     addTable(HOSTPORT),
     addChain(
       { ...HOSTPORT, chain: "prerouting" },
-      { base: { type: "nat", hook: "prerouting", priority: -100 } },
+      { base: { type: "nat", hook: "prerouting", priority: HOOK_PRIORITY.dstnat } },
     ),
     addRule(
       { ...HOSTPORT, chain: "prerouting" },
@@ -158,7 +159,7 @@ export const breakBridge: readonly Fault[] = [
         addTable(SPOOF_CHECK),
         addChain(
           { ...SPOOF_CHECK, chain: "prerouting" },
-          { base: { type: "filter", hook: "prerouting", priority: -300 } },
+          { base: { type: "filter", hook: "prerouting", priority: HOOK_PRIORITY.raw } },
         ),
         addRule(
           { ...SPOOF_CHECK, chain: "prerouting" },

@@ -1,4 +1,6 @@
 /** What tracked flows do to new packets. They are made with real packets of the pods, and kept by a longer timeout. */
+import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
+import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
 import { accept, masquerade as masqueradeStatement, match } from "../../linux/nftables/rule-builder.ts";
 import { Conntrack } from "../../kernel/conntrack/conntrack.ts";
@@ -17,7 +19,6 @@ const LOST = PLAN.otherUplinkIpv4;
 const NAT = { family: "ip", table: "nat" } as const;
 const POSTROUTING = { ...NAT, chain: "POSTROUTING" } as const;
 const TRACKING = { family: "inet", table: "tracking" } as const;
-const IPPROTO_UDP = 17;
 const UDP_TIMEOUT = "net.netfilter.nf_conntrack_udp_timeout";
 /** Seconds: so long that a person has time to look. The kernel's own value is 30. */
 const LONG = "3600";
@@ -40,7 +41,7 @@ function sendFrom(namespace: NetworkNamespace, port: number): void {
 /** Forgets what is tracked so far, and how long that is remembered from now on. */
 function forgetFlows(world: FaultWorld, timeout = SHORT): void {
   using table = Conntrack.open(world.node);
-  table.flush({ protocol: IPPROTO_UDP, original: { destination: dnsIpv4 } });
+  table.flush({ protocol: IP_PROTOCOL.udp, original: { destination: dnsIpv4 } });
   writeSysctl(world.node, UDP_TIMEOUT, timeout);
 }
 
@@ -111,7 +112,7 @@ export const breakFlows: readonly Fault[] = [
       ruleset(world.node, "breaking the lab", [
         destroyTable(TABLE),
         addTable(NAT),
-        addChain(POSTROUTING, { base: { type: "nat", hook: "postrouting", priority: 100 } }),
+        addChain(POSTROUTING, { base: { type: "nat", hook: "postrouting", priority: HOOK_PRIORITY.srcnat } }),
         addRule(POSTROUTING, {
           expressions: [
             match("ip saddr", PLAN.podNetworkIpv4),

@@ -1,4 +1,5 @@
 /** What can be wrong with the translation of the pods' addresses. */
+import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { addChain, addRule, addTable, destroyTable, type Changes } from "../../linux/nftables/changes.ts";
 import {
   masquerade as masqueradeStatement,
@@ -15,7 +16,7 @@ import { ruleset } from "./change.ts";
 /** iptables' table, where an administrator's own rules usually are. */
 const NAT = { family: "ip", table: "nat" } as const;
 const POSTROUTING = { ...NAT, chain: "POSTROUTING" } as const;
-const HOOKED = { base: { type: "nat", hook: "postrouting", priority: 100 } } as const;
+const HOOKED = { base: { type: "nat", hook: "postrouting", priority: HOOK_PRIORITY.srcnat } } as const;
 const FROM_PODS = match("ip saddr", PLAN.podNetworkIpv4);
 
 /** Other rules instead of ours. */

@@ -1,4 +1,5 @@
 /** What can be wrong with the node as a router. */
+import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
 import { match, setMark } from "../../linux/nftables/rule-builder.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
@@ -185,7 +186,7 @@ export const breakNode: readonly Fault[] = [
         addTable(MARKS),
         addChain(
           { ...MARKS, chain: "prerouting" },
-          { base: { type: "filter", hook: "prerouting", priority: -150 } },
+          { base: { type: "filter", hook: "prerouting", priority: HOOK_PRIORITY.mangle } },
         ),
         addRule(
           { ...MARKS, chain: "prerouting" },

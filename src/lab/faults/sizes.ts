@@ -1,4 +1,5 @@
 /** Packets that are too large for the way, and nobody who tells their sender. */
+import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
 import { drop, match } from "../../linux/nftables/rule-builder.ts";
 import type { Fault } from "../faults.ts";
@@ -54,7 +55,7 @@ export const breakSizes: readonly Fault[] = [
         addTable(TUNNEL),
         addChain(
           { ...TUNNEL, chain: "prerouting" },
-          { base: { type: "filter", hook: "prerouting", priority: -300 } },
+          { base: { type: "filter", hook: "prerouting", priority: HOOK_PRIORITY.raw } },
         ),
         addRule(
           { ...TUNNEL, chain: "prerouting" },

@@ -1,10 +1,11 @@
 import type { IpFamily } from "../../address/ip.ts";
 import type { AttributesOf } from "../netlink/attributes.ts";
 import type { Message } from "../netlink/message.ts";
-import { NFPROTO } from "../netlink/nfnetlink.ts";
+import { NFPROTO } from "../netfilter.ts";
 import { DecodeError } from "../netlink/wire.ts";
 import type { cta, ctaCounters, ctaTuple, IPCTNL_MSG_CT_NEW } from "./attributes.ts";
-import { protocolName, stateName, statusFlags, type StatusFlag } from "./status.ts";
+import { protocolName } from "../ip-protocol.ts";
+import { stateName, statusFlags, type StatusFlag } from "./status.ts";
 
 /** One direction of a connection. Which of the optional fields are there depends on the protocol. */
 export interface ConntrackTuple {

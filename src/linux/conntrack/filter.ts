@@ -1,6 +1,6 @@
 import type { IpFamily } from "../../address/ip.ts";
 import type { AttributesOf } from "../netlink/attributes.ts";
-import { NFPROTO } from "../netlink/nfnetlink.ts";
+import { NFPROTO } from "../netfilter.ts";
 import { CTA_FILTER_F, type cta, type ctaTuple } from "./attributes.ts";
 import type { ConntrackEntry, ConntrackTuple } from "./entry.ts";
 

@@ -4,7 +4,8 @@
  */
 import { attributeLength } from "../netlink/attributes.ts";
 import { decode, type RawMessage } from "../netlink/message.ts";
-import { NFPROTO, nfgenmsg } from "../netlink/nfnetlink.ts";
+import { nfgenmsg } from "../netlink/nfnetlink.ts";
+import { NFPROTO } from "../netfilter.ts";
 import { DecodeError, type Wire } from "../netlink/wire.ts";
 import { cta, ctaCounters, ctaHelp, ctaIp, ctaProto, ctaProtoinfo, ctaProtoinfoTcp } from "./attributes.ts";
 import { ctaTimestamp, ctaTuple, IPCTNL_MSG_CT_NEW } from "./attributes.ts";

@@ -1,4 +1,5 @@
-/** What ctnetlink's numbers mean in words: IPS_* bits, protocols, protocol states. */
+/** What ctnetlink's numbers mean in words: IPS_* bits, states of protocols. */
+import { IP_PROTOCOL } from "../ip-protocol.ts";
 
 /** enum ip_conntrack_status (include/uapi/linux/netfilter/nf_conntrack_common.h). */
 export const IPS = {
@@ -98,47 +99,6 @@ export const DCCP_STATES = [
   "INVALID",
 ] as const;
 
-/** IPPROTO_* (include/uapi/linux/in.h, in6.h) as /etc/protocols and conntrack(8) name them. */
-export const PROTOCOLS: ReadonlyMap<number, string> = new Map([
-  [1, "icmp"],
-  [2, "igmp"],
-  [4, "ipip"],
-  [6, "tcp"],
-  [17, "udp"],
-  [33, "dccp"],
-  [41, "ipv6"],
-  [47, "gre"],
-  [50, "esp"],
-  [51, "ah"],
-  [58, "icmpv6"],
-  [88, "eigrp"],
-  [89, "ospf"],
-  [103, "pim"],
-  [112, "vrrp"],
-  [132, "sctp"],
-  [136, "udplite"],
-]);
-
-export const IPPROTO_ICMP = 1;
-export const IPPROTO_TCP = 6;
-export const IPPROTO_UDP = 17;
-export const IPPROTO_DCCP = 33;
-export const IPPROTO_ICMPV6 = 58;
-export const IPPROTO_SCTP = 132;
-
-/** `tcp` for 6; `proto-200` for a number without a name here. */
-export function protocolName(number: number): string {
-  return PROTOCOLS.get(number) ?? `proto-${number}`;
-}
-
-/** The inverse of protocolName; a bare number is taken too. undefined when it is neither. */
-export function protocolNumber(name: string): number | undefined {
-  const lower = name.toLowerCase();
-  for (const [number, known] of PROTOCOLS) if (known === lower) return number;
-  const digits = /^(?:proto-)?(\d{1,3})$/.exec(lower)?.[1];
-  return digits === undefined || Number(digits) > 255 ? undefined : Number(digits);
-}
-
 /** The name of a protocol's state number; undefined for protocols whose states are not known here. */
 export function stateName(protocol: number, state: number): string | undefined {
   const names = stateNames(protocol);
@@ -148,11 +108,11 @@ export function stateName(protocol: number, state: number): string | undefined {
 /** All states of a protocol, by number; undefined when it has none. */
 export function stateNames(protocol: number): readonly string[] | undefined {
   switch (protocol) {
-    case IPPROTO_TCP:
+    case IP_PROTOCOL.tcp:
       return TCP_STATES;
-    case IPPROTO_SCTP:
+    case IP_PROTOCOL.sctp:
       return SCTP_STATES;
-    case IPPROTO_DCCP:
+    case IP_PROTOCOL.dccp:
       return DCCP_STATES;
     default:
       return undefined;

@@ -11,9 +11,6 @@ export const NFNL_SUBSYS_CTNETLINK = 1;
 export const NFNL_SUBSYS_CTNETLINK_EXP = 2;
 export const NFNL_SUBSYS_NFTABLES = 10;
 
-/** enum nf_inet_hooks and NFPROTO_* (include/uapi/linux/netfilter.h). */
-export const NFPROTO = { unspec: 0, inet: 1, ipv4: 2, arp: 3, netdev: 5, bridge: 7, ipv6: 10 } as const;
-
 /** The message type of a netfilter message: subsystem in the upper byte. */
 export function nfnlType(subsystem: number, message: number): number {
   return (subsystem << 8) | message;

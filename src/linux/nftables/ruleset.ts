@@ -2,7 +2,7 @@
  * A ruleset as one plain, JSON-able value: what `nft list ruleset` prints, with the expressions as the kernel has
  * them. Raw data (keys, compared values) is lower-case hexadecimal; see values.ts.
  */
-import { NFPROTO } from "../netlink/nfnetlink.ts";
+import { NFPROTO } from "../netfilter.ts";
 import type { OBJECT_TYPES } from "./enumerations.ts";
 import type { Expression, StatefulExpression } from "./expressions.ts";
 import type { Data, Named } from "./values.ts";

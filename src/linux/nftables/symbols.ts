@@ -2,30 +2,21 @@
  * Names of values, by data type, as nft writes and reads them (`nft describe ct_state`). Where a number has several
  * names the first is the one written.
  */
+import { IP_PROTOCOL } from "../ip-protocol.ts";
+import { ARPHRD, ETH_P } from "../link-layer.ts";
+import { CT_STATE, NFPROTO } from "../netfilter.ts";
+import { RTN } from "../route/constants.ts";
+
 export type Symbols = Readonly<Record<string, number>>;
 
-/** IPPROTO_*: the names that nft's own grammar knows, and common ones of /etc/protocols. */
+/** IPPROTO_*: where nft's grammar has another name, it comes first. */
 const INET_PROTO: Symbols = {
-  icmp: 1,
-  igmp: 2,
-  ipencap: 4,
-  tcp: 6,
-  udp: 17,
-  dccp: 33,
-  ipv6: 41,
-  gre: 47,
-  esp: 50,
-  ah: 51,
-  "ipv6-icmp": 58,
-  icmpv6: 58,
-  ospf: 89,
-  pim: 103,
+  ipencap: IP_PROTOCOL.ipip,
+  "ipv6-icmp": IP_PROTOCOL.icmpv6,
+  ...IP_PROTOCOL,
   ipcomp: 108,
   comp: 108,
-  vrrp: 112,
   l2tp: 115,
-  sctp: 132,
-  udplite: 136,
 };
 
 /** ICMP types (linux/icmp.h) */
@@ -96,9 +87,6 @@ export const ICMPX_CODES: Symbols = {
   "admin-prohibited": 3,
 };
 
-/** Bits of ct state (NF_CT_STATE_BIT of enum ip_conntrack_info). */
-const CT_STATE: Symbols = { invalid: 1, established: 2, related: 4, new: 8, untracked: 64 };
-
 /** enum ip_conntrack_status */
 const CT_STATUS: Symbols = {
   expected: 1,
@@ -154,19 +142,6 @@ const DSCP: Symbols = {
   ef: 0x2e,
 };
 
-/** RTN_* (linux/rtnetlink.h), as `fib … type` has them. */
-const FIB_ADDRTYPE: Symbols = {
-  unspec: 0,
-  unicast: 1,
-  local: 2,
-  broadcast: 3,
-  anycast: 4,
-  multicast: 5,
-  blackhole: 6,
-  unreachable: 7,
-  prohibit: 8,
-};
-
 const SYMBOLS: Readonly<Record<string, Symbols>> = {
   inet_proto: INET_PROTO,
   icmp_type: ICMP_TYPES,
@@ -181,13 +156,27 @@ const SYMBOLS: Readonly<Record<string, Symbols>> = {
   tcp_flag: TCP_FLAG,
   dscp: DSCP,
   ecn: { "not-ect": 0, ect1: 1, ect0: 2, ce: 3 },
-  fib_addrtype: FIB_ADDRTYPE,
-  nf_proto: { ipv4: 2, ipv6: 10 },
+  fib_addrtype: RTN,
+  nf_proto: { ipv4: NFPROTO.ipv4, ipv6: NFPROTO.ipv6 },
   pkt_type: { host: 0, unicast: 0, broadcast: 1, multicast: 2, other: 3 },
-  ether_type: { ip: 0x0800, arp: 0x0806, ip6: 0x86dd, "8021q": 0x8100, vlan: 0x8100, "8021ad": 0x88a8 },
+  ether_type: {
+    ip: ETH_P.ip,
+    arp: ETH_P.arp,
+    ip6: ETH_P.ip6,
+    "8021q": ETH_P["8021q"],
+    vlan: ETH_P["8021q"],
+    "8021ad": ETH_P["8021ad"],
+  },
   arp_op: { request: 1, reply: 2, rrequest: 3, rreply: 4, inrequest: 8, inreply: 9, nak: 10 },
-  /** ARPHRD_* */
-  iface_type: { ether: 1, ppp: 512, ipip: 768, ipip6: 769, loopback: 772, sit: 776, ipgre: 778 },
+  iface_type: {
+    ether: ARPHRD.ether,
+    ppp: ARPHRD.ppp,
+    ipip: ARPHRD.ipip,
+    ipip6: ARPHRD.tunnel6,
+    loopback: ARPHRD.loopback,
+    sit: ARPHRD.sit,
+    ipgre: ARPHRD.gre,
+  },
   igmp_type: {
     "membership-query": 0x11,
     "membership-report-v1": 0x12,

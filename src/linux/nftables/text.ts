@@ -2,6 +2,7 @@
  * A ruleset as nft writes it: `nft list ruleset`, which `nft -f` takes back. What is not understood stands there as a
  * comment, never left out.
  */
+import { BRIDGE_HOOK_PRIORITY, HOOK_PRIORITY } from "../netfilter.ts";
 import type { BaseChain, Chain, Family, Flowtable, Rule, Ruleset, Table } from "./ruleset.ts";
 import { quoted } from "./text/format.ts";
 import { ruleTextIn } from "./text/rule.ts";
@@ -76,25 +77,23 @@ interface NamedPriority {
   readonly hook?: string;
 }
 
-/** enum nf_ip_hook_priorities */
 const INET_PRIORITIES: readonly NamedPriority[] = [
-  { name: "raw", priority: -300 },
-  { name: "mangle", priority: -150 },
-  { name: "dstnat", priority: -100, hook: "prerouting" },
-  { name: "filter", priority: 0 },
-  { name: "security", priority: 50 },
-  { name: "srcnat", priority: 100, hook: "postrouting" },
+  { name: "raw", priority: HOOK_PRIORITY.raw },
+  { name: "mangle", priority: HOOK_PRIORITY.mangle },
+  { name: "dstnat", priority: HOOK_PRIORITY.dstnat, hook: "prerouting" },
+  { name: "filter", priority: HOOK_PRIORITY.filter },
+  { name: "security", priority: HOOK_PRIORITY.security },
+  { name: "srcnat", priority: HOOK_PRIORITY.srcnat, hook: "postrouting" },
 ];
 
-/** enum nf_br_hook_priorities */
 const BRIDGE_PRIORITIES: readonly NamedPriority[] = [
-  { name: "dstnat", priority: -300, hook: "prerouting" },
-  { name: "filter", priority: -200 },
-  { name: "out", priority: 100, hook: "output" },
-  { name: "srcnat", priority: 300, hook: "postrouting" },
+  { name: "dstnat", priority: BRIDGE_HOOK_PRIORITY.dstnat, hook: "prerouting" },
+  { name: "filter", priority: BRIDGE_HOOK_PRIORITY.filter },
+  { name: "out", priority: BRIDGE_HOOK_PRIORITY.out, hook: "output" },
+  { name: "srcnat", priority: BRIDGE_HOOK_PRIORITY.srcnat, hook: "postrouting" },
 ];
 
-const FILTER_ONLY: readonly NamedPriority[] = [{ name: "filter", priority: 0 }];
+const FILTER_ONLY: readonly NamedPriority[] = [{ name: "filter", priority: HOOK_PRIORITY.filter }];
 
 function prioritiesOf(family: Family): readonly NamedPriority[] {
   if (family === "bridge") return BRIDGE_PRIORITIES;

@@ -1,14 +1,9 @@
 /** Bytes of a frame to a Packet. Pure; never throws: what cannot be read is named in `problem`. */
 import { ipText } from "../../address/ip.ts";
 import { macText } from "../../address/mac.ts";
+import { ETH_P } from "../link-layer.ts";
 import { icmpName } from "./icmp.ts";
 import type { Ip, LinkLayer, Packet, TcpFlag } from "./packet.ts";
-
-const ETH_P_IP = 0x0800;
-const ETH_P_ARP = 0x0806;
-const ETH_P_8021Q = 0x8100;
-const ETH_P_8021AD = 0x88a8;
-const ETH_P_IPV6 = 0x86dd;
 
 /** Where a header was cut off or wrong. */
 class Malformed extends Error {}
@@ -82,7 +77,7 @@ function readEthernet(packet: Draft, reader: Reader): void {
   reader.need(14, "Ethernet header");
   const vlans: number[] = [];
   let at = 12;
-  while (reader.u16(at) === ETH_P_8021Q || reader.u16(at) === ETH_P_8021AD) {
+  while (reader.u16(at) === ETH_P["8021q"] || reader.u16(at) === ETH_P["8021ad"]) {
     reader.need(at + 6, "VLAN tag");
     vlans.push(reader.u16(at + 2) & 0xfff);
     at += 4;
@@ -90,13 +85,13 @@ function readEthernet(packet: Draft, reader: Reader): void {
   const etherType = reader.u16(at);
   packet.ethernet = { destination: reader.mac(0), source: reader.mac(6), etherType, vlans };
   const payload = reader.after(at + 2);
-  if (etherType === ETH_P_ARP) readArp(packet, payload);
-  else if (etherType === ETH_P_IP || etherType === ETH_P_IPV6) readIp(packet, payload);
+  if (etherType === ETH_P.arp) readArp(packet, payload);
+  else if (etherType === ETH_P.ip || etherType === ETH_P.ip6) readIp(packet, payload);
 }
 
 function readArp(packet: Draft, reader: Reader): void {
   reader.need(8, "ARP header");
-  if (reader.u16(0) !== 1 || reader.u16(2) !== ETH_P_IP || reader.u8(4) !== 6 || reader.u8(5) !== 4) {
+  if (reader.u16(0) !== 1 || reader.u16(2) !== ETH_P.ip || reader.u8(4) !== 6 || reader.u8(5) !== 4) {
     throw new Malformed("ARP for something other than IPv4 on Ethernet");
   }
   reader.need(28, "ARP packet");

@@ -2,13 +2,14 @@
  * What a capture shall see, said in words, and the classic BPF program (the kernel's
  * Documentation/networking/filter.rst) that the kernel runs for it.
  */
+import { IP_PROTOCOL } from "../ip-protocol.ts";
+import { ETH_P } from "../link-layer.ts";
 import { cidrContains, parseCidr } from "../../address/cidr.ts";
 import { ipBytes, type IpFamily } from "../../address/ip.ts";
 import { isIcmpError, type Packet } from "./packet.ts";
 
-/** IPPROTO_* (include/uapi/linux/in.h) of the protocols that have a name here. */
-export const IP_PROTOCOLS = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58, sctp: 132 } as const;
-export type IpProtocolName = keyof typeof IP_PROTOCOLS;
+/** The protocols of which a filter can speak by name. */
+export type IpProtocolName = "icmp" | "tcp" | "udp" | "icmpv6" | "sctp";
 
 /** One kind of packet. Every field given must hold; ends are addresses or CIDRs. */
 export interface PacketMatch {
@@ -47,7 +48,7 @@ function matchTest(match: PacketMatch): (packet: Packet) => boolean {
   }
   // Only a match that asks nothing takes a packet without IP.
   const takesAll = Object.values(match).every((value) => value === undefined);
-  const protocol = match.protocol === undefined ? undefined : IP_PROTOCOLS[match.protocol];
+  const protocol = match.protocol === undefined ? undefined : IP_PROTOCOL[match.protocol];
   return (packet) => {
     const { ip } = packet;
     if (ip === undefined) return takesAll;
@@ -105,9 +106,6 @@ const SKF_AD_PROTOCOL = -0x1000;
 /** Offsets from the network header, whatever the link layer is. */
 const NET = -0x10_0000;
 
-const ETH_P_IP = 0x0800;
-const ETH_P_ARP = 0x0806;
-const ETH_P_IPV6 = 0x86dd;
 const ICMP_ERRORS = { 4: [3, 4, 5, 11, 12], 6: [1, 2, 3, 4] } as const;
 /** Where the flags stand in a TCP header, and the one that begins a connection. */
 const TCP_FLAGS_AT = 13;
@@ -229,17 +227,17 @@ function splitEnds(match: PacketMatch): SettledMatch[] {
 function writeMatch(program: Program, match: SettledMatch): void {
   const etherType =
     match.protocol === "arp"
-      ? ETH_P_ARP
+      ? ETH_P.arp
       : match.family === 4
-        ? ETH_P_IP
+        ? ETH_P.ip
         : match.family === 6
-          ? ETH_P_IPV6
+          ? ETH_P.ip6
           : undefined;
   if (etherType === undefined) return;
   program.load(LD_H_ABS, SKF_AD_PROTOCOL);
   program.mustEqual(etherType);
   const [sourceAt, destinationAt] =
-    etherType === ETH_P_IP ? [12, 16] : etherType === ETH_P_ARP ? [14, 24] : [8, 24];
+    etherType === ETH_P.ip ? [12, 16] : etherType === ETH_P.arp ? [14, 24] : [8, 24];
   if (match.source !== undefined) writePrefix(program, match.source, sourceAt);
   if (match.destination !== undefined) writePrefix(program, match.destination, destinationAt);
   if (match.protocol === "arp") return;
@@ -260,11 +258,11 @@ function writePrefix(program: Program, text: string, at: number): void {
 }
 
 function protocolsOf(match: SettledMatch): number[] {
-  if (match.icmpErrors === true) return [IP_PROTOCOLS[match.family === 4 ? "icmp" : "icmpv6"]];
-  if (match.tcpSyn === true) return [IP_PROTOCOLS.tcp];
-  if (match.protocol !== undefined && match.protocol !== "arp") return [IP_PROTOCOLS[match.protocol]];
+  if (match.icmpErrors === true) return [IP_PROTOCOL[match.family === 4 ? "icmp" : "icmpv6"]];
+  if (match.tcpSyn === true) return [IP_PROTOCOL.tcp];
+  if (match.protocol !== undefined && match.protocol !== "arp") return [IP_PROTOCOL[match.protocol]];
   const hasPorts = match.sourcePort !== undefined || match.destinationPort !== undefined;
-  return hasPorts ? [IP_PROTOCOLS.tcp, IP_PROTOCOLS.udp, IP_PROTOCOLS.sctp] : [];
+  return hasPorts ? [IP_PROTOCOL.tcp, IP_PROTOCOL.udp, IP_PROTOCOL.sctp] : [];
 }
 
 function writeTransport4(program: Program, match: SettledMatch): void {

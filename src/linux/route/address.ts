@@ -10,7 +10,8 @@ import {
   type MessageSpec,
   type Request,
 } from "../netlink/message.ts";
-import { AF_INET, AF_INET6, flagNames, numberedNames, scopes, type Scope } from "./constants.ts";
+import { flagNames, numberedNames, scopes, type Scope } from "./constants.ts";
+import { AF_INET, AF_INET6 } from "../socket.ts";
 import { mapped, present } from "./present.ts";
 
 /** An address on an interface. */

@@ -1,10 +1,5 @@
 /** Numbers that rtnetlink gives names to, and the names that the field (and iproute2) uses for them. */
 
-export const AF_UNSPEC = 0;
-export const AF_INET = 2;
-export const AF_BRIDGE = 7;
-export const AF_INET6 = 10;
-
 /** A closed list of numbered names, readable both ways. A number without a name is kept as decimal text. */
 export interface NumberedNames<N extends string> {
   readonly numbers: Readonly<Record<N, number>>;
@@ -92,5 +87,28 @@ export const routeProtocols = numberedNames({
 });
 export type RouteProtocol = keyof typeof routeProtocols.numbers | `${number}`;
 
+/** RTN_*: what a route does with a packet (include/uapi/linux/rtnetlink.h). */
+export const RTN = {
+  unspec: 0,
+  unicast: 1,
+  local: 2,
+  broadcast: 3,
+  anycast: 4,
+  multicast: 5,
+  blackhole: 6,
+  unreachable: 7,
+  prohibit: 8,
+  throw: 9,
+  nat: 10,
+  xresolve: 11,
+} as const;
+
 /** RT_TABLE_*: the tables that every kernel has. */
 export const RT_TABLE = { default: 253, main: 254, local: 255 } as const;
+
+/** Names that every iproute2 knows; others are numbers. */
+export function tableText(table: number): string {
+  if (table === RT_TABLE.local) return "local";
+  if (table === RT_TABLE.main) return "main";
+  return table === RT_TABLE.default ? "default" : String(table);
+}

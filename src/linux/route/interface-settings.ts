@@ -123,8 +123,15 @@ export const ipv6Settings: Codec<Ipv6Settings> = {
 
 /** The settings that decide what making and joining a link must change; the rest of the arrays is passed over. */
 const IPV4_STATE = { forwarding: IPV4_DEVCONF.forwarding } as const;
-const { forwarding, accept_ra, disable_ipv6, accept_dad, ndisc_notify } = IPV6_DEVCONF;
-const IPV6_STATE = { forwarding, accept_ra, disable_ipv6, accept_dad, ndisc_notify } as const;
+const { forwarding, accept_ra, disable_ipv6, accept_dad, ndisc_notify, keep_addr_on_down } = IPV6_DEVCONF;
+const IPV6_STATE = {
+  forwarding,
+  accept_ra,
+  disable_ipv6,
+  accept_dad,
+  ndisc_notify,
+  keep_addr_on_down,
+} as const;
 
 export type Ipv4State = Readonly<Partial<Record<keyof typeof IPV4_STATE, number>>>;
 export type Ipv6State = Readonly<Partial<Record<keyof typeof IPV6_STATE, number>>>;

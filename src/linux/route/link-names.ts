@@ -1,4 +1,5 @@
 /** What link messages have numbers for, by the names of the field. */
+import { ARPHRD } from "../link-layer.ts";
 import { numberedNames } from "./constants.ts";
 
 /** IF_OPER_* */
@@ -12,20 +13,7 @@ export const operationalStates = numberedNames({
   up: 6,
 });
 
-/** ARPHRD_* (include/uapi/linux/if_arp.h), those that a pod's traffic meets. */
-export const linkLayers = numberedNames({
-  ether: 1,
-  infiniband: 32,
-  ppp: 512,
-  rawip: 519,
-  ipip: 768,
-  tunnel6: 769,
-  loopback: 772,
-  sit: 776,
-  gre: 778,
-  gre6: 823,
-  none: 65534,
-});
+export const linkLayers = numberedNames(ARPHRD);
 
 /** IFF_* (include/uapi/linux/if.h). */
 export const LINK_FLAGS = {

@@ -3,7 +3,7 @@ import type { AttributesOf } from "../netlink/attributes.ts";
 import { utf8Length } from "../utf8.ts";
 import { NLM_F_CREATE, NLM_F_EXCL, request, type Request } from "../netlink/message.ts";
 import { bridgeVlanInfos, portStates, type BridgePortChange, type BridgeVlan } from "./bridge.ts";
-import { AF_BRIDGE } from "./constants.ts";
+import { AF_BRIDGE } from "../socket.ts";
 import type { Ipv4Settings } from "./interface-settings.ts";
 import { addressGenerations, LINK_FLAGS, macvlanModes } from "./link-names.ts";
 import type { MacvlanMode } from "./link.ts";

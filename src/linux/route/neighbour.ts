@@ -9,16 +9,8 @@ import {
   type MessageSpec,
   type Request,
 } from "../netlink/message.ts";
-import {
-  AF_BRIDGE,
-  AF_INET,
-  AF_INET6,
-  AF_UNSPEC,
-  flagNames,
-  numberedNames,
-  routeProtocols,
-  type RouteProtocol,
-} from "./constants.ts";
+import { flagNames, numberedNames, routeProtocols, type RouteProtocol } from "./constants.ts";
+import { AF_BRIDGE, AF_INET, AF_INET6, AF_UNSPEC } from "../socket.ts";
 import { mapped, present } from "./present.ts";
 
 /** NUD_* */

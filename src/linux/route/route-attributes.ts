@@ -5,7 +5,7 @@ import type { AttributesOf } from "../netlink/attributes.ts";
 import { be16, bytes, ip, string, struct, u16, u32, u8, type Codec } from "../netlink/codec.ts";
 import type { MessageSpec } from "../netlink/message.ts";
 import { align4, DecodeError } from "../netlink/wire.ts";
-import { AF_INET, AF_INET6 } from "./constants.ts";
+import { AF_INET, AF_INET6 } from "../socket.ts";
 
 export const rtmsg = struct("rtmsg", {
   family: "u8",

@@ -10,16 +10,16 @@ import {
   type Request,
 } from "../netlink/message.ts";
 import {
-  AF_INET,
-  AF_INET6,
+  RTN,
+  RT_TABLE,
   flagNames,
   numberedNames,
   routeProtocols,
-  RT_TABLE,
   scopes,
   type RouteProtocol,
   type Scope,
 } from "./constants.ts";
+import { AF_INET, AF_INET6 } from "../socket.ts";
 import { mapped, present } from "./present.ts";
 import { RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, type WireNextHop } from "./route-attributes.ts";
 import { metricsAttributesOf, metricsOf, type RouteMetrics } from "./route-metrics.ts";
@@ -145,21 +145,7 @@ export type RouteAnswer =
       readonly route?: Route;
     };
 
-/** RTN_* (include/uapi/linux/rtnetlink.h). */
-export const routeTypes = numberedNames({
-  unspec: 0,
-  unicast: 1,
-  local: 2,
-  broadcast: 3,
-  anycast: 4,
-  multicast: 5,
-  blackhole: 6,
-  unreachable: 7,
-  prohibit: 8,
-  throw: 9,
-  nat: 10,
-  xresolve: 11,
-});
+export const routeTypes = numberedNames(RTN);
 
 /** RTNH_F_* and RTM_F_*: they share one field. */
 const ROUTE_FLAGS = {

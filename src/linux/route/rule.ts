@@ -9,16 +9,8 @@ import {
   type MessageSpec,
   type Request,
 } from "../netlink/message.ts";
-import {
-  AF_INET,
-  AF_INET6,
-  AF_UNSPEC,
-  flagNames,
-  numberedNames,
-  routeProtocols,
-  RT_TABLE,
-  type RouteProtocol,
-} from "./constants.ts";
+import { flagNames, numberedNames, routeProtocols, RT_TABLE, type RouteProtocol } from "./constants.ts";
+import { AF_INET, AF_INET6, AF_UNSPEC } from "../socket.ts";
 import { mapped, present } from "./present.ts";
 
 /** Inclusive. */

@@ -59,15 +59,15 @@ export interface TrafficFilter {
 /** The filters of all links that have a clsact or ingress queueing discipline: one dump tells which those are. */
 export function trafficFilters(route: Rtnetlink): TrafficFilter[] {
   const ask = request(RTM_GETQDISC, "reading the queueing disciplines", {}, {});
-  const links = new Set(
-    route.connection
-      .dump(ask, RTM_NEWQDISC)
-      .filter(({ attributes }) => attributes.kind === "clsact" || attributes.kind === "ingress")
-      .map(({ header }) => header.index),
-  );
-  return [...links].flatMap((index) => [
+  const links = new Map<number, string>();
+  for (const { header, attributes } of route.connection.dump(ask, RTM_NEWQDISC)) {
+    if (attributes.kind === "clsact" || attributes.kind === "ingress")
+      links.set(header.index, attributes.kind);
+  }
+  // An ingress qdisc has one side, and answers with its filters whichever side it is asked for.
+  return [...links].flatMap(([index, kind]) => [
     ...filtersAt(route, index, "ingress"),
-    ...filtersAt(route, index, "egress"),
+    ...(kind === "clsact" ? filtersAt(route, index, "egress") : []),
   ]);
 }
 

@@ -66,11 +66,20 @@ function outcomeOf(of: Case): TraceReport["outcome"] {
   return evidence.exchange === undefined && delivered ? "answered" : "stopped";
 }
 
-/** Whether the refusal came from where the packet was sent, and not from a rule of the node. */
+/**
+ * Whether the refusal came from where the packet was sent, and not from a rule of the node or a router on the way. A
+ * host without a listener resets a TCP connection; "port unreachable" to TCP comes from a firewall.
+ */
 function isFromDestination(of: Case): boolean {
   const { back, errors } = of.correlation;
-  const arrived = [...back, ...errors].some((packet) => packet.place === "uplink" && packet.way === "in");
-  return arrived || isLocal(of) || wasSwitched(of) || of.evidence.survey.node === undefined;
+  const destination = realDestination(of);
+  const own =
+    of.evidence.flow.protocol === "tcp"
+      ? []
+      : errors.filter(({ packet }) => packet.ip?.source === destination);
+  const first = of.evidence.survey.node === undefined ? "pod" : "uplink";
+  const arrived = [...back, ...own].some((packet) => packet.place === first && packet.way === "in");
+  return arrived || isLocal(of) || wasSwitched(of);
 }
 
 function answerTimeUs({ evidence, correlation: { out, back } }: Case): number | undefined {
@@ -111,7 +120,7 @@ function pathOf(of: Case): Place[] {
       ...(uplinkAddress === undefined ? {} : { address: uplinkAddress }),
     });
   }
-  places.push({ kind: "outside", name: "outside", address: realDestination(of) });
+  places.push({ kind: "outside", name: evidence.peer ?? "outside", address: realDestination(of) });
   return places;
 }
 

@@ -6,8 +6,8 @@ import type { Link } from "../../linux/route/link.ts";
 import type { Correlation } from "./correlate.ts";
 import type { TraceEvidence } from "../evidence.ts";
 import { isFatalDrop } from "./progress.ts";
-import { dropReasonText } from "./reasons.ts";
-import type { StepEvidence, StepNumber, Stop } from "../report.ts";
+import { dropReason, type DropReason } from "./reasons.ts";
+import type { StepEvidence, StepNumber, Stop, StopFix } from "../report.ts";
 import type { MetRule } from "./rules.ts";
 
 /** What diagnosing reads. */
@@ -23,15 +23,28 @@ export type Verdict = Omit<Stop, "lastSeen" | "evidence"> & { readonly evidence?
 export function ruleVerdict(step: StepNumber, rule: MetRule, where: string): Verdict {
   const { family, table, chain, text, handle, owner } = rule.report;
   const whose = owner === undefined ? "" : ` (${owner}'s)`;
-  const what = handle === undefined ? `the ${text} of` : `rule "${text}" (handle ${handle}) of`;
+  const isPolicy = handle === undefined;
+  const what = isPolicy ? `the ${text} of` : `rule "${text}" (handle ${handle}) of`;
   return {
     step,
-    code: "dropped-by-rule",
+    code: isPolicy
+      ? "filter-policy-drops"
+      : family === "bridge"
+        ? "bridge-filter-drops"
+        : "filter-rule-drops",
     reason: `dropped ${where}: ${what} chain ${chain} in table ${family} ${table}${whose}`,
     todo: command`nft -a list chain ${family} ${nftName(table)} ${nftName(chain)}`,
     rule: rule.report,
+    owner: owner ?? NOBODY_KNOWN,
     evidence: [{ source: "nf_tables trace", lines: [`${family} ${table} ${chain}: ${text}`] }],
   };
+}
+
+const NOBODY_KNOWN = "somebody's rule (no product that we know writes it)";
+
+/** A command that mends it, where it can be spelled. */
+export function stopFix(place: StopFix["place"], line: CommandLine | undefined): StopFix[] {
+  return line === undefined ? [] : [{ place, command: line }];
 }
 
 /** What to do: a command, with what there is to say about it; nothing when no command can spell it. */
@@ -53,13 +66,41 @@ export function dropIn(of: Case, inode: number): KernelDrop | undefined {
   );
 }
 
-export function dropVerdict(step: StepNumber, drop: KernelDrop, where: string): Verdict {
+/** @param where said of the place where no device is known: `in the pod` */
+export function dropVerdict(of: Case, step: StepNumber, drop: KernelDrop, where: string): Verdict {
+  const link = linkOfDrop(of, drop);
+  const { text, code, owner, todo } = reasonOf(drop, link);
+  const said = `${drop.reason}${drop.function === undefined ? "" : ` in ${drop.function}`}`;
+  const device = link?.name ?? "DEVICE";
   return {
     step,
-    code: "dropped-by-kernel",
-    reason: `the kernel dropped it ${where}: ${dropReasonText(drop.reason)} (${drop.reason})`,
+    code: code ?? "kernel-drops",
+    reason: `the kernel dropped it ${link === undefined ? where : `at ${link.name}${placeOf(of, drop)}`}: ${text} (${said})`,
+    ...(owner === undefined ? {} : { owner }),
+    ...(todo === undefined ? {} : { todo: todo.replaceAll("DEV", device) }),
     evidence: [dropEvidence(drop)],
   };
+}
+
+/** The device that the packet was at. */
+export function linkOfDrop({ evidence }: Case, drop: KernelDrop): Link | undefined {
+  const { pod, node } = evidence.survey;
+  const side =
+    drop.namespaceInode === pod.inode ? pod : drop.namespaceInode === node?.inode ? node : undefined;
+  return side?.links.find((link) => link.index === drop.interfaceIndex);
+}
+
+function placeOf({ evidence }: Case, drop: KernelDrop): string {
+  return drop.namespaceInode === evidence.survey.pod.inode ? " in the pod" : " on the node";
+}
+
+function reasonOf(drop: KernelDrop, link: Link | undefined): DropReason {
+  const known = dropReason(drop.reason);
+  // ip_forward gives this reason for both.
+  if (drop.reason === "IP_INHDR" && (drop.packet.ip?.ttl ?? 64) <= 1) return dropReason("TTL_EXPIRED");
+  if (known.code === "qdisc-drops" && link?.qdisc !== undefined)
+    return { ...known, text: `its queueing discipline ${link.qdisc} dropped it: ${known.text}` };
+  return known;
 }
 
 export function dropEvidence(drop: KernelDrop): StepEvidence {
@@ -89,20 +130,28 @@ export function isReplyMatched({ evidence }: Pick<Case, "evidence">): boolean {
   return entries.some((entry) => entry.flags.includes("seen-reply"));
 }
 
-export function linkDown(step: StepNumber, link: Link): Verdict {
+/** A link of the node on the packet's way. */
+export function linkDown(of: Case, step: StepNumber, link: Link): Verdict {
+  const { hostLink, bridge } = of.evidence.survey.node ?? {};
   return {
     step,
-    code: "link-down",
+    code:
+      link.index === hostLink?.index
+        ? "host-link-down"
+        : link.index === bridge?.index
+          ? "bridge-down"
+          : "uplink-down",
     reason: `${link.name} on the node is down`,
     todo: command`ip link set dev ${link.name} up`,
+    fix: stopFix("node", command`ip link set dev ${link.name} up`),
     evidence: [{ source: "link", lines: [linkText(link)] }],
   };
 }
 
-export function noCarrier(step: StepNumber, link: Link, where: string): Verdict {
+export function noCarrier(step: StepNumber, link: Link, where: "in the pod" | "on the node"): Verdict {
   return {
     step,
-    code: "no-carrier",
+    code: where === "in the pod" ? "pod-no-carrier" : "uplink-down",
     reason: `${link.name} ${where} has no carrier: the other end of its cable is down`,
     todo: "set the other end up",
     evidence: [{ source: "link", lines: [linkText(link)] }],

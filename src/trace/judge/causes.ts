@@ -23,7 +23,7 @@ export function tooBig(of: Case): Verdict | undefined {
   const length = of.correlation.out[0]?.packet.ip?.length;
   return {
     step: isOurs ? 3 : 7,
-    code: "packet-too-big",
+    code: "mtu-too-large",
     reason: isOurs
       ? `the packet has ${length} bytes, ${out?.name ?? "the way out"} takes ${error.packet.icmp!.mtu}, and it may not be cut`
       : `${error.packet.ip!.source} on the way says that the packet is too big: ${error.packet.icmp!.mtu} bytes would pass`,
@@ -49,7 +49,7 @@ export function reversePath(
   const strict = names.find((name) => node.sysctls[name] === "1") ?? names[1]!;
   return {
     step,
-    code: "rp-filter",
+    code: "reverse-path-filter",
     reason: `reverse path filtering (${strict} = ${node.sysctls[strict] ?? "1"}) refuses it at ${link?.name}: the node's route to ${source} leaves by another interface`,
     todo: withCommand(
       command`sysctl -w ${sysctlWord(names[1]!)}=2`,
@@ -83,7 +83,7 @@ export function droppedByOthers(of: Case, step: StepNumber): Verdict | undefined
   if (isFilter && legacy !== undefined) {
     return {
       step,
-      code: "dropped-by-iptables-legacy",
+      code: legacy.rule.startsWith("policy ") ? "filter-policy-drops" : "filter-rule-drops",
       reason: `iptables-legacy dropped it: ${legacy.table} ${legacy.chain}: ${legacy.rule} (${legacy.packets} packets meanwhile)`,
       todo: command`iptables-legacy -t ${legacy.table} -vnL ${legacy.chain}`,
       rule: {
@@ -101,7 +101,8 @@ export function droppedByOthers(of: Case, step: StepNumber): Verdict | undefined
       ],
     };
   }
-  if (drop !== undefined) return dropVerdict(drop.reason === "NEIGH_FAILED" ? 6 : step, drop, "on the node");
+  if (drop !== undefined)
+    return dropVerdict(of, drop.reason === "NEIGH_FAILED" ? 6 : step, drop, "on the node");
   return undefined;
 }
 
@@ -167,7 +168,7 @@ export function wrongGatewayMac(of: Case): Verdict | undefined {
   const link = pod.link?.name ?? "eth0";
   return {
     step: 2,
-    code: "not-for-the-bridge",
+    code: "pod-gateway-wrong-mac",
     reason: `the pod sends what is for its gateway ${pod.nextHop} to ${known.mac}, and ${entry.name}, whose address that is, has ${entry.mac}`,
     evidence: [{ source: "neighbours in the pod", lines: neighbourLines(of, "pod") }],
     todo: withCommand(
@@ -187,7 +188,7 @@ export function wrongPodMac(of: Case): Verdict | undefined {
   if (known?.mac === undefined || pod.link === undefined || known.mac === pod.link.mac) return undefined;
   return {
     step: 9,
-    code: "not-for-the-pod",
+    code: "node-neighbour-wrong-mac",
     reason: `the node sends what is for ${source} to ${known.mac}, and ${pod.link.name} in the pod has ${pod.link.mac}`,
     evidence: [{ source: "neighbours on the node", lines: neighbourLines(of, "node") }],
     todo: withCommand(command`ip neigh del ${source} dev ${node?.entry?.name}`, " (on the node)"),
@@ -200,7 +201,7 @@ export function routeBackElsewhere(of: Case): Verdict | undefined {
   const { source } = of.evidence.flow;
   if (entry === undefined || routeBack === undefined) return undefined;
   const todo = withCommand(command`ip route get ${source}`, " (on the node)");
-  const base = { step: 9, code: "route-back-elsewhere" } as const;
+  const base = { step: 9, code: "network-overlap" } as const;
   if (!routeBack.reachable) {
     return { ...base, reason: `the node has no route back to ${source}: ${routeBack.said}`, todo };
   }

@@ -39,7 +39,7 @@ function verdictOf(of: Case): Verdict {
   if (node === undefined) {
     return {
       step: 2,
-      code: "node-unknown",
+      code: "host-link-missing",
       reason: "it left the pod by an interface whose other end is not visible from here",
     };
   }

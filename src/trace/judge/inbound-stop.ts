@@ -19,7 +19,7 @@ function lostOnTheWay(of: Case): Verdict {
   const veth = at(of.correlation.back, "veth", "out");
   return {
     step: veth === undefined ? 3 : 6,
-    code: veth === undefined ? "vanished-at-node" : "lost-on-cable",
+    code: "stopped-elsewhere",
     reason:
       veth === undefined
         ? "a rule gave it to the pod, and it was neither seen leaving for it nor reported as dropped"
@@ -32,7 +32,7 @@ function silentPod(of: Case): Verdict {
   const rule = droppingRule(of.backRules.filter(({ event }) => event.where === "pod"));
   if (rule !== undefined) return ruleVerdict(7, rule, "in the pod itself");
   const drop = dropIn(of, of.evidence.survey.pod.inode);
-  if (drop !== undefined) return dropVerdict(7, drop, "in the pod");
+  if (drop !== undefined) return dropVerdict(of, 7, drop, "in the pod");
   const { sourcePort, protocol } = of.evidence.flow;
   return {
     step: 7,
@@ -50,7 +50,7 @@ function lostAnswer(of: Case): Verdict {
   return (
     droppedByOthers(of, 9) ?? {
       step: 9,
-      code: "answer-lost",
+      code: "stopped-elsewhere",
       reason: "the pod answered, and the answer was not seen leaving the node",
       evidence: growthEvidence(of),
     }

@@ -193,9 +193,14 @@ function translatedBack(of: Case): Finding {
   const last = entry ?? flowEvents.at(-1)?.entry;
   const leaving = at(of.correlation.out, "uplink", "out");
   const chains = chainLines(of.outRules.filter(({ event }) => event.where === "node"));
+  const source = leaving === undefined ? undefined : endsOf(leaving.packet)?.source;
+  const seenAs = source === undefined ? undefined : endLabel(source, of.evidence.flow);
   return {
-    proven: leaving !== undefined,
-    text: `source ${change.after} → ${change.before}`,
+    proven: seenAs === change.before,
+    text:
+      seenAs === undefined || seenAs === change.before
+        ? `source ${change.after} → ${change.before}`
+        : `it left as ${seenAs}, not as ${change.before}`,
     evidence: [
       ...(last === undefined
         ? []

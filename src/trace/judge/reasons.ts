@@ -1,41 +1,177 @@
 /** What the kernel's drop reasons (enum skb_drop_reason, include/net/dropreason-core.h) mean for somebody's packet. */
-const REASONS: Readonly<Record<string, string>> = {
-  NETFILTER_DROP: "a netfilter hook dropped it",
-  IP_RPFILTER: "reverse path filtering: an answer to its source would leave by another interface",
-  IP_INNOROUTES: "there is no route to its destination",
-  IP_OUTNOROUTES: "there is no route to its destination",
-  IP_INADDRERRORS: "its destination is not one that this host may forward to",
-  IP_INVALID_SOURCE: "its source address is one that no host may have",
-  IP_LOCAL_SOURCE: "its source is an address of this very host",
-  IP_LOCALNET: "loopback addresses are not routed",
-  UNICAST_IN_L2_MULTICAST: "it came in a frame that was addressed to many",
-  OTHERHOST: "the frame was addressed to another machine",
-  NEIGH_FAILED: "the next hop did not answer ARP or neighbour discovery",
-  NEIGH_CREATEFAIL: "no neighbour entry could be made: the neighbour table may be full",
-  NEIGH_QUEUEFULL: "too many packets already wait for the next hop's address",
-  NEIGH_DEAD: "the neighbour entry had just been deleted",
-  PKT_TOO_BIG: "it is larger than the outgoing interface takes, and may not be cut",
-  QDISC_DROP: "the queueing discipline of the interface dropped it",
-  DEV_READY: "the interface is not ready: down, or without a carrier",
-  DEV_HDR: "the frame's header could not be made",
-  TC_INGRESS: "a traffic control (tc) filter dropped it on its way in",
-  TC_EGRESS: "a traffic control (tc) filter dropped it on its way out",
-  XDP: "an XDP program dropped it",
-  NO_SOCKET: "no socket waits for it",
-  SOCKET_FILTER: "the receiving socket's own filter refused it",
-  SOCKET_RCVBUFF: "the receiving socket's buffer is full",
-  IPV6DISABLED: "IPv6 is switched off on the interface",
-  IP_CSUM: "its IP checksum is wrong",
-  TCP_CSUM: "its TCP checksum is wrong",
-  UDP_CSUM: "its UDP checksum is wrong",
-  TTL_EXPIRED: "its time to live ran out",
-  BRIDGE_INGRESS_STP_STATE: "the bridge's port is not forwarding (STP)",
-  IP_TUNNEL_ECN: "a tunnel refused it",
-  NO_TX_TARGET: "the interface had nowhere to send it: its cable has no other end that is up",
-  FULL_RING: "the receiving interface's queue is full",
+import type { CauseCode } from "../../causes/catalogue.ts";
+
+export interface DropReason {
+  /** In words. */
+  readonly text: string;
+  /** Where a cause of the catalogue says more than "the kernel drops it". */
+  readonly code?: CauseCode;
+  /** Whose it is, where the reason alone tells it. */
+  readonly owner?: string;
+  /** What to look at next; DEV stands for the device where it happened. */
+  readonly todo?: string;
+}
+
+const QUEUE = {
+  code: "qdisc-drops",
+  owner: "the traffic control (tc) settings of the interface",
+  todo: "tc -s qdisc show dev DEV: is its rate or burst smaller than a packet, or its limit reached?",
+} as const;
+const TC_PROGRAM = { owner: "the owner of the tc program", todo: "tc filter show dev DEV; bpftool net" };
+const NEIGHBOUR = {
+  code: "uplink-gateway-unresolved",
+  todo: "ip neigh show dev DEV: is the next hop's address right, and is it up?",
+} as const;
+const NEIGHBOUR_TABLE = { todo: "ip -s neigh; sysctl net.ipv4.neigh.default.gc_thresh3" };
+const NO_ROUTE = { code: "node-no-route", todo: "ip route; ip rule" } as const;
+const SOCKET_MEMORY = {
+  owner: "the program that reads too slowly",
+  todo: "ss -m in the namespace of the receiver",
+};
+const CHECKSUM = { todo: "ethtool -k DEV: switch tx-checksum offload off where nobody completes it" };
+const SEGMENT = { owner: "the two programs' connection" };
+
+/** By name, without SKB_DROP_REASON_. */
+const REASONS: Readonly<Record<string, DropReason>> = {
+  NOT_SPECIFIED: { text: "the kernel gives no reason" },
+  NETFILTER_DROP: { text: "a netfilter hook dropped it", todo: "wayout nat show; nft list ruleset" },
+  IP_RPFILTER: {
+    text: "reverse path filtering: an answer to its source would leave by another interface",
+    code: "reverse-path-filter",
+    todo: "sysctl net.ipv4.conf.all.rp_filter net.ipv4.conf.DEV.rp_filter; ip route get its source",
+  },
+  IP_INNOROUTES: { text: "there is no route to its destination", ...NO_ROUTE },
+  IP_OUTNOROUTES: { text: "there is no route to its destination", ...NO_ROUTE },
+  IP_INADDRERRORS: { text: "its destination is not one that this host may forward to" },
+  IP_INVALID_SOURCE: { text: "its source address is one that no host may have" },
+  IP_INVALID_DEST: { text: "its destination address is one that no host may have" },
+  IP_LOCAL_SOURCE: { text: "its source is an address of this very host" },
+  IP_LOCALNET: { text: "loopback addresses are not routed", todo: "sysctl net.ipv4.conf.DEV.route_localnet" },
+  IP_INHDR: { text: "its IP header is damaged, or its time to live ran out" },
+  IP_NOPROTO: { text: "nobody on this host speaks its protocol" },
+  IP_CSUM: { text: "its IP checksum is wrong", ...CHECKSUM },
+  ICMP_CSUM: { text: "its ICMP checksum is wrong", ...CHECKSUM },
+  TCP_CSUM: { text: "its TCP checksum is wrong", ...CHECKSUM },
+  UDP_CSUM: { text: "its UDP checksum is wrong", ...CHECKSUM },
+  SKB_CSUM: { text: "its checksum could not be computed", ...CHECKSUM },
+  SKB_GSO_SEG: { text: "it could not be cut into segments", todo: "ethtool -k DEV: switch gso and tso off" },
+  PKT_TOO_SMALL: { text: "it is shorter than its headers say" },
+  HDR_TRUNC: { text: "it is shorter than its headers say" },
+  PKT_TOO_BIG: {
+    text: "it is larger than the outgoing interface takes, and may not be cut",
+    code: "mtu-too-large",
+  },
+  XFRM_POLICY: {
+    text: "an IPsec policy demands that it be encrypted, or refuses it",
+    owner: "the IPsec configuration",
+    todo: "ip xfrm policy; ip xfrm state",
+  },
+  SECURITY_HOOK: { text: "a security module (SELinux, AppArmor, BPF LSM) refused it" },
+  BPF_CGROUP_EGRESS: {
+    text: "a BPF program of the sender's control group refused it",
+    owner: "whoever loaded the program (systemd's IPAddressDeny=, a CNI product)",
+    todo: "bpftool cgroup tree",
+  },
+  UNICAST_IN_L2_MULTICAST: { text: "it came in a frame that was addressed to many" },
+  OTHERHOST: { text: "the frame was addressed to another machine" },
+  UNHANDLED_PROTO: {
+    text: "nothing on the interface takes frames of its kind (a VLAN without its device, IP switched off)",
+    todo: "ip -d link show dev DEV: is a VLAN device missing, or the interface a port of something?",
+  },
+  NEIGH_FAILED: { text: "the next hop did not answer ARP or neighbour discovery", ...NEIGHBOUR },
+  NEIGH_HH_FILLFAIL: { text: "the next hop's link-layer address could not be filled in", ...NEIGHBOUR },
+  NEIGH_CREATEFAIL: {
+    text: "no neighbour entry could be made: the neighbour table may be full",
+    ...NEIGHBOUR_TABLE,
+  },
+  NEIGH_QUEUEFULL: { text: "too many packets already wait for the next hop's address", ...NEIGHBOUR },
+  NEIGH_DEAD: { text: "the neighbour entry had just been deleted" },
+  QDISC_DROP: { text: "the queueing discipline of the interface dropped it", ...QUEUE },
+  QDISC_OVERLIMIT: { text: "the queue of the interface is over its limit", ...QUEUE },
+  QDISC_CONGESTED: { text: "the queue of the interface is congested", ...QUEUE },
+  QDISC_BURST_DROP: { text: "it is larger than the burst that the queue allows", ...QUEUE },
+  CAKE_FLOOD: { text: "the queue of the interface holds too much of this flow", ...QUEUE },
+  FQ_BAND_LIMIT: { text: "the queue's band is full", ...QUEUE },
+  FQ_HORIZON_LIMIT: { text: "the queue may not hold it as long as it asks to wait", ...QUEUE },
+  FQ_FLOW_LIMIT: { text: "the queue holds too many packets of this flow", ...QUEUE },
+  CPU_BACKLOG: {
+    text: "a processor's queue of received packets is full",
+    todo: "sysctl net.core.netdev_max_backlog",
+  },
+  DEV_READY: { text: "the interface is not ready: down, or without a carrier", todo: "ip link show dev DEV" },
+  DEV_HDR: { text: "the frame's header could not be made" },
+  NO_TX_TARGET: {
+    text: "the interface had nowhere to send it: its other end is down or gone, or no port is left",
+    todo: "ip -d link show dev DEV",
+  },
+  FULL_RING: { text: "the receiving interface's queue is full" },
+  TC_INGRESS: { text: "a traffic control (tc) filter dropped it on its way in", ...TC_PROGRAM },
+  TC_EGRESS: { text: "a traffic control (tc) filter dropped it on its way out", ...TC_PROGRAM },
+  TC_CHAIN_NOTFOUND: {
+    text: "a traffic control (tc) filter leads to a chain that is not there",
+    ...TC_PROGRAM,
+  },
+  TC_RECLASSIFY_LOOP: { text: "traffic control (tc) filters send it in a circle", ...TC_PROGRAM },
+  XDP: { text: "an XDP program dropped it", todo: "ip link show dev DEV; bpftool net" },
+  TAP_FILTER: { text: "the filter of the tun or tap device refused it" },
+  TAP_TXFILTER: { text: "the filter of the tun or tap device refused it" },
+  NO_SOCKET: { text: "no socket waits for it", todo: "ss -lntu in the namespace where it arrived" },
+  SOCKET_FILTER: { text: "the receiving socket's own filter refused it" },
+  SOCKET_RCVBUFF: { text: "the receiving socket's buffer is full", ...SOCKET_MEMORY },
+  SOCKET_BACKLOG: { text: "the receiving socket's backlog is full", ...SOCKET_MEMORY },
+  PROTO_MEM: {
+    text: "the protocol may take no more memory",
+    todo: "sysctl net.ipv4.tcp_mem net.ipv4.udp_mem",
+  },
+  TCP_LISTEN_OVERFLOW: {
+    text: "the listening socket's queue of new connections is full",
+    todo: "ss -lnt: Recv-Q against Send-Q; sysctl net.core.somaxconn",
+  },
+  IPV6DISABLED: {
+    text: "IPv6 is switched off on the interface",
+    todo: "sysctl net.ipv6.conf.DEV.disable_ipv6",
+  },
+  TTL_EXPIRED: { text: "its time to live ran out", code: "ttl-expired" },
+  TCP_FLAGS: { text: "its TCP flags fit no state of the connection", ...SEGMENT },
+  TCP_ZEROWINDOW: { text: "the receiver had said that it takes nothing at the moment", ...SEGMENT },
+  TCP_OLD_DATA: { text: "it carries what was received before", ...SEGMENT },
+  TCP_OVERWINDOW: { text: "it carries more than the receiver's window allows", ...SEGMENT },
+  TCP_RFC7323_PAWS: {
+    text: "its TCP time stamp is older than the last one: another host behind the same address?",
+  },
+  TCP_OLD_SEQUENCE: { text: "its TCP sequence number is of the past", ...SEGMENT },
+  TCP_INVALID_SEQUENCE: { text: "its TCP sequence number is outside the window", ...SEGMENT },
+  TCP_INVALID_ACK_SEQUENCE: { text: "it acknowledges what was never sent", ...SEGMENT },
+  TCP_ACK_UNSENT_DATA: { text: "it acknowledges what was never sent", ...SEGMENT },
+  TCP_OLD_ACK: { text: "it acknowledges what was acknowledged before", ...SEGMENT },
+  TCP_TOO_OLD_ACK: { text: "its acknowledgement is far too old", ...SEGMENT },
+  TCP_RESET: { text: "it resets a connection, wrongly", ...SEGMENT },
+  TCP_INVALID_SYN: { text: "it begins a connection that stands already", ...SEGMENT },
+  TCP_CLOSE: { text: "the socket was closed meanwhile", ...SEGMENT },
+  TCP_MD5NOTFOUND: { text: "the receiver wants TCP-MD5 signatures, and it has none" },
+  TCP_MD5UNEXPECTED: { text: "it has a TCP-MD5 signature that nobody asked for" },
+  TCP_MD5FAILURE: { text: "its TCP-MD5 signature is wrong" },
+  TCP_MINTTL: { text: "its time to live is below what the receiver accepts (IP_MINTTL)" },
+  BRIDGE_INGRESS_STP_STATE: {
+    text: "the bridge's port is not forwarding (STP)",
+    code: "bridge-port-blocked",
+  },
+  ARP_PVLAN_DISABLE: { text: "ARP for its own interface is not answered (proxy_arp_pvlan is off)" },
+  LOCAL_MAC: { text: "the frame's sender has a link-layer address of this very host" },
+  MAC_INVALID_SOURCE: { text: "the frame's sender has an impossible link-layer address" },
+  VXLAN_VNI_NOT_FOUND: { text: "no VXLAN device has its network number" },
+  VXLAN_INVALID_HDR: { text: "its VXLAN header is damaged" },
+  VXLAN_ENTRY_EXISTS: { text: "the VXLAN device knows its sender behind another tunnel, and may not learn" },
+  IP_TUNNEL_ECN: { text: "a tunnel refused it" },
+  TUNNEL_TXINFO: { text: "the tunnel was not told where to send it" },
+  DUP_FRAG: { text: "a fragment of it came twice" },
+  FRAG_REASM_TIMEOUT: { text: "not all of its fragments came in time" },
+  FRAG_TOO_FAR: { text: "its fragments came too far apart" },
+  IPV6_BAD_EXTHDR: { text: "its IPv6 extension headers are damaged" },
+  NOMEM: { text: "the kernel had no memory for it" },
 };
 
-/** In words; the reason's own name when there are none. */
-export function dropReasonText(reason: string): string {
-  return REASONS[reason] ?? `the kernel gives the reason ${reason}`;
+/** The reason's own name where there are no words for it. */
+export function dropReason(reason: string): DropReason {
+  return REASONS[reason] ?? { text: `the kernel gives the reason ${reason}` };
 }

@@ -3,6 +3,7 @@ import { flowState, translationText as entryText } from "../../flows/flow.ts";
 import type { ConntrackEntry } from "../../linux/conntrack/entry.ts";
 import { summaryOf } from "../../linux/packet/packet.ts";
 import { endLabel } from "./correlate.ts";
+import { untranslatedAnswer } from "./elsewhere.ts";
 import {
   isHairpin,
   isLocal,
@@ -284,12 +285,18 @@ function matched(of: Case): Finding {
     };
   }
   const inside = correlation.back.find(({ packet }) => packet.ip?.destination === evidence.flow.source);
+  const asItCame = untranslatedAnswer(of);
   const isBack = isTranslated && correlation.back.length > 0;
-  const change = isBack ? translationBackText(translations) : "the answer belongs to the entry";
+  const change =
+    asItCame !== undefined
+      ? `it reached the pod as it came: ${asItCame.summary}`
+      : isBack
+        ? translationBackText(translations)
+        : "the answer belongs to the entry";
   const counters = entry?.counters?.reply;
   const chains = chainLines(of.backRules.filter(({ event }) => event.where === "node"));
   return {
-    proven: isReplyMatched(of) || (inside !== undefined && isTranslated),
+    proven: asItCame === undefined && (isReplyMatched(of) || (inside !== undefined && isTranslated)),
     text: change,
     evidence: [
       ...(entry === undefined

@@ -1,6 +1,8 @@
 /** It reached the node and did not leave it: forwarding, rules, routes, the next hop. */
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { command } from "../../text/command.ts";
+import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
+import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "../../forwarding/switches.ts";
 import {
   type Case,
   type Verdict,
@@ -11,6 +13,7 @@ import {
   noCarrier,
   realDestination,
   withCommand,
+  stopFix,
 } from "./case.ts";
 import { tooBig, reversePath, settingLine, droppedByOthers, silentNeighbour, arpName } from "./causes.ts";
 import type { StepNumber } from "../report.ts";
@@ -23,7 +26,7 @@ export function stoppedAtNode(of: Case): Verdict {
   if (rule !== undefined) {
     const base = baseOf(of.outRules, rule);
     // Chains of postrouting come before or after the source is translated.
-    const step = base?.hook !== "postrouting" ? 3 : base.priority < PRIORITY_SRCNAT ? 4 : 6;
+    const step = base?.hook !== "postrouting" ? 3 : base.priority < HOOK_PRIORITY.srcnat ? 4 : 6;
     return ruleVerdict(step, rule, `in ${base?.hook ?? "a chain"}`);
   }
   return (
@@ -36,35 +39,43 @@ export function stoppedAtNode(of: Case): Verdict {
     outLinkDown(of) ??
     refusedByError(of, 3) ?? {
       step: 3,
-      code: "vanished-at-node",
+      code: "stopped-elsewhere",
       reason: "it reached the node, and neither left it nor was reported as dropped",
       evidence: growthEvidence(of),
     }
   );
 }
 
-/** NF_IP_PRI_NAT_SRC, where sources are translated. */
-const PRIORITY_SRCNAT = 100;
-
-export function forwardingOff({ evidence }: Case): Verdict | undefined {
+function forwardingOff({ evidence }: Case): Verdict | undefined {
   const node = evidence.survey.node!;
-  const { sysctls, entry } = node;
-  const v6 = evidence.flow.family === 6;
-  const names = [
-    v6 ? "net.ipv6.conf.all.forwarding" : "net.ipv4.ip_forward",
-    `net.ipv${v6 ? 6 : 4}.conf.${entry?.name}.forwarding`,
-  ];
-  // IPv4 decides by the incoming interface's own setting; net.ipv4.ip_forward only presets it. IPv6 needs both.
-  const off = (v6 ? names : names.slice(1)).find((name) => sysctls[name] === "0");
-  if (off === undefined) return undefined;
-  const everywhere = sysctls[names[0]!] === "0";
-  const name = everywhere ? names[0]! : off;
+  const { family } = evidence.flow;
+  const { entry } = node;
+  if (entry === undefined) return undefined;
+  const conf = `net.ipv${family}.conf.${entry.name}`;
+  const value = (name: string): number | undefined => {
+    const text = node.sysctls[name];
+    return text === undefined ? undefined : Number(text);
+  };
+  const all = FORWARDING_SYSCTL[family];
+  const name = forwardingForbiddenBy(family, entry.name, {
+    all: value(all),
+    own: value(`${conf}.forwarding`),
+    forced: value(`${conf}.force_forwarding`),
+  });
+  if (name === undefined) return undefined;
+  const everywhere = name === all;
   return {
     step: 3,
-    code: "forwarding-off",
-    reason: `the node does not forward: ${name} is 0`,
+    code: everywhere ? "forwarding-off" : "forwarding-off-on-interface",
+    reason: everywhere
+      ? `the node does not forward: ${name} is 0`
+      : `the node does not forward what arrives on ${entry.name}: ${name} is 0`,
     todo: everywhere ? "wayout forwarding enable" : command`sysctl -w ${sysctlWord(name)}=1`,
-    evidence: [{ source: "sysctl", lines: names.flatMap((one) => settingLine(node, one)) }],
+    fix: stopFix("node", command`sysctl -w ${sysctlWord(name)}=1`),
+    owner: "the node's settings",
+    evidence: [
+      { source: "sysctl", lines: [all, `${conf}.forwarding`].flatMap((one) => settingLine(node, one)) },
+    ],
   };
 }
 
@@ -77,7 +88,7 @@ function noRouteOnNode(of: Case): Verdict | undefined {
   const forbids = node.route.code !== "ENETUNREACH" && node.route.code !== "EHOSTUNREACH";
   return {
     step: 3,
-    code: forbids ? "route-forbids-on-node" : "no-route-on-node",
+    code: forbids ? "node-route-refused" : "node-no-route",
     reason: forbids
       ? `a route of the node refuses ${destination}: ${node.route.said} (${node.route.code})`
       : `the node has no route to ${destination}${downText}`,
@@ -106,7 +117,7 @@ function silentNextHop(of: Case): Verdict | undefined {
   if (!out.up || out.operState === "lowerlayerdown" || out.carrier === false) return outLinkDown(of);
   return {
     step: 6,
-    code: "next-hop-silent",
+    code: "uplink-gateway-unresolved",
     reason: `the next hop ${nextHop} does not answer ${arpName(of)} on ${out.name}: the packet waits on the node for its link-layer address`,
     todo: withCommand(
       command`ip neigh show dev ${out.name}`,
@@ -119,7 +130,7 @@ function silentNextHop(of: Case): Verdict | undefined {
 function outLinkDown(of: Case): Verdict | undefined {
   const { out } = of.evidence.survey.node!;
   if (out === undefined) return undefined;
-  if (!out.up) return linkDown(6, out);
+  if (!out.up) return linkDown(of, 6, out);
   if (out.operState === "lowerlayerdown" || out.carrier === false) return noCarrier(6, out, "on the node");
   return undefined;
 }
@@ -129,7 +140,7 @@ function refusedByError(of: Case, step: StepNumber): Verdict | undefined {
   if (error === undefined) return undefined;
   return {
     step,
-    code: "refused",
+    code: "refused-on-node",
     reason: `${error.packet.ip!.source} answers: ${error.packet.icmp!.name}`,
     evidence: errorEvidence(of),
   };

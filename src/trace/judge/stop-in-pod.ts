@@ -1,5 +1,6 @@
 /** It ended in the pod: on its way out, or when the answer was back. */
 import { command } from "../../text/command.ts";
+import { endText } from "../../address/ip.ts";
 import {
   type Case,
   type Verdict,
@@ -11,8 +12,10 @@ import {
   linkText,
   linkDown,
   withCommand,
+  stopFix,
 } from "./case.ts";
 import { reversePath, silentNeighbour, arpName, wrongPodMac } from "./causes.ts";
+import { deliveredFromElsewhere } from "./elsewhere.ts";
 import { droppingRule } from "./rules.ts";
 
 export function stoppedInPod(of: Case): Verdict {
@@ -20,7 +23,7 @@ export function stoppedInPod(of: Case): Verdict {
   const { link } = pod;
   const state = of.evidence.exchange?.state;
   if (link === undefined) {
-    return { step: 1, code: "pod-no-interface", reason: "the pod has no interface besides loopback" };
+    return { step: 1, code: "pod-interface-missing", reason: "the pod has no interface besides loopback" };
   }
   if (!link.up) {
     return {
@@ -35,7 +38,7 @@ export function stoppedInPod(of: Case): Verdict {
   if (state?.kind === "failed" && state.code === "EMSGSIZE") {
     return {
       step: 1,
-      code: "too-big-for-pod",
+      code: "mtu-too-large",
       reason: `the packet is larger than ${link.name} in the pod takes (mtu ${link.mtu})`,
     };
   }
@@ -49,12 +52,12 @@ export function stoppedInPod(of: Case): Verdict {
     if (filtered !== undefined)
       return { ...filtered, evidence: [...(filtered.evidence ?? []), ...neighbour] };
     if (node?.bridge?.up === false) {
-      const down = linkDown(1, node.bridge);
+      const down = linkDown(of, 1, node.bridge);
       return { ...down, evidence: [...(down.evidence ?? []), ...neighbour] };
     }
     return {
       step: 1,
-      code: "gateway-silent",
+      code: "pod-gateway-unresolved",
       reason: `the gateway ${pod.nextHop} does not answer ${arpName(of)}: the packet waits in the pod for its link-layer address`,
       todo: withCommand(
         command`ip addr show dev ${of.evidence.survey.node?.entry?.name ?? "BRIDGE"}`,
@@ -64,14 +67,64 @@ export function stoppedInPod(of: Case): Verdict {
     };
   }
   const drop = dropIn(of, pod.inode);
-  if (drop !== undefined) return dropVerdict(1, drop, "in the pod");
+  if (drop !== undefined) return dropVerdict(of, 1, drop, "in the pod");
+  return cannotSend(of);
+}
+
+/** The socket's own error, as a program in the pod would see it. */
+function cannotSend(of: Case): Verdict {
+  const state = of.evidence.exchange?.state;
+  if (state?.kind !== "failed") {
+    return {
+      step: 1,
+      code: "pod-cannot-send",
+      reason: "the socket sent nothing that could be seen",
+      evidence: growthEvidence(of),
+    };
+  }
+  const ports = portsUsedUp(of);
+  if (ports !== undefined) return ports;
   return {
     step: 1,
-    code: "never-left",
-    reason:
-      state?.kind === "failed"
-        ? `the kernel refused to send it: ${state.said} (${state.code})`
-        : "the socket sent nothing that could be seen",
+    code: "pod-cannot-send",
+    reason: `the pod's kernel refused to send it: ${state.said} (${state.code})`,
+    owner: "the pod",
+    ...(state.code === "EPERM"
+      ? { todo: "in the pod: nft list ruleset, and bpftool cgroup tree: who forbids its programs to send?" }
+      : {}),
+    evidence: [{ source: "the socket in the pod", lines: [`${state.said} (${state.code})`] }],
+  };
+}
+
+/** As many as the kernel's own range has: 32768 to 60999. */
+const USUAL_PORTS = 28_232;
+
+function portsUsedUp({ evidence }: Case): Verdict | undefined {
+  const { localPorts: ports, exchange, flow } = evidence;
+  if (ports === undefined || ports.used === 0 || exchange?.state.kind !== "failed") return undefined;
+  const where = endText(flow.destination, flow.destinationPort ?? 0);
+  const wider = ports.size < USUAL_PORTS ? "32768 60999" : "1024 65535";
+  const lines = [
+    `net.ipv4.ip_local_port_range = ${ports.range}`,
+    ...(ports.reserved === undefined ? [] : [`net.ipv4.ip_local_reserved_ports = ${ports.reserved}`]),
+  ];
+  return {
+    step: 1,
+    code: "pod-ports-exhausted",
+    reason: `the pod has no local port left for ${where}: net.ipv4.ip_local_port_range in it has ${ports.size} ports, and ${ports.used} of them are in use`,
+    owner: "the pod's settings, and its programs' connections",
+    todo: "in the pod: ss -tan; fewer connections that stay open, or a wider range in the pod's sysctls",
+    fix: stopFix("pod", command`sysctl -w net.ipv4.ip_local_port_range=${wider}`),
+    evidence: [
+      { source: "sysctl in the pod", lines },
+      {
+        source: "sockets in the pod",
+        lines: [
+          `${ports.used} local ports of that range in use${flow.protocol === "tcp" ? ` toward port ${flow.destinationPort}` : ""}`,
+        ],
+      },
+      { source: "the socket in the pod", lines: [`${exchange.state.said} (${exchange.state.code})`] },
+    ],
   };
 }
 
@@ -93,7 +146,7 @@ function noRouteInPod(of: Case, code: string, said: string): Verdict {
   if (code === "ENETUNREACH") {
     return {
       step: 1,
-      code: "no-route-in-pod",
+      code: "pod-no-route",
       reason: `the pod has no route to ${destination}`,
       todo: "ip route add default via GATEWAY (in the pod); a CNI bridge network needs isDefaultGateway or ipam routes",
       evidence,
@@ -101,7 +154,7 @@ function noRouteInPod(of: Case, code: string, said: string): Verdict {
   }
   return {
     step: 1,
-    code: "route-forbids",
+    code: "pod-route-refused",
     reason: `a route in the pod forbids ${destination}: ${said} (${code})`,
     evidence,
   };
@@ -111,13 +164,15 @@ export function stoppedInPodOnReturn(of: Case): Verdict {
   const { pod } = of.evidence.survey;
   const rule = droppingRule(of.backRules.filter(({ event }) => event.where === "pod"));
   if (rule !== undefined) return ruleVerdict(9, rule, "the answer, in the pod itself");
+  const elsewhere = deliveredFromElsewhere(of);
+  if (elsewhere !== undefined) return elsewhere;
   const drop = dropIn(of, pod.inode);
-  if (drop !== undefined) return dropVerdict(9, drop, "the answer, in the pod");
+  if (drop !== undefined) return dropVerdict(of, 9, drop, "with the answer, in the pod");
   const wrongMac = wrongPodMac(of);
   if (wrongMac !== undefined) return wrongMac;
   return {
     step: 9,
-    code: "answer-not-delivered",
+    code: "stopped-elsewhere",
     reason: "the answer arrived in the pod and did not reach the socket",
     evidence: growthEvidence(of),
   };

@@ -18,21 +18,25 @@ export function stoppedOnCable(of: Case): Verdict {
   const { hostLink, lower } = of.evidence.survey.node!;
   if (lower !== undefined) {
     const drop = dropIn(of, of.evidence.survey.node!.inode) ?? dropIn(of, of.evidence.survey.pod.inode);
-    if (drop !== undefined) return dropVerdict(2, drop, `before ${lower.name}`);
-    if (!lower.up) return linkDown(2, lower);
+    if (drop !== undefined) return dropVerdict(of, 2, drop, `before ${lower.name}`);
+    if (!lower.up) return linkDown(of, 2, lower);
     return {
       step: 2,
-      code: "lost-on-cable",
+      code: "stopped-elsewhere",
       reason: `it left the pod and was not seen on ${lower.name}, which the pod's interface sits on`,
     };
   }
   if (hostLink === undefined) {
-    return { step: 2, code: "no-host-veth", reason: "the pod's interface has no other end on the node" };
+    return { step: 2, code: "host-link-missing", reason: "the pod's interface has no other end on the node" };
   }
-  if (!hostLink.up) return linkDown(2, hostLink);
+  if (!hostLink.up) return linkDown(of, 2, hostLink);
   const drop = dropIn(of, of.evidence.survey.node!.inode) ?? dropIn(of, of.evidence.survey.pod.inode);
-  if (drop !== undefined) return dropVerdict(2, drop, `on the cable to ${hostLink.name}`);
-  return { step: 2, code: "lost-on-cable", reason: `it left the pod and did not arrive at ${hostLink.name}` };
+  if (drop !== undefined) return dropVerdict(of, 2, drop, `on the cable to ${hostLink.name}`);
+  return {
+    step: 2,
+    code: "stopped-elsewhere",
+    reason: `it left the pod and did not arrive at ${hostLink.name}`,
+  };
 }
 
 /** A service that stands for the pod itself: a bridge sends nothing back where it came from unless it is told to. */
@@ -59,11 +63,11 @@ export function stoppedOnBridge(of: Case): Verdict {
   const { bridge, hostLink } = node as { bridge: Link; hostLink: Link };
   const rule = droppingRule(of.outRules);
   if (rule !== undefined) return ruleVerdict(2, rule, `on the bridge ${bridge.name}`);
-  if (!bridge.up) return linkDown(2, bridge);
+  if (!bridge.up) return linkDown(of, 2, bridge);
   if (hostLink.port !== undefined && hostLink.port.state !== "forwarding") {
     return {
       step: 2,
-      code: "port-not-forwarding",
+      code: "bridge-port-blocked",
       reason: `the port ${hostLink.name} of ${bridge.name} is ${hostLink.port.state}, not forwarding`,
       todo: command`ip link set dev ${bridge.name} type bridge stp_state 0`,
     };
@@ -71,10 +75,10 @@ export function stoppedOnBridge(of: Case): Verdict {
   const drop = dropIn(of, node.inode);
   const wrongMac = wrongGatewayMac(of);
   if (wrongMac !== undefined) return wrongMac;
-  if (drop !== undefined) return dropVerdict(2, drop, `on the bridge ${bridge.name}`);
+  if (drop !== undefined) return dropVerdict(of, 2, drop, `on the bridge ${bridge.name}`);
   return {
     step: 2,
-    code: "not-for-the-bridge",
+    code: "pod-gateway-wrong-mac",
     reason: `it came in at ${hostLink.name} and was not addressed to ${bridge.name}`,
     evidence: [{ source: "neighbours in the pod", lines: neighbourLines(of, "pod") }],
     todo: "ip neigh (in the pod): whose link-layer address does it know for its gateway?",

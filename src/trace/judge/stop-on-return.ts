@@ -39,7 +39,7 @@ export function stoppedOnReturn(of: Case): Verdict {
   const veth = correlation.back.find((packet) => packet.place === "veth" && packet.way === "out");
   return {
     step: 9,
-    code: "answer-lost",
+    code: "stopped-elsewhere",
     reason:
       veth === undefined
         ? "the answer reached the node and was not handed on to the pod"
@@ -60,7 +60,8 @@ function fromElsewhere(
   return {
     step: 8,
     code: "answer-from-elsewhere",
-    reason: `${asked} was asked and ${source} answers: no tracked connection claims that`,
+    reason: `it is answered, but from ${source}: ${asked} was asked, and no tracked connection claims that`,
+    owner: `the program at ${evidence.flow.destination}`,
     todo: `the program at ${evidence.flow.destination} must answer from the address that it was asked at (bind to it)`,
     evidence: [{ source: `capture on ${arrived.interface}`, lines: [arrived.summary] }],
   };

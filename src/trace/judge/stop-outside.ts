@@ -1,63 +1,153 @@
 /** It left the node, and no answer came. */
+import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { command } from "../../text/command.ts";
-import { cidrContains, parseCidr } from "../../address/cidr.ts";
-import { summaryOf } from "../../linux/packet/packet.ts";
-import { type Case, type Verdict, isNodeAddress } from "./case.ts";
+import { needsTranslation } from "../../causes/facts.ts";
+import { summaryOf, type Packet } from "../../linux/packet/packet.ts";
+import { type Case, type Verdict, isNodeAddress, realDestination, stopFix } from "./case.ts";
 import { tooBig } from "./causes.ts";
+import type { PlacedPacket } from "./correlate.ts";
+import type { StepEvidence } from "../report.ts";
 
 export function stoppedOutside(of: Case): Verdict {
-  const { flow, survey } = of.evidence;
   const leaving = of.correlation.out.find((packet) => packet.place === "uplink" && packet.way === "out")!;
-  const big = tooBig(of);
-  if (big !== undefined) return big;
-  const source = leaving.packet.ip!.source;
-  if (source === flow.source && isPrivate(source)) {
-    return {
-      step: 4,
-      code: "not-translated",
-      reason: `it left by ${leaving.interface} with the pod's own address ${source}, which nobody outside can answer to: no rule translated it`,
-      todo: "wayout nat show, then 'wayout nat apply' or a masquerade rule for the pods' network",
-      evidence: [{ source: `capture on ${leaving.interface}`, lines: [leaving.summary] }],
-    };
-  }
-  const error = of.correlation.errors.find(({ packet }) => !isNodeAddress(of, packet.ip!.source));
-  if (error !== undefined) {
-    return {
-      step: 7,
-      code: "refused-outside",
-      reason: `it left the node correctly, and ${error.packet.ip!.source} outside answers: ${error.packet.icmp!.name}`,
-      evidence: [{ source: `capture on ${error.interface}`, lines: [error.summary] }],
-    };
-  }
-  const foreign = source !== flow.source && !isNodeAddress(of, source);
-  const waited = of.evidence.exchange?.timeoutMs;
-  const within = waited === undefined ? "" : ` within ${waited} ms`;
+  return (
+    tooBig(of) ??
+    refusedOutside(of, leaving) ??
+    untranslated(of, leaving) ??
+    unansweredNeighbour(of, leaving) ??
+    unanswered(of, leaving)
+  );
+}
+
+function untranslated({ evidence }: Case, leaving: PlacedPacket): Verdict | undefined {
+  const { source, destination } = leaving.packet.ip!;
+  if (source !== evidence.flow.source || !needsTranslation(source, destination)) return undefined;
   return {
-    step: 7,
-    code: foreign ? "foreign-source" : "nobody-answered",
-    reason: foreign
-      ? `it left by ${leaving.interface} with the source ${source}, which is no address of this node, and nobody answered${within}`
-      : `it left the node correctly by ${leaving.interface} as ${summaryOf(leaving.packet)}, and nobody answered${within}`,
-    todo: foreign
-      ? `does the network route ${source} to this node? Otherwise give it to ${survey.node?.out?.name ?? leaving.interface}, or masquerade`
-      : "look outside this node: the destination, its firewall, a security group, a provider's filter",
+    step: 4,
+    code: "nat-missing",
+    reason: `it left by ${leaving.interface} with the pod's own address ${source}, which nobody outside can answer to: no rule translated it`,
+    todo: "wayout nat show, then 'wayout nat apply' or a masquerade rule for the pods' network",
     evidence: [{ source: `capture on ${leaving.interface}`, lines: [leaving.summary] }],
   };
 }
 
-/** RFC 1918, RFC 6598, link-local, RFC 4193: addresses that the internet does not route. */
-const PRIVATE = [
-  "10.0.0.0/8",
-  "172.16.0.0/12",
-  "192.168.0.0/16",
-  "100.64.0.0/10",
-  "169.254.0.0/16",
-  "fc00::/7",
-  "fe80::/10",
-].map((cidr) => parseCidr(cidr));
+function unanswered(of: Case, leaving: PlacedPacket): Verdict {
+  const { flow, survey } = of.evidence;
+  const source = leaving.packet.ip!.source;
+  const { peer } = of.evidence;
+  const foreign = peer === undefined && source !== flow.source && !isNodeAddress(of, source);
+  const waited = of.evidence.exchange?.timeoutMs;
+  const within = waited === undefined ? "" : ` within ${waited} ms`;
+  return {
+    step: 7,
+    code: foreign ? "nat-foreign-address" : "no-answer",
+    reason: foreign
+      ? `it left by ${leaving.interface} with the source ${source}, which is no address of this node, and nobody answered${within}`
+      : peer === undefined
+        ? `it left the node by ${leaving.interface} as ${summaryOf(leaving.packet)}, and nobody answered${within}`
+        : `it was handed to the pod ${peer} by ${leaving.interface} as ${summaryOf(leaving.packet)}, which did not answer${within}`,
+    todo: foreign
+      ? `does the network route ${source} to this node? Otherwise give it to ${survey.node?.out?.name ?? leaving.interface}, or masquerade`
+      : peer === undefined
+        ? "look outside this node: the destination, its firewall, a security group, a provider's filter"
+        : `in ${peer}: does a program listen there (ss -ln), do its own rules drop it, has it a route back to ${source}?`,
+    owner: peer === undefined ? "the network outside, or the destination" : `the pod ${peer}`,
+    evidence: [
+      { source: `capture on ${leaving.interface}`, lines: [leaving.summary] },
+      ...nextHopEvidence(of, leaving),
+    ],
+  };
+}
 
-function isPrivate(address: string): boolean {
-  return PRIVATE.some((cidr) => cidrContains(cidr, address));
+/** The layer below: to whom the frame was addressed, and whether the kernel ever asked. */
+function nextHopEvidence(of: Case, leaving: PlacedPacket): StepEvidence[] {
+  const hop = of.evidence.survey.node?.nextHop;
+  const entry = of.evidence.neighbours.node.find(
+    (one) => one.address === hop && one.interface === leaving.interfaceIndex,
+  );
+  if (entry === undefined) return [];
+  const fixed = entry.state === "permanent" ? ": an entry by hand, the kernel never asks" : "";
+  return [
+    {
+      source: "the next hop",
+      lines: [`${hop} dev ${leaving.interface} is ${entry.mac ?? "unknown"} (${entry.state})${fixed}`],
+    },
+  ];
+}
+
+/** Who sent the error, and what it says. */
+function refusedOutside(of: Case, leaving: PlacedPacket): Verdict | undefined {
+  const error = of.correlation.errors.find(({ packet }) => !isNodeAddress(of, packet.ip!.source));
+  if (error === undefined) return undefined;
+  const sender = error.packet.ip!.source;
+  const { icmp } = error.packet;
+  const who = sender === realDestination(of) ? `${sender}, the destination itself,` : `${sender} on the way`;
+  const isExpired = icmp!.name.includes("exceeded in transit");
+  return {
+    step: 7,
+    code: isExpired ? "ttl-expired" : "refused-outside",
+    reason: `it left the node by ${leaving.interface}, and ${who} refuses it: ${icmp!.name} (ICMP type ${icmp!.type} code ${icmp!.code})`,
+    owner:
+      sender === realDestination(of)
+        ? `${sender} or a firewall before it`
+        : `the router or firewall ${sender}`,
+    todo: isExpired
+      ? `a route behind ${sender} leads in a circle, or the packet was sent with a small TTL (${leaving.packet.ip?.ttl} when it left)`
+      : `ask for what ${sender} forbids: its filter names the source ${leaving.packet.ip?.source}, the destination or the port`,
+    evidence: [{ source: `capture on ${error.interface}`, lines: [error.summary] }],
+  };
+}
+
+/**
+ * The router takes the packet's source for a neighbour on the uplink's own network, asks who has it, and hears nothing:
+ * the way back ends there.
+ */
+function unansweredNeighbour(of: Case, leaving: PlacedPacket): Verdict | undefined {
+  const source = leaving.packet.ip!.source;
+  const { node } = of.evidence.survey;
+  if (node === undefined || isNodeAddress(of, source)) return undefined;
+  const ofUplink = of.correlation.neighbours.filter(
+    ({ where, interfaceIndex }) => where === "node" && interfaceIndex === leaving.interfaceIndex,
+  );
+  const asked = ofUplink.filter(
+    ({ packet, way }) =>
+      way === "in" && (packet.arp?.operation === 1 ? packet.arp.targetIp : askedTarget(packet)) === source,
+  );
+  const isAnswered = ofUplink.some(
+    ({ packet, way }) =>
+      way === "out" &&
+      (packet.arp?.operation === 2
+        ? packet.arp.senderIp === source
+        : packet.icmp?.type === NEIGHBOUR_ADVERTISEMENT && packet.icmp.target === source),
+  );
+  const [first] = asked;
+  if (first === undefined || isAnswered) return undefined;
+  const v4 = of.evidence.flow.family === 4;
+  const name = leaving.interface;
+  const word = v4 ? "ARP" : "a neighbour solicitation";
+  return {
+    step: 7,
+    code: "unanswered-neighbour",
+    reason: `it left by ${name} as ${source}; the network there asks who has ${source} (${word}), and nobody answers: no ${v4 ? "proxy_arp" : "proxy_ndp"} on ${name}`,
+    owner: "the node's settings, or the router that holds the prefix for its own network",
+    todo: `or have the router send the pods' prefix to this node`,
+    fix: v4
+      ? stopFix("node", command`sysctl -w ${sysctlWord(`net.ipv4.conf.${name}.proxy_arp`)}=1`)
+      : [
+          ...stopFix("node", command`sysctl -w ${sysctlWord(`net.ipv6.conf.${name}.proxy_ndp`)}=1`),
+          ...stopFix("node", command`ip -6 neigh add proxy ${source} dev ${name}`),
+        ],
+    evidence: [
+      { source: `capture on ${name}`, lines: [`${first.summary} (${asked.length} times, no answer)`] },
+    ],
+  };
+}
+
+const NEIGHBOUR_SOLICITATION = 135;
+const NEIGHBOUR_ADVERTISEMENT = 136;
+
+function askedTarget({ icmp }: Packet): string | undefined {
+  return icmp?.type === NEIGHBOUR_SOLICITATION ? icmp.target : undefined;
 }
 
 /** The connection stands, and the request over it was not answered: small packets pass, perhaps larger ones do not. */

@@ -1,6 +1,7 @@
 /** Gathers the evidence: opens every instrument, sends the exchange, listens until the answer is complete. */
 import { WayoutError, messageOf } from "../../error.ts";
 import { DropWatch, type KernelDrop } from "../../kernel/bpf/drops.ts";
+import { kernelFunctionAt } from "../../kernel/bpf/symbols.ts";
 import { SystemError } from "../../linux/errno.ts";
 import * as libc from "../../kernel/libc.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
@@ -12,6 +13,7 @@ import type {
   FlowEnds,
   FlowPattern,
   LegacyGrowth,
+  LocalPorts,
   Missing,
   PathSurvey,
   SeenPacket,
@@ -25,10 +27,12 @@ import {
   belongsTo,
   isAnswered,
   isEnded,
+  isFatalDrop,
   outsideEnds,
   translatedDestination,
   type FlowDestination,
 } from "../judge/progress.ts";
+import { localPorts } from "./local-ports.ts";
 import { RuleTrace } from "./rule-trace.ts";
 import { surveyTranslated } from "./survey.ts";
 
@@ -65,6 +69,7 @@ export function collect(options: CollectOptions): TraceEvidence {
   using instruments = new Instruments(options);
   const beganUs = libc.clockUs(0);
   options.exchange?.begin();
+  instruments.follow(options.exchange);
   listen(options, instruments);
   options.exchange?.advance();
   instruments.drain(MOST_PACKETS);
@@ -177,6 +182,12 @@ class Instruments implements Disposable {
     this.#drops.push(...(this.#dropWatch?.read() ?? []));
   }
 
+  /** A socket that found its port only with its first packet; 0 when it found none. */
+  follow(exchange: Exchange | undefined): void {
+    if (exchange === undefined || this.flow !== undefined) return;
+    this.flow = { ...this.#options.flow, sourcePort: exchange.localPort ?? 0 };
+  }
+
   /** Looks which flow it is that flows here, and forgets the others. Returns whether it is known. */
   settle(): boolean {
     const wanted = this.#following();
@@ -251,12 +262,13 @@ class Instruments implements Disposable {
       },
       flowEvents,
       ...(entry === undefined ? {} : { entry }),
-      drops: this.#drops,
+      drops: withFunctions(this.#drops, flow),
       growth: {
         pod: counterGrowth(this.#before.pod, networkCounters(pod)),
         node: node === undefined ? {} : counterGrowth(this.#before.node, networkCounters(node)),
       },
       legacyGrowth: node === undefined ? [] : legacyGrowth(this.#legacyBefore, this.#legacy(node)),
+      ...portsOf(this.#options),
       neighbours: { pod: neighboursOf(pod), node: node === undefined ? [] : neighboursOf(node) },
       missing: this.#missing,
     };
@@ -389,4 +401,23 @@ function portsFilter({ family, protocol }: FlowPattern, ports: readonly number[]
 function neighboursOf(namespace: NetworkNamespace) {
   using route = Rtnetlink.open(namespace);
   return route.neighbours();
+}
+
+/** Where the kernel gives no reason, the function that dropped the packet says something to those who look it up. */
+function withFunctions(drops: readonly KernelDrop[], flow: FlowEnds): KernelDrop[] {
+  return drops.map((drop) => {
+    const isAsked = drop.reason === "NOT_SPECIFIED" && isFatalDrop(drop, flow);
+    const name = isAsked ? kernelFunctionAt(drop.location) : undefined;
+    return name === undefined ? drop : { ...drop, function: name };
+  });
+}
+
+/** errno names that say: no local port was free. */
+const WITHOUT_PORT = new Set(["EADDRNOTAVAIL", "EADDRINUSE", "EAGAIN"]);
+
+function portsOf({ exchange, pod, flow }: CollectOptions): { localPorts?: LocalPorts } {
+  if (exchange?.state.kind !== "failed" || !WITHOUT_PORT.has(exchange.state.code)) return {};
+  if (flow.protocol === "icmp") return {};
+  const ports = localPorts(pod, flow.protocol, flow.destinationPort ?? 0);
+  return ports === undefined ? {} : { localPorts: ports };
 }

@@ -37,6 +37,7 @@ const MOST_HTTP_BYTES = 1024 * 1024;
 /** One exchange. Its own end is known before anything is sent. */
 export class Exchange implements Disposable {
   readonly #socket: InetSocket;
+  #localPort: number | undefined;
   #state: ExchangeState = { kind: "waiting" };
   #connecting = false;
   #received = Buffer.alloc(0);
@@ -50,11 +51,16 @@ export class Exchange implements Disposable {
   private constructor(
     socket: InetSocket,
     readonly plan: ExchangePlan,
-    /** Our port, or the id of the echo request. */
-    readonly localPort: number,
+    echoId: number | undefined,
     readonly token: Uint8Array,
   ) {
     this.#socket = socket;
+    this.#localPort = echoId;
+  }
+
+  /** Our port, or the id of the echo request; undefined until the kernel has found one. */
+  get localPort(): number | undefined {
+    return this.#localPort;
   }
 
   /** @throws SystemError EPERM for ICMP without CAP_NET_RAW, EAFNOSUPPORT without IPv6 */
@@ -65,8 +71,9 @@ export class Exchange implements Disposable {
       const token = crypto.getRandomValues(new Uint8Array(8));
       if (plan.protocol === "icmp")
         return new Exchange(socket, plan, (token[0]! << 8) | token[1]! | 1, token);
-      socket.bindAnyPort();
-      return new Exchange(socket, plan, socket.local().port, token);
+      const exchange = new Exchange(socket, plan, undefined, token);
+      exchange.#takePort();
+      return exchange;
     } catch (error) {
       socket.close();
       throw error;
@@ -86,12 +93,29 @@ export class Exchange implements Disposable {
     return this.#state;
   }
 
+  /**
+   * Where every port is taken by some connection, one may still be free toward this destination: connect(2) finds it,
+   * as it would for a program of the pod.
+   */
+  #takePort(): void {
+    try {
+      this.#socket.bindAnyPort();
+      this.#localPort = this.#socket.local().port;
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      if (error.code !== "EADDRINUSE") this.#fail(error.errno);
+    }
+  }
+
   /** Sends the first packet. */
   begin(): void {
     const { plan } = this;
+    if (this.#state.kind !== "waiting") return;
     this.#attempt(() => {
       const connected = this.#socket.connect({ address: plan.destination, port: plan.port ?? 0 });
-      this.localAddress = this.#socket.local().address;
+      const own = this.#socket.local();
+      this.localAddress = own.address;
+      this.#localPort ??= own.port;
       if (plan.protocol === "tcp") this.#connecting = !connected;
       else this.#socket.send(plan.protocol === "udp" ? this.#datagram() : this.#echoRequest());
       if (plan.protocol === "tcp" && connected) this.#connected();
@@ -205,7 +229,7 @@ export class Exchange implements Disposable {
     const bytes = new Uint8Array(8 + payload.length);
     const view = new DataView(bytes.buffer);
     bytes[0] = this.plan.family === 4 ? 8 : 128;
-    view.setUint16(4, this.localPort);
+    view.setUint16(4, this.#localPort ?? 0);
     view.setUint16(6, 1);
     bytes.set(payload, 8);
     // The kernel computes the checksum of ICMPv6 itself: it covers the addresses.
@@ -219,7 +243,7 @@ export class Exchange implements Disposable {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     if (bytes.length < start + 8) return false;
     return (
-      bytes[start] === (this.plan.family === 4 ? 0 : 129) && view.getUint16(start + 4) === this.localPort
+      bytes[start] === (this.plan.family === 4 ? 0 : 129) && view.getUint16(start + 4) === this.#localPort
     );
   }
 }

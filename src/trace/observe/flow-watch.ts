@@ -1,4 +1,5 @@
 /** What conntrack says about one flow while it happens: ctnetlink events, and the entry at the end. */
+import { icmpProtocol, IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 import { Conntrack } from "../../kernel/conntrack/conntrack.ts";
 import type { ConntrackEntry, ConntrackTuple } from "../../linux/conntrack/entry.ts";
 import { ConntrackEvents } from "../../kernel/conntrack/events.ts";
@@ -65,7 +66,6 @@ export class FlowWatch implements Disposable {
   }
 }
 
-const IPPROTO = { tcp: 6, udp: 17 } as const;
 const ECHO_REQUEST = { 4: 8, 6: 128 } as const;
 
 function tupleOf(flow: FlowPattern): ConntrackTuple {
@@ -74,7 +74,7 @@ function tupleOf(flow: FlowPattern): ConntrackTuple {
     return {
       source,
       destination,
-      protocol: family === 4 ? 1 : 58,
+      protocol: icmpProtocol(family),
       ...(flow.sourcePort === undefined ? {} : { icmpId: flow.sourcePort }),
       icmpType: ECHO_REQUEST[family],
       icmpCode: 0,
@@ -83,7 +83,7 @@ function tupleOf(flow: FlowPattern): ConntrackTuple {
   return {
     source,
     destination,
-    protocol: IPPROTO[protocol],
+    protocol: IP_PROTOCOL[protocol],
     ...(flow.sourcePort === undefined ? {} : { sourcePort: flow.sourcePort }),
     ...(flow.destinationPort === undefined ? {} : { destinationPort: flow.destinationPort }),
   };

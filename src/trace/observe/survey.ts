@@ -1,4 +1,5 @@
 /** The path as the kernel describes it, before a packet is sent. */
+import { icmpProtocol, IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 import { readFileSync } from "node:fs";
 import type { IpFamily } from "../../address/ip.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
@@ -19,8 +20,6 @@ export interface RoutedPacket {
   readonly destination: string;
   readonly destinationPort?: number;
 }
-
-const IP_PROTOCOLS = { 4: { tcp: 6, udp: 17, icmp: 1 }, 6: { tcp: 6, udp: 17, icmp: 58 } } as const;
 
 /** The pod's side: the route it would use, the interface, the next hop. */
 export function surveyPod(pod: Pod, namespace: NetworkNamespace, packet: RoutedPacket): PodSide {
@@ -123,7 +122,7 @@ function outLink(answer: RouteAnswer & { reachable: true }, links: readonly Link
 function queryOf(packet: RoutedPacket) {
   return {
     destination: packet.destination,
-    ipProtocol: IP_PROTOCOLS[packet.family][packet.protocol],
+    ipProtocol: packet.protocol === "icmp" ? icmpProtocol(packet.family) : IP_PROTOCOL[packet.protocol],
     ...(packet.destinationPort === undefined ? {} : { destinationPort: packet.destinationPort }),
   };
 }
@@ -139,7 +138,7 @@ function settings(
   for (const link of [entry, out]) {
     if (link === undefined) continue;
     names.push(`${conf}.${link.name}.forwarding`);
-    if (family === 4) names.push(`${conf}.${link.name}.rp_filter`);
+    names.push(`${conf}.${link.name}.${family === 4 ? "rp_filter" : "force_forwarding"}`);
   }
   const values: Record<string, string> = {};
   for (const name of names) {

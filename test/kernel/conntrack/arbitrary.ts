@@ -6,7 +6,7 @@ import { entryOf, type ConntrackEntry } from "../../../src/linux/conntrack/entry
 import { EntryScan } from "../../../src/linux/conntrack/scan.ts";
 import type { AttributesOf } from "../../../src/linux/netlink/attributes.ts";
 import { decode } from "../../../src/linux/netlink/message.ts";
-import { NFPROTO } from "../../../src/linux/netlink/nfnetlink.ts";
+import { NFPROTO } from "../../../src/linux/netfilter.ts";
 import { Wire, Writer } from "../../../src/linux/netlink/wire.ts";
 import { kernelText } from "../../support/arbitrary.ts";
 

@@ -1,7 +1,8 @@
 /** The numbers of src/linux/conntrack against the kernel's own headers. */
 import { expect } from "bun:test";
 import * as attributes from "../../../src/linux/conntrack/attributes.ts";
-import { DCCP_STATES, IPS, PROTOCOLS, SCTP_STATES, TCP_STATES } from "../../../src/linux/conntrack/status.ts";
+import { DCCP_STATES, IPS, SCTP_STATES, TCP_STATES } from "../../../src/linux/conntrack/status.ts";
+import { IP_PROTOCOL } from "../../../src/linux/ip-protocol.ts";
 import { compareWithHeaders, evaluateC, namesOf, testWithHeaders } from "../../support/kernel-headers.ts";
 
 const HEADERS = [
@@ -52,10 +53,10 @@ testWithHeaders("status bits, states and protocols are those of the headers", ()
   const { wrong, unknown } = compareWithHeaders(HEADERS, numbers);
   expect({ wrong, unknown }).toEqual({ wrong: [], unknown: [] });
   expect(DCCP_STATES).toHaveLength(10);
-  const names = [...PROTOCOLS].filter(([number]) => ![88, 89, 58, 112, 4].includes(number));
+  const names = Object.entries(IP_PROTOCOL).filter(([, number]) => ![88, 89, 58, 112, 4].includes(number));
   const protocols = evaluateC(
     ["linux/in.h", "linux/in6.h"],
-    names.map(([, name]) => `IPPROTO_${name.toUpperCase()}`),
+    names.map(([name]) => `IPPROTO_${name.toUpperCase()}`),
   );
-  expect([...protocols.values()]).toEqual(names.map(([number]) => number));
+  expect([...protocols.values()]).toEqual(names.map(([, number]) => number));
 });

@@ -41,7 +41,7 @@ export class IptablesNat implements NatBackend {
 
   apply(intent: NatIntent): NatChange {
     const wanted = normalizeIntent(intent);
-    return withNatLock(this.#namespace, () => {
+    return withNatLock(this.#namespace, `writing the NAT rules of ${wanted.owner}`, () => {
       const steps = FAMILIES.map((family) => {
         const saved = this.#saved(family);
         const ruleset = rulesetOf(replacing(intentsOf(saved), wanted), family);
@@ -62,7 +62,8 @@ export class IptablesNat implements NatBackend {
   }
 
   remove(owner?: string): boolean {
-    return withNatLock(this.#namespace, () => {
+    const doing = owner === undefined ? "removing our NAT rules" : `removing the NAT rules of ${owner}`;
+    return withNatLock(this.#namespace, doing, () => {
       const steps = FAMILIES.flatMap((family) => {
         const saved = this.#saved(family);
         if (saved.chains.size === 0 && saved.jumps === 0) return [];

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import type { IpFamily } from "../../../address/ip.ts";
 import { WayoutError } from "../../../error.ts";
+import { FileLock } from "../../../kernel/file-lock.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 
 /** Both kinds keep rules apart from each other: `nft` in nf_tables, `legacy` in the older xtables. */
@@ -108,9 +109,21 @@ export function restoreNat(
 ): void {
   const path = programPath(variant, family, "restore");
   if (path === undefined) throw noPrograms(variant);
+  const doing = `writing NAT rules with ${path}`;
+  if (variant === "legacy") awaitXtablesLock(doing);
   const ran = run(namespace, [path, "-w", String(LOCK_WAIT_S), "--noflush"], text);
   if (ran.exitCode === 0) return;
-  throw refused(`writing NAT rules with ${path}`, explain(ran.stderr.toString(), text));
+  throw refused(doing, explain(ran.stderr.toString(), text));
+}
+
+/**
+ * The programs take this lock themselves, but they do not say who holds it; and one that waits goes on when we are
+ * killed, and writes rules for somebody who has gone.
+ * @throws WayoutError `busy`
+ */
+function awaitXtablesLock(doing: string): void {
+  const path = process.env["XTABLES_LOCKFILE"] ?? "/run/xtables.lock";
+  FileLock.take(path, { doing, patienceMs: LOCK_WAIT_S * 1000 })[Symbol.dispose]();
 }
 
 /** iptables-restore names a line of its input; the line itself says more to whoever reads the error. */

@@ -6,18 +6,19 @@
  *     :WAYOUT-1f0c… - [0:0]
  *     -A WAYOUT-POSTROUTING -o lo -j RETURN
  *     -A WAYOUT-POSTROUTING -d 224.0.0.0/4 -j RETURN
- *     -A WAYOUT-POSTROUTING -s 10.88.0.0/16 -m comment --comment "cni/blue" -g WAYOUT-1f0c…
+ *     -A WAYOUT-POSTROUTING -s 10.88.0.0/16 -i cni0 -m comment --comment "cni/blue" -g WAYOUT-1f0c…
  *     -A WAYOUT-1f0c… -d 10.88.0.0/16 -m comment --comment "cni/blue untranslated 10.88.0.0/16" -j RETURN
- *     -A WAYOUT-1f0c… -s 10.88.0.0/16 -m comment --comment "cni/blue source …" -j MASQUERADE --random-fully
+ *     -A WAYOUT-1f0c… -s 10.88.0.0/16 -i cni0 -m comment --comment "cni/blue source …" -j MASQUERADE --random-fully
  *     COMMIT
  *
+ * (iptables refuses `-i` in POSTROUTING itself, and takes it in chains that POSTROUTING leads to.)
  * A network costs the same few rules whatever its number of pods. The most specific source stands first; `-g` makes
  * RETURN leave our chains altogether. The comments of the owner chains are the intents (see claim.ts). No ipset is
  * used: hosts that standardised on iptables do not all have it.
  */
 import { parseCidr } from "../../../address/cidr.ts";
 import type { IpFamily } from "../../../address/ip.ts";
-import { intentsOfClaims, sourceClaim, untranslatedClaim } from "../../claim.ts";
+import { interfaceClaim, intentsOfClaims, sourceClaim, untranslatedClaim } from "../../claim.ts";
 import { NEVER_TRANSLATED, type NatIntent, type NatSource } from "../../intent.ts";
 import { byPrecedence } from "../../segment.ts";
 
@@ -59,33 +60,66 @@ export function rulesetOf(intents: readonly NatIntent[], family: IpFamily): Rule
     `-A ${MAIN_CHAIN} -o lo -j RETURN`,
     ...NEVER_TRANSLATED[family].map((cidr) => `-A ${MAIN_CHAIN} -d ${cidr} -j RETURN`),
     ...byPrecedence(wanted, family).flatMap(({ owner, source }) =>
-      outputs(source).map((out) =>
-        rule(MAIN_CHAIN, match("-s", source.cidr) + out, owner, `-g ${chainOf(owner)}`),
+      interfaces(source).map(({ words }) =>
+        rule(MAIN_CHAIN, match("-s", source.cidr) + words, owner, `-g ${chainOf(owner)}`),
       ),
     ),
   ]);
-  for (const intent of wanted) chains.set(chainOf(intent.owner), ownerRules(intent, family));
+  for (const intent of wanted) chains.set(chainOf(intent.owner), ownerRules(intent, wanted, family));
   return chains;
 }
 
-function ownerRules(intent: NatIntent, family: IpFamily): string[] {
+function ownerRules(intent: NatIntent, all: readonly NatIntent[], family: IpFamily): string[] {
   const { owner, untranslated } = intent;
   const chain = chainOf(owner);
   return [
     ...untranslated.map((cidr) =>
       rule(chain, match("-d", cidr), untranslatedClaim(owner, cidr), "-j RETURN"),
     ),
+    ...untranslatedByOthers(intent, all, family),
     ...byPrecedence([intent], family).flatMap(({ source }) => sourceRules(chain, owner, source)),
   ];
+}
+
+/** What others who have a source around one of this owner's want left untranslated is left so here, too. */
+function untranslatedByOthers(intent: NatIntent, all: readonly NatIntent[], family: IpFamily): string[] {
+  const own = byPrecedence([intent], family);
+  const others = all.filter(({ owner }) => owner !== intent.owner);
+  return byPrecedence(others, family).flatMap((other) => {
+    const inside = own.filter(({ cidr }) => cidr.first >= other.cidr.first && cidr.last <= other.cidr.last);
+    const destinations = others.find(({ owner }) => owner === other.owner)!.untranslated;
+    return inside.flatMap(({ source }) =>
+      commonEntrances(source, other.source).flatMap((words) =>
+        destinations
+          .filter((cidr) => !intent.untranslated.includes(cidr))
+          .map((cidr) =>
+            rule(
+              chainOf(intent.owner),
+              `${match("-s", source.cidr)}${match("-d", cidr)}${words}`,
+              untranslatedClaim(other.owner, cidr),
+              "-j RETURN",
+            ),
+          ),
+      ),
+    );
+  });
+}
+
+/** Matches for the packets that both sources are asked about. */
+function commonEntrances({ inInterfaces: inner }: NatSource, { inInterfaces: outer }: NatSource): string[] {
+  if (inner === undefined || outer === undefined) {
+    return (inner ?? outer)?.map((name) => ` -i ${name}`) ?? [""];
+  }
+  return inner.filter((name) => outer.includes(name)).map((name) => ` -i ${name}`);
 }
 
 /** One rule an interface and, with a port range, one a protocol that has ports and one for those that have none. */
 function sourceRules(chain: string, owner: string, source: NatSource): string[] {
   const claim = sourceClaim(owner, source);
-  return outputs(source).flatMap((out, index) => {
-    const name = source.outInterfaces?.[index];
-    const comment = index === 0 || name === undefined ? claim : `${owner} out ${source.cidr} ${name}`;
-    const where = match("-s", source.cidr) + out;
+  return interfaces(source).flatMap(({ words, side, name }, index) => {
+    const comment =
+      index === 0 || side === undefined ? claim : interfaceClaim(owner, side, source.cidr, name);
+    const where = match("-s", source.cidr) + words;
     const withPorts =
       source.translation.ports === undefined
         ? []
@@ -96,8 +130,17 @@ function sourceRules(chain: string, owner: string, source: NatSource): string[] 
   });
 }
 
-function outputs(source: NatSource): string[] {
-  return source.outInterfaces === undefined ? [""] : source.outInterfaces.map((name) => ` -o ${name}`);
+interface InterfaceMatch {
+  readonly words: string;
+  readonly side?: "in" | "out";
+  readonly name: string;
+}
+
+/** A source has interfaces of one side at most. */
+function interfaces({ inInterfaces, outInterfaces }: NatSource): InterfaceMatch[] {
+  const incoming = inInterfaces?.map((name) => ({ words: ` -i ${name}`, side: "in", name }) as const);
+  const outgoing = outInterfaces?.map((name) => ({ words: ` -o ${name}`, side: "out", name }) as const);
+  return incoming ?? outgoing ?? [{ words: "", name: "" }];
 }
 
 /** iptables-save leaves out a prefix that matches everything. */
@@ -151,9 +194,10 @@ export function intentsOf(saved: SavedRuleset): NatIntent[] {
       const claim = /--comment "([^"]*)"/.exec(line)?.[1]; // a claim is never a single word
       if (claim === undefined) continue;
       claims.push(claim);
-      const [owner, , cidr] = claim.split(" ");
-      const out = / -o (\S+) /.exec(line)?.[1];
-      if (out !== undefined) claims.push(`${owner} out ${cidr} ${out}`);
+      const [owner, kind, cidr] = claim.split(" ");
+      if (owner === undefined || cidr === undefined || kind === "untranslated") continue;
+      const [, side, name] = / -([io]) (\S+) /.exec(line) ?? [];
+      if (name !== undefined) claims.push(interfaceClaim(owner, side === "i" ? "in" : "out", cidr, name));
     }
   }
   return intentsOfClaims(claims);

@@ -55,7 +55,7 @@ export class NftablesNat implements NatBackend {
     const wanted = normalizeIntent(intent);
     const doing = `writing the NAT rules of ${wanted.owner}`;
     return explained(doing, () =>
-      withNatLock(this.#namespace, () => {
+      withNatLock(this.#namespace, doing, () => {
         const found = this.#nftables.table(TABLE);
         const target = tableOf(replacing(intentsIn(found), wanted));
         const drifts = compareTable(target, found);
@@ -91,7 +91,7 @@ export class NftablesNat implements NatBackend {
   remove(owner?: string): boolean {
     const doing = owner === undefined ? "removing our NAT rules" : `removing the NAT rules of ${owner}`;
     return explained(doing, () =>
-      withNatLock(this.#namespace, () => {
+      withNatLock(this.#namespace, doing, () => {
         const found = this.#nftables.table(TABLE);
         if (found === undefined) {
           this.#memory.forget();

@@ -23,12 +23,17 @@
  *       chain postrouting {
  *         type nat hook postrouting priority srcnat - 5; policy accept;
  *         oiftype loopback return
+ *         ip saddr . ip daddr . iifname @entered-untranslated4 return
+ *         ip saddr . iifname vmap @entered-egress4
  *         ip saddr . ip daddr @untranslated4 return
  *         ip saddr vmap @egress4
  *         ip6 saddr . ip6 daddr @untranslated6 return
  *         ip6 saddr vmap @egress6
  *       }
  *     }
+ *
+ * What is asked for packets that came by certain interfaces only (a network's bridge) stands in sets of its own, whose
+ * keys have the interface's name, and comes first; `entered-egress4` holds 10.88.0.0/16 . "cni0".
  *
  * The number of rules depends on the kinds of translation in use (and, for MASQUERADE, on distinct port ranges),
  * never on how many sources there are; only sets grow.
@@ -44,6 +49,8 @@
  * - No forward chain: where nothing filters, forwarding is accepted anyway; where another table drops, no accept of
  *   ours could overrule it.
  */
+import { ARPHRD } from "../../../linux/link-layer.ts";
+import { HOOK_PRIORITY } from "../../../linux/netfilter.ts";
 import { parseCidr } from "../../../address/cidr.ts";
 import { ipFromNumber, type IpFamily } from "../../../address/ip.ts";
 import type { ElementSpec, SetSpec } from "../../../linux/nftables/changes.ts";
@@ -56,6 +63,7 @@ import {
   returns,
   snatByMap,
   verdictMap,
+  type Selector,
 } from "../../../linux/nftables/rule-builder.ts";
 import type { BaseChain, TableRef } from "../../../linux/nftables/ruleset.ts";
 import { claimsOf } from "../../claim.ts";
@@ -66,14 +74,19 @@ import {
   type PortRange,
   type Translation,
 } from "../../intent.ts";
-import { coverOf, joinSegments, segmentsOf, type NumberRange, type Segment } from "../../segment.ts";
+import {
+  counts,
+  coverOf,
+  joinSegments,
+  segmentsOf,
+  type NumberRange,
+  type OwnedSource,
+  type Segment,
+} from "../../segment.ts";
 
 export const TABLE: TableRef = { family: "inet", table: "wayout" };
 export const CLAIMS = { ...TABLE, set: "claims" } as const;
-/** NF_IP_PRI_NAT_SRC (linux/netfilter_ipv4.h) is 100. */
-const PRIORITY = 95;
-/** linux/if_arp.h */
-const ARPHRD_LOOPBACK = 772;
+const PRIORITY = HOOK_PRIORITY.srcnat - 5;
 
 export interface WantedChain {
   readonly name: string;
@@ -108,7 +121,7 @@ export function tableOf(intents: readonly NatIntent[]): WantedTable {
         name: "postrouting",
         base: { type: "nat", hook: "postrouting", priority: PRIORITY, policy: "accept" },
         rules: [
-          [...match("meta oiftype", ARPHRD_LOOPBACK), returns()],
+          [...match("meta oiftype", ARPHRD.loopback), returns()],
           ...families.flatMap(({ rules }) => rules),
         ],
       },
@@ -124,43 +137,95 @@ interface FamilyPart {
 }
 
 function familyPart(intents: readonly NatIntent[], family: IpFamily): FamilyPart {
-  const segments = segmentsOf(intents, family);
-  if (segments.length === 0) return { sets: [], chains: [], rules: [] };
   const words = new FamilyWords(family);
-  const bound = boundSets(segments, words);
+  const plain = segmentsOf(intents, family, (source) => counts(source, undefined)).map((one) => ({
+    ...one,
+    entered: undefined,
+  }));
+  const parts = [partOf(intents, enteredPieces(intents, family), words.entered())];
+  const bound = boundSets(plain, words);
+  const rest = partOf(intents, plain, words);
+  if (bound !== undefined) parts.push({ sets: bound, chains: [], rules: [words.leavesElsewhere()] });
+  parts.push(rest);
   return {
-    sets: [
-      untranslatedSet(intents, segments, words),
-      ...(bound ?? []),
-      egressMap(segments, words),
-      ...snatMaps(segments, words),
-    ],
-    chains: translationChains(segments, words),
-    rules: [
-      ...(bound === undefined ? [] : [words.leavesElsewhere()]),
-      words.isUntranslated(),
-      words.egress(),
-    ],
+    sets: parts.flatMap(({ sets }) => sets),
+    chains: parts.flatMap(({ chains }) => chains),
+    rules: parts.flatMap(({ rules }) => rules),
+  };
+}
+
+/** A segment for packets that came by one interface; undefined: by whichever. */
+type Piece = Segment & { readonly entered: string | undefined };
+
+/**
+ * For each interface that somebody names, what is decided there about packets that came by it. Sources that name none
+ * are among it, so that pieces are not joined over them.
+ */
+function enteredPieces(intents: readonly NatIntent[], family: IpFamily): Piece[] {
+  const sources = intents.flatMap((intent) => intent.sources);
+  const names = new Set(sources.flatMap(({ inInterfaces }) => inInterfaces ?? []));
+  return [...names]
+    .sort()
+    .flatMap((entered) =>
+      segmentsOf(intents, family, (source) => counts(source, entered)).map((one) => ({ ...one, entered })),
+    );
+}
+
+/** Whether a piece is decided by a source that names the interface by which its packets came, or both name none. */
+function isOwn({ entered, owned }: Piece): boolean {
+  return namesEntrance(owned) === (entered !== undefined);
+}
+
+/** Whether such a source is among those that leave destinations of it untranslated. */
+function hasOwn({ entered, around }: Piece): boolean {
+  return entered === undefined || around.some(namesEntrance);
+}
+
+function namesEntrance({ source }: OwnedSource): boolean {
+  return source.inInterfaces !== undefined;
+}
+
+/** As joinSegments, for each interface by itself; a piece that is left out is not joined over. */
+function joined(
+  pieces: readonly Piece[],
+  keyOf: (piece: Piece) => string,
+  gaps?: "join",
+  isMeant = isOwn,
+): Piece[] {
+  const key = (piece: Piece): string => `${piece.entered} ${isMeant(piece)} ${keyOf(piece)}`;
+  return joinSegments(pieces, key, gaps).filter(isMeant);
+}
+
+function ownersOf({ around }: Piece): string[] {
+  return [...new Set(around.map(({ owner }) => owner))].sort();
+}
+
+function partOf(intents: readonly NatIntent[], pieces: readonly Piece[], words: FamilyWords): FamilyPart {
+  if (!pieces.some(hasOwn)) return { sets: [], chains: [], rules: [] };
+  return {
+    sets: [untranslatedSet(intents, pieces, words), egressMap(pieces, words), ...snatMaps(pieces, words)],
+    chains: translationChains(pieces.filter(isOwn), words),
+    rules: [words.isUntranslated(), words.egress()],
   };
 }
 
 // ── Sets ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function egressMap(segments: readonly Segment[], words: FamilyWords): WantedSet {
+function egressMap(pieces: readonly Piece[], words: FamilyWords): WantedSet {
   // Each source has its own counter, so neighbours are joined only when they are pieces of the same source.
-  const joined = joinSegments(segments, ({ owned }) => `${owned.owner} ${owned.source.cidr}`);
+  const own = joined(pieces, ({ owned }) => `${owned.owner} ${owned.source.cidr}`);
   return {
     spec: {
       ...TABLE,
       set: words.set("egress"),
-      type: words.type,
+      type: words.typeOf(words.type),
       dataType: "verdict",
       flags: ["interval"],
       expressions: [counter()],
     },
-    elements: joined.map((segment) => ({
-      key: words.range(segment),
-      data: { verdict: "goto", chain: chainName(segment.owned.source.translation, words) },
+    elements: own.map((piece) => ({
+      key: words.key(piece, words.range(piece)),
+      data: { verdict: "goto", chain: chainName(piece.owned.source.translation, words) },
       expressions: [counter()],
     })),
   };
@@ -172,75 +237,84 @@ function egressMap(segments: readonly Segment[], words: FamilyWords): WantedSet 
  */
 function untranslatedSet(
   intents: readonly NatIntent[],
-  segments: readonly Segment[],
+  pieces: readonly Piece[],
   words: FamilyWords,
 ): WantedSet {
-  const covers = new Map(
-    intents.map(({ owner, untranslated }) => {
-      const listed = [...untranslated, ...NEVER_TRANSLATED[words.family]].map((cidr) => parseCidr(cidr));
-      return [owner, coverOf(listed.filter(({ family }) => family === words.family))];
-    }),
-  );
-  const joined = joinSegments(segments, ({ owned }) => owned.owner, "join");
+  const listed = new Map(intents.map(({ owner, untranslated }) => [owner, untranslated]));
+  const coverFor = (owners: readonly string[]): NumberRange[] => {
+    const cidrs = [...owners.flatMap((owner) => listed.get(owner)!), ...NEVER_TRANSLATED[words.family]];
+    return coverOf(cidrs.map((cidr) => parseCidr(cidr)).filter(({ family }) => family === words.family));
+  };
+  const covers = new Map<string, NumberRange[]>();
+  const coverOfOwners = (owners: readonly string[]): NumberRange[] => {
+    const key = owners.join(" ");
+    let cover = covers.get(key);
+    if (cover === undefined) covers.set(key, (cover = coverFor(owners)));
+    return cover;
+  };
   return {
     spec: {
       ...TABLE,
       set: words.set("untranslated"),
-      type: `${words.type} . ${words.type}`,
+      type: words.typeOf(`${words.type} . ${words.type}`),
       flags: ["interval"],
     },
-    elements: joined.flatMap((segment) =>
-      covers.get(segment.owned.owner)!.map((range) => ({ key: [words.range(segment), words.range(range)] })),
+    elements: joined(pieces, (piece) => ownersOf(piece).join(" "), "join", hasOwn).flatMap((piece) =>
+      coverOfOwners(ownersOf(piece)).map((range) => ({
+        key: words.key(piece, words.range(piece), words.range(range)),
+      })),
     ),
   };
 }
 
 /** Sources that are translated on certain interfaces only, and those interfaces. */
-function boundSets(segments: readonly Segment[], words: FamilyWords): WantedSet[] | undefined {
-  const bound = joinSegments(
-    segments,
-    ({ owned }) => owned.source.outInterfaces?.join(",") ?? "",
-    "join",
-  ).filter(({ owned }) => owned.source.outInterfaces !== undefined);
+function boundSets(pieces: readonly Piece[], words: FamilyWords): WantedSet[] | undefined {
+  const bound = joined(pieces, ({ owned }) => owned.source.outInterfaces?.join(",") ?? "", "join").filter(
+    ({ owned }) => owned.source.outInterfaces !== undefined,
+  );
   if (bound.length === 0) return undefined;
   return [
     {
       spec: { ...TABLE, set: words.set("bound"), type: words.type, flags: ["interval"] },
-      elements: bound.map((segment) => ({ key: words.range(segment) })),
+      elements: bound.map((piece) => ({ key: words.range(piece) })),
     },
     {
       spec: { ...TABLE, set: words.set("leave"), type: `${words.type} . ifname`, flags: ["interval"] },
-      elements: bound.flatMap((segment) =>
-        segment.owned.source.outInterfaces!.map((name) => ({ key: [words.range(segment), name] })),
+      elements: bound.flatMap((piece) =>
+        piece.owned.source.outInterfaces!.map((name) => ({ key: [words.range(piece), name] })),
       ),
     },
   ];
 }
 
 /** The fixed addresses of each source, and for those with a port range, addresses and ports. */
-function snatMaps(segments: readonly Segment[], words: FamilyWords): WantedSet[] {
-  const fixed = segments.filter(({ owned }) => owned.source.translation.snat !== undefined);
-  const withPorts = fixed.filter(({ owned }) => owned.source.translation.ports !== undefined);
-  const base = { ...TABLE, type: words.type, dataInterval: true, flags: ["interval"] } as const;
-  const joined = (list: readonly Segment[]): Segment[] =>
-    joinSegments(
-      list,
-      ({ owned }) => JSON.stringify([owned.source.translation.snat, owned.source.translation.ports]),
-      "join",
-    );
+function snatMaps(pieces: readonly Piece[], words: FamilyWords): WantedSet[] {
+  const fixed = (piece: Piece): boolean => piece.owned.source.translation.snat !== undefined;
+  const own = joined(
+    pieces,
+    ({ owned }) => JSON.stringify([owned.source.translation.snat, owned.source.translation.ports]),
+    "join",
+  ).filter(fixed);
+  const withPorts = own.filter(({ owned }) => owned.source.translation.ports !== undefined);
+  const base = {
+    ...TABLE,
+    type: words.typeOf(words.type),
+    dataInterval: true,
+    flags: ["interval"],
+  } as const;
   const maps: WantedSet[] = [
     {
       spec: { ...base, set: words.set("snat"), dataType: words.type },
-      elements: joined(fixed).map((segment) => ({
-        key: words.range(segment),
-        data: addressText(segment.owned.source),
+      elements: own.map((piece) => ({
+        key: words.key(piece, words.range(piece)),
+        data: addressText(piece.owned.source),
       })),
     },
     {
-      spec: { ...base, set: `${words.set("snat")}-ports`, dataType: `${words.type} . inet_service` },
-      elements: joined(withPorts).map((segment) => ({
-        key: words.range(segment),
-        data: [addressText(segment.owned.source), portText(segment.owned.source.translation.ports!)],
+      spec: { ...base, set: words.set("snat", "-ports"), dataType: `${words.type} . inet_service` },
+      elements: withPorts.map((piece) => ({
+        key: words.key(piece, words.range(piece)),
+        data: [addressText(piece.owned.source), portText(piece.owned.source.translation.ports!)],
       })),
     },
   ];
@@ -262,7 +336,7 @@ function chainName(translation: Translation, words: FamilyWords): string {
   const random = translation.fullyRandom ? "-random" : "";
   const ports = translation.ports === undefined ? "" : `-${portText(translation.ports)}`;
   if (translation.snat === undefined) return `masquerade${ports}${random}`;
-  return `${words.set("snat")}${ports === "" ? "" : "-ports"}${random}`;
+  return `${words.set("snat", ports === "" ? "" : "-ports")}${random}`;
 }
 
 /** One chain for each kind of translation that is used. */
@@ -299,8 +373,8 @@ function translate({ snat, ports, fullyRandom }: Translation, words: FamilyWords
     ...words.isFamily(),
     counter(),
     ...snatByMap({
-      key: words.field("saddr"),
-      map: withPorts ? `${words.set("snat")}-ports` : words.set("snat"),
+      key: words.keyFields("saddr"),
+      map: words.set("snat", withPorts ? "-ports" : ""),
       family: words.header,
       interval: true,
       withPorts,
@@ -312,18 +386,41 @@ function translate({ snat, ports, fullyRandom }: Translation, words: FamilyWords
 
 // ── A family's words ─────────────────────────────────────────────────────────────────────────────────────────────
 
-/** How one address family is spelled in rules and sets. */
+/** How one address family is spelled in rules and sets; `entered`: where the interface by which a packet came counts. */
 class FamilyWords {
   readonly type: "ipv4_addr" | "ipv6_addr";
   readonly header: "ip" | "ip6";
 
-  constructor(readonly family: IpFamily) {
+  constructor(
+    readonly family: IpFamily,
+    private readonly byInterface = false,
+  ) {
     this.type = family === 4 ? "ipv4_addr" : "ipv6_addr";
     this.header = family === 4 ? "ip" : "ip6";
   }
 
-  set(name: string): string {
-    return `${name}${this.family}`;
+  entered(): FamilyWords {
+    return new FamilyWords(this.family, true);
+  }
+
+  set(name: string, ending = ""): string {
+    return `${this.byInterface ? "entered-" : ""}${name}${this.family}${ending}`;
+  }
+
+  typeOf(addresses: string): string {
+    return this.byInterface ? `${addresses} . ifname` : addresses;
+  }
+
+  /** A key of one of the sets: its addresses, and the interface where it counts. */
+  key({ entered }: Piece, ...addresses: string[]): string | string[] {
+    const parts = entered === undefined ? addresses : [...addresses, entered];
+    return parts.length === 1 ? parts[0]! : parts;
+  }
+
+  /** The same in a rule. */
+  keyFields(...names: ("saddr" | "daddr")[]): Selector[] {
+    const fields = names.map((name) => this.field(name));
+    return this.byInterface ? [...fields, "meta iifname"] : fields;
   }
 
   field(name: "saddr" | "daddr"): `ip ${typeof name}` | `ip6 ${typeof name}` {
@@ -343,8 +440,8 @@ class FamilyWords {
 
   /** `ip saddr . ip daddr @untranslated4 return` */
   isUntranslated(): Expression[] {
-    const addresses = [this.field("saddr"), this.field("daddr")];
-    return [...this.isFamily(), ...match(addresses, inSet(this.set("untranslated"))), returns()];
+    const key = this.keyFields("saddr", "daddr");
+    return [...this.isFamily(), ...match(key, inSet(this.set("untranslated"))), returns()];
   }
 
   /** `ip saddr @bound4 ip saddr . oifname != @leave4 return` */
@@ -360,6 +457,6 @@ class FamilyWords {
 
   /** `ip saddr vmap @egress4` */
   egress(): Expression[] {
-    return [...this.isFamily(), ...verdictMap(this.field("saddr"), this.set("egress"))];
+    return [...this.isFamily(), ...verdictMap(this.keyFields("saddr"), this.set("egress"))];
   }
 }

@@ -1,8 +1,7 @@
 /**
- * Every cause the doctor knows by name, in the order in which a packet meets them. docs/findings.md is made from this
- * table. The code that raises a finding stands in checks/, one file for each step.
+ * Every cause that the doctor and the trace know by name, in the order in which a packet meets them. docs/findings.md is made from this
+ * table. The code that raises a finding stands in doctor/checks/, one file for each step.
  */
-import type { Severity } from "./finding.ts";
 
 /** The steps of the checklist, as a person would go through them. */
 export const STEPS = {
@@ -23,6 +22,9 @@ export const STEPS = {
 } as const;
 
 export type StepName = keyof typeof STEPS;
+
+/** `error`: broken now. `warning`: will bite, or bites sometimes. `note`: worth knowing. */
+export type Severity = "error" | "warning" | "note";
 
 /** One kind of finding. */
 export interface CatalogueEntry {
@@ -115,6 +117,24 @@ export const CATALOGUE = {
     dependsOn: NO_POD_ADDRESS,
     about:
       "Answers reach whichever of the two the node's neighbour table names at the moment. Happens when an address is freed while its pod still lives.",
+  },
+  "pod-ports-exhausted": {
+    step: "pod-address",
+    title: "the pod's own local ports toward the destination are used up",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_ADDRESS,
+    about:
+      "Each connection to one destination and port needs a local port of its own out of net.ipv4.ip_local_port_range, and a closed one stays in TIME_WAIT for a minute. Programs see “Cannot assign requested address”.",
+  },
+  "pod-cannot-send": {
+    step: "pod-address",
+    title: "the pod's kernel refuses the socket before anything is sent",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_ADDRESS,
+    about:
+      "The error that the program in the pod would see. A rule in the pod's own OUTPUT, a BPF program of its control group, an address or a buffer that is missing.",
   },
   // ── the pod's route ──
   "pod-no-route": {
@@ -383,6 +403,15 @@ export const CATALOGUE = {
     about:
       "A bridge of the node has a range that somebody outside uses, too: what is meant for them ends on the bridge. Docker's and Compose's networks take ranges that offices and VPNs use.",
   },
+  "ttl-expired": {
+    step: "node-route",
+    title: "the packet's time to live runs out",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "Each router takes one from it. Two routers that send a packet to each other use it up; so does a rule that sets it, and a program that sends with a small one.",
+  },
   // ── reverse path ──
   "reverse-path-filter": {
     step: "reverse-path",
@@ -446,6 +475,58 @@ export const CATALOGUE = {
     dependsOn: [],
     about:
       "NAT leaves alone what belongs to no flow. The other side answers a packet from a pod's own address with a reset, if at all. Drop such packets, or let conntrack be liberal.",
+  },
+  "qdisc-drops": {
+    step: "filter",
+    title: "a queueing discipline (tc) drops the packet",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "A bandwidth limit whose burst is smaller than a packet drops every packet; a limit that is reached drops some. CNI's bandwidth plugin takes the burst in bits.",
+  },
+  "kernel-drops": {
+    step: "filter",
+    title: "the kernel drops the packet, and says why",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "The kernel's own drop reason for the packet that was sent, the device it was at and, where no reason is given, the function of the kernel.",
+  },
+  "refused-on-node": {
+    step: "filter",
+    title: "the node itself answers that the packet cannot go on (ICMP)",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about: "The message says why: no route, prohibited, a host that does not answer.",
+  },
+  "refused-outside": {
+    step: "filter",
+    title: "something outside refuses the packet, and says so (ICMP)",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "The packet left the node, and an ICMP message came back: who sent it is the one that refuses. “Administratively prohibited” is a firewall, “host unreachable” a router that gets no answer from the destination.",
+  },
+  "answer-from-elsewhere": {
+    step: "conntrack",
+    title: "the answer comes from another address than the one that was asked",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "No tracked connection and no connected socket takes such an answer. A server that answers from another of its addresses, or an answer that does not pass where the request was translated: two pods of one bridge, one of which asked by the node's address.",
+  },
+  "answer-not-matched": {
+    step: "conntrack",
+    title: "no tracked connection claims the answer",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about: "It came to the translated address and port, and was not translated back.",
   },
   // ── NAT ──
   "nat-missing": {
@@ -749,18 +830,45 @@ export const CATALOGUE = {
     dependsOn: [],
     about: "Where it was last seen, and what the kernel said about it.",
   },
-  "no-answer": {
-    step: "filter",
-    title: "the packet left the node correctly, and nobody answered",
+  "unanswered-neighbour": {
+    step: "node-route",
+    title: "the network outside asks for the link-layer address of the pod, and nobody answers",
     severity: "error",
     stopsTraffic: true,
     dependsOn: [],
     about:
-      "Everything on the node is as it should be. A security group, a provider's filter, a proxy that must be used, or the other side itself.",
+      "The packet leaves with an address out of the uplink's own network. The router takes its holder for a neighbour and asks for it (ARP, neighbour solicitation); only proxy_arp or proxy_ndp on the node answers that. Or the prefix is routed to the node.",
+  },
+  "request-unanswered": {
+    step: "filter",
+    title: "the connection is made, and the request over it is not answered",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about: "A slow server, or larger packets that are lost.",
+  },
+  "pod-silent": {
+    step: "filter",
+    title: "what comes from outside is delivered to the pod, and the pod does not answer",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about: "No program listens on that port in the pod. Only `wayout trace --listen` finds it.",
+  },
+  "no-answer": {
+    step: "filter",
+    title: "the packet left the node, and nobody answered",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "It was seen leaving, and nothing on the node explains the silence. A security group, a provider's filter, a proxy that must be used, or the other side itself.",
   },
 } as const satisfies Readonly<Record<string, CatalogueEntry>>;
 
-export type FindingCode = keyof typeof CATALOGUE;
+/** The name of a cause: of what the doctor finds, and of what ends a traced packet. */
+export type CauseCode = keyof typeof CATALOGUE;
+export type FindingCode = CauseCode;
 
 /** The entry of a code, with its plain type. */
 export function entryOf(code: FindingCode): CatalogueEntry {

@@ -1,0 +1,114 @@
+/**
+ * The agent of one node: it knows what shall be true, hears of every change, and puts back what somebody took away.
+ *
+ *     kernel ── NodeEvents ──► Reconciler ──► steps (nat, forwarding, …) ──► kernel
+ *                  │                │
+ *                  └── who did it ──┴──► listeners: log, journal, metrics, API
+ */
+import { dirname } from "node:path";
+import { FileLock, holderOf } from "../kernel/file-lock.ts";
+import { removeIfEmpty } from "../kernel/file.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { NftablesTwin } from "../nat/backends/nftables/twin.ts";
+import { WayoutError } from "../error.ts";
+import { desiredOf, type Desired, type DesiredNat } from "./desired.ts";
+import type { AgentLog } from "./log.ts";
+import { NodeEvents, type NodeEvent } from "./node-events.ts";
+import { ForwardingStep } from "./reconcile/forwarding-step.ts";
+import { NatStep } from "./reconcile/nat-step.ts";
+import { Reconciler, type Round } from "./reconcile/reconciler.ts";
+
+const DIRECTORY = "/run/wayout/agent";
+/** What the kernel announces to nobody is compared this often. */
+const LOOK_EVERY_MS = 2_000;
+
+export interface AgentOptions {
+  readonly node: NetworkNamespace;
+  readonly log: AgentLog;
+  /** What the configuration wants; undefined without one. */
+  readonly policy?: () => DesiredNat | undefined;
+}
+
+/** Who hears of what the agent saw and did. */
+export interface AgentListener {
+  readonly event?: (event: NodeEvent) => void;
+  readonly round?: (round: Round) => void;
+}
+
+export class Agent {
+  readonly #lock: FileLock;
+  readonly #twin: NftablesTwin | undefined;
+  readonly #nat: NatStep;
+  readonly #reconciler: Reconciler;
+  readonly #events: NodeEvents;
+  readonly #look: ReturnType<typeof setInterval>;
+  readonly #listeners: readonly AgentListener[];
+
+  /** @throws WayoutError `agent-runs`, `no-privilege` */
+  constructor(
+    private readonly options: AgentOptions,
+    listeners: readonly AgentListener[] = [],
+  ) {
+    const { node, log } = options;
+    this.#lock = lockOf(node);
+    this.#listeners = [logging(log), ...listeners];
+    this.#twin = NftablesTwin.open(node);
+    const wanted = (): Desired => desiredOf(node, options.policy?.());
+    this.#nat = new NatStep(node, wanted, this.#twin);
+    this.#reconciler = new Reconciler([this.#nat, new ForwardingStep(node, wanted)], (round) => {
+      for (const listener of this.#listeners) listener.round?.(round);
+    });
+    // Heard before it is read: what changes in between is looked at again.
+    this.#events = new NodeEvents(node, (event) => {
+      for (const listener of this.#listeners) listener.event?.(event);
+      this.#reconciler.wake();
+    });
+    this.#reconciler.run();
+    this.#look = setInterval(() => this.#reconciler.wake(), LOOK_EVERY_MS);
+    log.write("info", "started", {
+      twin: this.#twin === undefined ? "none" : this.#twin.persists ? "persists" : "held",
+    });
+  }
+
+  /** In order: nothing is mended any more, the rules stay as they are, and pods stay connected. */
+  async stop(): Promise<void> {
+    clearInterval(this.#look);
+    this.#reconciler.stop();
+    await this.#events.close();
+    // Our own table translates on its own; the twin would go on with what nobody keeps up to date any more.
+    this.#twin?.remove();
+    this.#twin?.[Symbol.dispose]();
+    this.#nat[Symbol.dispose]();
+    this.#lock.remove();
+    for (const directory of [DIRECTORY, dirname(DIRECTORY)]) removeIfEmpty(directory);
+    this.options.log.write("info", "stopped");
+  }
+}
+
+function lockOf(node: NetworkNamespace): FileLock {
+  const path = `${DIRECTORY}/${node.cookie}.lock`;
+  const lock = FileLock.try(path);
+  if (lock !== undefined) return lock.sign();
+  const holder = holderOf(path);
+  throw new WayoutError({
+    code: "agent-runs",
+    kind: "broken",
+    doing: "starting the agent",
+    said: `an agent of this node runs already${holder === undefined ? "" : ` (process ${holder.pid})`}`,
+    todo: "One is enough: two would undo each other's work.",
+  });
+}
+
+/** Only what happened is written: a round in which all was well is silent. */
+function logging(log: AgentLog): AgentListener {
+  return {
+    round({ repairs, failures, fights, tookMs }) {
+      for (const { step, object, found } of repairs) log.write("warn", "repaired", { step, object, found });
+      for (const { step, message } of failures) log.write("error", "not-repaired", { step, message });
+      for (const { step, object, pauseMs } of fights)
+        log.write("warn", "undone-again", { step, object, pauseMs });
+      if (repairs.length > 0)
+        log.write("info", "reconciled", { repairs: repairs.length, tookMs: Math.round(tookMs) });
+    },
+  };
+}

@@ -1,0 +1,80 @@
+/** Writes down what the agent hears and does. */
+import type { AgentListener } from "./agent.ts";
+import { culpritOf, culpritText } from "./culprit.ts";
+import type { Culprit, Journal, JournalEvent } from "./journal/journal.ts";
+import type { NodeEvent } from "./node-events.ts";
+import type { Round } from "./reconcile/reconciler.ts";
+
+/** A repair follows its cause at once: who changed the rules longer ago than this did not cause it. */
+const CAUSE_MS = 2_000;
+/** The rules may be compared, for another reason, before the word of who changed them is here. */
+const WORD_MS = 200;
+
+/** Who hears of events as they are written, with their number. */
+export type EventSink = (event: JournalEvent, id: number | undefined) => void;
+
+export class Historian implements AgentListener, Disposable {
+  #last: { readonly at: number; readonly by: Culprit } | undefined;
+  /** Repairs of rules of which nobody has said yet who made them necessary. */
+  #waiting: JournalEvent[] = [];
+
+  /** @param own the agent's own process, whose transactions are its repairs */
+  constructor(
+    private readonly journal: Journal | undefined,
+    private readonly sink: EventSink = () => {},
+    private readonly now: () => number = Date.now,
+    private readonly own: number = process.pid,
+  ) {}
+
+  readonly event = (event: NodeEvent): void => {
+    if (event.kind !== "rules" || event.pid === this.own) return;
+    const by = culpritOf(event);
+    this.#last = { at: this.now(), by };
+    this.record({
+      at: this.now(),
+      kind: "rules",
+      object: "ruleset",
+      text: `${culpritText(by)} changed the rules (generation ${event.generation})`,
+      by,
+    });
+    this.#settle(by);
+  };
+
+  readonly round = ({ repairs, failures, fights }: Round): void => {
+    const at = this.now();
+    const cause = this.#last !== undefined && at - this.#last.at <= CAUSE_MS ? this.#last.by : undefined;
+    for (const { step, object, found } of repairs) {
+      const event: JournalEvent = { at, kind: "repair", object, text: found };
+      // Of forwarding the kernel tells no process.
+      if (step !== "nat") this.record(event);
+      else if (cause !== undefined) this.record({ ...event, by: cause });
+      else if (this.#waiting.push(event) === 1) setTimeout(() => this.#settle(undefined), WORD_MS);
+    }
+    for (const { step, message } of failures)
+      this.record({ at, kind: "failure", object: step, text: message });
+    for (const { object, pauseMs } of fights) {
+      this.record({
+        at,
+        kind: "fight",
+        object,
+        text: `somebody undoes it again and again; it is mended after ${pauseMs} ms from now on`,
+        ...(cause === undefined ? {} : { by: cause }),
+      });
+    }
+  };
+
+  /** Nothing that waits for a word is lost. */
+  [Symbol.dispose](): void {
+    this.#settle(undefined);
+  }
+
+  #settle(by: Culprit | undefined): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const event of waiting) this.record(by === undefined ? event : { ...event, by });
+  }
+
+  record(event: JournalEvent): void {
+    this.sink(event, this.journal?.record(event));
+  }
+}

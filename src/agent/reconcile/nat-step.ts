@@ -1,0 +1,39 @@
+/** Keeps the rules: ours are compared with what is wanted and written anew where they differ; the twin follows. */
+import { openNat } from "../../nat/open.ts";
+import type { NatBackend, NatBackendName } from "../../nat/backend.ts";
+import type { NftablesTwin } from "../../nat/backends/nftables/twin.ts";
+import type { NetworkNamespace } from "../../kernel/namespace.ts";
+import type { Desired } from "../desired.ts";
+import type { ReconcileStep, Repair } from "./step.ts";
+
+export class NatStep implements ReconcileStep, Disposable {
+  readonly name = "nat";
+  readonly #open = new Map<NatBackendName, NatBackend>();
+
+  constructor(
+    private readonly node: NetworkNamespace,
+    private readonly wanted: () => Desired,
+    private readonly twin: NftablesTwin | undefined,
+  ) {}
+
+  run(): Repair[] {
+    const { nat } = this.wanted();
+    const repairs = nat.flatMap(({ backend, intent }) =>
+      this.#backend(backend)
+        .apply(intent)
+        .drifts.map(({ object, text }): Repair => ({ step: this.name, object, found: text })),
+    );
+    this.twin?.hold(nat.filter(({ backend }) => backend === "nftables").map(({ intent }) => intent));
+    return repairs;
+  }
+
+  [Symbol.dispose](): void {
+    for (const backend of this.#open.values()) backend[Symbol.dispose]();
+  }
+
+  #backend(name: NatBackendName): NatBackend {
+    let backend = this.#open.get(name);
+    if (backend === undefined) this.#open.set(name, (backend = openNat(name, this.node)));
+    return backend;
+  }
+}

@@ -1,0 +1,27 @@
+/** By which interfaces a network's pods come to the node: only what comes from there is theirs to have translated. */
+import type { LinkTable } from "../kernel/route/link-table.ts";
+import { readSysctl } from "../kernel/sysctl.ts";
+import type { LinkState } from "../linux/route/link-state.ts";
+import type { NetworkConfiguration } from "./configuration.ts";
+
+/**
+ * The bridge, or its gateway in the VLAN, and the VRF it belongs to, under whose name the kernel knows what comes from
+ * there. Empty when it is not known: where the node is no gateway, somebody else's interface may lead the pods out.
+ * @param holder the interface that has, or would have, the gateway's addresses
+ */
+export function entrances(
+  { isGateway, nat }: Pick<NetworkConfiguration, "isGateway" | "nat">,
+  holder: LinkState,
+  node: LinkTable,
+): string[] {
+  if (nat.translations.size === 0 || !tellsEntrance()) return [];
+  if (!isGateway && node.addresses({ interface: holder.index }).length === 0) return [];
+  const master = holder.master === undefined ? undefined : node.linkState(holder.master);
+  return master?.kind === "vrf" ? [holder.name, master.name] : [holder.name];
+}
+
+/** Since Linux 5.7 postrouting knows by which interface a packet came (28f8bfd1ac94). */
+function tellsEntrance(): boolean {
+  const [major = 0, minor = 0] = (readSysctl(undefined, "kernel.osrelease") ?? "").split(".").map(Number);
+  return major > 5 || (major === 5 && minor >= 7);
+}

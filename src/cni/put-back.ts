@@ -1,0 +1,36 @@
+/**
+ * Puts back what the next ADD would put back for pods that are attached: our rules, forwarding, the bridge's addresses.
+ * Nothing is made anew where nobody is attached, and no rules that a person took away.
+ */
+import { WayoutError } from "../error.ts";
+import { takeNatLock } from "../nat/lock.ts";
+import type { CniContext } from "./context.ts";
+import { entrances } from "./entrance.ts";
+import { lockNetwork } from "./network-lock.ts";
+import { ensureNat, isNatRemoved } from "./network-nat.ts";
+import { ensureForwarding, ensureGatewaySide, linksOf, type NetworkState } from "./network-state.ts";
+
+/** A kubelet waits for the answer of STATUS, and asks again in a few seconds. */
+const PATIENCE_MS = 500;
+
+/** @throws whatever an ADD could not do either */
+export async function putBack(context: CniContext, state: NetworkState): Promise<void> {
+  const { configuration, plan, subnets } = state;
+  const { network, nat } = configuration;
+  const { node, namespace } = context;
+  const began = performance.now();
+  try {
+    using _network = lockNetwork(network, "shared", PATIENCE_MS);
+    if (linksOf(network, node).length === 0) return;
+    const doing = `putting back the NAT rules of network ${network}`;
+    using _rules = takeNatLock(namespace, doing, Math.max(0, PATIENCE_MS - (performance.now() - began)));
+    const { bridge, gateway } = ensureGatewaySide(node, configuration, plan, []);
+    const holder = gateway ?? bridge;
+    const from = entrances(configuration, holder, node);
+    if (!isNatRemoved(network, namespace)) await ensureNat({ network, wish: nat, subnets, from }, namespace);
+    await ensureForwarding(plan.forwarded, holder);
+  } catch (error) {
+    // Somebody is at it just now; the next question finds what he left.
+    if (!(error instanceof WayoutError && error.code === "busy")) throw error;
+  }
+}

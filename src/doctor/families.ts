@@ -1,0 +1,101 @@
+/**
+ * The way to "the internet" when nobody named a destination: over IPv4 and, where the pod was given one, over IPv6 as
+ * well, told as one diagnosis.
+ */
+import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
+import { diagnose, type ChecklistLine, type Diagnosis, type StepStatus } from "./diagnose.ts";
+import type { Finding } from "./finding.ts";
+import { isDefaultRoute } from "./predict/fib.ts";
+import type { Target } from "./predict/path.ts";
+import { targetText } from "./wording.ts";
+
+/** Addresses outside that stand for "the internet". Nothing is sent to them. */
+export const ANYWHERE: Readonly<Record<4 | 6, Target>> = {
+  4: { address: "1.1.1.1", protocol: "tcp", port: 443 },
+  6: { address: "2606:4700:4700::1111", protocol: "tcp", port: 443 },
+};
+
+/** A pod's way out, whatever families it has. */
+export function diagnoseAnywhere(snapshot: Snapshot, pod: PodState): Diagnosis {
+  const global = pod.state?.addresses.filter((one) => one.scope === "global") ?? [];
+  const has = (family: 4 | 6): boolean => global.some((one) => one.family === family);
+  if (has(6) && !has(4)) return diagnose(snapshot, pod, ANYWHERE[6]);
+  const first = diagnose(snapshot, pod, ANYWHERE[4]);
+  // Without an own way out over IPv6 neither the pod nor its node promises one.
+  if (!hasDefault6(pod.state?.routes) || !has(6) || !hasDefault6(snapshot.node.routes)) return first;
+  const second = diagnose(snapshot, pod, ANYWHERE[6]);
+  return merged(first, isInternalOnly(second) ? unimportant(second) : second);
+}
+
+function hasDefault6(routes: Snapshot["node"]["routes"] | undefined): boolean {
+  return routes?.some((one) => one.family === 6 && one.type === "unicast" && isDefaultRoute(one)) === true;
+}
+
+/** A unique local source that no rule was ever meant to translate: its IPv6 is for the inside. */
+function isInternalOnly({ findings }: Diagnosis): boolean {
+  const stopping = findings.filter((one) => one.stopsTraffic);
+  return stopping.length > 0 && stopping.every((one) => one.code === "nat-missing");
+}
+
+/** Programs prefer IPv4 to a unique local source with a global destination (RFC 6724). */
+function unimportant(diagnosis: Diagnosis): Diagnosis {
+  const demoted = (one: Finding): Finding =>
+    one.stopsTraffic ? { ...one, stopsTraffic: false, severity: "warning" } : one;
+  return {
+    ...diagnosis,
+    healthy: true,
+    findings: diagnosis.findings.map(demoted),
+    checklist: diagnosis.checklist.map((line) =>
+      line.status === "broken" ? { ...line, status: "warned" } : line,
+    ),
+  };
+}
+
+function merged(first: Diagnosis, second: Diagnosis): Diagnosis {
+  // The first one's word for "IPv6 does not work", which is now told with its cause.
+  const own = first.findings.filter((one) => second.findings.length === 0 || one.code !== "ipv6-preferred");
+  const known = new Set(own.map((one) => `${one.code} ${one.text}`));
+  const added = second.findings.filter((one) => !known.has(`${one.code} ${one.text}`));
+  const findings = [...own, ...added];
+  return {
+    ...first,
+    healthy: first.healthy && second.healthy,
+    certain: first.certain && second.certain,
+    answer: answerOf(first, second),
+    checklist: first.checklist.map((line, index) => worse(line, second.checklist[index])),
+    findings: [...findings.filter((one) => one.stopsTraffic), ...findings.filter((one) => !one.stopsTraffic)],
+    path: {
+      ...first.path,
+      blindSpots: [...new Set([...first.path.blindSpots, ...second.path.blindSpots])],
+    },
+    gaps: [...new Set([...first.gaps, ...second.gaps])],
+  };
+}
+
+function answerOf(first: Diagnosis, second: Diagnosis): string {
+  const where = targetText(second.target);
+  const cause = second.findings.find((one) => one.stopsTraffic)?.text ?? "";
+  if (first.healthy && second.healthy) {
+    if (!first.certain) return first.answer;
+    if (!second.certain) return `${first.answer}; over IPv6 it cannot be told`;
+    const left = second.findings.some((one) => one.code === "nat-missing")
+      ? "over IPv6 only what is inside"
+      : `and ${where} over IPv6`;
+    return `${first.answer}; ${left}`;
+  }
+  if (first.healthy) return `${first.pod} reaches the outside over IPv4 and not over IPv6: ${cause}`;
+  if (second.healthy) return `${first.answer}; over IPv6 it can reach ${where}`;
+  return first.answer.includes(cause) ? first.answer : `${first.answer}; and over IPv6: ${cause}`;
+}
+
+const RANKS: readonly StepStatus[] = ["ok", "skipped", "warned", "broken"];
+
+/** The worse of the two; where both are well, both values. */
+function worse(line: ChecklistLine, other: ChecklistLine | undefined): ChecklistLine {
+  if (other === undefined) return line;
+  const difference = RANKS.indexOf(other.status) - RANKS.indexOf(line.status);
+  if (difference > 0 && other.status !== "skipped") return other;
+  if (line.status !== "ok" || other.status !== "ok" || other.text === line.text || other.text === "")
+    return line;
+  return { ...line, text: `${line.text}; ${other.text}` };
+}

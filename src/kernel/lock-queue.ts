@@ -1,0 +1,97 @@
+/**
+ * A fair wait for a lock that many commands may want at once: who came first is served first. Each who waits holds a
+ * ticket, a locked file beside the lock that is named by the time it came; a ticket that can be locked is that of a
+ * process which died, and is removed. The event loop runs meanwhile, so that signals get through.
+ */
+import { WayoutError } from "../error.ts";
+import { busy, FileLock, holderOf, type LockWait } from "./file-lock.ts";
+import { isMissing, listDirectory } from "./file.ts";
+import { clockUs } from "./libc.ts";
+
+const PAUSE_MS = 10;
+/** Who has many before them need not look often. */
+const LONGEST_PAUSE_MS = 200;
+/** However steadily the queue moves, nobody waits for longer. */
+const LONGEST_WAIT_MS = 300_000;
+
+export interface QueueWait extends LockWait {
+  /** Ends the waiting. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** @throws WayoutError `busy`, `interrupted` */
+export async function queueFor(path: string, wait: QueueWait): Promise<FileLock> {
+  const begun = performance.now();
+  let ticket: FileLock | undefined;
+  let holder = "";
+  let since = begun;
+  try {
+    for (;;) {
+      if (wait.signal?.aborted === true) throw interrupted(wait.doing);
+      const before = ahead(path, ticket?.path);
+      const lock = before === 0 ? FileLock.try(path, wait.mode) : undefined;
+      if (lock !== undefined) return lock.sign();
+      ticket ??= takeTicket(path);
+      const now = performance.now();
+      const found = JSON.stringify([holderOf(path), before]);
+      if (found !== holder) [holder, since] = [found, now];
+      if (now - since > wait.patienceMs) throw busy(path, wait);
+      if (now - begun > LONGEST_WAIT_MS) throw busy(path, { ...wait, patienceMs: LONGEST_WAIT_MS });
+      await Bun.sleep(Math.min(PAUSE_MS * (before + 1), LONGEST_PAUSE_MS));
+    }
+  } finally {
+    ticket?.remove();
+  }
+}
+
+/** How many wait who came before the holder of this ticket; without one, how many wait. */
+function ahead(path: string, own: string | undefined): number {
+  const at = path.lastIndexOf("/") + 1;
+  const directory = path.slice(0, at);
+  const tickets = ticketsIn(directory, `${path.slice(at)}.wait-`);
+  for (const [index, name] of tickets.entries()) {
+    const ticket = `${directory}${name}`;
+    if (own !== undefined && ticket >= own) return 0;
+    if (isAbandoned(ticket)) continue;
+    const ownIndex = own === undefined ? tickets.length : tickets.indexOf(own.slice(at));
+    return Math.max(ownIndex - index, 1);
+  }
+  return 0;
+}
+
+/** In the order in which they were taken. */
+function ticketsIn(directory: string, prefix: string): string[] {
+  try {
+    return listDirectory(directory)
+      .filter((name) => name.startsWith(prefix))
+      .sort();
+  } catch (error) {
+    // Whoever was last to use it has removed it.
+    if (isMissing(error)) return [];
+    throw error;
+  }
+}
+
+function isAbandoned(ticket: string): boolean {
+  const lock = FileLock.try(ticket);
+  lock?.remove();
+  return lock !== undefined;
+}
+
+function takeTicket(path: string): FileLock {
+  for (;;) {
+    const time = String(Math.floor(clockUs(1))).padStart(16, "0");
+    const ticket = FileLock.try(`${path}.wait-${time}-${process.pid}`);
+    // Somebody who looked whether we are dead holds it for a moment.
+    if (ticket !== undefined) return ticket;
+  }
+}
+
+function interrupted(doing: string): WayoutError {
+  return new WayoutError({
+    code: "interrupted",
+    kind: "broken",
+    doing,
+    said: "interrupted while it waited for another command; nothing was done",
+  });
+}

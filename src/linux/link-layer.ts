@@ -1,0 +1,26 @@
+/** What stands before an IP header on a link: frame types and link layers. */
+
+/** ETH_P_* (include/uapi/linux/if_ether.h). */
+export const ETH_P = {
+  all: 0x0003,
+  ip: 0x0800,
+  arp: 0x0806,
+  "8021q": 0x8100,
+  ip6: 0x86dd,
+  "8021ad": 0x88a8,
+} as const;
+
+/** ARPHRD_* (include/uapi/linux/if_arp.h), those that a pod's traffic meets. */
+export const ARPHRD = {
+  ether: 1,
+  infiniband: 32,
+  ppp: 512,
+  rawip: 519,
+  ipip: 768,
+  tunnel6: 769,
+  loopback: 772,
+  sit: 776,
+  gre: 778,
+  gre6: 823,
+  none: 65534,
+} as const;

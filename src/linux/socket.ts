@@ -1,0 +1,20 @@
+/** Numbers of the socket interface (linux/socket.h, asm-generic/socket.h, linux/in.h, poll.h). */
+
+export const AF_UNSPEC = 0;
+export const AF_INET = 2;
+export const AF_BRIDGE = 7;
+export const AF_INET6 = 10;
+export const AF_PACKET = 17;
+
+export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
+export const SOCK_RAW = 3;
+export const SOCK_NONBLOCK = 0o4000;
+
+export const SOL_IP = 0;
+export const SOL_SOCKET = 1;
+export const SOL_IPV6 = 41;
+export const SOL_PACKET = 263;
+
+export const MSG_NOSIGNAL = 0x4000;
+export const POLLIN = 1;

@@ -1,0 +1,114 @@
+/**
+ * A second table with the same translations, which only the process that made it can change (`flags owner`): what
+ * others do with `nft flush ruleset`, or `delete table`, passes it by.
+ *
+ * When the last chain of type nat of a namespace goes, nf_nat takes its hooks away, and every translated connection is
+ * cut at the next packet: the node's own TCP answers it with a reset. The rules may be back by the very next command,
+ * and it is too late all the same. While the twin stands, the hooks stay, and so does every connection; new ones are
+ * translated by it until ours is back. It stands just behind ours, so that in peace it decides nothing.
+ *
+ *     table inet wayout-twin {
+ *       flags owner,persist        # Linux 5.12; persist: 6.9. Without persist it goes with its process
+ *       …                          # as ruleset.ts has it, less the claims
+ *       chain postrouting { type nat hook postrouting priority srcnat - 4; … }
+ *     }
+ */
+import { NetlinkError } from "../../../linux/netlink/netlink-error.ts";
+import {
+  addChain,
+  addElements,
+  addRule,
+  addSet,
+  addTable,
+  deleteTable,
+  type Changes,
+} from "../../../linux/nftables/changes.ts";
+import type { TableFlag, TableRef } from "../../../linux/nftables/ruleset.ts";
+import { Nftables } from "../../../kernel/nftables/nftables.ts";
+import type { NetworkNamespace } from "../../../kernel/namespace.ts";
+import { normalizeIntent, type NatIntent } from "../../intent.ts";
+import { CLAIMS, tableOf, type WantedTable } from "./ruleset.ts";
+
+export const TWIN: TableRef = { family: "inet", table: "wayout-twin" };
+
+/** What the kernel may know of owned tables, the best first. */
+const OWNERSHIP: readonly (readonly TableFlag[])[] = [["owner", "persist"], ["owner"]];
+
+/** Held by one process, over a socket that stays open as long as this lives. */
+export class NftablesTwin implements Disposable {
+  readonly #nftables: Nftables;
+  #held = "";
+
+  private constructor(
+    nftables: Nftables,
+    private readonly flags: readonly TableFlag[],
+  ) {
+    this.#nftables = nftables;
+  }
+
+  /** undefined where the kernel has no owned tables (before 5.12): a flush cuts flows there. */
+  static open(namespace: NetworkNamespace): NftablesTwin | undefined {
+    const nftables = Nftables.open(namespace);
+    for (const flags of OWNERSHIP) {
+      try {
+        nftables.transaction([addTable(TWIN, { flags })], "making a table that only this process can change");
+        return new NftablesTwin(nftables, flags);
+      } catch (error) {
+        if (error instanceof NetlinkError && ["EOPNOTSUPP", "EINVAL"].includes(error.code)) continue;
+        nftables.close();
+        throw error;
+      }
+    }
+    nftables.close();
+    return undefined;
+  }
+
+  /** Whether the table outlives this process. */
+  get persists(): boolean {
+    return this.flags.includes("persist");
+  }
+
+  /** Makes the table hold these translations, in one transaction; nothing is written when it does already. */
+  hold(intents: readonly NatIntent[]): boolean {
+    const wanted = intents.map(normalizeIntent);
+    const text = JSON.stringify(wanted);
+    if (text === this.#held) return false;
+    this.#nftables.transaction(this.#changes(tableOf(wanted)), "writing the twin of our NAT rules");
+    this.#held = text;
+    return true;
+  }
+
+  /** Takes the table away: nothing shall be translated any more. */
+  remove(): void {
+    this.#nftables.transaction([deleteTable(TWIN)], "removing the twin of our NAT rules");
+    this.#held = "";
+  }
+
+  /** The table stays where it may (`persists`), and the next process takes it over. */
+  [Symbol.dispose](): void {
+    this.#nftables.close();
+  }
+
+  #changes({ sets, chains }: WantedTable): Changes {
+    const own = sets
+      .filter(({ spec }) => spec.set !== CLAIMS.set)
+      .map(({ spec, elements }) => ({ spec: { ...spec, ...TWIN }, elements }));
+    return [
+      // To delete what may not be there yet, and to take over what an earlier process left.
+      addTable(TWIN, { flags: this.flags }),
+      deleteTable(TWIN),
+      addTable(TWIN, { flags: this.flags }),
+      ...own.map(({ spec }) => addSet(spec)),
+      ...chains.map(({ name, base }) =>
+        addChain(
+          { ...TWIN, chain: name },
+          base === undefined ? {} : { base: { ...base, priority: base.priority + 1 } },
+        ),
+      ),
+      ...own.map(({ spec, elements }) => addElements(spec, elements)),
+      ...chains.flatMap(({ name, rules }) =>
+        rules.map((expressions) => addRule({ ...TWIN, chain: name }, { expressions })),
+      ),
+    ];
+  }
+}

@@ -1,0 +1,47 @@
+/** The pod's own local ports: how many there are, and how many its sockets hold. */
+import { readFileSync } from "node:fs";
+import type { NetworkNamespace } from "../../kernel/namespace.ts";
+import { readSysctl } from "../../kernel/sysctl.ts";
+import type { LocalPorts } from "../evidence.ts";
+
+const RANGE = "net.ipv4.ip_local_port_range";
+const RESERVED = "net.ipv4.ip_local_reserved_ports";
+
+/** @param remotePort of TCP only those count that go there: to another destination a port may be used once more */
+export function localPorts(
+  namespace: NetworkNamespace,
+  protocol: "tcp" | "udp",
+  remotePort: number,
+): LocalPorts | undefined {
+  const range = readSysctl(namespace, RANGE);
+  const [low, high] = (range ?? "").split(/\s+/).map(Number);
+  if (range === undefined || low === undefined || high === undefined) return undefined;
+  const used = new Set<number>();
+  for (const file of [protocol, `${protocol}6`]) {
+    for (const [local, remote] of socketPorts(namespace, file)) {
+      if (local >= low && local <= high && (protocol === "udp" || remote === remotePort)) used.add(local);
+    }
+  }
+  const reserved = readSysctl(namespace, RESERVED)?.trim();
+  return {
+    range: `${low} ${high}`,
+    size: high - low + 1,
+    ...(reserved === undefined || reserved === "" ? {} : { reserved }),
+    used: used.size,
+  };
+}
+
+/** Local and remote port of each socket, by /proc/net/tcp and its like: `0100007F:1F90 00000000:0000`. */
+function socketPorts(namespace: NetworkNamespace, file: string): [number, number][] {
+  let text: string;
+  try {
+    text = namespace.run(() => readFileSync(`/proc/thread-self/net/${file}`, "latin1"));
+  } catch {
+    // A kernel without IPv6 has no such file.
+    return [];
+  }
+  return [...text.matchAll(/^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) [0-9A-F]+:([0-9A-F]{4})/gm)].map((line) => [
+    Number.parseInt(line[1]!, 16),
+    Number.parseInt(line[2]!, 16),
+  ]);
+}

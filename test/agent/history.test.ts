@@ -1,0 +1,57 @@
+/** `wayout history`: what an agent wrote down, read by somebody else. */
+import { expect } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { StoredEvent } from "../../src/agent/journal/journal.ts";
+import { momentText, parseMoment } from "../../src/cli/moment.ts";
+import { freshName, wayout, wayoutJson, world } from "../attachment/world.ts";
+import { afterThisTest } from "../support/teardown.ts";
+import { ask, testWith } from "../support/witness.ts";
+import { RunningAgent } from "./running-agent.ts";
+
+const test = testWith(["root", "nft"]);
+
+test("says what changed, by whom, and what was put back", async () => {
+  const { node } = world();
+  const journal = freshJournal();
+  await wayout(node, "attach", freshName(), "--create");
+  const agent = await RunningAgent.on(node, "--journal", journal);
+  ask(node, ["sh", "-c", "nft flush ruleset; sleep 0.2"]);
+  await agent.says("repaired", { object: "table inet wayout" });
+  ask(node, ["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
+  await agent.says("repaired", { object: "net.ipv4.ip_forward" });
+  const events = await wayoutJson<StoredEvent[]>(node, "history", "--journal", journal);
+  expect(events.find(({ kind }) => kind === "rules")?.by).toMatchObject({ process: "nft" });
+  const repairs = events.filter(({ kind }) => kind === "repair");
+  expect(repairs.map(({ object }) => object)).toEqual(["table inet wayout", "net.ipv4.ip_forward"]);
+  expect(repairs[0]!.by).toMatchObject({ process: "nft" });
+  expect(repairs[1]!.by).toBeUndefined();
+  const told = (await wayout(node, "history", "--journal", journal)).stdout;
+  expect(told).toMatch(/put back: table inet wayout is missing +by nft/);
+});
+
+test("without a journal it says how one comes about", async () => {
+  const { node } = world();
+  const { exitCode, stderr } = await wayout(node, "history", "--journal", "/nowhere/journal.db");
+  expect([exitCode, stderr]).toEqual([3, expect.stringContaining("sudo wayout agent")]);
+});
+
+test("moments are read as people write them", () => {
+  const now = new Date(2026, 10, 28, 14, 30, 0).getTime();
+  expect(parseMoment("10m", now)).toBe(now - 600_000);
+  expect(parseMoment("14:03", now)).toBe(new Date(2026, 10, 28, 14, 3, 0).getTime());
+  // What the clock has not shown today, it showed yesterday.
+  expect(parseMoment("23:00:10", now)).toBe(new Date(2026, 10, 27, 23, 0, 10).getTime());
+  expect(parseMoment("2026-11-28T12:00:00Z", now)).toBe(Date.UTC(2026, 10, 28, 12));
+  for (const wrong of ["", "25:00", "noon", "14", "2026-13-40"])
+    expect(() => parseMoment(wrong, now)).toThrow("none that is understood");
+  expect(momentText(now - 60_000, now)).toBe("14:29:00");
+  expect(momentText(now - 86_400_000, now)).toBe("2026-11-27 14:30:00");
+});
+
+function freshJournal(): string {
+  const directory = mkdtempSync(join(tmpdir(), "wayout-history-"));
+  afterThisTest(() => rmSync(directory, { recursive: true, force: true }));
+  return join(directory, "journal.db");
+}

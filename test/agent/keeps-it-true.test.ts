@@ -1,0 +1,63 @@
+/** What somebody takes away, the agent puts back; who was connected stays connected. */
+import { expect } from "bun:test";
+import { existsSync } from "node:fs";
+import { TWIN } from "../../src/nat/backends/nftables/twin.ts";
+import { ended, freshName, seenFrom, start, UPLINK, WAYOUT, wayout, world } from "../attachment/world.ts";
+import { ask, run, testWith } from "../support/witness.ts";
+import { RunningAgent } from "./running-agent.ts";
+
+const test = testWith(["root", "nft"]);
+
+test("a flushed ruleset is back, and new connections are translated", async () => {
+  const { node } = world();
+  const blue = freshName();
+  await wayout(node, "attach", blue, "--create");
+  const before = ask(node, ["nft", "-s", "list", "table", "inet", "wayout"]);
+  const agent = await RunningAgent.on(node);
+  ask(node, ["nft", "flush", "ruleset"]);
+  expect(await agent.says("repaired")).toMatchObject({ step: "nat", object: "table inet wayout" });
+  expect(ask(node, ["nft", "-s", "list", "table", "inet", "wayout"])).toBe(before);
+  expect(await seenFrom(blue)).toBe(UPLINK.v4);
+});
+
+test("forwarding that was switched off is on again: for all, and for one interface", async () => {
+  const { node } = world();
+  await wayout(node, "attach", freshName(), "--create");
+  const agent = await RunningAgent.on(node);
+  for (const name of ["net.ipv4.ip_forward", "net.ipv4.conf.up0.forwarding"]) {
+    ask(node, ["sysctl", "-qw", `${name}=0`]);
+    await agent.says("repaired", { step: "forwarding", object: name });
+    expect(ask(node, ["sysctl", "-n", name]).trim()).toBe("1");
+  }
+});
+
+test("a second agent of the node is refused; one of another node is not", async () => {
+  const { node } = world();
+  await RunningAgent.on(node);
+  const second = await ended(start(node, [WAYOUT, "agent", "--journal", "none"]));
+  expect(second.exitCode).toBe(1);
+  expect(second.stderr).toContain("an agent of this node runs already");
+  await RunningAgent.on(world().node);
+});
+
+test("it ends in order: rules and pods stay, the twin and the lock go", async () => {
+  const { node } = world();
+  const blue = freshName();
+  await wayout(node, "attach", blue, "--create");
+  const agent = await RunningAgent.on(node);
+  expect(ask(node, ["nft", "list", "tables"])).toContain(TWIN.table);
+  expect(await agent.stop()).toBe(0);
+  expect(ask(node, ["nft", "list", "tables"]).trim()).toBe("table inet wayout");
+  expect(existsSync(`/run/wayout/agent/${node.cookie}.lock`)).toBe(false);
+  expect(await seenFrom(blue)).toBe(UPLINK.v4);
+});
+
+test("one that was killed is followed by another, which takes its twin over", async () => {
+  const { node } = world();
+  await wayout(node, "attach", freshName(), "--create");
+  const first = await RunningAgent.on(node);
+  await first.stop("SIGKILL");
+  const second = await RunningAgent.on(node);
+  expect(run(node, ["nft", "delete", "table", "inet", TWIN.table]).exitCode).not.toBe(0);
+  expect(await second.stop()).toBe(0);
+});

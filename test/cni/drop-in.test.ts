@@ -1,0 +1,202 @@
+/** What people rely on beyond the results: the plugin behaves as the one that it replaces, whatever a runtime does. */
+import { describe, expect } from "bun:test";
+import { existsSync } from "node:fs";
+import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { ask, askJson, run, testWith } from "../support/witness.ts";
+import { freshNamespace } from "../support/world.ts";
+import { addressesOn, linkNames, nodeWithOutside, pings, podLinks, reserved } from "./node.ts";
+import {
+  bridgeNetwork,
+  call,
+  environmentOf,
+  freshPod,
+  must,
+  pluginDirectory,
+  REFERENCE_DIRECTORY,
+  type Configuration,
+} from "./plugin.ts";
+
+const PROGRAMS = ["root", "ip", "nft", "ping", "sysctl"];
+const withPrograms = testWith(PROGRAMS);
+const withMounts = testWith([...PROGRAMS, "unshare", "mount"]);
+const withReference = testWith([
+  ...PROGRAMS,
+  "iptables",
+  ...(existsSync(REFERENCE_DIRECTORY) ? [] : ["containernetworking-plugins"]),
+]);
+
+const RANGE = { type: "host-local", subnet: "10.42.0.0/24" };
+const IPV6 = { type: "host-local", ranges: [[{ subnet: "fd00:42::/64" }]] };
+const DUAL = { type: "host-local", ranges: [[{ subnet: "10.42.0.0/24" }], [{ subnet: "fd00:42::/64" }]] };
+
+function defaultRoutes(pod: NetworkNamespace, family: "-4" | "-6", table = "main"): object[] {
+  return askJson<{ dst: string; gateway?: string; flags: string[] }[]>(pod, [
+    "ip",
+    family,
+    "-j",
+    "route",
+    "show",
+    "table",
+    table,
+    "default",
+  ]).map(({ gateway, flags }) => ({ gateway, flags }));
+}
+
+describe("routes and gateways", () => {
+  withPrograms("isDefaultGateway beside a default route in ipam.routes is one route", () => {
+    const node = freshNamespace("node");
+    const pod = freshPod();
+    const routes = [{ dst: "0.0.0.0/0" }, { dst: "::/0" }, { dst: "192.0.2.0/24" }, { dst: "192.0.2.0/24" }];
+    const conf = bridgeNetwork({ ipam: { ...DUAL, routes } });
+    const result = must(call(node, "ADD", conf, pod));
+    expect(defaultRoutes(pod.namespace, "-4")).toEqual([{ gateway: "10.42.0.1", flags: [] }]);
+    expect(defaultRoutes(pod.namespace, "-6")).toEqual([{ gateway: "fd00:42::1", flags: [] }]);
+    expect(result.routes?.filter(({ dst }) => dst.endsWith("/0"))).toHaveLength(2);
+    must(call(node, "CHECK", { ...conf, prevResult: result }, pod));
+  });
+
+  withPrograms("a default route of another table is another route", () => {
+    const pod = freshPod();
+    const routes = [{ dst: "0.0.0.0/0", table: 100 }];
+    must(call(freshNamespace("node"), "ADD", bridgeNetwork({ ipam: { ...RANGE, routes } }), pod));
+    expect(defaultRoutes(pod.namespace, "-4")).toHaveLength(1);
+    expect(defaultRoutes(pod.namespace, "-4", "100")).toHaveLength(1);
+  });
+
+  withPrograms("a gateway outside of the subnet: link-local, and an IPv4 one on the link", () => {
+    const { node } = nodeWithOutside();
+    const pod = freshPod();
+    const ranges = [
+      [{ subnet: "10.42.0.0/24", gateway: "192.0.2.77" }],
+      [{ subnet: "fd00:42::/64", gateway: "fe80::1" }],
+    ];
+    const conf = bridgeNetwork({ ipam: { type: "host-local", ranges } });
+    const result = must(call(node, "ADD", conf, pod));
+    expect(defaultRoutes(pod.namespace, "-4")).toEqual([{ gateway: "192.0.2.77", flags: ["onlink"] }]);
+    expect(defaultRoutes(pod.namespace, "-6")).toEqual([{ gateway: "fe80::1", flags: [] }]);
+    expect(addressesOn(node, "cni0")).toEqual(["192.0.2.77/32"]);
+    expect(pings(pod.namespace, "198.51.100.1")).toBe(true);
+    expect(pings(pod.namespace, "2001:db8:1::1")).toBe(true);
+    must(call(node, "CHECK", { ...conf, prevResult: result }, pod));
+    const second = freshPod("pod2");
+    must(call(node, "ADD", conf, second));
+    expect(pings(second.namespace, "198.51.100.1")).toBe(true);
+    for (const { container } of [pod, second]) must(call(node, "DEL", conf, { container }));
+    expect([podLinks(node), reserved(conf)]).toEqual([[], []]);
+  });
+
+  withPrograms("a gateway of the other family is refused", () => {
+    const conf = bridgeNetwork({ ipam: { ...RANGE, gateway: "fe80::1" } });
+    const answer = call(freshNamespace("node"), "ADD", conf, freshPod());
+    expect(answer.json).toMatchObject({ code: 7, msg: expect.stringContaining("ipam.gateway") });
+  });
+});
+
+describe("IPv6 in the pod", () => {
+  withPrograms("addresses survive the interface being set down and up", () => {
+    const pod = freshPod();
+    must(call(freshNamespace("node"), "ADD", bridgeNetwork({ ipam: DUAL }), pod));
+    for (const state of ["down", "up"]) ask(pod.namespace, ["ip", "link", "set", "eth0", state]);
+    expect(addressesOn(pod.namespace, "eth0")).toEqual(["10.42.0.2/24", "fd00:42::2/64"]);
+  });
+
+  withPrograms("::1 comes with the pod's own address where a runtime has switched IPv6 off", () => {
+    const node = freshNamespace("node");
+    const [six, four] = [freshPod("six"), freshPod("four")];
+    for (const { namespace } of [six, four]) {
+      for (const scope of ["all", "default"]) {
+        ask(namespace, ["sysctl", "-w", `net.ipv6.conf.${scope}.disable_ipv6=1`]);
+      }
+    }
+    must(call(node, "ADD", bridgeNetwork({ ipam: DUAL }), six));
+    must(call(node, "ADD", bridgeNetwork({ ipam: RANGE, bridge: "cni1" }), four));
+    const loopback = (pod: NetworkNamespace): string => ask(pod, ["ip", "-6", "address", "show", "lo"]);
+    expect(loopback(six.namespace)).toContain("::1/128");
+    expect(loopback(four.namespace)).toBe("");
+  });
+});
+
+describe("where /proc/sys is read-only", () => {
+  const add = (node: NetworkNamespace, conf: Configuration, pod: ReturnType<typeof freshPod>) =>
+    run(
+      node,
+      [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        `mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && exec ${pluginDirectory()}/wayout`,
+      ],
+      JSON.stringify(conf),
+      environmentOf("ADD", pod),
+    );
+
+  withMounts("a pod gets its way out, when forwarding is on", () => {
+    const { node } = nodeWithOutside();
+    ask(node, ["sysctl", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]);
+    const pod = freshPod();
+    const answer = add(node, bridgeNetwork({ ipam: DUAL }), pod);
+    expect(answer).toMatchObject({ exitCode: 0, stderr: "" });
+    expect(pings(pod.namespace, "198.51.100.1")).toBe(true);
+    expect(pings(pod.namespace, "2001:db8:1::1")).toBe(true);
+  });
+
+  withMounts("it is refused where the pod would have none", () => {
+    const node = freshNamespace("node");
+    const pod = freshPod();
+    const answer = add(node, bridgeNetwork({ ipam: IPV6 }), pod);
+    expect(JSON.parse(answer.stdout)).toMatchObject({ code: 107 });
+    expect([linkNames(pod.namespace), podLinks(node)]).toEqual([["lo"], []]);
+  });
+});
+
+describe("DEL by a path that leads to somebody else by now", () => {
+  withReference("another pod keeps its interface, and what is ours is freed", () => {
+    const node = freshNamespace("node");
+    const conf = bridgeNetwork({ cniVersion: "1.0.0", ipMasq: false });
+    for (const type of ["wayout", "bridge"]) {
+      const [gone, other] = [freshPod("gone"), freshPod("other")];
+      const result = must(call(node, "ADD", { ...conf, type }, gone));
+      must(call(node, "ADD", { ...conf, type }, other));
+      ask(gone.namespace, ["ip", "link", "delete", "eth0"]);
+      const { netns } = other;
+      for (const extra of [{}, { prevResult: result }]) {
+        must(call(node, "DEL", { ...conf, ...extra }, { container: "gone", netns }));
+        expect(linkNames(other.namespace)).toEqual(["lo", "eth0"]);
+        expect(reserved(conf)).toHaveLength(1);
+      }
+      must(call(node, "DEL", conf, other));
+      expect([linkNames(other.namespace), reserved(conf)]).toEqual([["lo"], []]);
+    }
+  });
+
+  withPrograms("the node keeps its own", () => {
+    const node = freshNamespace("node");
+    const conf = bridgeNetwork();
+    const pod = freshPod("gone");
+    must(call(node, "ADD", conf, pod));
+    ask(node, ["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1"]);
+    must(call(node, "DEL", conf, { container: "gone", netns: "/proc/self/ns/net" }));
+    expect(linkNames(node)).toContain("eth0");
+    expect([linkNames(pod.namespace), podLinks(node), reserved(conf)]).toEqual([["lo"], [], []]);
+  });
+});
+
+withPrograms("what other plugins of a chain say of their interfaces is handed on", () => {
+  const made = {
+    name: "net1",
+    mac: "02:00:00:00:00:01",
+    socketPath: "/run/vhost/1.sock",
+    pciID: "0000:03:00.0",
+  };
+  for (const [cniVersion, kept] of [
+    ["1.1.0", made],
+    ["1.0.0", made],
+    ["0.4.0", { name: made.name, mac: made.mac }],
+  ] as const) {
+    const prevResult = { cniVersion, interfaces: [made], ips: [] };
+    const conf = bridgeNetwork({ cniVersion, prevResult });
+    const [first] = must(call(freshNamespace("node"), "ADD", conf, freshPod())).interfaces!;
+    expect(first as object).toEqual(kept);
+  }
+});

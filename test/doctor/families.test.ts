@@ -1,0 +1,99 @@
+/** Without a destination both families of a pod are examined, as far as the pod was given a way out over them. */
+import { afterEach, expect } from "bun:test";
+import { join } from "node:path";
+import type { Diagnosis } from "../../src/doctor/diagnose.ts";
+import { run, testWith } from "../support/witness.ts";
+import { makeWorld, MASQUERADE, type World } from "../trace/world.ts";
+
+const MAIN = join(import.meta.dir, "..", "..", "src", "main.ts");
+
+let world: World | undefined;
+
+afterEach(async () => {
+  await world?.[Symbol.asyncDispose]();
+  world = undefined;
+});
+
+function doctor(at: World): { exitCode: number; answer: string; codes: string[]; checklist: string[] } {
+  const ran = run(undefined, [process.execPath, MAIN, "doctor", at.pod.name!, "--json"]);
+  const { answer, findings, checklist } = JSON.parse(ran.stdout) as Diagnosis;
+  return {
+    exitCode: ran.exitCode,
+    answer,
+    codes: findings.map((one) => `${one.stopsTraffic ? "✗" : "!"} ${one.code}`),
+    checklist: checklist.filter((line) => line.status !== "ok").map((line) => line.step),
+  };
+}
+
+testWith(["root", "nft"])("both work: one answer for both", async () => {
+  world = await makeWorld();
+  const { exitCode, answer, codes } = doctor(world);
+  expect([exitCode, codes]).toEqual([0, []]);
+  expect(answer).toContain("can reach 1.1.1.1:443");
+  expect(answer).toContain("[2606:4700:4700::1111]:443 over IPv6");
+});
+
+const IPV6_FAULTS: readonly { name: string; break: (at: World) => void; code: string; says: string }[] = [
+  {
+    name: "forwarding",
+    break: (at) => at.in("node", "sysctl", "-qw", "net.ipv6.conf.all.forwarding=0"),
+    code: "forwarding-off",
+    says: "net.ipv6.conf.all.forwarding is 0",
+  },
+  {
+    name: "a filter",
+    break: (at) =>
+      at.nft("table ip6 guard { chain fw { type filter hook forward priority 0; iifname br0 drop; }; }"),
+    code: "filter-rule-drops",
+    says: "ip6 guard fw",
+  },
+  {
+    name: "a route that refuses",
+    break: (at) => at.in("node", "ip", "-6", "route", "add", "unreachable", "2606:4700::/32"),
+    code: "node-route-refused",
+    says: "2606:4700::/32",
+  },
+];
+
+for (const fault of IPV6_FAULTS) {
+  testWith(["root", "nft"])(`IPv4 works and IPv6 does not: ${fault.name}`, async () => {
+    world = await makeWorld();
+    fault.break(world);
+    const { exitCode, answer, codes } = doctor(world);
+    expect([exitCode, codes]).toEqual([1, [`✗ ${fault.code}`]]);
+    expect(answer).toContain("reaches the outside over IPv4 and not over IPv6: ");
+    expect(answer).toContain(fault.says);
+  });
+}
+
+testWith(["root", "nft"])("IPv6 works and IPv4 does not", async () => {
+  world = await makeWorld();
+  world.in("node", "sysctl", "-qw", "net.ipv4.ip_forward=0");
+  const { exitCode, answer, codes, checklist } = doctor(world);
+  expect([exitCode, codes, checklist]).toEqual([1, ["✗ forwarding-off"], ["forwarding"]]);
+  expect(answer).toEndWith("over IPv6 it can reach [2606:4700:4700::1111]:443");
+});
+
+testWith(["root", "nft"])("a cause of both is told once", async () => {
+  world = await makeWorld();
+  world.in("node", "ip", "link", "set", "br0", "down");
+  const { exitCode, codes } = doctor(world);
+  expect([exitCode, codes]).toEqual([1, ["✗ bridge-down"]]);
+});
+
+testWith(["root", "nft"])("no alarm where the node itself has no IPv6 outside", async () => {
+  world = await makeWorld();
+  world.in("node", "ip", "-6", "route", "del", "default");
+  expect(doctor(world)).toMatchObject({ exitCode: 0, codes: [] });
+});
+
+testWith(["root", "nft"])(
+  "unique local addresses that nobody meant to translate are worth a warning only",
+  async () => {
+    world = await makeWorld({ nat: false });
+    world.nft(MASQUERADE.replace(/\n.*ip6 saddr.*/, ""));
+    const { exitCode, codes, answer } = doctor(world);
+    expect([exitCode, codes]).toEqual([0, ["! nat-missing"]]);
+    expect(answer).toEndWith("over IPv6 only what is inside");
+  },
+);

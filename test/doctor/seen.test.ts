@@ -1,0 +1,172 @@
+/** Where the tables find nothing and the packet stops all the same: the finding says what was seen. Healthy neighbours. */
+import { afterEach, expect } from "bun:test";
+import { join } from "node:path";
+import type { Diagnosis } from "../../src/doctor/diagnose.ts";
+import { InetSocket } from "../../src/kernel/inet-socket.ts";
+import { ask, run, testWith } from "../support/witness.ts";
+import { makeWorld, type World } from "../trace/world.ts";
+
+const MAIN = join(import.meta.dir, "..", "..", "src", "main.ts");
+
+let world: World | undefined;
+
+afterEach(async () => {
+  await world?.[Symbol.asyncDispose]();
+  world = undefined;
+});
+
+function doctor(at: World, to: string, ...options: string[]): { exitCode: number; diagnosis: Diagnosis } {
+  const command = [process.execPath, MAIN, "doctor", at.pod.name!, "--to", to, "--json", ...options];
+  const { exitCode, stdout } = run(undefined, command);
+  return { exitCode, diagnosis: JSON.parse(stdout) as Diagnosis };
+}
+
+/** Cannot reach it, for this cause; the texts of the finding. */
+function stops(at: World, code: string, to = "198.51.100.80:443", ...options: string[]): string {
+  const { exitCode, diagnosis } = doctor(at, to, ...options);
+  const [first] = diagnosis.findings;
+  expect([exitCode, diagnosis.healthy, first?.code]).toEqual([1, false, code as never]);
+  const text = JSON.stringify(first);
+  expect(text).not.toContain("wayout trace");
+  expect(diagnosis.answer).toContain(first!.text);
+  return text;
+}
+
+function passes(at: World, to = "198.51.100.80:443", ...options: string[]): Diagnosis {
+  const { exitCode, diagnosis } = doctor(at, to, ...options);
+  expect([exitCode, diagnosis.findings.filter((one) => one.stopsTraffic)]).toEqual([0, []]);
+  return diagnosis;
+}
+
+function wall(at: World, rule: string, hook = "input"): void {
+  ask(
+    at.internet,
+    ["nft", "-f", "-"],
+    `table inet wall { chain one { type filter hook ${hook} priority filter; ${rule}; }; }`,
+  );
+}
+
+testWith(["root", "nft"])("the pod's local ports are used up toward one destination", async () => {
+  world = await makeWorld();
+  world.in("pod", "sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40003");
+  const open: InetSocket[] = [];
+  try {
+    for (let count = 0; count < 4; count++) {
+      const socket = InetSocket.open(world.pod, "tcp", 4);
+      open.push(socket);
+      socket.connect({ address: "198.51.100.80", port: 443 });
+    }
+    const text = stops(world, "pod-ports-exhausted");
+    expect(text).toContain("has 4 ports, and 4 of them are in use");
+    expect(text).toContain("net.ipv4.ip_local_port_range = 40000 40003");
+    // To another port each of them may be used once more.
+    passes(world, "198.51.100.80:80");
+  } finally {
+    for (const socket of open) socket.close();
+  }
+});
+
+testWith(["root", "nft"])("the pod's local UDP ports are used up", async () => {
+  world = await makeWorld();
+  world.in("pod", "sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40001");
+  using _one = bound(world);
+  passes(world, "198.51.100.80:9999", "--proto", "udp");
+  using _other = bound(world);
+  expect(stops(world, "pod-ports-exhausted", "198.51.100.80:9999", "--proto", "udp")).toContain(
+    "2 local ports of that range in use",
+  );
+});
+
+function bound({ pod }: World): InetSocket {
+  const socket = InetSocket.open(pod, "udp", 4);
+  socket.bindAnyPort();
+  return socket;
+}
+
+testWith(["root", "nft"])("a firewall outside refuses: it is told who", async () => {
+  world = await makeWorld();
+  wall(world, "tcp dport 443 reject with icmp admin-prohibited");
+  const text = stops(world, "refused-outside");
+  expect(text).toContain("198.51.100.80, the destination itself, refuses it");
+  expect(text).toContain("communication administratively prohibited (ICMP type 3 code 13)");
+  // A host without a listener answers, and the way is open.
+  expect(passes(world, "198.51.100.80:9998", "--proto", "udp").answer).toContain("connection refused");
+});
+
+testWith(["root", "nft"])("a router on the way refuses, even as a host would", async () => {
+  world = await makeWorld();
+  world.in("internet", "ip", "route", "add", "192.0.2.0/24", "dev", "lo");
+  world.in("internet", "ip", "route", "add", "unreachable", "192.0.2.7");
+  world.in("internet", "sysctl", "-qw", "net.ipv4.ip_forward=1");
+  expect(stops(world, "refused-outside", "192.0.2.7:443")).toContain(
+    "203.0.113.1 on the way refuses it: host unreachable",
+  );
+});
+
+testWith(["root", "nft"])("two routers send the packet to each other", async () => {
+  world = await makeWorld({ nat: false });
+  world.in("internet", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.up0.send_redirects=0");
+  world.in("internet", "ip", "route", "add", "10.0.0.0/8", "via", "203.0.113.2");
+  expect(stops(world, "ttl-expired", "10.99.0.9:443")).toContain(
+    "203.0.113.1 on the way refuses it: time to live exceeded in transit",
+  );
+});
+
+testWith(["root", "nft"])("the router asks for the pod's own address on the uplink's network", async () => {
+  world = await makeWorld({ nat: false });
+  // A pod with an address out of the uplink's network, as a routed public one.
+  world.in("pod", "ip", "addr", "flush", "dev", "eth0");
+  world.in("pod", "ip", "addr", "add", "203.0.113.130/25", "dev", "eth0");
+  world.in("node", "ip", "addr", "add", "203.0.113.129/25", "dev", "br0");
+  world.in("pod", "ip", "route", "add", "default", "via", "203.0.113.129");
+  const text = stops(world, "unanswered-neighbour");
+  expect(text).toContain("the network there asks who has 203.0.113.130 (ARP), and nobody answers");
+  expect(text).toContain("sysctl -w net.ipv4.conf.eth0.proxy_arp=1");
+  world.in("node", "sysctl", "-qw", "net.ipv4.conf.eth0.proxy_arp=1");
+  world.in("internet", "ip", "neigh", "flush", "dev", "up0");
+  passes(world);
+});
+
+testWith(["real-root", "nft", "tc"])("a bandwidth limit with a burst smaller than a packet", async () => {
+  world = await makeWorld();
+  const limit = (burst: string): string =>
+    world!.in(
+      "node",
+      "tc",
+      "qdisc",
+      "replace",
+      "dev",
+      "eth0",
+      "root",
+      "tbf",
+      "rate",
+      "8mbit",
+      "burst",
+      burst,
+      "latency",
+      "25ms",
+    );
+  limit("64kb");
+  passes(world);
+  limit("40");
+  const text = stops(world, "qdisc-drops");
+  expect(text).toContain("at eth0 on the node: its queueing discipline tbf dropped it");
+  expect(text).toContain("tc -s qdisc show dev eth0");
+});
+
+testWith(["root", "nft"])("a transparent proxy with a listener: redirected, and said so", async () => {
+  world = await makeWorld();
+  world.nft(
+    "table ip proxy { chain pre { type nat hook prerouting priority dstnat; tcp dport 443 redirect to :20559; }; }",
+  );
+  const server = world.node.run(() =>
+    Bun.listen({ hostname: "0.0.0.0", port: 20_559, socket: { data() {} } }),
+  );
+  try {
+    expect(passes(world).answer).toMatch(
+      /gets an answer for 198\.51\.100\.80:443: it is redirected to 10\.20\.0\.1:20559 by “.*redirect to :20559.*” in ip proxy pre/,
+    );
+  } finally {
+    server.stop(true);
+  }
+});
