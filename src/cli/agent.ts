@@ -1,3 +1,4 @@
+import { logLine } from "./output.ts";
 import { Command, Option } from "commander";
 import { Agent } from "../agent/agent.ts";
 import { Historian } from "../agent/historian.ts";
@@ -36,7 +37,7 @@ export function agentCommand(): Command {
     .action(async (options: AgentCommandOptions) => {
       using stop = new Interruption();
       using node = openNamespace(options.netns);
-      const log = agentLog(options.logFormat, (line) => console.error(line));
+      const log = agentLog(options.logFormat, logLine);
       using journal = openJournal(options.journal, log);
       using historian = new Historian(journal);
       const agent = new Agent({ node, log }, [historian]);

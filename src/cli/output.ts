@@ -4,7 +4,7 @@
  * values, and gets them with everything unseen spelled out (`visible`): whatever it composes of them, the newlines and
  * colours in it are ours. Behind it a guard passes nothing but newlines and our own colours.
  */
-import { jsonText, visible, visibleLines, visibleValue } from "../text/visible.ts";
+import { jsonText, visible, visibleLines, visibleLogLine, visibleValue } from "../text/visible.ts";
 import { colourWanted, style } from "./style.ts";
 
 /** Tells people on standard output what `text` makes of the values. */
@@ -20,6 +20,11 @@ export function tellAside<V extends readonly unknown[]>(text: (...values: V) => 
 /** One quiet line on standard error, which is not part of the answer. */
 export function note(text: string): void {
   process.stderr.write(`${style.quiet(visible(text))}\n`);
+}
+
+/** One line of a log on standard error, text or JSON. */
+export function logLine(line: string): void {
+  process.stderr.write(`${visibleLogLine(line)}\n`);
 }
 
 /** Prints one JSON value, the whole of stdout under --json. */

@@ -63,14 +63,16 @@ function visibleFields(fields: object): object {
   );
 }
 
-/** JSON of the exact value, in which everything unseen stands as \uXXXX. */
+/** JSON of the exact value, in which everything unseen but its own line breaks stands as \uXXXX. */
 export function jsonText(value: unknown, indent?: number): string {
-  return escapedJson(JSON.stringify(value, null, indent));
+  return JSON.stringify(value, null, indent).replace(UNSEEN, (found) =>
+    found === "\n" ? found : asUnits(found),
+  );
 }
 
-/** The same for JSON that was composed otherwise. Blanks between its values may be newlines; nothing else below DEL is there. */
-export function escapedJson(json: string): string {
-  return json.replace(UNSEEN, (found) => (found === "\n" ? found : asUnits(found)));
+/** A line that may be JSON, with everything unseen as \uXXXX, which is right in both. */
+export function visibleLogLine(line: string): string {
+  return line.replace(UNSEEN, asUnits);
 }
 
 function spelled(found: string): string {
