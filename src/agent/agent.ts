@@ -16,7 +16,9 @@ import type { AgentLog } from "./log.ts";
 import { NodeEvents, type NodeEvent } from "./node-events.ts";
 import { ForwardingStep } from "./reconcile/forwarding-step.ts";
 import { NatStep } from "./reconcile/nat-step.ts";
-import { Reconciler, type Round } from "./reconcile/reconciler.ts";
+import type { AgentState } from "./api/view.ts";
+import type { Repair } from "./reconcile/step.ts";
+import { Reconciler, type Round, type StepFailure } from "./reconcile/reconciler.ts";
 
 const DIRECTORY = "/run/wayout/agent";
 /** What the kernel announces to nobody is compared this often. */
@@ -25,8 +27,11 @@ const LOOK_EVERY_MS = 2_000;
 export interface AgentOptions {
   readonly node: NetworkNamespace;
   readonly log: AgentLog;
-  /** What the configuration wants; undefined without one. */
-  readonly policy?: () => DesiredNat | undefined;
+  /** What the configuration wants, and why it cannot be used as it is now. */
+  readonly policy?: {
+    readonly wanted: () => DesiredNat | undefined;
+    readonly trouble: () => string | undefined;
+  };
 }
 
 /** Who hears of what the agent saw and did. */
@@ -35,7 +40,12 @@ export interface AgentListener {
   readonly round?: (round: Round) => void;
 }
 
-export class Agent {
+/** So many of the last repairs are told to whoever asks. */
+const LAST_REPAIRS = 20;
+
+export class Agent implements AgentState {
+  readonly since = new Date();
+  #repairs: (Repair & { readonly at: string })[] = [];
   readonly #lock: FileLock;
   readonly #twin: NftablesTwin | undefined;
   readonly #nat: NatStep;
@@ -53,9 +63,13 @@ export class Agent {
     this.#lock = lockOf(node);
     this.#listeners = [logging(log), ...listeners];
     this.#twin = NftablesTwin.open(node);
-    const wanted = (): Desired => desiredOf(node, options.policy?.());
+    const wanted = this.desired;
     this.#nat = new NatStep(node, wanted, this.#twin);
     this.#reconciler = new Reconciler([this.#nat, new ForwardingStep(node, wanted)], (round) => {
+      const at = new Date().toISOString();
+      this.#repairs = [...this.#repairs, ...round.repairs.map((one) => ({ ...one, at }))].slice(
+        -LAST_REPAIRS,
+      );
       for (const listener of this.#listeners) listener.round?.(round);
     });
     // Heard before it is read: what changes in between is looked at again.
@@ -69,6 +83,25 @@ export class Agent {
       twin: this.#twin === undefined ? "none" : this.#twin.persists ? "persists" : "held",
     });
   }
+
+  readonly desired = (): Desired => desiredOf(this.options.node, this.options.policy?.wanted());
+
+  readonly troubles = (): readonly StepFailure[] => {
+    const message = this.options.policy?.trouble();
+    return [...(message === undefined ? [] : [{ step: "policy", message }]), ...this.#reconciler.failures];
+  };
+
+  /** What shall be true is different now. */
+  wake(): void {
+    this.#reconciler.wake();
+  }
+
+  /** Compares and mends now. */
+  compare(): void {
+    this.#reconciler.run();
+  }
+
+  readonly lastRepairs = (): readonly (Repair & { readonly at: string })[] => this.#repairs;
 
   /** In order: nothing is mended any more, the rules stay as they are, and pods stay connected. */
   async stop(): Promise<void> {

@@ -15,6 +15,7 @@ export function showStory(event: StoryEvent): void {
     case "step":
       tell(stepText, event);
       break;
+    case "impossible":
     case "done":
       break;
   }

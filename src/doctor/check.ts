@@ -4,7 +4,7 @@ import { nftName } from "../linux/nftables/spelling.ts";
 import { sysctlWord } from "../linux/sysctl-name.ts";
 import { command, commandIn, type CommandLine } from "../text/command.ts";
 import { entryOf, type FindingCode, type StepName } from "../causes/catalogue.ts";
-import type { Decision } from "./predict/chain.ts";
+import type { Decision } from "./predict/decision.ts";
 import type { Evidence, Finding, Fix, Repair, RepairPlace } from "./finding.ts";
 import type { Prediction, Stop, StopKind, Target } from "./predict/path.ts";
 import type { PredictedPath } from "./predict/predict.ts";

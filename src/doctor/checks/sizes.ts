@@ -3,6 +3,7 @@ import { command } from "../../text/command.ts";
 import { deafToTheNode } from "../black-hole.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
+import { smallerPackets } from "../smaller-packets.ts";
 
 export const sizes: Check = {
   step: "mtu",
@@ -37,7 +38,7 @@ function mtu(context: CheckContext): Finding[] {
         clamp === undefined
           ? "each large packet needs a “fragmentation needed” message to come back; where that is lost, transfers hang"
           : "TCP is told a smaller size by a rule; other protocols are not",
-      fix: [context.fix("pod", command`ip link set dev ${podLink.name} mtu ${pathMtu}`)],
+      ...smallerPackets(context, pathMtu),
       confidence: "likely",
     }),
   ];

@@ -48,8 +48,8 @@ export function stopFix(place: StopFix["place"], line: CommandLine | undefined):
 }
 
 /** What to do: a command, with what there is to say about it; nothing when no command can spell it. */
-export function withCommand(line: CommandLine | undefined, say: string): string | undefined {
-  return line === undefined ? undefined : `${line}${say}`;
+export function withCommand(before: string, line: CommandLine | undefined, after = ""): string | undefined {
+  return line === undefined ? undefined : `${before}${line}${after}`;
 }
 
 export function nodeDrops(of: Case): KernelDrop[] {

@@ -52,6 +52,7 @@ export function reversePath(
     code: "reverse-path-filter",
     reason: `reverse path filtering (${strict} = ${node.sysctls[strict] ?? "1"}) refuses it at ${link?.name}: the node's route to ${source} leaves by another interface`,
     todo: withCommand(
+      "",
       command`sysctl -w ${sysctlWord(names[1]!)}=2`,
       `, with net.ipv4.conf.all.rp_filter not 1; or mend the route to ${source}`,
     ),
@@ -172,6 +173,7 @@ export function wrongGatewayMac(of: Case): Verdict | undefined {
     reason: `the pod sends what is for its gateway ${pod.nextHop} to ${known.mac}, and ${entry.name}, whose address that is, has ${entry.mac}`,
     evidence: [{ source: "neighbours in the pod", lines: neighbourLines(of, "pod") }],
     todo: withCommand(
+      "",
       command`ip neigh del ${pod.nextHop} dev ${link}`,
       ` (in the pod); pin the link-layer address of ${entry.name}`,
     ),
@@ -191,7 +193,7 @@ export function wrongPodMac(of: Case): Verdict | undefined {
     code: "node-neighbour-wrong-mac",
     reason: `the node sends what is for ${source} to ${known.mac}, and ${pod.link.name} in the pod has ${pod.link.mac}`,
     evidence: [{ source: "neighbours on the node", lines: neighbourLines(of, "node") }],
-    todo: withCommand(command`ip neigh del ${source} dev ${node?.entry?.name}`, " (on the node)"),
+    todo: withCommand("", command`ip neigh del ${source} dev ${node?.entry?.name}`, " (on the node)"),
   };
 }
 
@@ -200,7 +202,7 @@ export function routeBackElsewhere(of: Case): Verdict | undefined {
   const { entry, hostLink, routeBack, links } = of.evidence.survey.node!;
   const { source } = of.evidence.flow;
   if (entry === undefined || routeBack === undefined) return undefined;
-  const todo = withCommand(command`ip route get ${source}`, " (on the node)");
+  const todo = withCommand("", command`ip route get ${source}`, " (on the node)");
   const base = { step: 9, code: "network-overlap" } as const;
   if (!routeBack.reachable) {
     return { ...base, reason: `the node has no route back to ${source}: ${routeBack.said}`, todo };

@@ -120,6 +120,7 @@ function silentNextHop(of: Case): Verdict | undefined {
     code: "uplink-gateway-unresolved",
     reason: `the next hop ${nextHop} does not answer ${arpName(of)} on ${out.name}: the packet waits on the node for its link-layer address`,
     todo: withCommand(
+      "",
       command`ip neigh show dev ${out.name}`,
       `; is ${nextHop} the right gateway, and is it up?`,
     ),

@@ -17,6 +17,7 @@ import {
 import { reversePath, silentNeighbour, arpName, wrongPodMac } from "./causes.ts";
 import { deliveredFromElsewhere } from "./elsewhere.ts";
 import { droppingRule } from "./rules.ts";
+import { refusedByPort } from "./stop-on-cable.ts";
 
 export function stoppedInPod(of: Case): Verdict {
   const { pod, node } = of.evidence.survey;
@@ -30,7 +31,7 @@ export function stoppedInPod(of: Case): Verdict {
       step: 1,
       code: "pod-link-down",
       reason: `${link.name} in the pod is down, so no route leads out`,
-      todo: withCommand(command`ip link set dev ${link.name} up`, " (in the pod)"),
+      todo: withCommand("", command`ip link set dev ${link.name} up`, " (in the pod)"),
       evidence: [{ source: "link", lines: [linkText(link)] }],
     };
   }
@@ -55,11 +56,15 @@ export function stoppedInPod(of: Case): Verdict {
       const down = linkDown(of, 1, node.bridge);
       return { ...down, evidence: [...(down.evidence ?? []), ...neighbour] };
     }
+    const refused = refusedByPort(of, undefined);
+    if (refused !== undefined)
+      return { ...refused, step: 1, evidence: [...(refused.evidence ?? []), ...neighbour] };
     return {
       step: 1,
       code: "pod-gateway-unresolved",
       reason: `the gateway ${pod.nextHop} does not answer ${arpName(of)}: the packet waits in the pod for its link-layer address`,
       todo: withCommand(
+        "",
         command`ip addr show dev ${of.evidence.survey.node?.entry?.name ?? "BRIDGE"}`,
         ` (on the node): does it have ${pod.nextHop}?`,
       ),
