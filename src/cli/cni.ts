@@ -14,7 +14,8 @@ import { judgeAttachments, type Doubt } from "../cni/left-over.ts";
 import { linksOf } from "../cni/network-state.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { cachedAttachments, cacheDirectories } from "../pods/cni-cache.ts";
-import { printJson, style } from "./style.ts";
+import { printJson, tell } from "./output.ts";
+import { style } from "./style.ts";
 
 const HELP = `
 As a CNI plugin (type "wayout") this very program connects pods for containerd, CRI-O, podman and Kubernetes. In a
@@ -78,7 +79,7 @@ export function cniCommand(): Command {
         ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
       });
       if (options.json === true) printJson(installed);
-      else process.stdout.write(installedText(installed));
+      else tell(installedText, installed);
     });
   withDirectories(command.command("uninstall"))
     .description("take both away again")
@@ -92,7 +93,7 @@ export function cniCommand(): Command {
       if (attached.length === 0)
         for (const network of networks) await collectNetwork(network, options, false, cacheDirectories());
       if (options.json === true) printJson({ removed });
-      else process.stdout.write(uninstalledText(removed));
+      else tell(uninstalledText, removed);
     });
   withDirectories(command.command("gc"))
     .description("remove what pods that are gone left behind: links, addresses, rules")
@@ -112,7 +113,7 @@ export function cniCommand(): Command {
         collected.push(await collectNetwork(network, options, dryRun, directories));
       }
       if (options.json === true) printJson({ dryRun, networks: collected });
-      else process.stdout.write(collectedText(collected, dryRun, options.confDir));
+      else tell(collectedText, collected, dryRun, options.confDir);
       if (collected.some(({ refusal }) => refusal !== undefined)) process.exitCode = 1;
     });
   return command;
