@@ -21,7 +21,7 @@ import { printJson } from "./style.ts";
 const HELP = `
 Without --to nothing is sent: the path of a packet to a public address is followed through the node's own tables, over
 IPv4 and, where the pod and the node have a default route for it, over IPv6. With --to the doctor then sends one real
-packet from inside the pod (as 'wayout trace' does) and, when that comes through, a few echoes of several sizes; unless
+packet from inside the pod (as 'wayout trace' does) and, when that comes through, a few pings of several sizes; unless
 --no-probe.
 
 Examples:

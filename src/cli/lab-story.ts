@@ -14,6 +14,7 @@ export function showStory(event: StoryEvent): void {
     case "step":
       process.stdout.write(stepText(event));
       break;
+    case "impossible":
     case "done":
       break;
   }

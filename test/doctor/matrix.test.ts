@@ -4,7 +4,7 @@
  */
 import { afterAll, describe, expect } from "bun:test";
 import { dirname, join } from "node:path";
-import { largestSent, withSizes } from "../../src/doctor/black-hole.ts";
+import { wayOut, withSizes } from "../../src/doctor/black-hole.ts";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
 import { probeSizes } from "../../src/trace/observe/size-probe.ts";
@@ -30,14 +30,21 @@ const WEB: Readonly<Record<4 | 6, Target>> = {
   6: { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 },
 };
 
-/** @param live also sends echoes of several sizes, as --to does */
+/** @param live also sends pings of several sizes, as --to does */
 function look(world: World, target: Target = WEB[4], live = false): Diagnosis {
   const snapshot = snapshotOf(world, [target.address]);
   const pod = snapshot.pods[0]!;
   const diagnosis = diagnose(snapshot, pod, target);
   if (!live) return diagnosis;
-  const mtu = largestSent(snapshot, pod, target)!;
-  return withSizes(snapshot, pod, diagnosis, probeSizes(world.blue, target.address, mtu, 300));
+  const { mtu, uplink } = wayOut(snapshot, pod, target)!;
+  const probe = probeSizes({
+    pod: world.blue,
+    destination: target.address,
+    mtu,
+    patienceMs: 300,
+    uplink: { node: world.node, name: uplink },
+  });
+  return withSizes(snapshot, pod, diagnosis, probe);
 }
 
 /** What pods serve: ns-green to its neighbour, ns-blue to itself over a port of the node. */

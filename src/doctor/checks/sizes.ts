@@ -2,6 +2,7 @@
 import { deafToTheNode } from "../black-hole.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
+import { smallerPackets } from "../smaller-packets.ts";
 
 export const sizes: Check = {
   step: "mtu",
@@ -36,7 +37,7 @@ function mtu(context: CheckContext): Finding[] {
         clamp === undefined
           ? "each large packet needs a “fragmentation needed” message to come back; where that is lost, transfers hang"
           : "TCP is told a smaller size by a rule; other protocols are not",
-      fix: [context.fix("pod", `ip link set ${podLink.name} mtu ${pathMtu}`)],
+      ...smallerPackets(context, pathMtu),
       confidence: "likely",
     }),
   ];

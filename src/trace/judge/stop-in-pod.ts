@@ -14,6 +14,7 @@ import {
 import { reversePath, silentNeighbour, arpName, wrongPodMac } from "./causes.ts";
 import { deliveredFromElsewhere } from "./elsewhere.ts";
 import { droppingRule } from "./rules.ts";
+import { refusedByPort } from "./stop-on-cable.ts";
 
 export function stoppedInPod(of: Case): Verdict {
   const { pod, node } = of.evidence.survey;
@@ -52,6 +53,9 @@ export function stoppedInPod(of: Case): Verdict {
       const down = linkDown(of, 1, node.bridge);
       return { ...down, evidence: [...(down.evidence ?? []), ...neighbour] };
     }
+    const refused = refusedByPort(of, undefined);
+    if (refused !== undefined)
+      return { ...refused, step: 1, evidence: [...(refused.evidence ?? []), ...neighbour] };
     return {
       step: 1,
       code: "pod-gateway-unresolved",

@@ -1,6 +1,16 @@
 /** It left the pod and did not reach the node's IP layer: the cable, the bridge. */
 import type { Link } from "../../linux/route/link.ts";
-import { type Case, type Verdict, isHairpin, ruleVerdict, dropIn, dropVerdict, linkDown } from "./case.ts";
+import type { KernelDrop } from "../../kernel/bpf/drops.ts";
+import {
+  type Case,
+  type Verdict,
+  isHairpin,
+  ruleVerdict,
+  dropEvidence,
+  dropIn,
+  dropVerdict,
+  linkDown,
+} from "./case.ts";
 import { neighbourLines, wrongGatewayMac } from "./causes.ts";
 import { droppingRule } from "./rules.ts";
 
@@ -62,6 +72,8 @@ export function stoppedOnBridge(of: Case): Verdict {
   const drop = dropIn(of, node.inode);
   const wrongMac = wrongGatewayMac(of);
   if (wrongMac !== undefined) return wrongMac;
+  const refused = refusedByPort(of, drop);
+  if (refused !== undefined) return refused;
   if (drop !== undefined) return dropVerdict(of, 2, drop, `on the bridge ${bridge.name}`);
   return {
     step: 2,
@@ -69,5 +81,34 @@ export function stoppedOnBridge(of: Case): Verdict {
     reason: `it came in at ${hostLink.name} and was not addressed to ${bridge.name}`,
     evidence: [{ source: "neighbours in the pod", lines: neighbourLines(of, "pod") }],
     todo: "ip neigh (in the pod): whose link-layer address does it know for its gateway?",
+  };
+}
+
+/** What the bridge drops without giving a reason: a port's settings say why. */
+export function refusedByPort(of: Case, drop: KernelDrop | undefined): Verdict | undefined {
+  const { pod, node } = of.evidence.survey;
+  const { bridge, hostLink } = node ?? {};
+  if (bridge === undefined || hostLink === undefined) return undefined;
+  const evidence = drop === undefined ? [] : [dropEvidence(drop)];
+  if (node?.isLockedOut === true) {
+    const mac = pod.link?.mac ?? "MAC";
+    return {
+      step: 2,
+      code: "bridge-port-locked",
+      reason: `the port ${hostLink.name} of ${bridge.name} is locked, and the pod's MAC address ${mac} is not in the bridge's forwarding database behind it`,
+      owner: "whoever locked the port (802.1X, MAC authentication)",
+      fix: [{ place: "node", command: `bridge fdb replace ${mac} dev ${hostLink.name} master static` }],
+      todo: `or unlock it: bridge link set dev ${hostLink.name} locked off`,
+      evidence: [...evidence, { source: "link", lines: [`${hostLink.name} port of ${bridge.name}, locked`] }],
+    };
+  }
+  if (drop?.reason !== "NOT_SPECIFIED" || bridge.bridge?.vlanFiltering !== true) return undefined;
+  return {
+    step: 2,
+    code: "bridge-port-blocked",
+    reason: `${bridge.name} filters by VLAN, and dropped the pod's frame at ${hostLink.name} without a reason: is the port a member of the pod's VLAN?`,
+    owner: "the bridge's VLAN settings",
+    todo: `bridge vlan show dev ${hostLink.name}; bridge vlan show dev ${bridge.name}`,
+    evidence,
   };
 }

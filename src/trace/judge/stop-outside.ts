@@ -83,7 +83,7 @@ function refusedOutside(of: Case, leaving: PlacedPacket): Verdict | undefined {
   const isExpired = icmp!.name.includes("exceeded in transit");
   return {
     step: 7,
-    code: isExpired ? "ttl-expired" : "refused-outside",
+    code: isExpired ? "ttl-exceeded" : "refused-outside",
     reason: `it left the node by ${leaving.interface}, and ${who} refuses it: ${icmp!.name} (ICMP type ${icmp!.type} code ${icmp!.code})`,
     owner:
       sender === realDestination(of)
@@ -122,10 +122,25 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): Verdict | undefin
   if (first === undefined || isAnswered) return undefined;
   const v4 = of.evidence.flow.family === 4;
   const name = leaving.interface;
+  const question = {
+    source: `capture on ${name}`,
+    lines: [`${first.summary} (${asked.length} times, no answer)`],
+  };
+  if (source !== of.evidence.flow.source) {
+    return {
+      step: 7,
+      code: "nat-foreign-address",
+      reason: `it left by ${name} as ${source}, which is no address of this node; the network there asks who has ${source}, and nobody answers`,
+      owner: "the rule that translates the source",
+      todo: "or masquerade: that takes an address of the interface",
+      fix: [{ place: "node", command: `ip addr add ${source}/${v4 ? 32 : 128} dev ${name}` }],
+      evidence: [question],
+    };
+  }
   const word = v4 ? "ARP" : "a neighbour solicitation";
   return {
     step: 7,
-    code: "unanswered-neighbour",
+    code: "source-unanswered",
     reason: `it left by ${name} as ${source}; the network there asks who has ${source} (${word}), and nobody answers: no ${v4 ? "proxy_arp" : "proxy_ndp"} on ${name}`,
     owner: "the node's settings, or the router that holds the prefix for its own network",
     todo: `or have the router send the pods' prefix to this node`,
@@ -135,9 +150,7 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): Verdict | undefin
           { place: "node", command: `sysctl -w net.ipv6.conf.${name}.proxy_ndp=1` },
           { place: "node", command: `ip -6 neigh add proxy ${source} dev ${name}` },
         ],
-    evidence: [
-      { source: `capture on ${name}`, lines: [`${first.summary} (${asked.length} times, no answer)`] },
-    ],
+    evidence: [question],
   };
 }
 
