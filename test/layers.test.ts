@@ -24,6 +24,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["kernel"],
   ["linux"],
   ["address"],
+  ["lean.ts"],
   ["error.ts", "self.ts", "version.ts"],
 ];
 

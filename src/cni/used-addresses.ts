@@ -59,19 +59,26 @@ function noting<T>(network: string, addresses: readonly string[], note: () => T)
   }
 }
 
+/** Where addresses of a network may be seen. */
+export interface AddressSpace {
+  readonly subnets: readonly string[];
+  /** The node's own addresses among them, with prefix. */
+  readonly gateways: readonly string[];
+}
+
 /**
  * Before a new pod gets these addresses: forgets what earlier owners left in the connection tracking table.
  * @throws WayoutError `address-store`
  */
 export async function forgetEarlierOwners(
   network: string,
-  subnets: readonly string[],
+  space: AddressSpace,
   addresses: readonly string[],
   namespace: NetworkNamespace,
 ): Promise<void> {
   const isFirst = noteUsed(network, [LOOKED]).length === 0;
   const unclean = noteUsed(network, addresses);
-  if (isFirst) await lookForStrangers(network, subnets, addresses, namespace);
+  if (isFirst) await lookForStrangers(network, space, addresses, namespace);
   else if (unclean.length > 0) await forget(namespace, unclean);
 }
 
@@ -146,7 +153,7 @@ function isNothingTracked(): boolean {
 /** Another plugin may have served this network until now: whoever has connections had an address, and may still have it. */
 async function lookForStrangers(
   network: string,
-  subnets: readonly string[],
+  { subnets, gateways }: AddressSpace,
   addresses: readonly string[],
   namespace: NetworkNamespace,
 ): Promise<void> {
@@ -155,10 +162,11 @@ async function lookForStrangers(
   const { Conntrack } = await import("../kernel/conntrack/conntrack.ts");
   using conntrack = Conntrack.open(namespace);
   const cidrs = subnets.map((subnet) => parseCidr(subnet));
+  const own = gateways.map((text) => text.split("/")[0]!);
   const seen = new Set<string>();
   conntrack.visit(({ original, reply }) => {
     for (const { source } of [original, reply]) {
-      if (cidrs.some((cidr) => cidrContains(cidr, source))) seen.add(source);
+      if (!own.includes(source) && cidrs.some((cidr) => cidrContains(cidr, source))) seen.add(source);
     }
   });
   noteUsed(network, [...seen]);
