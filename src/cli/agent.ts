@@ -1,3 +1,4 @@
+import { logLine } from "./output.ts";
 import { Command, Option } from "commander";
 import { agentLog, type LogFormat } from "../agent/log.ts";
 import { JOURNAL_PATH } from "../agent/journal/journal.ts";
@@ -68,7 +69,7 @@ export function agentCommand(): Command {
     .action(async (options: AgentCommandOptions) => {
       using stop = new Interruption();
       using node = openNamespace(options.netns);
-      const log = agentLog(options.logFormat, (line) => console.error(line));
+      const log = agentLog(options.logFormat, logLine);
       const service = await AgentService.start({
         node,
         log,

@@ -14,7 +14,8 @@ import { judgeAttachments, type Doubt } from "../cni/left-over.ts";
 import { linksOf } from "../cni/network-state.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { cachedAttachments, cacheDirectories } from "../pods/cni-cache.ts";
-import { printJson, style } from "./style.ts";
+import { printJson, tell } from "./output.ts";
+import { style } from "./style.ts";
 
 const HELP = `
 As a CNI plugin (type "wayout") this very program connects pods for containerd, CRI-O, podman and Kubernetes. In a
@@ -36,6 +37,7 @@ interface InstallOptions extends Directories {
   readonly bridge: string;
   readonly subnet?: readonly string[];
   readonly mtu?: number;
+  readonly masquerade: boolean;
 }
 
 const GC_HELP = `
@@ -65,17 +67,19 @@ export function cniCommand(): Command {
     .option("--bridge <name>", "its bridge", "cni0")
     .option("--subnet <cidr>", "its subnet, once for each family (default: a free one)", collect)
     .option("--mtu <bytes>", "MTU of the pods' interfaces (default: the kernel's)", Number)
+    .option("--no-masquerade", "pods leave with their own addresses: the network outside routes them back")
     .action((options: InstallOptions) => {
       const installed = install({
         binDirectory: options.binDir,
         configurationDirectory: options.confDir,
         network: options.name,
         bridge: options.bridge,
+        masquerade: options.masquerade,
         ...(options.subnet === undefined ? {} : { subnets: options.subnet }),
         ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
       });
       if (options.json === true) printJson(installed);
-      else process.stdout.write(installedText(installed));
+      else tell(installedText, installed);
     });
   withDirectories(command.command("uninstall"))
     .description("take both away again")
@@ -89,7 +93,7 @@ export function cniCommand(): Command {
       if (attached.length === 0)
         for (const network of networks) await collectNetwork(network, options, false, cacheDirectories());
       if (options.json === true) printJson({ removed });
-      else process.stdout.write(uninstalledText(removed));
+      else tell(uninstalledText, removed);
     });
   withDirectories(command.command("gc"))
     .description("remove what pods that are gone left behind: links, addresses, rules")
@@ -109,7 +113,7 @@ export function cniCommand(): Command {
         collected.push(await collectNetwork(network, options, dryRun, directories));
       }
       if (options.json === true) printJson({ dryRun, networks: collected });
-      else process.stdout.write(collectedText(collected, dryRun, options.confDir));
+      else tell(collectedText, collected, dryRun, options.confDir);
       if (collected.some(({ refusal }) => refusal !== undefined)) process.exitCode = 1;
     });
   return command;
@@ -158,10 +162,18 @@ async function collectNetwork(
 const NOTHING: Collected = { links: [], addresses: [], checkedPorts: [], othersRules: [], natRules: false };
 
 function installedText(installed: Installed): string {
-  const { program, conflist, wroteConflist, subnets, shadowedBy } = installed;
+  const { program, conflist, wroteConflist, subnets, loopback, portmap, shadowedBy } = installed;
   const lines = [
     `${style.good("✓")} ${program}`,
     `${style.good("✓")} ${conflist}${wroteConflist ? "" : " was there and is kept"}: ${subnets.map(style.address).join(" and ")}`,
+    ...(loopback === undefined
+      ? []
+      : [`${style.good("✓")} ${loopback}: no other plugin loopback was there, so this program is it`]),
+    ...(portmap
+      ? []
+      : [
+          `${style.warn("!")} there is no plugin portmap beside it: ports that pods publish (hostPort) lead nowhere`,
+        ]),
     ...shadowedBy.map(
       (name) => `${style.warn("!")} ${name} sorts before it: runtimes take that network first`,
     ),

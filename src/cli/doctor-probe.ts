@@ -2,7 +2,7 @@
 import { endText } from "../address/ip.ts";
 import { wayOut, withSizes } from "../doctor/black-hole.ts";
 import type { Diagnosis } from "../doctor/diagnose.ts";
-import { commandIn } from "../doctor/command.ts";
+import { commandIn } from "../text/command.ts";
 import { withProbe, type ProbeResult, type SeenStop } from "../doctor/probe.ts";
 import { messageOf } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
@@ -59,9 +59,10 @@ function seenStop(stop: Stop, snapshot: Snapshot, podName: string): SeenStop {
     lastSeen,
     ...(owner === undefined ? {} : { owner }),
     ...(todo === undefined ? {} : { todo }),
-    fix: (fix ?? []).map(({ place, command }) => ({
-      command: commandIn(place === "pod" ? podPath : snapshot.node.path, command),
-    })),
+    fix: (fix ?? []).flatMap(({ place, command }) => {
+      const line = commandIn(place === "pod" ? podPath : snapshot.node.path, command);
+      return line === undefined ? [] : [{ command: line }];
+    }),
     evidence: evidence.flatMap(({ source, lines }) => lines.map((value) => ({ source, value }))),
   };
 }

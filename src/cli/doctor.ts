@@ -16,7 +16,7 @@ import { parseTarget, type TraceTarget } from "../trace/observe/destination.ts";
 import { resolve } from "../trace/observe/resolver.ts";
 import { diagnosisText, groupFindings, manyText } from "./doctor-report.ts";
 import { openNamespace } from "./namespace-option.ts";
-import { printJson } from "./style.ts";
+import { printJson, tell } from "./output.ts";
 
 const HELP = `
 Without --to nothing is sent: the path of a packet to a public address is followed through the node's own tables, over
@@ -117,7 +117,8 @@ function report(diagnoses: readonly Diagnosis[], single: boolean, options: Docto
             pods: diagnoses,
           },
     );
-  } else process.stdout.write(single && only !== undefined ? diagnosisText(only) : manyText(diagnoses));
+  } else if (single && only !== undefined) tell(diagnosisText, only);
+  else tell(manyText, diagnoses);
 }
 
 export interface Examined {

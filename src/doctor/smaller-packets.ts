@@ -1,7 +1,7 @@
 /** How a pod is made to send smaller packets, without losing anything by it. */
-import type { CheckContext } from "./check.ts";
-import type { Finding } from "./finding.ts";
-import { routeText } from "./predict/fib.ts";
+import { command } from "../text/command.ts";
+import type { CheckContext, Found } from "./check.ts";
+import { routeWords } from "./predict/fib.ts";
 
 /** No link with IPv6 may take less (RFC 8200 5): the kernel removes IPv6 from one that does. */
 const IPV6_LEAST_MTU = 1280;
@@ -10,17 +10,14 @@ const IPV6_LEAST_MTU = 1280;
  * The link's MTU where that is possible; below what IPv6 needs only the IPv4 route's.
  * @param mtu of the whole IP packet that passes
  */
-export function smallerPackets(
-  context: CheckContext,
-  mtu: number,
-): Required<Pick<Finding, "fix" | "advice">> {
+export function smallerPackets(context: CheckContext, mtu: number): Required<Pick<Found, "fix" | "advice">> {
   const { podLink } = context.path;
   const state = context.inside?.view.state;
   if (podLink === undefined || state === undefined) return { fix: [], advice: [] };
   const hasIpv6 = state.addresses.some((one) => one.family === 6 && one.interface === podLink.index);
   if (mtu >= IPV6_LEAST_MTU || !hasIpv6) {
     return {
-      fix: [context.fix("pod", `ip link set ${podLink.name} mtu ${mtu}`)],
+      fix: [context.fix("pod", command`ip link set dev ${podLink.name} mtu ${mtu}`)],
       advice: [`for every pod of the node: mtu ${mtu} in the network's configuration`],
     };
   }
@@ -28,6 +25,6 @@ export function smallerPackets(
   const way = context.inside?.view.fib.predict({ destination: context.target.address });
   if (context.family === 6 || way?.kind !== "route" || way.route === undefined)
     return { fix: [], advice: [needs] };
-  const route = routeText(way.route, state.links);
-  return { fix: [context.fix("pod", `ip route change ${route} mtu ${mtu}`)], advice: [needs] };
+  const route = routeWords(way.route, state.links);
+  return { fix: [context.fix("pod", command`ip route change ${route} mtu ${mtu}`)], advice: [needs] };
 }

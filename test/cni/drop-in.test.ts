@@ -12,6 +12,7 @@ import {
   freshPod,
   must,
   pluginDirectory,
+  rawCall,
   REFERENCE_DIRECTORY,
   type Configuration,
 } from "./plugin.ts";
@@ -274,4 +275,60 @@ describe("rules that the plugin we replace made for each pod", () => {
     must(call(node, "GC", { ...conf, "cni.dev/valid-attachments": [] }));
     expect(left()).not.toContain("two");
   });
+});
+
+describe("type loopback", () => {
+  const conf = (type: string, cniVersion = "1.0.0"): Configuration => ({
+    cniVersion,
+    name: "cni-loopback",
+    type,
+  });
+  /** Ours under the type that runtimes ask for. */
+  const loopback = (
+    pod: ReturnType<typeof freshPod>,
+    command: string,
+    extra: object = {},
+    cniVersion = "1.0.0",
+  ) =>
+    rawCall(
+      freshNamespace("node"),
+      "wayout",
+      JSON.stringify({ ...conf("loopback", cniVersion), ...extra }),
+      environmentOf(command, { ...pod, interfaceName: "lo" }),
+    );
+
+  withReference("answers as the reference plugin", () => {
+    for (const cniVersion of ["1.0.0"]) {
+      const [ours, theirs] = [freshPod("ours"), freshPod("theirs")];
+      for (const { namespace } of [ours, theirs]) ask(namespace, ["ip", "link", "set", "lo", "down"]);
+      const answer = must(loopback(ours, "ADD", {}, cniVersion));
+      const reference = must(
+        call(freshNamespace("node"), "ADD", conf("loopback", cniVersion), { ...theirs, interfaceName: "lo" }),
+      );
+      const plain = JSON.stringify(answer).replaceAll(ours.netns!, "NS");
+      expect(JSON.parse(plain)).toEqual(
+        JSON.parse(JSON.stringify(reference).replaceAll(theirs.netns!, "NS")),
+      );
+      expect(ask(ours.namespace, ["ip", "-br", "link", "show", "lo"])).toContain("LOWER_UP");
+    }
+  });
+
+  withPrograms(
+    "hands on what was reported before, checks, and takes nothing from whom a path leads to by now",
+    () => {
+      const pod = freshPod();
+      const prevResult = { cniVersion: "1.0.0", ips: [{ address: "10.42.0.9/24" }], dns: {} };
+      expect(must(loopback(pod, "ADD", { prevResult })).ips).toEqual(prevResult.ips);
+      must(loopback(pod, "CHECK", { prevResult }));
+      must(loopback(pod, "DEL", { prevResult }));
+      must(loopback(pod, "CHECK", { prevResult }));
+      ask(pod.namespace, ["ip", "link", "set", "lo", "down"]);
+      expect(loopback(pod, "CHECK", { prevResult }).json).toMatchObject({
+        code: 110,
+        msg: expect.stringContaining("lo is down"),
+      });
+      must(loopback({ ...pod, netns: "/run/netns/gone" }, "DEL"));
+      expect(loopback({ ...pod, netns: "/run/netns/gone" }, "ADD").json?.code).toBe(8);
+    },
+  );
 });

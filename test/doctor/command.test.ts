@@ -147,7 +147,7 @@ testWith(["root"])("with --to pings of several sizes find the black hole that no
   expect(stdout).toContain("only with small packets");
   expect(stdout).toContain("[mtu-black-hole]");
   expect(stdout).toContain("lost, and no message came back: 1420, 1440, 1460, 1480, 1492, 1500");
-  expect(stdout).toContain(`ip netns exec ${BLUE} ip link set eth0 mtu 1400`);
+  expect(stdout).toContain(`ip netns exec ${BLUE} ip link set dev eth0 mtu 1400`);
 });
 
 testWith(["real-root"])(

@@ -11,6 +11,7 @@ import { probeSizes } from "../../src/trace/observe/size-probe.ts";
 import { faultNamed, FAULTS, type Fault } from "../../src/lab/faults.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import type { World } from "../../src/lab/world.ts";
+import { expectInert } from "./inert.ts";
 import { testWith } from "../support/witness.ts";
 import {
   askFrom,
@@ -104,6 +105,7 @@ describe("one fault", () => {
         const broken = look(world, asked, fault.onlyLive);
         expect(stopping(broken)).toEqual([fault.finding]);
         expect(broken.healthy).toBe(false);
+        expectInert(snapshotOf(world, [asked.address]), asked);
         const [found] = broken.findings;
         const cure = found!.fix.map((one) => one.command).join(" && ");
         rows.push([

@@ -204,7 +204,7 @@ testWith(["root", "nft"])(
     world.in("internet", "ip", "link", "set", "up0", "mtu", "1220");
     const { diagnosis } = doctor(world, "198.51.100.80:9999", "--proto", "udp");
     const [found] = diagnosis.findings;
-    expect([found?.code, found?.fix.map(({ command }) => command)]).toEqual([
+    expect([found?.code, found?.fix.map(({ command }): string => command)]).toEqual([
       "mtu-too-large",
       [`ip netns exec ${world.pod.name} ip route change default via 10.20.0.1 dev eth0 mtu 1220`],
     ]);
@@ -219,7 +219,7 @@ testWith(["root", "nft"])("a way out that IPv6 can live with: the pod's link tak
   world.in("node", "ip", "link", "set", "eth0", "mtu", "1300");
   world.in("internet", "ip", "link", "set", "up0", "mtu", "1300");
   const { diagnosis } = doctor(world, "198.51.100.80:443");
-  expect(diagnosis.findings[0]?.fix[0]?.command).toBe(
-    `ip netns exec ${world.pod.name} ip link set eth0 mtu 1300`,
+  expect<string | undefined>(diagnosis.findings[0]?.fix[0]?.command).toBe(
+    `ip netns exec ${world.pod.name} ip link set dev eth0 mtu 1300`,
   );
 });

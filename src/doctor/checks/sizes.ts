@@ -1,4 +1,5 @@
 /** Will large packets get through as well as small ones? */
+import { command } from "../../text/command.ts";
 import { deafToTheNode } from "../black-hole.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
@@ -73,7 +74,9 @@ function checksums(context: CheckContext): Finding[] {
       owner: "checksum offload",
       evidence: [{ source: "IpExt InCsumErrors", value: `${values[0]} → ${values.at(-1)}` }],
       consequence: "they are dropped without a word",
-      fix: tunnels.map((link) => ({ command: `ethtool -K ${link.name} tx-checksum-ip-generic off` })),
+      fix: tunnels.map((link) =>
+        context.fix("node", command`ethtool -K ${link.name} tx-checksum-ip-generic off`),
+      ),
       confidence: "possible",
     }),
   ];

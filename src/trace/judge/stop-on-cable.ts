@@ -1,4 +1,5 @@
 /** It left the pod and did not reach the node's IP layer: the cable, the bridge. */
+import { command } from "../../text/command.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { KernelDrop } from "../../kernel/bpf/drops.ts";
 import {
@@ -10,6 +11,8 @@ import {
   dropIn,
   dropVerdict,
   linkDown,
+  stopFix,
+  withCommand,
 } from "./case.ts";
 import { neighbourLines, wrongGatewayMac } from "./causes.ts";
 import { droppingRule } from "./rules.ts";
@@ -50,7 +53,11 @@ export function hairpinOff(of: Case): Verdict | undefined {
     step: 6,
     code: "hairpin-off",
     reason: `${flow.destination} stands for the pod itself, and ${bridge.name} sends nothing back by the port it came from: hairpin is off at ${hostLink.name}`,
-    todo: `ip link set ${hostLink.name} type bridge_slave hairpin on (hairpinMode of the CNI network)`,
+    todo: withCommand(
+      "",
+      command`ip link set dev ${hostLink.name} type bridge_slave hairpin on`,
+      " (hairpinMode of the CNI network)",
+    ),
     evidence: [{ source: "link", lines: [`${hostLink.name} port of ${bridge.name}, hairpin off`] }],
   };
 }
@@ -66,7 +73,7 @@ export function stoppedOnBridge(of: Case): Verdict {
       step: 2,
       code: "bridge-port-blocked",
       reason: `the port ${hostLink.name} of ${bridge.name} is ${hostLink.port.state}, not forwarding`,
-      todo: `ip link set ${bridge.name} type bridge stp_state 0`,
+      todo: command`ip link set dev ${bridge.name} type bridge stp_state 0`,
     };
   }
   const drop = dropIn(of, node.inode);
@@ -97,8 +104,8 @@ export function refusedByPort(of: Case, drop: KernelDrop | undefined): Verdict |
       code: "bridge-port-locked",
       reason: `the port ${hostLink.name} of ${bridge.name} is locked, and the pod's MAC address ${mac} is not in the bridge's forwarding database behind it`,
       owner: "whoever locked the port (802.1X, MAC authentication)",
-      fix: [{ place: "node", command: `bridge fdb replace ${mac} dev ${hostLink.name} master static` }],
-      todo: `or unlock it: bridge link set dev ${hostLink.name} locked off`,
+      fix: stopFix("node", command`bridge fdb replace ${mac} dev ${hostLink.name} master static`),
+      todo: withCommand("or unlock it: ", command`bridge link set dev ${hostLink.name} locked off`),
       evidence: [...evidence, { source: "link", lines: [`${hostLink.name} port of ${bridge.name}, locked`] }],
     };
   }
