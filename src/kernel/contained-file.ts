@@ -31,7 +31,7 @@ export function readContained(root: string, path: string, mostBytes: number): Pa
   try {
     const handle = openContained(directory, path);
     try {
-      return readHandle(handle, mostBytes, path);
+      return readHandle(handle, mostBytes);
     } finally {
       closeFile(handle);
     }

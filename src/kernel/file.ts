@@ -105,7 +105,7 @@ export interface PartOfFile {
 export function readRegular(path: string, mostBytes: number): PartOfFile {
   const handle = openHandle(path);
   try {
-    return readHandle(handle, mostBytes, path);
+    return readHandle(handle, mostBytes);
   } finally {
     closeFile(handle);
   }
@@ -128,16 +128,16 @@ export function readRegularIfThere(path: string, mostBytes: number): PartOfFile 
   const handle = libc.openUnless(ERRNO.ENOENT, path, O_PATH | O_CLOEXEC);
   if (handle === undefined) return undefined;
   try {
-    return readHandle(handle, mostBytes, path);
+    return readHandle(handle, mostBytes);
   } finally {
     closeFile(handle);
   }
 }
 
-/** @param handle opened with O_PATH, which opens not even a FIFO. @param path for messages */
-export function readHandle(handle: number, mostBytes: number, path: string): PartOfFile {
+/** @param handle opened with O_PATH, which opens not even a FIFO */
+export function readHandle(handle: number, mostBytes: number): PartOfFile {
   if (fileType(statDescriptor(handle)) !== S_IFREG) {
-    throw new SystemError("open", ERRNO.EINVAL, `of ${path}, which is no regular file`);
+    throw new SystemError("open", ERRNO.EINVAL, "of what is no regular file");
   }
   const fd = libc.open(`/proc/thread-self/fd/${handle}`, O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   try {

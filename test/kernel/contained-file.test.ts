@@ -41,7 +41,7 @@ const WAYS = {
     try {
       const handle = walkContained(directory, path);
       try {
-        return readHandle(handle, MOST, path).text;
+        return readHandle(handle, MOST).text;
       } finally {
         closeSync(handle);
       }
