@@ -263,6 +263,15 @@ export const CATALOGUE = {
     dependsOn: ["host-link-down", "bridge-down"],
     about: "Isolated ports exchange frames only with ports that are not.",
   },
+  "bridge-port-locked": {
+    step: "bridge",
+    title: "the pod's bridge port is locked, and its MAC address is not authorized",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["host-link-down", "bridge-down"],
+    about:
+      "A locked port (`bridge link set … locked on`, for 802.1X and against spoofing) passes only frames whose source MAC address stands in the forwarding database behind that port.",
+  },
   "hairpin-off": {
     step: "bridge",
     title: "a published port leads back to the pod itself, and its bridge port may not send frames back",
@@ -403,7 +412,7 @@ export const CATALOGUE = {
     about:
       "A bridge of the node has a range that somebody outside uses, too: what is meant for them ends on the bridge. Docker's and Compose's networks take ranges that offices and VPNs use.",
   },
-  "ttl-expired": {
+  "ttl-exceeded": {
     step: "node-route",
     title: "the packet's time to live runs out",
     severity: "error",
@@ -520,7 +529,7 @@ export const CATALOGUE = {
     about:
       "No tracked connection and no connected socket takes such an answer. A server that answers from another of its addresses, or an answer that does not pass where the request was translated: two pods of one bridge, one of which asked by the node's address.",
   },
-  "answer-not-matched": {
+  "answer-unrecognized": {
     step: "conntrack",
     title: "no tracked connection claims the answer",
     severity: "error",
@@ -768,7 +777,7 @@ export const CATALOGUE = {
     stopsTraffic: true,
     dependsOn: NO_POD_LINK,
     about:
-      "A router that cannot pass a large packet on says “fragmentation needed” (IPv6: “packet too big”) to its sender. Where that message is dropped, requests work and transfers hang. A rule on the node that drops it is found in the tables; one elsewhere by echoes of several sizes, which are only sent with --to.",
+      "A router that cannot pass a large packet on says “fragmentation needed” (IPv6: “packet too big”) to its sender. Where that message is dropped, requests work and transfers hang. A rule on the node that drops it is found in the tables; one elsewhere by pings of several sizes, which are only sent with --to.",
   },
   "checksum-errors": {
     step: "mtu",
@@ -830,7 +839,7 @@ export const CATALOGUE = {
     dependsOn: [],
     about: "Where it was last seen, and what the kernel said about it.",
   },
-  "unanswered-neighbour": {
+  "source-unanswered": {
     step: "node-route",
     title: "the network outside asks for the link-layer address of the pod, and nobody answers",
     severity: "error",

@@ -1,8 +1,9 @@
 /** From a snapshot to the answer: all checks, causes hiding their symptoms, one sentence, one checklist. */
+import { command } from "../text/command.ts";
 import { messageOf } from "../error.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { causesOf, CATALOGUE, entryOf, STEPS, type FindingCode, type StepName } from "../causes/catalogue.ts";
-import { CheckContext, finding } from "./check.ts";
+import { anywhere, CheckContext, finding } from "./check.ts";
 import { CHECKS } from "./checks/all.ts";
 import type { Finding } from "./finding.ts";
 import { tupleText } from "./predict/packet.ts";
@@ -109,7 +110,7 @@ function withUnnamed(findings: readonly Finding[], path: Prediction, pod: string
       owner: "unknown",
       evidence: path.steps.map((step) => ({ source: `${step.place} ${step.at}`, value: step.text })),
       consequence: "it goes no further",
-      fix: [{ command: `wayout trace ${pod} ${path.target.address}` }],
+      fix: [anywhere(command`wayout trace ${pod} ${path.target.address}`)],
       confidence: "likely",
     }),
   ];

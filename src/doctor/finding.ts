@@ -1,4 +1,5 @@
 /** What the doctor found: a cause, with the evidence for it, whose it is, what it does and how to mend it. */
+import type { CommandLine } from "../text/command.ts";
 import type { NatBackendName } from "../nat/backend.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import type { FindingCode, Severity } from "../causes/catalogue.ts";
@@ -19,7 +20,13 @@ export type Repair =
   | { readonly kind: "sysctl"; readonly place: RepairPlace; readonly name: string; readonly value: string }
   | { readonly kind: "link-up"; readonly place: RepairPlace; readonly link: string }
   | { readonly kind: "enslave"; readonly link: string; readonly bridge: string }
-  | { readonly kind: "add-address"; readonly link: string; readonly address: string }
+  | {
+      readonly kind: "add-address" | "remove-address";
+      readonly place: RepairPlace;
+      readonly link: string;
+      /** With prefix length. */
+      readonly address: string;
+    }
   | {
       readonly kind: "add-default-route";
       readonly place: RepairPlace;
@@ -45,7 +52,9 @@ export type RepairPlace = "node" | "pod";
 
 export interface Fix {
   /** A command line that a person can paste. */
-  readonly command: string;
+  readonly command: CommandLine;
+  /** The namespace that it changes; absent for what only looks, or says itself where it acts. */
+  readonly place?: RepairPlace;
   /** The same as a change that `doctor --fix` makes itself; absent when it is somebody else's to make. */
   readonly repair?: Repair;
 }

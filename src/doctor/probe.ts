@@ -36,14 +36,15 @@ export interface SeenStop {
 export const SEEN_CAUSES: readonly CauseCode[] = [
   "pod-ports-exhausted",
   "pod-cannot-send",
-  "ttl-expired",
+  "bridge-port-locked",
+  "ttl-exceeded",
   "qdisc-drops",
   "kernel-drops",
   "refused-on-node",
   "refused-outside",
-  "unanswered-neighbour",
+  "source-unanswered",
   "answer-from-elsewhere",
-  "answer-not-matched",
+  "answer-unrecognized",
   "request-unanswered",
   "pod-silent",
   "no-answer",
@@ -59,7 +60,7 @@ export function withProbe(diagnosis: Diagnosis, probe: ProbeResult): Diagnosis {
     case "refused":
       return answered(diagnosis, probe);
     case "stopped":
-      return diagnosis.healthy ? contradicted(diagnosis, probe) : confirmed(diagnosis, probe);
+      return isNamed(diagnosis) ? confirmed(diagnosis, probe) : seen(diagnosis, probe);
   }
 }
 
@@ -113,8 +114,13 @@ function confirmed(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
   return { ...diagnosis, findings };
 }
 
-/** Nothing was found, and yet no answer came: the finding is what was seen. */
-function contradicted(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
+/** Whether the tables name a cause that stops the packet. */
+function isNamed({ findings }: Diagnosis): boolean {
+  return findings.some((one) => one.stopsTraffic && one.code !== "stopped-elsewhere");
+}
+
+/** Nothing with a name was found, and yet no answer came: the finding is what was seen. */
+function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
   const text = sentenceOf(probe);
   const found: Finding = {
     ...finding(probe.code, {
@@ -139,10 +145,14 @@ function contradicted(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
   return {
     ...diagnosis,
     healthy: false,
-    findings: [found, ...diagnosis.findings.filter((one) => one.code !== probe.code)],
-    checklist: diagnosis.checklist.map((line) =>
-      line.step === step ? { ...line, status: "broken", text } : line,
-    ),
+    findings: [
+      found,
+      ...diagnosis.findings.filter((one) => one.code !== probe.code && one.code !== "stopped-elsewhere"),
+    ],
+    checklist: diagnosis.checklist.map((line) => {
+      if (line.step === step) return { ...line, status: "broken", text };
+      return line.status === "broken" ? { ...line, status: "skipped", text: "not judged" } : line;
+    }),
     answer: `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)} because ${text}`,
   };
 }
@@ -151,9 +161,9 @@ function contradicted(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
 function sentenceOf({ code, said, lastSeen }: SeenStop): string {
   if (code !== "stopped-elsewhere") return said;
   const ofAnswer = /^the answer, (.*)$/.exec(lastSeen)?.[1];
-  const seen =
+  const place =
     ofAnswer === undefined ? `the packet was last seen ${lastSeen}` : `the answer was last seen ${ofAnswer}`;
-  return `${seen}; then ${said}`;
+  return `${place}; then ${said}`;
 }
 
 function ownerOf({ path }: Diagnosis, { owner }: SeenStop): string {

@@ -4,6 +4,7 @@
  * SystemError with the errno.
  */
 import { dlopen, FFIType, ptr, read as peek, type FFIFunction, type Pointer } from "bun:ffi";
+import { messageOf } from "../error.ts";
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import { encodeUtf8 } from "../linux/utf8.ts";
 
@@ -55,14 +56,16 @@ const RARE_SYMBOLS = {
 } as const;
 
 function load<const S extends Readonly<Record<string, FFIFunction>>>(symbols: S) {
+  const failures: string[] = [];
   for (const library of ["libc.so.6", `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`]) {
     try {
       return dlopen(library, symbols).symbols;
-    } catch {
-      // Not this C library: try the next name.
+    } catch (error) {
+      // Mostly it is not this C library: try the next name.
+      failures.push(messageOf(error));
     }
   }
-  throw new Error("wayout found neither glibc (libc.so.6) nor musl on this machine");
+  throw new Error(`neither glibc (libc.so.6) nor musl can be loaded on this machine: ${failures.join("; ")}`);
 }
 
 const libc = load(SYMBOLS);
@@ -344,8 +347,8 @@ export function utimensat(path: string, times: BigInt64Array): void {
 /** Calls that not every C library in use has a function for; include/uapi/asm-generic/unistd.h, x86's syscall_64.tbl. */
 const NUMBERS =
   process.arch === "arm64"
-    ? { getdents64: 61, statx: 291, memfd_create: 279 }
-    : { getdents64: 217, statx: 332, memfd_create: 319 };
+    ? { getdents64: 61, statx: 291, memfd_create: 279, prlimit64: 261 }
+    : { getdents64: 217, statx: 332, memfd_create: 319, prlimit64: 302 };
 
 /** memfd_create(2), close-on-exec: a file that lies in no folder. Returns its descriptor. */
 export function memoryFile(name: string): number {
@@ -458,6 +461,14 @@ export function clockUs(clock: 0 | 1): number {
 /** ioctl(2) with a pointer argument that the kernel may fill in. */
 export function ioctl(fd: number, request: number, argument: Uint8Array): void {
   checked("ioctl", rare().ioctl(fd, request, argument), `0x${request.toString(16)}`);
+}
+
+/** Takes away RLIMIT_MEMLOCK (prlimit(2)). False for those who may not. */
+export function unlimitLockedMemory(): boolean {
+  const RLIMIT_MEMLOCK = 8;
+  const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
+  const limits = BigUint64Array.from([RLIM_INFINITY, RLIM_INFINITY]);
+  return Number(libc.syscall(NUMBERS.prlimit64, 0, RLIMIT_MEMLOCK, Number(ptr(limits)), 0, 0, 0)) === 0;
 }
 
 /** prctl(2). */

@@ -2,7 +2,7 @@
 import { afterEach, expect } from "bun:test";
 import type { Stop, TraceReport } from "../../src/trace/report.ts";
 import type { TraceRequest } from "../../src/trace/trace.ts";
-import { ask, testWith } from "../support/witness.ts";
+import { ask, run, testWith } from "../support/witness.ts";
 import { makeWorld, type World, type WorldOptions } from "./world.ts";
 
 let world: World | undefined;
@@ -53,6 +53,26 @@ const FAULTS: readonly Fault[] = [
     step: 1,
     code: "pod-no-carrier",
     reason: /eth0 in the pod has no carrier/,
+  },
+  {
+    name: "the pod's bridge port is locked, and its gateway known",
+    break: (w) => {
+      w.trace();
+      lock(w);
+    },
+    step: 2,
+    code: "bridge-port-locked",
+    reason: /the port veth-pod of br0 is locked, and the pod's MAC address .* is not in/,
+  },
+  {
+    name: "the pod's bridge port is locked: not even ARP gets through",
+    break: (w) => {
+      lock(w);
+      w.in("pod", "ip", "neigh", "flush", "dev", "eth0");
+    },
+    step: 1,
+    code: "bridge-port-locked",
+    reason: /the port veth-pod of br0 is locked/,
   },
   {
     name: "forwarding is off",
@@ -180,6 +200,21 @@ const FAULTS: readonly Fault[] = [
     step: 3,
     code: "node-route-refused",
     reason: /a route of the node refuses 198\.51\.100\.80/,
+  },
+  {
+    name: "the pod sends with a TTL of 1",
+    break: (w) => w.in("pod", "sysctl", "-qw", "net.ipv4.ip_default_ttl=1"),
+    step: 3,
+    code: "ttl-exceeded",
+    reason: /its time to live ran out|time to live exceeded/,
+  },
+  {
+    name: "a rule lowers the TTL",
+    break: (w) =>
+      w.nft("table ip few { chain pre { type filter hook prerouting priority mangle; ip ttl set 1; }; }"),
+    step: 3,
+    code: "ttl-exceeded",
+    reason: /its time to live ran out|time to live exceeded/,
   },
   {
     name: "no route on the node",
@@ -421,3 +456,24 @@ function expectOrdered(report: TraceReport): void {
   }
   expect(report.stop!.lastSeen).not.toBe("");
 }
+
+/** As 802.1X does it: only senders that the forwarding database has behind the port may pass. */
+function lock(w: World): void {
+  w.in("node", "bridge", "link", "set", "dev", "veth-pod", "locked", "on", "learning", "off");
+  const [{ address: mac }] = JSON.parse(w.in("pod", "ip", "-j", "link", "show", "eth0")) as [
+    { address: string },
+  ];
+  run(w.node, ["bridge", "fdb", "del", mac, "dev", "veth-pod", "master"]);
+}
+
+testWith(["root", "nft"])(
+  "a locked port that knows the pod lets it through, as the fix makes it",
+  async () => {
+    world = await makeWorld();
+    lock(world);
+    const { stop } = world.trace();
+    ask(world.node, ["sh", "-c", stop!.fix![0]!.command]);
+    world.in("pod", "ip", "neigh", "flush", "dev", "eth0");
+    expect(world.trace().stop?.reason).toBe(undefined);
+  },
+);

@@ -1,6 +1,9 @@
 /** Does a filter stop the packet, or its answer? */
+import { forAddress } from "../vouched.ts";
+import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
+import { command } from "../../text/command.ts";
 import { isIptablesTable } from "../../linux/nftables/text.ts";
-import { finding, type Check, type CheckContext } from "../check.ts";
+import { anywhere, deleteRule, finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import type { Stop } from "../predict/path.ts";
@@ -60,7 +63,7 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
       ...(counter === undefined ? [] : [{ source: "counter", value: counter }]),
     ],
     consequence: `${stop.direction === "out" ? "the packet ends" : "the answer ends"} at ${stop.hook}; an accept elsewhere cannot help`,
-    fix: filterFix(context, stop),
+    fix: forAddress(context, context.path.sent?.source, () => filterFix(context, stop)),
   });
 }
 
@@ -77,15 +80,14 @@ function counterOf({ rule, base }: Decision): string | undefined {
 }
 
 /** What lets a packet through that this one decided to stop. */
-export function filterFix(context: CheckContext, stop: Filtered): Fix[] {
+export function filterFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
   return stop.stop.by.rule === undefined ? policyFix(context, stop) : ruleFix(context, stop);
 }
 
 /** Accept both directions of the pod's traffic, in front of everything else in the chain whose policy drops. */
-function policyFix(context: CheckContext, stop: Filtered): Fix[] {
+function policyFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
   const { table, base } = stop.stop.by;
   const link = context.path.inLink?.name ?? context.path.podLink?.name ?? "br0";
-  const chain = `${table.family} ${table.name} ${base.name}`;
   const hook = base.base.hook;
   if (isIptablesTable(table) && hook === "forward") {
     const program = isLegacy(table)
@@ -94,32 +96,32 @@ function policyFix(context: CheckContext, stop: Filtered): Fix[] {
         ? "ip6tables"
         : "iptables";
     return [
-      context.fix(stop.place, `${program} -I ${base.name} -i ${link} -j ACCEPT`),
-      context.fix(stop.place, `${program} -I ${base.name} -o ${link} -j ACCEPT`),
+      context.fix(stop.place, command`${program} -I ${base.name} -i ${iptablesInterface(link)} -j ACCEPT`),
+      context.fix(stop.place, command`${program} -I ${base.name} -o ${iptablesInterface(link)} -j ACCEPT`),
     ];
   }
+  const [tableName, chainName, name] = [nftName(table.name), nftName(base.name), nftInterface(link)];
+  if (tableName === undefined || chainName === undefined) return [];
+  const chain = [table.family, tableName, chainName];
   if (hook === "forward" && stop.place === "node") {
     return [
-      context.fix("node", `nft insert rule ${chain} iifname ${link} accept`),
-      context.fix("node", `nft insert rule ${chain} oifname ${link} accept`),
+      context.fix("node", command`nft insert rule ${chain} iifname ${name} accept`),
+      context.fix("node", command`nft insert rule ${chain} oifname ${name} accept`),
     ];
   }
-  return [context.fix(stop.place, `nft 'chain ${chain} { policy accept ; }'`)];
+  return [context.fix(stop.place, command`nft ${`chain ${chain.join(" ")} { policy accept ; }`}`)];
 }
 
-function ruleFix(context: CheckContext, stop: Filtered): Fix[] {
+function ruleFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
   const { table, chain, rule } = stop.stop.by;
   if (rule === undefined) return [];
   if (isLegacy(table)) {
     const number = ruleNumber(stop.stop.by);
-    return [context.fix(stop.place, `${legacyProgram(table)} -t ${table.name} -D ${chain.name} ${number}`)];
+    return [
+      context.fix(stop.place, command`${legacyProgram(table)} -t ${table.name} -D ${chain.name} ${number}`),
+    ];
   }
-  return [
-    context.fix(
-      stop.place,
-      `nft delete rule ${table.family} ${table.name} ${chain.name} handle ${rule.handle}`,
-    ),
-  ];
+  return [deleteRule(context, stop.place, stop.stop.by)];
 }
 
 function queued(context: CheckContext, stop: Filtered): Finding {
@@ -130,7 +132,7 @@ function queued(context: CheckContext, stop: Filtered): Finding {
     owner,
     evidence: [{ source: decisionPlace(by), value: decisionText(by) }],
     consequence: "the program decides; when none listens, packets are dropped",
-    fix: [{ command: "cat /proc/net/netfilter/nfnetlink_queue" }],
+    fix: [context.fix(stop.place, command`cat /proc/net/netfilter/nfnetlink_queue`)],
     confidence: "possible",
   });
 }
@@ -152,7 +154,7 @@ function unknown(context: CheckContext): Finding[] {
       consequence: certain
         ? "what is said here holds in the usual case"
         : "the answer holds for one of the possibilities; a trace of a real packet tells",
-      fix: [{ command: `wayout trace ${context.pod.name} ${context.target.address}` }],
+      fix: [anywhere(command`wayout trace ${context.pod.name} ${context.target.address}`)],
       confidence: "possible",
     }),
   ];

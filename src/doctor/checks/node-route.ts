@@ -1,10 +1,13 @@
 /** Does the node know a way out, and does it use it for the pod? */
+import type { Route } from "../../linux/route/route.ts";
+import { command } from "../../text/command.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
 import { RT_TABLE, tableText } from "../../linux/route/constants.ts";
-import { finding, type Check, type CheckContext } from "../check.ts";
+import { familyFlag, finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
-import { isDefaultRoute, routeText } from "../predict/fib.ts";
+import { isDefaultRoute, routeText, routeWords } from "../predict/fib.ts";
 import { ruleText } from "../predict/rule-selector.ts";
+import { forAddress } from "../vouched.ts";
 import { linkText } from "../wording.ts";
 
 const OWNER = "the node's routing";
@@ -45,17 +48,18 @@ function rulesMissing(context: CheckContext): Finding[] {
       !own.some((rule) => rule.action === "table" && rule.table === table && rule.source === undefined),
   );
   if (missing.length === 0) return [];
-  const flag = family === 6 ? "-6 " : "";
+  const ip = family === 6 ? "ip -6" : "ip";
   return [
     finding("node-rules-missing", {
       text: `the node has no rule “from all lookup ${tableText(missing[0]![1])}”`,
       owner: "whoever deleted it (systemd-networkd removes rules it did not make)",
-      evidence: [
-        { source: `ip ${flag}rule`, value: own.length === 0 ? "none" : own.map(ruleText).join("; ") },
-      ],
+      evidence: [{ source: `${ip} rule`, value: own.length === 0 ? "none" : own.map(ruleText).join("; ") }],
       consequence: "the table is never asked",
       fix: missing.map(([priority, table]) =>
-        context.fix("node", `ip ${flag}rule add priority ${priority} from all lookup ${tableText(table)}`),
+        context.fix(
+          "node",
+          command`ip ${family === 6 ? ["-6"] : []} rule add priority ${priority} from all lookup ${tableText(table)}`,
+        ),
       ),
     }),
   ];
@@ -68,7 +72,8 @@ function noRoute(context: CheckContext): Finding[] {
     .map((stop) => {
       const { view } = context.node;
       const { links } = view.state;
-      const flag = stop.destination.includes(":") ? "-6 " : "";
+      const flag = familyFlag(stop.destination);
+      const ip = ["ip", ...flag].join(" ");
       const from =
         context.path.inLink === undefined
           ? ""
@@ -85,17 +90,20 @@ function noRoute(context: CheckContext): Finding[] {
           evidence: [
             asked,
             {
-              source: `ip ${flag}route show default`,
+              source: `${ip} route show default`,
               value:
                 defaults.length === 0 ? "none" : defaults.map((route) => routeText(route, links)).join("; "),
             },
           ],
           consequence: "packets from the pods (and the node's own) end here",
           ...(likely === undefined
-            ? { advice: [`give the node a default route: ip ${flag}route add default via GATEWAY`] }
+            ? { advice: [`give the node a default route: ${ip} route add default via GATEWAY`] }
             : {
                 fix: [
-                  context.fix("node", `ip ${flag}route add default via ${likely.gateway} dev ${likely.link}`),
+                  context.fix(
+                    "node",
+                    command`ip ${flag} route add default via ${likely.gateway} dev ${likely.link}`,
+                  ),
                 ],
               }),
         });
@@ -104,15 +112,12 @@ function noRoute(context: CheckContext): Finding[] {
       return finding("node-route-refused", {
         text: `${stop.route === undefined ? "rule" : "route"} “${text}” of the node refuses ${stop.destination}`,
         owner: OWNER,
-        evidence: [
-          asked,
-          { source: stop.route === undefined ? `ip ${flag}rule` : `ip ${flag}route`, value: text },
-        ],
+        evidence: [asked, { source: stop.route === undefined ? `${ip} rule` : `${ip} route`, value: text }],
         consequence: "packets from the pods to this destination end here",
         fix: [
           stop.route === undefined
-            ? context.fix("node", `ip ${flag}rule del priority ${stop.rule!.priority}`)
-            : context.fix("node", `ip ${flag}route del ${text}`),
+            ? context.fix("node", command`ip ${flag} rule del priority ${stop.rule!.priority}`)
+            : context.fix("node", command`ip ${flag} route del ${routeWords(stop.route, links)}`),
         ],
       });
     });
@@ -162,7 +167,7 @@ function uplink(context: CheckContext): Finding[] {
           { source: "ip neigh", value: `${stop.address} dev ${stop.link.name} ${stop.state.toUpperCase()}` },
         ],
         consequence: "nothing leaves the node",
-        fix: [context.fix("node", `ip neigh flush dev ${stop.link.name}`)],
+        fix: [context.fix("node", command`ip neigh flush dev ${stop.link.name}`)],
         confidence: "likely",
       }),
     );
@@ -214,7 +219,7 @@ function astray(context: CheckContext): Finding[] {
         owner: OWNER,
         evidence: [{ source: `ip route get ${stop.destination}`, value: stop.error }],
         consequence: "answers reach the node and end there",
-        fix: routeBack(context, stop.destination),
+        fix: forAddress(context, stop.destination, () => routeBack(context, stop.destination)),
       }),
     );
   const elsewhere = context.stops("astray").map((stop) => {
@@ -229,20 +234,33 @@ function astray(context: CheckContext): Finding[] {
         { source: `${context.pod.name} hangs on`, value: stop.expected.name },
       ],
       consequence: "answers go to somebody else",
-      fix: result.route === undefined ? [] : [context.fix("node", `ip route del ${text}`)],
+      fix: forAddress(context, stop.address, () =>
+        result.route === undefined ? [] : [deleteRoute(context, result.route)],
+      ),
       advice: ["for good: give one of the two networks another range"],
     });
   });
   return [...lost, ...elsewhere];
 }
 
+function deleteRoute(context: CheckContext, route: Route): Fix | undefined {
+  const flag = route.family === 6 ? ["-6"] : [];
+  return context.fix(
+    "node",
+    command`ip ${flag} route del ${routeWords(route, context.node.view.state.links)}`,
+  );
+}
+
 /** A route to the pod alone: right whatever became of its network's. */
-function routeBack(context: CheckContext, destination: string): Fix[] {
+function routeBack(context: CheckContext, destination: string): (Fix | undefined)[] {
   const { inLink } = context.path;
   if (inLink === undefined) return [];
   const v6 = destination.includes(":");
   return [
-    context.fix("node", `ip ${v6 ? "-6 " : ""}route add ${destination}/${v6 ? 128 : 32} dev ${inLink.name}`),
+    context.fix(
+      "node",
+      command`ip ${familyFlag(destination)} route add ${destination}/${v6 ? 128 : 32} dev ${inLink.name}`,
+    ),
   ];
 }
 
@@ -273,7 +291,7 @@ function inside(context: CheckContext): Finding[] {
         { source: `pods of the snapshot with ${destination}`, value: `none of ${snapshot.pods.length}` },
       ],
       consequence: "packets for it never leave the node",
-      fix: [context.fix("node", `ip route del ${text}`)],
+      fix: way.route === undefined ? [] : [deleteRoute(context, way.route)],
       advice: [`for good: give the network of ${bridge.name} another range`],
       confidence: "likely",
     }),

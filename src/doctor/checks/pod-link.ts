@@ -1,7 +1,8 @@
 /** Does the pod have an interface, and is it up? */
+import { command } from "../../text/command.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
-import type { Finding, Fix } from "../finding.ts";
+import type { Finding } from "../finding.ts";
 import { linkText } from "../wording.ts";
 import { likelyGateway } from "./likely-gateway.ts";
 
@@ -72,18 +73,23 @@ function missing(context: CheckContext): Finding {
       { source: `links of ${pod.name}`, value: "lo" },
       ...(promised === undefined
         ? []
-        : [{ source: "CNI result", value: `${promised.name} ${promised.addresses.join(" ")}` }]),
+        : [
+            {
+              source: promised.record ?? "CNI result",
+              value: `${promised.name} ${promised.addresses.join(" ")}`,
+            },
+          ]),
     ],
     consequence: "nothing can leave the pod",
-    ...(pod.source === "netns" && promised === undefined
-      ? { fix: [context.fix("node", `wayout attach ${pod.name}`)] }
+    ...(pod.source === "netns" && (promised === undefined || promised.record !== undefined)
+      ? { fix: [context.fix("node", command`wayout attach ${pod.name}`)] }
       : { advice: ["delete the pod, so that its runtime makes it anew"] }),
     confidence: "certain",
   });
 }
 
 function down(context: CheckContext, link: Link): Finding {
-  const fixes: Fix[] = [context.linkUp("pod", link.name)];
+  const fixes = [context.linkUp("pod", link.name)];
   const gateways = likelyGateway(context, link);
   for (const gateway of gateways) fixes.push(context.defaultRoute(gateway, link.name));
   return finding("pod-link-down", {

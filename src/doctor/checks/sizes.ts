@@ -1,7 +1,9 @@
 /** Will large packets get through as well as small ones? */
+import { command } from "../../text/command.ts";
 import { deafToTheNode } from "../black-hole.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
+import { smallerPackets } from "../smaller-packets.ts";
 
 export const sizes: Check = {
   step: "mtu",
@@ -36,7 +38,7 @@ function mtu(context: CheckContext): Finding[] {
         clamp === undefined
           ? "each large packet needs a “fragmentation needed” message to come back; where that is lost, transfers hang"
           : "TCP is told a smaller size by a rule; other protocols are not",
-      fix: [context.fix("pod", `ip link set ${podLink.name} mtu ${pathMtu}`)],
+      ...smallerPackets(context, pathMtu),
       confidence: "likely",
     }),
   ];
@@ -72,7 +74,9 @@ function checksums(context: CheckContext): Finding[] {
       owner: "checksum offload",
       evidence: [{ source: "IpExt InCsumErrors", value: `${values[0]} → ${values.at(-1)}` }],
       consequence: "they are dropped without a word",
-      fix: tunnels.map((link) => ({ command: `ethtool -K ${link.name} tx-checksum-ip-generic off` })),
+      fix: tunnels.map((link) =>
+        context.fix("node", command`ethtool -K ${link.name} tx-checksum-ip-generic off`),
+      ),
       confidence: "possible",
     }),
   ];

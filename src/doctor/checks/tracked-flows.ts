@@ -1,4 +1,6 @@
 /** Do flows that are tracked already stand in the way: with an old decision, or with all source ports? */
+import { isVouched } from "../vouched.ts";
+import { command } from "../../text/command.ts";
 import { endText } from "../../address/ip.ts";
 import { NAT_PORTS } from "../../flows/flow-statistics.ts";
 import type { FlowGroup, PortUse, Snapshot } from "../../snapshot/snapshot.ts";
@@ -131,12 +133,14 @@ function flowEvidence(flow: FlowGroup): Evidence {
   };
 }
 
-function forget(context: CheckContext, flow: FlowGroup): Fix {
+function forget(context: CheckContext, flow: FlowGroup): Fix | undefined {
   const { protocol, source, destination, destinationPort } = flow;
-  const port = destinationPort === 0 ? "" : ` --dport ${destinationPort}`;
+  // Others may have the address that this pod gave itself.
+  if (!isVouched(context, source)) return undefined;
+  const port = destinationPort === 0 ? [] : ["--dport", destinationPort];
   return context.fix(
     "node",
-    `wayout conntrack flush --proto ${protocol} --src ${source} --dst ${destination}${port}`,
+    command`wayout conntrack flush --proto ${protocol} --src ${source} --dst ${destination} ${port}`,
     { kind: "forget-flows", flow: { protocol, source, destination, destinationPort } },
   );
 }
@@ -156,7 +160,7 @@ function others(context: CheckContext): Finding[] {
       owner: "connections from before a change of address",
       evidence: flows.slice(0, 5).map(flowEvidence),
       consequence: "their answers go nowhere; UDP flows live as long as somebody sends",
-      fix: [context.fix("node", `wayout conntrack flush --reply-dst ${first.translatedTo}`)],
+      fix: [context.fix("node", command`wayout conntrack flush --reply-dst ${first.translatedTo}`)],
       confidence: "likely",
     }),
   ];
@@ -283,10 +287,10 @@ function portFinding(
 }
 
 /** TCP: those that have ended and only wait. Others know no end: all of them. */
-function forgetPorts(context: CheckContext, use: PortUse): Fix {
-  const state = use.protocol === "tcp" ? " --state TIME_WAIT,CLOSE,CLOSE_WAIT,LAST_ACK" : "";
+function forgetPorts(context: CheckContext, use: PortUse): Fix | undefined {
+  const state = use.protocol === "tcp" ? ["--state", "TIME_WAIT,CLOSE,CLOSE_WAIT,LAST_ACK"] : [];
   return context.fix(
     "node",
-    `wayout conntrack flush --proto ${use.protocol}${state} --reply-src ${use.destination} --reply-sport ${use.port} --reply-dst ${use.outgoing}`,
+    command`wayout conntrack flush --proto ${use.protocol} ${state} --reply-src ${use.destination} --reply-sport ${use.port} --reply-dst ${use.outgoing}`,
   );
 }
