@@ -57,7 +57,9 @@ testWith(["root", "iptables-nft"])("what has no words is named with its size, ne
   ]);
   const ruleset = readRuleset(namespace);
   const rule = ruleset.tables[0]!.chains.find((chain) => chain.name === "INPUT")!.rules[0]!;
-  expect(iptablesText(rule, "ip")).toBe("-p ipcomp -m ipcomp /* revision 0, 16 bytes not understood */ -j DROP");
+  expect(iptablesText(rule, "ip")).toBe(
+    "-p ipcomp -m ipcomp /* revision 0, 16 bytes not understood */ -j DROP",
+  );
   expect(rulesetText(ruleset, { stateless: true })).toContain(
     "/* xt -m ipcomp (revision 0, 16 bytes not understood) */ counter drop",
   );
