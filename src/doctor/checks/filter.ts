@@ -1,4 +1,5 @@
 /** Does a filter stop the packet, or its answer? */
+import { forAddress } from "../vouched.ts";
 import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
 import { command } from "../../text/command.ts";
 import { isIptablesTable } from "../../linux/nftables/text.ts";
@@ -69,7 +70,7 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
       ...(counter === undefined ? [] : [{ source: "counter", value: counter }]),
     ],
     consequence: `${stop.direction === "out" ? "the packet ends" : "the answer ends"} at ${stop.hook}; an accept elsewhere cannot help`,
-    fix: filterFix(context, stop),
+    fix: forAddress(context, context.path.sent?.source, () => filterFix(context, stop)),
   });
 }
 
