@@ -5,7 +5,13 @@
  */
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import { readContainedIfThere } from "../kernel/contained-file.ts";
-import { closeFile, MOST_SETTINGS_BYTES, readRegularIfThere, type PartOfFile } from "../kernel/file.ts";
+import {
+  closeFile,
+  MOST_SETTINGS_BYTES,
+  readRegularIfThere,
+  writeDescriptor,
+  type PartOfFile,
+} from "../kernel/file.ts";
 import * as libc from "../kernel/libc.ts";
 import { mayHang } from "../kernel/mounts.ts";
 import { POLLIN } from "../linux/socket.ts";
@@ -59,12 +65,17 @@ export function namedFile({ path }: Pod, name: string): string | undefined {
 }
 
 /** What the reader is asked to do, and how it answers. */
-export type ReaderAnswer =
-  | { readonly file?: PartOfFile }
-  | { readonly errno: number; readonly detail: string };
+type ReaderAnswer = { readonly file?: PartOfFile } | { readonly errno: number; readonly detail: string };
 
-/** For the process that may be given up. */
-export function answerOf(root: string, path: string): ReaderAnswer {
+const STDOUT = 1;
+
+/** What the process does that may be given up: it says that it begins, at once, and then what came of it. */
+export function answerReader(root: string, path: string): void {
+  writeDescriptor(STDOUT, BEGINS);
+  writeDescriptor(STDOUT, JSON.stringify(answerOf(root, path)));
+}
+
+function answerOf(root: string, path: string): ReaderAnswer {
   try {
     const file = readContainedIfThere(root, path, MOST_SETTINGS_BYTES);
     return file === undefined ? {} : { file };
