@@ -7,7 +7,14 @@ import { anywhere, deleteRule, finding, type Check, type CheckContext } from "..
 import type { Finding, Fix } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import type { Stop } from "../predict/path.ts";
-import { decisionPlace, decisionText, isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
+import {
+  decisionPlace,
+  decisionText,
+  isLegacy,
+  legacyProgram,
+  ruleNumber,
+  traceCommand,
+} from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
 
 export const filter: Check = {
@@ -154,7 +161,7 @@ function unknown(context: CheckContext): Finding[] {
       consequence: certain
         ? "what is said here holds in the usual case"
         : "the answer holds for one of the possibilities; a trace of a real packet tells",
-      fix: [anywhere(command`wayout trace ${context.pod.name} ${context.target.address}`)],
+      fix: [anywhere(traceCommand(context.pod.name, context.target))],
       confidence: "possible",
     }),
   ];
