@@ -339,7 +339,7 @@ export const CATALOGUE = {
     title: "the node has no route to the destination",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["node-rules-missing"],
+    dependsOn: ["rule-captures", "node-rules-missing"],
     about:
       "The node itself is offline, or has no default route in the table that its rules choose for the pod.",
   },
@@ -348,7 +348,7 @@ export const CATALOGUE = {
     title: "a route or rule of the node refuses the destination",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["rule-captures"],
     about: "A blackhole, unreachable or prohibit route or rule is more specific than the default route.",
   },
   "node-rules-missing": {
@@ -360,13 +360,15 @@ export const CATALOGUE = {
     about:
       "Without `32766: from all lookup main` the main table is never asked. systemd-networkd has removed rules it did not make (ManageForeignRoutingPolicyRules=).",
   },
-  "route-captured": {
+  "rule-captures": {
     step: "node-route",
-    title: "a policy rule sends the pod's packets another way than the node's own",
-    severity: "warning",
-    stopsTraffic: false,
+    title:
+      "a policy rule sends the pod's packets another way than the node's own, and they get no further there",
+    severity: "error",
+    stopsTraffic: true,
     dependsOn: [],
-    about: "A VPN's table, or a rule by source, captures what pods send. It may be on purpose.",
+    about:
+      "A VPN's table, a rule by source or mark, or what an uninstalled product left behind, captures what pods send. Without the rule the packet would get through.",
   },
   "uplink-down": {
     step: "node-route",
@@ -385,12 +387,54 @@ export const CATALOGUE = {
     about:
       "The neighbour entry of the next hop is FAILED: the layer below, the provider, or a wrong gateway.",
   },
+  "uplink-gateway-pinned": {
+    step: "node-route",
+    title: "the node's own gateway has a fixed MAC address, and nobody answers",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["uplink-down"],
+    about:
+      "A PERMANENT neighbour entry is never asked about again. It is right until the router is replaced, or its address moves to another one (VRRP).",
+  },
+  "uplink-enslaved": {
+    step: "node-route",
+    title: "the node's way out is a port of a bridge, and its addresses are still the port's",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["uplink-down"],
+    about:
+      "A bridge takes all frames that come in by its ports. Answers to ARP requests that left by the port arrive at the bridge, so that no neighbour is ever learned there.",
+  },
+  "other-links-address": {
+    step: "node-route",
+    title: "packets leave with the address of another link of the node, and nobody answers",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "The network behind an uplink drops sources that are not its own (BCP 38), or sends the answers to the other uplink.",
+  },
+  "pod-network-unrouted": {
+    step: "node-route",
+    title: "the route to another node's part of the pod network is missing",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "Each node's pods have a part of one range, and each node routes the others' parts to them. What has no such route leaves by the default route, behind which nobody knows pods.",
+  },
   "network-overlap": {
     step: "node-route",
     title: "the way back to the pod leads elsewhere",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [...NO_CABLE, "bridge-address-missing", "bridge-other-subnet", "host-link-not-enslaved"],
+    dependsOn: [
+      "rule-captures",
+      ...NO_CABLE,
+      "bridge-address-missing",
+      "bridge-other-subnet",
+      "host-link-not-enslaved",
+    ],
     about:
       "The pods' range overlaps another network that the node knows, and answers are routed there. Another bridge with the same range does it.",
   },
@@ -418,7 +462,13 @@ export const CATALOGUE = {
     title: "the reverse path filter drops the packet",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [...NO_CABLE, "bridge-address-missing", "bridge-other-subnet", "host-link-not-enslaved"],
+    dependsOn: [
+      "rule-captures",
+      ...NO_CABLE,
+      "bridge-address-missing",
+      "bridge-other-subnet",
+      "host-link-not-enslaved",
+    ],
     about:
       "Strict (1): the way to the packet's source must lead out of the interface it came in by. Loose (2): there must be one at all. The larger of conf.all and the interface's own value counts.",
   },
@@ -535,6 +585,7 @@ export const CATALOGUE = {
     severity: "error",
     stopsTraffic: true,
     dependsOn: [
+      "rule-captures",
       "conntrack-missing",
       "destination-overlap",
       "nat-unreachable",
@@ -551,7 +602,7 @@ export const CATALOGUE = {
     title: "the rule that should translate is in a chain that no packet reaches",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["rule-captures"],
     about: "The chain has no hook and nothing jumps to it, the hook is another one, or its table is dormant.",
   },
   "nat-mismatch": {
@@ -559,7 +610,7 @@ export const CATALOGUE = {
     title: "the rule that should translate misses the packet by one condition",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["destination-overlap", "nat-unreachable"],
+    dependsOn: ["rule-captures", "destination-overlap", "nat-unreachable"],
     about: "An interface was renamed, an address or a network changed, and the rule still names the old one.",
   },
   "nat-excluded": {
@@ -567,7 +618,7 @@ export const CATALOGUE = {
     title: "an earlier rule excludes the packet from translation",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["rule-captures"],
     about:
       "An accept or return before the translating rule, or a list of destinations that keep the pod's address.",
   },
@@ -576,7 +627,7 @@ export const CATALOGUE = {
     title: "the rule that translated the pod's source was there, and is gone",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["rule-captures"],
     about:
       "Our own record, or the CNI result cache, says that it was installed. A firewall's reload or `nft flush ruleset` took it away with its own. `wayout doctor --fix` puts ours back as it was.",
   },
@@ -585,7 +636,7 @@ export const CATALOGUE = {
     title: "a BPF program translates, but not on the interface that the packet leaves by",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["rule-captures"],
     about:
       "Cilium masquerades on the devices it was told of, or found when it started. An uplink that came later, or a route that changed, leads past its program.",
   },
@@ -603,7 +654,7 @@ export const CATALOGUE = {
     title: "the source is translated to an address that the node does not have",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["rule-captures"],
     about:
       "Answers go to that address, and nobody answers for it. A floating or egress address that moved away.",
   },
@@ -612,7 +663,7 @@ export const CATALOGUE = {
     title: "masquerade finds no address on the out-interface",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["uplink-down"],
+    dependsOn: ["rule-captures", "uplink-down"],
     about: "MASQUERADE takes the interface's own address; without one the kernel drops the packet.",
   },
   "nat-unexpected-address": {
@@ -620,7 +671,7 @@ export const CATALOGUE = {
     title: "masquerade uses another address than the route names",
     severity: "warning",
     stopsTraffic: false,
-    dependsOn: [],
+    dependsOn: ["rule-captures"],
     about: "MASQUERADE takes the first address of the out-interface and ignores the route's `src`.",
   },
   "nat-double": {
@@ -758,7 +809,7 @@ export const CATALOGUE = {
     title: "the pod's MTU is larger than the path's",
     severity: "warning",
     stopsTraffic: false,
-    dependsOn: [...NO_POD_LINK, "mtu-black-hole"],
+    dependsOn: ["rule-captures", ...NO_POD_LINK, "mtu-black-hole"],
     about: "Large packets need “fragmentation needed” messages to come back to the pod.",
   },
   "mtu-black-hole": {
@@ -775,7 +826,7 @@ export const CATALOGUE = {
     title: "packets with wrong checksums arrive while the doctor looks",
     severity: "warning",
     stopsTraffic: false,
-    dependsOn: [],
+    dependsOn: ["rule-captures"],
     about: "Checksum offload on veth or vxlan that nobody completes.",
   },
   // ── DNS ──

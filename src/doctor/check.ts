@@ -2,6 +2,7 @@
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { entryOf, type FindingCode, type StepName } from "../causes/catalogue.ts";
 import { commandIn } from "./command.ts";
+import type { Change } from "./remedy/change.ts";
 import type { Evidence, Finding, Fix, Repair, RepairPlace } from "./finding.ts";
 import type { Prediction, Stop, StopKind, Target } from "./predict/path.ts";
 import type { PredictedPath } from "./predict/predict.ts";
@@ -13,6 +14,8 @@ export interface Check {
   /** What it can find. */
   readonly codes: readonly FindingCode[];
   readonly run: (context: CheckContext) => readonly Finding[];
+  /** What is right by the tables, and would be the reason if a real packet got no answer all the same. */
+  readonly suspects?: (context: CheckContext) => readonly Finding[];
 }
 
 export class CheckContext {
@@ -49,9 +52,16 @@ export class CheckContext {
     return commandIn(path, command);
   }
 
-  /** A fix with a command, and the change that does the same. */
-  fix(place: RepairPlace, command: string, repair?: Repair): Fix {
-    return { command: this.command(place, command), ...(repair === undefined ? {} : { repair }) };
+  /**
+   * A fix with a command, and the change that does the same.
+   * @param change what the command changes, where `--fix` does not do it itself
+   */
+  fix(place: RepairPlace, command: string, repair?: Repair, change?: Change): Fix {
+    return {
+      command: this.command(place, command),
+      ...(repair === undefined ? {} : { repair }),
+      ...(change === undefined ? {} : { change }),
+    };
   }
 
   /** `sysctl -w NAME=VALUE`. */

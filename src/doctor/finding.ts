@@ -1,6 +1,7 @@
 /** What the doctor found: a cause, with the evidence for it, whose it is, what it does and how to mend it. */
 import type { NatBackendName } from "../nat/backend.ts";
 import type { NatIntent } from "../nat/intent.ts";
+import type { Change } from "./remedy/change.ts";
 import type { FindingCode, Severity } from "../causes/catalogue.ts";
 
 /** `certain`: the kernel said so, or it follows from what it said. `likely`: it fits, something else could explain it. */
@@ -48,6 +49,8 @@ export interface Fix {
   readonly command: string;
   /** The same as a change that `doctor --fix` makes itself; absent when it is somebody else's to make. */
   readonly repair?: Repair;
+  /** What the command changes, where that is no repair of ours: by it the fix is judged. Not printed. */
+  readonly change?: Change;
 }
 
 export interface Finding {

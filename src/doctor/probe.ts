@@ -115,6 +115,8 @@ function confirmed(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
 
 /** Nothing was found, and yet no answer came: the finding is what was seen. */
 function contradicted(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
+  const [suspicion, ...others] = UNANSWERED.has(probe.code) ? diagnosis.suspicions : [];
+  if (suspicion !== undefined) return suspected(diagnosis, probe, suspicion, others);
   const text = sentenceOf(probe);
   const found: Finding = {
     ...finding(probe.code, {
@@ -144,6 +146,50 @@ function contradicted(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
       line.step === step ? { ...line, status: "broken", text } : line,
     ),
     answer: `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)} because ${text}`,
+  };
+}
+
+/** What says no more than that nobody answered. */
+const UNANSWERED: ReadonlySet<CauseCode> = new Set<CauseCode>([
+  "no-answer",
+  "unanswered-neighbour",
+  "uplink-gateway-unresolved",
+  "stopped-elsewhere",
+]);
+
+/** Before the outside is blamed: something on this node explains it. */
+function suspected(
+  diagnosis: Diagnosis,
+  probe: SeenStop,
+  suspicion: Finding,
+  others: readonly Finding[],
+): Diagnosis {
+  const found: Finding = {
+    ...suspicion,
+    evidence: [
+      ...suspicion.evidence,
+      { source: "a real packet", value: probe.said },
+      { source: "last seen", value: probe.lastSeen },
+    ],
+    stopsTraffic: true,
+    severity: "error",
+  };
+  const possible = others.map((one) => ({
+    ...one,
+    stopsTraffic: false,
+    severity: "warning" as const,
+    confidence: "possible" as const,
+  }));
+  const { step } = entryOf(found.code);
+  const { text } = found;
+  return {
+    ...diagnosis,
+    healthy: false,
+    findings: [found, ...possible, ...diagnosis.findings.filter((one) => one.code !== found.code)],
+    checklist: diagnosis.checklist.map((line) =>
+      line.step === step ? { ...line, status: "broken", text } : line,
+    ),
+    answer: `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)}: nobody answers, and ${text}`,
   };
 }
 

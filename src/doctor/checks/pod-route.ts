@@ -4,6 +4,7 @@ import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
 import { likelyGateway } from "./likely-gateway.ts";
+import { deleteRoute } from "./route-fix.ts";
 import { mainInterface } from "./pod-link.ts";
 
 const OWNER = "the pod's runtime";
@@ -68,6 +69,6 @@ function refused(context: CheckContext, stop: NoRoute): Finding {
       { source: `routes of ${pod.name}`, value: text },
     ],
     consequence: `programs in the pod see “${SEEN[stop.error] ?? stop.error}”`,
-    fix: [context.fix("pod", `ip ${stop.destination.includes(":") ? "-6 " : ""}route del ${text}`)],
+    ...deleteRoute(context, "pod", stop.route!),
   });
 }
