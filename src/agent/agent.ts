@@ -16,7 +16,9 @@ import type { AgentLog } from "./log.ts";
 import { NodeEvents, type NodeEvent } from "./node-events.ts";
 import { ForwardingStep } from "./reconcile/forwarding-step.ts";
 import { NatStep } from "./reconcile/nat-step.ts";
-import { Reconciler, type Round } from "./reconcile/reconciler.ts";
+import type { AgentState } from "./api/view.ts";
+import type { Repair } from "./reconcile/step.ts";
+import { Reconciler, type Round, type StepFailure } from "./reconcile/reconciler.ts";
 
 const DIRECTORY = "/run/wayout/agent";
 /** What the kernel announces to nobody is compared this often. */
@@ -35,7 +37,12 @@ export interface AgentListener {
   readonly round?: (round: Round) => void;
 }
 
-export class Agent {
+/** So many of the last repairs are told to whoever asks. */
+const LAST_REPAIRS = 20;
+
+export class Agent implements AgentState {
+  readonly since = new Date();
+  #repairs: (Repair & { readonly at: string })[] = [];
   readonly #lock: FileLock;
   readonly #twin: NftablesTwin | undefined;
   readonly #nat: NatStep;
@@ -53,9 +60,13 @@ export class Agent {
     this.#lock = lockOf(node);
     this.#listeners = [logging(log), ...listeners];
     this.#twin = NftablesTwin.open(node);
-    const wanted = (): Desired => desiredOf(node, options.policy?.());
+    const wanted = this.desired;
     this.#nat = new NatStep(node, wanted, this.#twin);
     this.#reconciler = new Reconciler([this.#nat, new ForwardingStep(node, wanted)], (round) => {
+      const at = new Date().toISOString();
+      this.#repairs = [...this.#repairs, ...round.repairs.map((one) => ({ ...one, at }))].slice(
+        -LAST_REPAIRS,
+      );
       for (const listener of this.#listeners) listener.round?.(round);
     });
     // Heard before it is read: what changes in between is looked at again.
@@ -69,6 +80,12 @@ export class Agent {
       twin: this.#twin === undefined ? "none" : this.#twin.persists ? "persists" : "held",
     });
   }
+
+  readonly desired = (): Desired => desiredOf(this.options.node, this.options.policy?.());
+
+  readonly troubles = (): readonly StepFailure[] => this.#reconciler.failures;
+
+  readonly lastRepairs = (): readonly (Repair & { readonly at: string })[] => this.#repairs;
 
   /** In order: nothing is mended any more, the rules stay as they are, and pods stay connected. */
   async stop(): Promise<void> {

@@ -8,6 +8,7 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { NatBackend, NatChange } from "../nat/backend.ts";
 import type { NatIntent } from "../nat/intent.ts";
+import { applyAndSettle } from "../nat/settle-flows.ts";
 import { ensureBridge, type BridgeIntent, type EnsuredBridge } from "../network/bridge.ts";
 import { connectPod, type PodLink, type PodLinkIntent } from "../network/pod-link.ts";
 
@@ -31,12 +32,12 @@ export interface WayOut {
 
 /**
  * @param node rtnetlink in the node's namespace
- * @param nodeNamespace the same namespace, for its settings; the calling thread's when undefined
+ * @param nodeNamespace the same namespace, for its settings and its tracked flows
  * @throws WayoutError of the step that failed
  */
 export function openWayOut(
   node: Rtnetlink,
-  nodeNamespace: NetworkNamespace | undefined,
+  nodeNamespace: NetworkNamespace,
   pod: NetworkNamespace,
   intent: WayOutIntent,
 ): WayOut {
@@ -48,7 +49,10 @@ export function openWayOut(
           ipv4: intent.forward.includes(4),
           ipv6: intent.forward.includes(6),
         });
-  const nat = intent.nat?.backend.apply(intent.nat.intent) ?? { changed: false, drifts: [] };
+  const nat =
+    intent.nat === undefined
+      ? { changed: false, drifts: [] }
+      : applyAndSettle(intent.nat.backend, nodeNamespace, intent.nat.intent);
   const link = connectPod(node, pod, { ...intent.link, bridge: bridge.link.index });
   return { bridge, forwarding, nat, link };
 }

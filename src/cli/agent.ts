@@ -1,9 +1,8 @@
 import { Command, Option } from "commander";
-import { Agent } from "../agent/agent.ts";
-import { Historian } from "../agent/historian.ts";
-import { Journal, JOURNAL_PATH } from "../agent/journal/journal.ts";
-import { agentLog, type AgentLog, type LogFormat } from "../agent/log.ts";
-import { messageOf } from "../error.ts";
+import { agentLog, type LogFormat } from "../agent/log.ts";
+import { JOURNAL_PATH } from "../agent/journal/journal.ts";
+import { AgentService, parseListen } from "../agent/service.ts";
+import { TOKEN_PATH } from "../agent/token.ts";
 import { Interruption } from "./interruption.ts";
 import { openNamespace } from "./namespace-option.ts";
 
@@ -12,13 +11,21 @@ It listens to the kernel, and puts back what somebody took away: our rules after
 While it runs, a flush of the ruleset cuts no translated connection (Linux 5.12 and later). Other people's rules stay as they
 are. Ends with SIGTERM or Ctrl-C; rules and pods stay then.
 
+It answers questions (docs/openapi.json) over a socket under /run/wayout/agent, which is root's alone, and with --listen over
+HTTP: to peers on this machine that show the token.
+
 Examples:
   sudo wayout agent                        in the foreground, one JSON line an event on stderr
   sudo wayout agent --log-format text      the same for people
+  sudo wayout agent --listen :7070         answer over HTTP on loopback as well
   sudo wayout history                      what it saw and did`;
 
 interface AgentCommandOptions {
   readonly journal: string;
+  readonly listen?: string;
+  readonly host: readonly string[];
+  readonly remote?: true;
+  readonly tokenFile: string;
   readonly logFormat: LogFormat;
   readonly netns?: string;
 }
@@ -29,6 +36,10 @@ export function agentCommand(): Command {
     .description("keeps the way out of this node's pods true, as long as it runs")
     .option("--netns <netns|path>", "the namespace that plays the node; default: the own one")
     .option("--journal <file>", "where to remember what changed; none: nowhere", JOURNAL_PATH)
+    .option("--listen <address:port>", "answer over HTTP, too: 127.0.0.1:7070; needs the token")
+    .option("--host <name...>", "a name under which it may be asked over HTTP, besides localhost", [])
+    .option("--remote", "answer peers beyond this machine")
+    .option("--token-file <file>", "the token; made when it is not there", TOKEN_PATH)
     .addOption(
       new Option("--log-format <format>", "one line an event").choices(["json", "text"]).default("json"),
     )
@@ -37,25 +48,16 @@ export function agentCommand(): Command {
       using stop = new Interruption();
       using node = openNamespace(options.netns);
       const log = agentLog(options.logFormat, (line) => console.error(line));
-      using journal = openJournal(options.journal, log);
-      using historian = new Historian(journal);
-      const agent = new Agent({ node, log }, [historian]);
+      const service = new AgentService({
+        node,
+        log,
+        journal: options.journal === "none" ? undefined : options.journal,
+        tokenPath: options.tokenFile,
+        hosts: options.host,
+        remotePeers: options.remote === true,
+        ...(options.listen === undefined ? {} : { listen: parseListen(options.listen) }),
+      });
       await new Promise((resolve) => stop.signal.addEventListener("abort", resolve, { once: true }));
-      await agent.stop();
+      await service.stop();
     });
-}
-
-/** An agent without a journal still does its work: what is wrong with the file is told, and no more. */
-function openJournal(path: string, log: AgentLog): Journal | undefined {
-  if (path === "none") return undefined;
-  try {
-    return Journal.write(path, (trouble) =>
-      log.write(trouble === "" ? "info" : "error", "journal", {
-        message: trouble === "" ? "is written again" : trouble,
-      }),
-    );
-  } catch (error) {
-    log.write("error", "journal", { message: messageOf(error) });
-    return undefined;
-  }
 }

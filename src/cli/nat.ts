@@ -6,6 +6,7 @@ import { adviceOn, sharedWith, type NodeFacts, type Shared } from "../policy/adv
 import { intentsElsewhere, removeAtWish, removeElsewhere } from "../nat/installed.ts";
 import { inNatQueue } from "../nat/lock.ts";
 import { openNat } from "../nat/open.ts";
+import { applyAndSettle, type SettledFlows } from "../nat/settle-flows.ts";
 import { translationText } from "../nat/claim.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { readPolicy } from "../policy/policy-file.ts";
@@ -23,6 +24,7 @@ Examples:
   wayout nat show                              every NAT rule of this node, whose it is, and which are dead
   wayout nat apply -f policy.yaml --dry-run    what a policy means, without touching anything
   sudo wayout nat apply -f policy.yaml         make it so; doing it again changes nothing
+  sudo wayout nat apply -f policy.yaml --cut   also for connections that have another translation already
   sudo wayout nat remove                       take it back
 
 examples/nat-policy.yaml shows every key; a file of ip-masq-agent works as it is. Networks of \`wayout attach\` and of
@@ -56,40 +58,50 @@ function applyCommand(): Command {
     .description("carry out a policy file; other owners' rules stay as they are")
     .requiredOption("-f, --file <path>", "YAML or JSON; - reads standard input")
     .option("--dry-run", "say what it would do, and print the ruleset")
+    .option("--cut", "forget tracked flows that have another translation, too: they break")
     .addOption(backendOption("instead of the one the file names"))
     .addOption(namespaceOption())
     .option("--json", "one JSON value")
-    .action(async (options: Common & { readonly file: string; readonly dryRun?: boolean }) => {
-      const policy = await readPolicy(options.file);
-      const name = options.backend ?? policy.backend;
-      using namespace = openNamespace(options.netns);
-      using nat = openNat(name, namespace);
-      const others = nat.intents();
-      const warnings = name === "none" ? [] : adviceOn(policy.intent, others, nodeFacts(namespace));
-      const shared = name === "none" ? [] : sharedOn(namespace, name, policy.intent, others);
-      if (options.dryRun === true) {
-        const drifts = nat.verify(policy.intent);
-        const ruleset = nat.describe(policy.intent);
+    .action(
+      async (options: Common & { readonly file: string; readonly dryRun?: boolean; readonly cut?: true }) => {
+        const policy = await readPolicy(options.file);
+        const name = options.backend ?? policy.backend;
+        using namespace = openNamespace(options.netns);
+        using nat = openNat(name, namespace);
+        const others = nat.intents();
+        const warnings = name === "none" ? [] : adviceOn(policy.intent, others, nodeFacts(namespace));
+        const shared = name === "none" ? [] : sharedOn(namespace, name, policy.intent, others);
+        if (options.dryRun === true) {
+          const drifts = nat.verify(policy.intent);
+          const ruleset = nat.describe(policy.intent);
+          if (options.json === true)
+            printJson({ backend: name, intent: policy.intent, drifts, warnings, shared, ruleset });
+          else {
+            const said = intentText(policy.intent, warnings, shared);
+            process.stdout.write(dryRunText(name, said, drifts.length > 0, ruleset));
+          }
+          return;
+        }
+        const { change, moved } = await changing(namespace, "applying the policy", () => ({
+          change: applyAndSettle(nat, namespace, policy.intent, { always: true, cut: options.cut === true }),
+          // Rules that an earlier policy left in another backend would go on translating.
+          moved: removeElsewhere(namespace, POLICY_OWNER, name),
+        }));
         if (options.json === true)
-          printJson({ backend: name, intent: policy.intent, drifts, warnings, shared, ruleset });
+          printJson({
+            backend: name,
+            ...change,
+            removedFrom: moved,
+            warnings,
+            shared,
+            intent: policy.intent,
+          });
         else {
           const said = intentText(policy.intent, warnings, shared);
-          process.stdout.write(dryRunText(name, said, drifts.length > 0, ruleset));
+          process.stdout.write(appliedText(name, said, change, moved));
         }
-        return;
-      }
-      const { change, moved } = await changing(namespace, "applying the policy", () => ({
-        change: nat.apply(policy.intent),
-        // Rules that an earlier policy left in another backend would go on translating.
-        moved: removeElsewhere(namespace, POLICY_OWNER, name),
-      }));
-      if (options.json === true)
-        printJson({ backend: name, ...change, removedFrom: moved, warnings, shared, intent: policy.intent });
-      else {
-        const said = intentText(policy.intent, warnings, shared);
-        process.stdout.write(appliedText(name, said, change, moved));
-      }
-    });
+      },
+    );
 }
 
 /** While nobody else changes the rules; Ctrl-C ends the wait for who does. */
@@ -172,7 +184,7 @@ function dryRunText(name: NatBackendName, said: string, changes: boolean, rulese
 function appliedText(
   name: NatBackendName,
   said: string,
-  change: NatChange,
+  change: NatChange & { readonly flows: SettledFlows },
   moved: readonly NatBackendName[],
 ): string {
   const shown = change.drifts.slice(0, 10);
@@ -186,12 +198,32 @@ function appliedText(
     ...(change.drifts.length > shown.length
       ? [style.quiet(`    and ${change.drifts.length - shown.length} more`)]
       : []),
+    ...flowLines(change.flows),
     ...moved.map((backend) => `${style.good("✓")} its rules in ${backend} are gone`),
     said,
     `${style.hint("→")} see it among all NAT rules: ${style.command("wayout nat show")}`,
     `${style.hint("→")} take it back: ${style.command("wayout nat remove")}`,
     "",
   ].join("\n");
+}
+
+function flowLines({ forgotten, kept }: SettledFlows): string[] {
+  return [
+    ...(forgotten === 0
+      ? []
+      : [
+          `${style.good("✓")} ${counted(forgotten)} began before these rules and ${forgotten === 1 ? "was" : "were"} forgotten: the next packet is translated`,
+        ]),
+    ...(kept === 0
+      ? []
+      : [
+          `${style.warn("!")} ${counted(kept)} ${kept === 1 ? "keeps" : "keep"} another translation until the end; --cut forgets ${kept === 1 ? "it" : "them"}, and breaks ${kept === 1 ? "it" : "them"}`,
+        ]),
+  ];
+}
+
+function counted(flows: number): string {
+  return `${flows} tracked flow${flows === 1 ? "" : "s"}`;
 }
 
 // ── remove ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -26,9 +26,12 @@ export interface NetworkNat {
 
 /** Makes the rules be there. No transaction when they are, and in the usual case nobody reads them. */
 export async function ensureNat(wanted: NetworkNat, namespace: NetworkNamespace): Promise<void> {
-  const problems = await lookAfter(wanted, namespace, (nat, intent) => {
+  const problems = await lookAfter(wanted, namespace, async (nat, intent) => {
     const found = nat.verify(intent);
-    if (found.length > 0) nat.apply(intent);
+    if (found.length === 0) return found;
+    const { applyAndSettle } = await import("../nat/settle-flows.ts");
+    // Connections that began while there were no rules would leave with their pods' addresses to their end.
+    applyAndSettle(nat, namespace, intent);
     return found;
   });
   if (problems.length === 0) return;
@@ -60,7 +63,7 @@ export async function natProblems(wanted: NetworkNat, namespace: NetworkNamespac
 async function lookAfter(
   wanted: NetworkNat,
   namespace: NetworkNamespace,
-  look: (nat: NatBackend, intent: NatIntent) => readonly NatDrift[],
+  look: (nat: NatBackend, intent: NatIntent) => readonly NatDrift[] | Promise<readonly NatDrift[]>,
 ): Promise<readonly NatDrift[]> {
   const { wish } = wanted;
   if (wish.translations.size === 0) return [];
@@ -69,7 +72,7 @@ async function lookAfter(
   if (generation !== undefined && (await remembered!.holds(generation))) return [];
   using nat = await openBackend(wish, namespace);
   const intent = await intentOf(wanted, nat);
-  const problems = intent === undefined ? [] : look(nat, intent);
+  const problems = intent === undefined ? [] : await look(nat, intent);
   if (problems.length === 0 && generation !== undefined) await remembered!.note(generation);
   return problems;
 }

@@ -166,6 +166,8 @@ function answerOf(
       return `${pod} can reach ${where}: its packets leave by ${path.outLink?.name ?? "the node"}${as}, and answers find the way back`;
     case "node":
       return `${pod} can reach ${where}, which is on this node`;
+    case "pod":
+      return `${pod} can reach ${where}, which is in the pod itself`;
     case "bridged":
       return `${pod} can reach ${where} over the bridge`;
     case "unknown":

@@ -47,6 +47,16 @@ export function stopText(stop: Stop): string {
       return `nobody translates ${stop.source}, and nobody outside knows the way back to it`;
     case "foreign-source":
       return `it leaves as ${stop.source}, which is not the node's`;
+    case "source-unanswered":
+      return `it leaves as ${stop.source}, for which ${stop.link.name}'s neighbours ask in vain`;
+    case "answer-unrecognized":
+      return stop.why === "zone"
+        ? `the answer is looked up in conntrack zone ${stop.answerZone}, the flow is in zone ${stop.flowZone}`
+        : "a rule keeps the answer out of connection tracking";
+    case "ttl-exceeded":
+      return `its TTL is ${stop.ttl}`;
+    case "proxy-without-route":
+      return "a transparent proxy takes it and no route brings it there";
     case "astray":
       return `the way back to ${stop.address} leads to ${stop.link.name}`;
   }

@@ -1,7 +1,7 @@
 /** Whose a rule is, in words. */
 import { ownerOf } from "../rules/owner.ts";
 import { commentOf } from "../rules/rule-comment.ts";
-import type { Decision } from "./predict/chain.ts";
+import type { Decision } from "./predict/decision.ts";
 import { textOfRule } from "./wording.ts";
 
 const NOBODY_KNOWN = "somebody's rule (no product that we know writes it)";

@@ -2,7 +2,7 @@
 import type { Link } from "../linux/route/link.ts";
 import type { Rule, Table } from "../linux/nftables/ruleset.ts";
 import { ruleText } from "../linux/nftables/text.ts";
-import type { Decision } from "./predict/chain.ts";
+import type { Decision } from "./predict/decision.ts";
 import type { Target } from "./predict/path.ts";
 
 /** `eth0: down, no carrier, state down`. */

@@ -7,6 +7,7 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { writeSysctl } from "../kernel/sysctl.ts";
 import { masqueradeIntent } from "../nat/intent.ts";
+import { applyAndSettle } from "../nat/settle-flows.ts";
 import { openNat } from "../nat/open.ts";
 import { NftablesNat } from "../nat/backends/nftables/nftables.ts";
 
@@ -50,12 +51,12 @@ export function carryOut(repair: Repair, places: RepairPlaces): void {
       return;
     case "masquerade": {
       using nat = new NftablesNat({ namespace: places.node });
-      nat.apply(masqueradeIntent(DOCTOR_OWNER, [repair.cidr]));
+      applyAndSettle(nat, places.node, masqueradeIntent(DOCTOR_OWNER, [repair.cidr]));
       return;
     }
     case "restore-nat": {
       using nat = openNat(repair.backend, places.node);
-      nat.apply(repair.intent);
+      applyAndSettle(nat, places.node, repair.intent);
       return;
     }
     case "forget-flows":

@@ -6,9 +6,12 @@ import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 import {
   NETLINK_NETFILTER,
   NETLINK_ROUTE,
+  NETLINK_SOCK_DIAG,
   openTransport,
   type NetlinkTransport,
 } from "../kernel/netlink/transport.ts";
+import { readListeners } from "../kernel/listeners.ts";
+import type { Listener } from "../linux/socket-diag.ts";
 import { readIpsets } from "../kernel/ipset/ipset.ts";
 import { readLegacyTables } from "../kernel/iptables-legacy/iptables-legacy.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
@@ -33,7 +36,9 @@ import type {
 /** Settings that decide about a path and belong to no interface. */
 const SYSCTLS: readonly string[] = [
   "net.ipv4.ip_forward",
+  "net.ipv4.ip_default_ttl",
   "net.ipv4.ip_local_port_range",
+  "net.ipv4.fib_multipath_hash_policy",
   "net.ipv4.tcp_mtu_probing",
   "net.ipv4.neigh.default.gc_thresh3",
   "net.bridge.bridge-nf-call-iptables",
@@ -52,6 +57,13 @@ const SYSCTLS: readonly string[] = [
   "net.ipv6.conf.all.forwarding",
   "net.ipv6.conf.all.disable_ipv6",
   "net.ipv6.conf.default.forwarding",
+];
+
+/** Those that decide in a pod about what it sends and what comes to it. */
+const POD_SYSCTLS: readonly string[] = [
+  "net.ipv4.ip_default_ttl",
+  "net.ipv4.conf.all.rp_filter",
+  "net.ipv4.conf.all.src_valid_mark",
 ];
 
 /** Collects what could not be read, so that nothing is silently absent. */
@@ -101,16 +113,21 @@ export function readNamespace(
   const links = read("links", () => route.links({ statistics: false }));
   if (options.belongs?.(route, links) === false) return undefined;
   const ruleset = readRuleset(netfilter, options, gaps);
+  const listeners = gaps.try(name, "listeners", sources.listeners);
   return {
     ...emptyState(namespace, links),
     addresses: read("addresses", () => route.addresses()),
     routes: read("routes", () => route.routes()),
     rules: read("rules", () => route.rules()),
     neighbours: read("neighbours", () => route.neighbours()),
+    ...(role === "node" ? { proxies: read("proxies", () => route.neighbours({ proxies: true })) } : {}),
+    ...(listeners === undefined ? {} : { listeners }),
     ...(ruleset === undefined ? {} : { ruleset }),
     legacy: read("iptables-legacy", sources.legacy),
     ipsets: read("ipset", () => readIpsets(netfilter())),
-    ...(role === "node" ? readNodeParts(namespace, route, links, name, gaps) : {}),
+    ...(role === "node"
+      ? readNodeParts(namespace, route, links, name, gaps)
+      : { sysctls: namespace.run(() => readSysctls(name, POD_SYSCTLS, gaps)) }),
     routeAnswers: answers(route, links, options.queries ?? [], name, gaps),
   };
 }
@@ -120,6 +137,7 @@ interface Sources extends Disposable {
   readonly route: Rtnetlink;
   readonly netfilter: () => NetlinkTransport;
   readonly legacy: () => Table[];
+  readonly listeners: () => Listener[] | undefined;
 }
 
 /** In one visit: a node has hundreds of namespaces, and to enter and leave one takes as long as a question to it. */
@@ -135,6 +153,7 @@ function openSources(namespace: NetworkNamespace): Sources {
       route: new Rtnetlink(open(NETLINK_ROUTE), namespace),
       netfilter: attempt(() => open(NETLINK_NETFILTER)),
       legacy: attempt(() => readLegacyTables()),
+      listeners: attempt(() => readListeners(open(NETLINK_SOCK_DIAG))),
       [Symbol.dispose]() {
         for (const transport of opened) transport.close();
       },
@@ -163,7 +182,7 @@ function readNodeParts(
 ): Partial<NamespaceState> {
   const conntrack = gaps.try(name, "conntrack", () => readConntrack(namespace));
   return {
-    sysctls: namespace.run(() => readSysctls(name, links, gaps)),
+    sysctls: namespace.run(() => readSysctls(name, nodeSysctls(links), gaps)),
     ...(conntrack === undefined ? {} : { conntrack }),
     counters: [readCounters(namespace)],
     programs: gaps.try(name, "programs", () => readPrograms(namespace, route, links)) ?? [],
@@ -239,11 +258,14 @@ function readRuleset(
   }
 }
 
-/** The thread is in the namespace already. */
-function readSysctls(where: string, links: readonly Link[], gaps: Gaps): Record<string, string> {
-  const values: Record<string, string> = {};
+function nodeSysctls(links: readonly Link[]): string[] {
   const bridges = links.filter((link) => link.kind === "bridge");
-  const names = [...SYSCTLS, ...bridges.map((link) => `net.ipv6.conf.${link.name}.force_forwarding`)];
+  return [...SYSCTLS, ...bridges.map((link) => `net.ipv6.conf.${link.name}.force_forwarding`)];
+}
+
+/** The thread is in the namespace already. */
+function readSysctls(where: string, names: readonly string[], gaps: Gaps): Record<string, string> {
+  const values: Record<string, string> = {};
   for (const name of names) {
     const value = gaps.try(where, `sysctl ${name}`, () => readSysctl(undefined, name));
     if (value !== undefined) values[name] = value;

@@ -14,6 +14,7 @@ import type { Link } from "../linux/route/link.ts";
 import type { Neighbour } from "../linux/route/neighbour.ts";
 import type { Route, RouteAnswer } from "../linux/route/route.ts";
 import type { Rule } from "../linux/route/rule.ts";
+import type { Listener } from "../linux/socket-diag.ts";
 import type { Ruleset, Table } from "../linux/nftables/ruleset.ts";
 
 export const SNAPSHOT_FORMAT = "wayout-snapshot";
@@ -108,6 +109,12 @@ export interface NamespaceState {
   readonly routes: readonly Route[];
   readonly rules: readonly Rule[];
   readonly neighbours: readonly Neighbour[];
+  /** Addresses that are answered for although they are somebody else's (`ip neigh add proxy`); absent: not read. */
+  readonly proxies?: readonly Neighbour[];
+  /** Sockets that wait for somebody; absent when they were not read. */
+  readonly listeners?: readonly Listener[];
+  /** Buckets of xt_hashlimit by the name of their table: what the kernel says of them now. */
+  readonly hashlimits?: readonly HashlimitTable[];
   /** Offloads of the links that a path may use, by link name; a link that refused to say is absent. */
   readonly offloads: Readonly<Record<string, Offloads>>;
   /** By kernel name with dots (`net.ipv4.conf.eth0.rp_filter`; an interface's own dots are slashes), trimmed. */
@@ -124,6 +131,23 @@ export interface NamespaceState {
   readonly programs: readonly ProgramState[];
   /** What the kernel answered when it was asked where a packet would go. */
   readonly routeAnswers: readonly RecordedAnswer[];
+}
+
+/** A table of `-m hashlimit --hashlimit-name NAME`. */
+export interface HashlimitTable {
+  readonly name: string;
+  readonly family: IpFamily;
+  readonly buckets: readonly HashlimitBucket[];
+}
+
+/** One line of /proc/net/ipt_hashlimit/NAME: credit is spent by packets and comes back with time. */
+export interface HashlimitBucket {
+  /** `10.0.0.2:0->198.51.100.9:8080`; what the mode does not tell apart is zero. */
+  readonly key: string;
+  readonly credit: number;
+  readonly cap: number;
+  /** What a packet costs: less credit than that, and the limit is reached. */
+  readonly cost: number;
 }
 
 /** What a link leaves to "hardware" (ethtool -k). */

@@ -2,7 +2,9 @@
 import { describe, expect } from "bun:test";
 import { existsSync, rmSync } from "node:fs";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { Conntrack } from "../../src/kernel/conntrack/conntrack.ts";
 import { FileLock } from "../../src/kernel/file-lock.ts";
+import { InetSocket } from "../../src/kernel/inet-socket.ts";
 import { Nftables } from "../../src/kernel/nftables/nftables.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
@@ -157,6 +159,37 @@ describe("repair", () => {
         },
       );
     }
+  }
+
+  for (const mender of ["ADD", "STATUS"]) {
+    withPrograms(`flows that began while the rules were gone are translated after the next ${mender}`, () => {
+      const { node } = nodeWithOutside();
+      const conf = bridgeNetwork();
+      const pod = freshPod("one");
+      must(call(node, "ADD", conf, pod));
+      // Somebody else's rule keeps the kernel tracking.
+      ask(node, [
+        "nft",
+        "add table ip keep { chain c { type filter hook forward priority 0; ct state new counter; }; }",
+      ]);
+      ask(node, ["nft", "delete", "table", "inet", "wayout"]);
+      using socket = InetSocket.open(pod.namespace, "udp", 4);
+      socket.connect({ address: "198.51.100.1", port: 9 });
+      const seenAs = (): string[] => {
+        try {
+          socket.send(new Uint8Array(1));
+        } catch {
+          socket.send(new Uint8Array(1));
+        }
+        using table = Conntrack.open(node);
+        return table
+          .entries({ original: { destination: "198.51.100.1" } })
+          .map(({ reply }) => reply.destination);
+      };
+      expect(seenAs()).toEqual(["10.42.0.2"]);
+      must(call(node, mender, conf, mender === "ADD" ? freshPod("two") : {}));
+      expect(seenAs()).toEqual(["203.0.113.5"]);
+    });
   }
 
   const inside: readonly (readonly [string, readonly string[], RegExp])[] = [

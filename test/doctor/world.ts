@@ -57,7 +57,11 @@ export function servePod(pod: NetworkNamespace, port: number): Promise<AsyncDisp
   return serving(pod, port, "");
 }
 
-async function serving(namespace: NetworkNamespace, port: number, besides: string): Promise<AsyncDisposable> {
+export async function serving(
+  namespace: NetworkNamespace,
+  port: number,
+  besides: string,
+): Promise<AsyncDisposable> {
   const program = `
     Bun.serve({ hostname: "::", port: ${port}, async fetch(request, server) {
       const { address } = server.requestIP(request);

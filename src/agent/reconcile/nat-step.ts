@@ -1,5 +1,6 @@
 /** Keeps the rules: ours are compared with what is wanted and written anew where they differ; the twin follows. */
 import { openNat } from "../../nat/open.ts";
+import { applyAndSettle } from "../../nat/settle-flows.ts";
 import type { NatBackend, NatBackendName } from "../../nat/backend.ts";
 import type { NftablesTwin } from "../../nat/backends/nftables/twin.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
@@ -19,9 +20,11 @@ export class NatStep implements ReconcileStep, Disposable {
   run(): Repair[] {
     const { nat } = this.wanted();
     const repairs = nat.flatMap(({ backend, intent }) =>
-      this.#backend(backend)
-        .apply(intent)
-        .drifts.map(({ object, text }): Repair => ({ step: this.name, object, found: text })),
+      applyAndSettle(this.#backend(backend), this.node, intent).drifts.map(({ object, text }): Repair => ({
+        step: this.name,
+        object,
+        found: text,
+      })),
     );
     this.twin?.hold(nat.filter(({ backend }) => backend === "nftables").map(({ intent }) => intent));
     return repairs;

@@ -93,6 +93,13 @@ export class Reconciler {
     return round;
   }
 
+  /** What could not be mended up to now. */
+  get failures(): StepFailure[] {
+    return this.#steps.flatMap(({ step, failure }) =>
+      failure === undefined ? [] : [{ step: step.name, message: failure }],
+    );
+  }
+
   stop(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);

@@ -2,7 +2,7 @@
 import { isIptablesTable } from "../../linux/nftables/text.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
-import type { Decision } from "../predict/chain.ts";
+import type { Decision } from "../predict/decision.ts";
 import type { Stop } from "../predict/path.ts";
 import { decisionPlace, decisionText, isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";

@@ -1,43 +1,109 @@
-/** The way back: from the node's out-interface to the pod's socket. */
+/** The way back: from wherever the answer comes from to the pod's socket. */
+import type { Link } from "../../linux/route/link.ts";
 import { runBridgeHook } from "./hooks.ts";
-import { failedNeighbour, routeOnNode } from "./out.ts";
 import { neighbourAt } from "./link-state.ts";
 import type { Machine } from "./machine.ts";
-import { answerTo, type Packet } from "./packet.ts";
+import { solicit } from "./neighbour-discovery.ts";
+import { failedNeighbour, reversePath, routeOnNode, spendTtl } from "./node.ts";
+import { answerTo, IPS, type Packet } from "./packet.ts";
 import type { Walk } from "./walk.ts";
+import { noRoute, type Way } from "./in-pod.ts";
+import { IPPROTO } from "./link-state.ts";
 
 /** Follows the answer to a packet that left. */
 export function walkBack(walk: Walk, left: Packet): void {
-  const { outLink, nodeFlow, inLink } = walk;
+  const { nodeFlow, inLink } = walk;
   // What a pod sends to itself is judged where it turns round: its answer takes the same way.
   if (inLink === undefined || walk.end === "bridged" || walk.hairpin) return;
   walk.direction = "back";
-  const answer: Packet = { ...answerTo(left), iif: outLink?.name };
-  if (nodeFlow !== undefined) nodeFlow.status |= SEEN_REPLY;
-  const machine = walk.machine("node", answer, nodeFlow);
+  if (nodeFlow !== undefined) nodeFlow.status |= IPS.seenReply | IPS.confirmed;
+  const machine = walk.machine("node", answerTo(left), nodeFlow);
   const arrived =
-    outLink === undefined || walk.end === "node"
-      ? answerFromNode(walk, machine)
-      : answerFromOutside(walk, machine);
+    walk.localEnd !== undefined ? answerFromNode(walk, machine) : answerFromOutside(walk, machine);
   if (arrived) enterPod(walk, machine);
 }
 
-/** IPS_SEEN_REPLY, IPS_CONFIRMED. */
-const SEEN_REPLY = (1 << 1) | (1 << 3);
-
+/** What a socket of the node answers: routed by its source, so that rules by `from` count, then sent. */
 export function answerFromNode(walk: Walk, machine: Machine): boolean {
-  machine.packet = { ...machine.packet, iif: undefined, oif: walk.inLink!.name };
+  const way = routeFromNode(walk, machine);
+  if (way === undefined) return false;
+  machine.packet = { ...machine.packet, iif: undefined, oif: way.link.name };
+  machine.nextHop = way.gateway;
   walk.hook("node", machine, "output");
+  const now = machine.rerouted ? routeFromNode(walk, machine) : way;
+  if (now === undefined) return false;
+  machine.packet = { ...machine.packet, oif: now.link.name };
+  walk.hook("node", machine, "postrouting");
+  return leadsToPod(walk, machine, now);
+}
+
+function routeFromNode(walk: Walk, { packet }: Machine): Way | undefined {
+  const way = walk.route("node", {
+    destination: packet.destination,
+    source: packet.source,
+    protocol: IPPROTO[packet.protocol],
+    sourcePort: packet.sourcePort,
+    destinationPort: packet.destinationPort,
+    ...(packet.mark === 0 ? {} : { mark: packet.mark }),
+  });
+  return way.kind === "refused" ? noRoute(walk, "node", packet.destination, way) : way;
+}
+
+export function answerFromOutside(walk: Walk, machine: Machine): boolean {
+  const arrival = arrivalLink(walk);
+  if (arrival === undefined) return false;
+  walk.answerLink = arrival;
+  machine.packet = { ...machine.packet, iif: arrival.name };
+  walk.device("node", machine, "ingress", arrival);
+  walk.hook("node", machine, "prerouting");
+  if (!isRecognized(walk, machine, arrival)) return false;
+  const way = routeOnNode(walk, machine, arrival);
+  if (way === undefined || !leadsToPod(walk, machine, way)) return false;
+  machine.nextHop = way.gateway;
+  spendTtl(walk, machine, way.link);
+  machine.packet = { ...machine.packet, oif: way.link.name };
+  walk.hook("node", machine, "forward");
   walk.hook("node", machine, "postrouting");
   return true;
 }
 
-export function answerFromOutside(walk: Walk, machine: Machine): boolean {
-  const out = walk.outLink!;
-  walk.device("node", machine, "ingress", out);
-  walk.hook("node", machine, "prerouting");
-  const way = routeOnNode(walk, machine, out);
-  if (way === undefined) return false;
+/** Routers bring the answer to the network of its address: where that is another link's, it arrives there. */
+function arrivalLink(walk: Walk): Link | undefined {
+  const { view } = walk.node;
+  const { outLink, left } = walk;
+  if (outLink === undefined || left === undefined || walk.end !== "outside") return outLink;
+  const owners = view.state.addresses.filter((one) => one.address === left.source);
+  if (owners.length === 0 || owners.some((one) => one.interface === outLink.index)) return outLink;
+  const owner = view.linkAt(owners[0]!.interface);
+  // An address of the loopback or of the pods' bridge is one that routers have been told a way to.
+  const isUplink = owner?.up === true && owner.layer !== "loopback" && owner.index !== walk.inLink?.index;
+  return isUplink && view.state.routes.some((one) => leavesBy(one, owner)) ? owner : outLink;
+}
+
+/** Whether a route leads to routers beyond a link. */
+function leavesBy(route: Walk["node"]["view"]["state"]["routes"][number], link: Link): boolean {
+  const hops = route.nextHops ?? [route];
+  return hops.some((hop) => hop.interface === link.index && hop.gateway !== undefined);
+}
+
+/** Whether conntrack finds the flow of an answer that has to be translated back. */
+function isRecognized(walk: Walk, machine: Machine, link: Link): boolean {
+  const { nodeFlow } = walk;
+  if (nodeFlow === undefined || nodeFlow.bindings.length === 0 || machine.flow === nodeFlow) return true;
+  walk.stop({
+    kind: "answer-unrecognized",
+    place: "node",
+    link,
+    why: machine.untrackedBy === undefined ? "zone" : "untracked",
+    flowZone: nodeFlow.zone?.id ?? 0,
+    answerZone: machine.zone?.id ?? 0,
+    by: machine.untrackedBy ?? machine.zonedBy,
+  });
+  return false;
+}
+
+/** Notes when the way is not the one to the pod. */
+function leadsToPod(walk: Walk, machine: Machine, way: Way): boolean {
   const expected = walk.inLink!;
   const { hostLink, gateway } = walk;
   if (way.link.kind === "bridge" && hostLink?.index === expected.index && gateway !== undefined) {
@@ -45,21 +111,11 @@ export function answerFromOutside(walk: Walk, machine: Machine): boolean {
     walk.stop({ kind: "not-enslaved", place: "node", link: hostLink, gateway, bridge: way.link });
     return false;
   }
-  if (way.type !== "unicast" || way.link.index !== expected.index) {
-    walk.stop({
-      kind: "astray",
-      place: "node",
-      link: way.link,
-      expected,
-      address: machine.packet.destination,
-    });
-    return false;
-  }
-  machine.nextHop = way.gateway;
-  machine.packet = { ...machine.packet, oif: way.link.name };
-  walk.hook("node", machine, "forward");
-  walk.hook("node", machine, "postrouting");
-  return true;
+  if (way.type === "unicast" && way.link.index === expected.index) return true;
+  const { link, rule, route } = way;
+  const address = machine.packet.destination;
+  walk.stop({ kind: "astray", place: "node", link, expected, address, rule, route });
+  return false;
 }
 
 export function enterPod(walk: Walk, machine: Machine): void {
@@ -69,16 +125,11 @@ export function enterPod(walk: Walk, machine: Machine): void {
   const known = neighbourAt(walk.node.view, inLink, address);
   if (known?.mac !== undefined && (known.state === "permanent" || known.state === "noarp")) {
     if (podLink.mac !== "" && known.mac !== podLink.mac) {
-      walk.stop({
-        kind: "wrong-neighbour",
-        place: "node",
-        link: inLink,
-        address,
-        mac: known.mac,
-        real: podLink.mac,
-      });
+      const { mac } = known;
+      walk.stop({ kind: "wrong-neighbour", place: "node", link: inLink, address, mac, real: podLink.mac });
     }
   } else if (known?.state === "failed") failedNeighbour(walk, inLink, address);
+  solicit(walk, "node", address);
   if (inLink.index !== hostLink.index) {
     machine.packet = {
       ...machine.packet,
@@ -104,6 +155,7 @@ function deliver(walk: Walk, packet: Packet): void {
   );
   walk.device("pod", inside, "ingress", link);
   walk.hook("pod", inside, "prerouting");
+  reversePath(walk, "pod", inside.packet, link, undefined);
   walk.hook("pod", inside, "input");
   walk.step("pod", "input", "the answer reaches the socket", inside.packet);
 }

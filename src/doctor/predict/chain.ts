@@ -1,22 +1,11 @@
 /** One base chain and everything it jumps to, for one packet (nft_do_chain of net/netfilter/nf_tables_core.c). */
-import type { BaseChain, Chain, Rule, Table } from "../../linux/nftables/ruleset.ts";
+import type { BaseChain, Chain, Table } from "../../linux/nftables/ruleset.ts";
+import type { Decision } from "./decision.ts";
 import { BREAK, CONTINUE, type Machine, type StepVerdict } from "./machine.ts";
 import { compiledRules, type CompiledRule } from "./rules.ts";
 
 /** NFT_JUMP_STACK_SIZE */
 const DEEPEST_JUMP = 16;
-
-/** Who decided: a rule, or a base chain's policy. */
-export interface Decision {
-  readonly table: Table;
-  /** The chain that the rule stands in. */
-  readonly chain: Chain;
-  readonly base: Chain & { readonly base: BaseChain };
-  /** Absent when the policy decided. */
-  readonly rule?: Rule;
-  /** What the rule did besides its verdict: `masquerade`, `reject with tcp reset`. */
-  readonly action?: string;
-}
 
 export interface ChainResult {
   readonly verdict: "accept" | "drop" | "queue" | "stolen";
@@ -36,7 +25,12 @@ export function runChain(machine: Machine, table: Table, base: HookedChain): Cha
   const stack: Position[] = [];
   let at = enter(table, base);
   let compiled: CompiledRule | undefined;
-  machine.at = () => placeText(table, at.chain, compiled?.rule);
+  machine.here = () => ({
+    table,
+    chain: at.chain,
+    base,
+    ...(compiled === undefined ? {} : { rule: compiled.rule }),
+  });
   for (;;) {
     compiled = at.rules[at.next++];
     if (compiled === undefined) {
@@ -103,10 +97,4 @@ export function runRule(machine: Machine, compiled: CompiledRule): StepVerdict |
     if (result === BREAK) return undefined;
     return result;
   }
-}
-
-/** `table ip filter chain FORWARD handle 7`: how people and nft call the place of a rule. */
-export function placeText(table: Table, chain: Chain, rule?: Rule): string {
-  const handle = rule === undefined || rule.handle === 0 ? "" : ` handle ${rule.handle}`;
-  return `table ${table.family} ${table.name} chain ${chain.name}${handle}`;
 }

@@ -4,6 +4,8 @@ import { RTN } from "../../linux/route/constants.ts";
 import { ipBytes } from "../../address/ip.ts";
 import type { ExpressionKinded } from "../../linux/nftables/expressions.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
+import { decide } from "./comparisons.ts";
+import { zoneIn, type Zone } from "./flow.ts";
 import { nameBytes } from "./loads.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
 import { PROTOCOL_NUMBER, type ConntrackState, type Tuple } from "./packet.ts";
@@ -13,7 +15,7 @@ export const STATE_BITS: Readonly<Record<ConntrackState, number>> = CT_STATE;
 
 export function compileCt(expression: ExpressionKinded<"ct">): Step {
   const { key, direction, dreg, sreg } = expression;
-  if (sreg !== undefined) return compileCtSet(key, registerWord(sreg));
+  if (sreg !== undefined) return compileCtSet(key, registerWord(sreg), direction);
   if (dreg === undefined) return () => CONTINUE;
   const word = registerWord(dreg);
   return (machine) => {
@@ -35,7 +37,7 @@ export function compileCt(expression: ExpressionKinded<"ct">): Step {
         else machine.storeUnknown(word, 4, flow.unknownMark);
         return CONTINUE;
       case "zone":
-        machine.storeNumber(word, flow.zone);
+        machine.storeNumber(word, zoneIn(flow.zone, direction === "reply" ? "reply" : "original"));
         return CONTINUE;
       case "l3proto":
         machine.storeNumber(word, machine.packet.family === 4 ? 2 : 10);
@@ -75,7 +77,10 @@ function loadTuple(machine: Machine, key: string, tuple: Tuple, word: number): S
   return CONTINUE;
 }
 
-function compileCtSet(key: string, word: number): Step {
+function compileCtSet(key: string, word: number, direction: string | undefined): Step {
+  if (key === "zone") {
+    return compileZoneSet(word, direction === "original" || direction === "reply" ? direction : "both");
+  }
   if (key !== "mark") return () => CONTINUE;
   return (machine) => {
     const { flow } = machine;
@@ -88,6 +93,18 @@ function compileCtSet(key: string, word: number): Step {
 
 function numberOfType(type: string): number {
   return Object.hasOwn(RTN, type) ? RTN[type as keyof typeof RTN] : RTN.unicast;
+}
+
+/** nft_ct_set_zone_eval: a template for conntrack to look with; what has been looked at stays where it is. */
+function compileZoneSet(word: number, direction: Zone["direction"]): Step {
+  return (machine) => {
+    if (machine.flow !== undefined || machine.packet.state === "untracked") return CONTINUE;
+    const why = machine.whyUnknown(word, 2);
+    if (why !== undefined) return decide(machine, `a conntrack zone by ${why}`, true);
+    machine.zonedBy = machine.here?.();
+    machine.zone = { id: machine.loadNumber(word) & 0xffff, direction };
+    return CONTINUE;
+  };
 }
 
 export function compileFib(expression: ExpressionKinded<"fib">): Step {

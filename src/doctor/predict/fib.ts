@@ -14,8 +14,15 @@ import { protocolMatches } from "./rule-selector.ts";
 
 /** include/uapi/linux/rtnetlink.h */
 
+/** Which of several usable next hops a packet takes. The kernel decides by a hash; a prediction takes them in turn. */
+export type ChooseHop = (hops: readonly NextHop[], route: Route) => NextHop;
+
 export interface RouteRequest extends RecordedQuery {
+  /** The first is taken when absent. */
+  readonly choose?: ChooseHop;
   readonly protocol?: number;
+  /** Of the socket; what is forwarded has the namespace's root. */
+  readonly uid?: number;
   readonly sourcePort?: number;
   readonly destinationPort?: number;
 }
@@ -34,6 +41,8 @@ export type RouteResult =
       readonly table: number | undefined;
       readonly route: Route | undefined;
       readonly rule: Rule | undefined;
+      /** All usable next hops of a multipath route. */
+      readonly hops?: readonly NextHop[];
       /** The kernel itself said so. */
       readonly authority: "kernel" | "snapshot";
     }
@@ -91,8 +100,16 @@ export class Fib {
 
   /** The kernel's recorded answer, else the one that follows from rules and tables. */
   lookup(request: RouteRequest): RouteResult {
-    const recorded = this.#recorded(request);
-    return recorded ?? this.predict(request);
+    const predicted = this.predict(request);
+    // Of several next hops the kernel's answer names one, and another packet takes another.
+    if (predicted.kind === "route" && predicted.hops !== undefined) return predicted;
+    return this.#recorded(request, predicted) ?? predicted;
+  }
+
+  /** The next hop of a multipath route that the kernel named for these addresses; undefined when it was not asked. */
+  recordedHop(request: RecordedQuery): Pick<NextHop, "interface" | "gateway"> | undefined {
+    const answer = this.#answerTo(request);
+    return answer?.reachable === true ? answer.route : undefined;
   }
 
   /** The answer that follows from rules and tables alone. */
@@ -144,19 +161,19 @@ export class Fib {
     return TYPE_OF_ERROR[result.error] ?? "unspec";
   }
 
-  #recorded(request: RouteRequest): RouteResult | undefined {
-    const recorded = this.state.routeAnswers.find(
+  #answerTo(request: RecordedQuery): RouteAnswer | undefined {
+    return this.state.routeAnswers.find(
       ({ query }) =>
         query.destination === request.destination &&
         query.source === request.source &&
         query.iif === request.iif &&
         (query.mark ?? 0) === (request.mark ?? 0),
-    );
-    return recorded === undefined ? undefined : this.#answered(recorded.answer, request);
+    )?.answer;
   }
 
-  #answered(answer: RouteAnswer, request: RouteRequest): RouteResult | undefined {
-    const predicted = this.predict(request);
+  #recorded(request: RouteRequest, predicted: RouteResult): RouteResult | undefined {
+    const answer = this.#answerTo(request);
+    if (answer === undefined) return undefined;
     const { route, rule } = predicted;
     if (!answer.reachable) {
       return { kind: "refused", error: answer.code, route, rule, authority: "kernel" };
@@ -164,7 +181,11 @@ export class Fib {
     const said = answer.route;
     const link = said.interface === undefined ? undefined : this.#links.get(said.interface);
     if (link === undefined || !isDeliveringType(said.type)) return undefined;
-    const same = predicted.kind === "route" && predicted.link.index === link.index;
+    // What is for this namespace itself is answered with the loopback, whose address ever it is.
+    const same =
+      predicted.kind === "route" &&
+      predicted.type === said.type &&
+      (predicted.link.index === link.index || said.type === "local");
     return {
       kind: "route",
       type: said.type,
@@ -172,7 +193,7 @@ export class Fib {
       gateway: said.gateway,
       source: said.preferredSource ?? (same ? predicted.source : undefined),
       mtu: said.metrics.mtu ?? (same ? predicted.mtu : undefined),
-      table: said.table,
+      table: same ? (predicted.table ?? said.table) : said.table,
       route: same ? route : undefined,
       rule: same ? rule : undefined,
       authority: "kernel",
@@ -202,15 +223,18 @@ export class Fib {
         if (request.source === undefined || !cidrContains(cidr(route.source), request.source)) continue;
       }
       if (!isDeliveringType(route.type)) return { route, prefixLength: prefix.prefixLength };
-      const hop = this.#usableHop(family, route);
-      if (hop === undefined) continue;
-      return { route, hop, prefixLength: prefix.prefixLength };
+      const hops = this.#usableHops(family, route);
+      const [first] = hops;
+      if (first === undefined) continue;
+      const several = hops.length > 1;
+      const hop = several && request.choose !== undefined ? request.choose(hops, route) : first;
+      return { route, hop, prefixLength: prefix.prefixLength, ...(several ? { hops } : {}) };
     }
     return undefined;
   }
 
-  #usableHop(family: IpFamily, route: Route): NextHop | undefined {
-    return hopsOf(route).find((hop) => {
+  #usableHops(family: IpFamily, route: Route): readonly NextHop[] {
+    return hopsOf(route).filter((hop) => {
       if (hop.flags.includes("dead")) return false;
       if (!hop.flags.includes("linkdown")) return true;
       const link = hop.interface === undefined ? undefined : this.#links.get(hop.interface);
@@ -240,6 +264,7 @@ export class Fib {
       table: route.table,
       route,
       rule,
+      ...(found.hops === undefined ? {} : { hops: found.hops }),
       authority: "snapshot",
     };
   }
@@ -257,6 +282,7 @@ interface PreparedRoute {
 interface Found {
   readonly route: Route;
   readonly hop?: NextHop;
+  readonly hops?: readonly NextHop[];
   readonly prefixLength: number;
 }
 

@@ -15,12 +15,24 @@ export interface Binding {
   readonly oneOf?: string;
 }
 
+/** A conntrack zone, and the directions that it counts for (struct nf_conntrack_zone); zone 0 is everybody's. */
+export interface Zone {
+  readonly id: number;
+  readonly direction: "both" | "original" | "reply";
+}
+
+/** nf_ct_zone_id */
+export function zoneIn(zone: Zone | undefined, direction: "original" | "reply"): number {
+  if (zone === undefined) return 0;
+  return zone.direction === "both" || zone.direction === direction ? zone.id : 0;
+}
+
 export class Flow {
   status = 0;
   mark = 0;
   /** Why the mark cannot be foreseen, once a rule has set it to something unknown. */
   unknownMark: string | undefined;
-  zone = 0;
+  zone: Zone | undefined;
   /** Bindings in the order in which they were made: at most one of each kind. */
   readonly bindings: Binding[] = [];
 
@@ -28,6 +40,11 @@ export class Flow {
     /** The tuple of the first packet, before any translation. */
     readonly original: Tuple,
   ) {}
+
+  /** Whether an answer has come by (IPS_SEEN_REPLY). */
+  get seenReply(): boolean {
+    return (this.status & IPS.seenReply) !== 0;
+  }
 
   /** The tuple of the answers: the translated one, turned round. */
   get reply(): Tuple {

@@ -3,7 +3,7 @@
  * that only the sender chooses (sequence numbers, checksums, the IP identification) are unknown.
  */
 import { ETH_P } from "../../linux/link-layer.ts";
-import { ipBytes } from "../../address/ip.ts";
+import { ipBytes, ipText } from "../../address/ip.ts";
 import { macBytes } from "../../address/mac.ts";
 import { PROTOCOL_NUMBER, type Packet } from "./packet.ts";
 
@@ -73,6 +73,26 @@ function ipv6Header(packet: Packet): KnownBytes {
   bytes.set(ipBytes(packet.source), 8);
   bytes.set(ipBytes(packet.destination), 24);
   return { bytes, known };
+}
+
+/** The packet with what stands in an IP header. */
+export function readNetwork(packet: Packet, bytes: Uint8Array): Packet {
+  const [ttlAt, sourceAt, size] = packet.family === 4 ? [8, 12, 4] : [7, 8, 16];
+  const dscp = packet.family === 4 ? bytes[1]! >> 2 : ((bytes[0]! & 15) << 2) | (bytes[1]! >> 6);
+  return {
+    ...packet,
+    ttl: bytes[ttlAt]!,
+    dscp,
+    source: ipText(bytes, sourceAt, sourceAt + size),
+    destination: ipText(bytes, sourceAt + size, sourceAt + 2 * size),
+  };
+}
+
+/** The packet with the ports that stand in a transport header. */
+export function readPorts(packet: Packet, bytes: Uint8Array): Packet {
+  if (packet.protocol === "icmp" || packet.protocol === "icmpv6") return packet;
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  return { ...packet, sourcePort: view.getUint16(0), destinationPort: view.getUint16(2) };
 }
 
 function transportHeader(packet: Packet): KnownBytes {

@@ -5,8 +5,9 @@
  */
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import type { BaseChain, Chain, Table } from "../../linux/nftables/ruleset.ts";
-import { runChain, type ChainResult, type Decision, type HookedChain } from "./chain.ts";
-import { Flow } from "./flow.ts";
+import { runChain, type ChainResult, type HookedChain } from "./chain.ts";
+import { type Decision } from "./decision.ts";
+import { Flow, zoneIn } from "./flow.ts";
 import type { Machine } from "./machine.ts";
 import { chooseBinding } from "./nat.ts";
 import type { Packet } from "./packet.ts";
@@ -134,22 +135,63 @@ function runEntry(
   events: HookEvent[],
   stops: HookStop[],
 ): ChainResult {
+  const before = machine.packet;
   const result = runChain(machine, table, chain);
+  if (chain.base.type === "route" && isRoutedOtherwise(before, machine.packet)) machine.rerouted = true;
   events.push({ table, chain, result });
   if (result.verdict !== "accept") stops.push({ kind: result.verdict, by: result.by });
   return result;
 }
 
-/** The conntrack hook: a first packet begins a flow; an answer finds the flow that the machine already carries. */
+/** What a chain of type route may change, and routing looks at (nf_route_table_hook4). */
+function isRoutedOtherwise(before: Packet, after: Packet): boolean {
+  return (
+    before.mark !== after.mark ||
+    before.destination !== after.destination ||
+    before.source !== after.source ||
+    before.dscp !== after.dscp
+  );
+}
+
+/** The conntrack hook (nf_conntrack_in): a first packet begins a flow; an answer finds the flow that it belongs to. */
 function track(machine: Machine): void {
   const { packet } = machine;
-  if (packet.state === "untracked") {
+  if (packet.state === "untracked" || isNeighbourDiscovery(packet)) {
+    machine.packet = { ...packet, state: "untracked" };
     machine.flow = undefined;
     return;
   }
-  machine.flow ??= machine.answered ?? new Flow(tupleOf(packet));
-  const state = packet.aboutFlow === true ? "related" : packet.reply ? "established" : "new";
-  machine.packet = { ...packet, state };
+  if (packet.reply || packet.aboutFlow === true) return trackAnswer(machine);
+  machine.flow ??= newFlow(machine);
+  machine.packet = { ...packet, state: machine.flow.seenReply ? "established" : "new" };
+}
+
+/** Conntrack leaves types 133 to 137 alone (nf_conntrack_icmpv6_error). */
+function isNeighbourDiscovery({ protocol, icmpType }: Packet): boolean {
+  return protocol === "icmpv6" && icmpType >= 133 && icmpType <= 137;
+}
+
+function newFlow(machine: Machine): Flow {
+  const flow = new Flow(tupleOf(machine.packet));
+  flow.zone = machine.zone;
+  return flow;
+}
+
+/** What finds no flow is a beginning of its own, or invalid: only UDP may begin with an answer. */
+function trackAnswer(machine: Machine): void {
+  const { packet, answered } = machine;
+  if (answered !== undefined && zoneIn(answered.zone, "reply") === zoneIn(machine.zone, "reply")) {
+    machine.flow = answered;
+    machine.packet = { ...packet, state: packet.aboutFlow === true ? "related" : "established" };
+    return;
+  }
+  machine.lostFlow = answered;
+  if (packet.protocol !== "udp") {
+    machine.packet = { ...packet, state: "invalid" };
+    return;
+  }
+  machine.flow = newFlow(machine);
+  machine.packet = { ...packet, state: "new", reply: false };
 }
 
 export function tupleOf(packet: Packet): {

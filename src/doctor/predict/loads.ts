@@ -4,8 +4,9 @@ import { NFPROTO } from "../../linux/netfilter.ts";
 import { ipBytes } from "../../address/ip.ts";
 import type { ExpressionKinded } from "../../linux/nftables/expressions.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
-import { etherType, type KnownBytes } from "./headers.ts";
-import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
+import { decide } from "./comparisons.ts";
+import { etherType, readNetwork, readPorts, type KnownBytes } from "./headers.ts";
+import { BREAK, CONTINUE, type Machine, type Sender, type Step, type StepResult } from "./machine.ts";
 import { PROTOCOL_NUMBER, TCP_SYN } from "./packet.ts";
 
 const LINK_TYPES: Readonly<Record<string, number>> = ARPHRD;
@@ -14,7 +15,7 @@ const NAME_BYTES = 16;
 
 export function compilePayload(expression: ExpressionKinded<"payload">): Step {
   const { base, offset, length, dreg } = expression;
-  // Written to (a mangled TTL, a changed DSCP): later rules that read it back are rare, and told by the name.
+  if (expression.sreg !== undefined) return compilePayloadSet(expression, registerWord(expression.sreg));
   if (dreg === undefined) return () => CONTINUE;
   const word = registerWord(dreg);
   return (machine) => {
@@ -34,6 +35,23 @@ export function compilePayload(expression: ExpressionKinded<"payload">): Step {
       machine.storeUnknown(word, length, `bytes ${offset} to ${offset + length - 1} of the ${base} header`);
       break;
     }
+    return CONTINUE;
+  };
+}
+
+/** A header that is written to: what the packet is from there on. */
+function compilePayloadSet({ base, offset, length }: ExpressionKinded<"payload">, word: number): Step {
+  return (machine) => {
+    const header = headerAt(machine, base);
+    if (header === undefined || base === "link" || offset + length > header.bytes.length) return CONTINUE;
+    const why = machine.whyUnknown(word, length);
+    if (why !== undefined) return decide(machine, `what is written to the ${base} header: ${why}`, true);
+    const bytes = Uint8Array.from(header.bytes);
+    bytes.set(machine.load(word, length), offset);
+    const { ttl } = machine.packet;
+    machine.packet =
+      base === "network" ? readNetwork(machine.packet, bytes) : readPorts(machine.packet, bytes);
+    if (machine.packet.ttl !== ttl) machine.ttlBy = machine.here?.();
     return CONTINUE;
   };
 }
@@ -80,6 +98,7 @@ function compileMetaSet(key: MetaKey, word: number): Step {
   if (key !== "mark") return () => CONTINUE;
   return (machine) => {
     const why = machine.whyUnknown(word, 4);
+    machine.markedBy = machine.here?.();
     // A mark nobody can foresee: rules that look at it later ask again.
     if (why === undefined) machine.packet = { ...machine.packet, mark: machine.loadNumber(word) };
     else machine.unknownMark = why;
@@ -113,10 +132,11 @@ const unknowable =
 
 /** What only packets of a local socket have. Forwarded ones have none, and the kernel breaks off. */
 const ofSocket =
-  (what: string): Load =>
+  (what: string, of?: (sender: Sender) => number): Load =>
   (machine, word) => {
     if (machine.packet.iif !== undefined) return BREAK;
-    machine.storeUnknown(word, 4, what);
+    if (of !== undefined && machine.sender !== undefined) machine.storeNumber(word, of(machine.sender));
+    else machine.storeUnknown(word, 4, what);
     return CONTINUE;
   };
 
@@ -145,8 +165,8 @@ const META: Partial<Record<MetaKey, Load>> = {
   oifkind: name(({ packet, view }) => view.link(packet.oif)?.kind),
   ibrname: (machine, word) => bridgeName(machine, machine.packet.physicalIn ?? machine.packet.iif, word),
   obrname: (machine, word) => bridgeName(machine, machine.packet.physicalOut ?? machine.packet.oif, word),
-  skuid: ofSocket("the user who sends"),
-  skgid: ofSocket("the group who sends"),
+  skuid: ofSocket("the user who sends", (sender) => sender.uid),
+  skgid: ofSocket("the group who sends", (sender) => sender.gid),
   cgroup: ofSocket("the control group that sends"),
   nftrace: number(() => 0),
   rtclassid: number(() => 0),

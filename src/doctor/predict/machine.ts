@@ -3,8 +3,9 @@
  * (NFT_REG32_00…15), the packet, its conntrack entry.
  */
 import type { Verdict } from "../../linux/nftables/values.ts";
+import { placeText, type Decision } from "./decision.ts";
 import { headersOf, type Headers } from "./headers.ts";
-import type { Flow } from "./flow.ts";
+import type { Flow, Zone } from "./flow.ts";
 import type { Oracle } from "./oracle.ts";
 import type { Packet } from "./packet.ts";
 import type { NodeView } from "./view.ts";
@@ -30,8 +31,24 @@ export class Machine {
     readonly answered?: Flow,
   ) {}
 
-  /** The rule being evaluated; only a doubt asks for its text, so that it is not made for every rule. */
-  at: (() => string) | undefined;
+  /** The rule being evaluated; only what has something to tell asks, so that it is not made for every rule. */
+  here: (() => Decision) | undefined;
+  /** The rule that keeps the packet out of connection tracking. */
+  untrackedBy: Decision | undefined;
+  /** The conntrack zone that a rule chose for the packet before conntrack looked at it, and the rule. */
+  zone: Zone | undefined;
+  zonedBy: Decision | undefined;
+  /** The flow that an answer belongs to and that conntrack did not find: it looked in another zone. */
+  lostFlow: Flow | undefined;
+  /** The rule that set the mark, and the one that set the TTL. */
+  markedBy: Decision | undefined;
+  ttlBy: Decision | undefined;
+  /** The rule that hands the packet to a local socket, whatever its destination (TPROXY). */
+  takenBy: Decision | undefined;
+  /** A chain of type route has changed what routing looks at (NF_HOOK of mangle OUTPUT: ip_route_me_harder). */
+  rerouted = false;
+  /** Who sends, where it is a process of this namespace whose user is known. */
+  sender: Sender | undefined;
   /** Why the packet's mark cannot be foreseen, once a rule has set it to something unknown. */
   unknownMark: string | undefined;
   /** Gateway of the chosen route; absent before routing and on-link. */
@@ -109,8 +126,16 @@ export class Machine {
   }
 
   #placed(about: string): string {
-    return this.at === undefined ? about : `${about} (${this.at()})`;
+    if (this.here === undefined) return about;
+    const { table, chain, rule } = this.here();
+    return `${about} (${placeText(table, chain, rule)})`;
   }
+}
+
+/** The process whose socket sends the packet. */
+export interface Sender {
+  readonly uid: number;
+  readonly gid: number;
 }
 
 /** What a nat statement asks for, as far as it is known: struct nf_nat_range2. */

@@ -5,6 +5,7 @@ import type { Address } from "../../linux/route/address.ts";
 import type { Binding } from "./flow.ts";
 import type { Machine, NatRange } from "./machine.ts";
 import type { PortRange } from "./packet.ts";
+import { chooseIpv6 } from "./source-address.ts";
 import type { NodeView } from "./view.ts";
 
 /** The translation, or why the kernel would drop the packet instead. */
@@ -34,7 +35,8 @@ function chooseAddress(machine: Machine, range: NatRange, current: string): stri
   const { view, packet } = machine;
   if (range.masquerade) {
     const out = packet.oif ?? "";
-    const own = masqueradeAddress(view, packet.family, out, machine.nextHop ?? packet.destination);
+    const facing = packet.family === 4 ? (machine.nextHop ?? packet.destination) : packet.destination;
+    const own = masqueradeAddress(view, packet.family, out, facing);
     return own ?? { refused: `masquerade found no IPv${packet.family} address on ${out}` };
   }
   if (range.redirect) {
@@ -70,7 +72,8 @@ function portRange(allowed: PortRange | undefined, current: number): PortRange |
 /**
  * The address that MASQUERADE uses. IPv4: inet_select_addr of net/ipv4/devinet.c, the first primary address whose
  * prefix holds the gateway, else the first primary one; the route's own `src` does not count. IPv6: source address
- * selection (RFC 6724), as far as scope and common prefix decide it.
+ * selection (RFC 6724).
+ * @param nextHop the gateway; for IPv6 the destination
  */
 export function masqueradeAddress(
   view: NodeView,
@@ -78,19 +81,15 @@ export function masqueradeAddress(
   link: string,
   nextHop: string,
 ): string | undefined {
-  const own = addressesOf(view, family, link);
   if (family === 4) {
+    const own = addressesOf(view, family, link);
     const primary = own.filter((one) => !one.flags.includes("secondary") && one.scope === "global");
     const facing = primary.find((one) => cidrContains(cidrOf(one.address, one.prefixLength), nextHop));
     return (facing ?? primary[0] ?? anyPrimary(view))?.address;
   }
-  const usable = own.filter(
-    (one) => one.scope === "global" && !one.flags.includes("tentative") && !one.flags.includes("dadfailed"),
-  );
-  const preferred = usable.filter((one) => !one.flags.includes("deprecated"));
-  const candidates = preferred.length > 0 ? preferred : usable;
-  return candidates.toSorted((a, b) => commonBits(b.address, nextHop) - commonBits(a.address, nextHop))[0]
-    ?.address;
+  const out = view.link(link);
+  const chosen = out === undefined ? undefined : chooseIpv6(view, out, nextHop);
+  return chosen?.scope === "global" ? chosen.address : undefined;
 }
 
 /** inet_select_addr falls back to the first global address of any interface. */
@@ -98,12 +97,6 @@ function anyPrimary(view: NodeView): Address | undefined {
   return view.state.addresses.find(
     (one) => one.family === 4 && one.scope === "global" && !one.flags.includes("secondary"),
   );
-}
-
-function commonBits(a: string, b: string): number {
-  if (a.includes(":") !== b.includes(":")) return 0;
-  const difference = ipNumber(a) ^ ipNumber(b);
-  return 128 - difference.toString(2).length;
 }
 
 function addressesOf(view: NodeView, family: 4 | 6, link: string): Address[] {

@@ -68,6 +68,9 @@ export interface Packet extends Tuple {
 export const TCP_SYN = 0x02;
 export const TCP_ACK = 0x10;
 
+/** What a packet begins with (IPDEFTTL), and what an answer is taken to have left: nobody knows how far it comes. */
+const FIRST_TTL = 64;
+
 /** IPS_* of include/uapi/linux/netfilter/nf_conntrack_common.h. */
 export const IPS = {
   expected: 1 << 0,
@@ -88,7 +91,7 @@ export function firstPacket(family: IpFamily, tuple: Tuple): Packet {
     family,
     tcpFlags: tuple.protocol === "tcp" ? TCP_SYN : 0,
     length: (family === 4 ? 20 : 40) + (tuple.protocol === "tcp" ? 40 : 8),
-    ttl: 64,
+    ttl: FIRST_TTL,
     dscp: 0,
     icmpType: icmp ? (family === 4 ? 8 : 128) : 0,
     icmpIdentifier: icmp ? 4242 : 0,
@@ -119,6 +122,7 @@ export function answerTo(packet: Packet): Packet {
     destinationPort: arrived.sourcePort,
     tcpFlags: arrived.protocol === "tcp" ? TCP_SYN | TCP_ACK : 0,
     icmpType: icmp ? (arrived.family === 4 ? 0 : 129) : 0,
+    ttl: FIRST_TTL,
     mark: 0,
     iif: undefined,
     oif: undefined,

@@ -2,8 +2,11 @@
 import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
 import type { Rule as PolicyRule } from "../../linux/route/rule.ts";
-import type { Decision } from "./chain.ts";
+import type { Decision } from "./decision.ts";
 import type { HookStop } from "./hooks.ts";
+import type { LocalEnd } from "./local-end.ts";
+import type { Sender } from "./machine.ts";
+import type { SourceChoice } from "./source-address.ts";
 import type { PortRange, Protocol, Tuple } from "./packet.ts";
 
 /** Where somebody wants to go. */
@@ -14,6 +17,8 @@ export interface Target {
   readonly port: number;
   /** The port it is sent from; any of the usual range when absent. */
   readonly sourcePort?: number;
+  /** The process that sends; root when absent, as whoever enters a pod to ask. */
+  readonly sender?: Sender;
 }
 
 export type Place = "pod" | "node";
@@ -74,7 +79,28 @@ export type Stop = At &
         readonly address: string;
         readonly state: string;
       }
-    | { readonly kind: "filtered"; readonly stop: HookStop; readonly hook: string; readonly family: string }
+    | {
+        readonly kind: "filtered";
+        readonly stop: HookStop;
+        readonly hook: string;
+        readonly family: string;
+        /** It is not the packet itself that is dropped, but the question for a neighbour's MAC address or its answer. */
+        readonly about?: "neighbour-discovery";
+      }
+    | {
+        /** One hop is left, or none: nobody further on forwards it. */
+        readonly kind: "ttl-exceeded";
+        readonly link: Link;
+        readonly ttl: number;
+        /** The rule that set it. */
+        readonly by: Decision | undefined;
+      }
+    | {
+        /** TPROXY gave the packet to a socket, and no route (`ip rule fwmark`, `local default`) brings it there. */
+        readonly kind: "proxy-without-route";
+        readonly by: Decision;
+        readonly link: Link;
+      }
     | {
         readonly kind: "forwarding-off";
         readonly family: 4 | 6;
@@ -93,14 +119,47 @@ export type Stop = At &
     | { readonly kind: "no-gateway-address"; readonly link: Link; readonly source: string }
     | { readonly kind: "hairpin-off"; readonly link: Link; readonly bridge: Link; readonly target: string }
     | { readonly kind: "own-source"; readonly source: string; readonly target: string }
-    | { readonly kind: "untranslated"; readonly source: string; readonly link: Link }
+    | {
+        readonly kind: "untranslated";
+        readonly source: string;
+        readonly link: Link;
+        /** The rule that keeps the flow out of connection tracking: nothing can translate it. */
+        readonly untrackedBy: Decision | undefined;
+      }
+    | {
+        /** The pod's own address lies in the out-interface's network: its neighbours ask for it, and nobody answers. */
+        readonly kind: "source-unanswered";
+        readonly source: string;
+        readonly link: Link;
+        readonly prefix: string;
+      }
+    | {
+        /** The answer to a translated packet is not turned back: conntrack does not find its flow. */
+        readonly kind: "answer-unrecognized";
+        readonly link: Link;
+        /** `zone`: it looks in another conntrack zone than the flow's. `untracked`: a rule keeps the answer out. */
+        readonly why: "zone" | "untracked";
+        readonly flowZone: number;
+        readonly answerZone: number;
+        readonly by: Decision | undefined;
+      }
     | {
         readonly kind: "foreign-source";
         readonly source: string;
         readonly link: Link;
+        /** The out-interface's own network, where it lies in that: neighbours ask for the address, and nobody answers. */
+        readonly prefix: string | undefined;
         readonly by: Decision | undefined;
       }
-    | { readonly kind: "astray"; readonly link: Link; readonly expected: Link; readonly address: string }
+    | {
+        readonly kind: "astray";
+        readonly link: Link;
+        readonly expected: Link;
+        readonly address: string;
+        /** The route that leads there, and the policy-routing rule by which it was found. */
+        readonly route: Route | undefined;
+        readonly rule: PolicyRule | undefined;
+      }
   );
 
 export type StopKind = Stop["kind"];
@@ -113,6 +172,9 @@ export interface BlindSpot {
   readonly couldTranslate: boolean;
 }
 
+/** `pod`: the pod itself, by its own address or because its rules lead the packet back to it. */
+export type End = "outside" | "node" | "pod" | "bridged" | "unknown";
+
 export interface Prediction {
   readonly target: Target;
   readonly family: 4 | 6;
@@ -121,7 +183,15 @@ export interface Prediction {
   /** The packet as it leaves the node. */
   readonly left?: Tuple;
   /** How it ends when nothing stops it: at another pod, on the node itself, through an interface of the node. */
-  readonly end: "outside" | "node" | "bridged" | "unknown";
+  readonly end: End;
+  /** Why it ends in the pod or on the node, and who waits for it there. */
+  readonly localEnd?: LocalEnd;
+  /** The interface at which the answer arrives; not always the one the packet left by. */
+  readonly answerLink?: Link;
+  /** How the pod's source address was chosen, where no route names it. */
+  readonly source?: SourceChoice;
+  /** The node's rule that keeps the packet out of connection tracking. */
+  readonly untrackedBy?: Decision;
   readonly outLink?: Link;
   readonly gateway?: string;
   /** The node's interface at which the pod's packets arrive: bridge, or veth without a bridge. */

@@ -1,12 +1,15 @@
 /** Predicts the path of a packet from a snapshot, and says how sure that is. */
+import type { Link } from "../../linux/route/link.ts";
+import type { Route } from "../../linux/route/route.ts";
 import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import { walkBack } from "./back.ts";
-import { explore, type Doubt, type Oracle } from "./oracle.ts";
+import { explore, type Doubt, type Explored, type Oracle } from "./oracle.ts";
 import { walkOut } from "./out.ts";
-import { signature, type Prediction, type Target } from "./path.ts";
-import { Walk } from "./walk.ts";
+import { signature, type Place, type Prediction, type Target } from "./path.ts";
+import { Walk, worldOf, type Fork } from "./walk.ts";
 
 export interface PredictedPath {
+  /** Of several legs the one that this flow takes, where the kernel has named it; else the first that fails, if one does. */
   readonly path: Prediction;
   /** Questions whose answers would change the path. */
   readonly doubts: readonly Doubt[];
@@ -14,27 +17,93 @@ export interface PredictedPath {
   readonly otherwise: Prediction | undefined;
   /** False: nobody can tell from the snapshot what happens. */
   readonly certain: boolean;
+  /** One for each next hop of a multipath route on the way out; empty where there is one way only. */
+  readonly legs: readonly Leg[];
 }
+
+/** What becomes of the flows that a multipath route sends by one of its next hops. */
+export interface Leg {
+  /** Where the multipath route is. */
+  readonly place: Place;
+  readonly route: Route;
+  /** Undefined for a link that the snapshot lacks. */
+  readonly link: Link | undefined;
+  readonly gateway: string | undefined;
+  /** Of this share of all flows: `weight` of the sum of all. */
+  readonly weight: number;
+  /** The kernel sends what goes between these two addresses this way; undefined when it chooses flow by flow. */
+  readonly taken: boolean | undefined;
+  readonly path: Prediction;
+  readonly certain: boolean;
+}
+
+/** More next hops than this are not followed one by one. */
+const MOST_LEGS = 32;
 
 /** Follows the first packet of a flow from the pod to the target, and the answer back to the pod. */
 export function predictPath(snapshot: Snapshot, pod: PodState, target: Target): PredictedPath {
-  const explored = explore((oracle) => followOnce(snapshot, pod, target, oracle), sameEnd);
+  const follow = (choices: ReadonlyMap<Route, number>): Explored<Followed> =>
+    explore((oracle) => followOnce(snapshot, pod, target, oracle, choices), sameEnd);
+  const first = follow(new Map());
+  const branches = first.result.forks
+    .flatMap((fork) => fork.hops.map((_, hop) => ({ fork, hop })))
+    .slice(0, MOST_LEGS)
+    .map(({ fork, hop }) => {
+      const explored = hop === 0 ? first : follow(new Map([[fork.route, hop]]));
+      return { explored, leg: legOf(snapshot, pod, fork, hop, explored) };
+    });
+  const chosen =
+    branches.find(({ leg }) => leg.taken === true) ?? branches.find(({ leg }) => leg.path.stops.length > 0);
+  const { result, doubts, alternative, certain } = chosen?.explored ?? first;
+  const legs = branches.map(({ leg }) => leg);
+  return { path: result.prediction, doubts, otherwise: alternative?.prediction, certain, legs };
+}
+
+function legOf(
+  snapshot: Snapshot,
+  pod: PodState,
+  { place, route, hops, taken }: Fork,
+  hop: number,
+  { result, certain }: Explored<Followed>,
+): Leg {
+  const { view } = worldOf(place === "node" ? snapshot.node : pod.state!);
+  const { interface: index, gateway, weight } = hops[hop]!;
   return {
-    path: explored.result,
-    doubts: explored.doubts,
-    otherwise: explored.alternative,
-    certain: explored.certain,
+    place,
+    route,
+    link: view.linkAt(index),
+    gateway,
+    weight,
+    taken: taken === undefined ? undefined : taken === hop,
+    path: result.prediction,
+    certain,
   };
 }
 
-function sameEnd(a: Prediction, b: Prediction): boolean {
-  return signature(a) === signature(b);
+interface Followed {
+  readonly prediction: Prediction;
+  readonly forks: readonly Fork[];
 }
 
-function followOnce(snapshot: Snapshot, pod: PodState, target: Target, oracle: Oracle): Prediction {
-  const walk = new Walk(snapshot, pod, target, oracle);
+function sameEnd(a: Followed, b: Followed): boolean {
+  return signature(a.prediction) === signature(b.prediction);
+}
+
+function followOnce(
+  snapshot: Snapshot,
+  pod: PodState,
+  target: Target,
+  oracle: Oracle,
+  choices: ReadonlyMap<Route, number>,
+): Followed {
+  const walk = new Walk(snapshot, pod, target, oracle, choices);
   const left = walkOut(walk);
   if (left !== undefined) walkBack(walk, left);
+  return { prediction: predictionOf(walk), forks: walk.forks };
+}
+
+function predictionOf(walk: Walk): Prediction {
+  const { target } = walk;
   return {
     target,
     family: target.address.includes(":") ? 6 : 4,
@@ -50,6 +119,10 @@ function followOnce(snapshot: Snapshot, pod: PodState, target: Target, oracle: O
       inLink: walk.inLink,
       hostLink: walk.hostLink,
       podLink: walk.podLink,
+      localEnd: walk.localEnd,
+      answerLink: walk.answerLink,
+      source: walk.source,
+      untrackedBy: walk.untrackedBy,
       translatedBy: walk.translatedBy,
       translatedToOneOf: walk.translatedToOneOf,
       translatedPorts: walk.nodeFlow?.binding("source")?.ports,

@@ -2,12 +2,18 @@
 import { tableText } from "../../linux/route/constants.ts";
 import type { NumberRange, Rule } from "../../linux/route/rule.ts";
 
-/** Whether a rule's ipproto, sport and dport accept the packet (fib_rule_match of net/ipv4/fib_rules.c). */
+/** Whether a rule's ipproto, uidrange, sport and dport accept the packet (fib_rule_match of net/ipv4/fib_rules.c). */
 export function protocolMatches(
   rule: Rule,
-  packet: { readonly protocol?: number; readonly sourcePort?: number; readonly destinationPort?: number },
+  packet: {
+    readonly protocol?: number;
+    readonly uid?: number;
+    readonly sourcePort?: number;
+    readonly destinationPort?: number;
+  },
 ): boolean {
   if (rule.ipProtocol !== undefined && rule.ipProtocol !== packet.protocol) return false;
+  if (!within(rule.uids, packet.uid ?? 0)) return false;
   return within(rule.sourcePorts, packet.sourcePort) && within(rule.destinationPorts, packet.destinationPort);
 }
 

@@ -22,6 +22,8 @@ import {
   compileRedirect,
   compileReject,
   compileStateful,
+  compileTproxy,
+  untrack,
 } from "./statements.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
 import { findMatch, Info } from "./xtables-matches.ts";
@@ -157,7 +159,7 @@ function compileRest(expression: Rest): Step {
   switch (expression.kind) {
     case "notrack":
       return (machine) => {
-        if (machine.flow === undefined) machine.packet = { ...machine.packet, state: "untracked" };
+        untrack(machine);
         return CONTINUE;
       };
     case "log":
@@ -169,7 +171,7 @@ function compileRest(expression: Rest): Step {
     case "fwd":
       return () => ({ verdict: "stolen", action: "fwd to another interface" });
     case "tproxy":
-      return (machine) => decide(machine, "a transparent proxy (tproxy)");
+      return compileTproxy(expression);
     case "synproxy":
       return (machine) => decide(machine, "a SYN proxy");
     // Packets that came through no IPsec transform have no path to look at.

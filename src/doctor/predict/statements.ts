@@ -4,6 +4,7 @@ import type { ExpressionKinded, StatefulExpression } from "../../linux/nftables/
 import type { Table } from "../../linux/nftables/ruleset.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
 import { decide } from "./comparisons.ts";
+import { takeByProxy } from "./listeners.ts";
 import { BREAK, CONTINUE, type Machine, type NatRange, type Step, type StepResult } from "./machine.ts";
 
 export function compileImmediate(expression: ExpressionKinded<"immediate">): Step {
@@ -185,4 +186,25 @@ export function compileObject(expression: ExpressionKinded<"objref">, table: Tab
 export function compileQueue(expression: ExpressionKinded<"queue">): Step {
   const number = expression.number ?? 0;
   return () => ({ verdict: "queue", action: `queue to the program behind queue ${number}` });
+}
+
+/** nft_notrack_eval: what conntrack has seen stays tracked. */
+export function untrack(machine: Machine): void {
+  if (machine.flow !== undefined || machine.packet.state === "untracked") return;
+  machine.untrackedBy = machine.here?.();
+  machine.packet = { ...machine.packet, state: "untracked" };
+}
+
+/** nft_tproxy_eval: the packet is a local socket's, if one listens that may take it; else the rule does not match. */
+export function compileTproxy(expression: ExpressionKinded<"tproxy">): Step {
+  const address = expression.sregAddr === undefined ? undefined : registerWord(expression.sregAddr);
+  const port = expression.sregPort === undefined ? undefined : registerWord(expression.sregPort);
+  return (machine) => {
+    const length = machine.packet.family === 4 ? 4 : 16;
+    const to = {
+      ...(address === undefined ? {} : { address: ipText(machine.load(address, length)) }),
+      ...(port === undefined ? {} : { port: (machine.load(port, 2)[0]! << 8) | machine.load(port, 2)[1]! }),
+    };
+    return takeByProxy(machine, to) ? CONTINUE : BREAK;
+  };
 }

@@ -1,14 +1,18 @@
 /** The state of one prediction while it follows the packet. What stops it is noted, and the walk goes on as if mended. */
 import type { Link } from "../../linux/route/link.ts";
 import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
-import type { Decision } from "./chain.ts";
+import type { Decision } from "./decision.ts";
 import type { Flow } from "./flow.ts";
 import { programText } from "../programs.ts";
 import { HookTable, runDeviceHook, runHook, tupleOf, type HookResult, type InetHook } from "./hooks.ts";
 import { Machine } from "./machine.ts";
 import type { Oracle } from "./oracle.ts";
 import type { Packet, Tuple } from "./packet.ts";
-import type { BlindSpot, Direction, PathStep, Place, Stop, Target } from "./path.ts";
+import type { LocalEnd } from "./local-end.ts";
+import type { BlindSpot, Direction, End, PathStep, Place, Stop, Target } from "./path.ts";
+import type { SourceChoice } from "./source-address.ts";
+import type { RouteRequest, RouteResult } from "./fib.ts";
+import type { NextHop, Route } from "../../linux/route/route.ts";
 import { NodeView } from "./view.ts";
 
 /** A namespace prepared for many predictions. */
@@ -42,7 +46,13 @@ export class Walk {
 
   sent: Tuple | undefined;
   left: Tuple | undefined;
-  end: "outside" | "node" | "bridged" | "unknown" = "unknown";
+  end: End = "unknown";
+  localEnd: LocalEnd | undefined;
+  answerLink: Link | undefined;
+  source: SourceChoice | undefined;
+  untrackedBy: Decision | undefined;
+  /** Routes with several next hops that the packet met on its way out. */
+  readonly forks: Fork[] = [];
   podLink: Link | undefined;
   hostLink: Link | undefined;
   inLink: Link | undefined;
@@ -59,6 +69,8 @@ export class Walk {
     readonly podState: PodState,
     readonly target: Target,
     readonly oracle: Oracle,
+    /** Which next hop of a multipath route is taken; the first where nothing is said. */
+    readonly choices: ReadonlyMap<Route, number> = new Map(),
   ) {
     this.node = worldOf(snapshot.node);
     this.pod = podState.state === undefined ? undefined : worldOf(podState.state);
@@ -71,6 +83,33 @@ export class Walk {
     const gap = this.snapshot.missing.find((one) => one.where === where && one.what === "ruleset");
     if (gap === undefined || gap.why.endsWith("has no nf_tables")) return;
     this.blindSpots.push({ place, text: `${what} (${gap.why})`, couldTranslate: place === "node" });
+  }
+
+  /**
+   * Asks a namespace's routing, and notes where there are several ways.
+   * @param authority `tables`: without the kernel's own answers
+   */
+  route(place: Place, request: RouteRequest, authority?: "tables"): RouteResult {
+    const { fib, sysctl } = viewOf(place === "node" ? this.node : this.pod!);
+    const asked: RouteRequest = {
+      ...request,
+      choose: (hops, route) => hops[this.choices.get(route) ?? 0] ?? hops[0]!,
+    };
+    const result = authority === "tables" ? fib.predict(asked) : fib.lookup(asked);
+    if (result.kind !== "route" || result.hops === undefined || result.route === undefined) return result;
+    const { hops, route } = result;
+    if (this.direction === "out" && !this.forks.some((one) => one.route === route)) {
+      // By addresses alone (policy 0) the kernel sends every packet of these two the same way, and has named it.
+      const named =
+        place === "node" && route.family === 4 && (sysctl("net.ipv4.fib_multipath_hash_policy") ?? 0) === 0
+          ? fib.recordedHop(request)
+          : undefined;
+      const taken = hops.findIndex(
+        (hop) => hop.interface === named?.interface && hop.gateway === named?.gateway,
+      );
+      this.forks.push({ place, route, hops, taken: taken < 0 ? undefined : taken });
+    }
+    return result;
   }
 
   machine(place: Place, packet: Packet, answered?: Flow): Machine {
@@ -113,6 +152,16 @@ export class Walk {
     }
   }
 
+  /** Neighbour discovery through hooks; stops at the first who drops it. */
+  discovery(place: Place, machine: Machine, hooks: readonly InetHook[]): void {
+    const { hooks: table } = place === "node" ? this.node : this.pod!;
+    for (const hook of hooks) {
+      for (const stop of runHook(machine, table, hook).stops) {
+        this.stop({ kind: "filtered", place, stop, hook, family: "ip6", about: "neighbour-discovery" });
+      }
+    }
+  }
+
   noteBridge(machine: Machine, hook: string, result: HookResult): void {
     this.#noteHook("node", machine, hook, result, "bridge");
   }
@@ -123,6 +172,19 @@ export class Walk {
     }
     for (const stop of result.stops) this.stop({ kind: "filtered", place, stop, hook, family });
   }
+}
+
+/** A multipath route on the way. */
+export interface Fork {
+  readonly place: Place;
+  readonly route: Route;
+  readonly hops: readonly NextHop[];
+  /** Index of the one that the kernel takes between these two addresses; undefined when other things count as well. */
+  readonly taken: number | undefined;
+}
+
+function viewOf(world: World): { fib: NodeView["fib"]; sysctl: (name: string) => number | undefined } {
+  return { fib: world.view.fib, sysctl: (name) => world.view.sysctl(name) };
 }
 
 // Distributed over the union, so that each kind keeps its own fields.

@@ -1,0 +1,245 @@
+/**
+ * Every question that the agent answers, as data: the server, the OpenAPI document and the tests derive from this table.
+ */
+import * as v from "valibot";
+import type { Access } from "./access.ts";
+import type { AgentView } from "./view.ts";
+
+/** What a route is given. */
+export interface Ask {
+  readonly view: AgentView;
+  /** Checked already: `{pod}` of the path, then what stands behind `?`. */
+  readonly parameters: Readonly<Record<string, string>>;
+}
+
+export type Answer =
+  | { readonly kind: "json"; readonly value: unknown; readonly status?: number }
+  | { readonly kind: "text"; readonly text: string; readonly type: string; readonly status?: number }
+  | { readonly kind: "stream"; readonly stream: ReadableStream<Uint8Array>; readonly type: string };
+
+export interface Parameter {
+  readonly name: string;
+  readonly in: "path" | "query";
+  readonly about: string;
+  readonly schema: v.GenericSchema<string, string>;
+  /** Of a query: must be given. Those of the path always are. */
+  readonly required?: true;
+}
+
+export interface Route {
+  readonly method: "GET" | "POST";
+  /** `/v1/pods/{pod}` */
+  readonly path: string;
+  readonly access: Access;
+  readonly about: string;
+  readonly parameters: readonly Parameter[];
+  /** What comes back, in words. */
+  readonly returns: string;
+  readonly answer: (ask: Ask) => Promise<Answer>;
+}
+
+const short = v.pipe(v.string(), v.minLength(1), v.maxLength(512), v.regex(/^\P{Cc}*$/u));
+/** Never an option of ours. */
+const word = v.pipe(
+  short,
+  v.check((text) => !text.startsWith("-"), "must not begin with a dash"),
+);
+const count = v.pipe(v.string(), v.regex(/^\d{1,6}$/, "must be a number"));
+const moment = v.pipe(
+  v.string(),
+  v.maxLength(40),
+  v.check((text) => !Number.isNaN(Date.parse(text)), "must be a time as ISO 8601 writes it"),
+);
+
+const pod: Parameter = {
+  name: "pod",
+  in: "path",
+  about: "name, container id, namespace/pod or address of a pod",
+  schema: word,
+};
+const query = (name: string, about: string, schema: Parameter["schema"]): Parameter => ({
+  name,
+  in: "query",
+  about,
+  schema,
+});
+
+/** A filter of flows as `wayout conntrack list` has it. */
+const FLOW_FILTERS = {
+  pod: "flows of this pod",
+  state: "ESTABLISHED, SYN_SENT, …; unreplied, replied or assured",
+  proto: "tcp, udp, icmp, …",
+  src: "who began it: an address or a CIDR",
+  dst: "whom it was addressed to",
+  dport: "destination port, or a range",
+  "reply-dst": "the outgoing address, behind SNAT",
+  sort: "timeout, age, bytes, packets, source, destination, outside, protocol or state",
+} as const;
+
+export const ROUTES: readonly Route[] = [
+  {
+    method: "GET",
+    path: "/healthz",
+    access: "open",
+    about: "whether the agent runs",
+    parameters: [],
+    returns: "`ok`",
+    answer: async () => ({ kind: "text", text: "ok\n", type: "text/plain" }),
+  },
+  {
+    method: "GET",
+    path: "/readyz",
+    access: "read",
+    about: "whether everything is as it shall be",
+    parameters: [],
+    returns: "`ready`, and what is not as it shall be; status 503 when something is not",
+    answer: async ({ view }) => {
+      const troubles = view.troubles();
+      return {
+        kind: "json",
+        value: { ready: troubles.length === 0, troubles },
+        status: troubles.length === 0 ? 200 : 503,
+      };
+    },
+  },
+  {
+    method: "GET",
+    path: "/metrics",
+    access: "read",
+    about: "figures for Prometheus",
+    parameters: [],
+    returns: "the text format of Prometheus",
+    answer: async ({ view }) => ({ kind: "text", ...(await view.metrics()) }),
+  },
+  {
+    method: "GET",
+    path: "/v1/node",
+    access: "read",
+    about: "what the agent keeps true, and how it is doing",
+    parameters: [],
+    returns: "version, since when it runs, what it wants, its troubles, its last repairs",
+    answer: async ({ view }) => ({ kind: "json", value: view.node() }),
+  },
+  {
+    method: "GET",
+    path: "/v1/pods",
+    access: "read",
+    about: "who lives here, and whether their way out stands",
+    parameters: [],
+    returns: "as `wayout list --json`",
+    answer: async ({ view }) => view.ask(["list", "--json"]),
+  },
+  {
+    method: "GET",
+    path: "/v1/nat",
+    access: "read",
+    about: "every NAT rule of the node in the order in which packets meet it, with its owner",
+    parameters: [],
+    returns: "as `wayout nat show --json`",
+    answer: async ({ view }) => view.ask(["nat", "show", "--json"]),
+  },
+  {
+    method: "GET",
+    path: "/v1/forwarding",
+    access: "read",
+    about: "whether the node routes packets for others",
+    parameters: [],
+    returns: "as `wayout forwarding show --json`",
+    answer: async ({ view }) => view.ask(["forwarding", "show", "--json"]),
+  },
+  {
+    method: "GET",
+    path: "/v1/doctor",
+    access: "read",
+    about: "the checklist of all pods at a glance; sends no packet",
+    parameters: [],
+    returns: "as `wayout doctor --json`",
+    answer: async ({ view }) => view.ask(["doctor", "--json"]),
+  },
+  {
+    method: "GET",
+    path: "/v1/pods/{pod}/doctor",
+    access: "read",
+    about: "the checklist of one pod; sends no packet",
+    parameters: [pod, query("to", "whom the pod wants to reach: HOST, HOST:PORT or [V6]:PORT", word)],
+    returns: "as `wayout doctor POD --no-probe --json`",
+    answer: async ({ view, parameters: { pod: name = "", to } }) =>
+      view.ask(["doctor", name, "--no-probe", "--json", ...(to === undefined ? [] : ["--to", to])]),
+  },
+  {
+    method: "POST",
+    path: "/v1/pods/{pod}/trace",
+    access: "act",
+    about: "sends one real packet from the pod, and shows the nine steps of its way",
+    parameters: [
+      pod,
+      { ...query("to", "where to: HOST, HOST:PORT or [V6]:PORT", word), required: true },
+      query("proto", "tcp, udp or icmp", v.pipe(v.string(), v.picklist(["tcp", "udp", "icmp"]))),
+    ],
+    returns: "as `wayout trace POD TO --json`",
+    answer: async ({ view, parameters: { pod: name = "", to = "", proto = "tcp" } }) =>
+      view.ask(["trace", name, to, "--proto", proto, "--json"]),
+  },
+  {
+    method: "GET",
+    path: "/v1/flows",
+    access: "read",
+    about: "tracked connections, each as the translation that it is",
+    parameters: [
+      ...Object.entries(FLOW_FILTERS).map(([name, about]) => query(name, about, word)),
+      query("limit", "at most so many; 100 unless said, 2000 at most", count),
+    ],
+    returns: "as `wayout conntrack list --json`",
+    answer: async ({ view, parameters: { limit = "100", ...filters } }) =>
+      view.ask([
+        "conntrack",
+        "list",
+        "--json",
+        "--limit",
+        String(Math.min(Number(limit), 2000)),
+        ...Object.entries(filters).flatMap(([name, value]) => [`--${name}`, value]),
+      ]),
+  },
+  {
+    method: "GET",
+    path: "/v1/flows/statistics",
+    access: "read",
+    about: "how full the table is, what was lost, and which source ports run out",
+    parameters: [],
+    returns: "as `wayout conntrack stats --json`",
+    answer: async ({ view }) => view.ask(["conntrack", "stats", "--json"]),
+  },
+  {
+    method: "GET",
+    path: "/v1/history",
+    access: "read",
+    about: "what changed, when, and by whom",
+    parameters: [
+      query("since", "from when on", moment),
+      query("until", "up to when", moment),
+      query("pod", "only what concerns this pod", word),
+      query("after", "only events with a larger id", count),
+      query("limit", "the newest so many; 1000 unless said", count),
+    ],
+    returns: "events in the order of time",
+    answer: async ({ view, parameters }) => ({ kind: "json", value: view.history(parameters) }),
+  },
+  {
+    method: "GET",
+    path: "/v1/snapshot",
+    access: "read",
+    about: "the node as it was, from the journal; without `at` as it was last",
+    parameters: [query("at", "when", moment)],
+    returns: "a snapshot, as `wayout doctor --snapshot` reads it",
+    answer: async ({ view, parameters: { at } }) => ({ kind: "json", value: view.snapshotAt(at) }),
+  },
+  {
+    method: "GET",
+    path: "/v1/events",
+    access: "read",
+    about: "what happens, as it happens; with Last-Event-ID what was missed comes first",
+    parameters: [query("after", "as Last-Event-ID, for programs that cannot set it", count)],
+    returns: "server-sent events; `reset` says that what is known must be read anew",
+    answer: async ({ view, parameters: { after } }) => view.events(after),
+  },
+];

@@ -1,0 +1,238 @@
+/** The agent's doors: a socket of root's, and HTTP where it was asked for. */
+import { rmSync } from "node:fs";
+import * as v from "valibot";
+import { messageOf, WayoutError } from "../../error.ts";
+import { refusal, type AccessRules, type Caller } from "./access.ts";
+import { TooBusy } from "./ask-self.ts";
+import { ROUTES, type Answer, type Route } from "./routes.ts";
+import type { AgentView } from "./view.ts";
+
+const MOST_BODY_BYTES = 64 * 1024;
+/** A connection on which nothing moves for so long is closed. Seconds. */
+const IDLE_S = 20;
+const MOST_URL = 8 * 1024;
+/** Each peer may ask so often at once, and so often a second for long. */
+const BURST = 200;
+const PER_SECOND = 50;
+const MOST_PEERS = 1024;
+/** Requests that are being answered at once; more are turned away. */
+const MOST_OPEN = 256;
+
+export interface ServerOptions {
+  readonly view: AgentView;
+  readonly rules: AccessRules;
+  /** Path of the socket. */
+  readonly socket: string;
+  /** Where HTTP listens; nowhere when absent. */
+  readonly listen?: { readonly hostname: string; readonly port: number };
+}
+
+/** Headers of every answer: it is nobody's to frame, to guess at, or to keep. */
+const HEADERS: Readonly<Record<string, string>> = {
+  "cache-control": "no-store",
+  "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+  "cross-origin-resource-policy": "same-origin",
+  "referrer-policy": "no-referrer",
+  "x-content-type-options": "nosniff",
+  "x-frame-options": "DENY",
+};
+
+type Server = ReturnType<typeof Bun.serve>;
+
+export class ApiServer {
+  readonly #servers: readonly Server[];
+  readonly #limits = new RateLimits();
+  #open = 0;
+
+  /** @throws WayoutError `port-in-use`, `no-socket` */
+  constructor(private readonly options: ServerOptions) {
+    const { socket, listen } = options;
+    rmSync(socket, { force: true });
+    const over = (kind: Caller["over"]) => (request: Request, server: Server) =>
+      this.#answer(request, server, kind);
+    const common = { maxRequestBodySize: MOST_BODY_BYTES, idleTimeout: IDLE_S } as const;
+    // Made with nobody's rights but the owner's from the first moment on.
+    const umask = process.umask(0o177);
+    try {
+      const own = Bun.serve({ unix: socket, ...common, fetch: over("socket") } as Parameters<
+        typeof Bun.serve
+      >[0]);
+      this.#servers = [
+        own,
+        ...(listen === undefined ? [] : [Bun.serve({ ...listen, ...common, fetch: over("http") })]),
+      ];
+    } catch (error) {
+      throw notOpened(listen, error);
+    } finally {
+      process.umask(umask);
+    }
+  }
+
+  /** The address on which HTTP listens. */
+  get url(): string | undefined {
+    return this.#servers[1]?.url.origin;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#servers.map((server) => server.stop(true)));
+    rmSync(this.options.socket, { force: true });
+  }
+
+  async #answer(request: Request, server: Server, over: Caller["over"]): Promise<Response> {
+    const peer = over === "socket" ? undefined : server.requestIP(request)?.address;
+    if (!this.#limits.allow(peer ?? "socket"))
+      return problem(429, "too-many", "too many requests; slow down");
+    if (this.#open >= MOST_OPEN) return problem(503, "too-many", "too many requests are being answered");
+    this.#open++;
+    try {
+      return await this.#routed(request, server, callerOf(request, over, peer));
+    } catch (error) {
+      return failed(error);
+    } finally {
+      this.#open--;
+    }
+  }
+
+  async #routed(request: Request, server: Server, caller: Caller): Promise<Response> {
+    if (request.url.length > MOST_URL) return problem(414, "too-long", "the address is too long");
+    const url = new URL(request.url);
+    const matches = ROUTES.flatMap((route) => {
+      const found = matchPath(route.path, url.pathname);
+      return found === undefined ? [] : [{ route, found }];
+    });
+    const match = matches.find(({ route }) => route.method === request.method);
+    // Whether there is such a route is nobody's business who may not ask.
+    const refused = refusal(caller, match?.route.access ?? "read", this.options.rules);
+    if (refused !== undefined) return problem(refused.status, refused.code, refused.said);
+    if (match === undefined) {
+      return matches.length > 0
+        ? problem(405, "wrong-method", `${url.pathname} is asked with ${matches[0]!.route.method}`)
+        : problem(404, "no-route", "there is nothing under this address");
+    }
+    const after = request.headers.get("last-event-id");
+    if (match.route.path === "/v1/events" && after !== null && !url.searchParams.has("after"))
+      url.searchParams.set("after", after);
+    const parameters = checked(match.route, match.found, url.searchParams);
+    if (parameters instanceof Response) return parameters;
+    const answer = await match.route.answer({ view: this.options.view, parameters });
+    if (answer.kind === "stream") server.timeout(request, 0);
+    return responseOf(answer);
+  }
+}
+
+function callerOf(request: Request, over: Caller["over"], peer: string | undefined): Caller {
+  const header = (name: string): string | undefined => request.headers.get(name) ?? undefined;
+  const fields = {
+    peer,
+    host: header("host"),
+    origin: header("origin"),
+    fetchSite: header("sec-fetch-site"),
+    authorization: header("authorization"),
+    session: /(?:^|;\s*)wayout=([^;]+)/.exec(header("cookie") ?? "")?.[1],
+  };
+  return {
+    over,
+    ...(Object.fromEntries(
+      Object.entries(fields).filter(([, value]) => value !== undefined),
+    ) as Partial<Caller>),
+  };
+}
+
+/** The path's own parameters; undefined when it is another path. */
+function matchPath(pattern: string, path: string): Record<string, string> | undefined {
+  const wanted = pattern.split("/");
+  const given = path.split("/");
+  if (wanted.length !== given.length) return undefined;
+  const found: Record<string, string> = {};
+  for (const [index, part] of wanted.entries()) {
+    const name = /^\{(\w+)\}$/.exec(part)?.[1];
+    if (name === undefined) {
+      if (part !== given[index]) return undefined;
+      continue;
+    }
+    try {
+      found[name] = decodeURIComponent(given[index]!);
+    } catch {
+      return undefined;
+    }
+  }
+  return found;
+}
+
+/** What may be asked, and nothing else. */
+function checked(
+  route: Route,
+  found: Record<string, string>,
+  search: URLSearchParams,
+): Record<string, string> | Response {
+  const parameters: Record<string, string> = {};
+  for (const name of search.keys()) {
+    if (!route.parameters.some((one) => one.in === "query" && one.name === name)) {
+      return problem(400, "unknown-parameter", `${route.path} knows no ${JSON.stringify(name.slice(0, 40))}`);
+    }
+  }
+  for (const { name, in: place, schema, required } of route.parameters) {
+    const given = place === "path" ? found[name] : (search.get(name) ?? undefined);
+    if (given === undefined && required === true) return problem(400, "bad-parameter", `${name} is missing`);
+    if (given === undefined) continue;
+    const result = v.safeParse(schema, given);
+    if (!result.success) return problem(400, "bad-parameter", `${name}: ${result.issues[0].message}`);
+    parameters[name] = result.output;
+  }
+  return parameters;
+}
+
+function responseOf(answer: Answer): Response {
+  if (answer.kind === "json")
+    return Response.json(answer.value, { status: answer.status ?? 200, headers: HEADERS });
+  const headers = { ...HEADERS, "content-type": answer.type };
+  if (answer.kind === "stream") return new Response(answer.stream, { headers });
+  return new Response(answer.text, { status: answer.status ?? 200, headers });
+}
+
+function failed(error: unknown): Response {
+  if (error instanceof TooBusy)
+    return problem(503, "too-busy", "too many questions wait already; ask again later");
+  if (error instanceof WayoutError) {
+    const status = { usage: 400, machine: 503, broken: 500 }[error.kind];
+    return problem(error.code === "before-the-journal" ? 404 : status, error.code, error.message, error.todo);
+  }
+  return problem(500, "failed", messageOf(error));
+}
+
+function problem(status: number, code: string, said: string, todo?: string): Response {
+  const headers = {
+    ...HEADERS,
+    ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
+    ...(status === 429 ? { "retry-after": "1" } : {}),
+  };
+  return Response.json(
+    { error: { code, message: said, ...(todo === undefined ? {} : { todo }) } },
+    { status, headers },
+  );
+}
+
+/** A bucket for each peer, which fills again with time. */
+class RateLimits {
+  readonly #buckets = new Map<string, { left: number; at: number }>();
+
+  allow(peer: string, now: number = performance.now()): boolean {
+    if (this.#buckets.size > MOST_PEERS) this.#buckets.clear();
+    const bucket = this.#buckets.get(peer) ?? { left: BURST, at: now };
+    const left = Math.min(BURST, bucket.left + ((now - bucket.at) / 1000) * PER_SECOND);
+    this.#buckets.set(peer, { left: Math.max(0, left - 1), at: now });
+    return left >= 1;
+  }
+}
+
+function notOpened(listen: ServerOptions["listen"], error: unknown): WayoutError {
+  const inUse = (error as NodeJS.ErrnoException).code === "EADDRINUSE";
+  return new WayoutError({
+    code: inUse ? "port-in-use" : "no-socket",
+    kind: "machine",
+    doing: `opening the agent's ${listen === undefined ? "socket" : `port ${listen.hostname}:${listen.port}`}`,
+    said: messageOf(error),
+    ...(inUse ? { todo: "Give another one: --listen 127.0.0.1:PORT." } : {}),
+    cause: error,
+  });
+}

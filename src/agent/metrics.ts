@@ -1,0 +1,140 @@
+/**
+ * Figures for Prometheus. What the agent counts itself is counted as it happens; what the connection table says is read
+ * by another process when somebody asks, at most every few seconds: the reconcile loop never waits for it.
+ *
+ * Labels are bounded: of pods, destinations and culprits the first so many have a name, and the rest are one.
+ */
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { FlowSummary } from "../flows/flow-statistics.ts";
+import { VERSION } from "../version.ts";
+import type { AgentListener } from "./agent.ts";
+import type { MetricsText } from "./api/view.ts";
+import type { JournalEvent } from "./journal/journal.ts";
+import type { Round } from "./reconcile/reconciler.ts";
+
+/** Pods and destinations that have lines of their own. */
+const MOST_NAMED = 50;
+const MOST_CULPRITS = 20;
+/** Answers of the connection table are used again for so long. */
+const FRESH_MS = 5_000;
+
+/** What `wayout conntrack stats --json` says, as far as it is shown. */
+export interface TableFigures extends FlowSummary {
+  readonly table: { readonly entries: number; readonly maximum: number };
+  readonly counters: readonly { readonly name: string; readonly value: number }[];
+}
+
+/** Counters of nf_conntrack that cost packets or connections. */
+const LOSSES = ["insert_failed", "drop", "early_drop", "invalid"] as const;
+
+export class AgentMetrics implements AgentListener {
+  readonly #registry = new Registry();
+  readonly #repairs = new Counter({
+    name: "wayout_repairs_total",
+    help: "Things that were put back, by the step that found them and by who had changed them.",
+    labelNames: ["step", "culprit"],
+    registers: [this.#registry],
+  });
+  readonly #failures = new Counter({
+    name: "wayout_repair_failures_total",
+    help: "Steps of a comparison that failed.",
+    labelNames: ["step"],
+    registers: [this.#registry],
+  });
+  readonly #reconcile = new Histogram({
+    name: "wayout_reconcile_duration_seconds",
+    help: "How long a comparison with what shall be took, mending included.",
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1],
+    registers: [this.#registry],
+  });
+  readonly #entries = this.#gauge("wayout_conntrack_entries", "Tracked connections.");
+  readonly #maximum = this.#gauge(
+    "wayout_conntrack_entries_limit",
+    "How many the table takes (nf_conntrack_max); 0: no limit.",
+  );
+  readonly #lost = this.#gauge(
+    "wayout_conntrack_events",
+    "Counters of nf_conntrack since the node's network began, by name.",
+    ["counter"],
+  );
+  readonly #flows = this.#gauge(
+    "wayout_pod_flows",
+    "Tracked connections by the pod that began them; the pods beyond the first fifty are `other`.",
+    ["pod"],
+  );
+  readonly #headroom = this.#gauge(
+    "wayout_source_ports_free",
+    "Source ports left for new connections, by outgoing address and destination: the fifty fullest.",
+    ["protocol", "outgoing", "destination"],
+  );
+  readonly #ready = this.#gauge("wayout_ready", "1 when everything is as it shall be.");
+  readonly #culprits = new Set<string>();
+  #read: { readonly at: number; readonly figures: Promise<TableFigures | undefined> } | undefined;
+
+  /** @param readTable asks the connection table; undefined when it cannot be read */
+  constructor(
+    private readonly readTable: () => Promise<TableFigures | undefined>,
+    private readonly isReady: () => boolean,
+    private readonly now: () => number = () => performance.now(),
+  ) {
+    this.#gauge("wayout_build_info", "1, with the version that runs.", ["version"]).set(
+      { version: VERSION },
+      1,
+    );
+  }
+
+  readonly round = ({ failures, tookMs }: Round): void => {
+    this.#reconcile.observe(tookMs / 1000);
+    for (const { step } of failures) this.#failures.inc({ step });
+  };
+
+  /** Repairs are counted when it is known who made them necessary. */
+  readonly recorded = ({ kind, object, by }: JournalEvent): void => {
+    if (kind !== "repair") return;
+    this.#repairs.inc({
+      step: object.startsWith("net.") ? "forwarding" : "nat",
+      culprit: this.#named(by?.process ?? "unknown"),
+    });
+  };
+
+  async text(): Promise<MetricsText> {
+    this.#ready.set(this.isReady() ? 1 : 0);
+    const figures = await this.#figures();
+    if (figures !== undefined) this.#show(figures);
+    return { text: await this.#registry.metrics(), type: this.#registry.contentType };
+  }
+
+  #gauge(name: string, help: string, labelNames: readonly string[] = []): Gauge {
+    return new Gauge({ name, help, labelNames: [...labelNames], registers: [this.#registry] });
+  }
+
+  #named(culprit: string): string {
+    if (this.#culprits.size < MOST_CULPRITS) this.#culprits.add(culprit);
+    return this.#culprits.has(culprit) ? culprit : "other";
+  }
+
+  #figures(): Promise<TableFigures | undefined> {
+    const now = this.now();
+    if (this.#read === undefined || now - this.#read.at > FRESH_MS)
+      this.#read = { at: now, figures: this.readTable() };
+    return this.#read.figures;
+  }
+
+  #show({ table, counters, sources, portUse, flows }: TableFigures): void {
+    this.#entries.set(table.entries);
+    this.#maximum.set(table.maximum);
+    for (const counter of LOSSES) {
+      const value = counters.find(({ name }) => name.replaceAll("-", "_") === counter)?.value;
+      if (value !== undefined) this.#lost.set({ counter }, value);
+    }
+    this.#flows.reset();
+    const named = sources.filter(({ pod }) => pod !== undefined).slice(0, MOST_NAMED);
+    for (const { pod = "", flows: own } of named) this.#flows.inc({ pod }, own);
+    this.#flows.set({ pod: "other" }, flows - named.reduce((sum, one) => sum + one.flows, 0));
+    this.#headroom.reset();
+    for (const { protocol, outgoing, destination, port, used, of } of portUse.slice(0, MOST_NAMED)) {
+      const end = destination.includes(":") ? `[${destination}]:${port}` : `${destination}:${port}`;
+      this.#headroom.set({ protocol, outgoing, destination: end }, Math.max(0, of - used));
+    }
+  }
+}

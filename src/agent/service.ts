@@ -1,0 +1,147 @@
+/** The agent with everything around it: journal, metrics, API. */
+import { messageOf, WayoutError } from "../error.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { selfCommand } from "../self.ts";
+import { Agent } from "./agent.ts";
+import { SelfAsker, type Answered } from "./api/ask-self.ts";
+import { EventFeed } from "./api/event-feed.ts";
+import { ApiServer, type ServerOptions } from "./api/server.ts";
+import { AgentView } from "./api/view.ts";
+import { Historian } from "./historian.ts";
+import { Journal } from "./journal/journal.ts";
+import type { AgentLog } from "./log.ts";
+import { AgentMetrics, type TableFigures } from "./metrics.ts";
+import { readToken } from "./token.ts";
+
+export interface ServiceOptions {
+  readonly node: NetworkNamespace;
+  readonly log: AgentLog;
+  /** Path of the journal; undefined for none. */
+  readonly journal: string | undefined;
+  readonly tokenPath: string;
+  readonly listen?: NonNullable<ServerOptions["listen"]>;
+  /** Names under which the agent may be asked over HTTP, besides those of loopback. */
+  readonly hosts: readonly string[];
+  readonly remotePeers: boolean;
+}
+
+/** Where the agent of a node listens. */
+export function socketPath(node: NetworkNamespace): string {
+  return `/run/wayout/agent/${node.cookie}.sock`;
+}
+
+export class AgentService {
+  readonly #journal: Journal | undefined;
+  readonly #feed: EventFeed;
+  readonly #historian: Historian;
+  readonly #agent: Agent;
+  readonly #server: ApiServer;
+
+  /** @throws WayoutError `agent-runs`, `port-in-use`, `bad-token-file`, `no-privilege` */
+  constructor(options: ServiceOptions) {
+    const { node, log, listen } = options;
+    // What only needs reading comes first: nothing is to be undone when it fails.
+    const token = listen === undefined ? "" : readToken(options.tokenPath);
+    this.#journal = openJournal(options.journal, log);
+    this.#feed = new EventFeed(this.#journal);
+    const asker = new SelfAsker((words) => runIn(node, words));
+    const metrics = new AgentMetrics(
+      () => tableFigures(asker),
+      () => this.#agent.troubles().length === 0,
+    );
+    this.#historian = new Historian(this.#journal, (event, id) => {
+      metrics.recorded(event);
+      this.#feed.put(event, id);
+    });
+    this.#agent = new Agent({ node, log }, [this.#historian, metrics]);
+    try {
+      this.#server = new ApiServer({
+        view: new AgentView(this.#agent, asker, this.#feed, this.#journal, () => metrics.text()),
+        rules: {
+          token,
+          hosts: new Set(options.hosts.map((host) => host.toLowerCase())),
+          remotePeers: options.remotePeers,
+          isSession: () => false,
+        },
+        socket: socketPath(node),
+        ...(listen === undefined ? {} : { listen }),
+      });
+    } catch (error) {
+      void this.#agent.stop();
+      throw error;
+    }
+    log.write("info", "listening", { socket: socketPath(node), url: this.#server.url });
+  }
+
+  async stop(): Promise<void> {
+    this.#feed.close();
+    await this.#server.close();
+    await this.#agent.stop();
+    this.#historian[Symbol.dispose]();
+    this.#journal?.close();
+  }
+}
+
+/** The child lives in the node's namespace, as this thread does while it starts it. */
+async function runIn(node: NetworkNamespace, words: readonly string[]): Promise<Answered> {
+  const child = node.run(() =>
+    Bun.spawn([...selfCommand(), ...words], {
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+      timeout: ASK_TIMEOUT_MS,
+      killSignal: "SIGKILL",
+      env: { ...process.env, NO_COLOR: "1" },
+    }),
+  );
+  const [stdout, stderr, exitCode] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { exitCode, stdout, stderr };
+}
+
+const ASK_TIMEOUT_MS = 30_000;
+/** Pods and destinations that the metrics name. */
+const MOST_FIGURES = "60";
+
+async function tableFigures(asker: SelfAsker): Promise<TableFigures | undefined> {
+  try {
+    const { stdout } = await asker.ask(["conntrack", "stats", "--json", "--top", MOST_FIGURES]);
+    return JSON.parse(stdout) as TableFigures;
+  } catch {
+    return undefined;
+  }
+}
+
+/** An agent without a journal still does its work: what is wrong with the file is told, and no more. */
+function openJournal(path: string | undefined, log: AgentLog): Journal | undefined {
+  if (path === undefined) return undefined;
+  try {
+    return Journal.write(path, (trouble) => {
+      if (trouble === "") log.write("info", "journal", { message: "is written again" });
+      else log.write("error", "journal", { message: trouble });
+    });
+  } catch (error) {
+    log.write("error", "journal", { message: messageOf(error) });
+    return undefined;
+  }
+}
+
+/** `127.0.0.1:7070`, `[::1]:7070`, `:7070` (loopback), `7070`. @throws WayoutError `bad-listen` */
+export function parseListen(text: string): { readonly hostname: string; readonly port: number } {
+  const match = /^(?:(\[[0-9a-fA-F:]+\]|[0-9.]+|localhost)?:)?(\d{1,5})$/.exec(text);
+  const port = Number(match?.[2]);
+  if (match !== null && port <= 65_535) {
+    const hostname = match[1]?.replace(/^\[|\]$/g, "") ?? "127.0.0.1";
+    return { hostname: hostname === "localhost" ? "127.0.0.1" : hostname, port };
+  }
+  throw new WayoutError({
+    code: "bad-listen",
+    kind: "usage",
+    doing: `reading --listen ${text}`,
+    said: "it is no address with a port",
+    todo: "Like 127.0.0.1:7070 or [::1]:7070.",
+  });
+}

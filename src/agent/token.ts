@@ -1,0 +1,67 @@
+/** The secret by which programs prove that they may ask: in a file that only its owner reads, never in an address. */
+import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
+import { constants } from "node:fs";
+import { dirname } from "node:path";
+import { messageOf, WayoutError } from "../error.ts";
+
+export const TOKEN_PATH = "/var/lib/wayout/token";
+const TOKEN_BYTES = 32;
+
+/**
+ * Reads the token, or makes one where there is no file.
+ * @throws WayoutError `bad-token-file`
+ */
+export function readToken(path: string): string {
+  try {
+    return make(path) ?? read(path);
+  } catch (error) {
+    if (error instanceof WayoutError) throw error;
+    throw bad(path, messageOf(error), error);
+  }
+}
+
+/** undefined when there is one already. */
+function make(path: string): string | undefined {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
+  let fd: number;
+  try {
+    fd = openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return undefined;
+    throw error;
+  }
+  try {
+    const token = Buffer.from(crypto.getRandomValues(new Uint8Array(TOKEN_BYTES))).toString("hex");
+    writeSync(fd, `${token}\n`);
+    return token;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function read(path: string): string {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    const { mode, uid } = fstatSync(fd);
+    if ((mode & 0o077) !== 0 || uid !== process.geteuid!()) {
+      throw bad(path, `others may read it (mode ${(mode & 0o777).toString(8)}, owner ${uid})`);
+    }
+    const token = readFileSync(fd, "utf8").trim();
+    if (!/^\S{16,512}$/.test(token)) throw bad(path, "it holds no token of at least 16 characters");
+    return token;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function bad(path: string, said: string, cause?: unknown): WayoutError {
+  return new WayoutError({
+    code: "bad-token-file",
+    kind: "machine",
+    doing: `reading the agent's token ${path}`,
+    said,
+    todo: `Take it away, and the agent makes a new one; or: chmod 600 ${path}`,
+    ...(cause === undefined ? {} : { cause }),
+  });
+}

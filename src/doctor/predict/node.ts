@@ -1,0 +1,221 @@
+/** The third part of the way out: through the node, from its prerouting hooks to its out-interface. */
+import type { Link } from "../../linux/route/link.ts";
+import type { Decision } from "./decision.ts";
+import { hopsOf } from "./fib.ts";
+import { noRoute, wayText, type Way } from "./in-pod.ts";
+import { IPPROTO, linkDown, neighbourAt } from "./link-state.ts";
+import { localEnd } from "./local-end.ts";
+import type { Machine } from "./machine.ts";
+import { solicitOutside } from "./neighbour-discovery.ts";
+import { isAnsweredFor, onLinkPrefix } from "./on-link.ts";
+import type { Packet } from "./packet.ts";
+import { needsTranslation } from "../../causes/facts.ts";
+import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "../../forwarding/switches.ts";
+import type { Place } from "./path.ts";
+import type { NodeView } from "./view.ts";
+import type { Walk } from "./walk.ts";
+import { bridgeCallsIptables } from "./wire.ts";
+
+/** Returns the packet as it leaves the node, or as it ends there; undefined when it does neither. */
+export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
+  const before = machine.packet.destination;
+  const pre = walk.hook("node", machine, "prerouting");
+  walk.untrackedBy = machine.untrackedBy;
+  const result = routeOnNode(walk, machine, walk.inLink!, before);
+  walk.nodeFlow = machine.flow;
+  if (result === undefined) return undefined;
+  if (result.type !== "unicast") return endOnNode(walk, machine, result, pre.translated);
+  if (machine.takenBy !== undefined) {
+    // A packet that belongs to a socket is not forwarded (ip_forward).
+    walk.stop({ kind: "proxy-without-route", place: "node", by: machine.takenBy, link: result.link });
+  }
+  walk.outLink = result.link;
+  walk.pathMtu = result.mtu ?? result.link.mtu;
+  machine.nextHop = result.gateway;
+  spendTtl(walk, machine, result.link);
+  machine.packet = { ...machine.packet, oif: result.link.name };
+  walk.hook("node", machine, "forward");
+  const sentSource = machine.packet.source;
+  const post = walk.hook("node", machine, "postrouting");
+  walk.translatedBy = post.translated;
+  walk.translatedToOneOf = machine.flow?.binding("source")?.oneOf;
+  linkDown(walk, "node", result.link);
+  failedNeighbour(walk, result.link, result.gateway);
+  if (result.gateway !== undefined) solicitOutside(walk, result.link, result.gateway);
+  walk.device("node", machine, "egress", result.link);
+  walk.left = { ...machine.packet };
+  // What goes to a router leaves the node, also where a namespace of this machine plays the world behind it.
+  const stays = result.gateway === undefined && podOwns(walk, machine.packet.destination);
+  walk.end = stays ? "node" : "outside";
+  walk.step("node", "postrouting", `leaves by ${result.link.name}`, machine.packet);
+  turnRound(walk, machine, result.link, before);
+  const stoppedHere = post.stops.length > 0;
+  if (walk.end === "outside" && !stoppedHere) judgeSource(walk, machine, result, sentSource);
+  return machine.packet;
+}
+
+function endOnNode(walk: Walk, machine: Machine, way: Way, translated: Decision | undefined): Packet {
+  walk.hook("node", machine, "input");
+  walk.end = "node";
+  walk.localEnd = localEnd(walk.node.view, "node", machine, way, translated);
+  walk.step("node", "input", "the packet is for the node itself", machine.packet);
+  return machine.packet;
+}
+
+/** ip_forward, ip6_forward: what has one hop left ends here. */
+export function spendTtl(walk: Walk, machine: Machine, link: Link): void {
+  const { ttl } = machine.packet;
+  if (ttl <= 1) walk.stop({ kind: "ttl-exceeded", place: "node", link, ttl, by: machine.ttlBy });
+  machine.packet = { ...machine.packet, ttl: Math.max(ttl - 1, 0) };
+}
+
+/** DNAT led the packet back to the pod that sent it: a published port, asked for from inside. */
+function turnRound(walk: Walk, machine: Machine, out: Link, target: string): void {
+  const { source, destination, family } = machine.packet;
+  const { inLink, hostLink } = walk;
+  if (destination === target || destination !== walk.sent?.source || out.index !== inLink?.index) return;
+  walk.hairpin = true;
+  // The pod drops what comes from outside with an address of its own as a source (fib_validate_source).
+  if (source === destination) walk.stop({ kind: "own-source", place: "pod", source, target });
+  // br_netfilter translates before the bridge decides: the frame never gets up to the IP stack.
+  const bridged = inLink.kind === "bridge" && bridgeCallsIptables(walk, inLink, family);
+  if (bridged && hostLink?.port?.hairpin === false) {
+    walk.stop({ kind: "hairpin-off", place: "node", link: hostLink, bridge: inLink, target });
+  }
+}
+
+/** Another pod of this node owns the address: nothing leaves the node. */
+function podOwns(walk: Walk, address: string): boolean {
+  return walk.snapshot.pods.some(
+    (pod) => pod.state?.addresses.some((one) => one.address === address && one.scope === "global") === true,
+  );
+}
+
+/** ip_route_input_slow: the route, then forwarding, then the reverse path. Notes what refuses, and goes on. */
+export function routeOnNode(
+  walk: Walk,
+  machine: Machine,
+  inLink: Link,
+  originalDestination = machine.packet.destination,
+): Way | undefined {
+  const { packet } = machine;
+  const { view } = walk.node;
+  const query = {
+    destination: packet.destination,
+    source: packet.source,
+    iif: inLink.name,
+    mark: packet.mark,
+    protocol: IPPROTO[packet.protocol],
+    sourcePort: packet.sourcePort,
+    destinationPort: packet.destinationPort,
+  };
+  const predicted = walk.route("node", query, "tables");
+  const forwards = predicted.kind === "route" && predicted.type === "unicast";
+  const off =
+    predicted.kind === "route" && !forwards ? undefined : forwardingOff(view, packet.family, inLink);
+  if (off !== undefined) {
+    walk.stop({ kind: "forwarding-off", place: "node", family: packet.family, link: inLink, sysctl: off });
+  }
+  const out = forwards ? predicted.link : undefined;
+  const reverse = predicted.kind === "refused" || reversePath(walk, "node", packet, inLink, out);
+  // With forwarding off or the source refused, the kernel's answer says only that. The tables say the rest.
+  const asked = off === undefined && reverse && packet.destination === originalDestination;
+  const result = asked ? walk.route("node", query) : predicted;
+  if (result.kind === "refused") {
+    noRoute(walk, "node", packet.destination, result);
+    return undefined;
+  }
+  walk.step("node", "route", wayText(result), packet);
+  return result;
+}
+
+/** The sysctl that forbids forwarding; undefined when none does. */
+function forwardingOff(view: NodeView, family: 4 | 6, { name }: Link): string | undefined {
+  return forwardingForbiddenBy(family, name, {
+    all: view.sysctl(FORWARDING_SYSCTL[family]),
+    own: view.conf(family, name, "forwarding"),
+    forced: view.conf(6, name, "force_forwarding"),
+  });
+}
+
+/**
+ * __fib_validate_source: the way back to the source is looked up as if the answer came in where the packet goes out.
+ * Any next hop of that way may be the one the packet came by. IPv6 has no rp_filter. False when it refuses.
+ * @param outLink undefined for a packet to the namespace itself
+ */
+export function reversePath(
+  walk: Walk,
+  place: Place,
+  packet: Packet,
+  inLink: Link,
+  outLink: Link | undefined,
+): boolean {
+  const { view } = place === "pod" ? walk.pod! : walk.node;
+  if (packet.family === 6) return true;
+  const all = view.sysctl("net.ipv4.conf.all.rp_filter") ?? 0;
+  const own = view.conf(4, inLink.name, "rp_filter") ?? 0;
+  const value = Math.max(all, own);
+  if (value === 0) return true;
+  const marked =
+    view.conf(4, inLink.name, "src_valid_mark") === 1 ||
+    view.sysctl("net.ipv4.conf.all.src_valid_mark") === 1;
+  const back = view.fib.predict({
+    destination: packet.source,
+    source: packet.destination,
+    protocol: IPPROTO[packet.protocol],
+    sourcePort: packet.destinationPort,
+    destinationPort: packet.sourcePort,
+    ...(outLink === undefined ? {} : { iif: outLink.name }),
+    ...(marked ? { mark: packet.mark } : {}),
+  });
+  const found = back.kind === "route" && back.type === "unicast" ? back : undefined;
+  const links =
+    found?.route === undefined ? [found?.link.index] : hopsOf(found.route).map((one) => one.interface);
+  if (found !== undefined && (value === 2 || links.includes(inLink.index))) return true;
+  // Until the link is enslaved or up again its routes are elsewhere: that is told by the link.
+  walk.stop({
+    kind: "reverse-path",
+    place,
+    link: inLink,
+    source: packet.source,
+    value,
+    instead: found?.link.name,
+    sysctl: own >= all ? `net.ipv4.conf.${inLink.name}.rp_filter` : "net.ipv4.conf.all.rp_filter",
+  });
+  return false;
+}
+
+export function failedNeighbour(walk: Walk, link: Link, address: string | undefined): void {
+  if (address === undefined) return;
+  const known = neighbourAt(walk.node.view, link, address);
+  if (known?.state === "failed" || known?.state === "incomplete") {
+    walk.stop({ kind: "neighbour-failed", place: "node", link, address, state: known.state });
+  }
+}
+
+/** Can anybody outside answer to this source? */
+function judgeSource(walk: Walk, machine: Machine, way: Way, sentSource: string): void {
+  const { source, destination, ttl } = machine.packet;
+  const { link } = way;
+  const told = walk.stops.some((stop) => stop.kind === "ttl-exceeded");
+  if (ttl <= 1 && way.gateway !== undefined && !told) {
+    walk.stop({ kind: "ttl-exceeded", place: "node", link, ttl, by: machine.ttlBy });
+  }
+  if (walk.node.view.fib.isLocal(source)) return;
+  const prefix = onLinkPrefix(walk.node.view, link, source);
+  // Whoever lives in the uplink's own network and is answered for there needs no translation.
+  if (prefix !== undefined && isAnsweredFor(walk.node.view, link, source)) return;
+  if (source !== sentSource) {
+    if (walk.translatedToOneOf === undefined) {
+      walk.stop({ kind: "foreign-source", place: "node", source, link, prefix, by: walk.translatedBy });
+    }
+    return;
+  }
+  if (prefix !== undefined) {
+    walk.stop({ kind: "source-unanswered", place: "node", source, link, prefix });
+    return;
+  }
+  if (needsTranslation(source, destination)) {
+    walk.stop({ kind: "untranslated", place: "node", source, link, untrackedBy: walk.untrackedBy });
+  }
+}

@@ -1,0 +1,156 @@
+/** The second part of the way out: from the pod's interface over the veth, and the bridge, into the node's IP stack. */
+import type { Link } from "../../linux/route/link.ts";
+import { runBridgeHook } from "./hooks.ts";
+import { hostLinkOf } from "./in-pod.ts";
+import { linkDown, neighbourAt } from "./link-state.ts";
+import type { Machine } from "./machine.ts";
+import { solicit } from "./neighbour-discovery.ts";
+import type { Packet } from "./packet.ts";
+import type { Walk } from "./walk.ts";
+
+/** The packet as the node's IP stack takes it in; undefined when it does not get there. */
+export function crossWire(walk: Walk, sent: Machine): Machine | undefined {
+  const link = walk.podLink!;
+  const host = hostLinkOf(walk, link);
+  if (host === undefined) {
+    walk.blindSpots.push({
+      place: "pod",
+      text: `${link.name} is ${link.kind === undefined ? "not a veth" : `a ${link.kind}`} whose other end is not on this node`,
+      couldTranslate: true,
+    });
+    return undefined;
+  }
+  walk.hostLink = host;
+  const node = walk.node.view;
+  const bridge = node.linkAt(host.master);
+  const nextHop = walk.gateway ?? sent.packet.destination;
+  const gatewayLink = checkGateway(walk, link, host, bridge, nextHop);
+  linkDown(walk, "node", host);
+  walk.inLink = bridge ?? host;
+  if (gatewayLink === undefined) solicit(walk, "pod", nextHop);
+  const packet: Packet = {
+    ...sent.packet,
+    mark: 0,
+    ctMark: 0,
+    oif: undefined,
+    iif: walk.inLink.name,
+    sourceMac: link.mac,
+    destinationMac: walk.inLink.mac,
+    physicalIn: bridge === undefined ? undefined : host.name,
+  };
+  const machine = walk.machine("node", packet);
+  machine.packet = { ...machine.packet, iif: host.name };
+  walk.device("node", machine, "ingress", host);
+  walk.step("node", "wire", `${link.name} in the pod is ${host.name} on the node`, packet);
+  // The bridge's own chains see the port as the incoming interface, the IP stack behind them the bridge.
+  if (bridge !== undefined && !crossBridge(walk, machine, host, bridge, gatewayLink)) return undefined;
+  machine.packet = { ...machine.packet, iif: walk.inLink.name };
+  return machine;
+}
+
+/** Who answers for the gateway: the node (undefined: through bridge or veth itself) or another port of the bridge. */
+function checkGateway(
+  walk: Walk,
+  link: Link,
+  host: Link,
+  bridge: Link | undefined,
+  nextHop: string,
+): Link | undefined {
+  const node = walk.node.view;
+  const taker = bridge ?? host;
+  const owned = node.fib.isLocal(nextHop);
+  const behindPort = owned || bridge === undefined ? undefined : ownerOnBridge(walk, bridge, nextHop);
+  const family = nextHop.includes(":") ? 6 : 4;
+  const proxied = node.conf(family, taker.name, family === 4 ? "proxy_arp" : "proxy_ndp") === 1;
+  const known = neighbourAt(walk.pod!.view, link, nextHop);
+  if (known !== undefined && known.mac !== undefined && isPinned(known.state)) {
+    const real = behindPort?.mac ?? (owned || proxied ? taker.mac : undefined);
+    if (real !== undefined && known.mac !== real) {
+      const { mac, address } = known;
+      walk.stop({ kind: "wrong-neighbour", place: "pod", link, address, mac, real });
+    }
+    return behindPort;
+  }
+  if (owned || proxied || behindPort !== undefined) return behindPort;
+  if (bridge !== undefined && outerPorts(walk, bridge).length > 0) return outerPorts(walk, bridge)[0];
+  walk.stop({ kind: "gateway-unowned", place: "node", link: taker, gateway: nextHop });
+  return undefined;
+}
+
+/** Entries that the kernel does not ask about again. */
+function isPinned(state: string): boolean {
+  return state === "permanent" || state === "noarp";
+}
+
+/** The link inside another pod of the same bridge that has the address. */
+function ownerOnBridge(walk: Walk, bridge: Link, address: string): Link | undefined {
+  for (const other of walk.snapshot.pods) {
+    const owner = other.state?.addresses.find((one) => one.address === address);
+    if (owner === undefined || other.state === undefined || other.name === walk.podState.name) continue;
+    const link = other.state.links.find((one) => one.index === owner.interface);
+    const host = link === undefined ? undefined : hostLinkOf(walk, link);
+    if (host?.master === bridge.index) return link;
+  }
+  return undefined;
+}
+
+/** Ports that lead out of this node, so that somebody behind them may own what nobody here does. */
+function outerPorts(walk: Walk, bridge: Link): Link[] {
+  return walk.node.view.state.links.filter((one) => one.master === bridge.index && one.kind !== "veth");
+}
+
+/** False when the frame goes on to another port instead of into the node. */
+function crossBridge(
+  walk: Walk,
+  machine: Machine,
+  host: Link,
+  bridge: Link,
+  otherPort: Link | undefined,
+): boolean {
+  const state = host.port?.state;
+  if (state !== undefined && state !== "forwarding") {
+    walk.stop({ kind: "port-blocked", place: "node", link: host, bridge, state });
+  }
+  if (!bridge.up) walk.stop({ kind: "link-down", place: "node", link: bridge });
+  walk.noteBridge(machine, "prerouting", runBridgeHook(machine, walk.node.hooks, "prerouting"));
+  if (otherPort === undefined) {
+    walk.noteBridge(machine, "input", runBridgeHook(machine, walk.node.hooks, "input"));
+    return true;
+  }
+  walk.end = "bridged";
+  bridgeOn(walk, machine, host, bridge, otherPort);
+  return false;
+}
+
+/** From port to port. With br_netfilter on, the IP chains see the frame, too. */
+function bridgeOn(walk: Walk, machine: Machine, host: Link, bridge: Link, other: Link): void {
+  const out = hostLinkOf(walk, other) ?? other;
+  if (host.port?.isolated === true && out.port?.isolated === true) {
+    walk.stop({ kind: "port-isolated", place: "node", link: host, other: out });
+  }
+  const calls = bridgeCallsIptables(walk, bridge, machine.packet.family);
+  /** The IP chains see the bridge where the bridge's own see the port. */
+  const asIp = (hook: "prerouting" | "forward" | "postrouting"): void => {
+    if (!calls) return;
+    const oif = hook === "prerouting" ? undefined : bridge.name;
+    machine.packet = { ...machine.packet, iif: bridge.name, oif, physicalOut: out.name };
+    walk.hook("node", machine, hook);
+  };
+  const asBridge = (hook: "forward" | "postrouting"): void => {
+    machine.packet = { ...machine.packet, iif: host.name, oif: out.name };
+    walk.noteBridge(machine, hook, runBridgeHook(machine, walk.node.hooks, hook));
+  };
+  asIp("prerouting");
+  asBridge("forward");
+  asIp("forward");
+  asBridge("postrouting");
+  asIp("postrouting");
+  walk.step("node", "bridge", `stays on ${bridge.name}, leaves by port ${out.name}`, machine.packet);
+}
+
+/** net.bridge.bridge-nf-call-iptables, or the bridge's own switch. */
+export function bridgeCallsIptables(walk: Walk, bridge: Link, family: 4 | 6): boolean {
+  const name = family === 4 ? "iptables" : "ip6tables";
+  if (walk.node.view.sysctl(`net.bridge.bridge-nf-call-${name}`) === 1) return true;
+  return (family === 4 ? bridge.bridge?.callIptables : bridge.bridge?.callIp6tables) === true;
+}

@@ -1,0 +1,214 @@
+/** The agent's doors, knocked at in every wrong way: over a real socket and real HTTP on loopback. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { SelfAsker, TooBusy } from "../../src/agent/api/ask-self.ts";
+import { EventFeed } from "../../src/agent/api/event-feed.ts";
+import { ROUTES } from "../../src/agent/api/routes.ts";
+import { ApiServer } from "../../src/agent/api/server.ts";
+import { AgentView } from "../../src/agent/api/view.ts";
+import { Journal } from "../../src/agent/journal/journal.ts";
+
+const TOKEN = "a-secret-of-the-tests";
+const directory = mkdtempSync(join(tmpdir(), "wayout-server-"));
+const asked: (readonly string[])[] = [];
+let answerOfSelf = { exitCode: 0, stdout: "{}", stderr: "" };
+let journal: Journal;
+let feed: EventFeed;
+let server: ApiServer;
+
+beforeAll(() => {
+  journal = Journal.write(join(directory, "journal.db"));
+  feed = new EventFeed(journal);
+  const asker = new SelfAsker(async (words) => {
+    asked.push(words);
+    return answerOfSelf;
+  });
+  const state = {
+    since: new Date(0),
+    desired: () => ({ nat: [], forwarding: { ipv4: true, ipv6: false } }),
+    troubles: () => [],
+    lastRepairs: () => [],
+  };
+  server = new ApiServer({
+    view: new AgentView(state, asker, feed, journal, async () => ({
+      text: "# nothing\n",
+      type: "text/plain",
+    })),
+    rules: { token: TOKEN, hosts: new Set(), remotePeers: false, isSession: () => false },
+    socket: join(directory, "agent.sock"),
+    listen: { hostname: "127.0.0.1", port: 0 },
+  });
+});
+
+afterAll(async () => {
+  feed.close();
+  await server.close();
+  journal.close();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+const proven = { authorization: `Bearer ${TOKEN}` };
+
+function ask(path: string, init: RequestInit = {}): Promise<Response> {
+  return fetch(`${server.url}${path}`, init);
+}
+
+async function code(answer: Promise<Response>): Promise<string> {
+  const { error } = (await (await answer).json()) as { error: { code: string } };
+  return error.code;
+}
+
+function pathOf(path: string): string {
+  return path.replace("{pod}", "blue");
+}
+
+test("the socket is its owner's alone", () => {
+  expect(statSync(join(directory, "agent.sock")).mode & 0o777).toBe(0o600);
+});
+
+test("every route is closed without the token, with a wrong one, under a foreign name and to foreign pages", async () => {
+  for (const { path, method, access } of ROUTES) {
+    const url = pathOf(path);
+    if (access !== "open") {
+      expect([path, await code(ask(url, { method }))]).toEqual([path, "no-token"]);
+      expect([path, await code(ask(url, { method, headers: { authorization: "Bearer wrong" } }))]).toEqual([
+        path,
+        "no-token",
+      ]);
+    }
+    expect([path, await code(ask(url, { method, headers: { ...proven, host: "evil.example" } }))]).toEqual([
+      path,
+      "wrong-host",
+    ]);
+    if (access === "act") {
+      expect(await code(ask(url, { method, headers: { ...proven, origin: "http://evil.example" } }))).toBe(
+        "cross-origin",
+      );
+    }
+  }
+});
+
+test("every route answers whoever may ask, and no answer may be kept or framed", async () => {
+  for (const { path, method, parameters } of ROUTES) {
+    if (path === "/v1/events" || path === "/v1/snapshot") continue;
+    const query = parameters.filter((one) => one.required).map(({ name }) => `${name}=198.51.100.9`);
+    const answer = await ask(`${pathOf(path)}?${query.join("&")}`, { method, headers: proven });
+    expect([path, answer.status]).toEqual([path, 200]);
+    expect(answer.headers.get("cache-control")).toBe("no-store");
+    expect(answer.headers.get("content-security-policy")).toContain("frame-ancestors 'none'");
+    expect(answer.headers.get("x-content-type-options")).toBe("nosniff");
+  }
+});
+
+test("what is asked for badly is refused, and never becomes an option of ours", async () => {
+  const before = asked.length;
+  const wrong: readonly (readonly [string, string])[] = [
+    ["/v1/flows?limit=-1", "bad-parameter"],
+    ["/v1/flows?limit=1e9", "bad-parameter"],
+    ["/v1/flows?pod=--netns", "bad-parameter"],
+    ["/v1/flows?netns=other", "unknown-parameter"],
+    ["/v1/pods/--help/doctor", "bad-parameter"],
+    ["/v1/pods/%2D%2Dfix/doctor", "bad-parameter"],
+    ["/v1/pods/a%00b/doctor", "bad-parameter"],
+    [`/v1/pods/${"x".repeat(600)}/doctor`, "bad-parameter"],
+    ["/v1/history?since=yesterday", "bad-parameter"],
+    ["/v1/pods/%zz/doctor", "no-route"],
+    ["/v1/../v1/nothing", "no-route"],
+    ["/../../etc/passwd", "no-route"],
+    ["/%2e%2e/%2e%2e/etc/passwd", "no-route"],
+    ["/v1//node", "no-route"],
+    ["/v1/pods/blue/trace", "wrong-method"],
+    [`/v1/flows?src=${"1".repeat(9000)}`, "too-long"],
+  ];
+  for (const [path, expected] of wrong)
+    expect([path, await code(ask(path, { headers: proven }))]).toEqual([path, expected]);
+  for (const method of ["PUT", "DELETE", "PATCH"])
+    expect(await code(ask("/v1/node", { method, headers: proven }))).toBe("wrong-method");
+  expect(await code(ask("/v1/pods/blue/trace", { method: "POST", headers: proven }))).toBe("bad-parameter");
+  expect((await ask("/v1/node", { method: "POST", headers: proven, body: "x".repeat(100_000) })).status).toBe(
+    413,
+  );
+  expect(asked.length).toBe(before);
+});
+
+test("what this program answers to itself is passed on, and what it refuses is told", async () => {
+  await ask("/v1/pods/a%2Fb/doctor?to=%5B2001:db8::1%5D:443", { headers: proven });
+  expect(asked.at(-1)).toEqual(["doctor", "a/b", "--no-probe", "--json", "--to", "[2001:db8::1]:443"]);
+  answerOfSelf = { exitCode: 2, stdout: '{"error":{"code":"no-such-pod"}}', stderr: "" };
+  expect((await ask("/v1/pods/x/doctor", { headers: proven })).status).toBe(400);
+  answerOfSelf = { exitCode: 137, stdout: "", stderr: "" };
+  expect(await code(ask("/v1/nat", { headers: proven }))).toBe("no-answer");
+  answerOfSelf = { exitCode: 0, stdout: "{}", stderr: "" };
+});
+
+test("who comes back gets what it missed, and is told when that cannot be had", async () => {
+  const put = (text: string): void => {
+    const event = { at: 1000, kind: "agent", object: "agent", text } as const;
+    feed.put(event, journal.record(event));
+  };
+  for (const text of ["one", "two", "three"]) put(text);
+  const [first] = journal.events();
+  const missed = await openStream({ "last-event-id": String(first!.id) });
+  expect(await missed.until("three")).toContain("two");
+  put("four");
+  expect(await missed.until("four")).toContain(`id: ${first!.id + 3}`);
+  missed.close();
+  const hole = await openStream({ "last-event-id": "99999" });
+  expect(await hole.until("reset")).toContain("event: reset");
+  hole.close();
+  const fresh = await openStream({});
+  put("five\nwith a line");
+  expect(await fresh.until("five")).toContain(String.raw`five\nwith a line`);
+  fresh.close();
+});
+
+test("five hundred that ask at once are all answered, and some are told to slow down", async () => {
+  const answers = await Promise.all(Array.from({ length: 500 }, () => ask("/healthz")));
+  const counted = Map.groupBy(answers, ({ status }) => status);
+  expect(answers.every(({ status }) => status === 200 || status === 429 || status === 503)).toBe(true);
+  expect(counted.get(200)!.length).toBeGreaterThan(50);
+  expect(counted.get(429)!.length).toBeGreaterThan(50);
+});
+
+test("questions that take long wait for their turn, and too many are turned away", async () => {
+  const open: (() => void)[] = [];
+  const asker = new SelfAsker(
+    () => new Promise((resolve) => open.push(() => resolve({ exitCode: 0, stdout: "", stderr: "" }))),
+  );
+  const all = Array.from({ length: 40 }, () =>
+    asker.ask([]).then(
+      () => "answered",
+      (error: unknown) => (error instanceof TooBusy ? "busy" : "failed"),
+    ),
+  );
+  await Bun.sleep(0);
+  expect(open.length).toBe(2);
+  for (let round = 0; round < 40; round++) {
+    open.shift()?.();
+    await Bun.sleep(0);
+  }
+  const results = await Promise.all(all);
+  expect(results.filter((one) => one === "answered")).toHaveLength(34);
+  expect(results.filter((one) => one === "busy")).toHaveLength(6);
+});
+
+async function openStream(headers: Record<string, string>) {
+  const abort = new AbortController();
+  // Not to be slowed down by what the other tests asked before.
+  const answer = await fetch("http://agent/v1/events", {
+    headers,
+    signal: abort.signal,
+    unix: join(directory, "agent.sock"),
+  });
+  const reader = answer.body!.getReader();
+  let text = "";
+  return {
+    async until(word: string): Promise<string> {
+      while (!text.includes(word)) text += new TextDecoder().decode((await reader.read()).value);
+      return text;
+    },
+    close: () => abort.abort(),
+  };
+}
