@@ -263,6 +263,24 @@ export const CATALOGUE = {
     dependsOn: ["host-link-down", "bridge-down"],
     about: "Isolated ports exchange frames only with ports that are not.",
   },
+  "bridge-port-locked": {
+    step: "bridge",
+    title: "the pod's bridge port is locked, and its MAC address is not authorized",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["host-link-down", "bridge-down"],
+    about:
+      "A locked port (`bridge link set … locked on`, for 802.1X and against spoofing) passes only frames whose source MAC address stands in the forwarding database behind that port.",
+  },
+  "macvlan-own-host": {
+    step: "bridge",
+    title: "a macvlan or ipvlan pod cannot reach the host that it sits on",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_LINK,
+    about:
+      "What such an interface sends goes out by the parent's wire; the kernel does not give it to the parent itself. Only a macvlan of the host on the same parent sees it.",
+  },
   "hairpin-off": {
     step: "bridge",
     title: "a published port leads back to the pod itself, and its bridge port may not send frames back",
@@ -387,6 +405,78 @@ export const CATALOGUE = {
     about:
       "The neighbour entry of the next hop is FAILED: the layer below, the provider, or a wrong gateway.",
   },
+  "ends-on-node": {
+    step: "node-route",
+    title: "the packet ends on the node instead of where it was sent, and nobody waits for it there",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "The destination is an address of one of the node's own links (kube-proxy's kube-ipvs0, a dummy, a leftover), a REDIRECT or DNAT rule changes it, or a mark and a `local` route lead the packet to a transparent proxy. Without a listener the kernel refuses it.",
+  },
+  "ends-in-pod": {
+    step: "pod-route",
+    title: "the packet ends in the pod itself, and nobody waits for it there",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_ADDRESS,
+    about:
+      "A REDIRECT rule of the pod (a service mesh) leads it to a local proxy that does not run, or the destination is the pod's own address.",
+  },
+  "proxy-without-route": {
+    step: "node-route",
+    title: "a TPROXY rule takes the packet, and no route brings it to the proxy",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "TPROXY needs a policy rule for its mark and a table with `local default dev lo`. Without them the packet belongs to a socket and would be forwarded, which the kernel refuses.",
+  },
+  "leg-fails": {
+    step: "node-route",
+    title: "one next hop of a multipath route leads nowhere",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "The kernel chooses a next hop by a hash of the flow. What it sends by this one fails, the rest works: connections fail now and then, or to some destinations only.",
+  },
+  "source-unanswered": {
+    step: "node-route",
+    title: "the uplink's neighbours ask for the source address, and nobody answers",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "A source out of the uplink's own network is not routed to the node: the router asks for its MAC address (ARP, neighbour discovery). The node answers for it only with proxy_arp, or proxy_ndp and a proxy entry for each address.",
+  },
+  "ttl-exceeded": {
+    step: "node-route",
+    title: "the packet's TTL runs out",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "A rule sets the TTL (or the pod's ip_default_ttl is small), and the next router may not forward it.",
+  },
+  "answer-unrecognized": {
+    step: "conntrack",
+    title: "conntrack does not find the flow for the answer, so that it is not translated back",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "The flow was recorded in another conntrack zone than the answer is looked up in, or a rule of the raw table keeps the answer out of tracking.",
+  },
+  "flow-untracked": {
+    step: "conntrack",
+    title: "a rule keeps the pod's packets out of connection tracking, so that nothing can translate them",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "`notrack` (CT --notrack) in the raw table takes packets away from connection tracking; translation is a part of it.",
+  },
   "uplink-gateway-pinned": {
     step: "node-route",
     title: "the node's own gateway has a fixed MAC address, and nobody answers",
@@ -490,6 +580,15 @@ export const CATALOGUE = {
     dependsOn: [],
     about: "Docker sets the policy of FORWARD to DROP and accepts only its own networks.",
   },
+  "service-no-endpoints": {
+    step: "filter",
+    title: "a Kubernetes Service has no ready endpoints, and kube-proxy refuses its packets",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "kube-proxy rejects what is sent to a Service (its cluster address, an external one, a load balancer's) behind which nobody is ready. Its rule is right: the Service is what needs mending.",
+  },
   "filter-queue": {
     step: "filter",
     title: "a rule hands the packet to a program",
@@ -585,6 +684,7 @@ export const CATALOGUE = {
     severity: "error",
     stopsTraffic: true,
     dependsOn: [
+      "flow-untracked",
       "rule-captures",
       "conntrack-missing",
       "destination-overlap",
@@ -602,7 +702,7 @@ export const CATALOGUE = {
     title: "the rule that should translate is in a chain that no packet reaches",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["rule-captures"],
+    dependsOn: ["flow-untracked", "rule-captures"],
     about: "The chain has no hook and nothing jumps to it, the hook is another one, or its table is dormant.",
   },
   "nat-mismatch": {
@@ -610,7 +710,7 @@ export const CATALOGUE = {
     title: "the rule that should translate misses the packet by one condition",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["rule-captures", "destination-overlap", "nat-unreachable"],
+    dependsOn: ["flow-untracked", "rule-captures", "destination-overlap", "nat-unreachable"],
     about: "An interface was renamed, an address or a network changed, and the rule still names the old one.",
   },
   "nat-excluded": {
@@ -618,7 +718,7 @@ export const CATALOGUE = {
     title: "an earlier rule excludes the packet from translation",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["rule-captures"],
+    dependsOn: ["flow-untracked", "rule-captures"],
     about:
       "An accept or return before the translating rule, or a list of destinations that keep the pod's address.",
   },
@@ -627,7 +727,7 @@ export const CATALOGUE = {
     title: "the rule that translated the pod's source was there, and is gone",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["rule-captures"],
+    dependsOn: ["flow-untracked", "rule-captures"],
     about:
       "Our own record, or the CNI result cache, says that it was installed. A firewall's reload or `nft flush ruleset` took it away with its own. `wayout doctor --fix` puts ours back as it was.",
   },
@@ -654,7 +754,7 @@ export const CATALOGUE = {
     title: "the source is translated to an address that the node does not have",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["rule-captures"],
+    dependsOn: ["flow-untracked", "rule-captures"],
     about:
       "Answers go to that address, and nobody answers for it. A floating or egress address that moved away.",
   },

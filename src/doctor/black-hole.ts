@@ -1,9 +1,10 @@
 /** Small packets pass, large ones are lost: what the tables say about it, and what echoes of several sizes add. */
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { CheckContext, finding } from "./check.ts";
-import { filterFix, type Filtered } from "./checks/filter.ts";
+import { filterCure, type Filtered } from "./checks/filter-cure.ts";
+import { smaller } from "./checks/smaller.ts";
 import type { Diagnosis } from "./diagnose.ts";
-import type { Evidence, Finding, Fix } from "./finding.ts";
+import type { Evidence, Finding } from "./finding.ts";
 import type { Target } from "./predict/path.ts";
 import { predictPath } from "./predict/predict.ts";
 import { stopOfTooLarge, type Speaker } from "./predict/too-large.ts";
@@ -32,7 +33,7 @@ export function deafToTheNode(context: CheckContext, own: number, pathMtu: numbe
       ruleEvidence(stop),
     ],
     consequence: "small requests work, large transfers hang",
-    fix: filterFix(context, stop),
+    fix: filterCure(context, stop, "from anybody").fix,
     advice: [`or smaller packets from the start: mtu ${pathMtu} for the pods' network`],
   });
 }
@@ -82,19 +83,16 @@ function blackHole(context: CheckContext, passes: number, lost: number, probe: S
     owner: stop === undefined ? "the network outside" : ownerOfDecision(stop.stop.by),
     evidence: stop === undefined ? [sizes] : [sizes, ruleEvidence(stop)],
     consequence: "small requests work, large transfers hang",
-    fix: [...(stop === undefined ? [] : filterFix(context, stop)), ...smaller(context, passes)],
+    fix: [
+      ...(stop === undefined ? [] : filterCure(context, stop, "from anybody").fix),
+      ...smaller(context, passes),
+    ],
     advice: [
       `for every pod of the node: mtu ${passes} in the network's configuration`,
       "let “fragmentation needed” (ICMP type 3 code 4, ICMPv6 type 2) through, there and on every router of the way",
     ],
     confidence: pod.state === undefined || stop === undefined ? "likely" : "certain",
   });
-}
-
-/** The pod sends no more than what came through. */
-function smaller(context: CheckContext, mtu: number): Fix[] {
-  const { podLink } = context.path;
-  return podLink === undefined ? [] : [context.fix("pod", `ip link set ${podLink.name} mtu ${mtu}`)];
 }
 
 function dropped({ snapshot, pod, target }: CheckContext, speaker: Speaker): Filtered | undefined {

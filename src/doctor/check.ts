@@ -6,6 +6,7 @@ import type { Change } from "./remedy/change.ts";
 import type { Evidence, Finding, Fix, Repair, RepairPlace } from "./finding.ts";
 import type { Prediction, Stop, StopKind, Target } from "./predict/path.ts";
 import type { PredictedPath } from "./predict/predict.ts";
+import { nameObjects } from "./wording.ts";
 import { worldOf, type World } from "./predict/walk.ts";
 
 /** One step's worth of questions about one pod and one target. */
@@ -31,6 +32,7 @@ export class CheckContext {
   ) {
     this.node = worldOf(snapshot.node);
     this.inside = pod.state === undefined ? undefined : worldOf(pod.state);
+    for (const state of [snapshot.node, pod.state]) if (state !== undefined) nameObjects(state);
   }
 
   get path(): Prediction {

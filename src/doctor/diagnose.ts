@@ -4,6 +4,7 @@ import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { causesOf, CATALOGUE, entryOf, STEPS, type FindingCode, type StepName } from "../causes/catalogue.ts";
 import { CheckContext, finding, type Check } from "./check.ts";
 import { CHECKS } from "./checks/all.ts";
+import { redirectionText } from "./checks/local-end.ts";
 import type { Finding } from "./finding.ts";
 import { tupleText } from "./predict/packet.ts";
 import type { Prediction, Target } from "./predict/path.ts";
@@ -60,7 +61,7 @@ export function diagnose(snapshot: Snapshot, pod: PodState, target: Target): Dia
     target,
     healthy: stopping.length === 0,
     certain,
-    answer: answerOf(pod.name, target, stopping, predicted.path, certain),
+    answer: answerOf(context, stopping, certain),
     checklist: checklistOf(findings, predicted.path),
     findings,
     suspicions: suspicionsIn(context, gaps),
@@ -146,13 +147,9 @@ function inOrder(findings: readonly Finding[]): Finding[] {
   return findings.toSorted((a, b) => rank(a) - rank(b));
 }
 
-function answerOf(
-  pod: string,
-  target: Target,
-  stopping: readonly Finding[],
-  path: Prediction,
-  certain: boolean,
-): string {
+function answerOf(context: CheckContext, stopping: readonly Finding[], certain: boolean): string {
+  const { path, target } = context;
+  const pod = context.pod.name;
   const where = targetText(target);
   const [first] = stopping;
   if (first !== undefined) {
@@ -160,12 +157,16 @@ function answerOf(
     return `${pod} cannot reach ${where} because ${first.text}${more}`;
   }
   if (!certain) return `whether ${pod} reaches ${where} cannot be told from here`;
+  const redirected = redirectionText(context);
+  if (redirected !== undefined) {
+    return `what ${pod} sends to ${where} is redirected: ${redirected}`;
+  }
   const as = path.left === undefined || path.end !== "outside" ? "" : ` as ${path.left.source}`;
   switch (path.end) {
     case "outside":
       return `${pod} can reach ${where}: its packets leave by ${path.outLink?.name ?? "the node"}${as}, and answers find the way back`;
     case "node":
-      return `${pod} can reach ${where}, which is on this node`;
+      return `${pod} can reach ${where}, which is on this node${ownLinkText(path)}`;
     case "pod":
       return `${pod} can reach ${where}, which is in the pod itself`;
     case "bridged":
@@ -173,6 +174,10 @@ function answerOf(
     case "unknown":
       return `nothing on this node stops ${pod} from reaching ${where}; what comes behind cannot be seen from here`;
   }
+}
+
+function ownLinkText({ localEnd }: Prediction): string {
+  return localEnd?.why.kind === "address" ? ` (an address of ${localEnd.why.link.name})` : "";
 }
 
 function checklistOf(findings: readonly Finding[], path: Prediction): ChecklistLine[] {

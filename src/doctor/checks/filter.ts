@@ -1,10 +1,10 @@
 /** Does a filter stop the packet, or its answer? */
-import { isIptablesTable } from "../../linux/nftables/text.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
-import type { Finding, Fix } from "../finding.ts";
+import type { Finding } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
-import type { Stop } from "../predict/path.ts";
-import { decisionPlace, decisionText, isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
+import { decisionPlace, decisionText } from "../wording.ts";
+import { filterCure, type Filtered } from "./filter-cure.ts";
+import { emptyService, type EmptyService } from "./service.ts";
 import { ownerOfDecision } from "../whose.ts";
 
 export const filter: Check = {
@@ -12,6 +12,7 @@ export const filter: Check = {
   codes: [
     "filter-rule-drops",
     "filter-policy-drops",
+    "service-no-endpoints",
     "filter-queue",
     "filter-unknown",
     "invalid-dropped",
@@ -19,8 +20,6 @@ export const filter: Check = {
   ],
   run: (context) => [...drops(context), ...unknown(context), ...invalid(context)],
 };
-
-export type Filtered = Extract<Stop, { readonly kind: "filtered" }>;
 
 function drops(context: CheckContext): Finding[] {
   const found = new Map<string, Finding>();
@@ -36,11 +35,14 @@ function drops(context: CheckContext): Finding[] {
 
 function what(context: CheckContext, stop: Filtered): string {
   const { name } = context.pod;
+  if (stop.about === "neighbour-discovery") return `neighbour discovery for ${name} (ICMPv6 types 135, 136)`;
   return stop.direction === "out" ? `what ${name} sends` : `the answers to ${name}`;
 }
 
 function dropped(context: CheckContext, stop: Filtered): Finding {
   const { by } = stop.stop;
+  const service = emptyService(context, by);
+  if (service !== undefined) return withoutEndpoints(context, stop, service);
   const owner = ownerOfDecision(by);
   const place = decisionPlace(by);
   const policy = by.rule === undefined;
@@ -60,7 +62,31 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
       ...(counter === undefined ? [] : [{ source: "counter", value: counter }]),
     ],
     consequence: `${stop.direction === "out" ? "the packet ends" : "the answer ends"} at ${stop.hook}; an accept elsewhere cannot help`,
-    fix: filterFix(context, stop),
+    ...filterCure(context, stop),
+  });
+}
+
+/** kube-proxy does what it must: the Service has nobody behind it. */
+function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyService): Finding {
+  const { by } = stop.stop;
+  const cure = filterCure(context, stop);
+  const [namespace, name] = service.name.replace(/:[^:]*$/, "").split("/");
+  return finding("service-no-endpoints", {
+    text: `Service ${service.name} has no ready endpoints${service.elsewhere ? " on this node" : ""}: kube-proxy's “${service.said}” in ${by.table.family} ${by.table.name} ${by.chain.name} refuses what ${context.pod.name} sends to it`,
+    owner: "kube-proxy, for the Service",
+    evidence: [
+      { source: decisionPlace(by), value: decisionText(by) },
+      { source: "kube-proxy says", value: service.said },
+    ],
+    consequence: "connections to the Service's address are refused at once",
+    // An external address is somebody's outside as well: there the packet may go past the Service.
+    fix: service.elsewhere ? cure.fix : [],
+    advice: [
+      `see why: kubectl -n ${namespace} get endpointslices -l kubernetes.io/service-name=${name}`,
+      ...(service.elsewhere
+        ? ["externalTrafficPolicy: Cluster lets every node serve it; or take the address out of externalIPs"]
+        : ["start pods that match its selector, and are ready"]),
+    ],
   });
 }
 
@@ -74,52 +100,6 @@ function counterOf({ rule, base }: Decision): string | undefined {
   }
   const counter = rule.expressions.find((one) => one.kind === "counter");
   return counter === undefined ? undefined : `${counter.packets} packets`;
-}
-
-/** What lets a packet through that this one decided to stop. */
-export function filterFix(context: CheckContext, stop: Filtered): Fix[] {
-  return stop.stop.by.rule === undefined ? policyFix(context, stop) : ruleFix(context, stop);
-}
-
-/** Accept both directions of the pod's traffic, in front of everything else in the chain whose policy drops. */
-function policyFix(context: CheckContext, stop: Filtered): Fix[] {
-  const { table, base } = stop.stop.by;
-  const link = context.path.inLink?.name ?? context.path.podLink?.name ?? "br0";
-  const chain = `${table.family} ${table.name} ${base.name}`;
-  const hook = base.base.hook;
-  if (isIptablesTable(table) && hook === "forward") {
-    const program = isLegacy(table)
-      ? legacyProgram(table)
-      : table.family === "ip6"
-        ? "ip6tables"
-        : "iptables";
-    return [
-      context.fix(stop.place, `${program} -I ${base.name} -i ${link} -j ACCEPT`),
-      context.fix(stop.place, `${program} -I ${base.name} -o ${link} -j ACCEPT`),
-    ];
-  }
-  if (hook === "forward" && stop.place === "node") {
-    return [
-      context.fix("node", `nft insert rule ${chain} iifname ${link} accept`),
-      context.fix("node", `nft insert rule ${chain} oifname ${link} accept`),
-    ];
-  }
-  return [context.fix(stop.place, `nft 'chain ${chain} { policy accept ; }'`)];
-}
-
-function ruleFix(context: CheckContext, stop: Filtered): Fix[] {
-  const { table, chain, rule } = stop.stop.by;
-  if (rule === undefined) return [];
-  if (isLegacy(table)) {
-    const number = ruleNumber(stop.stop.by);
-    return [context.fix(stop.place, `${legacyProgram(table)} -t ${table.name} -D ${chain.name} ${number}`)];
-  }
-  return [
-    context.fix(
-      stop.place,
-      `nft delete rule ${table.family} ${table.name} ${chain.name} handle ${rule.handle}`,
-    ),
-  ];
 }
 
 function queued(context: CheckContext, stop: Filtered): Finding {

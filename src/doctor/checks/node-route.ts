@@ -7,6 +7,8 @@ import type { Finding, Fix } from "../finding.ts";
 import { isDefaultRoute, routeText } from "../predict/fib.ts";
 import { ruleText } from "../predict/rule-selector.ts";
 import { capturedElsewhere, capturedInVain, deletePolicyRule } from "./captured.ts";
+import { endsInVain } from "./local-end.ts";
+import { failingLegs, proxyWithoutRoute, sourceUnanswered, ttlExceeded } from "./unanswered.ts";
 import { deleteRoute, hostRoute, routeBack } from "./route-fix.ts";
 import { enslavedUplink, otherLinksAddress, pinnedGateway, unroutedNetwork } from "./uplink.ts";
 import { linkText } from "../wording.ts";
@@ -20,6 +22,12 @@ export const nodeRoute: Check = {
     "node-route-refused",
     "node-rules-missing",
     "rule-captures",
+    "ends-on-node",
+    "ends-in-pod",
+    "leg-fails",
+    "source-unanswered",
+    "ttl-exceeded",
+    "proxy-without-route",
     "uplink-enslaved",
     "uplink-gateway-pinned",
     "other-links-address",
@@ -34,6 +42,11 @@ export const nodeRoute: Check = {
     ...noRoute(context),
     ...uplink(context),
     ...capturedInVain(context),
+    ...endsInVain(context),
+    ...failingLegs(context),
+    ...sourceUnanswered(context),
+    ...ttlExceeded(context),
+    ...proxyWithoutRoute(context),
     ...enslavedUplink(context),
     ...astray(context),
     ...inside(context),

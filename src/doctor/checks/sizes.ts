@@ -2,6 +2,7 @@
 import { deafToTheNode } from "../black-hole.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
+import { smaller } from "./smaller.ts";
 
 export const sizes: Check = {
   step: "mtu",
@@ -36,11 +37,21 @@ function mtu(context: CheckContext): Finding[] {
         clamp === undefined
           ? "each large packet needs a “fragmentation needed” message to come back; where that is lost, transfers hang"
           : "TCP is told a smaller size by a rule; other protocols are not",
-      fix: [context.fix("pod", `ip link set ${podLink.name} mtu ${pathMtu}`)],
+      fix: smaller(context, pathMtu),
+      ...(pathMtu < QUIC_BYTES + (context.family === 4 ? 28 : 48)
+        ? {
+            advice: [
+              `QUIC needs ${QUIC_BYTES + (context.family === 4 ? 28 : 48)} bytes and is never cut: give ${outLink.name} a larger MTU`,
+            ],
+          }
+        : {}),
       confidence: "likely",
     }),
   ];
 }
+
+/** RFC 9000 14: a datagram of 1200 bytes must get through. */
+const QUIC_BYTES = 1200;
 
 /** A rule that rewrites the maximum segment size. */
 function clampsMss(context: CheckContext): string | undefined {
