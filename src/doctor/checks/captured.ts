@@ -84,7 +84,8 @@ function capture({ path, node }: CheckContext): Captured | undefined {
     iif: inLink.name,
   });
   const { rule } = way;
-  if (rule === undefined || KERNEL_RULES.has(rule.priority)) return undefined;
+  // A rule that refuses by itself is told as that.
+  if (rule?.action !== "table" || KERNEL_RULES.has(rule.priority)) return undefined;
   const own = fib.predict({ destination });
   // Both questions are about one flow: of a multipath route any next hop is the same way.
   if (own.kind !== "route" || own.type !== "unicast") return undefined;
