@@ -7,7 +7,8 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { cpus, release, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
-import { printJson, style, table } from "../src/cli/style.ts";
+import { printJson } from "../src/cli/output.ts";
+import { style, table } from "../src/cli/style.ts";
 import { runIsolated } from "../scripts/isolation.ts";
 import { verdictOf, type Outcome } from "./outcome.ts";
 

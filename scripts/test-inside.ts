@@ -1,12 +1,14 @@
 /** The inner half of scripts/test.ts: in fresh namespaces, makes the places private that tests write to, then tests. */
 import { join } from "node:path";
 import { execve } from "../src/kernel/libc.ts";
+import { Rtnetlink } from "../src/kernel/route/rtnetlink.ts";
 import { makePlacesPrivate } from "./isolation.ts";
 
 const root = join(import.meta.dir, "..");
 const [report, ...paths] = process.argv.slice(2) as [string, ...string[]];
 
 makePlacesPrivate();
+raiseLoopback();
 execve(
   process.execPath,
   [
@@ -20,3 +22,9 @@ execve(
   ],
   process.env,
 );
+
+/** A new network namespace has its loopback down; tests listen there. */
+function raiseLoopback(): void {
+  using route = Rtnetlink.open();
+  route.setLink("lo", { up: true });
+}

@@ -27,8 +27,11 @@ const LOOK_EVERY_MS = 2_000;
 export interface AgentOptions {
   readonly node: NetworkNamespace;
   readonly log: AgentLog;
-  /** What the configuration wants; undefined without one. */
-  readonly policy?: () => DesiredNat | undefined;
+  /** What the configuration wants, and why it cannot be used as it is now. */
+  readonly policy?: {
+    readonly wanted: () => DesiredNat | undefined;
+    readonly trouble: () => string | undefined;
+  };
 }
 
 /** Who hears of what the agent saw and did. */
@@ -81,9 +84,22 @@ export class Agent implements AgentState {
     });
   }
 
-  readonly desired = (): Desired => desiredOf(this.options.node, this.options.policy?.());
+  readonly desired = (): Desired => desiredOf(this.options.node, this.options.policy?.wanted());
 
-  readonly troubles = (): readonly StepFailure[] => this.#reconciler.failures;
+  readonly troubles = (): readonly StepFailure[] => {
+    const message = this.options.policy?.trouble();
+    return [...(message === undefined ? [] : [{ step: "policy", message }]), ...this.#reconciler.failures];
+  };
+
+  /** What shall be true is different now. */
+  wake(): void {
+    this.#reconciler.wake();
+  }
+
+  /** Compares and mends now. */
+  compare(): void {
+    this.#reconciler.run();
+  }
 
   readonly lastRepairs = (): readonly (Repair & { readonly at: string })[] => this.#repairs;
 

@@ -11,6 +11,7 @@ import { Historian } from "./historian.ts";
 import { Journal } from "./journal/journal.ts";
 import type { AgentLog } from "./log.ts";
 import { AgentMetrics, type TableFigures } from "./metrics.ts";
+import { PolicySource, type PolicyPlace, type PolicyState } from "./policy-source.ts";
 import { readToken } from "./token.ts";
 
 export interface ServiceOptions {
@@ -23,6 +24,8 @@ export interface ServiceOptions {
   /** Names under which the agent may be asked over HTTP, besides those of loopback. */
   readonly hosts: readonly string[];
   readonly remotePeers: boolean;
+  /** Where the policy stands; without one only what attach and the plugin want is kept. */
+  readonly policy?: PolicyPlace;
 }
 
 /** Where the agent of a node listens. */
@@ -36,9 +39,23 @@ export class AgentService {
   readonly #historian: Historian;
   readonly #agent: Agent;
   readonly #server: ApiServer;
+  #policy: PolicySource | undefined;
 
-  /** @throws WayoutError `agent-runs`, `port-in-use`, `bad-token-file`, `no-privilege` */
-  constructor(options: ServiceOptions) {
+  /** Started, with its policy in force. @throws WayoutError `agent-runs`, `port-in-use`, `bad-token-file`, `no-privilege` */
+  static async start(options: ServiceOptions): Promise<AgentService> {
+    const service = new AgentService(options);
+    const { policy, log } = options;
+    if (policy !== undefined) {
+      service.#policy = await PolicySource.open(policy, (state) =>
+        service.#policyChanged(policy.path, state),
+      );
+      service.#agent.compare();
+    }
+    log.write("info", "listening", { socket: socketPath(options.node), url: service.#server.url });
+    return service;
+  }
+
+  private constructor(private readonly options: ServiceOptions) {
     const { node, log, listen } = options;
     // What only needs reading comes first: nothing is to be undone when it fails.
     const token = listen === undefined ? "" : readToken(options.tokenPath);
@@ -53,7 +70,16 @@ export class AgentService {
       metrics.recorded(event);
       this.#feed.put(event, id);
     });
-    this.#agent = new Agent({ node, log }, [this.#historian, metrics]);
+    try {
+      const policy = {
+        wanted: () => this.#policy?.state.policy,
+        trouble: () => this.#policy?.state.trouble,
+      };
+      this.#agent = new Agent({ node, log, policy }, [this.#historian, metrics]);
+    } catch (error) {
+      this.#closeRecords();
+      throw error;
+    }
     try {
       this.#server = new ApiServer({
         view: new AgentView(this.#agent, asker, this.#feed, this.#journal, () => metrics.text()),
@@ -67,16 +93,33 @@ export class AgentService {
         ...(listen === undefined ? {} : { listen }),
       });
     } catch (error) {
-      void this.#agent.stop();
+      void this.#agent.stop().finally(() => this.#closeRecords());
       throw error;
     }
-    log.write("info", "listening", { socket: socketPath(node), url: this.#server.url });
+  }
+
+  #policyChanged(path: string, { trouble, warnings, policy }: PolicyState): void {
+    const { log } = this.options;
+    for (const warning of warnings) log.write("warn", "policy", { path, message: warning });
+    const text =
+      trouble === undefined
+        ? `${path} is in force: ${policy?.intent.sources.length ?? 0} sources, ${policy?.intent.untranslated.length ?? 0} destinations left untranslated`
+        : `${path} cannot be used, and what it said before stays in force: ${trouble}`;
+    log.write(trouble === undefined ? "info" : "error", "policy", { path, message: text });
+    this.#historian.record({ at: Date.now(), kind: "policy", object: path, text });
+    this.#agent.wake();
   }
 
   async stop(): Promise<void> {
+    this.#policy?.close();
     this.#feed.close();
     await this.#server.close();
     await this.#agent.stop();
+    this.#closeRecords();
+  }
+
+  #closeRecords(): void {
+    this.#feed.close();
     this.#historian[Symbol.dispose]();
     this.#journal?.close();
   }

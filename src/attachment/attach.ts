@@ -1,4 +1,5 @@
 /** `wayout attach`: a namespace of this node gets a way out, or everything stays as it was. */
+import { command, commandIn } from "../text/command.ts";
 import { existsSync } from "node:fs";
 import { messageOf, WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
@@ -175,7 +176,7 @@ function checkSame(
       kind: "usage",
       doing,
       said: `it is attached already, and not with ${flag} ${asked}${is.length === 0 ? "" : ` but with ${is.join(", ")}`}`,
-      todo: `To change that: wayout detach ${old.label}, then attach it again.`,
+      todo: `To change that: ${command`wayout detach ${old.label}` ?? "detach it"}, then attach it again.`,
       details: { attached: old },
     });
   }
@@ -206,7 +207,7 @@ function unknownNamespace(label: string, path: string, doing: string): WayoutErr
     kind: "usage",
     doing,
     said: label.startsWith("/") ? `${path} does not exist` : `no namespace has this name; ${there}`,
-    todo: `Make it in the same step: wayout attach ${label} --create`,
+    todo: `Make it in the same step: ${command`wayout attach ${label} --create` ?? "--create"}`,
     details: { namespace: label, namespaces: names },
   });
 }
@@ -254,7 +255,7 @@ function checkPod(
     refuse(
       "has-way-out",
       "the namespace has a default route already, which would stay in force",
-      `Look at it with: ip -n ${request.namespace} route`,
+      `Look at it with: ${commandIn(pathOfLabel(request.namespace), command`ip route`) ?? "ip route"}`,
     );
   }
 }

@@ -1,4 +1,5 @@
 /** Undoes attachments: the whole of one, half of one, or what a killed run left. */
+import { command } from "../text/command.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import {
   deleteNamedNamespace,
@@ -154,7 +155,7 @@ function leaveBridge({ route, namespace }: AttachmentNode, network: NetworkRecor
   if (link === undefined || link.kind !== "bridge") return undefined;
   if (network.before === undefined) {
     if (removeBridge(route, network.bridge)) return undefined;
-    return `${network.bridge} stays: other interfaces are plugged into it (ip link show master ${network.bridge})`;
+    return `${network.bridge} stays: other interfaces are plugged into it (${command`ip link show master ${network.bridge}` ?? "ip link"})`;
   }
   for (const text of network.addedGateways) {
     const [address, length] = text.split("/") as [string, string];
@@ -172,7 +173,7 @@ function incomplete(attachment: AttachmentRecord, failures: readonly string[]): 
     kind: "broken",
     doing: `detaching ${attachment.label}`,
     said: failures.join("; "),
-    todo: `It is remembered as half-done; the next 'wayout detach ${attachment.label}' goes on.`,
+    todo: `It is remembered as half-done; the next ${command`wayout detach ${attachment.label}` ?? "detach"} goes on.`,
     details: { failures },
   });
 }

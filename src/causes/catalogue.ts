@@ -537,15 +537,6 @@ export const CATALOGUE = {
     about:
       "A bridge of the node has a range that somebody outside uses, too: what is meant for them ends on the bridge. Docker's and Compose's networks take ranges that offices and VPNs use.",
   },
-  "ttl-expired": {
-    step: "node-route",
-    title: "the packet's time to live runs out",
-    severity: "error",
-    stopsTraffic: true,
-    dependsOn: [],
-    about:
-      "Each router takes one from it. Two routers that send a packet to each other use it up; so does a rule that sets it, and a program that sends with a small one.",
-  },
   // ── reverse path ──
   "reverse-path-filter": {
     step: "reverse-path",
@@ -668,14 +659,6 @@ export const CATALOGUE = {
     dependsOn: [],
     about:
       "No tracked connection and no connected socket takes such an answer. A server that answers from another of its addresses, or an answer that does not pass where the request was translated: two pods of one bridge, one of which asked by the node's address.",
-  },
-  "answer-not-matched": {
-    step: "conntrack",
-    title: "no tracked connection claims the answer",
-    severity: "error",
-    stopsTraffic: true,
-    dependsOn: [],
-    about: "It came to the translated address and port, and was not translated back.",
   },
   // ── NAT ──
   "nat-missing": {
@@ -919,7 +902,7 @@ export const CATALOGUE = {
     stopsTraffic: true,
     dependsOn: NO_POD_LINK,
     about:
-      "A router that cannot pass a large packet on says “fragmentation needed” (IPv6: “packet too big”) to its sender. Where that message is dropped, requests work and transfers hang. A rule on the node that drops it is found in the tables; one elsewhere by echoes of several sizes, which are only sent with --to.",
+      "A router that cannot pass a large packet on says “fragmentation needed” (IPv6: “packet too big”) to its sender. Where that message is dropped, requests work and transfers hang. A rule on the node that drops it is found in the tables; one elsewhere by pings of several sizes, which are only sent with --to.",
   },
   "checksum-errors": {
     step: "mtu",
@@ -980,15 +963,6 @@ export const CATALOGUE = {
     stopsTraffic: true,
     dependsOn: [],
     about: "Where it was last seen, and what the kernel said about it.",
-  },
-  "unanswered-neighbour": {
-    step: "node-route",
-    title: "the network outside asks for the link-layer address of the pod, and nobody answers",
-    severity: "error",
-    stopsTraffic: true,
-    dependsOn: [],
-    about:
-      "The packet leaves with an address out of the uplink's own network. The router takes its holder for a neighbour and asks for it (ARP, neighbour solicitation); only proxy_arp or proxy_ndp on the node answers that. Or the prefix is routed to the node.",
   },
   "request-unanswered": {
     step: "filter",

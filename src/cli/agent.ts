@@ -1,7 +1,10 @@
+import { logLine } from "./output.ts";
 import { Command, Option } from "commander";
 import { agentLog, type LogFormat } from "../agent/log.ts";
 import { JOURNAL_PATH } from "../agent/journal/journal.ts";
 import { AgentService, parseListen } from "../agent/service.ts";
+import type { PolicyPlace } from "../agent/policy-source.ts";
+import { WayoutError } from "../error.ts";
 import { TOKEN_PATH } from "../agent/token.ts";
 import { Interruption } from "./interruption.ts";
 import { openNamespace } from "./namespace-option.ts";
@@ -17,10 +20,16 @@ HTTP: to peers on this machine that show the token.
 Examples:
   sudo wayout agent                        in the foreground, one JSON line an event on stderr
   sudo wayout agent --log-format text      the same for people
+  sudo wayout agent --config policy.yaml   and a policy of your own, read again when the file changes
+  sudo wayout agent --ip-masq-agent-config /etc/config/ip-masq-agent --source 10.244.1.0/24
   sudo wayout agent --listen :7070         answer over HTTP on loopback as well
   sudo wayout history                      what it saw and did`;
 
 interface AgentCommandOptions {
+  readonly config?: string;
+  readonly ipMasqAgentConfig?: string;
+  readonly azureConfigDir?: string;
+  readonly source: readonly string[];
   readonly journal: string;
   readonly listen?: string;
   readonly host: readonly string[];
@@ -35,6 +44,19 @@ export function agentCommand(): Command {
   return new Command("agent")
     .description("keeps the way out of this node's pods true, as long as it runs")
     .option("--netns <netns|path>", "the namespace that plays the node; default: the own one")
+    .addOption(
+      new Option("--config <file>", "the policy: YAML or JSON, see examples/nat-policy.yaml").conflicts([
+        "ipMasqAgentConfig",
+        "azureConfigDir",
+      ]),
+    )
+    .addOption(
+      new Option("--ip-masq-agent-config <file>", "the same as a file of ip-masq-agent").conflicts(
+        "azureConfigDir",
+      ),
+    )
+    .option("--azure-config-dir <directory>", "the same as the files of Azure's ip-masq-agent-v2")
+    .option("--source <cidr...>", "whose packets the last two mean: they name nobody", [])
     .option("--journal <file>", "where to remember what changed; none: nowhere", JOURNAL_PATH)
     .option("--listen <address:port>", "answer over HTTP, too: 127.0.0.1:7070; needs the token")
     .option("--host <name...>", "a name under which it may be asked over HTTP, besides localhost", [])
@@ -47,17 +69,37 @@ export function agentCommand(): Command {
     .action(async (options: AgentCommandOptions) => {
       using stop = new Interruption();
       using node = openNamespace(options.netns);
-      const log = agentLog(options.logFormat, (line) => console.error(line));
-      const service = new AgentService({
+      const log = agentLog(options.logFormat, logLine);
+      const service = await AgentService.start({
         node,
         log,
         journal: options.journal === "none" ? undefined : options.journal,
         tokenPath: options.tokenFile,
         hosts: options.host,
         remotePeers: options.remote === true,
+        ...policyPlace(options),
         ...(options.listen === undefined ? {} : { listen: parseListen(options.listen) }),
       });
       await new Promise((resolve) => stop.signal.addEventListener("abort", resolve, { once: true }));
       await service.stop();
     });
+}
+
+/** @throws WayoutError `no-source` */
+function policyPlace(options: AgentCommandOptions): { readonly policy?: PolicyPlace } {
+  const { config, ipMasqAgentConfig, azureConfigDir, source } = options;
+  if (config !== undefined) return { policy: { dialect: "wayout", path: config } };
+  const path = ipMasqAgentConfig ?? azureConfigDir;
+  if (path === undefined) return {};
+  if (source.length === 0) {
+    throw new WayoutError({
+      code: "no-source",
+      kind: "usage",
+      doing: `reading ${path}`,
+      said: "such a file does not say whose packets are translated; its own agent takes all that leaves the node, the node's own included",
+      todo: "Name this node's pods: --source 10.244.1.0/24. For all of it: --source 0.0.0.0/0.",
+    });
+  }
+  const dialect = ipMasqAgentConfig === undefined ? "azure-v2" : "ip-masq-agent";
+  return { policy: { dialect, path, sources: source } };
 }

@@ -1,13 +1,15 @@
+import { command, commandIn, type CommandLine } from "../text/command.ts";
 import { Command, Option } from "commander";
 import { attach, type Attached } from "../attachment/attach.ts";
 import { detach } from "../attachment/detach.ts";
 import { AttachmentNode } from "../attachment/node.ts";
 import type { Outside } from "../attachment/outside.ts";
-import type { AttachRequest } from "../attachment/request.ts";
+import { pathOfLabel, type AttachRequest } from "../attachment/request.ts";
 import { WayoutError } from "../error.ts";
 import { NAT_BACKENDS, type NatBackendName } from "../nat/backend.ts";
 import { Interruption } from "./interruption.ts";
-import { printJson, style, table } from "./style.ts";
+import { printJson, tell } from "./output.ts";
+import { style, table } from "./style.ts";
 
 const HELP = `
 What it makes, unless it is there: the bridge wayout0 with a subnet that overlaps no route or address of this machine, a
@@ -61,7 +63,7 @@ export function attachCommand(): Command {
       if (await interruption.happened()) await giveUp(node, namespace, attached);
       const obstacles = await obstaclesOf(attached);
       if (options.json === true) printJson({ ...jsonOf(attached), obstacles });
-      else process.stdout.write(attachedText(attached, obstacles));
+      else tell(attachedText, attached, obstacles);
     });
 }
 
@@ -118,7 +120,7 @@ interface Obstacle {
   readonly code: string;
   readonly text: string;
   /** Commands to paste. */
-  readonly fix: readonly string[];
+  readonly fix: readonly CommandLine[];
 }
 
 function jsonOf({ attachment, network, changed, mended, outside, notes }: Attached) {
@@ -149,8 +151,7 @@ function attachedText(attached: Attached, obstacles: readonly Obstacle[]): strin
     : mended.length > 0
       ? `${name} was broken (${mended.join("; ")}) and is mended.`
       : `${name} ${attachment.created ? "was made and is attached" : "is attached"}.`;
-  const isName = !label.startsWith("/");
-  const enter = isName ? `ip netns exec ${label} COMMAND` : `nsenter --net=${label} COMMAND`;
+  const enter = commandIn(pathOfLabel(label), command`COMMAND`);
   const rows = [
     ["address", attachment.addresses.map(style.address).join(", ")],
     [
@@ -159,8 +160,8 @@ function attachedText(attached: Attached, obstacles: readonly Obstacle[]): strin
     ],
     ["gateway", network.gateways.map((gateway) => style.address(gateway.split("/")[0]!)).join(", ")],
     ["seen as", outside.map((one) => outsideText(one, network.backend)).join(", ")],
-    ["use it", style.command(enter)],
-    ["undo", style.command(`wayout detach ${label}`)],
+    ["use it", style.command(enter ?? "")],
+    ["undo", style.command(command`wayout detach ${label}` ?? "")],
   ];
   const lines = table(rows.map(([key, value]) => [` ${style.quiet(key!)}`, value!]));
   const said = notes.map((note) => `${style.warn("!")} ${note}\n`).join("");
@@ -168,7 +169,7 @@ function attachedText(attached: Attached, obstacles: readonly Obstacle[]): strin
 }
 
 function obstacleText({ text, fix }: Obstacle): string {
-  const ways = fix.map((command) => `  ${style.hint("→")} ${style.command(command)}\n`).join("");
+  const ways = fix.map((line) => `  ${style.hint("→")} ${style.command(line)}\n`).join("");
   return `${style.bad("✗")} It will not get out yet: ${text}\n${ways}`;
 }
 

@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { attachmentsInUse, readNetworks, type ConfiguredNetwork } from "../cni/configured-networks.ts";
+import { readNetworks, type ConfiguredNetwork } from "../cni/configured-networks.ts";
 import { readHeader } from "../cni/configuration.ts";
 import { CniContext } from "../cni/context.ts";
 import { gc, type Collected } from "../cni/gc.ts";
@@ -10,9 +10,12 @@ import {
   uninstall,
   type Installed,
 } from "../cni/install.ts";
+import { judgeAttachments, type Doubt } from "../cni/left-over.ts";
 import { linksOf } from "../cni/network-state.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { printJson, style } from "./style.ts";
+import { cachedAttachments, cacheDirectories } from "../pods/cni-cache.ts";
+import { printJson, tell } from "./output.ts";
+import { style } from "./style.ts";
 
 const HELP = `
 As a CNI plugin (type "wayout") this very program connects pods for containerd, CRI-O, podman and Kubernetes. In a
@@ -34,6 +37,25 @@ interface InstallOptions extends Directories {
   readonly bridge: string;
   readonly subnet?: readonly string[];
   readonly mtu?: number;
+  readonly masquerade: boolean;
+}
+
+const GC_HELP = `
+A pod's interface is taken only when its runtime has forgotten it: the runtime's cache holds other pods of the network
+and not this one, no process and no name holds its namespace, and it is older than ten minutes. What is not proven is
+named and stays.`;
+
+interface GcOptions extends Directories {
+  readonly dryRun?: true;
+  readonly cacheDir?: readonly string[];
+}
+
+interface CollectedNetwork extends Collected {
+  readonly network: string;
+  /** What stays though nobody seems to use it. */
+  readonly doubts: readonly Doubt[];
+  /** Why nothing was judged, and nothing taken. */
+  readonly refusal?: string;
 }
 
 /** `wayout cni install | uninstall | gc`. */
@@ -45,17 +67,19 @@ export function cniCommand(): Command {
     .option("--bridge <name>", "its bridge", "cni0")
     .option("--subnet <cidr>", "its subnet, once for each family (default: a free one)", collect)
     .option("--mtu <bytes>", "MTU of the pods' interfaces (default: the kernel's)", Number)
+    .option("--no-masquerade", "pods leave with their own addresses: the network outside routes them back")
     .action((options: InstallOptions) => {
       const installed = install({
         binDirectory: options.binDir,
         configurationDirectory: options.confDir,
         network: options.name,
         bridge: options.bridge,
+        masquerade: options.masquerade,
         ...(options.subnet === undefined ? {} : { subnets: options.subnet }),
         ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
       });
       if (options.json === true) printJson(installed);
-      else process.stdout.write(installedText(installed));
+      else tell(installedText, installed);
     });
   withDirectories(command.command("uninstall"))
     .description("take both away again")
@@ -67,22 +91,30 @@ export function cniCommand(): Command {
       const { removed } = uninstall(directories, attached, options.force === true);
       // With nobody attached this leaves the networks' rules to nobody, and so takes them away.
       if (attached.length === 0)
-        for (const network of networks) await collectNetwork(network, options, false);
+        for (const network of networks) await collectNetwork(network, options, false, cacheDirectories());
       if (options.json === true) printJson({ removed });
-      else process.stdout.write(uninstalledText(removed));
+      else tell(uninstalledText, removed);
     });
   withDirectories(command.command("gc"))
     .description("remove what pods that are gone left behind: links, addresses, rules")
     .option("--dry-run", "only show it")
-    .action(async (options: Directories & { readonly dryRun?: true }) => {
+    .option(
+      "--cache-dir <directory>",
+      "where a runtime keeps libcni's results, beside the usual places",
+      collect,
+    )
+    .addHelpText("after", GC_HELP)
+    .action(async (options: GcOptions) => {
       const networks = readNetworks(options.confDir);
       const dryRun = options.dryRun === true;
-      const collected: (Collected & { readonly network: string })[] = [];
+      const directories = [...(options.cacheDir ?? []), ...cacheDirectories()];
+      const collected: CollectedNetwork[] = [];
       for (const network of networks) {
-        collected.push({ network: network.network, ...(await collectNetwork(network, options, dryRun)) });
+        collected.push(await collectNetwork(network, options, dryRun, directories));
       }
       if (options.json === true) printJson({ dryRun, networks: collected });
-      else process.stdout.write(collectedText(collected, dryRun, options.confDir));
+      else tell(collectedText, collected, dryRun, options.confDir);
+      if (collected.some(({ refusal }) => refusal !== undefined)) process.exitCode = 1;
     });
   return command;
 }
@@ -103,12 +135,13 @@ function attachedTo(networks: readonly ConfiguredNetwork[]): string[] {
   return networks.flatMap(({ network }) => linksOf(network, node).map(({ alias }) => alias ?? ""));
 }
 
-/** GC as a runtime would ask for it, with the attachments that its cache says are in use. */
+/** GC as a runtime would ask for it, with the attachments that are in use, or may be. */
 async function collectNetwork(
   network: ConfiguredNetwork,
   { binDir }: Directories,
   dryRun: boolean,
-): Promise<Collected> {
+  cacheDirectories: readonly string[],
+): Promise<CollectedNetwork> {
   const text = JSON.stringify({ ...network.plugin, name: network.network, cniVersion: "1.1.0" });
   const call = {
     command: "GC",
@@ -119,14 +152,28 @@ async function collectNetwork(
     path: [binDir],
   } as const;
   using context = new CniContext(call, readHeader(text), { ...process.env, CNI_PATH: binDir });
-  return await gc(context, attachmentsInUse(network, Date.now()), dryRun);
+  const cached = cachedAttachments(cacheDirectories);
+  const { kept, keptLinks, doubts, refusal } = judgeAttachments(network, context.node, cached, Date.now());
+  const about = { network: network.network, doubts };
+  if (refusal !== undefined) return { ...about, refusal, ...NOTHING };
+  return { ...about, ...(await gc(context, kept, dryRun, keptLinks)) };
 }
 
+const NOTHING: Collected = { links: [], addresses: [], checkedPorts: [], othersRules: [], natRules: false };
+
 function installedText(installed: Installed): string {
-  const { program, conflist, wroteConflist, subnets, shadowedBy } = installed;
+  const { program, conflist, wroteConflist, subnets, loopback, portmap, shadowedBy } = installed;
   const lines = [
     `${style.good("✓")} ${program}`,
     `${style.good("✓")} ${conflist}${wroteConflist ? "" : " was there and is kept"}: ${subnets.map(style.address).join(" and ")}`,
+    ...(loopback === undefined
+      ? []
+      : [`${style.good("✓")} ${loopback}: no other plugin loopback was there, so this program is it`]),
+    ...(portmap
+      ? []
+      : [
+          `${style.warn("!")} there is no plugin portmap beside it: ports that pods publish (hostPort) lead nowhere`,
+        ]),
     ...shadowedBy.map(
       (name) => `${style.warn("!")} ${name} sorts before it: runtimes take that network first`,
     ),
@@ -139,23 +186,31 @@ function uninstalledText(removed: readonly string[]): string {
   return removed.map((path) => `${style.good("✓")} ${path} is gone\n`).join("");
 }
 
-function collectedText(
-  networks: readonly (Collected & { readonly network: string })[],
-  dryRun: boolean,
-  directory: string,
-): string {
+function collectedText(networks: readonly CollectedNetwork[], dryRun: boolean, directory: string): string {
   if (networks.length === 0) return `No network in ${directory} names the plugin wayout.\n`;
   const verb = dryRun ? "would remove" : "removed";
   return networks
-    .map(({ network, links, addresses, checkedPorts, natRules }) => {
+    .map(({ network, links, addresses, checkedPorts, othersRules, natRules, doubts, refusal }) => {
+      if (refusal !== undefined) {
+        return `${style.bad("✗")} ${style.strong(network)}: ${refusal}; nothing was touched.\n  ${style.hint("→")} name its folder: ${style.command("wayout cni gc --cache-dir DIRECTORY")}\n`;
+      }
       const found = [
         ...links.map(({ name, alias }) => `link ${name} (${alias})`),
         ...addresses.map(({ address, owner }) => `address ${address} of ${owner === "" ? "nobody" : owner}`),
         ...checkedPorts.map((port) => `sender check of ${port}`),
+        ...othersRules.map((pod) => `another plugin's rules of ${pod}`),
         ...(natRules ? ["its NAT rules, for nobody is left"] : []),
       ];
-      if (found.length === 0) return `${style.good("✓")} ${style.strong(network)}: nothing is left over\n`;
-      return found.map((what) => `${style.warn("!")} ${style.strong(network)}: ${verb} ${what}\n`).join("");
+      const stays = doubts.map(
+        ({ what, why }) => `${style.warn("!")} ${style.strong(network)}: ${what} stays: ${why}\n`,
+      );
+      if (found.length === 0 && stays.length === 0) {
+        return `${style.good("✓")} ${style.strong(network)}: nothing is left over\n`;
+      }
+      return [
+        ...found.map((what) => `${style.warn("!")} ${style.strong(network)}: ${verb} ${what}\n`),
+        ...stays,
+      ].join("");
     })
     .join("");
 }

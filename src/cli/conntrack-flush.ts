@@ -5,8 +5,8 @@ import { flowRecord } from "../flows/flow-record.ts";
 import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
 import { untilOutputCloses, writeOut } from "./byte-sink.ts";
 import { compiledFilterOf, withFilters, type TableOptions } from "./conntrack-options.ts";
-import { emptyTableHint, note, openTable, podReader } from "./conntrack-table.ts";
-import { printJson } from "./style.ts";
+import { emptyTableHint, openTable, podReader } from "./conntrack-table.ts";
+import { note, printJson } from "./output.ts";
 
 interface FlushOptions extends TableOptions {
   all?: boolean;

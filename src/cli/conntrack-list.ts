@@ -1,3 +1,4 @@
+import { note } from "./output.ts";
 import { Command, Option } from "commander";
 import { availableParallelism } from "node:os";
 import { Conntrack } from "../kernel/conntrack/conntrack.ts";
@@ -9,7 +10,6 @@ import { compiledFilterOf, countOf, withFilters, type TableOptions } from "./con
 import {
   accountingHint,
   emptyTableHint,
-  note,
   offloadHint,
   openTable,
   podReader,

@@ -1,4 +1,5 @@
 /** The filters of `wayout conntrack`, from the command line to a FlowFilter. */
+import { command } from "../text/command.ts";
 import { Option, type Command } from "commander";
 import { parseCidr, type Cidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
@@ -235,7 +236,7 @@ async function addressesOf(pod: string): Promise<string[]> {
     kind: "broken",
     doing: `finding the flows of pod ${pod}`,
     said: "it has no address, so no flow can be its own",
-    todo: `'wayout doctor ${pod}' says why.`,
+    todo: `${command`wayout doctor ${pod}` ?? "wayout doctor"} says why.`,
   });
 }
 

@@ -4,6 +4,7 @@ import type { FlowLineContext } from "../flows/flow-line.ts";
 import { FlowPrinter } from "../flows/flow-printer.ts";
 import { flowRecord } from "../flows/flow-record.ts";
 import { FlowSorter, type SortKey } from "../flows/flow-sorter.ts";
+import { jsonText } from "../text/visible.ts";
 import { writeOut } from "./byte-sink.ts";
 
 /** Output is gathered to this size before it goes out. */
@@ -76,7 +77,7 @@ function jsonOutput(form: "array" | "lines", { pods }: FlowLineContext): FlowOut
   const pieces = form === "array" ? new Pieces("[\n", ",\n", "\n]\n") : new Pieces("", "", "");
   const behind = form === "lines" ? "\n" : "";
   return {
-    add: (scan) => pieces.add(`${JSON.stringify(flowRecord(scan.entry(), pods))}${behind}`),
+    add: (scan) => pieces.add(`${jsonText(flowRecord(scan.entry(), pods))}${behind}`),
     end: () => pieces.end(),
   };
 }

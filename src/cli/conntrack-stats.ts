@@ -9,8 +9,9 @@ import {
 } from "../flows/flow-statistics.ts";
 import type { ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
 import { countOf, portsOf } from "./conntrack-options.ts";
-import { accountingHint, emptyTableHint, note, openTable, podReader } from "./conntrack-table.ts";
-import { printJson, style, table } from "./style.ts";
+import { accountingHint, emptyTableHint, openTable, podReader } from "./conntrack-table.ts";
+import { note, printJson, tell } from "./output.ts";
+import { style, table } from "./style.ts";
 
 interface StatsOptions {
   netns?: string;
@@ -52,6 +53,17 @@ async function stats(options: StatsOptions): Promise<void> {
     printJson({ table: { entries, maximum }, counters, perCpu, ...summary });
     return;
   }
+  tell(statsText, statistics, counters, summary, ports);
+  const hint = statistics.entries === 0 ? await emptyTableHint(opened) : accountingHint(opened.namespace);
+  if (hint !== undefined) note(hint);
+}
+
+function statsText(
+  statistics: ConntrackStatistics,
+  counters: readonly ExplainedCounter[],
+  summary: FlowSummary,
+  ports: { first: number; last: number },
+): string {
   const sections = [
     tableText(statistics),
     countersText(counters),
@@ -60,9 +72,7 @@ async function stats(options: StatsOptions): Promise<void> {
     destinationsText(summary),
     portsText(summary, ports),
   ];
-  process.stdout.write(`${sections.filter((section) => section !== "").join("\n\n")}\n`);
-  const hint = statistics.entries === 0 ? await emptyTableHint(opened) : accountingHint(opened.namespace);
-  if (hint !== undefined) note(hint);
+  return `${sections.filter((section) => section !== "").join("\n\n")}\n`;
 }
 
 function tableText({ entries, maximum }: ConntrackStatistics): string {

@@ -1,4 +1,5 @@
 /** Opening a namespace's connection tracking table for a command, and saying what is the matter with it. */
+import { command, commandIn } from "../text/command.ts";
 import { WayoutError, messageOf } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import { Conntrack, type ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
@@ -6,7 +7,6 @@ import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 import { namespaceInode, NetworkNamespace } from "../kernel/namespace.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import type { PodIndex } from "../flows/flow.ts";
-import { style } from "./style.ts";
 
 /** A table that answers. Dispose it. */
 export interface OpenTable extends Disposable {
@@ -126,8 +126,9 @@ export async function emptyTableHint({ namespace, statistics }: OpenTable): Prom
 /** How to have counters, when there are none. */
 export function accountingHint(namespace: NetworkNamespace | undefined): string | undefined {
   if (readSysctl(namespace, "net.netfilter.nf_conntrack_acct") !== "0") return undefined;
-  const there = namespace === undefined ? "" : `nsenter --net=${namespace.path} `;
-  return `Packets and bytes are not counted; for new flows they are after: ${there}sysctl -w net.netfilter.nf_conntrack_acct=1`;
+  const line = command`sysctl -w net.netfilter.nf_conntrack_acct=1`;
+  const there = commandIn(namespace?.path, line) ?? line;
+  return `Packets and bytes are not counted; for new flows they are after: ${there}`;
 }
 
 /** Why no flow is offloaded. A kernel with flowtables has their time-outs among its settings (since Linux 5.14). */
@@ -135,9 +136,4 @@ export function offloadHint(namespace: NetworkNamespace | undefined): string {
   return readSysctl(namespace, "net.netfilter.nf_flowtable_tcp_timeout") === undefined
     ? "This kernel offloads no flows: it was built without flowtables (CONFIG_NF_FLOW_TABLE), or is older than 5.14."
     : "No flow is offloaded. A rule must hand flows over: 'flow add @FLOWTABLE' in a forward chain.";
-}
-
-/** A line for people that is not part of the list, hence on stderr. */
-export function note(text: string): void {
-  process.stderr.write(`${style.quiet(text)}\n`);
 }

@@ -1,3 +1,5 @@
+import { note } from "./output.ts";
+import { jsonText } from "../text/visible.ts";
 import { Command } from "commander";
 import { FlowPrinter } from "../flows/flow-printer.ts";
 import { flowRecord } from "../flows/flow-record.ts";
@@ -14,7 +16,7 @@ import { readSysctl } from "../kernel/sysctl.ts";
 import { Wire } from "../linux/netlink/wire.ts";
 import { checkOutput, untilOutputCloses, writeOut } from "./byte-sink.ts";
 import { badOption, compiledFilterOf, countOf, withFilters, type TableOptions } from "./conntrack-options.ts";
-import { checkNamespace, emptyTableHint, note, openTable, podReader } from "./conntrack-table.ts";
+import { checkNamespace, emptyTableHint, openTable, podReader } from "./conntrack-table.ts";
 
 interface WatchOptions extends TableOptions {
   events?: string;
@@ -63,9 +65,7 @@ async function watch(options: WatchOptions): Promise<void> {
   const silent = readSysctl(opened.namespace, "net.netfilter.nf_conntrack_events") === "2";
   if (options.json === true) {
     writeOut(
-      encoder.encode(
-        `${JSON.stringify({ event: "watching", flows: watch.flows, olderFlowsAreSilent: silent })}\n`,
-      ),
+      encoder.encode(`${jsonText({ event: "watching", flows: watch.flows, olderFlowsAreSilent: silent })}\n`),
     );
   } else {
     const hint = watch.flows === 0 ? await emptyTableHint(opened) : undefined;
@@ -220,7 +220,7 @@ class JsonWatcher extends Watcher {
   }
 
   #add(value: object): void {
-    this.#lines.push(`${JSON.stringify(value)}\n`);
+    this.#lines.push(`${jsonText(value)}\n`);
   }
 }
 

@@ -2,7 +2,8 @@ import { Command } from "commander";
 import { detach, type Detached } from "../attachment/detach.ts";
 import { AttachmentNode } from "../attachment/node.ts";
 import { Interruption } from "./interruption.ts";
-import { printJson, style } from "./style.ts";
+import { printJson, tell } from "./output.ts";
+import { style } from "./style.ts";
 
 const HELP = `
 Takes away what 'wayout attach' made for the namespace, also when the namespace itself is gone. With the last one go the
@@ -33,7 +34,7 @@ export function detachCommand(): Command {
       const keepNamespace = options.keepNamespace === true;
       const detached = await detach(node, namespace, { keepNamespace }, interruption.signal);
       if (options.json === true) printJson(jsonOf(namespace, detached));
-      else process.stdout.write(detachedText(namespace, detached));
+      else tell(detachedText, namespace, detached);
     });
 }
 

@@ -7,6 +7,7 @@ import { NetworkNamespace } from "../kernel/namespace.ts";
 import { carryOut } from "../repair/repair.ts";
 import type { Snapshot } from "../snapshot/snapshot.ts";
 import type { DoctorOptions } from "./doctor.ts";
+import { tell, tellAside } from "./output.ts";
 import { style } from "./style.ts";
 
 interface Step {
@@ -60,7 +61,7 @@ function stepsOf(diagnoses: readonly Diagnosis[]): Step[] {
 }
 
 async function agreed(fix: Fix, { yes, json }: DoctorOptions): Promise<boolean> {
-  if (json !== true) process.stdout.write(`${style.hint("→")} ${style.command(fix.command)}\n`);
+  if (json !== true) tell((line) => `${style.hint("→")} ${style.command(line)}\n`, fix.command);
   if (yes === true) return true;
   if (!process.stdin.isTTY) return false;
   const lines = createInterface({ input: process.stdin, output: process.stderr });
@@ -77,10 +78,10 @@ function mend(snapshot: Snapshot, { pod: name, fix }: Step): boolean {
     using node = open(snapshot.node.path);
     using pod = open(path);
     carryOut(fix.repair!, { node, pod });
-    process.stderr.write(`  ${style.good("✓")} done\n`);
+    tellAside(() => `  ${style.good("✓")} done\n`);
     return true;
   } catch (error) {
-    process.stderr.write(`  ${style.bad("✗")} ${messageOf(error)}\n`);
+    tellAside((said) => `  ${style.bad("✗")} ${said}\n`, messageOf(error));
     return false;
   }
 }

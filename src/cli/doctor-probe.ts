@@ -1,8 +1,8 @@
-/** The live probe: one real packet, after the prediction, and echoes of several sizes when it came through. */
+/** The live probe: one real packet, after the prediction, and pings of several sizes when it came through. */
 import { endText } from "../address/ip.ts";
-import { largestSent, withSizes } from "../doctor/black-hole.ts";
+import { wayOut, withSizes } from "../doctor/black-hole.ts";
 import type { Diagnosis } from "../doctor/diagnose.ts";
-import { commandIn } from "../doctor/command.ts";
+import { commandIn } from "../text/command.ts";
 import { withProbe, type ProbeResult, type SeenStop } from "../doctor/probe.ts";
 import { messageOf } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
@@ -11,8 +11,8 @@ import type { Stop, TranslationReport } from "../trace/report.ts";
 import { probeSizes } from "../trace/observe/size-probe.ts";
 import { trace } from "../trace/trace.ts";
 
-/** How long an echo may take after the last one that came back. */
-const ECHO_PATIENCE_MS = 500;
+/** How long an answer may take after the last one that came back. */
+const PING_PATIENCE_MS = 500;
 
 /** The diagnosis of a pod together with what real packets did. */
 export function probed(snapshot: Snapshot, podName: string, predicted: Diagnosis): Diagnosis {
@@ -59,20 +59,32 @@ function seenStop(stop: Stop, snapshot: Snapshot, podName: string): SeenStop {
     lastSeen,
     ...(owner === undefined ? {} : { owner }),
     ...(todo === undefined ? {} : { todo }),
-    fix: (fix ?? []).map(({ place, command }) => ({
-      command: commandIn(place === "pod" ? podPath : snapshot.node.path, command),
-    })),
+    fix: (fix ?? []).flatMap(({ place, command }) => {
+      const line = commandIn(place === "pod" ? podPath : snapshot.node.path, command);
+      return line === undefined ? [] : [{ command: line }];
+    }),
     evidence: evidence.flatMap(({ source, lines }) => lines.map((value) => ({ source, value }))),
   };
 }
 
 function sized(snapshot: Snapshot, pod: PodState, diagnosis: Diagnosis): Diagnosis {
   const { target } = diagnosis;
-  const mtu = largestSent(snapshot, pod, target);
-  if (mtu === undefined || pod.state?.path === undefined || !diagnosis.healthy) return diagnosis;
+  const way = wayOut(snapshot, pod, target);
+  if (way === undefined || pod.state?.path === undefined || !diagnosis.healthy) return diagnosis;
   try {
     using inside = NetworkNamespace.open(pod.state.path);
-    return withSizes(snapshot, pod, diagnosis, probeSizes(inside, target.address, mtu, ECHO_PATIENCE_MS));
+    using node =
+      snapshot.node.path === undefined
+        ? NetworkNamespace.current()
+        : NetworkNamespace.open(snapshot.node.path);
+    const probe = probeSizes({
+      pod: inside,
+      destination: target.address,
+      mtu: way.mtu,
+      patienceMs: PING_PATIENCE_MS,
+      uplink: { node, name: way.uplink },
+    });
+    return withSizes(snapshot, pod, diagnosis, probe);
   } catch (error) {
     return { ...diagnosis, gaps: [...diagnosis.gaps, `large packets: ${messageOf(error)}`] };
   }

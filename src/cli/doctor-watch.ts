@@ -6,6 +6,7 @@ import { ChangeWatch } from "../snapshot/change-watch.ts";
 import type { Examined } from "./doctor.ts";
 import { manyText } from "./doctor-report.ts";
 import { Interruption } from "./interruption.ts";
+import { printJsonLine, tell } from "./output.ts";
 import { style } from "./style.ts";
 
 /** Settings and failing neighbours announce nothing: they are found by looking again after this, */
@@ -19,8 +20,8 @@ export async function watchDoctor(look: () => Examined, json: boolean, single: b
   using stop = new Interruption();
   const first = look();
   let before = first.diagnoses;
-  if (json) print({ at: new Date().toISOString(), pods: before });
-  else process.stdout.write(manyText(before));
+  if (json) printJsonLine({ at: new Date().toISOString(), pods: before });
+  else tell(manyText, before);
   using watches = new Watches(single);
   watches.follow(first);
   let lastMs = 0;
@@ -30,13 +31,13 @@ export async function watchDoctor(look: () => Examined, json: boolean, single: b
     try {
       const examined = look();
       watches.follow(examined);
-      for (const change of transitions(before, examined.diagnoses)) tell(change, json);
+      for (const change of transitions(before, examined.diagnoses)) tellChange(change, json);
       before = examined.diagnoses;
       trouble = "";
     } catch (error) {
       // A pod that goes may come back.
       const said = messageOf(error);
-      if (said !== trouble) tell({ kind: "gone", pod: before[0]?.pod ?? "", text: said }, json);
+      if (said !== trouble) tellChange({ kind: "gone", pod: before[0]?.pod ?? "", text: said }, json);
       trouble = said;
     }
     lastMs = performance.now() - began;
@@ -87,13 +88,9 @@ async function pause(stop: Interruption, watches: Watches, longestMs: number): P
   return stop.happened();
 }
 
-function tell(change: Transition, json: boolean): void {
-  if (json) print({ at: new Date().toISOString(), ...change });
-  else process.stdout.write(`${style.quiet(new Date().toTimeString().slice(0, 8))} ${changeText(change)}\n`);
-}
-
-function print(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value)}\n`);
+function tellChange(change: Transition, json: boolean): void {
+  if (json) printJsonLine({ at: new Date().toISOString(), ...change });
+  else tell(changeText, change);
 }
 
 function changeText({ kind, pod, text }: Transition): string {
@@ -106,5 +103,5 @@ function changeText({ kind, pod, text }: Transition): string {
   }[kind];
   // Answers begin with the pod's name already.
   const said = text.startsWith(`${pod} `) ? text.slice(pod.length + 1) : text;
-  return `${mark} ${style.strong(pod)} ${said}`;
+  return `${style.quiet(new Date().toTimeString().slice(0, 8))} ${mark} ${style.strong(pod)} ${said}\n`;
 }

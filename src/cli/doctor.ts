@@ -17,12 +17,12 @@ import { parseTarget, type TraceTarget } from "../trace/observe/destination.ts";
 import { resolve } from "../trace/observe/resolver.ts";
 import { diagnosisText, groupFindings, manyText } from "./doctor-report.ts";
 import { openNamespace } from "./namespace-option.ts";
-import { printJson } from "./style.ts";
+import { printJson, tell } from "./output.ts";
 
 const HELP = `
 Without --to nothing is sent: the path of a packet to a public address is followed through the node's own tables, over
 IPv4 and, where the pod and the node have a default route for it, over IPv6. With --to the doctor then sends one real
-packet from inside the pod (as 'wayout trace' does) and, when that comes through, a few echoes of several sizes; unless
+packet from inside the pod (as 'wayout trace' does) and, when that comes through, a few pings of several sizes; unless
 --no-probe.
 
 Examples:
@@ -118,7 +118,8 @@ function report(diagnoses: readonly Diagnosis[], single: boolean, options: Docto
             pods: diagnoses,
           },
     );
-  } else process.stdout.write(single && only !== undefined ? diagnosisText(only) : manyText(diagnoses));
+  } else if (single && only !== undefined) tell(diagnosisText, only);
+  else tell(manyText, diagnoses);
 }
 
 export interface Examined {

@@ -2,6 +2,7 @@ import { CommanderError } from "commander";
 import { AddressError } from "../address/ip.ts";
 import { exitCodeOf, messageOf, WayoutError } from "../error.ts";
 import { COMMANDS } from "./commands.ts";
+import { printJson, tellAside } from "./output.ts";
 import { style } from "./style.ts";
 
 /**
@@ -12,12 +13,14 @@ export function reportFailure(error: unknown, json: boolean, args: readonly stri
   const failure = asWayoutError(error, args);
   if (json) {
     const { code, kind, message, todo, details } = failure;
-    process.stdout.write(`${JSON.stringify({ error: { code, kind, message, todo, details } }, null, 2)}\n`);
-  } else {
-    process.stderr.write(`${style.bad("✗")} ${failure.message}\n`);
-    if (failure.todo !== undefined) process.stderr.write(`  ${style.hint("→")} ${failure.todo}\n`);
-  }
+    printJson({ error: { code, kind, message, todo, details } });
+  } else tellAside(failureText, failure.message, failure.todo);
   return exitCodeOf(failure);
+}
+
+function failureText(message: string, todo: string | undefined): string {
+  const next = todo === undefined ? "" : `  ${style.hint("→")} ${todo}\n`;
+  return `${style.bad("✗")} ${message}\n${next}`;
 }
 
 /** Anything thrown, as an error a person can act on. */
@@ -30,7 +33,7 @@ export function asWayoutError(error: unknown, args: readonly string[]): WayoutEr
       code: "usage",
       kind: "usage",
       doing: "reading the command line",
-      said: error.message.replace(/^error: /, ""),
+      said: error.message.replace(/^error: /, "").replaceAll("\n", " "),
       todo: `'wayout ${known === undefined ? "" : `${known} `}--help' lists what is possible.`,
       cause: error,
     });

@@ -17,7 +17,8 @@ import {
   type Persisted,
 } from "../forwarding/persistence.ts";
 import { namespaceOption, openNamespace } from "./namespace-option.ts";
-import { printJson, style, table } from "./style.ts";
+import { printJson, tell } from "./output.ts";
+import { style, table } from "./style.ts";
 
 const HELP = `
 A node passes packets on from one interface to another only when forwarding is on. Without it, whatever a namespace
@@ -68,7 +69,7 @@ function showCommand(): Command {
       // A namespace is not booted: sysctl.d says nothing about it.
       const persistent = options.netns === undefined ? { boot, unreadable: files.unreadable } : {};
       if (options.json === true) printJson({ ok: works, ...forwarding, ...persistent });
-      else process.stdout.write(showText(forwarding, options.netns === undefined ? boot : undefined, works));
+      else tell(showText, forwarding, options.netns === undefined ? boot : undefined, works);
       if (!works) process.exitCode = 1;
     });
 }
@@ -160,7 +161,7 @@ function enableCommand(): Command {
       const after = readForwarding(namespace);
       if (options.json === true)
         printJson({ changes, ...(persisted === undefined ? {} : { persisted }), forwarding: after });
-      else process.stdout.write(enableText(changes, persisted, options));
+      else tell(enableText, changes, persisted, options);
       if (persisted !== undefined && persisted.undoneBy.length > 0) process.exitCode = 1;
     });
 }

@@ -2,7 +2,8 @@ import { Command } from "commander";
 import { culpritText } from "../agent/culprit.ts";
 import { Journal, JOURNAL_PATH, type StoredEvent } from "../agent/journal/journal.ts";
 import { momentText, parseMoment } from "./moment.ts";
-import { printJson, style, table } from "./style.ts";
+import { printJson, tell } from "./output.ts";
+import { style, table } from "./style.ts";
 
 const HELP = `
 What an agent ('wayout agent') saw, mended and could not mend. Times are 14:03, 10m (so long ago) or 2026-11-28T14:03.
@@ -38,14 +39,14 @@ export function historyCommand(): Command {
       });
       if (options.json === true)
         printJson(events.map(({ at, ...event }) => ({ at: new Date(at).toISOString(), ...event })));
-      else process.stdout.write(`${historyText(events, journal.beginsAt())}\n`);
+      else tell(historyText, events, journal.beginsAt());
     });
 }
 
 function historyText(events: readonly StoredEvent[], beginsAt: number | undefined): string {
-  if (events.length > 0) return table(events.flatMap(rowsOf));
+  if (events.length > 0) return `${table(events.flatMap(rowsOf))}\n`;
   const since = beginsAt === undefined ? "" : ` The journal begins at ${momentText(beginsAt)}.`;
-  return style.quiet(`Nothing happened then.${since}`);
+  return `${style.quiet(`Nothing happened then.${since}`)}\n`;
 }
 
 const MARKS: Readonly<Record<StoredEvent["kind"], string>> = {

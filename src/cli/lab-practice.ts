@@ -3,7 +3,8 @@ import { FAULTS, type Fault } from "../lab/faults.ts";
 import { PLAN } from "../lab/plan.ts";
 import { breakLab, mendLab } from "../lab/practice.ts";
 import { delegated } from "./lab-realm.ts";
-import { printJson, style, table } from "./style.ts";
+import { printJson, tell } from "./output.ts";
+import { style, table } from "./style.ts";
 
 interface Options {
   readonly list?: boolean;
@@ -26,7 +27,7 @@ export function breakCommand(): Command {
       if (delegated(["lab", "break", ...process.argv.slice(4)], "need")) return;
       const fault = await breakLab(name ?? surprise());
       if (options.json === true) printJson({ fault: fault.name, title: fault.title });
-      else process.stdout.write(brokenText(fault, name === undefined));
+      else tell(brokenText, fault, name === undefined);
     });
 }
 
@@ -63,7 +64,7 @@ function showFaults(json: boolean): void {
     return;
   }
   const rows = FAULTS.map(({ name, title }) => [`  ${style.strong(name)}`, title]);
-  process.stdout.write(`${table(rows)}\n`);
+  tell(() => `${table(rows)}\n`);
 }
 
 /** `wayout lab mend` */
@@ -76,7 +77,7 @@ export function mendCommand(): Command {
       if (delegated(["lab", "mend", ...process.argv.slice(4)], "need")) return;
       const mended = await mendLab(name);
       if (options.json === true) printJson({ mended });
-      else if (mended.length === 0) process.stdout.write("Nothing was broken.\n");
-      else process.stdout.write(`${style.good("✓")} Mended: ${mended.join(", ")}\n`);
+      else if (mended.length === 0) tell(() => "Nothing was broken.\n");
+      else tell(() => `${style.good("✓")} Mended: ${mended.join(", ")}\n`);
     });
 }

@@ -1,4 +1,5 @@
 /** Commands that are not for people: the processes which the lab starts of itself, in its namespaces. */
+import { printJsonLine } from "./output.ts";
 import { Command } from "commander";
 import { LAB_PROCESSES } from "../lab/processes.ts";
 
@@ -12,7 +13,7 @@ const PROCESSES: Readonly<Record<(typeof LAB_PROCESSES)[keyof typeof LAB_PROCESS
   [LAB_PROCESSES.visit]: async (options) => {
     const { visit } = await import("../lab/visit.ts");
     const made = await visit(JSON.parse(options) as Parameters<typeof visit>[0]);
-    process.stdout.write(`${JSON.stringify(made)}\n`);
+    printJsonLine(made);
   },
 };
 

@@ -1,6 +1,7 @@
 /** The lab's story on a terminal. */
 import type { ChapterHead, Step, StoryEvent, StoryReport } from "../lab/story.ts";
 import { PLAN } from "../lab/plan.ts";
+import { tell } from "./output.ts";
 import { style, table } from "./style.ts";
 
 const TEXT_WIDTH = 96;
@@ -9,11 +10,12 @@ const TEXT_WIDTH = 96;
 export function showStory(event: StoryEvent): void {
   switch (event.type) {
     case "chapter":
-      process.stdout.write(chapterText(event));
+      tell(chapterText, event);
       break;
     case "step":
-      process.stdout.write(stepText(event));
+      tell(stepText, event);
       break;
+    case "impossible":
     case "done":
       break;
   }

@@ -9,7 +9,8 @@ import { isRoot } from "../lab/realm.ts";
 import { breakCommand, mendCommand } from "./lab-practice.ts";
 import { delegated } from "./lab-realm.ts";
 import { picture, showStory, storySummary } from "./lab-story.ts";
-import { printJson, style, table } from "./style.ts";
+import { printJson, tell } from "./output.ts";
+import { style, table } from "./style.ts";
 
 const HELP = `
 Without a sub-command it runs the whole story in throw-away namespaces, proves each step with what the kernel says, and
@@ -42,10 +43,10 @@ export function labCommand(): Command {
 }
 
 function runStory(json: boolean): void {
-  if (!json) process.stdout.write(`${style.strong("How a namespace reaches the internet")}\n\n${picture()}`);
+  if (!json) tell(() => `${style.strong("How a namespace reaches the internet")}\n\n${picture()}`);
   const report = playStory(json ? () => {} : showStory);
   if (json) printJson(report);
-  else process.stdout.write(storySummary(report));
+  else tell(storySummary, report);
   if (!report.ok) process.exitCode = 1;
 }
 
@@ -60,7 +61,7 @@ function upCommand(): Command {
       if (delegated(["lab", "up", ...process.argv.slice(4)], "make")) return;
       const raised = await labUp(options.wayOut);
       if (options.json === true) printJson({ ...raised, ...labStatus() });
-      else process.stdout.write(upText(raised.change, options.wayOut));
+      else tell(upText, raised.change, options.wayOut);
     });
 }
 
@@ -95,7 +96,7 @@ function downCommand(): Command {
       if (!isRoot()) dismissKeeper();
       const removed = isRoot() && (await labDown());
       if (options.json === true) printJson({ removed });
-      else process.stdout.write(`${style.good("✓")} ${removed ? "The lab is gone." : "There was no lab."}\n`);
+      else tell(() => `${style.good("✓")} ${removed ? "The lab is gone." : "There was no lab."}\n`);
     });
 }
 
@@ -107,7 +108,7 @@ function statusCommand(): Command {
       if (delegated(["lab", "status", ...process.argv.slice(4)], "find")) return;
       const status = isRoot() ? labStatus() : NO_LAB;
       if (options.json === true) printJson(status);
-      else process.stdout.write(statusText(status));
+      else tell(statusText, status);
       if (status.state !== "up") process.exitCode = 1;
     });
 }

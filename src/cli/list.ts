@@ -2,7 +2,8 @@ import { Command } from "commander";
 import { AttachmentNode } from "../attachment/node.ts";
 import type { Outside } from "../attachment/outside.ts";
 import { waysOut, type WayOutOfPod } from "../ways-out/ways-out.ts";
-import { printJson, style, table } from "./style.ts";
+import { printJson, tell } from "./output.ts";
+import { style, table } from "./style.ts";
 
 const HELP = `
 Attachments made by 'wayout attach', and pods that a CNI plugin connected (any plugin: libcni keeps their results under
@@ -20,7 +21,7 @@ export function listCommand(): Command {
       using node = AttachmentNode.open();
       const ways = waysOut(node);
       if (options.json === true) printJson({ namespaces: ways.map(jsonOf) });
-      else process.stdout.write(listText(ways));
+      else tell(listText, ways);
       if (ways.some((way) => stateOf(way) === "broken")) process.exitCode = 1;
     });
 }

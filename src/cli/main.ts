@@ -2,6 +2,7 @@ import { Command, CommanderError } from "commander";
 import { VERSION } from "../version.ts";
 import { COMMANDS } from "./commands.ts";
 import { reportFailure } from "./failure.ts";
+import { HELP_OUTPUT } from "./output.ts";
 
 /**
  * Runs one command. Returns the process's exit code: 0 done or healthy, 1 broken, 2 wrong usage, 3 this machine or
@@ -25,7 +26,7 @@ export async function runCommandLine(given: readonly string[]): Promise<number> 
     if (entry === wanted) program.addCommand(await entry.load(), { hidden: entry.hidden === true });
     else if (entry.hidden !== true) program.command(entry.name).description(entry.summary);
   }
-  forEveryCommand(program, (command) => command.exitOverride().configureOutput({ outputError: () => {} }));
+  forEveryCommand(program, (command) => command.exitOverride().configureOutput(HELP_OUTPUT));
   try {
     await program.parseAsync(["node", "wayout", ...args]);
     return Number(process.exitCode ?? 0);

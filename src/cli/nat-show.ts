@@ -3,7 +3,8 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { readNatListing, type ReadNatListing } from "../rules/read-listing.ts";
 import type { Counter, ListedChain, ListedRule, NatElement, NatListing } from "../rules/listing.ts";
 import { namespaceOption, openNamespace } from "./namespace-option.ts";
-import { printJson, style } from "./style.ts";
+import { printJson, tell } from "./output.ts";
+import { style } from "./style.ts";
 
 const HELP = `
 Packets meet the chains from top to bottom. The first rule that translates decides, in whichever table it stands; an
@@ -27,7 +28,7 @@ export function natShowCommand(): Command {
       const listing = options.dead === true ? onlyDead(whole) : whole;
       if (options.json === true)
         printJson({ ok: problems.length === 0, problems, notes: notesOf(whole), ...listing });
-      else process.stdout.write(listingText(listing, problems));
+      else tell(listingText, listing, problems);
       if (problems.length > 0) process.exitCode = 1;
     });
 }

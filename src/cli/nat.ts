@@ -14,7 +14,8 @@ import { POLICY_OWNER } from "../policy/policy.ts";
 import { Interruption } from "./interruption.ts";
 import { namespaceOption, openNamespace } from "./namespace-option.ts";
 import { natShowCommand } from "./nat-show.ts";
-import { printJson, style, table } from "./style.ts";
+import { printJson, tell } from "./output.ts";
+import { style, table } from "./style.ts";
 
 const HELP = `
 What leaves a node with a private source address gets no answer: nobody outside knows the way back. NAT gives it the
@@ -77,8 +78,8 @@ function applyCommand(): Command {
           if (options.json === true)
             printJson({ backend: name, intent: policy.intent, drifts, warnings, shared, ruleset });
           else {
-            const said = intentText(policy.intent, warnings, shared);
-            process.stdout.write(dryRunText(name, said, drifts.length > 0, ruleset));
+            const text = ruleset.trimEnd().split("\n");
+            tell(dryRunText, name, { intent: policy.intent, warnings, shared }, drifts.length > 0, text);
           }
           return;
         }
@@ -96,10 +97,7 @@ function applyCommand(): Command {
             shared,
             intent: policy.intent,
           });
-        else {
-          const said = intentText(policy.intent, warnings, shared);
-          process.stdout.write(appliedText(name, said, change, moved));
-        }
+        else tell(appliedText, name, { intent: policy.intent, warnings, shared }, change, moved);
       },
     );
 }
@@ -143,11 +141,15 @@ function nodeFacts(namespace: NetworkNamespace): NodeFacts {
 /** A policy may name thousands of sources; --json shows all. */
 const MOST_SOURCES = 30;
 
-function intentText(
-  { sources, untranslated }: NatIntent,
-  warnings: readonly string[],
-  shared: readonly Shared[],
-): string {
+/** A policy, and what there is to say about it on this node. */
+interface Considered {
+  readonly intent: NatIntent;
+  readonly warnings: readonly string[];
+  readonly shared: readonly Shared[];
+}
+
+function policyText({ intent, warnings, shared }: Considered): string {
+  const { sources, untranslated } = intent;
   const rows = sources
     .slice(0, MOST_SOURCES)
     .map(({ cidr, translation, outInterfaces }) => [
@@ -167,23 +169,28 @@ function intentText(
   ].join("\n");
 }
 
-function dryRunText(name: NatBackendName, said: string, changes: boolean, ruleset: string): string {
+function dryRunText(
+  name: NatBackendName,
+  policy: Considered,
+  changes: boolean,
+  ruleset: readonly string[],
+): string {
   return [
     `${style.strong("The policy")} (backend ${name})`,
-    said,
+    policyText(policy),
     "",
     changes
       ? `${style.warn("!")} applying it would change the rules to:`
       : `${style.good("✓")} it is in force already:`,
     "",
-    ruleset === "" ? style.quiet("(no rules)") : ruleset.trimEnd(),
+    ruleset.join("") === "" ? style.quiet("(no rules)") : ruleset.join("\n"),
     "",
   ].join("\n");
 }
 
 function appliedText(
   name: NatBackendName,
-  said: string,
+  policy: Considered,
   change: NatChange & { readonly flows: SettledFlows },
   moved: readonly NatBackendName[],
 ): string {
@@ -200,7 +207,7 @@ function appliedText(
       : []),
     ...flowLines(change.flows),
     ...moved.map((backend) => `${style.good("✓")} its rules in ${backend} are gone`),
-    said,
+    policyText(policy),
     `${style.hint("→")} see it among all NAT rules: ${style.command("wayout nat show")}`,
     `${style.hint("→")} take it back: ${style.command("wayout nat remove")}`,
     "",
@@ -245,11 +252,13 @@ function removeCommand(): Command {
         printJson({ removed: removedFrom.length > 0, removedFrom, owner: owner ?? null });
         return;
       }
-      const what = owner === undefined ? "our NAT rules" : `the NAT rules of ${owner}`;
-      process.stdout.write(
-        removedFrom.length > 0
-          ? `${style.good("✓")} ${what} are gone (${removedFrom.join(", ")}). Connections that exist keep their translation until they end.\n`
-          : `${style.good("✓")} ${what}: there were none\n`,
-      );
+      tell(removedText, owner, removedFrom);
     });
+}
+
+function removedText(owner: string | undefined, removedFrom: readonly NatBackendName[]): string {
+  const what = owner === undefined ? "our NAT rules" : `the NAT rules of ${owner}`;
+  return removedFrom.length > 0
+    ? `${style.good("✓")} ${what} are gone (${removedFrom.join(", ")}). Connections that exist keep their translation until they end.\n`
+    : `${style.good("✓")} ${what}: there were none\n`;
 }

@@ -1,3 +1,5 @@
+import { printJsonLine } from "./output.ts";
+import { jsonText } from "../text/visible.ts";
 import { writeFileSync } from "node:fs";
 import { Command } from "commander";
 import { canonicalIp } from "../address/ip.ts";
@@ -40,9 +42,8 @@ export function snapshotCommand(): Command {
       const destinations = options.to.map(canonicalIp);
       const others = pod === undefined ? [] : everybody.filter((one) => one.inode !== pods[0]!.inode);
       const snapshot = takeSnapshot({ node, pods, onlyOfNode: pod === undefined, others, destinations });
-      const text = `${JSON.stringify(snapshot)}\n`;
       const { output } = options;
-      if (output === undefined) process.stdout.write(text);
-      else asCaller(() => writeFileSync(output, text));
+      if (output === undefined) printJsonLine(snapshot);
+      else asCaller(() => writeFileSync(output, `${jsonText(snapshot)}\n`));
     });
 }

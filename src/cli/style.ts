@@ -42,8 +42,3 @@ export function table(rows: readonly (readonly string[])[], gap = "  "): string 
     )
     .join("\n");
 }
-
-/** Prints one JSON value, the whole of stdout under --json. */
-export function printJson(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
-}

@@ -7,7 +7,7 @@ import type { SeenPacket } from "../trace/evidence.ts";
 import { tracePage } from "../trace/show/page.ts";
 import { trace, type TraceRequest } from "../trace/trace.ts";
 import { VERSION } from "../version.ts";
-import { printJson } from "./style.ts";
+import { printJson, tell } from "./output.ts";
 import { traceText } from "./trace-ladder.ts";
 
 const HELP = `
@@ -90,7 +90,7 @@ function run(pod: string, destination: string, options: Options): void {
   if (options.pcap !== undefined) write(options.pcap, writePcapng(frames(packets), `wayout ${VERSION}`));
   if (options.html !== undefined) write(options.html, tracePage(report));
   if (options.json === true) printJson(report);
-  else process.stdout.write(traceText(report));
+  else tell(traceText, report);
   if (report.outcome === "stopped") process.exitCode = 1;
 }
 

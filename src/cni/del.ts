@@ -1,5 +1,5 @@
 /** DEL: takes an attachment away as far as it is there. Repeatable; needs neither the namespace nor a whole configuration. */
-import { disconnectPod, hostVethName, type UnknownEnd } from "../network/network.ts";
+import { hostVethName, removeHostEnd, removePodEnd, type UnknownEnd } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
 import type { NetworkHeader } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
@@ -25,9 +25,14 @@ export async function del(context: CniContext): Promise<void> {
       failures.push(error);
     }
   };
-  await attempt(() =>
-    disconnectPod(context.node, pod, context.linkNames, (end) => isMeant(end, context, ipam)),
-  );
+  let isOurs = false;
+  await attempt(() => (isOurs = removeHostEnd(context.node, context.linkNames)));
+  if (!isOurs) {
+    await attempt(() =>
+      removePodEnd(context.node, pod, context.linkNames, (end) => isMeant(end, context, ipam)),
+    );
+    await attempt(() => removeOthersRules(context));
+  }
   // Also of a pod that another plugin attached: who gets its address next must not inherit its connections.
   await attempt(() => noteUsed(header.network, ipam?.del() ?? []));
   if (header.fields.raw("macspoofchk") === true) {
@@ -39,6 +44,14 @@ export async function del(context: CniContext): Promise<void> {
   }
   await attempt(() => leaveNetwork(context, backendOf(context), ipam));
   if (failures.length > 0) throw failures[0];
+}
+
+/** What the plugin that we replace made for this very pod, if it was that one. */
+async function removeOthersRules({ header, owner, namespace }: CniContext): Promise<void> {
+  if (header.fields.raw("ipMasq") !== true && header.fields.raw("macspoofchk") !== true) return;
+  const { ReferenceRules } = await import("./reference-rules.ts");
+  using rules = new ReferenceRules(namespace);
+  rules.remove(header.network, owner);
 }
 
 /**

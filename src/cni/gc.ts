@@ -7,6 +7,7 @@ import type { CniContext } from "./context.ts";
 import { backendOf } from "./del.ts";
 import { MacSpoofing } from "./mac-spoofing.ts";
 import { hasNat } from "./network-nat.ts";
+import { ReferenceRules } from "./reference-rules.ts";
 import { leaveNetwork, linksOf } from "./network-state.ts";
 
 /** What a collection took away, or would take away. */
@@ -16,6 +17,8 @@ export interface Collected {
   readonly addresses: readonly { readonly address: string; readonly owner: string }[];
   /** Ports whose senders were checked and that are gone. */
   readonly checkedPorts: readonly string[];
+  /** Pods for which the plugin that we replace left rules. */
+  readonly othersRules: readonly string[];
   /** Whether the network's NAT rules go: nobody is left whom they could serve. */
   readonly natRules: boolean;
 }
@@ -38,9 +41,15 @@ export function readValidAttachments(fields: Fields): Owner[] {
 
 /**
  * @param dryRun only look
+ * @param keptLinks host ends that stay whatever their label says
  * @throws WayoutError `garbage-left` with every failure, after everything was tried
  */
-export async function gc(context: CniContext, valid: readonly Owner[], dryRun = false): Promise<Collected> {
+export async function gc(
+  context: CniContext,
+  valid: readonly Owner[],
+  dryRun = false,
+  keptLinks: readonly string[] = [],
+): Promise<Collected> {
   const { header, node } = context;
   const failures: string[] = [];
   const attempt = async <T>(step: () => T | Promise<T>, otherwise: T): Promise<T> => {
@@ -51,9 +60,10 @@ export async function gc(context: CniContext, valid: readonly Owner[], dryRun = 
       return otherwise;
     }
   };
-  const names = new Set(
-    valid.map(({ container, interfaceName }) => hostVethName(header.network, container, interfaceName)),
-  );
+  const names = new Set([
+    ...valid.map(({ container, interfaceName }) => hostVethName(header.network, container, interfaceName)),
+    ...keptLinks,
+  ]);
   const found = await attempt(() => linksOf(header.network, node), []);
   const links = found.filter(({ name }) => !names.has(name));
   if (!dryRun) for (const { index } of links) await attempt(() => node.deleteLink(index), false);
@@ -68,6 +78,7 @@ export async function gc(context: CniContext, valid: readonly Owner[], dryRun = 
       ),
     [],
   );
+  const othersRules = await attempt(() => collectOthersRules(context, valid, dryRun), []);
   const natRules = await attempt(async () => {
     if (!dryRun) return await leaveNetwork(context, backendOf(context), ipam);
     const stay = (ipam?.held() ?? 0) - garbage.flatMap(({ addresses }) => addresses).length;
@@ -81,8 +92,22 @@ export async function gc(context: CniContext, valid: readonly Owner[], dryRun = 
       addresses.map((address) => ({ address, owner: owner === undefined ? "" : ownerKey(owner) })),
     ),
     checkedPorts,
+    othersRules,
     natRules,
   };
+}
+
+/** Of pods that no valid attachment names; those of iptables name no interface, so any of the pod's keeps them. */
+function collectOthersRules(
+  { header, namespace }: CniContext,
+  valid: readonly Owner[],
+  dryRun: boolean,
+): string[] {
+  const isValid = validity(valid);
+  using rules = new ReferenceRules(namespace);
+  const stale = rules.owners(header.network).filter((owner) => !isValid(owner));
+  if (!dryRun) for (const owner of stale) rules.remove(header.network, owner);
+  return stale.map((owner) => ownerKey(owner).trimEnd());
 }
 
 function validity(valid: readonly Owner[]): (owner: Owner) => boolean {

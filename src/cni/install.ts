@@ -8,8 +8,10 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  readlinkSync,
   renameSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -19,6 +21,7 @@ import { collision, freeSubnet, occupiedPrefixes } from "../attachment/subnet.ts
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { selfCommand } from "../self.ts";
 import { isIdentifier } from "./call.ts";
+import { conflistOf, hasPortmap, type NetworkRequest } from "./conflist.ts";
 import { readNetworks, type ConfiguredNetwork } from "./configured-networks.ts";
 
 /** Where containerd, CRI-O and kubeadm look. */
@@ -28,14 +31,14 @@ export const DEFAULT_CONFIGURATION_DIRECTORY = "/etc/cni/net.d";
 const FILE_NAME = "10-wayout.conflist";
 const PROGRAM = "wayout";
 
-export interface InstallRequest {
+/** Without a plugin of this name no runtime starts a sandbox; ours answers to it, too. */
+const LOOPBACK = "loopback";
+
+export interface InstallRequest extends NetworkRequest {
   readonly binDirectory: string;
   readonly configurationDirectory: string;
-  readonly network: string;
-  readonly bridge: string;
   /** At most one of each family; absent: a free IPv4 subnet is looked for. */
   readonly subnets?: readonly string[];
-  readonly mtu?: number;
 }
 
 export interface Installed {
@@ -44,6 +47,10 @@ export interface Installed {
   /** False: there was a conflist of ours, and it was left as it is. */
   readonly wroteConflist: boolean;
   readonly subnets: readonly string[];
+  /** The link by which our program is the plugin `loopback` as well; absent where there is another one. */
+  readonly loopback?: string;
+  /** Whether there is a plugin that publishes pods' ports. */
+  readonly portmap: boolean;
   /** Other networks whose files sort before ours, so that runtimes would take them. */
   readonly shadowedBy: readonly string[];
 }
@@ -59,12 +66,18 @@ export function install(request: InstallRequest): Installed {
   const kept = existsSync(conflist);
   const subnets = kept ? keptSubnets(request, conflist, doing) : chooseSubnets(request, doing);
   const program = join(request.binDirectory, PROGRAM);
+  const loopback = join(request.binDirectory, LOOPBACK);
   attempt(doing, () => {
     mkdirSync(request.binDirectory, { recursive: true, mode: 0o755 });
     mkdirSync(request.configurationDirectory, { recursive: true, mode: 0o755 });
     replace(program, (beside) => copyFileSync(source, beside), 0o755);
+    if (!existsSync(loopback)) {
+      // A link that leads nowhere is in the way.
+      rmSync(loopback, { force: true });
+      symlinkSync(PROGRAM, loopback);
+    }
     if (!kept) {
-      const text = `${JSON.stringify(conflistOf(request, subnets), null, 2)}\n`;
+      const text = `${JSON.stringify(conflistOf(request, subnets, request.binDirectory), null, 2)}\n`;
       replace(conflist, (beside) => writeFileSync(beside, text), 0o644);
     }
   });
@@ -74,6 +87,8 @@ export function install(request: InstallRequest): Installed {
     conflist,
     wroteConflist: !kept,
     subnets: subnets.map(cidrText),
+    ...(isOurLoopback(loopback) ? { loopback } : {}),
+    portmap: hasPortmap(request.binDirectory),
     shadowedBy: readdirSync(request.configurationDirectory).filter(before).sort(),
   };
 }
@@ -107,7 +122,12 @@ export function uninstall(
   const ours = readNetworks(request.configurationDirectory).filter(
     ({ file }) => basename(file) === FILE_NAME,
   );
-  const paths = [...ours.map(({ file }) => file), join(request.binDirectory, PROGRAM)];
+  const loopback = join(request.binDirectory, LOOPBACK);
+  const paths = [
+    ...ours.map(({ file }) => file),
+    ...(isOurLoopback(loopback) ? [loopback] : []),
+    join(request.binDirectory, PROGRAM),
+  ];
   const there = [...new Set(paths)].filter((path) => existsSync(path));
   attempt(doing, () => {
     for (const path of there) rmSync(path);
@@ -115,22 +135,12 @@ export function uninstall(
   return { removed: there };
 }
 
-function conflistOf({ network, bridge, mtu }: InstallRequest, subnets: readonly Cidr[]): object {
-  return {
-    cniVersion: "1.0.0",
-    name: network,
-    plugins: [
-      {
-        type: PROGRAM,
-        bridge,
-        isDefaultGateway: true,
-        ipMasq: true,
-        hairpinMode: true,
-        ...(mtu === undefined ? {} : { mtu }),
-        ipam: { type: "host-local", ranges: subnets.map((subnet) => [{ subnet: cidrText(subnet) }]) },
-      },
-    ],
-  };
+function isOurLoopback(path: string): boolean {
+  try {
+    return readlinkSync(path) === PROGRAM;
+  } catch {
+    return false;
+  }
 }
 
 function chooseSubnets({ subnets, network }: InstallRequest, doing: string): Cidr[] {
@@ -223,6 +233,7 @@ function attempt(doing: string, what: () => void): void {
   try {
     what();
   } catch (error) {
+    if (error instanceof WayoutError) throw error;
     const code = (error as NodeJS.ErrnoException).code ?? "";
     throw new WayoutError({
       code: "install-failed",

@@ -31,6 +31,12 @@ export async function runPlugin(environment: Environment = process.env): Promise
     requireVersion(call.command, header);
     const { CniContext } = await import("./context.ts");
     using context = new CniContext(call, header, environment);
+    if (header.fields.raw("type") === "loopback") {
+      const { loopbackAnswer } = await import("./loopback.ts");
+      const answer = loopbackAnswer(context);
+      if (answer !== undefined) print(answer);
+      return 0;
+    }
     const answer = await run(context, call.command);
     if (answer !== undefined) print(answer);
     return 0;

@@ -1,22 +1,25 @@
-/** Small packets pass, large ones are lost: what the tables say about it, and what echoes of several sizes add. */
+/** Small packets pass, large ones are lost: what the tables say about it, and what pings of several sizes add. */
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { CheckContext, finding } from "./check.ts";
 import { filterCure, type Filtered } from "./checks/filter-cure.ts";
-import { smaller } from "./checks/smaller.ts";
 import type { Diagnosis } from "./diagnose.ts";
 import type { Evidence, Finding } from "./finding.ts";
 import type { Target } from "./predict/path.ts";
 import { predictPath } from "./predict/predict.ts";
 import { stopOfTooLarge, type Speaker } from "./predict/too-large.ts";
+import { smallerPackets } from "./smaller-packets.ts";
 import { ownerOfDecision } from "./whose.ts";
 import { decisionPlace, decisionText, targetText } from "./wording.ts";
 
-/** What came back of echoes that must not be cut, in bytes of the whole IP packet. */
+/** What came back of pings with DF set, in bytes of the whole IP packet. */
 export interface SizeProbe {
   /** Sizes that were answered. */
   readonly passed: readonly number[];
   /** Sizes that were not answered, twice, and about which nobody said anything. */
   readonly lost: readonly number[];
+  /** Of the lost ones: seen leaving by the uplink, and those whose answer was seen coming back to it. */
+  readonly left: readonly number[];
+  readonly returned: readonly number[];
 }
 
 /** The pod's way out is narrower than its link, and what the node says about it does not reach the pod. */
@@ -34,17 +37,22 @@ export function deafToTheNode(context: CheckContext, own: number, pathMtu: numbe
     ],
     consequence: "small requests work, large transfers hang",
     fix: filterCure(context, stop, "from anybody").fix,
-    advice: [`or smaller packets from the start: mtu ${pathMtu} for the pods' network`],
+    advice: smallerPackets(context, pathMtu).advice,
   });
 }
 
-/** The largest packet that the pod may send there; undefined when it does not leave the node. */
-export function largestSent(snapshot: Snapshot, pod: PodState, target: Target): number | undefined {
-  const { path } = predictPath(snapshot, pod, target);
-  return path.end === "outside" ? path.podLink?.mtu : undefined;
+/** The largest packet that the pod may send there, and where it leaves the node; undefined when it does not leave. */
+export function wayOut(
+  snapshot: Snapshot,
+  pod: PodState,
+  target: Target,
+): { readonly mtu: number; readonly uplink: string } | undefined {
+  const { end, podLink, outLink } = predictPath(snapshot, pod, target).path;
+  if (end !== "outside" || podLink?.mtu === undefined || outLink === undefined) return undefined;
+  return { mtu: podLink.mtu, uplink: outLink.name };
 }
 
-/** The diagnosis with what the echoes say in it: a black hole is a cause, whatever the tables promise. */
+/** The diagnosis with what the pings say in it: a black hole is a cause, whatever the tables promise. */
 export function withSizes(
   snapshot: Snapshot,
   pod: PodState,
@@ -69,30 +77,55 @@ export function withSizes(
 }
 
 function blackHole(context: CheckContext, passes: number, lost: number, probe: SizeProbe): Finding {
-  const { target, pod } = context;
-  const stop = dropped(context, "outside");
-  const sizes: Evidence = {
-    source: `echoes to ${target.address} that must not be cut`,
-    value: `answered: ${probe.passed.join(", ")} bytes; lost without a word: ${probe.lost.join(", ")}`,
-  };
+  const { target } = context;
+  const place = placeOfLoss(context, probe);
+  const stop = place.isOutside ? dropped(context, "outside") : undefined;
+  const smaller = smallerPackets(context, passes);
   return finding("mtu-black-hole", {
     text:
       stop === undefined
-        ? `packets of ${passes} bytes come through to ${target.address}, those of ${lost} are lost, and no message says so`
+        ? `packets of ${passes} bytes come through to ${target.address}, those of ${lost} are lost ${place.text}, and no message says so`
         : `packets of ${lost} bytes to ${target.address} are lost, and ${ruleName(stop)} would drop the message that says so`,
-    owner: stop === undefined ? "the network outside" : ownerOfDecision(stop.stop.by),
-    evidence: stop === undefined ? [sizes] : [sizes, ruleEvidence(stop)],
-    consequence: "small requests work, large transfers hang",
-    fix: [
-      ...(stop === undefined ? [] : filterCure(context, stop, "from anybody").fix),
-      ...smaller(context, passes),
+    owner: stop === undefined ? place.owner : ownerOfDecision(stop.stop.by),
+    evidence: [
+      {
+        source: `pings with DF set to ${target.address}`,
+        value: `answered: ${probe.passed.join(", ")} bytes; lost, and no message came back: ${probe.lost.join(", ")}`,
+      },
+      ...seenAtUplink(context, probe),
+      ...(stop === undefined ? [] : [ruleEvidence(stop)]),
     ],
+    consequence: "small requests work, large transfers hang",
+    fix: [...(stop === undefined ? [] : filterCure(context, stop, "from anybody").fix), ...smaller.fix],
     advice: [
-      `for every pod of the node: mtu ${passes} in the network's configuration`,
+      ...smaller.advice,
       "let “fragmentation needed” (ICMP type 3 code 4, ICMPv6 type 2) through, there and on every router of the way",
     ],
-    confidence: pod.state === undefined || stop === undefined ? "likely" : "certain",
+    confidence: stop === undefined ? "likely" : "certain",
   });
+}
+
+/** Which way they die, as far as the captures at the uplink tell. */
+function placeOfLoss(
+  { path }: CheckContext,
+  { lost, left, returned }: SizeProbe,
+): { readonly text: string; readonly owner: string; readonly isOutside: boolean } {
+  const uplink = path.outLink?.name ?? "the uplink";
+  if (returned.length > 0)
+    return { text: `on the node behind ${uplink}, on the answer's way`, owner: "the node", isOutside: false };
+  if (left.length === 0) return { text: `on the node before ${uplink}`, owner: "the node", isOutside: false };
+  const all = left.length === lost.length ? "" : "mostly ";
+  return { text: `${all}behind ${uplink}`, owner: "the network outside", isOutside: true };
+}
+
+function seenAtUplink({ path }: CheckContext, { left, returned }: SizeProbe): Evidence[] {
+  const list = (sizes: readonly number[]): string => (sizes.length === 0 ? "none" : sizes.join(", "));
+  return [
+    {
+      source: `capture on ${path.outLink?.name ?? "the uplink"}`,
+      value: `of the lost ones left: ${list(left)}; their answers came back: ${list(returned)}`,
+    },
+  ];
 }
 
 function dropped({ snapshot, pod, target }: CheckContext, speaker: Speaker): Filtered | undefined {

@@ -1,8 +1,11 @@
 /** What a check is, what it may look at, and how it words what it found. Checks are pure. */
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
+import { nftName } from "../linux/nftables/spelling.ts";
+import { sysctlWord } from "../linux/sysctl-name.ts";
+import { command, commandIn, type CommandLine } from "../text/command.ts";
 import { entryOf, type FindingCode, type StepName } from "../causes/catalogue.ts";
-import { commandIn } from "./command.ts";
 import type { Change } from "./remedy/change.ts";
+import type { Decision } from "./predict/decision.ts";
 import type { Evidence, Finding, Fix, Repair, RepairPlace } from "./finding.ts";
 import type { Prediction, Stop, StopKind, Target } from "./predict/path.ts";
 import type { PredictedPath } from "./predict/predict.ts";
@@ -48,42 +51,66 @@ export class CheckContext {
     return this.path.stops.filter((stop): stop is Extract<Stop, { readonly kind: K }> => stop.kind === kind);
   }
 
-  /** A command as it must be typed to run in the node's or the pod's namespace. */
-  command(place: RepairPlace, command: string): string {
-    const path = place === "node" ? this.snapshot.node.path : this.pod.state?.path;
-    return commandIn(path, command);
-  }
-
   /**
-   * A fix with a command, and the change that does the same.
+   * A fix with a command, in the node's or the pod's namespace, and the change that does the same.
    * @param change what the command changes, where `--fix` does not do it itself
    */
-  fix(place: RepairPlace, command: string, repair?: Repair, change?: Change): Fix {
+  fix(place: RepairPlace, line: CommandLine | undefined, repair?: Repair, change?: Change): Fix | undefined {
+    const path = place === "node" ? this.snapshot.node.path : this.pod.state?.path;
+    // What no command line can spell, the repair still can: it knows the objects by their numbers.
+    const shown = commandIn(path, line) ?? (repair === undefined ? undefined : this.#doctorItself());
+    if (shown === undefined) return undefined;
     return {
-      command: this.command(place, command),
+      command: shown,
       ...(repair === undefined ? {} : { repair }),
       ...(change === undefined ? {} : { change }),
     };
   }
 
+  #doctorItself(): CommandLine | undefined {
+    return command`wayout doctor --fix ${this.pod.name}`;
+  }
+
   /** `sysctl -w NAME=VALUE`. */
-  setSysctl(place: RepairPlace, name: string, value: string): Fix {
-    return this.fix(place, `sysctl -w ${name}=${value}`, { kind: "sysctl", place, name, value });
+  setSysctl(place: RepairPlace, name: string, value: string): Fix | undefined {
+    const line = command`sysctl -w ${sysctlWord(name)}=${value}`;
+    return this.fix(place, line, { kind: "sysctl", place, name, value });
   }
 
-  linkUp(place: RepairPlace, link: string): Fix {
-    return this.fix(place, `ip link set ${link} up`, { kind: "link-up", place, link });
+  linkUp(place: RepairPlace, link: string): Fix | undefined {
+    return this.fix(place, command`ip link set dev ${link} up`, { kind: "link-up", place, link });
   }
 
-  defaultRoute(gateway: string, link: string): Fix {
-    const family = gateway.includes(":") ? "-6 " : "";
-    return this.fix("pod", `ip ${family}route replace default via ${gateway} dev ${link}`, {
-      kind: "add-default-route",
-      place: "pod",
-      gateway,
-      link,
-    });
+  defaultRoute(gateway: string, link: string): Fix | undefined {
+    const line = command`ip ${familyFlag(gateway)} route replace default via ${gateway} dev ${link}`;
+    return this.fix("pod", line, { kind: "add-default-route", place: "pod", gateway, link });
   }
+}
+
+/** A command for wherever the reader is: it says itself which pod or namespace it is about. */
+export function anywhere(line: CommandLine | undefined): Fix | undefined {
+  return line === undefined ? undefined : { command: line };
+}
+
+/** Takes a rule of nf_tables away; nft finds it by its handle, whatever is written in it. */
+export function deleteRule(
+  context: CheckContext,
+  place: RepairPlace,
+  { table, chain, rule }: Decision,
+): Fix | undefined {
+  if (rule === undefined) return undefined;
+  const where = [nftName(table.name), nftName(chain.name)] as const;
+  return context.fix(
+    place,
+    command`nft delete rule ${table.family} ${where[0]} ${where[1]} handle ${rule.handle}`,
+    undefined,
+    { kind: "delete-filter-rule", place, table, chain, rule },
+  );
+}
+
+/** iproute2's own option for the family of an address: none for IPv4, which is its default. */
+export function familyFlag(address: string): readonly string[] {
+  return address.includes(":") ? ["-6"] : [];
 }
 
 /** A question that is the same for every pod of a snapshot, answered once. It must not look at the pod or the path. */
@@ -99,14 +126,16 @@ export function ofNode(ask: (context: CheckContext) => Finding[]): (context: Che
 /** A finding's own part; the catalogue adds the rest. */
 export type Found = Pick<Finding, "text" | "owner" | "consequence"> & {
   readonly evidence: readonly Evidence[];
-  readonly fix?: readonly Fix[];
+  /** Those for which there is a command. */
+  readonly fix?: readonly (Fix | undefined)[];
   readonly advice?: readonly string[];
   readonly confidence?: Finding["confidence"];
 };
 
 export function finding(code: FindingCode, found: Found): Finding {
   const { severity, stopsTraffic } = entryOf(code);
-  return { code, severity, stopsTraffic, fix: [], confidence: "certain", ...found };
+  const fix = (found.fix ?? []).filter((one) => one !== undefined);
+  return { code, severity, stopsTraffic, confidence: "certain", ...found, fix };
 }
 
 /** Text of a sysctl as evidence. */

@@ -1,8 +1,9 @@
 /** From a snapshot to the answer: all checks, causes hiding their symptoms, one sentence, one checklist. */
+import { command } from "../text/command.ts";
 import { messageOf } from "../error.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { causesOf, CATALOGUE, entryOf, STEPS, type FindingCode, type StepName } from "../causes/catalogue.ts";
-import { CheckContext, finding, type Check } from "./check.ts";
+import { anywhere, CheckContext, finding, type Check } from "./check.ts";
 import { CHECKS } from "./checks/all.ts";
 import { redirectionText } from "./checks/local-end.ts";
 import type { Finding } from "./finding.ts";
@@ -134,7 +135,7 @@ function withUnnamed(findings: readonly Finding[], path: Prediction, pod: string
       owner: "unknown",
       evidence: path.steps.map((step) => ({ source: `${step.place} ${step.at}`, value: step.text })),
       consequence: "it goes no further",
-      fix: [{ command: `wayout trace ${pod} ${path.target.address}` }],
+      fix: [anywhere(command`wayout trace ${pod} ${path.target.address}`)],
       confidence: "likely",
     }),
   ];

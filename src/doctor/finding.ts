@@ -1,4 +1,5 @@
 /** What the doctor found: a cause, with the evidence for it, whose it is, what it does and how to mend it. */
+import type { CommandLine } from "../text/command.ts";
 import type { NatBackendName } from "../nat/backend.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import type { Change } from "./remedy/change.ts";
@@ -46,7 +47,7 @@ export type RepairPlace = "node" | "pod";
 
 export interface Fix {
   /** A command line that a person can paste. */
-  readonly command: string;
+  readonly command: CommandLine;
   /** The same as a change that `doctor --fix` makes itself; absent when it is somebody else's to make. */
   readonly repair?: Repair;
   /** What the command changes, where that is no repair of ours: by it the fix is judged. Not printed. */

@@ -36,14 +36,11 @@ export interface SeenStop {
 export const SEEN_CAUSES: readonly CauseCode[] = [
   "pod-ports-exhausted",
   "pod-cannot-send",
-  "ttl-expired",
   "qdisc-drops",
   "kernel-drops",
   "refused-on-node",
   "refused-outside",
-  "unanswered-neighbour",
   "answer-from-elsewhere",
-  "answer-not-matched",
   "request-unanswered",
   "pod-silent",
   "no-answer",
@@ -60,7 +57,7 @@ export function withProbe(diagnosis: Diagnosis, probe: ProbeResult): Diagnosis {
     case "refused":
       return refusesItself(diagnosis) ? confirmed(diagnosis, probe) : answered(diagnosis, probe);
     case "stopped":
-      return diagnosis.healthy ? contradicted(diagnosis, probe) : confirmed(diagnosis, probe);
+      return isNamed(diagnosis) ? confirmed(diagnosis, probe) : seen(diagnosis, probe);
   }
 }
 
@@ -124,8 +121,13 @@ function confirmed(diagnosis: Diagnosis, probe: SeenStop | Answered): Diagnosis 
   return { ...diagnosis, findings };
 }
 
-/** Nothing was found, and yet no answer came: the finding is what was seen. */
-function contradicted(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
+/** Whether the tables name a cause that stops the packet. */
+function isNamed({ findings }: Diagnosis): boolean {
+  return findings.some((one) => one.stopsTraffic && one.code !== "stopped-elsewhere");
+}
+
+/** Nothing with a name was found, and yet no answer came: the finding is what was seen. */
+function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
   const [suspicion, ...others] = UNANSWERED.has(probe.code) ? diagnosis.suspicions : [];
   if (suspicion !== undefined) return suspected(diagnosis, probe, suspicion, others);
   const text = sentenceOf(probe);
@@ -152,10 +154,14 @@ function contradicted(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
   return {
     ...diagnosis,
     healthy: false,
-    findings: [found, ...diagnosis.findings.filter((one) => one.code !== probe.code)],
-    checklist: diagnosis.checklist.map((line) =>
-      line.step === step ? { ...line, status: "broken", text } : line,
-    ),
+    findings: [
+      found,
+      ...diagnosis.findings.filter((one) => one.code !== probe.code && one.code !== "stopped-elsewhere"),
+    ],
+    checklist: diagnosis.checklist.map((line) => {
+      if (line.step === step) return { ...line, status: "broken", text };
+      return line.status === "broken" ? { ...line, status: "skipped", text: "not judged" } : line;
+    }),
     answer: `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)} because ${text}`,
   };
 }
@@ -163,7 +169,7 @@ function contradicted(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
 /** What says no more than that nobody answered. */
 const UNANSWERED: ReadonlySet<CauseCode> = new Set<CauseCode>([
   "no-answer",
-  "unanswered-neighbour",
+  "source-unanswered",
   "uplink-gateway-unresolved",
   "stopped-elsewhere",
 ]);
@@ -208,9 +214,9 @@ function suspected(
 function sentenceOf({ code, said, lastSeen }: SeenStop): string {
   if (code !== "stopped-elsewhere") return said;
   const ofAnswer = /^the answer, (.*)$/.exec(lastSeen)?.[1];
-  const seen =
+  const place =
     ofAnswer === undefined ? `the packet was last seen ${lastSeen}` : `the answer was last seen ${ofAnswer}`;
-  return `${seen}; then ${said}`;
+  return `${place}; then ${said}`;
 }
 
 function ownerOf({ path }: Diagnosis, { owner }: SeenStop): string {

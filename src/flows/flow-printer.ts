@@ -1,3 +1,4 @@
+import { visible } from "../text/visible.ts";
 import type { EntryScan, TupleScan } from "../linux/conntrack/scan.ts";
 import { IPS, stateName } from "../linux/conntrack/status.ts";
 import { IP_PROTOCOL, protocolName } from "../linux/ip-protocol.ts";
@@ -190,7 +191,7 @@ class PodPhrases {
     this.isEmpty = pods.size === 0;
     let longest = 0;
     for (const [address, name] of pods) {
-      const text = phrase(name);
+      const text = phrase(visible(name));
       longest = Math.max(longest, text.length);
       const bytes = ipBytes(address);
       if (bytes.length === 4) this.#v4.set(new DataView(bytes.buffer).getUint32(0), text);

@@ -344,8 +344,8 @@ export function utimensat(path: string, times: BigInt64Array): void {
 /** Calls that not every C library in use has a function for; include/uapi/asm-generic/unistd.h, x86's syscall_64.tbl. */
 const NUMBERS =
   process.arch === "arm64"
-    ? { getdents64: 61, statx: 291, memfd_create: 279 }
-    : { getdents64: 217, statx: 332, memfd_create: 319 };
+    ? { getdents64: 61, statx: 291, memfd_create: 279, prlimit64: 261 }
+    : { getdents64: 217, statx: 332, memfd_create: 319, prlimit64: 302 };
 
 /** memfd_create(2), close-on-exec: a file that lies in no folder. Returns its descriptor. */
 export function memoryFile(name: string): number {
@@ -458,6 +458,14 @@ export function clockUs(clock: 0 | 1): number {
 /** ioctl(2) with a pointer argument that the kernel may fill in. */
 export function ioctl(fd: number, request: number, argument: Uint8Array): void {
   checked("ioctl", rare().ioctl(fd, request, argument), `0x${request.toString(16)}`);
+}
+
+/** Takes away RLIMIT_MEMLOCK (prlimit(2)). False for those who may not. */
+export function unlimitLockedMemory(): boolean {
+  const RLIMIT_MEMLOCK = 8;
+  const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
+  const limits = BigUint64Array.from([RLIM_INFINITY, RLIM_INFINITY]);
+  return Number(libc.syscall(NUMBERS.prlimit64, 0, RLIMIT_MEMLOCK, Number(ptr(limits)), 0, 0, 0)) === 0;
 }
 
 /** prctl(2). */

@@ -4,26 +4,17 @@
  */
 import { messageOf, WayoutError } from "../error.ts";
 import { readText, writeText } from "./file.ts";
+import { sysctlParts } from "../linux/sysctl-name.ts";
 import type { NetworkNamespace } from "./namespace.ts";
 
 const ROOT = "/proc/sys";
 
-/** Families of settings that have an interface's name, which may hold dots, in the middle. */
-const PER_INTERFACE = /^(net\.(?:ipv4|ipv6|mpls)\.(?:conf|neigh))\.(.+)\.([^.]+)$/;
-
 /**
- * The file behind a name. Both of sysctl(8)'s spellings are understood: "net.ipv4.ip_forward" and
- * "net/ipv4/ip_forward"; in the dotted one the interface of net.ipv4.conf.eth0.100.rp_filter keeps its dots.
+ * The file behind a name.
  * @throws WayoutError for what cannot be the name of a setting
  */
 export function sysctlPath(name: string): string {
-  const interfaces = PER_INTERFACE.exec(name);
-  const parts =
-    interfaces !== null
-      ? [...interfaces[1]!.split("."), interfaces[2]!.replaceAll("/", "."), interfaces[3]!]
-      : name.includes("/")
-        ? name.split("/")
-        : name.split(".");
+  const parts = sysctlParts(name);
   for (const part of parts) {
     if (part !== "" && part !== "." && part !== ".." && !/[/\0]/.test(part)) continue;
     throw new WayoutError({

@@ -12,6 +12,7 @@ import { endProcess, isRunning } from "../kernel/process.ts";
 import { RESOLV_CONF } from "./exec.ts";
 import { LAB_NAMESPACES, PLAN } from "./plan.ts";
 import { LAB_PROCESSES } from "./processes.ts";
+import { worldFailure } from "./realm.ts";
 import { forgetState, readState, withLabLock, writeState, type LabState } from "./state.ts";
 import { openWayOut } from "./way-out.ts";
 import { buildWorld, removeNamespaces, startInternet, World } from "./world.ts";
@@ -98,7 +99,7 @@ function build(wayOut: boolean): void {
     writeState({ ...state, phase: "up" });
   } catch (error) {
     takeDown(state);
-    throw error;
+    throw worldFailure("building the lab", error);
   }
 }
 

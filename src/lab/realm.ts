@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import * as libc from "../kernel/libc.ts";
+import { networkFailure } from "../network/failure.ts";
 import { spawnIn, type SpawnPlace } from "../kernel/spawn.ts";
 import { CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC } from "../kernel/namespace.ts";
 
@@ -76,6 +77,12 @@ export function settleInRealm(): void {
   libc.mount("tmpfs", "/run", "tmpfs", 0, "mode=755");
 }
 
+/** What went wrong in building a world: the machine's limit of namespaces, or anything of its network. */
+export function worldFailure(doing: string, error: unknown): WayoutError {
+  const limited = error instanceof SystemError && error.syscall === "unshare";
+  return limited ? realmRefused(error.message, error) : networkFailure(doing, error);
+}
+
 /** Names the setting that forbids unprivileged user namespaces, as far as it can be found. */
 function realmRefused(said: string, cause?: unknown): WayoutError {
   const settings = [
@@ -96,8 +103,8 @@ function realmRefused(said: string, cause?: unknown): WayoutError {
   ];
   // ENOSPC says that a limit is reached, here or in a user namespace around us, even where ours reads as larger.
   const limited = cause instanceof SystemError && cause.code === "ENOSPC";
-  const guilty =
-    settings.find(({ path, bad }) => readOr(path) === bad) ?? (limited ? settings[0] : undefined);
+  const suspect = limited ? settings[cause.syscall === "unshare" ? 1 : 0] : undefined;
+  const guilty = settings.find(({ path, bad }) => readOr(path) === bad) ?? suspect;
   return new WayoutError({
     code: "no-user-namespace",
     kind: "machine",
@@ -105,10 +112,22 @@ function realmRefused(said: string, cause?: unknown): WayoutError {
     said: guilty === undefined ? said : `${said}; this machine has ${guilty.name} = ${readOr(guilty.path)}`,
     todo:
       guilty === undefined
-        ? "Run it as root, or where unprivileged user namespaces are allowed (a chroot, or a container's seccomp profile, may forbid them)."
-        : `Run it as root, or allow it: sysctl -w ${guilty.name}=${guilty.good}`,
+        ? forbiddenTodo()
+        : `${asRoot("allow it")}: sysctl -w ${guilty.name}=${guilty.good}`,
     cause,
   });
+}
+
+function asRoot(otherwise: string): string {
+  return isRoot()
+    ? `${otherwise.charAt(0).toUpperCase()}${otherwise.slice(1)}`
+    : `Run it as root, or ${otherwise}`;
+}
+
+function forbiddenTodo(): string {
+  return isRoot()
+    ? "This root lacks CAP_SYS_ADMIN, as in most containers: run it outside, or give the container that capability."
+    : "Run it as root, or where unprivileged user namespaces are allowed (a chroot, or a container's seccomp profile, may forbid them).";
 }
 
 function readOr(path: string): string | undefined {

@@ -4,7 +4,7 @@
  * what happens as events, one JSON object a line, to the process that shows it.
  */
 import { writeSync } from "node:fs";
-import { messageOf } from "../error.ts";
+import { messageOf, WayoutError, type ErrorParts } from "../error.ts";
 
 /** Something the kernel says. `source` is where it was read, in words a person could repeat. */
 export interface Evidence {
@@ -45,40 +45,51 @@ export interface StoryReport {
 export type StoryEvent =
   | ({ readonly type: "chapter" } & ChapterHead)
   | ({ readonly type: "step" } & Step)
+  /** The world itself cannot be had here: there is no story. */
+  | ({ readonly type: "impossible" } & Omit<ErrorParts, "cause">)
   | { readonly type: "done" };
 
 /** A chapter to act: `act` does things in a world of type W and reports them as steps. */
 export interface Chapter<W> extends ChapterHead {
+  /** Later chapters stand on what this one does: when it fails, the story ends with it. */
+  readonly needed?: true;
   readonly act: (world: W, report: (step: Step) => void) => void | Promise<void>;
 }
 
 /**
- * Acts chapters in order. A chapter that fails unexpectedly becomes a step that is not ok, and the play goes on: later
- * chapters may fail too, but the world is always taken down.
+ * Acts chapters in order. A chapter that fails unexpectedly becomes a step that is not ok, and the play goes on; but not
+ * past one that others need: what they would find says nothing.
  */
 export async function act<W>(
   chapters: readonly Chapter<W>[],
   world: W,
   tell: (event: StoryEvent) => void,
 ): Promise<void> {
-  for (const chapter of chapters) {
+  for (const [index, chapter] of chapters.entries()) {
     const { number, title, intro } = chapter;
+    let ok = true;
+    const report = (step: Step): void => {
+      ok &&= step.ok;
+      tell({ type: "step", ...step });
+    };
     tell({ type: "chapter", number, title, intro });
     try {
-      await chapter.act(world, (step) => tell({ type: "step", ...step }));
+      await chapter.act(world, report);
     } catch (error) {
-      tell({
-        type: "step",
-        where: "wayout",
-        command: title,
-        expected: "the chapter runs to its end",
-        found: messageOf(error),
-        ok: false,
-        evidence: [],
-      });
+      report(ownStep(title, "the chapter runs to its end", messageOf(error)));
     }
+    const later = chapters.slice(index + 1);
+    if (ok || chapter.needed !== true || later.length === 0) continue;
+    const numbers = later.map((one) => one.number).join(", ");
+    report(ownStep(`chapters ${numbers}`, "they stand on this one", "not told: this one failed"));
+    return;
   }
   tell({ type: "done" });
+}
+
+/** A step that is about the story itself, and went wrong. */
+function ownStep(command: string, expected: string, found: string): Step {
+  return { where: "wayout", command, expected, found, ok: false, evidence: [] };
 }
 
 /** Tells events through a pipe, each in one write. */
@@ -94,6 +105,7 @@ export class StoryRecord {
   readonly #chapters: { head: ChapterHead; steps: Step[] }[] = [];
   readonly #began = performance.now();
   #done = false;
+  #impossible: WayoutError | undefined;
 
   add(event: StoryEvent): void {
     switch (event.type) {
@@ -107,13 +119,20 @@ export class StoryRecord {
         this.#chapters.at(-1)?.steps.push(step);
         break;
       }
+      case "impossible": {
+        const { type: _type, ...parts } = event;
+        this.#impossible = new WayoutError(parts);
+        break;
+      }
       case "done":
         this.#done = true;
         break;
     }
   }
 
+  /** @throws WayoutError when the world could not be had */
   report(): StoryReport {
+    if (this.#impossible !== undefined) throw this.#impossible;
     const chapters = this.#chapters.map(({ head, steps }) => ({ ...head, steps }));
     const steps = chapters.flatMap((chapter) => chapter.steps);
     return {

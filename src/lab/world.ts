@@ -49,7 +49,7 @@ export function buildWorld(): void {
  * (linkwatch), up to a second later; until then what is sent on it is lost without a word.
  */
 export function awaitLinks(namespace: NetworkNamespace): void {
-  const PATIENCE_MS = 3_000;
+  const PATIENCE_MS = 15_000;
   const deadline = performance.now() + PATIENCE_MS;
   using route = Rtnetlink.open(namespace);
   const isPending = (): boolean =>

@@ -1,4 +1,5 @@
 /** The bridge that the pods of one network share. */
+import { command } from "../text/command.ts";
 import { cidrsOverlap, parseCidr, type Cidr } from "../address/cidr.ts";
 import { ipBytes } from "../address/ip.ts";
 import { macForIp } from "../address/mac.ts";
@@ -268,7 +269,7 @@ function otherSubnet(link: LinkState, other: Address, gateway: Cidr): WayoutErro
     kind: "usage",
     doing: `preparing ${link.kind === "bridge" ? "bridge" : "the gateway"} ${link.name}`,
     said: `it has the address ${has}, and ${wanted} is wanted`,
-    todo: `Use another bridge for this network, or take the old address away: ip address delete ${has} dev ${link.name} (forceAddress does that)`,
+    todo: `Use another bridge for this network, or take the old address away: ${command`ip address delete ${has} dev ${link.name}` ?? "ip address delete"} (forceAddress does that)`,
     details: { bridge: link.name, has, wanted },
   });
 }

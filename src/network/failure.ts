@@ -1,6 +1,7 @@
 import { messageOf, WayoutError, type ErrorParts } from "../error.ts";
 import { AddressError } from "../address/ip.ts";
 import { SystemError } from "../linux/errno.ts";
+import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 
 /** What people can do about the errno that the kernel gave. */
 const HINTS: Readonly<Record<string, Pick<ErrorParts, "code" | "kind" | "todo">>> = {
@@ -31,6 +32,20 @@ const HINTS: Readonly<Record<string, Pick<ErrorParts, "code" | "kind" | "todo">>
   },
 };
 
+/** A kernel without a kind of link refuses it as a whole, without naming an attribute. */
+function lackedLink(error: unknown): Pick<ErrorParts, "code" | "kind" | "todo"> | undefined {
+  if (!(error instanceof NetlinkError) || error.code !== "EOPNOTSUPP" || error.attribute !== undefined)
+    return;
+  const [, kind] = /^creating (veth|bridge) /.exec(error.doing) ?? [];
+  if (kind === undefined) return;
+  const option = kind.toUpperCase();
+  return {
+    code: "kernel-lacks-feature",
+    kind: "machine",
+    todo: `This kernel has no ${kind}: load its module (modprobe ${kind}), or run a kernel with CONFIG_${option}.`,
+  };
+}
+
 /**
  * Any failure of a step as an error that a person can act on.
  * @param left what could not be undone
@@ -50,7 +65,7 @@ export function networkFailure(doing: string, error: unknown, left: readonly str
       cause: error,
     });
   }
-  const hint = error instanceof SystemError ? HINTS[error.code] : undefined;
+  const hint = lackedLink(error) ?? (error instanceof SystemError ? HINTS[error.code] : undefined);
   const usage = error instanceof AddressError;
   const todo = [hint?.todo, remains].filter((text) => text !== undefined).join(" ");
   return new WayoutError({

@@ -4,6 +4,8 @@ export { checkInterfaceName, hostVethName, INTERFACE_NAME_BYTES, isInterfaceName
 export {
   connectPod,
   disconnectPod,
+  removeHostEnd,
+  removePodEnd,
   type PodLink,
   type PodLinkIntent,
   type PodRoute,

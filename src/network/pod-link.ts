@@ -73,23 +73,41 @@ export interface UnknownEnd {
   addresses(): string[];
 }
 
+type LinkNames = Pick<PodLinkIntent, "network" | "container" | "interfaceName" | "hostName">;
+
 /**
  * Takes the link away, with all that belongs to it. False when there was none. An end that is no veth is left
  * alone: it is not ours.
  * @param namespace undefined when the pod's namespace is gone
- * @param isMeant decides about an interface of the pod's that has the right name, and a node's end with another. The
- *   path of a namespace may lead to another pod by now (/proc/PID/ns/net), so the name alone proves nothing.
  */
 export function disconnectPod(
   node: LinkTable,
   namespace: NetworkNamespace | undefined,
-  intent: Pick<PodLinkIntent, "network" | "container" | "interfaceName" | "hostName">,
+  intent: LinkNames,
+): boolean {
+  return removeHostEnd(node, intent) || removePodEnd(node, namespace, intent);
+}
+
+/** The same by the name that we give the node's end. */
+export function removeHostEnd(node: LinkTable, intent: LinkNames): boolean {
+  return disconnecting(intent, () => {
+    const host = node.linkState(hostNameOf(intent));
+    return host?.kind === "veth" && node.deleteLink(host.index);
+  });
+}
+
+/**
+ * The same by the pod's end.
+ * @param isMeant decides about an interface of the pod's that has the right name. The path of a namespace may lead to
+ *   another pod by now (/proc/PID/ns/net), so the name alone proves nothing.
+ */
+export function removePodEnd(
+  node: LinkTable,
+  namespace: NetworkNamespace | undefined,
+  intent: LinkNames,
   isMeant: (end: UnknownEnd) => boolean = () => true,
 ): boolean {
-  const doing = `disconnecting ${intent.container} from network ${intent.network}`;
-  try {
-    const host = node.linkState(hostNameOf(intent));
-    if (host?.kind === "veth" && node.deleteLink(host.index)) return true;
+  return disconnecting(intent, () => {
     // In the node's own namespace an interface of that name is the node's.
     if (namespace === undefined || isOwn(node, namespace)) return false;
     // The host's end may have been made under another name, by another plugin.
@@ -97,8 +115,14 @@ export function disconnectPod(
     const end = pod.linkState(intent.interfaceName);
     if (end?.kind !== "veth" || !isMeant(unknownEnd(node, pod, namespace, end))) return false;
     return pod.deleteLink(end.index);
+  });
+}
+
+function disconnecting(intent: LinkNames, remove: () => boolean): boolean {
+  try {
+    return remove();
   } catch (error) {
-    throw networkFailure(doing, error);
+    throw networkFailure(`disconnecting ${intent.container} from network ${intent.network}`, error);
   }
 }
 
@@ -132,9 +156,7 @@ function ownNamespace(doing: string, intent: PodLinkIntent): WayoutError {
   });
 }
 
-function hostNameOf(
-  intent: Pick<PodLinkIntent, "network" | "container" | "interfaceName" | "hostName">,
-): string {
+function hostNameOf(intent: LinkNames): string {
   return intent.hostName ?? hostVethName(intent.network, intent.container, intent.interfaceName);
 }
 

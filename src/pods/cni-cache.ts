@@ -1,13 +1,21 @@
 /**
- * What libcni remembers of every interface it had made, with any plugin: /var/lib/cni/results, kind "cniCacheV1". It
- * leads from a pod's name in Kubernetes to its namespace and addresses.
+ * What libcni remembers of every interface it had made, with any plugin: kind "cniCacheV1". It leads from a pod's name
+ * in Kubernetes to its namespace and addresses. Most runtimes keep it in /var/lib/cni/results; cri-dockerd and the old
+ * kubelet in /var/lib/cni/cache/results, others in a folder of their own beside.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import type { PodAttachment } from "./pod.ts";
 
-export const CNI_CACHE_DIRECTORY = "/var/lib/cni/results";
+const CNI_STATE_DIRECTORY = "/var/lib/cni";
+export const CNI_CACHE_DIRECTORY = `${CNI_STATE_DIRECTORY}/results`;
+
+/** Where runtimes keep their caches, the usual place first. */
+export function cacheDirectories(): string[] {
+  const own = listed(CNI_STATE_DIRECTORY).map((name) => join(CNI_STATE_DIRECTORY, name, "results"));
+  return [CNI_CACHE_DIRECTORY, ...own];
+}
 
 /** An attachment with the names that the runtime passed in CNI_ARGS. */
 export interface CachedAttachment extends PodAttachment {
@@ -36,15 +44,30 @@ const cached = v.object({
   ),
 });
 
-/** Everything in the cache that can be read; what cannot is not ours to complain about. */
-export function cachedAttachments(directory = CNI_CACHE_DIRECTORY): CachedAttachment[] {
-  let names: string[];
+/** Everything in the caches that can be read, each attachment once; what cannot is not ours to complain about. */
+export function cachedAttachments(
+  directories: string | readonly string[] = cacheDirectories(),
+): CachedAttachment[] {
+  const found = new Map<string, CachedAttachment>();
+  for (const directory of typeof directories === "string" ? [directories] : directories) {
+    for (const one of attachmentsIn(directory)) {
+      const key = `${one.network} ${one.containerId} ${one.interface}`;
+      if (!found.has(key)) found.set(key, one);
+    }
+  }
+  return [...found.values()];
+}
+
+function listed(directory: string): string[] {
   try {
-    names = readdirSync(directory);
+    return readdirSync(directory).sort();
   } catch {
     return [];
   }
-  return names.sort().flatMap((name) => {
+}
+
+function attachmentsIn(directory: string): CachedAttachment[] {
+  return listed(directory).flatMap((name) => {
     try {
       const parsed = v.safeParse(cached, JSON.parse(readFileSync(join(directory, name), "utf8")));
       return parsed.success ? [attachmentOf(parsed.output)] : [];

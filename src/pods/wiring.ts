@@ -1,4 +1,5 @@
 /** How a pod hangs on its node: which cable, where its other end is, and what that end is plugged into. */
+import { command } from "../text/command.ts";
 import { WayoutError } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Link } from "../linux/route/link.ts";
@@ -79,7 +80,7 @@ export function openNodeOf(pod: Pod, namespace: NetworkNamespace, interfaceName?
     kind: "broken",
     doing: `following ${name} of ${pod.name} to its node`,
     said: "its other end is in no namespace that can be seen from here",
-    todo: `'ip -d link show ${names[0] ?? ""}' in the pod tells what it is; run this where its other end lives.`,
+    todo: `${command`ip -d link show dev ${names[0] ?? ""}` ?? "ip -d link"} (in the pod) tells what it is; run this where its other end lives.`,
   });
 }
 

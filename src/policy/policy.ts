@@ -16,6 +16,9 @@ import {
   type PortRange,
 } from "../nat/intent.ts";
 
+import { untranslatedOf } from "./destinations.ts";
+import { parseGoDuration } from "./go.ts";
+
 /** The owner under which a policy file's rules stand. */
 export const POLICY_OWNER = "policy";
 
@@ -97,23 +100,14 @@ const source = v.lazy((input): typeof sourceText | typeof sourceMap =>
 /** Durations as Go writes them; ip-masq-agent's file has one. Milliseconds. */
 const duration = v.pipe(
   v.string("must be a duration, like 60s or 1m30s"),
-  v.check((text) => durationMs(text) !== undefined, "must be a duration, like 60s or 1m30s"),
-  v.transform((text) => durationMs(text)!),
+  v.check((text) => (parseGoDuration(text) ?? 0) > 0, "must be a duration, like 60s or 1m30s"),
+  v.transform((text) => parseGoDuration(text)!),
 );
-
-const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-
-function durationMs(text: string): number | undefined {
-  if (!/^(\d+(\.\d+)?(ms|s|m|h))+$/.test(text)) return undefined;
-  let sum = 0;
-  for (const [, number, unit] of text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g))
-    sum += Number(number) * UNIT_MS[unit!]!;
-  return sum;
-}
 
 export const POLICY = v.strictObject({
   sources: v.optional(v.array(source, "must be a list of CIDRs"), ["0.0.0.0/0"]),
   nonMasqueradeCIDRs: v.optional(v.array(cidr, "must be a list of CIDRs"), [...PRIVATE_USE]),
+  masqueradeCIDRs: v.optional(v.array(cidr, "must be a list of CIDRs"), []),
   masqLinkLocal: v.optional(boolean, false),
   masqLinkLocalIPv6: v.optional(boolean, false),
   ...translation,
@@ -156,11 +150,12 @@ export function policyOf(fields: PolicyFields): NatPolicy {
       ...(own.outInterfaces === undefined ? {} : { outInterfaces: own.outInterfaces }),
     };
   });
-  const untranslated = [
+  const kept = [
     ...fields.nonMasqueradeCIDRs,
     ...(fields.masqLinkLocal ? [] : [LINK_LOCAL[4]]),
     ...(fields.masqLinkLocalIPv6 ? [] : [LINK_LOCAL[6]]),
   ];
+  const untranslated = untranslatedOf(kept, fields.masqueradeCIDRs);
   return {
     backend: fields.backend,
     intent: normalizeIntent({ owner: POLICY_OWNER, sources, untranslated }),

@@ -42,6 +42,8 @@ export interface NodeSide {
   /** The node's end of the pod's cable. */
   readonly hostLink?: Link;
   readonly bridge?: Link;
+  /** The bridge port is locked, and the bridge does not know the pod's MAC address behind it. */
+  readonly isLockedOut?: true;
   /** The interface that the pod's own sits on (macvlan): its packets leave there, past the node's IP layer. */
   readonly lower?: Link;
   /** Where the node's IP layer receives the pod's packets: the bridge, or the host veth. */

@@ -1,4 +1,5 @@
 /** What a trace says, as plain JSON. The ladder, the page and the library's callers all read this. */
+import type { CommandLine } from "../text/command.ts";
 import type { CauseCode } from "../causes/catalogue.ts";
 import type { Missing } from "./evidence.ts";
 
@@ -30,7 +31,7 @@ export interface StepReport {
 
 export interface StopFix {
   readonly place: "pod" | "node";
-  readonly command: string;
+  readonly command: CommandLine;
 }
 
 /** Where and why it ended. */
@@ -44,7 +45,7 @@ export interface Stop {
   readonly lastSeen: string;
   readonly evidence: readonly StepEvidence[];
   /** What to do: a command, or where to look. */
-  readonly todo?: string;
+  readonly todo?: string | undefined;
   /** Commands that mend it, and the namespace that they are meant for. */
   readonly fix?: readonly StopFix[];
   /** Whose it is, where that is known. */

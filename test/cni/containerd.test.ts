@@ -2,12 +2,12 @@
 import { afterEach, expect } from "bun:test";
 import { credentials, loadPackageDefinition, type Client, type ServiceError } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isIp } from "../../src/address/ip.ts";
 import { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { ask, run, testWith } from "../support/witness.ts";
-import { pluginDirectory } from "./plugin.ts";
+import { pluginProgram } from "./plugin.ts";
 import { busyboxRoot, inNetwork, removeWorld, runtimeWorld, type RuntimeWorld } from "./runtime-world.ts";
 
 const withContainerd = testWith([
@@ -98,27 +98,15 @@ function makeImage({ directory }: RuntimeWorld): string {
   return join(directory, "pause.tar");
 }
 
-function configure({ directory }: RuntimeWorld): { readonly config: string; readonly socket: string } {
+function configure({ directory, node }: RuntimeWorld): { readonly config: string; readonly socket: string } {
   const socket = join(directory, "containerd.sock");
   const config = join(directory, "config.toml");
-  const nets = join(directory, "net.d");
-  mkdirSync(nets);
-  writeFileSync(
-    join(nets, "10-wayout.conflist"),
-    JSON.stringify({
-      cniVersion: "1.0.0",
-      name: NETWORK,
-      plugins: [
-        {
-          type: "wayout",
-          bridge: "cni-cri7",
-          isDefaultGateway: true,
-          ipMasq: true,
-          ipam: { type: "host-local", ranges: [[{ subnet: "10.42.0.0/24" }], [{ subnet: "fd00:42::/64" }]] },
-        },
-      ],
-    }),
-  );
+  const [plugins, nets] = [join(directory, "bin"), join(directory, "net.d")];
+  // On a bare node: no other plugin is there, loopback neither, without which no sandbox starts.
+  const directories = ["--bin-dir", plugins, "--conf-dir", nets];
+  const subnets = ["--subnet", "10.42.0.0/24", "--subnet", "fd00:42::/64"];
+  const network = ["--name", NETWORK, "--bridge", "cni-cri7", ...subnets];
+  ask(node, [pluginProgram(), "cni", "install", ...directories, ...network]);
   writeFileSync(
     config,
     `version = 2
@@ -131,7 +119,7 @@ state = "${join(directory, "c-state")}"
   restrict_oom_score_adj = true
   disable_apparmor = true
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "${pluginDirectory()}"
+    bin_dir = "${plugins}"
     conf_dir = "${nets}"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "native"

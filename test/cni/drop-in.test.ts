@@ -12,6 +12,7 @@ import {
   freshPod,
   must,
   pluginDirectory,
+  rawCall,
   REFERENCE_DIRECTORY,
   type Configuration,
 } from "./plugin.ts";
@@ -22,6 +23,7 @@ const withMounts = testWith([...PROGRAMS, "unshare", "mount"]);
 const withReference = testWith([
   ...PROGRAMS,
   "iptables",
+  "iptables-legacy",
   ...(existsSync(REFERENCE_DIRECTORY) ? [] : ["containernetworking-plugins"]),
 ]);
 
@@ -199,4 +201,134 @@ withPrograms("what other plugins of a chain say of their interfaces is handed on
     const [first] = must(call(freshNamespace("node"), "ADD", conf, freshPod())).interfaces!;
     expect(first as object).toEqual(kept);
   }
+});
+
+describe("rules that the plugin we replace made for each pod", () => {
+  const CONF = { cniVersion: "1.0.0", bridge: "cni0", macspoofchk: true, ipam: DUAL };
+  const saved = (node: NetworkNamespace): string =>
+    ["iptables-save", "ip6tables-save", "iptables-legacy-save"]
+      .flatMap((program) => ask(node, [program, "-t", "nat"]).split("\n"))
+      .filter((line) => /^(:CNI-|-A)/.test(line))
+      .join("\n");
+
+  withReference("go with the pod's DEL, and nobody else's do", () => {
+    const node = freshNamespace("node");
+    const conf = bridgeNetwork(CONF);
+    const [one, two] = [freshPod("one"), freshPod("two")];
+    for (const pod of [one, two]) must(call(node, "ADD", { ...conf, type: "bridge" }, pod));
+    const rules = saved(node);
+    expect(rules).toContain('id: \\"two\\"');
+    must(call(node, "DEL", conf, one));
+    const left = saved(node).split("\n");
+    expect(left.filter((line) => line.startsWith("-A"))).toEqual(
+      rules.split("\n").filter((line) => line.startsWith("-A") && line.includes('id: \\"two\\"')),
+    );
+    // One chain a family.
+    expect(left.filter((line) => line.startsWith(":"))).toHaveLength(2);
+    expect(ask(node, ["nft", "list", "table", "bridge", "nat"])).not.toContain("one");
+    expect(ask(node, ["nft", "list", "table", "bridge", "nat"])).toContain("macspoofchk-two-eth0");
+    must(call(node, "DEL", conf, { container: "two" }));
+    expect(saved(node)).toBe("");
+    expect(ask(node, ["nft", "list", "table", "bridge", "nat"])).not.toContain("macspoofchk");
+  });
+
+  withReference("of iptables-legacy, and of the later plugins' table", () => {
+    const node = freshNamespace("node");
+    const conf = bridgeNetwork({ name: "n" });
+    const sha512 = (text: string, digits: number): string =>
+      new Bun.CryptoHasher("sha512").update(text).digest("hex").slice(0, digits);
+    const chainOf = (pod: string): string => `CNI-${sha512(`n${pod}`, 24)}`;
+    for (const pod of ["one", "two"]) {
+      const comment = ["-m", "comment", "--comment", `name: "n" id: "${pod}"`];
+      const legacy = (...words: string[]): string => ask(node, ["iptables-legacy", "-t", "nat", ...words]);
+      legacy("-N", chainOf(pod));
+      legacy("-A", chainOf(pod), "-d", "10.42.0.0/24", "-j", "ACCEPT", ...comment);
+      legacy(
+        "-A",
+        "POSTROUTING",
+        "-s",
+        pod === "one" ? "10.42.0.8" : "10.42.0.9",
+        "-j",
+        chainOf(pod),
+        ...comment,
+      );
+    }
+    const hash = (pod: string): string => `${sha512("n", 16)}-${sha512(`eth0:${pod}`, 16)}`;
+    const rule = (pod: string, last: number): string =>
+      `ip saddr 10.42.0.${last} ip daddr != 10.42.0.0/24 masquerade comment "${hash(pod)}, net: n, if: eth0, id: ${pod}"`;
+    ask(
+      node,
+      ["nft", "-f", "-"],
+      `table inet cni_plugins_masquerade { chain masq_checks { ${rule("one", 8)}; ${rule("two", 9)}; }; }`,
+    );
+    must(call(node, "DEL", conf, { container: "one" }));
+    const left = (): string =>
+      `${saved(node)}${ask(node, ["nft", "list", "table", "inet", "cni_plugins_masquerade"])}`;
+    expect(left()).not.toContain("one");
+    expect(left()).toContain(`-j ${chainOf("two")}`);
+    expect(left()).toContain("id: two");
+    // What earlier DELs have left goes with a garbage collection.
+    must(
+      call(node, "GC", { ...conf, "cni.dev/valid-attachments": [{ containerID: "two", ifname: "eth0" }] }),
+    );
+    expect(left()).toContain("id: two");
+    must(call(node, "GC", { ...conf, "cni.dev/valid-attachments": [] }));
+    expect(left()).not.toContain("two");
+  });
+});
+
+describe("type loopback", () => {
+  const conf = (type: string, cniVersion = "1.0.0"): Configuration => ({
+    cniVersion,
+    name: "cni-loopback",
+    type,
+  });
+  /** Ours under the type that runtimes ask for. */
+  const loopback = (
+    pod: ReturnType<typeof freshPod>,
+    command: string,
+    extra: object = {},
+    cniVersion = "1.0.0",
+  ) =>
+    rawCall(
+      freshNamespace("node"),
+      "wayout",
+      JSON.stringify({ ...conf("loopback", cniVersion), ...extra }),
+      environmentOf(command, { ...pod, interfaceName: "lo" }),
+    );
+
+  withReference("answers as the reference plugin", () => {
+    for (const cniVersion of ["1.0.0"]) {
+      const [ours, theirs] = [freshPod("ours"), freshPod("theirs")];
+      for (const { namespace } of [ours, theirs]) ask(namespace, ["ip", "link", "set", "lo", "down"]);
+      const answer = must(loopback(ours, "ADD", {}, cniVersion));
+      const reference = must(
+        call(freshNamespace("node"), "ADD", conf("loopback", cniVersion), { ...theirs, interfaceName: "lo" }),
+      );
+      const plain = JSON.stringify(answer).replaceAll(ours.netns!, "NS");
+      expect(JSON.parse(plain)).toEqual(
+        JSON.parse(JSON.stringify(reference).replaceAll(theirs.netns!, "NS")),
+      );
+      expect(ask(ours.namespace, ["ip", "-br", "link", "show", "lo"])).toContain("LOWER_UP");
+    }
+  });
+
+  withPrograms(
+    "hands on what was reported before, checks, and takes nothing from whom a path leads to by now",
+    () => {
+      const pod = freshPod();
+      const prevResult = { cniVersion: "1.0.0", ips: [{ address: "10.42.0.9/24" }], dns: {} };
+      expect(must(loopback(pod, "ADD", { prevResult })).ips).toEqual(prevResult.ips);
+      must(loopback(pod, "CHECK", { prevResult }));
+      must(loopback(pod, "DEL", { prevResult }));
+      must(loopback(pod, "CHECK", { prevResult }));
+      ask(pod.namespace, ["ip", "link", "set", "lo", "down"]);
+      expect(loopback(pod, "CHECK", { prevResult }).json).toMatchObject({
+        code: 110,
+        msg: expect.stringContaining("lo is down"),
+      });
+      must(loopback({ ...pod, netns: "/run/netns/gone" }, "DEL"));
+      expect(loopback({ ...pod, netns: "/run/netns/gone" }, "ADD").json?.code).toBe(8);
+    },
+  );
 });

@@ -6,6 +6,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   utimesSync,
@@ -100,6 +101,57 @@ withPrograms("install puts a working plugin and network in place; a second time 
   });
 });
 
+const VERSION_OF = (versions: string): string => `#!/bin/sh\necho '{"supportedVersions": ${versions}}'\n`;
+
+withPrograms(
+  "loopback is answered where nobody else does; portmap joins the network where it is there",
+  () => {
+    inDirectory((place) => {
+      const node = freshNamespace("node");
+      const bare = place.wayout(node, "install", "--subnet", "10.42.0.0/24", "--no-masquerade");
+      expect(bare.stdout).toContain("no other plugin loopback was there");
+      expect(bare.stdout).toContain("no plugin portmap");
+      expect(readlinkSync(join(place.bin, "loopback"))).toBe("wayout");
+      const conflist = (): {
+        cniVersion: string;
+        cniVersions?: string[];
+        plugins: Record<string, unknown>[];
+      } => JSON.parse(readFileSync(place.conflist, "utf8")) as never;
+      // Old libraries take the first, later ones the best of the second.
+      expect(conflist()).toMatchObject({ cniVersion: "1.0.0", cniVersions: ["1.0.0", "1.1.0"] });
+      expect(conflist().plugins).toMatchObject([{ type: "wayout", ipMasq: false }]);
+      expect(place.wayout(node, "uninstall").stdout).toContain("/loopback is gone");
+      expect(existsSync(join(place.bin, "loopback"))).toBe(false);
+
+      for (const [versions, cniVersion, cniVersions] of [
+        ['["0.4.0", "1.0.0", "1.1.0"]', "1.0.0", ["1.0.0", "1.1.0"]],
+        ['["0.3.1", "0.4.0", "1.0.0"]', "1.0.0", undefined],
+        ['["0.3.1", "0.4.0"]', "0.4.0", undefined],
+      ] as const) {
+        for (const name of ["loopback", "portmap"]) {
+          writeFileSync(join(place.bin, name), VERSION_OF(versions), { mode: 0o755 });
+        }
+        const installed = place.wayout(node, "install", "--subnet", "10.42.0.0/24", "--json");
+        expect(JSON.parse(installed.stdout)).toMatchObject({ portmap: true });
+        expect(JSON.parse(installed.stdout)).not.toHaveProperty("loopback");
+        expect([conflist().cniVersion, conflist().cniVersions]).toEqual([cniVersion, cniVersions as never]);
+        expect(conflist().plugins[1]).toMatchObject({
+          type: "portmap",
+          capabilities: { portMappings: true },
+        });
+        rmSync(place.conflist);
+      }
+      writeFileSync(join(place.bin, "portmap"), "#!/bin/sh\nexit 1\n", { mode: 0o755 });
+      const refused = place.wayout(node, "install", "--subnet", "10.42.0.0/24", "--json");
+      expect(refused.exitCode).toBe(3);
+      expect(refused.stdout).toContain("asking");
+      expect(readdirSync(place.conf)).toEqual([]);
+      place.wayout(node, "uninstall");
+      expect(readdirSync(place.bin).sort()).toEqual(["loopback", "portmap"]);
+    });
+  },
+);
+
 withPrograms("a subnet that collides, and a directory that is a file: nothing is put in place", () => {
   inDirectory((place) => {
     const node = freshNamespace("node");
@@ -138,28 +190,27 @@ withPrograms(
         addresses: [],
         natRules: false,
       });
-      // Two minutes later no ADD can be under way any more.
+      // Two minutes later no ADD can be under way any more; and the pod has lost its interface.
+      ask(pod.namespace, ["ip", "link", "delete", "eth0"]);
       const old = Date.now() / 1000 - 200;
       utimesSync("/var/lib/cni/networks/gc-net/10.42.0.2", old, old);
       const shown = place.wayout(node, "gc", "--dry-run", "--json");
       expect(JSON.parse(shown.stdout).networks[0]).toMatchObject({
         network: "gc-net",
-        links: [{ alias: "cni/gc-net leaked eth0" }],
+        links: [],
         addresses: [{ address: "10.42.0.2", owner: "leaked eth0" }],
         natRules: true,
       });
       expect(place.wayout(node, "gc", "--dry-run").stdout).toContain("would remove its NAT rules");
-      expect(ask(pod.namespace, ["ip", "-br", "link"])).toContain("eth0");
       const removed = place.wayout(node, "gc");
       expect(removed).toMatchObject({ exitCode: 0, stderr: "" });
       expect(removed.stdout).toContain("removed address 10.42.0.2");
       expect(removed.stdout).toContain("removed its NAT rules");
       expect(place.wayout(node, "gc").stdout).toContain("nothing is left over");
-      expect(ask(pod.namespace, ["ip", "-br", "link"])).not.toContain("eth0");
       expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
 
       const uninstalled = place.wayout(node, "uninstall", "--json");
-      expect(JSON.parse(uninstalled.stdout).removed).toHaveLength(2);
+      expect(JSON.parse(uninstalled.stdout).removed).toHaveLength(3);
       expect(existsSync(place.conflist)).toBe(false);
       expect(place.wayout(node, "uninstall").stdout).toBe("Nothing was installed.\n");
     });
@@ -219,7 +270,7 @@ withPrograms("a plugin that runs is replaced under its feet, and ends its work",
   await running.stdin.end();
   const said = await new Response(running.stdout).text();
   expect([await running.exited, said]).toEqual([0, expect.stringContaining("10.42.0.2/24")]);
-  expect(readdirSync(place.bin)).toEqual(["wayout"]);
+  expect(readdirSync(place.bin).sort()).toEqual(["loopback", "wayout"]);
   expect(readdirSync(place.conf)).toEqual(["10-wayout.conflist"]);
 });
 
@@ -248,8 +299,8 @@ testWith(["root", "ip", "nft", "strace"])(
           if (exitCode === 0) break;
           points++;
           expect(place.wayout(node, "install", "--subnet", "10.42.0.0/24").exitCode).toBe(0);
-          expect([readdirSync(place.bin), readdirSync(place.conf)]).toEqual([
-            ["wayout"],
+          expect([readdirSync(place.bin).sort(), readdirSync(place.conf)]).toEqual([
+            ["loopback", "wayout"],
             ["10-wayout.conflist"],
           ]);
           expect(place.wayout(node, "uninstall").exitCode).toBe(0);
@@ -275,7 +326,7 @@ withPrograms("a conflist of our name that is somebody else's survives install an
     });
     expect(readFileSync(place.conflist, "utf8")).toBe(theirs);
     expect(JSON.parse(place.wayout(node, "uninstall", "--json").stdout)).toEqual({
-      removed: [join(place.bin, "wayout")],
+      removed: ["loopback", "wayout"].map((name) => join(place.bin, name)),
     });
     expect(readFileSync(place.conflist, "utf8")).toBe(theirs);
   });

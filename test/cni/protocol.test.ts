@@ -93,7 +93,8 @@ describe("namespaces", () => {
       const answer = call(node, "ADD", conf, { container: "c1", netns });
       expect(answer.json?.code).toBe(8);
     }
-    expect(call(node, "DEL", conf, { container: "c1", netns: `/run/netns/${node.name}` }).json?.code).toBe(8);
+    // A DEL frees what is its own, wherever the path leads by now.
+    must(call(node, "DEL", conf, { container: "c1", netns: `/run/netns/${node.name}` }));
     must(call(node, "DEL", conf, { container: "c1", netns: "/run/netns/gone" }));
   });
 });

@@ -136,7 +136,7 @@ testWith(["root"])("with --to a real packet confirms, and finds what no table te
   expect(diagnosis.findings.map((one) => one.code)).toEqual(["no-answer"]);
 });
 
-testWith(["root"])("with --to echoes of several sizes find the black hole that no table shows", async () => {
+testWith(["root"])("with --to pings of several sizes find the black hole that no table shows", async () => {
   const world = healthyWorld();
   await using _ = await serveInternet(world);
   faultNamed("narrow-tunnel")!.apply(world);
@@ -146,8 +146,8 @@ testWith(["root"])("with --to echoes of several sizes find the black hole that n
   expect(exitCode).toBe(1);
   expect(stdout).toContain("only with small packets");
   expect(stdout).toContain("[mtu-black-hole]");
-  expect(stdout).toContain("lost without a word: 1420, 1440, 1460, 1480, 1492, 1500");
-  expect(stdout).toContain(`ip netns exec ${BLUE} ip link set eth0 mtu 1400`);
+  expect(stdout).toContain("lost, and no message came back: 1420, 1440, 1460, 1480, 1492, 1500");
+  expect(stdout).toContain(`ip netns exec ${BLUE} ip link set dev eth0 mtu 1400`);
 });
 
 testWith(["real-root"])(

@@ -4,13 +4,14 @@
  */
 import { afterAll, describe, expect } from "bun:test";
 import { dirname, join } from "node:path";
-import { largestSent, withSizes } from "../../src/doctor/black-hole.ts";
+import { wayOut, withSizes } from "../../src/doctor/black-hole.ts";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
 import { probeSizes } from "../../src/trace/observe/size-probe.ts";
 import { faultNamed, FAULTS, type Fault } from "../../src/lab/faults.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import type { World } from "../../src/lab/world.ts";
+import { expectInert } from "./inert.ts";
 import { testWith } from "../support/witness.ts";
 import {
   askFrom,
@@ -30,14 +31,21 @@ const WEB: Readonly<Record<4 | 6, Target>> = {
   6: { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 },
 };
 
-/** @param live also sends echoes of several sizes, as --to does */
+/** @param live also sends pings of several sizes, as --to does */
 function look(world: World, target: Target = WEB[4], live = false): Diagnosis {
   const snapshot = snapshotOf(world, [target.address]);
   const pod = snapshot.pods[0]!;
   const diagnosis = diagnose(snapshot, pod, target);
   if (!live) return diagnosis;
-  const mtu = largestSent(snapshot, pod, target)!;
-  return withSizes(snapshot, pod, diagnosis, probeSizes(world.blue, target.address, mtu, 300));
+  const { mtu, uplink } = wayOut(snapshot, pod, target)!;
+  const probe = probeSizes({
+    pod: world.blue,
+    destination: target.address,
+    mtu,
+    patienceMs: 300,
+    uplink: { node: world.node, name: uplink },
+  });
+  return withSizes(snapshot, pod, diagnosis, probe);
 }
 
 /** What pods serve: ns-green to its neighbour, ns-blue to itself over a port of the node. */
@@ -101,6 +109,7 @@ describe("one fault", () => {
         const broken = look(world, asked, fault.onlyLive);
         expect(stopping(broken)).toEqual([fault.finding]);
         expect(broken.healthy).toBe(false);
+        expectInert(snapshotOf(world, [asked.address]), asked);
         const [found] = broken.findings;
         const cure = found!.fix.map((one) => one.command).join(" && ");
         rows.push([

@@ -107,7 +107,7 @@ testWith(["root", "nft"])("two routers send the packet to each other", async () 
   world = await makeWorld({ nat: false });
   world.in("internet", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.up0.send_redirects=0");
   world.in("internet", "ip", "route", "add", "10.0.0.0/8", "via", "203.0.113.2");
-  expect(stops(world, "ttl-expired", "10.99.0.9:443")).toContain(
+  expect(stops(world, "ttl-exceeded", "10.99.0.9:443")).toContain(
     "203.0.113.1 on the way refuses it: time to live exceeded in transit",
   );
 });
@@ -171,4 +171,57 @@ testWith(["root", "nft"])("a transparent proxy with a listener: redirected, and 
   } finally {
     server.stop(true);
   }
+});
+
+const ONE_WAY = [
+  {
+    way: "out",
+    rule: 'iifname "br0" meta length > 1400 drop',
+    says: "are lost on the node before eth0",
+    seen: "left: none",
+  },
+  {
+    way: "back",
+    rule: 'iifname "eth0" meta length > 1400 drop',
+    says: "are lost on the node behind eth0, on the answer's way",
+    seen: "their answers came back: 1420, 1440, 1460, 1480, 1492, 1500",
+  },
+];
+
+for (const { way, rule, says, seen } of ONE_WAY) {
+  testWith(["root", "nft"])(`large packets die one way: ${way}`, async () => {
+    world = await makeWorld();
+    world.nft(`table inet narrow { chain fw { type filter hook forward priority 0; ${rule}; }; }`);
+    const text = stops(world, "mtu-black-hole", "198.51.100.80:443");
+    expect(text).toContain(says);
+    expect(text).toContain(seen);
+  });
+}
+
+testWith(["root", "nft"])(
+  "a way out that is too narrow for IPv6: the fix leaves the pod its IPv6",
+  async () => {
+    world = await makeWorld();
+    world.in("node", "ip", "link", "set", "eth0", "mtu", "1220");
+    world.in("internet", "ip", "link", "set", "up0", "mtu", "1220");
+    const { diagnosis } = doctor(world, "198.51.100.80:9999", "--proto", "udp");
+    const [found] = diagnosis.findings;
+    expect([found?.code, found?.fix.map(({ command }): string => command)]).toEqual([
+      "mtu-too-large",
+      [`ip netns exec ${world.pod.name} ip route change default via 10.20.0.1 dev eth0 mtu 1220`],
+    ]);
+    ask(world.node, ["sh", "-c", found!.fix[0]!.command]);
+    expect(world.in("pod", "ip", "-6", "addr", "show", "dev", "eth0")).toContain("fd20::2/64");
+    expect(passes(world, "198.51.100.80:9999", "--proto", "udp").findings).toEqual([]);
+  },
+);
+
+testWith(["root", "nft"])("a way out that IPv6 can live with: the pod's link takes its size", async () => {
+  world = await makeWorld();
+  world.in("node", "ip", "link", "set", "eth0", "mtu", "1300");
+  world.in("internet", "ip", "link", "set", "up0", "mtu", "1300");
+  const { diagnosis } = doctor(world, "198.51.100.80:443");
+  expect<string | undefined>(diagnosis.findings[0]?.fix[0]?.command).toBe(
+    `ip netns exec ${world.pod.name} ip link set dev eth0 mtu 1300`,
+  );
 });

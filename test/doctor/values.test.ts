@@ -201,7 +201,7 @@ testWith(["root"])("an IPv6 address that was refused as a duplicate is deleted a
   const target = { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 } as const;
   const { findings } = diagnose({ ...snapshot, pods: [changed, ...others] }, changed, target);
   expect(findings.map((one) => one.code)).toEqual(["pod-address-unusable"]);
-  expect(findings[0]!.fix.slice(0, 2).map((one) => one.command)).toEqual([
+  expect(findings[0]!.fix.slice(0, 2).map((one): string => one.command)).toEqual([
     `ip netns exec ${blue.namespace} ip -6 addr del ${blue.ipv6}/64 dev eth0`,
     `ip netns exec ${blue.namespace} ip -6 addr add ${blue.ipv6}/64 dev eth0 nodad`,
   ]);

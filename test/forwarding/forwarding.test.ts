@@ -139,7 +139,7 @@ testWith(["root", "nft"])("IPv6 asks the family's switch alone, IPv4 the interfa
   world.in("node", "sysctl", "-qw", "net.ipv4.conf.br0.forwarding=0");
   expect(shows("--ipv4")).toBe(1);
   const { stop } = world.trace();
-  expect([stop?.code, stop?.fix?.[0]?.command]).toEqual([
+  expect<(string | undefined)[]>([stop?.code, stop?.fix?.[0]?.command]).toEqual([
     "forwarding-off-on-interface",
     "sysctl -w net.ipv4.conf.br0.forwarding=1",
   ]);

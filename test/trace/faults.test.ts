@@ -2,7 +2,7 @@
 import { afterEach, expect } from "bun:test";
 import type { Stop, TraceReport } from "../../src/trace/report.ts";
 import type { TraceRequest } from "../../src/trace/trace.ts";
-import { ask, testWith } from "../support/witness.ts";
+import { ask, run, testWith } from "../support/witness.ts";
 import { makeWorld, type World, type WorldOptions } from "./world.ts";
 
 let world: World | undefined;
@@ -53,6 +53,26 @@ const FAULTS: readonly Fault[] = [
     step: 1,
     code: "pod-no-carrier",
     reason: /eth0 in the pod has no carrier/,
+  },
+  {
+    name: "the pod's bridge port is locked, and its gateway known",
+    break: (w) => {
+      w.trace();
+      lock(w);
+    },
+    step: 2,
+    code: "bridge-port-locked",
+    reason: /the port veth-pod of br0 is locked, and the pod's MAC address .* is not in/,
+  },
+  {
+    name: "the pod's bridge port is locked: not even ARP gets through",
+    break: (w) => {
+      lock(w);
+      w.in("pod", "ip", "neigh", "flush", "dev", "eth0");
+    },
+    step: 1,
+    code: "bridge-port-locked",
+    reason: /the port veth-pod of br0 is locked/,
   },
   {
     name: "forwarding is off",
@@ -421,3 +441,24 @@ function expectOrdered(report: TraceReport): void {
   }
   expect(report.stop!.lastSeen).not.toBe("");
 }
+
+/** As 802.1X does it: only senders that the forwarding database has behind the port may pass. */
+function lock(w: World): void {
+  w.in("node", "bridge", "link", "set", "dev", "veth-pod", "locked", "on", "learning", "off");
+  const [{ address: mac }] = JSON.parse(w.in("pod", "ip", "-j", "link", "show", "eth0")) as [
+    { address: string },
+  ];
+  run(w.node, ["bridge", "fdb", "del", mac, "dev", "veth-pod", "master"]);
+}
+
+testWith(["root", "nft"])(
+  "a locked port that knows the pod lets it through, as the fix makes it",
+  async () => {
+    world = await makeWorld();
+    lock(world);
+    const { stop } = world.trace();
+    ask(world.node, ["sh", "-c", stop!.fix![0]!.command]);
+    world.in("pod", "ip", "neigh", "flush", "dev", "eth0");
+    expect(world.trace().stop?.reason).toBe(undefined);
+  },
+);

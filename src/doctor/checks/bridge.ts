@@ -1,5 +1,6 @@
 /** The cable and what it is plugged into. */
-import { finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
+import { command } from "../../text/command.ts";
+import { deleteRule, finding, anywhere, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { decisionPlace, decisionText, linkText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
@@ -104,9 +105,9 @@ function ports(context: CheckContext): Finding[] {
       consequence: "the bridge takes no frames from the pod",
       fix: [
         ...(stop.bridge.bridge?.stp === true
-          ? [context.fix("node", `ip link set ${stop.bridge.name} type bridge stp_state 0`)]
+          ? [context.fix("node", command`ip link set dev ${stop.bridge.name} type bridge stp_state 0`)]
           : []),
-        context.fix("node", `bridge link set dev ${stop.link.name} state 3`),
+        context.fix("node", command`bridge link set dev ${stop.link.name} state 3`),
       ],
     }),
   );
@@ -118,7 +119,7 @@ function ports(context: CheckContext): Finding[] {
         { source: "bridge -d link", value: `${stop.link.name} isolated on, ${stop.other.name} isolated on` },
       ],
       consequence: "the bridge does not pass frames between them",
-      fix: [context.fix("node", `bridge link set dev ${stop.link.name} isolated off`)],
+      fix: [context.fix("node", command`bridge link set dev ${stop.link.name} isolated off`)],
     }),
   );
   return [...blocked, ...isolated];
@@ -148,7 +149,9 @@ function locked(context: CheckContext): Finding[] {
         { source: `bridge fdb: ${podLink.mac}`, value: behind },
       ],
       consequence: "the bridge drops all frames of the pod",
-      fix: [context.fix("node", `bridge fdb replace ${podLink.mac} dev ${hostLink.name} master static`)],
+      fix: [
+        context.fix("node", command`bridge fdb replace ${podLink.mac} dev ${hostLink.name} master static`),
+      ],
       advice: [`or open the port to everybody: bridge link set dev ${hostLink.name} locked off`],
     }),
   ];
@@ -206,7 +209,7 @@ function hairpin(context: CheckContext): Finding[] {
         { source: `translation of ${target}`, value: context.path.left?.destination ?? "" },
       ],
       consequence: "others reach the published port, the pod itself does not",
-      fix: [context.fix("node", `bridge link set dev ${link.name} hairpin on`)],
+      fix: [context.fix("node", command`bridge link set dev ${link.name} hairpin on`)],
       advice: ["for good: hairpinMode in the network's configuration"],
     }),
   );
@@ -224,14 +227,9 @@ function frames(context: CheckContext): Finding[] {
         consequence: "the frames do not get through the bridge",
         ...(stop.by.rule === undefined
           ? { advice: [`accept the pod's frames in ${decisionPlace(stop.by)}`] }
-          : { fix: [context.fix("node", `nft delete rule ${ruleAddress(stop.by)}`)] }),
+          : { fix: [deleteRule(context, "node", stop.by)] }),
       }),
     );
-}
-
-/** `bridge filter forward handle 4`, as nft's delete takes it. */
-function ruleAddress(by: Parameters<typeof decisionPlace>[0]): string {
-  return `${by.table.family} ${by.table.name} ${by.chain.name} handle ${by.rule!.handle}`;
 }
 
 /** Services are translated on this node, and answers from the same bridge would pass by the translation. */
@@ -258,8 +256,8 @@ function netfilterOff(context: CheckContext): Finding[] {
       consequence:
         "an answer from a backend on the same bridge keeps the wrong source, and the client drops it",
       fix: [
-        { command: "modprobe br_netfilter" },
-        { command: context.command("node", `sysctl -w net.bridge.bridge-nf-call-${name}=1`) },
+        anywhere(command`modprobe br_netfilter`),
+        context.fix("node", command`sysctl -w net.bridge.bridge-nf-call-${name}=1`),
       ],
       confidence: "likely",
     }),

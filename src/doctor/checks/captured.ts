@@ -1,4 +1,5 @@
 /** A policy rule sends what the pod sends another way than the node's own packets. */
+import { command } from "../../text/command.ts";
 import { finding, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import { routeText, type RouteResult } from "../predict/fib.ts";
@@ -22,12 +23,14 @@ interface Captured {
 const KERNEL_RULES: ReadonlySet<number> = new Set([0, 32766, 32767]);
 
 /** `ip rule del …` for exactly this rule; empty for the kernel's own. */
-export function deletePolicyRule(context: CheckContext, rule: Rule): Fix[] {
+export function deletePolicyRule(context: CheckContext, rule: Rule): (Fix | undefined)[] {
   if (KERNEL_RULES.has(rule.priority)) return [];
-  const flag = rule.family === 6 ? "-6 " : "";
-  const selector = ruleText(rule).replace(/^\d+: /, "");
-  const command = `ip ${flag}rule del priority ${rule.priority} ${selector}`;
-  return [context.fix("node", command, undefined, { kind: "delete-policy-rule", place: "node", rule })];
+  const flag = rule.family === 6 ? ["-6"] : [];
+  const selector = ruleText(rule)
+    .replace(/^\d+: /, "")
+    .split(" ");
+  const line = command`ip ${flag} rule del priority ${rule.priority} ${selector}`;
+  return [context.fix("node", line, undefined, { kind: "delete-policy-rule", place: "node", rule })];
 }
 
 /** The packet goes nowhere, and without the rule it would get through. */

@@ -1,5 +1,6 @@
 /** Is there room to remember one more connection? */
-import { finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
+import { command } from "../../text/command.ts";
+import { anywhere, finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { answerUnrecognized, flowUntracked } from "./unanswered.ts";
 
@@ -46,12 +47,10 @@ function capacity(context: CheckContext): Finding[] {
       ],
       consequence: full ? "new connections are dropped" : "a burst of connections fills it",
       fix: [
-        {
-          command: context.command(
-            "node",
-            `sysctl -w net.netfilter.nf_conntrack_max=${Math.max(table.max * 2, 262_144)}`,
-          ),
-        },
+        context.fix(
+          "node",
+          command`sysctl -w net.netfilter.nf_conntrack_max=${Math.max(table.max * 2, 262_144)}`,
+        ),
       ],
       advice: ["see who fills it: wayout conntrack stats"],
     }),
@@ -71,7 +70,7 @@ function missing(context: CheckContext): Finding[] {
         { source: "nf_tables", value: why ?? "not there" },
       ],
       consequence: "nothing can be translated here",
-      fix: [{ command: "modprobe nf_conntrack nf_tables nft_chain_nat" }],
+      fix: [anywhere(command`modprobe nf_conntrack nf_tables nft_chain_nat`)],
     }),
   ];
 }
@@ -113,7 +112,7 @@ function growth(context: CheckContext): Finding[] {
           { source: "conntrack early_drop", value: `${first.earlyDrop} → ${last.earlyDrop}` },
         ],
         consequence: "connections fail now and then",
-        fix: [{ command: "wayout conntrack stats" }],
+        fix: [anywhere(command`wayout conntrack stats`)],
         confidence: "likely",
       }),
     );

@@ -1,8 +1,9 @@
 /** Can the pod resolve names? Each name server is a destination of its own. */
+import { command, namedNamespace } from "../../text/command.ts";
 import { isLoopbackAddress } from "../../address/special-purpose.ts";
 import { isIp, endText } from "../../address/ip.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
-import { CheckContext, finding, type Check } from "../check.ts";
+import { anywhere, CheckContext, finding, type Check } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
 import { predictPath } from "../predict/predict.ts";
 import { isDefaultRoute, routeText } from "../predict/fib.ts";
@@ -81,15 +82,12 @@ function loopback(context: CheckContext, server: string, listed: { source: strin
 }
 
 /** For a named namespace the file is known, and perhaps a name server that others use. */
-function resolvFix(context: CheckContext, server: string): Fix[] {
-  const name = /^\/(?:var\/)?run\/netns\/([^/]+)$/.exec(context.pod.state?.path ?? "")?.[1];
+function resolvFix(context: CheckContext, server: string): (Fix | undefined)[] {
+  const name = namedNamespace(context.pod.state?.path ?? "");
   const upstream = upstreamServer(context);
   if (name === undefined || upstream === undefined) return [];
-  return [
-    {
-      command: `sed -i 's/^nameserver ${server.replaceAll(".", "\\.")}$/nameserver ${upstream}/' /etc/netns/${name}/resolv.conf`,
-    },
-  ];
+  const change = `s/^nameserver ${server.replaceAll(".", "\\.")}$/nameserver ${upstream}/`;
+  return [anywhere(command`sed -i ${change} /etc/netns/${name}/resolv.conf`)];
 }
 
 /** A name server that another pod of this node uses. */
@@ -167,7 +165,9 @@ function unreachable(
       owner: cause?.owner ?? "see the reason",
       evidence: [listed, ...(cause?.evidence ?? [{ source: `path to ${server}:53`, value: stopText(stop) }])],
       consequence: "addresses work, names do not",
-      fix: cause?.fix ?? [{ command: `wayout doctor ${pod.name} --to ${endText(server, 53)} --proto udp` }],
+      fix: cause?.fix ?? [
+        anywhere(command`wayout doctor ${pod.name} --to ${endText(server, 53)} --proto udp`),
+      ],
       ...(cause === undefined ? {} : { confidence: cause.confidence }),
     }),
   ];
@@ -193,7 +193,7 @@ function ipv6Preferred(context: CheckContext): Finding[] {
       owner: "the pod's network",
       evidence: [{ source: "path to an IPv6 address outside", value: stopText(stop) }],
       consequence: "programs try IPv6 first and wait until it fails",
-      fix: [{ command: `wayout doctor ${pod.name} --to [2001:4860:4860::8888]:443` }],
+      fix: [anywhere(command`wayout doctor ${pod.name} --to ${"[2001:4860:4860::8888]:443"}`)],
       confidence: "likely",
     }),
   ];

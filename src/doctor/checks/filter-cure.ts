@@ -1,8 +1,10 @@
 /** What lets a packet through that a rule or a policy stops, and whose word it takes. */
+import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
+import { command, type CommandLine } from "../../text/command.ts";
 import { isIptablesTable } from "../../linux/nftables/text.ts";
 import type { Chain, Table } from "../../linux/nftables/ruleset.ts";
 import { ANYWHERE } from "../anywhere.ts";
-import type { CheckContext } from "../check.ts";
+import { deleteRule, type CheckContext } from "../check.ts";
 import type { Fix, RepairPlace } from "../finding.ts";
 import type { Stop } from "../predict/path.ts";
 import { isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
@@ -11,7 +13,7 @@ import { productOfDecision } from "../whose.ts";
 export type Filtered = Extract<Stop, { readonly kind: "filtered" }>;
 
 export interface Cure {
-  readonly fix: readonly Fix[];
+  readonly fix: readonly (Fix | undefined)[];
   readonly advice: readonly string[];
 }
 
@@ -76,7 +78,7 @@ export function filterCure(
 }
 
 /** Accept both directions of the pod's traffic, in front of everything else in the chain whose policy drops. */
-function policyFix(context: CheckContext, stop: Filtered): Fix[] {
+function policyFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
   const { table, base } = stop.stop.by;
   const link = context.path.inLink?.name ?? context.path.podLink?.name ?? "br0";
   const hook = base.base.hook;
@@ -87,22 +89,23 @@ function policyFix(context: CheckContext, stop: Filtered): Fix[] {
     ];
   }
   const change = { kind: "accept-policy", place: stop.place, table, chain: base } as const;
-  const chain = `${table.family} ${table.name} ${base.name}`;
-  return [context.fix(stop.place, `nft 'chain ${chain} { policy accept ; }'`, undefined, change)];
+  const [tableName, chainName] = [nftName(table.name), nftName(base.name)];
+  if (tableName === undefined || chainName === undefined) return [];
+  const line = command`nft ${`chain ${table.family} ${tableName} ${chainName} { policy accept ; }`}`;
+  return [context.fix(stop.place, line, undefined, change)];
 }
 
-function ruleFix(context: CheckContext, stop: Filtered): Fix[] {
+function ruleFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
   const { table, chain, rule } = stop.stop.by;
   if (rule === undefined) return [];
-  const command = isLegacy(table)
-    ? `${legacyProgram(table)} -t ${table.name} -D ${chain.name} ${ruleNumber(stop.stop.by)}`
-    : `nft delete rule ${table.family} ${table.name} ${chain.name} handle ${rule.handle}`;
+  if (!isLegacy(table)) return [deleteRule(context, stop.place, stop.stop.by)];
+  const line = command`${legacyProgram(table)} -t ${table.name} -D ${chain.name} ${ruleNumber(stop.stop.by)}`;
   const change = { kind: "delete-filter-rule", place: stop.place, table, chain, rule } as const;
-  return [context.fix(stop.place, command, undefined, change)];
+  return [context.fix(stop.place, line, undefined, change)];
 }
 
 /** Another product's rule stays: this pod's packets are accepted in front of it. Only that pair, where one is known. */
-function exemption(context: CheckContext, stop: Filtered, senders: Senders): Fix[] {
+function exemption(context: CheckContext, stop: Filtered, senders: Senders): (Fix | undefined)[] {
   const { table, base } = stop.stop.by;
   if (!["ip", "ip6", "inet"].includes(table.family) || base.base.type === "nat") return [];
   const conditions = conditionsOf(context, stop, senders);
@@ -143,16 +146,34 @@ function acceptFirst(
   table: Table,
   chain: Chain,
   conditions: Conditions,
-): Fix {
+): Fix | undefined {
   const change = { kind: "accept-first", place, table, chain, conditions } as const;
-  if (isIptablesTable(table)) {
-    const plain = table.family === "ip6" ? "ip6tables" : "iptables";
-    const program = isLegacy(table) ? legacyProgram(table) : plain;
-    const words = conditions.map(([selector, value]) => `${LETTERS[selector]} ${value}`).join(" ");
-    const inTable = table.name === "filter" ? "" : ` -t ${table.name}`;
-    return context.fix(place, `${program}${inTable} -I ${chain.name} ${words} -j ACCEPT`, undefined, change);
-  }
-  const words = conditions.map(([selector, value]) => `${selector.replace(/^meta /, "")} ${value}`).join(" ");
-  const where = `${table.family} ${table.name} ${chain.name}`;
-  return context.fix(place, `nft insert rule ${where} ${words} accept`, undefined, change);
+  return context.fix(
+    place,
+    isIptablesTable(table) ? iptablesInsert(table, chain, conditions) : nftInsert(table, chain, conditions),
+    undefined,
+    change,
+  );
+}
+
+function iptablesInsert(table: Table, chain: Chain, conditions: Conditions): CommandLine | undefined {
+  const plain = table.family === "ip6" ? "ip6tables" : "iptables";
+  const program = isLegacy(table) ? legacyProgram(table) : plain;
+  const words = conditions.map(([selector, value]) => [
+    LETTERS[selector],
+    selector.startsWith("meta") ? iptablesInterface(value) : value,
+  ]);
+  if (words.some(([, value]) => value === undefined)) return undefined;
+  const inTable = table.name === "filter" ? [] : ["-t", table.name];
+  return command`${program} ${inTable} -I ${chain.name} ${words.flat() as string[]} -j ACCEPT`;
+}
+
+function nftInsert(table: Table, chain: Chain, conditions: Conditions): CommandLine | undefined {
+  const words = conditions.map(([selector, value]) => [
+    ...selector.replace(/^meta /, "").split(" "),
+    selector.startsWith("meta") ? nftInterface(value) : value,
+  ]);
+  if (words.flat().includes(undefined)) return undefined;
+  const where = [nftName(table.name), nftName(chain.name)] as const;
+  return command`nft insert rule ${table.family} ${where[0]} ${where[1]} ${words.flat() as string[]} accept`;
 }

@@ -1,5 +1,6 @@
 /** Does a filter stop the packet, or its answer? */
-import { finding, type Check, type CheckContext } from "../check.ts";
+import { command } from "../../text/command.ts";
+import { anywhere, finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
@@ -110,7 +111,7 @@ function queued(context: CheckContext, stop: Filtered): Finding {
     owner,
     evidence: [{ source: decisionPlace(by), value: decisionText(by) }],
     consequence: "the program decides; when none listens, packets are dropped",
-    fix: [{ command: "cat /proc/net/netfilter/nfnetlink_queue" }],
+    fix: [context.fix(stop.place, command`cat /proc/net/netfilter/nfnetlink_queue`)],
     confidence: "possible",
   });
 }
@@ -132,7 +133,7 @@ function unknown(context: CheckContext): Finding[] {
       consequence: certain
         ? "what is said here holds in the usual case"
         : "the answer holds for one of the possibilities; a trace of a real packet tells",
-      fix: [{ command: `wayout trace ${context.pod.name} ${context.target.address}` }],
+      fix: [anywhere(command`wayout trace ${context.pod.name} ${context.target.address}`)],
       confidence: "possible",
     }),
   ];

@@ -1,5 +1,6 @@
 /** Is the node a router, and will it stay one? */
-import { finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
+import { command } from "../../text/command.ts";
+import { anywhere, finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { isDefaultRoute, routeText } from "../predict/fib.ts";
 import { forwardingFiles } from "../sysctl-files.ts";
@@ -56,7 +57,7 @@ function files(context: CheckContext): Finding[] {
       owner: `the author of ${last.path}`,
       evidence: [{ source: last.path, value: `${last.name} = ${last.value}` }, sysctlEvidence(name, 1)],
       consequence: "all pods lose their way out at the next boot, or when a package reloads the settings",
-      fix: [{ command: "wayout forwarding enable --persist" }],
+      fix: [anywhere(command`wayout forwarding enable --persist`)],
     }),
   ];
 }

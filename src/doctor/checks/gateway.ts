@@ -1,4 +1,5 @@
 /** Does somebody answer for the pod's gateway, and with the MAC address that the pod uses? */
+import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
@@ -30,7 +31,7 @@ function unowned(context: CheckContext): Finding[] {
       consequence:
         "the pod's frames reach the node on the wrong interface, and answers go to the bridge, where the pod is not",
       fix: [
-        context.fix("node", `ip link set ${stop.link.name} master ${name}`, {
+        context.fix("node", command`ip link set dev ${stop.link.name} master ${name}`, {
           kind: "enslave",
           link: stop.link.name,
           bridge: name,
@@ -79,7 +80,7 @@ function nobody(context: CheckContext, address: string, taker: string): Finding 
       evidence,
       consequence: "pods cannot resolve their gateway, and the node has no route back to them",
       fix: [
-        context.fix("node", `ip addr add ${cidr} dev ${taker}`, {
+        context.fix("node", command`ip addr add ${cidr} dev ${taker}`, {
           kind: "add-address",
           link: taker,
           address: cidr,
@@ -111,7 +112,7 @@ function wrongMac(context: CheckContext): Finding[] {
         { source: "the real interface", value: stop.real },
       ],
       consequence: "frames are addressed to nobody",
-      fix: [context.fix(stop.place, `ip neigh del ${stop.address} dev ${stop.link.name}`)],
+      fix: [context.fix(stop.place, command`ip neigh del ${stop.address} dev ${stop.link.name}`)],
     });
   });
 }
@@ -128,7 +129,7 @@ function unresolved(context: CheckContext): Finding[] {
       owner: "the network between pod and bridge",
       evidence: [{ source: `ip neigh of ${context.pod.name}`, value: `${address} FAILED` }],
       consequence: "the next packet asks again",
-      fix: [context.fix("pod", `ip neigh flush dev ${podLink.name}`)],
+      fix: [context.fix("pod", command`ip neigh flush dev ${podLink.name}`)],
       confidence: "possible",
     }),
   ];

@@ -1,21 +1,18 @@
 /** The cure that is ours: a policy for the pod's network. */
+import { command, namedNamespace } from "../../text/command.ts";
 import { cidrText, parseCidr } from "../../address/cidr.ts";
-import type { CheckContext } from "../check.ts";
+import { anywhere, type CheckContext } from "../check.ts";
 import type { Fix } from "../finding.ts";
 
-export function natFix(context: CheckContext): Fix[] {
+export function natFix(context: CheckContext): (Fix | undefined)[] {
   const cidr = podNetwork(context);
-  if (cidr === undefined) return [{ command: "wayout nat apply -f policy.yaml" }];
+  if (cidr === undefined) return [anywhere(command`wayout nat apply -f policy.yaml`)];
   const { path } = context.snapshot.node;
-  const name = path === undefined ? undefined : (/\/netns\/([^/]+)$/.exec(path)?.[1] ?? path);
+  const name = path === undefined ? undefined : (namedNamespace(path) ?? path);
   const policy = JSON.stringify({ sources: [cidr], nonMasqueradeCIDRs: [cidr] });
-  const where = name === undefined ? "" : ` --netns ${name}`;
-  return [
-    {
-      command: `echo '${policy}' | wayout nat apply -f -${where}`,
-      repair: { kind: "masquerade", cidr },
-    },
-  ];
+  const where = name === undefined ? [] : ["--netns", name];
+  const line = command`echo ${policy} | wayout nat apply -f - ${where}`;
+  return line === undefined ? [] : [{ command: line, repair: { kind: "masquerade", cidr } }];
 }
 
 /** The network the pod's address lies in, without host bits. */

@@ -1,4 +1,5 @@
 /** Why there is no rule: it was there and was flushed, or a program translates elsewhere. */
+import { command } from "../../text/command.ts";
 import { cidrContains, parseCidr } from "../../address/cidr.ts";
 import { sourceClaim } from "../../nat/claim.ts";
 import type { RecordedNat } from "../../snapshot/snapshot.ts";
@@ -47,7 +48,7 @@ function ourFlushedRule(
   const source = intent.sources.find(({ cidr }) =>
     cidrContains(parseCidr(cidr), context.path.sent?.source ?? ""),
   )!;
-  const name = attached ? "attach" : "doctor";
+  const line = attached ? command`wayout attach ${pod.name}` : command`wayout doctor --fix --yes ${pod.name}`;
   return finding("nat-flushed", {
     text: `wayout had installed the translation of ${source.cidr} (${intent.owner}), and it is gone: somebody flushed the rules`,
     owner: `wayout (${intent.owner})`,
@@ -57,13 +58,7 @@ function ourFlushedRule(
       { source: "rules that translate a source", value: "none for it" },
     ],
     consequence,
-    fix: [
-      context.fix("node", `wayout ${name} ${pod.name}${attached ? "" : " --fix --yes"}`, {
-        kind: "restore-nat",
-        backend,
-        intent,
-      }),
-    ],
+    fix: [context.fix("node", line, { kind: "restore-nat", backend, intent })],
   });
 }
 

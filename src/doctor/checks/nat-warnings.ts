@@ -1,4 +1,5 @@
 /** Translation that works, and will surprise somebody. */
+import { command } from "../../text/command.ts";
 import { isPrivateAddress } from "../../address/special-purpose.ts";
 import type { Expression } from "../../linux/nftables/expressions.ts";
 import type { Table } from "../../linux/nftables/ruleset.ts";
@@ -6,7 +7,7 @@ import { ownerOf } from "../../rules/owner.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
 import { nearest } from "./nat-candidates.ts";
-import { finding, ofNode, type CheckContext } from "../check.ts";
+import { anywhere, finding, ofNode, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 
 export function natWarnings(context: CheckContext): Finding[] {
@@ -138,7 +139,7 @@ function backends(context: CheckContext): Finding[] {
         { source: "nf_tables", value: others.map((table) => `${table.family} ${table.name}`).join(", ") },
       ],
       consequence: "both decide about every packet; the tools of one do not show the other's rules",
-      fix: [{ command: "update-alternatives --config iptables" }],
+      fix: [anywhere(command`update-alternatives --config iptables`)],
     }),
   ];
 }

@@ -1,5 +1,6 @@
 /** Does the packet leave with an address to which the outside can answer? */
-import { finding, type Check, type CheckContext } from "../check.ts";
+import { command } from "../../text/command.ts";
+import { deleteRule, finding, type Check, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
 import { masqueradeAddress } from "../predict/nat.ts";
 import type { Candidate } from "../predict/near-miss.ts";
@@ -98,12 +99,7 @@ function nearMiss(
       owner: ownerOfDecision(decider),
       evidence: [...evidence, { source: decisionPlace(decider), value: text }],
       consequence,
-      fix: [
-        context.fix(
-          "node",
-          `nft delete rule ${best.table.family} ${best.table.name} ${chain.name} handle ${rule.handle}`,
-        ),
-      ],
+      fix: [deleteRule(context, "node", decider)],
     });
   }
   const [miss] = best.misses;
@@ -131,7 +127,7 @@ function nearMiss(
 /** What the pod sends to itself by way of the node comes back as if forged. */
 function ownSource(context: CheckContext): Finding[] {
   const ip = context.family === 4 ? "ip" : "ip6";
-  const chain = `${ip} wayout-hairpin postrouting`;
+  const chain = [ip, "wayout-hairpin", "postrouting"];
   return context.stops("own-source").map(({ source, target }) =>
     finding("hairpin-untranslated", {
       text: `${target} leads back to ${context.pod.name} itself, and nothing translates the source: it comes in with the pod's own address`,
@@ -142,9 +138,15 @@ function ownSource(context: CheckContext): Finding[] {
       ],
       consequence: "the pod drops it as forged; others reach the published port",
       fix: [
-        context.fix("node", `nft add table ${ip} wayout-hairpin`),
-        context.fix("node", `nft 'add chain ${chain} { type nat hook postrouting priority srcnat ; }'`),
-        context.fix("node", `nft add rule ${chain} ${ip} saddr ${source} ${ip} daddr ${source} masquerade`),
+        context.fix("node", command`nft add table ${ip} wayout-hairpin`),
+        context.fix(
+          "node",
+          command`nft ${`add chain ${chain.join(" ")} { type nat hook postrouting priority srcnat ; }`}`,
+        ),
+        context.fix(
+          "node",
+          command`nft add rule ${chain} ${ip} saddr ${source} ${ip} daddr ${source} masquerade`,
+        ),
       ],
       advice: ["CNI portmap does it with snat (its default); Docker with its userland proxy off"],
       confidence: "likely",
@@ -173,7 +175,7 @@ function foreign(context: CheckContext): Finding[] {
       fix: [
         context.fix(
           "node",
-          `ip addr add ${stop.source}/${context.family === 4 ? 32 : 128} dev ${stop.link.name}`,
+          command`ip addr add ${stop.source}/${context.family === 4 ? 32 : 128} dev ${stop.link.name}`,
         ),
       ],
       confidence: "likely",

@@ -1,8 +1,9 @@
 /** Does the node know a way out, and does it use it for the pod? */
+import type { Route } from "../../linux/route/route.ts";
+import { command } from "../../text/command.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
 import { RT_TABLE, tableText } from "../../linux/route/constants.ts";
-import { finding, type Check, type CheckContext } from "../check.ts";
-import type { Route } from "../../linux/route/route.ts";
+import { familyFlag, finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
 import { isDefaultRoute, routeText } from "../predict/fib.ts";
 import { ruleText } from "../predict/rule-selector.ts";
@@ -73,17 +74,18 @@ function rulesMissing(context: CheckContext): Finding[] {
       !own.some((rule) => rule.action === "table" && rule.table === table && rule.source === undefined),
   );
   if (missing.length === 0) return [];
-  const flag = family === 6 ? "-6 " : "";
+  const ip = family === 6 ? "ip -6" : "ip";
   return [
     finding("node-rules-missing", {
       text: `the node has no rule “from all lookup ${tableText(missing[0]![1])}”`,
       owner: "whoever deleted it (systemd-networkd removes rules it did not make)",
-      evidence: [
-        { source: `ip ${flag}rule`, value: own.length === 0 ? "none" : own.map(ruleText).join("; ") },
-      ],
+      evidence: [{ source: `${ip} rule`, value: own.length === 0 ? "none" : own.map(ruleText).join("; ") }],
       consequence: "the table is never asked",
       fix: missing.map(([priority, table]) =>
-        context.fix("node", `ip ${flag}rule add priority ${priority} from all lookup ${tableText(table)}`),
+        context.fix(
+          "node",
+          command`ip ${family === 6 ? ["-6"] : []} rule add priority ${priority} from all lookup ${tableText(table)}`,
+        ),
       ),
     }),
   ];
@@ -96,7 +98,8 @@ function noRoute(context: CheckContext): Finding[] {
     .map((stop) => {
       const { view } = context.node;
       const { links } = view.state;
-      const flag = stop.destination.includes(":") ? "-6 " : "";
+      const flag = familyFlag(stop.destination);
+      const ip = ["ip", ...flag].join(" ");
       const from =
         context.path.inLink === undefined
           ? ""
@@ -113,17 +116,20 @@ function noRoute(context: CheckContext): Finding[] {
           evidence: [
             asked,
             {
-              source: `ip ${flag}route show default`,
+              source: `${ip} route show default`,
               value:
                 defaults.length === 0 ? "none" : defaults.map((route) => routeText(route, links)).join("; "),
             },
           ],
           consequence: "packets from the pods (and the node's own) end here",
           ...(likely === undefined
-            ? { advice: [`give the node a default route: ip ${flag}route add default via GATEWAY`] }
+            ? { advice: [`give the node a default route: ${ip} route add default via GATEWAY`] }
             : {
                 fix: [
-                  context.fix("node", `ip ${flag}route add default via ${likely.gateway} dev ${likely.link}`),
+                  context.fix(
+                    "node",
+                    command`ip ${flag} route add default via ${likely.gateway} dev ${likely.link}`,
+                  ),
                 ],
               }),
         });
@@ -132,10 +138,7 @@ function noRoute(context: CheckContext): Finding[] {
       return finding("node-route-refused", {
         text: `${stop.route === undefined ? "rule" : "route"} “${text}” of the node refuses ${stop.destination}`,
         owner: OWNER,
-        evidence: [
-          asked,
-          { source: stop.route === undefined ? `ip ${flag}rule` : `ip ${flag}route`, value: text },
-        ],
+        evidence: [asked, { source: stop.route === undefined ? `${ip} rule` : `${ip} route`, value: text }],
         consequence: "packets from the pods to this destination end here",
         ...(stop.route === undefined
           ? { fix: deletePolicyRule(context, stop.rule!) }
@@ -188,7 +191,7 @@ function uplink(context: CheckContext): Finding[] {
           { source: "ip neigh", value: `${stop.address} dev ${stop.link.name} ${stop.state.toUpperCase()}` },
         ],
         consequence: "nothing leaves the node",
-        fix: [context.fix("node", `ip neigh flush dev ${stop.link.name}`)],
+        fix: [context.fix("node", command`ip neigh flush dev ${stop.link.name}`)],
         confidence: "likely",
       }),
     );
@@ -268,7 +271,7 @@ function rangeTaken(
   context: CheckContext,
   route: Route | undefined,
   bridge: string,
-): { readonly fix?: readonly Fix[]; readonly advice: readonly string[] } {
+): { readonly fix?: readonly (Fix | undefined)[]; readonly advice: readonly string[] } {
   const forGood = `for good: give the network of ${bridge} another range`;
   if (route !== undefined && isDefaultRoute(route)) {
     return {

@@ -1,8 +1,8 @@
 /** Has the pod a usable address, and only the pod? */
+import { command, commandIn } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import type { Link } from "../../linux/route/link.ts";
-import { finding, type Check, type CheckContext } from "../check.ts";
-import { commandIn } from "../command.ts";
+import { anywhere, finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
 
 const OWNER = "the pod's runtime";
@@ -40,8 +40,8 @@ function noAddress(context: CheckContext): Finding[] {
         consequence: "the address is not used as a source",
         fix: [
           // `replace` leaves the flag as it is.
-          context.fix("pod", `ip -6 addr del ${cidr} dev ${link}`),
-          context.fix("pod", `ip -6 addr add ${cidr} dev ${link} nodad`),
+          context.fix("pod", command`ip -6 addr del ${cidr} dev ${link}`),
+          context.fix("pod", command`ip -6 addr add ${cidr} dev ${link} nodad`),
           ...forgetOther(context, first!.address),
         ],
         advice: ["find out who else has the address"],
@@ -76,7 +76,7 @@ function noAddress(context: CheckContext): Finding[] {
         promised === undefined
           ? []
           : [
-              context.fix("pod", `ip addr add ${promised} dev ${link.name}`),
+              context.fix("pod", command`ip addr add ${promised} dev ${link.name}`),
               ...gateways
                 .filter((one) => one.includes(":") === (family === 6))
                 .map((gateway) => context.defaultRoute(gateway, link.name)),
@@ -87,13 +87,13 @@ function noAddress(context: CheckContext): Finding[] {
 }
 
 /** The node remembers whom it heard answer for the address; by the time of the cure it may have forgotten. */
-function forgetOther(context: CheckContext, address: string): Fix[] {
+function forgetOther(context: CheckContext, address: string): (Fix | undefined)[] {
   const { node } = context;
   return node.view.state.neighbours
     .filter((one) => one.address === address && one.mac !== undefined)
     .map((one) => {
       const link = node.view.linkAt(one.interface)?.name ?? "br0";
-      return context.fix("node", `ip -6 neigh flush to ${address} dev ${link}`);
+      return context.fix("node", command`ip -6 neigh flush to ${address} dev ${link}`);
     });
 }
 
@@ -174,13 +174,13 @@ function duplicates(context: CheckContext): Finding[] {
           ],
           consequence: "answers reach one of the two, now this one, now the other",
           fix: [
-            {
-              command: commandIn(
+            anywhere(
+              commandIn(
                 other.state.path,
-                `ip addr del ${same.address}/${same.prefixLength} dev ${link?.name ?? "eth0"}`,
+                command`ip addr del ${same.address}/${same.prefixLength} dev ${link?.name ?? "eth0"}`,
               ),
-            },
-            context.fix("node", `ip neigh flush dev ${bridge?.name ?? "br0"}`),
+            ),
+            context.fix("node", command`ip neigh flush dev ${bridge?.name ?? "br0"}`),
           ],
         }),
       );

@@ -1,8 +1,9 @@
 /** Does the pod have an interface, and is it up? */
+import { command } from "../../text/command.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { isForbidden } from "../../snapshot/snapshot.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
-import type { Finding, Fix } from "../finding.ts";
+import type { Finding } from "../finding.ts";
 import { linkText } from "../wording.ts";
 import { likelyGateway } from "./likely-gateway.ts";
 
@@ -78,14 +79,14 @@ function missing(context: CheckContext): Finding {
     ],
     consequence: "nothing can leave the pod",
     ...(pod.source === "netns" && promised === undefined
-      ? { fix: [context.fix("node", `wayout attach ${pod.name}`)] }
+      ? { fix: [context.fix("node", command`wayout attach ${pod.name}`)] }
       : { advice: ["delete the pod, so that its runtime makes it anew"] }),
     confidence: "certain",
   });
 }
 
 function down(context: CheckContext, link: Link): Finding {
-  const fixes: Fix[] = [context.linkUp("pod", link.name)];
+  const fixes = [context.linkUp("pod", link.name)];
   const gateways = likelyGateway(context, link);
   for (const gateway of gateways) fixes.push(context.defaultRoute(gateway, link.name));
   return finding("pod-link-down", {

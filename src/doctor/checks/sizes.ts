@@ -1,8 +1,9 @@
 /** Will large packets get through as well as small ones? */
+import { command } from "../../text/command.ts";
 import { deafToTheNode } from "../black-hole.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
-import { smaller } from "./smaller.ts";
+import { smallerPackets } from "../smaller-packets.ts";
 
 export const sizes: Check = {
   step: "mtu",
@@ -37,21 +38,11 @@ function mtu(context: CheckContext): Finding[] {
         clamp === undefined
           ? "each large packet needs a “fragmentation needed” message to come back; where that is lost, transfers hang"
           : "TCP is told a smaller size by a rule; other protocols are not",
-      fix: smaller(context, pathMtu),
-      ...(pathMtu < QUIC_BYTES + (context.family === 4 ? 28 : 48)
-        ? {
-            advice: [
-              `QUIC needs ${QUIC_BYTES + (context.family === 4 ? 28 : 48)} bytes and is never cut: give ${outLink.name} a larger MTU`,
-            ],
-          }
-        : {}),
+      ...smallerPackets(context, pathMtu),
       confidence: "likely",
     }),
   ];
 }
-
-/** RFC 9000 14: a datagram of 1200 bytes must get through. */
-const QUIC_BYTES = 1200;
 
 /** A rule that rewrites the maximum segment size. */
 function clampsMss(context: CheckContext): string | undefined {
@@ -83,7 +74,9 @@ function checksums(context: CheckContext): Finding[] {
       owner: "checksum offload",
       evidence: [{ source: "IpExt InCsumErrors", value: `${values[0]} → ${values.at(-1)}` }],
       consequence: "they are dropped without a word",
-      fix: tunnels.map((link) => ({ command: `ethtool -K ${link.name} tx-checksum-ip-generic off` })),
+      fix: tunnels.map((link) =>
+        context.fix("node", command`ethtool -K ${link.name} tx-checksum-ip-generic off`),
+      ),
       confidence: "possible",
     }),
   ];

@@ -1,4 +1,5 @@
 /** Do flows that are tracked already stand in the way: with an old decision, or with all source ports? */
+import { command } from "../../text/command.ts";
 import { endText } from "../../address/ip.ts";
 import { needsTranslation } from "../../causes/facts.ts";
 import { NAT_PORTS } from "../../flows/flow-statistics.ts";
@@ -132,12 +133,12 @@ function flowEvidence(flow: FlowGroup): Evidence {
   };
 }
 
-function forget(context: CheckContext, flow: FlowGroup): Fix {
+function forget(context: CheckContext, flow: FlowGroup): Fix | undefined {
   const { protocol, source, destination, destinationPort } = flow;
-  const port = destinationPort === 0 ? "" : ` --dport ${destinationPort}`;
+  const port = destinationPort === 0 ? [] : ["--dport", destinationPort];
   return context.fix(
     "node",
-    `wayout conntrack flush --proto ${protocol} --src ${source} --dst ${destination}${port}`,
+    command`wayout conntrack flush --proto ${protocol} --src ${source} --dst ${destination} ${port}`,
     { kind: "forget-flows", flow: { protocol, source, destination, destinationPort } },
   );
 }
@@ -179,7 +180,7 @@ function others(context: CheckContext): Finding[] {
       owner: "connections from before a change of address",
       evidence: flows.slice(0, 5).map(flowEvidence),
       consequence: "their answers go nowhere; UDP flows live as long as somebody sends",
-      fix: [context.fix("node", `wayout conntrack flush --reply-dst ${first.translatedTo}`)],
+      fix: [context.fix("node", command`wayout conntrack flush --reply-dst ${first.translatedTo}`)],
       confidence: "likely",
     }),
   ];
@@ -312,10 +313,10 @@ function portFinding(
 }
 
 /** TCP: those that have ended and only wait. Others know no end: all of them. */
-function forgetPorts(context: CheckContext, use: PortUse): Fix {
-  const state = use.protocol === "tcp" ? " --state TIME_WAIT,CLOSE,CLOSE_WAIT,LAST_ACK" : "";
+function forgetPorts(context: CheckContext, use: PortUse): Fix | undefined {
+  const state = use.protocol === "tcp" ? ["--state", "TIME_WAIT,CLOSE,CLOSE_WAIT,LAST_ACK"] : [];
   return context.fix(
     "node",
-    `wayout conntrack flush --proto ${use.protocol}${state} --reply-src ${use.destination} --reply-sport ${use.port} --reply-dst ${use.outgoing}`,
+    command`wayout conntrack flush --proto ${use.protocol} ${state} --reply-src ${use.destination} --reply-sport ${use.port} --reply-dst ${use.outgoing}`,
   );
 }

@@ -1,5 +1,6 @@
 /** Packets that leave as they should by every rule, and to which no answer can come: facts of the path itself. */
-import { finding, sysctlEvidence, type CheckContext } from "../check.ts";
+import { command } from "../../text/command.ts";
+import { familyFlag, finding, sysctlEvidence, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import { routeText } from "../predict/fib.ts";
@@ -20,7 +21,7 @@ export function sourceUnanswered(context: CheckContext): Finding[] {
     const name = `net.ipv${v6 ? 6 : 4}.conf.${link.name}.${setting}`;
     const flag = v6 ? "-6 " : "";
     const value = context.node.view.conf(v6 ? 6 : 4, link.name, setting);
-    const entry = `ip ${flag}neigh add proxy ${source} dev ${link.name}`;
+    const entry = command`ip ${familyFlag(source)} neigh add proxy ${source} dev ${link.name}`;
     return finding("source-unanswered", {
       text: `packets leave ${link.name} with ${source}, out of ${link.name}'s own network ${prefix}: its neighbours ask for that address (${v6 ? "neighbour solicitation" : "ARP"}), and this node does not answer (${setting})`,
       owner: "the pod's network",

@@ -2,7 +2,8 @@
 import { cidrContains, cidrOf, cidrText, parseCidr, type Cidr } from "../../address/cidr.ts";
 import { isPrivateAddress } from "../../address/special-purpose.ts";
 import type { Route } from "../../linux/route/route.ts";
-import { finding, type CheckContext } from "../check.ts";
+import { command } from "../../text/command.ts";
+import { familyFlag, finding, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { hopsOf, isDefaultRoute, routeText } from "../predict/fib.ts";
 import { neighbourAt } from "../predict/link-state.ts";
@@ -34,7 +35,7 @@ export function enslavedUplink(context: CheckContext): Finding[] {
       ...(others.length === 0
         ? {
             fix: [
-              context.fix("node", `ip link set ${outLink.name} nomaster`, undefined, {
+              context.fix("node", command`ip link set dev ${outLink.name} nomaster`, undefined, {
                 kind: "leave-bridge",
                 link: outLink.name,
               }),
@@ -68,12 +69,17 @@ export function pinnedGateway(context: CheckContext): Finding[] {
       consequence:
         "when the router was replaced, or its address moved, frames go to a MAC address that nobody has",
       fix: [
-        context.fix("node", `ip ${flag}neigh del ${gateway} dev ${outLink.name}`, undefined, {
-          kind: "forget-neighbour",
-          place: "node",
-          link: outLink.index,
-          address: gateway,
-        }),
+        context.fix(
+          "node",
+          command`ip ${familyFlag(gateway)} neigh del ${gateway} dev ${outLink.name}`,
+          undefined,
+          {
+            kind: "forget-neighbour",
+            place: "node",
+            link: outLink.index,
+            address: gateway,
+          },
+        ),
       ],
       confidence: "likely",
     }),

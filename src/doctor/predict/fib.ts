@@ -347,8 +347,13 @@ export function isDefaultRoute(route: Route): boolean {
   return route.destination.endsWith("/0");
 }
 
-/** `default via 10.0.0.254 dev eth0 table 100 metric 5`, as `ip route` takes it. */
+/** `default via 10.0.0.254 dev eth0 table 100 metric 5`, as `ip route` shows it. */
 export function routeText(route: Route, links: readonly Link[]): string {
+  return routeWords(route, links).join(" ");
+}
+
+/** The same word by word, as `ip route` takes it. */
+export function routeWords(route: Route, links: readonly Link[]): string[] {
   const parts: string[] = [];
   if (route.type !== "unicast") parts.push(route.type);
   parts.push(isDefaultRoute(route) ? "default" : route.destination);
@@ -361,5 +366,5 @@ export function routeText(route: Route, links: readonly Link[]): string {
   if (route.table !== RT_TABLE.main) parts.push("table", tableText(route.table));
   if (route.preferredSource !== undefined) parts.push("src", route.preferredSource);
   if ((route.metric ?? 0) !== 0) parts.push("metric", String(route.metric));
-  return parts.join(" ");
+  return parts;
 }

@@ -52,6 +52,15 @@ export class Btf {
     return new Btf(readFileSync(BTF_PATH), names);
   }
 
+  /** Whether the running kernel has a type of this name; anybody may ask. False when it was built without BTF. */
+  static kernelHas(name: string): boolean {
+    try {
+      return readFileSync(BTF_PATH).includes(`\0${name}\0`);
+    } catch {
+      return false;
+    }
+  }
+
   /** Bytes from the start of `struct name` to a field; a path steps into structures: "nd_net.net". @throws Error */
   offsetOf(structure: string, path: string): number {
     let type = this.#find(STRUCT, structure);

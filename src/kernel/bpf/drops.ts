@@ -8,7 +8,8 @@ import { clockUs } from "../libc.ts";
 import { decodePacket } from "../../linux/packet/decode.ts";
 import { summaryOf, type Packet } from "../../linux/packet/packet.ts";
 import { Assembler, FRAME } from "../../linux/bpf/instructions.ts";
-import { kernelLayout, type Offsets } from "./layout.ts";
+import { Btf } from "./btf.ts";
+import { kernelLayout, REASONS, type Offsets } from "./layout.ts";
 import { attachRawTracepoint, BpfQueue } from "./loader.ts";
 
 /** A packet that ended in the kernel. */
@@ -40,6 +41,9 @@ const CLOCK_REALTIME = 0;
 const CLOCK_MONOTONIC = 1;
 const QUEUE_ENTRIES = 1024;
 
+const NO_REASONS =
+  "this kernel tells none: they came with Linux 5.17, and their names are read from its BTF (/sys/kernel/btf/vmlinux)";
+
 /** Notes drops from `open` to `close`. */
 export class DropWatch implements Disposable {
   /** Microseconds from the epoch to the zero of the monotonic clock, which BPF reads. */
@@ -53,10 +57,19 @@ export class DropWatch implements Disposable {
 
   /**
    * @param addresses only packets whose source or destination is one of these
-   * @throws SystemError EPERM when this user may not load BPF; Error when the kernel lacks BTF, the tracepoint or
-   *   the reasons; VerifierError
+   * @throws Error where the kernel has no reasons, whoever asks; SystemError EPERM when this user may not load BPF;
+   *   VerifierError
    */
   static open(addresses: readonly string[]): DropWatch {
+    try {
+      return DropWatch.#attach(addresses);
+    } catch (error) {
+      if (Btf.kernelHas(REASONS)) throw error;
+      throw new Error(NO_REASONS, { cause: error });
+    }
+  }
+
+  static #attach(addresses: readonly string[]): DropWatch {
     // First what a user without the right is refused: reading the kernel's types takes longer.
     const queue = BpfQueue.create("wayout_drops", EVENT_BYTES, QUEUE_ENTRIES);
     try {

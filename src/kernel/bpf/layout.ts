@@ -7,6 +7,9 @@ import * as v from "valibot";
 import { replaceFile } from "../durable-file.ts";
 import { Btf } from "./btf.ts";
 
+/** The enum of the kernel's drop reasons. */
+export const REASONS = "skb_drop_reason";
+
 /** Gone with the next boot. */
 const CACHE = "/run/wayout-kernel.json";
 
@@ -34,7 +37,7 @@ export function kernelLayout(): KernelLayout {
   const boot = bootOf();
   const known = readCache(boot);
   if (known !== undefined) return known;
-  const layout = layoutOf(Btf.ofKernel(["skb_drop_reason", "sk_buff", "net_device", "net"]));
+  const layout = layoutOf(Btf.ofKernel([REASONS, "sk_buff", "net_device", "net"]));
   writeCache({ boot, ...layout });
   return layout;
 }
@@ -49,7 +52,7 @@ export function layoutOf(btf: Btf): KernelLayout {
       net: btf.offsetOf("net_device", "nd_net.net"),
       inum: btf.offsetOf("net", "ns.inum"),
     },
-    reasons: Object.fromEntries(btf.enumNames("skb_drop_reason")),
+    reasons: Object.fromEntries(btf.enumNames(REASONS)),
   };
 }
 

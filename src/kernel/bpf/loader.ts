@@ -28,6 +28,19 @@ export function bpf(command: number, attributes: Uint8Array): number {
   return libc.syscallWithBuffer("bpf", SYS_BPF, command, attributes);
 }
 
+/**
+ * bpf(2) for what makes maps and programs. Before Linux 5.11 the kernel counts their memory as locked, and refuses with
+ * EPERM when that is more than RLIMIT_MEMLOCK: 64 KiB on most machines. Who may raise the limit may load programs.
+ */
+function make(command: number, attributes: Uint8Array): number {
+  try {
+    return bpf(command, attributes);
+  } catch (error) {
+    if (!(error instanceof SystemError) || error.code !== "EPERM" || !libc.unlimitLockedMemory()) throw error;
+    return bpf(command, attributes);
+  }
+}
+
 /** A program that the verifier refused, with what it said. */
 export class VerifierError extends Error {
   override readonly name = "VerifierError";
@@ -63,7 +76,7 @@ export class BpfQueue implements Disposable {
     view.setUint32(8, valueBytes, true);
     view.setUint32(12, entries, true);
     bytes.set(objectName(name), 28);
-    return new BpfQueue(bpf(BPF_MAP_CREATE, bytes), valueBytes);
+    return new BpfQueue(make(BPF_MAP_CREATE, bytes), valueBytes);
   }
 
   /** The oldest value, copied; undefined when the queue is empty. */
@@ -109,7 +122,7 @@ function loadProgram(name: string, program: Uint8Array): number {
   view.setBigUint64(16, libc.addressOf(license), true);
   bytes.set(objectName(name), 48);
   try {
-    return bpf(BPF_PROG_LOAD, bytes);
+    return make(BPF_PROG_LOAD, bytes);
   } catch (error) {
     if (!(error instanceof SystemError) || error.code === "EPERM") throw error;
     // Once more, for the verifier's explanation; a log costs time, so a good program is loaded without.

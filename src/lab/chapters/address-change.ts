@@ -14,6 +14,7 @@ const CURL = `curl http://${internet.site}`;
 
 export const masqueradeFollows: Chapter<World> = {
   number: 6,
+  needed: true,
   title: "eth0 gets another address: MASQUERADE follows",
   intro:
     "DHCP gives the node another address. MASQUERADE asks the interface anew for each connection, and the kernel " +
@@ -35,7 +36,7 @@ export const masqueradeFollows: Chapter<World> = {
     } finally {
       closeSync(connection.fd);
     }
-    const visit = visitSite(world.blue);
+    const visit = visitSite(world.blue, "shall succeed");
     report({
       where: pods.blue.namespace,
       command: CURL,
@@ -49,13 +50,14 @@ export const masqueradeFollows: Chapter<World> = {
 
 export const snatStays: Chapter<World> = {
   number: 7,
+  needed: true,
   title: "SNAT: a fixed address, and its price",
   intro:
     "SNAT writes the address that the rule names. It costs no look-up and stays the same for firewalls outside; but it " +
     "stays the same, too, when the node has lost that address.",
   act(world, report) {
     const applied = snat(world.node, PLAN.podNetworkIpv4, otherUplinkIpv4);
-    const fixed = visitSite(world.blue);
+    const fixed = visitSite(world.blue, "shall succeed");
     report({
       where: pods.blue.namespace,
       command: CURL,
@@ -70,7 +72,7 @@ export const snatStays: Chapter<World> = {
       world.internet,
       [internet.link],
       [{ source: otherUplinkIpv4 }, { protocol: "arp", host: otherUplinkIpv4 }],
-      () => visitSite(world.blue),
+      () => visitSite(world.blue, "shall fail"),
     );
     const packets = seen[internet.link] ?? [];
     report({
@@ -93,7 +95,7 @@ export const snatStays: Chapter<World> = {
       ],
     });
     const back = masquerade(world.node, PLAN.podNetworkIpv4);
-    const mended = visitSite(world.blue);
+    const mended = visitSite(world.blue, "shall succeed");
     report({
       where: pods.blue.namespace,
       command: CURL,
@@ -127,7 +129,7 @@ function countTranslatedTo(world: World, address: string): number {
 
 /** The kernel forgets in the background (nf_nat_masquerade.c, iterate_cleanup_work); within moments it is done. */
 function waitForNone(count: () => number): number {
-  const PATIENCE_MS = 1_000;
+  const PATIENCE_MS = 15_000;
   const deadline = performance.now() + PATIENCE_MS;
   let left = count();
   while (left > 0 && performance.now() < deadline) {

@@ -16,7 +16,7 @@ export const ipv6Chapter: Chapter<World> = {
     "Blue also has fd00:10::1, a unique local address (RFC 4193): as private as 10.0.0.1. Forwarding has a switch of its " +
     "own in IPv6, and a rule for IPv4 says nothing about IPv6.",
   act(world, report) {
-    const alone = visitSite(world.blue, 6);
+    const alone = visitSite(world.blue, "shall fail", 6);
     report({
       where: pods.blue.namespace,
       command: CURL,
@@ -39,7 +39,7 @@ export const ipv6Chapter: Chapter<World> = {
       world.node,
       [node.bridge, node.uplink],
       { family: 6, protocol: "tcp" },
-      () => visitSite(world.blue, 6),
+      () => visitSite(world.blue, "shall succeed", 6),
     );
     report({
       where: pods.blue.namespace,

@@ -3,7 +3,7 @@ import { echo } from "../../kernel/echo.ts";
 import { counterGrowth, networkCounters } from "../../kernel/procfs.ts";
 import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../../kernel/sysctl.ts";
-import { captureEvidence, listening, visitSite, visitText } from "../instruments.ts";
+import { captureEvidence, listening, PATIENCE_MS, visitSite, visitText } from "../instruments.ts";
 import { PLAN } from "../plan.ts";
 import type { Chapter } from "../story.ts";
 import { forwardPackets } from "../way-out.ts";
@@ -11,10 +11,10 @@ import type { World } from "../world.ts";
 
 const { node, pods, internet } = PLAN;
 const CURL = `curl http://${internet.site}`;
-const ECHO_PATIENCE_MS = 500;
 
 export const neighbours: Chapter<World> = {
   number: 1,
+  needed: true,
   title: "Blue and green talk over br0",
   intro:
     "Two namespaces, each with one end of a veth pair; the other ends are ports of the bridge br0. Neighbours on one " +
@@ -24,7 +24,7 @@ export const neighbours: Chapter<World> = {
       world.node,
       [pods.blue.veth, pods.green.veth],
       { protocol: "icmp" },
-      () => echo(world.blue, pods.green.ipv4, ECHO_PATIENCE_MS),
+      () => echo(world.blue, pods.green.ipv4, PATIENCE_MS["shall succeed"]),
     );
     using route = Rtnetlink.open(world.node);
     const ports = route
@@ -67,7 +67,7 @@ export const forwardingOff: Chapter<World> = {
       world.node,
       [node.bridge, node.uplink],
       { source: pods.blue.ipv4 },
-      () => visitSite(world.blue),
+      () => visitSite(world.blue, "shall fail"),
     );
     const after = networkCounters(world.node);
     const grown = counterGrowth(before, after);
@@ -94,6 +94,7 @@ export const forwardingOff: Chapter<World> = {
 
 export const noWayBack: Chapter<World> = {
   number: 3,
+  needed: true,
   title: "Forwarding on: the packet leaves, no answer can come back",
   intro:
     "Now the node is a router, and blue's packet leaves through eth0. But it leaves with blue's private address as its " +
@@ -109,7 +110,7 @@ export const noWayBack: Chapter<World> = {
       evidence: [],
     });
     const { result, seen } = listening(world.node, [node.uplink], { source: pods.blue.ipv4 }, () =>
-      visitSite(world.blue),
+      visitSite(world.blue, "shall fail"),
     );
     const onUplink = seen[node.uplink] ?? [];
     using outside = Rtnetlink.open(world.internet);

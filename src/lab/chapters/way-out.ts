@@ -15,6 +15,7 @@ const { node, pods, internet } = PLAN;
 
 export const masqueradeChapter: Chapter<World> = {
   number: 4,
+  needed: true,
   title: "MASQUERADE: out under the node's address",
   intro:
     "One rule in POSTROUTING rewrites the source of what leaves to whatever address the out-interface has. Answers are " +
@@ -31,7 +32,7 @@ export const masqueradeChapter: Chapter<World> = {
       evidence: [ruleEvidence(world.node)],
     });
     const { result, seen } = listening(world.node, [node.bridge, node.uplink], { protocol: "tcp" }, () =>
-      visitSite(world.blue),
+      visitSite(world.blue, "shall succeed"),
     );
     report({
       where: pods.blue.namespace,

@@ -81,7 +81,7 @@ function setValue(set: SetSpec) {
   if (set.objectType !== undefined) flags.add("object");
   if (set.timeoutMs !== undefined) flags.add("timeout");
   // Without it the kernel refuses NFTA_SET_EXPRESSIONS (nf_tables_api.c, nft_set_expr_alloc).
-  if (set.expressions !== undefined) flags.add("expr");
+  if (set.expressions !== undefined && set.expressions.length > 1) flags.add("expr");
   const fields =
     key.length > 1 && flags.has("interval") ? key.map((part) => ({ length: part.size })) : undefined;
   if (fields !== undefined) flags.add("concat");
@@ -98,9 +98,22 @@ function setValue(set: SetSpec) {
     ...(Object.keys(description).length === 0 ? {} : { description }),
     id: set.id ?? 0,
     ...(set.timeoutMs === undefined ? {} : { timeoutMs: set.timeoutMs }),
-    ...(set.expressions === undefined ? {} : { expressions: set.expressions }),
+    ...statefulOf(set.expressions),
     notes: { userdata: writeUserdata(setNotes(set, key, data)) },
   };
+}
+
+/**
+ * The expressions of a set or an element. One alone goes into the older attribute (Linux 5.7), as it comes back: a list,
+ * and the flag for it, are of 5.11.
+ */
+function statefulOf(expressions: readonly StatefulExpression[] = []): {
+  readonly expression?: StatefulExpression;
+  readonly expressions?: readonly StatefulExpression[];
+} {
+  const [only, ...more] = expressions;
+  if (only === undefined) return {};
+  return more.length === 0 ? { expression: only } : { expressions };
 }
 
 function dataValue(set: SetSpec, data: readonly Datatype[]) {
@@ -287,9 +300,10 @@ function elementBytes(element: RawElement): number {
 }
 
 function rawElements(set: SetSpec, element: SetElement): RawElement[] {
-  const { key, keyEnd, comment, ...rest } = element;
+  const { key, keyEnd, comment, expressions, ...rest } = element;
   const common = {
     ...rest,
+    ...statefulOf(expressions),
     ...(comment === undefined ? {} : { notes: { comment } }),
   };
   if (key === undefined) return [{ flags: ["catchall"], ...common }];

@@ -1,11 +1,13 @@
 /** One exchange that was not answered: what there is to judge it by, and the pieces that verdicts are made of. Pure. */
+import { nftName } from "../../linux/nftables/spelling.ts";
+import { command, type CommandLine } from "../../text/command.ts";
 import type { KernelDrop } from "../../kernel/bpf/drops.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { Correlation } from "./correlate.ts";
 import type { TraceEvidence } from "../evidence.ts";
 import { isFatalDrop } from "./progress.ts";
 import { dropReason, type DropReason } from "./reasons.ts";
-import type { StepEvidence, StepNumber, Stop } from "../report.ts";
+import type { StepEvidence, StepNumber, Stop, StopFix } from "../report.ts";
 import type { MetRule } from "./rules.ts";
 
 /** What diagnosing reads. */
@@ -31,7 +33,7 @@ export function ruleVerdict(step: StepNumber, rule: MetRule, where: string): Ver
         ? "bridge-filter-drops"
         : "filter-rule-drops",
     reason: `dropped ${where}: ${what} chain ${chain} in table ${family} ${table}${whose}`,
-    todo: `nft -a list chain ${family} ${table} ${chain}`,
+    todo: command`nft -a list chain ${family} ${nftName(table)} ${nftName(chain)}`,
     rule: rule.report,
     owner: owner ?? NOBODY_KNOWN,
     evidence: [{ source: "nf_tables trace", lines: [`${family} ${table} ${chain}: ${text}`] }],
@@ -39,6 +41,16 @@ export function ruleVerdict(step: StepNumber, rule: MetRule, where: string): Ver
 }
 
 const NOBODY_KNOWN = "somebody's rule (no product that we know writes it)";
+
+/** A command that mends it, where it can be spelled. */
+export function stopFix(place: StopFix["place"], line: CommandLine | undefined): StopFix[] {
+  return line === undefined ? [] : [{ place, command: line }];
+}
+
+/** What to do: a command, with what there is to say about it; nothing when no command can spell it. */
+export function withCommand(before: string, line: CommandLine | undefined, after = ""): string | undefined {
+  return line === undefined ? undefined : `${before}${line}${after}`;
+}
 
 export function nodeDrops(of: Case): KernelDrop[] {
   return of.evidence.drops.filter(
@@ -130,8 +142,8 @@ export function linkDown(of: Case, step: StepNumber, link: Link): Verdict {
           ? "bridge-down"
           : "uplink-down",
     reason: `${link.name} on the node is down`,
-    todo: `ip link set ${link.name} up`,
-    fix: [{ place: "node", command: `ip link set ${link.name} up` }],
+    todo: command`ip link set dev ${link.name} up`,
+    fix: stopFix("node", command`ip link set dev ${link.name} up`),
     evidence: [{ source: "link", lines: [linkText(link)] }],
   };
 }

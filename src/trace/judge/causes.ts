@@ -1,6 +1,16 @@
 /** Causes that end a packet at more than one place: too big, reverse path filtering, drops, silent neighbours. */
+import { sysctlWord } from "../../linux/sysctl-name.ts";
+import { command } from "../../text/command.ts";
 import type { Link } from "../../linux/route/link.ts";
-import { type Case, type Verdict, nodeDrops, dropVerdict, dropEvidence, isNodeAddress } from "./case.ts";
+import {
+  type Case,
+  type Verdict,
+  nodeDrops,
+  dropVerdict,
+  dropEvidence,
+  isNodeAddress,
+  withCommand,
+} from "./case.ts";
 import type { NodeSide } from "../evidence.ts";
 import type { StepEvidence, StepNumber } from "../report.ts";
 
@@ -41,7 +51,11 @@ export function reversePath(
     step,
     code: "reverse-path-filter",
     reason: `reverse path filtering (${strict} = ${node.sysctls[strict] ?? "1"}) refuses it at ${link?.name}: the node's route to ${source} leaves by another interface`,
-    todo: `sysctl -w net.ipv4.conf.${link?.name}.rp_filter=2, with net.ipv4.conf.all.rp_filter not 1; or mend the route to ${source}`,
+    todo: withCommand(
+      "",
+      command`sysctl -w ${sysctlWord(names[1]!)}=2`,
+      `, with net.ipv4.conf.all.rp_filter not 1; or mend the route to ${source}`,
+    ),
     evidence: [
       { source: "sysctl", lines: names.flatMap((name) => settingLine(node, name)) },
       ...(drop === undefined ? [] : [dropEvidence(drop)]),
@@ -72,7 +86,7 @@ export function droppedByOthers(of: Case, step: StepNumber): Verdict | undefined
       step,
       code: legacy.rule.startsWith("policy ") ? "filter-policy-drops" : "filter-rule-drops",
       reason: `iptables-legacy dropped it: ${legacy.table} ${legacy.chain}: ${legacy.rule} (${legacy.packets} packets meanwhile)`,
-      todo: `iptables-legacy -t ${legacy.table} -vnL ${legacy.chain}`,
+      todo: command`iptables-legacy -t ${legacy.table} -vnL ${legacy.chain}`,
       rule: {
         family: of.evidence.flow.family === 4 ? "ip" : "ip6",
         table: legacy.table,
@@ -158,7 +172,11 @@ export function wrongGatewayMac(of: Case): Verdict | undefined {
     code: "pod-gateway-wrong-mac",
     reason: `the pod sends what is for its gateway ${pod.nextHop} to ${known.mac}, and ${entry.name}, whose address that is, has ${entry.mac}`,
     evidence: [{ source: "neighbours in the pod", lines: neighbourLines(of, "pod") }],
-    todo: `ip neigh del ${pod.nextHop} dev ${link} (in the pod); pin the link-layer address of ${entry.name}`,
+    todo: withCommand(
+      "",
+      command`ip neigh del ${pod.nextHop} dev ${link}`,
+      ` (in the pod); pin the link-layer address of ${entry.name}`,
+    ),
   };
 }
 
@@ -175,7 +193,7 @@ export function wrongPodMac(of: Case): Verdict | undefined {
     code: "node-neighbour-wrong-mac",
     reason: `the node sends what is for ${source} to ${known.mac}, and ${pod.link.name} in the pod has ${pod.link.mac}`,
     evidence: [{ source: "neighbours on the node", lines: neighbourLines(of, "node") }],
-    todo: `ip neigh del ${source} dev ${node?.entry?.name} (on the node)`,
+    todo: withCommand("", command`ip neigh del ${source} dev ${node?.entry?.name}`, " (on the node)"),
   };
 }
 
@@ -184,7 +202,7 @@ export function routeBackElsewhere(of: Case): Verdict | undefined {
   const { entry, hostLink, routeBack, links } = of.evidence.survey.node!;
   const { source } = of.evidence.flow;
   if (entry === undefined || routeBack === undefined) return undefined;
-  const todo = `ip route get ${source} (on the node)`;
+  const todo = withCommand("", command`ip route get ${source}`, " (on the node)");
   const base = { step: 9, code: "network-overlap" } as const;
   if (!routeBack.reachable) {
     return { ...base, reason: `the node has no route back to ${source}: ${routeBack.said}`, todo };
@@ -196,6 +214,6 @@ export function routeBackElsewhere(of: Case): Verdict | undefined {
   return {
     ...base,
     reason: `the node's route back to ${source} leaves by ${back.name}, and the pod is behind ${entry.name}${unplugged}`,
-    todo: isUnplugged ? `ip link set ${entry.name} master ${back.name}` : todo,
+    todo: isUnplugged ? command`ip link set dev ${entry.name} master ${back.name}` : todo,
   };
 }

@@ -1,6 +1,7 @@
 /** An answer that comes from another address than the one that was asked. Pure. */
+import { command } from "../../text/command.ts";
 import { cidrContains, cidrText, parseCidr } from "../../address/cidr.ts";
-import { type Case, type Verdict, realDestination } from "./case.ts";
+import { type Case, type Verdict, realDestination, stopFix } from "./case.ts";
 import { endLabel, endsOf, type PlacedPacket } from "./correlate.ts";
 import type { StopFix } from "../report.ts";
 import { translatingRule } from "./rules.ts";
@@ -70,19 +71,13 @@ function masquerade(of: Case): StopFix[] {
   const { protocol, destinationPort } = flow;
   if (!isNft) {
     const program = v4 ? "iptables" : "ip6tables";
-    return [
-      {
-        place: "node",
-        command: `${program} -t nat -A POSTROUTING -s ${network} -d ${destination.address} -p ${protocol} --dport ${destination.port} -m conntrack --ctorigdstport ${destinationPort} -j MASQUERADE`,
-      },
-    ];
+    return stopFix(
+      "node",
+      command`${program} -t nat -A POSTROUTING -s ${network} -d ${destination.address} -p ${protocol} --dport ${destination.port} -m conntrack --ctorigdstport ${destinationPort} -j MASQUERADE`,
+    );
   }
   const family = v4 ? "ip" : "ip6";
   const chain = `${family} hairpin post`;
-  return [
-    {
-      place: "node",
-      command: `nft 'add table ${family} hairpin; add chain ${chain} { type nat hook postrouting priority srcnat; }; add rule ${chain} ${family} saddr ${network} ${family} daddr ${destination.address} ${protocol} dport ${destination.port} ct original proto-dst ${destinationPort} masquerade'`,
-    },
-  ];
+  const ruleset = `add table ${family} hairpin; add chain ${chain} { type nat hook postrouting priority srcnat; }; add rule ${chain} ${family} saddr ${network} ${family} daddr ${destination.address} ${protocol} dport ${destination.port} ct original proto-dst ${destinationPort} masquerade`;
+  return stopFix("node", command`nft ${ruleset}`);
 }

@@ -1,4 +1,6 @@
 /** It reached the node and did not leave it: forwarding, rules, routes, the next hop. */
+import { sysctlWord } from "../../linux/sysctl-name.ts";
+import { command } from "../../text/command.ts";
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "../../forwarding/switches.ts";
 import {
@@ -10,6 +12,8 @@ import {
   linkDown,
   noCarrier,
   realDestination,
+  withCommand,
+  stopFix,
 } from "./case.ts";
 import { tooBig, reversePath, settingLine, droppedByOthers, silentNeighbour, arpName } from "./causes.ts";
 import type { StepNumber } from "../report.ts";
@@ -66,8 +70,8 @@ function forwardingOff({ evidence }: Case): Verdict | undefined {
     reason: everywhere
       ? `the node does not forward: ${name} is 0`
       : `the node does not forward what arrives on ${entry.name}: ${name} is 0`,
-    todo: everywhere ? "wayout forwarding enable" : `sysctl -w ${name}=1`,
-    fix: [{ place: "node", command: `sysctl -w ${name}=1` }],
+    todo: everywhere ? "wayout forwarding enable" : command`sysctl -w ${sysctlWord(name)}=1`,
+    fix: stopFix("node", command`sysctl -w ${sysctlWord(name)}=1`),
     owner: "the node's settings",
     evidence: [
       { source: "sysctl", lines: [all, `${conf}.forwarding`].flatMap((one) => settingLine(node, one)) },
@@ -91,7 +95,7 @@ function noRouteOnNode(of: Case): Verdict | undefined {
     todo: forbids
       ? "ip rule and ip route show table all (on the node): which of them refuses it?"
       : down.length > 0
-        ? `ip link set ${down[0]} up`
+        ? command`ip link set dev ${down[0]} up`
         : "ip route (on the node): is there a default route?",
     evidence: [
       {
@@ -115,7 +119,11 @@ function silentNextHop(of: Case): Verdict | undefined {
     step: 6,
     code: "uplink-gateway-unresolved",
     reason: `the next hop ${nextHop} does not answer ${arpName(of)} on ${out.name}: the packet waits on the node for its link-layer address`,
-    todo: `ip neigh show dev ${out.name}; is ${nextHop} the right gateway, and is it up?`,
+    todo: withCommand(
+      "",
+      command`ip neigh show dev ${out.name}`,
+      `; is ${nextHop} the right gateway, and is it up?`,
+    ),
     evidence,
   };
 }

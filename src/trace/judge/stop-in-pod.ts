@@ -1,4 +1,5 @@
 /** It ended in the pod: on its way out, or when the answer was back. */
+import { command } from "../../text/command.ts";
 import { endText } from "../../address/ip.ts";
 import {
   type Case,
@@ -10,10 +11,13 @@ import {
   noCarrier,
   linkText,
   linkDown,
+  withCommand,
+  stopFix,
 } from "./case.ts";
 import { reversePath, silentNeighbour, arpName, wrongPodMac } from "./causes.ts";
 import { deliveredFromElsewhere } from "./elsewhere.ts";
 import { droppingRule } from "./rules.ts";
+import { refusedByPort } from "./stop-on-cable.ts";
 
 export function stoppedInPod(of: Case): Verdict {
   const { pod, node } = of.evidence.survey;
@@ -27,7 +31,7 @@ export function stoppedInPod(of: Case): Verdict {
       step: 1,
       code: "pod-link-down",
       reason: `${link.name} in the pod is down, so no route leads out`,
-      todo: `ip link set ${link.name} up (in the pod)`,
+      todo: withCommand("", command`ip link set dev ${link.name} up`, " (in the pod)"),
       evidence: [{ source: "link", lines: [linkText(link)] }],
     };
   }
@@ -52,11 +56,18 @@ export function stoppedInPod(of: Case): Verdict {
       const down = linkDown(of, 1, node.bridge);
       return { ...down, evidence: [...(down.evidence ?? []), ...neighbour] };
     }
+    const refused = refusedByPort(of, undefined);
+    if (refused !== undefined)
+      return { ...refused, step: 1, evidence: [...(refused.evidence ?? []), ...neighbour] };
     return {
       step: 1,
       code: "pod-gateway-unresolved",
       reason: `the gateway ${pod.nextHop} does not answer ${arpName(of)}: the packet waits in the pod for its link-layer address`,
-      todo: `ip addr show ${of.evidence.survey.node?.entry?.name ?? "BRIDGE"} (on the node): does it have ${pod.nextHop}?`,
+      todo: withCommand(
+        "",
+        command`ip addr show dev ${of.evidence.survey.node?.entry?.name ?? "BRIDGE"}`,
+        ` (on the node): does it have ${pod.nextHop}?`,
+      ),
       evidence: neighbour,
     };
   }
@@ -108,7 +119,7 @@ function portsUsedUp({ evidence }: Case): Verdict | undefined {
     reason: `the pod has no local port left for ${where}: net.ipv4.ip_local_port_range in it has ${ports.size} ports, and ${ports.used} of them are in use`,
     owner: "the pod's settings, and its programs' connections",
     todo: "in the pod: ss -tan; fewer connections that stay open, or a wider range in the pod's sysctls",
-    fix: [{ place: "pod", command: `sysctl -w net.ipv4.ip_local_port_range="${wider}"` }],
+    fix: stopFix("pod", command`sysctl -w net.ipv4.ip_local_port_range=${wider}`),
     evidence: [
       { source: "sysctl in the pod", lines },
       {

@@ -1,6 +1,19 @@
 /** It left the pod and did not reach the node's IP layer: the cable, the bridge. */
+import { command } from "../../text/command.ts";
 import type { Link } from "../../linux/route/link.ts";
-import { type Case, type Verdict, isHairpin, ruleVerdict, dropIn, dropVerdict, linkDown } from "./case.ts";
+import type { KernelDrop } from "../../kernel/bpf/drops.ts";
+import {
+  type Case,
+  type Verdict,
+  isHairpin,
+  ruleVerdict,
+  dropEvidence,
+  dropIn,
+  dropVerdict,
+  linkDown,
+  stopFix,
+  withCommand,
+} from "./case.ts";
 import { neighbourLines, wrongGatewayMac } from "./causes.ts";
 import { droppingRule } from "./rules.ts";
 
@@ -40,7 +53,11 @@ export function hairpinOff(of: Case): Verdict | undefined {
     step: 6,
     code: "hairpin-off",
     reason: `${flow.destination} stands for the pod itself, and ${bridge.name} sends nothing back by the port it came from: hairpin is off at ${hostLink.name}`,
-    todo: `ip link set ${hostLink.name} type bridge_slave hairpin on (hairpinMode of the CNI network)`,
+    todo: withCommand(
+      "",
+      command`ip link set dev ${hostLink.name} type bridge_slave hairpin on`,
+      " (hairpinMode of the CNI network)",
+    ),
     evidence: [{ source: "link", lines: [`${hostLink.name} port of ${bridge.name}, hairpin off`] }],
   };
 }
@@ -56,12 +73,14 @@ export function stoppedOnBridge(of: Case): Verdict {
       step: 2,
       code: "bridge-port-blocked",
       reason: `the port ${hostLink.name} of ${bridge.name} is ${hostLink.port.state}, not forwarding`,
-      todo: `ip link set ${bridge.name} type bridge stp_state 0`,
+      todo: command`ip link set dev ${bridge.name} type bridge stp_state 0`,
     };
   }
   const drop = dropIn(of, node.inode);
   const wrongMac = wrongGatewayMac(of);
   if (wrongMac !== undefined) return wrongMac;
+  const refused = refusedByPort(of, drop);
+  if (refused !== undefined) return refused;
   if (drop !== undefined) return dropVerdict(of, 2, drop, `on the bridge ${bridge.name}`);
   return {
     step: 2,
@@ -69,5 +88,34 @@ export function stoppedOnBridge(of: Case): Verdict {
     reason: `it came in at ${hostLink.name} and was not addressed to ${bridge.name}`,
     evidence: [{ source: "neighbours in the pod", lines: neighbourLines(of, "pod") }],
     todo: "ip neigh (in the pod): whose link-layer address does it know for its gateway?",
+  };
+}
+
+/** What the bridge drops without giving a reason: a port's settings say why. */
+export function refusedByPort(of: Case, drop: KernelDrop | undefined): Verdict | undefined {
+  const { pod, node } = of.evidence.survey;
+  const { bridge, hostLink } = node ?? {};
+  if (bridge === undefined || hostLink === undefined) return undefined;
+  const evidence = drop === undefined ? [] : [dropEvidence(drop)];
+  if (node?.isLockedOut === true) {
+    const mac = pod.link?.mac ?? "MAC";
+    return {
+      step: 2,
+      code: "bridge-port-locked",
+      reason: `the port ${hostLink.name} of ${bridge.name} is locked, and the pod's MAC address ${mac} is not in the bridge's forwarding database behind it`,
+      owner: "whoever locked the port (802.1X, MAC authentication)",
+      fix: stopFix("node", command`bridge fdb replace ${mac} dev ${hostLink.name} master static`),
+      todo: withCommand("or unlock it: ", command`bridge link set dev ${hostLink.name} locked off`),
+      evidence: [...evidence, { source: "link", lines: [`${hostLink.name} port of ${bridge.name}, locked`] }],
+    };
+  }
+  if (drop?.reason !== "NOT_SPECIFIED" || bridge.bridge?.vlanFiltering !== true) return undefined;
+  return {
+    step: 2,
+    code: "bridge-port-blocked",
+    reason: `${bridge.name} filters by VLAN, and dropped the pod's frame at ${hostLink.name} without a reason: is the port a member of the pod's VLAN?`,
+    owner: "the bridge's VLAN settings",
+    todo: `bridge vlan show dev ${hostLink.name}; bridge vlan show dev ${bridge.name}`,
+    evidence,
   };
 }

@@ -31,7 +31,7 @@ export function stoppedOnReturn(of: Case): Verdict {
   if (!matched && translated) {
     return {
       step: 8,
-      code: "answer-not-matched",
+      code: "answer-unrecognized",
       reason: `the answer came to ${endLabel(correlation.outside.source, evidence.flow)} and no tracked connection claims it`,
       evidence: growthEvidence(of),
     };

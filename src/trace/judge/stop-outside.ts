@@ -1,7 +1,9 @@
 /** It left the node, and no answer came. */
+import { sysctlWord } from "../../linux/sysctl-name.ts";
+import { command } from "../../text/command.ts";
 import { needsTranslation } from "../../causes/facts.ts";
 import { summaryOf, type Packet } from "../../linux/packet/packet.ts";
-import { type Case, type Verdict, isNodeAddress, realDestination } from "./case.ts";
+import { type Case, type Verdict, isNodeAddress, realDestination, stopFix } from "./case.ts";
 import { tooBig } from "./causes.ts";
 import type { PlacedPacket } from "./correlate.ts";
 import type { StepEvidence } from "../report.ts";
@@ -83,7 +85,7 @@ function refusedOutside(of: Case, leaving: PlacedPacket): Verdict | undefined {
   const isExpired = icmp!.name.includes("exceeded in transit");
   return {
     step: 7,
-    code: isExpired ? "ttl-expired" : "refused-outside",
+    code: isExpired ? "ttl-exceeded" : "refused-outside",
     reason: `it left the node by ${leaving.interface}, and ${who} refuses it: ${icmp!.name} (ICMP type ${icmp!.type} code ${icmp!.code})`,
     owner:
       sender === realDestination(of)
@@ -122,22 +124,35 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): Verdict | undefin
   if (first === undefined || isAnswered) return undefined;
   const v4 = of.evidence.flow.family === 4;
   const name = leaving.interface;
+  const question = {
+    source: `capture on ${name}`,
+    lines: [`${first.summary} (${asked.length} times, no answer)`],
+  };
+  if (source !== of.evidence.flow.source) {
+    return {
+      step: 7,
+      code: "nat-foreign-address",
+      reason: `it left by ${name} as ${source}, which is no address of this node; the network there asks who has ${source}, and nobody answers`,
+      owner: "the rule that translates the source",
+      todo: "or masquerade: that takes an address of the interface",
+      fix: stopFix("node", command`ip addr add ${source}/${v4 ? 32 : 128} dev ${name}`),
+      evidence: [question],
+    };
+  }
   const word = v4 ? "ARP" : "a neighbour solicitation";
   return {
     step: 7,
-    code: "unanswered-neighbour",
+    code: "source-unanswered",
     reason: `it left by ${name} as ${source}; the network there asks who has ${source} (${word}), and nobody answers: no ${v4 ? "proxy_arp" : "proxy_ndp"} on ${name}`,
     owner: "the node's settings, or the router that holds the prefix for its own network",
     todo: `or have the router send the pods' prefix to this node`,
     fix: v4
-      ? [{ place: "node", command: `sysctl -w net.ipv4.conf.${name}.proxy_arp=1` }]
+      ? stopFix("node", command`sysctl -w ${sysctlWord(`net.ipv4.conf.${name}.proxy_arp`)}=1`)
       : [
-          { place: "node", command: `sysctl -w net.ipv6.conf.${name}.proxy_ndp=1` },
-          { place: "node", command: `ip -6 neigh add proxy ${source} dev ${name}` },
+          ...stopFix("node", command`sysctl -w ${sysctlWord(`net.ipv6.conf.${name}.proxy_ndp`)}=1`),
+          ...stopFix("node", command`ip -6 neigh add proxy ${source} dev ${name}`),
         ],
-    evidence: [
-      { source: `capture on ${name}`, lines: [`${first.summary} (${asked.length} times, no answer)`] },
-    ],
+    evidence: [question],
   };
 }
 
@@ -156,10 +171,11 @@ export function requestUnanswered(of: Case): Verdict {
   const mtu = survey.pod.link?.mtu ?? 1500;
   const header = flow.family === 4 ? 28 : 48;
   const said = exchange?.state.kind === "failed" ? `: ${exchange.state.said}` : "";
+  const whole = command`wayout trace ${survey.pod.name} ${flow.destination} --proto icmp --size ${mtu - header}`;
   return {
     step: 7,
     code: "request-unanswered",
     reason: `the connection was made, and ${flow.destination} did not answer the request within ${exchange?.timeoutMs} ms${said}`,
-    todo: `is the server slow (--timeout)? Do full packets pass: wayout trace ${survey.pod.name} ${flow.destination} --proto icmp --size ${mtu - header}`,
+    todo: `is the server slow (--timeout)? Do full packets pass?${whole === undefined ? "" : ` ${whole}`}`,
   };
 }

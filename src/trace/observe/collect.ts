@@ -220,9 +220,15 @@ class Instruments implements Disposable {
     return {
       flow,
       seen: this.seen,
-      drops: this.#drops,
+      // Where the outside is a namespace of this machine, its drops are none of the packet's: they are its answer's.
+      drops: this.#drops.filter(({ namespaceInode }) => this.#isOurs(namespaceInode)),
       ruleEvents: [...(this.#ruleTraces.pod?.events() ?? []), ...(this.#ruleTraces.node?.events() ?? [])],
     };
+  }
+
+  #isOurs(inode: number): boolean {
+    const { pod, node } = this.#options;
+    return inode === 0 || inode === pod.inode || inode === node?.inode;
   }
 
   evidence(beganUs: number): TraceEvidence {

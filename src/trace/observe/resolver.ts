@@ -2,6 +2,7 @@
  * Names as the pod resolves them: the nameservers of its own resolv.conf, asked from a socket in its own namespace. A
  * stub (RFC 1035): one question, no search list, no cache.
  */
+import { command } from "../../text/command.ts";
 import { readFileSync } from "node:fs";
 import { isIp, ipFamily, ipText, type IpFamily } from "../../address/ip.ts";
 import { messageOf, WayoutError } from "../../error.ts";
@@ -60,7 +61,7 @@ export function resolve(
     kind: "broken",
     doing: `resolving ${name} as ${pod.name} does`,
     said: tried.join("; "),
-    todo: `Trace the nameserver itself ('wayout trace ${pod.name} ${nameservers[0] ?? "ADDRESS"} --proto udp --port 53'), or give an address.`,
+    todo: `Trace the nameserver itself (${command`wayout trace ${pod.name} ${nameservers[0] ?? "ADDRESS"} --proto udp --port 53` ?? "--proto udp --port 53"}), or give an address.`,
     details: { nameservers, file },
   });
 }

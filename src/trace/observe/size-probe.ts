@@ -1,52 +1,89 @@
-/** Echoes of several sizes that must not be cut (RFC 1191's “don't fragment”): which of them come through? */
+/** Pings of several sizes with DF set (RFC 1191): which of them come through? */
+import { ipFamily, type IpFamily } from "../../address/ip.ts";
 import { SystemError } from "../../linux/errno.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
 import { internetChecksum } from "../../kernel/echo.ts";
 import * as libc from "../../kernel/libc.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
+import { PacketTap } from "../../kernel/packet-socket.ts";
 
 const POLLIN = 1;
 /** IP packets that links of the wild carry: IPv6's least, VPNs and tunnels, PPPoE, Ethernet. */
 const USUAL_SIZES = [576, 1280, 1360, 1380, 1400, 1420, 1440, 1460, 1480, 1492, 1500] as const;
 const HEADER_BYTES = { 4: 20 + 8, 6: 40 + 8 } as const;
 
+export interface SizeProbeRequest {
+  /** Where it is sent from. */
+  readonly pod: NetworkNamespace;
+  readonly destination: string;
+  /** Of the pod's own link. */
+  readonly mtu: number;
+  /** After the last answer; twice in all. */
+  readonly patienceMs: number;
+  /** Where the packets leave the node; absent when it is not known. */
+  readonly uplink?: { readonly node: NetworkNamespace; readonly name: string };
+}
+
 export interface SizeProbeResult {
   /** Bytes of the whole IP packet. */
   readonly passed: number[];
   /** Not answered, twice, while nobody said that they are too large. */
   readonly lost: number[];
+  /** Of the lost ones: seen leaving by the uplink, and those whose answer was seen coming back to it. */
+  readonly left: number[];
+  readonly returned: number[];
 }
 
 /**
  * Sends each usual size up to the link's MTU, and what was not answered once more.
- * @param mtu of the pod's own link
- * @param patienceMs after the last answer; twice in all
  * @throws SystemError EPERM without CAP_NET_RAW, ENETUNREACH
  */
-export function probeSizes(
-  namespace: NetworkNamespace,
-  destination: string,
-  mtu: number,
-  patienceMs: number,
-): SizeProbeResult {
-  const family = destination.includes(":") ? 6 : 4;
-  using socket = InetSocket.open(namespace, "icmp", family);
+export function probeSizes(request: SizeProbeRequest): SizeProbeResult {
+  const { pod, destination, mtu, patienceMs, uplink } = request;
+  const family = ipFamily(destination);
+  using socket = InetSocket.open(pod, "icmp", family);
+  using tap = uplink === undefined ? undefined : uplinkTap(uplink, destination, family);
   socket.forbidFragments();
   socket.connect({ address: destination, port: 0 });
   const sizes = [...new Set([...USUAL_SIZES.filter((size) => size < mtu), mtu])];
   const probe = new Probe(socket, family);
   probe.round(sizes, patienceMs);
   // Without the smallest nothing can be told, and nobody waits again for the others.
-  if (!probe.answered.has(sizes[0]!)) return { passed: [...probe.answered], lost: [] };
+  if (!probe.answered.has(sizes[0]!))
+    return { passed: [...probe.answered], lost: [], left: [], returned: [] };
   probe.round(
     sizes.filter((size) => !probe.answered.has(size)),
     patienceMs,
   );
-  const ascending = (a: number, b: number): number => a - b;
+  const lost = sizes.filter((size) => !probe.answered.has(size) && !probe.told.has(size));
+  const seen = tap?.read(0, MOST_PACKETS) ?? [];
+  const wasSeen = (way: "out" | "in") => (size: number) =>
+    seen.some(
+      ({ packet, direction }) =>
+        packet.icmp?.sequence === size &&
+        (direction === "out") === (way === "out") &&
+        packet.icmp.type === (way === "out" ? ECHO_REQUEST : ECHO_REPLY)[family],
+    );
   return {
-    passed: [...probe.answered].toSorted(ascending),
-    lost: sizes.filter((size) => !probe.answered.has(size) && !probe.told.has(size)),
+    passed: [...probe.answered].toSorted((a, b) => a - b),
+    lost,
+    left: lost.filter(wasSeen("out")),
+    returned: lost.filter(wasSeen("in")),
   };
+}
+
+const ECHO_REQUEST = { 4: 8, 6: 128 } as const;
+const ECHO_REPLY = { 4: 0, 6: 129 } as const;
+const MOST_PACKETS = 1000;
+
+/** The sequence number is the size: whatever translates the packet keeps it. */
+function uplinkTap(
+  { node, name }: NonNullable<SizeProbeRequest["uplink"]>,
+  destination: string,
+  family: IpFamily,
+): PacketTap {
+  const protocol = family === 4 ? "icmp" : "icmpv6";
+  return PacketTap.open(node, { interfaces: [name], filter: [{ protocol, host: destination }] });
 }
 
 class Probe {
@@ -87,7 +124,7 @@ class Probe {
     // A raw IPv4 socket hands over the IP header too; a raw IPv6 socket does not.
     const start = this.family === 4 ? (bytes[0]! & 0x0f) * 4 : 0;
     const view = new DataView(bytes.buffer, bytes.byteOffset);
-    if (bytes.length < start + 8 || bytes[start] !== (this.family === 4 ? 0 : 129)) return false;
+    if (bytes.length < start + 8 || bytes[start] !== ECHO_REPLY[this.family]) return false;
     if (view.getUint16(start + 4) !== this.#identifier) return false;
     this.answered.add(view.getUint16(start + 6));
     return true;
@@ -107,7 +144,7 @@ class Probe {
   #request(size: number): Uint8Array {
     const packet = new Uint8Array(size - HEADER_BYTES[this.family] + 8);
     const view = new DataView(packet.buffer);
-    packet[0] = this.family === 4 ? 8 : 128;
+    packet[0] = ECHO_REQUEST[this.family];
     view.setUint16(4, this.#identifier);
     view.setUint16(6, size);
     if (this.family === 4) view.setUint16(2, internetChecksum(packet));

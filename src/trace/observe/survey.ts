@@ -72,12 +72,23 @@ export function surveyNode(
     addresses: route.addresses(),
     ...(hostLink === undefined ? {} : { hostLink }),
     ...(bridge === undefined ? {} : { bridge }),
+    ...(isLockedOut(route, hostLink, podSide.link) ? { isLockedOut: true as const } : {}),
     ...(lower === undefined ? {} : { lower }),
     ...(entry === undefined ? {} : { entry }),
     ...(source === undefined ? {} : { routeBack: route.routeTo({ destination: source }) }),
     ...wayThrough(route, namespace, links, entry, packet, source),
     iptablesLegacy: legacyTables(namespace, packet.family),
   };
+}
+
+/** A locked port passes only senders that the forwarding database has behind it; its own address is no such entry. */
+function isLockedOut(route: Rtnetlink, port: Link | undefined, podLink: Link | undefined): boolean {
+  if (port?.port?.locked !== true) return false;
+  return !route
+    .forwardingDatabase()
+    .some(
+      (entry) => entry.interface === port.index && entry.mac === podLink?.mac && entry.state !== "permanent",
+    );
 }
 
 /** The same for the destination that a rule put in the place of the one that was asked for. */

@@ -1,4 +1,5 @@
 /** The picture of a trace as SVG: the stations, the packet's way out above them, the answer's way back below. Pure. */
+import { visible } from "../../text/visible.ts";
 import type { Place, PlaceKind, Sighting, TraceReport } from "../report.ts";
 
 const WIDTH = 1120;
@@ -8,13 +9,14 @@ const STATION = { top: 134, height: 74, width: 122 };
 const OUT_LANE = 96;
 const BACK_LANE = 246;
 
-/** Text for HTML and SVG. */
+/** Text for HTML and SVG; of what nobody would see in it, what it is. */
 export function escapeText(text: string): string {
-  return text
+  return visible(text)
     .replaceAll("&", "&amp;")
     .replaceAll("<", "&lt;")
     .replaceAll(">", "&gt;")
-    .replaceAll('"', "&quot;");
+    .replaceAll('"', "&quot;")
+    .replaceAll("'", "&#39;");
 }
 
 /** `31 µs`, `1.25 ms`. */

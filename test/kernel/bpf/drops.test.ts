@@ -76,3 +76,16 @@ testWith(["unshare"])("who may not load BPF is told so", () => {
     try { DropWatch.open(["192.0.2.1"]) } catch (error) { console.log(error.name, error.code) }`;
   expect(ask(undefined, ["unshare", "-Ur", process.execPath, "-e", code])).toBe("SystemError EPERM\n");
 });
+
+testWith(["root", "unshare"])("a kernel without reasons is not taken for a user without rights", () => {
+  const drops = join(import.meta.dir, "../../../src/kernel/bpf/drops.ts");
+  const opens = `const { DropWatch } = await import("${drops}"); DropWatch.open(["10.9.0.1"]).close();`;
+  const hidden = "mount --bind /dev/null /sys/kernel/btf/vmlinux && mount -t tmpfs tmpfs /run";
+  // The second as an ordinary user's root: to become root would not help him here.
+  for (const namespaces of ["-m", "-Urm"]) {
+    const script = `${hidden} && exec ${process.execPath} -e '${opens}'`;
+    const { exitCode, stderr } = run(undefined, ["unshare", namespaces, "sh", "-c", script]);
+    expect([namespaces, exitCode]).toEqual([namespaces, 1]);
+    expect(stderr).toContain("this kernel tells none");
+  }
+});

@@ -1,5 +1,23 @@
 import { WayoutError } from "../../../error.ts";
+import { readText } from "../../../kernel/file.ts";
 import { SystemError } from "../../../linux/errno.ts";
+
+/** Sets of our table count what each element does. Intervals of two addresses are a little older (5.6). */
+const OLDEST_KERNEL = "5.7";
+
+/** What to do where the kernel lacks something that nf_tables should have. @param release as uname(2) has it */
+export function lackTodo(release: string): string {
+  const [major = 0, minor = 0] = release.split(".").map((part) => Number.parseInt(part, 10));
+  const [oldestMajor = 0, oldestMinor = 0] = OLDEST_KERNEL.split(".").map(Number);
+  if (major < oldestMajor || (major === oldestMajor && minor < oldestMinor)) {
+    return `This is Linux ${release}, and the backend nftables needs ${OLDEST_KERNEL}: choose the backend iptables.`;
+  }
+  return "This kernel seems to lack a part of nf_tables (nf_tables, nft_chain_nat, nft_masq, nft_nat): load the modules, or choose the backend iptables.";
+}
+
+function kernelRelease(): string {
+  return readText("/proc/sys/kernel/osrelease").trim();
+}
 
 /**
  * Runs what speaks with nf_tables; what the kernel refuses becomes an error that a person can act on.
@@ -29,7 +47,7 @@ export function explained<T>(doing: string, inside: () => T): T {
           ...common,
           code: "no-nftables",
           kind: "machine",
-          todo: "This kernel seems to lack a part of nf_tables (nf_tables, nft_chain_nat, nft_masq, nft_nat): load the modules, or choose the backend iptables.",
+          todo: lackTodo(kernelRelease()),
         });
       default:
         throw new WayoutError({ ...common, code: "nat-refused", kind: "broken" });

@@ -1,0 +1,84 @@
+/** The network that `wayout cni install` writes: our plugin, portmap where it is there, in versions that all of them speak. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { cidrText, type Cidr } from "../address/cidr.ts";
+import { messageOf, WayoutError } from "../error.ts";
+import { atLeast, CNI_VERSIONS, isSpoken, type CniVersion } from "./version.ts";
+
+/** The plugin that publishes the ports which pods ask for (`hostPort`). */
+const PORTMAP = "portmap";
+/** Every libcni in use knows it; later ones are told in `cniVersions`, of which older libraries take no notice. */
+const COMMON_VERSION: CniVersion = "1.0.0";
+const VERSION_TIMEOUT_MS = 5000;
+
+export interface NetworkRequest {
+  readonly network: string;
+  readonly bridge: string;
+  readonly mtu?: number;
+  /** Whether pods leave with the node's address. */
+  readonly masquerade: boolean;
+}
+
+export function hasPortmap(binDirectory: string): boolean {
+  return existsSync(join(binDirectory, PORTMAP));
+}
+
+/** @throws WayoutError `install-failed` when a plugin beside ours does not say which versions it speaks */
+export function conflistOf(
+  { network, bridge, mtu, masquerade }: NetworkRequest,
+  subnets: readonly Cidr[],
+  binDirectory: string,
+): object {
+  const others = hasPortmap(binDirectory) ? [PORTMAP] : [];
+  const versions = commonVersions(others.map((type) => spokenBy(join(binDirectory, type))));
+  const cniVersion = versions.filter((version) => !atLeast(version, "1.1.0")).at(-1) ?? COMMON_VERSION;
+  return {
+    cniVersion,
+    ...(versions.at(-1) === cniVersion ? {} : { cniVersions: [cniVersion, versions.at(-1)] }),
+    name: network,
+    plugins: [
+      {
+        type: "wayout",
+        bridge,
+        isDefaultGateway: true,
+        ipMasq: masquerade,
+        hairpinMode: true,
+        ...(mtu === undefined ? {} : { mtu }),
+        ipam: { type: "host-local", ranges: subnets.map((subnet) => [{ subnet: cidrText(subnet) }]) },
+      },
+      ...others.map((type) => ({ type, capabilities: { portMappings: true }, snat: true })),
+    ],
+  };
+}
+
+/** Those of ours that everybody speaks, in order. */
+function commonVersions(others: readonly (readonly string[])[]): CniVersion[] {
+  return CNI_VERSIONS.filter((version) => others.every((spoken) => spoken.includes(version)));
+}
+
+/** What a plugin answers to VERSION. */
+function spokenBy(program: string): string[] {
+  const doing = `asking ${program} which versions of CNI it speaks`;
+  try {
+    const ran = Bun.spawnSync([program], {
+      stdin: Buffer.from(JSON.stringify({ cniVersion: COMMON_VERSION })),
+      stdout: "pipe",
+      stderr: "pipe",
+      env: { PATH: process.env["PATH"] ?? "", CNI_COMMAND: "VERSION" },
+      timeout: VERSION_TIMEOUT_MS,
+    });
+    const answer = JSON.parse(ran.stdout.toString()) as { readonly supportedVersions?: unknown };
+    const versions = answer.supportedVersions;
+    if (ran.exitCode === 0 && Array.isArray(versions)) return versions.map(String).filter(isSpoken);
+    throw new Error(`it ended with ${ran.exitCode} and said ${ran.stdout.toString().trim()}`);
+  } catch (error) {
+    throw new WayoutError({
+      code: "install-failed",
+      kind: "machine",
+      doing,
+      said: messageOf(error),
+      todo: "Replace that plugin by one that works, or take it away: the network is then written without it.",
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,97 @@
+/** What keeps the network namespaces of this machine alive, as far as it can be seen from here: processes and names. */
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { namespaceInode, NetworkNamespace, OWN_NAMESPACE } from "../kernel/namespace.ts";
+import type { LinkTable } from "../kernel/route/link-table.ts";
+import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import type { LinkState } from "../linux/route/link-state.ts";
+
+/** A namespace that somebody holds. */
+interface Held {
+  readonly namespace: NetworkNamespace;
+  /** `process 4711`, `/run/netns/blue`. */
+  readonly holder: string;
+}
+
+/** Seen from one node: who holds the namespace at the other end of a link, or the one that has an address. */
+export class NamespaceHolders implements Disposable {
+  readonly #held: readonly Held[];
+  #byId: Map<number, string> | undefined;
+  #byAddress: Map<string, string> | undefined;
+
+  constructor(private readonly node: LinkTable) {
+    this.#held = heldNamespaces();
+  }
+
+  /** Of the namespace that a veth's peer is in; undefined when nobody is seen to hold it. */
+  of({ linkNamespaceId }: LinkState): string | undefined {
+    if (linkNamespaceId === undefined) return undefined;
+    this.#byId ??= new Map(
+      this.#held.flatMap(({ namespace, holder }) => {
+        const id = this.node.namespaceId(namespace.fd);
+        return id === undefined ? [] : [[id, holder] as const];
+      }),
+    );
+    return this.#byId.get(linkNamespaceId);
+  }
+
+  /** Of a namespace with an interface that has this address. */
+  ofAddress(address: string): string | undefined {
+    this.#byAddress ??= new Map(
+      this.#held.flatMap(({ namespace, holder }) => {
+        using route = Rtnetlink.open(namespace);
+        return route.addresses().map((own) => [own.address, holder] as const);
+      }),
+    );
+    return this.#byAddress.get(address);
+  }
+
+  [Symbol.dispose](): void {
+    for (const { namespace } of this.#held) namespace.close();
+  }
+}
+
+/** Every network namespace but the own one, once. */
+function heldNamespaces(): Held[] {
+  const found = new Map<number, Held>();
+  const own = namespaceInode(OWN_NAMESPACE);
+  const add = (path: string, holder: string): void => {
+    const inode = namespaceInode(path);
+    if (inode === undefined || inode === own || found.has(inode)) return;
+    try {
+      found.set(inode, { namespace: NetworkNamespace.open(path), holder });
+    } catch {
+      // It has ended meanwhile, or may not be entered: then it is not seen.
+    }
+  };
+  const mounts = new Set<string>();
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    const world = mountNamespace(pid);
+    if (world !== undefined && !mounts.has(world)) {
+      mounts.add(world);
+      for (const point of namespaceMounts(pid)) add(`/proc/${pid}/root${point}`, point);
+    }
+    add(`/proc/${pid}/ns/net`, `process ${pid}`);
+  }
+  return [...found.values()];
+}
+
+function mountNamespace(pid: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/mnt`);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Where network namespaces are mounted in a process's view (proc_pid_mountinfo(5)). */
+function namespaceMounts(pid: string): string[] {
+  try {
+    const lines = readFileSync(`/proc/${pid}/mountinfo`, "utf8").split("\n");
+    return lines.flatMap((line) => {
+      const [, , , root = "", point = ""] = line.split(" ");
+      return root.startsWith("net:[") ? [point.replaceAll("\\040", " ")] : [];
+    });
+  } catch {
+    return [];
+  }
+}

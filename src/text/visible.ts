@@ -1,0 +1,92 @@
+/**
+ * Text that somebody else chose (names, comments, DNS, files), made fit for a terminal and a page: what would move the
+ * cursor, begin a line, turn the direction of writing, or not be seen at all is shown as `\x1b`, `\n`, `\u202e`.
+ * Programs get the exact value: see jsonText.
+ */
+
+/** C0, DEL, C1; soft hyphen; marks of direction and of zero width; line separators; interlinear marks; tags. */
+const UNSEEN = // oxlint-disable-next-line no-control-regex
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|\udb40[\udc00-\udc7f]/g;
+
+const SHORT: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+
+/** Whether a reader would see the whole text, as it is, on one line. */
+export function isVisible(text: string): boolean {
+  return text.search(UNSEEN) < 0;
+}
+
+/** The text on one line, with everything unseen spelled out. */
+export function visible(text: string): string {
+  return isVisible(text) ? text : text.replace(UNSEEN, spelled);
+}
+
+/** The same for a text of several lines. */
+export function visibleLines(text: string): string {
+  return text.replace(UNSEEN, (found) => (found === "\n" ? found : spelled(found)));
+}
+
+/**
+ * A value to be shown to people: every text in it made visible, keys as well. What needs no change is the same object.
+ * Plain objects, arrays, maps and sets are gone through; others (bytes, instances of classes) are left as they are.
+ */
+export function visibleValue<T>(value: T): T;
+export function visibleValue(value: unknown): unknown {
+  if (typeof value === "string") return visible(value);
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return visibleItems(value);
+  if (value instanceof Map) return new Map(visibleItems([...value]) as [unknown, unknown][]);
+  if (value instanceof Set) return new Set(visibleItems([...value]));
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null ? visibleFields(value) : value;
+}
+
+function visibleItems(items: readonly unknown[]): readonly unknown[] {
+  let copy: unknown[] | undefined;
+  for (let index = 0; index < items.length; index++) {
+    const shown = visibleValue(items[index]);
+    if (shown !== items[index]) (copy ??= [...items])[index] = shown;
+  }
+  return copy ?? items;
+}
+
+function visibleFields(fields: object): object {
+  const record = fields as Record<string, unknown>;
+  let changed = false;
+  for (const key in record) {
+    if (visibleValue(record[key]) === record[key] && isVisible(key)) continue;
+    changed = true;
+    break;
+  }
+  if (!changed) return fields;
+  return Object.fromEntries(
+    Object.entries(record).map(([key, value]) => [visible(key), visibleValue(value)]),
+  );
+}
+
+/** JSON of the exact value, in which everything unseen but its own line breaks stands as \uXXXX. */
+export function jsonText(value: unknown, indent?: number): string {
+  return JSON.stringify(value, null, indent).replace(UNSEEN, (found) =>
+    found === "\n" ? found : asUnits(found),
+  );
+}
+
+/** A line that may be JSON, with everything unseen as \uXXXX, which is right in both. */
+export function visibleLogLine(line: string): string {
+  return line.replace(UNSEEN, asUnits);
+}
+
+function spelled(found: string): string {
+  const short = SHORT[found];
+  if (short !== undefined) return short;
+  return found.charCodeAt(0) < 0x100 ? `\\x${hex(found, 0, 2)}` : asUnits(found);
+}
+
+function asUnits(found: string): string {
+  let text = "";
+  for (let index = 0; index < found.length; index++) text += `\\u${hex(found, index, 4)}`;
+  return text;
+}
+
+function hex(text: string, index: number, digits: number): string {
+  return text.charCodeAt(index).toString(16).padStart(digits, "0");
+}

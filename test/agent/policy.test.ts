@@ -1,0 +1,87 @@
+/** The agent's policy: in force, followed when its file changes, and held when the file turns bad. */
+import { expect } from "bun:test";
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { openNat } from "../../src/nat/open.ts";
+import { ended, start, WAYOUT, world } from "../attachment/world.ts";
+import { afterThisTest } from "../support/teardown.ts";
+import { ask, testWith } from "../support/witness.ts";
+import { RunningAgent } from "./running-agent.ts";
+
+const test = testWith(["root", "nft"]);
+
+test("is in force, is followed, and stays when the file turns bad, while repairs go on", async () => {
+  const { node } = world();
+  const path = join(freshDirectory(), "policy.yaml");
+  writeFileSync(path, "sources: [10.1.0.0/16]\nnonMasqueradeCIDRs: [10.0.0.0/8]\n");
+  const agent = await RunningAgent.on(node, "--config", path);
+  await agent.says("repaired", { step: "nat" });
+  expect(sourcesOn(node)).toEqual(["10.1.0.0/16"]);
+  writeFileSync(path, "sources: [10.1.0.0/16, 10.2.0.0/16]\n");
+  await agent.says("repaired", { step: "nat" });
+  expect(sourcesOn(node)).toEqual(["10.1.0.0/16", "10.2.0.0/16"]);
+  writeFileSync(path, "sorces: [10.9.0.0/16]\n");
+  const bad = await agent.says("policy", { level: "error" });
+  expect(bad["message"]).toContain("did you mean sources?");
+  ask(node, ["nft", "flush", "ruleset"]);
+  await agent.says("repaired", { step: "nat" });
+  expect(sourcesOn(node)).toEqual(["10.1.0.0/16", "10.2.0.0/16"]);
+  rmSync(path);
+  expect((await agent.says("policy", { level: "error" }))["message"]).toContain("there is no");
+  expect(sourcesOn(node)).toEqual(["10.1.0.0/16", "10.2.0.0/16"]);
+});
+
+test("a mounted ConfigMap of ip-masq-agent is followed through the swap of its link", async () => {
+  const { node } = world();
+  const directory = freshDirectory();
+  const put = (version: string, text: string): void => {
+    mkdirSync(join(directory, version));
+    writeFileSync(join(directory, version, "config"), text);
+    symlinkSync(version, join(directory, "..data-new"));
+    renameSync(join(directory, "..data-new"), join(directory, "..data"));
+  };
+  put("..1", "nonMasqueradeCIDRs: [10.0.0.0/8]\n");
+  symlinkSync("..data/config", join(directory, "config"));
+  const agent = await RunningAgent.on(
+    node,
+    "--ip-masq-agent-config",
+    join(directory, "config"),
+    "--source",
+    "10.244.1.0/24",
+  );
+  await agent.says("repaired", { step: "nat" });
+  expect(untranslatedOn(node)).toContain("10.0.0.0/8");
+  put("..2", "nonMasqueradeCIDRs:\n");
+  expect((await agent.says("policy", { level: "warn" }))["message"]).toContain("EVERYTHING");
+  await agent.says("repaired", { step: "nat" });
+  expect(untranslatedOn(node)).not.toContain("10.0.0.0/8");
+});
+
+test("a file that names no sources needs them beside it", async () => {
+  const { node } = world();
+  const said = await ended(
+    start(node, [WAYOUT, "agent", "--journal", "none", "--ip-masq-agent-config", "/nowhere"]),
+  );
+  expect([said.exitCode, said.stderr]).toEqual([2, expect.stringContaining("--source 10.244.1.0/24")]);
+});
+
+function intentOn(node: NetworkNamespace) {
+  using nat = openNat("nftables", node);
+  return nat.intents().find(({ owner }) => owner === "policy");
+}
+
+function sourcesOn(node: NetworkNamespace): string[] {
+  return intentOn(node)?.sources.map(({ cidr }) => cidr) ?? [];
+}
+
+function untranslatedOn(node: NetworkNamespace): readonly string[] {
+  return intentOn(node)?.untranslated ?? [];
+}
+
+function freshDirectory(): string {
+  const directory = mkdtempSync(join(tmpdir(), "wayout-policy-"));
+  afterThisTest(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}

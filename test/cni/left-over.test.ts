@@ -1,0 +1,185 @@
+/** `wayout cni gc`: what is left over goes, and never a pod that lives, whatever its runtime remembers. */
+import { expect } from "bun:test";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { cacheDirectories } from "../../src/pods/cni-cache.ts";
+import { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { afterThisTest } from "../support/teardown.ts";
+import { ask, run, testWith } from "../support/witness.ts";
+import { freshNamespace } from "../support/world.ts";
+import { dataDirectory, linkNames, podLinks, reserved } from "./node.ts";
+import {
+  bridgeNetwork,
+  call,
+  freshPod,
+  must,
+  pluginProgram,
+  REFERENCE_DIRECTORY,
+  type Configuration,
+} from "./plugin.ts";
+
+const PROGRAMS = ["root", "ip", "nft"];
+const withPrograms = testWith(PROGRAMS);
+const withReference = testWith([
+  ...PROGRAMS,
+  ...(existsSync(REFERENCE_DIRECTORY) ? [] : ["containernetworking-plugins"]),
+]);
+
+type Pod = ReturnType<typeof freshPod>;
+
+interface Said {
+  readonly exitCode: number;
+  readonly links: readonly { readonly alias: string }[];
+  readonly addresses: readonly { readonly address: string }[];
+  readonly doubts: readonly { readonly what: string; readonly why: string }[];
+  readonly refusal?: string;
+  readonly natRules: boolean;
+}
+
+/** A node with one network, and a runtime that keeps its cache in a folder of its own. */
+class Scene {
+  readonly node = freshNamespace("node");
+  readonly conf: Configuration;
+  readonly cache: string;
+  readonly #directory = mkdtempSync(join(tmpdir(), "wayout-left-"));
+
+  constructor(extra: Configuration = {}) {
+    afterThisTest(() => rmSync(this.#directory, { recursive: true }));
+    this.conf = bridgeNetwork({ cniVersion: "1.0.0", ...extra });
+    this.cache = join(this.#directory, "results");
+    for (const name of ["results", "conf"]) mkdirSync(join(this.#directory, name));
+    const { name, cniVersion, ...plugin } = { ...this.conf, type: "wayout" } as Configuration;
+    writeFileSync(
+      join(this.#directory, "conf", "10-it.conflist"),
+      JSON.stringify({ cniVersion, name, plugins: [plugin] }),
+    );
+  }
+
+  /** Attached an hour ago. */
+  attach(name: string, options: { readonly remembered?: boolean; readonly minutes?: number } = {}): Pod {
+    const pod = freshPod(name);
+    const result = must(call(this.node, "ADD", this.conf, pod));
+    const then = Date.now() / 1000 - (options.minutes ?? 60) * 60;
+    for (const { address } of result.ips!) {
+      utimesSync(join(dataDirectory(this.conf), address.split("/")[0]!), then, then);
+    }
+    if (options.remembered === true) this.remember(pod, result);
+    return pod;
+  }
+
+  remember({ container, netns }: Pod, result: object, directory = this.cache): string {
+    const networkName = String(this.conf["name"]);
+    const entry = { kind: "cniCacheV1", containerId: container, ifName: "eth0", networkName, netns, result };
+    const file = join(directory, `${networkName}-${container}-eth0`);
+    writeFileSync(file, JSON.stringify(entry));
+    return file;
+  }
+
+  gc(...options: string[]): Said {
+    const directories = ["--conf-dir", join(this.#directory, "conf"), "--cache-dir", this.cache];
+    const ran = run(this.node, [pluginProgram(), "cni", "gc", "--json", ...directories, ...options]);
+    const { networks } = JSON.parse(ran.stdout) as { readonly networks: readonly Omit<Said, "exitCode">[] };
+    return { exitCode: ran.exitCode, ...networks[0]! };
+  }
+
+  addresses(): string[] {
+    return reserved(this.conf);
+  }
+}
+
+/** From here on only this very process holds the pod's namespace, by a descriptor. */
+function unname({ namespace }: Pod): void {
+  const held = NetworkNamespace.open(`/run/netns/${namespace.name!}`);
+  afterThisTest(() => held.close());
+  ask(undefined, ["ip", "netns", "delete", namespace.name!]);
+}
+
+withPrograms("living pods and no cache that knows one: refused, and nothing is taken", () => {
+  const scene = new Scene();
+  const pods = [scene.attach("one"), scene.attach("two")];
+  ask(pods[1]!.namespace, ["ip", "link", "delete", "eth0"]);
+  for (const options of [["--dry-run"], []]) {
+    expect(scene.gc(...options)).toMatchObject({
+      exitCode: 1,
+      refusal: expect.stringContaining("no runtime's cache was found"),
+      links: [],
+      addresses: [],
+    });
+  }
+  expect(linkNames(pods[0]!.namespace)).toContain("eth0");
+  expect(scene.addresses()).toHaveLength(2);
+});
+
+withPrograms("a pod that its runtime has forgotten is taken; each doubt keeps it", () => {
+  const scene = new Scene();
+  const known = scene.attach("known", { remembered: true });
+  const named = scene.attach("named");
+  const young = scene.attach("young", { minutes: 5 });
+  const forgotten = scene.attach("forgotten");
+  for (const pod of [young, forgotten]) unname(pod);
+  const gone = scene.attach("gone");
+  ask(gone.namespace, ["ip", "link", "delete", "eth0"]);
+  const shown = scene.gc("--dry-run");
+  expect(shown.links.map(({ alias }) => alias.split(" ")[1])).toEqual(["forgotten"]);
+  expect(shown.addresses).toHaveLength(2);
+  expect(
+    Object.fromEntries(shown.doubts.map(({ what, why }) => [/ (\w+) eth0/.exec(what)?.[1], why])),
+  ).toEqual({
+    named: `its namespace is there: /run/netns/${named.namespace.name}`,
+    young: "it is younger than ten minutes",
+  });
+  expect(podLinks(scene.node)).toHaveLength(4);
+  expect(scene.gc()).toMatchObject({ exitCode: 0, links: shown.links, doubts: shown.doubts });
+  expect(podLinks(scene.node)).toHaveLength(3);
+  expect(scene.addresses()).toEqual(["10.42.0.2", "10.42.0.3", "10.42.0.4"]);
+  expect(linkNames(known.namespace)).toContain("eth0");
+  expect(scene.gc()).toMatchObject({ links: [], addresses: [] });
+});
+
+withPrograms("where the namespaces of known pods are hidden, nobody is forgotten", () => {
+  const scene = new Scene();
+  const known = scene.attach("known", { remembered: true });
+  const forgotten = scene.attach("forgotten");
+  // As in a container that has the host's network and not its /run/netns.
+  for (const pod of [known, forgotten]) unname(pod);
+  expect(scene.gc()).toMatchObject({
+    links: [],
+    addresses: [],
+    doubts: [{ why: expect.stringContaining("not to be seen from here") }],
+  });
+  expect(podLinks(scene.node)).toHaveLength(2);
+});
+
+withPrograms("what a runtime remembers is looked for in every usual place", () => {
+  const scene = new Scene();
+  for (const directory of ["/var/lib/cni/cache/results", "/var/lib/cni/own-runtime/results"]) {
+    const pod = scene.attach(directory.split("/")[4]!);
+    mkdirSync(directory, { recursive: true });
+    const file = scene.remember(pod, { cniVersion: "1.0.0" }, directory);
+    afterThisTest(() => rmSync(file));
+    expect(cacheDirectories()).toContain(directory);
+  }
+  expect(scene.gc()).toMatchObject({ exitCode: 0, links: [], addresses: [], doubts: [] });
+  expect(podLinks(scene.node)).toHaveLength(2);
+});
+
+withReference(
+  "a living pod that another plugin made keeps its address, remembered or not, seen or not",
+  () => {
+    const scene = new Scene({ type: "bridge", ipMasq: false });
+    const seen = scene.attach("seen");
+    const gone = scene.attach("gone");
+    ask(gone.namespace, ["ip", "link", "delete", "eth0"]);
+    expect(scene.gc()).toMatchObject({
+      addresses: [{ address: "10.42.0.3" }],
+      doubts: [{ what: "10.42.0.2 of seen eth0", why: expect.stringContaining("it is in use") }],
+    });
+    unname(seen);
+    expect(scene.gc()).toMatchObject({
+      addresses: [],
+      doubts: [{ why: expect.stringContaining("leads to a pod that is not to be seen from here") }],
+    });
+    expect(scene.addresses()).toEqual(["10.42.0.2"]);
+  },
+);
