@@ -61,9 +61,11 @@ interface Situation {
   readonly suspicion?: true;
 }
 
-function dummy(world: World, name: string, address: string): void {
-  ip(world, `link add ${name} type dummy`);
+/** A link of the node that is up and leads nowhere. */
+function deadEnd(world: World, name: string, address: string): void {
+  ip(world, `link add ${name} type veth peer name ${name}-end`);
   ip(world, `addr add ${address} dev ${name}`);
+  for (const end of [name, `${name}-end`]) ip(world, `link set ${end} up`);
 }
 
 const SITUATIONS: readonly Situation[] = [
@@ -101,8 +103,7 @@ const SITUATIONS: readonly Situation[] = [
   {
     name: "a rule by destination leads to a link without an address",
     fault(world) {
-      dummy(world, "ppp9", "192.0.2.200/24");
-      ip(world, "link set ppp9 up");
+      deadEnd(world, "ppp9", "192.0.2.200/24");
       ip(world, "route add default dev ppp9 table 300");
       ip(world, `rule add to 198.51.100.0/24 lookup 300 pref 700`);
       nft(world, "delete table inet wayout");
@@ -118,14 +119,14 @@ const SITUATIONS: readonly Situation[] = [
   // ── ends on this node ──
   {
     name: "the destination is an external address of a Service, on kube-ipvs0",
-    fault: (world) => dummy(world, "kube-ipvs0", `${WEB.address}/32`),
+    fault: (world) => deadEnd(world, "kube-ipvs0", `${WEB.address}/32`),
     code: "ends-on-node",
     says: /198\.51\.100\.80 is an address of kube-ipvs0; nobody listens/,
     owner: /kube-proxy/,
   },
   {
-    name: "a leftover dummy has the destination's address",
-    fault: (world) => dummy(world, "lb-test", `${WEB.address}/32`),
+    name: "a leftover link has the destination's address",
+    fault: (world) => deadEnd(world, "lb-test", `${WEB.address}/32`),
     code: "ends-on-node",
     says: /address of lb-test/,
   },
@@ -196,7 +197,7 @@ const SITUATIONS: readonly Situation[] = [
     },
     code: "uplink-enslaved",
     says: /eth0, the node's way out, is a port of bridge vmbr0/,
-    fix: /ip link set eth0 nomaster/,
+    fix: /ip link set dev eth0 nomaster/,
   },
   {
     name: "the port is locked, and the pod's address not authorized",
@@ -238,9 +239,7 @@ const SITUATIONS: readonly Situation[] = [
   {
     name: "a translation to the address of another uplink",
     before(world) {
-      ip(world, "link add wan1 type dummy");
-      ip(world, "addr add 192.0.2.77/24 dev wan1");
-      ip(world, "link set wan1 up");
+      deadEnd(world, "wan1", "192.0.2.77/24");
     },
     fault(world) {
       nft(world, "delete table inet wayout");
@@ -385,7 +384,7 @@ function restore(world: World, rules: string): void {
 }
 
 function macOf(world: World): string {
-  return ask(world.blue, ["cat", "/sys/class/net/eth0/address"]).trim();
+  return /link\/ether (\S+)/.exec(ask(world.blue, ["ip", "link", "show", "eth0"]))![1]!;
 }
 
 describe("a report", () => {

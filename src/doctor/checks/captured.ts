@@ -2,12 +2,13 @@
 import { command } from "../../text/command.ts";
 import { finding, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
-import { routeText, type RouteResult } from "../predict/fib.ts";
+import { Fib, routeText, type RouteResult } from "../predict/fib.ts";
 import { PROTOCOL_NUMBER } from "../predict/packet.ts";
 import { predictPath } from "../predict/predict.ts";
 import { ruleText } from "../predict/rule-selector.ts";
 import { stopText } from "../stop-text.ts";
 import { withChanges } from "../remedy/change.ts";
+import type { Snapshot } from "../../snapshot/snapshot.ts";
 import type { Rule } from "../../linux/route/rule.ts";
 import { ownerOfPolicyRule } from "../../rules/owner.ts";
 
@@ -15,7 +16,7 @@ interface Captured {
   readonly rule: Rule;
   /** Where the rule leads the packet. */
   readonly way: RouteResult;
-  /** Where the node's own packets go. */
+  /** Where it would go without the rule. */
   readonly own: RouteResult;
 }
 
@@ -39,10 +40,10 @@ export function capturedInVain(context: CheckContext): Finding[] {
   const captured = stop === undefined ? undefined : capture(context);
   if (stop === undefined || captured === undefined) return [];
   const { rule } = captured;
-  const without = withChanges(context.snapshot, context.pod, [
+  const changed = withChanges(context.snapshot, context.pod, [
     { kind: "delete-policy-rule", place: "node", rule },
   ]);
-  const { path } = predictPath(without!.snapshot, without!.pod, context.target);
+  const { path } = predictPath(changed!.snapshot, changed!.pod, context.target);
   // What stands in the way either way is no fault of the rule's.
   if (path.end === "unknown" || path.stops.length > 0) return [];
   return [
@@ -50,7 +51,7 @@ export function capturedInVain(context: CheckContext): Finding[] {
       text: `rule “${ruleText(rule)}” sends what ${context.pod.name} sends ${wayText(context, captured.way)}, where it gets no further: ${stopText(stop)}`,
       owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
       evidence: [...evidenceOf(context, captured), { source: "behind it", value: stopText(stop) }],
-      consequence: "without the rule the pod's packets would leave as the node's own do",
+      consequence: "without the rule the pod's packets would get through",
       fix: deletePolicyRule(context, rule),
       confidence: "likely",
     }),
@@ -65,7 +66,7 @@ export function capturedElsewhere(context: CheckContext): Finding[] {
   const { rule, way } = captured;
   return [
     finding("rule-captures", {
-      text: `rule “${ruleText(rule)}” sends what ${context.pod.name} sends ${wayText(context, way)}, not the way of the node's own packets`,
+      text: `rule “${ruleText(rule)}” sends what ${context.pod.name} sends ${wayText(context, way)}, not the way that it would have without the rule`,
       owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
       evidence: evidenceOf(context, captured),
       consequence: "what is there does not let it through, or does not answer",
@@ -75,26 +76,39 @@ export function capturedElsewhere(context: CheckContext): Finding[] {
   ];
 }
 
-function capture({ path, node }: CheckContext): Captured | undefined {
+function capture({ path, node, snapshot }: CheckContext): Captured | undefined {
   const { sent, inLink } = path;
   if (sent === undefined || inLink === undefined) return undefined;
-  const { fib } = node.view;
-  const destination = path.left?.destination ?? path.target.address;
-  const way = fib.predict({
+  const flow = {
     ...sent,
     protocol: PROTOCOL_NUMBER[sent.protocol],
-    destination,
+    destination: path.left?.destination ?? path.target.address,
     iif: inLink.name,
-  });
+  };
+  const way = node.view.fib.predict(flow);
   const { rule } = way;
   // A rule that refuses by itself is told as that.
   if (rule?.action !== "table" || KERNEL_RULES.has(rule.priority)) return undefined;
-  const own = fib.predict({ destination });
+  const own = withoutRule(snapshot, rule).predict(flow);
   // Both questions are about one flow: of a multipath route any next hop is the same way.
   if (own.kind !== "route" || own.type !== "unicast") return undefined;
   if (way.kind === "route" && (way.route === own.route || way.link.index === own.link.index))
     return undefined;
   return { rule, way, own };
+}
+
+/** Pods share the node's rules: its routing without one of them is prepared once. */
+const without = new WeakMap<Snapshot, Map<Rule, Fib>>();
+
+function withoutRule(snapshot: Snapshot, rule: Rule): Fib {
+  let known = without.get(snapshot);
+  if (known === undefined) without.set(snapshot, (known = new Map()));
+  let fib = known.get(rule);
+  if (fib === undefined) {
+    const rules = snapshot.node.rules.filter((one) => one !== rule);
+    known.set(rule, (fib = new Fib({ ...snapshot.node, rules, routeAnswers: [] })));
+  }
+  return fib;
 }
 
 function wayText({ node }: CheckContext, way: RouteResult): string {
@@ -118,6 +132,6 @@ function evidenceOf({ path, node }: CheckContext, { rule, way, own }: Captured):
       source: `ip route get ${destination} from ${path.sent?.source ?? ""} iif ${path.inLink?.name ?? ""}`,
       value: text(way),
     },
-    { source: `ip route get ${destination}`, value: text(own) },
+    { source: "the same without the rule", value: text(own) },
   ];
 }

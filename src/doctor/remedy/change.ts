@@ -94,7 +94,7 @@ function changedState(state: NamespaceState, change: Change): NamespaceState | u
         link.port === undefined ? link : { ...link, port: { ...link.port, ...change.state } },
       );
     case "leave-bridge":
-      return withLink(state, change.link, ({ master: _, port: __, portKind: ___, ...link }) => link);
+      return withLink(state, change.link, freed);
     case "delete-policy-rule":
       return { ...state, rules: state.rules.filter((one) => one !== change.rule) };
     case "delete-route":
@@ -148,7 +148,7 @@ function withSysctl(state: NamespaceState, name: string, value: string): Namespa
     const settings = link[field];
     return settings === undefined || !reaches(link)
       ? link
-      : { ...link, [field]: { ...settings, [key!]: Number(value) } };
+      : { ...link, [field]: { ...settings, [key]: Number(value) } };
   });
   return { ...state, sysctls, links };
 }
@@ -170,6 +170,14 @@ function withMtu(state: NamespaceState, name: string, mtu: number): NamespaceSta
 
 function withLink(state: NamespaceState, name: string, change: (link: Link) => Link): NamespaceState {
   return { ...state, links: state.links.map((link) => (link.name === name ? change(link) : link)) };
+}
+
+function freed(link: Link): Link {
+  const free: { -readonly [K in keyof Link]: Link[K] } = { ...link };
+  delete free.master;
+  delete free.port;
+  delete free.portKind;
+  return free;
 }
 
 /** The metric that the kernel gives an IPv6 route to which nobody gave one (IP6_RT_PRIO_USER). */

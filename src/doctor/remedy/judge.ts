@@ -14,7 +14,10 @@ export function judged(
   found: Finding,
   raise: (context: CheckContext) => readonly Finding[],
 ): Finding {
-  const fix = found.fix.map(({ change: _, ...printed }): Fix => printed);
+  const fix = found.fix.map(({ command, repair }): Fix => ({
+    command,
+    ...(repair === undefined ? {} : { repair }),
+  }));
   const changes = found.fix.flatMap((one) => one.change ?? one.repair ?? []);
   if (changes.length === 0 || changes.length < found.fix.length) return { ...found, fix };
   const changed = withChanges(context.snapshot, context.pod, changes);
