@@ -4,7 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { isIp } from "../src/address/ip.ts";
+import { ipFromNumber, isIp } from "../src/address/ip.ts";
 import { createNamedNamespace, deleteNamedNamespace, NETNS_DIRECTORY } from "../src/kernel/namespace.ts";
 import type { Benchmark, BenchmarkContext, Measurement, Samples, Side } from "./benchmark.ts";
 import { BINARY, buildBinary } from "./binary.ts";
@@ -111,6 +111,54 @@ function dels(plugin: Plugin): Side {
   for (let pod = 0; pod < PODS + 2; pod++) plugin.call("ADD", pod);
   return { name: plugin.name, run: (round) => plugin.call("DEL", round) };
 }
+
+/**
+ * ADD of pods whose addresses had an owner before, who ended by a DEL, beside ADD of pods with fresh ones: on a node that
+ * tracks something, as every node does after its first pod.
+ */
+async function reused(context: BenchmarkContext): Promise<Measurement> {
+  const pods = PODS + 2;
+  const range = {
+    subnet: "10.90.0.0/16",
+    rangeStart: "10.90.0.2",
+    rangeEnd: ipFromNumber(4, RANGE_START + BigInt(pods)),
+  };
+  const again = ours({ ipam: { type: "host-local", ...range } });
+  const fresh = ours();
+  for (const plugin of [again, fresh]) {
+    plugin.makeNamespaces(0, pods + 1);
+    plugin.call("ADD", pods);
+  }
+  using _tracked = await trackedConnection();
+  for (const command of ["ADD", "DEL"]) for (let pod = 0; pod < pods; pod++) again.call(command, pod);
+  return await context.compare(
+    {
+      ours: { name: "used before", run: (round) => again.call("ADD", round) },
+      reference: { name: "fresh", run: (round) => fresh.call("ADD", round) },
+    },
+    { rounds: PODS, warmUp: 2 },
+  );
+}
+
+/** A TCP connection of the node with itself: the kernel tracks it for as long as it stands. */
+async function trackedConnection(): Promise<Disposable> {
+  Bun.spawnSync(["ip", "link", "set", "lo", "up"]);
+  const socket = { data: () => undefined };
+  const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket });
+  const client = await Bun.connect({ hostname: "127.0.0.1", port: server.port, socket });
+  if (readFileSync("/proc/sys/net/netfilter/nf_conntrack_count", "utf8").trim() === "0") {
+    throw new Error("nothing is tracked here");
+  }
+  return {
+    [Symbol.dispose](): void {
+      client.end();
+      server.stop(true);
+    },
+  };
+}
+
+/** 10.90.0.2 */
+const RANGE_START = 0x0a5a_0002n;
 
 async function compare(context: BenchmarkContext, sides: readonly [Side, Side]): Promise<Measurement> {
   return context.compare({ ours: sides[0], reference: sides[1] }, { rounds: PODS, warmUp: 2 });
@@ -222,6 +270,12 @@ export const benchmarks: readonly Benchmark[] = existsSync(`${REFERENCE}/bridge`
         target: { ratio: 1, of: "bridge + host-local, no NAT" },
         needs,
         run: (context) => compare(context, [adds(ours()), adds(reference(false))]),
+      },
+      {
+        name: "cni/add-used-address",
+        what: "ADD of a pod whose address had an owner before, on a node that tracks connections",
+        target: { ratio: 1.1, of: "fresh", words: "at most 1 ms more than" },
+        run: reused,
       },
       {
         name: "cni/del",

@@ -5,18 +5,25 @@
 import { takeOwnUmask } from "./self.ts";
 import { VERSION } from "./version.ts";
 
-if (process.env["CNI_COMMAND"] !== undefined) {
-  takeOwnUmask();
-  const { runPlugin } = await import("./cni/main.ts");
-  process.exitCode = await runPlugin();
-} else if (process.argv[2] === "--version" || process.argv[2] === "-V") {
-  process.stdout.write(`wayout ${VERSION}\n`);
-} else {
-  const { becomePatient } = await import("./cli/patience.ts");
-  await becomePatient(process.argv[2]);
-  takeOwnUmask();
-  // The single file starts with a policy for plugin calls (scripts/build.ts); a command may run for long.
-  Bun.unsafe.setJITPolicy(1);
-  const { runCommandLine } = await import("./cli/main.ts");
-  process.exitCode = await runCommandLine(process.argv.slice(2));
+const isPlugin = process.env["CNI_COMMAND"] !== undefined;
+try {
+  if (isPlugin) {
+    takeOwnUmask();
+    const { runPlugin } = await import("./cni/main.ts");
+    process.exitCode = await runPlugin();
+  } else if (process.argv[2] === "--version" || process.argv[2] === "-V") {
+    process.stdout.write(`wayout ${VERSION}\n`);
+  } else {
+    const { becomePatient } = await import("./cli/patience.ts");
+    await becomePatient(process.argv[2]);
+    takeOwnUmask();
+    // The single file starts with a policy for plugin calls (scripts/build.ts); a command may run for long.
+    Bun.unsafe.setJITPolicy(1);
+    const { runCommandLine } = await import("./cli/main.ts");
+    process.exitCode = await runCommandLine(process.argv.slice(2));
+  }
+} catch (error) {
+  // Both sides tell their own failures: this one came before they were loaded.
+  const { answerWithLess } = await import("./lean.ts");
+  process.exitCode = answerWithLess(error, isPlugin);
 }

@@ -24,6 +24,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["kernel"],
   ["linux"],
   ["address", "text"],
+  ["lean.ts"],
   ["error.ts", "self.ts", "version.ts"],
 ];
 

@@ -2,7 +2,7 @@
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import type { Assignment } from "../ipam/assignment.ts";
-import { connectPod, disconnectPod, type PodLink } from "../network/network.ts";
+import { connectPod, disconnectPod, hostVethName, type PodLink } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
@@ -14,7 +14,7 @@ import { ensureForwarding, ensureGatewaySide, leaveNetwork } from "./network-sta
 import { planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
 import { appendResult, EMPTY_RESULT, readResult, type Result, type ResultInterface } from "./result.ts";
-import { forgetEarlierOwners } from "./used-addresses.ts";
+import { forgetEarlierOwners, noteOwner, unmark, type AddressSpace } from "./used-addresses.ts";
 import { portVlans } from "./vlan.ts";
 
 const NO_ADDRESSES: Assignment = { addresses: [], routes: [], dns: {} };
@@ -70,7 +70,8 @@ async function attach(
   const from = entrances(configuration, holder, node);
   await ensureNat({ network, wish: nat, subnets, from }, namespace);
   const addresses = plan.ips.map(({ address }) => address.split("/")[0]!);
-  if (addresses.length > 0) await forgetEarlierOwners(network, subnets, addresses, namespace);
+  if (addresses.length > 0)
+    await use(context, { subnets, gateways: plan.gateways }, addresses, ipam, progress);
   const link = connect(context, configuration, plan, pod, bridge, progress);
   if (configuration.checkMacSpoofing) await guardSender(link, namespace, progress);
   // Last: it is not undone, for others may have begun to rely on it meanwhile.
@@ -86,6 +87,21 @@ async function attach(
     routes: plan.routes,
     dns: Object.keys(configuration.dns).length > 0 ? configuration.dns : assignment.dns,
   };
+}
+
+/** Whatever earlier owners of its addresses left is forgotten, and it is noted that somebody has them now. */
+async function use(
+  { header: { network }, namespace, call }: CniContext,
+  space: AddressSpace,
+  addresses: readonly string[],
+  ipam: AddressManagement | undefined,
+  progress: Progress,
+): Promise<void> {
+  await forgetEarlierOwners(network, space, addresses, namespace);
+  progress.undo.push(() => unmark(network, addresses));
+  // Only then does nobody but the other plugin know at the end whose addresses they were.
+  if (ipam?.wantsLink === true)
+    noteOwner(network, hostVethName(network, call.container, call.interfaceName), addresses);
 }
 
 /** Where the pod's interface stands in the result: behind the bridge and the host's end, as everybody expects. */

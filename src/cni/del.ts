@@ -7,7 +7,7 @@ import { labelOf, readLabel } from "./label.ts";
 import { leaveNetwork } from "./network-state.ts";
 import { openPodIfThere } from "./pod-namespace.ts";
 import { readResult } from "./result.ts";
-import { noteUsed } from "./used-addresses.ts";
+import { endUse, notedAddresses } from "./used-addresses.ts";
 
 /**
  * First the link, then what speaks of it: while an address is still in use it must not be given to anybody else.
@@ -17,6 +17,7 @@ export async function del(context: CniContext): Promise<void> {
   const { call, header, namespace } = context;
   const ipam = context.addresses(true);
   using pod = openPodIfThere(call.netns, namespace);
+  const port = hostVethName(header.network, call.container, call.interfaceName);
   const failures: unknown[] = [];
   const attempt = async (step: () => unknown): Promise<void> => {
     try {
@@ -34,16 +35,27 @@ export async function del(context: CniContext): Promise<void> {
     await attempt(() => removeOthersRules(context));
   }
   // Also of a pod that another plugin attached: who gets its address next must not inherit its connections.
-  await attempt(() => noteUsed(header.network, ipam?.del() ?? []));
+  await attempt(() => endUse(header.network, port, addressesOf(context, ipam, port), namespace));
+  await attempt(() => ipam?.del());
   if (header.fields.raw("macspoofchk") === true) {
     await attempt(async () => {
       const { MacSpoofing } = await import("./mac-spoofing.ts");
       using spoofing = new MacSpoofing(namespace);
-      spoofing.release([hostVethName(header.network, call.container, call.interfaceName)]);
+      spoofing.release([port]);
     });
   }
   await attempt(() => leaveNetwork(context, backendOf(context), ipam));
   if (failures.length > 0) throw failures[0];
+}
+
+/** What its addresses are, by whoever knows: host-local's files, or what its ADD noted. */
+function addressesOf(
+  { header }: CniContext,
+  ipam: AddressManagement | undefined,
+  port: string,
+): readonly string[] {
+  if (ipam === undefined) return [];
+  return ipam.wantsLink ? notedAddresses(header.network, port) : ipam.reserved();
 }
 
 /** What the plugin that we replace made for this very pod, if it was that one. */

@@ -14,6 +14,7 @@ import { isLabelOf } from "./label.ts";
 import { lockNetwork } from "./network-lock.ts";
 import { removeNat } from "./network-nat.ts";
 import { bridgeIntent, type AttachmentPlan } from "./plan.ts";
+import { endAllUse } from "./used-addresses.ts";
 import { ensureVlanGateway, withVlans } from "./vlan.ts";
 
 /** What an ADD makes sure of for the network as a whole. */
@@ -103,5 +104,6 @@ export async function leaveNetwork(
     if (kind === "veth") node.deleteLink(name);
     else removeBridge(node, name);
   }
+  await endAllUse(header.network, namespace);
   return ipam !== undefined && (await removeNat(header.network, backend, namespace));
 }

@@ -1,36 +1,52 @@
 /**
- * Which addresses had an owner since the node was started. Connections of an earlier owner may still be tracked: their
- * answers would come to the new pod, and its packets would take the old translations. Looking through the table for
- * them costs milliseconds even when it is empty (its buckets are walked one by one), so only an address that was used
- * before is looked for. One empty file an address, in /run.
+ * Which addresses may have left connections behind. Those of an earlier owner may still be tracked: their answers would
+ * come to the new pod, and its packets would take the old translations. DEL forgets them as soon as the pod's link is
+ * gone, and so an ADD looks only at an address whose owner did not end by a DEL: to look costs milliseconds even when
+ * the table is empty (its buckets are walked one by one). One file an address in use, in /run.
  */
 import { cidrContains, parseCidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
-import { makeDirectory, makeFile } from "../kernel/file.ts";
+import { SystemError } from "../linux/errno.ts";
+import {
+  isMissing,
+  listDirectory,
+  makeDirectory,
+  makeFile,
+  readTextIfThere,
+  removeFile,
+  writeText,
+} from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { RUN_DIRECTORY } from "./network-lock.ts";
 
 /** Among the addresses: that the table was searched for those of owners before us. */
 const LOOKED = ".looked";
+/** Among the addresses: those of one attachment, where only another plugin knows who has which. */
+const OWN = ".of-";
 
 function directoryOf(network: string): string {
   return `${RUN_DIRECTORY}/${network}.used`;
 }
 
 /**
- * Notes that these addresses are, or were, somebody's. Returns those that had been noted before.
+ * Notes that these addresses are in use. Returns those that were noted already: they had an owner who did not end well.
  * @throws WayoutError `address-store`
  */
-export function noteUsed(network: string, addresses: readonly string[]): string[] {
-  if (addresses.length === 0) return [];
-  try {
-    makeDirectory(directoryOf(network), 0o755);
+function noteUsed(network: string, addresses: readonly string[]): string[] {
+  return noting(network, addresses, () => {
     const before: string[] = [];
     for (const address of addresses) {
       if (!makeFile(`${directoryOf(network)}/${address}`, 0o600)) before.push(address);
     }
     return before;
+  });
+}
+
+function noting<T>(network: string, addresses: readonly string[], note: () => T): T {
+  try {
+    makeDirectory(directoryOf(network), 0o755);
+    return note();
   } catch (error) {
     throw new WayoutError({
       code: "address-store",
@@ -43,33 +59,114 @@ export function noteUsed(network: string, addresses: readonly string[]): string[
   }
 }
 
-/** Before new pods get these addresses: forgets what earlier owners left in the connection tracking table. */
+/** Where addresses of a network may be seen. */
+export interface AddressSpace {
+  readonly subnets: readonly string[];
+  /** The node's own addresses among them, with prefix. */
+  readonly gateways: readonly string[];
+}
+
+/**
+ * Before a new pod gets these addresses: forgets what earlier owners left in the connection tracking table.
+ * @throws WayoutError `address-store`
+ */
 export async function forgetEarlierOwners(
   network: string,
-  subnets: readonly string[],
+  space: AddressSpace,
   addresses: readonly string[],
   namespace: NetworkNamespace,
 ): Promise<void> {
   const isFirst = noteUsed(network, [LOOKED]).length === 0;
-  const used = noteUsed(network, addresses);
-  const suspects = isFirst ? addresses : used;
-  if (suspects.length === 0) return;
-  const tracked = readSysctl(undefined, "net.netfilter.nf_conntrack_count");
-  if (tracked === undefined || tracked === "0") return;
+  const unclean = noteUsed(network, addresses);
+  if (isFirst) await lookForStrangers(network, space, addresses, namespace);
+  else if (unclean.length > 0) await forget(namespace, unclean);
+}
+
+/** For this network's next call that ends these addresses: whose they are. */
+export function noteOwner(network: string, port: string, addresses: readonly string[]): void {
+  noting(network, addresses, () =>
+    writeText(`${directoryOf(network)}/${OWN}${port}`, addresses.join("\n"), "w", 0o600),
+  );
+}
+
+/** What was noted of that owner. */
+export function notedAddresses(network: string, port: string): readonly string[] {
+  return (readTextIfThere(`${directoryOf(network)}/${OWN}${port}`) ?? "")
+    .split("\n")
+    .filter((text) => text !== "");
+}
+
+/** When a pod's link is gone, and before its addresses are given to anybody else. */
+export async function endUse(
+  network: string,
+  port: string,
+  addresses: readonly string[],
+  namespace: NetworkNamespace,
+): Promise<void> {
+  if (addresses.length === 0) return;
+  await forget(namespace, addresses);
+  unmark(network, [...addresses, `${OWN}${port}`]);
+}
+
+/** When nobody is attached any more: whoever is still noted did not end well. */
+export async function endAllUse(network: string, namespace: NetworkNamespace): Promise<void> {
+  const names = namesIn(directoryOf(network));
+  const left = names.filter((name) => !name.startsWith("."));
+  if (left.length > 0) await forget(namespace, left);
+  unmark(
+    network,
+    names.filter((name) => name !== LOOKED),
+  );
+}
+
+/** Of addresses that were noted by an ADD that failed. */
+export function unmark(network: string, names: readonly string[]): void {
+  for (const name of names) {
+    try {
+      removeFile(`${directoryOf(network)}/${name}`);
+    } catch (error) {
+      // On a read-only /run the note stays, and the next ADD looks once more: DEL must not fail for that.
+      if (!(error instanceof SystemError)) throw error;
+    }
+  }
+}
+
+function namesIn(directory: string): string[] {
+  try {
+    return listDirectory(directory);
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
+  }
+}
+
+async function forget(namespace: NetworkNamespace, addresses: readonly string[]): Promise<void> {
+  if (isNothingTracked()) return;
+  const { forgetFlowsOf } = await import("../flows/forget.ts");
+  forgetFlowsOf(namespace, addresses);
+}
+
+function isNothingTracked(): boolean {
+  return (readSysctl(undefined, "net.netfilter.nf_conntrack_count") ?? "0") === "0";
+}
+
+/** Another plugin may have served this network until now: whoever has connections had an address, and may still have it. */
+async function lookForStrangers(
+  network: string,
+  { subnets, gateways }: AddressSpace,
+  addresses: readonly string[],
+  namespace: NetworkNamespace,
+): Promise<void> {
+  if (isNothingTracked()) return;
+  await forget(namespace, addresses);
   const { Conntrack } = await import("../kernel/conntrack/conntrack.ts");
   using conntrack = Conntrack.open(namespace);
-  for (const address of suspects) {
-    conntrack.flush({ original: { source: address } });
-    // A published port: the pod is who answers.
-    conntrack.flush({ reply: { source: address } });
-  }
-  if (!isFirst) return;
-  // Another plugin may have served this network until now: whoever has connections had an address.
   const cidrs = subnets.map((subnet) => parseCidr(subnet));
+  const own = gateways.map((text) => text.split("/")[0]!);
   const seen = new Set<string>();
   conntrack.visit(({ original, reply }) => {
     for (const { source } of [original, reply]) {
-      if (cidrs.some((cidr) => cidrContains(cidr, source))) seen.add(source);
+      if (!own.includes(source) && cidrs.some((cidr) => cidrContains(cidr, source))) seen.add(source);
     }
   });
   noteUsed(network, [...seen]);

@@ -62,6 +62,7 @@ export class CheckContext {
     if (shown === undefined) return undefined;
     return {
       command: shown,
+      place,
       ...(repair === undefined ? {} : { repair }),
       ...(change === undefined ? {} : { change }),
     };

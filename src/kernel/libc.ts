@@ -4,6 +4,7 @@
  * SystemError with the errno.
  */
 import { dlopen, FFIType, ptr, read as peek, type FFIFunction, type Pointer } from "bun:ffi";
+import { messageOf } from "../error.ts";
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import { encodeUtf8 } from "../linux/utf8.ts";
 
@@ -55,14 +56,16 @@ const RARE_SYMBOLS = {
 } as const;
 
 function load<const S extends Readonly<Record<string, FFIFunction>>>(symbols: S) {
+  const failures: string[] = [];
   for (const library of ["libc.so.6", `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`]) {
     try {
       return dlopen(library, symbols).symbols;
-    } catch {
-      // Not this C library: try the next name.
+    } catch (error) {
+      // Mostly it is not this C library: try the next name.
+      failures.push(messageOf(error));
     }
   }
-  throw new Error("wayout found neither glibc (libc.so.6) nor musl on this machine");
+  throw new Error(`neither glibc (libc.so.6) nor musl can be loaded on this machine: ${failures.join("; ")}`);
 }
 
 const libc = load(SYMBOLS);

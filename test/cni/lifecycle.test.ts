@@ -1,15 +1,29 @@
 /** Attachments from first to last: real traffic, repair, garbage. */
 import { describe, expect } from "bun:test";
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { Conntrack } from "../../src/kernel/conntrack/conntrack.ts";
 import { FileLock } from "../../src/kernel/file-lock.ts";
 import { InetSocket } from "../../src/kernel/inet-socket.ts";
 import { Nftables } from "../../src/kernel/nftables/nftables.ts";
-import { ask, testWith } from "../support/witness.ts";
+import { ask, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
 import { nodeWithOutside, pings, podLinks, reserved } from "./node.ts";
-import { bridgeNetwork, call, freshPod, must, pluginProgram, REFERENCE_DIRECTORY } from "./plugin.ts";
+import {
+  bridgeNetwork,
+  call,
+  environmentOf,
+  freshPod,
+  must,
+  pluginDirectory,
+  pluginProgram,
+  REFERENCE_DIRECTORY,
+  type Answer,
+  type Attachment,
+  type CniJson,
+  type Configuration,
+} from "./plugin.ts";
 
 const withPrograms = testWith(["root", "ip", "nft", "ping", "sysctl"]);
 
@@ -94,6 +108,77 @@ describe("an address that had an owner before", () => {
     });
   }
 });
+
+describe("what is noted of addresses in use", () => {
+  const notes = (conf: Configuration): string[] => {
+    const directory = `/run/wayout/cni/${String(conf["name"])}.used`;
+    return existsSync(directory)
+      ? readdirSync(directory)
+          .filter((name) => !name.startsWith("."))
+          .sort()
+      : [];
+  };
+
+  withPrograms(
+    "is bounded by who is attached; who did not end by a DEL is looked for by the next ADD",
+    () => {
+      const { node } = nodeWithOutside();
+      const conf = bridgeNetwork({ ipam: { type: "host-local", subnet: "10.42.0.0/29" } });
+      must(call(node, "ADD", conf, freshPod("stays")));
+      for (let round = 0; round < 3; round++) {
+        const pod = freshPod(`pod${round}`);
+        must(call(node, "ADD", conf, pod));
+        expect(notes(conf)).toHaveLength(2);
+        expect(pings(pod.namespace, "198.51.100.1")).toBe(true);
+        must(call(node, "DEL", conf, pod));
+        expect(notes(conf)).toEqual(["10.42.0.2"]);
+        expect(flowsOf(node, `10.42.0.${3 + round}`)).toBe(0);
+      }
+      // It ends without a DEL: the address is given back by GC, its connections are still there.
+      const crashed = freshPod("crashed");
+      const { ips } = must(call(node, "ADD", conf, crashed));
+      const address = ips![0]!.address.split("/")[0]!;
+      expect(pings(crashed.namespace, "198.51.100.1")).toBe(true);
+      const valid = [{ containerID: "stays", ifname: "eth0" }];
+      must(call(node, "GC", { ...conf, "cni.dev/valid-attachments": valid }));
+      expect(notes(conf)).toEqual(["10.42.0.2", address].sort());
+      const next = { ...conf, runtimeConfig: { ips: [address] } };
+      must(call(node, "ADD", next, freshPod("next")));
+      expect(flowsOf(node, address)).toBe(0);
+      must(call(node, "DEL", conf, { container: "next" }));
+      must(call(node, "DEL", conf, { container: "stays" }));
+      expect(notes(conf)).toEqual([]);
+    },
+  );
+
+  withPrograms("DEL works on a read-only /run, and ADD says what is the matter", () => {
+    const node = freshNamespace("node");
+    const conf = bridgeNetwork();
+    must(call(node, "ADD", conf, freshPod("one")));
+    const readOnly = (command: string, pod: Attachment): Answer => {
+      const script = `mount --bind /run/wayout /run/wayout && mount -o remount,ro,bind /run/wayout && exec "$0"`;
+      const ran = run(
+        node,
+        ["unshare", "-m", "sh", "-c", script, join(pluginDirectory(), "wayout")],
+        JSON.stringify(conf),
+        environmentOf(command, pod),
+      );
+      return { ...ran, json: ran.stdout === "" ? undefined : (JSON.parse(ran.stdout) as CniJson) };
+    };
+    const refused = readOnly("ADD", freshPod("two"));
+    expect(refused.json).toMatchObject({ code: 5, msg: expect.stringContaining("EROFS") });
+    expect(reserved(conf)).toEqual(["10.42.0.2"]);
+    must(readOnly("DEL", { container: "one" }));
+    expect([podLinks(node), reserved(conf), ask(node, ["nft", "list", "ruleset"])]).toEqual([[], [], ""]);
+  });
+});
+
+/** Connections that an address began, or in which it is who answers. */
+function flowsOf(node: NetworkNamespace, address: string): number {
+  using table = Conntrack.open(node);
+  return table.entries().filter(({ original, reply }) => [original.source, reply.source].includes(address))
+    .length;
+}
 
 describe("repair", () => {
   const off = (name: string): string[] => ["sysctl", "-q", `${name}=0`];

@@ -209,7 +209,6 @@ const SITUATIONS: readonly Situation[] = [
     fault: (world) => node(world, "bridge", "fdb", "del", macOf(world), "dev", blue.veth, "master"),
     code: "bridge-port-locked",
     says: /port veth-blue of br0 is locked/,
-    fix: /bridge fdb replace \S+ dev veth-blue master static/,
   },
   {
     name: "the node's gateway is pinned to an old MAC address",

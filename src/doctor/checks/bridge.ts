@@ -1,4 +1,5 @@
 /** The cable and what it is plugged into. */
+import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { deleteRule, finding, anywhere, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
@@ -149,10 +150,10 @@ function locked(context: CheckContext): Finding[] {
         { source: `bridge fdb: ${podLink.mac}`, value: behind },
       ],
       consequence: "the bridge drops all frames of the pod",
-      fix: [
-        context.fix("node", command`bridge fdb replace ${podLink.mac} dev ${hostLink.name} master static`),
+      advice: [
+        `have ${podLink.mac} authorized at ${hostLink.name} (bridge fdb, or the 802.1X agent) if it is what the pod was given`,
+        `or open the port to everybody: bridge link set dev ${hostLink.name} locked off`,
       ],
-      advice: [`or open the port to everybody: bridge link set dev ${hostLink.name} locked off`],
     }),
   ];
 }
@@ -227,7 +228,11 @@ function frames(context: CheckContext): Finding[] {
         consequence: "the frames do not get through the bridge",
         ...(stop.by.rule === undefined
           ? { advice: [`accept the pod's frames in ${decisionPlace(stop.by)}`] }
-          : { fix: [deleteRule(context, "node", stop.by)] }),
+          : {
+              fix: forAddress(context, context.path.sent?.source, () => [
+                deleteRule(context, "node", stop.by),
+              ]),
+            }),
       }),
     );
 }

@@ -1,9 +1,10 @@
 /** Does a filter stop the packet, or its answer? */
+import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { anywhere, finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
-import { decisionPlace, decisionText } from "../wording.ts";
+import { decisionPlace, decisionText, traceCommand } from "../wording.ts";
 import { filterCure, type Filtered } from "./filter-cure.ts";
 import { emptyService, type EmptyService } from "./service.ts";
 import { ownerOfDecision } from "../whose.ts";
@@ -49,6 +50,7 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
   const policy = by.rule === undefined;
   const rejected = by.action === undefined ? "drops" : "rejects";
   const counter = counterOf(by);
+  const cure = filterCure(context, stop);
   return finding(policy ? "filter-policy-drops" : "filter-rule-drops", {
     text: policy
       ? `the policy of ${by.table.family} ${by.table.name} ${by.base.name} (${owner}) drops ${what(context, stop)}, and no rule there accepts`
@@ -63,7 +65,8 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
       ...(counter === undefined ? [] : [{ source: "counter", value: counter }]),
     ],
     consequence: `${stop.direction === "out" ? "the packet ends" : "the answer ends"} at ${stop.hook}; an accept elsewhere cannot help`,
-    ...filterCure(context, stop),
+    fix: forAddress(context, context.path.sent?.source, () => cure.fix),
+    advice: cure.advice,
   });
 }
 
@@ -81,7 +84,7 @@ function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyS
     ],
     consequence: "connections to the Service's address are refused at once",
     // An external address is somebody's outside as well: there the packet may go past the Service.
-    fix: service.elsewhere ? cure.fix : [],
+    fix: service.elsewhere ? forAddress(context, context.path.sent?.source, () => cure.fix) : [],
     advice: [
       `see why: kubectl -n ${namespace} get endpointslices -l kubernetes.io/service-name=${name}`,
       ...(service.elsewhere
@@ -133,7 +136,7 @@ function unknown(context: CheckContext): Finding[] {
       consequence: certain
         ? "what is said here holds in the usual case"
         : "the answer holds for one of the possibilities; a trace of a real packet tells",
-      fix: [anywhere(command`wayout trace ${context.pod.name} ${context.target.address}`)],
+      fix: [anywhere(traceCommand(context.pod.name, context.target))],
       confidence: "possible",
     }),
   ];

@@ -12,6 +12,7 @@ import { endsInVain } from "./local-end.ts";
 import { failingLegs, proxyWithoutRoute, sourceUnanswered, ttlExceeded } from "./unanswered.ts";
 import { deleteRoute, hostRoute, routeBack } from "./route-fix.ts";
 import { enslavedUplink, otherLinksAddress, pinnedGateway, unroutedNetwork } from "./uplink.ts";
+import { forAddress } from "../vouched.ts";
 import { linkText } from "../wording.ts";
 
 const OWNER = "the node's routing";
@@ -211,7 +212,7 @@ function astray(context: CheckContext): Finding[] {
         owner: OWNER,
         evidence: [{ source: `ip route get ${stop.destination}`, value: stop.error }],
         consequence: "answers reach the node and end there",
-        fix: routeBack(context, stop.destination),
+        fix: forAddress(context, stop.destination, () => routeBack(context, stop.destination)),
       }),
     );
   const elsewhere = context.stops("astray").map((stop) => {
@@ -226,7 +227,7 @@ function astray(context: CheckContext): Finding[] {
         { source: `${context.pod.name} hangs on`, value: stop.expected.name },
       ],
       consequence: "answers go to somebody else",
-      fix: routeBack(context, stop.address),
+      fix: forAddress(context, stop.address, () => routeBack(context, stop.address)),
       advice: ["for good: give one of the two networks another range"],
     });
   });

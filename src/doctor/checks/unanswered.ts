@@ -5,6 +5,7 @@ import type { Evidence, Finding } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import { routeText } from "../predict/fib.ts";
 import type { Leg } from "../predict/predict.ts";
+import { forAddress } from "../vouched.ts";
 import { stopText } from "../stop-text.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
@@ -32,7 +33,10 @@ export function sourceUnanswered(context: CheckContext): Finding[] {
         { source: `ip ${flag}neigh show proxy dev ${link.name}`, value: `none for ${source}` },
       ],
       consequence: "the router cannot find whom to give the answer to",
-      fix: [...(v6 ? [context.setSysctl("node", name, "1")] : []), context.fix("node", entry)],
+      fix: forAddress(context, source, () => [
+        ...(v6 ? [context.setSysctl("node", name, "1")] : []),
+        context.fix("node", entry),
+      ]),
       advice: [
         v6
           ? "for many addresses: a neighbour discovery proxy daemon (ndppd), or a prefix that is routed to this node"

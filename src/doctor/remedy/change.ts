@@ -127,6 +127,7 @@ function changedState(state: NamespaceState, change: Change): NamespaceState | u
     case "link-up":
     case "enslave":
     case "add-address":
+    case "remove-address":
     case "masquerade":
     case "restore-nat":
     case "forget-flows":

@@ -247,7 +247,7 @@ export function compatText(
     family: family === "ip6" ? "ip6" : "ip",
     ...(ipsets === undefined ? {} : { ipsets }),
   } as const;
-  const text = extensionText(decodeExtension(kind, name, revision, bytes, context));
+  const text = extensionText(decodeExtension(kind, name, revision, bytes, context), context);
   return `/* xt ${text.replaceAll("/* ", "(").replaceAll(" */", ")")} */`;
 }
 
