@@ -60,7 +60,8 @@ export function withProbe(diagnosis: Diagnosis, probe: ProbeResult): Diagnosis {
     case "refused":
       return answered(diagnosis, probe);
     case "stopped":
-      return isNamed(diagnosis) ? confirmed(diagnosis, probe) : seen(diagnosis, probe);
+      if (isNamed(diagnosis)) return confirmed(diagnosis, probe);
+      return provesNothing(diagnosis, probe) ? unanswered(diagnosis, probe) : seen(diagnosis, probe);
   }
 }
 
@@ -119,28 +120,31 @@ function isNamed({ findings }: Diagnosis): boolean {
   return findings.some((one) => one.stopsTraffic && one.code !== "stopped-elsewhere");
 }
 
+/** A program answers over UDP what it likes: to a nameserver a question was sent, to anybody else only bytes. */
+function provesNothing({ target }: Diagnosis, { code }: SeenStop): boolean {
+  return code === "no-answer" && target.protocol === "udp" && target.port !== 53;
+}
+
+function unanswered(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
+  const found: Finding = {
+    ...findingOf(diagnosis, probe, probe.said),
+    consequence: "that proves nothing: over UDP a program answers only what it understands",
+    stopsTraffic: false,
+    severity: "warning",
+    confidence: "possible",
+  };
+  return {
+    ...diagnosis,
+    findings: [...diagnosis.findings, found],
+    answer: `${diagnosis.answer}; the datagram that was sent was not answered, which over UDP proves nothing`,
+  };
+}
+
 /** Nothing with a name was found, and yet no answer came: the finding is what was seen. */
 function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
   const text = sentenceOf(probe);
-  const found: Finding = {
-    ...finding(probe.code, {
-      text,
-      owner: ownerOf(diagnosis, probe),
-      evidence: [
-        { source: "a real packet", value: probe.said },
-        { source: "last seen", value: probe.lastSeen },
-        ...probe.evidence,
-        ...diagnosis.path.blindSpots.map((value) => ({ source: "on its way", value })),
-      ],
-      consequence: "no answer comes back",
-      fix: probe.fix,
-      ...(probe.todo === undefined ? {} : { advice: [probe.todo] }),
-      confidence: probe.code === "no-answer" || probe.code === "stopped-elsewhere" ? "likely" : "certain",
-    }),
-    // It was seen to stop, whatever its kind does elsewhere.
-    stopsTraffic: true,
-    severity: "error",
-  };
+  // It was seen to stop, whatever its kind does elsewhere.
+  const found: Finding = { ...findingOf(diagnosis, probe, text), stopsTraffic: true, severity: "error" };
   const { step } = entryOf(probe.code);
   return {
     ...diagnosis,
@@ -155,6 +159,23 @@ function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
     }),
     answer: `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)} because ${text}`,
   };
+}
+
+function findingOf(diagnosis: Diagnosis, probe: SeenStop, text: string): Finding {
+  return finding(probe.code, {
+    text,
+    owner: ownerOf(diagnosis, probe),
+    evidence: [
+      { source: "a real packet", value: probe.said },
+      { source: "last seen", value: probe.lastSeen },
+      ...probe.evidence,
+      ...diagnosis.path.blindSpots.map((value) => ({ source: "on its way", value })),
+    ],
+    consequence: "no answer comes back",
+    fix: probe.fix,
+    ...(probe.todo === undefined ? {} : { advice: [probe.todo] }),
+    confidence: probe.code === "no-answer" || probe.code === "stopped-elsewhere" ? "likely" : "certain",
+  });
 }
 
 /** What the trace says by itself, or where the packet was last seen when that is all there is to say. */

@@ -3,7 +3,8 @@
  * in Kubernetes to its namespace and addresses. Most runtimes keep it in /var/lib/cni/results; cri-dockerd and the old
  * kubelet in /var/lib/cni/cache/results, others in a folder of their own beside.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
+import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { join } from "node:path";
 import * as v from "valibot";
 import { parseCidr } from "../address/cidr.ts";
@@ -94,7 +95,7 @@ function listed(directory: string): string[] {
 
 /** Undefined for what libcni did not write. @throws for a result that it did write and that makes no sense */
 function attachmentIn(path: string): CachedAttachment | undefined {
-  const value: unknown = JSON.parse(readFileSync(path, "utf8"));
+  const value: unknown = JSON.parse(readRegular(path, MOST_RUNTIME_BYTES).text);
   if (!v.is(v.object({ kind: v.literal("cniCacheV1") }), value)) return undefined;
   const parsed = v.safeParse(cached, value);
   if (!parsed.success) throw new Error(parsed.issues[0].message);

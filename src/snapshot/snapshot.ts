@@ -5,6 +5,7 @@
  * This is a file format. A change of meaning, or a field that readers cannot do without, raises SNAPSHOT_VERSION;
  * an added optional field does not.
  */
+import type { ResolvConf } from "../linux/resolv-conf.ts";
 import type { IpFamily } from "../address/ip.ts";
 import type { PortUse as FlowPortUse } from "../flows/flow-statistics.ts";
 import type { NatBackendName } from "../nat/backend.ts";
@@ -79,8 +80,8 @@ export interface PodState {
   readonly since?: string;
   /** Undefined when the namespace could not be entered (it is gone, or we may not); `missing` says why. */
   readonly state?: NamespaceState;
-  /** /etc/resolv.conf as the pod's processes see it. */
-  readonly resolvConf?: string;
+  /** What /etc/resolv.conf says, as the pod's processes see it; absent when there is none, or it was not read whole. */
+  readonly resolvConf?: ResolvConf;
   /** Addresses on which something in the pod listens for UDP port 53, e.g. `127.0.0.53`; `0.0.0.0` is any. */
   readonly dnsListeners?: readonly string[];
   /** What the runtime promised the pod (CNI result): used to tell a missing interface from one that never was. */

@@ -1,4 +1,5 @@
 /** Can the pod resolve names? Each name server is a destination of its own. */
+import type { ResolvConf } from "../../linux/resolv-conf.ts";
 import { command, namedNamespace } from "../../text/command.ts";
 import { isLoopbackAddress } from "../../address/special-purpose.ts";
 import { isIp, endText } from "../../address/ip.ts";
@@ -22,12 +23,9 @@ export const dns: Check = {
   run: (context) => [...resolvers(context), ...ipv6Preferred(context)],
 };
 
-/** `nameserver` lines of a resolv.conf, without zones. */
-export function nameServers(text: string): string[] {
-  return text
-    .split("\n")
-    .flatMap((line) => /^\s*nameserver\s+(\S+)/.exec(line)?.[1]?.replace(/%.*$/, "") ?? [])
-    .filter(isIp);
+/** The name servers, without zones. */
+export function nameServers({ nameservers }: ResolvConf): string[] {
+  return nameservers.map((one) => one.replace(/%.*$/, "")).filter(isIp);
 }
 
 function resolvers(context: CheckContext): Finding[] {
@@ -43,7 +41,7 @@ function resolvers(context: CheckContext): Finding[] {
       finding("resolver-missing", {
         text: `${context.pod.name} has a resolv.conf without a name server`,
         owner: "the pod's runtime",
-        evidence: [{ source: "resolv.conf of the pod", value: resolvConf.trim().slice(0, 200) }],
+        evidence: [{ source: "resolv.conf of the pod", value: "it names none" }],
         consequence: "names are asked of 127.0.0.1",
         advice: ["name a server in the pod's resolv.conf"],
       }),
@@ -92,7 +90,9 @@ function resolvFix(context: CheckContext, server: string): (Fix | undefined)[] {
 /** A name server that another pod of this node uses. */
 function upstreamServer({ snapshot }: CheckContext): string | undefined {
   for (const pod of snapshot.pods) {
-    const server = nameServers(pod.resolvConf ?? "").find((one) => !isLoopbackAddress(one));
+    const server = (pod.resolvConf === undefined ? [] : nameServers(pod.resolvConf)).find(
+      (one) => !isLoopbackAddress(one),
+    );
     if (server !== undefined) return server;
   }
   return undefined;
