@@ -5,7 +5,8 @@
  */
 import { isIp } from "../address/ip.ts";
 import { diagnose, type Diagnosis } from "../doctor/diagnose.ts";
-import { ANYWHERE, diagnoseAnywhere } from "../doctor/families.ts";
+import { ANYWHERE } from "../doctor/anywhere.ts";
+import { diagnoseAnywhere } from "../doctor/families.ts";
 import type { Target } from "../doctor/predict/path.ts";
 import { WayoutError } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
@@ -16,7 +17,7 @@ import type { Pod } from "../pods/pod.ts";
 import { openNodeOf } from "../pods/wiring.ts";
 import { takeSnapshot } from "../snapshot/collect.ts";
 import { readSnapshot } from "../snapshot/file.ts";
-import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
+import { isForbidden, type PodState, type Snapshot } from "../snapshot/snapshot.ts";
 import { parseTarget, type TraceTarget } from "../trace/observe/destination.ts";
 import { resolve } from "../trace/observe/resolver.ts";
 
@@ -85,10 +86,25 @@ function lookAtThisMachine(
             destinations,
             deferred: true,
           });
+    refuseUnprivileged(snapshot);
     return { snapshot, ...(address === undefined ? {} : { resolved: address }) };
   } finally {
     node.close();
   }
+}
+
+/** @throws WayoutError no-privilege: what nobody could look at is neither healthy nor broken */
+function refuseUnprivileged({ missing }: Snapshot): void {
+  const decisive = new Set(["namespace", "ruleset"]);
+  const refused = missing.find((one) => decisive.has(one.what) && isForbidden(one));
+  if (refused === undefined) return;
+  throw new WayoutError({
+    code: "no-privilege",
+    kind: "machine",
+    doing: `reading the ${refused.what} of ${refused.where === "node" ? "the node" : refused.where}`,
+    said: refused.why,
+    todo: "Only root may look into network namespaces and rules: run it as root (sudo wayout doctor …).",
+  });
 }
 
 /** Also a pod that is no more: that is an answer, and no mistake of whoever asks. */

@@ -16,7 +16,7 @@ import { readIpsets } from "../kernel/ipset/ipset.ts";
 import { readLegacyTables } from "../kernel/iptables-legacy/iptables-legacy.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
 import type { Ruleset, Table } from "../linux/nftables/ruleset.ts";
-import { cpuStatistics, networkCounters, sumCpuStatistics } from "../kernel/procfs.ts";
+import { cpuStatistics, networkCounters, sumCpuStatistics, virtualServices } from "../kernel/procfs.ts";
 import type { Link } from "../linux/route/link.ts";
 import { readOffloads } from "../kernel/route/offloads.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
@@ -71,7 +71,8 @@ export class Gaps {
   readonly missing: Missing[] = [];
 
   note(where: string, what: string, error: unknown): void {
-    this.missing.push({ where, what, why: messageOf(error) });
+    const code = error instanceof SystemError || error instanceof NetlinkError ? error.code : undefined;
+    this.missing.push({ where, what, why: messageOf(error), ...(code === undefined ? {} : { code }) });
   }
 
   /** The value, or undefined with a note. */
@@ -181,7 +182,13 @@ function readNodeParts(
   gaps: Gaps,
 ): Partial<NamespaceState> {
   const conntrack = gaps.try(name, "conntrack", () => readConntrack(namespace));
+  const services = gaps.try(name, "virtual services", () => virtualServices(namespace));
+  const locked = links.some((link) => link.port?.locked === true);
   return {
+    ...(services === undefined ? {} : { virtualServices: services }),
+    ...(locked
+      ? { forwarding: gaps.try(name, "forwarding database", () => route.forwardingDatabase()) ?? [] }
+      : {}),
     sysctls: namespace.run(() => readSysctls(name, nodeSysctls(links), gaps)),
     ...(conntrack === undefined ? {} : { conntrack }),
     counters: [readCounters(namespace)],

@@ -12,7 +12,8 @@ import type { NatBackendName } from "../nat/backend.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { Link } from "../linux/route/link.ts";
-import type { Neighbour } from "../linux/route/neighbour.ts";
+import type { VirtualService } from "../kernel/procfs.ts";
+import type { ForwardingEntry, Neighbour } from "../linux/route/neighbour.ts";
 import type { Route, RouteAnswer } from "../linux/route/route.ts";
 import type { Rule } from "../linux/route/rule.ts";
 import type { Listener } from "../linux/socket-diag.ts";
@@ -48,6 +49,13 @@ export interface Missing {
   /** What, as a stable word: `ruleset`, `programs`, `sysctl net.ipv4.ip_forward`, `/etc/sysctl.d/10-x.conf`. */
   readonly what: string;
   readonly why: string;
+  /** errno name, where the kernel refused: EPERM says nothing of what is there. */
+  readonly code?: string;
+}
+
+/** Whether it was not read for want of privilege. */
+export function isForbidden(missing: Missing | undefined): boolean {
+  return missing?.code === "EPERM" || missing?.code === "EACCES";
 }
 
 /** A text file as it was, or why it was not. */
@@ -117,6 +125,10 @@ export interface NamespaceState {
   readonly proxies?: readonly Neighbour[];
   /** Sockets that wait for somebody; absent when they were not read. */
   readonly listeners?: readonly Listener[];
+  /** Virtual services of IPVS; absent where it is not loaded. */
+  readonly virtualServices?: readonly VirtualService[];
+  /** Entries of the forwarding databases of bridges that have a locked port; absent where none has. */
+  readonly forwarding?: readonly ForwardingEntry[];
   /** Buckets of xt_hashlimit by the name of their table: what the kernel says of them now. */
   readonly hashlimits?: readonly HashlimitTable[];
   /** Offloads of the links that a path may use, by link name; a link that refused to say is absent. */

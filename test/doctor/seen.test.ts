@@ -120,7 +120,9 @@ testWith(["root", "nft"])("the router asks for the pod's own address on the upli
   world.in("node", "ip", "addr", "add", "203.0.113.129/25", "dev", "br0");
   world.in("pod", "ip", "route", "add", "default", "via", "203.0.113.129");
   const text = stops(world, "source-unanswered");
-  expect(text).toContain("the network there asks who has 203.0.113.130 (ARP), and nobody answers");
+  expect(text).toContain(
+    "its neighbours ask for that address (ARP), and this node does not answer (proxy_arp)",
+  );
   expect(text).toContain("sysctl -w net.ipv4.conf.eth0.proxy_arp=1");
   world.in("node", "sysctl", "-qw", "net.ipv4.conf.eth0.proxy_arp=1");
   world.in("internet", "ip", "neigh", "flush", "dev", "up0");

@@ -116,6 +116,7 @@ function said(before: readonly Finding[], now: readonly Finding[]): Transition[]
     answer: "a can reach 192.0.2.1:443",
     checklist: [],
     findings,
+    suspicions: [],
     path: { blindSpots: [] },
     gaps: [],
   });
