@@ -19,7 +19,7 @@ Examples:
   wayout snapshot > node.json                     take one
 
 A POD is named by its ip netns name, a path, pid:N, a container id, namespace/pod or its IP address.
-Exit code 0: healthy, or only warnings. 1: a finding stops the traffic.`;
+Exit code 0: healthy, or only warnings. 1: a finding stops the traffic. 3: something that decides could not be read.`;
 
 interface DoctorOptions {
   readonly to?: string;
@@ -64,7 +64,9 @@ export function doctorCommand(): Command {
       report(diagnoses, request, options.json === true);
       const healed =
         options.fix === true ? await fixed({ ...examination, diagnoses }, request, options) : undefined;
-      if ((healed ?? diagnoses).some((one) => !one.healthy)) process.exitCode = 1;
+      const last = healed ?? diagnoses;
+      if (last.some((one) => !one.healthy)) process.exitCode = 1;
+      else if (last.some((one) => one.blind)) process.exitCode = 3;
     });
 }
 
@@ -113,7 +115,7 @@ function report(diagnoses: readonly Diagnosis[], { pod }: ExaminationRequest, js
   const [only] = diagnoses;
   const one = pod === undefined ? undefined : only;
   if (json) {
-    const healthy = diagnoses.every((each) => each.healthy);
+    const healthy = diagnoses.every((each) => each.healthy && !each.blind);
     printJson(one ?? { healthy, groups: groupFindings(diagnoses), pods: diagnoses });
   } else if (one !== undefined) tell(diagnosisText, one);
   else tell(manyText, diagnoses);
