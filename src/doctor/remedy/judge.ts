@@ -14,8 +14,9 @@ export function judged(
   found: Finding,
   raise: (context: CheckContext) => readonly Finding[],
 ): Finding {
-  const fix = found.fix.map(({ command, repair }): Fix => ({
+  const fix = found.fix.map(({ command, place, repair }): Fix => ({
     command,
+    ...(place === undefined ? {} : { place }),
     ...(repair === undefined ? {} : { repair }),
   }));
   const changes = found.fix.flatMap((one) => one.change ?? one.repair ?? []);
