@@ -1,7 +1,8 @@
 import { Command } from "commander";
 import { isIp } from "../address/ip.ts";
 import { diagnose, type Diagnosis } from "../doctor/diagnose.ts";
-import { ANYWHERE, diagnoseAnywhere } from "../doctor/families.ts";
+import { ANYWHERE } from "../doctor/anywhere.ts";
+import { diagnoseAnywhere } from "../doctor/families.ts";
 import type { Target } from "../doctor/predict/path.ts";
 import { WayoutError } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
@@ -11,7 +12,7 @@ import type { Pod } from "../pods/pod.ts";
 import { openNodeOf } from "../pods/wiring.ts";
 import { takeSnapshot } from "../snapshot/collect.ts";
 import { readSnapshot } from "../snapshot/file.ts";
-import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
+import { isForbidden, type PodState, type Snapshot } from "../snapshot/snapshot.ts";
 import { parseTarget, type TraceTarget } from "../trace/observe/destination.ts";
 import { resolve } from "../trace/observe/resolver.ts";
 import { diagnosisText, groupFindings, manyText } from "./doctor-report.ts";
@@ -33,7 +34,7 @@ Examples:
   wayout snapshot > node.json                     take one
 
 A POD is named by its ip netns name, a path, pid:N, a container id, namespace/pod or its IP address.
-Exit code 0: healthy, or only warnings. 1: a finding stops the traffic.`;
+Exit code 0: healthy, or only warnings. 1: a finding stops the traffic. 3: something that decides could not be read.`;
 
 const RESOLVE_TIMEOUT_MS = 3_000;
 
@@ -89,6 +90,7 @@ export function doctorCommand(): Command {
         if (healed?.every((one) => one.healthy) === true) return;
       }
       if (diagnoses.some((one) => !one.healthy)) process.exitCode = 1;
+      else if (diagnoses.some((one) => one.blind)) process.exitCode = 3;
     });
 }
 
@@ -112,7 +114,7 @@ function report(diagnoses: readonly Diagnosis[], single: boolean, options: Docto
       single && only !== undefined
         ? only
         : {
-            healthy: diagnoses.every((one) => one.healthy),
+            healthy: diagnoses.every((one) => one.healthy && !one.blind),
             groups: groupFindings(diagnoses),
             pods: diagnoses,
           },
@@ -173,11 +175,26 @@ function lookAtThisMachine(
             destinations,
             deferred: true,
           });
+    refuseUnprivileged(snapshot);
     if (address !== undefined) resolved.set(snapshot, address);
     return snapshot;
   } finally {
     node.close();
   }
+}
+
+/** @throws WayoutError no-privilege: what nobody could look at is neither healthy nor broken */
+function refuseUnprivileged({ missing }: Snapshot): void {
+  const decisive = new Set(["namespace", "ruleset"]);
+  const refused = missing.find((one) => decisive.has(one.what) && isForbidden(one));
+  if (refused === undefined) return;
+  throw new WayoutError({
+    code: "no-privilege",
+    kind: "machine",
+    doing: `reading the ${refused.what} of ${refused.where === "node" ? "the node" : refused.where}`,
+    said: refused.why,
+    todo: "Only root may look into network namespaces and rules: run it as root (sudo wayout doctor …).",
+  });
 }
 
 /** Also a pod that is no more: that is an answer, and no mistake of whoever asks. */

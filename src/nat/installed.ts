@@ -55,10 +55,10 @@ export function removeAtWish(namespace: NetworkNamespace, owner: string | undefi
   return removed;
 }
 
-/** What other owners want, by the backend that holds it; of all backends but the one given. */
+/** What owners want, by the backend that holds it; of all backends but the one given. */
 export function intentsElsewhere(
   namespace: NetworkNamespace,
-  besides: NatBackendName,
+  besides?: NatBackendName,
 ): { readonly backend: NatBackendName; readonly intents: readonly NatIntent[] }[] {
   return NAT_BACKENDS.filter((backend) => backend !== besides).map((backend) => {
     using nat = openNat(backend, namespace);

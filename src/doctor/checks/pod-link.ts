@@ -1,6 +1,7 @@
 /** Does the pod have an interface, and is it up? */
 import { command } from "../../text/command.ts";
 import type { Link } from "../../linux/route/link.ts";
+import { isForbidden } from "../../snapshot/snapshot.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { linkText } from "../wording.ts";
@@ -20,16 +21,17 @@ export const podLink: Check = {
   run(context) {
     const { pod, snapshot, inside } = context;
     if (inside === undefined) {
-      const why = snapshot.missing.find((one) => one.where === pod.name && one.what === "namespace")?.why;
+      const missed = snapshot.missing.find((one) => one.where === pod.name && one.what === "namespace");
+      // Who may not look has seen nothing: the gap says so.
+      if (isForbidden(missed)) return [];
+      const why = missed?.why;
       return [
         finding("pod-namespace-gone", {
           text: `${pod.name} has no network namespace that can be entered${why === undefined ? "" : `: ${why}`}`,
           owner: OWNER,
           evidence: [{ source: `namespace of ${pod.name}`, value: why ?? "not there" }],
           consequence: "nothing in the pod can send anything",
-          advice: [
-            "delete the pod, so that its runtime makes it anew; a name that is left: ip netns del NAME",
-          ],
+          advice: ["have its runtime make the pod anew"],
         }),
       ];
     }

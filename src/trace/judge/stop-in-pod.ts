@@ -94,11 +94,33 @@ function cannotSend(of: Case): Verdict {
     code: "pod-cannot-send",
     reason: `the pod's kernel refused to send it: ${state.said} (${state.code})`,
     owner: "the pod",
-    ...(state.code === "EPERM"
-      ? { todo: "in the pod: nft list ruleset, and bpftool cgroup tree: who forbids its programs to send?" }
-      : {}),
+    ...sendTodo(of, state.code),
     evidence: [{ source: "the socket in the pod", lines: [`${state.said} (${state.code})`] }],
   };
+}
+
+/** What the socket's error mostly means. */
+function sendTodo(of: Case, code: string): { readonly todo?: string } {
+  const { route } = of.evidence.survey.pod;
+  if (route.reachable && route.route.type === "broadcast")
+    return {
+      todo: "it is a broadcast address: a program must ask for that (SO_BROADCAST), and TCP never may",
+    };
+  switch (code) {
+    case "EPERM":
+      return {
+        todo: "in the pod: nft list ruleset, and bpftool cgroup tree: what forbids its programs to send?",
+      };
+    case "EADDRNOTAVAIL":
+      return {
+        todo: "in the pod: ip addr, ip route: does it have the address that its route names as source?",
+      };
+    case "ENOBUFS":
+    case "ENOMEM":
+      return { todo: "in the pod: ss -m; sysctl net.core.wmem_max: the socket may hold no more" };
+    default:
+      return {};
+  }
 }
 
 /** As many as the kernel's own range has: 32768 to 60999. */
