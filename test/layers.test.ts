@@ -98,9 +98,10 @@ test("linux, naming, address and text open nothing", async () => {
         : PURE_MODULES.has(path);
       if (!pure) wrong.push(`${file} imports ${path}`);
     }
-    const globals = /\b(?:Bun\.(?!hash|CryptoHasher)|process\.|Date\.now|Math\.random|performance\.|fetch\()/.exec(
-      transpiler.transformSync(code),
-    );
+    const globals =
+      /\b(?:Bun\.(?!hash|CryptoHasher)|process\.|Date\.now|Math\.random|performance\.|fetch\()/.exec(
+        transpiler.transformSync(code),
+      );
     if (globals !== null) wrong.push(`${file} uses ${globals[0]}`);
   }
   expect(wrong).toEqual([]);
