@@ -34,7 +34,7 @@ Examples:
   wayout snapshot > node.json                     take one
 
 A POD is named by its ip netns name, a path, pid:N, a container id, namespace/pod or its IP address.
-Exit code 0: healthy, or only warnings. 1: a finding stops the traffic.`;
+Exit code 0: healthy, or only warnings. 1: a finding stops the traffic. 3: something that decides could not be read.`;
 
 const RESOLVE_TIMEOUT_MS = 3_000;
 
@@ -90,6 +90,7 @@ export function doctorCommand(): Command {
         if (healed?.every((one) => one.healthy) === true) return;
       }
       if (diagnoses.some((one) => !one.healthy)) process.exitCode = 1;
+      else if (diagnoses.some((one) => one.blind)) process.exitCode = 3;
     });
 }
 
@@ -113,7 +114,7 @@ function report(diagnoses: readonly Diagnosis[], single: boolean, options: Docto
       single && only !== undefined
         ? only
         : {
-            healthy: diagnoses.every((one) => one.healthy),
+            healthy: diagnoses.every((one) => one.healthy && !one.blind),
             groups: groupFindings(diagnoses),
             pods: diagnoses,
           },
