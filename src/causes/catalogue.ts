@@ -23,6 +23,40 @@ export const STEPS = {
 
 export type StepName = keyof typeof STEPS;
 
+/**
+ * What must have been read (Missing.what) for a step to be judged at all: nothing that was not read is called healthy.
+ */
+export const READ_FOR: Readonly<Record<StepName, readonly string[]>> = {
+  "pod-link": ["namespace", "links"],
+  "pod-address": ["namespace", "addresses"],
+  "pod-route": ["namespace", "routes", "rules"],
+  gateway: ["namespace", "addresses", "neighbours"],
+  bridge: ["links"],
+  forwarding: ["sysctl net.ipv4.ip_forward", "sysctl net.ipv6.conf.all.forwarding"],
+  "node-route": ["routes", "rules"],
+  "reverse-path": ["routes", "rules"],
+  filter: ["ruleset", "ipset", "iptables-legacy"],
+  nat: ["ruleset", "iptables-legacy"],
+  conntrack: ["conntrack", "tracked flows"],
+  mtu: ["links", "routes"],
+  dns: ["resolv.conf"],
+  housekeeping: ["ruleset"],
+};
+
+/** Steps of the packet's own way: when one of them was not read, nobody can say that the packet gets through. */
+export const ON_THE_WAY: ReadonlySet<StepName> = new Set<StepName>([
+  "pod-link",
+  "pod-address",
+  "pod-route",
+  "gateway",
+  "bridge",
+  "forwarding",
+  "node-route",
+  "reverse-path",
+  "filter",
+  "nat",
+]);
+
 /** `error`: broken now. `warning`: will bite, or bites sometimes. `note`: worth knowing. */
 export type Severity = "error" | "warning" | "note";
 

@@ -15,7 +15,7 @@ import { NamespaceHolders } from "../pods/namespace-holders.ts";
 import { readBridgeName } from "./configuration.ts";
 import type { ConfiguredNetwork } from "./configured-networks.ts";
 import { Fields } from "../ipam/fields.ts";
-import { readLabel } from "./label.ts";
+import { readLabel } from "../naming/names.ts";
 import { linksOf } from "./network-state.ts";
 
 /** An ADD may be under way: its address is reserved, and the runtime writes its cache when all plugins are done. */

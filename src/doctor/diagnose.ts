@@ -1,7 +1,16 @@
 /** From a snapshot to the answer: all checks, causes hiding their symptoms, one sentence, one checklist. */
 import { messageOf } from "../error.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
-import { causesOf, CATALOGUE, entryOf, STEPS, type FindingCode, type StepName } from "../causes/catalogue.ts";
+import {
+  causesOf,
+  CATALOGUE,
+  entryOf,
+  ON_THE_WAY,
+  READ_FOR,
+  STEPS,
+  type FindingCode,
+  type StepName,
+} from "../causes/catalogue.ts";
 import { anywhere, CheckContext, finding, type Check } from "./check.ts";
 import { CHECKS } from "./checks/all.ts";
 import { redirectionText } from "./checks/local-end.ts";
@@ -31,6 +40,8 @@ export interface Diagnosis {
   readonly healthy: boolean;
   /** False: whether it works depends on something that cannot be read. */
   readonly certain: boolean;
+  /** True: something that the packet meets could not be read, and nothing was found that stops it before. */
+  readonly blind: boolean;
   /** The answer in one sentence. */
   readonly answer: string;
   readonly checklist: readonly ChecklistLine[];
@@ -55,14 +66,17 @@ export function diagnose(snapshot: Snapshot, pod: PodState, target: Target): Dia
   const causes = withoutSymptoms(raised).map((found) => judged(context, found, raisedIn));
   const findings = inOrder(withUnnamed(causes, predicted.path, pod.name));
   const stopping = findings.filter((one) => one.stopsTraffic);
-  const certain = predicted.certain && !mayBeTranslated(predicted.path);
+  const unread = unreadSteps(snapshot, pod);
+  const blind = [...unread.keys()].some((step) => ON_THE_WAY.has(step));
+  const certain = predicted.certain && !blind && !mayBeTranslated(predicted.path);
   return {
     pod: pod.name,
     target,
     healthy: stopping.length === 0,
     certain,
     answer: answerOf(context, stopping, certain),
-    checklist: checklistOf(findings, predicted.path),
+    blind: blind && stopping.length === 0,
+    checklist: checklistOf(findings, predicted.path, unread),
     findings,
     suspicions: suspicionsIn(context, gaps),
     path: {
@@ -180,7 +194,24 @@ function ownLinkText({ localEnd }: Prediction): string {
   return localEnd?.why.kind === "address" ? ` (an address of ${localEnd.why.link.name})` : "";
 }
 
-function checklistOf(findings: readonly Finding[], path: Prediction): ChecklistLine[] {
+/** Steps of which something was not read, with why. */
+function unreadSteps({ missing }: Snapshot, pod: PodState): Map<StepName, string> {
+  const own = missing.filter(
+    ({ where, absent }) => absent !== true && (where === "node" || where === pod.name),
+  );
+  const steps = new Map<StepName, string>();
+  for (const step of Object.keys(READ_FOR) as StepName[]) {
+    const one = own.find(({ what }) => READ_FOR[step].includes(what));
+    if (one !== undefined) steps.set(step, `${one.what} of ${one.where} could not be read`);
+  }
+  return steps;
+}
+
+function checklistOf(
+  findings: readonly Finding[],
+  path: Prediction,
+  unread: ReadonlyMap<StepName, string>,
+): ChecklistLine[] {
   const names = Object.keys(STEPS) as StepName[];
   const ended = path.end === "unknown" && path.stops.length > 0;
   const lastStep = names.findLastIndex((step) =>
@@ -195,6 +226,8 @@ function checklistOf(findings: readonly Finding[], path: Prediction): ChecklistL
     }
     // Behind a place where the packet ends for good, what depends on the packet was not judged.
     const judged = !(ended && index > lastStep && OF_THE_PACKET.has(step));
+    const why = unread.get(step);
+    if (why !== undefined) return { step, title, status: "skipped", text: why };
     if (step === "nat" && mayBeTranslated(path)) {
       return { step, title, status: "warned", text: "no rule does it; something that cannot be read may" };
     }

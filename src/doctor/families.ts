@@ -55,6 +55,7 @@ function merged(first: Diagnosis, second: Diagnosis): Diagnosis {
     ...first,
     healthy: first.healthy && second.healthy,
     certain: first.certain && second.certain,
+    blind: first.blind || second.blind,
     answer: answerOf(first, second),
     checklist: first.checklist.map((line, index) => worse(line, second.checklist[index])),
     findings: [...findings.filter((one) => one.stopsTraffic), ...findings.filter((one) => !one.stopsTraffic)],

@@ -91,7 +91,15 @@ function answered(diagnosis: Diagnosis, probe: Answered): Diagnosis {
     stuck === undefined
       ? answerOf(diagnosis, probe, address, known)
       : `a new flow of ${diagnosis.pod} to ${address} gets through (a real packet: ${probe.said}), and one that is tracked already does not: ${stuck.text}`;
-  return { ...diagnosis, healthy: stuck === undefined, certain: true, findings, checklist, answer };
+  return {
+    ...diagnosis,
+    healthy: stuck === undefined,
+    certain: true,
+    blind: false,
+    findings,
+    checklist,
+    answer,
+  };
 }
 
 /** They say nothing of a new flow, as the probe's is, and stand whatever becomes of that. */

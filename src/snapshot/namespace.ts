@@ -75,6 +75,11 @@ export class Gaps {
     this.missing.push({ where, what, why: messageOf(error), ...(code === undefined ? {} : { code }) });
   }
 
+  /** There is no such thing here, and so nothing that could have been overlooked. */
+  absent(where: string, what: string, why: string): void {
+    this.missing.push({ where, what, why, absent: true });
+  }
+
   /** The value, or undefined with a note. */
   try<T>(where: string, what: string, read: () => T): T | undefined {
     try {
@@ -260,7 +265,8 @@ function readRuleset(
   } catch (error) {
     const absent = error instanceof SystemError || error instanceof NetlinkError;
     const lacking = absent && (error.errno === ERRNO.EPROTONOSUPPORT || error.errno === ERRNO.EINVAL);
-    gaps.note(name, "ruleset", lacking ? new Error("this kernel has no nf_tables") : error);
+    if (lacking) gaps.absent(name, "ruleset", "this kernel has no nf_tables");
+    else gaps.note(name, "ruleset", error);
     return undefined;
   }
 }

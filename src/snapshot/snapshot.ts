@@ -49,6 +49,8 @@ export interface Missing {
   /** What, as a stable word: `ruleset`, `programs`, `sysctl net.ipv4.ip_forward`, `/etc/sysctl.d/10-x.conf`. */
   readonly what: string;
   readonly why: string;
+  /** True: there is no such thing on this machine; false or absent: it is there, or may be, and was not read. */
+  readonly absent?: true;
   /** errno name, where the kernel refused: EPERM says nothing of what is there. */
   readonly code?: string;
 }
