@@ -75,9 +75,10 @@ function arrivalLink(walk: Walk): Link | undefined {
   const owners = view.state.addresses.filter((one) => one.address === left.source);
   if (owners.length === 0 || owners.some((one) => one.interface === outLink.index)) return outLink;
   const owner = view.linkAt(owners[0]!.interface);
-  // An address of the loopback or of the pods' bridge is one that routers have been told a way to.
-  const isUplink = owner?.up === true && owner.layer !== "loopback" && owner.index !== walk.inLink?.index;
-  return isUplink && view.state.routes.some((one) => leavesBy(one, owner)) ? owner : outLink;
+  if (owner?.up !== true) return outLink;
+  // An address of the loopback, of a bridge for pods or of a dummy is one that routers have been told a way to.
+  const isVirtual = owner.layer === "loopback" || owner.kind === "dummy" || owner.kind === "bridge";
+  return !isVirtual || view.state.routes.some((one) => leavesBy(one, owner)) ? owner : outLink;
 }
 
 /** Whether a route leads to routers beyond a link. */
@@ -86,7 +87,7 @@ function leavesBy(route: Walk["node"]["view"]["state"]["routes"][number], link: 
   return hops.some((hop) => hop.interface === link.index && hop.gateway !== undefined);
 }
 
-/** Whether conntrack finds the flow of an answer that has to be translated back. */
+/** Notes when conntrack does not find the flow of an answer that has to be translated back. False: it ends here. */
 function isRecognized(walk: Walk, machine: Machine, link: Link): boolean {
   const { nodeFlow } = walk;
   if (nodeFlow === undefined || nodeFlow.bindings.length === 0 || machine.flow === nodeFlow) return true;
@@ -99,7 +100,8 @@ function isRecognized(walk: Walk, machine: Machine, link: Link): boolean {
     answerZone: machine.zone?.id ?? 0,
     by: machine.untrackedBy ?? machine.zonedBy,
   });
-  return false;
+  // Where only the destination was translated the answer still finds the pod, which asked somebody else.
+  return nodeFlow.binding("source") === undefined;
 }
 
 /** Notes when the way is not the one to the pod. */

@@ -20,11 +20,11 @@ export function compileCt(expression: ExpressionKinded<"ct">): Step {
   const word = registerWord(dreg);
   return (machine) => {
     if (key === "state") {
-      machine.storeNumber(word, STATE_BITS[machine.packet.state]);
+      machine.storeNumber(word, STATE_BITS[hasTemplate(machine) ? "new" : machine.packet.state]);
       return CONTINUE;
     }
     const { flow } = machine;
-    if (flow === undefined) return BREAK;
+    if (flow === undefined) return loadTemplate(machine, key, direction === "reply", word);
     switch (key) {
       case "direction":
         machine.storeNumber(word, machine.packet.reply ? 1 : 0);
@@ -53,6 +53,19 @@ export function compileCt(expression: ExpressionKinded<"ct">): Step {
         return loadTuple(machine, key, direction === "reply" ? flow.reply : flow.original, word);
     }
   };
+}
+
+/** What an expression finds between the rule that chose a zone and conntrack: a template, which says next to nothing. */
+function loadTemplate(machine: Machine, key: string, isReply: boolean, word: number): StepResult {
+  if (!hasTemplate(machine)) return BREAK;
+  if (key === "zone") machine.storeNumber(word, zoneIn(machine.zone, isReply ? "reply" : "original"));
+  else if (key === "direction" || key === "mark") machine.storeNumber(word, 0);
+  else machine.storeUnknown(word, 16, `ct ${key} of a packet that is not tracked yet`);
+  return CONTINUE;
+}
+
+function hasTemplate({ flow, zone, packet }: Machine): boolean {
+  return flow === undefined && zone !== undefined && packet.state === "invalid";
 }
 
 function loadTuple(machine: Machine, key: string, tuple: Tuple, word: number): StepResult {
@@ -98,10 +111,13 @@ function numberOfType(type: string): number {
 /** nft_ct_set_zone_eval: a template for conntrack to look with; what has been looked at stays where it is. */
 function compileZoneSet(word: number, direction: Zone["direction"]): Step {
   return (machine) => {
-    if (machine.flow !== undefined || machine.packet.state === "untracked") return CONTINUE;
+    // It looks for an entry alone: what "notrack" kept out is tracked again.
+    if (machine.flow !== undefined || machine.zone !== undefined) return CONTINUE;
     const why = machine.whyUnknown(word, 2);
     if (why !== undefined) return decide(machine, `a conntrack zone by ${why}`, true);
     machine.zonedBy = machine.here?.();
+    if (machine.packet.state === "untracked") machine.packet = { ...machine.packet, state: "invalid" };
+    machine.untrackedBy = undefined;
     machine.zone = { id: machine.loadNumber(word) & 0xffff, direction };
     return CONTINUE;
   };

@@ -103,6 +103,15 @@ export class Fib {
     const predicted = this.predict(request);
     // Of several next hops the kernel's answer names one, and another packet takes another.
     if (predicted.kind === "route" && predicted.hops !== undefined) return predicted;
+    // The kernel was asked by addresses: where a rule looks at ports or users as well, it answered about another flow.
+    const { destination, source, iif, mark } = request;
+    const asked = this.predict({
+      destination,
+      ...(source === undefined ? {} : { source }),
+      ...(iif === undefined ? {} : { iif }),
+      ...(mark === undefined ? {} : { mark }),
+    });
+    if (asked.rule !== predicted.rule) return predicted;
     return this.#recorded(request, predicted) ?? predicted;
   }
 
