@@ -328,7 +328,7 @@ function predictedOut(path: Prediction, chosen: number | undefined): Seen {
 function predictedBack(path: Prediction): Seen {
   const last = path.steps.at(-1);
   const stopped = path.stops.some((stop) => stop.direction === "back" && !JUDGEMENTS.has(stop.kind));
-  if (stopped || last?.direction !== "back") return "nothing";
+  if (stopped || last?.direction !== "back" || last.at !== "input") return "nothing";
   const { source, sourcePort, destination, destinationPort } = last.tuple;
   return `${source}:${sourcePort} > ${destination}:${destinationPort}`;
 }

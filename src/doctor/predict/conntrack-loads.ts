@@ -6,6 +6,7 @@ import type { ExpressionKinded } from "../../linux/nftables/expressions.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
 import { decide } from "./comparisons.ts";
 import { zoneIn } from "./flow.ts";
+import { usesLink } from "./fib.ts";
 import { nameBytes } from "./loads.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
 import { PROTOCOL_NUMBER, type ConntrackState, type Tuple } from "./packet.ts";
@@ -24,7 +25,7 @@ export function compileCt(expression: ExpressionKinded<"ct">): Step {
       return CONTINUE;
     }
     const { flow } = machine;
-    if (flow === undefined) return loadTemplate(machine, key, direction === "reply", word);
+    if (flow === undefined) return loadTemplate(machine, key, direction, word);
     switch (key) {
       case "direction":
         machine.storeNumber(word, machine.packet.reply ? 1 : 0);
@@ -37,7 +38,7 @@ export function compileCt(expression: ExpressionKinded<"ct">): Step {
         else machine.storeUnknown(word, 4, flow.unknownMark);
         return CONTINUE;
       case "zone":
-        machine.storeNumber(word, zoneIn(flow.zone, direction === "reply" ? "reply" : "original"));
+        machine.storeNumber(word, zoneNumber(flow.zone, direction));
         return CONTINUE;
       case "l3proto":
         machine.storeNumber(word, machine.packet.family === 4 ? 2 : 10);
@@ -56,12 +57,22 @@ export function compileCt(expression: ExpressionKinded<"ct">): Step {
 }
 
 /** What an expression finds between the rule that chose a zone and conntrack: a template, which says next to nothing. */
-function loadTemplate(machine: Machine, key: string, isReply: boolean, word: number): StepResult {
+function loadTemplate(
+  machine: Machine,
+  key: string,
+  direction: string | undefined,
+  word: number,
+): StepResult {
   if (!hasTemplate(machine)) return BREAK;
-  if (key === "zone") machine.storeNumber(word, zoneIn(machine.zone, isReply ? "reply" : "original"));
+  if (key === "zone") machine.storeNumber(word, zoneNumber(machine.zone, direction));
   else if (key === "direction" || key === "mark") machine.storeNumber(word, 0);
   else machine.storeUnknown(word, 16, `ct ${key} of a packet that is not tracked yet`);
   return CONTINUE;
+}
+
+/** Without a direction the zone's own number, for which direction ever it counts. */
+function zoneNumber(zone: Zone | undefined, direction: string | undefined): number {
+  return direction === "original" || direction === "reply" ? zoneIn(zone, direction) : (zone?.id ?? 0);
 }
 
 function hasTemplate({ flow, zone, packet }: Machine): boolean {
@@ -141,9 +152,11 @@ export function compileFib(expression: ExpressionKinded<"fib">): Step {
       ...(flags.has("mark") ? { mark: packet.mark } : {}),
       ...(reverse || packet.iif === undefined ? {} : { iif: packet.iif }),
     });
-    let link = result.kind === "route" && result.type === "unicast" ? result.link : undefined;
+    const way = result.kind === "route" && result.type === "unicast" ? result : undefined;
     const wanted = flags.has("iif") ? packet.iif : flags.has("oif") ? packet.oif : undefined;
-    if (wanted !== undefined && link?.name !== wanted) link = undefined;
+    const asked = view.link(wanted);
+    const link =
+      wanted === undefined ? way?.link : way !== undefined && usesLink(way, asked) ? asked : undefined;
     if (flags.has("present")) machine.storeNumber(word, link === undefined ? 0 : 1);
     else if (expression.result === "oifname") machine.store(word, nameBytes(link?.name ?? ""));
     else machine.storeNumber(word, link?.index ?? 0);

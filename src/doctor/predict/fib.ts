@@ -338,6 +338,12 @@ function ignoresLinkDown(state: NamespaceState, family: IpFamily, link: Link | u
   );
 }
 
+/** Whether a route leads over a link by any of its next hops (fib_info_nh_uses_dev). */
+export function usesLink(way: Extract<RouteResult, { kind: "route" }>, link: Link | undefined): boolean {
+  if (way.route === undefined) return way.link.index === link?.index;
+  return hopsOf(way.route).some((hop) => hop.interface === link?.index);
+}
+
 /** All ways of a route, one or several. */
 export function hopsOf(route: Route): readonly NextHop[] {
   if (route.nextHops !== undefined) return route.nextHops;

@@ -42,6 +42,8 @@ export class Machine {
    */
   zone: Zone | undefined;
   zonedBy: Decision | undefined;
+  /** The answer began a flow of its own for which conntrack has no room beside that one. */
+  clashes = false;
   /** The flow that an answer belongs to and that conntrack did not find: it looked in another zone. */
   lostFlow: Flow | undefined;
   /** The rule that set the mark, and the one that set the TTL. */
