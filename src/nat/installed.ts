@@ -4,7 +4,7 @@ import { NAT_BACKENDS, type NatBackendName } from "./backend.ts";
 import { GenerationMemory } from "./generation-memory.ts";
 import type { NatIntent } from "./intent.ts";
 import { readWants, removedText } from "./network-wants.ts";
-import { isNetworkOwner, networkOwner } from "./owner-name.ts";
+import { isNetworkOwner, networkOwner } from "../naming/names.ts";
 import { openNat } from "./open.ts";
 
 /**
@@ -55,10 +55,10 @@ export function removeAtWish(namespace: NetworkNamespace, owner: string | undefi
   return removed;
 }
 
-/** What other owners want, by the backend that holds it; of all backends but the one given. */
+/** What owners want, by the backend that holds it; of all backends but the one given. */
 export function intentsElsewhere(
   namespace: NetworkNamespace,
-  besides: NatBackendName,
+  besides?: NatBackendName,
 ): { readonly backend: NatBackendName; readonly intents: readonly NatIntent[] }[] {
   return NAT_BACKENDS.filter((backend) => backend !== besides).map((backend) => {
     using nat = openNat(backend, namespace);
