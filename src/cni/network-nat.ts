@@ -11,7 +11,7 @@ import type { NatBackend, NatDrift } from "../nat/backend.ts";
 import { GenerationMemory } from "../nat/generation-memory.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { readWants, removedText, wantsText, type NetworkWants } from "../nat/network-wants.ts";
-import { networkOwner } from "../nat/owner-name.ts";
+import { formerNetworkOwner, networkOwner } from "../naming/names.ts";
 import type { NatWish } from "./configuration.ts";
 
 /** What a network wants of NAT. */
@@ -90,6 +90,8 @@ export async function removeNat(
   const here = await ifAble(async () => {
     using nat = await openBackend({ backend }, namespace);
     const removed = nat.remove(networkOwner(network));
+    const former = formerNetworkOwner(network);
+    if (former !== undefined) nat.remove(former);
     new GenerationMemory(namespace).drop(
       (finding) => readWants(finding)?.network === network || finding === removedText(networkOwner(network)),
     );

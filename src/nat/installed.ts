@@ -4,7 +4,7 @@ import { NAT_BACKENDS, type NatBackendName } from "./backend.ts";
 import { GenerationMemory } from "./generation-memory.ts";
 import type { NatIntent } from "./intent.ts";
 import { readWants, removedText } from "./network-wants.ts";
-import { isNetworkOwner, networkOwner } from "./owner-name.ts";
+import { isNetworkOwner, networkOwner } from "../naming/names.ts";
 import { openNat } from "./open.ts";
 
 /**

@@ -6,7 +6,7 @@ import type { AttachmentNode } from "../attachment/node.ts";
 import { notForwarded, readForwarding, type Forwarding } from "../forwarding/forwarding.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { NatIntent } from "../nat/intent.ts";
-import { networkOwner } from "../nat/owner-name.ts";
+import { networkOwner } from "../naming/names.ts";
 import { readNatListing } from "../rules/read-listing.ts";
 import type { CachedAttachment } from "../pods/cni-cache.ts";
 

@@ -130,7 +130,7 @@ testRoot("what the way out of a plugin's pod lacks is told", async () => {
       "the rules are gone by which wayout translates what network listed sends",
     ]);
     ask(node, ["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
-    ip(node, "-4 addr flush dev listed0");
+    ask(node, ["ip", "-4", "addr", "flush", "dev", "listed0"]);
     ask(undefined, ["ip", "-n", pod, "route", "del", "default"]);
     expect(await problems()).toEqual([
       "the namespace has no default route through 10.98.0.1",

@@ -14,6 +14,8 @@ export function endsInVain(context: CheckContext): Finding[] {
   if (localEnd === undefined || localEnd.listener !== "none" || stops.length > 0) return [];
   if (isVirtualService(context, localEnd)) return [];
   const { place, address, port, why } = localEnd;
+  // A broadcast is for everybody, and no socket of one address answers for it.
+  if (why.kind === "route" && why.route !== undefined && why.route.type !== "local") return [];
   const where = place === "node" ? "this node" : context.pod.name;
   const end = endText(address, port);
   return [

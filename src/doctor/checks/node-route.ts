@@ -208,7 +208,7 @@ function astray(context: CheckContext): Finding[] {
     .filter((stop) => stop.place === "node" && stop.direction === "back")
     .map((stop) =>
       finding("network-overlap", {
-        text: `the node has no route back to ${stop.destination}`,
+        text: `the node has no route back to ${stop.destination}${stop.route === undefined ? "" : `: “${routeText(stop.route, view.state.links)}” is all that is left`}`,
         owner: OWNER,
         evidence: [{ source: `ip route get ${stop.destination}`, value: stop.error }],
         consequence: "answers reach the node and end there",

@@ -14,10 +14,7 @@ export function judged(
   found: Finding,
   raise: (context: CheckContext) => readonly Finding[],
 ): Finding {
-  const fix = found.fix.map(({ command, repair }): Fix => ({
-    command,
-    ...(repair === undefined ? {} : { repair }),
-  }));
+  const fix = found.fix.map(printed);
   const changes = found.fix.flatMap((one) => one.change ?? one.repair ?? []);
   if (changes.length === 0 || changes.length < found.fix.length) return { ...found, fix };
   const changed = withChanges(context.snapshot, context.pod, changes);
@@ -30,6 +27,13 @@ export function judged(
   const after = raise(new CheckContext(changed.snapshot, changed.pod, target, predicted));
   const stays = after.some((one) => one.code === found.code && one.text === found.text);
   return stays ? instead(found, `“${commands}” alone changes nothing here`) : { ...found, fix };
+}
+
+/** What it changes is for judging alone. */
+function printed(fix: Fix): Fix {
+  const shown: { -readonly [K in keyof Fix]: Fix[K] } = { ...fix };
+  delete shown.change;
+  return shown;
 }
 
 function instead(found: Finding, advice: string): Finding {
