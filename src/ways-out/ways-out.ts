@@ -1,5 +1,5 @@
 /** Everybody on this node who was given a way out: by `wayout attach`, or by any CNI plugin. */
-import { readFileSync } from "node:fs";
+import { MOST_SETTINGS_BYTES, readRegular } from "../kernel/file.ts";
 import { join } from "node:path";
 import { inspectAttachments } from "../attachment/inspect.ts";
 import type { AttachmentNode } from "../attachment/node.ts";
@@ -104,7 +104,9 @@ function isLeftOver(node: AttachmentNode, cached: CachedAttachment): boolean {
 /** host-local's file of an address begins with its holder. */
 function isReserved({ network, containerId }: CachedAttachment, address: string): boolean {
   try {
-    return readFileSync(join(RESERVATIONS, network, address), "utf8").startsWith(containerId);
+    return readRegular(join(RESERVATIONS, network, address), MOST_SETTINGS_BYTES).text.startsWith(
+      containerId,
+    );
   } catch {
     return false;
   }
