@@ -2,6 +2,7 @@
  * Names for a namespace. It shares the node's /etc/resolv.conf, and a resolver on the node's loopback (systemd-resolved,
  * dnsmasq) cannot be reached from there. `ip netns exec` shows /etc/netns/NAME/resolv.conf in its place (ip-netns(8)).
  */
+import { command } from "../text/command.ts";
 import { isLoopbackAddress } from "../address/special-purpose.ts";
 import { existsSync, mkdirSync } from "node:fs";
 import { removeReplaced, replaceFile, sweepBeside } from "../kernel/durable-file.ts";
@@ -52,7 +53,7 @@ export function planResolver(
       text: HEAD + servers.map((server) => `nameserver ${server}\n`).join(""),
       madeDirectories: directories.filter((directory) => ours.has(directory) || !existsSync(directory)),
     },
-    note: `'ip netns exec ${label}' resolves names through ${servers.join(", ")} (${path})`,
+    note: `${command`ip netns exec ${label}` ?? "ip netns exec"} resolves names through ${servers.join(", ")} (${path})`,
   };
 }
 

@@ -93,6 +93,11 @@ export function anywhere(line: CommandLine | undefined): Fix | undefined {
   return line === undefined ? undefined : { command: line };
 }
 
+/** Advice with a command in it; none where the command cannot be spelled. */
+export function said(before: string, line: CommandLine | undefined): readonly string[] {
+  return line === undefined ? [] : [`${before}${line}`];
+}
+
 /** Takes a rule of nf_tables away; nft finds it by its handle, whatever is written in it. */
 export function deleteRule(
   context: CheckContext,

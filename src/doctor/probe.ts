@@ -51,7 +51,13 @@ export const SEEN_CAUSES: readonly CauseCode[] = [
 export function withProbe(diagnosis: Diagnosis, probe: ProbeResult): Diagnosis {
   switch (probe.outcome) {
     case "not-sent":
-      return { ...diagnosis, gaps: [...diagnosis.gaps, `the live packet: ${probe.said}`] };
+      return {
+        ...diagnosis,
+        answer: diagnosis.healthy
+          ? `${diagnosis.answer}; no packet could be sent to prove it`
+          : diagnosis.answer,
+        gaps: [...diagnosis.gaps, `the live packet: ${probe.said}`],
+      };
     case "answered":
       return answered(diagnosis, probe);
     case "refused":
@@ -247,8 +253,10 @@ function sentenceOf({ code, said, lastSeen }: SeenStop): string {
   return `${place}; then ${said}`;
 }
 
-function ownerOf({ path }: Diagnosis, { owner }: SeenStop): string {
+/** What cannot be looked into at the very device where it ended is the likeliest. */
+function ownerOf({ path }: Diagnosis, { owner, said }: SeenStop): string {
   if (owner !== undefined) return owner;
-  const [spot] = path.blindSpots;
+  const device = / at (\S+) (?:on the node|in the pod)/.exec(said)?.[1];
+  const spot = path.blindSpots.find((text) => text.split(" ").includes(device ?? "")) ?? path.blindSpots[0];
   return `unknown${spot === undefined ? "" : `; perhaps of ${spot}`}`;
 }

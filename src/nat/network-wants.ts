@@ -33,7 +33,7 @@ export function isRemovedText(finding: string): boolean {
   return finding.startsWith(`["${REMOVED}",`);
 }
 
-/** undefined for a finding of another kind, or of another version of wayout. */
+/** undefined for a finding of another kind. Those of version 0.1.0 name no interfaces. */
 export function readWants(text: string): NetworkWants | undefined {
   let value: unknown;
   try {
@@ -41,14 +41,14 @@ export function readWants(text: string): NetworkWants | undefined {
   } catch {
     return undefined;
   }
-  if (!Array.isArray(value) || value.length !== 6 || value[0] !== KIND) return undefined;
-  const [, network, translations, nonMasqueradeCidrs, subnets, from] = value as [
+  if (!Array.isArray(value) || value.length < 5 || value[0] !== KIND) return undefined;
+  const [, network, translations, nonMasqueradeCidrs, subnets, from = []] = value as [
     string,
     string,
     [IpFamily, Translation][],
     string[],
     string[],
-    string[],
+    string[] | undefined,
   ];
   return { network, translations: new Map(translations), nonMasqueradeCidrs, subnets, from };
 }

@@ -237,7 +237,7 @@ testWith(["root", "nft"])("silence over UDP proves nothing, but a nameserver's d
 
 testWith(["root", "nft"])("the socket's own error is a finding", async () => {
   world = await makeWorld();
-  const text = stops(world, "pod-cannot-send", "10.20.0.255:80", "--proto", "udp");
+  const text = stops(world, "pod-cannot-send", "255.255.255.255:80", "--proto", "udp");
   expect(text).toContain("permission denied (EACCES)");
   expect(text).toContain("it is a broadcast address");
 });

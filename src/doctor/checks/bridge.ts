@@ -1,7 +1,15 @@
 /** The cable and what it is plugged into. */
 import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
-import { deleteRule, finding, anywhere, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
+import {
+  deleteRule,
+  said,
+  finding,
+  anywhere,
+  sysctlEvidence,
+  type Check,
+  type CheckContext,
+} from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { decisionPlace, decisionText, linkText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
@@ -152,7 +160,7 @@ function locked(context: CheckContext): Finding[] {
       consequence: "the bridge drops all frames of the pod",
       advice: [
         `have ${podLink.mac} authorized at ${hostLink.name} (bridge fdb, or the 802.1X agent) if it is what the pod was given`,
-        `or open the port to everybody: bridge link set dev ${hostLink.name} locked off`,
+        ...said("or open the port to everybody: ", command`bridge link set dev ${hostLink.name} locked off`),
       ],
     }),
   ];
@@ -189,7 +197,8 @@ function macvlan(context: CheckContext): Finding[] {
       ],
       consequence: `frames of a ${podLink.kind} go out by ${parent.name}; its own host does not see them`,
       advice: [
-        `give the node a ${podLink.kind} of its own on ${parent.name} (ip link add host0 link ${parent.name} type ${podLink.kind}), with a route to the pod by it`,
+        `give the node a ${podLink.kind} of its own on ${parent.name}, with a route to the pod by it`,
+        ...said("that is: ", command`ip link add host0 link ${parent.name} type ${podLink.kind}`),
       ],
     }),
   ];

@@ -1,5 +1,6 @@
 /** Does the pod have an interface, and is it up? */
 import { command } from "../../text/command.ts";
+import { likelyLinkOut, linksOut } from "../../causes/facts.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { isForbidden } from "../../snapshot/snapshot.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
@@ -39,7 +40,7 @@ export const podLink: Check = {
     const found: Finding[] = [];
     const loopback = links.find((link) => link.layer === "loopback");
     if (loopback !== undefined && !loopback.up) found.push(loopbackDown(context));
-    const interfaces = links.filter((link) => link.layer !== "loopback" && !isTemplate(link));
+    const interfaces = linksOut(links);
     if (interfaces.length === 0) return [...found, missing(context)];
     const main = mainInterface(context, interfaces);
     if (!main.up) found.push(down(context, main));
@@ -48,11 +49,6 @@ export const podLink: Check = {
   },
 };
 
-/** Devices that a kernel module puts into every namespace (tunl0, sit0, gre0 …): nobody asked for them. */
-function isTemplate(link: Link): boolean {
-  return !link.up && /^(?:tunl|sit|gre|gretap|erspan|ip6tnl|ip6gre|ip_vti|ip6_vti)0$/.test(link.name);
-}
-
 /** The interface that leads out: the promised one, that of the default route, or the first. */
 export function mainInterface(context: CheckContext, interfaces: readonly Link[]): Link {
   const { expected } = context.pod;
@@ -60,8 +56,7 @@ export function mainInterface(context: CheckContext, interfaces: readonly Link[]
   return (
     interfaces.find((link) => link.name === expected?.name) ??
     interfaces.find((link) => link.index === podLink?.index) ??
-    interfaces.find((link) => link.kind === "veth") ??
-    interfaces[0]!
+    likelyLinkOut(interfaces, undefined)!
   );
 }
 

@@ -1,6 +1,7 @@
 /** Packets that leave as they should by every rule, and to which no answer can come: facts of the path itself. */
 import { command } from "../../text/command.ts";
-import { familyFlag, finding, sysctlEvidence, type CheckContext } from "../check.ts";
+import { sysctlWord } from "../../linux/sysctl-name.ts";
+import { familyFlag, finding, said, sysctlEvidence, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import { routeText } from "../predict/fib.ts";
@@ -38,9 +39,11 @@ export function sourceUnanswered(context: CheckContext): Finding[] {
         context.fix("node", entry),
       ]),
       advice: [
-        v6
-          ? "for many addresses: a neighbour discovery proxy daemon (ndppd), or a prefix that is routed to this node"
-          : `for all that is routed through this node: sysctl -w ${name}=1`,
+        ...(v6
+          ? [
+              "for many addresses: a neighbour discovery proxy daemon (ndppd), or a prefix that is routed to this node",
+            ]
+          : said("for all that is routed through this node: ", command`sysctl -w ${sysctlWord(name)}=1`)),
       ],
     });
   });
