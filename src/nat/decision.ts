@@ -2,7 +2,7 @@
 import { cidrContains, parseCidr, type Cidr } from "../address/cidr.ts";
 import { ipFamily, type IpFamily } from "../address/ip.ts";
 import { NEVER_TRANSLATED, type NatIntent, type NatSource } from "./intent.ts";
-import { byPrecedence, type OwnedSource } from "./segment.ts";
+import { byPrecedence, counts, type OwnedSource } from "./segment.ts";
 
 /** The source that decides, and whether this destination sees another address than the pod's own. */
 export interface Decision {
@@ -10,10 +10,17 @@ export interface Decision {
   readonly translated: boolean;
 }
 
-/** undefined where nobody of ours wants anything of the source. */
-export type Decide = (source: string, destination: string) => Decision | undefined;
+/**
+ * undefined where nobody of ours wants anything of the source.
+ * @param entered by which interface the source's packets come; asked only where a source depends on it
+ */
+export type Decide = (
+  source: string,
+  destination: string,
+  entered: () => string | undefined,
+) => Decision | undefined;
 
-/** Interfaces are not looked at: a source that is bound to some (`outInterfaces`) is translated there only. */
+/** `outInterfaces` are not looked at: a source that is bound to some is translated there only. */
 export function decisionOf(intents: readonly NatIntent[]): Decide {
   const sources: Readonly<Record<IpFamily, readonly OwnedSource[]>> = {
     4: byPrecedence(intents, 4),
@@ -26,10 +33,27 @@ export function decisionOf(intents: readonly NatIntent[]): Decide {
       [...cidrs, ...NEVER_TRANSLATED[4], ...NEVER_TRANSLATED[6]].map((cidr) => parseCidr(cidr)),
     );
   }
-  return (source, destination) => {
-    const found = sources[ipFamily(source)].find(({ cidr }) => cidrContains(cidr, source));
-    if (found === undefined) return undefined;
-    const isKept = untranslated.get(found.owner)!.some((cidr) => cidrContains(cidr, destination));
-    return { source: found.source, translated: !isKept };
+  const depends = intents.some((intent) => intent.sources.some((one) => one.inInterfaces !== undefined));
+  // Many flows have one source.
+  const known = new Map<string, readonly OwnedSource[]>();
+  const around = (source: string, entered: string | undefined): readonly OwnedSource[] => {
+    const key = `${source} ${entered}`;
+    let found = known.get(key);
+    if (found === undefined) {
+      found = sources[ipFamily(source)].filter(
+        (one) => cidrContains(one.cidr, source) && counts(one.source, entered),
+      );
+      known.set(key, found);
+    }
+    return found;
+  };
+  return (source, destination, entered) => {
+    const found = around(source, depends ? entered() : undefined);
+    const [deciding] = found;
+    if (deciding === undefined) return undefined;
+    const isKept = found.some(({ owner }) =>
+      untranslated.get(owner)!.some((cidr) => cidrContains(cidr, destination)),
+    );
+    return { source: deciding.source, translated: !isKept };
   };
 }

@@ -52,8 +52,8 @@ export function waysOut(node: AttachmentNode, directories = cacheDirectories()):
     ),
   );
   const intents = [...wanted, ...foreignIntents(node, wanted)];
-  const outside = (addresses: readonly string[]): Outside[] =>
-    addresses.map((text) => outsideOf(node.route, text.split("/")[0]!, intents));
+  const outside = (addresses: readonly string[], entrances: readonly string[]): Outside[] =>
+    addresses.map((text) => outsideOf(node.route, text.split("/")[0]!, intents, entrances));
   const facts = new NodeFacts(node, intents);
   const { attachments, unread } = readCaches(directories);
   const pods = [
@@ -66,7 +66,7 @@ export function waysOut(node: AttachmentNode, directories = cacheDirectories()):
       path: attachment.path,
       addresses: attachment.addresses,
       gateways: network.gateways,
-      outside: outside(attachment.addresses),
+      outside: outside(attachment.addresses, [network.bridge]),
       problems,
     })),
     ...attachments
@@ -83,7 +83,7 @@ export function waysOut(node: AttachmentNode, directories = cacheDirectories()):
           path: cached.netns,
           addresses: cached.addresses,
           gateways: cached.gateways,
-          outside: outside(cached.addresses),
+          outside: outside(cached.addresses, cached.hostInterfaces),
           problems: cniProblems(facts, cached),
         };
       }),
