@@ -77,19 +77,38 @@ async function lookAfter(
   return problems;
 }
 
-/** Takes the network's rules away, if this node can have any. Returns whether there were some. */
+/**
+ * Takes the network's rules away, if this node can have any: also those in the other backend, of a network whose
+ * configuration named that one when its pods came. Returns whether there were some.
+ */
 export async function removeNat(
   network: string,
   backend: NatWish["backend"],
   namespace: NetworkNamespace,
 ): Promise<boolean> {
-  return await ifAble(async () => {
+  const elsewhere = await removeElsewhere(network, backend, namespace);
+  const here = await ifAble(async () => {
     using nat = await openBackend({ backend }, namespace);
     const removed = nat.remove(networkOwner(network));
     new GenerationMemory(namespace).drop(
       (finding) => readWants(finding)?.network === network || finding === removedText(networkOwner(network)),
     );
     return removed;
+  });
+  return here || elsewhere;
+}
+
+/** The same in the backend that the network does not have (any more). While pods are there it may hold what they need. */
+async function removeElsewhere(
+  network: string,
+  backend: NatWish["backend"],
+  namespace: NetworkNamespace,
+): Promise<boolean> {
+  const other = otherBackend(backend);
+  return await ifAble(async () => {
+    if (!(await mayHold(other, namespace))) return false;
+    using nat = await openBackend({ backend: other }, namespace);
+    return nat.remove(networkOwner(network));
   });
 }
 
@@ -99,10 +118,25 @@ export async function hasNat(
   backend: NatWish["backend"],
   namespace: NetworkNamespace,
 ): Promise<boolean> {
-  return await ifAble(async () => {
-    using nat = await openBackend({ backend }, namespace);
-    return nat.intents().some(({ owner }) => owner === networkOwner(network));
-  });
+  for (const name of [backend, otherBackend(backend)]) {
+    const has = await ifAble(async () => {
+      using nat = await openBackend({ backend: name }, namespace);
+      return nat.intents().some(({ owner }) => owner === networkOwner(network));
+    });
+    if (has) return true;
+  }
+  return false;
+}
+
+function otherBackend(backend: NatWish["backend"]): NatWish["backend"] {
+  return backend === "nftables" ? "iptables" : "nftables";
+}
+
+/** To start the iptables programs costs more than all the rest of a DEL; the kernel tells for less that they have nothing. */
+async function mayHold(backend: NatWish["backend"], namespace: NetworkNamespace): Promise<boolean> {
+  if (backend === "nftables") return true;
+  const { holdsRules } = await import("../nat/backends/iptables/traces.ts");
+  return holdsRules(namespace);
 }
 
 /** False where there can be no rules: an ADD that failed for that is followed by a DEL, which must not fail for ever. */

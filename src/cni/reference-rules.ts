@@ -20,6 +20,8 @@ const MASQUERADE_RULES: ChainRef = { family: "inet", table: "cni_plugins_masquer
 /** Hexadecimal digits of the hashes in the names. */
 const CHAIN_HASH = 24;
 const COMMENT_HASH = 16;
+/** include/uapi/linux/netfilter/nf_tables.h, less the NUL. */
+const NFT_NAME_MAXLEN = 255;
 
 /** The per-pod rules of the reference plugins, in the calling thread's namespace or another. */
 export class ReferenceRules implements Disposable {
@@ -93,9 +95,10 @@ export class ReferenceRules implements Disposable {
   #macChecks({ container, interfaceName }: Owner): Changes {
     const prerouting: ChainRef = { family: "bridge", table: "nat", chain: "PREROUTING" };
     const chain = { ...prerouting, chain: `cni-br-iface-${container}-${interfaceName}` };
-    if (this.#nftables?.getChain(chain) === undefined) return [];
     const macs = { ...chain, chain: `${chain.chain}-mac` };
-    const chains = this.#nftables.getChain(macs) === undefined ? [chain] : [chain, macs];
+    // What has no room in the kernel's names was never made.
+    if (macs.chain.length > NFT_NAME_MAXLEN || this.#nftables?.getChain(chain) === undefined) return [];
+    const chains = this.#nftables?.getChain(macs) === undefined ? [chain] : [chain, macs];
     return [
       ...this.#deletions(prerouting, (comment) => comment === `macspoofchk-${container}-${interfaceName}`),
       ...chains.map(flushChain),

@@ -51,7 +51,8 @@ export class CheckContext {
     const path = place === "node" ? this.snapshot.node.path : this.pod.state?.path;
     // What no command line can spell, the repair still can: it knows the objects by their numbers.
     const shown = commandIn(path, line) ?? (repair === undefined ? undefined : this.#doctorItself());
-    return shown === undefined ? undefined : { command: shown, ...(repair === undefined ? {} : { repair }) };
+    if (shown === undefined) return undefined;
+    return { command: shown, place, ...(repair === undefined ? {} : { repair }) };
   }
 
   #doctorItself(): CommandLine | undefined {

@@ -1,5 +1,4 @@
 /** From a snapshot to the answer: all checks, causes hiding their symptoms, one sentence, one checklist. */
-import { command } from "../text/command.ts";
 import { messageOf } from "../error.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { causesOf, CATALOGUE, entryOf, STEPS, type FindingCode, type StepName } from "../causes/catalogue.ts";
@@ -10,7 +9,7 @@ import { tupleText } from "./predict/packet.ts";
 import type { Prediction, Target } from "./predict/path.ts";
 import { predictPath } from "./predict/predict.ts";
 import { stopText } from "./stop-text.ts";
-import { targetText } from "./wording.ts";
+import { targetText, traceCommand } from "./wording.ts";
 
 /** `ok` ✓, `broken` ✗, `warned` !, `skipped` – (a step before it is broken, or it could not be looked at). */
 export type StepStatus = "ok" | "broken" | "warned" | "skipped";
@@ -110,7 +109,7 @@ function withUnnamed(findings: readonly Finding[], path: Prediction, pod: string
       owner: "unknown",
       evidence: path.steps.map((step) => ({ source: `${step.place} ${step.at}`, value: step.text })),
       consequence: "it goes no further",
-      fix: [anywhere(command`wayout trace ${pod} ${path.target.address}`)],
+      fix: [anywhere(traceCommand(pod, path.target))],
       confidence: "likely",
     }),
   ];

@@ -20,7 +20,13 @@ export type Repair =
   | { readonly kind: "sysctl"; readonly place: RepairPlace; readonly name: string; readonly value: string }
   | { readonly kind: "link-up"; readonly place: RepairPlace; readonly link: string }
   | { readonly kind: "enslave"; readonly link: string; readonly bridge: string }
-  | { readonly kind: "add-address"; readonly link: string; readonly address: string }
+  | {
+      readonly kind: "add-address" | "remove-address";
+      readonly place: RepairPlace;
+      readonly link: string;
+      /** With prefix length. */
+      readonly address: string;
+    }
   | {
       readonly kind: "add-default-route";
       readonly place: RepairPlace;
@@ -47,6 +53,8 @@ export type RepairPlace = "node" | "pod";
 export interface Fix {
   /** A command line that a person can paste. */
   readonly command: CommandLine;
+  /** The namespace that it changes; absent for what only looks, or says itself where it acts. */
+  readonly place?: RepairPlace;
   /** The same as a change that `doctor --fix` makes itself; absent when it is somebody else's to make. */
   readonly repair?: Repair;
 }

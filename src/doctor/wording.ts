@@ -1,4 +1,5 @@
 /** How objects are written in findings. */
+import { command, type CommandLine } from "../text/command.ts";
 import type { Link } from "../linux/route/link.ts";
 import type { Rule, Table } from "../linux/nftables/ruleset.ts";
 import { ruleText } from "../linux/nftables/text.ts";
@@ -58,4 +59,11 @@ export function targetText(target: Target): string {
   return target.address.includes(":")
     ? `[${target.address}]:${target.port}`
     : `${target.address}:${target.port}`;
+}
+
+/** A real packet to that very port, over that protocol. */
+export function traceCommand(pod: string, target: Target): CommandLine | undefined {
+  const protocol = target.protocol === "icmpv6" ? "icmp" : target.protocol;
+  const over = protocol === "tcp" ? [] : ["--proto", protocol];
+  return command`wayout trace ${pod} ${targetText(target)} ${over}`;
 }

@@ -17,5 +17,11 @@ export const HOOK_PRIORITY = {
 /** enum nf_br_hook_priorities (include/uapi/linux/netfilter_bridge.h). */
 export const BRIDGE_HOOK_PRIORITY = { dstnat: -300, filter: -200, out: 100, srcnat: 300 } as const;
 
+/** A conntrack zone, and the directions of a flow for which it counts (struct nf_conntrack_zone). */
+export interface Zone {
+  readonly id: number;
+  readonly direction: "both" | "original" | "reply";
+}
+
 /** Bits of `ct state`: NF_CT_STATE_BIT of enum ip_conntrack_info, NF_CT_STATE_INVALID_BIT and …_UNTRACKED_BIT. */
 export const CT_STATE = { invalid: 1, established: 2, related: 4, new: 8, untracked: 64 } as const;

@@ -4,7 +4,7 @@ import { cidrContains, cidrOf } from "../address/cidr.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Pod } from "../pods/pod.ts";
 import { VERSION } from "../version.ts";
-import { readNatRecords } from "./nat-record.ts";
+import { readNatRecords, readPromises } from "./nat-record.ts";
 import {
   Gaps,
   readAddresses,
@@ -18,6 +18,7 @@ import { readConfigFiles, readDnsListeners, readResolvConf } from "./pod-files.t
 import {
   SNAPSHOT_FORMAT,
   SNAPSHOT_VERSION,
+  type ExpectedInterface,
   type NamespaceState,
   type PodState,
   type RecordedQuery,
@@ -66,6 +67,7 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
     const pods = [...whole, ...(asking ? readOthers(others, interest, wiredTo(node, first), gaps) : [])];
     const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
     const nat = readNatRecords(node, gaps);
+    const promises = readPromises(node, gaps);
     return {
       format: SNAPSHOT_FORMAT,
       version: SNAPSHOT_VERSION,
@@ -73,7 +75,7 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
       takenAt,
       kernelRelease: release(),
       node: readAgain(node, asked),
-      pods,
+      pods: promises.size === 0 ? pods : pods.map((pod) => withPromise(pod, promises)),
       ...(request.onlyOfNode === true || request.others !== undefined
         ? { containers: containersOf([...request.pods, ...others]) }
         : {}),
@@ -84,6 +86,13 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
   } finally {
     if (request.node === undefined) node.close();
   }
+}
+
+/** A runtime's result comes before our record: they are never about the same interface. */
+function withPromise(pod: PodState, promises: ReadonlyMap<string, ExpectedInterface>): PodState {
+  const paths = [pod.state?.path, ...pod.aliases].filter((path) => path !== undefined);
+  const expected = pod.expected ?? paths.map((path) => promises.get(path)).find((one) => one !== undefined);
+  return expected === undefined ? pod : { ...pod, expected };
 }
 
 function containersOf(pods: readonly Pod[]): string[] {

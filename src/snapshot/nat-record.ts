@@ -6,7 +6,7 @@ import { GenerationMemory } from "../nat/generation-memory.ts";
 import { networkIntent } from "../nat/network-intent.ts";
 import { readWants } from "../nat/network-wants.ts";
 import type { Gaps } from "./namespace.ts";
-import type { RecordedNat } from "./snapshot.ts";
+import type { ExpectedInterface, RecordedNat } from "./snapshot.ts";
 
 /** Of this very namespace: the records of others lie beside them. */
 export function readNatRecords(node: NetworkNamespace, gaps: Gaps): RecordedNat[] {
@@ -14,6 +14,29 @@ export function readNatRecords(node: NetworkNamespace, gaps: Gaps): RecordedNat[
     ...(gaps.try("node", "our record of attachments", () => ofAttachments(node)) ?? []),
     ...(gaps.try("node", "our record of networks", () => ofPlugin(node)) ?? []),
   ];
+}
+
+/** What our record says that the attached namespaces were given, by the paths of their namespaces. */
+export function readPromises(node: NetworkNamespace, gaps: Gaps): ReadonlyMap<string, ExpectedInterface> {
+  const store = new AttachmentStore(node);
+  const record = gaps.try("node", "our record of attachments", () => store.read());
+  const networks = new Map((record?.networks ?? []).map((network) => [network.bridge, network]));
+  return new Map(
+    (record?.attachments ?? [])
+      .filter(({ phase }) => phase === "attached")
+      .map((one) => [
+        one.path,
+        {
+          record: store.path,
+          name: one.interface,
+          addresses: one.addresses,
+          gateways: (networks.get(one.bridge)?.gateways ?? [])
+            .map((gateway) => gateway.split("/")[0]!)
+            .filter((gateway) => one.addresses.some((cidr) => cidr.includes(":") === gateway.includes(":"))),
+          network: one.bridge,
+        },
+      ]),
+  );
 }
 
 function ofAttachments(node: NetworkNamespace): RecordedNat[] {

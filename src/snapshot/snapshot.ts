@@ -87,7 +87,10 @@ export interface PodState {
   readonly expected?: ExpectedInterface;
 }
 
+/** What the pod was given, on the word of others than the pod. */
 export interface ExpectedInterface {
+  /** The file that says so; absent for the result that a CNI runtime keeps. */
+  readonly record?: string;
   readonly name: string;
   /** With prefix length, as the CNI result has it. */
   readonly addresses: readonly string[];

@@ -80,19 +80,21 @@ function traceIn(
     ? { address: target.host }
     : resolve(pod, namespace, target.host, request.family, timeoutMs);
   const family = ipFamily(resolution.address);
-  const packet: RoutedPacket = {
+  const asked: RoutedPacket = {
     family,
     protocol: target.protocol,
     destination: resolution.address,
     ...(target.port === undefined ? {} : { destinationPort: target.port }),
   };
-  const podSide = surveyPod(pod, namespace, packet);
+  const podSide = surveyPod(pod, namespace, asked);
   const source = sourceOf(podSide, family);
+  const packet = source === undefined ? asked : { ...asked, source };
   using node = podSide.link === undefined ? undefined : tryOpenNode(pod, namespace, podSide.link.name);
   const survey: PathSurvey = {
     pod: podSide,
-    ...(node === undefined ? {} : { node: surveyNode(node, namespace, podSide, packet, source) }),
+    ...(node === undefined ? {} : { node: surveyNode(node, { namespace, side: podSide }, packet) }),
   };
+  const tracing: Tracing = { pod: namespace, node, survey, packet, timeoutMs };
   const destination = {
     host: target.host,
     address: resolution.address,
@@ -100,10 +102,7 @@ function traceIn(
     ...(target.port === undefined ? {} : { port: target.port }),
     ...(resolution.nameserver === undefined ? {} : { nameserver: resolution.nameserver }),
   };
-  const evidence =
-    request.listen === true
-      ? follow(namespace, node, survey, packet, source, timeoutMs)
-      : send(namespace, node, survey, packet, source, target, request.sizeBytes, timeoutMs);
+  const evidence = request.listen === true ? follow(tracing) : send(tracing, target, request.sizeBytes);
   const peer = peerOf(evidence, pod);
   const whole = peer === undefined ? evidence : { ...evidence, peer };
   return { report: analyse(whole, destination), packets: evidence.packets };
@@ -134,46 +133,41 @@ function tryOpenNode(
   }
 }
 
-function send(
-  namespace: NetworkNamespace,
-  node: NetworkNamespace | undefined,
-  survey: PathSurvey,
-  packet: RoutedPacket,
-  source: string | undefined,
-  target: TraceTarget,
-  sizeBytes: number | undefined,
-  timeoutMs: number,
-): TraceEvidence {
-  using exchange = Exchange.open(namespace, {
-    protocol: packet.protocol,
-    family: packet.family,
-    destination: packet.destination,
+/** From where what is traced, what the kernel says about its way, and how long it may take. */
+interface Tracing {
+  readonly pod: NetworkNamespace;
+  readonly node: NetworkNamespace | undefined;
+  readonly survey: PathSurvey;
+  readonly packet: RoutedPacket;
+  readonly timeoutMs: number;
+}
+
+function send(tracing: Tracing, target: TraceTarget, sizeBytes: number | undefined): TraceEvidence {
+  const { packet, ...rest } = tracing;
+  const { family, protocol, destination } = packet;
+  using exchange = Exchange.open(tracing.pod, {
+    protocol,
+    family,
+    destination,
     ...(target.port === undefined ? {} : { port: target.port }),
     ...(target.httpPath === undefined ? {} : { http: { host: target.host, path: target.httpPath } }),
     ...(sizeBytes === undefined ? {} : { sizeBytes }),
   });
   const flow: FlowPattern = {
-    family: packet.family,
-    protocol: packet.protocol,
-    source: source ?? unspecified(packet.family),
-    destination: packet.destination,
+    family,
+    protocol,
+    source: packet.source ?? unspecified(family),
+    destination,
     ...(exchange.localPort === undefined ? {} : { sourcePort: exchange.localPort }),
     ...(target.port === undefined ? {} : { destinationPort: target.port }),
   };
-  return collect({ survey, pod: namespace, node, flow, exchange, timeoutMs });
+  return collect({ ...rest, flow, exchange });
 }
 
-function follow(
-  namespace: NetworkNamespace,
-  node: NetworkNamespace | undefined,
-  survey: PathSurvey,
-  { family, protocol, destination, destinationPort }: RoutedPacket,
-  source: string | undefined,
-  timeoutMs: number,
-): TraceEvidence {
-  const flow = { family, protocol, destination, source: source ?? unspecified(family) };
-  const port = destinationPort === undefined ? {} : { port: destinationPort };
-  return collect({ survey, pod: namespace, node, flow, ...port, timeoutMs });
+function follow({ packet, ...rest }: Tracing): TraceEvidence {
+  const { family, protocol, destination, destinationPort } = packet;
+  const flow = { family, protocol, destination, source: packet.source ?? unspecified(family) };
+  return collect({ ...rest, flow, ...(destinationPort === undefined ? {} : { port: destinationPort }) });
 }
 
 function unspecified(family: IpFamily): string {

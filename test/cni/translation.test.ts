@@ -285,3 +285,27 @@ withPrograms("what a policy leaves untranslated is left so by ipMasq, and `nat a
   expect(pings(pod.namespace, "192.0.2.1")).toBe(true);
   expect(seen.from(4)).toEqual([NODE[0]]);
 });
+
+for (const [before, after] of [
+  ["nftables", "iptables"],
+  ["iptables", "nftables"],
+] as const) {
+  withPrograms(
+    `ipMasqBackend changed from ${before} to ${after} while a pod is attached: nothing stays`,
+    () => {
+      const { node, seen } = openWorld();
+      const [old, young] = [freshPod("old"), freshPod("young")];
+      const conf = bridgeNetwork({ ipMasqBackend: before });
+      must(call(node, "ADD", conf, old));
+      const changed = { ...conf, ipMasqBackend: after };
+      must(call(node, "ADD", changed, young));
+      const rules = (): string =>
+        ask(node, ["iptables-save", "-t", "nat"]) + ask(node, ["nft", "list", "tables"]);
+      for (const { namespace } of [old, young]) expect(pings(namespace, "198.51.100.1")).toBe(true);
+      expect(seen.from(4)).toEqual([NODE[0]]);
+      must(call(node, "DEL", conf, old));
+      must(call(node, "DEL", changed, young));
+      expect(rules()).not.toMatch(/wayout|WAYOUT/);
+    },
+  );
+}

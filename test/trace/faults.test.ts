@@ -202,6 +202,21 @@ const FAULTS: readonly Fault[] = [
     reason: /a route of the node refuses 198\.51\.100\.80/,
   },
   {
+    name: "the pod sends with a TTL of 1",
+    break: (w) => w.in("pod", "sysctl", "-qw", "net.ipv4.ip_default_ttl=1"),
+    step: 3,
+    code: "ttl-exceeded",
+    reason: /its time to live ran out|time to live exceeded/,
+  },
+  {
+    name: "a rule lowers the TTL",
+    break: (w) =>
+      w.nft("table ip few { chain pre { type filter hook prerouting priority mangle; ip ttl set 1; }; }"),
+    step: 3,
+    code: "ttl-exceeded",
+    reason: /its time to live ran out|time to live exceeded/,
+  },
+  {
     name: "no route on the node",
     break: (w) => w.in("node", "ip", "route", "del", "default"),
     step: 3,

@@ -1,4 +1,5 @@
 /** The cable and what it is plugged into. */
+import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { deleteRule, finding, anywhere, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
@@ -154,7 +155,11 @@ function frames(context: CheckContext): Finding[] {
         consequence: "the frames do not get through the bridge",
         ...(stop.by.rule === undefined
           ? { advice: [`accept the pod's frames in ${decisionPlace(stop.by)}`] }
-          : { fix: [deleteRule(context, "node", stop.by)] }),
+          : {
+              fix: forAddress(context, context.path.sent?.source, () => [
+                deleteRule(context, "node", stop.by),
+              ]),
+            }),
       }),
     );
 }

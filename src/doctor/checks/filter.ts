@@ -1,4 +1,5 @@
 /** Does a filter stop the packet, or its answer? */
+import { forAddress } from "../vouched.ts";
 import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
 import { command } from "../../text/command.ts";
 import { isIptablesTable } from "../../linux/nftables/text.ts";
@@ -6,7 +7,14 @@ import { anywhere, deleteRule, finding, type Check, type CheckContext } from "..
 import type { Finding, Fix } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import type { Stop } from "../predict/path.ts";
-import { decisionPlace, decisionText, isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
+import {
+  decisionPlace,
+  decisionText,
+  isLegacy,
+  legacyProgram,
+  ruleNumber,
+  traceCommand,
+} from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
 
 export const filter: Check = {
@@ -62,7 +70,7 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
       ...(counter === undefined ? [] : [{ source: "counter", value: counter }]),
     ],
     consequence: `${stop.direction === "out" ? "the packet ends" : "the answer ends"} at ${stop.hook}; an accept elsewhere cannot help`,
-    fix: filterFix(context, stop),
+    fix: forAddress(context, context.path.sent?.source, () => filterFix(context, stop)),
   });
 }
 
@@ -153,7 +161,7 @@ function unknown(context: CheckContext): Finding[] {
       consequence: certain
         ? "what is said here holds in the usual case"
         : "the answer holds for one of the possibilities; a trace of a real packet tells",
-      fix: [anywhere(command`wayout trace ${context.pod.name} ${context.target.address}`)],
+      fix: [anywhere(traceCommand(context.pod.name, context.target))],
       confidence: "possible",
     }),
   ];

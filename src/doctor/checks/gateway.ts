@@ -1,8 +1,9 @@
 /** Does somebody answer for the pod's gateway, and with the MAC address that the pod uses? */
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
-import { finding, type Check, type CheckContext } from "../check.ts";
-import type { Finding } from "../finding.ts";
+import { finding, type Check, type CheckContext, type Found } from "../check.ts";
+import type { Finding, Fix } from "../finding.ts";
+import { forAddress, restored, vouchedGateway } from "../vouched.ts";
 import { neighbourAt } from "../predict/link-state.ts";
 
 export const gateway: Check = {
@@ -30,13 +31,13 @@ function unowned(context: CheckContext): Finding[] {
       ],
       consequence:
         "the pod's frames reach the node on the wrong interface, and answers go to the bridge, where the pod is not",
-      fix: [
+      ...forGateway(context, stop.gateway, () =>
         context.fix("node", command`ip link set dev ${stop.link.name} master ${name}`, {
           kind: "enslave",
           link: stop.link.name,
           bridge: name,
         }),
-      ],
+      ),
     });
   });
   return [
@@ -69,7 +70,6 @@ function nobody(context: CheckContext, address: string, taker: string): Finding 
     (one) => mine !== undefined && cidrContains(cidrOf(one.address, one.prefixLength), mine.address),
   );
   if (link.kind === "bridge" && shared === undefined && mine !== undefined) {
-    const cidr = `${address}/${mine.prefixLength}`;
     const code = onTaker.length === 0 ? "bridge-address-missing" : "bridge-other-subnet";
     return finding(code, {
       text:
@@ -79,13 +79,14 @@ function nobody(context: CheckContext, address: string, taker: string): Finding 
       owner: "the pod network's bridge",
       evidence,
       consequence: "pods cannot resolve their gateway, and the node has no route back to them",
-      fix: [
+      ...forGateway(context, address, (cidr) =>
         context.fix("node", command`ip addr add ${cidr} dev ${taker}`, {
           kind: "add-address",
+          place: "node",
           link: taker,
           address: cidr,
         }),
-      ],
+      ),
     });
   }
   const right = shared?.address;
@@ -99,11 +100,32 @@ function nobody(context: CheckContext, address: string, taker: string): Finding 
   });
 }
 
+/**
+ * The node becomes what the pod asks for only where others than the pod say that it shall be.
+ * @param fix is given the gateway with its prefix length
+ */
+function forGateway(
+  context: CheckContext,
+  gateway: string,
+  fix: (cidr: string) => Fix | undefined,
+): Pick<Found, "fix" | "advice"> {
+  const cidr = vouchedGateway(context, gateway);
+  if (cidr !== undefined) return { fix: [fix(cidr)] };
+  const wouldDo = fix(`${gateway}/${gateway.includes(":") ? 128 : 32}`)?.command;
+  return {
+    fix: restored(context),
+    advice: [
+      `only ${context.pod.name} itself says that ${gateway} is its gateway: correct it there, or, if you know that it is right, give it to the node${wouldDo === undefined ? "" : ` (as in: ${wouldDo})`}`,
+    ],
+  };
+}
+
 function wrongMac(context: CheckContext): Finding[] {
   return context.stops("wrong-neighbour").map((stop) => {
     const inPod = stop.place === "pod";
     const code = inPod ? "pod-gateway-wrong-mac" : "node-neighbour-wrong-mac";
     const where = inPod ? context.pod.name : "the node";
+    const forget = context.fix(stop.place, command`ip neigh del ${stop.address} dev ${stop.link.name}`);
     return finding(code, {
       text: `${where} has ${stop.address} fixed at ${stop.mac}, but it is ${stop.real}`,
       owner: inPod ? "the pod's runtime" : "whoever fixed the entry",
@@ -112,7 +134,7 @@ function wrongMac(context: CheckContext): Finding[] {
         { source: "the real interface", value: stop.real },
       ],
       consequence: "frames are addressed to nobody",
-      fix: [context.fix(stop.place, command`ip neigh del ${stop.address} dev ${stop.link.name}`)],
+      fix: inPod ? [forget] : forAddress(context, stop.address, () => [forget]),
     });
   });
 }

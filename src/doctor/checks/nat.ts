@@ -1,4 +1,5 @@
 /** Does the packet leave with an address to which the outside can answer? */
+import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { deleteRule, finding, type Check, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
@@ -99,7 +100,7 @@ function nearMiss(
       owner: ownerOfDecision(decider),
       evidence: [...evidence, { source: decisionPlace(decider), value: text }],
       consequence,
-      fix: [deleteRule(context, "node", decider)],
+      fix: forAddress(context, context.path.sent?.source, () => [deleteRule(context, "node", decider)]),
     });
   }
   const [miss] = best.misses;
@@ -137,7 +138,7 @@ function ownSource(context: CheckContext): Finding[] {
         { source: "source of the packet as it comes back", value: source },
       ],
       consequence: "the pod drops it as forged; others reach the published port",
-      fix: [
+      fix: forAddress(context, source, () => [
         context.fix("node", command`nft add table ${ip} wayout-hairpin`),
         context.fix(
           "node",
@@ -147,7 +148,7 @@ function ownSource(context: CheckContext): Finding[] {
           "node",
           command`nft add rule ${chain} ${ip} saddr ${source} ${ip} daddr ${source} masquerade`,
         ),
-      ],
+      ]),
       advice: ["CNI portmap does it with snat (its default); Docker with its userland proxy off"],
       confidence: "likely",
     }),

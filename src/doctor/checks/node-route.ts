@@ -7,6 +7,7 @@ import { familyFlag, finding, type Check, type CheckContext } from "../check.ts"
 import type { Finding, Fix } from "../finding.ts";
 import { isDefaultRoute, routeText, routeWords } from "../predict/fib.ts";
 import { ruleText } from "../predict/rule-selector.ts";
+import { forAddress } from "../vouched.ts";
 import { linkText } from "../wording.ts";
 
 const OWNER = "the node's routing";
@@ -218,7 +219,7 @@ function astray(context: CheckContext): Finding[] {
         owner: OWNER,
         evidence: [{ source: `ip route get ${stop.destination}`, value: stop.error }],
         consequence: "answers reach the node and end there",
-        fix: routeBack(context, stop.destination),
+        fix: forAddress(context, stop.destination, () => routeBack(context, stop.destination)),
       }),
     );
   const elsewhere = context.stops("astray").map((stop) => {
@@ -233,7 +234,9 @@ function astray(context: CheckContext): Finding[] {
         { source: `${context.pod.name} hangs on`, value: stop.expected.name },
       ],
       consequence: "answers go to somebody else",
-      fix: result.route === undefined ? [] : [deleteRoute(context, result.route)],
+      fix: forAddress(context, stop.address, () =>
+        result.route === undefined ? [] : [deleteRoute(context, result.route)],
+      ),
       advice: ["for good: give one of the two networks another range"],
     });
   });

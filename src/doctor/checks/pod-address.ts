@@ -66,7 +66,10 @@ function noAddress(context: CheckContext): Finding[] {
           ? []
           : [
               {
-                source: pod.expected === undefined ? `MAC address ${link.mac}` : "CNI result",
+                source:
+                  pod.expected === undefined
+                    ? `MAC address ${link.mac}`
+                    : (pod.expected.record ?? "CNI result"),
                 value: promised,
               },
             ]),

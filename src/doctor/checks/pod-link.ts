@@ -73,10 +73,15 @@ function missing(context: CheckContext): Finding {
       { source: `links of ${pod.name}`, value: "lo" },
       ...(promised === undefined
         ? []
-        : [{ source: "CNI result", value: `${promised.name} ${promised.addresses.join(" ")}` }]),
+        : [
+            {
+              source: promised.record ?? "CNI result",
+              value: `${promised.name} ${promised.addresses.join(" ")}`,
+            },
+          ]),
     ],
     consequence: "nothing can leave the pod",
-    ...(pod.source === "netns" && promised === undefined
+    ...(pod.source === "netns" && (promised === undefined || promised.record !== undefined)
       ? { fix: [context.fix("node", command`wayout attach ${pod.name}`)] }
       : { advice: ["delete the pod, so that its runtime makes it anew"] }),
     confidence: "certain",

@@ -1,4 +1,5 @@
 /** Does rp_filter take the packet, or its answer, for forged? */
+import { forAddress } from "../vouched.ts";
 import { finding, sysctlEvidence, type Check } from "../check.ts";
 
 export const reversePath: Check = {
@@ -11,6 +12,7 @@ export const reversePath: Check = {
       );
       const mode = stop.value === 1 ? "strict" : "loose";
       const instead = stop.instead === undefined ? "nowhere" : `by ${stop.instead}`;
+      const loosen = context.setSysctl("node", stop.sysctl, stop.instead === undefined ? "0" : "2");
       return finding("reverse-path-filter", {
         text: `rp_filter is ${mode} on ${stop.link.name}, and the way to ${stop.source} leads ${instead}`,
         owner: "the node's settings",
@@ -23,7 +25,7 @@ export const reversePath: Check = {
           { source: "TcpExt IPReversePathFilter", value: String(counters.at(-1) ?? "unknown") },
         ],
         consequence: `${stop.direction === "out" ? "the pod's packets" : "answers"} from ${stop.source} are dropped at ${stop.link.name} without a word`,
-        fix: [context.setSysctl("node", stop.sysctl, stop.instead === undefined ? "0" : "2")],
+        fix: stop.direction === "out" ? forAddress(context, stop.source, () => [loosen]) : [loosen],
       });
     });
   },

@@ -1,11 +1,11 @@
 /** Expressions that ask conntrack or the routing tables: ct, fib. */
-import { CT_STATE } from "../../linux/netfilter.ts";
+import { CT_STATE, type Zone } from "../../linux/netfilter.ts";
 import { RTN } from "../../linux/route/constants.ts";
 import { ipBytes } from "../../address/ip.ts";
 import type { ExpressionKinded } from "../../linux/nftables/expressions.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
 import { decide } from "./comparisons.ts";
-import { zoneIn, type Zone } from "./flow.ts";
+import { zoneIn } from "./flow.ts";
 import { nameBytes } from "./loads.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
 import { PROTOCOL_NUMBER, type ConntrackState, type Tuple } from "./packet.ts";

@@ -1,4 +1,5 @@
 /** A conntrack entry as it comes to be while its first packet travels. */
+import type { Zone } from "../../linux/netfilter.ts";
 import { IPS, type PortRange, type Tuple } from "./packet.ts";
 
 /** Where a binding came from, as the answer names it. */
@@ -15,13 +16,7 @@ export interface Binding {
   readonly oneOf?: string;
 }
 
-/** A conntrack zone, and the directions that it counts for (struct nf_conntrack_zone); zone 0 is everybody's. */
-export interface Zone {
-  readonly id: number;
-  readonly direction: "both" | "original" | "reply";
-}
-
-/** nf_ct_zone_id */
+/** nf_ct_zone_id: zone 0 is everybody's. */
 export function zoneIn(zone: Zone | undefined, direction: "original" | "reply"): number {
   if (zone === undefined) return 0;
   return zone.direction === "both" || zone.direction === direction ? zone.id : 0;

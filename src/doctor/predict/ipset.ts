@@ -4,23 +4,23 @@ import { ipFamily, ipNumber } from "../../address/ip.ts";
 import type { IpsetState } from "../../snapshot/snapshot.ts";
 import type { Machine } from "./machine.ts";
 
-/** IPSET_DIM_ONE_SRC and so on: from which side each part of the key is taken. */
-const FIRST_SOURCE = 2;
+/** From which side of the packet each part of the key is taken. */
+type Sides = readonly ("src" | "dst")[];
 
-/** Whether the packet is in the set. `flags` are those of struct xt_set_info. Asks the oracle for what it cannot tell. */
-export function ipsetContains(machine: Machine, set: IpsetState, flags: number, depth = 0): boolean {
+/** Whether the packet is in the set. Asks the oracle for what it cannot tell. */
+export function ipsetContains(machine: Machine, set: IpsetState, sides: Sides, depth = 0): boolean {
   const [method, fields = ""] = set.type.split(":");
   const parts = fields.split(",");
   if (method === "list") {
     return set.entries.some((entry) => {
       const member = machine.view.ipset(entry.value);
-      return member !== undefined && depth < 4 && ipsetContains(machine, member, flags, depth + 1);
+      return member !== undefined && depth < 4 && ipsetContains(machine, member, sides, depth + 1);
     });
   }
   if (set.family !== machine.packet.family) return false;
   let found = false;
   for (const entry of set.entries) {
-    const matched = entryMatches(machine, parts, entry.value, flags);
+    const matched = entryMatches(machine, parts, entry.value, sides);
     if (matched === undefined) return machine.ask(`ipset ${set.name} of type ${set.type}`);
     if (!matched) continue;
     // hash:net with "nomatch": an exception inside a larger prefix.
@@ -34,14 +34,14 @@ function entryMatches(
   machine: Machine,
   parts: readonly string[],
   value: string,
-  flags: number,
+  sides: Sides,
 ): boolean | undefined {
   const values = value.split(",");
   let all = true;
   for (const [index, part] of parts.entries()) {
     const text = values[index];
     if (text === undefined) return undefined;
-    const fromSource = (flags & (FIRST_SOURCE << index)) !== 0;
+    const fromSource = sides[index] === "src";
     const { source, destination } = machine.packet;
     if (part === "ip" || part === "net") all &&= addressIn(text, fromSource ? source : destination);
     else if (part === "port") all &&= portIn(machine, text, fromSource);

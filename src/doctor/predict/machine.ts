@@ -5,7 +5,8 @@
 import type { Verdict } from "../../linux/nftables/values.ts";
 import { placeText, type Decision } from "./decision.ts";
 import { headersOf, type Headers } from "./headers.ts";
-import type { Flow, Zone } from "./flow.ts";
+import type { Zone } from "../../linux/netfilter.ts";
+import type { Flow } from "./flow.ts";
 import type { Oracle } from "./oracle.ts";
 import type { Packet } from "./packet.ts";
 import type { NodeView } from "./view.ts";

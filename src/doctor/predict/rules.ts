@@ -26,8 +26,7 @@ import {
   untrack,
 } from "./statements.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
-import { findMatch, Info } from "./xtables-matches.ts";
-import { findTarget } from "./xtables-targets.ts";
+import { compileMatch, compileTarget } from "./xtables/compile.ts";
 
 /** A rule made ready to run, each expression when a packet first gets there: most get no further than a few. */
 export class CompiledRule {
@@ -196,24 +195,4 @@ function unknownValue(register: number, what: string): Step {
     machine.storeUnknown(registerWord(register), 16, what);
     return CONTINUE;
   };
-}
-
-function compileMatch(expression: Extract<Expression, { readonly kind: "match" }>): Step {
-  const match = findMatch(expression.name);
-  const info = new Info(Uint8Array.from(Buffer.from(expression.info, "hex")));
-  if (match === undefined) {
-    return (machine) =>
-      decide(machine, `xtables match "${expression.name}", which this version does not know`);
-  }
-  return (machine) => (match(machine, info, expression.revision) ? CONTINUE : BREAK);
-}
-
-function compileTarget(expression: Extract<Expression, { readonly kind: "target" }>): Step {
-  const target = findTarget(expression.name);
-  const info = new Info(Uint8Array.from(Buffer.from(expression.info, "hex")));
-  if (target === undefined) {
-    return (machine) =>
-      decide(machine, `xtables target "${expression.name}", which this version does not know`);
-  }
-  return (machine) => target(machine, info, expression.revision);
 }

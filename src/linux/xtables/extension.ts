@@ -1,22 +1,27 @@
-/** An xtables match or target, decoded where its structure is known, and as iptables text. */
+/** An xtables match or target of a rule: its value where its structure is known, and its text. */
 import { DecodeError } from "../netlink/wire.ts";
-import { XtInfo, type XtContext, type XtOption } from "./info.ts";
+import type { XtDescription } from "./describe.ts";
+import { quoted, XtInfo, type XtContext, type XtOption } from "./info.ts";
 import { MATCHES } from "./matches.ts";
 import { TARGETS } from "./targets.ts";
 
 export type { XtContext, XtFamily, XtOption } from "./info.ts";
 
-/** A match or target of a rule. */
 export interface XtExtension {
   readonly kind: "match" | "target";
   readonly name: string;
   readonly revision: number;
-  /** undefined when this version does not know the structure: it can be named, not judged. */
-  readonly options: readonly XtOption[] | undefined;
   readonly bytes: number;
+  /** undefined when this version does not know the structure: it can be named, neither printed nor judged. */
+  readonly understood: Understood | undefined;
 }
 
-/** Decodes one; never fails: what is unknown, or shorter than it should be, has no options. */
+export interface Understood {
+  readonly description: XtDescription<unknown>;
+  readonly value: unknown;
+}
+
+/** Never fails: an unknown name or revision, or a structure that is too short, is not understood. */
 export function decodeExtension(
   kind: "match" | "target",
   name: string,
@@ -24,21 +29,29 @@ export function decodeExtension(
   bytes: Uint8Array,
   context: XtContext,
 ): XtExtension {
-  const table = kind === "match" ? MATCHES : TARGETS;
-  const decoder = Object.hasOwn(table, name) ? table[name] : undefined;
-  let options: readonly XtOption[] | undefined;
-  try {
-    options = decoder?.(new XtInfo(bytes), revision, context);
-  } catch (error) {
-    if (!(error instanceof DecodeError)) throw error;
-  }
-  return { kind, name, revision, options, bytes: bytes.length };
+  const description = (kind === "match" ? MATCHES : TARGETS).get(name);
+  const known = description?.revisions.includes(revision) === true ? description : undefined;
+  return {
+    kind,
+    name,
+    revision,
+    bytes: bytes.length,
+    understood: known === undefined ? undefined : read(known, revision, bytes, context),
+  };
 }
 
-/** A value as a shell would need it: in quotes when it holds more than one word, quotes and backslashes escaped. */
-function argument(value: string, alwaysQuoted: boolean): string {
-  if (!alwaysQuoted && /^[^\s"'\\]+$/.test(value)) return value;
-  return `"${value.replace(/["'\\]/g, String.raw`\$&`)}"`;
+function read(
+  description: XtDescription<unknown>,
+  revision: number,
+  bytes: Uint8Array,
+  context: XtContext,
+): Understood | undefined {
+  try {
+    return { description, value: description.read(new XtInfo(bytes), revision, context) };
+  } catch (error) {
+    if (error instanceof DecodeError) return undefined;
+    throw error;
+  }
 }
 
 /** Options whose value is one argument, whatever is in it; other values are several words. */
@@ -47,22 +60,20 @@ const TEXT_OPTIONS: ReadonlySet<string> = new Set(["--comment", "--log-prefix", 
 export function optionText(option: XtOption): string {
   const not = option.not === true ? "! " : "";
   if (option.value === undefined) return not + option.option;
-  const value = TEXT_OPTIONS.has(option.option) ? argument(option.value, false) : option.value;
-  return `${not}${option.option} ${value}`;
-}
-
-/** The name it was written by: some modules have a second one, for old habits. */
-function aliasOf({ name, options }: XtExtension): string {
-  if (name === "conntrack" && options?.[0]?.option === "--state") return "state";
-  return name === "CT" && options?.length === 0 ? "NOTRACK" : name;
+  const isPlain = !TEXT_OPTIONS.has(option.option) || /^[^\s"'\\]+$/.test(option.value);
+  return `${not}${option.option} ${isPlain ? option.value : quoted(option.value)}`;
 }
 
 /** `-m conntrack --ctstate RELATED,ESTABLISHED`, `-j MASQUERADE --random-fully`. */
-export function extensionText(extension: XtExtension): string {
-  const options = extension.options;
-  const head = `${extension.kind === "match" ? "-m" : "-j"} ${aliasOf(extension)}`;
-  if (options === undefined) {
-    return `${head} /* revision ${extension.revision}, ${extension.bytes} bytes not understood */`;
+export function extensionText(
+  { kind, name, revision, bytes, understood }: XtExtension,
+  context: XtContext,
+): string {
+  const flag = kind === "match" ? "-m" : "-j";
+  if (understood === undefined) {
+    return `${flag} ${name} /* revision ${revision}, ${bytes} bytes not understood */`;
   }
-  return [head, ...options.map((one) => optionText(one))].join(" ");
+  const { description, value } = understood;
+  const writtenAs = description.writtenAs?.(value) ?? name;
+  return [`${flag} ${writtenAs}`, ...description.options(value, context).map(optionText)].join(" ");
 }

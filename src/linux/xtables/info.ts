@@ -60,6 +60,22 @@ export class XtInfo {
     return this.#view.getUint32(offset, true);
   }
 
+  be32(offset: number): number {
+    this.#check(offset, 4);
+    return this.#view.getUint32(offset, false);
+  }
+
+  u64(offset: number): bigint {
+    this.#check(offset, 8);
+    return this.#view.getBigUint64(offset, true);
+  }
+
+  /** Bytes as they are. */
+  part(offset: number, size: number): Uint8Array {
+    this.#check(offset, size);
+    return this.bytes.subarray(offset, offset + size);
+  }
+
   /** An address of the family at a union nf_inet_addr or a plain field. */
   address(offset: number, family: XtFamily): string {
     const size = family === "ip" ? 4 : 16;
@@ -96,8 +112,18 @@ export function markText(mark: number, mask: number): string {
 }
 
 /** `22` or `1024:65535` */
-export function portRange(first: number, last: number): string {
+export function portRange({ first, last }: { readonly first: number; readonly last: number }): string {
   return first === last ? String(first) : `${first}:${last}`;
+}
+
+/** The same; one address goes without a length. */
+export function hostOrNetwork(bytes: Uint8Array, mask: Uint8Array): string {
+  return mask.every((byte) => byte === 0xff) ? ipText(bytes) : maskedAddress(bytes, mask);
+}
+
+/** A value as a shell would need it in quotes: quotes and backslashes escaped. */
+export function quoted(value: string): string {
+  return `"${value.replace(/["'\\]/g, String.raw`\$&`)}"`;
 }
 
 /** The names of the bits that are set. */
@@ -109,7 +135,8 @@ export function bitNames(value: number, names: readonly (readonly [bit: number, 
 }
 
 /** `10.0.0.0/24`, or with a mask that is no prefix `10.0.0.0/255.0.255.0`. */
-export function maskedAddress(address: string, mask: Uint8Array): string {
+export function maskedAddress(bytes: Uint8Array, mask: Uint8Array): string {
+  const address = ipText(bytes);
   let bits = "";
   for (const byte of mask) bits += byte.toString(2).padStart(8, "0");
   if (!/^1*0*$/.test(bits)) return `${address}/${ipText(mask)}`;

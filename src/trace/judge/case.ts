@@ -71,7 +71,7 @@ export function dropVerdict(of: Case, step: StepNumber, drop: KernelDrop, where:
   const link = linkOfDrop(of, drop);
   const { text, code, owner, todo } = reasonOf(drop, link);
   const said = `${drop.reason}${drop.function === undefined ? "" : ` in ${drop.function}`}`;
-  const device = link?.name ?? "DEVICE";
+  const device = (link === undefined ? undefined : command`${link.name}`) ?? "DEVICE";
   return {
     step,
     code: code ?? "kernel-drops",

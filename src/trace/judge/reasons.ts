@@ -131,7 +131,11 @@ const REASONS: Readonly<Record<string, DropReason>> = {
     text: "IPv6 is switched off on the interface",
     todo: "sysctl net.ipv6.conf.DEV.disable_ipv6",
   },
-  TTL_EXPIRED: { text: "its time to live ran out", code: "ttl-exceeded" },
+  TTL_EXPIRED: {
+    text: "its time to live ran out",
+    code: "ttl-exceeded",
+    todo: "in the pod: sysctl net.ipv4.ip_default_ttl; a rule that sets the TTL: nft list ruleset | grep ttl",
+  },
   TCP_FLAGS: { text: "its TCP flags fit no state of the connection", ...SEGMENT },
   TCP_ZEROWINDOW: { text: "the receiver had said that it takes nothing at the moment", ...SEGMENT },
   TCP_OLD_DATA: { text: "it carries what was received before", ...SEGMENT },

@@ -16,6 +16,7 @@ import {
   stopFix,
 } from "./case.ts";
 import { tooBig, reversePath, settingLine, droppedByOthers, silentNeighbour, arpName } from "./causes.ts";
+import { dropReason } from "./reasons.ts";
 import type { StepNumber } from "../report.ts";
 import { baseOf, droppingRule } from "./rules.ts";
 
@@ -136,13 +137,18 @@ function outLinkDown(of: Case): Verdict | undefined {
   return undefined;
 }
 
+/** The node's own ICMP error says why. */
 function refusedByError(of: Case, step: StepNumber): Verdict | undefined {
   const error = of.correlation.errors[0];
   if (error === undefined) return undefined;
+  const { icmp, ip } = error.packet;
+  const isExpired = icmp!.name.includes("exceeded in transit");
+  const todo = isExpired ? dropReason("TTL_EXPIRED").todo : undefined;
   return {
     step,
-    code: "refused-on-node",
-    reason: `${error.packet.ip!.source} answers: ${error.packet.icmp!.name}`,
+    code: isExpired ? "ttl-exceeded" : "refused-on-node",
+    reason: `${ip!.source} answers: ${icmp!.name} (ICMP type ${icmp!.type} code ${icmp!.code})`,
+    ...(todo === undefined ? {} : { todo }),
     evidence: errorEvidence(of),
   };
 }

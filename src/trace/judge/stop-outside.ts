@@ -1,9 +1,10 @@
 /** It left the node, and no answer came. */
+import { endText } from "../../address/ip.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { command } from "../../text/command.ts";
 import { needsTranslation } from "../../causes/facts.ts";
 import { summaryOf, type Packet } from "../../linux/packet/packet.ts";
-import { type Case, type Verdict, isNodeAddress, realDestination, stopFix } from "./case.ts";
+import { type Case, type Verdict, isNodeAddress, realDestination, stopFix, withCommand } from "./case.ts";
 import { tooBig } from "./causes.ts";
 import type { PlacedPacket } from "./correlate.ts";
 import type { StepEvidence } from "../report.ts";
@@ -168,14 +169,18 @@ export function requestUnanswered(of: Case): Verdict {
   const { exchange, flow, survey } = of.evidence;
   const big = tooBig(of);
   if (big !== undefined) return big;
-  const mtu = survey.pod.link?.mtu ?? 1500;
-  const header = flow.family === 4 ? 28 : 48;
   const said = exchange?.state.kind === "failed" ? `: ${exchange.state.said}` : "";
-  const whole = command`wayout trace ${survey.pod.name} ${flow.destination} --proto icmp --size ${mtu - header}`;
+  const where = endText(flow.destination, flow.destinationPort ?? 0);
+  const again = command`wayout trace ${survey.pod.name} ${where} --http --timeout 15000`;
+  const mtu = survey.pod.link?.mtu ?? 1500;
   return {
     step: 7,
     code: "request-unanswered",
     reason: `the connection was made, and ${flow.destination} did not answer the request within ${exchange?.timeoutMs} ms${said}`,
-    todo: `is the server slow (--timeout)? Do full packets pass?${whole === undefined ? "" : ` ${whole}`}`,
+    todo: withCommand(
+      "is the server slow? ",
+      again,
+      `; are packets of ${mtu} bytes lost? wayout doctor with --to the same port sends some`,
+    ),
   };
 }

@@ -13,7 +13,6 @@ import type {
   FlowEnds,
   FlowPattern,
   LegacyGrowth,
-  LocalPorts,
   Missing,
   PathSurvey,
   SeenPacket,
@@ -32,9 +31,10 @@ import {
   translatedDestination,
   type FlowDestination,
 } from "../judge/progress.ts";
-import { localPorts } from "./local-ports.ts";
+import { portsOfFailure } from "./local-ports.ts";
 import { RuleTrace } from "./rule-trace.ts";
 import { surveyTranslated } from "./survey.ts";
+import { neighbourFilter, portsFilter, tapFilter } from "./tap-filter.ts";
 
 export interface CollectOptions {
   readonly survey: PathSurvey;
@@ -238,6 +238,7 @@ class Instruments implements Disposable {
     const flowEvents = this.#flowWatch?.events(this.flow) ?? [];
     const outside = this.#isInbound ? undefined : outsideEnds(entry ?? flowEvents[0]?.entry);
     const flow: FlowEnds = { ...this.flow, ...(outside === undefined ? {} : { outside }) };
+    const ports = portsOfFailure(pod, flow, exchange);
     const ruleEvents = {
       pod: this.#ruleTraces.pod?.events() ?? [],
       node: this.#ruleTraces.node?.events() ?? [],
@@ -274,7 +275,7 @@ class Instruments implements Disposable {
         node: node === undefined ? {} : counterGrowth(this.#before.node, networkCounters(node)),
       },
       legacyGrowth: node === undefined ? [] : legacyGrowth(this.#legacyBefore, this.#legacy(node)),
-      ...portsOf(this.#options),
+      ...(ports === undefined ? {} : { localPorts: ports }),
       neighbours: { pod: neighboursOf(pod), node: node === undefined ? [] : neighboursOf(node) },
       missing: this.#missing,
     };
@@ -322,10 +323,11 @@ class Instruments implements Disposable {
     const packet = {
       family,
       protocol,
+      source,
       destination: destination.address,
       ...(destination.port === undefined ? {} : { destinationPort: destination.port }),
     };
-    return { ...survey, node: surveyTranslated(node, survey.node, packet, source) };
+    return { ...survey, node: surveyTranslated(node, survey.node, packet) };
   }
 
   /**
@@ -382,28 +384,6 @@ class Instruments implements Disposable {
   }
 }
 
-/** In the kernel only what may be ours; a translated source is recognised by the destination's side. */
-function tapFilter(flow: FlowPattern): PacketMatch[] {
-  const { family, protocol, destination, sourcePort, destinationPort } = flow;
-  const neighbours = neighbourFilter(flow);
-  if (protocol === "icmp") return [...neighbours, { protocol: family === 4 ? "icmp" : "icmpv6" }];
-  const port = destinationPort === undefined ? {} : { port: destinationPort };
-  const ours = sourcePort === undefined ? [] : [sourcePort];
-  return [...neighbours, ...portsFilter(flow, ours), { protocol, host: destination, ...port }];
-}
-
-function neighbourFilter({ family }: FlowPattern): PacketMatch[] {
-  return [family === 4 ? { protocol: "arp" } : { protocol: "icmpv6" }];
-}
-
-function portsFilter({ family, protocol }: FlowPattern, ports: readonly number[]): PacketMatch[] {
-  if (protocol === "icmp") return [];
-  return [
-    { family, icmpErrors: true },
-    ...[...new Set(ports)].map((port): PacketMatch => ({ family, protocol, port })),
-  ];
-}
-
 function neighboursOf(namespace: NetworkNamespace) {
   using route = Rtnetlink.open(namespace);
   return route.neighbours();
@@ -416,14 +396,4 @@ function withFunctions(drops: readonly KernelDrop[], flow: FlowEnds): KernelDrop
     const name = isAsked ? kernelFunctionAt(drop.location) : undefined;
     return name === undefined ? drop : { ...drop, function: name };
   });
-}
-
-/** errno names that say: no local port was free. */
-const WITHOUT_PORT = new Set(["EADDRNOTAVAIL", "EADDRINUSE", "EAGAIN"]);
-
-function portsOf({ exchange, pod, flow }: CollectOptions): { localPorts?: LocalPorts } {
-  if (exchange?.state.kind !== "failed" || !WITHOUT_PORT.has(exchange.state.code)) return {};
-  if (flow.protocol === "icmp") return {};
-  const ports = localPorts(pod, flow.protocol, flow.destinationPort ?? 0);
-  return ports === undefined ? {} : { localPorts: ports };
 }

@@ -1,4 +1,5 @@
 /** The real exchange that a trace makes, from a socket in the pod's own namespace. Advanced by the collector's loop. */
+import { encode, RECURSION_DESIRED } from "dns-packet";
 import type { IpFamily } from "../../address/ip.ts";
 import { errnoName, errnoText, SystemError } from "../../linux/errno.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
@@ -6,7 +7,6 @@ import * as libc from "../../kernel/libc.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { VERSION } from "../../version.ts";
 import type { TraceProtocol } from "./destination.ts";
-import { question } from "./resolver.ts";
 
 export interface ExchangePlan {
   readonly protocol: TraceProtocol;
@@ -214,7 +214,12 @@ export class Exchange implements Disposable {
   #datagram(): Uint8Array {
     const { port, sizeBytes } = this.plan;
     if (port === 53 && sizeBytes === undefined)
-      return question((this.token[0]! << 8) | this.token[1]!, "wayout.test", 1);
+      return encode({
+        type: "query",
+        id: (this.token[0]! << 8) | this.token[1]!,
+        flags: RECURSION_DESIRED,
+        questions: [{ type: "A", name: "wayout.test" }],
+      });
     return this.#payload(sizeBytes ?? 32);
   }
 

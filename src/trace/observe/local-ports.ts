@@ -2,13 +2,14 @@
 import { readFileSync } from "node:fs";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { readSysctl } from "../../kernel/sysctl.ts";
-import type { LocalPorts } from "../evidence.ts";
+import type { FlowPattern, LocalPorts } from "../evidence.ts";
+import type { Exchange } from "./exchange.ts";
 
 const RANGE = "net.ipv4.ip_local_port_range";
 const RESERVED = "net.ipv4.ip_local_reserved_ports";
 
 /** @param remotePort of TCP only those count that go there: to another destination a port may be used once more */
-export function localPorts(
+function localPorts(
   namespace: NetworkNamespace,
   protocol: "tcp" | "udp",
   remotePort: number,
@@ -44,4 +45,17 @@ function socketPorts(namespace: NetworkNamespace, file: string): [number, number
     Number.parseInt(line[1]!, 16),
     Number.parseInt(line[2]!, 16),
   ]);
+}
+
+/** errno names that say: no local port was free. */
+const WITHOUT_PORT: ReadonlySet<string> = new Set(["EADDRNOTAVAIL", "EADDRINUSE", "EAGAIN"]);
+
+/** Of a pod whose kernel had no port for the exchange. */
+export function portsOfFailure(
+  pod: NetworkNamespace,
+  { protocol, destinationPort }: FlowPattern,
+  exchange: Exchange | undefined,
+): LocalPorts | undefined {
+  if (exchange?.state.kind !== "failed" || !WITHOUT_PORT.has(exchange.state.code)) return undefined;
+  return protocol === "icmp" ? undefined : localPorts(pod, protocol, destinationPort ?? 0);
 }

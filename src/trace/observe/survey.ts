@@ -19,6 +19,15 @@ export interface RoutedPacket {
   readonly protocol: TraceProtocol;
   readonly destination: string;
   readonly destinationPort?: number;
+  /** The pod's own address for it; absent until the pod's routes were asked, and when it has none. */
+  readonly source?: string;
+}
+
+/** A node whose routes are being read. */
+interface OpenNode {
+  readonly namespace: NetworkNamespace;
+  readonly route: Rtnetlink;
+  readonly links: readonly Link[];
 }
 
 /** The pod's side: the route it would use, the interface, the next hop. */
@@ -50,21 +59,20 @@ function likelyUplink(links: readonly Link[]): Link | undefined {
   );
 }
 
-/** The node's side: the cable's other end, the bridge, the kernel's routing answer, the settings that decide. */
+/** The node's side: the other end of the veth, the bridge, the kernel's routing answer, the settings that decide. */
 export function surveyNode(
   namespace: NetworkNamespace,
-  pod: NetworkNamespace,
-  podSide: PodSide,
+  pod: { readonly namespace: NetworkNamespace; readonly side: PodSide },
   packet: RoutedPacket,
-  source: string | undefined,
 ): NodeSide {
   using route = Rtnetlink.open(namespace);
   const links = route.links({ statistics: false });
-  const found = podSide.link === undefined ? undefined : wiringOf(pod, podSide.link.name, [namespace]);
+  const { link } = pod.side;
+  const found = link === undefined ? undefined : wiringOf(pod.namespace, link.name, [namespace]);
   const { hostLink, bridge } = found?.wiring ?? {};
   const entry = bridge ?? hostLink;
   const lower =
-    hostLink === undefined ? links.find((link) => link.index === found?.wiring.podLink.link) : undefined;
+    hostLink === undefined ? links.find((one) => one.index === found?.wiring.podLink.link) : undefined;
   return {
     path: namespace.path,
     inode: namespace.inode,
@@ -72,11 +80,11 @@ export function surveyNode(
     addresses: route.addresses(),
     ...(hostLink === undefined ? {} : { hostLink }),
     ...(bridge === undefined ? {} : { bridge }),
-    ...(isLockedOut(route, hostLink, podSide.link) ? { isLockedOut: true as const } : {}),
+    ...(isLockedOut(route, hostLink, link) ? { isLockedOut: true as const } : {}),
     ...(lower === undefined ? {} : { lower }),
     ...(entry === undefined ? {} : { entry }),
-    ...(source === undefined ? {} : { routeBack: route.routeTo({ destination: source }) }),
-    ...wayThrough(route, namespace, links, entry, packet, source),
+    ...(packet.source === undefined ? {} : { routeBack: route.routeTo({ destination: packet.source }) }),
+    ...wayThrough({ namespace, route, links }, entry, packet),
     iptablesLegacy: legacyTables(namespace, packet.family),
   };
 }
@@ -96,22 +104,19 @@ export function surveyTranslated(
   namespace: NetworkNamespace,
   side: NodeSide,
   packet: RoutedPacket,
-  source: string,
 ): NodeSide {
   using route = Rtnetlink.open(namespace);
-  const { route: _route, out: _out, nextHop: _nextHop, ...rest } = side;
-  return { ...rest, ...wayThrough(route, namespace, side.links, side.entry, packet, source) };
+  const { route: _route, out: _out, nextHop: _nextHop, links, ...rest } = side;
+  return { ...rest, links, ...wayThrough({ namespace, route, links }, side.entry, packet) };
 }
 
 /** What the node's routing answers for the packet, and the settings of the way that it names. */
 function wayThrough(
-  route: Rtnetlink,
-  namespace: NetworkNamespace,
-  links: readonly Link[],
+  { namespace, route, links }: OpenNode,
   entry: Link | undefined,
   packet: RoutedPacket,
-  source: string | undefined,
 ): Pick<NodeSide, "route" | "out" | "nextHop" | "sysctls"> {
+  const { source } = packet;
   const answer =
     entry === undefined || source === undefined
       ? undefined

@@ -46,20 +46,22 @@ testWith(["root", "iptables-nft"])("what has no words is named with its size, ne
     "iptables-nft",
     "-A",
     "INPUT",
+    "-p",
+    "ipcomp",
     "-m",
-    "string",
-    "--string",
-    "abc",
-    "--algo",
-    "bm",
+    "ipcomp",
+    "--ipcompspi",
+    "1",
     "-j",
     "DROP",
   ]);
   const ruleset = readRuleset(namespace);
   const rule = ruleset.tables[0]!.chains.find((chain) => chain.name === "INPUT")!.rules[0]!;
-  expect(iptablesText(rule, "ip")).toBe("-m string /* revision 1, 160 bytes not understood */ -j DROP");
+  expect(iptablesText(rule, "ip")).toBe(
+    "-p ipcomp -m ipcomp /* revision 0, 16 bytes not understood */ -j DROP",
+  );
   expect(rulesetText(ruleset, { stateless: true })).toContain(
-    "/* xt -m string (revision 1, 160 bytes not understood) */ counter drop",
+    "/* xt -m ipcomp (revision 0, 16 bytes not understood) */ counter drop",
   );
 });
 

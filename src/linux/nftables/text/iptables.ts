@@ -3,7 +3,6 @@
  * of its own (addresses, interfaces, ports, marks, limits) is stored as the latter; the rest as xtables matches and
  * targets.
  */
-import { ipText } from "../../../address/ip.ts";
 import {
   decodeExtension,
   extensionText,
@@ -12,7 +11,8 @@ import {
   type XtFamily,
 } from "../../xtables/extension.ts";
 import { maskedAddress } from "../../xtables/info.ts";
-import { rateText, tcpFlagNames } from "../../xtables/matches.ts";
+import { rateOf } from "../../xtables/matches/rates.ts";
+import { tcpFlagNames } from "../../xtables/matches/transport.ts";
 import type { Expression, ExpressionKinded } from "../expressions.ts";
 import type { Family, Rule, Table } from "../ruleset.ts";
 import { symbolName } from "../symbols.ts";
@@ -133,7 +133,7 @@ class IptablesWriter {
   #extension(expression: ExpressionKinded<"match"> | ExpressionKinded<"target">): string {
     const bytes = Uint8Array.from(Buffer.from(expression.info, "hex"));
     const { kind, name, revision } = expression;
-    return extensionText(decodeExtension(kind, name, revision, bytes, this.#context));
+    return extensionText(decodeExtension(kind, name, revision, bytes, this.#context), this.#context);
   }
 
   #bitwise(expression: ExpressionKinded<"bitwise">): void {
@@ -206,7 +206,7 @@ class IptablesWriter {
     const whole = mask ?? "ff".repeat(Math.min(size, data.length / 2));
     const maskBytes = new Uint8Array(size);
     maskBytes.set(Buffer.from(whole, "hex").subarray(0, size));
-    return maskedAddress(ipText(bytes), maskBytes);
+    return maskedAddress(bytes, maskBytes);
   }
 
   #transportOption(option: string): void {
@@ -276,7 +276,7 @@ function verdictTarget(verdict: Verdict): string {
 }
 
 function limitText(limit: ExpressionKinded<"limit">): string {
-  const rate = rateText((limit.unitSeconds * 10_000) / limit.rate, 10_000);
+  const rate = rateOf((limit.unitSeconds * 10_000) / limit.rate, 10_000).text;
   const burst = limit.burst === undefined || limit.burst === 5 ? "" : ` --limit-burst ${limit.burst}`;
   return `-m limit --limit ${rate}${burst}`;
 }

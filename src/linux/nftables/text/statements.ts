@@ -243,7 +243,7 @@ export function compatText(
   const { kind, name, revision } = expression;
   const bytes = Uint8Array.from(Buffer.from(expression.info, "hex"));
   const context = { family: family === "ip6" ? "ip6" : "ip" } as const;
-  const text = extensionText(decodeExtension(kind, name, revision, bytes, context));
+  const text = extensionText(decodeExtension(kind, name, revision, bytes, context), context);
   return `/* xt ${text.replaceAll("/* ", "(").replaceAll(" */", ")")} */`;
 }
 

@@ -72,7 +72,7 @@ function hasRules(namespace: NetworkNamespace, variant: IptablesVariant): boolea
 }
 
 /** Asking iptables-legacy for a table makes the table, so it is asked only where it is in use already. */
-function legacyInUse(namespace: NetworkNamespace, family: IpFamily = 4): boolean {
+export function legacyInUse(namespace: NetworkNamespace, family: IpFamily = 4): boolean {
   const name = family === 4 ? "ip_tables_names" : "ip6_tables_names";
   try {
     return namespace

@@ -1,0 +1,59 @@
+/** The judgement of `-m conntrack` (conntrack_mt of net/netfilter/xt_conntrack.c). */
+import { ipBytes } from "../../../address/ip.ts";
+import type { Range, Wanted } from "../../../linux/xtables/describe.ts";
+import {
+  CONNTRACK_STATE,
+  type ConntrackMatch,
+  type MaskedAddress,
+} from "../../../linux/xtables/matches/conntrack.ts";
+import { STATE_BITS } from "../conntrack-loads.ts";
+import type { Flow } from "../flow.ts";
+import type { Machine } from "../machine.ts";
+import { IPS, PROTOCOL_NUMBER } from "../packet.ts";
+
+function holds<T>(part: Wanted<T> | undefined, test: (value: T) => boolean): boolean {
+  return part === undefined || test(part.value) !== part.not;
+}
+
+function stateBits({ packet, flow }: Machine): number {
+  if (packet.state === "untracked") return CONNTRACK_STATE.untracked;
+  let bits = STATE_BITS[packet.state];
+  if (flow !== undefined && (flow.status & IPS.srcNat) !== 0) bits |= CONNTRACK_STATE.snat;
+  if (flow !== undefined && (flow.status & IPS.dstNat) !== 0) bits |= CONNTRACK_STATE.dnat;
+  return bits;
+}
+
+export function conntrackMatches(machine: Machine, wanted: ConntrackMatch): boolean {
+  if (!holds(wanted.state, (mask) => (stateBits(machine) & mask) !== 0)) return false;
+  const { flow, packet } = machine;
+  // Without a connection nothing else is looked at, and only who asks for a state can match.
+  if (flow === undefined) return wanted.state !== undefined;
+  if (wanted.direction !== undefined && (wanted.direction === "reply") !== packet.reply) return false;
+  return (
+    holds(wanted.protocol, (number) => PROTOCOL_NUMBER[packet.protocol] === number) &&
+    holds(wanted.status, (mask) => (mask === 0 ? flow.status === 0 : (flow.status & mask) !== 0)) &&
+    holds(wanted.expires, () => machine.ask("how long the connection will be remembered")) &&
+    tupleMatches(flow, wanted)
+  );
+}
+
+function tupleMatches({ original, reply }: Flow, wanted: ConntrackMatch): boolean {
+  const port = (number: number) => (range: Range) => number >= range.first && number <= range.last;
+  return (
+    holds(wanted.origsrc, isIn(original.source)) &&
+    holds(wanted.origdst, isIn(original.destination)) &&
+    holds(wanted.replsrc, isIn(reply.source)) &&
+    holds(wanted.repldst, isIn(reply.destination)) &&
+    holds(wanted.origsrcport, port(original.sourcePort)) &&
+    holds(wanted.origdstport, port(original.destinationPort)) &&
+    holds(wanted.replsrcport, port(reply.sourcePort)) &&
+    holds(wanted.repldstport, port(reply.destinationPort))
+  );
+}
+
+function isIn(text: string): (wanted: MaskedAddress) => boolean {
+  return ({ address, mask }) => {
+    const bytes = ipBytes(text);
+    return mask.every((bits, at) => ((bytes[at]! ^ address[at]!) & bits) === 0);
+  };
+}

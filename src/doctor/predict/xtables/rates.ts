@@ -1,0 +1,56 @@
+/** Limits: whether they are reached depends on what came before; where the kernel tells, the present state is taken. */
+import { ipFamily, ipNumber } from "../../../address/ip.ts";
+import type { connlimit } from "../../../linux/xtables/matches/connlimit.ts";
+import type { hashlimit } from "../../../linux/xtables/matches/rates.ts";
+import type { HashlimitBucket } from "../../../snapshot/snapshot.ts";
+import type { Machine } from "../machine.ts";
+
+type ValueOf<D extends { read: (...parameters: never) => unknown }> = ReturnType<D["read"]>;
+
+/** hashlimit_mt: a packet that finds no bucket makes a full one. */
+export function hashlimitMatches(machine: Machine, wanted: ValueOf<typeof hashlimit>): boolean {
+  const { name, rate, above } = wanted;
+  const { hashlimits = [] } = machine.view.state;
+  const { family } = machine.packet;
+  const table = hashlimits.find((one) => one.name === name && one.family === family);
+  const bucket = table?.buckets.find((one) => isBucketOf(machine, wanted, one));
+  const reached = bucket !== undefined && bucket.credit < bucket.cost;
+  const now =
+    bucket === undefined ? "" : `, now at ${bucket.credit} of ${bucket.cap}, a packet costs ${bucket.cost}`;
+  return machine.ask(`the limit ${name} of ${rate} (hashlimit)${now}`, reached === above);
+}
+
+/** `10.0.0.2:0->198.51.100.9:8080`: what the mode does not look at is zero. */
+function isBucketOf(
+  { packet }: Machine,
+  { keys, sourceBits, destinationBits }: ValueOf<typeof hashlimit>,
+  { key }: HashlimitBucket,
+): boolean {
+  const [from = "", to = ""] = key.split("->");
+  const side = (text: string) => {
+    const colon = text.lastIndexOf(":");
+    return { address: text.slice(0, colon), port: Number(text.slice(colon + 1)) };
+  };
+  const [source, destination] = [side(from), side(to)];
+  return (
+    (!keys.includes("srcip") || sameNetwork(source.address, packet.source, sourceBits)) &&
+    (!keys.includes("dstip") || sameNetwork(destination.address, packet.destination, destinationBits)) &&
+    (!keys.includes("srcport") || source.port === packet.sourcePort) &&
+    (!keys.includes("dstport") || destination.port === packet.destinationPort)
+  );
+}
+
+function sameNetwork(a: string, b: string, prefixLength: number): boolean {
+  const family = ipFamily(b);
+  const shift = BigInt((family === 4 ? 32 : 128) - prefixLength);
+  return ipFamily(a) === family && ipNumber(a) >> shift === ipNumber(b) >> shift;
+}
+
+export function connlimitMatches(
+  machine: Machine,
+  { limit, prefixLength, upTo, by }: ValueOf<typeof connlimit>,
+): boolean {
+  const address = by === "source" ? machine.packet.source : machine.packet.destination;
+  const what = `a limit of ${limit} connections ${by === "source" ? "from" : "to"} ${address}/${prefixLength}`;
+  return machine.ask(what, upTo);
+}

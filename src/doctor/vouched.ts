@@ -1,0 +1,103 @@
+/**
+ * Whose word it is that an address is a pod's. A pod gives itself what addresses and routes it likes; the node is only
+ * changed for what its runtime's result, our own record or the node's own tables say, too. Otherwise the pod is mended.
+ */
+import { cidrContains, cidrOf, cidrText, parseCidr } from "../address/cidr.ts";
+import { command } from "../text/command.ts";
+import type { CheckContext } from "./check.ts";
+import type { Fix } from "./finding.ts";
+
+/** Whether others than the pod say that it has this address. */
+export function isVouched(context: CheckContext, address: string | undefined): boolean {
+  if (address === undefined) return false;
+  const { pod, snapshot } = context;
+  const promised = promisedTo(context, address.includes(":"));
+  if (promised.length > 0) return promised.some((cidr) => bare(cidr) === address);
+  const others = snapshot.pods.filter((one) => one !== pod);
+  if (others.some((one) => one.expected?.addresses.some((cidr) => bare(cidr) === address))) return false;
+  return networkOnNode(context, address) !== undefined;
+}
+
+/** Whether others than the pod say that this is its gateway; with the prefix that the gateway then has. */
+export function vouchedGateway({ pod }: CheckContext, gateway: string): string | undefined {
+  if (pod.expected?.gateways.some((one) => bare(one) === gateway) !== true) return undefined;
+  const own = pod.expected.addresses.find((cidr) => cidrContains(parseCidr(cidr, "keep"), gateway));
+  return own === undefined ? undefined : `${gateway}/${own.split("/")[1]}`;
+}
+
+/** The pod's network, as the node or the runtime has it; undefined when only the pod says so. */
+export function vouchedNetwork(context: CheckContext, address: string): string | undefined {
+  if (!isVouched(context, address)) return undefined;
+  const promised = promisedTo(context, address.includes(":"));
+  return (
+    networkOnNode(context, address) ??
+    promised
+      .map((cidr) => cidrText(parseCidr(cidr, "keep")))
+      .find((cidr) => cidrContains(parseCidr(cidr), address))
+  );
+}
+
+/** What changes the node for this address of the pod; when only the pod says that it has it, what mends the pod. */
+export function forAddress(
+  context: CheckContext,
+  address: string | undefined,
+  fixes: () => readonly (Fix | undefined)[],
+): readonly (Fix | undefined)[] {
+  return isVouched(context, address) ? fixes() : restored(context);
+}
+
+/** Gives the pod back what its runtime or our record says that it has; nothing where nobody says anything. */
+export function restored(context: CheckContext): (Fix | undefined)[] {
+  const { pod, inside } = context;
+  const link = inside?.view.link(pod.expected?.name ?? "");
+  if (pod.expected === undefined || inside === undefined || link === undefined) return [];
+  const has = inside.view.state.addresses.filter(
+    (one) => one.interface === link.index && one.scope === "global",
+  );
+  const promised = pod.expected.addresses;
+  const families = new Set(promised.map((cidr) => (cidr.includes(":") ? 6 : 4)));
+  const strange = has.filter(
+    (one) => families.has(one.family) && !promised.some((cidr) => bare(cidr) === one.address),
+  );
+  const lacking = promised.filter((cidr) => !has.some((one) => one.address === bare(cidr)));
+  const change = (what: "add" | "del", cidr: string): Fix | undefined =>
+    context.fix("pod", command`ip addr ${what} ${cidr} dev ${link.name}`, {
+      kind: what === "add" ? "add-address" : "remove-address",
+      place: "pod",
+      link: link.name,
+      address: cidr,
+    });
+  return [
+    ...strange.map((one) => change("del", `${one.address}/${one.prefixLength}`)),
+    ...lacking.map((cidr) => change("add", cidr)),
+    ...pod.expected.gateways.map((gateway) => context.defaultRoute(bare(gateway), link.name)),
+  ];
+}
+
+function promisedTo({ pod }: CheckContext, isV6: boolean): readonly string[] {
+  return (pod.expected?.addresses ?? []).filter((cidr) => cidr.includes(":") === isV6);
+}
+
+/** The network with this address that the node has on the link by which the pod's packets come in, or routes to it. */
+function networkOnNode({ node, path }: CheckContext, address: string): string | undefined {
+  const links = new Set([path.inLink?.index, path.hostLink?.index].filter((index) => index !== undefined));
+  const { addresses, routes } = node.view.state;
+  const own = addresses.find(
+    (one) =>
+      links.has(one.interface) &&
+      one.scope === "global" &&
+      cidrContains(cidrOf(one.address, one.prefixLength), address),
+  );
+  if (own !== undefined) return cidrText(cidrOf(own.address, own.prefixLength));
+  return routes.find(
+    (route) =>
+      links.has(route.interface ?? -1) &&
+      route.type === "unicast" &&
+      !route.destination.endsWith("/0") &&
+      cidrContains(parseCidr(route.destination), address),
+  )?.destination;
+}
+
+function bare(cidr: string): string {
+  return cidr.split("/")[0]!;
+}
