@@ -113,12 +113,15 @@ class FlowJudge {
     // What the packet carries when it leaves: the destination may have been translated, too.
     const [destination, seenAs] = [reply.source, reply.destination];
     if (this.#own.has(source) || this.#own.has(destination) || isLoopbackAddress(destination)) return "right";
-    const wanted = this.now(source, destination);
+    // A pod's packets come by the interface that leads to it.
+    const entered = this.#interfaceTo(source);
+    const wanted = this.now(source, destination, entered);
     const translation = this.#translationOf(wanted, destination);
     if (translation === undefined) {
       if (seenAs === source) return "right";
       // Of a flow that we did not translate, others know why it is.
-      const wasOurs = this.#translationOf(this.before(source, destination), destination) !== undefined;
+      const wasOurs =
+        this.#translationOf(this.before(source, destination, entered), destination) !== undefined;
       return wasOurs || (this.cut && wanted !== undefined) ? "other" : "right";
     }
     const { snat } = translation;
