@@ -1,6 +1,6 @@
 /** What the doctor found: a cause, with the evidence for it, whose it is, what it does and how to mend it. */
 import type { CommandLine } from "../text/command.ts";
-import type { NatBackendName } from "../nat/backend.ts";
+import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import type { FindingCode, Severity } from "../causes/catalogue.ts";
 

@@ -3,12 +3,22 @@
  * in order (generation-memory.ts), and by which the doctor knows that missing rules were there.
  */
 import type { IpFamily } from "../address/ip.ts";
+import { isBackend, type NatBackendName } from "./backends/backends.ts";
 import type { Translation } from "./intent.ts";
 
-export interface NetworkWants {
-  readonly network: string;
+/** What a network's configuration says of NAT. */
+export interface NatWish {
+  /** What shall happen to the pods' source addresses; a family that is absent is not translated. */
   readonly translations: ReadonlyMap<IpFamily, Translation>;
+  /** Destinations that keep seeing the pod's own address. */
   readonly nonMasqueradeCidrs: readonly string[];
+  readonly backend: NatBackendName;
+}
+
+/** The same of a network whose pods are known. */
+export interface NetworkWants extends NatWish {
+  readonly network: string;
+  /** The subnets of its pods, as far as they are known. */
   readonly subnets: readonly string[];
   /** The interfaces by which the network's pods come to the node; empty when they are not known. */
   readonly from: readonly string[];
@@ -17,8 +27,8 @@ export interface NetworkWants {
 const KIND = "cni";
 
 export function wantsText(wants: NetworkWants): string {
-  const { network, translations, nonMasqueradeCidrs, subnets, from } = wants;
-  return JSON.stringify([KIND, network, [...translations], nonMasqueradeCidrs, subnets, from]);
+  const { network, translations, nonMasqueradeCidrs, subnets, from, backend } = wants;
+  return JSON.stringify([KIND, network, [...translations], nonMasqueradeCidrs, subnets, from, backend]);
 }
 
 const REMOVED = "removed";
@@ -41,14 +51,16 @@ export function readWants(text: string): NetworkWants | undefined {
   } catch {
     return undefined;
   }
-  if (!Array.isArray(value) || value.length !== 6 || value[0] !== KIND) return undefined;
-  const [, network, translations, nonMasqueradeCidrs, subnets, from] = value as [
+  if (!Array.isArray(value) || value.length !== 7 || value[0] !== KIND) return undefined;
+  const [, network, translations, nonMasqueradeCidrs, subnets, from, backend] = value as [
     string,
     string,
     [IpFamily, Translation][],
     string[],
     string[],
     string[],
+    string,
   ];
-  return { network, translations: new Map(translations), nonMasqueradeCidrs, subnets, from };
+  if (!isBackend(backend)) return undefined;
+  return { network, translations: new Map(translations), nonMasqueradeCidrs, subnets, from, backend };
 }

@@ -1,4 +1,5 @@
 /** Everybody on this node who was given a way out: by `wayout attach`, or by any CNI plugin. */
+import { BACKENDS } from "../nat/backends/backends.ts";
 import { isRefusal } from "../attachment/build.ts";
 import { podProblems, nodeProblems } from "../attachment/health.ts";
 import { inspectAttachments } from "../attachment/inspect.ts";
@@ -8,7 +9,7 @@ import { natIntentOf } from "../attachment/translation.ts";
 import { WayoutError } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { NatIntent } from "../nat/intent.ts";
-import { openNat } from "../nat/open.ts";
+import { allIntents } from "../nat/installed.ts";
 import { cachedAttachments, CNI_CACHE_DIRECTORY, type CachedAttachment } from "../pods/cni-cache.ts";
 
 export interface WayOutOfPod {
@@ -33,7 +34,7 @@ export interface WayOutOfPod {
 /** @param cacheDirectory where libcni's clients keep their results */
 export function waysOut(node: AttachmentNode, cacheDirectory = CNI_CACHE_DIRECTORY): WayOutOfPod[] {
   const attached = inspectAttachments(node);
-  const translated = attached.filter(({ network }) => network.backend !== "none");
+  const translated = attached.filter(({ network }) => BACKENDS[network.backend].translates);
   const wanted = translated.map(({ network }) =>
     natIntentOf(
       network,
@@ -81,14 +82,13 @@ function nameOf({ kubernetes, containerId }: CachedAttachment): string {
     : `${kubernetes.namespace}/${kubernetes.name}`;
 }
 
-/** What others than `attach` want of our table: CNI networks, a policy. */
+/** What others than `attach` want translated: CNI networks, a policy. */
 function foreignIntents(node: AttachmentNode, own: readonly NatIntent[]): NatIntent[] {
   const ours = new Set(own.map(({ owner }) => owner));
   try {
-    using nat = openNat("nftables", node.namespace);
-    return nat.intents().filter(({ owner }) => !ours.has(owner));
+    return allIntents(node.namespace).filter(({ owner }) => !ours.has(owner));
   } catch (error) {
-    // Without privilege, or without nf_tables, nobody can say.
+    // Without privilege nobody can say.
     if (error instanceof WayoutError && error.kind === "machine") return [];
     throw error;
   }
