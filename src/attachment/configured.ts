@@ -1,5 +1,6 @@
 /** Subnets of CNI networks that are configured on this node, though perhaps no pod of theirs is there yet. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
+import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { parseCidr } from "../address/cidr.ts";
 import type { Occupied } from "./subnet.ts";
 
@@ -18,7 +19,7 @@ export function configuredSubnets(directory = DIRECTORY): Occupied[] {
     if (!/\.(conf|conflist|json)$/.test(file)) return [];
     const by = `the subnet of the CNI network in ${directory}/${file}`;
     try {
-      const configuration: unknown = JSON.parse(readFileSync(`${directory}/${file}`, "utf8"));
+      const configuration: unknown = JSON.parse(readRegular(`${directory}/${file}`, MOST_RUNTIME_BYTES).text);
       return [...subnetsIn(configuration)].map((text) => ({ cidr: parseCidr(text, "keep"), by }));
     } catch {
       return [];

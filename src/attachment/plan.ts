@@ -7,12 +7,12 @@ import { WayoutError } from "../error.ts";
 import type { Link } from "../linux/route/link.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
-import { hostVethName } from "../network/interface-name.ts";
 import { configuredSubnets } from "./configured.ts";
 import { checkAddressesUsed, chooseAddress, givenByHand } from "./address-choice.ts";
 import { DEFAULT_BRIDGE, DEFAULT_INTERFACE, pathOfLabel, type AttachRequest } from "./request.ts";
 import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
 import { collision, freeSubnet, occupiedPrefixes } from "./subnet.ts";
+import { hostVethName } from "../naming/names.ts";
 
 export interface Plan {
   readonly network: NetworkRecord;

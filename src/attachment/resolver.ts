@@ -2,11 +2,12 @@
  * Names for a namespace. It shares the node's /etc/resolv.conf, and a resolver on the node's loopback (systemd-resolved,
  * dnsmasq) cannot be reached from there. `ip netns exec` shows /etc/netns/NAME/resolv.conf in its place (ip-netns(8)).
  */
+import { command } from "../text/command.ts";
 import { isLoopbackAddress } from "../address/special-purpose.ts";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { removeReplaced, replaceFile, sweepBeside } from "../kernel/durable-file.ts";
-import { removeIfEmpty } from "../kernel/file.ts";
-import { parseResolvConf } from "../ipam/resolv-conf.ts";
+import { removeIfEmpty, MOST_SETTINGS_BYTES, readRegular } from "../kernel/file.ts";
+import { parseResolvConf } from "../linux/resolv-conf.ts";
 import type { AttachmentRecord } from "./record.ts";
 
 const DIRECTORY = "/etc/netns";
@@ -52,7 +53,7 @@ export function planResolver(
       text: HEAD + servers.map((server) => `nameserver ${server}\n`).join(""),
       madeDirectories: directories.filter((directory) => ours.has(directory) || !existsSync(directory)),
     },
-    note: `'ip netns exec ${label}' resolves names through ${servers.join(", ")} (${path})`,
+    note: `${command`ip netns exec ${label}` ?? "ip netns exec"} resolves names through ${servers.join(", ")} (${path})`,
   };
 }
 
@@ -65,7 +66,7 @@ export function writeResolver(file: NonNullable<AttachmentRecord["resolver"]>): 
 export function removeResolver(file: NonNullable<AttachmentRecord["resolver"]>): void {
   let text: string | undefined;
   try {
-    text = readFileSync(file.path, "utf8");
+    text = readRegular(file.path, MOST_SETTINGS_BYTES).text;
   } catch {
     // Gone already.
   }
@@ -76,7 +77,7 @@ export function removeResolver(file: NonNullable<AttachmentRecord["resolver"]>):
 
 function readServers(path: string): string[] {
   try {
-    return [...(parseResolvConf(readFileSync(path, "utf8")).nameservers ?? [])];
+    return [...parseResolvConf(readRegular(path, MOST_SETTINGS_BYTES).text).nameservers];
   } catch {
     return [];
   }

@@ -19,7 +19,8 @@ import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
 import { removeResolver } from "./resolver.ts";
 import { acceptRaOf } from "./plan.ts";
 import { restoreSettings } from "./settings.ts";
-import { natIntentOf, natOwner } from "./translation.ts";
+import { natIntentOf } from "./translation.ts";
+import { bridgeOwner } from "../naming/names.ts";
 
 export interface TakeBackOptions {
   /** Leave a namespace that we made. */
@@ -110,7 +111,7 @@ function translateWithout(
 ): void {
   try {
     using nat = openNat(network.backend, node.namespace);
-    if (sharing.length === 0) nat.remove(natOwner(network.bridge));
+    if (sharing.length === 0) nat.remove(bridgeOwner(network.bridge));
     else if (gone.snat.length > 0) nat.apply(natIntentOf(network, sharing));
   } catch (error) {
     // A kernel that cannot have our rules has none to remove.

@@ -1,23 +1,15 @@
 /** What a bridge with its attachments wants of NAT. */
 import { ipFamily } from "../address/ip.ts";
 import { masqueradeIntent, normalizeIntent, type NatIntent } from "../nat/intent.ts";
+import { bridgeOwner } from "../naming/names.ts";
 import type { AttachmentRecord, NetworkRecord } from "./record.ts";
-
-/** The owner of a bridge's rules. Characters that an owner may not have are written as their hexadecimal code. */
-export function natOwner(bridge: string): string {
-  const plain = bridge.replace(
-    /[^A-Za-z0-9_-]/g,
-    (character) => `.${character.codePointAt(0)!.toString(16)}`,
-  );
-  return `attach/${plain}`;
-}
 
 /**
  * Everybody on the bridge goes out by MASQUERADE; who asked for fixed addresses has a more specific source of his own.
  * The bridge's own subnets keep seeing real sources.
  */
 export function natIntentOf(network: NetworkRecord, attachments: readonly AttachmentRecord[]): NatIntent {
-  const base = masqueradeIntent(natOwner(network.bridge), network.subnets);
+  const base = masqueradeIntent(bridgeOwner(network.bridge), network.subnets);
   const fixed = attachments.flatMap(({ addresses, snat }) =>
     snat.map((outside) => {
       const inside = addresses

@@ -23,6 +23,40 @@ export const STEPS = {
 
 export type StepName = keyof typeof STEPS;
 
+/**
+ * What must have been read (Missing.what) for a step to be judged at all: nothing that was not read is called healthy.
+ */
+export const READ_FOR: Readonly<Record<StepName, readonly string[]>> = {
+  "pod-link": ["namespace", "links"],
+  "pod-address": ["namespace", "addresses"],
+  "pod-route": ["namespace", "routes", "rules"],
+  gateway: ["namespace", "addresses", "neighbours"],
+  bridge: ["links"],
+  forwarding: ["sysctl net.ipv4.ip_forward", "sysctl net.ipv6.conf.all.forwarding"],
+  "node-route": ["routes", "rules"],
+  "reverse-path": ["routes", "rules"],
+  filter: ["ruleset", "ipset", "iptables-legacy"],
+  nat: ["ruleset", "iptables-legacy"],
+  conntrack: ["conntrack", "tracked flows"],
+  mtu: ["links", "routes"],
+  dns: ["resolv.conf"],
+  housekeeping: ["ruleset"],
+};
+
+/** Steps of the packet's own way: when one of them was not read, nobody can say that the packet gets through. */
+export const ON_THE_WAY: ReadonlySet<StepName> = new Set<StepName>([
+  "pod-link",
+  "pod-address",
+  "pod-route",
+  "gateway",
+  "bridge",
+  "forwarding",
+  "node-route",
+  "reverse-path",
+  "filter",
+  "nat",
+]);
+
 /** `error`: broken now. `warning`: will bite, or bites sometimes. `note`: worth knowing. */
 export type Severity = "error" | "warning" | "note";
 
@@ -272,6 +306,15 @@ export const CATALOGUE = {
     about:
       "A locked port (`bridge link set … locked on`, for 802.1X and against spoofing) passes only frames whose source MAC address stands in the forwarding database behind that port.",
   },
+  "macvlan-own-host": {
+    step: "bridge",
+    title: "a macvlan or ipvlan pod cannot reach the host that it sits on",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_LINK,
+    about:
+      "What such an interface sends goes out by the parent's wire; the kernel does not give it to the parent itself. Only a macvlan of the host on the same parent sees it.",
+  },
   "hairpin-off": {
     step: "bridge",
     title: "a published port leads back to the pod itself, and its bridge port may not send frames back",
@@ -348,7 +391,7 @@ export const CATALOGUE = {
     title: "the node has no route to the destination",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["node-rules-missing"],
+    dependsOn: ["rule-captures", "node-rules-missing"],
     about:
       "The node itself is offline, or has no default route in the table that its rules choose for the pod.",
   },
@@ -357,7 +400,7 @@ export const CATALOGUE = {
     title: "a route or rule of the node refuses the destination",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["rule-captures"],
     about: "A blackhole, unreachable or prohibit route or rule is more specific than the default route.",
   },
   "node-rules-missing": {
@@ -369,13 +412,15 @@ export const CATALOGUE = {
     about:
       "Without `32766: from all lookup main` the main table is never asked. systemd-networkd has removed rules it did not make (ManageForeignRoutingPolicyRules=).",
   },
-  "route-captured": {
+  "rule-captures": {
     step: "node-route",
-    title: "a policy rule sends the pod's packets another way than the node's own",
-    severity: "warning",
-    stopsTraffic: false,
+    title:
+      "a policy rule sends the pod's packets another way than the node's own, and they get no further there",
+    severity: "error",
+    stopsTraffic: true,
     dependsOn: [],
-    about: "A VPN's table, or a rule by source, captures what pods send. It may be on purpose.",
+    about:
+      "A VPN's table, a rule by source or mark, or what an uninstalled product left behind, captures what pods send. Without the rule the packet would get through.",
   },
   "uplink-down": {
     step: "node-route",
@@ -394,12 +439,126 @@ export const CATALOGUE = {
     about:
       "The neighbour entry of the next hop is FAILED: the layer below, the provider, or a wrong gateway.",
   },
+  "ends-on-node": {
+    step: "node-route",
+    title: "the packet ends on the node instead of where it was sent, and nobody waits for it there",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "The destination is an address of one of the node's own links (kube-proxy's kube-ipvs0, a dummy, a leftover), a REDIRECT or DNAT rule changes it, or a mark and a `local` route lead the packet to a transparent proxy. Without a listener the kernel refuses it.",
+  },
+  "ends-in-pod": {
+    step: "pod-route",
+    title: "the packet ends in the pod itself, and nobody waits for it there",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_ADDRESS,
+    about:
+      "A REDIRECT rule of the pod (a service mesh) leads it to a local proxy that does not run, or the destination is the pod's own address.",
+  },
+  "proxy-without-route": {
+    step: "node-route",
+    title: "a TPROXY rule takes the packet, and no route brings it to the proxy",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "TPROXY needs a policy rule for its mark and a table with `local default dev lo`. Without them the packet belongs to a socket and would be forwarded, which the kernel refuses.",
+  },
+  "leg-fails": {
+    step: "node-route",
+    title: "one next hop of a multipath route leads nowhere",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "The kernel chooses a next hop by a hash of the flow. What it sends by this one fails, the rest works: connections fail now and then, or to some destinations only.",
+  },
+  "source-unanswered": {
+    step: "node-route",
+    title: "the uplink's neighbours ask for the source address, and nobody answers",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "A source out of the uplink's own network is not routed to the node: the router asks for its MAC address (ARP, neighbour discovery). The node answers for it only with proxy_arp, or proxy_ndp and a proxy entry for each address.",
+  },
+  "ttl-exceeded": {
+    step: "node-route",
+    title: "the packet's TTL runs out",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "A rule sets the TTL (or the pod's ip_default_ttl is small), and the next router may not forward it.",
+  },
+  "answer-unrecognized": {
+    step: "conntrack",
+    title: "conntrack does not find the flow for the answer, so that it is not translated back",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "The flow was recorded in another conntrack zone than the answer is looked up in, or a rule of the raw table keeps the answer out of tracking.",
+  },
+  "flow-untracked": {
+    step: "conntrack",
+    title: "a rule keeps the pod's packets out of connection tracking, so that nothing can translate them",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "`notrack` (CT --notrack) in the raw table takes packets away from connection tracking; translation is a part of it.",
+  },
+  "uplink-gateway-pinned": {
+    step: "node-route",
+    title: "the node's own gateway has a fixed MAC address, and nobody answers",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["uplink-down"],
+    about:
+      "A PERMANENT neighbour entry is never asked about again. It is right until the router is replaced, or its address moves to another one (VRRP).",
+  },
+  "uplink-enslaved": {
+    step: "node-route",
+    title: "the node's way out is a port of a bridge, and its addresses are still the port's",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["uplink-down"],
+    about:
+      "A bridge takes all frames that come in by its ports. Answers to ARP requests that left by the port arrive at the bridge, so that no neighbour is ever learned there.",
+  },
+  "other-links-address": {
+    step: "node-route",
+    title: "packets leave with the address of another link of the node, and nobody answers",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "The network behind an uplink drops sources that are not its own (BCP 38), or sends the answers to the other uplink.",
+  },
+  "pod-network-unrouted": {
+    step: "node-route",
+    title: "the route to another node's part of the pod network is missing",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "Each node's pods have a part of one range, and each node routes the others' parts to them. What has no such route leaves by the default route, behind which nobody knows pods.",
+  },
   "network-overlap": {
     step: "node-route",
     title: "the way back to the pod leads elsewhere",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [...NO_CABLE, "bridge-address-missing", "bridge-other-subnet", "host-link-not-enslaved"],
+    dependsOn: [
+      "rule-captures",
+      ...NO_CABLE,
+      "bridge-address-missing",
+      "bridge-other-subnet",
+      "host-link-not-enslaved",
+    ],
     about:
       "The pods' range overlaps another network that the node knows, and answers are routed there. Another bridge with the same range does it.",
   },
@@ -412,22 +571,19 @@ export const CATALOGUE = {
     about:
       "A bridge of the node has a range that somebody outside uses, too: what is meant for them ends on the bridge. Docker's and Compose's networks take ranges that offices and VPNs use.",
   },
-  "ttl-exceeded": {
-    step: "node-route",
-    title: "the packet's time to live runs out",
-    severity: "error",
-    stopsTraffic: true,
-    dependsOn: [],
-    about:
-      "Each router takes one from it. Two routers that send a packet to each other use it up; so does a rule that sets it, and a program that sends with a small one.",
-  },
   // ── reverse path ──
   "reverse-path-filter": {
     step: "reverse-path",
     title: "the reverse path filter drops the packet",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [...NO_CABLE, "bridge-address-missing", "bridge-other-subnet", "host-link-not-enslaved"],
+    dependsOn: [
+      "rule-captures",
+      ...NO_CABLE,
+      "bridge-address-missing",
+      "bridge-other-subnet",
+      "host-link-not-enslaved",
+    ],
     about:
       "Strict (1): the way to the packet's source must lead out of the interface it came in by. Loose (2): there must be one at all. The larger of conf.all and the interface's own value counts.",
   },
@@ -448,6 +604,15 @@ export const CATALOGUE = {
     stopsTraffic: true,
     dependsOn: [],
     about: "Docker sets the policy of FORWARD to DROP and accepts only its own networks.",
+  },
+  "service-no-endpoints": {
+    step: "filter",
+    title: "a Kubernetes Service has no ready endpoints, and kube-proxy refuses its packets",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "kube-proxy rejects what is sent to a Service (its cluster address, an external one, a load balancer's) behind which nobody is ready. Its rule is right: the Service is what needs mending.",
   },
   "filter-queue": {
     step: "filter",
@@ -529,14 +694,6 @@ export const CATALOGUE = {
     about:
       "No tracked connection and no connected socket takes such an answer. A server that answers from another of its addresses, or an answer that does not pass where the request was translated: two pods of one bridge, one of which asked by the node's address.",
   },
-  "answer-unrecognized": {
-    step: "conntrack",
-    title: "no tracked connection claims the answer",
-    severity: "error",
-    stopsTraffic: true,
-    dependsOn: [],
-    about: "It came to the translated address and port, and was not translated back.",
-  },
   // ── NAT ──
   "nat-missing": {
     step: "nat",
@@ -544,6 +701,8 @@ export const CATALOGUE = {
     severity: "error",
     stopsTraffic: true,
     dependsOn: [
+      "flow-untracked",
+      "rule-captures",
       "conntrack-missing",
       "destination-overlap",
       "nat-unreachable",
@@ -560,7 +719,7 @@ export const CATALOGUE = {
     title: "the rule that should translate is in a chain that no packet reaches",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["flow-untracked", "rule-captures"],
     about: "The chain has no hook and nothing jumps to it, the hook is another one, or its table is dormant.",
   },
   "nat-mismatch": {
@@ -568,7 +727,7 @@ export const CATALOGUE = {
     title: "the rule that should translate misses the packet by one condition",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["destination-overlap", "nat-unreachable"],
+    dependsOn: ["flow-untracked", "rule-captures", "destination-overlap", "nat-unreachable"],
     about: "An interface was renamed, an address or a network changed, and the rule still names the old one.",
   },
   "nat-excluded": {
@@ -576,7 +735,7 @@ export const CATALOGUE = {
     title: "an earlier rule excludes the packet from translation",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["flow-untracked", "rule-captures"],
     about:
       "An accept or return before the translating rule, or a list of destinations that keep the pod's address.",
   },
@@ -585,7 +744,7 @@ export const CATALOGUE = {
     title: "the rule that translated the pod's source was there, and is gone",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["flow-untracked", "rule-captures"],
     about:
       "Our own record, or the CNI result cache, says that it was installed. A firewall's reload or `nft flush ruleset` took it away with its own. `wayout doctor --fix` puts ours back as it was.",
   },
@@ -594,7 +753,7 @@ export const CATALOGUE = {
     title: "a BPF program translates, but not on the interface that the packet leaves by",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["rule-captures"],
     about:
       "Cilium masquerades on the devices it was told of, or found when it started. An uplink that came later, or a route that changed, leads past its program.",
   },
@@ -612,7 +771,7 @@ export const CATALOGUE = {
     title: "the source is translated to an address that the node does not have",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["flow-untracked", "rule-captures"],
     about:
       "Answers go to that address, and nobody answers for it. A floating or egress address that moved away.",
   },
@@ -621,7 +780,7 @@ export const CATALOGUE = {
     title: "masquerade finds no address on the out-interface",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["uplink-down"],
+    dependsOn: ["rule-captures", "uplink-down"],
     about: "MASQUERADE takes the interface's own address; without one the kernel drops the packet.",
   },
   "nat-unexpected-address": {
@@ -629,7 +788,7 @@ export const CATALOGUE = {
     title: "masquerade uses another address than the route names",
     severity: "warning",
     stopsTraffic: false,
-    dependsOn: [],
+    dependsOn: ["rule-captures"],
     about: "MASQUERADE takes the first address of the out-interface and ignores the route's `src`.",
   },
   "nat-double": {
@@ -767,7 +926,7 @@ export const CATALOGUE = {
     title: "the pod's MTU is larger than the path's",
     severity: "warning",
     stopsTraffic: false,
-    dependsOn: [...NO_POD_LINK, "mtu-black-hole"],
+    dependsOn: ["rule-captures", ...NO_POD_LINK, "mtu-black-hole"],
     about: "Large packets need “fragmentation needed” messages to come back to the pod.",
   },
   "mtu-black-hole": {
@@ -784,7 +943,7 @@ export const CATALOGUE = {
     title: "packets with wrong checksums arrive while the doctor looks",
     severity: "warning",
     stopsTraffic: false,
-    dependsOn: [],
+    dependsOn: ["rule-captures"],
     about: "Checksum offload on veth or vxlan that nobody completes.",
   },
   // ── DNS ──
@@ -838,15 +997,6 @@ export const CATALOGUE = {
     stopsTraffic: true,
     dependsOn: [],
     about: "Where it was last seen, and what the kernel said about it.",
-  },
-  "source-unanswered": {
-    step: "node-route",
-    title: "the network outside asks for the link-layer address of the pod, and nobody answers",
-    severity: "error",
-    stopsTraffic: true,
-    dependsOn: [],
-    about:
-      "The packet leaves with an address out of the uplink's own network. The router takes its holder for a neighbour and asks for it (ARP, neighbour solicitation); only proxy_arp or proxy_ndp on the node answers that. Or the prefix is routed to the node.",
   },
   "request-unanswered": {
     step: "filter",

@@ -7,7 +7,7 @@ import type { PolicyPlace } from "../agent/policy-source.ts";
 import { WayoutError } from "../error.ts";
 import { TOKEN_PATH } from "../agent/token.ts";
 import { Interruption } from "./interruption.ts";
-import { openNamespace } from "./namespace-option.ts";
+import { openNamespace } from "../pods/open-namespace.ts";
 
 const HELP = `
 It listens to the kernel, and puts back what somebody took away: our rules after a flush, forwarding that was switched off.

@@ -104,8 +104,8 @@ async function obstaclesOf({ attachment, outside }: Attached): Promise<Obstacle[
   if (outside.every((one) => one.interface === undefined)) return [];
   try {
     // Loaded only now: the doctor is the larger part of this program, and the attachment does not depend on it.
-    const { examine } = await import("./doctor.ts");
-    const { diagnoses } = examine(attachment.label, { probe: false });
+    const { examine } = await import("../examination/examine.ts");
+    const { diagnoses } = examine({ pod: attachment.label, silent: true });
     return diagnoses
       .flatMap(({ findings }) => findings)
       .filter(({ stopsTraffic }) => stopsTraffic)

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { POD_FILE_READER } from "../pods/reader-process.ts";
 import { LAB_PROCESSES } from "../lab/processes.ts";
 
 /** A command as the overview lists it. Its file is loaded only when it runs. */
@@ -77,6 +78,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     name: "cni",
     summary: "this program as a CNI plugin: install, uninstall, collect garbage",
     load: async () => (await import("./cni.ts")).cniCommand(),
+  },
+  {
+    name: POD_FILE_READER,
+    summary: "started by wayout itself",
+    load: async () => (await import("./read-pod-file.ts")).readPodFileCommand(),
+    hidden: true,
   },
   ...Object.values(LAB_PROCESSES).map((name) => ({
     name,

@@ -83,9 +83,11 @@ function folded(text: string, column: number): string[] {
 export function manyText(diagnoses: readonly Diagnosis[]): string {
   if (diagnoses.length === 0)
     return "No pod of this node was found: nothing hangs on its bridges or veths.\n";
-  const well = diagnoses.filter((one) => one.healthy);
+  const blind = diagnoses.filter((one) => one.blind);
+  const well = diagnoses.filter((one) => one.healthy && !one.blind);
   const lines = [
     `${mark(well.length === diagnoses.length ? "ok" : "broken")} ${style.strong(`${well.length} of ${diagnoses.length} pods can reach the outside`)}`,
+    ...blindLines(blind),
   ];
   for (const group of groupFindings(diagnoses)) {
     const { finding, pods } = group;
@@ -93,6 +95,18 @@ export function manyText(diagnoses: readonly Diagnosis[]): string {
   }
   return `${lines.join("\n")}\n`;
 }
+
+/** What could not be read is not called healthy, and why not is said once. */
+function blindLines(blind: readonly Diagnosis[]): string[] {
+  if (blind.length === 0) return [];
+  const gaps = [...new Set(blind.flatMap((one) => one.gaps))].slice(0, MOST_GAPS);
+  return [
+    `${mark("warned")} ${blind.length === 1 ? "of one it" : `of ${blind.length} it`} cannot be told: ${podsText(blind.map((one) => one.pod))}`,
+    ...gaps.map((gap) => style.quiet(`  not looked at: ${gap}`)),
+  ];
+}
+
+const MOST_GAPS = 8;
 
 function podsText(pods: readonly string[]): string {
   const shown = pods.slice(0, 8).join(", ");

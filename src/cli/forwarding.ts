@@ -16,7 +16,8 @@ import {
   type BootValue,
   type Persisted,
 } from "../forwarding/persistence.ts";
-import { namespaceOption, openNamespace } from "./namespace-option.ts";
+import { openNamespace } from "../pods/open-namespace.ts";
+import { namespaceOption } from "./namespace-option.ts";
 import { printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
 

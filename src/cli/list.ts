@@ -2,7 +2,7 @@ import { Command } from "commander";
 import { AttachmentNode } from "../attachment/node.ts";
 import type { Outside } from "../attachment/outside.ts";
 import { waysOut, type WayOutOfPod } from "../ways-out/ways-out.ts";
-import { printJson, tell } from "./output.ts";
+import { note, printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
 
 const HELP = `
@@ -19,9 +19,10 @@ export function listCommand(): Command {
     .addHelpText("after", HELP)
     .action((options: { readonly json?: true }) => {
       using node = AttachmentNode.open();
-      const ways = waysOut(node);
-      if (options.json === true) printJson({ namespaces: ways.map(jsonOf) });
+      const { pods: ways, unread } = waysOut(node);
+      if (options.json === true) printJson({ namespaces: ways.map(jsonOf), unread });
       else tell(listText, ways);
+      if (options.json !== true) for (const { path, why } of unread) note(`skipped ${path}: ${why}`);
       if (ways.some((way) => stateOf(way) === "broken")) process.exitCode = 1;
     });
 }

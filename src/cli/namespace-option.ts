@@ -1,6 +1,4 @@
 import { Option } from "commander";
-import { messageOf, WayoutError } from "../error.ts";
-import { namedNamespaces, NetworkNamespace } from "../kernel/namespace.ts";
 
 /** `--netns NAME|PATH`, for commands that look at, or work in, one network namespace. */
 export function namespaceOption(): Option {
@@ -8,36 +6,4 @@ export function namespaceOption(): Option {
     "--netns <name|path>",
     "the network namespace, as `ip netns` shows it or as a path; default: the one wayout runs in",
   );
-}
-
-/**
- * Opens what --netns named; the calling thread's own namespace when nothing was said. The caller closes it.
- * @throws WayoutError `no-such-namespace`, `no-privilege`
- */
-export function openNamespace(given: string | undefined): NetworkNamespace {
-  if (given === undefined) return NetworkNamespace.current();
-  try {
-    return given.includes("/") ? NetworkNamespace.open(given) : NetworkNamespace.named(given);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const denied = code === "EPERM" || code === "EACCES";
-    const names = namedNamespaces();
-    throw new WayoutError({
-      code: denied ? "no-privilege" : "no-such-namespace",
-      kind: denied ? "machine" : "usage",
-      doing: `opening the network namespace ${given}`,
-      said:
-        code === "ENOENT"
-          ? "there is no such namespace"
-          : code === "EINVAL"
-            ? "it is no network namespace"
-            : messageOf(error),
-      todo: denied
-        ? "Entering a namespace needs CAP_SYS_ADMIN: run it as root."
-        : names.length === 0
-          ? "`ip netns` shows none at all; a path like /proc/PID/ns/net works too."
-          : `There are: ${names.slice(0, 10).join(", ")}${names.length > 10 ? ", …" : ""}.`,
-      cause: error,
-    });
-  }
 }

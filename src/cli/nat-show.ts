@@ -2,7 +2,8 @@ import { Command } from "commander";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { readNatListing, type ReadNatListing } from "../rules/read-listing.ts";
 import type { Counter, ListedChain, ListedRule, NatElement, NatListing } from "../rules/listing.ts";
-import { namespaceOption, openNamespace } from "./namespace-option.ts";
+import { openNamespace } from "../pods/open-namespace.ts";
+import { namespaceOption } from "./namespace-option.ts";
 import { printJson, tell } from "./output.ts";
 import { style } from "./style.ts";
 

@@ -7,7 +7,7 @@ import { findPod } from "../pods/find.ts";
 import { listPods } from "../pods/inventory.ts";
 import { asCaller } from "../self.ts";
 import { takeSnapshot } from "../snapshot/collect.ts";
-import { openNamespace } from "./namespace-option.ts";
+import { openNamespace } from "../pods/open-namespace.ts";
 
 const HELP = `
 Everything the doctor needs of this node and its pods, as one JSON document: links, addresses, routes of all tables,

@@ -209,7 +209,12 @@ function conclusion(report: TraceReport): string[] {
   } else {
     lines.push(`${style.bad("✗")} Step ${stop.step}: ${stop.reason}`);
     lines.push(`  Last seen ${stop.lastSeen}.`);
-    if (stop.todo !== undefined) lines.push(`  ${style.hint("→")} ${stop.todo}`);
+    for (const { place, command } of stop.fix ?? [])
+      lines.push(
+        `  ${style.hint("→")} ${place === "node" ? "on the node" : "in the pod"}: ${style.command(command)}`,
+      );
+    if (stop.todo !== undefined && !stop.fix?.some(({ command }) => command === stop.todo))
+      lines.push(`  ${style.hint("→")} ${stop.todo}`);
   }
   return lines;
 }

@@ -2,12 +2,12 @@
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import type { Assignment } from "../ipam/assignment.ts";
-import { connectPod, disconnectPod, hostVethName, type PodLink } from "../network/network.ts";
+import { connectPod, disconnectPod, type PodLink } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
-import { labelOf } from "./label.ts";
+import { hostVethName, labelOf } from "../naming/names.ts";
 import { lockNetwork } from "./network-lock.ts";
 import { ensureNat } from "./network-nat.ts";
 import { ensureForwarding, ensureGatewaySide, leaveNetwork } from "./network-state.ts";

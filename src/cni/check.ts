@@ -3,7 +3,6 @@ import { parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { hostVethName } from "../network/network.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
@@ -14,6 +13,7 @@ import { planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
 import { readResult, type Result } from "./result.ts";
 import { vlanGatewayName } from "./vlan.ts";
+import { hostVethName } from "../naming/names.ts";
 
 /** @throws WayoutError `check-failed` with everything that is wrong; `reservation-lost`; what a delegate says */
 export async function check(context: CniContext): Promise<void> {

@@ -1,5 +1,6 @@
 /** The networks of this node that name our plugin, as container runtimes have them configured. */
-import { readdirSync, readFileSync } from "node:fs";
+import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 
 export interface ConfiguredNetwork {
@@ -20,7 +21,9 @@ export function readNetworks(directory: string): ConfiguredNetwork[] {
   return names.sort().flatMap((name) => {
     const file = join(directory, name);
     try {
-      const value = JSON.parse(readFileSync(file, "utf8")) as Readonly<Record<string, unknown>>;
+      const value = JSON.parse(readRegular(file, MOST_RUNTIME_BYTES).text) as Readonly<
+        Record<string, unknown>
+      >;
       const plugins = (value["plugins"] ?? [value]) as readonly Readonly<Record<string, unknown>>[];
       const plugin = plugins.find(({ type }) => type === "wayout");
       const network = value["name"];

@@ -1,10 +1,10 @@
 /** DEL: takes an attachment away as far as it is there. Repeatable; needs neither the namespace nor a whole configuration. */
 import { DEFAULT_BACKEND, type NatBackendName } from "../nat/backends/backends.ts";
-import { hostVethName, removeHostEnd, removePodEnd, type UnknownEnd } from "../network/network.ts";
+import { removeHostEnd, removePodEnd, type UnknownEnd } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
 import { networkBackend, type NetworkHeader } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
-import { labelOf, readLabel } from "./label.ts";
+import { hostVethName, isLabelOf, labelOf, readLabel } from "../naming/names.ts";
 import { leaveNetwork } from "./network-state.ts";
 import { openPodIfThere } from "./pod-namespace.ts";
 import { readResult } from "./result.ts";
@@ -73,8 +73,12 @@ async function removeOthersRules({ header, owner, namespace }: CniContext): Prom
  */
 function isMeant(end: UnknownEnd, context: CniContext, ipam: AddressManagement | undefined): boolean {
   const { header, call, owner } = context;
-  if (end.alias !== undefined && readLabel(end.alias) !== undefined) {
-    return end.alias === labelOf(header.network, owner);
+  if (end.alias === labelOf(header.network, owner)) return true;
+  const label = end.alias === undefined ? undefined : readLabel(end.alias);
+  if (label !== undefined) {
+    const { container, interfaceName } = label.owner;
+    const isSame = container === owner.container && interfaceName === owner.interfaceName;
+    return isSame && isLabelOf(header.network, end.alias);
   }
   if (end.mac !== undefined && end.mac === reportedMac(header, call.interfaceName)) return true;
   const reserved = ipam?.reserved() ?? [];

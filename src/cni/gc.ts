@@ -2,13 +2,13 @@
 import { messageOf, WayoutError } from "../error.ts";
 import type { Owner } from "../ipam/assignment.ts";
 import { asList, Fields } from "../ipam/fields.ts";
-import { hostVethName } from "../network/network.ts";
 import type { CniContext } from "./context.ts";
 import { backendOf } from "./del.ts";
 import { MacSpoofing } from "./mac-spoofing.ts";
 import { hasNat } from "./network-nat.ts";
 import { ReferenceRules } from "./reference-rules.ts";
 import { leaveNetwork, linksOf } from "./network-state.ts";
+import { hostVethName } from "../naming/names.ts";
 
 /** What a collection took away, or would take away. */
 export interface Collected {

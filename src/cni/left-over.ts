@@ -9,13 +9,14 @@ import type { LinkState } from "../linux/route/link-state.ts";
 import { namespaceInode } from "../kernel/namespace.ts";
 import type { Owner } from "../ipam/assignment.ts";
 import { DEFAULT_DATA_DIRECTORY } from "../ipam/configuration.ts";
-import { readReservations, type Reservation } from "../ipam/owner-index.ts";
+import type { Reservation } from "../ipam/owner-index.ts";
+import { AddressStore } from "../ipam/store.ts";
 import type { CachedAttachment } from "../pods/cni-cache.ts";
 import { NamespaceHolders } from "../pods/namespace-holders.ts";
 import { readBridgeName } from "./configuration.ts";
 import type { ConfiguredNetwork } from "./configured-networks.ts";
 import { Fields } from "../ipam/fields.ts";
-import { readLabel } from "./label.ts";
+import { readLabel } from "../naming/names.ts";
 import { linksOf } from "./network-state.ts";
 
 /** An ADD may be under way: its address is reserved, and the runtime writes its cache when all plugins are done. */
@@ -218,11 +219,8 @@ function isSame(reserved: Owner, { container, interfaceName }: Partial<Owner> = 
 }
 
 function reservationsIn(directory: string): readonly Reservation[] {
-  try {
-    return readReservations(directory);
-  } catch {
-    return [];
-  }
+  using store = AddressStore.openExisting(directory);
+  return store?.reservations() ?? [];
 }
 
 function modifiedAt(path: string): number[] {

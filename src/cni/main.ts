@@ -1,4 +1,5 @@
 /** One CNI call: environment and standard input in, a result or an error on standard output. */
+import { jsonText } from "../text/visible.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { isCharacterDevice, readDescriptor, statDescriptor, writeDescriptor } from "../kernel/file.ts";
 import { VERSION } from "../version.ts";
@@ -41,7 +42,8 @@ export async function runPlugin(environment: Environment = process.env): Promise
     if (answer !== undefined) print(answer);
     return 0;
   } catch (error) {
-    print(cniFailure(error, version));
+    // What failed may be named by others.
+    write(jsonText(cniFailure(error, version), 2));
     return 1;
   }
 }
@@ -124,5 +126,9 @@ function readInput(): string {
 
 /** Written at once and to the descriptor itself: setting up process.stdout costs more than the whole VERSION call. */
 function print(value: object): void {
-  writeDescriptor(1, `${JSON.stringify(value, null, 2)}\n`);
+  write(JSON.stringify(value, null, 2));
+}
+
+function write(text: string): void {
+  writeDescriptor(1, `${text}\n`);
 }

@@ -7,8 +7,9 @@ import { driftText, type NatBackend, type NatDrift, type RuleMemory } from "../n
 import { BACKENDS, isLack, openBackend, translating, type NatBackendName } from "../nat/backends/backends.ts";
 import { GenerationMemory } from "../nat/generation-memory.ts";
 import type { NatIntent } from "../nat/intent.ts";
-import { readWants, removedText, wantsText, type NetworkWants } from "../nat/network-wants.ts";
-import { networkOwner } from "../nat/owner-name.ts";
+import { readWants, wantsText, type NetworkWants } from "../nat/network-wants.ts";
+import { removedText } from "../nat/removed.ts";
+import { formerNetworkOwner, networkOwner } from "../naming/names.ts";
 
 /** Makes the rules be there. No transaction when they are, and in the usual case nobody reads them. */
 export async function ensureNat(wanted: NetworkWants, namespace: NetworkNamespace): Promise<void> {
@@ -76,6 +77,8 @@ export async function removeNat(
   const here = await ifAble(async () => {
     using nat = await openBackend(backend, namespace);
     const removed = nat.remove(networkOwner(network));
+    const former = formerNetworkOwner(network);
+    if (former !== undefined) nat.remove(former);
     new GenerationMemory(namespace).drop(
       (finding) => readWants(finding)?.network === network || finding === removedText(networkOwner(network)),
     );

@@ -11,7 +11,7 @@ import { ensureBridge, removeBridge } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
 import type { NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
-import { isLabelOf } from "./label.ts";
+import { isLabelOf } from "../naming/names.ts";
 import { lockNetwork } from "./network-lock.ts";
 import { removeNat } from "./network-nat.ts";
 import { bridgeIntent, type AttachmentPlan } from "./plan.ts";

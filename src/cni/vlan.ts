@@ -7,9 +7,10 @@ import type { LinkState } from "../linux/route/link-state.ts";
 import type { LinkTable } from "../kernel/route/link-table.ts";
 import { ensureGateways } from "../network/bridge.ts";
 import { networkFailure } from "../network/failure.ts";
-import { checkInterfaceName, hostVethName } from "../network/network.ts";
+import { checkInterfaceName } from "../network/network.ts";
 import { Undo } from "../network/undo.ts";
 import type { NetworkConfiguration } from "./configuration.ts";
+import { hostVethName } from "../naming/names.ts";
 
 /** The VLAN that a bridge puts every new port in (BR_DEFAULT_PVID of net/bridge/br_private.h). */
 const DEFAULT_VLAN = 1;

@@ -1,7 +1,7 @@
 /** Small packets pass, large ones are lost: what the tables say about it, and what pings of several sizes add. */
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { CheckContext, finding } from "./check.ts";
-import { filterFix, type Filtered } from "./checks/filter.ts";
+import { filterCure, type Filtered } from "./checks/filter-cure.ts";
 import type { Diagnosis } from "./diagnose.ts";
 import type { Evidence, Finding } from "./finding.ts";
 import type { Target } from "./predict/path.ts";
@@ -36,7 +36,7 @@ export function deafToTheNode(context: CheckContext, own: number, pathMtu: numbe
       ruleEvidence(stop),
     ],
     consequence: "small requests work, large transfers hang",
-    fix: filterFix(context, stop),
+    fix: filterCure(context, stop, "from anybody").fix,
     advice: smallerPackets(context, pathMtu).advice,
   });
 }
@@ -96,7 +96,7 @@ function blackHole(context: CheckContext, passes: number, lost: number, probe: S
       ...(stop === undefined ? [] : [ruleEvidence(stop)]),
     ],
     consequence: "small requests work, large transfers hang",
-    fix: [...(stop === undefined ? [] : filterFix(context, stop)), ...smaller.fix],
+    fix: [...(stop === undefined ? [] : filterCure(context, stop, "from anybody").fix), ...smaller.fix],
     advice: [
       ...smaller.advice,
       "let “fragmentation needed” (ICMP type 3 code 4, ICMPv6 type 2) through, there and on every router of the way",

@@ -4,10 +4,12 @@ import { nftName } from "../linux/nftables/spelling.ts";
 import { sysctlWord } from "../linux/sysctl-name.ts";
 import { command, commandIn, type CommandLine } from "../text/command.ts";
 import { entryOf, type FindingCode, type StepName } from "../causes/catalogue.ts";
+import type { Change } from "./remedy/change.ts";
 import type { Decision } from "./predict/decision.ts";
 import type { Evidence, Finding, Fix, Repair, RepairPlace } from "./finding.ts";
 import type { Prediction, Stop, StopKind, Target } from "./predict/path.ts";
 import type { PredictedPath } from "./predict/predict.ts";
+import { nameObjects } from "./wording.ts";
 import { worldOf, type World } from "./predict/walk.ts";
 
 /** One step's worth of questions about one pod and one target. */
@@ -16,6 +18,8 @@ export interface Check {
   /** What it can find. */
   readonly codes: readonly FindingCode[];
   readonly run: (context: CheckContext) => readonly Finding[];
+  /** What is right by the tables, and would be the reason if a real packet got no answer all the same. */
+  readonly suspects?: (context: CheckContext) => readonly Finding[];
 }
 
 export class CheckContext {
@@ -31,6 +35,7 @@ export class CheckContext {
   ) {
     this.node = worldOf(snapshot.node);
     this.inside = pod.state === undefined ? undefined : worldOf(pod.state);
+    for (const state of [snapshot.node, pod.state]) if (state !== undefined) nameObjects(state);
   }
 
   get path(): Prediction {
@@ -46,13 +51,21 @@ export class CheckContext {
     return this.path.stops.filter((stop): stop is Extract<Stop, { readonly kind: K }> => stop.kind === kind);
   }
 
-  /** A fix with a command, in the node's or the pod's namespace, and the change that does the same. */
-  fix(place: RepairPlace, line: CommandLine | undefined, repair?: Repair): Fix | undefined {
+  /**
+   * A fix with a command, in the node's or the pod's namespace, and the change that does the same.
+   * @param change what the command changes, where `--fix` does not do it itself
+   */
+  fix(place: RepairPlace, line: CommandLine | undefined, repair?: Repair, change?: Change): Fix | undefined {
     const path = place === "node" ? this.snapshot.node.path : this.pod.state?.path;
     // What no command line can spell, the repair still can: it knows the objects by their numbers.
     const shown = commandIn(path, line) ?? (repair === undefined ? undefined : this.#doctorItself());
     if (shown === undefined) return undefined;
-    return { command: shown, place, ...(repair === undefined ? {} : { repair }) };
+    return {
+      command: shown,
+      place,
+      ...(repair === undefined ? {} : { repair }),
+      ...(change === undefined ? {} : { change }),
+    };
   }
 
   #doctorItself(): CommandLine | undefined {
@@ -80,6 +93,11 @@ export function anywhere(line: CommandLine | undefined): Fix | undefined {
   return line === undefined ? undefined : { command: line };
 }
 
+/** Advice with a command in it; none where the command cannot be spelled. */
+export function said(before: string, line: CommandLine | undefined): readonly string[] {
+  return line === undefined ? [] : [`${before}${line}`];
+}
+
 /** Takes a rule of nf_tables away; nft finds it by its handle, whatever is written in it. */
 export function deleteRule(
   context: CheckContext,
@@ -91,6 +109,8 @@ export function deleteRule(
   return context.fix(
     place,
     command`nft delete rule ${table.family} ${where[0]} ${where[1]} handle ${rule.handle}`,
+    undefined,
+    { kind: "delete-filter-rule", place, table, chain, rule },
   );
 }
 

@@ -1,13 +1,24 @@
 /** From a snapshot to the answer: all checks, causes hiding their symptoms, one sentence, one checklist. */
 import { messageOf } from "../error.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
-import { causesOf, CATALOGUE, entryOf, STEPS, type FindingCode, type StepName } from "../causes/catalogue.ts";
-import { anywhere, CheckContext, finding } from "./check.ts";
+import {
+  causesOf,
+  CATALOGUE,
+  entryOf,
+  ON_THE_WAY,
+  READ_FOR,
+  STEPS,
+  type FindingCode,
+  type StepName,
+} from "../causes/catalogue.ts";
+import { anywhere, CheckContext, finding, type Check } from "./check.ts";
 import { CHECKS } from "./checks/all.ts";
+import { redirectionText } from "./checks/local-end.ts";
 import type { Finding } from "./finding.ts";
 import { tupleText } from "./predict/packet.ts";
 import type { Prediction, Target } from "./predict/path.ts";
 import { predictPath } from "./predict/predict.ts";
+import { judged } from "./remedy/judge.ts";
 import { stopText } from "./stop-text.ts";
 import { targetText, traceCommand } from "./wording.ts";
 
@@ -29,11 +40,15 @@ export interface Diagnosis {
   readonly healthy: boolean;
   /** False: whether it works depends on something that cannot be read. */
   readonly certain: boolean;
+  /** True: something that the packet meets could not be read, and nothing was found that stops it before. */
+  readonly blind: boolean;
   /** The answer in one sentence. */
   readonly answer: string;
   readonly checklist: readonly ChecklistLine[];
   /** Causes, in the order in which the packet meets them; symptoms of other findings are left out. */
   readonly findings: readonly Finding[];
+  /** What would be the reason if a real packet got no answer: right by the tables, and not by itself a fault. */
+  readonly suspicions: readonly Finding[];
   /** `10.0.0.1:43210 → 198.51.100.80:443`, as sent and as it leaves. */
   readonly path: { readonly sent?: string; readonly left?: string; readonly blindSpots: readonly string[] };
   /** What a check could not look at, and why. */
@@ -47,26 +62,23 @@ export function diagnose(snapshot: Snapshot, pod: PodState, target: Target): Dia
   const gaps: string[] = snapshot.missing
     .filter((one) => one.where === "node" || one.where === pod.name)
     .map((one) => `${one.what} of ${one.where}: ${one.why}`);
-  const raised = CHECKS.flatMap((check) => {
-    try {
-      return check.run(context);
-    } catch (error) {
-      gaps.push(`the check of ${STEPS[check.step]}: ${messageOf(error)}`);
-      return [];
-    }
-  });
-  const causes = withoutSymptoms(raised);
+  const raised = raisedIn(context, gaps);
+  const causes = withoutSymptoms(raised).map((found) => judged(context, found, raisedIn));
   const findings = inOrder(withUnnamed(causes, predicted.path, pod.name));
   const stopping = findings.filter((one) => one.stopsTraffic);
-  const certain = predicted.certain && !mayBeTranslated(predicted.path);
+  const unread = unreadSteps(snapshot, pod);
+  const blind = [...unread.keys()].some((step) => ON_THE_WAY.has(step));
+  const certain = predicted.certain && !blind && !mayBeTranslated(predicted.path);
   return {
     pod: pod.name,
     target,
     healthy: stopping.length === 0,
     certain,
-    answer: answerOf(pod.name, target, stopping, predicted.path, certain),
-    checklist: checklistOf(findings, predicted.path),
+    answer: answerOf(context, stopping, certain),
+    blind: blind && stopping.length === 0,
+    checklist: checklistOf(findings, predicted.path, unread),
     findings,
+    suspicions: suspicionsIn(context, gaps),
     path: {
       ...(predicted.path.sent === undefined ? {} : { sent: tupleText(predicted.path.sent) }),
       ...(predicted.path.left === undefined ? {} : { left: tupleText(predicted.path.left) }),
@@ -74,6 +86,33 @@ export function diagnose(snapshot: Snapshot, pod: PodState, target: Target): Dia
     },
     gaps,
   };
+}
+
+/** What all checks find. A check that fails says so in `gaps`. */
+function raisedIn(context: CheckContext, gaps: string[] = []): Finding[] {
+  return CHECKS.flatMap((check) => answersOf(context, check, check.run, gaps));
+}
+
+function answersOf(
+  context: CheckContext,
+  { step }: Check,
+  ask: NonNullable<Check["suspects"]>,
+  gaps: string[],
+): readonly Finding[] {
+  try {
+    return ask(context);
+  } catch (error) {
+    gaps.push(`the check of ${STEPS[step]}: ${messageOf(error)}`);
+    return [];
+  }
+}
+
+/** Only of what gets through by the tables: where something stops it, that is the reason. */
+function suspicionsIn(context: CheckContext, gaps: string[]): Finding[] {
+  if (context.path.stops.length > 0) return [];
+  return CHECKS.flatMap((check) =>
+    check.suspects === undefined ? [] : answersOf(context, check, check.suspects, gaps),
+  ).map((found) => judged(context, found, () => []));
 }
 
 /** A finding is hidden while one of its causes stands. */
@@ -122,13 +161,9 @@ function inOrder(findings: readonly Finding[]): Finding[] {
   return findings.toSorted((a, b) => rank(a) - rank(b));
 }
 
-function answerOf(
-  pod: string,
-  target: Target,
-  stopping: readonly Finding[],
-  path: Prediction,
-  certain: boolean,
-): string {
+function answerOf(context: CheckContext, stopping: readonly Finding[], certain: boolean): string {
+  const { path, target } = context;
+  const pod = context.pod.name;
   const where = targetText(target);
   const [first] = stopping;
   if (first !== undefined) {
@@ -136,12 +171,16 @@ function answerOf(
     return `${pod} cannot reach ${where} because ${first.text}${more}`;
   }
   if (!certain) return `whether ${pod} reaches ${where} cannot be told from here`;
+  const redirected = redirectionText(context);
+  if (redirected !== undefined) {
+    return `what ${pod} sends to ${where} is redirected: ${redirected}`;
+  }
   const as = path.left === undefined || path.end !== "outside" ? "" : ` as ${path.left.source}`;
   switch (path.end) {
     case "outside":
       return `${pod} can reach ${where}: its packets leave by ${path.outLink?.name ?? "the node"}${as}, and answers find the way back`;
     case "node":
-      return `${pod} can reach ${where}, which is on this node`;
+      return `${pod} can reach ${where}, which is on this node${ownLinkText(path)}`;
     case "pod":
       return `${pod} can reach ${where}, which is in the pod itself`;
     case "bridged":
@@ -151,7 +190,28 @@ function answerOf(
   }
 }
 
-function checklistOf(findings: readonly Finding[], path: Prediction): ChecklistLine[] {
+function ownLinkText({ localEnd }: Prediction): string {
+  return localEnd?.why.kind === "address" ? ` (an address of ${localEnd.why.link.name})` : "";
+}
+
+/** Steps of which something was not read, with why. */
+function unreadSteps({ missing }: Snapshot, pod: PodState): Map<StepName, string> {
+  const own = missing.filter(
+    ({ where, absent }) => absent !== true && (where === "node" || where === pod.name),
+  );
+  const steps = new Map<StepName, string>();
+  for (const step of Object.keys(READ_FOR) as StepName[]) {
+    const one = own.find(({ what }) => READ_FOR[step].includes(what));
+    if (one !== undefined) steps.set(step, `${one.what} of ${one.where} could not be read`);
+  }
+  return steps;
+}
+
+function checklistOf(
+  findings: readonly Finding[],
+  path: Prediction,
+  unread: ReadonlyMap<StepName, string>,
+): ChecklistLine[] {
   const names = Object.keys(STEPS) as StepName[];
   const ended = path.end === "unknown" && path.stops.length > 0;
   const lastStep = names.findLastIndex((step) =>
@@ -166,6 +226,8 @@ function checklistOf(findings: readonly Finding[], path: Prediction): ChecklistL
     }
     // Behind a place where the packet ends for good, what depends on the packet was not judged.
     const judged = !(ended && index > lastStep && OF_THE_PACKET.has(step));
+    const why = unread.get(step);
+    if (why !== undefined) return { step, title, status: "skipped", text: why };
     if (step === "nat" && mayBeTranslated(path)) {
       return { step, title, status: "warned", text: "no rule does it; something that cannot be read may" };
     }

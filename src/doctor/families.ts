@@ -3,17 +3,11 @@
  * well, told as one diagnosis.
  */
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
+import { ANYWHERE } from "./anywhere.ts";
 import { diagnose, type ChecklistLine, type Diagnosis, type StepStatus } from "./diagnose.ts";
 import type { Finding } from "./finding.ts";
 import { isDefaultRoute } from "./predict/fib.ts";
-import type { Target } from "./predict/path.ts";
 import { targetText } from "./wording.ts";
-
-/** Addresses outside that stand for "the internet". Nothing is sent to them. */
-export const ANYWHERE: Readonly<Record<4 | 6, Target>> = {
-  4: { address: "1.1.1.1", protocol: "tcp", port: 443 },
-  6: { address: "2606:4700:4700::1111", protocol: "tcp", port: 443 },
-};
 
 /** A pod's way out, whatever families it has. */
 export function diagnoseAnywhere(snapshot: Snapshot, pod: PodState): Diagnosis {
@@ -61,6 +55,7 @@ function merged(first: Diagnosis, second: Diagnosis): Diagnosis {
     ...first,
     healthy: first.healthy && second.healthy,
     certain: first.certain && second.certain,
+    blind: first.blind || second.blind,
     answer: answerOf(first, second),
     checklist: first.checklist.map((line, index) => worse(line, second.checklist[index])),
     findings: [...findings.filter((one) => one.stopsTraffic), ...findings.filter((one) => !one.stopsTraffic)],

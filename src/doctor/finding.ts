@@ -2,6 +2,7 @@
 import type { CommandLine } from "../text/command.ts";
 import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
+import type { Change } from "./remedy/change.ts";
 import type { FindingCode, Severity } from "../causes/catalogue.ts";
 
 /** `certain`: the kernel said so, or it follows from what it said. `likely`: it fits, something else could explain it. */
@@ -57,6 +58,8 @@ export interface Fix {
   readonly place?: RepairPlace;
   /** The same as a change that `doctor --fix` makes itself; absent when it is somebody else's to make. */
   readonly repair?: Repair;
+  /** What the command changes, where that is no repair of ours: by it the fix is judged. Not printed. */
+  readonly change?: Change;
 }
 
 export interface Finding {

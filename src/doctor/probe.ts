@@ -36,15 +36,11 @@ export interface SeenStop {
 export const SEEN_CAUSES: readonly CauseCode[] = [
   "pod-ports-exhausted",
   "pod-cannot-send",
-  "bridge-port-locked",
-  "ttl-exceeded",
   "qdisc-drops",
   "kernel-drops",
   "refused-on-node",
   "refused-outside",
-  "source-unanswered",
   "answer-from-elsewhere",
-  "answer-unrecognized",
   "request-unanswered",
   "pod-silent",
   "no-answer",
@@ -55,13 +51,27 @@ export const SEEN_CAUSES: readonly CauseCode[] = [
 export function withProbe(diagnosis: Diagnosis, probe: ProbeResult): Diagnosis {
   switch (probe.outcome) {
     case "not-sent":
-      return { ...diagnosis, gaps: [...diagnosis.gaps, `the live packet: ${probe.said}`] };
+      return {
+        ...diagnosis,
+        answer: diagnosis.healthy
+          ? `${diagnosis.answer}; no packet could be sent to prove it`
+          : diagnosis.answer,
+        gaps: [...diagnosis.gaps, `the live packet: ${probe.said}`],
+      };
     case "answered":
-    case "refused":
       return answered(diagnosis, probe);
+    case "refused":
+      return refusesItself(diagnosis) ? confirmed(diagnosis, probe) : answered(diagnosis, probe);
     case "stopped":
-      return isNamed(diagnosis) ? confirmed(diagnosis, probe) : seen(diagnosis, probe);
+      if (isNamed(diagnosis)) return confirmed(diagnosis, probe);
+      return provesNothing(diagnosis, probe) ? unanswered(diagnosis, probe) : seen(diagnosis, probe);
   }
+}
+
+/** Whether a refusal is the very thing that was predicted: it comes from this node, not from the destination. */
+function refusesItself({ findings }: Diagnosis): boolean {
+  const [first] = findings.filter((one) => one.stopsTraffic);
+  return first?.code === "ends-on-node" || first?.code === "ends-in-pod";
 }
 
 type Answered = Extract<ProbeResult, { readonly outcome: "answered" | "refused" }>;
@@ -72,24 +82,34 @@ function answered(diagnosis: Diagnosis, probe: Answered): Diagnosis {
   const known = diagnosis.healthy && diagnosis.certain;
   const findings = diagnosis.findings.flatMap((one) => {
     if (one.code === "filter-unknown") return [];
-    return one.stopsTraffic
+    return one.stopsTraffic && !OF_OLD_FLOWS.has(one.code)
       ? [{ ...one, stopsTraffic: false, severity: "warning" as const, confidence: "possible" as const }]
       : [one];
   });
+  const stuck = findings.find((one) => one.stopsTraffic);
   const checklist = diagnosis.checklist.map((line) => {
+    if (stuck !== undefined && line.step === entryOf(stuck.code).step) return line;
     if (findings.length < diagnosis.findings.length && line.step === "filter" && line.status === "warned")
       return { ...line, status: "ok" as const, text: `a real packet got through: ${probe.said}` };
     return line.status === "broken" ? { ...line, status: "warned" as const } : line;
   });
+  const answer =
+    stuck === undefined
+      ? answerOf(diagnosis, probe, address, known)
+      : `a new flow of ${diagnosis.pod} to ${address} gets through (a real packet: ${probe.said}), and one that is tracked already does not: ${stuck.text}`;
   return {
     ...diagnosis,
-    healthy: true,
+    healthy: stuck === undefined,
     certain: true,
+    blind: false,
     findings,
     checklist,
-    answer: answerOf(diagnosis, probe, address, known),
+    answer,
   };
 }
+
+/** They say nothing of a new flow, as the probe's is, and stand whatever becomes of that. */
+const OF_OLD_FLOWS: ReadonlySet<CauseCode> = new Set<CauseCode>(["flow-outdated", "flow-address-lost"]);
 
 function answerOf(diagnosis: Diagnosis, probe: Answered, address: string, known: boolean): string {
   const { redirected, said } = probe;
@@ -98,13 +118,15 @@ function answerOf(diagnosis: Diagnosis, probe: Answered, address: string, known:
     return `${diagnosis.pod} gets an answer for ${address}: it is redirected to ${redirected.to}${by} (a real packet: ${said})`;
   }
   if (known) return `${diagnosis.answer} (a real packet: ${said})`;
-  const but = diagnosis.healthy ? "" : ", although the tables say otherwise";
+  const ofThePath = diagnosis.findings.some((one) => one.stopsTraffic && entryOf(one.code).step !== "dns");
+  const but = ofThePath ? ", although the tables say otherwise" : "";
   return `${diagnosis.pod} reaches ${address} (a real packet: ${said})${but}`;
 }
 
 /** Both say that it does not get there: the packet's word is one more piece of evidence. */
-function confirmed(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
-  const at = diagnosis.findings.findIndex((one) => one.stopsTraffic && one.code === probe.code);
+function confirmed(diagnosis: Diagnosis, probe: SeenStop | Answered): Diagnosis {
+  const code = "code" in probe ? probe.code : undefined;
+  const at = diagnosis.findings.findIndex((one) => one.stopsTraffic && one.code === code);
   const index = at < 0 ? diagnosis.findings.findIndex((one) => one.stopsTraffic) : at;
   const findings = diagnosis.findings.map((one, place) =>
     place === index
@@ -119,28 +141,33 @@ function isNamed({ findings }: Diagnosis): boolean {
   return findings.some((one) => one.stopsTraffic && one.code !== "stopped-elsewhere");
 }
 
+/** A program answers over UDP what it likes: to a nameserver a question was sent, to anybody else only bytes. */
+function provesNothing({ target }: Diagnosis, { code }: SeenStop): boolean {
+  return code === "no-answer" && target.protocol === "udp" && target.port !== 53;
+}
+
+function unanswered(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
+  const found: Finding = {
+    ...findingOf(diagnosis, probe, probe.said),
+    consequence: "that proves nothing: over UDP a program answers only what it understands",
+    stopsTraffic: false,
+    severity: "warning",
+    confidence: "possible",
+  };
+  return {
+    ...diagnosis,
+    findings: [...diagnosis.findings, found],
+    answer: `${diagnosis.answer}; the datagram that was sent was not answered, which over UDP proves nothing`,
+  };
+}
+
 /** Nothing with a name was found, and yet no answer came: the finding is what was seen. */
 function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
+  const [suspicion, ...others] = UNANSWERED.has(probe.code) ? diagnosis.suspicions : [];
+  if (suspicion !== undefined) return suspected(diagnosis, probe, suspicion, others);
   const text = sentenceOf(probe);
-  const found: Finding = {
-    ...finding(probe.code, {
-      text,
-      owner: ownerOf(diagnosis, probe),
-      evidence: [
-        { source: "a real packet", value: probe.said },
-        { source: "last seen", value: probe.lastSeen },
-        ...probe.evidence,
-        ...diagnosis.path.blindSpots.map((value) => ({ source: "on its way", value })),
-      ],
-      consequence: "no answer comes back",
-      fix: probe.fix,
-      ...(probe.todo === undefined ? {} : { advice: [probe.todo] }),
-      confidence: probe.code === "no-answer" || probe.code === "stopped-elsewhere" ? "likely" : "certain",
-    }),
-    // It was seen to stop, whatever its kind does elsewhere.
-    stopsTraffic: true,
-    severity: "error",
-  };
+  // It was seen to stop, whatever its kind does elsewhere.
+  const found: Finding = { ...findingOf(diagnosis, probe, text), stopsTraffic: true, severity: "error" };
   const { step } = entryOf(probe.code);
   return {
     ...diagnosis,
@@ -157,6 +184,66 @@ function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
   };
 }
 
+/** What says no more than that nobody answered. */
+const UNANSWERED: ReadonlySet<CauseCode> = new Set<CauseCode>([
+  "no-answer",
+  "uplink-gateway-unresolved",
+  "stopped-elsewhere",
+]);
+
+/** Before the outside is blamed: something on this node explains it. */
+function suspected(
+  diagnosis: Diagnosis,
+  probe: SeenStop,
+  suspicion: Finding,
+  others: readonly Finding[],
+): Diagnosis {
+  const found: Finding = {
+    ...suspicion,
+    evidence: [
+      ...suspicion.evidence,
+      { source: "a real packet", value: probe.said },
+      { source: "last seen", value: probe.lastSeen },
+    ],
+    stopsTraffic: true,
+    severity: "error",
+  };
+  const possible = others.map((one) => ({
+    ...one,
+    stopsTraffic: false,
+    severity: "warning" as const,
+    confidence: "possible" as const,
+  }));
+  const { step } = entryOf(found.code);
+  const { text } = found;
+  return {
+    ...diagnosis,
+    healthy: false,
+    findings: [found, ...possible, ...diagnosis.findings.filter((one) => one.code !== found.code)],
+    checklist: diagnosis.checklist.map((line) =>
+      line.step === step ? { ...line, status: "broken", text } : line,
+    ),
+    answer: `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)}: nobody answers, and ${text}`,
+  };
+}
+
+function findingOf(diagnosis: Diagnosis, probe: SeenStop, text: string): Finding {
+  return finding(probe.code, {
+    text,
+    owner: ownerOf(diagnosis, probe),
+    evidence: [
+      { source: "a real packet", value: probe.said },
+      { source: "last seen", value: probe.lastSeen },
+      ...probe.evidence,
+      ...diagnosis.path.blindSpots.map((value) => ({ source: "on its way", value })),
+    ],
+    consequence: "no answer comes back",
+    fix: probe.fix,
+    ...(probe.todo === undefined ? {} : { advice: [probe.todo] }),
+    confidence: probe.code === "no-answer" || probe.code === "stopped-elsewhere" ? "likely" : "certain",
+  });
+}
+
 /** What the trace says by itself, or where the packet was last seen when that is all there is to say. */
 function sentenceOf({ code, said, lastSeen }: SeenStop): string {
   if (code !== "stopped-elsewhere") return said;
@@ -166,8 +253,10 @@ function sentenceOf({ code, said, lastSeen }: SeenStop): string {
   return `${place}; then ${said}`;
 }
 
-function ownerOf({ path }: Diagnosis, { owner }: SeenStop): string {
+/** What cannot be looked into at the very device where it ended is the likeliest. */
+function ownerOf({ path }: Diagnosis, { owner, said }: SeenStop): string {
   if (owner !== undefined) return owner;
-  const [spot] = path.blindSpots;
+  const device = / at (\S+) (?:on the node|in the pod)/.exec(said)?.[1];
+  const spot = path.blindSpots.find((text) => text.split(" ").includes(device ?? "")) ?? path.blindSpots[0];
   return `unknown${spot === undefined ? "" : `; perhaps of ${spot}`}`;
 }

@@ -2,9 +2,7 @@
 import { command } from "../text/command.ts";
 import type { CheckContext, Found } from "./check.ts";
 import { routeWords } from "./predict/fib.ts";
-
-/** No link with IPv6 may take less (RFC 8200 5): the kernel removes IPv6 from one that does. */
-const IPV6_LEAST_MTU = 1280;
+import { IPV6_MIN_MTU } from "./remedy/change.ts";
 
 /**
  * The link's MTU where that is possible; below what IPv6 needs only the IPv4 route's.
@@ -15,13 +13,20 @@ export function smallerPackets(context: CheckContext, mtu: number): Required<Pic
   const state = context.inside?.view.state;
   if (podLink === undefined || state === undefined) return { fix: [], advice: [] };
   const hasIpv6 = state.addresses.some((one) => one.family === 6 && one.interface === podLink.index);
-  if (mtu >= IPV6_LEAST_MTU || !hasIpv6) {
+  if (mtu >= IPV6_MIN_MTU || !hasIpv6) {
     return {
-      fix: [context.fix("pod", command`ip link set dev ${podLink.name} mtu ${mtu}`)],
+      fix: [
+        context.fix("pod", command`ip link set dev ${podLink.name} mtu ${mtu}`, undefined, {
+          kind: "link-mtu",
+          place: "pod",
+          link: podLink.name,
+          mtu,
+        }),
+      ],
       advice: [`for every pod of the node: mtu ${mtu} in the network's configuration`],
     };
   }
-  const needs = `IPv6 needs ${IPV6_LEAST_MTU} bytes on every link, and QUIC 1228 over IPv4: give the way out a larger mtu; a smaller one on ${podLink.name} would take the pod's IPv6 away`;
+  const needs = `IPv6 needs ${IPV6_MIN_MTU} bytes on every link, and QUIC 1228 over IPv4: give the way out a larger mtu; a smaller one on ${podLink.name} would take the pod's IPv6 away`;
   const way = context.inside?.view.fib.predict({ destination: context.target.address });
   if (context.family === 6 || way?.kind !== "route" || way.route === undefined)
     return { fix: [], advice: [needs] };

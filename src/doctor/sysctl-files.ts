@@ -1,4 +1,5 @@
 /** What the settings files of a node say about a sysctl. */
+import { parseSysctlText } from "../linux/sysctl-file.ts";
 import type { ConfigFile } from "../snapshot/snapshot.ts";
 
 export interface FileSetting {
@@ -9,17 +10,11 @@ export interface FileSetting {
 
 /** Every assignment of these names, in the order in which the later one wins. */
 export function fileSettings(files: readonly ConfigFile[], names: readonly string[]): FileSetting[] {
-  const found: FileSetting[] = [];
-  for (const { path, text } of files) {
-    for (const line of text?.split("\n") ?? []) {
-      // sysctl.d(5): a leading "-" means that errors are ignored; both separators are allowed.
-      const parts = /^\s*-?\s*([\w./*-]+)\s*=\s*(.*?)\s*$/.exec(line);
-      if (parts === null) continue;
-      const name = parts[1]!.includes("/") ? parts[1]!.replaceAll("/", ".") : parts[1]!;
-      if (names.includes(name)) found.push({ path, name, value: parts[2]! });
-    }
-  }
-  return found;
+  return files.flatMap(({ path, text }) =>
+    parseSysctlText(text ?? "")
+      .filter(({ name }) => names.includes(name))
+      .map(({ name, value }) => ({ path, name, value })),
+  );
 }
 
 /** The names that all mean "forward": writing one sets the others. */

@@ -4,6 +4,7 @@
  */
 import { cidrContains, cidrOf, cidrText, parseCidr } from "../address/cidr.ts";
 import { command } from "../text/command.ts";
+import type { Route } from "../linux/route/route.ts";
 import type { CheckContext } from "./check.ts";
 import type { Fix } from "./finding.ts";
 
@@ -91,11 +92,15 @@ function networkOnNode({ node, path }: CheckContext, address: string): string | 
   if (own !== undefined) return cidrText(cidrOf(own.address, own.prefixLength));
   return routes.find(
     (route) =>
-      links.has(route.interface ?? -1) &&
-      route.type === "unicast" &&
+      ((links.has(route.interface ?? -1) && route.type === "unicast") || isOwnBlock(route)) &&
       !route.destination.endsWith("/0") &&
       cidrContains(parseCidr(route.destination), address),
   )?.destination;
+}
+
+/** A routing daemon holds the node's part of the pod network by a route that refuses what no pod has (Calico's bird). */
+function isOwnBlock({ type, protocol }: Route): boolean {
+  return type === "blackhole" && (protocol === "bird" || protocol === "zebra");
 }
 
 function bare(cidr: string): string {

@@ -1,13 +1,13 @@
 /** Whose a rule is, in words. */
-import { ownerOf } from "../rules/owner.ts";
+import { ownerOf, type Owner } from "../rules/owner.ts";
 import { commentOf } from "../rules/rule-comment.ts";
 import type { Decision } from "./predict/decision.ts";
 import { textOfRule } from "./wording.ts";
 
 const NOBODY_KNOWN = "somebody's rule (no product that we know writes it)";
 
-/** The product that made the deciding rule; for a policy, the one whose chains fill the table. */
-export function ownerOfDecision({ table, chain, rule }: Decision): string {
+/** The product that made the deciding rule, or whose chain or table it stands in; undefined for nobody's that is known. */
+export function productOfDecision({ table, chain, rule }: Decision): Owner | undefined {
   const { family, name } = table;
   if (rule !== undefined) {
     const target = jumpTarget(rule.expressions);
@@ -20,18 +20,25 @@ export function ownerOfDecision({ table, chain, rule }: Decision): string {
       ...(target === undefined ? {} : { target }),
       ...(comment === undefined ? {} : { comment }),
     });
-    if (owner !== undefined) return ownerText(owner);
+    if (owner !== undefined) return owner;
   }
-  const whole = ownerOf({ family, table: name, chain: chain.name, text: "" });
-  if (whole !== undefined) return ownerText(whole);
+  return ownerOf({ family, table: name, chain: chain.name, text: "" });
+}
+
+/** The product that made the deciding rule; for a policy, the one whose chains fill the table. */
+export function ownerOfDecision(by: Decision): string {
+  const { table, rule } = by;
+  const owner = productOfDecision(by);
+  if (owner !== undefined) return ownerText(owner);
   if (rule !== undefined) return NOBODY_KNOWN;
+  const { family, name } = table;
   const products = new Set(
     table.chains.flatMap((one) => ownerOf({ family, table: name, chain: one.name, text: "" })?.product ?? []),
   );
   return products.size === 0 ? "the administrator" : `${[...products].join(" or ")}, or the administrator`;
 }
 
-function ownerText(owner: NonNullable<ReturnType<typeof ownerOf>>): string {
+function ownerText(owner: Owner): string {
   const detail = owner.detail === undefined ? "" : ` (${owner.detail})`;
   return `${owner.product}${detail}${owner.confidence === "likely" ? ", likely" : ""}`;
 }

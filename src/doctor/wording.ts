@@ -3,6 +3,7 @@ import { command, type CommandLine } from "../text/command.ts";
 import type { Link } from "../linux/route/link.ts";
 import type { Rule, Table } from "../linux/nftables/ruleset.ts";
 import { ruleText } from "../linux/nftables/text.ts";
+import type { NamespaceState } from "../snapshot/snapshot.ts";
 import type { Decision } from "./predict/decision.ts";
 import type { Target } from "./predict/path.ts";
 
@@ -25,7 +26,19 @@ export function decisionText(decision: Decision): string {
 }
 
 export function textOfRule(rule: Rule, table: Table): string {
-  return ruleText(rule, table);
+  return ruleText(rule, table, namesAt.get(table) ?? {});
+}
+
+type RuleNames = NonNullable<Parameters<typeof ruleText>[2]>;
+const namesAt = new WeakMap<Table, RuleNames>();
+
+/** Rules hold ipsets and interfaces by number: the namespace that a table stands in knows their names. */
+export function nameObjects(state: NamespaceState): void {
+  const names: RuleNames = {
+    interfaces: new Map(state.links.map((link) => [link.index, link.name])),
+    ipsets: new Map(state.ipsets.map((set) => [set.index, set.name])),
+  };
+  for (const table of [...(state.ruleset?.tables ?? []), ...state.legacy]) namesAt.set(table, names);
 }
 
 /** Where the deciding rule stands: `table ip filter chain FORWARD handle 7`. */

@@ -3,7 +3,9 @@
  * later says the opposite. The order of files is that of sysctl.d(5): by file name over all directories, a file in an
  * earlier directory hiding its namesakes; sysctl --system reads /etc/sysctl.conf last of all.
  */
-import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readdirSync } from "node:fs";
+import { parseSysctlText, type SysctlAssignment } from "../linux/sysctl-file.ts";
+import { MOST_SETTINGS_BYTES, readRegular } from "../kernel/file.ts";
 import { dirname, join } from "node:path";
 import { messageOf, WayoutError } from "../error.ts";
 import { replaceFile } from "../kernel/durable-file.ts";
@@ -22,12 +24,8 @@ const DIRECTORIES = [
 const LAST_FILE = "/etc/sysctl.conf";
 
 /** One line of a sysctl.d file. */
-export interface SysctlLine {
+export interface SysctlLine extends SysctlAssignment {
   readonly file: string;
-  readonly line: number;
-  /** With dots: `net.ipv4.ip_forward`. May hold shell wildcards. */
-  readonly name: string;
-  readonly value: string;
 }
 
 export interface SysctlFiles {
@@ -43,7 +41,7 @@ export function readSysctlFiles(root = ""): SysctlFiles {
   const lines: SysctlLine[] = [];
   for (const file of [...filesInOrder(root), LAST_FILE]) {
     try {
-      lines.push(...parseSysctlFile(file, readFileSync(join(root, file), "utf8")));
+      lines.push(...parseSysctlFile(file, readRegular(join(root, file), MOST_SETTINGS_BYTES).text));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "ENOENT")
         unreadable.push({ file, reason: messageOf(error) });
@@ -68,20 +66,9 @@ function filesInOrder(root: string): string[] {
   return [...byName].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, file]) => file);
 }
 
-/** `name = value` lines; `#` and `;` begin comments, a leading `-` allows failure, `/` may stand for `.`. */
+/** Every assignment of a file. */
 export function parseSysctlFile(file: string, text: string): SysctlLine[] {
-  return text.split("\n").flatMap((raw, index) => {
-    const match = /^\s*-?\s*([^#;=\s][^=]*?)\s*=\s*(.*?)\s*$/.exec(raw);
-    if (match === null) return [];
-    return [{ file, line: index + 1, name: dotted(match[1]!), value: match[2]! }];
-  });
-}
-
-/** A name whose first separator is a slash uses slashes for dots, and dots for themselves (sysctl.d(5)). */
-function dotted(name: string): string {
-  const slash = name.indexOf("/");
-  const dot = name.indexOf(".");
-  return slash >= 0 && (dot < 0 || slash < dot) ? name.replaceAll("/", ".") : name;
+  return parseSysctlText(text).map((assignment) => ({ file, ...assignment }));
 }
 
 /** Whether a line of a file sets this setting: by its name, or by a pattern with `*`. */
@@ -158,7 +145,7 @@ function spelled(name: string): string {
 
 function readOwn(path: string): string | undefined {
   try {
-    return readFileSync(path, "utf8");
+    return readRegular(path, MOST_SETTINGS_BYTES).text;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw fileError(`reading ${path}`, error);

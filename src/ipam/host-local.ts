@@ -1,6 +1,6 @@
 /** Address management with host-local's files: what its ADD, DEL, CHECK, GC and STATUS do, in this process. */
 import { messageOf, WayoutError } from "../error.ts";
-import { readText } from "../kernel/file.ts";
+import { MOST_SETTINGS_BYTES, readRegular } from "../kernel/file.ts";
 import type { AssignedAddress, Assignment, Dns, Owner } from "./assignment.ts";
 import type { HostLocalConfiguration } from "./configuration.ts";
 import {
@@ -11,7 +11,7 @@ import {
   type AddressRange,
   type RangeSet,
 } from "./range.ts";
-import { parseResolvConf } from "./resolv-conf.ts";
+import { dnsOf } from "./resolv-conf.ts";
 import { AddressStore, countReservations, holderOf } from "./store.ts";
 
 /**
@@ -155,7 +155,7 @@ export function status({ network, directory, sets }: HostLocalConfiguration): vo
 function readDns(path: string | undefined): Dns {
   if (path === undefined) return {};
   try {
-    return parseResolvConf(readText(path));
+    return dnsOf(readRegular(path, MOST_SETTINGS_BYTES).text);
   } catch (error) {
     throw new WayoutError({
       code: "resolv-conf",

@@ -18,6 +18,11 @@ const O_APPEND = 0o2000;
 /** The one number here that differs: arm64 has its own (arch/arm64/include/uapi/asm/fcntl.h). */
 const O_NOFOLLOW = process.arch === "arm64" ? 0o100000 : 0o400000;
 const O_CLOEXEC = 0o2000000;
+/** A FIFO or a terminal is not waited for. */
+const O_NONBLOCK = 0o4000;
+const O_NOCTTY = 0o400;
+/** Opens nothing yet: only what it is can be asked. */
+const O_PATH = 0o10000000;
 
 /** As fopen(3) spells them: read; read and write what is there; write anew; make, or fail with EEXIST; append. */
 const MODES = {
@@ -78,6 +83,73 @@ export function readText(path: string): string {
 export function readTextIfThere(path: string): string | undefined {
   const fd = libc.openUnless(ERRNO.ENOENT, path, MODES.r | O_CLOEXEC);
   return fd === undefined ? undefined : readAndClose(fd);
+}
+
+/** A settings file is no larger: what goes beyond is not read, and so not judged. */
+export const MOST_SETTINGS_BYTES = 64 * 1024;
+/** Nor is what a container runtime writes of one container or network. */
+export const MOST_RUNTIME_BYTES = 4 * 1024 * 1024;
+
+/** What a file of somebody else's holds, as far as it was read. */
+export interface PartOfFile {
+  readonly text: string;
+  /** False when there is more than was read. */
+  readonly whole: boolean;
+}
+
+/**
+ * The text of a file that somebody else may have put there: of a regular file only, and no more than `mostBytes` of it.
+ * A FIFO is not waited for, a device is not read.
+ * @throws SystemError ENOENT …; EINVAL when it is no regular file
+ */
+export function readRegular(path: string, mostBytes: number): PartOfFile {
+  const handle = openHandle(path);
+  try {
+    return readHandle(handle, mostBytes);
+  } finally {
+    closeFile(handle);
+  }
+}
+
+/** A descriptor by which only can be asked what it is; whatever it is, nothing is opened or waited for. */
+export function openHandle(path: string): number {
+  return libc.open(path, O_PATH | O_CLOEXEC);
+}
+
+/** The magic number of the file system that a descriptor lies in (include/uapi/linux/magic.h). */
+export function fileSystemOf(fd: number): number {
+  const raw = libc.fstatfs(fd);
+  // struct statfs begins with f_type, a long on all 64-bit architectures.
+  return new DataView(raw.buffer, raw.byteOffset).getUint32(0, true);
+}
+
+/** The same; undefined when there is none. */
+export function readRegularIfThere(path: string, mostBytes: number): PartOfFile | undefined {
+  const handle = libc.openUnless(ERRNO.ENOENT, path, O_PATH | O_CLOEXEC);
+  if (handle === undefined) return undefined;
+  try {
+    return readHandle(handle, mostBytes);
+  } finally {
+    closeFile(handle);
+  }
+}
+
+/** @param handle opened with O_PATH, which opens not even a FIFO */
+export function readHandle(handle: number, mostBytes: number): PartOfFile {
+  if (fileType(statDescriptor(handle)) !== S_IFREG) {
+    throw new SystemError("open", ERRNO.EINVAL, "of what is no regular file");
+  }
+  const fd = libc.open(`/proc/thread-self/fd/${handle}`, O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  try {
+    const room = new Uint8Array(mostBytes + 1);
+    let length = 0;
+    for (let count = -1; count !== 0 && length < room.length; length += count) {
+      count = libc.read(fd, room.subarray(length));
+    }
+    return { text: decodeUtf8(room.subarray(0, Math.min(length, mostBytes))), whole: length <= mostBytes };
+  } finally {
+    closeFile(fd);
+  }
 }
 
 function readAndClose(fd: number): string {

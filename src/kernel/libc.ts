@@ -347,8 +347,28 @@ export function utimensat(path: string, times: BigInt64Array): void {
 /** Calls that not every C library in use has a function for; include/uapi/asm-generic/unistd.h, x86's syscall_64.tbl. */
 const NUMBERS =
   process.arch === "arm64"
-    ? { getdents64: 61, statx: 291, memfd_create: 279, prlimit64: 261 }
-    : { getdents64: 217, statx: 332, memfd_create: 319, prlimit64: 302 };
+    ? {
+        getdents64: 61,
+        statx: 291,
+        memfd_create: 279,
+        prlimit64: 261,
+        ioctl: 29,
+        fstatfs: 44,
+        openat: 56,
+        readlinkat: 78,
+        openat2: 437,
+      }
+    : {
+        getdents64: 217,
+        statx: 332,
+        memfd_create: 319,
+        prlimit64: 302,
+        ioctl: 16,
+        fstatfs: 138,
+        openat: 257,
+        readlinkat: 267,
+        openat2: 437,
+      };
 
 /** memfd_create(2), close-on-exec: a file that lies in no folder. Returns its descriptor. */
 export function memoryFile(name: string): number {
@@ -461,6 +481,57 @@ export function clockUs(clock: 0 | 1): number {
 /** ioctl(2) with a pointer argument that the kernel may fill in. */
 export function ioctl(fd: number, request: number, argument: Uint8Array): void {
   checked("ioctl", rare().ioctl(fd, request, argument), `0x${request.toString(16)}`);
+}
+
+/** ioctl(2) whose answer is its result. */
+export function ioctlResult(fd: number, request: number): number {
+  return checked(
+    "ioctl",
+    Number(libc.syscall(NUMBERS.ioctl, fd, request, 0, 0, 0, 0)),
+    `0x${request.toString(16)}`,
+  );
+}
+
+/** fstatfs(2): struct statfs. */
+export function fstatfs(fd: number): Uint8Array {
+  const status = new Uint8Array(128);
+  checked("fstatfs", Number(libc.syscall(NUMBERS.fstatfs, fd, Number(ptr(status)), 0, 0, 0, 0)));
+  return status;
+}
+
+/** openat2(2) (Linux 5.6). @param resolve RESOLVE_* @throws SystemError ENOSYS on older kernels */
+export function openat2(directory: number, path: string, flags: number, resolve: number): number {
+  // struct open_how: flags, mode, resolve.
+  const how = new BigUint64Array(3);
+  how[0] = BigInt(flags >>> 0);
+  how[2] = BigInt(resolve);
+  const name = text(path);
+  const { openat2: number } = NUMBERS;
+  return checked(
+    "openat2",
+    Number(libc.syscall(number, directory >>> 0, Number(ptr(name)), Number(ptr(how)), how.byteLength, 0, 0)),
+    path,
+  );
+}
+
+/** openat(2). */
+export function openat(directory: number, path: string, flags: number): number {
+  const name = text(path);
+  return checked(
+    "openat",
+    Number(libc.syscall(NUMBERS.openat, directory >>> 0, Number(ptr(name)), flags >>> 0, 0, 0, 0)),
+    path,
+  );
+}
+
+/** readlinkat(2) of a descriptor opened with O_PATH | O_NOFOLLOW. */
+export function readlinkOf(fd: number): Uint8Array {
+  const room = new Uint8Array(4096);
+  const empty = text("");
+  const length = Number(
+    libc.syscall(NUMBERS.readlinkat, fd, Number(ptr(empty)), Number(ptr(room)), room.length, 0, 0),
+  );
+  return room.subarray(0, checked("readlinkat", length));
 }
 
 /** Takes away RLIMIT_MEMLOCK (prlimit(2)). False for those who may not. */

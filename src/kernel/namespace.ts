@@ -5,10 +5,12 @@
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import {
   closeFile,
+  fileSystemOf,
   listDirectory,
   makeDirectory,
   makeFile,
   openFile,
+  openHandle,
   readText,
   removeFile,
   statDescriptor,
@@ -28,6 +30,10 @@ export const MS_REC = 16384;
 export const MS_PRIVATE = 1 << 18;
 const MS_SHARED = 1 << 20;
 export const MNT_DETACH = 2;
+
+/** include/uapi/linux/magic.h, nsfs.h */
+const NSFS_MAGIC = 0x6e73_6673;
+const NS_GET_NSTYPE = 0xb703;
 
 /** Where iproute2 keeps named namespaces; `ip netns` shows what is here. */
 export const NETNS_DIRECTORY = "/run/netns";
@@ -55,23 +61,24 @@ export class NetworkNamespace implements Disposable {
     return this.#fd;
   }
 
-  /** @throws SystemError: ENOENT …, or EINVAL when the path is no network namespace */
+  /**
+   * Looks what the path leads to before anything is opened: the path of a CNI call, or a name under /run/netns, may be a
+   * FIFO, a device or a plain file by now.
+   * @throws SystemError: ENOENT …, or EINVAL when the path is no network namespace
+   */
   static open(path: string, name?: string): NetworkNamespace {
-    const namespace = NetworkNamespace.unchecked(path, name);
+    const handle = openHandle(path);
     try {
-      // NSFS_MAGIC would need statfs(2); entering what it is not fails with EINVAL anyway.
-      if (!path.startsWith("/proc/")) namespace.run(() => undefined);
-      return namespace;
-    } catch (error) {
+      if (fileSystemOf(handle) !== NSFS_MAGIC)
+        throw new SystemError("open", ERRNO.EINVAL, `of ${path}, which is no namespace`);
+      const fd = openFile(`/proc/thread-self/fd/${handle}`, "r");
+      const namespace = new NetworkNamespace(fd, path, name, statDescriptor(fd).inode);
+      if (libc.ioctlResult(fd, NS_GET_NSTYPE) === CLONE_NEWNET) return namespace;
       namespace.close();
-      throw error;
+      throw new SystemError("open", ERRNO.EINVAL, `of ${path}, which is a namespace of another kind`);
+    } finally {
+      closeFile(handle);
     }
-  }
-
-  /** The same for who enters it at once: only then it turns out whether it is one. @throws SystemError ENOENT … */
-  static unchecked(path: string, name?: string): NetworkNamespace {
-    const fd = openFile(path, "r");
-    return new NetworkNamespace(fd, path, name, statDescriptor(fd).inode);
   }
 
   /** The namespace of the calling thread. */

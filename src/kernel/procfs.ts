@@ -3,6 +3,7 @@
  * and keep every counter, also those that a newer kernel adds.
  */
 import { readFileSync } from "node:fs";
+import { canonicalIp, ipText } from "../address/ip.ts";
 import type { NetworkNamespace } from "./namespace.ts";
 
 /** Counters by group and name: "Ip.ForwDatagrams", "TcpExt.IPReversePathFilter", "Ip6.OutNoRoutes". */
@@ -118,4 +119,49 @@ function readProcNet(file: string): string | undefined {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
     throw error;
   }
+}
+
+/** A virtual service of IPVS (kube-proxy's mode ipvs): the kernel takes its packets at the input hook. */
+export interface VirtualService {
+  readonly protocol: "tcp" | "udp" | "sctp";
+  readonly address: string;
+  readonly port: number;
+  /** Destinations that get new connections. */
+  readonly destinations: number;
+}
+
+/** Undefined where IPVS is not loaded. */
+export function virtualServices(namespace: NetworkNamespace): VirtualService[] | undefined {
+  try {
+    return parseVirtualServices(namespace.run(() => readFileSync(`${PROC_NET}/ip_vs`, "utf8")));
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/** /proc/net/ip_vs: a service a line, addresses in hexadecimal (IPv6 in brackets), its destinations below it. */
+export function parseVirtualServices(text: string): VirtualService[] {
+  const services: { -readonly [K in keyof VirtualService]: VirtualService[K] }[] = [];
+  for (const line of text.split("\n")) {
+    const service = /^(TCP|UDP|SCTP)\s+(?:\[([0-9a-f:]+)\]|([0-9A-F]{8})):([0-9A-F]{4})\b/i.exec(line);
+    if (service !== null) {
+      const [, protocol, long, short, port] = service;
+      services.push({
+        protocol: protocol!.toLowerCase() as VirtualService["protocol"],
+        address: long === undefined ? dotted(short!) : canonicalIp(long),
+        port: Number.parseInt(port!, 16),
+        destinations: 0,
+      });
+      continue;
+    }
+    const destination = /^\s+->\s+\S+\s+\S+\s+(\d+)/.exec(line);
+    const last = services.at(-1);
+    if (destination !== null && last !== undefined && Number(destination[1]) > 0) last.destinations++;
+  }
+  return services;
+}
+
+function dotted(hex: string): string {
+  return ipText(Uint8Array.from(Buffer.from(hex, "hex")));
 }

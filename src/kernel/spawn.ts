@@ -67,6 +67,7 @@ static void leave_caller(const struct calls *c, const struct order *o) {
   c->setsid();
   c->chdir("/");
   int nothing = c->open("/dev/null", 2);
+  if (nothing < 0) c->_exit(123);
   for (int fd = 0; fd < 3; fd++) c->dup2(nothing, fd);
   int highest = 2;
   for (int i = 0; i < o->keep_count; i++) if (o->keep[i] > highest) highest = o->keep[i];
@@ -76,8 +77,8 @@ static void leave_caller(const struct calls *c, const struct order *o) {
 }
 
 /* clone3 is not needed: clone without a stack copies the address space, as fork does; CLONE_VFORK makes the parent
-   wait until execve, so that its buffers stay as they are. The exit codes 124 (the parent is gone already) to 126 tell
-   which step failed. */
+   wait until execve, so that its buffers stay as they are. The exit codes 123 (there is no /dev/null), 124 (the parent is
+   gone already) to 126 tell which step failed. */
 long spawn_in(const struct calls *c, const struct order *o) {
   int parent = c->getpid();
   long pid = c->syscall(CLONE_NUMBER, o->flags | 0x4000L | 17L, 0L, 0L, 0L, 0L);

@@ -18,3 +18,4 @@ export const SOL_PACKET = 263;
 
 export const MSG_NOSIGNAL = 0x4000;
 export const POLLIN = 1;
+export const POLLOUT = 4;

@@ -2,8 +2,9 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { isLack, NAT_BACKENDS, type NatBackendName } from "./backends/backends.ts";
 import { GenerationMemory } from "./generation-memory.ts";
 import type { NatIntent } from "./intent.ts";
-import { readWants, removedText } from "./network-wants.ts";
-import { isNetworkOwner, networkOwner } from "./owner-name.ts";
+import { readWants } from "./network-wants.ts";
+import { removedText } from "./removed.ts";
+import { isNetworkOwner, networkOwner } from "../naming/names.ts";
 import { mayHold, openNat } from "./open.ts";
 
 /**
@@ -63,10 +64,10 @@ export function allIntents(namespace: NetworkNamespace): NatIntent[] {
   });
 }
 
-/** What other owners want, by the backend that holds it; of all backends but the one given. */
+/** What owners want, by the backend that holds it; of all backends but the one given. */
 export function intentsElsewhere(
   namespace: NetworkNamespace,
-  besides: NatBackendName,
+  besides?: NatBackendName,
 ): { readonly backend: NatBackendName; readonly intents: readonly NatIntent[] }[] {
   return NAT_BACKENDS.filter((backend) => backend !== besides).map((backend) => {
     using nat = openNat(backend, namespace);

@@ -2,7 +2,7 @@
 import { ipFamily, type IpFamily } from "../address/ip.ts";
 import { normalizeIntent, type NatIntent } from "./intent.ts";
 import type { NetworkWants } from "./network-wants.ts";
-import { networkOwner } from "./owner-name.ts";
+import { networkOwner } from "../naming/names.ts";
 
 /**
  * @param earlier what the network wanted until now; its other subnets are kept, and the bridges of pods that came when

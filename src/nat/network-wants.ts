@@ -3,7 +3,7 @@
  * in order (generation-memory.ts), and by which the doctor knows that missing rules were there.
  */
 import type { IpFamily } from "../address/ip.ts";
-import { isBackend, type NatBackendName } from "./backends/backends.ts";
+import { DEFAULT_BACKEND, isBackend, type NatBackendName } from "./backends/backends.ts";
 import type { Translation } from "./intent.ts";
 
 /** What a network's configuration says of NAT. */
@@ -28,22 +28,11 @@ const KIND = "cni";
 
 export function wantsText(wants: NetworkWants): string {
   const { network, translations, nonMasqueradeCidrs, subnets, from, backend } = wants;
-  return JSON.stringify([KIND, network, [...translations], nonMasqueradeCidrs, subnets, from, backend]);
+  const known = [KIND, network, [...translations], nonMasqueradeCidrs, subnets, from];
+  return JSON.stringify(backend === DEFAULT_BACKEND ? known : [...known, backend]);
 }
 
-const REMOVED = "removed";
-
-/** That a person took an owner's rules away: nobody but the owner's own next wish puts them back. */
-export function removedText(owner: string): string {
-  return JSON.stringify([REMOVED, owner]);
-}
-
-/** Whether a finding is one of those, whoever the owner. */
-export function isRemovedText(finding: string): boolean {
-  return finding.startsWith(`["${REMOVED}",`);
-}
-
-/** undefined for a finding of another kind, or of another version of wayout. */
+/** undefined for a finding of another kind. Those of version 0.1.0 name no interfaces. */
 export function readWants(text: string): NetworkWants | undefined {
   let value: unknown;
   try {
@@ -51,16 +40,17 @@ export function readWants(text: string): NetworkWants | undefined {
   } catch {
     return undefined;
   }
-  if (!Array.isArray(value) || value.length !== 7 || value[0] !== KIND) return undefined;
-  const [, network, translations, nonMasqueradeCidrs, subnets, from, backend] = value as [
-    string,
-    string,
-    [IpFamily, Translation][],
-    string[],
-    string[],
-    string[],
-    string,
-  ];
+  if (!Array.isArray(value) || value.length < 5 || value[0] !== KIND) return undefined;
+  const [, network, translations, nonMasqueradeCidrs, subnets, from = [], backend = DEFAULT_BACKEND] =
+    value as [
+      string,
+      string,
+      [IpFamily, Translation][],
+      string[],
+      string[],
+      string[] | undefined,
+      string | undefined,
+    ];
   if (!isBackend(backend)) return undefined;
   return { network, translations: new Map(translations), nonMasqueradeCidrs, subnets, from, backend };
 }

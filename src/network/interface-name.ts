@@ -1,8 +1,6 @@
 import { WayoutError } from "../error.ts";
+import { INTERFACE_NAME_BYTES } from "../naming/names.ts";
 import { utf8Length } from "../linux/utf8.ts";
-
-/** IFNAMSIZ less the NUL (include/uapi/linux/if.h). */
-export const INTERFACE_NAME_BYTES = 15;
 
 /** Whether Linux takes the text as the name of an interface (net/core/dev.c, dev_valid_name). */
 export function isInterfaceName(name: string): boolean {
@@ -23,23 +21,4 @@ export function checkInterfaceName(name: string, doing: string): void {
     todo: "Choose a shorter or plainer name.",
     details: { name },
   });
-}
-
-const PREFIX = "wout";
-/** RFC 4648 base32, lower case: letters and digits that are safe in an interface name. */
-const LETTERS = "abcdefghijklmnopqrstuvwxyz234567";
-
-/**
- * The host's end of a pod's link: the same for the same network, container and interface, 15 bytes. The 55 bits of
- * hash in it make two alike on one node as unlikely as one in 10^10, with a thousand pods. Nobody gains by making two
- * alike on purpose, so the hash need not resist it.
- */
-export function hostVethName(network: string, container: string, interfaceName: string): string {
-  let rest = Bun.hash.xxHash64(`${network}\0${container}\0${interfaceName}`);
-  let name = PREFIX;
-  while (name.length < INTERFACE_NAME_BYTES) {
-    name += LETTERS[Number(rest & 31n)];
-    rest >>= 5n;
-  }
-  return name;
 }

@@ -1,6 +1,6 @@
 /** A pod's link to its node, as the rooms above use it. */
 export { ensureBridge, removeBridge, type BridgeIntent, type EnsuredBridge } from "./bridge.ts";
-export { checkInterfaceName, hostVethName, INTERFACE_NAME_BYTES, isInterfaceName } from "./interface-name.ts";
+export { checkInterfaceName, isInterfaceName } from "./interface-name.ts";
 export {
   connectPod,
   disconnectPod,

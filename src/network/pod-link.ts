@@ -7,7 +7,7 @@ import type { LinkState } from "../linux/route/link-state.ts";
 import { createVethRequest, setLinkRequest } from "../linux/route/link-requests.ts";
 import { LinkTable } from "../kernel/route/link-table.ts";
 import { networkFailure } from "./failure.ts";
-import { checkInterfaceName, hostVethName } from "./interface-name.ts";
+import { checkInterfaceName } from "./interface-name.ts";
 import {
   announce,
   awaitReady,
@@ -21,6 +21,7 @@ import {
 } from "./link-ends.ts";
 import type { PodLinkIntent } from "./pod-link-intent.ts";
 import { Undo } from "./undo.ts";
+import { hostVethName } from "../naming/names.ts";
 
 export type { PodLinkIntent, PodRoute } from "./pod-link-intent.ts";
 

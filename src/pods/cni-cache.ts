@@ -3,9 +3,13 @@
  * in Kubernetes to its namespace and addresses. Most runtimes keep it in /var/lib/cni/results; cri-dockerd and the old
  * kubelet in /var/lib/cni/cache/results, others in a folder of their own beside.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
+import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { join } from "node:path";
 import * as v from "valibot";
+import { parseCidr } from "../address/cidr.ts";
+import { canonicalIp } from "../address/ip.ts";
+import { messageOf } from "../error.ts";
 import type { PodAttachment } from "./pod.ts";
 
 const CNI_STATE_DIRECTORY = "/var/lib/cni";
@@ -25,6 +29,7 @@ export interface CachedAttachment extends PodAttachment {
 const address = v.object({ address: v.string(), gateway: v.optional(v.string()) });
 /** Results up to 0.2.0 have one address a family instead of a list. */
 const oldAddress = v.object({ ip: v.string(), gateway: v.optional(v.string()) });
+const route = v.object({ dst: v.string(), gw: v.nullish(v.string()) });
 const cached = v.object({
   kind: v.literal("cniCacheV1"),
   containerId: v.string(),
@@ -38,24 +43,46 @@ const cached = v.object({
     v.object({
       interfaces: v.nullish(v.array(v.object({ name: v.string(), sandbox: v.nullish(v.string()) }))),
       ips: v.nullish(v.array(address)),
+      routes: v.nullish(v.array(route)),
       ip4: v.nullish(oldAddress),
       ip6: v.nullish(oldAddress),
     }),
   ),
 });
 
-/** Everything in the caches that can be read, each attachment once; what cannot is not ours to complain about. */
+/** A file of a cache that no attachment could be read from. */
+export interface UnreadCache {
+  readonly path: string;
+  readonly why: string;
+}
+
+/** Everything in the caches that can be read, each attachment once. */
 export function cachedAttachments(
   directories: string | readonly string[] = cacheDirectories(),
 ): CachedAttachment[] {
+  return readCaches(directories).attachments;
+}
+
+/** The same, and the files that say nothing that could be understood. */
+export function readCaches(directories: string | readonly string[] = cacheDirectories()): {
+  readonly attachments: CachedAttachment[];
+  readonly unread: readonly UnreadCache[];
+} {
   const found = new Map<string, CachedAttachment>();
+  const unread: UnreadCache[] = [];
   for (const directory of typeof directories === "string" ? [directories] : directories) {
-    for (const one of attachmentsIn(directory)) {
-      const key = `${one.network} ${one.containerId} ${one.interface}`;
-      if (!found.has(key)) found.set(key, one);
+    for (const name of listed(directory)) {
+      const path = join(directory, name);
+      try {
+        const one = attachmentIn(path);
+        const key = one === undefined ? "" : `${one.network} ${one.containerId} ${one.interface}`;
+        if (one !== undefined && !found.has(key)) found.set(key, one);
+      } catch (error) {
+        unread.push({ path, why: messageOf(error) });
+      }
     }
   }
-  return [...found.values()];
+  return { attachments: [...found.values()], unread };
 }
 
 function listed(directory: string): string[] {
@@ -66,15 +93,13 @@ function listed(directory: string): string[] {
   }
 }
 
-function attachmentsIn(directory: string): CachedAttachment[] {
-  return listed(directory).flatMap((name) => {
-    try {
-      const parsed = v.safeParse(cached, JSON.parse(readFileSync(join(directory, name), "utf8")));
-      return parsed.success ? [attachmentOf(parsed.output)] : [];
-    } catch {
-      return [];
-    }
-  });
+/** Undefined for what libcni did not write. @throws for a result that it did write and that makes no sense */
+function attachmentIn(path: string): CachedAttachment | undefined {
+  const value: unknown = JSON.parse(readRegular(path, MOST_RUNTIME_BYTES).text);
+  if (!v.is(v.object({ kind: v.literal("cniCacheV1") }), value)) return undefined;
+  const parsed = v.safeParse(cached, value);
+  if (!parsed.success) throw new Error(parsed.issues[0].message);
+  return attachmentOf(parsed.output);
 }
 
 function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
@@ -85,14 +110,25 @@ function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
   const { result } = cache;
   const old = [result?.ip4, result?.ip6].filter((ip) => ip !== null && ip !== undefined);
   const ips = [...(result?.ips ?? []), ...old.map((ip) => ({ address: ip.ip, gateway: ip.gateway }))];
-  const masqueradedBy = masqueradingPlugin(cache.config ?? undefined);
+  for (const { address, gateway } of ips) {
+    parseCidr(address, "keep");
+    if (gateway !== undefined) canonicalIp(gateway);
+  }
+  const plugins = pluginsOf(cache.config ?? undefined);
+  const masqueradedBy = plugins.find((one) => one.ipMasq === true)?.type;
+  const bridge = bridgeOf(plugins);
+  const gateways = ips.flatMap((ip) => (ip.gateway === undefined ? [] : [ip.gateway]));
   return {
     network: cache.networkName,
     containerId: cache.containerId,
     interface: cache.ifName,
     netns: cache.netns,
     addresses: ips.map((ip) => ip.address),
-    gateways: ips.flatMap((ip) => (ip.gateway === undefined ? [] : [ip.gateway])),
+    gateways,
+    defaultGateways: (result?.routes ?? [])
+      .filter(({ dst }) => dst === "0.0.0.0/0" || dst === "::/0")
+      .flatMap(({ dst, gw }) => gw ?? gateways.find((one) => one.includes(":") === dst.includes(":")) ?? []),
+    ...(bridge === undefined ? {} : { bridge }),
     hostInterfaces: (result?.interfaces ?? [])
       .filter((link) => (link.sandbox ?? "") === "")
       .map((link) => link.name),
@@ -103,19 +139,31 @@ function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
   };
 }
 
-/** Type of the plugin whose configuration has ipMasq: of a single plugin, or of one of a list. */
-function masqueradingPlugin(config: string | undefined): string | undefined {
-  if (config === undefined) return undefined;
+/** The plugins of a configuration: of a single one, or of a list. */
+function pluginsOf(config: string | undefined): readonly PluginConfiguration[] {
+  if (config === undefined) return [];
   try {
     const whole = JSON.parse(Buffer.from(config, "base64").toString()) as PluginConfiguration;
-    return [whole, ...(whole.plugins ?? [])].find((one) => one.ipMasq === true)?.type;
+    return [whole, ...(whole.plugins ?? [])];
   } catch {
-    return undefined;
+    return [];
   }
+}
+
+/** What the bridge plugin and ours were told; with a VLAN the gateways are on an interface of its own. */
+function bridgeOf(plugins: readonly PluginConfiguration[]): CachedAttachment["bridge"] {
+  const plugin = plugins.find(({ type }) => type === "bridge" || type === "wayout");
+  if (typeof plugin?.bridge !== "string") return undefined;
+  const isGateway = plugin.isGateway === true || plugin.isDefaultGateway === true;
+  return { name: plugin.bridge, isGateway: isGateway && (plugin.vlan ?? 0) === 0 };
 }
 
 interface PluginConfiguration {
   readonly type?: string;
   readonly ipMasq?: unknown;
+  readonly bridge?: unknown;
+  readonly isGateway?: unknown;
+  readonly isDefaultGateway?: unknown;
+  readonly vlan?: unknown;
   readonly plugins?: readonly PluginConfiguration[];
 }

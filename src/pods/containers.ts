@@ -2,7 +2,8 @@
  * Containers by what their runtimes leave on disk: containerd's bundles, podman's list of names, the state of runc and
  * crun. Nothing is asked over a socket; what this user may not read is left out.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
+import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { join } from "node:path";
 import * as v from "valibot";
 
@@ -120,7 +121,7 @@ function entries(directory: string): string[] {
 
 function readText(path: string): string | undefined {
   try {
-    return readFileSync(path, "utf8").trim();
+    return readRegular(path, MOST_RUNTIME_BYTES).text.trim();
   } catch {
     return undefined;
   }

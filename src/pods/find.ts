@@ -1,5 +1,5 @@
 /** From what a person types to a pod. */
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { isIp, canonicalIp } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
@@ -7,6 +7,8 @@ import { namespaceInode, NETNS_DIRECTORY, NetworkNamespace } from "../kernel/nam
 import { cachedAttachments } from "./cni-cache.ts";
 import { listPods, podAddresses } from "./inventory.ts";
 import type { Pod } from "./pod.ts";
+
+const POD_LOGS = "/var/log/pods";
 
 /** Shorter prefixes of a container id hit the wrong one too easily. */
 const SHORTEST_ID_PREFIX = 4;
@@ -121,13 +123,34 @@ function unknownPod(text: string, pods: readonly Pod[]): WayoutError {
     code: "unknown-pod",
     kind: "usage",
     doing: `finding the pod ${text}`,
-    said: pods.length === 0 ? "no other network namespace lives on this node" : "no pod has that name",
+    said:
+      kubeletSays(text) ??
+      (pods.length === 0 ? "no other network namespace lives on this node" : "no pod has that name"),
     todo:
       names.length === 0
         ? "'ip netns add NAME' makes a namespace, 'wayout lab up' a small world of them."
         : `${near.length > 0 ? "Did you mean" : "There are"} ${names.join(", ")}?`,
     details: { nearest: names },
   });
+}
+
+/** What kubelet's folders of logs (`namespace_name_uid`) tell of a pod without a namespace of its own. */
+function kubeletSays(text: string): string | undefined {
+  const [namespace, name, more] = text.split("/");
+  if (name === undefined || name === "" || more !== undefined) return undefined;
+  const logs = logFolders();
+  if (logs.length === 0) return undefined;
+  return logs.some((folder) => folder.startsWith(`${namespace}_${name}_`))
+    ? "it has no network namespace of its own here: it uses the node's (hostNetwork), or has ended"
+    : "no such pod is on this node; it may be on another one";
+}
+
+function logFolders(): string[] {
+  try {
+    return readdirSync(POD_LOGS);
+  } catch {
+    return [];
+  }
 }
 
 /** Names within a third of their length in edits, or that contain the text; nearest first. */

@@ -34,6 +34,10 @@ export interface PodAttachment {
   readonly gateways: readonly string[];
   /** Interfaces on the node's side, as the plugin listed them (bridge, host veth). */
   readonly hostInterfaces: readonly string[];
+  /** The default gateways that its routes name, of its own addresses' families. */
+  readonly defaultGateways: readonly string[];
+  /** The bridge that its plugin was told to use, and whether the node has the gateways' addresses there. */
+  readonly bridge?: { readonly name: string; readonly isGateway: boolean };
   /** Type of the plugin that was told to masquerade what it sends (ipMasq); absent when none was, or nobody says. */
   readonly masqueradedBy?: string;
 }

@@ -48,6 +48,8 @@ function ourFingerprint({ table, chainPrefix, detail }: RuleMark): Fingerprint {
     ...(detail === undefined ? {} : { detail }),
   };
 }
+/** What a person wrote in Kubernetes: the cure is there as well. */
+const NETWORK_POLICY = { detail: "a NetworkPolicy" } as const;
 
 /** The first that matches wins: what is unmistakable comes before what several products could write. */
 const FINGERPRINTS: readonly Fingerprint[] = [
@@ -89,8 +91,13 @@ const FINGERPRINTS: readonly Fingerprint[] = [
   { product: "Cilium", chain: /^OLD_CILIUM_/, detail: "left over from a failed update" },
   { product: "Cilium", chain: /^CILIUM_/ },
   { product: "Cilium", comment: /^cilium[ -]/ },
-  { product: "kube-router", chain: /^KUBE-ROUTER-|^KUBE-NWPLCY/ },
+  { product: "kube-router", chain: /^KUBE-(ROUTER-|NWPLCY|POD-FW-)/, ...NETWORK_POLICY },
   { product: "kube-router", text: /kube-router-/ },
+  { product: "kube-router", comment: /kube-router netpol/, ...NETWORK_POLICY },
+  { product: "kube-proxy", chain: /^KUBE-(EXTERNAL-SERVICES|PROXY-FIREWALL)$/ },
+  { product: "kube-network-policies", table: /^inet kube-network-policies$/, ...NETWORK_POLICY },
+  { product: "Istio", chain: /^ISTIO_/ },
+  { product: "Linkerd", chain: /^PROXY_INIT_/ },
   { product: "Weave", chain: /^WEAVE/ },
   { product: "Antrea", chain: /^ANTREA-/ },
   { product: "AWS VPC CNI", chain: /^AWS-(SNAT|CONNMARK)-CHAIN-\d+$/ },
@@ -102,6 +109,13 @@ const FINGERPRINTS: readonly Fingerprint[] = [
   { product: "netavark", chain: /^NETAVARK-/ },
   { product: "Docker", table: /^ip6? docker-bridges$/ },
   { product: "Docker", chain: /^DOCKER(-|$)/ },
+  {
+    product: "Docker",
+    table: /^ip6? raw$/,
+    chain: /^PREROUTING$/,
+    text: /^ip6? daddr \S+ iifname != "(docker\d+|docker_gwbridge|br-[0-9a-f]{12})" .*drop$/,
+    detail: "direct access to a container that publishes nothing",
+  },
   { product: "Docker", text: /(!= "?|! -o |oifname "?|-o )(docker\d+|docker_gwbridge|br-[0-9a-f]{12})\b/ },
   { product: "libvirt", table: /^ip6? libvirt_network$/ },
   { product: "libvirt", chain: /^LIBVIRT_/ },
@@ -119,6 +133,20 @@ const FINGERPRINTS: readonly Fingerprint[] = [
       /^(nat_)?(POST|PRE)(_[a-zA-Z0-9-]+)?(_(log|deny|allow|pre|post|ZONES|policies_(pre|post)))?$|^POSTROUTING_(direct|ZONES)/,
   },
   { product: "ufw", chain: /^ufw6?-/ },
+  { product: "fail2ban", chain: /^f2b-(?<jail>.+)$/ },
+  { product: "fail2ban", table: /^(inet|ip6?) f2b-table$/, chain: /^f2b-chain$/ },
+  { product: "fail2ban", text: /@addr6?-set-|--match-set f2b-/ },
+  { product: "CrowdSec", table: /^(ip|ip6) crowdsec6?$/ },
+  { product: "CrowdSec", chain: /^CROWDSEC_CHAIN$/ },
+  { product: "CrowdSec", text: /--match-set crowdsec/ },
+  { product: "Cloud Foundry's silk", chain: /^(netout|overlay|input)--/ },
+  { product: "NixOS", table: /^inet nixos-fw$/ },
+  { product: "NixOS", chain: /^nixos-fw(-|$)/ },
+  { product: "Mullvad", table: /^inet mullvad$/ },
+  { product: "NetBird", chain: /^NETBIRD-/ },
+  { product: "NetBird", table: /^ip6? netbird$/ },
+  { product: "OpenStack Neutron", chain: /^neutron-/ },
+  { product: "FireHOL", text: /--match-set firehol_/, confidence: "likely" },
   { product: "systemd-networkd", table: /^(ip|ip6) io\.systemd\.nat$/ },
   { product: "wg-quick", table: /^ip6? wg-quick-/ },
 
@@ -129,6 +157,46 @@ const FINGERPRINTS: readonly Fingerprint[] = [
     text: /saddr 172\.1[7-9]\.0\.0\/16 .*masquerade|-s 172\.1[7-9]\.0\.0\/16 .*MASQUERADE/,
   },
 ];
+
+/** How a product's policy-routing rules are known. */
+interface PolicyPrint {
+  readonly product: string;
+  readonly priorities?: readonly [first: number, last: number];
+  readonly tables?: readonly [first: number, last: number];
+  readonly mark?: number;
+}
+
+const POLICY_PRINTS: readonly PolicyPrint[] = [
+  { product: "Tailscale", priorities: [5210, 5270] },
+  { product: "Tailscale", tables: [52, 52] },
+  { product: "nm-cloud-setup", tables: [30200, 30499] },
+  { product: "wg-quick", tables: [51820, 51820] },
+  { product: "wg-quick", mark: 0xca6c },
+  { product: "Mullvad", mark: 0x6d6f6c65 },
+  { product: "NordVPN", mark: 0xe1f1 },
+  { product: "NetBird", tables: [7120, 7120] },
+  { product: "kube-router", tables: [77, 79] },
+  { product: "Cilium", tables: [2004, 2005] },
+  { product: "AWS VPC CNI", priorities: [1536, 1536] },
+  { product: "AWS VPC CNI", priorities: [512, 512] },
+];
+
+/** The product that makes such rules of policy routing, likely; undefined when none is known. */
+export function ownerOfPolicyRule(rule: {
+  readonly priority: number;
+  readonly table: number;
+  readonly mark?: number;
+}): string | undefined {
+  const within = (value: number, range: readonly [number, number] | undefined): boolean =>
+    range === undefined || (value >= range[0] && value <= range[1]);
+  const print = POLICY_PRINTS.find(
+    (one) =>
+      within(rule.priority, one.priorities) &&
+      within(rule.table, one.tables) &&
+      (one.mark === undefined || one.mark === rule.mark),
+  );
+  return print === undefined ? undefined : `${print.product}, likely`;
+}
 
 /** undefined when no product is recognised: a person, or a product that is not in the list. */
 export function ownerOf(traits: RuleTraits): Owner | undefined {

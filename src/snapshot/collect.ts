@@ -1,4 +1,6 @@
 /** Takes the snapshot of a node: its own namespace and those of its pods. */
+import { isIp } from "../address/ip.ts";
+import { isLoopbackAddress } from "../address/special-purpose.ts";
 import { release } from "node:os";
 import { cidrContains, cidrOf } from "../address/cidr.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
@@ -190,7 +192,8 @@ function readPod(
     );
     if (state === undefined) return undefined;
     const resolvConf = gaps.try(pod.name, "resolv.conf", () => readResolvConf(pod));
-    const loopbackResolver = resolvConf !== undefined && /^\s*nameserver\s+(?:127\.|::1)/m.test(resolvConf);
+    const loopbackResolver =
+      resolvConf !== undefined && resolvConf.nameservers.some((one) => isIp(one) && isLoopbackAddress(one));
     const dnsListeners = loopbackResolver
       ? gaps.try(pod.name, "listeners", () => readDnsListeners(namespace))
       : undefined;
@@ -231,7 +234,7 @@ function inPod(
   read: (namespace: NetworkNamespace) => PodState | undefined,
 ): PodState | undefined {
   try {
-    using namespace = NetworkNamespace.unchecked(pod.path);
+    using namespace = NetworkNamespace.open(pod.path);
     return read(namespace);
   } catch (error) {
     if (!expected) return undefined;

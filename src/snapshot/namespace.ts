@@ -16,7 +16,7 @@ import { readIpsets } from "../kernel/ipset/ipset.ts";
 import { readLegacyTables } from "../kernel/iptables-legacy/iptables-legacy.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
 import type { Ruleset, Table } from "../linux/nftables/ruleset.ts";
-import { cpuStatistics, networkCounters, sumCpuStatistics } from "../kernel/procfs.ts";
+import { cpuStatistics, networkCounters, sumCpuStatistics, virtualServices } from "../kernel/procfs.ts";
 import type { Link } from "../linux/route/link.ts";
 import { readOffloads } from "../kernel/route/offloads.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
@@ -71,7 +71,13 @@ export class Gaps {
   readonly missing: Missing[] = [];
 
   note(where: string, what: string, error: unknown): void {
-    this.missing.push({ where, what, why: messageOf(error) });
+    const code = error instanceof SystemError || error instanceof NetlinkError ? error.code : undefined;
+    this.missing.push({ where, what, why: messageOf(error), ...(code === undefined ? {} : { code }) });
+  }
+
+  /** There is no such thing here, and so nothing that could have been overlooked. */
+  absent(where: string, what: string, why: string): void {
+    this.missing.push({ where, what, why, absent: true });
   }
 
   /** The value, or undefined with a note. */
@@ -181,7 +187,13 @@ function readNodeParts(
   gaps: Gaps,
 ): Partial<NamespaceState> {
   const conntrack = gaps.try(name, "conntrack", () => readConntrack(namespace));
+  const services = gaps.try(name, "virtual services", () => virtualServices(namespace));
+  const locked = links.some((link) => link.port?.locked === true);
   return {
+    ...(services === undefined ? {} : { virtualServices: services }),
+    ...(locked
+      ? { forwarding: gaps.try(name, "forwarding database", () => route.forwardingDatabase()) ?? [] }
+      : {}),
     sysctls: namespace.run(() => readSysctls(name, nodeSysctls(links), gaps)),
     ...(conntrack === undefined ? {} : { conntrack }),
     counters: [readCounters(namespace)],
@@ -253,7 +265,8 @@ function readRuleset(
   } catch (error) {
     const absent = error instanceof SystemError || error instanceof NetlinkError;
     const lacking = absent && (error.errno === ERRNO.EPROTONOSUPPORT || error.errno === ERRNO.EINVAL);
-    gaps.note(name, "ruleset", lacking ? new Error("this kernel has no nf_tables") : error);
+    if (lacking) gaps.absent(name, "ruleset", "this kernel has no nf_tables");
+    else gaps.note(name, "ruleset", error);
     return undefined;
   }
 }

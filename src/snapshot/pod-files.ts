@@ -1,9 +1,12 @@
 /** Files that decide about a pod's way out: its resolv.conf, who listens for DNS in it, the node's sysctl.d. */
 import { readdirSync, readFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { ipText } from "../address/ip.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Pod } from "../pods/pod.ts";
+import { MOST_SETTINGS_BYTES, readRegularIfThere, type PartOfFile } from "../kernel/file.ts";
+import { parseResolvConf, type ResolvConf } from "../linux/resolv-conf.ts";
+import { namedFile, readPodFile } from "../pods/pod-file.ts";
 import type { Gaps } from "./namespace.ts";
 import type { ConfigFile } from "./snapshot.ts";
 
@@ -16,28 +19,27 @@ const SYSCTL_DIRECTORIES = [
   "/lib/sysctl.d",
 ];
 
-/** A resolv.conf, or a settings file, is small: what is larger is not read. */
-const LARGEST_FILE_BYTES = 64 * 1024;
-
 function absent(error: unknown): boolean {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   return code === "ENOENT" || code === "ENOTDIR" || code === "ESRCH";
 }
 
-/** /etc/resolv.conf as processes of the pod see it: `ip netns exec` binds /etc/netns/NAME over /etc. */
-export function readResolvConf(pod: Pod): string | undefined {
-  const places = [
-    ...(pod.pid === undefined ? [] : [`/proc/${pod.pid}/root/etc/resolv.conf`]),
-    ...(pod.path.startsWith("/run/netns/") ? [`/etc/netns/${basename(pod.path)}/resolv.conf`] : []),
-  ];
-  for (const place of places) {
-    try {
-      return readFileSync(place, "utf8").slice(0, LARGEST_FILE_BYTES);
-    } catch (error) {
-      if (!absent(error)) throw error;
-    }
-  }
-  return undefined;
+/**
+ * What /etc/resolv.conf says as processes of the pod see it: `ip netns exec` binds /etc/netns/NAME over /etc. undefined
+ * when there is none.
+ * @throws Error when it could not be read, or not as a whole
+ */
+export function readResolvConf(pod: Pod): ResolvConf | undefined {
+  const own = pod.pid === undefined ? undefined : readPodFile(pod.pid, "/etc/resolv.conf");
+  const path = namedFile(pod, "resolv.conf");
+  const file = own ?? (path === undefined ? undefined : readRegularIfThere(path, MOST_SETTINGS_BYTES));
+  return file === undefined ? undefined : parseResolvConf(wholeText(file));
+}
+
+/** What was not read is not judged. */
+function wholeText({ text, whole }: PartOfFile): string {
+  if (!whole) throw new Error(`it has more than ${MOST_SETTINGS_BYTES} bytes, and was read in part`);
+  return text;
 }
 
 /** Local addresses of the UDP sockets on port 53 in a namespace. */
@@ -81,7 +83,8 @@ export function readConfigFiles(
   const ordered = [...paths].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, path]) => path);
   return [...ordered, "/etc/sysctl.conf"].flatMap((path) => {
     try {
-      return [{ path, text: readFileSync(path, "utf8").slice(0, LARGEST_FILE_BYTES) }];
+      const file = readRegularIfThere(path, MOST_SETTINGS_BYTES);
+      return file === undefined ? [] : [{ path, text: wholeText(file) }];
     } catch (error) {
       if (absent(error)) return [];
       gaps.note("node", path, error);

@@ -5,13 +5,15 @@
  * This is a file format. A change of meaning, or a field that readers cannot do without, raises SNAPSHOT_VERSION;
  * an added optional field does not.
  */
+import type { ResolvConf } from "../linux/resolv-conf.ts";
 import type { IpFamily } from "../address/ip.ts";
 import type { PortUse as FlowPortUse } from "../flows/flow-statistics.ts";
 import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { Link } from "../linux/route/link.ts";
-import type { Neighbour } from "../linux/route/neighbour.ts";
+import type { VirtualService } from "../kernel/procfs.ts";
+import type { ForwardingEntry, Neighbour } from "../linux/route/neighbour.ts";
 import type { Route, RouteAnswer } from "../linux/route/route.ts";
 import type { Rule } from "../linux/route/rule.ts";
 import type { Listener } from "../linux/socket-diag.ts";
@@ -47,6 +49,15 @@ export interface Missing {
   /** What, as a stable word: `ruleset`, `programs`, `sysctl net.ipv4.ip_forward`, `/etc/sysctl.d/10-x.conf`. */
   readonly what: string;
   readonly why: string;
+  /** True: there is no such thing on this machine; false or absent: it is there, or may be, and was not read. */
+  readonly absent?: true;
+  /** errno name, where the kernel refused: EPERM says nothing of what is there. */
+  readonly code?: string;
+}
+
+/** Whether it was not read for want of privilege. */
+export function isForbidden(missing: Missing | undefined): boolean {
+  return missing?.code === "EPERM" || missing?.code === "EACCES";
 }
 
 /** A text file as it was, or why it was not. */
@@ -79,8 +90,8 @@ export interface PodState {
   readonly since?: string;
   /** Undefined when the namespace could not be entered (it is gone, or we may not); `missing` says why. */
   readonly state?: NamespaceState;
-  /** /etc/resolv.conf as the pod's processes see it. */
-  readonly resolvConf?: string;
+  /** What /etc/resolv.conf says, as the pod's processes see it; absent when there is none, or it was not read whole. */
+  readonly resolvConf?: ResolvConf;
   /** Addresses on which something in the pod listens for UDP port 53, e.g. `127.0.0.53`; `0.0.0.0` is any. */
   readonly dnsListeners?: readonly string[];
   /** What the runtime promised the pod (CNI result): used to tell a missing interface from one that never was. */
@@ -116,6 +127,10 @@ export interface NamespaceState {
   readonly proxies?: readonly Neighbour[];
   /** Sockets that wait for somebody; absent when they were not read. */
   readonly listeners?: readonly Listener[];
+  /** Virtual services of IPVS; absent where it is not loaded. */
+  readonly virtualServices?: readonly VirtualService[];
+  /** Entries of the forwarding databases of bridges that have a locked port; absent where none has. */
+  readonly forwarding?: readonly ForwardingEntry[];
   /** Buckets of xt_hashlimit by the name of their table: what the kernel says of them now. */
   readonly hashlimits?: readonly HashlimitTable[];
   /** Offloads of the links that a path may use, by link name; a link that refused to say is absent. */

@@ -4,25 +4,38 @@
  * Programs get the exact value: see jsonText.
  */
 
-/** C0, DEL, C1; soft hyphen; marks of direction and of zero width; line separators; interlinear marks; tags. */
-const UNSEEN = // oxlint-disable-next-line no-control-regex
-  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|\udb40[\udc00-\udc7f]/g;
+/** DEL, C1; soft hyphen; marks of direction and of zero width; line separators; interlinear marks. */
+const BEYOND_C0 = String.raw`\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb`;
+const TAGS = String.raw`\udb40[\udc00-\udc7f]`;
+
+let unseen: RegExp | undefined;
+let unseenInJson: RegExp | undefined;
+
+/** Everything that this file is about. Made when it is first needed: a plugin call prints nothing of others. */
+function unseenCharacters(): RegExp {
+  return (unseen ??= new RegExp(String.raw`[\u0000-\u001f${BEYOND_C0}]|${TAGS}`, "g"));
+}
+
+/** What JSON.stringify leaves of it. */
+function unseenInJsonText(): RegExp {
+  return (unseenInJson ??= new RegExp(`[${BEYOND_C0}]|${TAGS}`, "g"));
+}
 
 const SHORT: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
 /** Whether a reader would see the whole text, as it is, on one line. */
 export function isVisible(text: string): boolean {
-  return text.search(UNSEEN) < 0;
+  return text.search(unseenCharacters()) < 0;
 }
 
 /** The text on one line, with everything unseen spelled out. */
 export function visible(text: string): string {
-  return isVisible(text) ? text : text.replace(UNSEEN, spelled);
+  return isVisible(text) ? text : text.replace(unseenCharacters(), spelled);
 }
 
 /** The same for a text of several lines. */
 export function visibleLines(text: string): string {
-  return text.replace(UNSEEN, (found) => (found === "\n" ? found : spelled(found)));
+  return text.replace(unseenCharacters(), (found) => (found === "\n" ? found : spelled(found)));
 }
 
 /**
@@ -65,14 +78,12 @@ function visibleFields(fields: object): object {
 
 /** JSON of the exact value, in which everything unseen but its own line breaks stands as \uXXXX. */
 export function jsonText(value: unknown, indent?: number): string {
-  return JSON.stringify(value, null, indent).replace(UNSEEN, (found) =>
-    found === "\n" ? found : asUnits(found),
-  );
+  return JSON.stringify(value, null, indent).replace(unseenInJsonText(), asUnits);
 }
 
 /** A line that may be JSON, with everything unseen as \uXXXX, which is right in both. */
 export function visibleLogLine(line: string): string {
-  return line.replace(UNSEEN, asUnits);
+  return line.replace(unseenCharacters(), asUnits);
 }
 
 function spelled(found: string): string {

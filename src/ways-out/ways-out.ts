@@ -1,16 +1,20 @@
 /** Everybody on this node who was given a way out: by `wayout attach`, or by any CNI plugin. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { BACKENDS } from "../nat/backends/backends.ts";
-import { isRefusal } from "../attachment/build.ts";
-import { podProblems, nodeProblems } from "../attachment/health.ts";
 import { inspectAttachments } from "../attachment/inspect.ts";
 import type { AttachmentNode } from "../attachment/node.ts";
 import { outsideOf, type Outside } from "../attachment/outside.ts";
 import { natIntentOf } from "../attachment/translation.ts";
 import { WayoutError } from "../error.ts";
-import { NetworkNamespace } from "../kernel/namespace.ts";
+import { namespaceInode } from "../kernel/namespace.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { allIntents } from "../nat/installed.ts";
-import { cachedAttachments, CNI_CACHE_DIRECTORY, type CachedAttachment } from "../pods/cni-cache.ts";
+import { cacheDirectories, readCaches, type CachedAttachment, type UnreadCache } from "../pods/cni-cache.ts";
+import { bridgeName, cniProblems, NodeFacts } from "./cni-problems.ts";
+
+/** Where host-local keeps its reservations, unless it is told otherwise. */
+const RESERVATIONS = "/var/lib/cni/networks";
 
 export interface WayOutOfPod {
   readonly kind: "attach" | "cni";
@@ -31,8 +35,15 @@ export interface WayOutOfPod {
   readonly problems: readonly string[] | undefined;
 }
 
-/** @param cacheDirectory where libcni's clients keep their results */
-export function waysOut(node: AttachmentNode, cacheDirectory = CNI_CACHE_DIRECTORY): WayOutOfPod[] {
+/** Everybody, and what could not be read. */
+export interface WaysOut {
+  /** By name. */
+  readonly pods: readonly WayOutOfPod[];
+  readonly unread: readonly UnreadCache[];
+}
+
+/** @param directories where libcni's clients keep their results */
+export function waysOut(node: AttachmentNode, directories = cacheDirectories()): WaysOut {
   const attached = inspectAttachments(node);
   const translated = attached.filter(({ network }) => BACKENDS[network.backend].translates);
   const wanted = translated.map(({ network }) =>
@@ -44,7 +55,9 @@ export function waysOut(node: AttachmentNode, cacheDirectory = CNI_CACHE_DIRECTO
   const intents = [...wanted, ...foreignIntents(node, wanted)];
   const outside = (addresses: readonly string[]): Outside[] =>
     addresses.map((text) => outsideOf(node.route, text.split("/")[0]!, intents));
-  return [
+  const facts = new NodeFacts(node, intents);
+  const { attachments, unread } = readCaches(directories);
+  const pods = [
     ...attached.map(({ attachment, network, problems }): WayOutOfPod => ({
       kind: "attach",
       name: attachment.label,
@@ -57,22 +70,45 @@ export function waysOut(node: AttachmentNode, cacheDirectory = CNI_CACHE_DIRECTO
       outside: outside(attachment.addresses),
       problems,
     })),
-    ...cachedAttachments(cacheDirectory).map((cached): WayOutOfPod => {
-      const bridge = cached.hostInterfaces.find((name) => node.route.link(name)?.kind === "bridge");
-      return {
-        kind: "cni",
-        name: nameOf(cached),
-        network: cached.network,
-        ...(bridge === undefined ? {} : { bridge }),
-        interface: cached.interface,
-        path: cached.netns,
-        addresses: cached.addresses,
-        gateways: cached.gateways,
-        outside: outside(cached.addresses),
-        problems: cniProblems(node, cached, bridge),
-      };
-    }),
+    ...attachments
+      // The loopback plugin's results are of no way out.
+      .filter((cached) => cached.interface !== "lo" && (namespaceExists(cached) || isLeftOver(node, cached)))
+      .map((cached): WayOutOfPod => {
+        const bridge = bridgeName(node, cached);
+        return {
+          kind: "cni",
+          name: nameOf(cached),
+          network: cached.network,
+          ...(bridge === undefined ? {} : { bridge }),
+          interface: cached.interface,
+          path: cached.netns,
+          addresses: cached.addresses,
+          gateways: cached.gateways,
+          outside: outside(cached.addresses),
+          problems: cniProblems(facts, cached),
+        };
+      }),
   ];
+  return { pods: pods.sort((a, b) => (a.name < b.name ? -1 : 1)), unread };
+}
+
+function namespaceExists({ netns }: CachedAttachment): boolean {
+  return namespaceInode(netns) !== undefined;
+}
+
+/** Of a pod that is gone: an interface, or an address that is reserved for it. What gc took away is nobody's any more. */
+function isLeftOver(node: AttachmentNode, cached: CachedAttachment): boolean {
+  const veths = cached.hostInterfaces.filter((name) => node.route.link(name)?.kind === "veth");
+  return veths.length > 0 || cached.addresses.some((text) => isReserved(cached, text.split("/")[0]!));
+}
+
+/** host-local's file of an address begins with its holder. */
+function isReserved({ network, containerId }: CachedAttachment, address: string): boolean {
+  try {
+    return readFileSync(join(RESERVATIONS, network, address), "utf8").startsWith(containerId);
+  } catch {
+    return false;
+  }
 }
 
 function nameOf({ kubernetes, containerId }: CachedAttachment): string {
@@ -92,28 +128,4 @@ function foreignIntents(node: AttachmentNode, own: readonly NatIntent[]): NatInt
     if (error instanceof WayoutError && error.kind === "machine") return [];
     throw error;
   }
-}
-
-function cniProblems(
-  node: AttachmentNode,
-  cached: CachedAttachment,
-  bridge: string | undefined,
-): string[] | undefined {
-  let pod: NetworkNamespace;
-  try {
-    pod = NetworkNamespace.open(cached.netns);
-  } catch (error) {
-    return isRefusal(error) ? undefined : ["the namespace is gone"];
-  }
-  using namespace = pod;
-  const host = cached.hostInterfaces.find((name) => name !== bridge);
-  const expected = {
-    interface: cached.interface,
-    addresses: cached.addresses,
-    // Whether a network's gateway is anybody's default gateway is the network's own affair.
-    gateways: [],
-    ...(bridge === undefined ? {} : { bridge }),
-    ...(host === undefined ? {} : { hostInterface: host }),
-  };
-  return [...podProblems(namespace, expected), ...nodeProblems(node.route, expected)];
 }

@@ -1,6 +1,6 @@
 /** `wayout list` shows pods of CNI plugins beside attachments. */
 import { expect } from "bun:test";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { ask, testWith } from "../support/witness.ts";
 import {
@@ -33,8 +33,14 @@ interface Listed {
 }
 
 /** Has wayout's own plugin connect a namespace, and keeps the result as libcni does for its clients. */
-async function addPod(node: NetworkNamespace, namespace: string, container: string): Promise<void> {
+async function addPod(
+  node: NetworkNamespace,
+  namespace: string,
+  container: string,
+  more: object = {},
+): Promise<void> {
   const configuration = {
+    ...more,
     cniVersion: "1.0.0",
     name: "listed",
     type: "wayout",
@@ -74,6 +80,11 @@ async function addPod(node: NetworkNamespace, namespace: string, container: stri
   writeFileSync(`${CACHE}/listed-${container}-eth0`, JSON.stringify(cached));
 }
 
+/** What a runtime and host-local remember of them. */
+function forgetPods(): void {
+  for (const path of [CACHE, "/var/lib/cni/networks/listed"]) rmSync(path, { recursive: true, force: true });
+}
+
 testRoot("pods of a CNI plugin and attachments stand in one list", async () => {
   const { node } = world();
   const [blue, pod] = [freshName("blue"), namespaceCalled(freshName("pod"))];
@@ -102,6 +113,81 @@ testRoot("pods of a CNI plugin and attachments stand in one list", async () => {
     const { stdout } = await wayout(node, "list");
     expect(stdout).toMatch(/the namespace is gone/);
   } finally {
-    rmSync(CACHE, { recursive: true, force: true });
+    forgetPods();
+  }
+});
+
+testRoot("what the way out of a plugin's pod lacks is told", async () => {
+  const { node } = world();
+  const pod = namespaceCalled(freshName("pod"));
+  const problems = async (): Promise<readonly string[]> =>
+    (JSON.parse((await wayout(node, "list", "--json")).stdout) as Listed).namespaces[0]!.problems;
+  try {
+    await addPod(node, pod, "c0ffee");
+    expect(await problems()).toEqual([]);
+    ask(node, ["nft", "flush", "ruleset"]);
+    expect(await problems()).toEqual([
+      "the rules are gone by which wayout translates what network listed sends",
+    ]);
+    ask(node, ["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
+    ask(node, ["ip", "-4", "addr", "flush", "dev", "listed0"]);
+    ask(undefined, ["ip", "-n", pod, "route", "del", "default"]);
+    expect(await problems()).toEqual([
+      "the namespace has no default route through 10.98.0.1",
+      "listed0 lacks the gateway address 10.98.0.1",
+      "net.ipv4.ip_forward is 0",
+      "the rules are gone by which wayout translates what network listed sends",
+    ]);
+    const { exitCode, stdout } = await wayout(node, "list");
+    expect([exitCode, stdout.includes("✓ ok")]).toEqual([1, false]);
+  } finally {
+    forgetPods();
+  }
+});
+
+testWith(["root", "ip", "iptables"])(
+  "a network in the iptables backend is translated in the list, too",
+  async () => {
+    const { node } = world();
+    try {
+      await addPod(node, namespaceCalled(freshName("pod")), "c0ffee", { ipMasqBackend: "iptables" });
+      const { namespaces } = await wayoutJson<Listed>(node, "list");
+      expect(namespaces[0]).toMatchObject({
+        state: "ok",
+        outside: [{ translation: "masquerade", address: UPLINK.v4 }],
+      });
+    } finally {
+      forgetPods();
+    }
+  },
+);
+
+testRoot("a damaged file, loopback's results and pods that left nothing are no rows", async () => {
+  const { node } = world();
+  const pod = namespaceCalled(freshName("pod"));
+  try {
+    await addPod(node, pod, "c0ffee");
+    const kept = JSON.parse(readFileSync(`${CACHE}/listed-c0ffee-eth0`, "utf8")) as { result: object };
+    const beside = (name: string, changes: object): void =>
+      writeFileSync(`${CACHE}/${name}`, JSON.stringify({ ...kept, ...changes }));
+    beside("cni-loopback-c0ffee-lo", { ifName: "lo", networkName: "cni-loopback" });
+    beside("listed-bad-eth0", { containerId: "bad", result: { ips: [{ address: "garbage/24" }] } });
+    beside("listed-gone-eth0", {
+      containerId: "gone",
+      netns: "/run/netns/gone",
+      result: { ips: [{ address: "10.98.0.77/24" }] },
+    });
+    writeFileSync(`${CACHE}/notes.txt`, "not JSON");
+    const listed = await wayoutJson<Listed & { readonly unread: readonly { readonly path: string }[] }>(
+      node,
+      "list",
+    );
+    expect(listed.namespaces.map(({ name, state }) => [name, state])).toEqual([["shop/web-1", "ok"]]);
+    expect(listed.unread.map(({ path }) => path)).toEqual([`${CACHE}/listed-bad-eth0`, `${CACHE}/notes.txt`]);
+    const { stdout, stderr } = await wayout(node, "list");
+    expect(stdout).toMatch(/shop\/web-1 .*✓ ok/);
+    expect(stderr).toContain(`skipped ${CACHE}/listed-bad-eth0: "garbage/24" is not a CIDR`);
+  } finally {
+    forgetPods();
   }
 });

@@ -16,6 +16,8 @@ export const UPLINK = { v4: "203.0.113.5", other4: "203.0.113.9", v6: "2001:db8:
 export const SERVER = { v4: "198.51.100.80", v6: "2001:db8:198::80" } as const;
 const PORT = 8080;
 const TIMEOUT_MS = 20_000;
+/** What a program gets at the end of its time: no test sends it, so it is known by that. */
+const OUT_OF_TIME = "SIGALRM";
 
 export interface Ended {
   readonly exitCode: number;
@@ -119,7 +121,13 @@ export async function wayoutJson<T>(node: NetworkNamespace, ...args: string[]): 
 export function start(node: NetworkNamespace, command: readonly string[], environment = process.env) {
   const { FORCE_COLOR: _, ...plain } = environment;
   return node.run(() =>
-    Bun.spawn([...command], { stdout: "pipe", stderr: "pipe", timeout: TIMEOUT_MS, env: plain }),
+    Bun.spawn([...command], {
+      stdout: "pipe",
+      stderr: "pipe",
+      timeout: TIMEOUT_MS,
+      killSignal: OUT_OF_TIME,
+      env: plain,
+    }),
   );
 }
 
@@ -129,6 +137,9 @@ export async function ended(child: ReturnType<typeof start>): Promise<Ended> {
     new Response(child.stderr).text(),
     child.exited,
   ]);
+  if (child.signalCode === OUT_OF_TIME) {
+    throw new Error(`a program ran into its limit of ${TIMEOUT_MS} ms. It said: ${stdout}${stderr}`);
+  }
   return { exitCode, stdout, stderr };
 }
 

@@ -173,6 +173,7 @@ testWith(["real-root"])(
       "the kernel dropped it at veth-blue on the node: a traffic control (tc) filter dropped it on its way in (TC_INGRESS)",
     );
     expect(stdout).toContain("tc filter show dev veth-blue; bpftool net");
+    expect(stdout).toContain("unknown; perhaps of program mystery at tcx ingress of veth-blue");
     expect(stdout).not.toContain("wayout trace");
   },
 );

@@ -28,7 +28,7 @@ function attachedWorld(): World {
 /** All that a repair could change on the node. */
 function nodeState(world: World): string {
   return [
-    ["ip", "-o", "addr"],
+    ["ip", "-4", "-o", "addr"],
     ["ip", "-4", "route", "show", "table", "all"],
     ["ip", "rule"],
     ["ip", "neigh", "show", "nud", "permanent"],

@@ -120,7 +120,9 @@ testWith(["root", "nft"])("the router asks for the pod's own address on the upli
   world.in("node", "ip", "addr", "add", "203.0.113.129/25", "dev", "br0");
   world.in("pod", "ip", "route", "add", "default", "via", "203.0.113.129");
   const text = stops(world, "source-unanswered");
-  expect(text).toContain("the network there asks who has 203.0.113.130 (ARP), and nobody answers");
+  expect(text).toContain(
+    "its neighbours ask for that address (ARP), and this node does not answer (proxy_arp)",
+  );
   expect(text).toContain("sysctl -w net.ipv4.conf.eth0.proxy_arp=1");
   world.in("node", "sysctl", "-qw", "net.ipv4.conf.eth0.proxy_arp=1");
   world.in("internet", "ip", "neigh", "flush", "dev", "up0");
@@ -222,4 +224,28 @@ testWith(["root", "nft"])("a way out that IPv6 can live with: the pod's link tak
   expect<string | undefined>(diagnosis.findings[0]?.fix[0]?.command).toBe(
     `ip netns exec ${world.pod.name} ip link set dev eth0 mtu 1300`,
   );
+});
+
+testWith(["root", "nft"])("silence over UDP proves nothing, but a nameserver's does", async () => {
+  world = await makeWorld();
+  wall(world, "meta l4proto udp drop");
+  const { answer, findings } = passes(world, "198.51.100.80:9999", "--proto", "udp");
+  expect(answer).toContain("was not answered, which over UDP proves nothing");
+  expect(findings.map((one) => [one.code, one.severity])).toEqual([["no-answer", "warning"]]);
+  stops(world, "no-answer", "198.51.100.80:53", "--proto", "udp");
+});
+
+testWith(["root", "nft"])("the socket's own error is a finding", async () => {
+  world = await makeWorld();
+  const text = stops(world, "pod-cannot-send", "255.255.255.255:80", "--proto", "udp");
+  expect(text).toContain("permission denied (EACCES)");
+  expect(text).toContain("it is a broadcast address");
+});
+
+testWith(["root", "nft"])("a router without a way on: not a filter", async () => {
+  world = await makeWorld();
+  world.in("internet", "sysctl", "-qw", "net.ipv4.ip_forward=1");
+  const text = stops(world, "refused-outside", "192.0.2.9:443");
+  expect(text).toContain("203.0.113.1 has no route to the destination");
+  expect(text).not.toContain("forbids");
 });

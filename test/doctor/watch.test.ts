@@ -113,9 +113,11 @@ function said(before: readonly Finding[], now: readonly Finding[]): Transition[]
     target: { address: "192.0.2.1", protocol: "tcp", port: 443 },
     healthy: findings.every((one) => !one.stopsTraffic),
     certain: true,
+    blind: false,
     answer: "a can reach 192.0.2.1:443",
     checklist: [],
     findings,
+    suspicions: [],
     path: { blindSpots: [] },
     gaps: [],
   });

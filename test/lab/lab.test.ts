@@ -3,7 +3,7 @@ import { afterEach, expect } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { namedNamespaces } from "../../src/kernel/namespace.ts";
-import { isAlive, processStart } from "../../src/kernel/process.ts";
+import { isAlive } from "../../src/kernel/process.ts";
 import { LAB_NAMESPACES } from "../../src/lab/plan.ts";
 import type { StoryReport } from "../../src/lab/story.ts";
 import { ask, run, testWith } from "../support/witness.ts";
@@ -110,27 +110,6 @@ testWith(["root"])("two at once: one builds, the other says so, and the lab is w
   expect(both.some(({ exitCode }) => exitCode === 0)).toBe(true);
   expect(run(undefined, [WAYOUT, "lab", "status"]).exitCode).toBe(0);
 });
-
-testWith(["root"])(
-  "a lab up that is killed at any moment is repaired by the next, or removed by down",
-  async () => {
-    for (const [index, delayMs] of [40, 80, 120, 160, 240, 400].entries()) {
-      const child = Bun.spawn([WAYOUT, "lab", "up"], { stdout: "ignore", stderr: "ignore" });
-      await Bun.sleep(delayMs);
-      child.kill("SIGKILL");
-      await child.exited;
-      if (index % 2 === 0) {
-        expect(run(undefined, [WAYOUT, "lab", "up"])).toMatchObject({ exitCode: 0 });
-        expect(run(undefined, [WAYOUT, "lab", "status"]).exitCode).toBe(0);
-      }
-      const servers = existsSync(STATE) ? serversOfLab() : undefined;
-      expect(run(undefined, [WAYOUT, "lab", "down"])).toMatchObject({ exitCode: 0 });
-      expect(namedNamespaces()).toEqual([]);
-      expect(leftOfLab()).toEqual([]);
-      if (servers !== undefined) expect(processStart(servers.pid)).not.toBe(servers.start);
-    }
-  },
-);
 
 testWith(["root"])("a story that is killed leaves nothing", async () => {
   const before = ask(undefined, ["ip", "-o", "link"]);

@@ -49,7 +49,8 @@ testWith(["root"])("the story, without privilege", () => {
 testWith(["root", "curl"])("up, status, exec with DNS, down, without privilege", () => {
   const played = asOrdinaryUser(
     [
-      `${WAYOUT} lab up || exit 11`,
+      // The reader must see the end: neither the keeper nor the servers hold the pipe.
+      `${WAYOUT} lab up | timeout 20 cat || exit 11`,
       `${WAYOUT} lab status || exit 12`,
       `${WAYOUT} lab exec ns-blue -- curl -sS --max-time 5 http://api.github.com || exit 13`,
       `${WAYOUT} lab up || exit 14`,

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { adviceOn, sharedWith } from "../../src/policy/advice.ts";
 import { masqueradeIntent, normalizeIntent, type NatIntent } from "../../src/nat/intent.ts";
-import { ownerName } from "../../src/nat/owner-name.ts";
+import { ownerName } from "../../src/naming/names.ts";
 
 const NODE = { addresses: new Set(["203.0.113.5"]), interfaces: new Set(["lo", "eth0"]) };
 

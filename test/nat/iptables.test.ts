@@ -7,12 +7,12 @@ import { detectVariant } from "../../src/nat/backends/iptables/program.ts";
 import { freshNamespace } from "../support/world.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { IptablesNat } from "../../src/nat/backends/iptables/iptables.ts";
-import { chainOf } from "../../src/nat/backends/iptables/ruleset.ts";
 import { backendSuite } from "./backend-suite.ts";
+import { iptablesChain } from "../../src/naming/names.ts";
 
 for (const variant of ["nft", "legacy"] as const) {
   const [v4, v6] = [`iptables-${variant} -t nat`, `ip6tables-${variant} -t nat`];
-  const chain = chainOf("policy");
+  const chain = iptablesChain("policy");
   backendSuite({
     title: `iptables-${variant}`,
     needs: [`iptables-${variant}`, `ip6tables-${variant}-restore`],

@@ -4,15 +4,10 @@ import { WayoutError } from "../../src/error.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
 import { readSysctl, writeSysctl } from "../../src/kernel/sysctl.ts";
-import {
-  connectPod,
-  disconnectPod,
-  ensureBridge,
-  hostVethName,
-  type PodLinkIntent,
-} from "../../src/network/network.ts";
+import { connectPod, disconnectPod, ensureBridge, type PodLinkIntent } from "../../src/network/network.ts";
 import { ask, askJson, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
+import { hostVethName } from "../../src/naming/names.ts";
 
 const test = testWith(["root", "ip", "bridge", "ping"]);
 

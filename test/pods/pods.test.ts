@@ -165,6 +165,7 @@ test("the cache of every libcni: newer and older results; what is no cache is sk
         netns: "/run/netns/x",
         addresses: ["10.1.0.2/24"],
         gateways: ["10.1.0.1"],
+        defaultGateways: [],
         hostInterfaces: [],
       },
     ]);

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { parseTarget } from "../../src/trace/observe/destination.ts";
-import { nameserversOf, question } from "../../src/trace/observe/resolver.ts";
+import { question } from "../../src/trace/observe/dns-message.ts";
+import { nameserversOf } from "../../src/trace/observe/resolver.ts";
 
 test("destinations, as people write them", () => {
   expect(parseTarget("198.51.100.80")).toEqual({ host: "198.51.100.80", protocol: "tcp", port: 443 });
@@ -47,9 +48,9 @@ test("resolv.conf, and a question in DNS", () => {
   const text =
     "# nameserver 192.0.2.9\nsearch x\n nameserver 192.0.2.1\nnameserver fe80::1%eth0\nnameserver 2001:db8::53 \nnameserver nonsense\n";
   expect(nameserversOf(text)).toEqual(["192.0.2.1", "fe80::1", "2001:db8::53"]);
-  expect(Buffer.from(question(0x1234, "api.github.com.", 1)).toString("hex")).toBe(
+  expect(Buffer.from(question(0x1234, "api.github.com.", 4)).toString("hex")).toBe(
     "123401000001000000000000036170690667697468756203636f6d0000010001",
   );
-  expect(() => question(1, `${"a".repeat(64)}.org`, 1)).toThrow("no name in DNS");
-  expect(() => question(1, "a..b", 1)).toThrow("no name in DNS");
+  expect(() => question(1, `${"a".repeat(64)}.org`, 4)).toThrow("no name in DNS");
+  expect(() => question(1, "a..b", 4)).toThrow("no name in DNS");
 });

@@ -150,3 +150,22 @@ testWith(["root", "nft"])(
     expect(world.trace({ destination: "203.0.113.1:7777", protocol: "udp" }).outcome).toBe("answered");
   },
 );
+
+testWith(["root", "nft"])("a packet that stays in the pod claims nothing of the node", async () => {
+  world = await makeWorld();
+  ask(
+    world.pod,
+    ["nft", "-f", "-"],
+    "table ip mesh { chain out { type nat hook output priority -100; tcp dport 443 redirect to :15001; }; }",
+  );
+  const proxy = world.pod.run(() => Bun.listen({ hostname: "0.0.0.0", port: 15_001, socket: { data() {} } }));
+  const redirected = world.trace();
+  proxy.stop(true);
+  for (const report of [redirected, world.trace({ destination: "127.0.0.1:9" })]) {
+    expect(report.outcome).not.toBe("stopped");
+    expect([2, 3, 5, 6, 7].map((step) => statusOf(report, step))).toEqual(Array(5).fill("not-needed"));
+    expect(report.path.map(({ kind }) => kind)).toEqual(["pod"]);
+    expect(traceText(report)).toContain("it stays in the pod");
+  }
+  expect(redirected.destinationTranslation).toMatchObject({ after: expect.stringMatching(/:15001$/) });
+});

@@ -48,6 +48,44 @@ const FAULTS: readonly Fault[] = [
     reason: /gateway 10\.20\.0\.1 does not answer ARP/,
   },
   {
+    name: "the node's ARP rules drop the pod's question",
+    break: (w) => {
+      w.nft(
+        "table arp guard { chain in { type filter hook input priority 0; arp operation request drop; }; }",
+      );
+      w.in("pod", "ip", "neigh", "flush", "dev", "eth0");
+    },
+    step: 1,
+    code: "pod-gateway-unresolved",
+    reason:
+      /the question reaches br0, the node has the address, and keeps silent; table arp guard may drop it/,
+  },
+  {
+    name: "the node ignores ARP",
+    break: (w) => {
+      w.in("node", "sysctl", "-qw", "net.ipv4.conf.br0.arp_ignore=8");
+      w.in("pod", "ip", "neigh", "flush", "dev", "eth0");
+    },
+    step: 1,
+    code: "pod-gateway-unresolved",
+    reason: /the node has the address, and keeps silent/,
+  },
+  {
+    name: "the node's input rules drop neighbour solicitations",
+    needs: ["real-root"],
+    options: { ipv6: true },
+    request: { destination: "[2001:db8:198::80]:443" },
+    break: (w) => {
+      w.nft(
+        "table ip6 own { chain in { type filter hook input priority 0; meta l4proto ipv6-icmp drop; }; }",
+      );
+      w.in("pod", "ip", "-6", "neigh", "flush", "dev", "eth0");
+    },
+    step: 1,
+    code: "pod-gateway-unresolved",
+    reason: /the node drops the pod's question for its gateway fd20::1 .*NETFILTER_DROP/,
+  },
+  {
     name: "the host's end of the cable is down",
     break: (w) => w.in("node", "ip", "link", "set", "veth-pod", "down"),
     step: 1,

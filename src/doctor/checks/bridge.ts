@@ -1,7 +1,15 @@
 /** The cable and what it is plugged into. */
 import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
-import { deleteRule, finding, anywhere, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
+import {
+  deleteRule,
+  said,
+  finding,
+  anywhere,
+  sysctlEvidence,
+  type Check,
+  type CheckContext,
+} from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { decisionPlace, decisionText, linkText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
@@ -14,6 +22,8 @@ export const bridge: Check = {
     "bridge-down",
     "bridge-port-blocked",
     "bridge-port-isolated",
+    "bridge-port-locked",
+    "macvlan-own-host",
     "hairpin-off",
     "bridge-filter-drops",
     "bridge-netfilter-off",
@@ -23,6 +33,8 @@ export const bridge: Check = {
     ...missing(context),
     ...down(context),
     ...ports(context),
+    ...locked(context),
+    ...macvlan(context),
     ...hairpin(context),
     ...frames(context),
     ...netfilterOff(context),
@@ -120,6 +132,76 @@ function ports(context: CheckContext): Finding[] {
     }),
   );
   return [...blocked, ...isolated];
+}
+
+/** A locked port takes only frames whose sender stands in the bridge's table behind that very port. */
+function locked(context: CheckContext): Finding[] {
+  const { hostLink, podLink } = context.path;
+  const { view } = context.node;
+  const master = view.linkAt(hostLink?.master);
+  if (hostLink?.port?.locked !== true || podLink === undefined || master === undefined) return [];
+  const known = (view.state.forwarding ?? []).filter((one) => one.mac === podLink.mac);
+  const own = known.find((one) => one.interface === hostLink.index && !one.flags.includes("locked"));
+  if (own !== undefined || view.state.forwarding === undefined) return [];
+  const [other] = known;
+  const behind =
+    other === undefined ? "not in it" : `behind ${view.linkAt(other.interface)?.name ?? "another"}`;
+  return [
+    finding("bridge-port-locked", {
+      text: `port ${hostLink.name} of ${master.name} is locked, and ${context.pod.name}'s MAC address ${podLink.mac} is not authorized there`,
+      owner: "whoever locked the port (802.1X, an anti-spoofing agent)",
+      evidence: [
+        {
+          source: `bridge -d link: ${hostLink.name}`,
+          value: `locked on, learning ${hostLink.port.learning ? "on" : "off"}`,
+        },
+        { source: `bridge fdb: ${podLink.mac}`, value: behind },
+      ],
+      consequence: "the bridge drops all frames of the pod",
+      advice: [
+        `have ${podLink.mac} authorized at ${hostLink.name} (bridge fdb, or the 802.1X agent) if it is what the pod was given`,
+        ...said("or open the port to everybody: ", command`bridge link set dev ${hostLink.name} locked off`),
+      ],
+    }),
+  ];
+}
+
+/** What a macvlan or ipvlan sends to the host it sits on leaves by the wire, and the host does not get it back. */
+function macvlan(context: CheckContext): Finding[] {
+  const { podLink } = context.path;
+  const { view } = context.node;
+  if (podLink?.kind !== "macvlan" && podLink?.kind !== "ipvlan") return [];
+  const parent = view.linkAt(podLink.link);
+  const own = view.state.addresses.find((one) => one.address === context.target.address);
+  const gateway = context.path.gateway;
+  const viaHost =
+    gateway === undefined ? undefined : view.state.addresses.find((one) => one.address === gateway);
+  const address = own ?? viaHost;
+  if (parent === undefined || podLink.linkNamespaceId === undefined || address === undefined) return [];
+  // An address on a sibling, a macvlan of the node on the same parent, is reached.
+  const holder = view.linkAt(address.interface);
+  if (holder?.kind === podLink.kind && holder.link === parent.index) return [];
+  return [
+    finding("macvlan-own-host", {
+      text: `${podLink.name} in ${context.pod.name} is a ${podLink.kind} on ${parent.name}, and ${address.address} is this node's own: the two cannot reach each other over ${parent.name}`,
+      owner: `the ${podLink.kind} network`,
+      evidence: [
+        {
+          source: `links of ${context.pod.name}`,
+          value: `${podLink.name} ${podLink.kind} on ${parent.name}`,
+        },
+        {
+          source: `addresses of ${holder?.name ?? "the node"}`,
+          value: `${address.address}/${address.prefixLength}`,
+        },
+      ],
+      consequence: `frames of a ${podLink.kind} go out by ${parent.name}; its own host does not see them`,
+      advice: [
+        `give the node a ${podLink.kind} of its own on ${parent.name}, with a route to the pod by it`,
+        ...said("that is: ", command`ip link add host0 link ${parent.name} type ${podLink.kind}`),
+      ],
+    }),
+  ];
 }
 
 function hairpin(context: CheckContext): Finding[] {

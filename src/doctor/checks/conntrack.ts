@@ -2,6 +2,7 @@
 import { command } from "../../text/command.ts";
 import { anywhere, finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
+import { answerUnrecognized, flowUntracked } from "./unanswered.ts";
 
 const OWNER = "the node's settings";
 /** Above this share of the table new connections begin to suffer early drops. */
@@ -16,8 +17,16 @@ export const conntrack: Check = {
     "conntrack-missing",
     "conntrack-insert-failed",
     "conntrack-dropping",
+    "flow-untracked",
+    "answer-unrecognized",
   ],
-  run: (context) => [...capacity(context), ...missing(context), ...growth(context)],
+  run: (context) => [
+    ...flowUntracked(context),
+    ...answerUnrecognized(context),
+    ...capacity(context),
+    ...missing(context),
+    ...growth(context),
+  ],
 };
 
 function capacity(context: CheckContext): Finding[] {

@@ -1,11 +1,13 @@
 /** Can the pod resolve names? Each name server is a destination of its own. */
+import type { ResolvConf } from "../../linux/resolv-conf.ts";
 import { command, namedNamespace } from "../../text/command.ts";
 import { isLoopbackAddress } from "../../address/special-purpose.ts";
 import { isIp, endText } from "../../address/ip.ts";
+import { isLinkLocalAddress } from "../../address/special-purpose.ts";
 import { anywhere, CheckContext, finding, type Check } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
 import { predictPath } from "../predict/predict.ts";
-import { isDefaultRoute } from "../predict/fib.ts";
+import { isDefaultRoute, routeText } from "../predict/fib.ts";
 import { stopText } from "../stop-text.ts";
 import { bridge } from "./bridge.ts";
 import { filter } from "./filter.ts";
@@ -22,12 +24,9 @@ export const dns: Check = {
   run: (context) => [...resolvers(context), ...ipv6Preferred(context)],
 };
 
-/** `nameserver` lines of a resolv.conf, without zones. */
-export function nameServers(text: string): string[] {
-  return text
-    .split("\n")
-    .flatMap((line) => /^\s*nameserver\s+(\S+)/.exec(line)?.[1]?.replace(/%.*$/, "") ?? [])
-    .filter(isIp);
+/** The name servers, without zones. */
+export function nameServers({ nameservers }: ResolvConf): string[] {
+  return nameservers.map((one) => one.replace(/%.*$/, "")).filter(isIp);
 }
 
 function resolvers(context: CheckContext): Finding[] {
@@ -43,7 +42,7 @@ function resolvers(context: CheckContext): Finding[] {
       finding("resolver-missing", {
         text: `${context.pod.name} has a resolv.conf without a name server`,
         owner: "the pod's runtime",
-        evidence: [{ source: "resolv.conf of the pod", value: resolvConf.trim().slice(0, 200) }],
+        evidence: [{ source: "resolv.conf of the pod", value: "it names none" }],
         consequence: "names are asked of 127.0.0.1",
         advice: ["name a server in the pod's resolv.conf"],
       }),
@@ -54,7 +53,7 @@ function resolvers(context: CheckContext): Finding[] {
     if (isLoopbackAddress(server)) {
       const answered = dnsListeners.some((one) => one === server || one === "0.0.0.0" || one === "::");
       if (!answered) found.push(loopback(context, server, listed));
-    } else found.push(...unreachable(context, server, listed));
+    } else found.push(...nobodys(context, server, listed), ...unreachable(context, server, listed));
   }
   // One server that works is enough; with several broken ones, the first says it.
   return found.length === servers.length ? found.slice(0, 1) : [];
@@ -92,11 +91,54 @@ function resolvFix(context: CheckContext, server: string): (Fix | undefined)[] {
 /** A name server that another pod of this node uses. */
 function upstreamServer({ snapshot }: CheckContext): string | undefined {
   for (const pod of snapshot.pods) {
-    const server = nameServers(pod.resolvConf ?? "").find((one) => !isLoopbackAddress(one));
+    const server = (pod.resolvConf === undefined ? [] : nameServers(pod.resolvConf)).find(
+      (one) => !isLoopbackAddress(one),
+    );
     if (server !== undefined) return server;
   }
   return undefined;
 }
+
+/**
+ * A link-local address that is no address of this node and leaves by a router: node-local DNS whose interface is gone.
+ * Clouds answer for theirs behind the router (169.254.169.x); what is on-link somebody on the wire may have.
+ */
+function nobodys(
+  context: CheckContext,
+  server: string,
+  listed: { source: string; value: string },
+): Finding[] {
+  if (!isLinkLocalAddress(server) || server.startsWith("169.254.169.") || server.includes(":")) return [];
+  const { snapshot, pod } = context;
+  const { path, certain } = predictPath(snapshot, pod, { address: server, protocol: "udp", port: 53 });
+  if (!certain || path.end !== "outside" || path.stops.length > 0 || path.outLink === undefined) return [];
+  const way = context.node.view.fib.predict({ destination: server });
+  if (way.kind !== "route" || way.gateway === undefined) return [];
+  const nodeLocal = server === NODE_LOCAL_DNS;
+  return [
+    finding("resolver-unreachable", {
+      text: `${pod.name}'s name server ${server} is nobody's on this node: what it is asked leaves by ${path.outLink.name} as ${path.left?.source ?? "it is"}, and no router forwards a link-local address`,
+      owner: nodeLocal
+        ? "node-local DNS (node-local-dns), whose address it is"
+        : "whoever wrote the pod's resolv.conf",
+      evidence: [
+        listed,
+        { source: "addresses of the node", value: `none is ${server}` },
+        { source: `ip route get ${server}`, value: routeText(way.route!, context.node.view.state.links) },
+      ],
+      consequence: "addresses work, names do not",
+      advice: [
+        nodeLocal
+          ? "start node-local-dns on this node again (kubectl -n kube-system get pods -l k8s-app=node-local-dns -o wide): it makes the interface nodelocaldns"
+          : "name a server in the pod's resolv.conf that somebody has",
+      ],
+      confidence: "likely",
+    }),
+  ];
+}
+
+/** The address that Kubernetes' node-local DNS takes unless it is told another one. */
+const NODE_LOCAL_DNS = "169.254.20.10";
 
 /** The checks that follow a packet: what stops the one to the name server has a name there, and a cure. */
 const OF_THE_PATH = [podRoute, gateway, bridge, forwarding, nodeRoute, reversePath, filter, nat];

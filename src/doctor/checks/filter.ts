@@ -1,20 +1,12 @@
 /** Does a filter stop the packet, or its answer? */
 import { forAddress } from "../vouched.ts";
-import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
 import { command } from "../../text/command.ts";
-import { isIptablesTable } from "../../linux/nftables/text.ts";
-import { anywhere, deleteRule, finding, type Check, type CheckContext } from "../check.ts";
-import type { Finding, Fix } from "../finding.ts";
+import { anywhere, finding, type Check, type CheckContext } from "../check.ts";
+import type { Finding } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
-import type { Stop } from "../predict/path.ts";
-import {
-  decisionPlace,
-  decisionText,
-  isLegacy,
-  legacyProgram,
-  ruleNumber,
-  traceCommand,
-} from "../wording.ts";
+import { decisionPlace, decisionText, traceCommand } from "../wording.ts";
+import { filterCure, type Filtered } from "./filter-cure.ts";
+import { emptyService, type EmptyService } from "./service.ts";
 import { ownerOfDecision } from "../whose.ts";
 
 export const filter: Check = {
@@ -22,6 +14,7 @@ export const filter: Check = {
   codes: [
     "filter-rule-drops",
     "filter-policy-drops",
+    "service-no-endpoints",
     "filter-queue",
     "filter-unknown",
     "invalid-dropped",
@@ -29,8 +22,6 @@ export const filter: Check = {
   ],
   run: (context) => [...drops(context), ...unknown(context), ...invalid(context)],
 };
-
-export type Filtered = Extract<Stop, { readonly kind: "filtered" }>;
 
 function drops(context: CheckContext): Finding[] {
   const found = new Map<string, Finding>();
@@ -46,16 +37,20 @@ function drops(context: CheckContext): Finding[] {
 
 function what(context: CheckContext, stop: Filtered): string {
   const { name } = context.pod;
+  if (stop.about === "neighbour-discovery") return `neighbour discovery for ${name} (ICMPv6 types 135, 136)`;
   return stop.direction === "out" ? `what ${name} sends` : `the answers to ${name}`;
 }
 
 function dropped(context: CheckContext, stop: Filtered): Finding {
   const { by } = stop.stop;
+  const service = emptyService(context, by);
+  if (service !== undefined) return withoutEndpoints(context, stop, service);
   const owner = ownerOfDecision(by);
   const place = decisionPlace(by);
   const policy = by.rule === undefined;
   const rejected = by.action === undefined ? "drops" : "rejects";
   const counter = counterOf(by);
+  const cure = filterCure(context, stop);
   return finding(policy ? "filter-policy-drops" : "filter-rule-drops", {
     text: policy
       ? `the policy of ${by.table.family} ${by.table.name} ${by.base.name} (${owner}) drops ${what(context, stop)}, and no rule there accepts`
@@ -70,7 +65,32 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
       ...(counter === undefined ? [] : [{ source: "counter", value: counter }]),
     ],
     consequence: `${stop.direction === "out" ? "the packet ends" : "the answer ends"} at ${stop.hook}; an accept elsewhere cannot help`,
-    fix: forAddress(context, context.path.sent?.source, () => filterFix(context, stop)),
+    fix: forAddress(context, context.path.sent?.source, () => cure.fix),
+    advice: cure.advice,
+  });
+}
+
+/** kube-proxy does what it must: the Service has nobody behind it. */
+function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyService): Finding {
+  const { by } = stop.stop;
+  const cure = filterCure(context, stop);
+  const [namespace, name] = service.name.replace(/:[^:]*$/, "").split("/");
+  return finding("service-no-endpoints", {
+    text: `Service ${service.name} has no ready endpoints${service.elsewhere ? " on this node" : ""}: kube-proxy's “${service.said}” in ${by.table.family} ${by.table.name} ${by.chain.name} refuses what ${context.pod.name} sends to it`,
+    owner: "kube-proxy, for the Service",
+    evidence: [
+      { source: decisionPlace(by), value: decisionText(by) },
+      { source: "kube-proxy says", value: service.said },
+    ],
+    consequence: "connections to the Service's address are refused at once",
+    // An external address is somebody's outside as well: there the packet may go past the Service.
+    fix: service.elsewhere ? forAddress(context, context.path.sent?.source, () => cure.fix) : [],
+    advice: [
+      `see why: kubectl -n ${namespace} get endpointslices -l kubernetes.io/service-name=${name}`,
+      ...(service.elsewhere
+        ? ["externalTrafficPolicy: Cluster lets every node serve it; or take the address out of externalIPs"]
+        : ["start pods that match its selector, and are ready"]),
+    ],
   });
 }
 
@@ -84,51 +104,6 @@ function counterOf({ rule, base }: Decision): string | undefined {
   }
   const counter = rule.expressions.find((one) => one.kind === "counter");
   return counter === undefined ? undefined : `${counter.packets} packets`;
-}
-
-/** What lets a packet through that this one decided to stop. */
-export function filterFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
-  return stop.stop.by.rule === undefined ? policyFix(context, stop) : ruleFix(context, stop);
-}
-
-/** Accept both directions of the pod's traffic, in front of everything else in the chain whose policy drops. */
-function policyFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
-  const { table, base } = stop.stop.by;
-  const link = context.path.inLink?.name ?? context.path.podLink?.name ?? "br0";
-  const hook = base.base.hook;
-  if (isIptablesTable(table) && hook === "forward") {
-    const program = isLegacy(table)
-      ? legacyProgram(table)
-      : table.family === "ip6"
-        ? "ip6tables"
-        : "iptables";
-    return [
-      context.fix(stop.place, command`${program} -I ${base.name} -i ${iptablesInterface(link)} -j ACCEPT`),
-      context.fix(stop.place, command`${program} -I ${base.name} -o ${iptablesInterface(link)} -j ACCEPT`),
-    ];
-  }
-  const [tableName, chainName, name] = [nftName(table.name), nftName(base.name), nftInterface(link)];
-  if (tableName === undefined || chainName === undefined) return [];
-  const chain = [table.family, tableName, chainName];
-  if (hook === "forward" && stop.place === "node") {
-    return [
-      context.fix("node", command`nft insert rule ${chain} iifname ${name} accept`),
-      context.fix("node", command`nft insert rule ${chain} oifname ${name} accept`),
-    ];
-  }
-  return [context.fix(stop.place, command`nft ${`chain ${chain.join(" ")} { policy accept ; }`}`)];
-}
-
-function ruleFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
-  const { table, chain, rule } = stop.stop.by;
-  if (rule === undefined) return [];
-  if (isLegacy(table)) {
-    const number = ruleNumber(stop.stop.by);
-    return [
-      context.fix(stop.place, command`${legacyProgram(table)} -t ${table.name} -D ${chain.name} ${number}`),
-    ];
-  }
-  return [deleteRule(context, stop.place, stop.stop.by)];
 }
 
 function queued(context: CheckContext, stop: Filtered): Finding {

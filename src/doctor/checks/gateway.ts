@@ -4,6 +4,7 @@ import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import { finding, type Check, type CheckContext, type Found } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
 import { forAddress, restored, vouchedGateway } from "../vouched.ts";
+import { routeText } from "../predict/fib.ts";
 import { neighbourAt } from "../predict/link-state.ts";
 
 export const gateway: Check = {
@@ -46,6 +47,43 @@ function unowned(context: CheckContext): Finding[] {
   ];
 }
 
+/** As it was read: a destination that lies in one of the pod's own networks has no gateway. */
+function routeInPod({ inside, path, target }: CheckContext): string {
+  const way = inside!.view.fib.predict({
+    destination: target.address,
+    ...(path.sent === undefined ? {} : { source: path.sent.source }),
+  });
+  if (way.route !== undefined) return routeText(way.route, inside!.view.state.links);
+  return `dev ${path.podLink?.name ?? "none"}`;
+}
+
+/** Another interface of the pod, whose bridge has an address in the pod's network there: a way out that exists. */
+function otherWay(
+  { inside, node, path }: CheckContext,
+  family: 4 | 6,
+): { gateway: string; link: string } | undefined {
+  const { state } = inside!.view;
+  for (const link of state.links) {
+    if (link.index === path.podLink?.index || link.kind !== "veth" || !link.up) continue;
+    const host = link.link === undefined ? undefined : node.view.linkAt(link.link);
+    if (host?.link !== link.index) continue;
+    const taker = node.view.linkAt(host.master) ?? host;
+    const mine = state.addresses.filter(
+      (one) => one.interface === link.index && one.family === family && one.scope === "global",
+    );
+    const gateway = node.view.state.addresses.find(
+      (one) =>
+        one.interface === taker.index &&
+        mine.some(
+          (own) =>
+            own.family === one.family && cidrContains(cidrOf(own.address, own.prefixLength), one.address),
+        ),
+    );
+    if (gateway !== undefined) return { gateway: gateway.address, link: link.name };
+  }
+  return undefined;
+}
+
 /** The gateway is nobody's: the bridge lost its address, has another network's, or the pod's route is wrong. */
 function nobody(context: CheckContext, address: string, taker: string): Finding {
   const { node, inside, pod } = context;
@@ -59,13 +97,29 @@ function nobody(context: CheckContext, address: string, taker: string): Finding 
     (one) => one.interface === podLink?.index && one.family === family && one.scope === "global",
   );
   const evidence = [
-    { source: `route of ${pod.name}`, value: `default via ${address} dev ${podLink?.name ?? "eth0"}` },
+    { source: `route of ${pod.name} to ${context.target.address}`, value: routeInPod(context) },
     {
       source: `addresses of ${taker}`,
       value:
         onTaker.length === 0 ? "none" : onTaker.map((one) => `${one.address}/${one.prefixLength}`).join(", "),
     },
   ];
+  const way = otherWay(context, family);
+  if (way !== undefined && podLink !== undefined && context.path.gateway !== undefined) {
+    return finding("pod-gateway-unowned", {
+      text: `${pod.name}'s default route leads by ${podLink.name} to ${address}, which is nobody's; its network by ${way.link} has a gateway, ${way.gateway}`,
+      owner: `whoever made the default route of ${podLink.name} (a second network)`,
+      evidence: [
+        ...evidence,
+        { source: `gateway of ${way.link}`, value: `${way.gateway}, an address of this node` },
+      ],
+      consequence: "nobody answers when the pod asks for its gateway's MAC address",
+      fix: [context.defaultRoute(way.gateway, way.link)],
+      advice: [
+        `for good: only one network of the pod names a default route (${podLink.name}'s without gateway)`,
+      ],
+    });
+  }
   const shared = onTaker.find(
     (one) => mine !== undefined && cidrContains(cidrOf(one.address, one.prefixLength), mine.address),
   );
@@ -90,6 +144,15 @@ function nobody(context: CheckContext, address: string, taker: string): Finding 
     });
   }
   const right = shared?.address;
+  if (context.path.gateway === undefined) {
+    return finding("pod-gateway-unowned", {
+      text: `route “${routeInPod(context)}” in ${pod.name} takes ${address} for a neighbour on ${podLink?.name ?? "its link"}, and nobody there has it`,
+      owner: "the pod's addresses and routes",
+      evidence,
+      consequence: "the pod asks for the MAC address of the destination itself, and nobody answers",
+      advice: [`give ${pod.name} a smaller prefix length, so that ${address} goes to its gateway`],
+    });
+  }
   return finding("pod-gateway-unowned", {
     text: `${pod.name}'s gateway ${address} is nobody's${right === undefined ? "" : `; ${taker} has ${right}`}`,
     owner: "the pod's IPAM",

@@ -19,5 +19,21 @@ export function nearest(context: CheckContext): Candidate[] {
     oif: outLink?.name,
   };
   const machine = new Machine(context.node.view, new Oracle(), packet, undefined, "postrouting");
-  return sourceNatCandidates(machine, context.node.hooks.tables);
+  return sourceNatCandidates(machine, context.node.hooks.tables).filter((one) => !isForMarked(one));
+}
+
+/**
+ * Whether it translates only what somebody marked for it (kube-proxy's 0x4000, portmap's 0x2000): for services and
+ * published ports. Ordinary traffic is not meant, however near it comes.
+ */
+function isForMarked({ misses, before }: Candidate): boolean {
+  return misses.some((miss) => asksForMark(miss.rule)) || (before !== undefined && asksForMark(before.rule));
+}
+
+function asksForMark({ expressions }: Candidate["rule"]): boolean {
+  return expressions.some(
+    (one) =>
+      ((one.kind === "meta" || one.kind === "ct") && one.key === "mark" && one.dreg !== undefined) ||
+      (one.kind === "match" && (one.name === "mark" || one.name === "connmark")),
+  );
 }

@@ -5,8 +5,13 @@ import { isLinkLocalAddress } from "../../address/special-purpose.ts";
 import { RT_TABLE, tableText } from "../../linux/route/constants.ts";
 import { familyFlag, finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
-import { isDefaultRoute, routeText, routeWords } from "../predict/fib.ts";
+import { isDefaultRoute, routeText } from "../predict/fib.ts";
 import { ruleText } from "../predict/rule-selector.ts";
+import { capturedElsewhere, capturedInVain, deletePolicyRule } from "./captured.ts";
+import { endsInVain } from "./local-end.ts";
+import { failingLegs, proxyWithoutRoute, sourceUnanswered, ttlExceeded } from "./unanswered.ts";
+import { deleteRoute, hostRoute, routeBack } from "./route-fix.ts";
+import { enslavedUplink, otherLinksAddress, pinnedGateway, unroutedNetwork } from "./uplink.ts";
 import { forAddress } from "../vouched.ts";
 import { linkText } from "../wording.ts";
 
@@ -18,7 +23,17 @@ export const nodeRoute: Check = {
     "node-no-route",
     "node-route-refused",
     "node-rules-missing",
-    "route-captured",
+    "rule-captures",
+    "ends-on-node",
+    "ends-in-pod",
+    "leg-fails",
+    "source-unanswered",
+    "ttl-exceeded",
+    "proxy-without-route",
+    "uplink-enslaved",
+    "uplink-gateway-pinned",
+    "other-links-address",
+    "pod-network-unrouted",
     "uplink-down",
     "uplink-gateway-unresolved",
     "network-overlap",
@@ -28,9 +43,21 @@ export const nodeRoute: Check = {
     ...rulesMissing(context),
     ...noRoute(context),
     ...uplink(context),
-    ...captured(context),
+    ...capturedInVain(context),
+    ...endsInVain(context),
+    ...failingLegs(context),
+    ...sourceUnanswered(context),
+    ...ttlExceeded(context),
+    ...proxyWithoutRoute(context),
+    ...enslavedUplink(context),
     ...astray(context),
     ...inside(context),
+  ],
+  suspects: (context) => [
+    ...capturedElsewhere(context),
+    ...pinnedGateway(context),
+    ...unroutedNetwork(context),
+    ...otherLinksAddress(context),
   ],
 };
 
@@ -114,11 +141,9 @@ function noRoute(context: CheckContext): Finding[] {
         owner: OWNER,
         evidence: [asked, { source: stop.route === undefined ? `${ip} rule` : `${ip} route`, value: text }],
         consequence: "packets from the pods to this destination end here",
-        fix: [
-          stop.route === undefined
-            ? context.fix("node", command`ip ${flag} rule del priority ${stop.rule!.priority}`)
-            : context.fix("node", command`ip ${flag} route del ${routeWords(stop.route, links)}`),
-        ],
+        ...(stop.route === undefined
+          ? { fix: deletePolicyRule(context, stop.rule!) }
+          : deleteRoute(context, "node", stop.route)),
       });
     });
 }
@@ -175,38 +200,6 @@ function uplink(context: CheckContext): Finding[] {
   return found;
 }
 
-/** The same destination from the node itself takes another way. */
-function captured(context: CheckContext): Finding[] {
-  const { outLink, left, sent, inLink } = context.path;
-  if (outLink === undefined || left === undefined || sent === undefined) return [];
-  const own = context.node.view.fib.predict({ destination: left.destination });
-  if (own.kind !== "route" || own.link.index === outLink.index || own.type !== "unicast") return [];
-  const way = context.node.view.fib.predict({
-    destination: left.destination,
-    source: sent.source,
-    ...(inLink === undefined ? {} : { iif: inLink.name }),
-  });
-  const { rule } = way;
-  // One route with several next hops: both went by it, and another flow goes by another.
-  if (way.kind === "route" && own.route !== undefined && own.route === way.route) return [];
-  return [
-    finding("route-captured", {
-      text: `what ${context.pod.name} sends leaves by ${outLink.name}, what the node itself sends by ${own.link.name}`,
-      owner: rule === undefined ? OWNER : `the author of rule ${rule.priority}`,
-      evidence: [
-        { source: `ip route get ${left.destination}`, value: `dev ${own.link.name}` },
-        {
-          source: `ip route get ${left.destination} from ${sent.source} iif ${inLink?.name ?? ""}`,
-          value: `dev ${outLink.name}${rule === undefined ? "" : ` by rule “${ruleText(rule)}”`}`,
-        },
-      ],
-      consequence: "the pod goes out elsewhere; if that is not on purpose, it may not be let through there",
-      advice: rule === undefined ? [] : [`if it is not meant: ip rule del priority ${rule.priority}`],
-      confidence: "possible",
-    }),
-  ];
-}
-
 /** The answer would be routed elsewhere than to the pod. */
 function astray(context: CheckContext): Finding[] {
   const { view } = context.node;
@@ -215,7 +208,7 @@ function astray(context: CheckContext): Finding[] {
     .filter((stop) => stop.place === "node" && stop.direction === "back")
     .map((stop) =>
       finding("network-overlap", {
-        text: `the node has no route back to ${stop.destination}`,
+        text: `the node has no route back to ${stop.destination}${stop.route === undefined ? "" : `: “${routeText(stop.route, view.state.links)}” is all that is left`}`,
         owner: OWNER,
         evidence: [{ source: `ip route get ${stop.destination}`, value: stop.error }],
         consequence: "answers reach the node and end there",
@@ -234,34 +227,11 @@ function astray(context: CheckContext): Finding[] {
         { source: `${context.pod.name} hangs on`, value: stop.expected.name },
       ],
       consequence: "answers go to somebody else",
-      fix: forAddress(context, stop.address, () =>
-        result.route === undefined ? [] : [deleteRoute(context, result.route)],
-      ),
+      fix: forAddress(context, stop.address, () => routeBack(context, stop.address)),
       advice: ["for good: give one of the two networks another range"],
     });
   });
   return [...lost, ...elsewhere];
-}
-
-function deleteRoute(context: CheckContext, route: Route): Fix | undefined {
-  const flag = route.family === 6 ? ["-6"] : [];
-  return context.fix(
-    "node",
-    command`ip ${flag} route del ${routeWords(route, context.node.view.state.links)}`,
-  );
-}
-
-/** A route to the pod alone: right whatever became of its network's. */
-function routeBack(context: CheckContext, destination: string): (Fix | undefined)[] {
-  const { inLink } = context.path;
-  if (inLink === undefined) return [];
-  const v6 = destination.includes(":");
-  return [
-    context.fix(
-      "node",
-      command`ip ${familyFlag(destination)} route add ${destination}/${v6 ? 128 : 32} dev ${inLink.name}`,
-    ),
-  ];
 }
 
 /** The destination lies in the range of another bridge of this node, on which nobody has it. */
@@ -291,9 +261,23 @@ function inside(context: CheckContext): Finding[] {
         { source: `pods of the snapshot with ${destination}`, value: `none of ${snapshot.pods.length}` },
       ],
       consequence: "packets for it never leave the node",
-      fix: way.route === undefined ? [] : [deleteRoute(context, way.route)],
-      advice: [`for good: give the network of ${bridge.name} another range`],
+      ...rangeTaken(context, way.route, bridge.name),
       confidence: "likely",
     }),
   ];
+}
+
+/** The destination alone goes out by the default route; the bridge keeps its range. */
+function rangeTaken(
+  context: CheckContext,
+  route: Route | undefined,
+  bridge: string,
+): { readonly fix?: readonly (Fix | undefined)[]; readonly advice: readonly string[] } {
+  const forGood = `for good: give the network of ${bridge} another range`;
+  if (route !== undefined && isDefaultRoute(route)) {
+    return {
+      advice: [`have whoever made “${routeText(route, context.node.view.state.links)}” take it back`],
+    };
+  }
+  return { fix: hostRoute(context), advice: [forGood] };
 }

@@ -1,6 +1,8 @@
 /** Does the pod have an interface, and is it up? */
 import { command } from "../../text/command.ts";
+import { likelyLinkOut, linksOut } from "../../causes/facts.ts";
 import type { Link } from "../../linux/route/link.ts";
+import { isForbidden } from "../../snapshot/snapshot.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { linkText } from "../wording.ts";
@@ -20,16 +22,17 @@ export const podLink: Check = {
   run(context) {
     const { pod, snapshot, inside } = context;
     if (inside === undefined) {
-      const why = snapshot.missing.find((one) => one.where === pod.name && one.what === "namespace")?.why;
+      const missed = snapshot.missing.find((one) => one.where === pod.name && one.what === "namespace");
+      // Who may not look has seen nothing: the gap says so.
+      if (isForbidden(missed)) return [];
+      const why = missed?.why;
       return [
         finding("pod-namespace-gone", {
           text: `${pod.name} has no network namespace that can be entered${why === undefined ? "" : `: ${why}`}`,
           owner: OWNER,
           evidence: [{ source: `namespace of ${pod.name}`, value: why ?? "not there" }],
           consequence: "nothing in the pod can send anything",
-          advice: [
-            "delete the pod, so that its runtime makes it anew; a name that is left: ip netns del NAME",
-          ],
+          advice: ["have its runtime make the pod anew"],
         }),
       ];
     }
@@ -37,7 +40,7 @@ export const podLink: Check = {
     const found: Finding[] = [];
     const loopback = links.find((link) => link.layer === "loopback");
     if (loopback !== undefined && !loopback.up) found.push(loopbackDown(context));
-    const interfaces = links.filter((link) => link.layer !== "loopback" && !isTemplate(link));
+    const interfaces = linksOut(links);
     if (interfaces.length === 0) return [...found, missing(context)];
     const main = mainInterface(context, interfaces);
     if (!main.up) found.push(down(context, main));
@@ -46,11 +49,6 @@ export const podLink: Check = {
   },
 };
 
-/** Devices that a kernel module puts into every namespace (tunl0, sit0, gre0 …): nobody asked for them. */
-function isTemplate(link: Link): boolean {
-  return !link.up && /^(?:tunl|sit|gre|gretap|erspan|ip6tnl|ip6gre|ip_vti|ip6_vti)0$/.test(link.name);
-}
-
 /** The interface that leads out: the promised one, that of the default route, or the first. */
 export function mainInterface(context: CheckContext, interfaces: readonly Link[]): Link {
   const { expected } = context.pod;
@@ -58,8 +56,7 @@ export function mainInterface(context: CheckContext, interfaces: readonly Link[]
   return (
     interfaces.find((link) => link.name === expected?.name) ??
     interfaces.find((link) => link.index === podLink?.index) ??
-    interfaces.find((link) => link.kind === "veth") ??
-    interfaces[0]!
+    likelyLinkOut(interfaces, undefined)!
   );
 }
 

@@ -1,10 +1,10 @@
 /** Does the pod know a way to the target? */
-import { command } from "../../text/command.ts";
 import { RT_TABLE } from "../../linux/route/constants.ts";
-import { familyFlag, finding, type Check, type CheckContext } from "../check.ts";
+import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
-import { routeText, routeWords } from "../predict/fib.ts";
+import { routeText } from "../predict/fib.ts";
 import { likelyGateway } from "./likely-gateway.ts";
+import { deleteRoute } from "./route-fix.ts";
 import { mainInterface } from "./pod-link.ts";
 
 const OWNER = "the pod's runtime";
@@ -69,11 +69,6 @@ function refused(context: CheckContext, stop: NoRoute): Finding {
       { source: `routes of ${pod.name}`, value: text },
     ],
     consequence: `programs in the pod see “${SEEN[stop.error] ?? stop.error}”`,
-    fix: [
-      context.fix(
-        "pod",
-        command`ip ${familyFlag(stop.destination)} route del ${routeWords(stop.route!, links)}`,
-      ),
-    ],
+    ...deleteRoute(context, "pod", stop.route!),
   });
 }

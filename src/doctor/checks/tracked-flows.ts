@@ -2,6 +2,7 @@
 import { isVouched } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { endText } from "../../address/ip.ts";
+import { needsTranslation } from "../../causes/facts.ts";
 import { NAT_PORTS } from "../../flows/flow-statistics.ts";
 import type { FlowGroup, PortUse, Snapshot } from "../../snapshot/snapshot.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
@@ -28,7 +29,7 @@ export const trackedFlows: Check = {
     "ports-exhausted",
     "ports-nearly-exhausted",
   ],
-  run: (context) => [...own(context), ...others(context), ...ports(context)],
+  run: (context) => [...own(context), ...stuck(context), ...others(context), ...ports(context)],
 };
 
 // ── old decisions ──
@@ -145,6 +146,28 @@ function forget(context: CheckContext, flow: FlowGroup): Fix | undefined {
   );
 }
 
+/** Flows to other destinations that stay untranslated although the rules of today would translate them. */
+function stuck(context: CheckContext): Finding[] {
+  const { path, snapshot } = context;
+  const source = path.sent?.source;
+  if (source === undefined) return [];
+  const flows = (snapshot.node.conntrack?.flows ?? []).filter(
+    (flow) =>
+      flow.source === source &&
+      flow.translatedTo === source &&
+      flow.protocol !== "tcp" &&
+      needsTranslation(source, flow.destination) &&
+      !isToTarget(context, flow),
+  );
+  const found = flows.slice(0, MOST_ASKED).find((flow) => isOutdated(context, flow));
+  if (found === undefined) return [];
+  // It is not what the person came with: what was asked about goes its way.
+  return [{ ...outdated(context, found, untranslatedText(found)), stopsTraffic: false, severity: "warning" }];
+}
+
+/** So many of a pod's flows are asked for, each by a prediction. */
+const MOST_ASKED = 16;
+
 /** The pod's other flows: what the rules give to each destination is asked of them before it is called lost. */
 function others(context: CheckContext): Finding[] {
   const { path, snapshot } = context;
@@ -172,7 +195,13 @@ function isOutdated({ snapshot, pod }: CheckContext, flow: FlowGroup): boolean {
   if (protocol !== "tcp" && protocol !== "udp" && protocol !== "icmp" && protocol !== "icmpv6") return false;
   const target = { address: destination, protocol, port: destinationPort } as const;
   const { path, certain } = predictPath(snapshot, pod, target);
-  return certain && path.left !== undefined && path.left.source !== flow.translatedTo;
+  return (
+    certain &&
+    path.end === "outside" &&
+    path.left !== undefined &&
+    path.left.source !== flow.translatedTo &&
+    !path.blindSpots.some((spot) => spot.couldTranslate)
+  );
 }
 
 // ── source ports ──

@@ -50,13 +50,15 @@ export function localEnd(
   const { destination: address, destinationPort: port, protocol, iif } = machine.packet;
   const why = reasonOf(view, machine, way, translated);
   const listener = listenerAt(view, { protocol, address, port, iif });
+  // A transparent proxy's socket has another address and port than the packet; TPROXY has looked for it. A broadcast is
+  // for others, too.
+  const isHidden = why.kind === "proxy" || way.type === "broadcast" || way.type === "multicast";
   return {
     place,
     address,
     port,
     why,
-    // A transparent proxy's socket has another address and port than the packet; TPROXY has looked for it.
-    listener: why.kind === "proxy" && listener === "none" ? "unknown" : listener,
+    listener: isHidden && listener === "none" ? "unknown" : listener,
   };
 }
 

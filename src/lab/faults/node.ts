@@ -103,7 +103,7 @@ export const breakNode: readonly Fault[] = [
   {
     name: "captured-by-vpn",
     title: "a VPN's rule sends the pods to a table that refuses everything",
-    finding: "node-route-refused",
+    finding: "rule-captures",
     apply: (world) =>
       within(world.node, (route) => {
         route.addRoute({ destination: "0.0.0.0/0", type: "unreachable", table: VPN_TABLE });

@@ -1,7 +1,7 @@
 /** From the evidence to the report. Pure. */
 import { summaryOf } from "../../linux/packet/packet.ts";
 import { correlate, type Correlation } from "./correlate.ts";
-import { isLocal, realDestination, wasSwitched, type Case } from "./case.ts";
+import { isLocal, realDestination, staysInPod, wasSwitched, type Case } from "./case.ts";
 import { diagnose } from "./diagnose.ts";
 import type { TraceEvidence } from "../evidence.ts";
 import type { Place, Sighting, TraceReport } from "../report.ts";
@@ -79,7 +79,7 @@ function isFromDestination(of: Case): boolean {
       : errors.filter(({ packet }) => packet.ip?.source === destination);
   const first = of.evidence.survey.node === undefined ? "pod" : "uplink";
   const arrived = [...back, ...own].some((packet) => packet.place === first && packet.way === "in");
-  return arrived || isLocal(of) || wasSwitched(of);
+  return arrived || isLocal(of) || wasSwitched(of) || staysInPod(of);
 }
 
 function answerTimeUs({ evidence, correlation: { out, back } }: Case): number | undefined {
@@ -104,6 +104,7 @@ function pathOf(of: Case): Place[] {
     (address) => address.interface === node.entry?.index && address.family === flow.family,
   )?.address;
   const places: Place[] = [{ kind: "pod", name: survey.pod.name, address: flow.source }];
+  if (staysInPod(of)) return places;
   if (node?.hostLink !== undefined) places.push({ kind: "veth", name: node.hostLink.name });
   if (node?.bridge !== undefined) {
     places.push({

@@ -190,3 +190,15 @@ export function isLocal({ evidence }: Case): boolean {
   const route = evidence.survey.node?.route;
   return route?.reachable === true && route.route.type === "local";
 }
+
+/** Whether it never leaves the pod: by its loopback, to an address of its own or where a rule of the pod redirects it. */
+export function staysInPod({ evidence, correlation }: Case): boolean {
+  const { out, back } = correlation;
+  const loopback = evidence.survey.pod.links.find((link) => link.layer === "loopback");
+  return (
+    out.length > 0 &&
+    [...out, ...back].every(
+      ({ where, interfaceIndex }) => where === "pod" && interfaceIndex === loopback?.index,
+    )
+  );
+}

@@ -17,7 +17,7 @@ const QUEUE = {
   owner: "the traffic control (tc) settings of the interface",
   todo: "tc -s qdisc show dev DEV: is its rate or burst smaller than a packet, or its limit reached?",
 } as const;
-const TC_PROGRAM = { owner: "the owner of the tc program", todo: "tc filter show dev DEV; bpftool net" };
+const TC_PROGRAM = { todo: "tc filter show dev DEV; bpftool net" };
 const NEIGHBOUR = {
   code: "uplink-gateway-unresolved",
   todo: "ip neigh show dev DEV: is the next hop's address right, and is it up?",

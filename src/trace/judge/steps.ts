@@ -10,6 +10,7 @@ import {
   isReplyMatched,
   linkText,
   realDestination,
+  staysInPod,
   wasSwitched,
   type Case,
 } from "./case.ts";
@@ -33,14 +34,15 @@ const STEP_TITLES: Readonly<Record<StepNumber, string>> = {
 
 /** @param stop where it ended; undefined when it was answered */
 export function stepsOf(of: Case, stop: Stop | undefined): StepReport[] {
+  const inside = staysInPod(of) ? withoutIt("it stays in the pod: nothing is sent to the node") : undefined;
   const findings: Readonly<Record<StepNumber, Finding>> = {
     1: sent(of),
-    2: crossedCable(of),
-    3: forwarded(of),
+    2: inside ?? crossedCable(of),
+    3: inside ?? forwarded(of),
     4: translated(of),
-    5: tracked(of),
-    6: left(of),
-    7: answered(of),
+    5: inside ?? tracked(of),
+    6: inside ?? left(of),
+    7: inside === undefined ? answered(of) : withoutIt("the pod itself answers"),
     8: matched(of),
     9: delivered(of),
   };
@@ -92,7 +94,7 @@ function crossedCable(of: Case): Finding {
   const { evidence, correlation } = of;
   const { hostLink, bridge, lower } = evidence.survey.node ?? {};
   if (lower !== undefined)
-    return pastTheNode(`the pod's interface sits on ${lower.name}: there is no cable to cross`);
+    return withoutIt(`the pod's interface sits on ${lower.name}: there is no cable to cross`);
   const veth = at(correlation.out, "veth", "in");
   // What br_netfilter gave another destination on the same bridge is seen leaving by it only.
   const onBridge = at(correlation.out, "bridge", "in") ?? at(correlation.out, "bridge", "out");
@@ -113,8 +115,8 @@ function crossedCable(of: Case): Finding {
   };
 }
 
-/** Of an interface that shares one of the node's (macvlan). */
-function pastTheNode(text: string): Finding {
+/** A step that this path does without. */
+function withoutIt(text: string): Finding {
   return { proven: true, notNeeded: true, text, evidence: [] };
 }
 
@@ -126,7 +128,7 @@ function forwarded(of: Case): Finding {
   const leaving = at(correlation.out, "uplink", "out");
   if (node === undefined) return { proven: false, text: "the node is not visible from here", evidence: [] };
   if (node.lower !== undefined)
-    return pastTheNode(`it leaves by ${node.lower.name} itself: the node's routing is not asked`);
+    return withoutIt(`it leaves by ${node.lower.name} itself: the node's routing is not asked`);
   if (isLocal(of)) {
     return {
       proven: true,
@@ -159,7 +161,7 @@ function forwarded(of: Case): Finding {
   const forward =
     leaving !== undefined ||
     (isHairpin(of) && at(correlation.out, "bridge", "out") !== undefined) ||
-    correlation.back.length > 0 ||
+    correlation.back.some(({ where }) => where === "node") ||
     evidence.flowEvents.length > 0 ||
     of.outRules.some(({ base }) => base?.hook === "postrouting");
   const anew =
@@ -197,9 +199,7 @@ function translated(of: Case): Finding {
       evidence: translations.flatMap((translation) => translation.evidence),
     };
   }
-  if (isLocal(of) || wasSwitched(of)) {
-    return { proven: true, notNeeded: true, text: "nothing leaves the node", evidence: [] };
-  }
+  if (isLocal(of) || wasSwitched(of) || staysInPod(of)) return withoutIt("nothing leaves the node");
   if (correlation.outside === undefined)
     return { proven: false, text: "it was not seen leaving the node", evidence: [] };
   const source = endLabel({ address: flow.source, port: flow.sourcePort }, flow);

@@ -10,17 +10,16 @@ import {
   growthEvidence,
   noCarrier,
   linkText,
-  linkDown,
   withCommand,
   stopFix,
 } from "./case.ts";
-import { reversePath, silentNeighbour, arpName, wrongPodMac } from "./causes.ts";
+import { wrongPodMac } from "./causes.ts";
 import { deliveredFromElsewhere } from "./elsewhere.ts";
 import { droppingRule } from "./rules.ts";
-import { refusedByPort } from "./stop-on-cable.ts";
+import { silentGateway } from "./silent-gateway.ts";
 
 export function stoppedInPod(of: Case): Verdict {
-  const { pod, node } = of.evidence.survey;
+  const { pod } = of.evidence.survey;
   const { link } = pod;
   const state = of.evidence.exchange?.state;
   if (link === undefined) {
@@ -46,31 +45,8 @@ export function stoppedInPod(of: Case): Verdict {
   const rule = droppingRule(of.outRules.filter(({ event }) => event.where === "pod"));
   if (rule !== undefined) return ruleVerdict(1, rule, "in the pod itself");
   if (link.operState === "lowerlayerdown" || link.carrier === false) return noCarrier(1, link, "in the pod");
-  const neighbour = silentNeighbour(of, "pod", pod.nextHop, link);
-  if (neighbour !== undefined) {
-    // The node also refuses to answer ARP for a source that fails this test.
-    const filtered = node === undefined ? undefined : reversePath(of, 1, node.entry, of.evidence.flow.source);
-    if (filtered !== undefined)
-      return { ...filtered, evidence: [...(filtered.evidence ?? []), ...neighbour] };
-    if (node?.bridge?.up === false) {
-      const down = linkDown(of, 1, node.bridge);
-      return { ...down, evidence: [...(down.evidence ?? []), ...neighbour] };
-    }
-    const refused = refusedByPort(of, undefined);
-    if (refused !== undefined)
-      return { ...refused, step: 1, evidence: [...(refused.evidence ?? []), ...neighbour] };
-    return {
-      step: 1,
-      code: "pod-gateway-unresolved",
-      reason: `the gateway ${pod.nextHop} does not answer ${arpName(of)}: the packet waits in the pod for its link-layer address`,
-      todo: withCommand(
-        "",
-        command`ip addr show dev ${of.evidence.survey.node?.entry?.name ?? "BRIDGE"}`,
-        ` (on the node): does it have ${pod.nextHop}?`,
-      ),
-      evidence: neighbour,
-    };
-  }
+  const silent = silentGateway(of);
+  if (silent !== undefined) return silent;
   const drop = dropIn(of, pod.inode);
   if (drop !== undefined) return dropVerdict(of, 1, drop, "in the pod");
   return cannotSend(of);
@@ -94,11 +70,33 @@ function cannotSend(of: Case): Verdict {
     code: "pod-cannot-send",
     reason: `the pod's kernel refused to send it: ${state.said} (${state.code})`,
     owner: "the pod",
-    ...(state.code === "EPERM"
-      ? { todo: "in the pod: nft list ruleset, and bpftool cgroup tree: who forbids its programs to send?" }
-      : {}),
+    ...sendTodo(of, state.code),
     evidence: [{ source: "the socket in the pod", lines: [`${state.said} (${state.code})`] }],
   };
+}
+
+/** What the socket's error mostly means. */
+function sendTodo(of: Case, code: string): { readonly todo?: string } {
+  const { route } = of.evidence.survey.pod;
+  if (route.reachable && route.route.type === "broadcast")
+    return {
+      todo: "it is a broadcast address: a program must ask for that (SO_BROADCAST), and TCP never may",
+    };
+  switch (code) {
+    case "EPERM":
+      return {
+        todo: "in the pod: nft list ruleset, and bpftool cgroup tree: what forbids its programs to send?",
+      };
+    case "EADDRNOTAVAIL":
+      return {
+        todo: "in the pod: ip addr, ip route: does it have the address that its route names as source?",
+      };
+    case "ENOBUFS":
+    case "ENOMEM":
+      return { todo: "in the pod: ss -m; sysctl net.core.wmem_max: the socket may hold no more" };
+    default:
+      return {};
+  }
 }
 
 /** As many as the kernel's own range has: 32768 to 60999. */

@@ -92,11 +92,20 @@ function refusedOutside(of: Case, leaving: PlacedPacket): Verdict | undefined {
       sender === realDestination(of)
         ? `${sender} or a firewall before it`
         : `the router or firewall ${sender}`,
-    todo: isExpired
-      ? `a route behind ${sender} leads in a circle, or the packet was sent with a small TTL (${leaving.packet.ip?.ttl} when it left)`
-      : `ask for what ${sender} forbids: its filter names the source ${leaving.packet.ip?.source}, the destination or the port`,
+    todo: refusalTodo(sender, icmp!.name, leaving),
     evidence: [{ source: `capture on ${error.interface}`, lines: [error.summary] }],
   };
+}
+
+/** By the words of linux/packet/icmp.ts. */
+function refusalTodo(sender: string, name: string, { packet }: PlacedPacket): string {
+  if (name.includes("exceeded in transit"))
+    return `a route behind ${sender} leads in a circle, or the packet was sent with a small TTL (${packet.ip?.ttl} when it left)`;
+  if (/prohibited|policy|reject/.test(name))
+    return `ask for what ${sender} forbids: its filter names the source ${packet.ip?.source}, the destination or the port`;
+  if (name === "port unreachable")
+    return `does a program listen on that port of ${sender}? To TCP, only a firewall's REJECT answers so`;
+  return `${sender} has no route to the destination, or the destination does not answer it: look there`;
 }
 
 /**

@@ -1,5 +1,4 @@
 /** The real exchange that a trace makes, from a socket in the pod's own namespace. Advanced by the collector's loop. */
-import { encode, RECURSION_DESIRED } from "dns-packet";
 import type { IpFamily } from "../../address/ip.ts";
 import { errnoName, errnoText, SystemError } from "../../linux/errno.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
@@ -7,6 +6,7 @@ import * as libc from "../../kernel/libc.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { VERSION } from "../../version.ts";
 import type { TraceProtocol } from "./destination.ts";
+import { question } from "./dns-message.ts";
 
 export interface ExchangePlan {
   readonly protocol: TraceProtocol;
@@ -214,12 +214,7 @@ export class Exchange implements Disposable {
   #datagram(): Uint8Array {
     const { port, sizeBytes } = this.plan;
     if (port === 53 && sizeBytes === undefined)
-      return encode({
-        type: "query",
-        id: (this.token[0]! << 8) | this.token[1]!,
-        flags: RECURSION_DESIRED,
-        questions: [{ type: "A", name: "wayout.test" }],
-      });
+      return question((this.token[0]! << 8) | this.token[1]!, "wayout.test", 4);
     return this.#payload(sizeBytes ?? 32);
   }
 

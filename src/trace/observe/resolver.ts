@@ -1,27 +1,23 @@
 /**
  * Names as the pod resolves them: the nameservers of its own resolv.conf, asked from a socket in its own namespace. A
- * stub (RFC 1035): one question, no search list, no cache.
+ * stub (RFC 1035): one question, no search list, no cache; over TCP where the answer does not fit into a datagram.
  */
 import { command } from "../../text/command.ts";
-import { readFileSync } from "node:fs";
-import { isIp, ipFamily, ipText, type IpFamily } from "../../address/ip.ts";
+import { isIp, ipFamily, type IpFamily } from "../../address/ip.ts";
 import { messageOf, WayoutError } from "../../error.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
 import * as libc from "../../kernel/libc.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
+import { parseResolvConf } from "../../linux/resolv-conf.ts";
+import { errnoText } from "../../linux/errno.ts";
+import { POLLIN, POLLOUT } from "../../linux/socket.ts";
+import { readEtcFile } from "../../pods/pod-file.ts";
 import type { Pod } from "../../pods/pod.ts";
+import { question, readAnswer, type DnsAnswer } from "./dns-message.ts";
 
 const DNS_PORT = 53;
-const POLLIN = 1;
-const TYPES = { 4: 1, 6: 28 } as const;
-
-/** The resolver file that the pod's programs read: its own root's, or the one that `ip netns exec` would mount. */
-export function resolvConfPath(pod: Pod): string {
-  if (pod.pid !== undefined) return `/proc/${pod.pid}/root/etc/resolv.conf`;
-  const name = /^\/run\/netns\/([^/]+)$/.exec(pod.path)?.[1];
-  const own = name === undefined ? undefined : `/etc/netns/${name}/resolv.conf`;
-  return own !== undefined && readText(own) !== undefined ? own : "/etc/resolv.conf";
-}
+/** Before each message over TCP stands its length, as 16 bits (RFC 1035 4.2.2). */
+const LENGTH_BYTES = 2;
 
 /** What `resolve` found, and whom it asked. */
 export interface Resolution {
@@ -43,16 +39,25 @@ export function resolve(
   family: IpFamily | undefined,
   timeoutMs: number,
 ): Resolution {
-  const hosts = hostsFile(pod);
-  const known = addressInHosts(readText(hosts) ?? "", name, family);
-  if (known !== undefined) return { address: known, file: hosts };
-  const file = resolvConfPath(pod);
-  const nameservers = nameserversOf(readText(file) ?? "");
-  const tried: string[] = nameservers.length === 0 ? [`${file} names no nameserver`] : [];
+  const tried: string[] = [];
+  const read = (file: "hosts" | "resolv.conf"): { readonly path: string; readonly text: string } => {
+    try {
+      return readEtcFile(pod, file);
+    } catch (error) {
+      tried.push(`the pod's /etc/${file}: ${messageOf(error)}`);
+      return { path: `/etc/${file}`, text: "" };
+    }
+  };
+  const hosts = read("hosts");
+  const known = addressInHosts(hosts.text, name, family);
+  if (known !== undefined) return { address: known, file: hosts.path };
+  const { path: file, text } = read("resolv.conf");
+  const nameservers = nameserversOf(text);
+  if (nameservers.length === 0) tried.push(`${file} names no nameserver`);
   for (const nameserver of nameservers) {
     for (const wanted of family === undefined ? ([4, 6] as const) : [family]) {
       const answer = ask(namespace, nameserver, name, wanted, timeoutMs / nameservers.length / 2);
-      if ("address" in answer) return { address: answer.address, nameserver, file };
+      if (answer.kind === "address") return { address: answer.address, nameserver, file };
       tried.push(`${nameserver}: ${answer.said}`);
     }
   }
@@ -66,21 +71,11 @@ export function resolve(
   });
 }
 
-function hostsFile(pod: Pod): string {
-  return pod.pid === undefined ? "/etc/hosts" : `/proc/${pod.pid}/root/etc/hosts`;
-}
-
-function readText(path: string): string | undefined {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return undefined;
-  }
-}
-
-/** resolv.conf(5). Zones of link-local addresses are left out: they mean nothing in another namespace. */
+/** Zones of link-local addresses are left out: they mean nothing in another namespace. */
 export function nameserversOf(text: string): string[] {
-  return [...text.matchAll(/^[ \t]*nameserver[ \t]+([^\s%]+)/gm)].map((match) => match[1]!).filter(isIp);
+  return parseResolvConf(text)
+    .nameservers.map((server) => server.replace(/%.*$/, ""))
+    .filter(isIp);
 }
 
 function addressInHosts(text: string, name: string, family: IpFamily | undefined): string | undefined {
@@ -92,7 +87,7 @@ function addressInHosts(text: string, name: string, family: IpFamily | undefined
   return undefined;
 }
 
-type Answer = { readonly address: string } | { readonly said: string };
+type Told = Exclude<DnsAnswer, { readonly kind: "truncated" }>;
 
 function ask(
   namespace: NetworkNamespace,
@@ -100,67 +95,71 @@ function ask(
   name: string,
   family: IpFamily,
   timeoutMs: number,
-): Answer {
-  using socket = InetSocket.open(namespace, "udp", ipFamily(nameserver));
-  const id = Math.floor(Math.random() * 65_536);
+): Told {
+  const asked = { id: Math.floor(Math.random() * 65_536), name, family };
+  const query = question(asked.id, name, family);
+  const deadline = performance.now() + timeoutMs;
   try {
-    socket.connect({ address: nameserver, port: DNS_PORT });
-    socket.send(question(id, name, TYPES[family]));
-    const deadline = performance.now() + timeoutMs;
-    for (let left = timeoutMs; left > 0; left = deadline - performance.now()) {
-      if (libc.poll([{ fd: socket.fd, events: POLLIN, revents: 0 }], Math.ceil(left)) === 0) continue;
-      const answer = readAnswer(socket.receive() ?? new Uint8Array(), id, TYPES[family]);
-      if (answer !== undefined) return answer;
+    for (const over of [askByDatagram, askByStream]) {
+      using socket = InetSocket.open(namespace, over === askByStream ? "tcp" : "udp", ipFamily(nameserver));
+      const begun = socket.connect({ address: nameserver, port: DNS_PORT });
+      const answer = over(socket, query, begun, deadline, (message) => readAnswer(message, asked));
+      if (answer === undefined) return { kind: "none", said: `no answer within ${Math.round(timeoutMs)} ms` };
+      if (answer.kind !== "truncated") return answer;
     }
-    return { said: `no answer within ${Math.round(timeoutMs)} ms` };
+    return { kind: "none", said: "an answer that is cut off, over TCP as well" };
   } catch (error) {
-    return { said: messageOf(error) };
+    return { kind: "none", said: messageOf(error) };
   }
 }
 
-/** A query for one record with recursion desired. @throws WayoutError bad-destination for a name DNS cannot hold */
-export function question(id: number, name: string, type: number): Uint8Array {
-  const labels = name.replace(/\.$/, "").split(".");
-  if (labels.some((label) => label.length === 0 || label.length > 63) || name.length > 253) {
-    throw new WayoutError({
-      code: "bad-destination",
-      kind: "usage",
-      doing: `resolving "${name}"`,
-      said: "that is no name in DNS",
-    });
+type Read = (message: Uint8Array) => DnsAnswer | undefined;
+
+/** A connected socket hears only the server that was asked. Datagrams that are no answer are passed over. */
+function askByDatagram(
+  socket: InetSocket,
+  query: Uint8Array,
+  _connected: boolean,
+  deadline: number,
+  read: Read,
+): DnsAnswer | undefined {
+  socket.send(query);
+  while (waitFor(socket, POLLIN, deadline)) {
+    const message = socket.receive();
+    const answer = message === undefined ? undefined : read(message);
+    if (answer !== undefined) return answer;
   }
-  const encoded = labels.flatMap((label) => [label.length, ...Buffer.from(label)]);
-  return Uint8Array.of(id >> 8, id & 255, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, ...encoded, 0, 0, type, 0, 1);
+  return undefined;
 }
 
-const RESPONSE_CODES = ["", "format error", "server failure", "no such name", "not implemented", "refused"];
-
-/** undefined when the datagram is not the answer to this question. */
-function readAnswer(bytes: Uint8Array, id: number, type: number): Answer | undefined {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length < 12 || view.getUint16(0) !== id || (bytes[2]! & 0x80) === 0) return undefined;
-  const code = bytes[3]! & 15;
-  if (code !== 0) return { said: RESPONSE_CODES[code] ?? `response code ${code}` };
-  try {
-    let at = 12;
-    for (let left = view.getUint16(4); left > 0; left--) at = skipName(view, at) + 4;
-    for (let left = view.getUint16(6); left > 0; left--) {
-      at = skipName(view, at);
-      const length = view.getUint16(at + 8);
-      if (view.getUint16(at) === type) return { address: ipText(bytes, at + 10, at + 10 + length) };
-      at += 10 + length;
+function askByStream(
+  socket: InetSocket,
+  query: Uint8Array,
+  connected: boolean,
+  deadline: number,
+  read: Read,
+): DnsAnswer | undefined {
+  if (!connected && !waitFor(socket, POLLOUT, deadline)) return undefined;
+  const failure = socket.pendingError();
+  if (failure !== 0) return { kind: "none", said: `${errnoText(failure)}, over TCP` };
+  socket.send(Uint8Array.of(query.length >> 8, query.length & 255, ...query));
+  let came = new Uint8Array();
+  while (waitFor(socket, POLLIN, deadline)) {
+    const part = socket.receive();
+    if (part === undefined) continue;
+    if (part.length === 0) return { kind: "none", said: "closed the connection without an answer" };
+    came = new Uint8Array([...came, ...part]);
+    const end =
+      came.length < LENGTH_BYTES ? Number.POSITIVE_INFINITY : LENGTH_BYTES + ((came[0]! << 8) | came[1]!);
+    if (came.length >= end) {
+      return read(came.subarray(LENGTH_BYTES, end)) ?? { kind: "none", said: "an answer to something else" };
     }
-  } catch {
-    return { said: "an answer that cannot be read" };
   }
-  return { said: `no ${type === 1 ? "A" : "AAAA"} record` };
+  return undefined;
 }
 
-/** Behind a name, compressed or not. @throws RangeError past the end */
-function skipName(view: DataView, start: number): number {
-  for (let at = start; ; at += 1 + view.getUint8(at)) {
-    const length = view.getUint8(at);
-    if (length === 0) return at + 1;
-    if (length >= 0xc0) return at + 2;
-  }
+/** False when the time is over. */
+function waitFor(socket: InetSocket, events: number, deadline: number): boolean {
+  const left = deadline - performance.now();
+  return left > 0 && libc.poll([{ fd: socket.fd, events, revents: 0 }], Math.ceil(left)) > 0;
 }

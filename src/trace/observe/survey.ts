@@ -1,6 +1,7 @@
 /** The path as the kernel describes it, before a packet is sent. */
 import { icmpProtocol, IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 import { readFileSync } from "node:fs";
+import { likelyLinkOut } from "../../causes/facts.ts";
 import type { IpFamily } from "../../address/ip.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import type { Address } from "../../linux/route/address.ts";
@@ -36,7 +37,7 @@ export function surveyPod(pod: Pod, namespace: NetworkNamespace, packet: RoutedP
   const links = route.links({ statistics: false });
   const answer = route.routeTo(queryOf(packet));
   const used = answer.reachable ? links.find((link) => link.index === answer.route.interface) : undefined;
-  const link = used ?? likelyUplink(links);
+  const link = used ?? likelyLinkOut(links, pod.attachments[0]?.interface);
   return {
     name: pod.name,
     path: pod.path,
@@ -47,16 +48,6 @@ export function surveyPod(pod: Pod, namespace: NetworkNamespace, packet: RoutedP
     ...(link === undefined ? {} : { link }),
     ...(answer.reachable ? { nextHop: answer.route.gateway ?? packet.destination } : {}),
   };
-}
-
-/** Without a route: the interface that would lead out, so that its state can be told. */
-function likelyUplink(links: readonly Link[]): Link | undefined {
-  const candidates = links.filter((link) => link.layer !== "loopback");
-  return (
-    candidates.find((link) => link.name === "eth0") ??
-    candidates.find((link) => link.kind === "veth") ??
-    candidates[0]
-  );
 }
 
 /** The node's side: the other end of the veth, the bridge, the kernel's routing answer, the settings that decide. */

@@ -8,6 +8,8 @@ import { isBitmask, symbolName } from "../symbols.ts";
 export interface Names {
   /** Interfaces' names by index, for `iif` and `oif`; without it their numbers are printed. */
   readonly interfaces?: ReadonlyMap<number, string>;
+  /** Names of ipsets by index: rules of iptables hold only that. */
+  readonly ipsets?: ReadonlyMap<number, string>;
 }
 
 /** Hexadecimal bytes as an unsigned number: exact as a bigint, which only values over 6 bytes need. */

@@ -146,7 +146,7 @@ class RuleWriter {
         return `flow add @${expression.flowtable}`;
       case "match":
       case "target":
-        return compatText(expression, this.scope.family);
+        return compatText(expression, this.scope.family, this.scope.options);
       case "other":
         return unknownText(expression);
       default:

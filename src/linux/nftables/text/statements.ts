@@ -239,10 +239,14 @@ export function objectRefText(
 export function compatText(
   expression: ExpressionKinded<"match"> | ExpressionKinded<"target">,
   family: Family,
+  { ipsets }: Names,
 ): string {
   const { kind, name, revision } = expression;
   const bytes = Uint8Array.from(Buffer.from(expression.info, "hex"));
-  const context = { family: family === "ip6" ? "ip6" : "ip" } as const;
+  const context = {
+    family: family === "ip6" ? "ip6" : "ip",
+    ...(ipsets === undefined ? {} : { ipsets }),
+  } as const;
   const text = extensionText(decodeExtension(kind, name, revision, bytes, context), context);
   return `/* xt ${text.replaceAll("/* ", "(").replaceAll(" */", ")")} */`;
 }

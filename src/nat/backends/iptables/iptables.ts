@@ -4,7 +4,6 @@ import { MISSING, THERE, type NatBackend, type NatChange, type NatDrift } from "
 import { normalizeIntent, type NatIntent } from "../../intent.ts";
 import { detectVariant, restoreNat, saveNat, type IptablesVariant } from "./program.ts";
 import {
-  chainOf,
   intentsOf,
   MAIN_CHAIN,
   readSaved,
@@ -14,6 +13,7 @@ import {
   type SavedRuleset,
 } from "./ruleset.ts";
 import { withNatLock } from "../../lock.ts";
+import { iptablesChain } from "../../../naming/names.ts";
 
 const FAMILIES = [4, 6] as const;
 
@@ -67,7 +67,7 @@ export class IptablesNat implements NatBackend {
       const steps = FAMILIES.flatMap((family) => {
         const saved = this.#saved(family);
         if (saved.chains.size === 0 && saved.jumps === 0) return [];
-        if (owner !== undefined && !saved.chains.has(chainOf(owner))) return [];
+        if (owner !== undefined && !saved.chains.has(iptablesChain(owner))) return [];
         const left = owner === undefined ? [] : intentsOf(saved).filter((intent) => intent.owner !== owner);
         return [{ family, saved, ruleset: rulesetOf(left, family) }];
       });

@@ -21,9 +21,9 @@ import type { IpFamily } from "../../../address/ip.ts";
 import { interfaceClaim, intentsOfClaims, sourceClaim, untranslatedClaim } from "../../claim.ts";
 import { NEVER_TRANSLATED, type NatIntent, type NatSource } from "../../intent.ts";
 import { byPrecedence } from "../../segment.ts";
+import { iptablesChain } from "../../../naming/names.ts";
 
 export const MAIN_CHAIN = "WAYOUT-POSTROUTING";
-const CHAIN_PREFIX = "WAYOUT-";
 /** Protocols that a port range can be given for (extensions/libxt_SNAT.c, libxt_MASQUERADE.c). */
 const PORT_PROTOCOLS = ["tcp", "udp", "sctp", "dccp"] as const;
 
@@ -32,11 +32,6 @@ export const JUMP = `-A POSTROUTING -m comment --comment "wayout: a way out for 
 
 /** Rules of our chains, by chain, as iptables-save prints them. */
 export type Ruleset = ReadonlyMap<string, readonly string[]>;
-
-/** The owner's own chain: at most 28 characters (XT_EXTENSION_MAXNAMELEN - 1), the same for the same owner. */
-export function chainOf(owner: string): string {
-  return `${CHAIN_PREFIX}${new Bun.CryptoHasher("sha256").update(owner).digest("hex").slice(0, 16)}`;
-}
 
 /** The part of an intent that concerns a family. Without sources, exclusions mean nothing and are left out too. */
 function intentOfFamily(intent: NatIntent, family: IpFamily): NatIntent {
@@ -61,17 +56,17 @@ export function rulesetOf(intents: readonly NatIntent[], family: IpFamily): Rule
     ...NEVER_TRANSLATED[family].map((cidr) => `-A ${MAIN_CHAIN} -d ${cidr} -j RETURN`),
     ...byPrecedence(wanted, family).flatMap(({ owner, source }) =>
       interfaces(source).map(({ words }) =>
-        rule(MAIN_CHAIN, match("-s", source.cidr) + words, owner, `-g ${chainOf(owner)}`),
+        rule(MAIN_CHAIN, match("-s", source.cidr) + words, owner, `-g ${iptablesChain(owner)}`),
       ),
     ),
   ]);
-  for (const intent of wanted) chains.set(chainOf(intent.owner), ownerRules(intent, wanted, family));
+  for (const intent of wanted) chains.set(iptablesChain(intent.owner), ownerRules(intent, wanted, family));
   return chains;
 }
 
 function ownerRules(intent: NatIntent, all: readonly NatIntent[], family: IpFamily): string[] {
   const { owner, untranslated } = intent;
-  const chain = chainOf(owner);
+  const chain = iptablesChain(owner);
   return [
     ...untranslated.map((cidr) =>
       rule(chain, match("-d", cidr), untranslatedClaim(owner, cidr), "-j RETURN"),
@@ -94,7 +89,7 @@ function untranslatedByOthers(intent: NatIntent, all: readonly NatIntent[], fami
           .filter((cidr) => !intent.untranslated.includes(cidr))
           .map((cidr) =>
             rule(
-              chainOf(intent.owner),
+              iptablesChain(intent.owner),
               `${match("-s", source.cidr)}${match("-d", cidr)}${words}`,
               untranslatedClaim(other.owner, cidr),
               "-j RETURN",

@@ -127,7 +127,7 @@ export class NftablesNat implements NatBackend {
 /** Another version of wayout may make another table of the same intent. */
 function findingOf(intent: NatIntent): string {
   const text = JSON.stringify(intent);
-  return `${VERSION} ${text.length} ${Bun.hash(text).toString(16)}`;
+  return `${VERSION} ${text.length} ${new Bun.CryptoHasher("sha256").update(text).digest("hex")}`;
 }
 
 /** These intents with the owner's replaced, or added; sorted, so that equal intents make equal tables. */

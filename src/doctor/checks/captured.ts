@@ -1,0 +1,137 @@
+/** A policy rule sends what the pod sends another way than the node's own packets. */
+import { command } from "../../text/command.ts";
+import { finding, type CheckContext } from "../check.ts";
+import type { Evidence, Finding, Fix } from "../finding.ts";
+import { Fib, routeText, type RouteResult } from "../predict/fib.ts";
+import { PROTOCOL_NUMBER } from "../predict/packet.ts";
+import { predictPath } from "../predict/predict.ts";
+import { ruleText } from "../predict/rule-selector.ts";
+import { stopText } from "../stop-text.ts";
+import { withChanges } from "../remedy/change.ts";
+import type { Snapshot } from "../../snapshot/snapshot.ts";
+import type { Rule } from "../../linux/route/rule.ts";
+import { ownerOfPolicyRule } from "../../rules/owner.ts";
+
+interface Captured {
+  readonly rule: Rule;
+  /** Where the rule leads the packet. */
+  readonly way: RouteResult;
+  /** Where it would go without the rule. */
+  readonly own: RouteResult;
+}
+
+/** The rules that every kernel begins with are nobody's to delete. */
+const KERNEL_RULES: ReadonlySet<number> = new Set([0, 32766, 32767]);
+
+/** `ip rule del …` for exactly this rule; empty for the kernel's own. */
+export function deletePolicyRule(context: CheckContext, rule: Rule): (Fix | undefined)[] {
+  if (KERNEL_RULES.has(rule.priority)) return [];
+  const flag = rule.family === 6 ? ["-6"] : [];
+  const selector = ruleText(rule)
+    .replace(/^\d+: /, "")
+    .split(" ");
+  const line = command`ip ${flag} rule del priority ${rule.priority} ${selector}`;
+  return [context.fix("node", line, undefined, { kind: "delete-policy-rule", place: "node", rule })];
+}
+
+/** The packet goes nowhere, and without the rule it would get through. */
+export function capturedInVain(context: CheckContext): Finding[] {
+  const stop = context.path.stops.find((one) => one.place === "node");
+  const captured = stop === undefined ? undefined : capture(context);
+  if (stop === undefined || captured === undefined) return [];
+  const { rule } = captured;
+  const changed = withChanges(context.snapshot, context.pod, [
+    { kind: "delete-policy-rule", place: "node", rule },
+  ]);
+  const { path } = predictPath(changed!.snapshot, changed!.pod, context.target);
+  // What stands in the way either way is no fault of the rule's.
+  if (path.end === "unknown" || path.stops.length > 0) return [];
+  return [
+    finding("rule-captures", {
+      text: `rule “${ruleText(rule)}” sends what ${context.pod.name} sends ${wayText(context, captured.way)}, where it gets no further: ${stopText(stop)}`,
+      owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+      evidence: [...evidenceOf(context, captured), { source: "behind it", value: stopText(stop) }],
+      consequence: "without the rule the pod's packets would get through",
+      fix: deletePolicyRule(context, rule),
+      confidence: "likely",
+    }),
+  ];
+}
+
+/** As above, and nothing on this node stops it there: on purpose, most often. */
+export function capturedElsewhere(context: CheckContext): Finding[] {
+  if (context.path.stops.length > 0) return [];
+  const captured = capture(context);
+  if (captured === undefined) return [];
+  const { rule, way } = captured;
+  return [
+    finding("rule-captures", {
+      text: `rule “${ruleText(rule)}” sends what ${context.pod.name} sends ${wayText(context, way)}, not the way that it would have without the rule`,
+      owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+      evidence: evidenceOf(context, captured),
+      consequence: "what is there does not let it through, or does not answer",
+      fix: deletePolicyRule(context, rule),
+      confidence: "likely",
+    }),
+  ];
+}
+
+function capture({ path, node, snapshot }: CheckContext): Captured | undefined {
+  const { sent, inLink } = path;
+  if (sent === undefined || inLink === undefined) return undefined;
+  const flow = {
+    ...sent,
+    protocol: PROTOCOL_NUMBER[sent.protocol],
+    destination: path.left?.destination ?? path.target.address,
+    iif: inLink.name,
+  };
+  const way = node.view.fib.predict(flow);
+  const { rule } = way;
+  // A rule that refuses by itself is told as that.
+  if (rule?.action !== "table" || KERNEL_RULES.has(rule.priority)) return undefined;
+  const own = withoutRule(snapshot, rule).predict(flow);
+  // Both questions are about one flow: of a multipath route any next hop is the same way.
+  if (own.kind !== "route" || own.type !== "unicast") return undefined;
+  if (way.kind === "route" && (way.route === own.route || way.link.index === own.link.index))
+    return undefined;
+  return { rule, way, own };
+}
+
+/** Pods share the node's rules: its routing without one of them is prepared once. */
+const without = new WeakMap<Snapshot, Map<Rule, Fib>>();
+
+function withoutRule(snapshot: Snapshot, rule: Rule): Fib {
+  let known = without.get(snapshot);
+  if (known === undefined) without.set(snapshot, (known = new Map()));
+  let fib = known.get(rule);
+  if (fib === undefined) {
+    const rules = snapshot.node.rules.filter((one) => one !== rule);
+    known.set(rule, (fib = new Fib({ ...snapshot.node, rules, routeAnswers: [] })));
+  }
+  return fib;
+}
+
+function wayText({ node }: CheckContext, way: RouteResult): string {
+  if (way.kind === "route") return `out by ${way.link.name}`;
+  if (way.route === undefined) return `nowhere (${way.error})`;
+  return `to “${routeText(way.route, node.view.state.links)}”`;
+}
+
+function evidenceOf({ path, node }: CheckContext, { rule, way, own }: Captured): Evidence[] {
+  const { links } = node.view.state;
+  const destination = path.left?.destination ?? path.target.address;
+  const text = (result: RouteResult): string =>
+    result.route !== undefined
+      ? routeText(result.route, links)
+      : result.kind === "route"
+        ? `dev ${result.link.name}`
+        : result.error;
+  return [
+    { source: "ip rule", value: ruleText(rule) },
+    {
+      source: `ip route get ${destination} from ${path.sent?.source ?? ""} iif ${path.inLink?.name ?? ""}`,
+      value: text(way),
+    },
+    { source: "the same without the rule", value: text(own) },
+  ];
+}

@@ -1,0 +1,179 @@
+/** What lets a packet through that a rule or a policy stops, and whose word it takes. */
+import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
+import { command, type CommandLine } from "../../text/command.ts";
+import { isIptablesTable } from "../../linux/nftables/text.ts";
+import type { Chain, Table } from "../../linux/nftables/ruleset.ts";
+import { ANYWHERE } from "../anywhere.ts";
+import { deleteRule, type CheckContext } from "../check.ts";
+import type { Fix, RepairPlace } from "../finding.ts";
+import type { Stop } from "../predict/path.ts";
+import { isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
+import { productOfDecision } from "../whose.ts";
+
+export type Filtered = Extract<Stop, { readonly kind: "filtered" }>;
+
+export interface Cure {
+  readonly fix: readonly (Fix | undefined)[];
+  readonly advice: readonly string[];
+}
+
+type Conditions = readonly (readonly [selector: keyof typeof LETTERS, value: string])[];
+
+/** `from anybody`: what is stopped is no answer of the destination but what routers on the way say. */
+type Senders = "from the destination" | "from anybody";
+
+/** Where a product takes its orders: what it wrote itself it writes again. */
+const OWN_WAY: readonly (readonly [product: RegExp, advice: string, exempt: boolean])[] = [
+  [
+    /^(?:kube-router|Calico|Cilium|Antrea|kube-network-policies|Weave)$/,
+    "allow it in a NetworkPolicy: kubectl get networkpolicy -A; the agent writes its rules again",
+    false,
+  ],
+  [/^kube-proxy$/, "kube-proxy writes its rules again: change the Service, not the rule", true],
+  [/^kubelet$/, "kubelet writes its rules again", false],
+  [
+    /^fail2ban$/,
+    "take the ban back: fail2ban-client set JAIL unbanip ADDRESS, and name the pods' range in ignoreip",
+    true,
+  ],
+  [/^CrowdSec$/, "take the decision back: cscli decisions delete --ip ADDRESS", true],
+  [
+    /^Docker$/,
+    "for good: publish the port, or give the network gateway_mode_ipv4=routed; Docker writes its rules again when it starts",
+    true,
+  ],
+  [
+    /^firewalld$/,
+    "for good: firewall-cmd --permanent --zone=trusted --add-source=RANGE, then --reload",
+    true,
+  ],
+  [/^ufw$/, "for good: ufw route allow from RANGE", true],
+  [
+    /^Istio$|^Linkerd$/,
+    "except the destination in the mesh (traffic.sidecar.istio.io/excludeOutboundIPRanges)",
+    false,
+  ],
+  [
+    /^NixOS$/,
+    'for good: networking.firewall.checkReversePath = "loose", or extraReversePathFilterRules',
+    true,
+  ],
+];
+
+/** What lets a packet through that this one decided to stop. */
+export function filterCure(
+  context: CheckContext,
+  stop: Filtered,
+  senders: Senders = "from the destination",
+): Cure {
+  const { by } = stop.stop;
+  if (by.rule === undefined) return { fix: policyFix(context, stop), advice: [] };
+  const product = productOfDecision(by)?.product;
+  if (product === undefined || product === "wayout") return { fix: ruleFix(context, stop), advice: [] };
+  const own = OWN_WAY.find(([pattern]) => pattern.test(product));
+  return {
+    fix: own?.[2] === false ? [] : exemption(context, stop, senders),
+    advice: [own?.[1] ?? `${product} may write its rule again: change it there for good`],
+  };
+}
+
+/** Accept both directions of the pod's traffic, in front of everything else in the chain whose policy drops. */
+function policyFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
+  const { table, base } = stop.stop.by;
+  const link = context.path.inLink?.name ?? context.path.podLink?.name ?? "br0";
+  const hook = base.base.hook;
+  if (hook === "forward" && stop.place === "node") {
+    return [
+      acceptFirst(context, stop.place, table, base, [["meta iifname", link]]),
+      acceptFirst(context, stop.place, table, base, [["meta oifname", link]]),
+    ];
+  }
+  const change = { kind: "accept-policy", place: stop.place, table, chain: base } as const;
+  const [tableName, chainName] = [nftName(table.name), nftName(base.name)];
+  if (tableName === undefined || chainName === undefined) return [];
+  const line = command`nft ${`chain ${table.family} ${tableName} ${chainName} { policy accept ; }`}`;
+  return [context.fix(stop.place, line, undefined, change)];
+}
+
+function ruleFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
+  const { table, chain, rule } = stop.stop.by;
+  if (rule === undefined) return [];
+  if (!isLegacy(table)) return [deleteRule(context, stop.place, stop.stop.by)];
+  const line = command`${legacyProgram(table)} -t ${table.name} -D ${chain.name} ${ruleNumber(stop.stop.by)}`;
+  const change = { kind: "delete-filter-rule", place: stop.place, table, chain, rule } as const;
+  return [context.fix(stop.place, line, undefined, change)];
+}
+
+/** Another product's rule stays: this pod's packets are accepted in front of it. Only that pair, where one is known. */
+function exemption(context: CheckContext, stop: Filtered, senders: Senders): (Fix | undefined)[] {
+  const { table, base } = stop.stop.by;
+  if (!["ip", "ip6", "inet"].includes(table.family) || base.base.type === "nat") return [];
+  const conditions = conditionsOf(context, stop, senders);
+  return conditions === undefined ? [] : [acceptFirst(context, stop.place, table, base, conditions)];
+}
+
+function conditionsOf(
+  { path, target, family }: CheckContext,
+  stop: Filtered,
+  senders: Senders,
+): Conditions | undefined {
+  const { sent, left } = path;
+  if (sent === undefined) return undefined;
+  const early = stop.hook === "prerouting" || stop.hook === "ingress" || stop.place === "pod";
+  const destination = early ? target.address : (left?.destination ?? target.address);
+  const ip: "ip" | "ip6" = family === 4 ? "ip" : "ip6";
+  const anywhere = senders === "from anybody" || target.address === ANYWHERE[family].address;
+  if (stop.direction === "out") {
+    return [[`${ip} saddr`, sent.source], ...(anywhere ? [] : [[`${ip} daddr`, destination] as const])];
+  }
+  const back = early && stop.place === "node" ? (left?.source ?? sent.source) : sent.source;
+  return [...(anywhere ? [] : [[`${ip} saddr`, destination] as const]), [`${ip} daddr`, back]];
+}
+
+/** iptables' letters for what nft has words for. */
+const LETTERS = {
+  "meta iifname": "-i",
+  "meta oifname": "-o",
+  "ip saddr": "-s",
+  "ip6 saddr": "-s",
+  "ip daddr": "-d",
+  "ip6 daddr": "-d",
+} as const;
+
+function acceptFirst(
+  context: CheckContext,
+  place: RepairPlace,
+  table: Table,
+  chain: Chain,
+  conditions: Conditions,
+): Fix | undefined {
+  const change = { kind: "accept-first", place, table, chain, conditions } as const;
+  return context.fix(
+    place,
+    isIptablesTable(table) ? iptablesInsert(table, chain, conditions) : nftInsert(table, chain, conditions),
+    undefined,
+    change,
+  );
+}
+
+function iptablesInsert(table: Table, chain: Chain, conditions: Conditions): CommandLine | undefined {
+  const plain = table.family === "ip6" ? "ip6tables" : "iptables";
+  const program = isLegacy(table) ? legacyProgram(table) : plain;
+  const words = conditions.map(([selector, value]) => [
+    LETTERS[selector],
+    selector.startsWith("meta") ? iptablesInterface(value) : value,
+  ]);
+  if (words.some(([, value]) => value === undefined)) return undefined;
+  const inTable = table.name === "filter" ? [] : ["-t", table.name];
+  return command`${program} ${inTable} -I ${chain.name} ${words.flat() as string[]} -j ACCEPT`;
+}
+
+function nftInsert(table: Table, chain: Chain, conditions: Conditions): CommandLine | undefined {
+  const words = conditions.map(([selector, value]) => [
+    ...selector.replace(/^meta /, "").split(" "),
+    selector.startsWith("meta") ? nftInterface(value) : value,
+  ]);
+  if (words.flat().includes(undefined)) return undefined;
+  const where = [nftName(table.name), nftName(chain.name)] as const;
+  return command`nft insert rule ${table.family} ${where[0]} ${where[1]} ${words.flat() as string[]} accept`;
+}

@@ -1,0 +1,116 @@
+/** A packet that ends on the node or in the pod: why there, and does anybody wait for it? */
+import { endText } from "../../address/ip.ts";
+import { finding, type CheckContext } from "../check.ts";
+import type { Evidence, Finding } from "../finding.ts";
+import { routeText } from "../predict/fib.ts";
+import type { LocalEnd, LocalReason } from "../predict/local-end.ts";
+import { ruleText } from "../predict/rule-selector.ts";
+import { targetText, decisionPlace, decisionText } from "../wording.ts";
+import { ownerOfDecision } from "../whose.ts";
+
+/** Nobody listens where it ends: the kernel itself refuses it. */
+export function endsInVain(context: CheckContext): Finding[] {
+  const { localEnd, stops } = context.path;
+  if (localEnd === undefined || localEnd.listener !== "none" || stops.length > 0) return [];
+  if (isVirtualService(context, localEnd)) return [];
+  const { place, address, port, why } = localEnd;
+  // A broadcast is for everybody, and no socket of one address answers for it.
+  if (why.kind === "route" && why.route !== undefined && why.route.type !== "local") return [];
+  const where = place === "node" ? "this node" : context.pod.name;
+  const end = endText(address, port);
+  return [
+    finding(place === "node" ? "ends-on-node" : "ends-in-pod", {
+      text: `what ${context.pod.name} sends to ${targetText(context.target)} ends on ${where}: ${reasonText(context, localEnd)}; nobody listens at ${end} there`,
+      owner: ownerOfReason(why),
+      evidence: [
+        ...evidenceOf(context, localEnd),
+        { source: `sockets of ${where} that wait for ${context.target.protocol}`, value: `none at ${end}` },
+      ],
+      consequence: "the connection is refused here; it never gets to what was asked for",
+      advice: [adviceFor(why, end, where)],
+      confidence: "likely",
+    }),
+  ];
+}
+
+/** IPVS takes packets at the input hook, before a socket is looked for. */
+function isVirtualService({ node, target }: CheckContext, { address, port, place }: LocalEnd): boolean {
+  const services = node.view.state.virtualServices ?? [];
+  return (
+    place === "node" &&
+    services.some((one) => one.protocol === target.protocol && one.address === address && one.port === port)
+  );
+}
+
+/** Half a sentence: `198.51.100.9 is an address of kube-ipvs0`. */
+function reasonText(context: CheckContext, { address, port, why, place }: LocalEnd): string {
+  const links = (place === "node" ? context.node : context.inside!).view.state.links;
+  switch (why.kind) {
+    case "address":
+      return `${address} is an address of ${why.link.name}`;
+    case "translated":
+      return `${ownerOfDecision(why.by)}: “${decisionText(why.by)}” redirects it to ${endText(address, port)}`;
+    case "proxy":
+      return `“${decisionText(why.by)}” gives it to a transparent proxy`;
+    case "route": {
+      const route = why.route === undefined ? "a local route" : `route “${routeText(why.route, links)}”`;
+      const rule = why.rule === undefined ? "" : ` (rule “${ruleText(why.rule)}”)`;
+      const mark = why.markedBy === undefined ? "" : `, by the mark of “${decisionText(why.markedBy)}”`;
+      return `${route}${rule} takes it${mark}`;
+    }
+  }
+}
+
+/** The same for what does get an answer there. Undefined for an address that is simply the node's own. */
+export function redirectionText(context: CheckContext): string | undefined {
+  const { localEnd } = context.path;
+  if (localEnd === undefined || localEnd.why.kind === "address") return undefined;
+  const listens = typeof localEnd.listener === "object" ? ", where somebody listens" : "";
+  return `${reasonText(context, localEnd)}${listens}`;
+}
+
+function evidenceOf(context: CheckContext, { why, address, place }: LocalEnd): Evidence[] {
+  const links = (place === "node" ? context.node : context.inside!).view.state.links;
+  switch (why.kind) {
+    case "address":
+      return [{ source: `addresses of ${why.link.name}`, value: address }];
+    case "translated":
+    case "proxy":
+      return [{ source: decisionPlace(why.by), value: decisionText(why.by) }];
+    case "route":
+      return [
+        ...(why.markedBy === undefined
+          ? []
+          : [{ source: decisionPlace(why.markedBy), value: decisionText(why.markedBy) }]),
+        ...(why.rule === undefined ? [] : [{ source: "ip rule", value: ruleText(why.rule) }]),
+        ...(why.route === undefined ? [] : [{ source: "ip route", value: routeText(why.route, links) }]),
+      ];
+  }
+}
+
+function ownerOfReason(why: LocalReason): string {
+  switch (why.kind) {
+    case "address":
+      if (why.link.name === "kube-ipvs0") return "kube-proxy (IPVS)";
+      return `whoever gave ${why.link.name} the address`;
+    case "translated":
+    case "proxy":
+      return ownerOfDecision(why.by);
+    case "route":
+      return why.markedBy === undefined ? "the author of the route" : ownerOfDecision(why.markedBy);
+  }
+}
+
+function adviceFor(why: LocalReason, end: string, where: string): string {
+  switch (why.kind) {
+    case "address":
+      return why.link.name === "kube-ipvs0"
+        ? "see which Service has this address (externalIPs, load balancer): kube-proxy puts it on every node"
+        : `see why ${why.link.name} has it, or start what is to listen at ${end}`;
+    case "translated":
+    case "proxy":
+      return `start the proxy that is to listen at ${end} on ${where}, or except the pod from the rule`;
+    case "route":
+      return `start the proxy that this was made for, or except the pod from the mark`;
+  }
+}

@@ -1,0 +1,49 @@
+/** Commands that take a route away or add one, with what they change. */
+import { RT_TABLE } from "../../linux/route/constants.ts";
+import type { Route } from "../../linux/route/route.ts";
+import { command } from "../../text/command.ts";
+import { familyFlag, type CheckContext } from "../check.ts";
+import type { Fix, RepairPlace } from "../finding.ts";
+import { hopsOf, isDefaultRoute, routeText, routeWords } from "../predict/fib.ts";
+import { linkRoute } from "../remedy/change.ts";
+
+/** A default route is never taken away by a command of ours: what else leaves by it, nobody can tell from one packet. */
+export function deleteRoute(
+  context: CheckContext,
+  place: RepairPlace,
+  route: Route,
+): { readonly fix: (Fix | undefined)[] } | { readonly advice: string[] } {
+  const { links } = (place === "node" ? context.node : context.inside!).view.state;
+  const text = routeText(route, links);
+  if (isDefaultRoute(route)) return { advice: [`have whoever made “${text}” take it back`] };
+  const line = command`ip ${familyFlag(route.destination)} route del ${routeWords(route, links)}`;
+  return { fix: [context.fix(place, line, undefined, { kind: "delete-route", place, route })] };
+}
+
+/** A route to the pod alone: right whatever became of its network's, and nobody else loses anything. */
+export function routeBack(context: CheckContext, destination: string): (Fix | undefined)[] {
+  const { inLink } = context.path;
+  if (inLink === undefined) return [];
+  const v6 = destination.includes(":");
+  const prefix = `${destination}/${v6 ? 128 : 32}`;
+  const line = command`ip ${familyFlag(destination)} route add ${prefix} dev ${inLink.name}`;
+  const change = { kind: "add-route", place: "node", route: linkRoute(inLink, prefix) } as const;
+  return [context.fix("node", line, undefined, change)];
+}
+
+/** A route to the destination alone, by the gateway of the default route. */
+export function hostRoute(context: CheckContext): (Fix | undefined)[] {
+  const { family, target } = context;
+  const { routes, links } = context.node.view.state;
+  for (const route of routes) {
+    if (route.family !== family || route.table !== RT_TABLE.main || !isDefaultRoute(route)) continue;
+    const hop = hopsOf(route).find((one) => one.gateway !== undefined);
+    const link = links.find((one) => one.index === hop?.interface);
+    if (hop?.gateway === undefined || link === undefined) continue;
+    const prefix = `${target.address}/${family === 6 ? 128 : 32}`;
+    const added = { ...linkRoute(link, prefix), gateway: hop.gateway };
+    const line = command`ip ${familyFlag(prefix)} route add ${prefix} via ${hop.gateway} dev ${link.name}`;
+    return [context.fix("node", line, undefined, { kind: "add-route", place: "node", route: added })];
+  }
+  return [];
+}

@@ -1,0 +1,183 @@
+/** Packets that leave as they should by every rule, and to which no answer can come: facts of the path itself. */
+import { command } from "../../text/command.ts";
+import { sysctlWord } from "../../linux/sysctl-name.ts";
+import { familyFlag, finding, said, sysctlEvidence, type CheckContext } from "../check.ts";
+import type { Evidence, Finding } from "../finding.ts";
+import type { Decision } from "../predict/decision.ts";
+import { routeText } from "../predict/fib.ts";
+import type { Leg } from "../predict/predict.ts";
+import { forAddress } from "../vouched.ts";
+import { stopText } from "../stop-text.ts";
+import { decisionPlace, decisionText } from "../wording.ts";
+import { ownerOfDecision } from "../whose.ts";
+
+function ruleEvidence(by: Decision | undefined): Evidence[] {
+  return by === undefined ? [] : [{ source: decisionPlace(by), value: decisionText(by) }];
+}
+
+/** The source lies in the uplink's own network: its neighbours ask for it, and the node does not answer for it. */
+export function sourceUnanswered(context: CheckContext): Finding[] {
+  return context.stops("source-unanswered").map(({ source, link, prefix }) => {
+    const v6 = source.includes(":");
+    const setting = v6 ? "proxy_ndp" : "proxy_arp";
+    const name = `net.ipv${v6 ? 6 : 4}.conf.${link.name}.${setting}`;
+    const flag = v6 ? "-6 " : "";
+    const value = context.node.view.conf(v6 ? 6 : 4, link.name, setting);
+    const entry = command`ip ${familyFlag(source)} neigh add proxy ${source} dev ${link.name}`;
+    return finding("source-unanswered", {
+      text: `packets leave ${link.name} with ${source}, out of ${link.name}'s own network ${prefix}: its neighbours ask for that address (${v6 ? "neighbour solicitation" : "ARP"}), and this node does not answer (${setting})`,
+      owner: "the pod's network",
+      evidence: [
+        { source: `network of ${link.name}`, value: prefix },
+        { source: "source of the packet as it leaves", value: source },
+        sysctlEvidence(name, value),
+        { source: `ip ${flag}neigh show proxy dev ${link.name}`, value: `none for ${source}` },
+      ],
+      consequence: "the router cannot find whom to give the answer to",
+      fix: forAddress(context, source, () => [
+        ...(v6 ? [context.setSysctl("node", name, "1")] : []),
+        context.fix("node", entry),
+      ]),
+      advice: [
+        ...(v6
+          ? [
+              "for many addresses: a neighbour discovery proxy daemon (ndppd), or a prefix that is routed to this node",
+            ]
+          : said("for all that is routed through this node: ", command`sysctl -w ${sysctlWord(name)}=1`)),
+      ],
+    });
+  });
+}
+
+export function ttlExceeded(context: CheckContext): Finding[] {
+  return context.stops("ttl-exceeded").map(({ ttl, link, by, place }) =>
+    finding("ttl-exceeded", {
+      text: `the TTL of what ${context.pod.name} sends is ${ttl} at ${link.name}${by === undefined ? "" : `, set by “${decisionText(by)}”`}: the next router may not forward it`,
+      owner: by === undefined ? "the pod's settings" : ownerOfDecision(by),
+      evidence: [
+        ...ruleEvidence(by),
+        ...(by === undefined
+          ? [
+              sysctlEvidence(
+                "net.ipv4.ip_default_ttl",
+                context.inside?.view.sysctl("net.ipv4.ip_default_ttl"),
+              ),
+            ]
+          : []),
+        {
+          source: `TTL at ${link.name} ${place === "pod" ? "in the pod" : "on the node"}`,
+          value: String(ttl),
+        },
+      ],
+      consequence: "a router drops it (“time to live exceeded”)",
+      ...(by === undefined
+        ? { fix: [context.setSysctl("pod", "net.ipv4.ip_default_ttl", "64")] }
+        : { advice: [`except the pods from the rule in ${decisionPlace(by)}`] }),
+    }),
+  );
+}
+
+export function proxyWithoutRoute(context: CheckContext): Finding[] {
+  return context.stops("proxy-without-route").map(({ by, link }) =>
+    finding("proxy-without-route", {
+      text: `“${decisionText(by)}” gives what ${context.pod.name} sends to a transparent proxy, and no route brings it there: it would leave by ${link.name}`,
+      owner: ownerOfDecision(by),
+      evidence: [...ruleEvidence(by), { source: "route of the marked packet", value: `dev ${link.name}` }],
+      consequence: "the kernel forwards no packet that belongs to a socket",
+      advice: [
+        "TPROXY needs both: ip rule add fwmark MARK lookup 100, and ip route add local default dev lo table 100",
+      ],
+    }),
+  );
+}
+
+export function answerUnrecognized(context: CheckContext): Finding[] {
+  return context.stops("answer-unrecognized").map(({ why, flowZone, answerZone, link, by }) =>
+    finding("answer-unrecognized", {
+      text:
+        why === "zone"
+          ? `the answer at ${link.name} is looked up in conntrack zone ${answerZone}, the flow was recorded in zone ${flowZone}: it is not translated back`
+          : `a rule keeps the answer at ${link.name} out of connection tracking: it is not translated back`,
+      owner: by === undefined ? "the rules that set zones" : ownerOfDecision(by),
+      evidence: [
+        ...ruleEvidence(by),
+        { source: "conntrack zone of the flow", value: String(flowZone) },
+        { source: "conntrack zone of the answer", value: why === "zone" ? String(answerZone) : "untracked" },
+      ],
+      consequence: "the node takes the answer for its own, and no socket of the node waits for it",
+      advice: [
+        why === "zone"
+          ? "set the same zone for both directions, or give --ctdir / “ct original zone” where only one is meant"
+          : "except the answers from the rule in the raw table",
+      ],
+    }),
+  );
+}
+
+/** “Is conntrack tracking it?”: no, by a rule. */
+export function flowUntracked(context: CheckContext): Finding[] {
+  const [stop] = context.stops("untranslated");
+  const by = context.path.untrackedBy;
+  if (stop === undefined || by === undefined) return [];
+  return [
+    finding("flow-untracked", {
+      text: `“${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} keeps what ${context.pod.name} sends out of connection tracking: nothing can translate ${stop.source}`,
+      owner: ownerOfDecision(by),
+      evidence: [
+        ...ruleEvidence(by),
+        { source: `source of the packet as it leaves by ${stop.link.name}`, value: stop.source },
+      ],
+      consequence: "it leaves untranslated, and nobody outside has a way back to it",
+      ...(by.rule === undefined
+        ? {}
+        : {
+            advice: [
+              `except the pods from the rule in ${decisionPlace(by)}, so that their flows are tracked`,
+            ],
+          }),
+    }),
+  ];
+}
+
+/** Every next hop of a multipath route is judged: flows that are sent by one that fails are lost. */
+export function failingLegs(context: CheckContext): Finding[] {
+  const { legs } = context.predicted;
+  const total = legs.reduce((sum, leg) => sum + leg.weight, 0);
+  const failing = legs.filter((leg) => leg.path.stops.length > 0);
+  // Where all fail, the route is not the reason.
+  if (failing.length === 0 || failing.length === legs.length) return [];
+  return failing.map((leg) => legFinding(context, leg, total));
+}
+
+function legFinding(context: CheckContext, leg: Leg, total: number): Finding {
+  const state = (leg.place === "node" ? context.node : context.inside!).view.state;
+  const by = leg.link?.name ?? "a link that is gone";
+  const stop = leg.path.stops[0]!;
+  const untranslated = stop.kind === "untranslated";
+  const why = untranslated
+    ? `is not translated (${stop.source} leaves as it is)`
+    : `fails: ${stopText(stop)}`;
+  const found = finding("leg-fails", {
+    text: `the leg by ${by} of “${routeText(leg.route, state.links)}” ${why}; it takes ${leg.weight} of ${total} parts of the flows`,
+    owner: "the node's routing",
+    evidence: [
+      {
+        source: leg.place === "node" ? "ip route" : `ip route in ${context.pod.name}`,
+        value: routeText(leg.route, state.links),
+      },
+      { source: `what goes by ${by}`, value: stopText(stop) },
+    ],
+    consequence:
+      leg.taken === undefined
+        ? "some connections work and others do not, by a hash of their addresses and ports"
+        : leg.taken
+          ? "all connections to this destination take this leg; others may work"
+          : "this destination takes another leg and works; others do not",
+    advice: [
+      untranslated
+        ? `translate what leaves by ${by}, too: a rule without an interface, or one for each`
+        : `mend what stops it there, or take ${by} out of the route`,
+    ],
+  });
+  return leg.taken === false ? { ...found, stopsTraffic: false, severity: "warning" } : found;
+}

@@ -1,0 +1,49 @@
+/** A fix is judged like a packet: the change is made in the snapshot, and the same questions are asked again. */
+import { predictPath } from "../predict/predict.ts";
+import { CheckContext } from "../check.ts";
+import type { Finding, Fix } from "../finding.ts";
+import { withChanges, type Changed } from "./change.ts";
+
+/**
+ * The finding with those fixes that heal and take nothing away; others are told as what they would do. What a fix
+ * changes is known for most; one that is not modelled is printed as it is.
+ * @param raise what the checks find in a changed world
+ */
+export function judged(
+  context: CheckContext,
+  found: Finding,
+  raise: (context: CheckContext) => readonly Finding[],
+): Finding {
+  const fix = found.fix.map(printed);
+  const changes = found.fix.flatMap((one) => one.change ?? one.repair ?? []);
+  if (changes.length === 0 || changes.length < found.fix.length) return { ...found, fix };
+  const changed = withChanges(context.snapshot, context.pod, changes);
+  if (changed === undefined) return { ...found, fix };
+  const commands = fix.map((one) => one.command).join(" && ");
+  const lost = lossOf(context, changed);
+  if (lost !== undefined) return instead(found, `not by “${commands}”: ${lost}`);
+  const { target } = context;
+  const predicted = predictPath(changed.snapshot, changed.pod, target);
+  const after = raise(new CheckContext(changed.snapshot, changed.pod, target, predicted));
+  const stays = after.some((one) => one.code === found.code && one.text === found.text);
+  return stays ? instead(found, `“${commands}” alone changes nothing here`) : { ...found, fix };
+}
+
+/** What it changes is for judging alone. */
+function printed(fix: Fix): Fix {
+  const shown: { -readonly [K in keyof Fix]: Fix[K] } = { ...fix };
+  delete shown.change;
+  return shown;
+}
+
+function instead(found: Finding, advice: string): Finding {
+  return { ...found, fix: [], advice: [...(found.advice ?? []), advice] };
+}
+
+/** What the pod has now, and would not have any more. */
+function lossOf({ pod }: CheckContext, { pod: after }: Changed): string | undefined {
+  const kept = new Set(after.state?.addresses.map((one) => one.address));
+  const gone = pod.state?.addresses.filter((one) => !kept.has(one.address)) ?? [];
+  if (gone.length === 0) return undefined;
+  return `it would take ${gone.map((one) => one.address).join(", ")} away from ${pod.name}`;
+}

@@ -1,0 +1,430 @@
+/** Situations from public reports, each with its healthy neighbour: what the doctor says first, and what it never says. */
+import { describe, expect } from "bun:test";
+import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
+import type { FindingCode } from "../../src/causes/catalogue.ts";
+import type { Target } from "../../src/doctor/predict/path.ts";
+import { PLAN } from "../../src/lab/plan.ts";
+import type { World } from "../../src/lab/world.ts";
+import { ask, testWith } from "../support/witness.ts";
+import { healthyWorld, serving, snapshotOf } from "./world.ts";
+
+const WEB: Target = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 };
+const { blue } = PLAN.pods;
+const { uplink, bridge } = PLAN.node;
+
+/** What no command of ours may do, whatever stands in the way. */
+const FORBIDDEN =
+  /rule del (?:priority |pref )?(?:0|32766|32767)\b|route del default|addr(?:ess)? del|netns del/;
+
+function look(world: World, target: Target = WEB): Diagnosis {
+  const snapshot = snapshotOf(world, [target.address]);
+  const diagnosis = diagnose(snapshot, snapshot.pods[0]!, target);
+  const commands = [...diagnosis.findings, ...diagnosis.suspicions].flatMap((one) => [
+    ...one.fix.map(({ command }) => command),
+    ...(one.advice ?? []),
+  ]);
+  for (const command of commands) expect(command).not.toMatch(FORBIDDEN);
+  expect(diagnosis.gaps).toEqual([]);
+  return diagnosis;
+}
+
+function stopping({ findings }: Diagnosis): FindingCode[] {
+  return findings.filter((one) => one.stopsTraffic).map((one) => one.code);
+}
+
+function node(world: World, ...command: string[]): void {
+  ask(world.node, command);
+}
+
+function ip(world: World, line: string): void {
+  node(world, "ip", ...line.split(" "));
+}
+
+function nft(world: World, text: string): void {
+  ask(world.node, ["nft", "-f", "-"], text);
+}
+
+interface Situation {
+  readonly name: string;
+  readonly needs?: readonly string[];
+  readonly target?: Target;
+  /** Also healthy with this; the fault comes on top. */
+  readonly before?: (world: World) => void;
+  readonly fault: (world: World) => void;
+  readonly code: FindingCode;
+  /** The first finding's sentence, or its owner. */
+  readonly says: RegExp;
+  readonly owner?: RegExp;
+  /** What the printed fixes are; none when absent. */
+  readonly fix?: RegExp;
+  /** Only when a real packet gets no answer: by the tables all is well. */
+  readonly suspicion?: true;
+}
+
+/** A link of the node that is up and leads nowhere. */
+function deadEnd(world: World, name: string, address: string): void {
+  ip(world, `link add ${name} type veth peer name ${name}-end`);
+  ip(world, `addr add ${address} dev ${name}`);
+  for (const end of [name, `${name}-end`]) ip(world, `link set ${end} up`);
+}
+
+const SITUATIONS: readonly Situation[] = [
+  // ── rules that capture ──
+  {
+    name: "a rule of an uninstalled product leads into a dead tunnel",
+    fault(world) {
+      ip(world, `link add dead0 type vxlan id 7 dstport 4790 remote 203.0.113.200 dev ${uplink}`);
+      ip(world, "link set dead0 up");
+      ip(world, `route add ${WEB.address} dev dead0 table 77`);
+      ip(world, `rule add from ${PLAN.podNetworkIpv4} lookup 77 pref 99`);
+      // Where a rule names its interface, what leaves by another one is not translated.
+      nft(world, "delete table inet wayout");
+      nft(
+        world,
+        `table ip site { chain post { type nat hook postrouting priority 100; oifname ${uplink} masquerade; }; }`,
+      );
+    },
+    code: "rule-captures",
+    says: /rule “99: from 10\.0\.0\.0\/24 lookup 77”.*dead0/,
+    owner: /kube-router/,
+    fix: /ip rule del priority 99 from 10\.0\.0\.0\/24 lookup 77/,
+  },
+  {
+    name: "a VPN's kill switch refuses what does not go into the tunnel",
+    fault(world) {
+      ip(world, "route add blackhole default table 51820");
+      ip(world, `rule add from ${PLAN.podNetworkIpv4} lookup 51820 pref 32764`);
+    },
+    code: "rule-captures",
+    says: /blackhole default table 51820/,
+    owner: /wg-quick/,
+    fix: /rule del priority 32764/,
+  },
+  {
+    name: "a rule by destination leads to a link without an address",
+    fault(world) {
+      deadEnd(world, "ppp9", "192.0.2.200/24");
+      ip(world, "route add default dev ppp9 table 300");
+      ip(world, `rule add to 198.51.100.0/24 lookup 300 pref 700`);
+      nft(world, "delete table inet wayout");
+      nft(
+        world,
+        `table ip site { chain post { type nat hook postrouting priority 100; oifname ${uplink} masquerade; }; }`,
+      );
+    },
+    code: "rule-captures",
+    says: /rule “700: from all to 198\.51\.100\.0\/24 lookup 300”/,
+    fix: /rule del priority 700/,
+  },
+  // ── ends on this node ──
+  {
+    name: "the destination is an external address of a Service, on kube-ipvs0",
+    fault: (world) => deadEnd(world, "kube-ipvs0", `${WEB.address}/32`),
+    code: "ends-on-node",
+    says: /198\.51\.100\.80 is an address of kube-ipvs0; nobody listens/,
+    owner: /kube-proxy/,
+  },
+  {
+    name: "a leftover link has the destination's address",
+    fault: (world) => deadEnd(world, "lb-test", `${WEB.address}/32`),
+    code: "ends-on-node",
+    says: /address of lb-test/,
+  },
+  {
+    name: "a REDIRECT for a proxy that does not run",
+    needs: ["iptables"],
+    fault: (world) =>
+      node(
+        world,
+        ..."iptables -t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 20559".split(" "),
+      ),
+    code: "ends-on-node",
+    says: /REDIRECT.*20559.*nobody listens/,
+  },
+  {
+    name: "a DNAT to a proxy on the node's loopback range that does not run",
+    fault: (world) =>
+      nft(
+        world,
+        `table ip proxy { chain pre { type nat hook prerouting priority -100; tcp dport 80 dnat to ${PLAN.node.gatewayIpv4}:3128; }; }`,
+      ),
+    code: "ends-on-node",
+    says: /dnat to 10\.0\.0\.254:3128.*nobody listens/,
+  },
+  {
+    name: "a mark and a local route for a transparent proxy that does not run",
+    fault(world) {
+      nft(
+        world,
+        "table ip divert { chain pre { type filter hook prerouting priority -150; tcp dport 80 meta mark set 0x1; }; }",
+      );
+      ip(world, "rule add fwmark 0x1 lookup 100 pref 500");
+      ip(world, "route add local default dev lo table 100");
+    },
+    code: "ends-on-node",
+    says: /local default dev lo table 100.*fwmark 0x1.*mark set/,
+  },
+  // ── answers that cannot come ──
+  {
+    name: "the pod has an address of the uplink's own network",
+    before(world) {
+      ask(world.blue, ["ip", "addr", "add", "203.0.113.90/32", "dev", "eth0"]);
+      ask(world.blue, [
+        "ip",
+        "route",
+        "replace",
+        "default",
+        "via",
+        PLAN.node.gatewayIpv4,
+        "src",
+        "203.0.113.90",
+      ]);
+      ip(world, `route add 203.0.113.90/32 dev ${bridge}`);
+      ip(world, `neigh add proxy 203.0.113.90 dev ${uplink}`);
+      nft(world, "delete table inet wayout");
+    },
+    fault: (world) => ip(world, `neigh del proxy 203.0.113.90 dev ${uplink}`),
+    code: "source-unanswered",
+    says: /203\.0\.113\.90, out of eth0's own network 203\.0\.113\.0\/24.*proxy_arp/,
+    fix: /ip neigh add proxy 203\.0\.113\.90 dev eth0/,
+  },
+  {
+    name: "the uplink was put into a bridge, its address was not",
+    fault(world) {
+      ip(world, "link add vmbr0 type bridge");
+      ip(world, "link set vmbr0 up");
+      ip(world, `link set ${uplink} master vmbr0`);
+    },
+    code: "uplink-enslaved",
+    says: /eth0, the node's way out, is a port of bridge vmbr0/,
+    fix: /ip link set dev eth0 nomaster/,
+  },
+  {
+    name: "the port is locked, and the pod's address not authorized",
+    needs: ["bridge"],
+    before(world) {
+      node(world, "bridge", "link", "set", "dev", blue.veth, "locked", "on", "learning", "off");
+      node(world, "bridge", "fdb", "replace", macOf(world), "dev", blue.veth, "master", "static");
+    },
+    fault: (world) => node(world, "bridge", "fdb", "del", macOf(world), "dev", blue.veth, "master"),
+    code: "bridge-port-locked",
+    says: /port veth-blue of br0 is locked/,
+  },
+  {
+    name: "the node's gateway is pinned to an old MAC address",
+    fault: (world) =>
+      ip(
+        world,
+        `neigh replace ${PLAN.internet.routerIpv4} lladdr 02:00:00:00:00:99 dev ${uplink} nud permanent`,
+      ),
+    code: "uplink-gateway-pinned",
+    says: /02:00:00:00:00:99 \(PERMANENT\)/,
+    fix: /ip neigh del 203\.0\.113\.1 dev eth0/,
+    suspicion: true,
+  },
+  {
+    name: "the route to another node's part of the pod network is missing",
+    target: { address: "10.0.7.9", protocol: "tcp", port: 80 },
+    before(world) {
+      ip(world, "route add 10.0.1.0/24 via 203.0.113.11 proto bird");
+      ip(world, "route add 10.0.7.0/24 via 203.0.113.17 proto bird");
+    },
+    fault: (world) => ip(world, "route del 10.0.7.0/24 via 203.0.113.17"),
+    code: "pod-network-unrouted",
+    says: /no route to 10\.0\.7\.0\/24/,
+    owner: /bird/,
+    suspicion: true,
+  },
+  {
+    name: "a translation to the address of another uplink",
+    before(world) {
+      deadEnd(world, "wan1", "192.0.2.77/24");
+    },
+    fault(world) {
+      nft(world, "delete table inet wayout");
+      nft(
+        world,
+        `table ip site { chain post { type nat hook postrouting priority 100; ip saddr ${PLAN.podNetworkIpv4} snat to 192.0.2.77; }; }`,
+      );
+    },
+    code: "other-links-address",
+    says: /leave by eth0 with 192\.0\.2\.77, the address of wan1/,
+    suspicion: true,
+  },
+  // ── Kubernetes' own rules ──
+  {
+    name: "nobody masquerades beside kube-proxy and portmap",
+    needs: ["iptables"],
+    before: (world) => restore(world, KUBE_NAT),
+    fault: (world) => nft(world, "delete table inet wayout"),
+    code: "nat-missing",
+    says: /no rule translates 10\.0\.0\.1/,
+    fix: /wayout nat apply/,
+  },
+  {
+    name: "nobody masquerades beside netavark's rule for marked packets",
+    before: (world) =>
+      nft(
+        world,
+        "table inet netavark { chain POSTROUTING { type nat hook postrouting priority 100; meta mark & 0x2000 == 0x2000 masquerade; }; }",
+      ),
+    fault: (world) => nft(world, "delete table inet wayout"),
+    code: "nat-missing",
+    says: /no rule translates 10\.0\.0\.1/,
+    fix: /wayout nat apply/,
+  },
+  {
+    name: "an external address of a Service without local endpoints",
+    needs: ["iptables"],
+    fault: (world) => restore(world, serviceReject("default/nginx:http has no local endpoints")),
+    code: "service-no-endpoints",
+    says: /Service default\/nginx:http has no ready endpoints on this node/,
+    owner: /kube-proxy/,
+    fix: /iptables -I FORWARD -s 10\.0\.0\.1 -d 198\.51\.100\.80 -j ACCEPT/,
+  },
+  {
+    name: "a Service without endpoints, iptables",
+    needs: ["iptables"],
+    fault: (world) => restore(world, serviceReject("shop/cart:http has no endpoints")),
+    code: "service-no-endpoints",
+    says: /Service shop\/cart:http has no ready endpoints/,
+    owner: /kube-proxy/,
+  },
+  {
+    name: "a Service without endpoints, nftables",
+    fault: (world) =>
+      nft(
+        world,
+        `table ip kube-proxy {
+          map no-endpoint-services { type ipv4_addr . inet_proto . inet_service : verdict; elements = { ${WEB.address} . tcp . 80 comment "shop/cart:http" : goto reject-chain }; };
+          chain reject-chain { reject; };
+          chain service-endpoints-check { ip daddr . meta l4proto . th dport vmap @no-endpoint-services; };
+          chain filter-forward { type filter hook forward priority -110; ct state new jump service-endpoints-check; };
+        }`,
+      ),
+    code: "service-no-endpoints",
+    says: /Service shop\/cart:http has no ready endpoints/,
+    owner: /kube-proxy/,
+  },
+  // ── names ──
+  {
+    name: "a blocklist that contains the pods' own range",
+    needs: ["iptables", "ipset"],
+    before: (world) => node(world, "ipset", "create", "firehol_level1", "hash:net"),
+    fault(world) {
+      node(world, "ipset", "add", "firehol_level1", "10.0.0.0/8");
+      node(world, ..."iptables -I FORWARD -m set --match-set firehol_level1 src -j DROP".split(" "));
+    },
+    code: "filter-rule-drops",
+    says: /firehol_level1/,
+    owner: /FireHOL/,
+    fix: /iptables -I FORWARD -s 10\.0\.0\.1 -d 198\.51\.100\.80 -j ACCEPT/,
+  },
+  {
+    name: "a NetworkPolicy of kube-router",
+    needs: ["iptables"],
+    fault: (world) =>
+      restore(
+        world,
+        `*filter\n:KUBE-POD-FW-VT4J2LHIJ337GGVJ - [0:0]\n-I FORWARD -s ${blue.ipv4} -j KUBE-POD-FW-VT4J2LHIJ337GGVJ\n-A KUBE-POD-FW-VT4J2LHIJ337GGVJ -m mark ! --mark 0x10000/0x10000 -j REJECT\nCOMMIT\n`,
+      ),
+    code: "filter-rule-drops",
+    says: /kube-router/,
+    owner: /kube-router \(a NetworkPolicy\)/,
+  },
+  {
+    name: "fail2ban's ban of the destination",
+    fault: (world) =>
+      nft(
+        world,
+        `table inet f2b-table { set addr-set-sshd { type ipv4_addr; elements = { ${WEB.address} }; }; chain f2b-chain { type filter hook forward priority -1; ip daddr @addr-set-sshd drop; }; }`,
+      ),
+    code: "filter-rule-drops",
+    says: /fail2ban/,
+    owner: /fail2ban/,
+    fix: /nft insert rule inet f2b-table f2b-chain ip saddr 10\.0\.0\.1 ip daddr 198\.51\.100\.80 accept/,
+  },
+  // ── conntrack ──
+  {
+    name: "a rule keeps the pods out of connection tracking",
+    fault: (world) =>
+      nft(
+        world,
+        `table ip rawtable { chain pre { type filter hook prerouting priority -300; ip saddr ${PLAN.podNetworkIpv4} tcp dport 80 notrack; }; }`,
+      ),
+    code: "flow-untracked",
+    says: /notrack.*nothing can translate 10\.0\.0\.1/,
+  },
+];
+
+const KUBE_NAT = `*nat
+:KUBE-POSTROUTING - [0:0]
+:CNI-HOSTPORT-MASQ - [0:0]
+-A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
+-A POSTROUTING -j CNI-HOSTPORT-MASQ
+-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000
+-A KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully
+-A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE
+COMMIT
+`;
+
+function serviceReject(comment: string): string {
+  return `*filter
+:KUBE-EXTERNAL-SERVICES - [0:0]
+-A FORWARD -m conntrack --ctstate NEW -j KUBE-EXTERNAL-SERVICES
+-A KUBE-EXTERNAL-SERVICES -d ${WEB.address}/32 -p tcp -m comment --comment "${comment}" -m tcp --dport 80 -j REJECT --reject-with icmp-port-unreachable
+COMMIT
+`;
+}
+
+function restore(world: World, rules: string): void {
+  ask(world.node, ["iptables-restore", "--noflush"], rules);
+}
+
+function macOf(world: World): string {
+  return /link\/ether (\S+)/.exec(ask(world.blue, ["ip", "link", "show", "eth0"]))![1]!;
+}
+
+describe("a report", () => {
+  for (const situation of SITUATIONS) {
+    const { name, needs = [], target = WEB, before, fault, code, says, owner, fix } = situation;
+    testWith(["root", "ip", "nft", ...needs])(name, () => {
+      const world = healthyWorld();
+      before?.(world);
+      expect(look(world, target).findings).toEqual([]);
+      fault(world);
+      const diagnosis = look(world, target);
+      if (situation.suspicion === true) expect(stopping(diagnosis)).toEqual([]);
+      else expect(stopping(diagnosis)[0]).toBe(code);
+      const [found] = situation.suspicion === true ? diagnosis.suspicions : diagnosis.findings;
+      expect(found?.code).toBe(code);
+      expect(found!.text).toMatch(says);
+      if (owner !== undefined) expect(found!.owner).toMatch(owner);
+      const commands = found!.fix.map(({ command }) => command).join(" && ");
+      if (fix === undefined) expect(commands).toBe("");
+      else expect(commands).toMatch(fix);
+      expect(JSON.stringify(diagnosis)).not.toContain('"change"');
+    });
+  }
+});
+
+describe("what ends here and is answered", () => {
+  testWith(["root", "iptables"])("a REDIRECT to a proxy that runs", async () => {
+    const world = healthyWorld();
+    await using _ = await serving(world.node, 20559, "");
+    node(world, ..."iptables -t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 20559".split(" "));
+    const diagnosis = look(world);
+    expect(diagnosis.findings).toEqual([]);
+    expect(diagnosis.answer).toMatch(/is redirected: .*20559.*somebody listens/);
+    expect(diagnosis.answer).not.toContain("which is on this node");
+  });
+
+  testWith(["root", "ip"])("the node's own address", async () => {
+    const world = healthyWorld();
+    await using _ = await serving(world.node, 8080, "");
+    const diagnosis = look(world, { address: PLAN.node.uplinkIpv4, protocol: "tcp", port: 8080 });
+    expect(diagnosis.findings).toEqual([]);
+    expect(diagnosis.answer).toContain("which is on this node (an address of eth0)");
+  });
+});
