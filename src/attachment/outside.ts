@@ -3,6 +3,7 @@ import { cidrContains, parseCidr } from "../address/cidr.ts";
 import { ipFamily, type IpFamily } from "../address/ip.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { NatIntent, NatSource } from "../nat/intent.ts";
+import { counts } from "../nat/segment.ts";
 
 /** Somewhere outside that nobody has (RFC 5737, RFC 3849): only the way there is asked for, nothing is sent. */
 const ELSEWHERE: Readonly<Record<IpFamily, string>> = { 4: "192.0.2.1", 6: "2001:db8::1" };
@@ -18,14 +19,20 @@ export interface Outside {
 /**
  * @param address the pod's, without prefix
  * @param intents what everybody on the node wants of NAT
+ * @param entrances by one of which the pod's packets come to the node; absent: not known
  */
-export function outsideOf(node: Rtnetlink, address: string, intents: readonly NatIntent[]): Outside {
+export function outsideOf(
+  node: Rtnetlink,
+  address: string,
+  intents: readonly NatIntent[],
+  entrances?: readonly string[],
+): Outside {
   const family = ipFamily(address);
   const answer = node.routeTo({ destination: ELSEWHERE[family] });
   const index = answer.reachable ? answer.route.interface : undefined;
   const name = index === undefined ? undefined : node.link(index)?.name;
   const way = name === undefined ? {} : { interface: name };
-  const source = sourceOf(address, intents);
+  const source = sourceOf(address, intents, entrances);
   if (source === undefined)
     return { translation: "none", ...way, ...(name === undefined ? {} : { address }) };
   const { snat } = source.translation;
@@ -43,12 +50,17 @@ export function outsideOf(node: Rtnetlink, address: string, intents: readonly Na
 }
 
 /** The most specific source decides; intents come sorted by owner, and the first of equals wins (see NatIntent). */
-function sourceOf(address: string, intents: readonly NatIntent[]): NatSource | undefined {
+function sourceOf(
+  address: string,
+  intents: readonly NatIntent[],
+  entrances: readonly string[] | undefined,
+): NatSource | undefined {
   let best: NatSource | undefined;
   let length = -1;
   for (const source of intents.flatMap(({ sources }) => sources)) {
     const cidr = parseCidr(source.cidr);
     if (cidr.prefixLength <= length || !cidrContains(cidr, address)) continue;
+    if (entrances?.some((name) => counts(source, name)) === false) continue;
     best = source;
     length = cidr.prefixLength;
   }

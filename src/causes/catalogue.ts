@@ -435,7 +435,7 @@ export const CATALOGUE = {
     title: "the node's own gateway does not answer",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["uplink-down"],
+    dependsOn: ["uplink-enslaved", "uplink-down"],
     about:
       "The neighbour entry of the next hop is FAILED: the layer below, the provider, or a wrong gateway.",
   },

@@ -26,7 +26,8 @@ const O_PATH = 0o10000000;
 
 /** As fopen(3) spells them: read; read and write what is there; write anew; make, or fail with EEXIST; append. */
 const MODES = {
-  r: 0,
+  // A FIFO that stands where a file should is not waited for.
+  r: O_NONBLOCK,
   "r+": O_RDWR,
   w: O_WRONLY | O_CREAT | O_TRUNC,
   wx: O_WRONLY | O_CREAT | O_EXCL,
@@ -54,10 +55,14 @@ export function closeFile(fd: number): void {
   libc.close(fd);
 }
 
-/** Everything from here to the end, as UTF-8. */
+/** Nothing that we read whole is nearly as large; what is has no end, as a device. */
+const MOST_WHOLE_BYTES = 64 * 1024 * 1024;
+
+/** Everything from here to the end, as UTF-8. @throws SystemError EFBIG when there is no end in sight */
 export function readDescriptor(fd: number): string {
   let room = new Uint8Array(4096);
   for (let length = 0; ;) {
+    if (length > MOST_WHOLE_BYTES) throw new SystemError("read", ERRNO.EFBIG);
     const count = libc.read(fd, room.subarray(length));
     if (count === 0) return decodeUtf8(room.subarray(0, length));
     length += count;

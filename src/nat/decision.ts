@@ -10,36 +10,50 @@ export interface Decision {
   readonly translated: boolean;
 }
 
-/** @param entered the interface that the packet came to the node by. undefined where nobody wants anything of it */
+/**
+ * undefined where nobody of ours wants anything of the source.
+ * @param entered by which interface the source's packets come; asked only where a source depends on it
+ */
 export type Decide = (
   source: string,
   destination: string,
-  entered: string | undefined,
+  entered: () => string | undefined,
 ) => Decision | undefined;
 
-/** Where the packet leaves is not looked at: a source that is bound there (`outInterfaces`) is translated there only. */
+/** `outInterfaces` are not looked at: a source that is bound to some is translated there only. */
 export function decisionOf(intents: readonly NatIntent[]): Decide {
   const sources: Readonly<Record<IpFamily, readonly OwnedSource[]>> = {
     4: byPrecedence(intents, 4),
     6: byPrecedence(intents, 6),
   };
-  const never = [...NEVER_TRANSLATED[4], ...NEVER_TRANSLATED[6]];
   const untranslated = new Map<string, Cidr[]>();
   for (const { owner, untranslated: cidrs } of intents) {
     untranslated.set(
       owner,
-      [...cidrs, ...never].map((cidr) => parseCidr(cidr)),
+      [...cidrs, ...NEVER_TRANSLATED[4], ...NEVER_TRANSLATED[6]].map((cidr) => parseCidr(cidr)),
     );
   }
+  const depends = intents.some((intent) => intent.sources.some((one) => one.inInterfaces !== undefined));
+  // Many flows have one source.
+  const known = new Map<string, readonly OwnedSource[]>();
+  const around = (source: string, entered: string | undefined): readonly OwnedSource[] => {
+    const key = `${source} ${entered}`;
+    let found = known.get(key);
+    if (found === undefined) {
+      found = sources[ipFamily(source)].filter(
+        (one) => cidrContains(one.cidr, source) && counts(one.source, entered),
+      );
+      known.set(key, found);
+    }
+    return found;
+  };
   return (source, destination, entered) => {
-    const around = sources[ipFamily(source)].filter(
-      (one) => counts(one.source, entered) && cidrContains(one.cidr, source),
-    );
-    const [decides] = around;
-    if (decides === undefined) return undefined;
-    const isKept = around.some(({ owner }) =>
+    const found = around(source, depends ? entered() : undefined);
+    const [deciding] = found;
+    if (deciding === undefined) return undefined;
+    const isKept = found.some(({ owner }) =>
       untranslated.get(owner)!.some((cidr) => cidrContains(cidr, destination)),
     );
-    return { source: decides.source, translated: !isKept };
+    return { source: deciding.source, translated: !isKept };
   };
 }

@@ -113,8 +113,8 @@ class FlowJudge {
     // What the packet carries when it leaves: the destination may have been translated, too.
     const [destination, seenAs] = [reply.source, reply.destination];
     if (this.#own.has(source) || this.#own.has(destination) || isLoopbackAddress(destination)) return "right";
-    // A pod's packets come by the interface that leads to it.
-    const entered = this.#interfaceTo(source);
+    // Where its answers are sent, there its packets come from.
+    const entered = (): string | undefined => this.#interfaceTo(source);
     const wanted = this.now(source, destination, entered);
     const translation = this.#translationOf(wanted, destination);
     if (translation === undefined) {

@@ -164,37 +164,45 @@ interface PolicyPrint {
   readonly priorities?: readonly [first: number, last: number];
   readonly tables?: readonly [first: number, last: number];
   readonly mark?: number;
+  /** Interfaces that are there while the product is in use. */
+  readonly link?: RegExp;
 }
 
 const POLICY_PRINTS: readonly PolicyPrint[] = [
-  { product: "Tailscale", priorities: [5210, 5270] },
-  { product: "Tailscale", tables: [52, 52] },
-  { product: "nm-cloud-setup", tables: [30200, 30499] },
-  { product: "wg-quick", tables: [51820, 51820] },
-  { product: "wg-quick", mark: 0xca6c },
-  { product: "Mullvad", mark: 0x6d6f6c65 },
-  { product: "NordVPN", mark: 0xe1f1 },
-  { product: "NetBird", tables: [7120, 7120] },
-  { product: "kube-router", tables: [77, 79] },
-  { product: "Cilium", tables: [2004, 2005] },
-  { product: "AWS VPC CNI", priorities: [1536, 1536] },
-  { product: "AWS VPC CNI", priorities: [512, 512] },
+  { product: "Tailscale", priorities: [5210, 5270], link: /^tailscale/ },
+  { product: "Tailscale", tables: [52, 52], link: /^tailscale/ },
+  { product: "nm-cloud-setup", tables: [30200, 30499], link: /^/ },
+  { product: "wg-quick", tables: [51820, 51820], link: /^wg/ },
+  { product: "wg-quick", mark: 0xca6c, link: /^wg/ },
+  { product: "Mullvad", mark: 0x6d6f6c65, link: /^wg0?-mullvad/ },
+  { product: "NordVPN", mark: 0xe1f1, link: /^nordlynx|^nordtun/ },
+  { product: "NetBird", tables: [7120, 7120], link: /^wt\d/ },
+  { product: "kube-router", tables: [77, 79], link: /^kube-(bridge|dummy-if|tunnel)/ },
+  { product: "Cilium", tables: [2004, 2005], link: /^cilium_/ },
+  { product: "AWS VPC CNI", priorities: [1536, 1536], link: /^eni|^vlan\.eth/ },
+  { product: "AWS VPC CNI", priorities: [512, 512], link: /^eni|^vlan\.eth/ },
 ];
 
-/** The product that makes such rules of policy routing, likely; undefined when none is known. */
-export function ownerOfPolicyRule(rule: {
+interface PolicyTraits {
   readonly priority: number;
   readonly table: number;
   readonly mark?: number;
-}): string | undefined {
+}
+
+/** The product that makes such rules of policy routing, likely; undefined when none is known. */
+export function productOfPolicyRule(rule: PolicyTraits): PolicyPrint | undefined {
   const within = (value: number, range: readonly [number, number] | undefined): boolean =>
     range === undefined || (value >= range[0] && value <= range[1]);
-  const print = POLICY_PRINTS.find(
+  return POLICY_PRINTS.find(
     (one) =>
       within(rule.priority, one.priorities) &&
       within(rule.table, one.tables) &&
       (one.mark === undefined || one.mark === rule.mark),
   );
+}
+
+export function ownerOfPolicyRule(rule: PolicyTraits): string | undefined {
+  const print = productOfPolicyRule(rule);
   return print === undefined ? undefined : `${print.product}, likely`;
 }
 

@@ -1,51 +1,48 @@
 /** Snapshots as files: one JSON document, checked before anybody believes it. */
-import { readFileSync } from "node:fs";
+import { closeSync, openSync, readSync } from "node:fs";
 import * as v from "valibot";
 import { messageOf, WayoutError } from "../error.ts";
+import { SNAPSHOT_SHAPE } from "./shape/snapshot.ts";
 import { SNAPSHOT_FORMAT, SNAPSHOT_VERSION, type Snapshot } from "./snapshot.ts";
 
 const STDIN = 0;
 
-/** What must be there for the doctor to begin; what lies deeper is the kernel room's own shape. */
-const namespaceState = v.looseObject({
-  inode: v.number(),
-  links: v.array(v.looseObject({ index: v.number(), name: v.string(), mtu: v.number() })),
-  addresses: v.array(v.looseObject({ address: v.string(), interface: v.number() })),
-  routes: v.array(v.looseObject({ destination: v.string(), table: v.number() })),
-  rules: v.array(v.looseObject({ priority: v.number() })),
-  neighbours: v.array(v.looseObject({ address: v.string() })),
-  sysctls: v.record(v.string(), v.string()),
-  ruleset: v.optional(
-    v.looseObject({ tables: v.array(v.looseObject({ chains: v.array(v.looseObject({})) })) }),
-  ),
-  legacy: v.array(v.looseObject({})),
-  ipsets: v.array(v.looseObject({ name: v.string() })),
-  counters: v.array(v.looseObject({ values: v.record(v.string(), v.number()) })),
-  programs: v.array(v.looseObject({ link: v.string() })),
-  routeAnswers: v.array(v.looseObject({ query: v.looseObject({ destination: v.string() }) })),
-});
-
-const schema = v.looseObject({
-  takenAt: v.string(),
-  kernelRelease: v.string(),
-  node: namespaceState,
-  pods: v.array(
-    v.looseObject({ name: v.string(), aliases: v.array(v.string()), state: v.optional(namespaceState) }),
-  ),
-  files: v.array(v.looseObject({ path: v.string() })),
-  missing: v.array(v.looseObject({ where: v.string(), what: v.string(), why: v.string() })),
-});
+/** So large is the snapshot of no node: four thousand pods take a tenth of it. */
+const MOST_BYTES = 256 * 1024 * 1024;
 
 /** @throws WayoutError no-snapshot-file, truncated-snapshot, foreign-snapshot, newer-snapshot, older-snapshot */
 export function readSnapshot(path: string): Snapshot {
   let text: string;
   try {
     // Not /dev/stdin: to open that again may be forbidden to whom the pipe was given.
-    text = readFileSync(path === "-" ? STDIN : path, "utf8");
+    text = path === "-" ? readBounded(STDIN) : readFile(path);
   } catch (error) {
     throw refuse("no-snapshot-file", path, messageOf(error), "Take one: wayout snapshot > node.json", error);
   }
   return parseSnapshot(text, path);
+}
+
+function readFile(path: string): string {
+  const fd = openSync(path, "r");
+  try {
+    return readBounded(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** @throws Error for what has no end, as a device */
+function readBounded(fd: number): string {
+  const parts: Buffer[] = [];
+  let length = 0;
+  for (;;) {
+    const part = Buffer.allocUnsafe(Math.min(1024 * 1024, Math.max(64 * 1024, length)));
+    const count = readSync(fd, part);
+    if (count === 0) return Buffer.concat(parts, length).toString();
+    length += count;
+    if (length > MOST_BYTES) throw new Error(`it has more than ${MOST_BYTES / 1024 / 1024} MiB`);
+    parts.push(part.subarray(0, count));
+  }
 }
 
 /** @param name for messages */
@@ -75,19 +72,22 @@ export function parseSnapshot(text: string, name: string): Snapshot {
     );
   }
   checkVersion(head.version, head.wayout, name);
-  const checked = v.safeParse(schema, value);
+  const checked = v.safeParse(SNAPSHOT_SHAPE, value, { abortEarly: true });
   if (!checked.success) {
     const [issue] = checked.issues;
-    const field = v.getDotPath(issue) ?? "the document";
+    const field = v.getDotPath(issue)?.slice(0, MOST_PLACE) ?? "the document";
     throw refuse(
       "foreign-snapshot",
       name,
-      `${field}: ${issue.message}`,
+      `${field}: ${issue.message.slice(0, MOST_PLACE)}`,
       "Take it again: wayout snapshot > node.json",
     );
   }
-  return value as Snapshot;
+  return checked.output;
 }
+
+/** Characters of a stranger's names and values that a message repeats. */
+const MOST_PLACE = 300;
 
 /** What every snapshot begins with, written without white space or with it. */
 const BEGINNING = `{"format":"${SNAPSHOT_FORMAT}"`;

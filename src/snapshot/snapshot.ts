@@ -20,7 +20,7 @@ import type { Listener } from "../linux/socket-diag.ts";
 import type { Ruleset, Table } from "../linux/nftables/ruleset.ts";
 
 export const SNAPSHOT_FORMAT = "wayout-snapshot";
-export const SNAPSHOT_VERSION = 1;
+export const SNAPSHOT_VERSION = 2;
 
 export interface Snapshot {
   readonly format: typeof SNAPSHOT_FORMAT;

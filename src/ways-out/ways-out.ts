@@ -1,5 +1,5 @@
 /** Everybody on this node who was given a way out: by `wayout attach`, or by any CNI plugin. */
-import { readFileSync } from "node:fs";
+import { MOST_SETTINGS_BYTES, readRegular } from "../kernel/file.ts";
 import { join } from "node:path";
 import { BACKENDS } from "../nat/backends/backends.ts";
 import { inspectAttachments } from "../attachment/inspect.ts";
@@ -53,8 +53,8 @@ export function waysOut(node: AttachmentNode, directories = cacheDirectories()):
     ),
   );
   const intents = [...wanted, ...foreignIntents(node, wanted)];
-  const outside = (addresses: readonly string[]): Outside[] =>
-    addresses.map((text) => outsideOf(node.route, text.split("/")[0]!, intents));
+  const outside = (addresses: readonly string[], entrances: readonly string[]): Outside[] =>
+    addresses.map((text) => outsideOf(node.route, text.split("/")[0]!, intents, entrances));
   const facts = new NodeFacts(node, intents);
   const { attachments, unread } = readCaches(directories);
   const pods = [
@@ -67,7 +67,7 @@ export function waysOut(node: AttachmentNode, directories = cacheDirectories()):
       path: attachment.path,
       addresses: attachment.addresses,
       gateways: network.gateways,
-      outside: outside(attachment.addresses),
+      outside: outside(attachment.addresses, [network.bridge]),
       problems,
     })),
     ...attachments
@@ -84,7 +84,7 @@ export function waysOut(node: AttachmentNode, directories = cacheDirectories()):
           path: cached.netns,
           addresses: cached.addresses,
           gateways: cached.gateways,
-          outside: outside(cached.addresses),
+          outside: outside(cached.addresses, cached.hostInterfaces),
           problems: cniProblems(facts, cached),
         };
       }),
@@ -105,7 +105,9 @@ function isLeftOver(node: AttachmentNode, cached: CachedAttachment): boolean {
 /** host-local's file of an address begins with its holder. */
 function isReserved({ network, containerId }: CachedAttachment, address: string): boolean {
   try {
-    return readFileSync(join(RESERVATIONS, network, address), "utf8").startsWith(containerId);
+    return readRegular(join(RESERVATIONS, network, address), MOST_SETTINGS_BYTES).text.startsWith(
+      containerId,
+    );
   } catch {
     return false;
   }

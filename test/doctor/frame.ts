@@ -75,22 +75,26 @@ export function frameBytes(frame: Frame): Uint8Array {
   return bytes;
 }
 
+/** What Linux puts into a SYN and its answer: MSS 1460, SACK permitted, timestamps, no-op, window scale 7. */
+const TCP_OPTIONS = [2, 4, 0x05, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7];
+
 function tcpBytes(frame: Frame): Uint8Array {
-  const bytes = new Uint8Array(20);
+  const bytes = new Uint8Array(20 + TCP_OPTIONS.length);
+  bytes.set(TCP_OPTIONS, 20);
   const view = new DataView(bytes.buffer);
   view.setUint16(0, frame.sourcePort);
   view.setUint16(2, frame.destinationPort);
   // Both ends begin at 1000: an answer acknowledges 1001.
   view.setUint32(4, 1000);
   view.setUint32(8, frame.tcpFlags === 2 ? 0 : 1001);
-  bytes[12] = 0x50;
+  bytes[12] = 0xa0;
   bytes[13] = frame.tcpFlags;
   view.setUint16(14, 64_240);
   return bytes;
 }
 
 function udpBytes(frame: Frame): Uint8Array {
-  const bytes = new Uint8Array(12);
+  const bytes = new Uint8Array(8);
   const view = new DataView(bytes.buffer);
   view.setUint16(0, frame.sourcePort);
   view.setUint16(2, frame.destinationPort);

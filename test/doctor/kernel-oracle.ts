@@ -1,5 +1,5 @@
 /** What the kernel really does with packets under a ruleset: sent by hand, seen by capture. */
-import { predictPath } from "../../src/doctor/predict/predict.ts";
+import { predictPath, type PredictedPath } from "../../src/doctor/predict/predict.ts";
 import type { Prediction, Target } from "../../src/doctor/predict/path.ts";
 import { Conntrack } from "../../src/kernel/conntrack/conntrack.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
@@ -9,12 +9,14 @@ import { PLAN } from "../../src/lab/plan.ts";
 import type { World } from "../../src/lab/world.ts";
 import { ask, run } from "../support/witness.ts";
 import { FrameSender } from "./frame.ts";
-import { DESTINATIONS, PORTS, Random, randomRuleset, type RandomRuleset } from "./random-ruleset.ts";
+import { DESTINATIONS, PORTS, Random, randomRuleset, UPLINKS, type RandomRuleset } from "./random-ruleset.ts";
 import { snapshotOf } from "./world.ts";
 
 /** How long the kernel gets to forward what was sent. It needs microseconds. */
 const QUIET_MS = 25;
-const PACKETS = 16;
+const [UPLINK, SECOND] = UPLINKS;
+/** The router's side of the second uplink. */
+const SECOND_ROUTER = "to-node-2";
 const ANSWER_ID = 30_000;
 
 interface Shot extends Target {
@@ -43,53 +45,53 @@ export interface CaseResult {
   readonly unsure: number;
 }
 
+/** Which link of the outside leads to the node's uplink of that name, and which MAC addresses are at its ends. */
+interface Cable {
+  readonly sender: FrameSender;
+  readonly node: string;
+  readonly router: string;
+}
+
 /** One random ruleset, a handful of random packets, the prediction beside what happened. */
 export class KernelOracle implements Disposable {
   readonly #pod: FrameSender;
-  readonly #outside: FrameSender;
   readonly #podTap: PacketTap;
   readonly #outsideTap: PacketTap;
-  readonly #macs: {
-    readonly pod: string;
-    readonly bridge: string;
-    readonly uplink: string;
-    readonly router: string;
-  };
+  /** By the outside's link. */
+  readonly #cables = new Map<string, Cable>();
+  readonly #podMac: string;
+  readonly #bridgeMac: string;
   #port = 20_000;
 
-  constructor(readonly world: World) {
+  /** @param packets that are sent under each ruleset */
+  constructor(
+    readonly world: World,
+    readonly packets = 16,
+  ) {
+    this.#buildSecondUplink();
     const pod = linkIn(world.blue, PLAN.podInterface);
-    const bridge = linkIn(world.node, PLAN.node.bridge);
-    const uplink = linkIn(world.node, PLAN.node.uplink);
-    const router = linkIn(world.internet, PLAN.internet.link);
-    this.#macs = { pod: pod.mac, bridge: bridge.mac, uplink: uplink.mac, router: router.mac };
+    this.#podMac = pod.mac;
+    this.#bridgeMac = linkIn(world.node, PLAN.node.bridge).mac;
     this.#pod = new FrameSender(world.blue, pod.index);
-    this.#outside = new FrameSender(world.internet, router.index);
     this.#podTap = PacketTap.open(world.blue, { interfaces: [PLAN.podInterface] });
-    this.#outsideTap = PacketTap.open(world.internet, { interfaces: [PLAN.internet.link] });
+    const links = [PLAN.internet.link, SECOND_ROUTER];
+    this.#outsideTap = PacketTap.open(world.internet, { interfaces: links });
+    for (const [at, { link, router: address }] of UPLINKS.entries()) {
+      const router = linkIn(world.internet, links[at]!);
+      this.#cables.set(links[at]!, {
+        sender: new FrameSender(world.internet, router.index),
+        node: linkIn(world.node, link).mac,
+        router: router.mac,
+      });
+      this.#knows(link, address, router.mac);
+    }
     // SNAT to this address must find its way back to the node.
-    ask(world.node, ["ip", "addr", "add", "203.0.113.77/24", "dev", PLAN.node.uplink]);
-    // Neighbours that are fixed answer at once: the capture waits for no ARP.
-    ask(world.node, [
-      "ip",
-      "neigh",
-      "replace",
-      PLAN.internet.routerIpv4,
-      "lladdr",
-      router.mac,
-      "dev",
-      PLAN.node.uplink,
-    ]);
-    ask(world.node, [
-      "ip",
-      "neigh",
-      "replace",
-      PLAN.pods.blue.ipv4,
-      "lladdr",
-      pod.mac,
-      "dev",
-      PLAN.node.bridge,
-    ]);
+    ask(world.node, ["ip", "addr", "add", "203.0.113.77/24", "dev", UPLINK.link]);
+    this.#knows(PLAN.node.bridge, PLAN.pods.blue.ipv4, pod.mac);
+    ask(world.node, ["ipset", "create", "nets", "hash:net", "counters"]);
+    ask(world.node, ["ipset", "add", "nets", "198.51.100.96/29"]);
+    ask(world.node, ["ipset", "create", "pairs", "hash:ip,port"]);
+    ask(world.node, ["ipset", "add", "pairs", "192.0.2.7,tcp:80"]);
     // What the outside's own stack would answer is not part of the experiment.
     ask(
       world.internet,
@@ -98,17 +100,52 @@ export class KernelOracle implements Disposable {
     );
   }
 
-  [Symbol.dispose](): void {
-    for (const one of [this.#pod, this.#outside, this.#podTap, this.#outsideTap]) one[Symbol.dispose]();
+  #buildSecondUplink(): void {
+    const { node, internet } = this.world;
+    const peer = ["type", "veth", "peer", "name", SECOND_ROUTER, "netns", PLAN.internet.namespace];
+    ask(node, ["ip", "link", "add", SECOND.link, ...peer]);
+    ask(node, ["ip", "addr", "add", `${SECOND.address}/25`, "dev", SECOND.link]);
+    ask(node, ["ip", "link", "set", SECOND.link, "up"]);
+    ask(internet, ["ip", "addr", "add", `${SECOND.router}/25`, "dev", SECOND_ROUTER]);
+    ask(internet, ["ip", "link", "set", SECOND_ROUTER, "up"]);
   }
 
-  /** @returns undefined when nft or iptables refused the ruleset: another seed makes another one */
+  /** Neighbours that are fixed answer at once: the capture waits for no ARP. */
+  #knows(link: string, address: string, mac: string): void {
+    ask(this.world.node, ["ip", "neigh", "replace", address, "lladdr", mac, "dev", link]);
+  }
+
+  [Symbol.dispose](): void {
+    for (const one of [this.#pod, this.#podTap, this.#outsideTap]) one[Symbol.dispose]();
+    for (const { sender } of this.#cables.values()) sender[Symbol.dispose]();
+  }
+
+  /** @returns undefined when nft, iptables or ip refused the ruleset: another seed makes another one */
   run(seed: number): CaseResult | undefined {
     const random = new Random(seed);
     const ruleset = randomRuleset(random);
     if (!this.#load(ruleset)) return undefined;
-    const shots = Array.from({ length: PACKETS }, (_, index) => this.#shot(random, index + 1));
-    const snapshot = snapshotOf(this.world, []);
+    const recorded = random.chance(0.5) ? DESTINATIONS : [];
+    return this.#compare(seed, ruleset, this.#shots(random), recorded);
+  }
+
+  /** What the kernel does with random packets under one ruleset, beside the prediction. */
+  runWith(seed: number, ruleset: RandomRuleset): CaseResult | undefined {
+    if (!this.#load(ruleset)) return undefined;
+    return this.#compare(seed, ruleset, this.#shots(new Random(seed)), []);
+  }
+
+  #shots(random: Random): Shot[] {
+    return Array.from({ length: this.packets }, (_, index) => this.#shot(random, index + 1));
+  }
+
+  #compare(
+    seed: number,
+    ruleset: RandomRuleset,
+    shots: readonly Shot[],
+    recorded: readonly string[],
+  ): CaseResult {
+    const snapshot = snapshotOf(this.world, recorded);
     using conntrack = Conntrack.open(this.world.node);
     conntrack.flush();
     this.#podTap.read();
@@ -119,18 +156,26 @@ export class KernelOracle implements Disposable {
     let unsure = 0;
     let delivered = 0;
     for (const shot of shots) {
-      const { path, doubts, certain } = predictPath(snapshot, snapshot.pods[0]!, shot);
-      if (doubts.length > 0 || !certain) {
+      const predicted = predictPath(snapshot, snapshot.pods[0]!, shot);
+      const observedOut = out.get(shot.id);
+      const path = legOf(predicted, observedOut);
+      if (predicted.doubts.length > 0 || !predicted.certain || path === undefined) {
         unsure++;
         continue;
       }
-      const observedOut = out.get(shot.id);
       const seenOut = observedOut === undefined ? "nothing" : tupleOf(observedOut);
       const seenBack = back.get(shot.id + ANSWER_ID);
-      const found = (way: "out" | "back", predicted: Seen, observed: Seen): void => {
-        if (predicted === observed) return;
+      const found = (way: "out" | "back", expected: Seen, observed: Seen): void => {
+        if (expected === observed) return;
         const packet = `${shot.protocol} :${shot.sourcePort} > ${shot.address}:${shot.port}`;
-        differences.push({ seed, ruleset, packet, way, predicted, observed });
+        differences.push({
+          seed,
+          ruleset,
+          packet,
+          way,
+          predicted: `${expected} (${endText(path)})`,
+          observed,
+        });
       };
       const ports = path.translatedPorts;
       const port = observedOut?.packet.tcp?.sourcePort ?? observedOut?.packet.udp?.sourcePort ?? 0;
@@ -143,10 +188,16 @@ export class KernelOracle implements Disposable {
     return { differences, compared: shots.length - unsure, delivered, unsure };
   }
 
-  #load({ nft, iptables }: RandomRuleset): boolean {
-    ask(this.world.node, ["nft", "flush", "ruleset"]);
-    if (run(this.world.node, ["nft", "-f", "-"], nft).exitCode !== 0) return false;
-    return iptables === undefined || run(this.world.node, ["iptables-nft-restore"], iptables).exitCode === 0;
+  #load({ nft, iptables, routing, sysctls }: RandomRuleset): boolean {
+    const { node } = this.world;
+    ask(node, ["nft", "flush", "ruleset"]);
+    // What is not there cannot be taken away: that is no failure.
+    run(node, ["ip", "-force", "-batch", "-"], RESET.join("\n"));
+    const settings = Object.entries({ ...PLAIN, ...sysctls }).map(([name, value]) => `${name}=${value}`);
+    ask(node, ["sysctl", "-qw", ...settings]);
+    if (run(node, ["nft", "-f", "-"], nft).exitCode !== 0) return false;
+    if (routing.length > 0) run(node, ["ip", "-force", "-batch", "-"], routing.join("\n"));
+    return iptables === undefined || run(node, ["iptables-nft-restore"], iptables).exitCode === 0;
   }
 
   #shot(random: Random, id: number): Shot {
@@ -164,8 +215,8 @@ export class KernelOracle implements Disposable {
   #shootOut(shots: readonly Shot[]): Map<number, CapturedPacket> {
     for (const shot of shots) {
       this.#pod.send({
-        from: this.#macs.pod,
-        to: this.#macs.bridge,
+        from: this.#podMac,
+        to: this.#bridgeMac,
         source: PLAN.pods.blue.ipv4,
         destination: shot.address,
         protocol: shot.protocol,
@@ -175,17 +226,18 @@ export class KernelOracle implements Disposable {
         id: shot.id,
       });
     }
-    return this.#arrivals(this.#outsideTap, (id) => id >= 1 && id <= PACKETS);
+    return this.#arrivals(this.#outsideTap, (id) => id >= 1 && id <= this.packets);
   }
 
   /** Answers to what arrived, as the other side would send them. */
   #shootBack(out: ReadonlyMap<number, CapturedPacket>): Map<number, CapturedPacket> {
-    for (const [id, { packet }] of out) {
+    for (const [id, { packet, interface: link }] of out) {
       const ends = packet.tcp ?? packet.udp;
       if (packet.ip === undefined || ends === undefined) continue;
-      this.#outside.send({
-        from: this.#macs.router,
-        to: this.#macs.uplink,
+      const { sender, node, router } = this.#cables.get(answerLink(packet.ip.source, link))!;
+      sender.send({
+        from: router,
+        to: node,
         source: packet.ip.destination,
         destination: packet.ip.source,
         protocol: packet.tcp === undefined ? "udp" : "tcp",
@@ -195,7 +247,7 @@ export class KernelOracle implements Disposable {
         id: id + ANSWER_ID,
       });
     }
-    return this.#arrivals(this.#podTap, (id) => id > ANSWER_ID && id <= ANSWER_ID + PACKETS);
+    return this.#arrivals(this.#podTap, (id) => id > ANSWER_ID && id <= ANSWER_ID + this.packets);
   }
 
   #arrivals(tap: PacketTap, wanted: (id: number) => boolean): Map<number, CapturedPacket> {
@@ -211,6 +263,47 @@ export class KernelOracle implements Disposable {
   }
 }
 
+/** Routers bring an answer to the network of its address; what is nobody's goes back the way it came. */
+function answerLink(address: string, cameBy: string): string {
+  if (address.startsWith("203.0.113.")) return PLAN.internet.link;
+  return address === SECOND.address ? SECOND_ROUTER : cameBy;
+}
+
+/** The leg that the packet took; undefined when it was not seen and the legs do not agree. */
+function legOf({ path, legs }: PredictedPath, seen: CapturedPacket | undefined): Prediction | undefined {
+  if (legs.length === 0 || legs.some((leg) => leg.taken === true)) return path;
+  if (legs.some((leg) => !leg.certain)) return undefined;
+  const at = seen === undefined ? undefined : seen.interface === SECOND_ROUTER ? SECOND.link : UPLINK.link;
+  if (at === undefined)
+    return legs.find((leg) => predictedOut(leg.path, undefined) === "nothing")?.path ?? path;
+  return legs.find((leg) => leg.path.outLink?.name === at)?.path ?? path;
+}
+
+function endText({ end, stops }: Prediction): string {
+  return [end, ...stops.map((stop) => `${stop.kind} ${stop.direction}`)].join(", ");
+}
+
+/** Back to how the world was built. */
+const RESET = [
+  "rule flush",
+  "rule add priority 32766 lookup main",
+  "rule add priority 32767 lookup default",
+  ...[101, 102, 103].map((table) => `route flush table ${table}`),
+  "route flush 198.51.100.0/24",
+  "route flush root 198.51.100.0/24",
+  "route flush root 192.0.2.0/25",
+  `route replace default via ${UPLINK.router} dev ${UPLINK.link}`,
+];
+
+const PLAIN: Readonly<Record<string, number>> = {
+  "net.ipv4.conf.all.rp_filter": 0,
+  "net.ipv4.conf.br0.rp_filter": 0,
+  "net.ipv4.conf.eth0.rp_filter": 0,
+  "net.ipv4.conf.eth1.rp_filter": 0,
+  "net.ipv4.conf.eth0.src_valid_mark": 0,
+  "net.ipv4.conf.br0.src_valid_mark": 0,
+};
+
 function linkIn(namespace: NetworkNamespace, name: string) {
   using route = Rtnetlink.open(namespace);
   return route.link(name)!;
@@ -222,19 +315,20 @@ function tupleOf({ packet }: CapturedPacket): Seen {
 }
 
 /** Judgements about the world outside are no drops. */
-const JUDGEMENTS = new Set(["untranslated", "foreign-source"]);
+const JUDGEMENTS = new Set(["untranslated", "foreign-source", "source-unanswered", "answer-unrecognized"]);
 
 /** @param chosen the port that the kernel took from the range it was given */
 function predictedOut(path: Prediction, chosen: number | undefined): Seen {
   const stopped = path.stops.some((stop) => stop.direction === "out" && !JUDGEMENTS.has(stop.kind));
-  if (stopped || path.left === undefined) return "nothing";
+  if (stopped || path.left === undefined || path.end !== "outside") return "nothing";
   const { source, sourcePort, destination, destinationPort } = path.left;
   return `${source}:${chosen ?? sourcePort} > ${destination}:${destinationPort}`;
 }
 
 function predictedBack(path: Prediction): Seen {
   const last = path.steps.at(-1);
-  if (path.stops.some((stop) => stop.direction === "back") || last?.direction !== "back") return "nothing";
+  const stopped = path.stops.some((stop) => stop.direction === "back" && !JUDGEMENTS.has(stop.kind));
+  if (stopped || last?.direction !== "back" || last.at !== "input") return "nothing";
   const { source, sourcePort, destination, destinationPort } = last.tuple;
   return `${source}:${sourcePort} > ${destination}:${destinationPort}`;
 }

@@ -116,6 +116,29 @@ const SITUATIONS: readonly Situation[] = [
     says: /rule “700: from all to 198\.51\.100\.0\/24 lookup 300”/,
     fix: /rule del priority 700/,
   },
+  {
+    name: "a cloud's rule by the node's own address leads answers past the pods",
+    target: { address: PLAN.node.uplinkIpv4, protocol: "icmp", port: 0 },
+    fault(world) {
+      ip(world, `route add default via ${PLAN.internet.routerIpv4} dev ${uplink} table 30400`);
+      ip(world, `rule add from ${PLAN.node.uplinkIpv4} lookup 30400 pref 30400`);
+    },
+    code: "rule-captures",
+    says: /rule “30400: from 203\.0\.113\.5 lookup 30400” sends the answers to ns-blue out by eth0/,
+    owner: /nm-cloud-setup/,
+    fix: /ip route add 10\.0\.0\.1\/32 dev br0 table 30400/,
+  },
+  {
+    name: "a VPN that is here makes its rule again",
+    fault(world) {
+      deadEnd(world, "tailscale0", "100.64.0.7/32");
+      ip(world, `route add blackhole 198.51.100.0/24 table 52`);
+      ip(world, "rule add lookup 52 pref 5270");
+    },
+    code: "rule-captures",
+    says: /rule “5270: from all lookup 52”.*blackhole/,
+    owner: /Tailscale/,
+  },
   // ── ends on this node ──
   {
     name: "the destination is an external address of a Service, on kube-ipvs0",

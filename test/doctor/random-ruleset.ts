@@ -1,4 +1,5 @@
-/** Random rulesets, as text for nft and iptables-restore. The same seed makes the same ruleset. */
+/** Random rulesets, as text for nft, iptables-restore and ip. The same seed makes the same ruleset. */
+import { MATCH_SAMPLES } from "../linux/xtables-rules.ts";
 
 /** A small generator of numbers (mulberry32): a test's seed must mean the same everywhere. */
 export class Random {
@@ -45,17 +46,128 @@ const NETWORKS = [
   ...DESTINATIONS,
 ];
 const NAT_DESTINATIONS = ["198.51.100.102", "198.51.100.201", "192.0.2.7"] as const;
-const LINKS = ["br0", "eth0", "ens5", "br*", "eth1"] as const;
+const LINKS = ["br0", "eth0", "ens5", "br*", "eth1", "eth*"] as const;
 
 export interface RandomRuleset {
   readonly nft: string;
+  /** Input of `ip -batch`: rules, tables, next hops. */
+  readonly routing: readonly string[];
+  /** Reverse path filters, and whether marks count for them. */
+  readonly sysctls: Readonly<Record<string, number>>;
   /** Input of iptables-restore; undefined for a ruleset without iptables. */
   readonly iptables: string | undefined;
 }
 
 export function randomRuleset(random: Random): RandomRuleset {
   const tables = random.times(1, 3, (index) => nftTable(random, index));
-  return { nft: tables.join("\n"), iptables: random.chance(0.5) ? iptablesTables(random) : undefined };
+  const raw = random.chance(0.35) ? [rawTable(random)] : [];
+  return {
+    nft: [...raw, ...tables].join("\n"),
+    iptables: random.chance(0.5) ? iptablesTables(random) : undefined,
+    routing: random.chance(0.6) ? routing(random) : [],
+    sysctls: random.chance(0.5) ? reversePaths(random) : {},
+  };
+}
+
+// ── Routing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The node's ways out: each with the router behind it. */
+export const UPLINKS = [
+  { link: "eth0", address: "203.0.113.5", router: "203.0.113.1" },
+  { link: "eth1", address: "192.0.2.200", router: "192.0.2.129" },
+] as const;
+
+const TABLES = [101, 102, 103] as const;
+
+function hop(random: Random): string {
+  const { link, router } = random.pick(UPLINKS);
+  return `via ${router} dev ${link}`;
+}
+
+const MULTIPATH = UPLINKS.map(({ link, router }) => `nexthop via ${router} dev ${link}`).join(" ");
+
+function routing(random: Random): string[] {
+  const tables = TABLES.flatMap((table) => {
+    const routes = random.times(0, 2, () => tableRoute(random, table));
+    // Answers to the pods find their way by these tables, too, or they do not.
+    return random.chance(0.6) ? [...routes, `route add 10.0.0.0/24 dev br0 table ${table}`] : routes;
+  });
+  const rules = random.times(1, 4, (index) => policyRule(random, 1000 + index * 10));
+  const main = random.pick([
+    [],
+    [`route replace default ${hop(random)}`],
+    [`route replace default ${MULTIPATH}`],
+    [`route add ${random.pick(NETWORKS.slice(0, 3))} ${hop(random)}`],
+    [`route add blackhole ${random.pick(DESTINATIONS)}`],
+  ]);
+  return [...main, ...tables, ...rules];
+}
+
+function tableRoute(random: Random, table: number): string {
+  const prefix = random.pick(["default", "default", "198.51.100.0/24", "198.51.100.96/28", "192.0.2.0/25"]);
+  switch (random.below(8)) {
+    case 0:
+      return `route add throw ${prefix} table ${table}`;
+    case 1:
+      return `route add ${random.pick(["blackhole", "unreachable", "prohibit"])} ${prefix} table ${table}`;
+    case 2:
+      return `route add local ${prefix} dev lo table ${table}`;
+    case 3:
+      return `route add ${prefix} table ${table} ${MULTIPATH}`;
+    default:
+      return `route add ${prefix} ${hop(random)} table ${table}`;
+  }
+}
+
+function policyRule(random: Random, priority: number): string {
+  const selectors = [
+    random.chance(0.4)
+      ? `from ${random.pick(["10.0.0.0/24", "10.0.0.1", "203.0.113.5", "198.51.100.0/24"])}`
+      : "",
+    random.chance(0.2) ? `to ${random.pick(["198.51.100.0/24", "192.0.2.7", "10.0.0.0/24"])}` : "",
+    random.chance(0.4) ? `fwmark ${random.pick(["1", "2", "0x1/0x1", "0x2/0x3", "0"])}` : "",
+    random.chance(0.15) ? `iif ${random.pick(["br0", "eth0", "eth1", "lo"])}` : "",
+    random.chance(0.15) ? `ipproto ${random.pick(["tcp dport 80", "udp dport 53-100", "tcp"])}` : "",
+  ].filter((text) => text !== "");
+  const not = selectors.length > 0 && random.chance(0.1) ? "not " : "";
+  const action = random.chance(0.1)
+    ? random.pick(["prohibit", "unreachable", "blackhole"])
+    : `lookup ${random.pick([...TABLES, "main"])}`;
+  const suppressed = action === "lookup main" && random.chance(0.5) ? " suppress_prefixlength 0" : "";
+  return `rule add priority ${priority} ${not}${selectors.join(" ")} ${action}${suppressed}`;
+}
+
+function reversePaths(random: Random): Record<string, number> {
+  const value = (): number => random.pick([0, 0, 1, 2]);
+  return {
+    "net.ipv4.conf.br0.rp_filter": value(),
+    "net.ipv4.conf.eth0.rp_filter": value(),
+    "net.ipv4.conf.eth1.rp_filter": value(),
+    "net.ipv4.conf.eth0.src_valid_mark": random.below(2),
+    "net.ipv4.conf.br0.src_valid_mark": random.below(2),
+  };
+}
+
+/** What stands before conntrack: zones, and what is kept out of it. */
+function rawTable(random: Random): string {
+  const rules = random.times(1, 3, () => {
+    const matched = random.times(0, 2, () => nftMatch(random, true));
+    const done = random.pick([
+      "notrack",
+      `ct zone set ${random.below(3)}`,
+      `ct original zone set ${random.below(3)}`,
+      `ct reply zone set ${random.below(3)}`,
+      "meta mark set 1",
+      "ip ttl set 64",
+      "ip ttl set 1",
+    ]);
+    return `    ${[...matched, done].join(" ")}`;
+  });
+  return `table ip before {
+  chain prerouting { type filter hook prerouting priority -300;
+${rules.join("\n")}
+  }
+}`;
 }
 
 // ── nft ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -126,9 +238,10 @@ function nftRule(random: Random, jumps: readonly string[], base: boolean): strin
   return `    ${[...matches, ...(random.chance(0.3) ? ["counter"] : []), statement].join(" ")}`;
 }
 
-function nftMatch(random: Random): string {
+/** @param early before conntrack has looked, and before the sets of a table */
+function nftMatch(random: Random, early = false): string {
   const not = random.chance(0.2) ? "!= " : "";
-  switch (random.below(22)) {
+  switch (early ? random.pick([0, 1, 5, 6, 7, 8, 10, 20]) : random.below(26)) {
     case 0:
       return `ip saddr ${not}${random.pick(SOURCES)}`;
     case 1:
@@ -169,6 +282,14 @@ function nftMatch(random: Random): string {
       return `ip daddr . th dport @pairs`;
     case 19:
       return `ip daddr . th dport { ${random.pick(DESTINATIONS)} . ${random.pick(PORTS)}, 192.0.2.7 . 80 }`;
+    case 22:
+      return `ip ttl ${random.pick(["< 64", "== 63", "64", "> 10"])}`;
+    case 23:
+      return `ct zone ${not}${random.below(3)}`;
+    case 24:
+      return `fib saddr . iif oif ${random.pick(["missing", "exists"])}`;
+    case 25:
+      return `ct reply ip daddr ${not}203.0.113.0/24`;
     case 20:
       return `th sport ${random.pick(["<", ">", "<=", ">="])} ${20_000 + random.below(20_000)}`;
     default:
@@ -214,6 +335,7 @@ function nftNatRule(random: Random, hook: "prerouting" | "postrouting", family: 
       ? random.pick([
           `dnat${ip} to ${random.pick(NAT_DESTINATIONS)}`,
           `meta l4proto tcp dnat${ip} to ${random.pick(NAT_DESTINATIONS)}:8080`,
+          "meta l4proto tcp redirect to :3128",
           "accept",
           "return",
         ])
@@ -221,6 +343,7 @@ function nftNatRule(random: Random, hook: "prerouting" | "postrouting", family: 
           "masquerade",
           `snat${ip} to 203.0.113.5`,
           `snat${ip} to 203.0.113.77`,
+          `snat${ip} to 192.0.2.200`,
           "meta l4proto udp masquerade to :30000-30999",
           "accept",
           "return",
@@ -228,7 +351,44 @@ function nftNatRule(random: Random, hook: "prerouting" | "postrouting", family: 
   return `    ${[...matches, statement].join(" ")}`;
 }
 
+/** What depends on time, on other packets or on what nobody reads. */
+export const DOUBTED: ReadonlySet<string> = new Set([
+  "bpf",
+  "cluster",
+  "connbytes",
+  "connlabel",
+  "connlimit",
+  "cpu",
+  "hashlimit",
+  "limit",
+  "policy",
+  "quota",
+  "recent",
+  "statistic",
+  "string",
+  "time",
+  "u32",
+]);
+
 // ── iptables ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Rules of every match whose outcome can be foreseen, so that none is judged only on paper. */
+const FORESEEABLE = MATCH_SAMPLES.filter(
+  (one) =>
+    one.family === undefined &&
+    one.mayLack === undefined &&
+    !one.chain.startsWith("OUT") &&
+    !DOUBTED.has(one.name),
+);
+const EXTENSIONS = FORESEEABLE.filter((one) => one.chain === "FORWARD").flatMap((one) => one.rules);
+const EARLY_EXTENSIONS = FORESEEABLE.filter(
+  (one) =>
+    one.chain === "PREROUTING" ||
+    ["addrtype", "iprange", "mark", "ttl", "length", "devgroup"].includes(one.name),
+).flatMap((one) => one.rules.filter((rule) => !rule.includes("-out") && !rule.includes("--dst-group")));
+
+/** Those that may stand in the nat table, beside a protocol that the rule has already. */
+const NAT_EXTENSIONS = EARLY_EXTENSIONS.filter((rule) => !/-m (?:rpfilter|socket)|^-p /.test(rule));
 
 function iptablesTables(random: Random): string {
   const filter = [
@@ -254,7 +414,7 @@ function iptablesTables(random: Random): string {
       0,
       3,
       () =>
-        `-A PREROUTING ${iptablesMatches(random, false)} -j ${random.pick(["MARK --set-xmark 0x1/0x3", "MARK --set-xmark 0x2/0xffffffff", "CONNMARK --save-mark", "CONNMARK --restore-mark"])}`,
+        `-A PREROUTING ${iptablesMatches(random, false)} -j ${random.pick(["MARK --set-xmark 0x1/0x3", "MARK --set-xmark 0x2/0xffffffff", "CONNMARK --save-mark", "CONNMARK --restore-mark", "TTL --ttl-set 1", "TTL --ttl-inc 2", "DSCP --set-dscp 0x0a", "TOS --set-tos 0x10", "TPROXY --on-port 15001 --tproxy-mark 0x1/0x1 -p tcp"])}`,
     ),
     "COMMIT",
   ];
@@ -264,7 +424,7 @@ function iptablesTables(random: Random): string {
       0,
       2,
       () =>
-        `-A PREROUTING -p tcp ${iptablesMatches(random, false, "tcp")} -j DNAT --to-destination ${random.pick(NAT_DESTINATIONS)}${random.chance(0.5) ? ":8080" : ""}`,
+        `-A PREROUTING -p tcp ${iptablesMatches(random, false, "tcp")} -j ${random.chance(0.2) ? "REDIRECT --to-ports 3128" : `DNAT --to-destination ${random.pick(NAT_DESTINATIONS)}${random.chance(0.5) ? ":8080" : ""}`}`,
     ),
     ...random.times(
       0,
@@ -274,14 +434,32 @@ function iptablesTables(random: Random): string {
     ),
     "COMMIT",
   ];
+  const raw = random.chance(0.3)
+    ? [
+        "*raw",
+        ...random.times(
+          1,
+          2,
+          () =>
+            `-A PREROUTING ${iptablesMatches(random, false)} -j ${random.pick(["CT --notrack", "CT --zone 2", "CT --zone-orig 1", "CT --zone-reply 1", "NOTRACK"])}`,
+        ),
+        "COMMIT",
+      ]
+    : [];
   // A random port cannot be foreseen.
-  return `${[...mangle, ...filter, ...nat].join("\n").replaceAll(" --random-fully", "")}\n`;
+  return `${[...raw, ...mangle, ...filter, ...nat].join("\n").replaceAll(" --random-fully", "")}\n`;
 }
 
 function iptablesMatches(random: Random, withOut = true, protocol?: "tcp"): string {
   const parts = random.times(0, 2, () => {
     const not = random.chance(0.2) ? "! " : "";
-    switch (random.below(11)) {
+    switch (random.below(16)) {
+      case 11:
+      case 12:
+      case 13:
+      case 14:
+      case 15:
+        return random.pick(withOut ? EXTENSIONS : protocol === undefined ? EARLY_EXTENSIONS : NAT_EXTENSIONS);
       case 0:
         return `${not}-s ${random.pick(["10.0.0.1", "10.0.0.0/24", "10.1.0.0/16"])}`;
       case 1:

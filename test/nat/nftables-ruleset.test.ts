@@ -5,6 +5,7 @@ import { cidrContains, cidrOf, cidrText, parseCidr } from "../../src/address/cid
 import { ipFromNumber, ipNumber } from "../../src/address/ip.ts";
 import { NEVER_TRANSLATED, normalizeIntent, type NatIntent, type NatSource } from "../../src/nat/intent.ts";
 import { tableOf, type WantedSet, type WantedTable } from "../../src/nat/backends/nftables/ruleset.ts";
+import { decisionOf } from "../../src/nat/decision.ts";
 import { byPrecedence } from "../../src/nat/segment.ts";
 
 /** A world of 64 sources and 16 destinations, so that everything overlaps. */
@@ -155,7 +156,15 @@ test("the table decides about every packet as the intents say", () => {
     fc.property(intents, packets, (all, some) => {
       const sorted = [...all].sort((a, b) => (a.owner < b.owner ? -1 : 1));
       const table = tableOf(sorted);
-      for (const packet of some) expect(decided(table, packet)).toBe(wanted(sorted, packet));
+      const decide = decisionOf(sorted);
+      for (const packet of some) {
+        const outcome = wanted(sorted, packet);
+        expect(decided(table, packet)).toBe(outcome);
+        // What is decided about flows without the rules is the same, but for the interface that they leave by.
+        const decision = decide(packet.from, packet.to, () => packet.entered);
+        const leaves = decision?.source.outInterfaces?.includes(packet.by) !== false;
+        expect(decision?.translated === true && leaves).toBe(outcome !== "untranslated");
+      }
     }),
     { numRuns: 150 },
   );

@@ -146,3 +146,27 @@ test("a source that is bound to an interface is looked at there only; a translat
   expect(settled(node, ours, { cut: true })).toEqual({ forgotten: 1, kept: 0 });
   expect(theirs.next().seenAs).toBe(NODE.v4);
 });
+
+test("what rules leave alone is no stale flow: another owner's exceptions, and what comes from elsewhere", () => {
+  const { client, node } = world();
+  track(node);
+  using nat = openNat("nftables", node);
+  const blue = masqueradeIntent("cni/blue", ["10.9.0.0/24"]);
+  const policy = masqueradeIntent("policy", ["10.0.0.0/8"], { untranslated: ["198.51.100.0/24"] });
+  nat.apply(policy);
+  const flow = new UdpFlow(client, node, OUTSIDE.v4);
+  const { id } = flow.next();
+  // The policy's exceptions hold for the network's pods.
+  expect(applyAndSettle(nat, node, blue, { always: true }).flows).toEqual({ forgotten: 0, kept: 0 });
+  nat.remove("policy");
+  // A network whose pods come by another interface than this one's.
+  const elsewhere = {
+    ...blue,
+    sources: blue.sources.map((source) => ({ ...source, inInterfaces: ["cni0"] })),
+  };
+  expect(applyAndSettle(nat, node, elsewhere, { always: true }).flows).toEqual({ forgotten: 0, kept: 0 });
+  expect(flow.next()).toEqual({ id, seenAs: CLIENT.v4 });
+  const here = { ...blue, sources: blue.sources.map((source) => ({ ...source, inInterfaces: ["pods"] })) };
+  expect(applyAndSettle(nat, node, here).flows).toEqual({ forgotten: 1, kept: 0 });
+  expect(flow.next().seenAs).toBe(NODE.v4);
+});

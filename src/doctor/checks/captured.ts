@@ -6,11 +6,15 @@ import { Fib, routeText, type RouteResult } from "../predict/fib.ts";
 import { PROTOCOL_NUMBER } from "../predict/packet.ts";
 import { predictPath } from "../predict/predict.ts";
 import { ruleText } from "../predict/rule-selector.ts";
+import { tableText } from "../../linux/route/constants.ts";
+import type { Stop } from "../predict/path.ts";
+import { forAddress } from "../vouched.ts";
+import { routeBack } from "./route-fix.ts";
 import { stopText } from "../stop-text.ts";
 import { withChanges } from "../remedy/change.ts";
 import type { Snapshot } from "../../snapshot/snapshot.ts";
 import type { Rule } from "../../linux/route/rule.ts";
-import { ownerOfPolicyRule } from "../../rules/owner.ts";
+import { ownerOfPolicyRule, productOfPolicyRule } from "../../rules/owner.ts";
 
 interface Captured {
   readonly rule: Rule;
@@ -25,13 +29,28 @@ const KERNEL_RULES: ReadonlySet<number> = new Set([0, 32766, 32767]);
 
 /** `ip rule del …` for exactly this rule; empty for the kernel's own. */
 export function deletePolicyRule(context: CheckContext, rule: Rule): (Fix | undefined)[] {
-  if (KERNEL_RULES.has(rule.priority)) return [];
+  if (KERNEL_RULES.has(rule.priority) || isInUse(context, rule)) return [];
   const flag = rule.family === 6 ? ["-6"] : [];
   const selector = ruleText(rule)
     .replace(/^\d+: /, "")
     .split(" ");
   const line = command`ip ${flag} rule del priority ${rule.priority} ${selector}`;
   return [context.fix("node", line, undefined, { kind: "delete-policy-rule", place: "node", rule })];
+}
+
+/** Whether the product that makes such rules is here: it would make this one again, and rely on it. */
+function isInUse({ node }: CheckContext, rule: Rule): boolean {
+  const product = productOfPolicyRule(rule);
+  return (
+    product !== undefined && node.view.state.links.some((link) => product.link?.test(link.name) === true)
+  );
+}
+
+function ownWay(context: CheckContext, rule: Rule): string[] {
+  const product = productOfPolicyRule(rule);
+  return product !== undefined && isInUse(context, rule)
+    ? [`${product.product} is here and makes the rule again: except the pods (or the destination) there`]
+    : [];
 }
 
 /** The packet goes nowhere, and without the rule it would get through. */
@@ -53,9 +72,34 @@ export function capturedInVain(context: CheckContext): Finding[] {
       evidence: [...evidenceOf(context, captured), { source: "behind it", value: stopText(stop) }],
       consequence: "without the rule the pod's packets would get through",
       fix: deletePolicyRule(context, rule),
+      advice: ownWay(context, rule),
       confidence: "likely",
     }),
   ];
+}
+
+type Astray = Extract<Stop, { readonly kind: "astray" }>;
+
+/** The answers follow a rule (by the node's own address, as cloud set-ups have them) into a table without the pods. */
+export function answersCaptured(context: CheckContext, stop: Astray): Finding | undefined {
+  const { rule, route, address, link } = stop;
+  if (rule?.action !== "table" || KERNEL_RULES.has(rule.priority)) return undefined;
+  const { links } = context.node.view.state;
+  const text = route === undefined ? `dev ${link.name}` : routeText(route, links);
+  return finding("rule-captures", {
+    text: `rule “${ruleText(rule)}” sends the answers to ${context.pod.name} out by ${link.name}: table ${tableText(rule.table)} has no route to ${address}`,
+    owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+    evidence: [
+      { source: "ip rule", value: ruleText(rule) },
+      { source: `ip route show table ${tableText(rule.table)}, for ${address}`, value: text },
+      { source: `${context.pod.name} is connected to`, value: stop.expected.name },
+    ],
+    consequence: "answers leave the node instead of going to the pod",
+    fix: forAddress(context, address, () => routeBack(context, address, rule.table)),
+    advice: [
+      `for good: a rule before it that sends what goes to the pods to table main (ip rule add priority ${Math.max(1, rule.priority - 1)} to RANGE lookup main)`,
+    ],
+  });
 }
 
 /** As above, and nothing on this node stops it there: on purpose, most often. */
@@ -71,6 +115,7 @@ export function capturedElsewhere(context: CheckContext): Finding[] {
       evidence: evidenceOf(context, captured),
       consequence: "what is there does not let it through, or does not answer",
       fix: deletePolicyRule(context, rule),
+      advice: ownWay(context, rule),
       confidence: "likely",
     }),
   ];

@@ -1,11 +1,11 @@
 /** Can the pod resolve names? Each name server is a destination of its own. */
 import type { ResolvConf } from "../../linux/resolv-conf.ts";
-import { command, namedNamespace } from "../../text/command.ts";
+import { command } from "../../text/command.ts";
 import { isLoopbackAddress } from "../../address/special-purpose.ts";
 import { isIp, endText } from "../../address/ip.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
 import { anywhere, CheckContext, finding, type Check } from "../check.ts";
-import type { Finding, Fix } from "../finding.ts";
+import type { Finding } from "../finding.ts";
 import { predictPath } from "../predict/predict.ts";
 import { isDefaultRoute, routeText } from "../predict/fib.ts";
 import { stopText } from "../stop-text.ts";
@@ -71,32 +71,22 @@ function loopback(context: CheckContext, server: string, listed: { source: strin
       },
     ],
     consequence: "addresses work, names do not",
-    fix: resolvFix(context, server),
     advice: [
       "write the address of a name server that the pod can reach into its resolv.conf",
+      ...usedByAnother(context),
       "for good: kubelet --resolv-conf=/run/systemd/resolve/resolv.conf",
     ],
   });
 }
 
-/** For a named namespace the file is known, and perhaps a name server that others use. */
-function resolvFix(context: CheckContext, server: string): (Fix | undefined)[] {
-  const name = namedNamespace(context.pod.state?.path ?? "");
-  const upstream = upstreamServer(context);
-  if (name === undefined || upstream === undefined) return [];
-  const change = `s/^nameserver ${server.replaceAll(".", "\\.")}$/nameserver ${upstream}/`;
-  return [anywhere(command`sed -i ${change} /etc/netns/${name}/resolv.conf`)];
-}
-
-/** A name server that another pod of this node uses. */
-function upstreamServer({ snapshot }: CheckContext): string | undefined {
-  for (const pod of snapshot.pods) {
-    const server = (pod.resolvConf === undefined ? [] : nameServers(pod.resolvConf)).find(
-      (one) => !isLoopbackAddress(one),
-    );
-    if (server !== undefined) return server;
+/** A name server of another pod of this node: worth knowing, but a pod's word, by which no other pod's file is changed. */
+function usedByAnother({ snapshot, pod }: CheckContext): string[] {
+  for (const other of snapshot.pods) {
+    if (other === pod || other.resolvConf === undefined) continue;
+    const server = nameServers(other.resolvConf).find((one) => !isLoopbackAddress(one));
+    if (server !== undefined) return [`${other.name} on this node uses ${server}`];
   }
-  return undefined;
+  return [];
 }
 
 /**

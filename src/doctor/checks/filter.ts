@@ -54,7 +54,9 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
   return finding(policy ? "filter-policy-drops" : "filter-rule-drops", {
     text: policy
       ? `the policy of ${by.table.family} ${by.table.name} ${by.base.name} (${owner}) drops ${what(context, stop)}, and no rule there accepts`
-      : `${possessive(owner)} rule “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} ${rejected} ${what(context, stop)}`,
+      : isForProxy(by)
+        ? `${possessive(owner)} rule “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} gives ${what(context, stop)} to a transparent proxy, and nobody listens there`
+        : `${possessive(owner)} rule “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} ${rejected} ${what(context, stop)}`,
     owner,
     evidence: [
       { source: place, value: decisionText(by) },
@@ -92,6 +94,15 @@ function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyS
         : ["start pods that match its selector, and are ready"]),
     ],
   });
+}
+
+/** TPROXY drops what no socket takes. */
+function isForProxy({ rule }: Decision): boolean {
+  return (
+    rule?.expressions.some(
+      (one) => one.kind === "tproxy" || (one.kind === "target" && one.name === "TPROXY"),
+    ) === true
+  );
 }
 
 function possessive(owner: string): string {

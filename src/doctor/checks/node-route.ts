@@ -7,7 +7,7 @@ import { familyFlag, finding, type Check, type CheckContext } from "../check.ts"
 import type { Finding, Fix } from "../finding.ts";
 import { isDefaultRoute, routeText } from "../predict/fib.ts";
 import { ruleText } from "../predict/rule-selector.ts";
-import { capturedElsewhere, capturedInVain, deletePolicyRule } from "./captured.ts";
+import { answersCaptured, capturedElsewhere, capturedInVain, deletePolicyRule } from "./captured.ts";
 import { endsInVain } from "./local-end.ts";
 import { failingLegs, proxyWithoutRoute, sourceUnanswered, ttlExceeded } from "./unanswered.ts";
 import { deleteRoute, hostRoute, routeBack } from "./route-fix.ts";
@@ -216,15 +216,15 @@ function astray(context: CheckContext): Finding[] {
       }),
     );
   const elsewhere = context.stops("astray").map((stop) => {
-    const result = view.fib.predict({ destination: stop.address });
-    const text =
-      result.route === undefined ? `dev ${stop.link.name}` : routeText(result.route, view.state.links);
+    const captured = answersCaptured(context, stop);
+    if (captured !== undefined) return captured;
+    const text = stop.route === undefined ? `dev ${stop.link.name}` : routeText(stop.route, view.state.links);
     return finding("network-overlap", {
-      text: `the way back to ${context.pod.name} (${stop.address}) leads to ${stop.link.name}, not to ${stop.expected.name}`,
+      text: `the way back to ${context.pod.name} (${stop.address}) leads to ${stop.link.name}, not to ${stop.expected.name}: “${text}”`,
       owner: OWNER,
       evidence: [
         { source: `ip route get ${stop.address}`, value: text },
-        { source: `${context.pod.name} hangs on`, value: stop.expected.name },
+        { source: `${context.pod.name} is connected to`, value: stop.expected.name },
       ],
       consequence: "answers go to somebody else",
       fix: forAddress(context, stop.address, () => routeBack(context, stop.address)),

@@ -1,5 +1,5 @@
 /** Commands that take a route away or add one, with what they change. */
-import { RT_TABLE } from "../../linux/route/constants.ts";
+import { RT_TABLE, tableText } from "../../linux/route/constants.ts";
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
 import { familyFlag, type CheckContext } from "../check.ts";
@@ -20,14 +20,20 @@ export function deleteRoute(
   return { fix: [context.fix(place, line, undefined, { kind: "delete-route", place, route })] };
 }
 
-/** A route to the pod alone: right whatever became of its network's, and nobody else loses anything. */
-export function routeBack(context: CheckContext, destination: string): (Fix | undefined)[] {
+/** A route to the pod alone: right whatever became of its network's, and nobody else loses anything. @param table of the rule that the answers follow */
+export function routeBack(
+  context: CheckContext,
+  destination: string,
+  table: number = RT_TABLE.main,
+): (Fix | undefined)[] {
   const { inLink } = context.path;
   if (inLink === undefined) return [];
   const v6 = destination.includes(":");
   const prefix = `${destination}/${v6 ? 128 : 32}`;
-  const line = command`ip ${familyFlag(destination)} route add ${prefix} dev ${inLink.name}`;
-  const change = { kind: "add-route", place: "node", route: linkRoute(inLink, prefix) } as const;
+  const where = table === RT_TABLE.main ? [] : ["table", tableText(table)];
+  const line = command`ip ${familyFlag(destination)} route add ${prefix} dev ${inLink.name} ${where}`;
+  const route = { ...linkRoute(inLink, prefix), table };
+  const change = { kind: "add-route", place: "node", route } as const;
   return [context.fix("node", line, undefined, change)];
 }
 

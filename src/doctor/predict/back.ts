@@ -1,6 +1,7 @@
 /** The way back: from wherever the answer comes from to the pod's socket. */
 import type { Link } from "../../linux/route/link.ts";
 import { runBridgeHook } from "./hooks.ts";
+import type { Flow } from "./flow.ts";
 import { neighbourAt } from "./link-state.ts";
 import type { Machine } from "./machine.ts";
 import { solicit } from "./neighbour-discovery.ts";
@@ -64,7 +65,7 @@ export function answerFromOutside(walk: Walk, machine: Machine): boolean {
   machine.packet = { ...machine.packet, oif: way.link.name };
   walk.hook("node", machine, "forward");
   walk.hook("node", machine, "postrouting");
-  return true;
+  return hasRoom(walk, machine, way.link);
 }
 
 /** Routers bring the answer to the network of its address: where that is another link's, it arrives there. */
@@ -75,9 +76,10 @@ function arrivalLink(walk: Walk): Link | undefined {
   const owners = view.state.addresses.filter((one) => one.address === left.source);
   if (owners.length === 0 || owners.some((one) => one.interface === outLink.index)) return outLink;
   const owner = view.linkAt(owners[0]!.interface);
-  // An address of the loopback or of the pods' bridge is one that routers have been told a way to.
-  const isUplink = owner?.up === true && owner.layer !== "loopback" && owner.index !== walk.inLink?.index;
-  return isUplink && view.state.routes.some((one) => leavesBy(one, owner)) ? owner : outLink;
+  if (owner?.up !== true) return outLink;
+  // An address of the loopback, of a bridge for pods or of a dummy is one that routers have been told a way to.
+  const isVirtual = owner.layer === "loopback" || owner.kind === "dummy" || owner.kind === "bridge";
+  return !isVirtual || view.state.routes.some((one) => leavesBy(one, owner)) ? owner : outLink;
 }
 
 /** Whether a route leads to routers beyond a link. */
@@ -86,19 +88,33 @@ function leavesBy(route: Walk["node"]["view"]["state"]["routes"][number], link: 
   return hops.some((hop) => hop.interface === link.index && hop.gateway !== undefined);
 }
 
-/** Whether conntrack finds the flow of an answer that has to be translated back. */
+/** Notes when conntrack does not find the flow of an answer that has to be translated back. False: it ends here. */
 function isRecognized(walk: Walk, machine: Machine, link: Link): boolean {
   const { nodeFlow } = walk;
   if (nodeFlow === undefined || nodeFlow.bindings.length === 0 || machine.flow === nodeFlow) return true;
+  unrecognized(walk, machine, link, nodeFlow);
+  // Where only the destination was translated the answer still finds the pod, which asked somebody else.
+  return nodeFlow.binding("source") === undefined;
+}
+
+function unrecognized(walk: Walk, machine: Machine, link: Link, flow: Flow): void {
   walk.stop({
     kind: "answer-unrecognized",
     place: "node",
     link,
     why: machine.untrackedBy === undefined ? "zone" : "untracked",
-    flowZone: nodeFlow.zone?.id ?? 0,
+    flowZone: flow.zone?.id ?? 0,
     answerZone: machine.zone?.id ?? 0,
     by: machine.untrackedBy ?? machine.zonedBy,
   });
+}
+
+/** Where the kernel translates, it gives the second flow another port; where it does not, it drops the packet. */
+function hasRoom(walk: Walk, machine: Machine, link: Link): boolean {
+  if (!machine.clashes) return true;
+  const translates = walk.node.hooks.row(machine.packet.family, "postrouting", true).length > 0;
+  if (translates) return machine.ask("which port conntrack gives the answer");
+  unrecognized(walk, machine, link, machine.lostFlow!);
   return false;
 }
 

@@ -6,6 +6,7 @@ import type { ExpressionKinded } from "../../linux/nftables/expressions.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
 import { decide } from "./comparisons.ts";
 import { zoneIn } from "./flow.ts";
+import { usesLink } from "./fib.ts";
 import { nameBytes } from "./loads.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
 import { PROTOCOL_NUMBER, type ConntrackState, type Tuple } from "./packet.ts";
@@ -20,11 +21,11 @@ export function compileCt(expression: ExpressionKinded<"ct">): Step {
   const word = registerWord(dreg);
   return (machine) => {
     if (key === "state") {
-      machine.storeNumber(word, STATE_BITS[machine.packet.state]);
+      machine.storeNumber(word, STATE_BITS[hasTemplate(machine) ? "new" : machine.packet.state]);
       return CONTINUE;
     }
     const { flow } = machine;
-    if (flow === undefined) return BREAK;
+    if (flow === undefined) return loadTemplate(machine, key, direction, word);
     switch (key) {
       case "direction":
         machine.storeNumber(word, machine.packet.reply ? 1 : 0);
@@ -37,7 +38,7 @@ export function compileCt(expression: ExpressionKinded<"ct">): Step {
         else machine.storeUnknown(word, 4, flow.unknownMark);
         return CONTINUE;
       case "zone":
-        machine.storeNumber(word, zoneIn(flow.zone, direction === "reply" ? "reply" : "original"));
+        machine.storeNumber(word, zoneNumber(flow.zone, direction));
         return CONTINUE;
       case "l3proto":
         machine.storeNumber(word, machine.packet.family === 4 ? 2 : 10);
@@ -53,6 +54,29 @@ export function compileCt(expression: ExpressionKinded<"ct">): Step {
         return loadTuple(machine, key, direction === "reply" ? flow.reply : flow.original, word);
     }
   };
+}
+
+/** What an expression finds between the rule that chose a zone and conntrack: a template, which says next to nothing. */
+function loadTemplate(
+  machine: Machine,
+  key: string,
+  direction: string | undefined,
+  word: number,
+): StepResult {
+  if (!hasTemplate(machine)) return BREAK;
+  if (key === "zone") machine.storeNumber(word, zoneNumber(machine.zone, direction));
+  else if (key === "direction" || key === "mark") machine.storeNumber(word, 0);
+  else machine.storeUnknown(word, 16, `ct ${key} of a packet that is not tracked yet`);
+  return CONTINUE;
+}
+
+/** Without a direction the zone's own number, for which direction ever it counts. */
+function zoneNumber(zone: Zone | undefined, direction: string | undefined): number {
+  return direction === "original" || direction === "reply" ? zoneIn(zone, direction) : (zone?.id ?? 0);
+}
+
+function hasTemplate({ flow, zone, packet }: Machine): boolean {
+  return flow === undefined && zone !== undefined && packet.state === "invalid";
 }
 
 function loadTuple(machine: Machine, key: string, tuple: Tuple, word: number): StepResult {
@@ -98,10 +122,13 @@ function numberOfType(type: string): number {
 /** nft_ct_set_zone_eval: a template for conntrack to look with; what has been looked at stays where it is. */
 function compileZoneSet(word: number, direction: Zone["direction"]): Step {
   return (machine) => {
-    if (machine.flow !== undefined || machine.packet.state === "untracked") return CONTINUE;
+    // It looks for an entry alone: what "notrack" kept out is tracked again.
+    if (machine.flow !== undefined || machine.zone !== undefined) return CONTINUE;
     const why = machine.whyUnknown(word, 2);
     if (why !== undefined) return decide(machine, `a conntrack zone by ${why}`, true);
     machine.zonedBy = machine.here?.();
+    if (machine.packet.state === "untracked") machine.packet = { ...machine.packet, state: "invalid" };
+    machine.untrackedBy = undefined;
     machine.zone = { id: machine.loadNumber(word) & 0xffff, direction };
     return CONTINUE;
   };
@@ -125,9 +152,11 @@ export function compileFib(expression: ExpressionKinded<"fib">): Step {
       ...(flags.has("mark") ? { mark: packet.mark } : {}),
       ...(reverse || packet.iif === undefined ? {} : { iif: packet.iif }),
     });
-    let link = result.kind === "route" && result.type === "unicast" ? result.link : undefined;
+    const way = result.kind === "route" && result.type === "unicast" ? result : undefined;
     const wanted = flags.has("iif") ? packet.iif : flags.has("oif") ? packet.oif : undefined;
-    if (wanted !== undefined && link?.name !== wanted) link = undefined;
+    const asked = view.link(wanted);
+    const link =
+      wanted === undefined ? way?.link : way !== undefined && usesLink(way, asked) ? asked : undefined;
     if (flags.has("present")) machine.storeNumber(word, link === undefined ? 0 : 1);
     else if (expression.result === "oifname") machine.store(word, nameBytes(link?.name ?? ""));
     else machine.storeNumber(word, link?.index ?? 0);

@@ -103,6 +103,15 @@ export class Fib {
     const predicted = this.predict(request);
     // Of several next hops the kernel's answer names one, and another packet takes another.
     if (predicted.kind === "route" && predicted.hops !== undefined) return predicted;
+    // The kernel was asked by addresses: where a rule looks at ports or users as well, it answered about another flow.
+    const { destination, source, iif, mark } = request;
+    const asked = this.predict({
+      destination,
+      ...(source === undefined ? {} : { source }),
+      ...(iif === undefined ? {} : { iif }),
+      ...(mark === undefined ? {} : { mark }),
+    });
+    if (asked.rule !== predicted.rule) return predicted;
     return this.#recorded(request, predicted) ?? predicted;
   }
 
@@ -327,6 +336,12 @@ function ignoresLinkDown(state: NamespaceState, family: IpFamily, link: Link | u
   return (
     own === 1 || (family === 4 && state.sysctls["net.ipv4.conf.all.ignore_routes_with_linkdown"] === "1")
   );
+}
+
+/** Whether a route leads over a link by any of its next hops (fib_info_nh_uses_dev). */
+export function usesLink(way: Extract<RouteResult, { kind: "route" }>, link: Link | undefined): boolean {
+  if (way.route === undefined) return way.link.index === link?.index;
+  return hopsOf(way.route).some((hop) => hop.interface === link?.index);
 }
 
 /** All ways of a route, one or several. */

@@ -36,12 +36,17 @@ export function headersOf(packet: Packet): Headers {
 
 function ethernetHeader(packet: Packet): KnownBytes {
   const { bytes, known, view } = header(14);
-  if (packet.destinationMac === undefined) known.fill(0, 0, 6);
-  else bytes.set(macBytes(packet.destinationMac), 0);
-  if (packet.sourceMac === undefined) known.fill(0, 6, 12);
-  else bytes.set(macBytes(packet.sourceMac), 6);
+  for (const [at, mac] of [packet.destinationMac, packet.sourceMac].entries()) {
+    if (mac === undefined || !isEthernet(mac)) known.fill(0, 6 * at, 6 * at + 6);
+    else bytes.set(macBytes(mac), 6 * at);
+  }
   view.setUint16(12, etherType(packet));
   return { bytes, known };
+}
+
+/** Tunnels have addresses of other lengths, or none. */
+function isEthernet(mac: string): boolean {
+  return mac.length === "02:00:00:00:00:01".length;
 }
 
 /** RFC 791 3.1. */

@@ -190,6 +190,9 @@ function trackAnswer(machine: Machine): void {
     machine.packet = { ...packet, state: "invalid" };
     return;
   }
+  // Its own reverse is the tuple of the flow that was not found: in one zone there is no room for both.
+  machine.clashes =
+    answered?.bindings.length === 0 && zoneIn(answered.zone, "original") === zoneIn(machine.zone, "reply");
   machine.flow = newFlow(machine);
   machine.packet = { ...packet, state: "new", reply: false };
 }

@@ -210,7 +210,8 @@ export function compileExthdr(expression: ExpressionKinded<"exthdr">): Step {
   };
 }
 
-function hasOption({ packet }: Machine, option: number): boolean {
+/** Whether the packet has a TCP option, by its kind. */
+export function hasOption({ packet }: Machine, option: number): boolean {
   return packet.protocol === "tcp" && (packet.tcpFlags & TCP_SYN) !== 0 && SYN_OPTIONS.has(option);
 }
 

@@ -36,9 +36,14 @@ export class Machine {
   here: (() => Decision) | undefined;
   /** The rule that keeps the packet out of connection tracking. */
   untrackedBy: Decision | undefined;
-  /** The conntrack zone that a rule chose for the packet before conntrack looked at it, and the rule. */
+  /**
+   * The conntrack zone that a rule chose for the packet before conntrack looked at it, and the rule. The first decides:
+   * it leaves a template with the packet, and who finds one changes nothing.
+   */
   zone: Zone | undefined;
   zonedBy: Decision | undefined;
+  /** The answer began a flow of its own for which conntrack has no room beside that one. */
+  clashes = false;
   /** The flow that an answer belongs to and that conntrack did not find: it looked in another zone. */
   lostFlow: Flow | undefined;
   /** The rule that set the mark, and the one that set the TTL. */
@@ -119,6 +124,11 @@ export class Machine {
       if (this.unknown[at] !== undefined) return this.unknown[at];
     }
     return undefined;
+  }
+
+  /** Whether conntrack, or a rule in front of it, has already said something about the packet. */
+  get isTrackingDecided(): boolean {
+    return this.flow !== undefined || this.zone !== undefined || this.packet.state === "untracked";
   }
 
   /** A yes-or-no question nobody can answer beforehand. */

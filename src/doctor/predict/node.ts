@@ -1,7 +1,7 @@
 /** The third part of the way out: through the node, from its prerouting hooks to its out-interface. */
 import type { Link } from "../../linux/route/link.ts";
 import type { Decision } from "./decision.ts";
-import { hopsOf } from "./fib.ts";
+import { usesLink } from "./fib.ts";
 import { noRoute, wayText, type Way } from "./in-pod.ts";
 import { IPPROTO, linkDown, neighbourAt } from "./link-state.ts";
 import { localEnd } from "./local-end.ts";
@@ -138,6 +138,12 @@ function forwardingOff(view: NodeView, family: 4 | 6, { name }: Link): string | 
   });
 }
 
+/** Rules beside the three that every namespace begins with. */
+function hasOwnRules({ state }: NodeView): boolean {
+  const usual = new Set([0, 32_766, 32_767]);
+  return state.rules.some((rule) => rule.family === 4 && !usual.has(rule.priority));
+}
+
 /**
  * __fib_validate_source: the way back to the source is looked up as if the answer came in where the packet goes out.
  * Any next hop of that way may be the one the packet came by. IPv6 has no rp_filter. False when it refuses.
@@ -155,7 +161,8 @@ export function reversePath(
   const all = view.sysctl("net.ipv4.conf.all.rp_filter") ?? 0;
   const own = view.conf(4, inLink.name, "rp_filter") ?? 0;
   const value = Math.max(all, own);
-  if (value === 0) return true;
+  // Only with rules of somebody's own does the kernel look the source up for this alone (fib4_has_custom_rules).
+  if (value === 0 && !hasOwnRules(view)) return true;
   const marked =
     view.conf(4, inLink.name, "src_valid_mark") === 1 ||
     view.sysctl("net.ipv4.conf.all.src_valid_mark") === 1;
@@ -168,10 +175,15 @@ export function reversePath(
     ...(outLink === undefined ? {} : { iif: outLink.name }),
     ...(marked ? { mark: packet.mark } : {}),
   });
+  const acceptsLocal = view.conf(4, inLink.name, "accept_local") === 1;
+  if (back.kind === "route" && back.type !== "unicast" && !(back.type === "local" && acceptsLocal)) {
+    const { route, rule, type } = back;
+    walk.stop({ kind: "martian-source", place, link: inLink, source: packet.source, type, route, rule });
+    return false;
+  }
+  if (value === 0) return true;
   const found = back.kind === "route" && back.type === "unicast" ? back : undefined;
-  const links =
-    found?.route === undefined ? [found?.link.index] : hopsOf(found.route).map((one) => one.interface);
-  if (found !== undefined && (value === 2 || links.includes(inLink.index))) return true;
+  if (found !== undefined && (value === 2 || usesLink(found, inLink))) return true;
   // Until the link is enslaved or up again its routes are elsewhere: that is told by the link.
   walk.stop({
     kind: "reverse-path",

@@ -116,6 +116,16 @@ export type Stop = At &
         readonly instead: string | undefined;
         readonly sysctl: string;
       }
+    | {
+        /** A table says that the source is this namespace's own, or a broadcast: nothing may come in with it. */
+        readonly kind: "martian-source";
+        readonly link: Link;
+        readonly source: string;
+        /** `local`, `broadcast`, … */
+        readonly type: string;
+        readonly route: Route | undefined;
+        readonly rule: PolicyRule | undefined;
+      }
     | { readonly kind: "no-gateway-address"; readonly link: Link; readonly source: string }
     | { readonly kind: "hairpin-off"; readonly link: Link; readonly bridge: Link; readonly target: string }
     | { readonly kind: "own-source"; readonly source: string; readonly target: string }

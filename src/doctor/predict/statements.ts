@@ -190,7 +190,7 @@ export function compileQueue(expression: ExpressionKinded<"queue">): Step {
 
 /** nft_notrack_eval: what conntrack has seen stays tracked. */
 export function untrack(machine: Machine): void {
-  if (machine.flow !== undefined || machine.packet.state === "untracked") return;
+  if (machine.isTrackingDecided) return;
   machine.untrackedBy = machine.here?.();
   machine.packet = { ...machine.packet, state: "untracked" };
 }

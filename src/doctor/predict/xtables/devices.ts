@@ -2,7 +2,7 @@
 import type { Wanted } from "../../../linux/xtables/describe.ts";
 import type { addrtype } from "../../../linux/xtables/matches/addrtype.ts";
 import type { NamePattern, physdev, rpfilter } from "../../../linux/xtables/matches/devices.ts";
-import { hopsOf } from "../fib.ts";
+import { usesLink } from "../fib.ts";
 import { addressType } from "../conntrack-loads.ts";
 import { nameBytes } from "../loads.ts";
 import type { Machine } from "../machine.ts";
@@ -66,7 +66,5 @@ export function reversePathMatches(
   });
   if (result.kind !== "route") return not;
   if (result.type !== "unicast" && !(result.type === "local" && acceptLocal)) return not;
-  const links =
-    result.route === undefined ? [result.link.index] : hopsOf(result.route).map((one) => one.interface);
-  return (loose || links.includes(view.link(packet.iif)?.index)) !== not;
+  return (loose || usesLink(result, view.link(packet.iif))) !== not;
 }

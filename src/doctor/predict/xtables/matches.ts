@@ -50,6 +50,7 @@ import {
 } from "../../../linux/xtables/matches/transport.ts";
 import { ipNumber } from "../../../address/ip.ts";
 import { STATE_BITS } from "../conntrack-loads.ts";
+import { hasOption } from "../loads.ts";
 import { ipsetContains } from "../ipset.ts";
 import type { Machine } from "../machine.ts";
 import { addressTypeMatches, physdevMatches, reversePathMatches } from "./devices.ts";
@@ -114,7 +115,7 @@ const ALL = [
     if (packet.protocol !== "tcp" || !portsMatch(asked(machine), value)) return false;
     return (
       holds(value.flags, ({ mask, set: wanted }) => (packet.tcpFlags & mask) === wanted) &&
-      holds(value.option, (number) => machine.ask(`TCP option ${number}`))
+      holds(value.option, (number) => hasOption(machine, number))
     );
   }),
   match(udp, (machine, value) => machine.packet.protocol === "udp" && portsMatch(asked(machine), value)),

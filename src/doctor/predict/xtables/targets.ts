@@ -114,7 +114,7 @@ const ALL = [
   /** xt_ct_target: what has been looked at stays where it is. */
   target(CT, (machine, { notrack, zone, zoneByMark }) => {
     if (notrack) untrack(machine);
-    else if (machine.flow === undefined && machine.packet.state !== "untracked") {
+    else if (!machine.isTrackingDecided) {
       const id = zoneByMark ? machine.packet.mark & 0xffff : zone.id;
       machine.zonedBy = machine.here?.();
       machine.zone = { ...zone, id };
