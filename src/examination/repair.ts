@@ -1,6 +1,6 @@
 /** Carries out what the doctor proposes, where it is ours to mend: settings, links, addresses, our own table. */
 import { WayoutError } from "../error.ts";
-import type { FlowToForget, Repair } from "../doctor/finding.ts";
+import type { FlowToForget, Repair } from "../doctor/remedy/repair.ts";
 import { Conntrack } from "../kernel/conntrack/conntrack.ts";
 import { protocolNumber } from "../linux/ip-protocol.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
