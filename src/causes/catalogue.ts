@@ -502,6 +502,24 @@ export const CATALOGUE = {
     about:
       "The flow was recorded in another conntrack zone than the answer is looked up in, or a rule of the raw table keeps the answer out of tracking.",
   },
+  "conntrack-timeout-short": {
+    step: "conntrack",
+    title: "the node forgets translated flows sooner than applications send again",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "A translated flow lives in the connection table as long as something is sent within the timeout. Databases, brokers and ssh rest for longer: TCP's own keepalive begins after two hours.",
+  },
+  "conntrack-not-loose": {
+    step: "conntrack",
+    title: "connections that conntrack does not know are not picked up, and a rule drops them",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "With nf_conntrack_tcp_loose at 0 a packet in the middle of an unknown connection is invalid. A rule that drops invalid packets then lets the connection hang instead of ending it.",
+  },
   "flow-untracked": {
     step: "conntrack",
     title: "a rule keeps the pod's packets out of connection tracking, so that nothing can translate them",

@@ -232,8 +232,8 @@ function findingOf(diagnosis: Diagnosis, probe: SeenStop, text: string): Finding
     text,
     owner: ownerOf(diagnosis, probe),
     evidence: [
-      { source: "a real packet", value: probe.said },
-      { source: "last seen", value: probe.lastSeen },
+      ...(text === probe.said ? [] : [{ source: "a real packet", value: probe.said }]),
+      { source: "a real packet, last seen", value: probe.lastSeen },
       ...probe.evidence,
       ...diagnosis.path.blindSpots.map((value) => ({ source: "on its way", value })),
     ],

@@ -124,7 +124,7 @@ const SITUATIONS: readonly Situation[] = [
       ip(world, `rule add from ${PLAN.node.uplinkIpv4} lookup 30400 pref 30400`);
     },
     code: "rule-captures",
-    says: /rule “30400: from 203\.0\.113\.5 lookup 30400” sends the answers to ns-blue out by eth0/,
+    says: /rule “30400: from 203\.0\.113\.5\/32 lookup 30400” sends the answers to ns-blue out by eth0/,
     owner: /nm-cloud-setup/,
     fix: /ip route add 10\.0\.0\.1\/32 dev br0 table 30400/,
   },

@@ -249,3 +249,26 @@ testWith(["root", "nft"])("a router without a way on: not a filter", async () =>
   expect(text).toContain("203.0.113.1 has no route to the destination");
   expect(text).not.toContain("forbids");
 });
+
+testWith(["root", "nft"])(
+  "a gateway's fixed MAC address, a foreign source, a rule: before the outside is blamed",
+  async () => {
+    world = await makeWorld();
+    world.in(
+      "node",
+      "ip",
+      "neigh",
+      "replace",
+      "203.0.113.1",
+      "lladdr",
+      "02:00:00:00:00:99",
+      "dev",
+      "eth0",
+      "nud",
+      "permanent",
+    );
+    expect(stops(world, "uplink-gateway-pinned")).toContain("02:00:00:00:00:99 (PERMANENT)");
+    world.in("node", "ip", "neigh", "del", "203.0.113.1", "dev", "eth0");
+    passes(world);
+  },
+);

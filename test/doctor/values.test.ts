@@ -86,6 +86,29 @@ const CASES: readonly Case[] = [
     healthy: false,
   },
   {
+    name: "connections that are forgotten sooner than TCP's keepalive comes",
+    change: (node) => ({
+      sysctls: { ...node.sysctls, "net.netfilter.nf_conntrack_tcp_timeout_established": "600" },
+    }),
+    findings: ["conntrack-timeout-short"],
+    healthy: true,
+    text: "after 600 s of silence",
+  },
+  {
+    name: "a day, as kube-proxy sets it",
+    change: (node) => ({
+      sysctls: { ...node.sysctls, "net.netfilter.nf_conntrack_tcp_timeout_established": "86400" },
+    }),
+    findings: [],
+    healthy: true,
+  },
+  {
+    name: "no picking up of unknown connections, and nobody drops them",
+    change: (node) => ({ sysctls: { ...node.sysctls, "net.netfilter.nf_conntrack_tcp_loose": "0" } }),
+    findings: [],
+    healthy: true,
+  },
+  {
     name: "races for one entry",
     change: (node) => grown(node, "insertFailed", 4),
     findings: ["conntrack-insert-failed"],

@@ -97,3 +97,26 @@ testWith(["root", "iptables"])("rules of containers that are gone, beside those 
   for (const known of [undefined, [], ["other"], ["alive1", ...ids]])
     expect(judge(known).findings).toEqual([]);
 });
+
+testWith(["root", "nft", "iptables"])(
+  "unknown connections that are not picked up, and a rule that drops them",
+  () => {
+    for (const rule of [
+      "nft add rule inet strict forward ct state invalid drop",
+      "iptables -A FORWARD -m conntrack --ctstate INVALID -j DROP",
+    ]) {
+      const world = healthyWorld();
+      ask(world.node, [
+        "nft",
+        "add table inet strict; add chain inet strict forward { type filter hook forward priority 0; }",
+      ]);
+      ask(world.node, ["sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose=0"]);
+      expect(look(world, PLAN.internet.httpIpv4).findings).toEqual([]);
+      ask(world.node, rule.split(" "));
+      // A counter that has counted nothing has dropped nothing.
+      const { findings, healthy } = look(world, PLAN.internet.httpIpv4);
+      expect(healthy).toBe(true);
+      expect(findings.map((one) => one.code)).toEqual(rule.startsWith("nft") ? ["conntrack-not-loose"] : []);
+    }
+  },
+);

@@ -2,6 +2,8 @@
 import { command } from "../../text/command.ts";
 import { anywhere, finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
+import { decisionPlace, decisionText } from "../wording.ts";
+import { dropsInvalid } from "./filter.ts";
 import { answerUnrecognized, flowUntracked } from "./unanswered.ts";
 
 const OWNER = "the node's settings";
@@ -19,6 +21,8 @@ export const conntrack: Check = {
     "conntrack-dropping",
     "flow-untracked",
     "answer-unrecognized",
+    "conntrack-timeout-short",
+    "conntrack-not-loose",
   ],
   run: (context) => [
     ...flowUntracked(context),
@@ -26,6 +30,8 @@ export const conntrack: Check = {
     ...capacity(context),
     ...missing(context),
     ...growth(context),
+    ...forgetful(context),
+    ...strict(context),
   ],
 };
 
@@ -118,4 +124,56 @@ function growth(context: CheckContext): Finding[] {
     );
   }
   return found;
+}
+
+/** What applications rest without a word: TCP's keepalive by default, and the shortest of UDP's usual keepalives. */
+const RESTS = {
+  tcp: { sysctl: "net.netfilter.nf_conntrack_tcp_timeout_established", seconds: 7200, usual: 432_000 },
+  udp: { sysctl: "net.netfilter.nf_conntrack_udp_timeout_stream", seconds: 30, usual: 120 },
+} as const;
+
+/** A translated flow that is forgotten while both ends still have it is lost: the answer finds nobody. */
+function forgetful(context: CheckContext): Finding[] {
+  const { path, node, target } = context;
+  if (path.translatedBy === undefined || (target.protocol !== "tcp" && target.protocol !== "udp")) return [];
+  const { sysctl, seconds, usual } = RESTS[target.protocol];
+  const value = node.view.sysctl(sysctl);
+  if (value === undefined || value >= seconds) return [];
+  return [
+    finding("conntrack-timeout-short", {
+      text: `the node forgets a translated ${target.protocol.toUpperCase()} flow after ${value} s of silence, applications rest for up to ${seconds} s`,
+      owner: OWNER,
+      evidence: [
+        sysctlEvidence(sysctl, value),
+        {
+          source:
+            target.protocol === "tcp" ? "TCP keepalive, by default first after" : "keepalives over UDP, each",
+          value: `${seconds} s`,
+        },
+      ],
+      consequence: "connections that are idle for longer hang, and are reset when one end sends again",
+      fix: [context.setSysctl("node", sysctl, String(usual))],
+      advice: [`or let the applications send keepalives more often than every ${value} s`],
+      confidence: "possible",
+    }),
+  ];
+}
+
+/** A connection that conntrack does not know (any more) is not picked up, and a rule drops what it does not know. */
+function strict(context: CheckContext): Finding[] {
+  const name = "net.netfilter.nf_conntrack_tcp_loose";
+  if (context.target.protocol !== "tcp" || context.node.view.sysctl(name) !== 0) return [];
+  const by = dropsInvalid(context);
+  if (by === undefined) return [];
+  return [
+    finding("conntrack-not-loose", {
+      text: `nf_conntrack_tcp_loose is 0 and “${decisionText(by)}” in ${by.chain.name} drops what is invalid: a connection that conntrack has forgotten hangs`,
+      owner: OWNER,
+      evidence: [sysctlEvidence(name, 0), { source: decisionPlace(by), value: decisionText(by) }],
+      consequence:
+        "after a flush, a timeout or a restart of the node's firewall open connections never go on",
+      fix: [context.setSysctl("node", name, "1")],
+      confidence: "possible",
+    }),
+  ];
 }

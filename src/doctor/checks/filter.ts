@@ -4,7 +4,7 @@ import { command } from "../../text/command.ts";
 import { anywhere, finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
-import { decisionPlace, decisionText, traceCommand } from "../wording.ts";
+import { decisionPlace, decisionText, textOfRule, traceCommand } from "../wording.ts";
 import { filterCure, type Filtered } from "./filter-cure.ts";
 import { emptyService, type EmptyService } from "./service.ts";
 import { ownerOfDecision } from "../whose.ts";
@@ -195,18 +195,22 @@ function leaking(context: CheckContext, growth: number): Finding {
 }
 
 /** The first rule that drops them, and has seen some where it counts. */
-function dropsInvalid(context: CheckContext): Decision | undefined {
+export function dropsInvalid(context: CheckContext): Decision | undefined {
   for (const table of context.node.hooks.tables) {
     for (const chain of table.chains) {
       for (const rule of chain.rules) {
-        const state = rule.expressions.findIndex((one) => one.kind === "ct" && one.key === "state");
+        const asksState = rule.expressions.some(
+          (one) =>
+            (one.kind === "ct" && one.key === "state") ||
+            (one.kind === "match" && (one.name === "conntrack" || one.name === "state")),
+        );
         const drops = rule.expressions.some(
           (one) => one.kind === "immediate" && "verdict" in one.data && one.data.verdict === "drop",
         );
+        if (!asksState || !drops || !/ct state invalid\b|state INVALID\b/.test(textOfRule(rule, table)))
+          continue;
         const counter = rule.expressions.find((one) => one.kind === "counter");
-        const mask = rule.expressions[state + 1];
-        const asksInvalid = mask?.kind === "bitwise" && mask.mask === "01000000";
-        if (state < 0 || !drops || !asksInvalid || (counter !== undefined && counter.packets === 0)) continue;
+        if (counter !== undefined && counter.packets === 0) continue;
         return { table, chain, base: chain as Decision["base"], rule };
       }
     }

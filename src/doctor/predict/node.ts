@@ -11,7 +11,7 @@ import { isAnsweredFor, onLinkPrefix } from "./on-link.ts";
 import type { Packet } from "./packet.ts";
 import { needsTranslation } from "../../causes/facts.ts";
 import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "../../forwarding/switches.ts";
-import type { Place } from "./path.ts";
+import type { Place } from "./place.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
 import { bridgeCallsIptables } from "./wire.ts";

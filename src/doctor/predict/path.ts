@@ -5,6 +5,7 @@ import type { Rule as PolicyRule } from "../../linux/route/rule.ts";
 import type { Decision } from "./decision.ts";
 import type { HookStop } from "./hooks.ts";
 import type { LocalEnd } from "./local-end.ts";
+import type { Direction, Place } from "./place.ts";
 import type { Sender } from "./machine.ts";
 import type { SourceChoice } from "./source-address.ts";
 import type { PortRange, Protocol, Tuple } from "./packet.ts";
@@ -20,9 +21,6 @@ export interface Target {
   /** The process that sends; root when absent, as whoever enters a pod to ask. */
   readonly sender?: Sender;
 }
-
-export type Place = "pod" | "node";
-export type Direction = "out" | "back";
 
 /** One thing that happened on the way. */
 export interface PathStep {

@@ -3,7 +3,7 @@
  * its place, before anything is concluded from it. The types see to it that no field is forgotten here.
  */
 import type { HashlimitBucket, HashlimitTable } from "../../linux/xtables/hashlimit-table.ts";
-import { NAT_BACKENDS } from "../../nat/backend.ts";
+import { NAT_BACKENDS } from "../../nat/backends/backends.ts";
 import type { AddressRange, NatIntent, NatSource, PortRange, Translation } from "../../nat/intent.ts";
 import type { VirtualService } from "../../kernel/procfs.ts";
 import type { ResolvConf } from "../../linux/resolv-conf.ts";

@@ -38,7 +38,7 @@ export function deliveredFromElsewhere(of: Case): Verdict | undefined {
       code: "answer-from-elsewhere",
       reason: `it is answered, but from ${from}: a rule put it in the place of ${asked}, both are on ${bridge.name}, and its answer goes straight over the bridge, past the connection tracking that would translate it back (hairpin)`,
       owner: "the rule that publishes the port: it lacks a masquerade for the bridge's own network",
-      todo: `or let iptables see bridged packets: modprobe br_netfilter; sysctl -w net.bridge.bridge-nf-call-iptables=1`,
+      todo: `or let iptables see bridged packets: modprobe br_netfilter; sysctl -w net.bridge.bridge-nf-call-${flow.family === 4 ? "iptables" : "ip6tables"}=1`,
       fix: masquerade(of),
       evidence,
     };
