@@ -8,7 +8,7 @@
 import type { ResolvConf } from "../linux/resolv-conf.ts";
 import type { IpFamily } from "../address/ip.ts";
 import type { PortUse as FlowPortUse } from "../flows/flow-statistics.ts";
-import type { NatBackendName } from "../nat/backend.ts";
+import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { Link } from "../linux/route/link.ts";

@@ -1,4 +1,4 @@
-import type { NatBackendName } from "../../nat/backend.ts";
+import type { NatBackendName } from "../../nat/backends/backends.ts";
 import type { NatIntent } from "../../nat/intent.ts";
 
 /** A change of ours that mends it, as plain data; carried out by src/examination with no other program. */
