@@ -9,7 +9,7 @@ import { createNamedNamespace, NetworkNamespace } from "../src/kernel/namespace.
 import { Nftables } from "../src/kernel/nftables/nftables.ts";
 import { masqueradeIntent, type NatIntent } from "../src/nat/intent.ts";
 import { NftablesNat } from "../src/nat/backends/nftables/nftables.ts";
-import { TABLE } from "../src/nat/backends/nftables/ruleset.ts";
+import { TABLE } from "../src/nat/backends/nftables/names.ts";
 import { ask } from "../test/support/witness.ts";
 import type { Benchmark, Measurement, Samples, Side } from "./benchmark.ts";
 

@@ -14,8 +14,8 @@ try {
   } else if (process.argv[2] === "--version" || process.argv[2] === "-V") {
     process.stdout.write(`wayout ${VERSION}\n`);
   } else {
-    const { becomePatient } = await import("./cli/patience.ts");
-    await becomePatient(process.argv[2]);
+    const { holdBackCompilers } = await import("./cli/engine-options.ts");
+    await holdBackCompilers(process.argv[2]);
     takeOwnUmask();
     // The single file starts with a policy for plugin calls (scripts/build.ts); a command may run for long.
     Bun.unsafe.setJITPolicy(1);

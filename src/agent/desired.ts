@@ -1,6 +1,6 @@
 /** What shall be true on this node: what the policy says, what `attach` and the plugin wrote down. */
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import type { NatBackendName } from "../nat/backend.ts";
+import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { Gaps } from "../snapshot/namespace.ts";
 import { readNatRecords } from "../snapshot/nat-record.ts";

@@ -2,6 +2,7 @@
  * The agent's policy, from the file or files in which it stands: read again when they change, and held when they cannot
  * be read. A bad file never takes away what a good one said.
  */
+import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
 import { readdirSync, readFileSync, statSync, watch, type FSWatcher } from "node:fs";
 import { dirname, join } from "node:path";
 import { messageOf } from "../error.ts";
@@ -111,7 +112,7 @@ async function understood(
     return { policy: { backend, intent }, warnings: [] };
   }
   const { intent, warnings } = await readMasqFiles(files, { dialect: place.dialect, sources: place.sources });
-  return { policy: { backend: "nftables", intent }, warnings };
+  return { policy: { backend: DEFAULT_BACKEND, intent }, warnings };
 }
 
 function filesOf({ dialect, path }: PolicyPlace): MasqFile[] {

@@ -1,4 +1,5 @@
 /** `wayout attach`: a namespace of this node gets a way out, or everything stays as it was. */
+import { BACKENDS } from "../nat/backends/backends.ts";
 import { command, commandIn } from "../text/command.ts";
 import { existsSync } from "node:fs";
 import { messageOf, WayoutError } from "../error.ts";
@@ -80,7 +81,7 @@ function checkBackend(node: AttachmentNode, network: NetworkRecord): void {
 /** With what the node itself can do for it. The attachment stands by now; not to know this must not make it fail. */
 function told(node: AttachmentNode, done: Omit<Attached, "outside">): Attached {
   const { attachment, network, notes } = done;
-  const intents = network.backend === "none" ? [] : [natIntentOf(network, [attachment])];
+  const intents = BACKENDS[network.backend].translates ? [natIntentOf(network, [attachment])] : [];
   let outside: Outside[];
   try {
     outside = attachment.addresses.map((text) => outsideOf(node.route, text.split("/")[0]!, intents));

@@ -1,5 +1,6 @@
 /** How the attachments of this node are doing. */
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { driftText } from "../nat/backend.ts";
 import { openNat } from "../nat/open.ts";
 import { isRefusal, networkOf, openPod } from "./build.ts";
 import { nodeProblems, podProblems } from "./health.ts";
@@ -75,6 +76,6 @@ function networkProblems(node: AttachmentNode, record: NodeRecord, network: Netw
   const sharing = record.attachments.filter(({ bridge }) => bridge === network.bridge);
   return [
     ...forwardingNeeded(node, network).map(({ name, before }) => `${name} is ${before}`),
-    ...nat.verify(natIntentOf(network, sharing)).map(({ text }) => text),
+    ...nat.verify(natIntentOf(network, sharing)).map(driftText),
   ];
 }

@@ -1,4 +1,5 @@
 /** Decides everything about one attachment before anything is touched, from the node, the namespace and our records. */
+import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
 import { readFileSync } from "node:fs";
 import { cidrOf, cidrText, hostRange, parseCidr } from "../address/cidr.ts";
 import { ipFamily, ipFromNumber, type IpFamily } from "../address/ip.ts";
@@ -97,7 +98,7 @@ function planNetwork(
     gateways,
     addedGateways,
     subnets: gateways.map((text) => cidrText(parseCidr(text, "keep"))),
-    backend: request.backend ?? "nftables",
+    backend: request.backend ?? DEFAULT_BACKEND,
     lastGiven: {},
     ...(link === undefined ? {} : { before: bridgeBefore(node, link) }),
   };

@@ -3,7 +3,7 @@
  * crash, and to give back what was there before the first. Everything is written before it is done.
  */
 import * as v from "valibot";
-import { NAT_BACKENDS } from "../nat/backend.ts";
+import { NAT_BACKENDS } from "../nat/backends/backends.ts";
 
 const network = v.object({
   /** Name of the bridge; also the network's name. */

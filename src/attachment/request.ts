@@ -3,7 +3,7 @@ import { cidrText, parseCidr } from "../address/cidr.ts";
 import { AddressError, canonicalIp, ipFamily } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import { NETNS_DIRECTORY } from "../kernel/namespace.ts";
-import type { NatBackendName } from "../nat/backend.ts";
+import type { NatBackendName } from "../nat/backends/backends.ts";
 import { isInterfaceName } from "../nat/intent.ts";
 
 export const DEFAULT_BRIDGE = "wayout0";

@@ -7,8 +7,8 @@ import {
   type SettingChange,
 } from "../forwarding/forwarding.ts";
 import { ipFamily, type IpFamily } from "../address/ip.ts";
-import { messageOf, WayoutError } from "../error.ts";
-import { openNat } from "../nat/open.ts";
+import { messageOf } from "../error.ts";
+import { allIntents } from "../nat/installed.ts";
 import type { AttachmentNode } from "./node.ts";
 import type { NetworkRecord, NodeRecord } from "./record.ts";
 
@@ -72,13 +72,7 @@ export function restoreSettings(node: AttachmentNode, record: NodeRecord): strin
 
 /** Who else has wayout translate for its pods on this node. */
 function otherOwners(node: AttachmentNode): string[] {
-  try {
-    using nat = openNat("nftables", node.namespace);
-    return nat.intents().map(({ owner }) => owner);
-  } catch (error) {
-    if (error instanceof WayoutError && error.code === "no-nftables") return [];
-    throw error;
-  }
+  return allIntents(node.namespace).map(({ owner }) => owner);
 }
 
 /** Settings of an interface go with it. */

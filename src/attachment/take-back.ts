@@ -7,6 +7,7 @@ import {
   removeNamespaceDirectory,
   type NetworkNamespace,
 } from "../kernel/namespace.ts";
+import { isLack } from "../nat/backends/backends.ts";
 import { openNat } from "../nat/open.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { writeSysctl } from "../kernel/sysctl.ts";
@@ -114,7 +115,7 @@ function translateWithout(
     else if (gone.snat.length > 0) nat.apply(natIntentOf(network, sharing));
   } catch (error) {
     // A kernel that cannot have our rules has none to remove.
-    if (!(error instanceof WayoutError && error.code === "no-nftables")) throw error;
+    if (!isLack(error)) throw error;
   }
 }
 

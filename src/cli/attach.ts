@@ -6,7 +6,7 @@ import { AttachmentNode } from "../attachment/node.ts";
 import type { Outside } from "../attachment/outside.ts";
 import { pathOfLabel, type AttachRequest } from "../attachment/request.ts";
 import { WayoutError } from "../error.ts";
-import { NAT_BACKENDS, type NatBackendName } from "../nat/backend.ts";
+import { NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import { Interruption } from "./interruption.ts";
 import { printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";

@@ -82,7 +82,7 @@ function folded(text: string, column: number): string[] {
 /** Many pods: those that are well in one line, equal findings once with the pods that have them. */
 export function manyText(diagnoses: readonly Diagnosis[]): string {
   if (diagnoses.length === 0)
-    return "No pod of this node was found: nothing hangs on its bridges or veths.\n";
+    return "No pod of this node was found: nothing is attached to its bridges or veths.\n";
   const blind = diagnoses.filter((one) => one.blind);
   const well = diagnoses.filter((one) => one.healthy && !one.blind);
   const lines = [

@@ -47,7 +47,7 @@ export function doctorCommand(): Command {
     .option("--no-probe", "send nothing, predict only")
     .option(
       "--node <netns|path>",
-      "the namespace that plays the node; default: the one the pod's cable leads to",
+      "the namespace that plays the node; default: the one the pod's veth leads to",
     )
     .option("--json", "one JSON value")
     .addHelpText("after", HELP)

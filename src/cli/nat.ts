@@ -1,5 +1,6 @@
 import { Command, Option } from "commander";
-import { NAT_BACKENDS, type NatBackendName, type NatChange } from "../nat/backend.ts";
+import { driftText, type NatChange } from "../nat/backend.ts";
+import { BACKENDS, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { adviceOn, sharedWith, type NodeFacts, type Shared } from "../policy/advice.ts";
@@ -71,8 +72,10 @@ function applyCommand(): Command {
         using namespace = openNamespace(options.netns);
         using nat = openNat(name, namespace);
         const others = nat.intents();
-        const warnings = name === "none" ? [] : adviceOn(policy.intent, others, nodeFacts(namespace));
-        const shared = name === "none" ? [] : sharedOn(namespace, name, policy.intent, others);
+        const warnings = BACKENDS[name].translates
+          ? adviceOn(policy.intent, others, nodeFacts(namespace))
+          : [];
+        const shared = BACKENDS[name].translates ? sharedOn(namespace, name, policy.intent, others) : [];
         if (options.dryRun === true) {
           const drifts = nat.verify(policy.intent);
           const ruleset = nat.describe(policy.intent);
@@ -199,10 +202,10 @@ function appliedText(
   return [
     change.changed
       ? `${style.good("✓")} the policy is in force now (backend ${name})`
-      : name === "none"
-        ? `${style.good("✓")} nothing to do: the backend none leaves NAT to somebody else`
+      : !BACKENDS[name].translates
+        ? `${style.good("✓")} nothing to do: the backend ${name} leaves NAT to somebody else`
         : `${style.good("✓")} the policy was in force already; nothing changed (backend ${name})`,
-    ...shown.map(({ text }) => style.quiet(`    before: ${text}`)),
+    ...shown.map((drift) => style.quiet(`    before: ${driftText(drift)}`)),
     ...(change.drifts.length > shown.length
       ? [style.quiet(`    and ${change.drifts.length - shown.length} more`)]
       : []),

@@ -68,7 +68,7 @@ async function attach(
   const { network, nat } = configuration;
   const subnets = subnetsOf(ipam, plan);
   const from = entrances(configuration, holder, node);
-  await ensureNat({ network, wish: nat, subnets, from }, namespace);
+  await ensureNat({ network, ...nat, subnets, from }, namespace);
   const addresses = plan.ips.map(({ address }) => address.split("/")[0]!);
   if (addresses.length > 0)
     await use(context, { subnets, gateways: plan.gateways }, addresses, ipam, progress);

@@ -44,7 +44,7 @@ export async function check(context: CniContext): Promise<void> {
   const holder = gatewayHolder(context, configuration, plan);
   if (holder !== undefined) {
     const from = entrances(configuration, holder, context.node);
-    const wanted = { network, wish: nat, subnets: [...new Set(subnets)], from };
+    const wanted = { network, ...nat, subnets: [...new Set(subnets)], from };
     problems.push(...(await natProblems(wanted, context.namespace)));
   }
   if (problems.length === 0) return;

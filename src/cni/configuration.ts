@@ -5,7 +5,9 @@ import { macBytes, macText } from "../address/mac.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import type { Dns } from "../ipam/assignment.ts";
 import { asCidr, asString, FieldError, Fields } from "../ipam/fields.ts";
+import { DEFAULT_BACKEND, translating, type NatBackendName } from "../nat/backends/backends.ts";
 import type { Translation } from "../nat/intent.ts";
+import type { NatWish } from "../nat/network-wants.ts";
 import { isInterfaceName } from "../network/interface-name.ts";
 import { checkNetworkName, type CniArguments } from "./call.ts";
 import { readDns } from "./result.ts";
@@ -54,14 +56,6 @@ export interface NetworkConfiguration {
 export interface VlanRange {
   readonly first: number;
   readonly last: number;
-}
-
-/** What shall happen to the pods' source addresses; a family that is absent is not translated. */
-export interface NatWish {
-  readonly translations: ReadonlyMap<IpFamily, Translation>;
-  /** Destinations that keep seeing the pod's own address. */
-  readonly nonMasqueradeCidrs: readonly string[];
-  readonly backend: "nftables" | "iptables";
 }
 
 /**
@@ -235,11 +229,18 @@ function readNat(fields: Fields): NatWish {
   };
 }
 
-function readBackend(fields: Fields): "nftables" | "iptables" {
+function readBackend(fields: Fields): NatBackendName {
   const name = fields.string("ipMasqBackend") ?? "";
-  if (name === "" || name === "nftables") return "nftables";
-  if (name === "iptables") return "iptables";
-  return fields.refuse("ipMasqBackend", `"${name}" is neither nftables nor iptables`);
+  if (name === "") return DEFAULT_BACKEND;
+  return (
+    networkBackend(name) ?? fields.refuse("ipMasqBackend", `"${name}" is none of ${translating().join(", ")}`)
+  );
+}
+
+/** The backend of that name; undefined for one that a network cannot have. */
+export function networkBackend(name: unknown): NatBackendName | undefined {
+  if (name === undefined) return undefined;
+  return translating().find((backend) => backend === name);
 }
 
 /** `"203.0.113.5"`, `"203.0.113.5-203.0.113.8"`, or a list with one of each family. */

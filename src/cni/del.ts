@@ -1,7 +1,8 @@
 /** DEL: takes an attachment away as far as it is there. Repeatable; needs neither the namespace nor a whole configuration. */
+import { DEFAULT_BACKEND, type NatBackendName } from "../nat/backends/backends.ts";
 import { removeHostEnd, removePodEnd, type UnknownEnd } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
-import type { NetworkHeader } from "./configuration.ts";
+import { networkBackend, type NetworkHeader } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { hostVethName, isLabelOf, labelOf, readLabel } from "../naming/names.ts";
 import { leaveNetwork } from "./network-state.ts";
@@ -96,6 +97,6 @@ function reportedMac({ fields, version }: NetworkHeader, interfaceName: string):
   }
 }
 
-export function backendOf({ header }: CniContext): "nftables" | "iptables" {
-  return header.fields.raw("ipMasqBackend") === "iptables" ? "iptables" : "nftables";
+export function backendOf({ header }: CniContext): NatBackendName {
+  return networkBackend(header.fields.raw("ipMasqBackend")) ?? DEFAULT_BACKEND;
 }

@@ -83,7 +83,7 @@ export async function gc(
     if (!dryRun) return await leaveNetwork(context, backendOf(context), ipam);
     const stay = (ipam?.held() ?? 0) - garbage.flatMap(({ addresses }) => addresses).length;
     if (ipam === undefined || stay > 0 || links.length < found.length) return false;
-    return await hasNat(header.network, backendOf(context), context.namespace);
+    return await hasNat(header.network, context.namespace);
   }, false);
   if (failures.length > 0) throw garbageLeft(header.network, failures);
   return {

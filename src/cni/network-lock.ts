@@ -17,7 +17,7 @@ export function lockNetwork(network: string, mode: LockMode, patienceMs = PATIEN
   const path = `${RUN_DIRECTORY}/${network}.lock`;
   try {
     const doing = `waiting for other calls for network ${network}`;
-    return FileLock.take(path, { doing, patienceMs, mode });
+    return FileLock.take(path, { doing, patienceMs, mode, lasts: true });
   } catch (error) {
     if (error instanceof WayoutError) throw error;
     throw new WayoutError({

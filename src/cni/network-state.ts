@@ -1,4 +1,5 @@
 /** What a network has once, however many pods hang on it. */
+import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { IpFamily } from "../address/ip.ts";
 import { FORWARDING_SYSCTL } from "../forwarding/switches.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
@@ -8,7 +9,7 @@ import { readSysctl } from "../kernel/sysctl.ts";
 import { isThere } from "../network/link-ends.ts";
 import { ensureBridge, removeBridge } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
-import type { NatWish, NetworkConfiguration } from "./configuration.ts";
+import type { NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { isLabelOf } from "../naming/names.ts";
 import { lockNetwork } from "./network-lock.ts";
@@ -91,7 +92,7 @@ export function linksOf(network: string, node: LinkTable): LinkState[] {
  */
 export async function leaveNetwork(
   { header, node, namespace }: CniContext,
-  backend: NatWish["backend"],
+  backend: NatBackendName,
   ipam: AddressManagement | undefined,
   made: readonly string[] = [],
 ): Promise<boolean> {

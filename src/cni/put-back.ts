@@ -27,7 +27,7 @@ export async function putBack(context: CniContext, state: NetworkState): Promise
     const { bridge, gateway } = ensureGatewaySide(node, configuration, plan, []);
     const holder = gateway ?? bridge;
     const from = entrances(configuration, holder, node);
-    if (!isNatRemoved(network, namespace)) await ensureNat({ network, wish: nat, subnets, from }, namespace);
+    if (!isNatRemoved(network, namespace)) await ensureNat({ network, ...nat, subnets, from }, namespace);
     await ensureForwarding(plan.forwarded, holder);
   } catch (error) {
     // Somebody is at it just now; the next question finds what he left.

@@ -11,7 +11,8 @@ import type { AddressManagement } from "./address-management.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
-import { natProblems, rememberedSubnets, type NetworkNat } from "./network-nat.ts";
+import { natProblems, rememberedSubnets } from "./network-nat.ts";
+import type { NetworkWants } from "../nat/network-wants.ts";
 import { notForwarded, type NetworkState } from "./network-state.ts";
 import { familyOf, planAttachment } from "./plan.ts";
 import { vlanGatewayName } from "./vlan.ts";
@@ -76,11 +77,11 @@ function expectedState(
   return { configuration, plan: { ...plan, forwarded }, subnets };
 }
 
-function natOf({ node }: CniContext, state: NetworkState, bridge: LinkState): NetworkNat {
+function natOf({ node }: CniContext, state: NetworkState, bridge: LinkState): NetworkWants {
   const { configuration, subnets } = state;
   const { network, nat, vlan } = configuration;
   const inVlan = vlan > 0 ? node.linkState(vlanGatewayName(configuration)) : undefined;
-  return { network, wish: nat, subnets, from: entrances(configuration, inVlan ?? bridge, node) };
+  return { network, ...nat, subnets, from: entrances(configuration, inVlan ?? bridge, node) };
 }
 
 /** The addresses of the interface that holds the gateways'. */

@@ -1,15 +1,15 @@
 /** Small packets pass, large ones are lost: what the tables say about it, and what pings of several sizes add. */
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { CheckContext, finding } from "./check.ts";
-import { filterCure, type Filtered } from "./checks/filter-cure.ts";
+import { filterCure } from "./checks/filter-cure.ts";
 import type { Diagnosis } from "./diagnose.ts";
 import type { Evidence, Finding } from "./finding.ts";
 import type { Target } from "./predict/path.ts";
 import { predictPath } from "./predict/predict.ts";
-import { stopOfTooLarge, type Speaker } from "./predict/too-large.ts";
 import { smallerPackets } from "./smaller-packets.ts";
 import { ownerOfDecision } from "./whose.ts";
-import { decisionPlace, decisionText, targetText } from "./wording.ts";
+import { ruleEvidence, ruleName, stopOfItsMessage } from "./too-large-message.ts";
+import { targetText } from "./wording.ts";
 
 /** What came back of pings with DF set, in bytes of the whole IP packet. */
 export interface SizeProbe {
@@ -20,25 +20,6 @@ export interface SizeProbe {
   /** Of the lost ones: seen leaving by the uplink, and those whose answer was seen coming back to it. */
   readonly left: readonly number[];
   readonly returned: readonly number[];
-}
-
-/** The pod's way out is narrower than its link, and what the node says about it does not reach the pod. */
-export function deafToTheNode(context: CheckContext, own: number, pathMtu: number): Finding | undefined {
-  const stop = dropped(context, "node");
-  if (stop === undefined) return undefined;
-  const { podLink, outLink } = context.path;
-  return finding("mtu-black-hole", {
-    text: `${context.pod.name} sends packets of up to ${own} bytes, ${outLink?.name} takes ${pathMtu}, and ${ruleName(stop)} drops the message that says so`,
-    owner: ownerOfDecision(stop.stop.by),
-    evidence: [
-      { source: `mtu of ${podLink?.name} in ${context.pod.name}`, value: String(own) },
-      { source: `mtu of the way out (${outLink?.name})`, value: String(pathMtu) },
-      ruleEvidence(stop),
-    ],
-    consequence: "small requests work, large transfers hang",
-    fix: filterCure(context, stop, "from anybody").fix,
-    advice: smallerPackets(context, pathMtu).advice,
-  });
 }
 
 /** The largest packet that the pod may send there, and where it leaves the node; undefined when it does not leave. */
@@ -79,7 +60,7 @@ export function withSizes(
 function blackHole(context: CheckContext, passes: number, lost: number, probe: SizeProbe): Finding {
   const { target } = context;
   const place = placeOfLoss(context, probe);
-  const stop = place.isOutside ? dropped(context, "outside") : undefined;
+  const stop = place.isOutside ? stopOfItsMessage(context, "outside") : undefined;
   const smaller = smallerPackets(context, passes);
   return finding("mtu-black-hole", {
     text:
@@ -126,17 +107,4 @@ function seenAtUplink({ path }: CheckContext, { left, returned }: SizeProbe): Ev
       value: `of the lost ones left: ${list(left)}; their answers came back: ${list(returned)}`,
     },
   ];
-}
-
-function dropped({ snapshot, pod, target }: CheckContext, speaker: Speaker): Filtered | undefined {
-  const stop = stopOfTooLarge(snapshot, pod, target, speaker);
-  return stop?.kind === "filtered" ? stop : undefined;
-}
-
-function ruleName({ stop }: Filtered): string {
-  return `“${decisionText(stop.by)}” in ${stop.by.table.family} ${stop.by.table.name} ${stop.by.chain.name}`;
-}
-
-function ruleEvidence({ stop }: Filtered): Evidence {
-  return { source: decisionPlace(stop.by), value: decisionText(stop.by) };
 }

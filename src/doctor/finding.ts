@@ -1,8 +1,7 @@
 /** What the doctor found: a cause, with the evidence for it, whose it is, what it does and how to mend it. */
 import type { CommandLine } from "../text/command.ts";
-import type { NatBackendName } from "../nat/backend.ts";
-import type { NatIntent } from "../nat/intent.ts";
 import type { Change } from "./remedy/change.ts";
+import type { Repair, RepairPlace } from "./remedy/repair.ts";
 import type { FindingCode, Severity } from "../causes/catalogue.ts";
 
 /** `certain`: the kernel said so, or it follows from what it said. `likely`: it fits, something else could explain it. */
@@ -15,41 +14,6 @@ export interface Evidence {
   /** The raw value. */
   readonly value: string;
 }
-
-/** A change of ours that mends it, as plain data; carried out by src/doctor/repair with no other program. */
-export type Repair =
-  | { readonly kind: "sysctl"; readonly place: RepairPlace; readonly name: string; readonly value: string }
-  | { readonly kind: "link-up"; readonly place: RepairPlace; readonly link: string }
-  | { readonly kind: "enslave"; readonly link: string; readonly bridge: string }
-  | {
-      readonly kind: "add-address" | "remove-address";
-      readonly place: RepairPlace;
-      readonly link: string;
-      /** With prefix length. */
-      readonly address: string;
-    }
-  | {
-      readonly kind: "add-default-route";
-      readonly place: RepairPlace;
-      readonly gateway: string;
-      readonly link: string;
-    }
-  | { readonly kind: "masquerade"; readonly cidr: string }
-  | { readonly kind: "restore-nat"; readonly backend: NatBackendName; readonly intent: NatIntent }
-  | { readonly kind: "forget-flows"; readonly flow: FlowToForget };
-
-/** Tracked flows of one source to one destination. */
-export interface FlowToForget {
-  /** `udp`, `tcp`, `icmp`, … */
-  readonly protocol: string;
-  readonly source: string;
-  readonly destination: string;
-  /** 0 for protocols without ports. */
-  readonly destinationPort: number;
-}
-
-/** The node's namespace, or the pod's. */
-export type RepairPlace = "node" | "pod";
 
 export interface Fix {
   /** A command line that a person can paste. */

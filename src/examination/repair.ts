@@ -1,6 +1,6 @@
 /** Carries out what the doctor proposes, where it is ours to mend: settings, links, addresses, our own table. */
 import { WayoutError } from "../error.ts";
-import type { FlowToForget, Repair } from "../doctor/finding.ts";
+import type { FlowToForget, Repair } from "../doctor/remedy/repair.ts";
 import { Conntrack } from "../kernel/conntrack/conntrack.ts";
 import { protocolNumber } from "../linux/ip-protocol.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
@@ -9,7 +9,7 @@ import { writeSysctl } from "../kernel/sysctl.ts";
 import { masqueradeIntent } from "../nat/intent.ts";
 import { applyAndSettle } from "../nat/settle-flows.ts";
 import { openNat } from "../nat/open.ts";
-import { NftablesNat } from "../nat/backends/nftables/nftables.ts";
+import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
 
 /** The namespaces that a repair may touch. */
 export interface RepairPlaces {
@@ -53,7 +53,7 @@ export function carryOut(repair: Repair, places: RepairPlaces): void {
       );
       return;
     case "masquerade": {
-      using nat = new NftablesNat({ namespace: places.node });
+      using nat = openNat(DEFAULT_BACKEND, places.node);
       applyAndSettle(nat, places.node, masqueradeIntent(DOCTOR_OWNER, [repair.cidr]));
       return;
     }

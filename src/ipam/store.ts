@@ -42,7 +42,7 @@ export class AddressStore implements Disposable {
   static open(directory: string): AddressStore {
     return attempt(`opening ${directory}`, () => {
       makeDirectory(directory, 0o755);
-      const wait = { doing: `opening ${directory}`, patienceMs: PATIENCE_MS };
+      const wait = { doing: `opening ${directory}`, patienceMs: PATIENCE_MS, lasts: true } as const;
       return new AddressStore(directory, FileLock.take(`${directory}/lock`, wait, 0o640));
     });
   }

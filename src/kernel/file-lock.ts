@@ -39,6 +39,8 @@ export interface LockWait {
   /** Longest to wait for one and the same holder. */
   readonly patienceMs: number;
   readonly mode?: LockMode;
+  /** Of a file that nobody ever takes away: then it need not be looked at whether it is still there. */
+  readonly lasts?: true;
 }
 
 export class FileLock implements Disposable {
@@ -54,9 +56,15 @@ export class FileLock implements Disposable {
   /**
    * Takes the lock unless somebody holds it; then undefined. Makes the file, and its directory, when they are missing.
    * @param permissions of a file that is made
+   * @param lasts as LockWait has it
    * @throws SystemError when the file cannot be opened
    */
-  static try(path: string, mode: LockMode = "alone", permissions = 0o600): FileLock | undefined {
+  static try(
+    path: string,
+    mode: LockMode = "alone",
+    permissions = 0o600,
+    lasts = false,
+  ): FileLock | undefined {
     for (;;) {
       const fd = openOrMake(path, permissions);
       if (fd === undefined) return new FileLock(NOTHING, path);
@@ -66,7 +74,7 @@ export class FileLock implements Disposable {
           closeFile(fd);
           return undefined;
         }
-        current = isFileAt(path, fd);
+        current = lasts || isFileAt(path, fd);
       } catch (error) {
         closeFile(fd);
         throw error;
@@ -82,9 +90,9 @@ export class FileLock implements Disposable {
    * @throws WayoutError `busy`
    */
   static take(path: string, wait: LockWait, permissions?: number): FileLock {
-    const { mode = "alone", patienceMs } = wait;
+    const { mode = "alone", patienceMs, lasts = false } = wait;
     for (let waitedMs = 0, pauseMs = FIRST_PAUSE_MS; ; waitedMs += pauseMs) {
-      const lock = FileLock.try(path, mode, permissions);
+      const lock = FileLock.try(path, mode, permissions, lasts);
       if (lock !== undefined) return lock;
       if (waitedMs >= patienceMs) throw busy(path, wait);
       pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS, Math.max(patienceMs - waitedMs, 1));

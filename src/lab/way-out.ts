@@ -5,8 +5,9 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { enableForwarding } from "../forwarding/forwarding.ts";
 import type { NatChange } from "../nat/backend.ts";
 import { masqueradeIntent } from "../nat/intent.ts";
-import { NftablesNat } from "../nat/backends/nftables/nftables.ts";
-import { TABLE } from "../nat/backends/nftables/ruleset.ts";
+import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
+import { openNat } from "../nat/open.ts";
+import { TABLE } from "../nat/backends/nftables/names.ts";
 import { PLAN } from "./plan.ts";
 import type { Evidence } from "./story.ts";
 
@@ -21,13 +22,13 @@ export function forwardPackets(node: NetworkNamespace, family: 4 | 6): string {
 
 /** MASQUERADE for these networks, instead of whatever the lab had before. */
 export function masquerade(node: NetworkNamespace, ...cidrs: readonly string[]): string {
-  using nat = new NftablesNat({ namespace: node });
+  using nat = openNat(DEFAULT_BACKEND, node);
   return changeText(nat.apply(masqueradeIntent(OWNER, cidrs)), `masquerade for ${cidrs.join(" and ")}`);
 }
 
 /** SNAT to a fixed address, instead of whatever the lab had before. */
 export function snat(node: NetworkNamespace, cidr: string, address: string): string {
-  using nat = new NftablesNat({ namespace: node });
+  using nat = openNat(DEFAULT_BACKEND, node);
   const translation = { snat: { first: address, last: address }, fullyRandom: false };
   return changeText(nat.apply(masqueradeIntent(OWNER, [cidr], { translation })), `snat to ${address}`);
 }

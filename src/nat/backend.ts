@@ -1,27 +1,22 @@
+import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { NatIntent } from "./intent.ts";
 
-/** The ways to carry out an intent. `none` leaves NAT to somebody else: a cloud gateway, an eBPF program. */
-export const NAT_BACKENDS = ["nftables", "iptables", "none"] as const;
-export type NatBackendName = (typeof NAT_BACKENDS)[number];
-
-/** One thing that is not as an intent wants it. */
+/** One thing that is not as an intent wants it; in no backend's own terms. */
 export interface NatDrift {
-  readonly kind:
-    | "table-missing"
-    | "chain-missing"
-    | "chain-changed"
-    | "jump-missing"
-    | "rule-missing"
-    | "rule-changed"
-    | "set-missing"
-    | "element-missing"
-    | "element-changed"
-    | "owner-missing";
-  /** The object, in the backend's own words: `map inet wayout egress4`. */
+  /** What it is about: "map inet wayout egress4". Two drifts of one thing have the same text. */
   readonly object: string;
-  /** A sentence with the values that were expected and found. */
-  readonly text: string;
+  readonly expected: string;
+  /** `missing` where there is nothing. */
+  readonly found: string;
 }
+
+/** "map inet wayout egress4 is missing" */
+export function driftText({ object, expected, found }: NatDrift): string {
+  return found === MISSING ? `${object} is ${MISSING}` : `${object} is ${found}, and should be ${expected}`;
+}
+
+export const MISSING = "missing";
+export const THERE = "there";
 
 /** What apply or remove did. */
 export interface NatChange {
@@ -35,11 +30,11 @@ export interface NatChange {
  * NAT in one network namespace. Everything is synchronous and speaks plain intent values. All calls leave other
  * owners, and other people's rules, as they are.
  *
- * Every call may throw WayoutError: `no-privilege`, `no-nftables`, `no-iptables` (kind machine), `nat-refused` (kind
- * broken, with what the kernel or the program said).
+ * Every call may throw WayoutError: `no-privilege`, the code of what the machine lacks (kind machine), `nat-refused`
+ * (kind broken, with what the kernel or the program said).
  */
 export interface NatBackend extends Disposable {
-  readonly name: NatBackendName;
+  readonly name: string;
   /** Makes the kernel do what the intent says, at once or not at all. Nothing is written when nothing differs. */
   apply(intent: NatIntent): NatChange;
   /** Whether apply would have to change something; empty when all is well. Cheap: it reads only what is ours. */
@@ -50,4 +45,25 @@ export interface NatBackend extends Disposable {
   intents(): NatIntent[];
   /** The ruleset after `apply(intent)`, as text of the backend's own language, without touching anything. */
   describe(intent: NatIntent): string;
+}
+
+export interface BackendOptions {
+  /** Absent: the calling thread's. */
+  readonly namespace?: NetworkNamespace;
+}
+
+/** How rules that were found in order are recognised later, without being read. */
+export interface RuleMemory {
+  /** A number that changes with every change of anybody's rules; undefined where it cannot be asked for. */
+  generation(namespace: NetworkNamespace): number | undefined;
+  /** Text that is the same as long as our own rules are; undefined when they are gone, or of another generation. */
+  fingerprint(namespace: NetworkNamespace, generation: number): Promise<string | undefined>;
+}
+
+/** By what rules are known to be ours. */
+export interface RuleMark {
+  /** "inet wayout" */
+  readonly table?: string;
+  readonly chainPrefix?: string;
+  readonly detail?: string;
 }

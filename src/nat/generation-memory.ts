@@ -18,7 +18,7 @@ import {
   writeText,
 } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import { isRemovedText } from "./network-wants.ts";
+import { isRemovedText } from "./removed.ts";
 
 const DIRECTORY = "/run/wayout/nat";
 /** Namespaces come and go; more files than this are the traces of dead ones. */

@@ -1,11 +1,11 @@
-import { WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import { NAT_BACKENDS, type NatBackendName } from "./backend.ts";
+import { isLack, NAT_BACKENDS, type NatBackendName } from "./backends/backends.ts";
 import { GenerationMemory } from "./generation-memory.ts";
 import type { NatIntent } from "./intent.ts";
-import { readWants, removedText } from "./network-wants.ts";
+import { readWants } from "./network-wants.ts";
+import { removedText } from "./removed.ts";
 import { isNetworkOwner, networkOwner } from "../naming/names.ts";
-import { openNat } from "./open.ts";
+import { mayHold, openNat } from "./open.ts";
 
 /**
  * Takes an owner's rules (all of ours without one) out of every backend but the one given. Returns the backends that
@@ -55,6 +55,15 @@ export function removeAtWish(namespace: NetworkNamespace, owner: string | undefi
   return removed;
 }
 
+/** What anybody wants, whichever backend holds it. @throws WayoutError no-privilege */
+export function allIntents(namespace: NetworkNamespace): NatIntent[] {
+  return NAT_BACKENDS.flatMap((backend) => {
+    if (!mayHold(backend, namespace)) return [];
+    using nat = openNat(backend, namespace);
+    return ifAvailable(() => nat.intents()) ?? [];
+  });
+}
+
 /** What owners want, by the backend that holds it; of all backends but the one given. */
 export function intentsElsewhere(
   namespace: NetworkNamespace,
@@ -71,7 +80,7 @@ function ifAvailable<T>(ask: () => T): T | undefined {
   try {
     return ask();
   } catch (error) {
-    if (error instanceof WayoutError && ["no-iptables", "no-nftables"].includes(error.code)) return undefined;
+    if (isLack(error)) return undefined;
     throw error;
   }
 }

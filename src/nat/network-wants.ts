@@ -3,12 +3,22 @@
  * in order (generation-memory.ts), and by which the doctor knows that missing rules were there.
  */
 import type { IpFamily } from "../address/ip.ts";
+import { DEFAULT_BACKEND, isBackend, type NatBackendName } from "./backends/backends.ts";
 import type { Translation } from "./intent.ts";
 
-export interface NetworkWants {
-  readonly network: string;
+/** What a network's configuration says of NAT. */
+export interface NatWish {
+  /** What shall happen to the pods' source addresses; a family that is absent is not translated. */
   readonly translations: ReadonlyMap<IpFamily, Translation>;
+  /** Destinations that keep seeing the pod's own address. */
   readonly nonMasqueradeCidrs: readonly string[];
+  readonly backend: NatBackendName;
+}
+
+/** The same of a network whose pods are known. */
+export interface NetworkWants extends NatWish {
+  readonly network: string;
+  /** The subnets of its pods, as far as they are known. */
   readonly subnets: readonly string[];
   /** The interfaces by which the network's pods come to the node; empty when they are not known. */
   readonly from: readonly string[];
@@ -17,20 +27,9 @@ export interface NetworkWants {
 const KIND = "cni";
 
 export function wantsText(wants: NetworkWants): string {
-  const { network, translations, nonMasqueradeCidrs, subnets, from } = wants;
-  return JSON.stringify([KIND, network, [...translations], nonMasqueradeCidrs, subnets, from]);
-}
-
-const REMOVED = "removed";
-
-/** That a person took an owner's rules away: nobody but the owner's own next wish puts them back. */
-export function removedText(owner: string): string {
-  return JSON.stringify([REMOVED, owner]);
-}
-
-/** Whether a finding is one of those, whoever the owner. */
-export function isRemovedText(finding: string): boolean {
-  return finding.startsWith(`["${REMOVED}",`);
+  const { network, translations, nonMasqueradeCidrs, subnets, from, backend } = wants;
+  const known = [KIND, network, [...translations], nonMasqueradeCidrs, subnets, from];
+  return JSON.stringify(backend === DEFAULT_BACKEND ? known : [...known, backend]);
 }
 
 /** undefined for a finding of another kind. Those of version 0.1.0 name no interfaces. */
@@ -42,13 +41,16 @@ export function readWants(text: string): NetworkWants | undefined {
     return undefined;
   }
   if (!Array.isArray(value) || value.length < 5 || value[0] !== KIND) return undefined;
-  const [, network, translations, nonMasqueradeCidrs, subnets, from = []] = value as [
-    string,
-    string,
-    [IpFamily, Translation][],
-    string[],
-    string[],
-    string[] | undefined,
-  ];
-  return { network, translations: new Map(translations), nonMasqueradeCidrs, subnets, from };
+  const [, network, translations, nonMasqueradeCidrs, subnets, from = [], backend = DEFAULT_BACKEND] =
+    value as [
+      string,
+      string,
+      [IpFamily, Translation][],
+      string[],
+      string[],
+      string[] | undefined,
+      string | undefined,
+    ];
+  if (!isBackend(backend)) return undefined;
+  return { network, translations: new Map(translations), nonMasqueradeCidrs, subnets, from, backend };
 }

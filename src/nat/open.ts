@@ -1,21 +1,25 @@
+/** For commands, whose changes are synchronous: the code of every backend is loaded with this file. */
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import type { NatBackend, NatBackendName } from "./backend.ts";
-import { IptablesNat } from "./backends/iptables/iptables.ts";
-import { NftablesNat } from "./backends/nftables/nftables.ts";
-import { NoNat } from "./backends/none/none.ts";
+import type { NatBackend } from "./backend.ts";
+import { BACKENDS, NAT_BACKENDS, type NatBackendName } from "./backends/backends.ts";
+
+const LOADED = new Map(
+  await Promise.all(NAT_BACKENDS.map(async (name) => [name, await BACKENDS[name].load()] as const)),
+);
+
+const MAY_HOLD = new Map(
+  await Promise.all(NAT_BACKENDS.map(async (name) => [name, await BACKENDS[name].mayHold?.()] as const)),
+);
+
+/** Whether the backend may hold rules of ours, as far as that can be told for less than by asking it. */
+export function mayHold(name: NatBackendName, namespace: NetworkNamespace): boolean {
+  return MAY_HOLD.get(name)?.(namespace) ?? true;
+}
 
 /**
  * The backend of that name in a namespace (the calling thread's when absent).
- * @throws WayoutError no-nftables, no-iptables, no-privilege
+ * @throws WayoutError with the code of what the machine lacks; no-privilege
  */
 export function openNat(name: NatBackendName, namespace?: NetworkNamespace): NatBackend {
-  const options = namespace === undefined ? {} : { namespace };
-  switch (name) {
-    case "nftables":
-      return new NftablesNat(options);
-    case "iptables":
-      return new IptablesNat(options);
-    case "none":
-      return new NoNat();
-  }
+  return LOADED.get(name)!(namespace === undefined ? {} : { namespace });
 }

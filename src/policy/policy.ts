@@ -6,7 +6,7 @@ import { LINK_LOCAL, PRIVATE_USE } from "../address/special-purpose.ts";
 import * as v from "valibot";
 import { AddressError } from "../address/ip.ts";
 import { cidrText, parseCidr } from "../address/cidr.ts";
-import { NAT_BACKENDS, type NatBackendName } from "../nat/backend.ts";
+import { DEFAULT_BACKEND, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import {
   isInterfaceName,
   normalizeIntent,
@@ -111,7 +111,7 @@ export const POLICY = v.strictObject({
   masqLinkLocal: v.optional(boolean, false),
   masqLinkLocalIPv6: v.optional(boolean, false),
   ...translation,
-  backend: v.optional(v.picklist(NAT_BACKENDS, `must be one of ${NAT_BACKENDS.join(", ")}`), "nftables"),
+  backend: v.optional(v.picklist(NAT_BACKENDS, `must be one of ${NAT_BACKENDS.join(", ")}`), DEFAULT_BACKEND),
   resyncInterval: v.optional(duration, "60s"),
   cidrLimit: v.optional(
     v.pipe(

@@ -7,7 +7,8 @@ import { isIptablesTable } from "../linux/nftables/text.ts";
 import type { NftSet, Rule, SetElement, Table } from "../linux/nftables/ruleset.ts";
 import { intentsOfClaims } from "../nat/claim.ts";
 import type { Counter, NatElement, NatRule, NatTable, RulesetKind } from "./listing.ts";
-import { CLAIMS, TABLE } from "../nat/backends/nftables/ruleset.ts";
+import { TABLE } from "../nat/backends/nftables/names.ts";
+import { CLAIMS } from "../nat/backends/nftables/ruleset.ts";
 import { commentOf } from "./rule-comment.ts";
 import { counts, segmentsOf, type Segment } from "../nat/segment.ts";
 

@@ -2,6 +2,8 @@
  * Whose rule is this? How each product's NAT can be recognised, as data: one entry a fingerprint. Only for telling
  * people; nobody's rules but our own are ever changed.
  */
+import type { RuleMark } from "../nat/backend.ts";
+import { BACKENDS, NAT_BACKENDS } from "../nat/backends/backends.ts";
 
 /** What there is to see of a rule. */
 export interface RuleTraits {
@@ -38,14 +40,20 @@ interface Fingerprint {
   readonly detail?: string;
 }
 
+function ourFingerprint({ table, chainPrefix, detail }: RuleMark): Fingerprint {
+  return {
+    product: "wayout",
+    ...(table === undefined ? {} : { table: new RegExp(`^${table}$`) }),
+    ...(chainPrefix === undefined ? {} : { chain: new RegExp(`^${chainPrefix}`) }),
+    ...(detail === undefined ? {} : { detail }),
+  };
+}
 /** What a person wrote in Kubernetes: the cure is there as well. */
 const NETWORK_POLICY = { detail: "a NetworkPolicy" } as const;
 
 /** The first that matches wins: what is unmistakable comes before what several products could write. */
 const FINGERPRINTS: readonly Fingerprint[] = [
-  { product: "wayout", table: /^inet wayout-twin$/, detail: "the agent's, behind a flush" },
-  { product: "wayout", table: /^inet wayout$/ },
-  { product: "wayout", chain: /^WAYOUT-/ },
+  ...NAT_BACKENDS.flatMap((name) => BACKENDS[name].marks).map(ourFingerprint),
 
   // CNI reference plugins (containernetworking/plugins): bridge and ptp with ipMasq, portmap, firewall.
   { product: "CNI masquerade", comment: /^name: "(?<network>[^"]*)" id: "(?<container>[^"]*)"/ },

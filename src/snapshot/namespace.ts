@@ -10,8 +10,10 @@ import {
   openTransport,
   type NetlinkTransport,
 } from "../kernel/netlink/transport.ts";
+import { readHashlimits } from "../kernel/hashlimit.ts";
 import { readListeners } from "../kernel/listeners.ts";
 import type { Listener } from "../linux/socket-diag.ts";
+import { bounded } from "../kernel/netlink/bounded.ts";
 import { readIpsets } from "../kernel/ipset/ipset.ts";
 import { readLegacyTables } from "../kernel/iptables-legacy/iptables-legacy.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
@@ -69,6 +71,9 @@ const POD_SYSCTLS: readonly string[] = [
   "net.ipv4.conf.all.src_valid_mark",
 ];
 
+/** Some seventy thousand routes, two hundred thousand elements of sets: a pod that holds more is not judged. */
+const MOST_POD_BYTES = 4 * 1024 * 1024;
+
 /** Collects what could not be read, so that nothing is silently absent. */
 export class Gaps {
   readonly missing: Missing[] = [];
@@ -117,7 +122,7 @@ export function readNamespace(
 ): NamespaceState | undefined {
   const { name, role } = options;
   const read = <T>(what: string, from: () => T[]): T[] => gaps.try(name, what, from) ?? [];
-  using sources = openSources(namespace);
+  using sources = openSources(namespace, role);
   const { route, netfilter } = sources;
   const links = read("links", () => route.links({ statistics: false }));
   if (options.belongs?.(route, links) === false) return undefined;
@@ -150,13 +155,13 @@ interface Sources extends Disposable {
 }
 
 /** In one visit: a node has hundreds of namespaces, and to enter and leave one takes as long as a question to it. */
-function openSources(namespace: NetworkNamespace): Sources {
+function openSources(namespace: NetworkNamespace, role: ReadOptions["role"]): Sources {
   return namespace.run(() => {
     const opened: NetlinkTransport[] = [];
     const open = (protocol: number): NetlinkTransport => {
       const transport = openTransport(protocol);
       opened.push(transport);
-      return transport;
+      return role === "pod" ? bounded(transport, MOST_POD_BYTES) : transport;
     };
     return {
       route: new Rtnetlink(open(NETLINK_ROUTE), namespace),
@@ -198,6 +203,7 @@ function readNodeParts(
       ? { forwarding: gaps.try(name, "forwarding database", () => route.forwardingDatabase()) ?? [] }
       : {}),
     sysctls: namespace.run(() => readSysctls(name, nodeSysctls(links), gaps)),
+    hashlimits: gaps.try(name, "hashlimit", () => namespace.run(readHashlimits)) ?? [],
     ...(conntrack === undefined ? {} : { conntrack }),
     counters: [readCounters(namespace)],
     programs: gaps.try(name, "programs", () => readPrograms(namespace, route, links)) ?? [],
@@ -229,7 +235,8 @@ export function readAddresses(
   belongs: NonNullable<ReadOptions["belongs"]>,
   gaps: Gaps,
 ): NamespaceState | undefined {
-  using route = Rtnetlink.open(namespace);
+  const transport = openTransport(NETLINK_ROUTE, { namespace });
+  using route = new Rtnetlink(bounded(transport, MOST_POD_BYTES), namespace);
   const addresses = gaps.try(name, "addresses", () => route.addresses()) ?? [];
   const wanted = addresses.some((one) => interest.has(one.address));
   const links = wanted ? (gaps.try(name, "links", () => route.links({ statistics: false })) ?? []) : [];

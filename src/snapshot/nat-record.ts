@@ -1,4 +1,5 @@
 /** What we remember to have installed: says of a rule that is missing that it was there, and what it was. */
+import { BACKENDS } from "../nat/backends/backends.ts";
 import { AttachmentStore } from "../attachment/store.ts";
 import { natIntentOf } from "../attachment/translation.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
@@ -43,7 +44,7 @@ function ofAttachments(node: NetworkNamespace): RecordedNat[] {
   const store = new AttachmentStore(node);
   const { networks, attachments } = store.read();
   return networks.flatMap((network) => {
-    if (network.backend === "none") return [];
+    if (!BACKENDS[network.backend].translates) return [];
     const sharing = attachments.filter(({ bridge }) => bridge === network.bridge);
     return [{ record: store.path, backend: network.backend, intent: natIntentOf(network, sharing) }];
   });
@@ -54,6 +55,7 @@ function ofPlugin(node: NetworkNamespace): RecordedNat[] {
   return memory.findings().flatMap((finding) => {
     const wants = readWants(finding);
     const intent = wants === undefined ? undefined : networkIntent(wants);
-    return intent === undefined ? [] : [{ record: memory.path, backend: "nftables" as const, intent }];
+    if (wants === undefined || intent === undefined) return [];
+    return [{ record: memory.path, backend: wants.backend, intent }];
   });
 }

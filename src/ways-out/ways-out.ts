@@ -1,14 +1,15 @@
 /** Everybody on this node who was given a way out: by `wayout attach`, or by any CNI plugin. */
 import { MOST_SETTINGS_BYTES, readRegular } from "../kernel/file.ts";
 import { join } from "node:path";
+import { BACKENDS } from "../nat/backends/backends.ts";
 import { inspectAttachments } from "../attachment/inspect.ts";
 import type { AttachmentNode } from "../attachment/node.ts";
 import { outsideOf, type Outside } from "../attachment/outside.ts";
 import { natIntentOf } from "../attachment/translation.ts";
 import { WayoutError } from "../error.ts";
 import { namespaceInode } from "../kernel/namespace.ts";
-import { intentsElsewhere } from "../nat/installed.ts";
 import type { NatIntent } from "../nat/intent.ts";
+import { allIntents } from "../nat/installed.ts";
 import { cacheDirectories, readCaches, type CachedAttachment, type UnreadCache } from "../pods/cni-cache.ts";
 import { bridgeName, cniProblems, NodeFacts } from "./cni-problems.ts";
 
@@ -44,7 +45,7 @@ export interface WaysOut {
 /** @param directories where libcni's clients keep their results */
 export function waysOut(node: AttachmentNode, directories = cacheDirectories()): WaysOut {
   const attached = inspectAttachments(node);
-  const translated = attached.filter(({ network }) => network.backend !== "none");
+  const translated = attached.filter(({ network }) => BACKENDS[network.backend].translates);
   const wanted = translated.map(({ network }) =>
     natIntentOf(
       network,
@@ -119,13 +120,11 @@ function nameOf({ kubernetes, containerId }: CachedAttachment): string {
     : `${kubernetes.namespace}/${kubernetes.name}`;
 }
 
-/** What others than `attach` want of us, in whatever backend: CNI networks, a policy. */
+/** What others than `attach` want translated: CNI networks, a policy. */
 function foreignIntents(node: AttachmentNode, own: readonly NatIntent[]): NatIntent[] {
   const ours = new Set(own.map(({ owner }) => owner));
   try {
-    return intentsElsewhere(node.namespace)
-      .flatMap(({ intents }) => intents)
-      .filter(({ owner }) => !ours.has(owner));
+    return allIntents(node.namespace).filter(({ owner }) => !ours.has(owner));
   } catch (error) {
     // Without privilege nobody can say.
     if (error instanceof WayoutError && error.kind === "machine") return [];

@@ -1,7 +1,7 @@
 /** What somebody takes away, the agent puts back; who was connected stays connected. */
 import { expect } from "bun:test";
 import { existsSync } from "node:fs";
-import { TWIN } from "../../src/nat/backends/nftables/twin.ts";
+import { TWIN } from "../../src/nat/backends/nftables/names.ts";
 import { ended, freshName, seenFrom, start, UPLINK, WAYOUT, wayout, world } from "../attachment/world.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { RunningAgent } from "./running-agent.ts";

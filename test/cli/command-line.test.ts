@@ -37,12 +37,12 @@ describe("a command that ends soon", () => {
   const optionsOf = (command: string, environment: Readonly<Record<string, string>> = {}): string[][] => {
     const program = `
       import { readFileSync } from "node:fs";
-      import { becomePatient } from ${JSON.stringify(join(ROOT, "src", "cli", "patience.ts"))};
-      await becomePatient(process.argv[2]);
+      import { holdBackCompilers } from ${JSON.stringify(join(ROOT, "src", "cli", "engine-options.ts"))};
+      await holdBackCompilers(process.argv[2]);
       const engine = (names) => names.filter((name) => name.startsWith("BUN_JSC_")).sort();
       const started = readFileSync("/proc/self/environ", "utf8").split("\\0");
       console.log(JSON.stringify([engine(started), engine(Object.keys(process.env)), process.argv.slice(2)]));`;
-    const directory = mkdtempSync(join(tmpdir(), "wayout-patience-"));
+    const directory = mkdtempSync(join(tmpdir(), "wayout-engine-"));
     try {
       const file = join(directory, "program.ts");
       writeFileSync(file, program);

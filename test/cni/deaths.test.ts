@@ -124,4 +124,26 @@ describe("killed before any of its system calls", () => {
     },
     180_000,
   );
+
+  withStrace(
+    "GC: the next GC finishes it, and who is valid is not hurt",
+    () => {
+      const node = freshNamespace("node");
+      const [pod, other] = [freshPod("victim"), freshPod("other")];
+      const conf = bridgeNetwork();
+      const kept = must(call(node, "ADD", conf, other));
+      const gc = { ...conf, "cni.dev/valid-attachments": [{ containerID: "other", ifname: "eth0" }] };
+      const points = everywhere((kind, nth) => {
+        must(call(node, "ADD", conf, pod));
+        const died = dies(kind, nth, node, "GC", gc, pod);
+        must(call(node, "GC", gc));
+        expect(podLinks(node)).toEqual([kept.interfaces![1]!.name]);
+        expect(reserved(conf)).toEqual(["10.42.0.2"]);
+        return died;
+      });
+      expect(points).toBeGreaterThan(4);
+      must(call(node, "CHECK", { ...conf, prevResult: kept }, other));
+    },
+    180_000,
+  );
 });

@@ -193,7 +193,7 @@ describe("repair", () => {
     [
       "a subnet is missing in a map",
       ["nft", `delete element inet wayout entered-egress6 { fd00:42::/64 . "cni0" }`],
-      /is missing in map inet wayout entered-egress6/,
+      /in map inet wayout entered-egress6 is missing/,
       true,
     ],
     [

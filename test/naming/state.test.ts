@@ -5,7 +5,8 @@ import { nodeRecord } from "../../src/attachment/record.ts";
 import { ownerText, parseOwner } from "../../src/ipam/owner-file.ts";
 import { readSaved, intentsOf, rulesetOf } from "../../src/nat/backends/iptables/ruleset.ts";
 import { claimsOf, intentsOfClaims } from "../../src/nat/claim.ts";
-import { readWants, removedText, wantsText } from "../../src/nat/network-wants.ts";
+import { readWants, wantsText } from "../../src/nat/network-wants.ts";
+import { removedText } from "../../src/nat/removed.ts";
 
 const CLAIMS = [
   "attach/br0 source 10.88.0.0/24 masquerade fully-random",
@@ -55,10 +56,13 @@ COMMIT
 test("findings", () => {
   const text = '["cni","blue",[[4,{"fullyRandom":true}]],["192.0.2.0/24"],["10.42.0.0/24"],["cni0"]]';
   expect(wantsText(readWants(text)!)).toBe(text);
+  const other = text.replace(/\]$/, ',"iptables"]');
+  expect(wantsText(readWants(other)!)).toBe(other);
   // Before networks had interfaces.
   expect(readWants('["cni","blue",[],[],["10.42.0.0/24"]]')).toMatchObject({
     subnets: ["10.42.0.0/24"],
     from: [],
+    backend: "nftables",
   });
   expect(removedText("cni/blue")).toBe('["removed","cni/blue"]');
 });

@@ -440,6 +440,19 @@ const FAULTS: readonly Fault[] = [
     reason: /the answer, in prerouting/,
   },
   {
+    name: "the answer is kept out of connection tracking",
+    break: (w) =>
+      w.nft(`table ip early {
+        chain pre {
+          type filter hook prerouting priority raw
+          iifname "eth0" notrack
+        }
+      }`),
+    step: 8,
+    code: "answer-unrecognized",
+    reason: /the answer came to 203\.0\.113\.2:\d+ and no tracked connection claims it/,
+  },
+  {
     name: "the pod drops the answer",
     break: (w) =>
       ask(

@@ -1,7 +1,8 @@
 /** Keeps the rules: ours are compared with what is wanted and written anew where they differ; the twin follows. */
 import { openNat } from "../../nat/open.ts";
 import { applyAndSettle } from "../../nat/settle-flows.ts";
-import type { NatBackend, NatBackendName } from "../../nat/backend.ts";
+import { driftText, type NatBackend } from "../../nat/backend.ts";
+import type { NatBackendName } from "../../nat/backends/backends.ts";
 import type { NftablesTwin } from "../../nat/backends/nftables/twin.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import type { Desired } from "../desired.ts";
@@ -20,13 +21,14 @@ export class NatStep implements ReconcileStep, Disposable {
   run(): Repair[] {
     const { nat } = this.wanted();
     const repairs = nat.flatMap(({ backend, intent }) =>
-      applyAndSettle(this.#backend(backend), this.node, intent).drifts.map(({ object, text }): Repair => ({
+      applyAndSettle(this.#backend(backend), this.node, intent).drifts.map((drift): Repair => ({
         step: this.name,
-        object,
-        found: text,
+        object: drift.object,
+        found: driftText(drift),
       })),
     );
-    this.twin?.hold(nat.filter(({ backend }) => backend === "nftables").map(({ intent }) => intent));
+    const { twin } = this;
+    twin?.hold(nat.filter(({ backend }) => backend === twin.backend).map(({ intent }) => intent));
     return repairs;
   }
 

@@ -11,7 +11,10 @@ export const podAddress: Check = {
   step: "pod-address",
   codes: ["pod-no-address", "pod-address-unusable", "duplicate-address"],
   run(context) {
-    if (context.inside === undefined) return [];
+    const { snapshot, pod, inside } = context;
+    if (inside === undefined) return [];
+    // Nobody says that there is none when they were not read.
+    if (snapshot.missing.some(({ where, what }) => where === pod.name && what === "addresses")) return [];
     return [...noAddress(context), ...duplicates(context)];
   },
 };

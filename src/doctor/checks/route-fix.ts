@@ -3,7 +3,8 @@ import { RT_TABLE, tableText } from "../../linux/route/constants.ts";
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
 import { familyFlag, type CheckContext } from "../check.ts";
-import type { Fix, RepairPlace } from "../finding.ts";
+import type { Fix } from "../finding.ts";
+import type { RepairPlace } from "../remedy/repair.ts";
 import { hopsOf, isDefaultRoute, routeText, routeWords } from "../predict/fib.ts";
 import { linkRoute } from "../remedy/change.ts";
 

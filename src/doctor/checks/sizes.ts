@@ -1,6 +1,6 @@
 /** Will large packets get through as well as small ones? */
 import { command } from "../../text/command.ts";
-import { deafToTheNode } from "../black-hole.ts";
+import { deafToTheNode } from "../too-large-message.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { smallerPackets } from "../smaller-packets.ts";

@@ -5,7 +5,7 @@ import { IPPROTO, isLoopback, linkDown } from "./link-state.ts";
 import { localEnd } from "./local-end.ts";
 import type { Machine } from "./machine.ts";
 import { firstPacket, type Packet } from "./packet.ts";
-import type { Place } from "./path.ts";
+import type { Place } from "./place.ts";
 import { chooseSource, isLinkLocal } from "./source-address.ts";
 import type { Walk, World } from "./walk.ts";
 

@@ -2,7 +2,7 @@
 import type { Link } from "../../linux/route/link.ts";
 import type { Neighbour } from "../../linux/route/neighbour.ts";
 import { PROTOCOL_NUMBER } from "./packet.ts";
-import type { Place } from "./path.ts";
+import type { Place } from "./place.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
 

@@ -8,7 +8,7 @@ import { RT_TABLE } from "../../linux/route/constants.ts";
 import type { RouteResult } from "./fib.ts";
 import { listenerAt } from "./listeners.ts";
 import type { Machine } from "./machine.ts";
-import type { Place } from "./path.ts";
+import type { Place } from "./place.ts";
 import type { NodeView } from "./view.ts";
 
 /** Why a packet is for the namespace itself. */

@@ -6,7 +6,7 @@ import { ipBytes, ipText } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { neighbourAt } from "./link-state.ts";
 import { firstPacket, type Packet } from "./packet.ts";
-import type { Place } from "./path.ts";
+import type { Place } from "./place.ts";
 import type { Walk } from "./walk.ts";
 
 const SOLICITATION = 135;

@@ -5,6 +5,7 @@ import type { Rule as PolicyRule } from "../../linux/route/rule.ts";
 import type { Decision } from "./decision.ts";
 import type { HookStop } from "./hooks.ts";
 import type { LocalEnd } from "./local-end.ts";
+import type { Direction, Place } from "./place.ts";
 import type { Sender } from "./machine.ts";
 import type { SourceChoice } from "./source-address.ts";
 import type { PortRange, Protocol, Tuple } from "./packet.ts";
@@ -21,9 +22,6 @@ export interface Target {
   readonly sender?: Sender;
 }
 
-export type Place = "pod" | "node";
-export type Direction = "out" | "back";
-
 /** One thing that happened on the way. */
 export interface PathStep {
   readonly place: Place;
@@ -33,6 +31,8 @@ export interface PathStep {
   readonly text: string;
   /** The packet as it left this step. */
   readonly tuple: Tuple;
+  /** Its source port is one of these; `tuple` names the first. */
+  readonly sourcePorts?: PortRange;
   /** The rule that decided, where one did something worth telling. */
   readonly by?: Decision;
 }
@@ -142,6 +142,14 @@ export type Stop = At &
         readonly source: string;
         readonly link: Link;
         readonly prefix: string;
+      }
+    | {
+        /** The answer reaches the pod from an address or port that its socket has not asked. */
+        readonly kind: "answer-from-another";
+        readonly source: string;
+        readonly sourcePort: number;
+        readonly expected: string;
+        readonly expectedPort: number;
       }
     | {
         /** The answer to a translated packet is not turned back: conntrack does not find its flow. */

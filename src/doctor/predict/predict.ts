@@ -5,7 +5,8 @@ import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import { walkBack } from "./back.ts";
 import { explore, type Doubt, type Explored, type Oracle } from "./oracle.ts";
 import { walkOut } from "./out.ts";
-import { signature, type Place, type Prediction, type Target } from "./path.ts";
+import { signature, type Prediction, type Target } from "./path.ts";
+import type { Place } from "./place.ts";
 import { Walk, worldOf, type Fork } from "./walk.ts";
 
 export interface PredictedPath {

@@ -9,7 +9,8 @@ import { Machine } from "./machine.ts";
 import type { Oracle } from "./oracle.ts";
 import type { Packet, Tuple } from "./packet.ts";
 import type { LocalEnd } from "./local-end.ts";
-import type { BlindSpot, Direction, End, PathStep, Place, Stop, Target } from "./path.ts";
+import type { BlindSpot, End, PathStep, Stop, Target } from "./path.ts";
+import type { Direction, Place } from "./place.ts";
 import type { SourceChoice } from "./source-address.ts";
 import type { RouteRequest, RouteResult } from "./fib.ts";
 import type { NextHop, Route } from "../../linux/route/route.ts";
@@ -128,6 +129,7 @@ export class Walk {
       at,
       text,
       tuple: tupleOf(packet),
+      ...(packet.sourcePortFrom === undefined ? {} : { sourcePorts: packet.sourcePortFrom }),
       ...(by === undefined ? {} : { by }),
     });
   }

@@ -8,7 +8,7 @@ import { RT_TABLE } from "../../linux/route/constants.ts";
 import type { Route } from "../../linux/route/route.ts";
 import type { Rule as PolicyRule } from "../../linux/route/rule.ts";
 import type { NamespaceState, PodState, Snapshot } from "../../snapshot/snapshot.ts";
-import type { Repair, RepairPlace } from "../finding.ts";
+import type { Repair, RepairPlace } from "./repair.ts";
 import { isDefaultRoute } from "../predict/fib.ts";
 
 /** A change that a printed command makes. A repair is one, too. */

@@ -7,7 +7,7 @@ import { Conntrack } from "../../kernel/conntrack/conntrack.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { writeSysctl } from "../../kernel/sysctl.ts";
-import { TABLE } from "../../nat/backends/nftables/ruleset.ts";
+import { TABLE } from "../../nat/backends/nftables/names.ts";
 import type { Fault, FaultWorld } from "../faults.ts";
 import { PLAN } from "../plan.ts";
 import { masquerade, snat } from "../way-out.ts";

@@ -7,7 +7,7 @@ import {
   returns,
   snat as snatTo,
 } from "../../linux/nftables/rule-builder.ts";
-import { TABLE } from "../../nat/backends/nftables/ruleset.ts";
+import { TABLE } from "../../nat/backends/nftables/names.ts";
 import type { Fault, FaultWorld } from "../faults.ts";
 import { PLAN } from "../plan.ts";
 import { masquerade } from "../way-out.ts";

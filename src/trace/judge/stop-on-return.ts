@@ -1,5 +1,13 @@
 /** The answer reached the node and did not reach the pod. */
-import { type Case, type Verdict, ruleVerdict, growthEvidence, isReplyMatched } from "./case.ts";
+import {
+  type Case,
+  type Verdict,
+  ruleVerdict,
+  growthEvidence,
+  isReplyMatched,
+  dropEvidence,
+  nodeDrops,
+} from "./case.ts";
 import { reversePath, droppedByOthers, routeBackElsewhere } from "./causes.ts";
 import { endLabel, type PlacedPacket } from "./correlate.ts";
 import { baseOf, droppingRule } from "./rules.ts";
@@ -19,12 +27,15 @@ export function stoppedOnReturn(of: Case): Verdict {
   const translated =
     correlation.outside !== undefined && correlation.outside.source.address !== evidence.flow.source;
   const dropped = droppedByOthers(of, step);
+  // What nobody translates back is for the node itself, which has no socket for it.
+  const stray =
+    !matched && translated ? nodeDrops(of).find(({ reason }) => reason === "NO_SOCKET") : undefined;
   // The kernel's own reason tells less than the route that led there; what a rule dropped never came so far.
   const known =
     reversePath(of, step, entry, correlation.outside?.destination.address ?? evidence.flow.destination) ??
     (dropped?.rule === undefined ? undefined : dropped) ??
     (matched || !translated ? routeBackElsewhere(of) : undefined) ??
-    dropped;
+    (stray === undefined ? dropped : undefined);
   if (known !== undefined) return { ...known, step };
   const elsewhere = fromElsewhere(of, arrived);
   if (!matched && elsewhere !== undefined) return elsewhere;
@@ -32,8 +43,9 @@ export function stoppedOnReturn(of: Case): Verdict {
     return {
       step: 8,
       code: "answer-unrecognized",
-      reason: `the answer came to ${endLabel(correlation.outside.source, evidence.flow)} and no tracked connection claims it`,
-      evidence: growthEvidence(of),
+      reason: `the answer came to ${endLabel(correlation.outside.source, evidence.flow)} and no tracked connection claims it: the node takes it for its own`,
+      todo: "does a rule keep it out of tracking (notrack), or another conntrack zone: nft list ruleset; conntrack -L",
+      evidence: [...(stray === undefined ? [] : [dropEvidence(stray)]), ...growthEvidence(of)],
     };
   }
   const veth = correlation.back.find((packet) => packet.place === "veth" && packet.way === "out");

@@ -1,6 +1,6 @@
 import type { IpFamily } from "../../../address/ip.ts";
 import { NetworkNamespace } from "../../../kernel/namespace.ts";
-import type { NatBackend, NatChange, NatDrift } from "../../backend.ts";
+import { MISSING, THERE, type NatBackend, type NatChange, type NatDrift } from "../../backend.ts";
 import { normalizeIntent, type NatIntent } from "../../intent.ts";
 import { detectVariant, restoreNat, saveNat, type IptablesVariant } from "./program.ts";
 import {
@@ -148,42 +148,44 @@ function replacing(intents: readonly NatIntent[], intent: NatIntent): NatIntent[
 function compare(wanted: Ruleset, saved: SavedRuleset, family: IpFamily): NatDrift[] {
   const program = family === 4 ? "iptables" : "ip6tables";
   const drifts: NatDrift[] = [];
-  const object = (chain: string): string => `${program} nat ${chain}`;
-  if ((wanted.size > 0 ? 1 : 0) !== saved.jumps && (wanted.size > 0 || saved.jumps > 0)) {
+  const object = (chain: string): string => `chain ${chain} (${program} nat)`;
+  const jumps = wanted.size > 0 ? 1 : 0;
+  if (jumps !== saved.jumps) {
     drifts.push({
-      kind: "jump-missing",
-      object: object("POSTROUTING"),
-      text:
-        saved.jumps === 0
-          ? `POSTROUTING does not lead to ${MAIN_CHAIN}`
-          : `POSTROUTING leads to ${MAIN_CHAIN} ${saved.jumps} times`,
+      object: `the jump from POSTROUTING to ${MAIN_CHAIN} (${program} nat)`,
+      expected: jumps === 0 ? MISSING : "there once",
+      found: saved.jumps === 0 ? MISSING : `there ${saved.jumps} times`,
     });
   }
-  for (const [chain, rules] of wanted) {
-    const found = saved.chains.get(chain);
-    if (found === undefined) {
-      drifts.push({ kind: "chain-missing", object: object(chain), text: `chain ${chain} is missing` });
-      continue;
-    }
-    const missing = rules.filter((rule) => !found.includes(rule));
-    for (const rule of missing) {
-      drifts.push({ kind: "rule-missing", object: object(chain), text: `the rule '${rule}' is missing` });
-    }
-    if (missing.length === 0 && rules.join("\n") !== found.join("\n")) {
-      const strange = found.find((rule) => !rules.includes(rule));
-      drifts.push({
-        kind: "rule-changed",
-        object: object(chain),
-        text:
-          strange === undefined
-            ? `the rules of ${chain} are double or out of order`
-            : `'${strange}' is not as it should be`,
-      });
-    }
-  }
+  for (const [chain, rules] of wanted)
+    drifts.push(...compareChain(object(chain), rules, saved.chains.get(chain)));
   for (const chain of saved.chains.keys()) {
-    if (wanted.has(chain)) continue;
-    drifts.push({ kind: "chain-changed", object: object(chain), text: `chain ${chain} serves nobody` });
+    if (!wanted.has(chain))
+      drifts.push({ object: object(chain), expected: MISSING, found: "there, and serves nobody" });
   }
   return drifts;
+}
+
+function compareChain(
+  object: string,
+  rules: readonly string[],
+  found: readonly string[] | undefined,
+): NatDrift[] {
+  if (found === undefined) return [{ object, expected: THERE, found: MISSING }];
+  const missing = rules.filter((rule) => !found.includes(rule));
+  if (missing.length > 0) {
+    return missing.map((rule) => ({ object: `the rule '${rule}'`, expected: THERE, found: MISSING }));
+  }
+  if (rules.join("\n") === found.join("\n")) return [];
+  const strange = found.find((rule) => !rules.includes(rule));
+  if (strange === undefined) {
+    return [
+      {
+        object: `the rules of ${object}`,
+        expected: "each there once, in order",
+        found: "double or out of order",
+      },
+    ];
+  }
+  return [{ object: `'${strange}' in ${object}`, expected: MISSING, found: "not ours" }];
 }

@@ -3,23 +3,19 @@ import { elementOf } from "../../../linux/nftables/changes.ts";
 import type { Expression } from "../../../linux/nftables/expressions.ts";
 import { registerWord } from "../../../linux/nftables/registers.ts";
 import type { Chain, NftSet, SetElement, Table } from "../../../linux/nftables/ruleset.ts";
-import type { NatDrift } from "../../backend.ts";
-import { TABLE, type WantedChain, type WantedSet, type WantedTable } from "./ruleset.ts";
+import { MISSING, THERE, type NatDrift } from "../../backend.ts";
+import { TABLE } from "./names.ts";
+import type { WantedChain, WantedSet, WantedTable } from "./ruleset.ts";
 
 const TABLE_TEXT = `${TABLE.family} ${TABLE.table}`;
 
 /** Empty when the kernel's table does exactly what is wanted. Counters may have any value. */
 export function compareTable(wanted: WantedTable, found: Table | undefined): NatDrift[] {
-  if (found === undefined) {
-    return [{ kind: "table-missing", object: `table ${TABLE_TEXT}`, text: `table ${TABLE_TEXT} is missing` }];
-  }
+  const object = `table ${TABLE_TEXT}`;
+  if (found === undefined) return [missing(object)];
   const drifts: NatDrift[] = [];
   if (found.flags.includes("dormant")) {
-    drifts.push({
-      kind: "chain-changed",
-      object: `table ${TABLE_TEXT}`,
-      text: `table ${TABLE_TEXT} is dormant: the kernel skips its chains`,
-    });
+    drifts.push({ object, expected: "in force", found: "dormant: the kernel skips its chains" });
   }
   for (const set of wanted.sets) {
     drifts.push(
@@ -42,43 +38,41 @@ export function compareTable(wanted: WantedTable, found: Table | undefined): Nat
     ...found.chains.filter(({ name }) => !wanted.chains.some((chain) => chain.name === name)),
   ];
   for (const { name } of strangers) {
-    drifts.push({
-      kind: "chain-changed",
-      object: `${TABLE_TEXT} ${name}`,
-      text: `${name} in table ${TABLE_TEXT} serves nobody`,
-    });
+    drifts.push({ object: `${name} in ${object}`, expected: MISSING, found: "there, and serves nobody" });
   }
   return drifts;
 }
 
+function missing(object: string): NatDrift {
+  return { object, expected: THERE, found: MISSING };
+}
+
 function compareChain(wanted: WantedChain, found: Chain | undefined): NatDrift[] {
   const object = `chain ${TABLE_TEXT} ${wanted.name}`;
-  if (found === undefined) return [{ kind: "chain-missing", object, text: `${object} is missing` }];
+  if (found === undefined) return [missing(object)];
   if (canonical(wanted.base) !== canonical(found.base)) {
-    return [
-      {
-        kind: "chain-changed",
-        object,
-        text: `${object} should be ${baseText(wanted.base)}, but is ${baseText(found.base)}`,
-      },
-    ];
+    return [{ object, expected: baseText(wanted.base), found: baseText(found.base) }];
   }
   const expected = wanted.rules.map(ruleKey);
   const actual = found.rules.map(({ expressions }) => ruleKey(expressions));
-  const missing = expected.findIndex((rule) => !actual.includes(rule));
-  if (missing >= 0) {
-    return [{ kind: "rule-missing", object, text: `rule ${missing + 1} of ${object} is missing` }];
-  }
+  const lost = expected.findIndex((rule) => !actual.includes(rule));
+  if (lost >= 0) return [missing(`rule ${lost + 1} of ${object}`)];
   if (expected.join("\n") === actual.join("\n")) return [];
   const strange = actual.findIndex((rule) => !expected.includes(rule));
+  if (strange < 0) {
+    return [
+      {
+        object: `the rules of ${object}`,
+        expected: "each there once, in order",
+        found: "double or out of order",
+      },
+    ];
+  }
   return [
     {
-      kind: "rule-changed",
-      object,
-      text:
-        strange < 0
-          ? `the rules of ${object} are double or out of order`
-          : `rule ${strange + 1} of ${object} (handle ${found.rules[strange]!.handle}) is not ours`,
+      object: `rule ${strange + 1} of ${object} (handle ${found.rules[strange]!.handle})`,
+      expected: MISSING,
+      found: "not ours",
     },
   ];
 }
@@ -91,7 +85,7 @@ function baseText(base: Chain["base"]): string {
 function compareSet(wanted: WantedSet, found: NftSet | undefined): NatDrift[] {
   const { spec } = wanted;
   const object = `${spec.dataType === undefined ? "set" : "map"} ${TABLE_TEXT} ${spec.set}`;
-  if (found === undefined) return [{ kind: "set-missing", object, text: `${object} is missing` }];
+  if (found === undefined) return [missing(object)];
   const actual = new Map(found.elements.map((element) => [elementKey(element), elementValue(element)]));
   const drifts: NatDrift[] = [];
   for (const element of wanted.elements) {
@@ -100,17 +94,18 @@ function compareSet(wanted: WantedSet, found: NftSet | undefined): NatDrift[] {
     const value = actual.get(key);
     actual.delete(key);
     const name = typeof element.key === "object" ? element.key.join(" . ") : String(element.key);
-    if (value === undefined) {
-      drifts.push({ kind: "element-missing", object, text: `${name} is missing in ${object}` });
-    } else if (value !== elementValue(expected)) {
-      drifts.push({ kind: "element-changed", object, text: `${name} in ${object} leads elsewhere` });
+    if (value === undefined) drifts.push(missing(`${name} in ${object}`));
+    else if (value !== elementValue(expected)) {
+      drifts.push({ object: `${name} in ${object}`, expected: elementValue(expected), found: value });
     }
   }
   if (actual.size > 0) {
+    const elements = (count: number): string => `${count} element${count === 1 ? "" : "s"}`;
+    const { length } = wanted.elements;
     drifts.push({
-      kind: "element-changed",
       object,
-      text: `${object} holds ${actual.size} more element${actual.size === 1 ? "" : "s"} than it should`,
+      expected: elements(length),
+      found: `with ${actual.size} more than it should hold`,
     });
   }
   return drifts;

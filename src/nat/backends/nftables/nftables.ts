@@ -19,7 +19,8 @@ import { normalizeIntent, type NatIntent } from "../../intent.ts";
 import { withNatLock } from "../../lock.ts";
 import { withCounters } from "./counters.ts";
 import { compareTable } from "./drift.ts";
-import { CLAIMS, TABLE, tableOf, type WantedTable } from "./ruleset.ts";
+import { TABLE } from "./names.ts";
+import { CLAIMS, tableOf, type WantedTable } from "./ruleset.ts";
 import { explained } from "./refusal.ts";
 import { wantedText } from "./text.ts";
 

@@ -65,7 +65,8 @@ import {
   verdictMap,
   type Selector,
 } from "../../../linux/nftables/rule-builder.ts";
-import type { BaseChain, TableRef } from "../../../linux/nftables/ruleset.ts";
+import type { BaseChain } from "../../../linux/nftables/ruleset.ts";
+import { TABLE } from "./names.ts";
 import { claimsOf } from "../../claim.ts";
 import {
   NEVER_TRANSLATED,
@@ -84,7 +85,6 @@ import {
   type Segment,
 } from "../../segment.ts";
 
-export const TABLE: TableRef = { family: "inet", table: "wayout" };
 export const CLAIMS = { ...TABLE, set: "claims" } as const;
 const PRIORITY = HOOK_PRIORITY.srcnat - 5;
 

@@ -2,7 +2,8 @@
 import { elementOf, setOf } from "../../../linux/nftables/changes.ts";
 import type { Table } from "../../../linux/nftables/ruleset.ts";
 import { tableText } from "../../../linux/nftables/text.ts";
-import { TABLE, type WantedTable } from "./ruleset.ts";
+import { TABLE } from "./names.ts";
+import type { WantedTable } from "./ruleset.ts";
 
 /** What `nft list table inet wayout` would print; `nft -f` takes it. */
 export function wantedText(wanted: WantedTable): string {

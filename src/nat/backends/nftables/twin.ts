@@ -23,19 +23,20 @@ import {
   deleteTable,
   type Changes,
 } from "../../../linux/nftables/changes.ts";
-import type { TableFlag, TableRef } from "../../../linux/nftables/ruleset.ts";
+import type { TableFlag } from "../../../linux/nftables/ruleset.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { normalizeIntent, type NatIntent } from "../../intent.ts";
+import { TWIN } from "./names.ts";
 import { CLAIMS, tableOf, type WantedTable } from "./ruleset.ts";
-
-export const TWIN: TableRef = { family: "inet", table: "wayout-twin" };
 
 /** What the kernel may know of owned tables, the best first. */
 const OWNERSHIP: readonly (readonly TableFlag[])[] = [["owner", "persist"], ["owner"]];
 
 /** Held by one process, over a socket that stays open as long as this lives. */
 export class NftablesTwin implements Disposable {
+  /** Whose rules it repeats. */
+  readonly backend = "nftables";
   readonly #nftables: Nftables;
   #held = "";
 

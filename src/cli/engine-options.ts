@@ -10,18 +10,18 @@ import { selfCommand } from "../self.ts";
 const BRIEF: ReadonlySet<string | undefined> = new Set(["doctor", "snapshot"]);
 
 /** Options of JavaScriptCore: what is hot becomes so ten times later than by default, and is not compiled again. */
-const PATIENT: Readonly<Record<string, string>> = {
+const FOR_BRIEF: Readonly<Record<string, string>> = {
   BUN_JSC_thresholdForOptimizeAfterWarmUp: "10000",
   BUN_JSC_useFTLJIT: "0",
 };
 
 /**
- * Starts this process again for a command that wants it; does nothing where it is patient already, or cannot be, or
+ * Starts this process again for a command that wants it; does nothing where that is done, or impossible, or
  * where somebody gave the engine options of his own (to profile it, for instance).
  */
-export async function becomePatient(command: string | undefined): Promise<void> {
+export async function holdBackCompilers(command: string | undefined): Promise<void> {
   if (!BRIEF.has(command) || process.execArgv.length > 0) return;
-  const names = Object.keys(PATIENT);
+  const names = Object.keys(FOR_BRIEF);
   if (names.some((name) => process.env[name] !== undefined)) {
     // Whom we start may run for long.
     for (const name of names) delete process.env[name];
@@ -30,7 +30,7 @@ export async function becomePatient(command: string | undefined): Promise<void> 
   const { execve } = await import("../kernel/libc.ts");
   const self = selfCommand();
   try {
-    execve(self[0], [...self, ...process.argv.slice(2)], { ...process.env, ...PATIENT });
+    execve(self[0], [...self, ...process.argv.slice(2)], { ...process.env, ...FOR_BRIEF });
   } catch {
     // It is no slower than it was.
   }

@@ -1,0 +1,82 @@
+/**
+ * The ways to carry out an intent: one folder and one row each. Nobody else knows a backend by its name. A row is read
+ * without the backend's code, which is loaded where it is used: a plugin call must not pay for the others.
+ */
+import type { BackendOptions, NatBackend, RuleMemory, RuleMark } from "../backend.ts";
+import type { NetworkNamespace } from "../../kernel/namespace.ts";
+import { TABLE, TWIN } from "./nftables/names.ts";
+import { nftablesMemory } from "./nftables/memory.ts";
+
+export interface BackendRow {
+  /** Its code: what opens it. */
+  readonly load: () => Promise<(options: BackendOptions) => NatBackend>;
+  /** False for the one that leaves NAT to somebody else. */
+  readonly translates: boolean;
+  /** Of the errors that it throws, the one by which it says that this machine cannot have it. */
+  readonly lack?: string;
+  /** How rules that were found in order are known to be so still. Absent: they are read each time. */
+  readonly memory?: RuleMemory;
+  /** Whether it may hold rules of ours here, where that can be told for less than by asking it. Absent: ask it. */
+  readonly mayHold?: () => Promise<(namespace: NetworkNamespace) => boolean>;
+  /** How its rules are recognised among all of a node's. */
+  readonly marks: readonly RuleMark[];
+}
+
+const ROWS = {
+  nftables: {
+    load: async () => {
+      const { NftablesNat } = await import("./nftables/nftables.ts");
+      return (options) => new NftablesNat(options);
+    },
+    translates: true,
+    lack: "no-nftables",
+    memory: nftablesMemory,
+    marks: [
+      { table: `${TWIN.family} ${TWIN.table}`, detail: "the agent's, behind a flush" },
+      { table: `${TABLE.family} ${TABLE.table}` },
+    ],
+  },
+  iptables: {
+    load: async () => {
+      const { IptablesNat } = await import("./iptables/iptables.ts");
+      return (options) => new IptablesNat(options);
+    },
+    translates: true,
+    lack: "no-iptables",
+    mayHold: async () => (await import("./iptables/traces.ts")).holdsRules,
+    marks: [{ chainPrefix: "WAYOUT-" }],
+  },
+  none: {
+    load: async () => {
+      const { NoNat } = await import("./none/none.ts");
+      return () => new NoNat();
+    },
+    translates: false,
+    marks: [],
+  },
+} satisfies Readonly<Record<string, BackendRow>>;
+
+export type NatBackendName = keyof typeof ROWS;
+export const BACKENDS: Readonly<Record<NatBackendName, BackendRow>> = ROWS;
+export const NAT_BACKENDS = Object.keys(ROWS) as [NatBackendName, ...NatBackendName[]];
+/** What is taken where nobody names one. */
+export const DEFAULT_BACKEND: NatBackendName = NAT_BACKENDS[0];
+/** Those that a CNI network may name. */
+export function translating(): NatBackendName[] {
+  return NAT_BACKENDS.filter((name) => ROWS[name].translates);
+}
+
+export function isBackend(name: string): name is NatBackendName {
+  return Object.hasOwn(ROWS, name);
+}
+
+/** Whether an error says that this machine cannot have a backend: then there are no rules of it either. */
+export function isLack(error: unknown): boolean {
+  if (!(error instanceof Error) || !("code" in error)) return false;
+  return NAT_BACKENDS.some((name) => BACKENDS[name].lack === error.code);
+}
+
+/** @throws WayoutError with the code of its `lack` */
+export async function openBackend(name: NatBackendName, namespace: NetworkNamespace): Promise<NatBackend> {
+  return (await BACKENDS[name].load())({ namespace });
+}
