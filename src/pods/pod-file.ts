@@ -50,12 +50,20 @@ export function readEtcFile(
 ): { readonly path: string; readonly text: string } {
   if (pod.pid !== undefined) {
     const path = `/etc/${name}`;
-    return { path, text: readPodFile(pod.pid, path)?.text ?? "" };
+    return { path, text: wholeText(readPodFile(pod.pid, path)) };
   }
   const path = namedFile(pod, name);
   const own = path === undefined ? undefined : readRegularIfThere(path, MOST_SETTINGS_BYTES);
-  if (path !== undefined && own !== undefined) return { path, text: own.text };
-  return { path: `/etc/${name}`, text: readRegularIfThere(`/etc/${name}`, MOST_SETTINGS_BYTES)?.text ?? "" };
+  if (path !== undefined && own !== undefined) return { path, text: wholeText(own) };
+  return { path: `/etc/${name}`, text: wholeText(readRegularIfThere(`/etc/${name}`, MOST_SETTINGS_BYTES)) };
+}
+
+/** Nothing is concluded from a part. */
+function wholeText(file: PartOfFile | undefined): string {
+  if (file?.whole === false) {
+    throw new SystemError("read", ERRNO.EFBIG, `of more than ${MOST_SETTINGS_BYTES} bytes`);
+  }
+  return file?.text ?? "";
 }
 
 /** Where `ip netns` keeps a file for a namespace of its own; undefined for a namespace without a name there. */
