@@ -37,6 +37,8 @@ export function stopText(stop: Stop): string {
       return `${stop.sysctl} is 0`;
     case "reverse-path":
       return `rp_filter on ${stop.link.name} refuses ${stop.source}`;
+    case "answer-from-another":
+      return `the answer comes from ${stop.source}, and the pod asked ${stop.expected}`;
     case "martian-source":
       return `a routing table has ${stop.source} as ${stop.type}, so that nothing with that source may come in by ${stop.link.name}`;
     case "no-gateway-address":

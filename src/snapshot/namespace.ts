@@ -10,6 +10,7 @@ import {
   openTransport,
   type NetlinkTransport,
 } from "../kernel/netlink/transport.ts";
+import { readHashlimits } from "../kernel/hashlimit.ts";
 import { readListeners } from "../kernel/listeners.ts";
 import type { Listener } from "../linux/socket-diag.ts";
 import { bounded } from "../kernel/netlink/bounded.ts";
@@ -202,6 +203,7 @@ function readNodeParts(
       ? { forwarding: gaps.try(name, "forwarding database", () => route.forwardingDatabase()) ?? [] }
       : {}),
     sysctls: namespace.run(() => readSysctls(name, nodeSysctls(links), gaps)),
+    hashlimits: gaps.try(name, "hashlimit", () => namespace.run(readHashlimits)) ?? [],
     ...(conntrack === undefined ? {} : { conntrack }),
     counters: [readCounters(namespace)],
     programs: gaps.try(name, "programs", () => readPrograms(namespace, route, links)) ?? [],

@@ -16,6 +16,7 @@ import type { VirtualService } from "../kernel/procfs.ts";
 import type { ForwardingEntry, Neighbour } from "../linux/route/neighbour.ts";
 import type { Route, RouteAnswer } from "../linux/route/route.ts";
 import type { Rule } from "../linux/route/rule.ts";
+import type { HashlimitTable } from "../linux/xtables/hashlimit-table.ts";
 import type { Listener } from "../linux/socket-diag.ts";
 import type { Ruleset, Table } from "../linux/nftables/ruleset.ts";
 
@@ -149,23 +150,6 @@ export interface NamespaceState {
   readonly programs: readonly ProgramState[];
   /** What the kernel answered when it was asked where a packet would go. */
   readonly routeAnswers: readonly RecordedAnswer[];
-}
-
-/** A table of `-m hashlimit --hashlimit-name NAME`. */
-export interface HashlimitTable {
-  readonly name: string;
-  readonly family: IpFamily;
-  readonly buckets: readonly HashlimitBucket[];
-}
-
-/** One line of /proc/net/ipt_hashlimit/NAME: credit is spent by packets and comes back with time. */
-export interface HashlimitBucket {
-  /** `10.0.0.2:0->198.51.100.9:8080`; what the mode does not tell apart is zero. */
-  readonly key: string;
-  readonly credit: number;
-  readonly cap: number;
-  /** What a packet costs: less credit than that, and the limit is reached. */
-  readonly cost: number;
 }
 
 /** What a link leaves to "hardware" (ethtool -k). */

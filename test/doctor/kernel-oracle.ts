@@ -183,7 +183,7 @@ export class KernelOracle implements Disposable {
       found("out", predictedOut(path, chosen), seenOut);
       if (observedOut === undefined) continue;
       delivered++;
-      found("back", predictedBack(path), seenBack === undefined ? "nothing" : tupleOf(seenBack));
+      found("back", predictedBack(path, seenBack), seenBack === undefined ? "nothing" : tupleOf(seenBack));
     }
     return { differences, compared: shots.length - unsure, delivered, unsure };
   }
@@ -315,7 +315,13 @@ function tupleOf({ packet }: CapturedPacket): Seen {
 }
 
 /** Judgements about the world outside are no drops. */
-const JUDGEMENTS = new Set(["untranslated", "foreign-source", "source-unanswered", "answer-unrecognized"]);
+const JUDGEMENTS = new Set([
+  "untranslated",
+  "foreign-source",
+  "source-unanswered",
+  "answer-unrecognized",
+  "answer-from-another",
+]);
 
 /** @param chosen the port that the kernel took from the range it was given */
 function predictedOut(path: Prediction, chosen: number | undefined): Seen {
@@ -325,10 +331,13 @@ function predictedOut(path: Prediction, chosen: number | undefined): Seen {
   return `${source}:${chosen ?? sourcePort} > ${destination}:${destinationPort}`;
 }
 
-function predictedBack(path: Prediction): Seen {
+function predictedBack(path: Prediction, seen: CapturedPacket | undefined): Seen {
   const last = path.steps.at(-1);
   const stopped = path.stops.some((stop) => stop.direction === "back" && !JUDGEMENTS.has(stop.kind));
   if (stopped || last?.direction !== "back" || last.at !== "input") return "nothing";
-  const { source, sourcePort, destination, destinationPort } = last.tuple;
+  const { source, destination, destinationPort } = last.tuple;
+  const port = seen?.packet.tcp?.sourcePort ?? seen?.packet.udp?.sourcePort ?? 0;
+  const { first, last: greatest } = last.sourcePorts ?? { first: 1, last: 0 };
+  const sourcePort = port >= first && port <= greatest ? port : last.tuple.sourcePort;
   return `${source}:${sourcePort} > ${destination}:${destinationPort}`;
 }

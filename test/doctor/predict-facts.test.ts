@@ -305,3 +305,15 @@ test("a snapshot without sockets does not know who listens", () => {
   expect(predictPath(older, older.pods[0]!, target).path.localEnd!.listener).toBe("unknown");
   expect(predictPath(snapshot, snapshot.pods[0]!, target).path.localEnd!.listener).toBe("none");
 });
+
+testWith(["root", "nft", "ip"])("a prefix that the node holds may be a source of its own", () => {
+  const world = healthyWorld();
+  nft(
+    world,
+    `delete table inet wayout
+     table ip one { chain post { type nat hook postrouting priority 100; oifname "eth0" snat to 192.0.2.9; }; }`,
+  );
+  expect(kinds(predict(world))).toEqual(["foreign-source"]);
+  ask(world.node, ["ip", "route", "add", "blackhole", "192.0.2.8/29"]);
+  expect(kinds(predict(world))).toEqual([]);
+});

@@ -104,3 +104,34 @@ testWith(["root", "iptables"])(
     expect(askFrom(world)).toBe(true);
   },
 );
+
+testWith(["root", "iptables"])("a limit that is reached now, and what the kernel says of it", async () => {
+  const world = healthyWorld();
+  await using _ = await serveInternet(world);
+  const limit =
+    "--hashlimit-above 2/hour --hashlimit-burst 2 --hashlimit-mode dstip,dstport --hashlimit-name few";
+  ask(world.node, [
+    "iptables-nft",
+    "-A",
+    "FORWARD",
+    "-p",
+    "udp",
+    "-m",
+    "hashlimit",
+    ...limit.split(" "),
+    "-j",
+    "DROP",
+  ]);
+  const target = { address: PLAN.internet.dnsIpv4, protocol: "udp", port: 53 } as const;
+  const predict = () => {
+    const snapshot = snapshotOf(world, [target.address]);
+    const { path, doubts } = predictPath(snapshot, snapshot.pods[0]!, target);
+    return { stops: path.stops.map((stop) => `${stop.kind} ${stop.direction}`), doubts };
+  };
+  expect(predict().stops).toEqual([]);
+  for (let question = 0; question < 2; question++) expect(askFrom(world)).toBe(true);
+  expect(askFrom(world, 0, 0.3)).toBe(false);
+  const { stops, doubts } = predict();
+  expect(stops).toEqual(["filtered out"]);
+  expect(doubts[0]!.about).toContain("now with room for 0 packets");
+});

@@ -174,4 +174,16 @@ function deliver(walk: Walk, packet: Packet): void {
   reversePath(walk, "pod", inside.packet, link, undefined);
   walk.hook("pod", inside, "input");
   walk.step("pod", "input", "the answer reaches the socket", inside.packet);
+  checkSender(walk, inside.packet);
+}
+
+/** A socket takes answers from whom it asked, and drops others. */
+function checkSender(walk: Walk, { source, sourcePort, aboutFlow }: Packet): void {
+  const { sent } = walk;
+  if (sent === undefined || aboutFlow === true) return;
+  const { destination: expected, destinationPort: expectedPort } = sent;
+  if (source === expected && sourcePort === expectedPort) return;
+  // That conntrack did not know the answer says why.
+  if (walk.stops.some((stop) => stop.kind === "answer-unrecognized")) return;
+  walk.stop({ kind: "answer-from-another", place: "pod", source, sourcePort, expected, expectedPort });
 }

@@ -1,7 +1,7 @@
 /** The third part of the way out: through the node, from its prerouting hooks to its out-interface. */
 import type { Link } from "../../linux/route/link.ts";
 import type { Decision } from "./decision.ts";
-import { usesLink } from "./fib.ts";
+import { isDefaultRoute, usesLink } from "./fib.ts";
 import { noRoute, wayText, type Way } from "./in-pod.ts";
 import { IPPROTO, linkDown, neighbourAt } from "./link-state.ts";
 import { localEnd } from "./local-end.ts";
@@ -205,6 +205,16 @@ export function failedNeighbour(walk: Walk, link: Link, address: string | undefi
   }
 }
 
+/**
+ * A prefix that is routed to the node: it holds it by a route that ends here (`blackhole`, as BGP daemons set it, or by
+ * a dummy), so that what is not translated back goes nowhere.
+ */
+function isHeld({ fib }: NodeView, source: string): boolean {
+  const way = fib.predict({ destination: source });
+  if (way.kind === "refused") return way.route !== undefined && !isDefaultRoute(way.route);
+  return way.route !== undefined && !isDefaultRoute(way.route) && way.link.kind === "dummy";
+}
+
 /** Can anybody outside answer to this source? */
 function judgeSource(walk: Walk, machine: Machine, way: Way, sentSource: string): void {
   const { source, destination, ttl } = machine.packet;
@@ -213,7 +223,7 @@ function judgeSource(walk: Walk, machine: Machine, way: Way, sentSource: string)
   if (ttl <= 1 && way.gateway !== undefined && !told) {
     walk.stop({ kind: "ttl-exceeded", place: "node", link, ttl, by: machine.ttlBy });
   }
-  if (walk.node.view.fib.isLocal(source)) return;
+  if (walk.node.view.fib.isLocal(source) || isHeld(walk.node.view, source)) return;
   const prefix = onLinkPrefix(walk.node.view, link, source);
   // Whoever lives in the uplink's own network and is answered for there needs no translation.
   if (prefix !== undefined && isAnsweredFor(walk.node.view, link, source)) return;

@@ -31,6 +31,8 @@ export interface PathStep {
   readonly text: string;
   /** The packet as it left this step. */
   readonly tuple: Tuple;
+  /** Its source port is one of these; `tuple` names the first. */
+  readonly sourcePorts?: PortRange;
   /** The rule that decided, where one did something worth telling. */
   readonly by?: Decision;
 }
@@ -140,6 +142,14 @@ export type Stop = At &
         readonly source: string;
         readonly link: Link;
         readonly prefix: string;
+      }
+    | {
+        /** The answer reaches the pod from an address or port that its socket has not asked. */
+        readonly kind: "answer-from-another";
+        readonly source: string;
+        readonly sourcePort: number;
+        readonly expected: string;
+        readonly expectedPort: number;
       }
     | {
         /** The answer to a translated packet is not turned back: conntrack does not find its flow. */

@@ -129,6 +129,7 @@ export class Walk {
       at,
       text,
       tuple: tupleOf(packet),
+      ...(packet.sourcePortFrom === undefined ? {} : { sourcePorts: packet.sourcePortFrom }),
       ...(by === undefined ? {} : { by }),
     });
   }

@@ -2,6 +2,7 @@
  * The whole shape of a snapshot: what a stranger's file holds besides is left out, and what does not fit is refused with
  * its place, before anything is concluded from it. The types see to it that no field is forgotten here.
  */
+import type { HashlimitBucket, HashlimitTable } from "../../linux/xtables/hashlimit-table.ts";
 import { NAT_BACKENDS } from "../../nat/backends/backends.ts";
 import type { AddressRange, NatIntent, NatSource, PortRange, Translation } from "../../nat/intent.ts";
 import type { VirtualService } from "../../kernel/procfs.ts";
@@ -15,8 +16,6 @@ import {
   type CounterReading,
   type ExpectedInterface,
   type FlowGroup,
-  type HashlimitBucket,
-  type HashlimitTable,
   type IpsetEntry,
   type IpsetState,
   type Missing,

@@ -2,7 +2,7 @@
 import { ipFamily, ipNumber } from "../../../address/ip.ts";
 import type { connlimit } from "../../../linux/xtables/matches/connlimit.ts";
 import type { hashlimit } from "../../../linux/xtables/matches/rates.ts";
-import type { HashlimitBucket } from "../../../snapshot/snapshot.ts";
+import type { HashlimitBucket } from "../../../linux/xtables/hashlimit-table.ts";
 import type { Machine } from "../machine.ts";
 
 type ValueOf<D extends { read: (...parameters: never) => unknown }> = ReturnType<D["read"]>;
@@ -16,7 +16,7 @@ export function hashlimitMatches(machine: Machine, wanted: ValueOf<typeof hashli
   const bucket = table?.buckets.find((one) => isBucketOf(machine, wanted, one));
   const reached = bucket !== undefined && bucket.credit < bucket.cost;
   const now =
-    bucket === undefined ? "" : `, now at ${bucket.credit} of ${bucket.cap}, a packet costs ${bucket.cost}`;
+    bucket === undefined ? "" : `, now with room for ${Math.floor(bucket.credit / bucket.cost)} packets`;
   return machine.ask(`the limit ${name} of ${rate} (hashlimit)${now}`, reached === above);
 }
 
