@@ -63,6 +63,11 @@ export class Historian implements AgentListener, Disposable {
     }
   };
 
+  /** Who, besides the agent, changed the rules last. */
+  get lastChange(): { readonly at: number; readonly by: Culprit } | undefined {
+    return this.#last;
+  }
+
   /** Nothing that waits for a word is lost. */
   [Symbol.dispose](): void {
     this.#settle(undefined);

@@ -9,6 +9,7 @@ import type { FlowSummary } from "../flows/flow-statistics.ts";
 import { VERSION } from "../version.ts";
 import type { AgentListener } from "./agent.ts";
 import type { MetricsText } from "./api/view.ts";
+import type { Look } from "./look/look.ts";
 import type { JournalEvent } from "./journal/journal.ts";
 import type { Round } from "./reconcile/reconciler.ts";
 
@@ -67,6 +68,17 @@ export class AgentMetrics implements AgentListener {
     "Source ports left for new connections, by outgoing address and destination: the fifty fullest.",
     ["protocol", "outgoing", "destination"],
   );
+  readonly #findings = this.#gauge(
+    "wayout_findings",
+    "Pods that have a finding, by its code, when the node was last looked at.",
+    ["code"],
+  );
+  readonly #pods = this.#gauge(
+    "wayout_pods",
+    "Pods by what the last look says of their way out: healthy, broken, or unknown (something could not be read).",
+    ["state"],
+  );
+  readonly #lookedAt = this.#gauge("wayout_look_timestamp_seconds", "When the node was last looked at.");
   readonly #ready = this.#gauge("wayout_ready", "1 when everything is as it shall be.");
   readonly #culprits = new Set<string>();
   #read: { readonly at: number; readonly figures: Promise<TableFigures | undefined> } | undefined;
@@ -95,6 +107,17 @@ export class AgentMetrics implements AgentListener {
       step: object.startsWith("net.") ? "forwarding" : "nat",
       culprit: this.#named(by?.process ?? "unknown"),
     });
+  };
+
+  readonly looked = ({ verdicts }: Look, at: number): void => {
+    this.#lookedAt.set(at / 1000);
+    this.#findings.reset();
+    const states = { healthy: 0, broken: 0, unknown: 0 };
+    for (const { healthy, blind, findings } of verdicts) {
+      states[!healthy ? "broken" : blind ? "unknown" : "healthy"]++;
+      for (const code of new Set(findings.map((one) => one.code))) this.#findings.inc({ code });
+    }
+    for (const [state, count] of Object.entries(states)) this.#pods.set({ state }, count);
   };
 
   async text(): Promise<MetricsText> {

@@ -10,6 +10,7 @@ import { AgentView } from "./api/view.ts";
 import { Historian } from "./historian.ts";
 import { Journal } from "./journal/journal.ts";
 import type { AgentLog } from "./log.ts";
+import { Looks } from "./look/looks.ts";
 import { AgentMetrics, type TableFigures } from "./metrics.ts";
 import { PolicySource, type PolicyPlace, type PolicyState } from "./policy-source.ts";
 import { readToken } from "./token.ts";
@@ -24,6 +25,8 @@ export interface ServiceOptions {
   /** Names under which the agent may be asked over HTTP, besides those of loopback. */
   readonly hosts: readonly string[];
   readonly remotePeers: boolean;
+  /** Whether to look at the whole node after changes: what became of which pod, for journal and metrics. */
+  readonly looks: boolean;
   /** Where the policy stands; without one only what attach and the plugin want is kept. */
   readonly policy?: PolicyPlace;
 }
@@ -39,6 +42,7 @@ export class AgentService {
   readonly #historian: Historian;
   readonly #agent: Agent;
   readonly #server: ApiServer;
+  readonly #looks: Looks | undefined;
   #policy: PolicySource | undefined;
 
   /** Started, with its policy in force. @throws WayoutError `agent-runs`, `port-in-use`, `bad-token-file`, `no-privilege` */
@@ -75,8 +79,14 @@ export class AgentService {
         wanted: () => this.#policy?.state.policy,
         trouble: () => this.#policy?.state.trouble,
       };
-      this.#agent = new Agent({ node, log, policy }, [this.#historian, metrics]);
+      this.#looks = options.looks ? this.#looking(metrics) : undefined;
+      this.#agent = new Agent({ node, log, policy }, [
+        this.#historian,
+        metrics,
+        ...(this.#looks === undefined ? [] : [this.#looks]),
+      ]);
     } catch (error) {
+      this.#looks?.stop();
       this.#closeRecords();
       throw error;
     }
@@ -93,9 +103,21 @@ export class AgentService {
         ...(listen === undefined ? {} : { listen }),
       });
     } catch (error) {
+      this.#looks?.stop();
       void this.#agent.stop().finally(() => this.#closeRecords());
       throw error;
     }
+  }
+
+  #looking(metrics: AgentMetrics): Looks {
+    const { node, log } = this.options;
+    return new Looks({
+      run: (words, signal) => runIn(node, words, signal),
+      log,
+      historian: this.#historian,
+      journal: this.#journal,
+      looked: metrics.looked,
+    });
   }
 
   #policyChanged(path: string, { trouble, warnings, policy }: PolicyState): void {
@@ -111,6 +133,7 @@ export class AgentService {
   }
 
   async stop(): Promise<void> {
+    this.#looks?.stop();
     this.#policy?.close();
     this.#feed.close();
     await this.#server.close();
@@ -126,7 +149,11 @@ export class AgentService {
 }
 
 /** The child lives in the node's namespace, as this thread does while it starts it. */
-async function runIn(node: NetworkNamespace, words: readonly string[]): Promise<Answered> {
+async function runIn(
+  node: NetworkNamespace,
+  words: readonly string[],
+  signal?: AbortSignal,
+): Promise<Answered> {
   const child = node.run(() =>
     Bun.spawn([...selfCommand(), ...words], {
       stdin: "ignore",
@@ -134,6 +161,7 @@ async function runIn(node: NetworkNamespace, words: readonly string[]): Promise<
       stderr: "pipe",
       timeout: ASK_TIMEOUT_MS,
       killSignal: "SIGKILL",
+      ...(signal === undefined ? {} : { signal }),
       env: { ...process.env, NO_COLOR: "1" },
     }),
   );

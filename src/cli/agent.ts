@@ -1,7 +1,7 @@
 import { logLine } from "./output.ts";
 import { Command, Option } from "commander";
 import { agentLog, type LogFormat } from "../agent/log.ts";
-import { JOURNAL_PATH } from "../agent/journal/journal.ts";
+import { JOURNAL_PATH } from "../agent/journal/place.ts";
 import { AgentService, parseListen } from "../agent/service.ts";
 import type { PolicyPlace } from "../agent/policy-source.ts";
 import { WayoutError } from "../error.ts";
@@ -34,6 +34,7 @@ interface AgentCommandOptions {
   readonly listen?: string;
   readonly host: readonly string[];
   readonly remote?: true;
+  readonly look: boolean;
   readonly tokenFile: string;
   readonly logFormat: LogFormat;
   readonly netns?: string;
@@ -58,6 +59,7 @@ export function agentCommand(): Command {
     .option("--azure-config-dir <directory>", "the same as the files of Azure's ip-masq-agent-v2")
     .option("--source <cidr...>", "whose packets the last two mean: they name nobody", [])
     .option("--journal <file>", "where to remember what changed; none: nowhere", JOURNAL_PATH)
+    .option("--no-look", "do not look at every pod after changes: no findings in history and metrics")
     .option("--listen <address:port>", "answer over HTTP, too: 127.0.0.1:7070; needs the token")
     .option("--host <name...>", "a name under which it may be asked over HTTP, besides localhost", [])
     .option("--remote", "answer peers beyond this machine")
@@ -74,6 +76,7 @@ export function agentCommand(): Command {
         node,
         log,
         journal: options.journal === "none" ? undefined : options.journal,
+        looks: options.look,
         tokenPath: options.tokenFile,
         hosts: options.host,
         remotePeers: options.remote === true,

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { LOOKER } from "../agent/look/name.ts";
 import { POD_FILE_READER } from "../pods/reader-process.ts";
 import { LAB_PROCESSES } from "../lab/processes.ts";
 
@@ -83,6 +84,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     name: POD_FILE_READER,
     summary: "started by wayout itself",
     load: async () => (await import("./read-pod-file.ts")).readPodFileCommand(),
+    hidden: true,
+  },
+  {
+    name: LOOKER,
+    summary: "started by wayout itself",
+    load: async () => (await import("./agent-look.ts")).agentLookCommand(),
     hidden: true,
   },
   ...Object.values(LAB_PROCESSES).map((name) => ({

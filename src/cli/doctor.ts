@@ -1,4 +1,5 @@
-import { Command } from "commander";
+import { Command, Option } from "commander";
+import { JOURNAL_PATH } from "../agent/journal/place.ts";
 import type { Diagnosis } from "../doctor/diagnose.ts";
 import { examine, type Examination, type ExaminationRequest } from "../examination/examine.ts";
 import { diagnosisText, groupFindings, manyText } from "./doctor-report.ts";
@@ -15,6 +16,7 @@ Examples:
   sudo wayout doctor ns-blue --to api.github.com  one pod, one destination
   sudo wayout doctor ns-blue --fix                mend what is ours, after asking
   sudo wayout doctor --watch                      look again when something changes, and tell what became of it
+  sudo wayout doctor --at 14:03 blue              judge what the agent saw then ('wayout history' tells what changed)
   wayout doctor --snapshot node.json              judge a snapshot from another machine
   wayout snapshot > node.json                     take one
 
@@ -28,6 +30,8 @@ interface DoctorOptions {
   readonly yes?: true;
   readonly watch?: true;
   readonly snapshot?: string;
+  readonly at?: string;
+  readonly journal: string;
   readonly probe: boolean;
   readonly node?: string;
   readonly json?: true;
@@ -44,6 +48,13 @@ export function doctorCommand(): Command {
     .option("--yes", "do not ask")
     .option("--watch", "look again and again, and tell what changes")
     .option("--snapshot <file>", "judge a snapshot instead of this machine; - reads standard input")
+    .addOption(
+      new Option(
+        "--at <time>",
+        "judge the node as it was: 14:03, 10m (so long ago), 2026-11-28T14:03",
+      ).conflicts(["snapshot", "watch", "fix", "node"]),
+    )
+    .option("--journal <file>", "the agent's journal, for --at", JOURNAL_PATH)
     .option("--no-probe", "send nothing, predict only")
     .option(
       "--node <netns|path>",
@@ -52,7 +63,7 @@ export function doctorCommand(): Command {
     .option("--json", "one JSON value")
     .addHelpText("after", HELP)
     .action(async (pod: string | undefined, options: DoctorOptions) => {
-      const request = requestOf(pod, options);
+      const request = { ...requestOf(pod, options), ...(await past(options)) };
       // Most runs only predict: the rest is loaded where it is asked for.
       if (options.watch === true) {
         const { showWatch } = await import("./doctor-watch.ts");
@@ -80,6 +91,13 @@ function requestOf(pod: string | undefined, options: DoctorOptions): Examination
     ...(snapshot === undefined ? {} : { snapshot }),
     ...(options.probe ? {} : { silent: true }),
   };
+}
+
+/** What is to be judged when it is not the present. */
+async function past({ at, journal }: DoctorOptions): Promise<Pick<ExaminationRequest, "snapshot">> {
+  if (at === undefined) return {};
+  const { snapshotThen } = await import("./doctor-at.ts");
+  return { snapshot: snapshotThen(at, journal) };
 }
 
 /** The diagnosis of one pod together with what real packets did; unchanged when nothing is to be sent. */

@@ -9,7 +9,13 @@ export interface Transition {
   readonly text: string;
 }
 
-export function transitions(before: readonly Diagnosis[], now: readonly Diagnosis[]): Transition[] {
+/** What must be known of a diagnosis to tell what became different. */
+export interface Verdict extends Pick<Diagnosis, "pod" | "healthy" | "answer"> {
+  readonly findings: readonly VerdictFinding[];
+}
+export type VerdictFinding = Pick<Finding, "code" | "text" | "stopsTraffic">;
+
+export function transitions(before: readonly Verdict[], now: readonly Verdict[]): Transition[] {
   const changes: Transition[] = [];
   const old = new Map(before.map((one) => [one.pod, one]));
   for (const diagnosis of now) {
@@ -23,7 +29,7 @@ export function transitions(before: readonly Diagnosis[], now: readonly Diagnosi
   return changes;
 }
 
-function ofPod(last: Diagnosis, { pod, findings, healthy, answer }: Diagnosis): Transition[] {
+function ofPod(last: Verdict, { pod, findings, healthy, answer }: Verdict): Transition[] {
   const changes: Transition[] = [];
   const nearest = Math.min(...findings.filter((one) => one.stopsTraffic).map(rank));
   for (const one of last.findings) {
@@ -42,7 +48,7 @@ function ofPod(last: Diagnosis, { pod, findings, healthy, answer }: Diagnosis): 
 const ORDER = new Map(Object.keys(CATALOGUE).map((code, index) => [code, index]));
 
 /** The place on the way at which packets meet it. */
-function rank({ code }: Finding): number {
+function rank({ code }: VerdictFinding): number {
   return ORDER.get(code) ?? 0;
 }
 
@@ -50,7 +56,11 @@ function rank({ code }: Finding): number {
  * The only finding of a code stays the same one when its sentence changes: it holds numbers that count on. Of several
  * the sentence tells which.
  */
-function isAmong(others: readonly Finding[], one: Finding, own: readonly Finding[]): boolean {
+function isAmong(
+  others: readonly VerdictFinding[],
+  one: VerdictFinding,
+  own: readonly VerdictFinding[],
+): boolean {
   const alike = others.filter(
     ({ code, stopsTraffic }) => code === one.code && stopsTraffic === one.stopsTraffic,
   );

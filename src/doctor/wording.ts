@@ -30,10 +30,13 @@ export function textOfRule(rule: Rule, table: Table): string {
 }
 
 type RuleNames = NonNullable<Parameters<typeof ruleText>[2]>;
+const named = new WeakSet<NamespaceState>();
 const namesAt = new WeakMap<Table, RuleNames>();
 
 /** Rules hold ipsets and interfaces by number: the namespace that a table stands in knows their names. */
 export function nameObjects(state: NamespaceState): void {
+  if (named.has(state)) return;
+  named.add(state);
   const names: RuleNames = {
     interfaces: new Map(state.links.map((link) => [link.index, link.name])),
     ipsets: new Map(state.ipsets.map((set) => [set.index, set.name])),

@@ -32,8 +32,8 @@ export interface ExaminationRequest {
   readonly protocol?: string;
   /** Name or path of the namespace that plays the node; the one that the pod's veth leads to, or ours, when absent. */
   readonly node?: string;
-  /** A file to judge instead of this machine; - is standard input. */
-  readonly snapshot?: string;
+  /** What to judge instead of this machine: a snapshot, or the file of one; - is standard input. */
+  readonly snapshot?: string | Snapshot;
   /** Nothing may be sent, not even a question for a name. */
   readonly silent?: boolean;
 }
@@ -53,7 +53,9 @@ export function examine(request: ExaminationRequest): Examination {
   const wanted = to === undefined ? undefined : parseTarget(to, { protocol: request.protocol ?? "tcp" });
   if (wanted !== undefined && !isIp(wanted.host) && file !== undefined) throw namesNeedAPod(wanted);
   const { snapshot, resolved } =
-    file === undefined ? lookAtThisMachine(request, wanted) : { snapshot: readSnapshot(file) };
+    file === undefined
+      ? lookAtThisMachine(request, wanted)
+      : { snapshot: typeof file === "string" ? readSnapshot(file) : file };
   const pods = name === undefined ? judged(snapshot) : [chosen(snapshot, name, file === undefined)];
   return {
     snapshot,

@@ -62,6 +62,15 @@ export function parseSnapshot(text: string, name: string): Snapshot {
       error,
     );
   }
+  return checkedSnapshot(value, name);
+}
+
+/**
+ * A value that shall be a snapshot.
+ * @param name for messages
+ * @throws WayoutError foreign-snapshot, newer-snapshot, older-snapshot
+ */
+export function checkedSnapshot(value: unknown, name: string): Snapshot {
   const head = value as Partial<Snapshot> | null;
   if (typeof head !== "object" || head === null || head.format !== SNAPSHOT_FORMAT) {
     throw refuse(

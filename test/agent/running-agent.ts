@@ -23,10 +23,13 @@ export class RunningAgent {
     afterThisTest(() => this.#child.kill("SIGKILL"));
   }
 
-  /** Started, and past its first comparison. It keeps no journal unless it is told to: the usual one is the machine's. */
+  /** Started, and past its first comparison. It keeps no journal unless it is told to: the usual one is the
+   * machine's; and it looks at the pods, which costs a process each time, only with `--look`. */
   static async on(node: NetworkNamespace, ...args: readonly string[]): Promise<RunningAgent> {
     const journal = args.includes("--journal") ? [] : ["--journal", "none"];
-    const agent = new RunningAgent(node, [...args, ...journal]);
+    const look = args.includes("--look") ? [] : ["--no-look"];
+    const own = args.filter((one) => one !== "--look");
+    const agent = new RunningAgent(node, [...own, ...journal, ...look]);
     await agent.says("started");
     return agent;
   }

@@ -117,7 +117,7 @@ describe("list", () => {
     ask(namespace, ["sysctl", "-qw", "net.netfilter.nf_conntrack_acct=0"]);
     const elsewhere = wayout(undefined, "list", "--netns", namespace.name!);
     expect(elsewhere.stderr).toContain(
-      `nsenter --net=/run/netns/${namespace.name} sysctl -w net.netfilter.nf_conntrack_acct=1`,
+      `ip netns exec ${namespace.name} sysctl -w net.netfilter.nf_conntrack_acct=1`,
     );
   });
 

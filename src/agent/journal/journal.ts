@@ -9,10 +9,7 @@ import { Database, type SQLQueryBindings } from "bun:sqlite";
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { messageOf, WayoutError } from "../../error.ts";
-import { getValue, putValue, type PartName } from "./parts.ts";
-
-/** Where an agent writes when nothing else was said. */
-export const JOURNAL_PATH = "/var/lib/wayout/journal.db";
+import { cutValue, getValue, type CutValue, type PartName } from "./parts.ts";
 
 /** Raised when a file of this version cannot be read by the one before. */
 const VERSION = 1;
@@ -158,11 +155,14 @@ export class Journal implements Disposable {
     });
   }
 
-  /** Keeps a snapshot. Parts that an earlier one had are not written again. */
+  /** Keeps a snapshot. */
   keep(at: number, snapshot: unknown): void {
+    this.keepCut(at, cutValue(snapshot));
+  }
+
+  /** Keeps a snapshot that was cut by somebody else. Parts that an earlier one had are not written again. */
+  keepCut(at: number, { root, parts }: CutValue): void {
     this.#write(() => {
-      const parts = new Map<PartName, string>();
-      const root = putValue(snapshot, (name, text) => void parts.set(name, text));
       const { id } = this.#database
         .query("INSERT INTO snapshot (at, root) VALUES (?, ?) RETURNING id")
         .get(at, bytesOf(root)) as { id: number };

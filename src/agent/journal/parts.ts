@@ -33,6 +33,19 @@ export function putValue(value: unknown, put: PutPart): PartName {
   return name;
 }
 
+/** A value in parts: whoever keeps it need not look into it again. */
+export interface CutValue {
+  /** The outermost part. */
+  readonly root: PartName;
+  readonly parts: readonly (readonly [PartName, string])[];
+}
+
+export function cutValue(value: unknown): CutValue {
+  const parts = new Map<PartName, string>();
+  const root = putValue(value, (name, text) => void parts.set(name, text));
+  return { root, parts: [...parts] };
+}
+
 /** Puts a value together again. @throws Error when a part is lost */
 export function getValue(name: PartName, get: GetPart): unknown {
   const text = get(name);
