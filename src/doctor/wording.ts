@@ -13,11 +13,6 @@ export function linkText(link: Link): string {
   return `${link.name}: ${link.up ? "up" : "down"}${carrier}, state ${link.operState}`;
 }
 
-/** `ip filter FORWARD`: family, table and chain of a base chain. */
-export function chainText(table: Table, chain: { readonly name: string }): string {
-  return `${table.family} ${table.name} ${chain.name}`;
-}
-
 /** The rule as nft prints it, or the policy. */
 export function decisionText(decision: Decision): string {
   const { rule, table, base } = decision;
