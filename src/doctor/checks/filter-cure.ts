@@ -1,4 +1,5 @@
 /** What lets a packet through that a rule or a policy stops, and whose word it takes. */
+import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
 import { command, type CommandLine } from "../../text/command.ts";
 import { isIptablesTable } from "../../linux/nftables/text.ts";
@@ -7,7 +8,7 @@ import { ANYWHERE } from "../anywhere.ts";
 import { deleteRule, type CheckContext } from "../check.ts";
 import type { Fix } from "../finding.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
-import { PRIORITY } from "../predict/hooks.ts";
+
 import type { Stop } from "../predict/path.ts";
 import { isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
 import { productOfDecision } from "../whose.ts";
@@ -126,7 +127,7 @@ function conditionsOf(
   const early =
     stop.hook === "ingress" ||
     stop.place === "pod" ||
-    (stop.hook === "prerouting" && priority < PRIORITY.dstnat);
+    (stop.hook === "prerouting" && priority < HOOK_PRIORITY.dstnat);
   const destination = early ? target.address : (left?.destination ?? target.address);
   const ip: "ip" | "ip6" = family === 4 ? "ip" : "ip6";
   const anywhere = senders === "from anybody" || target.address === ANYWHERE[family].address;
