@@ -1,4 +1,4 @@
-/** What a change must pass besides the tests: types, lint, format, layers. Exactly what continuous integration runs. */
+/** What a change must pass besides the tests: types, lint, format, what nobody uses, layers. Exactly what continuous integration runs. */
 import { join } from "node:path";
 
 const root = join(import.meta.dir, "..");
@@ -7,6 +7,7 @@ const CHECKS: readonly (readonly [string, readonly string[]])[] = [
   ["types", [join(bin, "tsc"), "--noEmit"]],
   ["lint", [join(bin, "oxlint")]],
   ["format", [join(bin, "oxfmt"), "--check", "."]],
+  ["unused", [join(bin, "knip"), "--no-progress"]],
   ["layers", [join(root, "bin", "bun"), "test", join(root, "test", "layers.test.ts")]],
 ];
 

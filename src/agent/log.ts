@@ -1,6 +1,4 @@
 /** The agent's log: one line an event, and only for what happened. */
-import { messageOf } from "../error.ts";
-
 export type LogFormat = "json" | "text";
 export type LogLevel = "info" | "warn" | "error";
 
@@ -32,9 +30,4 @@ export function agentLog(
       put([at, level.padEnd(5), event, ...said].join(" "));
     },
   };
-}
-
-/** What was thrown, as a field. */
-export function failureField(error: unknown): LogFields {
-  return { message: messageOf(error) };
 }

@@ -623,6 +623,15 @@ export const CATALOGUE = {
     dependsOn: [],
     about: "Docker sets the policy of FORWARD to DROP and accepts only its own networks.",
   },
+  "branch-fails": {
+    step: "filter",
+    title: "a rule chooses by chance, and one of its choices leads nowhere",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "kube-proxy spreads a Service's connections over its endpoints by chance. One that is gone, or to which the node has no way, makes its share of the connections fail.",
+  },
   "service-no-endpoints": {
     step: "filter",
     title: "a Kubernetes Service has no ready endpoints, and kube-proxy refuses its packets",

@@ -8,7 +8,6 @@ import {
   ON_THE_WAY,
   READ_FOR,
   STEPS,
-  type FindingCode,
   type StepName,
 } from "../causes/catalogue.ts";
 import { anywhere, CheckContext, finding, type Check } from "./check.ts";
@@ -281,5 +280,3 @@ function okText(step: StepName, path: Prediction): string {
       return "";
   }
 }
-
-export type { FindingCode };

@@ -13,11 +13,6 @@ export function linkText(link: Link): string {
   return `${link.name}: ${link.up ? "up" : "down"}${carrier}, state ${link.operState}`;
 }
 
-/** `ip filter FORWARD`: family, table and chain of a base chain. */
-export function chainText(table: Table, chain: { readonly name: string }): string {
-  return `${table.family} ${table.name} ${chain.name}`;
-}
-
 /** The rule as nft prints it, or the policy. */
 export function decisionText(decision: Decision): string {
   const { rule, table, base } = decision;
@@ -30,10 +25,13 @@ export function textOfRule(rule: Rule, table: Table): string {
 }
 
 type RuleNames = NonNullable<Parameters<typeof ruleText>[2]>;
+const named = new WeakSet<NamespaceState>();
 const namesAt = new WeakMap<Table, RuleNames>();
 
 /** Rules hold ipsets and interfaces by number: the namespace that a table stands in knows their names. */
 export function nameObjects(state: NamespaceState): void {
+  if (named.has(state)) return;
+  named.add(state);
   const names: RuleNames = {
     interfaces: new Map(state.links.map((link) => [link.index, link.name])),
     ipsets: new Map(state.ipsets.map((set) => [set.index, set.name])),

@@ -432,6 +432,27 @@ describe("a report", () => {
   }
 });
 
+testWith(["root", "iptables"])("one of a Service's endpoints is gone", () => {
+  const world = healthyWorld();
+  const service = (second: string): string => `*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-SVC-A - [0:0]
+-F PREROUTING
+-A PREROUTING -j KUBE-SERVICES
+-A KUBE-SERVICES -d 10.96.0.50/32 -p tcp --dport 80 -j KUBE-SVC-A
+-A KUBE-SVC-A -p tcp -m statistic --mode random --probability 0.5 -j DNAT --to-destination ${WEB.address}:80
+-A KUBE-SVC-A -p tcp -j DNAT --to-destination ${second}:80
+COMMIT
+`;
+  const cluster: Target = { address: "10.96.0.50", protocol: "tcp", port: 80 };
+  restore(world, service(WEB.address));
+  expect(look(world, cluster).findings).toEqual([]);
+  restore(world, service("192.0.2.66"));
+  ip(world, "route add blackhole 192.0.2.66");
+  const { findings, healthy } = look(world, cluster);
+  expect([healthy, findings.map((one) => one.code)]).toEqual([true, ["branch-fails"]]);
+});
+
 describe("what ends here and is answered", () => {
   testWith(["root", "iptables"])("a REDIRECT to a proxy that runs", async () => {
     const world = healthyWorld();

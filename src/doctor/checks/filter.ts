@@ -1,10 +1,12 @@
 /** Does a filter stop the packet, or its answer? */
 import { forAddress } from "../vouched.ts";
+import { endText } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { anywhere, finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
-import { decisionPlace, decisionText, textOfRule, traceCommand } from "../wording.ts";
+import { decisionPlace, decisionText, targetText, textOfRule, traceCommand } from "../wording.ts";
+import { stopText } from "../stop-text.ts";
 import { filterCure, type Filtered } from "./filter-cure.ts";
 import { emptyService, type EmptyService } from "./service.ts";
 import { ownerOfDecision } from "../whose.ts";
@@ -17,6 +19,7 @@ export const filter: Check = {
     "service-no-endpoints",
     "filter-queue",
     "filter-unknown",
+    "branch-fails",
     "invalid-dropped",
     "invalid-leaks",
   ],
@@ -134,6 +137,8 @@ function queued(context: CheckContext, stop: Filtered): Finding {
 function unknown(context: CheckContext): Finding[] {
   const { doubts, certain } = context.predicted;
   if (doubts.length === 0 && certain) return [];
+  const branch = failingBranch(context);
+  if (branch !== undefined) return [branch];
   return [
     finding("filter-unknown", {
       text: certain
@@ -151,6 +156,30 @@ function unknown(context: CheckContext): Finding[] {
       confidence: "possible",
     }),
   ];
+}
+
+/** A rule chooses by chance (one of a Service's endpoints), and one of its choices leads nowhere. */
+function failingBranch({ predicted, path, pod, target }: CheckContext): Finding | undefined {
+  const { doubts, otherwise } = predicted;
+  const [stop] = otherwise?.stops ?? [];
+  const chance = doubts.find((one) => one.about.startsWith("a random"));
+  if (chance === undefined || stop === undefined || path.stops.length > 0) return undefined;
+  const tuple = otherwise?.steps.at(-1)?.tuple;
+  const to =
+    tuple === undefined || tuple.destination === target.address
+      ? ""
+      : `, to ${endText(tuple.destination, tuple.destinationPort)},`;
+  return finding("branch-fails", {
+    text: `some of ${pod.name}'s connections to ${targetText(target)} fail: those that ${chance.about} sends another way${to} get no further: ${stopText(stop)}`,
+    owner: "the rules named",
+    evidence: [
+      { source: chance.about, value: chance.assumed ? "what works: matches" : "what works: does not match" },
+      { source: "the other way", value: stopText(stop) },
+    ],
+    consequence: "a share of the connections fails, the others work",
+    advice: ["mend that way, or have its owner take it out (an endpoint that is gone)"],
+    confidence: "likely",
+  });
 }
 
 /** Packets that conntrack calls invalid came while the doctor looked: a rule drops them, or they pass untranslated. */

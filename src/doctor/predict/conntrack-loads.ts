@@ -75,8 +75,8 @@ function zoneNumber(zone: Zone | undefined, direction: string | undefined): numb
   return direction === "original" || direction === "reply" ? zoneIn(zone, direction) : (zone?.id ?? 0);
 }
 
-function hasTemplate({ flow, zone, packet }: Machine): boolean {
-  return flow === undefined && zone !== undefined && packet.state === "invalid";
+function hasTemplate({ isLookedAt, zone }: Machine): boolean {
+  return !isLookedAt && zone !== undefined;
 }
 
 function loadTuple(machine: Machine, key: string, tuple: Tuple, word: number): StepResult {

@@ -155,6 +155,7 @@ function isRoutedOtherwise(before: Packet, after: Packet): boolean {
 
 /** The conntrack hook (nf_conntrack_in): a first packet begins a flow; an answer finds the flow that it belongs to. */
 function track(machine: Machine): void {
+  machine.isLookedAt = true;
   const { packet } = machine;
   if (packet.state === "untracked" || isNeighbourDiscovery(packet)) {
     machine.packet = { ...packet, state: "untracked" };

@@ -42,6 +42,8 @@ export class Machine {
    */
   zone: Zone | undefined;
   zonedBy: Decision | undefined;
+  /** Conntrack has looked at the packet: the template is gone, whatever came of it. */
+  isLookedAt = false;
   /** The answer began a flow of its own for which conntrack has no room beside that one. */
   clashes = false;
   /** The flow that an answer belongs to and that conntrack did not find: it looked in another zone. */

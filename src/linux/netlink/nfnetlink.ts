@@ -8,7 +8,6 @@ import { request, type MessageSpec } from "./message.ts";
 export const nfgenmsg = struct("nfgenmsg", { family: "u8", version: "u8", resourceId: "be16" });
 
 export const NFNL_SUBSYS_CTNETLINK = 1;
-export const NFNL_SUBSYS_CTNETLINK_EXP = 2;
 export const NFNL_SUBSYS_NFTABLES = 10;
 
 /** The message type of a netfilter message: subsystem in the upper byte. */

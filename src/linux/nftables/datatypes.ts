@@ -84,10 +84,6 @@ export function datatypeNamed(name: string): Datatype | undefined {
   return byName.get(name);
 }
 
-export function datatypeNumbered(number: number): Datatype | undefined {
-  return byNumber.get(number);
-}
-
 /** The types of `ipv4_addr . inet_service`. @throws EncodeError naming the part that is no type */
 export function parseDatatypes(text: string): Datatype[] {
   return text.split(".").map((part) => {

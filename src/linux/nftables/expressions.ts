@@ -42,8 +42,6 @@ import {
 import { described, expressionCodec, type ExpressionOf } from "./expression-codec.ts";
 import { bits, data, hex, named, number64, value } from "./values.ts";
 
-export type { OtherExpression, UnknownField } from "./expression-codec.ts";
-
 /** Expressions with state of their own. Set elements and dynset may hold them; so may rules. */
 const STATEFUL = {
   counter: described(
@@ -395,7 +393,6 @@ export const EXPRESSIONS = {
 
 /** One expression of a rule, told apart by `kind`: the kernel's name of it. */
 export type Expression = ExpressionOf<typeof EXPRESSIONS>;
-export type ExpressionKind = Exclude<Expression["kind"], "other">;
 /** The expression of one kind. */
 export type ExpressionKinded<K extends Expression["kind"]> = Extract<Expression, { readonly kind: K }>;
 

@@ -50,21 +50,6 @@ export function masquerade(options: NatOptions = {}): Expression[] {
   ];
 }
 
-/** `redirect to :PORTS` */
-export function redirect(options: NatOptions = {}): Expression[] {
-  const ports = loadPorts(options, [NFT_REG_1, registerAt(4)]);
-  const flags = natFlags(options);
-  return [
-    ...(ports?.expressions ?? []),
-    {
-      kind: "redir",
-      ...(ports === undefined ? {} : { sregProtoMin: ports.min }),
-      ...(ports?.max === undefined ? {} : { sregProtoMax: ports.max }),
-      ...(flags.length === 0 ? {} : { flags }),
-    },
-  ];
-}
-
 function nat(type: keyof typeof NAT_TYPES, addresses: string, options: NatOptions): Expression[] {
   const family = addresses.includes(":") ? "ip6" : "ip";
   const addressType = datatypeNamed(family === "ip" ? "ipv4_addr" : "ipv6_addr")!;

@@ -1,13 +1,9 @@
 /** The registers that a rule's expressions share: sixteen words of 4 bytes, and one for the verdict. Pure. */
 
-/** enum nft_registers. The verdict register, and the four of 16 bytes; 8…23 are the sixteen of 4 bytes. */
+/** enum nft_registers. The verdict register, and the first of the four (1 to 4) of 16 bytes; 8…23 are the sixteen of 4 bytes. */
 export const NFT_REG_VERDICT = 0;
 export const NFT_REG_1 = 1;
-export const NFT_REG_2 = 2;
-export const NFT_REG_3 = 3;
-export const NFT_REG_4 = 4;
 export const NFT_REG32_00 = 8;
-export const NFT_REG32_15 = 23;
 
 /** Which of the sixteen 4-byte words a data register begins at: NFT_REG_2 and NFT_REG32_04 are the same place. */
 export function registerWord(register: number): number {

@@ -12,17 +12,7 @@ import { asList, loadAll, type Selector } from "./match-builder.ts";
 import { NFT_REG_1, NFT_REG_VERDICT } from "./registers.ts";
 import type { Verdict } from "./values.ts";
 
-export {
-  anyOf,
-  inSet,
-  masked,
-  match,
-  type AnyOf,
-  type InSet,
-  type Masked,
-  type Operand,
-  type Selector,
-} from "./match-builder.ts";
+export { anyOf, inSet, masked, match, type Selector } from "./match-builder.ts";
 export * from "./nat-builder.ts";
 
 // ── Verdicts ─────────────────────────────────────────────────────────────────────────────────────────────────────

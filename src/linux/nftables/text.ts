@@ -11,7 +11,7 @@ import { setLines } from "./text/sets.ts";
 import { objectLines } from "./text/stateful.ts";
 
 export type { TextOptions } from "./text/scope.ts";
-export { iptablesText, isIptablesTable, type IptablesOptions } from "./text/iptables.ts";
+export { iptablesText, isIptablesTable } from "./text/iptables.ts";
 
 /** What a rule's text depends on: the family, and the table's sets and chains for what a rule names. */
 export type RuleContext = Pick<Table, "family" | "sets" | "chains">;

@@ -31,10 +31,6 @@ export interface Range {
   readonly last: number;
 }
 
-export function wanted<T>(value: T, not: boolean): Wanted<T> {
-  return { value, not };
-}
-
 /** What no product's rule can leave out is undefined where the structure says "any". */
 export function wantedIf<T>(is: boolean, value: () => T, not: boolean): Wanted<T> | undefined {
   return is ? { value: value(), not } : undefined;
