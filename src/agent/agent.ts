@@ -31,6 +31,7 @@ export interface AgentOptions {
   readonly policy?: {
     readonly wanted: () => DesiredNat | undefined;
     readonly trouble: () => string | undefined;
+    readonly files: () => readonly string[];
   };
 }
 
@@ -90,6 +91,8 @@ export class Agent implements AgentState {
     const message = this.options.policy?.trouble();
     return [...(message === undefined ? [] : [{ step: "policy", message }]), ...this.#reconciler.failures];
   };
+
+  readonly policyFiles = (): readonly string[] => this.options.policy?.files() ?? [];
 
   /** What shall be true is different now. */
   wake(): void {

@@ -78,6 +78,7 @@ export class AgentService {
       const policy = {
         wanted: () => this.#policy?.state.policy,
         trouble: () => this.#policy?.state.trouble,
+        files: () => this.#policy?.state.files ?? [],
       };
       this.#looks = options.looks ? this.#looking(metrics) : undefined;
       this.#agent = new Agent({ node, log, policy }, [

@@ -29,6 +29,7 @@ beforeAll(() => {
     since: new Date(0),
     desired: () => ({ nat: [], forwarding: { ipv4: true, ipv6: false } }),
     troubles: () => [],
+    policyFiles: () => [],
     lastRepairs: () => [],
   };
   server = new ApiServer({

@@ -367,6 +367,18 @@ const SITUATIONS: readonly Situation[] = [
     owner: /fail2ban/,
     fix: /nft insert rule inet f2b-table f2b-chain ip saddr 10\.0\.0\.1 ip daddr 198\.51\.100\.80 accept/,
   },
+  {
+    name: "fail2ban's ban of the destination, seen in its answers",
+    fault: (world) =>
+      nft(
+        world,
+        `table inet f2b-table { set addr-set-sshd { type ipv4_addr; elements = { ${WEB.address} }; }; chain f2b-chain { type filter hook prerouting priority -1; ip saddr @addr-set-sshd drop; }; }`,
+      ),
+    code: "filter-rule-drops",
+    says: /fail2ban.*drops the answers to ns-blue/,
+    owner: /^fail2ban$/,
+    fix: /f2b-chain ip saddr 198\.51\.100\.80 ip daddr 10\.0\.0\.1 accept/,
+  },
   // ── conntrack ──
   {
     name: "a rule keeps the pods out of connection tracking",
