@@ -329,6 +329,21 @@ const SITUATIONS: readonly Situation[] = [
     says: /Service shop\/cart:http has no ready endpoints/,
     owner: /kube-proxy/,
   },
+  {
+    name: "an agent's exclusion covers the destination",
+    needs: ["iptables"],
+    fault(world) {
+      nft(world, "delete table inet wayout");
+      restore(
+        world,
+        `*nat\n:IP-MASQ-AGENT - [0:0]\n-A POSTROUTING -j IP-MASQ-AGENT\n-A IP-MASQ-AGENT -d 198.51.100.0/24 -m comment --comment "ip-masq-agent: local traffic is not subject to MASQUERADE" -j RETURN\n-A IP-MASQ-AGENT -j MASQUERADE\nCOMMIT\n`,
+      );
+    },
+    code: "nat-excluded",
+    says: /198\.51\.100\.0\/24.*decides before/,
+    owner: /ip-masq-agent/,
+    fix: /wayout nat apply/,
+  },
   // ── names ──
   {
     name: "a blocklist that contains the pods' own range",
