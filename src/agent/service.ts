@@ -1,5 +1,6 @@
 /** The agent with everything around it: journal, metrics, API. */
 import { messageOf, WayoutError } from "../error.ts";
+import { isContainersOwn } from "../kernel/mounts.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { selfCommand } from "../self.ts";
 import { Agent } from "./agent.ts";
@@ -47,6 +48,7 @@ export class AgentService {
 
   /** Started, with its policy in force. @throws WayoutError `agent-runs`, `port-in-use`, `bad-token-file`, `no-privilege` */
   static async start(options: ServiceOptions): Promise<AgentService> {
+    requireSharedRun();
     const service = new AgentService(options);
     const { policy, log } = options;
     if (policy !== undefined) {
@@ -148,6 +150,20 @@ export class AgentService {
     this.#journal?.close();
   }
 }
+
+/** A second agent, and every `attach`, must meet the same locks, in whatever container they run. @throws WayoutError */
+function requireSharedRun(): void {
+  if (!isContainersOwn(RUN)) return;
+  throw new WayoutError({
+    code: "run-not-shared",
+    kind: "machine",
+    doing: "starting the agent",
+    said: `${RUN} is this container's own, so that its locks keep nobody outside waiting`,
+    todo: `Mount the node's into it: ${RUN}:${RUN}.`,
+  });
+}
+
+const RUN = "/run/wayout";
 
 /** The child lives in the node's namespace, as this thread does while it starts it. */
 async function runIn(

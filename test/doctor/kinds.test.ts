@@ -329,6 +329,21 @@ const SITUATIONS: readonly Situation[] = [
     says: /Service shop\/cart:http has no ready endpoints/,
     owner: /kube-proxy/,
   },
+  {
+    name: "an agent's exclusion covers the destination",
+    needs: ["iptables"],
+    fault(world) {
+      nft(world, "delete table inet wayout");
+      restore(
+        world,
+        `*nat\n:IP-MASQ-AGENT - [0:0]\n-A POSTROUTING -j IP-MASQ-AGENT\n-A IP-MASQ-AGENT -d 198.51.100.0/24 -m comment --comment "ip-masq-agent: local traffic is not subject to MASQUERADE" -j RETURN\n-A IP-MASQ-AGENT -j MASQUERADE\nCOMMIT\n`,
+      );
+    },
+    code: "nat-excluded",
+    says: /198\.51\.100\.0\/24.*decides before/,
+    owner: /ip-masq-agent/,
+    fix: /wayout nat apply/,
+  },
   // ── names ──
   {
     name: "a blocklist that contains the pods' own range",
@@ -366,6 +381,18 @@ const SITUATIONS: readonly Situation[] = [
     says: /fail2ban/,
     owner: /fail2ban/,
     fix: /nft insert rule inet f2b-table f2b-chain ip saddr 10\.0\.0\.1 ip daddr 198\.51\.100\.80 accept/,
+  },
+  {
+    name: "fail2ban's ban of the destination, seen in its answers",
+    fault: (world) =>
+      nft(
+        world,
+        `table inet f2b-table { set addr-set-sshd { type ipv4_addr; elements = { ${WEB.address} }; }; chain f2b-chain { type filter hook prerouting priority -1; ip saddr @addr-set-sshd drop; }; }`,
+      ),
+    code: "filter-rule-drops",
+    says: /fail2ban.*drops the answers to ns-blue/,
+    owner: /^fail2ban$/,
+    fix: /f2b-chain ip saddr 198\.51\.100\.80 ip daddr 10\.0\.0\.1 accept/,
   },
   // ── conntrack ──
   {

@@ -1,4 +1,5 @@
 /** What lets a packet through that a rule or a policy stops, and whose word it takes. */
+import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
 import { command, type CommandLine } from "../../text/command.ts";
 import { isIptablesTable } from "../../linux/nftables/text.ts";
@@ -7,6 +8,7 @@ import { ANYWHERE } from "../anywhere.ts";
 import { deleteRule, type CheckContext } from "../check.ts";
 import type { Fix } from "../finding.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
+
 import type { Stop } from "../predict/path.ts";
 import { isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
 import { productOfDecision } from "../whose.ts";
@@ -120,7 +122,12 @@ function conditionsOf(
 ): Conditions | undefined {
   const { sent, left } = path;
   if (sent === undefined) return undefined;
-  const early = stop.hook === "prerouting" || stop.hook === "ingress" || stop.place === "pod";
+  const { priority } = stop.stop.by.base.base;
+  // Where the NAT core of prerouting has not been yet, a packet has its addresses from the wire.
+  const early =
+    stop.hook === "ingress" ||
+    stop.place === "pod" ||
+    (stop.hook === "prerouting" && priority < HOOK_PRIORITY.dstnat);
   const destination = early ? target.address : (left?.destination ?? target.address);
   const ip: "ip" | "ip6" = family === 4 ? "ip" : "ip6";
   const anywhere = senders === "from anybody" || target.address === ANYWHERE[family].address;

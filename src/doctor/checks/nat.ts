@@ -6,7 +6,7 @@ import type { Evidence, Finding } from "../finding.ts";
 import { masqueradeAddress } from "../predict/nat.ts";
 import type { Candidate } from "../predict/near-miss.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
-import { ownerOfDecision } from "../whose.ts";
+import { ownerOfDecision, productOfDecision } from "../whose.ts";
 import { nearest } from "./nat-candidates.ts";
 import { natFix } from "./nat-fix.ts";
 import { flushedRule, programElsewhere } from "./nat-missing.ts";
@@ -100,7 +100,11 @@ function nearMiss(
       owner: ownerOfDecision(decider),
       evidence: [...evidence, { source: decisionPlace(decider), value: text }],
       consequence,
-      fix: forAddress(context, context.path.sent?.source, () => [deleteRule(context, "node", decider)]),
+      // A product's exclusion is its own: ours translates beside it.
+      fix:
+        productOfDecision(decider) === undefined
+          ? forAddress(context, context.path.sent?.source, () => [deleteRule(context, "node", decider)])
+          : natFix(context),
     });
   }
   const [miss] = best.misses;
