@@ -10,8 +10,8 @@ const CAUSE_MS = 2_000;
 /** The rules may be compared, for another reason, before the word of who changed them is here. */
 const WORD_MS = 200;
 
-/** Who hears of events as they are written, with their number. */
-export type EventSink = (event: JournalEvent, id: number | undefined) => void;
+/** Who hears of events as they are written, with their number and, of a repair, the step that made it. */
+export type EventSink = (event: JournalEvent, id: number | undefined, step?: string) => void;
 
 export class Historian implements AgentListener, Disposable {
   #last: { readonly at: number; readonly by: Culprit } | undefined;
@@ -45,9 +45,9 @@ export class Historian implements AgentListener, Disposable {
     const cause = this.#last !== undefined && at - this.#last.at <= CAUSE_MS ? this.#last.by : undefined;
     for (const { step, object, found } of repairs) {
       const event: JournalEvent = { at, kind: "repair", object, text: found };
-      // Of forwarding the kernel tells no process.
-      if (step !== "nat") this.record(event);
-      else if (cause !== undefined) this.record({ ...event, by: cause });
+      // Of forwarding and links the kernel tells no process.
+      if (step !== "nat") this.record(event, step);
+      else if (cause !== undefined) this.record({ ...event, by: cause }, step);
       else if (this.#waiting.push(event) === 1) setTimeout(() => this.#settle(undefined), WORD_MS);
     }
     for (const { step, message } of failures)
@@ -76,10 +76,10 @@ export class Historian implements AgentListener, Disposable {
   #settle(by: Culprit | undefined): void {
     const waiting = this.#waiting;
     this.#waiting = [];
-    for (const event of waiting) this.record(by === undefined ? event : { ...event, by });
+    for (const event of waiting) this.record(by === undefined ? event : { ...event, by }, "nat");
   }
 
-  record(event: JournalEvent): void {
-    this.sink(event, this.journal?.record(event));
+  record(event: JournalEvent, step?: string): void {
+    this.sink(event, this.journal?.record(event), step);
   }
 }

@@ -72,8 +72,8 @@ export class AgentService {
       () => tableFigures(asker),
       () => this.#agent.troubles().length === 0,
     );
-    this.#historian = new Historian(this.#journal, (event, id) => {
-      metrics.recorded(event);
+    this.#historian = new Historian(this.#journal, (event, id, step) => {
+      metrics.recorded(event, step);
       this.#feed.put(event, id);
     });
     try {
