@@ -9,6 +9,8 @@ export interface AgentLine {
   readonly [field: string]: unknown;
 }
 
+/** No test is longer. */
+const LIFE_MS = 120_000;
 /** Longest that anything the agent is waited for may take. */
 const TIMEOUT_MS = 20_000;
 
@@ -18,7 +20,7 @@ export class RunningAgent {
   #rest = "";
 
   private constructor(node: NetworkNamespace, command: readonly [string, ...string[]]) {
-    this.#child = start(node, command);
+    this.#child = start(node, command, process.env, LIFE_MS);
     this.#lines = this.#child.stderr[Symbol.asyncIterator]();
     afterThisTest(() => this.#child.kill("SIGKILL"));
   }
