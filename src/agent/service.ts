@@ -100,7 +100,6 @@ export class AgentService {
           token,
           hosts: new Set(options.hosts.map((host) => host.toLowerCase())),
           remotePeers: options.remotePeers,
-          isSession: () => false,
         },
         socket: socketPath(node),
         ...(listen === undefined ? {} : { listen }),
