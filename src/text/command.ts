@@ -1,4 +1,4 @@
-/** CommandLine lines for people to paste: the one place where they are composed. */
+/** Command lines for people to paste: the one place where they are composed. */
 import { isVisible } from "./visible.ts";
 
 declare const composed: unique symbol;
