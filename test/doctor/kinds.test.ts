@@ -396,6 +396,23 @@ const SITUATIONS: readonly Situation[] = [
     owner: /^fail2ban$/,
     fix: /f2b-chain ip saddr 198\.51\.100\.80 ip daddr 10\.0\.0\.1 accept/,
   },
+  {
+    name: "a rule marks the pods' packets, and the mark leads to a table that refuses them",
+    needs: ["iptables"],
+    before(world) {
+      node(
+        world,
+        ..."iptables -t mangle -A PREROUTING -p tcp --dport 80 -j MARK --set-mark 0x200".split(" "),
+      );
+    },
+    fault(world) {
+      ip(world, "rule add fwmark 0x200 lookup 210 pref 900");
+      ip(world, "route add unreachable default table 210");
+    },
+    code: "rule-captures",
+    says: /rule “900: from all fwmark 0x200 lookup 210”.*unreachable default table 210/,
+    fix: /ip rule del priority 900 from all fwmark 0x200 lookup 210$/,
+  },
   // ── conntrack ──
   {
     name: "a rule keeps the pods out of connection tracking",
@@ -478,6 +495,23 @@ const SITUATIONS: readonly Situation[] = [
     says: /policy of ip filter FORWARD/,
     fix: /^ip netns exec \S+ iptables -I FORWARD -i \S+ -j ACCEPT$/,
     lines: 1,
+  },
+  {
+    name: "firewalld's last word in a chain of the kernel's, which nothing marks as its own",
+    needs: ["iptables"],
+    fault(world) {
+      for (const line of [
+        "-N FORWARD_IN_ZONES",
+        "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-A FORWARD -j FORWARD_IN_ZONES",
+        "-A FORWARD -j REJECT --reject-with icmp-host-prohibited",
+      ])
+        node(world, "iptables", ...line.split(" "));
+    },
+    code: "filter-rule-drops",
+    says: /^firewalld, likely: the rule “.*icmp-host-prohibited/,
+    owner: /^firewalld, likely$/,
+    fix: /iptables -I FORWARD -s 10\.0\.0\.1 -d \S+ -j ACCEPT$/,
   },
   {
     name: "the bridge plugin's check of MAC addresses",
@@ -611,6 +645,17 @@ COMMIT
     );
   },
 );
+
+testWith(["root", "iptables"])("a rule that drops one packet of a hundred is no reason, and is told", () => {
+  const world = healthyWorld();
+  const drop = `iptables -A FORWARD -i ${bridge} -m statistic --mode random --probability`;
+  node(world, ...`${drop} 0.01 -j DROP`.split(" "));
+  const { findings, healthy } = look(world);
+  expect([healthy, findings.map((one) => one.code)]).toEqual([true, ["branch-fails"]]);
+  node(world, ..."iptables -F FORWARD".split(" "));
+  node(world, ...`${drop} 0.9 -j DROP`.split(" "));
+  expect(stopping(look(world))).toEqual(["filter-rule-drops"]);
+});
 
 describe("what ends here and is answered", () => {
   testWith(["root", "iptables"])("a REDIRECT to a proxy that runs", async () => {
