@@ -68,6 +68,8 @@ const FINGERPRINTS: readonly Fingerprint[] = [
   { product: "CNI portmap", chain: /^CNI-(HOSTPORT-|DN-|SN-)/ },
   { product: "CNI firewall", chain: /^CNI-(FORWARD|ADMIN|ISOLATION-STAGE-\d)$/ },
   { product: "CNI masquerade", chain: /^CNI-[0-9a-f]{24}$/ },
+  { product: "CNI bridge", comment: /^macspoofchk-/, detail: "its check of the pod's MAC address" },
+  { product: "CNI bridge", chain: /^cni-br-iface-/, detail: "its check of the pod's MAC address" },
 
   // Agents that masquerade for a whole node.
   { product: "ip-masq-agent", chain: /^IP-MASQ(-AGENT)?$/ },
