@@ -14,6 +14,7 @@ import { WayoutError } from "../error.ts";
 import { desiredOf, type Desired, type DesiredNat } from "./desired.ts";
 import type { AgentLog } from "./log.ts";
 import { NodeEvents, type NodeEvent } from "./node-events.ts";
+import { BridgeStep } from "./reconcile/bridge-step.ts";
 import { ForwardingStep } from "./reconcile/forwarding-step.ts";
 import { NatStep } from "./reconcile/nat-step.ts";
 import type { AgentState } from "./api/view.ts";
@@ -31,6 +32,7 @@ export interface AgentOptions {
   readonly policy?: {
     readonly wanted: () => DesiredNat | undefined;
     readonly trouble: () => string | undefined;
+    readonly files: () => readonly string[];
   };
 }
 
@@ -49,6 +51,7 @@ export class Agent implements AgentState {
   readonly #lock: FileLock;
   readonly #twin: NftablesTwin | undefined;
   readonly #nat: NatStep;
+  readonly #bridge: BridgeStep;
   readonly #reconciler: Reconciler;
   readonly #events: NodeEvents;
   readonly #look: ReturnType<typeof setInterval>;
@@ -65,7 +68,9 @@ export class Agent implements AgentState {
     this.#twin = NftablesTwin.open(node);
     const wanted = this.desired;
     this.#nat = new NatStep(node, wanted, this.#twin);
-    this.#reconciler = new Reconciler([this.#nat, new ForwardingStep(node, wanted)], (round) => {
+    this.#bridge = new BridgeStep(node);
+    const steps = [this.#nat, this.#bridge, new ForwardingStep(node, wanted)];
+    this.#reconciler = new Reconciler(steps, (round) => {
       const at = new Date().toISOString();
       this.#repairs = [...this.#repairs, ...round.repairs.map((one) => ({ ...one, at }))].slice(
         -LAST_REPAIRS,
@@ -91,6 +96,8 @@ export class Agent implements AgentState {
     return [...(message === undefined ? [] : [{ step: "policy", message }]), ...this.#reconciler.failures];
   };
 
+  readonly policyFiles = (): readonly string[] => this.options.policy?.files() ?? [];
+
   /** What shall be true is different now. */
   wake(): void {
     this.#reconciler.wake();
@@ -112,6 +119,7 @@ export class Agent implements AgentState {
     this.#twin?.remove();
     this.#twin?.[Symbol.dispose]();
     this.#nat[Symbol.dispose]();
+    this.#bridge[Symbol.dispose]();
     this.#lock.remove();
     for (const directory of [DIRECTORY, dirname(DIRECTORY)]) removeIfEmpty(directory);
     this.options.log.write("info", "stopped");

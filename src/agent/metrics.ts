@@ -101,12 +101,8 @@ export class AgentMetrics implements AgentListener {
   };
 
   /** Repairs are counted when it is known who made them necessary. */
-  readonly recorded = ({ kind, object, by }: JournalEvent): void => {
-    if (kind !== "repair") return;
-    this.#repairs.inc({
-      step: object.startsWith("net.") ? "forwarding" : "nat",
-      culprit: this.#named(by?.process ?? "unknown"),
-    });
+  readonly recorded = ({ kind, by }: JournalEvent, step = "unknown"): void => {
+    if (kind === "repair") this.#repairs.inc({ step, culprit: this.#named(by?.process ?? "unknown") });
   };
 
   readonly looked = ({ verdicts }: Look, at: number): void => {

@@ -23,6 +23,8 @@ export interface PolicyState {
   /** Why the file as it is now does not hold; undefined when it does. */
   readonly trouble: string | undefined;
   readonly warnings: readonly string[];
+  /** The files that were read for `policy`. */
+  readonly files: readonly string[];
 }
 
 /** Changes are announced; where they are not (network file systems), this is how soon they are seen. */
@@ -34,7 +36,7 @@ const MOST_BYTES = 4 * 1024 * 1024;
 const MOST_FILES = 100;
 
 export class PolicySource {
-  #state: PolicyState = { policy: undefined, trouble: undefined, warnings: [] };
+  #state: PolicyState = { policy: undefined, trouble: undefined, warnings: [], files: [] };
   #seen = "";
   #watcher: FSWatcher | undefined;
   #settling: ReturnType<typeof setTimeout> | undefined;
@@ -90,7 +92,8 @@ export class PolicySource {
       const seen = JSON.stringify(files);
       if (seen === this.#seen) return;
       this.#seen = seen;
-      state = { trouble: undefined, ...(await understood(this.place, files)) };
+      const there = files.filter(({ text }) => text !== undefined).map(({ name }) => name);
+      state = { trouble: undefined, files: there, ...(await understood(this.place, files)) };
     } catch (error) {
       const trouble = messageOf(error);
       if (trouble === this.#state.trouble) return;

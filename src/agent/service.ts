@@ -1,6 +1,8 @@
 /** The agent with everything around it: journal, metrics, API. */
 import { messageOf, WayoutError } from "../error.ts";
+import { isContainersOwn } from "../kernel/mounts.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { selfCommand } from "../self.ts";
 import { Agent } from "./agent.ts";
 import { SelfAsker, type Answered } from "./api/ask-self.ts";
@@ -11,6 +13,7 @@ import { Historian } from "./historian.ts";
 import { Journal } from "./journal/journal.ts";
 import type { AgentLog } from "./log.ts";
 import { Looks } from "./look/looks.ts";
+import { NetworkNotes } from "./network-notes.ts";
 import { AgentMetrics, type TableFigures } from "./metrics.ts";
 import { PolicySource, type PolicyPlace, type PolicyState } from "./policy-source.ts";
 import { readToken } from "./token.ts";
@@ -47,6 +50,7 @@ export class AgentService {
 
   /** Started, with its policy in force. @throws WayoutError `agent-runs`, `port-in-use`, `bad-token-file`, `no-privilege` */
   static async start(options: ServiceOptions): Promise<AgentService> {
+    requireSharedRun();
     const service = new AgentService(options);
     const { policy, log } = options;
     if (policy !== undefined) {
@@ -70,14 +74,15 @@ export class AgentService {
       () => tableFigures(asker),
       () => this.#agent.troubles().length === 0,
     );
-    this.#historian = new Historian(this.#journal, (event, id) => {
-      metrics.recorded(event);
+    this.#historian = new Historian(this.#journal, notesOf(node), (event, id, step) => {
+      metrics.recorded(event, step);
       this.#feed.put(event, id);
     });
     try {
       const policy = {
         wanted: () => this.#policy?.state.policy,
         trouble: () => this.#policy?.state.trouble,
+        files: () => this.#policy?.state.files ?? [],
       };
       this.#looks = options.looks ? this.#looking(metrics) : undefined;
       this.#agent = new Agent({ node, log, policy }, [
@@ -97,7 +102,6 @@ export class AgentService {
           token,
           hosts: new Set(options.hosts.map((host) => host.toLowerCase())),
           remotePeers: options.remotePeers,
-          isSession: () => false,
         },
         socket: socketPath(node),
         ...(listen === undefined ? {} : { listen }),
@@ -146,6 +150,31 @@ export class AgentService {
     this.#historian[Symbol.dispose]();
     this.#journal?.close();
   }
+}
+
+/** A second agent, and every `attach`, must meet the same locks, in whatever container they run. @throws WayoutError */
+function requireSharedRun(): void {
+  if (!isContainersOwn(RUN)) return;
+  throw new WayoutError({
+    code: "run-not-shared",
+    kind: "machine",
+    doing: "starting the agent",
+    said: `${RUN} is this container's own, so that its locks keep nobody outside waiting`,
+    todo: `Mount the node's into it: ${RUN}:${RUN}.`,
+  });
+}
+
+const RUN = "/run/wayout";
+
+function notesOf(node: NetworkNamespace): NetworkNotes {
+  return new NetworkNotes(() => {
+    using route = Rtnetlink.open(node);
+    return {
+      links: route.links({ statistics: false }),
+      addresses: route.addresses(),
+      routes: route.routes(),
+    };
+  });
 }
 
 /** The child lives in the node's namespace, as this thread does while it starts it. */

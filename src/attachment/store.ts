@@ -7,7 +7,7 @@ import { dirname } from "node:path";
 import * as v from "valibot";
 import { messageOf, WayoutError } from "../error.ts";
 import { removeReplaced, replaceFile } from "../kernel/durable-file.ts";
-import type { FileLock } from "../kernel/file-lock.ts";
+import { FileLock } from "../kernel/file-lock.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
 import { queueFor } from "../kernel/lock-queue.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
@@ -84,6 +84,17 @@ export class AttachmentStore {
       lock.remove();
       removeIfEmpty(DIRECTORY);
       removeIfEmpty(dirname(DIRECTORY));
+    }
+  }
+
+  /** The same at once, or not at all: undefined while another command is at work. */
+  ifUnlocked<T>(work: () => T): T | undefined {
+    const lock = FileLock.try(`${this.path}.lock`);
+    if (lock === undefined) return undefined;
+    try {
+      return work();
+    } finally {
+      lock.remove();
     }
   }
 

@@ -10,7 +10,8 @@ import { Interruption } from "./interruption.ts";
 import { openNamespace } from "../pods/open-namespace.ts";
 
 const HELP = `
-It listens to the kernel, and puts back what somebody took away: our rules after a flush, forwarding that was switched off.
+It listens to the kernel, and puts back what somebody took away: our rules after a flush, forwarding that was switched off, the
+bridge of attached namespaces with its address and ports.
 While it runs, a flush of the ruleset cuts no translated connection (Linux 5.12 and later). Other people's rules stay as they
 are. Ends with SIGTERM or Ctrl-C; rules and pods stay then.
 

@@ -15,6 +15,7 @@ import { POLICY_OWNER } from "../policy/policy.ts";
 import { Interruption } from "./interruption.ts";
 import { openNamespace } from "../pods/open-namespace.ts";
 import { namespaceOption } from "./namespace-option.ts";
+import { natExplainCommand } from "./nat-explain.ts";
 import { natShowCommand } from "./nat-show.ts";
 import { printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
@@ -25,6 +26,7 @@ node's own address (MASQUERADE) or a fixed one (SNAT).
 
 Examples:
   wayout nat show                              every NAT rule of this node, whose it is, and which are dead
+  sudo wayout nat explain ns-blue 192.0.2.4    is it translated, as whom, and whose wish is that
   wayout nat apply -f policy.yaml --dry-run    what a policy means, without touching anything
   sudo wayout nat apply -f policy.yaml         make it so; doing it again changes nothing
   sudo wayout nat apply -f policy.yaml --cut   also for connections that have another translation already
@@ -34,12 +36,13 @@ examples/nat-policy.yaml shows every key; a file of ip-masq-agent works as it is
 the CNI plugin have their own rules beside the policy's: as whom their pods leave is theirs to say. What the policy
 leaves untranslated is left so for their pods, too.`;
 
-/** `wayout nat show`, `apply` and `remove`. */
+/** `wayout nat show`, `explain`, `apply` and `remove`. */
 export function natCommand(): Command {
   return new Command("nat")
     .description("which packets leave under another address: show all rules, apply a policy, remove it")
     .addHelpText("after", HELP)
     .addCommand(natShowCommand())
+    .addCommand(natExplainCommand())
     .addCommand(applyCommand())
     .addCommand(removeCommand());
 }

@@ -18,6 +18,7 @@ import { tupleText } from "./predict/packet.ts";
 import type { Prediction, Target } from "./predict/path.ts";
 import { predictPath } from "./predict/predict.ts";
 import { isAnsweredFor } from "./predict/on-link.ts";
+import { sentElsewhere, withRule, type SentElsewhere } from "./sent-elsewhere.ts";
 import { judged } from "./remedy/judge.ts";
 import { stopText } from "./stop-text.ts";
 import { targetText, traceCommand } from "./wording.ts";
@@ -50,7 +51,13 @@ export interface Diagnosis {
   /** What would be the reason if a real packet got no answer: right by the tables, and not by itself a fault. */
   readonly suspicions: readonly Finding[];
   /** `10.0.0.1:43210 → 198.51.100.80:443`, as sent and as it leaves. */
-  readonly path: { readonly sent?: string; readonly left?: string; readonly blindSpots: readonly string[] };
+  readonly path: {
+    readonly sent?: string;
+    readonly left?: string;
+    /** The rule that gave it another destination on the node. */
+    readonly elsewhere?: SentElsewhere;
+    readonly blindSpots: readonly string[];
+  };
   /** What a check could not look at, and why. */
   readonly gaps: readonly string[];
 }
@@ -63,7 +70,10 @@ export function diagnose(snapshot: Snapshot, pod: PodState, target: Target): Dia
     .filter((one) => one.where === "node" || one.where === pod.name)
     .map((one) => `${one.what} of ${one.where}: ${one.why}`);
   const raised = raisedIn(context, gaps);
-  const causes = withoutSymptoms(raised).map((found) => judged(context, found, raisedIn));
+  const elsewhere = sentElsewhere(predicted.path);
+  const causes = withoutSymptoms(raised).map((found) =>
+    withRule(judged(context, found, raisedIn), elsewhere),
+  );
   const findings = inOrder(withUnnamed(causes, predicted.path, pod.name));
   const stopping = findings.filter((one) => one.stopsTraffic);
   const unread = unreadSteps(snapshot, pod);
@@ -82,6 +92,7 @@ export function diagnose(snapshot: Snapshot, pod: PodState, target: Target): Dia
     path: {
       ...(predicted.path.sent === undefined ? {} : { sent: tupleText(predicted.path.sent) }),
       ...(predicted.path.left === undefined ? {} : { left: tupleText(predicted.path.left) }),
+      ...(elsewhere === undefined ? {} : { elsewhere }),
       blindSpots: predicted.path.blindSpots.map((spot) => spot.text),
     },
     gaps,

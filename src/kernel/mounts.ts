@@ -5,6 +5,7 @@ interface Mount {
   /** major:minor of the file system. */
   readonly device: string;
   readonly type: string;
+  readonly point: string;
 }
 
 /** File systems that live in the kernel's memory: whoever mounted them, a read waits for nobody. */
@@ -35,13 +36,33 @@ export function mayHang(pid: number): boolean {
   return theirs.some(({ device, type }) => !IN_MEMORY.has(type) && !known.has(device));
 }
 
-/** `36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw` */
+/**
+ * Whether a directory below /run is a container's own: its root is laid over an image, and neither the directory nor one
+ * above it was mounted. What lies there is then seen by nobody outside, locks among it.
+ */
+export function isContainersOwn(
+  directory: string,
+  mountinfo = readText("/proc/thread-self/mountinfo"),
+): boolean {
+  const mounts = mountsIn(mountinfo);
+  if (mounts.findLast(({ point }) => point === "/")?.type !== "overlay") return false;
+  return !mounts.some(
+    ({ point }) => point !== "/" && (directory === point || directory.startsWith(`${point}/`)),
+  );
+}
+
 function mountsOf(process: string): Mount[] {
-  return readText(`/proc/${process}/mountinfo`)
+  return mountsIn(readText(`/proc/${process}/mountinfo`));
+}
+
+/** `36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw` */
+function mountsIn(mountinfo: string): Mount[] {
+  return mountinfo
     .split("\n")
     .filter((line) => line !== "")
     .map((line) => {
       const words = line.split(" ");
-      return { device: words[2] ?? "", type: words[words.indexOf("-", 6) + 1] ?? "" };
+      const type = words[words.indexOf("-", 6) + 1] ?? "";
+      return { device: words[2] ?? "", point: words[4] ?? "", type };
     });
 }

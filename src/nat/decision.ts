@@ -1,13 +1,16 @@
 /** What a set of intents decides about one packet: the same as the rules that the backends make of them. Pure. */
-import { cidrContains, parseCidr, type Cidr } from "../address/cidr.ts";
+import { cidrContains, cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
 import { ipFamily, type IpFamily } from "../address/ip.ts";
 import { NEVER_TRANSLATED, type NatIntent, type NatSource } from "./intent.ts";
 import { byPrecedence, counts, type OwnedSource } from "./segment.ts";
 
 /** The source that decides, and whether this destination sees another address than the pod's own. */
 export interface Decision {
+  readonly owner: string;
   readonly source: NatSource;
   readonly translated: boolean;
+  /** The prefix around the destination that is left untranslated, and whose wish that is; absent when translated. */
+  readonly kept?: { readonly owner: string; readonly cidr: string };
 }
 
 /**
@@ -51,9 +54,17 @@ export function decisionOf(intents: readonly NatIntent[]): Decide {
     const found = around(source, depends ? entered() : undefined);
     const [deciding] = found;
     if (deciding === undefined) return undefined;
-    const isKept = found.some(({ owner }) =>
-      untranslated.get(owner)!.some((cidr) => cidrContains(cidr, destination)),
-    );
-    return { source: deciding.source, translated: !isKept };
+    const { owner, source: decides } = deciding;
+    for (const around of found) {
+      const cidr = untranslated.get(around.owner)!.find((one) => cidrContains(one, destination));
+      if (cidr === undefined) continue;
+      return {
+        owner,
+        source: decides,
+        translated: false,
+        kept: { owner: around.owner, cidr: cidrText(cidr) },
+      };
+    }
+    return { owner, source: decides, translated: true };
   };
 }

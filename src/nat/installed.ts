@@ -1,5 +1,6 @@
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { isLack, NAT_BACKENDS, type NatBackendName } from "./backends/backends.ts";
+import type { NatBackend } from "./backend.ts";
 import { GenerationMemory } from "./generation-memory.ts";
 import type { NatIntent } from "./intent.ts";
 import { readWants } from "./network-wants.ts";
@@ -19,8 +20,7 @@ export function removeElsewhere(
   const removed: NatBackendName[] = [];
   for (const backend of NAT_BACKENDS) {
     if (backend === keep) continue;
-    using nat = openNat(backend, namespace);
-    if (ifAvailable(() => nat.remove(owner)) === true) removed.push(backend);
+    if (asked(backend, namespace, (nat) => nat.remove(owner)) === true) removed.push(backend);
   }
   return removed;
 }
@@ -38,8 +38,7 @@ export function removeAtWish(namespace: NetworkNamespace, owner: string | undefi
     }),
   );
   for (const backend of NAT_BACKENDS) {
-    using nat = openNat(backend, namespace);
-    for (const intent of ifAvailable(() => nat.intents()) ?? []) {
+    for (const intent of asked(backend, namespace, (nat) => nat.intents()) ?? []) {
       if (isNetworkOwner(intent.owner)) networks.add(intent.owner);
     }
   }
@@ -59,8 +58,7 @@ export function removeAtWish(namespace: NetworkNamespace, owner: string | undefi
 export function allIntents(namespace: NetworkNamespace): NatIntent[] {
   return NAT_BACKENDS.flatMap((backend) => {
     if (!mayHold(backend, namespace)) return [];
-    using nat = openNat(backend, namespace);
-    return ifAvailable(() => nat.intents()) ?? [];
+    return asked(backend, namespace, (nat) => nat.intents()) ?? [];
   });
 }
 
@@ -69,16 +67,21 @@ export function intentsElsewhere(
   namespace: NetworkNamespace,
   besides?: NatBackendName,
 ): { readonly backend: NatBackendName; readonly intents: readonly NatIntent[] }[] {
-  return NAT_BACKENDS.filter((backend) => backend !== besides).map((backend) => {
-    using nat = openNat(backend, namespace);
-    return { backend, intents: ifAvailable(() => nat.intents()) ?? [] };
-  });
+  return NAT_BACKENDS.filter((backend) => backend !== besides).map((backend) => ({
+    backend,
+    intents: asked(backend, namespace, (nat) => nat.intents()) ?? [],
+  }));
 }
 
-/** A backend that this host lacks holds nothing. */
-function ifAvailable<T>(ask: () => T): T | undefined {
+/** Asks a backend; undefined for one that this machine lacks: it holds nothing. */
+function asked<T>(
+  backend: NatBackendName,
+  namespace: NetworkNamespace,
+  ask: (nat: NatBackend) => T,
+): T | undefined {
   try {
-    return ask();
+    using nat = openNat(backend, namespace);
+    return ask(nat);
   } catch (error) {
     if (isLack(error)) return undefined;
     throw error;

@@ -63,9 +63,17 @@ export async function parsePolicy(text: string, name: string): Promise<NatPolicy
 
 /** @param path a file, or `-` for standard input. @throws WayoutError `policy-unreadable`, `bad-policy` */
 export async function readPolicy(path: string): Promise<NatPolicy> {
-  let text: string;
+  const { name, text } = await readPolicyText(path);
+  return parsePolicy(text, name);
+}
+
+/** @throws WayoutError `policy-unreadable` */
+export async function readPolicyText(
+  path: string,
+): Promise<{ readonly name: string; readonly text: string }> {
   try {
-    text = path === "-" ? await Bun.stdin.text() : readFileSync(path, "utf8");
+    const text = path === "-" ? await Bun.stdin.text() : readFileSync(path, "utf8");
+    return { name: path === "-" ? "stdin" : path, text };
   } catch (error) {
     throw new WayoutError({
       code: "policy-unreadable",
@@ -76,7 +84,6 @@ export async function readPolicy(path: string): Promise<NatPolicy> {
       cause: error,
     });
   }
-  return parsePolicy(text, path === "-" ? "stdin" : path);
 }
 
 function badPolicy(name: string, problems: readonly PolicyProblem[]): WayoutError {

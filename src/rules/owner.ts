@@ -68,6 +68,8 @@ const FINGERPRINTS: readonly Fingerprint[] = [
   { product: "CNI portmap", chain: /^CNI-(HOSTPORT-|DN-|SN-)/ },
   { product: "CNI firewall", chain: /^CNI-(FORWARD|ADMIN|ISOLATION-STAGE-\d)$/ },
   { product: "CNI masquerade", chain: /^CNI-[0-9a-f]{24}$/ },
+  { product: "CNI bridge", comment: /^macspoofchk-/, detail: "its check of the pod's MAC address" },
+  { product: "CNI bridge", chain: /^cni-br-iface-/, detail: "its check of the pod's MAC address" },
 
   // Agents that masquerade for a whole node.
   { product: "ip-masq-agent", chain: /^IP-MASQ(-AGENT)?$/ },
@@ -133,8 +135,8 @@ const FINGERPRINTS: readonly Fingerprint[] = [
       /^(nat_)?(POST|PRE)(_[a-zA-Z0-9-]+)?(_(log|deny|allow|pre|post|ZONES|policies_(pre|post)))?$|^POSTROUTING_(direct|ZONES)/,
   },
   { product: "ufw", chain: /^ufw6?-/ },
+  { product: "fail2ban", table: /^(inet|ip6?) f2b-table$/ },
   { product: "fail2ban", chain: /^f2b-(?<jail>.+)$/ },
-  { product: "fail2ban", table: /^(inet|ip6?) f2b-table$/, chain: /^f2b-chain$/ },
   { product: "fail2ban", text: /@addr6?-set-|--match-set f2b-/ },
   { product: "CrowdSec", table: /^(ip|ip6) crowdsec6?$/ },
   { product: "CrowdSec", chain: /^CROWDSEC_CHAIN$/ },

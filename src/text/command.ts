@@ -1,4 +1,4 @@
-/** CommandLine lines for people to paste: the one place where they are composed. */
+/** Command lines for people to paste: the one place where they are composed. */
 import { isVisible } from "./visible.ts";
 
 declare const composed: unique symbol;
@@ -36,6 +36,11 @@ export function commandIn(path: string | undefined, line: CommandLine | undefine
   const name = namedNamespace(path);
   const prefix = name === undefined ? command`nsenter --net=${path}` : command`ip netns exec ${name}`;
   return prefix === undefined ? undefined : (`${prefix} ${line}` as CommandLine);
+}
+
+/** Each of them after the one before has succeeded. */
+export function inOrder(lines: readonly CommandLine[]): CommandLine {
+  return lines.join(" && ") as CommandLine;
 }
 
 /** The name under which `ip netns` knows this path; undefined when it does not. */

@@ -16,7 +16,6 @@ const RULES: AccessRules = {
   token: "secret-secret-secret",
   hosts: new Set(["node-1.example"]),
   remotePeers: false,
-  isSession: (session) => session === "good",
 };
 const PROVEN: Caller = {
   over: "http",
@@ -39,9 +38,7 @@ describe("over HTTP", () => {
     const { authorization: _, ...bare } = PROVEN;
     for (const access of ["open", "read", "act"] as const) {
       expect(said(PROVEN, access)).toBe("welcome");
-      expect(said({ ...bare, session: "good" }, access)).toBe("welcome");
       expect(said(bare, access)).toBe(access === "open" ? "welcome" : "no-token");
-      expect(said({ ...bare, session: "stale" }, access)).toBe(access === "open" ? "welcome" : "no-token");
     }
     for (const authorization of [
       "",

@@ -1,6 +1,7 @@
 /** What somebody takes away, the agent puts back; who was connected stays connected. */
 import { expect } from "bun:test";
 import { existsSync } from "node:fs";
+import { AttachmentStore } from "../../src/attachment/store.ts";
 import { TWIN } from "../../src/nat/backends/nftables/names.ts";
 import { ended, freshName, seenFrom, start, UPLINK, WAYOUT, wayout, world } from "../attachment/world.ts";
 import { ask, run, testWith } from "../support/witness.ts";
@@ -29,6 +30,42 @@ test("forwarding that was switched off is on again: for all, and for one interfa
     await agent.says("repaired", { step: "forwarding", object: name });
     expect(ask(node, ["sysctl", "-n", name]).trim()).toBe("1");
   }
+});
+
+test("the bridge, its address and a pod's port in it are back, and new connections with them", async () => {
+  const { node } = world();
+  const blue = freshName();
+  await wayout(node, "attach", blue, "--create");
+  const { networks, attachments } = new AttachmentStore(node).read();
+  const [gateway, { hostInterface }] = [networks[0]!.gateways[0]!, attachments[0]!];
+  const agent = await RunningAgent.on(node);
+  const losses = [
+    [`address delete ${gateway} dev wayout0`, `address ${gateway} on wayout0`],
+    [`link set ${hostInterface} nomaster`, `port ${hostInterface} of wayout0`],
+    ["link set wayout0 down", "bridge wayout0"],
+    ["link delete wayout0", "bridge wayout0"],
+  ] as const;
+  for (const [loss, object] of losses) {
+    ask(node, ["ip", ...loss.split(" ")]);
+    expect(await agent.says("repaired")).toMatchObject({ step: "network", object });
+    expect([loss, await seenFrom(blue)]).toEqual([loss, UPLINK.v4]);
+  }
+});
+
+test("a bridge that was there before is not made anew; it is told, and everything else is kept", async () => {
+  const { node } = world();
+  ask(node, ["ip", "link", "add", "theirs", "type", "bridge"]);
+  const own = ["--bridge", "theirs", "--subnet", "10.213.0.0/24", "--ip", "10.213.0.7"];
+  expect((await wayout(node, "attach", freshName(), "--create", ...own)).exitCode).toBe(0);
+  const agent = await RunningAgent.on(node);
+  ask(node, ["ip", "link", "delete", "theirs"]);
+  const said = await agent.says("not-repaired");
+  expect(said).toMatchObject({
+    step: "network",
+    message: expect.stringContaining("before the first attach"),
+  });
+  ask(node, ["nft", "flush", "ruleset"]);
+  await agent.says("repaired", { step: "nat" });
 });
 
 test("a second agent of the node is refused; one of another node is not", async () => {

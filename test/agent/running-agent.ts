@@ -9,6 +9,8 @@ export interface AgentLine {
   readonly [field: string]: unknown;
 }
 
+/** No test is longer. */
+const LIFE_MS = 120_000;
 /** Longest that anything the agent is waited for may take. */
 const TIMEOUT_MS = 20_000;
 
@@ -17,8 +19,8 @@ export class RunningAgent {
   readonly #lines: AsyncIterator<Uint8Array>;
   #rest = "";
 
-  private constructor(node: NetworkNamespace, args: readonly string[]) {
-    this.#child = start(node, [WAYOUT, "agent", ...args]);
+  private constructor(node: NetworkNamespace, command: readonly [string, ...string[]]) {
+    this.#child = start(node, command, process.env, LIFE_MS);
     this.#lines = this.#child.stderr[Symbol.asyncIterator]();
     afterThisTest(() => this.#child.kill("SIGKILL"));
   }
@@ -26,10 +28,20 @@ export class RunningAgent {
   /** Started, and past its first comparison. It keeps no journal unless it is told to: the usual one is the
    * machine's; and it looks at the pods, which costs a process each time, only with `--look`. */
   static async on(node: NetworkNamespace, ...args: readonly string[]): Promise<RunningAgent> {
+    return RunningAgent.within([], node, ...args);
+  }
+
+  /** @param wrapper a program that starts another with less than it has itself */
+  static async within(
+    wrapper: readonly string[],
+    node: NetworkNamespace,
+    ...args: readonly string[]
+  ): Promise<RunningAgent> {
     const journal = args.includes("--journal") ? [] : ["--journal", "none"];
     const look = args.includes("--look") ? [] : ["--no-look"];
     const own = args.filter((one) => one !== "--look");
-    const agent = new RunningAgent(node, [...own, ...journal, ...look]);
+    const [program = WAYOUT, ...words] = [...wrapper, WAYOUT, "agent", ...own, ...journal, ...look];
+    const agent = new RunningAgent(node, [program, ...words]);
     await agent.says("started");
     return agent;
   }

@@ -29,6 +29,7 @@ beforeAll(() => {
     since: new Date(0),
     desired: () => ({ nat: [], forwarding: { ipv4: true, ipv6: false } }),
     troubles: () => [],
+    policyFiles: () => [],
     lastRepairs: () => [],
   };
   server = new ApiServer({
@@ -36,7 +37,7 @@ beforeAll(() => {
       text: "# nothing\n",
       type: "text/plain",
     })),
-    rules: { token: TOKEN, hosts: new Set(), remotePeers: false, isSession: () => false },
+    rules: { token: TOKEN, hosts: new Set(), remotePeers: false },
     socket: join(directory, "agent.sock"),
     listen: { hostname: "127.0.0.1", port: 0 },
   });

@@ -118,13 +118,18 @@ export async function wayoutJson<T>(node: NetworkNamespace, ...args: string[]): 
   return JSON.parse(stdout) as T;
 }
 
-export function start(node: NetworkNamespace, command: readonly string[], environment = process.env) {
+export function start(
+  node: NetworkNamespace,
+  command: readonly string[],
+  environment = process.env,
+  timeout = TIMEOUT_MS,
+) {
   const { FORCE_COLOR: _, ...plain } = environment;
   return node.run(() =>
     Bun.spawn([...command], {
       stdout: "pipe",
       stderr: "pipe",
-      timeout: TIMEOUT_MS,
+      timeout,
       killSignal: OUT_OF_TIME,
       env: plain,
     }),

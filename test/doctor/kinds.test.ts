@@ -57,6 +57,8 @@ interface Situation {
   readonly owner?: RegExp;
   /** What the printed fixes are; none when absent. */
   readonly fix?: RegExp;
+  /** How many lines they are, where that matters. */
+  readonly lines?: number;
   /** Only when a real packet gets no answer: by the tables all is well. */
   readonly suspicion?: true;
 }
@@ -343,6 +345,21 @@ const SITUATIONS: readonly Situation[] = [
     says: /Service shop\/cart:http has no ready endpoints/,
     owner: /kube-proxy/,
   },
+  {
+    name: "an agent's exclusion covers the destination",
+    needs: ["iptables"],
+    fault(world) {
+      nft(world, "delete table inet wayout");
+      restore(
+        world,
+        `*nat\n:IP-MASQ-AGENT - [0:0]\n-A POSTROUTING -j IP-MASQ-AGENT\n-A IP-MASQ-AGENT -d 198.51.100.0/24 -m comment --comment "ip-masq-agent: local traffic is not subject to MASQUERADE" -j RETURN\n-A IP-MASQ-AGENT -j MASQUERADE\nCOMMIT\n`,
+      );
+    },
+    code: "nat-excluded",
+    says: /198\.51\.100\.0\/24.*decides before/,
+    owner: /ip-masq-agent/,
+    fix: /wayout nat apply/,
+  },
   // ── names ──
   {
     name: "a blocklist that contains the pods' own range",
@@ -462,6 +479,18 @@ const SITUATIONS: readonly Situation[] = [
     code: "loopback-destination",
     says: /dnat to 127\.0\.0\.1:3128.*route_localnet is 0 on br0/,
   },
+  {
+    name: "fail2ban's ban of the destination, seen in its answers",
+    fault: (world) =>
+      nft(
+        world,
+        `table inet f2b-table { set addr-set-sshd { type ipv4_addr; elements = { ${WEB.address} }; }; chain f2b-chain { type filter hook prerouting priority -1; ip saddr @addr-set-sshd drop; }; }`,
+      ),
+    code: "filter-rule-drops",
+    says: /fail2ban.*drops the answers to ns-blue/,
+    owner: /^fail2ban$/,
+    fix: /f2b-chain ip saddr 198\.51\.100\.80 ip daddr 10\.0\.0\.1 accept/,
+  },
   // ── conntrack ──
   {
     name: "a rule keeps the pods out of connection tracking",
@@ -472,6 +501,111 @@ const SITUATIONS: readonly Situation[] = [
       ),
     code: "flow-untracked",
     says: /notrack.*nothing can translate 10\.0\.0\.1/,
+    fix: /^ip netns exec \S+ nft insert rule ip rawtable pre ip saddr 10\.0\.0\.1 ip daddr \S+ accept$/,
+  },
+  {
+    name: "a rule keeps the answers out of connection tracking",
+    fault: (world) =>
+      nft(
+        world,
+        `table ip rawtable { chain pre { type filter hook prerouting priority -300; iifname ${uplink} tcp sport 80 notrack; }; }`,
+      ),
+    code: "answer-unrecognized",
+    says: /^“iifname \S+ tcp sport 80 notrack” in ip rawtable pre keeps the answer .*untracked/,
+    // The answer is looked at before it is translated back.
+    fix: /nft insert rule ip rawtable pre ip saddr 198\.51\.100\.80 ip daddr 203\.0\.113\.\d+ accept$/,
+  },
+  {
+    name: "a rule records the pods' flows in a zone of their own",
+    needs: ["iptables"],
+    fault: (world) =>
+      node(world, "iptables", "-t", "raw", "-A", "PREROUTING", "-i", bridge, "-j", "CT", "--zone", "5"),
+    code: "answer-unrecognized",
+    says: /recorded in zone 5 by “.*--zone 5.*” in ip raw PREROUTING/,
+    fix: /iptables -t raw -I PREROUTING -s 10\.0\.0\.1 -d 198\.51\.100\.80 -j ACCEPT$/,
+  },
+  {
+    name: "a rule gives the pods' packets one hop to live",
+    needs: ["iptables"],
+    fault: (world) =>
+      node(
+        world,
+        "iptables",
+        "-t",
+        "mangle",
+        "-A",
+        "PREROUTING",
+        "-i",
+        bridge,
+        "-j",
+        "TTL",
+        "--ttl-set",
+        "1",
+      ),
+    code: "ttl-exceeded",
+    says: /TTL --ttl-set 1/,
+    fix: /iptables -t mangle -I PREROUTING -s 10\.0\.0\.1 -d 198\.51\.100\.80 -j ACCEPT$/,
+  },
+  // ── filters ──
+  {
+    name: "Docker's policy: neither direction alone heals, so the cure is one line",
+    needs: ["iptables"],
+    fault(world) {
+      for (const line of ["-P FORWARD DROP", "-N DOCKER-USER", "-A FORWARD -j DOCKER-USER"])
+        node(world, "iptables", ...line.split(" "));
+    },
+    code: "filter-policy-drops",
+    says: /policy of ip filter FORWARD \(Docker/,
+    fix: /-I FORWARD -i \S+ -j ACCEPT && ip netns exec \S+ iptables -I FORWARD -o \S+ -j ACCEPT$/,
+    lines: 1,
+  },
+  {
+    name: "a policy where answers are let through: only what is missing is printed",
+    needs: ["iptables"],
+    fault(world) {
+      for (const line of [
+        "-P FORWARD DROP",
+        "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+      ])
+        node(world, "iptables", ...line.split(" "));
+    },
+    code: "filter-policy-drops",
+    says: /policy of ip filter FORWARD/,
+    fix: /^ip netns exec \S+ iptables -I FORWARD -i \S+ -j ACCEPT$/,
+    lines: 1,
+  },
+  {
+    name: "the bridge plugin's check of MAC addresses",
+    fault: (world) =>
+      nft(
+        world,
+        `table bridge nat {
+          chain PREROUTING { type filter hook prerouting priority dstnat; jump cni-br-iface-x-eth0; };
+          chain cni-br-iface-x-eth0 { jump cni-br-iface-x-eth0-mac; };
+          chain cni-br-iface-x-eth0-mac {
+            ether saddr 02:aa:bb:cc:dd:ee return comment "macspoofchk-x-eth0"
+            drop comment "macspoofchk-x-eth0"
+          };
+        }`.replace(/^table/, "add table bridge nat; delete table bridge nat; table"),
+      ),
+    code: "bridge-filter-drops",
+    says: /CNI bridge.*MAC address/,
+    owner: /^CNI bridge/,
+    fix: /ip link set dev eth0 address 02:aa:bb:cc:dd:ee$/,
+  },
+  // ── translation ──
+  {
+    name: "SNAT to an address that nothing routes to the node",
+    fault(world) {
+      nft(world, "delete table inet wayout");
+      nft(
+        world,
+        "table ip site { chain post { type nat hook postrouting priority 100; ip saddr 10.0.0.0/24 snat to 192.0.2.44; }; }",
+      );
+    },
+    code: "nat-foreign-address",
+    says: /translated to 192\.0\.2\.44/,
+    fix: /nft insert rule ip site post ip saddr 10\.0\.0\.1 oifname .* masquerade$/,
   },
 ];
 
@@ -522,6 +656,7 @@ describe("a report", () => {
       const commands = found!.fix.map(({ command }) => command).join(" && ");
       if (fix === undefined) expect(commands).toBe("");
       else expect(commands).toMatch(fix);
+      if (situation.lines !== undefined) expect(found!.fix).toHaveLength(situation.lines);
       expect(JSON.stringify(diagnosis)).not.toContain('"change"');
     });
   }
@@ -547,6 +682,30 @@ COMMIT
   const { findings, healthy } = look(world, cluster);
   expect([healthy, findings.map((one) => one.code)]).toEqual([true, ["branch-fails"]]);
 });
+
+testWith(["root", "iptables"])(
+  "a Service's endpoint on the pod's own bridge needs no answer by proxy",
+  () => {
+    const world = healthyWorld();
+    const to = (endpoint: string): string => `*nat
+-F PREROUTING
+-A PREROUTING -d 10.96.0.50/32 -p tcp --dport 80 -j DNAT --to-destination ${endpoint}:80
+COMMIT
+`;
+    const cluster: Target = { address: "10.96.0.50", protocol: "tcp", port: 80 };
+    restore(world, to("10.0.0.99"));
+    const { findings, path } = look(world, cluster);
+    expect(findings).toEqual([]);
+    expect(path.elsewhere).toMatchObject({ to: "10.0.0.99:80", chain: "PREROUTING" });
+    restore(world, to("192.0.2.66"));
+    ip(world, "route add blackhole 192.0.2.66");
+    const [found] = look(world, cluster).findings;
+    expect(found?.code).toBe("node-route-refused");
+    expect(found?.evidence.at(-1)?.source).toMatch(
+      /^sent to 192\.0\.2\.66:80 by table ip nat chain PREROUTING/,
+    );
+  },
+);
 
 describe("what ends here and is answered", () => {
   testWith(["root", "iptables"])("a REDIRECT to a proxy that runs", async () => {

@@ -1,19 +1,17 @@
 /** The table that others cannot flush: what it holds, and that connections outlive a flush because of it. */
 import { expect } from "bun:test";
 import { Nftables } from "../../src/kernel/nftables/nftables.ts";
-import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { NftablesNat } from "../../src/nat/backends/nftables/nftables.ts";
 import { TWIN } from "../../src/nat/backends/nftables/names.ts";
 import { NftablesTwin } from "../../src/nat/backends/nftables/twin.ts";
 import { masqueradeIntent } from "../../src/nat/intent.ts";
-import { afterThisTest } from "../support/teardown.ts";
+import { connection, echoServer } from "../support/echo.ts";
 import { freshNamespace } from "../support/world.ts";
 import { ask, run, testWith } from "../support/witness.ts";
-import { OUTSIDE, world, type World } from "./three-namespaces.ts";
+import { OUTSIDE, world } from "./three-namespaces.ts";
 
 const test = testWith(["root", "nft"]);
 const INTENT = masqueradeIntent("cni/blue", ["10.9.0.0/24", "fd00:9::/64"]);
-const ECHO_PORT = 8090;
 
 test("it holds the same translations, and nobody else can change it", () => {
   const namespace = freshNamespace();
@@ -52,7 +50,7 @@ for (const held of [true, false]) {
     nat.apply(INTENT);
     using twin = held ? NftablesTwin.open(three.node)! : undefined;
     twin?.hold([INTENT]);
-    const connections = Array.from({ length: 5 }, () => connection(three));
+    const connections = Array.from({ length: 5 }, () => connection(three.client, OUTSIDE.v4));
     for (const one of connections) expect(await one.says("before")).toBe("before");
     ask(three.node, ["nft", "flush", "ruleset"]);
     for (const one of connections) expect(await one.says("meanwhile")).toBe(held ? "meanwhile" : "lost");
@@ -63,38 +61,4 @@ for (const held of [true, false]) {
     if (held) expect((await three.fetch(OUTSIDE.v4)).address).toBe("203.0.113.5");
     twin?.remove();
   });
-}
-
-function echoServer(outside: NetworkNamespace): void {
-  const server = outside.run(() =>
-    Bun.listen({
-      hostname: "0.0.0.0",
-      port: ECHO_PORT,
-      socket: { data: (socket, data) => void socket.write(data) },
-    }),
-  );
-  afterThisTest(() => server.stop(true));
-}
-
-/** Sends each line it is given over one connection, and prints what comes back, or that nothing did. */
-const CLIENT = `exec 3<>/dev/tcp/${OUTSIDE.v4}/${ECHO_PORT}
-while read line; do
-  { echo "$line" >&3; } 2>/dev/null && read -t 2 answer <&3 2>/dev/null && echo "$answer" || echo lost
-done`;
-
-function connection({ client }: World) {
-  const child = client.run(() =>
-    Bun.spawn(["bash", "-c", CLIENT], { stdin: "pipe", stdout: "pipe", stderr: "ignore" }),
-  );
-  afterThisTest(() => child.kill());
-  const reader = child.stdout.getReader();
-  return {
-    async says(line: string): Promise<string> {
-      void child.stdin.write(`${line}\n`);
-      await child.stdin.flush();
-      const { value } = await reader.read();
-      // A reset of the connection ends the shell, too.
-      return new TextDecoder().decode(value).trim() || "lost";
-    },
-  };
 }

@@ -6,8 +6,8 @@
  *   made to lead here (DNS rebinding) still says its own name;
  * - the peer must be on loopback unless others were allowed: with route_localnet, or a forwarded port, a pod could
  *   reach the listener, but not with such an address;
- * - all but /healthz need the token, or a session of the page;
- * - what changes or probes something must come from our own page, or from no page at all.
+ * - all but /healthz need the token;
+ * - what changes or probes something must come from a page of this very address, or from no page at all.
  */
 import { isLoopbackAddress } from "../../address/special-purpose.ts";
 import { isIp } from "../../address/ip.ts";
@@ -25,7 +25,6 @@ export interface Caller {
   readonly origin?: string;
   readonly fetchSite?: string;
   readonly authorization?: string;
-  readonly session?: string;
 }
 
 export interface AccessRules {
@@ -35,8 +34,6 @@ export interface AccessRules {
   readonly hosts: ReadonlySet<string>;
   /** Whether peers beyond loopback may ask. */
   readonly remotePeers: boolean;
-  /** Whether a cookie's session is one of ours and still good. */
-  readonly isSession: (session: string) => boolean;
 }
 
 export interface Refusal {
@@ -62,7 +59,7 @@ export function refusal(caller: Caller, access: Access, rules: AccessRules): Ref
   if (access === "act" && !isOwnPage(caller)) {
     return refuse(403, "cross-origin", "what changes or probes something is not done for pages of others");
   }
-  if (hasToken(caller, rules) || hasSession(caller, rules)) return undefined;
+  if (hasToken(caller, rules)) return undefined;
   return refuse(401, "no-token", "say 'Authorization: Bearer TOKEN'; the token is in the agent's token file");
 }
 
@@ -98,10 +95,6 @@ function isOwnPage({ host, origin, fetchSite }: Caller): boolean {
 function hasToken({ authorization }: Caller, { token }: AccessRules): boolean {
   const given = /^Bearer (\S+)$/i.exec(authorization ?? "")?.[1];
   return given !== undefined && isSameSecret(given, token);
-}
-
-function hasSession({ session }: Caller, { isSession }: AccessRules): boolean {
-  return session !== undefined && isSession(session);
 }
 
 /** Takes as long for a wrong first letter as for a wrong last one. */

@@ -45,6 +45,7 @@ const word = v.pipe(
   v.check((text) => !text.startsWith("-"), "must not begin with a dash"),
 );
 const count = v.pipe(v.string(), v.regex(/^\d{1,6}$/, "must be a number"));
+const protocol = v.pipe(v.string(), v.picklist(["tcp", "udp", "icmp"]));
 const moment = v.pipe(
   v.string(),
   v.maxLength(40),
@@ -140,6 +141,31 @@ export const ROUTES: readonly Route[] = [
   },
   {
     method: "GET",
+    path: "/v1/explain",
+    access: "read",
+    about: "before anything is sent: is it translated, as whom, by which owner and which line of the policy",
+    parameters: [
+      { ...query("src", "a pod, or an address", word), required: true },
+      { ...query("dst", "an address", word), required: true },
+      query("proto", "tcp, udp or icmp", protocol),
+      query("port", "destination port", count),
+    ],
+    returns: "as `wayout nat explain SRC DST --json`",
+    answer: async ({ view, parameters: { src = "", dst = "", proto = "tcp", port } }) =>
+      view.ask([
+        "nat",
+        "explain",
+        src,
+        dst,
+        "--json",
+        "--proto",
+        proto,
+        ...(port === undefined ? [] : ["--port", port]),
+        ...view.policyFiles().flatMap((file) => ["--written-in", file]),
+      ]),
+  },
+  {
+    method: "GET",
     path: "/v1/forwarding",
     access: "read",
     about: "whether the node routes packets for others",
@@ -174,7 +200,7 @@ export const ROUTES: readonly Route[] = [
     parameters: [
       pod,
       { ...query("to", "where to: HOST, HOST:PORT or [V6]:PORT", word), required: true },
-      query("proto", "tcp, udp or icmp", v.pipe(v.string(), v.picklist(["tcp", "udp", "icmp"]))),
+      query("proto", "tcp, udp or icmp", protocol),
     ],
     returns: "as `wayout trace POD TO --json`",
     answer: async ({ view, parameters: { pod: name = "", to = "", proto = "tcp" } }) =>

@@ -128,7 +128,6 @@ function callerOf(request: Request, over: Caller["over"], peer: string | undefin
     origin: header("origin"),
     fetchSite: header("sec-fetch-site"),
     authorization: header("authorization"),
-    session: /(?:^|;\s*)wayout=([^;]+)/.exec(header("cookie") ?? "")?.[1],
   };
   return {
     over,

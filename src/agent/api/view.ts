@@ -19,6 +19,8 @@ export interface AgentState {
   readonly since: Date;
   readonly desired: () => Desired;
   readonly troubles: () => readonly Trouble[];
+  /** The files in which the policy in force stands. */
+  readonly policyFiles: () => readonly string[];
   readonly lastRepairs: () => readonly (Repair & { readonly at: string })[];
 }
 
@@ -38,6 +40,10 @@ export class AgentView {
 
   troubles(): readonly Trouble[] {
     return this.agent.troubles();
+  }
+
+  policyFiles(): readonly string[] {
+    return this.agent.policyFiles();
   }
 
   node(): unknown {

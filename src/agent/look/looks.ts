@@ -16,7 +16,7 @@ const SETTLE_MS = 300;
 /** From one look's beginning to the next at least so long, */
 const LEAST_MS = 10_000;
 /** and between them so many times as long as the last one took. */
-const REST = 10;
+const REST = 20;
 /** What announces nothing (sysctls, full tables, failing neighbours) is found by a look after this. */
 const IDLE_MS = 300_000;
 

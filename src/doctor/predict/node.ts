@@ -1,4 +1,5 @@
 /** The third part of the way out: through the node, from its prerouting hooks to its out-interface. */
+import { endText } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { Decision } from "./decision.ts";
 import { isDefaultRoute, usesLink } from "./fib.ts";
@@ -21,6 +22,11 @@ export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
   const before = machine.packet.destination;
   const pre = walk.hook("node", machine, "prerouting");
   walk.untrackedBy = machine.untrackedBy;
+  walk.zonedBy = machine.zonedBy;
+  if (machine.packet.destination !== before && pre.translated !== undefined) {
+    const { destination, destinationPort } = machine.packet;
+    walk.redirected = { by: pre.translated, to: endText(destination, destinationPort) };
+  }
   const result = routeOnNode(walk, machine, walk.inLink!, before);
   walk.nodeFlow = machine.flow;
   if (result === undefined) return undefined;
@@ -246,6 +252,8 @@ function judgeSource(walk: Walk, machine: Machine, way: Way, sentSource: string)
     return;
   }
   if (prefix !== undefined) {
+    // Where it came in, the pod answers for itself.
+    if (link.index === walk.inLink?.index) return;
     walk.stop({ kind: "source-unanswered", place: "node", source, link, prefix });
     return;
   }

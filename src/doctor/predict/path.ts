@@ -175,6 +175,8 @@ export type Stop = At &
         readonly flowZone: number;
         readonly answerZone: number;
         readonly by: Decision | undefined;
+        /** What the rule decided about: the packet, or its answer. */
+        readonly chose: Direction;
       }
     | {
         readonly kind: "foreign-source";
@@ -225,6 +227,8 @@ export interface Prediction {
   readonly source?: SourceChoice;
   /** The node's rule that keeps the packet out of connection tracking. */
   readonly untrackedBy?: Decision;
+  /** The node's rule that gave the packet another destination, and which: `203.0.113.55:3128`. */
+  readonly redirected?: { readonly by: Decision; readonly to: string };
   readonly outLink?: Link;
   readonly gateway?: string;
   /** The node's interface at which the pod's packets arrive: bridge, or veth without a bridge. */

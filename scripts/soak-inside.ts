@@ -1,0 +1,168 @@
+/** The inner half of scripts/soak.ts, in fresh namespaces. */
+import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { makePlacesPrivate } from "./isolation.ts";
+
+const SAMPLE_MS = 10_000;
+/** Samples at the start in which caches fill and the agent warms up. */
+const WARM_UP = 3;
+/** How much more the last third may have than the first one, per figure, beyond noise: nothing but memory moves. */
+const MAY_GROW = { rssMb: 12, descriptors: 2, files: 4 } as const;
+const TIMEOUT_MS = 30_000;
+
+const seconds = Number(process.argv[2]);
+const program = join(import.meta.dir, "..", "dist", "wayout");
+makePlacesPrivate();
+mkdirSync("/run/netns");
+prepareNode();
+
+const agent = Bun.spawn([program, "agent", "--journal", "/run/soak/journal.db"], {
+  stdout: "ignore",
+  stderr: "ignore",
+});
+await Bun.sleep(1_000);
+
+interface Sample {
+  readonly links: number;
+  readonly namespaces: number;
+  readonly rules: number;
+  readonly files: number;
+  readonly descriptors: number;
+  readonly rssMb: number;
+}
+
+const samples: Sample[] = [];
+const begun = performance.now();
+let rounds = 0;
+let failures = 0;
+for (let next = SAMPLE_MS; performance.now() - begun < seconds * 1000;) {
+  await round(rounds++);
+  if (performance.now() - begun < next) continue;
+  next += SAMPLE_MS;
+  samples.push(sample());
+  console.log(lineOf(samples.at(-1)!));
+}
+agent.kill("SIGTERM");
+await agent.exited;
+const grown = growth(samples.slice(WARM_UP));
+console.log(
+  `${rounds} rounds, ${failures} refused or killed; ${grown.length === 0 ? "flat" : `grew: ${grown.join(", ")}`}`,
+);
+if (samples.length <= WARM_UP + 3) console.log("too short to tell: give it more than a minute");
+process.exit(grown.length === 0 ? 0 : 1);
+
+/** One pod each way, and now and then an accident. */
+async function round(number: number): Promise<void> {
+  const name = `soak-${number % 50}`;
+  const accident = number % 7;
+  await wayout(["attach", name, "--create"], accident === 3);
+  if (accident === 5) await run(["nft", "flush", "ruleset"]);
+  await wayout(["detach", name]);
+  // What was killed half-way is taken back by the next command; a name that it left is taken away by hand.
+  if (accident === 3) await wayout(["detach", name]);
+  await run(["ip", "netns", "delete", name]);
+  await run(["ip", "netns", "add", `pod-${number % 50}`]);
+  await cni("ADD", number, accident === 1);
+  await cni("STATUS", number);
+  await cni("DEL", number);
+  await run(["ip", "netns", "delete", `pod-${number % 50}`]);
+}
+
+function cni(command: string, number: number, killed = false): Promise<void> {
+  const configuration = {
+    cniVersion: "1.1.0",
+    name: "soak",
+    type: "wayout",
+    bridge: "soak0",
+    isDefaultGateway: true,
+    ipMasq: true,
+    ipam: { type: "host-local", subnet: "10.77.0.0/24" },
+  };
+  return wayout([], killed, JSON.stringify(configuration), {
+    CNI_COMMAND: command,
+    CNI_CONTAINERID: `soak${number}`,
+    CNI_IFNAME: "eth0",
+    CNI_NETNS: `/run/netns/pod-${number % 50}`,
+    CNI_PATH: "/nowhere",
+  });
+}
+
+/** @param killed with SIGKILL after a moment of chance */
+async function wayout(
+  words: readonly string[],
+  killed = false,
+  input = "",
+  environment: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const child = Bun.spawn([program, ...words], {
+    stdin: Buffer.from(input),
+    stdout: "ignore",
+    stderr: "ignore",
+    timeout: TIMEOUT_MS,
+    env: { ...process.env, ...environment },
+  });
+  if (killed) {
+    await Bun.sleep(Math.random() * 40);
+    child.kill("SIGKILL");
+  }
+  if ((await child.exited) !== 0) failures++;
+}
+
+async function run(command: readonly string[]): Promise<string> {
+  const child = Bun.spawn([...command], { stdout: "pipe", stderr: "ignore", timeout: TIMEOUT_MS });
+  return await new Response(child.stdout).text();
+}
+
+function ask(command: readonly string[]): string {
+  return Bun.spawnSync([...command], { stderr: "ignore", timeout: TIMEOUT_MS }).stdout.toString();
+}
+
+function prepareNode(): void {
+  rmSync("/var/lib/cni", { recursive: true, force: true });
+  const lines = [
+    "link set lo up",
+    "link add up0 type veth peer name out0",
+    "address add 203.0.113.5/24 dev up0",
+    "link set up0 up",
+    "link set out0 up",
+    "route add default via 203.0.113.1",
+  ];
+  Bun.spawnSync(["ip", "-batch", "-"], { stdin: Buffer.from(lines.join("\n")) });
+}
+
+function sample(): Sample {
+  const status = readFileSync(`/proc/${agent.pid}/status`, "utf8");
+  return {
+    links: ask(["ip", "-o", "link"]).split("\n").length - 1,
+    namespaces: readdirSync("/run/netns").length,
+    rules: ask(["nft", "list", "ruleset"]).split("\n").length,
+    files: count("/run/wayout") + count("/var/lib/cni"),
+    descriptors: readdirSync(`/proc/${agent.pid}/fd`).length,
+    rssMb: Math.round(Number(/VmRSS:\s+(\d+)/.exec(status)![1]) / 1024),
+  };
+}
+
+function count(directory: string): number {
+  try {
+    return readdirSync(directory, { recursive: true }).length;
+  } catch {
+    return 0;
+  }
+}
+
+/** Figures whose mean of the last third is above that of the first by more than they may grow. */
+function growth(kept: readonly Sample[]): string[] {
+  const third = Math.max(1, Math.floor(kept.length / 3));
+  const mean = (part: readonly Sample[], figure: keyof Sample): number =>
+    part.reduce((sum, one) => sum + one[figure], 0) / part.length;
+  return (Object.keys(kept[0] ?? {}) as (keyof Sample)[]).flatMap((figure) => {
+    const more = mean(kept.slice(-third), figure) - mean(kept.slice(0, third), figure);
+    const allowed = figure in MAY_GROW ? MAY_GROW[figure as keyof typeof MAY_GROW] : 1;
+    return more > allowed ? [`${figure} by ${more.toFixed(1)}`] : [];
+  });
+}
+
+function lineOf(one: Sample): string {
+  const at = Math.round((performance.now() - begun) / 1000);
+  return [`${at} s`, ...Object.entries(one).map(([name, value]) => `${name} ${value}`)].join("  ");
+}

@@ -1,0 +1,9 @@
+/**
+ * Pods come and go for a while (600 s, or the seconds given), beside a living agent: attached and detached, added and
+ * deleted by the plugin, killed half-way, flushed under them. What is left is counted every ten seconds, and must not grow.
+ */
+import { join } from "node:path";
+import { runIsolated } from "./isolation.ts";
+
+const seconds = process.argv[2] ?? "600";
+process.exit(runIsolated([process.execPath, join(import.meta.dir, "soak-inside.ts"), seconds]));

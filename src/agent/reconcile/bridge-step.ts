@@ -1,0 +1,92 @@
+/**
+ * Keeps what attached namespaces stand on: the bridge, its addresses, and their ports in it, as `attach` wrote them down.
+ * A pod's own side is not the agent's, nor is a veth that is gone: only a new attach can make another.
+ */
+import { parseCidr } from "../../address/cidr.ts";
+import type { NetworkRecord, NodeRecord } from "../../attachment/record.ts";
+import { AttachmentStore } from "../../attachment/store.ts";
+import { WayoutError } from "../../error.ts";
+import type { NetworkNamespace } from "../../kernel/namespace.ts";
+import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
+import { ensureBridge, missingGateways } from "../../network/bridge.ts";
+import type { ReconcileStep, Repair } from "./step.ts";
+
+export class BridgeStep implements ReconcileStep, Disposable {
+  readonly name = "network";
+  readonly #store: AttachmentStore;
+  readonly #route: Rtnetlink;
+
+  constructor(node: NetworkNamespace) {
+    this.#store = new AttachmentStore(node);
+    this.#route = Rtnetlink.open(node);
+  }
+
+  run(): Repair[] {
+    if (this.#compared(this.#store.read(), false).length === 0) return [];
+    // Attach and detach change both the record and the links: while one is at work, neither is what it will be.
+    return this.#store.ifUnlocked(() => this.#compared(this.#store.read(), true)) ?? [];
+  }
+
+  [Symbol.dispose](): void {
+    this.#route.close();
+  }
+
+  #compared(record: NodeRecord, mend: boolean): Repair[] {
+    return record.networks.flatMap((network) => {
+      const ports = record.attachments
+        .filter(({ bridge, phase }) => bridge === network.bridge && phase === "attached")
+        .map(({ hostInterface }) => hostInterface);
+      if (ports.length === 0) return [];
+      return [...this.#bridge(network, mend), ...this.#ports(network.bridge, ports, mend)];
+    });
+  }
+
+  #bridge(network: NetworkRecord, mend: boolean): Repair[] {
+    const { bridge, gateways, before } = network;
+    const link = this.#route.linkState(bridge);
+    if (link === undefined && before !== undefined) throw goneBridge(bridge);
+    const found =
+      link === undefined
+        ? [this.#repair(`bridge ${bridge}`, `the bridge ${bridge} is missing`)]
+        : [
+            ...(link.up ? [] : [this.#repair(`bridge ${bridge}`, `the bridge ${bridge} is down`)]),
+            ...missingGateways(
+              link,
+              this.#route.addresses({ interface: link.index }),
+              gateways.map((text) => parseCidr(text, "keep")),
+              {},
+            ).map(({ address, prefixLength }) =>
+              this.#repair(
+                `address ${address}/${prefixLength} on ${bridge}`,
+                `the gateway address ${address}/${prefixLength} is missing on ${bridge}`,
+              ),
+            ),
+          ];
+    if (mend && found.length > 0) ensureBridge(this.#route, { name: bridge, gateways });
+    return found;
+  }
+
+  #ports(bridge: string, names: readonly string[], mend: boolean): Repair[] {
+    const index = this.#route.linkState(bridge)?.index;
+    return names.flatMap((name) => {
+      const link = this.#route.linkState(name);
+      if (link === undefined || link.master === index) return [];
+      if (mend && index !== undefined) this.#route.setLink(link.index, { master: index, up: true });
+      return [this.#repair(`port ${name} of ${bridge}`, `${name} is not a port of ${bridge}`)];
+    });
+  }
+
+  #repair(object: string, found: string): Repair {
+    return { step: this.name, object, found };
+  }
+}
+
+function goneBridge(bridge: string): WayoutError {
+  return new WayoutError({
+    code: "bridge-gone",
+    kind: "broken",
+    doing: `keeping the bridge ${bridge}`,
+    said: "it is gone, and it was there before the first attach: who made it knows how it was",
+    todo: `Make it again; its address and its ports are then put back. Or detach its pods: wayout list names them.`,
+  });
+}

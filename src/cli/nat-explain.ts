@@ -1,0 +1,115 @@
+import { Command, Option } from "commander";
+import { explainNat, type NatExplanation } from "../examination/explain-nat.ts";
+import { openNamespace } from "../pods/open-namespace.ts";
+import { WrittenPolicy, type FilePlace } from "../policy/place-in-file.ts";
+import { parsePolicy, readPolicyText } from "../policy/policy-file.ts";
+import { namespaceOption } from "./namespace-option.ts";
+import { printJson, tell } from "./output.ts";
+import { style, table } from "./style.ts";
+
+const HELP = `
+Nothing is sent. SRC is a pod or an address, DST an address. First what the owners of wayout's rules want; then, where SRC is
+a pod of this node, what the rules of everybody do, as they are now.
+
+Examples:
+  sudo wayout nat explain ns-blue 198.51.100.80
+  sudo wayout nat explain 10.244.1.7 10.96.0.1 --proto udp --port 53
+  sudo wayout nat explain 10.244.1.7 192.0.2.4 -f policy.yaml    as if this policy were in force`;
+
+interface Options {
+  readonly proto: string;
+  readonly port?: string;
+  readonly file?: string;
+  readonly writtenIn: readonly string[];
+  readonly netns?: string;
+  readonly json?: true;
+}
+
+/** `wayout nat explain`. */
+export function natExplainCommand(): Command {
+  return (
+    new Command("explain")
+      .description("before anything is sent: is it translated, as whom, by which line of which policy")
+      .argument("<src>", "a pod, or an address")
+      .argument("<dst>", "an address")
+      .addOption(
+        new Option("--proto <protocol>", "of the packet").choices(["tcp", "udp", "icmp"]).default("tcp"),
+      )
+      .option("--port <port>", "destination port")
+      .option("-f, --file <policy>", "as if this policy were in force, with the line that decides")
+      // For the agent, which knows where its policy stands.
+      .addOption(
+        new Option("--written-in <file...>", "where the policy in force stands").default([]).hideHelp(),
+      )
+      .addOption(namespaceOption())
+      .option("--json", "one JSON value")
+      .addHelpText("after", HELP)
+      .action(async (source: string, destination: string, options: Options) => {
+        const { proto, port, file, writtenIn } = options;
+        using node = openNamespace(options.netns);
+        const files = await Promise.all((file === undefined ? writtenIn : [file]).map(readPolicyText));
+        const [own] = file === undefined ? [] : files;
+        const explanation = explainNat({
+          source,
+          destination,
+          protocol: proto,
+          node,
+          ...(port === undefined ? {} : { port }),
+          ...(own === undefined ? {} : { policy: (await parsePolicy(own.text, own.name)).intent }),
+          written: await WrittenPolicy.read(files),
+        });
+        if (options.json === true) printJson(explanation);
+        else tell(explanationText, explanation);
+      })
+  );
+}
+
+function explanationText({ source, destination, wanted, foreseen }: NatExplanation): string {
+  const sign = { translated: style.good("✓"), kept: "–", nobody: style.warn("!") }[wanted.decision];
+  const { by, kept, entersBy, leavesBy } = wanted;
+  const rows = [
+    ...(by === undefined
+      ? []
+      : [["  ", style.quiet("source"), `${by.cidr} of ${by.owner}${placed(by.written)}`]]),
+    ...(kept === undefined
+      ? []
+      : [
+          [
+            "  ",
+            style.quiet("destination"),
+            `${kept.cidr}${kept.owner === undefined ? "" : ` of ${kept.owner}`}${placed(kept.written)}`,
+          ],
+        ]),
+    [
+      "  ",
+      style.quiet("way"),
+      `in by ${entersBy ?? "nobody knows which interface"}, out by ${leavesBy ?? "no route"}`,
+    ],
+  ];
+  const lines = [style.strong(`${source} → ${destination}`), `${sign} ${wanted.text}`, table(rows)];
+  if (foreseen !== undefined) lines.push("", ...foreseenLines(foreseen));
+  return `${lines.join("\n")}\n`;
+}
+
+function placed(place: FilePlace | undefined): string {
+  return place === undefined
+    ? ""
+    : style.quiet(` (${place.file}:${place.line}, ${place.path}: ${place.cidr})`);
+}
+
+function foreseenLines({
+  pod,
+  sent,
+  left,
+  by,
+  answer,
+  findings,
+}: NonNullable<NatExplanation["foreseen"]>): string[] {
+  const rows = [
+    ...(sent === undefined ? [] : [["  ", style.quiet("sent"), sent]]),
+    ...(left === undefined ? [] : [["  ", style.quiet("leaves"), left]]),
+    ...(by === undefined ? [] : [["  ", style.quiet("by"), `${by.place}: ${by.owner}`]]),
+    ...findings.map(({ text, owner }) => ["  ", style.warn("!"), `${text} (${owner})`]),
+  ];
+  return [`By the rules of this node, ${style.strong(pod)}: ${answer}`, table(rows)];
+}
