@@ -101,6 +101,6 @@ test("a look that fails is told once, and compares with the last that did not", 
   expect(scene.log).toEqual(["error look"]);
   scene.change();
   await scene.answers(answer(false));
-  expect(scene.log).toEqual(["error look", "info way-out", "info look"]);
+  expect(scene.log).toEqual(["error look", "warn way-out", "info look"]);
   expect(scene.events.at(-1)).toMatchObject({ kind: "way-out", text: "1 pod lost its way out" });
 });

@@ -113,9 +113,11 @@ export class Looks implements AgentListener {
     const event = wayOutEvent(at, before.look.verdicts, look.verdicts, { kinds, ...by });
     if (event === undefined) return;
     historian.record(event);
-    log.write("info", "way-out", {
+    const broken = event.effects?.find(({ became }) => became === "broken");
+    log.write(broken === undefined ? "info" : "warn", "way-out", {
       message: event.text,
-      pods: event.effects?.length,
+      pod: broken?.pod,
+      why: broken?.text,
       ...(event.by === undefined ? {} : { by: culpritText(event.by) }),
     });
   }
