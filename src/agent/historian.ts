@@ -35,6 +35,7 @@ export class Historian implements AgentListener, Disposable {
     if (event.kind === "network") for (const one of event.changes) this.#note("network", this.notes.of(one));
     if (event.kind === "setting")
       for (const one of event.turned) this.#note("setting", this.notes.setting(one));
+    if (event.kind === "lost") this.#lost();
     if (event.kind === "rules" && event.pid !== this.own) this.#rules(event);
   };
 
@@ -45,6 +46,12 @@ export class Historian implements AgentListener, Disposable {
       if (there && repaired !== undefined && at - repaired <= CAUSE_MS) continue;
       this.record({ at, kind, object, text });
     }
+  }
+
+  #lost(): void {
+    this.notes.renew();
+    const text = "more changed at once than could be heard: what is missing here happened then";
+    this.record({ at: this.now(), kind: "agent", object: "agent", text });
   }
 
   #rules(event: Extract<NodeEvent, { kind: "rules" }>): void {

@@ -20,7 +20,7 @@ export interface NetworkNote {
   readonly there: boolean;
 }
 
-/** What is there at the beginning. */
+/** What is there. */
 export interface NetworkState {
   readonly links: readonly Link[];
   readonly addresses: readonly Address[];
@@ -28,8 +28,8 @@ export interface NetworkState {
 }
 
 export class NetworkNotes {
-  readonly #links: Map<number, Link>;
-  readonly #addresses: Set<string>;
+  readonly #links = new Map<number, Link>();
+  readonly #addresses = new Set<string>();
   /** Default routes as text, with the interfaces they use. */
   readonly #defaults = new Map<string, readonly number[]>();
   /** Links that lead out, or did. */
@@ -37,9 +37,17 @@ export class NetworkNotes {
   /** Switches as they were last told. */
   readonly #turned = new Map<string, number>();
 
-  constructor({ links, addresses, routes }: NetworkState) {
-    this.#links = new Map(links.map((link) => [link.index, link]));
-    this.#addresses = new Set(addresses.map(addressKey));
+  /** @param read what is there at this moment */
+  constructor(private readonly read: () => NetworkState) {
+    this.renew();
+  }
+
+  /** Begins with what is there now: events were lost. */
+  renew(): void {
+    const { links, addresses, routes } = this.read();
+    for (const known of [this.#links, this.#addresses, this.#defaults, this.#turned]) known.clear();
+    for (const link of links) this.#links.set(link.index, link);
+    for (const address of addresses) this.#addresses.add(addressKey(address));
     for (const route of routes) if (isDefaultRoute(route)) this.#know(route);
   }
 

@@ -167,11 +167,13 @@ function requireSharedRun(): void {
 const RUN = "/run/wayout";
 
 function notesOf(node: NetworkNamespace): NetworkNotes {
-  using route = Rtnetlink.open(node);
-  return new NetworkNotes({
-    links: route.links({ statistics: false }),
-    addresses: route.addresses(),
-    routes: route.routes(),
+  return new NetworkNotes(() => {
+    using route = Rtnetlink.open(node);
+    return {
+      links: route.links({ statistics: false }),
+      addresses: route.addresses(),
+      routes: route.routes(),
+    };
   });
 }
 

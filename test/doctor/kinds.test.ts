@@ -70,6 +70,20 @@ function deadEnd(world: World, name: string, address: string): void {
   for (const end of [name, `${name}-end`]) ip(world, `link set ${end} up`);
 }
 
+/** As Calico has it: an address without a network, a gateway that is nobody's, and a link that answers for it. */
+function routedPod(world: World): void {
+  ip(world, `link set ${blue.veth} nomaster`);
+  node(world, "sysctl", "-qw", `net.ipv4.conf.${blue.veth}.proxy_arp=1`);
+  ip(world, `route add ${blue.ipv4}/32 dev ${blue.veth}`);
+  for (const line of [
+    "addr flush dev eth0",
+    `addr add ${blue.ipv4}/32 dev eth0`,
+    "route add 169.254.1.1 dev eth0",
+    "route add default via 169.254.1.1 dev eth0",
+  ])
+    ask(world.blue, ["ip", ...line.split(" ")]);
+}
+
 const SITUATIONS: readonly Situation[] = [
   // ── rules that capture ──
   {
@@ -383,6 +397,87 @@ const SITUATIONS: readonly Situation[] = [
     says: /fail2ban/,
     owner: /fail2ban/,
     fix: /nft insert rule inet f2b-table f2b-chain ip saddr 10\.0\.0\.1 ip daddr 198\.51\.100\.80 accept/,
+  },
+  // ── the gateway, and settings of links ──
+  {
+    name: "the gateway's address is the loopback's, and arp_ignore is 1 on the bridge",
+    before(world) {
+      ip(world, `addr del ${PLAN.node.gatewayIpv4}/24 dev ${bridge}`);
+      ip(world, `addr add ${PLAN.node.gatewayIpv4}/32 dev lo`);
+      ip(world, `route add ${PLAN.podNetworkIpv4} dev ${bridge}`);
+    },
+    fault: (world) => node(world, "sysctl", "-qw", `net.ipv4.conf.${bridge}.arp_ignore=1`),
+    code: "pod-gateway-silent",
+    says: /br0 does not answer for ns-blue's gateway 10\.0\.0\.254, an address of lo: arp_ignore is 1/,
+    fix: /sysctl -w net\.ipv4\.conf\.br0\.arp_ignore=0/,
+  },
+  {
+    name: "no ARP at all, for the whole node",
+    before: (world) => node(world, "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=2"),
+    fault: (world) => node(world, "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=8"),
+    code: "pod-gateway-silent",
+    says: /arp_ignore is 8/,
+    fix: /sysctl -w net\.ipv4\.conf\.all\.arp_ignore=0/,
+  },
+  {
+    name: "a pod without a bridge, whose link no longer answers for its placeholder gateway",
+    before: routedPod,
+    fault: (world) => node(world, "sysctl", "-qw", `net.ipv4.conf.${blue.veth}.proxy_arp=0`),
+    code: "pod-gateway-unowned",
+    says: /nobody answers for ns-blue's gateway 169\.254\.1\.1.*proxy_arp is 0/,
+    fix: /sysctl -w net\.ipv4\.conf\.\S+\.proxy_arp=1/,
+  },
+  {
+    name: "IPv6 is switched off on the bridge",
+    target: { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 },
+    fault: (world) => node(world, "sysctl", "-qw", `net.ipv6.conf.${bridge}.disable_ipv6=1`),
+    code: "bridge-address-missing",
+    says: /IPv6 is switched off on br0 \(disable_ipv6 is 1\)/,
+  },
+  {
+    name: "IPv6 is switched off in the pod",
+    target: { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 },
+    fault: (world) => void ask(world.blue, ["sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1"]),
+    code: "pod-no-address",
+    says: /no IPv6 address: IPv6 is switched off there/,
+  },
+  {
+    name: "the uplink is down and took the default route along",
+    fault: (world) => ip(world, `link set ${uplink} down`),
+    code: "node-no-route",
+    says: /no route to 198\.51\.100\.80; eth0 is down/,
+  },
+  // ── rules for the answers, and rules that choose another gateway ──
+  {
+    name: "a rule by the interface refuses the answers",
+    fault(world) {
+      ip(world, `route add unreachable ${PLAN.podNetworkIpv4} table 201`);
+      ip(world, `rule add iif ${uplink} lookup 201 pref 400`);
+    },
+    code: "rule-captures",
+    says: /rule “400: from all iif eth0 lookup 201” sends the answers to ns-blue to “unreachable/,
+    fix: /ip rule del priority 400 from all iif eth0 lookup 201/,
+  },
+  {
+    name: "a rule chooses a router that is not there, by the same link",
+    fault(world) {
+      ip(world, `route add default via 203.0.113.250 dev ${uplink} table 300`);
+      ip(world, `rule add from ${PLAN.podNetworkIpv4} lookup 300 pref 700`);
+      ip(world, `neigh replace 203.0.113.250 dev ${uplink} nud failed`);
+    },
+    code: "rule-captures",
+    says: /rule “700: from 10\.0\.0\.0\/24 lookup 300” sends what ns-blue sends out by eth0 to 203\.0\.113\.250/,
+    fix: /ip rule del priority 700/,
+  },
+  {
+    name: "a DNAT to the node's loopback, which takes nothing from outside",
+    fault: (world) =>
+      nft(
+        world,
+        "table ip proxy { chain pre { type nat hook prerouting priority -100; tcp dport 80 dnat to 127.0.0.1:3128; }; }",
+      ),
+    code: "loopback-destination",
+    says: /dnat to 127\.0\.0\.1:3128.*route_localnet is 0 on br0/,
   },
   {
     name: "fail2ban's ban of the destination, seen in its answers",

@@ -4,7 +4,7 @@ import type { Link } from "../../linux/route/link.ts";
 import type { Decision } from "./decision.ts";
 import { isDefaultRoute, usesLink } from "./fib.ts";
 import { noRoute, wayText, type Way } from "./in-pod.ts";
-import { IPPROTO, linkDown, neighbourAt } from "./link-state.ts";
+import { IPPROTO, isLoopback, linkDown, neighbourAt } from "./link-state.ts";
 import { localEnd } from "./local-end.ts";
 import { tupleOf } from "./hooks.ts";
 import type { Machine } from "./machine.ts";
@@ -65,9 +65,21 @@ export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
 function endOnNode(walk: Walk, machine: Machine, way: Way, translated: Decision | undefined): Packet {
   walk.hook("node", machine, "input");
   walk.end = "node";
+  loopbackDestination(walk, machine, translated);
   walk.localEnd = localEnd(walk.node.view, "node", machine, way, translated);
   walk.step("node", "input", "the packet is for the node itself", machine.packet);
   return machine.packet;
+}
+
+/** ip_route_input_slow: what comes in from outside for 127.0.0.0/8 is a martian, unless route_localnet lets it in. */
+function loopbackDestination(walk: Walk, { packet }: Machine, by: Decision | undefined): void {
+  const { view } = walk.node;
+  const link = walk.inLink!;
+  const { destination } = packet;
+  if (!destination.startsWith("127.") || isLoopback(link)) return;
+  const own = view.conf(4, link.name, "route_localnet");
+  if (own !== 0 || view.sysctl("net.ipv4.conf.all.route_localnet") === 1) return;
+  walk.stop({ kind: "loopback-destination", place: "node", link, destination, by });
 }
 
 /** ip_forward, ip6_forward: what has one hop left ends here. */

@@ -5,6 +5,7 @@ import type { Rule as PolicyRule } from "../../linux/route/rule.ts";
 import type { Decision } from "./decision.ts";
 import type { HookStop } from "./hooks.ts";
 import type { LocalEnd } from "./local-end.ts";
+import type { Silence } from "./on-link.ts";
 import type { Direction, Place } from "./place.ts";
 import type { Sender } from "./machine.ts";
 import type { SourceChoice } from "./source-address.ts";
@@ -66,6 +67,20 @@ export type Stop = At &
         readonly bridge: Link;
       }
     | { readonly kind: "gateway-unowned"; readonly gateway: string; readonly link: Link }
+    | {
+        /** The node has the address, and does not say so on this link. */
+        readonly kind: "gateway-silent";
+        readonly gateway: string;
+        readonly link: Link;
+        readonly by: Silence;
+      }
+    | {
+        /** A rule changed the destination to the node's loopback, which nothing that comes in may be for. */
+        readonly kind: "loopback-destination";
+        readonly link: Link;
+        readonly destination: string;
+        readonly by: Decision | undefined;
+      }
     | {
         readonly kind: "wrong-neighbour";
         readonly link: Link;
