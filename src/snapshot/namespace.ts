@@ -56,11 +56,15 @@ const SYSCTLS: readonly string[] = [
   "net.ipv4.conf.all.rp_filter",
   "net.ipv4.conf.all.src_valid_mark",
   "net.ipv4.conf.all.log_martians",
+  "net.ipv4.conf.all.arp_ignore",
+  "net.ipv4.conf.all.proxy_arp",
+  "net.ipv4.conf.all.route_localnet",
   "net.ipv4.conf.all.ignore_routes_with_linkdown",
   "net.ipv4.conf.default.forwarding",
   "net.ipv4.conf.default.rp_filter",
   "net.ipv6.conf.all.forwarding",
   "net.ipv6.conf.all.disable_ipv6",
+  "net.ipv6.conf.all.proxy_ndp",
   "net.ipv6.conf.default.forwarding",
 ];
 
