@@ -753,6 +753,22 @@ testWith(["root", "iptables"])("a rule that drops one packet of a hundred is no 
   expect(stopping(look(world))).toEqual(["filter-rule-drops"]);
 });
 
+testWith(["root", "nft"])("one of a Service's endpoints is gone, where kube-proxy writes nftables", () => {
+  const world = healthyWorld();
+  ip(world, "route add blackhole 192.0.2.66");
+  nft(
+    world,
+    `table ip kube-proxy {
+      chain pre { type nat hook prerouting priority dstnat; ip daddr 10.96.0.50 tcp dport 80 numgen random mod 2 vmap { 0 : goto one, 1 : goto two }; };
+      chain one { meta l4proto tcp dnat to ${WEB.address}:80; };
+      chain two { meta l4proto tcp dnat to 192.0.2.66:80; };
+    }`,
+  );
+  const { findings } = look(world, { address: "10.96.0.50", protocol: "tcp", port: 80 });
+  expect(findings.map((one) => one.code)).toEqual(["branch-fails"]);
+  expect(findings[0]!.text).toContain("192.0.2.66");
+});
+
 describe("a limit of connections, with those that are open now", () => {
   const NFT =
     "add rule ip limits f ip saddr 10.0.0.0/24 ct state new add @c { ip saddr ct count over 2 } reject";
