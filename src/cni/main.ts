@@ -27,10 +27,9 @@ export async function runPlugin(environment: Environment = process.env): Promise
     }
     const text = readInput();
     version = versionOf(text);
-    const { readHeader } = await import("./configuration.ts");
+    const { CniContext, readHeader } = await import("./context.ts");
     const header = readHeader(text);
     requireVersion(call.command, header);
-    const { CniContext } = await import("./context.ts");
     using context = new CniContext(call, header, environment);
     if (header.fields.raw("type") === "loopback") {
       const { loopbackAnswer } = await import("./loopback.ts");
