@@ -222,7 +222,8 @@ describe("an output that takes nothing", () => {
   const into = (target: string, ...args: string[]): Ran =>
     run(undefined, ["sh", "-c", `exec "$0" "$@" ${target}`, WAYOUT, ...args]);
 
-  test.each([["--version"], ["--help"], ["list", "--json"]])("full: %s says so, and exits 3", (...args) => {
+  test.each(["--version", "--help", "list --json"])("full: %s says so, and exits 3", (words) => {
+    const args = words.split(" ");
     const told = into(">/dev/full", ...args);
     expect(told.exitCode).toBe(3);
     expect(told.stderr).toMatch(/^✗ writing to standard output: ENOSPC[^\n]*\n$/);
