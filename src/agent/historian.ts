@@ -2,6 +2,7 @@
 import type { AgentListener } from "./agent.ts";
 import { culpritOf, culpritText } from "./culprit.ts";
 import type { Culprit, Journal, JournalEvent } from "./journal/journal.ts";
+import type { NetworkNote, NetworkNotes } from "./network-notes.ts";
 import type { NodeEvent } from "./node-events.ts";
 import type { Round } from "./reconcile/reconciler.ts";
 
@@ -18,16 +19,42 @@ export class Historian implements AgentListener, Disposable {
   /** Repairs of rules of which nobody has said yet who made them necessary. */
   #waiting: JournalEvent[] = [];
 
+  /** What the agent put back, and when: that it is there again is no news. */
+  readonly #repaired = new Map<string, number>();
+
   /** @param own the agent's own process, whose transactions are its repairs */
   constructor(
     private readonly journal: Journal | undefined,
+    private readonly notes: NetworkNotes,
     private readonly sink: EventSink = () => {},
     private readonly now: () => number = Date.now,
     private readonly own: number = process.pid,
   ) {}
 
   readonly event = (event: NodeEvent): void => {
-    if (event.kind !== "rules" || event.pid === this.own) return;
+    if (event.kind === "network") for (const one of event.changes) this.#note("network", this.notes.of(one));
+    if (event.kind === "setting")
+      for (const one of event.turned) this.#note("setting", this.notes.setting(one));
+    if (event.kind === "lost") this.#lost();
+    if (event.kind === "rules" && event.pid !== this.own) this.#rules(event);
+  };
+
+  #note(kind: "network" | "setting", notes: readonly NetworkNote[]): void {
+    const at = this.now();
+    for (const { object, text, there } of notes) {
+      const repaired = this.#repaired.get(object);
+      if (there && repaired !== undefined && at - repaired <= CAUSE_MS) continue;
+      this.record({ at, kind, object, text });
+    }
+  }
+
+  #lost(): void {
+    this.notes.renew();
+    const text = "more changed at once than could be heard: what is missing here happened then";
+    this.record({ at: this.now(), kind: "agent", object: "agent", text });
+  }
+
+  #rules(event: Extract<NodeEvent, { kind: "rules" }>): void {
     const by = culpritOf(event);
     this.#last = { at: this.now(), by };
     this.record({
@@ -38,13 +65,15 @@ export class Historian implements AgentListener, Disposable {
       by,
     });
     this.#settle(by);
-  };
+  }
 
   readonly round = ({ repairs, failures, fights }: Round): void => {
     const at = this.now();
     const cause = this.#last !== undefined && at - this.#last.at <= CAUSE_MS ? this.#last.by : undefined;
+    for (const [object, when] of this.#repaired) if (at - when > CAUSE_MS) this.#repaired.delete(object);
     for (const { step, object, found } of repairs) {
       const event: JournalEvent = { at, kind: "repair", object, text: found };
+      this.#repaired.set(object, at);
       // Of forwarding and links the kernel tells no process.
       if (step !== "nat") this.record(event, step);
       else if (cause !== undefined) this.record({ ...event, by: cause }, step);

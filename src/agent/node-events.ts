@@ -2,21 +2,20 @@
 import { EventThread } from "../kernel/netlink/event-thread.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE } from "../kernel/netlink/transport.ts";
-import { RTNLGRP } from "../kernel/route/watch.ts";
-import { decode, readMessages } from "../linux/netlink/message.ts";
+import { routeEventOf, RTNLGRP, type RouteEvent } from "../kernel/route/watch.ts";
+import { decode, readMessages, type RawMessage } from "../linux/netlink/message.ts";
 import { NFT_MSG_NEWGEN } from "../linux/nftables/generation.ts";
 import { NFNLGRP_NFTABLES } from "../linux/nftables/messages.ts";
-
-/** RTM_NEWNETCONF (include/uapi/linux/rtnetlink.h): forwarding or rp_filter was switched. */
-const RTM_NEWNETCONF = 80;
+import { RTM_NEWNETCONF, turnedSettingOf, type TurnedSetting } from "../linux/route/netconf.ts";
+import { DecodeError } from "../linux/netlink/wire.ts";
 
 export type NodeEvent =
   /** A transaction of nf_tables, with the process that made it as the kernel names it. */
   | { readonly kind: "rules"; readonly generation: number; readonly pid?: number; readonly process?: string }
   /** Links, addresses, routes or policy rules. */
-  | { readonly kind: "network" }
+  | { readonly kind: "network"; readonly changes: readonly RouteEvent[] }
   /** A switch under /proc/sys/net/…/conf. */
-  | { readonly kind: "setting" }
+  | { readonly kind: "setting"; readonly turned: readonly TurnedSetting[] }
   /** Events were lost: everything may have changed. */
   | { readonly kind: "lost" };
 
@@ -71,8 +70,27 @@ function generationsIn(datagram: Uint8Array): NodeEvent[] {
 }
 
 function routeEventsIn(datagram: Uint8Array): NodeEvent[] {
-  const kinds = new Set(
-    readMessages(datagram).map(({ type }) => (type === RTM_NEWNETCONF ? "setting" : "network")),
-  );
-  return [...kinds].map((kind): NodeEvent => ({ kind }));
+  const messages = readMessages(datagram);
+  const settings = messages.filter(({ type }) => type === RTM_NEWNETCONF.type);
+  const others = messages.filter(({ type }) => type !== RTM_NEWNETCONF.type);
+  return [
+    ...(settings.length === 0 ? [] : [{ kind: "setting", turned: readable(settings, turnedIn) } as const]),
+    ...(others.length === 0 ? [] : [{ kind: "network", changes: readable(others, routeEventOf) } as const]),
+  ];
+}
+
+function turnedIn(raw: RawMessage): TurnedSetting | undefined {
+  return turnedSettingOf(decode(RTM_NEWNETCONF, raw));
+}
+
+/** That something changed counts even where it cannot be read what. */
+function readable<T>(messages: readonly RawMessage[], read: (raw: RawMessage) => T | undefined): T[] {
+  return messages.flatMap((raw) => {
+    try {
+      return read(raw) ?? [];
+    } catch (error) {
+      if (error instanceof DecodeError) return [];
+      throw error;
+    }
+  });
 }

@@ -2,6 +2,7 @@
 import { messageOf, WayoutError } from "../error.ts";
 import { isContainersOwn } from "../kernel/mounts.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { selfCommand } from "../self.ts";
 import { Agent } from "./agent.ts";
 import { SelfAsker, type Answered } from "./api/ask-self.ts";
@@ -12,6 +13,7 @@ import { Historian } from "./historian.ts";
 import { Journal } from "./journal/journal.ts";
 import type { AgentLog } from "./log.ts";
 import { Looks } from "./look/looks.ts";
+import { NetworkNotes } from "./network-notes.ts";
 import { AgentMetrics, type TableFigures } from "./metrics.ts";
 import { PolicySource, type PolicyPlace, type PolicyState } from "./policy-source.ts";
 import { readToken } from "./token.ts";
@@ -72,7 +74,7 @@ export class AgentService {
       () => tableFigures(asker),
       () => this.#agent.troubles().length === 0,
     );
-    this.#historian = new Historian(this.#journal, (event, id, step) => {
+    this.#historian = new Historian(this.#journal, notesOf(node), (event, id, step) => {
       metrics.recorded(event, step);
       this.#feed.put(event, id);
     });
@@ -163,6 +165,17 @@ function requireSharedRun(): void {
 }
 
 const RUN = "/run/wayout";
+
+function notesOf(node: NetworkNamespace): NetworkNotes {
+  return new NetworkNotes(() => {
+    using route = Rtnetlink.open(node);
+    return {
+      links: route.links({ statistics: false }),
+      addresses: route.addresses(),
+      routes: route.routes(),
+    };
+  });
+}
 
 /** The child lives in the node's namespace, as this thread does while it starts it. */
 async function runIn(

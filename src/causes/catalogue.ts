@@ -203,6 +203,15 @@ export const CATALOGUE = {
     ],
     about: "The pod's route points to an address that neither the node nor another port of the bridge has.",
   },
+  "pod-gateway-silent": {
+    step: "gateway",
+    title: "the node has the pod's gateway address and does not answer for it",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [...NO_CABLE, "host-link-not-enslaved"],
+    about:
+      "arp_ignore (of the interface or of `all`, the higher counts) lets an interface answer only for its own addresses, only for askers of the same network, or for nothing. Load balancers with direct return set it for the whole node.",
+  },
   "pod-gateway-wrong-mac": {
     step: "gateway",
     title: "the pod has a fixed neighbour entry with a wrong MAC address",
@@ -221,6 +230,7 @@ export const CATALOGUE = {
       ...NO_CABLE,
       "pod-no-carrier",
       "pod-gateway-unowned",
+      "pod-gateway-silent",
       "pod-gateway-wrong-mac",
       "host-link-not-enslaved",
       "bridge-address-missing",
@@ -447,6 +457,15 @@ export const CATALOGUE = {
     dependsOn: [],
     about:
       "The destination is an address of one of the node's own links (kube-proxy's kube-ipvs0, a dummy, a leftover), a REDIRECT or DNAT rule changes it, or a mark and a `local` route lead the packet to a transparent proxy. Without a listener the kernel refuses it.",
+  },
+  "loopback-destination": {
+    step: "node-route",
+    title: "a rule sends the packet to the node's loopback, which takes nothing from outside",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "DNAT to 127.0.0.1 in PREROUTING: the kernel drops what comes in for a loopback address (a martian) unless route_localnet is 1 on the interface. That setting opens all that listens on the node's loopback to whoever is behind the interface.",
   },
   "ends-in-pod": {
     step: "pod-route",

@@ -17,6 +17,8 @@ import type { Finding } from "./finding.ts";
 import { tupleText } from "./predict/packet.ts";
 import type { Prediction, Target } from "./predict/path.ts";
 import { predictPath } from "./predict/predict.ts";
+import { isAnsweredFor } from "./predict/on-link.ts";
+import { sentElsewhere, withRule, type SentElsewhere } from "./sent-elsewhere.ts";
 import { judged } from "./remedy/judge.ts";
 import { stopText } from "./stop-text.ts";
 import { targetText, traceCommand } from "./wording.ts";
@@ -49,7 +51,13 @@ export interface Diagnosis {
   /** What would be the reason if a real packet got no answer: right by the tables, and not by itself a fault. */
   readonly suspicions: readonly Finding[];
   /** `10.0.0.1:43210 → 198.51.100.80:443`, as sent and as it leaves. */
-  readonly path: { readonly sent?: string; readonly left?: string; readonly blindSpots: readonly string[] };
+  readonly path: {
+    readonly sent?: string;
+    readonly left?: string;
+    /** The rule that gave it another destination on the node. */
+    readonly elsewhere?: SentElsewhere;
+    readonly blindSpots: readonly string[];
+  };
   /** What a check could not look at, and why. */
   readonly gaps: readonly string[];
 }
@@ -62,7 +70,10 @@ export function diagnose(snapshot: Snapshot, pod: PodState, target: Target): Dia
     .filter((one) => one.where === "node" || one.where === pod.name)
     .map((one) => `${one.what} of ${one.where}: ${one.why}`);
   const raised = raisedIn(context, gaps);
-  const causes = withoutSymptoms(raised).map((found) => judged(context, found, raisedIn));
+  const elsewhere = sentElsewhere(predicted.path);
+  const causes = withoutSymptoms(raised).map((found) =>
+    withRule(judged(context, found, raisedIn), elsewhere),
+  );
   const findings = inOrder(withUnnamed(causes, predicted.path, pod.name));
   const stopping = findings.filter((one) => one.stopsTraffic);
   const unread = unreadSteps(snapshot, pod);
@@ -75,12 +86,13 @@ export function diagnose(snapshot: Snapshot, pod: PodState, target: Target): Dia
     certain,
     answer: answerOf(context, stopping, certain),
     blind: blind && stopping.length === 0,
-    checklist: checklistOf(findings, predicted.path, unread),
+    checklist: checklistOf(findings, context, unread),
     findings,
     suspicions: suspicionsIn(context, gaps),
     path: {
       ...(predicted.path.sent === undefined ? {} : { sent: tupleText(predicted.path.sent) }),
       ...(predicted.path.left === undefined ? {} : { left: tupleText(predicted.path.left) }),
+      ...(elsewhere === undefined ? {} : { elsewhere }),
       blindSpots: predicted.path.blindSpots.map((spot) => spot.text),
     },
     gaps,
@@ -208,9 +220,10 @@ function unreadSteps({ missing }: Snapshot, pod: PodState): Map<StepName, string
 
 function checklistOf(
   findings: readonly Finding[],
-  path: Prediction,
+  context: CheckContext,
   unread: ReadonlyMap<StepName, string>,
 ): ChecklistLine[] {
+  const { path } = context;
   const names = Object.keys(STEPS) as StepName[];
   const ended = path.end === "unknown" && path.stops.length > 0;
   const lastStep = names.findLastIndex((step) =>
@@ -231,7 +244,7 @@ function checklistOf(
       return { step, title, status: "warned", text: "no rule does it; something that cannot be read may" };
     }
     if (!judged) return { step, title, status: "skipped", text: "the packet does not get here" };
-    return { step, title, status: "ok", text: okText(step, path) };
+    return { step, title, status: "ok", text: okText(step, context) };
   });
 }
 
@@ -245,8 +258,20 @@ const OF_THE_PACKET: ReadonlySet<StepName> = new Set([
   "mtu",
 ]);
 
+/** Who has the pod's gateway, as it was read. */
+function holderText({ node, path }: CheckContext, gateway: string): string {
+  const own = node.view.state.addresses.find((one) => one.address === gateway);
+  const link = node.view.linkAt(own?.interface);
+  if (link !== undefined) return `${gateway} is ${link.name}'s`;
+  const { inLink } = path;
+  if (inLink === undefined) return gateway;
+  const answers = isAnsweredFor(node.view, inLink, gateway);
+  return answers ? `${inLink.name} answers for ${gateway}` : `${gateway}, behind ${inLink.name}`;
+}
+
 /** What is right, with the values that say so. */
-function okText(step: StepName, path: Prediction): string {
+function okText(step: StepName, context: CheckContext): string {
+  const { path } = context;
   const { podLink, hostLink, inLink, outLink, sent, left, gateway, translatedBy } = path;
   switch (step) {
     case "pod-link":
@@ -258,7 +283,7 @@ function okText(step: StepName, path: Prediction): string {
         ? ""
         : `${gateway === undefined ? "on-link" : `via ${gateway}`} dev ${podLink.name}`;
     case "gateway":
-      return gateway === undefined ? "none needed" : `${gateway} is ${inLink?.name ?? "there"}'s`;
+      return gateway === undefined ? "none needed" : holderText(context, gateway);
     case "bridge":
       if (hostLink === undefined) return "";
       return inLink === undefined || inLink.index === hostLink.index

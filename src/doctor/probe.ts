@@ -3,6 +3,7 @@ import { entryOf, type CauseCode } from "../causes/catalogue.ts";
 import { finding } from "./check.ts";
 import type { Diagnosis } from "./diagnose.ts";
 import type { Evidence, Finding, Fix } from "./finding.ts";
+import { metElsewhere } from "./sent-elsewhere.ts";
 import { targetText } from "./wording.ts";
 
 export type ProbeResult =
@@ -165,9 +166,18 @@ function unanswered(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
 function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
   const [suspicion, ...others] = UNANSWERED.has(probe.code) ? diagnosis.suspicions : [];
   if (suspicion !== undefined) return suspected(diagnosis, probe, suspicion, others);
-  const text = sentenceOf(probe);
   // It was seen to stop, whatever its kind does elsewhere.
-  const found: Finding = { ...findingOf(diagnosis, probe, text), stopsTraffic: true, severity: "error" };
+  const here: Finding = {
+    ...findingOf(diagnosis, probe, sentenceOf(probe)),
+    stopsTraffic: true,
+    severity: "error",
+  };
+  const { elsewhere } = diagnosis.path;
+  const found =
+    elsewhere === undefined || !UNANSWERED.has(probe.code)
+      ? here
+      : metElsewhere(here, elsewhere, wentTo(probe, targetText(diagnosis.target)));
+  const { text } = found;
   const { step } = entryOf(probe.code);
   return {
     ...diagnosis,
@@ -182,6 +192,14 @@ function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
     }),
     answer: `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)} because ${text}`,
   };
+}
+
+/** Another destination than the one asked for, where the packet was captured on its way there. */
+function wentTo({ said, evidence }: SeenStop, target: string): string | undefined {
+  const ends = [said, ...evidence.map(({ value }) => value)].flatMap(
+    (text) => / → (\S+) /.exec(text)?.[1] ?? [],
+  );
+  return ends.find((end) => end !== target);
 }
 
 /** What says no more than that nobody answered. */

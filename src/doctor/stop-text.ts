@@ -24,6 +24,10 @@ export function stopText(stop: Stop): string {
       return `${stop.link.name} is in no bridge`;
     case "gateway-unowned":
       return `nobody has the gateway address ${stop.gateway}`;
+    case "gateway-silent":
+      return `${stop.link.name} keeps silent about ${stop.gateway} (${stop.by.sysctl} is ${stop.by.value})`;
+    case "loopback-destination":
+      return `${stop.destination} is a loopback address, and route_localnet is 0 on ${stop.link.name}`;
     case "wrong-neighbour":
       return `${stop.address} is fixed at the wrong MAC address ${stop.mac} ${where}`;
     case "neighbour-failed":

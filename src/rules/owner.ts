@@ -68,6 +68,8 @@ const FINGERPRINTS: readonly Fingerprint[] = [
   { product: "CNI portmap", chain: /^CNI-(HOSTPORT-|DN-|SN-)/ },
   { product: "CNI firewall", chain: /^CNI-(FORWARD|ADMIN|ISOLATION-STAGE-\d)$/ },
   { product: "CNI masquerade", chain: /^CNI-[0-9a-f]{24}$/ },
+  { product: "CNI bridge", comment: /^macspoofchk-/, detail: "its check of the pod's MAC address" },
+  { product: "CNI bridge", chain: /^cni-br-iface-/, detail: "its check of the pod's MAC address" },
 
   // Agents that masquerade for a whole node.
   { product: "ip-masq-agent", chain: /^IP-MASQ(-AGENT)?$/ },
@@ -131,6 +133,11 @@ const FINGERPRINTS: readonly Fingerprint[] = [
     product: "firewalld",
     chain:
       /^(nat_)?(POST|PRE)(_[a-zA-Z0-9-]+)?(_(log|deny|allow|pre|post|ZONES|policies_(pre|post)))?$|^POSTROUTING_(direct|ZONES)/,
+  },
+  {
+    product: "firewalld",
+    chain:
+      /^FWD[IO]?_|^IN_\w+_(log|deny|allow|pre|post)$|^(FORWARD|INPUT|OUTPUT)_(direct$|ZONES$|IN_ZONES|OUT_ZONES|POLICIES_)/,
   },
   { product: "ufw", chain: /^ufw6?-/ },
   { product: "fail2ban", table: /^(inet|ip6?) f2b-table$/ },

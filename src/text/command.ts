@@ -38,6 +38,11 @@ export function commandIn(path: string | undefined, line: CommandLine | undefine
   return prefix === undefined ? undefined : (`${prefix} ${line}` as CommandLine);
 }
 
+/** Each of them after the one before has succeeded. */
+export function inOrder(lines: readonly CommandLine[]): CommandLine {
+  return lines.join(" && ") as CommandLine;
+}
+
 /** The name under which `ip netns` knows this path; undefined when it does not. */
 export function namedNamespace(path: string): string | undefined {
   return /^\/(?:var\/)?run\/netns\/([^/]+)$/.exec(path)?.[1];

@@ -21,6 +21,9 @@ function unseenInJsonText(): RegExp {
   return (unseenInJson ??= new RegExp(`[${BEYOND_C0}]|${TAGS}`, "g"));
 }
 
+/** What JSON.stringify leaves of ASCII is seen, but for DEL. */
+const BEYOND_ASCII = /[\u007f-\uffff]/;
+
 const SHORT: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
 /** Whether a reader would see the whole text, as it is, on one line. */
@@ -78,7 +81,9 @@ function visibleFields(fields: object): object {
 
 /** JSON of the exact value, in which everything unseen but its own line breaks stands as \uXXXX. */
 export function jsonText(value: unknown, indent?: number): string {
-  return JSON.stringify(value, null, indent).replace(unseenInJsonText(), asUnits);
+  const text = JSON.stringify(value, null, indent);
+  // A snapshot has megabytes, and nearly always nothing but ASCII: to see that is much quicker than to look for each.
+  return BEYOND_ASCII.test(text) ? text.replace(unseenInJsonText(), asUnits) : text;
 }
 
 /** A line that may be JSON, with everything unseen as \uXXXX, which is right in both. */

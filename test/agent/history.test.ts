@@ -31,6 +31,40 @@ test("says what changed, by whom, and what was put back", async () => {
   expect(told).toMatch(/put back: table inet wayout is missing +by nft/);
 });
 
+test("what changed of the way out of the node is noted, and no pod's coming and going", async () => {
+  const { node } = world();
+  const journal = freshJournal();
+  await wayout(node, "attach", freshName(), "--create");
+  const agent = await RunningAgent.on(node, "--journal", journal);
+  const changes = [
+    "ip link set up0 down",
+    "ip link set up0 up",
+    "ip route add default via 203.0.113.1",
+    "ip route replace default via 203.0.113.1",
+    "ip address delete 203.0.113.9/24 dev up0",
+    "ip rule add from 192.0.2.0/24 lookup 100",
+    "sysctl -qw net.ipv4.conf.up0.rp_filter=1",
+    "ip route delete default",
+    "sysctl -qw net.ipv4.ip_forward=0",
+  ];
+  for (const change of changes) ask(node, change.split(" "));
+  await agent.says("repaired", { object: "net.ipv4.ip_forward" });
+  await wayout(node, "attach", freshName("red"), "--create");
+  expect(await agent.stop()).toBe(0);
+  const events = await wayoutJson<StoredEvent[]>(node, "history", "--journal", journal);
+  const noted = events.filter(({ kind }) => kind === "network" || kind === "setting");
+  expect(noted.map(({ text }) => text)).toEqual([
+    "up0 is down now",
+    "up0 is up now",
+    'the IPv4 route "default via 203.0.113.1 dev up0" is there now',
+    "203.0.113.9/24 is no more on up0",
+    'the rule "32765: from 192.0.2.0/24 lookup 100" is there now',
+    "net.ipv4.conf.up0.rp_filter is 1 now",
+    'the IPv4 route "default via 203.0.113.1 dev up0" is gone now',
+    "net.ipv4.ip_forward is 0 now",
+  ]);
+});
+
 test("without a journal it says how one comes about", async () => {
   const { node } = world();
   const { exitCode, stderr } = await wayout(node, "history", "--journal", "/nowhere/journal.db");

@@ -4,6 +4,7 @@ import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import type { FindingCode } from "../../src/causes/catalogue.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
 import { PLAN } from "../../src/lab/plan.ts";
+import { InetSocket } from "../../src/kernel/inet-socket.ts";
 import type { World } from "../../src/lab/world.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { healthyWorld, serving, snapshotOf } from "./world.ts";
@@ -57,6 +58,8 @@ interface Situation {
   readonly owner?: RegExp;
   /** What the printed fixes are; none when absent. */
   readonly fix?: RegExp;
+  /** How many lines they are, where that matters. */
+  readonly lines?: number;
   /** Only when a real packet gets no answer: by the tables all is well. */
   readonly suspicion?: true;
 }
@@ -66,6 +69,20 @@ function deadEnd(world: World, name: string, address: string): void {
   ip(world, `link add ${name} type veth peer name ${name}-end`);
   ip(world, `addr add ${address} dev ${name}`);
   for (const end of [name, `${name}-end`]) ip(world, `link set ${end} up`);
+}
+
+/** As Calico has it: an address without a network, a gateway that is nobody's, and a link that answers for it. */
+function routedPod(world: World): void {
+  ip(world, `link set ${blue.veth} nomaster`);
+  node(world, "sysctl", "-qw", `net.ipv4.conf.${blue.veth}.proxy_arp=1`);
+  ip(world, `route add ${blue.ipv4}/32 dev ${blue.veth}`);
+  for (const line of [
+    "addr flush dev eth0",
+    `addr add ${blue.ipv4}/32 dev eth0`,
+    "route add 169.254.1.1 dev eth0",
+    "route add default via 169.254.1.1 dev eth0",
+  ])
+    ask(world.blue, ["ip", ...line.split(" ")]);
 }
 
 const SITUATIONS: readonly Situation[] = [
@@ -382,6 +399,87 @@ const SITUATIONS: readonly Situation[] = [
     owner: /fail2ban/,
     fix: /nft insert rule inet f2b-table f2b-chain ip saddr 10\.0\.0\.1 ip daddr 198\.51\.100\.80 accept/,
   },
+  // ── the gateway, and settings of links ──
+  {
+    name: "the gateway's address is the loopback's, and arp_ignore is 1 on the bridge",
+    before(world) {
+      ip(world, `addr del ${PLAN.node.gatewayIpv4}/24 dev ${bridge}`);
+      ip(world, `addr add ${PLAN.node.gatewayIpv4}/32 dev lo`);
+      ip(world, `route add ${PLAN.podNetworkIpv4} dev ${bridge}`);
+    },
+    fault: (world) => node(world, "sysctl", "-qw", `net.ipv4.conf.${bridge}.arp_ignore=1`),
+    code: "pod-gateway-silent",
+    says: /br0 does not answer for ns-blue's gateway 10\.0\.0\.254, an address of lo: arp_ignore is 1/,
+    fix: /sysctl -w net\.ipv4\.conf\.br0\.arp_ignore=0/,
+  },
+  {
+    name: "no ARP at all, for the whole node",
+    before: (world) => node(world, "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=2"),
+    fault: (world) => node(world, "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=8"),
+    code: "pod-gateway-silent",
+    says: /arp_ignore is 8/,
+    fix: /sysctl -w net\.ipv4\.conf\.all\.arp_ignore=0/,
+  },
+  {
+    name: "a pod without a bridge, whose link no longer answers for its placeholder gateway",
+    before: routedPod,
+    fault: (world) => node(world, "sysctl", "-qw", `net.ipv4.conf.${blue.veth}.proxy_arp=0`),
+    code: "pod-gateway-unowned",
+    says: /nobody answers for ns-blue's gateway 169\.254\.1\.1.*proxy_arp is 0/,
+    fix: /sysctl -w net\.ipv4\.conf\.\S+\.proxy_arp=1/,
+  },
+  {
+    name: "IPv6 is switched off on the bridge",
+    target: { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 },
+    fault: (world) => node(world, "sysctl", "-qw", `net.ipv6.conf.${bridge}.disable_ipv6=1`),
+    code: "bridge-address-missing",
+    says: /IPv6 is switched off on br0 \(disable_ipv6 is 1\)/,
+  },
+  {
+    name: "IPv6 is switched off in the pod",
+    target: { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 },
+    fault: (world) => void ask(world.blue, ["sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1"]),
+    code: "pod-no-address",
+    says: /no IPv6 address: IPv6 is switched off there/,
+  },
+  {
+    name: "the uplink is down and took the default route along",
+    fault: (world) => ip(world, `link set ${uplink} down`),
+    code: "node-no-route",
+    says: /no route to 198\.51\.100\.80; eth0 is down/,
+  },
+  // ── rules for the answers, and rules that choose another gateway ──
+  {
+    name: "a rule by the interface refuses the answers",
+    fault(world) {
+      ip(world, `route add unreachable ${PLAN.podNetworkIpv4} table 201`);
+      ip(world, `rule add iif ${uplink} lookup 201 pref 400`);
+    },
+    code: "rule-captures",
+    says: /rule “400: from all iif eth0 lookup 201” sends the answers to ns-blue to “unreachable/,
+    fix: /ip rule del priority 400 from all iif eth0 lookup 201/,
+  },
+  {
+    name: "a rule chooses a router that is not there, by the same link",
+    fault(world) {
+      ip(world, `route add default via 203.0.113.250 dev ${uplink} table 300`);
+      ip(world, `rule add from ${PLAN.podNetworkIpv4} lookup 300 pref 700`);
+      ip(world, `neigh replace 203.0.113.250 dev ${uplink} nud failed`);
+    },
+    code: "rule-captures",
+    says: /rule “700: from 10\.0\.0\.0\/24 lookup 300” sends what ns-blue sends out by eth0 to 203\.0\.113\.250/,
+    fix: /ip rule del priority 700/,
+  },
+  {
+    name: "a DNAT to the node's loopback, which takes nothing from outside",
+    fault: (world) =>
+      nft(
+        world,
+        "table ip proxy { chain pre { type nat hook prerouting priority -100; tcp dport 80 dnat to 127.0.0.1:3128; }; }",
+      ),
+    code: "loopback-destination",
+    says: /dnat to 127\.0\.0\.1:3128.*route_localnet is 0 on br0/,
+  },
   {
     name: "fail2ban's ban of the destination, seen in its answers",
     fault: (world) =>
@@ -394,6 +492,23 @@ const SITUATIONS: readonly Situation[] = [
     owner: /^fail2ban$/,
     fix: /f2b-chain ip saddr 198\.51\.100\.80 ip daddr 10\.0\.0\.1 accept/,
   },
+  {
+    name: "a rule marks the pods' packets, and the mark leads to a table that refuses them",
+    needs: ["iptables"],
+    before(world) {
+      node(
+        world,
+        ..."iptables -t mangle -A PREROUTING -p tcp --dport 80 -j MARK --set-mark 0x200".split(" "),
+      );
+    },
+    fault(world) {
+      ip(world, "rule add fwmark 0x200 lookup 210 pref 900");
+      ip(world, "route add unreachable default table 210");
+    },
+    code: "rule-captures",
+    says: /rule “900: from all fwmark 0x200 lookup 210”.*unreachable default table 210/,
+    fix: /ip rule del priority 900 from all fwmark 0x200 lookup 210$/,
+  },
   // ── conntrack ──
   {
     name: "a rule keeps the pods out of connection tracking",
@@ -404,6 +519,128 @@ const SITUATIONS: readonly Situation[] = [
       ),
     code: "flow-untracked",
     says: /notrack.*nothing can translate 10\.0\.0\.1/,
+    fix: /^ip netns exec \S+ nft insert rule ip rawtable pre ip saddr 10\.0\.0\.1 ip daddr \S+ accept$/,
+  },
+  {
+    name: "a rule keeps the answers out of connection tracking",
+    fault: (world) =>
+      nft(
+        world,
+        `table ip rawtable { chain pre { type filter hook prerouting priority -300; iifname ${uplink} tcp sport 80 notrack; }; }`,
+      ),
+    code: "answer-unrecognized",
+    says: /^“iifname \S+ tcp sport 80 notrack” in ip rawtable pre keeps the answer .*untracked/,
+    // The answer is looked at before it is translated back.
+    fix: /nft insert rule ip rawtable pre ip saddr 198\.51\.100\.80 ip daddr 203\.0\.113\.\d+ accept$/,
+  },
+  {
+    name: "a rule records the pods' flows in a zone of their own",
+    needs: ["iptables"],
+    fault: (world) =>
+      node(world, "iptables", "-t", "raw", "-A", "PREROUTING", "-i", bridge, "-j", "CT", "--zone", "5"),
+    code: "answer-unrecognized",
+    says: /recorded in zone 5 by “.*--zone 5.*” in ip raw PREROUTING/,
+    fix: /iptables -t raw -I PREROUTING -s 10\.0\.0\.1 -d 198\.51\.100\.80 -j ACCEPT$/,
+  },
+  {
+    name: "a rule gives the pods' packets one hop to live",
+    needs: ["iptables"],
+    fault: (world) =>
+      node(
+        world,
+        "iptables",
+        "-t",
+        "mangle",
+        "-A",
+        "PREROUTING",
+        "-i",
+        bridge,
+        "-j",
+        "TTL",
+        "--ttl-set",
+        "1",
+      ),
+    code: "ttl-exceeded",
+    says: /TTL --ttl-set 1/,
+    fix: /iptables -t mangle -I PREROUTING -s 10\.0\.0\.1 -d 198\.51\.100\.80 -j ACCEPT$/,
+  },
+  // ── filters ──
+  {
+    name: "Docker's policy: neither direction alone heals, so the cure is one line",
+    needs: ["iptables"],
+    fault(world) {
+      for (const line of ["-P FORWARD DROP", "-N DOCKER-USER", "-A FORWARD -j DOCKER-USER"])
+        node(world, "iptables", ...line.split(" "));
+    },
+    code: "filter-policy-drops",
+    says: /policy of ip filter FORWARD \(Docker/,
+    fix: /-I FORWARD -i \S+ -j ACCEPT && ip netns exec \S+ iptables -I FORWARD -o \S+ -j ACCEPT$/,
+    lines: 1,
+  },
+  {
+    name: "a policy where answers are let through: only what is missing is printed",
+    needs: ["iptables"],
+    fault(world) {
+      for (const line of [
+        "-P FORWARD DROP",
+        "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+      ])
+        node(world, "iptables", ...line.split(" "));
+    },
+    code: "filter-policy-drops",
+    says: /policy of ip filter FORWARD/,
+    fix: /^ip netns exec \S+ iptables -I FORWARD -i \S+ -j ACCEPT$/,
+    lines: 1,
+  },
+  {
+    name: "firewalld's last word in a chain of the kernel's, which nothing marks as its own",
+    needs: ["iptables"],
+    fault(world) {
+      for (const line of [
+        "-N FORWARD_IN_ZONES",
+        "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-A FORWARD -j FORWARD_IN_ZONES",
+        "-A FORWARD -j REJECT --reject-with icmp-host-prohibited",
+      ])
+        node(world, "iptables", ...line.split(" "));
+    },
+    code: "filter-rule-drops",
+    says: /^firewalld, likely: the rule “.*icmp-host-prohibited/,
+    owner: /^firewalld, likely$/,
+    fix: /iptables -I FORWARD -s 10\.0\.0\.1 -d \S+ -j ACCEPT$/,
+  },
+  {
+    name: "the bridge plugin's check of MAC addresses",
+    fault: (world) =>
+      nft(
+        world,
+        `table bridge nat {
+          chain PREROUTING { type filter hook prerouting priority dstnat; jump cni-br-iface-x-eth0; };
+          chain cni-br-iface-x-eth0 { jump cni-br-iface-x-eth0-mac; };
+          chain cni-br-iface-x-eth0-mac {
+            ether saddr 02:aa:bb:cc:dd:ee return comment "macspoofchk-x-eth0"
+            drop comment "macspoofchk-x-eth0"
+          };
+        }`.replace(/^table/, "add table bridge nat; delete table bridge nat; table"),
+      ),
+    code: "bridge-filter-drops",
+    says: /CNI bridge.*MAC address/,
+    owner: /^CNI bridge/,
+    fix: /ip link set dev eth0 address 02:aa:bb:cc:dd:ee$/,
+  },
+  // ── translation ──
+  {
+    name: "SNAT to an address that nothing routes to the node",
+    fault(world) {
+      nft(world, "delete table inet wayout");
+      nft(
+        world,
+        "table ip site { chain post { type nat hook postrouting priority 100; ip saddr 10.0.0.0/24 snat to 192.0.2.44; }; }",
+      );
+    },
+    code: "nat-foreign-address",
+    says: /translated to 192\.0\.2\.44/,
+    fix: /nft insert rule ip site post ip saddr 10\.0\.0\.1 oifname .* masquerade$/,
   },
 ];
 
@@ -454,6 +691,7 @@ describe("a report", () => {
       const commands = found!.fix.map(({ command }) => command).join(" && ");
       if (fix === undefined) expect(commands).toBe("");
       else expect(commands).toMatch(fix);
+      if (situation.lines !== undefined) expect(found!.fix).toHaveLength(situation.lines);
       expect(JSON.stringify(diagnosis)).not.toContain('"change"');
     });
   }
@@ -478,6 +716,70 @@ COMMIT
   ip(world, "route add blackhole 192.0.2.66");
   const { findings, healthy } = look(world, cluster);
   expect([healthy, findings.map((one) => one.code)]).toEqual([true, ["branch-fails"]]);
+});
+
+testWith(["root", "iptables"])(
+  "a Service's endpoint on the pod's own bridge needs no answer by proxy",
+  () => {
+    const world = healthyWorld();
+    const to = (endpoint: string): string => `*nat
+-F PREROUTING
+-A PREROUTING -d 10.96.0.50/32 -p tcp --dport 80 -j DNAT --to-destination ${endpoint}:80
+COMMIT
+`;
+    const cluster: Target = { address: "10.96.0.50", protocol: "tcp", port: 80 };
+    restore(world, to("10.0.0.99"));
+    const { findings, path } = look(world, cluster);
+    expect(findings).toEqual([]);
+    expect(path.elsewhere).toMatchObject({ to: "10.0.0.99:80", chain: "PREROUTING" });
+    restore(world, to("192.0.2.66"));
+    ip(world, "route add blackhole 192.0.2.66");
+    const [found] = look(world, cluster).findings;
+    expect(found?.code).toBe("node-route-refused");
+    expect(found?.evidence.at(-1)?.source).toMatch(
+      /^sent to 192\.0\.2\.66:80 by table ip nat chain PREROUTING/,
+    );
+  },
+);
+
+testWith(["root", "iptables"])("a rule that drops one packet of a hundred is no reason, and is told", () => {
+  const world = healthyWorld();
+  const drop = `iptables -A FORWARD -i ${bridge} -m statistic --mode random --probability`;
+  node(world, ...`${drop} 0.01 -j DROP`.split(" "));
+  const { findings, healthy } = look(world);
+  expect([healthy, findings.map((one) => one.code)]).toEqual([true, ["branch-fails"]]);
+  node(world, ..."iptables -F FORWARD".split(" "));
+  node(world, ...`${drop} 0.9 -j DROP`.split(" "));
+  expect(stopping(look(world))).toEqual(["filter-rule-drops"]);
+});
+
+describe("a limit of connections, with those that are open now", () => {
+  const NFT =
+    "add rule ip limits f ip saddr 10.0.0.0/24 ct state new add @c { ip saddr ct count over 2 } reject";
+  for (const kind of ["iptables", "nft"] as const)
+    testWith(["root", "nft", "iptables"])(kind, async () => {
+      const world = healthyWorld();
+      await using _ = await serving(world.internet, 8089, "");
+      nft(
+        world,
+        "table ip limits { set c { type ipv4_addr; flags dynamic; }; chain f { type filter hook forward priority 0; }; }",
+      );
+      if (kind === "nft") nft(world, NFT);
+      else
+        node(
+          world,
+          ..."iptables -A FORWARD -s 10.0.0.1 -p tcp --syn -m connlimit --connlimit-above 2 -j REJECT".split(
+            " ",
+          ),
+        );
+      expect(stopping(look(world))).toEqual([]);
+      using first = InetSocket.open(world.blue, "tcp", 4);
+      using second = InetSocket.open(world.blue, "tcp", 4);
+      for (const socket of [first, second]) socket.connect({ address: WEB.address, port: 8089 });
+      const { findings } = look(world);
+      expect(findings[0]).toMatchObject({ code: "filter-rule-drops", stopsTraffic: true });
+      expect(JSON.stringify(findings)).toMatch(/a limit of 2 connections.*now 2 open/);
+    });
 });
 
 describe("what ends here and is answered", () => {

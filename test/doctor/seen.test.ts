@@ -272,3 +272,21 @@ testWith(["root", "nft"])(
     passes(world);
   },
 );
+
+testWith(["root", "iptables"])("a rule sends the packet to somebody who is not there", async () => {
+  world = await makeWorld();
+  const rule = (to: string): void => {
+    for (const line of [
+      "-F PREROUTING",
+      `-A PREROUTING -d 198.51.100.80 -p tcp --dport 3128 -j DNAT --to-destination ${to}`,
+    ])
+      world!.in("node", "iptables", "-t", "nat", ...line.split(" "));
+  };
+  rule("198.51.100.80:443");
+  passes(world, "198.51.100.80:3128");
+  rule("203.0.113.55:3128");
+  const text = stops(world, "uplink-gateway-unresolved", "198.51.100.80:3128");
+  expect(text).toContain("sends it to 203.0.113.55:3128, and ");
+  expect(text).toMatch(/sent to 203\.0\.113\.55:3128 by table ip nat chain PREROUTING/);
+  expect(text).not.toContain("right gateway");
+});

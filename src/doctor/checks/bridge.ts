@@ -2,16 +2,17 @@
 import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import {
-  deleteRule,
   said,
   finding,
   anywhere,
   sysctlEvidence,
   type Check,
   type CheckContext,
+  type Found,
 } from "../check.ts";
 import type { Finding } from "../finding.ts";
-import { decisionPlace, decisionText, linkText } from "../wording.ts";
+import { decisionPlace, decisionText, linkText, textOfRule } from "../wording.ts";
+import { filterCure, type Filtered } from "./filter-cure.ts";
 import { ownerOfDecision } from "../whose.ts";
 
 export const bridge: Check = {
@@ -229,21 +230,39 @@ function frames(context: CheckContext): Finding[] {
   return context
     .stops("filtered")
     .filter((stop) => stop.family === "bridge")
-    .map(({ stop }) =>
-      finding("bridge-filter-drops", {
-        text: `${ownerOfDecision(stop.by)} drops ${context.pod.name}'s frames: “${decisionText(stop.by)}” in ${decisionPlace(stop.by)}`,
-        owner: ownerOfDecision(stop.by),
-        evidence: [{ source: decisionPlace(stop.by), value: decisionText(stop.by) }],
+    .map((stop) => {
+      const { by } = stop.stop;
+      return finding("bridge-filter-drops", {
+        text: `${ownerOfDecision(by)} drops ${context.pod.name}'s frames: “${decisionText(by)}” in ${decisionPlace(by)}`,
+        owner: ownerOfDecision(by),
+        evidence: [{ source: decisionPlace(by), value: decisionText(by) }],
         consequence: "the frames do not get through the bridge",
-        ...(stop.by.rule === undefined
-          ? { advice: [`accept the pod's frames in ${decisionPlace(stop.by)}`] }
-          : {
-              fix: forAddress(context, context.path.sent?.source, () => [
-                deleteRule(context, "node", stop.by),
-              ]),
-            }),
-      }),
-    );
+        ...(by.rule === undefined
+          ? { advice: [`accept the pod's frames in ${decisionPlace(by)}`] }
+          : frameCure(context, stop)),
+      });
+    });
+}
+
+/** What checks the pod's MAC address names the one that it wants. */
+function frameCure(context: CheckContext, stop: Filtered): Pick<Found, "fix" | "advice"> {
+  const { by } = stop.stop;
+  const { podLink } = context.path;
+  const wanted = by.chain.rules.flatMap(
+    (rule) =>
+      /ether saddr (?<mac>[0-9a-f:]{17}) return/.exec(textOfRule(rule, by.table))?.groups?.["mac"] ?? [],
+  );
+  if (wanted.length === 1 && podLink !== undefined && podLink.mac !== wanted[0]) {
+    return {
+      fix: [context.fix("pod", command`ip link set dev ${podLink.name} address ${wanted[0]}`)],
+      advice: [`${podLink.name} has ${podLink.mac}; the rule lets ${wanted[0]} through`],
+    };
+  }
+  const cure = filterCure(context, stop);
+  return {
+    fix: forAddress(context, context.path.sent?.source, () => cure.fix),
+    advice: cure.advice,
+  };
 }
 
 /** Services are translated on this node, and answers from the same bridge would pass by the translation. */

@@ -10,6 +10,7 @@ import { tableText } from "../../linux/route/constants.ts";
 import type { Stop } from "../predict/path.ts";
 import { forAddress } from "../vouched.ts";
 import { routeBack } from "./route-fix.ts";
+import { decisionPlace, decisionText } from "../wording.ts";
 import { stopText } from "../stop-text.ts";
 import { withChanges } from "../remedy/change.ts";
 import type { Snapshot } from "../../snapshot/snapshot.ts";
@@ -53,10 +54,20 @@ function ownWay(context: CheckContext, rule: Rule): string[] {
     : [];
 }
 
+function ofAnotherRule(stop: Stop): boolean {
+  return (
+    stop.direction === "back" &&
+    stop.kind === "no-route" &&
+    stop.rule?.action === "table" &&
+    !KERNEL_RULES.has(stop.rule.priority)
+  );
+}
+
 /** The packet goes nowhere, and without the rule it would get through. */
 export function capturedInVain(context: CheckContext): Finding[] {
   const stop = context.path.stops.find((one) => one.place === "node");
-  const captured = stop === undefined ? undefined : capture(context);
+  // Where another rule has the answers refused, that rule is told.
+  const captured = stop === undefined || ofAnotherRule(stop) ? undefined : capture(context);
   if (stop === undefined || captured === undefined) return [];
   const { rule } = captured;
   const changed = withChanges(context.snapshot, context.pod, [
@@ -76,6 +87,26 @@ export function capturedInVain(context: CheckContext): Finding[] {
       confidence: "likely",
     }),
   ];
+}
+
+/** A rule of somebody's own has the answers refused: by a route of its table. */
+export function answersRefused(
+  context: CheckContext,
+  { rule, route, destination, error }: Extract<Stop, { readonly kind: "no-route" }>,
+): Finding | undefined {
+  if (rule?.action !== "table" || KERNEL_RULES.has(rule.priority)) return undefined;
+  const text = route === undefined ? error : routeText(route, context.node.view.state.links);
+  return finding("rule-captures", {
+    text: `rule “${ruleText(rule)}” sends the answers to ${context.pod.name} to “${text}”, where they end`,
+    owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+    evidence: [
+      { source: "ip rule", value: ruleText(rule) },
+      { source: `ip route show table ${tableText(rule.table)}, for ${destination}`, value: text },
+    ],
+    consequence: "answers reach the node and end there",
+    fix: forAddress(context, destination, () => deletePolicyRule(context, rule)),
+    advice: ownWay(context, rule),
+  });
 }
 
 type Astray = Extract<Stop, { readonly kind: "astray" }>;
@@ -122,24 +153,32 @@ export function capturedElsewhere(context: CheckContext): Finding[] {
 }
 
 function capture({ path, node, snapshot }: CheckContext): Captured | undefined {
-  const { sent, inLink } = path;
-  if (sent === undefined || inLink === undefined) return undefined;
-  const flow = {
-    ...sent,
-    protocol: PROTOCOL_NUMBER[sent.protocol],
-    destination: path.left?.destination ?? path.target.address,
-    iif: inLink.name,
-  };
+  const { routed, inLink } = path;
+  if (routed === undefined || inLink === undefined) return undefined;
+  const { source, destination, sourcePort, destinationPort, mark } = routed;
+  const protocol = PROTOCOL_NUMBER[routed.protocol];
+  const flow = { source, destination, sourcePort, destinationPort, protocol, mark, iif: inLink.name };
   const way = node.view.fib.predict(flow);
   const { rule } = way;
   // A rule that refuses by itself is told as that.
   if (rule?.action !== "table" || KERNEL_RULES.has(rule.priority)) return undefined;
   const own = withoutRule(snapshot, rule).predict(flow);
-  // Both questions are about one flow: of a multipath route any next hop is the same way.
   if (own.kind !== "route" || own.type !== "unicast") return undefined;
-  if (way.kind === "route" && (way.route === own.route || way.link.index === own.link.index))
-    return undefined;
+  if (way.kind === "route" && isSameWay(way, own)) return undefined;
   return { rule, way, own };
+}
+
+type Way = Extract<RouteResult, { kind: "route" }>;
+
+/** Both questions are about one flow: any next hop of a multipath route is the same way as another of its hops. */
+function isSameWay(way: Way, own: Way): boolean {
+  if (way.route === own.route) return true;
+  const hops = (one: Way): string[] =>
+    (one.hops ?? [{ interface: one.link.index, gateway: one.gateway }]).map(
+      (hop) => `${hop.interface} ${hop.gateway ?? ""}`,
+    );
+  const mine = new Set(hops(own));
+  return hops(way).some((hop) => mine.has(hop));
 }
 
 /** Pods share the node's rules: its routing without one of them is prepared once. */
@@ -157,14 +196,17 @@ function withoutRule(snapshot: Snapshot, rule: Rule): Fib {
 }
 
 function wayText({ node }: CheckContext, way: RouteResult): string {
-  if (way.kind === "route") return `out by ${way.link.name}`;
+  if (way.kind === "route") {
+    return `out by ${way.link.name}${way.gateway === undefined ? "" : ` to ${way.gateway}`}`;
+  }
   if (way.route === undefined) return `nowhere (${way.error})`;
   return `to “${routeText(way.route, node.view.state.links)}”`;
 }
 
 function evidenceOf({ path, node }: CheckContext, { rule, way, own }: Captured): Evidence[] {
   const { links } = node.view.state;
-  const destination = path.left?.destination ?? path.target.address;
+  const { routed } = path;
+  const marked = rule.mark === undefined ? undefined : routed?.markedBy;
   const text = (result: RouteResult): string =>
     result.route !== undefined
       ? routeText(result.route, links)
@@ -173,8 +215,11 @@ function evidenceOf({ path, node }: CheckContext, { rule, way, own }: Captured):
         : result.error;
   return [
     { source: "ip rule", value: ruleText(rule) },
+    ...(marked === undefined
+      ? []
+      : [{ source: `the mark is set by ${decisionPlace(marked)}`, value: decisionText(marked) }]),
     {
-      source: `ip route get ${destination} from ${path.sent?.source ?? ""} iif ${path.inLink?.name ?? ""}`,
+      source: `ip route get ${routed?.destination ?? ""} from ${routed?.source ?? ""} iif ${path.inLink?.name ?? ""}${rule.mark === undefined ? "" : ` mark ${routed?.mark ?? 0}`}`,
       value: text(way),
     },
     { source: "the same without the rule", value: text(own) },

@@ -9,6 +9,8 @@ import { deleteRule, type CheckContext } from "../check.ts";
 import type { Fix } from "../finding.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
 
+import type { Decision } from "../predict/decision.ts";
+import type { Direction } from "../predict/place.ts";
 import type { Stop } from "../predict/path.ts";
 import { isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
 import { productOfDecision } from "../whose.ts";
@@ -75,7 +77,7 @@ export function filterCure(
   if (product === undefined || product === "wayout") return { fix: ruleFix(context, stop), advice: [] };
   const own = OWN_WAY.find(([pattern]) => pattern.test(product));
   return {
-    fix: own?.[2] === false ? [] : exemption(context, stop, senders),
+    fix: own?.[2] === false ? [] : exemption(context, { ...stop, by }, senders),
     advice: [own?.[1] ?? `${product} may write its rule again: change it there for good`],
   };
 }
@@ -107,34 +109,45 @@ function ruleFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
   return [context.fix(stop.place, line, undefined, change)];
 }
 
+/** A decision about the pod's packets, or about their answers. */
+interface Decided {
+  readonly by: Decision;
+  readonly place: RepairPlace;
+  readonly direction: Direction;
+}
+
+/** What a rule does to this pod's packets beside dropping them (untracked, another zone, a TTL), it does to others only. */
+export function pastRule(context: CheckContext, decided: Decided): (Fix | undefined)[] {
+  const own = OWN_WAY.find(([pattern]) => pattern.test(productOfDecision(decided.by)?.product ?? ""));
+  return own?.[2] === false ? [] : exemption(context, decided, "from the destination");
+}
+
 /** Another product's rule stays: this pod's packets are accepted in front of it. Only that pair, where one is known. */
-function exemption(context: CheckContext, stop: Filtered, senders: Senders): (Fix | undefined)[] {
-  const { table, base } = stop.stop.by;
+function exemption(context: CheckContext, decided: Decided, senders: Senders): (Fix | undefined)[] {
+  const { table, base } = decided.by;
   if (!["ip", "ip6", "inet"].includes(table.family) || base.base.type === "nat") return [];
-  const conditions = conditionsOf(context, stop, senders);
-  return conditions === undefined ? [] : [acceptFirst(context, stop.place, table, base, conditions)];
+  const conditions = conditionsOf(context, decided, senders);
+  return conditions === undefined ? [] : [acceptFirst(context, decided.place, table, base, conditions)];
 }
 
 function conditionsOf(
   { path, target, family }: CheckContext,
-  stop: Filtered,
+  { by, place, direction }: Decided,
   senders: Senders,
 ): Conditions | undefined {
   const { sent, left } = path;
   if (sent === undefined) return undefined;
-  const { priority } = stop.stop.by.base.base;
+  const { hook, priority } = by.base.base;
   // Where the NAT core of prerouting has not been yet, a packet has its addresses from the wire.
   const early =
-    stop.hook === "ingress" ||
-    stop.place === "pod" ||
-    (stop.hook === "prerouting" && priority < HOOK_PRIORITY.dstnat);
+    hook === "ingress" || place === "pod" || (hook === "prerouting" && priority < HOOK_PRIORITY.dstnat);
   const destination = early ? target.address : (left?.destination ?? target.address);
   const ip: "ip" | "ip6" = family === 4 ? "ip" : "ip6";
   const anywhere = senders === "from anybody" || target.address === ANYWHERE[family].address;
-  if (stop.direction === "out") {
+  if (direction === "out") {
     return [[`${ip} saddr`, sent.source], ...(anywhere ? [] : [[`${ip} daddr`, destination] as const])];
   }
-  const back = early && stop.place === "node" ? (left?.source ?? sent.source) : sent.source;
+  const back = early && place === "node" ? (left?.source ?? sent.source) : sent.source;
   return [...(anywhere ? [] : [[`${ip} saddr`, destination] as const]), [`${ip} daddr`, back]];
 }
 

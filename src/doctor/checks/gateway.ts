@@ -1,8 +1,10 @@
 /** Does somebody answer for the pod's gateway, and with the MAC address that the pod uses? */
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
-import { finding, type Check, type CheckContext, type Found } from "../check.ts";
-import type { Finding, Fix } from "../finding.ts";
+import { isLinkLocalAddress } from "../../address/special-purpose.ts";
+import type { Link } from "../../linux/route/link.ts";
+import { finding, sysctlEvidence, type Check, type CheckContext, type Found } from "../check.ts";
+import type { Evidence, Finding, Fix } from "../finding.ts";
 import { forAddress, restored, vouchedGateway } from "../vouched.ts";
 import { routeText } from "../predict/fib.ts";
 import { neighbourAt } from "../predict/link-state.ts";
@@ -11,13 +13,14 @@ export const gateway: Check = {
   step: "gateway",
   codes: [
     "pod-gateway-unowned",
+    "pod-gateway-silent",
     "pod-gateway-wrong-mac",
     "pod-gateway-unresolved",
     "bridge-address-missing",
     "bridge-other-subnet",
     "host-link-not-enslaved",
   ],
-  run: (context) => [...unowned(context), ...wrongMac(context), ...unresolved(context)],
+  run: (context) => [...unowned(context), ...silent(context), ...wrongMac(context), ...unresolved(context)],
 };
 
 function unowned(context: CheckContext): Finding[] {
@@ -45,6 +48,61 @@ function unowned(context: CheckContext): Finding[] {
     ...enslaved,
     ...context.stops("gateway-unowned").map((stop) => nobody(context, stop.gateway, stop.link.name)),
   ];
+}
+
+/** The node has the address, and a setting keeps it from saying so where the pod asks. */
+function silent(context: CheckContext): Finding[] {
+  return context.stops("gateway-silent").map(({ gateway: address, link, by }) =>
+    finding("pod-gateway-silent", {
+      text: `${link.name} does not answer for ${context.pod.name}'s gateway ${address}, an address of ${by.holder}: arp_ignore is ${by.value}`,
+      owner: "the node's settings",
+      evidence: [
+        { source: `addresses of ${by.holder}`, value: address },
+        sysctlEvidence(by.sysctl, by.value),
+      ],
+      consequence: "the pod asks for its gateway's MAC address, and nobody answers",
+      fix: [context.setSysctl("node", by.sysctl, "0")],
+    }),
+  );
+}
+
+/** Nobody has the gateway's address, and nobody needs to: the node would answer for it by proxy_arp. */
+function unproxied(
+  context: CheckContext,
+  address: string,
+  link: Link,
+  evidence: Evidence[],
+): Finding | undefined {
+  const { view } = context.node;
+  if (link.kind === "bridge" || address.includes(":") || context.path.gateway === undefined) return undefined;
+  const name = `net.ipv4.conf.${link.name}.proxy_arp`;
+  const value = view.conf(4, link.name, "proxy_arp");
+  if (value === undefined) return undefined;
+  const base = {
+    owner: "the network's plugin, or the node's settings",
+    evidence: [...evidence, sysctlEvidence(name, value)],
+    consequence: "nobody answers when the pod asks for its gateway's MAC address",
+  };
+  if (value === 1) {
+    const way = view.fib.predict({ destination: address });
+    const said = way.kind === "refused" ? way.error : `dev ${way.link.name}`;
+    return finding("pod-gateway-unowned", {
+      ...base,
+      text: `${link.name} answers (proxy_arp) only for what the node has a route to by another link, and for ${context.pod.name}'s gateway ${address} it has none`,
+      evidence: [...base.evidence, { source: `ip route get ${address}`, value: said }],
+      advice: ["give the node its default route back"],
+    });
+  }
+  const on = context.setSysctl("node", name, "1");
+  // A link-local gateway is a placeholder (Calico's 169.254.1.1): the link itself is what stands behind it.
+  const known = isLinkLocalAddress(address) || vouchedGateway(context, address) !== undefined;
+  return finding("pod-gateway-unowned", {
+    ...base,
+    text: `nobody answers for ${context.pod.name}'s gateway ${address} on ${link.name}: it is no address of this node, and proxy_arp is 0 there`,
+    ...(known
+      ? { fix: [on] }
+      : { advice: [`correct the pod's gateway, or, if ${address} is meant: ${on?.command ?? ""}`] }),
+  });
 }
 
 /** As it was read: a destination that lies in one of the pod's own networks has no gateway. */
@@ -123,6 +181,9 @@ function nobody(context: CheckContext, address: string, taker: string): Finding 
   const shared = onTaker.find(
     (one) => mine !== undefined && cidrContains(cidrOf(one.address, one.prefixLength), mine.address),
   );
+  if (family === 6 && view6Off(context, taker)) return switchedOff(context, address, taker, evidence);
+  const proxy = onTaker.length === 0 ? unproxied(context, address, link, evidence) : undefined;
+  if (proxy !== undefined) return proxy;
   if (link.kind === "bridge" && shared === undefined && mine !== undefined) {
     const code = onTaker.length === 0 ? "bridge-address-missing" : "bridge-other-subnet";
     return finding(code, {
@@ -163,22 +224,55 @@ function nobody(context: CheckContext, address: string, taker: string): Finding 
   });
 }
 
+function view6Off({ node }: CheckContext, link: string): boolean {
+  return node.view.conf(6, link, "disable_ipv6") === 1;
+}
+
+/** With the switch its addresses went, and do not come back with it. */
+function switchedOff(context: CheckContext, gateway: string, taker: string, evidence: Evidence[]): Finding {
+  const name = `net.ipv6.conf.${taker}.disable_ipv6`;
+  const on = context.setSysctl("node", name, "0");
+  return finding("bridge-address-missing", {
+    text: `IPv6 is switched off on ${taker} (disable_ipv6 is 1): nobody answers for ${context.pod.name}'s gateway ${gateway}`,
+    owner: "the node's settings",
+    evidence: [...evidence, sysctlEvidence(name, 1)],
+    consequence: "pods cannot resolve their gateway, and the node has no route back to them",
+    ...forGateway(
+      context,
+      gateway,
+      (cidr) =>
+        context.fix("node", command`ip addr add ${cidr} dev ${taker}`, {
+          kind: "add-address",
+          place: "node",
+          link: taker,
+          address: cidr,
+        }),
+      on,
+    ),
+  });
+}
+
 /**
  * The node becomes what the pod asks for only where others than the pod say that it shall be.
  * @param fix is given the gateway with its prefix length
+ * @param first what has to be done before it
  */
 function forGateway(
   context: CheckContext,
   gateway: string,
   fix: (cidr: string) => Fix | undefined,
+  first?: Fix,
 ): Pick<Found, "fix" | "advice"> {
   const cidr = vouchedGateway(context, gateway);
-  if (cidr !== undefined) return { fix: [fix(cidr)] };
-  const wouldDo = fix(`${gateway}/${gateway.includes(":") ? 128 : 32}`)?.command;
+  const before = first === undefined ? [] : [first];
+  if (cidr !== undefined) return { fix: [...before, fix(cidr)] };
+  const wouldDo = [...before, fix(`${gateway}/${gateway.includes(":") ? 128 : 32}`)]
+    .flatMap((one) => one?.command ?? [])
+    .join(" && ");
   return {
     fix: restored(context),
     advice: [
-      `only ${context.pod.name} itself says that ${gateway} is its gateway: correct it there, or, if you know that it is right, give it to the node${wouldDo === undefined ? "" : ` (as in: ${wouldDo})`}`,
+      `only ${context.pod.name} itself says that ${gateway} is its gateway: correct it there, or, if you know that it is right, give it to the node${wouldDo === "" ? "" : ` (as in: ${wouldDo})`}`,
     ],
   };
 }

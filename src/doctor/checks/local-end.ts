@@ -1,6 +1,8 @@
 /** A packet that ends on the node or in the pod: why there, and does anybody wait for it? */
 import { endText } from "../../address/ip.ts";
-import { finding, type CheckContext } from "../check.ts";
+import { sysctlWord } from "../../linux/sysctl-name.ts";
+import { command } from "../../text/command.ts";
+import { finding, said, sysctlEvidence, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
 import type { LocalEnd, LocalReason } from "../predict/local-end.ts";
@@ -31,6 +33,30 @@ export function endsInVain(context: CheckContext): Finding[] {
       confidence: "likely",
     }),
   ];
+}
+
+/** A rule changes the destination to the node's loopback, and the kernel lets nothing in for that. */
+export function toLoopback(context: CheckContext): Finding[] {
+  return context.stops("loopback-destination").map(({ link, destination, by }) => {
+    const name = `net.ipv4.conf.${link.name}.route_localnet`;
+    const rule = by === undefined ? "a rule" : `“${decisionText(by)}” in ${decisionPlace(by)}`;
+    return finding("loopback-destination", {
+      text: `${rule} sends what ${context.pod.name} sends to ${targetText(context.target)} to ${destination}, the node's loopback, and route_localnet is 0 on ${link.name}`,
+      owner: by === undefined ? "the node's rules" : ownerOfDecision(by),
+      evidence: [
+        ...(by === undefined ? [] : [{ source: decisionPlace(by), value: decisionText(by) }]),
+        sysctlEvidence(name, 0),
+      ],
+      consequence: "the kernel drops it without a word: nothing comes in for a loopback address",
+      advice: [
+        `let the program listen on an address of ${link.name}, and the rule redirect to that`,
+        ...said(
+          `or, knowing that it opens all that listens on the node's loopback to everybody behind ${link.name}: `,
+          command`sysctl -w ${sysctlWord(name)}=1`,
+        ),
+      ],
+    });
+  });
 }
 
 /** IPVS takes packets at the input hook, before a socket is looked for. */

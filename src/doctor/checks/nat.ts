@@ -1,11 +1,15 @@
 /** Does the packet leave with an address to which the outside can answer? */
 import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
-import { deleteRule, finding, type Check, type CheckContext } from "../check.ts";
-import type { Evidence, Finding } from "../finding.ts";
+import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
+import { isIptablesTable } from "../../linux/nftables/text.ts";
+import { deleteRule, finding, said, type Check, type CheckContext, type Found } from "../check.ts";
+import type { Evidence, Finding, Fix } from "../finding.ts";
+import type { Decision } from "../predict/decision.ts";
+import type { Stop } from "../predict/path.ts";
 import { masqueradeAddress } from "../predict/nat.ts";
 import type { Candidate } from "../predict/near-miss.ts";
-import { decisionPlace, decisionText } from "../wording.ts";
+import { decisionPlace, decisionText, isLegacy, legacyProgram } from "../wording.ts";
 import { ownerOfDecision, productOfDecision } from "../whose.ts";
 import { nearest } from "./nat-candidates.ts";
 import { natFix } from "./nat-fix.ts";
@@ -177,15 +181,46 @@ function foreign(context: CheckContext): Finding[] {
         { source: "addresses of the node", value: `none is ${stop.source}` },
       ],
       consequence: `answers go to ${stop.source}, and this node does not take them`,
-      fix: [
-        context.fix(
-          "node",
-          command`ip addr add ${stop.source}/${context.family === 4 ? 32 : 128} dev ${stop.link.name}`,
-        ),
-      ],
+      ...foreignCure(context, stop),
       confidence: "likely",
     });
   });
+}
+
+/** In the uplink's own network the address only lacks an owner; from elsewhere nothing says that it is routed to here. */
+function foreignCure(
+  context: CheckContext,
+  { source, link, prefix, by }: Extract<Stop, { readonly kind: "foreign-source" }>,
+): Partial<Pick<Found, "fix" | "advice">> {
+  const own = command`ip addr add ${source}/${context.family === 4 ? 32 : 128} dev ${link.name}`;
+  const pod = context.path.sent?.source;
+  if (prefix !== undefined || by === undefined || pod === undefined)
+    return { fix: [context.fix("node", own)] };
+  return {
+    fix: forAddress(context, pod, () => [masqueradeFirst(context, by, pod, link.name)]),
+    advice: [
+      `or have the network outside route ${source} to this node`,
+      ...said("and then give it the address: ", own),
+    ],
+  };
+}
+
+function masqueradeFirst(context: CheckContext, by: Decision, pod: string, out: string): Fix | undefined {
+  const { table, base } = by;
+  if (isIptablesTable(table)) {
+    const plain = context.family === 6 ? "ip6tables" : "iptables";
+    const program = isLegacy(table) ? legacyProgram(table) : plain;
+    return context.fix(
+      "node",
+      command`${program} -t ${table.name} -I ${base.name} -s ${pod} -o ${iptablesInterface(out)} -j MASQUERADE`,
+    );
+  }
+  const [ip, name] = [context.family === 4 ? "ip" : "ip6", nftInterface(out)];
+  const where = [nftName(table.name), nftName(base.name)] as const;
+  return context.fix(
+    "node",
+    command`nft insert rule ${table.family} ${where[0]} ${where[1]} ${ip} saddr ${pod} oifname ${name} masquerade`,
+  );
 }
 
 function refused(context: CheckContext): Finding[] {

@@ -3,12 +3,21 @@ import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
 import { RT_TABLE, tableText } from "../../linux/route/constants.ts";
-import { familyFlag, finding, type Check, type CheckContext } from "../check.ts";
-import type { Finding, Fix } from "../finding.ts";
+import type { Link } from "../../linux/route/link.ts";
+import { sysctlWord } from "../../linux/sysctl-name.ts";
+import type { NodeView } from "../predict/view.ts";
+import { familyFlag, finding, said, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
+import type { Evidence, Finding, Fix } from "../finding.ts";
 import { isDefaultRoute, routeText } from "../predict/fib.ts";
 import { ruleText } from "../predict/rule-selector.ts";
-import { answersCaptured, capturedElsewhere, capturedInVain, deletePolicyRule } from "./captured.ts";
-import { endsInVain } from "./local-end.ts";
+import {
+  answersCaptured,
+  answersRefused,
+  capturedElsewhere,
+  capturedInVain,
+  deletePolicyRule,
+} from "./captured.ts";
+import { endsInVain, toLoopback } from "./local-end.ts";
 import { failingLegs, proxyWithoutRoute, sourceUnanswered, ttlExceeded } from "./unanswered.ts";
 import { deleteRoute, hostRoute, routeBack } from "./route-fix.ts";
 import { enslavedUplink, otherLinksAddress, pinnedGateway, unroutedNetwork } from "./uplink.ts";
@@ -25,6 +34,7 @@ export const nodeRoute: Check = {
     "node-rules-missing",
     "rule-captures",
     "ends-on-node",
+    "loopback-destination",
     "ends-in-pod",
     "leg-fails",
     "source-unanswered",
@@ -42,8 +52,8 @@ export const nodeRoute: Check = {
   run: (context) => [
     ...rulesMissing(context),
     ...noRoute(context),
-    ...uplink(context),
-    ...capturedInVain(context),
+    ...capturedOrUplink(context),
+    ...toLoopback(context),
     ...endsInVain(context),
     ...failingLegs(context),
     ...sourceUnanswered(context),
@@ -111,8 +121,9 @@ function noRoute(context: CheckContext): Finding[] {
           (route) => route.family === context.family && isDefaultRoute(route),
         );
         const likely = likelyUplink(context);
+        const origin = lostOrigin(context);
         return finding("node-no-route", {
-          text: `the node has no route to ${stop.destination}`,
+          text: `the node has no route to ${stop.destination}${origin.text}`,
           owner: OWNER,
           evidence: [
             asked,
@@ -121,11 +132,18 @@ function noRoute(context: CheckContext): Finding[] {
               value:
                 defaults.length === 0 ? "none" : defaults.map((route) => routeText(route, links)).join("; "),
             },
+            ...origin.evidence,
           ],
           consequence: "packets from the pods (and the node's own) end here",
           ...(likely === undefined
-            ? { advice: [`give the node a default route: ${ip} route add default via GATEWAY`] }
+            ? {
+                advice: [
+                  ...origin.advice,
+                  `give the node a default route: ${ip} route add default via GATEWAY`,
+                ],
+              }
             : {
+                advice: origin.advice,
                 fix: [
                   context.fix(
                     "node",
@@ -148,21 +166,83 @@ function noRoute(context: CheckContext): Finding[] {
     });
 }
 
+interface Origin {
+  /** Goes on with the finding's sentence. */
+  readonly text: string;
+  readonly evidence: readonly Evidence[];
+  readonly advice: readonly string[];
+}
+
+/** Why a default route may be gone: a link that is down took it along, IPv6 is off, advertisements are not heard. */
+function lostOrigin(context: CheckContext): Origin {
+  const { view } = context.node;
+  const outer = outerLinks(context);
+  const down = outer.filter((link) => !link.up);
+  const off = context.family === 6 ? outer.filter((link) => setTo(view, link, "disable_ipv6", 1)) : [];
+  const forwards = context.family === 6 && view.sysctl("net.ipv6.conf.all.forwarding") === 1;
+  const deaf = outer.filter((link) => forwards && link.up && setTo(view, link, "accept_ra", 1));
+  const name = (link: Link, key: string): string => `net.ipv6.conf.${link.name}.${key}`;
+  const reasons = [
+    ...down.map((link) => `${link.name} is down`),
+    ...off.map((link) => `IPv6 is switched off on ${link.name}`),
+  ];
+  return {
+    text: reasons.length === 0 ? "" : `; ${reasons.join(", ")}`,
+    evidence: [
+      ...down.map((link) => ({ source: "links of the node", value: linkText(link) })),
+      ...off.map((link) => sysctlEvidence(name(link, "disable_ipv6"), 1)),
+      ...deaf.map((link) => sysctlEvidence(name(link, "accept_ra"), 1)),
+    ],
+    advice: [
+      ...down.flatMap((link) => said("its routes went with it: ", command`ip link set dev ${link.name} up`)),
+      ...off.flatMap((link) => said("", command`sysctl -w ${sysctlWord(name(link, "disable_ipv6"))}=0`)),
+      ...(off.length > 0 ? [] : deaf).flatMap((link) =>
+        said(
+          `where the route comes by router advertisement, which a node that forwards does not hear on ${link.name}: `,
+          command`sysctl -w ${sysctlWord(name(link, "accept_ra"))}=2`,
+        ),
+      ),
+    ],
+  };
+}
+
+function setTo(view: NodeView, link: Link, key: string, value: number): boolean {
+  return view.conf(6, link.name, key) === value;
+}
+
+/** Links of the node that are no bridge, no bridge's port and no pod's. */
+function outerLinks({ node, snapshot }: CheckContext): Link[] {
+  const podLinks = new Set(
+    snapshot.pods.flatMap((pod) => pod.state?.links.flatMap((link) => link.link ?? []) ?? []),
+  );
+  return node.view.state.links.filter(
+    (link) =>
+      link.kind !== "bridge" &&
+      link.master === undefined &&
+      link.layer !== "loopback" &&
+      !podLinks.has(link.index),
+  );
+}
+
 /** A gateway that the node knows from its neighbour table, on an interface that is no bridge and no pod's. */
 function likelyUplink(context: CheckContext): { gateway: string; link: string } | undefined {
   const { view } = context.node;
-  const podLinks = new Set(
-    context.snapshot.pods.flatMap((pod) => pod.state?.links.flatMap((link) => link.link ?? []) ?? []),
-  );
+  const outer = new Set(outerLinks(context).map((link) => link.index));
   for (const neighbour of view.state.neighbours) {
     const link = view.linkAt(neighbour.interface);
     if (link === undefined || neighbour.family !== context.family) continue;
-    if (link.kind === "bridge" || link.layer === "loopback" || podLinks.has(link.index)) continue;
+    if (!outer.has(link.index)) continue;
     if (isLinkLocalAddress(neighbour.address) || neighbour.mac === undefined || neighbour.state === "noarp")
       continue;
     return { gateway: neighbour.address, link: link.name };
   }
   return undefined;
+}
+
+/** What is wrong with a way out that only a rule chose is the rule's effect. */
+function capturedOrUplink(context: CheckContext): Finding[] {
+  const captured = capturedInVain(context);
+  return captured.length > 0 ? captured : uplink(context);
 }
 
 function uplink(context: CheckContext): Finding[] {
@@ -177,7 +257,10 @@ function uplink(context: CheckContext): Finding[] {
           owner: OWNER,
           evidence: [{ source: "links of the node", value: linkText(stop.link) }],
           consequence: "nothing leaves the node",
-          fix: [context.linkUp("node", stop.link.name)],
+          // A link without carrier is up already: what is wrong is at the other end of its cable.
+          ...(kind === "link-down"
+            ? { fix: [context.linkUp("node", stop.link.name)] }
+            : { advice: [`look at what ${stop.link.name} is plugged into: its other end is down or gone`] }),
         }),
       );
     }
@@ -206,14 +289,16 @@ function astray(context: CheckContext): Finding[] {
   const lost = context
     .stops("no-route")
     .filter((stop) => stop.place === "node" && stop.direction === "back")
-    .map((stop) =>
-      finding("network-overlap", {
-        text: `the node has no route back to ${stop.destination}${stop.route === undefined ? "" : `: “${routeText(stop.route, view.state.links)}” is all that is left`}`,
-        owner: OWNER,
-        evidence: [{ source: `ip route get ${stop.destination}`, value: stop.error }],
-        consequence: "answers reach the node and end there",
-        fix: forAddress(context, stop.destination, () => routeBack(context, stop.destination)),
-      }),
+    .map(
+      (stop) =>
+        answersRefused(context, stop) ??
+        finding("network-overlap", {
+          text: `the node has no route back to ${stop.destination}${stop.route === undefined ? "" : `: “${routeText(stop.route, view.state.links)}” is all that is left`}`,
+          owner: OWNER,
+          evidence: [{ source: `ip route get ${stop.destination}`, value: stop.error }],
+          consequence: "answers reach the node and end there",
+          fix: forAddress(context, stop.destination, () => routeBack(context, stop.destination)),
+        }),
     );
   const elsewhere = context.stops("astray").map((stop) => {
     const captured = answersCaptured(context, stop);

@@ -2,7 +2,8 @@
 import { command, commandIn } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import type { Link } from "../../linux/route/link.ts";
-import { anywhere, finding, type Check, type CheckContext } from "../check.ts";
+import type { PodState } from "../../snapshot/snapshot.ts";
+import { anywhere, finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
 
 const OWNER = "the pod's runtime";
@@ -59,12 +60,15 @@ function noAddress(context: CheckContext): Finding[] {
     (family === 4 ? (rememberedAddress(context, link) ?? addressOfMac(context, link)) : undefined);
   const gateways =
     pod.expected?.gateways ?? (promised === undefined ? [] : bridgeAddresses(context, promised));
+  const off = family === 6 && inside!.view.conf(6, link.name, "disable_ipv6") === 1;
+  const name = `net.ipv6.conf.${link.name}.disable_ipv6`;
   return [
     finding("pod-no-address", {
-      text: `${link.name} in ${pod.name} has no IPv${family} address`,
+      text: `${link.name} in ${pod.name} has no IPv${family} address${off ? ": IPv6 is switched off there (disable_ipv6 is 1)" : ""}`,
       owner: OWNER,
       evidence: [
         { source: `addresses of ${link.name}`, value: addressesText(context, link.index) },
+        ...(off ? [sysctlEvidence(name, 1)] : []),
         ...(promised === undefined
           ? []
           : [
@@ -82,12 +86,20 @@ function noAddress(context: CheckContext): Finding[] {
         promised === undefined
           ? []
           : [
+              ...(off ? [context.setSysctl("pod", name, "0")] : []),
               context.fix("pod", command`ip addr add ${promised} dev ${link.name}`),
               ...gateways
                 .filter((one) => one.includes(":") === (family === 6))
                 .map((gateway) => context.defaultRoute(gateway, link.name)),
             ],
-      advice: promised === undefined ? ["delete the pod, so that its runtime makes it anew"] : [],
+      advice:
+        promised === undefined
+          ? [
+              off
+                ? `the pod gets no address while ${name} is 1: find who set it (the pod's own sysctls, or its runtime), then make the pod anew`
+                : "delete the pod, so that its runtime makes it anew",
+            ]
+          : [],
     }),
   ];
 }
@@ -144,6 +156,10 @@ function addressesText({ inside }: CheckContext, link: number): string {
   return all.length === 0 ? "none" : all.map((one) => `${one.address}/${one.prefixLength}`).join(", ");
 }
 
+function isPromised({ expected }: PodState, address: string): boolean {
+  return expected?.addresses.some((cidr) => cidr.split("/")[0] === address) === true;
+}
+
 /** Somebody else on the same segment with the same address. */
 function duplicates(context: CheckContext): Finding[] {
   const { pod, snapshot, inside, node } = context;
@@ -162,6 +178,8 @@ function duplicates(context: CheckContext): Finding[] {
         host !== undefined && host.link === link?.index && (host.master ?? host.index) === bridge?.index;
       if (!sameSegment) continue;
       const known = node.view.state.neighbours.find((one) => one.address === mine.address);
+      // Whose it is, a record says; without one nobody's address is taken away.
+      const owned = { mine: isPromised(pod, mine.address), other: isPromised(other, mine.address) };
       found.push(
         finding("duplicate-address", {
           text: `${mine.address} belongs to ${pod.name} and to ${other.name}`,
@@ -179,15 +197,23 @@ function duplicates(context: CheckContext): Finding[] {
                 ]),
           ],
           consequence: "answers reach one of the two, now this one, now the other",
-          fix: [
-            anywhere(
-              commandIn(
-                other.state.path,
-                command`ip addr del ${same.address}/${same.prefixLength} dev ${link?.name ?? "eth0"}`,
-              ),
-            ),
-            context.fix("node", command`ip neigh flush dev ${bridge?.name ?? "br0"}`),
-          ],
+          ...(owned.mine && !owned.other
+            ? {
+                fix: [
+                  anywhere(
+                    commandIn(
+                      other.state.path,
+                      command`ip addr del ${same.address}/${same.prefixLength} dev ${link?.name ?? "eth0"}`,
+                    ),
+                  ),
+                  context.fix("node", command`ip neigh flush dev ${bridge?.name ?? "br0"}`),
+                ],
+              }
+            : {
+                advice: [
+                  "one of the two has to give it up: delete the pod that holds it without a lease of the IPAM, so that its runtime makes it anew",
+                ],
+              }),
         }),
       );
     }

@@ -7,6 +7,7 @@ import type { Decision } from "../predict/decision.ts";
 import { routeText } from "../predict/fib.ts";
 import type { Leg } from "../predict/predict.ts";
 import { forAddress } from "../vouched.ts";
+import { pastRule } from "./filter-cure.ts";
 import { stopText } from "../stop-text.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
@@ -72,7 +73,12 @@ export function ttlExceeded(context: CheckContext): Finding[] {
       consequence: "a router drops it (“time to live exceeded”)",
       ...(by === undefined
         ? { fix: [context.setSysctl("pod", "net.ipv4.ip_default_ttl", "64")] }
-        : { advice: [`except the pods from the rule in ${decisionPlace(by)}`] }),
+        : {
+            fix: forAddress(context, context.path.sent?.source, () =>
+              pastRule(context, { by, place, direction: "out" }),
+            ),
+            advice: [`except the pods from the rule in ${decisionPlace(by)}`],
+          }),
     }),
   );
 }
@@ -92,12 +98,17 @@ export function proxyWithoutRoute(context: CheckContext): Finding[] {
 }
 
 export function answerUnrecognized(context: CheckContext): Finding[] {
-  return context.stops("answer-unrecognized").map(({ why, flowZone, answerZone, link, by }) =>
-    finding("answer-unrecognized", {
+  return context.stops("answer-unrecognized").map(({ why, flowZone, answerZone, link, by, chose }) => {
+    const rule =
+      by === undefined
+        ? undefined
+        : `“${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name}`;
+    const zones = `the answer at ${link.name} is looked up in conntrack zone ${answerZone}, the flow was recorded in zone ${flowZone}`;
+    return finding("answer-unrecognized", {
       text:
         why === "zone"
-          ? `the answer at ${link.name} is looked up in conntrack zone ${answerZone}, the flow was recorded in zone ${flowZone}: it is not translated back`
-          : `a rule keeps the answer at ${link.name} out of connection tracking: it is not translated back`,
+          ? `${zones}${rule === undefined ? "" : ` by ${rule}`}: it is not translated back`
+          : `${rule ?? "a rule"} keeps the answer at ${link.name} out of connection tracking (untracked): it is not translated back`,
       owner: by === undefined ? "the rules that set zones" : ownerOfDecision(by),
       evidence: [
         ...ruleEvidence(by),
@@ -105,13 +116,20 @@ export function answerUnrecognized(context: CheckContext): Finding[] {
         { source: "conntrack zone of the answer", value: why === "zone" ? String(answerZone) : "untracked" },
       ],
       consequence: "the node takes the answer for its own, and no socket of the node waits for it",
+      ...(by === undefined
+        ? {}
+        : {
+            fix: forAddress(context, context.path.sent?.source, () =>
+              pastRule(context, { by, place: "node", direction: chose }),
+            ),
+          }),
       advice: [
         why === "zone"
-          ? "set the same zone for both directions, or give --ctdir / “ct original zone” where only one is meant"
-          : "except the answers from the rule in the raw table",
+          ? "or set the same zone for both directions, or give --ctdir / “ct original zone” where only one is meant"
+          : "or except the answers from the rule in the raw table",
       ],
-    }),
-  );
+    });
+  });
 }
 
 /** “Is conntrack tracking it?”: no, by a rule. */
@@ -131,8 +149,11 @@ export function flowUntracked(context: CheckContext): Finding[] {
       ...(by.rule === undefined
         ? {}
         : {
+            fix: forAddress(context, context.path.sent?.source, () =>
+              pastRule(context, { by, place: "node", direction: "out" }),
+            ),
             advice: [
-              `except the pods from the rule in ${decisionPlace(by)}, so that their flows are tracked`,
+              `or except the pods from the rule in ${decisionPlace(by)}, so that their flows are tracked`,
             ],
           }),
     }),

@@ -98,6 +98,7 @@ function isRecognized(walk: Walk, machine: Machine, link: Link): boolean {
 }
 
 function unrecognized(walk: Walk, machine: Machine, link: Link, flow: Flow): void {
+  const ofAnswer = machine.untrackedBy ?? machine.zonedBy;
   walk.stop({
     kind: "answer-unrecognized",
     place: "node",
@@ -105,7 +106,8 @@ function unrecognized(walk: Walk, machine: Machine, link: Link, flow: Flow): voi
     why: machine.untrackedBy === undefined ? "zone" : "untracked",
     flowZone: flow.zone?.id ?? 0,
     answerZone: machine.zone?.id ?? 0,
-    by: machine.untrackedBy ?? machine.zonedBy,
+    by: ofAnswer ?? walk.zonedBy,
+    chose: ofAnswer === undefined ? "out" : "back",
   });
 }
 

@@ -1,10 +1,12 @@
 /** The third part of the way out: through the node, from its prerouting hooks to its out-interface. */
+import { endText } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { Decision } from "./decision.ts";
 import { isDefaultRoute, usesLink } from "./fib.ts";
 import { noRoute, wayText, type Way } from "./in-pod.ts";
-import { IPPROTO, linkDown, neighbourAt } from "./link-state.ts";
+import { IPPROTO, isLoopback, linkDown, neighbourAt } from "./link-state.ts";
 import { localEnd } from "./local-end.ts";
+import { tupleOf } from "./hooks.ts";
 import type { Machine } from "./machine.ts";
 import { solicitOutside } from "./neighbour-discovery.ts";
 import { isAnsweredFor, onLinkPrefix } from "./on-link.ts";
@@ -20,7 +22,13 @@ import { bridgeCallsIptables } from "./wire.ts";
 export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
   const before = machine.packet.destination;
   const pre = walk.hook("node", machine, "prerouting");
+  walk.routed = { ...tupleOf(machine.packet), mark: machine.packet.mark, markedBy: machine.markedBy };
   walk.untrackedBy = machine.untrackedBy;
+  walk.zonedBy = machine.zonedBy;
+  if (machine.packet.destination !== before && pre.translated !== undefined) {
+    const { destination, destinationPort } = machine.packet;
+    walk.redirected = { by: pre.translated, to: endText(destination, destinationPort) };
+  }
   const result = routeOnNode(walk, machine, walk.inLink!, before);
   walk.nodeFlow = machine.flow;
   if (result === undefined) return undefined;
@@ -57,9 +65,21 @@ export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
 function endOnNode(walk: Walk, machine: Machine, way: Way, translated: Decision | undefined): Packet {
   walk.hook("node", machine, "input");
   walk.end = "node";
+  loopbackDestination(walk, machine, translated);
   walk.localEnd = localEnd(walk.node.view, "node", machine, way, translated);
   walk.step("node", "input", "the packet is for the node itself", machine.packet);
   return machine.packet;
+}
+
+/** ip_route_input_slow: what comes in from outside for 127.0.0.0/8 is a martian, unless route_localnet lets it in. */
+function loopbackDestination(walk: Walk, { packet }: Machine, by: Decision | undefined): void {
+  const { view } = walk.node;
+  const link = walk.inLink!;
+  const { destination } = packet;
+  if (!destination.startsWith("127.") || isLoopback(link)) return;
+  const own = view.conf(4, link.name, "route_localnet");
+  if (own !== 0 || view.sysctl("net.ipv4.conf.all.route_localnet") === 1) return;
+  walk.stop({ kind: "loopback-destination", place: "node", link, destination, by });
 }
 
 /** ip_forward, ip6_forward: what has one hop left ends here. */
@@ -234,6 +254,8 @@ function judgeSource(walk: Walk, machine: Machine, way: Way, sentSource: string)
     return;
   }
   if (prefix !== undefined) {
+    // Where it came in, the pod answers for itself.
+    if (link.index === walk.inLink?.index) return;
     walk.stop({ kind: "source-unanswered", place: "node", source, link, prefix });
     return;
   }

@@ -5,6 +5,7 @@ import type { Rule as PolicyRule } from "../../linux/route/rule.ts";
 import type { Decision } from "./decision.ts";
 import type { HookStop } from "./hooks.ts";
 import type { LocalEnd } from "./local-end.ts";
+import type { Silence } from "./on-link.ts";
 import type { Direction, Place } from "./place.ts";
 import type { Sender } from "./machine.ts";
 import type { SourceChoice } from "./source-address.ts";
@@ -66,6 +67,20 @@ export type Stop = At &
         readonly bridge: Link;
       }
     | { readonly kind: "gateway-unowned"; readonly gateway: string; readonly link: Link }
+    | {
+        /** The node has the address, and does not say so on this link. */
+        readonly kind: "gateway-silent";
+        readonly gateway: string;
+        readonly link: Link;
+        readonly by: Silence;
+      }
+    | {
+        /** A rule changed the destination to the node's loopback, which nothing that comes in may be for. */
+        readonly kind: "loopback-destination";
+        readonly link: Link;
+        readonly destination: string;
+        readonly by: Decision | undefined;
+      }
     | {
         readonly kind: "wrong-neighbour";
         readonly link: Link;
@@ -160,6 +175,8 @@ export type Stop = At &
         readonly flowZone: number;
         readonly answerZone: number;
         readonly by: Decision | undefined;
+        /** What the rule decided about: the packet, or its answer. */
+        readonly chose: Direction;
       }
     | {
         readonly kind: "foreign-source";
@@ -210,6 +227,10 @@ export interface Prediction {
   readonly source?: SourceChoice;
   /** The node's rule that keeps the packet out of connection tracking. */
   readonly untrackedBy?: Decision;
+  /** The packet as the node's routing gets it, and the rule that marked it. */
+  readonly routed?: Tuple & { readonly mark: number; readonly markedBy: Decision | undefined };
+  /** The node's rule that gave the packet another destination, and which: `203.0.113.55:3128`. */
+  readonly redirected?: { readonly by: Decision; readonly to: string };
   readonly outLink?: Link;
   readonly gateway?: string;
   /** The node's interface at which the pod's packets arrive: bridge, or veth without a bridge. */

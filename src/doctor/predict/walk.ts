@@ -9,7 +9,7 @@ import { Machine } from "./machine.ts";
 import type { Oracle } from "./oracle.ts";
 import type { Packet, Tuple } from "./packet.ts";
 import type { LocalEnd } from "./local-end.ts";
-import type { BlindSpot, End, PathStep, Stop, Target } from "./path.ts";
+import type { BlindSpot, End, PathStep, Prediction, Stop, Target } from "./path.ts";
 import type { Direction, Place } from "./place.ts";
 import type { SourceChoice } from "./source-address.ts";
 import type { RouteRequest, RouteResult } from "./fib.ts";
@@ -52,6 +52,9 @@ export class Walk {
   answerLink: Link | undefined;
   source: SourceChoice | undefined;
   untrackedBy: Decision | undefined;
+  zonedBy: Decision | undefined;
+  redirected: Prediction["redirected"];
+  routed: Prediction["routed"];
   /** Routes with several next hops that the packet met on its way out. */
   readonly forks: Fork[] = [];
   podLink: Link | undefined;

@@ -5,6 +5,7 @@ import { hostLinkOf } from "./in-pod.ts";
 import { linkDown, neighbourAt } from "./link-state.ts";
 import type { Machine } from "./machine.ts";
 import { solicit } from "./neighbour-discovery.ts";
+import { isAnsweredFor, silencedBy } from "./on-link.ts";
 import type { Packet } from "./packet.ts";
 import type { Walk } from "./walk.ts";
 
@@ -24,7 +25,7 @@ export function crossWire(walk: Walk, sent: Machine): Machine | undefined {
   const node = walk.node.view;
   const bridge = node.linkAt(host.master);
   const nextHop = walk.gateway ?? sent.packet.destination;
-  const gatewayLink = checkGateway(walk, link, host, bridge, nextHop);
+  const gatewayLink = checkGateway(walk, link, host, bridge, nextHop, sent.packet.source);
   linkDown(walk, "node", host);
   walk.inLink = bridge ?? host;
   if (gatewayLink === undefined) solicit(walk, "pod", nextHop);
@@ -55,13 +56,13 @@ function checkGateway(
   host: Link,
   bridge: Link | undefined,
   nextHop: string,
+  sender: string,
 ): Link | undefined {
   const node = walk.node.view;
   const taker = bridge ?? host;
   const owned = node.fib.isLocal(nextHop);
   const behindPort = owned || bridge === undefined ? undefined : ownerOnBridge(walk, bridge, nextHop);
-  const family = nextHop.includes(":") ? 6 : 4;
-  const proxied = node.conf(family, taker.name, family === 4 ? "proxy_arp" : "proxy_ndp") === 1;
+  const proxied = isAnsweredFor(node, taker, nextHop);
   const known = neighbourAt(walk.pod!.view, link, nextHop);
   if (known !== undefined && known.mac !== undefined && isPinned(known.state)) {
     const real = behindPort?.mac ?? (owned || proxied ? taker.mac : undefined);
@@ -70,6 +71,11 @@ function checkGateway(
       walk.stop({ kind: "wrong-neighbour", place: "pod", link, address, mac, real });
     }
     return behindPort;
+  }
+  if (owned && known?.mac === undefined) {
+    const by = silencedBy(node, taker, nextHop, sender);
+    if (by !== undefined)
+      walk.stop({ kind: "gateway-silent", place: "node", link: taker, gateway: nextHop, by });
   }
   if (owned || proxied || behindPort !== undefined) return behindPort;
   if (bridge !== undefined && outerPorts(walk, bridge).length > 0) return outerPorts(walk, bridge)[0];

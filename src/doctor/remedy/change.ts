@@ -9,6 +9,7 @@ import type { Route } from "../../linux/route/route.ts";
 import type { Rule as PolicyRule } from "../../linux/route/rule.ts";
 import type { NamespaceState, PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import type { Repair, RepairPlace } from "./repair.ts";
+import { isLegacy } from "../wording.ts";
 import { isDefaultRoute } from "../predict/fib.ts";
 
 /** A change that a printed command makes. A repair is one, too. */
@@ -234,6 +235,11 @@ export function linkRoute(link: Link, prefix: string): Route {
   };
 }
 
+/** By name: after the first of several changes the objects are others. */
+function isSame(one: Table, other: Table): boolean {
+  return one.family === other.family && one.name === other.name && isLegacy(one) === isLegacy(other);
+}
+
 function withChain(
   state: NamespaceState,
   table: Table,
@@ -241,8 +247,8 @@ function withChain(
   change: (chain: Chain) => Chain,
 ): NamespaceState {
   const inTable = (one: Table): Table =>
-    one === table
-      ? { ...one, chains: one.chains.map((each) => (each === chain ? change(each) : each)) }
+    isSame(one, table)
+      ? { ...one, chains: one.chains.map((each) => (each.name === chain.name ? change(each) : each)) }
       : one;
   return {
     ...state,

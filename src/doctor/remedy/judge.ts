@@ -1,6 +1,7 @@
 /** A fix is judged like a packet: the change is made in the snapshot, and the same questions are asked again. */
 import { predictPath } from "../predict/predict.ts";
 import { CheckContext } from "../check.ts";
+import { inOrder } from "../../text/command.ts";
 import type { Finding, Fix } from "../finding.ts";
 import { withChanges, type Changed } from "./change.ts";
 
@@ -26,7 +27,34 @@ export function judged(
   const predicted = predictPath(changed.snapshot, changed.pod, target);
   const after = raise(new CheckContext(changed.snapshot, changed.pod, target, predicted));
   const stays = after.some((one) => one.code === found.code && one.text === found.text);
-  return stays ? instead(found, `“${commands}” alone changes nothing here`) : { ...found, fix };
+  if (stays) return instead(found, `“${commands}” alone changes nothing here`);
+  return { ...found, fix: inOneLine(needed(context, found.fix, predicted.path.stops.length)) };
+}
+
+/** Without those that change nothing beside the others. @param stops how many are left when all are done */
+function needed(context: CheckContext, fixes: readonly Fix[], stops: number): readonly Fix[] {
+  let kept = fixes;
+  for (const fix of fixes) {
+    const others = kept.filter((one) => one !== fix);
+    if (others.length > 0 && stopsAfter(context, others) <= stops) kept = others;
+  }
+  return kept;
+}
+
+function stopsAfter({ snapshot, pod, target }: CheckContext, fixes: readonly Fix[]): number {
+  const changes = fixes.flatMap((one) => one.change ?? one.repair ?? []);
+  const changed = withChanges(snapshot, pod, changes);
+  if (changed === undefined) return Infinity;
+  return predictPath(changed.snapshot, changed.pod, target).path.stops.length;
+}
+
+/** What heals only together is one line: people paste the first that they see. What `--fix` does itself stays apart. */
+function inOneLine(fixes: readonly Fix[]): Fix[] {
+  const [first, ...others] = fixes.map(printed);
+  if (first === undefined) return [];
+  const isOne = [first, ...others].every((one) => one.repair === undefined && one.place === first.place);
+  if (!isOne) return [first, ...others];
+  return [{ ...first, command: inOrder([first, ...others].map((one) => one.command)) }];
 }
 
 /** What it changes is for judging alone. */

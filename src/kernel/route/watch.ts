@@ -55,7 +55,7 @@ export class RouteWatch implements Disposable {
   /** The next events, in order; empty when none came within `timeoutMs` (0: do not wait). Blocks this thread. */
   next(timeoutMs: number): RouteEvent[] {
     try {
-      return this.#connection.events(timeoutMs).flatMap((raw) => eventOf(raw) ?? []);
+      return this.#connection.events(timeoutMs).flatMap((raw) => routeEventOf(raw) ?? []);
     } catch (error) {
       if (error instanceof SystemError && error.code === "ENOBUFS") return [{ kind: "lost" }];
       throw error;
@@ -72,7 +72,7 @@ export class RouteWatch implements Disposable {
 }
 
 /** undefined for messages of other families (bridges' ports, multicast routes). @throws DecodeError */
-function eventOf(raw: RawMessage): RouteEvent | undefined {
+export function routeEventOf(raw: RawMessage): RouteEvent | undefined {
   switch (raw.type) {
     case RTM_NEWLINK.type:
     case RTM_DELLINK.type: {

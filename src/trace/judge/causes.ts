@@ -51,11 +51,8 @@ export function reversePath(
     step,
     code: "reverse-path-filter",
     reason: `reverse path filtering (${strict} = ${node.sysctls[strict] ?? "1"}) refuses it at ${link?.name}: the node's route to ${source} leaves by another interface`,
-    todo: withCommand(
-      "",
-      command`sysctl -w ${sysctlWord(names[1]!)}=2`,
-      `, with net.ipv4.conf.all.rp_filter not 1; or mend the route to ${source}`,
-    ),
+    // Of the two values the higher one counts: loose on the interface is loose, whatever `all` says.
+    todo: withCommand("", command`sysctl -w ${sysctlWord(names[1]!)}=2`, `; or mend the route to ${source}`),
     evidence: [
       { source: "sysctl", lines: names.flatMap((name) => settingLine(node, name)) },
       ...(drop === undefined ? [] : [dropEvidence(drop)]),

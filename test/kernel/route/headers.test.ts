@@ -11,6 +11,7 @@ import { IPV4_DEVCONF, IPV6_DEVCONF } from "../../../src/linux/route/interface-s
 import * as link from "../../../src/linux/route/link-attributes.ts";
 import { LINK_FLAGS, macvlanModes } from "../../../src/linux/route/link-names.ts";
 import { namespaceIdAttributes } from "../../../src/linux/route/namespace-id.ts";
+import * as netconf from "../../../src/linux/route/netconf.ts";
 import { ndaCacheinfo, ndmsg, neighbourAttributes } from "../../../src/linux/route/neighbour.ts";
 import * as neighbour from "../../../src/linux/route/neighbour.ts";
 import { routeTypes } from "../../../src/linux/route/route.ts";
@@ -28,6 +29,7 @@ const HEADERS = [
   "linux/veth.h",
   "linux/fib_rules.h",
   "linux/neighbour.h",
+  "linux/netconf.h",
   "linux/net_namespace.h",
   "linux/netlink.h",
 ];
@@ -41,6 +43,7 @@ testWithHeaders("every attribute has the number it has in the headers", () => {
     rule.ruleAttributes,
     neighbourAttributes,
     namespaceIdAttributes,
+    netconf.netconfAttributes,
     route.nextHopAttributes,
   ];
   const { wrong, unknown, compared } = compareWithHeaders(HEADERS, namesOf(sets));
@@ -52,7 +55,7 @@ testWithHeaders("every attribute has the number it has in the headers", () => {
 });
 
 testWithHeaders("every message has the number it has in the headers", () => {
-  const specs = [link, address, route, rule, neighbour].flatMap((file) =>
+  const specs = [link, address, route, rule, neighbour, netconf].flatMap((file) =>
     Object.entries(file as Record<string, unknown>)
       .filter(([name]) => name.startsWith("RTM_"))
       .map(([, spec]) => spec as { readonly name: string; readonly type: number }),
@@ -62,7 +65,7 @@ testWithHeaders("every message has the number it has in the headers", () => {
     specs.map(({ name, type }): [string, number] => [name, type]),
   );
   expect({ wrong, unknown }).toEqual({ wrong: [], unknown: [] });
-  expect(compared).toBe(20);
+  expect(compared).toBe(21);
 });
 
 testWithHeaders("every structure has the size and the fields' places it has in C", () => {
@@ -93,6 +96,7 @@ testWithHeaders("every structure has the size and the fields' places it has in C
     [rule.fibRulePortRange, ["start", "end"]],
     [ndmsg, ["ndm_family", "ndm_pad1", "ndm_pad2", "ndm_ifindex", "ndm_state", "ndm_flags", "ndm_type"]],
     [ndaCacheinfo, ["ndm_confirmed", "ndm_used", "ndm_updated", "ndm_refcnt"]],
+    [netconf.netconfmsg, ["ncm_family"]],
     [link.bridgeVlanInfo, ["flags", "vid"]],
   ] as const;
   const sizes = { u8: 1, u16: 2, u32: 4, i8: 1, i32: 4, be16: 2, be32: 4, u64: 8 } as const;

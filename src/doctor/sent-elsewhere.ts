@@ -1,0 +1,56 @@
+/** A rule of the node gave the packet another destination: what befalls it on the way there is told as that. */
+import type { Evidence, Finding } from "./finding.ts";
+import type { Prediction } from "./predict/path.ts";
+import { decisionPlace, decisionText } from "./wording.ts";
+import { ownerOfDecision } from "./whose.ts";
+
+/** What is asked for, and where a rule sends it instead. As plain data: it stands in the diagnosis. */
+export interface SentElsewhere {
+  /** `203.0.113.55:3128`; where several are possible, one of them. */
+  readonly to: string;
+  readonly place: string;
+  readonly rule: string;
+  readonly chain: string;
+  readonly owner: string;
+}
+
+export function sentElsewhere({ redirected }: Prediction): SentElsewhere | undefined {
+  if (redirected === undefined) return undefined;
+  const { by, to } = redirected;
+  return {
+    to,
+    place: decisionPlace(by),
+    rule: decisionText(by),
+    chain: by.chain.name,
+    owner: ownerOfDecision(by),
+  };
+}
+
+/** The finding of the tables, with the rule because of which the packet got there at all. */
+export function withRule(found: Finding, elsewhere: SentElsewhere | undefined): Finding {
+  if (elsewhere === undefined || !found.stopsTraffic) return found;
+  if (found.evidence.some((one) => one.source === elsewhere.place)) return found;
+  return { ...found, evidence: [...found.evidence, evidence(elsewhere, elsewhere.to)] };
+}
+
+/**
+ * What a real packet met behind the rule.
+ * @param seen where that packet really went, where it was seen: of several destinations the rules choose one at random
+ */
+export function metElsewhere(found: Finding, elsewhere: SentElsewhere, seen: string | undefined): Finding {
+  const to = seen ?? elsewhere.to;
+  const same = to === elsewhere.to;
+  const by = same
+    ? `“${elsewhere.rule}” (${elsewhere.owner})`
+    : `rules like ${elsewhere.chain}'s (${elsewhere.owner})`;
+  return {
+    ...found,
+    text: `${by} ${same ? "sends" : "send"} it to ${to}, and ${found.text}`,
+    evidence: [...found.evidence, evidence(elsewhere, same ? to : `${elsewhere.to} and others`)],
+    advice: [`see whether ${to} is up, and whether the rule means it; or except the pod from the rule`],
+  };
+}
+
+function evidence({ place, rule }: SentElsewhere, to: string): Evidence {
+  return { source: `sent to ${to} by ${place}`, value: rule };
+}

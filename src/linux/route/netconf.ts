@@ -1,0 +1,46 @@
+/** RTM_NEWNETCONF (include/uapi/linux/netconf.h): a switch of an interface under /proc/sys/net/…/conf was turned. */
+import { attribute, AttributeSet } from "../netlink/attributes.ts";
+import { i32, struct } from "../netlink/codec.ts";
+import type { MessageOf, MessageSpec } from "../netlink/message.ts";
+import { AF_INET, AF_INET6 } from "../socket.ts";
+
+export const netconfmsg = struct("netconfmsg", { family: "u8" });
+
+/** NETCONFA_IFINDEX_ALL, NETCONFA_IFINDEX_DEFAULT: no interface, but `conf/all` and `conf/default`. */
+export const NETCONFA_IFINDEX_ALL = -1;
+export const NETCONFA_IFINDEX_DEFAULT = -2;
+
+export const netconfAttributes = new AttributeSet({
+  interface: attribute("NETCONFA_IFINDEX", 1, i32),
+  forwarding: attribute("NETCONFA_FORWARDING", 2, i32),
+  rpFilter: attribute("NETCONFA_RP_FILTER", 3, i32),
+});
+
+export const RTM_NEWNETCONF = {
+  name: "RTM_NEWNETCONF",
+  type: 80,
+  header: netconfmsg,
+  attributes: netconfAttributes,
+} as const satisfies MessageSpec;
+
+/** One switch that was turned. */
+export interface TurnedSetting {
+  readonly family: 4 | 6;
+  /** Index, or NETCONFA_IFINDEX_ALL, or NETCONFA_IFINDEX_DEFAULT. */
+  readonly interface: number;
+  readonly setting: "forwarding" | "rp_filter";
+  readonly value: number;
+}
+
+/** undefined for other families and switches, and for all switches of an interface that is new. */
+export function turnedSettingOf({
+  header,
+  attributes: { interface: index, forwarding, rpFilter },
+}: MessageOf<typeof RTM_NEWNETCONF>): TurnedSetting | undefined {
+  if (index === undefined || (header.family !== AF_INET && header.family !== AF_INET6)) return undefined;
+  if ((forwarding === undefined) === (rpFilter === undefined)) return undefined;
+  const family = header.family === AF_INET ? 4 : 6;
+  return forwarding === undefined
+    ? { family, interface: index, setting: "rp_filter", value: rpFilter! }
+    : { family, interface: index, setting: "forwarding", value: forwarding };
+}
