@@ -4,6 +4,7 @@ import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import type { FindingCode } from "../../src/causes/catalogue.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
 import { PLAN } from "../../src/lab/plan.ts";
+import { InetSocket } from "../../src/kernel/inet-socket.ts";
 import type { World } from "../../src/lab/world.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { healthyWorld, serving, snapshotOf } from "./world.ts";
@@ -750,6 +751,35 @@ testWith(["root", "iptables"])("a rule that drops one packet of a hundred is no 
   node(world, ..."iptables -F FORWARD".split(" "));
   node(world, ...`${drop} 0.9 -j DROP`.split(" "));
   expect(stopping(look(world))).toEqual(["filter-rule-drops"]);
+});
+
+describe("a limit of connections, with those that are open now", () => {
+  const NFT =
+    "add rule ip limits f ip saddr 10.0.0.0/24 ct state new add @c { ip saddr ct count over 2 } reject";
+  for (const kind of ["iptables", "nft"] as const)
+    testWith(["root", "nft", "iptables"])(kind, async () => {
+      const world = healthyWorld();
+      await using _ = await serving(world.internet, 8089, "");
+      nft(
+        world,
+        "table ip limits { set c { type ipv4_addr; flags dynamic; }; chain f { type filter hook forward priority 0; }; }",
+      );
+      if (kind === "nft") nft(world, NFT);
+      else
+        node(
+          world,
+          ..."iptables -A FORWARD -s 10.0.0.1 -p tcp --syn -m connlimit --connlimit-above 2 -j REJECT".split(
+            " ",
+          ),
+        );
+      expect(stopping(look(world))).toEqual([]);
+      using first = InetSocket.open(world.blue, "tcp", 4);
+      using second = InetSocket.open(world.blue, "tcp", 4);
+      for (const socket of [first, second]) socket.connect({ address: WEB.address, port: 8089 });
+      const { findings } = look(world);
+      expect(findings[0]).toMatchObject({ code: "filter-rule-drops", stopsTraffic: true });
+      expect(JSON.stringify(findings)).toMatch(/a limit of 2 connections.*now 2 open/);
+    });
 });
 
 describe("what ends here and is answered", () => {
