@@ -22,7 +22,19 @@ export function productOfDecision({ table, chain, rule }: Decision): Owner | und
     });
     if (owner !== undefined) return owner;
   }
-  return ownerOf({ family, table: name, chain: chain.name, text: "" });
+  const ofChain = ownerOf({ family, table: name, chain: chain.name, text: "" });
+  return ofChain ?? (rule === undefined ? undefined : endOfFirewalld({ table, chain }));
+}
+
+/** firewalld ends the kernel's own chains with rules that nothing marks as its own, behind the jumps to its zones. */
+function endOfFirewalld({ table, chain }: Pick<Decision, "table" | "chain">): Owner | undefined {
+  const jumps = chain.base === undefined ? [] : chain.rules.map((one) => jumpTarget(one.expressions) ?? "");
+  const owned = jumps.some(
+    (target) =>
+      target !== "" &&
+      ownerOf({ family: table.family, table: table.name, chain: target, text: "" })?.product === "firewalld",
+  );
+  return owned ? { product: "firewalld", confidence: "likely" } : undefined;
 }
 
 /** The product that made the deciding rule; for a policy, the one whose chains fill the table. */

@@ -1,3 +1,4 @@
+import { visible } from "../text/visible.ts";
 import type { ConntrackEntry, FlowCounters } from "../linux/conntrack/entry.ts";
 import { IPS } from "../linux/conntrack/status.ts";
 import { flowState, podOf, translationText, type PodIndex } from "./flow.ts";
@@ -43,7 +44,7 @@ export function columnText(protocol: string, state: string): string {
 function notesOf(entry: ConntrackEntry, { pods, nowMs }: FlowLineContext): string {
   const notes: string[] = [];
   const pod = podOf(entry, pods);
-  if (pod !== undefined) notes.push(`pod=${pod}`);
+  if (pod !== undefined) notes.push(`pod=${visible(pod)}`);
   if (entry.counters !== undefined) {
     notes.push(`↑${countersText(entry.counters.original)} ↓${countersText(entry.counters.reply)}`);
   }

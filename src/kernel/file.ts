@@ -58,9 +58,12 @@ export function closeFile(fd: number): void {
 /** Nothing that we read whole is nearly as large; what is has no end, as a device. */
 const MOST_WHOLE_BYTES = 64 * 1024 * 1024;
 
+/** Where a text is read to before it is decoded: nearly all fit, and a snapshot reads a thousand. */
+const firstRoom = new Uint8Array(4096);
+
 /** Everything from here to the end, as UTF-8. @throws SystemError EFBIG when there is no end in sight */
 export function readDescriptor(fd: number): string {
-  let room = new Uint8Array(4096);
+  let room = firstRoom;
   for (let length = 0; ;) {
     if (length > MOST_WHOLE_BYTES) throw new SystemError("read", ERRNO.EFBIG);
     const count = libc.read(fd, room.subarray(length));

@@ -134,6 +134,11 @@ const FINGERPRINTS: readonly Fingerprint[] = [
     chain:
       /^(nat_)?(POST|PRE)(_[a-zA-Z0-9-]+)?(_(log|deny|allow|pre|post|ZONES|policies_(pre|post)))?$|^POSTROUTING_(direct|ZONES)/,
   },
+  {
+    product: "firewalld",
+    chain:
+      /^FWD[IO]?_|^IN_\w+_(log|deny|allow|pre|post)$|^(FORWARD|INPUT|OUTPUT)_(direct$|ZONES$|IN_ZONES|OUT_ZONES|POLICIES_)/,
+  },
   { product: "ufw", chain: /^ufw6?-/ },
   { product: "fail2ban", table: /^(inet|ip6?) f2b-table$/ },
   { product: "fail2ban", chain: /^f2b-(?<jail>.+)$/ },

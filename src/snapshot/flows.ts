@@ -7,7 +7,8 @@ import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { IPS } from "../linux/conntrack/status.ts";
 import { IP_PROTOCOL, protocolName } from "../linux/ip-protocol.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import type { FlowGroup, NamespaceState, PortUse } from "./snapshot.ts";
+import { ConnectionTally, limitsConnections } from "./connection-counts.ts";
+import type { ConnectionCount, FlowGroup, NamespaceState, PortUse } from "./snapshot.ts";
 
 /** Destinations whose port use is told: the fullest. */
 const MOST_DESTINATIONS = 32;
@@ -19,6 +20,7 @@ const LARGE_TABLE = 20_000;
 export interface TrackedFlows {
   readonly portUse: readonly PortUse[];
   readonly flows: readonly FlowGroup[];
+  readonly connections?: readonly ConnectionCount[];
 }
 
 /**
@@ -29,13 +31,19 @@ export function readTrackedFlows(namespace: NetworkNamespace, state: NamespaceSt
   if ((state.conntrack?.count ?? 0) === 0) return { portUse: [], flows: [] };
   const ports = new PortTally();
   const groups = new FlowGroups(state.addresses.map((one) => one.address));
+  const connections = limitsConnections(state) ? new ConnectionTally() : undefined;
   const large = state.conntrack!.count > LARGE_TABLE;
   using table = large ? Conntrack.openForDump(namespace) : Conntrack.open(namespace);
   table.scan((scan) => {
     ports.add(scan);
     groups.add(scan);
+    connections?.add(scan);
   });
-  return { portUse: ports.fullest(MOST_DESTINATIONS), flows: groups.list() };
+  return {
+    portUse: ports.fullest(MOST_DESTINATIONS),
+    flows: groups.list(),
+    ...(connections === undefined ? {} : { connections: connections.list() }),
+  };
 }
 
 type Draft = { -readonly [K in keyof FlowGroup]: FlowGroup[K] };

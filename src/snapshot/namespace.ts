@@ -12,14 +12,14 @@ import {
 } from "../kernel/netlink/transport.ts";
 import { readHashlimits } from "../kernel/hashlimit.ts";
 import { readListeners } from "../kernel/listeners.ts";
-import type { Listener } from "../linux/socket-diag.ts";
 import { bounded } from "../kernel/netlink/bounded.ts";
 import { readIpsets } from "../kernel/ipset/ipset.ts";
 import { readLegacyTables } from "../kernel/iptables-legacy/iptables-legacy.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
-import type { Ruleset, Table } from "../linux/nftables/ruleset.ts";
+import type { Ruleset } from "../linux/nftables/ruleset.ts";
 import { cpuStatistics, networkCounters, sumCpuStatistics, virtualServices } from "../kernel/procfs.ts";
 import type { Link } from "../linux/route/link.ts";
+import type { Rule } from "../linux/route/rule.ts";
 import { readOffloads } from "../kernel/route/offloads.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
@@ -69,11 +69,9 @@ const SYSCTLS: readonly string[] = [
 ];
 
 /** Those that decide in a pod about what it sends and what comes to it. */
-const POD_SYSCTLS: readonly string[] = [
-  "net.ipv4.ip_default_ttl",
-  "net.ipv4.conf.all.rp_filter",
-  "net.ipv4.conf.all.src_valid_mark",
-];
+const POD_SYSCTLS: readonly string[] = ["net.ipv4.ip_default_ttl", "net.ipv4.conf.all.rp_filter"];
+/** This one as well where a rule asks for marks: elsewhere they decide nothing. */
+const MARK_SYSCTL = "net.ipv4.conf.all.src_valid_mark";
 
 /** Some seventy thousand routes, two hundred thousand elements of sets: a pod that holds more is not judged. */
 const MOST_POD_BYTES = 4 * 1024 * 1024;
@@ -124,6 +122,16 @@ export function readNamespace(
   options: ReadOptions,
   gaps: Gaps,
 ): NamespaceState | undefined {
+  // In one visit: a node has hundreds of namespaces, and to enter and leave one takes as long as a question to it.
+  return namespace.run(() => readInside(namespace, options, gaps));
+}
+
+/** The thread is in the namespace. */
+function readInside(
+  namespace: NetworkNamespace,
+  options: ReadOptions,
+  gaps: Gaps,
+): NamespaceState | undefined {
   const { name, role } = options;
   const read = <T>(what: string, from: () => T[]): T[] => gaps.try(name, what, from) ?? [];
   using sources = openSources(namespace, role);
@@ -131,64 +139,52 @@ export function readNamespace(
   const links = read("links", () => route.links({ statistics: false }));
   if (options.belongs?.(route, links) === false) return undefined;
   const ruleset = readRuleset(netfilter, options, gaps);
-  const listeners = gaps.try(name, "listeners", sources.listeners);
+  const listeners = gaps.try(name, "listeners", () => readListeners(sources.sockets));
+  const rules = read("rules", () => route.rules());
   return {
     ...emptyState(namespace, links),
     addresses: read("addresses", () => route.addresses()),
     routes: read("routes", () => route.routes()),
-    rules: read("rules", () => route.rules()),
+    rules,
     neighbours: read("neighbours", () => route.neighbours()),
     ...(role === "node" ? { proxies: read("proxies", () => route.neighbours({ proxies: true })) } : {}),
     ...(listeners === undefined ? {} : { listeners }),
     ...(ruleset === undefined ? {} : { ruleset }),
-    legacy: read("iptables-legacy", sources.legacy),
+    legacy: read("iptables-legacy", () => readLegacyTables()),
     ipsets: read("ipset", () => readIpsets(netfilter())),
     ...(role === "node"
       ? readNodeParts(namespace, route, links, name, gaps)
-      : { sysctls: namespace.run(() => readSysctls(name, POD_SYSCTLS, gaps)) }),
+      : { sysctls: readSysctls(name, podSysctls(rules), gaps) }),
     routeAnswers: answers(route, links, options.queries ?? [], name, gaps),
   };
 }
 
-/** What had to be opened inside the namespace. What failed throws when it is asked for. */
+/** Sockets of the namespace, each opened when it is first asked for. */
 interface Sources extends Disposable {
   readonly route: Rtnetlink;
   readonly netfilter: () => NetlinkTransport;
-  readonly legacy: () => Table[];
-  readonly listeners: () => Listener[] | undefined;
+  readonly sockets: () => NetlinkTransport;
 }
 
-/** In one visit: a node has hundreds of namespaces, and to enter and leave one takes as long as a question to it. */
+/** The thread is in the namespace already. */
 function openSources(namespace: NetworkNamespace, role: ReadOptions["role"]): Sources {
-  return namespace.run(() => {
-    const opened: NetlinkTransport[] = [];
-    const open = (protocol: number): NetlinkTransport => {
-      const transport = openTransport(protocol);
-      opened.push(transport);
-      return role === "pod" ? bounded(transport, MOST_POD_BYTES) : transport;
-    };
-    return {
-      route: new Rtnetlink(open(NETLINK_ROUTE), namespace),
-      netfilter: attempt(() => open(NETLINK_NETFILTER)),
-      legacy: attempt(() => readLegacyTables()),
-      listeners: attempt(() => readListeners(open(NETLINK_SOCK_DIAG))),
-      [Symbol.dispose]() {
-        for (const transport of opened) transport.close();
-      },
-    };
-  });
-}
-
-/** Does it now; whoever asks for the result gets it, or the error. */
-function attempt<T>(action: () => T): () => T {
-  try {
-    const result = action();
-    return () => result;
-  } catch (error) {
-    return () => {
-      throw error;
-    };
-  }
+  const opened = new Map<number, NetlinkTransport>();
+  const open = (protocol: number): NetlinkTransport => {
+    const before = opened.get(protocol);
+    if (before !== undefined) return before;
+    const transport = openTransport(protocol);
+    const one = role === "pod" ? bounded(transport, MOST_POD_BYTES) : transport;
+    opened.set(protocol, one);
+    return one;
+  };
+  return {
+    route: new Rtnetlink(open(NETLINK_ROUTE), namespace),
+    netfilter: () => open(NETLINK_NETFILTER),
+    sockets: () => open(NETLINK_SOCK_DIAG),
+    [Symbol.dispose]() {
+      for (const transport of opened.values()) transport.close();
+    },
+  };
 }
 
 function readNodeParts(
@@ -206,8 +202,8 @@ function readNodeParts(
     ...(locked
       ? { forwarding: gaps.try(name, "forwarding database", () => route.forwardingDatabase()) ?? [] }
       : {}),
-    sysctls: namespace.run(() => readSysctls(name, nodeSysctls(links), gaps)),
-    hashlimits: gaps.try(name, "hashlimit", () => namespace.run(readHashlimits)) ?? [],
+    sysctls: readSysctls(name, nodeSysctls(links), gaps),
+    hashlimits: gaps.try(name, "hashlimit", readHashlimits) ?? [],
     ...(conntrack === undefined ? {} : { conntrack }),
     counters: [readCounters(namespace)],
     programs: gaps.try(name, "programs", () => readPrograms(namespace, route, links)) ?? [],
@@ -283,6 +279,10 @@ function readRuleset(
     else gaps.note(name, "ruleset", error);
     return undefined;
   }
+}
+
+function podSysctls(rules: readonly Rule[]): readonly string[] {
+  return rules.some((rule) => rule.mark !== undefined) ? [...POD_SYSCTLS, MARK_SYSCTL] : POD_SYSCTLS;
 }
 
 function nodeSysctls(links: readonly Link[]): string[] {

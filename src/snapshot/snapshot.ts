@@ -183,6 +183,16 @@ export interface ConntrackState {
   readonly portUse?: readonly PortUse[];
   /** Flows without connections (UDP and others), and TCP's whose answers cannot come back; as `portUse`. */
   readonly flows?: readonly FlowGroup[];
+  /** Only where a rule limits connections. */
+  readonly connections?: readonly ConnectionCount[];
+}
+
+/** Connections that are open, by who began them and to whom. */
+export interface ConnectionCount {
+  readonly protocol: string;
+  readonly source: string;
+  readonly destination: string;
+  readonly open: number;
 }
 
 export interface ConntrackReading {

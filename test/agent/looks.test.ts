@@ -34,7 +34,12 @@ test(
       "-c",
       "nft 'add table ip shop; add chain ip shop f { type filter hook forward priority 0; policy drop; }'; sleep 0.2",
     ]);
-    expect(await agent.says("way-out")).toMatchObject({ message: "1 pod lost its way out", pods: 1 });
+    expect(await agent.says("way-out")).toMatchObject({
+      level: "warn",
+      message: "1 pod lost its way out",
+      pod: blue,
+      why: expect.stringContaining("shop"),
+    });
     const metrics = await (await fetch("http://agent/metrics", { unix: socketPath(node) })).text();
     expect(metrics).toContain('wayout_pods{state="broken"} 1');
     expect(metrics).toMatch(/^wayout_findings\{code="[a-z-]+"\} 1$/m);
@@ -51,6 +56,8 @@ test(
     const now = await wayout(node, ...asked, "0s");
     expect([now.exitCode, now.stdout]).toEqual([1, expect.stringContaining("ip shop")]);
     expect((await wayoutJson<Diagnosis>(node, ...asked, before)).healthy).toBe(true);
+    const url = `http://agent/v1/pods/${blue}/doctor?at=${encodeURIComponent(before)}`;
+    expect(await (await fetch(url, { unix: socketPath(node) })).json()).toMatchObject({ healthy: true });
     const early = await wayout(node, ...asked, "1d");
     expect([early.exitCode, early.stderr]).toEqual([1, expect.stringContaining("the journal begins at")]);
   },

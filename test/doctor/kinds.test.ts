@@ -4,6 +4,7 @@ import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import type { FindingCode } from "../../src/causes/catalogue.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
 import { PLAN } from "../../src/lab/plan.ts";
+import { InetSocket } from "../../src/kernel/inet-socket.ts";
 import type { World } from "../../src/lab/world.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { healthyWorld, serving, snapshotOf } from "./world.ts";
@@ -525,6 +526,23 @@ const SITUATIONS: readonly Situation[] = [
     owner: /^fail2ban$/,
     fix: /f2b-chain ip saddr 198\.51\.100\.80 ip daddr 10\.0\.0\.1 accept/,
   },
+  {
+    name: "a rule marks the pods' packets, and the mark leads to a table that refuses them",
+    needs: ["iptables"],
+    before(world) {
+      node(
+        world,
+        ..."iptables -t mangle -A PREROUTING -p tcp --dport 80 -j MARK --set-mark 0x200".split(" "),
+      );
+    },
+    fault(world) {
+      ip(world, "rule add fwmark 0x200 lookup 210 pref 900");
+      ip(world, "route add unreachable default table 210");
+    },
+    code: "rule-captures",
+    says: /rule “900: from all fwmark 0x200 lookup 210”.*unreachable default table 210/,
+    fix: /ip rule del priority 900 from all fwmark 0x200 lookup 210$/,
+  },
   // ── conntrack ──
   {
     name: "a rule keeps the pods out of connection tracking",
@@ -607,6 +625,23 @@ const SITUATIONS: readonly Situation[] = [
     says: /policy of ip filter FORWARD/,
     fix: /^ip netns exec \S+ iptables -I FORWARD -i \S+ -j ACCEPT$/,
     lines: 1,
+  },
+  {
+    name: "firewalld's last word in a chain of the kernel's, which nothing marks as its own",
+    needs: ["iptables"],
+    fault(world) {
+      for (const line of [
+        "-N FORWARD_IN_ZONES",
+        "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-A FORWARD -j FORWARD_IN_ZONES",
+        "-A FORWARD -j REJECT --reject-with icmp-host-prohibited",
+      ])
+        node(world, "iptables", ...line.split(" "));
+    },
+    code: "filter-rule-drops",
+    says: /^firewalld, likely: the rule “.*icmp-host-prohibited/,
+    owner: /^firewalld, likely$/,
+    fix: /iptables -I FORWARD -s 10\.0\.0\.1 -d \S+ -j ACCEPT$/,
   },
   {
     name: "the bridge plugin's check of MAC addresses",
@@ -740,6 +775,46 @@ COMMIT
     );
   },
 );
+
+testWith(["root", "iptables"])("a rule that drops one packet of a hundred is no reason, and is told", () => {
+  const world = healthyWorld();
+  const drop = `iptables -A FORWARD -i ${bridge} -m statistic --mode random --probability`;
+  node(world, ...`${drop} 0.01 -j DROP`.split(" "));
+  const { findings, healthy } = look(world);
+  expect([healthy, findings.map((one) => one.code)]).toEqual([true, ["branch-fails"]]);
+  node(world, ..."iptables -F FORWARD".split(" "));
+  node(world, ...`${drop} 0.9 -j DROP`.split(" "));
+  expect(stopping(look(world))).toEqual(["filter-rule-drops"]);
+});
+
+describe("a limit of connections, with those that are open now", () => {
+  const NFT =
+    "add rule ip limits f ip saddr 10.0.0.0/24 ct state new add @c { ip saddr ct count over 2 } reject";
+  for (const kind of ["iptables", "nft"] as const)
+    testWith(["root", "nft", "iptables"])(kind, async () => {
+      const world = healthyWorld();
+      await using _ = await serving(world.internet, 8089, "");
+      nft(
+        world,
+        "table ip limits { set c { type ipv4_addr; flags dynamic; }; chain f { type filter hook forward priority 0; }; }",
+      );
+      if (kind === "nft") nft(world, NFT);
+      else
+        node(
+          world,
+          ..."iptables -A FORWARD -s 10.0.0.1 -p tcp --syn -m connlimit --connlimit-above 2 -j REJECT".split(
+            " ",
+          ),
+        );
+      expect(stopping(look(world))).toEqual([]);
+      using first = InetSocket.open(world.blue, "tcp", 4);
+      using second = InetSocket.open(world.blue, "tcp", 4);
+      for (const socket of [first, second]) socket.connect({ address: WEB.address, port: 8089 });
+      const { findings } = look(world);
+      expect(findings[0]).toMatchObject({ code: "filter-rule-drops", stopsTraffic: true });
+      expect(JSON.stringify(findings)).toMatch(/a limit of 2 connections.*now 2 open/);
+    });
+});
 
 describe("what ends here and is answered", () => {
   testWith(["root", "iptables"])("a REDIRECT to a proxy that runs", async () => {

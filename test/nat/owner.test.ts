@@ -95,6 +95,9 @@ const CASES: readonly Case[] = [
   ["LXD", "network lxdbr0", { comment: "generated for LXD network lxdbr0" }],
   ["Tailscale", undefined, { target: "ts-postrouting" }],
   ["firewalld", undefined, { family: "inet", table: "firewalld", chain: "nat_POST_public_allow" }],
+  ["firewalld", undefined, { table: "filter", chain: "FWDI_public" }],
+  ["firewalld", undefined, { table: "filter", chain: "FORWARD", target: "FORWARD_IN_ZONES" }],
+  ["CNI bridge", "its check of the pod's MAC address", { family: "bridge", comment: "macspoofchk-x-eth0" }],
   ["ufw", undefined, { chain: "ufw-before-output" }],
 ];
 

@@ -4,7 +4,7 @@ import { PLAN } from "../../src/lab/plan.ts";
 import { findPod } from "../../src/pods/find.ts";
 import { takeSnapshot } from "../../src/snapshot/collect.ts";
 import { healthyWorld } from "../doctor/world.ts";
-import { testWith } from "../support/witness.ts";
+import { ask, testWith } from "../support/witness.ts";
 
 testWith(["root"])("of many other pods only those are read that a check may ask for", () => {
   const world = healthyWorld();
@@ -23,4 +23,19 @@ testWith(["root"])("of many other pods only those are read that a check may ask 
   expect(names(PLAN.pods.green.ipv4)).toHaveLength(41);
   expect(names(PLAN.pods.green.ipv6)).toHaveLength(41);
   expect(names(PLAN.internet.httpIpv4, [green])).toEqual([blue.namespace, green.name]);
+});
+
+testWith(["root", "ip"])("of a pod is read whether marks count where one of its rules asks for them", () => {
+  const world = healthyWorld();
+  const { blue } = PLAN.pods;
+  const settings = (): Record<string, string> =>
+    takeSnapshot({
+      node: world.node,
+      pods: [findPod(blue.namespace)],
+      destinations: [PLAN.internet.httpIpv4],
+    }).pods[0]!.state!.sysctls;
+  const always = { "net.ipv4.ip_default_ttl": "64", "net.ipv4.conf.all.rp_filter": "0" };
+  expect(settings()).toEqual(always);
+  ask(undefined, ["ip", "-n", blue.namespace, "rule", "add", "fwmark", "7", "lookup", "main"]);
+  expect(settings()).toEqual({ ...always, "net.ipv4.conf.all.src_valid_mark": "0" });
 });

@@ -1,4 +1,5 @@
 /** Throw-away namespaces for tests. scripts/test.ts gives the whole run a private /run/netns, so names cannot clash. */
+import { echo } from "../../src/kernel/echo.ts";
 import { createNamedNamespace, deleteNamedNamespace, NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { afterThisTest } from "./teardown.ts";
 import { ask } from "./witness.ts";
@@ -16,4 +17,17 @@ export function freshNamespace(prefix = "t"): NetworkNamespace {
   });
   ask(namespace, ["ip", "link", "set", "lo", "up"]);
   return namespace;
+}
+
+/** Returns once the kernel's link watch has seen the carriers, up to a second after links came up: IPv6 waits for that. */
+export function awaitNeighbour(from: NetworkNamespace, address: string): void {
+  for (let attempt = 0; attempt < 30; attempt++) {
+    try {
+      if (echo(from, address, 100) !== undefined) return;
+    } catch {
+      // No route yet, for the same reason.
+    }
+    Bun.sleepSync(50);
+  }
+  throw new Error(`${address} does not answer`);
 }

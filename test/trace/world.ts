@@ -1,11 +1,10 @@
 /** A pod, its node and an internet, for tests that break the way between them. */
 import { join } from "node:path";
-import { echo } from "../../src/kernel/echo.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { trace, type TraceRequest } from "../../src/trace/trace.ts";
 import type { TraceReport } from "../../src/trace/report.ts";
 import { ask } from "../support/witness.ts";
-import { freshNamespace } from "../support/world.ts";
+import { awaitNeighbour, freshNamespace } from "../support/world.ts";
 
 export interface World extends AsyncDisposable {
   readonly pod: NetworkNamespace;
@@ -57,7 +56,6 @@ export async function makeWorld(options: WorldOptions = {}): Promise<World> {
     ask(node, ["nft", "-f", "-"], text);
   };
   if (options.nat !== false) nft(MASQUERADE);
-  // IPv6 answers once the kernel's link watch has seen the carriers, up to a second later.
   if (options.ipv6 === true) {
     awaitNeighbour(node, "2001:db8:113::1");
     awaitNeighbour(pod, "fd20::1");
@@ -90,18 +88,6 @@ export const MASQUERADE = `table inet nat {
   }
 }
 `;
-
-function awaitNeighbour(from: NetworkNamespace, address: string): void {
-  for (let attempt = 0; attempt < 30; attempt++) {
-    try {
-      if (echo(from, address, 100) !== undefined) return;
-    } catch {
-      // No route yet, for the same reason.
-    }
-    Bun.sleepSync(50);
-  }
-  throw new Error(`${address} does not answer`);
-}
 
 type Ip = (where: "pod" | "node" | "internet", line: string) => void;
 

@@ -65,6 +65,8 @@ const query = (name: string, about: string, schema: Parameter["schema"]): Parame
   schema,
 });
 
+const then = query("at", "judge the node as it was then, from the journal", moment);
+
 /** A filter of flows as `wayout conntrack list` has it. */
 const FLOW_FILTERS = {
   pod: "flows of this pod",
@@ -178,19 +180,26 @@ export const ROUTES: readonly Route[] = [
     path: "/v1/doctor",
     access: "read",
     about: "the checklist of all pods at a glance; sends no packet",
-    parameters: [],
+    parameters: [then],
     returns: "as `wayout doctor --json`",
-    answer: async ({ view }) => view.ask(["doctor", "--json"]),
+    answer: async ({ view, parameters: { at } }) => view.ask(["doctor", "--json", ...view.wordsFor(at)]),
   },
   {
     method: "GET",
     path: "/v1/pods/{pod}/doctor",
     access: "read",
     about: "the checklist of one pod; sends no packet",
-    parameters: [pod, query("to", "whom the pod wants to reach: HOST, HOST:PORT or [V6]:PORT", word)],
+    parameters: [pod, query("to", "whom the pod wants to reach: HOST, HOST:PORT or [V6]:PORT", word), then],
     returns: "as `wayout doctor POD --no-probe --json`",
-    answer: async ({ view, parameters: { pod: name = "", to } }) =>
-      view.ask(["doctor", name, "--no-probe", "--json", ...(to === undefined ? [] : ["--to", to])]),
+    answer: async ({ view, parameters: { pod: name = "", to, at } }) =>
+      view.ask([
+        "doctor",
+        name,
+        "--no-probe",
+        "--json",
+        ...(to === undefined ? [] : ["--to", to]),
+        ...view.wordsFor(at),
+      ]),
   },
   {
     method: "POST",

@@ -85,6 +85,12 @@ export class AgentView {
       .map(({ at, ...event }) => ({ at: new Date(at).toISOString(), ...event }));
   }
 
+  /** What makes the doctor judge the node as it was. */
+  wordsFor(at: string | undefined): readonly string[] {
+    if (at === undefined) return [];
+    return ["--at", new Date(at).toISOString(), "--journal", this.#needJournal().path];
+  }
+
   snapshotAt(at: string | undefined): unknown {
     return this.#needJournal().snapshotAt(at === undefined ? Date.now() : Date.parse(at)).snapshot;
   }

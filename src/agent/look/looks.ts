@@ -11,14 +11,18 @@ import type { Look } from "./look.ts";
 import { LOOKER } from "./name.ts";
 import { wayOutEvent } from "./way-out-event.ts";
 
-/** A change is let come to its end. */
-const SETTLE_MS = 300;
-/** From one look's beginning to the next at least so long, */
-const LEAST_MS = 10_000;
-/** and between them so many times as long as the last one took. */
+export interface LookTimes {
+  /** A change is let come to its end. */
+  readonly settleMs: number;
+  /** From one look's beginning to the next at least so long. */
+  readonly leastMs: number;
+  /** What announces nothing (sysctls, full tables, failing neighbours) is found by a look after this. */
+  readonly idleMs: number;
+}
+
+const TIMES: LookTimes = { settleMs: 300, leastMs: 10_000, idleMs: 300_000 };
+/** Between two looks so many times as long as the last one took. */
 const REST = 20;
-/** What announces nothing (sysctls, full tables, failing neighbours) is found by a look after this. */
-const IDLE_MS = 300_000;
 
 export interface LooksOptions {
   /** Runs this program with these words, in the node's namespace. */
@@ -41,13 +45,16 @@ export class Looks implements AgentListener {
   #before: { readonly at: number; readonly look: Look } | undefined;
   #trouble = "";
 
-  constructor(private readonly options: LooksOptions) {
+  constructor(
+    private readonly options: LooksOptions,
+    private readonly times = TIMES,
+  ) {
     this.#lookIn(0);
   }
 
   readonly event = ({ kind }: NodeEvent): void => {
     this.#heard.add(kind);
-    this.#lookIn(SETTLE_MS);
+    this.#lookIn(this.times.settleMs);
   };
 
   stop(): void {
@@ -82,10 +89,10 @@ export class Looks implements AgentListener {
     }
     this.#looking = false;
     const took = performance.now() - began;
-    this.#notBefore = began + Math.max(LEAST_MS, took + REST * took);
+    this.#notBefore = began + Math.max(this.times.leastMs, took + REST * took);
     const asked = this.#due;
     this.#due = Number.POSITIVE_INFINITY;
-    this.#lookIn(asked === Number.POSITIVE_INFINITY ? IDLE_MS : 0);
+    this.#lookIn(asked === Number.POSITIVE_INFINITY ? this.times.idleMs : 0);
   }
 
   async #taken(): Promise<Look> {
@@ -106,9 +113,11 @@ export class Looks implements AgentListener {
     const event = wayOutEvent(at, before.look.verdicts, look.verdicts, { kinds, ...by });
     if (event === undefined) return;
     historian.record(event);
-    log.write("info", "way-out", {
+    const broken = event.effects?.find(({ became }) => became === "broken");
+    log.write(broken === undefined ? "info" : "warn", "way-out", {
       message: event.text,
-      pods: event.effects?.length,
+      pod: broken?.pod,
+      why: broken?.text,
       ...(event.by === undefined ? {} : { by: culpritText(event.by) }),
     });
   }

@@ -11,6 +11,7 @@ import type { RepairPlace } from "../remedy/repair.ts";
 import type { Stop } from "../predict/path.ts";
 import { forAddress } from "../vouched.ts";
 import { routeBack } from "./route-fix.ts";
+import { decisionPlace, decisionText } from "../wording.ts";
 import { stopText } from "../stop-text.ts";
 import { withChanges } from "../remedy/change.ts";
 import type { Snapshot } from "../../snapshot/snapshot.ts";
@@ -198,14 +199,11 @@ export function capturedElsewhere(context: CheckContext): Finding[] {
 }
 
 function capture({ path, node, snapshot }: CheckContext): Captured | undefined {
-  const { sent, inLink } = path;
-  if (sent === undefined || inLink === undefined) return undefined;
-  const flow = {
-    ...sent,
-    protocol: PROTOCOL_NUMBER[sent.protocol],
-    destination: path.left?.destination ?? path.target.address,
-    iif: inLink.name,
-  };
+  const { routed, inLink } = path;
+  if (routed === undefined || inLink === undefined) return undefined;
+  const { source, destination, sourcePort, destinationPort, mark } = routed;
+  const protocol = PROTOCOL_NUMBER[routed.protocol];
+  const flow = { source, destination, sourcePort, destinationPort, protocol, mark, iif: inLink.name };
   const way = node.view.fib.predict(flow);
   const { rule } = way;
   // A rule that refuses by itself is told as that.
@@ -253,7 +251,8 @@ function wayText({ node }: CheckContext, way: RouteResult): string {
 
 function evidenceOf({ path, node }: CheckContext, { rule, way, own }: Captured): Evidence[] {
   const { links } = node.view.state;
-  const destination = path.left?.destination ?? path.target.address;
+  const { routed } = path;
+  const marked = rule.mark === undefined ? undefined : routed?.markedBy;
   const text = (result: RouteResult): string =>
     result.route !== undefined
       ? routeText(result.route, links)
@@ -262,8 +261,11 @@ function evidenceOf({ path, node }: CheckContext, { rule, way, own }: Captured):
         : result.error;
   return [
     { source: "ip rule", value: ruleText(rule) },
+    ...(marked === undefined
+      ? []
+      : [{ source: `the mark is set by ${decisionPlace(marked)}`, value: decisionText(marked) }]),
     {
-      source: `ip route get ${destination} from ${path.sent?.source ?? ""} iif ${path.inLink?.name ?? ""}`,
+      source: `ip route get ${routed?.destination ?? ""} from ${routed?.source ?? ""} iif ${path.inLink?.name ?? ""}${rule.mark === undefined ? "" : ` mark ${routed?.mark ?? 0}`}`,
       value: text(way),
     },
     { source: "the same without the rule", value: text(own) },

@@ -6,6 +6,7 @@ import { isDefaultRoute, usesLink } from "./fib.ts";
 import { noRoute, wayText, type Way } from "./in-pod.ts";
 import { IPPROTO, isLoopback, linkDown, neighbourAt } from "./link-state.ts";
 import { localEnd } from "./local-end.ts";
+import { tupleOf } from "./hooks.ts";
 import type { Machine } from "./machine.ts";
 import { solicitOutside } from "./neighbour-discovery.ts";
 import { isAnsweredFor, onLinkPrefix } from "./on-link.ts";
@@ -21,6 +22,7 @@ import { bridgeCallsIptables } from "./wire.ts";
 export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
   const before = machine.packet.destination;
   const pre = walk.hook("node", machine, "prerouting");
+  walk.routed = { ...tupleOf(machine.packet), mark: machine.packet.mark, markedBy: machine.markedBy };
   walk.untrackedBy = machine.untrackedBy;
   walk.zonedBy = machine.zonedBy;
   if (machine.packet.destination !== before && pre.translated !== undefined) {

@@ -227,6 +227,8 @@ export interface Prediction {
   readonly source?: SourceChoice;
   /** The node's rule that keeps the packet out of connection tracking. */
   readonly untrackedBy?: Decision;
+  /** The packet as the node's routing gets it, and the rule that marked it. */
+  readonly routed?: Tuple & { readonly mark: number; readonly markedBy: Decision | undefined };
   /** The node's rule that gave the packet another destination, and which: `203.0.113.55:3128`. */
   readonly redirected?: { readonly by: Decision; readonly to: string };
   readonly outLink?: Link;

@@ -124,6 +124,7 @@ function predictionOf(walk: Walk): Prediction {
       answerLink: walk.answerLink,
       source: walk.source,
       untrackedBy: walk.untrackedBy,
+      routed: walk.routed,
       redirected: walk.redirected,
       translatedBy: walk.translatedBy,
       translatedToOneOf: walk.translatedToOneOf,

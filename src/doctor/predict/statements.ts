@@ -5,6 +5,7 @@ import type { Table } from "../../linux/nftables/ruleset.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
 import { decide } from "./comparisons.ts";
 import { takeByProxy } from "./listeners.ts";
+import { countMatches } from "./xtables/rates.ts";
 import { BREAK, CONTINUE, type Machine, type NatRange, type Step, type StepResult } from "./machine.ts";
 
 export function compileImmediate(expression: ExpressionKinded<"immediate">): Step {
@@ -126,17 +127,17 @@ export function bind(machine: Machine, range: NatRange): StepResult {
 }
 
 /** Expressions whose result depends on what came before: limits are usually not reached. */
-export function compileStateful(expression: StatefulExpression): Step {
+export function compileStateful(expression: StatefulExpression, byKey = false): Step {
   switch (expression.kind) {
     case "counter":
     case "last":
       return () => CONTINUE;
-    case "limit":
     case "connlimit": {
-      const what =
-        expression.kind === "limit"
-          ? `a rate limit of ${expression.rate} ${expression.type ?? "packets"} in ${expression.unitSeconds} s`
-          : `a limit of ${expression.count} connections`;
+      const over = expression.flags?.includes("inv") === true;
+      return (machine) => (countMatches(machine, expression.count, over, byKey) ? CONTINUE : BREAK);
+    }
+    case "limit": {
+      const what = `a rate limit of ${expression.rate} ${expression.type ?? "packets"} in ${expression.unitSeconds} s`;
       // "over" matches what exceeds; usually nothing does.
       const over = expression.flags?.includes("inv") === true;
       return (machine) => decide(machine, what, !over);
@@ -155,7 +156,7 @@ export function compileStateful(expression: StatefulExpression): Step {
 export function compileDynset(expression: ExpressionKinded<"dynset">): Step {
   const inner =
     expression.expressions ?? (expression.expression === undefined ? [] : [expression.expression]);
-  const steps = inner.map((one) => compileStateful(one));
+  const steps = inner.map((one) => compileStateful(one, true));
   const inverted = expression.flags?.includes("inv") === true;
   return (machine) => {
     const broke = steps.some((step) => step(machine) === BREAK);
@@ -172,7 +173,7 @@ export function compileObject(expression: ExpressionKinded<"objref">, table: Tab
     }
     case "connlimit": {
       const { count, over } = object;
-      return (machine) => decide(machine, `a limit of ${count} connections`, !over);
+      return (machine) => (countMatches(machine, count, over, false) ? CONTINUE : BREAK);
     }
     case "quota": {
       const matches = object.consumed >= object.bytes === object.flags.includes("inv");

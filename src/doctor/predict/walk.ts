@@ -54,6 +54,7 @@ export class Walk {
   untrackedBy: Decision | undefined;
   zonedBy: Decision | undefined;
   redirected: Prediction["redirected"];
+  routed: Prediction["routed"];
   /** Routes with several next hops that the packet met on its way out. */
   readonly forks: Fork[] = [];
   podLink: Link | undefined;

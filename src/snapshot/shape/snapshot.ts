@@ -11,6 +11,7 @@ import type { Listener } from "../../linux/socket-diag.ts";
 import {
   SNAPSHOT_FORMAT,
   type ConfigFile,
+  type ConnectionCount,
   type ConntrackReading,
   type ConntrackState,
   type CounterReading,
@@ -119,6 +120,9 @@ const conntrack = object<ConntrackState>({
     list(object<PortUse>({ protocol: name, outgoing: ip, destination: ip, port, used: number })),
   ),
   flows: optional(list(flowGroup)),
+  connections: optional(
+    list(object<ConnectionCount>({ protocol: name, source: ip, destination: ip, open: number })),
+  ),
 });
 
 const query = object<RecordedQuery>({

@@ -1,7 +1,7 @@
 /** Namespaces in which connections are tracked: made entries of every kind, or a pod with real traffic. */
 import type { NetworkNamespace } from "../../../src/kernel/namespace.ts";
 import { ask, run } from "../../support/witness.ts";
-import { freshNamespace } from "../../support/world.ts";
+import { awaitNeighbour, freshNamespace } from "../../support/world.ts";
 
 /** A namespace whose rules ask for tracking, with accounting and timestamps on. */
 export function trackingNamespace(): NetworkNamespace {
@@ -138,5 +138,7 @@ export function podWorld(): PodWorld {
   if (run(node, ["nft", "-f", "-"], NODE_RULES).exitCode !== 0) {
     ask(node, ["nft", "-f", "-"], NODE_RULES.replace(/ct helper ftp-helper {.*?}|tcp dport 21 .*?;/gs, ""));
   }
+  awaitNeighbour(pod, "fd00::254");
+  awaitNeighbour(node, "2001:db8::1");
   return { pod, node, outside };
 }

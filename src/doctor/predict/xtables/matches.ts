@@ -226,12 +226,13 @@ const ALL = [
   match(limit, (machine, { rate }) => machine.ask(`a rate limit of ${rate}`, true)),
   match(hashlimit, hashlimitMatches),
   match(connlimit, connlimitMatches),
-  match(statistic, (machine, value) =>
-    machine.ask(
-      value.mode === "random" ? `a random choice (${value.probability})` : `every ${value.every}th packet`,
-      true,
-    ),
-  ),
+  match(statistic, (machine, value) => {
+    // What happens more often than not.
+    const often = value.mode === "random" ? value.probability >= 0.5 : value.every <= 2;
+    const what =
+      value.mode === "random" ? `a random choice (${value.probability})` : `every ${value.every}th packet`;
+    return machine.ask(what, often !== value.not);
+  }),
 
   match(owner, ownerMatches),
   match(socket, socketMatches),

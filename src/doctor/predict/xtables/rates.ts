@@ -51,6 +51,34 @@ export function connlimitMatches(
   { limit, prefixLength, upTo, by }: ValueOf<typeof connlimit>,
 ): boolean {
   const address = by === "source" ? machine.packet.source : machine.packet.destination;
-  const what = `a limit of ${limit} connections ${by === "source" ? "from" : "to"} ${address}/${prefixLength}`;
-  return machine.ask(what, upTo);
+  const open = openConnections(machine, by, prefixLength);
+  const whose = `${by === "source" ? "from" : "to"} ${address}/${prefixLength}`;
+  return machine.ask(
+    `a limit of ${limit} connections ${whose}${nowText(open)}`,
+    (open ?? 0) < limit === upTo,
+  );
+}
+
+/** `ct count` of nft, of all connections or by the key of a set: taken for the source, as it nearly always is. */
+export function countMatches(machine: Machine, limit: number, over: boolean, byKey: boolean): boolean {
+  const open = openConnections(machine, byKey ? "source" : "all");
+  return machine.ask(`a limit of ${limit} connections${nowText(open)}`, (open ?? 0) >= limit === over);
+}
+
+function nowText(open: number | undefined): string {
+  return open === undefined ? "" : `, now ${open} open`;
+}
+
+/** Those of the packet's protocol that are tracked now, the packet's own not among them. */
+function openConnections(
+  { packet, view }: Machine,
+  by: "source" | "destination" | "all",
+  prefixLength = packet.family === 4 ? 32 : 128,
+): number | undefined {
+  return view.state.conntrack?.connections
+    ?.filter(
+      (one) =>
+        one.protocol === packet.protocol && (by === "all" || sameNetwork(one[by], packet[by], prefixLength)),
+    )
+    .reduce((sum, one) => sum + one.open, 0);
 }

@@ -1,0 +1,106 @@
+/** When the agent looks, with looks that the test answers itself. */
+import { expect, test } from "bun:test";
+import type { Answered } from "../../src/agent/api/ask-self.ts";
+import { Historian } from "../../src/agent/historian.ts";
+import { cutValue } from "../../src/agent/journal/parts.ts";
+import type { JournalEvent } from "../../src/agent/journal/journal.ts";
+import type { Look } from "../../src/agent/look/look.ts";
+import { Looks } from "../../src/agent/look/looks.ts";
+import { NetworkNotes } from "../../src/agent/network-notes.ts";
+import { afterThisTest } from "../support/teardown.ts";
+
+const TIMES = { settleMs: 1, leastMs: 5, idleMs: 600_000 };
+const RULES = { kind: "rules", generation: 7, pid: 1, process: "firewalld" } as const;
+
+function answer(healthy: boolean): Answered {
+  const findings = healthy ? [] : [{ code: "forward-dropped", text: "dropped", stopsTraffic: true } as const];
+  const look = {
+    snapshot: cutValue({}),
+    verdicts: [{ pod: "blue", healthy, blind: false, answer: "fine", findings }],
+  } as unknown as Look;
+  return { exitCode: 0, stdout: JSON.stringify(look), stderr: "" };
+}
+
+/** Looks whose answers are given one by one. */
+class Scene {
+  readonly events: JournalEvent[] = [];
+  readonly log: string[] = [];
+  #asked: ((answered: Answered) => void)[] = [];
+  #waiting: (() => void) | undefined;
+  looks = 0;
+  readonly historian = new Historian(
+    undefined,
+    new NetworkNotes(() => ({ links: [], addresses: [], routes: [] })),
+    (event) => void this.events.push(event),
+  );
+  readonly agent = new Looks(
+    {
+      run: async () => {
+        this.looks++;
+        return new Promise((resolve) => {
+          this.#asked.push(resolve);
+          this.#waiting?.();
+        });
+      },
+      log: { write: (level, event) => void this.log.push(`${level} ${event}`) },
+      historian: this.historian,
+      journal: undefined,
+      looked: () => {},
+    },
+    TIMES,
+  );
+
+  constructor() {
+    afterThisTest(() => this.agent.stop());
+  }
+
+  /** When a look is under way. @returns how many are */
+  async begun(): Promise<number> {
+    if (this.#asked.length === 0) await new Promise<void>((resolve) => (this.#waiting = resolve));
+    return this.#asked.length;
+  }
+
+  /** Answers the look that is under way, or the next one. @returns how many were under way */
+  async answers(answered: Answered): Promise<number> {
+    const underWay = await this.begun();
+    this.#asked.shift()!(answered);
+    await Bun.sleep(0);
+    return underWay;
+  }
+
+  change(): void {
+    this.historian.event(RULES);
+    this.agent.event(RULES);
+  }
+}
+
+test("many changes are one look, never two at once, and what changed meanwhile is looked at again", async () => {
+  const scene = new Scene();
+  expect(await scene.answers(answer(true))).toBe(1);
+  for (let times = 0; times < 50; times++) scene.change();
+  await scene.begun();
+  scene.change();
+  expect(await scene.answers(answer(false))).toBe(1);
+  expect(scene.looks).toBe(2);
+  const told = scene.events.filter(({ kind }) => kind === "way-out");
+  expect(told).toMatchObject([
+    { object: "blue", text: "1 pod lost its way out", by: { process: "firewalld" } },
+  ]);
+  expect(await scene.answers(answer(true))).toBe(1);
+  expect(scene.events.at(-1)).toMatchObject({ kind: "way-out", text: "1 pod has its way out again" });
+});
+
+test("a look that fails is told once, and compares with the last that did not", async () => {
+  const scene = new Scene();
+  await scene.answers(answer(true));
+  const failure = { exitCode: 3, stdout: "", stderr: "no privilege" };
+  for (let times = 0; times < 2; times++) {
+    scene.change();
+    await scene.answers(failure);
+  }
+  expect(scene.log).toEqual(["error look"]);
+  scene.change();
+  await scene.answers(answer(false));
+  expect(scene.log).toEqual(["error look", "warn way-out", "info look"]);
+  expect(scene.events.at(-1)).toMatchObject({ kind: "way-out", text: "1 pod lost its way out" });
+});
