@@ -1,5 +1,5 @@
 /** Builds dist/wayout, or the path given: one file that holds Bun, wayout and everything it needs. */
-import { mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { BunPlugin } from "bun";
@@ -44,11 +44,13 @@ console.log(`${output}  ${(Bun.file(output).size / 1e6).toFixed(0)} MB`);
 async function bundlePlugin(): Promise<string> {
   const { outputs } = await Bun.build({
     entrypoints: [join(root, "src", "cni", "main.ts")],
+    plugins: [sharedTogether()],
     outdir: directory,
     target: "bun",
     splitting: true,
     format: "esm",
   });
+  if (process.env.DBG) for (const o of outputs) await Bun.write("/tmp/lean/bx/" + o.path.split("/").pop(), o);
   return outputs.find(({ kind }) => kind === "entry-point")!.path;
 }
 
@@ -58,6 +60,38 @@ function pluginApart(path: string): BunPlugin {
     name: "plugin-apart",
     setup(build) {
       build.onResolve({ filter: /^\.\/cni\/main\.ts$/ }, () => ({ path }));
+    },
+  };
+}
+
+/**
+ * What all calls load becomes one chunk, what all that work on the node load another: each part that is loaded on
+ * demand imports both. Otherwise a module that one rare part needs by itself is cut out, and every call loads two chunks.
+ */
+function sharedTogether(): BunPlugin {
+  const source = (...names: string[]): string => join(root, "src", ...names);
+  const shared = [source("cni", "context.ts"), source("cni", "network-state.ts")];
+  const without = [
+    source("cni", "main.ts"),
+    source("cni", "loopback.ts"),
+    source("cni", "result.ts"),
+    ...shared,
+  ];
+  const parts = new Set<string>();
+  for (const room of ["cni", "flows", "forwarding", "nat"]) {
+    for (const path of new Bun.Glob("**/*.ts").scanSync({ cwd: source(room), absolute: true })) {
+      const imports = readFileSync(path, "utf8").matchAll(/\bimport\("(\.[^"]+)"\)/g);
+      for (const [, target] of imports) parts.add(join(dirname(path), target!));
+    }
+  }
+  const added = shared.map((path) => `import ${JSON.stringify(path)};\n`).join("");
+  return {
+    name: "shared-together",
+    setup(build) {
+      build.onLoad({ filter: /\.ts$/ }, ({ path }) => {
+        if (!parts.has(path) || without.includes(path)) return undefined;
+        return { contents: `${readFileSync(path, "utf8")}\n${added}`, loader: "ts" };
+      });
     },
   };
 }

@@ -58,3 +58,21 @@ export function exitCodeOf(error: unknown): 1 | 2 | 3 {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+const LIMITS: Readonly<Record<string, string>> = {
+  EMFILE: "Raise this process's limit of open files (ulimit -n, LimitNOFILE=).",
+  ENFILE: "The whole machine has no more open files to give: close some, or raise fs.file-max.",
+  ENOMEM:
+    "Give it more memory: the kernel had none left, or the limit of this process (MemoryMax=) is reached.",
+  ENOSPC: "Make room on that file system.",
+  EDQUOT: "Make room on that file system: a quota is used up.",
+  EROFS: "Mount that file system writable.",
+};
+
+/**
+ * The cure where this machine's limits refused, and not what was asked about; undefined for every other error number.
+ * @param code the name of an error number, as the kernel's refusals and Node's errors have it
+ */
+export function limitTodo(code: string | undefined): string | undefined {
+  return code !== undefined && Object.hasOwn(LIMITS, code) ? LIMITS[code] : undefined;
+}

@@ -12,6 +12,7 @@ try {
     const { runPlugin } = await import("./cni/main.ts");
     process.exitCode = await runPlugin();
   } else if (process.argv[2] === "--version" || process.argv[2] === "-V") {
+    (await import("./cli/lost-output.ts")).mindLostOutput();
     process.stdout.write(`wayout ${VERSION}\n`);
   } else {
     const { holdBackCompilers } = await import("./cli/engine-options.ts");

@@ -8,7 +8,7 @@ import * as v from "valibot";
 import { messageOf, WayoutError } from "../error.ts";
 import { removeReplaced, replaceFile } from "../kernel/durable-file.ts";
 import { FileLock } from "../kernel/file-lock.ts";
-import { removeIfEmpty } from "../kernel/file.ts";
+import { makeDirectory, removeIfEmpty } from "../kernel/file.ts";
 import { queueFor } from "../kernel/lock-queue.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { SystemError } from "../linux/errno.ts";
@@ -57,7 +57,11 @@ export class AttachmentStore {
   write(record: NodeRecord): void {
     try {
       if (record.attachments.length === 0 && record.networks.length === 0) removeReplaced(this.path);
-      else replaceFile(this.path, `${JSON.stringify(record, null, 2)}\n`);
+      else {
+        // The lock made it, unless /run is read-only or full: then this is what says so.
+        makeDirectory(DIRECTORY, 0o755);
+        replaceFile(this.path, `${JSON.stringify(record, null, 2)}\n`);
+      }
     } catch (error) {
       throw new WayoutError({
         code: "record-not-written",

@@ -171,12 +171,21 @@ export const CATALOGUE = {
       "The error that the program in the pod would see. A rule in the pod's own OUTPUT, a BPF program of its control group, an address or a buffer that is missing.",
   },
   // ── the pod's route ──
+  "pod-rule-captures": {
+    step: "pod-route",
+    title: "a policy rule in the pod sends what it sends into a table that leads nowhere",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_ADDRESS,
+    about:
+      "Plugins for second networks, VPN sidecars and routing agents put rules and tables into the pod. Without the rule the packet would get through.",
+  },
   "pod-no-route": {
     step: "pod-route",
     title: "the pod has no route to the destination",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [...NO_POD_ADDRESS, "pod-no-carrier"],
+    dependsOn: [...NO_POD_ADDRESS, "pod-no-carrier", "pod-rule-captures"],
     about:
       "Programs see “Network is unreachable” at once. The bridge plugin sets a default route only for isDefaultGateway, or when the IPAM names routes.",
   },
@@ -185,7 +194,7 @@ export const CATALOGUE = {
     title: "a route in the pod refuses the destination",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: NO_POD_ADDRESS,
+    dependsOn: [...NO_POD_ADDRESS, "pod-rule-captures"],
     about: "A blackhole, unreachable or prohibit route is more specific than the default route.",
   },
   // ── the gateway ──
@@ -200,6 +209,7 @@ export const CATALOGUE = {
       "bridge-address-missing",
       "bridge-other-subnet",
       "pod-no-route",
+      "pod-rule-captures",
     ],
     about: "The pod's route points to an address that neither the node nor another port of the bridge has.",
   },
@@ -428,7 +438,7 @@ export const CATALOGUE = {
       "a policy rule sends the pod's packets another way than the node's own, and they get no further there",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["pod-rule-captures"],
     about:
       "A VPN's table, a rule by source or mark, or what an uninstalled product left behind, captures what pods send. Without the rule the packet would get through.",
   },

@@ -4,7 +4,7 @@ import type { FlowLineContext } from "../flows/flow-line.ts";
 import { FlowPrinter } from "../flows/flow-printer.ts";
 import { flowRecord } from "../flows/flow-record.ts";
 import { FlowSorter, type SortKey } from "../flows/flow-sorter.ts";
-import { jsonText } from "../text/visible.ts";
+import { visibleJson } from "../text/visible.ts";
 import { writeOut } from "./byte-sink.ts";
 
 /** Output is gathered to this size before it goes out. */
@@ -18,7 +18,10 @@ const FLOWS_A_COLLECTION = 4096;
 /** UTF-8 bytes that a character of a string takes at most. */
 const MOST_BYTES = 3;
 
+const DEL = 0x7f;
+
 const encoder = new TextEncoder();
+const decoder = new TextDecoder();
 
 /** Where flows go on their way to stdout. */
 export interface FlowOutput {
@@ -77,15 +80,20 @@ function jsonOutput(form: "array" | "lines", { pods }: FlowLineContext): FlowOut
   const pieces = form === "array" ? new Pieces("[\n", ",\n", "\n]\n") : new Pieces("", "", "");
   const behind = form === "lines" ? "\n" : "";
   return {
-    add: (scan) => pieces.add(`${jsonText(flowRecord(scan.entry(), pods))}${behind}`),
+    add: (scan) => pieces.add(`${JSON.stringify(flowRecord(scan.entry(), pods))}${behind}`),
     end: () => pieces.end(),
   };
 }
 
-/** Pieces of output, with something before, between and behind them, gathered into large writes. */
+/**
+ * Pieces of JSON, with something before, between and behind them, gathered into large writes. What cannot be seen in them
+ * is looked for once a write: a table has hundreds of thousands of flows, and hardly one whose pod has such a name.
+ */
 class Pieces {
   readonly #bytes = new Uint8Array(CHUNK_BYTES);
   #used = 0;
+  /** Characters in them: as many as bytes when all are ASCII. */
+  #characters = 0;
   #first = true;
 
   constructor(
@@ -111,12 +119,15 @@ class Pieces {
   #put(text: string): void {
     const room = MOST_BYTES * text.length;
     if (this.#used + room > this.#bytes.length) this.#flush();
-    if (room > this.#bytes.length) return writeOut(encoder.encode(text));
+    if (room > this.#bytes.length) return writeOut(encoder.encode(visibleJson(text)));
+    this.#characters += text.length;
     this.#used += encoder.encodeInto(text, this.#bytes.subarray(this.#used)).written;
   }
 
   #flush(): void {
-    if (this.#used > 0) writeOut(this.#bytes.subarray(0, this.#used));
-    this.#used = 0;
+    const bytes = this.#bytes.subarray(0, this.#used);
+    const isPlain = this.#characters === this.#used && !bytes.includes(DEL);
+    if (this.#used > 0) writeOut(isPlain ? bytes : encoder.encode(visibleJson(decoder.decode(bytes))));
+    this.#used = this.#characters = 0;
   }
 }

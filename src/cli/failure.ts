@@ -1,6 +1,6 @@
 import { CommanderError } from "commander";
 import { AddressError } from "../address/ip.ts";
-import { exitCodeOf, messageOf, WayoutError } from "../error.ts";
+import { exitCodeOf, limitTodo, messageOf, WayoutError } from "../error.ts";
 import { COMMANDS } from "./commands.ts";
 import { printJson, tellAside } from "./output.ts";
 import { style } from "./style.ts";
@@ -58,11 +58,13 @@ export function asWayoutError(error: unknown, args: readonly string[]): WayoutEr
       cause: error,
     });
   }
+  const todo = limitTodo(code);
   return new WayoutError({
     code: code ?? "internal",
-    kind: "broken",
+    kind: todo === undefined ? "broken" : "machine",
     doing: command,
     said: messageOf(error),
+    ...(todo === undefined ? {} : { todo }),
     cause: error,
   });
 }

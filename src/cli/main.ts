@@ -2,6 +2,7 @@ import { Command, CommanderError } from "commander";
 import { VERSION } from "../version.ts";
 import { COMMANDS } from "./commands.ts";
 import { reportFailure } from "./failure.ts";
+import { mindLostOutput } from "./lost-output.ts";
 import { HELP_OUTPUT } from "./output.ts";
 
 /**
@@ -9,7 +10,7 @@ import { HELP_OUTPUT } from "./output.ts";
  * user cannot. A command that found something broken without failing sets process.exitCode itself.
  */
 export async function runCommandLine(given: readonly string[]): Promise<number> {
-  process.stdout.on("error", unlessClosed);
+  mindLostOutput();
   // Only the command that is asked for is loaded; `help COMMAND` asks for it, too.
   const args = given[0] === "help" && given[1] !== undefined ? [...given.slice(1), "--help"] : given;
   const program = new Command("wayout")
@@ -36,11 +37,6 @@ export async function runCommandLine(given: readonly string[]): Promise<number> 
     if (error instanceof CommanderError && error.code === "commander.help") return 2;
     return reportFailure(error, args.includes("--json"), args);
   }
-}
-
-/** Whoever read our output has gone (`| head`): what was begun is brought to its end, and nobody is left to tell. */
-function unlessClosed(error: NodeJS.ErrnoException): void {
-  if (error.code !== "EPIPE") throw error;
 }
 
 function forEveryCommand(command: Command, visit: (command: Command) => void): void {

@@ -118,7 +118,12 @@ class HostLocal implements AddressManagement {
 
   samples(there: readonly string[]): readonly AssignedAddress[] {
     return this.configuration!.sets.map((set) => {
-      const range = set.find(({ gateway }) => there.includes(gateway)) ?? set[0]!;
+      let range = set[0]!;
+      for (const other of set) {
+        if (!there.includes(other.gateway)) continue;
+        range = other;
+        break;
+      }
       const { subnet, first, gateway } = range;
       return { address: `${ipFromNumber(subnet.family, first)}/${subnet.prefixLength}`, gateway };
     });

@@ -240,7 +240,8 @@ function readBackend(fields: Fields): NatBackendName {
 /** The backend of that name; undefined for one that a network cannot have. */
 export function networkBackend(name: unknown): NatBackendName | undefined {
   if (name === undefined) return undefined;
-  return translating().find((backend) => backend === name);
+  for (const backend of translating()) if (backend === name) return backend;
+  return undefined;
 }
 
 /** `"203.0.113.5"`, `"203.0.113.5-203.0.113.8"`, or a list with one of each family. */

@@ -22,6 +22,6 @@ export function entrances(
 
 /** Since Linux 5.7 postrouting knows by which interface a packet came (28f8bfd1ac94). */
 function tellsEntrance(): boolean {
-  const [major = 0, minor = 0] = (readSysctl(undefined, "kernel.osrelease") ?? "").split(".").map(Number);
-  return major > 5 || (major === 5 && minor >= 7);
+  const [major = "", minor = ""] = (readSysctl(undefined, "kernel.osrelease") ?? "").split(".");
+  return Number(major) > 5 || (Number(major) === 5 && Number(minor) >= 7);
 }

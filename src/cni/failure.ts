@@ -1,5 +1,5 @@
 /** Errors as the protocol has them: a number for programs, a sentence for people. */
-import { messageOf, WayoutError } from "../error.ts";
+import { limitTodo, messageOf, WayoutError } from "../error.ts";
 import { FieldError } from "../ipam/fields.ts";
 import { NEWEST } from "./version.ts";
 
@@ -85,7 +85,7 @@ export function cniFailure(error: unknown, version: string = NEWEST): CniFailure
     };
   }
   if (error instanceof WayoutError) {
-    const details = error.todo;
+    const details = error.todo ?? limitTodo(codeOf(error.cause));
     return {
       cniVersion: version,
       code: numberOf(error),
@@ -103,10 +103,19 @@ function numberOf(error: WayoutError): number {
   return error.kind === "usage" ? CNI_ERROR_CODES["bad-configuration"] : CNI_ERROR_CODES.failed;
 }
 
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error ? String(error.code) : undefined;
+}
+
 /** The kernel's refusals and Node's errors have a code; what has none is a mistake of ours. */
-function unexpected(error: unknown): { readonly code: number; readonly msg: string } {
-  const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
+function unexpected(error: unknown): Omit<CniFailure, "cniVersion"> {
+  const code = codeOf(error);
   const msg = messageOf(error);
   if (code === "EPERM" || code === "EACCES") return { code: CNI_ERROR_CODES["no-privilege"], msg };
-  return { code: code === undefined ? CNI_ERROR_CODES.internal : CNI_ERROR_CODES.failed, msg };
+  const details = limitTodo(code);
+  return {
+    code: code === undefined ? CNI_ERROR_CODES.internal : CNI_ERROR_CODES.failed,
+    msg,
+    ...(details === undefined ? {} : { details }),
+  };
 }

@@ -1,12 +1,12 @@
 /** One CNI call: environment and standard input in, a result or an error on standard output. */
-import { jsonText } from "../text/visible.ts";
+import { jsonText, visible } from "../text/visible.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { isCharacterDevice, readDescriptor, statDescriptor, writeDescriptor } from "../kernel/file.ts";
 import { VERSION } from "../version.ts";
 import { readCall, type CniCommand } from "./call.ts";
 import type { NetworkHeader } from "./configuration.ts";
 import type { CniContext, Environment } from "./context.ts";
-import { cniFailure } from "./failure.ts";
+import { cniFailure, type CniFailure } from "./failure.ts";
 import { atLeast, CNI_VERSIONS, isSpoken, NEWEST, type CniVersion } from "./version.ts";
 
 /**
@@ -27,10 +27,9 @@ export async function runPlugin(environment: Environment = process.env): Promise
     }
     const text = readInput();
     version = versionOf(text);
-    const { readHeader } = await import("./configuration.ts");
+    const { CniContext, readHeader } = await import("./context.ts");
     const header = readHeader(text);
     requireVersion(call.command, header);
-    const { CniContext } = await import("./context.ts");
     using context = new CniContext(call, header, environment);
     if (header.fields.raw("type") === "loopback") {
       const { loopbackAnswer } = await import("./loopback.ts");
@@ -42,8 +41,7 @@ export async function runPlugin(environment: Environment = process.env): Promise
     if (answer !== undefined) print(answer);
     return 0;
   } catch (error) {
-    // What failed may be named by others.
-    write(jsonText(cniFailure(error, version), 2));
+    tellFailure(cniFailure(error, version));
     return 1;
   }
 }
@@ -121,6 +119,16 @@ function readInput(): string {
       said: messageOf(error),
       cause: error,
     });
+  }
+}
+
+/** Where standard output takes nothing (full, closed), that itself is what failed: then on standard error. */
+function tellFailure(failure: CniFailure): void {
+  try {
+    // What failed may be named by others.
+    write(jsonText(failure, 2));
+  } catch {
+    process.stderr.write(`${visible(failure.msg)}\n`);
   }
 }
 

@@ -40,13 +40,14 @@ export function planAttachment(configuration: NetworkConfiguration, assignment: 
     }
   }
   const gateways = isGateway ? ips.map(gatewayAddress) : [];
-  const outside = isGateway ? ips.filter(hasGatewayOutside) : [];
+  const bridgedSubnets = new Set<string>();
+  if (isGateway) for (const ip of ips) if (hasGatewayOutside(ip)) bridgedSubnets.add(subnetOf(ip.address));
   return {
     ips,
     routes,
     podRoutes: distinct(routes.map((route) => podRoute(route, ips))),
     gateways: [...new Set(gateways)],
-    bridgedSubnets: [...new Set(outside.map(({ address }) => subnetOf(address)))],
+    bridgedSubnets: [...bridgedSubnets],
     forwarded: isGateway ? [...new Set(ips.map((ip) => familyOf(ip.address)))] : [],
   };
 }
@@ -60,7 +61,8 @@ function hasRouteTo(routes: readonly AssignedRoute[], dst: string): boolean {
 }
 
 /** A route that is written twice is one route; the kernel would refuse the second. */
-function distinct(routes: readonly PodRoute[]): PodRoute[] {
+function distinct(routes: readonly PodRoute[]): readonly PodRoute[] {
+  if (routes.length < 2) return routes;
   const seen = new Set<string>();
   const kept: PodRoute[] = [];
   for (const route of routes) {
@@ -118,21 +120,27 @@ const SCOPES: Readonly<Record<number, NonNullable<PodRoute["scope"]>>> = {
   254: "host",
 };
 
+function firstGateway(ips: readonly ResultAddress[], family: IpFamily): string | undefined {
+  for (const { address, gateway } of ips) {
+    if (gateway !== undefined && familyOf(address) === family) return gateway;
+  }
+  return undefined;
+}
+
+function isOutside(gateway: string, ips: readonly ResultAddress[]): boolean {
+  for (const ip of ips) if (ip.gateway === gateway && hasGatewayOutside(ip)) return true;
+  return false;
+}
+
 /** A route without a gateway takes that of the first address of its family; one of link scope needs none. */
 function podRoute(route: AssignedRoute, ips: readonly ResultAddress[]): PodRoute {
   const family = familyOf(route.dst);
   const scope = route.scope === undefined ? undefined : SCOPES[route.scope];
-  const gateway =
-    route.gw ??
-    (scope === "link" || scope === "host"
-      ? undefined
-      : ips.find((ip) => ip.gateway !== undefined && familyOf(ip.address) === family)?.gateway);
+  const gateway = route.gw ?? (scope === "link" || scope === "host" ? undefined : firstGateway(ips, family));
   const { mtu, advmss, priority, table } = route;
   // Only the network's own gateway is known to answer on the link; any other must be in a subnet of the pod's.
   const onlink =
-    gateway !== undefined &&
-    ips.some((ip) => ip.gateway === gateway && hasGatewayOutside(ip)) &&
-    !(family === 6 && isLinkLocalAddress(gateway));
+    gateway !== undefined && isOutside(gateway, ips) && !(family === 6 && isLinkLocalAddress(gateway));
   return {
     destination: route.dst,
     ...(gateway === undefined ? {} : { gateway }),

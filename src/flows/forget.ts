@@ -27,9 +27,8 @@ export function forgetFlowsOf(namespace: NetworkNamespace, addresses: readonly s
     return;
   }
   const found: ConntrackEntry[] = [];
-  const numbers = addresses
-    .filter((address) => !address.includes(":"))
-    .map((address) => Number(ipNumber(address)));
+  const numbers: number[] = [];
+  for (const address of addresses) if (!address.includes(":")) numbers.push(Number(ipNumber(address)));
   const hasIpv6 = numbers.length < addresses.length;
   conntrack.scan((scan) => {
     const { view } = scan.wire;

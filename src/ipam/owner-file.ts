@@ -1,9 +1,29 @@
 /** What an address file of host-local says: `<container>\r\n<interface>`. */
+import { readRegularIfThere } from "../kernel/file.ts";
+import { SystemError } from "../linux/errno.ts";
 import type { Owner } from "./assignment.ts";
+
+/** A container's id and an interface name are shorter. */
+const MOST_BYTES = 4096;
+/** Instead of the text of what is no file. It names nobody, as does one that makes no sense. */
+export const NO_FILE = "?";
 
 /** As host-local writes it. */
 export function ownerText(owner: Owner): string {
   return `${owner.container}\r\n${owner.interfaceName}`;
+}
+
+/**
+ * What an address file says, or `NO_FILE`; undefined when there is none of that name. A directory, a device or a circle of
+ * links among them keeps its one address taken, and no other pod from its own.
+ */
+export function readOwnerFile(path: string): string | undefined {
+  try {
+    return readRegularIfThere(path, MOST_BYTES)?.text;
+  } catch (error) {
+    if (error instanceof SystemError && (error.code === "EINVAL" || error.code === "ELOOP")) return NO_FILE;
+    throw error;
+  }
 }
 
 /**

@@ -15,7 +15,7 @@ import {
   writeText,
 } from "../kernel/file.ts";
 import type { Owner } from "./assignment.ts";
-import { ownerText, parseOwner } from "./owner-file.ts";
+import { ownerText, parseOwner, readOwnerFile } from "./owner-file.ts";
 
 const DIRECTORY = ".owners";
 /**
@@ -110,7 +110,7 @@ export class OwnerIndex {
 export function readReservations(network: string): Reservation[] {
   const found = new Map<string, { readonly owner: Owner; readonly addresses: string[] }>();
   for (const address of listDirectory(network).filter(isIp)) {
-    const text = readTextIfThere(`${network}/${address}`) ?? "";
+    const text = readOwnerFile(`${network}/${address}`) ?? "";
     if (text === "") removeFile(`${network}/${address}`);
     const owner = parseOwner(text);
     if (owner === undefined) continue;

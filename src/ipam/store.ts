@@ -10,17 +10,9 @@ import { isIp } from "../address/ip.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import { FileLock } from "../kernel/file-lock.ts";
-import {
-  isMissing,
-  listDirectory,
-  makeDirectory,
-  makeFile,
-  readTextIfThere,
-  removeFile,
-  writeText,
-} from "../kernel/file.ts";
+import { isMissing, listDirectory, makeDirectory, makeFile, removeFile, writeText } from "../kernel/file.ts";
 import type { Owner } from "./assignment.ts";
-import { isOwnedBy, ownerText, parseOwner } from "./owner-file.ts";
+import { isOwnedBy, ownerText, parseOwner, NO_FILE, readOwnerFile } from "./owner-file.ts";
 import { OwnerIndex, readReservations, type Reservation } from "./owner-index.ts";
 
 /** The reference plugin holds the lock for as long as one of its calls takes. */
@@ -79,16 +71,17 @@ export class AddressStore implements Disposable {
   /** Addresses whose files name nobody. */
   orphans(): string[] {
     return attempt(`reading ${this.directory}`, () =>
-      this.addresses().filter(
-        (address) => parseOwner(readTextIfThere(`${this.directory}/${address}`) ?? "") === undefined,
-      ),
+      this.addresses().filter((address) => {
+        const text = readOwnerFile(`${this.directory}/${address}`) ?? "";
+        return text !== NO_FILE && parseOwner(text) === undefined;
+      }),
     );
   }
 
   /** The address given away last from a range set; undefined when that is not known. */
   lastReserved(set: number): string | undefined {
     return attempt(`reading ${this.directory}`, () => {
-      const text = readTextIfThere(`${this.directory}/last_reserved_ip.${set}`)?.trim();
+      const text = readOwnerFile(`${this.directory}/last_reserved_ip.${set}`)?.trim();
       return text !== undefined && isIp(text) ? text : undefined;
     });
   }
@@ -155,7 +148,7 @@ export class AddressStore implements Disposable {
   /** An address whose file names somebody else is theirs, whatever the index says. */
   #free(address: string, owner: Owner): boolean {
     const path = `${this.directory}/${address}`;
-    const text = readTextIfThere(path);
+    const text = readOwnerFile(path);
     if (text === undefined) return false;
     if (parseOwner(text) !== undefined && !isOwnedBy(text, owner)) return false;
     removeFile(path);
@@ -166,7 +159,7 @@ export class AddressStore implements Disposable {
 /** Who holds an address, without the lock: for looking only. undefined when it is free or its file names nobody. */
 export function holderOf(directory: string, address: string): Owner | undefined {
   return attempt(`reading ${directory}/${address}`, () =>
-    parseOwner(readTextIfThere(`${directory}/${address}`) ?? ""),
+    parseOwner(readOwnerFile(`${directory}/${address}`) ?? ""),
   );
 }
 

@@ -81,9 +81,10 @@ export class NetworkNamespace implements Disposable {
     }
   }
 
-  /** The namespace of the calling thread. */
+  /** The namespace of the calling thread. What the kernel itself has at that path need not be looked at first. */
   static current(): NetworkNamespace {
-    return NetworkNamespace.open(OWN_NAMESPACE);
+    const fd = openFile(OWN_NAMESPACE, "r");
+    return new NetworkNamespace(fd, OWN_NAMESPACE, undefined, statDescriptor(fd).inode);
   }
 
   /** A namespace by its name under /run/netns. @throws ENOENT */

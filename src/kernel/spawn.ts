@@ -6,6 +6,7 @@
  * the C library that this process runs on are handed in by address.
  */
 import { messageOf, WayoutError } from "../error.ts";
+import { OWN_FILE } from "../self.ts";
 import { closeFile, writeDescriptor } from "./file.ts";
 import * as libc from "./libc.ts";
 
@@ -171,7 +172,8 @@ export function spawnIn(
     keep: descriptors(place.keep),
     uidMap: place.rootFor === undefined ? undefined : map(place.rootFor.uid),
     gidMap: place.rootFor === undefined ? undefined : map(place.rootFor.gid),
-    path: libc.text(argv[0]),
+    // Our own program by its inode: where the child lives its path may be covered.
+    path: libc.text(argv[0] === process.execPath ? OWN_FILE : argv[0]),
   };
   const at = (buffer: Parameters<typeof libc.addressOf>[0] | undefined): bigint =>
     buffer === undefined ? 0n : libc.addressOf(buffer);

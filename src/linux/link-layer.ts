@@ -24,3 +24,6 @@ export const ARPHRD = {
   gre6: 823,
   none: 65534,
 } as const;
+
+/** The longest name of an interface: IFNAMSIZ less the NUL (include/uapi/linux/if.h). */
+export const INTERFACE_NAME_BYTES = 15;

@@ -2,6 +2,7 @@
  * The names by which things that outlive a process are found again: veths, their aliases, owners of NAT rules, chains.
  * Other versions of wayout read them, so they are part of what docs/state.md promises, and test/naming pins them.
  */
+import { INTERFACE_NAME_BYTES } from "../linux/link-layer.ts";
 import { xxHash64 } from "./xxhash64.ts";
 
 /** One interface of one container. */
@@ -13,8 +14,6 @@ export interface NamedOwner {
 // ── The node's end of a pod's link ───────────────────────────────────────────────────────────────────────────────
 
 const VETH_PREFIX = "wout";
-/** IFNAMSIZ less the NUL (include/uapi/linux/if.h). */
-export const INTERFACE_NAME_BYTES = 15;
 /** RFC 4648 base32, lower case: letters and digits that are safe in an interface name. */
 const LETTERS = "abcdefghijklmnopqrstuvwxyz234567";
 

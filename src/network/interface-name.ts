@@ -1,5 +1,5 @@
 import { WayoutError } from "../error.ts";
-import { INTERFACE_NAME_BYTES } from "../naming/names.ts";
+import { INTERFACE_NAME_BYTES } from "../linux/link-layer.ts";
 import { utf8Length } from "../linux/utf8.ts";
 
 /** Whether Linux takes the text as the name of an interface (net/core/dev.c, dev_valid_name). */

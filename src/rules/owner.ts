@@ -217,9 +217,10 @@ export function ownerOfPolicyRule(rule: PolicyTraits): string | undefined {
 export function ownerOf(traits: RuleTraits): Owner | undefined {
   const table = `${traits.family} ${traits.table}`;
   for (const print of FINGERPRINTS) {
+    if (print.table?.test(table) === false) continue;
     const chain = matchEither(print.chain, traits.chain, traits.target);
     const comment = print.comment?.exec(traits.comment ?? "");
-    if (print.table?.test(table) === false || chain === null || comment === null) continue;
+    if (chain === null || comment === null) continue;
     if (print.text?.test(traits.text) === false) continue;
     const groups = { ...chain?.groups, ...comment?.groups };
     const named = Object.entries(groups).map(([name, value]) => `${name} ${value}`);

@@ -9,11 +9,17 @@ const BEYOND_C0 = String.raw`\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-
 const TAGS = String.raw`\udb40[\udc00-\udc7f]`;
 
 let unseen: RegExp | undefined;
+let unseenInLines: RegExp | undefined;
 let unseenInJson: RegExp | undefined;
 
 /** Everything that this file is about. Made when it is first needed: a plugin call prints nothing of others. */
 function unseenCharacters(): RegExp {
   return (unseen ??= new RegExp(String.raw`[\u0000-\u001f${BEYOND_C0}]|${TAGS}`, "g"));
+}
+
+/** All of it but line breaks, of which a long text has thousands. */
+function unseenBesideLines(): RegExp {
+  return (unseenInLines ??= new RegExp(String.raw`[\u0000-\u0009\u000b-\u001f${BEYOND_C0}]|${TAGS}`, "g"));
 }
 
 /** What JSON.stringify leaves of it. */
@@ -38,7 +44,7 @@ export function visible(text: string): string {
 
 /** The same for a text of several lines. */
 export function visibleLines(text: string): string {
-  return text.replace(unseenCharacters(), (found) => (found === "\n" ? found : spelled(found)));
+  return text.replace(unseenBesideLines(), spelled);
 }
 
 /**
@@ -81,7 +87,11 @@ function visibleFields(fields: object): object {
 
 /** JSON of the exact value, in which everything unseen but its own line breaks stands as \uXXXX. */
 export function jsonText(value: unknown, indent?: number): string {
-  const text = JSON.stringify(value, null, indent);
+  return visibleJson(JSON.stringify(value, null, indent));
+}
+
+/** Text of JSON.stringify, one value or more, in the form of jsonText. */
+export function visibleJson(text: string): string {
   // A snapshot has megabytes, and nearly always nothing but ASCII: to see that is much quicker than to look for each.
   return BEYOND_ASCII.test(text) ? text.replace(unseenInJsonText(), asUnits) : text;
 }

@@ -3,7 +3,7 @@ import { describe, expect } from "bun:test";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
-import { ask, testWith } from "../support/witness.ts";
+import { ask, run, testWith } from "../support/witness.ts";
 import {
   awaitLinkLocal,
   ended,
@@ -49,6 +49,23 @@ async function expectRefusals(node: NetworkNamespace, refusals: readonly Refusal
 }
 
 describe("refused, and nothing changed:", () => {
+  testRoot(
+    "a /run that is read-only, or few files that may be open: the cause and its cure are named",
+    () => {
+      const { node } = world();
+      const before = nodeState(node);
+      const sealed = `mount -t tmpfs none /run && mkdir -p /run/netns && mount -o remount,ro /run && exec ${WAYOUT}`;
+      const sealedRun = run(node, ["unshare", "-m", "sh", "-c", `${sealed} attach ${freshName()} --create`]);
+      expect(sealedRun).toMatchObject({ exitCode: 3, stderr: expect.stringContaining("EROFS") });
+      // Without the shell of bin/wayout, which needs more files than that itself.
+      const main = join(WAYOUT, "..", "..", "src", "main.ts");
+      const crowded = run(node, ["bash", "-c", `ulimit -n 9 && exec ${process.execPath} ${main} doctor`]);
+      expect(crowded.stderr).toMatch(/EMFILE[^\n]*\n {2}→ [^\n]*ulimit -n/);
+      expect(crowded).toMatchObject({ exitCode: 3, stdout: "" });
+      expect(nodeState(node)).toEqual(before);
+    },
+  );
+
   testRoot("namespaces that are unknown, the node's own, no namespace at all, or taken", async () => {
     const { node } = world();
     const [blue, twin] = [namespaceCalled(freshName("blue")), freshName("twin")];

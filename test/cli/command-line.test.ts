@@ -217,3 +217,28 @@ test("a reader who has gone is no failure", () => {
   }
   close(writeEnd);
 });
+
+describe("an output that takes nothing", () => {
+  const into = (target: string, ...args: string[]): Ran =>
+    run(undefined, ["sh", "-c", `exec "$0" "$@" ${target}`, WAYOUT, ...args]);
+
+  test.each(["--version", "--help", "list --json"])("full: %s says so, and exits 3", (words) => {
+    const args = words.split(" ");
+    const told = into(">/dev/full", ...args);
+    expect(told.exitCode).toBe(3);
+    expect(told.stderr).toMatch(/^✗ writing to standard output: ENOSPC[^\n]*\n$/);
+    expect(into(">/dev/full 2>&1", ...args).exitCode).toBe(3);
+  });
+
+  test("gone: nobody is left to tell", () => {
+    for (const option of ["--version", "--help"]) {
+      expect(into("| true", option)).toMatchObject({ exitCode: 0, stderr: "" });
+    }
+  });
+
+  test("a plugin's answer: it is told on standard error", () => {
+    const environment = { ...process.env, CNI_COMMAND: "VERSION" };
+    const told = run(undefined, ["sh", "-c", `exec ${WAYOUT} >/dev/full`], undefined, environment);
+    expect(told).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/^[^\n]*ENOSPC[^\n]*\n$/) });
+  });
+});

@@ -60,6 +60,7 @@ withPrograms("too few open files: the cause is told, and nothing is left", () =>
     if (answer.code === undefined) break;
     refused++;
     expect([files, answer.msg]).toEqual([files, expect.stringMatching(/EMFILE/)]);
+    expect([files, typeof answer.details]).toEqual([files, "string"]);
     // Without a file to spare not everything can be taken back at once: runtimes call DEL after a failed ADD.
     must(call(node, "DEL", conf, pod));
     expect([podLinks(node), linkNames(pod.namespace), reserved(conf)]).toEqual([[], ["lo"], []]);

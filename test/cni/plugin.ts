@@ -75,6 +75,7 @@ export interface CniJson {
   readonly cniVersion?: string;
   readonly code?: number;
   readonly msg?: string;
+  readonly details?: string;
   readonly interfaces?: readonly { name: string; mac?: string; mtu?: number; sandbox?: string }[];
   readonly ips?: readonly { address: string; gateway?: string; interface?: number; version?: string }[];
   readonly routes?: readonly { dst: string; gw?: string }[];

@@ -448,6 +448,40 @@ const SITUATIONS: readonly Situation[] = [
     code: "node-no-route",
     says: /no route to 198\.51\.100\.80; eth0 is down/,
   },
+  {
+    name: "the pod's mtu is too small for IPv6",
+    target: { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 },
+    before: (world) => void ask(world.blue, ["ip", "link", "set", "eth0", "mtu", "1280"]),
+    fault: (world) => void ask(world.blue, ["ip", "link", "set", "eth0", "mtu", "1220"]),
+    code: "pod-no-address",
+    says: /no IPv6 address: its mtu is 1220, and IPv6 needs 1280/,
+  },
+  {
+    name: "a rule in the pod leads into a table that refuses",
+    before: (world) =>
+      void ask(world.blue, ["ip", "rule", "add", "to", "198.51.100.0/24", "lookup", "60", "pref", "91"]),
+    fault: (world) => void ask(world.blue, ["ip", "route", "add", "blackhole", "default", "table", "60"]),
+    code: "pod-rule-captures",
+    says: /rule “91: from all to 198\.51\.100\.0\/24 lookup 60” in ns-blue/,
+    fix: /ip rule del priority 91 from all to 198\.51\.100\.0\/24 lookup 60/,
+  },
+  {
+    name: "a rule for one port and protocol, printed as a whole",
+    fault(world) {
+      ip(world, "route add unreachable default table 90");
+      ip(world, "rule add ipproto tcp dport 80 lookup 90 pref 70");
+    },
+    code: "rule-captures",
+    says: /rule “70: from all ipproto 6 dport 80 lookup 90”/,
+    fix: /ip rule del priority 70 from all ipproto 6 dport 80 lookup 90/,
+  },
+  {
+    name: "the pod's own address is a blackhole on the node",
+    fault: (world) => ip(world, `route add blackhole ${blue.ipv4}/32`),
+    code: "network-overlap",
+    says: /no route back to 10\.0\.0\.1: “blackhole 10\.0\.0\.1\/32”/,
+    fix: /ip route del blackhole 10\.0\.0\.1\/32/,
+  },
   // ── rules for the answers, and rules that choose another gateway ──
   {
     name: "a rule by the interface refuses the answers",

@@ -57,6 +57,22 @@ describe("list", () => {
     expect(JSON.parse(wayout(namespace, "list", "--json", "--dport", "7").stdout)).toEqual([]);
   });
 
+  test("the name of a pod stands in JSON with what cannot be seen in it spelled out", () => {
+    const namespace = made();
+    for (const hidden of ["\u007f", "\u202e", "\u{e0041}"]) {
+      const pod = freshNamespace(`blue${hidden}é`);
+      ask(pod, ["ip", "link", "add", "eth9", "type", "bridge"]);
+      ask(pod, ["ip", "address", "add", "10.0.0.2/24", "dev", "eth9"]);
+      ask(pod, ["ip", "link", "set", "eth9", "up"]);
+      const { stdout } = wayout(undefined, "list", "--netns", namespace.name!, "--json", "--pod", pod.name!);
+      expect(stdout).not.toContain(hidden);
+      expect(stdout).toContain("é");
+      const [flow] = JSON.parse(stdout) as [{ pod: string }];
+      expect(flow.pod).toBe(pod.name!);
+      deleteNamedNamespace(pod.name!);
+    }
+  });
+
   test("filters, sorts and cuts", () => {
     const namespace = made();
     const count = (...args: string[]): number => {

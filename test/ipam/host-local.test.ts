@@ -8,6 +8,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from "node:fs";
@@ -241,6 +242,23 @@ describe("the index", () => {
     // Read only when the index is not believed: this file says nothing any more, yet its owner is known.
     writeFileSync(join(directory(), "10.1.0.2"), "garbage");
     expect(codeOf(() => assign(configuration(), owner("a")))).toBe("already-attached");
+  });
+});
+
+describe("what is no file", () => {
+  test("keeps its one address taken, and hinders nobody", () => {
+    mkdirSync(join(directory(), "10.1.0.2"), { recursive: true });
+    run(undefined, ["mkfifo", join(directory(), "10.1.0.3")]);
+    symlinkSync("/dev/zero", join(directory(), "10.1.0.4"));
+    symlinkSync("10.1.0.5", join(directory(), "10.1.0.5"));
+    mkdirSync(join(directory(), "last_reserved_ip.0"));
+    const one = configuration({ subnet: "10.1.0.0/24", rangeStart: "10.1.0.2", rangeEnd: "10.1.0.5" });
+    expect(codeOf(() => assign(one, owner("a")))).toBe("no-address-left");
+    rmSync(join(directory(), "last_reserved_ip.0"), { recursive: true });
+    expect(assign(configuration(), owner("a")).addresses[0]!.address).toBe("10.1.0.6/24");
+    expect(collect(directory(), () => false)).toHaveLength(1);
+    expect(release(directory(), owner("a"))).toEqual([]);
+    expect(files()).toEqual(["10.1.0.2", "10.1.0.3", "10.1.0.4", "10.1.0.5"]);
   });
 });
 

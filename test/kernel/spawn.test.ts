@@ -1,6 +1,6 @@
 /** Starting programs in other namespaces, on a machine that has no compiler's files and with callers of all sorts. */
 import { expect, test } from "bun:test";
-import { closeSync, existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import * as libc from "../../src/kernel/libc.ts";
@@ -11,6 +11,7 @@ import { run, testWith } from "../support/witness.ts";
 
 const SPAWN = join(import.meta.dir, "..", "..", "src", "kernel", "spawn.ts");
 const SIGKILL = 9;
+const MS_BIND = 0x1000;
 
 /** Files that a compiler or linker would ask for, wherever this machine keeps them. */
 function developmentFiles(): string[] {
@@ -29,6 +30,26 @@ testWith(["root", "unshare"])("needs no development files, and no folder to writ
   const script = [...hidden, `TMPDIR=/nowhere exec ${process.execPath} -e '${inside}'`].join(" && ");
   expect(run(undefined, ["unshare", "-m", "sh", "-c", script])).toMatchObject({ exitCode: 7, stderr: "" });
 });
+
+testWith(["root", "unshare"])(
+  "our own program is started where its path is covered, or another file took its place",
+  () => {
+    const folder = mkdtempSync(join(tmpdir(), "wayout-covered-"));
+    afterThisTest(() => rmSync(folder, { recursive: true }));
+    const program = join(folder, "program");
+    const inside = `import { mount, waitpid } from "${join(dirname(SPAWN), "libc.ts")}";
+    import { spawnIn } from "${SPAWN}"; import { selfCommand } from "${join(dirname(SPAWN), "..", "self.ts")}";
+    const visible = selfCommand()[0];
+    mount("/dev/null", "${program}", "none", ${MS_BIND});
+    const ends = waitpid(spawnIn({}, [process.execPath, "-e", "process.exit(7)"], {})).exitCode;
+    const covered = Bun.spawnSync([selfCommand()[0], "-e", "process.exit(8)"]).exitCode;
+    console.log(JSON.stringify({ visible, ends, covered }));`;
+    const script = `: >${program} && mount --bind ${process.execPath} ${program} && exec ${program} -e '${inside}'`;
+    const { stdout, stderr } = run(undefined, ["unshare", "-m", "sh", "-c", script]);
+    expect(stderr).toBe("");
+    expect(JSON.parse(stdout)).toEqual({ visible: program, ends: 7, covered: 8 });
+  },
+);
 
 test("a detached process has nothing of its caller but what it is given", () => {
   const folder = mkdtempSync(join(tmpdir(), "wayout-spawn-"));

@@ -7,6 +7,7 @@ import { PROTOCOL_NUMBER } from "../predict/packet.ts";
 import { predictPath } from "../predict/predict.ts";
 import { ruleText } from "../predict/rule-selector.ts";
 import { tableText } from "../../linux/route/constants.ts";
+import type { RepairPlace } from "../remedy/repair.ts";
 import type { Stop } from "../predict/path.ts";
 import { forAddress } from "../vouched.ts";
 import { routeBack } from "./route-fix.ts";
@@ -29,14 +30,18 @@ interface Captured {
 const KERNEL_RULES: ReadonlySet<number> = new Set([0, 32766, 32767]);
 
 /** `ip rule del …` for exactly this rule; empty for the kernel's own. */
-export function deletePolicyRule(context: CheckContext, rule: Rule): (Fix | undefined)[] {
-  if (KERNEL_RULES.has(rule.priority) || isInUse(context, rule)) return [];
+export function deletePolicyRule(
+  context: CheckContext,
+  rule: Rule,
+  place: RepairPlace = "node",
+): (Fix | undefined)[] {
+  if (KERNEL_RULES.has(rule.priority) || (place === "node" && isInUse(context, rule))) return [];
   const flag = rule.family === 6 ? ["-6"] : [];
   const selector = ruleText(rule)
     .replace(/^\d+: /, "")
     .split(" ");
   const line = command`ip ${flag} rule del priority ${rule.priority} ${selector}`;
-  return [context.fix("node", line, undefined, { kind: "delete-policy-rule", place: "node", rule })];
+  return [context.fix(place, line, undefined, { kind: "delete-policy-rule", place, rule })];
 }
 
 /** Whether the product that makes such rules is here: it would make this one again, and rely on it. */
@@ -52,6 +57,47 @@ function ownWay(context: CheckContext, rule: Rule): string[] {
   return product !== undefined && isInUse(context, rule)
     ? [`${product.product} is here and makes the rule again: except the pods (or the destination) there`]
     : [];
+}
+
+/** The same of a rule in the pod itself: of a second network, a VPN's sidecar, a network policy agent. */
+export function capturedInPod(context: CheckContext): Finding[] {
+  const { inside, path, target, pod } = context;
+  const [stop] = path.stops;
+  if (inside === undefined || stop === undefined || stop.direction === "back") return [];
+  // connect() asks twice: without a source, and with the one that it chose.
+  const asked = [{}, path.sent === undefined ? {} : { source: path.sent.source }].map(
+    (from) =>
+      inside.view.fib.predict({
+        destination: target.address,
+        protocol: PROTOCOL_NUMBER[target.protocol],
+        uid: target.sender?.uid ?? 0,
+        ...from,
+      }).rule,
+  );
+  const rule = asked.find((one) => one !== undefined && isToBlameInPod(context, one));
+  if (rule === undefined) return [];
+  return [
+    finding("pod-rule-captures", {
+      text: `rule “${ruleText(rule)}” in ${pod.name} sends what is for ${target.address} by table ${tableText(rule.table)}, where it gets no further: ${stopText(stop)}`,
+      owner: ownerOfPolicyRule(rule) ?? "whoever made the rule in the pod (a second network, a VPN)",
+      evidence: [
+        { source: `ip rule in ${pod.name}`, value: ruleText(rule) },
+        { source: "behind it", value: stopText(stop) },
+      ],
+      consequence: "without the rule the pod's packets would get through",
+      fix: deletePolicyRule(context, rule, "pod"),
+      confidence: "likely",
+    }),
+  ];
+}
+
+/** Without it the packet gets through. A rule that refuses by itself is told as that. */
+function isToBlameInPod({ snapshot, pod, target }: CheckContext, rule: Rule): boolean {
+  if (rule.action !== "table" || KERNEL_RULES.has(rule.priority)) return false;
+  const changed = withChanges(snapshot, pod, [{ kind: "delete-policy-rule", place: "pod", rule }]);
+  if (changed === undefined) return false;
+  const { path } = predictPath(changed.snapshot, changed.pod, target);
+  return path.end !== "unknown" && path.stops.length === 0;
 }
 
 function ofAnotherRule(stop: Stop): boolean {

@@ -8,7 +8,7 @@ import { sysctlWord } from "../../linux/sysctl-name.ts";
 import type { NodeView } from "../predict/view.ts";
 import { familyFlag, finding, said, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
-import { isDefaultRoute, routeText } from "../predict/fib.ts";
+import { hopsOf, isDefaultRoute, routeText } from "../predict/fib.ts";
 import { ruleText } from "../predict/rule-selector.ts";
 import {
   answersCaptured,
@@ -19,9 +19,10 @@ import {
 } from "./captured.ts";
 import { endsInVain, toLoopback } from "./local-end.ts";
 import { failingLegs, proxyWithoutRoute, sourceUnanswered, ttlExceeded } from "./unanswered.ts";
-import { deleteRoute, hostRoute, routeBack } from "./route-fix.ts";
+import { deleteRoute, hostRoute, routeBack, routeBackPast } from "./route-fix.ts";
 import { enslavedUplink, otherLinksAddress, pinnedGateway, unroutedNetwork } from "./uplink.ts";
 import { forAddress } from "../vouched.ts";
+import { LEAST_IPV6_MTU } from "./pod-address.ts";
 import { linkText } from "../wording.ts";
 
 const OWNER = "the node's routing";
@@ -178,12 +179,14 @@ function lostOrigin(context: CheckContext): Origin {
   const { view } = context.node;
   const outer = outerLinks(context);
   const down = outer.filter((link) => !link.up);
+  const narrow = context.family === 6 ? outer.filter((link) => link.mtu < LEAST_IPV6_MTU) : [];
   const off = context.family === 6 ? outer.filter((link) => setTo(view, link, "disable_ipv6", 1)) : [];
   const forwards = context.family === 6 && view.sysctl("net.ipv6.conf.all.forwarding") === 1;
   const deaf = outer.filter((link) => forwards && link.up && setTo(view, link, "accept_ra", 1));
   const name = (link: Link, key: string): string => `net.ipv6.conf.${link.name}.${key}`;
   const reasons = [
     ...down.map((link) => `${link.name} is down`),
+    ...narrow.map((link) => `${link.name} has an mtu of ${link.mtu}, and IPv6 needs ${LEAST_IPV6_MTU}`),
     ...off.map((link) => `IPv6 is switched off on ${link.name}`),
   ];
   return {
@@ -195,6 +198,12 @@ function lostOrigin(context: CheckContext): Origin {
     ],
     advice: [
       ...down.flatMap((link) => said("its routes went with it: ", command`ip link set dev ${link.name} up`)),
+      ...narrow.flatMap((link) =>
+        said(
+          "its addresses and routes went with it: ",
+          command`ip link set dev ${link.name} mtu ${LEAST_IPV6_MTU}`,
+        ),
+      ),
       ...off.flatMap((link) => said("", command`sysctl -w ${sysctlWord(name(link, "disable_ipv6"))}=0`)),
       ...(off.length > 0 ? [] : deaf).flatMap((link) =>
         said(
@@ -275,12 +284,31 @@ function uplink(context: CheckContext): Finding[] {
           { source: "ip neigh", value: `${stop.address} dev ${stop.link.name} ${stop.state.toUpperCase()}` },
         ],
         consequence: "nothing leaves the node",
-        fix: [context.fix("node", command`ip neigh flush dev ${stop.link.name}`)],
+        // To ask again is what the kernel does with every packet: it is the answer that is missing.
+        advice: [
+          `is ${stop.address} the right gateway, and is it up?`,
+          ...otherDefaults(context, stop.address).map((text) => `“${text}” is there, too, and not used`),
+        ],
         confidence: "likely",
       }),
     );
   }
   return found;
+}
+
+/** Default routes by another gateway, which the one that was chosen stands before. */
+function otherDefaults({ node, family }: CheckContext, gateway: string): string[] {
+  const { routes, links } = node.view.state;
+  return routes
+    .filter(
+      (route) =>
+        route.family === family &&
+        route.table === RT_TABLE.main &&
+        isDefaultRoute(route) &&
+        hopsOf(route).some((hop) => hop.interface !== undefined) &&
+        hopsOf(route).every((hop) => hop.gateway !== gateway),
+    )
+    .map((route) => routeText(route, links));
 }
 
 /** The answer would be routed elsewhere than to the pod. */
@@ -297,7 +325,7 @@ function astray(context: CheckContext): Finding[] {
           owner: OWNER,
           evidence: [{ source: `ip route get ${stop.destination}`, value: stop.error }],
           consequence: "answers reach the node and end there",
-          fix: forAddress(context, stop.destination, () => routeBack(context, stop.destination)),
+          ...routeBackPast(context, stop.destination, stop.route),
         }),
     );
   const elsewhere = context.stops("astray").map((stop) => {

@@ -6,6 +6,9 @@ import type { PodState } from "../../snapshot/snapshot.ts";
 import { anywhere, finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
 
+/** IPV6_MIN_MTU: below it the kernel takes IPv6 from an interface, addresses and routes with it (addrconf_notify). */
+export const LEAST_IPV6_MTU = 1280;
+
 const OWNER = "the pod's runtime";
 
 export const podAddress: Check = {
@@ -60,15 +63,17 @@ function noAddress(context: CheckContext): Finding[] {
     (family === 4 ? (rememberedAddress(context, link) ?? addressOfMac(context, link)) : undefined);
   const gateways =
     pod.expected?.gateways ?? (promised === undefined ? [] : bridgeAddresses(context, promised));
+  const narrow = family === 6 && link.mtu < LEAST_IPV6_MTU;
   const off = family === 6 && inside!.view.conf(6, link.name, "disable_ipv6") === 1;
   const name = `net.ipv6.conf.${link.name}.disable_ipv6`;
   return [
     finding("pod-no-address", {
-      text: `${link.name} in ${pod.name} has no IPv${family} address${off ? ": IPv6 is switched off there (disable_ipv6 is 1)" : ""}`,
+      text: `${link.name} in ${pod.name} has no IPv${family} address${narrow ? `: its mtu is ${link.mtu}, and IPv6 needs ${LEAST_IPV6_MTU}` : off ? ": IPv6 is switched off there (disable_ipv6 is 1)" : ""}`,
       owner: OWNER,
       evidence: [
         { source: `addresses of ${link.name}`, value: addressesText(context, link.index) },
         ...(off ? [sysctlEvidence(name, 1)] : []),
+        ...(narrow ? [{ source: `mtu of ${link.name} in ${pod.name}`, value: String(link.mtu) }] : []),
         ...(promised === undefined
           ? []
           : [
@@ -86,6 +91,9 @@ function noAddress(context: CheckContext): Finding[] {
         promised === undefined
           ? []
           : [
+              ...(narrow
+                ? [context.fix("pod", command`ip link set dev ${link.name} mtu ${LEAST_IPV6_MTU}`)]
+                : []),
               ...(off ? [context.setSysctl("pod", name, "0")] : []),
               context.fix("pod", command`ip addr add ${promised} dev ${link.name}`),
               ...gateways
@@ -95,9 +103,11 @@ function noAddress(context: CheckContext): Finding[] {
       advice:
         promised === undefined
           ? [
-              off
-                ? `the pod gets no address while ${name} is 1: find who set it (the pod's own sysctls, or its runtime), then make the pod anew`
-                : "delete the pod, so that its runtime makes it anew",
+              narrow
+                ? `give ${link.name} a larger mtu in the network's configuration, then make the pod anew: the kernel took its IPv6 addresses away`
+                : off
+                  ? `the pod gets no address while ${name} is 1: find who set it (the pod's own sysctls, or its runtime), then make the pod anew`
+                  : "delete the pod, so that its runtime makes it anew",
             ]
           : [],
     }),

@@ -3,6 +3,7 @@ import { RT_TABLE } from "../../linux/route/constants.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
+import { capturedInPod } from "./captured.ts";
 import { likelyGateway } from "./likely-gateway.ts";
 import { deleteRoute } from "./route-fix.ts";
 import { mainInterface } from "./pod-link.ts";
@@ -19,12 +20,15 @@ const SEEN: Readonly<Record<string, string>> = {
 
 export const podRoute: Check = {
   step: "pod-route",
-  codes: ["pod-no-route", "pod-route-refused"],
+  codes: ["pod-rule-captures", "pod-no-route", "pod-route-refused"],
   run(context) {
-    return context
-      .stops("no-route")
-      .filter((stop) => stop.place === "pod")
-      .map((stop) => (stop.route === undefined ? noRoute(context, stop) : refused(context, stop)));
+    return [
+      ...capturedInPod(context),
+      ...context
+        .stops("no-route")
+        .filter((stop) => stop.place === "pod")
+        .map((stop) => (stop.route === undefined ? noRoute(context, stop) : refused(context, stop))),
+    ];
   },
 };
 

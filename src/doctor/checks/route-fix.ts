@@ -2,6 +2,7 @@
 import { RT_TABLE, tableText } from "../../linux/route/constants.ts";
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
+import { forAddress } from "../vouched.ts";
 import { familyFlag, type CheckContext } from "../check.ts";
 import type { Fix } from "../finding.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
@@ -36,6 +37,18 @@ export function routeBack(
   const route = { ...linkRoute(inLink, prefix), table };
   const change = { kind: "add-route", place: "node", route } as const;
   return [context.fix("node", line, undefined, change)];
+}
+
+/** What refuses this one address is taken away; beside what refuses many, a route of the pod's own counts. */
+export function routeBackPast(
+  context: CheckContext,
+  destination: string,
+  refusing: Route | undefined,
+): { readonly fix: readonly (Fix | undefined)[] } | { readonly advice: string[] } {
+  const isOwn = refusing?.destination.endsWith(destination.includes(":") ? "/128" : "/32") === true;
+  return isOwn
+    ? deleteRoute(context, "node", refusing)
+    : { fix: forAddress(context, destination, () => routeBack(context, destination)) };
 }
 
 /** A route to the destination alone, by the gateway of the default route. */

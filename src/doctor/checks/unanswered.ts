@@ -172,7 +172,9 @@ export function failingLegs(context: CheckContext): Finding[] {
 
 function legFinding(context: CheckContext, leg: Leg, total: number): Finding {
   const state = (leg.place === "node" ? context.node : context.inside!).view.state;
-  const by = leg.link?.name ?? "a link that is gone";
+  const name = leg.link?.name ?? "a link that is gone";
+  const twins = context.predicted.legs.filter((one) => one.link === leg.link);
+  const by = twins.length > 1 && leg.gateway !== undefined ? `${name} via ${leg.gateway}` : name;
   const stop = leg.path.stops[0]!;
   const untranslated = stop.kind === "untranslated";
   const why = untranslated

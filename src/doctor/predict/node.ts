@@ -245,6 +245,8 @@ function judgeSource(walk: Walk, machine: Machine, way: Way, sentSource: string)
   }
   if (walk.node.view.fib.isLocal(source) || isHeld(walk.node.view, source)) return;
   const prefix = onLinkPrefix(walk.node.view, link, source);
+  // Back by the link it came in by: who asks there for the pod's address is answered by the pod itself.
+  if (prefix !== undefined && link.index === walk.inLink?.index && source === sentSource) return;
   // Whoever lives in the uplink's own network and is answered for there needs no translation.
   if (prefix !== undefined && isAnsweredFor(walk.node.view, link, source)) return;
   if (source !== sentSource) {

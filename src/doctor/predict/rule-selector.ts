@@ -34,6 +34,10 @@ export function ruleText(rule: Rule): string {
     const mask = rule.mask === undefined || rule.mask === 0xffff_ffff ? "" : `/0x${rule.mask.toString(16)}`;
     parts.push("fwmark", `0x${rule.mark.toString(16)}${mask}`);
   }
+  if (rule.uids !== undefined) parts.push("uidrange", `${rule.uids.first}-${rule.uids.last}`);
+  if (rule.ipProtocol !== undefined) parts.push("ipproto", String(rule.ipProtocol));
+  if (rule.sourcePorts !== undefined) parts.push("sport", rangeText(rule.sourcePorts));
+  if (rule.destinationPorts !== undefined) parts.push("dport", rangeText(rule.destinationPorts));
   if (rule.action === "table") {
     parts.push("lookup", tableText(rule.table));
   } else if (rule.action === "goto") parts.push("goto", String(rule.goto));
@@ -42,4 +46,8 @@ export function ruleText(rule: Rule): string {
     parts.push("suppress_prefixlength", String(rule.suppressPrefixLength));
   }
   return parts.join(" ");
+}
+
+function rangeText({ first, last }: NumberRange): string {
+  return first === last ? String(first) : `${first}-${last}`;
 }
