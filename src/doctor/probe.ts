@@ -139,7 +139,10 @@ function confirmed(diagnosis: Diagnosis, probe: SeenStop | Answered): Diagnosis 
 
 /** Whether the tables name a cause that stops the packet. */
 function isNamed({ findings }: Diagnosis): boolean {
-  return findings.some((one) => one.stopsTraffic && one.code !== "stopped-elsewhere");
+  // The probe goes to an address: what stands in the way of names alone did not stop it.
+  return findings.some(
+    (one) => one.stopsTraffic && one.code !== "stopped-elsewhere" && entryOf(one.code).step !== "dns",
+  );
 }
 
 /** A program answers over UDP what it likes: to a nameserver a question was sent, to anybody else only bytes. */
