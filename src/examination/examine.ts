@@ -57,6 +57,8 @@ export function examine(request: ExaminationRequest): Examination {
       ? lookAtThisMachine(request, wanted)
       : { snapshot: typeof file === "string" ? readSnapshot(file) : file };
   const pods = name === undefined ? judged(snapshot) : [chosen(snapshot, name, file === undefined)];
+  // Without a pod nobody's blind spots would be told: that none was found says nothing where nobody could look.
+  if (pods.length === 0) refuseUnprivileged(snapshot);
   return {
     snapshot,
     ...(resolved === undefined ? {} : { resolved }),
@@ -105,7 +107,7 @@ function refuseUnprivileged({ missing }: Snapshot): void {
     kind: "machine",
     doing: `reading the ${refused.what} of ${refused.where === "node" ? "the node" : refused.where}`,
     said: refused.why,
-    todo: "Only root may look into network namespaces and rules: run it as root (sudo wayout doctor …).",
+    todo: "Only root may look into network namespaces and rules: run it, or take the snapshot, as root (sudo wayout …).",
   });
 }
 

@@ -118,6 +118,15 @@ testWith(["real-root", "setpriv"])("a snapshot is judged without any privilege",
   expect(exitCode).toBe(1);
 });
 
+testWith(["real-root", "setpriv"])("where nobody could look, that no pod was found is no answer", () => {
+  const asNobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"];
+  const taken = run(undefined, [...asNobody, WAYOUT, "snapshot"]);
+  expect(taken.exitCode).toBe(0);
+  const { stderr, exitCode } = run(undefined, [WAYOUT, "doctor", "--snapshot", "-"], taken.stdout);
+  expect(stderr).toContain("take the snapshot, as root");
+  expect(exitCode).toBe(3);
+});
+
 testWith(["root"])("a name whose namespace is gone", () => {
   healthyWorld();
   const name = "ns-gone";
