@@ -1,0 +1,48 @@
+/** What can be wrong with: the pod's interface. */
+import type { CatalogueEntry } from "../steps.ts";
+
+export const POD_LINK = {
+  "pod-namespace-gone": {
+    step: "pod-link",
+    title: "the pod has no network namespace any more",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "The name is still there, the namespace behind it is not, or we may not enter it. A sandbox that was recreated, or a mount that got lost, leaves such names.",
+  },
+  "pod-interface-missing": {
+    step: "pod-link",
+    title: "the pod has no interface besides loopback",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["pod-namespace-gone"],
+    about:
+      "The runtime's ADD failed, or never ran, or its veth was deleted. Deleting one end of a veth deletes the other.",
+  },
+  "pod-link-down": {
+    step: "pod-link",
+    title: "the pod's interface is down",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["pod-interface-missing"],
+    about:
+      "Somebody set it down. The kernel then also removed every route that used it, so setting it up again is not enough: the default route must come back, too.",
+  },
+  "pod-no-carrier": {
+    step: "pod-link",
+    title: "the pod's interface has no carrier",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["pod-link-down", "host-link-down", "host-link-missing", "pod-interface-missing"],
+    about: "A veth has a carrier only while both of its ends are up.",
+  },
+  "pod-loopback-down": {
+    step: "pod-link",
+    title: "the pod's loopback is down",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: ["pod-namespace-gone"],
+    about: "Programs that talk to 127.0.0.1 inside the pod fail; a resolver on loopback is one of them.",
+  },
+} as const satisfies Readonly<Record<string, CatalogueEntry>>;

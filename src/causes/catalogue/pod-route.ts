@@ -1,0 +1,32 @@
+/** What can be wrong with: the pod's route. */
+import type { CatalogueEntry } from "../steps.ts";
+import { NO_POD_ADDRESS } from "./hides.ts";
+
+export const POD_ROUTE = {
+  "pod-rule-captures": {
+    step: "pod-route",
+    title: "a policy rule in the pod sends what it sends into a table that leads nowhere",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_ADDRESS,
+    about:
+      "Plugins for second networks, VPN sidecars and routing agents put rules and tables into the pod. Without the rule the packet would get through.",
+  },
+  "pod-no-route": {
+    step: "pod-route",
+    title: "the pod has no route to the destination",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [...NO_POD_ADDRESS, "pod-no-carrier", "pod-rule-captures"],
+    about:
+      "Programs see “Network is unreachable” at once. The bridge plugin sets a default route only for isDefaultGateway, or when the IPAM names routes.",
+  },
+  "pod-route-refused": {
+    step: "pod-route",
+    title: "a route in the pod refuses the destination",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [...NO_POD_ADDRESS, "pod-rule-captures"],
+    about: "A blackhole, unreachable or prohibit route is more specific than the default route.",
+  },
+} as const satisfies Readonly<Record<string, CatalogueEntry>>;
