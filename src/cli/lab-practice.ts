@@ -1,5 +1,6 @@
 import { Command } from "commander";
-import { FAULTS, type Fault } from "../lab/faults.ts";
+import { FAULTS } from "../lab/faults.ts";
+import type { Fault } from "../lab/faults/fault.ts";
 import { PLAN } from "../lab/plan.ts";
 import { breakLab, mendLab } from "../lab/practice.ts";
 import { delegated } from "./lab-realm.ts";

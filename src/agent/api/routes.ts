@@ -3,6 +3,7 @@
  */
 import * as v from "valibot";
 import type { Access } from "./access.ts";
+import type { Answer } from "./answer.ts";
 import type { AgentView } from "./view.ts";
 
 /** What a route is given. */
@@ -11,11 +12,6 @@ export interface Ask {
   /** Checked already: `{pod}` of the path, then what stands behind `?`. */
   readonly parameters: Readonly<Record<string, string>>;
 }
-
-export type Answer =
-  | { readonly kind: "json"; readonly value: unknown; readonly status?: number }
-  | { readonly kind: "text"; readonly text: string; readonly type: string; readonly status?: number }
-  | { readonly kind: "stream"; readonly stream: ReadableStream<Uint8Array>; readonly type: string };
 
 export interface Parameter {
   readonly name: string;

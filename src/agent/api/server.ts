@@ -4,7 +4,8 @@ import * as v from "valibot";
 import { messageOf, WayoutError } from "../../error.ts";
 import { refusal, type AccessRules, type Caller } from "./access.ts";
 import { TooBusy } from "./ask-self.ts";
-import { ROUTES, type Answer, type Route } from "./routes.ts";
+import type { Answer } from "./answer.ts";
+import { ROUTES, type Route } from "./routes.ts";
 import type { AgentView } from "./view.ts";
 
 const MOST_BODY_BYTES = 64 * 1024;

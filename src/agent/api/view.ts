@@ -6,7 +6,7 @@ import type { Desired } from "../desired.ts";
 import type { Repair } from "../reconcile/step.ts";
 import type { SelfAsker } from "./ask-self.ts";
 import type { EventFeed } from "./event-feed.ts";
-import type { Answer } from "./routes.ts";
+import type { Answer } from "./answer.ts";
 
 /** What is not as it shall be, and could not be mended. */
 export interface Trouble {

@@ -4,7 +4,7 @@ import { addChain, addRule, addTable, destroyTable, type Changes } from "../../l
 import { dnat, drop, masquerade as masqueradeStatement, match } from "../../linux/nftables/rule-builder.ts";
 import { readSysctl, writeSysctl } from "../../kernel/sysctl.ts";
 import { awaitLinks } from "../world.ts";
-import type { Fault, FaultWorld } from "../faults.ts";
+import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
 import { gently, indexOf, raise, ruleset, within } from "./change.ts";
 

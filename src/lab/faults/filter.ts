@@ -2,7 +2,7 @@
 import { addChain, addRule, addTable, destroyTable, type Changes } from "../../linux/nftables/changes.ts";
 import { accept, anyOf, drop, jump, match, reject } from "../../linux/nftables/rule-builder.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
-import type { Fault } from "../faults.ts";
+import type { Fault } from "./fault.ts";
 import { PLAN } from "../plan.ts";
 import { ruleset } from "./change.ts";
 import { replaceResolvConf, restoreResolvConf } from "./resolv-conf.ts";

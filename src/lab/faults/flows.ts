@@ -8,7 +8,7 @@ import { InetSocket } from "../../kernel/inet-socket.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { writeSysctl } from "../../kernel/sysctl.ts";
 import { TABLE } from "../../nat/backends/nftables/names.ts";
-import type { Fault, FaultWorld } from "../faults.ts";
+import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
 import { masquerade, snat } from "../way-out.ts";
 import { gently, indexOf, ruleset } from "./change.ts";

@@ -8,7 +8,7 @@ import {
   snat as snatTo,
 } from "../../linux/nftables/rule-builder.ts";
 import { TABLE } from "../../nat/backends/nftables/names.ts";
-import type { Fault, FaultWorld } from "../faults.ts";
+import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
 import { masquerade } from "../way-out.ts";
 import { ruleset } from "./change.ts";

@@ -4,7 +4,7 @@ import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/
 import { match, setMark } from "../../linux/nftables/rule-builder.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
 import { writeSysctl } from "../../kernel/sysctl.ts";
-import type { Fault, FaultWorld } from "../faults.ts";
+import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
 import { gently, indexOf, raise, ruleset, within } from "./change.ts";
 

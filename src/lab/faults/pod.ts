@@ -2,7 +2,7 @@
 import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
 import { drop, match } from "../../linux/nftables/rule-builder.ts";
 import { awaitLinks, hangPod } from "../world.ts";
-import type { Fault, FaultWorld } from "../faults.ts";
+import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
 import { gently, indexOf, raise, ruleset, within } from "./change.ts";
 import { replaceResolvConf, restoreResolvConf } from "./resolv-conf.ts";

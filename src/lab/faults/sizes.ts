@@ -2,7 +2,7 @@
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
 import { drop, match } from "../../linux/nftables/rule-builder.ts";
-import type { Fault } from "../faults.ts";
+import type { Fault } from "./fault.ts";
 import { PLAN } from "../plan.ts";
 import { ruleset, within } from "./change.ts";
 
