@@ -787,20 +787,36 @@ testWith(["root", "iptables"])("a rule that drops one packet of a hundred is no 
   expect(stopping(look(world))).toEqual(["filter-rule-drops"]);
 });
 
-testWith(["root", "nft"])("one of a Service's endpoints is gone, where kube-proxy writes nftables", () => {
-  const world = healthyWorld();
-  ip(world, "route add blackhole 192.0.2.66");
-  nft(
-    world,
-    `table ip kube-proxy {
-      chain pre { type nat hook prerouting priority dstnat; ip daddr 10.96.0.50 tcp dport 80 numgen random mod 2 vmap { 0 : goto one, 1 : goto two }; };
-      chain one { meta l4proto tcp dnat to ${WEB.address}:80; };
-      chain two { meta l4proto tcp dnat to 192.0.2.66:80; };
-    }`,
-  );
-  const { findings } = look(world, { address: "10.96.0.50", protocol: "tcp", port: 80 });
-  expect(findings.map((one) => one.code)).toEqual(["branch-fails"]);
-  expect(findings[0]!.text).toContain("192.0.2.66");
+describe("one of a Service's endpoints is gone, whichever comes first", () => {
+  const cluster: Target = { address: "10.96.0.50", protocol: "tcp", port: 80 };
+  const GONE = "192.0.2.66";
+  const nftables = (endpoints: readonly string[]): string => `table ip kube-proxy {
+    chain pre { type nat hook prerouting priority dstnat; ip daddr 10.96.0.50 tcp dport 80 numgen random mod ${endpoints.length} vmap { ${endpoints.map((_, at) => `${at} : goto e${at}`).join(", ")} }; };
+    ${endpoints.map((address, at) => `chain e${at} { meta l4proto tcp dnat to ${address}:80; };`).join("\n")}
+  }`;
+  const iptables = (endpoints: readonly string[]): string =>
+    [
+      "*nat",
+      ...endpoints.map((address, at) => {
+        const left = endpoints.length - at;
+        const chance = left === 1 ? "" : ` -m statistic --mode random --probability ${1 / left}`;
+        return `-A PREROUTING -d 10.96.0.50/32 -p tcp --dport 80${chance} -j DNAT --to-destination ${address}:80`;
+      }),
+      "COMMIT\n",
+    ].join("\n");
+  for (const mode of ["nftables", "iptables"] as const)
+    for (const count of [2, 3])
+      for (let gone = 0; gone < count; gone++)
+        testWith(["root", "nft", "iptables"])(`${mode}: number ${gone + 1} of ${count}`, () => {
+          const world = healthyWorld();
+          ip(world, `route add blackhole ${GONE}`);
+          const endpoints = Array.from({ length: count }, (_, at) => (at === gone ? GONE : WEB.address));
+          if (mode === "nftables") nft(world, nftables(endpoints));
+          else restore(world, iptables(endpoints));
+          const { findings, healthy } = look(world, cluster);
+          expect([healthy, findings.map((one) => one.code)]).toEqual([true, ["branch-fails"]]);
+          expect(findings[0]!.text).toContain(GONE);
+        });
 });
 
 describe("a limit of connections, with those that are open now", () => {

@@ -162,7 +162,7 @@ function unknown(context: CheckContext): Finding[] {
 function failingBranch({ predicted, path, pod, target }: CheckContext): Finding | undefined {
   const { doubts, otherwise } = predicted;
   const [stop] = otherwise?.stops ?? [];
-  const chance = doubts.find((one) => /^(?:a random|numgen )/.test(one.about));
+  const chance = doubts.find((one) => one.share !== undefined);
   if (chance === undefined || stop === undefined || path.stops.length > 0) return undefined;
   const tuple = otherwise?.steps.at(-1)?.tuple;
   const to =

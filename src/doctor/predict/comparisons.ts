@@ -45,9 +45,9 @@ function compileEqual(word: number, length: number, wanted: number): Step {
   };
 }
 
-/** Both ways are possible. */
+/** Both ways are possible; a number by chance goes now one of them and now the other. */
 export function decide(machine: Machine, why: string, likely?: boolean): StepResult {
-  return machine.ask(why, likely) ? CONTINUE : BREAK;
+  return machine.ask(why, likely, choicesOf(why) === undefined ? undefined : 0.5) ? CONTINUE : BREAK;
 }
 
 export function compileRange(expression: ExpressionKinded<"range">): Step {
@@ -178,7 +178,20 @@ function take(machine: Machine, data: ElementData | undefined, into: number | un
   return data.chain === undefined ? { verdict: data.verdict } : { verdict: data.verdict, chain: data.chain };
 }
 
-/** A map that is asked with a key nobody can foresee (a random number): one of its elements, or none. */
+/** What stands in a register for a number by chance, below the modulus. */
+export function choiceText(kind: "numgen" | "hash", modulus: number): string {
+  return `${kind} mod ${modulus}`;
+}
+
+function choicesOf(why: string): number | undefined {
+  const [, modulus] = /^(?:numgen|hash) mod (\d+)$/.exec(why) ?? [];
+  return modulus === undefined ? undefined : Number(modulus);
+}
+
+/**
+ * A map that is asked with a key nobody can foresee (a random number): one of its elements, or none where it does not
+ * hold every number there is.
+ */
 function anyElement(
   machine: Machine,
   expression: ExpressionKinded<"lookup">,
@@ -186,11 +199,17 @@ function anyElement(
   into: number | undefined,
   why: string,
 ): StepResult {
-  for (const [at, element] of elements.entries()) {
-    const likely = at === 0 ? true : undefined;
-    if (machine.ask(`${why} picks element ${at + 1} of map @${expression.set}`, likely)) {
-      return take(machine, element.data, into);
-    }
+  // The kernel lists them in the order of its hash, which is another one each time.
+  const sorted = elements.toSorted((a, b) => ((a.key ?? "") < (b.key ?? "") ? -1 : 1));
+  const numbers = choicesOf(why);
+  for (const [at, element] of sorted.entries()) {
+    if (at + 1 === numbers) return take(machine, element.data, into);
+    const asked = `${why} picks element ${at + 1} of map @${expression.set}`;
+    const isTaken =
+      numbers === undefined
+        ? machine.ask(asked, at === 0 ? true : undefined)
+        : machine.ask(asked, at === 0, 1 / (numbers - at));
+    if (isTaken) return take(machine, element.data, into);
   }
   return BREAK;
 }

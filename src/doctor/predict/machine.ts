@@ -134,8 +134,8 @@ export class Machine {
   }
 
   /** A yes-or-no question nobody can answer beforehand. */
-  ask(about: string, likely?: boolean): boolean {
-    return this.oracle.ask(this.#placed(about), likely);
+  ask(about: string, likely?: boolean, share?: number): boolean {
+    return this.oracle.ask(this.#placed(about), likely, share);
   }
 
   #placed(about: string): string {

@@ -11,6 +11,8 @@ export interface Doubt {
   readonly assumed: boolean;
   /** Whether one answer is what usually holds (a limit is not reached). Without it, nothing can be said. */
   readonly likely: boolean;
+  /** Where chance decides (which of a Service's endpoints): the share of packets for which the assumed answer holds. */
+  readonly share?: number;
 }
 
 /** Runs that one prediction may take: 2^n grows, and after this many the answer is "cannot tell" anyway. */
@@ -25,12 +27,18 @@ export class Oracle {
   /**
    * The answer to a question with two answers. The same question gets the same answer within one run.
    * @param likely what usually holds; absent when neither does
+   * @param share of all packets for which the answer is yes, where chance decides
    */
-  ask(about: string, likely?: boolean): boolean {
+  ask(about: string, likely?: boolean, share?: number): boolean {
     const before = this.#known.get(about);
     if (before !== undefined) return before;
     const assumed = this.script[this.doubts.length] ?? likely ?? false;
-    this.doubts.push({ about, assumed, likely: likely !== undefined });
+    this.doubts.push({
+      about,
+      assumed,
+      likely: likely !== undefined,
+      ...(share === undefined ? {} : { share: assumed ? share : 1 - share }),
+    });
     this.#known.set(about, assumed);
     return assumed;
   }
@@ -66,11 +74,17 @@ export function explore<T>(run: (oracle: Oracle) => T, same: (a: T, b: T) => boo
     if (same(result, other)) continue;
     alternative ??= other;
     const turned = oracle.doubts[script.length - 1];
-    if (turned !== undefined) matters.set(turned.about, { ...turned, assumed: !turned.assumed });
+    if (turned !== undefined) matters.set(turned.about, otherAnswer(turned));
   }
   const doubts = [...matters.values()];
   const certain = pending.length === 0 && doubts.every((doubt) => doubt.likely);
   return { result, doubts, alternative, certain };
+}
+
+/** The same question, answered the other way. */
+export function otherAnswer(doubt: Doubt): Doubt {
+  const { share } = doubt;
+  return { ...doubt, assumed: !doubt.assumed, ...(share === undefined ? {} : { share: 1 - share }) };
 }
 
 /** Scripts that repeat a run up to one of its questions, and answer that one the other way. */

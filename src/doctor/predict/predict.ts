@@ -3,7 +3,7 @@ import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
 import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import { walkBack } from "./back.ts";
-import { explore, type Doubt, type Explored, type Oracle } from "./oracle.ts";
+import { explore, otherAnswer, type Doubt, type Explored, type Oracle } from "./oracle.ts";
 import { walkOut } from "./out.ts";
 import { signature, type Prediction, type Target } from "./path.ts";
 import type { Place } from "./place.ts";
@@ -55,9 +55,19 @@ export function predictPath(snapshot: Snapshot, pod: PodState, target: Target): 
     });
   const chosen =
     branches.find(({ leg }) => leg.taken === true) ?? branches.find(({ leg }) => leg.path.stops.length > 0);
-  const { result, doubts, alternative, certain } = chosen?.explored ?? first;
+  const { result, doubts, alternative, certain } = workingFirst(chosen?.explored ?? first);
   const legs = branches.map(({ leg }) => leg);
   return { path: result.prediction, doubts, otherwise: alternative?.prediction, certain, legs };
+}
+
+/** Of two ways between which chance decides, the one that works comes first, unless most packets go the other one. */
+function workingFirst(explored: Explored<Followed>): Explored<Followed> {
+  const { result, doubts, alternative } = explored;
+  const isTossUp = (one: Doubt): boolean => one.share !== undefined && one.share <= 0.5;
+  if (alternative === undefined || !doubts.some(isTossUp)) return explored;
+  if (result.prediction.stops.length === 0 || alternative.prediction.stops.length > 0) return explored;
+  const turned = doubts.map((one) => (isTossUp(one) ? otherAnswer(one) : one));
+  return { ...explored, result: alternative, doubts: turned, alternative: result };
 }
 
 function legOf(

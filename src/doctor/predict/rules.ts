@@ -2,6 +2,7 @@
 import type { Expression } from "../../linux/nftables/expressions.ts";
 import type { Chain, Rule, Table } from "../../linux/nftables/ruleset.ts";
 import {
+  choiceText,
   compileBitwise,
   compileByteorder,
   compileCmp,
@@ -178,7 +179,7 @@ function compileRest(expression: Rest): Step {
       return () => BREAK;
     case "hash":
     case "numgen":
-      return unknownValue(expression.dreg, `${expression.kind} mod ${expression.modulus}`);
+      return unknownValue(expression.dreg, choiceText(expression.kind, expression.modulus));
     case "tunnel":
     case "osf":
       return unknownValue(expression.dreg, expression.kind);

@@ -231,7 +231,8 @@ const ALL = [
     const often = value.mode === "random" ? value.probability >= 0.5 : value.every <= 2;
     const what =
       value.mode === "random" ? `a random choice (${value.probability})` : `every ${value.every}th packet`;
-    return machine.ask(what, often !== value.not);
+    const share = value.mode === "random" ? value.probability : 1 / value.every;
+    return machine.ask(what, often !== value.not, value.not ? 1 - share : share);
   }),
 
   match(owner, ownerMatches),
