@@ -13,6 +13,7 @@ import type { AttachmentNode } from "./node.ts";
 import { outsideOf, type Outside } from "./outside.ts";
 import { natIntentOf } from "./translation.ts";
 import { hasDefaultRoute, planAttachment } from "./plan.ts";
+import type { Problem } from "./problem.ts";
 import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
 import { checkRequest, pathOfLabel, type AttachRequest } from "./request.ts";
 import { planResolver } from "./resolver.ts";
@@ -25,7 +26,7 @@ export interface Attached {
   /** False when everything was there already and in order. */
   readonly changed: boolean;
   /** What was broken and is mended now; empty for a new attachment. */
-  readonly mended: readonly string[];
+  readonly mended: readonly Problem[];
   /** As whom it is seen outside, one for each address. */
   readonly outside: readonly Outside[];
   /** What the person should know although nothing is wrong. */

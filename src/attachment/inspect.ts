@@ -1,10 +1,11 @@
 /** How the attachments of this node are doing. */
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import { driftText } from "../nat/backend.ts";
+import { driftText, MISSING } from "../nat/backend.ts";
 import { openNat } from "../nat/open.ts";
 import { isRefusal, networkOf, openPod } from "./build.ts";
 import { nodeProblems, podProblems } from "./health.ts";
 import type { AttachmentNode } from "./node.ts";
+import { problem, type Problem, type ProblemCode } from "./problem.ts";
 import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
 import { forwardingNeeded } from "./settings.ts";
 import { natIntentOf } from "./translation.ts";
@@ -13,8 +14,8 @@ import { natIntentOf } from "./translation.ts";
 export interface InspectedAttachment {
   readonly attachment: AttachmentRecord;
   readonly network: NetworkRecord;
-  /** Short sentences; empty when the way out stands. undefined: this user may not look. */
-  readonly problems: readonly string[] | undefined;
+  /** Empty when the way out stands. undefined: this user may not look. */
+  readonly problems: readonly Problem[] | undefined;
 }
 
 /** Every attachment of the node, in the order in which they were made. */
@@ -51,7 +52,7 @@ export function attachmentProblems(
   record: NodeRecord,
   attachment: AttachmentRecord,
   pod: NetworkNamespace,
-): string[] {
+): Problem[] {
   const network = networkOf(record, attachment);
   return [...linkProblems(node, network, attachment, pod), ...networkProblems(node, record, network)];
 }
@@ -61,9 +62,11 @@ function linkProblems(
   network: NetworkRecord,
   attachment: AttachmentRecord,
   pod: NetworkNamespace | undefined,
-): string[] {
-  if (attachment.phase !== "attached") return [`half-made: a run was killed while ${attachment.phase} it`];
-  if (pod === undefined) return ["the namespace is gone"];
+): Problem[] {
+  if (attachment.phase !== "attached") {
+    return [problem("half-made", `half-made: a run was killed while ${attachment.phase} it`)];
+  }
+  if (pod === undefined) return [problem("pod-namespace-gone", "the namespace is gone")];
   const hasFamily = (gateway: string): boolean =>
     attachment.addresses.some((address) => address.includes(":") === gateway.includes(":"));
   const expected = { ...attachment, gateways: network.gateways.filter(hasFamily) };
@@ -71,11 +74,20 @@ function linkProblems(
 }
 
 /** What is wrong for everybody on the bridge. */
-function networkProblems(node: AttachmentNode, record: NodeRecord, network: NetworkRecord): string[] {
+function networkProblems(node: AttachmentNode, record: NodeRecord, network: NetworkRecord): Problem[] {
   using nat = openNat(network.backend, node.namespace);
   const sharing = record.attachments.filter(({ bridge }) => bridge === network.bridge);
   return [
-    ...forwardingNeeded(node, network).map(({ name, before }) => `${name} is ${before}`),
-    ...nat.verify(natIntentOf(network, sharing)).map(driftText),
+    ...forwardingNeeded(node, network).map(({ name, before }) =>
+      problem(codeOfSetting(name), `${name} is ${before}`),
+    ),
+    ...nat
+      .verify(natIntentOf(network, sharing))
+      .map((drift) => problem(drift.found === MISSING ? "nat-missing" : "nat-drift", driftText(drift))),
   ];
+}
+
+/** With forwarding goes accept_ra, without which the node loses the routes that it was told of. */
+function codeOfSetting(name: string): ProblemCode {
+  return name.endsWith(".accept_ra") ? "router-advertisement-lost" : "forwarding-off";
 }

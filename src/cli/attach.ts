@@ -149,7 +149,7 @@ function attachedText(attached: Attached, obstacles: readonly Obstacle[]): strin
   const head = !changed
     ? `${name} is attached already; nothing was to do.`
     : mended.length > 0
-      ? `${name} was broken (${mended.join("; ")}) and is mended.`
+      ? `${name} was broken (${mended.map(({ text }) => text).join("; ")}) and is mended.`
       : `${name} ${attachment.created ? "was made and is attached" : "is attached"}.`;
   const enter = commandIn(pathOfLabel(label), command`COMMAND`);
   const rows = [

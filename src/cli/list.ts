@@ -15,7 +15,7 @@ Attachments made by 'wayout attach', and pods that a CNI plugin connected (any p
 export function listCommand(): Command {
   return new Command("list")
     .description("who was given a way out on this machine, and whether it stands")
-    .option("--json", "one JSON value: {namespaces: […]}")
+    .option("--json", "one JSON value: {namespaces: […]}, each with problems: [{code, text}]")
     .addHelpText("after", HELP)
     .action((options: { readonly json?: true }) => {
       using node = AttachmentNode.open();
@@ -57,7 +57,7 @@ function rowsOf(way: WayOutOfPod): string[][] {
       style.address(way.addresses[index] ?? ""),
       isFirst ? networkText(way) : "",
       outside === undefined ? "" : outsideText(outside),
-      isFirst && problems.length === 0 ? stateText(way) : problemText(problems[index]),
+      isFirst && problems.length === 0 ? stateText(way) : problemText(problems[index]?.text),
     ];
   });
 }

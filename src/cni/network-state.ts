@@ -1,4 +1,4 @@
-/** What a network has once, however many pods hang on it. */
+/** What a network has once, however many pods are attached to it. */
 import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { IpFamily } from "../address/ip.ts";
 import { FORWARDING_SYSCTL } from "../forwarding/switches.ts";

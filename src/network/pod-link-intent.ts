@@ -1,7 +1,7 @@
 import type { BridgeVlan } from "../linux/route/bridge.ts";
 import type { Scope } from "../linux/route/constants.ts";
 
-/** How a pod hangs on its node. */
+/** How a pod is attached to its node. */
 export interface PodLinkIntent {
   /** With container and interfaceName it makes the host end's name, and appears in messages. */
   readonly network: string;

@@ -1,4 +1,4 @@
-/** How a pod hangs on its node: which cable, where its other end is, and what that end is plugged into. */
+/** How a pod is attached to its node: its veth, where the other end is, and which bridge that end is a port of. */
 import { command } from "../text/command.ts";
 import { WayoutError } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
@@ -34,7 +34,7 @@ export function wiringOf(
   if (node === undefined || podLink.link === undefined) return undefined;
   using outside = Rtnetlink.open(node);
   const other = outside.link(podLink.link);
-  // A macvlan's `link` is the interface it sits on, not the other end of a cable.
+  // A macvlan's `link` is the interface it sits on, not the other end of a veth.
   if (other === undefined || podLink.kind !== "veth") return { wiring: { podLink }, node };
   const bridge = other.master === undefined ? undefined : outside.link(other.master);
   return {

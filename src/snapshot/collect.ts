@@ -32,7 +32,7 @@ export interface SnapshotRequest {
   readonly node?: NetworkNamespace;
   /** Pods to read completely. */
   readonly pods: readonly Pod[];
-  /** Only those of `pods` whose cable leads to the node, or to which somebody promised one. */
+  /** Only those of `pods` whose veth leads to the node, or to which somebody promised one. */
   readonly onlyOfNode?: boolean;
   /** Pods of which only the addresses matter: who else has this one's? */
   readonly others?: readonly Pod[];
@@ -115,7 +115,7 @@ function withFlows(node: NetworkNamespace, state: NamespaceState, gaps: Gaps): N
 type Belongs = NonNullable<ReadOptions["belongs"]>;
 
 /**
- * Whether one of the links is a veth whose other end is this node's. What hangs on the node's own way out is no pod but
+ * Whether one of the links is a veth whose other end is this node's. What is attached to the node's own way out is no pod but
  * the outside, played by a namespace.
  */
 function wiredTo(node: NetworkNamespace, state: NamespaceState): Belongs {
@@ -206,7 +206,7 @@ function readPod(
   });
 }
 
-/** Who has an address of interest counts only when he hangs on this node: two nodes' pods may have the same. */
+/** Who has an address of interest counts only when it is attached to this node: two nodes' pods may have the same. */
 function readOthers(
   pods: readonly Pod[],
   interest: ReadonlySet<string>,

@@ -16,7 +16,7 @@ import type { ExchangeState } from "./observe/exchange.ts";
 /** What the kernel says about the path before a packet is sent. */
 export interface PathSurvey {
   readonly pod: PodSide;
-  /** Absent when the pod's cable could not be followed, or no route leads out of the pod. */
+  /** Absent when the other end of the pod's veth was not found, or no route leads out of the pod. */
   readonly node?: NodeSide;
 }
 
@@ -39,7 +39,7 @@ export interface NodeSide {
   readonly inode: number;
   readonly links: readonly Link[];
   readonly addresses: readonly Address[];
-  /** The node's end of the pod's cable. */
+  /** The node's end of the pod's veth. */
   readonly hostLink?: Link;
   readonly bridge?: Link;
   /** The bridge port is locked, and the bridge does not know the pod's MAC address behind it. */

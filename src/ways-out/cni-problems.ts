@@ -3,6 +3,7 @@ import { ipFamily } from "../address/ip.ts";
 import { isRefusal } from "../attachment/build.ts";
 import { nodeProblems, podProblems } from "../attachment/health.ts";
 import type { AttachmentNode } from "../attachment/node.ts";
+import { problem, type Problem } from "../attachment/problem.ts";
 import { notForwarded, readForwarding, type Forwarding } from "../forwarding/forwarding.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { NatIntent } from "../nat/intent.ts";
@@ -35,13 +36,13 @@ export class NodeFacts {
   }
 }
 
-/** Short sentences; undefined where this user may not look. */
-export function cniProblems(facts: NodeFacts, cached: CachedAttachment): string[] | undefined {
+/** Empty when the way out stands; undefined where this user may not look. */
+export function cniProblems(facts: NodeFacts, cached: CachedAttachment): Problem[] | undefined {
   let pod: NetworkNamespace;
   try {
     pod = NetworkNamespace.open(cached.netns);
   } catch (error) {
-    return isRefusal(error) ? undefined : ["the namespace is gone"];
+    return isRefusal(error) ? undefined : [problem("pod-namespace-gone", "the namespace is gone")];
   }
   using namespace = pod;
   const { route } = facts.node;
@@ -72,18 +73,18 @@ function forwardingProblems(
   facts: NodeFacts,
   cached: CachedAttachment,
   bridge: string | undefined,
-): string[] {
+): Problem[] {
   if (cached.bridge?.isGateway !== true) return [];
   const families = new Set(cached.addresses.map((text) => ipFamily(text.split("/")[0]!)));
   return [...families].flatMap((family) =>
     notForwarded(facts.forwarding, family)
       .filter(({ link }) => link === bridge)
-      .map(({ sysctl }) => `${sysctl} is 0`),
+      .map(({ sysctl }) => problem("forwarding-off", `${sysctl} is 0`)),
   );
 }
 
 /** Ours by what they want; of another plugin only that nothing at all is translated can be told for certain. */
-function translationProblems(facts: NodeFacts, { masqueradedBy, network }: CachedAttachment): string[] {
+function translationProblems(facts: NodeFacts, { masqueradedBy, network }: CachedAttachment): Problem[] {
   if (masqueradedBy === undefined) return [];
   const stands =
     masqueradedBy === "wayout"
@@ -91,5 +92,10 @@ function translationProblems(facts: NodeFacts, { masqueradedBy, network }: Cache
       : facts.isAnythingTranslated;
   return stands
     ? []
-    : [`the rules are gone by which ${masqueradedBy} translates what network ${network} sends`];
+    : [
+        problem(
+          "nat-missing",
+          `the rules are gone by which ${masqueradedBy} translates what network ${network} sends`,
+        ),
+      ];
 }

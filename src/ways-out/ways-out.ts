@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { BACKENDS } from "../nat/backends/backends.ts";
 import { inspectAttachments } from "../attachment/inspect.ts";
 import type { AttachmentNode } from "../attachment/node.ts";
+import type { Problem } from "../attachment/problem.ts";
 import { outsideOf, type Outside } from "../attachment/outside.ts";
 import { natIntentOf } from "../attachment/translation.ts";
 import { WayoutError } from "../error.ts";
@@ -31,8 +32,8 @@ export interface WayOutOfPod {
   readonly gateways: readonly string[];
   /** One for each address, in the same order. */
   readonly outside: readonly Outside[];
-  /** Short sentences; empty when the way out stands. undefined: not to be seen without privilege. */
-  readonly problems: readonly string[] | undefined;
+  /** Empty when the way out stands. undefined: not to be seen without privilege. */
+  readonly problems: readonly Problem[] | undefined;
 }
 
 /** Everybody, and what could not be read. */

@@ -23,9 +23,14 @@ interface AttachedJson {
   readonly gateways: readonly string[];
   readonly changed: boolean;
   readonly created: boolean;
-  readonly mended: readonly string[];
+  readonly mended: readonly ProblemJson[];
   readonly notes: readonly string[];
   readonly hostInterface: string;
+}
+
+interface ProblemJson {
+  readonly code: string;
+  readonly text: string;
 }
 
 interface ListedJson {
@@ -33,7 +38,7 @@ interface ListedJson {
     readonly name: string;
     readonly kind: string;
     readonly state: string;
-    readonly problems: readonly string[];
+    readonly problems: readonly ProblemJson[];
     readonly outside: readonly { readonly address?: string; readonly translation: string }[];
   }[];
 }
@@ -278,7 +283,7 @@ testWith(["root", "ip", "nft", "curl", "iptables"])(
     const { stdout, exitCode } = await wayout(node, "attach", blue);
     expect(exitCode).toBe(0);
     expect(stdout).toMatch(/will not get out yet: .*FORWARD/);
-    for (const command of obstacles[0]!.fix) ask(node, command.split(" "));
+    for (const command of obstacles[0]!.fix) ask(node, ["sh", "-c", command]);
     expect(await seenFrom(blue)).toBe(UPLINK.v4);
     expect((await wayout(node, "attach", blue)).stdout).not.toContain("will not get out");
   },
@@ -290,33 +295,51 @@ describe("what becomes broken", () => {
     const [blue, green] = [freshName("blue"), freshName("green")];
     const { hostInterface } = await wayoutJson<AttachedJson>(node, "attach", blue, "--create");
     await wayoutJson(node, "attach", green, "--create");
-    const breaks: readonly (readonly [string, () => void])[] = [
-      [`${hostInterface} is down`, () => ip(node, `link set ${hostInterface} down`)],
-      [`${hostInterface} is not a port of wayout0`, () => ip(node, `link set ${hostInterface} nomaster`)],
-      ["the bridge wayout0 is down", () => ip(node, "link set wayout0 down")],
-      ["wayout0 lacks the gateway address 10.213.0.1", () => ip(node, "address flush dev wayout0")],
+    const breaks: readonly (readonly [string, string, () => void])[] = [
+      ["host-link-down", `${hostInterface} is down`, () => ip(node, `link set ${hostInterface} down`)],
       [
+        "host-link-not-enslaved",
+        `${hostInterface} is not a port of wayout0`,
+        () => ip(node, `link set ${hostInterface} nomaster`),
+      ],
+      ["bridge-down", "the bridge wayout0 is down", () => ip(node, "link set wayout0 down")],
+      [
+        "bridge-address-missing",
+        "wayout0 lacks the gateway address 10.213.0.1",
+        () => ip(node, "address flush dev wayout0"),
+      ],
+      [
+        "pod-no-route",
         "no default route through 10.213.0.1",
         () => ask(undefined, ["ip", "-n", blue, "route", "del", "default"]),
       ],
       [
+        "pod-no-address",
         "10.213.0.2 is not on eth0",
         () => ask(undefined, ["ip", "-n", blue, "address", "flush", "dev", "eth0"]),
       ],
-      ["eth0 is missing", () => ask(undefined, ["ip", "-n", blue, "link", "del", "eth0"])],
-      ["net.ipv4.ip_forward is 0", () => ask(node, ["sysctl", "-qw", "net.ipv4.ip_forward=0"])],
-      ["inet wayout", () => ask(node, ["nft", "delete", "table", "inet", "wayout"])],
+      [
+        "pod-interface-missing",
+        "eth0 is missing",
+        () => ask(undefined, ["ip", "-n", blue, "link", "del", "eth0"]),
+      ],
+      [
+        "forwarding-off",
+        "net.ipv4.ip_forward is 0",
+        () => ask(node, ["sysctl", "-qw", "net.ipv4.ip_forward=0"]),
+      ],
+      ["nat-missing", "inet wayout", () => ask(node, ["nft", "delete", "table", "inet", "wayout"])],
     ];
-    for (const [problem, breakIt] of breaks) {
+    for (const [code, problem, breakIt] of breaks) {
       breakIt();
       const listed = await wayout(node, "list", "--json");
       expect(listed.exitCode).toBe(1);
       const state = (JSON.parse(listed.stdout) as ListedJson).namespaces.find(({ name }) => name === blue);
       expect(state?.state).toBe("broken");
-      expect(state?.problems.join("; ")).toContain(problem);
+      expect(state?.problems).toContainEqual({ code, text: expect.stringContaining(problem) });
       const { mended, changed } = await wayoutJson<AttachedJson>(node, "attach", blue);
       expect(changed).toBe(true);
-      expect(mended.join("; ")).toContain(problem);
+      expect(mended).toContainEqual({ code, text: expect.stringContaining(problem) });
       expect(await seenFrom(blue)).toBe(UPLINK.v4);
     }
     ip(node, "link del wayout0");

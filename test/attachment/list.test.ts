@@ -26,7 +26,7 @@ interface Listed {
     readonly network: string;
     readonly bridge: string;
     readonly state: string;
-    readonly problems: readonly string[];
+    readonly problems: readonly { readonly code: string; readonly text: string }[];
     readonly addresses: readonly string[];
     readonly outside: readonly { readonly translation: string; readonly address: string }[];
   }[];
@@ -117,26 +117,29 @@ testRoot("pods of a CNI plugin and attachments stand in one list", async () => {
   }
 });
 
+const NAT_MISSING = {
+  code: "nat-missing",
+  text: "the rules are gone by which wayout translates what network listed sends",
+};
+
 testRoot("what the way out of a plugin's pod lacks is told", async () => {
   const { node } = world();
   const pod = namespaceCalled(freshName("pod"));
-  const problems = async (): Promise<readonly string[]> =>
+  const problems = async (): Promise<Listed["namespaces"][number]["problems"]> =>
     (JSON.parse((await wayout(node, "list", "--json")).stdout) as Listed).namespaces[0]!.problems;
   try {
     await addPod(node, pod, "c0ffee");
     expect(await problems()).toEqual([]);
     ask(node, ["nft", "flush", "ruleset"]);
-    expect(await problems()).toEqual([
-      "the rules are gone by which wayout translates what network listed sends",
-    ]);
+    expect(await problems()).toEqual([NAT_MISSING]);
     ask(node, ["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
     ask(node, ["ip", "-4", "addr", "flush", "dev", "listed0"]);
     ask(undefined, ["ip", "-n", pod, "route", "del", "default"]);
     expect(await problems()).toEqual([
-      "the namespace has no default route through 10.98.0.1",
-      "listed0 lacks the gateway address 10.98.0.1",
-      "net.ipv4.ip_forward is 0",
-      "the rules are gone by which wayout translates what network listed sends",
+      { code: "pod-no-route", text: "the namespace has no default route through 10.98.0.1" },
+      { code: "bridge-address-missing", text: "listed0 lacks the gateway address 10.98.0.1" },
+      { code: "forwarding-off", text: "net.ipv4.ip_forward is 0" },
+      NAT_MISSING,
     ]);
     const { exitCode, stdout } = await wayout(node, "list");
     expect([exitCode, stdout.includes("✓ ok")]).toEqual([1, false]);

@@ -1,4 +1,4 @@
-/** The cable and what it is plugged into. */
+/** The veth pair and the bridge that it is a port of. */
 import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import {

@@ -4,7 +4,7 @@ import type { Link } from "../../linux/route/link.ts";
 import type { CheckContext } from "../check.ts";
 
 /**
- * At most one for each family: what the runtime promised, else the address of the bridge behind the pod's cable that
+ * At most one for each family: what the runtime promised, else the address of the bridge behind the pod's veth that
  * lies in the pod's network. Empty when a default route is there or nobody can tell.
  */
 export function likelyGateway(context: CheckContext, link: Link): string[] {

@@ -125,7 +125,7 @@ function leadsToPod(walk: Walk, machine: Machine, way: Way): boolean {
   const expected = walk.inLink!;
   const { hostLink, gateway } = walk;
   if (way.link.kind === "bridge" && hostLink?.index === expected.index && gateway !== undefined) {
-    // The pod's network is this bridge's, and the cable is not plugged into it.
+    // The pod's network is this bridge's, and the veth is not a port of it.
     walk.stop({ kind: "not-enslaved", place: "node", link: hostLink, gateway, bridge: way.link });
     return false;
   }

@@ -18,7 +18,7 @@ export const masqueradeFollows: Chapter<World> = {
   title: "eth0 gets another address: MASQUERADE follows",
   intro:
     "DHCP gives the node another address. MASQUERADE asks the interface anew for each connection, and the kernel " +
-    "forgets the connections that hung on the old address.",
+    "forgets the connections that used the old address.",
   act(world, report) {
     const connection = openConnection(world.blue, internet.httpIpv4, 80);
     try {

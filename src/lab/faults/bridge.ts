@@ -84,7 +84,7 @@ function unpublish(world: FaultWorld): void {
 export const breakBridge: readonly Fault[] = [
   {
     name: "veth-down",
-    title: "veth-blue, the node's end of the cable, is set down",
+    title: "veth-blue, the node's end of the veth pair, is set down",
     finding: "host-link-down",
     apply: (world) => within(world.node, (route) => route.setLink(veth, { up: false })),
     mend: (world) => within(world.node, (route) => route.setLink(veth, { up: true })),

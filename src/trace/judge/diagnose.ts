@@ -9,7 +9,7 @@ import { wrongGatewayMac } from "./causes.ts";
 import { stoppedInbound } from "./inbound-stop.ts";
 import { stoppedAtNode } from "./stop-at-node.ts";
 import { stoppedInPod, stoppedInPodOnReturn } from "./stop-in-pod.ts";
-import { hairpinOff, stoppedOnCable, stoppedOnBridge } from "./stop-on-cable.ts";
+import { hairpinOff, stoppedOnVeth, stoppedOnBridge } from "./stop-on-veth.ts";
 import { stoppedOnReturn } from "./stop-on-return.ts";
 import { requestUnanswered, stoppedOutside } from "./stop-outside.ts";
 
@@ -43,7 +43,7 @@ function verdictOf(of: Case): Verdict {
       reason: "it left the pod by an interface whose other end is not visible from here",
     };
   }
-  if (!at(out, "veth", "in")) return stoppedOnCable(of);
+  if (!at(out, "veth", "in")) return stoppedOnVeth(of);
   const hairpin = hairpinOff(of);
   if (hairpin !== undefined) return hairpin;
   if (node.bridge !== undefined && !at(out, "bridge", "in")) return stoppedOnBridge(of);

@@ -62,7 +62,7 @@ function portOf(port: number | undefined): { port?: number } {
 }
 
 const TITLES: Readonly<Record<StepNumber, string>> = {
-  1: "somebody outside sends",
+  1: "a host outside sends",
   2: "the destination is translated",
   3: "the node decides to forward",
   4: "conntrack remembers",
@@ -79,7 +79,7 @@ export function inboundSteps(of: Case, stop: Stop | undefined): StepReport[] {
     2: translated(of),
     3: forwarded(of),
     4: tracked(of),
-    5: crossedCable(of),
+    5: crossedVeth(of),
     6: delivered(of),
     7: answered(of),
     8: translatedBack(of),
@@ -150,14 +150,17 @@ function tracked({ evidence }: Case): Finding {
   return { proven: true, text: entryText(entry), evidence: [historyOf(evidence, entry)] };
 }
 
-function crossedCable({ evidence, correlation }: Case): Finding {
+function crossedVeth({ evidence, correlation }: Case): Finding {
   const { hostLink, bridge } = evidence.survey.node ?? {};
   const onBridge = at(correlation.back, "bridge", "out");
   const veth = at(correlation.back, "veth", "out");
   const names = [bridge, hostLink].flatMap((link) => (link === undefined ? [] : [link.name]));
   return {
     proven: veth !== undefined,
-    text: names.length === 0 ? "the pod's cable could not be followed" : `seen on ${names.join(" and on ")}`,
+    text:
+      names.length === 0
+        ? "the other end of the pod's veth was not found"
+        : `seen on ${names.join(" and on ")}`,
     evidence: captures([onBridge, veth]),
     ...timeOf(onBridge ?? veth),
   };

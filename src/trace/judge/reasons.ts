@@ -69,7 +69,7 @@ const REASONS: Readonly<Record<string, DropReason>> = {
   SECURITY_HOOK: { text: "a security module (SELinux, AppArmor, BPF LSM) refused it" },
   BPF_CGROUP_EGRESS: {
     text: "a BPF program of the sender's control group refused it",
-    owner: "whoever loaded the program (systemd's IPAddressDeny=, a CNI product)",
+    owner: "the program that loaded it (systemd's IPAddressDeny=, a CNI product)",
     todo: "bpftool cgroup tree",
   },
   UNICAST_IN_L2_MULTICAST: { text: "it came in a frame that was addressed to many" },

@@ -4,7 +4,7 @@ import type { StepEvidence } from "../report.ts";
 import { dropEvidence, linkDown, withCommand, type Case, type Verdict } from "./case.ts";
 import { arpName, reversePath, silentNeighbour } from "./causes.ts";
 import { dropReason } from "./reasons.ts";
-import { refusedByPort } from "./stop-on-cable.ts";
+import { refusedByPort } from "./stop-on-veth.ts";
 
 /** undefined when the gateway is known, or was not asked for. */
 export function silentGateway(of: Case): Verdict | undefined {
@@ -74,7 +74,7 @@ function unanswered(of: Case): Verdict {
     step: 1,
     code: "pod-gateway-unresolved",
     reason: `${what}: the question reaches ${entry.name}, the node has the address, and keeps silent${rules}`,
-    owner: tables.length === 0 ? "the node's settings" : "somebody's ARP rules",
+    owner: tables.length === 0 ? "the node's settings" : "ARP rules of an unknown owner",
     todo:
       tables.length === 0
         ? `sysctl net.ipv4.conf.all.arp_ignore net.ipv4.conf.all.arp_filter, and those of ${entry.name}; nft list tables bridge`

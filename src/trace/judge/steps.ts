@@ -37,7 +37,7 @@ export function stepsOf(of: Case, stop: Stop | undefined): StepReport[] {
   const inside = staysInPod(of) ? withoutIt("it stays in the pod: nothing is sent to the node") : undefined;
   const findings: Readonly<Record<StepNumber, Finding>> = {
     1: sent(of),
-    2: inside ?? crossedCable(of),
+    2: inside ?? crossedVeth(of),
     3: inside ?? forwarded(of),
     4: translated(of),
     5: inside ?? tracked(of),
@@ -90,11 +90,11 @@ function routeText(destination: string, nextHop: string | undefined, link: strin
   return `to ${destination}${via} dev ${link ?? "?"}`;
 }
 
-function crossedCable(of: Case): Finding {
+function crossedVeth(of: Case): Finding {
   const { evidence, correlation } = of;
   const { hostLink, bridge, lower } = evidence.survey.node ?? {};
   if (lower !== undefined)
-    return withoutIt(`the pod's interface sits on ${lower.name}: there is no cable to cross`);
+    return withoutIt(`the pod's interface sits on ${lower.name}: there is no veth pair to cross`);
   const veth = at(correlation.out, "veth", "in");
   // What br_netfilter gave another destination on the same bridge is seen leaving by it only.
   const onBridge = at(correlation.out, "bridge", "in") ?? at(correlation.out, "bridge", "out");
@@ -109,7 +109,10 @@ function crossedCable(of: Case): Finding {
   }
   return {
     proven: veth !== undefined && (bridge === undefined || onBridge !== undefined),
-    text: names.length === 0 ? "the pod's cable could not be followed" : `seen on ${names.join(" and on ")}`,
+    text:
+      names.length === 0
+        ? "the other end of the pod's veth was not found"
+        : `seen on ${names.join(" and on ")}`,
     evidence: captures([veth, onBridge]),
     ...timeOf(veth),
   };

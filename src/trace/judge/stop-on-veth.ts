@@ -1,4 +1,4 @@
-/** It left the pod and did not reach the node's IP layer: the cable, the bridge. */
+/** It left the pod and did not reach the node's IP layer: the veth pair, the bridge. */
 import { command } from "../../text/command.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { KernelDrop } from "../../kernel/bpf/drops.ts";
@@ -17,7 +17,7 @@ import {
 import { neighbourLines, wrongGatewayMac } from "./causes.ts";
 import { droppingRule } from "./rules.ts";
 
-export function stoppedOnCable(of: Case): Verdict {
+export function stoppedOnVeth(of: Case): Verdict {
   const { hostLink, lower } = of.evidence.survey.node!;
   if (lower !== undefined) {
     const drop = dropIn(of, of.evidence.survey.node!.inode) ?? dropIn(of, of.evidence.survey.pod.inode);
@@ -34,7 +34,7 @@ export function stoppedOnCable(of: Case): Verdict {
   }
   if (!hostLink.up) return linkDown(of, 2, hostLink);
   const drop = dropIn(of, of.evidence.survey.node!.inode) ?? dropIn(of, of.evidence.survey.pod.inode);
-  if (drop !== undefined) return dropVerdict(of, 2, drop, `on the cable to ${hostLink.name}`);
+  if (drop !== undefined) return dropVerdict(of, 2, drop, `on the veth pair to ${hostLink.name}`);
   return {
     step: 2,
     code: "stopped-elsewhere",
@@ -103,7 +103,7 @@ export function refusedByPort(of: Case, drop: KernelDrop | undefined): Verdict |
       step: 2,
       code: "bridge-port-locked",
       reason: `the port ${hostLink.name} of ${bridge.name} is locked, and the pod's MAC address ${mac} is not in the bridge's forwarding database behind it`,
-      owner: "whoever locked the port (802.1X, MAC authentication)",
+      owner: "the program that locked the port (802.1X, MAC authentication)",
       fix: stopFix("node", command`bridge fdb replace ${mac} dev ${hostLink.name} master static`),
       todo: withCommand("or unlock it: ", command`bridge link set dev ${hostLink.name} locked off`),
       evidence: [...evidence, { source: "link", lines: [`${hostLink.name} port of ${bridge.name}, locked`] }],
