@@ -244,7 +244,7 @@ testWith(["real-root", "runuser"])("an ordinary user is told what is missing, wi
 test("a full disk is an error, not a short list", () => {
   const { exitCode, stderr } = run(made(), ["sh", "-c", `"${WAYOUT}" conntrack list --no-pods > /dev/full`]);
   expect(stderr).toContain("no space left");
-  expect(exitCode).toBe(1);
+  expect(exitCode).toBe(3);
 });
 
 describe("flush", () => {

@@ -84,6 +84,8 @@ test("a detached process has nothing of its caller but what it is given", () => 
 
 test("only the process that was meant is ended", async () => {
   const child = Bun.spawn(["sleep", "60"]);
+  // spawn comes back a moment before the kernel has noted the new program's command line.
+  while (readFileSync(`/proc/${child.pid}/cmdline`, "utf8") === "") Bun.sleepSync(1);
   const known = identify(child.pid)!;
   expect(endProcess(known, "lab-keep")).toBe(false);
   expect(endProcess({ ...known, start: known.start + 1 }, "sleep")).toBe(false);

@@ -209,7 +209,8 @@ function capture({ path, node, snapshot }: CheckContext): Captured | undefined {
   // A rule that refuses by itself is told as that.
   if (rule?.action !== "table" || KERNEL_RULES.has(rule.priority)) return undefined;
   const own = withoutRule(snapshot, rule).predict(flow);
-  if (own.kind !== "route" || own.type !== "unicast") return undefined;
+  // Back to where it came from is no way out.
+  if (own.kind !== "route" || own.type !== "unicast" || own.link.index === inLink.index) return undefined;
   if (way.kind === "route" && isSameWay(way, own)) return undefined;
   return { rule, way, own };
 }
