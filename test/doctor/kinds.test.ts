@@ -787,6 +787,20 @@ testWith(["root", "iptables"])("a rule that drops one packet of a hundred is no 
   expect(stopping(look(world))).toEqual(["filter-rule-drops"]);
 });
 
+testWith(["root", "iptables"])("a rule for a proxy that nobody runs is not taken away", () => {
+  const world = healthyWorld();
+  node(
+    world,
+    ..."iptables -t mangle -A PREROUTING -p tcp --dport 80 -j TPROXY --on-port 15006 --tproxy-mark 1".split(
+      " ",
+    ),
+  );
+  const [found] = look(world).findings;
+  expect(found).toMatchObject({ code: "filter-rule-drops", fix: [] });
+  expect(found!.text).toContain("nobody listens there");
+  expect((found!.advice ?? []).join()).toContain("start the proxy");
+});
+
 describe("one of a Service's endpoints is gone, whichever comes first", () => {
   const cluster: Target = { address: "10.96.0.50", protocol: "tcp", port: 80 };
   const GONE = "192.0.2.66";

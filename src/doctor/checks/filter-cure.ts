@@ -73,6 +73,10 @@ export function filterCure(
 ): Cure {
   const { by } = stop.stop;
   if (by.rule === undefined) return { fix: policyFix(context, stop), advice: [] };
+  // Past its proxy a pod may do what somebody set the proxy up to prevent.
+  if (isForProxy(by)) {
+    return { fix: [], advice: ["start the proxy that is to listen there, or except the pod from the rule"] };
+  }
   const product = productOfDecision(by)?.product;
   if (product === undefined || product === "wayout") return { fix: ruleFix(context, stop), advice: [] };
   const own = OWN_WAY.find(([pattern]) => pattern.test(product));
@@ -80,6 +84,15 @@ export function filterCure(
     fix: own?.[2] === false ? [] : exemption(context, { ...stop, by }, senders),
     advice: [own?.[1] ?? `${product} may write its rule again: change it there for good`],
   };
+}
+
+/** TPROXY drops what no socket takes. */
+export function isForProxy({ rule }: Decision): boolean {
+  return (
+    rule?.expressions.some(
+      (one) => one.kind === "tproxy" || (one.kind === "target" && one.name === "TPROXY"),
+    ) === true
+  );
 }
 
 /** Accept both directions of the pod's traffic, in front of everything else in the chain whose policy drops. */

@@ -7,7 +7,7 @@ import type { Finding } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import { decisionPlace, decisionText, targetText, textOfRule, traceCommand } from "../wording.ts";
 import { stopText } from "../stop-text.ts";
-import { filterCure, type Filtered } from "./filter-cure.ts";
+import { filterCure, isForProxy, type Filtered } from "./filter-cure.ts";
 import { emptyService, type EmptyService } from "./service.ts";
 import { ownerOfDecision } from "../whose.ts";
 
@@ -97,15 +97,6 @@ function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyS
         : ["start pods that match its selector, and are ready"]),
     ],
   });
-}
-
-/** TPROXY drops what no socket takes. */
-function isForProxy({ rule }: Decision): boolean {
-  return (
-    rule?.expressions.some(
-      (one) => one.kind === "tproxy" || (one.kind === "target" && one.name === "TPROXY"),
-    ) === true
-  );
 }
 
 function possessive(owner: string): string {
