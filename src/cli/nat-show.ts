@@ -146,9 +146,10 @@ function counterText(counter: Counter | undefined): string {
 const MOST_ELEMENTS = 20;
 
 function elementLines(elements: readonly NatElement[], indent: string): string[] {
-  const lines = elements.slice(0, MOST_ELEMENTS).map(({ key, leadsTo, counter, owner }) => {
+  const lines = elements.slice(0, MOST_ELEMENTS).map(({ key, leadsTo, counter, owner, comment }) => {
     const whose = owner === undefined ? "" : ` ${style.address(`[${owner}]`)}`;
-    return `${indent}${style.address(key)} → ${leadsTo}${counterText(counter)}${whose}`;
+    const said = comment === undefined ? "" : style.quiet(`  ${comment}`);
+    return `${indent}${style.address(key)} → ${leadsTo}${counterText(counter)}${whose}${said}`;
   });
   const more = elements.length - lines.length;
   return more > 0 ? [...lines, style.quiet(`${indent}and ${more} more; --json shows all`)] : lines;

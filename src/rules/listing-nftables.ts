@@ -1,9 +1,10 @@
 /** Tables of nf_tables, ours and those of iptables-nft, and of iptables-legacy in the shape that the listing walks. Pure. */
 import { cidrsOfRange, cidrText, parseCidr } from "../address/cidr.ts";
 import { ipNumber, ipText, type IpFamily } from "../address/ip.ts";
-import { datatypesOf } from "../linux/nftables/datatypes.ts";
+import { datatypesLength, datatypesOf, type Datatype } from "../linux/nftables/datatypes.ts";
 import type { Expression } from "../linux/nftables/expressions.ts";
 import { isIptablesTable } from "../linux/nftables/text.ts";
+import { formatValue, stringOf } from "../linux/nftables/text/format.ts";
 import type { NftSet, Rule, SetElement, Table } from "../linux/nftables/ruleset.ts";
 import { intentsOfClaims } from "../nat/claim.ts";
 import type { Counter, NatElement, NatRule, NatTable, RulesetKind } from "./listing.ts";
@@ -179,6 +180,7 @@ function elementOf(map: NftSet, element: SetElement, owners: OwnerAt | undefined
           : `${data.verdict} ${data.chain}`,
     ...(counter?.kind === "counter" ? { counter: counterOf(counter) } : {}),
     ...(owner === undefined ? {} : { owner }),
+    ...(element.comment === undefined ? {} : { comment: element.comment }),
   };
 }
 
@@ -195,8 +197,11 @@ interface KeyPart {
 /** The parts of a concatenation, or the one that the key is; none for the catch-all element. */
 function keyParts(map: NftSet, { key, keyEnd = key }: SetElement): KeyPart[] {
   if (key === undefined || keyEnd === undefined) return [];
-  const types = datatypesOf(map.keyType) ?? [];
-  const lengths = map.fieldLengths ?? [map.keyLength];
+  const named = datatypesOf(map.keyType) ?? [];
+  // The kernel tells the lengths of parts only for maps of intervals: the types have them as well.
+  const isWhole = map.fieldLengths !== undefined || datatypesLength(named) === map.keyLength;
+  const types = isWhole ? named : [];
+  const lengths = map.fieldLengths ?? (types.length > 1 ? types.map(({ size }) => size) : [map.keyLength]);
   let start = 0;
   return lengths.map((length, index) => {
     const [first, last] = [key, keyEnd].map((hex) => hex.slice(start, start + length * 2)) as [
@@ -205,17 +210,21 @@ function keyParts(map: NftSet, { key, keyEnd = key }: SetElement): KeyPart[] {
     ];
     // Each part of a concatenation is padded to 4 bytes.
     start += Math.ceil(length / 4) * 8;
-    return keyPart(types[index]?.name, first, last);
+    return keyPart(types[index], first, last);
   });
 }
 
-/** Addresses as prefixes or ranges; what is neither address nor name as hexadecimal. */
-function keyPart(type: string | undefined, first: string, last: string): KeyPart {
-  if (type === "ifname") return { text: Buffer.from(first, "hex").toString().replace(/\0.*$/s, "") };
-  if (type !== "ipv4_addr" && type !== "ipv6_addr") return { text: `0x${first}` };
+/** Addresses as prefixes or ranges, the others as nft has them; what has no type as hexadecimal. */
+function keyPart(type: Datatype | undefined, first: string, last: string): KeyPart {
+  if (type === undefined) return { text: `0x${first}` };
+  if (type.name === "ifname") return { text: stringOf(first) };
+  if (type.name !== "ipv4_addr" && type.name !== "ipv6_addr") {
+    const [from, to] = [first, last].map((hex) => formatValue(type, hex, {}));
+    return { text: from === to ? from! : `${from}-${to}` };
+  }
   const [address, end] = [addressOf(first), addressOf(last)];
   if (address === end) return { text: address, address };
-  const family: IpFamily = type === "ipv4_addr" ? 4 : 6;
+  const family: IpFamily = type.name === "ipv4_addr" ? 4 : 6;
   const [cidr, ...rest] = cidrsOfRange(family, ipNumber(address), ipNumber(end));
   const text = cidr !== undefined && rest.length === 0 ? cidrText(cidr) : `${address}-${end}`;
   return { text, address };

@@ -56,6 +56,8 @@ export interface NatElement {
   readonly counter?: Counter;
   /** Of ours: which owner asked for it. */
   readonly owner?: string;
+  /** Its author's own: kube-proxy names the Service. */
+  readonly comment?: string;
 }
 
 export interface DeadRule {

@@ -75,6 +75,31 @@ test("follows jumps, gotos and verdict maps once, with text, counters and what i
   expect(rules.every(({ dead }) => dead === undefined)).toBe(true);
 });
 
+test("keys of several parts read as addresses, protocols and ports, with what their author says of them", () => {
+  const namespace = freshNamespace();
+  nft(
+    namespace,
+    `table ip kube-proxy {
+       chain service { meta l4proto tcp dnat to 10.244.1.2:8443
+       }
+       map service-ips { type ipv4_addr . inet_proto . inet_service : verdict
+         elements = { 10.96.0.1 . tcp . 443 comment "default/kubernetes:https" : goto service }
+       }
+       map ports { type inet_proto . inet_service : verdict; flags interval
+         elements = { udp . 30000-32767 : accept }
+       }
+       chain pre { type nat hook prerouting priority dstnat
+         ip daddr . meta l4proto . th dport vmap @service-ips
+         meta l4proto . th dport vmap @ports
+       }
+     }`,
+  );
+  expect(allRules(namespace).flatMap(({ elements }) => elements ?? [])).toEqual([
+    { key: "10.96.0.1 . tcp . 443", leadsTo: "goto service", comment: "default/kubernetes:https" },
+    { key: "udp . 30000-32767", leadsTo: "accept" },
+  ]);
+});
+
 test("marks what no packet can reach, and says why", () => {
   const namespace = freshNamespace();
   nft(
