@@ -3,6 +3,7 @@ import { describe, expect } from "bun:test";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { pluginProgram } from "../cni/plugin.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import {
   awaitLinkLocal,
@@ -57,12 +58,8 @@ describe("refused, and nothing changed:", () => {
       const sealed = `mount -t tmpfs none /run && mkdir -p /run/netns && mount -o remount,ro /run && exec ${WAYOUT}`;
       const sealedRun = run(node, ["unshare", "-m", "sh", "-c", `${sealed} attach ${freshName()} --create`]);
       expect(sealedRun).toMatchObject({ exitCode: 3, stderr: expect.stringContaining("EROFS") });
-      // Without the shell of bin/wayout, which needs more files than that itself.
-      const main = join(WAYOUT, "..", "..", "src", "main.ts");
-      const limited = (files: number): ReturnType<typeof run> =>
-        run(node, ["bash", "-c", `ulimit -n ${files} && exec ${process.execPath} ${main} doctor`]);
-      // With fewer the runtime cannot even load the program's files, which the built one has none of.
-      const crowded = [9, 10, 11, 12].map(limited).find((one) => !one.stderr.includes("EMFILE reading"))!;
+      // The built program: from its sources it would need as many only to be loaded.
+      const crowded = run(node, ["bash", "-c", `ulimit -n 9 && exec ${pluginProgram()} doctor`]);
       expect(crowded.stderr).toMatch(/EMFILE[^\n]*\n {2}→ [^\n]*ulimit -n/);
       expect(crowded).toMatchObject({ exitCode: 3, stdout: "" });
       expect(nodeState(node)).toEqual(before);
