@@ -7,13 +7,12 @@ import { waitpid } from "../../src/kernel/libc.ts";
 import { CLONE_NEWUSER, namedNamespaces } from "../../src/kernel/namespace.ts";
 import { spawnIn } from "../../src/kernel/spawn.ts";
 import { LAB_NAMESPACES } from "../../src/lab/plan.ts";
-import { LAB_PROCESSES } from "../../src/lab/processes.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { run, testWith } from "../support/witness.ts";
+import { someoneRuns } from "./own-processes.ts";
 
 const ROOT = join(import.meta.dir, "..", "..");
 const WAYOUT = join(ROOT, "bin", "wayout");
-const MAIN = join(ROOT, "src", "main.ts");
 
 /**
  * The kinds of system calls by which the lab changes something, and every how many-th of them is died before: of those
@@ -46,17 +45,6 @@ function everywhere(kinds: readonly string[], attempt: (kind: string, nth: numbe
     for (let nth = 1; attempt(kind, nth); nth += CHANGING[kind]!) points++;
   }
   return points;
-}
-
-/** Whether a process of the lab that this checkout started still runs, once those that die have died. */
-function someoneRuns(): boolean {
-  const names = [LAB_PROCESSES.internet, LAB_PROCESSES.keeper].join("|");
-  const looks = ["sh", "-c", `ps -eo args | grep -v grep | grep -Eq "${MAIN} (${names}) "`];
-  for (let i = 0; i < 40; i++) {
-    if (run(undefined, looks).exitCode !== 0) return false;
-    Bun.sleepSync(50);
-  }
-  return true;
 }
 
 /** What the lab makes outside its namespaces. */

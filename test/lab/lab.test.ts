@@ -7,6 +7,7 @@ import { isAlive } from "../../src/kernel/process.ts";
 import { LAB_NAMESPACES } from "../../src/lab/plan.ts";
 import type { StoryReport } from "../../src/lab/story.ts";
 import { ask, run, testWith } from "../support/witness.ts";
+import { someoneRuns } from "./own-processes.ts";
 
 const WAYOUT = join(import.meta.dir, "..", "..", "bin", "wayout");
 const STATE = "/run/wayout/lab.json";
@@ -118,7 +119,7 @@ testWith(["root"])("a story that is killed leaves nothing", async () => {
     await Bun.sleep(delayMs);
     child.kill("SIGKILL");
     await child.exited;
-    await waitUntil(() => !someoneRuns("lab-story") && !someoneRuns("lab-internet"));
+    expect(someoneRuns()).toBe(false);
     expect(ask(undefined, ["ip", "-o", "link"])).toBe(before);
     expect(namedNamespaces()).toEqual([]);
   }
@@ -156,11 +157,6 @@ function serversOfLab(): { pid: number; start: number } | undefined {
   const { servers } = JSON.parse(readFileSync(STATE, "utf8")) as { servers?: { pid: number; start: number } };
   if (servers !== undefined) expect(isAlive(servers)).toBe(true);
   return servers;
-}
-
-/** Whether a process of the lab that was started from this test's namespaces still runs. */
-function someoneRuns(name: string): boolean {
-  return run(undefined, ["sh", "-c", `ps -eo ppid,args | grep -v grep | grep -q ' ${name} '`]).exitCode === 0;
 }
 
 async function waitUntil(condition: () => boolean): Promise<void> {
