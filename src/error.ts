@@ -76,3 +76,8 @@ const LIMITS: Readonly<Record<string, string>> = {
 export function limitTodo(code: string | undefined): string | undefined {
   return code !== undefined && Object.hasOwn(LIMITS, code) ? LIMITS[code] : undefined;
 }
+
+/** `ENOENT` and its like, of the kernel's refusals and Node's errors alike; undefined for what has none. */
+export function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error ? String(error.code) : undefined;
+}

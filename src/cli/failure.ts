@@ -1,6 +1,6 @@
 import { CommanderError } from "commander";
 import { AddressError } from "../address/ip.ts";
-import { exitCodeOf, limitTodo, messageOf, WayoutError } from "../error.ts";
+import { codeOf, exitCodeOf, limitTodo, messageOf, WayoutError } from "../error.ts";
 import { COMMANDS } from "./commands.ts";
 import { printJson, tellAside } from "./output.ts";
 import { style } from "./style.ts";
@@ -47,7 +47,7 @@ export function asWayoutError(error: unknown, args: readonly string[]): WayoutEr
       cause: error,
     });
   }
-  const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
+  const code = codeOf(error);
   if (code === "EPERM" || code === "EACCES") {
     return new WayoutError({
       code: "no-privilege",

@@ -1,5 +1,5 @@
 /** Errors as the protocol has them: a number for programs, a sentence for people. */
-import { limitTodo, messageOf, WayoutError } from "../error.ts";
+import { codeOf, limitTodo, messageOf, WayoutError } from "../error.ts";
 import { FieldError } from "../ipam/fields.ts";
 import { NEWEST } from "./version.ts";
 
@@ -101,10 +101,6 @@ function numberOf(error: WayoutError): number {
     return CNI_ERROR_CODES[error.code as keyof typeof CNI_ERROR_CODES];
   }
   return error.kind === "usage" ? CNI_ERROR_CODES["bad-configuration"] : CNI_ERROR_CODES.failed;
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && "code" in error ? String(error.code) : undefined;
 }
 
 /** The kernel's refusals and Node's errors have a code; what has none is a mistake of ours. */

@@ -1,4 +1,5 @@
 /** ICMP and ICMPv6 echo (RFC 792, RFC 4443): what ping does, from inside any namespace. */
+import { internetChecksum } from "../linux/packet/checksum.ts";
 import { icmpProtocol } from "../linux/ip-protocol.ts";
 import { AF_INET, AF_INET6, SOCK_RAW, POLLIN } from "../linux/socket.ts";
 import { closeSync } from "node:fs";
@@ -56,14 +57,6 @@ function isReply(packet: Uint8Array, v6: boolean, identifier: number): boolean {
   if (packet.length < start + 8) return false;
   const view = new DataView(packet.buffer, packet.byteOffset);
   return packet[start] === (v6 ? 129 : 0) && view.getUint16(start + 4) === identifier;
-}
-
-/** RFC 1071: the ones' complement of the ones' complement sum of 16-bit words. */
-export function internetChecksum(bytes: Uint8Array): number {
-  let sum = 0;
-  for (let i = 0; i < bytes.length; i += 2) sum += (bytes[i]! << 8) | (bytes[i + 1] ?? 0);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
 }
 
 /** struct sockaddr_in or sockaddr_in6 without a port. */

@@ -1,4 +1,5 @@
 /** Buckets of xt_hashlimit, as the kernel shows them in /proc/net/ipt_hashlimit and /proc/net/ip6t_hashlimit. */
+import { codeOf } from "../error.ts";
 import { readdirSync, readFileSync } from "node:fs";
 import { parseHashlimit, type HashlimitTable } from "../linux/xtables/hashlimit-table.ts";
 
@@ -25,7 +26,7 @@ function names(folder: string): string[] {
   try {
     return readdirSync(folder);
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return [];
+    if (codeOf(error) === "ENOENT") return [];
     throw error;
   }
 }

@@ -2,6 +2,7 @@
  * Counters that the kernel keeps anyway and that cost nothing to read: /proc/net of a namespace. The parsers are pure
  * and keep every counter, also those that a newer kernel adds.
  */
+import { codeOf } from "../error.ts";
 import { readFileSync } from "node:fs";
 import { canonicalIp, ipText } from "../address/ip.ts";
 import type { NetworkNamespace } from "./namespace.ts";
@@ -116,7 +117,7 @@ function readProcNet(file: string): string | undefined {
   try {
     return readFileSync(`${PROC_NET}/${file}`, "utf8");
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    if (codeOf(error) === "ENOENT") return undefined;
     throw error;
   }
 }
@@ -135,7 +136,7 @@ export function virtualServices(namespace: NetworkNamespace): VirtualService[] |
   try {
     return parseVirtualServices(namespace.run(() => readFileSync(`${PROC_NET}/ip_vs`, "utf8")));
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    if (codeOf(error) === "ENOENT") return undefined;
     throw error;
   }
 }

@@ -14,7 +14,7 @@ import {
   rmSync,
   statSync,
 } from "node:fs";
-import { messageOf, WayoutError } from "../error.ts";
+import { codeOf, messageOf, WayoutError } from "../error.ts";
 import { removeIfEmpty, writeDescriptor } from "./file.ts";
 
 const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NONBLOCK } = constants;
@@ -134,10 +134,6 @@ function checkFolder(fd: number, uid: number, path: string): void {
   }
   // A strict umask leaves too little, an older folder may be readable by all.
   if ((mode & PERMISSIONS) !== OURS_ALONE) fchmodSync(fd, OURS_ALONE);
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && "code" in error ? String(error.code) : undefined;
 }
 
 function unsafe(path: string, said: string): WayoutError {

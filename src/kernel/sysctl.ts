@@ -2,7 +2,7 @@
  * Kernel settings, by the names that sysctl(8) has for them, in a network namespace. Whoever changes one learns what
  * it was before, so that it can be put back.
  */
-import { messageOf, WayoutError } from "../error.ts";
+import { codeOf, messageOf, WayoutError } from "../error.ts";
 import { readText, writeText } from "./file.ts";
 import { sysctlParts } from "../linux/sysctl-name.ts";
 import type { NetworkNamespace } from "./namespace.ts";
@@ -90,10 +90,6 @@ function sameValue(a: string, b: string): boolean {
 
 function isMissing(error: unknown): boolean {
   return codeOf(error) === "ENOENT" || codeOf(error) === "ENOTDIR";
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && "code" in error ? String(error.code) : undefined;
 }
 
 /** What makes a whole family of settings appear. */

@@ -19,3 +19,8 @@ export const SOL_PACKET = 263;
 export const MSG_NOSIGNAL = 0x4000;
 export const POLLIN = 1;
 export const POLLOUT = 4;
+
+/** The IP family that a number of the kernel's means; undefined for any other. */
+export function ipFamilyOf(number: number): 4 | 6 | undefined {
+  return number === AF_INET ? 4 : number === AF_INET6 ? 6 : undefined;
+}

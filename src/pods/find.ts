@@ -4,6 +4,7 @@ import { isIp, canonicalIp } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import { namespaceInode, NETNS_DIRECTORY, NetworkNamespace } from "../kernel/namespace.ts";
+import { editDistance } from "../text/edit-distance.ts";
 import { cachedAttachments } from "./cni-cache.ts";
 import { listPods, podAddresses } from "./inventory.ts";
 import type { Pod } from "./pod.ts";
@@ -168,18 +169,4 @@ export function nearestNames(text: string, names: readonly string[]): string[] {
 
 function distanceTo(wanted: string, name: string): number {
   return wanted.length >= 3 && name.includes(wanted) ? 1 : editDistance(wanted, name);
-}
-
-/** Levenshtein's distance. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const change = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(change, row[j]! + 1, next[j - 1]! + 1));
-    }
-    row = next;
-  }
-  return row[b.length]!;
 }

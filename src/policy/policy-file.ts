@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import type { Document, LineCounter, Node } from "yaml";
 import { messageOf, WayoutError } from "../error.ts";
+import { editDistance } from "../text/edit-distance.ts";
 import { POLICY, policyOf, type NatPolicy } from "./policy.ts";
 
 /** One thing that is wrong with a policy file. */
@@ -138,19 +139,6 @@ function unknownKey(path: Path): string {
       ? `did you mean ${nearest.one}?`
       : `known keys are ${known.join(", ")}`;
   return `unknown key; ${hint}`;
-}
-
-/** Levenshtein's: how many letters must be put in, left out or changed. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
-    }
-    row = next;
-  }
-  return row[b.length]!;
 }
 
 /** Where a field stands: its key for a key that is wrong, otherwise its value; a missing one, where its parent does. */

@@ -1,6 +1,6 @@
 /** One real exchange of a pod, followed through the kernel. Synchronous: it returns when the story is over. */
 import { ipFamily, isIp, type IpFamily } from "../address/ip.ts";
-import { messageOf, WayoutError } from "../error.ts";
+import { codeOf, messageOf, WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import { requestTimestamps } from "../kernel/packet-socket.ts";
@@ -177,7 +177,7 @@ function unspecified(family: IpFamily): string {
 /** Errors of the kernel that a person can do something about, in their terms. */
 function explained(error: unknown, pod: Pod): unknown {
   if (error instanceof WayoutError) return error;
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  const code = codeOf(error) ?? "";
   if (code === "EPERM" || code === "EACCES") {
     return new WayoutError({
       code: "no-privilege",

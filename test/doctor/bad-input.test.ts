@@ -101,6 +101,8 @@ testWith(["root"])("what the kernel did not tell is told", () => {
   expect(path.blindSpots).toEqual(["the node's rules (EPERM: operation not permitted)"]);
 });
 
+const AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"];
+
 testWith(["real-root", "setpriv"])("a snapshot is judged without any privilege", async () => {
   const world = healthyWorld();
   await using _ = await serveInternet(world);
@@ -108,10 +110,18 @@ testWith(["real-root", "setpriv"])("a snapshot is judged without any privilege",
   const file = join(scratch(), "node.json");
   const taken = run(undefined, [WAYOUT, "snapshot", "--node", PLAN.node.namespace, "--to", WEB.address]);
   writeFileSync(file, taken.stdout);
-  const asNobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"];
   const { stdout, exitCode } = run(
     undefined,
-    [...asNobody, WAYOUT, "doctor", PLAN.pods.blue.namespace, "--snapshot", "-", "--to", `${WEB.address}:80`],
+    [
+      ...AS_NOBODY,
+      WAYOUT,
+      "doctor",
+      PLAN.pods.blue.namespace,
+      "--snapshot",
+      "-",
+      "--to",
+      `${WEB.address}:80`,
+    ],
     taken.stdout,
   );
   expect(stdout).toContain("[nat-mismatch]");
@@ -119,8 +129,7 @@ testWith(["real-root", "setpriv"])("a snapshot is judged without any privilege",
 });
 
 testWith(["real-root", "setpriv"])("where nobody could look, that no pod was found is no answer", () => {
-  const asNobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"];
-  const taken = run(undefined, [...asNobody, WAYOUT, "snapshot"]);
+  const taken = run(undefined, [...AS_NOBODY, WAYOUT, "snapshot"]);
   expect(taken.exitCode).toBe(0);
   const { stderr, exitCode } = run(undefined, [WAYOUT, "doctor", "--snapshot", "-"], taken.stdout);
   expect(stderr).toContain("take the snapshot, as root");

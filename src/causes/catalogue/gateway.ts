@@ -1,6 +1,6 @@
 /** What can be wrong with: the gateway. */
 import type { CatalogueEntry } from "../steps.ts";
-import { NO_CABLE, NO_POD_LINK } from "./hides.ts";
+import { NO_POD_LINK, NO_VETH } from "./hides.ts";
 
 export const GATEWAY = {
   "pod-gateway-unowned": {
@@ -9,7 +9,7 @@ export const GATEWAY = {
     severity: "error",
     stopsTraffic: true,
     dependsOn: [
-      ...NO_CABLE,
+      ...NO_VETH,
       "host-link-not-enslaved",
       "bridge-address-missing",
       "bridge-other-subnet",
@@ -23,7 +23,7 @@ export const GATEWAY = {
     title: "the node has the pod's gateway address and does not answer for it",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [...NO_CABLE, "host-link-not-enslaved"],
+    dependsOn: [...NO_VETH, "host-link-not-enslaved"],
     about:
       "arp_ignore (of the interface or of `all`, the higher counts) lets an interface answer only for its own addresses, only for askers of the same network, or for nothing. Load balancers with direct return set it for the whole node.",
   },
@@ -42,7 +42,7 @@ export const GATEWAY = {
     severity: "warning",
     stopsTraffic: false,
     dependsOn: [
-      ...NO_CABLE,
+      ...NO_VETH,
       "pod-no-carrier",
       "pod-gateway-unowned",
       "pod-gateway-silent",

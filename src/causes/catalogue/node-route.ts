@@ -1,6 +1,6 @@
 /** What can be wrong with: the node's route. */
 import type { CatalogueEntry } from "../steps.ts";
-import { NO_CABLE, NO_POD_ADDRESS } from "./hides.ts";
+import { NO_POD_ADDRESS, NO_WAY_BACK } from "./hides.ts";
 
 export const NODE_ROUTE = {
   "node-no-route": {
@@ -196,13 +196,7 @@ export const NODE_ROUTE = {
     title: "the way back to the pod leads elsewhere",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [
-      "rule-captures",
-      ...NO_CABLE,
-      "bridge-address-missing",
-      "bridge-other-subnet",
-      "host-link-not-enslaved",
-    ],
+    dependsOn: NO_WAY_BACK,
     about:
       "The pods' range overlaps another network that the node knows, and answers are routed there. Another bridge with the same range does it.",
   },

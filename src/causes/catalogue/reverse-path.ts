@@ -1,6 +1,6 @@
 /** What can be wrong with: reverse path. */
 import type { CatalogueEntry } from "../steps.ts";
-import { NO_CABLE } from "./hides.ts";
+import { NO_WAY_BACK } from "./hides.ts";
 
 export const REVERSE_PATH = {
   "reverse-path-filter": {
@@ -8,13 +8,7 @@ export const REVERSE_PATH = {
     title: "the reverse path filter drops the packet",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [
-      "rule-captures",
-      ...NO_CABLE,
-      "bridge-address-missing",
-      "bridge-other-subnet",
-      "host-link-not-enslaved",
-    ],
+    dependsOn: NO_WAY_BACK,
     about:
       "Strict (1): the way to the packet's source must lead out of the interface it came in by. Loose (2): there must be one at all. The larger of conf.all and the interface's own value counts.",
   },

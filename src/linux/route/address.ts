@@ -11,7 +11,7 @@ import {
   type Request,
 } from "../netlink/message.ts";
 import { flagNames, numberedNames, scopes, type Scope } from "./constants.ts";
-import { AF_INET, AF_INET6 } from "../socket.ts";
+import { AF_INET, AF_INET6, ipFamilyOf } from "../socket.ts";
 import { mapped, present } from "./present.ts";
 
 /** An address on an interface. */
@@ -120,8 +120,8 @@ export const RTM_GETADDR = { ...RTM_NEWADDR, name: "RTM_GETADDR", type: 22 } as 
 
 /** Reads RTM_NEWADDR; undefined for families other than IPv4 and IPv6. */
 export function addressOf({ header, attributes: a }: MessageOf<typeof RTM_NEWADDR>): Address | undefined {
-  if (header.family !== AF_INET && header.family !== AF_INET6) return undefined;
-  const family: 4 | 6 = header.family === AF_INET ? 4 : 6;
+  const family = ipFamilyOf(header.family);
+  if (family === undefined) return undefined;
   // IFA_LOCAL is the interface's own; IFA_ADDRESS is the prefix's address or, point-to-point, the other end's.
   const address = a.local ?? a.address;
   if (address === undefined) return undefined;

@@ -10,7 +10,7 @@ import {
   type Request,
 } from "../netlink/message.ts";
 import { flagNames, numberedNames, routeProtocols, type RouteProtocol } from "./constants.ts";
-import { AF_BRIDGE, AF_INET, AF_INET6, AF_UNSPEC } from "../socket.ts";
+import { AF_BRIDGE, AF_INET, AF_INET6, AF_UNSPEC, ipFamilyOf } from "../socket.ts";
 import { mapped, present } from "./present.ts";
 
 /** NUD_* */
@@ -158,9 +158,8 @@ function flagsOf({ header, attributes }: NeighbourMessage): readonly string[] {
 /** Reads RTM_NEWNEIGH; undefined for what is no ARP or neighbour discovery entry. */
 export function neighbourOf(message: NeighbourMessage): Neighbour | undefined {
   const { header, attributes: a } = message;
-  if ((header.family !== AF_INET && header.family !== AF_INET6) || a.destination === undefined)
-    return undefined;
-  const family: 4 | 6 = header.family === AF_INET ? 4 : 6;
+  const family = ipFamilyOf(header.family);
+  if (family === undefined || a.destination === undefined) return undefined;
   return present({
     family,
     interface: header.index,

@@ -19,7 +19,7 @@ import {
   type RouteProtocol,
   type Scope,
 } from "./constants.ts";
-import { AF_INET, AF_INET6 } from "../socket.ts";
+import { AF_INET, AF_INET6, ipFamilyOf } from "../socket.ts";
 import { mapped, present } from "./present.ts";
 import { RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, type WireNextHop } from "./route-attributes.ts";
 import { metricsAttributesOf, metricsOf, type RouteMetrics } from "./route-metrics.ts";
@@ -172,8 +172,8 @@ type RouteMessage = MessageOf<typeof RTM_NEWROUTE>;
 
 /** Reads RTM_NEWROUTE; undefined for families other than IPv4 and IPv6. */
 export function routeOf({ header, attributes: a }: RouteMessage): Route | undefined {
-  if (header.family !== AF_INET && header.family !== AF_INET6) return undefined;
-  const family: 4 | 6 = header.family === AF_INET ? 4 : 6;
+  const family = ipFamilyOf(header.family);
+  if (family === undefined) return undefined;
   const any = family === 4 ? "0.0.0.0" : "::";
   const preference = mapped(a.preference, preferences.nameOf);
   return present({

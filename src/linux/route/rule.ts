@@ -10,7 +10,7 @@ import {
   type Request,
 } from "../netlink/message.ts";
 import { flagNames, numberedNames, routeProtocols, RT_TABLE, type RouteProtocol } from "./constants.ts";
-import { AF_INET, AF_INET6, AF_UNSPEC } from "../socket.ts";
+import { AF_INET, AF_INET6, AF_UNSPEC, ipFamilyOf } from "../socket.ts";
 import { mapped, present } from "./present.ts";
 
 /** Inclusive. */
@@ -132,8 +132,8 @@ export const RTM_GETRULE = { ...RTM_NEWRULE, name: "RTM_GETRULE", type: 34 } as 
 
 /** Reads RTM_NEWRULE; undefined for families other than IPv4 and IPv6. */
 export function ruleOf({ header, attributes: a }: MessageOf<typeof RTM_NEWRULE>): Rule | undefined {
-  if (header.family !== AF_INET && header.family !== AF_INET6) return undefined;
-  const family: 4 | 6 = header.family === AF_INET ? 4 : 6;
+  const family = ipFamilyOf(header.family);
+  if (family === undefined) return undefined;
   const action = ruleActions.nameOf(header.action);
   const rule = present({
     family,

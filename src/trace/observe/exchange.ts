@@ -1,4 +1,5 @@
 /** The real exchange that a trace makes, from a socket in the pod's own namespace. Advanced by the collector's loop. */
+import { internetChecksum } from "../../linux/packet/checksum.ts";
 import type { IpFamily } from "../../address/ip.ts";
 import { errnoName, errnoText, SystemError } from "../../linux/errno.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
@@ -246,12 +247,4 @@ export class Exchange implements Disposable {
       bytes[start] === (this.plan.family === 4 ? 0 : 129) && view.getUint16(start + 4) === this.#localPort
     );
   }
-}
-
-/** RFC 1071. */
-function internetChecksum(bytes: Uint8Array): number {
-  let sum = 0;
-  for (let i = 0; i < bytes.length; i += 2) sum += (bytes[i]! << 8) | (bytes[i + 1] ?? 0);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
-  return ~sum & 0xffff;
 }

@@ -2,7 +2,7 @@
 import { ipFamily, type IpFamily } from "../../address/ip.ts";
 import { SystemError } from "../../linux/errno.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
-import { internetChecksum } from "../../kernel/echo.ts";
+import { internetChecksum } from "../../linux/packet/checksum.ts";
 import * as libc from "../../kernel/libc.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { PacketTap } from "../../kernel/packet-socket.ts";
