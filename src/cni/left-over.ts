@@ -4,7 +4,7 @@
  */
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import type { LinkTable } from "../kernel/route/link-table.ts";
+import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import { namespaceInode } from "../kernel/namespace.ts";
 import type { Owner } from "../ipam/assignment.ts";
@@ -47,7 +47,7 @@ export interface Judgement {
  */
 export function judgeAttachments(
   network: ConfiguredNetwork,
-  node: LinkTable,
+  node: LinkRtnetlink,
   cached: readonly CachedAttachment[],
   now: number,
 ): Judgement {
@@ -72,7 +72,7 @@ class Scene implements Disposable {
 
   constructor(
     private readonly network: ConfiguredNetwork,
-    private readonly node: LinkTable,
+    private readonly node: LinkRtnetlink,
     cached: readonly CachedAttachment[],
     private readonly now: number,
   ) {

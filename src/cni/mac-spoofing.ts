@@ -25,7 +25,7 @@ import {
   deleteTable,
   type Changes,
   type SetSpec,
-} from "../linux/nftables/changes.ts";
+} from "../linux/nftables/commands.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
 import { drop, inSet, match } from "../linux/nftables/rule-builder.ts";
 

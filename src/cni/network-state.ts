@@ -4,7 +4,7 @@ import type { IpFamily } from "../address/ip.ts";
 import { FORWARDING_SYSCTL } from "../forwarding/switches.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import { addRouteRequest } from "../linux/route/route.ts";
-import type { LinkTable } from "../kernel/route/link-table.ts";
+import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { isThere } from "../network/link-ends.ts";
 import { ensureBridge, removeBridge } from "../network/network.ts";
@@ -37,7 +37,7 @@ export interface GatewaySide {
  * @param made gets the names of the links that this call made, the bridge last
  */
 export function ensureGatewaySide(
-  node: LinkTable,
+  node: LinkRtnetlink,
   configuration: NetworkConfiguration,
   plan: AttachmentPlan,
   made: string[],
@@ -53,7 +53,7 @@ export function ensureGatewaySide(
 }
 
 /** Routes to pods whose gateway's address leads to no subnet. Somebody's own route to them is as good. */
-function leadTo(subnets: readonly string[], { index }: LinkState, node: LinkTable): void {
+function leadTo(subnets: readonly string[], { index }: LinkState, node: LinkRtnetlink): void {
   if (subnets.length === 0) return;
   const requests = subnets.map((destination) =>
     addRouteRequest({ destination, interface: index, scope: "link" }),
@@ -81,7 +81,7 @@ export async function ensureForwarding(families: readonly IpFamily[], bridge: Li
 }
 
 /** Every host end of this network's links. Reads all links of the node. */
-export function linksOf(network: string, node: LinkTable): LinkState[] {
+export function linksOf(network: string, node: LinkRtnetlink): LinkState[] {
   return node.linkStates().filter(({ alias }) => isLabelOf(network, alias));
 }
 

@@ -10,7 +10,7 @@ import { Nftables } from "../kernel/nftables/nftables.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Owner } from "../ipam/assignment.ts";
 import { SystemError } from "../linux/errno.ts";
-import { deleteChain, deleteRule, flushChain, type Changes } from "../linux/nftables/changes.ts";
+import { deleteChain, deleteRule, flushChain, type Changes } from "../linux/nftables/commands.ts";
 import type { ChainRef, Rule } from "../linux/nftables/ruleset.ts";
 import { restoreNat, saveNat } from "../nat/backends/iptables/program.ts";
 import { commentOf } from "../rules/rule-comment.ts";

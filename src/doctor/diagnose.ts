@@ -9,7 +9,7 @@ import {
   READ_FOR,
   STEPS,
   type StepName,
-} from "../causes/catalogue.ts";
+} from "../causes/catalogue/all.ts";
 import { anywhere, CheckContext, finding, type Check } from "./check.ts";
 import { CHECKS } from "./checks/all.ts";
 import { redirectionText } from "./checks/local-end.ts";

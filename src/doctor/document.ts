@@ -1,5 +1,5 @@
 /** The catalogue as a document: docs/findings.md. */
-import { CATALOGUE, entryOf, STEPS, type FindingCode, type StepName } from "../causes/catalogue.ts";
+import { CATALOGUE, entryOf, STEPS, type FindingCode, type StepName } from "../causes/catalogue/all.ts";
 
 const HEAD = `# What the doctor can find
 

@@ -1,5 +1,5 @@
 /** What a real packet adds to the prediction. */
-import { entryOf, type CauseCode } from "../causes/catalogue.ts";
+import { entryOf, type CauseCode } from "../causes/catalogue/all.ts";
 import { finding } from "./check.ts";
 import type { Diagnosis } from "./diagnose.ts";
 import type { Evidence, Finding, Fix } from "./finding.ts";

@@ -1,5 +1,5 @@
 /** A rule of the node gave the packet another destination: what befalls it on the way there is told as that. */
-import { entryOf } from "../causes/catalogue.ts";
+import { entryOf } from "../causes/catalogue/all.ts";
 import type { Evidence, Finding } from "./finding.ts";
 import type { Prediction } from "./predict/path.ts";
 import { decisionPlace, decisionText } from "./wording.ts";

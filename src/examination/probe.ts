@@ -12,7 +12,7 @@ import { probeSizes } from "../trace/observe/size-probe.ts";
 import { trace } from "../trace/trace.ts";
 
 /** How long an answer may take after the last one that came back. */
-const PING_PATIENCE_MS = 500;
+const PING_TIMEOUT_MS = 500;
 
 /** The diagnosis of a pod together with what real packets did. */
 export function probed(snapshot: Snapshot, podName: string, predicted: Diagnosis): Diagnosis {
@@ -81,7 +81,7 @@ function sized(snapshot: Snapshot, pod: PodState, diagnosis: Diagnosis): Diagnos
       pod: inside,
       destination: target.address,
       mtu: way.mtu,
-      patienceMs: PING_PATIENCE_MS,
+      timeoutMs: PING_TIMEOUT_MS,
       uplink: { node, name: way.uplink },
     });
     return withSizes(snapshot, pod, diagnosis, probe);

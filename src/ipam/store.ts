@@ -16,7 +16,7 @@ import { isOwnedBy, ownerText, parseOwner, NO_FILE, readOwnerFile } from "./owne
 import { OwnerIndex, readReservations, type Reservation } from "./owner-index.ts";
 
 /** The reference plugin holds the lock for as long as one of its calls takes. */
-const PATIENCE_MS = 30_000;
+const TIMEOUT_MS = 30_000;
 
 /** A network's addresses, with the lock held from open to close. Every method may throw WayoutError `address-store`. */
 export class AddressStore implements Disposable {
@@ -34,7 +34,7 @@ export class AddressStore implements Disposable {
   static open(directory: string): AddressStore {
     return attempt(`opening ${directory}`, () => {
       makeDirectory(directory, 0o755);
-      const wait = { doing: `opening ${directory}`, patienceMs: PATIENCE_MS, lasts: true } as const;
+      const wait = { doing: `opening ${directory}`, timeoutMs: TIMEOUT_MS, lasts: true } as const;
       return new AddressStore(directory, FileLock.take(`${directory}/lock`, wait, 0o640));
     });
   }

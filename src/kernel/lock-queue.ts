@@ -35,8 +35,8 @@ export async function queueFor(path: string, wait: QueueWait): Promise<FileLock>
       const now = performance.now();
       const found = JSON.stringify([holderOf(path), before]);
       if (found !== holder) [holder, since] = [found, now];
-      if (now - since > wait.patienceMs) throw busy(path, wait);
-      if (now - begun > LONGEST_WAIT_MS) throw busy(path, { ...wait, patienceMs: LONGEST_WAIT_MS });
+      if (now - since > wait.timeoutMs) throw busy(path, wait);
+      if (now - begun > LONGEST_WAIT_MS) throw busy(path, { ...wait, timeoutMs: LONGEST_WAIT_MS });
       await Bun.sleep(Math.min(PAUSE_MS * (before + 1), LONGEST_PAUSE_MS));
     }
   } finally {

@@ -10,19 +10,19 @@ import { visitFrom, type Visit } from "./visit.ts";
  * How long a visitor waits for each step. The lab answers within a millisecond or never: a visit that shall fail need not
  * take long, and one that shall succeed may take as long as a slow machine needs.
  */
-export const PATIENCE_MS = { "shall fail": 400, "shall succeed": 15_000 } as const;
+export const TIMEOUT_MS = { "shall fail": 400, "shall succeed": 15_000 } as const;
 
 /** `curl http://api.github.com`, from inside a namespace. */
 export function visitSite(
   namespace: NetworkNamespace,
-  outcome: keyof typeof PATIENCE_MS,
+  outcome: keyof typeof TIMEOUT_MS,
   family: 4 | 6 = 4,
 ): Visit {
   return visitFrom(namespace, {
     host: PLAN.internet.site,
     family,
     resolver: family === 4 ? PLAN.internet.dnsIpv4 : PLAN.internet.dnsIpv6,
-    timeoutMs: PATIENCE_MS[outcome],
+    timeoutMs: TIMEOUT_MS[outcome],
   });
 }
 

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { namedNamespaces } from "../kernel/namespace.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
-import { rulesetText } from "../linux/nftables/text.ts";
+import { rulesetText } from "../linux/nftables/text/ruleset.ts";
 import type { Step } from "./story.ts";
 
 const SYSCTLS = [

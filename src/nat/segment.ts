@@ -3,7 +3,7 @@
  * apart, so every address belongs to the most specific prefix around it.
  */
 import { parseCidr, type Cidr } from "../address/cidr.ts";
-import type { IpFamily } from "../address/ip.ts";
+import { ascending, type IpFamily } from "../address/ip.ts";
 import type { NatIntent, NatSource } from "./intent.ts";
 
 /** An inclusive range of addresses as numbers. */
@@ -36,8 +36,8 @@ export function byPrecedence(intents: readonly NatIntent[], family: IpFamily): O
     .sort(
       (a, b) =>
         b.cidr.prefixLength - a.cidr.prefixLength ||
-        compare(a.cidr.first, b.cidr.first) ||
-        compare(a.owner, b.owner),
+        ascending(a.cidr.first, b.cidr.first) ||
+        ascending(a.owner, b.owner),
     );
 }
 
@@ -59,7 +59,7 @@ export function segmentsOf(
   const nested = byPrecedence(intents, family)
     .filter(({ source }) => isAsked(source))
     .toReversed()
-    .sort((a, b) => compare(a.cidr.first, b.cidr.first) || a.cidr.prefixLength - b.cidr.prefixLength);
+    .sort((a, b) => ascending(a.cidr.first, b.cidr.first) || a.cidr.prefixLength - b.cidr.prefixLength);
   const segments: Segment[] = [];
   const open: OwnedSource[] = [];
   let next = 0n;
@@ -114,15 +114,11 @@ export function joinSegments<S extends Segment>(
 /** The fewest ranges that cover the same addresses, in order. */
 export function coverOf(ranges: readonly NumberRange[]): NumberRange[] {
   const cover: NumberRange[] = [];
-  for (const range of [...ranges].sort((a, b) => compare(a.first, b.first))) {
+  for (const range of [...ranges].sort((a, b) => ascending(a.first, b.first))) {
     const before = cover.at(-1);
     if (before !== undefined && range.first <= before.last + 1n) {
       if (range.last > before.last) cover[cover.length - 1] = { first: before.first, last: range.last };
     } else cover.push(range);
   }
   return cover;
-}
-
-function compare<T extends bigint | string>(a: T, b: T): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

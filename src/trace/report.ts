@@ -1,6 +1,6 @@
 /** What a trace says, as plain JSON. The ladder, the page and the library's callers all read this. */
 import type { CommandLine } from "../text/command.ts";
-import type { CauseCode } from "../causes/catalogue.ts";
+import type { CauseCode } from "../causes/catalogue/all.ts";
 import type { Missing } from "./evidence.ts";
 
 export type StepNumber = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
@@ -67,11 +67,11 @@ export interface RuleReport {
   readonly owner?: string;
 }
 
-export type PlaceKind = "pod" | "veth" | "bridge" | "node" | "uplink" | "outside";
+export type StationKind = "pod" | "veth" | "bridge" | "node" | "uplink" | "outside";
 
 /** One station of the picture, from the pod outwards. */
-export interface Place {
-  readonly kind: PlaceKind;
+export interface Station {
+  readonly kind: StationKind;
   /** Name of the interface, pod or host. */
   readonly name: string;
   /** Its address on this path, when it has one. */
@@ -82,7 +82,7 @@ export interface Place {
 export interface Sighting {
   /** From the pod, or to the pod. */
   readonly heading: "out" | "back";
-  readonly place: PlaceKind;
+  readonly place: StationKind;
   readonly interface: string;
   /** Microseconds since the first sighting. */
   readonly atUs: number;
@@ -113,7 +113,7 @@ export interface TraceReport {
   /** What the answer was: "connection established", "HTTP/1.1 200 OK, 312 bytes". */
   readonly answer?: string;
   readonly stop?: Stop;
-  readonly path: readonly Place[];
+  readonly path: readonly Station[];
   readonly steps: readonly StepReport[];
   readonly sightings: readonly Sighting[];
   /** The source before and after; absent when it was not translated, or never got that far. */

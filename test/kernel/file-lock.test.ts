@@ -12,7 +12,7 @@ function freshPath(): string {
   return join(directory, "below", "lock");
 }
 
-const briefly = { doing: "trying it", patienceMs: 30 };
+const briefly = { doing: "trying it", timeoutMs: 30 };
 
 test("one holder at a time, or several who share it; the file is its owner's alone", () => {
   const path = freshPath();
@@ -65,7 +65,7 @@ test("sixty at once are served in the order in which they came, and leave nothin
   const waiting: Promise<void>[] = [];
   for (let number = 0; number < 60; number++) {
     waiting.push(
-      queueFor(path, { doing: "waiting", patienceMs: 20_000 }).then((lock) => {
+      queueFor(path, { doing: "waiting", timeoutMs: 20_000 }).then((lock) => {
         served.push(number);
         lock.remove();
       }),
@@ -90,7 +90,7 @@ test("a signal ends the wait; a holder that goes on for too long, too", async ()
   const path = freshPath();
   using _holder = FileLock.try(path)!.sign();
   const abort = new AbortController();
-  const waiting = queueFor(path, { doing: "waiting", patienceMs: 20_000, signal: abort.signal });
+  const waiting = queueFor(path, { doing: "waiting", timeoutMs: 20_000, signal: abort.signal });
   abort.abort();
   expect(await waiting.catch((error: unknown) => error)).toMatchObject({ code: "interrupted" });
   const inVain = await queueFor(path, briefly).catch((error: unknown) => error);

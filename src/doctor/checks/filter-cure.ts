@@ -2,7 +2,7 @@
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
 import { command, type CommandLine } from "../../text/command.ts";
-import { isIptablesTable } from "../../linux/nftables/text.ts";
+import { isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
 import type { Chain, Table } from "../../linux/nftables/ruleset.ts";
 import { ANYWHERE } from "../anywhere.ts";
 import { deleteRule, type CheckContext } from "../check.ts";
@@ -10,7 +10,7 @@ import type { Fix } from "../finding.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
 
 import type { Decision } from "../predict/decision.ts";
-import type { Direction } from "../predict/place.ts";
+import type { Direction } from "../predict/side.ts";
 import type { Stop } from "../predict/path.ts";
 import { isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
 import { productOfDecision } from "../whose.ts";

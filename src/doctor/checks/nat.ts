@@ -2,7 +2,7 @@
 import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
-import { isIptablesTable } from "../../linux/nftables/text.ts";
+import { isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
 import { deleteRule, finding, said, type Check, type CheckContext, type Found } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";

@@ -266,7 +266,7 @@ function uplink(context: CheckContext): Finding[] {
           owner: OWNER,
           evidence: [{ source: "links of the node", value: linkText(stop.link) }],
           consequence: "nothing leaves the node",
-          // A link without carrier is up already: what is wrong is at the other end of its cable.
+          // A link without carrier is up already: what is wrong is at the link's other end.
           ...(kind === "link-down"
             ? { fix: [context.linkUp("node", stop.link.name)] }
             : { advice: [`look at what ${stop.link.name} is plugged into: its other end is down or gone`] }),

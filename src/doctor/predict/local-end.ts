@@ -8,7 +8,7 @@ import { RT_TABLE } from "../../linux/route/constants.ts";
 import type { RouteResult } from "./fib.ts";
 import { listenerAt } from "./listeners.ts";
 import type { Machine } from "./machine.ts";
-import type { Place } from "./place.ts";
+import type { Side } from "./side.ts";
 import type { NodeView } from "./view.ts";
 
 /** Why a packet is for the namespace itself. */
@@ -28,7 +28,7 @@ export type LocalReason =
     };
 
 export interface LocalEnd {
-  readonly place: Place;
+  readonly place: Side;
   readonly address: string;
   /** 0 for protocols without ports. */
   readonly port: number;
@@ -42,7 +42,7 @@ type Way = Extract<RouteResult, { kind: "route" }>;
 /** @param translated the rule that changed the destination */
 export function localEnd(
   view: NodeView,
-  place: Place,
+  place: Side,
   machine: Machine,
   way: Way,
   translated: Decision | undefined,

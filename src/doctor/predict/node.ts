@@ -13,7 +13,7 @@ import { isAnsweredFor, onLinkPrefix } from "./on-link.ts";
 import type { Packet } from "./packet.ts";
 import { needsTranslation } from "../../causes/facts.ts";
 import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "../../forwarding/switches.ts";
-import type { Place } from "./place.ts";
+import type { Side } from "./side.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
 import { bridgeCallsIptables } from "./wire.ts";
@@ -171,7 +171,7 @@ function hasOwnRules({ state }: NodeView): boolean {
  */
 export function reversePath(
   walk: Walk,
-  place: Place,
+  place: Side,
   packet: Packet,
   inLink: Link,
   outLink: Link | undefined,

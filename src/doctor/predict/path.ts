@@ -6,7 +6,7 @@ import type { Decision } from "./decision.ts";
 import type { HookStop } from "./hooks.ts";
 import type { LocalEnd } from "./local-end.ts";
 import type { Silence } from "./on-link.ts";
-import type { Direction, Place } from "./place.ts";
+import type { Direction, Side } from "./side.ts";
 import type { Sender } from "./machine.ts";
 import type { SourceChoice } from "./source-address.ts";
 import type { PortRange, Protocol, Tuple } from "./packet.ts";
@@ -25,7 +25,7 @@ export interface Target {
 
 /** One thing that happened on the way. */
 export interface PathStep {
-  readonly place: Place;
+  readonly place: Side;
   readonly direction: Direction;
   /** `route`, `output`, `wire`, `bridge`, `prerouting`, `forward`, `postrouting`, `input`, `neighbour`. */
   readonly at: string;
@@ -39,7 +39,7 @@ export interface PathStep {
 }
 
 interface At {
-  readonly place: Place;
+  readonly place: Side;
   readonly direction: Direction;
 }
 
@@ -201,7 +201,7 @@ export type StopKind = Stop["kind"];
 
 /** Something that sees the packet and cannot be evaluated. */
 export interface BlindSpot {
-  readonly place: Place;
+  readonly place: Side;
   readonly text: string;
   /** It stands where packets leave, and could translate them itself. */
   readonly couldTranslate: boolean;

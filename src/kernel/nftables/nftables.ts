@@ -13,7 +13,7 @@ import {
   type Changes,
   type ElementSpec,
   type SetSpec,
-} from "../../linux/nftables/changes.ts";
+} from "../../linux/nftables/commands.ts";
 import { tableFingerprint } from "./fingerprint.ts";
 import { rulesetGeneration } from "../../linux/nftables/generation.ts";
 import { NFT_MSG } from "../../linux/nftables/messages.ts";

@@ -19,7 +19,7 @@ import {
   type MacvlanSpec,
   type VxlanSpec,
 } from "../../linux/route/link-requests.ts";
-import { ABSENT, isAbsent, LinkTable } from "./link-table.ts";
+import { ABSENT, isAbsent, LinkRtnetlink } from "./link-rtnetlink.ts";
 import { linkOf, type Link } from "../../linux/route/link.ts";
 import {
   deleteNeighbourRequest,
@@ -80,7 +80,7 @@ const NO_ROUTE: RouteAnswer = {
  * rtnetlink in one namespace: its links, addresses, routes, rules and neighbours, read and changed. Every method is
  * synchronous and throws NetlinkError with the kernel's own words. An interface is an index; `link(name)` finds it.
  */
-export class Rtnetlink extends LinkTable {
+export class Rtnetlink extends LinkRtnetlink {
   /** @param options.statistics false leaves them out: half the bytes */
   links(options: { readonly statistics?: boolean } = {}): Link[] {
     const attributes = options.statistics === false ? { extMask: RTEXT_FILTER_SKIP_STATS } : {};

@@ -8,7 +8,7 @@ import { openConnection } from "../connection.ts";
 import { captureEvidence, listening, visitSite, visitText } from "../instruments.ts";
 import { PLAN } from "../plan.ts";
 import type { Chapter } from "../story.ts";
-import { masquerade, ruleEvidence } from "../way-out.ts";
+import { masquerade, natRuleEvidence } from "../forwarding-and-nat.ts";
 import type { World } from "../world.ts";
 
 const { node, pods, internet } = PLAN;
@@ -28,8 +28,8 @@ export const masqueradeChapter: Chapter<World> = {
       command: `echo 'sources: [${PLAN.podNetworkIpv4}]' | wayout nat apply -f -`,
       expected: `a rule that translates ${PLAN.podNetworkIpv4}`,
       found: applied,
-      ok: ruleEvidence(world.node).lines.length > 0,
-      evidence: [ruleEvidence(world.node)],
+      ok: natRuleEvidence(world.node).lines.length > 0,
+      evidence: [natRuleEvidence(world.node)],
     });
     const { result, seen } = listening(world.node, [node.bridge, node.uplink], { protocol: "tcp" }, () =>
       visitSite(world.blue, "shall succeed"),
@@ -43,7 +43,7 @@ export const masqueradeChapter: Chapter<World> = {
       evidence: [
         captureEvidence(node.bridge, seen[node.bridge]?.slice(0, 1) ?? []),
         captureEvidence(node.uplink, seen[node.uplink]?.slice(0, 1) ?? []),
-        ruleEvidence(world.node),
+        natRuleEvidence(world.node),
       ],
     });
   },

@@ -1,6 +1,6 @@
 /** What can be wrong between the pod and the node's IP stack. */
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
-import { addChain, addRule, addTable, destroyTable, type Changes } from "../../linux/nftables/changes.ts";
+import { addChain, addRule, addTable, destroyTable, type Changes } from "../../linux/nftables/commands.ts";
 import { dnat, drop, masquerade as masqueradeStatement, match } from "../../linux/nftables/rule-builder.ts";
 import { readSysctl, writeSysctl } from "../../kernel/sysctl.ts";
 import { awaitLinks } from "../world.ts";
@@ -90,7 +90,7 @@ export const breakBridge: readonly Fault[] = [
     mend: (world) => within(world.node, (route) => route.setLink(veth, { up: true })),
   },
   {
-    name: "veth-unplugged",
+    name: "veth-without-bridge",
     title: "veth-blue is taken out of br0",
     finding: "host-link-not-enslaved",
     apply: (world) => within(world.node, (route) => route.setLink(veth, { master: 0 })),

@@ -1,7 +1,7 @@
 /** Short hands for changing one namespace of the lab. */
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
-import type { Changes } from "../../linux/nftables/changes.ts";
+import type { Changes } from "../../linux/nftables/commands.ts";
 import { Nftables } from "../../kernel/nftables/nftables.ts";
 import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
 

@@ -1,5 +1,5 @@
 /** Firewalls of other people. The shapes are those of the products named. */
-import { addChain, addRule, addTable, destroyTable, type Changes } from "../../linux/nftables/changes.ts";
+import { addChain, addRule, addTable, destroyTable, type Changes } from "../../linux/nftables/commands.ts";
 import { accept, anyOf, drop, jump, match, reject } from "../../linux/nftables/rule-builder.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import type { Fault } from "./fault.ts";

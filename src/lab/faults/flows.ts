@@ -1,7 +1,7 @@
 /** What tracked flows do to new packets. They are made with real packets of the pods, and kept by a longer timeout. */
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
-import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
+import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/commands.ts";
 import { accept, masquerade as masqueradeStatement, match } from "../../linux/nftables/rule-builder.ts";
 import { Conntrack } from "../../kernel/conntrack/conntrack.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
@@ -10,7 +10,7 @@ import { writeSysctl } from "../../kernel/sysctl.ts";
 import { TABLE } from "../../nat/backends/nftables/names.ts";
 import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
-import { masquerade, snat } from "../way-out.ts";
+import { masquerade, snat } from "../forwarding-and-nat.ts";
 import { gently, indexOf, ruleset } from "./change.ts";
 
 const { uplink, uplinkIpv4 } = PLAN.node;

@@ -1,6 +1,6 @@
 /** What can be wrong with the translation of the pods' addresses. */
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
-import { addChain, addRule, addTable, destroyTable, type Changes } from "../../linux/nftables/changes.ts";
+import { addChain, addRule, addTable, destroyTable, type Changes } from "../../linux/nftables/commands.ts";
 import {
   masquerade as masqueradeStatement,
   match,
@@ -10,7 +10,7 @@ import {
 import { TABLE } from "../../nat/backends/nftables/names.ts";
 import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
-import { masquerade } from "../way-out.ts";
+import { masquerade } from "../forwarding-and-nat.ts";
 import { ruleset } from "./change.ts";
 
 /** iptables' table, where an administrator's own rules usually are. */

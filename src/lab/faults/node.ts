@@ -1,6 +1,6 @@
 /** What can be wrong with the node as a router. */
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
-import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
+import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/commands.ts";
 import { match, setMark } from "../../linux/nftables/rule-builder.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
 import { writeSysctl } from "../../kernel/sysctl.ts";
@@ -210,8 +210,8 @@ export const breakNode: readonly Fault[] = [
     },
   },
   {
-    name: "cable-pulled",
-    title: "the other end of eth0's cable is set down",
+    name: "uplink-no-carrier",
+    title: "the other end of eth0's link is set down",
     finding: "uplink-down",
     beyondRepair: true,
     apply: (world) => within(world.internet, (route) => route.setLink(PLAN.internet.link, { up: false })),

@@ -1,7 +1,7 @@
 /** What can be wrong inside the pod. */
-import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
+import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/commands.ts";
 import { drop, match } from "../../linux/nftables/rule-builder.ts";
-import { awaitLinks, hangPod } from "../world.ts";
+import { awaitLinks, connectLabPod } from "../world.ts";
 import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
 import { gently, indexOf, raise, ruleset, within } from "./change.ts";
@@ -62,7 +62,7 @@ export const breakPod: readonly Fault[] = [
       within(world.blue, (route) => (missing = route.link(LINK) === undefined));
       // Healed by another link meanwhile: that one stays.
       if (!missing) return;
-      within(world.node, (route) => hangPod(route, world.blue, blue, indexOf(route, PLAN.node.bridge)));
+      within(world.node, (route) => connectLabPod(route, world.blue, blue, indexOf(route, PLAN.node.bridge)));
       awaitLinks(world.blue);
     },
   },

@@ -1,6 +1,6 @@
 /** Packets that are too large for the way, and nobody who tells their sender. */
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
-import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
+import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/commands.ts";
 import { drop, match } from "../../linux/nftables/rule-builder.ts";
 import type { Fault } from "./fault.ts";
 import { PLAN } from "../plan.ts";

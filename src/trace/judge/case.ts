@@ -152,7 +152,7 @@ export function noCarrier(step: StepNumber, link: Link, where: "in the pod" | "o
   return {
     step,
     code: where === "in the pod" ? "pod-no-carrier" : "uplink-down",
-    reason: `${link.name} ${where} has no carrier: the other end of its cable is down`,
+    reason: `${link.name} ${where} has no carrier: the other end of the link is down`,
     todo: "set the other end up",
     evidence: [{ source: "link", lines: [linkText(link)] }],
   };

@@ -4,7 +4,7 @@ import { isIcmpError, summaryOf, type Packet } from "../../linux/packet/packet.t
 import type { TraceEvent } from "../../kernel/nftables/events.ts";
 import type { FlowEnds, SeenPacket, TraceEvidence } from "../evidence.ts";
 import { headingOf, isExactly, packetOf } from "./progress.ts";
-import type { PlaceKind } from "../report.ts";
+import type { StationKind } from "../report.ts";
 
 /** An end of the flow, as it is at one place. */
 interface End {
@@ -14,7 +14,7 @@ interface End {
 }
 
 export interface PlacedPacket extends SeenPacket {
-  readonly place: PlaceKind;
+  readonly place: StationKind;
   /** Into the namespace or out of it, at this interface. */
   readonly way: "in" | "out";
 }
@@ -81,7 +81,7 @@ export function placePacket(packet: SeenPacket, evidence: TraceEvidence): Placed
   return { ...packet, place: placeOf(packet, evidence), way: packet.direction === "out" ? "out" : "in" };
 }
 
-function placeOf(packet: SeenPacket, { survey }: TraceEvidence): PlaceKind {
+function placeOf(packet: SeenPacket, { survey }: TraceEvidence): StationKind {
   if (packet.where === "pod") return "pod";
   const { node } = survey;
   if (packet.interfaceIndex === node?.hostLink?.index) return "veth";

@@ -4,7 +4,7 @@
  */
 import { isLocal, wasSwitched, type Case, type Verdict } from "./case.ts";
 import type { PlacedPacket } from "./correlate.ts";
-import type { PlaceKind, Stop } from "../report.ts";
+import type { StationKind, Stop } from "../report.ts";
 import { wrongGatewayMac } from "./causes.ts";
 import { stoppedInbound } from "./inbound-stop.ts";
 import { stoppedAtNode } from "./stop-at-node.ts";
@@ -63,9 +63,9 @@ function lastSeen({ evidence, correlation }: Case): string {
   return `${heading}${last.way === "in" ? "coming in at" : "leaving"} ${last.interface} ${where}`;
 }
 
-const WAY_OUT: readonly PlaceKind[] = ["pod", "veth", "bridge", "uplink"];
+const WAY_OUT: readonly StationKind[] = ["pod", "veth", "bridge", "uplink"];
 const WAY_BACK = WAY_OUT.toReversed();
 
-function furthest(packets: readonly PlacedPacket[], way: readonly PlaceKind[]): PlacedPacket | undefined {
+function furthest(packets: readonly PlacedPacket[], way: readonly StationKind[]): PlacedPacket | undefined {
   return packets.toSorted((a, b) => way.indexOf(a.place) - way.indexOf(b.place)).at(-1);
 }

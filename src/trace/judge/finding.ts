@@ -1,7 +1,7 @@
 /** What a step came to, and how it is set against the outcome. Pure. */
 import { summaryOf } from "../../linux/packet/packet.ts";
 import { sightingText, type Correlation, type PlacedPacket } from "./correlate.ts";
-import type { PlaceKind, StepEvidence, StepNumber, StepReport, Stop } from "../report.ts";
+import type { StationKind, StepEvidence, StepNumber, StepReport, Stop } from "../report.ts";
 
 /** What a step came to, before it is set against the outcome. */
 export interface Finding {
@@ -66,7 +66,7 @@ function round(us: number): number {
 
 export function at(
   packets: readonly PlacedPacket[],
-  place: PlaceKind,
+  place: StationKind,
   way: "in" | "out",
 ): PlacedPacket | undefined {
   return packets.find((packet) => packet.place === place && packet.way === way);

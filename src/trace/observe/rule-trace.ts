@@ -13,7 +13,7 @@ import {
   deleteTable,
   type Changes,
   type Expressions,
-} from "../../linux/nftables/changes.ts";
+} from "../../linux/nftables/commands.ts";
 import { NftMonitor, type TraceEvent } from "../../kernel/nftables/events.ts";
 import { Nftables } from "../../kernel/nftables/nftables.ts";
 import { limit, match, setNftrace } from "../../linux/nftables/rule-builder.ts";

@@ -2,7 +2,7 @@
 import { expect } from "bun:test";
 import { ipsetNames, listIpsets, setAttributes } from "../../../src/kernel/ipset/ipset.ts";
 import { Nftables } from "../../../src/kernel/nftables/nftables.ts";
-import { iptablesText } from "../../../src/linux/nftables/text.ts";
+import { iptablesText } from "../../../src/linux/nftables/text/ruleset.ts";
 import { compareWithHeaders, namesOf, testWithHeaders } from "../../support/kernel-headers.ts";
 import { ask, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";

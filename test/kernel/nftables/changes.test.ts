@@ -32,11 +32,11 @@ import {
   type ElementSpec,
   type Expressions,
   type SetSpec,
-} from "../../../src/linux/nftables/changes.ts";
+} from "../../../src/linux/nftables/commands.ts";
 import { Nftables } from "../../../src/kernel/nftables/nftables.ts";
 import * as rule from "../../../src/linux/nftables/rule-builder.ts";
 import type { Family } from "../../../src/linux/nftables/ruleset.ts";
-import { ruleText } from "../../../src/linux/nftables/text.ts";
+import { ruleText } from "../../../src/linux/nftables/text/ruleset.ts";
 import { ask, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
 import { listedByNft, readRuleset } from "./ruleset-world.ts";

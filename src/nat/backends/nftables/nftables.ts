@@ -8,7 +8,7 @@ import {
   addTable,
   destroyTable,
   type Changes,
-} from "../../../linux/nftables/changes.ts";
+} from "../../../linux/nftables/commands.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import type { SetElement, Table } from "../../../linux/nftables/ruleset.ts";
 import { VERSION } from "../../../version.ts";

@@ -53,7 +53,7 @@ import { ARPHRD } from "../../../linux/link-layer.ts";
 import { HOOK_PRIORITY } from "../../../linux/netfilter.ts";
 import { parseCidr } from "../../../address/cidr.ts";
 import { ipFromNumber, type IpFamily } from "../../../address/ip.ts";
-import type { ElementSpec, SetSpec } from "../../../linux/nftables/changes.ts";
+import type { ElementSpec, SetSpec } from "../../../linux/nftables/commands.ts";
 import type { Expression } from "../../../linux/nftables/expressions.ts";
 import {
   counter,

@@ -22,7 +22,7 @@ import {
   addTable,
   deleteTable,
   type Changes,
-} from "../../../linux/nftables/changes.ts";
+} from "../../../linux/nftables/commands.ts";
 import type { TableFlag } from "../../../linux/nftables/ruleset.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";

@@ -46,7 +46,7 @@ export const ABSENT: ReadonlySet<string> = new Set(["ENODEV", "ENOENT", "ESRCH",
  * Every method is synchronous and throws NetlinkError with the kernel's own words. An interface is an index;
  * `linkState(name)` finds it. Rtnetlink is this and all the rest; a plugin call makes do without.
  */
-export class LinkTable implements Disposable {
+export class LinkRtnetlink implements Disposable {
   readonly connection: NetlinkConnection;
 
   /** @param namespace the one that the transport speaks to; the calling thread's when absent */
@@ -58,7 +58,7 @@ export class LinkTable implements Disposable {
   }
 
   /** @param namespace the calling thread's when absent */
-  static open<T extends LinkTable>(
+  static open<T extends LinkRtnetlink>(
     this: new (transport: NetlinkTransport, namespace?: NetworkNamespace) => T,
     namespace?: NetworkNamespace,
   ): T {

@@ -1,6 +1,6 @@
 /** The two things that give the lab's pods a way out, by the same rooms that `wayout` uses on a real node. */
 import { Nftables } from "../kernel/nftables/nftables.ts";
-import { ruleText } from "../linux/nftables/text.ts";
+import { ruleText } from "../linux/nftables/text/ruleset.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { enableForwarding } from "../forwarding/forwarding.ts";
 import type { NatChange } from "../nat/backend.ts";
@@ -38,13 +38,13 @@ function changeText(change: NatChange, what: string): string {
 }
 
 /** Everything a pod needs: both families. */
-export function openWayOut(node: NetworkNamespace): void {
+export function forwardAndMasquerade(node: NetworkNamespace): void {
   for (const family of [4, 6] as const) forwardPackets(node, family);
   masquerade(node, PLAN.podNetworkIpv4, PLAN.podNetworkIpv6);
 }
 
 /** The rules that translate, as the kernel has them now, with their counters. */
-export function ruleEvidence(node: NetworkNamespace): Evidence {
+export function natRuleEvidence(node: NetworkNamespace): Evidence {
   using nftables = Nftables.open(node);
   const table = nftables.table(TABLE);
   if (table === undefined) return { source: `table ${TABLE.family} ${TABLE.table}`, lines: [] };
