@@ -6,7 +6,7 @@ const HEAD = `# What the doctor can find
 \`wayout doctor\` goes through these steps in order. A finding marked ✗ stops the traffic and makes the exit code 1; one
 marked ! is worth knowing. A finding is hidden while one of its causes stands: it would only be its symptom.
 
-This file is made from src/causes/catalogue.ts: \`bin/bun scripts/findings-doc.ts\`.
+This file is made from src/causes/catalogue/all.ts: \`bin/bun scripts/findings-doc.ts\`.
 `;
 
 /** Markdown, one section a step, one paragraph a finding. */
