@@ -2,7 +2,8 @@ import { Command, Option } from "commander";
 import { JOURNAL_PATH } from "../agent/journal/path.ts";
 import type { Diagnosis } from "../doctor/diagnose.ts";
 import { examine, type Examination, type ExaminationRequest } from "../examination/examine.ts";
-import { diagnosisText, groupFindings, manyText } from "./doctor-report.ts";
+import { groupFindings } from "../examination/group-findings.ts";
+import { diagnosisText, manyText } from "./doctor-report.ts";
 import { printJson, tell } from "./output.ts";
 
 const HELP = `

@@ -1,0 +1,142 @@
+/** The last hour as a slider: what the node was like, and who changed what. */
+import type { JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { past, pastTrouble, type PastEvent } from "../state/history.ts";
+import { adjust, go, moment } from "../state/place.ts";
+import { clock } from "./parts.tsx";
+import { eventSign, EventText } from "./history.tsx";
+import { Mark } from "./parts.tsx";
+
+const HOUR_S = 3600;
+const STEP_S = 5;
+/** The present is drawn anew so often. */
+const TICK_MS = 5_000;
+
+export function TimeBar(): JSX.Element {
+  const now = useNow();
+  const at = moment.value === undefined ? now : Date.parse(moment.value);
+  const ago = Math.max(0, Math.min(HOUR_S, Math.round((now - at) / 1000)));
+  const marks = past.value.filter(
+    ({ kind, at: then }) => kind !== "agent" && now - Date.parse(then) < HOUR_S * 1000,
+  );
+  const text = moment.value === undefined ? "now" : `${clock(moment.value)}, ${agoText(ago)}`;
+  const set = (seconds: number): void =>
+    adjust({
+      at: seconds < STEP_S ? undefined : new Date(now - seconds * 1000).toISOString().replace(/\.\d+Z$/, "Z"),
+    });
+  return (
+    <div class={`time-bar ${moment.value === undefined ? "" : "past"}`}>
+      <div class="line">
+        <button
+          type="button"
+          data-key="before"
+          aria-label="The change before"
+          aria-keyshortcuts="["
+          onClick={() => jump(marks, at, -1)}
+        >
+          ‹
+        </button>
+        <div class="track">
+          <div class="marks" aria-hidden="true">
+            {groupedMarks(marks, now).map(({ left, sign, count }) => (
+              <span key={left} class={sign} style={{ left: `${left}%` }} title={`${count}`} />
+            ))}
+          </div>
+          <input
+            type="range"
+            min={-HOUR_S}
+            max={0}
+            step={STEP_S}
+            value={-ago}
+            aria-label="Moment that is shown, within the last hour"
+            aria-valuetext={text}
+            onInput={(event) => set(-Number(event.currentTarget.value))}
+          />
+        </div>
+        <button
+          type="button"
+          data-key="after"
+          aria-label="The change after"
+          aria-keyshortcuts="]"
+          onClick={() => jump(marks, at, 1)}
+        >
+          ›
+        </button>
+        <output aria-live="polite">{text}</output>
+        {moment.value !== undefined && (
+          <button type="button" class="primary" onClick={() => go({ at: undefined })}>
+            Back to now
+          </button>
+        )}
+      </div>
+      {pastTrouble.value !== undefined && <p class="quiet">No history: {pastTrouble.value}</p>}
+      {moment.value !== undefined && <Changed marks={marks} at={at} />}
+    </div>
+  );
+}
+
+function useNow(): number {
+  const [now, setNow] = useState(Date.now());
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), TICK_MS);
+    return () => clearInterval(timer);
+  }, []);
+  return now;
+}
+
+export function agoText(seconds: number): string {
+  if (seconds < 60) return `${seconds} s ago`;
+  const minutes = Math.round(seconds / 60);
+  return minutes === 60 ? "an hour ago" : `${minutes} min ago`;
+}
+
+/** Marks that would lie on each other are one: the worst of them. */
+function groupedMarks(
+  marks: readonly PastEvent[],
+  now: number,
+): { left: number; sign: string; count: number }[] {
+  const places = Map.groupBy(
+    marks,
+    ({ at }) => Math.round((1 - (now - Date.parse(at)) / (HOUR_S * 1000)) * 200) / 2,
+  );
+  return [...places].map(([left, own]) => ({
+    left,
+    count: own.length,
+    sign:
+      own.map(eventSign).find((sign) => sign === "bad") ??
+      own.map(eventSign).find((sign) => sign === "good") ??
+      "note",
+  }));
+}
+
+/** Just after the change: the first look after it stands for it. */
+const AFTER_MS = 1000;
+
+function jump(marks: readonly PastEvent[], at: number, direction: 1 | -1): void {
+  const times = marks.map((one) => Date.parse(one.at) + AFTER_MS).toSorted((a, b) => a - b);
+  const next =
+    direction < 0
+      ? times.findLast((time) => time < at - AFTER_MS)
+      : times.find((time) => time > at + AFTER_MS);
+  if (next === undefined) go({ at: undefined });
+  else go({ at: new Date(next).toISOString().replace(/\.\d+Z$/, "Z") });
+}
+
+const MOST_CHANGED = 4;
+
+/** What had just changed then, and who did it. */
+function Changed({ marks, at }: { readonly marks: readonly PastEvent[]; readonly at: number }): JSX.Element {
+  const before = marks.filter((one) => Date.parse(one.at) <= at).slice(-MOST_CHANGED);
+  if (before.length === 0) return <p class="quiet">Nothing had changed yet in this hour.</p>;
+  return (
+    <ul class="changed" aria-label="What had changed by then">
+      {before.toReversed().map((event) => (
+        <li key={event.id ?? event.at}>
+          <Mark sign={eventSign(event)} />
+          <time>{clock(event.at)}</time>
+          <EventText event={event} />
+        </li>
+      ))}
+    </ul>
+  );
+}
