@@ -19,7 +19,7 @@ import { Nftables } from "../kernel/nftables/nftables.ts";
 import type { Ruleset } from "../linux/nftables/ruleset.ts";
 import { cpuStatistics, networkCounters, sumCpuStatistics, virtualServices } from "../kernel/procfs.ts";
 import type { Link } from "../linux/route/link.ts";
-import type { Rule } from "../linux/route/rule.ts";
+import type { PolicyRule } from "../linux/route/rule.ts";
 import { readOffloads } from "../kernel/route/offloads.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
@@ -281,7 +281,7 @@ function readRuleset(
   }
 }
 
-function podSysctls(rules: readonly Rule[]): readonly string[] {
+function podSysctls(rules: readonly PolicyRule[]): readonly string[] {
   return rules.some((rule) => rule.mark !== undefined) ? [...POD_SYSCTLS, MARK_SYSCTL] : POD_SYSCTLS;
 }
 

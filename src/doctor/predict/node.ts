@@ -137,7 +137,7 @@ export function routeOnNode(
     walk.stop({ kind: "forwarding-off", place: "node", family: packet.family, link: inLink, sysctl: off });
   }
   const out = forwards ? predicted.link : undefined;
-  const reverse = predicted.kind === "refused" || reversePath(walk, "node", packet, inLink, out);
+  const reverse = predicted.kind === "refused" || checkReversePath(walk, "node", packet, inLink, out);
   // With forwarding off or the source refused, the kernel's answer says only that. The tables say the rest.
   const asked = off === undefined && reverse && packet.destination === originalDestination;
   const result = asked ? walk.route("node", query) : predicted;
@@ -169,7 +169,7 @@ function hasOwnRules({ state }: NodeView): boolean {
  * Any next hop of that way may be the one the packet came by. IPv6 has no rp_filter. False when it refuses.
  * @param outLink undefined for a packet to the namespace itself
  */
-export function reversePath(
+export function checkReversePath(
   walk: Walk,
   place: Side,
   packet: Packet,

@@ -53,7 +53,7 @@ import {
   dumpRulesRequest,
   RTM_NEWRULE,
   ruleOf,
-  type Rule,
+  type PolicyRule,
   type RuleSpec,
 } from "../../linux/route/rule.ts";
 
@@ -169,7 +169,7 @@ export class Rtnetlink extends LinkRtnetlink {
   }
 
   /** Of both families unless one is given, IPv4 first. */
-  rules(family?: 4 | 6): Rule[] {
+  rules(family?: 4 | 6): PolicyRule[] {
     try {
       const messages = this.connection.dump(dumpRulesRequest(family), RTM_NEWRULE);
       const rules = messages.flatMap((message) => ruleOf(message) ?? []);
