@@ -24,7 +24,7 @@ import type { Address } from "../linux/route/address.ts";
 import type { Link } from "../linux/route/link.ts";
 import type { Neighbour, NeighbourPlace } from "../linux/route/neighbour.ts";
 import type { Route } from "../linux/route/route.ts";
-import { KERNEL_RULES, type Rule } from "../linux/route/rule.ts";
+import { KERNEL_RULES, type PolicyRule } from "../linux/route/rule.ts";
 import { readOffloads } from "../kernel/route/offloads.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
@@ -299,7 +299,7 @@ function readRuleset(
 function readPodSysctls(
   name: string,
   route: Rtnetlink,
-  rules: readonly Rule[],
+  rules: readonly PolicyRule[],
   gaps: Gaps,
 ): Record<string, string> {
   const marked = rules.some((rule) => rule.mark !== undefined);

@@ -14,7 +14,7 @@ import { isAnsweredFor, onLinkPrefix } from "./on-link.ts";
 import type { Packet } from "./packet.ts";
 import { needsTranslation } from "../../causes/facts.ts";
 import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "../../forwarding/switches.ts";
-import type { Place } from "./place.ts";
+import type { Side } from "./side.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
 import { bridgeCallsIptables } from "./wire.ts";
@@ -138,7 +138,7 @@ export function routeOnNode(
     walk.stop({ kind: "forwarding-off", place: "node", family: packet.family, link: inLink, sysctl: off });
   }
   const out = forwards ? predicted.link : undefined;
-  const reverse = predicted.kind === "refused" || reversePath(walk, "node", packet, inLink, out);
+  const reverse = predicted.kind === "refused" || checkReversePath(walk, "node", packet, inLink, out);
   // With forwarding off or the source refused, the kernel's answer says only that. The tables say the rest.
   const asked = off === undefined && reverse && packet.destination === originalDestination;
   const result = asked ? walk.route("node", query) : predicted;
@@ -169,9 +169,9 @@ function hasOwnRules({ state }: NodeView): boolean {
  * Any next hop of that way may be the one the packet came by. IPv6 has no rp_filter. False when it refuses.
  * @param outLink undefined for a packet to the namespace itself
  */
-export function reversePath(
+export function checkReversePath(
   walk: Walk,
-  place: Place,
+  place: Side,
   packet: Packet,
   inLink: Link,
   outLink: Link | undefined,

@@ -19,7 +19,7 @@ import {
   type MacvlanSpec,
   type VxlanSpec,
 } from "../../linux/route/link-requests.ts";
-import { ABSENT, isAbsent, LinkTable } from "./link-table.ts";
+import { ABSENT, isAbsent, LinkRtnetlink } from "./link-rtnetlink.ts";
 import { linkOf, type Link } from "../../linux/route/link.ts";
 import {
   deleteNeighbourRequest,
@@ -56,7 +56,7 @@ import {
   dumpRulesRequest,
   RTM_NEWRULE,
   ruleOf,
-  type Rule,
+  type PolicyRule,
   type RuleSpec,
 } from "../../linux/route/rule.ts";
 
@@ -83,7 +83,7 @@ const NO_ROUTE: RouteAnswer = {
  * rtnetlink in one namespace: its links, addresses, routes, rules and neighbours, read and changed. Every method is
  * synchronous and throws NetlinkError with the kernel's own words. An interface is an index; `link(name)` finds it.
  */
-export class Rtnetlink extends LinkTable {
+export class Rtnetlink extends LinkRtnetlink {
   /** @param options.statistics false leaves them out: half the bytes */
   links(options: { readonly statistics?: boolean } = {}): Link[] {
     const attributes = options.statistics === false ? { extMask: RTEXT_FILTER_SKIP_STATS } : {};
@@ -172,7 +172,7 @@ export class Rtnetlink extends LinkTable {
   }
 
   /** Of both families unless one is given, IPv4 first. */
-  rules(family?: 4 | 6): Rule[] {
+  rules(family?: 4 | 6): PolicyRule[] {
     try {
       const messages = this.connection.dump(dumpRulesRequest(family), RTM_NEWRULE);
       const rules = messages.flatMap((message) => ruleOf(message) ?? []);
