@@ -185,3 +185,8 @@ export function endText(address: string, port: number | undefined): string {
   if (port === undefined) return address;
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
+
+/** For sort: addresses by their numbers, names by their characters, the smallest first. */
+export function ascending<T extends bigint | string>(a: T, b: T): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

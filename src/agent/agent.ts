@@ -6,7 +6,7 @@
  *                  └── who did it ──┴──► listeners: log, journal, metrics, API
  */
 import { dirname } from "node:path";
-import { FileLock, holderOf } from "../kernel/file-lock.ts";
+import { FileLock, lockHolder } from "../kernel/file-lock.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { ADMISSION_DOORS } from "../admission/doors.ts";
@@ -137,7 +137,7 @@ function lockOf(node: NetworkNamespace): FileLock {
   const path = `${DIRECTORY}/${node.cookie}.lock`;
   const lock = FileLock.try(path);
   if (lock !== undefined) return lock.sign();
-  const holder = holderOf(path);
+  const holder = lockHolder(path);
   throw new WayoutError({
     code: "agent-runs",
     kind: "broken",

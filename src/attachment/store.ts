@@ -17,7 +17,7 @@ import { EMPTY, nodeRecord, type NodeRecord } from "./record.ts";
 
 const DIRECTORY = "/run/wayout/attachments";
 /** How long a command waits for one that is at work; each takes a fraction of a second. */
-const PATIENCE_MS = 20_000;
+const TIMEOUT_MS = 20_000;
 
 /** The records of one node. */
 export class AttachmentStore {
@@ -104,7 +104,7 @@ export class AttachmentStore {
 
   async #queue(doing: string, signal: AbortSignal | undefined): Promise<FileLock> {
     try {
-      return await queueFor(`${this.path}.lock`, { doing, patienceMs: PATIENCE_MS, signal });
+      return await queueFor(`${this.path}.lock`, { doing, timeoutMs: TIMEOUT_MS, signal });
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
       const denied = error.code === "EACCES" || error.code === "EPERM";

@@ -1,7 +1,7 @@
 import { logLine } from "./output.ts";
 import { Command, Option } from "commander";
 import { agentLog, type LogFormat } from "../agent/log.ts";
-import { JOURNAL_PATH } from "../agent/journal/place.ts";
+import { JOURNAL_PATH } from "../agent/journal/path.ts";
 import { AgentService, parseListen } from "../agent/service.ts";
 import type { PolicyPlace } from "../agent/policy-source.ts";
 import { WayoutError } from "../error.ts";

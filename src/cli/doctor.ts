@@ -1,5 +1,5 @@
 import { Command, Option } from "commander";
-import { JOURNAL_PATH } from "../agent/journal/place.ts";
+import { JOURNAL_PATH } from "../agent/journal/path.ts";
 import type { Diagnosis } from "../doctor/diagnose.ts";
 import { examine, type Examination, type ExaminationRequest } from "../examination/examine.ts";
 import { diagnosisText, groupFindings, manyText } from "./doctor-report.ts";

@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import { culpritText } from "../agent/culprit.ts";
 import { Journal, type StoredEvent } from "../agent/journal/journal.ts";
-import { JOURNAL_PATH } from "../agent/journal/place.ts";
+import { JOURNAL_PATH } from "../agent/journal/path.ts";
 import { momentText, parseMoment } from "./moment.ts";
 import { printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";

@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { FAULTS } from "../lab/faults.ts";
+import { FAULTS } from "../lab/faults/all.ts";
 import type { Fault } from "../lab/faults/fault.ts";
 import { PLAN } from "../lab/plan.ts";
 import { breakLab, mendLab } from "../lab/practice.ts";

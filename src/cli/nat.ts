@@ -10,7 +10,7 @@ import { driftText, type NatChange } from "../nat/backend.ts";
 import { BACKENDS, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { adviceOn, sharedWith, type NodeFacts, type Shared } from "../policy/advice.ts";
+import { adviceOn, sharedWith, type NodeAddresses, type Shared } from "../policy/advice.ts";
 import { intentsElsewhere, removeAtWish, removeElsewhere } from "../nat/installed.ts";
 import { inNatQueue } from "../nat/lock.ts";
 import { openNat } from "../nat/open.ts";
@@ -149,7 +149,7 @@ function sharedText({ owner, cidrs, untranslated, elsewhere }: Shared): string {
   return `${style.warn("!")} ${from} is translated by ${owner} with ${elsewhere} even to ${untranslated.join(", ")}: take one backend for both`;
 }
 
-function nodeFacts(namespace: NetworkNamespace): NodeFacts {
+function nodeFacts(namespace: NetworkNamespace): NodeAddresses {
   using rtnetlink = Rtnetlink.open(namespace);
   return {
     addresses: new Set(rtnetlink.addresses().map(({ address }) => address)),

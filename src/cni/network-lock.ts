@@ -5,7 +5,7 @@ import { FileLock, type LockMode } from "../kernel/file-lock.ts";
 export const RUN_DIRECTORY = "/run/wayout/cni";
 
 /** Longest that a call waits: an ADD that asks a DHCP server takes some seconds, and a runtime gives up after minutes. */
-const PATIENCE_MS = 30_000;
+const TIMEOUT_MS = 30_000;
 
 /**
  * What belongs to a whole network (its NAT rules, its bridge) goes with its last attachment. Whoever attaches holds
@@ -13,11 +13,11 @@ const PATIENCE_MS = 30_000;
  * finds no attachment half-made. It ends with its holder.
  * @throws WayoutError `busy`, `address-store`
  */
-export function lockNetwork(network: string, mode: LockMode, patienceMs = PATIENCE_MS): FileLock {
+export function lockNetwork(network: string, mode: LockMode, timeoutMs = TIMEOUT_MS): FileLock {
   const path = `${RUN_DIRECTORY}/${network}.lock`;
   try {
     const doing = `waiting for other calls for network ${network}`;
-    return FileLock.take(path, { doing, patienceMs, mode, lasts: true });
+    return FileLock.take(path, { doing, timeoutMs, mode, lasts: true });
   } catch (error) {
     if (error instanceof WayoutError) throw error;
     throw new WayoutError({

@@ -14,7 +14,7 @@ import { LAB_NAMESPACES, PLAN } from "./plan.ts";
 import { LAB_PROCESSES } from "./processes.ts";
 import { worldFailure } from "./realm.ts";
 import { forgetState, readState, withLabLock, writeState, type LabState } from "./state.ts";
-import { openWayOut } from "./way-out.ts";
+import { forwardAndMasquerade } from "./forwarding-and-nat.ts";
 import { buildWorld, removeNamespaces, startInternet, World } from "./world.ts";
 
 /** What `lab status` tells. */
@@ -94,7 +94,7 @@ function build(wayOut: boolean): void {
     });
     if (wayOut) {
       using world = new World();
-      openWayOut(world.node);
+      forwardAndMasquerade(world.node);
     }
     writeState({ ...state, phase: "up" });
   } catch (error) {

@@ -1,6 +1,6 @@
 /** Breaking a lab that is up, and mending it: practice for people, and for the doctor. */
 import { messageOf, WayoutError } from "../error.ts";
-import { FAULTS, faultNamed } from "./faults.ts";
+import { FAULTS, faultNamed } from "./faults/all.ts";
 import type { Fault } from "./faults/fault.ts";
 import { requireLab } from "./house.ts";
 import { readState, withLabLock, writeState } from "./state.ts";

@@ -12,7 +12,7 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 const RUN = "/run/wayout";
 const DIRECTORY = `${RUN}/locks`;
 /** A change of rules takes some ten milliseconds, through iptables a few hundred. */
-const PATIENCE_MS = 20_000;
+const TIMEOUT_MS = 20_000;
 
 /** What this process holds: who holds the lock around several changes need not wait for himself. */
 const held = new Set<string>();
@@ -42,14 +42,10 @@ class NatLock implements Disposable {
  * @param doing for the error: "writing the NAT rules of policy"
  * @throws WayoutError `busy`, `no-privilege`
  */
-export function takeNatLock(
-  namespace: NetworkNamespace,
-  doing: string,
-  patienceMs = PATIENCE_MS,
-): Disposable {
+export function takeNatLock(namespace: NetworkNamespace, doing: string, timeoutMs = TIMEOUT_MS): Disposable {
   const path = pathFor(namespace);
   if (held.has(path)) return new NatLock(undefined);
-  return explained(doing, () => new NatLock(FileLock.take(path, { doing, patienceMs }).sign()));
+  return explained(doing, () => new NatLock(FileLock.take(path, { doing, timeoutMs }).sign()));
 }
 
 /** Runs `inside` while no other wayout changes the NAT of this namespace. @throws as takeNatLock */
@@ -68,7 +64,7 @@ export async function inNatQueue<T>(
   inside: () => T,
   signal?: AbortSignal,
 ): Promise<T> {
-  const wait = { doing, patienceMs: PATIENCE_MS, signal };
+  const wait = { doing, timeoutMs: TIMEOUT_MS, signal };
   const lock = await queueFor(pathFor(namespace), wait).catch((error: unknown) => {
     throw refusal(doing, error);
   });

@@ -6,14 +6,14 @@ import { LINK_LOCAL, PRIVATE_USE } from "../address/special-purpose.ts";
 import * as v from "valibot";
 import { AddressError } from "../address/ip.ts";
 import { cidrText, parseCidr } from "../address/cidr.ts";
+import type { PortRange } from "../linux/ip-protocol.ts";
 import { DEFAULT_BACKEND, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import {
-  isInterfaceName,
+  isPlainInterfaceName,
   normalizeIntent,
   type AddressRange,
   type NatIntent,
   type NatSource,
-  type PortRange,
 } from "../nat/intent.ts";
 
 import { ADMISSION_DOORS, type AdmissionDoor } from "../admission/doors.ts";
@@ -67,7 +67,7 @@ const portRange = v.pipe(
 const outInterfaces = v.array(
   v.pipe(
     v.string("must be the name of an interface"),
-    v.check(isInterfaceName, "is no interface name (1 to 15 bytes, no / or white space)"),
+    v.check(isPlainInterfaceName, "is no interface name (1 to 15 bytes, no / or white space)"),
   ),
   "must be a list of interfaces",
 );

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { Diagnosis } from "../../src/doctor/diagnose.ts";
 import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
 import { Conntrack } from "../../src/kernel/conntrack/conntrack.ts";
-import { faultNamed } from "../../src/lab/faults.ts";
+import { faultNamed } from "../../src/lab/faults/all.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import { attachProgram } from "../support/bpf.ts";
 import { run, testWith, type Ran } from "../support/witness.ts";

@@ -1,7 +1,7 @@
 /** Situations from public reports, each with its healthy neighbour: what the doctor says first, and what it never says. */
 import { describe, expect } from "bun:test";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
-import type { FindingCode } from "../../src/causes/catalogue.ts";
+import type { FindingCode } from "../../src/causes/catalogue/all.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import { InetSocket } from "../../src/kernel/inet-socket.ts";

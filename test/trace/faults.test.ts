@@ -1,6 +1,6 @@
 /** The way is broken in one place after the other; each time the right step is named, with the right reason. */
 import { afterEach, expect } from "bun:test";
-import type { Stop, TraceReport } from "../../src/trace/report.ts";
+import type { TraceStop, TraceReport } from "../../src/trace/report.ts";
 import type { TraceRequest } from "../../src/trace/trace.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { makeWorld, type World, type WorldOptions } from "./world.ts";
@@ -22,7 +22,7 @@ interface Fault {
   readonly code: string;
   /** Found in the sentence that tells the reason. */
   readonly reason: RegExp;
-  readonly rule?: Partial<NonNullable<Stop["rule"]>>;
+  readonly rule?: Partial<NonNullable<TraceStop["rule"]>>;
 }
 
 const FAULTS: readonly Fault[] = [
@@ -86,7 +86,7 @@ const FAULTS: readonly Fault[] = [
     reason: /the node drops the pod's question for its gateway fd20::1 .*NETFILTER_DROP/,
   },
   {
-    name: "the host's end of the cable is down",
+    name: "the host's end of the veth is down",
     break: (w) => w.in("node", "ip", "link", "set", "veth-pod", "down"),
     step: 1,
     code: "pod-no-carrier",
@@ -213,7 +213,7 @@ const FAULTS: readonly Fault[] = [
     reason: /what is for 10\.20\.0\.2 to 02:00:00:00:00:99, and eth0 in the pod has /,
   },
   {
-    name: "the cable is unplugged from the bridge",
+    name: "the veth is taken from the bridge",
     break: (w) => w.in("node", "ip", "link", "set", "veth-pod", "nomaster"),
     step: 9,
     code: "network-overlap",

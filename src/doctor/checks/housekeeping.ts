@@ -1,6 +1,6 @@
 /** What agents left behind. */
 import type { Table } from "../../linux/nftables/ruleset.ts";
-import { isIptablesTable } from "../../linux/nftables/text.ts";
+import { isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
 import { ownerOf } from "../../rules/owner.ts";
 import { commentOf } from "../../rules/rule-comment.ts";
 import { finding, ofNode, type Check, type CheckContext } from "../check.ts";

@@ -6,7 +6,7 @@ import { ERRNO, SystemError } from "../../linux/errno.ts";
 import { readTextIfThere } from "../file.ts";
 import * as libc from "../libc.ts";
 import type { NetworkNamespace } from "../namespace.ts";
-import { isIptablesTable, iptablesText } from "../../linux/nftables/text.ts";
+import { isIptablesTable, iptablesText } from "../../linux/nftables/text/ruleset.ts";
 import type { Table } from "../../linux/nftables/ruleset.ts";
 import type { XtFamily } from "../../linux/xtables/extension.ts";
 import { readLegacyTable, type TableInfo } from "../../linux/iptables-legacy/entries.ts";

@@ -3,10 +3,10 @@ import { echo } from "../../kernel/echo.ts";
 import { counterGrowth, networkCounters } from "../../kernel/procfs.ts";
 import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../../kernel/sysctl.ts";
-import { captureEvidence, listening, PATIENCE_MS, visitSite, visitText } from "../instruments.ts";
+import { captureEvidence, listening, TIMEOUT_MS, visitSite, visitText } from "../instruments.ts";
 import { PLAN } from "../plan.ts";
 import type { Chapter } from "../story.ts";
-import { forwardPackets } from "../way-out.ts";
+import { forwardPackets } from "../forwarding-and-nat.ts";
 import type { World } from "../world.ts";
 
 const { node, pods, internet } = PLAN;
@@ -24,7 +24,7 @@ export const neighbours: Chapter<World> = {
       world.node,
       [pods.blue.veth, pods.green.veth],
       { protocol: "icmp" },
-      () => echo(world.blue, pods.green.ipv4, PATIENCE_MS["shall succeed"]),
+      () => echo(world.blue, pods.green.ipv4, TIMEOUT_MS["shall succeed"]),
     );
     using route = Rtnetlink.open(world.node);
     const ports = route

@@ -1,5 +1,5 @@
 /** What the kernel's drop reasons (enum skb_drop_reason, include/net/dropreason-core.h) mean for somebody's packet. */
-import type { CauseCode } from "../../causes/catalogue.ts";
+import type { CauseCode } from "../../causes/catalogue/all.ts";
 
 export interface DropReason {
   /** In words. */

@@ -126,7 +126,7 @@ export function restoreNat(
  */
 function awaitXtablesLock(doing: string): void {
   const path = process.env["XTABLES_LOCKFILE"] ?? "/run/xtables.lock";
-  FileLock.take(path, { doing, patienceMs: LOCK_WAIT_S * 1000 })[Symbol.dispose]();
+  FileLock.take(path, { doing, timeoutMs: LOCK_WAIT_S * 1000 })[Symbol.dispose]();
 }
 
 /** iptables-restore names a line of its input; the line itself says more to whoever reads the error. */

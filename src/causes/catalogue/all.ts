@@ -2,23 +2,23 @@
  * Every cause that the doctor and the trace know by name, in the order in which a packet meets them. docs/findings.md is made from this
  * table. The code that raises a finding stands in doctor/checks/, one file for each step.
  */
-import { BRIDGE } from "./catalogue/bridge.ts";
-import { CONNTRACK } from "./catalogue/conntrack.ts";
-import { DNS } from "./catalogue/dns.ts";
-import { FILTER } from "./catalogue/filter.ts";
-import { FORWARDING } from "./catalogue/forwarding.ts";
-import { GATEWAY } from "./catalogue/gateway.ts";
-import { HOUSEKEEPING } from "./catalogue/housekeeping.ts";
-import { MTU } from "./catalogue/mtu.ts";
-import { NAT } from "./catalogue/nat.ts";
-import { NODE_ROUTE } from "./catalogue/node-route.ts";
-import { POD_ADDRESS } from "./catalogue/pod-address.ts";
-import { POD_LINK } from "./catalogue/pod-link.ts";
-import { POD_ROUTE } from "./catalogue/pod-route.ts";
-import { REVERSE_PATH } from "./catalogue/reverse-path.ts";
-import type { CatalogueEntry } from "./steps.ts";
+import { BRIDGE } from "./bridge.ts";
+import { CONNTRACK } from "./conntrack.ts";
+import { DNS } from "./dns.ts";
+import { FILTER } from "./filter.ts";
+import { FORWARDING } from "./forwarding.ts";
+import { GATEWAY } from "./gateway.ts";
+import { HOUSEKEEPING } from "./housekeeping.ts";
+import { MTU } from "./mtu.ts";
+import { NAT } from "./nat.ts";
+import { NODE_ROUTE } from "./node-route.ts";
+import { POD_ADDRESS } from "./pod-address.ts";
+import { POD_LINK } from "./pod-link.ts";
+import { POD_ROUTE } from "./pod-route.ts";
+import { REVERSE_PATH } from "./reverse-path.ts";
+import type { CatalogueEntry } from "../steps.ts";
 
-export * from "./steps.ts";
+export * from "../steps.ts";
 
 /** In the order in which a packet meets them. */
 export const CATALOGUE = {
@@ -43,7 +43,7 @@ export type CauseCode = keyof typeof CATALOGUE;
 export type FindingCode = CauseCode;
 
 /** The entry of a code, with its plain type. */
-export function entryOf(code: FindingCode): CatalogueEntry {
+export function catalogueEntry(code: FindingCode): CatalogueEntry {
   return CATALOGUE[code];
 }
 
@@ -51,7 +51,7 @@ export function entryOf(code: FindingCode): CatalogueEntry {
 export function causesOf(code: FindingCode): ReadonlySet<string> {
   const causes = new Set<string>();
   const visit = (one: string): void => {
-    for (const cause of entryOf(one as FindingCode).dependsOn) {
+    for (const cause of catalogueEntry(one as FindingCode).dependsOn) {
       if (causes.has(cause)) continue;
       causes.add(cause);
       visit(cause);
