@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { BunPlugin } from "bun";
 import { bundlePage } from "../src/agent/page/bundle.ts";
-import type { PageFiles } from "../src/agent/page/files.ts";
+import type { PageFiles } from "../src/agent/page/page-files.ts";
 
 const root = join(import.meta.dir, "..");
 const output = process.argv[2] ?? join(root, "dist", "wayout");

@@ -1,6 +1,6 @@
 /** GC: everything of a network that no valid attachment holds is taken away, and failures are told together. */
 import { messageOf, WayoutError } from "../error.ts";
-import type { Owner } from "../ipam/assignment.ts";
+import type { AddressOwner } from "../ipam/assignment.ts";
 import { asList, Fields } from "../ipam/fields.ts";
 import type { CniContext } from "./context.ts";
 import { backendOf } from "./del.ts";
@@ -24,7 +24,7 @@ export interface Collected {
 }
 
 /** The attachments that a runtime says are valid. @throws FieldError: a list that is missing is not an empty one */
-export function readValidAttachments(fields: Fields): Owner[] {
+export function readValidAttachments(fields: Fields): AddressOwner[] {
   const key =
     fields.raw("cni.dev/valid-attachments") === undefined
       ? "cni.dev/attachments"
@@ -46,7 +46,7 @@ export function readValidAttachments(fields: Fields): Owner[] {
  */
 export async function gc(
   context: CniContext,
-  valid: readonly Owner[],
+  valid: readonly AddressOwner[],
   dryRun = false,
   keptLinks: readonly string[] = [],
 ): Promise<Collected> {
@@ -100,7 +100,7 @@ export async function gc(
 /** Of pods that no valid attachment names; those of iptables name no interface, so any of the pod's keeps them. */
 function collectOthersRules(
   { header, namespace }: CniContext,
-  valid: readonly Owner[],
+  valid: readonly AddressOwner[],
   dryRun: boolean,
 ): string[] {
   const isValid = validity(valid);
@@ -110,7 +110,7 @@ function collectOthersRules(
   return stale.map((owner) => ownerKey(owner).trimEnd());
 }
 
-function validity(valid: readonly Owner[]): (owner: Owner) => boolean {
+function validity(valid: readonly AddressOwner[]): (owner: AddressOwner) => boolean {
   const keys = new Set(valid.map(ownerKey));
   // An old file names the container only: any valid attachment of that container keeps it.
   const containers = new Set(valid.map(({ container }) => container));
@@ -131,7 +131,7 @@ function collectPorts(
   return stale;
 }
 
-function ownerKey({ container, interfaceName }: Owner): string {
+function ownerKey({ container, interfaceName }: AddressOwner): string {
   return `${container} ${interfaceName}`;
 }
 

@@ -23,7 +23,7 @@ export interface Parameter {
   readonly required?: true;
 }
 
-export interface Route {
+export interface ApiRoute {
   readonly method: "GET" | "POST";
   /** `/v1/pods/{pod}` */
   readonly path: string;
@@ -76,7 +76,7 @@ const FLOW_FILTERS = {
   sort: "timeout, age, bytes, packets, source, destination, outside, protocol or state",
 } as const;
 
-export const ROUTES: readonly Route[] = [
+export const ROUTES: readonly ApiRoute[] = [
   {
     method: "GET",
     path: "/healthz",
@@ -304,7 +304,7 @@ export const ROUTES: readonly Route[] = [
 ];
 
 /** Only where the agent keeps a lab. */
-export const LAB_ROUTES: readonly Route[] = [
+export const LAB_ROUTES: readonly ApiRoute[] = [
   {
     method: "GET",
     path: "/v1/lab",

@@ -6,7 +6,7 @@ import type { PageDoor } from "../page/door.ts";
 import { refusal, type AccessRules, type Caller } from "./access.ts";
 import { TooBusy } from "./ask-self.ts";
 import type { Answer } from "./answer.ts";
-import { LAB_ROUTES, ROUTES, type Route } from "./routes.ts";
+import { LAB_ROUTES, ROUTES, type ApiRoute } from "./routes.ts";
 import type { AgentView } from "./view.ts";
 
 const MOST_BODY_BYTES = 64 * 1024;
@@ -46,7 +46,7 @@ type Server = ReturnType<typeof Bun.serve>;
 export class ApiServer {
   readonly #servers: readonly Server[];
   readonly #limits = new RateLimits();
-  readonly #routes: readonly Route[];
+  readonly #routes: readonly ApiRoute[];
   #open = 0;
 
   /** @throws WayoutError `port-in-use`, `no-socket` */
@@ -174,7 +174,7 @@ function matchPath(pattern: string, path: string): Record<string, string> | unde
 
 /** What may be asked, and nothing else. */
 function checked(
-  route: Route,
+  route: ApiRoute,
   found: Record<string, string>,
   search: URLSearchParams,
 ): Record<string, string> | Response {

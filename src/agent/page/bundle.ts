@@ -1,6 +1,6 @@
 /** Makes the page's files from src/page. Only the build and a run from a checkout come here. */
 import { join } from "node:path";
-import type { PageFiles } from "./files.ts";
+import type { PageFiles } from "./page-files.ts";
 
 const SOURCE = join(import.meta.dir, "..", "..", "page");
 

@@ -7,7 +7,7 @@
  */
 import { createHmac, randomBytes } from "node:crypto";
 import { isOwnPage, isSameSecret, type Caller } from "../api/access.ts";
-import type { PageFiles } from "./files.ts";
+import type { PageFiles } from "./page-files.ts";
 
 /** A code that nobody used by then is worth nothing. */
 const CODE_MS = 60_000;

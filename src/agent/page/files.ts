@@ -1,7 +1,6 @@
 /** The page's files, ready to be served: in the single file they lie in it, from a checkout they are bundled now. */
 
-/** By the path under which each is asked for. */
-export type PageFiles = Readonly<Record<string, { readonly type: string; readonly text: string }>>;
+import type { PageFiles } from "./page-files.ts";
 
 /** scripts/build.ts puts the finished files in the place of this module's answer. */
 export async function pageFiles(): Promise<PageFiles> {

@@ -3,7 +3,7 @@
  * and no more, so that a node with many pods still fits in one answer; the whole checklist of a pod is asked for by itself.
  * Pure.
  */
-import { entryOf } from "../../causes/catalogue/all.ts";
+import { catalogueEntry } from "../../causes/catalogue/all.ts";
 import type { StepName } from "../../causes/steps.ts";
 import { groupFindings } from "../../examination/group-findings.ts";
 import type { Diagnosis } from "../../doctor/diagnose.ts";
@@ -120,7 +120,7 @@ function podOf(node: NamespaceState, pod: PodState | undefined, diagnosis: Diagn
     ...(bridge === undefined ? {} : { bridge: bridge.name }),
     condition: conditionOf(diagnosis, first),
     answer,
-    ...(first === undefined ? {} : { step: entryOf(first.code).step, code: first.code }),
+    ...(first === undefined ? {} : { step: catalogueEntry(first.code).step, code: first.code }),
     ...(leavesAs === undefined ? {} : { leavesAs }),
   };
 }
@@ -178,7 +178,7 @@ function uplinksOf(node: NamespaceState): PictureUplink[] {
 function findingsOf(diagnoses: readonly Diagnosis[]): PictureFinding[] {
   return groupFindings(diagnoses).map(({ finding, pods }): PictureFinding => ({
     code: finding.code,
-    step: entryOf(finding.code).step,
+    step: catalogueEntry(finding.code).step,
     text: finding.text,
     stopsTraffic: finding.stopsTraffic,
     severity: finding.severity,

@@ -44,9 +44,9 @@ export function Connections(): JSX.Element {
         await table.ask((signal) =>
           ask("/v1/flows", { parameters: { ...filters, limit: String(limit) }, signal }),
         );
-      timer = setTimeout(read, Math.max(AGAIN_MS, table.tookMs * REST));
+      timer = setTimeout(() => void read(), Math.max(AGAIN_MS, table.tookMs * REST));
     };
-    timer = setTimeout(read, table.state.peek().value === undefined ? 0 : TYPED_MS);
+    timer = setTimeout(() => void read(), table.state.peek().value === undefined ? 0 : TYPED_MS);
     return () => clearTimeout(timer);
   }, [key, limit]);
   const { value: rows = [], trouble, asking } = table.state.value;

@@ -25,7 +25,7 @@ export function Explain(): JSX.Element {
     name: keyof typeof form,
     label: string,
     hint: string,
-    more: InputHTMLAttributes<HTMLInputElement> = {},
+    more: InputHTMLAttributes = {},
   ): JSX.Element => (
     <label>
       {label}
@@ -52,7 +52,6 @@ export function Explain(): JSX.Element {
         {field("src", "From", "a pod, or an address", {
           list: "pod-names",
           required: true,
-          ...{ "data-search": true },
         })}
         {field("dst", "To", destination.value.replace(/:\d+$/, ""), { required: true })}
         <label>

@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
 import type { TableFigure } from "../../agent/table-history.ts";
-import type { ExplainedCounter, PortUse } from "../../flows/flow-statistics.ts";
+import type { ExplainedCounter, OutgoingPortUse } from "../../flows/flow-statistics.ts";
 import { ask } from "../state/ask.ts";
 import { past } from "../state/history.ts";
 import { Keeper } from "../state/kept.ts";
@@ -12,7 +12,7 @@ import { counted, Mark, Panel, Trouble, Waiting } from "./parts.tsx";
 interface Statistics {
   readonly table: { readonly entries: number; readonly maximum: number };
   readonly counters: readonly ExplainedCounter[];
-  readonly portUse: readonly PortUse[];
+  readonly portUse: readonly OutgoingPortUse[];
 }
 
 const table = new Keeper<readonly TableFigure[]>();

@@ -105,13 +105,13 @@ export function Panel({
   children,
   ...more
 }: {
-  readonly title: ComponentChildren;
+  readonly title: string;
   readonly aside?: ComponentChildren;
   readonly children: ComponentChildren;
   readonly class?: string;
   readonly id?: string;
 }): JSX.Element {
-  const id = `${more.id ?? String(title).replaceAll(/\W+/g, "-").toLowerCase()}-title`;
+  const id = `${more.id ?? title.replaceAll(/\W+/g, "-").toLowerCase()}-title`;
   return (
     <section {...more} class={`panel ${more.class ?? ""}`} aria-labelledby={id}>
       <header>

@@ -207,7 +207,7 @@ function Box({ box }: { readonly box: Placed<StageBox> }): JSX.Element {
     >
       <rect width={width} height={height} rx="9" />
       <text class="title" x="12" y="20">
-        {cut(title, lettersIn(width - 34, 6.2))}
+        {cut(title, lettersIn(width - 34, 5.9))}
       </text>
       <g transform={`translate(${width - 22} 9) scale(0.8)`}>
         <Shape sign={BOX_SIGN[state]} />
@@ -216,7 +216,7 @@ function Box({ box }: { readonly box: Placed<StageBox> }): JSX.Element {
         {cut(name, lettersIn(width - 20, 7.6))}
       </text>
       <text class="address" x="12" y={Math.min(58, height - 7)}>
-        {cut(lines.filter((one) => one !== "up").join(" · "), lettersIn(width - 16, 6.9))}
+        {cut(lines.filter((one) => one !== "up").join(" · "), lettersIn(width - 20, 6.9))}
       </text>
     </g>
   );
@@ -246,14 +246,14 @@ function Target({ target }: { readonly target: Placed<Destination> }): JSX.Eleme
 /** A packet's way there and back again takes so long to watch. */
 const LAP_S = 3.2;
 
-function Flow({ moving: { flow, path, x, y } }: { readonly moving: MovingFlow }): JSX.Element {
+function Flow({ moving: { flow, path, x, y, moves } }: { readonly moving: MovingFlow }): JSX.Element {
   const chosen = place.value.of["flow"] === flow.key;
-  const still = wantsStillness();
+  const still = !moves || wantsStillness();
   // Each has its own place on the way, and keeps it when the picture is drawn anew.
-  const delay = -((Number(flow.record.id) % 100) / 100) * LAP_S;
+  const delay = -((flow.record.id % 100) / 100) * LAP_S;
   return (
     <g
-      class={`flow ${chosen ? "chosen" : ""}`}
+      class={`flow ${moves ? "moving" : "over"} ${chosen ? "chosen" : ""}`}
       tabIndex={-1}
       {...asButton(translationText(flow.record), () => adjust({ flow: flow.key }))}
     >

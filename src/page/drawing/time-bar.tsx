@@ -19,7 +19,7 @@ export function TimeBar(): JSX.Element {
   const marks = past.value.filter(
     ({ kind, at: then }) => kind !== "agent" && now - Date.parse(then) < HOUR_S * 1000,
   );
-  const text = moment.value === undefined ? "now" : `${clock(moment.value)}, ${agoText(ago)}`;
+  const text = moment.value === undefined ? "" : `${clock(moment.value)}, ${agoText(ago)}`;
   const set = (seconds: number): void =>
     adjust({
       at: seconds < STEP_S ? undefined : new Date(now - seconds * 1000).toISOString().replace(/\.\d+Z$/, "Z"),
@@ -49,9 +49,14 @@ export function TimeBar(): JSX.Element {
             step={STEP_S}
             value={-ago}
             aria-label="Moment that is shown, within the last hour"
-            aria-valuetext={text}
+            aria-valuetext={text === "" ? "now" : text}
             onInput={(event) => set(-Number(event.currentTarget.value))}
           />
+          <div class="scale" aria-hidden="true">
+            {[60, 45, 30, 15, 0].map((minutes) => (
+              <span key={minutes}>{minutes === 0 ? "now" : `${minutes} min ago`}</span>
+            ))}
+          </div>
         </div>
         <button
           type="button"

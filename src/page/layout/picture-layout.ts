@@ -39,7 +39,9 @@ export interface Break {
 export interface MovingFlow {
   readonly flow: ShownFlow;
   readonly path: string;
-  /** Where it stands when nothing may move. */
+  /** Whether packets go to and fro: it is open, and they get through. */
+  readonly moves: boolean;
+  /** Where it stands when it does not move. */
   readonly x: number;
   readonly y: number;
 }
@@ -63,8 +65,8 @@ export const NARROW = 900;
 /** So many flows move at once. */
 const MOST_MOVING = 16;
 const MARGIN = 2;
-const ROW = { height: 46, gap: 10, width: 196 } as const;
-const BOX = { width: 126, height: 76, gap: 22 } as const;
+const ROW = { height: 46, gap: 12, width: 190 } as const;
+const BOX = { width: 148, height: 76, gap: 22 } as const;
 const TARGET = { height: 38, gap: 8, width: 188 } as const;
 const TILE = { size: 14, gap: 4 } as const;
 const RAIL = { x: 14, indent: 34, boxHeight: 62, gap: 14 } as const;
@@ -129,7 +131,7 @@ function placedAcross(
     ...[...groups.values()].map((own) => own.length * (BOX.height + BOX.gap) - BOX.gap),
   );
   const height =
-    Math.max(column(heights, ROW.gap), destinations.length * (TARGET.height + TARGET.gap), tallest, 150) +
+    Math.max(column(heights, ROW.gap), destinations.length * (TARGET.height + TARGET.gap), tallest, 110) +
     2 * MARGIN;
   const xs = columnsAcross(width);
   const stacked = <T>(
@@ -277,7 +279,9 @@ function connected(
       path,
       alive: members.some((pod) => reachOf(pod) > 0),
       chosen: chosen !== undefined && members.includes(chosen),
-      ...(veth === undefined || narrow ? {} : { label: { text: veth, x: from.x + 10, y: from.y - 7 } }),
+      ...(veth === undefined || narrow
+        ? {}
+        : { label: { text: veth, x: from.x + 10, y: from.y + (to.y < from.y ? 16 : -8) } }),
     });
   }
   const joints = boxes.flatMap((box): readonly Joint[] => {
@@ -335,15 +339,29 @@ function movingFlows(
     }
     // It ends where the destination begins: not behind its text.
     const end = endsOf(target, narrow).in;
+    const place = target.flows.indexOf(flow) % MOST_BESIDE;
+    const beside = 12 + place * BESIDE;
     return [
       {
         flow,
         path: narrow ? path : path.slice(0, path.lastIndexOf("L")),
-        x: narrow ? end.x : end.x - 14,
-        y: end.y,
+        moves: isOpen(flow) && flow.pod.condition !== "broken",
+        x: narrow ? end.x : end.x - beside,
+        y: narrow ? end.y + place * 3 : end.y,
       },
     ];
   });
+}
+
+/** Connections that rest stand beside each other before their destination. */
+const BESIDE = 10;
+const MOST_BESIDE = 4;
+
+/** What conntrack only remembers so that a late packet still finds its way. */
+const OVER: ReadonlySet<string> = new Set(["TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "FIN_WAIT"]);
+
+function isOpen({ record }: ShownFlow): boolean {
+  return !OVER.has(record.state);
 }
 
 function placesOf(

@@ -7,7 +7,7 @@ export type Stage = (typeof STAGES)[number];
 export const STAGE_TITLES: Readonly<Record<Stage, string>> = {
   pod: "Pods",
   bridge: "Bridge",
-  forward: "Routing and filters",
+  forward: "Routing, filters",
   translate: "Translation",
   uplink: "Uplink",
   outside: "Outside",

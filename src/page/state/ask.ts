@@ -1,5 +1,5 @@
 /** Asking the agent. Everything that comes back is spelled out, so that nothing unseen reaches the page. */
-import { visibleValue } from "../../text/visible.ts";
+import { visible, visibleValue } from "../../text/visible.ts";
 
 /** What the agent said instead of an answer. */
 export class Refused extends Error {
@@ -56,8 +56,8 @@ export async function ask<T>(
   if (!answer.ok || error !== undefined) {
     throw new Refused(
       error?.code ?? String(answer.status),
-      String(visibleValue(error?.message ?? `status ${answer.status}`)),
-      error?.todo === undefined ? undefined : String(visibleValue(error.todo)),
+      visible(error?.message ?? `status ${answer.status}`),
+      error?.todo === undefined ? undefined : visible(error.todo),
     );
   }
   return visibleValue(value) as T;

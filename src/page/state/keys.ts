@@ -11,7 +11,7 @@ export interface KeyHelp {
 }
 
 export const KEYS: readonly KeyHelp[] = [
-  { keys: ["b"], does: "the next pod without a way out, and why" },
+  { keys: ["b"], does: "the next pod without a way out, and why; where all have one, the next pod" },
   { keys: ["↑", "↓"], does: "move in a list" },
   { keys: ["Enter"], does: "open what is chosen" },
   { keys: ["/"], does: "search" },
@@ -86,7 +86,8 @@ function press(selector: string): boolean {
 }
 
 function nextBroken(): boolean {
-  const broken = pods.value.filter(({ condition }) => condition === "broken");
+  const without = pods.value.filter(({ condition }) => condition === "broken");
+  const broken = without.length > 0 ? without : pods.value;
   const at = broken.findIndex(({ name }) => name === chosenPod.value);
   const next = broken[(at + 1) % broken.length];
   if (next !== undefined) choosePod(next.name);

@@ -46,9 +46,6 @@ export const pod = computed<PicturePod | undefined>(() =>
   pods.value.find(({ name }) => name === chosenPod.value),
 );
 
-/** Where the chosen pod wants to go; undefined: anywhere outside. */
-export const wanted = computed(() => place.value.of["to"]);
-
 function pausedFor(keeper: Keeper<unknown>, leastMs: number): number {
   return Math.max(leastMs, keeper.tookMs * REST[isLab.peek() ? "lab" : "node"]);
 }
@@ -70,16 +67,12 @@ function every(
   wantedNow: () => boolean,
   question: () => Promise<void>,
 ): void {
-  const again = (): void => {
-    setTimeout(
-      async () => {
-        if (document.visibilityState === "visible" && wantedNow()) await question();
-        again();
-      },
-      pausedFor(keeper, leastMs()),
-    );
+  const again = async (): Promise<void> => {
+    if (document.visibilityState === "visible" && wantedNow()) await question();
+    wait();
   };
-  again();
+  const wait = (): void => void setTimeout(() => void again(), pausedFor(keeper, leastMs()));
+  wait();
 }
 
 const askAgent = (): Promise<void> => agent.ask((signal) => ask("/v1/node", { signal }));
