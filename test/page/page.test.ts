@@ -68,7 +68,7 @@ testFromStart("the picture is drawn from what is there", async () => {
     expect(drawn).toContain(there);
   inLab(PLAN.node.namespace, "ip", "address", "add", "10.0.0.253/24", "dev", "br0");
   inLab(PLAN.node.namespace, "ip", "link", "set", "veth-green", "nomaster");
-  await page.locator('.box.row[aria-label^="ns-green, broken"]').waitFor();
+  await page.locator('.face[aria-label^="ns-green, broken"]').waitFor();
   inLab(PLAN.node.namespace, "ip", "link", "set", "veth-green", "master", "br0");
   inLab(PLAN.node.namespace, "ip", "address", "del", "10.0.0.253/24", "dev", "br0");
   await page.locator(".verdict.good").waitFor();

@@ -8,7 +8,7 @@ import { Keeper } from "../state/kept.ts";
 import { pods } from "../state/looking.ts";
 import { adjust, place } from "../state/place.ts";
 import { endText } from "../layout/flow-text.ts";
-import { Panel, Trouble } from "./parts.tsx";
+import { counted, Panel, Trouble } from "./parts.tsx";
 import { VirtualRows } from "./virtual-rows.tsx";
 
 const PAGE = 100;
@@ -61,7 +61,7 @@ export function Connections(): JSX.Element {
             ? "reading"
             : full && limit >= MOST_ROWS
               ? `the first ${MOST_ROWS}: filter for others`
-              : `${rows.length}${full ? " and more" : ""}`}
+              : `${counted(rows.length, "connection")}${full ? " and more" : ""}`}
         </span>
       }
     >

@@ -1,6 +1,6 @@
 /** What changed over the last hour, when, and by whom. */
 import type { JSX } from "preact";
-import { newestFirst, pastTrouble, type PastEvent } from "../state/history.ts";
+import { momentOf, newestFirst, past, pastTrouble, type PastEvent } from "../state/history.ts";
 import { adjust, linkTo, place } from "../state/place.ts";
 import { clock, Mark, Panel, type Sign } from "./parts.tsx";
 import { VirtualRows } from "./virtual-rows.tsx";
@@ -71,7 +71,7 @@ export function History(): JSX.Element {
               <EventText event={event} />
             </span>
             <span role="cell">
-              <a href={linkTo("", { at: justAfter(event.at), pod })} tabIndex={-1}>
+              <a href={linkTo("", { at: momentOf(event, past.value), pod })} tabIndex={-1}>
                 Look there
               </a>
             </span>
@@ -80,8 +80,4 @@ export function History(): JSX.Element {
       />
     </Panel>
   );
-}
-
-function justAfter(at: string): string {
-  return new Date(Date.parse(at) + 1000).toISOString().replace(/\.\d+Z$/, "Z");
 }

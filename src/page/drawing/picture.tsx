@@ -11,6 +11,7 @@ import {
   type MovingFlow,
   type Placed,
   type PictureLayout,
+  type Area,
 } from "../layout/picture-layout.ts";
 import type { Row } from "../layout/rows.ts";
 import { choosePod } from "../state/keys.ts";
@@ -120,6 +121,14 @@ function asButton(label: string, choose: () => void) {
   };
 }
 
+/** What is chosen by a click or a key: it lies over the drawing, which says nothing to a screen reader. */
+function Face({
+  area,
+  ...button
+}: { readonly area: Area; readonly tabIndex: number } & ReturnType<typeof asButton>): JSX.Element {
+  return <rect class="face" width={area.width} height={area.height} rx="9" {...button} />;
+}
+
 function cut(text: string, most: number): string {
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
@@ -141,41 +150,41 @@ function RowBox({ row, first }: { readonly row: Placed<Row>; readonly first: boo
   };
   const label = row.kind === "pod" ? `${name}, ${condition}: ${row.pod.answer}` : `${name} on ${about}`;
   return (
-    <g
-      class={`box row ${condition} ${chosen ? "chosen" : ""}`}
-      transform={`translate(${x} ${y})`}
-      tabIndex={chosen || first ? 0 : -1}
-      {...asButton(label, choose)}
-    >
-      <rect width={width} height={height} rx="9" />
-      <g transform="translate(11 15)">
-        <Shape sign={SIGN_OF[condition]} />
+    <g class={`box row ${condition} ${chosen ? "chosen" : ""}`} transform={`translate(${x} ${y})`}>
+      <g aria-hidden="true">
+        <rect width={width} height={height} rx="9" />
+        <g transform="translate(11 15)">
+          <Shape sign={SIGN_OF[condition]} />
+        </g>
+        <text class="name" x="36" y="20">
+          {cut(name, lettersIn(width - 46, 7.4))}
+        </text>
+        <text class="address" x="36" y="36">
+          {cut(about, lettersIn(width - 46, 7.2))}
+        </text>
       </g>
-      <text class="name" x="36" y="20">
-        {cut(name, lettersIn(width - 46, 7.4))}
-      </text>
-      <text class="address" x="36" y="36">
-        {cut(about, lettersIn(width - 46, 7.2))}
-      </text>
-      {row.kind === "group" &&
-        row.tiles &&
-        row.pods.map((one, index) => {
-          const { size, ...at } = tilePlace(index, width);
-          return (
-            <g
-              key={one.name}
-              class="tile"
-              transform={`translate(${at.x} ${at.y}) scale(${size / 16})`}
-              onClick={(event) => {
-                event.stopPropagation();
-                choosePod(one.name);
-              }}
-            >
-              <title>{one.name}</title>
-              <Shape sign={SIGN_OF[one.condition]} />
-            </g>
-          );
-        })}
+      <Face area={row} tabIndex={chosen || first ? 0 : -1} {...asButton(label, choose)} />
+      <g aria-hidden="true">
+        {row.kind === "group" &&
+          row.tiles &&
+          row.pods.map((one, index) => {
+            const { size, ...at } = tilePlace(index, width);
+            return (
+              <g
+                key={one.name}
+                class="tile"
+                transform={`translate(${at.x} ${at.y}) scale(${size / 16})`}
+                onClick={(event) => {
+                  event.stopPropagation();
+                  choosePod(one.name);
+                }}
+              >
+                <title>{one.name}</title>
+                <Shape sign={SIGN_OF[one.condition]} />
+              </g>
+            );
+          })}
+      </g>
     </g>
   );
 }
@@ -199,25 +208,27 @@ function Box({ box }: { readonly box: Placed<StageBox> }): JSX.Element {
     if (first !== undefined) choosePod(first);
   };
   return (
-    <g
-      class={`box stage-box ${state}`}
-      transform={`translate(${x} ${y})`}
-      tabIndex={-1}
-      {...asButton(`${title}: ${name}, ${lines.join(", ")}${said === "" ? "" : `. ${said}`}`, choose)}
-    >
-      <rect width={width} height={height} rx="9" />
-      <text class="title" x="12" y="20">
-        {cut(title, lettersIn(width - 34, 5.9))}
-      </text>
-      <g transform={`translate(${width - 22} 9) scale(0.8)`}>
-        <Shape sign={BOX_SIGN[state]} />
+    <g class={`box stage-box ${state}`} transform={`translate(${x} ${y})`}>
+      <g aria-hidden="true">
+        <rect width={width} height={height} rx="9" />
+        <text class="title" x="12" y="20">
+          {cut(title, lettersIn(width - 34, 5.9))}
+        </text>
+        <g transform={`translate(${width - 22} 9) scale(0.8)`}>
+          <Shape sign={BOX_SIGN[state]} />
+        </g>
+        <text class="name" x="12" y="40">
+          {cut(name, lettersIn(width - 20, 7.6))}
+        </text>
+        <text class="address" x="12" y={Math.min(58, height - 7)}>
+          {cut(lines.filter((one) => one !== "up").join(" · "), lettersIn(width - 20, 6.9))}
+        </text>
       </g>
-      <text class="name" x="12" y="40">
-        {cut(name, lettersIn(width - 20, 7.6))}
-      </text>
-      <text class="address" x="12" y={Math.min(58, height - 7)}>
-        {cut(lines.filter((one) => one !== "up").join(" · "), lettersIn(width - 20, 6.9))}
-      </text>
+      <Face
+        area={box}
+        tabIndex={-1}
+        {...asButton(`${title}: ${name}, ${lines.join(", ")}${said === "" ? "" : `. ${said}`}`, choose)}
+      />
     </g>
   );
 }
@@ -226,19 +237,21 @@ function Target({ target }: { readonly target: Placed<Destination> }): JSX.Eleme
   const { x, y, width, height, text, about, flows: own } = target;
   const [first] = own;
   return (
-    <g
-      class="box target"
-      transform={`translate(${x} ${y})`}
-      tabIndex={-1}
-      {...asButton(`${text}, ${about}`, () => first !== undefined && adjust({ flow: first.key }))}
-    >
-      <rect width={width} height={height} rx="9" />
-      <text class="name" x="12" y="17">
-        {cut(text, lettersIn(width - 20, 7.2))}
-      </text>
-      <text class="about" x="12" y="31">
-        {about}
-      </text>
+    <g class="box target" transform={`translate(${x} ${y})`}>
+      <g aria-hidden="true">
+        <rect width={width} height={height} rx="9" />
+        <text class="name" x="12" y="17">
+          {cut(text, lettersIn(width - 20, 7.2))}
+        </text>
+        <text class="about" x="12" y="31">
+          {about}
+        </text>
+      </g>
+      <Face
+        area={target}
+        tabIndex={-1}
+        {...asButton(`${text}, ${about}`, () => first !== undefined && adjust({ flow: first.key }))}
+      />
     </g>
   );
 }

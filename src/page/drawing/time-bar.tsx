@@ -1,7 +1,8 @@
 /** The last hour as a slider: what the node was like, and who changed what. */
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { past, pastTrouble, type PastEvent } from "../state/history.ts";
+import { momentOf, past, pastTrouble, type PastEvent } from "../state/history.ts";
+import { picture } from "../state/looking.ts";
 import { adjust, go, moment } from "../state/place.ts";
 import { clock } from "./parts.tsx";
 import { eventSign, EventText } from "./history.tsx";
@@ -19,6 +20,7 @@ export function TimeBar(): JSX.Element {
   const marks = past.value.filter(
     ({ kind, at: then }) => kind !== "agent" && now - Date.parse(then) < HOUR_S * 1000,
   );
+  const seen = picture.state.value.value?.takenAt;
   const text = moment.value === undefined ? "" : `${clock(moment.value)}, ${agoText(ago)}`;
   const set = (seconds: number): void =>
     adjust({
@@ -75,7 +77,7 @@ export function TimeBar(): JSX.Element {
         )}
       </div>
       {pastTrouble.value !== undefined && <p class="quiet">No history: {pastTrouble.value}</p>}
-      {moment.value !== undefined && <Changed marks={marks} at={at} />}
+      {moment.value !== undefined && <Changed marks={marks} at={at} seen={seen} />}
     </div>
   );
 }
@@ -114,23 +116,29 @@ function groupedMarks(
   }));
 }
 
-/** Just after the change: the first look after it stands for it. */
-const AFTER_MS = 1000;
-
 function jump(marks: readonly PastEvent[], at: number, direction: 1 | -1): void {
-  const times = marks.map((one) => Date.parse(one.at) + AFTER_MS).toSorted((a, b) => a - b);
+  const moments = [...new Set(marks.map((event) => momentOf(event, marks)))].toSorted();
   const next =
     direction < 0
-      ? times.findLast((time) => time < at - AFTER_MS)
-      : times.find((time) => time > at + AFTER_MS);
-  if (next === undefined) go({ at: undefined });
-  else go({ at: new Date(next).toISOString().replace(/\.\d+Z$/, "Z") });
+      ? moments.findLast((one) => Date.parse(one) < at)
+      : moments.find((one) => Date.parse(one) > at);
+  // Before the first change there is nothing to see; after the last comes the present.
+  if (next !== undefined || direction > 0) go({ at: next });
 }
 
 const MOST_CHANGED = 4;
 
 /** What had just changed then, and who did it. */
-function Changed({ marks, at }: { readonly marks: readonly PastEvent[]; readonly at: number }): JSX.Element {
+function Changed({
+  marks,
+  at,
+  seen,
+}: {
+  readonly marks: readonly PastEvent[];
+  readonly at: number;
+  /** When the picture was taken. */
+  readonly seen: string | undefined;
+}): JSX.Element {
   const before = marks.filter((one) => Date.parse(one.at) <= at).slice(-MOST_CHANGED);
   if (before.length === 0) return <p class="quiet">Nothing had changed yet in this hour.</p>;
   return (
@@ -142,6 +150,13 @@ function Changed({ marks, at }: { readonly marks: readonly PastEvent[]; readonly
           <EventText event={event} />
         </li>
       ))}
+      {seen !== undefined && (
+        <li class="quiet">
+          <Mark sign="note" silent />
+          <time>{clock(seen)}</time>
+          <p>This picture was taken.</p>
+        </li>
+      )}
     </ul>
   );
 }

@@ -72,6 +72,20 @@ async function readPast(): Promise<void> {
   }
 }
 
+/** The agent looks at the pods a while after a change: so late, at most, its look still belongs to it. */
+const LOOK_MS = 15_000;
+/** What is asked for by the second includes the event itself. */
+const SECOND_MS = 1000;
+
+/** The moment at which an event's consequences were seen: that of the look which followed it. */
+export function momentOf(event: PastEvent, events: readonly PastEvent[]): string {
+  const at = Date.parse(event.at);
+  const look = events.find(
+    ({ kind, at: then }) => kind === "way-out" && Date.parse(then) >= at && Date.parse(then) - at < LOOK_MS,
+  );
+  return new Date(Date.parse(look?.at ?? event.at) + SECOND_MS).toISOString().replace(/\.\d+Z$/, "Z");
+}
+
 /** An event that is there already is no second row: after a reconnect some come twice. */
 function add(events: readonly PastEvent[]): void {
   const known = new Set(past.peek().flatMap(({ id }) => (id === undefined ? [] : [id])));
