@@ -5,7 +5,7 @@
  * The kernel announces as new what was only refreshed, so what is there already is remembered.
  */
 import { isDefaultRoute, routeText } from "../doctor/predict/fib.ts";
-import { ruleText } from "../doctor/predict/rule-selector.ts";
+import { policyRuleText } from "../doctor/predict/rule-selector.ts";
 import type { RouteEvent } from "../kernel/route/watch.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { Link } from "../linux/route/link.ts";
@@ -21,7 +21,7 @@ export interface NetworkNote {
 }
 
 /** What is there. */
-export interface NetworkState {
+export interface NotedNetwork {
   readonly links: readonly Link[];
   readonly addresses: readonly Address[];
   readonly routes: readonly Route[];
@@ -38,7 +38,7 @@ export class NetworkNotes {
   readonly #turned = new Map<string, number>();
 
   /** @param read what is there at this moment */
-  constructor(private readonly read: () => NetworkState) {
+  constructor(private readonly read: () => NotedNetwork) {
     this.renew();
   }
 
@@ -60,7 +60,7 @@ export class NetworkNotes {
       case "route":
         return this.#route(event.route, event.gone);
       case "rule": {
-        const text = ruleText(event.rule);
+        const text = policyRuleText(event.rule);
         return [
           {
             object: "rule",

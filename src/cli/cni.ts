@@ -10,7 +10,7 @@ import {
   uninstall,
   type Installed,
 } from "../cni/install.ts";
-import { judgeAttachments, type Doubt } from "../cni/left-over.ts";
+import { judgeAttachments, type Unproven } from "../cni/left-over.ts";
 import { linksOf } from "../cni/network-state.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { cachedAttachments, cacheDirectories } from "../pods/cni-cache.ts";
@@ -53,7 +53,7 @@ interface GcOptions extends Directories {
 interface CollectedNetwork extends Collected {
   readonly network: string;
   /** What stays though nobody seems to use it. */
-  readonly doubts: readonly Doubt[];
+  readonly doubts: readonly Unproven[];
   /** Why nothing was judged, and nothing taken. */
   readonly refusal?: string;
 }

@@ -4,11 +4,11 @@ import { FlowPrinter } from "../flows/flow-printer.ts";
 import { flowRecord } from "../flows/flow-record.ts";
 import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
 import { untilOutputCloses, writeOut } from "./byte-sink.ts";
-import { compiledFilterOf, withFilters, type TableOptions } from "./conntrack-options.ts";
+import { compiledFilterOf, withFilters, type FlowTableOptions } from "./conntrack-options.ts";
 import { emptyTableHint, openTable, podReader } from "./conntrack-table.ts";
 import { note, printJson } from "./output.ts";
 
-interface FlushOptions extends TableOptions {
+interface FlushOptions extends FlowTableOptions {
   all?: boolean;
   dryRun?: boolean;
 }

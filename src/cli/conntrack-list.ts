@@ -6,7 +6,7 @@ import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { SORT_KEYS, type SortKey } from "../flows/flow-sorter.ts";
 import { untilOutputCloses } from "./byte-sink.ts";
 import { flowOutput, type FlowOutput, type OutputOptions } from "./conntrack-output.ts";
-import { compiledFilterOf, countOf, withFilters, type TableOptions } from "./conntrack-options.ts";
+import { compiledFilterOf, countOf, withFilters, type FlowTableOptions } from "./conntrack-options.ts";
 import {
   accountingHint,
   emptyTableHint,
@@ -16,7 +16,7 @@ import {
   type OpenTable,
 } from "./conntrack-table.ts";
 
-interface ListOptions extends TableOptions {
+interface ListOptions extends FlowTableOptions {
   sort?: SortKey;
   reverse?: boolean;
   limit?: string;
@@ -26,7 +26,7 @@ interface ListOptions extends TableOptions {
 
 /** From this many entries on a second thread that reads ahead pays for its start. */
 const READ_AHEAD_ENTRIES = 20_000;
-export function listCommand(): Command {
+export function conntrackListCommand(): Command {
   const command = new Command("list")
     .description("the tracked flows, each as the translation that it is")
     .addHelpText("after", HELP)

@@ -5,8 +5,9 @@ import { parseCidr, type Cidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
 import { DCCP_STATES, SCTP_STATES, TCP_STATES } from "../linux/conntrack/status.ts";
 import { protocolNumber } from "../linux/ip-protocol.ts";
-import { compileFilter, isEmptyFilter } from "../flows/flow-filter.ts";
-import type { CompiledFilter, DirectionFilter, FlowFilter, PortRange } from "../flows/flow-filter.ts";
+import { compileFlowFilter, isEmptyFilter } from "../flows/flow-filter.ts";
+import type { CompiledFilter, DirectionFilter, FlowFilter } from "../flows/flow-filter.ts";
+import type { PortRange } from "../linux/ip-protocol.ts";
 
 /** What commander makes of the filter options. */
 export interface FilterOptions {
@@ -35,7 +36,7 @@ export interface FilterOptions {
 }
 
 /** Options that the sub-commands share. */
-export interface TableOptions extends FilterOptions {
+export interface FlowTableOptions extends FilterOptions {
   netns?: string;
   json?: boolean;
 }
@@ -127,7 +128,7 @@ export async function compiledFilterOf(
   options: FilterOptions,
 ): Promise<CompiledFilter & { readonly takesAll: boolean }> {
   const filter = await filterOf(options);
-  return { ...compileFilter(filter), takesAll: isEmptyFilter(filter) };
+  return { ...compileFlowFilter(filter), takesAll: isEmptyFilter(filter) };
 }
 
 function yesOrNo<K extends "unreplied" | "assured">(

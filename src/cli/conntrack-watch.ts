@@ -15,10 +15,16 @@ import { EntryScan } from "../linux/conntrack/scan.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { Wire } from "../linux/netlink/wire.ts";
 import { checkOutput, untilOutputCloses, writeOut } from "./byte-sink.ts";
-import { badOption, compiledFilterOf, countOf, withFilters, type TableOptions } from "./conntrack-options.ts";
+import {
+  badOption,
+  compiledFilterOf,
+  countOf,
+  withFilters,
+  type FlowTableOptions,
+} from "./conntrack-options.ts";
 import { checkNamespace, emptyTableHint, openTable, podReader } from "./conntrack-table.ts";
 
-interface WatchOptions extends TableOptions {
+interface WatchOptions extends FlowTableOptions {
   events?: string;
   count?: string;
   buffer?: string;

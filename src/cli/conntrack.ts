@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { flushCommand } from "./conntrack-flush.ts";
-import { listCommand } from "./conntrack-list.ts";
+import { conntrackListCommand } from "./conntrack-list.ts";
 import { statsCommand } from "./conntrack-stats.ts";
 import { watchCommand } from "./conntrack-watch.ts";
 
@@ -8,7 +8,7 @@ import { watchCommand } from "./conntrack-watch.ts";
 export function conntrackCommand(): Command {
   return new Command("conntrack")
     .description("the connections that the kernel tracks, as translations: who went out as whom, to where")
-    .addCommand(listCommand())
+    .addCommand(conntrackListCommand())
     .addCommand(watchCommand())
     .addCommand(statsCommand())
     .addCommand(flushCommand())

@@ -1,5 +1,5 @@
 /** The lab's story on a terminal. */
-import type { ChapterHead, Step, StoryEvent, StoryReport } from "../lab/story.ts";
+import type { ChapterHead, StoryStep, StoryEvent, StoryReport } from "../lab/story.ts";
 import { PLAN } from "../lab/plan.ts";
 import { tell } from "./output.ts";
 import { style, table } from "./style.ts";
@@ -53,7 +53,7 @@ function chapterText(chapter: ChapterHead): string {
   return `\n${title}\n${wrap(chapter.intro, TEXT_WIDTH, "   ")}\n`;
 }
 
-function stepText(step: Step): string {
+function stepText(step: StoryStep): string {
   const mark = step.ok ? style.good("✓") : style.bad("✗");
   const lines = [
     "",

@@ -1,6 +1,6 @@
 /** A trace for people: the packet's way as a ladder between the stations, then the nine steps. */
 import { stripVTControlCharacters } from "node:util";
-import type { Station, Sighting, StepReport, StepStatus, TraceReport } from "../trace/report.ts";
+import type { Station, Sighting, StepReport, TraceStepStatus, TraceReport } from "../trace/report.ts";
 import { durationText, firstHeading, legsOf } from "../trace/show/picture.ts";
 import { style } from "./style.ts";
 
@@ -157,7 +157,7 @@ class Rails {
 
 // ── The steps ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const MARKS: Readonly<Record<StepStatus, string>> = {
+const MARKS: Readonly<Record<TraceStepStatus, string>> = {
   proven: "✓",
   stopped: "✗",
   "not-reached": "·",
@@ -165,7 +165,7 @@ const MARKS: Readonly<Record<StepStatus, string>> = {
   unseen: "?",
 };
 
-function markOf(status: StepStatus): string {
+function markOf(status: TraceStepStatus): string {
   const mark = MARKS[status];
   if (status === "proven") return style.good(mark);
   if (status === "stopped") return style.bad(mark);

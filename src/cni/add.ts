@@ -11,7 +11,7 @@ import { hostVethName, labelOf } from "../naming/names.ts";
 import { lockNetwork } from "./network-lock.ts";
 import { ensureNat } from "./network-nat.ts";
 import { ensureForwarding, ensureGatewaySide, leaveNetwork } from "./network-state.ts";
-import { planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
+import { planAdd, subnetOf, type AttachmentPlan } from "./plan.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
 import { appendResult, EMPTY_RESULT, readResult, type Result, type ResultInterface } from "./result.ts";
 import { forgetEarlierOwners, noteOwner, unmark, type AddressSpace } from "./used-addresses.ts";
@@ -62,7 +62,7 @@ async function attach(
   progress: Progress,
 ): Promise<Result> {
   const { node, namespace } = context;
-  const plan = planAttachment(configuration, assignment);
+  const plan = planAdd(configuration, assignment);
   const { bridge, gateway } = ensureGatewaySide(node, configuration, plan, progress.links);
   const holder = gateway ?? bridge;
   const { network, nat } = configuration;
@@ -123,7 +123,7 @@ function connectAhead(
   pod: NetworkNamespace,
   progress: Progress,
 ): void {
-  const plan = planAttachment(configuration, NO_ADDRESSES);
+  const plan = planAdd(configuration, NO_ADDRESSES);
   const { bridge } = ensureGatewaySide(context.node, configuration, plan, progress.links);
   connect(context, configuration, plan, pod, bridge, progress);
 }

@@ -1,7 +1,7 @@
 /** What every command works with: the call, the configuration as far as it is read, and the node. */
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
-import type { Owner } from "../ipam/assignment.ts";
+import type { AddressOwner } from "../ipam/assignment.ts";
 import { addressManagement, type AddressManagement } from "./address-management.ts";
 import type { CniCall } from "./call.ts";
 import type { NetworkHeader } from "./configuration.ts";
@@ -24,7 +24,7 @@ export class CniContext implements Disposable {
     return (this.#node ??= LinkRtnetlink.open(this.namespace));
   }
 
-  get owner(): Owner {
+  get owner(): AddressOwner {
     return { container: this.call.container, interfaceName: this.call.interfaceName };
   }
 

@@ -19,7 +19,7 @@ import { endAllUse } from "./used-addresses.ts";
 import { ensureVlanGateway, withVlans } from "./vlan.ts";
 
 /** What an ADD makes sure of for the network as a whole. */
-export interface NetworkState {
+export interface EnsuredNetwork {
   readonly configuration: NetworkConfiguration;
   readonly plan: AttachmentPlan;
   /** Of its pods, as far as they are known. */
@@ -62,7 +62,7 @@ function leadTo(subnets: readonly string[], { index }: LinkState, node: LinkRtne
 }
 
 /** The families whose packets this bridge does not forward, of those that it should. */
-export function notForwarded(families: readonly IpFamily[], bridge: LinkState): IpFamily[] {
+export function familiesNotForwarded(families: readonly IpFamily[], bridge: LinkState): IpFamily[] {
   const missing: IpFamily[] = [];
   for (const family of families) {
     // As forwardingForbiddenBy has it; the family's switch also stands for the uplink, by which the answers come.
@@ -74,7 +74,7 @@ export function notForwarded(families: readonly IpFamily[], bridge: LinkState): 
 
 /** Two small files are read when all is well, however many interfaces the node has. */
 export async function ensureForwarding(families: readonly IpFamily[], bridge: LinkState): Promise<void> {
-  const missing = notForwarded(families, bridge);
+  const missing = familiesNotForwarded(families, bridge);
   if (missing.length === 0) return;
   const { enableForwarding } = await import("../forwarding/forwarding.ts");
   enableForwarding(undefined, { ipv4: missing.includes(4), ipv6: missing.includes(6) });

@@ -8,13 +8,13 @@ import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
 import { lockNetwork } from "./network-lock.ts";
 import { ensureNat, isNatRemoved } from "./network-nat.ts";
-import { ensureForwarding, ensureGatewaySide, linksOf, type NetworkState } from "./network-state.ts";
+import { ensureForwarding, ensureGatewaySide, linksOf, type EnsuredNetwork } from "./network-state.ts";
 
 /** A kubelet waits for the answer of STATUS, and asks again in a few seconds. */
 const TIMEOUT_MS = 500;
 
 /** @throws whatever an ADD could not do either */
-export async function putBack(context: CniContext, state: NetworkState): Promise<void> {
+export async function putBack(context: CniContext, state: EnsuredNetwork): Promise<void> {
   const { configuration, plan, subnets } = state;
   const { network, nat } = configuration;
   const { node, namespace } = context;

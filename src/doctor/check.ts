@@ -3,7 +3,7 @@ import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { nftName } from "../linux/nftables/spelling.ts";
 import { sysctlWord } from "../linux/sysctl-name.ts";
 import { command, commandIn, type CommandLine } from "../text/command.ts";
-import { entryOf, type FindingCode, type StepName } from "../causes/catalogue/all.ts";
+import { catalogueEntry, type FindingCode, type StepName } from "../causes/catalogue/all.ts";
 import type { Change } from "./remedy/change.ts";
 import type { Decision } from "./predict/decision.ts";
 import type { Evidence, Finding, Fix } from "./finding.ts";
@@ -100,7 +100,7 @@ export function said(before: string, line: CommandLine | undefined): readonly st
 }
 
 /** Takes a rule of nf_tables away; nft finds it by its handle, whatever is written in it. */
-export function deleteRule(
+export function deleteRuleFix(
   context: CheckContext,
   place: RepairPlace,
   { table, chain, rule }: Decision,
@@ -140,7 +140,7 @@ export type Found = Pick<Finding, "text" | "owner" | "consequence"> & {
 };
 
 export function finding(code: FindingCode, found: Found): Finding {
-  const { severity, stopsTraffic } = entryOf(code);
+  const { severity, stopsTraffic } = catalogueEntry(code);
   const fix = (found.fix ?? []).filter((one) => one !== undefined);
   return { code, severity, stopsTraffic, confidence: "certain", ...found, fix };
 }

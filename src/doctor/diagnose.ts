@@ -4,7 +4,7 @@ import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import {
   causesOf,
   CATALOGUE,
-  entryOf,
+  catalogueEntry,
   ON_THE_WAY,
   READ_FOR,
   STEPS,
@@ -227,10 +227,10 @@ function checklistOf(
   const names = Object.keys(STEPS) as StepName[];
   const ended = path.end === "unknown" && path.stops.length > 0;
   const lastStep = names.findLastIndex((step) =>
-    findings.some((one) => one.stopsTraffic && entryOf(one.code).step === step),
+    findings.some((one) => one.stopsTraffic && catalogueEntry(one.code).step === step),
   );
   return names.map((step, index): ChecklistLine => {
-    const own = findings.filter((one) => entryOf(one.code).step === step);
+    const own = findings.filter((one) => catalogueEntry(one.code).step === step);
     const worst = own.find((one) => one.stopsTraffic) ?? own[0];
     const title = STEPS[step];
     if (worst !== undefined) {

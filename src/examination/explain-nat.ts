@@ -12,7 +12,7 @@ import { WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { translationText } from "../nat/claim.ts";
-import { decisionOf, type Decision } from "../nat/decision.ts";
+import { decisionOf, type NatDecision } from "../nat/decision.ts";
 import { allIntents } from "../nat/installed.ts";
 import { NEVER_TRANSLATED, type NatIntent } from "../nat/intent.ts";
 import { findPod } from "../pods/find.ts";
@@ -113,7 +113,7 @@ function wantedOf({ node, policy, written }: NatQuestion, source: string, destin
 }
 
 function judged(
-  decision: Decision | undefined,
+  decision: NatDecision | undefined,
   leavesBy: string | undefined,
   source: string,
   destination: string,

@@ -7,7 +7,7 @@ import { withProbe, type ProbeResult, type SeenStop } from "../doctor/probe.ts";
 import { messageOf } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
-import type { Stop, TranslationReport } from "../trace/report.ts";
+import type { TraceStop, TranslationReport } from "../trace/report.ts";
 import { probeSizes } from "../trace/observe/size-probe.ts";
 import { trace } from "../trace/trace.ts";
 
@@ -50,7 +50,7 @@ function redirection({ after, rule }: TranslationReport): { to: string; by?: str
 }
 
 /** What was seen, with its commands as they must be typed here. */
-function seenStop(stop: Stop, snapshot: Snapshot, podName: string): SeenStop {
+function seenStop(stop: TraceStop, snapshot: Snapshot, podName: string): SeenStop {
   const podPath = snapshot.pods.find((one) => one.name === podName)?.state?.path;
   const { code, reason, lastSeen, owner, todo, fix, evidence } = stop;
   return {

@@ -181,7 +181,7 @@ function isFileAt(path: string, fd: number): boolean {
 
 /** The error of a wait that was in vain: it says who holds the lock, as far as this can be known. */
 export function busy(path: string, { doing, timeoutMs }: Pick<LockWait, "doing" | "timeoutMs">): WayoutError {
-  const holder = holderOf(path);
+  const holder = lockHolder(path);
   return new WayoutError({
     code: "busy",
     kind: "broken",
@@ -196,7 +196,7 @@ export function busy(path: string, { doing, timeoutMs }: Pick<LockWait, "doing" 
 }
 
 /** Who holds a lock: by what it wrote down, or, of one that nobody signs (host-local's, iptables'), by the kernel's list. */
-export function holderOf(path: string): ProcessIdentity | undefined {
+export function lockHolder(path: string): ProcessIdentity | undefined {
   try {
     return signedBy(path) ?? listedFor(path);
   } catch {

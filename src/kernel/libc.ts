@@ -214,17 +214,17 @@ export class MessageRoom {
     this.data = new Uint8Array(dataBytes);
     this.name = new Uint8Array(nameBytes);
     this.control = new Uint8Array(controlBytes);
-    this.#vector = BigUint64Array.of(addressOf(this.data), BigInt(dataBytes));
+    this.#vector = BigUint64Array.of(pointerTo(this.data), BigInt(dataBytes));
     this.reset();
   }
 
   /** The kernel overwrites the lengths with what it filled in; before each call they say how much fits. */
   reset(): void {
-    this.#view.setBigUint64(0, addressOf(this.name), true);
+    this.#view.setBigUint64(0, pointerTo(this.name), true);
     this.#view.setUint32(8, this.name.length, true);
-    this.#view.setBigUint64(16, addressOf(this.#vector), true);
+    this.#view.setBigUint64(16, pointerTo(this.#vector), true);
     this.#view.setBigUint64(24, 1n, true);
-    this.#view.setBigUint64(32, addressOf(this.control), true);
+    this.#view.setBigUint64(32, pointerTo(this.control), true);
     this.#view.setBigUint64(40, BigInt(this.control.length), true);
   }
 
@@ -569,7 +569,7 @@ export function syscallWithBuffer(
 }
 
 /** The address of a buffer, for structures that hold pointers. The buffer must stay referenced while it is used. */
-export function addressOf(buffer: Uint8Array | Int32Array | BigUint64Array): bigint {
+export function pointerTo(buffer: Uint8Array | Int32Array | BigUint64Array): bigint {
   return BigInt(ptr(buffer));
 }
 
@@ -579,7 +579,7 @@ export function stringVector(values: readonly string[]): {
   readonly keep: Uint8Array[];
 } {
   const keep = values.map(text);
-  return { vector: BigUint64Array.from([...keep.map((value) => addressOf(value)), 0n]), keep };
+  return { vector: BigUint64Array.from([...keep.map((value) => pointerTo(value)), 0n]), keep };
 }
 
 export function environmentVector(environment: Readonly<Record<string, string | undefined>>) {

@@ -3,7 +3,7 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { PacketTap, type CapturedPacket } from "../kernel/packet-socket.ts";
 import type { PacketFilter } from "../linux/packet/filter.ts";
 import { PLAN } from "./plan.ts";
-import type { Evidence } from "./story.ts";
+import type { StoryEvidence } from "./story.ts";
 import { visitFrom, type Visit } from "./visit.ts";
 
 /**
@@ -54,7 +54,7 @@ export function listening<T>(
 }
 
 /** The first packets seen on an interface, or that there were none. */
-export function captureEvidence(name: string, packets: readonly CapturedPacket[], most = 2): Evidence {
+export function captureEvidence(name: string, packets: readonly CapturedPacket[], most = 2): StoryEvidence {
   const lines = packets.slice(0, most).map((packet) => packet.summary);
   if (packets.length > most) lines.push(`… and ${packets.length - most} more`);
   return { source: `capture on ${name}`, lines: lines.length === 0 ? ["nothing was seen"] : lines };

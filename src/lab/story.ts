@@ -7,13 +7,13 @@ import { writeSync } from "node:fs";
 import { messageOf, WayoutError, type ErrorParts } from "../error.ts";
 
 /** Something the kernel says. `source` is where it was read, in words a person could repeat. */
-export interface Evidence {
+export interface StoryEvidence {
   readonly source: string;
   readonly lines: readonly string[];
 }
 
 /** One thing tried. `ok` tells whether what was found is what was expected. */
-export interface Step {
+export interface StoryStep {
   /** Where the command is typed: a namespace's name. */
   readonly where: string;
   /** What a person would type there. */
@@ -21,7 +21,7 @@ export interface Step {
   readonly expected: string;
   readonly found: string;
   readonly ok: boolean;
-  readonly evidence: readonly Evidence[];
+  readonly evidence: readonly StoryEvidence[];
 }
 
 export interface ChapterHead {
@@ -32,7 +32,7 @@ export interface ChapterHead {
 }
 
 export interface ChapterReport extends ChapterHead {
-  readonly steps: readonly Step[];
+  readonly steps: readonly StoryStep[];
 }
 
 /** What `wayout lab --json` prints. */
@@ -44,7 +44,7 @@ export interface StoryReport {
 
 export type StoryEvent =
   | ({ readonly type: "chapter" } & ChapterHead)
-  | ({ readonly type: "step" } & Step)
+  | ({ readonly type: "step" } & StoryStep)
   /** The world itself cannot be had here: there is no story. */
   | ({ readonly type: "impossible" } & Omit<ErrorParts, "cause">)
   | { readonly type: "done" };
@@ -53,7 +53,7 @@ export type StoryEvent =
 export interface Chapter<W> extends ChapterHead {
   /** Later chapters stand on what this one does: when it fails, the story ends with it. */
   readonly needed?: true;
-  readonly act: (world: W, report: (step: Step) => void) => void | Promise<void>;
+  readonly act: (world: W, report: (step: StoryStep) => void) => void | Promise<void>;
 }
 
 /**
@@ -68,7 +68,7 @@ export async function act<W>(
   for (const [index, chapter] of chapters.entries()) {
     const { number, title, intro } = chapter;
     let ok = true;
-    const report = (step: Step): void => {
+    const report = (step: StoryStep): void => {
       ok &&= step.ok;
       tell({ type: "step", ...step });
     };
@@ -88,7 +88,7 @@ export async function act<W>(
 }
 
 /** A step that is about the story itself, and went wrong. */
-function ownStep(command: string, expected: string, found: string): Step {
+function ownStep(command: string, expected: string, found: string): StoryStep {
   return { where: "wayout", command, expected, found, ok: false, evidence: [] };
 }
 
@@ -102,7 +102,7 @@ export function tellThrough(fd: number): (event: StoryEvent) => void {
 
 /** Collects events into a report. */
 export class StoryRecord {
-  readonly #chapters: { head: ChapterHead; steps: Step[] }[] = [];
+  readonly #chapters: { head: ChapterHead; steps: StoryStep[] }[] = [];
   readonly #began = performance.now();
   #done = false;
   #impossible: WayoutError | undefined;

@@ -7,7 +7,7 @@ import { ascending, type IpFamily } from "../address/ip.ts";
 import type { NatIntent, NatSource } from "./intent.ts";
 
 /** An inclusive range of addresses as numbers. */
-export interface NumberRange {
+export interface AddressNumbers {
   readonly first: bigint;
   readonly last: bigint;
 }
@@ -20,7 +20,7 @@ export interface OwnedSource {
 }
 
 /** Addresses for which this source decides. */
-export interface Segment extends NumberRange {
+export interface Segment extends AddressNumbers {
   readonly owned: OwnedSource;
   /** Every source with these addresses, `owned` last: what the owner of any of them leaves untranslated is left so. */
   readonly around: readonly OwnedSource[];
@@ -112,8 +112,8 @@ export function joinSegments<S extends Segment>(
 }
 
 /** The fewest ranges that cover the same addresses, in order. */
-export function coverOf(ranges: readonly NumberRange[]): NumberRange[] {
-  const cover: NumberRange[] = [];
+export function coverOf(ranges: readonly AddressNumbers[]): AddressNumbers[] {
+  const cover: AddressNumbers[] = [];
   for (const range of [...ranges].sort((a, b) => ascending(a.first, b.first))) {
     const before = cover.at(-1);
     if (before !== undefined && range.first <= before.last + 1n) {

@@ -6,16 +6,17 @@ import { LINK_LOCAL, PRIVATE_USE } from "../address/special-purpose.ts";
 import * as v from "valibot";
 import { AddressError } from "../address/ip.ts";
 import { cidrText, parseCidr } from "../address/cidr.ts";
+import type { PortRange } from "../linux/ip-protocol.ts";
 import { DEFAULT_BACKEND, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import {
-  isInterfaceName,
+  isPlainInterfaceName,
   normalizeIntent,
   type AddressRange,
   type NatIntent,
   type NatSource,
-  type PortRange,
 } from "../nat/intent.ts";
 
+import { ADMISSION_DOORS, type AdmissionDoor } from "../admission/doors.ts";
 import { untranslatedOf } from "./destinations.ts";
 import { parseGoDuration } from "./go.ts";
 
@@ -66,7 +67,7 @@ const portRange = v.pipe(
 const outInterfaces = v.array(
   v.pipe(
     v.string("must be the name of an interface"),
-    v.check(isInterfaceName, "is no interface name (1 to 15 bytes, no / or white space)"),
+    v.check(isPlainInterfaceName, "is no interface name (1 to 15 bytes, no / or white space)"),
   ),
   "must be a list of interfaces",
 );
@@ -104,6 +105,17 @@ const duration = v.pipe(
   v.transform((text) => parseGoDuration(text)!),
 );
 
+const door = v.picklist(ADMISSION_DOORS, `must be one of ${ADMISSION_DOORS.join(", ")}`);
+/** One door, or a list of them. */
+const doors = v.lazy((input) =>
+  Array.isArray(input)
+    ? v.array(door)
+    : v.pipe(
+        door,
+        v.transform((one): AdmissionDoor[] => [one]),
+      ),
+);
+
 export const POLICY = v.strictObject({
   sources: v.optional(v.array(source, "must be a list of CIDRs"), ["0.0.0.0/0"]),
   nonMasqueradeCIDRs: v.optional(v.array(cidr, "must be a list of CIDRs"), [...PRIVATE_USE]),
@@ -112,6 +124,7 @@ export const POLICY = v.strictObject({
   masqLinkLocalIPv6: v.optional(boolean, false),
   ...translation,
   backend: v.optional(v.picklist(NAT_BACKENDS, `must be one of ${NAT_BACKENDS.join(", ")}`), DEFAULT_BACKEND),
+  admit: v.optional(doors, []),
   resyncInterval: v.optional(duration, "60s"),
   cidrLimit: v.optional(
     v.pipe(
@@ -129,6 +142,8 @@ type PolicyFields = v.InferOutput<typeof POLICY>;
 export interface NatPolicy {
   readonly backend: NatBackendName;
   readonly intent: NatIntent;
+  /** Other products' filters through which pods are let, by those products' own doors. */
+  readonly admit: readonly AdmissionDoor[];
   /** How often an agent reads the file again and mends the rules. */
   readonly resyncIntervalMs: number;
 }
@@ -159,6 +174,7 @@ export function policyOf(fields: PolicyFields): NatPolicy {
   return {
     backend: fields.backend,
     intent: normalizeIntent({ owner: POLICY_OWNER, sources, untranslated }),
+    admit: [...new Set(fields.admit)],
     resyncIntervalMs: fields.resyncInterval,
   };
 }

@@ -1,7 +1,7 @@
 /** What a trace says, as plain JSON. The ladder, the page and the library's callers all read this. */
 import type { CommandLine } from "../text/command.ts";
 import type { CauseCode } from "../causes/catalogue/all.ts";
-import type { Missing } from "./evidence.ts";
+import type { NotObserved } from "./evidence.ts";
 
 export type StepNumber = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
 
@@ -10,7 +10,7 @@ export type StepNumber = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
  * `not-needed`: this path does without the step. `unseen`: the exchange succeeded, so it must have happened, but no
  * instrument saw it.
  */
-export type StepStatus = "proven" | "stopped" | "not-reached" | "not-needed" | "unseen";
+export type TraceStepStatus = "proven" | "stopped" | "not-reached" | "not-needed" | "unseen";
 
 export interface StepEvidence {
   /** Who says so: "capture on br0", "sysctl", "nf_tables trace", "conntrack", "route". */
@@ -21,7 +21,7 @@ export interface StepEvidence {
 export interface StepReport {
   readonly number: StepNumber;
   readonly title: string;
-  readonly status: StepStatus;
+  readonly status: TraceStepStatus;
   /** What happened, in one sentence. */
   readonly text: string;
   readonly evidence: readonly StepEvidence[];
@@ -35,7 +35,7 @@ export interface StopFix {
 }
 
 /** Where and why it ended. */
-export interface Stop {
+export interface TraceStop {
   readonly step: StepNumber;
   /** Stable, for programs; the doctor's finding of the same cause has the same. */
   readonly code: CauseCode;
@@ -112,7 +112,7 @@ export interface TraceReport {
   readonly outcome: "answered" | "refused" | "stopped";
   /** What the answer was: "connection established", "HTTP/1.1 200 OK, 312 bytes". */
   readonly answer?: string;
-  readonly stop?: Stop;
+  readonly stop?: TraceStop;
   readonly path: readonly Station[];
   readonly steps: readonly StepReport[];
   readonly sightings: readonly Sighting[];
@@ -125,5 +125,5 @@ export interface TraceReport {
   /** Worth knowing although it did not stop this packet. */
   readonly notes: readonly string[];
   /** Instruments that this user or kernel does not have. */
-  readonly missing: readonly Missing[];
+  readonly missing: readonly NotObserved[];
 }

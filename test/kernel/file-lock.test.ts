@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FileLock, holderOf } from "../../src/kernel/file-lock.ts";
+import { FileLock, lockHolder } from "../../src/kernel/file-lock.ts";
 import { queueFor } from "../../src/kernel/lock-queue.ts";
 import { afterThisTest } from "../support/teardown.ts";
 
@@ -33,7 +33,7 @@ test("a wait is bounded, and its error names the holder: by what it wrote, or by
     const path = freshPath();
     using lock = FileLock.try(path)!;
     if (signed) lock.sign();
-    expect(holderOf(path)?.pid).toBe(process.pid);
+    expect(lockHolder(path)?.pid).toBe(process.pid);
     expect(() => FileLock.take(path, briefly)).toThrow(
       new RegExp(`process ${process.pid} .* has held ${path}`),
     );
@@ -45,7 +45,7 @@ test("who died is no holder, whatever the file says", () => {
   FileLock.try(path)![Symbol.dispose]();
   // This very pid, but a process that started at another time.
   writeFileSync(path, `${process.pid} 1`.padEnd(31) + "\n");
-  expect(holderOf(path)).toBeUndefined();
+  expect(lockHolder(path)).toBeUndefined();
   using lock = FileLock.take(path, briefly);
   expect(lock.path).toBe(path);
 });

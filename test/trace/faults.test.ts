@@ -1,6 +1,6 @@
 /** The way is broken in one place after the other; each time the right step is named, with the right reason. */
 import { afterEach, expect } from "bun:test";
-import type { Stop, TraceReport } from "../../src/trace/report.ts";
+import type { TraceStop, TraceReport } from "../../src/trace/report.ts";
 import type { TraceRequest } from "../../src/trace/trace.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { makeWorld, type World, type WorldOptions } from "./world.ts";
@@ -22,7 +22,7 @@ interface Fault {
   readonly code: string;
   /** Found in the sentence that tells the reason. */
   readonly reason: RegExp;
-  readonly rule?: Partial<NonNullable<Stop["rule"]>>;
+  readonly rule?: Partial<NonNullable<TraceStop["rule"]>>;
 }
 
 const FAULTS: readonly Fault[] = [

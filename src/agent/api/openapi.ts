@@ -1,6 +1,6 @@
 /** The API as an OpenAPI document, made from the table of routes. */
 import { VERSION } from "../../version.ts";
-import { ROUTES, type Route } from "./routes.ts";
+import { ROUTES, type ApiRoute } from "./routes.ts";
 
 const ERROR = {
   type: "object",
@@ -37,7 +37,7 @@ export function openApiDocument(): unknown {
   };
 }
 
-function operationOf({ about, access, parameters, returns }: Route) {
+function operationOf({ about, access, parameters, returns }: ApiRoute) {
   return {
     summary: about,
     ...(access === "open" ? {} : { security: [{ token: [] }] }),

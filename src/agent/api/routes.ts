@@ -22,7 +22,7 @@ export interface Parameter {
   readonly required?: true;
 }
 
-export interface Route {
+export interface ApiRoute {
   readonly method: "GET" | "POST";
   /** `/v1/pods/{pod}` */
   readonly path: string;
@@ -75,7 +75,7 @@ const FLOW_FILTERS = {
   sort: "timeout, age, bytes, packets, source, destination, outside, protocol or state",
 } as const;
 
-export const ROUTES: readonly Route[] = [
+export const ROUTES: readonly ApiRoute[] = [
   {
     method: "GET",
     path: "/healthz",

@@ -5,7 +5,7 @@ import { messageOf, WayoutError } from "../../error.ts";
 import { refusal, type AccessRules, type Caller } from "./access.ts";
 import { TooBusy } from "./ask-self.ts";
 import type { Answer } from "./answer.ts";
-import { ROUTES, type Route } from "./routes.ts";
+import { ROUTES, type ApiRoute } from "./routes.ts";
 import type { AgentView } from "./view.ts";
 
 const MOST_BODY_BYTES = 64 * 1024;
@@ -161,7 +161,7 @@ function matchPath(pattern: string, path: string): Record<string, string> | unde
 
 /** What may be asked, and nothing else. */
 function checked(
-  route: Route,
+  route: ApiRoute,
   found: Record<string, string>,
   search: URLSearchParams,
 ): Record<string, string> | Response {

@@ -43,7 +43,7 @@ export type CauseCode = keyof typeof CATALOGUE;
 export type FindingCode = CauseCode;
 
 /** The entry of a code, with its plain type. */
-export function entryOf(code: FindingCode): CatalogueEntry {
+export function catalogueEntry(code: FindingCode): CatalogueEntry {
   return CATALOGUE[code];
 }
 
@@ -51,7 +51,7 @@ export function entryOf(code: FindingCode): CatalogueEntry {
 export function causesOf(code: FindingCode): ReadonlySet<string> {
   const causes = new Set<string>();
   const visit = (one: string): void => {
-    for (const cause of entryOf(one as FindingCode).dependsOn) {
+    for (const cause of catalogueEntry(one as FindingCode).dependsOn) {
       if (causes.has(cause)) continue;
       causes.add(cause);
       visit(cause);

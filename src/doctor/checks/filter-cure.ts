@@ -5,7 +5,7 @@ import { command, type CommandLine } from "../../text/command.ts";
 import { isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
 import type { Chain, Table } from "../../linux/nftables/ruleset.ts";
 import { ANYWHERE } from "../anywhere.ts";
-import { deleteRule, type CheckContext } from "../check.ts";
+import { deleteRuleFix, type CheckContext } from "../check.ts";
 import type { Fix } from "../finding.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
 
@@ -116,7 +116,7 @@ function policyFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
 function ruleFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
   const { table, chain, rule } = stop.stop.by;
   if (rule === undefined) return [];
-  if (!isLegacy(table)) return [deleteRule(context, stop.place, stop.stop.by)];
+  if (!isLegacy(table)) return [deleteRuleFix(context, stop.place, stop.stop.by)];
   const line = command`${legacyProgram(table)} -t ${table.name} -D ${chain.name} ${ruleNumber(stop.stop.by)}`;
   const change = { kind: "delete-filter-rule", place: stop.place, table, chain, rule } as const;
   return [context.fix(stop.place, line, undefined, change)];

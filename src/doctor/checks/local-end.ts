@@ -6,7 +6,7 @@ import { finding, said, sysctlEvidence, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
 import type { LocalEnd, LocalReason } from "../predict/local-end.ts";
-import { ruleText } from "../predict/rule-selector.ts";
+import { policyRuleText } from "../predict/rule-selector.ts";
 import { targetText, decisionPlace, decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
 
@@ -80,7 +80,7 @@ function reasonText(context: CheckContext, { address, port, why, place }: LocalE
       return `“${decisionText(why.by)}” gives it to a transparent proxy`;
     case "route": {
       const route = why.route === undefined ? "a local route" : `route “${routeText(why.route, links)}”`;
-      const rule = why.rule === undefined ? "" : ` (rule “${ruleText(why.rule)}”)`;
+      const rule = why.rule === undefined ? "" : ` (rule “${policyRuleText(why.rule)}”)`;
       const mark = why.markedBy === undefined ? "" : `, by the mark of “${decisionText(why.markedBy)}”`;
       return `${route}${rule} takes it${mark}`;
     }
@@ -108,7 +108,7 @@ function evidenceOf(context: CheckContext, { why, address, place }: LocalEnd): E
         ...(why.markedBy === undefined
           ? []
           : [{ source: decisionPlace(why.markedBy), value: decisionText(why.markedBy) }]),
-        ...(why.rule === undefined ? [] : [{ source: "ip rule", value: ruleText(why.rule) }]),
+        ...(why.rule === undefined ? [] : [{ source: "ip rule", value: policyRuleText(why.rule) }]),
         ...(why.route === undefined ? [] : [{ source: "ip route", value: routeText(why.route, links) }]),
       ];
   }

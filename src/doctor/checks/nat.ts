@@ -3,7 +3,7 @@ import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
 import { isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
-import { deleteRule, finding, said, type Check, type CheckContext, type Found } from "../check.ts";
+import { deleteRuleFix, finding, said, type Check, type CheckContext, type Found } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import type { Stop } from "../predict/path.ts";
@@ -107,7 +107,7 @@ function nearMiss(
       // A product's exclusion is its own: ours translates beside it.
       fix:
         productOfDecision(decider) === undefined
-          ? forAddress(context, context.path.sent?.source, () => [deleteRule(context, "node", decider)])
+          ? forAddress(context, context.path.sent?.source, () => [deleteRuleFix(context, "node", decider)])
           : natFix(context),
     });
   }

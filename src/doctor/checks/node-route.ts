@@ -2,14 +2,14 @@
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
-import { RT_TABLE, tableText } from "../../linux/route/constants.ts";
+import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import type { NodeView } from "../predict/view.ts";
 import { familyFlag, finding, said, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import { hopsOf, isDefaultRoute, routeText } from "../predict/fib.ts";
-import { ruleText } from "../predict/rule-selector.ts";
+import { policyRuleText } from "../predict/rule-selector.ts";
 import {
   answersCaptured,
   answersRefused,
@@ -89,14 +89,16 @@ function rulesMissing(context: CheckContext): Finding[] {
   const ip = family === 6 ? "ip -6" : "ip";
   return [
     finding("node-rules-missing", {
-      text: `the node has no rule “from all lookup ${tableText(missing[0]![1])}”`,
+      text: `the node has no rule “from all lookup ${routingTableText(missing[0]![1])}”`,
       owner: "whoever deleted it (systemd-networkd removes rules it did not make)",
-      evidence: [{ source: `${ip} rule`, value: own.length === 0 ? "none" : own.map(ruleText).join("; ") }],
+      evidence: [
+        { source: `${ip} rule`, value: own.length === 0 ? "none" : own.map(policyRuleText).join("; ") },
+      ],
       consequence: "the table is never asked",
       fix: missing.map(([priority, table]) =>
         context.fix(
           "node",
-          command`ip ${family === 6 ? ["-6"] : []} rule add priority ${priority} from all lookup ${tableText(table)}`,
+          command`ip ${family === 6 ? ["-6"] : []} rule add priority ${priority} from all lookup ${routingTableText(table)}`,
         ),
       ),
     }),
@@ -154,7 +156,7 @@ function noRoute(context: CheckContext): Finding[] {
               }),
         });
       }
-      const text = stop.route === undefined ? ruleText(stop.rule!) : routeText(stop.route, links);
+      const text = stop.route === undefined ? policyRuleText(stop.rule!) : routeText(stop.route, links);
       return finding("node-route-refused", {
         text: `${stop.route === undefined ? "rule" : "route"} “${text}” of the node refuses ${stop.destination}`,
         owner: OWNER,

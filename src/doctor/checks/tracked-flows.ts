@@ -8,7 +8,7 @@ import type { FlowGroup, PortUse, Snapshot } from "../../snapshot/snapshot.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import { predictPath } from "../predict/predict.ts";
-import type { PortRange } from "../predict/packet.ts";
+import type { PortRange } from "../../linux/ip-protocol.ts";
 import type { Prediction } from "../predict/path.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
 

@@ -1,7 +1,7 @@
 /** A packet that ends in a namespace: for which reason, and whether anybody waits for it there. */
 import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
-import type { Rule as PolicyRule } from "../../linux/route/rule.ts";
+import type { PolicyRule } from "../../linux/route/rule.ts";
 import type { Listener } from "../../linux/socket-diag.ts";
 import type { Decision } from "./decision.ts";
 import { RT_TABLE } from "../../linux/route/constants.ts";

@@ -1,7 +1,7 @@
 /** What a prediction says: where a packet of a pod goes, who decides about it, where it ends, and the way back. */
 import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
-import type { Rule as PolicyRule } from "../../linux/route/rule.ts";
+import type { PolicyRule } from "../../linux/route/rule.ts";
 import type { Decision } from "./decision.ts";
 import type { HookStop } from "./hooks.ts";
 import type { LocalEnd } from "./local-end.ts";
@@ -9,7 +9,8 @@ import type { Silence } from "./on-link.ts";
 import type { Direction, Side } from "./side.ts";
 import type { Sender } from "./machine.ts";
 import type { SourceChoice } from "./source-address.ts";
-import type { PortRange, Protocol, Tuple } from "./packet.ts";
+import type { PortRange } from "../../linux/ip-protocol.ts";
+import type { Protocol, Tuple } from "./packet.ts";
 
 /** Where somebody wants to go. */
 export interface Target {

@@ -21,7 +21,7 @@ import {
   type RawMessage,
   type Request,
 } from "../../linux/netlink/message.ts";
-import type { Table } from "../../linux/netlink/attributes.ts";
+import type { AttributeTable } from "../../linux/netlink/attributes.ts";
 import type { NetlinkTransport } from "./transport.ts";
 
 /** The kernel answers at once; only a transaction that waits for RCU, or a loaded machine, takes longer. */
@@ -49,7 +49,7 @@ export class NetlinkConnection implements Disposable {
   constructor(readonly transport: NetlinkTransport) {}
 
   /** Sends one request, waits for its acknowledgement, returns the answers that came before it. @throws NetlinkError */
-  request<H extends MessageSpec["header"], T extends Table>(
+  request<H extends MessageSpec["header"], T extends AttributeTable>(
     request: Request,
     answer: MessageSpec<H, T>,
   ): Message<H, T>[];
@@ -67,7 +67,7 @@ export class NetlinkConnection implements Disposable {
    * Asks questions of which the kernel answers each with one message or an error, many in one datagram: half the
    * calls of `request`, as no acknowledgement follows. The answers stand in the order of the questions.
    */
-  questions<H extends MessageSpec["header"], T extends Table>(
+  questions<H extends MessageSpec["header"], T extends AttributeTable>(
     requests: readonly Request[],
     answer: MessageSpec<H, T>,
   ): (Message<H, T> | NetlinkError)[] {
@@ -91,7 +91,7 @@ export class NetlinkConnection implements Disposable {
   }
 
   /** One such question. @throws NetlinkError */
-  question<H extends MessageSpec["header"], T extends Table>(
+  question<H extends MessageSpec["header"], T extends AttributeTable>(
     request: Request,
     answer: MessageSpec<H, T>,
   ): Message<H, T> {
@@ -128,7 +128,7 @@ export class NetlinkConnection implements Disposable {
    * Every object of a kind. A dump that the kernel marks as interrupted (NLM_F_DUMP_INTR: the table changed while it
    * was read, so that objects may be missing or double) is repeated.
    */
-  dump<H extends MessageSpec["header"], T extends Table>(
+  dump<H extends MessageSpec["header"], T extends AttributeTable>(
     request: Request,
     answer: MessageSpec<H, T>,
   ): Message<H, T>[] {

@@ -1,7 +1,7 @@
 /** The links of one namespace and their addresses: what it takes to make a pod's link and to take it away. */
 import { ERRNO, SystemError } from "../../linux/errno.ts";
 import type { NetworkNamespace } from "../namespace.ts";
-import type { Table } from "../../linux/netlink/attributes.ts";
+import type { AttributeTable } from "../../linux/netlink/attributes.ts";
 import { NetlinkConnection, type AnyRequest } from "../netlink/connection.ts";
 import { request, type Message, type MessageSpec, type Request } from "../../linux/netlink/message.ts";
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
@@ -9,7 +9,7 @@ import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../netlink/
 import { utf8Length } from "../../linux/utf8.ts";
 import {
   addAddressRequest,
-  addressOf,
+  addressFromMessage,
   deleteAddressRequest,
   RTM_GETADDR,
   RTM_NEWADDR,
@@ -77,7 +77,7 @@ export class LinkRtnetlink implements Disposable {
     return message === undefined ? undefined : linkStateOf(message);
   }
 
-  protected askFor<H extends MessageSpec["header"], T extends Table>(
+  protected askFor<H extends MessageSpec["header"], T extends AttributeTable>(
     reference: LinkReference,
     statistics: boolean,
     answer: MessageSpec<H, T>,
@@ -127,7 +127,7 @@ export class LinkRtnetlink implements Disposable {
     const dump = request(RTM_GETADDR, "reading the addresses", { family, index: filter.interface ?? 0 }, {});
     const addresses: Address[] = [];
     for (const message of this.connection.dump(dump, RTM_NEWADDR)) {
-      const address = addressOf(message);
+      const address = addressFromMessage(message);
       if (address !== undefined) addresses.push(address);
     }
     return addresses;

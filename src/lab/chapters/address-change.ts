@@ -6,7 +6,7 @@ import { openConnection } from "../connection.ts";
 import { captureEvidence, listening, visitSite, visitText } from "../instruments.ts";
 import { PLAN } from "../plan.ts";
 import type { Chapter } from "../story.ts";
-import { masquerade, natRuleEvidence, snat } from "../forwarding-and-nat.ts";
+import { installMasquerade, natRuleEvidence, installSnat } from "../forwarding-and-nat.ts";
 import { giveUplinkAddress, takeUplinkAddress, type World } from "../world.ts";
 
 const { node, pods, internet, otherUplinkIpv4 } = PLAN;
@@ -56,7 +56,7 @@ export const snatStays: Chapter<World> = {
     "SNAT writes the address that the rule names. It costs no look-up and stays the same for firewalls outside; but it " +
     "stays the same, too, when the node has lost that address.",
   act(world, report) {
-    const applied = snat(world.node, PLAN.podNetworkIpv4, otherUplinkIpv4);
+    const applied = installSnat(world.node, PLAN.podNetworkIpv4, otherUplinkIpv4);
     const fixed = visitSite(world.blue, "shall succeed");
     report({
       where: pods.blue.namespace,
@@ -94,7 +94,7 @@ export const snatStays: Chapter<World> = {
         ),
       ],
     });
-    const back = masquerade(world.node, PLAN.podNetworkIpv4);
+    const back = installMasquerade(world.node, PLAN.podNetworkIpv4);
     const mended = visitSite(world.blue, "shall succeed");
     report({
       where: pods.blue.namespace,

@@ -3,7 +3,7 @@ import { readSysctl } from "../../kernel/sysctl.ts";
 import { captureEvidence, listening, visitSite, visitText } from "../instruments.ts";
 import { PLAN } from "../plan.ts";
 import type { Chapter } from "../story.ts";
-import { forwardPackets, masquerade, natRuleEvidence } from "../forwarding-and-nat.ts";
+import { forwardPackets, installMasquerade, natRuleEvidence } from "../forwarding-and-nat.ts";
 import type { World } from "../world.ts";
 
 const { node, pods, internet } = PLAN;
@@ -26,7 +26,7 @@ export const ipv6Chapter: Chapter<World> = {
       evidence: [],
     });
     const forwarding = forwardPackets(world.node, 6);
-    const applied = masquerade(world.node, PLAN.podNetworkIpv4, PLAN.podNetworkIpv6);
+    const applied = installMasquerade(world.node, PLAN.podNetworkIpv4, PLAN.podNetworkIpv6);
     report({
       where: node.namespace,
       command: `wayout forwarding enable --ipv6; echo 'sources: [${PLAN.podNetworkIpv4}, "${PLAN.podNetworkIpv6}"]' | wayout nat apply -f -`,

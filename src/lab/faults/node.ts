@@ -6,7 +6,7 @@ import { InetSocket } from "../../kernel/inet-socket.ts";
 import { writeSysctl } from "../../kernel/sysctl.ts";
 import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
-import { gently, indexOf, raise, ruleset, within } from "./change.ts";
+import { gently, indexOf, raise, changeRuleset, within } from "./change.ts";
 
 const { bridge, uplink } = PLAN.node;
 const OTHER_BRIDGE = "br-other";
@@ -182,7 +182,7 @@ export const breakNode: readonly Fault[] = [
         route.addRule(PODS_RULE);
         route.addRoute({ destination: SITE_NETWORK, interface: indexOf(route, bridge) });
       });
-      ruleset(world.node, "breaking the lab", [
+      changeRuleset(world.node, "breaking the lab", [
         addTable(MARKS),
         addChain(
           { ...MARKS, chain: "prerouting" },
@@ -197,7 +197,7 @@ export const breakNode: readonly Fault[] = [
     },
     mend(world) {
       sysctl(world, `net.ipv4.conf.${uplink}.rp_filter`, "0");
-      ruleset(world.node, "mending the lab", [destroyTable(MARKS)]);
+      changeRuleset(world.node, "mending the lab", [destroyTable(MARKS)]);
       gently(world.node, (route) => {
         route.deleteRoute({ destination: SITE_NETWORK, interface: indexOf(route, bridge) });
       });

@@ -4,7 +4,7 @@ import { drop, match } from "../../linux/nftables/rule-builder.ts";
 import { awaitLinks, connectLabPod } from "../world.ts";
 import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
-import { gently, indexOf, raise, ruleset, within } from "./change.ts";
+import { gently, indexOf, raise, changeRuleset, within } from "./change.ts";
 import { replaceResolvConf, restoreResolvConf } from "./resolv-conf.ts";
 
 const { blue } = PLAN.pods;
@@ -150,7 +150,7 @@ export const breakPod: readonly Fault[] = [
     title: "a firewall inside ns-blue drops what it sends to port 80",
     finding: "filter-rule-drops",
     apply: (world) =>
-      ruleset(world.blue, "breaking the lab", [
+      changeRuleset(world.blue, "breaking the lab", [
         addTable(POD_FIREWALL),
         addChain(
           { ...POD_FIREWALL, chain: "output" },
@@ -161,7 +161,7 @@ export const breakPod: readonly Fault[] = [
           { expressions: [match("meta l4proto", "tcp"), match("tcp dport", 80), drop()] },
         ),
       ]),
-    mend: (world) => ruleset(world.blue, "mending the lab", [destroyTable(POD_FIREWALL)]),
+    mend: (world) => changeRuleset(world.blue, "mending the lab", [destroyTable(POD_FIREWALL)]),
   },
   {
     name: "resolver-loopback",

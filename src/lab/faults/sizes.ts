@@ -4,7 +4,7 @@ import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/
 import { drop, match } from "../../linux/nftables/rule-builder.ts";
 import type { Fault } from "./fault.ts";
 import { PLAN } from "../plan.ts";
-import { ruleset, within } from "./change.ts";
+import { changeRuleset, within } from "./change.ts";
 
 const NO_ICMP = { family: "ip", table: "no-icmp" } as const;
 const TUNNEL = { family: "inet", table: "narrow-tunnel" } as const;
@@ -22,7 +22,7 @@ export const breakSizes: readonly Fault[] = [
     onlyLarge: true,
     apply(world) {
       within(world.node, (route) => route.setLink(PLAN.node.uplink, { mtu: NARROW }));
-      ruleset(world.node, "breaking the lab", [
+      changeRuleset(world.node, "breaking the lab", [
         addTable(NO_ICMP),
         addChain({ ...NO_ICMP, chain: "output" }, { base: { type: "filter", hook: "output", priority: 0 } }),
         addRule(
@@ -38,7 +38,7 @@ export const breakSizes: readonly Fault[] = [
       ]);
     },
     mend(world) {
-      ruleset(world.node, "mending the lab", [destroyTable(NO_ICMP)]);
+      changeRuleset(world.node, "mending the lab", [destroyTable(NO_ICMP)]);
       within(world.node, (route) => route.setLink(PLAN.node.uplink, { mtu: USUAL }));
     },
   },
@@ -51,7 +51,7 @@ export const breakSizes: readonly Fault[] = [
     apply(world) {
       // Veths hand over many packets as one; a rule about their size must see them one by one.
       within(world.node, (route) => route.setLink(PLAN.node.uplink, { gsoMaxSegments: 1 }));
-      ruleset(world.internet, "breaking the lab", [
+      changeRuleset(world.internet, "breaking the lab", [
         addTable(TUNNEL),
         addChain(
           { ...TUNNEL, chain: "prerouting" },
@@ -64,7 +64,7 @@ export const breakSizes: readonly Fault[] = [
       ]);
     },
     mend(world) {
-      ruleset(world.internet, "mending the lab", [destroyTable(TUNNEL)]);
+      changeRuleset(world.internet, "mending the lab", [destroyTable(TUNNEL)]);
       within(world.node, (route) => route.setLink(PLAN.node.uplink, { gsoMaxSegments: MOST_SEGMENTS }));
     },
   },

@@ -35,10 +35,10 @@ interface Tagged<V extends Variants> {
   readonly variants: V;
 }
 
-type Variants = Readonly<Record<string, AttributeSet<Table>>>;
+type Variants = Readonly<Record<string, AttributeSet<AttributeTable>>>;
 type Entry = Single<unknown> | Repeated<unknown> | Tagged<Variants>;
 // `never` in the writer's position and `unknown` in the reader's make every codec fit.
-export type Table = Readonly<Record<string, AnyEntry>>;
+export type AttributeTable = Readonly<Record<string, AnyEntry>>;
 // oxlint-disable-next-line typescript/no-explicit-any -- a table holds codecs of different types; each is recovered by AttributesOf
 type AnyEntry = Single<any> | Repeated<any> | Tagged<any>;
 
@@ -96,7 +96,7 @@ export function tagged<const V extends Variants>(
 }
 
 /** A described set of attributes, e.g. all IFLA_*. */
-export class AttributeSet<const T extends Table> {
+export class AttributeSet<const T extends AttributeTable> {
   #lookup: Slot[] | undefined;
   #list: (readonly [string, Entry])[] | undefined;
 
@@ -374,7 +374,9 @@ function writeTagged(writer: Writer, entry: Tagged<Variants>, value: TaggedValue
 }
 
 /** An attribute that holds a set of attributes. */
-export function nested<const T extends Table>(set: AttributeSet<T>): Codec<AttributesOf<AttributeSet<T>>> {
+export function nested<const T extends AttributeTable>(
+  set: AttributeSet<T>,
+): Codec<AttributesOf<AttributeSet<T>>> {
   return {
     kind: "nested",
     nested: true,

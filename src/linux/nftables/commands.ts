@@ -21,7 +21,7 @@ import {
 } from "./ruleset.ts";
 import type { Named } from "./values.ts";
 
-export type { RulesetChange as Change, Transaction as Changes } from "./transaction.ts";
+export type { RulesetChange, Transaction } from "./transaction.ts";
 export * from "./set-commands.ts";
 
 function chainText(chain: ChainRef): string {

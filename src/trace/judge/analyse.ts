@@ -2,7 +2,7 @@
 import { summaryOf } from "../../linux/packet/packet.ts";
 import { correlate, type Correlation } from "./correlate.ts";
 import { isLocal, realDestination, staysInPod, wasSwitched, type Case } from "./case.ts";
-import { diagnose } from "./diagnose.ts";
+import { diagnoseStop } from "./diagnose.ts";
 import type { TraceEvidence } from "../evidence.ts";
 import type { Station, Sighting, TraceReport } from "../report.ts";
 import { metRules } from "./rules.ts";
@@ -22,7 +22,7 @@ export function analyse(evidence: TraceEvidence, destination: TraceReport["desti
     backRules: metRules(correlation.backEvents, evidence.rulesets),
   };
   const outcome = isInbound ? inboundOutcome(of) : outcomeOf(of);
-  const stop = outcome === "stopped" ? diagnose(of) : undefined;
+  const stop = outcome === "stopped" ? diagnoseStop(of) : undefined;
   const state = evidence.exchange?.state;
   const answer = state?.kind === "answered" || state?.kind === "refused" ? state.what : undefined;
   const startUs = startOf(correlation);

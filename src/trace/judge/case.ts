@@ -7,7 +7,7 @@ import type { Correlation } from "./correlate.ts";
 import type { TraceEvidence } from "../evidence.ts";
 import { isFatalDrop } from "./progress.ts";
 import { dropReason, type DropReason } from "./reasons.ts";
-import type { StepEvidence, StepNumber, Stop, StopFix } from "../report.ts";
+import type { StepEvidence, StepNumber, TraceStop, StopFix } from "../report.ts";
 import type { MetRule } from "./rules.ts";
 
 /** What diagnosing reads. */
@@ -18,9 +18,11 @@ export interface Case {
   readonly backRules: readonly MetRule[];
 }
 
-export type Verdict = Omit<Stop, "lastSeen" | "evidence"> & { readonly evidence?: readonly StepEvidence[] };
+export type StopReason = Omit<TraceStop, "lastSeen" | "evidence"> & {
+  readonly evidence?: readonly StepEvidence[];
+};
 
-export function ruleVerdict(step: StepNumber, rule: MetRule, where: string): Verdict {
+export function ruleVerdict(step: StepNumber, rule: MetRule, where: string): StopReason {
   const { family, table, chain, text, handle, owner } = rule.report;
   const whose = owner === undefined ? "" : ` (${owner}'s)`;
   const isPolicy = handle === undefined;
@@ -67,7 +69,7 @@ export function dropIn(of: Case, inode: number): KernelDrop | undefined {
 }
 
 /** @param where said of the place where no device is known: `in the pod` */
-export function dropVerdict(of: Case, step: StepNumber, drop: KernelDrop, where: string): Verdict {
+export function dropVerdict(of: Case, step: StepNumber, drop: KernelDrop, where: string): StopReason {
   const link = linkOfDrop(of, drop);
   const { text, code, owner, todo } = reasonOf(drop, link);
   const said = `${drop.reason}${drop.function === undefined ? "" : ` in ${drop.function}`}`;
@@ -131,7 +133,7 @@ export function isReplyMatched({ evidence }: Pick<Case, "evidence">): boolean {
 }
 
 /** A link of the node on the packet's way. */
-export function linkDown(of: Case, step: StepNumber, link: Link): Verdict {
+export function linkDownStop(of: Case, step: StepNumber, link: Link): StopReason {
   const { hostLink, bridge } = of.evidence.survey.node ?? {};
   return {
     step,
@@ -148,7 +150,7 @@ export function linkDown(of: Case, step: StepNumber, link: Link): Verdict {
   };
 }
 
-export function noCarrier(step: StepNumber, link: Link, where: "in the pod" | "on the node"): Verdict {
+export function noCarrier(step: StepNumber, link: Link, where: "in the pod" | "on the node"): StopReason {
   return {
     step,
     code: where === "in the pod" ? "pod-no-carrier" : "uplink-down",

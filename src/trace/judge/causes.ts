@@ -4,7 +4,7 @@ import { command } from "../../text/command.ts";
 import type { Link } from "../../linux/route/link.ts";
 import {
   type Case,
-  type Verdict,
+  type StopReason,
   nodeDrops,
   dropVerdict,
   dropEvidence,
@@ -15,7 +15,7 @@ import type { NodeSide } from "../evidence.ts";
 import type { StepEvidence, StepNumber } from "../report.ts";
 
 /** The node said so itself, with an ICMP error, when the packet met a smaller MTU. */
-export function tooBig(of: Case): Verdict | undefined {
+export function tooBig(of: Case): StopReason | undefined {
   const error = of.correlation.errors.find(({ packet }) => packet.icmp?.mtu !== undefined);
   if (error === undefined) return undefined;
   const { out } = of.evidence.survey.node ?? {};
@@ -33,12 +33,12 @@ export function tooBig(of: Case): Verdict | undefined {
 }
 
 /** @param link where packets from `source` come in */
-export function reversePath(
+export function reversePathStop(
   of: Case,
   step: StepNumber,
   link: Link | undefined,
   source: string,
-): Verdict | undefined {
+): StopReason | undefined {
   const node = of.evidence.survey.node!;
   const drop = nodeDrops(of).find(({ reason }) => reason === "IP_RPFILTER");
   const grown = of.evidence.growth.node["TcpExt.IPReversePathFilter"] ?? 0;
@@ -74,7 +74,7 @@ export function settingLine({ sysctls }: NodeSide, name: string): string[] {
 }
 
 /** iptables-legacy by its counters, everything else by the kernel's own reason. */
-export function droppedByOthers(of: Case, step: StepNumber): Verdict | undefined {
+export function droppedByOthers(of: Case, step: StepNumber): StopReason | undefined {
   const drop = nodeDrops(of)[0];
   const isFilter = drop === undefined || drop.reason === "NETFILTER_DROP";
   const legacy = of.evidence.legacyGrowth.find(({ verdict }) => verdict === "DROP" || verdict === "REJECT");
@@ -151,7 +151,7 @@ export function arpName(of: Case): string {
 }
 
 /** The pod addresses its frames to somebody who is not its gateway: a bridge floods them, and nobody takes them. */
-export function wrongGatewayMac(of: Case): Verdict | undefined {
+export function wrongGatewayMac(of: Case): StopReason | undefined {
   const { pod, node } = of.evidence.survey;
   const entry = node?.entry;
   const known = of.evidence.neighbours.pod.find(
@@ -178,7 +178,7 @@ export function wrongGatewayMac(of: Case): Verdict | undefined {
 }
 
 /** The same of the node: frames for the pod's address that are not for the pod's interface. */
-export function wrongPodMac(of: Case): Verdict | undefined {
+export function wrongPodMac(of: Case): StopReason | undefined {
   const { pod, node } = of.evidence.survey;
   const { source } = of.evidence.flow;
   const known = of.evidence.neighbours.node.find(
@@ -195,7 +195,7 @@ export function wrongPodMac(of: Case): Verdict | undefined {
 }
 
 /** The node hands what is for the pod to another interface than the one that the pod is behind. */
-export function routeBackElsewhere(of: Case): Verdict | undefined {
+export function routeBackElsewhere(of: Case): StopReason | undefined {
   const { entry, hostLink, routeBack, links } = of.evidence.survey.node!;
   const { source } = of.evidence.flow;
   if (entry === undefined || routeBack === undefined) return undefined;

@@ -1,7 +1,7 @@
 /** An answer that comes from another address than the one that was asked. Pure. */
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrText, parseCidr } from "../../address/cidr.ts";
-import { type Case, type Verdict, realDestination, stopFix } from "./case.ts";
+import { type Case, type StopReason, realDestination, stopFix } from "./case.ts";
 import { endLabel, endsOf, type PlacedPacket } from "./correlate.ts";
 import type { StopFix } from "../report.ts";
 import { translatingRule } from "./rules.ts";
@@ -21,7 +21,7 @@ export function untranslatedAnswer({ evidence, correlation }: Case): PlacedPacke
 }
 
 /** The pod has it, and none of its sockets asked that address. */
-export function deliveredFromElsewhere(of: Case): Verdict | undefined {
+export function deliveredFromElsewhere(of: Case): StopReason | undefined {
   const answer = untranslatedAnswer(of);
   if (answer === undefined) return undefined;
   const { flow, survey } = of.evidence;

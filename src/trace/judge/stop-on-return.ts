@@ -1,18 +1,18 @@
 /** The answer reached the node and did not reach the pod. */
 import {
   type Case,
-  type Verdict,
+  type StopReason,
   ruleVerdict,
   growthEvidence,
   isReplyMatched,
   dropEvidence,
   nodeDrops,
 } from "./case.ts";
-import { reversePath, droppedByOthers, routeBackElsewhere } from "./causes.ts";
+import { reversePathStop, droppedByOthers, routeBackElsewhere } from "./causes.ts";
 import { endLabel, type PlacedPacket } from "./correlate.ts";
 import { baseOf, droppingRule } from "./rules.ts";
 
-export function stoppedOnReturn(of: Case): Verdict {
+export function stoppedOnReturn(of: Case): StopReason {
   const { evidence, correlation } = of;
   const matched = isReplyMatched(of);
   const step = matched ? 9 : 8;
@@ -32,7 +32,7 @@ export function stoppedOnReturn(of: Case): Verdict {
     !matched && translated ? nodeDrops(of).find(({ reason }) => reason === "NO_SOCKET") : undefined;
   // The kernel's own reason tells less than the route that led there; what a rule dropped never came so far.
   const known =
-    reversePath(of, step, entry, correlation.outside?.destination.address ?? evidence.flow.destination) ??
+    reversePathStop(of, step, entry, correlation.outside?.destination.address ?? evidence.flow.destination) ??
     (dropped?.rule === undefined ? undefined : dropped) ??
     (matched || !translated ? routeBackElsewhere(of) : undefined) ??
     (stray === undefined ? dropped : undefined);
@@ -64,7 +64,7 @@ export function stoppedOnReturn(of: Case): Verdict {
 function fromElsewhere(
   { correlation, evidence }: Case,
   arrived: PlacedPacket | undefined,
-): Verdict | undefined {
+): StopReason | undefined {
   const asked = correlation.outside?.destination.address;
   const source = arrived?.packet.ip?.source;
   if (arrived === undefined || asked === undefined || source === undefined || source === asked)

@@ -4,25 +4,25 @@ import type { Link } from "../../linux/route/link.ts";
 import type { KernelDrop } from "../../kernel/bpf/drops.ts";
 import {
   type Case,
-  type Verdict,
+  type StopReason,
   isHairpin,
   ruleVerdict,
   dropEvidence,
   dropIn,
   dropVerdict,
-  linkDown,
+  linkDownStop,
   stopFix,
   withCommand,
 } from "./case.ts";
 import { neighbourLines, wrongGatewayMac } from "./causes.ts";
 import { droppingRule } from "./rules.ts";
 
-export function stoppedOnVeth(of: Case): Verdict {
+export function stoppedOnVeth(of: Case): StopReason {
   const { hostLink, lower } = of.evidence.survey.node!;
   if (lower !== undefined) {
     const drop = dropIn(of, of.evidence.survey.node!.inode) ?? dropIn(of, of.evidence.survey.pod.inode);
     if (drop !== undefined) return dropVerdict(of, 2, drop, `before ${lower.name}`);
-    if (!lower.up) return linkDown(of, 2, lower);
+    if (!lower.up) return linkDownStop(of, 2, lower);
     return {
       step: 2,
       code: "stopped-elsewhere",
@@ -32,7 +32,7 @@ export function stoppedOnVeth(of: Case): Verdict {
   if (hostLink === undefined) {
     return { step: 2, code: "host-link-missing", reason: "the pod's interface has no other end on the node" };
   }
-  if (!hostLink.up) return linkDown(of, 2, hostLink);
+  if (!hostLink.up) return linkDownStop(of, 2, hostLink);
   const drop = dropIn(of, of.evidence.survey.node!.inode) ?? dropIn(of, of.evidence.survey.pod.inode);
   if (drop !== undefined) return dropVerdict(of, 2, drop, `on the veth pair to ${hostLink.name}`);
   return {
@@ -43,7 +43,7 @@ export function stoppedOnVeth(of: Case): Verdict {
 }
 
 /** A service that stands for the pod itself: a bridge sends nothing back where it came from unless it is told to. */
-export function hairpinOff(of: Case): Verdict | undefined {
+export function hairpinOff(of: Case): StopReason | undefined {
   const { bridge, hostLink } = of.evidence.survey.node!;
   if (!isHairpin(of) || bridge === undefined || hostLink?.port?.hairpin !== false) return undefined;
   const rule = droppingRule(of.outRules.filter(({ event }) => event.where === "node"));
@@ -62,12 +62,12 @@ export function hairpinOff(of: Case): Verdict | undefined {
   };
 }
 
-export function stoppedOnBridge(of: Case): Verdict {
+export function stoppedOnBridge(of: Case): StopReason {
   const node = of.evidence.survey.node!;
   const { bridge, hostLink } = node as { bridge: Link; hostLink: Link };
   const rule = droppingRule(of.outRules);
   if (rule !== undefined) return ruleVerdict(2, rule, `on the bridge ${bridge.name}`);
-  if (!bridge.up) return linkDown(of, 2, bridge);
+  if (!bridge.up) return linkDownStop(of, 2, bridge);
   if (hostLink.port !== undefined && hostLink.port.state !== "forwarding") {
     return {
       step: 2,
@@ -92,7 +92,7 @@ export function stoppedOnBridge(of: Case): Verdict {
 }
 
 /** What the bridge drops without giving a reason: a port's settings say why. */
-export function refusedByPort(of: Case, drop: KernelDrop | undefined): Verdict | undefined {
+export function refusedByPort(of: Case, drop: KernelDrop | undefined): StopReason | undefined {
   const { pod, node } = of.evidence.survey;
   const { bridge, hostLink } = node ?? {};
   if (bridge === undefined || hostLink === undefined) return undefined;

@@ -3,13 +3,13 @@ import { endText } from "../../address/ip.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { command } from "../../text/command.ts";
 import { needsTranslation } from "../../causes/facts.ts";
-import { summaryOf, type Packet } from "../../linux/packet/packet.ts";
-import { type Case, type Verdict, isNodeAddress, realDestination, stopFix, withCommand } from "./case.ts";
+import { summaryOf, type DecodedPacket } from "../../linux/packet/packet.ts";
+import { type Case, type StopReason, isNodeAddress, realDestination, stopFix, withCommand } from "./case.ts";
 import { tooBig } from "./causes.ts";
 import type { PlacedPacket } from "./correlate.ts";
 import type { StepEvidence } from "../report.ts";
 
-export function stoppedOutside(of: Case): Verdict {
+export function stoppedOutside(of: Case): StopReason {
   const leaving = of.correlation.out.find((packet) => packet.place === "uplink" && packet.way === "out")!;
   return (
     tooBig(of) ??
@@ -20,7 +20,7 @@ export function stoppedOutside(of: Case): Verdict {
   );
 }
 
-function untranslated({ evidence }: Case, leaving: PlacedPacket): Verdict | undefined {
+function untranslated({ evidence }: Case, leaving: PlacedPacket): StopReason | undefined {
   const { source, destination } = leaving.packet.ip!;
   if (source !== evidence.flow.source || !needsTranslation(source, destination)) return undefined;
   return {
@@ -32,7 +32,7 @@ function untranslated({ evidence }: Case, leaving: PlacedPacket): Verdict | unde
   };
 }
 
-function unanswered(of: Case, leaving: PlacedPacket): Verdict {
+function unanswered(of: Case, leaving: PlacedPacket): StopReason {
   const { flow, survey } = of.evidence;
   const source = leaving.packet.ip!.source;
   const { peer } = of.evidence;
@@ -77,7 +77,7 @@ function nextHopEvidence(of: Case, leaving: PlacedPacket): StepEvidence[] {
 }
 
 /** Who sent the error, and what it says. */
-function refusedOutside(of: Case, leaving: PlacedPacket): Verdict | undefined {
+function refusedOutside(of: Case, leaving: PlacedPacket): StopReason | undefined {
   const error = of.correlation.errors.find(({ packet }) => !isNodeAddress(of, packet.ip!.source));
   if (error === undefined) return undefined;
   const sender = error.packet.ip!.source;
@@ -112,7 +112,7 @@ function refusalTodo(sender: string, name: string, { packet }: PlacedPacket): st
  * The router takes the packet's source for a neighbour on the uplink's own network, asks who has it, and hears nothing:
  * the way back ends there.
  */
-function unansweredNeighbour(of: Case, leaving: PlacedPacket): Verdict | undefined {
+function unansweredNeighbour(of: Case, leaving: PlacedPacket): StopReason | undefined {
   const source = leaving.packet.ip!.source;
   const { node } = of.evidence.survey;
   if (node === undefined || isNodeAddress(of, source)) return undefined;
@@ -169,12 +169,12 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): Verdict | undefin
 const NEIGHBOUR_SOLICITATION = 135;
 const NEIGHBOUR_ADVERTISEMENT = 136;
 
-function askedTarget({ icmp }: Packet): string | undefined {
+function askedTarget({ icmp }: DecodedPacket): string | undefined {
   return icmp?.type === NEIGHBOUR_SOLICITATION ? icmp.target : undefined;
 }
 
 /** The connection stands, and the request over it was not answered: small packets pass, perhaps larger ones do not. */
-export function requestUnanswered(of: Case): Verdict {
+export function requestUnanswered(of: Case): StopReason {
   const { exchange, flow, survey } = of.evidence;
   const big = tooBig(of);
   if (big !== undefined) return big;

@@ -9,7 +9,8 @@ import {
 import { STATE_BITS } from "../conntrack-loads.ts";
 import type { Flow } from "../flow.ts";
 import type { Machine } from "../machine.ts";
-import { IPS, PROTOCOL_NUMBER } from "../packet.ts";
+import { IPS } from "../../../linux/conntrack/status.ts";
+import { PROTOCOL_NUMBER } from "../packet.ts";
 
 function holds<T>(part: Wanted<T> | undefined, test: (value: T) => boolean): boolean {
   return part === undefined || test(part.value) !== part.not;
@@ -18,8 +19,8 @@ function holds<T>(part: Wanted<T> | undefined, test: (value: T) => boolean): boo
 function stateBits({ packet, flow }: Machine): number {
   if (packet.state === "untracked") return CONNTRACK_STATE.untracked;
   let bits = STATE_BITS[packet.state];
-  if (flow !== undefined && (flow.status & IPS.srcNat) !== 0) bits |= CONNTRACK_STATE.snat;
-  if (flow !== undefined && (flow.status & IPS.dstNat) !== 0) bits |= CONNTRACK_STATE.dnat;
+  if (flow !== undefined && (flow.status & IPS.SRC_NAT) !== 0) bits |= CONNTRACK_STATE.snat;
+  if (flow !== undefined && (flow.status & IPS.DST_NAT) !== 0) bits |= CONNTRACK_STATE.dnat;
   return bits;
 }
 

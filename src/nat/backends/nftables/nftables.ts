@@ -7,7 +7,7 @@ import {
   addSet,
   addTable,
   destroyTable,
-  type Changes,
+  type Transaction,
 } from "../../../linux/nftables/commands.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import type { SetElement, Table } from "../../../linux/nftables/ruleset.ts";
@@ -144,7 +144,7 @@ function intentsOfElements(elements: readonly SetElement[] | undefined): NatInte
   return intentsOfClaims((elements ?? []).flatMap(({ comment }) => comment ?? []));
 }
 
-function rebuild(wanted: WantedTable): Changes {
+function rebuild(wanted: WantedTable): Transaction {
   return [
     ...destroyTable(TABLE),
     addTable(TABLE),

@@ -65,22 +65,17 @@ import {
   verdictMap,
   type Selector,
 } from "../../../linux/nftables/rule-builder.ts";
+import type { PortRange } from "../../../linux/ip-protocol.ts";
 import type { BaseChain } from "../../../linux/nftables/ruleset.ts";
 import { TABLE } from "./names.ts";
 import { claimsOf } from "../../claim.ts";
-import {
-  NEVER_TRANSLATED,
-  type NatIntent,
-  type NatSource,
-  type PortRange,
-  type Translation,
-} from "../../intent.ts";
+import { NEVER_TRANSLATED, type NatIntent, type NatSource, type Translation } from "../../intent.ts";
 import {
   counts,
   coverOf,
   joinSegments,
   segmentsOf,
-  type NumberRange,
+  type AddressNumbers,
   type OwnedSource,
   type Segment,
 } from "../../segment.ts";
@@ -241,12 +236,12 @@ function untranslatedSet(
   words: FamilyWords,
 ): WantedSet {
   const listed = new Map(intents.map(({ owner, untranslated }) => [owner, untranslated]));
-  const coverFor = (owners: readonly string[]): NumberRange[] => {
+  const coverFor = (owners: readonly string[]): AddressNumbers[] => {
     const cidrs = [...owners.flatMap((owner) => listed.get(owner)!), ...NEVER_TRANSLATED[words.family]];
     return coverOf(cidrs.map((cidr) => parseCidr(cidr)).filter(({ family }) => family === words.family));
   };
-  const covers = new Map<string, NumberRange[]>();
-  const coverOfOwners = (owners: readonly string[]): NumberRange[] => {
+  const covers = new Map<string, AddressNumbers[]>();
+  const coverOfOwners = (owners: readonly string[]): AddressNumbers[] => {
     const key = owners.join(" ");
     let cover = covers.get(key);
     if (cover === undefined) covers.set(key, (cover = coverFor(owners)));
@@ -428,7 +423,7 @@ class FamilyWords {
   }
 
   /** As set elements are written: `10.0.0.0-10.0.0.255`. */
-  range({ first, last }: NumberRange): string {
+  range({ first, last }: AddressNumbers): string {
     const [low, high] = [ipFromNumber(this.family, first), ipFromNumber(this.family, last)];
     return low === high ? low : `${low}-${high}`;
   }

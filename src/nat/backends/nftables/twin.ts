@@ -21,7 +21,7 @@ import {
   addSet,
   addTable,
   deleteTable,
-  type Changes,
+  type Transaction,
 } from "../../../linux/nftables/commands.ts";
 import type { TableFlag } from "../../../linux/nftables/ruleset.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
@@ -90,7 +90,7 @@ export class NftablesTwin implements Disposable {
     this.#nftables.close();
   }
 
-  #changes({ sets, chains }: WantedTable): Changes {
+  #changes({ sets, chains }: WantedTable): Transaction {
     const own = sets
       .filter(({ spec }) => spec.set !== CLAIMS.set)
       .map(({ spec, elements }) => ({ spec: { ...spec, ...TWIN }, elements }));
