@@ -168,7 +168,7 @@ function kubeletSays(text: string): Elsewhere | undefined {
   if (logged.length === 0 || name === undefined || name === "" || more !== undefined) return undefined;
   return {
     said: "kubelet knows no such pod on this node; it may be on another one",
-    ...commandTodo(command`kubectl get pod --namespace ${namespace!} ${name} --output wide`),
+    ...commandTodo(command`kubectl get pod --namespace ${namespace} ${name} --output wide`),
   };
 }
 
