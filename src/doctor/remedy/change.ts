@@ -103,7 +103,7 @@ function changedState(state: NamespaceState, change: Change): NamespaceState | u
     case "add-route":
       return { ...state, routes: [...state.routes, change.route] };
     case "add-default-route":
-      return withDefaultRoute(state, change.gateway, change.link);
+      return withDefaultRoute(state, change);
     case "forget-neighbour":
       return {
         ...state,
@@ -128,7 +128,6 @@ function changedState(state: NamespaceState, change: Change): NamespaceState | u
     case "link-up":
     case "enslave":
     case "add-address":
-    case "remove-address":
     case "masquerade":
     case "restore-nat":
     case "forget-flows":
@@ -188,8 +187,7 @@ const IP6_RT_PRIO_USER = 1024;
 /** `ip route replace` takes the place of a route with the same metric; beside any other one it is one more. */
 function withDefaultRoute(
   state: NamespaceState,
-  gateway: string,
-  linkName: string,
+  { gateway, link: linkName, source }: Extract<Repair, { kind: "add-default-route" }>,
 ): NamespaceState | undefined {
   const link = state.links.find((one) => one.name === linkName);
   if (link === undefined || !isIp(gateway)) return undefined;
@@ -212,6 +210,7 @@ function withDefaultRoute(
     ...(metric === 0 ? {} : { metric }),
     interface: link.index,
     gateway,
+    ...(source === undefined ? {} : { preferredSource: source }),
     flags: [],
     metrics: {},
   };
