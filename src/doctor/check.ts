@@ -150,7 +150,9 @@ export type Found = Pick<Finding, "text" | "owner" | "consequence"> & {
 
 export function finding(code: FindingCode, found: Found): Finding {
   const { severity, stopsTraffic } = entryOf(code);
-  const fix = (found.fix ?? []).filter((one) => one !== undefined && !isNeverAdvised(one.command));
+  const fix = (found.fix ?? [])
+    .filter((one) => one !== undefined)
+    .filter((one) => !isNeverAdvised(one.command));
   const advice = found.advice?.filter((one) => !isNeverAdvised(one));
   return {
     code,

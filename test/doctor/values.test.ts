@@ -138,7 +138,7 @@ const CASES: readonly Case[] = [
     change: (node) => conntrack(node, { portUse: [{ ...TO_SITE, used: 64_200 }] }),
     findings: ["ports-exhausted"],
     healthy: false,
-    text: "64200 of the 64512 source ports of 203.0.113.5",
+    text: "64200 of the 64512 source ports (1024-65535) of 203.0.113.5",
   },
   {
     name: "most ports toward the site are taken",

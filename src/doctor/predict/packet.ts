@@ -81,6 +81,7 @@ export const IPS = {
   dstNat: 1 << 5,
   srcNatDone: 1 << 7,
   dstNatDone: 1 << 8,
+  template: 1 << 11,
 } as const;
 
 /** The first packet of a flow: a TCP SYN, a UDP datagram, an echo request. */

@@ -35,6 +35,14 @@ export type Change =
       readonly rule: Rule;
     }
   | {
+      readonly kind: "replace-filter-rule";
+      readonly place: RepairPlace;
+      readonly table: Table;
+      readonly chain: Chain;
+      readonly rule: Rule;
+      readonly by: Rule;
+    }
+  | {
       /** A rule in front of all others of a chain that accepts what these conditions say. */
       readonly kind: "accept-first";
       readonly place: RepairPlace;
@@ -115,6 +123,11 @@ function changedState(state: NamespaceState, change: Change): NamespaceState | u
       return withChain(state, change.table, change.chain, (chain) => ({
         ...chain,
         rules: chain.rules.filter((one) => one !== change.rule),
+      }));
+    case "replace-filter-rule":
+      return withChain(state, change.table, change.chain, (chain) => ({
+        ...chain,
+        rules: chain.rules.map((one) => (one === change.rule ? change.by : one)),
       }));
     case "accept-first":
       return withChain(state, change.table, change.chain, (chain) => ({
