@@ -296,7 +296,7 @@ function okText(step: StepName, context: CheckContext): string {
     case "reverse-path":
       return "accepted";
     case "filter":
-      return "nobody drops it, nor its answer";
+      return "no rule drops it, nor its answer";
     case "nat":
       if (left === undefined || sent === undefined) return "";
       if (left.source === sent.source) return `not translated, ${left.source} is known outside`;

@@ -79,7 +79,7 @@ export function explainNat(question: NatQuestion): NatExplanation {
     throw new WayoutError({
       code: "no-source-address",
       kind: "usage",
-      doing: `explaining what becomes of packets from ${question.source} to ${destination}`,
+      doing: `explaining the translation of packets from ${question.source} to ${destination}`,
       said:
         source === undefined
           ? "it sends none there: it has no address of that family, or no route"
@@ -122,7 +122,7 @@ function judged(
   if (decision === undefined) {
     return {
       decision: "nobody",
-      text: `no owner of wayout's rules wants anything of packets from ${source}`,
+      text: `none of wayout's rules is about packets from ${source}`,
     };
   }
   const { owner, source: deciding, kept } = decision;

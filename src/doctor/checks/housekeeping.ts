@@ -28,7 +28,7 @@ function leaked(context: CheckContext): Finding[] {
   if (containers.length < MANY || containers.length === all.size) return [];
   return [
     finding("rules-leaked", {
-      text: `rules of ${containers.length} containers that are no pods of this node (any more)`,
+      text: `rules of ${containers.length} containers that are not, or no longer, pods of this node`,
       owner: "the CNI plugins",
       evidence: [{ source: "comments of rules", value: containers.slice(0, 3).join(", ") }],
       consequence: "every new connection is compared with all of them",

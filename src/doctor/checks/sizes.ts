@@ -73,7 +73,7 @@ function checksums(context: CheckContext): Finding[] {
       text: `${growth} packets with wrong checksums arrived while the doctor looked`,
       owner: "checksum offload",
       evidence: [{ source: "IpExt InCsumErrors", value: `${values[0]} → ${values.at(-1)}` }],
-      consequence: "they are dropped without a word",
+      consequence: "they are dropped silently",
       fix: tunnels.map((link) =>
         context.fix("node", command`ethtool -K ${link.name} tx-checksum-ip-generic off`),
       ),
