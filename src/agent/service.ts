@@ -130,7 +130,7 @@ export class AgentService {
     const text =
       trouble === undefined
         ? `${path} is in force: ${policy?.intent.sources.length ?? 0} sources, ${policy?.intent.untranslated.length ?? 0} destinations left untranslated`
-        : `${path} cannot be used, and what it said before stays in force: ${trouble}`;
+        : `${path} cannot be used, and the policy before stays in force: ${trouble}`;
     log.write(trouble === undefined ? "info" : "error", "policy", { path, message: text });
     this.#historian.record({ at: Date.now(), kind: "policy", object: path, text });
     this.#agent.wake();
@@ -159,8 +159,8 @@ function requireSharedRun(): void {
     code: "run-not-shared",
     kind: "machine",
     doing: "starting the agent",
-    said: `${RUN} is this container's own, so that its locks keep nobody outside waiting`,
-    todo: `Mount the node's into it: ${RUN}:${RUN}.`,
+    said: `${RUN} is this container's own, so that its locks do not hold for programs outside`,
+    todo: `Mount the node's ${RUN} into the container: ${RUN}:${RUN}.`,
   });
 }
 

@@ -36,7 +36,7 @@ export interface NatQuestion {
 
 /** `translated`, `kept` (with its own address, as somebody wants it) or `nobody`: no owner of ours speaks of it. */
 export interface WantedNat {
-  readonly decision: "translated" | "kept" | "nobody";
+  readonly decision: "translated" | "kept" | "none";
   /** In one sentence. */
   readonly text: string;
   /** As whom: `masquerade fully-random`, `snat 203.0.113.9`. */
@@ -121,7 +121,7 @@ function judged(
 ): WantedNat {
   if (decision === undefined) {
     return {
-      decision: "nobody",
+      decision: "none",
       text: `none of wayout's rules is about packets from ${source}`,
     };
   }

@@ -869,7 +869,7 @@ describe("what ends here and is answered", () => {
     node(world, ..."iptables -t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 20559".split(" "));
     const diagnosis = look(world);
     expect(diagnosis.findings).toEqual([]);
-    expect(diagnosis.answer).toMatch(/is redirected: .*20559.*somebody listens/);
+    expect(diagnosis.answer).toMatch(/is redirected: .*20559.*a program listens/);
     expect(diagnosis.answer).not.toContain("which is on this node");
   });
 

@@ -451,7 +451,7 @@ const FAULTS: readonly Fault[] = [
       }`),
     step: 8,
     code: "answer-unrecognized",
-    reason: /the answer came to 203\.0\.113\.2:\d+ and no tracked connection claims it/,
+    reason: /the answer came to 203\.0\.113\.2:\d+ and it belongs to no tracked connection/,
   },
   {
     name: "the pod drops the answer",
