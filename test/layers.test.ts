@@ -21,6 +21,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["pods", "flows"],
   ["attachment"],
   ["rules", "policy"],
+  ["admission"],
   ["nat", "forwarding", "network", "ipam"],
   ["kernel"],
   ["naming"],

@@ -9,11 +9,13 @@ import { dirname } from "node:path";
 import { FileLock, lockHolder } from "../kernel/file-lock.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { ADMISSION_DOORS } from "../admission/doors.ts";
 import { NftablesTwin } from "../nat/backends/nftables/twin.ts";
 import { WayoutError } from "../error.ts";
-import { desiredOf, type Desired, type DesiredNat } from "./desired.ts";
+import { desiredOf, type Desired, type PolicyWish } from "./desired.ts";
 import type { AgentLog } from "./log.ts";
 import { NodeEvents, type NodeEvent } from "./node-events.ts";
+import { AdmissionStep } from "./reconcile/admission-step.ts";
 import { BridgeStep } from "./reconcile/bridge-step.ts";
 import { ForwardingStep } from "./reconcile/forwarding-step.ts";
 import { NatStep } from "./reconcile/nat-step.ts";
@@ -30,7 +32,7 @@ export interface AgentOptions {
   readonly log: AgentLog;
   /** What the configuration wants, and why it cannot be used as it is now. */
   readonly policy?: {
-    readonly wanted: () => DesiredNat | undefined;
+    readonly wanted: () => PolicyWish | undefined;
     readonly trouble: () => string | undefined;
     readonly files: () => readonly string[];
   };
@@ -52,6 +54,7 @@ export class Agent implements AgentState {
   readonly #twin: NftablesTwin | undefined;
   readonly #nat: NatStep;
   readonly #bridge: BridgeStep;
+  readonly #doors: readonly AdmissionStep[];
   readonly #reconciler: Reconciler;
   readonly #events: NodeEvents;
   readonly #look: ReturnType<typeof setInterval>;
@@ -69,7 +72,10 @@ export class Agent implements AgentState {
     const wanted = this.desired;
     this.#nat = new NatStep(node, wanted, this.#twin);
     this.#bridge = new BridgeStep(node);
-    const steps = [this.#nat, this.#bridge, new ForwardingStep(node, wanted)];
+    this.#doors = ADMISSION_DOORS.map(
+      (door) => new AdmissionStep(node, door, wanted, () => this.#reconciler.wake()),
+    );
+    const steps = [this.#nat, this.#bridge, new ForwardingStep(node, wanted), ...this.#doors];
     this.#reconciler = new Reconciler(steps, (round) => {
       const at = new Date().toISOString();
       this.#repairs = [...this.#repairs, ...round.repairs.map((one) => ({ ...one, at }))].slice(
@@ -120,6 +126,7 @@ export class Agent implements AgentState {
     this.#twin?.[Symbol.dispose]();
     this.#nat[Symbol.dispose]();
     this.#bridge[Symbol.dispose]();
+    for (const door of this.#doors) door[Symbol.dispose]();
     this.#lock.remove();
     for (const directory of [DIRECTORY, dirname(DIRECTORY)]) removeIfEmpty(directory);
     this.options.log.write("info", "stopped");

@@ -1,4 +1,6 @@
 /** Writes down what the agent hears and does. */
+import { ADMISSION_DOORS } from "../admission/doors.ts";
+import { isOwnProgram } from "../kernel/own-programs.ts";
 import type { AgentListener } from "./agent.ts";
 import { culpritOf, culpritText } from "./culprit.ts";
 import type { Culprit, Journal, JournalEvent } from "./journal/journal.ts";
@@ -11,13 +13,16 @@ const CAUSE_MS = 2_000;
 /** The rules may be compared, for another reason, before the word of who changed them is here. */
 const WORD_MS = 200;
 
+/** Steps that put back rules. */
+const OF_RULES: ReadonlySet<string> = new Set(["nat", ...ADMISSION_DOORS]);
+
 /** Who hears of events as they are written, with their number and, of a repair, the step that made it. */
 export type EventSink = (event: JournalEvent, id: number | undefined, step?: string) => void;
 
 export class Historian implements AgentListener, Disposable {
   #last: { readonly at: number; readonly by: Culprit } | undefined;
   /** Repairs of rules of which nobody has said yet who made them necessary. */
-  #waiting: JournalEvent[] = [];
+  #waiting: { readonly event: JournalEvent; readonly step: string }[] = [];
 
   /** What the agent put back, and when: that it is there again is no news. */
   readonly #repaired = new Map<string, number>();
@@ -36,8 +41,13 @@ export class Historian implements AgentListener, Disposable {
     if (event.kind === "setting")
       for (const one of event.turned) this.#note("setting", this.notes.setting(one));
     if (event.kind === "lost") this.#lost();
-    if (event.kind === "rules" && event.pid !== this.own) this.#rules(event);
+    if (event.kind === "rules" && !this.#isOwn(event.pid)) this.#rules(event);
   };
+
+  /** Its repairs, and those of the programs that it had to start for them. */
+  #isOwn(pid: number | undefined): boolean {
+    return pid === this.own || (pid !== undefined && isOwnProgram(pid));
+  }
 
   #note(kind: "network" | "setting", notes: readonly NetworkNote[]): void {
     const at = this.now();
@@ -75,9 +85,9 @@ export class Historian implements AgentListener, Disposable {
       const event: JournalEvent = { at, kind: "repair", object, text: found };
       this.#repaired.set(object, at);
       // Of forwarding and links the kernel tells no process.
-      if (step !== "nat") this.record(event, step);
+      if (!OF_RULES.has(step)) this.record(event, step);
       else if (cause !== undefined) this.record({ ...event, by: cause }, step);
-      else if (this.#waiting.push(event) === 1) setTimeout(() => this.#settle(undefined), WORD_MS);
+      else if (this.#waiting.push({ event, step }) === 1) setTimeout(() => this.#settle(undefined), WORD_MS);
     }
     for (const { step, message } of failures)
       this.record({ at, kind: "failure", object: step, text: message });
@@ -105,7 +115,7 @@ export class Historian implements AgentListener, Disposable {
   #settle(by: Culprit | undefined): void {
     const waiting = this.#waiting;
     this.#waiting = [];
-    for (const event of waiting) this.record(by === undefined ? event : { ...event, by }, "nat");
+    for (const { event, step } of waiting) this.record(by === undefined ? event : { ...event, by }, step);
   }
 
   record(event: JournalEvent, step?: string): void {

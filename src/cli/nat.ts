@@ -1,4 +1,11 @@
 import { Command, Option } from "commander";
+import {
+  Admission,
+  admissionOf,
+  NO_ADMISSION,
+  type AdmissionOutcome,
+  type AdmissionWish,
+} from "../admission/admission.ts";
 import { driftText, type NatChange } from "../nat/backend.ts";
 import { BACKENDS, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
@@ -30,7 +37,7 @@ Examples:
   wayout nat apply -f policy.yaml --dry-run    what a policy would change, without changing it
   sudo wayout nat apply -f policy.yaml         apply it; a second time changes nothing
   sudo wayout nat apply -f policy.yaml --cut   also for connections that have another translation already
-  sudo wayout nat remove                       remove its rules
+  sudo wayout nat remove                       remove its rules, and those that its admit made
 
 examples/nat-policy.yaml shows every key; a file of ip-masq-agent works as it is. Networks of \`wayout attach\` and of
 the CNI plugin have their own rules beside the policy's: those decide the address that their pods leave with. What the policy
@@ -90,14 +97,17 @@ function applyCommand(): Command {
           }
           return;
         }
+        const wish = admissionOf(policy.admit, [policy.intent, ...others]);
         const { change, moved } = await changing(namespace, "applying the policy", () => ({
           change: applyAndSettle(nat, namespace, policy.intent, { always: true, cut: options.cut === true }),
           // Rules that an earlier policy left in another backend would go on translating.
           moved: removeElsewhere(namespace, POLICY_OWNER, name),
         }));
+        const admission = await new Admission(namespace).settleAll(wish);
         if (options.json === true)
           printJson({
             backend: name,
+            admission: { ...wish, ...admission },
             ...change,
             removedFrom: moved,
             warnings,
@@ -105,6 +115,8 @@ function applyCommand(): Command {
             intent: policy.intent,
           });
         else tell(appliedText, name, { intent: policy.intent, warnings, shared }, change, moved);
+        if (options.json !== true) tell(admissionText, wish, admission);
+        if (admission.failures.length > 0) process.exitCode = 1;
       },
     );
 }
@@ -221,6 +233,33 @@ function appliedText(
   ].join("\n");
 }
 
+function admissionText(wish: AdmissionWish, { changes, idle, failures }: AdmissionOutcome): string {
+  if (wish.doors.length > 0 && wish.cidrs.length === 0)
+    return `${style.warn("!")} admit: every source of the policy means everybody; name this node's pods, and they are admitted\n`;
+  const open = wish.doors.filter((door) => !idle.includes(door));
+  const to = wish.cidrs.map((cidr) => style.address(cidr)).join(", ");
+  return [
+    ...(open.length > 0 && failures.length === 0
+      ? [`${style.good("✓")} ${to} let through by ${open.join(", ")}`]
+      : []),
+    ...idle.map((door) => style.quiet(`    ${door}: its product is not at work here, and stops nothing`)),
+    ...(wish.doors.length === 0 ? withdrawnLines(changes) : []),
+    ...failures.map((failure) => `${style.bad("✗")} ${failure}`),
+  ]
+    .map((line) => `${line}\n`)
+    .join("");
+}
+
+function withdrawnText({ changes, failures }: AdmissionOutcome): string {
+  return [...withdrawnLines(changes), ...failures.map((failure) => `${style.bad("✗")} ${failure}`)]
+    .map((line) => `${line}\n`)
+    .join("");
+}
+
+function withdrawnLines(changes: AdmissionOutcome["changes"]): string[] {
+  return changes.map(({ object }) => `${style.good("✓")} no more let through: ${object}`);
+}
+
 function flowLines({ forgotten, kept }: SettledFlows): string[] {
   return [
     ...(forgotten === 0
@@ -255,11 +294,23 @@ function removeCommand(): Command {
       const removedFrom = await changing(namespace, "removing NAT rules", () =>
         removeAtWish(namespace, owner),
       );
+      const withdrawn =
+        owner === undefined || owner === POLICY_OWNER
+          ? await new Admission(namespace).settleAll(NO_ADMISSION)
+          : undefined;
+      if ((withdrawn?.failures.length ?? 0) > 0) process.exitCode = 1;
       if (options.json === true) {
-        printJson({ removed: removedFrom.length > 0, removedFrom, owner: owner ?? null });
+        printJson({
+          removed: removedFrom.length > 0,
+          removedFrom,
+          owner: owner ?? null,
+          withdrawn: withdrawn?.changes ?? [],
+          failures: withdrawn?.failures ?? [],
+        });
         return;
       }
       tell(removedText, owner, removedFrom);
+      if (withdrawn !== undefined) tell(withdrawnText, withdrawn);
     });
 }
 

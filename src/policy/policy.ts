@@ -16,6 +16,7 @@ import {
   type NatSource,
 } from "../nat/intent.ts";
 
+import { ADMISSION_DOORS, type AdmissionDoor } from "../admission/doors.ts";
 import { untranslatedOf } from "./destinations.ts";
 import { parseGoDuration } from "./go.ts";
 
@@ -104,6 +105,17 @@ const duration = v.pipe(
   v.transform((text) => parseGoDuration(text)!),
 );
 
+const door = v.picklist(ADMISSION_DOORS, `must be one of ${ADMISSION_DOORS.join(", ")}`);
+/** One door, or a list of them. */
+const doors = v.lazy((input) =>
+  Array.isArray(input)
+    ? v.array(door)
+    : v.pipe(
+        door,
+        v.transform((one): AdmissionDoor[] => [one]),
+      ),
+);
+
 export const POLICY = v.strictObject({
   sources: v.optional(v.array(source, "must be a list of CIDRs"), ["0.0.0.0/0"]),
   nonMasqueradeCIDRs: v.optional(v.array(cidr, "must be a list of CIDRs"), [...PRIVATE_USE]),
@@ -112,6 +124,7 @@ export const POLICY = v.strictObject({
   masqLinkLocalIPv6: v.optional(boolean, false),
   ...translation,
   backend: v.optional(v.picklist(NAT_BACKENDS, `must be one of ${NAT_BACKENDS.join(", ")}`), DEFAULT_BACKEND),
+  admit: v.optional(doors, []),
   resyncInterval: v.optional(duration, "60s"),
   cidrLimit: v.optional(
     v.pipe(
@@ -129,6 +142,8 @@ type PolicyFields = v.InferOutput<typeof POLICY>;
 export interface NatPolicy {
   readonly backend: NatBackendName;
   readonly intent: NatIntent;
+  /** Other products' filters through which pods are let, by those products' own doors. */
+  readonly admit: readonly AdmissionDoor[];
   /** How often an agent reads the file again and mends the rules. */
   readonly resyncIntervalMs: number;
 }
@@ -159,6 +174,7 @@ export function policyOf(fields: PolicyFields): NatPolicy {
   return {
     backend: fields.backend,
     intent: normalizeIntent({ owner: POLICY_OWNER, sources, untranslated }),
+    admit: [...new Set(fields.admit)],
     resyncIntervalMs: fields.resyncInterval,
   };
 }

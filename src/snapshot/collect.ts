@@ -137,7 +137,7 @@ function wiredTo(node: NetworkNamespace, state: NamespaceState): Belongs {
     });
 }
 
-/** So many other pods are always asked for their addresses. More are asked when something points at one of them. */
+/** So many pods are asked for all their neighbours, so many others for their addresses. More are asked when something points at one of them. */
 const FEW_PODS = 32;
 
 /** Whether the address lies in the network of one of the node's bridges: a pod may have it. */
@@ -176,7 +176,7 @@ function interesting(pods: readonly PodState[], destinations: readonly string[])
 /** Undefined for a namespace that is no pod of this node. */
 function readPod(
   pod: Pod,
-  { destinations, deferred = false }: SnapshotRequest,
+  { destinations, pods, deferred = false }: SnapshotRequest,
   wired: Belongs | undefined,
   gaps: Gaps,
 ): PodState | undefined {
@@ -185,9 +185,17 @@ function readPod(
   return inPod(pod, head, gaps, promised || wired === undefined, (namespace) => {
     const queries = destinations.map((destination) => ({ destination }));
     const belongs = promised ? undefined : wired;
+    const onlyNextHops = pods.length > FEW_PODS;
     const state = readNamespace(
       namespace,
-      { name: pod.name, role: "pod", queries, deferred, ...(belongs === undefined ? {} : { belongs }) },
+      {
+        name: pod.name,
+        role: "pod",
+        queries,
+        deferred,
+        onlyNextHops,
+        ...(belongs === undefined ? {} : { belongs }),
+      },
       gaps,
     );
     if (state === undefined) return undefined;

@@ -27,9 +27,6 @@ function unseenInJsonText(): RegExp {
   return (unseenInJson ??= new RegExp(`[${BEYOND_C0}]|${TAGS}`, "g"));
 }
 
-/** What JSON.stringify leaves of ASCII is seen, but for DEL. */
-const BEYOND_ASCII = /[\u007f-\uffff]/;
-
 const SHORT: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
 /** Whether a reader would see the whole text, as it is, on one line. */
@@ -93,7 +90,9 @@ export function jsonText(value: unknown, indent?: number): string {
 /** Text of JSON.stringify, one value or more, in the form of jsonText. */
 export function visibleJson(text: string): string {
   // A snapshot has megabytes, and nearly always nothing but ASCII: to see that is much quicker than to look for each.
-  return BEYOND_ASCII.test(text) ? text.replace(unseenInJsonText(), asUnits) : text;
+  const isAscii = Buffer.byteLength(text) === text.length;
+  // What JSON.stringify leaves of ASCII is seen, but for DEL.
+  return isAscii && !text.includes("\x7f") ? text : text.replace(unseenInJsonText(), asUnits);
 }
 
 /** A line that may be JSON, with everything unseen as \uXXXX, which is right in both. */

@@ -15,7 +15,7 @@ import { decisionPlace, decisionText } from "../wording.ts";
 import { stopText } from "../stop-text.ts";
 import { withChanges } from "../remedy/change.ts";
 import type { Snapshot } from "../../snapshot/snapshot.ts";
-import type { PolicyRule } from "../../linux/route/rule.ts";
+import { KERNEL_RULES, type PolicyRule } from "../../linux/route/rule.ts";
 import { ownerOfPolicyRule, productOfPolicyRule } from "../../rules/owner.ts";
 
 interface Captured {
@@ -25,9 +25,6 @@ interface Captured {
   /** Where it would go without the rule. */
   readonly own: RouteResult;
 }
-
-/** The rules that every kernel begins with are nobody's to delete. */
-const KERNEL_RULES: ReadonlySet<number> = new Set([0, 32766, 32767]);
 
 /** `ip rule del …` for exactly this rule; empty for the kernel's own. */
 export function deletePolicyRule(

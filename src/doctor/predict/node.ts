@@ -1,6 +1,7 @@
 /** The third part of the way out: through the node, from its prerouting hooks to its out-interface. */
 import { endText } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
+import { KERNEL_RULES } from "../../linux/route/rule.ts";
 import type { Decision } from "./decision.ts";
 import { isDefaultRoute, usesLink } from "./fib.ts";
 import { noRoute, wayText, type Way } from "./in-pod.ts";
@@ -160,8 +161,7 @@ function forwardingOff(view: NodeView, family: 4 | 6, { name }: Link): string | 
 
 /** Rules beside the three that every namespace begins with. */
 function hasOwnRules({ state }: NodeView): boolean {
-  const usual = new Set([0, 32_766, 32_767]);
-  return state.rules.some((rule) => rule.family === 4 && !usual.has(rule.priority));
+  return state.rules.some((rule) => rule.family === 4 && !KERNEL_RULES.has(rule.priority));
 }
 
 /**

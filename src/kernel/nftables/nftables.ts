@@ -103,7 +103,9 @@ export class Nftables implements Disposable {
     for (let attempt = 1; attempt <= READ_ATTEMPTS; attempt++) {
       const generation = this.generation();
       const tables = this.#readTables(options);
-      if (tables !== undefined && this.generation() === generation) return { generation, tables };
+      if (tables === undefined) continue;
+      // One dump that found no table holds still by itself; most pods have none.
+      if (tables.length === 0 || this.generation() === generation) return { generation, tables };
     }
     throw new SystemError(
       "NFT_MSG_GETRULE",

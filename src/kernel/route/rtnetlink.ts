@@ -26,11 +26,13 @@ import {
   dumpForwardingDatabaseRequest,
   dumpNeighboursRequest,
   forwardingEntryOf,
+  getNeighbourRequest,
   neighbourOf,
   RTM_NEWNEIGH,
   setNeighbourRequest,
   type ForwardingEntry,
   type Neighbour,
+  type NeighbourPlace,
   type NeighbourSpec,
 } from "../../linux/route/neighbour.ts";
 import {
@@ -46,6 +48,7 @@ import {
   type RouteQuery,
   type RouteSpec,
 } from "../../linux/route/route.ts";
+import { RTM_NEWNETCONF, settingsOfAllRequest } from "../../linux/route/netconf.ts";
 import { RTM_NEWROUTE } from "../../linux/route/route-attributes.ts";
 import {
   addRuleRequest,
@@ -195,6 +198,21 @@ export class Rtnetlink extends LinkRtnetlink {
   ): Neighbour[] {
     const dump = dumpNeighboursRequest(filter.family, filter.interface, filter.proxies === true);
     return this.connection.dump(dump, RTM_NEWNEIGH).flatMap((message) => neighbourOf(message) ?? []);
+  }
+
+  /** Of these addresses the entries that there are. */
+  neighboursAt(places: readonly NeighbourPlace[]): Neighbour[] {
+    const answers = this.connection.questions(places.map(getNeighbourRequest), RTM_NEWNEIGH);
+    return answers.flatMap((answer) => {
+      if (!(answer instanceof NetlinkError)) return neighbourOf(answer) ?? [];
+      if (isAbsent(answer)) return [];
+      throw answer;
+    });
+  }
+
+  /** `net.ipv4.conf.all.rp_filter`: one question, where the way through /proc/sys grows with the number of namespaces. */
+  reversePathOfAll(): number | undefined {
+    return this.connection.question(settingsOfAllRequest(), RTM_NEWNETCONF).attributes.rpFilter;
   }
 
   /** Sets the entry, whether or not there is one. */

@@ -50,6 +50,9 @@ export interface RuleSpec {
   readonly l3mdev?: boolean;
 }
 
+/** Priorities of the rules that every kernel begins with: local, main, default. Nobody's to delete. */
+export const KERNEL_RULES: ReadonlySet<number> = new Set([0, 32766, 32767]);
+
 export interface PolicyRule extends RuleSpec {
   readonly priority: number;
   readonly action: NonNullable<RuleSpec["action"]>;
