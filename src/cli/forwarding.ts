@@ -16,6 +16,7 @@ import {
   type BootValue,
   type Persisted,
 } from "../forwarding/persistence.ts";
+import { requireSharedRun } from "../kernel/shared-run.ts";
 import { openNamespace } from "../pods/open-namespace.ts";
 import { namespaceOption } from "./namespace-option.ts";
 import { printJson, tell } from "./output.ts";
@@ -149,6 +150,7 @@ function enableCommand(): Command {
     .action((options: Common & { readonly persist?: boolean }) => {
       if (options.persist === true && options.netns !== undefined) throw notBooted(options.netns);
       using namespace = openNamespace(options.netns);
+      requireSharedRun(namespace, "switching forwarding on");
       const before = readForwarding(namespace);
       const both = options.ipv4 !== true && options.ipv6 !== true;
       const wanted = {

@@ -1,4 +1,5 @@
 import { Command, CommanderError } from "commander";
+import { leaveRunDirectory, settleRunDirectory } from "../kernel/run-directory.ts";
 import { VERSION } from "../version.ts";
 import { COMMANDS } from "./commands.ts";
 import { reportFailure } from "./failure.ts";
@@ -29,6 +30,7 @@ export async function runCommandLine(given: readonly string[]): Promise<number> 
   }
   forEveryCommand(program, (command) => command.exitOverride().configureOutput(HELP_OUTPUT));
   try {
+    await settleRunDirectory();
     await program.parseAsync(["node", "wayout", ...args]);
     return Number(process.exitCode ?? 0);
   } catch (error) {
@@ -36,6 +38,8 @@ export async function runCommandLine(given: readonly string[]): Promise<number> 
     // Nothing was asked for, or only a family of commands: the help has been printed.
     if (error instanceof CommanderError && error.code === "commander.help") return 2;
     return reportFailure(error, args.includes("--json"), args);
+  } finally {
+    leaveRunDirectory();
   }
 }
 

@@ -25,7 +25,14 @@ const DOING = "opening the folder of this user's state";
 
 function pathFor(uid: number): string {
   const runtime = process.env["XDG_RUNTIME_DIR"] ?? "";
-  return runtime !== "" && isFolderOf(uid, runtime) ? `${runtime}/wayout` : `/tmp/wayout-${uid}`;
+  return runtime !== "" && isFolderOf(uid, runtime) ? `${runtime}/wayout` : `/tmp/wayout-${uidOutside(uid)}`;
+}
+
+/** Below /tmp all users meet: who is root in a user namespace has the name that he has outside. */
+function uidOutside(uid: number): number {
+  const [, outside] =
+    new RegExp(`^ *${uid} +(\\d+) `, "m").exec(readFileSync("/proc/self/uid_map", "utf8")) ?? [];
+  return Number(outside ?? uid);
 }
 
 /** After su or sudo the environment may still name the folder of somebody else. */

@@ -46,7 +46,7 @@ function unowned(context: CheckContext): Finding[] {
   });
   return [
     ...enslaved,
-    ...context.stops("gateway-unowned").map((stop) => nobody(context, stop.gateway, stop.link.name)),
+    ...context.stops("gateway-unowned").map((stop) => withoutOwner(context, stop.gateway, stop.link.name)),
   ];
 }
 
@@ -143,7 +143,7 @@ function otherWay(
 }
 
 /** The gateway is nobody's: the bridge lost its address, has another network's, or the pod's route is wrong. */
-function nobody(context: CheckContext, address: string, taker: string): Finding {
+function withoutOwner(context: CheckContext, address: string, taker: string): Finding {
   const { node, inside, pod } = context;
   const link = node.view.link(taker)!;
   const family = address.includes(":") ? 6 : 4;
