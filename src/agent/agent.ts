@@ -5,10 +5,11 @@
  *                  │                │
  *                  └── who did it ──┴──► listeners: log, journal, metrics, API
  */
-import { dirname } from "node:path";
 import { FileLock, lockHolder } from "../kernel/file-lock.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { runDirectory } from "../kernel/run-directory.ts";
+import { requireSharedRun } from "../kernel/shared-run.ts";
 import { ADMISSION_DOORS } from "../admission/doors.ts";
 import { NftablesTwin } from "../nat/backends/nftables/twin.ts";
 import { WayoutError } from "../error.ts";
@@ -24,7 +25,6 @@ import type { AgentState } from "./api/view.ts";
 import type { Repair } from "./reconcile/step.ts";
 import { Reconciler, type Round, type StepFailure } from "./reconcile/reconciler.ts";
 
-const DIRECTORY = "/run/wayout/agent";
 /** What the kernel announces to nobody is compared this often. */
 const LOOK_EVERY_MS = 2_000;
 
@@ -62,7 +62,7 @@ export class Agent implements AgentState {
   readonly #look: ReturnType<typeof setInterval>;
   readonly #listeners: readonly AgentListener[];
 
-  /** @throws WayoutError `agent-runs`, `no-privilege` */
+  /** @throws WayoutError `agent-runs`, `run-not-shared`, `no-privilege` */
   constructor(
     private readonly options: AgentOptions,
     listeners: readonly AgentListener[] = [],
@@ -141,13 +141,19 @@ export class Agent implements AgentState {
     this.#bridge[Symbol.dispose]();
     for (const door of this.#doors) door[Symbol.dispose]();
     this.#lock.remove();
-    for (const directory of [DIRECTORY, dirname(DIRECTORY)]) removeIfEmpty(directory);
+    for (const directory of [agentDirectory(), runDirectory()]) removeIfEmpty(directory);
     this.options.log.write("info", "stopped");
   }
 }
 
+/** Where the agents of this machine have lock and socket. */
+export function agentDirectory(): string {
+  return `${runDirectory()}/agent`;
+}
+
 function lockOf(node: NetworkNamespace): FileLock {
-  const path = `${DIRECTORY}/${node.cookie}.lock`;
+  requireSharedRun(node, "starting the agent");
+  const path = `${agentDirectory()}/${node.cookie}.lock`;
   const lock = FileLock.try(path);
   if (lock !== undefined) return lock.sign();
   const holder = lockHolder(path);

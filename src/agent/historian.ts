@@ -105,7 +105,7 @@ export class Historian implements AgentListener, Disposable {
 
   #lost(): void {
     this.notes.renew();
-    const text = "more changed at once than could be heard: what is missing here happened then";
+    const text = "more changed at once than could be received: changes of that moment are missing here";
     this.record({ at: this.now(), kind: "agent", object: "agent", text });
   }
 
@@ -141,7 +141,7 @@ export class Historian implements AgentListener, Disposable {
         at,
         kind: "fight",
         object,
-        text: `somebody undoes it again and again; it is mended after ${pauseMs} ms from now on`,
+        text: `another program undoes the repair again and again; from now on it is repaired after ${pauseMs} ms`,
         ...(cause === undefined ? {} : { by: cause }),
       });
     }

@@ -93,7 +93,7 @@ function told(node: AttachmentNode, done: Omit<Attached, "outside">): Attached {
   const stranded = attachment.addresses.filter((_, index) => outside[index]!.interface === undefined);
   if (stranded.length === 0) return { ...done, outside };
   const families = stranded.map((address) => (address.includes(":") ? "IPv6" : "IPv4"));
-  const note = `this machine itself has no default route (${families.join(", ")}): it reaches nothing outside, nor does the namespace`;
+  const note = `this machine has no default route (${families.join(", ")}): neither it nor the namespace reaches anything outside`;
   return { ...done, outside, notes: [...notes, note] };
 }
 

@@ -107,7 +107,7 @@ function refuseUnprivileged({ missing }: Snapshot): void {
     kind: "machine",
     doing: `reading the ${refused.what} of ${refused.where === "node" ? "the node" : refused.where}`,
     said: refused.why,
-    todo: "Only root may look into network namespaces and rules: run it, or take the snapshot, as root (sudo wayout …).",
+    todo: "Only root may read network namespaces and rules: run it, or take the snapshot, as root (sudo wayout …).",
   });
 }
 
@@ -146,7 +146,7 @@ function namesNeedAPod({ host }: TraceTarget): WayoutError {
     code: "destination-not-an-address",
     kind: "usage",
     doing: `looking for the way to ${host}`,
-    said: "a name is resolved from inside one live pod, which sends packets",
+    said: "a name is resolved from inside one running pod, which sends packets",
     todo: "Give an address, or name a pod and leave --no-probe out.",
   });
 }

@@ -111,7 +111,7 @@ export function check(directory: string, owner: AddressOwner, addresses: readonl
         holder === undefined
           ? `${directory}/${address} does not say that it belongs to ${owner.container}`
           : `${directory}/${address} belongs to ${holder.container} ${holder.interfaceName}`,
-      todo: "Two pods may be given this address: recreate this one.",
+      todo: "Two pods may get this address: delete this pod and let its runtime make it anew.",
     });
   }
 }
@@ -181,7 +181,7 @@ function alreadyAttached(
     kind: "usage",
     doing: `reserving an address of network ${network}`,
     said: `${owner.interfaceName} of container ${owner.container} holds ${held.join(" and ")} already`,
-    todo: "DEL this attachment before it is added again.",
+    todo: "Run DEL for this attachment before the next ADD.",
     details: { addresses: held },
   });
 }

@@ -386,9 +386,9 @@ export function getdents64(fd: number, buffer: Uint8Array, path: string): number
   return checked("getdents64", Number(length), path);
 }
 
-/** statx(2) with the basic fields. Returns struct statx. */
+/** statx(2) with the basic fields, and the birth where it is known. Returns struct statx. */
 export function statx(fd: number, path: string, flags: number): Uint8Array {
-  const STATX_BASIC_STATS = 0x7ff;
+  const STATX_BASIC_STATS_AND_BTIME = 0xfff;
   const name = text(path);
   const status = new Uint8Array(256);
   checked(
@@ -399,7 +399,7 @@ export function statx(fd: number, path: string, flags: number): Uint8Array {
         fd >>> 0,
         Number(ptr(name)),
         flags,
-        STATX_BASIC_STATS,
+        STATX_BASIC_STATS_AND_BTIME,
         Number(ptr(status)),
         0,
       ),

@@ -81,7 +81,7 @@ export async function act<W>(
     const later = chapters.slice(index + 1);
     if (ok || chapter.needed !== true || later.length === 0) continue;
     const numbers = later.map((one) => one.number).join(", ");
-    report(ownStep(`chapters ${numbers}`, "they stand on this one", "not told: this one failed"));
+    report(ownStep(`chapters ${numbers}`, "later steps depend on this one", "not told: this one failed"));
     return;
   }
   tell({ type: "done" });

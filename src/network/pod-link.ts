@@ -262,7 +262,7 @@ function missing(what: string, cause?: unknown): WayoutError {
     kind: "broken",
     doing: `reading ${what}`,
     said: "it is not there",
-    todo: "Somebody removed it meanwhile, or renamed it: try again.",
+    todo: "Another program removed or renamed it meanwhile: try again.",
     cause,
   });
 }

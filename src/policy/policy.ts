@@ -90,7 +90,7 @@ const sourceMap = v.strictObject({ cidr, ...translation }, sourceMessage);
 
 /** A list entry that is no map shall not be told which keys it lacks. */
 function sourceMessage({ input, received }: { readonly input: unknown; readonly received: string }): string {
-  if (typeof input === "object") return received === "undefined" ? "is missing" : "is not known here";
+  if (typeof input === "object") return received === "undefined" ? "is missing" : "is not a known key";
   return "must be a CIDR, or a map with the key cidr";
 }
 

@@ -127,7 +127,7 @@ test("moments are read as people write them", () => {
   expect(parseMoment("23:00:10", now)).toBe(new Date(2026, 10, 27, 23, 0, 10).getTime());
   expect(parseMoment("2026-11-28T12:00:00Z", now)).toBe(Date.UTC(2026, 10, 28, 12));
   for (const wrong of ["", "25:00", "noon", "14", "2026-13-40"])
-    expect(() => parseMoment(wrong, now)).toThrow("none that is understood");
+    expect(() => parseMoment(wrong, now)).toThrow("it is no time that wayout understands");
   expect(momentText(now - 60_000, now)).toBe("14:29:00");
   expect(momentText(now - 86_400_000, now)).toBe("2026-11-27 14:30:00");
 });

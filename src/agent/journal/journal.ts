@@ -256,7 +256,7 @@ export class Journal implements Disposable {
         kind: "broken",
         doing: `reading how the node was at ${new Date(row.at).toISOString()}`,
         said: messageOf(error),
-        todo: "Ask for another time: each snapshot stands for itself.",
+        todo: "Ask for another time: each snapshot is stored by itself.",
         cause: error,
       });
     }

@@ -36,7 +36,10 @@ const ROWS = {
     lack: "no-nftables",
     memory: nftablesMemory,
     marks: [
-      { table: `${TWIN.family} ${TWIN.table}`, detail: "the agent's, behind a flush" },
+      {
+        table: `${TWIN.family} ${TWIN.table}`,
+        detail: "the agent's second table, which a flush does not delete",
+      },
       { table: `${TABLE.family} ${TABLE.table}` },
     ],
   },
