@@ -19,6 +19,11 @@ const OF_RULES: ReadonlySet<string> = new Set(["nat", ...ADMISSION_DOORS]);
 /** Who hears of events as they are written, with their number and, of a repair, the step that made it. */
 export type EventSink = (event: JournalEvent, id: number | undefined, step?: string) => void;
 
+/** Before what is told of a time in which nobody listened. */
+export function whileDown(since: number): string {
+  return `since ${new Date(since).toISOString()}, while no agent looked`;
+}
+
 export class Historian implements AgentListener, Disposable {
   #last: { readonly at: number; readonly by: Culprit } | undefined;
   /** Repairs of rules of which nobody has said yet who made them necessary. */
@@ -40,6 +45,8 @@ export class Historian implements AgentListener, Disposable {
     if (event.kind === "network") for (const one of event.changes) this.#note("network", this.notes.of(one));
     if (event.kind === "setting")
       for (const one of event.turned) this.#note("setting", this.notes.setting(one));
+    if (event.kind === "sysctl") this.#sysctl(event);
+    if (event.kind === "legacy") this.#legacyRules();
     if (event.kind === "lost") this.#lost();
     if (event.kind === "rules" && !this.#isOwn(event.pid)) this.#rules(event);
   };
@@ -49,13 +56,51 @@ export class Historian implements AgentListener, Disposable {
     return pid === this.own || (pid !== undefined && isOwnProgram(pid));
   }
 
+  /** What leads out is compared with what an agent noted last: nobody heard what changed in between. */
+  resume(): void {
+    const last = this.journal?.last("network");
+    const now = this.notes.facts();
+    if (last !== undefined && Array.isArray(last.value)) {
+      const before = new Set(last.value.filter((one) => typeof one === "string"));
+      const changes = [
+        ...[...before].filter((fact) => !now.includes(fact)).map((fact) => `${fact} went`),
+        ...now.filter((fact) => !before.has(fact)).map((fact) => `${fact} came`),
+      ];
+      for (const change of changes)
+        this.record({
+          at: this.now(),
+          kind: "network",
+          object: "node",
+          text: `${whileDown(last.at)}: ${change}`,
+        });
+    }
+    this.journal?.noteLast("network", this.now(), now);
+  }
+
   #note(kind: "network" | "setting", notes: readonly NetworkNote[]): void {
     const at = this.now();
+    let changed = false;
     for (const { object, text, there } of notes) {
       const repaired = this.#repaired.get(object);
       if (there && repaired !== undefined && at - repaired <= CAUSE_MS) continue;
       this.record({ at, kind, object, text });
+      changed = true;
     }
+    if (changed) this.journal?.noteLast("network", at, this.notes.facts());
+  }
+
+  #sysctl({ name, before, value }: Extract<NodeEvent, { kind: "sysctl" }>): void {
+    const text = `${name} is ${value} now; it was ${before}`;
+    this.record({ at: this.now(), kind: "setting", object: name, text });
+  }
+
+  #legacyRules(): void {
+    const at = this.now();
+    const by = culpritOf({});
+    this.#last = { at, by };
+    const text = "the rules of iptables-legacy were changed";
+    this.record({ at, kind: "rules", object: "ruleset", text, by });
+    this.#settle(by);
   }
 
   #lost(): void {

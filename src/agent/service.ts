@@ -76,6 +76,7 @@ export class AgentService {
       metrics.recorded(event, step);
       this.#feed.put(event, id);
     });
+    this.#historian.resume();
     try {
       const policy = {
         wanted: () => this.#policy?.state.policy,
