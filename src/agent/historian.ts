@@ -1,4 +1,6 @@
 /** Writes down what the agent hears and does. */
+import { ADMISSION_DOORS } from "../admission/doors.ts";
+import { isOwnProgram } from "../kernel/own-programs.ts";
 import type { AgentListener } from "./agent.ts";
 import { culpritOf, culpritText } from "./culprit.ts";
 import type { Culprit, Journal, JournalEvent } from "./journal/journal.ts";
@@ -11,13 +13,21 @@ const CAUSE_MS = 2_000;
 /** The rules may be compared, for another reason, before the word of who changed them is here. */
 const WORD_MS = 200;
 
+/** Steps that put back rules. */
+const OF_RULES: ReadonlySet<string> = new Set(["nat", ...ADMISSION_DOORS]);
+
 /** Who hears of events as they are written, with their number and, of a repair, the step that made it. */
 export type EventSink = (event: JournalEvent, id: number | undefined, step?: string) => void;
+
+/** Before what is told of a time in which nobody listened. */
+export function whileDown(since: number): string {
+  return `since ${new Date(since).toISOString()}, while no agent looked`;
+}
 
 export class Historian implements AgentListener, Disposable {
   #last: { readonly at: number; readonly by: Culprit } | undefined;
   /** Repairs of rules of which nobody has said yet who made them necessary. */
-  #waiting: JournalEvent[] = [];
+  #waiting: { readonly event: JournalEvent; readonly step: string }[] = [];
 
   /** What the agent put back, and when: that it is there again is no news. */
   readonly #repaired = new Map<string, number>();
@@ -35,22 +45,67 @@ export class Historian implements AgentListener, Disposable {
     if (event.kind === "network") for (const one of event.changes) this.#note("network", this.notes.of(one));
     if (event.kind === "setting")
       for (const one of event.turned) this.#note("setting", this.notes.setting(one));
+    if (event.kind === "sysctl") this.#sysctl(event);
+    if (event.kind === "legacy") this.#legacyRules();
     if (event.kind === "lost") this.#lost();
-    if (event.kind === "rules" && event.pid !== this.own) this.#rules(event);
+    if (event.kind === "rules" && !this.#isOwn(event.pid)) this.#rules(event);
   };
+
+  /** Its repairs, and those of the programs that it had to start for them. */
+  #isOwn(pid: number | undefined): boolean {
+    return pid === this.own || (pid !== undefined && isOwnProgram(pid));
+  }
+
+  /** What leads out is compared with what an agent noted last: nobody heard what changed in between. */
+  resume(): void {
+    const last = this.journal?.last("network");
+    const now = this.notes.facts();
+    if (last !== undefined && Array.isArray(last.value)) {
+      const before = new Set(last.value.filter((one) => typeof one === "string"));
+      const changes = [
+        ...[...before].filter((fact) => !now.includes(fact)).map((fact) => `${fact} went`),
+        ...now.filter((fact) => !before.has(fact)).map((fact) => `${fact} came`),
+      ];
+      for (const change of changes)
+        this.record({
+          at: this.now(),
+          kind: "network",
+          object: "node",
+          text: `${whileDown(last.at)}: ${change}`,
+        });
+    }
+    this.journal?.noteLast("network", this.now(), now);
+  }
 
   #note(kind: "network" | "setting", notes: readonly NetworkNote[]): void {
     const at = this.now();
+    let changed = false;
     for (const { object, text, there } of notes) {
       const repaired = this.#repaired.get(object);
       if (there && repaired !== undefined && at - repaired <= CAUSE_MS) continue;
       this.record({ at, kind, object, text });
+      changed = true;
     }
+    if (changed) this.journal?.noteLast("network", at, this.notes.facts());
+  }
+
+  #sysctl({ name, before, value }: Extract<NodeEvent, { kind: "sysctl" }>): void {
+    const text = `${name} is ${value} now; it was ${before}`;
+    this.record({ at: this.now(), kind: "setting", object: name, text });
+  }
+
+  #legacyRules(): void {
+    const at = this.now();
+    const by = culpritOf({});
+    this.#last = { at, by };
+    const text = "the rules of iptables-legacy were changed";
+    this.record({ at, kind: "rules", object: "ruleset", text, by });
+    this.#settle(by);
   }
 
   #lost(): void {
     this.notes.renew();
-    const text = "more changed at once than could be heard: what is missing here happened then";
+    const text = "more changed at once than could be received: changes of that moment are missing here";
     this.record({ at: this.now(), kind: "agent", object: "agent", text });
   }
 
@@ -75,9 +130,9 @@ export class Historian implements AgentListener, Disposable {
       const event: JournalEvent = { at, kind: "repair", object, text: found };
       this.#repaired.set(object, at);
       // Of forwarding and links the kernel tells no process.
-      if (step !== "nat") this.record(event, step);
+      if (!OF_RULES.has(step)) this.record(event, step);
       else if (cause !== undefined) this.record({ ...event, by: cause }, step);
-      else if (this.#waiting.push(event) === 1) setTimeout(() => this.#settle(undefined), WORD_MS);
+      else if (this.#waiting.push({ event, step }) === 1) setTimeout(() => this.#settle(undefined), WORD_MS);
     }
     for (const { step, message } of failures)
       this.record({ at, kind: "failure", object: step, text: message });
@@ -86,7 +141,7 @@ export class Historian implements AgentListener, Disposable {
         at,
         kind: "fight",
         object,
-        text: `somebody undoes it again and again; it is mended after ${pauseMs} ms from now on`,
+        text: `another program undoes the repair again and again; from now on it is repaired after ${pauseMs} ms`,
         ...(cause === undefined ? {} : { by: cause }),
       });
     }
@@ -105,7 +160,7 @@ export class Historian implements AgentListener, Disposable {
   #settle(by: Culprit | undefined): void {
     const waiting = this.#waiting;
     this.#waiting = [];
-    for (const event of waiting) this.record(by === undefined ? event : { ...event, by }, "nat");
+    for (const { event, step } of waiting) this.record(by === undefined ? event : { ...event, by }, step);
   }
 
   record(event: JournalEvent, step?: string): void {

@@ -12,6 +12,10 @@ import { DecodeError } from "../linux/netlink/wire.ts";
 export type NodeEvent =
   /** A transaction of nf_tables, with the process that made it as the kernel names it. */
   | { readonly kind: "rules"; readonly generation: number; readonly pid?: number; readonly process?: string }
+  /** Rules of iptables-legacy are others than before: nobody announces it, and nobody says who did it. */
+  | { readonly kind: "legacy" }
+  /** A setting that nobody announces has another value. */
+  | { readonly kind: "sysctl"; readonly name: string; readonly before: string; readonly value: string }
   /** Links, addresses, routes or policy rules. */
   | { readonly kind: "network"; readonly changes: readonly RouteEvent[] }
   /** A switch under /proc/sys/net/…/conf. */

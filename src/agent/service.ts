@@ -1,10 +1,9 @@
 /** The agent with everything around it: journal, metrics, API. */
 import { messageOf, WayoutError } from "../error.ts";
-import { isContainersOwn } from "../kernel/mounts.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { selfCommand } from "../self.ts";
-import { Agent } from "./agent.ts";
+import { Agent, agentDirectory } from "./agent.ts";
 import { SelfAsker, type Answered } from "./api/ask-self.ts";
 import { EventFeed } from "./api/event-feed.ts";
 import { ApiServer, type ServerOptions } from "./api/server.ts";
@@ -36,7 +35,7 @@ export interface ServiceOptions {
 
 /** Where the agent of a node listens. */
 export function socketPath(node: NetworkNamespace): string {
-  return `/run/wayout/agent/${node.cookie}.sock`;
+  return `${agentDirectory()}/${node.cookie}.sock`;
 }
 
 export class AgentService {
@@ -50,7 +49,6 @@ export class AgentService {
 
   /** Started, with its policy in force. @throws WayoutError `agent-runs`, `port-in-use`, `bad-token-file`, `no-privilege` */
   static async start(options: ServiceOptions): Promise<AgentService> {
-    requireSharedRun();
     const service = new AgentService(options);
     const { policy, log } = options;
     if (policy !== undefined) {
@@ -78,6 +76,7 @@ export class AgentService {
       metrics.recorded(event, step);
       this.#feed.put(event, id);
     });
+    this.#historian.resume();
     try {
       const policy = {
         wanted: () => this.#policy?.state.policy,
@@ -130,7 +129,7 @@ export class AgentService {
     const text =
       trouble === undefined
         ? `${path} is in force: ${policy?.intent.sources.length ?? 0} sources, ${policy?.intent.untranslated.length ?? 0} destinations left untranslated`
-        : `${path} cannot be used, and what it said before stays in force: ${trouble}`;
+        : `${path} cannot be used, and the policy before stays in force: ${trouble}`;
     log.write(trouble === undefined ? "info" : "error", "policy", { path, message: text });
     this.#historian.record({ at: Date.now(), kind: "policy", object: path, text });
     this.#agent.wake();
@@ -151,20 +150,6 @@ export class AgentService {
     this.#journal?.close();
   }
 }
-
-/** A second agent, and every `attach`, must meet the same locks, in whatever container they run. @throws WayoutError */
-function requireSharedRun(): void {
-  if (!isContainersOwn(RUN)) return;
-  throw new WayoutError({
-    code: "run-not-shared",
-    kind: "machine",
-    doing: "starting the agent",
-    said: `${RUN} is this container's own, so that its locks keep nobody outside waiting`,
-    todo: `Mount the node's into it: ${RUN}:${RUN}.`,
-  });
-}
-
-const RUN = "/run/wayout";
 
 function notesOf(node: NetworkNamespace): NetworkNotes {
   return new NetworkNotes(() => {

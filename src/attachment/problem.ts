@@ -1,5 +1,5 @@
 /** What can be wrong with a way out that was once made: a code for programs, a sentence for people. */
-import type { FindingCode } from "../causes/catalogue.ts";
+import type { FindingCode } from "../causes/catalogue/all.ts";
 
 /** The doctor's name for it, wherever the doctor has one. */
 export type ProblemCode =

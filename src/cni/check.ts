@@ -8,8 +8,8 @@ import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
 import { MacSpoofing } from "./mac-spoofing.ts";
 import { natProblems } from "./network-nat.ts";
-import { notForwarded } from "./network-state.ts";
-import { planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
+import { familiesNotForwarded } from "./network-state.ts";
+import { planAdd, subnetOf, type AttachmentPlan } from "./plan.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
 import { readResult, type Result } from "./result.ts";
 import { vlanGatewayName } from "./vlan.ts";
@@ -27,7 +27,7 @@ export async function check(context: CniContext): Promise<void> {
   using pod = openPodNamespace(call.netns!, context.namespace);
   ipam?.check(result.ips.map(({ address }) => address.split("/")[0]!));
   using inside = Rtnetlink.open(pod);
-  const plan = planAttachment(configuration, {
+  const plan = planAdd(configuration, {
     addresses: result.ips.map(({ address, gateway }) => ({
       address,
       ...(gateway === undefined ? {} : { gateway }),
@@ -127,7 +127,7 @@ function nodeProblems(
       problems.push(`${holder?.name ?? vlanGatewayName(configuration)} lacks the gateway address ${text}`);
     }
   }
-  const closed = notForwarded(plan.forwarded, holder ?? bridge);
+  const closed = familiesNotForwarded(plan.forwarded, holder ?? bridge);
   return [...problems, ...closed.map((family) => `IPv${family} forwarding is off`)];
 }
 

@@ -4,6 +4,7 @@
  */
 import { parseCidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
+import { requireSharedRun } from "../kernel/shared-run.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import { missingGateways } from "../network/bridge.ts";
@@ -13,8 +14,8 @@ import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
 import { natProblems, rememberedSubnets } from "./network-nat.ts";
 import type { NetworkWants } from "../nat/network-wants.ts";
-import { notForwarded, type NetworkState } from "./network-state.ts";
-import { familyOf, planAttachment } from "./plan.ts";
+import { familiesNotForwarded, type EnsuredNetwork } from "./network-state.ts";
+import { familyOf, planAdd } from "./plan.ts";
 import { vlanGatewayName } from "./vlan.ts";
 
 /** @throws WayoutError `not-available` (50), `limited-connectivity` (51), or what the configuration lacks */
@@ -22,6 +23,7 @@ export async function status(context: CniContext): Promise<void> {
   const configuration = readConfiguration(context.header, {});
   const ipam = context.addresses();
   const { network, bridge } = configuration;
+  requireSharedRun(context.namespace, `looking after network ${network}`);
   try {
     ipam?.status();
   } catch (error) {
@@ -42,7 +44,7 @@ export async function status(context: CniContext): Promise<void> {
   const isWhole =
     link.up &&
     !lacksAddress &&
-    notForwarded(state.plan.forwarded, link).length === 0 &&
+    familiesNotForwarded(state.plan.forwarded, link).length === 0 &&
     (await natProblems(natOf(context, state, link), context.namespace)).length === 0;
   if (isWhole) return;
   const { putBack } = await import("./put-back.ts");
@@ -66,9 +68,9 @@ function expectedState(
   configuration: NetworkConfiguration,
   ipam: AddressManagement | undefined,
   there: readonly Address[],
-): NetworkState {
+): EnsuredNetwork {
   const addresses = ipam?.samples(there.map(({ address }) => address)) ?? [];
-  const plan = planAttachment(configuration, { addresses, routes: [], dns: {} });
+  const plan = planAdd(configuration, { addresses, routes: [], dns: {} });
   if (ipam === undefined || ipam.subnets.length > 0) {
     return { configuration, plan, subnets: ipam?.subnets ?? [] };
   }
@@ -77,7 +79,7 @@ function expectedState(
   return { configuration, plan: { ...plan, forwarded }, subnets };
 }
 
-function natOf({ node }: CniContext, state: NetworkState, bridge: LinkState): NetworkWants {
+function natOf({ node }: CniContext, state: EnsuredNetwork, bridge: LinkState): NetworkWants {
   const { configuration, subnets } = state;
   const { network, nat, vlan } = configuration;
   const inVlan = vlan > 0 ? node.linkState(vlanGatewayName(configuration)) : undefined;
@@ -97,7 +99,7 @@ function gatewaysThere(
 
 /** @throws WayoutError `not-available` where every ADD would be refused for the address that is there */
 function lacksGateway(
-  { configuration, plan }: NetworkState,
+  { configuration, plan }: EnsuredNetwork,
   bridge: LinkState,
   there: readonly Address[],
 ): boolean {

@@ -3,7 +3,7 @@ import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { nftName } from "../linux/nftables/spelling.ts";
 import { sysctlWord } from "../linux/sysctl-name.ts";
 import { command, commandIn, type CommandLine } from "../text/command.ts";
-import { entryOf, type FindingCode, type StepName } from "../causes/catalogue.ts";
+import { catalogueEntry, type FindingCode, type StepName } from "../causes/catalogue/all.ts";
 import { isNeverAdvised } from "../causes/never-advised.ts";
 import type { Change } from "./remedy/change.ts";
 import type { Decision } from "./predict/decision.ts";
@@ -12,7 +12,7 @@ import type { Repair, RepairPlace } from "./remedy/repair.ts";
 import type { Prediction, Stop, StopKind, Target } from "./predict/path.ts";
 import type { PredictedPath } from "./predict/predict.ts";
 import { nameObjects } from "./wording.ts";
-import { worldOf, type World } from "./predict/walk.ts";
+import { preparedNamespace, type PreparedNamespace } from "./predict/walk.ts";
 
 /** One step's worth of questions about one pod and one target. */
 export interface Check {
@@ -25,9 +25,9 @@ export interface Check {
 }
 
 export class CheckContext {
-  readonly node: World;
+  readonly node: PreparedNamespace;
   /** Undefined when the pod's namespace could not be read. */
-  readonly inside: World | undefined;
+  readonly inside: PreparedNamespace | undefined;
 
   constructor(
     readonly snapshot: Snapshot,
@@ -35,8 +35,8 @@ export class CheckContext {
     readonly target: Target,
     readonly predicted: PredictedPath,
   ) {
-    this.node = worldOf(snapshot.node);
-    this.inside = pod.state === undefined ? undefined : worldOf(pod.state);
+    this.node = preparedNamespace(snapshot.node);
+    this.inside = pod.state === undefined ? undefined : preparedNamespace(pod.state);
     for (const state of [snapshot.node, pod.state]) if (state !== undefined) nameObjects(state);
   }
 
@@ -109,7 +109,7 @@ export function said(before: string, line: CommandLine | undefined): readonly st
 }
 
 /** Takes a rule of nf_tables away; nft finds it by its handle, whatever is written in it. */
-export function deleteRule(
+export function deleteRuleFix(
   context: CheckContext,
   place: RepairPlace,
   { table, chain, rule }: Decision,
@@ -149,7 +149,7 @@ export type Found = Pick<Finding, "text" | "owner" | "consequence"> & {
 };
 
 export function finding(code: FindingCode, found: Found): Finding {
-  const { severity, stopsTraffic } = entryOf(code);
+  const { severity, stopsTraffic } = catalogueEntry(code);
   const fix = (found.fix ?? [])
     .filter((one) => one !== undefined)
     .filter((one) => !isNeverAdvised(one.command));

@@ -1,5 +1,5 @@
 /** What a real packet adds to the prediction. */
-import { entryOf, type CauseCode } from "../causes/catalogue.ts";
+import { catalogueEntry, type CauseCode } from "../causes/catalogue/all.ts";
 import { finding } from "./check.ts";
 import type { Diagnosis } from "./diagnose.ts";
 import type { Evidence, Finding, Fix } from "./finding.ts";
@@ -91,8 +91,8 @@ function answered(diagnosis: Diagnosis, probe: Answered): Diagnosis {
   });
   const stuck = findings.find((one) => one.stopsTraffic);
   const checklist = diagnosis.checklist.map((line) => {
-    if (stuck !== undefined && line.step === entryOf(stuck.code).step) return line;
-    const isAnswered = findings.every((one) => entryOf(one.code).step !== "filter");
+    if (stuck !== undefined && line.step === catalogueEntry(stuck.code).step) return line;
+    const isAnswered = findings.every((one) => catalogueEntry(one.code).step !== "filter");
     if (isAnswered && line.step === "filter" && line.status === "warned")
       return { ...line, status: "ok" as const, text: `a real packet got through: ${probe.said}` };
     return line.status === "broken" ? { ...line, status: "warned" as const } : line;
@@ -129,7 +129,9 @@ function answerOf(diagnosis: Diagnosis, probe: Answered, address: string, known:
     return `${diagnosis.pod} reaches ${address} (a real packet: ${said}); but ${condition.text}`;
   }
   if (known) return `${diagnosis.answer} (a real packet: ${said})`;
-  const ofThePath = diagnosis.findings.some((one) => one.stopsTraffic && entryOf(one.code).step !== "dns");
+  const ofThePath = diagnosis.findings.some(
+    (one) => one.stopsTraffic && catalogueEntry(one.code).step !== "dns",
+  );
   const but = ofThePath ? ", although the tables say otherwise" : "";
   return `${diagnosis.pod} reaches ${address} (a real packet: ${said})${but}`;
 }
@@ -151,7 +153,7 @@ function confirmed(diagnosis: Diagnosis, probe: SeenStop | Answered): Diagnosis 
 function isNamed({ findings }: Diagnosis): boolean {
   // The probe goes to an address: what stands in the way of names alone did not stop it.
   return findings.some(
-    (one) => one.stopsTraffic && one.code !== "stopped-elsewhere" && entryOf(one.code).step !== "dns",
+    (one) => one.stopsTraffic && one.code !== "stopped-elsewhere" && catalogueEntry(one.code).step !== "dns",
   );
 }
 
@@ -193,7 +195,7 @@ function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
       ? here
       : metElsewhere(here, elsewhere, wentTo(probe, targetText(diagnosis.target)));
   const { text } = found;
-  const { step } = entryOf(probe.code);
+  const { step } = catalogueEntry(probe.code);
   return {
     ...diagnosis,
     healthy: false,
@@ -252,7 +254,7 @@ function suspected(
     severity: "warning" as const,
     confidence: "possible" as const,
   }));
-  const { step } = entryOf(found.code);
+  const { step } = catalogueEntry(found.code);
   const { text } = found;
   return {
     ...diagnosis,
@@ -267,7 +269,7 @@ function suspected(
       line.step === step ? { ...line, status: "broken", text } : line,
     ),
     answer: UNANSWERED.has(probe.code)
-      ? `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)}: nobody answers, and ${text}`
+      ? `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)}: no answer comes, and ${text}`
       : `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)} because ${text}`,
   };
 }

@@ -7,12 +7,12 @@ import { withProbe, type ProbeResult, type SeenStop } from "../doctor/probe.ts";
 import { messageOf } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
-import type { Stop, TranslationReport } from "../trace/report.ts";
+import type { TraceStop, TranslationReport } from "../trace/report.ts";
 import { probeSizes } from "../trace/observe/size-probe.ts";
 import { trace } from "../trace/trace.ts";
 
 /** How long an answer may take after the last one that came back. */
-const PING_PATIENCE_MS = 500;
+const PING_TIMEOUT_MS = 500;
 
 /** The diagnosis of a pod together with what real packets did. */
 export function probed(snapshot: Snapshot, podName: string, predicted: Diagnosis): Diagnosis {
@@ -50,7 +50,7 @@ function redirection({ after, rule }: TranslationReport): { to: string; by?: str
 }
 
 /** What was seen, with its commands as they must be typed here. */
-function seenStop(stop: Stop, snapshot: Snapshot, podName: string): SeenStop {
+function seenStop(stop: TraceStop, snapshot: Snapshot, podName: string): SeenStop {
   const podPath = snapshot.pods.find((one) => one.name === podName)?.state?.path;
   const { code, reason, lastSeen, rule, owner, todo, fix, evidence } = stop;
   return {
@@ -84,7 +84,7 @@ function sized(snapshot: Snapshot, pod: PodState, diagnosis: Diagnosis): Diagnos
       pod: inside,
       destination: target.address,
       mtu: way.mtu,
-      patienceMs: PING_PATIENCE_MS,
+      timeoutMs: PING_TIMEOUT_MS,
       uplink: { node, name: way.uplink },
     });
     return withSizes(snapshot, pod, diagnosis, probe);

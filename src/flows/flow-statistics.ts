@@ -5,7 +5,7 @@ import { IPS, stateName } from "../linux/conntrack/status.ts";
 import { protocolName } from "../linux/ip-protocol.ts";
 import { FlowHash } from "./flow-hash.ts";
 import { flowState, type PodIndex } from "./flow.ts";
-import type { PortRange } from "./flow-filter.ts";
+import type { PortRange } from "../linux/ip-protocol.ts";
 
 /**
  * The ports among which the kernel chooses for a source port from 1024 up, when the rule names no range
@@ -37,7 +37,7 @@ export interface DestinationCount {
  * Source ports taken towards one destination: what runs out. Two flows of the same protocol to the same address and
  * port need different source ports as soon as they leave with the same address.
  */
-export interface PortUse {
+export interface OutgoingPortUse {
   readonly protocol: string;
   /** The address that flows leave with. */
   readonly outgoing: string;
@@ -58,7 +58,7 @@ export interface FlowSummary {
   /** Whom most flows were addressed to. */
   readonly destinations: readonly DestinationCount[];
   /** Of translated flows only, the fullest first. */
-  readonly portUse: readonly PortUse[];
+  readonly portUse: readonly OutgoingPortUse[];
 }
 
 interface PortGroup {
@@ -109,7 +109,7 @@ export class PortTally {
   }
 
   /** Of translated flows only, the fullest first; flows of others that hold ports of the same address count. */
-  fullest(top: number): Omit<PortUse, "of">[] {
+  fullest(top: number): Omit<OutgoingPortUse, "of">[] {
     const groups = [...this.#groups.values()].filter((group) => group.translated);
     groups.sort((a, b) => b.used - a.used);
     return groups.slice(0, top).map(({ protocol, outgoing, destination, port, used, ended }) => ({

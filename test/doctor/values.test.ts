@@ -1,7 +1,7 @@
 /** Causes that no test can make on a machine that others use: a healthy node's snapshot, with other values in it. */
 import { describe, expect } from "bun:test";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
-import type { FindingCode } from "../../src/causes/catalogue.ts";
+import type { FindingCode } from "../../src/causes/catalogue/all.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import type { ConntrackState, NamespaceState, Snapshot } from "../../src/snapshot/snapshot.ts";
 import { testWith } from "../support/witness.ts";

@@ -5,8 +5,8 @@ import type { Evidence, Finding, Fix } from "../finding.ts";
 import { Fib, routeText, type RouteResult } from "../predict/fib.ts";
 import { PROTOCOL_NUMBER } from "../predict/packet.ts";
 import { predictPath } from "../predict/predict.ts";
-import { ruleText } from "../predict/rule-selector.ts";
-import { tableText } from "../../linux/route/constants.ts";
+import { policyRuleText } from "../predict/rule-selector.ts";
+import { routingTableText } from "../../linux/route/constants.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
 import type { Stop } from "../predict/path.ts";
 import { forAddress } from "../vouched.ts";
@@ -15,29 +15,26 @@ import { decisionPlace, decisionText } from "../wording.ts";
 import { stopText } from "../stop-text.ts";
 import { withChanges } from "../remedy/change.ts";
 import type { Snapshot } from "../../snapshot/snapshot.ts";
-import type { Rule } from "../../linux/route/rule.ts";
+import { KERNEL_RULES, type PolicyRule } from "../../linux/route/rule.ts";
 import { ownerOfPolicyRule, productOfPolicyRule } from "../../rules/owner.ts";
 
 interface Captured {
-  readonly rule: Rule;
+  readonly rule: PolicyRule;
   /** Where the rule leads the packet. */
   readonly way: RouteResult;
   /** Where it would go without the rule. */
   readonly own: RouteResult;
 }
 
-/** The rules that every kernel begins with are nobody's to delete. */
-const KERNEL_RULES: ReadonlySet<number> = new Set([0, 32766, 32767]);
-
 /** `ip rule del …` for exactly this rule; empty for the kernel's own. */
 export function deletePolicyRule(
   context: CheckContext,
-  rule: Rule,
+  rule: PolicyRule,
   place: RepairPlace = "node",
 ): (Fix | undefined)[] {
   if (KERNEL_RULES.has(rule.priority) || (place === "node" && isInUse(context, rule))) return [];
   const flag = rule.family === 6 ? ["-6"] : [];
-  const selector = ruleText(rule)
+  const selector = policyRuleText(rule)
     .replace(/^\d+: /, "")
     .split(" ");
   const line = command`ip ${flag} rule del priority ${rule.priority} ${selector}`;
@@ -45,14 +42,14 @@ export function deletePolicyRule(
 }
 
 /** Whether the product that makes such rules is here: it would make this one again, and rely on it. */
-function isInUse({ node }: CheckContext, rule: Rule): boolean {
+function isInUse({ node }: CheckContext, rule: PolicyRule): boolean {
   const product = productOfPolicyRule(rule);
   return (
     product !== undefined && node.view.state.links.some((link) => product.link?.test(link.name) === true)
   );
 }
 
-function ownWay(context: CheckContext, rule: Rule): string[] {
+function ownWay(context: CheckContext, rule: PolicyRule): string[] {
   const product = productOfPolicyRule(rule);
   return product !== undefined && isInUse(context, rule)
     ? [`${product.product} is here and makes the rule again: except the pods (or the destination) there`]
@@ -78,10 +75,10 @@ export function capturedInPod(context: CheckContext): Finding[] {
   if (rule === undefined) return [];
   return [
     finding("pod-rule-captures", {
-      text: `rule “${ruleText(rule)}” in ${pod.name} sends what is for ${target.address} by table ${tableText(rule.table)}, where it gets no further: ${stopText(stop)}`,
-      owner: ownerOfPolicyRule(rule) ?? "whoever made the rule in the pod (a second network, a VPN)",
+      text: `rule “${policyRuleText(rule)}” in ${pod.name} sends packets to ${target.address} to table ${routingTableText(rule.table)}, where they stop: ${stopText(stop)}`,
+      owner: ownerOfPolicyRule(rule) ?? "the program that made the rule in the pod (a second network, a VPN)",
       evidence: [
-        { source: `ip rule in ${pod.name}`, value: ruleText(rule) },
+        { source: `ip rule in ${pod.name}`, value: policyRuleText(rule) },
         { source: "behind it", value: stopText(stop) },
       ],
       consequence: "without the rule the pod's packets would get through",
@@ -92,7 +89,7 @@ export function capturedInPod(context: CheckContext): Finding[] {
 }
 
 /** Without it the packet gets through. A rule that refuses by itself is told as that. */
-function isToBlameInPod({ snapshot, pod, target }: CheckContext, rule: Rule): boolean {
+function isToBlameInPod({ snapshot, pod, target }: CheckContext, rule: PolicyRule): boolean {
   if (rule.action !== "table" || KERNEL_RULES.has(rule.priority)) return false;
   const changed = withChanges(snapshot, pod, [{ kind: "delete-policy-rule", place: "pod", rule }]);
   if (changed === undefined) return false;
@@ -124,8 +121,8 @@ export function capturedInVain(context: CheckContext): Finding[] {
   if (path.end === "unknown" || path.stops.length > 0) return [];
   return [
     finding("rule-captures", {
-      text: `rule “${ruleText(rule)}” sends what ${context.pod.name} sends ${wayText(context, captured.way)}, where it gets no further: ${stopText(stop)}`,
-      owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+      text: `rule “${policyRuleText(rule)}” sends what ${context.pod.name} sends ${wayText(context, captured.way)}, where they stop: ${stopText(stop)}`,
+      owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
       evidence: [...evidenceOf(context, captured), { source: "behind it", value: stopText(stop) }],
       consequence: "without the rule the pod's packets would get through",
       fix: deletePolicyRule(context, rule),
@@ -143,11 +140,11 @@ export function answersRefused(
   if (rule?.action !== "table" || KERNEL_RULES.has(rule.priority)) return undefined;
   const text = route === undefined ? error : routeText(route, context.node.view.state.links);
   return finding("rule-captures", {
-    text: `rule “${ruleText(rule)}” sends the answers to ${context.pod.name} to “${text}”, where they end`,
-    owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+    text: `rule “${policyRuleText(rule)}” sends the answers to ${context.pod.name} to “${text}”, where they end`,
+    owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
     evidence: [
-      { source: "ip rule", value: ruleText(rule) },
-      { source: `ip route show table ${tableText(rule.table)}, for ${destination}`, value: text },
+      { source: "ip rule", value: policyRuleText(rule) },
+      { source: `ip route show table ${routingTableText(rule.table)}, for ${destination}`, value: text },
     ],
     consequence: "answers reach the node and end there",
     fix: forAddress(context, destination, () => deletePolicyRule(context, rule)),
@@ -164,11 +161,11 @@ export function answersCaptured(context: CheckContext, stop: Astray): Finding | 
   const { links } = context.node.view.state;
   const text = route === undefined ? `dev ${link.name}` : routeText(route, links);
   return finding("rule-captures", {
-    text: `rule “${ruleText(rule)}” sends the answers to ${context.pod.name} out by ${link.name}: table ${tableText(rule.table)} has no route to ${address}`,
-    owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+    text: `rule “${policyRuleText(rule)}” sends the answers to ${context.pod.name} out by ${link.name}: table ${routingTableText(rule.table)} has no route to ${address}`,
+    owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
     evidence: [
-      { source: "ip rule", value: ruleText(rule) },
-      { source: `ip route show table ${tableText(rule.table)}, for ${address}`, value: text },
+      { source: "ip rule", value: policyRuleText(rule) },
+      { source: `ip route show table ${routingTableText(rule.table)}, for ${address}`, value: text },
       { source: `${context.pod.name} is connected to`, value: stop.expected.name },
     ],
     consequence: "answers leave the node instead of going to the pod",
@@ -187,10 +184,10 @@ export function capturedElsewhere(context: CheckContext): Finding[] {
   const { rule, way } = captured;
   return [
     finding("rule-captures", {
-      text: `rule “${ruleText(rule)}” sends what ${context.pod.name} sends ${wayText(context, way)}, not the way that it would have without the rule`,
-      owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+      text: `rule “${policyRuleText(rule)}” sends what ${context.pod.name} sends ${wayText(context, way)}, not by the route that applies without the rule`,
+      owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
       evidence: evidenceOf(context, captured),
-      consequence: "what is there does not let it through, or does not answer",
+      consequence: "the network there drops the packets, or does not answer",
       fix: deletePolicyRule(context, rule),
       advice: ownWay(context, rule),
       confidence: "likely",
@@ -229,9 +226,9 @@ function isSameWay(way: Way, own: Way): boolean {
 }
 
 /** Pods share the node's rules: its routing without one of them is prepared once. */
-const without = new WeakMap<Snapshot, Map<Rule, Fib>>();
+const without = new WeakMap<Snapshot, Map<PolicyRule, Fib>>();
 
-function withoutRule(snapshot: Snapshot, rule: Rule): Fib {
+function withoutRule(snapshot: Snapshot, rule: PolicyRule): Fib {
   let known = without.get(snapshot);
   if (known === undefined) without.set(snapshot, (known = new Map()));
   let fib = known.get(rule);
@@ -261,7 +258,7 @@ function evidenceOf({ path, node }: CheckContext, { rule, way, own }: Captured):
         ? `dev ${result.link.name}`
         : result.error;
   return [
-    { source: "ip rule", value: ruleText(rule) },
+    { source: "ip rule", value: policyRuleText(rule) },
     ...(marked === undefined
       ? []
       : [{ source: `the mark is set by ${decisionPlace(marked)}`, value: decisionText(marked) }]),

@@ -1,5 +1,5 @@
 /** Rules that let this packet through now and would drop another one, or this one at another time. */
-import type { FindingCode } from "../../causes/catalogue.ts";
+import type { FindingCode } from "../../causes/catalogue/all.ts";
 import { finding, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import type { DoubtSubject } from "../predict/oracle.ts";

@@ -14,6 +14,7 @@ import { onCondition } from "./filter-condition.ts";
 import { invalid } from "./invalid.ts";
 import { usedUp, type UsedUp } from "./limit-cure.ts";
 import { emptyService, type EmptyService } from "./service.ts";
+import { UNKNOWN_OWNER } from "../../rules/owner.ts";
 import { ownerOfDecision } from "../whose.ts";
 
 export const filter: Check = {
@@ -66,8 +67,8 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
     text: policy
       ? `the policy of ${by.table.family} ${by.table.name} ${by.base.name} (${owner}) drops ${what(context, stop)}, and no rule there accepts${used}`
       : isForProxy(by)
-        ? `${possessive(owner)} rule “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} gives ${what(context, stop)} to a transparent proxy, and nobody listens there`
-        : `${possessive(owner)} rule “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} ${rejected} ${what(context, stop)}${used}`,
+        ? `${ruleOf(owner)} “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} gives ${what(context, stop)} to a transparent proxy, and no program listens there`
+        : `${ruleOf(owner)} “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} ${rejected} ${what(context, stop)}${used}`,
     owner,
     evidence: [
       { source: place, value: decisionText(by) },
@@ -113,15 +114,16 @@ function usedText({ state, by }: UsedUp, stopping: Decision): string {
   return `: “${decisionText(by)}” accepts it before, and ${state}`;
 }
 
+function ruleOf(owner: string): string {
+  if (owner === UNKNOWN_OWNER) return "the rule";
+  return owner.endsWith(")") || owner.includes(",") ? `${owner}: the rule` : `${owner}'s rule`;
+}
+
 /** How far a limit is used, as it was read. */
 function limitEvidence(limit: UsedUp | undefined, { predicted }: CheckContext): Evidence[] {
   return predicted.doubts
     .filter((one) => one.of === "rate" && limit !== undefined && one.at?.rule === limit.by.rule)
     .map(({ about }) => ({ source: "limit", value: about }));
-}
-
-function possessive(owner: string): string {
-  return owner.endsWith(")") || owner.includes(",") ? `${owner}: the` : `${owner}'s`;
 }
 
 function queued(context: CheckContext, stop: Filtered): Finding {
@@ -159,8 +161,8 @@ function unknown(context: CheckContext): Finding[] {
         value: doubt.likely ? `assumed: ${doubt.assumed ? "matches" : "does not match"}` : "unknown",
       })),
       consequence: certain
-        ? "what is said here holds in the usual case"
-        : "the answer holds for one of the possibilities; a trace of a real packet tells",
+        ? "the answer here is for the usual case"
+        : "the answer is for one of the cases; a trace of a real packet shows which one holds",
       fix: [anywhere(traceCommand(context.pod.name, context.target))],
       confidence: "possible",
     }),
@@ -193,14 +195,14 @@ function failingBranch({ pod, target }: CheckContext, { by: chance, path }: Othe
       ? ""
       : `, to ${endText(tuple.destination, tuple.destinationPort)},`;
   return finding("branch-fails", {
-    text: `some of ${pod.name}'s connections to ${targetText(target)} fail: those that ${chance.about} sends another way${to} get no further: ${why}`,
+    text: `some of ${pod.name}'s connections to ${targetText(target)} fail: those that ${chance.about} sends another way${to} stop: ${why}`,
     owner: "the rules named",
     evidence: [
       { source: chance.about, value: chance.assumed ? "fails: matches" : "fails: does not match" },
       { source: "the other way", value: why },
     ],
     consequence: "a share of the connections fails, the others work",
-    advice: ["mend that way, or have its owner take it out (an endpoint that is gone)"],
+    advice: ["repair that path, or remove it at its owner (an endpoint that is gone)"],
     confidence: "likely",
   });
 }

@@ -2,14 +2,14 @@
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
-import { RT_TABLE, tableText } from "../../linux/route/constants.ts";
+import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import type { NodeView } from "../predict/view.ts";
 import { familyFlag, finding, said, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import { hopsOf, isDefaultRoute, routeText } from "../predict/fib.ts";
-import { ruleText } from "../predict/rule-selector.ts";
+import { policyRuleText } from "../predict/rule-selector.ts";
 import {
   answersCaptured,
   answersRefused,
@@ -89,14 +89,16 @@ function rulesMissing(context: CheckContext): Finding[] {
   const ip = family === 6 ? "ip -6" : "ip";
   return [
     finding("node-rules-missing", {
-      text: `the node has no rule “from all lookup ${tableText(missing[0]![1])}”`,
-      owner: "whoever deleted it (systemd-networkd removes rules it did not make)",
-      evidence: [{ source: `${ip} rule`, value: own.length === 0 ? "none" : own.map(ruleText).join("; ") }],
+      text: `the node has no rule “from all lookup ${routingTableText(missing[0]![1])}”`,
+      owner: "the program that deleted it (systemd-networkd removes rules it did not make)",
+      evidence: [
+        { source: `${ip} rule`, value: own.length === 0 ? "none" : own.map(policyRuleText).join("; ") },
+      ],
       consequence: "the table is never asked",
       fix: missing.map(([priority, table]) =>
         context.fix(
           "node",
-          command`ip ${family === 6 ? ["-6"] : []} rule add priority ${priority} from all lookup ${tableText(table)}`,
+          command`ip ${family === 6 ? ["-6"] : []} rule add priority ${priority} from all lookup ${routingTableText(table)}`,
         ),
       ),
     }),
@@ -154,7 +156,7 @@ function noRoute(context: CheckContext): Finding[] {
               }),
         });
       }
-      const text = stop.route === undefined ? ruleText(stop.rule!) : routeText(stop.route, links);
+      const text = stop.route === undefined ? policyRuleText(stop.rule!) : routeText(stop.route, links);
       return finding("node-route-refused", {
         text: `${stop.route === undefined ? "rule" : "route"} “${text}” of the node refuses ${stop.destination}`,
         owner: OWNER,
@@ -207,7 +209,7 @@ function lostOrigin(context: CheckContext): Origin {
       ...off.flatMap((link) => said("", command`sysctl -w ${sysctlWord(name(link, "disable_ipv6"))}=0`)),
       ...(off.length > 0 ? [] : deaf).flatMap((link) =>
         said(
-          `where the route comes by router advertisement, which a node that forwards does not hear on ${link.name}: `,
+          `if the route comes by router advertisement: a node that forwards ignores those on ${link.name} unless `,
           command`sysctl -w ${sysctlWord(name(link, "accept_ra"))}=2`,
         ),
       ),
@@ -266,10 +268,14 @@ function uplink(context: CheckContext): Finding[] {
           owner: OWNER,
           evidence: [{ source: "links of the node", value: linkText(stop.link) }],
           consequence: "nothing leaves the node",
-          // A link without carrier is up already: what is wrong is at the other end of its cable.
+          // A link without carrier is up already: what is wrong is at the link's other end.
           ...(kind === "link-down"
             ? { fix: [context.linkUp("node", stop.link.name)] }
-            : { advice: [`look at what ${stop.link.name} is plugged into: its other end is down or gone`] }),
+            : {
+                advice: [
+                  `look at the other end of ${stop.link.name} (switch port, veth peer): it is down or gone`,
+                ],
+              }),
         }),
       );
     }
@@ -339,7 +345,7 @@ function astray(context: CheckContext): Finding[] {
         { source: `ip route get ${stop.address}`, value: text },
         { source: `${context.pod.name} is connected to`, value: stop.expected.name },
       ],
-      consequence: "answers go to somebody else",
+      consequence: "answers go to other hosts",
       fix: forAddress(context, stop.address, () => routeBack(context, stop.address)),
       advice: ["for good: give one of the two networks another range"],
     });
@@ -366,7 +372,7 @@ function inside(context: CheckContext): Finding[] {
   const ports = links.filter((link) => link.master === bridge.index).length;
   return [
     finding("destination-overlap", {
-      text: `${destination} lies in the range of ${bridge.name}, a network of this node, where nobody has it: “${text}”`,
+      text: `${destination} lies in the range of ${bridge.name}, a network of this node, where no pod has it: “${text}”`,
       owner: OWNER,
       evidence: [
         { source: `ip route get ${destination}`, value: text },
@@ -389,7 +395,9 @@ function rangeTaken(
   const forGood = `for good: give the network of ${bridge} another range`;
   if (route !== undefined && isDefaultRoute(route)) {
     return {
-      advice: [`have whoever made “${routeText(route, context.node.view.state.links)}” take it back`],
+      advice: [
+        `“${routeText(route, context.node.view.state.links)}” must be deleted by the program that made it`,
+      ],
     };
   }
   return { fix: hostRoute(context), advice: [forGood] };

@@ -104,7 +104,7 @@ function noAddress(context: CheckContext): Finding[] {
                 ? `give ${link.name} a larger mtu in the network's configuration, then make the pod anew: the kernel took its IPv6 addresses away`
                 : off
                   ? `the pod gets no address while ${name} is 1: find who set it (the pod's own sysctls, or its runtime), then make the pod anew`
-                  : "delete the pod, so that its runtime makes it anew",
+                  : "delete the pod; its runtime makes it anew",
             ]
           : [],
     }),

@@ -1,6 +1,6 @@
 /** A rule put in its place anew, with another number in it. */
 import { nftName } from "../../linux/nftables/spelling.ts";
-import { iptablesText, isIptablesTable } from "../../linux/nftables/text.ts";
+import { iptablesText, isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
 import { command, type CommandLine } from "../../text/command.ts";
 import type { Decision } from "../predict/decision.ts";
 import { isLegacy, legacyProgram, ruleNumber, statelessText } from "../wording.ts";

@@ -9,10 +9,10 @@ import { zoneIn } from "./flow.ts";
 import { usesLink } from "./fib.ts";
 import { nameBytes } from "./loads.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
-import { PROTOCOL_NUMBER, type ConntrackState, type Tuple } from "./packet.ts";
+import { PROTOCOL_NUMBER, type CtState, type Tuple } from "./packet.ts";
 
 /** `ct state` of a packet, by its one name. */
-export const STATE_BITS: Readonly<Record<ConntrackState, number>> = CT_STATE;
+export const STATE_BITS: Readonly<Record<CtState, number>> = CT_STATE;
 
 export function compileCt(expression: ExpressionKinded<"ct">): Step {
   const { key, direction, dreg, sreg } = expression;

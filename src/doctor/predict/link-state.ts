@@ -2,7 +2,7 @@
 import type { Link } from "../../linux/route/link.ts";
 import type { Neighbour } from "../../linux/route/neighbour.ts";
 import { PROTOCOL_NUMBER } from "./packet.ts";
-import type { Place } from "./place.ts";
+import type { Side } from "./side.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
 
@@ -13,7 +13,7 @@ export function isLoopback(link: Link | undefined): boolean {
 }
 
 /** Notes a link that cannot carry anything. */
-export function linkDown(walk: Walk, place: Place, link: Link): boolean {
+export function linkDown(walk: Walk, place: Side, link: Link): boolean {
   if (!link.up) {
     walk.stop({ kind: "link-down", place, link });
     return true;

@@ -1,6 +1,7 @@
 /** The third part of the way out: through the node, from its prerouting hooks to its out-interface. */
 import { endText } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
+import { KERNEL_RULES } from "../../linux/route/rule.ts";
 import type { Decision } from "./decision.ts";
 import { isDefaultRoute, usesLink } from "./fib.ts";
 import { noRoute, wayText, type Way } from "./in-pod.ts";
@@ -13,7 +14,7 @@ import { isAnsweredFor, onLinkPrefix } from "./on-link.ts";
 import type { Packet } from "./packet.ts";
 import { needsTranslation } from "../../causes/facts.ts";
 import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "../../forwarding/switches.ts";
-import type { Place } from "./place.ts";
+import type { Side } from "./side.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
 import { bridgeCallsIptables } from "./wire.ts";
@@ -137,7 +138,7 @@ export function routeOnNode(
     walk.stop({ kind: "forwarding-off", place: "node", family: packet.family, link: inLink, sysctl: off });
   }
   const out = forwards ? predicted.link : undefined;
-  const reverse = predicted.kind === "refused" || reversePath(walk, "node", packet, inLink, out);
+  const reverse = predicted.kind === "refused" || checkReversePath(walk, "node", packet, inLink, out);
   // With forwarding off or the source refused, the kernel's answer says only that. The tables say the rest.
   const asked = off === undefined && reverse && packet.destination === originalDestination;
   const result = asked ? walk.route("node", query) : predicted;
@@ -160,8 +161,7 @@ function forwardingOff(view: NodeView, family: 4 | 6, { name }: Link): string | 
 
 /** Rules beside the three that every namespace begins with. */
 function hasOwnRules({ state }: NodeView): boolean {
-  const usual = new Set([0, 32_766, 32_767]);
-  return state.rules.some((rule) => rule.family === 4 && !usual.has(rule.priority));
+  return state.rules.some((rule) => rule.family === 4 && !KERNEL_RULES.has(rule.priority));
 }
 
 /**
@@ -169,9 +169,9 @@ function hasOwnRules({ state }: NodeView): boolean {
  * Any next hop of that way may be the one the packet came by. IPv6 has no rp_filter. False when it refuses.
  * @param outLink undefined for a packet to the namespace itself
  */
-export function reversePath(
+export function checkReversePath(
   walk: Walk,
-  place: Place,
+  place: Side,
   packet: Packet,
   inLink: Link,
   outLink: Link | undefined,

@@ -6,8 +6,8 @@ import { walkBack } from "./back.ts";
 import { explore, otherAnswer, type Doubt, type Explored, type Oracle } from "./oracle.ts";
 import { walkOut } from "./out.ts";
 import { signature, type Prediction, type Target } from "./path.ts";
-import type { Place } from "./place.ts";
-import { Walk, worldOf, type Fork } from "./walk.ts";
+import type { Side } from "./side.ts";
+import { Walk, preparedNamespace, type Fork } from "./walk.ts";
 
 export interface PredictedPath {
   /** Of several legs the one that this flow takes, where the kernel has named it; else the first that fails, if one does. */
@@ -31,7 +31,7 @@ export interface Otherwise {
 /** What becomes of the flows that a multipath route sends by one of its next hops. */
 export interface Leg {
   /** Where the multipath route is. */
-  readonly place: Place;
+  readonly place: Side;
   readonly route: Route;
   /** Undefined for a link that the snapshot lacks. */
   readonly link: Link | undefined;
@@ -87,7 +87,7 @@ function legOf(
   hop: number,
   { result, certain }: Explored<Followed>,
 ): Leg {
-  const { view } = worldOf(place === "node" ? snapshot.node : pod.state!);
+  const { view } = preparedNamespace(place === "node" ? snapshot.node : pod.state!);
   const { interface: index, gateway, weight } = hops[hop]!;
   return {
     place,

@@ -6,7 +6,7 @@ import type { Chain, Rule, Table } from "../../linux/nftables/ruleset.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { RT_TABLE } from "../../linux/route/constants.ts";
 import type { Route } from "../../linux/route/route.ts";
-import type { Rule as PolicyRule } from "../../linux/route/rule.ts";
+import type { PolicyRule } from "../../linux/route/rule.ts";
 import type { NamespaceState, PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import type { Repair, RepairPlace } from "./repair.ts";
 import { isLegacy } from "../wording.ts";

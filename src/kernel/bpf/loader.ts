@@ -66,7 +66,7 @@ export class BpfQueue implements Disposable {
   ) {
     this.#value = new Uint8Array(valueBytes);
     this.#pop.view.setUint32(0, fd, true);
-    this.#pop.view.setBigUint64(16, libc.addressOf(this.#value), true);
+    this.#pop.view.setBigUint64(16, libc.pointerTo(this.#value), true);
   }
 
   /** @throws SystemError EPERM without CAP_BPF in the first user namespace */
@@ -104,7 +104,7 @@ export function attachRawTracepoint(tracepoint: string, name: string, program: U
   try {
     const { bytes, view } = attributes();
     const tracepointName = Buffer.from(`${tracepoint}\0`);
-    view.setBigUint64(0, libc.addressOf(tracepointName), true);
+    view.setBigUint64(0, libc.pointerTo(tracepointName), true);
     view.setUint32(8, fd, true);
     return bpf(BPF_RAW_TRACEPOINT_OPEN, bytes);
   } finally {
@@ -118,8 +118,8 @@ function loadProgram(name: string, program: Uint8Array): number {
   const { bytes, view } = attributes();
   view.setUint32(0, BPF_PROG_TYPE_RAW_TRACEPOINT, true);
   view.setUint32(4, program.length / 8, true);
-  view.setBigUint64(8, libc.addressOf(program), true);
-  view.setBigUint64(16, libc.addressOf(license), true);
+  view.setBigUint64(8, libc.pointerTo(program), true);
+  view.setBigUint64(16, libc.pointerTo(license), true);
   bytes.set(objectName(name), 48);
   try {
     return make(BPF_PROG_LOAD, bytes);
@@ -129,7 +129,7 @@ function loadProgram(name: string, program: Uint8Array): number {
     const log = new Uint8Array(LOG_BYTES);
     view.setUint32(24, 1, true);
     view.setUint32(28, LOG_BYTES, true);
-    view.setBigUint64(32, libc.addressOf(log), true);
+    view.setBigUint64(32, libc.pointerTo(log), true);
     try {
       return bpf(BPF_PROG_LOAD, bytes);
     } catch {

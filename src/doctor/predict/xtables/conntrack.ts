@@ -9,7 +9,8 @@ import {
 import { hasTemplate, STATE_BITS } from "../conntrack-loads.ts";
 import { Flow } from "../flow.ts";
 import type { Machine } from "../machine.ts";
-import { IPS, PROTOCOL_NUMBER, type ConntrackState } from "../packet.ts";
+import { IPS } from "../../../linux/conntrack/status.ts";
+import { PROTOCOL_NUMBER, type CtState } from "../packet.ts";
 
 function holds<T>(part: Wanted<T> | undefined, test: (value: T) => boolean): boolean {
   return part === undefined || test(part.value) !== part.not;
@@ -22,11 +23,11 @@ export function seenFlow(machine: Machine): Flow | undefined {
   const none = family === 4 ? "0.0.0.0" : "::";
   const ends = { source: none, destination: none, sourcePort: 0, destinationPort: 0 };
   const flow = new Flow({ ...ends, protocol });
-  flow.status = IPS.confirmed | IPS.template;
+  flow.status = IPS.CONFIRMED | IPS.TEMPLATE;
   return flow;
 }
 
-export function seenState(machine: Machine): ConntrackState {
+export function seenState(machine: Machine): CtState {
   return hasTemplate(machine) ? "new" : machine.packet.state;
 }
 
@@ -34,8 +35,8 @@ function stateBits(machine: Machine): number {
   const { packet, flow } = machine;
   if (packet.state === "untracked") return CONNTRACK_STATE.untracked;
   let bits = STATE_BITS[seenState(machine)];
-  if (flow !== undefined && (flow.status & IPS.srcNat) !== 0) bits |= CONNTRACK_STATE.snat;
-  if (flow !== undefined && (flow.status & IPS.dstNat) !== 0) bits |= CONNTRACK_STATE.dnat;
+  if (flow !== undefined && (flow.status & IPS.SRC_NAT) !== 0) bits |= CONNTRACK_STATE.snat;
+  if (flow !== undefined && (flow.status & IPS.DST_NAT) !== 0) bits |= CONNTRACK_STATE.dnat;
   return bits;
 }
 
