@@ -1,9 +1,15 @@
 /**
- * The agent of one node: it knows what shall be true, hears of every change, and puts back what somebody took away.
+ * Room `agent/`: the agent of one node: it knows what is configured, hears of every change, and puts back what other
+ * programs took away.
  *
  *     kernel ── NodeEvents ──► Reconciler ──► steps (nat, forwarding, …) ──► kernel
  *                  │                │
  *                  └── who did it ──┴──► listeners: log, journal, metrics, API
+ *
+ * In: events of the kernel; the policy's file; records of attach and the plugin; requests over its socket and HTTP.
+ * Out: repairs, each with the program that made them necessary; the journal; answers; metrics.
+ * Touches: our rules, forwarding, bridges of attached namespaces; /var/lib/wayout, /run/wayout/agent. Rules of others:
+ *   never.
  */
 import { FileLock, lockHolder } from "../kernel/file-lock.ts";
 import { removeIfEmpty } from "../kernel/file.ts";

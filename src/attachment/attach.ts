@@ -1,4 +1,11 @@
-/** `wayout attach`: a namespace of this node gets a way out, or everything stays as it was. */
+/**
+ * Room `attachment/`: `wayout attach`: a namespace of this node gets a way out, or everything stays as it was.
+ *
+ * In: a namespace, and wishes about bridge, subnet, address, translation.
+ * Out: an attachment with what was made, notes, and problems (health.ts) where it does not work.
+ * Touches: the namespace; a bridge, forwarding, NAT rules; /run/wayout/attachments and /etc/netns/NAME/resolv.conf.
+ *   Recorded before it is made, so that the next command can undo what a killed one left.
+ */
 import { BACKENDS } from "../nat/backends/backends.ts";
 import { command, commandIn } from "../text/command.ts";
 import { existsSync } from "node:fs";

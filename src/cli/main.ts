@@ -1,3 +1,11 @@
+/**
+ * Room `cli/`: the command line: one file a command; it parses, calls, prints, and decides nothing.
+ *
+ * In: arguments, standard input, a terminal.
+ * Out: text or one JSON value on standard output, errors on standard error, the exit code.
+ * Touches: nothing by itself. Names and texts of others go out only through `tell` (output.ts), commands only as
+ *   `command` makes them.
+ */
 import { Command, CommanderError } from "commander";
 import { leaveRunDirectory, settleRunDirectory } from "../kernel/run-directory.ts";
 import { VERSION } from "../version.ts";

@@ -1,4 +1,11 @@
-/** From a snapshot to the answer: all checks, causes hiding their symptoms, one sentence, one checklist. */
+/**
+ * Room `doctor/`: from a snapshot to the answer: all checks, causes that hide their symptoms, one sentence, one
+ * checklist.
+ *
+ * In: a Snapshot, a pod of it, a destination; what a real packet showed (probe.ts).
+ * Out: a Diagnosis: answer, checklist, findings with evidence, owner, consequence and fixes; what could not be judged.
+ * Touches: nothing: it runs without privilege, on a file of another machine.
+ */
 import { messageOf } from "../error.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import {

@@ -1,4 +1,11 @@
-/** Address management with host-local's files: what its ADD, DEL, CHECK, GC and STATUS do, in this process. */
+/**
+ * Room `ipam/`: address management with host-local's files: what its ADD, DEL, CHECK, GC and STATUS do, in this
+ * process.
+ *
+ * In: the `ipam` part of a network configuration, a container and its interface.
+ * Out: an Assignment: addresses, gateways, routes, DNS; or a WayoutError.
+ * Touches: /var/lib/cni/networks/NETWORK (or dataDir), under its lock; resolv.conf where the configuration names one.
+ */
 import { messageOf, WayoutError } from "../error.ts";
 import { MOST_SETTINGS_BYTES, readRegular } from "../kernel/file.ts";
 import type { AssignedAddress, Assignment, Dns, AddressOwner } from "./assignment.ts";
