@@ -63,7 +63,10 @@ const MARKS: Readonly<Record<StoredEvent["kind"], string>> = {
 };
 
 function rowsOf({ at, kind, text, by, effects = [] }: StoredEvent): string[][] {
-  const who = by === undefined ? "" : style.quiet(`by ${culpritText(by)}`);
+  const who =
+    by === undefined
+      ? ""
+      : style.quiet(`${by.certainty === "guessed" ? "likely " : ""}by ${culpritText(by)}`);
   const said = kind === "repair" ? `put back: ${text}` : text;
   return [
     [momentText(at), MARKS[kind], said, kind === "rules" ? "" : who],

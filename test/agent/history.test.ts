@@ -3,7 +3,8 @@ import { expect } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { StoredEvent } from "../../src/agent/journal/journal.ts";
+import { AttachmentStore } from "../../src/attachment/store.ts";
+import type { Culprit, StoredEvent } from "../../src/agent/journal/journal.ts";
 import { momentText, parseMoment } from "../../src/cli/moment.ts";
 import { freshName, wayout, wayoutJson, world } from "../attachment/world.ts";
 import { afterThisTest } from "../support/teardown.ts";
@@ -26,10 +27,46 @@ test("says what changed, by whom, and what was put back", async () => {
   const repairs = events.filter(({ kind }) => kind === "repair");
   expect(repairs.map(({ object }) => object)).toEqual(["table inet wayout", "net.ipv4.ip_forward"]);
   expect(repairs[0]!.by).toMatchObject({ process: "nft" });
-  expect(repairs[1]!.by).toBeUndefined();
   const told = (await wayout(node, "history", "--journal", journal)).stdout;
   expect(told).toMatch(/put back: table inet wayout is missing +by nft/);
 });
+
+testWith(["real-root", "nft"])(
+  "who did it is known with the parents although they are gone, of rules, settings, addresses and routes",
+  async () => {
+    const { node } = world();
+    const journal = freshJournal();
+    await wayout(node, "attach", freshName(), "--create");
+    const agent = await RunningAgent.on(node, "--journal", journal);
+    await agent.says("listening");
+    const gateway = new AttachmentStore(node).read().networks[0]!.gateways[0]!;
+    const by = async (object: string): Promise<Culprit | undefined> => {
+      await agent.says("repaired", { object });
+      const events = await wayoutJson<StoredEvent[]>(node, "history", "--journal", journal);
+      return events.findLast((one) => one.kind === "repair" && one.object === object)?.by;
+    };
+    // Nobody of them is there any more when the agent hears of it.
+    ask(node, ["bash", "-c", "sh -c 'nft flush ruleset; :'; :"]);
+    expect(await by("table inet wayout")).toMatchObject({
+      process: "nft",
+      certainty: "seen",
+      parents: expect.arrayContaining(["sh", "bash"]),
+    });
+    ask(node, ["bash", "-c", "sysctl -qw net.ipv4.ip_forward=0; :"]);
+    expect(await by("net.ipv4.ip_forward")).toMatchObject({
+      process: "sysctl",
+      certainty: "seen",
+      parents: expect.arrayContaining(["bash"]),
+    });
+    ask(node, ["bash", "-c", `ip address delete ${gateway} dev wayout0; :`]);
+    expect(await by(`address ${gateway} on wayout0`)).toMatchObject({ process: "ip", certainty: "guessed" });
+    ask(node, ["ip", "route", "delete", "default"]);
+    expect(await agent.stop()).toBe(0);
+    const events = await wayoutJson<StoredEvent[]>(node, "history", "--journal", journal);
+    expect(events.find(({ object }) => object === "default route")?.by).toMatchObject({ process: "ip" });
+    expect(events.filter(({ by: who }) => who?.pid === agent.pid)).toEqual([]);
+  },
+);
 
 test("what changed of the way out of the node is noted, and no pod's coming and going", async () => {
   const { node } = world();
