@@ -1,5 +1,6 @@
 /** The agent with everything around it: journal, metrics, API. */
 import { messageOf, WayoutError } from "../error.ts";
+import { ProcessWatch } from "../kernel/bpf/processes.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { selfCommand } from "../self.ts";
@@ -8,7 +9,7 @@ import { SelfAsker, type Answered } from "./api/ask-self.ts";
 import { EventFeed } from "./api/event-feed.ts";
 import { ApiServer, type ServerOptions } from "./api/server.ts";
 import { AgentView } from "./api/view.ts";
-import { Historian } from "./historian.ts";
+import { Historian, type EventSink } from "./historian.ts";
 import { Journal } from "./journal/journal.ts";
 import type { AgentLog } from "./log.ts";
 import { Looks } from "./look/looks.ts";
@@ -45,6 +46,7 @@ export class AgentService {
   readonly #agent: Agent;
   readonly #server: ApiServer;
   readonly #looks: Looks | undefined;
+  readonly #processes: ProcessWatch | undefined;
   #policy: PolicySource | undefined;
 
   /** Started, with its policy in force. @throws WayoutError `agent-runs`, `port-in-use`, `bad-token-file`, `no-privilege` */
@@ -72,10 +74,17 @@ export class AgentService {
       () => tableFigures(asker),
       () => this.#agent.troubles().length === 0,
     );
-    this.#historian = new Historian(this.#journal, notesOf(node), (event, id, step) => {
+    this.#processes = watchProcesses(log);
+    const told: EventSink = (event, id, step) => {
       metrics.recorded(event, step);
       this.#feed.put(event, id);
+    };
+    this.#historian = new Historian(this.#journal, notesOf(node), told, Date.now, process.pid, {
+      process: (pid) => this.#processes?.process(pid),
+      settingWrites: () => this.#processes?.settingWrites() ?? [],
+      inode: node.inode,
     });
+    this.#historian.resume();
     try {
       const policy = {
         wanted: () => this.#policy?.state.policy,
@@ -128,7 +137,7 @@ export class AgentService {
     const text =
       trouble === undefined
         ? `${path} is in force: ${policy?.intent.sources.length ?? 0} sources, ${policy?.intent.untranslated.length ?? 0} destinations left untranslated`
-        : `${path} cannot be used, and what it said before stays in force: ${trouble}`;
+        : `${path} cannot be used, and the policy before stays in force: ${trouble}`;
     log.write(trouble === undefined ? "info" : "error", "policy", { path, message: text });
     this.#historian.record({ at: Date.now(), kind: "policy", object: path, text });
     this.#agent.wake();
@@ -146,7 +155,23 @@ export class AgentService {
   #closeRecords(): void {
     this.#feed.close();
     this.#historian[Symbol.dispose]();
+    this.#processes?.close();
     this.#journal?.close();
+  }
+}
+
+/** Who may not load BPF reads of processes what /proc still has. */
+function watchProcesses(log: AgentLog): ProcessWatch | undefined {
+  try {
+    const watch = ProcessWatch.open();
+    if (watch.blindToSettings !== undefined)
+      log.write("info", "culprits", { message: `who writes settings is not seen: ${watch.blindToSettings}` });
+    return watch;
+  } catch (error) {
+    log.write("info", "culprits", {
+      message: `parents of processes are not learnt beforehand: ${messageOf(error)}`,
+    });
+    return undefined;
   }
 }
 

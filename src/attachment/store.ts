@@ -45,7 +45,7 @@ export class AttachmentStore {
         kind: "broken",
         doing: `reading ${this.path}`,
         said: messageOf(error),
-        todo: "It lists what 'wayout attach' made. Move it away only after taking that down by hand.",
+        todo: "It lists what 'wayout attach' made. Delete those objects by hand before you move the file away.",
         cause: error,
       });
     }
@@ -69,7 +69,7 @@ export class AttachmentStore {
         kind: "machine",
         doing: `writing ${this.path}`,
         said: messageOf(error),
-        todo: "Make room under /run: nothing is made or changed that could not be remembered.",
+        todo: "Make room under /run: wayout changes nothing that it cannot record.",
         cause: error,
       });
     }
@@ -117,7 +117,7 @@ export class AttachmentStore {
         said: denied ? `this user may not write to ${this.#directory} (${error.code})` : error.message,
         todo: denied
           ? "Run it as root."
-          : "Make room under /run: nothing is made or changed that could not be remembered.",
+          : "Make room under /run: wayout changes nothing that it cannot record.",
         cause: error,
       });
     }

@@ -23,8 +23,8 @@ import { printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
 
 const HELP = `
-A node passes packets on from one interface to another only when forwarding is on. Without it, whatever a namespace
-sends ends at the node. IPv4 and IPv6 have a switch each.
+A node passes packets from one interface to another only when forwarding is on. Without it, packets of a namespace end at
+the node. IPv4 and IPv6 have a switch each.
 
 Examples:
   wayout forwarding show                    is it on? and after the next boot?
@@ -174,7 +174,7 @@ function notBooted(netns: string): WayoutError {
     code: "usage",
     kind: "usage",
     doing: "reading the command line",
-    said: `--persist is about this machine's next boot; the namespace ${netns} does not live that long`,
+    said: `--persist is about this machine's next boot; the namespace ${netns} is gone after it`,
     todo: "Leave out --persist, or --netns.",
   });
 }
@@ -203,10 +203,10 @@ function enableText(
   );
   if (changes.length === 0) lines.push(`${style.good("✓")} forwarding was on already; nothing changed`);
   if (persisted !== undefined) {
-    lines.push(`${style.good("✓")} ${persisted.file} ${persisted.written ? "written" : "says so already"}`);
+    lines.push(`${style.good("✓")} ${persisted.file} ${persisted.written ? "written" : "has this already"}`);
     for (const { file, line, name, value } of persisted.undoneBy) {
       lines.push(
-        `${style.bad("✗")} ${file}:${line} is applied later and says ${name} = ${value}: change that line, or the next boot undoes this`,
+        `${style.bad("✗")} ${file}:${line} is applied later and says ${name} = ${value}: change that line, or the next boot switches forwarding off`,
       );
     }
     for (const { file, reason } of persisted.unreadable)

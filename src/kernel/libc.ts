@@ -1,7 +1,12 @@
 /**
- * The only file that imports bun:ffi. It holds the libc calls that Node's and Bun's own APIs lack (sockets of other
- * families, namespaces, mounts, bpf(2)) and those that file.ts needs. Each call is checked: a refusal becomes a
- * SystemError with the errno.
+ * Room `kernel/`: what opens something: libc, sockets, namespaces, sysctl, files, other processes, the BPF loader.
+ * This file is the only one that imports bun:ffi. It holds the libc calls that Node's and Bun's own APIs lack (sockets
+ * of other families, namespaces, mounts, bpf(2)) and those that file.ts needs. Each call is checked: a refusal becomes
+ * a SystemError with the errno.
+ *
+ * In: requests as linux/ encodes them, paths, namespaces.
+ * Out: what the kernel answered, decoded by linux/; SystemError and NetlinkError for refusals.
+ * Touches: everything, but only what the caller names; it decides nothing.
  */
 import { dlopen, FFIType, ptr, read as peek, type FFIFunction, type Pointer } from "bun:ffi";
 import { messageOf } from "../error.ts";

@@ -66,6 +66,11 @@ export function mountOf(
   return holding.toSorted((a, b) => a.point.length - b.point.length).at(-1);
 }
 
+/** Where a file system of this type is mounted, all of it; undefined when it is not. */
+export function mountPointOf(type: string): string | undefined {
+  return mountsOf("thread-self").find((mount) => mount.type === type && mount.root === "/")?.point;
+}
+
 function mountsOf(process: string): Mount[] {
   return mountsIn(readText(`/proc/${process}/mountinfo`));
 }

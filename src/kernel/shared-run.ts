@@ -31,7 +31,7 @@ export function requireSharedRun(namespace: NetworkNamespace, doing: string): vo
     code: "run-not-shared",
     kind: "machine",
     doing,
-    said: `this process has the node's network but not its ${ROOTS_RUN_DIRECTORY} (${why}), so that its locks would keep nobody outside waiting`,
+    said: `this process has the node's network but not its ${ROOTS_RUN_DIRECTORY} (${why}), so that its locks would not hold for programs outside`,
     todo: `Mount the node's into the container: ${ROOTS_RUN_DIRECTORY}:${ROOTS_RUN_DIRECTORY} (in Kubernetes a hostPath volume of type DirectoryOrCreate).`,
   });
 }

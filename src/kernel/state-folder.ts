@@ -135,7 +135,7 @@ export class StateFolder implements Disposable {
 
 function checkFolder(fd: number, uid: number, path: string): void {
   const { uid: owner, mode } = fstatSync(fd);
-  if (owner !== uid) throw unsafe(path, `it belongs to uid ${owner}, and we are uid ${uid}`);
+  if (owner !== uid) throw unsafe(path, `it belongs to uid ${owner}, and this process is uid ${uid}`);
   if ((mode & WRITABLE_BY_OTHERS) !== 0) {
     throw unsafe(path, `others may write in it (mode ${(mode & PERMISSIONS).toString(8)})`);
   }

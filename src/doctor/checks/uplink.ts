@@ -19,7 +19,7 @@ export function enslavedUplink(context: CheckContext): Finding[] {
   return [
     finding("uplink-enslaved", {
       text: `${outLink.name}, the node's way out, is a port of bridge ${bridge.name}: what comes in goes to the bridge, and the node's addresses and routes are ${outLink.name}'s`,
-      owner: `whoever put ${outLink.name} into ${bridge.name}`,
+      owner: `the program that put ${outLink.name} into ${bridge.name}`,
       evidence: [
         { source: `links of the node: ${outLink.name}`, value: `master ${bridge.name}` },
         {
@@ -59,7 +59,7 @@ export function pinnedGateway(context: CheckContext): Finding[] {
   return [
     finding("uplink-gateway-pinned", {
       text: `the node has its gateway ${gateway} fixed at ${known.mac} (PERMANENT), and does not ask whether that is still so`,
-      owner: "whoever fixed the entry",
+      owner: "the program that fixed the entry",
       evidence: [
         {
           source: `ip ${flag}neigh show dev ${outLink.name}`,
@@ -67,7 +67,7 @@ export function pinnedGateway(context: CheckContext): Finding[] {
         },
       ],
       consequence:
-        "when the router was replaced, or its address moved, frames go to a MAC address that nobody has",
+        "when the router was replaced, or its address moved, frames go to a MAC address that no host has",
       fix: [
         context.fix(
           "node",
