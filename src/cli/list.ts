@@ -9,12 +9,12 @@ const HELP = `
 Attachments made by 'wayout attach', and pods that a CNI plugin connected (any plugin: libcni keeps their results under
 /var/lib/cni/results). Each is checked: its namespace, link, address and route, the bridge, forwarding and NAT rules.
 "seen as" is the source its packets have when they leave this machine. Exit code 1 when one of them is broken; then
-'wayout attach NAME' mends an attachment, and 'wayout doctor NAME' tells more.`;
+'wayout attach NAME' repairs an attachment, and 'wayout doctor NAME' shows the cause.`;
 
 /** `wayout list`. */
 export function listCommand(): Command {
   return new Command("list")
-    .description("who was given a way out on this machine, and whether it stands")
+    .description("the namespaces with a way out on this machine, and whether it works")
     .option("--json", "one JSON value: {namespaces: […]}, each with problems: [{code, text}]")
     .addHelpText("after", HELP)
     .action((options: { readonly json?: true }) => {
@@ -38,7 +38,7 @@ function jsonOf(way: WayOutOfPod) {
 
 function listText(ways: readonly WayOutOfPod[]): string {
   if (ways.length === 0) {
-    return `Nobody was given a way out on this machine yet.\n  ${style.command("wayout attach NAME --create")}\n`;
+    return `No namespace on this machine has a way out by wayout or a CNI plugin yet.\n  ${style.command("wayout attach NAME --create")}\n`;
   }
   const head = ["namespace", "by", "address", "network", "seen as", "state"].map(style.quiet);
   return `${table([head, ...ways.flatMap(rowsOf)])}\n`;

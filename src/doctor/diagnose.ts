@@ -1,4 +1,11 @@
-/** From a snapshot to the answer: all checks, causes hiding their symptoms, one sentence, one checklist. */
+/**
+ * Room `doctor/`: from a snapshot to the answer: all checks, causes that hide their symptoms, one sentence, one
+ * checklist.
+ *
+ * In: a Snapshot, a pod of it, a destination; what a real packet showed (probe.ts).
+ * Out: a Diagnosis: answer, checklist, findings with evidence, owner, consequence and fixes; what could not be judged.
+ * Touches: nothing: it runs without privilege, on a file of another machine.
+ */
 import { messageOf } from "../error.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import {
@@ -17,9 +24,9 @@ import type { Finding } from "./finding.ts";
 import { tupleText } from "./predict/packet.ts";
 import type { Prediction, Target } from "./predict/path.ts";
 import { predictPath } from "./predict/predict.ts";
-import { isAnsweredFor } from "./predict/on-link.ts";
 import { sentElsewhere, withRule, type SentElsewhere } from "./sent-elsewhere.ts";
 import { judged } from "./remedy/judge.ts";
+import { stepText } from "./step-text.ts";
 import { stopText } from "./stop-text.ts";
 import { targetText, traceCommand } from "./wording.ts";
 
@@ -244,7 +251,8 @@ function checklistOf(
       return { step, title, status: "warned", text: "no rule does it; something that cannot be read may" };
     }
     if (!judged) return { step, title, status: "skipped", text: "the packet does not get here" };
-    return { step, title, status: "ok", text: okText(step, context) };
+    const said = stepText(step, context);
+    return { step, title, status: said.judged ? "ok" : "skipped", text: said.text };
   });
 }
 
@@ -257,51 +265,3 @@ const OF_THE_PACKET: ReadonlySet<StepName> = new Set([
   "nat",
   "mtu",
 ]);
-
-/** Who has the pod's gateway, as it was read. */
-function holderText({ node, path }: CheckContext, gateway: string): string {
-  const own = node.view.state.addresses.find((one) => one.address === gateway);
-  const link = node.view.linkAt(own?.interface);
-  if (link !== undefined) return `${gateway} is ${link.name}'s`;
-  const { inLink } = path;
-  if (inLink === undefined) return gateway;
-  const answers = isAnsweredFor(node.view, inLink, gateway);
-  return answers ? `${inLink.name} answers for ${gateway}` : `${gateway}, behind ${inLink.name}`;
-}
-
-/** What is right, with the values that say so. */
-function okText(step: StepName, context: CheckContext): string {
-  const { path } = context;
-  const { podLink, hostLink, inLink, outLink, sent, left, gateway, translatedBy } = path;
-  switch (step) {
-    case "pod-link":
-      return podLink === undefined ? "" : `${podLink.name} is up`;
-    case "pod-address":
-      return sent?.source ?? "";
-    case "pod-route":
-      return podLink === undefined
-        ? ""
-        : `${gateway === undefined ? "on-link" : `via ${gateway}`} dev ${podLink.name}`;
-    case "gateway":
-      return gateway === undefined ? "none needed" : holderText(context, gateway);
-    case "bridge":
-      if (hostLink === undefined) return "";
-      return inLink === undefined || inLink.index === hostLink.index
-        ? `${hostLink.name}, no bridge`
-        : `${hostLink.name} is a port of ${inLink.name}`;
-    case "forwarding":
-      return "on";
-    case "node-route":
-      return outLink === undefined ? "" : `out by ${outLink.name}`;
-    case "reverse-path":
-      return "accepted";
-    case "filter":
-      return "nobody drops it, nor its answer";
-    case "nat":
-      if (left === undefined || sent === undefined) return "";
-      if (left.source === sent.source) return `not translated, ${left.source} is known outside`;
-      return `${sent.source} → ${left.source}${translatedBy === undefined ? "" : ` by ${translatedBy.table.family} ${translatedBy.table.name}`}`;
-    default:
-      return "";
-  }
-}

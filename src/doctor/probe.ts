@@ -246,7 +246,7 @@ function suspected(
     checklist: diagnosis.checklist.map((line) =>
       line.step === step ? { ...line, status: "broken", text } : line,
     ),
-    answer: `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)}: nobody answers, and ${text}`,
+    answer: `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)}: no answer comes, and ${text}`,
   };
 }
 

@@ -59,7 +59,9 @@ export function metElsewhere(found: Finding, elsewhere: SentElsewhere, seen: str
     ...found,
     text: `${by} ${same ? "sends" : "send"} it to ${to}, and ${found.text}`,
     evidence: [...found.evidence, evidence(elsewhere, same ? to : `${elsewhere.to} and others`)],
-    advice: [`see whether ${to} is up, and whether the rule means it; or except the pod from the rule`],
+    advice: [
+      `see whether ${to} is up and whether the rule should send it there; or except the pod from the rule`,
+    ],
   };
 }
 

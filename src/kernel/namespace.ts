@@ -44,6 +44,7 @@ export const OWN_NAMESPACE = "/proc/thread-self/ns/net";
 /** An open network namespace. Close it, or let `using` do so. */
 export class NetworkNamespace implements Disposable {
   #fd: number;
+  #cookie: string | undefined;
 
   private constructor(
     fd: number,
@@ -119,6 +120,10 @@ export class NetworkNamespace implements Disposable {
    * often inherits (SO_NETNS_COOKIE, Linux 5.14). On an older kernel the inode, marked as such.
    */
   get cookie(): string {
+    return (this.#cookie ??= this.#readCookie());
+  }
+
+  #readCookie(): string {
     const SOL_SOCKET = 1;
     const SO_NETNS_COOKIE = 71;
     const [AF_NETLINK, SOCK_RAW] = [16, 3];

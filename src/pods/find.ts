@@ -126,10 +126,10 @@ function unknownPod(text: string, pods: readonly Pod[]): WayoutError {
     doing: `finding the pod ${text}`,
     said:
       kubeletSays(text) ??
-      (pods.length === 0 ? "no other network namespace lives on this node" : "no pod has that name"),
+      (pods.length === 0 ? "there is no other network namespace on this node" : "no pod has that name"),
     todo:
       names.length === 0
-        ? "'ip netns add NAME' makes a namespace, 'wayout lab up' a small world of them."
+        ? "'ip netns add NAME' makes a namespace, 'wayout lab up' makes several that are connected."
         : `${near.length > 0 ? "Did you mean" : "There are"} ${names.join(", ")}?`,
     details: { nearest: names },
   });

@@ -278,7 +278,7 @@ const SITUATIONS: readonly Situation[] = [
     name: "the destination is an external address of a Service, on kube-ipvs0",
     fault: (world) => deadEnd(world, "kube-ipvs0", `${WEB.address}/32`),
     code: "ends-on-node",
-    says: /198\.51\.100\.80 is an address of kube-ipvs0; nobody listens/,
+    says: /198\.51\.100\.80 is an address of kube-ipvs0; no program listens/,
     owner: /kube-proxy/,
   },
   {
@@ -296,7 +296,7 @@ const SITUATIONS: readonly Situation[] = [
         ..."iptables -t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 20559".split(" "),
       ),
     code: "ends-on-node",
-    says: /REDIRECT.*20559.*nobody listens/,
+    says: /REDIRECT.*20559.*no program listens/,
   },
   {
     name: "a DNAT to a proxy on the node's loopback range that does not run",
@@ -306,7 +306,7 @@ const SITUATIONS: readonly Situation[] = [
         `table ip proxy { chain pre { type nat hook prerouting priority -100; tcp dport 80 dnat to ${PLAN.node.gatewayIpv4}:3128; }; }`,
       ),
     code: "ends-on-node",
-    says: /dnat to 10\.0\.0\.254:3128.*nobody listens/,
+    says: /dnat to 10\.0\.0\.254:3128.*no program listens/,
   },
   {
     name: "a mark and a local route for a transparent proxy that does not run",
@@ -542,7 +542,7 @@ const SITUATIONS: readonly Situation[] = [
     before: routedPod,
     fault: (world) => node(world, "sysctl", "-qw", `net.ipv4.conf.${blue.veth}.proxy_arp=0`),
     code: "pod-gateway-unowned",
-    says: /nobody answers for ns-blue's gateway 169\.254\.1\.1.*proxy_arp is 0/,
+    says: /ns-blue's gateway 169\.254\.1\.1 gets no answer on .*proxy_arp is 0/,
     fix: /sysctl -w net\.ipv4\.conf\.\S+\.proxy_arp=1/,
   },
   {
@@ -914,7 +914,7 @@ testWith(["root", "iptables"])("a rule for a proxy that nobody runs is not taken
   );
   const [found] = look(world).findings;
   expect(found).toMatchObject({ code: "filter-rule-drops", fix: [] });
-  expect(found!.text).toContain("nobody listens there");
+  expect(found!.text).toContain("no program listens there");
   expect((found!.advice ?? []).join()).toContain("start the proxy");
 });
 
@@ -986,7 +986,7 @@ describe("what ends here and is answered", () => {
     node(world, ..."iptables -t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 20559".split(" "));
     const diagnosis = look(world);
     expect(diagnosis.findings).toEqual([]);
-    expect(diagnosis.answer).toMatch(/is redirected: .*20559.*somebody listens/);
+    expect(diagnosis.answer).toMatch(/is redirected: .*20559.*a program listens/);
     expect(diagnosis.answer).not.toContain("which is on this node");
   });
 

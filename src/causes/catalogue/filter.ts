@@ -9,7 +9,7 @@ export const FILTER = {
     stopsTraffic: true,
     dependsOn: [],
     about:
-      "In nf_tables `accept` ends only its own base chain, a drop anywhere is final: an accept of ours cannot help against another table's drop. iptables-legacy is one more such set of tables.",
+      "In nf_tables `accept` ends only its own base chain, a drop anywhere is final: an accept in one table does not undo a drop in another. iptables-legacy is one more such set of tables.",
   },
   "filter-policy-drops": {
     step: "filter",
@@ -35,7 +35,7 @@ export const FILTER = {
     stopsTraffic: true,
     dependsOn: [],
     about:
-      "kube-proxy rejects what is sent to a Service (its cluster address, an external one, a load balancer's) behind which nobody is ready. Its rule is right: the Service is what needs mending.",
+      "kube-proxy rejects what is sent to a Service (its cluster address, an external one, a load balancer's) that has no ready endpoint. Its rule is right: the Service is what must be repaired.",
   },
   "filter-queue": {
     step: "filter",
@@ -84,7 +84,7 @@ export const FILTER = {
   },
   "kernel-drops": {
     step: "filter",
-    title: "the kernel drops the packet, and says why",
+    title: "the kernel drops the packet and gives a reason",
     severity: "error",
     stopsTraffic: true,
     dependsOn: [],

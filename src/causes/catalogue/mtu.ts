@@ -13,7 +13,7 @@ export const MTU = {
   },
   "mtu-black-hole": {
     step: "mtu",
-    title: "small packets pass and large ones are lost, and nobody tells the pod",
+    title: "small packets pass and large ones are lost, and no message tells the pod",
     severity: "error",
     stopsTraffic: true,
     dependsOn: NO_POD_LINK,
@@ -26,6 +26,7 @@ export const MTU = {
     severity: "warning",
     stopsTraffic: false,
     dependsOn: ["rule-captures", "route-captures"],
-    about: "Checksum offload on veth or vxlan that nobody completes.",
+    about:
+      "The checksum was left to the hardware (checksum offload), and a veth or vxlan link has none that completes it.",
   },
 } as const satisfies Readonly<Record<string, CatalogueEntry>>;

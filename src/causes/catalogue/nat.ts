@@ -20,7 +20,7 @@ export const NAT = {
       "nat-flushed",
     ],
     about:
-      "The packet leaves with a private source address, to which nobody outside has a way back. Rules that were flushed by a firewall's reload are the usual reason.",
+      "The packet leaves with a private source address, to which no router outside has a route. Rules that were flushed by a firewall's reload are the usual reason.",
   },
   "nat-unreachable": {
     step: "nat",
@@ -87,7 +87,7 @@ export const NAT = {
     stopsTraffic: true,
     dependsOn: ["flow-untracked", "rule-captures", "route-captures"],
     about:
-      "Answers go to that address, and nobody answers for it. A floating or egress address that moved away.",
+      "Answers go to that address, and the node does not take them. For example a floating or egress address that moved to another node.",
   },
   "nat-no-address": {
     step: "nat",

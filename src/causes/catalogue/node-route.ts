@@ -85,7 +85,7 @@ export const NODE_ROUTE = {
   },
   "ends-on-node": {
     step: "node-route",
-    title: "the packet ends on the node instead of where it was sent, and nobody waits for it there",
+    title: "the packet is delivered to the node instead of its destination, and no program listens there",
     severity: "error",
     stopsTraffic: true,
     dependsOn: [],
@@ -99,11 +99,11 @@ export const NODE_ROUTE = {
     stopsTraffic: true,
     dependsOn: [],
     about:
-      "DNAT to 127.0.0.1 in PREROUTING: the kernel drops what comes in for a loopback address (a martian) unless route_localnet is 1 on the interface. That setting opens all that listens on the node's loopback to whoever is behind the interface.",
+      "DNAT to 127.0.0.1 in PREROUTING: the kernel drops what comes in for a loopback address (a martian) unless route_localnet is 1 on the interface. That setting opens all that listens on the node's loopback to every host behind the interface.",
   },
   "ends-in-pod": {
     step: "pod-route",
-    title: "the packet ends in the pod itself, and nobody waits for it there",
+    title: "the packet is delivered to the pod itself, and no program listens there",
     severity: "error",
     stopsTraffic: true,
     dependsOn: NO_POD_ADDRESS,
@@ -130,7 +130,7 @@ export const NODE_ROUTE = {
   },
   "source-unanswered": {
     step: "node-route",
-    title: "the uplink's neighbours ask for the source address, and nobody answers",
+    title: "the uplink's neighbours ask for the source address, and the node does not answer",
     severity: "error",
     stopsTraffic: true,
     dependsOn: [],
@@ -184,7 +184,7 @@ export const NODE_ROUTE = {
   },
   "uplink-gateway-pinned": {
     step: "node-route",
-    title: "the node's own gateway has a fixed MAC address, and nobody answers",
+    title: "the node's own gateway has a fixed MAC address, and no answer comes",
     severity: "error",
     stopsTraffic: true,
     dependsOn: ["uplink-down"],
@@ -202,7 +202,7 @@ export const NODE_ROUTE = {
   },
   "other-links-address": {
     step: "node-route",
-    title: "packets leave with the address of another link of the node, and nobody answers",
+    title: "packets leave with the address of another link of the node, and no answer comes",
     severity: "error",
     stopsTraffic: true,
     dependsOn: [],
@@ -216,7 +216,7 @@ export const NODE_ROUTE = {
     stopsTraffic: true,
     dependsOn: [],
     about:
-      "Each node's pods have a part of one range, and each node routes the others' parts to them. What has no such route leaves by the default route, behind which nobody knows pods.",
+      "Each node's pods have a part of one range, and each node routes the others' parts to them. What has no such route leaves by the default route, and the routers there have no route to pods.",
   },
   "network-overlap": {
     step: "node-route",
@@ -234,6 +234,6 @@ export const NODE_ROUTE = {
     stopsTraffic: true,
     dependsOn: [],
     about:
-      "A bridge of the node has a range that somebody outside uses, too: what is meant for them ends on the bridge. Docker's and Compose's networks take ranges that offices and VPNs use.",
+      "A bridge of the node has a range that hosts outside use, too: packets for those hosts go to the bridge. Docker's and Compose's networks take ranges that offices and VPNs use.",
   },
 } as const satisfies Readonly<Record<string, CatalogueEntry>>;

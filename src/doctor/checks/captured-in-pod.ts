@@ -21,8 +21,8 @@ export function capturedInPod(context: CheckContext): Finding[] {
   if (rule === undefined) return [];
   return [
     finding("pod-rule-captures", {
-      text: `${rulesText(rules)} in ${pod.name} ${rules.length === 1 ? "sends" : "send"} what is for ${target.address} by table ${routingTableText(rule.table)}, where it gets no further: ${stopText(stop)}`,
-      owner: ownerOfPolicyRule(rule) ?? "whoever made the rule in the pod (a second network, a VPN)",
+      text: `${rulesText(rules)} in ${pod.name} ${rules.length === 1 ? "sends" : "send"} packets to ${target.address} to table ${routingTableText(rule.table)}, where they stop: ${stopText(stop)}`,
+      owner: ownerOfPolicyRule(rule) ?? "the program that made the rule in the pod (a second network, a VPN)",
       evidence: [
         ...rules.map((one) => ({ source: `ip rule in ${pod.name}`, value: policyRuleText(one) })),
         { source: "behind it", value: stopText(stop) },

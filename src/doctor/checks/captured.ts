@@ -117,8 +117,8 @@ export function capturedInVain(context: CheckContext): Finding[] {
   if (path.end === "unknown" || path.stops.length > 0) return [];
   return [
     finding("rule-captures", {
-      text: `${rulesText(rules)} ${rules.length === 1 ? "sends" : "send"} what ${context.pod.name} sends ${wayText(context, captured.way)}, where it gets no further: ${stopText(stop)}`,
-      owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+      text: `${rulesText(rules)} ${rules.length === 1 ? "sends" : "send"} what ${context.pod.name} sends ${wayText(context, captured.way)}, where they stop: ${stopText(stop)}`,
+      owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
       evidence: [...evidenceOf(context, captured), { source: "behind it", value: stopText(stop) }],
       consequence: "without the rule the pod's packets would get through",
       fix: pastRules(context, rules),
@@ -137,7 +137,7 @@ export function answersRefused(
   const text = route === undefined ? error : routeText(route, context.node.view.state.links);
   return finding("rule-captures", {
     text: `rule “${policyRuleText(rule)}” sends the answers to ${context.pod.name} to “${text}”, where they end`,
-    owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+    owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
     evidence: [
       { source: "ip rule", value: policyRuleText(rule) },
       { source: `ip route show table ${routingTableText(rule.table)}, for ${destination}`, value: text },
@@ -158,7 +158,7 @@ export function answersCaptured(context: CheckContext, stop: Astray): Finding | 
   const text = route === undefined ? `dev ${link.name}` : routeText(route, links);
   return finding("rule-captures", {
     text: `rule “${policyRuleText(rule)}” sends the answers to ${context.pod.name} out by ${link.name}: table ${routingTableText(rule.table)} has no route to ${address}`,
-    owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+    owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
     evidence: [
       { source: "ip rule", value: policyRuleText(rule) },
       { source: `ip route show table ${routingTableText(rule.table)}, for ${address}`, value: text },
@@ -180,10 +180,10 @@ export function capturedElsewhere(context: CheckContext): Finding[] {
   const { rule, rules, way } = captured;
   return [
     finding("rule-captures", {
-      text: `${rulesText(rules)} ${rules.length === 1 ? "sends" : "send"} what ${context.pod.name} sends ${wayText(context, way)}, not the way that it would have without the rule`,
-      owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+      text: `${rulesText(rules)} ${rules.length === 1 ? "sends" : "send"} what ${context.pod.name} sends ${wayText(context, way)}, not by the route that applies without the rule`,
+      owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
       evidence: evidenceOf(context, captured),
-      consequence: "what is there does not let it through, or does not answer",
+      consequence: "the network there drops the packets, or does not answer",
       fix: pastRules(context, rules),
       advice: ownWay(context, rule),
       confidence: "likely",

@@ -70,7 +70,7 @@ function findingOf(context: CheckContext, route: Route, other: Route, stop: Stop
   const text = routeText(route, links);
   const instead = routeText(other, links);
   return finding("route-captures", {
-    text: `route “${text}” takes what ${context.pod.name} sends, where it gets no further: ${stopText(stop)}; “${instead}” would carry it`,
+    text: `route “${text}” takes what ${context.pod.name} sends to where it stops: ${stopText(stop)}; “${instead}” would carry it`,
     owner: authorOf(route),
     evidence: [
       { source: `ip route get ${destination}`, value: text },
@@ -93,7 +93,9 @@ function cureOf(
   const { links } = context.node.view.state;
   const text = routeText(route, links);
   const metric = (route.metric ?? 0) - 1;
-  const advice = [`for good: have whoever made “${text}” take it back, or give it a higher metric`];
+  const advice = [
+    `for good: “${text}” must be deleted, or given a higher metric, by the program that made it`,
+  ];
   const isPlain = hopsOf(other).length === 1 && other.table === route.table && isDefaultRoute(other);
   // Nothing comes before 0, which IPv6 does not have.
   if (metric < 1 || !isPlain) return { advice };
@@ -117,6 +119,6 @@ function authorOf({ protocol, gateway }: Route): string {
     case "ospf":
       return `the routing daemon (${protocol})`;
     default:
-      return "the author of the route (a VPN, a second uplink's set-up)";
+      return "the program that made the route (a VPN, the set-up of a second uplink)";
   }
 }

@@ -24,8 +24,8 @@ export interface Cure {
 
 type Conditions = readonly (readonly [selector: keyof typeof LETTERS, value: string])[];
 
-/** `from anybody`: what is stopped is no answer of the destination but what routers on the way say. */
-type Senders = "from the destination" | "from anybody";
+/** `from any sender`: what is stopped is no answer of the destination but what routers on the way say. */
+type Senders = "from the destination" | "from any sender";
 
 /** Where a product takes its orders: what it wrote itself it writes again. */
 const OWN_WAY: readonly (readonly [product: RegExp, advice: string, exempt: boolean])[] = [
@@ -156,7 +156,7 @@ function conditionsOf(
     hook === "ingress" || place === "pod" || (hook === "prerouting" && priority < HOOK_PRIORITY.dstnat);
   const destination = early ? target.address : (left?.destination ?? target.address);
   const ip: "ip" | "ip6" = family === 4 ? "ip" : "ip6";
-  const anywhere = senders === "from anybody" || target.address === ANYWHERE[family].address;
+  const anywhere = senders === "from any sender" || target.address === ANYWHERE[family].address;
   if (direction === "out") {
     return [[`${ip} saddr`, sent.source], ...(anywhere ? [] : [[`${ip} daddr`, destination] as const])];
   }

@@ -9,6 +9,7 @@ import { decisionPlace, decisionText, targetText, textOfRule, traceCommand } fro
 import { stopText } from "../stop-text.ts";
 import { filterCure, isForProxy, type Filtered } from "./filter-cure.ts";
 import { emptyService, type EmptyService } from "./service.ts";
+import { UNKNOWN_OWNER } from "../../rules/owner.ts";
 import { ownerOfDecision } from "../whose.ts";
 
 export const filter: Check = {
@@ -58,8 +59,8 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
     text: policy
       ? `the policy of ${by.table.family} ${by.table.name} ${by.base.name} (${owner}) drops ${what(context, stop)}, and no rule there accepts`
       : isForProxy(by)
-        ? `${possessive(owner)} rule “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} gives ${what(context, stop)} to a transparent proxy, and nobody listens there`
-        : `${possessive(owner)} rule “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} ${rejected} ${what(context, stop)}`,
+        ? `${ruleOf(owner)} “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} gives ${what(context, stop)} to a transparent proxy, and no program listens there`
+        : `${ruleOf(owner)} “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} ${rejected} ${what(context, stop)}`,
     owner,
     evidence: [
       { source: place, value: decisionText(by) },
@@ -99,8 +100,9 @@ function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyS
   });
 }
 
-function possessive(owner: string): string {
-  return owner.endsWith(")") || owner.includes(",") ? `${owner}: the` : `${owner}'s`;
+function ruleOf(owner: string): string {
+  if (owner === UNKNOWN_OWNER) return "the rule";
+  return owner.endsWith(")") || owner.includes(",") ? `${owner}: the rule` : `${owner}'s rule`;
 }
 
 function counterOf({ rule, base }: Decision): string | undefined {
@@ -141,8 +143,8 @@ function unknown(context: CheckContext): Finding[] {
         value: doubt.likely ? `assumed: ${doubt.assumed ? "matches" : "does not match"}` : "unknown",
       })),
       consequence: certain
-        ? "what is said here holds in the usual case"
-        : "the answer holds for one of the possibilities; a trace of a real packet tells",
+        ? "the answer here is for the usual case"
+        : "the answer is for one of the cases; a trace of a real packet shows which one holds",
       fix: [anywhere(traceCommand(context.pod.name, context.target))],
       confidence: "possible",
     }),
@@ -161,14 +163,14 @@ function failingBranch({ predicted, path, pod, target }: CheckContext): Finding 
       ? ""
       : `, to ${endText(tuple.destination, tuple.destinationPort)},`;
   return finding("branch-fails", {
-    text: `some of ${pod.name}'s connections to ${targetText(target)} fail: those that ${chance.about} sends another way${to} get no further: ${stopText(stop)}`,
+    text: `some of ${pod.name}'s connections to ${targetText(target)} fail: those that ${chance.about} sends another way${to} stop: ${stopText(stop)}`,
     owner: "the rules named",
     evidence: [
       { source: chance.about, value: chance.assumed ? "what works: matches" : "what works: does not match" },
       { source: "the other way", value: stopText(stop) },
     ],
     consequence: "a share of the connections fails, the others work",
-    advice: ["mend that way, or have its owner take it out (an endpoint that is gone)"],
+    advice: ["repair that path, or remove it at its owner (an endpoint that is gone)"],
     confidence: "likely",
   });
 }
@@ -209,7 +211,7 @@ function leaking(context: CheckContext, growth: number): Finding {
     ],
     consequence: "the other side sees packets from addresses it does not know, and resets connections",
     fix: [context.setSysctl("node", "net.netfilter.nf_conntrack_tcp_be_liberal", "1")],
-    advice: ["or drop them where they are forwarded: ct state invalid drop"],
+    advice: ["or drop them in the forward chain: ct state invalid drop"],
     confidence: "possible",
   });
 }

@@ -119,7 +119,7 @@ function lostOrigin(context: CheckContext): Origin {
       ...off.flatMap((link) => said("", command`sysctl -w ${sysctlWord(name(link, "disable_ipv6"))}=0`)),
       ...(off.length > 0 ? [] : deaf).flatMap((link) =>
         said(
-          `where the route comes by router advertisement, which a node that forwards does not hear on ${link.name}: `,
+          `if the route comes by router advertisement: a node that forwards ignores those on ${link.name} unless `,
           command`sysctl -w ${sysctlWord(name(link, "accept_ra"))}=2`,
         ),
       ),

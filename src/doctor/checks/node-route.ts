@@ -87,7 +87,7 @@ function rulesMissing(context: CheckContext): Finding[] {
   return [
     finding("node-rules-missing", {
       text: `the node has no rule “from all lookup ${routingTableText(missing[0]![1])}”`,
-      owner: "whoever deleted it (systemd-networkd removes rules it did not make)",
+      owner: "the program that deleted it (systemd-networkd removes rules it did not make)",
       evidence: [
         { source: `${ip} rule`, value: own.length === 0 ? "none" : own.map(policyRuleText).join("; ") },
       ],
@@ -123,7 +123,11 @@ function uplink(context: CheckContext): Finding[] {
           // A link without carrier is up already: what is wrong is at the link's other end.
           ...(kind === "link-down"
             ? { fix: [context.linkUp("node", stop.link.name)] }
-            : { advice: [`look at what ${stop.link.name} is plugged into: its other end is down or gone`] }),
+            : {
+                advice: [
+                  `look at the other end of ${stop.link.name} (switch port, veth peer): it is down or gone`,
+                ],
+              }),
         }),
       );
     }
@@ -200,7 +204,7 @@ function astray(context: CheckContext): Finding[] {
         { source: `ip route get ${stop.address}`, value: text },
         { source: `${context.pod.name} is connected to`, value: stop.expected.name },
       ],
-      consequence: "answers go to somebody else",
+      consequence: "answers go to other hosts",
       fix: forAddress(context, stop.address, () => routeBack(context, stop.address)),
       advice: ["for good: give one of the two networks another range"],
     });
@@ -227,7 +231,7 @@ function inside(context: CheckContext): Finding[] {
   const ports = links.filter((link) => link.master === bridge.index).length;
   return [
     finding("destination-overlap", {
-      text: `${destination} lies in the range of ${bridge.name}, a network of this node, where nobody has it: “${text}”`,
+      text: `${destination} lies in the range of ${bridge.name}, a network of this node, where no pod has it: “${text}”`,
       owner: OWNER,
       evidence: [
         { source: `ip route get ${destination}`, value: text },
@@ -250,7 +254,9 @@ function rangeTaken(
   const forGood = `for good: give the network of ${bridge} another range`;
   if (route !== undefined && isDefaultRoute(route)) {
     return {
-      advice: [`have whoever made “${routeText(route, context.node.view.state.links)}” take it back`],
+      advice: [
+        `“${routeText(route, context.node.view.state.links)}” must be deleted by the program that made it`,
+      ],
     };
   }
   return { fix: hostRoute(context), advice: [forGood] };

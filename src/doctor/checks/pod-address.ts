@@ -107,7 +107,7 @@ function noAddress(context: CheckContext): Finding[] {
                 ? `give ${link.name} a larger mtu in the network's configuration, then make the pod anew: the kernel took its IPv6 addresses away`
                 : off
                   ? `the pod gets no address while ${name} is 1: find who set it (the pod's own sysctls, or its runtime), then make the pod anew`
-                  : "delete the pod, so that its runtime makes it anew",
+                  : "delete the pod; its runtime makes it anew",
             ]
           : [],
     }),
@@ -221,7 +221,7 @@ function duplicates(context: CheckContext): Finding[] {
               }
             : {
                 advice: [
-                  "one of the two has to give it up: delete the pod that holds it without a lease of the IPAM, so that its runtime makes it anew",
+                  "delete the pod that has it without a lease of the IPAM; its runtime makes it anew with another address",
                 ],
               }),
         }),

@@ -91,13 +91,13 @@ function addressLost(context: CheckContext, flow: FlowGroup): Finding {
   const now = context.path.left!.source;
   return finding("flow-address-lost", {
     text: `${context.pod.name}'s ${flow.protocol} flow to ${flowEnd(flow)} is still translated to ${flow.translatedTo}, which the node no longer has`,
-    owner: "the flow is from before the change; SNAT does not follow",
+    owner: "the flow began before the change; SNAT keeps the address that it had then",
     evidence: [
       flowEvidence(flow),
       { source: "addresses of the node", value: `none is ${flow.translatedTo}` },
       { source: "a new flow would be translated to", value: now },
     ],
-    consequence: "its answers go nowhere, and as long as the pod sends the kernel does not forget it",
+    consequence: "its answers are lost, and the kernel keeps the flow for as long as the pod sends",
     fix: [forget(context, flow)],
     confidence: "likely",
   });
@@ -115,7 +115,7 @@ function outdated(context: CheckContext, flow: FlowGroup, what: string): Finding
     text: `${context.pod.name}'s ${flow.protocol} flow to ${flowEnd(flow)} ${what}`,
     owner: "the flow is older than the rules, or than the pod",
     evidence: [flowEvidence(flow), ...rule],
-    consequence: "no rule is asked again for it, as long as somebody sends",
+    consequence: "no rule decides about it again for as long as packets are sent",
     fix: [forget(context, flow)],
     confidence: "likely",
   });
@@ -182,7 +182,7 @@ function others(context: CheckContext): Finding[] {
       text: `${count} tracked ${count === 1 ? "flow is" : "flows are"} translated to ${first.translatedTo}, which the node does not have`,
       owner: "connections from before a change of address",
       evidence: flows.slice(0, 5).map(flowEvidence),
-      consequence: "their answers go nowhere; UDP flows live as long as somebody sends",
+      consequence: "their answers are lost; UDP flows live for as long as packets are sent",
       fix: [context.fix("node", command`wayout conntrack flush --reply-dst ${first.translatedTo}`)],
       confidence: "likely",
     }),

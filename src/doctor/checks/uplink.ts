@@ -18,7 +18,7 @@ export function enslavedUplink(context: CheckContext): Finding[] {
   return [
     finding("uplink-enslaved", {
       text: `${outLink.name}, the node's way out, is a port of bridge ${bridge.name}: what comes in goes to the bridge, and the node's addresses and routes are ${outLink.name}'s`,
-      owner: `whoever put ${outLink.name} into ${bridge.name}`,
+      owner: `the program that put ${outLink.name} into ${bridge.name}`,
       evidence: [
         { source: `links of the node: ${outLink.name}`, value: `master ${bridge.name}` },
         {
@@ -58,7 +58,7 @@ export function pinnedGateway(context: CheckContext): Finding[] {
   return [
     finding("uplink-gateway-pinned", {
       text: `the node has ${gateway === context.path.left?.destination ? "" : "its gateway "}${gateway} fixed at ${known.mac} (PERMANENT), and does not ask whether that is still so`,
-      owner: "whoever fixed the entry",
+      owner: "the program that fixed the entry",
       evidence: [
         {
           source: `ip ${flag}neigh show dev ${outLink.name}`,
@@ -66,7 +66,7 @@ export function pinnedGateway(context: CheckContext): Finding[] {
         },
       ],
       consequence:
-        "when the router was replaced, or its address moved, frames go to a MAC address that nobody has",
+        "when the router was replaced, or its address moved, frames go to a MAC address that no host has",
       fix: [
         context.fix(
           "node",
@@ -124,14 +124,14 @@ export function otherLinksAddress(context: CheckContext): Finding[] {
   ];
 }
 
-/** ARP is off where somebody has to be asked for a MAC address. */
+/** ARP is off where a neighbour has to be asked for a MAC address. */
 export function withoutArp(context: CheckContext): Finding[] {
   return context.stops("link-noarp").map(({ link, address, place }) => {
     const where = place === "pod" ? `in ${context.pod.name}` : "of the node";
     const known = neighbourAt(place === "pod" ? context.inside!.view : context.node.view, link, address);
     return finding("link-noarp", {
       text: `ARP is off on ${link.name} ${where} (NOARP), by which ${address} is to be reached: frames for it are addressed to ${link.name} itself`,
-      owner: `whoever switched it off on ${link.name}`,
+      owner: `the program that switched it off on ${link.name}`,
       evidence: [
         { source: `links ${where}: ${link.name}`, value: link.flags.join(",") },
         ...(known?.mac === undefined
@@ -143,7 +143,7 @@ export function withoutArp(context: CheckContext): Finding[] {
               },
             ]),
       ],
-      consequence: "nobody takes the frames, and nobody who asks for the link's own addresses is answered",
+      consequence: "no host takes the frames, and requests for the link's own addresses are not answered",
       fix: [
         context.fix(place, command`ip link set dev ${link.name} arp on`, undefined, {
           kind: "arp-on",
@@ -155,7 +155,7 @@ export function withoutArp(context: CheckContext): Finding[] {
   });
 }
 
-/** The node sends what came from a pod's network back into it, to somebody there. */
+/** The node sends what came from a pod's network back into it, to a pod there. */
 export function inwardRoute(context: CheckContext): Finding[] {
   const { outLink, inLink, routed } = context.path;
   const { view } = context.node;
@@ -183,7 +183,7 @@ export function inwardRoute(context: CheckContext): Finding[] {
         },
         ...(holder === undefined ? [] : [{ source: "who has the gateway's address", value: holder.name }]),
       ],
-      consequence: `whether it leaves is for ${who} to say: it has to forward and to translate it`,
+      consequence: `${who} has to forward and to translate it`,
       advice: [
         `give the node a default route by its uplink (ip ${familyFlag(routed.destination)
           .map((one) => `${one} `)
