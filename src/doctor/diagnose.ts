@@ -128,9 +128,27 @@ function answersOf(
 /** Only of what gets through by the tables: where something stops it, that is the reason. */
 function suspicionsIn(context: CheckContext, gaps: string[]): Finding[] {
   if (context.path.stops.length > 0) return [];
-  return CHECKS.flatMap((check) =>
+  const facts = CHECKS.flatMap((check) =>
     check.suspects === undefined ? [] : answersOf(context, check, check.suspects, gaps),
   ).map((found) => judged(context, found, () => []));
+  return [...facts, ...otherwiseIn(context)];
+}
+
+/** More other ends of one path are not judged: each costs as much as the first. */
+const MOST_OTHER_ENDS = 3;
+
+/** What stops the packet where a question is answered the other way: a limit that is used up. */
+function otherwiseIn({ snapshot, pod, target, predicted }: CheckContext): Finding[] {
+  return predicted.otherwise
+    .filter(({ path, by }) => path.stops.length > 0 && by.share === undefined)
+    .slice(0, MOST_OTHER_ENDS)
+    .flatMap(({ path, by }) => {
+      const other = { ...predicted, path, doubts: [by], otherwise: [] };
+      const context = new CheckContext(snapshot, pod, target, other);
+      return withoutSymptoms(raisedIn(context))
+        .filter((one) => one.stopsTraffic)
+        .map((found) => judged(context, found, raisedIn));
+    });
 }
 
 /** A finding is hidden while one of its causes stands. */

@@ -62,11 +62,14 @@ function redirection({ after, rule }: TranslationReport): { to: string; by?: str
 /** What was seen, with its commands as they must be typed here. */
 function seenStop(stop: TraceStop, snapshot: Snapshot, podName: string): SeenStop {
   const podPath = snapshot.pods.find((one) => one.name === podName)?.state?.path;
-  const { code, reason, lastSeen, owner, todo, fix, evidence } = stop;
+  const { code, reason, lastSeen, rule, owner, todo, fix, evidence } = stop;
   return {
     code,
     said: reason,
     lastSeen,
+    ...(rule?.handle === undefined
+      ? {}
+      : { rule: `table ${rule.family} ${rule.table} chain ${rule.chain} handle ${rule.handle}` }),
     ...(owner === undefined ? {} : { owner }),
     ...(todo === undefined ? {} : { todo }),
     fix: (fix ?? []).flatMap(({ place, command }) => {
