@@ -79,7 +79,7 @@ export function diagnose(snapshot: Snapshot, pod: PodState, target: Target): Dia
   const raised = raisedIn(context, gaps);
   const elsewhere = sentElsewhere(predicted.path);
   const causes = withoutSymptoms(raised).map((found) =>
-    withRule(judged(context, found, raisedIn), elsewhere),
+    withRule(judged(context, found, raisedIn), elsewhere, predicted.path),
   );
   const findings = inOrder(withUnnamed(causes, predicted.path, pod.name));
   const stopping = findings.filter((one) => one.stopsTraffic);

@@ -20,6 +20,8 @@ export type Change =
   | { readonly kind: "add-route"; readonly place: RepairPlace; readonly route: Route }
   | { readonly kind: "link-mtu"; readonly place: RepairPlace; readonly link: string; readonly mtu: number }
   | { readonly kind: "port"; readonly link: string; readonly state: Partial<NonNullable<Link["port"]>> }
+  | { readonly kind: "arp-on"; readonly place: RepairPlace; readonly link: string }
+  | { readonly kind: "add-policy-rule"; readonly place: RepairPlace; readonly rule: PolicyRule }
   | { readonly kind: "leave-bridge"; readonly link: string }
   | {
       readonly kind: "forget-neighbour";
@@ -102,6 +104,13 @@ function changedState(state: NamespaceState, change: Change): NamespaceState | u
       return withLink(state, change.link, (link) =>
         link.port === undefined ? link : { ...link, port: { ...link.port, ...change.state } },
       );
+    case "arp-on":
+      return withLink(state, change.link, (link) => ({
+        ...link,
+        flags: link.flags.filter((flag) => flag !== "NOARP"),
+      }));
+    case "add-policy-rule":
+      return { ...state, rules: [...state.rules, change.rule] };
     case "leave-bridge":
       return withLink(state, change.link, freed);
     case "delete-policy-rule":
