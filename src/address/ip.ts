@@ -1,7 +1,11 @@
 /**
- * IP addresses as values. Everywhere in wayout an address is its canonical text: dotted quad for IPv4
- * (RFC 791), RFC 5952 for IPv6. Text compares with ===, works as a Map key and is already JSON. Only
- * arithmetic and the wire need another shape, and this file converts.
+ * Room `address/`: IP addresses, prefixes and MAC addresses as values. Everywhere in wayout an address is its
+ * canonical text: dotted quad for IPv4 (RFC 791), RFC 5952 for IPv6. Text compares with ===, works as a Map key and is
+ * already JSON. Only arithmetic and the wire need another shape, and this room converts.
+ *
+ * In: text that people, files and programs wrote; bytes of packets and netlink.
+ * Out: canonical text, numbers, bytes; AddressError for text that is no address.
+ * Touches: nothing.
  */
 
 /** 4 or 6. */

@@ -1,7 +1,12 @@
 /**
- * Lets pods through other products' filters, where the policy asks for it and nowhere else: one marked rule a prefix, by the
- * product's own door. Which doors were used is remembered under /run/wayout, so that they are closed again when nobody
- * wants them any more, by whichever process.
+ * Room `admission/`: lets pods through other products' filters, where the policy asks for it and nowhere else: one
+ * marked rule a prefix, by the product's own door. Which doors were used is remembered under /run/wayout, so that any
+ * process can close them again.
+ *
+ * In: the policy's `admit`, and the sources that are translated.
+ * Out: what was admitted, and what is no longer.
+ * Touches: marked rules in DOCKER-USER, ufw, firewalld and FORWARD, by those products' own programs;
+ *   /run/wayout/admission.
  */
 import { messageOf } from "../error.ts";
 import { makeDirectory, readTextIfThere, removeFile, removeIfEmpty } from "../kernel/file.ts";

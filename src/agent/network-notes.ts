@@ -51,6 +51,22 @@ export class NetworkNotes {
     for (const route of routes) if (isDefaultRoute(route)) this.#know(route);
   }
 
+  /** What leads out, as it is now: default routes, and the links that are no pod's with their addresses. */
+  facts(): string[] {
+    const links = [...this.#links.values()].filter((link) => this.#matters(link));
+    const named = new Map(links.map((link) => [link.index, link.name]));
+    const addresses = [...this.#addresses].flatMap((key) => {
+      const [index = "", text = ""] = key.split(" ");
+      const name = named.get(Number(index));
+      return name === undefined || text.startsWith("fe80:") ? [] : [`the address ${text} on ${name}`];
+    });
+    return [
+      ...[...this.#defaults.keys()].map((text) => `the ${text}`),
+      ...links.map(({ name, up }) => `the link ${name} (${up ? "up" : "down"})`),
+      ...addresses,
+    ].sort();
+  }
+
   of(event: RouteEvent): NetworkNote[] {
     switch (event.kind) {
       case "link":

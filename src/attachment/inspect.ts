@@ -64,7 +64,7 @@ function linkProblems(
   pod: NetworkNamespace | undefined,
 ): Problem[] {
   if (attachment.phase !== "attached") {
-    return [problem("half-made", `half-made: a run was killed while ${attachment.phase} it`)];
+    return [problem("half-made", `incomplete: a wayout command was killed while ${attachment.phase} it`)];
   }
   if (pod === undefined) return [problem("pod-namespace-gone", "the namespace is gone")];
   const hasFamily = (gateway: string): boolean =>

@@ -71,7 +71,7 @@ function checkLabel(label: string, doing: string): void {
     code: "bad-namespace-name",
     kind: "usage",
     doing,
-    said: `"${label}" is neither a name that 'ip netns' could show nor an absolute path`,
+    said: `"${label}" is neither a name for 'ip netns' nor an absolute path`,
   });
 }
 

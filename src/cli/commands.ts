@@ -18,7 +18,7 @@ export interface CommandEntry {
 export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "lab",
-    summary: "the way out, step by step, in throw-away namespaces; and a place to play",
+    summary: "the way out, step by step, in throw-away namespaces; and a lab to practise in",
     load: async () => (await import("./lab.ts")).labCommand(),
   },
   {
@@ -28,12 +28,12 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "detach",
-    summary: "take it back",
+    summary: "undo attach",
     load: async () => (await import("./detach.ts")).detachCommand(),
   },
   {
     name: "list",
-    summary: "who has a way out on this machine, and whether it stands",
+    summary: "the namespaces with a way out on this machine, and whether it works",
     load: async () => (await import("./list.ts")).listCommand(),
   },
   {
@@ -48,7 +48,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "conntrack",
-    summary: "the table: list, watch, stats, flush",
+    summary: "the connection tracking table: list, watch, stats, flush",
     load: async () => (await import("./conntrack.ts")).conntrackCommand(),
   },
   {
@@ -58,7 +58,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "doctor",
-    summary: "why can this pod not reach the outside? the checklist, with evidence and cure",
+    summary: "why can this pod not reach the outside? the checklist, with evidence and fix",
     load: async () => (await import("./doctor.ts")).doctorCommand(),
   },
   {
@@ -68,7 +68,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "agent",
-    summary: "keeps all of it true, as long as it runs",
+    summary: "keeps all of it in place for as long as it runs",
     load: async () => (await import("./agent.ts")).agentCommand(),
   },
   {
@@ -78,7 +78,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "history",
-    summary: "what changed on this node, when, and by whom: the agent's journal",
+    summary: "what changed on this node, when, and by which program: the agent's journal",
     load: async () => (await import("./history.ts")).historyCommand(),
   },
   {

@@ -77,11 +77,11 @@ export function storySummary(report: StoryReport): string {
   const seconds = (report.wallMs / 1000).toFixed(1);
   const chapters = `${report.chapters.length} chapters, ${steps.length} steps, ${seconds} s`;
   if (report.ok) {
-    return `\n${style.good("✓")} ${chapters}: everything was as the story says, and nothing is left.\n  ${style.quiet(
-      "Play in this world: wayout lab up, then wayout lab exec ns-blue -- curl -s http://api.github.com",
+    return `\n${style.good("✓")} ${chapters}: every step did what it should, and nothing is left.\n  ${style.quiet(
+      "Try it yourself: wayout lab up, then wayout lab exec ns-blue -- curl -s http://api.github.com",
     )}\n`;
   }
-  return `\n${style.bad("✗")} ${chapters}: ${failed === 0 ? "the story broke off before its end" : `${failed} not as the story says`}.\n`;
+  return `\n${style.bad("✗")} ${chapters}: ${failed === 0 ? "the story stopped before its end" : `${failed} steps did not do what they should`}.\n`;
 }
 
 function wrap(text: string, width: number, indent: string): string {

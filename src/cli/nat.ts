@@ -28,20 +28,20 @@ import { printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
 
 const HELP = `
-What leaves a node with a private source address gets no answer: nobody outside knows the way back. NAT gives it the
+What leaves a node with a private source address gets no answer: no router outside has a route back. NAT gives it the
 node's own address (MASQUERADE) or a fixed one (SNAT).
 
 Examples:
   wayout nat show                              every NAT rule of this node, whose it is, and which are dead
-  sudo wayout nat explain ns-blue 192.0.2.4    is it translated, as whom, and whose wish is that
-  wayout nat apply -f policy.yaml --dry-run    what a policy means, without touching anything
-  sudo wayout nat apply -f policy.yaml         make it so; doing it again changes nothing
+  sudo wayout nat explain ns-blue 192.0.2.4    is it translated, to which address, and by which owner
+  wayout nat apply -f policy.yaml --dry-run    what a policy would change, without changing it
+  sudo wayout nat apply -f policy.yaml         apply it; a second time changes nothing
   sudo wayout nat apply -f policy.yaml --cut   also for connections that have another translation already
-  sudo wayout nat remove                       take it back, and what the policy's admit opened
+  sudo wayout nat remove                       remove its rules, and those that its admit made
 
 examples/nat-policy.yaml shows every key; a file of ip-masq-agent works as it is. Networks of \`wayout attach\` and of
-the CNI plugin have their own rules beside the policy's: as whom their pods leave is theirs to say. What the policy
-leaves untranslated is left so for their pods, too.`;
+the CNI plugin have their own rules beside the policy's: those decide the address that their pods leave with. What the policy
+leaves untranslated stays untranslated for their pods, too.`;
 
 /** `wayout nat show`, `explain`, `apply` and `remove`. */
 export function natCommand(): Command {
@@ -68,11 +68,11 @@ function backendOption(text: string): Option {
 
 function applyCommand(): Command {
   return new Command("apply")
-    .description("carry out a policy file; other owners' rules stay as they are")
+    .description("apply a policy file; other owners' rules stay as they are")
     .requiredOption("-f, --file <path>", "YAML or JSON; - reads standard input")
-    .option("--dry-run", "say what it would do, and print the ruleset")
-    .option("--cut", "forget tracked flows that have another translation, too: they break")
-    .addOption(backendOption("instead of the one the file names"))
+    .option("--dry-run", "print what it would do, and the ruleset")
+    .option("--cut", "also forget tracked flows that have another translation: those connections break")
+    .addOption(backendOption("the backend, instead of the one that the file names"))
     .addOption(namespaceOption())
     .option("--json", "one JSON value")
     .action(
@@ -144,7 +144,7 @@ function sharedOn(
 function sharedText({ owner, cidrs, untranslated, elsewhere }: Shared): string {
   const from = cidrs.map((cidr) => style.address(cidr)).join(", ");
   if (elsewhere === undefined) {
-    return `${style.good("✓")} ${from} leaves as ${owner} says, and untranslated to ${untranslated.join(", ")} as the policy says`;
+    return `${style.good("✓")} ${from} leaves as ${owner} has it, and untranslated to ${untranslated.join(", ")} as the policy has it`;
   }
   return `${style.warn("!")} ${from} is translated by ${owner} with ${elsewhere} even to ${untranslated.join(", ")}: take one backend for both`;
 }
@@ -218,7 +218,7 @@ function appliedText(
     change.changed
       ? `${style.good("✓")} the policy is in force now (backend ${name})`
       : !BACKENDS[name].translates
-        ? `${style.good("✓")} nothing to do: the backend ${name} leaves NAT to somebody else`
+        ? `${style.good("✓")} nothing to do: the backend ${name} makes no NAT rules: another program does`
         : `${style.good("✓")} the policy was in force already; nothing changed (backend ${name})`,
     ...shown.map((drift) => style.quiet(`    before: ${driftText(drift)}`)),
     ...(change.drifts.length > shown.length
@@ -227,8 +227,8 @@ function appliedText(
     ...flowLines(change.flows),
     ...moved.map((backend) => `${style.good("✓")} its rules in ${backend} are gone`),
     policyText(policy),
-    `${style.hint("→")} see it among all NAT rules: ${style.command("wayout nat show")}`,
-    `${style.hint("→")} take it back: ${style.command("wayout nat remove")}`,
+    `${style.hint("→")} see it with all NAT rules: ${style.command("wayout nat show")}`,
+    `${style.hint("→")} remove it: ${style.command("wayout nat remove")}`,
     "",
   ].join("\n");
 }
@@ -283,9 +283,9 @@ function counted(flows: number): string {
 
 function removeCommand(): Command {
   return new Command("remove")
-    .description("take the policy's rules back, whichever backend holds them")
-    .option("--owner <name>", "somebody else's of ours: attach, cni/NETWORK", POLICY_OWNER)
-    .option("--all", "everything that wayout ever installed here")
+    .description("remove the policy's rules, in every backend")
+    .option("--owner <name>", "another owner of wayout's rules: attach/BRIDGE, cni/NETWORK", POLICY_OWNER)
+    .option("--all", "the rules of all owners of wayout")
     .addOption(namespaceOption())
     .option("--json", "one JSON value")
     .action(async (options: Common & { readonly owner: string; readonly all?: boolean }) => {

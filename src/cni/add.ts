@@ -37,7 +37,7 @@ export async function add(context: CniContext): Promise<Result> {
   using pod = openPodNamespace(call.netns!, context.namespace);
   const progress: Progress = { undo: [], links: [] };
   try {
-    using _lock = lockNetwork(header.network, "shared");
+    using _lock = lockNetwork(header.network, context.namespace, "shared");
     if (ipam?.wantsLink === true) connectAhead(context, configuration, pod, progress);
     const assignment = ipam?.add() ?? NO_ADDRESSES;
     if (ipam !== undefined) progress.undo.push(() => ipam.del());
@@ -98,10 +98,10 @@ async function use(
   progress: Progress,
 ): Promise<void> {
   await forgetEarlierOwners(network, space, addresses, namespace);
-  progress.undo.push(() => unmark(network, addresses));
+  progress.undo.push(() => unmark(network, namespace, addresses));
   // Only then does nobody but the other plugin know at the end whose addresses they were.
   if (ipam?.wantsLink === true)
-    noteOwner(network, hostVethName(network, call.container, call.interfaceName), addresses);
+    noteOwner(network, namespace, hostVethName(network, call.container, call.interfaceName), addresses);
 }
 
 /** Where the pod's interface stands in the result: behind the bridge and the host's end, as everybody expects. */

@@ -74,7 +74,7 @@ function readHostLocalOf(header: NetworkHeader, call: CniCall): HostLocalConfigu
 function refuseSeveral({ sets }: HostLocalConfiguration, fields: NetworkHeader["fields"]): void {
   const families = sets.map((set) => set[0]!.subnet.family);
   if (new Set(families).size < families.length) {
-    fields.refuse("cniVersion", "before 0.3.0 has no room for two addresses of one family");
+    fields.refuse("cniVersion", "before 0.3.0 takes one address of a family, not two");
   }
 }
 
@@ -210,7 +210,7 @@ class Delegated implements AddressManagement {
         code: "delegate-failed",
         kind: "broken",
         doing: `asking the IPAM plugin ${ipamType} for an address`,
-        said: "it succeeded and gave none",
+        said: "it succeeded and returned none",
       });
     }
     const addresses = result.ips.map(({ address, gateway }): AssignedAddress => ({

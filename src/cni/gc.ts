@@ -1,5 +1,6 @@
 /** GC: everything of a network that no valid attachment holds is taken away, and failures are told together. */
 import { messageOf, WayoutError } from "../error.ts";
+import { requireSharedRun } from "../kernel/shared-run.ts";
 import type { AddressOwner } from "../ipam/assignment.ts";
 import { asList, Fields } from "../ipam/fields.ts";
 import type { CniContext } from "./context.ts";
@@ -42,7 +43,7 @@ export function readValidAttachments(fields: Fields): AddressOwner[] {
 /**
  * @param dryRun only look
  * @param keptLinks host ends that stay whatever their label says
- * @throws WayoutError `garbage-left` with every failure, after everything was tried
+ * @throws WayoutError `run-not-shared`, or `garbage-left` with every failure, after everything was tried
  */
 export async function gc(
   context: CniContext,
@@ -50,7 +51,8 @@ export async function gc(
   dryRun = false,
   keptLinks: readonly string[] = [],
 ): Promise<Collected> {
-  const { header, node } = context;
+  const { header, node, namespace } = context;
+  if (!dryRun) requireSharedRun(namespace, `collecting the garbage of network ${header.network}`);
   const failures: string[] = [];
   const attempt = async <T>(step: () => T | Promise<T>, otherwise: T): Promise<T> => {
     try {

@@ -125,11 +125,11 @@ class Scene implements Disposable {
 
   /** Why a link that no runtime remembers may be somebody's still; undefined when everything speaks against it. */
   #doubtAbout(link: LinkState, owner: AddressOwner | undefined, hidden: boolean): string | undefined {
-    if (hidden) return "the namespaces of this node's pods are not to be seen from here";
+    if (hidden) return "the namespaces of this node's pods are not visible from here";
     const holder = this.#holders.of(link);
     if (holder !== undefined) return `its namespace is there: ${holder}`;
     const age = owner === undefined ? undefined : this.#ageOf(owner);
-    if (age === undefined) return "nothing says how old it is";
+    if (age === undefined) return "its age is unknown";
     return age < FORGOTTEN_MS ? "it is younger than ten minutes" : undefined;
   }
 
@@ -150,7 +150,7 @@ class Scene implements Disposable {
     this.#kept.push(owner);
     const why =
       holder === undefined
-        ? `${stranger} leads to a pod that is not to be seen from here, and may have it`
+        ? `${stranger} leads to a pod that is not visible from here and may have it`
         : `it is in use: ${holder}`;
     this.#doubts.push({ what, why });
   }

@@ -98,7 +98,7 @@ export async function leaveNetwork(
 ): Promise<boolean> {
   if (made.length === 0 && ipam === undefined) return false;
   if ((ipam?.held() ?? 0) > 0) return false;
-  using _lock = lockNetwork(header.network, "alone");
+  using _lock = lockNetwork(header.network, namespace, "alone");
   if ((ipam?.held() ?? 0) > 0 || linksOf(header.network, node).length > 0) return false;
   for (const name of made) {
     const kind = node.linkState(name)?.kind;

@@ -20,7 +20,7 @@ export async function putBack(context: CniContext, state: EnsuredNetwork): Promi
   const { node, namespace } = context;
   const began = performance.now();
   try {
-    using _network = lockNetwork(network, "shared", TIMEOUT_MS);
+    using _network = lockNetwork(network, namespace, "shared", TIMEOUT_MS);
     if (linksOf(network, node).length === 0) return;
     const doing = `putting back the NAT rules of network ${network}`;
     using _rules = takeNatLock(namespace, doing, Math.max(0, TIMEOUT_MS - (performance.now() - began)));

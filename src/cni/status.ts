@@ -4,6 +4,7 @@
  */
 import { parseCidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
+import { requireSharedRun } from "../kernel/shared-run.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import { missingGateways } from "../network/bridge.ts";
@@ -22,6 +23,7 @@ export async function status(context: CniContext): Promise<void> {
   const configuration = readConfiguration(context.header, {});
   const ipam = context.addresses();
   const { network, bridge } = configuration;
+  requireSharedRun(context.namespace, `looking after network ${network}`);
   try {
     ipam?.status();
   } catch (error) {

@@ -1,3 +1,10 @@
+/**
+ * Room `flows/`: tracked connections as translations: source, outgoing address, destination, and who really answers.
+ *
+ * In: entries of conntrack, filters.
+ * Out: lines, JSON, statistics, events; flows that were deleted.
+ * Touches: the connection table: read; entries are deleted only where forget.ts or a flush is asked to.
+ */
 import type { ConntrackEntry, ConntrackTuple } from "../linux/conntrack/entry.ts";
 import { IPS, stateNames } from "../linux/conntrack/status.ts";
 

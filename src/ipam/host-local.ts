@@ -1,4 +1,11 @@
-/** Address management with host-local's files: what its ADD, DEL, CHECK, GC and STATUS do, in this process. */
+/**
+ * Room `ipam/`: address management with host-local's files: what its ADD, DEL, CHECK, GC and STATUS do, in this
+ * process.
+ *
+ * In: the `ipam` part of a network configuration, a container and its interface.
+ * Out: an Assignment: addresses, gateways, routes, DNS; or a WayoutError.
+ * Touches: /var/lib/cni/networks/NETWORK (or dataDir), under its lock; resolv.conf where the configuration names one.
+ */
 import { messageOf, WayoutError } from "../error.ts";
 import { MOST_SETTINGS_BYTES, readRegular } from "../kernel/file.ts";
 import type { AssignedAddress, Assignment, Dns, AddressOwner } from "./assignment.ts";
@@ -111,7 +118,7 @@ export function check(directory: string, owner: AddressOwner, addresses: readonl
         holder === undefined
           ? `${directory}/${address} does not say that it belongs to ${owner.container}`
           : `${directory}/${address} belongs to ${holder.container} ${holder.interfaceName}`,
-      todo: "Two pods may be given this address: recreate this one.",
+      todo: "Two pods may get this address: delete this pod and let its runtime make it anew.",
     });
   }
 }
@@ -181,7 +188,7 @@ function alreadyAttached(
     kind: "usage",
     doing: `reserving an address of network ${network}`,
     said: `${owner.interfaceName} of container ${owner.container} holds ${held.join(" and ")} already`,
-    todo: "DEL this attachment before it is added again.",
+    todo: "Run DEL for this attachment before the next ADD.",
     details: { addresses: held },
   });
 }

@@ -26,10 +26,7 @@ export function readRange(fields: Fields): AllocationRange {
   // Host bits are cut off without a word: the reference implementation's users have them in their files.
   const subnet = asCidr(subnetText, fields.pathOf("subnet"), "keep");
   if (subnet.prefixLength > ipBits(subnet.family) - 2) {
-    throw new FieldError(
-      fields.pathOf("subnet"),
-      `${cidrText(subnet)} has too few addresses to give any away`,
-    );
+    throw new FieldError(fields.pathOf("subnet"), `${cidrText(subnet)} has too few addresses to assign one`);
   }
   const gateway = gatewayOf(fields, subnet);
   const startText = inSubnet(fields, "rangeStart", subnet);

@@ -190,7 +190,7 @@ export function busy(path: string, { doing, timeoutMs }: Pick<LockWait, "doing" 
     todo:
       holder === undefined
         ? `See who holds it: fuser -v ${path}`
-        : `Wait until it is done, or look what it is doing: ps -fp ${holder.pid}`,
+        : `Wait until it is done, or see what it does: ps -fp ${holder.pid}`,
     details: { lock: path, ...(holder === undefined ? {} : { pid: holder.pid }) },
   });
 }

@@ -1,7 +1,12 @@
 /**
- * The only file that imports bun:ffi. It holds the libc calls that Node's and Bun's own APIs lack (sockets of other
- * families, namespaces, mounts, bpf(2)) and those that file.ts needs. Each call is checked: a refusal becomes a
- * SystemError with the errno.
+ * Room `kernel/`: what opens something: libc, sockets, namespaces, sysctl, files, other processes, the BPF loader.
+ * This file is the only one that imports bun:ffi. It holds the libc calls that Node's and Bun's own APIs lack (sockets
+ * of other families, namespaces, mounts, bpf(2)) and those that file.ts needs. Each call is checked: a refusal becomes
+ * a SystemError with the errno.
+ *
+ * In: requests as linux/ encodes them, paths, namespaces.
+ * Out: what the kernel answered, decoded by linux/; SystemError and NetlinkError for refusals.
+ * Touches: everything, but only what the caller names; it decides nothing.
  */
 import { dlopen, FFIType, ptr, read as peek, type FFIFunction, type Pointer } from "bun:ffi";
 import { messageOf } from "../error.ts";
@@ -386,9 +391,9 @@ export function getdents64(fd: number, buffer: Uint8Array, path: string): number
   return checked("getdents64", Number(length), path);
 }
 
-/** statx(2) with the basic fields. Returns struct statx. */
+/** statx(2) with the basic fields, and the birth where it is known. Returns struct statx. */
 export function statx(fd: number, path: string, flags: number): Uint8Array {
-  const STATX_BASIC_STATS = 0x7ff;
+  const STATX_BASIC_STATS_AND_BTIME = 0xfff;
   const name = text(path);
   const status = new Uint8Array(256);
   checked(
@@ -399,7 +404,7 @@ export function statx(fd: number, path: string, flags: number): Uint8Array {
         fd >>> 0,
         Number(ptr(name)),
         flags,
-        STATX_BASIC_STATS,
+        STATX_BASIC_STATS_AND_BTIME,
         Number(ptr(status)),
         0,
       ),

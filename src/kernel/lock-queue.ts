@@ -92,6 +92,6 @@ function interrupted(doing: string): WayoutError {
     code: "interrupted",
     kind: "broken",
     doing,
-    said: "interrupted while it waited for another command; nothing was done",
+    said: "interrupted while it waited for another command; nothing was changed",
   });
 }

@@ -71,7 +71,7 @@ function refuseForeignNames(): void {
     kind: "broken",
     doing: "building the lab",
     said: `${taken.join(", ")} exists already under ${NETNS_DIRECTORY}, and this lab did not make it`,
-    todo: `If nobody needs it: ${taken.map((name) => `ip netns delete ${name}`).join("; ")}. 'wayout lab' without 'up' needs no names.`,
+    todo: `If it is not needed: ${taken.map((name) => `ip netns delete ${name}`).join("; ")}. 'wayout lab' without 'up' needs no names.`,
   });
 }
 
@@ -161,7 +161,7 @@ export function requireLab(doing: string): void {
     said:
       state === "down"
         ? "the lab is not up"
-        : "the lab is only half there: a run was killed, or a part was taken away",
-    todo: state === "down" ? "Build it: wayout lab up" : "Mend it: wayout lab up",
+        : "the lab is incomplete: a run was killed, or a part was removed",
+    todo: state === "down" ? "Build it: wayout lab up" : "Rebuild it: wayout lab up",
   });
 }

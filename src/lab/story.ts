@@ -1,7 +1,11 @@
 /**
- * The article as a play: chapters, each with the command a person would type, what should happen, what did happen
- * (measured) and the evidence read from the kernel. The process that acts it lives in throw-away namespaces; it tells
- * what happens as events, one JSON object a line, to the process that shows it.
+ * Room `lab/`: the article as a play: chapters, each with the command a person would type, what should happen, what
+ * did happen (measured) and the evidence read from the kernel. The process that acts it runs in throw-away namespaces;
+ * it reports what happens as events, one JSON object a line, to the process that shows it.
+ *
+ * In: a chapter to run, a fault to make or undo.
+ * Out: events of the story; a lab that stays up (house.ts).
+ * Touches: namespaces of its own; for a lab that stays, four names under /run/netns and /run/wayout/lab.json.
  */
 import { writeSync } from "node:fs";
 import { messageOf, WayoutError, type ErrorParts } from "../error.ts";
@@ -81,7 +85,7 @@ export async function act<W>(
     const later = chapters.slice(index + 1);
     if (ok || chapter.needed !== true || later.length === 0) continue;
     const numbers = later.map((one) => one.number).join(", ");
-    report(ownStep(`chapters ${numbers}`, "they stand on this one", "not told: this one failed"));
+    report(ownStep(`chapters ${numbers}`, "later steps depend on this one", "not told: this one failed"));
     return;
   }
   tell({ type: "done" });

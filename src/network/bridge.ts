@@ -275,7 +275,7 @@ function otherSubnet(link: LinkState, other: Address, gateway: Cidr): WayoutErro
     kind: "usage",
     doing: `preparing ${link.kind === "bridge" ? "bridge" : "the gateway"} ${link.name}`,
     said: `it has the address ${has}, and ${wanted} is wanted`,
-    todo: `Use another bridge for this network, or take the old address away: ${command`ip address delete ${has} dev ${link.name}` ?? "ip address delete"} (forceAddress does that)`,
+    todo: `Use another bridge for this network, or delete the old address: ${command`ip address delete ${has} dev ${link.name}` ?? "ip address delete"} (forceAddress does that)`,
     details: { bridge: link.name, has, wanted },
   });
 }

@@ -1,8 +1,8 @@
 /** The two ends of a pod's link, once they are there: what each is given, in as few messages as it takes. */
+import type { AnyRequest } from "../linux/netlink/message.ts";
 import type { Cidr } from "../address/cidr.ts";
 import { ipBits } from "../address/ip.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import type { AnyRequest } from "../kernel/netlink/connection.ts";
 import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 import { addAddressRequest } from "../linux/route/address.ts";
 import type { Ipv6State } from "../linux/route/interface-settings.ts";

@@ -1,8 +1,8 @@
 /** A pod's link to its node: a veth pair, one end in the pod, the other in a bridge (or alone, point-to-point). */
+import type { AnyRequest } from "../linux/netlink/message.ts";
 import { parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
 import { namespaceInode, type NetworkNamespace } from "../kernel/namespace.ts";
-import type { AnyRequest } from "../kernel/netlink/connection.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import { createVethRequest, setLinkRequest } from "../linux/route/link-requests.ts";
 import { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
@@ -262,7 +262,7 @@ function missing(what: string, cause?: unknown): WayoutError {
     kind: "broken",
     doing: `reading ${what}`,
     said: "it is not there",
-    todo: "Somebody removed it meanwhile, or renamed it: try again.",
+    todo: "Another program removed or renamed it meanwhile: try again.",
     cause,
   });
 }

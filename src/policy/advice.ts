@@ -37,7 +37,7 @@ function shadowed(intent: NatIntent, others: readonly NatIntent[]): string[] {
               other.owner !== intent.owner && other.cidr.first <= cidr.last && cidr.first <= other.cidr.last,
           )
           .map(({ owner }) => owner);
-        return `as whom ${source.cidr} leaves is not the policy's to say: ${[...new Set(winners)].join(", ")} decides about all of it`;
+        return `the policy's entry for ${source.cidr} has no effect: ${[...new Set(winners)].join(", ")} decides about all of it`;
       });
   });
 }
@@ -89,7 +89,7 @@ function foreignAddresses(intent: NatIntent, { addresses }: NodeAddresses): stri
   if (foreign.size === 0) return [];
   const [one, ...rest] = foreign;
   return [
-    `${one}${rest.length === 0 ? "" : ` and ${rest.length} more`} is no address of this node: answers come back only when the network outside routes it here`,
+    `${one}${rest.length === 0 ? "" : ` and ${rest.length} more`} is no address of this node: answers come back only if the network outside routes it here`,
   ];
 }
 

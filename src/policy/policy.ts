@@ -1,6 +1,10 @@
 /**
- * The NAT policy of a node as a file, in the words that users know from ip-masq-agent (whose files are valid here), and
- * what it means as an intent. Parsing the text is policy-file.ts' job; here are the fields.
+ * Room `policy/`: the NAT policy of a node as a file, in the words that users know from ip-masq-agent (whose files are
+ * valid here), and what it means as an intent. policy-file.ts parses the text; here are the fields.
+ *
+ * In: the text of a YAML or JSON file; what other owners want.
+ * Out: a NatIntent and a backend; problems with line and column; advice.
+ * Touches: nothing but the file that it is given.
  */
 import { LINK_LOCAL, PRIVATE_USE } from "../address/special-purpose.ts";
 import * as v from "valibot";
@@ -90,7 +94,7 @@ const sourceMap = v.strictObject({ cidr, ...translation }, sourceMessage);
 
 /** A list entry that is no map shall not be told which keys it lacks. */
 function sourceMessage({ input, received }: { readonly input: unknown; readonly received: string }): string {
-  if (typeof input === "object") return received === "undefined" ? "is missing" : "is not known here";
+  if (typeof input === "object") return received === "undefined" ? "is missing" : "is not a known key";
   return "must be a CIDR, or a map with the key cidr";
 }
 

@@ -18,6 +18,9 @@ export interface RuleTraits {
   readonly text: string;
 }
 
+/** Whose a rule is that no product on this list writes. */
+export const UNKNOWN_OWNER = "unknown (no product that wayout knows writes such a rule)";
+
 export interface Owner {
   /** The product as its users call it. */
   readonly product: string;

@@ -1,4 +1,12 @@
-/** Takes the snapshot of a node: its own namespace and those of its pods. */
+/**
+ * Room `snapshot/`: takes the snapshot of a node: its own namespace and those of its pods. snapshot.ts is the format,
+ * shape/ checks one that came from outside.
+ *
+ * In: pods, or a file.
+ * Out: one plain JSON value, with what could not be read and why.
+ * Touches: it reads namespaces, rules, settings and files; it changes nothing, and puts no process, environment or
+ *   payload into it.
+ */
 import { isIp } from "../address/ip.ts";
 import { isLoopbackAddress } from "../address/special-purpose.ts";
 import { release } from "node:os";

@@ -41,7 +41,7 @@ import type {
 } from "./snapshot.ts";
 
 /** Settings that decide about a path and belong to no interface. */
-const SYSCTLS: readonly string[] = [
+export const SYSCTLS: readonly string[] = [
   "net.ipv4.ip_forward",
   "net.ipv4.ip_default_ttl",
   "net.ipv4.ip_local_port_range",

@@ -1,7 +1,12 @@
 /**
- * Text that somebody else chose (names, comments, DNS, files), made fit for a terminal and a page: what would move the
- * cursor, begin a line, turn the direction of writing, or not be seen at all is shown as `\x1b`, `\n`, `\u202e`.
- * Programs get the exact value: see jsonText.
+ * Room `text/`: text that another program or a person chose (names, comments, DNS, files), made fit for a terminal and
+ * a page: what would move the cursor, begin a line, turn the direction of writing, or not be seen at all is shown as
+ * `\x1b`, `\n`, `\u202e`. Programs get the exact value: see jsonText. command.ts composes the command lines that
+ * people paste.
+ *
+ * In: any text.
+ * Out: text without a character that cannot be seen; quoted command lines.
+ * Touches: nothing.
  */
 
 /** DEL, C1; soft hyphen; marks of direction and of zero width; line separators; interlinear marks. */

@@ -119,7 +119,7 @@ testRoot("pods of a CNI plugin and attachments stand in one list", async () => {
 
 const NAT_MISSING = {
   code: "nat-missing",
-  text: "the rules are gone by which wayout translates what network listed sends",
+  text: "the rules with which wayout translates the packets of network listed are gone",
 };
 
 testRoot("what the way out of a plugin's pod lacks is told", async () => {

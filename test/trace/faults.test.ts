@@ -58,7 +58,7 @@ const FAULTS: readonly Fault[] = [
     step: 1,
     code: "pod-gateway-unresolved",
     reason:
-      /the question reaches br0, the node has the address, and keeps silent; table arp guard may drop it/,
+      /the question reaches br0, the node has the address and does not answer; table arp guard may drop it/,
   },
   {
     name: "the node ignores ARP",
@@ -68,7 +68,7 @@ const FAULTS: readonly Fault[] = [
     },
     step: 1,
     code: "pod-gateway-unresolved",
-    reason: /the node has the address, and keeps silent/,
+    reason: /the node has the address and does not answer/,
   },
   {
     name: "the node's input rules drop neighbour solicitations",
@@ -83,7 +83,7 @@ const FAULTS: readonly Fault[] = [
     },
     step: 1,
     code: "pod-gateway-unresolved",
-    reason: /the node drops the pod's question for its gateway fd20::1 .*NETFILTER_DROP/,
+    reason: /the node drops the pod's request for its gateway fd20::1 .*NETFILTER_DROP/,
   },
   {
     name: "the host's end of the veth is down",
@@ -202,7 +202,8 @@ const FAULTS: readonly Fault[] = [
     },
     step: 2,
     code: "pod-gateway-wrong-mac",
-    reason: /for its gateway 10\.20\.0\.1 to 02:00:00:00:00:99, and br0, whose address that is, has /,
+    reason:
+      /for its gateway 10\.20\.0\.1 to 02:00:00:00:00:99, but br0, which has that address, has the MAC address /,
   },
   {
     name: "the node knows a wrong link-layer address of the pod",
@@ -210,7 +211,7 @@ const FAULTS: readonly Fault[] = [
       w.in("node", "ip", "neigh", "replace", "10.20.0.2", "lladdr", "02:00:00:00:00:99", "dev", "br0"),
     step: 9,
     code: "node-neighbour-wrong-mac",
-    reason: /what is for 10\.20\.0\.2 to 02:00:00:00:00:99, and eth0 in the pod has /,
+    reason: /packets for 10\.20\.0\.2 to 02:00:00:00:00:99, but eth0 in the pod has the MAC address /,
   },
   {
     name: "the veth is taken from the bridge",
@@ -410,7 +411,7 @@ const FAULTS: readonly Fault[] = [
       ),
     step: 7,
     code: "no-answer",
-    reason: /left the node by eth0 as 203\.0\.113\.2:\d+ → 198\.51\.100\.80:443 tcp SYN, and nobody answered/,
+    reason: /left the node by eth0 as 203\.0\.113\.2:\d+ → 198\.51\.100\.80:443 tcp SYN, and no answer came/,
   },
   {
     name: "the answer is dropped",
@@ -450,7 +451,7 @@ const FAULTS: readonly Fault[] = [
       }`),
     step: 8,
     code: "answer-unrecognized",
-    reason: /the answer came to 203\.0\.113\.2:\d+ and no tracked connection claims it/,
+    reason: /the answer came to 203\.0\.113\.2:\d+ and it belongs to no tracked connection/,
   },
   {
     name: "the pod drops the answer",

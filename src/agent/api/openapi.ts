@@ -28,7 +28,7 @@ export function openApiDocument(): unknown {
       title: "wayout agent",
       version: VERSION,
       description:
-        "Over the socket under /run/wayout/agent (0600) no proof is needed. Over HTTP (--listen) everything but /healthz needs the token; the Host must be a name of loopback or one given with --host, the peer on loopback unless --remote was given, and what changes or probes something is not done for pages of others.",
+        "Over the socket under /run/wayout/agent (0600) no token is needed. Over HTTP (--listen) everything but /healthz needs the token; the Host must be a name of loopback or one given with --host, the peer on loopback unless --remote was given, and requests that change or probe something are refused when another web page sends them.",
     },
     components: {
       securitySchemes: { token: { type: "http", scheme: "bearer" } },

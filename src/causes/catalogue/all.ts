@@ -1,6 +1,12 @@
 /**
- * Every cause that the doctor and the trace know by name, in the order in which a packet meets them. docs/findings.md is made from this
- * table. The code that raises a finding stands in doctor/checks/, one file for each step.
+ * Room `causes/`: every cause that the doctor and the trace know by name, in the order in which a packet meets them.
+ * docs/findings.md is made from this table. The code that raises a finding stands in doctor/checks/, one file for each
+ * step.
+ *
+ * In: a code.
+ * Out: its title, severity, step, explanation, and the causes that hide it; small facts by which doctor and trace both
+ *   judge (facts.ts).
+ * Touches: nothing.
  */
 import { BRIDGE } from "./bridge.ts";
 import { CONNTRACK } from "./conntrack.ts";

@@ -17,7 +17,7 @@ export function deleteRoute(
 ): { readonly fix: (Fix | undefined)[] } | { readonly advice: string[] } {
   const { links } = (place === "node" ? context.node : context.inside!).view.state;
   const text = routeText(route, links);
-  if (isDefaultRoute(route)) return { advice: [`have whoever made “${text}” take it back`] };
+  if (isDefaultRoute(route)) return { advice: [`“${text}” must be deleted by the program that made it`] };
   const line = command`ip ${familyFlag(route.destination)} route del ${routeWords(route, links)}`;
   return { fix: [context.fix(place, line, undefined, { kind: "delete-route", place, route })] };
 }

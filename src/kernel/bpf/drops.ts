@@ -42,7 +42,7 @@ const CLOCK_MONOTONIC = 1;
 const QUEUE_ENTRIES = 1024;
 
 const NO_REASONS =
-  "this kernel tells none: they came with Linux 5.17, and their names are read from its BTF (/sys/kernel/btf/vmlinux)";
+  "this kernel has none: they came with Linux 5.17, and their names are read from its BTF (/sys/kernel/btf/vmlinux)";
 
 /** Notes drops from `open` to `close`. */
 export class DropWatch implements Disposable {

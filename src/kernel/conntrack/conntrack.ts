@@ -1,5 +1,5 @@
-import { NetlinkConnection, type AnyRequest } from "../netlink/connection.ts";
-import { request } from "../../linux/netlink/message.ts";
+import { NetlinkConnection } from "../netlink/connection.ts";
+import { request, type AnyRequest } from "../../linux/netlink/message.ts";
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
 import { NFPROTO } from "../../linux/netfilter.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";

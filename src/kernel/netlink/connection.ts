@@ -20,6 +20,7 @@ import {
   type MessageSpec,
   type RawMessage,
   type Request,
+  type AnyRequest,
 } from "../../linux/netlink/message.ts";
 import type { AttributeTable } from "../../linux/netlink/attributes.ts";
 import type { NetlinkTransport } from "./transport.ts";
@@ -35,9 +36,6 @@ const DUMP_ATTEMPTS = 10;
  * receive buffer, whose default is 208 KiB, and what does not fit is dropped (ENOBUFS).
  */
 const BATCH_REQUESTS = 100;
-
-// oxlint-disable-next-line typescript/no-explicit-any -- requests of different families travel in one batch
-export type AnyRequest = Request<any, any>;
 
 /**
  * A conversation with one netlink family in one namespace. All calls are synchronous: the kernel has answered by the

@@ -2,8 +2,14 @@
 import { ERRNO, SystemError } from "../../linux/errno.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import type { AttributeTable } from "../../linux/netlink/attributes.ts";
-import { NetlinkConnection, type AnyRequest } from "../netlink/connection.ts";
-import { request, type Message, type MessageSpec, type Request } from "../../linux/netlink/message.ts";
+import { NetlinkConnection } from "../netlink/connection.ts";
+import {
+  request,
+  type Message,
+  type MessageSpec,
+  type Request,
+  type AnyRequest,
+} from "../../linux/netlink/message.ts";
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
 import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
 import { utf8Length } from "../../linux/utf8.ts";

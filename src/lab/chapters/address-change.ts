@@ -51,9 +51,9 @@ export const masqueradeFollows: Chapter<World> = {
 export const snatStays: Chapter<World> = {
   number: 7,
   needed: true,
-  title: "SNAT: a fixed address, and its price",
+  title: "SNAT: a fixed address, and its drawback",
   intro:
-    "SNAT writes the address that the rule names. It costs no look-up and stays the same for firewalls outside; but it " +
+    "SNAT writes the address that the rule names. It needs no look-up and stays the same for firewalls outside; but it " +
     "stays the same, too, when the node has lost that address.",
   act(world, report) {
     const applied = installSnat(world.node, PLAN.podNetworkIpv4, otherUplinkIpv4);
@@ -78,7 +78,7 @@ export const snatStays: Chapter<World> = {
     report({
       where: pods.blue.namespace,
       command: CURL,
-      expected: `after eth0 went back to ${node.uplinkIpv4}: fails; answers to ${otherUplinkIpv4} find nobody`,
+      expected: `after eth0 went back to ${node.uplinkIpv4}: fails; no host takes answers to ${otherUplinkIpv4}`,
       found: visitText(lost),
       ok: lost.failure !== undefined && packets.some((seen) => seen.packet.ip?.source === otherUplinkIpv4),
       evidence: [

@@ -7,7 +7,7 @@ import { removeNamespaces, type World } from "../world.ts";
 
 export const teardown: Chapter<World> = {
   number: 10,
-  title: "Everything is taken down",
+  title: "Everything is removed",
   intro:
     "Links, addresses, rules and sysctls belong to namespaces and go with them. What is left on the machine is read and " +
     "compared with what was there before the story.",

@@ -39,14 +39,14 @@ const without = (table: typeof FILTER | typeof FIREWALL) => (world: { readonly n
 export const breakFilter: readonly Fault[] = [
   {
     name: "forward-policy-drop",
-    title: "the policy of iptables' FORWARD is DROP, as Docker sets it, and nobody accepts br0",
+    title: "the policy of iptables' FORWARD is DROP, as Docker sets it, and no rule accepts br0",
     finding: "filter-policy-drops",
     apply: (world) => changeRuleset(world.node, "breaking the lab", forwardChain("drop")),
     mend: without(FILTER),
   },
   {
     name: "docker-user-drop",
-    title: "somebody's rule in Docker's chain DOCKER-USER drops what comes from br0",
+    title: "a rule of the administrator in Docker's chain DOCKER-USER drops what comes from br0",
     finding: "filter-rule-drops",
     apply: (world) =>
       changeRuleset(world.node, "breaking the lab", [

@@ -159,7 +159,7 @@ export const breakNode: readonly Fault[] = [
       // Somebody must have asked for it: only then is it known that nobody answers.
       using socket = InetSocket.open(world.node, "udp", 4);
       socket.connect({ address: PLAN.internet.routerIpv4, port: 9 });
-      socket.send(Buffer.from("anybody there?"));
+      socket.send(Buffer.from("question"));
     },
     mend(world) {
       routerAddress(world, "add");

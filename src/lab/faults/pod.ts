@@ -123,7 +123,7 @@ export const breakPod: readonly Fault[] = [
   },
   {
     name: "wrong-gateway",
-    title: "ns-blue's default route points to an address that nobody has",
+    title: "ns-blue's default route points to an address that no interface has",
     finding: "pod-gateway-unowned",
     apply: (world) => defaultRoute(world, "10.0.0.99"),
     mend: (world) => defaultRoute(world),

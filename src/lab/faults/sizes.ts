@@ -44,7 +44,7 @@ export const breakSizes: readonly Fault[] = [
   },
   {
     name: "narrow-tunnel",
-    title: `somewhere behind the router packets of more than ${NARROW} bytes are lost without a word`,
+    title: `somewhere behind the router packets of more than ${NARROW} bytes are lost silently`,
     finding: "mtu-black-hole",
     onlyLarge: true,
     onlyLive: true,

@@ -1,6 +1,12 @@
 /**
- * Attribute tables. Each set of netlink attributes is described once, as data; the TypeScript type, the encoder, the
- * decoder, the dump and the answer to "which attribute did the kernel complain about" all come from that one table.
+ * Room `linux/`: what is known about Linux, as values: numbers of its headers, netlink and its tables, packets,
+ * structures of xtables, the text of nft and iptables. This file has the tables of attributes, on which most of it
+ * stands: each set of netlink attributes is described once, as data; the TypeScript type, the encoder, the decoder,
+ * the dump and the answer to "which attribute did the kernel complain about" all come from that one table.
+ *
+ * In: bytes of the kernel, values to be sent to it.
+ * Out: values, bytes, text. Decoding keeps what it does not know; encoding refuses what cannot be sent.
+ * Touches: nothing: kernel/ opens, linux/ knows.
  */
 import { encodeUtf8 } from "../utf8.ts";
 import type { Codec } from "./codec.ts";

@@ -64,6 +64,9 @@ export interface Request<H extends AnyStruct = AnyStruct, T extends AttributeTab
   readonly encode: (writer: Writer) => void;
 }
 
+// oxlint-disable-next-line typescript/no-explicit-any -- requests of different families travel in one batch
+export type AnyRequest = Request<any, any>;
+
 /**
  * Builds a request. Nothing is encoded before it is sent.
  * @param doing what we are doing, in words for an error message

@@ -1,6 +1,5 @@
 /** One change to a ruleset: a message of a transaction. What the builders of changes share. */
-import type { AnyRequest } from "../../kernel/netlink/connection.ts";
-import { request } from "../netlink/message.ts";
+import { request, type AnyRequest } from "../netlink/message.ts";
 import type { NFT_MSG } from "./messages.ts";
 import { FAMILIES, type Family, type TableRef } from "./ruleset.ts";
 

@@ -7,6 +7,7 @@ import type { Correlation } from "./correlate.ts";
 import type { TraceEvidence } from "../evidence.ts";
 import { isFatalDrop } from "./progress.ts";
 import { dropReason, type DropReason } from "./reasons.ts";
+import { UNKNOWN_OWNER } from "../../rules/owner.ts";
 import type { StepEvidence, StepNumber, TraceStop, StopFix } from "../report.ts";
 import type { MetRule } from "./rules.ts";
 
@@ -37,12 +38,10 @@ export function ruleVerdict(step: StepNumber, rule: MetRule, where: string): Sto
     reason: `dropped ${where}: ${what} chain ${chain} in table ${family} ${table}${whose}`,
     todo: command`nft -a list chain ${family} ${nftName(table)} ${nftName(chain)}`,
     rule: rule.report,
-    owner: owner ?? NOBODY_KNOWN,
+    owner: owner ?? UNKNOWN_OWNER,
     evidence: [{ source: "nf_tables trace", lines: [`${family} ${table} ${chain}: ${text}`] }],
   };
 }
-
-const NOBODY_KNOWN = "somebody's rule (no product that we know writes it)";
 
 /** A command that mends it, where it can be spelled. */
 export function stopFix(place: StopFix["place"], line: CommandLine | undefined): StopFix[] {

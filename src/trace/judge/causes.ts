@@ -52,7 +52,11 @@ export function reversePathStop(
     code: "reverse-path-filter",
     reason: `reverse path filtering (${strict} = ${node.sysctls[strict] ?? "1"}) refuses it at ${link?.name}: the node's route to ${source} leaves by another interface`,
     // Of the two values the higher one counts: loose on the interface is loose, whatever `all` says.
-    todo: withCommand("", command`sysctl -w ${sysctlWord(names[1]!)}=2`, `; or mend the route to ${source}`),
+    todo: withCommand(
+      "",
+      command`sysctl -w ${sysctlWord(names[1]!)}=2`,
+      `; or repair the route to ${source}`,
+    ),
     evidence: [
       { source: "sysctl", lines: names.flatMap((name) => settingLine(node, name)) },
       ...(drop === undefined ? [] : [dropEvidence(drop)]),
@@ -167,12 +171,12 @@ export function wrongGatewayMac(of: Case): StopReason | undefined {
   return {
     step: 2,
     code: "pod-gateway-wrong-mac",
-    reason: `the pod sends what is for its gateway ${pod.nextHop} to ${known.mac}, and ${entry.name}, whose address that is, has ${entry.mac}`,
+    reason: `the pod sends packets for its gateway ${pod.nextHop} to ${known.mac}, but ${entry.name}, which has that address, has the MAC address ${entry.mac}`,
     evidence: [{ source: "neighbours in the pod", lines: neighbourLines(of, "pod") }],
     todo: withCommand(
       "",
       command`ip neigh del ${pod.nextHop} dev ${link}`,
-      ` (in the pod); pin the link-layer address of ${entry.name}`,
+      ` (in the pod); give ${entry.name} a fixed MAC address`,
     ),
   };
 }
@@ -188,7 +192,7 @@ export function wrongPodMac(of: Case): StopReason | undefined {
   return {
     step: 9,
     code: "node-neighbour-wrong-mac",
-    reason: `the node sends what is for ${source} to ${known.mac}, and ${pod.link.name} in the pod has ${pod.link.mac}`,
+    reason: `the node sends packets for ${source} to ${known.mac}, but ${pod.link.name} in the pod has the MAC address ${pod.link.mac}`,
     evidence: [{ source: "neighbours on the node", lines: neighbourLines(of, "node") }],
     todo: withCommand("", command`ip neigh del ${source} dev ${node?.entry?.name}`, " (on the node)"),
   };

@@ -36,7 +36,7 @@ export function deliveredFromElsewhere(of: Case): StopReason | undefined {
     return {
       step: 8,
       code: "answer-from-elsewhere",
-      reason: `it is answered, but from ${from}: a rule put it in the place of ${asked}, both are on ${bridge.name}, and its answer goes straight over the bridge, past the connection tracking that would translate it back (hairpin)`,
+      reason: `it is answered, but from ${from}: a rule translated ${asked} to it, both pods are on ${bridge.name}, and its answer crosses the bridge without passing connection tracking, which would translate it back (hairpin)`,
       owner: "the rule that publishes the port: it lacks a masquerade for the bridge's own network",
       todo: `or let iptables see bridged packets: modprobe br_netfilter; sysctl -w net.bridge.bridge-nf-call-${flow.family === 4 ? "iptables" : "ip6tables"}=1`,
       fix: masquerade(of),
@@ -46,7 +46,7 @@ export function deliveredFromElsewhere(of: Case): StopReason | undefined {
   return {
     step: 8,
     code: "answer-from-elsewhere",
-    reason: `it is answered, but from ${from}: the pod asked ${asked}, and none of its sockets takes that`,
+    reason: `it is answered, but from ${from}: the pod asked ${asked}, and no socket of the pod accepts that`,
     owner: `the program at ${from}, or what translated it there`,
     todo: `the program must answer from the address that it was asked at (bind to it)`,
     evidence,

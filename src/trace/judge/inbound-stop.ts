@@ -22,7 +22,7 @@ function lostOnTheWay(of: Case): StopReason {
     code: "stopped-elsewhere",
     reason:
       veth === undefined
-        ? "a rule gave it to the pod, and it was neither seen leaving for it nor reported as dropped"
+        ? "a rule translated it to the pod, and it was neither seen leaving for the pod nor reported as dropped"
         : `it left ${veth.interface} and did not arrive in the pod`,
     evidence: growthEvidence(of),
   };

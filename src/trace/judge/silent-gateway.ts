@@ -32,9 +32,9 @@ function droppedQuestion(of: Case): StopReason | undefined {
   return {
     step: 1,
     code: "pod-gateway-unresolved",
-    reason: `the node drops the pod's question for its gateway ${pod.nextHop} (neighbour solicitation): ${dropReason(drop.reason).text} (${drop.reason})`,
-    owner: "the node's rules for what is sent to itself (input)",
-    todo: "nft list ruleset: let ICMPv6 types 133 to 136 in",
+    reason: `the node drops the pod's request for its gateway ${pod.nextHop} (neighbour solicitation): ${dropReason(drop.reason).text} (${drop.reason})`,
+    owner: "the node's input rules",
+    todo: "nft list ruleset: accept ICMPv6 types 133 to 136 in the input chain",
     evidence: [dropEvidence(drop)],
   };
 }
@@ -57,7 +57,7 @@ function unanswered(of: Case): StopReason {
     return {
       step: 1,
       code: "pod-gateway-unresolved",
-      reason: `${what}: the packet waits in the pod for its link-layer address`,
+      reason: `${what}: the packet waits in the pod for its MAC address`,
       todo: withCommand(
         "",
         command`ip addr show dev ${entry?.name ?? "BRIDGE"}`,
@@ -73,7 +73,7 @@ function unanswered(of: Case): StopReason {
   return {
     step: 1,
     code: "pod-gateway-unresolved",
-    reason: `${what}: the question reaches ${entry.name}, the node has the address, and keeps silent${rules}`,
+    reason: `${what}: the question reaches ${entry.name}, the node has the address and does not answer${rules}`,
     owner: tables.length === 0 ? "the node's settings" : "ARP rules of an unknown owner",
     todo:
       tables.length === 0

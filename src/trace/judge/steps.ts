@@ -93,8 +93,7 @@ function routeText(destination: string, nextHop: string | undefined, link: strin
 function crossedVeth(of: Case): JudgedStep {
   const { evidence, correlation } = of;
   const { hostLink, bridge, lower } = evidence.survey.node ?? {};
-  if (lower !== undefined)
-    return withoutIt(`the pod's interface sits on ${lower.name}: there is no veth pair to cross`);
+  if (lower !== undefined) return withoutIt(`the pod's interface is on ${lower.name}: there is no veth pair`);
   const veth = at(correlation.out, "veth", "in");
   // What br_netfilter gave another destination on the same bridge is seen leaving by it only.
   const onBridge = at(correlation.out, "bridge", "in") ?? at(correlation.out, "bridge", "out");

@@ -119,7 +119,7 @@ function silentNextHop(of: Case): StopReason | undefined {
   return {
     step: 6,
     code: "uplink-gateway-unresolved",
-    reason: `the next hop ${nextHop} does not answer ${arpName(of)} on ${out.name}: the packet waits on the node for its link-layer address`,
+    reason: `the next hop ${nextHop} does not answer ${arpName(of)} on ${out.name}: the packet waits on the node for its MAC address`,
     todo: withCommand(
       "",
       command`ip neigh show dev ${out.name}`,

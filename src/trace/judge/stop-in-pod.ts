@@ -80,7 +80,7 @@ function sendTodo(of: Case, code: string): { readonly todo?: string } {
   const { route } = of.evidence.survey.pod;
   if (route.reachable && route.route.type === "broadcast")
     return {
-      todo: "it is a broadcast address: a program must ask for that (SO_BROADCAST), and TCP never may",
+      todo: "it is a broadcast address: a program must ask for that (SO_BROADCAST), and TCP may never",
     };
   switch (code) {
     case "EPERM":
@@ -116,7 +116,7 @@ function portsUsedUp({ evidence }: Case): StopReason | undefined {
     code: "pod-ports-exhausted",
     reason: `the pod has no local port left for ${where}: net.ipv4.ip_local_port_range in it has ${ports.size} ports, and ${ports.used} of them are in use`,
     owner: "the pod's settings, and its programs' connections",
-    todo: "in the pod: ss -tan; fewer connections that stay open, or a wider range in the pod's sysctls",
+    todo: "in the pod: ss -tan; keep fewer connections open, or set a wider range in the pod's sysctls",
     fix: stopFix("pod", command`sysctl -w net.ipv4.ip_local_port_range=${wider}`),
     evidence: [
       { source: "sysctl in the pod", lines },

@@ -43,7 +43,7 @@ export function stoppedOnReturn(of: Case): StopReason {
     return {
       step: 8,
       code: "answer-unrecognized",
-      reason: `the answer came to ${endLabel(correlation.outside.source, evidence.flow)} and no tracked connection claims it: the node takes it for its own`,
+      reason: `the answer came to ${endLabel(correlation.outside.source, evidence.flow)} and it belongs to no tracked connection: the node keeps it as its own`,
       todo: "does a rule keep it out of tracking (notrack), or another conntrack zone: nft list ruleset; conntrack -L",
       evidence: [...(stray === undefined ? [] : [dropEvidence(stray)]), ...growthEvidence(of)],
     };
@@ -54,7 +54,7 @@ export function stoppedOnReturn(of: Case): StopReason {
     code: "stopped-elsewhere",
     reason:
       veth === undefined
-        ? "the answer reached the node and was not handed on to the pod"
+        ? "the answer reached the node and was not forwarded to the pod"
         : `the answer left ${veth.interface} and did not arrive in the pod`,
     evidence: growthEvidence(of),
   };
@@ -72,7 +72,7 @@ function fromElsewhere(
   return {
     step: 8,
     code: "answer-from-elsewhere",
-    reason: `it is answered, but from ${source}: ${asked} was asked, and no tracked connection claims that`,
+    reason: `it is answered, but from ${source}: ${asked} was asked, and the answer belongs to no tracked connection`,
     owner: `the program at ${evidence.flow.destination}`,
     todo: `the program at ${evidence.flow.destination} must answer from the address that it was asked at (bind to it)`,
     evidence: [{ source: `capture on ${arrived.interface}`, lines: [arrived.summary] }],

@@ -26,7 +26,7 @@ export function stoppedOnVeth(of: Case): StopReason {
     return {
       step: 2,
       code: "stopped-elsewhere",
-      reason: `it left the pod and was not seen on ${lower.name}, which the pod's interface sits on`,
+      reason: `it left the pod and was not seen on ${lower.name}, the parent of the pod's interface`,
     };
   }
   if (hostLink === undefined) {
@@ -52,7 +52,7 @@ export function hairpinOff(of: Case): StopReason | undefined {
   return {
     step: 6,
     code: "hairpin-off",
-    reason: `${flow.destination} stands for the pod itself, and ${bridge.name} sends nothing back by the port it came from: hairpin is off at ${hostLink.name}`,
+    reason: `${flow.destination} is translated to the pod itself, and ${bridge.name} sends no frame back out of the port it came by: hairpin is off at ${hostLink.name}`,
     todo: withCommand(
       "",
       command`ip link set dev ${hostLink.name} type bridge_slave hairpin on`,
@@ -85,9 +85,9 @@ export function stoppedOnBridge(of: Case): StopReason {
   return {
     step: 2,
     code: "pod-gateway-wrong-mac",
-    reason: `it came in at ${hostLink.name} and was not addressed to ${bridge.name}`,
+    reason: `its frame came in at ${hostLink.name} and was not addressed to ${bridge.name}`,
     evidence: [{ source: "neighbours in the pod", lines: neighbourLines(of, "pod") }],
-    todo: "ip neigh (in the pod): whose link-layer address does it know for its gateway?",
+    todo: "ip neigh (in the pod): which MAC address does it have for its gateway?",
   };
 }
 

@@ -20,13 +20,21 @@ export function stoppedOutside(of: Case): StopReason {
   );
 }
 
-function untranslated({ evidence }: Case, leaving: PlacedPacket): StopReason | undefined {
+/** Into the network that it came from: whoever it is given to there knows its source. */
+function isInward({ evidence }: Case): boolean {
+  const { entry, out } = evidence.survey.node!;
+  return entry !== undefined && entry.index === out?.index;
+}
+
+function untranslated(of: Case, leaving: PlacedPacket): StopReason | undefined {
+  const { evidence } = of;
   const { source, destination } = leaving.packet.ip!;
+  if (isInward(of)) return undefined;
   if (source !== evidence.flow.source || !needsTranslation(source, destination)) return undefined;
   return {
     step: 4,
     code: "nat-missing",
-    reason: `it left by ${leaving.interface} with the pod's own address ${source}, which nobody outside can answer to: no rule translated it`,
+    reason: `it left by ${leaving.interface} with the pod's own address ${source}, to which no router outside has a route: no rule translated it`,
     todo: "wayout nat show, then 'wayout nat apply' or a masquerade rule for the pods' network",
     evidence: [{ source: `capture on ${leaving.interface}`, lines: [leaving.summary] }],
   };
@@ -43,15 +51,15 @@ function unanswered(of: Case, leaving: PlacedPacket): StopReason {
     step: 7,
     code: foreign ? "nat-foreign-address" : "no-answer",
     reason: foreign
-      ? `it left by ${leaving.interface} with the source ${source}, which is no address of this node, and nobody answered${within}`
+      ? `it left by ${leaving.interface} with the source ${source}, which is no address of this node, and no answer came${within}`
       : peer === undefined
-        ? `it left the node by ${leaving.interface} as ${summaryOf(leaving.packet)}, and nobody answered${within}`
+        ? `it left the node by ${leaving.interface} as ${summaryOf(leaving.packet)}, and no answer came${within}`
         : `it was handed to the pod ${peer} by ${leaving.interface} as ${summaryOf(leaving.packet)}, which did not answer${within}`,
     todo: foreign
       ? `does the network route ${source} to this node? Otherwise give it to ${survey.node?.out?.name ?? leaving.interface}, or masquerade`
       : peer === undefined
         ? "look outside this node: the destination, its firewall, a security group, a provider's filter"
-        : `in ${peer}: does a program listen there (ss -ln), do its own rules drop it, has it a route back to ${source}?`,
+        : `in ${peer}: does a program listen there (ss -ln), do its own rules drop it, does it have a route back to ${source}?`,
     owner: peer === undefined ? "the network outside, or the destination" : `the pod ${peer}`,
     evidence: [
       { source: `capture on ${leaving.interface}`, lines: [leaving.summary] },
@@ -67,7 +75,7 @@ function nextHopEvidence(of: Case, leaving: PlacedPacket): StepEvidence[] {
     (one) => one.address === hop && one.interface === leaving.interfaceIndex,
   );
   if (entry === undefined) return [];
-  const fixed = entry.state === "permanent" ? ": an entry by hand, the kernel never asks" : "";
+  const fixed = entry.state === "permanent" ? ": a fixed entry, about which the kernel never asks" : "";
   return [
     {
       source: "the next hop",
@@ -100,9 +108,9 @@ function refusedOutside(of: Case, leaving: PlacedPacket): StopReason | undefined
 /** By the words of linux/packet/icmp.ts. */
 function refusalTodo(sender: string, name: string, { packet }: PlacedPacket): string {
   if (name.includes("exceeded in transit"))
-    return `a route behind ${sender} leads in a circle, or the packet was sent with a small TTL (${packet.ip?.ttl} when it left)`;
+    return `the routes behind ${sender} form a loop, or the packet was sent with a small TTL (${packet.ip?.ttl} when it left)`;
   if (/prohibited|policy|reject/.test(name))
-    return `ask for what ${sender} forbids: its filter names the source ${packet.ip?.source}, the destination or the port`;
+    return `see the filter of ${sender}: it refuses the source ${packet.ip?.source}, the destination or the port`;
   if (name === "port unreachable")
     return `does a program listen on that port of ${sender}? To TCP, only a firewall's REJECT answers so`;
   return `${sender} has no route to the destination, or the destination does not answer it: look there`;
@@ -142,7 +150,7 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): StopReason | unde
     return {
       step: 7,
       code: "nat-foreign-address",
-      reason: `it left by ${name} as ${source}, which is no address of this node; the network there asks who has ${source}, and nobody answers`,
+      reason: `it left by ${name} as ${source}, which is no address of this node; the network there asks who has ${source}, and gets no answer`,
       owner: "the rule that translates the source",
       todo: "or masquerade: that takes an address of the interface",
       fix: stopFix("node", command`ip addr add ${source}/${v4 ? 32 : 128} dev ${name}`),
@@ -153,7 +161,7 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): StopReason | unde
   return {
     step: 7,
     code: "source-unanswered",
-    reason: `it left by ${name} as ${source}; the network there asks who has ${source} (${word}), and nobody answers: no ${v4 ? "proxy_arp" : "proxy_ndp"} on ${name}`,
+    reason: `it left by ${name} as ${source}; the network there asks who has ${source} (${word}), and gets no answer: no ${v4 ? "proxy_arp" : "proxy_ndp"} on ${name}`,
     owner: "the node's settings, or the router that holds the prefix for its own network",
     todo: `or have the router send the pods' prefix to this node`,
     fix: v4

@@ -91,12 +91,12 @@ export function nothingFlows(wanted: Following, seen: readonly SeenPacket[], tim
   const also =
     last === undefined
       ? ""
-      : `; ${others.length} came from there to the node, the last ${last.summary} at ${last.interface}, and no rule gave it to the pod`;
+      : `; ${others.length} came from there to the node, the last ${last.summary} at ${last.interface}, and no rule translated it to the pod`;
   return new WayoutError({
     code: "nothing-flows",
     kind: "broken",
-    doing: `following what flows between the pod and ${destination}${port}`,
-    said: `no ${protocol} packet of the two within ${timeoutMs} ms${also}`,
+    doing: `waiting for packets between the pod and ${destination}${port}`,
+    said: `no ${protocol} packet between the two within ${timeoutMs} ms${also}`,
     todo:
       last === undefined
         ? "Leave --listen out to send one."

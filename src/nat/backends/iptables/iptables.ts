@@ -161,7 +161,7 @@ function driftsBetween(wanted: Ruleset, saved: SavedRuleset, family: IpFamily): 
     drifts.push(...compareChain(object(chain), rules, saved.chains.get(chain)));
   for (const chain of saved.chains.keys()) {
     if (!wanted.has(chain))
-      drifts.push({ object: object(chain), expected: MISSING, found: "there, and serves nobody" });
+      drifts.push({ object: object(chain), expected: MISSING, found: "there, and no owner needs it" });
   }
   return drifts;
 }

@@ -159,8 +159,8 @@ function refused(doing: string, stderr: string): WayoutError {
     code: denied ? "no-privilege" : "nat-refused",
     kind: denied ? "machine" : "broken",
     doing,
-    said: said === "" ? "it ended without a word" : said,
+    said: said === "" ? "it ended without a message" : said,
     ...(denied ? { todo: "This needs CAP_NET_ADMIN over the network namespace: run it as root." } : {}),
-    ...(locked ? { todo: "Another program is changing iptables rules just now: try again." } : {}),
+    ...(locked ? { todo: "Another program is changing iptables rules at the moment: try again." } : {}),
   });
 }

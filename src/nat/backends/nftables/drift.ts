@@ -38,7 +38,7 @@ export function compareTable(wanted: WantedTable, found: Table | undefined): Nat
     ...found.chains.filter(({ name }) => !wanted.chains.some((chain) => chain.name === name)),
   ];
   for (const { name } of strangers) {
-    drifts.push({ object: `${name} in ${object}`, expected: MISSING, found: "there, and serves nobody" });
+    drifts.push({ object: `${name} in ${object}`, expected: MISSING, found: "there, and no owner needs it" });
   }
   return drifts;
 }

@@ -50,7 +50,6 @@
  *   ours could overrule it.
  */
 import { ARPHRD } from "../../../linux/link-layer.ts";
-import { HOOK_PRIORITY } from "../../../linux/netfilter.ts";
 import { parseCidr } from "../../../address/cidr.ts";
 import { ipFromNumber, type IpFamily } from "../../../address/ip.ts";
 import type { ElementSpec, SetSpec } from "../../../linux/nftables/commands.ts";
@@ -67,7 +66,7 @@ import {
 } from "../../../linux/nftables/rule-builder.ts";
 import type { PortRange } from "../../../linux/ip-protocol.ts";
 import type { BaseChain } from "../../../linux/nftables/ruleset.ts";
-import { TABLE } from "./names.ts";
+import { NAT_PRIORITY, TABLE } from "./names.ts";
 import { claimsOf } from "../../claim.ts";
 import { NEVER_TRANSLATED, type NatIntent, type NatSource, type Translation } from "../../intent.ts";
 import {
@@ -81,7 +80,6 @@ import {
 } from "../../segment.ts";
 
 export const CLAIMS = { ...TABLE, set: "claims" } as const;
-const PRIORITY = HOOK_PRIORITY.srcnat - 5;
 
 export interface WantedChain {
   readonly name: string;
@@ -114,7 +112,7 @@ export function tableOf(intents: readonly NatIntent[]): WantedTable {
       ...translations.values(),
       {
         name: "postrouting",
-        base: { type: "nat", hook: "postrouting", priority: PRIORITY, policy: "accept" },
+        base: { type: "nat", hook: "postrouting", priority: NAT_PRIORITY, policy: "accept" },
         rules: [
           [...match("meta oiftype", ARPHRD.loopback), returns()],
           ...families.flatMap(({ rules }) => rules),
