@@ -1,10 +1,9 @@
 /** The page for other eyes, other hands, other screens: what axe-core finds in each, and that nothing is cut off. */
 import { afterAll, beforeAll, expect } from "bun:test";
-import { join } from "node:path";
 import type { BrowserContextOptions, Page } from "playwright-core";
 import { able, lab, LabPage, PATIENCE_MS, testPage } from "./browser.ts";
 
-const AXE = join(import.meta.dir, "..", "..", "node_modules", "axe-core", "axe.min.js");
+const AXE = Bun.fileURLToPath(import.meta.resolve("axe-core/axe.min.js"));
 const PLACES = [
   "#/",
   "#/?pod=ns-blue",
