@@ -167,7 +167,7 @@ class Transfers {
   }
 
   async ask<T>(word: "new" | "state" | "renew"): Promise<T> {
-    this.child.stdin.write(`${word}\n`);
+    void this.child.stdin.write(`${word}\n`);
     await this.child.stdin.flush();
     const { value } = await this.#lines.next();
     return JSON.parse(value!) as T;

@@ -6,6 +6,8 @@
  *     state   how many of those that last were ever cut, and how long the most silent one has heard nothing
  *     renew   those that were cut are made again, and forgotten
  */
+import process from "node:process";
+
 const [address = "", echoPort = "", whoPort = "", wanted = ""] = process.argv.slice(2);
 const SAY_EVERY_MS = 250;
 const RENEW_AFTER_MS = 1_500;
@@ -91,5 +93,3 @@ async function attempt(): Promise<string | undefined> {
   socket?.end();
   return said;
 }
-
-export {};
