@@ -138,7 +138,7 @@ testRoot("what the way out of a plugin's pod lacks is told", async () => {
     expect(await problems()).toEqual([
       { code: "pod-no-route", text: "the namespace has no default route through 10.98.0.1" },
       { code: "bridge-address-missing", text: "listed0 lacks the gateway address 10.98.0.1" },
-      { code: "forwarding-off", text: "net.ipv4.ip_forward is 0" },
+      { code: "forwarding-off", text: "IPv4 forwarding is off: net.ipv4.ip_forward is 0" },
       NAT_MISSING,
     ]);
     const { exitCode, stdout } = await wayout(node, "list");
