@@ -21,6 +21,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["ways-out"],
   ["pods", "flows"],
   ["rules", "policy"],
+  ["admission"],
   ["nat", "forwarding", "network", "ipam"],
   ["kernel"],
   ["naming"],
@@ -70,6 +71,16 @@ async function importsOf(path: string): Promise<string[]> {
     .filter((specifier) => specifier.startsWith("."))
     .map((specifier) => resolve(dirname(path), specifier));
 }
+
+test("docs/architecture.md draws the same layers", async () => {
+  const text = await Bun.file(join(SOURCE, "..", "docs", "architecture.md")).text();
+  const drawing = /^```\n(main\.ts [\s\S]*?)^```/m.exec(text)![1]!;
+  const drawn = drawing
+    .trimEnd()
+    .split("\n")
+    .map((line) => line.split("│")[0]!.trim().split(/ +/));
+  expect(drawn).toEqual(LAYERS.map((rooms) => [...rooms]));
+});
 
 test("imports go down only", async () => {
   const wrong: string[] = [];

@@ -1,15 +1,15 @@
 /** The agent with everything around it: journal, metrics, API. */
 import { messageOf, WayoutError } from "../error.ts";
-import { isContainersOwn } from "../kernel/mounts.ts";
+import { ProcessWatch } from "../kernel/bpf/processes.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { selfCommand } from "../self.ts";
-import { Agent } from "./agent.ts";
+import { Agent, agentDirectory } from "./agent.ts";
 import { SelfAsker, type Answered } from "./api/ask-self.ts";
 import { EventFeed } from "./api/event-feed.ts";
 import { ApiServer, type ServerOptions } from "./api/server.ts";
 import { AgentView } from "./api/view.ts";
-import { Historian } from "./historian.ts";
+import { Historian, type EventSink } from "./historian.ts";
 import { Journal } from "./journal/journal.ts";
 import type { AgentLog } from "./log.ts";
 import { Looks } from "./look/looks.ts";
@@ -36,7 +36,7 @@ export interface ServiceOptions {
 
 /** Where the agent of a node listens. */
 export function socketPath(node: NetworkNamespace): string {
-  return `/run/wayout/agent/${node.cookie}.sock`;
+  return `${agentDirectory()}/${node.cookie}.sock`;
 }
 
 export class AgentService {
@@ -46,11 +46,11 @@ export class AgentService {
   readonly #agent: Agent;
   readonly #server: ApiServer;
   readonly #looks: Looks | undefined;
+  readonly #processes: ProcessWatch | undefined;
   #policy: PolicySource | undefined;
 
   /** Started, with its policy in force. @throws WayoutError `agent-runs`, `port-in-use`, `bad-token-file`, `no-privilege` */
   static async start(options: ServiceOptions): Promise<AgentService> {
-    requireSharedRun();
     const service = new AgentService(options);
     const { policy, log } = options;
     if (policy !== undefined) {
@@ -74,10 +74,17 @@ export class AgentService {
       () => tableFigures(asker),
       () => this.#agent.troubles().length === 0,
     );
-    this.#historian = new Historian(this.#journal, notesOf(node), (event, id, step) => {
+    this.#processes = watchProcesses(log);
+    const told: EventSink = (event, id, step) => {
       metrics.recorded(event, step);
       this.#feed.put(event, id);
+    };
+    this.#historian = new Historian(this.#journal, notesOf(node), told, Date.now, process.pid, {
+      process: (pid) => this.#processes?.process(pid),
+      settingWrites: () => this.#processes?.settingWrites() ?? [],
+      inode: node.inode,
     });
+    this.#historian.resume();
     try {
       const policy = {
         wanted: () => this.#policy?.state.policy,
@@ -130,7 +137,7 @@ export class AgentService {
     const text =
       trouble === undefined
         ? `${path} is in force: ${policy?.intent.sources.length ?? 0} sources, ${policy?.intent.untranslated.length ?? 0} destinations left untranslated`
-        : `${path} cannot be used, and what it said before stays in force: ${trouble}`;
+        : `${path} cannot be used, and the policy before stays in force: ${trouble}`;
     log.write(trouble === undefined ? "info" : "error", "policy", { path, message: text });
     this.#historian.record({ at: Date.now(), kind: "policy", object: path, text });
     this.#agent.wake();
@@ -148,23 +155,25 @@ export class AgentService {
   #closeRecords(): void {
     this.#feed.close();
     this.#historian[Symbol.dispose]();
+    this.#processes?.close();
     this.#journal?.close();
   }
 }
 
-/** A second agent, and every `attach`, must meet the same locks, in whatever container they run. @throws WayoutError */
-function requireSharedRun(): void {
-  if (!isContainersOwn(RUN)) return;
-  throw new WayoutError({
-    code: "run-not-shared",
-    kind: "machine",
-    doing: "starting the agent",
-    said: `${RUN} is this container's own, so that its locks keep nobody outside waiting`,
-    todo: `Mount the node's into it: ${RUN}:${RUN}.`,
-  });
+/** Who may not load BPF reads of processes what /proc still has. */
+function watchProcesses(log: AgentLog): ProcessWatch | undefined {
+  try {
+    const watch = ProcessWatch.open();
+    if (watch.blindToSettings !== undefined)
+      log.write("info", "culprits", { message: `who writes settings is not seen: ${watch.blindToSettings}` });
+    return watch;
+  } catch (error) {
+    log.write("info", "culprits", {
+      message: `parents of processes are not learnt beforehand: ${messageOf(error)}`,
+    });
+    return undefined;
+  }
 }
-
-const RUN = "/run/wayout";
 
 function notesOf(node: NetworkNamespace): NetworkNotes {
   return new NetworkNotes(() => {

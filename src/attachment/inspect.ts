@@ -80,7 +80,7 @@ function ownProblems(
   pod: NetworkNamespace | undefined,
 ): Problem[] {
   if (attachment.phase !== "attached") {
-    return [problem("half-made", `half-made: a run was killed while ${attachment.phase} it`)];
+    return [problem("half-made", `incomplete: a wayout command was killed while ${attachment.phase} it`)];
   }
   if (pod === undefined) return [problem("pod-namespace-gone", "the namespace is gone")];
   using inside = Rtnetlink.open(pod);

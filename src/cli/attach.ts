@@ -43,7 +43,7 @@ export function attachCommand(): Command {
     .description("give a network namespace of this machine a way out")
     .argument("<namespace>", "a name that 'ip netns' shows, or the path of a namespace")
     .option("--create", "make the namespace when it is missing; detach removes it again")
-    .option("--bridge <name>", "the bridge to plug it into (default: wayout0)")
+    .option("--bridge <name>", "the bridge to attach it to (default: wayout0)")
     .option("--subnet <cidr...>", "the bridge's subnet, one for each family (default: a free one)")
     .option("--ip <address...>", "the namespace's address, one for each family (default: the next free one)")
     .option("--interface <name>", "the interface's name in the namespace (default: eth0)")
@@ -91,7 +91,7 @@ async function giveUp(node: AttachmentNode, namespace: string, attached: Attache
     code: "interrupted",
     kind: "broken",
     doing: `attaching ${namespace}`,
-    said: `interrupted; ${isNew ? "everything was taken back" : "it stays attached, as it was"}`,
+    said: `interrupted; ${isNew ? "everything was undone" : "it stays attached, as it was"}`,
   });
 }
 
@@ -147,9 +147,9 @@ function attachedText(attached: Attached, obstacles: readonly Obstacle[]): strin
   const { label } = attachment;
   const name = style.strong(label);
   const head = !changed
-    ? `${name} is attached already; nothing was to do.`
+    ? `${name} is attached already; nothing was changed.`
     : mended.length > 0
-      ? `${name} was broken (${mended.map(({ text }) => text).join("; ")}) and is mended.`
+      ? `${name} text).join("; ")}) and is mended. => was broken (${mended.map(({ text }) => text).join("; ")}) and is repaired. => text).join("; ")}) and is mended.`
       : `${name} ${attachment.created ? "was made and is attached" : "is attached"}.`;
   const enter = commandIn(pathOfLabel(label), command`COMMAND`);
   const rows = [
@@ -170,7 +170,7 @@ function attachedText(attached: Attached, obstacles: readonly Obstacle[]): strin
 
 function obstacleText({ text, fix }: Obstacle): string {
   const ways = fix.map((line) => `  ${style.hint("→")} ${style.command(line)}\n`).join("");
-  return `${style.bad("✗")} It will not get out yet: ${text}\n${ways}`;
+  return `${style.bad("✗")} It cannot reach the outside yet: ${text}\n${ways}`;
 }
 
 function outsideText(outside: Outside, backend: NatBackendName): string {

@@ -17,7 +17,7 @@ export interface CommandEntry {
 export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "lab",
-    summary: "the way out, step by step, in throw-away namespaces; and a place to play",
+    summary: "the way out, step by step, in throw-away namespaces; and a lab to practise in",
     load: async () => (await import("./lab.ts")).labCommand(),
   },
   {
@@ -27,12 +27,12 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "detach",
-    summary: "take it back",
+    summary: "undo attach",
     load: async () => (await import("./detach.ts")).detachCommand(),
   },
   {
     name: "list",
-    summary: "who has a way out on this machine, and whether it stands",
+    summary: "the namespaces with a way out on this machine, and whether it works",
     load: async () => (await import("./list.ts")).listCommand(),
   },
   {
@@ -47,7 +47,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "conntrack",
-    summary: "the table: list, watch, stats, flush",
+    summary: "the connection tracking table: list, watch, stats, flush",
     load: async () => (await import("./conntrack.ts")).conntrackCommand(),
   },
   {
@@ -57,7 +57,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "doctor",
-    summary: "why can this pod not reach the outside? the checklist, with evidence and cure",
+    summary: "why can this pod not reach the outside? the checklist, with evidence and fix",
     load: async () => (await import("./doctor.ts")).doctorCommand(),
   },
   {
@@ -67,12 +67,12 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "agent",
-    summary: "keeps all of it true, as long as it runs",
+    summary: "keeps all of it in place for as long as it runs",
     load: async () => (await import("./agent.ts")).agentCommand(),
   },
   {
     name: "history",
-    summary: "what changed on this node, when, and by whom: the agent's journal",
+    summary: "what changed on this node, when, and by which program: the agent's journal",
     load: async () => (await import("./history.ts")).historyCommand(),
   },
   {

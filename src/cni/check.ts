@@ -9,7 +9,7 @@ import { entrances } from "./entrance.ts";
 import { checkFailed } from "./failure.ts";
 import { MacSpoofing } from "./mac-spoofing.ts";
 import { natDrifts } from "./network-nat.ts";
-import { planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
+import { planAdd, subnetOf, type AttachmentPlan } from "./plan.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
 import { readResult, type Result } from "./result.ts";
 import { vlanGatewayName } from "./vlan.ts";
@@ -26,7 +26,7 @@ export async function check(context: CniContext): Promise<void> {
   using pod = openPodNamespace(call.netns!, context.namespace);
   ipam?.check(result.ips.map(({ address }) => address.split("/")[0]!));
   using inside = Rtnetlink.open(pod);
-  const plan = planAttachment(configuration, {
+  const plan = planAdd(configuration, {
     addresses: result.ips.map(({ address, gateway }) => ({
       address,
       ...(gateway === undefined ? {} : { gateway }),

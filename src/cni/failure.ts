@@ -22,6 +22,7 @@ export const CNI_ERROR_CODES = {
   "try-again": 11,
   busy: 11,
   "not-available": 50,
+  "run-not-shared": 50,
   "limited-connectivity": 51,
   failed: 100,
   "no-address-left": 101,

@@ -1,4 +1,13 @@
-/** One CNI call: environment and standard input in, a result or an error on standard output. */
+/**
+ * Room `cni/`: wayout as a CNI plugin: one call, environment and standard input in, a result or an error on standard
+ * output. It loads only the code of its command: a process that lives for a few milliseconds spends most of them on
+ * that.
+ *
+ * In: CNI_COMMAND and its variables, a network configuration.
+ * Out: a CNI result, or an error with a CNI code.
+ * Touches: the pod's namespace, the network's bridge, VLANs, NAT rules, addresses and sender checks, each under the
+ *   network's lock.
+ */
 import { jsonText, visible } from "../text/visible.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { isCharacterDevice, readDescriptor, statDescriptor, writeDescriptor } from "../kernel/file.ts";

@@ -4,6 +4,7 @@
  */
 import { parseCidr, type Cidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
+import { requireSharedRun } from "../kernel/shared-run.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import type { NetworkWants } from "../nat/network-wants.ts";
@@ -14,8 +15,8 @@ import { readConfiguration, type NetworkConfiguration } from "./configuration.ts
 import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
 import { natDrifts, rememberedSubnets } from "./network-nat.ts";
-import type { NetworkState } from "./network-state.ts";
-import { familyOf, planAttachment } from "./plan.ts";
+import type { EnsuredNetwork } from "./network-state.ts";
+import { familyOf, planAdd } from "./plan.ts";
 import { vlanGatewayName } from "./vlan.ts";
 
 /** @throws WayoutError `not-available` (50), `limited-connectivity` (51), or what the configuration lacks */
@@ -23,6 +24,7 @@ export async function status(context: CniContext): Promise<void> {
   const configuration = readConfiguration(context.header, {});
   const ipam = context.addresses();
   const { network, bridge } = configuration;
+  requireSharedRun(context.namespace, `looking after network ${network}`);
   try {
     ipam?.status();
   } catch (error) {
@@ -55,7 +57,7 @@ export async function status(context: CniContext): Promise<void> {
 }
 
 /** @throws WayoutError `limited-connectivity` with what is wrong, and why it could not be put back */
-async function mend(context: CniContext, state: NetworkState, problems: readonly Problem[]): Promise<void> {
+async function mend(context: CniContext, state: EnsuredNetwork, problems: readonly Problem[]): Promise<void> {
   const { putBack } = await import("./put-back.ts");
   try {
     await putBack(context, state);
@@ -78,9 +80,9 @@ function expectedState(
   configuration: NetworkConfiguration,
   ipam: AddressManagement | undefined,
   there: readonly Address[],
-): NetworkState {
+): EnsuredNetwork {
   const addresses = ipam?.samples(there.map(({ address }) => address)) ?? [];
-  const plan = planAttachment(configuration, { addresses, routes: [], dns: {} });
+  const plan = planAdd(configuration, { addresses, routes: [], dns: {} });
   if (ipam === undefined || ipam.subnets.length > 0) {
     return { configuration, plan, subnets: ipam?.subnets ?? [] };
   }
@@ -89,7 +91,7 @@ function expectedState(
   return { configuration, plan: { ...plan, forwarded }, subnets };
 }
 
-function natOf({ node }: CniContext, state: NetworkState, holder: LinkState): NetworkWants {
+function natOf({ node }: CniContext, state: EnsuredNetwork, holder: LinkState): NetworkWants {
   const { configuration, subnets } = state;
   const { network, nat } = configuration;
   return { network, ...nat, subnets, from: entrances(configuration, holder, node) };
@@ -109,7 +111,7 @@ function gatewayHolder(
  * @throws WayoutError `not-available` where every ADD would be refused for the address that is there
  */
 function lackingGateways(
-  { configuration, plan }: NetworkState,
+  { configuration, plan }: EnsuredNetwork,
   bridge: LinkState,
   there: readonly Address[],
 ): readonly Cidr[] {

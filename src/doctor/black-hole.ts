@@ -77,10 +77,10 @@ function blackHole(context: CheckContext, passes: number, lost: number, probe: S
       ...(stop === undefined ? [] : [ruleEvidence(stop)]),
     ],
     consequence: "small requests work, large transfers hang",
-    fix: [...(stop === undefined ? [] : filterCure(context, stop, "from anybody").fix), ...smaller.fix],
+    fix: [...(stop === undefined ? [] : filterCure(context, stop, "from any sender").fix), ...smaller.fix],
     advice: [
       ...smaller.advice,
-      "let “fragmentation needed” (ICMP type 3 code 4, ICMPv6 type 2) through, there and on every router of the way",
+      "accept “fragmentation needed” (ICMP type 3 code 4, ICMPv6 type 2) there and on every router of the path",
     ],
     confidence: stop === undefined ? "likely" : "certain",
   });

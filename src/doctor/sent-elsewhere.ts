@@ -1,5 +1,5 @@
 /** A rule of the node gave the packet another destination: what befalls it on the way there is told as that. */
-import { entryOf } from "../causes/catalogue.ts";
+import { catalogueEntry } from "../causes/catalogue/all.ts";
 import type { Evidence, Finding } from "./finding.ts";
 import type { Prediction } from "./predict/path.ts";
 import { decisionPlace, decisionText } from "./wording.ts";
@@ -28,8 +28,19 @@ export function sentElsewhere({ redirected }: Prediction): SentElsewhere | undef
 }
 
 /** The finding of the tables, with the rule because of which the packet got there at all. */
-export function withRule(found: Finding, elsewhere: SentElsewhere | undefined): Finding {
-  if (elsewhere === undefined || !found.stopsTraffic || entryOf(found.code).step === "dns") return found;
+export function withRule(
+  found: Finding,
+  elsewhere: SentElsewhere | undefined,
+  { stops, left }: Pick<Prediction, "stops" | "left">,
+): Finding {
+  const isSilent = stops.some(
+    (stop) => stop.kind === "neighbour-failed" && stop.address === left?.destination,
+  );
+  if (elsewhere !== undefined && isSilent && found.code === "uplink-gateway-unresolved") {
+    return metElsewhere(found, elsewhere, undefined);
+  }
+  if (elsewhere === undefined || !found.stopsTraffic || catalogueEntry(found.code).step === "dns")
+    return found;
   if (found.evidence.some((one) => one.source === elsewhere.place)) return found;
   return { ...found, evidence: [...found.evidence, evidence(elsewhere, elsewhere.to)] };
 }
@@ -48,7 +59,9 @@ export function metElsewhere(found: Finding, elsewhere: SentElsewhere, seen: str
     ...found,
     text: `${by} ${same ? "sends" : "send"} it to ${to}, and ${found.text}`,
     evidence: [...found.evidence, evidence(elsewhere, same ? to : `${elsewhere.to} and others`)],
-    advice: [`see whether ${to} is up, and whether the rule means it; or except the pod from the rule`],
+    advice: [
+      `see whether ${to} is up and whether the rule should send it there; or except the pod from the rule`,
+    ],
   };
 }
 

@@ -21,7 +21,7 @@ export function deafToTheNode(context: CheckContext, own: number, pathMtu: numbe
       ruleEvidence(stop),
     ],
     consequence: "small requests work, large transfers hang",
-    fix: filterCure(context, stop, "from anybody").fix,
+    fix: filterCure(context, stop, "from any sender").fix,
     advice: smallerPackets(context, pathMtu).advice,
   });
 }

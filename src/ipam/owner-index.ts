@@ -14,7 +14,7 @@ import {
   statFile,
   writeText,
 } from "../kernel/file.ts";
-import type { Owner } from "./assignment.ts";
+import type { AddressOwner } from "./assignment.ts";
 import { ownerText, parseOwner, readOwnerFile } from "./owner-file.ts";
 
 const DIRECTORY = ".owners";
@@ -28,7 +28,7 @@ const NAME_MAX = 255;
 
 /** Who holds which addresses. */
 export interface Reservation {
-  readonly owner: Owner;
+  readonly owner: AddressOwner;
   readonly addresses: readonly string[];
 }
 
@@ -43,7 +43,7 @@ export class OwnerIndex {
     if (!this.#isSealed()) this.#rebuild();
   }
 
-  get(owner: Owner): readonly string[] {
+  get(owner: AddressOwner): readonly string[] {
     const name = fileName(owner);
     if (this.#memory !== undefined) return this.#memory.get(name) ?? [];
     const text = readTextIfThere(`${this.#directory}/${name}`);
@@ -51,13 +51,13 @@ export class OwnerIndex {
   }
 
   /** @throws SystemError */
-  set(owner: Owner, addresses: readonly string[]): void {
+  set(owner: AddressOwner, addresses: readonly string[]): void {
     const name = fileName(owner);
     this.#memory?.set(name, addresses);
     if (this.#memory === undefined) this.#write(name, addresses);
   }
 
-  delete(owner: Owner): void {
+  delete(owner: AddressOwner): void {
     const name = fileName(owner);
     this.#memory?.delete(name);
     removeFile(`${this.#directory}/${name}`);
@@ -108,7 +108,7 @@ export class OwnerIndex {
  * the lock nobody is about to fill it, so it is removed.
  */
 export function readReservations(network: string): Reservation[] {
-  const found = new Map<string, { readonly owner: Owner; readonly addresses: string[] }>();
+  const found = new Map<string, { readonly owner: AddressOwner; readonly addresses: string[] }>();
   for (const address of listDirectory(network).filter(isIp)) {
     const text = readOwnerFile(`${network}/${address}`) ?? "";
     if (text === "") removeFile(`${network}/${address}`);
@@ -122,7 +122,7 @@ export function readReservations(network: string): Reservation[] {
 }
 
 /** Neither a container id nor an interface name may hold a colon. */
-function fileName(owner: Owner): string {
+function fileName(owner: AddressOwner): string {
   const name = `${owner.container}:${owner.interfaceName}`;
   return name.length <= NAME_MAX ? name : new Bun.CryptoHasher("sha256").update(name).digest("hex");
 }

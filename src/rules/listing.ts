@@ -1,6 +1,10 @@
 /**
- * Every NAT rule of a node, in the order in which packets meet it: pure, from tables in a shape that nf_tables,
- * iptables-nft and iptables-legacy share (see listing-nftables.ts).
+ * Room `rules/`: every NAT rule of a node in the order in which packets meet it, its owner, and whether a packet can
+ * reach it. One shape for nf_tables, iptables-nft and iptables-legacy (see listing-nftables.ts).
+ *
+ * In: tables as they were read.
+ * Out: rules in order, with owner, translation, and the reason where one is dead.
+ * Touches: nothing, except read-listing.ts, which reads the rulesets.
  */
 import { ownerOf, type Owner } from "./owner.ts";
 

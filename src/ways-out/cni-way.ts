@@ -95,7 +95,7 @@ function translationProblems(facts: NodeFacts, { masqueradedBy, network }: Cache
   if (masqueradedBy === undefined) return [];
   const gone = problem(
     "nat-missing",
-    `the rules are gone by which ${masqueradedBy} translates what network ${network} sends`,
+    `the rules with which ${masqueradedBy} translates the packets of network ${network} are gone`,
   );
   if (masqueradedBy !== "wayout") return facts.isAnythingTranslated ? [] : [gone];
   const drifts = ownDrifts(facts.node, networkOwner(network));

@@ -5,7 +5,7 @@
  */
 import { parseCidr } from "../address/cidr.ts";
 import { ipBits, ipFamily, type IpFamily } from "../address/ip.ts";
-import type { LinkTable } from "../kernel/route/link-table.ts";
+import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
@@ -51,10 +51,10 @@ export function defaultRoutes(gateways: readonly string[]): ExpectedRoute[] {
 }
 
 /** What is asked inside a pod. */
-type PodTables = LinkTable & Pick<Rtnetlink, "routes">;
+type PodTables = LinkRtnetlink & Pick<Rtnetlink, "routes">;
 
 /** Everything that is wrong between the pod and its bridge; empty when the link stands. */
-export function linkProblems(node: LinkTable, inside: PodTables, expected: ExpectedLink): Problem[] {
+export function linkProblems(node: LinkRtnetlink, inside: PodTables, expected: ExpectedLink): Problem[] {
   const own = inside.linkState(expected.interface);
   const bridge = expected.bridge === undefined ? undefined : node.linkState(expected.bridge);
   const problems = podProblems(inside, own, expected);
@@ -133,7 +133,7 @@ function noBridge(name: string, link: LinkState | undefined): Problem {
   return problem("not-a-bridge", `${name} is no bridge but ${link.kind ?? "another interface"}`);
 }
 
-function bridgeProblems(node: LinkTable, bridge: LinkState, expected: ExpectedLink): Problem[] {
+function bridgeProblems(node: LinkRtnetlink, bridge: LinkState, expected: ExpectedLink): Problem[] {
   const { gateways, gatewayInterface: name = bridge.name } = expected;
   const problems = bridge.up ? [] : [bridgeDown(bridge.name)];
   if (gateways.length === 0) return problems;
@@ -145,7 +145,7 @@ function bridgeProblems(node: LinkTable, bridge: LinkState, expected: ExpectedLi
 
 /** The node's end by its name; where another plugin named it, it is the peer of the pod's interface. */
 function hostProblems(
-  node: LinkTable,
+  node: LinkRtnetlink,
   own: LinkState | undefined,
   bridge: LinkState | undefined,
   { hostInterface: name, isGuarded }: ExpectedLink,

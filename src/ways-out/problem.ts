@@ -1,6 +1,6 @@
 /** What can be wrong with a way out that was once made: a code for programs, a sentence for people. */
 import type { IpFamily } from "../address/ip.ts";
-import type { FindingCode } from "../causes/catalogue.ts";
+import type { FindingCode } from "../causes/catalogue/all.ts";
 import { forwardingForbidden } from "../forwarding/forbidden.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { LinkState } from "../linux/route/link-state.ts";

@@ -1,4 +1,11 @@
-/** Everybody on this node who was given a way out: by `wayout attach`, or by any CNI plugin. */
+/**
+ * Room `ways-out/`: the namespaces on this node that were given a way out, by `wayout attach` or by any CNI plugin,
+ * and whether it works.
+ *
+ * In: our records, the runtimes' results.
+ * Out: ways out, each with its problems by code.
+ * Touches: it reads the node and the pods' namespaces, and changes nothing.
+ */
 import { MOST_SETTINGS_BYTES, readRegular } from "../kernel/file.ts";
 import { join } from "node:path";
 import { WayoutError } from "../error.ts";

@@ -13,7 +13,7 @@ import { RunningAgent } from "./running-agent.ts";
 const test = testWith(["root", "nft", "iptables"]);
 const TIMEOUT_MS = 120_000;
 /** An answer may wait for a retransmission, whose timer doubles. */
-const PATIENCE_S = 20;
+const TIMEOUT_S = 20;
 const CONNECTIONS = 20;
 
 const SHOP = `flush ruleset
@@ -35,7 +35,7 @@ test(
     echoServer(outside);
     const agent = await RunningAgent.on(node);
     using pod = NetworkNamespace.named(blue);
-    const connections = Array.from({ length: CONNECTIONS }, () => connection(pod, SERVER.v4, PATIENCE_S));
+    const connections = Array.from({ length: CONNECTIONS }, () => connection(pod, SERVER.v4, TIMEOUT_S));
     const answers = (word: string): Promise<string[]> =>
       Promise.all(connections.map((one) => one.says(word)));
     expect(await answers("before")).toEqual(connections.map(() => "before"));
@@ -67,7 +67,7 @@ test(
 
 /** Whether a new connection is answered, and is seen as it shall be; waited for. */
 async function works(pod: string): Promise<boolean> {
-  const deadline = performance.now() + PATIENCE_S * 1000;
+  const deadline = performance.now() + TIMEOUT_S * 1000;
   while (performance.now() < deadline) if ((await seenFrom(pod)) === UPLINK.v4) return true;
   return false;
 }

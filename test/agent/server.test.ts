@@ -27,7 +27,11 @@ beforeAll(() => {
   });
   const state = {
     since: new Date(0),
-    desired: () => ({ nat: [], forwarding: { ipv4: true, ipv6: false } }),
+    desired: () => ({
+      nat: [],
+      forwarding: { ipv4: true, ipv6: false },
+      admission: { doors: [], cidrs: [] },
+    }),
     troubles: () => [],
     policyFiles: () => [],
     lastRepairs: () => [],

@@ -110,8 +110,8 @@ describe("an address that had an owner before", () => {
 });
 
 describe("what is noted of addresses in use", () => {
-  const notes = (conf: Configuration): string[] => {
-    const directory = `/run/wayout/cni/${String(conf["name"])}.used`;
+  const notes = (node: NetworkNamespace, conf: Configuration): string[] => {
+    const directory = `/run/wayout/cni/${node.cookie}/${String(conf["name"])}.used`;
     return existsSync(directory)
       ? readdirSync(directory)
           .filter((name) => !name.startsWith("."))
@@ -128,10 +128,10 @@ describe("what is noted of addresses in use", () => {
       for (let round = 0; round < 3; round++) {
         const pod = freshPod(`pod${round}`);
         must(call(node, "ADD", conf, pod));
-        expect(notes(conf)).toHaveLength(2);
+        expect(notes(node, conf)).toHaveLength(2);
         expect(pings(pod.namespace, "198.51.100.1")).toBe(true);
         must(call(node, "DEL", conf, pod));
-        expect(notes(conf)).toEqual(["10.42.0.2"]);
+        expect(notes(node, conf)).toEqual(["10.42.0.2"]);
         expect(flowsOf(node, `10.42.0.${3 + round}`)).toBe(0);
       }
       // It ends without a DEL: the address is given back by GC, its connections are still there.
@@ -141,13 +141,13 @@ describe("what is noted of addresses in use", () => {
       expect(pings(crashed.namespace, "198.51.100.1")).toBe(true);
       const valid = [{ containerID: "stays", ifname: "eth0" }];
       must(call(node, "GC", { ...conf, "cni.dev/valid-attachments": valid }));
-      expect(notes(conf)).toEqual(["10.42.0.2", address].sort());
+      expect(notes(node, conf)).toEqual(["10.42.0.2", address].sort());
       const next = { ...conf, runtimeConfig: { ips: [address] } };
       must(call(node, "ADD", next, freshPod("next")));
       expect(flowsOf(node, address)).toBe(0);
       must(call(node, "DEL", conf, { container: "next" }));
       must(call(node, "DEL", conf, { container: "stays" }));
-      expect(notes(conf)).toEqual([]);
+      expect(notes(node, conf)).toEqual([]);
     },
   );
 
@@ -316,7 +316,7 @@ describe("repair", () => {
       "its interface is gone",
       ["ip", "link", "delete", "eth0"],
       /eth0 is missing in the namespace/,
-      "pod-interface-missing",
+      "pod-interface-missing,host-link-missing",
     ],
     [
       "its address is gone",
@@ -408,7 +408,7 @@ describe("repair", () => {
     must(call(node, "ADD", conf, freshPod("one")));
     ask(node, ["nft", "flush", "ruleset"]);
     for (const path of [
-      `/run/wayout/cni/${String(conf["name"])}.lock`,
+      `/run/wayout/cni/${node.cookie}/${String(conf["name"])}.lock`,
       `/run/wayout/locks/nat-${node.cookie}`,
     ]) {
       using _holder = FileLock.try(path)!.sign();
@@ -417,6 +417,18 @@ describe("repair", () => {
     }
     must(call(node, "STATUS", conf));
     expect(ask(node, ["nft", "list", "ruleset"])).toContain("10.42.0.0/24");
+  });
+
+  withPrograms("networks of one name in two namespaces do not wait for each other", () => {
+    const [node, other] = [freshNamespace("node"), freshNamespace("node")];
+    const conf = bridgeNetwork();
+    must(call(node, "ADD", conf, freshPod("one")));
+    must(call(other, "ADD", conf, freshPod("two")));
+    ask(other, ["nft", "flush", "ruleset"]);
+    using _holder = FileLock.try(`/run/wayout/cni/${node.cookie}/${String(conf["name"])}.lock`)!.sign();
+    // Mends only when it gets the network's lock.
+    must(call(other, "STATUS", conf));
+    expect(ask(other, ["nft", "list", "ruleset"])).toContain("10.42.0.0/24");
   });
 
   withPrograms("in the steady state neither ADD nor DEL, CHECK nor STATUS makes a transaction", () => {

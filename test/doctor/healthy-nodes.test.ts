@@ -17,7 +17,7 @@ function nft(world: World, text: string): void {
   ask(world.node, ["nft", "-f", "-"], text);
 }
 
-/** A second cable to the same internet. */
+/** A second uplink to the same internet. */
 function secondUplink(world: World): void {
   node(world, `ip link add eth1 type veth peer name to-node-2 netns ${internet.namespace}`);
   node(world, "ip addr add 192.0.2.77/24 dev eth1");

@@ -46,21 +46,29 @@ export interface Refusal {
 export function refusal(caller: Caller, access: Access, rules: AccessRules): Refusal | undefined {
   if (caller.over === "socket") return undefined;
   if (!isOurHost(caller.host, rules)) {
-    return refuse(421, "wrong-host", "this agent is not asked under that name; --host allows another one");
+    return refuse(421, "wrong-host", "this agent does not answer to that Host name; --host NAME allows it");
   }
   if (!rules.remotePeers && !isLoopbackPeer(caller.peer)) {
     return refuse(
       403,
       "remote-peer",
-      "this agent is only asked from its own machine; --remote allows others",
+      "this agent answers peers on its own machine only; --remote allows others",
     );
   }
   if (access === "open") return undefined;
   if (access === "act" && !isOwnPage(caller)) {
-    return refuse(403, "cross-origin", "what changes or probes something is not done for pages of others");
+    return refuse(
+      403,
+      "cross-origin",
+      "requests that change or probe something are refused when another web page sends them",
+    );
   }
   if (hasToken(caller, rules)) return undefined;
-  return refuse(401, "no-token", "say 'Authorization: Bearer TOKEN'; the token is in the agent's token file");
+  return refuse(
+    401,
+    "no-token",
+    "the request needs the header 'Authorization: Bearer TOKEN'; the token is in the agent's token file",
+  );
 }
 
 function refuse(status: Refusal["status"], code: string, said: string): Refusal {

@@ -5,7 +5,7 @@ import { messageOf, WayoutError } from "../../error.ts";
 import { refusal, type AccessRules, type Caller } from "./access.ts";
 import { TooBusy } from "./ask-self.ts";
 import type { Answer } from "./answer.ts";
-import { ROUTES, type Route } from "./routes.ts";
+import { ROUTES, type ApiRoute } from "./routes.ts";
 import type { AgentView } from "./view.ts";
 
 const MOST_BODY_BYTES = 64 * 1024;
@@ -107,8 +107,8 @@ export class ApiServer {
     if (refused !== undefined) return problem(refused.status, refused.code, refused.said);
     if (match === undefined) {
       return matches.length > 0
-        ? problem(405, "wrong-method", `${url.pathname} is asked with ${matches[0]!.route.method}`)
-        : problem(404, "no-route", "there is nothing under this address");
+        ? problem(405, "wrong-method", `${url.pathname} takes the method ${matches[0]!.route.method}`)
+        : problem(404, "no-route", "there is no such path");
     }
     const after = request.headers.get("last-event-id");
     if (match.route.path === "/v1/events" && after !== null && !url.searchParams.has("after"))
@@ -161,14 +161,18 @@ function matchPath(pattern: string, path: string): Record<string, string> | unde
 
 /** What may be asked, and nothing else. */
 function checked(
-  route: Route,
+  route: ApiRoute,
   found: Record<string, string>,
   search: URLSearchParams,
 ): Record<string, string> | Response {
   const parameters: Record<string, string> = {};
   for (const name of search.keys()) {
     if (!route.parameters.some((one) => one.in === "query" && one.name === name)) {
-      return problem(400, "unknown-parameter", `${route.path} knows no ${JSON.stringify(name.slice(0, 40))}`);
+      return problem(
+        400,
+        "unknown-parameter",
+        `${route.path} has no parameter ${JSON.stringify(name.slice(0, 40))}`,
+      );
     }
   }
   for (const { name, in: place, schema, required } of route.parameters) {
@@ -192,7 +196,7 @@ function responseOf(answer: Answer): Response {
 
 function failed(error: unknown): Response {
   if (error instanceof TooBusy)
-    return problem(503, "too-busy", "too many questions wait already; ask again later");
+    return problem(503, "too-busy", "too many requests are waiting; try again later");
   if (error instanceof WayoutError) {
     const status = { usage: 400, machine: 503, broken: 500 }[error.kind];
     return problem(error.code === "before-the-journal" ? 404 : status, error.code, error.message, error.todo);
@@ -232,7 +236,7 @@ function notOpened(listen: ServerOptions["listen"], error: unknown): WayoutError
     kind: "machine",
     doing: `opening the agent's ${listen === undefined ? "socket" : `port ${listen.hostname}:${listen.port}`}`,
     said: messageOf(error),
-    ...(inUse ? { todo: "Give another one: --listen 127.0.0.1:PORT." } : {}),
+    ...(inUse ? { todo: "Choose another one: --listen 127.0.0.1:PORT." } : {}),
     cause: error,
   });
 }

@@ -102,7 +102,7 @@ export class AgentView {
         code: "too-many-listeners",
         kind: "machine",
         doing: "opening a stream of events",
-        said: "too many listen already",
+        said: "too many clients listen already",
       });
     }
     return { kind: "stream", stream, type: "text/event-stream" };
@@ -114,7 +114,7 @@ export class AgentView {
       code: "no-journal",
       kind: "machine",
       doing: "reading the journal",
-      said: "this agent keeps none",
+      said: "this agent keeps no journal",
       todo: "Start it with --journal FILE.",
     });
   }

@@ -32,7 +32,7 @@ export const podLink: Check = {
           owner: OWNER,
           evidence: [{ source: `namespace of ${pod.name}`, value: why ?? "not there" }],
           consequence: "nothing in the pod can send anything",
-          advice: ["have its runtime make the pod anew"],
+          advice: ["delete the pod; its runtime makes it anew"],
         }),
       ];
     }
@@ -80,7 +80,7 @@ function missing(context: CheckContext): Finding {
     consequence: "nothing can leave the pod",
     ...(pod.source === "netns" && (promised === undefined || promised.record !== undefined)
       ? { fix: [context.fix("node", command`wayout attach ${pod.name}`)] }
-      : { advice: ["delete the pod, so that its runtime makes it anew"] }),
+      : { advice: ["delete the pod; its runtime makes it anew"] }),
     confidence: "certain",
   });
 }
@@ -104,7 +104,7 @@ function noCarrier(link: Link): Finding {
     owner: OWNER,
     evidence: [{ source: "links of the pod", value: linkText(link) }],
     consequence: "nothing can leave the pod",
-    advice: ["set the other end up, wherever it is"],
+    advice: ["set the other end up, in the namespace that has it"],
   });
 }
 

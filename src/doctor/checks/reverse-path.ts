@@ -24,7 +24,7 @@ export const reversePath: Check = {
           },
           { source: "TcpExt IPReversePathFilter", value: String(counters.at(-1) ?? "unknown") },
         ],
-        consequence: `${stop.direction === "out" ? "the pod's packets" : "answers"} from ${stop.source} are dropped at ${stop.link.name} without a word`,
+        consequence: `${stop.direction === "out" ? "the pod's packets" : "answers"} from ${stop.source} are dropped at ${stop.link.name} silently`,
         fix: stop.direction === "out" ? forAddress(context, stop.source, () => [loosen]) : [loosen],
       });
     });

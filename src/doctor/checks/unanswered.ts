@@ -34,7 +34,7 @@ export function sourceUnanswered(context: CheckContext): Finding[] {
         sysctlEvidence(name, value),
         { source: `ip ${flag}neigh show proxy dev ${link.name}`, value: `none for ${source}` },
       ],
-      consequence: "the router cannot find whom to give the answer to",
+      consequence: "the router finds no MAC address to send the answer to",
       fix: forAddress(context, source, () => [
         ...(v6 ? [context.setSysctl("node", name, "1")] : []),
         context.fix("node", entry),
@@ -145,7 +145,7 @@ export function flowUntracked(context: CheckContext): Finding[] {
         ...ruleEvidence(by),
         { source: `source of the packet as it leaves by ${stop.link.name}`, value: stop.source },
       ],
-      consequence: "it leaves untranslated, and nobody outside has a way back to it",
+      consequence: "it leaves untranslated, and no router outside has a route back to it",
       ...(by.rule === undefined
         ? {}
         : {

@@ -3,12 +3,12 @@
  * prefix, then the lowest metric (net/core/fib_rules.c, net/ipv4/fib_trie.c, net/ipv6/ip6_fib.c). Where the snapshot
  * holds the kernel's own answer to the same question, that answer stands.
  */
-import { RT_TABLE, tableText } from "../../linux/route/constants.ts";
+import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import { cidrContains, parseCidr, type Cidr } from "../../address/cidr.ts";
 import { ipFamily, ipNumber, type IpFamily } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { NextHop, Route, RouteAnswer } from "../../linux/route/route.ts";
-import type { Rule } from "../../linux/route/rule.ts";
+import type { PolicyRule } from "../../linux/route/rule.ts";
 import type { NamespaceState, RecordedQuery } from "../../snapshot/snapshot.ts";
 import { protocolMatches } from "./rule-selector.ts";
 
@@ -40,7 +40,7 @@ export type RouteResult =
       readonly mtu: number | undefined;
       readonly table: number | undefined;
       readonly route: Route | undefined;
-      readonly rule: Rule | undefined;
+      readonly rule: PolicyRule | undefined;
       /** All usable next hops of a multipath route. */
       readonly hops?: readonly NextHop[];
       /** The kernel itself said so. */
@@ -51,13 +51,13 @@ export type RouteResult =
       /** errno name: ENETUNREACH nobody matched, EHOSTUNREACH unreachable, EACCES prohibit, EINVAL blackhole. */
       readonly error: string;
       readonly route: Route | undefined;
-      readonly rule: Rule | undefined;
+      readonly rule: PolicyRule | undefined;
       readonly authority: "kernel" | "snapshot";
     };
 
 /** Routing tables of one namespace, prepared for many questions. */
 export class Fib {
-  readonly #rules: readonly Rule[];
+  readonly #rules: readonly PolicyRule[];
   /** By family and table. Prepared when first asked: a packet meets few of them. */
   readonly #routes = new Map<string, Route[]>();
   readonly #tables = new Map<string, readonly PreparedRoute[]>();
@@ -209,7 +209,7 @@ export class Fib {
     };
   }
 
-  #selects(rule: Rule, request: RouteRequest): boolean {
+  #selects(rule: PolicyRule, request: RouteRequest): boolean {
     const { source, destination } = rule;
     const matched =
       (source === undefined ||
@@ -251,7 +251,7 @@ export class Fib {
     });
   }
 
-  #resultOf(found: Found, rule: Rule): RouteResult {
+  #resultOf(found: Found, rule: PolicyRule): RouteResult {
     const { route, hop } = found;
     if (!isDeliveringType(route.type)) {
       const error = TYPE_ERRORS[route.type] ?? "EINVAL";
@@ -327,7 +327,7 @@ function cidr(text: string): Cidr {
 }
 
 /** fib4_rule_suppress, fib6_rule_suppress: the answer is thrown away when its prefix is too short. */
-function suppressed(rule: Rule, found: Found): boolean {
+function suppressed(rule: PolicyRule, found: Found): boolean {
   return rule.suppressPrefixLength !== undefined && found.prefixLength <= rule.suppressPrefixLength;
 }
 
@@ -378,7 +378,7 @@ export function routeWords(route: Route, links: readonly Link[]): string[] {
     const link = links.find((one) => one.index === hop.interface);
     if (link !== undefined) parts.push("dev", link.name);
   }
-  if (route.table !== RT_TABLE.main) parts.push("table", tableText(route.table));
+  if (route.table !== RT_TABLE.main) parts.push("table", routingTableText(route.table));
   if (route.preferredSource !== undefined) parts.push("src", route.preferredSource);
   if ((route.metric ?? 0) !== 0) parts.push("metric", String(route.metric));
   return parts;

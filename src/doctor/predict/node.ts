@@ -1,10 +1,11 @@
 /** The third part of the way out: through the node, from its prerouting hooks to its out-interface. */
 import { endText } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
+import { KERNEL_RULES } from "../../linux/route/rule.ts";
 import type { Decision } from "./decision.ts";
 import { isDefaultRoute, usesLink } from "./fib.ts";
 import { noRoute, wayText, type Way } from "./in-pod.ts";
-import { IPPROTO, isLoopback, linkDown, neighbourAt } from "./link-state.ts";
+import { asksNeighbours, IPPROTO, isLoopback, isWithoutArp, linkDown, neighbourAt } from "./link-state.ts";
 import { localEnd } from "./local-end.ts";
 import { tupleOf } from "./hooks.ts";
 import type { Machine } from "./machine.ts";
@@ -13,7 +14,7 @@ import { isAnsweredFor, onLinkPrefix } from "./on-link.ts";
 import type { Packet } from "./packet.ts";
 import { needsTranslation } from "../../causes/facts.ts";
 import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "../../forwarding/switches.ts";
-import type { Place } from "./place.ts";
+import type { Side } from "./side.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
 import { bridgeCallsIptables } from "./wire.ts";
@@ -48,7 +49,7 @@ export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
   walk.translatedBy = post.translated;
   walk.translatedToOneOf = machine.flow?.binding("source")?.oneOf;
   linkDown(walk, "node", result.link);
-  failedNeighbour(walk, result.link, result.gateway);
+  meetNeighbour(walk, result.link, result.gateway ?? machine.packet.destination);
   if (result.gateway !== undefined) solicitOutside(walk, result.link, result.gateway);
   walk.device("node", machine, "egress", result.link);
   walk.left = { ...machine.packet };
@@ -137,7 +138,7 @@ export function routeOnNode(
     walk.stop({ kind: "forwarding-off", place: "node", family: packet.family, link: inLink, sysctl: off });
   }
   const out = forwards ? predicted.link : undefined;
-  const reverse = predicted.kind === "refused" || reversePath(walk, "node", packet, inLink, out);
+  const reverse = predicted.kind === "refused" || checkReversePath(walk, "node", packet, inLink, out);
   // With forwarding off or the source refused, the kernel's answer says only that. The tables say the rest.
   const asked = off === undefined && reverse && packet.destination === originalDestination;
   const result = asked ? walk.route("node", query) : predicted;
@@ -160,8 +161,7 @@ function forwardingOff(view: NodeView, family: 4 | 6, { name }: Link): string | 
 
 /** Rules beside the three that every namespace begins with. */
 function hasOwnRules({ state }: NodeView): boolean {
-  const usual = new Set([0, 32_766, 32_767]);
-  return state.rules.some((rule) => rule.family === 4 && !usual.has(rule.priority));
+  return state.rules.some((rule) => rule.family === 4 && !KERNEL_RULES.has(rule.priority));
 }
 
 /**
@@ -169,9 +169,9 @@ function hasOwnRules({ state }: NodeView): boolean {
  * Any next hop of that way may be the one the packet came by. IPv6 has no rp_filter. False when it refuses.
  * @param outLink undefined for a packet to the namespace itself
  */
-export function reversePath(
+export function checkReversePath(
   walk: Walk,
-  place: Place,
+  place: Side,
   packet: Packet,
   inLink: Link,
   outLink: Link | undefined,
@@ -215,6 +215,14 @@ export function reversePath(
     sysctl: own >= all ? `net.ipv4.conf.${inLink.name}.rp_filter` : "net.ipv4.conf.all.rp_filter",
   });
   return false;
+}
+
+/** The next hop by which the packet leaves. */
+function meetNeighbour(walk: Walk, link: Link, address: string): void {
+  const known = neighbourAt(walk.node.view, link, address);
+  if (isWithoutArp(link) && known?.state !== "permanent") {
+    walk.stop({ kind: "link-noarp", place: "node", link, address });
+  } else if (asksNeighbours(link)) failedNeighbour(walk, link, address);
 }
 
 export function failedNeighbour(walk: Walk, link: Link, address: string | undefined): void {

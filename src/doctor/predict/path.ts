@@ -1,15 +1,16 @@
 /** What a prediction says: where a packet of a pod goes, who decides about it, where it ends, and the way back. */
 import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
-import type { Rule as PolicyRule } from "../../linux/route/rule.ts";
+import type { PolicyRule } from "../../linux/route/rule.ts";
 import type { Decision } from "./decision.ts";
 import type { HookStop } from "./hooks.ts";
 import type { LocalEnd } from "./local-end.ts";
 import type { Silence } from "./on-link.ts";
-import type { Direction, Place } from "./place.ts";
+import type { Direction, Side } from "./side.ts";
 import type { Sender } from "./machine.ts";
 import type { SourceChoice } from "./source-address.ts";
-import type { PortRange, Protocol, Tuple } from "./packet.ts";
+import type { PortRange } from "../../linux/ip-protocol.ts";
+import type { Protocol, Tuple } from "./packet.ts";
 
 /** Where somebody wants to go. */
 export interface Target {
@@ -25,7 +26,7 @@ export interface Target {
 
 /** One thing that happened on the way. */
 export interface PathStep {
-  readonly place: Place;
+  readonly place: Side;
   readonly direction: Direction;
   /** `route`, `output`, `wire`, `bridge`, `prerouting`, `forward`, `postrouting`, `input`, `neighbour`. */
   readonly at: string;
@@ -39,7 +40,7 @@ export interface PathStep {
 }
 
 interface At {
-  readonly place: Place;
+  readonly place: Side;
   readonly direction: Direction;
 }
 
@@ -87,6 +88,12 @@ export type Stop = At &
         readonly address: string;
         readonly mac: string;
         readonly real: string;
+      }
+    | {
+        /** ARP is off on the link: frames for the address get the link's own MAC address, or nobody answers for it. */
+        readonly kind: "link-noarp";
+        readonly link: Link;
+        readonly address: string;
       }
     | {
         readonly kind: "neighbour-failed";
@@ -201,7 +208,7 @@ export type StopKind = Stop["kind"];
 
 /** Something that sees the packet and cannot be evaluated. */
 export interface BlindSpot {
-  readonly place: Place;
+  readonly place: Side;
   readonly text: string;
   /** It stands where packets leave, and could translate them itself. */
   readonly couldTranslate: boolean;

@@ -3,8 +3,9 @@
  * without the backend's code, which is loaded where it is used: a plugin call must not pay for the others.
  */
 import type { BackendOptions, NatBackend, RuleMemory, RuleMark } from "../backend.ts";
+import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
-import { TABLE, TWIN } from "./nftables/names.ts";
+import { NAT_PRIORITY, TABLE, TWIN } from "./nftables/names.ts";
 import { nftablesMemory } from "./nftables/memory.ts";
 
 export interface BackendRow {
@@ -12,6 +13,8 @@ export interface BackendRow {
   readonly load: () => Promise<(options: BackendOptions) => NatBackend>;
   /** False for the one that leaves NAT to somebody else. */
   readonly translates: boolean;
+  /** Priority at which it translates at postrouting. Absent: nowhere. */
+  readonly postrouting?: number;
   /** Of the errors that it throws, the one by which it says that this machine cannot have it. */
   readonly lack?: string;
   /** How rules that were found in order are known to be so still. Absent: they are read each time. */
@@ -29,10 +32,14 @@ const ROWS = {
       return (options) => new NftablesNat(options);
     },
     translates: true,
+    postrouting: NAT_PRIORITY,
     lack: "no-nftables",
     memory: nftablesMemory,
     marks: [
-      { table: `${TWIN.family} ${TWIN.table}`, detail: "the agent's, behind a flush" },
+      {
+        table: `${TWIN.family} ${TWIN.table}`,
+        detail: "the agent's second table, which a flush does not delete",
+      },
       { table: `${TABLE.family} ${TABLE.table}` },
     ],
   },
@@ -42,6 +49,7 @@ const ROWS = {
       return (options) => new IptablesNat(options);
     },
     translates: true,
+    postrouting: HOOK_PRIORITY.srcnat,
     lack: "no-iptables",
     mayHold: async () => (await import("./iptables/traces.ts")).holdsRules,
     marks: [{ chainPrefix: "WAYOUT-" }],

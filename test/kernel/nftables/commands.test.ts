@@ -28,15 +28,15 @@ import {
   flushTable,
   insertRule,
   replaceRule,
-  type Changes,
+  type Transaction,
   type ElementSpec,
   type Expressions,
   type SetSpec,
-} from "../../../src/linux/nftables/changes.ts";
+} from "../../../src/linux/nftables/commands.ts";
 import { Nftables } from "../../../src/kernel/nftables/nftables.ts";
 import * as rule from "../../../src/linux/nftables/rule-builder.ts";
 import type { Family } from "../../../src/linux/nftables/ruleset.ts";
-import { ruleText } from "../../../src/linux/nftables/text.ts";
+import { ruleText } from "../../../src/linux/nftables/text/ruleset.ts";
 import { ask, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
 import { listedByNft, readRuleset } from "./ruleset-world.ts";
@@ -46,13 +46,13 @@ const table = { family: "inet", table: "w" } as const;
 const chain = { ...table, chain: "c" } as const;
 const withNft = testWith(["root", "nft"]);
 
-function apply(namespace: NetworkNamespace, changes: Changes): void {
+function apply(namespace: NetworkNamespace, changes: Transaction): void {
   using nftables = Nftables.open(namespace);
   nftables.transaction(changes, "testing");
 }
 
 /** Ours in one namespace, nft's in another: the same listing. */
-function expectSame(changes: Changes, text: string): void {
+function expectSame(changes: Transaction, text: string): void {
   const [ours, theirs] = [freshNamespace(), freshNamespace()];
   apply(ours, changes);
   ask(theirs, ["nft", "-f", "-"], text);
@@ -254,7 +254,7 @@ const SETS: readonly (readonly [text: string, set: SetSpec, elements: readonly E
 ];
 
 const sub = { ...table, chain: "sub" } as const;
-const base: Changes = [
+const base: Transaction = [
   addTable(table),
   addChain(sub),
   addObject({ ...table, object: "hits" }, { type: "counter", packets: 0, bytes: 0 }),
@@ -293,7 +293,7 @@ withNft("NAT rules of all kinds, and the text of each is the one it stands for",
   const post = { ...table, chain: "post" };
   const six: SetSpec = { ...table, set: "six", type: "ipv6_addr", dataType: "ipv6_addr" };
   const ours = freshNamespace();
-  const changes: Changes = [
+  const changes: Transaction = [
     ...base,
     ...natMaps.flatMap(([, set, elements]) => [addSet(set), addElements(set, elements)]),
     addSet(six),
@@ -465,7 +465,7 @@ withNft("create refuses what is there; a stale generation refuses the whole tran
   const namespace = freshNamespace();
   using nftables = Nftables.open(namespace);
   const set: SetSpec = { ...table, set: "s", type: "inet_service" };
-  const all: Changes = [
+  const all: Transaction = [
     createTable(table),
     createChain(chain),
     createSet(set),

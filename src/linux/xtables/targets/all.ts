@@ -1,11 +1,11 @@
 /** The xtables targets that are understood, by name. */
-import type { XtDescription } from "./describe.ts";
-import { AUDIT, LOG, NFLOG, NFQUEUE, SET, TEE, TPROXY, TRACE } from "./targets/elsewhere.ts";
-import { CHECKSUM, DSCP, HL, SYNPROXY, TCPMSS, TCPOPTSTRIP, TOS, TTL } from "./targets/headers.ts";
-import { CLASSIFY, CONNMARK, CONNSECMARK, MARK, SECMARK } from "./targets/marks.ts";
-import { DNAT, MASQUERADE, NETMAP, REDIRECT, SNAT } from "./targets/nat.ts";
-import { REJECT } from "./targets/reject.ts";
-import { CT, NOTRACK } from "./targets/tracking.ts";
+import type { XtDescription } from "../describe.ts";
+import { AUDIT, LOG, NFLOG, NFQUEUE, SET, TEE, TPROXY, TRACE } from "./elsewhere.ts";
+import { CHECKSUM, DSCP, HL, SYNPROXY, TCPMSS, TCPOPTSTRIP, TOS, TTL } from "./headers.ts";
+import { CLASSIFY, CONNMARK, CONNSECMARK, MARK, SECMARK } from "./marks.ts";
+import { DNAT, MASQUERADE, NETMAP, REDIRECT, SNAT } from "./nat.ts";
+import { REJECT } from "./reject.ts";
+import { CT, NOTRACK } from "./tracking.ts";
 
 const ALL: readonly XtDescription<unknown>[] = [
   AUDIT,

@@ -2,16 +2,16 @@
  * A ruleset as nft writes it: `nft list ruleset`, which `nft -f` takes back. What is not understood stands there as a
  * comment, never left out.
  */
-import { BRIDGE_HOOK_PRIORITY, HOOK_PRIORITY } from "../netfilter.ts";
-import type { BaseChain, Chain, Family, Flowtable, Rule, Ruleset, Table } from "./ruleset.ts";
-import { quoted } from "./text/format.ts";
-import { ruleTextIn } from "./text/rule.ts";
-import { Scope, type TextOptions } from "./text/scope.ts";
-import { setLines } from "./text/sets.ts";
-import { objectLines } from "./text/stateful.ts";
+import { BRIDGE_HOOK_PRIORITY, HOOK_PRIORITY } from "../../netfilter.ts";
+import type { BaseChain, Chain, Family, Flowtable, Rule, Ruleset, Table } from "../ruleset.ts";
+import { quoted } from "./format.ts";
+import { ruleTextIn } from "./rule.ts";
+import { Scope, type TextOptions } from "./scope.ts";
+import { setLines } from "./sets.ts";
+import { objectLines } from "./stateful.ts";
 
-export type { TextOptions } from "./text/scope.ts";
-export { iptablesText, isIptablesTable } from "./text/iptables.ts";
+export type { TextOptions } from "./scope.ts";
+export { iptablesText, isIptablesTable } from "./iptables.ts";
 
 /** What a rule's text depends on: the family, and the table's sets and chains for what a rule names. */
 export type RuleContext = Pick<Table, "family" | "sets" | "chains">;

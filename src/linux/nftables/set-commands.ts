@@ -1,7 +1,7 @@
 /** Changes to sets and maps, and to their elements. Keys and data are given as a person writes them. */
 import { NLM_F_CREATE, NLM_F_EXCL } from "../netlink/message.ts";
 import { EncodeError } from "../netlink/wire.ts";
-import { change, type Change } from "./change.ts";
+import { changeRequest, type RulesetChange } from "./transaction.ts";
 import {
   datatypesLength,
   datatypesNumber,
@@ -56,13 +56,13 @@ function setText(set: SetSpec | SetRef): string {
 }
 
 /** `add set inet wayout pods { type ipv4_addr; flags interval; }` */
-export function addSet(set: SetSpec): Change {
-  return change(NFT_MSG.newSet, set.family, `adding ${setText(set)}`, setValue(set), NLM_F_CREATE);
+export function addSet(set: SetSpec): RulesetChange {
+  return changeRequest(NFT_MSG.newSet, set.family, `adding ${setText(set)}`, setValue(set), NLM_F_CREATE);
 }
 
 /** `create set …`: EEXIST when it is there. */
-export function createSet(set: SetSpec): Change {
-  return change(
+export function createSet(set: SetSpec): RulesetChange {
+  return changeRequest(
     NFT_MSG.newSet,
     set.family,
     `creating ${setText(set)}`,
@@ -151,14 +151,17 @@ function byteorderNumber(types: readonly Datatype[]): number {
 }
 
 /** `delete set …`: EBUSY while a rule uses it. */
-export function deleteSet(set: SetRef): Change {
-  return change(NFT_MSG.delSet, set.family, `deleting ${setText(set)}`, { table: set.table, name: set.set });
+export function deleteSet(set: SetRef): RulesetChange {
+  return changeRequest(NFT_MSG.delSet, set.family, `deleting ${setText(set)}`, {
+    table: set.table,
+    name: set.set,
+  });
 }
 
 /** `flush set …`: deletes its elements. */
-export function flushSet(set: SetRef): Change {
+export function flushSet(set: SetRef): RulesetChange {
   const value = { table: set.table, set: set.set };
-  return change(NFT_MSG.delElements, set.family, `flushing ${setText(set)}`, value);
+  return changeRequest(NFT_MSG.delElements, set.family, `flushing ${setText(set)}`, value);
 }
 
 /**
@@ -231,7 +234,7 @@ function elementData(set: SetSpec, data: NonNullable<ElementSpec["data"]>): Data
 const ELEMENT_BYTES = 48 * 1024;
 
 /** `add element … { … }` */
-export function addElements(set: SetSpec, elements: readonly ElementSpec[]): Change[] {
+export function addElements(set: SetSpec, elements: readonly ElementSpec[]): RulesetChange[] {
   return elementChanges(
     NFT_MSG.newElements,
     set,
@@ -242,13 +245,13 @@ export function addElements(set: SetSpec, elements: readonly ElementSpec[]): Cha
 }
 
 /** `create element …`: EEXIST when one is there. */
-export function createElements(set: SetSpec, elements: readonly ElementSpec[]): Change[] {
+export function createElements(set: SetSpec, elements: readonly ElementSpec[]): RulesetChange[] {
   const flags = NLM_F_CREATE | NLM_F_EXCL;
   return elementChanges(NFT_MSG.newElements, set, elements, `creating elements in ${setText(set)}`, flags);
 }
 
 /** `delete element …`: ENOENT when one is not there. */
-export function deleteElements(set: SetSpec, elements: readonly ElementSpec[]): Change[] {
+export function deleteElements(set: SetSpec, elements: readonly ElementSpec[]): RulesetChange[] {
   return elementChanges(NFT_MSG.delElements, set, elements, `deleting elements from ${setText(set)}`, 0);
 }
 
@@ -262,8 +265,8 @@ function elementChanges(
   elements: readonly ElementSpec[],
   doing: string,
   flags: number,
-): Change[] {
-  const changes: Change[] = [];
+): RulesetChange[] {
+  const changes: RulesetChange[] = [];
   let chunk: RawElement[] = [];
   let bytes = 0;
   const flush = (): void => {
@@ -274,7 +277,7 @@ function elementChanges(
       elements: chunk,
       ...(set.id === undefined ? {} : { setId: set.id }),
     };
-    changes.push(change(message, set.family, doing, value, flags));
+    changes.push(changeRequest(message, set.family, doing, value, flags));
     chunk = [];
     bytes = 0;
   };

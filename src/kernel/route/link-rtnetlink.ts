@@ -1,15 +1,21 @@
 /** The links of one namespace and their addresses: what it takes to make a pod's link and to take it away. */
 import { ERRNO, SystemError } from "../../linux/errno.ts";
 import type { NetworkNamespace } from "../namespace.ts";
-import type { Table } from "../../linux/netlink/attributes.ts";
-import { NetlinkConnection, type AnyRequest } from "../netlink/connection.ts";
-import { request, type Message, type MessageSpec, type Request } from "../../linux/netlink/message.ts";
+import type { AttributeTable } from "../../linux/netlink/attributes.ts";
+import { NetlinkConnection } from "../netlink/connection.ts";
+import {
+  request,
+  type Message,
+  type MessageSpec,
+  type Request,
+  type AnyRequest,
+} from "../../linux/netlink/message.ts";
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
 import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
 import { utf8Length } from "../../linux/utf8.ts";
 import {
   addAddressRequest,
-  addressOf,
+  addressFromMessage,
   deleteAddressRequest,
   RTM_GETADDR,
   RTM_NEWADDR,
@@ -46,7 +52,7 @@ export const ABSENT: ReadonlySet<string> = new Set(["ENODEV", "ENOENT", "ESRCH",
  * Every method is synchronous and throws NetlinkError with the kernel's own words. An interface is an index;
  * `linkState(name)` finds it. Rtnetlink is this and all the rest; a plugin call makes do without.
  */
-export class LinkTable implements Disposable {
+export class LinkRtnetlink implements Disposable {
   readonly connection: NetlinkConnection;
 
   /** @param namespace the one that the transport speaks to; the calling thread's when absent */
@@ -58,7 +64,7 @@ export class LinkTable implements Disposable {
   }
 
   /** @param namespace the calling thread's when absent */
-  static open<T extends LinkTable>(
+  static open<T extends LinkRtnetlink>(
     this: new (transport: NetlinkTransport, namespace?: NetworkNamespace) => T,
     namespace?: NetworkNamespace,
   ): T {
@@ -77,7 +83,7 @@ export class LinkTable implements Disposable {
     return message === undefined ? undefined : linkStateOf(message);
   }
 
-  protected askFor<H extends MessageSpec["header"], T extends Table>(
+  protected askFor<H extends MessageSpec["header"], T extends AttributeTable>(
     reference: LinkReference,
     statistics: boolean,
     answer: MessageSpec<H, T>,
@@ -127,7 +133,7 @@ export class LinkTable implements Disposable {
     const dump = request(RTM_GETADDR, "reading the addresses", { family, index: filter.interface ?? 0 }, {});
     const addresses: Address[] = [];
     for (const message of this.connection.dump(dump, RTM_NEWADDR)) {
-      const address = addressOf(message);
+      const address = addressFromMessage(message);
       if (address !== undefined) addresses.push(address);
     }
     return addresses;

@@ -1,6 +1,6 @@
 /** The two things that give the lab's pods a way out, by the same rooms that `wayout` uses on a real node. */
 import { Nftables } from "../kernel/nftables/nftables.ts";
-import { ruleText } from "../linux/nftables/text.ts";
+import { ruleText } from "../linux/nftables/text/ruleset.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { enableForwarding } from "../forwarding/forwarding.ts";
 import type { NatChange } from "../nat/backend.ts";
@@ -9,7 +9,7 @@ import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
 import { openNat } from "../nat/open.ts";
 import { TABLE } from "../nat/backends/nftables/names.ts";
 import { PLAN } from "./plan.ts";
-import type { Evidence } from "./story.ts";
+import type { StoryEvidence } from "./story.ts";
 
 const OWNER = "lab";
 
@@ -21,13 +21,13 @@ export function forwardPackets(node: NetworkNamespace, family: 4 | 6): string {
 }
 
 /** MASQUERADE for these networks, instead of whatever the lab had before. */
-export function masquerade(node: NetworkNamespace, ...cidrs: readonly string[]): string {
+export function installMasquerade(node: NetworkNamespace, ...cidrs: readonly string[]): string {
   using nat = openNat(DEFAULT_BACKEND, node);
   return changeText(nat.apply(masqueradeIntent(OWNER, cidrs)), `masquerade for ${cidrs.join(" and ")}`);
 }
 
 /** SNAT to a fixed address, instead of whatever the lab had before. */
-export function snat(node: NetworkNamespace, cidr: string, address: string): string {
+export function installSnat(node: NetworkNamespace, cidr: string, address: string): string {
   using nat = openNat(DEFAULT_BACKEND, node);
   const translation = { snat: { first: address, last: address }, fullyRandom: false };
   return changeText(nat.apply(masqueradeIntent(OWNER, [cidr], { translation })), `snat to ${address}`);
@@ -38,13 +38,13 @@ function changeText(change: NatChange, what: string): string {
 }
 
 /** Everything a pod needs: both families. */
-export function openWayOut(node: NetworkNamespace): void {
+export function forwardAndMasquerade(node: NetworkNamespace): void {
   for (const family of [4, 6] as const) forwardPackets(node, family);
-  masquerade(node, PLAN.podNetworkIpv4, PLAN.podNetworkIpv6);
+  installMasquerade(node, PLAN.podNetworkIpv4, PLAN.podNetworkIpv6);
 }
 
 /** The rules that translate, as the kernel has them now, with their counters. */
-export function ruleEvidence(node: NetworkNamespace): Evidence {
+export function natRuleEvidence(node: NetworkNamespace): StoryEvidence {
   using nftables = Nftables.open(node);
   const table = nftables.table(TABLE);
   if (table === undefined) return { source: `table ${TABLE.family} ${TABLE.table}`, lines: [] };

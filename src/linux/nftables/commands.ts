@@ -4,7 +4,7 @@
  */
 import { NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "../netlink/message.ts";
 import { EncodeError } from "../netlink/wire.ts";
-import { change, tableText, type Change } from "./change.ts";
+import { changeRequest, tableName, type RulesetChange } from "./transaction.ts";
 import { OBJECT_TYPES } from "./enumerations.ts";
 import type { Expression } from "./expressions.ts";
 import { NFT_MSG } from "./messages.ts";
@@ -21,8 +21,8 @@ import {
 } from "./ruleset.ts";
 import type { Named } from "./values.ts";
 
-export type { Change, Changes } from "./change.ts";
-export * from "./set-changes.ts";
+export type { RulesetChange, Transaction } from "./transaction.ts";
+export * from "./set-commands.ts";
 
 function chainText(chain: ChainRef): string {
   return `chain ${chain.family} ${chain.table} ${chain.chain}`;
@@ -36,23 +36,23 @@ export interface TableOptions {
 }
 
 /** `add table inet wayout` */
-export function addTable(table: TableRef, options: TableOptions = {}): Change {
-  return change(
+export function addTable(table: TableRef, options: TableOptions = {}): RulesetChange {
+  return changeRequest(
     NFT_MSG.newTable,
     table.family,
-    `adding ${tableText(table)}`,
+    `adding ${tableName(table)}`,
     tableValue(table, options),
     NLM_F_CREATE,
   );
 }
 
 /** `create table …`: EEXIST when it is there. */
-export function createTable(table: TableRef, options: TableOptions = {}): Change {
+export function createTable(table: TableRef, options: TableOptions = {}): RulesetChange {
   const flags = NLM_F_CREATE | NLM_F_EXCL;
-  return change(
+  return changeRequest(
     NFT_MSG.newTable,
     table.family,
-    `creating ${tableText(table)}`,
+    `creating ${tableName(table)}`,
     tableValue(table, options),
     flags,
   );
@@ -67,18 +67,18 @@ function tableValue(table: TableRef, options: TableOptions) {
 }
 
 /** `delete table …` with everything in it: ENOENT when it is not there. */
-export function deleteTable(table: TableRef): Change {
-  return change(NFT_MSG.delTable, table.family, `deleting ${tableText(table)}`, { name: table.table });
+export function deleteTable(table: TableRef): RulesetChange {
+  return changeRequest(NFT_MSG.delTable, table.family, `deleting ${tableName(table)}`, { name: table.table });
 }
 
 /** `add table` then `delete table`: gone afterwards, whether it was there or not. */
-export function destroyTable(table: TableRef): Change[] {
+export function destroyTable(table: TableRef): RulesetChange[] {
   return [addTable(table), deleteTable(table)];
 }
 
 /** `flush table …`: deletes its rules; chains, sets and objects stay. */
-export function flushTable(table: TableRef): Change {
-  return change(NFT_MSG.delRule, table.family, `flushing ${tableText(table)}`, { table: table.table });
+export function flushTable(table: TableRef): RulesetChange {
+  return changeRequest(NFT_MSG.delRule, table.family, `flushing ${tableName(table)}`, { table: table.table });
 }
 
 // ── Chains ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -90,8 +90,8 @@ export interface ChainOptions {
 }
 
 /** `add chain inet wayout postrouting { type nat hook postrouting priority 100; }` */
-export function addChain(chain: ChainRef, options: ChainOptions = {}): Change {
-  return change(
+export function addChain(chain: ChainRef, options: ChainOptions = {}): RulesetChange {
+  return changeRequest(
     NFT_MSG.newChain,
     chain.family,
     `adding ${chainText(chain)}`,
@@ -101,9 +101,9 @@ export function addChain(chain: ChainRef, options: ChainOptions = {}): Change {
 }
 
 /** `create chain …`: EEXIST when it is there. */
-export function createChain(chain: ChainRef, options: ChainOptions = {}): Change {
+export function createChain(chain: ChainRef, options: ChainOptions = {}): RulesetChange {
   const flags = NLM_F_CREATE | NLM_F_EXCL;
-  return change(
+  return changeRequest(
     NFT_MSG.newChain,
     chain.family,
     `creating ${chainText(chain)}`,
@@ -139,15 +139,15 @@ function baseValue(chain: ChainRef, base: NonNullable<ChainOptions["base"]>) {
 }
 
 /** `delete chain …`: EBUSY while it has rules or is jumped to. */
-export function deleteChain(chain: ChainRef): Change {
+export function deleteChain(chain: ChainRef): RulesetChange {
   const value = { table: chain.table, name: chain.chain };
-  return change(NFT_MSG.delChain, chain.family, `deleting ${chainText(chain)}`, value);
+  return changeRequest(NFT_MSG.delChain, chain.family, `deleting ${chainText(chain)}`, value);
 }
 
 /** `flush chain …`: deletes its rules. */
-export function flushChain(chain: ChainRef): Change {
+export function flushChain(chain: ChainRef): RulesetChange {
   const value = { table: chain.table, chain: chain.chain };
-  return change(NFT_MSG.delRule, chain.family, `flushing ${chainText(chain)}`, value);
+  return changeRequest(NFT_MSG.delRule, chain.family, `flushing ${chainText(chain)}`, value);
 }
 
 // ── Rules ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,28 +173,39 @@ function ruleValue(chain: ChainRef, rule: RuleOptions) {
 }
 
 /** `add rule …`: at the end of the chain, or behind the rule at `position`. */
-export function addRule(chain: ChainRef, rule: RuleOptions): Change {
+export function addRule(chain: ChainRef, rule: RuleOptions): RulesetChange {
   const doing = `adding a rule to ${chainText(chain)}`;
-  return change(NFT_MSG.newRule, chain.family, doing, ruleValue(chain, rule), NLM_F_CREATE | NLM_F_APPEND);
+  return changeRequest(
+    NFT_MSG.newRule,
+    chain.family,
+    doing,
+    ruleValue(chain, rule),
+    NLM_F_CREATE | NLM_F_APPEND,
+  );
 }
 
 /** `insert rule …`: at the beginning of the chain, or before the rule at `position`. */
-export function insertRule(chain: ChainRef, rule: RuleOptions): Change {
+export function insertRule(chain: ChainRef, rule: RuleOptions): RulesetChange {
   const doing = `inserting a rule into ${chainText(chain)}`;
-  return change(NFT_MSG.newRule, chain.family, doing, ruleValue(chain, rule), NLM_F_CREATE);
+  return changeRequest(NFT_MSG.newRule, chain.family, doing, ruleValue(chain, rule), NLM_F_CREATE);
 }
 
 /** `replace rule … handle N …` */
-export function replaceRule(rule: RuleRef, by: Omit<RuleOptions, "position">): Change {
+export function replaceRule(rule: RuleRef, by: Omit<RuleOptions, "position">): RulesetChange {
   const doing = `replacing rule ${rule.handle} of ${chainText(rule)}`;
   const value = { ...ruleValue(rule, by), handle: rule.handle };
-  return change(NFT_MSG.newRule, rule.family, doing, value, NLM_F_REPLACE);
+  return changeRequest(NFT_MSG.newRule, rule.family, doing, value, NLM_F_REPLACE);
 }
 
 /** `delete rule … handle N`: ENOENT when it is not there. */
-export function deleteRule(rule: RuleRef): Change {
+export function deleteRule(rule: RuleRef): RulesetChange {
   const value = { table: rule.table, chain: rule.chain, handle: rule.handle };
-  return change(NFT_MSG.delRule, rule.family, `deleting rule ${rule.handle} of ${chainText(rule)}`, value);
+  return changeRequest(
+    NFT_MSG.delRule,
+    rule.family,
+    `deleting rule ${rule.handle} of ${chainText(rule)}`,
+    value,
+  );
 }
 
 // ── Objects and flowtables ───────────────────────────────────────────────────────────────────────────────────────
@@ -204,7 +215,7 @@ export interface ObjectRef extends TableRef {
 }
 
 /** `add counter inet wayout NAME` and its like. */
-export function addObject(object: ObjectRef, value: ObjectValue, comment?: string): Change {
+export function addObject(object: ObjectRef, value: ObjectValue, comment?: string): RulesetChange {
   const attributes = {
     table: object.table,
     name: object.object,
@@ -212,17 +223,17 @@ export function addObject(object: ObjectRef, value: ObjectValue, comment?: strin
     data: writeObject(value),
     ...(comment === undefined ? {} : { notes: { comment } }),
   };
-  const doing = `adding ${value.type} ${object.object} to ${tableText(object)}`;
-  return change(NFT_MSG.newObject, object.family, doing, attributes, NLM_F_CREATE);
+  const doing = `adding ${value.type} ${object.object} to ${tableName(object)}`;
+  return changeRequest(NFT_MSG.newObject, object.family, doing, attributes, NLM_F_CREATE);
 }
 
 /** `delete counter …` and its like: EBUSY while a rule uses it. */
-export function deleteObject(object: ObjectRef, type: Named<typeof OBJECT_TYPES>): Change {
+export function deleteObject(object: ObjectRef, type: Named<typeof OBJECT_TYPES>): RulesetChange {
   const number = Object.hasOwn(OBJECT_TYPES, type)
     ? OBJECT_TYPES[type as keyof typeof OBJECT_TYPES]
     : Number(type.slice(1));
-  const doing = `deleting ${type} ${object.object} from ${tableText(object)}`;
-  return change(NFT_MSG.delObject, object.family, doing, {
+  const doing = `deleting ${type} ${object.object} from ${tableName(object)}`;
+  return changeRequest(NFT_MSG.delObject, object.family, doing, {
     table: object.table,
     name: object.object,
     type: number,
@@ -234,18 +245,21 @@ export interface FlowtableRef extends TableRef {
 }
 
 /** `add flowtable …` */
-export function addFlowtable(ref: FlowtableRef, options: Pick<Flowtable, "priority" | "devices">): Change {
+export function addFlowtable(
+  ref: FlowtableRef,
+  options: Pick<Flowtable, "priority" | "devices">,
+): RulesetChange {
   const value = {
     table: ref.table,
     name: ref.flowtable,
     hook: { number: 0, priority: options.priority, devices: { names: options.devices } },
   };
-  const doing = `adding flowtable ${ref.flowtable} to ${tableText(ref)}`;
-  return change(NFT_MSG.newFlowtable, ref.family, doing, value, NLM_F_CREATE);
+  const doing = `adding flowtable ${ref.flowtable} to ${tableName(ref)}`;
+  return changeRequest(NFT_MSG.newFlowtable, ref.family, doing, value, NLM_F_CREATE);
 }
 
 /** `delete flowtable …` */
-export function deleteFlowtable(ref: FlowtableRef): Change {
-  const doing = `deleting flowtable ${ref.flowtable} from ${tableText(ref)}`;
-  return change(NFT_MSG.delFlowtable, ref.family, doing, { table: ref.table, name: ref.flowtable });
+export function deleteFlowtable(ref: FlowtableRef): RulesetChange {
+  const doing = `deleting flowtable ${ref.flowtable} from ${tableName(ref)}`;
+  return changeRequest(NFT_MSG.delFlowtable, ref.family, doing, { table: ref.table, name: ref.flowtable });
 }

@@ -1,28 +1,27 @@
 /** One change to a ruleset: a message of a transaction. What the builders of changes share. */
-import type { AnyRequest } from "../../kernel/netlink/connection.ts";
-import { request } from "../netlink/message.ts";
+import { request, type AnyRequest } from "../netlink/message.ts";
 import type { NFT_MSG } from "./messages.ts";
 import { FAMILIES, type Family, type TableRef } from "./ruleset.ts";
 
 /** One step of a transaction. */
-export type Change = AnyRequest;
+export type RulesetChange = AnyRequest;
 /** Steps, possibly in groups: builders that need several messages return several. */
-export type Changes = readonly (Change | readonly Change[])[];
+export type Transaction = readonly (RulesetChange | readonly RulesetChange[])[];
 
 type Spec = (typeof NFT_MSG)[keyof typeof NFT_MSG];
 
 /** A request, with `doing` for its errors. */
-export function change<S extends Spec>(
+export function changeRequest<S extends Spec>(
   message: S,
   family: Family,
   doing: string,
   attributes: Parameters<S["attributes"]["write"]>[1],
   flags = 0,
-): Change {
+): RulesetChange {
   return request(message as never, doing, { family: FAMILIES[family] }, attributes as never, flags);
 }
 
 /** `table inet wayout` */
-export function tableText(table: TableRef): string {
+export function tableName(table: TableRef): string {
   return `table ${table.family} ${table.table}`;
 }
