@@ -83,7 +83,11 @@ function pageInside(files: PageFiles): BunPlugin {
  */
 function sharedTogether(): BunPlugin {
   const source = (...names: string[]): string => join(root, "src", ...names);
-  const shared = [source("cni", "context.ts"), source("cni", "network-state.ts")];
+  const shared = [
+    source("cni", "context.ts"),
+    source("cni", "network-state.ts"),
+    source("ways-out", "problem.ts"),
+  ];
   const without = [
     source("cni", "main.ts"),
     source("cni", "loopback.ts"),
