@@ -61,7 +61,7 @@ export interface PictureLayout {
 }
 
 /** Below this the picture reads from top to bottom. */
-export const NARROW = 900;
+export const NARROW = 1060;
 /** So many flows move at once. */
 const MOST_MOVING = 16;
 const MARGIN = 2;
