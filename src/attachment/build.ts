@@ -1,4 +1,5 @@
 /** Makes and unmakes what a record describes. Every step can be done twice, and undone without having been done. */
+import { codeOf } from "../error.ts";
 import { createNamedNamespace, NetworkNamespace } from "../kernel/namespace.ts";
 import { openNat } from "../nat/open.ts";
 import type { AttachmentNode } from "./node.ts";
@@ -27,7 +28,7 @@ export function openPod(attachment: AttachmentRecord): NetworkNamespace | undefi
 
 /** Whether an error only says that this user may not look. */
 export function isRefusal(error: unknown): boolean {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  const code = codeOf(error);
   return code === "EPERM" || code === "EACCES" || code === "no-privilege";
 }
 

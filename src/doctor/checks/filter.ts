@@ -2,7 +2,7 @@
 import { forAddress } from "../vouched.ts";
 import { endText } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
-import { anywhere, finding, type Check, type CheckContext } from "../check.ts";
+import { anywhere, finding, type Check, type CheckContext, ruleEvidence } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import { decisionPlace, decisionText, targetText, textOfRule, traceCommand } from "../wording.ts";
@@ -84,10 +84,7 @@ function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyS
   return finding("service-no-endpoints", {
     text: `Service ${service.name} has no ready endpoints${service.elsewhere ? " on this node" : ""}: kube-proxy's “${service.said}” in ${by.table.family} ${by.table.name} ${by.chain.name} refuses what ${context.pod.name} sends to it`,
     owner: "kube-proxy, for the Service",
-    evidence: [
-      { source: decisionPlace(by), value: decisionText(by) },
-      { source: "kube-proxy says", value: service.said },
-    ],
+    evidence: [...ruleEvidence(by), { source: "kube-proxy says", value: service.said }],
     consequence: "connections to the Service's address are refused at once",
     // An external address is somebody's outside as well: there the packet may go past the Service.
     fix: service.elsewhere ? forAddress(context, context.path.sent?.source, () => cure.fix) : [],
@@ -119,7 +116,7 @@ function queued(context: CheckContext, stop: Filtered): Finding {
   return finding("filter-queue", {
     text: `${decisionPlace(by)} hands ${what(context, stop)} to a program (${by.action ?? "queue"})`,
     owner,
-    evidence: [{ source: decisionPlace(by), value: decisionText(by) }],
+    evidence: ruleEvidence(by),
     consequence: "the program decides; when none listens, packets are dropped",
     fix: [context.fix(stop.place, command`cat /proc/net/netfilter/nfnetlink_queue`)],
     confidence: "possible",
@@ -190,10 +187,7 @@ function invalid(context: CheckContext): Finding[] {
     finding("invalid-dropped", {
       text: `“${decisionText(by)}” in ${chain.name} drops packets that conntrack calls invalid; ${growth} came while the doctor looked`,
       owner: ownerOfDecision(by),
-      evidence: [
-        { source: decisionPlace(by), value: decisionText(by) },
-        { source: "conntrack invalid", value: `+${growth}` },
-      ],
+      evidence: [...ruleEvidence(by), { source: "conntrack invalid", value: `+${growth}` }],
       consequence: "connections stall or break off now and then",
       fix: [context.setSysctl("node", "net.netfilter.nf_conntrack_tcp_be_liberal", "1")],
       confidence: "possible",

@@ -4,6 +4,14 @@
  * the others: when all end the same, the question did not matter; when they differ, the prediction says so.
  */
 
+/** Why a value cannot be foreseen. */
+export interface Unforeseen {
+  /** `numgen mod 3`, `the time of day`. */
+  readonly why: string;
+  /** A number by chance: how many different ones there are, all equally likely. */
+  readonly choices?: number;
+}
+
 /** A question that was met, and the answer that was assumed. */
 export interface Doubt {
   /** `a rate limit (10/minute) in table ip filter chain INPUT handle 7`. */
