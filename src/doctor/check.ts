@@ -4,6 +4,7 @@ import { nftName } from "../linux/nftables/spelling.ts";
 import { sysctlWord } from "../linux/sysctl-name.ts";
 import { command, commandIn, type CommandLine } from "../text/command.ts";
 import { catalogueEntry, type FindingCode, type StepName } from "../causes/catalogue/all.ts";
+import { isNeverAdvised } from "../causes/never-advised.ts";
 import type { Change } from "./remedy/change.ts";
 import type { Decision } from "./predict/decision.ts";
 import type { Evidence, Finding, Fix } from "./finding.ts";
@@ -83,9 +84,17 @@ export class CheckContext {
     return this.fix(place, command`ip link set dev ${link} up`, { kind: "link-up", place, link });
   }
 
-  defaultRoute(gateway: string, link: string): Fix | undefined {
-    const line = command`ip ${familyFlag(gateway)} route replace default via ${gateway} dev ${link}`;
-    return this.fix("pod", line, { kind: "add-default-route", place: "pod", gateway, link });
+  /** @param source with which the pod shall send; the kernel's choice when absent */
+  defaultRoute(gateway: string, link: string, source?: string): Fix | undefined {
+    const words = source === undefined ? [] : ["src", source];
+    const line = command`ip ${familyFlag(gateway)} route replace default via ${gateway} dev ${link} ${words}`;
+    return this.fix("pod", line, {
+      kind: "add-default-route",
+      place: "pod",
+      gateway,
+      link,
+      ...(source === undefined ? {} : { source }),
+    });
   }
 }
 
@@ -141,8 +150,19 @@ export type Found = Pick<Finding, "text" | "owner" | "consequence"> & {
 
 export function finding(code: FindingCode, found: Found): Finding {
   const { severity, stopsTraffic } = catalogueEntry(code);
-  const fix = (found.fix ?? []).filter((one) => one !== undefined);
-  return { code, severity, stopsTraffic, confidence: "certain", ...found, fix };
+  const fix = (found.fix ?? [])
+    .filter((one) => one !== undefined)
+    .filter((one) => !isNeverAdvised(one.command));
+  const advice = found.advice?.filter((one) => !isNeverAdvised(one));
+  return {
+    code,
+    severity,
+    stopsTraffic,
+    confidence: "certain",
+    ...found,
+    fix,
+    ...(advice === undefined ? {} : { advice }),
+  };
 }
 
 /** The rule or the policy that decides, where it stands and as its own tool writes it; nothing where there is none. */

@@ -79,7 +79,7 @@ export function diagnose(snapshot: Snapshot, pod: PodState, target: Target): Dia
   const raised = raisedIn(context, gaps);
   const elsewhere = sentElsewhere(predicted.path);
   const causes = withoutSymptoms(raised).map((found) =>
-    withRule(judged(context, found, raisedIn), elsewhere),
+    withRule(judged(context, found, raisedIn), elsewhere, predicted.path),
   );
   const findings = inOrder(withUnnamed(causes, predicted.path, pod.name));
   const stopping = findings.filter((one) => one.stopsTraffic);
@@ -128,9 +128,27 @@ function answersOf(
 /** Only of what gets through by the tables: where something stops it, that is the reason. */
 function suspicionsIn(context: CheckContext, gaps: string[]): Finding[] {
   if (context.path.stops.length > 0) return [];
-  return CHECKS.flatMap((check) =>
+  const facts = CHECKS.flatMap((check) =>
     check.suspects === undefined ? [] : answersOf(context, check, check.suspects, gaps),
   ).map((found) => judged(context, found, () => []));
+  return [...facts, ...otherwiseIn(context)];
+}
+
+/** More other ends of one path are not judged: each costs as much as the first. */
+const MOST_OTHER_ENDS = 3;
+
+/** What stops the packet where a question is answered the other way: a limit that is used up. */
+function otherwiseIn({ snapshot, pod, target, predicted }: CheckContext): Finding[] {
+  return predicted.otherwise
+    .filter(({ path, by }) => path.stops.length > 0 && by.share === undefined)
+    .slice(0, MOST_OTHER_ENDS)
+    .flatMap(({ path, by }) => {
+      const other = { ...predicted, path, doubts: [by], otherwise: [] };
+      const context = new CheckContext(snapshot, pod, target, other);
+      return withoutSymptoms(raisedIn(context))
+        .filter((one) => one.stopsTraffic)
+        .map((found) => judged(context, found, raisedIn));
+    });
 }
 
 /** A finding is hidden while one of its causes stands. */

@@ -26,6 +26,8 @@ export interface SeenStop {
   readonly said: string;
   /** `coming in at br0 on the node`, `in the socket of the pod`. */
   readonly lastSeen: string;
+  /** The rule that dropped it, as `decisionPlace` calls it. */
+  readonly rule?: string;
   readonly owner?: string;
   readonly evidence: readonly Evidence[];
   readonly fix: readonly Fix[];
@@ -90,7 +92,8 @@ function answered(diagnosis: Diagnosis, probe: Answered): Diagnosis {
   const stuck = findings.find((one) => one.stopsTraffic);
   const checklist = diagnosis.checklist.map((line) => {
     if (stuck !== undefined && line.step === catalogueEntry(stuck.code).step) return line;
-    if (findings.length < diagnosis.findings.length && line.step === "filter" && line.status === "warned")
+    const isAnswered = findings.every((one) => catalogueEntry(one.code).step !== "filter");
+    if (isAnswered && line.step === "filter" && line.status === "warned")
       return { ...line, status: "ok" as const, text: `a real packet got through: ${probe.said}` };
     return line.status === "broken" ? { ...line, status: "warned" as const } : line;
   });
@@ -112,11 +115,18 @@ function answered(diagnosis: Diagnosis, probe: Answered): Diagnosis {
 /** They say nothing of a new flow, as the probe's is, and stand whatever becomes of that. */
 const OF_OLD_FLOWS: ReadonlySet<CauseCode> = new Set<CauseCode>(["flow-outdated", "flow-address-lost"]);
 
+/** What the probe's packet says nothing of: those that carry something, or that are sent at another time. */
+const OF_OTHER_PACKETS: ReadonlySet<CauseCode> = new Set<CauseCode>(["filter-by-content", "filter-by-time"]);
+
 function answerOf(diagnosis: Diagnosis, probe: Answered, address: string, known: boolean): string {
   const { redirected, said } = probe;
   if (redirected !== undefined) {
     const by = redirected.by === undefined ? "" : ` by ${redirected.by}`;
     return `${diagnosis.pod} gets an answer for ${address}: it is redirected to ${redirected.to}${by} (a real packet: ${said})`;
+  }
+  const condition = diagnosis.findings.find((one) => OF_OTHER_PACKETS.has(one.code));
+  if (condition !== undefined) {
+    return `${diagnosis.pod} reaches ${address} (a real packet: ${said}); but ${condition.text}`;
   }
   if (known) return `${diagnosis.answer} (a real packet: ${said})`;
   const ofThePath = diagnosis.findings.some(
@@ -169,6 +179,8 @@ function unanswered(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
 
 /** Nothing with a name was found, and yet no answer came: the finding is what was seen. */
 function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
+  const ruled = diagnosis.suspicions.find((one) => isOfRule(one, probe));
+  if (ruled !== undefined) return suspected(diagnosis, probe, ruled, []);
   const [suspicion, ...others] = UNANSWERED.has(probe.code) ? diagnosis.suspicions : [];
   if (suspicion !== undefined) return suspected(diagnosis, probe, suspicion, others);
   // It was seen to stop, whatever its kind does elsewhere.
@@ -197,6 +209,11 @@ function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
     }),
     answer: `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)} because ${text}`,
   };
+}
+
+/** The rule that was seen to drop it is known to do so under a condition: that it has come to that was not known. */
+function isOfRule({ code, evidence }: Finding, { code: seenCode, rule }: SeenStop): boolean {
+  return rule !== undefined && code === seenCode && evidence.some(({ source }) => source === rule);
 }
 
 /** Another destination than the one asked for, where the packet was captured on its way there. */
@@ -242,11 +259,18 @@ function suspected(
   return {
     ...diagnosis,
     healthy: false,
-    findings: [found, ...possible, ...diagnosis.findings.filter((one) => one.code !== found.code)],
+    findings: [
+      found,
+      ...possible,
+      // It has been answered.
+      ...diagnosis.findings.filter((one) => one.code !== found.code && one.code !== "filter-unknown"),
+    ],
     checklist: diagnosis.checklist.map((line) =>
       line.step === step ? { ...line, status: "broken", text } : line,
     ),
-    answer: `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)}: no answer comes, and ${text}`,
+    answer: UNANSWERED.has(probe.code)
+      ? `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)}: no answer comes, and ${text}`
+      : `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)} because ${text}`,
   };
 }
 

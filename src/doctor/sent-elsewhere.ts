@@ -28,7 +28,17 @@ export function sentElsewhere({ redirected }: Prediction): SentElsewhere | undef
 }
 
 /** The finding of the tables, with the rule because of which the packet got there at all. */
-export function withRule(found: Finding, elsewhere: SentElsewhere | undefined): Finding {
+export function withRule(
+  found: Finding,
+  elsewhere: SentElsewhere | undefined,
+  { stops, left }: Pick<Prediction, "stops" | "left">,
+): Finding {
+  const isSilent = stops.some(
+    (stop) => stop.kind === "neighbour-failed" && stop.address === left?.destination,
+  );
+  if (elsewhere !== undefined && isSilent && found.code === "uplink-gateway-unresolved") {
+    return metElsewhere(found, elsewhere, undefined);
+  }
   if (elsewhere === undefined || !found.stopsTraffic || catalogueEntry(found.code).step === "dns")
     return found;
   if (found.evidence.some((one) => one.source === elsewhere.place)) return found;

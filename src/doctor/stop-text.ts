@@ -30,6 +30,8 @@ export function stopText(stop: Stop): string {
       return `${stop.destination} is a loopback address, and route_localnet is 0 on ${stop.link.name}`;
     case "wrong-neighbour":
       return `${stop.address} is fixed at the wrong MAC address ${stop.mac} ${where}`;
+    case "link-noarp":
+      return `ARP is off on ${stop.link.name} ${where}`;
     case "neighbour-failed":
       return `${stop.address} does not answer on ${stop.link.name}`;
     case "filtered": {

@@ -24,6 +24,11 @@ export function textOfRule(rule: Rule, table: Table): string {
   return ruleText(rule, table, namesAt.get(table) ?? {});
 }
 
+/** The rule as its author would write it again: without what it has counted. */
+export function statelessText(rule: Rule, table: Table): string {
+  return ruleText(rule, table, { ...namesAt.get(table), stateless: true });
+}
+
 type RuleNames = NonNullable<Parameters<typeof ruleText>[2]>;
 const named = new WeakSet<NamespaceState>();
 const namesAt = new WeakMap<Table, RuleNames>();

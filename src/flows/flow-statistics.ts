@@ -44,6 +44,8 @@ export interface OutgoingPortUse {
   readonly destination: string;
   readonly port: number;
   readonly used: number;
+  /** Of these, TCP connections that have ended and only wait; the others may be in use. Absent in older snapshots. */
+  readonly ended?: number;
   /** How many there are. */
   readonly of: number;
 }
@@ -66,6 +68,7 @@ interface PortGroup {
   readonly destination: number | string;
   readonly port: number;
   used: number;
+  ended: number;
   translated: boolean;
 }
 
@@ -77,9 +80,13 @@ function newGroup(scan: EntryScan): PortGroup {
     destination: addressKey(scan, reply.source),
     port: reply.sourcePort,
     used: 0,
+    ended: 0,
     translated: false,
   };
 }
+
+/** Both ends have said that they are done, or one of them that it is gone. */
+const ENDED: ReadonlySet<string> = new Set(["TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK"]);
 
 /** Counts the source ports taken towards each destination, flow by flow. */
 export class PortTally {
@@ -97,6 +104,7 @@ export class PortTally {
     let group = this.#groups.get(key);
     if (group === undefined) this.#groups.set(key, (group = newGroup(scan)));
     group.used++;
+    if (ENDED.has(stateName(reply.protocol, scan.state) ?? "")) group.ended++;
     if ((scan.status & IPS.SRC_NAT) !== 0) group.translated = true;
   }
 
@@ -104,12 +112,13 @@ export class PortTally {
   fullest(top: number): Omit<OutgoingPortUse, "of">[] {
     const groups = [...this.#groups.values()].filter((group) => group.translated);
     groups.sort((a, b) => b.used - a.used);
-    return groups.slice(0, top).map(({ protocol, outgoing, destination, port, used }) => ({
+    return groups.slice(0, top).map(({ protocol, outgoing, destination, port, used, ended }) => ({
       protocol: protocolName(protocol),
       outgoing: addressText(outgoing),
       destination: addressText(destination),
       port,
       used,
+      ended,
     }));
   }
 }

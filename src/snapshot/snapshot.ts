@@ -178,7 +178,7 @@ export interface ConntrackState {
   readonly portUse?: readonly PortUse[];
   /** Flows without connections (UDP and others), and TCP's whose answers cannot come back; as `portUse`. */
   readonly flows?: readonly FlowGroup[];
-  /** Only where a rule limits connections. */
+  /** Only where a rule limits connections; absent where there are too many to tell. */
   readonly connections?: readonly ConnectionCount[];
 }
 

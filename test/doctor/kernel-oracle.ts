@@ -159,7 +159,9 @@ export class KernelOracle implements Disposable {
       const predicted = predictPath(snapshot, snapshot.pods[0]!, shot);
       const observedOut = out.get(shot.id);
       const path = legOf(predicted, observedOut);
-      if (predicted.doubts.length > 0 || !predicted.certain || path === undefined) {
+      // What holds for this packet is known, also where it does not for larger ones.
+      const doubts = predicted.doubts.filter((one) => one.of !== "content" || !one.likely);
+      if (doubts.length > 0 || !predicted.certain || path === undefined) {
         unsure++;
         continue;
       }

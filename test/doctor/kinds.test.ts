@@ -155,6 +155,123 @@ const SITUATIONS: readonly Situation[] = [
     code: "rule-captures",
     says: /rule “5270: from all lookup 52”.*blackhole/,
     owner: /Tailscale/,
+    fix: /^(?!.*rule del).*ip rule add priority 5269 from 10\.0\.0\.1 lookup main$/,
+  },
+  {
+    name: "two rules lead to one dead table: without the first the packet meets the second",
+    fault(world) {
+      ip(world, "route add blackhole default table 61");
+      ip(world, `rule add from ${PLAN.podNetworkIpv4} lookup 61 pref 701`);
+      ip(world, `rule add iif ${bridge} lookup 61 pref 702`);
+    },
+    code: "rule-captures",
+    says: /rules “701: .*” and “702: .*” send .*blackhole default table 61/,
+    fix: /rule del priority 701 .* && .*rule del priority 702 /,
+  },
+  {
+    name: "two rules of the pod lead to a second network without a gateway",
+    fault(world) {
+      ip(world, "link add iot0 type bridge");
+      ip(world, "link set iot0 up");
+      ip(world, "link add iot-blue type veth peer name net1 netns ns-blue");
+      ip(world, "link set iot-blue master iot0 up");
+      for (const line of [
+        "addr add 192.168.50.2/24 dev net1",
+        "link set net1 up",
+        "route add default via 192.168.50.1 dev net1 table 50",
+        `rule add from ${blue.ipv4} lookup 50 pref 100`,
+        "rule add from all lookup 50 pref 110",
+      ])
+        ask(world.blue, ["ip", ...line.split(" ")]);
+    },
+    code: "pod-rule-captures",
+    says: /rules “110: .*” and “100: .*” in ns-blue send .* table 50/,
+    fix: /rule del priority 110 .* && .*rule del priority 100 /,
+  },
+  // ── routes that stand before the one that works ──
+  {
+    name: "a second uplink's default route has the better metric and a dead gateway",
+    before(world) {
+      ip(world, "route del default");
+      ip(world, `route add default via ${PLAN.internet.routerIpv4} metric 200`);
+    },
+    fault(world) {
+      deadEnd(world, "wan1", "192.0.2.77/24");
+      ip(world, "route add default via 192.0.2.1 dev wan1 metric 100");
+      ip(world, "neigh add 192.0.2.1 dev wan1 nud failed");
+    },
+    code: "route-captures",
+    says: /route “default via 192\.0\.2\.1 dev wan1 metric 100” .*does not answer on wan1; “default via 203\.0\.113\.1/,
+    fix: /ip route add default via 203\.0\.113\.1 dev eth0 metric 99$/,
+  },
+  {
+    name: "a VPN left a route for one destination behind",
+    fault(world) {
+      deadEnd(world, "ppp9", "192.0.2.200/32");
+      ip(world, `route add ${WEB.address} dev ppp9`);
+      ip(world, `neigh add ${WEB.address} dev ppp9 nud failed`);
+    },
+    code: "route-captures",
+    says: /route “198\.51\.100\.80\/32 dev ppp9” .*“default via/,
+    fix: /ip route del 198\.51\.100\.80\/32 dev ppp9$/,
+  },
+  {
+    name: "ARP is off on the uplink",
+    fault: (world) => ip(world, `link set ${uplink} arp off`),
+    code: "link-noarp",
+    says: /ARP is off on eth0 of the node/,
+    fix: /ip link set dev eth0 arp on$/,
+  },
+  {
+    name: "ARP is off on the pods' bridge",
+    fault: (world) => ip(world, `link set ${bridge} arp off`),
+    code: "link-noarp",
+    says: /ARP is off on br0 of the node.*10\.0\.0\.254/,
+    fix: /ip link set dev br0 arp on$/,
+  },
+  {
+    name: "ARP is off in the pod",
+    fault: (world) => ask(world.blue, ["ip", "link", "set", "eth0", "arp", "off"]),
+    code: "link-noarp",
+    says: /ARP is off on eth0 in ns-blue/,
+    fix: /ns-blue ip link set dev eth0 arp on$/,
+  },
+  {
+    name: "the node's default route leads to a pod of the same bridge",
+    fault(world) {
+      ip(world, "route del default");
+      ip(world, `route add default via ${PLAN.pods.green.ipv4} dev ${bridge}`);
+    },
+    code: "node-route-inward",
+    says: /“default via 10\.0\.0\.2 dev br0” of the node sends what comes from br0 back into it/,
+    suspicion: true,
+  },
+  {
+    name: "the route to another node's part of the pod network is missing",
+    target: { address: "10.0.7.9", protocol: "tcp", port: 80 },
+    before: (world) => ip(world, `route add 10.0.5.0/24 via ${PLAN.internet.routerIpv4}`),
+    fault: () => {},
+    code: "pod-network-unrouted",
+    says: /no route to 10\.0\.7\.0\/24, another node's part/,
+    suspicion: true,
+  },
+  {
+    name: "of two nodes' parts the only other one has no route",
+    target: { address: "10.0.7.9", protocol: "tcp", port: 80 },
+    fault: () => {},
+    code: "pod-network-unrouted",
+    says: /no route to 10\.0\.7\.0\/24, which looks like another node's part/,
+    suspicion: true,
+  },
+  {
+    name: "the route to another node's part of the pod network is missing over IPv6",
+    target: { address: "fd00:10:0:7::9", protocol: "tcp", port: 80 },
+    before: (world) =>
+      ip(world, `-6 route add fd00:10:0:5::/64 via ${PLAN.internet.routerIpv6} dev ${uplink}`),
+    fault: () => {},
+    code: "pod-network-unrouted",
+    says: /no route to fd00:10:0:7::\/64, another node's part/,
+    suspicion: true,
   },
   // ── ends on this node ──
   {

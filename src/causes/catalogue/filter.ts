@@ -55,6 +55,24 @@ export const FILTER = {
     about:
       "A limit, a random choice, the time of day, a BPF program, or an expression this version does not know.",
   },
+  "filter-by-content": {
+    step: "filter",
+    title: "a rule drops packets by what they carry, or by their size",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "A match on the payload (`string`, `u32`, a BPF program, raw bytes), on the length of a packet or on what a connection has carried. The first packet of a connection passes, and says nothing about the later ones: a connection opens and then hangs.",
+  },
+  "filter-by-time": {
+    step: "filter",
+    title: "a rule drops packets at certain times",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "A match on the time of day, the day of the week or a date, set against the time at which the node was looked at. The kernel's times are UTC.",
+  },
   "invalid-dropped": {
     step: "filter",
     title: "packets that conntrack calls invalid are dropped, and there are such packets",

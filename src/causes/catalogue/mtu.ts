@@ -8,7 +8,7 @@ export const MTU = {
     title: "the pod's MTU is larger than the path's",
     severity: "warning",
     stopsTraffic: false,
-    dependsOn: ["rule-captures", ...NO_POD_LINK, "mtu-black-hole"],
+    dependsOn: ["rule-captures", "route-captures", ...NO_POD_LINK, "mtu-black-hole"],
     about: "Large packets need “fragmentation needed” messages to come back to the pod.",
   },
   "mtu-black-hole": {
@@ -25,7 +25,7 @@ export const MTU = {
     title: "packets with wrong checksums arrive while the doctor looks",
     severity: "warning",
     stopsTraffic: false,
-    dependsOn: ["rule-captures"],
+    dependsOn: ["rule-captures", "route-captures"],
     about:
       "The checksum was left to the hardware (checksum offload), and a veth or vxlan link has none that completes it.",
   },

@@ -1,6 +1,6 @@
 /** What can be wrong with: the node's route. */
 import type { CatalogueEntry } from "../steps.ts";
-import { NO_POD_ADDRESS, NO_WAY_BACK } from "./hides.ts";
+import { NO_POD_ADDRESS, NO_POD_LINK, NO_WAY_BACK } from "./hides.ts";
 
 export const NODE_ROUTE = {
   "node-no-route": {
@@ -39,20 +39,47 @@ export const NODE_ROUTE = {
     about:
       "A VPN's table, a rule by source or mark, or what an uninstalled product left behind, captures what pods send. Without the rule the packet would get through.",
   },
+  "route-captures": {
+    step: "node-route",
+    title: "a route sends the packet to where it gets no further, and another one would carry it",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["rule-captures", "destination-overlap"],
+    about:
+      "A second uplink's default route with the better metric, or what a VPN left behind for a single destination, stands before the route that works.",
+  },
+  "node-route-inward": {
+    step: "node-route",
+    title: "the node's route leads back to the link that the pod's packets came by",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["rule-captures", "node-no-route"],
+    about:
+      "The node gives what pods send to a pod of the same network, which then has to route and to translate it.",
+  },
+  "link-noarp": {
+    step: "node-route",
+    title: "ARP is off on a link that needs it",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_LINK,
+    about:
+      "With NOARP (`ip link set LINK arp off`) the kernel asks for no MAC address and answers nobody who asks: frames for the next hop are addressed to the link itself.",
+  },
   "uplink-down": {
     step: "node-route",
     title: "the node's out-interface is down",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["destination-overlap"],
+    dependsOn: ["destination-overlap", "route-captures"],
     about: "The interface that the route chose carries nothing.",
   },
   "uplink-gateway-unresolved": {
     step: "node-route",
-    title: "the node's own gateway does not answer",
+    title: "the next hop of the node's route does not answer",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["uplink-enslaved", "uplink-down"],
+    dependsOn: ["uplink-enslaved", "uplink-down", "route-captures", "destination-overlap"],
     about:
       "The neighbour entry of the next hop is FAILED: the layer below, the provider, or a wrong gateway.",
   },

@@ -1,12 +1,12 @@
 /** A policy rule sends what the pod sends another way than the node's own packets. */
 import { command } from "../../text/command.ts";
-import { finding, type CheckContext } from "../check.ts";
+import { familyFlag, finding, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import { Fib, routeText, type RouteResult } from "../predict/fib.ts";
 import { PROTOCOL_NUMBER } from "../predict/packet.ts";
 import { predictPath } from "../predict/predict.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
-import { routingTableText } from "../../linux/route/constants.ts";
+import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
 import type { Stop } from "../predict/path.ts";
 import { forAddress } from "../vouched.ts";
@@ -20,6 +20,8 @@ import { ownerOfPolicyRule, productOfPolicyRule } from "../../rules/owner.ts";
 
 interface Captured {
   readonly rule: PolicyRule;
+  /** The same, and others that lead to the same table: without the first the packet meets the next. */
+  readonly rules: readonly PolicyRule[];
   /** Where the rule leads the packet. */
   readonly way: RouteResult;
   /** Where it would go without the rule. */
@@ -56,45 +58,37 @@ function ownWay(context: CheckContext, rule: PolicyRule): string[] {
     : [];
 }
 
-/** The same of a rule in the pod itself: of a second network, a VPN's sidecar, a network policy agent. */
-export function capturedInPod(context: CheckContext): Finding[] {
-  const { inside, path, target, pod } = context;
-  const [stop] = path.stops;
-  if (inside === undefined || stop === undefined || stop.direction === "back") return [];
-  // connect() asks twice: without a source, and with the one that it chose.
-  const asked = [{}, path.sent === undefined ? {} : { source: path.sent.source }].map(
-    (from) =>
-      inside.view.fib.predict({
-        destination: target.address,
-        protocol: PROTOCOL_NUMBER[target.protocol],
-        uid: target.sender?.uid ?? 0,
-        ...from,
-      }).rule,
-  );
-  const rule = asked.find((one) => one !== undefined && isToBlameInPod(context, one));
-  if (rule === undefined) return [];
-  return [
-    finding("pod-rule-captures", {
-      text: `rule “${policyRuleText(rule)}” in ${pod.name} sends packets to ${target.address} to table ${routingTableText(rule.table)}, where they stop: ${stopText(stop)}`,
-      owner: ownerOfPolicyRule(rule) ?? "the program that made the rule in the pod (a second network, a VPN)",
-      evidence: [
-        { source: `ip rule in ${pod.name}`, value: policyRuleText(rule) },
-        { source: "behind it", value: stopText(stop) },
-      ],
-      consequence: "without the rule the pod's packets would get through",
-      fix: deletePolicyRule(context, rule, "pod"),
-      confidence: "likely",
-    }),
-  ];
+/** Takes the rules away; what a product that is here would make again, the pod is excepted from. */
+function pastRules(context: CheckContext, rules: readonly PolicyRule[]): readonly (Fix | undefined)[] {
+  const [first] = rules;
+  const source = context.path.routed?.source;
+  if (first === undefined || source === undefined || !rules.some((rule) => isInUse(context, rule))) {
+    return rules.flatMap((rule) => deletePolicyRule(context, rule));
+  }
+  const priority = first.priority - 1;
+  if (priority < 1) return [];
+  const family = source.includes(":") ? 6 : 4;
+  const rule: PolicyRule = {
+    family,
+    priority,
+    action: "table",
+    table: RT_TABLE.main,
+    protocol: "boot",
+    flags: [],
+    source: `${source}/${family === 6 ? 128 : 32}`,
+  };
+  const line = command`ip ${familyFlag(source)} rule add priority ${priority} from ${source} lookup main`;
+  return forAddress(context, source, () => [
+    context.fix("node", line, undefined, { kind: "add-policy-rule", place: "node", rule }),
+  ]);
 }
 
-/** Without it the packet gets through. A rule that refuses by itself is told as that. */
-function isToBlameInPod({ snapshot, pod, target }: CheckContext, rule: PolicyRule): boolean {
-  if (rule.action !== "table" || KERNEL_RULES.has(rule.priority)) return false;
-  const changed = withChanges(snapshot, pod, [{ kind: "delete-policy-rule", place: "pod", rule }]);
-  if (changed === undefined) return false;
-  const { path } = predictPath(changed.snapshot, changed.pod, target);
-  return path.end !== "unknown" && path.stops.length === 0;
+/** So many rules in a row are looked at that lead to one table. */
+export const MOST_RULES = 8;
+
+export function rulesText(rules: readonly PolicyRule[]): string {
+  const texts = rules.map((rule) => `“${policyRuleText(rule)}”`);
+  return texts.length === 1 ? `rule ${texts[0]}` : `rules ${texts.join(" and ")}`;
 }
 
 function ofAnotherRule(stop: Stop): boolean {
@@ -112,20 +106,22 @@ export function capturedInVain(context: CheckContext): Finding[] {
   // Where another rule has the answers refused, that rule is told.
   const captured = stop === undefined || ofAnotherRule(stop) ? undefined : capture(context);
   if (stop === undefined || captured === undefined) return [];
-  const { rule } = captured;
-  const changed = withChanges(context.snapshot, context.pod, [
-    { kind: "delete-policy-rule", place: "node", rule },
-  ]);
+  const { rule, rules } = captured;
+  const changed = withChanges(
+    context.snapshot,
+    context.pod,
+    rules.map((one) => ({ kind: "delete-policy-rule", place: "node", rule: one })),
+  );
   const { path } = predictPath(changed!.snapshot, changed!.pod, context.target);
   // What stands in the way either way is no fault of the rule's.
   if (path.end === "unknown" || path.stops.length > 0) return [];
   return [
     finding("rule-captures", {
-      text: `rule “${policyRuleText(rule)}” sends what ${context.pod.name} sends ${wayText(context, captured.way)}, where they stop: ${stopText(stop)}`,
+      text: `${rulesText(rules)} ${rules.length === 1 ? "sends" : "send"} what ${context.pod.name} sends ${wayText(context, captured.way)}, where they stop: ${stopText(stop)}`,
       owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
       evidence: [...evidenceOf(context, captured), { source: "behind it", value: stopText(stop) }],
       consequence: "without the rule the pod's packets would get through",
-      fix: deletePolicyRule(context, rule),
+      fix: pastRules(context, rules),
       advice: ownWay(context, rule),
       confidence: "likely",
     }),
@@ -181,14 +177,14 @@ export function capturedElsewhere(context: CheckContext): Finding[] {
   if (context.path.stops.length > 0) return [];
   const captured = capture(context);
   if (captured === undefined) return [];
-  const { rule, way } = captured;
+  const { rule, rules, way } = captured;
   return [
     finding("rule-captures", {
-      text: `rule “${policyRuleText(rule)}” sends what ${context.pod.name} sends ${wayText(context, way)}, not by the route that applies without the rule`,
+      text: `${rulesText(rules)} ${rules.length === 1 ? "sends" : "send"} what ${context.pod.name} sends ${wayText(context, way)}, not by the route that applies without the rule`,
       owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
       evidence: evidenceOf(context, captured),
       consequence: "the network there drops the packets, or does not answer",
-      fix: deletePolicyRule(context, rule),
+      fix: pastRules(context, rules),
       advice: ownWay(context, rule),
       confidence: "likely",
     }),
@@ -205,11 +201,20 @@ function capture({ path, node, snapshot }: CheckContext): Captured | undefined {
   const { rule } = way;
   // A rule that refuses by itself is told as that.
   if (rule?.action !== "table" || KERNEL_RULES.has(rule.priority)) return undefined;
-  const own = withoutRule(snapshot, rule).predict(flow);
+  const rules = [rule];
+  let own = withoutRules(snapshot, rules).predict(flow);
+  while (rules.length < MOST_RULES && own.rule !== undefined && leadsOn(own.rule, rule)) {
+    rules.push(own.rule);
+    own = withoutRules(snapshot, rules).predict(flow);
+  }
   // Back to where it came from is no way out.
   if (own.kind !== "route" || own.type !== "unicast" || own.link.index === inLink.index) return undefined;
   if (way.kind === "route" && isSameWay(way, own)) return undefined;
-  return { rule, way, own };
+  return { rule, rules, way, own };
+}
+
+function leadsOn(next: PolicyRule, first: PolicyRule): boolean {
+  return next.action === "table" && next.table === first.table && !KERNEL_RULES.has(next.priority);
 }
 
 type Way = Extract<RouteResult, { kind: "route" }>;
@@ -225,16 +230,17 @@ function isSameWay(way: Way, own: Way): boolean {
   return hops(way).some((hop) => mine.has(hop));
 }
 
-/** Pods share the node's rules: its routing without one of them is prepared once. */
-const without = new WeakMap<Snapshot, Map<PolicyRule, Fib>>();
+/** Pods share the node's rules: its routing without some of them is prepared once. */
+const without = new WeakMap<Snapshot, Map<string, Fib>>();
 
-function withoutRule(snapshot: Snapshot, rule: PolicyRule): Fib {
+function withoutRules(snapshot: Snapshot, taken: readonly PolicyRule[]): Fib {
   let known = without.get(snapshot);
   if (known === undefined) without.set(snapshot, (known = new Map()));
-  let fib = known.get(rule);
+  const key = taken.map((rule) => snapshot.node.rules.indexOf(rule)).join();
+  let fib = known.get(key);
   if (fib === undefined) {
-    const rules = snapshot.node.rules.filter((one) => one !== rule);
-    known.set(rule, (fib = new Fib({ ...snapshot.node, rules, routeAnswers: [] })));
+    const rules = snapshot.node.rules.filter((one) => !taken.includes(one));
+    known.set(key, (fib = new Fib({ ...snapshot.node, rules, routeAnswers: [] })));
   }
   return fib;
 }
@@ -247,7 +253,7 @@ function wayText({ node }: CheckContext, way: RouteResult): string {
   return `to “${routeText(way.route, node.view.state.links)}”`;
 }
 
-function evidenceOf({ path, node }: CheckContext, { rule, way, own }: Captured): Evidence[] {
+function evidenceOf({ path, node }: CheckContext, { rule, rules, way, own }: Captured): Evidence[] {
   const { links } = node.view.state;
   const { routed } = path;
   const marked = rule.mark === undefined ? undefined : routed?.markedBy;
@@ -258,7 +264,7 @@ function evidenceOf({ path, node }: CheckContext, { rule, way, own }: Captured):
         ? `dev ${result.link.name}`
         : result.error;
   return [
-    { source: "ip rule", value: policyRuleText(rule) },
+    ...rules.map((one) => ({ source: "ip rule", value: policyRuleText(one) })),
     ...(marked === undefined
       ? []
       : [{ source: `the mark is set by ${decisionPlace(marked)}`, value: decisionText(marked) }]),
@@ -266,6 +272,6 @@ function evidenceOf({ path, node }: CheckContext, { rule, way, own }: Captured):
       source: `ip route get ${routed?.destination ?? ""} from ${routed?.source ?? ""} iif ${path.inLink?.name ?? ""}${rule.mark === undefined ? "" : ` mark ${routed?.mark ?? 0}`}`,
       value: text(way),
     },
-    { source: "the same without the rule", value: text(own) },
+    { source: `the same without the ${rules.length === 1 ? "rule" : "rules"}`, value: text(own) },
   ];
 }

@@ -3,7 +3,7 @@ import { command } from "../../text/command.ts";
 import { anywhere, finding, sysctlEvidence, type Check, type CheckContext, ruleEvidence } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { decisionText } from "../wording.ts";
-import { dropsInvalid } from "./filter.ts";
+import { dropsInvalid } from "./invalid.ts";
 import { answerUnrecognized, flowUntracked } from "./unanswered.ts";
 
 const OWNER = "the node's settings";

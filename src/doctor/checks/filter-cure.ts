@@ -6,14 +6,22 @@ import { isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
 import type { Chain, Table } from "../../linux/nftables/ruleset.ts";
 import { ANYWHERE } from "../anywhere.ts";
 import { deleteRuleFix, type CheckContext } from "../check.ts";
-import type { Fix } from "../finding.ts";
+import type { Evidence, Fix } from "../finding.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
 
 import type { Decision } from "../predict/decision.ts";
 import type { Direction } from "../predict/side.ts";
 import type { Stop } from "../predict/path.ts";
 import { isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
+import { raised, usedUp, type UsedUp } from "./limit-cure.ts";
 import { productOfDecision } from "../whose.ts";
+
+/** How often the rule, or the policy, has decided since it was made; nothing where nobody counts. */
+export function counterEvidence({ rule, base }: Decision): Evidence[] {
+  const counter = rule === undefined ? base.counter : rule.expressions.find((one) => one.kind === "counter");
+  if (counter === undefined) return [];
+  return [{ source: "counter", value: `${counter.packets} packets${rule === undefined ? " (policy)" : ""}` }];
+}
 
 export type Filtered = Extract<Stop, { readonly kind: "filtered" }>;
 
@@ -72,17 +80,32 @@ export function filterCure(
   senders: Senders = "from the destination",
 ): Cure {
   const { by } = stop.stop;
+  const limit = usedUp(context, by);
+  if (limit !== undefined) return moreOf(context, stop.place, limit);
   if (by.rule === undefined) return { fix: policyFix(context, stop), advice: [] };
   // Past its proxy a pod may do what somebody set the proxy up to prevent.
   if (isForProxy(by)) {
     return { fix: [], advice: ["start the proxy that is to listen there, or except the pod from the rule"] };
   }
   const product = productOfDecision(by)?.product;
+  const own = OWN_WAY.find(([pattern]) => pattern.test(product ?? ""));
   if (product === undefined || product === "wayout") return { fix: ruleFix(context, stop), advice: [] };
-  const own = OWN_WAY.find(([pattern]) => pattern.test(product));
   return {
     fix: own?.[2] === false ? [] : exemption(context, { ...stop, by }, senders),
     advice: [own?.[1] ?? `${product} may write its rule again: change it there for good`],
+  };
+}
+
+/** What is used up is there for a reason: it takes more of it, and not none. */
+function moreOf(context: CheckContext, place: RepairPlace, { by, advice }: UsedUp): Cure {
+  const product = productOfDecision(by)?.product;
+  if (product === undefined) {
+    return { fix: raised(context, place, by), advice: ["raise the limit in the rule", advice] };
+  }
+  const own = OWN_WAY.find(([pattern]) => pattern.test(product));
+  return {
+    fix: [],
+    advice: [`raise the limit where ${product} has it from`, ...(own === undefined ? [] : [own[1]])],
   };
 }
 

@@ -1,28 +1,20 @@
 /** Does the node know a way out, and does it use it for the pod? */
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
-import { isLinkLocalAddress } from "../../address/special-purpose.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
-import type { Link } from "../../linux/route/link.ts";
-import { sysctlWord } from "../../linux/sysctl-name.ts";
-import type { NodeView } from "../predict/view.ts";
-import { familyFlag, finding, said, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
-import type { Evidence, Finding, Fix } from "../finding.ts";
+import { finding, type Check, type CheckContext } from "../check.ts";
+import type { Finding, Fix } from "../finding.ts";
 import { hopsOf, isDefaultRoute, routeText } from "../predict/fib.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
-import {
-  answersCaptured,
-  answersRefused,
-  capturedElsewhere,
-  capturedInVain,
-  deletePolicyRule,
-} from "./captured.ts";
+import { answersCaptured, answersRefused, capturedElsewhere, capturedInVain } from "./captured.ts";
 import { endsInVain, toLoopback } from "./local-end.ts";
 import { failingLegs, proxyWithoutRoute, sourceUnanswered, ttlExceeded } from "./unanswered.ts";
-import { deleteRoute, hostRoute, routeBack, routeBackPast } from "./route-fix.ts";
-import { enslavedUplink, otherLinksAddress, pinnedGateway, unroutedNetwork } from "./uplink.ts";
+import { hostRoute, routeBack, routeBackPast } from "./route-fix.ts";
+import { noRoute } from "./no-route.ts";
+import { capturedByRoute } from "./dead-route.ts";
+import { unroutedNetwork } from "./pod-network.ts";
+import { enslavedUplink, inwardRoute, otherLinksAddress, pinnedGateway, withoutArp } from "./uplink.ts";
 import { forAddress } from "../vouched.ts";
-import { LEAST_IPV6_MTU } from "./pod-address.ts";
 import { linkText } from "../wording.ts";
 
 const OWNER = "the node's routing";
@@ -34,6 +26,9 @@ export const nodeRoute: Check = {
     "node-route-refused",
     "node-rules-missing",
     "rule-captures",
+    "route-captures",
+    "node-route-inward",
+    "link-noarp",
     "ends-on-node",
     "loopback-destination",
     "ends-in-pod",
@@ -60,6 +55,7 @@ export const nodeRoute: Check = {
     ...sourceUnanswered(context),
     ...ttlExceeded(context),
     ...proxyWithoutRoute(context),
+    ...withoutArp(context),
     ...enslavedUplink(context),
     ...astray(context),
     ...inside(context),
@@ -68,6 +64,7 @@ export const nodeRoute: Check = {
     ...capturedElsewhere(context),
     ...pinnedGateway(context),
     ...unroutedNetwork(context),
+    ...inwardRoute(context),
     ...otherLinksAddress(context),
   ],
 };
@@ -105,155 +102,10 @@ function rulesMissing(context: CheckContext): Finding[] {
   ];
 }
 
-function noRoute(context: CheckContext): Finding[] {
-  return context
-    .stops("no-route")
-    .filter((stop) => stop.place === "node" && stop.direction === "out")
-    .map((stop) => {
-      const { view } = context.node;
-      const { links } = view.state;
-      const flag = familyFlag(stop.destination);
-      const ip = ["ip", ...flag].join(" ");
-      const from =
-        context.path.inLink === undefined
-          ? ""
-          : ` from ${context.path.sent?.source ?? ""} iif ${context.path.inLink.name}`;
-      const asked = { source: `ip route get ${stop.destination}${from}`, value: stop.error };
-      if (stop.route === undefined && stop.rule === undefined) {
-        const defaults = view.state.routes.filter(
-          (route) => route.family === context.family && isDefaultRoute(route),
-        );
-        const likely = likelyUplink(context);
-        const origin = lostOrigin(context);
-        return finding("node-no-route", {
-          text: `the node has no route to ${stop.destination}${origin.text}`,
-          owner: OWNER,
-          evidence: [
-            asked,
-            {
-              source: `${ip} route show default`,
-              value:
-                defaults.length === 0 ? "none" : defaults.map((route) => routeText(route, links)).join("; "),
-            },
-            ...origin.evidence,
-          ],
-          consequence: "packets from the pods (and the node's own) end here",
-          ...(likely === undefined
-            ? {
-                advice: [
-                  ...origin.advice,
-                  `give the node a default route: ${ip} route add default via GATEWAY`,
-                ],
-              }
-            : {
-                advice: origin.advice,
-                fix: [
-                  context.fix(
-                    "node",
-                    command`ip ${flag} route add default via ${likely.gateway} dev ${likely.link}`,
-                  ),
-                ],
-              }),
-        });
-      }
-      const text = stop.route === undefined ? policyRuleText(stop.rule!) : routeText(stop.route, links);
-      return finding("node-route-refused", {
-        text: `${stop.route === undefined ? "rule" : "route"} “${text}” of the node refuses ${stop.destination}`,
-        owner: OWNER,
-        evidence: [asked, { source: stop.route === undefined ? `${ip} rule` : `${ip} route`, value: text }],
-        consequence: "packets from the pods to this destination end here",
-        ...(stop.route === undefined
-          ? { fix: deletePolicyRule(context, stop.rule!) }
-          : deleteRoute(context, "node", stop.route)),
-      });
-    });
-}
-
-interface Origin {
-  /** Goes on with the finding's sentence. */
-  readonly text: string;
-  readonly evidence: readonly Evidence[];
-  readonly advice: readonly string[];
-}
-
-/** Why a default route may be gone: a link that is down took it along, IPv6 is off, advertisements are not heard. */
-function lostOrigin(context: CheckContext): Origin {
-  const { view } = context.node;
-  const outer = outerLinks(context);
-  const down = outer.filter((link) => !link.up);
-  const narrow = context.family === 6 ? outer.filter((link) => link.mtu < LEAST_IPV6_MTU) : [];
-  const off = context.family === 6 ? outer.filter((link) => setTo(view, link, "disable_ipv6", 1)) : [];
-  const forwards = context.family === 6 && view.sysctl("net.ipv6.conf.all.forwarding") === 1;
-  const deaf = outer.filter((link) => forwards && link.up && setTo(view, link, "accept_ra", 1));
-  const name = (link: Link, key: string): string => `net.ipv6.conf.${link.name}.${key}`;
-  const reasons = [
-    ...down.map((link) => `${link.name} is down`),
-    ...narrow.map((link) => `${link.name} has an mtu of ${link.mtu}, and IPv6 needs ${LEAST_IPV6_MTU}`),
-    ...off.map((link) => `IPv6 is switched off on ${link.name}`),
-  ];
-  return {
-    text: reasons.length === 0 ? "" : `; ${reasons.join(", ")}`,
-    evidence: [
-      ...down.map((link) => ({ source: "links of the node", value: linkText(link) })),
-      ...off.map((link) => sysctlEvidence(name(link, "disable_ipv6"), 1)),
-      ...deaf.map((link) => sysctlEvidence(name(link, "accept_ra"), 1)),
-    ],
-    advice: [
-      ...down.flatMap((link) => said("its routes went with it: ", command`ip link set dev ${link.name} up`)),
-      ...narrow.flatMap((link) =>
-        said(
-          "its addresses and routes went with it: ",
-          command`ip link set dev ${link.name} mtu ${LEAST_IPV6_MTU}`,
-        ),
-      ),
-      ...off.flatMap((link) => said("", command`sysctl -w ${sysctlWord(name(link, "disable_ipv6"))}=0`)),
-      ...(off.length > 0 ? [] : deaf).flatMap((link) =>
-        said(
-          `if the route comes by router advertisement: a node that forwards ignores those on ${link.name} unless `,
-          command`sysctl -w ${sysctlWord(name(link, "accept_ra"))}=2`,
-        ),
-      ),
-    ],
-  };
-}
-
-function setTo(view: NodeView, link: Link, key: string, value: number): boolean {
-  return view.conf(6, link.name, key) === value;
-}
-
-/** Links of the node that are no bridge, no bridge's port and no pod's. */
-function outerLinks({ node, snapshot }: CheckContext): Link[] {
-  const podLinks = new Set(
-    snapshot.pods.flatMap((pod) => pod.state?.links.flatMap((link) => link.link ?? []) ?? []),
-  );
-  return node.view.state.links.filter(
-    (link) =>
-      link.kind !== "bridge" &&
-      link.master === undefined &&
-      link.layer !== "loopback" &&
-      !podLinks.has(link.index),
-  );
-}
-
-/** A gateway that the node knows from its neighbour table, on an interface that is no bridge and no pod's. */
-function likelyUplink(context: CheckContext): { gateway: string; link: string } | undefined {
-  const { view } = context.node;
-  const outer = new Set(outerLinks(context).map((link) => link.index));
-  for (const neighbour of view.state.neighbours) {
-    const link = view.linkAt(neighbour.interface);
-    if (link === undefined || neighbour.family !== context.family) continue;
-    if (!outer.has(link.index)) continue;
-    if (isLinkLocalAddress(neighbour.address) || neighbour.mac === undefined || neighbour.state === "noarp")
-      continue;
-    return { gateway: neighbour.address, link: link.name };
-  }
-  return undefined;
-}
-
 /** What is wrong with a way out that only a rule chose is the rule's effect. */
 function capturedOrUplink(context: CheckContext): Finding[] {
   const captured = capturedInVain(context);
-  return captured.length > 0 ? captured : uplink(context);
+  return captured.length > 0 ? captured : [...capturedByRoute(context), ...uplink(context)];
 }
 
 function uplink(context: CheckContext): Finding[] {
@@ -282,18 +134,25 @@ function uplink(context: CheckContext): Finding[] {
   }
   for (const stop of context.stops("neighbour-failed")) {
     if (stop.link.index !== outLink?.index) continue;
+    const onLink = context.path.left?.destination === stop.address;
     found.push(
       finding("uplink-gateway-unresolved", {
-        text: `the node's gateway ${stop.address} does not answer on ${stop.link.name}`,
+        text: onLink
+          ? `${stop.address} does not answer on ${stop.link.name}, where the node's route takes it for a neighbour`
+          : `the node's gateway ${stop.address} does not answer on ${stop.link.name}`,
         owner: "the network outside the node",
         evidence: [
           { source: "ip neigh", value: `${stop.address} dev ${stop.link.name} ${stop.state.toUpperCase()}` },
         ],
-        consequence: "nothing leaves the node",
+        consequence: onLink ? "nothing reaches it" : "nothing leaves the node",
         // To ask again is what the kernel does with every packet: it is the answer that is missing.
         advice: [
-          `is ${stop.address} the right gateway, and is it up?`,
-          ...otherDefaults(context, stop.address).map((text) => `“${text}” is there, too, and not used`),
+          onLink
+            ? `is ${stop.address} up, and on the network of ${stop.link.name}?`
+            : `is ${stop.address} the right gateway, and is it up?`,
+          ...(onLink ? [] : otherDefaults(context, stop.address)).map(
+            (text) => `“${text}” is there, too, and not used`,
+          ),
         ],
         confidence: "likely",
       }),

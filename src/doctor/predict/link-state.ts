@@ -26,6 +26,26 @@ export function linkDown(walk: Walk, place: Side, link: Link): boolean {
   return false;
 }
 
+/** Links without ARP for a reason: nobody is beyond them, or the kernel itself knows where to. */
+const WITHOUT_ARP: ReadonlySet<string> = new Set(["dummy", "vrf", "ipvlan", "ipvtap", "netkit", "nlmon"]);
+
+/**
+ * A link with MAC addresses on which ARP and neighbour discovery are off: the kernel addresses frames to the link's own
+ * (arp_constructor, ndisc_constructor), and answers nobody who asks (arp_rcv).
+ */
+export function isWithoutArp(link: Link): boolean {
+  return (
+    link.layer === "ether" &&
+    link.flags.includes("NOARP") &&
+    (link.kind === undefined || !WITHOUT_ARP.has(link.kind))
+  );
+}
+
+/** Whether the kernel has to ask on this link for a neighbour's MAC address. */
+export function asksNeighbours(link: Link): boolean {
+  return link.layer === "ether" && !link.flags.includes("NOARP");
+}
+
 export function neighbourAt(view: NodeView, link: Link, address: string): Neighbour | undefined {
   return view.state.neighbours.find((one) => one.interface === link.index && one.address === address);
 }

@@ -7,7 +7,7 @@ import { placeText, type Decision } from "./decision.ts";
 import { headersOf, type Headers } from "./headers.ts";
 import type { Zone } from "../../linux/netfilter.ts";
 import type { Flow } from "./flow.ts";
-import type { Oracle, Unforeseen } from "./oracle.ts";
+import type { DoubtSubject, Oracle, Unforeseen } from "./oracle.ts";
 import type { Packet } from "./packet.ts";
 import type { NodeView } from "./view.ts";
 
@@ -18,6 +18,8 @@ export class Machine {
   readonly registers = new Uint8Array(REGISTER_BYTES);
   /** Why the 4 bytes of a register are unknown; undefined when they are known. */
   readonly unknown: (Unforeseen | undefined)[] = [];
+  /** What other packets of the same flow, or the same packet at another time, have instead of a register's value. */
+  readonly differing: (Differing | undefined)[] = [];
   #headers: Headers | undefined;
   #headersOf: Packet | undefined;
 
@@ -86,6 +88,7 @@ export class Machine {
     for (let at = 0; at < length; at++) registers[start + at] = bytes[offset + at]!;
     for (let at = start + length; at < end; at++) registers[at] = 0;
     for (let at = word; at * 4 < end; at++) this.unknown[at] = undefined;
+    if (this.differing.length > 0) this.differing.length = 0;
   }
 
   storeNumber(word: number, value: number): void {
@@ -95,6 +98,12 @@ export class Machine {
     this.registers[start + 2] = (value >>> 16) & 0xff;
     this.registers[start + 3] = value >>> 24;
     this.unknown[word] = undefined;
+    if (this.differing.length > 0) this.differing.length = 0;
+  }
+
+  /** Says of the value that was stored last that it is not that of every packet. */
+  differs(word: number, differing: Differing): void {
+    this.differing[word] = differing;
   }
 
   /** Marks a register as holding something nobody can know. */
@@ -135,15 +144,20 @@ export class Machine {
   }
 
   /** A yes-or-no question nobody can answer beforehand. */
-  ask(about: string, likely?: boolean, share?: number): boolean {
-    return this.oracle.ask(this.#placed(about), likely, share);
+  ask(about: string, likely?: boolean, share?: number, of?: DoubtSubject): boolean {
+    const at = this.here?.();
+    const placed = at === undefined ? about : `${about} (${placeText(at.table, at.chain, at.rule)})`;
+    return this.oracle.ask(placed, likely, share, of, at);
   }
+}
 
-  #placed(about: string): string {
-    if (this.here === undefined) return about;
-    const { table, chain, rule } = this.here();
-    return `${about} (${placeText(table, chain, rule)})`;
-  }
+/** What a value depends on beside the flow. */
+export interface Differing {
+  /** `the time of day`. */
+  readonly about: string;
+  readonly of: DoubtSubject;
+  /** The value that it is compared with, as a person writes it. */
+  readonly text: (bytes: Uint8Array) => string;
 }
 
 /** The process whose socket sends the packet. */

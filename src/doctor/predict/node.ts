@@ -5,7 +5,7 @@ import { KERNEL_RULES } from "../../linux/route/rule.ts";
 import type { Decision } from "./decision.ts";
 import { isDefaultRoute, usesLink } from "./fib.ts";
 import { noRoute, wayText, type Way } from "./in-pod.ts";
-import { IPPROTO, isLoopback, linkDown, neighbourAt } from "./link-state.ts";
+import { asksNeighbours, IPPROTO, isLoopback, isWithoutArp, linkDown, neighbourAt } from "./link-state.ts";
 import { localEnd } from "./local-end.ts";
 import { tupleOf } from "./hooks.ts";
 import type { Machine } from "./machine.ts";
@@ -49,7 +49,7 @@ export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
   walk.translatedBy = post.translated;
   walk.translatedToOneOf = machine.flow?.binding("source")?.oneOf;
   linkDown(walk, "node", result.link);
-  failedNeighbour(walk, result.link, result.gateway);
+  meetNeighbour(walk, result.link, result.gateway ?? machine.packet.destination);
   if (result.gateway !== undefined) solicitOutside(walk, result.link, result.gateway);
   walk.device("node", machine, "egress", result.link);
   walk.left = { ...machine.packet };
@@ -215,6 +215,14 @@ export function checkReversePath(
     sysctl: own >= all ? `net.ipv4.conf.${inLink.name}.rp_filter` : "net.ipv4.conf.all.rp_filter",
   });
   return false;
+}
+
+/** The next hop by which the packet leaves. */
+function meetNeighbour(walk: Walk, link: Link, address: string): void {
+  const known = neighbourAt(walk.node.view, link, address);
+  if (isWithoutArp(link) && known?.state !== "permanent") {
+    walk.stop({ kind: "link-noarp", place: "node", link, address });
+  } else if (asksNeighbours(link)) failedNeighbour(walk, link, address);
 }
 
 export function failedNeighbour(walk: Walk, link: Link, address: string | undefined): void {

@@ -4,6 +4,8 @@
  * the others: when all end the same, the question did not matter; when they differ, the prediction says so.
  */
 
+import type { Decision } from "./decision.ts";
+
 /** Why a value cannot be foreseen. */
 export interface Unforeseen {
   /** `numgen mod 3`, `the time of day`. */
@@ -11,6 +13,12 @@ export interface Unforeseen {
   /** A number by chance: how many different ones there are, all equally likely. */
   readonly choices?: number;
 }
+
+/**
+ * What a question is about, where a packet that gets through does not answer it for all others: what a packet carries or
+ * how long it is, the time of day, how many came before.
+ */
+export type DoubtSubject = "content" | "time" | "rate";
 
 /** A question that was met, and the answer that was assumed. */
 export interface Doubt {
@@ -21,6 +29,9 @@ export interface Doubt {
   readonly likely: boolean;
   /** Where chance decides (which of a Service's endpoints): the share of packets for which the assumed answer holds. */
   readonly share?: number;
+  readonly of?: DoubtSubject;
+  /** The rule that asks. */
+  readonly at?: Decision;
 }
 
 /** Runs that one prediction may take: 2^n grows, and after this many the answer is "cannot tell" anyway. */
@@ -37,7 +48,7 @@ export class Oracle {
    * @param likely what usually holds; absent when neither does
    * @param share of all packets for which the answer is yes, where chance decides
    */
-  ask(about: string, likely?: boolean, share?: number): boolean {
+  ask(about: string, likely?: boolean, share?: number, of?: DoubtSubject, at?: Decision): boolean {
     const before = this.#known.get(about);
     if (before !== undefined) return before;
     const assumed = this.script[this.doubts.length] ?? likely ?? false;
@@ -46,10 +57,19 @@ export class Oracle {
       assumed,
       likely: likely !== undefined,
       ...(share === undefined ? {} : { share: assumed ? share : 1 - share }),
+      ...(of === undefined ? {} : { of }),
+      ...(at === undefined ? {} : { at }),
     });
     this.#known.set(about, assumed);
     return assumed;
   }
+}
+
+/** What comes out when a question is answered the other way. */
+export interface Alternative<T> {
+  readonly result: T;
+  /** The question, with the answer that leads here. */
+  readonly by: Doubt;
 }
 
 /** The likely result, and what else could have come out. */
@@ -57,8 +77,8 @@ export interface Explored<T> {
   readonly result: T;
   /** Questions whose answers change the result. */
   readonly doubts: readonly Doubt[];
-  /** A different result, when there is one. */
-  readonly alternative: T | undefined;
+  /** Different results, each another one, in the order in which they were met. */
+  readonly alternatives: readonly Alternative<T>[];
   /** False when a doubt that matters has no likely answer: the result is then no more than one possibility. */
   readonly certain: boolean;
 }
@@ -71,7 +91,7 @@ export function explore<T>(run: (oracle: Oracle) => T, same: (a: T, b: T) => boo
   const first = new Oracle();
   const result = run(first);
   const matters = new Map<string, Doubt>();
-  let alternative: T | undefined;
+  const alternatives: Alternative<T>[] = [];
   const pending: boolean[][] = flips(first.doubts, 0);
   let runs = 1;
   for (; pending.length > 0 && runs < MOST_RUNS; runs++) {
@@ -80,13 +100,16 @@ export function explore<T>(run: (oracle: Oracle) => T, same: (a: T, b: T) => boo
     const other = run(oracle);
     pending.push(...flips(oracle.doubts, script.length));
     if (same(result, other)) continue;
-    alternative ??= other;
     const turned = oracle.doubts[script.length - 1];
-    if (turned !== undefined) matters.set(turned.about, otherAnswer(turned));
+    if (turned === undefined) continue;
+    matters.set(turned.about, otherAnswer(turned));
+    if (!alternatives.some((known) => same(known.result, other))) {
+      alternatives.push({ result: other, by: turned });
+    }
   }
   const doubts = [...matters.values()];
   const certain = pending.length === 0 && doubts.every((doubt) => doubt.likely);
-  return { result, doubts, alternative, certain };
+  return { result, doubts, alternatives, certain };
 }
 
 /** The same question, answered the other way. */

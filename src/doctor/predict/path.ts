@@ -90,6 +90,12 @@ export type Stop = At &
         readonly real: string;
       }
     | {
+        /** ARP is off on the link: frames for the address get the link's own MAC address, or nobody answers for it. */
+        readonly kind: "link-noarp";
+        readonly link: Link;
+        readonly address: string;
+      }
+    | {
         readonly kind: "neighbour-failed";
         readonly link: Link;
         readonly address: string;

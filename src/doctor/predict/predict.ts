@@ -14,12 +14,18 @@ export interface PredictedPath {
   readonly path: Prediction;
   /** Questions whose answers would change the path. */
   readonly doubts: readonly Doubt[];
-  /** What happens when they are answered the other way. */
-  readonly otherwise: Prediction | undefined;
+  /** What happens when they are answered the other way: each something else. */
+  readonly otherwise: readonly Otherwise[];
   /** False: nobody can tell from the snapshot what happens. */
   readonly certain: boolean;
   /** One for each next hop of a multipath route on the way out; empty where there is one way only. */
   readonly legs: readonly Leg[];
+}
+
+/** What happens when a question is answered the other way. */
+export interface Otherwise {
+  readonly path: Prediction;
+  readonly by: Doubt;
 }
 
 /** What becomes of the flows that a multipath route sends by one of its next hops. */
@@ -55,19 +61,23 @@ export function predictPath(snapshot: Snapshot, pod: PodState, target: Target): 
     });
   const chosen =
     branches.find(({ leg }) => leg.taken === true) ?? branches.find(({ leg }) => leg.path.stops.length > 0);
-  const { result, doubts, alternative, certain } = workingFirst(chosen?.explored ?? first);
+  const { result, doubts, alternatives, certain } = workingFirst(chosen?.explored ?? first);
   const legs = branches.map(({ leg }) => leg);
-  return { path: result.prediction, doubts, otherwise: alternative?.prediction, certain, legs };
+  const otherwise = alternatives.map(({ result: { prediction: path }, by }) => ({ path, by }));
+  return { path: result.prediction, doubts, otherwise, certain, legs };
 }
 
 /** Of two ways between which chance decides, the one that works comes first, unless most packets go the other one. */
 function workingFirst(explored: Explored<Followed>): Explored<Followed> {
-  const { result, doubts, alternative } = explored;
+  const { result, doubts, alternatives } = explored;
   const isTossUp = (one: Doubt): boolean => one.share !== undefined && one.share <= 0.5;
-  if (alternative === undefined || !doubts.some(isTossUp)) return explored;
-  if (result.prediction.stops.length === 0 || alternative.prediction.stops.length > 0) return explored;
+  if (result.prediction.stops.length === 0 || !doubts.some(isTossUp)) return explored;
+  const works = alternatives.find((one) => one.result.prediction.stops.length === 0);
+  if (works === undefined) return explored;
   const turned = doubts.map((one) => (isTossUp(one) ? otherAnswer(one) : one));
-  return { ...explored, result: alternative, doubts: turned, alternative: result };
+  const others = alternatives.filter((one) => one !== works);
+  const back = { result, by: otherAnswer(works.by) };
+  return { ...explored, result: works.result, doubts: turned, alternatives: [back, ...others] };
 }
 
 function legOf(

@@ -118,7 +118,16 @@ const conntrack = object<ConntrackState>({
   buckets: number,
   readings: list(reading, MOST_READINGS),
   portUse: optional(
-    list(object<PortUse>({ protocol: name, outgoing: ip, destination: ip, port, used: number })),
+    list(
+      object<PortUse>({
+        protocol: name,
+        outgoing: ip,
+        destination: ip,
+        port,
+        used: number,
+        ended: optional(number),
+      }),
+    ),
   ),
   flows: optional(list(flowGroup)),
   connections: optional(

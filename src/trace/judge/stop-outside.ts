@@ -20,8 +20,16 @@ export function stoppedOutside(of: Case): StopReason {
   );
 }
 
-function untranslated({ evidence }: Case, leaving: PlacedPacket): StopReason | undefined {
+/** Into the network that it came from: whoever it is given to there knows its source. */
+function isInward({ evidence }: Case): boolean {
+  const { entry, out } = evidence.survey.node!;
+  return entry !== undefined && entry.index === out?.index;
+}
+
+function untranslated(of: Case, leaving: PlacedPacket): StopReason | undefined {
+  const { evidence } = of;
   const { source, destination } = leaving.packet.ip!;
+  if (isInward(of)) return undefined;
   if (source !== evidence.flow.source || !needsTranslation(source, destination)) return undefined;
   return {
     step: 4,
