@@ -70,7 +70,11 @@ function pluginApart(path: string): BunPlugin {
  */
 function sharedTogether(): BunPlugin {
   const source = (...names: string[]): string => join(root, "src", ...names);
-  const shared = [source("cni", "context.ts"), source("cni", "network-state.ts")];
+  const shared = [
+    source("cni", "context.ts"),
+    source("cni", "network-state.ts"),
+    source("ways-out", "problem.ts"),
+  ];
   const without = [
     source("cni", "main.ts"),
     source("cni", "loopback.ts"),
