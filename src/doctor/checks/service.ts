@@ -76,13 +76,11 @@ export function withoutServers(context: CheckContext): Finding[] {
       owner: isOfKubernetes ? "kube-proxy (IPVS), for the Service" : "the author of the virtual service",
       evidence: [{ source: "/proc/net/ip_vs", value: `${protocol.toUpperCase()} ${end}: ${drained}` }],
       consequence: "connections to the Service's address are refused at once (ICMP port unreachable)",
-      advice: [
-        ...(isOfKubernetes
-          ? [
-              `find the Service: kubectl get services -A -o wide | grep -F ${address}; start pods that match its selector, and are ready`,
-            ]
-          : [`see its servers: ipvsadm -Ln`]),
-      ],
+      advice: isOfKubernetes
+        ? [
+            `find the Service: kubectl get services -A -o wide | grep -F ${address}; start pods that match its selector, and are ready`,
+          ]
+        : ["see its servers: ipvsadm -Ln"],
     });
   });
 }
