@@ -24,11 +24,11 @@ interface Picture {
 
 const explained = async (page: Page): Promise<void> => {
   await page.keyboard.press("b");
-  await page.locator(".lines .finding").waitFor();
+  await page.locator(".lines .finding").first().waitFor();
 };
 
 const PICTURES: readonly Picture[] = [
-  { name: "healthy", before: async (page) => void (await page.locator(".flow.moving").first().waitFor()) },
+  { name: "healthy", before: (page) => page.locator(".flow.moving").first().waitFor() },
   {
     name: "connection",
     before: async (page) => {
@@ -58,7 +58,7 @@ const PICTURES: readonly Picture[] = [
     before: async (page) => {
       await explained(page);
       await page.keyboard.press("t");
-      await page.locator(".steps .finding").waitFor();
+      await page.locator(".steps .finding").first().waitFor();
       await page.locator(".steps").scrollIntoViewIfNeeded();
       await page.evaluate("scrollTo(0, 0)");
     },
