@@ -25,7 +25,11 @@ interface Picture {
 const explained = async (page: Page): Promise<void> => {
   await page.keyboard.press("b");
   await page.locator(".lines .finding").first().waitFor();
+  await page.evaluate("scrollTo(0, 0)");
 };
+
+/** A checklist fits in with the picture. */
+const TALL: BrowserContextOptions = { viewport: { width: 1360, height: 1240 } };
 
 const PICTURES: readonly Picture[] = [
   { name: "healthy", before: (page) => page.locator(".flow.moving").first().waitFor() },
@@ -45,8 +49,8 @@ const PICTURES: readonly Picture[] = [
     "bridge-down",
     "docker-user-drop",
     "no-masquerade",
-  ].map((fault): Picture => ({ name: fault, fault, before: explained })),
-  { name: "dark", fault: "no-masquerade", options: { colorScheme: "dark" }, before: explained },
+  ].map((fault): Picture => ({ name: fault, fault, options: TALL, before: explained })),
+  { name: "dark", fault: "no-masquerade", options: { ...TALL, colorScheme: "dark" }, before: explained },
   {
     name: "phone",
     fault: "forwarding-off",
@@ -55,11 +59,11 @@ const PICTURES: readonly Picture[] = [
   {
     name: "trace",
     fault: "no-masquerade",
+    options: TALL,
     before: async (page) => {
       await explained(page);
       await page.keyboard.press("t");
       await page.locator(".steps .finding").first().waitFor();
-      await page.locator(".steps").scrollIntoViewIfNeeded();
       await page.evaluate("scrollTo(0, 0)");
     },
   },
