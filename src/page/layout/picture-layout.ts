@@ -347,23 +347,20 @@ function movingFlows(
     }
     // It ends where the destination begins: not behind its text.
     const end = endsOf(target, narrow).in;
-    const place = target.flows.indexOf(flow) % MOST_BESIDE;
-    const beside = 12 + place * BESIDE;
     return [
       {
         flow,
         path: narrow ? path : path.slice(0, path.lastIndexOf("L")),
         moves: isOpen(flow) && flow.pod.condition !== "broken",
-        x: narrow ? end.x : end.x - beside,
-        y: narrow ? end.y + place * 3 : end.y,
+        x: narrow ? end.x : end.x - RESTS_BEFORE,
+        y: end.y,
       },
     ];
   });
 }
 
-/** Connections that rest stand beside each other before their destination. */
-const BESIDE = 13;
-const MOST_BESIDE = 3;
+/** Connections that rest lie on each other, so far before their destination, which counts them. */
+const RESTS_BEFORE = 12;
 
 /** What conntrack only remembers so that a late packet still finds its way. */
 const OVER: ReadonlySet<string> = new Set(["TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "FIN_WAIT"]);
