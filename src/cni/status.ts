@@ -12,6 +12,7 @@ import type { AddressManagement } from "./address-management.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
+import { requireNotes } from "./network-lock.ts";
 import { natProblems, rememberedSubnets } from "./network-nat.ts";
 import type { NetworkWants } from "../nat/network-wants.ts";
 import { familiesNotForwarded, type EnsuredNetwork } from "./network-state.ts";
@@ -26,6 +27,7 @@ export async function status(context: CniContext): Promise<void> {
   requireSharedRun(context.namespace, `looking after network ${network}`);
   try {
     ipam?.status();
+    if (ipam !== undefined) requireNotes();
   } catch (error) {
     // A delegate tells with its own code what it lacks.
     if (!(error instanceof WayoutError) || error.code === "delegate-failed") throw error;
