@@ -3,7 +3,7 @@ import { Command, Option } from "commander";
 import { attach, type Attached } from "../attachment/attach.ts";
 import { detach } from "../attachment/detach.ts";
 import { AttachmentNode } from "../attachment/node.ts";
-import type { Outside } from "../attachment/outside.ts";
+import type { Outside } from "../ways-out/outside.ts";
 import { pathOfLabel, type AttachRequest } from "../attachment/request.ts";
 import { WayoutError } from "../error.ts";
 import { NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";

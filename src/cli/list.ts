@@ -1,6 +1,7 @@
 import { Command } from "commander";
+import { attachedWaysOut } from "../attachment/inspect.ts";
 import { AttachmentNode } from "../attachment/node.ts";
-import type { Outside } from "../attachment/outside.ts";
+import type { Outside } from "../ways-out/outside.ts";
 import { waysOut, type WayOutOfPod } from "../ways-out/ways-out.ts";
 import { note, printJson, tell } from "./output.ts";
 import { hostNetworkPods } from "../pods/host-network.ts";
@@ -24,7 +25,7 @@ export function listCommand(): Command {
     .addHelpText("after", HELP)
     .action((options: { readonly json?: true }) => {
       using node = AttachmentNode.open();
-      const { pods: ways, unread } = waysOut(node);
+      const { pods: ways, unread } = waysOut(node, attachedWaysOut(node));
       const hostNetwork = hostNetworkPods().map(({ name }) => name);
       if (options.json === true) printJson({ namespaces: ways.map(jsonOf), unread, hostNetwork });
       else {
