@@ -3,6 +3,8 @@ import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:f
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { BunPlugin } from "bun";
+import { bundlePage } from "../src/agent/page/bundle.ts";
+import type { PageFiles } from "../src/agent/page/page-files.ts";
 
 const root = join(import.meta.dir, "..");
 const output = process.argv[2] ?? join(root, "dist", "wayout");
@@ -25,7 +27,7 @@ try {
     splitting: true,
     format: "esm",
     sourcemap: "none",
-    plugins: [pluginApart(await bundlePlugin())],
+    plugins: [pluginApart(await bundlePlugin()), pageInside(await bundlePage())],
   });
   for (const log of built.logs) console.error(log.message);
   if (!built.success) process.exit(1);
@@ -60,6 +62,17 @@ function pluginApart(path: string): BunPlugin {
     name: "plugin-apart",
     setup(build) {
       build.onResolve({ filter: /^\.\/cni\/main\.ts$/ }, () => ({ path }));
+    },
+  };
+}
+
+/** Puts the page's finished files in the place of what bundles them. */
+function pageInside(files: PageFiles): BunPlugin {
+  const contents = `export const pageFiles = async () => (${JSON.stringify(files)});`;
+  return {
+    name: "page-inside",
+    setup(build) {
+      build.onLoad({ filter: /\/agent\/page\/files\.ts$/ }, () => ({ contents, loader: "js" }));
     },
   };
 }

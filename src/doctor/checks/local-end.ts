@@ -14,7 +14,6 @@ import { ownerOfDecision } from "../whose.ts";
 export function endsInVain(context: CheckContext): Finding[] {
   const { localEnd, stops } = context.path;
   if (localEnd === undefined || localEnd.listener !== "none" || stops.length > 0) return [];
-  if (isVirtualService(context, localEnd)) return [];
   const { place, address, port, why } = localEnd;
   // A broadcast is for everybody, and no socket of one address answers for it.
   if (why.kind === "route" && why.route !== undefined && why.route.type !== "local") return [];
@@ -57,15 +56,6 @@ export function toLoopback(context: CheckContext): Finding[] {
       ],
     });
   });
-}
-
-/** IPVS takes packets at the input hook, before a socket is looked for. */
-function isVirtualService({ node, target }: CheckContext, { address, port, place }: LocalEnd): boolean {
-  const services = node.view.state.virtualServices ?? [];
-  return (
-    place === "node" &&
-    services.some((one) => one.protocol === target.protocol && one.address === address && one.port === port)
-  );
 }
 
 /** Half a sentence: `198.51.100.9 is an address of kube-ipvs0`. */
