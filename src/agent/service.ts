@@ -43,7 +43,7 @@ export interface ServiceOptions {
   /** Where the policy stands; without one only what attach and the plugin want is kept. */
   readonly policy?: PolicyPlace;
   /** What the policy made goes when the agent ends in order. */
-  readonly cleanup: boolean;
+  readonly cleanup?: boolean;
 }
 
 /** Where the agent of a node listens. */
@@ -182,7 +182,7 @@ export class AgentService {
     this.#feed.close();
     await this.#server.close();
     await this.#agent.stop();
-    if (this.options.cleanup) await this.#cleanUp();
+    if (this.options.cleanup === true) await this.#cleanUp();
     this.#closeRecords();
   }
 
