@@ -93,6 +93,7 @@ export class AgentService {
     const metrics = new AgentMetrics(
       () => tableFigures(asker),
       () => this.#agent.troubles().length === 0,
+      () => linksOf(node),
     );
     this.#processes = watchProcesses(log);
     const told: EventSink = (event, id, step) => {
@@ -219,6 +220,11 @@ function watchProcesses(log: AgentLog): ProcessWatch | undefined {
     });
     return undefined;
   }
+}
+
+function linksOf(node: NetworkNamespace) {
+  using route = Rtnetlink.open(node);
+  return route.links({ statistics: true });
 }
 
 function notesOf(node: NetworkNamespace): NetworkNotes {
