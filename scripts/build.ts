@@ -3,6 +3,8 @@ import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:f
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { BunPlugin } from "bun";
+import { bundlePage } from "../src/agent/page/bundle.ts";
+import type { PageFiles } from "../src/agent/page/page-files.ts";
 
 const root = join(import.meta.dir, "..");
 const output = process.argv[2] ?? join(root, "dist", "wayout");
@@ -25,7 +27,7 @@ try {
     splitting: true,
     format: "esm",
     sourcemap: "none",
-    plugins: [pluginApart(await bundlePlugin())],
+    plugins: [pluginApart(await bundlePlugin()), pageInside(await bundlePage())],
   });
   for (const log of built.logs) console.error(log.message);
   if (!built.success) process.exit(1);
@@ -64,13 +66,28 @@ function pluginApart(path: string): BunPlugin {
   };
 }
 
+/** Puts the page's finished files in the place of what bundles them. */
+function pageInside(files: PageFiles): BunPlugin {
+  const contents = `export const pageFiles = async () => (${JSON.stringify(files)});`;
+  return {
+    name: "page-inside",
+    setup(build) {
+      build.onLoad({ filter: /\/agent\/page\/files\.ts$/ }, () => ({ contents, loader: "js" }));
+    },
+  };
+}
+
 /**
  * What all calls load becomes one chunk, what all that work on the node load another: each part that is loaded on
  * demand imports both. Otherwise a module that one rare part needs by itself is cut out, and every call loads two chunks.
  */
 function sharedTogether(): BunPlugin {
   const source = (...names: string[]): string => join(root, "src", ...names);
-  const shared = [source("cni", "context.ts"), source("cni", "network-state.ts")];
+  const shared = [
+    source("cni", "context.ts"),
+    source("cni", "network-state.ts"),
+    source("ways-out", "problem.ts"),
+  ];
   const without = [
     source("cni", "main.ts"),
     source("cni", "loopback.ts"),

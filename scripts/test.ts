@@ -17,6 +17,7 @@ const WITNESSES: Readonly<Record<string, string>> = {
   conntrack: "conntrack",
   ipset: "ipset",
   curl: "curl",
+  chromium: "chromium",
   ping: "iputils-ping",
   tcpdump: "tcpdump",
   podman: "podman",

@@ -80,3 +80,9 @@ export function limitTodo(code: string | undefined): string | undefined {
 export function codeOf(error: unknown): string | undefined {
   return error instanceof Error && "code" in error ? String(error.code) : undefined;
 }
+
+/** Whether an error only says that this user may not look. */
+export function isRefusal(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === "EPERM" || code === "EACCES" || code === "no-privilege";
+}

@@ -9,10 +9,14 @@ import { SelfAsker, type Answered } from "./api/ask-self.ts";
 import { EventFeed } from "./api/event-feed.ts";
 import { ApiServer, type ServerOptions } from "./api/server.ts";
 import { AgentView } from "./api/view.ts";
+import { TableHistory } from "./table-history.ts";
 import { Historian, type EventSink } from "./historian.ts";
 import { Journal } from "./journal/journal.ts";
 import type { AgentLog } from "./log.ts";
 import { Looks } from "./look/looks.ts";
+import { PageDoor } from "./page/door.ts";
+import { pageFiles } from "./page/files.ts";
+import type { PageFiles } from "./page/page-files.ts";
 import { NetworkNotes } from "./network-notes.ts";
 import { AgentMetrics, type TableFigures } from "./metrics.ts";
 import { PolicySource, type PolicyPlace, type PolicyState } from "./policy-source.ts";
@@ -30,6 +34,8 @@ export interface ServiceOptions {
   readonly remotePeers: boolean;
   /** Whether to look at the whole node after changes: what became of which pod, for journal and metrics. */
   readonly looks: boolean;
+  /** Where the node is a lab's: over it the page breaks and mends, and traces packets to this destination. */
+  readonly lab?: { readonly destination: string };
   /** Where the policy stands; without one only what attach and the plugin want is kept. */
   readonly policy?: PolicyPlace;
 }
@@ -46,12 +52,15 @@ export class AgentService {
   readonly #agent: Agent;
   readonly #server: ApiServer;
   readonly #looks: Looks | undefined;
+  readonly #table: TableHistory;
+  readonly #door: PageDoor | undefined;
   readonly #processes: ProcessWatch | undefined;
   #policy: PolicySource | undefined;
 
   /** Started, with its policy in force. @throws WayoutError `agent-runs`, `port-in-use`, `bad-token-file`, `no-privilege` */
   static async start(options: ServiceOptions): Promise<AgentService> {
-    const service = new AgentService(options);
+    const files = options.listen === undefined ? undefined : await pageFiles();
+    const service = new AgentService(options, files);
     const { policy, log } = options;
     if (policy !== undefined) {
       service.#policy = await PolicySource.open(policy, (state) =>
@@ -63,10 +72,15 @@ export class AgentService {
     return service;
   }
 
-  private constructor(private readonly options: ServiceOptions) {
+  private constructor(
+    private readonly options: ServiceOptions,
+    files: PageFiles | undefined,
+  ) {
     const { node, log, listen } = options;
     // What only needs reading comes first: nothing is to be undone when it fails.
     const token = listen === undefined ? "" : readToken(options.tokenPath);
+    this.#door = files === undefined ? undefined : new PageDoor(files, token);
+    this.#table = new TableHistory(node);
     this.#journal = openJournal(options.journal, log);
     this.#feed = new EventFeed(this.#journal);
     const asker = new SelfAsker((words) => runIn(node, words));
@@ -104,20 +118,33 @@ export class AgentService {
     }
     try {
       this.#server = new ApiServer({
-        view: new AgentView(this.#agent, asker, this.#feed, this.#journal, () => metrics.text()),
+        view: new AgentView(this.#agent, asker, this.#feed, this.#journal, () => metrics.text(), {
+          figures: () => this.#table.kept,
+          pageUrl: () => this.pageUrl(),
+          ...(options.lab === undefined ? {} : { lab: true, destination: options.lab.destination }),
+        }),
         rules: {
           token,
           hosts: new Set(options.hosts.map((host) => host.toLowerCase())),
           remotePeers: options.remotePeers,
+          ...(this.#door === undefined ? {} : { isPage: this.#door.isGuest }),
         },
         socket: socketPath(node),
         ...(listen === undefined ? {} : { listen }),
+        ...(this.#door === undefined ? {} : { page: this.#door }),
       });
     } catch (error) {
       this.#looks?.stop();
       void this.#agent.stop().finally(() => this.#closeRecords());
       throw error;
     }
+  }
+
+  /** The page's address with a code for one browser, for a minute; undefined without HTTP. */
+  pageUrl(): string | undefined {
+    const [url, door] = [this.#server.url, this.#door];
+    // The fragment stays in the browser: no server, no log, no referrer has the code.
+    return url === undefined || door === undefined ? undefined : `${url}/#code=${door.code()}`;
   }
 
   #looking(metrics: AgentMetrics): Looks {
@@ -154,6 +181,7 @@ export class AgentService {
 
   #closeRecords(): void {
     this.#feed.close();
+    this.#table[Symbol.dispose]();
     this.#historian[Symbol.dispose]();
     this.#processes?.close();
     this.#journal?.close();

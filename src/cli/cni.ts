@@ -21,6 +21,9 @@ const HELP = `
 As a CNI plugin (type "wayout") this very program connects pods for containerd, CRI-O, podman and Kubernetes. In a
 network that uses the reference plugins, changing "type": "bridge" to "type": "wayout" is all there is to do.
 
+What is wrong when CHECK or STATUS fails (codes 110 and 51) stands in the error's "details", first of all:
+problems=CODE,CODE; and then what to do. The codes are those of 'wayout list --json', mostly the doctor's.
+
 Examples:
   wayout cni install --subnet 10.213.0.0/24 --subnet fd00:213::/64
   wayout cni gc --dry-run

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { LOOKER } from "../agent/look/name.ts";
+import { PAINTER } from "../agent/picture/name.ts";
 import { POD_FILE_READER } from "../pods/reader-process.ts";
 import { LAB_PROCESSES } from "../lab/processes.ts";
 
@@ -71,6 +72,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./agent.ts")).agentCommand(),
   },
   {
+    name: "page",
+    summary: "the agent's page in a browser: prints the address that lets you in",
+    load: async () => (await import("./page.ts")).pageCommand(),
+  },
+  {
     name: "history",
     summary: "what changed on this node, when, and by which program: the agent's journal",
     load: async () => (await import("./history.ts")).historyCommand(),
@@ -90,6 +96,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     name: LOOKER,
     summary: "started by wayout itself",
     load: async () => (await import("./agent-look.ts")).agentLookCommand(),
+    hidden: true,
+  },
+  {
+    name: PAINTER,
+    summary: "started by wayout itself",
+    load: async () => (await import("./agent-picture.ts")).agentPictureCommand(),
     hidden: true,
   },
   ...Object.values(LAB_PROCESSES).map((name) => ({

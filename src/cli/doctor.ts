@@ -2,7 +2,10 @@ import { Command, Option } from "commander";
 import { JOURNAL_PATH } from "../agent/journal/path.ts";
 import type { Diagnosis } from "../doctor/diagnose.ts";
 import { examine, type Examination, type ExaminationRequest } from "../examination/examine.ts";
-import { diagnosisText, groupFindings, manyText } from "./doctor-report.ts";
+import { groupFindings } from "../examination/group-findings.ts";
+import { diagnosisText, manyText } from "./doctor-report.ts";
+import { hostNetworkPods } from "../pods/host-network.ts";
+import { hostNetworkText } from "./host-network-text.ts";
 import { printJson, tell } from "./output.ts";
 
 const HELP = `
@@ -129,12 +132,22 @@ async function fixed(
   return healed.diagnoses;
 }
 
-function report(diagnoses: readonly Diagnosis[], { pod }: ExaminationRequest, json: boolean): void {
+function report(
+  diagnoses: readonly Diagnosis[],
+  { pod, node, snapshot }: ExaminationRequest,
+  json: boolean,
+): void {
   const [only] = diagnoses;
   const one = pod === undefined ? undefined : only;
+  // A snapshot and another node's namespace hold nothing of the pods that live in ours.
+  const isHere = node === undefined && snapshot === undefined && one === undefined;
+  const hostNetwork = isHere ? hostNetworkPods().map(({ name }) => name) : [];
   if (json) {
     const healthy = diagnoses.every((each) => each.healthy && !each.blind);
-    printJson(one ?? { healthy, groups: groupFindings(diagnoses), pods: diagnoses });
+    printJson(one ?? { healthy, groups: groupFindings(diagnoses), pods: diagnoses, hostNetwork });
   } else if (one !== undefined) tell(diagnosisText, one);
-  else tell(manyText, diagnoses);
+  else {
+    tell(manyText, diagnoses);
+    tell(hostNetworkText, hostNetwork);
+  }
 }

@@ -1,4 +1,4 @@
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { WayoutError } from "../error.ts";
 import { execInLab } from "../lab/exec.ts";
 import { labDown, labStatus, labUp, requireLab, type LabStatus } from "../lab/house.ts";
@@ -21,6 +21,7 @@ Examples:
   wayout lab up                                             the same namespaces, to try things in
   wayout lab exec ns-blue -- curl -s http://api.github.com  out of it
   wayout lab break --list                                   faults to practise on
+  sudo wayout lab up --page                                 the same in a browser: break it there, and watch
   wayout lab down`;
 
 /** `wayout lab` and its sub-commands. */
@@ -50,12 +51,30 @@ function runStory(json: boolean): void {
   if (!report.ok) process.exitCode = 1;
 }
 
+interface UpOptions {
+  readonly wayOut: boolean;
+  readonly page?: true;
+  readonly listen: string;
+  readonly json?: true;
+}
+
 function upCommand(): Command {
   return new Command("up")
     .description("build the lab and keep it: ns-blue and ns-green behind wayout-node, and wayout-internet")
     .option("--no-way-out", "do not forward and masquerade yet: you do that")
+    .option("--page", "and show it in a browser, as long as this command runs")
+    .addOption(
+      new Option("--listen <address:port>", "where the page is")
+        .default("127.0.0.1:7070")
+        .implies({ page: true }),
+    )
     .option("--json", "one JSON value")
-    .action(async (options: { wayOut: boolean; json?: boolean }) => {
+    .action(async (options: UpOptions) => {
+      if (options.page === true) {
+        const { showLabPage } = await import("./lab-page.ts");
+        await showLabPage(options);
+        return;
+      }
       if (delegated(["lab", "up", ...process.argv.slice(4)], "make")) return;
       const raised = await labUp(options.wayOut);
       if (options.json === true) printJson({ ...raised, ...labStatus() });

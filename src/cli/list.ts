@@ -1,8 +1,11 @@
 import { Command } from "commander";
+import { attachedWaysOut } from "../attachment/inspect.ts";
 import { AttachmentNode } from "../attachment/node.ts";
-import type { Outside } from "../attachment/outside.ts";
+import type { Outside } from "../ways-out/outside.ts";
 import { waysOut, type WayOutOfPod } from "../ways-out/ways-out.ts";
 import { note, printJson, tell } from "./output.ts";
+import { hostNetworkPods } from "../pods/host-network.ts";
+import { hostNetworkText } from "./host-network-text.ts";
 import { style, table } from "./style.ts";
 
 const HELP = `
@@ -15,13 +18,20 @@ Attachments made by 'wayout attach', and pods that a CNI plugin connected (any p
 export function listCommand(): Command {
   return new Command("list")
     .description("the namespaces with a way out on this machine, and whether it works")
-    .option("--json", "one JSON value: {namespaces: […]}, each with problems: [{code, text}]")
+    .option(
+      "--json",
+      "one JSON value: {namespaces: […], hostNetwork: [POD…]}, each with problems: [{code, text}]",
+    )
     .addHelpText("after", HELP)
     .action((options: { readonly json?: true }) => {
       using node = AttachmentNode.open();
-      const { pods: ways, unread } = waysOut(node);
-      if (options.json === true) printJson({ namespaces: ways.map(jsonOf), unread });
-      else tell(listText, ways);
+      const { pods: ways, unread } = waysOut(node, attachedWaysOut(node));
+      const hostNetwork = hostNetworkPods().map(({ name }) => name);
+      if (options.json === true) printJson({ namespaces: ways.map(jsonOf), unread, hostNetwork });
+      else {
+        tell(listText, ways);
+        tell(hostNetworkText, hostNetwork);
+      }
       if (options.json !== true) for (const { path, why } of unread) note(`skipped ${path}: ${why}`);
       if (ways.some((way) => stateOf(way) === "broken")) process.exitCode = 1;
     });

@@ -6,6 +6,7 @@ import { WayoutError } from "../error.ts";
 import { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import type { CniContext } from "./context.ts";
+import { checkFailed } from "./failure.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
 import { readResult, resultJson, type Result } from "./result.ts";
 
@@ -27,13 +28,11 @@ function loopback(context: CniContext): Result | undefined {
   using inside = LinkRtnetlink.open(pod);
   if (call.command === "CHECK") {
     if (loopbackOf(inside).up) return undefined;
-    throw new WayoutError({
-      code: "check-failed",
-      kind: "broken",
-      doing: `checking loopback of ${call.container}`,
-      said: "lo is down",
-      todo: `ip -n NAME link set lo up, or recreate the pod`,
-    });
+    throw checkFailed(
+      `checking loopback of ${call.container}`,
+      [{ code: "pod-loopback-down", text: "lo is down" }],
+      "ip -n NAME link set lo up, or recreate the pod",
+    );
   }
   inside.setLink(LOOPBACK_INDEX, { up: true });
   const earlier = header.fields.raw("prevResult");

@@ -1,11 +1,10 @@
 /** What a network has once, however many pods are attached to it. */
 import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { IpFamily } from "../address/ip.ts";
-import { FORWARDING_SYSCTL } from "../forwarding/switches.ts";
+import { forwardingForbidden } from "../forwarding/forbidden.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import { addRouteRequest } from "../linux/route/route.ts";
 import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
-import { readSysctl } from "../kernel/sysctl.ts";
 import { isThere } from "../network/link-ends.ts";
 import { ensureBridge, removeBridge } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
@@ -61,23 +60,13 @@ function leadTo(subnets: readonly string[], { index }: LinkState, node: LinkRtne
   for (const error of node.batchResults(requests).values()) if (!isThere(error)) throw error;
 }
 
-/** The families whose packets this bridge does not forward, of those that it should. */
-export function familiesNotForwarded(families: readonly IpFamily[], bridge: LinkState): IpFamily[] {
-  const missing: IpFamily[] = [];
-  for (const family of families) {
-    // As forwardingForbiddenBy has it; the family's switch also stands for the uplink, by which the answers come.
-    const own = family === 4 ? bridge.ipv4?.forwarding : undefined;
-    if (own === 0 || readSysctl(undefined, FORWARDING_SYSCTL[family]) === "0") missing.push(family);
-  }
-  return missing;
-}
-
 /** Two small files are read when all is well, however many interfaces the node has. */
 export async function ensureForwarding(families: readonly IpFamily[], bridge: LinkState): Promise<void> {
-  const missing = familiesNotForwarded(families, bridge);
+  const missing = forwardingForbidden(families, bridge);
   if (missing.length === 0) return;
   const { enableForwarding } = await import("../forwarding/forwarding.ts");
-  enableForwarding(undefined, { ipv4: missing.includes(4), ipv6: missing.includes(6) });
+  const isMissing = (wanted: IpFamily): boolean => missing.some(({ family }) => family === wanted);
+  enableForwarding(undefined, { ipv4: isMissing(4), ipv6: isMissing(6) });
 }
 
 /** Every host end of this network's links. Reads all links of the node. */

@@ -3,6 +3,7 @@ import { catalogueEntry } from "../causes/catalogue/all.ts";
 import type { Evidence, Finding } from "./finding.ts";
 import type { Prediction } from "./predict/path.ts";
 import { decisionPlace, decisionText } from "./wording.ts";
+import { serviceOf } from "./checks/service.ts";
 import { ownerOfDecision } from "./whose.ts";
 
 /** What is asked for, and where a rule sends it instead. As plain data: it stands in the diagnosis. */
@@ -13,12 +14,16 @@ export interface SentElsewhere {
   readonly rule: string;
   readonly chain: string;
   readonly owner: string;
+  /** The Kubernetes Service for which the rule stands. */
+  readonly service?: string;
 }
 
 export function sentElsewhere({ redirected }: Prediction): SentElsewhere | undefined {
   if (redirected === undefined) return undefined;
   const { by, to } = redirected;
+  const service = serviceOf(by);
   return {
+    ...(service === undefined ? {} : { service }),
     to,
     place: decisionPlace(by),
     rule: decisionText(by),
@@ -52,9 +57,9 @@ export function withRule(
 export function metElsewhere(found: Finding, elsewhere: SentElsewhere, seen: string | undefined): Finding {
   const to = seen ?? elsewhere.to;
   const same = to === elsewhere.to;
-  const by = same
-    ? `“${elsewhere.rule}” (${elsewhere.owner})`
-    : `rules like ${elsewhere.chain}'s (${elsewhere.owner})`;
+  const { service, owner } = elsewhere;
+  const whose = service === undefined ? owner : `${owner}, for Service ${service}`;
+  const by = same ? `“${elsewhere.rule}” (${whose})` : `rules like ${elsewhere.chain}'s (${whose})`;
   return {
     ...found,
     text: `${by} ${same ? "sends" : "send"} it to ${to}, and ${found.text}`,

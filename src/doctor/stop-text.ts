@@ -1,4 +1,5 @@
 /** Where a packet ends, in half a sentence. */
+import { endText } from "../address/ip.ts";
 import type { Stop } from "./predict/path.ts";
 import { ownerOfDecision } from "./whose.ts";
 import { decisionText } from "./wording.ts";
@@ -65,6 +66,10 @@ export function stopText(stop: Stop): string {
         : "a rule keeps the answer out of connection tracking";
     case "ttl-exceeded":
       return `its TTL is ${stop.ttl}`;
+    case "no-server": {
+      const { protocol, address, port } = stop.service;
+      return `none of the servers of virtual service ${protocol} ${endText(address, port)} (IPVS) gets connections`;
+    }
     case "proxy-without-route":
       return "a transparent proxy takes it and no route brings it there";
     case "astray":

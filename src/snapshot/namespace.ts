@@ -48,6 +48,7 @@ export const SYSCTLS: readonly string[] = [
   "net.ipv4.fib_multipath_hash_policy",
   "net.ipv4.tcp_mtu_probing",
   "net.ipv4.neigh.default.gc_thresh3",
+  "net.ipv4.vs.conntrack",
   "net.bridge.bridge-nf-call-iptables",
   "net.bridge.bridge-nf-call-ip6tables",
   "net.netfilter.nf_conntrack_max",

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { RunningAgent } from "../agent/running-agent.ts";
 import { freshName, seenFrom, UPLINK, wayout, world } from "../attachment/world.ts";
-import { setUpUfw, startFirewalld, testWithProduct } from "../support/products.ts";
+import { HouseOfProducts, prepareUfw, startFirewalld, testWithProduct } from "../support/products.ts";
 import { afterThisTest } from "../support/teardown.ts";
 
 const SUBNET = "10.213.0.0/24";
@@ -26,7 +26,8 @@ testWithProduct("firewalld", ["dbus-daemon", "unshare", "nsenter"])(
   "firewalld lets the pods through, after a reload as well, and no more when the policy does not say so",
   async () => {
     const { node, pod, path, without } = await podAndPolicy("firewalld-zone");
-    const firewalld = await startFirewalld(node);
+    const firewalld = await HouseOfProducts.of(node, "firewalld");
+    await startFirewalld(firewalld);
     const sources = (): string => firewalld.ask("firewall-cmd", "--zone=trusted", "--list-sources").trim();
     expect(await seenFrom(pod)).toBeUndefined();
     // Somebody else's source stays when ours goes.
@@ -52,7 +53,8 @@ testWithProduct("ufw", ["iptables", "unshare", "nsenter"])(
   "ufw lets the pods through by a route rule of its own, which goes with the policy",
   async () => {
     const { node, pod, path, without } = await podAndPolicy("ufw-route");
-    const ufw = await setUpUfw(node);
+    const ufw = await HouseOfProducts.of(node, "ufw");
+    prepareUfw(ufw);
     ufw.ask("ufw", "--force", "enable");
     ufw.ask("ufw", "route", "allow", "from", "10.99.0.0/24", "comment", "theirs");
     expect(await seenFrom(pod)).toBeUndefined();

@@ -104,3 +104,14 @@ test("a look that fails is told once, and compares with the last that did not", 
   expect(scene.log).toEqual(["error look", "warn way-out", "info look"]);
   expect(scene.events.at(-1)).toMatchObject({ kind: "way-out", text: "1 pod lost its way out" });
 });
+
+test("what is broken when the agent begins is told, and what is well is not", async () => {
+  const well = new Scene();
+  await well.answers(answer(true));
+  expect(well.events).toEqual([]);
+  const broken = new Scene();
+  await broken.answers(answer(false));
+  expect(broken.events).toMatchObject([
+    { kind: "way-out", object: "blue", text: "when the agent began: 1 pod lost its way out" },
+  ]);
+});

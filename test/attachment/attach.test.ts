@@ -315,7 +315,7 @@ describe("what becomes broken", () => {
       ],
       [
         "pod-no-address",
-        "10.213.0.2 is not on eth0",
+        "10.213.0.2/24 is not on eth0",
         () => ask(undefined, ["ip", "-n", blue, "address", "flush", "dev", "eth0"]),
       ],
       [

@@ -186,37 +186,70 @@ describe("repair", () => {
     const port = "$(ip -br link show type veth | grep -o 'wout[a-z2-7]*')";
     return ["sh", "-c", `ip link set ${port} ${what}`];
   };
-  /** What breaks, how, what CHECK says of it, whether STATUS and the next ADD mend it, each alone. */
-  const breaks: readonly (readonly [string, readonly string[], RegExp, boolean])[] = [
-    ["the rules were flushed", ["nft", "flush", "ruleset"], /table inet wayout is missing/, true],
-    ["a rule is missing", ["nft", "flush chain inet wayout postrouting"], /rule/, true],
+  /** What breaks, how, what CHECK says of it and by which code, whether STATUS and the next ADD mend it, each alone. */
+  const breaks: readonly (readonly [string, readonly string[], RegExp, string, boolean])[] = [
+    [
+      "the rules were flushed",
+      ["nft", "flush", "ruleset"],
+      /table inet wayout is missing/,
+      "nat-missing",
+      true,
+    ],
+    ["a rule is missing", ["nft", "flush chain inet wayout postrouting"], /rule/, "nat-missing", true],
     [
       "a subnet is missing in a map",
       ["nft", `delete element inet wayout entered-egress6 { fd00:42::/64 . "cni0" }`],
       /in map inet wayout entered-egress6 is missing/,
+      "nat-missing",
       true,
     ],
     [
       "somebody's rule is in our chain",
       ["nft", "insert rule inet wayout postrouting accept"],
       /postrouting/,
+      "nat-drift",
       true,
     ],
-    ["IPv4 forwarding is off", off("net.ipv4.ip_forward"), /IPv4 forwarding is off/, true],
-    ["IPv6 forwarding is off", off("net.ipv6.conf.all.forwarding"), /IPv6 forwarding is off/, true],
-    ["the bridge alone does not forward", off("net.ipv4.conf.cni0.forwarding"), /IPv4 forwarding/, true],
+    ["IPv4 forwarding is off", off("net.ipv4.ip_forward"), /IPv4 forwarding is off/, "forwarding-off", true],
+    [
+      "IPv6 forwarding is off",
+      off("net.ipv6.conf.all.forwarding"),
+      /IPv6 forwarding is off/,
+      "forwarding-off",
+      true,
+    ],
+    [
+      "the bridge alone does not forward",
+      off("net.ipv4.conf.cni0.forwarding"),
+      /IPv4 forwarding/,
+      "forwarding-off-on-interface",
+      true,
+    ],
     [
       "the bridge lost its gateway addresses",
       ["ip", "address", "flush", "dev", "cni0"],
       /lacks the gateway address 10.42.0.1\/24.* lacks the gateway address fd00:42::1\/64/,
+      "bridge-address-missing",
       true,
     ],
-    ["the bridge is down", ["ip", "link", "set", "cni0", "down"], /bridge cni0 is down/, true],
-    ["the bridge is gone", ["ip", "link", "delete", "cni0"], /bridge cni0 is missing/, false],
-    ["the port was taken off the bridge", onPort("nomaster"), /is not a port of cni0/, false],
-    ["the port is down", onPort("down"), /the host's end .* is down/, false],
+    ["the bridge is down", ["ip", "link", "set", "cni0", "down"], /bridge cni0 is down/, "bridge-down", true],
+    [
+      "the bridge is gone",
+      ["ip", "link", "delete", "cni0"],
+      /bridge cni0 is missing/,
+      "bridge-missing",
+      false,
+    ],
+    [
+      "the port was taken off the bridge",
+      onPort("nomaster"),
+      /is not a port of cni0/,
+      "host-link-not-enslaved",
+      false,
+    ],
+    ["the port is down", onPort("down"), /wout[a-z2-7]* is down/, "host-link-down", false],
   ];
-  for (const [name, command, message, mended] of breaks) {
+  for (const [name, command, message, code, mended] of breaks) {
     for (const mender of ["ADD", "STATUS"]) {
       if (mender === "STATUS" && !mended) continue;
       withPrograms(
@@ -233,6 +266,7 @@ describe("repair", () => {
           const broken = call(node, "CHECK", { ...conf, prevResult: result }, pod);
           expect(broken.json?.msg).toMatch(message);
           expect(broken.json?.code).toBe(110);
+          expect(broken.json?.details).toMatch(new RegExp(`^problems=${code}[,;]`));
           const second = freshPod("two");
           must(call(node, mender, conf, mender === "ADD" ? second : {}));
           must(call(node, "STATUS", conf));
@@ -277,24 +311,42 @@ describe("repair", () => {
     });
   }
 
-  const inside: readonly (readonly [string, readonly string[], RegExp])[] = [
-    ["its interface is gone", ["ip", "link", "delete", "eth0"], /eth0 is missing in the pod/],
-    ["its address is gone", ["ip", "address", "flush", "dev", "eth0"], /10.42.0.2\/24 is not on eth0/],
+  const inside: readonly (readonly [string, readonly string[], RegExp, string])[] = [
+    [
+      "its interface is gone",
+      ["ip", "link", "delete", "eth0"],
+      /eth0 is missing in the namespace/,
+      "pod-interface-missing,host-link-missing",
+    ],
+    [
+      "its address is gone",
+      ["ip", "address", "flush", "dev", "eth0"],
+      /10.42.0.2\/24 is not on eth0/,
+      "pod-no-address,pod-no-route",
+    ],
     [
       "its default route is gone",
       ["ip", "route", "delete", "default"],
-      /no route to 0.0.0.0\/0 through 10.42.0.1/,
+      /no default route through 10.42.0.1/,
+      "pod-no-route",
     ],
-    ["its interface is down", ["ip", "link", "set", "eth0", "down"], /eth0 in the pod is down/],
+    [
+      "its interface is down",
+      ["ip", "link", "set", "eth0", "down"],
+      /eth0 is down in the namespace/,
+      "pod-link-down,pod-no-route",
+    ],
   ];
-  for (const [name, command, message] of inside) {
+  for (const [name, command, message, codes] of inside) {
     withPrograms(`CHECK sees what broke in the pod: ${name}`, () => {
       const node = freshNamespace("node");
       const conf = bridgeNetwork();
       const pod = freshPod();
       const result = must(call(node, "ADD", conf, pod));
       ask(pod.namespace, command);
-      expect(call(node, "CHECK", { ...conf, prevResult: result }, pod).json?.msg).toMatch(message);
+      const { json } = call(node, "CHECK", { ...conf, prevResult: result }, pod);
+      expect(json?.msg).toMatch(message);
+      expect(json?.details).toStartWith(`problems=${codes}; `);
     });
   }
 

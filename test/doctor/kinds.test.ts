@@ -896,8 +896,8 @@ testWith(["root", "iptables"])("one of a Service's endpoints is gone", () => {
 -F PREROUTING
 -A PREROUTING -j KUBE-SERVICES
 -A KUBE-SERVICES -d 10.96.0.50/32 -p tcp --dport 80 -j KUBE-SVC-A
--A KUBE-SVC-A -p tcp -m statistic --mode random --probability 0.5 -j DNAT --to-destination ${WEB.address}:80
--A KUBE-SVC-A -p tcp -j DNAT --to-destination ${second}:80
+-A KUBE-SVC-A -p tcp -m comment --comment "shop/cart:http -> ${WEB.address}:80" -m statistic --mode random --probability 0.5 -j DNAT --to-destination ${WEB.address}:80
+-A KUBE-SVC-A -p tcp -m comment --comment "shop/cart:http -> ${second}:80" -j DNAT --to-destination ${second}:80
 COMMIT
 `;
   const cluster: Target = { address: "10.96.0.50", protocol: "tcp", port: 80 };
@@ -907,6 +907,7 @@ COMMIT
   ip(world, "route add blackhole 192.0.2.66");
   const { findings, healthy } = look(world, cluster);
   expect([healthy, findings.map((one) => one.code)]).toEqual([true, ["branch-fails"]]);
+  expect(findings[0]!.text).toStartWith("1 of 2 endpoints of Service shop/cart:http fails: 192.0.2.66:80 (");
 });
 
 testWith(["root", "iptables"])(
@@ -986,7 +987,9 @@ describe("one of a Service's endpoints is gone, whichever comes first", () => {
           else restore(world, iptables(endpoints));
           const { findings, healthy } = look(world, cluster);
           expect([healthy, findings.map((one) => one.code)]).toEqual([true, ["branch-fails"]]);
+          expect(findings[0]!.text).toContain(`1 of 2 endpoints`);
           expect(findings[0]!.text).toContain(GONE);
+          expect(findings[0]!.consequence).toContain(`(${Math.round(100 / count)} %)`);
         });
 });
 

@@ -2,7 +2,7 @@
  * firewalld, ufw and others at work on a node of a test's own, from their unpacked packages (scripts/products.ts): in a mount
  * namespace in which /usr and /etc have them as well.
  */
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { test } from "bun:test";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -35,18 +35,20 @@ export class HouseOfProducts {
     this.#keeper = keeper;
   }
 
-  static async of(node: NetworkNamespace, product: Product): Promise<HouseOfProducts> {
+  static async of(node: NetworkNamespace, ...products: readonly Product[]): Promise<HouseOfProducts> {
     const directory = mkdtempSync(join(tmpdir(), "wayout-product-"));
-    const root = productRoot(product)!;
+    const roots = products.map((product) => productRoot(product)!);
+    const copies = roots.map((root) => `test ! -d ${root}/etc || cp -a ${root}/etc/. ${directory}/etc/`);
+    const libraries = roots.map((root) => `test ! -d ${root}/lib || cp -a ${root}/lib/. /lib/`);
     // Upper directories are no part of an overlay themselves: the test's own folder may lie on one.
     const script = `set -e
 mount --make-rprivate /
 mount -t tmpfs product ${directory}
 mkdir ${directory}/upper ${directory}/work ${directory}/etc
 cp -a /etc/. ${directory}/etc/
-test ! -d ${root}/etc || cp -a ${root}/etc/. ${directory}/etc/
-mount -t overlay overlay -o lowerdir=${root}/usr:/usr,upperdir=${directory}/upper,workdir=${directory}/work /usr
-test ! -d ${root}/lib || cp -a ${root}/lib/. /lib/
+${copies.join("\n")}
+mount -t overlay overlay -o lowerdir=${roots.map((root) => `${root}/usr:`).join("")}/usr,upperdir=${directory}/upper,workdir=${directory}/work /usr
+${libraries.join("\n")}
 mount --bind ${directory}/etc /etc
 echo ready
 exec sleep 600`;
@@ -57,7 +59,8 @@ exec sleep 600`;
       rmSync(directory, { recursive: true, force: true });
     });
     const { value } = await keeper.stdout.getReader().read();
-    if (!new TextDecoder().decode(value).includes("ready")) throw new Error(`${product} could not be set up`);
+    if (!new TextDecoder().decode(value).includes("ready"))
+      throw new Error(`${products.join()} could not be set up`);
     return new HouseOfProducts(node, keeper);
   }
 
@@ -87,28 +90,27 @@ exec sleep 600`;
   }
 }
 
-/** firewalld as a distribution starts it, with a bus of its own. */
-export async function startFirewalld(node: NetworkNamespace): Promise<HouseOfProducts> {
-  const house = await HouseOfProducts.of(node, "firewalld");
+/** firewalld as a distribution starts it, with a bus of its own; up when this resolves. Kill it with SIGTERM to end it. */
+export async function startFirewalld(house: HouseOfProducts): Promise<ReturnType<typeof Bun.spawn>> {
   const actions = "/usr/share/polkit-1/actions/org.fedoraproject.FirewallD1";
   house.ask("cp", `${actions}.server.policy.choice`, `${actions}.policy`);
-  mkdirSync("/run/dbus", { recursive: true });
-  afterThisTest(() => rmSync("/run/dbus", { recursive: true, force: true }));
-  house.start("dbus-daemon", "--system", "--nofork", "--nopidfile");
-  house.start("/usr/bin/python3", "/usr/sbin/firewalld", "--nofork", "--nopid");
+  if (!existsSync("/run/dbus")) {
+    mkdirSync("/run/dbus", { recursive: true });
+    afterThisTest(() => rmSync("/run/dbus", { recursive: true, force: true }));
+    house.start("dbus-daemon", "--system", "--nofork", "--nopidfile");
+  }
+  const firewalld = house.start("/usr/bin/python3", "/usr/sbin/firewalld", "--nofork", "--nopid");
   const deadline = performance.now() + TIMEOUT_MS;
   while (house.run("/usr/bin/python3", "/usr/bin/firewall-cmd", "--state").exitCode !== 0) {
     if (performance.now() > deadline) throw new Error("firewalld does not come up");
     await Bun.sleep(200);
   }
-  return house;
+  return firewalld;
 }
 
 /** ufw with the files that its package's script would have put in place; not enabled yet. */
-export async function setUpUfw(node: NetworkNamespace): Promise<HouseOfProducts> {
-  const house = await HouseOfProducts.of(node, "ufw");
+export function prepareUfw(house: HouseOfProducts): void {
   const files = ["before", "before6", "user", "user6", "after", "after6"];
   house.ask("cp", ...files.map((name) => `/usr/share/ufw/iptables/${name}.rules`), "/etc/ufw/");
   house.ask("cp", "/usr/share/ufw/ufw.conf", "/etc/ufw/");
-  return house;
 }

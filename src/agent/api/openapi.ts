@@ -1,6 +1,6 @@
 /** The API as an OpenAPI document, made from the table of routes. */
 import { VERSION } from "../../version.ts";
-import { ROUTES, type ApiRoute } from "./routes.ts";
+import { LAB_ROUTES, ROUTES, type ApiRoute } from "./routes.ts";
 
 const ERROR = {
   type: "object",
@@ -20,7 +20,8 @@ const ERROR = {
 
 export function openApiDocument(): unknown {
   const paths: Record<string, Record<string, unknown>> = {};
-  for (const route of ROUTES) (paths[route.path] ??= {})[route.method.toLowerCase()] = operationOf(route);
+  for (const route of [...ROUTES, ...LAB_ROUTES])
+    (paths[route.path] ??= {})[route.method.toLowerCase()] = operationOf(route);
   return {
     openapi: "3.1.0",
     info: {

@@ -2,6 +2,7 @@
  * Every question that the agent answers, as data: the server, the OpenAPI document and the tests derive from this table.
  */
 import * as v from "valibot";
+import { PAINTER } from "../picture/name.ts";
 import type { Access } from "./access.ts";
 import type { Answer } from "./answer.ts";
 import type { AgentView } from "./view.ts";
@@ -118,6 +119,33 @@ export const ROUTES: readonly ApiRoute[] = [
     parameters: [],
     returns: "version, start time, what is configured, current problems, last repairs",
     answer: async ({ view }) => ({ kind: "json", value: view.node() }),
+  },
+  {
+    method: "GET",
+    path: "/v1/picture",
+    access: "read",
+    about: "the node as one picture: pods, bridges, uplinks, and where whose packets end; sends no packet",
+    parameters: [then],
+    returns: "what the page draws",
+    answer: async ({ view, parameters: { at } }) => view.ask([PAINTER, "--json", ...view.wordsFor(at)]),
+  },
+  {
+    method: "GET",
+    path: "/v1/figures",
+    access: "read",
+    about: "how full the connection table was over the last hour",
+    parameters: [],
+    returns: "entries and limit, every ten seconds",
+    answer: async ({ view }) => ({ kind: "json", value: view.figures() }),
+  },
+  {
+    method: "POST",
+    path: "/v1/page/code",
+    access: "act",
+    about: "a code that lets one browser in, once, within a minute",
+    parameters: [],
+    returns: "`url`: the page's address with the code, which never reaches a server in it",
+    answer: async ({ view }) => ({ kind: "json", value: { url: view.pageUrl() } }),
   },
   {
     method: "GET",
@@ -273,5 +301,56 @@ export const ROUTES: readonly ApiRoute[] = [
     parameters: [query("after", "as Last-Event-ID, for programs that cannot set it", count)],
     returns: "server-sent events; after `reset` a client must read everything again",
     answer: async ({ view, parameters: { after } }) => view.events(after),
+  },
+];
+
+/** Only where the agent keeps a lab. */
+export const LAB_ROUTES: readonly ApiRoute[] = [
+  {
+    method: "GET",
+    path: "/v1/lab",
+    access: "read",
+    about: "over a lab only: whether it stands, and which faults are in place",
+    parameters: [],
+    returns: "as `wayout lab status --json`",
+    answer: async ({ view }) => view.ask(["lab", "status", "--json"]),
+  },
+  {
+    method: "GET",
+    path: "/v1/lab/faults",
+    access: "read",
+    about: "over a lab only: faults to practise on",
+    parameters: [],
+    returns: "as `wayout lab break --list --json`",
+    answer: async ({ view }) => view.ask(["lab", "break", "--list", "--json"]),
+  },
+  {
+    method: "POST",
+    path: "/v1/lab/break",
+    access: "act",
+    about: "over a lab only: makes a fault",
+    parameters: [query("fault", "which; a surprise when it is not said", word)],
+    returns: "as `wayout lab break FAULT --json`",
+    answer: async ({ view, parameters: { fault } }) =>
+      view.ask(["lab", "break", ...(fault === undefined ? [] : [fault]), "--json"]),
+  },
+  {
+    method: "POST",
+    path: "/v1/lab/mend",
+    access: "act",
+    about: "over a lab only: takes faults back",
+    parameters: [query("fault", "which; all when it is not said", word)],
+    returns: "as `wayout lab mend --json`",
+    answer: async ({ view, parameters: { fault } }) =>
+      view.ask(["lab", "mend", ...(fault === undefined ? [] : [fault]), "--json"]),
+  },
+  {
+    method: "POST",
+    path: "/v1/lab/story",
+    access: "act",
+    about: "over a lab only: plays the story in a world of its own, and proves each step",
+    parameters: [],
+    returns: "as `wayout lab --json`",
+    answer: async ({ view }) => view.ask(["lab", "--json"]),
   },
 ];

@@ -4,7 +4,7 @@ import type { AgentListener } from "../agent.ts";
 import type { Answered } from "../api/ask-self.ts";
 import { culpritText } from "../culprit.ts";
 import { whileDown, type Historian } from "../historian.ts";
-import type { Journal } from "../journal/journal.ts";
+import type { Journal, JournalEvent } from "../journal/journal.ts";
 import type { AgentLog } from "../log.ts";
 import type { NodeEvent } from "../node-events.ts";
 import type { Look, LookVerdict } from "./look.ts";
@@ -126,7 +126,7 @@ export class Looks implements AgentListener {
   }
 
   #seen(at: number, look: Look, kinds: ReadonlySet<NodeEvent["kind"]>): void {
-    const { journal, historian, log, looked } = this.options;
+    const { journal, historian, looked } = this.options;
     this.#unkept = { at, snapshot: look.snapshot };
     const wait = Math.max(0, this.#keptUpTo - KEPT_AT_ONCE * this.times.keepMs - performance.now());
     if (wait === 0) this.#keep();
@@ -135,12 +135,27 @@ export class Looks implements AgentListener {
     this.#before = { at, verdicts: look.verdicts, byOther: false };
     journal?.noteLast("verdicts", at, look.verdicts);
     looked(look, at);
-    if (before === undefined) return;
+    if (before === undefined) return this.#tellFirst(at, look.verdicts);
     const change = historian.lastChange;
     const by = !before.byOther && change !== undefined && change.at >= before.at ? { by: change.by } : {};
     const changed = wayOutEvent(at, before.verdicts, look.verdicts, { kinds, ...by });
     if (changed === undefined) return;
-    const event = before.byOther ? { ...changed, text: `${whileDown(before.at)}: ${changed.text}` } : changed;
+    this.#record(before.byOther ? { ...changed, text: `${whileDown(before.at)}: ${changed.text}` } : changed);
+  }
+
+  /** Nobody knows since when; that it is so is told all the same. */
+  #tellFirst(at: number, verdicts: readonly LookVerdict[]): void {
+    const well = verdicts.map((one) => ({
+      ...one,
+      healthy: true,
+      findings: one.findings.filter(({ stopsTraffic }) => !stopsTraffic),
+    }));
+    const event = wayOutEvent(at, well, verdicts, { kinds: new Set() });
+    if (event !== undefined) this.#record({ ...event, text: `when the agent began: ${event.text}` });
+  }
+
+  #record(event: JournalEvent): void {
+    const { historian, log } = this.options;
     historian.record(event);
     const broken = event.effects?.find(({ became }) => became === "broken");
     log.write(broken === undefined ? "info" : "warn", "way-out", {

@@ -37,6 +37,15 @@ export const FILTER = {
     about:
       "kube-proxy rejects what is sent to a Service (its cluster address, an external one, a load balancer's) that has no ready endpoint. Its rule is right: the Service is what must be repaired.",
   },
+  "private-destination-outside": {
+    step: "filter",
+    title: "a private address leaves by the default route: no rule and no route of this node knows it",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "Told when no answer comes. Mostly a Service's cluster address on a node whose kube-proxy does not run or whose rules were flushed, or a network (a VPN, another node's pods) to which the route is missing.",
+  },
   "filter-queue": {
     step: "filter",
     title: "a rule hands the packet to a program",

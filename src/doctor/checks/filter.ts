@@ -1,24 +1,23 @@
 /** Does a filter stop the packet, or its answer? */
 import { forAddress } from "../vouched.ts";
-import { endText } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
-import { anywhere, finding, type Check, type CheckContext } from "../check.ts";
+import { anywhere, finding, ruleEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import type { Doubt } from "../predict/oracle.ts";
-import type { Otherwise } from "../predict/predict.ts";
-import { decisionPlace, decisionText, targetText, traceCommand } from "../wording.ts";
-import { stopText } from "../stop-text.ts";
+import { decisionPlace, decisionText, traceCommand } from "../wording.ts";
 import { counterEvidence, filterCure, isForProxy, type Filtered } from "./filter-cure.ts";
 import { onCondition } from "./filter-condition.ts";
+import { failingBranches } from "./branches.ts";
 import { invalid } from "./invalid.ts";
 import { usedUp, type UsedUp } from "./limit-cure.ts";
-import { emptyService, type EmptyService } from "./service.ts";
+import { emptyService, unknownService, withoutServers, type EmptyService } from "./service.ts";
 import { UNKNOWN_OWNER } from "../../rules/owner.ts";
 import { ownerOfDecision } from "../whose.ts";
 
 export const filter: Check = {
   step: "filter",
+  suspects: unknownService,
   codes: [
     "filter-rule-drops",
     "filter-policy-drops",
@@ -28,10 +27,11 @@ export const filter: Check = {
     "filter-by-content",
     "filter-by-time",
     "branch-fails",
+    "private-destination-outside",
     "invalid-dropped",
     "invalid-leaks",
   ],
-  run: (context) => [...drops(context), ...unknown(context), ...invalid(context)],
+  run: (context) => [...drops(context), ...withoutServers(context), ...unknown(context), ...invalid(context)],
 };
 
 function drops(context: CheckContext): Finding[] {
@@ -93,10 +93,7 @@ function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyS
   return finding("service-no-endpoints", {
     text: `Service ${service.name} has no ready endpoints${service.elsewhere ? " on this node" : ""}: kube-proxy's “${service.said}” in ${by.table.family} ${by.table.name} ${by.chain.name} refuses what ${context.pod.name} sends to it`,
     owner: "kube-proxy, for the Service",
-    evidence: [
-      { source: decisionPlace(by), value: decisionText(by) },
-      { source: "kube-proxy says", value: service.said },
-    ],
+    evidence: [...ruleEvidence(by), { source: "kube-proxy says", value: service.said }],
     consequence: "connections to the Service's address are refused at once",
     // An external address is somebody's outside as well: there the packet may go past the Service.
     fix: service.elsewhere ? forAddress(context, context.path.sent?.source, () => cure.fix) : [],
@@ -132,7 +129,7 @@ function queued(context: CheckContext, stop: Filtered): Finding {
   return finding("filter-queue", {
     text: `${decisionPlace(by)} hands ${what(context, stop)} to a program (${by.action ?? "queue"})`,
     owner,
-    evidence: [{ source: decisionPlace(by), value: decisionText(by) }],
+    evidence: ruleEvidence(by),
     consequence: "the program decides; when none listens, packets are dropped",
     fix: [context.fix(stop.place, command`cat /proc/net/netfilter/nfnetlink_queue`)],
     confidence: "possible",
@@ -176,33 +173,4 @@ function isTold(context: CheckContext, { of, at }: Doubt): boolean {
     of === "rate" &&
     context.stops("filtered").some(({ stop }) => usedUp(context, stop.by)?.by.rule === at?.rule)
   );
-}
-
-/** A rule chooses by chance (one of a Service's endpoints), and some of its choices lead nowhere. */
-function failingBranches(context: CheckContext): Finding[] {
-  const { predicted, path } = context;
-  if (path.stops.length > 0) return [];
-  return predicted.otherwise
-    .filter((one) => one.by.share !== undefined && one.path.stops.length > 0)
-    .map((one) => failingBranch(context, one));
-}
-
-function failingBranch({ pod, target }: CheckContext, { by: chance, path }: Otherwise): Finding {
-  const why = stopText(path.stops[0]!);
-  const tuple = path.steps.at(-1)?.tuple;
-  const to =
-    tuple === undefined || tuple.destination === target.address
-      ? ""
-      : `, to ${endText(tuple.destination, tuple.destinationPort)},`;
-  return finding("branch-fails", {
-    text: `some of ${pod.name}'s connections to ${targetText(target)} fail: those that ${chance.about} sends another way${to} stop: ${why}`,
-    owner: "the rules named",
-    evidence: [
-      { source: chance.about, value: chance.assumed ? "fails: matches" : "fails: does not match" },
-      { source: "the other way", value: why },
-    ],
-    consequence: "a share of the connections fails, the others work",
-    advice: ["repair that path, or remove it at its owner (an endpoint that is gone)"],
-    confidence: "likely",
-  });
 }

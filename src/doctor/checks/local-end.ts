@@ -2,7 +2,7 @@
 import { endText } from "../../address/ip.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { command } from "../../text/command.ts";
-import { finding, said, sysctlEvidence, type CheckContext } from "../check.ts";
+import { finding, said, sysctlEvidence, type CheckContext, ruleEvidence } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
 import type { LocalEnd, LocalReason } from "../predict/local-end.ts";
@@ -14,7 +14,6 @@ import { ownerOfDecision } from "../whose.ts";
 export function endsInVain(context: CheckContext): Finding[] {
   const { localEnd, stops } = context.path;
   if (localEnd === undefined || localEnd.listener !== "none" || stops.length > 0) return [];
-  if (isVirtualService(context, localEnd)) return [];
   const { place, address, port, why } = localEnd;
   // A broadcast is for everybody, and no socket of one address answers for it.
   if (why.kind === "route" && why.route !== undefined && why.route.type !== "local") return [];
@@ -43,10 +42,7 @@ export function toLoopback(context: CheckContext): Finding[] {
     return finding("loopback-destination", {
       text: `${rule} sends what ${context.pod.name} sends to ${targetText(context.target)} to ${destination}, the node's loopback, and route_localnet is 0 on ${link.name}`,
       owner: by === undefined ? "the node's rules" : ownerOfDecision(by),
-      evidence: [
-        ...(by === undefined ? [] : [{ source: decisionPlace(by), value: decisionText(by) }]),
-        sysctlEvidence(name, 0),
-      ],
+      evidence: [...ruleEvidence(by), sysctlEvidence(name, 0)],
       consequence: "the kernel drops it silently: no packet for a loopback address may come in",
       advice: [
         `let the program listen on an address of ${link.name}, and the rule redirect to that`,
@@ -57,15 +53,6 @@ export function toLoopback(context: CheckContext): Finding[] {
       ],
     });
   });
-}
-
-/** IPVS takes packets at the input hook, before a socket is looked for. */
-function isVirtualService({ node, target }: CheckContext, { address, port, place }: LocalEnd): boolean {
-  const services = node.view.state.virtualServices ?? [];
-  return (
-    place === "node" &&
-    services.some((one) => one.protocol === target.protocol && one.address === address && one.port === port)
-  );
 }
 
 /** Half a sentence: `198.51.100.9 is an address of kube-ipvs0`. */
@@ -102,12 +89,10 @@ function evidenceOf(context: CheckContext, { why, address, place }: LocalEnd): E
       return [{ source: `addresses of ${why.link.name}`, value: address }];
     case "translated":
     case "proxy":
-      return [{ source: decisionPlace(why.by), value: decisionText(why.by) }];
+      return ruleEvidence(why.by);
     case "route":
       return [
-        ...(why.markedBy === undefined
-          ? []
-          : [{ source: decisionPlace(why.markedBy), value: decisionText(why.markedBy) }]),
+        ...ruleEvidence(why.markedBy),
         ...(why.rule === undefined ? [] : [{ source: "ip rule", value: policyRuleText(why.rule) }]),
         ...(why.route === undefined ? [] : [{ source: "ip route", value: routeText(why.route, links) }]),
       ];

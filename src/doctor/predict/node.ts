@@ -6,6 +6,7 @@ import type { Decision } from "./decision.ts";
 import { isDefaultRoute, usesLink } from "./fib.ts";
 import { noRoute, wayText, type Way } from "./in-pod.ts";
 import { asksNeighbours, IPPROTO, isLoopback, isWithoutArp, linkDown, neighbourAt } from "./link-state.ts";
+import { balance } from "./ipvs.ts";
 import { localEnd } from "./local-end.ts";
 import { tupleOf } from "./hooks.ts";
 import type { Machine } from "./machine.ts";
@@ -33,17 +34,34 @@ export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
   const result = routeOnNode(walk, machine, walk.inLink!, before);
   walk.nodeFlow = machine.flow;
   if (result === undefined) return undefined;
-  if (result.type !== "unicast") return endOnNode(walk, machine, result, pre.translated);
+  if (result.type !== "unicast") {
+    const balanced = balance(walk, machine);
+    if (balanced === "refused") return undefined;
+    if (balanced === undefined) return endOnNode(walk, machine, result, pre.translated);
+    if (balanced.type !== "unicast") return endOnNode(walk, machine, balanced, undefined);
+    return leaveNode(walk, machine, balanced, before, "output");
+  }
   if (machine.takenBy !== undefined) {
     // A packet that belongs to a socket is not forwarded (ip_forward).
     walk.stop({ kind: "proxy-without-route", place: "node", by: machine.takenBy, link: result.link });
   }
+  return leaveNode(walk, machine, result, before, "forward");
+}
+
+/** @param hook by which it goes on: what is routed through, or what the node sends on by itself */
+function leaveNode(
+  walk: Walk,
+  machine: Machine,
+  result: Way,
+  before: string,
+  hook: "forward" | "output",
+): Packet {
   walk.outLink = result.link;
   walk.pathMtu = result.mtu ?? result.link.mtu;
   machine.nextHop = result.gateway;
   spendTtl(walk, machine, result.link);
   machine.packet = { ...machine.packet, oif: result.link.name };
-  walk.hook("node", machine, "forward");
+  walk.hook("node", machine, hook);
   const sentSource = machine.packet.source;
   const post = walk.hook("node", machine, "postrouting");
   walk.translatedBy = post.translated;

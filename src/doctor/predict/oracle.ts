@@ -6,6 +6,14 @@
 
 import type { Decision } from "./decision.ts";
 
+/** Why a value cannot be foreseen. */
+export interface Unforeseen {
+  /** `numgen mod 3`, `the time of day`. */
+  readonly why: string;
+  /** A number by chance: how many different ones there are, all equally likely. */
+  readonly choices?: number;
+}
+
 /**
  * What a question is about, where a packet that gets through does not answer it for all others: what a packet carries or
  * how long it is, the time of day, how many came before.
@@ -31,6 +39,8 @@ const MOST_RUNS = 24;
 
 export class Oracle {
   readonly doubts: Doubt[] = [];
+  /** Whether all but those that chance decides were answered as usual. */
+  isUsual = true;
   readonly #known = new Map<string, boolean>();
 
   constructor(private readonly script: readonly boolean[] = []) {}
@@ -43,7 +53,9 @@ export class Oracle {
   ask(about: string, likely?: boolean, share?: number, of?: DoubtSubject, at?: Decision): boolean {
     const before = this.#known.get(about);
     if (before !== undefined) return before;
-    const assumed = this.script[this.doubts.length] ?? likely ?? false;
+    const usual = likely ?? false;
+    const assumed = this.script[this.doubts.length] ?? usual;
+    if (share === undefined && assumed !== usual) this.isUsual = false;
     this.doubts.push({
       about,
       assumed,
@@ -64,6 +76,14 @@ export interface Alternative<T> {
   readonly by: Doubt;
 }
 
+/** What comes out for a share of all packets. */
+export interface Branch<T> {
+  readonly result: T;
+  readonly share: number;
+  /** What chance was asked for it, the last one last. */
+  readonly by: readonly Doubt[];
+}
+
 /** The likely result, and what else could have come out. */
 export interface Explored<T> {
   readonly result: T;
@@ -71,6 +91,8 @@ export interface Explored<T> {
   readonly doubts: readonly Doubt[];
   /** Different results, each another one, in the order in which they were met. */
   readonly alternatives: readonly Alternative<T>[];
+  /** Where chance decides: every way there is, as far as they were followed. */
+  readonly branches: readonly Branch<T>[];
   /** False when a doubt that matters has no likely answer: the result is then no more than one possibility. */
   readonly certain: boolean;
 }
@@ -84,12 +106,14 @@ export function explore<T>(run: (oracle: Oracle) => T, same: (a: T, b: T) => boo
   const result = run(first);
   const matters = new Map<string, Doubt>();
   const alternatives: Alternative<T>[] = [];
+  const branches = branchOf(first, result);
   const pending: boolean[][] = flips(first.doubts, 0);
   let runs = 1;
   for (; pending.length > 0 && runs < MOST_RUNS; runs++) {
     const script = pending.shift()!;
     const oracle = new Oracle(script);
     const other = run(oracle);
+    branches.push(...branchOf(oracle, other));
     pending.push(...flips(oracle.doubts, script.length));
     if (same(result, other)) continue;
     const turned = oracle.doubts[script.length - 1];
@@ -101,7 +125,13 @@ export function explore<T>(run: (oracle: Oracle) => T, same: (a: T, b: T) => boo
   }
   const doubts = [...matters.values()];
   const certain = pending.length === 0 && doubts.every((doubt) => doubt.likely);
-  return { result, doubts, alternatives, certain };
+  return { result, doubts, alternatives, branches, certain };
+}
+
+function branchOf<T>({ doubts, isUsual }: Oracle, result: T): Branch<T>[] {
+  const by = doubts.filter((doubt) => doubt.share !== undefined);
+  if (!isUsual || by.length === 0) return [];
+  return [{ result, by, share: by.reduce((product, { share = 1 }) => product * share, 1) }];
 }
 
 /** The same question, answered the other way. */

@@ -1,4 +1,5 @@
 /** What a prediction says: where a packet of a pod goes, who decides about it, where it ends, and the way back. */
+import type { VirtualService } from "../../kernel/procfs.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
 import type { PolicyRule } from "../../linux/route/rule.ts";
@@ -118,6 +119,11 @@ export type Stop = At &
         readonly by: Decision | undefined;
       }
     | {
+        /** None of the virtual service's servers gets new connections. */
+        readonly kind: "no-server";
+        readonly service: VirtualService;
+      }
+    | {
         /** TPROXY gave the packet to a socket, and no route (`ip rule fwmark`, `local default`) brings it there. */
         readonly kind: "proxy-without-route";
         readonly by: Decision;
@@ -234,6 +240,8 @@ export interface Prediction {
   readonly source?: SourceChoice;
   /** The node's rule that keeps the packet out of connection tracking. */
   readonly untrackedBy?: Decision;
+  /** The virtual service of IPVS that sent it on. */
+  readonly balancedBy?: VirtualService;
   /** The packet as the node's routing gets it, and the rule that marked it. */
   readonly routed?: Tuple & { readonly mark: number; readonly markedBy: Decision | undefined };
   /** The node's rule that gave the packet another destination, and which: `203.0.113.55:3128`. */

@@ -16,10 +16,19 @@ export interface PredictedPath {
   readonly doubts: readonly Doubt[];
   /** What happens when they are answered the other way: each something else. */
   readonly otherwise: readonly Otherwise[];
+  /** What chance makes of it, where it chooses between several ways. */
+  readonly branches: readonly PathBranch[];
   /** False: nobody can tell from the snapshot what happens. */
   readonly certain: boolean;
   /** One for each next hop of a multipath route on the way out; empty where there is one way only. */
   readonly legs: readonly Leg[];
+}
+
+/** The way of a share of all packets. */
+export interface PathBranch {
+  readonly path: Prediction;
+  readonly share: number;
+  readonly by: readonly Doubt[];
 }
 
 /** What happens when a question is answered the other way. */
@@ -61,10 +70,17 @@ export function predictPath(snapshot: Snapshot, pod: PodState, target: Target): 
     });
   const chosen =
     branches.find(({ leg }) => leg.taken === true) ?? branches.find(({ leg }) => leg.path.stops.length > 0);
-  const { result, doubts, alternatives, certain } = workingFirst(chosen?.explored ?? first);
+  const {
+    result,
+    doubts,
+    alternatives,
+    branches: chances,
+    certain,
+  } = workingFirst(chosen?.explored ?? first);
   const legs = branches.map(({ leg }) => leg);
   const otherwise = alternatives.map(({ result: { prediction: path }, by }) => ({ path, by }));
-  return { path: result.prediction, doubts, otherwise, certain, legs };
+  const byChance = chances.map((one) => ({ ...one, path: one.result.prediction }));
+  return { path: result.prediction, doubts, otherwise, branches: byChance, certain, legs };
 }
 
 /** Of two ways between which chance decides, the one that works comes first, unless most packets go the other one. */
@@ -144,6 +160,7 @@ function predictionOf(walk: Walk): Prediction {
       answerLink: walk.answerLink,
       source: walk.source,
       untrackedBy: walk.untrackedBy,
+      balancedBy: walk.balancedBy,
       routed: walk.routed,
       redirected: walk.redirected,
       translatedBy: walk.translatedBy,

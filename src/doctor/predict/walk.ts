@@ -1,4 +1,5 @@
 /** The state of one prediction while it follows the packet. What stops it is noted, and the walk goes on as if mended. */
+import type { VirtualService } from "../../kernel/procfs.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import type { Decision } from "./decision.ts";
@@ -52,6 +53,7 @@ export class Walk {
   answerLink: Link | undefined;
   source: SourceChoice | undefined;
   untrackedBy: Decision | undefined;
+  balancedBy: VirtualService | undefined;
   zonedBy: Decision | undefined;
   redirected: Prediction["redirected"];
   routed: Prediction["routed"];
@@ -138,9 +140,9 @@ export class Walk {
   }
 
   /** Sends the machine's packet through a hook and notes who decided. Goes on behind a drop. */
-  hook(place: Side, machine: Machine, hook: InetHook): HookResult {
+  hook(place: Side, machine: Machine, hook: InetHook, until?: number): HookResult {
     const { hooks } = place === "node" ? this.node : this.pod!;
-    const result = runHook(machine, hooks, hook);
+    const result = runHook(machine, hooks, hook, until);
     this.#noteHook(place, machine, hook, result, machine.packet.family === 4 ? "ip" : "ip6");
     return result;
   }

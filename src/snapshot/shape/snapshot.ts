@@ -6,7 +6,7 @@ import type { HashlimitBucket, HashlimitTable } from "../../linux/xtables/hashli
 import { NAT_BACKENDS } from "../../nat/backends/backends.ts";
 import type { PortRange } from "../../linux/ip-protocol.ts";
 import type { AddressRange, NatIntent, NatSource, Translation } from "../../nat/intent.ts";
-import type { VirtualService } from "../../kernel/procfs.ts";
+import type { RealServer, VirtualService } from "../../kernel/procfs.ts";
 import type { IpsetEntry } from "../../kernel/ipset/ipset.ts";
 import type { ResolvConf } from "../../linux/resolv-conf.ts";
 import type { Listener } from "../../linux/socket-diag.ts";
@@ -73,6 +73,7 @@ const virtualService = object<VirtualService>({
   address: ip,
   port,
   destinations: number,
+  servers: optional(list(object<RealServer>({ address: ip, port, weight: number, forward: name }))),
 });
 
 const hashlimit = object<HashlimitTable>({

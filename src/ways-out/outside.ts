@@ -2,6 +2,7 @@
 import { cidrContains, parseCidr } from "../address/cidr.ts";
 import { ipFamily, type IpFamily } from "../address/ip.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import type { LinkState } from "../linux/route/link-state.ts";
 import type { NatIntent, NatSource } from "../nat/intent.ts";
 import { counts } from "../nat/segment.ts";
 
@@ -28,9 +29,9 @@ export function outsideOf(
   entrances?: readonly string[],
 ): Outside {
   const family = ipFamily(address);
-  const answer = node.routeTo({ destination: ELSEWHERE[family] });
-  const index = answer.reachable ? answer.route.interface : undefined;
-  const name = index === undefined ? undefined : node.link(index)?.name;
+  const exit = exitsOf(node, [family]).get(family);
+  const index = exit?.index;
+  const name = exit?.name;
   const way = name === undefined ? {} : { interface: name };
   const source = sourceOf(address, intents, entrances);
   if (source === undefined)
@@ -47,6 +48,18 @@ export function outsideOf(
     .addresses({ family, interface: index })
     .find(({ scope, flags }) => scope === "global" && !flags.includes("secondary"));
   return { translation: "masquerade", ...way, ...(own === undefined ? {} : { address: own.address }) };
+}
+
+/** By which link packets leave for elsewhere, a family each; nothing for one that leads nowhere. */
+export function exitsOf(node: Rtnetlink, families: readonly IpFamily[]): ReadonlyMap<IpFamily, LinkState> {
+  const exits = new Map<IpFamily, LinkState>();
+  for (const family of families) {
+    const answer = node.routeTo({ destination: ELSEWHERE[family] });
+    const index = answer.reachable ? answer.route.interface : undefined;
+    const link = index === undefined ? undefined : node.linkState(index);
+    if (link !== undefined) exits.set(family, link);
+  }
+  return exits;
 }
 
 /** The most specific source decides; intents come sorted by owner, and the first of equals wins (see NatIntent). */
