@@ -5,7 +5,7 @@
 import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
 import { readdirSync, readFileSync, statSync, watch, type FSWatcher } from "node:fs";
 import { dirname, join } from "node:path";
-import { messageOf } from "../error.ts";
+import { codeOf, messageOf } from "../error.ts";
 import type { PolicyWish } from "./desired.ts";
 import { readMasqFiles, type MasqFile } from "../policy/dialects/ip-masq-agent.ts";
 import { parsePolicy } from "../policy/policy-file.ts";
@@ -137,7 +137,7 @@ function textOf(path: string): string | undefined {
       throw new Error(`${path} has ${about.size} bytes; at most ${MOST_BYTES} are read`);
     return readFileSync(path, "utf8");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    if (codeOf(error) === "ENOENT") return undefined;
     throw error;
   }
 }

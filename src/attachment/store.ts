@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
-import { messageOf, WayoutError } from "../error.ts";
+import { codeOf, messageOf, WayoutError } from "../error.ts";
 import { removeReplaced, replaceFile } from "../kernel/durable-file.ts";
 import { FileLock } from "../kernel/file-lock.ts";
 import { makeDirectory, removeIfEmpty } from "../kernel/file.ts";
@@ -34,7 +34,7 @@ export class AttachmentStore {
     try {
       text = readFileSync(this.path, "utf8");
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") return EMPTY;
+      if (codeOf(error) === "ENOENT") return EMPTY;
       throw error;
     }
     try {

@@ -11,7 +11,7 @@ import type { Evidence, Finding, Fix } from "./finding.ts";
 import type { Repair, RepairPlace } from "./remedy/repair.ts";
 import type { Prediction, Stop, StopKind, Target } from "./predict/path.ts";
 import type { PredictedPath } from "./predict/predict.ts";
-import { nameObjects } from "./wording.ts";
+import { decisionPlace, decisionText, nameObjects } from "./wording.ts";
 import { preparedNamespace, type PreparedNamespace } from "./predict/walk.ts";
 
 /** One step's worth of questions about one pod and one target. */
@@ -163,6 +163,11 @@ export function finding(code: FindingCode, found: Found): Finding {
     fix,
     ...(advice === undefined ? {} : { advice }),
   };
+}
+
+/** The rule or the policy that decides, where it stands and as its own tool writes it; nothing where there is none. */
+export function ruleEvidence(by: Decision | undefined): Evidence[] {
+  return by === undefined ? [] : [{ source: decisionPlace(by), value: decisionText(by) }];
 }
 
 /** Text of a sysctl as evidence. */

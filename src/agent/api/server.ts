@@ -1,7 +1,7 @@
 /** The agent's doors: a socket of root's, and HTTP where it was asked for. */
 import { rmSync } from "node:fs";
 import * as v from "valibot";
-import { messageOf, WayoutError } from "../../error.ts";
+import { codeOf, messageOf, WayoutError } from "../../error.ts";
 import type { PageDoor } from "../page/door.ts";
 import { refusal, type AccessRules, type Caller } from "./access.ts";
 import { TooBusy } from "./ask-self.ts";
@@ -243,7 +243,7 @@ class RateLimits {
 }
 
 function notOpened(listen: ServerOptions["listen"], error: unknown): WayoutError {
-  const inUse = (error as NodeJS.ErrnoException).code === "EADDRINUSE";
+  const inUse = codeOf(error) === "EADDRINUSE";
   return new WayoutError({
     code: inUse ? "port-in-use" : "no-socket",
     kind: "machine",

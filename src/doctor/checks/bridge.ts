@@ -9,6 +9,7 @@ import {
   type Check,
   type CheckContext,
   type Found,
+  ruleEvidence,
 } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { decisionPlace, decisionText, linkText, textOfRule } from "../wording.ts";
@@ -238,7 +239,7 @@ function frames(context: CheckContext): Finding[] {
       return finding("bridge-filter-drops", {
         text: `${ownerOfDecision(by)} drops ${context.pod.name}'s frames: “${decisionText(by)}” in ${decisionPlace(by)}`,
         owner: ownerOfDecision(by),
-        evidence: [{ source: decisionPlace(by), value: decisionText(by) }],
+        evidence: ruleEvidence(by),
         consequence: "the frames do not get through the bridge",
         ...(by.rule === undefined
           ? { advice: [`accept the pod's frames in ${decisionPlace(by)}`] }

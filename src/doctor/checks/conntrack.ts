@@ -1,8 +1,8 @@
 /** Is there room to remember one more connection? */
 import { command } from "../../text/command.ts";
-import { anywhere, finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
+import { anywhere, finding, sysctlEvidence, type Check, type CheckContext, ruleEvidence } from "../check.ts";
 import type { Finding } from "../finding.ts";
-import { decisionPlace, decisionText } from "../wording.ts";
+import { decisionText } from "../wording.ts";
 import { dropsInvalid } from "./invalid.ts";
 import { answerUnrecognized, flowUntracked } from "./unanswered.ts";
 
@@ -169,7 +169,7 @@ function strict(context: CheckContext): Finding[] {
     finding("conntrack-not-loose", {
       text: `nf_conntrack_tcp_loose is 0 and “${decisionText(by)}” in ${by.chain.name} drops invalid packets: a connection that conntrack has forgotten hangs`,
       owner: OWNER,
-      evidence: [sysctlEvidence(name, 0), { source: decisionPlace(by), value: decisionText(by) }],
+      evidence: [sysctlEvidence(name, 0), ...ruleEvidence(by)],
       consequence:
         "after a flush, a timeout or a restart of the node's firewall, open connections hang for ever",
       fix: [context.setSysctl("node", name, "1")],

@@ -1,10 +1,10 @@
 /** Rules that let this packet through now and would drop another one, or this one at another time. */
 import type { FindingCode } from "../../causes/catalogue/all.ts";
-import { finding, type CheckContext } from "../check.ts";
+import { finding, type CheckContext, ruleEvidence } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import type { DoubtSubject } from "../predict/oracle.ts";
 import type { Otherwise } from "../predict/predict.ts";
-import { decisionPlace, decisionText } from "../wording.ts";
+import { decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
 import { counterEvidence, type Filtered } from "./filter-cure.ts";
 
@@ -47,11 +47,7 @@ function conditional({ pod }: CheckContext, { by: doubt, path }: Otherwise): Fin
     finding(condition.code, {
       text: `“${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} drops ${what} ${condition.when}`,
       owner: ownerOfDecision(by),
-      evidence: [
-        { source: decisionPlace(by), value: decisionText(by) },
-        { source: "depends on", value: doubt.about },
-        ...counterEvidence(by),
-      ],
+      evidence: [...ruleEvidence(by), { source: "depends on", value: doubt.about }, ...counterEvidence(by)],
       consequence: condition.consequence,
       advice: [condition.advice],
       confidence: "possible",

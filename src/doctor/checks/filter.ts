@@ -1,7 +1,7 @@
 /** Does a filter stop the packet, or its answer? */
 import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
-import { anywhere, finding, type Check, type CheckContext } from "../check.ts";
+import { anywhere, finding, ruleEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import type { Doubt } from "../predict/oracle.ts";
@@ -93,10 +93,7 @@ function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyS
   return finding("service-no-endpoints", {
     text: `Service ${service.name} has no ready endpoints${service.elsewhere ? " on this node" : ""}: kube-proxy's “${service.said}” in ${by.table.family} ${by.table.name} ${by.chain.name} refuses what ${context.pod.name} sends to it`,
     owner: "kube-proxy, for the Service",
-    evidence: [
-      { source: decisionPlace(by), value: decisionText(by) },
-      { source: "kube-proxy says", value: service.said },
-    ],
+    evidence: [...ruleEvidence(by), { source: "kube-proxy says", value: service.said }],
     consequence: "connections to the Service's address are refused at once",
     // An external address is somebody's outside as well: there the packet may go past the Service.
     fix: service.elsewhere ? forAddress(context, context.path.sent?.source, () => cure.fix) : [],
@@ -132,7 +129,7 @@ function queued(context: CheckContext, stop: Filtered): Finding {
   return finding("filter-queue", {
     text: `${decisionPlace(by)} hands ${what(context, stop)} to a program (${by.action ?? "queue"})`,
     owner,
-    evidence: [{ source: decisionPlace(by), value: decisionText(by) }],
+    evidence: ruleEvidence(by),
     consequence: "the program decides; when none listens, packets are dropped",
     fix: [context.fix(stop.place, command`cat /proc/net/netfilter/nfnetlink_queue`)],
     confidence: "possible",

@@ -1,5 +1,5 @@
 /** What becomes of packets that conntrack calls invalid. */
-import { finding, type CheckContext } from "../check.ts";
+import { finding, type CheckContext, ruleEvidence } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import { Flow } from "../predict/flow.ts";
@@ -7,7 +7,7 @@ import { runHook } from "../predict/hooks.ts";
 import { Machine } from "../predict/machine.ts";
 import { Oracle } from "../predict/oracle.ts";
 import { firstPacket, TCP_ACK } from "../predict/packet.ts";
-import { decisionPlace, decisionText } from "../wording.ts";
+import { decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
 import { counterEvidence } from "./filter-cure.ts";
 
@@ -27,7 +27,7 @@ export function invalid(context: CheckContext): Finding[] {
       text: `“${decisionText(by)}” in ${chain.name} drops packets that conntrack calls invalid; ${growth} came while the doctor looked`,
       owner: ownerOfDecision(by),
       evidence: [
-        { source: decisionPlace(by), value: decisionText(by) },
+        ...ruleEvidence(by),
         ...counterEvidence(by),
         { source: "conntrack invalid", value: `+${growth}` },
       ],

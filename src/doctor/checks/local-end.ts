@@ -2,7 +2,7 @@
 import { endText } from "../../address/ip.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { command } from "../../text/command.ts";
-import { finding, said, sysctlEvidence, type CheckContext } from "../check.ts";
+import { finding, said, sysctlEvidence, type CheckContext, ruleEvidence } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
 import type { LocalEnd, LocalReason } from "../predict/local-end.ts";
@@ -42,10 +42,7 @@ export function toLoopback(context: CheckContext): Finding[] {
     return finding("loopback-destination", {
       text: `${rule} sends what ${context.pod.name} sends to ${targetText(context.target)} to ${destination}, the node's loopback, and route_localnet is 0 on ${link.name}`,
       owner: by === undefined ? "the node's rules" : ownerOfDecision(by),
-      evidence: [
-        ...(by === undefined ? [] : [{ source: decisionPlace(by), value: decisionText(by) }]),
-        sysctlEvidence(name, 0),
-      ],
+      evidence: [...ruleEvidence(by), sysctlEvidence(name, 0)],
       consequence: "the kernel drops it silently: no packet for a loopback address may come in",
       advice: [
         `let the program listen on an address of ${link.name}, and the rule redirect to that`,
@@ -92,12 +89,10 @@ function evidenceOf(context: CheckContext, { why, address, place }: LocalEnd): E
       return [{ source: `addresses of ${why.link.name}`, value: address }];
     case "translated":
     case "proxy":
-      return [{ source: decisionPlace(why.by), value: decisionText(why.by) }];
+      return ruleEvidence(why.by);
     case "route":
       return [
-        ...(why.markedBy === undefined
-          ? []
-          : [{ source: decisionPlace(why.markedBy), value: decisionText(why.markedBy) }]),
+        ...ruleEvidence(why.markedBy),
         ...(why.rule === undefined ? [] : [{ source: "ip rule", value: policyRuleText(why.rule) }]),
         ...(why.route === undefined ? [] : [{ source: "ip route", value: routeText(why.route, links) }]),
       ];

@@ -3,13 +3,21 @@ import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
 import { isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
-import { deleteRuleFix, finding, said, type Check, type CheckContext, type Found } from "../check.ts";
+import {
+  deleteRuleFix,
+  finding,
+  said,
+  type Check,
+  type CheckContext,
+  type Found,
+  ruleEvidence,
+} from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import type { Stop } from "../predict/path.ts";
 import { masqueradeAddress } from "../predict/nat.ts";
 import type { Candidate } from "../predict/near-miss.ts";
-import { decisionPlace, decisionText, isLegacy, legacyProgram } from "../wording.ts";
+import { decisionPlace, isLegacy, legacyProgram } from "../wording.ts";
 import { ownerOfDecision, productOfDecision } from "../whose.ts";
 import { nearest } from "./nat-candidates.ts";
 import { natFix } from "./nat-fix.ts";
@@ -176,10 +184,7 @@ function foreign(context: CheckContext): Finding[] {
     return finding("nat-foreign-address", {
       text: `the source is translated to ${stop.source}, which this node does not have${own === undefined ? "" : ` (${stop.link.name} has ${own})`}`,
       owner,
-      evidence: [
-        ...(by === undefined ? [] : [{ source: decisionPlace(by), value: decisionText(by) }]),
-        { source: "addresses of the node", value: `none is ${stop.source}` },
-      ],
+      evidence: [...ruleEvidence(by), { source: "addresses of the node", value: `none is ${stop.source}` }],
       consequence: `answers go to ${stop.source}, and this node does not take them`,
       ...foreignCure(context, stop),
       confidence: "likely",
@@ -231,7 +236,7 @@ function refused(context: CheckContext): Finding[] {
       finding("nat-no-address", {
         text: `${stop.said ?? "the translation found no address"}: the packet is dropped`,
         owner: "the node's addresses",
-        evidence: [{ source: decisionPlace(stop.by), value: decisionText(stop.by) }],
+        evidence: ruleEvidence(stop.by),
         consequence: "nothing leaves the node",
         advice: [`give ${context.path.outLink?.name ?? "the out-interface"} an address`],
       }),
@@ -250,7 +255,7 @@ function unexpected(context: CheckContext): Finding[] {
       text: `masquerade uses ${left.source}, the route names ${way.source}`,
       owner: ownerOfDecision(translatedBy),
       evidence: [
-        { source: decisionPlace(translatedBy), value: decisionText(translatedBy) },
+        ...ruleEvidence(translatedBy),
         { source: `ip route get ${left.destination}`, value: `src ${way.source}` },
       ],
       consequence: "the outside sees another address than the node's own connections have",

@@ -2,9 +2,8 @@
 import { endText } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
-import { familyFlag, finding, said, sysctlEvidence, type CheckContext } from "../check.ts";
-import type { Evidence, Finding } from "../finding.ts";
-import type { Decision } from "../predict/decision.ts";
+import { familyFlag, finding, said, sysctlEvidence, type CheckContext, ruleEvidence } from "../check.ts";
+import type { Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
 import type { Leg } from "../predict/predict.ts";
 import { forAddress } from "../vouched.ts";
@@ -12,10 +11,6 @@ import { pastRule } from "./filter-cure.ts";
 import { stopText } from "../stop-text.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
-
-function ruleEvidence(by: Decision | undefined): Evidence[] {
-  return by === undefined ? [] : [{ source: decisionPlace(by), value: decisionText(by) }];
-}
 
 /** The source lies in the uplink's own network: its neighbours ask for it, and the node does not answer for it. */
 export function sourceUnanswered(context: CheckContext): Finding[] {

@@ -5,6 +5,7 @@ import { registerWord } from "../../linux/nftables/registers.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
 import type { DoubtSubject } from "./oracle.ts";
 import { compareBytes } from "./sets.ts";
+import type { Unforeseen } from "./oracle.ts";
 
 function fromHex(text: string | undefined): Uint8Array {
   return Buffer.from(text ?? "", "hex");
@@ -64,9 +65,14 @@ function now(
 }
 
 /** Both ways are possible; a number by chance goes now one of them and now the other. */
-export function decide(machine: Machine, why: string, likely?: boolean, of?: DoubtSubject): StepResult {
-  const share = choicesOf(why) === undefined ? undefined : 0.5;
-  return machine.ask(why, likely, share, of) ? CONTINUE : BREAK;
+export function decide(
+  machine: Machine,
+  what: string | Unforeseen,
+  likely?: boolean,
+  of?: DoubtSubject,
+): StepResult {
+  const { why, choices }: Unforeseen = typeof what === "string" ? { why: what } : what;
+  return machine.ask(why, likely, choices === undefined ? undefined : 0.5, of) ? CONTINUE : BREAK;
 }
 
 export function compileRange(expression: ExpressionKinded<"range">): Step {
@@ -202,16 +208,6 @@ function take(machine: Machine, data: ElementData | undefined, into: number | un
   return data.chain === undefined ? { verdict: data.verdict } : { verdict: data.verdict, chain: data.chain };
 }
 
-/** What stands in a register for a number by chance, below the modulus. */
-export function choiceText(kind: "numgen" | "hash", modulus: number): string {
-  return `${kind} mod ${modulus}`;
-}
-
-function choicesOf(why: string): number | undefined {
-  const [, modulus] = /^(?:numgen|hash) mod (\d+)$/.exec(why) ?? [];
-  return modulus === undefined ? undefined : Number(modulus);
-}
-
 /**
  * A map that is asked with a key nobody can foresee (a random number): one of its elements, or none where it does not
  * hold every number there is.
@@ -221,18 +217,17 @@ function anyElement(
   expression: ExpressionKinded<"lookup">,
   elements: Table["sets"][number]["elements"],
   into: number | undefined,
-  why: string,
+  { why, choices }: Unforeseen,
 ): StepResult {
   // The kernel lists them in the order of its hash, which is another one each time.
   const sorted = elements.toSorted((a, b) => ((a.key ?? "") < (b.key ?? "") ? -1 : 1));
-  const numbers = choicesOf(why);
   for (const [at, element] of sorted.entries()) {
-    if (at + 1 === numbers) return take(machine, element.data, into);
+    if (at + 1 === choices) return take(machine, element.data, into);
     const asked = `${why} picks element ${at + 1} of map @${expression.set}`;
     const isTaken =
-      numbers === undefined
+      choices === undefined
         ? machine.ask(asked, at === 0 ? true : undefined)
-        : machine.ask(asked, at === 0, 1 / (numbers - at));
+        : machine.ask(asked, at === 0, 1 / (choices - at));
     if (isTaken) return take(machine, element.data, into);
   }
   return BREAK;

@@ -113,7 +113,7 @@ function compileZoneSet(word: number, direction: Zone["direction"]): Step {
     // It looks for an entry alone: what "notrack" kept out is tracked again.
     if (machine.flow !== undefined || machine.zone !== undefined) return CONTINUE;
     const why = machine.whyUnknown(word, 2);
-    if (why !== undefined) return decide(machine, `a conntrack zone by ${why}`, true);
+    if (why !== undefined) return decide(machine, `a conntrack zone by ${why.why}`, true);
     machine.zonedBy = machine.here?.();
     if (machine.packet.state === "untracked") machine.packet = { ...machine.packet, state: "invalid" };
     machine.untrackedBy = undefined;

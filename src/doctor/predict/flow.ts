@@ -3,6 +3,7 @@ import type { Zone } from "../../linux/netfilter.ts";
 import { IPS } from "../../linux/conntrack/status.ts";
 import type { PortRange } from "../../linux/ip-protocol.ts";
 import type { Tuple } from "./packet.ts";
+import type { Unforeseen } from "./oracle.ts";
 
 /** Where a binding came from, as the answer names it. */
 export interface Binding {
@@ -28,7 +29,7 @@ export class Flow {
   status = 0;
   mark = 0;
   /** Why the mark cannot be foreseen, once a rule has set it to something unknown. */
-  unknownMark: string | undefined;
+  unknownMark: Unforeseen | undefined;
   zone: Zone | undefined;
   /** Bindings in the order in which they were made: at most one of each kind. */
   readonly bindings: Binding[] = [];

@@ -66,7 +66,7 @@ function compilePayloadSet({ base, offset, length }: ExpressionKinded<"payload">
     const header = headerAt(machine, base);
     if (header === undefined || base === "link" || offset + length > header.bytes.length) return CONTINUE;
     const why = machine.whyUnknown(word, length);
-    if (why !== undefined) return decide(machine, `what is written to the ${base} header: ${why}`, true);
+    if (why !== undefined) return decide(machine, `what is written to the ${base} header: ${why.why}`, true);
     const bytes = Uint8Array.from(header.bytes);
     bytes.set(machine.load(word, length), offset);
     const { ttl } = machine.packet;

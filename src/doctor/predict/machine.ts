@@ -7,7 +7,7 @@ import { placeText, type Decision } from "./decision.ts";
 import { headersOf, type Headers } from "./headers.ts";
 import type { Zone } from "../../linux/netfilter.ts";
 import type { Flow } from "./flow.ts";
-import type { DoubtSubject, Oracle } from "./oracle.ts";
+import type { DoubtSubject, Oracle, Unforeseen } from "./oracle.ts";
 import type { Packet } from "./packet.ts";
 import type { NodeView } from "./view.ts";
 
@@ -17,7 +17,7 @@ const REGISTER_BYTES = 64 + 16;
 export class Machine {
   readonly registers = new Uint8Array(REGISTER_BYTES);
   /** Why the 4 bytes of a register are unknown; undefined when they are known. */
-  readonly unknown: (string | undefined)[] = [];
+  readonly unknown: (Unforeseen | undefined)[] = [];
   /** What other packets of the same flow, or the same packet at another time, have instead of a register's value. */
   readonly differing: (Differing | undefined)[] = [];
   #headers: Headers | undefined;
@@ -60,7 +60,7 @@ export class Machine {
   /** Who sends, where it is a process of this namespace whose user is known. */
   sender: Sender | undefined;
   /** Why the packet's mark cannot be foreseen, once a rule has set it to something unknown. */
-  unknownMark: string | undefined;
+  unknownMark: Unforeseen | undefined;
   /** Gateway of the chosen route; absent before routing and on-link. */
   nextHop: string | undefined;
   /** Set by a nat statement: what the flow shall become. */
@@ -107,8 +107,9 @@ export class Machine {
   }
 
   /** Marks a register as holding something nobody can know. */
-  storeUnknown(word: number, length: number, why: string): void {
-    for (let at = word; at * 4 < word * 4 + length; at++) this.unknown[at] = why;
+  storeUnknown(word: number, length: number, what: string | Unforeseen): void {
+    const unforeseen = typeof what === "string" ? { why: what } : what;
+    for (let at = word; at * 4 < word * 4 + length; at++) this.unknown[at] = unforeseen;
   }
 
   load(word: number, length: number): Uint8Array {
@@ -130,7 +131,7 @@ export class Machine {
   }
 
   /** Why any of these bytes is unknown; undefined when all are known. */
-  whyUnknown(word: number, length: number): string | undefined {
+  whyUnknown(word: number, length: number): Unforeseen | undefined {
     for (let at = word; at * 4 < word * 4 + length; at++) {
       if (this.unknown[at] !== undefined) return this.unknown[at];
     }

@@ -6,6 +6,14 @@
 
 import type { Decision } from "./decision.ts";
 
+/** Why a value cannot be foreseen. */
+export interface Unforeseen {
+  /** `numgen mod 3`, `the time of day`. */
+  readonly why: string;
+  /** A number by chance: how many different ones there are, all equally likely. */
+  readonly choices?: number;
+}
+
 /**
  * What a question is about, where a packet that gets through does not answer it for all others: what a packet carries or
  * how long it is, the time of day, how many came before.

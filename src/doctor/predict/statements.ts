@@ -89,7 +89,7 @@ export function compileNat(expression: ExpressionKinded<"nat">): Step {
       text: `${word} to ${rangeText(addresses, port)}`,
       ...addresses,
       ...port,
-      ...(why === undefined ? {} : { unknown: why }),
+      ...(why === undefined ? {} : { unknown: why.why }),
     });
   };
 }

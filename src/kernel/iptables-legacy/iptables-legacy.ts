@@ -3,11 +3,11 @@ import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 import { AF_INET, AF_INET6, SOCK_RAW, SOL_IP, SOL_IPV6 } from "../../linux/socket.ts";
 import { closeSync } from "node:fs";
 import { ERRNO, SystemError } from "../../linux/errno.ts";
-import { readTextIfThere } from "../file.ts";
 import * as libc from "../libc.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { isIptablesTable, iptablesText } from "../../linux/nftables/text/ruleset.ts";
 import type { Table } from "../../linux/nftables/ruleset.ts";
+import { legacyTableNames } from "./table-names.ts";
 import type { XtFamily } from "../../linux/xtables/extension.ts";
 import { clearCounters, readLegacyTable, type TableInfo } from "../../linux/iptables-legacy/entries.ts";
 
@@ -30,17 +30,6 @@ function inside<T>(namespace: NetworkNamespace | undefined, run: () => T): T {
 }
 
 /**
- * The names of the tables that exist. A table comes into being when it is first asked for, and then packets pass it:
- * so only these are read.
- */
-function tableNames(family: XtFamily, namespace: NetworkNamespace | undefined): string[] {
-  const path = `/proc/thread-self/net/${family}_tables_names`;
-  // No such file: the kernel has no iptables-legacy, or has not loaded it.
-  const text = inside(namespace, () => readTextIfThere(path)) ?? "";
-  return text.split("\n").filter((name) => name !== "");
-}
-
-/**
  * Every iptables-legacy table of the namespace (the calling thread's own when absent), as nf_tables would have it.
  * Handles are 0 for tables and chains; a rule's is its number in the table.
  * @throws SystemError EPERM without privilege over the namespace
@@ -50,7 +39,7 @@ export function readLegacyTables(
   families: readonly XtFamily[] = ["ip", "ip6"],
 ): Table[] {
   return families.flatMap((family) => {
-    const names = tableNames(family, namespace);
+    const names = legacyTableNames(family, namespace);
     if (names.length === 0) return [];
     const isIpv4 = family === "ip";
     const fd = inside(namespace, () => libc.socket(isIpv4 ? AF_INET : AF_INET6, SOCK_RAW, IP_PROTOCOL.raw));
@@ -76,7 +65,7 @@ function byTableOrder(a: string, b: string): number {
 export function legacyFingerprint(namespace: NetworkNamespace): bigint | undefined {
   let sum: bigint | undefined;
   for (const family of ["ip", "ip6"] as const) {
-    const names = tableNames(family, namespace);
+    const names = legacyTableNames(family, namespace);
     if (names.length === 0) continue;
     const isIpv4 = family === "ip";
     const fd = namespace.run(() => libc.socket(isIpv4 ? AF_INET : AF_INET6, SOCK_RAW, IP_PROTOCOL.raw));

@@ -2,6 +2,7 @@
  * The ways to carry out an intent: one folder and one row each. Nobody else knows a backend by its name. A row is read
  * without the backend's code, which is loaded where it is used: a plugin call must not pay for the others.
  */
+import { codeOf } from "../../error.ts";
 import type { BackendOptions, NatBackend, RuleMemory, RuleMark } from "../backend.ts";
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
@@ -80,8 +81,8 @@ export function isBackend(name: string): name is NatBackendName {
 
 /** Whether an error says that this machine cannot have a backend: then there are no rules of it either. */
 export function isLack(error: unknown): boolean {
-  if (!(error instanceof Error) || !("code" in error)) return false;
-  return NAT_BACKENDS.some((name) => BACKENDS[name].lack === error.code);
+  const code = codeOf(error);
+  return code !== undefined && NAT_BACKENDS.some((name) => BACKENDS[name].lack === code);
 }
 
 /** @throws WayoutError with the code of its `lack` */

@@ -152,13 +152,13 @@ const ALL = [
   }),
 
   match(mark, (machine, { mark: wanted, mask, not }) => {
-    if (machine.unknownMark !== undefined) return machine.ask(machine.unknownMark);
+    if (machine.unknownMark !== undefined) return machine.ask(machine.unknownMark.why);
     return ((machine.packet.mark & mask) >>> 0 === wanted) !== not;
   }),
   match(connmark, (machine, { mark: wanted, mask, not }) => {
     const flow = seenFlow(machine);
     if (flow === undefined) return false;
-    if (flow.unknownMark !== undefined) return machine.ask(flow.unknownMark);
+    if (flow.unknownMark !== undefined) return machine.ask(flow.unknownMark.why);
     return ((flow.mark & mask) >>> 0 === wanted) !== not;
   }),
 

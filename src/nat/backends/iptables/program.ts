@@ -1,5 +1,5 @@
 /** The iptables programs: which of their two kinds a host uses, and how they are run. */
-import { readFileSync } from "node:fs";
+import { legacyTableNames } from "../../../kernel/iptables-legacy/table-names.ts";
 import type { IpFamily } from "../../../address/ip.ts";
 import { WayoutError } from "../../../error.ts";
 import { FileLock } from "../../../kernel/file-lock.ts";
@@ -76,13 +76,10 @@ function hasRules(namespace: NetworkNamespace, variant: IptablesVariant): boolea
 
 /** Asking iptables-legacy for a table makes the table, so it is asked only where it is in use already. */
 export function legacyInUse(namespace: NetworkNamespace, family: IpFamily = 4): boolean {
-  const name = family === 4 ? "ip_tables_names" : "ip6_tables_names";
   try {
-    return namespace
-      .run(() => readFileSync(`/proc/thread-self/net/${name}`, "utf8"))
-      .split("\n")
-      .includes("nat");
+    return legacyTableNames(family === 4 ? "ip" : "ip6", namespace).includes("nat");
   } catch {
+    // Where the list may not be read, its program may not be used either, and says so.
     return false;
   }
 }
