@@ -1,4 +1,5 @@
 /** Has the pod a usable address, and only the pod? */
+import { familyOf, addressOf } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import type { Link } from "../../linux/route/link.ts";
@@ -56,7 +57,7 @@ function noAddress(context: CheckContext): Finding[] {
   if (own.length > 0 || interfaces.length === 0) return [];
   const link = context.path.podLink ?? interfaces[0]!;
   const promised =
-    pod.expected?.addresses.find((one) => one.includes(":") === (family === 6)) ??
+    pod.expected?.addresses.find((one) => familyOf(one) === family) ??
     (family === 4 ? (rememberedAddress(context, link) ?? addressOfMac(context, link)) : undefined);
   const gateways =
     pod.expected?.gateways ?? (promised === undefined ? [] : bridgeAddresses(context, promised));
@@ -94,7 +95,7 @@ function noAddress(context: CheckContext): Finding[] {
               ...(off ? [context.setSysctl("pod", name, "0")] : []),
               context.fix("pod", command`ip addr add ${promised} dev ${link.name}`),
               ...gateways
-                .filter((one) => one.includes(":") === (family === 6))
+                .filter((one) => familyOf(one) === family)
                 .map((gateway) => context.defaultRoute(gateway, link.name)),
             ],
       advice:
@@ -153,7 +154,7 @@ function addressesText({ inside }: CheckContext, link: number): string {
 }
 
 function isPromised({ expected }: PodState, address: string): boolean {
-  return expected?.addresses.some((cidr) => cidr.split("/")[0] === address) === true;
+  return expected?.addresses.some((cidr) => addressOf(cidr) === address) === true;
 }
 
 /** Somebody else on the same segment with the same address. */

@@ -1,5 +1,5 @@
 /** A Kubernetes Service without endpoints: kube-proxy refuses its packets, rightly. */
-import { endText, ipNumber } from "../../address/ip.ts";
+import { familyOf, endText, ipNumber } from "../../address/ip.ts";
 import { isPrivateAddress } from "../../address/special-purpose.ts";
 import { isDefaultRoute, routeText } from "../predict/fib.ts";
 import type { SetElement } from "../../linux/nftables/ruleset.ts";
@@ -52,7 +52,7 @@ export function emptyService(context: CheckContext, by: Decision): EmptyService 
 /** `ip daddr . meta l4proto . th dport`: each part begins at a four-byte word. */
 function isKey({ target, path }: CheckContext, { key }: SetElement): boolean {
   const destination = path.left?.destination ?? target.address;
-  const size = target.address.includes(":") ? 32 : 8;
+  const size = familyOf(target.address) === 6 ? 32 : 8;
   return [...new Set([target.address, destination])].some((address) => {
     const address16 = ipNumber(address).toString(16).padStart(size, "0");
     const protocol = PROTOCOL_NUMBER[target.protocol].toString(16).padStart(2, "0");

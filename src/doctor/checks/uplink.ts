@@ -1,4 +1,5 @@
 /** What a table of the node says about its way out that would make answers stay away. */
+import { familyOf } from "../../address/ip.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import { command } from "../../text/command.ts";
 import { familyFlag, finding, type CheckContext } from "../check.ts";
@@ -54,7 +55,7 @@ export function pinnedGateway(context: CheckContext): Finding[] {
   if (outLink === undefined || gateway === undefined || end !== "outside") return [];
   const known = neighbourAt(context.node.view, outLink, gateway);
   if (known?.state !== "permanent" || known.mac === undefined) return [];
-  const flag = gateway.includes(":") ? "-6 " : "";
+  const flag = familyOf(gateway) === 6 ? "-6 " : "";
   return [
     finding("uplink-gateway-pinned", {
       text: `the node has ${gateway === context.path.left?.destination ? "" : "its gateway "}${gateway} fixed at ${known.mac} (PERMANENT), and does not ask whether that is still so`,
@@ -90,7 +91,7 @@ export function otherLinksAddress(context: CheckContext): Finding[] {
   const { outLink, left, end } = context.path;
   const { view } = context.node;
   if (outLink === undefined || left === undefined || end !== "outside") return [];
-  const family = left.source.includes(":") ? 6 : 4;
+  const family = familyOf(left.source);
   const own = view.state.addresses.find((one) => one.address === left.source);
   const link = view.linkAt(own?.interface);
   if (own === undefined || link === undefined || link.index === outLink.index) return [];
