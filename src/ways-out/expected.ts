@@ -158,7 +158,7 @@ function hostProblems(
   if (bridge !== undefined && host.master !== bridge.index)
     problems.push(problem("host-link-not-enslaved", `${host.name} is not a port of ${bridge.name}`));
   if (isGuarded !== undefined && own !== undefined && !isGuarded(host.name, own.mac)) {
-    const said = `as whom ${host.name} sends is not checked (macspoofchk)`;
+    const said = `the sender addresses on ${host.name} are not checked (macspoofchk)`;
     problems.push(problem("senders-unchecked", said));
   }
   return problems;

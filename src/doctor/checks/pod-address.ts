@@ -48,7 +48,7 @@ function noAddress(context: CheckContext): Finding[] {
         consequence: "the address is not used as a source",
         // Only who takes the address off and gives it anew gets rid of the flag: whose it is has to be known first.
         advice: [
-          `find out who else has ${first!.address}, and take it from there; then make ${pod.name} anew: ${cidr} stays marked until it is given again`,
+          `find the other host that has ${first!.address}, and delete it there; then make ${pod.name} anew: ${cidr} stays marked until it is given again`,
         ],
       }),
     ];
@@ -196,8 +196,8 @@ function duplicates(context: CheckContext): Finding[] {
           consequence: "answers reach one of the two, now this one, now the other",
           advice: [
             owned.mine === owned.other
-              ? "one of the two has to give it up: delete the pod that holds it without a lease of the IPAM, so that its runtime makes it anew"
-              : `${owned.mine ? other.name : pod.name} has to give it up: the record says that it is ${owned.mine ? pod.name : other.name}'s; delete that pod, so that its runtime makes it anew`,
+              ? "delete the pod that has it without a lease of the IPAM; its runtime makes it anew with another address"
+              : `by the record it belongs to ${owned.mine ? pod.name : other.name}: delete the pod ${owned.mine ? other.name : pod.name}; its runtime makes it anew with another address`,
           ],
         }),
       );

@@ -73,7 +73,9 @@ export function withoutServers(context: CheckContext): Finding[] {
     );
     return finding("service-no-endpoints", {
       text: `the Service at ${end} (${protocol}) has no ready endpoints: its virtual service in IPVS ${drained}, and what ${context.pod.name} sends to ${targetText(context.target)} is refused`,
-      owner: isOfKubernetes ? "kube-proxy (IPVS), for the Service" : "the author of the virtual service",
+      owner: isOfKubernetes
+        ? "kube-proxy (IPVS), for the Service"
+        : "the program that made the virtual service",
       evidence: [{ source: "/proc/net/ip_vs", value: `${protocol.toUpperCase()} ${end}: ${drained}` }],
       consequence: "connections to the Service's address are refused at once (ICMP port unreachable)",
       advice: isOfKubernetes
@@ -99,11 +101,11 @@ export function unknownService(context: CheckContext): Finding[] {
   const proxy = kubeProxy(context);
   return [
     finding("private-destination-outside", {
-      text: `${target.address} is a private address, and nothing on this node knows it: no rule takes it, and only the default route leads there, out by ${outLink.name}${proxy === undefined ? "" : `; ${proxy} knows no Service at ${targetText(target)}`}`,
+      text: `${target.address} is a private address that this node does not know: no rule takes it, and only the default route leads there, out by ${outLink.name}${proxy === undefined ? "" : `; ${proxy} knows no Service at ${targetText(target)}`}`,
       owner:
         proxy === undefined
           ? "the network outside, or kube-proxy"
-          : "kube-proxy, or the author of the address",
+          : "kube-proxy, or the program that uses the address",
       evidence: [
         { source: "ip route", value: routeText(way.route, node.view.state.links) },
         { source: "rules that change its destination", value: "none" },

@@ -173,9 +173,9 @@ function untrackedByIpvs(context: CheckContext, source: string): Finding[] {
         { source: "/proc/net/ip_vs", value: `${service.protocol.toUpperCase()} ${end}` },
         { source: `source of the packet as it leaves by ${outLink?.name ?? "the node"}`, value: source },
       ],
-      consequence: "it leaves untranslated, and nobody outside has a way back to it",
+      consequence: "it leaves untranslated, and no router outside has a route back to it",
       fix: [context.setSysctl("node", IPVS_CONNTRACK, "1")],
-      advice: ["kube-proxy sets it when it starts: see who has set it since"],
+      advice: ["kube-proxy sets it when it starts: find the program that changed it since"],
     }),
   ];
 }
