@@ -7,7 +7,7 @@ import { AttachmentNode } from "../attachment/node.ts";
 import type { Outside } from "../ways-out/outside.ts";
 import { pathOfLabel, type AttachRequest } from "../attachment/request.ts";
 import { WayoutError } from "../error.ts";
-import { NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
+import { DEFAULT_BACKEND, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import { Interruption } from "./interruption.ts";
 import { printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
@@ -50,7 +50,9 @@ export function attachCommand(): Command {
     .option("--interface <name>", "the interface's name in the namespace (default: eth0)")
     .option("--snat <address...>", "leave with this fixed address, one for each family (default: MASQUERADE)")
     .addOption(
-      new Option("--backend <name>", "what translates (default: nftables)").choices([...NAT_BACKENDS]),
+      new Option("--backend <name>", `what translates (default: ${DEFAULT_BACKEND})`).choices([
+        ...NAT_BACKENDS,
+      ]),
     )
     .option("--ipv6", "also over IPv6 (default: when this machine has an IPv6 default route)")
     .option("--no-ipv6", "IPv4 only")

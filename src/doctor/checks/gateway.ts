@@ -87,12 +87,23 @@ function unproxied(
   };
   if (value === 1) {
     const way = view.fib.predict({ destination: address });
-    const said = way.kind === "refused" ? way.error : `dev ${way.link.name}`;
+    const { links } = view.state;
+    const said =
+      way.route !== undefined
+        ? routeText(way.route, links)
+        : way.kind === "route"
+          ? `dev ${way.link.name}`
+          : way.error;
+    const leadsBack = way.kind === "route" && way.link.index === link.index;
     return finding("pod-gateway-unowned", {
       ...base,
       text: `${link.name} answers (proxy_arp) only for what the node has a route to by another link, and for ${context.pod.name}'s gateway ${address} it has none`,
       evidence: [...base.evidence, { source: `ip route get ${address}`, value: said }],
-      advice: ["give the node its default route back"],
+      advice: [
+        leadsBack
+          ? `“${said}” leads back to ${link.name}: the address there that made it has to go (programs that give link-local addresses, as dhcpcd and NetworkManager do, must leave the pods' links alone)`
+          : "give the node its default route back",
+      ],
     });
   }
   const on = context.setSysctl("node", name, "1");
@@ -184,7 +195,7 @@ function withoutOwner(context: CheckContext, address: string, taker: string): Fi
     (one) => mine !== undefined && cidrContains(cidrOf(one.address, one.prefixLength), mine.address),
   );
   if (family === 6 && view6Off(context, taker)) return switchedOff(context, address, taker, evidence);
-  const proxy = onTaker.length === 0 ? unproxied(context, address, link, evidence) : undefined;
+  const proxy = shared === undefined ? unproxied(context, address, link, evidence) : undefined;
   if (proxy !== undefined) return proxy;
   if (link.kind === "bridge" && shared === undefined && mine !== undefined) {
     const code = onTaker.length === 0 ? "bridge-address-missing" : "bridge-other-subnet";
