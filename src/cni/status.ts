@@ -15,6 +15,7 @@ import type { AddressManagement } from "./address-management.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
+import { requireNotes } from "./network-lock.ts";
 import { natDrifts, rememberedSubnets } from "./network-nat.ts";
 import type { EnsuredNetwork } from "./network-state.ts";
 import { planAdd } from "./plan.ts";
@@ -28,6 +29,7 @@ export async function status(context: CniContext): Promise<void> {
   requireSharedRun(context.namespace, `looking after network ${network}`);
   try {
     ipam?.status();
+    if (ipam !== undefined) requireNotes();
   } catch (error) {
     // A delegate tells with its own code what it lacks.
     if (!(error instanceof WayoutError) || error.code === "delegate-failed") throw error;
