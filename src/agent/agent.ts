@@ -140,6 +140,7 @@ export class Agent implements AgentState {
     this.#unannounced.close();
     this.#reconciler.stop();
     await this.#events.close();
+    await Promise.all(this.#doors.map((door) => door.idle()));
     // Our own table translates on its own; the twin would go on with what nobody keeps up to date any more.
     this.#twin?.remove();
     this.#twin?.[Symbol.dispose]();

@@ -1,5 +1,9 @@
 /** The agent with everything around it: journal, metrics, API. */
+import { Admission, NO_ADMISSION } from "../admission/admission.ts";
 import { messageOf, WayoutError } from "../error.ts";
+import { removeAtWish } from "../nat/installed.ts";
+import { inNatQueue } from "../nat/lock.ts";
+import { POLICY_OWNER } from "../policy/policy.ts";
 import { ProcessWatch } from "../kernel/bpf/processes.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
@@ -38,6 +42,8 @@ export interface ServiceOptions {
   readonly lab?: { readonly destination: string };
   /** Where the policy stands; without one only what attach and the plugin want is kept. */
   readonly policy?: PolicyPlace;
+  /** What the policy made goes when the agent ends in order. */
+  readonly cleanup?: boolean;
 }
 
 /** Where the agent of a node listens. */
@@ -87,6 +93,7 @@ export class AgentService {
     const metrics = new AgentMetrics(
       () => tableFigures(asker),
       () => this.#agent.troubles().length === 0,
+      () => linksOf(node),
     );
     this.#processes = watchProcesses(log);
     const told: EventSink = (event, id, step) => {
@@ -176,7 +183,19 @@ export class AgentService {
     this.#feed.close();
     await this.#server.close();
     await this.#agent.stop();
+    if (this.options.cleanup === true) await this.#cleanUp();
     this.#closeRecords();
+  }
+
+  /** The policy's rules and doors. Those of attached namespaces and CNI networks are not the agent's to take. */
+  async #cleanUp(): Promise<void> {
+    const { node, log } = this.options;
+    const removedFrom = await inNatQueue(node, "removing the policy's rules", () =>
+      removeAtWish(node, POLICY_OWNER),
+    );
+    const { changes, failures } = await new Admission(node).settleAll(NO_ADMISSION);
+    for (const message of failures) log.write("error", "cleanup", { message });
+    log.write("info", "cleanup", { rules: removedFrom.join(", "), doors: changes.length });
   }
 
   #closeRecords(): void {
@@ -193,7 +212,9 @@ function watchProcesses(log: AgentLog): ProcessWatch | undefined {
   try {
     const watch = ProcessWatch.open();
     if (watch.blindToSettings !== undefined)
-      log.write("info", "culprits", { message: `who writes settings is not seen: ${watch.blindToSettings}` });
+      log.write("info", "culprits", {
+        message: `the programs that write settings are not seen: ${watch.blindToSettings}`,
+      });
     return watch;
   } catch (error) {
     log.write("info", "culprits", {
@@ -201,6 +222,11 @@ function watchProcesses(log: AgentLog): ProcessWatch | undefined {
     });
     return undefined;
   }
+}
+
+function linksOf(node: NetworkNamespace) {
+  using route = Rtnetlink.open(node);
+  return route.links({ statistics: true });
 }
 
 function notesOf(node: NetworkNamespace): NetworkNotes {

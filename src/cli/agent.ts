@@ -13,7 +13,8 @@ const HELP = `
 It listens to the kernel, and puts back what other programs took away: our rules after a flush, forwarding that was switched off, the
 bridge of attached namespaces with its address and ports.
 While it runs, a flush of the ruleset cuts no translated connection (Linux 5.12 and later). Rules of other products stay as
-they are. It ends with SIGTERM or Ctrl-C; rules and pods stay then.
+they are. It ends with SIGTERM or Ctrl-C; rules and pods stay then,
+but for the policy's own with --cleanup-on-exit.
 
 It answers questions (docs/openapi.json) over a socket under /run/wayout/agent, which is root's alone, and with --listen over
 HTTP: to peers on this machine that show the token.
@@ -36,6 +37,7 @@ interface AgentCommandOptions {
   readonly host: readonly string[];
   readonly remote?: true;
   readonly look: boolean;
+  readonly cleanupOnExit?: true;
   readonly tokenFile: string;
   readonly logFormat: LogFormat;
   readonly netns?: string;
@@ -61,6 +63,7 @@ export function agentCommand(): Command {
     .option("--source <cidr...>", "the sources for the last two, whose files name none", [])
     .option("--journal <file>", "where to remember what changed; none: nowhere", JOURNAL_PATH)
     .option("--no-look", "do not look at every pod after changes: no findings in history and metrics")
+    .option("--cleanup-on-exit", "take the policy's rules and open doors away when it ends in order")
     .option("--listen <address:port>", "answer over HTTP as well: 127.0.0.1:7070; clients need the token")
     .option("--host <name...>", "a Host name that it answers to over HTTP, besides localhost", [])
     .option("--remote", "answer peers beyond this machine")
@@ -78,6 +81,7 @@ export function agentCommand(): Command {
         log,
         journal: options.journal === "none" ? undefined : options.journal,
         looks: options.look,
+        cleanup: options.cleanupOnExit === true,
         tokenPath: options.tokenFile,
         hosts: options.host,
         remotePeers: options.remote === true,

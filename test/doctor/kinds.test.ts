@@ -72,13 +72,13 @@ function deadEnd(world: World, name: string, address: string): void {
 }
 
 /** As Calico has it: an address without a network, a gateway that is nobody's, and a link that answers for it. */
-function routedPod(world: World): void {
+function routedPod(world: World, address: string = blue.ipv4): void {
   ip(world, `link set ${blue.veth} nomaster`);
   node(world, "sysctl", "-qw", `net.ipv4.conf.${blue.veth}.proxy_arp=1`);
-  ip(world, `route add ${blue.ipv4}/32 dev ${blue.veth}`);
+  ip(world, `route add ${address}/32 dev ${blue.veth}`);
   for (const line of [
     "addr flush dev eth0",
-    `addr add ${blue.ipv4}/32 dev eth0`,
+    `addr add ${address}/32 dev eth0`,
     "route add 169.254.1.1 dev eth0",
     "route add default via 169.254.1.1 dev eth0",
   ])
@@ -86,6 +86,55 @@ function routedPod(world: World): void {
 }
 
 const SITUATIONS: readonly Situation[] = [
+  // ── rules that drop whatever was not accepted before ──
+  {
+    name: "a cloud's image rejects at the end of FORWARD",
+    needs: ["iptables"],
+    fault: (world) =>
+      node(world, ..."iptables -A FORWARD -j REJECT --reject-with icmp-host-prohibited".split(" ")),
+    code: "filter-rule-drops",
+    says: /in ip filter FORWARD rejects what ns-blue sends/,
+    fix: /iptables -I FORWARD -i br0 -j ACCEPT && .*iptables -I FORWARD -o br0 -j ACCEPT$/,
+    lines: 1,
+  },
+  {
+    name: "OpenWrt's firewall does not know the bridge",
+    fault: (world) =>
+      nft(
+        world,
+        `table inet fw4 {
+          chain handle_reject { meta l4proto tcp reject with tcp reset; reject; };
+          chain forward { type filter hook forward priority 0; policy drop; ct state vmap { established : accept, related : accept }; iifname "br-lan" accept; jump handle_reject; };
+        }`,
+      ),
+    code: "filter-rule-drops",
+    says: /OpenWrt's rule “meta l4proto tcp reject with tcp reset” in inet fw4 handle_reject/,
+    owner: /OpenWrt/,
+    fix: /nft insert rule inet fw4 forward ip saddr 10\.0\.0\.1 ip daddr \S+ accept$/,
+  },
+  {
+    name: "Azure's network policies drop by a mark of their own",
+    needs: ["iptables"],
+    fault(world) {
+      for (const rule of [
+        "-N AZURE-NPM",
+        "-I FORWARD -m conntrack --ctstate NEW -j AZURE-NPM",
+        `-A AZURE-NPM -s ${blue.ipv4} -j MARK --set-mark 0x5000`,
+        "-A AZURE-NPM -m mark --mark 0x5000 -j DROP",
+      ])
+        node(world, "iptables", ...rule.split(" "));
+    },
+    code: "filter-rule-drops",
+    says: /in ip filter AZURE-NPM drops what ns-blue sends/,
+    owner: /Azure NPM/,
+  },
+  {
+    name: "a load balancer's address is the node's own by a route",
+    fault: (world) => ip(world, `route add local ${WEB.address} dev ${uplink} proto 66 table local`),
+    code: "ends-on-node",
+    says: /ends on this node: route “local 198\.51\.100\.80/,
+    owner: /Google's guest agent/,
+  },
   // ── rules that capture ──
   {
     name: "a rule of an uninstalled product leads into a dead tunnel",
@@ -187,6 +236,46 @@ const SITUATIONS: readonly Situation[] = [
     code: "pod-rule-captures",
     says: /rules “110: .*” and “100: .*” in ns-blue send .* table 50/,
     fix: /rule del priority 110 .* && .*rule del priority 100 /,
+  },
+  // ── whose address, and whose network ──
+  {
+    name: "a link of the node was given the pod's address",
+    fault: (world) => deadEnd(world, "wan1", `${blue.ipv4}/32`),
+    code: "source-is-local",
+    says: /wan1 on the node has 10\.0\.0\.1 as an address of its own.*come in by br0/,
+  },
+  {
+    name: "the uplink does not answer for the node's own address",
+    fault: (world) => node(world, "sysctl", "-qw", `net.ipv4.conf.${uplink}.arp_ignore=8`),
+    code: "source-unanswered",
+    says: /eth0 does not answer for 203\.0\.113\.5.*arp_ignore is 8/,
+    fix: /sysctl -w net\.ipv4\.conf\.eth0\.arp_ignore=0$/,
+    suspicion: true,
+  },
+  {
+    name: "a pod out of a second uplink's network lost its rule of policy routing, and others have theirs",
+    before(world) {
+      nft(world, "delete table inet wayout");
+      deadEnd(world, "eni1", "192.0.2.50/24");
+      routedPod(world, "192.0.2.69");
+      ip(world, "route add default via 192.0.2.1 dev eni1 table 3");
+      ip(world, "neigh add 192.0.2.1 dev eni1 lladdr 02:00:00:00:00:51 nud stale");
+      node(world, "sysctl", "-qw", "net.ipv4.conf.eni1.proxy_arp=1");
+      for (const pod of ["192.0.2.69", "192.0.2.70"]) ip(world, `rule add from ${pod} lookup 3 pref 1536`);
+    },
+    fault: (world) => ip(world, "rule del from 192.0.2.69 lookup 3 pref 1536"),
+    code: "other-links-address",
+    says: /leave by eth0 with 192\.0\.2\.69, .* network of eni1; other addresses have a rule like “1536: from 192\.0\.2\.70/,
+    owner: /AWS VPC CNI/,
+    fix: /ip rule add priority 1536 from 192\.0\.2\.69 lookup 3$/,
+    suspicion: true,
+  },
+  {
+    name: "a link-local network on the pod's link takes its placeholder of a gateway for a neighbour",
+    before: (world) => routedPod(world),
+    fault: (world) => ip(world, `addr add 169.254.77.77/16 dev ${blue.veth}`),
+    code: "pod-gateway-unowned",
+    says: /answers \(proxy_arp\) only for what the node has a route to by another link/,
   },
   // ── routes that stand before the one that works ──
   {

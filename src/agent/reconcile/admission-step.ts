@@ -17,6 +17,7 @@ export class AdmissionStep implements ReconcileStep, Disposable {
   readonly #admission: Admission;
   readonly #nftables: Nftables | undefined;
   #running = false;
+  #work: Promise<void> = Promise.resolve();
   #repairs: Repair[] = [];
   #failure: unknown;
   /** What held when the last comparison ended well: the wish, and everybody's rules. */
@@ -46,6 +47,11 @@ export class AdmissionStep implements ReconcileStep, Disposable {
     return repairs;
   }
 
+  /** When no program is at work any more. */
+  idle(): Promise<void> {
+    return this.#work;
+  }
+
   [Symbol.dispose](): void {
     this.#nftables?.close();
   }
@@ -58,7 +64,7 @@ export class AdmissionStep implements ReconcileStep, Disposable {
     const state = this.#state();
     if (state === this.#settled.state && performance.now() - this.#settled.at < AGAIN_MS) return;
     this.#running = true;
-    void this.#compare(cidrs, state);
+    this.#work = this.#compare(cidrs, state);
   }
 
   async #compare(cidrs: readonly string[], state: string): Promise<void> {

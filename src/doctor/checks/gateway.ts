@@ -1,4 +1,5 @@
 /** Does somebody answer for the pod's gateway, and with the MAC address that the pod uses? */
+import { familyOf } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
@@ -74,7 +75,8 @@ function unproxied(
   evidence: Evidence[],
 ): Finding | undefined {
   const { view } = context.node;
-  if (link.kind === "bridge" || address.includes(":") || context.path.gateway === undefined) return undefined;
+  if (link.kind === "bridge" || familyOf(address) === 6 || context.path.gateway === undefined)
+    return undefined;
   const name = `net.ipv4.conf.${link.name}.proxy_arp`;
   const value = view.conf(4, link.name, "proxy_arp");
   if (value === undefined) return undefined;
@@ -85,12 +87,23 @@ function unproxied(
   };
   if (value === 1) {
     const way = view.fib.predict({ destination: address });
-    const said = way.kind === "refused" ? way.error : `dev ${way.link.name}`;
+    const { links } = view.state;
+    const said =
+      way.route !== undefined
+        ? routeText(way.route, links)
+        : way.kind === "route"
+          ? `dev ${way.link.name}`
+          : way.error;
+    const leadsBack = way.kind === "route" && way.link.index === link.index;
     return finding("pod-gateway-unowned", {
       ...base,
       text: `${link.name} answers (proxy_arp) only for what the node has a route to by another link, and for ${context.pod.name}'s gateway ${address} it has none`,
       evidence: [...base.evidence, { source: `ip route get ${address}`, value: said }],
-      advice: ["give the node its default route back"],
+      advice: [
+        leadsBack
+          ? `“${said}” leads back to ${link.name}: the address there that made it has to go (programs that give link-local addresses, as dhcpcd and NetworkManager do, must leave the pods' links alone)`
+          : "give the node its default route back",
+      ],
     });
   }
   const on = context.setSysctl("node", name, "1");
@@ -146,7 +159,7 @@ function otherWay(
 function withoutOwner(context: CheckContext, address: string, taker: string): Finding {
   const { node, inside, pod } = context;
   const link = node.view.link(taker)!;
-  const family = address.includes(":") ? 6 : 4;
+  const family = familyOf(address);
   const onTaker = node.view.state.addresses.filter(
     (one) => one.interface === link.index && one.family === family && one.scope === "global",
   );
@@ -182,7 +195,7 @@ function withoutOwner(context: CheckContext, address: string, taker: string): Fi
     (one) => mine !== undefined && cidrContains(cidrOf(one.address, one.prefixLength), mine.address),
   );
   if (family === 6 && view6Off(context, taker)) return switchedOff(context, address, taker, evidence);
-  const proxy = onTaker.length === 0 ? unproxied(context, address, link, evidence) : undefined;
+  const proxy = shared === undefined ? unproxied(context, address, link, evidence) : undefined;
   if (proxy !== undefined) return proxy;
   if (link.kind === "bridge" && shared === undefined && mine !== undefined) {
     const code = onTaker.length === 0 ? "bridge-address-missing" : "bridge-other-subnet";
@@ -266,7 +279,7 @@ function forGateway(
   const cidr = vouchedGateway(context, gateway);
   const before = first === undefined ? [] : [first];
   if (cidr !== undefined) return { fix: [...before, fix(cidr)] };
-  const wouldDo = [...before, fix(`${gateway}/${gateway.includes(":") ? 128 : 32}`)]
+  const wouldDo = [...before, fix(`${gateway}/${familyOf(gateway) === 6 ? 128 : 32}`)]
     .flatMap((one) => one?.command ?? [])
     .join(" && ");
   return {

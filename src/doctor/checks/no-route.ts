@@ -6,6 +6,7 @@ import { command } from "../../text/command.ts";
 import { familyFlag, finding, said, sysctlEvidence, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
 import { isDefaultRoute, routeText } from "../predict/fib.ts";
+import type { Stop } from "../predict/path.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
 import type { NodeView } from "../predict/view.ts";
 import { linkText } from "../wording.ts";
@@ -29,6 +30,14 @@ export function noRoute(context: CheckContext): Finding[] {
           ? ""
           : ` from ${context.path.sent?.source ?? ""} iif ${context.path.inLink.name}`;
       const asked = { source: `ip route get ${stop.destination}${from}`, value: stop.error };
+      if (
+        stop.route === undefined &&
+        stop.rule === undefined &&
+        stop.error !== "ENETUNREACH" &&
+        hasWay(context, stop.destination)
+      ) {
+        return refusedWithoutRoute(context, stop, asked);
+      }
       if (stop.route === undefined && stop.rule === undefined) {
         const defaults = view.state.routes.filter(
           (route) => route.family === context.family && isDefaultRoute(route),
@@ -77,6 +86,35 @@ export function noRoute(context: CheckContext): Finding[] {
           : deleteRoute(context, "node", stop.route)),
       });
     });
+}
+
+/** The tables have a way, and the kernel itself refuses this packet: for its source, or its link. */
+function refusedWithoutRoute(
+  context: CheckContext,
+  { destination, error }: Extract<Stop, { readonly kind: "no-route" }>,
+  asked: Evidence,
+): Finding {
+  const { inLink, sent } = context.path;
+  return finding("node-route-refused", {
+    text: `the node's kernel refuses what comes from ${sent?.source ?? context.pod.name} by ${inLink?.name ?? "its link"} for ${destination} (${error}), although its tables have a route`,
+    owner: OWNER,
+    evidence: [asked],
+    consequence: "packets from the pod to this destination end here",
+    advice: [
+      "sysctl -w net.ipv4.conf.all.log_martians=1 has the kernel log sources that it takes for forged",
+    ],
+  });
+}
+
+function hasWay({ node, path }: CheckContext, destination: string): boolean {
+  const { routed, inLink } = path;
+  return (
+    node.view.fib.predict({
+      destination,
+      ...(routed === undefined ? {} : { source: routed.source, mark: routed.mark }),
+      ...(inLink === undefined ? {} : { iif: inLink.name }),
+    }).kind === "route"
+  );
 }
 
 interface Origin {

@@ -13,7 +13,8 @@ import { hostRoute, routeBack, routeBackPast } from "./route-fix.ts";
 import { noRoute } from "./no-route.ts";
 import { capturedByRoute } from "./dead-route.ts";
 import { unroutedNetwork } from "./pod-network.ts";
-import { enslavedUplink, inwardRoute, otherLinksAddress, pinnedGateway, withoutArp } from "./uplink.ts";
+import { otherLinksAddress, otherUplinksNetwork, silentUplink } from "./source-network.ts";
+import { enslavedUplink, inwardRoute, pinnedGateway, withoutArp } from "./uplink.ts";
 import { forAddress } from "../vouched.ts";
 import { linkText } from "../wording.ts";
 
@@ -66,6 +67,8 @@ export const nodeRoute: Check = {
     ...unroutedNetwork(context),
     ...inwardRoute(context),
     ...otherLinksAddress(context),
+    ...otherUplinksNetwork(context),
+    ...silentUplink(context),
   ],
 };
 

@@ -1,5 +1,5 @@
 /** What a table of the node says about its way out that would make answers stay away. */
-import { cidrContains, cidrOf } from "../../address/cidr.ts";
+import { familyOf } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { familyFlag, finding, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
@@ -54,7 +54,7 @@ export function pinnedGateway(context: CheckContext): Finding[] {
   if (outLink === undefined || gateway === undefined || end !== "outside") return [];
   const known = neighbourAt(context.node.view, outLink, gateway);
   if (known?.state !== "permanent" || known.mac === undefined) return [];
-  const flag = gateway.includes(":") ? "-6 " : "";
+  const flag = familyOf(gateway) === 6 ? "-6 " : "";
   return [
     finding("uplink-gateway-pinned", {
       text: `the node has ${gateway === context.path.left?.destination ? "" : "its gateway "}${gateway} fixed at ${known.mac} (PERMANENT), and does not ask whether that is still so`,
@@ -79,45 +79,6 @@ export function pinnedGateway(context: CheckContext): Finding[] {
             address: gateway,
           },
         ),
-      ],
-      confidence: "likely",
-    }),
-  ];
-}
-
-/** The source is an address of the node, of a link in another network than the one the packet leaves by. */
-export function otherLinksAddress(context: CheckContext): Finding[] {
-  const { outLink, left, end } = context.path;
-  const { view } = context.node;
-  if (outLink === undefined || left === undefined || end !== "outside") return [];
-  const family = left.source.includes(":") ? 6 : 4;
-  const own = view.state.addresses.find((one) => one.address === left.source);
-  const link = view.linkAt(own?.interface);
-  if (own === undefined || link === undefined || link.index === outLink.index) return [];
-  // An address of the node as a whole (on loopback or a dummy) is announced; one of a network belongs there.
-  if (own.prefixLength === (family === 4 ? 32 : 128) || link.layer === "loopback") return [];
-  const mine = view.state.addresses.filter(
-    (one) => one.interface === outLink.index && one.family === family && one.scope === "global",
-  );
-  if (mine.some((one) => cidrContains(cidrOf(one.address, one.prefixLength), left.source))) return [];
-  const there = `${own.address}/${own.prefixLength}`;
-  return [
-    finding("other-links-address", {
-      text: `packets leave by ${outLink.name} with ${left.source}, the address of ${link.name}, another link of the node`,
-      owner: "the node's routing and translation",
-      evidence: [
-        { source: `addresses of ${link.name}`, value: there },
-        {
-          source: `addresses of ${outLink.name}`,
-          value: mine.map((one) => `${one.address}/${one.prefixLength}`).join(", ") || "none",
-        },
-        { source: "source of the packet as it leaves", value: left.source },
-      ],
-      consequence: `the network behind ${outLink.name} drops foreign sources, or its answers come in by ${link.name}`,
-      advice: [
-        mine[0] === undefined
-          ? `give ${outLink.name} an address to send from`
-          : `translate what leaves by ${outLink.name} to ${mine[0].address} (masquerade does)`,
       ],
       confidence: "likely",
     }),

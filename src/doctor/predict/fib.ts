@@ -185,7 +185,9 @@ export class Fib {
     if (answer === undefined) return undefined;
     const { route, rule } = predicted;
     if (!answer.reachable) {
-      return { kind: "refused", error: answer.code, route, rule, authority: "kernel" };
+      // Where the tables have a way the kernel refuses for another reason, and no route of theirs is to blame.
+      const refusing = predicted.kind === "refused" ? { route, rule } : { route: undefined, rule: undefined };
+      return { kind: "refused", error: answer.code, ...refusing, authority: "kernel" };
     }
     const said = answer.route;
     const link = said.interface === undefined ? undefined : this.#links.get(said.interface);
@@ -199,7 +201,7 @@ export class Fib {
       kind: "route",
       type: said.type,
       link,
-      gateway: said.gateway,
+      gateway: same && this.#isRedirect(said.gateway, predicted.gateway) ? predicted.gateway : said.gateway,
       source: said.preferredSource ?? (same ? predicted.source : undefined),
       mtu: said.metrics.mtu ?? (same ? predicted.mtu : undefined),
       table: same ? (predicted.table ?? said.table) : said.table,
@@ -207,6 +209,15 @@ export class Fib {
       rule: same ? rule : undefined,
       authority: "kernel",
     };
+  }
+
+  /**
+   * No route has this gateway: a router said so for this destination alone (ICMP redirect), because its own route leads back
+   * into the network. What is wrong there is the cause; what was remembered of it is forgotten by itself.
+   */
+  #isRedirect(gateway: string | undefined, tables: string | undefined): boolean {
+    if (gateway === undefined || tables === undefined || gateway === tables) return false;
+    return !this.state.routes.some((route) => hopsOf(route).some((hop) => hop.gateway === gateway));
   }
 
   #selects(rule: PolicyRule, request: RouteRequest): boolean {

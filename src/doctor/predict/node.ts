@@ -182,6 +182,15 @@ function hasOwnRules({ state }: NodeView): boolean {
   return state.rules.some((rule) => rule.family === 4 && !KERNEL_RULES.has(rule.priority));
 }
 
+/** inet_lookup_ifaddr_rcu: nothing comes in with an address that the namespace has itself. Notes when it does. */
+function isNobodyHere(walk: Walk, place: Side, source: string, link: Link): boolean {
+  const { view } = place === "pod" ? walk.pod! : walk.node;
+  const route = view.fib.localRoute(source);
+  if (route?.type !== "local" || view.conf(4, link.name, "accept_local") === 1) return true;
+  walk.stop({ kind: "martian-source", place, link, source, type: "local", route, rule: undefined });
+  return false;
+}
+
 /**
  * __fib_validate_source: the way back to the source is looked up as if the answer came in where the packet goes out.
  * Any next hop of that way may be the one the packet came by. IPv6 has no rp_filter. False when it refuses.
@@ -200,7 +209,7 @@ export function checkReversePath(
   const own = view.conf(4, inLink.name, "rp_filter") ?? 0;
   const value = Math.max(all, own);
   // Only with rules of somebody's own does the kernel look the source up for this alone (fib4_has_custom_rules).
-  if (value === 0 && !hasOwnRules(view)) return true;
+  if (value === 0 && !hasOwnRules(view)) return isNobodyHere(walk, place, packet.source, inLink);
   const marked =
     view.conf(4, inLink.name, "src_valid_mark") === 1 ||
     view.sysctl("net.ipv4.conf.all.src_valid_mark") === 1;
