@@ -4,6 +4,7 @@
  *
  * Labels are bounded: of pods, destinations and culprits the first so many have a name, and the rest are one.
  */
+import { familyOf } from "../address/ip.ts";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { FlowSummary } from "../flows/flow-statistics.ts";
 import { VERSION } from "../version.ts";
@@ -192,7 +193,7 @@ export class AgentMetrics implements AgentListener {
     this.#flows.set({ pod: "other" }, flows - named.reduce((sum, one) => sum + one.flows, 0));
     this.#headroom.reset();
     for (const { protocol, outgoing, destination, port, used, of } of portUse.slice(0, MOST_NAMED)) {
-      const end = destination.includes(":") ? `[${destination}]:${port}` : `${destination}:${port}`;
+      const end = familyOf(destination) === 6 ? `[${destination}]:${port}` : `${destination}:${port}`;
       this.#headroom.set({ protocol, outgoing, destination: end }, Math.max(0, of - used));
     }
   }

@@ -212,7 +212,9 @@ function watchProcesses(log: AgentLog): ProcessWatch | undefined {
   try {
     const watch = ProcessWatch.open();
     if (watch.blindToSettings !== undefined)
-      log.write("info", "culprits", { message: `who writes settings is not seen: ${watch.blindToSettings}` });
+      log.write("info", "culprits", {
+        message: `the programs that write settings are not seen: ${watch.blindToSettings}`,
+      });
     return watch;
   } catch (error) {
     log.write("info", "culprits", {
