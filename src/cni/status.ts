@@ -8,6 +8,7 @@ import type { Address } from "../linux/route/address.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import { missingGateways } from "../network/bridge.ts";
 import type { AddressManagement } from "./address-management.ts";
+import { answering } from "./answer.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
@@ -17,8 +18,10 @@ import { notForwarded, type NetworkState } from "./network-state.ts";
 import { familyOf, planAttachment } from "./plan.ts";
 import { vlanGatewayName } from "./vlan.ts";
 
+export const answer = answering(status);
+
 /** @throws WayoutError `not-available` (50), `limited-connectivity` (51), or what the configuration lacks */
-export async function status(context: CniContext): Promise<void> {
+async function status(context: CniContext): Promise<void> {
   const configuration = readConfiguration(context.header, {});
   const ipam = context.addresses();
   const { network, bridge } = configuration;
