@@ -2,7 +2,7 @@
  * The doctor on a large node: 250 pods on one bridge, 5 000 rules of others. Each sample is a process of its own, as a
  * person starts it; measured is the processor time it took, which a busy machine does not stretch.
  */
-import { addChain, addRule, addTable } from "../src/linux/nftables/changes.ts";
+import { addChain, addRule, addTable } from "../src/linux/nftables/commands.ts";
 import { counter, drop, match } from "../src/linux/nftables/rule-builder.ts";
 import { createNamedNamespace, NetworkNamespace } from "../src/kernel/namespace.ts";
 import { Nftables } from "../src/kernel/nftables/nftables.ts";

@@ -1,7 +1,7 @@
 /** Reading and printing a large nf_tables ruleset. */
 import { join } from "node:path";
 import { Nftables } from "../src/kernel/nftables/nftables.ts";
-import { rulesetText } from "../src/linux/nftables/text.ts";
+import { rulesetText } from "../src/linux/nftables/text/ruleset.ts";
 import type { Benchmark, Side } from "./benchmark.ts";
 
 const CHAINS = 100;
@@ -86,7 +86,7 @@ export const benchmarks: readonly Benchmark[] = [
       await Bun.write(
         source,
         `import { Nftables } from ${JSON.stringify(join(rooms, "kernel/nftables/nftables.ts"))};
-         import { rulesetText } from ${JSON.stringify(join(rooms, "linux/nftables/text.ts"))};
+         import { rulesetText } from ${JSON.stringify(join(rooms, "linux/nftables/text/ruleset.ts"))};
          process.stdout.write(rulesetText(Nftables.open().ruleset()));`,
       );
       const ours: Side = {

@@ -3,6 +3,8 @@ import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:f
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import type { BunPlugin } from "bun";
+import { bundlePage } from "../src/agent/page/bundle.ts";
+import type { PageFiles } from "../src/agent/page/page-files.ts";
 
 const root = join(import.meta.dir, "..");
 /** Imports each command of the plugin. */
@@ -27,7 +29,7 @@ try {
     splitting: true,
     format: "esm",
     sourcemap: "none",
-    plugins: [pluginApart(await bundlePlugin())],
+    plugins: [pluginApart(await bundlePlugin()), pageInside(await bundlePage())],
   });
   for (const log of built.logs) console.error(log.message);
   if (!built.success) process.exit(1);
@@ -74,6 +76,17 @@ function pluginApart(parts: ReadonlyMap<string, string>): BunPlugin {
         const part = importer === PLUGIN ? parts.get(join(dirname(importer), path)) : undefined;
         return part === undefined ? undefined : { path: part };
       });
+    },
+  };
+}
+
+/** Puts the page's finished files in the place of what bundles them. */
+function pageInside(files: PageFiles): BunPlugin {
+  const contents = `export const pageFiles = async () => (${JSON.stringify(files)});`;
+  return {
+    name: "page-inside",
+    setup(build) {
+      build.onLoad({ filter: /\/agent\/page\/files\.ts$/ }, () => ({ contents, loader: "js" }));
     },
   };
 }

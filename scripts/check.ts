@@ -5,6 +5,7 @@ const root = join(import.meta.dir, "..");
 const bin = join(root, "node_modules", ".bin");
 const CHECKS: readonly (readonly [string, readonly string[]])[] = [
   ["types", [join(bin, "tsc"), "--noEmit"]],
+  ["types of the page", [join(bin, "tsc"), "--noEmit", "--project", join(root, "src", "page")]],
   ["lint", [join(bin, "oxlint")]],
   ["format", [join(bin, "oxfmt"), "--check", "."]],
   ["unused", [join(bin, "knip"), "--no-progress"]],

@@ -7,6 +7,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { runIsolated } from "./isolation.ts";
+import { fetchProducts } from "./products.ts";
 
 /** Programs that testify in the tests, and the Debian packages they come in. */
 const WITNESSES: Readonly<Record<string, string>> = {
@@ -16,6 +17,7 @@ const WITNESSES: Readonly<Record<string, string>> = {
   conntrack: "conntrack",
   ipset: "ipset",
   curl: "curl",
+  chromium: "chromium",
   ping: "iputils-ping",
   tcpdump: "tcpdump",
   podman: "podman",
@@ -30,12 +32,15 @@ const isRoot = process.getuid!() === 0;
 const strict = process.env["CI"] === "true";
 
 installWitnesses();
+if (isRoot) fetchProducts();
 const before = isRoot ? machineState() : "";
 const result = runTests(process.argv.slice(2));
 const changed = isRoot && machineState() !== before;
 if (changed) console.log("✗ the machine's own namespace is not as it was before the tests");
-// What needs the machine's real root cannot be had by an ordinary user anywhere; all other skips are a lack of ours.
-const avoidable = isRoot ? result.skipped : result.skipped - result.skippedForRoot;
+// What needs the machine's real root cannot be had by an ordinary user anywhere, and a product of somebody else may be out
+// of reach; all other skips are a lack of ours.
+const unavoidable = (isRoot ? 0 : result.skippedForRoot) + result.skippedForProduct;
+const avoidable = result.skipped - unavoidable;
 if (result.skipped > 0) {
   console.log(`${result.skipped} skipped${strict ? `, of which ${avoidable} count as failed here` : ""}`);
 }
@@ -97,6 +102,8 @@ interface TestResult {
   readonly skipped: number;
   /** Of the skipped ones, those that need root of the machine itself. */
   readonly skippedForRoot: number;
+  /** Of the skipped ones, those whose product could not be fetched. */
+  readonly skippedForProduct: number;
   readonly exitCode: number;
 }
 
@@ -123,12 +130,14 @@ function readReport(path: string): Omit<TestResult, "exitCode"> {
   try {
     xml = readFileSync(path, "utf8");
   } catch {
-    return { passed: 0, failed: 1, skipped: 0, skippedForRoot: 0 };
+    return { passed: 0, failed: 1, skipped: 0, skippedForRoot: 0, skippedForProduct: 0 };
   }
   const head = /<testsuites[^>]*>/.exec(xml)?.[0] ?? "";
   const number = (name: string): number => Number(new RegExp(` ${name}="(\\d+)"`).exec(head)?.[1] ?? 0);
   const failed = number("failures") + number("errors");
   const skipped = number("skipped");
   const skippedForRoot = xml.match(/<testcase name="[^"]*\[needs real-root[^>]*>\s*<skipped/g)?.length ?? 0;
-  return { passed: number("tests") - failed - skipped, failed, skipped, skippedForRoot };
+  const skippedForProduct =
+    xml.match(/<testcase name="[^"]*\[needs the product [^>]*>\s*<skipped/g)?.length ?? 0;
+  return { passed: number("tests") - failed - skipped, failed, skipped, skippedForRoot, skippedForProduct };
 }

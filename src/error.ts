@@ -61,9 +61,8 @@ export function messageOf(error: unknown): string {
 
 const LIMITS: Readonly<Record<string, string>> = {
   EMFILE: "Raise this process's limit of open files (ulimit -n, LimitNOFILE=).",
-  ENFILE: "The whole machine has no more open files to give: close some, or raise fs.file-max.",
-  ENOMEM:
-    "Give it more memory: the kernel had none left, or the limit of this process (MemoryMax=) is reached.",
+  ENFILE: "The machine's limit of open files is reached: close some, or raise fs.file-max.",
+  ENOMEM: "The kernel had no memory left, or this process's limit (MemoryMax=) is reached: give it more.",
   ENOSPC: "Make room on that file system.",
   EDQUOT: "Make room on that file system: a quota is used up.",
   EROFS: "Mount that file system writable.",
@@ -80,4 +79,10 @@ export function limitTodo(code: string | undefined): string | undefined {
 /** `ENOENT` and its like, of the kernel's refusals and Node's errors alike; undefined for what has none. */
 export function codeOf(error: unknown): string | undefined {
   return error instanceof Error && "code" in error ? String(error.code) : undefined;
+}
+
+/** Whether an error only says that this user may not look. */
+export function isRefusal(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === "EPERM" || code === "EACCES" || code === "no-privilege";
 }

@@ -32,7 +32,7 @@ export function answerWithLess(failure: unknown, isPlugin: boolean): number {
 
 function tell(said: string, isPlugin: boolean): number {
   const hasNoRoom = NO_ROOM.test(said);
-  const msg = `starting wayout: ${hasNoRoom ? `this process may not have the memory that it needs (${said})` : said}`;
+  const msg = `starting wayout: ${hasNoRoom ? `this process's memory limit is too small (${said})` : said}`;
   const todo = "Raise the limit of address space (ulimit -v, LimitAS=) to 1 GiB or more.";
   if (isPlugin) {
     const details = hasNoRoom ? { details: todo } : {};

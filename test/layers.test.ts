@@ -10,6 +10,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["main.ts"],
   ["cli"],
   ["agent"],
+  ["page"],
   ["cni"],
   ["lab"],
   ["examination"],
@@ -17,10 +18,11 @@ const LAYERS: readonly (readonly string[])[] = [
   ["doctor"],
   ["causes"],
   ["snapshot"],
+  ["attachment"],
   ["ways-out"],
   ["pods", "flows"],
-  ["attachment"],
   ["rules", "policy"],
+  ["admission"],
   ["nat", "forwarding", "network", "ipam"],
   ["kernel"],
   ["naming"],
@@ -45,7 +47,14 @@ const PURE: ReadonlySet<string> = new Set(["linux", "naming", "address", "text",
 /** Computing, without opening anything. */
 const PURE_MODULES: ReadonlySet<string> = new Set(["node:util"]);
 
-const transpiler = new Bun.Transpiler({ loader: "ts" });
+const transpilers = {
+  ts: new Bun.Transpiler({ loader: "ts" }),
+  tsx: new Bun.Transpiler({ loader: "tsx" }),
+};
+
+function transpilerOf(path: string): Bun.Transpiler {
+  return path.endsWith(".tsx") ? transpilers.tsx : transpilers.ts;
+}
 
 function roomOf(path: string): string {
   return relative(SOURCE, path).split("/")[0]!;
@@ -64,16 +73,26 @@ function isForbidden(room: string, other: string): boolean {
 /** Imports with their kind; `import type` is erased by the transpiler and so does not count. */
 async function importsOf(path: string): Promise<string[]> {
   const code = await Bun.file(path).text();
-  return transpiler
+  return transpilerOf(path)
     .scanImports(code)
     .map((found) => found.path)
     .filter((specifier) => specifier.startsWith("."))
     .map((specifier) => resolve(dirname(path), specifier));
 }
 
+test("docs/architecture.md draws the same layers", async () => {
+  const text = await Bun.file(join(SOURCE, "..", "docs", "architecture.md")).text();
+  const drawing = /^```\n(main\.ts [\s\S]*?)^```/m.exec(text)![1]!;
+  const drawn = drawing
+    .trimEnd()
+    .split("\n")
+    .map((line) => line.split("│")[0]!.trim().split(/ +/));
+  expect(drawn).toEqual(LAYERS.map((rooms) => [...rooms]));
+});
+
 test("imports go down only", async () => {
   const wrong: string[] = [];
-  for await (const file of new Glob("**/*.ts").scan(SOURCE)) {
+  for await (const file of new Glob("**/*.{ts,tsx}").scan(SOURCE)) {
     const path = join(SOURCE, file);
     const room = roomOf(path);
     for (const target of await importsOf(path)) {
@@ -88,12 +107,23 @@ test("imports go down only", async () => {
   expect(wrong).toEqual([]);
 });
 
+test("the page runs in a browser: it imports nothing but itself and what is pure", async () => {
+  const wrong: string[] = [];
+  for await (const file of new Glob("page/**/*.{ts,tsx}").scan(SOURCE)) {
+    for (const target of await importsOf(join(SOURCE, file))) {
+      const room = roomOf(target);
+      if (room !== "page" && !PURE.has(room)) wrong.push(`${file} imports ${relative(SOURCE, target)}`);
+    }
+  }
+  expect(wrong).toEqual([]);
+});
+
 test("linux, naming, address and text open nothing", async () => {
   const wrong: string[] = [];
-  for await (const file of new Glob("**/*.ts").scan(SOURCE)) {
+  for await (const file of new Glob("**/*.{ts,tsx}").scan(SOURCE)) {
     if (!PURE.has(file.split("/")[0]!)) continue;
     const code = await Bun.file(join(SOURCE, file)).text();
-    for (const { path } of transpiler.scanImports(code)) {
+    for (const { path } of transpilers.ts.scanImports(code)) {
       const pure = path.startsWith(".")
         ? PURE.has(roomOf(resolve(dirname(join(SOURCE, file)), path)))
         : PURE_MODULES.has(path);
@@ -101,7 +131,7 @@ test("linux, naming, address and text open nothing", async () => {
     }
     const globals =
       /\b(?:Bun\.(?!hash|CryptoHasher)|process\.|Date\.now|Math\.random|performance\.|fetch\()/.exec(
-        transpiler.transformSync(code),
+        transpilers.ts.transformSync(code),
       );
     if (globals !== null) wrong.push(`${file} uses ${globals[0]}`);
   }
@@ -140,12 +170,12 @@ async function circlesOf(pattern: string): Promise<string[]> {
 }
 
 test("no file imports itself by way of others", async () => {
-  expect(await circlesOf("**/*.ts")).toEqual([]);
+  expect(await circlesOf("**/*.{ts,tsx}")).toEqual([]);
 });
 
 test("only libc.ts imports bun:ffi", async () => {
   const importers: string[] = [];
-  for await (const file of new Glob("**/*.ts").scan(SOURCE)) {
+  for await (const file of new Glob("**/*.{ts,tsx}").scan(SOURCE)) {
     const code = await Bun.file(join(SOURCE, file)).text();
     if (/from "bun:ffi"/.test(code)) importers.push(file);
   }
@@ -155,7 +185,7 @@ test("only libc.ts imports bun:ffi", async () => {
 test("the command line tells everything through output.ts, which knows what to spell out", async () => {
   const wrong: string[] = [];
   for await (const file of new Glob("cli/**/*.ts").scan(SOURCE)) {
-    const code = transpiler.transformSync(await Bun.file(join(SOURCE, file)).text());
+    const code = transpilers.ts.transformSync(await Bun.file(join(SOURCE, file)).text());
     const past = /(?:stdout|stderr)\.write|\bconsole\.|Bun\.(?:stdout|stderr|write)|\bwriteSync\b/.exec(code);
     if (past !== null) wrong.push(`${file}: ${past[0]}`);
   }

@@ -1,7 +1,11 @@
 /**
- * IP addresses as values. Everywhere in wayout an address is its canonical text: dotted quad for IPv4
- * (RFC 791), RFC 5952 for IPv6. Text compares with ===, works as a Map key and is already JSON. Only
- * arithmetic and the wire need another shape, and this file converts.
+ * Room `address/`: IP addresses, prefixes and MAC addresses as values. Everywhere in wayout an address is its
+ * canonical text: dotted quad for IPv4 (RFC 791), RFC 5952 for IPv6. Text compares with ===, works as a Map key and is
+ * already JSON. Only arithmetic and the wire need another shape, and this room converts.
+ *
+ * In: text that people, files and programs wrote; bytes of packets and netlink.
+ * Out: canonical text, numbers, bytes; AddressError for text that is no address.
+ * Touches: nothing.
  */
 
 /** 4 or 6. */
@@ -184,4 +188,9 @@ export function ipBits(family: IpFamily): 32 | 128 {
 export function endText(address: string, port: number | undefined): string {
   if (port === undefined) return address;
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** For sort: addresses by their numbers, names by their characters, the smallest first. */
+export function ascending<T extends bigint | string>(a: T, b: T): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }

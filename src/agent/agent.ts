@@ -1,27 +1,36 @@
 /**
- * The agent of one node: it knows what shall be true, hears of every change, and puts back what somebody took away.
+ * Room `agent/`: the agent of one node: it knows what is configured, hears of every change, and puts back what other
+ * programs took away.
  *
  *     kernel ── NodeEvents ──► Reconciler ──► steps (nat, forwarding, …) ──► kernel
  *                  │                │
  *                  └── who did it ──┴──► listeners: log, journal, metrics, API
+ *
+ * In: events of the kernel; the policy's file; records of attach and the plugin; requests over its socket and HTTP.
+ * Out: repairs, each with the program that made them necessary; the journal; answers; metrics.
+ * Touches: our rules, forwarding, bridges of attached namespaces; /var/lib/wayout, /run/wayout/agent. Rules of others:
+ *   never.
  */
-import { dirname } from "node:path";
-import { FileLock, holderOf } from "../kernel/file-lock.ts";
+import { FileLock, lockHolder } from "../kernel/file-lock.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { runDirectory } from "../kernel/run-directory.ts";
+import { requireSharedRun } from "../kernel/shared-run.ts";
+import { ADMISSION_DOORS } from "../admission/doors.ts";
 import { NftablesTwin } from "../nat/backends/nftables/twin.ts";
 import { WayoutError } from "../error.ts";
-import { desiredOf, type Desired, type DesiredNat } from "./desired.ts";
+import { desiredOf, type Desired, type PolicyWish } from "./desired.ts";
 import type { AgentLog } from "./log.ts";
 import { NodeEvents, type NodeEvent } from "./node-events.ts";
+import { AdmissionStep } from "./reconcile/admission-step.ts";
 import { BridgeStep } from "./reconcile/bridge-step.ts";
 import { ForwardingStep } from "./reconcile/forwarding-step.ts";
 import { NatStep } from "./reconcile/nat-step.ts";
+import { Unannounced } from "./unannounced.ts";
 import type { AgentState } from "./api/view.ts";
 import type { Repair } from "./reconcile/step.ts";
 import { Reconciler, type Round, type StepFailure } from "./reconcile/reconciler.ts";
 
-const DIRECTORY = "/run/wayout/agent";
 /** What the kernel announces to nobody is compared this often. */
 const LOOK_EVERY_MS = 2_000;
 
@@ -30,7 +39,7 @@ export interface AgentOptions {
   readonly log: AgentLog;
   /** What the configuration wants, and why it cannot be used as it is now. */
   readonly policy?: {
-    readonly wanted: () => DesiredNat | undefined;
+    readonly wanted: () => PolicyWish | undefined;
     readonly trouble: () => string | undefined;
     readonly files: () => readonly string[];
   };
@@ -52,12 +61,14 @@ export class Agent implements AgentState {
   readonly #twin: NftablesTwin | undefined;
   readonly #nat: NatStep;
   readonly #bridge: BridgeStep;
+  readonly #doors: readonly AdmissionStep[];
   readonly #reconciler: Reconciler;
   readonly #events: NodeEvents;
+  readonly #unannounced: Unannounced;
   readonly #look: ReturnType<typeof setInterval>;
   readonly #listeners: readonly AgentListener[];
 
-  /** @throws WayoutError `agent-runs`, `no-privilege` */
+  /** @throws WayoutError `agent-runs`, `run-not-shared`, `no-privilege` */
   constructor(
     private readonly options: AgentOptions,
     listeners: readonly AgentListener[] = [],
@@ -69,19 +80,32 @@ export class Agent implements AgentState {
     const wanted = this.desired;
     this.#nat = new NatStep(node, wanted, this.#twin);
     this.#bridge = new BridgeStep(node);
-    const steps = [this.#nat, this.#bridge, new ForwardingStep(node, wanted)];
+    this.#doors = ADMISSION_DOORS.map(
+      (door) =>
+        new AdmissionStep(
+          node,
+          door,
+          wanted,
+          () => this.#reconciler.wake(),
+          () => this.#unannounced.legacyChanges,
+        ),
+    );
+    const steps = [this.#nat, this.#bridge, new ForwardingStep(node, wanted), ...this.#doors];
     this.#reconciler = new Reconciler(steps, (round) => {
       const at = new Date().toISOString();
       this.#repairs = [...this.#repairs, ...round.repairs.map((one) => ({ ...one, at }))].slice(
         -LAST_REPAIRS,
       );
+      if (round.repairs.length > 0) this.#unannounced?.renew();
       for (const listener of this.#listeners) listener.round?.(round);
     });
     // Heard before it is read: what changes in between is looked at again.
-    this.#events = new NodeEvents(node, (event) => {
+    const heard = (event: NodeEvent): void => {
       for (const listener of this.#listeners) listener.event?.(event);
       this.#reconciler.wake();
-    });
+    };
+    this.#events = new NodeEvents(node, heard);
+    this.#unannounced = new Unannounced(node, heard);
     this.#reconciler.run();
     this.#look = setInterval(() => this.#reconciler.wake(), LOOK_EVERY_MS);
     log.write("info", "started", {
@@ -113,24 +137,33 @@ export class Agent implements AgentState {
   /** In order: nothing is mended any more, the rules stay as they are, and pods stay connected. */
   async stop(): Promise<void> {
     clearInterval(this.#look);
+    this.#unannounced.close();
     this.#reconciler.stop();
     await this.#events.close();
+    await Promise.all(this.#doors.map((door) => door.idle()));
     // Our own table translates on its own; the twin would go on with what nobody keeps up to date any more.
     this.#twin?.remove();
     this.#twin?.[Symbol.dispose]();
     this.#nat[Symbol.dispose]();
     this.#bridge[Symbol.dispose]();
+    for (const door of this.#doors) door[Symbol.dispose]();
     this.#lock.remove();
-    for (const directory of [DIRECTORY, dirname(DIRECTORY)]) removeIfEmpty(directory);
+    for (const directory of [agentDirectory(), runDirectory()]) removeIfEmpty(directory);
     this.options.log.write("info", "stopped");
   }
 }
 
+/** Where the agents of this machine have lock and socket. */
+export function agentDirectory(): string {
+  return `${runDirectory()}/agent`;
+}
+
 function lockOf(node: NetworkNamespace): FileLock {
-  const path = `${DIRECTORY}/${node.cookie}.lock`;
+  requireSharedRun(node, "starting the agent");
+  const path = `${agentDirectory()}/${node.cookie}.lock`;
   const lock = FileLock.try(path);
   if (lock !== undefined) return lock.sign();
-  const holder = holderOf(path);
+  const holder = lockHolder(path);
   throw new WayoutError({
     code: "agent-runs",
     kind: "broken",

@@ -1,8 +1,13 @@
 /**
  * Who changed it. The kernel names the process that made a transaction of nf_tables (`nft`, `iptables-restor`) and its
- * number; what a person wants to know is who started it: firewalld, kube-proxy, a shell. Its parents are read from /proc
- * at once, and often it is gone by then: that is said, and never guessed over.
+ * number; what a person wants to know is who started it: firewalld, kube-proxy, a shell. Its parents were learnt when it
+ * started (kernel/bpf/processes.ts), where that is allowed; else they are read from /proc at once, and often it is gone by
+ * then: that is said, and never guessed over.
+ *
+ * Of links, addresses and routes the kernel tells the number of the socket that asked (nlmsg_pid), which is a process's own
+ * number where it has one socket only: a guess. Of settings it tells nobody; who wrote them is known where BPF is allowed.
  */
+import type { SettingWrite, StartedProcess } from "../kernel/bpf/processes.ts";
 import { readText } from "../kernel/file.ts";
 import type { Culprit } from "./journal/journal.ts";
 
@@ -22,21 +27,63 @@ function readProc(path: string): string | undefined {
   }
 }
 
+/** What was learnt of processes before anybody asked. */
+export interface Witnesses {
+  /** As it was when it started its program; undefined when nobody saw that. */
+  readonly process: (pid: number) => StartedProcess | undefined;
+  /** Writes of settings since the last call. */
+  readonly settingWrites: () => readonly SettingWrite[];
+}
+
+export const NO_WITNESSES: Witnesses = { process: () => undefined, settingWrites: () => [] };
+
 /** @param told what the kernel said of it */
 export function culpritOf(
   told: { readonly pid?: number; readonly process?: string },
   read: ReadProc = readProc,
+  witnesses: Pick<Witnesses, "process"> = NO_WITNESSES,
 ): Culprit {
   const { pid, process } = told;
   if (pid === undefined || process === undefined || process === "") {
     return { process: process ?? "unknown", certainty: process === undefined ? "unknown" : "told" };
   }
+  const started = witnesses.process(pid);
+  if (started?.name === process) return startedCulprit(started, read);
   const status = statusOf(pid, read);
   // The number may belong to somebody else by now.
   if (status === undefined || status.name !== process) return { process, pid, certainty: "told" };
   const unit = unitOf(pid, read);
   const parents = parentsOf(status.parent, read);
   return { process, pid, parents, certainty: "seen", ...(unit === undefined ? {} : { unit }) };
+}
+
+/**
+ * Whose netlink socket asked for a change of links, addresses or routes. Another socket of a process has a number of its
+ * own, and a container's processes have numbers of theirs: so this is a guess, and none where nobody has the number.
+ */
+export function culpritOfSocket(
+  port: number,
+  read: ReadProc = readProc,
+  witnesses: Pick<Witnesses, "process"> = NO_WITNESSES,
+): Culprit | undefined {
+  if (port === 0) return undefined;
+  const name = witnesses.process(port)?.name ?? statusOf(port, read)?.name;
+  if (name === undefined) return undefined;
+  return { ...culpritOf({ pid: port, process: name }, read, witnesses), certainty: "guessed" };
+}
+
+function startedCulprit({ name, pid, parents }: StartedProcess, read: ReadProc): Culprit {
+  const known = parents.filter((one) => one.pid > LAST_ANCESTOR);
+  const unit = [pid, ...known.map((one) => one.pid)]
+    .map((one) => unitOf(one, read))
+    .find((found) => found !== undefined);
+  return {
+    process: name,
+    pid,
+    parents: known.map((one) => one.name),
+    certainty: "seen",
+    ...(unit === undefined ? {} : { unit }),
+  };
 }
 
 /** `nft ← bash ← sshd`: the process, then who started it. A name that follows itself stands once. */

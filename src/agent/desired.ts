@@ -1,4 +1,6 @@
 /** What shall be true on this node: what the policy says, what `attach` and the plugin wrote down. */
+import { admissionOf, type AdmissionWish } from "../admission/admission.ts";
+import type { AdmissionDoor } from "../admission/doors.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
@@ -11,17 +13,32 @@ export interface DesiredNat {
   readonly intent: NatIntent;
 }
 
+/** What a policy wants. */
+export interface PolicyWish extends DesiredNat {
+  readonly admit: readonly AdmissionDoor[];
+}
+
 export interface Desired {
   readonly nat: readonly DesiredNat[];
   /** Families of which the node must forward packets. */
   readonly forwarding: { readonly ipv4: boolean; readonly ipv6: boolean };
+  /** Who is let through which other product's filter. */
+  readonly admission: AdmissionWish;
 }
 
 /** @param policy what the agent's own configuration wants; undefined without one */
-export function desiredOf(node: NetworkNamespace, policy: DesiredNat | undefined): Desired {
+export function desiredOf(node: NetworkNamespace, policy: PolicyWish | undefined): Desired {
   const recorded = readNatRecords(node, new Gaps()).map(({ backend, intent }) => ({ backend, intent }));
-  const nat = [...recorded, ...(policy === undefined ? [] : [policy])];
+  const nat = [
+    ...recorded,
+    ...(policy === undefined ? [] : [{ backend: policy.backend, intent: policy.intent }]),
+  ];
   const has = (family: 4 | 6): boolean =>
     nat.some(({ intent }) => intent.sources.some(({ cidr }) => cidr.includes(":") === (family === 6)));
-  return { nat, forwarding: { ipv4: has(4), ipv6: has(6) } };
+  const intents = nat.map(({ intent }) => intent);
+  return {
+    nat,
+    forwarding: { ipv4: has(4), ipv6: has(6) },
+    admission: admissionOf(policy?.admit ?? [], intents),
+  };
 }

@@ -1,61 +1,139 @@
 /** Writes down what the agent hears and does. */
+import { ADMISSION_DOORS } from "../admission/doors.ts";
+import { isOwnProgram } from "../kernel/own-programs.ts";
 import type { AgentListener } from "./agent.ts";
-import { culpritOf, culpritText } from "./culprit.ts";
+import { CAUSE_MS, Causes } from "./causes.ts";
+import { culpritOf, culpritText, NO_WITNESSES, type Witnesses } from "./culprit.ts";
 import type { Culprit, Journal, JournalEvent } from "./journal/journal.ts";
 import type { NetworkNote, NetworkNotes } from "./network-notes.ts";
 import type { NodeEvent } from "./node-events.ts";
 import type { Round } from "./reconcile/reconciler.ts";
 
-/** A repair follows its cause at once: who changed the rules longer ago than this did not cause it. */
-const CAUSE_MS = 2_000;
 /** The rules may be compared, for another reason, before the word of who changed them is here. */
 const WORD_MS = 200;
+
+/** Steps that put back rules. */
+const OF_RULES: ReadonlySet<string> = new Set(["nat", ...ADMISSION_DOORS]);
 
 /** Who hears of events as they are written, with their number and, of a repair, the step that made it. */
 export type EventSink = (event: JournalEvent, id: number | undefined, step?: string) => void;
 
+/** Before what is told of a time in which nobody listened. */
+export function whileDown(since: number): string {
+  return `since ${new Date(since).toISOString()}, while no agent looked`;
+}
+
 export class Historian implements AgentListener, Disposable {
   #last: { readonly at: number; readonly by: Culprit } | undefined;
   /** Repairs of rules of which nobody has said yet who made them necessary. */
-  #waiting: JournalEvent[] = [];
+  #waiting: { readonly event: JournalEvent; readonly step: string }[] = [];
 
   /** What the agent put back, and when: that it is there again is no news. */
   readonly #repaired = new Map<string, number>();
 
-  /** @param own the agent's own process, whose transactions are its repairs */
+  readonly #causes: Causes;
+
+  /**
+   * @param own the agent's own process, whose transactions are its repairs
+   * @param witnesses who knows more of processes, and the inode of the namespace that they are asked about
+   */
   constructor(
     private readonly journal: Journal | undefined,
     private readonly notes: NetworkNotes,
     private readonly sink: EventSink = () => {},
     private readonly now: () => number = Date.now,
     private readonly own: number = process.pid,
-  ) {}
+    private readonly witnesses: Witnesses & { readonly inode?: number } = NO_WITNESSES,
+  ) {
+    this.#causes = new Causes(witnesses, witnesses.inode ?? 0, own, now);
+  }
 
   readonly event = (event: NodeEvent): void => {
-    if (event.kind === "network") for (const one of event.changes) this.#note("network", this.notes.of(one));
-    if (event.kind === "setting")
-      for (const one of event.turned) this.#note("setting", this.notes.setting(one));
+    if (event.kind === "network") {
+      for (const one of event.changes) {
+        this.#causes.hear(one);
+        this.#note("network", this.notes.of(one), () => this.#causes.ofChange(one));
+      }
+    }
+    if (event.kind === "setting") {
+      for (const one of event.turned)
+        this.#note("setting", this.notes.setting(one), (object) => this.#causes.ofSetting(object));
+    }
+    if (event.kind === "sysctl") this.#sysctl(event);
+    if (event.kind === "legacy") this.#legacyRules();
     if (event.kind === "lost") this.#lost();
-    if (event.kind === "rules" && event.pid !== this.own) this.#rules(event);
+    if (event.kind === "rules" && !this.#isOwn(event.pid)) this.#rules(event);
   };
 
-  #note(kind: "network" | "setting", notes: readonly NetworkNote[]): void {
+  /** Its repairs, and those of the programs that it had to start for them. */
+  #isOwn(pid: number | undefined): boolean {
+    if (pid === undefined) return false;
+    const parents = this.witnesses.process(pid)?.parents ?? [];
+    return [pid, ...parents.map((one) => one.pid)].some((one) => one === this.own || isOwnProgram(one));
+  }
+
+  /** What leads out is compared with what an agent noted last: nobody heard what changed in between. */
+  resume(): void {
+    const last = this.journal?.last("network");
+    const now = this.notes.facts();
+    if (last !== undefined && Array.isArray(last.value)) {
+      const before = new Set(last.value.filter((one) => typeof one === "string"));
+      const changes = [
+        ...[...before].filter((fact) => !now.includes(fact)).map((fact) => `${fact} went`),
+        ...now.filter((fact) => !before.has(fact)).map((fact) => `${fact} came`),
+      ];
+      for (const change of changes)
+        this.record({
+          at: this.now(),
+          kind: "network",
+          object: "node",
+          text: `${whileDown(last.at)}: ${change}`,
+        });
+    }
+    this.journal?.noteLast("network", this.now(), now);
+  }
+
+  #note(
+    kind: "network" | "setting",
+    notes: readonly NetworkNote[],
+    culprit: (object: string) => Culprit | undefined,
+  ): void {
     const at = this.now();
+    let changed = false;
     for (const { object, text, there } of notes) {
       const repaired = this.#repaired.get(object);
       if (there && repaired !== undefined && at - repaired <= CAUSE_MS) continue;
-      this.record({ at, kind, object, text });
+      const by = culprit(object);
+      if (by !== undefined) this.#causes.note(object, by);
+      this.record({ at, kind, object, text, ...(by === undefined ? {} : { by }) });
+      changed = true;
     }
+    if (changed) this.journal?.noteLast("network", at, this.notes.facts());
+  }
+
+  #sysctl({ name, before, value }: Extract<NodeEvent, { kind: "sysctl" }>): void {
+    const text = `${name} is ${value} now; it was ${before}`;
+    const by = this.#causes.ofSetting(name);
+    this.record({ at: this.now(), kind: "setting", object: name, text, ...(by === undefined ? {} : { by }) });
+  }
+
+  #legacyRules(): void {
+    const at = this.now();
+    const by = culpritOf({});
+    this.#last = { at, by };
+    const text = "the rules of iptables-legacy were changed";
+    this.record({ at, kind: "rules", object: "ruleset", text, by });
+    this.#settle(by);
   }
 
   #lost(): void {
     this.notes.renew();
-    const text = "more changed at once than could be heard: what is missing here happened then";
+    const text = "more changed at once than could be received: changes of that moment are missing here";
     this.record({ at: this.now(), kind: "agent", object: "agent", text });
   }
 
   #rules(event: Extract<NodeEvent, { kind: "rules" }>): void {
-    const by = culpritOf(event);
+    const by = culpritOf(event, undefined, this.witnesses);
     this.#last = { at: this.now(), by };
     this.record({
       at: this.now(),
@@ -74,10 +152,10 @@ export class Historian implements AgentListener, Disposable {
     for (const { step, object, found } of repairs) {
       const event: JournalEvent = { at, kind: "repair", object, text: found };
       this.#repaired.set(object, at);
-      // Of forwarding and links the kernel tells no process.
-      if (step !== "nat") this.record(event, step);
+      const known = OF_RULES.has(step) ? undefined : this.#causes.of(object);
+      if (!OF_RULES.has(step)) this.record(known === undefined ? event : { ...event, by: known }, step);
       else if (cause !== undefined) this.record({ ...event, by: cause }, step);
-      else if (this.#waiting.push(event) === 1) setTimeout(() => this.#settle(undefined), WORD_MS);
+      else if (this.#waiting.push({ event, step }) === 1) setTimeout(() => this.#settle(undefined), WORD_MS);
     }
     for (const { step, message } of failures)
       this.record({ at, kind: "failure", object: step, text: message });
@@ -86,7 +164,7 @@ export class Historian implements AgentListener, Disposable {
         at,
         kind: "fight",
         object,
-        text: `somebody undoes it again and again; it is mended after ${pauseMs} ms from now on`,
+        text: `another program undoes the repair again and again; from now on it is repaired after ${pauseMs} ms`,
         ...(cause === undefined ? {} : { by: cause }),
       });
     }
@@ -105,7 +183,7 @@ export class Historian implements AgentListener, Disposable {
   #settle(by: Culprit | undefined): void {
     const waiting = this.#waiting;
     this.#waiting = [];
-    for (const event of waiting) this.record(by === undefined ? event : { ...event, by }, "nat");
+    for (const { event, step } of waiting) this.record(by === undefined ? event : { ...event, by }, step);
   }
 
   record(event: JournalEvent, step?: string): void {

@@ -32,7 +32,7 @@ export class AgentMetrics implements AgentListener {
   readonly #registry = new Registry();
   readonly #repairs = new Counter({
     name: "wayout_repairs_total",
-    help: "Things that were put back, by the step that found them and by who had changed them.",
+    help: "Repairs, by the step that made them and by the program that had made the change.",
     labelNames: ["step", "culprit"],
     registers: [this.#registry],
   });
@@ -44,18 +44,18 @@ export class AgentMetrics implements AgentListener {
   });
   readonly #reconcile = new Histogram({
     name: "wayout_reconcile_duration_seconds",
-    help: "How long a comparison with what shall be took, mending included.",
+    help: "How long a comparison with the configuration took, repairs included.",
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1],
     registers: [this.#registry],
   });
   readonly #entries = this.#gauge("wayout_conntrack_entries", "Tracked connections.");
   readonly #maximum = this.#gauge(
     "wayout_conntrack_entries_limit",
-    "How many the table takes (nf_conntrack_max); 0: no limit.",
+    "Size of the table (nf_conntrack_max); 0: no limit.",
   );
   readonly #lost = this.#gauge(
     "wayout_conntrack_events",
-    "Counters of nf_conntrack since the node's network began, by name.",
+    "Counters of nf_conntrack since the node's network namespace was made, by name.",
     ["counter"],
   );
   readonly #flows = this.#gauge(
@@ -75,11 +75,11 @@ export class AgentMetrics implements AgentListener {
   );
   readonly #pods = this.#gauge(
     "wayout_pods",
-    "Pods by what the last look says of their way out: healthy, broken, or unknown (something could not be read).",
+    "Pods by the state of their way out at the last look: healthy, broken, or unknown (something could not be read).",
     ["state"],
   );
   readonly #lookedAt = this.#gauge("wayout_look_timestamp_seconds", "When the node was last looked at.");
-  readonly #ready = this.#gauge("wayout_ready", "1 when everything is as it shall be.");
+  readonly #ready = this.#gauge("wayout_ready", "1 when everything is as configured.");
   readonly #culprits = new Set<string>();
   #read: { readonly at: number; readonly figures: Promise<TableFigures | undefined> } | undefined;
 

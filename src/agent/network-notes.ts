@@ -5,7 +5,7 @@
  * The kernel announces as new what was only refreshed, so what is there already is remembered.
  */
 import { isDefaultRoute, routeText } from "../doctor/predict/fib.ts";
-import { ruleText } from "../doctor/predict/rule-selector.ts";
+import { policyRuleText } from "../doctor/predict/rule-selector.ts";
 import type { RouteEvent } from "../kernel/route/watch.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { Link } from "../linux/route/link.ts";
@@ -21,7 +21,7 @@ export interface NetworkNote {
 }
 
 /** What is there. */
-export interface NetworkState {
+export interface NotedNetwork {
   readonly links: readonly Link[];
   readonly addresses: readonly Address[];
   readonly routes: readonly Route[];
@@ -38,7 +38,7 @@ export class NetworkNotes {
   readonly #turned = new Map<string, number>();
 
   /** @param read what is there at this moment */
-  constructor(private readonly read: () => NetworkState) {
+  constructor(private readonly read: () => NotedNetwork) {
     this.renew();
   }
 
@@ -51,6 +51,22 @@ export class NetworkNotes {
     for (const route of routes) if (isDefaultRoute(route)) this.#know(route);
   }
 
+  /** What leads out, as it is now: default routes, and the links that are no pod's with their addresses. */
+  facts(): string[] {
+    const links = [...this.#links.values()].filter((link) => this.#matters(link));
+    const named = new Map(links.map((link) => [link.index, link.name]));
+    const addresses = [...this.#addresses].flatMap((key) => {
+      const [index = "", text = ""] = key.split(" ");
+      const name = named.get(Number(index));
+      return name === undefined || text.startsWith("fe80:") ? [] : [`the address ${text} on ${name}`];
+    });
+    return [
+      ...[...this.#defaults.keys()].map((text) => `the ${text}`),
+      ...links.map(({ name, up }) => `the link ${name} (${up ? "up" : "down"})`),
+      ...addresses,
+    ].sort();
+  }
+
   of(event: RouteEvent): NetworkNote[] {
     switch (event.kind) {
       case "link":
@@ -60,7 +76,7 @@ export class NetworkNotes {
       case "route":
         return this.#route(event.route, event.gone);
       case "rule": {
-        const text = ruleText(event.rule);
+        const text = policyRuleText(event.rule);
         return [
           {
             object: "rule",

@@ -9,11 +9,18 @@ import { NFNLGRP_NFTABLES } from "../linux/nftables/messages.ts";
 import { RTM_NEWNETCONF, turnedSettingOf, type TurnedSetting } from "../linux/route/netconf.ts";
 import { DecodeError } from "../linux/netlink/wire.ts";
 
+/** With the number of the netlink socket that asked for it; 0: the kernel itself, or nobody says. */
+export type HeardChange = RouteEvent & { readonly port: number };
+
 export type NodeEvent =
   /** A transaction of nf_tables, with the process that made it as the kernel names it. */
   | { readonly kind: "rules"; readonly generation: number; readonly pid?: number; readonly process?: string }
+  /** Rules of iptables-legacy are others than before: nobody announces it, and nobody says who did it. */
+  | { readonly kind: "legacy" }
+  /** A setting that nobody announces has another value. */
+  | { readonly kind: "sysctl"; readonly name: string; readonly before: string; readonly value: string }
   /** Links, addresses, routes or policy rules. */
-  | { readonly kind: "network"; readonly changes: readonly RouteEvent[] }
+  | { readonly kind: "network"; readonly changes: readonly HeardChange[] }
   /** A switch under /proc/sys/net/…/conf. */
   | { readonly kind: "setting"; readonly turned: readonly TurnedSetting[] }
   /** Events were lost: everything may have changed. */
@@ -75,8 +82,13 @@ function routeEventsIn(datagram: Uint8Array): NodeEvent[] {
   const others = messages.filter(({ type }) => type !== RTM_NEWNETCONF.type);
   return [
     ...(settings.length === 0 ? [] : [{ kind: "setting", turned: readable(settings, turnedIn) } as const]),
-    ...(others.length === 0 ? [] : [{ kind: "network", changes: readable(others, routeEventOf) } as const]),
+    ...(others.length === 0 ? [] : [{ kind: "network", changes: readable(others, heardChangeOf) } as const]),
   ];
+}
+
+function heardChangeOf(raw: RawMessage): HeardChange | undefined {
+  const event = routeEventOf(raw);
+  return event && { ...event, port: raw.portId };
 }
 
 function turnedIn(raw: RawMessage): TurnedSetting | undefined {

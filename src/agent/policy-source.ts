@@ -5,8 +5,8 @@
 import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
 import { readdirSync, readFileSync, statSync, watch, type FSWatcher } from "node:fs";
 import { dirname, join } from "node:path";
-import { messageOf } from "../error.ts";
-import type { DesiredNat } from "./desired.ts";
+import { codeOf, messageOf } from "../error.ts";
+import type { PolicyWish } from "./desired.ts";
 import { readMasqFiles, type MasqFile } from "../policy/dialects/ip-masq-agent.ts";
 import { parsePolicy } from "../policy/policy-file.ts";
 
@@ -19,7 +19,7 @@ export type PolicyPlace =
 
 export interface PolicyState {
   /** What holds: the last that could be read. */
-  readonly policy: DesiredNat | undefined;
+  readonly policy: PolicyWish | undefined;
   /** Why the file as it is now does not hold; undefined when it does. */
   readonly trouble: string | undefined;
   readonly warnings: readonly string[];
@@ -111,11 +111,11 @@ async function understood(
   if (place.dialect === "wayout") {
     const [file] = files;
     if (file?.text === undefined) throw new Error(`there is no ${place.path}`);
-    const { backend, intent } = await parsePolicy(file.text, file.name);
-    return { policy: { backend, intent }, warnings: [] };
+    const { backend, intent, admit } = await parsePolicy(file.text, file.name);
+    return { policy: { backend, intent, admit }, warnings: [] };
   }
   const { intent, warnings } = await readMasqFiles(files, { dialect: place.dialect, sources: place.sources });
-  return { policy: { backend: DEFAULT_BACKEND, intent }, warnings };
+  return { policy: { backend: DEFAULT_BACKEND, intent, admit: [] }, warnings };
 }
 
 function filesOf({ dialect, path }: PolicyPlace): MasqFile[] {
@@ -137,7 +137,7 @@ function textOf(path: string): string | undefined {
       throw new Error(`${path} has ${about.size} bytes; at most ${MOST_BYTES} are read`);
     return readFileSync(path, "utf8");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    if (codeOf(error) === "ENOENT") return undefined;
     throw error;
   }
 }

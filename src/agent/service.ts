@@ -1,18 +1,26 @@
 /** The agent with everything around it: journal, metrics, API. */
+import { Admission, NO_ADMISSION } from "../admission/admission.ts";
 import { messageOf, WayoutError } from "../error.ts";
-import { isContainersOwn } from "../kernel/mounts.ts";
+import { removeAtWish } from "../nat/installed.ts";
+import { inNatQueue } from "../nat/lock.ts";
+import { POLICY_OWNER } from "../policy/policy.ts";
+import { ProcessWatch } from "../kernel/bpf/processes.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { selfCommand } from "../self.ts";
-import { Agent } from "./agent.ts";
+import { Agent, agentDirectory } from "./agent.ts";
 import { SelfAsker, type Answered } from "./api/ask-self.ts";
 import { EventFeed } from "./api/event-feed.ts";
 import { ApiServer, type ServerOptions } from "./api/server.ts";
 import { AgentView } from "./api/view.ts";
-import { Historian } from "./historian.ts";
+import { TableHistory } from "./table-history.ts";
+import { Historian, type EventSink } from "./historian.ts";
 import { Journal } from "./journal/journal.ts";
 import type { AgentLog } from "./log.ts";
 import { Looks } from "./look/looks.ts";
+import { PageDoor } from "./page/door.ts";
+import { pageFiles } from "./page/files.ts";
+import type { PageFiles } from "./page/page-files.ts";
 import { NetworkNotes } from "./network-notes.ts";
 import { AgentMetrics, type TableFigures } from "./metrics.ts";
 import { PolicySource, type PolicyPlace, type PolicyState } from "./policy-source.ts";
@@ -30,13 +38,17 @@ export interface ServiceOptions {
   readonly remotePeers: boolean;
   /** Whether to look at the whole node after changes: what became of which pod, for journal and metrics. */
   readonly looks: boolean;
+  /** Where the node is a lab's: over it the page breaks and mends, and traces packets to this destination. */
+  readonly lab?: { readonly destination: string };
   /** Where the policy stands; without one only what attach and the plugin want is kept. */
   readonly policy?: PolicyPlace;
+  /** What the policy made goes when the agent ends in order. */
+  readonly cleanup?: boolean;
 }
 
 /** Where the agent of a node listens. */
 export function socketPath(node: NetworkNamespace): string {
-  return `/run/wayout/agent/${node.cookie}.sock`;
+  return `${agentDirectory()}/${node.cookie}.sock`;
 }
 
 export class AgentService {
@@ -46,12 +58,15 @@ export class AgentService {
   readonly #agent: Agent;
   readonly #server: ApiServer;
   readonly #looks: Looks | undefined;
+  readonly #table: TableHistory;
+  readonly #door: PageDoor | undefined;
+  readonly #processes: ProcessWatch | undefined;
   #policy: PolicySource | undefined;
 
   /** Started, with its policy in force. @throws WayoutError `agent-runs`, `port-in-use`, `bad-token-file`, `no-privilege` */
   static async start(options: ServiceOptions): Promise<AgentService> {
-    requireSharedRun();
-    const service = new AgentService(options);
+    const files = options.listen === undefined ? undefined : await pageFiles();
+    const service = new AgentService(options, files);
     const { policy, log } = options;
     if (policy !== undefined) {
       service.#policy = await PolicySource.open(policy, (state) =>
@@ -63,10 +78,15 @@ export class AgentService {
     return service;
   }
 
-  private constructor(private readonly options: ServiceOptions) {
+  private constructor(
+    private readonly options: ServiceOptions,
+    files: PageFiles | undefined,
+  ) {
     const { node, log, listen } = options;
     // What only needs reading comes first: nothing is to be undone when it fails.
     const token = listen === undefined ? "" : readToken(options.tokenPath);
+    this.#door = files === undefined ? undefined : new PageDoor(files, token);
+    this.#table = new TableHistory(node);
     this.#journal = openJournal(options.journal, log);
     this.#feed = new EventFeed(this.#journal);
     const asker = new SelfAsker((words) => runIn(node, words));
@@ -74,10 +94,17 @@ export class AgentService {
       () => tableFigures(asker),
       () => this.#agent.troubles().length === 0,
     );
-    this.#historian = new Historian(this.#journal, notesOf(node), (event, id, step) => {
+    this.#processes = watchProcesses(log);
+    const told: EventSink = (event, id, step) => {
       metrics.recorded(event, step);
       this.#feed.put(event, id);
+    };
+    this.#historian = new Historian(this.#journal, notesOf(node), told, Date.now, process.pid, {
+      process: (pid) => this.#processes?.process(pid),
+      settingWrites: () => this.#processes?.settingWrites() ?? [],
+      inode: node.inode,
     });
+    this.#historian.resume();
     try {
       const policy = {
         wanted: () => this.#policy?.state.policy,
@@ -97,20 +124,33 @@ export class AgentService {
     }
     try {
       this.#server = new ApiServer({
-        view: new AgentView(this.#agent, asker, this.#feed, this.#journal, () => metrics.text()),
+        view: new AgentView(this.#agent, asker, this.#feed, this.#journal, () => metrics.text(), {
+          figures: () => this.#table.kept,
+          pageUrl: () => this.pageUrl(),
+          ...(options.lab === undefined ? {} : { lab: true, destination: options.lab.destination }),
+        }),
         rules: {
           token,
           hosts: new Set(options.hosts.map((host) => host.toLowerCase())),
           remotePeers: options.remotePeers,
+          ...(this.#door === undefined ? {} : { isPage: this.#door.isGuest }),
         },
         socket: socketPath(node),
         ...(listen === undefined ? {} : { listen }),
+        ...(this.#door === undefined ? {} : { page: this.#door }),
       });
     } catch (error) {
       this.#looks?.stop();
       void this.#agent.stop().finally(() => this.#closeRecords());
       throw error;
     }
+  }
+
+  /** The page's address with a code for one browser, for a minute; undefined without HTTP. */
+  pageUrl(): string | undefined {
+    const [url, door] = [this.#server.url, this.#door];
+    // The fragment stays in the browser: no server, no log, no referrer has the code.
+    return url === undefined || door === undefined ? undefined : `${url}/#code=${door.code()}`;
   }
 
   #looking(metrics: AgentMetrics): Looks {
@@ -130,7 +170,7 @@ export class AgentService {
     const text =
       trouble === undefined
         ? `${path} is in force: ${policy?.intent.sources.length ?? 0} sources, ${policy?.intent.untranslated.length ?? 0} destinations left untranslated`
-        : `${path} cannot be used, and what it said before stays in force: ${trouble}`;
+        : `${path} cannot be used, and the policy before stays in force: ${trouble}`;
     log.write(trouble === undefined ? "info" : "error", "policy", { path, message: text });
     this.#historian.record({ at: Date.now(), kind: "policy", object: path, text });
     this.#agent.wake();
@@ -142,29 +182,44 @@ export class AgentService {
     this.#feed.close();
     await this.#server.close();
     await this.#agent.stop();
+    if (this.options.cleanup === true) await this.#cleanUp();
     this.#closeRecords();
+  }
+
+  /** The policy's rules and doors. Those of attached namespaces and CNI networks are not the agent's to take. */
+  async #cleanUp(): Promise<void> {
+    const { node, log } = this.options;
+    const removedFrom = await inNatQueue(node, "removing the policy's rules", () =>
+      removeAtWish(node, POLICY_OWNER),
+    );
+    const { changes, failures } = await new Admission(node).settleAll(NO_ADMISSION);
+    for (const message of failures) log.write("error", "cleanup", { message });
+    log.write("info", "cleanup", { rules: removedFrom.join(", "), doors: changes.length });
   }
 
   #closeRecords(): void {
     this.#feed.close();
+    this.#table[Symbol.dispose]();
     this.#historian[Symbol.dispose]();
+    this.#processes?.close();
     this.#journal?.close();
   }
 }
 
-/** A second agent, and every `attach`, must meet the same locks, in whatever container they run. @throws WayoutError */
-function requireSharedRun(): void {
-  if (!isContainersOwn(RUN)) return;
-  throw new WayoutError({
-    code: "run-not-shared",
-    kind: "machine",
-    doing: "starting the agent",
-    said: `${RUN} is this container's own, so that its locks keep nobody outside waiting`,
-    todo: `Mount the node's into it: ${RUN}:${RUN}.`,
-  });
+/** Who may not load BPF reads of processes what /proc still has. */
+function watchProcesses(log: AgentLog): ProcessWatch | undefined {
+  try {
+    const watch = ProcessWatch.open();
+    if (watch.blindToSettings !== undefined)
+      log.write("info", "culprits", { message: `who writes settings is not seen: ${watch.blindToSettings}` });
+    return watch;
+  } catch (error) {
+    log.write("info", "culprits", {
+      message: `parents of processes are not learnt beforehand: ${messageOf(error)}`,
+    });
+    return undefined;
+  }
 }
-
-const RUN = "/run/wayout";
 
 function notesOf(node: NetworkNamespace): NetworkNotes {
   return new NetworkNotes(() => {

@@ -2,7 +2,7 @@
 import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
 import { constants } from "node:fs";
 import { dirname } from "node:path";
-import { messageOf, WayoutError } from "../error.ts";
+import { codeOf, messageOf, WayoutError } from "../error.ts";
 
 export const TOKEN_PATH = "/var/lib/wayout/token";
 const TOKEN_BYTES = 32;
@@ -28,7 +28,7 @@ function make(path: string): string | undefined {
   try {
     fd = openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST") return undefined;
+    if (codeOf(error) === "EEXIST") return undefined;
     throw error;
   }
   try {

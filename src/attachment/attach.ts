@@ -1,4 +1,11 @@
-/** `wayout attach`: a namespace of this node gets a way out, or everything stays as it was. */
+/**
+ * Room `attachment/`: `wayout attach`: a namespace of this node gets a way out, or everything stays as it was.
+ *
+ * In: a namespace, and wishes about bridge, subnet, address, translation.
+ * Out: an attachment with what was made, notes, and problems (health.ts) where it does not work.
+ * Touches: the namespace; a bridge, forwarding, NAT rules; /run/wayout/attachments and /etc/netns/NAME/resolv.conf.
+ *   Recorded before it is made, so that the next command can undo what a killed one left.
+ */
 import { BACKENDS } from "../nat/backends/backends.ts";
 import { command, commandIn } from "../text/command.ts";
 import { existsSync } from "node:fs";
@@ -10,10 +17,10 @@ import { openNat } from "../nat/open.ts";
 import { build, networkOf, withAttachment } from "./build.ts";
 import { attachmentProblems } from "./inspect.ts";
 import type { AttachmentNode } from "./node.ts";
-import { outsideOf, type Outside } from "./outside.ts";
+import { outsideOf, type Outside } from "../ways-out/outside.ts";
 import { natIntentOf } from "./translation.ts";
 import { hasDefaultRoute, planAttachment } from "./plan.ts";
-import type { Problem } from "./problem.ts";
+import type { Problem } from "../ways-out/problem.ts";
 import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
 import { checkRequest, pathOfLabel, type AttachRequest } from "./request.ts";
 import { planResolver } from "./resolver.ts";
@@ -93,7 +100,7 @@ function told(node: AttachmentNode, done: Omit<Attached, "outside">): Attached {
   const stranded = attachment.addresses.filter((_, index) => outside[index]!.interface === undefined);
   if (stranded.length === 0) return { ...done, outside };
   const families = stranded.map((address) => (address.includes(":") ? "IPv6" : "IPv4"));
-  const note = `this machine itself has no default route (${families.join(", ")}): it reaches nothing outside, nor does the namespace`;
+  const note = `this machine has no default route (${families.join(", ")}): neither it nor the namespace reaches anything outside`;
   return { ...done, outside, notes: [...notes, note] };
 }
 

@@ -1,4 +1,5 @@
 /** Makes and unmakes what a record describes. Every step can be done twice, and undone without having been done. */
+import { isRefusal } from "../error.ts";
 import { createNamedNamespace, NetworkNamespace } from "../kernel/namespace.ts";
 import { openNat } from "../nat/open.ts";
 import type { AttachmentNode } from "./node.ts";
@@ -23,12 +24,6 @@ export function openPod(attachment: AttachmentRecord): NetworkNamespace | undefi
   if (attachment.cookie === undefined || namespace.cookie === attachment.cookie) return namespace;
   namespace.close();
   return undefined;
-}
-
-/** Whether an error only says that this user may not look. */
-export function isRefusal(error: unknown): boolean {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  return code === "EPERM" || code === "EACCES" || code === "no-privilege";
 }
 
 export function networkOf(record: NodeRecord, attachment: AttachmentRecord): NetworkRecord {

@@ -1,39 +1,55 @@
-/** How the attachments of this node are doing. */
+/** What attachments promised: a record says it, ways-out/ compares it with the kernel. */
+import { ipFamily } from "../address/ip.ts";
+import { isRefusal } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import { driftText, MISSING } from "../nat/backend.ts";
+import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { BACKENDS } from "../nat/backends/backends.ts";
 import { openNat } from "../nat/open.ts";
-import { isRefusal, networkOf, openPod } from "./build.ts";
-import { nodeProblems, podProblems } from "./health.ts";
+import { defaultRoutes, linkProblems, type ExpectedLink } from "../ways-out/expected.ts";
+import { exitsOf } from "../ways-out/outside.ts";
+import { forwardingProblems, natProblems, problem, type Problem } from "../ways-out/problem.ts";
+import type { AttachedWaysOut } from "../ways-out/ways-out.ts";
+import { networkOf, openPod } from "./build.ts";
 import type { AttachmentNode } from "./node.ts";
-import { problem, type Problem, type ProblemCode } from "./problem.ts";
 import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
-import { forwardingNeeded } from "./settings.ts";
+import { familiesOf, forwardingNeeded } from "./settings.ts";
 import { natIntentOf } from "./translation.ts";
 
-/** An attachment with what is wrong with it. */
-export interface InspectedAttachment {
-  readonly attachment: AttachmentRecord;
-  readonly network: NetworkRecord;
-  /** Empty when the way out stands. undefined: this user may not look. */
-  readonly problems: readonly Problem[] | undefined;
+/** Every attachment of the node, in the order in which they were made. */
+export function attachedWaysOut(node: AttachmentNode): AttachedWaysOut {
+  const record = node.store.read();
+  const { networks, attachments } = record;
+  const ofNetwork = new Map(
+    networks.map((network) => [network.bridge, seen(() => networkProblems(node, record, network))]),
+  );
+  return {
+    pods: attachments.map((attachment) => {
+      const network = networkOf(record, attachment);
+      const own = seen(() => {
+        using pod = openPod(attachment);
+        return ownProblems(node, network, attachment, pod);
+      });
+      const shared = ofNetwork.get(network.bridge);
+      return {
+        kind: "attach",
+        name: attachment.label,
+        network: network.bridge,
+        bridge: network.bridge,
+        interface: attachment.interface,
+        path: attachment.path,
+        addresses: attachment.addresses,
+        gateways: network.gateways,
+        problems: own === undefined || shared === undefined ? undefined : [...own, ...shared],
+      };
+    }),
+    intents: networks
+      .filter(({ backend }) => BACKENDS[backend].translates)
+      .map((network) => natIntentOf(network, sharing(record, network))),
+  };
 }
 
-/** Every attachment of the node, in the order in which they were made. */
-export function inspectAttachments(node: AttachmentNode): InspectedAttachment[] {
-  const record = node.store.read();
-  const ofNetwork = new Map(
-    record.networks.map((network) => [network.bridge, seen(() => networkProblems(node, record, network))]),
-  );
-  return record.attachments.map((attachment) => {
-    const network = networkOf(record, attachment);
-    const own = seen(() => {
-      using pod = openPod(attachment);
-      return linkProblems(node, network, attachment, pod);
-    });
-    const shared = ofNetwork.get(network.bridge);
-    const problems = own === undefined || shared === undefined ? undefined : [...own, ...shared];
-    return { attachment, network, problems };
-  });
+function sharing({ attachments }: NodeRecord, network: NetworkRecord): AttachmentRecord[] {
+  return attachments.filter(({ bridge }) => bridge === network.bridge);
 }
 
 /** What was found; undefined when this user may not look. */
@@ -54,40 +70,46 @@ export function attachmentProblems(
   pod: NetworkNamespace,
 ): Problem[] {
   const network = networkOf(record, attachment);
-  return [...linkProblems(node, network, attachment, pod), ...networkProblems(node, record, network)];
+  return [...ownProblems(node, network, attachment, pod), ...networkProblems(node, record, network)];
 }
 
-function linkProblems(
+function ownProblems(
   node: AttachmentNode,
   network: NetworkRecord,
   attachment: AttachmentRecord,
   pod: NetworkNamespace | undefined,
 ): Problem[] {
   if (attachment.phase !== "attached") {
-    return [problem("half-made", `half-made: a run was killed while ${attachment.phase} it`)];
+    return [problem("half-made", `incomplete: a wayout command was killed while ${attachment.phase} it`)];
   }
   if (pod === undefined) return [problem("pod-namespace-gone", "the namespace is gone")];
-  const hasFamily = (gateway: string): boolean =>
-    attachment.addresses.some((address) => address.includes(":") === gateway.includes(":"));
-  const expected = { ...attachment, gateways: network.gateways.filter(hasFamily) };
-  return [...podProblems(pod, expected), ...nodeProblems(node.route, expected)];
+  using inside = Rtnetlink.open(pod);
+  return linkProblems(node.route, inside, expectedLink(attachment, network));
+}
+
+function expectedLink(attachment: AttachmentRecord, network: NetworkRecord): ExpectedLink {
+  const families = new Set(attachment.addresses.map((text) => ipFamily(text.split("/")[0]!)));
+  const gateways = network.gateways.filter((text) => families.has(ipFamily(text.split("/")[0]!)));
+  const { interface: name, addresses, hostInterface, bridge } = attachment;
+  return { interface: name, addresses, hostInterface, bridge, gateways, routes: defaultRoutes(gateways) };
 }
 
 /** What is wrong for everybody on the bridge. */
 function networkProblems(node: AttachmentNode, record: NodeRecord, network: NetworkRecord): Problem[] {
   using nat = openNat(network.backend, node.namespace);
-  const sharing = record.attachments.filter(({ bridge }) => bridge === network.bridge);
+  const families = familiesOf(network);
+  const bridge = node.route.linkState(network.bridge);
+  const exits = exitsOf(node.route, families);
   return [
-    ...forwardingNeeded(node, network).map(({ name, before }) =>
-      problem(codeOfSetting(name), `${name} is ${before}`),
-    ),
-    ...nat
-      .verify(natIntentOf(network, sharing))
-      .map((drift) => problem(drift.found === MISSING ? "nat-missing" : "nat-drift", driftText(drift))),
+    ...(bridge === undefined ? [] : forwardingProblems(families, bridge, node.namespace, exits)),
+    ...advertisementProblems(node, network),
+    ...natProblems(nat.verify(natIntentOf(network, sharing(record, network)))),
   ];
 }
 
 /** With forwarding goes accept_ra, without which the node loses the routes that it was told of. */
-function codeOfSetting(name: string): ProblemCode {
-  return name.endsWith(".accept_ra") ? "router-advertisement-lost" : "forwarding-off";
+function advertisementProblems(node: AttachmentNode, network: NetworkRecord): Problem[] {
+  return forwardingNeeded(node, network)
+    .filter(({ name }) => name.endsWith(".accept_ra"))
+    .map(({ name, before }) => problem("router-advertisement-lost", `${name} is ${before}`));
 }

@@ -171,7 +171,7 @@ function newGateway(
       kind: "usage",
       doing,
       said: `the subnet ${cidrText(subnet)} overlaps ${hit.by}`,
-      todo: "Name a subnet this node has no way to yet, or leave --subnet out: a free one is then found.",
+      todo: "Name a subnet that overlaps no route of this node, or leave --subnet out: a free one is then chosen.",
       details: { subnet: cidrText(subnet), overlaps: cidrText(hit.cidr), by: hit.by },
     });
   }

@@ -4,7 +4,7 @@ import { AddressError, canonicalIp, ipFamily } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import { NETNS_DIRECTORY } from "../kernel/namespace.ts";
 import type { NatBackendName } from "../nat/backends/backends.ts";
-import { isInterfaceName } from "../nat/intent.ts";
+import { isPlainInterfaceName } from "../nat/intent.ts";
 
 export const DEFAULT_BRIDGE = "wayout0";
 export const DEFAULT_INTERFACE = "eth0";
@@ -71,12 +71,12 @@ function checkLabel(label: string, doing: string): void {
     code: "bad-namespace-name",
     kind: "usage",
     doing,
-    said: `"${label}" is neither a name that 'ip netns' could show nor an absolute path`,
+    said: `"${label}" is neither a name for 'ip netns' nor an absolute path`,
   });
 }
 
 function checkInterface(name: string | undefined, flag: string, doing: string): void {
-  if (name === undefined || isInterfaceName(name)) return;
+  if (name === undefined || isPlainInterfaceName(name)) return;
   const bytes = Buffer.byteLength(name);
   const why =
     bytes > 15

@@ -3,28 +3,29 @@
  * rules and namespaces at a reboot, and /run forgets with it.
  */
 import { readFileSync } from "node:fs";
-import { dirname } from "node:path";
 import * as v from "valibot";
-import { messageOf, WayoutError } from "../error.ts";
+import { codeOf, messageOf, WayoutError } from "../error.ts";
 import { removeReplaced, replaceFile } from "../kernel/durable-file.ts";
 import { FileLock } from "../kernel/file-lock.ts";
 import { makeDirectory, removeIfEmpty } from "../kernel/file.ts";
 import { queueFor } from "../kernel/lock-queue.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { runDirectory } from "../kernel/run-directory.ts";
+import { requireSharedRun } from "../kernel/shared-run.ts";
 import { SystemError } from "../linux/errno.ts";
 import { inNatQueue } from "../nat/lock.ts";
 import { EMPTY, nodeRecord, type NodeRecord } from "./record.ts";
 
-const DIRECTORY = "/run/wayout/attachments";
 /** How long a command waits for one that is at work; each takes a fraction of a second. */
-const PATIENCE_MS = 20_000;
+const TIMEOUT_MS = 20_000;
 
 /** The records of one node. */
 export class AttachmentStore {
   readonly path: string;
+  readonly #directory = `${runDirectory()}/attachments`;
 
   constructor(private readonly node: NetworkNamespace) {
-    this.path = `${DIRECTORY}/${node.cookie}.json`;
+    this.path = `${this.#directory}/${node.cookie}.json`;
   }
 
   /** @throws WayoutError bad-record when the file is not one of ours */
@@ -33,7 +34,7 @@ export class AttachmentStore {
     try {
       text = readFileSync(this.path, "utf8");
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") return EMPTY;
+      if (codeOf(error) === "ENOENT") return EMPTY;
       throw error;
     }
     try {
@@ -44,7 +45,7 @@ export class AttachmentStore {
         kind: "broken",
         doing: `reading ${this.path}`,
         said: messageOf(error),
-        todo: "It lists what 'wayout attach' made. Move it away only after taking that down by hand.",
+        todo: "It lists what 'wayout attach' made. Delete those objects by hand before you move the file away.",
         cause: error,
       });
     }
@@ -59,7 +60,7 @@ export class AttachmentStore {
       if (record.attachments.length === 0 && record.networks.length === 0) removeReplaced(this.path);
       else {
         // The lock made it, unless /run is read-only or full: then this is what says so.
-        makeDirectory(DIRECTORY, 0o755);
+        makeDirectory(this.#directory, 0o755);
         replaceFile(this.path, `${JSON.stringify(record, null, 2)}\n`);
       }
     } catch (error) {
@@ -68,7 +69,7 @@ export class AttachmentStore {
         kind: "machine",
         doing: `writing ${this.path}`,
         said: messageOf(error),
-        todo: "Make room under /run: nothing is made or changed that could not be remembered.",
+        todo: "Make room under /run: wayout changes nothing that it cannot record.",
         cause: error,
       });
     }
@@ -78,16 +79,17 @@ export class AttachmentStore {
    * Runs `work` while no other command changes attachments, or the NAT of this node. Who came first is served first.
    * Waiting lets signals through; `work` is synchronous, so that none can cut it in two.
    * @param signal ends the waiting
-   * @throws WayoutError busy, interrupted, no-privilege
+   * @throws WayoutError busy, interrupted, run-not-shared, no-privilege
    */
   async locked<T>(doing: string, work: () => T, signal?: AbortSignal): Promise<T> {
+    requireSharedRun(this.node, doing);
     const lock = await this.#queue(doing, signal);
     try {
       return await inNatQueue(this.node, doing, work, signal);
     } finally {
       lock.remove();
-      removeIfEmpty(DIRECTORY);
-      removeIfEmpty(dirname(DIRECTORY));
+      removeIfEmpty(this.#directory);
+      removeIfEmpty(runDirectory());
     }
   }
 
@@ -104,7 +106,7 @@ export class AttachmentStore {
 
   async #queue(doing: string, signal: AbortSignal | undefined): Promise<FileLock> {
     try {
-      return await queueFor(`${this.path}.lock`, { doing, patienceMs: PATIENCE_MS, signal });
+      return await queueFor(`${this.path}.lock`, { doing, timeoutMs: TIMEOUT_MS, signal });
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
       const denied = error.code === "EACCES" || error.code === "EPERM";
@@ -112,10 +114,10 @@ export class AttachmentStore {
         code: denied ? "no-privilege" : "record-not-written",
         kind: "machine",
         doing,
-        said: denied ? `this user may not write to ${DIRECTORY} (${error.code})` : error.message,
+        said: denied ? `this user may not write to ${this.#directory} (${error.code})` : error.message,
         todo: denied
           ? "Run it as root."
-          : "Make room under /run: nothing is made or changed that could not be remembered.",
+          : "Make room under /run: wayout changes nothing that it cannot record.",
         cause: error,
       });
     }

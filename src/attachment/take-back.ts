@@ -157,7 +157,7 @@ function leaveBridge({ route, namespace }: AttachmentNode, network: NetworkRecor
   if (link === undefined || link.kind !== "bridge") return undefined;
   if (network.before === undefined) {
     if (removeBridge(route, network.bridge)) return undefined;
-    return `${network.bridge} stays: other interfaces are plugged into it (${command`ip link show master ${network.bridge}` ?? "ip link"})`;
+    return `${network.bridge} stays: other interfaces are attached to it (${command`ip link show master ${network.bridge}` ?? "ip link"})`;
   }
   for (const text of network.addedGateways) {
     const [address, length] = text.split("/") as [string, string];
@@ -175,7 +175,7 @@ function incomplete(attachment: AttachmentRecord, failures: readonly string[]): 
     kind: "broken",
     doing: `detaching ${attachment.label}`,
     said: failures.join("; "),
-    todo: `It is remembered as half-done; the next ${command`wayout detach ${attachment.label}` ?? "detach"} goes on.`,
+    todo: `It is recorded as half done; the next ${command`wayout detach ${attachment.label}` ?? "detach"} continues.`,
     details: { failures },
   });
 }

@@ -1,7 +1,7 @@
 import { logLine } from "./output.ts";
 import { Command, Option } from "commander";
 import { agentLog, type LogFormat } from "../agent/log.ts";
-import { JOURNAL_PATH } from "../agent/journal/place.ts";
+import { JOURNAL_PATH } from "../agent/journal/path.ts";
 import { AgentService, parseListen } from "../agent/service.ts";
 import type { PolicyPlace } from "../agent/policy-source.ts";
 import { WayoutError } from "../error.ts";
@@ -10,10 +10,11 @@ import { Interruption } from "./interruption.ts";
 import { openNamespace } from "../pods/open-namespace.ts";
 
 const HELP = `
-It listens to the kernel, and puts back what somebody took away: our rules after a flush, forwarding that was switched off, the
+It listens to the kernel, and puts back what other programs took away: our rules after a flush, forwarding that was switched off, the
 bridge of attached namespaces with its address and ports.
-While it runs, a flush of the ruleset cuts no translated connection (Linux 5.12 and later). Other people's rules stay as they
-are. Ends with SIGTERM or Ctrl-C; rules and pods stay then.
+While it runs, a flush of the ruleset cuts no translated connection (Linux 5.12 and later). Rules of other products stay as
+they are. It ends with SIGTERM or Ctrl-C; rules and pods stay then,
+but for the policy's own with --cleanup-on-exit.
 
 It answers questions (docs/openapi.json) over a socket under /run/wayout/agent, which is root's alone, and with --listen over
 HTTP: to peers on this machine that show the token.
@@ -36,6 +37,7 @@ interface AgentCommandOptions {
   readonly host: readonly string[];
   readonly remote?: true;
   readonly look: boolean;
+  readonly cleanupOnExit?: true;
   readonly tokenFile: string;
   readonly logFormat: LogFormat;
   readonly netns?: string;
@@ -44,8 +46,8 @@ interface AgentCommandOptions {
 /** `wayout agent`. */
 export function agentCommand(): Command {
   return new Command("agent")
-    .description("keeps the way out of this node's pods true, as long as it runs")
-    .option("--netns <netns|path>", "the namespace that plays the node; default: the own one")
+    .description("keeps the way out of this node's pods in place for as long as it runs")
+    .option("--netns <netns|path>", "the network namespace to take as the node; default: the current one")
     .addOption(
       new Option("--config <file>", "the policy: YAML or JSON, see examples/nat-policy.yaml").conflicts([
         "ipMasqAgentConfig",
@@ -58,11 +60,12 @@ export function agentCommand(): Command {
       ),
     )
     .option("--azure-config-dir <directory>", "the same as the files of Azure's ip-masq-agent-v2")
-    .option("--source <cidr...>", "whose packets the last two mean: they name nobody", [])
+    .option("--source <cidr...>", "the sources for the last two, whose files name none", [])
     .option("--journal <file>", "where to remember what changed; none: nowhere", JOURNAL_PATH)
     .option("--no-look", "do not look at every pod after changes: no findings in history and metrics")
-    .option("--listen <address:port>", "answer over HTTP, too: 127.0.0.1:7070; needs the token")
-    .option("--host <name...>", "a name under which it may be asked over HTTP, besides localhost", [])
+    .option("--cleanup-on-exit", "take the policy's rules and open doors away when it ends in order")
+    .option("--listen <address:port>", "answer over HTTP as well: 127.0.0.1:7070; clients need the token")
+    .option("--host <name...>", "a Host name that it answers to over HTTP, besides localhost", [])
     .option("--remote", "answer peers beyond this machine")
     .option("--token-file <file>", "the token; made when it is not there", TOKEN_PATH)
     .addOption(
@@ -78,6 +81,7 @@ export function agentCommand(): Command {
         log,
         journal: options.journal === "none" ? undefined : options.journal,
         looks: options.look,
+        cleanup: options.cleanupOnExit === true,
         tokenPath: options.tokenFile,
         hosts: options.host,
         remotePeers: options.remote === true,

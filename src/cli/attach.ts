@@ -3,10 +3,10 @@ import { Command, Option } from "commander";
 import { attach, type Attached } from "../attachment/attach.ts";
 import { detach } from "../attachment/detach.ts";
 import { AttachmentNode } from "../attachment/node.ts";
-import type { Outside } from "../attachment/outside.ts";
+import type { Outside } from "../ways-out/outside.ts";
 import { pathOfLabel, type AttachRequest } from "../attachment/request.ts";
 import { WayoutError } from "../error.ts";
-import { NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
+import { DEFAULT_BACKEND, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import { Interruption } from "./interruption.ts";
 import { printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
@@ -43,13 +43,15 @@ export function attachCommand(): Command {
     .description("give a network namespace of this machine a way out")
     .argument("<namespace>", "a name that 'ip netns' shows, or the path of a namespace")
     .option("--create", "make the namespace when it is missing; detach removes it again")
-    .option("--bridge <name>", "the bridge to plug it into (default: wayout0)")
+    .option("--bridge <name>", "the bridge to attach it to (default: wayout0)")
     .option("--subnet <cidr...>", "the bridge's subnet, one for each family (default: a free one)")
     .option("--ip <address...>", "the namespace's address, one for each family (default: the next free one)")
     .option("--interface <name>", "the interface's name in the namespace (default: eth0)")
     .option("--snat <address...>", "leave with this fixed address, one for each family (default: MASQUERADE)")
     .addOption(
-      new Option("--backend <name>", "what translates (default: nftables)").choices([...NAT_BACKENDS]),
+      new Option("--backend <name>", `what translates (default: ${DEFAULT_BACKEND})`).choices([
+        ...NAT_BACKENDS,
+      ]),
     )
     .option("--ipv6", "also over IPv6 (default: when this machine has an IPv6 default route)")
     .option("--no-ipv6", "IPv4 only")
@@ -91,7 +93,7 @@ async function giveUp(node: AttachmentNode, namespace: string, attached: Attache
     code: "interrupted",
     kind: "broken",
     doing: `attaching ${namespace}`,
-    said: `interrupted; ${isNew ? "everything was taken back" : "it stays attached, as it was"}`,
+    said: `interrupted; ${isNew ? "everything was undone" : "it stays attached, as it was"}`,
   });
 }
 
@@ -147,9 +149,9 @@ function attachedText(attached: Attached, obstacles: readonly Obstacle[]): strin
   const { label } = attachment;
   const name = style.strong(label);
   const head = !changed
-    ? `${name} is attached already; nothing was to do.`
+    ? `${name} is attached already; nothing was changed.`
     : mended.length > 0
-      ? `${name} was broken (${mended.map(({ text }) => text).join("; ")}) and is mended.`
+      ? `${name} text).join("; ")}) and is mended. => was broken (${mended.map(({ text }) => text).join("; ")}) and is repaired. => text).join("; ")}) and is mended.`
       : `${name} ${attachment.created ? "was made and is attached" : "is attached"}.`;
   const enter = commandIn(pathOfLabel(label), command`COMMAND`);
   const rows = [
@@ -170,7 +172,7 @@ function attachedText(attached: Attached, obstacles: readonly Obstacle[]): strin
 
 function obstacleText({ text, fix }: Obstacle): string {
   const ways = fix.map((line) => `  ${style.hint("→")} ${style.command(line)}\n`).join("");
-  return `${style.bad("✗")} It will not get out yet: ${text}\n${ways}`;
+  return `${style.bad("✗")} It cannot reach the outside yet: ${text}\n${ways}`;
 }
 
 function outsideText(outside: Outside, backend: NatBackendName): string {

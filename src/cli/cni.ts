@@ -10,7 +10,7 @@ import {
   uninstall,
   type Installed,
 } from "../cni/install.ts";
-import { judgeAttachments, type Doubt } from "../cni/left-over.ts";
+import { judgeAttachments, type Unproven } from "../cni/left-over.ts";
 import { linksOf } from "../cni/network-state.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { cachedAttachments, cacheDirectories } from "../pods/cni-cache.ts";
@@ -20,6 +20,9 @@ import { style } from "./style.ts";
 const HELP = `
 As a CNI plugin (type "wayout") this very program connects pods for containerd, CRI-O, podman and Kubernetes. In a
 network that uses the reference plugins, changing "type": "bridge" to "type": "wayout" is all there is to do.
+
+What is wrong when CHECK or STATUS fails (codes 110 and 51) stands in the error's "details", first of all:
+problems=CODE,CODE; and then what to do. The codes are those of 'wayout list --json', mostly the doctor's.
 
 Examples:
   wayout cni install --subnet 10.213.0.0/24 --subnet fd00:213::/64
@@ -42,8 +45,8 @@ interface InstallOptions extends Directories {
 
 const GC_HELP = `
 A pod's interface is taken only when its runtime has forgotten it: the runtime's cache holds other pods of the network
-and not this one, no process and no name holds its namespace, and it is older than ten minutes. What is not proven is
-named and stays.`;
+and not this one, no process and no name holds its namespace, and it is older than ten minutes. An interface for
+which that is not proven is named and stays.`;
 
 interface GcOptions extends Directories {
   readonly dryRun?: true;
@@ -53,7 +56,7 @@ interface GcOptions extends Directories {
 interface CollectedNetwork extends Collected {
   readonly network: string;
   /** What stays though nobody seems to use it. */
-  readonly doubts: readonly Doubt[];
+  readonly doubts: readonly Unproven[];
   /** Why nothing was judged, and nothing taken. */
   readonly refusal?: string;
 }
@@ -67,7 +70,10 @@ export function cniCommand(): Command {
     .option("--bridge <name>", "its bridge", "cni0")
     .option("--subnet <cidr>", "its subnet, once for each family (default: a free one)", collect)
     .option("--mtu <bytes>", "MTU of the pods' interfaces (default: the kernel's)", Number)
-    .option("--no-masquerade", "pods leave with their own addresses: the network outside routes them back")
+    .option(
+      "--no-masquerade",
+      "do not translate: the network outside has a route back to the pods' addresses",
+    )
     .action((options: InstallOptions) => {
       const installed = install({
         binDirectory: options.binDir,
@@ -82,7 +88,7 @@ export function cniCommand(): Command {
       else tell(installedText, installed);
     });
   withDirectories(command.command("uninstall"))
-    .description("take both away again")
+    .description("remove both again")
     .option("--force", "even while pods are attached")
     .action(async (options: Directories & { readonly force?: true }) => {
       const networks = readNetworks(options.confDir);
@@ -168,11 +174,13 @@ function installedText(installed: Installed): string {
     `${style.good("✓")} ${conflist}${wroteConflist ? "" : " was there and is kept"}: ${subnets.map(style.address).join(" and ")}`,
     ...(loopback === undefined
       ? []
-      : [`${style.good("✓")} ${loopback}: no other plugin loopback was there, so this program is it`]),
+      : [
+          `${style.good("✓")} ${loopback}: the plugin loopback was missing; this program is installed as that, too`,
+        ]),
     ...(portmap
       ? []
       : [
-          `${style.warn("!")} there is no plugin portmap beside it: ports that pods publish (hostPort) lead nowhere`,
+          `${style.warn("!")} the plugin portmap is not installed: ports that pods publish (hostPort) do not work`,
         ]),
     ...shadowedBy.map(
       (name) => `${style.warn("!")} ${name} sorts before it: runtimes take that network first`,
@@ -196,10 +204,12 @@ function collectedText(networks: readonly CollectedNetwork[], dryRun: boolean, d
       }
       const found = [
         ...links.map(({ name, alias }) => `link ${name} (${alias})`),
-        ...addresses.map(({ address, owner }) => `address ${address} of ${owner === "" ? "nobody" : owner}`),
+        ...addresses.map(
+          ({ address, owner }) => `address ${address} of ${owner === "" ? "no owner" : owner}`,
+        ),
         ...checkedPorts.map((port) => `sender check of ${port}`),
         ...othersRules.map((pod) => `another plugin's rules of ${pod}`),
-        ...(natRules ? ["its NAT rules, for nobody is left"] : []),
+        ...(natRules ? ["its NAT rules, for it has no pods left"] : []),
       ];
       const stays = doubts.map(
         ({ what, why }) => `${style.warn("!")} ${style.strong(network)}: ${what} stays: ${why}\n`,

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { LOOKER } from "../agent/look/name.ts";
+import { PAINTER } from "../agent/picture/name.ts";
 import { POD_FILE_READER } from "../pods/reader-process.ts";
 import { LAB_PROCESSES } from "../lab/processes.ts";
 
@@ -17,7 +18,7 @@ export interface CommandEntry {
 export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "lab",
-    summary: "the way out, step by step, in throw-away namespaces; and a place to play",
+    summary: "the way out, step by step, in throw-away namespaces; and a lab to practise in",
     load: async () => (await import("./lab.ts")).labCommand(),
   },
   {
@@ -27,12 +28,12 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "detach",
-    summary: "take it back",
+    summary: "undo attach",
     load: async () => (await import("./detach.ts")).detachCommand(),
   },
   {
     name: "list",
-    summary: "who has a way out on this machine, and whether it stands",
+    summary: "the namespaces with a way out on this machine, and whether it works",
     load: async () => (await import("./list.ts")).listCommand(),
   },
   {
@@ -47,7 +48,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "conntrack",
-    summary: "the table: list, watch, stats, flush",
+    summary: "the connection tracking table: list, watch, stats, flush",
     load: async () => (await import("./conntrack.ts")).conntrackCommand(),
   },
   {
@@ -57,7 +58,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "doctor",
-    summary: "why can this pod not reach the outside? the checklist, with evidence and cure",
+    summary: "why can this pod not reach the outside? the checklist, with evidence and fix",
     load: async () => (await import("./doctor.ts")).doctorCommand(),
   },
   {
@@ -67,12 +68,17 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: "agent",
-    summary: "keeps all of it true, as long as it runs",
+    summary: "keeps all of it in place for as long as it runs",
     load: async () => (await import("./agent.ts")).agentCommand(),
   },
   {
+    name: "page",
+    summary: "the agent's page in a browser: prints the address that lets you in",
+    load: async () => (await import("./page.ts")).pageCommand(),
+  },
+  {
     name: "history",
-    summary: "what changed on this node, when, and by whom: the agent's journal",
+    summary: "what changed on this node, when, and by which program: the agent's journal",
     load: async () => (await import("./history.ts")).historyCommand(),
   },
   {
@@ -90,6 +96,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     name: LOOKER,
     summary: "started by wayout itself",
     load: async () => (await import("./agent-look.ts")).agentLookCommand(),
+    hidden: true,
+  },
+  {
+    name: PAINTER,
+    summary: "started by wayout itself",
+    load: async () => (await import("./agent-picture.ts")).agentPictureCommand(),
     hidden: true,
   },
   ...Object.values(LAB_PROCESSES).map((name) => ({

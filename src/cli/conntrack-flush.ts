@@ -4,11 +4,11 @@ import { FlowPrinter } from "../flows/flow-printer.ts";
 import { flowRecord } from "../flows/flow-record.ts";
 import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
 import { untilOutputCloses, writeOut } from "./byte-sink.ts";
-import { compiledFilterOf, withFilters, type TableOptions } from "./conntrack-options.ts";
+import { compiledFilterOf, withFilters, type FlowTableOptions } from "./conntrack-options.ts";
 import { emptyTableHint, openTable, podReader } from "./conntrack-table.ts";
 import { note, printJson } from "./output.ts";
 
-interface FlushOptions extends TableOptions {
+interface FlushOptions extends FlowTableOptions {
   all?: boolean;
   dryRun?: boolean;
 }
@@ -20,7 +20,7 @@ const BATCH_ENTRIES = 4096;
 
 export function flushCommand(): Command {
   const command = new Command("flush")
-    .description("make the kernel forget flows: what it shows, it deletes")
+    .description("delete tracked flows: those that it shows")
     .addHelpText("after", HELP)
     .option("--all", "every flow of the namespace")
     .option("--dry-run", "show what would be deleted, and delete nothing")
@@ -59,7 +59,7 @@ async function flush(options: FlushOptions): Promise<void> {
 }
 
 function endedBefore(count: number): string {
-  return count === 0 ? "" : `; ${count} had ended by themselves`;
+  return count === 0 ? "" : `; ${count} had ended already`;
 }
 
 function filterMistake(withoutFilter: boolean): WayoutError {
@@ -71,14 +71,14 @@ function filterMistake(withoutFilter: boolean): WayoutError {
       ? "without a filter this would end every translated connection of the namespace"
       : "--all and a filter contradict each other",
     todo: withoutFilter
-      ? "Say which flows (--dst, --pod, …; --dry-run shows them), or --all if you mean it."
+      ? "Name the flows (--dst, --pod, …; --dry-run shows them), or give --all."
       : "Leave one of them out.",
   });
 }
 
 const HELP = `
-A translated connection does not survive this: its next packet is looked at as a new one. That is the cure for flows
-that keep an old translation, e.g. after the outgoing address has changed.
+A translated connection does not survive this: its next packet is handled as that of a new one. That is the cure for
+flows that keep an old translation, e.g. after the outgoing address has changed.
 Entries are deleted one by one, by their identity: what is not shown stays.
 
 Examples:

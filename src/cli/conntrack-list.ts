@@ -6,7 +6,7 @@ import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { SORT_KEYS, type SortKey } from "../flows/flow-sorter.ts";
 import { untilOutputCloses } from "./byte-sink.ts";
 import { flowOutput, type FlowOutput, type OutputOptions } from "./conntrack-output.ts";
-import { compiledFilterOf, countOf, withFilters, type TableOptions } from "./conntrack-options.ts";
+import { compiledFilterOf, countOf, withFilters, type FlowTableOptions } from "./conntrack-options.ts";
 import {
   accountingHint,
   emptyTableHint,
@@ -16,7 +16,7 @@ import {
   type OpenTable,
 } from "./conntrack-table.ts";
 
-interface ListOptions extends TableOptions {
+interface ListOptions extends FlowTableOptions {
   sort?: SortKey;
   reverse?: boolean;
   limit?: string;
@@ -26,15 +26,15 @@ interface ListOptions extends TableOptions {
 
 /** From this many entries on a second thread that reads ahead pays for its start. */
 const READ_AHEAD_ENTRIES = 20_000;
-export function listCommand(): Command {
+export function conntrackListCommand(): Command {
   const command = new Command("list")
-    .description("the tracked flows, each as the translation that it is")
+    .description("the tracked flows, each shown as a translation")
     .addHelpText("after", HELP)
     .addOption(new Option("--sort <KEY>", "in order; numbers from large to small").choices(SORT_KEYS))
-    .option("--reverse", "the other way round")
+    .option("--reverse", "in reverse order")
     .option("--limit <N>", "the first N only")
     .option("--json", "one JSON array, one flow a line")
-    .option("--json-lines", "one JSON object a line, nothing around them: for streams and jq")
+    .option("--json-lines", "one JSON object a line, without an array around them: for streams and jq")
     .option("--no-pods", "do not look up which pod an address belongs to");
   return withFilters(command).action((options: ListOptions) => untilOutputCloses(() => list(options)));
 }
@@ -98,8 +98,8 @@ A line says: protocol, state, seconds until the kernel forgets the flow, and the
 
   tcp    ESTABLISHED  86399s  10.0.0.1:5432 ↔ 203.0.113.5:5432 → 198.51.100.80:443  pod=ns-blue assured
 
-Left of → is who began it, with ↔ and the address the outside sees when it is translated; right of → whom it was
-addressed to, with ↔ and who really answers. ICMP shows its id behind #. Then, where there is something to say:
+Left of → is the source, with ↔ and the address that the outside sees when it is translated; right of → the destination,
+with ↔ and the address that really answers. ICMP shows its id behind #. Then, where they are known:
 the pod, ↑packets/bytes sent and ↓received, age, unreplied, assured, mark, zone, helper, labels.
 
 Repeated filters of one kind, or values with commas, mean "one of them"; different kinds must all fit.

@@ -5,8 +5,9 @@ import { parseCidr, type Cidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
 import { DCCP_STATES, SCTP_STATES, TCP_STATES } from "../linux/conntrack/status.ts";
 import { protocolNumber } from "../linux/ip-protocol.ts";
-import { compileFilter, isEmptyFilter } from "../flows/flow-filter.ts";
-import type { CompiledFilter, DirectionFilter, FlowFilter, PortRange } from "../flows/flow-filter.ts";
+import { compileFlowFilter, isEmptyFilter } from "../flows/flow-filter.ts";
+import type { CompiledFilter, DirectionFilter, FlowFilter } from "../flows/flow-filter.ts";
+import type { PortRange } from "../linux/ip-protocol.ts";
 
 /** What commander makes of the filter options. */
 export interface FilterOptions {
@@ -35,7 +36,7 @@ export interface FilterOptions {
 }
 
 /** Options that the sub-commands share. */
-export interface TableOptions extends FilterOptions {
+export interface FlowTableOptions extends FilterOptions {
   netns?: string;
   json?: boolean;
 }
@@ -54,10 +55,10 @@ export function withFilters(command: Command): Command {
     .addOption(many("--proto <PROTO>", "tcp, udp, icmp, sctp, … or a number"))
     .option("--family <4|6>", "IPv4 or IPv6 only");
   for (const [flag, alias, what] of [
-    ["src", "orig-src", "who began the flow"],
-    ["dst", "orig-dst", "whom it was addressed to"],
-    ["reply-src", undefined, "who answers: behind DNAT the real target"],
-    ["reply-dst", undefined, "whom the answers go to: behind SNAT the outgoing address"],
+    ["src", "orig-src", "the source of the flow"],
+    ["dst", "orig-dst", "the destination of the flow"],
+    ["reply-src", undefined, "the source of the answers: after DNAT the real target"],
+    ["reply-dst", undefined, "the destination of the answers: after SNAT the outgoing address"],
   ] as const) {
     command.addOption(many(`--${flag} <CIDR>`, what));
     if (alias !== undefined) command.addOption(many(`--${alias} <CIDR>`, `the same as --${flag}`).hideHelp());
@@ -66,7 +67,7 @@ export function withFilters(command: Command): Command {
     ["sport", "orig-sport", "source port, or a range: 1024-65535"],
     ["dport", "orig-dport", "destination port"],
     ["reply-sport", undefined, "source port of the answers"],
-    ["reply-dport", undefined, "port that the answers go to: behind SNAT the one that was taken"],
+    ["reply-dport", undefined, "destination port of the answers: after SNAT the one that was chosen"],
   ] as const) {
     command.addOption(many(`--${flag} <PORTS>`, what));
     if (alias !== undefined)
@@ -77,11 +78,11 @@ export function withFilters(command: Command): Command {
     .option("--nat", "translated flows only")
     .option("--snat", "with a translated source")
     .option("--dnat", "with a translated destination")
-    .option("--unreplied", "that nobody has answered")
-    .option("--replied", "that were answered")
-    .option("--assured", "that the kernel keeps when the table is full")
-    .option("--unassured", "that it would throw out")
-    .option("--offloaded", "that a flowtable carries past the rules")
+    .option("--unreplied", "flows without an answer")
+    .option("--replied", "flows that were answered")
+    .option("--assured", "flows that the kernel keeps when the table is full")
+    .option("--unassured", "flows that it may delete then")
+    .option("--offloaded", "flows that a flowtable forwards without asking the rules")
     .option("--mark <VALUE[/MASK]>", "by the connection's mark; numbers may be hexadecimal")
     .option("--zone <N>", "of a conntrack zone")
     .option("--netns <NAME>", "the table of another namespace: a name, a path or pid:N");
@@ -127,7 +128,7 @@ export async function compiledFilterOf(
   options: FilterOptions,
 ): Promise<CompiledFilter & { readonly takesAll: boolean }> {
   const filter = await filterOf(options);
-  return { ...compileFilter(filter), takesAll: isEmptyFilter(filter) };
+  return { ...compileFlowFilter(filter), takesAll: isEmptyFilter(filter) };
 }
 
 function yesOrNo<K extends "unreplied" | "assured">(

@@ -30,7 +30,7 @@ const MOST_CPUS = 4;
 
 export function statsCommand(): Command {
   return new Command("stats")
-    .description("how full the table is, what was lost, and which source ports run out")
+    .description("how full the table is, what was lost, and which source ports are nearly used up")
     .addHelpText("after", HELP)
     .option("--top <N>", "how many pods, destinations and port groups to name", "10")
     .option("--ports <RANGE>", "the source ports that NAT may take, when the rule names a range")

@@ -54,7 +54,7 @@ async function openNamespace(text: string): Promise<NetworkNamespace> {
       said: messageOf(error),
       todo:
         code === "ENOENT"
-          ? "It vanished just now."
+          ? "It was deleted a moment ago."
           : "Entering a namespace needs CAP_SYS_ADMIN: run it as root.",
       cause: error,
     });
@@ -115,11 +115,11 @@ export async function emptyTableHint({ namespace, statistics }: OpenTable): Prom
     case "idle":
       return `Nothing has been tracked yet. A rule asks for it (${tracking.rule}), so the next packet will be.`;
     case "not-asked-for":
-      return "Nothing is tracked in this namespace: the kernel only does it when a rule with 'ct' or NAT in it asks, and there is none. 'wayout nat apply' makes one.";
+      return "Nothing is tracked in this namespace: the kernel does it only when a rule with 'ct' or NAT asks for it, and there is none. 'wayout nat apply' makes one.";
     case "unavailable":
       return "This namespace has no connection tracking: is the module loaded? modprobe nf_conntrack";
     case "unknown":
-      return `Nothing is tracked in this namespace, at least not yet; whether a rule asks for it is not known: ${tracking.why}.`;
+      return `Nothing is tracked in this namespace yet; whether a rule asks for it is not known: ${tracking.why}.`;
   }
 }
 

@@ -15,10 +15,16 @@ import { EntryScan } from "../linux/conntrack/scan.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { Wire } from "../linux/netlink/wire.ts";
 import { checkOutput, untilOutputCloses, writeOut } from "./byte-sink.ts";
-import { badOption, compiledFilterOf, countOf, withFilters, type TableOptions } from "./conntrack-options.ts";
+import {
+  badOption,
+  compiledFilterOf,
+  countOf,
+  withFilters,
+  type FlowTableOptions,
+} from "./conntrack-options.ts";
 import { checkNamespace, emptyTableHint, openTable, podReader } from "./conntrack-table.ts";
 
-interface WatchOptions extends TableOptions {
+interface WatchOptions extends FlowTableOptions {
   events?: string;
   count?: string;
   buffer?: string;
@@ -29,17 +35,17 @@ interface WatchOptions extends TableOptions {
 const IDLE_MS = 1000;
 
 const OLDER_FLOWS =
-  "Flows that began while nobody listened tell nothing of their changes and their end; sysctl -w net.netfilter.nf_conntrack_events=1 lets all later ones.";
+  "For flows that began before a program listened, the kernel announces neither changes nor their end; sysctl -w net.netfilter.nf_conntrack_events=1 changes that for later ones.";
 
 const encoder = new TextEncoder();
 
 export function watchCommand(): Command {
   const command = new Command("watch")
-    .description("what happens to flows, as it happens")
+    .description("events of flows as they happen")
     .addHelpText("after", HELP)
-    .option("--events <KINDS>", "new, update, destroy: only these, with commas between")
+    .option("--events <KINDS>", "only these of new, update and destroy, separated by commas")
     .option("--count <N>", "end after N lines")
-    .option("--buffer <MB>", "room for events that wait to be read", "128")
+    .option("--buffer <MB>", "buffer for events that wait to be read", "128")
     .option("--json", "one JSON object a line")
     .option("--no-pods", "do not look up which pod an address belongs to");
   return withFilters(command).action((options: WatchOptions) => untilOutputCloses(() => watch(options)));
@@ -166,7 +172,7 @@ class TextWatcher extends Watcher {
 
   resynced(flows: number): void {
     this.#comment(
-      `the table is known again: ${flows} flows. Lines with ? were missed as events; updates may be missing`,
+      `the table was read again: ${flows} flows. Lines with ? were missed as events; updates may be missing`,
     );
   }
 
@@ -228,11 +234,11 @@ const HELP = `
 Each line begins with new, update or destroy; the rest is as 'wayout conntrack list' has it. The kernel says less in an
 event than in a list: the state only when it changed, so that a filter by --state sees only such events.
 
-When events come faster than they are read, the kernel drops some. That is said, with their number, and the table is
-read again: what appeared or vanished meanwhile is told with a ? behind its word. Nothing is lost in silence.
+When events come faster than they are read, the kernel drops some. wayout then prints how many and reads the table
+again: flows that came or went meanwhile have a ? behind the word.
 
-By default the kernel makes events only for flows that began while somebody listened (nf_conntrack_events = 2): the end
-of an older flow is told when the table is read again, not before.
+By default the kernel makes events only for flows that began while a program listened (nf_conntrack_events = 2): the end
+of an older flow is printed only when the table is read again.
 
 With --json the first line says how many flows there are: {"event":"watching",…}. Then come new, update and destroy,
 each with its flow, and lost and resynced after an overrun.

@@ -1,21 +1,23 @@
 import { Command } from "commander";
 import { flushCommand } from "./conntrack-flush.ts";
-import { listCommand } from "./conntrack-list.ts";
+import { conntrackListCommand } from "./conntrack-list.ts";
 import { statsCommand } from "./conntrack-stats.ts";
 import { watchCommand } from "./conntrack-watch.ts";
 
 /** `wayout conntrack`: the connection tracking table, made readable. */
 export function conntrackCommand(): Command {
   return new Command("conntrack")
-    .description("the connections that the kernel tracks, as translations: who went out as whom, to where")
-    .addCommand(listCommand())
+    .description(
+      "the connections that the kernel tracks, each as a translation: source, outgoing address, destination",
+    )
+    .addCommand(conntrackListCommand())
     .addCommand(watchCommand())
     .addCommand(statsCommand())
     .addCommand(flushCommand())
     .addHelpText(
       "after",
       `
-Without connection tracking NAT would be one-way: the entry is what an answer is matched with and translated back by.
+NAT depends on connection tracking: by its entry an answer is recognised and translated back.
 The kernel tracks a namespace only while a rule with 'ct' or NAT in it asks for it there.
 
 Examples:

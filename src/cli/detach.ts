@@ -22,7 +22,7 @@ interface DetachOptions {
 /** `wayout detach NS`. */
 export function detachCommand(): Command {
   return new Command("detach")
-    .description("take back what attach gave a namespace")
+    .description("undo what attach made for a namespace")
     .argument("<namespace>", "as it was attached: 'wayout list' shows it")
     .option("--keep-namespace", "keep a namespace that attach made")
     .option("--json", "one JSON value")
@@ -51,7 +51,7 @@ function detachedText(namespace: string, { attachment, notes }: Detached): strin
   const name = style.strong(namespace);
   const head =
     attachment === undefined
-      ? `${name} is not attached; nothing was to do.`
+      ? `${name} is not attached; nothing was changed.`
       : `${name} is detached; ${freedText(attachment.addresses)} free again.`;
   return `${style.good("✓")} ${head}\n${notes.map((note) => `${style.warn("!")} ${note}\n`).join("")}`;
 }

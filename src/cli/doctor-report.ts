@@ -1,6 +1,7 @@
 /** The doctor's answer as text: the sentence, the checklist, then each finding with its evidence. */
 import type { ChecklistLine, Diagnosis, StepStatus } from "../doctor/diagnose.ts";
 import type { Finding } from "../doctor/finding.ts";
+import { groupFindings } from "../examination/group-findings.ts";
 import { style, table } from "./style.ts";
 
 const MARKS: Readonly<Record<StepStatus, string>> = { ok: "✓", broken: "✗", warned: "!", skipped: "–" };
@@ -111,30 +112,4 @@ const MOST_GAPS = 8;
 function podsText(pods: readonly string[]): string {
   const shown = pods.slice(0, 8).join(", ");
   return pods.length > 8 ? `${shown} and ${pods.length - 8} more` : shown;
-}
-
-export interface FindingGroup {
-  readonly finding: Finding;
-  readonly pods: readonly string[];
-}
-
-/** Findings with the same code and the same evidence are one; those that stop most pods come first. */
-export function groupFindings(diagnoses: readonly Diagnosis[]): FindingGroup[] {
-  const groups = new Map<string, { finding: Finding; pods: string[] }>();
-  for (const { pod, findings } of diagnoses) {
-    for (const finding of findings) {
-      // The pod's own name and address differ; what is wrong does not.
-      const fixed = finding.evidence.filter(
-        ({ source }) => !source.includes(pod) && !source.includes("packet"),
-      );
-      const key = JSON.stringify([finding.code, finding.owner, fixed]);
-      const group = groups.get(key);
-      if (group === undefined) groups.set(key, { finding, pods: [pod] });
-      else group.pods.push(pod);
-    }
-  }
-  return [...groups.values()].sort(
-    (a, b) =>
-      Number(b.finding.stopsTraffic) - Number(a.finding.stopsTraffic) || b.pods.length - a.pods.length,
-  );
 }

@@ -1,12 +1,15 @@
 import { Command, Option } from "commander";
-import { JOURNAL_PATH } from "../agent/journal/place.ts";
+import { JOURNAL_PATH } from "../agent/journal/path.ts";
 import type { Diagnosis } from "../doctor/diagnose.ts";
 import { examine, type Examination, type ExaminationRequest } from "../examination/examine.ts";
-import { diagnosisText, groupFindings, manyText } from "./doctor-report.ts";
+import { groupFindings } from "../examination/group-findings.ts";
+import { diagnosisText, manyText } from "./doctor-report.ts";
+import { hostNetworkPods } from "../pods/host-network.ts";
+import { hostNetworkText } from "./host-network-text.ts";
 import { printJson, tell } from "./output.ts";
 
 const HELP = `
-Without --to nothing is sent: the path of a packet to a public address is followed through the node's own tables, over
+Without --to nothing is sent: the path of a packet to a public address is predicted from the node's own tables, over
 IPv4 and, where the pod and the node have a default route for it, over IPv6. With --to the doctor then sends one real
 packet from inside the pod (as 'wayout trace' does) and, when that comes through, a few pings of several sizes; unless
 --no-probe.
@@ -14,9 +17,9 @@ packet from inside the pod (as 'wayout trace' does) and, when that comes through
 Examples:
   sudo wayout doctor                              every pod of this node, equal findings together
   sudo wayout doctor ns-blue --to api.github.com  one pod, one destination
-  sudo wayout doctor ns-blue --fix                mend what is ours, after asking
-  sudo wayout doctor --watch                      look again when something changes, and tell what became of it
-  sudo wayout doctor --at 14:03 blue              judge what the agent saw then ('wayout history' tells what changed)
+  sudo wayout doctor ns-blue --fix                repair what wayout may repair, after asking
+  sudo wayout doctor --watch                      look again when something changes, and print what is different
+  sudo wayout doctor --at 14:03 blue              judge what the agent saw then ('wayout history' shows what changed)
   wayout doctor --snapshot node.json              judge a snapshot from another machine
   wayout snapshot > node.json                     take one
 
@@ -40,13 +43,13 @@ interface DoctorOptions {
 /** `wayout doctor`. */
 export function doctorCommand(): Command {
   return new Command("doctor")
-    .description("why can this pod not reach the outside? The checklist, with evidence and cure")
-    .argument("[pod]", "which pod; all of this node when absent")
-    .option("--to <destination>", "HOST, HOST:PORT or [V6]:PORT the pod wants to reach")
+    .description("why can this pod not reach the outside? The checklist, with evidence and fix")
+    .argument("[pod]", "the pod; all pods of this node when absent")
+    .option("--to <destination>", "the destination: HOST, HOST:PORT or [V6]:PORT")
     .option("--proto <protocol>", "tcp, udp or icmp", "tcp")
-    .option("--fix", "mend what is ours to mend, after asking")
+    .option("--fix", "repair what wayout may repair, after asking")
     .option("--yes", "do not ask")
-    .option("--watch", "look again and again, and tell what changes")
+    .option("--watch", "look again and again, and print what changes")
     .option("--snapshot <file>", "judge a snapshot instead of this machine; - reads standard input")
     .addOption(
       new Option(
@@ -58,7 +61,7 @@ export function doctorCommand(): Command {
     .option("--no-probe", "send nothing, predict only")
     .option(
       "--node <netns|path>",
-      "the namespace that plays the node; default: the one the pod's veth leads to",
+      "the network namespace to take as the node; default: the one that has the other end of the pod's veth",
     )
     .option("--json", "one JSON value")
     .addHelpText("after", HELP)
@@ -129,12 +132,22 @@ async function fixed(
   return healed.diagnoses;
 }
 
-function report(diagnoses: readonly Diagnosis[], { pod }: ExaminationRequest, json: boolean): void {
+function report(
+  diagnoses: readonly Diagnosis[],
+  { pod, node, snapshot }: ExaminationRequest,
+  json: boolean,
+): void {
   const [only] = diagnoses;
   const one = pod === undefined ? undefined : only;
+  // A snapshot and another node's namespace hold nothing of the pods that live in ours.
+  const isHere = node === undefined && snapshot === undefined && one === undefined;
+  const hostNetwork = isHere ? hostNetworkPods().map(({ name }) => name) : [];
   if (json) {
     const healthy = diagnoses.every((each) => each.healthy && !each.blind);
-    printJson(one ?? { healthy, groups: groupFindings(diagnoses), pods: diagnoses });
+    printJson(one ?? { healthy, groups: groupFindings(diagnoses), pods: diagnoses, hostNetwork });
   } else if (one !== undefined) tell(diagnosisText, one);
-  else tell(manyText, diagnoses);
+  else {
+    tell(manyText, diagnoses);
+    tell(hostNetworkText, hostNetwork);
+  }
 }

@@ -16,14 +16,15 @@ import {
   type BootValue,
   type Persisted,
 } from "../forwarding/persistence.ts";
+import { requireSharedRun } from "../kernel/shared-run.ts";
 import { openNamespace } from "../pods/open-namespace.ts";
 import { namespaceOption } from "./namespace-option.ts";
 import { printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
 
 const HELP = `
-A node passes packets on from one interface to another only when forwarding is on. Without it, whatever a namespace
-sends ends at the node. IPv4 and IPv6 have a switch each.
+A node passes packets from one interface to another only when forwarding is on. Without it, packets of a namespace end at
+the node. IPv4 and IPv6 have a switch each.
 
 Examples:
   wayout forwarding show                    is it on? and after the next boot?
@@ -149,6 +150,7 @@ function enableCommand(): Command {
     .action((options: Common & { readonly persist?: boolean }) => {
       if (options.persist === true && options.netns !== undefined) throw notBooted(options.netns);
       using namespace = openNamespace(options.netns);
+      requireSharedRun(namespace, "switching forwarding on");
       const before = readForwarding(namespace);
       const both = options.ipv4 !== true && options.ipv6 !== true;
       const wanted = {
@@ -172,7 +174,7 @@ function notBooted(netns: string): WayoutError {
     code: "usage",
     kind: "usage",
     doing: "reading the command line",
-    said: `--persist is about this machine's next boot; the namespace ${netns} does not live that long`,
+    said: `--persist is about this machine's next boot; the namespace ${netns} is gone after it`,
     todo: "Leave out --persist, or --netns.",
   });
 }
@@ -201,10 +203,10 @@ function enableText(
   );
   if (changes.length === 0) lines.push(`${style.good("✓")} forwarding was on already; nothing changed`);
   if (persisted !== undefined) {
-    lines.push(`${style.good("✓")} ${persisted.file} ${persisted.written ? "written" : "says so already"}`);
+    lines.push(`${style.good("✓")} ${persisted.file} ${persisted.written ? "written" : "has this already"}`);
     for (const { file, line, name, value } of persisted.undoneBy) {
       lines.push(
-        `${style.bad("✗")} ${file}:${line} is applied later and says ${name} = ${value}: change that line, or the next boot undoes this`,
+        `${style.bad("✗")} ${file}:${line} is applied later and says ${name} = ${value}: change that line, or the next boot switches forwarding off`,
       );
     }
     for (const { file, reason } of persisted.unreadable)

@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { FAULTS } from "../lab/faults.ts";
+import { FAULTS } from "../lab/faults/all.ts";
 import type { Fault } from "../lab/faults/fault.ts";
 import { PLAN } from "../lab/plan.ts";
 import { breakLab, mendLab } from "../lab/practice.ts";
@@ -13,14 +13,14 @@ interface Options {
 }
 
 const BREAK_HELP = `
-Find out what is wrong with: wayout doctor ns-blue. Take it back with: wayout lab mend.`;
+Find out what is wrong with: wayout doctor ns-blue. Undo it with: wayout lab mend.`;
 
 /** `wayout lab break` */
 export function breakCommand(): Command {
   return new Command("break")
-    .description("make one real fault in the lab, to practise on")
-    .argument("[fault]", "its name; a surprise when none is given")
-    .option("--list", "every fault there is")
+    .description("make one real fault in the lab, for practice")
+    .argument("[fault]", "its name; without one a fault is chosen at random and not named")
+    .option("--list", "list all faults")
     .option("--json", "one JSON value")
     .addHelpText("after", BREAK_HELP)
     .action(async (name: string | undefined, options: Options) => {
@@ -33,10 +33,10 @@ export function breakCommand(): Command {
 }
 
 function brokenText(fault: Fault, surprising: boolean): string {
-  const what = surprising ? "Something is broken now." : `Broken: ${fault.title}`;
+  const what = surprising ? "One thing in the lab is broken now." : `Broken: ${fault.title}`;
   const rows = [
     [`  ${style.command(doctorLine(fault))}`, style.quiet("find out")],
-    [`  ${style.command("wayout lab mend")}`, style.quiet("take it back")],
+    [`  ${style.command("wayout lab mend")}`, style.quiet("undo it")],
   ];
   return `${style.warn("!")} ${what}\n${table(rows)}\n`;
 }
@@ -71,7 +71,7 @@ function showFaults(json: boolean): void {
 /** `wayout lab mend` */
 export function mendCommand(): Command {
   return new Command("mend")
-    .description("take faults back: the one named, or all")
+    .description("undo faults: the one named, or all")
     .argument("[fault]", "its name")
     .option("--json", "one JSON value")
     .action(async (name: string | undefined, options: Options) => {
@@ -79,6 +79,6 @@ export function mendCommand(): Command {
       const mended = await mendLab(name);
       if (options.json === true) printJson({ mended });
       else if (mended.length === 0) tell(() => "Nothing was broken.\n");
-      else tell(() => `${style.good("✓")} Mended: ${mended.join(", ")}\n`);
+      else tell(() => `${style.good("✓")} Undone: ${mended.join(", ")}\n`);
     });
 }

@@ -1,5 +1,5 @@
 /** The lab's story on a terminal. */
-import type { ChapterHead, Step, StoryEvent, StoryReport } from "../lab/story.ts";
+import type { ChapterHead, StoryStep, StoryEvent, StoryReport } from "../lab/story.ts";
 import { PLAN } from "../lab/plan.ts";
 import { tell } from "./output.ts";
 import { style, table } from "./style.ts";
@@ -53,7 +53,7 @@ function chapterText(chapter: ChapterHead): string {
   return `\n${title}\n${wrap(chapter.intro, TEXT_WIDTH, "   ")}\n`;
 }
 
-function stepText(step: Step): string {
+function stepText(step: StoryStep): string {
   const mark = step.ok ? style.good("✓") : style.bad("✗");
   const lines = [
     "",
@@ -77,11 +77,11 @@ export function storySummary(report: StoryReport): string {
   const seconds = (report.wallMs / 1000).toFixed(1);
   const chapters = `${report.chapters.length} chapters, ${steps.length} steps, ${seconds} s`;
   if (report.ok) {
-    return `\n${style.good("✓")} ${chapters}: everything was as the story says, and nothing is left.\n  ${style.quiet(
-      "Play in this world: wayout lab up, then wayout lab exec ns-blue -- curl -s http://api.github.com",
+    return `\n${style.good("✓")} ${chapters}: every step did what it should, and nothing is left.\n  ${style.quiet(
+      "Try it yourself: wayout lab up, then wayout lab exec ns-blue -- curl -s http://api.github.com",
     )}\n`;
   }
-  return `\n${style.bad("✗")} ${chapters}: ${failed === 0 ? "the story broke off before its end" : `${failed} not as the story says`}.\n`;
+  return `\n${style.bad("✗")} ${chapters}: ${failed === 0 ? "the story stopped before its end" : `${failed} steps did not do what they should`}.\n`;
 }
 
 function wrap(text: string, width: number, indent: string): string {

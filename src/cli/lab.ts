@@ -1,4 +1,4 @@
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { WayoutError } from "../error.ts";
 import { execInLab } from "../lab/exec.ts";
 import { labDown, labStatus, labUp, requireLab, type LabStatus } from "../lab/house.ts";
@@ -14,20 +14,21 @@ import { style, table } from "./style.ts";
 
 const HELP = `
 Without a sub-command it runs the whole story in throw-away namespaces, proves each step with what the kernel says, and
-leaves nothing. It runs as root, and as an ordinary user where user namespaces are allowed.
+leaves nothing behind. It runs as root, and as an ordinary user where user namespaces are allowed.
 
 Examples:
   wayout lab                                                the story, about three seconds
-  wayout lab up                                             the same world, to play in
+  wayout lab up                                             the same namespaces, to try things in
   wayout lab exec ns-blue -- curl -s http://api.github.com  out of it
   wayout lab break --list                                   faults to practise on
+  sudo wayout lab up --page                                 the same in a browser: break it there, and watch
   wayout lab down`;
 
 /** `wayout lab` and its sub-commands. */
 export function labCommand(): Command {
   const lab = new Command("lab")
     .description(
-      "the way out, step by step, in throw-away namespaces: a story that proves itself, and a place to play",
+      "the way out, step by step, in throw-away namespaces: each step with proof, and a lab to practise in",
     )
     .enablePositionalOptions()
     .option("--json", "one JSON value instead of the story")
@@ -50,14 +51,30 @@ function runStory(json: boolean): void {
   if (!report.ok) process.exitCode = 1;
 }
 
+interface UpOptions {
+  readonly wayOut: boolean;
+  readonly page?: true;
+  readonly listen: string;
+  readonly json?: true;
+}
+
 function upCommand(): Command {
   return new Command("up")
-    .description(
-      "build the lab and leave it standing: ns-blue and ns-green behind wayout-node, and wayout-internet",
+    .description("build the lab and keep it: ns-blue and ns-green behind wayout-node, and wayout-internet")
+    .option("--no-way-out", "do not forward and masquerade yet: you do that")
+    .option("--page", "and show it in a browser, as long as this command runs")
+    .addOption(
+      new Option("--listen <address:port>", "where the page is")
+        .default("127.0.0.1:7070")
+        .implies({ page: true }),
     )
-    .option("--no-way-out", "do not forward and masquerade yet: that part is yours")
     .option("--json", "one JSON value")
-    .action(async (options: { wayOut: boolean; json?: boolean }) => {
+    .action(async (options: UpOptions) => {
+      if (options.page === true) {
+        const { showLabPage } = await import("./lab-page.ts");
+        await showLabPage(options);
+        return;
+      }
       if (delegated(["lab", "up", ...process.argv.slice(4)], "make")) return;
       const raised = await labUp(options.wayOut);
       if (options.json === true) printJson({ ...raised, ...labStatus() });
@@ -69,7 +86,7 @@ function upText(change: "built" | "was up" | "repaired", wayOut: boolean): strin
   const said = {
     built: "The lab is up.",
     "was up": "The lab was up already.",
-    repaired: "The lab was half-made; it has been rebuilt.",
+    repaired: "The lab was incomplete; it has been rebuilt.",
   }[change];
   const next =
     wayOut || change === "was up"
@@ -78,13 +95,13 @@ function upText(change: "built" | "was up" | "repaired", wayOut: boolean): strin
           ["wayout lab exec wayout-node -- wayout forwarding enable", "step 1"],
           ["echo 'sources: [10.0.0.0/24]' | wayout lab exec wayout-node -- wayout nat apply -f -", "step 2"],
         ];
-  const rows = [...next, ["wayout lab status", "how things stand"], ["wayout lab down", "take it away"]];
+  const rows = [...next, ["wayout lab status", "its state"], ["wayout lab down", "remove it"]];
   return `${style.good("✓")} ${said}\n\n${picture()}\n${table(rows.map(([command, why]) => [`  ${style.command(command!)}`, style.quiet(why!)]))}\n`;
 }
 
 function downCommand(): Command {
   return new Command("down")
-    .description("take the lab away, whatever of it is there")
+    .description("remove the lab, also when it is incomplete")
     .option("--json", "one JSON value")
     .action(async (options: { json?: boolean }) => {
       const keeper = isRoot() ? undefined : findKeeper();
@@ -126,7 +143,7 @@ function statusText(status: LabStatus): string {
   const head =
     status.state === "up"
       ? `${style.good("✓")} The lab is up.`
-      : `${style.bad("✗")} The lab is half-made. Mend it: ${style.command("wayout lab up")}`;
+      : `${style.bad("✗")} The lab is incomplete. Rebuild it: ${style.command("wayout lab up")}`;
   return `${head}\n${table(rows.map((row) => ["", ...row]))}\n`;
 }
 

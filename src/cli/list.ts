@@ -1,27 +1,37 @@
 import { Command } from "commander";
+import { attachedWaysOut } from "../attachment/inspect.ts";
 import { AttachmentNode } from "../attachment/node.ts";
-import type { Outside } from "../attachment/outside.ts";
+import type { Outside } from "../ways-out/outside.ts";
 import { waysOut, type WayOutOfPod } from "../ways-out/ways-out.ts";
 import { note, printJson, tell } from "./output.ts";
+import { hostNetworkPods } from "../pods/host-network.ts";
+import { hostNetworkText } from "./host-network-text.ts";
 import { style, table } from "./style.ts";
 
 const HELP = `
 Attachments made by 'wayout attach', and pods that a CNI plugin connected (any plugin: libcni keeps their results under
 /var/lib/cni/results). Each is checked: its namespace, link, address and route, the bridge, forwarding and NAT rules.
 "seen as" is the source its packets have when they leave this machine. Exit code 1 when one of them is broken; then
-'wayout attach NAME' mends an attachment, and 'wayout doctor NAME' tells more.`;
+'wayout attach NAME' repairs an attachment, and 'wayout doctor NAME' shows the cause.`;
 
 /** `wayout list`. */
 export function listCommand(): Command {
   return new Command("list")
-    .description("who was given a way out on this machine, and whether it stands")
-    .option("--json", "one JSON value: {namespaces: […]}, each with problems: [{code, text}]")
+    .description("the namespaces with a way out on this machine, and whether it works")
+    .option(
+      "--json",
+      "one JSON value: {namespaces: […], hostNetwork: [POD…]}, each with problems: [{code, text}]",
+    )
     .addHelpText("after", HELP)
     .action((options: { readonly json?: true }) => {
       using node = AttachmentNode.open();
-      const { pods: ways, unread } = waysOut(node);
-      if (options.json === true) printJson({ namespaces: ways.map(jsonOf), unread });
-      else tell(listText, ways);
+      const { pods: ways, unread } = waysOut(node, attachedWaysOut(node));
+      const hostNetwork = hostNetworkPods().map(({ name }) => name);
+      if (options.json === true) printJson({ namespaces: ways.map(jsonOf), unread, hostNetwork });
+      else {
+        tell(listText, ways);
+        tell(hostNetworkText, hostNetwork);
+      }
       if (options.json !== true) for (const { path, why } of unread) note(`skipped ${path}: ${why}`);
       if (ways.some((way) => stateOf(way) === "broken")) process.exitCode = 1;
     });
@@ -38,7 +48,7 @@ function jsonOf(way: WayOutOfPod) {
 
 function listText(ways: readonly WayOutOfPod[]): string {
   if (ways.length === 0) {
-    return `Nobody was given a way out on this machine yet.\n  ${style.command("wayout attach NAME --create")}\n`;
+    return `No namespace on this machine has a way out by wayout or a CNI plugin yet.\n  ${style.command("wayout attach NAME --create")}\n`;
   }
   const head = ["namespace", "by", "address", "network", "seen as", "state"].map(style.quiet);
   return `${table([head, ...ways.flatMap(rowsOf)])}\n`;

@@ -1,4 +1,13 @@
+/**
+ * Room `cli/`: the command line: one file a command; it parses, calls, prints, and decides nothing.
+ *
+ * In: arguments, standard input, a terminal.
+ * Out: text or one JSON value on standard output, errors on standard error, the exit code.
+ * Touches: nothing by itself. Names and texts of others go out only through `tell` (output.ts), commands only as
+ *   `command` makes them.
+ */
 import { Command, CommanderError } from "commander";
+import { leaveRunDirectory, settleRunDirectory } from "../kernel/run-directory.ts";
 import { VERSION } from "../version.ts";
 import { COMMANDS } from "./commands.ts";
 import { reportFailure } from "./failure.ts";
@@ -15,7 +24,7 @@ export async function runCommandLine(given: readonly string[]): Promise<number> 
   const args = given[0] === "help" && given[1] !== undefined ? [...given.slice(1), "--help"] : given;
   const program = new Command("wayout")
     .description(
-      "Gives Linux namespaces and Kubernetes pods a way out to the internet, and tells why when they have none.",
+      "Gives Linux namespaces and Kubernetes pods a way out to the internet, and explains why they have none.",
     )
     .version(`wayout ${VERSION}`, "-V, --version", "print the version")
     .helpOption("-h, --help", "print this help; `wayout COMMAND --help` says more")
@@ -29,6 +38,7 @@ export async function runCommandLine(given: readonly string[]): Promise<number> 
   }
   forEveryCommand(program, (command) => command.exitOverride().configureOutput(HELP_OUTPUT));
   try {
+    await settleRunDirectory();
     await program.parseAsync(["node", "wayout", ...args]);
     return Number(process.exitCode ?? 0);
   } catch (error) {
@@ -36,6 +46,8 @@ export async function runCommandLine(given: readonly string[]): Promise<number> 
     // Nothing was asked for, or only a family of commands: the help has been printed.
     if (error instanceof CommanderError && error.code === "commander.help") return 2;
     return reportFailure(error, args.includes("--json"), args);
+  } finally {
+    leaveRunDirectory();
   }
 }
 
@@ -45,7 +57,7 @@ function forEveryCommand(command: Command, visit: (command: Command) => void): v
 }
 
 const EPILOGUE = `
-New here? 'wayout lab' shows in a throw-away world how a namespace reaches the internet, and proves every step.
+To begin: 'wayout lab' shows in throw-away namespaces how a namespace reaches the internet, and proves every step.
 
-Exit codes: 0 done or healthy, 1 the thing asked about is broken, 2 wrong usage, 3 this machine or user cannot.
+Exit codes: 0 done or healthy, 1 the thing asked about is broken, 2 wrong usage, 3 this machine or user cannot do it.
 Every command that reports takes --json and then prints one JSON value on stdout and nothing else.`;

@@ -27,8 +27,8 @@ export function parseMoment(text: string, now: number = Date.now()): number {
     code: "bad-time",
     kind: "usage",
     doing: `reading the time ${text}`,
-    said: "it is none that is understood here",
-    todo: "Like 14:03, 14:03:20, 10m (ten minutes ago), or 2026-11-28T14:03.",
+    said: "it is no time that wayout understands",
+    todo: "Write 14:03, 14:03:20, 10m (ten minutes ago), or 2026-11-28T14:03.",
   });
 }
 

@@ -8,8 +8,8 @@ import { printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
 
 const HELP = `
-Nothing is sent. SRC is a pod or an address, DST an address. First what the owners of wayout's rules want; then, where SRC is
-a pod of this node, what the rules of everybody do, as they are now.
+Nothing is sent. SRC is a pod or an address, DST an address. First what wayout's own rules are to do, by owner; then, where
+SRC is a pod of this node, what all rules of the node do now.
 
 Examples:
   sudo wayout nat explain ns-blue 198.51.100.80
@@ -29,7 +29,9 @@ interface Options {
 export function natExplainCommand(): Command {
   return (
     new Command("explain")
-      .description("before anything is sent: is it translated, as whom, by which line of which policy")
+      .description(
+        "without sending anything: is a packet translated, to which address, by which line of which policy",
+      )
       .argument("<src>", "a pod, or an address")
       .argument("<dst>", "an address")
       .addOption(
@@ -39,7 +41,7 @@ export function natExplainCommand(): Command {
       .option("-f, --file <policy>", "as if this policy were in force, with the line that decides")
       // For the agent, which knows where its policy stands.
       .addOption(
-        new Option("--written-in <file...>", "where the policy in force stands").default([]).hideHelp(),
+        new Option("--written-in <file...>", "the file of the policy in force").default([]).hideHelp(),
       )
       .addOption(namespaceOption())
       .option("--json", "one JSON value")
@@ -65,7 +67,7 @@ export function natExplainCommand(): Command {
 }
 
 function explanationText({ source, destination, wanted, foreseen }: NatExplanation): string {
-  const sign = { translated: style.good("✓"), kept: "–", nobody: style.warn("!") }[wanted.decision];
+  const sign = { translated: style.good("✓"), kept: "–", none: style.warn("!") }[wanted.decision];
   const { by, kept, entersBy, leavesBy } = wanted;
   const rows = [
     ...(by === undefined
@@ -83,7 +85,7 @@ function explanationText({ source, destination, wanted, foreseen }: NatExplanati
     [
       "  ",
       style.quiet("way"),
-      `in by ${entersBy ?? "nobody knows which interface"}, out by ${leavesBy ?? "no route"}`,
+      `in by ${entersBy ?? "an unknown interface"}, out by ${leavesBy ?? "no route"}`,
     ],
   ];
   const lines = [style.strong(`${source} → ${destination}`), `${sign} ${wanted.text}`, table(rows)];

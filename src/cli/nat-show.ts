@@ -8,8 +8,8 @@ import { printJson, tell } from "./output.ts";
 import { style } from "./style.ts";
 
 const HELP = `
-Packets meet the chains from top to bottom. The first rule that translates decides, in whichever table it stands; an
-accept or return ends its own chain only, and a later chain may still translate.
+Packets meet the chains from top to bottom. The first rule that translates decides, whatever its table; an accept or
+return ends its own chain only, and a later chain may still translate.
 
 A dead rule is one that no packet can reach. Exit 1 when a translating rule is dead, or when nothing translates what
 leaves this node.`;
@@ -79,7 +79,7 @@ function listingText(listing: ReadNatListing, problems: readonly string[]): stri
     lines.push(...chainLines(chain));
   }
   if (listing.unreached.length > 0) {
-    lines.push("", style.strong("Reached by no packet"));
+    lines.push("", style.strong("No packet reaches these"));
     lines.push(
       ...listing.unreached.flatMap((rule) => [
         style.quiet(`  ${placeOf(rule)} (${rule.kind})`),

@@ -1,9 +1,16 @@
 import { Command, Option } from "commander";
+import {
+  Admission,
+  admissionOf,
+  NO_ADMISSION,
+  type AdmissionOutcome,
+  type AdmissionWish,
+} from "../admission/admission.ts";
 import { driftText, type NatChange } from "../nat/backend.ts";
 import { BACKENDS, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { adviceOn, sharedWith, type NodeFacts, type Shared } from "../policy/advice.ts";
+import { adviceOn, sharedWith, type NodeAddresses, type Shared } from "../policy/advice.ts";
 import { intentsElsewhere, removeAtWish, removeElsewhere } from "../nat/installed.ts";
 import { inNatQueue } from "../nat/lock.ts";
 import { openNat } from "../nat/open.ts";
@@ -21,20 +28,20 @@ import { printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
 
 const HELP = `
-What leaves a node with a private source address gets no answer: nobody outside knows the way back. NAT gives it the
+What leaves a node with a private source address gets no answer: no router outside has a route back. NAT gives it the
 node's own address (MASQUERADE) or a fixed one (SNAT).
 
 Examples:
   wayout nat show                              every NAT rule of this node, whose it is, and which are dead
-  sudo wayout nat explain ns-blue 192.0.2.4    is it translated, as whom, and whose wish is that
-  wayout nat apply -f policy.yaml --dry-run    what a policy means, without touching anything
-  sudo wayout nat apply -f policy.yaml         make it so; doing it again changes nothing
+  sudo wayout nat explain ns-blue 192.0.2.4    is it translated, to which address, and by which owner
+  wayout nat apply -f policy.yaml --dry-run    what a policy would change, without changing it
+  sudo wayout nat apply -f policy.yaml         apply it; a second time changes nothing
   sudo wayout nat apply -f policy.yaml --cut   also for connections that have another translation already
-  sudo wayout nat remove                       take it back
+  sudo wayout nat remove                       remove its rules, and those that its admit made
 
 examples/nat-policy.yaml shows every key; a file of ip-masq-agent works as it is. Networks of \`wayout attach\` and of
-the CNI plugin have their own rules beside the policy's: as whom their pods leave is theirs to say. What the policy
-leaves untranslated is left so for their pods, too.`;
+the CNI plugin have their own rules beside the policy's: those decide the address that their pods leave with. What the policy
+leaves untranslated stays untranslated for their pods, too.`;
 
 /** `wayout nat show`, `explain`, `apply` and `remove`. */
 export function natCommand(): Command {
@@ -61,11 +68,11 @@ function backendOption(text: string): Option {
 
 function applyCommand(): Command {
   return new Command("apply")
-    .description("carry out a policy file; other owners' rules stay as they are")
+    .description("apply a policy file; other owners' rules stay as they are")
     .requiredOption("-f, --file <path>", "YAML or JSON; - reads standard input")
-    .option("--dry-run", "say what it would do, and print the ruleset")
-    .option("--cut", "forget tracked flows that have another translation, too: they break")
-    .addOption(backendOption("instead of the one the file names"))
+    .option("--dry-run", "print what it would do, and the ruleset")
+    .option("--cut", "also forget tracked flows that have another translation: those connections break")
+    .addOption(backendOption("the backend, instead of the one that the file names"))
     .addOption(namespaceOption())
     .option("--json", "one JSON value")
     .action(
@@ -90,14 +97,17 @@ function applyCommand(): Command {
           }
           return;
         }
+        const wish = admissionOf(policy.admit, [policy.intent, ...others]);
         const { change, moved } = await changing(namespace, "applying the policy", () => ({
           change: applyAndSettle(nat, namespace, policy.intent, { always: true, cut: options.cut === true }),
           // Rules that an earlier policy left in another backend would go on translating.
           moved: removeElsewhere(namespace, POLICY_OWNER, name),
         }));
+        const admission = await new Admission(namespace).settleAll(wish);
         if (options.json === true)
           printJson({
             backend: name,
+            admission: { ...wish, ...admission },
             ...change,
             removedFrom: moved,
             warnings,
@@ -105,6 +115,8 @@ function applyCommand(): Command {
             intent: policy.intent,
           });
         else tell(appliedText, name, { intent: policy.intent, warnings, shared }, change, moved);
+        if (options.json !== true) tell(admissionText, wish, admission);
+        if (admission.failures.length > 0) process.exitCode = 1;
       },
     );
 }
@@ -132,12 +144,12 @@ function sharedOn(
 function sharedText({ owner, cidrs, untranslated, elsewhere }: Shared): string {
   const from = cidrs.map((cidr) => style.address(cidr)).join(", ");
   if (elsewhere === undefined) {
-    return `${style.good("✓")} ${from} leaves as ${owner} says, and untranslated to ${untranslated.join(", ")} as the policy says`;
+    return `${style.good("✓")} ${from} leaves as ${owner} has it, and untranslated to ${untranslated.join(", ")} as the policy has it`;
   }
   return `${style.warn("!")} ${from} is translated by ${owner} with ${elsewhere} even to ${untranslated.join(", ")}: take one backend for both`;
 }
 
-function nodeFacts(namespace: NetworkNamespace): NodeFacts {
+function nodeFacts(namespace: NetworkNamespace): NodeAddresses {
   using rtnetlink = Rtnetlink.open(namespace);
   return {
     addresses: new Set(rtnetlink.addresses().map(({ address }) => address)),
@@ -206,7 +218,7 @@ function appliedText(
     change.changed
       ? `${style.good("✓")} the policy is in force now (backend ${name})`
       : !BACKENDS[name].translates
-        ? `${style.good("✓")} nothing to do: the backend ${name} leaves NAT to somebody else`
+        ? `${style.good("✓")} nothing to do: the backend ${name} makes no NAT rules: another program does`
         : `${style.good("✓")} the policy was in force already; nothing changed (backend ${name})`,
     ...shown.map((drift) => style.quiet(`    before: ${driftText(drift)}`)),
     ...(change.drifts.length > shown.length
@@ -215,10 +227,37 @@ function appliedText(
     ...flowLines(change.flows),
     ...moved.map((backend) => `${style.good("✓")} its rules in ${backend} are gone`),
     policyText(policy),
-    `${style.hint("→")} see it among all NAT rules: ${style.command("wayout nat show")}`,
-    `${style.hint("→")} take it back: ${style.command("wayout nat remove")}`,
+    `${style.hint("→")} see it with all NAT rules: ${style.command("wayout nat show")}`,
+    `${style.hint("→")} remove it: ${style.command("wayout nat remove")}`,
     "",
   ].join("\n");
+}
+
+function admissionText(wish: AdmissionWish, { changes, idle, failures }: AdmissionOutcome): string {
+  if (wish.doors.length > 0 && wish.cidrs.length === 0)
+    return `${style.warn("!")} admit: every source of the policy means everybody; name this node's pods, and they are admitted\n`;
+  const open = wish.doors.filter((door) => !idle.includes(door));
+  const to = wish.cidrs.map((cidr) => style.address(cidr)).join(", ");
+  return [
+    ...(open.length > 0 && failures.length === 0
+      ? [`${style.good("✓")} ${to} let through by ${open.join(", ")}`]
+      : []),
+    ...idle.map((door) => style.quiet(`    ${door}: its product is not at work here, and stops nothing`)),
+    ...(wish.doors.length === 0 ? withdrawnLines(changes) : []),
+    ...failures.map((failure) => `${style.bad("✗")} ${failure}`),
+  ]
+    .map((line) => `${line}\n`)
+    .join("");
+}
+
+function withdrawnText({ changes, failures }: AdmissionOutcome): string {
+  return [...withdrawnLines(changes), ...failures.map((failure) => `${style.bad("✗")} ${failure}`)]
+    .map((line) => `${line}\n`)
+    .join("");
+}
+
+function withdrawnLines(changes: AdmissionOutcome["changes"]): string[] {
+  return changes.map(({ object }) => `${style.good("✓")} no more let through: ${object}`);
 }
 
 function flowLines({ forgotten, kept }: SettledFlows): string[] {
@@ -244,9 +283,9 @@ function counted(flows: number): string {
 
 function removeCommand(): Command {
   return new Command("remove")
-    .description("take the policy's rules back, whichever backend holds them")
-    .option("--owner <name>", "somebody else's of ours: attach, cni/NETWORK", POLICY_OWNER)
-    .option("--all", "everything that wayout ever installed here")
+    .description("remove the policy's rules, in every backend")
+    .option("--owner <name>", "another owner of wayout's rules: attach/BRIDGE, cni/NETWORK", POLICY_OWNER)
+    .option("--all", "the rules of all owners of wayout")
     .addOption(namespaceOption())
     .option("--json", "one JSON value")
     .action(async (options: Common & { readonly owner: string; readonly all?: boolean }) => {
@@ -255,11 +294,23 @@ function removeCommand(): Command {
       const removedFrom = await changing(namespace, "removing NAT rules", () =>
         removeAtWish(namespace, owner),
       );
+      const withdrawn =
+        owner === undefined || owner === POLICY_OWNER
+          ? await new Admission(namespace).settleAll(NO_ADMISSION)
+          : undefined;
+      if ((withdrawn?.failures.length ?? 0) > 0) process.exitCode = 1;
       if (options.json === true) {
-        printJson({ removed: removedFrom.length > 0, removedFrom, owner: owner ?? null });
+        printJson({
+          removed: removedFrom.length > 0,
+          removedFrom,
+          owner: owner ?? null,
+          withdrawn: withdrawn?.changes ?? [],
+          failures: withdrawn?.failures ?? [],
+        });
         return;
       }
       tell(removedText, owner, removedFrom);
+      if (withdrawn !== undefined) tell(withdrawnText, withdrawn);
     });
 }
 

@@ -26,14 +26,14 @@ interface Options {
 /** `wayout snapshot`. */
 export function snapshotCommand(): Command {
   return new Command("snapshot")
-    .description("everything the doctor needs of this node, as JSON to take elsewhere")
+    .description("everything that the doctor needs of this node, as JSON")
     .argument("[pod]", "only this pod; all of this node when absent")
     .option("--to <address...>", "also record the kernel's own route answers for these", [
       "1.1.1.1",
       "2606:4700:4700::1111",
     ])
     .option("-o, --output <file>", "write here instead of to standard output")
-    .option("--node <netns|path>", "the namespace that plays the node; default: ours")
+    .option("--node <netns|path>", "the network namespace to take as the node; default: the current one")
     .addHelpText("after", HELP)
     .action((pod: string | undefined, options: Options) => {
       using node = openNamespace(options.node);

@@ -1,6 +1,6 @@
 /** A trace for people: the packet's way as a ladder between the stations, then the nine steps. */
 import { stripVTControlCharacters } from "node:util";
-import type { Place, Sighting, StepReport, StepStatus, TraceReport } from "../trace/report.ts";
+import type { Station, Sighting, StepReport, TraceStepStatus, TraceReport } from "../trace/report.ts";
 import { durationText, firstHeading, legsOf } from "../trace/show/picture.ts";
 import { style } from "./style.ts";
 
@@ -71,7 +71,7 @@ class Rails {
   readonly #columns: readonly number[];
   readonly #width: number;
 
-  constructor(readonly path: readonly Place[]) {
+  constructor(readonly path: readonly Station[]) {
     const columns: number[] = [];
     let x = 0;
     for (const place of path) {
@@ -96,7 +96,7 @@ class Rails {
   }
 
   /** `├────▶│` from one station to another, a remark behind the last rail. */
-  arrow(from: Place["kind"], to: Place["kind"], remark: string): string {
+  arrow(from: Station["kind"], to: Station["kind"], remark: string): string {
     const cells = this.#rails();
     const [start, end] = [this.#columnOf(from), this.#columnOf(to)];
     const [low, high] = [Math.min(start, end), Math.max(start, end)];
@@ -108,7 +108,7 @@ class Rails {
   }
 
   /** Text that begins behind a station's rail; it covers the rails that it needs. */
-  note(at: Place["kind"], text: string): string {
+  note(at: Station["kind"], text: string): string {
     const length = stripVTControlCharacters(text).length;
     const start = Math.max(2, Math.min(this.#columnOf(at) + 2, this.#width - length));
     const cells = this.#rails();
@@ -130,7 +130,7 @@ class Rails {
     return this.#draw(cells).replace("✗", style.bad("✗"));
   }
 
-  #columnOf(kind: Place["kind"]): number {
+  #columnOf(kind: Station["kind"]): number {
     const index = this.path.findIndex((place) => place.kind === kind);
     return this.#columns[Math.max(0, index)]!;
   }
@@ -145,7 +145,7 @@ class Rails {
     return `${style.quiet(cells.join(""))}${remark}`.trimEnd();
   }
 
-  #labels(text: (place: Place) => string): string {
+  #labels(text: (place: Station) => string): string {
     let line = "";
     for (const [index, place] of this.path.entries()) {
       const used = stripVTControlCharacters(line).length;
@@ -157,7 +157,7 @@ class Rails {
 
 // ── The steps ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const MARKS: Readonly<Record<StepStatus, string>> = {
+const MARKS: Readonly<Record<TraceStepStatus, string>> = {
   proven: "✓",
   stopped: "✗",
   "not-reached": "·",
@@ -165,7 +165,7 @@ const MARKS: Readonly<Record<StepStatus, string>> = {
   unseen: "?",
 };
 
-function markOf(status: StepStatus): string {
+function markOf(status: TraceStepStatus): string {
   const mark = MARKS[status];
   if (status === "proven") return style.good(mark);
   if (status === "stopped") return style.bad(mark);

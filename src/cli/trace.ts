@@ -14,8 +14,8 @@ const HELP = `
 POD is a name of 'ip netns', a path of a namespace, pid:N, a container's name or id, namespace/pod, or a pod's address.
 DEST is HOST, HOST:PORT, [ADDRESS]:PORT or http://HOST/PATH. Names are resolved as the pod resolves them.
 
-A service's address is followed to the server that a rule (DNAT) puts in its place. With --listen a connection that
-DEST begins, to a port that the node publishes for the pod, is followed from outside to the pod and back.
+A service's address is followed to the server to which a rule (DNAT) translates it. With --listen a connection from
+DEST to a port that the node publishes for the pod is followed from outside to the pod and back.
 
 Nothing on the node changes: captures, a short-lived nf_tables trace of this one flow, conntrack events, and as root the
 kernel's own drop reasons. The exit code is 0 when it was answered, 1 when it was not.
@@ -23,9 +23,9 @@ kernel's own drop reasons. The exit code is 0 when it was answered, 1 when it wa
 Examples:
   wayout trace ns-blue 198.51.100.80:443              a TCP connection
   wayout trace shop/web-1 http://example.org/         fetch a page
-  wayout trace ns-blue 198.51.100.53 --proto udp      a question to a nameserver
+  wayout trace ns-blue 198.51.100.53 --proto udp      a query to a name server
   wayout trace ns-blue 198.51.100.80 --proto icmp --size 1472   does a full packet pass?
-  wayout trace ns-blue 198.51.100.80 --listen         send nothing, follow what flows
+  wayout trace ns-blue 198.51.100.80 --listen         send nothing, follow the next flow
   wayout trace shop/web-1 192.0.2.7 --listen          why can 192.0.2.7 not reach the port that the pod publishes?
   wayout trace ns-blue 198.51.100.80 --html path.html --pcap path.pcapng`;
 
@@ -54,12 +54,8 @@ export function traceCommand(): Command {
     .addOption(new Option("--proto <protocol>", "what to send").choices(["tcp", "udp", "icmp"]))
     .option("--port <port>", "destination port (default: 443 for tcp, 53 for udp; with --listen any)")
     .option("--http", "fetch a page once connected")
-    .option(
-      "--size <bytes>",
-      "payload of a UDP datagram or echo request; it may not be cut on the way",
-      sizeOf,
-    )
-    .option("--listen", "send nothing: follow the next flow between the two, whoever begins it")
+    .option("--size <bytes>", "payload of a UDP datagram or echo request, sent with DF set", sizeOf)
+    .option("--listen", "send nothing: follow the next flow between the two, in either direction")
     .option(
       "--timeout <ms>",
       "how long to wait for an answer (default: 1500, with --listen 10000)",

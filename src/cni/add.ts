@@ -12,7 +12,7 @@ import { hostVethName, labelOf } from "../naming/names.ts";
 import { lockNetwork } from "./network-lock.ts";
 import { ensureNat } from "./network-nat.ts";
 import { ensureForwarding, ensureGatewaySide, leaveNetwork } from "./network-state.ts";
-import { planAttachment, subnetOf, type AttachmentPlan } from "./plan.ts";
+import { planAdd, subnetOf, type AttachmentPlan } from "./plan.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
 import {
   appendResult,
@@ -48,7 +48,7 @@ async function add(context: CniContext): Promise<void> {
   using pod = openPodNamespace(call.netns!, context.namespace);
   const progress: Progress = { undo: [], links: [] };
   try {
-    using _lock = lockNetwork(header.network, "shared");
+    using _lock = lockNetwork(header.network, context.namespace, "shared");
     if (ipam?.wantsLink === true) connectAhead(context, configuration, pod, progress);
     const assignment = ipam?.add() ?? NO_ADDRESSES;
     if (ipam !== undefined) progress.undo.push(() => ipam.del());
@@ -78,7 +78,7 @@ async function attach(
   progress: Progress,
 ): Promise<Result> {
   const { node, namespace } = context;
-  const plan = planAttachment(configuration, assignment);
+  const plan = planAdd(configuration, assignment);
   const { bridge, gateway } = ensureGatewaySide(node, configuration, plan, progress.links);
   const holder = gateway ?? bridge;
   const { network, nat } = configuration;
@@ -114,10 +114,10 @@ async function use(
   progress: Progress,
 ): Promise<void> {
   await forgetEarlierOwners(network, space, addresses, namespace);
-  progress.undo.push(() => unmark(network, addresses));
+  progress.undo.push(() => unmark(network, namespace, addresses));
   // Only then does nobody but the other plugin know at the end whose addresses they were.
   if (ipam?.wantsLink === true)
-    noteOwner(network, hostVethName(network, call.container, call.interfaceName), addresses);
+    noteOwner(network, namespace, hostVethName(network, call.container, call.interfaceName), addresses);
 }
 
 /** Where the pod's interface stands in the result: behind the bridge and the host's end, as everybody expects. */
@@ -139,7 +139,7 @@ function connectAhead(
   pod: NetworkNamespace,
   progress: Progress,
 ): void {
-  const plan = planAttachment(configuration, NO_ADDRESSES);
+  const plan = planAdd(configuration, NO_ADDRESSES);
   const { bridge } = ensureGatewaySide(context.node, configuration, plan, progress.links);
   connect(context, configuration, plan, pod, bridge, progress);
 }

@@ -1,6 +1,6 @@
 /** Where a network's addresses come from: host-local in this process, another plugin, or nowhere (layer 2 only). */
 import { ipFromNumber } from "../address/ip.ts";
-import type { Assignment, AssignedAddress, Owner } from "../ipam/assignment.ts";
+import type { Assignment, AssignedAddress, AddressOwner } from "../ipam/assignment.ts";
 import { dataDirectory, readHostLocal, type HostLocalConfiguration } from "../ipam/configuration.ts";
 import * as hostLocal from "../ipam/host-local.ts";
 import { countReservations } from "../ipam/store.ts";
@@ -28,7 +28,7 @@ export interface AddressManagement {
   /** @throws when the reservation of one of these addresses does not stand */
   check(addresses: readonly string[]): void;
   /** Gives back what no valid attachment holds; the addresses, as far as they are known. */
-  collect(isValid: (owner: Owner) => boolean, dryRun: boolean): readonly hostLocal.Garbage[];
+  collect(isValid: (owner: AddressOwner) => boolean, dryRun: boolean): readonly hostLocal.Garbage[];
   /** @throws when the next add cannot succeed */
   status(): void;
   /** How many addresses are given to somebody; undefined when nobody but the other plugin knows. */
@@ -74,7 +74,7 @@ function readHostLocalOf(header: NetworkHeader, call: CniCall): HostLocalConfigu
 function refuseSeveral({ sets }: HostLocalConfiguration, fields: NetworkHeader["fields"]): void {
   const families = sets.map((set) => set[0]!.subnet.family);
   if (new Set(families).size < families.length) {
-    fields.refuse("cniVersion", "before 0.3.0 has no room for two addresses of one family");
+    fields.refuse("cniVersion", "before 0.3.0 takes one address of a family, not two");
   }
 }
 
@@ -92,7 +92,7 @@ class HostLocal implements AddressManagement {
     return [...new Set(ranges.map(({ subnet }) => `${subnet.network}/${subnet.prefixLength}`))];
   }
 
-  get #owner(): Owner {
+  get #owner(): AddressOwner {
     return { container: this.call.container, interfaceName: this.call.interfaceName };
   }
 
@@ -108,7 +108,7 @@ class HostLocal implements AddressManagement {
     hostLocal.check(this.directory, this.#owner, addresses);
   }
 
-  collect(isValid: (owner: Owner) => boolean, dryRun: boolean): readonly hostLocal.Garbage[] {
+  collect(isValid: (owner: AddressOwner) => boolean, dryRun: boolean): readonly hostLocal.Garbage[] {
     return hostLocal.collect(this.directory, isValid, dryRun);
   }
 
@@ -168,7 +168,7 @@ class Delegated implements AddressManagement {
     this.#run("CHECK");
   }
 
-  collect(_isValid: (owner: Owner) => boolean, dryRun: boolean): readonly hostLocal.Garbage[] {
+  collect(_isValid: (owner: AddressOwner) => boolean, dryRun: boolean): readonly hostLocal.Garbage[] {
     // The other plugin has no rehearsal, and says nothing of what it gave back.
     if (!dryRun) this.#run("GC");
     return [];
@@ -210,7 +210,7 @@ class Delegated implements AddressManagement {
         code: "delegate-failed",
         kind: "broken",
         doing: `asking the IPAM plugin ${ipamType} for an address`,
-        said: "it succeeded and gave none",
+        said: "it succeeded and returned none",
       });
     }
     const addresses = result.ips.map(({ address, gateway }): AssignedAddress => ({

@@ -102,7 +102,7 @@ export function readArguments(text: string): CniArguments {
   const lenient = /^(1|true)$/i.test(values.get("IgnoreUnknown") ?? "");
   if (!lenient && unknown.length > 0) {
     throw environmentError(
-      `CNI_ARGS has ${unknown.join(", ")}, which nobody here knows; IgnoreUnknown=1 lets it pass`,
+      `CNI_ARGS has ${unknown.join(", ")}, which this plugin does not know; IgnoreUnknown=1 accepts that`,
     );
   }
   const ip = values.get("IP") ?? "";

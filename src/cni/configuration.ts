@@ -70,7 +70,7 @@ export function readHeader(text: string): NetworkHeader {
       code: "cni-version",
       kind: "usage",
       doing: "reading the network configuration",
-      said: `its cniVersion is ${version}; we speak ${CNI_VERSIONS.join(", ")}`,
+      said: `its cniVersion is ${version}; this plugin speaks ${CNI_VERSIONS.join(", ")}`,
       details: { config: version, supported: CNI_VERSIONS },
     });
   }
@@ -145,7 +145,7 @@ function refuseContradictions(fields: Fields, configuration: NetworkConfiguratio
   if (configuration.disableContainerInterface && ipamType !== "") {
     fields.refuse(
       "disableContainerInterface",
-      "cannot be true with ipam: who has no interface has no address",
+      "cannot be true with ipam: a pod without an interface has no address",
     );
   }
 }

@@ -77,7 +77,7 @@ function spokenBy(program: string): string[] {
       kind: "machine",
       doing,
       said: messageOf(error),
-      todo: "Replace that plugin by one that works, or take it away: the network is then written without it.",
+      todo: "Replace that plugin by one that works, or delete it: the network is then written without it.",
       cause: error,
     });
   }

@@ -1,7 +1,7 @@
 /** What every command works with: the call, the configuration as far as it is read, and the node. */
 import { NetworkNamespace } from "../kernel/namespace.ts";
-import { LinkTable } from "../kernel/route/link-table.ts";
-import type { Owner } from "../ipam/assignment.ts";
+import { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
+import type { AddressOwner } from "../ipam/assignment.ts";
 import { addressManagement, type AddressManagement } from "./address-management.ts";
 import type { CniCall } from "./call.ts";
 import type { NetworkHeader } from "./configuration.ts";
@@ -10,7 +10,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 export class CniContext implements Disposable {
   readonly namespace = NetworkNamespace.current();
-  #node: LinkTable | undefined;
+  #node: LinkRtnetlink | undefined;
 
   constructor(
     readonly call: CniCall,
@@ -18,11 +18,11 @@ export class CniContext implements Disposable {
     readonly environment: Environment,
   ) {}
 
-  get node(): LinkTable {
-    return (this.#node ??= LinkTable.open(this.namespace));
+  get node(): LinkRtnetlink {
+    return (this.#node ??= LinkRtnetlink.open(this.namespace));
   }
 
-  get owner(): Owner {
+  get owner(): AddressOwner {
     return { container: this.call.container, interfaceName: this.call.interfaceName };
   }
 

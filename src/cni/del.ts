@@ -54,12 +54,12 @@ async function del(context: CniContext): Promise<void> {
 
 /** What its addresses are, by whoever knows: host-local's files, or what its ADD noted. */
 function addressesOf(
-  { header }: CniContext,
+  { header, namespace }: CniContext,
   ipam: AddressManagement | undefined,
   port: string,
 ): readonly string[] {
   if (ipam === undefined) return [];
-  return ipam.wantsLink ? notedAddresses(header.network, port) : ipam.reserved();
+  return ipam.wantsLink ? notedAddresses(header.network, namespace, port) : ipam.reserved();
 }
 
 /** What the plugin that we replace made for this very pod, if it was that one. */

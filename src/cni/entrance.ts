@@ -1,5 +1,5 @@
 /** By which interfaces a network's pods come to the node: only what comes from there is theirs to have translated. */
-import type { LinkTable } from "../kernel/route/link-table.ts";
+import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import type { NetworkConfiguration } from "./configuration.ts";
@@ -12,7 +12,7 @@ import type { NetworkConfiguration } from "./configuration.ts";
 export function entrances(
   { isGateway, nat }: Pick<NetworkConfiguration, "isGateway" | "nat">,
   holder: LinkState,
-  node: LinkTable,
+  node: LinkRtnetlink,
 ): string[] {
   if (nat.translations.size === 0 || !tellsEntrance()) return [];
   if (!isGateway && node.addresses({ interface: holder.index }).length === 0) return [];

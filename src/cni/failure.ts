@@ -1,6 +1,7 @@
 /** Errors as the protocol has them: a number for programs, a sentence for people. */
 import { codeOf, limitTodo, messageOf, WayoutError } from "../error.ts";
 import { FieldError } from "../ipam/fields.ts";
+import type { Problem } from "../ways-out/problem.ts";
 import { NEWEST } from "./version.ts";
 
 /** The numbers of the specification, then ours, which begin at 100. Keys are codes of WayoutError. */
@@ -22,6 +23,7 @@ export const CNI_ERROR_CODES = {
   "try-again": 11,
   busy: 11,
   "not-available": 50,
+  "run-not-shared": 50,
   "limited-connectivity": 51,
   failed: 100,
   "no-address-left": 101,
@@ -86,7 +88,7 @@ export function cniFailure(error: unknown, version: string = NEWEST): CniFailure
     };
   }
   if (error instanceof WayoutError) {
-    const details = error.todo ?? limitTodo(codeOf(error.cause));
+    const details = detailsOf(error);
     return {
       cniVersion: version,
       code: numberOf(error),
@@ -95,6 +97,27 @@ export function cniFailure(error: unknown, version: string = NEWEST): CniFailure
     };
   }
   return { cniVersion: version, ...unexpected(error) };
+}
+
+/** A way out that does not stand. */
+export function checkFailed(doing: string, problems: readonly Problem[], todo: string): WayoutError {
+  return new WayoutError({
+    code: "check-failed",
+    kind: "broken",
+    doing,
+    said: problems.map(({ text }) => text).join("; "),
+    todo,
+    details: { problems },
+  });
+}
+
+/** What to do; of a way out that does not stand first the codes of what is wrong with it: `problems=CODE,CODE; `. */
+function detailsOf({ todo, cause, details }: WayoutError): string | undefined {
+  const text = todo ?? limitTodo(codeOf(cause));
+  const problems = details?.["problems"] as readonly Problem[] | undefined;
+  if (problems === undefined) return text;
+  const codes = `problems=${[...new Set(problems.map(({ code }) => code))].join(",")}`;
+  return text === undefined ? codes : `${codes}; ${text}`;
 }
 
 function numberOf(error: WayoutError): number {

@@ -1,6 +1,7 @@
 /** GC: everything of a network that no valid attachment holds is taken away, and failures are told together. */
 import { messageOf, WayoutError } from "../error.ts";
-import type { Owner } from "../ipam/assignment.ts";
+import { requireSharedRun } from "../kernel/shared-run.ts";
+import type { AddressOwner } from "../ipam/assignment.ts";
 import { asList, Fields } from "../ipam/fields.ts";
 import { answering } from "./answer.ts";
 import type { CniContext } from "./context.ts";
@@ -29,7 +30,7 @@ export interface Collected {
 }
 
 /** The attachments that a runtime says are valid. @throws FieldError: a list that is missing is not an empty one */
-function readValidAttachments(fields: Fields): Owner[] {
+function readValidAttachments(fields: Fields): AddressOwner[] {
   const key =
     fields.raw("cni.dev/valid-attachments") === undefined
       ? "cni.dev/attachments"
@@ -47,15 +48,16 @@ function readValidAttachments(fields: Fields): Owner[] {
 /**
  * @param dryRun only look
  * @param keptLinks host ends that stay whatever their label says
- * @throws WayoutError `garbage-left` with every failure, after everything was tried
+ * @throws WayoutError `run-not-shared`, or `garbage-left` with every failure, after everything was tried
  */
 export async function gc(
   context: CniContext,
-  valid: readonly Owner[],
+  valid: readonly AddressOwner[],
   dryRun = false,
   keptLinks: readonly string[] = [],
 ): Promise<Collected> {
-  const { header, node } = context;
+  const { header, node, namespace } = context;
+  if (!dryRun) requireSharedRun(namespace, `collecting the garbage of network ${header.network}`);
   const failures: string[] = [];
   const attempt = async <T>(step: () => T | Promise<T>, otherwise: T): Promise<T> => {
     try {
@@ -105,7 +107,7 @@ export async function gc(
 /** Of pods that no valid attachment names; those of iptables name no interface, so any of the pod's keeps them. */
 function collectOthersRules(
   { header, namespace }: CniContext,
-  valid: readonly Owner[],
+  valid: readonly AddressOwner[],
   dryRun: boolean,
 ): string[] {
   const isValid = validity(valid);
@@ -115,7 +117,7 @@ function collectOthersRules(
   return stale.map((owner) => ownerKey(owner).trimEnd());
 }
 
-function validity(valid: readonly Owner[]): (owner: Owner) => boolean {
+function validity(valid: readonly AddressOwner[]): (owner: AddressOwner) => boolean {
   const keys = new Set(valid.map(ownerKey));
   // An old file names the container only: any valid attachment of that container keeps it.
   const containers = new Set(valid.map(({ container }) => container));
@@ -136,7 +138,7 @@ function collectPorts(
   return stale;
 }
 
-function ownerKey({ container, interfaceName }: Owner): string {
+function ownerKey({ container, interfaceName }: AddressOwner): string {
   return `${container} ${interfaceName}`;
 }
 

@@ -115,7 +115,7 @@ export function uninstall(
       kind: "broken",
       doing,
       said: `${attached.length} ${attached.length === 1 ? "pod is" : "pods are"} attached through it`,
-      todo: "Without the plugin their DEL fails. Remove the pods first, or take --force.",
+      todo: "Without the plugin their DEL fails. Remove the pods first, or give --force.",
       details: { attached },
     });
   }
@@ -159,7 +159,7 @@ function chooseSubnets({ subnets, network }: InstallRequest, doing: string): Cid
       kind: "usage",
       doing,
       said: `the subnet ${cidrText(subnet)} overlaps ${hit.by}`,
-      todo: "Name a subnet this node has no way to yet, or none: a free one is then found.",
+      todo: "Name a subnet that overlaps no route of this node, or none: a free one is then chosen.",
     });
   }
   return chosen;
@@ -243,7 +243,7 @@ function attempt(doing: string, what: () => void): void {
       todo:
         code === "EACCES" || code === "EPERM"
           ? "Run it as root, or choose directories you may write."
-          : "Nothing was put in place by halves; repair the cause and run it again.",
+          : "No file was left incomplete; repair the cause and run it again.",
       cause: error,
     });
   }

@@ -4,10 +4,10 @@
  */
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import type { LinkTable } from "../kernel/route/link-table.ts";
+import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import { namespaceInode } from "../kernel/namespace.ts";
-import type { Owner } from "../ipam/assignment.ts";
+import type { AddressOwner } from "../ipam/assignment.ts";
 import { DEFAULT_DATA_DIRECTORY } from "../ipam/configuration.ts";
 import type { Reservation } from "../ipam/owner-index.ts";
 import { AddressStore } from "../ipam/store.ts";
@@ -25,18 +25,18 @@ const ADD_UNDER_WAY_MS = 120_000;
 const FORGOTTEN_MS = 600_000;
 
 /** Something that is not in use for all we know, and stays because that is not proven. */
-export interface Doubt {
+export interface Unproven {
   /** `10.42.0.7 of web eth0`. */
   readonly what: string;
   readonly why: string;
 }
 
-export interface Judgement {
+export interface LeftOver {
   /** In use, or not proven to be left over. */
-  readonly kept: readonly Owner[];
+  readonly kept: readonly AddressOwner[];
   /** Host ends that stay though nobody can say whose they are. */
   readonly keptLinks: readonly string[];
-  readonly doubts: readonly Doubt[];
+  readonly doubts: readonly Unproven[];
   /** Why nothing of this network can be judged. */
   readonly refusal?: string;
 }
@@ -47,10 +47,10 @@ export interface Judgement {
  */
 export function judgeAttachments(
   network: ConfiguredNetwork,
-  node: LinkTable,
+  node: LinkRtnetlink,
   cached: readonly CachedAttachment[],
   now: number,
-): Judgement {
+): LeftOver {
   using scene = new Scene(network, node, cached, now);
   return scene.judge();
 }
@@ -58,7 +58,7 @@ export function judgeAttachments(
 /** The label says whose a link is; one that was cut, or is of another hand, does not. */
 interface OwnedLink {
   readonly link: LinkState;
-  readonly owner: Owner | undefined;
+  readonly owner: AddressOwner | undefined;
 }
 
 class Scene implements Disposable {
@@ -66,13 +66,13 @@ class Scene implements Disposable {
   readonly #links: readonly OwnedLink[];
   readonly #reservations: readonly Reservation[];
   readonly #holders: NamespaceHolders;
-  readonly #kept: Owner[] = [];
+  readonly #kept: AddressOwner[] = [];
   readonly #keptLinks: string[] = [];
-  readonly #doubts: Doubt[] = [];
+  readonly #doubts: Unproven[] = [];
 
   constructor(
     private readonly network: ConfiguredNetwork,
-    private readonly node: LinkTable,
+    private readonly node: LinkRtnetlink,
     cached: readonly CachedAttachment[],
     private readonly now: number,
   ) {
@@ -85,7 +85,7 @@ class Scene implements Disposable {
     this.#holders = new NamespaceHolders(node);
   }
 
-  judge(): Judgement {
+  judge(): LeftOver {
     const refusal = this.#refusal();
     if (refusal !== undefined) return { kept: [], keptLinks: [], doubts: [], refusal };
     const hidden = this.#isHidden();
@@ -124,17 +124,17 @@ class Scene implements Disposable {
   }
 
   /** Why a link that no runtime remembers may be somebody's still; undefined when everything speaks against it. */
-  #doubtAbout(link: LinkState, owner: Owner | undefined, hidden: boolean): string | undefined {
-    if (hidden) return "the namespaces of this node's pods are not to be seen from here";
+  #doubtAbout(link: LinkState, owner: AddressOwner | undefined, hidden: boolean): string | undefined {
+    if (hidden) return "the namespaces of this node's pods are not visible from here";
     const holder = this.#holders.of(link);
     if (holder !== undefined) return `its namespace is there: ${holder}`;
     const age = owner === undefined ? undefined : this.#ageOf(owner);
-    if (age === undefined) return "nothing says how old it is";
+    if (age === undefined) return "its age is unknown";
     return age < FORGOTTEN_MS ? "it is younger than ten minutes" : undefined;
   }
 
   /** A reservation whose link is not there, or was made by another plugin and says nothing. */
-  #judgeReservation(owner: Owner): void {
+  #judgeReservation(owner: AddressOwner): void {
     const addresses = this.#reservations.find((one) => one.owner === owner)!.addresses;
     const what = `${addresses.join(" and ")} of ${owner.container} ${owner.interfaceName}`.trimEnd();
     if (this.#isYoung(owner) || this.#livesElsewhere(owner)) {
@@ -150,13 +150,13 @@ class Scene implements Disposable {
     this.#kept.push(owner);
     const why =
       holder === undefined
-        ? `${stranger} leads to a pod that is not to be seen from here, and may have it`
+        ? `${stranger} leads to a pod that is not visible from here and may have it`
         : `it is in use: ${holder}`;
     this.#doubts.push({ what, why });
   }
 
   /** A runtime remembers it, and its namespace, or the host end that its plugin reported, is there. */
-  #livesElsewhere(owner: Owner): boolean {
+  #livesElsewhere(owner: AddressOwner): boolean {
     return this.#entriesOf(owner).some(
       ({ netns, hostInterfaces }) =>
         namespaceInode(netns) !== undefined ||
@@ -181,24 +181,24 @@ class Scene implements Disposable {
     return port?.name;
   }
 
-  #remembers(owner: Owner | undefined): boolean {
+  #remembers(owner: AddressOwner | undefined): boolean {
     return owner !== undefined && this.#entriesOf(owner).length > 0;
   }
 
-  #entriesOf(owner: Owner): CachedAttachment[] {
+  #entriesOf(owner: AddressOwner): CachedAttachment[] {
     return this.#cached.filter(
       ({ containerId, interface: name }) =>
         containerId === owner.container && (owner.interfaceName === "" || owner.interfaceName === name),
     );
   }
 
-  #isYoung(owner: Owner | undefined): boolean {
+  #isYoung(owner: AddressOwner | undefined): boolean {
     const age = owner === undefined ? undefined : this.#ageOf(owner);
     return age !== undefined && age < ADD_UNDER_WAY_MS;
   }
 
   /** Since its youngest address was reserved; undefined when none is. */
-  #ageOf(owner: Owner): number | undefined {
+  #ageOf(owner: AddressOwner): number | undefined {
     const addresses = this.#reservations
       .filter((one) => isSame(one.owner, owner))
       .flatMap((one) => one.addresses);
@@ -213,7 +213,7 @@ class Scene implements Disposable {
 }
 
 /** An old reservation names the container only. */
-function isSame(reserved: Owner, { container, interfaceName }: Partial<Owner> = {}): boolean {
+function isSame(reserved: AddressOwner, { container, interfaceName }: Partial<AddressOwner> = {}): boolean {
   if (reserved.container !== container) return false;
   return reserved.interfaceName === "" || reserved.interfaceName === interfaceName;
 }

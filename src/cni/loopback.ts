@@ -3,9 +3,10 @@
  * under another type. What was reported before is handed on; otherwise lo and its addresses are the result.
  */
 import { WayoutError } from "../error.ts";
-import { LinkTable } from "../kernel/route/link-table.ts";
+import { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import type { CniContext } from "./context.ts";
+import { checkFailed } from "./failure.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
 import { readResult, resultJson, type Result } from "./result.ts";
 
@@ -24,16 +25,14 @@ function loopback(context: CniContext): Result | undefined {
   const { call, header } = context;
   if (call.command !== "ADD" && call.command !== "CHECK") return undefined;
   using pod = openPodNamespace(call.netns!, context.namespace);
-  using inside = LinkTable.open(pod);
+  using inside = LinkRtnetlink.open(pod);
   if (call.command === "CHECK") {
     if (loopbackOf(inside).up) return undefined;
-    throw new WayoutError({
-      code: "check-failed",
-      kind: "broken",
-      doing: `checking loopback of ${call.container}`,
-      said: "lo is down",
-      todo: `ip -n NAME link set lo up, or recreate the pod`,
-    });
+    throw checkFailed(
+      `checking loopback of ${call.container}`,
+      [{ code: "pod-loopback-down", text: "lo is down" }],
+      "ip -n NAME link set lo up, or recreate the pod",
+    );
   }
   inside.setLink(LOOPBACK_INDEX, { up: true });
   const earlier = header.fields.raw("prevResult");
@@ -51,7 +50,7 @@ function loopback(context: CniContext): Result | undefined {
   };
 }
 
-function loopbackOf(inside: LinkTable): LinkState {
+function loopbackOf(inside: LinkRtnetlink): LinkState {
   const link = inside.linkState(LOOPBACK_INDEX);
   if (link !== undefined) return link;
   throw new WayoutError({

@@ -23,9 +23,9 @@ import {
   addTable,
   deleteElements,
   deleteTable,
-  type Changes,
+  type Transaction,
   type SetSpec,
-} from "../linux/nftables/changes.ts";
+} from "../linux/nftables/commands.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
 import { drop, inSet, match } from "../linux/nftables/rule-builder.ts";
 
@@ -98,7 +98,7 @@ export class MacSpoofing implements Disposable {
   }
 
   /** Decides on a ruleset and changes that very ruleset, again when somebody was faster. */
-  #change(doing: string, decide: () => Changes): void {
+  #change(doing: string, decide: () => Transaction): void {
     for (let attempt = 1; ; attempt++) {
       const generation = this.#nftables.generation();
       const changes = decide();
@@ -123,7 +123,7 @@ function nameOf(key: string): string {
   return Buffer.from(key.slice(0, IFNAME_HEX), "hex").toString().replace(/\0.*$/s, "");
 }
 
-function makeTable(): Changes {
+function makeTable(): Transaction {
   return [
     addTable(TABLE),
     addSet(PORTS),

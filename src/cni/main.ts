@@ -1,11 +1,17 @@
-/** One CNI call. */
+/**
+ * Room `cni/`: wayout as a CNI plugin: one call, environment and standard input in, a result or an error on standard
+ * output. Each command is a part by itself (scripts/build.ts), which holds what it needs and nothing else: a process that
+ * lives for a few milliseconds spends most of them on loading code.
+ *
+ * In: CNI_COMMAND and its variables, a network configuration.
+ * Out: a CNI result, or an error with a CNI code.
+ * Touches: the pod's namespace, the network's bridge, VLANs, NAT rules, addresses and sender checks, each under the
+ *   network's lock.
+ */
 import type { Answer } from "./answer.ts";
 import type { Environment } from "./context.ts";
 
-/**
- * Answers it; resolves to the process's exit code. Each command is a part by itself (scripts/build.ts), which holds what
- * that command needs and nothing else: a process that lives for a few milliseconds spends most of them on loading code.
- */
+/** Answers a call; resolves to the process's exit code. */
 export async function runPlugin(environment: Environment = process.env): Promise<number> {
   const { answer } = await partFor(environment["CNI_COMMAND"]);
   return await answer(environment);

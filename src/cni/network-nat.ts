@@ -3,7 +3,7 @@
  * ruleset is still of the generation in which they were seen in order, or our table is still the very one.
  */
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import { driftText, type NatBackend, type NatDrift, type RuleMemory } from "../nat/backend.ts";
+import type { NatBackend, NatDrift, RuleMemory } from "../nat/backend.ts";
 import { BACKENDS, isLack, openBackend, translating, type NatBackendName } from "../nat/backends/backends.ts";
 import { GenerationMemory } from "../nat/generation-memory.ts";
 import type { NatIntent } from "../nat/intent.ts";
@@ -24,7 +24,7 @@ export async function ensureNat(wanted: NetworkWants, namespace: NetworkNamespac
   if (problems.length === 0) return;
   new GenerationMemory(namespace).drop((finding) => finding === removedText(networkOwner(wanted.network)));
   // Seen once more, they are remembered: the next call need not look, and the doctor knows that there were rules.
-  if (BACKENDS[wanted.backend].memory !== undefined) await natProblems(wanted, namespace);
+  if (BACKENDS[wanted.backend].memory !== undefined) await natDrifts(wanted, namespace);
 }
 
 /** Whether a person took the network's rules away (`wayout nat remove`), and no ADD has made them again since. */
@@ -40,10 +40,12 @@ export function rememberedSubnets(network: string, namespace: NetworkNamespace):
   ];
 }
 
-/** What is not as the network wants it, in words; empty when all is well. */
-export async function natProblems(wanted: NetworkWants, namespace: NetworkNamespace): Promise<string[]> {
-  const problems = await lookAfter(wanted, namespace, (nat, intent) => nat.verify(intent));
-  return problems.map(driftText);
+/** What is not as the network wants it; empty when all is well. */
+export async function natDrifts(
+  wanted: NetworkWants,
+  namespace: NetworkNamespace,
+): Promise<readonly NatDrift[]> {
+  return await lookAfter(wanted, namespace, (nat, intent) => nat.verify(intent));
 }
 
 /** Looks at the rules, unless they are remembered as in order; remembers them when they are. */

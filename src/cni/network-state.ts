@@ -1,11 +1,10 @@
 /** What a network has once, however many pods are attached to it. */
 import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { IpFamily } from "../address/ip.ts";
-import { FORWARDING_SYSCTL } from "../forwarding/switches.ts";
+import { forwardingForbidden } from "../forwarding/forbidden.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import { addRouteRequest } from "../linux/route/route.ts";
-import type { LinkTable } from "../kernel/route/link-table.ts";
-import { readSysctl } from "../kernel/sysctl.ts";
+import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import { isThere } from "../network/link-ends.ts";
 import { ensureBridge, removeBridge } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
@@ -19,7 +18,7 @@ import { endAllUse } from "./used-addresses.ts";
 import { ensureVlanGateway, withVlans } from "./vlan.ts";
 
 /** What an ADD makes sure of for the network as a whole. */
-export interface NetworkState {
+export interface EnsuredNetwork {
   readonly configuration: NetworkConfiguration;
   readonly plan: AttachmentPlan;
   /** Of its pods, as far as they are known. */
@@ -37,7 +36,7 @@ export interface GatewaySide {
  * @param made gets the names of the links that this call made, the bridge last
  */
 export function ensureGatewaySide(
-  node: LinkTable,
+  node: LinkRtnetlink,
   configuration: NetworkConfiguration,
   plan: AttachmentPlan,
   made: string[],
@@ -53,7 +52,7 @@ export function ensureGatewaySide(
 }
 
 /** Routes to pods whose gateway's address leads to no subnet. Somebody's own route to them is as good. */
-function leadTo(subnets: readonly string[], { index }: LinkState, node: LinkTable): void {
+function leadTo(subnets: readonly string[], { index }: LinkState, node: LinkRtnetlink): void {
   if (subnets.length === 0) return;
   const requests = subnets.map((destination) =>
     addRouteRequest({ destination, interface: index, scope: "link" }),
@@ -61,27 +60,17 @@ function leadTo(subnets: readonly string[], { index }: LinkState, node: LinkTabl
   for (const error of node.batchResults(requests).values()) if (!isThere(error)) throw error;
 }
 
-/** The families whose packets this bridge does not forward, of those that it should. */
-export function notForwarded(families: readonly IpFamily[], bridge: LinkState): IpFamily[] {
-  const missing: IpFamily[] = [];
-  for (const family of families) {
-    // As forwardingForbiddenBy has it; the family's switch also stands for the uplink, by which the answers come.
-    const own = family === 4 ? bridge.ipv4?.forwarding : undefined;
-    if (own === 0 || readSysctl(undefined, FORWARDING_SYSCTL[family]) === "0") missing.push(family);
-  }
-  return missing;
-}
-
 /** Two small files are read when all is well, however many interfaces the node has. */
 export async function ensureForwarding(families: readonly IpFamily[], bridge: LinkState): Promise<void> {
-  const missing = notForwarded(families, bridge);
+  const missing = forwardingForbidden(families, bridge);
   if (missing.length === 0) return;
   const { enableForwarding } = await import("../forwarding/forwarding.ts");
-  enableForwarding(undefined, { ipv4: missing.includes(4), ipv6: missing.includes(6) });
+  const isMissing = (wanted: IpFamily): boolean => missing.some(({ family }) => family === wanted);
+  enableForwarding(undefined, { ipv4: isMissing(4), ipv6: isMissing(6) });
 }
 
 /** Every host end of this network's links. Reads all links of the node. */
-export function linksOf(network: string, node: LinkTable): LinkState[] {
+export function linksOf(network: string, node: LinkRtnetlink): LinkState[] {
   return node.linkStates().filter(({ alias }) => isLabelOf(network, alias));
 }
 
@@ -98,7 +87,7 @@ export async function leaveNetwork(
 ): Promise<boolean> {
   if (made.length === 0 && ipam === undefined) return false;
   if ((ipam?.held() ?? 0) > 0) return false;
-  using _lock = lockNetwork(header.network, "alone");
+  using _lock = lockNetwork(header.network, namespace, "alone");
   if ((ipam?.held() ?? 0) > 0 || linksOf(header.network, node).length > 0) return false;
   for (const name of made) {
     const kind = node.linkState(name)?.kind;

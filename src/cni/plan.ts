@@ -26,7 +26,7 @@ export interface AttachmentPlan {
 
 const EVERYTHING: Readonly<Record<IpFamily, string>> = { 4: "0.0.0.0/0", 6: "::/0" };
 
-export function planAttachment(configuration: NetworkConfiguration, assignment: Assignment): AttachmentPlan {
+export function planAdd(configuration: NetworkConfiguration, assignment: Assignment): AttachmentPlan {
   const { isGateway, isDefaultGateway } = configuration;
   const ips = assignment.addresses.map(({ address, gateway }): ResultAddress => {
     const given = gateway ?? (isGateway ? firstHost(address) : undefined);

@@ -8,22 +8,22 @@ import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
 import { lockNetwork } from "./network-lock.ts";
 import { ensureNat, isNatRemoved } from "./network-nat.ts";
-import { ensureForwarding, ensureGatewaySide, linksOf, type NetworkState } from "./network-state.ts";
+import { ensureForwarding, ensureGatewaySide, linksOf, type EnsuredNetwork } from "./network-state.ts";
 
 /** A kubelet waits for the answer of STATUS, and asks again in a few seconds. */
-const PATIENCE_MS = 500;
+const TIMEOUT_MS = 500;
 
 /** @throws whatever an ADD could not do either */
-export async function putBack(context: CniContext, state: NetworkState): Promise<void> {
+export async function putBack(context: CniContext, state: EnsuredNetwork): Promise<void> {
   const { configuration, plan, subnets } = state;
   const { network, nat } = configuration;
   const { node, namespace } = context;
   const began = performance.now();
   try {
-    using _network = lockNetwork(network, "shared", PATIENCE_MS);
+    using _network = lockNetwork(network, namespace, "shared", TIMEOUT_MS);
     if (linksOf(network, node).length === 0) return;
     const doing = `putting back the NAT rules of network ${network}`;
-    using _rules = takeNatLock(namespace, doing, Math.max(0, PATIENCE_MS - (performance.now() - began)));
+    using _rules = takeNatLock(namespace, doing, Math.max(0, TIMEOUT_MS - (performance.now() - began)));
     const { bridge, gateway } = ensureGatewaySide(node, configuration, plan, []);
     const holder = gateway ?? bridge;
     const from = entrances(configuration, holder, node);

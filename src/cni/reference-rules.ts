@@ -8,9 +8,9 @@
  */
 import { Nftables } from "../kernel/nftables/nftables.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import type { Owner } from "../ipam/assignment.ts";
+import type { AddressOwner } from "../ipam/assignment.ts";
 import { SystemError } from "../linux/errno.ts";
-import { deleteChain, deleteRule, flushChain, type Changes } from "../linux/nftables/changes.ts";
+import { deleteChain, deleteRule, flushChain, type Transaction } from "../linux/nftables/commands.ts";
 import type { ChainRef, Rule } from "../linux/nftables/ruleset.ts";
 import { restoreNat, saveNat } from "../nat/backends/iptables/program.ts";
 import { commentOf } from "../rules/rule-comment.ts";
@@ -33,7 +33,7 @@ export class ReferenceRules implements Disposable {
   }
 
   /** Takes away what is there for a pod. False when there was nothing. */
-  remove(network: string, owner: Owner): boolean {
+  remove(network: string, owner: AddressOwner): boolean {
     const changes = [
       ...FAMILIES.flatMap((family) => this.#masqueradeChain(family, network, owner)),
       ...this.#masqueradeRules(network, owner),
@@ -47,7 +47,7 @@ export class ReferenceRules implements Disposable {
   }
 
   /** The pods of a network that have such rules. The iptables ones name no interface. */
-  owners(network: string): Owner[] {
+  owners(network: string): AddressOwner[] {
     const jumps = FAMILIES.flatMap((family) =>
       this.#rulesOf({ family, table: "nat", chain: "POSTROUTING" }).flatMap((rule) => commentOf(rule) ?? []),
     );
@@ -75,7 +75,7 @@ export class ReferenceRules implements Disposable {
     this.#nftables?.close();
   }
 
-  #masqueradeChain(family: "ip" | "ip6", network: string, { container }: Owner): Changes {
+  #masqueradeChain(family: "ip" | "ip6", network: string, { container }: AddressOwner): Transaction {
     const chain = { family, table: "nat", chain: chainName(network, container) };
     if (this.#nftables?.getChain(chain) === undefined) return [];
     const postrouting = { ...chain, chain: "POSTROUTING" };
@@ -86,13 +86,13 @@ export class ReferenceRules implements Disposable {
     ];
   }
 
-  #masqueradeRules(network: string, { container, interfaceName }: Owner): Changes {
+  #masqueradeRules(network: string, { container, interfaceName }: AddressOwner): Transaction {
     const pod = hashOf(`${interfaceName}:${container}`, COMMENT_HASH);
     const begin = `${hashOf(network, COMMENT_HASH)}-${pod}`;
     return this.#deletions(MASQUERADE_RULES, (comment) => comment.startsWith(begin));
   }
 
-  #macChecks({ container, interfaceName }: Owner): Changes {
+  #macChecks({ container, interfaceName }: AddressOwner): Transaction {
     const prerouting: ChainRef = { family: "bridge", table: "nat", chain: "PREROUTING" };
     const chain = { ...prerouting, chain: `cni-br-iface-${container}-${interfaceName}` };
     const macs = { ...chain, chain: `${chain.chain}-mac` };
@@ -106,7 +106,7 @@ export class ReferenceRules implements Disposable {
     ];
   }
 
-  #deletions(chain: ChainRef, isMeant: (comment: string) => boolean): Changes {
+  #deletions(chain: ChainRef, isMeant: (comment: string) => boolean): Transaction {
     return this.#rulesOf(chain)
       .filter((rule) => isMeant(commentOf(rule) ?? ""))
       .map(({ handle }) => deleteRule({ ...chain, handle }));
@@ -116,7 +116,7 @@ export class ReferenceRules implements Disposable {
     return this.#nftables?.chainRules(chain) ?? [];
   }
 
-  #removeLegacy(family: 4 | 6, network: string, { container }: Owner): boolean {
+  #removeLegacy(family: 4 | 6, network: string, { container }: AddressOwner): boolean {
     const saved = saveNat(this.namespace, "legacy", family).split("\n");
     const chain = chainName(network, container);
     if (!saved.some((line) => line.startsWith(`:${chain} `))) return false;

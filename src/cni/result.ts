@@ -113,7 +113,7 @@ export function readResult(value: unknown, path: string, fallback: CniVersion): 
       code: "cni-version",
       kind: "usage",
       doing: `reading ${path}`,
-      said: `it is of version ${version}; we speak ${CNI_VERSIONS.join(", ")}`,
+      said: `it is of version ${version}; this plugin speaks ${CNI_VERSIONS.join(", ")}`,
     });
   }
   if (!atLeast(version, "0.3.0")) return readOldResult(fields);

@@ -2,20 +2,22 @@
  * STATUS: whether an ADD would work. A runtime that hears no calls no ADD any more, so what the next ADD would put back
  * for those who are attached is put back here; only what no ADD could mend is told. Asked every few seconds.
  */
-import { parseCidr } from "../address/cidr.ts";
+import { parseCidr, type Cidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
+import { requireSharedRun } from "../kernel/shared-run.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
+import type { NetworkWants } from "../nat/network-wants.ts";
 import { missingGateways } from "../network/bridge.ts";
+import { bridgeDown, forwardingProblems, natProblems, noGateway, type Problem } from "../ways-out/problem.ts";
 import type { AddressManagement } from "./address-management.ts";
 import { answering } from "./answer.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
-import { natProblems, rememberedSubnets } from "./network-nat.ts";
-import type { NetworkWants } from "../nat/network-wants.ts";
-import { notForwarded, type NetworkState } from "./network-state.ts";
-import { familyOf, planAttachment } from "./plan.ts";
+import { natDrifts, rememberedSubnets } from "./network-nat.ts";
+import type { EnsuredNetwork } from "./network-state.ts";
+import { familyOf, planAdd } from "./plan.ts";
 import { vlanGatewayName } from "./vlan.ts";
 
 export const answer = answering(status);
@@ -25,6 +27,7 @@ async function status(context: CniContext): Promise<void> {
   const configuration = readConfiguration(context.header, {});
   const ipam = context.addresses();
   const { network, bridge } = configuration;
+  requireSharedRun(context.namespace, `looking after network ${network}`);
   try {
     ipam?.status();
   } catch (error) {
@@ -37,17 +40,27 @@ async function status(context: CniContext): Promise<void> {
   if (link.kind !== "bridge") {
     throw unavailable(network, `${bridge} is no bridge but ${link.kind ?? "another interface"}`);
   }
-  const there = gatewaysThere(context, configuration, link);
+  const holder = gatewayHolder(context, configuration, link);
+  const isHeld = configuration.isGateway && holder !== undefined;
+  const there = isHeld ? context.node.addresses({ interface: holder.index }) : [];
   const state = expectedState(context, configuration, ipam, there);
-  const lacksAddress = lacksGateway(state, link, there);
+  const lacking = lackingGateways(state, link, there);
   // Without a carrier it has no port that is up: nobody is attached whom a missing rule could hurt.
   if (link.up && !link.flags.includes("LOWER_UP")) return;
-  const isWhole =
-    link.up &&
-    !lacksAddress &&
-    notForwarded(state.plan.forwarded, link).length === 0 &&
-    (await natProblems(natOf(context, state, link), context.namespace)).length === 0;
-  if (isWhole) return;
+  const problems = forwardingProblems(state.plan.forwarded, holder ?? link);
+  if (!link.up) problems.push(bridgeDown(bridge));
+  for (const { address, prefixLength } of lacking)
+    problems.push(noGateway(holder?.name ?? bridge, `${address}/${prefixLength}`));
+  // What is put back for one of them is put back for all: the rules are only read when all else is well.
+  if (problems.length === 0) {
+    const drifts = await natDrifts(natOf(context, state, holder ?? link), context.namespace);
+    if (drifts.length > 0) problems.push(...natProblems(drifts));
+  }
+  if (problems.length > 0) await mend(context, state, problems);
+}
+
+/** @throws WayoutError `limited-connectivity` with what is wrong, and why it could not be put back */
+async function mend(context: CniContext, state: EnsuredNetwork, problems: readonly Problem[]): Promise<void> {
   const { putBack } = await import("./put-back.ts");
   try {
     await putBack(context, state);
@@ -55,9 +68,10 @@ async function status(context: CniContext): Promise<void> {
     throw new WayoutError({
       code: "limited-connectivity",
       kind: "broken",
-      doing: `putting back what pods of network ${network} need`,
+      doing: `putting back what pods of network ${state.configuration.network} need`,
       said: messageOf(error),
       ...(error instanceof WayoutError && error.todo !== undefined ? { todo: error.todo } : {}),
+      details: { problems },
       cause: error,
     });
   }
@@ -69,9 +83,9 @@ function expectedState(
   configuration: NetworkConfiguration,
   ipam: AddressManagement | undefined,
   there: readonly Address[],
-): NetworkState {
+): EnsuredNetwork {
   const addresses = ipam?.samples(there.map(({ address }) => address)) ?? [];
-  const plan = planAttachment(configuration, { addresses, routes: [], dns: {} });
+  const plan = planAdd(configuration, { addresses, routes: [], dns: {} });
   if (ipam === undefined || ipam.subnets.length > 0) {
     return { configuration, plan, subnets: ipam?.subnets ?? [] };
   }
@@ -80,33 +94,33 @@ function expectedState(
   return { configuration, plan: { ...plan, forwarded }, subnets };
 }
 
-function natOf({ node }: CniContext, state: NetworkState, bridge: LinkState): NetworkWants {
+function natOf({ node }: CniContext, state: EnsuredNetwork, holder: LinkState): NetworkWants {
   const { configuration, subnets } = state;
-  const { network, nat, vlan } = configuration;
-  const inVlan = vlan > 0 ? node.linkState(vlanGatewayName(configuration)) : undefined;
-  return { network, ...nat, subnets, from: entrances(configuration, inVlan ?? bridge, node) };
+  const { network, nat } = configuration;
+  return { network, ...nat, subnets, from: entrances(configuration, holder, node) };
 }
 
-/** The addresses of the interface that holds the gateways'. */
-function gatewaysThere(
+/** The interface that has, or should have, the gateways' addresses; undefined where it is missing. */
+function gatewayHolder(
   { node }: CniContext,
   configuration: NetworkConfiguration,
   bridge: LinkState,
-): readonly Address[] {
-  if (!configuration.isGateway) return [];
-  const holder = configuration.vlan > 0 ? node.linkState(vlanGatewayName(configuration)) : bridge;
-  return holder === undefined ? [] : node.addresses({ interface: holder.index });
+): LinkState | undefined {
+  return configuration.vlan > 0 ? node.linkState(vlanGatewayName(configuration)) : bridge;
 }
 
-/** @throws WayoutError `not-available` where every ADD would be refused for the address that is there */
-function lacksGateway(
-  { configuration, plan }: NetworkState,
+/**
+ * Gateway addresses that are missing.
+ * @throws WayoutError `not-available` where every ADD would be refused for the address that is there
+ */
+function lackingGateways(
+  { configuration, plan }: EnsuredNetwork,
   bridge: LinkState,
   there: readonly Address[],
-): boolean {
+): readonly Cidr[] {
   const gateways = plan.gateways.map((text) => parseCidr(text, "keep"));
   try {
-    return missingGateways(bridge, there, gateways, { force: configuration.forceAddress }).length > 0;
+    return missingGateways(bridge, there, gateways, { force: configuration.forceAddress });
   } catch (error) {
     if (!(error instanceof WayoutError)) throw error;
     throw unavailable(configuration.network, error.message, error.todo);

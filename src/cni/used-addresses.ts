@@ -18,40 +18,45 @@ import {
 } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
-import { RUN_DIRECTORY } from "./network-lock.ts";
+import { networkPath } from "./network-lock.ts";
 
 /** Among the addresses: that the table was searched for those of owners before us. */
 const LOOKED = ".looked";
 /** Among the addresses: those of one attachment, where only another plugin knows who has which. */
 const OWN = ".of-";
 
-function directoryOf(network: string): string {
-  return `${RUN_DIRECTORY}/${network}.used`;
+function directoryOf(network: string, namespace: NetworkNamespace): string {
+  return `${networkPath(network, namespace)}.used`;
 }
 
 /**
  * Notes that these addresses are in use. Returns those that were noted already: they had an owner who did not end well.
  * @throws WayoutError `address-store`
  */
-function noteUsed(network: string, addresses: readonly string[]): string[] {
-  return noting(network, addresses, () => {
+function noteUsed(network: string, namespace: NetworkNamespace, addresses: readonly string[]): string[] {
+  return noting(network, namespace, addresses, () => {
     const before: string[] = [];
     for (const address of addresses) {
-      if (!makeFile(`${directoryOf(network)}/${address}`, 0o600)) before.push(address);
+      if (!makeFile(`${directoryOf(network, namespace)}/${address}`, 0o600)) before.push(address);
     }
     return before;
   });
 }
 
-function noting<T>(network: string, addresses: readonly string[], note: () => T): T {
+function noting<T>(
+  network: string,
+  namespace: NetworkNamespace,
+  addresses: readonly string[],
+  note: () => T,
+): T {
   try {
-    makeDirectory(directoryOf(network), 0o755);
+    makeDirectory(directoryOf(network, namespace), 0o755);
     return note();
   } catch (error) {
     throw new WayoutError({
       code: "address-store",
       kind: "machine",
-      doing: `noting ${addresses.join(" and ")} in ${directoryOf(network)}`,
+      doing: `noting ${addresses.join(" and ")} in ${directoryOf(network, namespace)}`,
       said: messageOf(error),
       todo: "Check that /run can be written by root and has room.",
       cause: error,
@@ -76,22 +81,31 @@ export async function forgetEarlierOwners(
   addresses: readonly string[],
   namespace: NetworkNamespace,
 ): Promise<void> {
-  const isFirst = noteUsed(network, [LOOKED]).length === 0;
-  const unclean = noteUsed(network, addresses);
+  const isFirst = noteUsed(network, namespace, [LOOKED]).length === 0;
+  const unclean = noteUsed(network, namespace, addresses);
   if (isFirst) await lookForStrangers(network, space, addresses, namespace);
   else if (unclean.length > 0) await forget(namespace, unclean);
 }
 
 /** For this network's next call that ends these addresses: whose they are. */
-export function noteOwner(network: string, port: string, addresses: readonly string[]): void {
-  noting(network, addresses, () =>
-    writeText(`${directoryOf(network)}/${OWN}${port}`, addresses.join("\n"), "w", 0o600),
+export function noteOwner(
+  network: string,
+  namespace: NetworkNamespace,
+  port: string,
+  addresses: readonly string[],
+): void {
+  noting(network, namespace, addresses, () =>
+    writeText(`${directoryOf(network, namespace)}/${OWN}${port}`, addresses.join("\n"), "w", 0o600),
   );
 }
 
 /** What was noted of that owner. */
-export function notedAddresses(network: string, port: string): readonly string[] {
-  return (readTextIfThere(`${directoryOf(network)}/${OWN}${port}`) ?? "")
+export function notedAddresses(
+  network: string,
+  namespace: NetworkNamespace,
+  port: string,
+): readonly string[] {
+  return (readTextIfThere(`${directoryOf(network, namespace)}/${OWN}${port}`) ?? "")
     .split("\n")
     .filter((text) => text !== "");
 }
@@ -105,25 +119,26 @@ export async function endUse(
 ): Promise<void> {
   if (addresses.length === 0) return;
   await forget(namespace, addresses);
-  unmark(network, [...addresses, `${OWN}${port}`]);
+  unmark(network, namespace, [...addresses, `${OWN}${port}`]);
 }
 
 /** When nobody is attached any more: whoever is still noted did not end well. */
 export async function endAllUse(network: string, namespace: NetworkNamespace): Promise<void> {
-  const names = namesIn(directoryOf(network));
+  const names = namesIn(directoryOf(network, namespace));
   const left = names.filter((name) => !name.startsWith("."));
   if (left.length > 0) await forget(namespace, left);
   unmark(
     network,
+    namespace,
     names.filter((name) => name !== LOOKED),
   );
 }
 
 /** Of addresses that were noted by an ADD that failed. */
-export function unmark(network: string, names: readonly string[]): void {
+export function unmark(network: string, namespace: NetworkNamespace, names: readonly string[]): void {
   for (const name of names) {
     try {
-      removeFile(`${directoryOf(network)}/${name}`);
+      removeFile(`${directoryOf(network, namespace)}/${name}`);
     } catch (error) {
       // On a read-only /run the note stays, and the next ADD looks once more: DEL must not fail for that.
       if (!(error instanceof SystemError)) throw error;
@@ -169,5 +184,5 @@ async function lookForStrangers(
       if (!own.includes(source) && cidrs.some((cidr) => cidrContains(cidr, source))) seen.add(source);
     }
   });
-  noteUsed(network, [...seen]);
+  noteUsed(network, namespace, [...seen]);
 }

@@ -4,7 +4,7 @@ import { WayoutError } from "../error.ts";
 import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 import type { BridgeVlan } from "../linux/route/bridge.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
-import type { LinkTable } from "../kernel/route/link-table.ts";
+import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import { ensureGateways } from "../network/bridge.ts";
 import { networkFailure } from "../network/failure.ts";
 import { checkInterfaceName } from "../network/network.ts";
@@ -66,7 +66,7 @@ export interface VlanGateway {
  * other end is a port of the bridge. undefined where the addresses are the bridge's own.
  */
 export function ensureVlanGateway(
-  node: LinkTable,
+  node: LinkRtnetlink,
   configuration: NetworkConfiguration,
   bridge: LinkState,
   gateways: readonly string[],
@@ -102,7 +102,7 @@ export function ensureVlanGateway(
 
 /** Completes a pair that is there; then false. When a step fails, the pair is taken away again. */
 function makePair(
-  node: LinkTable,
+  node: LinkRtnetlink,
   configuration: NetworkConfiguration,
   bridge: LinkState,
   name: string,

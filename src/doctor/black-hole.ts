@@ -1,6 +1,6 @@
 /** Small packets pass, large ones are lost: what the tables say about it, and what pings of several sizes add. */
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
-import { CheckContext, finding } from "./check.ts";
+import { CheckContext, finding, ruleEvidence } from "./check.ts";
 import { filterCure } from "./checks/filter-cure.ts";
 import type { Diagnosis } from "./diagnose.ts";
 import type { Evidence, Finding } from "./finding.ts";
@@ -8,7 +8,7 @@ import type { Target } from "./predict/path.ts";
 import { predictPath } from "./predict/predict.ts";
 import { smallerPackets } from "./smaller-packets.ts";
 import { ownerOfDecision } from "./whose.ts";
-import { ruleEvidence, ruleName, stopOfItsMessage } from "./too-large-message.ts";
+import { ruleName, stopOfItsMessage } from "./too-large-message.ts";
 import { targetText } from "./wording.ts";
 
 /** What came back of pings with DF set, in bytes of the whole IP packet. */
@@ -74,13 +74,13 @@ function blackHole(context: CheckContext, passes: number, lost: number, probe: S
         value: `answered: ${probe.passed.join(", ")} bytes; lost, and no message came back: ${probe.lost.join(", ")}`,
       },
       ...seenAtUplink(context, probe),
-      ...(stop === undefined ? [] : [ruleEvidence(stop)]),
+      ...ruleEvidence(stop?.stop.by),
     ],
     consequence: "small requests work, large transfers hang",
-    fix: [...(stop === undefined ? [] : filterCure(context, stop, "from anybody").fix), ...smaller.fix],
+    fix: [...(stop === undefined ? [] : filterCure(context, stop, "from any sender").fix), ...smaller.fix],
     advice: [
       ...smaller.advice,
-      "let “fragmentation needed” (ICMP type 3 code 4, ICMPv6 type 2) through, there and on every router of the way",
+      "accept “fragmentation needed” (ICMP type 3 code 4, ICMPv6 type 2) there and on every router of the path",
     ],
     confidence: stop === undefined ? "likely" : "certain",
   });

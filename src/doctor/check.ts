@@ -3,15 +3,16 @@ import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { nftName } from "../linux/nftables/spelling.ts";
 import { sysctlWord } from "../linux/sysctl-name.ts";
 import { command, commandIn, type CommandLine } from "../text/command.ts";
-import { entryOf, type FindingCode, type StepName } from "../causes/catalogue.ts";
+import { catalogueEntry, type FindingCode, type StepName } from "../causes/catalogue/all.ts";
+import { isNeverAdvised } from "../causes/never-advised.ts";
 import type { Change } from "./remedy/change.ts";
 import type { Decision } from "./predict/decision.ts";
 import type { Evidence, Finding, Fix } from "./finding.ts";
 import type { Repair, RepairPlace } from "./remedy/repair.ts";
 import type { Prediction, Stop, StopKind, Target } from "./predict/path.ts";
 import type { PredictedPath } from "./predict/predict.ts";
-import { nameObjects } from "./wording.ts";
-import { worldOf, type World } from "./predict/walk.ts";
+import { decisionPlace, decisionText, nameObjects } from "./wording.ts";
+import { preparedNamespace, type PreparedNamespace } from "./predict/walk.ts";
 
 /** One step's worth of questions about one pod and one target. */
 export interface Check {
@@ -24,9 +25,9 @@ export interface Check {
 }
 
 export class CheckContext {
-  readonly node: World;
+  readonly node: PreparedNamespace;
   /** Undefined when the pod's namespace could not be read. */
-  readonly inside: World | undefined;
+  readonly inside: PreparedNamespace | undefined;
 
   constructor(
     readonly snapshot: Snapshot,
@@ -34,8 +35,8 @@ export class CheckContext {
     readonly target: Target,
     readonly predicted: PredictedPath,
   ) {
-    this.node = worldOf(snapshot.node);
-    this.inside = pod.state === undefined ? undefined : worldOf(pod.state);
+    this.node = preparedNamespace(snapshot.node);
+    this.inside = pod.state === undefined ? undefined : preparedNamespace(pod.state);
     for (const state of [snapshot.node, pod.state]) if (state !== undefined) nameObjects(state);
   }
 
@@ -83,9 +84,17 @@ export class CheckContext {
     return this.fix(place, command`ip link set dev ${link} up`, { kind: "link-up", place, link });
   }
 
-  defaultRoute(gateway: string, link: string): Fix | undefined {
-    const line = command`ip ${familyFlag(gateway)} route replace default via ${gateway} dev ${link}`;
-    return this.fix("pod", line, { kind: "add-default-route", place: "pod", gateway, link });
+  /** @param source with which the pod shall send; the kernel's choice when absent */
+  defaultRoute(gateway: string, link: string, source?: string): Fix | undefined {
+    const words = source === undefined ? [] : ["src", source];
+    const line = command`ip ${familyFlag(gateway)} route replace default via ${gateway} dev ${link} ${words}`;
+    return this.fix("pod", line, {
+      kind: "add-default-route",
+      place: "pod",
+      gateway,
+      link,
+      ...(source === undefined ? {} : { source }),
+    });
   }
 }
 
@@ -100,7 +109,7 @@ export function said(before: string, line: CommandLine | undefined): readonly st
 }
 
 /** Takes a rule of nf_tables away; nft finds it by its handle, whatever is written in it. */
-export function deleteRule(
+export function deleteRuleFix(
   context: CheckContext,
   place: RepairPlace,
   { table, chain, rule }: Decision,
@@ -140,9 +149,25 @@ export type Found = Pick<Finding, "text" | "owner" | "consequence"> & {
 };
 
 export function finding(code: FindingCode, found: Found): Finding {
-  const { severity, stopsTraffic } = entryOf(code);
-  const fix = (found.fix ?? []).filter((one) => one !== undefined);
-  return { code, severity, stopsTraffic, confidence: "certain", ...found, fix };
+  const { severity, stopsTraffic } = catalogueEntry(code);
+  const fix = (found.fix ?? [])
+    .filter((one) => one !== undefined)
+    .filter((one) => !isNeverAdvised(one.command));
+  const advice = found.advice?.filter((one) => !isNeverAdvised(one));
+  return {
+    code,
+    severity,
+    stopsTraffic,
+    confidence: "certain",
+    ...found,
+    fix,
+    ...(advice === undefined ? {} : { advice }),
+  };
+}
+
+/** The rule or the policy that decides, where it stands and as its own tool writes it; nothing where there is none. */
+export function ruleEvidence(by: Decision | undefined): Evidence[] {
+  return by === undefined ? [] : [{ source: decisionPlace(by), value: decisionText(by) }];
 }
 
 /** Text of a sysctl as evidence. */

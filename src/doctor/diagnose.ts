@@ -1,15 +1,22 @@
-/** From a snapshot to the answer: all checks, causes hiding their symptoms, one sentence, one checklist. */
+/**
+ * Room `doctor/`: from a snapshot to the answer: all checks, causes that hide their symptoms, one sentence, one
+ * checklist.
+ *
+ * In: a Snapshot, a pod of it, a destination; what a real packet showed (probe.ts).
+ * Out: a Diagnosis: answer, checklist, findings with evidence, owner, consequence and fixes; what could not be judged.
+ * Touches: nothing: it runs without privilege, on a file of another machine.
+ */
 import { messageOf } from "../error.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import {
   causesOf,
   CATALOGUE,
-  entryOf,
+  catalogueEntry,
   ON_THE_WAY,
   READ_FOR,
   STEPS,
   type StepName,
-} from "../causes/catalogue.ts";
+} from "../causes/catalogue/all.ts";
 import { anywhere, CheckContext, finding, type Check } from "./check.ts";
 import { CHECKS } from "./checks/all.ts";
 import { redirectionText } from "./checks/local-end.ts";
@@ -17,9 +24,9 @@ import type { Finding } from "./finding.ts";
 import { tupleText } from "./predict/packet.ts";
 import type { Prediction, Target } from "./predict/path.ts";
 import { predictPath } from "./predict/predict.ts";
-import { isAnsweredFor } from "./predict/on-link.ts";
 import { sentElsewhere, withRule, type SentElsewhere } from "./sent-elsewhere.ts";
 import { judged } from "./remedy/judge.ts";
+import { stepText } from "./step-text.ts";
 import { stopText } from "./stop-text.ts";
 import { targetText, traceCommand } from "./wording.ts";
 
@@ -72,7 +79,7 @@ export function diagnose(snapshot: Snapshot, pod: PodState, target: Target): Dia
   const raised = raisedIn(context, gaps);
   const elsewhere = sentElsewhere(predicted.path);
   const causes = withoutSymptoms(raised).map((found) =>
-    withRule(judged(context, found, raisedIn), elsewhere),
+    withRule(judged(context, found, raisedIn), elsewhere, predicted.path),
   );
   const findings = inOrder(withUnnamed(causes, predicted.path, pod.name));
   const stopping = findings.filter((one) => one.stopsTraffic);
@@ -121,9 +128,27 @@ function answersOf(
 /** Only of what gets through by the tables: where something stops it, that is the reason. */
 function suspicionsIn(context: CheckContext, gaps: string[]): Finding[] {
   if (context.path.stops.length > 0) return [];
-  return CHECKS.flatMap((check) =>
+  const facts = CHECKS.flatMap((check) =>
     check.suspects === undefined ? [] : answersOf(context, check, check.suspects, gaps),
   ).map((found) => judged(context, found, () => []));
+  return [...facts, ...otherwiseIn(context)];
+}
+
+/** More other ends of one path are not judged: each costs as much as the first. */
+const MOST_OTHER_ENDS = 3;
+
+/** What stops the packet where a question is answered the other way: a limit that is used up. */
+function otherwiseIn({ snapshot, pod, target, predicted }: CheckContext): Finding[] {
+  return predicted.otherwise
+    .filter(({ path, by }) => path.stops.length > 0 && by.share === undefined)
+    .slice(0, MOST_OTHER_ENDS)
+    .flatMap(({ path, by }) => {
+      const other = { ...predicted, path, doubts: [by], otherwise: [] };
+      const context = new CheckContext(snapshot, pod, target, other);
+      return withoutSymptoms(raisedIn(context))
+        .filter((one) => one.stopsTraffic)
+        .map((found) => judged(context, found, raisedIn));
+    });
 }
 
 /** A finding is hidden while one of its causes stands. */
@@ -227,10 +252,10 @@ function checklistOf(
   const names = Object.keys(STEPS) as StepName[];
   const ended = path.end === "unknown" && path.stops.length > 0;
   const lastStep = names.findLastIndex((step) =>
-    findings.some((one) => one.stopsTraffic && entryOf(one.code).step === step),
+    findings.some((one) => one.stopsTraffic && catalogueEntry(one.code).step === step),
   );
   return names.map((step, index): ChecklistLine => {
-    const own = findings.filter((one) => entryOf(one.code).step === step);
+    const own = findings.filter((one) => catalogueEntry(one.code).step === step);
     const worst = own.find((one) => one.stopsTraffic) ?? own[0];
     const title = STEPS[step];
     if (worst !== undefined) {
@@ -244,7 +269,8 @@ function checklistOf(
       return { step, title, status: "warned", text: "no rule does it; something that cannot be read may" };
     }
     if (!judged) return { step, title, status: "skipped", text: "the packet does not get here" };
-    return { step, title, status: "ok", text: okText(step, context) };
+    const said = stepText(step, context);
+    return { step, title, status: said.judged ? "ok" : "skipped", text: said.text };
   });
 }
 
@@ -257,51 +283,3 @@ const OF_THE_PACKET: ReadonlySet<StepName> = new Set([
   "nat",
   "mtu",
 ]);
-
-/** Who has the pod's gateway, as it was read. */
-function holderText({ node, path }: CheckContext, gateway: string): string {
-  const own = node.view.state.addresses.find((one) => one.address === gateway);
-  const link = node.view.linkAt(own?.interface);
-  if (link !== undefined) return `${gateway} is ${link.name}'s`;
-  const { inLink } = path;
-  if (inLink === undefined) return gateway;
-  const answers = isAnsweredFor(node.view, inLink, gateway);
-  return answers ? `${inLink.name} answers for ${gateway}` : `${gateway}, behind ${inLink.name}`;
-}
-
-/** What is right, with the values that say so. */
-function okText(step: StepName, context: CheckContext): string {
-  const { path } = context;
-  const { podLink, hostLink, inLink, outLink, sent, left, gateway, translatedBy } = path;
-  switch (step) {
-    case "pod-link":
-      return podLink === undefined ? "" : `${podLink.name} is up`;
-    case "pod-address":
-      return sent?.source ?? "";
-    case "pod-route":
-      return podLink === undefined
-        ? ""
-        : `${gateway === undefined ? "on-link" : `via ${gateway}`} dev ${podLink.name}`;
-    case "gateway":
-      return gateway === undefined ? "none needed" : holderText(context, gateway);
-    case "bridge":
-      if (hostLink === undefined) return "";
-      return inLink === undefined || inLink.index === hostLink.index
-        ? `${hostLink.name}, no bridge`
-        : `${hostLink.name} is a port of ${inLink.name}`;
-    case "forwarding":
-      return "on";
-    case "node-route":
-      return outLink === undefined ? "" : `out by ${outLink.name}`;
-    case "reverse-path":
-      return "accepted";
-    case "filter":
-      return "nobody drops it, nor its answer";
-    case "nat":
-      if (left === undefined || sent === undefined) return "";
-      if (left.source === sent.source) return `not translated, ${left.source} is known outside`;
-      return `${sent.source} → ${left.source}${translatedBy === undefined ? "" : ` by ${translatedBy.table.family} ${translatedBy.table.name}`}`;
-    default:
-      return "";
-  }
-}

@@ -2,7 +2,7 @@
 import type { CommandLine } from "../text/command.ts";
 import type { Change } from "./remedy/change.ts";
 import type { Repair, RepairPlace } from "./remedy/repair.ts";
-import type { FindingCode, Severity } from "../causes/catalogue.ts";
+import type { FindingCode, Severity } from "../causes/catalogue/all.ts";
 
 /** `certain`: the kernel said so, or it follows from what it said. `likely`: it fits, something else could explain it. */
 export type Confidence = "certain" | "likely" | "possible";

@@ -1,5 +1,5 @@
 /** What a real packet adds to the prediction. */
-import { entryOf, type CauseCode } from "../causes/catalogue.ts";
+import { catalogueEntry, type CauseCode } from "../causes/catalogue/all.ts";
 import { finding } from "./check.ts";
 import type { Diagnosis } from "./diagnose.ts";
 import type { Evidence, Finding, Fix } from "./finding.ts";
@@ -26,6 +26,8 @@ export interface SeenStop {
   readonly said: string;
   /** `coming in at br0 on the node`, `in the socket of the pod`. */
   readonly lastSeen: string;
+  /** The rule that dropped it, as `decisionPlace` calls it. */
+  readonly rule?: string;
   readonly owner?: string;
   readonly evidence: readonly Evidence[];
   readonly fix: readonly Fix[];
@@ -89,8 +91,9 @@ function answered(diagnosis: Diagnosis, probe: Answered): Diagnosis {
   });
   const stuck = findings.find((one) => one.stopsTraffic);
   const checklist = diagnosis.checklist.map((line) => {
-    if (stuck !== undefined && line.step === entryOf(stuck.code).step) return line;
-    if (findings.length < diagnosis.findings.length && line.step === "filter" && line.status === "warned")
+    if (stuck !== undefined && line.step === catalogueEntry(stuck.code).step) return line;
+    const isAnswered = findings.every((one) => catalogueEntry(one.code).step !== "filter");
+    if (isAnswered && line.step === "filter" && line.status === "warned")
       return { ...line, status: "ok" as const, text: `a real packet got through: ${probe.said}` };
     return line.status === "broken" ? { ...line, status: "warned" as const } : line;
   });
@@ -112,14 +115,23 @@ function answered(diagnosis: Diagnosis, probe: Answered): Diagnosis {
 /** They say nothing of a new flow, as the probe's is, and stand whatever becomes of that. */
 const OF_OLD_FLOWS: ReadonlySet<CauseCode> = new Set<CauseCode>(["flow-outdated", "flow-address-lost"]);
 
+/** What the probe's packet says nothing of: those that carry something, or that are sent at another time. */
+const OF_OTHER_PACKETS: ReadonlySet<CauseCode> = new Set<CauseCode>(["filter-by-content", "filter-by-time"]);
+
 function answerOf(diagnosis: Diagnosis, probe: Answered, address: string, known: boolean): string {
   const { redirected, said } = probe;
   if (redirected !== undefined) {
     const by = redirected.by === undefined ? "" : ` by ${redirected.by}`;
     return `${diagnosis.pod} gets an answer for ${address}: it is redirected to ${redirected.to}${by} (a real packet: ${said})`;
   }
+  const condition = diagnosis.findings.find((one) => OF_OTHER_PACKETS.has(one.code));
+  if (condition !== undefined) {
+    return `${diagnosis.pod} reaches ${address} (a real packet: ${said}); but ${condition.text}`;
+  }
   if (known) return `${diagnosis.answer} (a real packet: ${said})`;
-  const ofThePath = diagnosis.findings.some((one) => one.stopsTraffic && entryOf(one.code).step !== "dns");
+  const ofThePath = diagnosis.findings.some(
+    (one) => one.stopsTraffic && catalogueEntry(one.code).step !== "dns",
+  );
   const but = ofThePath ? ", although the tables say otherwise" : "";
   return `${diagnosis.pod} reaches ${address} (a real packet: ${said})${but}`;
 }
@@ -141,7 +153,7 @@ function confirmed(diagnosis: Diagnosis, probe: SeenStop | Answered): Diagnosis 
 function isNamed({ findings }: Diagnosis): boolean {
   // The probe goes to an address: what stands in the way of names alone did not stop it.
   return findings.some(
-    (one) => one.stopsTraffic && one.code !== "stopped-elsewhere" && entryOf(one.code).step !== "dns",
+    (one) => one.stopsTraffic && one.code !== "stopped-elsewhere" && catalogueEntry(one.code).step !== "dns",
   );
 }
 
@@ -167,6 +179,8 @@ function unanswered(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
 
 /** Nothing with a name was found, and yet no answer came: the finding is what was seen. */
 function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
+  const ruled = diagnosis.suspicions.find((one) => isOfRule(one, probe));
+  if (ruled !== undefined) return suspected(diagnosis, probe, ruled, []);
   const [suspicion, ...others] = UNANSWERED.has(probe.code) ? diagnosis.suspicions : [];
   if (suspicion !== undefined) return suspected(diagnosis, probe, suspicion, others);
   // It was seen to stop, whatever its kind does elsewhere.
@@ -181,7 +195,7 @@ function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
       ? here
       : metElsewhere(here, elsewhere, wentTo(probe, targetText(diagnosis.target)));
   const { text } = found;
-  const { step } = entryOf(probe.code);
+  const { step } = catalogueEntry(probe.code);
   return {
     ...diagnosis,
     healthy: false,
@@ -195,6 +209,11 @@ function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
     }),
     answer: `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)} because ${text}`,
   };
+}
+
+/** The rule that was seen to drop it is known to do so under a condition: that it has come to that was not known. */
+function isOfRule({ code, evidence }: Finding, { code: seenCode, rule }: SeenStop): boolean {
+  return rule !== undefined && code === seenCode && evidence.some(({ source }) => source === rule);
 }
 
 /** Another destination than the one asked for, where the packet was captured on its way there. */
@@ -235,16 +254,23 @@ function suspected(
     severity: "warning" as const,
     confidence: "possible" as const,
   }));
-  const { step } = entryOf(found.code);
+  const { step } = catalogueEntry(found.code);
   const { text } = found;
   return {
     ...diagnosis,
     healthy: false,
-    findings: [found, ...possible, ...diagnosis.findings.filter((one) => one.code !== found.code)],
+    findings: [
+      found,
+      ...possible,
+      // It has been answered.
+      ...diagnosis.findings.filter((one) => one.code !== found.code && one.code !== "filter-unknown"),
+    ],
     checklist: diagnosis.checklist.map((line) =>
       line.step === step ? { ...line, status: "broken", text } : line,
     ),
-    answer: `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)}: nobody answers, and ${text}`,
+    answer: UNANSWERED.has(probe.code)
+      ? `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)}: no answer comes, and ${text}`
+      : `${diagnosis.pod} cannot reach ${targetText(diagnosis.target)} because ${text}`,
   };
 }
 

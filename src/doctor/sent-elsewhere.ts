@@ -1,8 +1,9 @@
 /** A rule of the node gave the packet another destination: what befalls it on the way there is told as that. */
-import { entryOf } from "../causes/catalogue.ts";
+import { catalogueEntry } from "../causes/catalogue/all.ts";
 import type { Evidence, Finding } from "./finding.ts";
 import type { Prediction } from "./predict/path.ts";
 import { decisionPlace, decisionText } from "./wording.ts";
+import { serviceOf } from "./checks/service.ts";
 import { ownerOfDecision } from "./whose.ts";
 
 /** What is asked for, and where a rule sends it instead. As plain data: it stands in the diagnosis. */
@@ -13,12 +14,16 @@ export interface SentElsewhere {
   readonly rule: string;
   readonly chain: string;
   readonly owner: string;
+  /** The Kubernetes Service for which the rule stands. */
+  readonly service?: string;
 }
 
 export function sentElsewhere({ redirected }: Prediction): SentElsewhere | undefined {
   if (redirected === undefined) return undefined;
   const { by, to } = redirected;
+  const service = serviceOf(by);
   return {
+    ...(service === undefined ? {} : { service }),
     to,
     place: decisionPlace(by),
     rule: decisionText(by),
@@ -28,8 +33,19 @@ export function sentElsewhere({ redirected }: Prediction): SentElsewhere | undef
 }
 
 /** The finding of the tables, with the rule because of which the packet got there at all. */
-export function withRule(found: Finding, elsewhere: SentElsewhere | undefined): Finding {
-  if (elsewhere === undefined || !found.stopsTraffic || entryOf(found.code).step === "dns") return found;
+export function withRule(
+  found: Finding,
+  elsewhere: SentElsewhere | undefined,
+  { stops, left }: Pick<Prediction, "stops" | "left">,
+): Finding {
+  const isSilent = stops.some(
+    (stop) => stop.kind === "neighbour-failed" && stop.address === left?.destination,
+  );
+  if (elsewhere !== undefined && isSilent && found.code === "uplink-gateway-unresolved") {
+    return metElsewhere(found, elsewhere, undefined);
+  }
+  if (elsewhere === undefined || !found.stopsTraffic || catalogueEntry(found.code).step === "dns")
+    return found;
   if (found.evidence.some((one) => one.source === elsewhere.place)) return found;
   return { ...found, evidence: [...found.evidence, evidence(elsewhere, elsewhere.to)] };
 }
@@ -41,14 +57,16 @@ export function withRule(found: Finding, elsewhere: SentElsewhere | undefined): 
 export function metElsewhere(found: Finding, elsewhere: SentElsewhere, seen: string | undefined): Finding {
   const to = seen ?? elsewhere.to;
   const same = to === elsewhere.to;
-  const by = same
-    ? `“${elsewhere.rule}” (${elsewhere.owner})`
-    : `rules like ${elsewhere.chain}'s (${elsewhere.owner})`;
+  const { service, owner } = elsewhere;
+  const whose = service === undefined ? owner : `${owner}, for Service ${service}`;
+  const by = same ? `“${elsewhere.rule}” (${whose})` : `rules like ${elsewhere.chain}'s (${whose})`;
   return {
     ...found,
     text: `${by} ${same ? "sends" : "send"} it to ${to}, and ${found.text}`,
     evidence: [...found.evidence, evidence(elsewhere, same ? to : `${elsewhere.to} and others`)],
-    advice: [`see whether ${to} is up, and whether the rule means it; or except the pod from the rule`],
+    advice: [
+      `see whether ${to} is up and whether the rule should send it there; or except the pod from the rule`,
+    ],
   };
 }
 

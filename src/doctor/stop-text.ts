@@ -1,4 +1,5 @@
 /** Where a packet ends, in half a sentence. */
+import { endText } from "../address/ip.ts";
 import type { Stop } from "./predict/path.ts";
 import { ownerOfDecision } from "./whose.ts";
 import { decisionText } from "./wording.ts";
@@ -23,13 +24,15 @@ export function stopText(stop: Stop): string {
     case "not-enslaved":
       return `${stop.link.name} is in no bridge`;
     case "gateway-unowned":
-      return `nobody has the gateway address ${stop.gateway}`;
+      return `no interface has the gateway address ${stop.gateway}`;
     case "gateway-silent":
-      return `${stop.link.name} keeps silent about ${stop.gateway} (${stop.by.sysctl} is ${stop.by.value})`;
+      return `${stop.link.name} does not answer for ${stop.gateway} (${stop.by.sysctl} is ${stop.by.value})`;
     case "loopback-destination":
       return `${stop.destination} is a loopback address, and route_localnet is 0 on ${stop.link.name}`;
     case "wrong-neighbour":
       return `${stop.address} is fixed at the wrong MAC address ${stop.mac} ${where}`;
+    case "link-noarp":
+      return `ARP is off on ${stop.link.name} ${where}`;
     case "neighbour-failed":
       return `${stop.address} does not answer on ${stop.link.name}`;
     case "filtered": {
@@ -52,17 +55,21 @@ export function stopText(stop: Stop): string {
     case "own-source":
       return `it comes back to the pod with the pod's own address ${stop.source}`;
     case "untranslated":
-      return `nobody translates ${stop.source}, and nobody outside knows the way back to it`;
+      return `no rule translates ${stop.source}, and no router outside has a route back to it`;
     case "foreign-source":
       return `it leaves as ${stop.source}, which is not the node's`;
     case "source-unanswered":
-      return `it leaves as ${stop.source}, for which ${stop.link.name}'s neighbours ask in vain`;
+      return `it leaves as ${stop.source}, which the neighbours of ${stop.link.name} ask for without an answer`;
     case "answer-unrecognized":
       return stop.why === "zone"
         ? `the answer is looked up in conntrack zone ${stop.answerZone}, the flow is in zone ${stop.flowZone}`
         : "a rule keeps the answer out of connection tracking";
     case "ttl-exceeded":
       return `its TTL is ${stop.ttl}`;
+    case "no-server": {
+      const { protocol, address, port } = stop.service;
+      return `none of the servers of virtual service ${protocol} ${endText(address, port)} (IPVS) gets connections`;
+    }
     case "proxy-without-route":
       return "a transparent proxy takes it and no route brings it there";
     case "astray":

@@ -1,11 +1,11 @@
 /** The message that a packet was too large, and who drops it. */
-import { finding, type CheckContext } from "./check.ts";
+import { finding, type CheckContext, ruleEvidence } from "./check.ts";
 import { filterCure, type Filtered } from "./checks/filter-cure.ts";
-import type { Evidence, Finding } from "./finding.ts";
+import type { Finding } from "./finding.ts";
 import { stopOfTooLarge, type Speaker } from "./predict/too-large.ts";
 import { smallerPackets } from "./smaller-packets.ts";
 import { ownerOfDecision } from "./whose.ts";
-import { decisionPlace, decisionText } from "./wording.ts";
+import { decisionText } from "./wording.ts";
 
 /** The pod's way out is narrower than its link, and what the node says about it does not reach the pod. */
 export function deafToTheNode(context: CheckContext, own: number, pathMtu: number): Finding | undefined {
@@ -18,10 +18,10 @@ export function deafToTheNode(context: CheckContext, own: number, pathMtu: numbe
     evidence: [
       { source: `mtu of ${podLink?.name} in ${context.pod.name}`, value: String(own) },
       { source: `mtu of the way out (${outLink?.name})`, value: String(pathMtu) },
-      ruleEvidence(stop),
+      ...ruleEvidence(stop.stop.by),
     ],
     consequence: "small requests work, large transfers hang",
-    fix: filterCure(context, stop, "from anybody").fix,
+    fix: filterCure(context, stop, "from any sender").fix,
     advice: smallerPackets(context, pathMtu).advice,
   });
 }
@@ -37,8 +37,4 @@ export function stopOfItsMessage(
 
 export function ruleName({ stop }: Filtered): string {
   return `“${decisionText(stop.by)}” in ${stop.by.table.family} ${stop.by.table.name} ${stop.by.chain.name}`;
-}
-
-export function ruleEvidence({ stop }: Filtered): Evidence {
-  return { source: decisionPlace(stop.by), value: decisionText(stop.by) };
 }

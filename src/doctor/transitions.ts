@@ -1,5 +1,5 @@
 /** What changed between two looks at the same pods. */
-import { CATALOGUE } from "../causes/catalogue.ts";
+import { CATALOGUE } from "../causes/catalogue/all.ts";
 import type { Diagnosis } from "./diagnose.ts";
 import type { Finding } from "./finding.ts";
 

@@ -47,31 +47,30 @@ export function forAddress(
   return isVouched(context, address) ? fixes() : restored(context);
 }
 
-/** Gives the pod back what its runtime or our record says that it has; nothing where nobody says anything. */
+/**
+ * Gives the pod back what its runtime or our record says that it has, beside what it gave itself: whose that is, nobody
+ * knows. Nothing where nobody says anything.
+ */
 export function restored(context: CheckContext): (Fix | undefined)[] {
   const { pod, inside } = context;
   const link = inside?.view.link(pod.expected?.name ?? "");
   if (pod.expected === undefined || inside === undefined || link === undefined) return [];
-  const has = inside.view.state.addresses.filter(
-    (one) => one.interface === link.index && one.scope === "global",
-  );
-  const promised = pod.expected.addresses;
-  const families = new Set(promised.map((cidr) => (cidr.includes(":") ? 6 : 4)));
-  const strange = has.filter(
-    (one) => families.has(one.family) && !promised.some((cidr) => bare(cidr) === one.address),
-  );
-  const lacking = promised.filter((cidr) => !has.some((one) => one.address === bare(cidr)));
-  const change = (what: "add" | "del", cidr: string): Fix | undefined =>
-    context.fix("pod", command`ip addr ${what} ${cidr} dev ${link.name}`, {
-      kind: what === "add" ? "add-address" : "remove-address",
-      place: "pod",
-      link: link.name,
-      address: cidr,
-    });
+  const { addresses, gateways } = pod.expected;
+  const has = inside.view.state.addresses.filter((one) => one.interface === link.index);
+  const lacking = addresses.filter((cidr) => !has.some((one) => one.address === bare(cidr)));
   return [
-    ...strange.map((one) => change("del", `${one.address}/${one.prefixLength}`)),
-    ...lacking.map((cidr) => change("add", cidr)),
-    ...pod.expected.gateways.map((gateway) => context.defaultRoute(bare(gateway), link.name)),
+    ...lacking.map((address) =>
+      context.fix("pod", command`ip addr add ${address} dev ${link.name}`, {
+        kind: "add-address",
+        place: "pod",
+        link: link.name,
+        address,
+      }),
+    ),
+    ...gateways.map((gateway) => {
+      const own = addresses.find((cidr) => cidr.includes(":") === gateway.includes(":"));
+      return context.defaultRoute(bare(gateway), link.name, own === undefined ? undefined : bare(own));
+    }),
   ];
 }
 

@@ -1,12 +1,10 @@
 /** Whose a rule is, in words. */
-import { ownerOf, type Owner } from "../rules/owner.ts";
+import { ownerOf, UNKNOWN_OWNER, type Owner } from "../rules/owner.ts";
 import { commentOf } from "../rules/rule-comment.ts";
 import type { Decision } from "./predict/decision.ts";
 import { textOfRule } from "./wording.ts";
 
-const NOBODY_KNOWN = "somebody's rule (no product that we know writes it)";
-
-/** The product that made the deciding rule, or whose chain or table it stands in; undefined for nobody's that is known. */
+/** The product that made the deciding rule, or whose chain or table it stands in; undefined where no product is known. */
 export function productOfDecision({ table, chain, rule }: Decision): Owner | undefined {
   const { family, name } = table;
   if (rule !== undefined) {
@@ -42,7 +40,7 @@ export function ownerOfDecision(by: Decision): string {
   const { table, rule } = by;
   const owner = productOfDecision(by);
   if (owner !== undefined) return ownerText(owner);
-  if (rule !== undefined) return NOBODY_KNOWN;
+  if (rule !== undefined) return UNKNOWN_OWNER;
   const { family, name } = table;
   const products = new Set(
     table.chains.flatMap((one) => ownerOf({ family, table: name, chain: one.name, text: "" })?.product ?? []),

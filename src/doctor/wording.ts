@@ -2,7 +2,7 @@
 import { command, type CommandLine } from "../text/command.ts";
 import type { Link } from "../linux/route/link.ts";
 import type { Rule, Table } from "../linux/nftables/ruleset.ts";
-import { ruleText } from "../linux/nftables/text.ts";
+import { ruleText } from "../linux/nftables/text/ruleset.ts";
 import type { NamespaceState } from "../snapshot/snapshot.ts";
 import type { Decision } from "./predict/decision.ts";
 import type { Target } from "./predict/path.ts";
@@ -22,6 +22,11 @@ export function decisionText(decision: Decision): string {
 
 export function textOfRule(rule: Rule, table: Table): string {
   return ruleText(rule, table, namesAt.get(table) ?? {});
+}
+
+/** The rule as its author would write it again: without what it has counted. */
+export function statelessText(rule: Rule, table: Table): string {
+  return ruleText(rule, table, { ...namesAt.get(table), stateless: true });
 }
 
 type RuleNames = NonNullable<Parameters<typeof ruleText>[2]>;

@@ -1,7 +1,11 @@
 /**
- * Looking at a node and judging it, for whoever asks: the command line, the agent, a program. What comes in names pods
- * and destinations as people do; what goes out is what was read and what it means. Opens namespaces, and sends nothing
- * but a question to the pod's name server when the destination is a name.
+ * Room `examination/`: looking at a node and judging it, for the command line, the agent, or a program.
+ *
+ * In: names of pods and destinations as people write them.
+ * Out: what was read and what it means: examine, probe, watch; fixes as steps, each carried out only after a
+ *   confirmation.
+ * Touches: it opens namespaces of pods. It sends a query to the pod's name server when the destination is a name, and
+ *   one packet where a probe is asked for; it changes only what a confirmed fix says.
  */
 import { isIp } from "../address/ip.ts";
 import { diagnose, type Diagnosis } from "../doctor/diagnose.ts";
@@ -107,7 +111,7 @@ function refuseUnprivileged({ missing }: Snapshot): void {
     kind: "machine",
     doing: `reading the ${refused.what} of ${refused.where === "node" ? "the node" : refused.where}`,
     said: refused.why,
-    todo: "Only root may look into network namespaces and rules: run it, or take the snapshot, as root (sudo wayout …).",
+    todo: "Only root may read network namespaces and rules: run it, or take the snapshot, as root (sudo wayout …).",
   });
 }
 
@@ -146,7 +150,7 @@ function namesNeedAPod({ host }: TraceTarget): WayoutError {
     code: "destination-not-an-address",
     kind: "usage",
     doing: `looking for the way to ${host}`,
-    said: "a name is resolved from inside one live pod, which sends packets",
+    said: "a name is resolved from inside one running pod, which sends packets",
     todo: "Give an address, or name a pod and leave --no-probe out.",
   });
 }

@@ -12,7 +12,7 @@ import { WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { translationText } from "../nat/claim.ts";
-import { decisionOf, type Decision } from "../nat/decision.ts";
+import { decisionOf, type NatDecision } from "../nat/decision.ts";
 import { allIntents } from "../nat/installed.ts";
 import { NEVER_TRANSLATED, type NatIntent } from "../nat/intent.ts";
 import { findPod } from "../pods/find.ts";
@@ -36,7 +36,7 @@ export interface NatQuestion {
 
 /** `translated`, `kept` (with its own address, as somebody wants it) or `nobody`: no owner of ours speaks of it. */
 export interface WantedNat {
-  readonly decision: "translated" | "kept" | "nobody";
+  readonly decision: "translated" | "kept" | "none";
   /** In one sentence. */
   readonly text: string;
   /** As whom: `masquerade fully-random`, `snat 203.0.113.9`. */
@@ -79,7 +79,7 @@ export function explainNat(question: NatQuestion): NatExplanation {
     throw new WayoutError({
       code: "no-source-address",
       kind: "usage",
-      doing: `explaining what becomes of packets from ${question.source} to ${destination}`,
+      doing: `explaining the translation of packets from ${question.source} to ${destination}`,
       said:
         source === undefined
           ? "it sends none there: it has no address of that family, or no route"
@@ -113,7 +113,7 @@ function wantedOf({ node, policy, written }: NatQuestion, source: string, destin
 }
 
 function judged(
-  decision: Decision | undefined,
+  decision: NatDecision | undefined,
   leavesBy: string | undefined,
   source: string,
   destination: string,
@@ -121,8 +121,8 @@ function judged(
 ): WantedNat {
   if (decision === undefined) {
     return {
-      decision: "nobody",
-      text: `no owner of wayout's rules wants anything of packets from ${source}`,
+      decision: "none",
+      text: `none of wayout's rules is about packets from ${source}`,
     };
   }
   const { owner, source: deciding, kept } = decision;

@@ -3,6 +3,7 @@ import type { Diagnosis } from "../doctor/diagnose.ts";
 import type { Fix } from "../doctor/finding.ts";
 import { messageOf } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
+import { requireSharedRun } from "../kernel/shared-run.ts";
 import type { Snapshot } from "../snapshot/snapshot.ts";
 import type { Examination } from "./examine.ts";
 import { carryOut } from "./repair.ts";
@@ -78,6 +79,7 @@ function mend(snapshot: Snapshot, { pod: name, fix }: FixStep): string | undefin
   try {
     using node = open(snapshot.node.path);
     using pod = open(path);
+    if (fix.place !== "pod") requireSharedRun(node, "mending the node");
     carryOut(fix.repair!, { node, pod });
     return undefined;
   } catch (error) {

@@ -40,15 +40,13 @@ export function carryOut(repair: Repair, places: RepairPlaces): void {
     case "add-address":
       inNamespace(places[repair.place], (route) => addAddress(route, repair.link, repair.address));
       return;
-    case "remove-address":
-      inNamespace(places[repair.place], (route) => removeAddress(route, repair.link, repair.address));
-      return;
     case "add-default-route":
       inNamespace(places[repair.place], (route) =>
         route.replaceRoute({
           destination: repair.gateway.includes(":") ? "::/0" : "0.0.0.0/0",
           gateway: repair.gateway,
           interface: indexOf(route, repair.link),
+          ...(repair.source === undefined ? {} : { preferredSource: repair.source }),
         }),
       );
       return;
@@ -91,13 +89,6 @@ function addAddress(route: Rtnetlink, link: string, cidr: string): void {
   const index = indexOf(route, link);
   if (route.addresses({ interface: index }).some((one) => one.address === address)) return;
   route.addAddress({ interface: index, address, prefixLength: Number(length), nodad: address.includes(":") });
-}
-
-function removeAddress(route: Rtnetlink, link: string, cidr: string): void {
-  const [address = "", length = ""] = cidr.split("/");
-  const index = indexOf(route, link);
-  if (!route.addresses({ interface: index }).some((one) => one.address === address)) return;
-  route.deleteAddress({ interface: index, address, prefixLength: Number(length) });
 }
 
 function indexOf(route: Rtnetlink, name: string): number {

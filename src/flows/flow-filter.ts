@@ -3,13 +3,8 @@ import type { Cidr } from "../address/cidr.ts";
 import type { ConntrackFilter, TupleFilter } from "../linux/conntrack/filter.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { IPS, stateName } from "../linux/conntrack/status.ts";
+import type { PortRange } from "../linux/ip-protocol.ts";
 import { flowState } from "./flow.ts";
-
-/** First and last port, both included. */
-export interface PortRange {
-  readonly first: number;
-  readonly last: number;
-}
 
 /** What one direction of a flow must look like. Of a list one must fit. */
 export interface DirectionFilter {
@@ -51,7 +46,7 @@ export interface CompiledFilter {
 
 type Check = (scan: EntryScan) => boolean;
 
-export function compileFilter(filter: FlowFilter): CompiledFilter {
+export function compileFlowFilter(filter: FlowFilter): CompiledFilter {
   const checks = [...plainChecks(filter), ...statusChecks(filter), ...addressChecks(filter)];
   return { kernel: kernelPart(filter), matches: allOf(checks) };
 }

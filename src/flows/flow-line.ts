@@ -1,7 +1,7 @@
 import { visible } from "../text/visible.ts";
 import type { ConntrackEntry, FlowCounters } from "../linux/conntrack/entry.ts";
 import { IPS } from "../linux/conntrack/status.ts";
-import { flowState, podOf, translationText, type PodIndex } from "./flow.ts";
+import { flowState, podOf, flowTranslationText, type PodIndex } from "./flow.ts";
 
 /** What a line may say besides the entry. */
 export interface FlowLineContext {
@@ -33,7 +33,7 @@ export function flowLine(entry: ConntrackEntry, context: FlowLineContext): strin
   const timeout = entry.timeoutSeconds === undefined ? "-" : `${entry.timeoutSeconds}s`;
   const columns = columnText(entry.protocolName, flowState(entry));
   const notes = notesOf(entry, context);
-  return `${columns}${timeout.padStart(TIMEOUT_WIDTH + 1)}  ${translationText(entry)}${notes === "" ? "" : `  ${notes}`}`;
+  return `${columns}${timeout.padStart(TIMEOUT_WIDTH + 1)}  ${flowTranslationText(entry)}${notes === "" ? "" : `  ${notes}`}`;
 }
 
 /** The columns of protocol and state, with the space behind them. */

@@ -5,7 +5,7 @@ import { IPS, stateName } from "../linux/conntrack/status.ts";
 import { protocolName } from "../linux/ip-protocol.ts";
 import { FlowHash } from "./flow-hash.ts";
 import { flowState, type PodIndex } from "./flow.ts";
-import type { PortRange } from "./flow-filter.ts";
+import type { PortRange } from "../linux/ip-protocol.ts";
 
 /**
  * The ports among which the kernel chooses for a source port from 1024 up, when the rule names no range
@@ -37,13 +37,15 @@ export interface DestinationCount {
  * Source ports taken towards one destination: what runs out. Two flows of the same protocol to the same address and
  * port need different source ports as soon as they leave with the same address.
  */
-export interface PortUse {
+export interface OutgoingPortUse {
   readonly protocol: string;
   /** The address that flows leave with. */
   readonly outgoing: string;
   readonly destination: string;
   readonly port: number;
   readonly used: number;
+  /** Of these, TCP connections that have ended and only wait; the others may be in use. Absent in older snapshots. */
+  readonly ended?: number;
   /** How many there are. */
   readonly of: number;
 }
@@ -56,7 +58,7 @@ export interface FlowSummary {
   /** Whom most flows were addressed to. */
   readonly destinations: readonly DestinationCount[];
   /** Of translated flows only, the fullest first. */
-  readonly portUse: readonly PortUse[];
+  readonly portUse: readonly OutgoingPortUse[];
 }
 
 interface PortGroup {
@@ -66,6 +68,7 @@ interface PortGroup {
   readonly destination: number | string;
   readonly port: number;
   used: number;
+  ended: number;
   translated: boolean;
 }
 
@@ -77,9 +80,13 @@ function newGroup(scan: EntryScan): PortGroup {
     destination: addressKey(scan, reply.source),
     port: reply.sourcePort,
     used: 0,
+    ended: 0,
     translated: false,
   };
 }
+
+/** Both ends have said that they are done, or one of them that it is gone. */
+const ENDED: ReadonlySet<string> = new Set(["TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK"]);
 
 /** Counts the source ports taken towards each destination, flow by flow. */
 export class PortTally {
@@ -97,19 +104,21 @@ export class PortTally {
     let group = this.#groups.get(key);
     if (group === undefined) this.#groups.set(key, (group = newGroup(scan)));
     group.used++;
+    if (ENDED.has(stateName(reply.protocol, scan.state) ?? "")) group.ended++;
     if ((scan.status & IPS.SRC_NAT) !== 0) group.translated = true;
   }
 
   /** Of translated flows only, the fullest first; flows of others that hold ports of the same address count. */
-  fullest(top: number): Omit<PortUse, "of">[] {
+  fullest(top: number): Omit<OutgoingPortUse, "of">[] {
     const groups = [...this.#groups.values()].filter((group) => group.translated);
     groups.sort((a, b) => b.used - a.used);
-    return groups.slice(0, top).map(({ protocol, outgoing, destination, port, used }) => ({
+    return groups.slice(0, top).map(({ protocol, outgoing, destination, port, used, ended }) => ({
       protocol: protocolName(protocol),
       outgoing: addressText(outgoing),
       destination: addressText(destination),
       port,
       used,
+      ended,
     }));
   }
 }

@@ -1,3 +1,10 @@
+/**
+ * Room `flows/`: tracked connections as translations: source, outgoing address, destination, and who really answers.
+ *
+ * In: entries of conntrack, filters.
+ * Out: lines, JSON, statistics, events; flows that were deleted.
+ * Touches: the connection table: read; entries are deleted only where forget.ts or a flush is asked to.
+ */
 import type { ConntrackEntry, ConntrackTuple } from "../linux/conntrack/entry.ts";
 import { IPS, stateNames } from "../linux/conntrack/status.ts";
 
@@ -42,7 +49,7 @@ export function translationOf(entry: ConntrackEntry): FlowTranslation {
  * The translation as a line: `10.0.0.1:5432 ↔ 203.0.113.5:5432 → 198.51.100.80:443`. `↔` stands between an address
  * and what it is translated to and back from; `→` between the source and the destination.
  */
-export function translationText(entry: ConntrackEntry): string {
+export function flowTranslationText(entry: ConntrackEntry): string {
   const { source, sourceOutside, destination, destinationReal } = translationOf(entry);
   const separator = entry.original.icmpId === undefined ? ":" : "#";
   const text = (end: FlowEnd): string => endText(end, separator);

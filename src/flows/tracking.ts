@@ -1,4 +1,5 @@
-import { readFileSync } from "node:fs";
+import { messageOf } from "../error.ts";
+import { legacyTableNames } from "../kernel/iptables-legacy/table-names.ts";
 import type { ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
@@ -45,14 +46,16 @@ export function trackingOf(
     using nftables = Nftables.open(namespace);
     const rule = askingRule(nftables.ruleset());
     if (rule !== undefined) return { state: "idle", rule };
+    const legacy = (["ip", "ip6"] as const).flatMap((family) =>
+      legacyTableNames(family, namespace).map((name) => `${family} ${name}`),
+    );
+    if (legacy.length > 0) {
+      return { state: "unknown", why: `rules of iptables-legacy (${legacy.join(", ")}) may ask for it` };
+    }
+    return { state: "not-asked-for" };
   } catch (error) {
-    return { state: "unknown", why: error instanceof Error ? error.message : String(error) };
+    return { state: "unknown", why: messageOf(error) };
   }
-  const legacy = legacyTables(namespace);
-  if (legacy.length > 0) {
-    return { state: "unknown", why: `rules of iptables-legacy (${legacy.join(", ")}) may ask for it` };
-  }
-  return { state: "not-asked-for" };
 }
 
 function hasCounted({ perCpu }: ConntrackStatistics): boolean {
@@ -81,25 +84,5 @@ function asks(expression: Expression): boolean {
       return ASKING_XTABLES.test(expression.name ?? "");
     default:
       return ASKING.has(expression.kind);
-  }
-}
-
-/** Tables of iptables-legacy that exist in the namespace: "ip nat". */
-function legacyTables(namespace: NetworkNamespace | undefined): string[] {
-  const read = (): string[] =>
-    (["ip", "ip6"] as const).flatMap((family) =>
-      tableNames(`/proc/thread-self/net/${family}_tables_names`).map((name) => `${family} ${name}`),
-    );
-  return namespace === undefined ? read() : namespace.run(read);
-}
-
-function tableNames(path: string): string[] {
-  try {
-    return readFileSync(path, "utf8")
-      .split("\n")
-      .filter((name) => name !== "");
-  } catch {
-    // Without the module there is no such file.
-    return [];
   }
 }

@@ -1,9 +1,13 @@
 /**
- * Whether the node routes packets for others: `net.ipv4.ip_forward` and its friends. Read, enabled, and checked.
+ * Room `forwarding/`: whether the node routes packets for others: `net.ipv4.ip_forward`, its IPv6 counterpart, and
+ * each interface's own. IPv6 has a trap: as soon as an interface forwards, the kernel ignores router advertisements on
+ * it unless accept_ra is 2, and a default route that came by advertisement expires
+ * (Documentation/networking/ip-sysctl.rst, accept_ra). So accept_ra is raised first, on every interface that would
+ * lose a route.
  *
- * IPv6 has a trap: as soon as an interface forwards, the kernel ignores router advertisements on it unless accept_ra is
- * 2, and a default route that came by advertisement expires (Documentation/networking/ip-sysctl.rst, accept_ra). So
- * accept_ra is raised first, on every interface that would lose a route.
+ * In: families, a namespace.
+ * Out: the switches now and after the next boot, and what was changed.
+ * Touches: sysctls of the namespace; with --persist /etc/sysctl.d/90-wayout.conf.
  */
 import type { IpFamily } from "../address/ip.ts";
 import { listDirectory } from "../kernel/file.ts";

@@ -34,7 +34,7 @@ export interface Assignment {
 }
 
 /** Whom an address belongs to: one interface of one container. */
-export interface Owner {
+export interface AddressOwner {
   readonly container: string;
   readonly interfaceName: string;
 }

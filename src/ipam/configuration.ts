@@ -44,7 +44,8 @@ export function readHostLocal(
     ...(ipam.raw("subnet") === undefined ? [] : [[readRange(ipam)]]),
     ...(ipam.list("ranges", readRangeSet) ?? []),
   ];
-  if (sets.length === 0) throw new FieldError(ipam.pathOf("ranges"), "is missing: no addresses to give away");
+  if (sets.length === 0)
+    throw new FieldError(ipam.pathOf("ranges"), "is missing: there are no addresses to assign");
   checkDisjoint(sets, ipam.pathOf("ranges"));
   const resolvConf = ipam.string("resolvConf");
   return {

@@ -1,24 +1,31 @@
-/** Address management with host-local's files: what its ADD, DEL, CHECK, GC and STATUS do, in this process. */
+/**
+ * Room `ipam/`: address management with host-local's files: what its ADD, DEL, CHECK, GC and STATUS do, in this
+ * process.
+ *
+ * In: the `ipam` part of a network configuration, a container and its interface.
+ * Out: an Assignment: addresses, gateways, routes, DNS; or a WayoutError.
+ * Touches: /var/lib/cni/networks/NETWORK (or dataDir), under its lock; resolv.conf where the configuration names one.
+ */
 import { messageOf, WayoutError } from "../error.ts";
 import { MOST_SETTINGS_BYTES, readRegular } from "../kernel/file.ts";
-import type { AssignedAddress, Assignment, Dns, Owner } from "./assignment.ts";
+import type { AssignedAddress, Assignment, Dns, AddressOwner } from "./assignment.ts";
 import type { HostLocalConfiguration } from "./configuration.ts";
 import {
   addressesAfter,
   capacityOf,
   rangeOf,
   rangeSetText,
-  type AddressRange,
+  type AllocationRange,
   type RangeSet,
 } from "./range.ts";
 import { dnsOf } from "./resolv-conf.ts";
-import { AddressStore, countReservations, holderOf } from "./store.ts";
+import { AddressStore, countReservations, addressHolder } from "./store.ts";
 
 /**
  * Gives an owner one address of every range set, or nothing.
  * @throws WayoutError `already-attached`, `no-address-left`, `address-taken`, `resolv-conf`, `address-store`
  */
-export function assign(configuration: HostLocalConfiguration, owner: Owner): Assignment {
+export function assign(configuration: HostLocalConfiguration, owner: AddressOwner): Assignment {
   const dns = readDns(configuration.resolvConf);
   using store = AddressStore.open(configuration.directory);
   const held = store.addressesOf(owner);
@@ -39,7 +46,7 @@ export function assign(configuration: HostLocalConfiguration, owner: Owner): Ass
 }
 
 /** After a failure, whose story is the one to tell even when this fails, too. */
-function giveBack(store: AddressStore, owner: Owner, claimed: readonly string[]): void {
+function giveBack(store: AddressStore, owner: AddressOwner, claimed: readonly string[]): void {
   try {
     store.release(owner, claimed);
   } catch {
@@ -52,8 +59,8 @@ function claimOne(
   { network, requested }: HostLocalConfiguration,
   set: RangeSet,
   index: number,
-  owner: Owner,
-): { readonly address: string; readonly range: AddressRange } {
+  owner: AddressOwner,
+): { readonly address: string; readonly range: AllocationRange } {
   for (const wanted of requested) {
     const range = rangeOf(set, wanted);
     if (range === undefined) continue;
@@ -70,7 +77,7 @@ function claimOne(
   throw noAddressLeft(network, set);
 }
 
-function assigned(address: string, range: AddressRange): AssignedAddress {
+function assigned(address: string, range: AllocationRange): AssignedAddress {
   return { address: `${address}/${range.subnet.prefixLength}`, gateway: range.gateway };
 }
 
@@ -79,13 +86,13 @@ function assigned(address: string, range: AddressRange): AssignedAddress {
  * makes sense: the files say what is held.
  * @param directory the network's own: `dataDir/network`
  */
-export function release(directory: string, owner: Owner): string[] {
+export function release(directory: string, owner: AddressOwner): string[] {
   using store = AddressStore.openExisting(directory);
   return store?.release(owner) ?? [];
 }
 
 /** The addresses that an owner holds. */
-export function reservedBy(directory: string, owner: Owner): readonly string[] {
+export function reservedBy(directory: string, owner: AddressOwner): readonly string[] {
   using store = AddressStore.openExisting(directory);
   return store?.addressesOf(owner) ?? [];
 }
@@ -94,9 +101,9 @@ export function reservedBy(directory: string, owner: Owner): readonly string[] {
  * Whether the reservation of these addresses stands.
  * @throws WayoutError `reservation-lost`
  */
-export function check(directory: string, owner: Owner, addresses: readonly string[]): void {
+export function check(directory: string, owner: AddressOwner, addresses: readonly string[]): void {
   for (const address of addresses) {
-    const holder = holderOf(directory, address);
+    const holder = addressHolder(directory, address);
     if (
       holder?.container === owner.container &&
       (holder.interfaceName === "" || holder.interfaceName === owner.interfaceName)
@@ -111,19 +118,23 @@ export function check(directory: string, owner: Owner, addresses: readonly strin
         holder === undefined
           ? `${directory}/${address} does not say that it belongs to ${owner.container}`
           : `${directory}/${address} belongs to ${holder.container} ${holder.interfaceName}`,
-      todo: "Two pods may be given this address: recreate this one.",
+      todo: "Two pods may get this address: delete this pod and let its runtime make it anew.",
     });
   }
 }
 
 /** What a garbage collection finds: reservations of owners that are not valid, and files that name nobody. */
 export interface Garbage {
-  readonly owner: Owner | undefined;
+  readonly owner: AddressOwner | undefined;
   readonly addresses: readonly string[];
 }
 
 /** @param dryRun only say what would be given back */
-export function collect(directory: string, isValid: (owner: Owner) => boolean, dryRun = false): Garbage[] {
+export function collect(
+  directory: string,
+  isValid: (owner: AddressOwner) => boolean,
+  dryRun = false,
+): Garbage[] {
   using store = AddressStore.openExisting(directory);
   if (store === undefined) return [];
   const stale = store.reservations().filter(({ owner }) => !isValid(owner));
@@ -169,7 +180,7 @@ function readDns(path: string | undefined): Dns {
 
 function alreadyAttached(
   { network }: HostLocalConfiguration,
-  owner: Owner,
+  owner: AddressOwner,
   held: readonly string[],
 ): WayoutError {
   return new WayoutError({
@@ -177,13 +188,13 @@ function alreadyAttached(
     kind: "usage",
     doing: `reserving an address of network ${network}`,
     said: `${owner.interfaceName} of container ${owner.container} holds ${held.join(" and ")} already`,
-    todo: "DEL this attachment before it is added again.",
+    todo: "Run DEL for this attachment before the next ADD.",
     details: { addresses: held },
   });
 }
 
 function addressTaken(directory: string, network: string, address: string): WayoutError {
-  const holder = holderOf(directory, address);
+  const holder = addressHolder(directory, address);
   return new WayoutError({
     code: "address-taken",
     kind: "usage",

@@ -1,7 +1,7 @@
 /** What an address file of host-local says: `<container>\r\n<interface>`. */
 import { readRegularIfThere } from "../kernel/file.ts";
 import { SystemError } from "../linux/errno.ts";
-import type { Owner } from "./assignment.ts";
+import type { AddressOwner } from "./assignment.ts";
 
 /** A container's id and an interface name are shorter. */
 const MOST_BYTES = 4096;
@@ -12,7 +12,7 @@ export const NO_FILE = "?";
 const UNREADABLE: ReadonlySet<string> = new Set(["EINVAL", "ELOOP", "ENOTDIR", "EACCES", "EPERM", "EIO"]);
 
 /** As host-local writes it. */
-export function ownerText(owner: Owner): string {
+export function ownerText(owner: AddressOwner): string {
   return `${owner.container}\r\n${owner.interfaceName}`;
 }
 
@@ -33,13 +33,13 @@ export function readOwnerFile(path: string): string | undefined {
  * Whom a file's text names; undefined when it is nobody. Files from before version 0.8 of the reference plugins name
  * the container only; then the interface name is "".
  */
-export function parseOwner(text: string): Owner | undefined {
+export function parseOwner(text: string): AddressOwner | undefined {
   const match = /^([a-zA-Z0-9][a-zA-Z0-9_.-]*)(?:\r\n([^\s/:]{1,15}))?$/.exec(text.trim());
   return match === null ? undefined : { container: match[1]!, interfaceName: match[2] ?? "" };
 }
 
 /** Whether a file with this text belongs to the owner. */
-export function isOwnedBy(text: string, owner: Owner): boolean {
+export function isOwnedBy(text: string, owner: AddressOwner): boolean {
   const holder = parseOwner(text);
   if (holder === undefined || holder.container !== owner.container) return false;
   return holder.interfaceName === owner.interfaceName || holder.interfaceName === "";

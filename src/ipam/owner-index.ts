@@ -15,7 +15,7 @@ import {
   writeText,
 } from "../kernel/file.ts";
 import { SystemError } from "../linux/errno.ts";
-import type { Owner } from "./assignment.ts";
+import type { AddressOwner } from "./assignment.ts";
 import { ownerText, parseOwner, readOwnerFile } from "./owner-file.ts";
 
 const DIRECTORY = ".owners";
@@ -40,7 +40,7 @@ const NAME_MAX = 255;
 
 /** Who holds which addresses. */
 export interface Reservation {
-  readonly owner: Owner;
+  readonly owner: AddressOwner;
   readonly addresses: readonly string[];
 }
 
@@ -55,7 +55,7 @@ export class OwnerIndex {
     if (!this.#isSealed()) this.#rebuild();
   }
 
-  get(owner: Owner): readonly string[] {
+  get(owner: AddressOwner): readonly string[] {
     const name = fileName(owner);
     if (this.#memory !== undefined) return this.#memory.get(name) ?? [];
     let text: string | undefined = "";
@@ -67,13 +67,13 @@ export class OwnerIndex {
   }
 
   /** @throws SystemError where there is no room */
-  set(owner: Owner, addresses: readonly string[]): void {
+  set(owner: AddressOwner, addresses: readonly string[]): void {
     const name = fileName(owner);
     if (this.#memory === undefined) this.#unlessOdd(() => this.#write(name, addresses));
     this.#memory?.set(name, addresses);
   }
 
-  delete(owner: Owner): void {
+  delete(owner: AddressOwner): void {
     const name = fileName(owner);
     this.#unlessOdd(() => removeFile(`${this.#directory}/${name}`));
     this.#memory?.delete(name);
@@ -137,7 +137,7 @@ export class OwnerIndex {
  * the lock nobody is about to fill it, so it is removed.
  */
 export function readReservations(network: string): Reservation[] {
-  const found = new Map<string, { readonly owner: Owner; readonly addresses: string[] }>();
+  const found = new Map<string, { readonly owner: AddressOwner; readonly addresses: string[] }>();
   for (const address of listDirectory(network).filter(isIp)) {
     const text = readOwnerFile(`${network}/${address}`) ?? "";
     if (text === "") removeFile(`${network}/${address}`);
@@ -158,7 +158,7 @@ function holdings(network: string): Map<string, readonly string[]> {
 }
 
 /** Neither a container id nor an interface name may hold a colon. */
-function fileName(owner: Owner): string {
+function fileName(owner: AddressOwner): string {
   const name = `${owner.container}:${owner.interfaceName}`;
   return name.length <= NAME_MAX ? name : new Bun.CryptoHasher("sha256").update(name).digest("hex");
 }

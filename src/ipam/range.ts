@@ -4,7 +4,7 @@ import { ipBits, ipFamily, ipFromNumber, ipNumber, type IpFamily } from "../addr
 import { asCidr, FieldError, Fields } from "./fields.ts";
 
 /** Addresses `first` to `last` of a subnet, both given away; the gateway, when it lies between them, is not. */
-export interface AddressRange {
+export interface AllocationRange {
   readonly subnet: Cidr;
   readonly first: bigint;
   readonly last: bigint;
@@ -13,23 +13,20 @@ export interface AddressRange {
 }
 
 /** A pod gets one address of each set; the ranges of a set are used one after the other. One family, no overlaps. */
-export type RangeSet = readonly AddressRange[];
+export type RangeSet = readonly AllocationRange[];
 
 /**
  * Reads `{subnet, rangeStart, rangeEnd, gateway}`. Without `gateway` it is the subnet's first host address, without
  * bounds every host address is given away.
  * @throws FieldError
  */
-export function readRange(fields: Fields): AddressRange {
+export function readRange(fields: Fields): AllocationRange {
   const subnetText = fields.raw("subnet");
   if (subnetText === undefined) throw new FieldError(fields.pathOf("subnet"), "is missing");
   // Host bits are cut off without a word: the reference implementation's users have them in their files.
   const subnet = asCidr(subnetText, fields.pathOf("subnet"), "keep");
   if (subnet.prefixLength > ipBits(subnet.family) - 2) {
-    throw new FieldError(
-      fields.pathOf("subnet"),
-      `${cidrText(subnet)} has too few addresses to give any away`,
-    );
+    throw new FieldError(fields.pathOf("subnet"), `${cidrText(subnet)} has too few addresses to assign one`);
   }
   const gateway = gatewayOf(fields, subnet);
   const startText = inSubnet(fields, "rangeStart", subnet);
@@ -84,7 +81,7 @@ export function checkDisjoint(sets: readonly RangeSet[], path: string): void {
   }
 }
 
-function rangesOverlap(a: AddressRange, b: AddressRange): boolean {
+function rangesOverlap(a: AllocationRange, b: AllocationRange): boolean {
   return a.subnet.family === b.subnet.family && a.first <= b.last && b.first <= a.last;
 }
 
@@ -93,7 +90,7 @@ export function familyOfSet(set: RangeSet): IpFamily {
 }
 
 /** The range of the set that gives this address away; undefined when none does. */
-export function rangeOf(set: RangeSet, address: string): AddressRange | undefined {
+export function rangeOf(set: RangeSet, address: string): AllocationRange | undefined {
   if (ipFamily(address) !== familyOfSet(set)) return undefined;
   const number = ipNumber(address);
   for (const range of set) if (number >= range.first && number <= range.last) return range;
@@ -101,7 +98,7 @@ export function rangeOf(set: RangeSet, address: string): AddressRange | undefine
 }
 
 /** "10.1.0.1-10.1.0.254". */
-export function rangeText(range: AddressRange): string {
+export function rangeText(range: AllocationRange): string {
   const { family } = range.subnet;
   return `${ipFromNumber(family, range.first)}-${ipFromNumber(family, range.last)}`;
 }
@@ -129,7 +126,7 @@ export function addressesAfter(set: RangeSet, after: string | undefined): Iterab
 
 export interface RangedAddress {
   readonly address: string;
-  readonly range: AddressRange;
+  readonly range: AllocationRange;
 }
 
 /** An iterator written out: of a generator, an ADD that takes one step would pay for the machinery, too. */
@@ -167,7 +164,7 @@ class AddressWalk implements IterableIterator<RangedAddress> {
     return { done: true, value: undefined };
   }
 
-  get #range(): AddressRange {
+  get #range(): AllocationRange {
     return this.set[(this.#startIndex + this.#turn) % this.set.length]!;
   }
 }

@@ -11,12 +11,12 @@ import { messageOf, WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import { FileLock } from "../kernel/file-lock.ts";
 import { isMissing, listDirectory, makeDirectory, makeFile, removeFile, writeText } from "../kernel/file.ts";
-import type { Owner } from "./assignment.ts";
+import type { AddressOwner } from "./assignment.ts";
 import { isOwnedBy, ownerText, parseOwner, NO_FILE, readOwnerFile } from "./owner-file.ts";
 import { OwnerIndex, readReservations, type Reservation } from "./owner-index.ts";
 
 /** The reference plugin holds the lock for as long as one of its calls takes. */
-const PATIENCE_MS = 30_000;
+const TIMEOUT_MS = 30_000;
 
 /** A network's addresses, with the lock held from open to close. Every method may throw WayoutError `address-store`. */
 export class AddressStore implements Disposable {
@@ -34,7 +34,7 @@ export class AddressStore implements Disposable {
   static open(directory: string): AddressStore {
     return attempt(`opening ${directory}`, () => {
       makeDirectory(directory, 0o755);
-      const wait = { doing: `opening ${directory}`, patienceMs: PATIENCE_MS, lasts: true } as const;
+      const wait = { doing: `opening ${directory}`, timeoutMs: TIMEOUT_MS, lasts: true } as const;
       return new AddressStore(directory, FileLock.take(`${directory}/lock`, wait, 0o640));
     });
   }
@@ -51,7 +51,7 @@ export class AddressStore implements Disposable {
   }
 
   /** The addresses that an owner holds; empty when none. */
-  addressesOf(owner: Owner): readonly string[] {
+  addressesOf(owner: AddressOwner): readonly string[] {
     return attempt(`reading ${this.directory}`, () => [
       ...this.#index.get(owner),
       ...this.#index.get(withoutInterface(owner)),
@@ -87,7 +87,7 @@ export class AddressStore implements Disposable {
   }
 
   /** Takes an address. False when somebody has it. To be followed by `record`. */
-  claim(address: string, owner: Owner, set: number): boolean {
+  claim(address: string, owner: AddressOwner, set: number): boolean {
     const path = `${this.directory}/${address}`;
     return attempt(`reserving ${address} in ${this.directory}`, () => {
       if (!makeFile(path, 0o644)) return false;
@@ -114,7 +114,7 @@ export class AddressStore implements Disposable {
   }
 
   /** Writes into the index which addresses an owner has claimed. */
-  record(owner: Owner, addresses: readonly string[]): void {
+  record(owner: AddressOwner, addresses: readonly string[]): void {
     this.#changed = true;
     attempt(`reserving ${addresses.join(" and ")} in ${this.directory}`, () =>
       this.#index.set(owner, addresses),
@@ -122,7 +122,7 @@ export class AddressStore implements Disposable {
   }
 
   /** Gives back all that an owner holds, or just what it `claimed` before it came to `record`. Returns what was freed. */
-  release(owner: Owner, claimed: readonly string[] = []): string[] {
+  release(owner: AddressOwner, claimed: readonly string[] = []): string[] {
     return attempt(`releasing the addresses of ${owner.container} in ${this.directory}`, () => {
       const freed = [...new Set([...this.addressesOf(owner), ...claimed])].filter((address) =>
         this.#free(address, owner),
@@ -156,7 +156,7 @@ export class AddressStore implements Disposable {
   }
 
   /** An address whose file names somebody else is theirs, whatever the index says. */
-  #free(address: string, owner: Owner): boolean {
+  #free(address: string, owner: AddressOwner): boolean {
     const path = `${this.directory}/${address}`;
     const text = readOwnerFile(path);
     if (text === undefined) return false;
@@ -167,7 +167,7 @@ export class AddressStore implements Disposable {
 }
 
 /** Who holds an address, without the lock: for looking only. undefined when it is free or its file names nobody. */
-export function holderOf(directory: string, address: string): Owner | undefined {
+export function addressHolder(directory: string, address: string): AddressOwner | undefined {
   return attempt(`reading ${directory}/${address}`, () =>
     parseOwner(readOwnerFile(`${directory}/${address}`) ?? ""),
   );
@@ -183,7 +183,7 @@ export function countReservations(directory: string): number {
   }
 }
 
-function withoutInterface(owner: Owner): Owner {
+function withoutInterface(owner: AddressOwner): AddressOwner {
   return { container: owner.container, interfaceName: "" };
 }
 

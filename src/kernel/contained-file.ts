@@ -4,8 +4,9 @@
  * that itself; elsewhere each part of the path is opened by itself, and links are followed by us.
  */
 import { ERRNO, SystemError } from "../linux/errno.ts";
+import { isKernelFileSystem } from "../linux/kernel-file-systems.ts";
 import { decodeUtf8 } from "../linux/utf8.ts";
-import { closeFile, isMissing, readHandle, statDescriptor, type PartOfFile } from "./file.ts";
+import { closeFile, fileSystemOf, isMissing, readHandle, statDescriptor, type PartOfFile } from "./file.ts";
 import * as libc from "./libc.ts";
 
 /** include/uapi/linux/openat2.h: `/` and `..` are the directory's own; links like those of /proc/PID/fd lead nowhere. */
@@ -24,13 +25,16 @@ const MOST_PARTS = 256;
 /**
  * Reads a file below `root` as whoever lives there sees it.
  * @param path absolute, as seen from there: `/etc/resolv.conf`
- * @throws SystemError ENOENT …; ELOOP; EINVAL when it is no regular file
+ * @throws SystemError ENOENT …; ELOOP; EINVAL when it is no regular file, or one of /proc, /sys and their like
  */
 export function readContained(root: string, path: string, mostBytes: number): PartOfFile {
   const directory = libc.open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
   try {
     const handle = openContained(directory, path);
     try {
+      if (isKernelFileSystem(fileSystemOf(handle))) {
+        throw new SystemError("open", ERRNO.EINVAL, "of what the kernel shows as a file");
+      }
       return readHandle(handle, mostBytes);
     } finally {
       closeFile(handle);

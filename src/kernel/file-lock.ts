@@ -37,7 +37,7 @@ export interface LockWait {
   /** What the caller is about to do: "attaching blue". */
   readonly doing: string;
   /** Longest to wait for one and the same holder. */
-  readonly patienceMs: number;
+  readonly timeoutMs: number;
   readonly mode?: LockMode;
   /** Of a file that nobody ever takes away: then it need not be looked at whether it is still there. */
   readonly lasts?: true;
@@ -90,12 +90,12 @@ export class FileLock implements Disposable {
    * @throws WayoutError `busy`
    */
   static take(path: string, wait: LockWait, permissions?: number): FileLock {
-    const { mode = "alone", patienceMs, lasts = false } = wait;
+    const { mode = "alone", timeoutMs, lasts = false } = wait;
     for (let waitedMs = 0, pauseMs = FIRST_PAUSE_MS; ; waitedMs += pauseMs) {
       const lock = FileLock.try(path, mode, permissions, lasts);
       if (lock !== undefined) return lock;
-      if (waitedMs >= patienceMs) throw busy(path, wait);
-      pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS, Math.max(patienceMs - waitedMs, 1));
+      if (waitedMs >= timeoutMs) throw busy(path, wait);
+      pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS, Math.max(timeoutMs - waitedMs, 1));
       poll([], pauseMs);
     }
   }
@@ -180,26 +180,23 @@ function isFileAt(path: string, fd: number): boolean {
 }
 
 /** The error of a wait that was in vain: it says who holds the lock, as far as this can be known. */
-export function busy(
-  path: string,
-  { doing, patienceMs }: Pick<LockWait, "doing" | "patienceMs">,
-): WayoutError {
-  const holder = holderOf(path);
+export function busy(path: string, { doing, timeoutMs }: Pick<LockWait, "doing" | "timeoutMs">): WayoutError {
+  const holder = lockHolder(path);
   return new WayoutError({
     code: "busy",
     kind: "broken",
     doing,
-    said: `${holder === undefined ? "another process" : processText(holder)} has held ${path} for ${patienceMs / 1000} s`,
+    said: `${holder === undefined ? "another process" : processText(holder)} has held ${path} for ${timeoutMs / 1000} s`,
     todo:
       holder === undefined
         ? `See who holds it: fuser -v ${path}`
-        : `Wait until it is done, or look what it is doing: ps -fp ${holder.pid}`,
+        : `Wait until it is done, or see what it does: ps -fp ${holder.pid}`,
     details: { lock: path, ...(holder === undefined ? {} : { pid: holder.pid }) },
   });
 }
 
 /** Who holds a lock: by what it wrote down, or, of one that nobody signs (host-local's, iptables'), by the kernel's list. */
-export function holderOf(path: string): ProcessIdentity | undefined {
+export function lockHolder(path: string): ProcessIdentity | undefined {
   try {
     return signedBy(path) ?? listedFor(path);
   } catch {

@@ -271,6 +271,35 @@ function status(fd: number, path: string, flags: number): FileStatus {
   };
 }
 
+/** Which file it is, whatever name leads to it: its file system and its number there. undefined when it cannot be reached. */
+export function fileKey(path: string): string | undefined {
+  const view = statusIfThere(path);
+  // stx_dev_major, stx_dev_minor, stx_ino.
+  return view && `${view.getUint32(136, true)}:${view.getUint32(140, true)} ${view.getBigUint64(32, true)}`;
+}
+
+/** stx_uid; undefined when it cannot be reached. */
+export function ownerOf(path: string): number | undefined {
+  return statusIfThere(path)?.getUint32(20, true);
+}
+
+/** When it was made, in seconds since 1970; undefined where the file system does not know (stx_btime). */
+export function birthOf(path: string): number | undefined {
+  const STATX_BTIME = 0x800;
+  const view = statusIfThere(path);
+  const knows = view !== undefined && (view.getUint32(0, true) & STATX_BTIME) !== 0;
+  return knows ? Number(view.getBigInt64(80, true)) : undefined;
+}
+
+function statusIfThere(path: string): DataView | undefined {
+  try {
+    const raw = libc.statx(AT_FDCWD, path, 0);
+    return new DataView(raw.buffer, raw.byteOffset, raw.length);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Whether there is a program that somebody may execute; root may execute whatever anybody may. */
 export function isExecutable(path: string): boolean {
   try {

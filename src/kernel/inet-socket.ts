@@ -19,6 +19,7 @@ import * as libc from "./libc.ts";
 import type { NetworkNamespace } from "./namespace.ts";
 
 const SO_ERROR = 4;
+const IP_TTL = 2;
 const IP_MTU_DISCOVER = 10;
 const IPV6_MTU_DISCOVER = 23;
 const IP_PMTUDISC_DO = 2;
@@ -32,6 +33,20 @@ const KINDS = {
 export interface SocketAddress {
   readonly address: string;
   readonly port: number;
+}
+
+/**
+ * `net.ipv4.ip_default_ttl` of the namespace that the thread is in, as a new socket has it: the way through /proc/sys
+ * grows with the number of namespaces.
+ */
+export function defaultTtl(): number {
+  const fd = libc.socket(AF_INET, SOCK_DGRAM, IP_PROTOCOL.udp);
+  try {
+    const value = libc.getsockopt(fd, SOL_IP, IP_TTL, 4);
+    return new DataView(value.buffer, value.byteOffset).getInt32(0, true);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** A socket of one family. Close it. */

@@ -1,7 +1,12 @@
 /**
- * The only file that imports bun:ffi. It holds the libc calls that Node's and Bun's own APIs lack (sockets of other
- * families, namespaces, mounts, bpf(2)) and those that file.ts needs. Each call is checked: a refusal becomes a
- * SystemError with the errno.
+ * Room `kernel/`: what opens something: libc, sockets, namespaces, sysctl, files, other processes, the BPF loader.
+ * This file is the only one that imports bun:ffi. It holds the libc calls that Node's and Bun's own APIs lack (sockets
+ * of other families, namespaces, mounts, bpf(2)) and those that file.ts needs. Each call is checked: a refusal becomes
+ * a SystemError with the errno.
+ *
+ * In: requests as linux/ encodes them, paths, namespaces.
+ * Out: what the kernel answered, decoded by linux/; SystemError and NetlinkError for refusals.
+ * Touches: everything, but only what the caller names; it decides nothing.
  */
 import { dlopen, FFIType, ptr, read as peek, type FFIFunction, type Pointer } from "bun:ffi";
 import { messageOf } from "../error.ts";
@@ -214,17 +219,17 @@ export class MessageRoom {
     this.data = new Uint8Array(dataBytes);
     this.name = new Uint8Array(nameBytes);
     this.control = new Uint8Array(controlBytes);
-    this.#vector = BigUint64Array.of(addressOf(this.data), BigInt(dataBytes));
+    this.#vector = BigUint64Array.of(pointerTo(this.data), BigInt(dataBytes));
     this.reset();
   }
 
   /** The kernel overwrites the lengths with what it filled in; before each call they say how much fits. */
   reset(): void {
-    this.#view.setBigUint64(0, addressOf(this.name), true);
+    this.#view.setBigUint64(0, pointerTo(this.name), true);
     this.#view.setUint32(8, this.name.length, true);
-    this.#view.setBigUint64(16, addressOf(this.#vector), true);
+    this.#view.setBigUint64(16, pointerTo(this.#vector), true);
     this.#view.setBigUint64(24, 1n, true);
-    this.#view.setBigUint64(32, addressOf(this.control), true);
+    this.#view.setBigUint64(32, pointerTo(this.control), true);
     this.#view.setBigUint64(40, BigInt(this.control.length), true);
   }
 
@@ -386,9 +391,9 @@ export function getdents64(fd: number, buffer: Uint8Array, path: string): number
   return checked("getdents64", Number(length), path);
 }
 
-/** statx(2) with the basic fields. Returns struct statx. */
+/** statx(2) with the basic fields, and the birth where it is known. Returns struct statx. */
 export function statx(fd: number, path: string, flags: number): Uint8Array {
-  const STATX_BASIC_STATS = 0x7ff;
+  const STATX_BASIC_STATS_AND_BTIME = 0xfff;
   const name = text(path);
   const status = new Uint8Array(256);
   checked(
@@ -399,7 +404,7 @@ export function statx(fd: number, path: string, flags: number): Uint8Array {
         fd >>> 0,
         Number(ptr(name)),
         flags,
-        STATX_BASIC_STATS,
+        STATX_BASIC_STATS_AND_BTIME,
         Number(ptr(status)),
         0,
       ),
@@ -569,7 +574,7 @@ export function syscallWithBuffer(
 }
 
 /** The address of a buffer, for structures that hold pointers. The buffer must stay referenced while it is used. */
-export function addressOf(buffer: Uint8Array | Int32Array | BigUint64Array): bigint {
+export function pointerTo(buffer: Uint8Array | Int32Array | BigUint64Array): bigint {
   return BigInt(ptr(buffer));
 }
 
@@ -579,7 +584,7 @@ export function stringVector(values: readonly string[]): {
   readonly keep: Uint8Array[];
 } {
   const keep = values.map(text);
-  return { vector: BigUint64Array.from([...keep.map((value) => addressOf(value)), 0n]), keep };
+  return { vector: BigUint64Array.from([...keep.map((value) => pointerTo(value)), 0n]), keep };
 }
 
 export function environmentVector(environment: Readonly<Record<string, string | undefined>>) {

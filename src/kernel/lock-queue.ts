@@ -4,7 +4,7 @@
  * process which died, and is removed. The event loop runs meanwhile, so that signals get through.
  */
 import { WayoutError } from "../error.ts";
-import { busy, FileLock, holderOf, type LockWait } from "./file-lock.ts";
+import { busy, FileLock, lockHolder, type LockWait } from "./file-lock.ts";
 import { isMissing, listDirectory } from "./file.ts";
 import { clockUs } from "./libc.ts";
 
@@ -33,10 +33,10 @@ export async function queueFor(path: string, wait: QueueWait): Promise<FileLock>
       if (lock !== undefined) return lock.sign();
       ticket ??= takeTicket(path);
       const now = performance.now();
-      const found = JSON.stringify([holderOf(path), before]);
+      const found = JSON.stringify([lockHolder(path), before]);
       if (found !== holder) [holder, since] = [found, now];
-      if (now - since > wait.patienceMs) throw busy(path, wait);
-      if (now - begun > LONGEST_WAIT_MS) throw busy(path, { ...wait, patienceMs: LONGEST_WAIT_MS });
+      if (now - since > wait.timeoutMs) throw busy(path, wait);
+      if (now - begun > LONGEST_WAIT_MS) throw busy(path, { ...wait, timeoutMs: LONGEST_WAIT_MS });
       await Bun.sleep(Math.min(PAUSE_MS * (before + 1), LONGEST_PAUSE_MS));
     }
   } finally {
@@ -92,6 +92,6 @@ function interrupted(doing: string): WayoutError {
     code: "interrupted",
     kind: "broken",
     doing,
-    said: "interrupted while it waited for another command; nothing was done",
+    said: "interrupted while it waited for another command; nothing was changed",
   });
 }

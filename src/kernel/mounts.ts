@@ -1,9 +1,11 @@
 /** Mounts as a process sees them (proc(5), mountinfo): a list in the kernel's memory, which nobody can make us wait for. */
 import { readText } from "./file.ts";
 
-interface Mount {
+export interface Mount {
   /** major:minor of the file system. */
   readonly device: string;
+  /** Which directory of it is mounted: "/" is all. */
+  readonly root: string;
   readonly type: string;
   readonly point: string;
 }
@@ -52,19 +54,21 @@ function fileSystemKey({ device, type }: Mount): string {
   return `${type} ${device}`;
 }
 
-/**
- * Whether a directory below /run is a container's own: its root is laid over an image, and neither the directory nor one
- * above it was mounted. What lies there is then seen by nobody outside, locks among it.
- */
-export function isContainersOwn(
-  directory: string,
+/** The mount that a path lies in, as this thread sees it; undefined in a chroot whose root is no mount point. */
+export function mountOf(
+  path: string,
   mountinfo = readText("/proc/thread-self/mountinfo"),
-): boolean {
-  const mounts = mountsIn(mountinfo);
-  if (mounts.findLast(({ point }) => point === "/")?.type !== "overlay") return false;
-  return !mounts.some(
-    ({ point }) => point !== "/" && (directory === point || directory.startsWith(`${point}/`)),
+): Mount | undefined {
+  const holding = mountsIn(mountinfo).filter(
+    ({ point }) => point === "/" || path === point || path.startsWith(`${point}/`),
   );
+  // Of two at one point the later one hides the earlier.
+  return holding.toSorted((a, b) => a.point.length - b.point.length).at(-1);
+}
+
+/** Where a file system of this type is mounted, all of it; undefined when it is not. */
+export function mountPointOf(type: string): string | undefined {
+  return mountsOf("thread-self").find((mount) => mount.type === type && mount.root === "/")?.point;
 }
 
 function mountsOf(process: string): Mount[] {
@@ -79,6 +83,6 @@ function mountsIn(mountinfo: string): Mount[] {
     .map((line) => {
       const words = line.split(" ");
       const type = words[words.indexOf("-", 6) + 1] ?? "";
-      return { device: words[2] ?? "", point: words[4] ?? "", type };
+      return { device: words[2] ?? "", root: words[3] ?? "", point: words[4] ?? "", type };
     });
 }

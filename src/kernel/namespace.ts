@@ -16,6 +16,7 @@ import {
   statDescriptor,
   statFile,
 } from "./file.ts";
+import { KERNEL_FILE_SYSTEMS } from "../linux/kernel-file-systems.ts";
 import * as libc from "./libc.ts";
 
 /** include/uapi/linux/sched.h */
@@ -31,8 +32,7 @@ export const MS_PRIVATE = 1 << 18;
 const MS_SHARED = 1 << 20;
 export const MNT_DETACH = 2;
 
-/** include/uapi/linux/magic.h, nsfs.h */
-const NSFS_MAGIC = 0x6e73_6673;
+/** include/uapi/linux/nsfs.h */
 const NS_GET_NSTYPE = 0xb703;
 
 /** Where iproute2 keeps named namespaces; `ip netns` shows what is here. */
@@ -44,6 +44,7 @@ export const OWN_NAMESPACE = "/proc/thread-self/ns/net";
 /** An open network namespace. Close it, or let `using` do so. */
 export class NetworkNamespace implements Disposable {
   #fd: number;
+  #cookie: string | undefined;
 
   private constructor(
     fd: number,
@@ -69,7 +70,7 @@ export class NetworkNamespace implements Disposable {
   static open(path: string, name?: string): NetworkNamespace {
     const handle = openHandle(path);
     try {
-      if (fileSystemOf(handle) !== NSFS_MAGIC)
+      if (fileSystemOf(handle) !== KERNEL_FILE_SYSTEMS.NSFS_MAGIC)
         throw new SystemError("open", ERRNO.EINVAL, `of ${path}, which is no namespace`);
       const fd = openFile(`/proc/thread-self/fd/${handle}`, "r");
       const namespace = new NetworkNamespace(fd, path, name, statDescriptor(fd).inode);
@@ -119,6 +120,10 @@ export class NetworkNamespace implements Disposable {
    * often inherits (SO_NETNS_COOKIE, Linux 5.14). On an older kernel the inode, marked as such.
    */
   get cookie(): string {
+    return (this.#cookie ??= this.#readCookie());
+  }
+
+  #readCookie(): string {
     const SOL_SOCKET = 1;
     const SO_NETNS_COOKIE = 71;
     const [AF_NETLINK, SOCK_RAW] = [16, 3];

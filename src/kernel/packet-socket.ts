@@ -9,8 +9,8 @@ import * as libc from "./libc.ts";
 import type { NetworkNamespace } from "./namespace.ts";
 import { SystemError } from "../linux/errno.ts";
 import { decodePacket } from "../linux/packet/decode.ts";
-import { compileFilter, packetTest, type PacketFilter } from "../linux/packet/filter.ts";
-import { summaryOf, type LinkLayer, type Packet } from "../linux/packet/packet.ts";
+import { compilePacketFilter, packetTest, type PacketFilter } from "../linux/packet/filter.ts";
+import { summaryOf, type LinkLayer, type DecodedPacket } from "../linux/packet/packet.ts";
 
 /** include/uapi/linux/if_packet.h, if_ether.h, if_arp.h; include/uapi/asm-generic/socket.h */
 const PACKET_STATISTICS = 6;
@@ -40,7 +40,7 @@ export interface CapturedPacket {
   readonly bytes: Uint8Array;
   /** Its length on the wire. */
   readonly length: number;
-  readonly packet: Packet;
+  readonly packet: DecodedPacket;
   /** The packet in one line. */
   readonly summary: string;
 }
@@ -63,7 +63,7 @@ const DEFAULT_BUFFER_BYTES = 8 * 1024 * 1024;
 /** One capture in one namespace. Packets are kept from the moment `open` returns. */
 export class PacketTap implements Disposable {
   readonly #names: Map<number, string>;
-  #test: (packet: Packet) => boolean;
+  #test: (packet: DecodedPacket) => boolean;
   readonly #room: libc.MessageRoom;
   readonly #poll: libc.PollEntry[];
   #fds: number[];
@@ -89,7 +89,7 @@ export class PacketTap implements Disposable {
   static #openHere(options: TapOptions): PacketTap {
     const snapLength = options.snapLength ?? DEFAULT_SNAP_LENGTH;
     const filter = options.filter ?? [];
-    const program = compileFilter(filter, snapLength);
+    const program = compilePacketFilter(filter, snapLength);
     const fds: number[] = [];
     const names = new Map<number, string>();
     try {
@@ -130,7 +130,7 @@ export class PacketTap implements Disposable {
 
   /** Lets less through from now on; what waits to be read already is tested again, too. */
   narrow(filter: PacketFilter): void {
-    const program = compileFilter(filter, this.#room.data.length);
+    const program = compilePacketFilter(filter, this.#room.data.length);
     for (const fd of this.#fds) attachFilter(fd, program);
     this.#test = packetTest(filter);
   }
@@ -243,7 +243,7 @@ function attachFilter(fd: number, program: Uint8Array): void {
   const description = new Uint8Array(16);
   const view = new DataView(description.buffer);
   view.setUint16(0, program.length / 8, true);
-  view.setBigUint64(8, libc.addressOf(program), true);
+  view.setBigUint64(8, libc.pointerTo(program), true);
   libc.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, description);
 }
 

@@ -127,9 +127,24 @@ export interface VirtualService {
   readonly protocol: "tcp" | "udp" | "sctp";
   readonly address: string;
   readonly port: number;
-  /** Destinations that get new connections. */
+  /** Servers that get new connections. */
   readonly destinations: number;
+  /** Absent in older snapshots, and where there are more than are told. */
+  readonly servers?: readonly RealServer[];
 }
+
+/** A server of a virtual service. */
+export interface RealServer {
+  readonly address: string;
+  readonly port: number;
+  /** 0: it keeps the connections that it has, and gets no new ones. */
+  readonly weight: number;
+  /** `masq`, `route`, `tunnel`, `local`. */
+  readonly forward: string;
+}
+
+/** Servers of one service that are told. */
+const MOST_SERVERS = 1024;
 
 /** Undefined where IPVS is not loaded. */
 export function virtualServices(namespace: NetworkNamespace): VirtualService[] | undefined {
@@ -143,7 +158,8 @@ export function virtualServices(namespace: NetworkNamespace): VirtualService[] |
 
 /** /proc/net/ip_vs: a service a line, addresses in hexadecimal (IPv6 in brackets), its destinations below it. */
 export function parseVirtualServices(text: string): VirtualService[] {
-  const services: { -readonly [K in keyof VirtualService]: VirtualService[K] }[] = [];
+  const services: (Omit<VirtualService, "destinations" | "servers"> & { readonly servers: RealServer[] })[] =
+    [];
   for (const line of text.split("\n")) {
     const service = /^(TCP|UDP|SCTP)\s+(?:\[([0-9a-f:]+)\]|([0-9A-F]{8})):([0-9A-F]{4})\b/i.exec(line);
     if (service !== null) {
@@ -152,15 +168,30 @@ export function parseVirtualServices(text: string): VirtualService[] {
         protocol: protocol!.toLowerCase() as VirtualService["protocol"],
         address: long === undefined ? dotted(short!) : canonicalIp(long),
         port: Number.parseInt(port!, 16),
-        destinations: 0,
+        servers: [],
       });
       continue;
     }
-    const destination = /^\s+->\s+\S+\s+\S+\s+(\d+)/.exec(line);
-    const last = services.at(-1);
-    if (destination !== null && last !== undefined && Number(destination[1]) > 0) last.destinations++;
+    const server = serverOf(line);
+    if (server !== undefined) services.at(-1)?.servers.push(server);
   }
-  return services;
+  return services.map(({ servers, ...service }) => ({
+    ...service,
+    destinations: servers.filter(({ weight }) => weight > 0).length,
+    ...(servers.length > MOST_SERVERS ? {} : { servers }),
+  }));
+}
+
+function serverOf(line: string): RealServer | undefined {
+  const found = /^\s+->\s+(?:\[([0-9a-f:]+)\]|([0-9A-F]{8})):([0-9A-F]{4})\s+(\w+)\s+(\d+)\b/i.exec(line);
+  if (found === null) return undefined;
+  const [, long, short, port, forward, weight] = found;
+  return {
+    address: long === undefined ? dotted(short!) : canonicalIp(long),
+    port: Number.parseInt(port!, 16),
+    weight: Number(weight),
+    forward: forward!.toLowerCase(),
+  };
 }
 
 function dotted(hex: string): string {

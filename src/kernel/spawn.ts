@@ -175,8 +175,8 @@ export function spawnIn(
     // Our own program by its inode: where the child lives its path may be covered.
     path: libc.text(argv[0] === process.execPath ? OWN_FILE : argv[0]),
   };
-  const at = (buffer: Parameters<typeof libc.addressOf>[0] | undefined): bigint =>
-    buffer === undefined ? 0n : libc.addressOf(buffer);
+  const at = (buffer: Parameters<typeof libc.pointerTo>[0] | undefined): bigint =>
+    buffer === undefined ? 0n : libc.pointerTo(buffer);
   const order: Readonly<Record<(typeof ORDER)[number], bigint>> = {
     "long flags": BigInt(place.newNamespaces ?? 0),
     "const int *enter": at(memory.enter),

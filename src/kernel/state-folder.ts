@@ -25,7 +25,14 @@ const DOING = "opening the folder of this user's state";
 
 function pathFor(uid: number): string {
   const runtime = process.env["XDG_RUNTIME_DIR"] ?? "";
-  return runtime !== "" && isFolderOf(uid, runtime) ? `${runtime}/wayout` : `/tmp/wayout-${uid}`;
+  return runtime !== "" && isFolderOf(uid, runtime) ? `${runtime}/wayout` : `/tmp/wayout-${uidOutside(uid)}`;
+}
+
+/** Below /tmp all users meet: who is root in a user namespace has the name that he has outside. */
+function uidOutside(uid: number): number {
+  const [, outside] =
+    new RegExp(`^ *${uid} +(\\d+) `, "m").exec(readFileSync("/proc/self/uid_map", "utf8")) ?? [];
+  return Number(outside ?? uid);
 }
 
 /** After su or sudo the environment may still name the folder of somebody else. */
@@ -128,7 +135,7 @@ export class StateFolder implements Disposable {
 
 function checkFolder(fd: number, uid: number, path: string): void {
   const { uid: owner, mode } = fstatSync(fd);
-  if (owner !== uid) throw unsafe(path, `it belongs to uid ${owner}, and we are uid ${uid}`);
+  if (owner !== uid) throw unsafe(path, `it belongs to uid ${owner}, and this process is uid ${uid}`);
   if ((mode & WRITABLE_BY_OTHERS) !== 0) {
     throw unsafe(path, `others may write in it (mode ${(mode & PERMISSIONS).toString(8)})`);
   }

@@ -123,7 +123,7 @@ function refusal(doing: string, name: string, cause: unknown): WayoutError {
         kind: "machine",
         doing,
         said: "/proc/sys is mounted read-only",
-        todo: "Containers without privilege have it so: set it on the host, or when the container is started.",
+        todo: "That is so in containers without privilege: set it on the host, or when the container is started.",
         cause,
         details,
       });
@@ -144,7 +144,7 @@ function refusal(doing: string, name: string, cause: unknown): WayoutError {
         code: "sysctl-bad-value",
         kind: "usage",
         doing,
-        said: "the kernel does not take this value",
+        said: "the kernel refuses this value",
         cause,
         details,
       });

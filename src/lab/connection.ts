@@ -7,7 +7,7 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 
 const SO_SNDTIMEO = 21;
 /** connect(2) keeps to SO_SNDTIMEO; without it the kernel tries for two minutes. The lab answers at once or never. */
-const PATIENCE_S = 15;
+const TIMEOUT_S = 15;
 
 /** @throws SystemError ECONNREFUSED, ETIMEDOUT, ENETUNREACH … */
 export function openConnection(
@@ -22,9 +22,9 @@ export function openConnection(
     view.setUint16(0, AF_INET, true);
     view.setUint16(2, port);
     to.set(ipBytes(address), 4);
-    const limit = BigInt64Array.from([BigInt(PATIENCE_S), 0n]);
+    const limit = BigInt64Array.from([BigInt(TIMEOUT_S), 0n]);
     libc.setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, new Uint8Array(limit.buffer));
-    if (!libc.connect(fd, to)) throw new Error(`no connection to ${address}:${port} within ${PATIENCE_S} s`);
+    if (!libc.connect(fd, to)) throw new Error(`no connection to ${address}:${port} within ${TIMEOUT_S} s`);
     const own = libc.getsockname(fd);
     return { fd, localPort: new DataView(own.buffer, own.byteOffset).getUint16(2) };
   } catch (error) {

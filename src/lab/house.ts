@@ -14,7 +14,7 @@ import { LAB_NAMESPACES, PLAN } from "./plan.ts";
 import { LAB_PROCESSES } from "./processes.ts";
 import { worldFailure } from "./realm.ts";
 import { forgetState, readState, withLabLock, writeState, type LabState } from "./state.ts";
-import { openWayOut } from "./way-out.ts";
+import { forwardAndMasquerade } from "./forwarding-and-nat.ts";
 import { buildWorld, removeNamespaces, startInternet, World } from "./world.ts";
 
 /** What `lab status` tells. */
@@ -71,7 +71,7 @@ function refuseForeignNames(): void {
     kind: "broken",
     doing: "building the lab",
     said: `${taken.join(", ")} exists already under ${NETNS_DIRECTORY}, and this lab did not make it`,
-    todo: `If nobody needs it: ${taken.map((name) => `ip netns delete ${name}`).join("; ")}. 'wayout lab' without 'up' needs no names.`,
+    todo: `If it is not needed: ${taken.map((name) => `ip netns delete ${name}`).join("; ")}. 'wayout lab' without 'up' needs no names.`,
   });
 }
 
@@ -94,7 +94,7 @@ function build(wayOut: boolean): void {
     });
     if (wayOut) {
       using world = new World();
-      openWayOut(world.node);
+      forwardAndMasquerade(world.node);
     }
     writeState({ ...state, phase: "up" });
   } catch (error) {
@@ -161,7 +161,7 @@ export function requireLab(doing: string): void {
     said:
       state === "down"
         ? "the lab is not up"
-        : "the lab is only half there: a run was killed, or a part was taken away",
-    todo: state === "down" ? "Build it: wayout lab up" : "Mend it: wayout lab up",
+        : "the lab is incomplete: a run was killed, or a part was removed",
+    todo: state === "down" ? "Build it: wayout lab up" : "Rebuild it: wayout lab up",
   });
 }

@@ -3,26 +3,26 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { PacketTap, type CapturedPacket } from "../kernel/packet-socket.ts";
 import type { PacketFilter } from "../linux/packet/filter.ts";
 import { PLAN } from "./plan.ts";
-import type { Evidence } from "./story.ts";
+import type { StoryEvidence } from "./story.ts";
 import { visitFrom, type Visit } from "./visit.ts";
 
 /**
  * How long a visitor waits for each step. The lab answers within a millisecond or never: a visit that shall fail need not
  * take long, and one that shall succeed may take as long as a slow machine needs.
  */
-export const PATIENCE_MS = { "shall fail": 400, "shall succeed": 15_000 } as const;
+export const TIMEOUT_MS = { "shall fail": 400, "shall succeed": 15_000 } as const;
 
 /** `curl http://api.github.com`, from inside a namespace. */
 export function visitSite(
   namespace: NetworkNamespace,
-  outcome: keyof typeof PATIENCE_MS,
+  outcome: keyof typeof TIMEOUT_MS,
   family: 4 | 6 = 4,
 ): Visit {
   return visitFrom(namespace, {
     host: PLAN.internet.site,
     family,
     resolver: family === 4 ? PLAN.internet.dnsIpv4 : PLAN.internet.dnsIpv6,
-    timeoutMs: PATIENCE_MS[outcome],
+    timeoutMs: TIMEOUT_MS[outcome],
   });
 }
 
@@ -54,7 +54,7 @@ export function listening<T>(
 }
 
 /** The first packets seen on an interface, or that there were none. */
-export function captureEvidence(name: string, packets: readonly CapturedPacket[], most = 2): Evidence {
+export function captureEvidence(name: string, packets: readonly CapturedPacket[], most = 2): StoryEvidence {
   const lines = packets.slice(0, most).map((packet) => packet.summary);
   if (packets.length > most) lines.push(`… and ${packets.length - most} more`);
   return { source: `capture on ${name}`, lines: lines.length === 0 ? ["nothing was seen"] : lines };

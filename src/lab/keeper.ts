@@ -46,8 +46,8 @@ export function ensureKeeper(): ProcessIdentity {
 
 /** One command at a time starts or ends a keeper. */
 function lockIn(folder: StateFolder, doing: string): FileLock {
-  const PATIENCE_MS = 10_000;
-  return FileLock.take(folder.at(LOCK_FILE), { doing, patienceMs: PATIENCE_MS }).sign();
+  const TIMEOUT_MS = 10_000;
+  return FileLock.take(folder.at(LOCK_FILE), { doing, timeoutMs: TIMEOUT_MS }).sign();
 }
 
 function startKeeper(folder: StateFolder): ProcessIdentity {

@@ -3,8 +3,8 @@ import { readFileSync } from "node:fs";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { namedNamespaces } from "../kernel/namespace.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
-import { rulesetText } from "../linux/nftables/text.ts";
-import type { Step } from "./story.ts";
+import { rulesetText } from "../linux/nftables/text/ruleset.ts";
+import type { StoryStep } from "./story.ts";
 
 const SYSCTLS = [
   "net.ipv4.ip_forward",
@@ -52,7 +52,7 @@ function readSysctlFile(name: string): string {
 }
 
 /** The story's last step: nothing is left. */
-export function compareMachine(before: MachineState, after: MachineState): Step {
+export function compareMachine(before: MachineState, after: MachineState): StoryStep {
   const parts = Object.keys(before);
   const changed = parts.filter((part) => JSON.stringify(before[part]) !== JSON.stringify(after[part]));
   return {

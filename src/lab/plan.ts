@@ -50,7 +50,7 @@ export const PLAN = {
   podPrefixIpv6: 64,
   internet: {
     namespace: "wayout-internet",
-    /** The router's side of the cable to the node's eth0. */
+    /** The router's end of the veth pair whose other end is the node's eth0. */
     link: "to-node",
     routerIpv4: "203.0.113.1",
     routerIpv6: "2001:db8:113::1",

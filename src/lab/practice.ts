@@ -1,6 +1,6 @@
 /** Breaking a lab that is up, and mending it: practice for people, and for the doctor. */
 import { messageOf, WayoutError } from "../error.ts";
-import { FAULTS, faultNamed } from "./faults.ts";
+import { FAULTS, faultNamed } from "./faults/all.ts";
 import type { Fault } from "./faults/fault.ts";
 import { requireLab } from "./house.ts";
 import { readState, withLabLock, writeState } from "./state.ts";
@@ -18,7 +18,7 @@ export function requireFault(name: string): Fault {
     kind: "usage",
     doing: "breaking the lab",
     said: `there is no fault ${name}`,
-    todo: `${near.length > 0 ? `Near: ${near.join(", ")}. ` : ""}All of them: wayout lab break --list`,
+    todo: `${near.length > 0 ? `Similar: ${near.join(", ")}. ` : ""}All of them: wayout lab break --list`,
   });
 }
 
@@ -31,7 +31,7 @@ export function breakLab(name: string): Promise<Fault> {
       code: "no-program",
       kind: "machine",
       doing,
-      said: `this fault is about rules of ${fault.needs}, and this machine does not have it`,
+      said: `this fault needs ${fault.needs}, which this machine does not have`,
       todo: "Choose another: wayout lab break --list",
     });
   }

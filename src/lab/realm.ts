@@ -58,8 +58,8 @@ function refuseChroot(): void {
     code: "in-a-chroot",
     kind: "machine",
     doing: REALM_DOING,
-    said: "this process lives in a chroot, whose root is no mount point: there the kernel gives nobody private mounts",
-    todo: "Run it outside. Or, as root: mount --bind DIRECTORY DIRECTORY before chroot DIRECTORY; a container (pivot_root) does for everybody.",
+    said: "this process lives in a chroot, whose root is no mount point: there the kernel allows no private mounts",
+    todo: "Run it outside. Or, as root: mount --bind DIRECTORY DIRECTORY before chroot DIRECTORY; or use a container (pivot_root).",
   });
 }
 

@@ -83,8 +83,8 @@ export async function withLabLock<T>(doing: string, work: () => T | Promise<T>):
       code: "lab-busy",
       kind: "broken",
       doing,
-      said: "another 'wayout lab' is building or removing the lab at this moment",
-      todo: "Wait until it is done; 'wayout lab status' tells how things stand.",
+      said: "another 'wayout lab' is building or removing the lab",
+      todo: "Wait until it is done; 'wayout lab status' shows its state.",
     });
   }
   try {

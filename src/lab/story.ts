@@ -1,19 +1,23 @@
 /**
- * The article as a play: chapters, each with the command a person would type, what should happen, what did happen
- * (measured) and the evidence read from the kernel. The process that acts it lives in throw-away namespaces; it tells
- * what happens as events, one JSON object a line, to the process that shows it.
+ * Room `lab/`: the article as a play: chapters, each with the command a person would type, what should happen, what
+ * did happen (measured) and the evidence read from the kernel. The process that acts it runs in throw-away namespaces;
+ * it reports what happens as events, one JSON object a line, to the process that shows it.
+ *
+ * In: a chapter to run, a fault to make or undo.
+ * Out: events of the story; a lab that stays up (house.ts).
+ * Touches: namespaces of its own; for a lab that stays, four names under /run/netns and /run/wayout/lab.json.
  */
 import { writeSync } from "node:fs";
 import { messageOf, WayoutError, type ErrorParts } from "../error.ts";
 
 /** Something the kernel says. `source` is where it was read, in words a person could repeat. */
-export interface Evidence {
+export interface StoryEvidence {
   readonly source: string;
   readonly lines: readonly string[];
 }
 
 /** One thing tried. `ok` tells whether what was found is what was expected. */
-export interface Step {
+export interface StoryStep {
   /** Where the command is typed: a namespace's name. */
   readonly where: string;
   /** What a person would type there. */
@@ -21,7 +25,7 @@ export interface Step {
   readonly expected: string;
   readonly found: string;
   readonly ok: boolean;
-  readonly evidence: readonly Evidence[];
+  readonly evidence: readonly StoryEvidence[];
 }
 
 export interface ChapterHead {
@@ -32,7 +36,7 @@ export interface ChapterHead {
 }
 
 export interface ChapterReport extends ChapterHead {
-  readonly steps: readonly Step[];
+  readonly steps: readonly StoryStep[];
 }
 
 /** What `wayout lab --json` prints. */
@@ -44,7 +48,7 @@ export interface StoryReport {
 
 export type StoryEvent =
   | ({ readonly type: "chapter" } & ChapterHead)
-  | ({ readonly type: "step" } & Step)
+  | ({ readonly type: "step" } & StoryStep)
   /** The world itself cannot be had here: there is no story. */
   | ({ readonly type: "impossible" } & Omit<ErrorParts, "cause">)
   | { readonly type: "done" };
@@ -53,7 +57,7 @@ export type StoryEvent =
 export interface Chapter<W> extends ChapterHead {
   /** Later chapters stand on what this one does: when it fails, the story ends with it. */
   readonly needed?: true;
-  readonly act: (world: W, report: (step: Step) => void) => void | Promise<void>;
+  readonly act: (world: W, report: (step: StoryStep) => void) => void | Promise<void>;
 }
 
 /**
@@ -68,7 +72,7 @@ export async function act<W>(
   for (const [index, chapter] of chapters.entries()) {
     const { number, title, intro } = chapter;
     let ok = true;
-    const report = (step: Step): void => {
+    const report = (step: StoryStep): void => {
       ok &&= step.ok;
       tell({ type: "step", ...step });
     };
@@ -81,14 +85,14 @@ export async function act<W>(
     const later = chapters.slice(index + 1);
     if (ok || chapter.needed !== true || later.length === 0) continue;
     const numbers = later.map((one) => one.number).join(", ");
-    report(ownStep(`chapters ${numbers}`, "they stand on this one", "not told: this one failed"));
+    report(ownStep(`chapters ${numbers}`, "later steps depend on this one", "not told: this one failed"));
     return;
   }
   tell({ type: "done" });
 }
 
 /** A step that is about the story itself, and went wrong. */
-function ownStep(command: string, expected: string, found: string): Step {
+function ownStep(command: string, expected: string, found: string): StoryStep {
   return { where: "wayout", command, expected, found, ok: false, evidence: [] };
 }
 
@@ -102,7 +106,7 @@ export function tellThrough(fd: number): (event: StoryEvent) => void {
 
 /** Collects events into a report. */
 export class StoryRecord {
-  readonly #chapters: { head: ChapterHead; steps: Step[] }[] = [];
+  readonly #chapters: { head: ChapterHead; steps: StoryStep[] }[] = [];
   readonly #began = performance.now();
   #done = false;
   #impossible: WayoutError | undefined;

@@ -101,7 +101,7 @@ function get(address: string, host: string, timeoutMs: number): Promise<Omit<Vis
 }
 
 /** For the start and the end of the process that visits. */
-const PROCESS_PATIENCE_MS = 60_000;
+const PROCESS_TIMEOUT_MS = 60_000;
 
 /** Makes the visit from inside a namespace, by a process started there. */
 export function visitFrom(namespace: NetworkNamespace, options: VisitOptions): Visit {
@@ -110,7 +110,7 @@ export function visitFrom(namespace: NetworkNamespace, options: VisitOptions): V
       stdin: "ignore",
       stdout: "pipe",
       stderr: "pipe",
-      timeout: 4 * options.timeoutMs + PROCESS_PATIENCE_MS,
+      timeout: 4 * options.timeoutMs + PROCESS_TIMEOUT_MS,
     }),
   );
   try {

@@ -21,16 +21,16 @@ export class World implements Disposable {
   }
 }
 
-/** Makes the four namespaces and the cables between them. Nobody has a way out yet. Names must be free. */
+/** Makes the four namespaces and the veth pairs between them. No pod has a way out yet. Names must be free. */
 export function buildWorld(): void {
   for (const name of LAB_NAMESPACES) createNamedNamespace(name);
   using world = new World();
   using node = Rtnetlink.open(world.node);
   using internet = Rtnetlink.open(world.internet);
   for (const connection of [node, internet]) connection.setLink("lo", { up: true });
-  layUplink(node, internet, world.internet);
-  settleInternet(internet);
-  settleNode(node);
+  createUplink(node, internet, world.internet);
+  configureInternet(internet);
+  configureNode(node);
   const bridge = ensureBridge(node, {
     name: PLAN.node.bridge,
     gateways: [
@@ -39,7 +39,7 @@ export function buildWorld(): void {
     ],
   });
   for (const pod of [PLAN.pods.blue, PLAN.pods.green]) {
-    hangPod(node, world[pod.role], pod, bridge.link.index);
+    connectLabPod(node, world[pod.role], pod, bridge.link.index);
   }
   for (const namespace of [world.blue, world.green, world.node, world.internet]) awaitLinks(namespace);
 }
@@ -49,16 +49,16 @@ export function buildWorld(): void {
  * (linkwatch), up to a second later; until then what is sent on it is lost without a word.
  */
 export function awaitLinks(namespace: NetworkNamespace): void {
-  const PATIENCE_MS = 15_000;
-  const deadline = performance.now() + PATIENCE_MS;
+  const TIMEOUT_MS = 15_000;
+  const deadline = performance.now() + TIMEOUT_MS;
   using route = Rtnetlink.open(namespace);
   const isPending = (): boolean =>
     route.links({ statistics: false }).some(({ name, operState }) => name !== "lo" && operState !== "up");
   while (isPending() && performance.now() < deadline) Bun.sleepSync(2);
 }
 
-/** The cable between the node's eth0 and the router. */
-function layUplink(node: Rtnetlink, internet: Rtnetlink, internetNamespace: NetworkNamespace): void {
+/** The veth pair between the node's eth0 and the router. */
+function createUplink(node: Rtnetlink, internet: Rtnetlink, internetNamespace: NetworkNamespace): void {
   node.createVeth({
     name: PLAN.node.uplink,
     peer: { name: PLAN.internet.link, namespaceFd: internetNamespace.fd },
@@ -68,7 +68,7 @@ function layUplink(node: Rtnetlink, internet: Rtnetlink, internetNamespace: Netw
 }
 
 /** The node's own address and its default route: to the router. */
-function settleNode(node: Rtnetlink): void {
+function configureNode(node: Rtnetlink): void {
   giveUplinkAddress(node, PLAN.node.uplinkIpv4);
   const uplink = node.link(PLAN.node.uplink)!.index;
   node.addAddress({
@@ -94,7 +94,7 @@ export function takeUplinkAddress(node: Rtnetlink, address: string): void {
 }
 
 /** The router's addresses and the servers'. There is no route to the pods' network, as in the real one. */
-function settleInternet(internet: Rtnetlink): void {
+function configureInternet(internet: Rtnetlink): void {
   const link = internet.link(PLAN.internet.link)!.index;
   const loopback = internet.link("lo")!.index;
   const give = (index: number, address: string, length: number): void =>
@@ -105,8 +105,13 @@ function settleInternet(internet: Rtnetlink): void {
   for (const address of [PLAN.internet.httpIpv6, PLAN.internet.dnsIpv6]) give(loopback, address, 128);
 }
 
-/** The cable of one pod, its addresses and its routes. */
-export function hangPod(node: Rtnetlink, namespace: NetworkNamespace, pod: PodPlan, bridge: number): void {
+/** The veth pair of one pod, its addresses and its routes. */
+export function connectLabPod(
+  node: Rtnetlink,
+  namespace: NetworkNamespace,
+  pod: PodPlan,
+  bridge: number,
+): void {
   connectPod(node, namespace, {
     network: "lab",
     container: pod.namespace,

@@ -1,5 +1,11 @@
 /** IPPROTO_* (include/uapi/linux/in.h, in6.h), by the names of /etc/protocols and conntrack(8). */
 
+/** First and last port of TCP, UDP, SCTP or DCCP, both included. */
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
 export const IP_PROTOCOL = {
   icmp: 1,
   igmp: 2,

@@ -18,7 +18,8 @@ export function parseResolvConf(text: string): ResolvConf {
   const options: string[] = [];
   let domain: string | undefined;
   for (const line of text.split("\n")) {
-    const [keyword, ...values] = line.trim().split(/\s+/);
+    // To the C library a NUL is the end of the line.
+    const [keyword, ...values] = line.split("\0", 1)[0]!.trim().split(/\s+/);
     if (values.length === 0) continue;
     if (keyword === "nameserver") nameservers.push(values[0]!);
     else if (keyword === "domain") domain = values[0]!;

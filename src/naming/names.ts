@@ -1,6 +1,11 @@
 /**
- * The names by which things that outlive a process are found again: veths, their aliases, owners of NAT rules, chains.
- * Other versions of wayout read them, so they are part of what docs/state.md promises, and test/naming pins them.
+ * Room `naming/`: the names by which things that outlive a process are found again: veths, their aliases, owners of
+ * NAT rules, chains. Other versions of wayout read them, so they are part of what docs/state.md promises, and
+ * test/naming pins them.
+ *
+ * In: network, container, interface, owner.
+ * Out: names that fit the kernel's limits, always the same for the same input.
+ * Touches: nothing.
  */
 import { INTERFACE_NAME_BYTES } from "../linux/link-layer.ts";
 import { xxHash64 } from "./xxhash64.ts";

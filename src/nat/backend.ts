@@ -1,3 +1,13 @@
+/**
+ * Room `nat/`: which sources are translated, to which address, and who asked for it; and the backends that make rules
+ * of it.
+ *
+ * In: NatIntent (intent.ts): sources, destinations that are left alone, an owner. No rule, chain or program is named
+ *   in it.
+ * Out: rules in the kernel, and NatDrift: what differs from what was wanted, in no backend's language.
+ * Touches: our own tables and chains (backends/), /run/wayout/nat, the lock of the rules; tracked flows that leave
+ *   untranslated.
+ */
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { NatIntent } from "./intent.ts";
 

@@ -5,7 +5,7 @@ import { NEVER_TRANSLATED, type NatIntent, type NatSource } from "./intent.ts";
 import { byPrecedence, counts, type OwnedSource } from "./segment.ts";
 
 /** The source that decides, and whether this destination sees another address than the pod's own. */
-export interface Decision {
+export interface NatDecision {
   readonly owner: string;
   readonly source: NatSource;
   readonly translated: boolean;
@@ -21,7 +21,7 @@ export type Decide = (
   source: string,
   destination: string,
   entered: () => string | undefined,
-) => Decision | undefined;
+) => NatDecision | undefined;
 
 /** `outInterfaces` are not looked at: a source that is bound to some is translated there only. */
 export function decisionOf(intents: readonly NatIntent[]): Decide {

@@ -18,9 +18,9 @@ import {
   writeText,
 } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { runDirectory } from "../kernel/run-directory.ts";
 import { isRemovedText } from "./removed.ts";
 
-const DIRECTORY = "/run/wayout/nat";
 /** Namespaces come and go; more files than this are the traces of dead ones. */
 const MOST_FILES = 256;
 /** Between the name of a file and the pid of who writes it anew. */
@@ -39,7 +39,7 @@ export class GenerationMemory {
 
   constructor(
     namespace: NetworkNamespace,
-    readonly directory = DIRECTORY,
+    readonly directory = `${runDirectory()}/nat`,
   ) {
     const { cookie } = namespace;
     // An inode is given again to the next namespace, which would inherit what was found in this one.

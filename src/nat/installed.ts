@@ -1,6 +1,6 @@
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { isLack, NAT_BACKENDS, type NatBackendName } from "./backends/backends.ts";
-import type { NatBackend } from "./backend.ts";
+import type { NatBackend, NatDrift } from "./backend.ts";
 import { GenerationMemory } from "./generation-memory.ts";
 import type { NatIntent } from "./intent.ts";
 import { readWants } from "./network-wants.ts";
@@ -60,6 +60,19 @@ export function allIntents(namespace: NetworkNamespace): NatIntent[] {
     if (!mayHold(backend, namespace)) return [];
     return asked(backend, namespace, (nat) => nat.intents()) ?? [];
   });
+}
+
+/** What is not as an owner wants it, of its own word in the kernel; undefined when no backend holds any. */
+export function driftsOf(namespace: NetworkNamespace, owner: string): readonly NatDrift[] | undefined {
+  for (const backend of NAT_BACKENDS) {
+    if (!mayHold(backend, namespace)) continue;
+    const drifts = asked(backend, namespace, (nat) => {
+      const intent = nat.intents().find((one) => one.owner === owner);
+      return intent === undefined ? undefined : nat.verify(intent);
+    });
+    if (drifts !== undefined) return drifts;
+  }
+  return undefined;
 }
 
 /** What owners want, by the backend that holds it; of all backends but the one given. */

@@ -6,17 +6,12 @@ import { BROADCAST, MULTICAST } from "../address/special-purpose.ts";
 import { AddressError, canonicalIp, ipFamily, ipNumber, type IpFamily } from "../address/ip.ts";
 import { cidrText, parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
+import type { PortRange } from "../linux/ip-protocol.ts";
 
 /** An inclusive range of addresses; `first` equals `last` for a single one. Canonical text. */
 export interface AddressRange {
   readonly first: string;
   readonly last: string;
-}
-
-/** An inclusive range of TCP, UDP, SCTP and DCCP ports, 1 to 65535. */
-export interface PortRange {
-  readonly first: number;
-  readonly last: number;
 }
 
 /** How the source of a new connection is rewritten. */
@@ -26,7 +21,7 @@ export interface Translation {
    * addresses; with several, a client keeps the one it was given (`persistent`).
    */
   readonly snat?: AddressRange;
-  /** Source ports to use on the outside. Absent: the kernel's choice, which keeps the client's port when it is free. */
+  /** Source ports to use on the outside, 1 to 65535. Absent: the kernel's choice, which keeps the client's port when it is free. */
   readonly ports?: PortRange;
   /** Whether the port is chosen at random (NF_NAT_RANGE_PROTO_RANDOM_FULLY), which avoids two flows racing for one. */
   readonly fullyRandom: boolean;
@@ -156,7 +151,7 @@ function normalizeSource(owner: string, path: string, source: NatSource): NatSou
 }
 
 function interfaceNames(owner: string, path: string, names: readonly string[] = []): string[] {
-  const bad = names.find((name) => !isInterfaceName(name));
+  const bad = names.find((name) => !isPlainInterfaceName(name));
   if (bad !== undefined) {
     refuse(owner, path, `"${bad}" is no interface name (1 to 15 bytes, no / or white space)`);
   }
@@ -191,8 +186,8 @@ function checkPorts(owner: string, path: string, ports: PortRange): void {
   }
 }
 
-/** dev_valid_name() of the kernel, net/core/dev.c; quotes and wildcards would mean something else to iptables. */
-export function isInterfaceName(name: string): boolean {
+/** As the kernel has it (network/interface-name.ts), and without what iptables would read as more than a name: quotes and wildcards. */
+export function isPlainInterfaceName(name: string): boolean {
   return /^[^\s/:"'\\+*]{1,15}$/.test(name) && Buffer.byteLength(name) <= 15 && name !== "." && name !== "..";
 }
 

@@ -8,17 +8,21 @@ import { FileLock } from "../kernel/file-lock.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
 import { queueFor } from "../kernel/lock-queue.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { runDirectory } from "../kernel/run-directory.ts";
+import { requireSharedRun } from "../kernel/shared-run.ts";
 
-const RUN = "/run/wayout";
-const DIRECTORY = `${RUN}/locks`;
 /** A change of rules takes some ten milliseconds, through iptables a few hundred. */
-const PATIENCE_MS = 20_000;
+const TIMEOUT_MS = 20_000;
 
 /** What this process holds: who holds the lock around several changes need not wait for himself. */
 const held = new Set<string>();
 
+function directory(): string {
+  return `${runDirectory()}/locks`;
+}
+
 function pathFor(namespace: NetworkNamespace): string {
-  return `${DIRECTORY}/nat-${namespace.cookie}`;
+  return `${directory()}/nat-${namespace.cookie}`;
 }
 
 /** Held until it is disposed of. */
@@ -32,24 +36,21 @@ class NatLock implements Disposable {
     if (this.lock === undefined) return;
     held.delete(this.lock.path);
     this.lock.remove();
-    removeIfEmpty(DIRECTORY);
-    removeIfEmpty(RUN);
+    removeIfEmpty(directory());
+    removeIfEmpty(runDirectory());
   }
 }
 
 /**
  * Keeps every other wayout from changing the NAT of this namespace.
  * @param doing for the error: "writing the NAT rules of policy"
- * @throws WayoutError `busy`, `no-privilege`
+ * @throws WayoutError `busy`, `run-not-shared`, `no-privilege`
  */
-export function takeNatLock(
-  namespace: NetworkNamespace,
-  doing: string,
-  patienceMs = PATIENCE_MS,
-): Disposable {
+export function takeNatLock(namespace: NetworkNamespace, doing: string, timeoutMs = TIMEOUT_MS): Disposable {
   const path = pathFor(namespace);
   if (held.has(path)) return new NatLock(undefined);
-  return explained(doing, () => new NatLock(FileLock.take(path, { doing, patienceMs }).sign()));
+  requireSharedRun(namespace, doing);
+  return explained(doing, () => new NatLock(FileLock.take(path, { doing, timeoutMs }).sign()));
 }
 
 /** Runs `inside` while no other wayout changes the NAT of this namespace. @throws as takeNatLock */
@@ -60,7 +61,7 @@ export function withNatLock<T>(namespace: NetworkNamespace, doing: string, insid
 
 /**
  * The same for commands: who came first is served first, and a signal ends the wait.
- * @throws WayoutError `busy`, `interrupted`, `no-privilege`
+ * @throws WayoutError `busy`, `interrupted`, `run-not-shared`, `no-privilege`
  */
 export async function inNatQueue<T>(
   namespace: NetworkNamespace,
@@ -68,7 +69,8 @@ export async function inNatQueue<T>(
   inside: () => T,
   signal?: AbortSignal,
 ): Promise<T> {
-  const wait = { doing, patienceMs: PATIENCE_MS, signal };
+  requireSharedRun(namespace, doing);
+  const wait = { doing, timeoutMs: TIMEOUT_MS, signal };
   const lock = await queueFor(pathFor(namespace), wait).catch((error: unknown) => {
     throw refusal(doing, error);
   });
@@ -91,8 +93,8 @@ function refusal(doing: string, error: unknown): unknown {
     code: denied ? "no-privilege" : "no-lock",
     kind: "machine",
     doing,
-    said: `it takes a lock in ${DIRECTORY}: ${error.message}`,
-    todo: denied ? "Run it as root." : `Check that ${DIRECTORY} can be written and has room.`,
+    said: `it takes a lock in ${directory()}: ${error.message}`,
+    todo: denied ? "Run it as root." : `Check that ${directory()} can be written and has room.`,
     cause: error,
   });
 }

@@ -3,11 +3,11 @@
  * apart, so every address belongs to the most specific prefix around it.
  */
 import { parseCidr, type Cidr } from "../address/cidr.ts";
-import type { IpFamily } from "../address/ip.ts";
+import { ascending, type IpFamily } from "../address/ip.ts";
 import type { NatIntent, NatSource } from "./intent.ts";
 
 /** An inclusive range of addresses as numbers. */
-export interface NumberRange {
+export interface AddressNumbers {
   readonly first: bigint;
   readonly last: bigint;
 }
@@ -20,7 +20,7 @@ export interface OwnedSource {
 }
 
 /** Addresses for which this source decides. */
-export interface Segment extends NumberRange {
+export interface Segment extends AddressNumbers {
   readonly owned: OwnedSource;
   /** Every source with these addresses, `owned` last: what the owner of any of them leaves untranslated is left so. */
   readonly around: readonly OwnedSource[];
@@ -36,8 +36,8 @@ export function byPrecedence(intents: readonly NatIntent[], family: IpFamily): O
     .sort(
       (a, b) =>
         b.cidr.prefixLength - a.cidr.prefixLength ||
-        compare(a.cidr.first, b.cidr.first) ||
-        compare(a.owner, b.owner),
+        ascending(a.cidr.first, b.cidr.first) ||
+        ascending(a.owner, b.owner),
     );
 }
 
@@ -59,7 +59,7 @@ export function segmentsOf(
   const nested = byPrecedence(intents, family)
     .filter(({ source }) => isAsked(source))
     .toReversed()
-    .sort((a, b) => compare(a.cidr.first, b.cidr.first) || a.cidr.prefixLength - b.cidr.prefixLength);
+    .sort((a, b) => ascending(a.cidr.first, b.cidr.first) || a.cidr.prefixLength - b.cidr.prefixLength);
   const segments: Segment[] = [];
   const open: OwnedSource[] = [];
   let next = 0n;
@@ -112,17 +112,13 @@ export function joinSegments<S extends Segment>(
 }
 
 /** The fewest ranges that cover the same addresses, in order. */
-export function coverOf(ranges: readonly NumberRange[]): NumberRange[] {
-  const cover: NumberRange[] = [];
-  for (const range of [...ranges].sort((a, b) => compare(a.first, b.first))) {
+export function coverOf(ranges: readonly AddressNumbers[]): AddressNumbers[] {
+  const cover: AddressNumbers[] = [];
+  for (const range of [...ranges].sort((a, b) => ascending(a.first, b.first))) {
     const before = cover.at(-1);
     if (before !== undefined && range.first <= before.last + 1n) {
       if (range.last > before.last) cover[cover.length - 1] = { first: before.first, last: range.last };
     } else cover.push(range);
   }
   return cover;
-}
-
-function compare<T extends bigint | string>(a: T, b: T): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -14,7 +14,7 @@ import { readSysctl } from "../kernel/sysctl.ts";
 import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";
 import type { NatBackend, NatChange } from "./backend.ts";
-import { decisionOf, type Decide, type Decision } from "./decision.ts";
+import { decisionOf, type Decide, type NatDecision } from "./decision.ts";
 import type { AddressRange, NatIntent, Translation } from "./intent.ts";
 
 export interface SettledFlows {
@@ -130,7 +130,7 @@ class FlowJudge {
     return seenAs === source ? "stale" : "other";
   }
 
-  #translationOf(decision: Decision | undefined, destination: string): Translation | undefined {
+  #translationOf(decision: NatDecision | undefined, destination: string): Translation | undefined {
     if (decision?.translated !== true) return undefined;
     const { translation, outInterfaces } = decision.source;
     if (outInterfaces === undefined) return translation;

@@ -8,7 +8,7 @@ import { addAddressRequest, type Address, type AddressSpec } from "../linux/rout
 import type { Ipv6Setting } from "../linux/route/interface-settings.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import { createBridgeRequest, setBridgeRequest } from "../linux/route/link-requests.ts";
-import type { LinkTable } from "../kernel/route/link-table.ts";
+import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 import { preferSysctl, writeSysctl } from "../kernel/sysctl.ts";
 import { networkFailure } from "./failure.ts";
@@ -42,7 +42,7 @@ export interface EnsuredBridge {
  * this call made is taken away again.
  * @throws WayoutError not-a-bridge, bridge-has-other-subnet, bad-interface-name, bad-address, kernel-lacks-feature…
  */
-export function ensureBridge(node: LinkTable, intent: BridgeIntent): EnsuredBridge {
+export function ensureBridge(node: LinkRtnetlink, intent: BridgeIntent): EnsuredBridge {
   const doing = `preparing bridge ${intent.name}`;
   checkInterfaceName(intent.name, doing);
   const undo = new Undo();
@@ -62,7 +62,7 @@ export function ensureBridge(node: LinkTable, intent: BridgeIntent): EnsuredBrid
  * Removes a bridge that no interface is in any more. False when there is none or it is in use.
  * @throws WayoutError not-a-bridge
  */
-export function removeBridge(node: LinkTable, name: string): boolean {
+export function removeBridge(node: LinkRtnetlink, name: string): boolean {
   const link = node.linkState(name);
   if (link === undefined) return false;
   if (link.kind !== "bridge") throw notABridge(`removing bridge ${name}`, link);
@@ -70,12 +70,12 @@ export function removeBridge(node: LinkTable, name: string): boolean {
   return node.deleteLink(link.index);
 }
 
-function hasPorts(node: LinkTable, bridge: LinkState): boolean {
+function hasPorts(node: LinkRtnetlink, bridge: LinkState): boolean {
   return node.linkStates().some((link) => link.master === bridge.index);
 }
 
 function findOrCreate(
-  node: LinkTable,
+  node: LinkRtnetlink,
   intent: BridgeIntent,
   gateways: readonly Cidr[],
   undo: Undo,
@@ -90,7 +90,7 @@ function findOrCreate(
 }
 
 /** False when another caller made it between our two questions. */
-function create(node: LinkTable, intent: BridgeIntent, gateways: readonly Cidr[], undo: Undo): boolean {
+function create(node: LinkRtnetlink, intent: BridgeIntent, gateways: readonly Cidr[], undo: Undo): boolean {
   const remove = (): boolean => removeBridge(node, intent.name);
   try {
     node.connection.request(createBridgeRequest(creation(intent, gateways)));
@@ -138,7 +138,7 @@ function notABridge(doing: string, link: LinkState): WayoutError {
 }
 
 /** Where new interfaces start with IPv6 switched off, an address would be refused ("IPv6 is disabled on this device"). */
-function openToIpv6(node: LinkTable, link: LinkState, gateways: readonly Cidr[], undo: Undo): void {
+function openToIpv6(node: LinkRtnetlink, link: LinkState, gateways: readonly Cidr[], undo: Undo): void {
   if (link.ipv6?.disable_ipv6 === 1 && gateways.some(({ family }) => family === 6)) {
     setIpv6(node, link, "disable_ipv6", "0", undo);
   }
@@ -148,7 +148,13 @@ function ipv6Setting(link: LinkState, setting: Ipv6Setting): string {
   return `net.ipv6.conf.${link.name}.${setting}`;
 }
 
-function setIpv6(node: LinkTable, link: LinkState, setting: Ipv6Setting, value: string, undo: Undo): void {
+function setIpv6(
+  node: LinkRtnetlink,
+  link: LinkState,
+  setting: Ipv6Setting,
+  value: string,
+  undo: Undo,
+): void {
   const name = ipv6Setting(link, setting);
   const previous = writeSysctl(node.namespace, name, value);
   undo.note(`${name} = ${value}`, () => writeSysctl(node.namespace, name, previous));
@@ -159,7 +165,7 @@ function setIpv6(node: LinkTable, link: LinkState, setting: Ipv6Setting, value: 
  * @throws WayoutError bridge-has-other-subnet unless the intent is to `force` it
  */
 export function ensureGateways(
-  node: LinkTable,
+  node: LinkRtnetlink,
   link: LinkState,
   gateways: readonly Cidr[],
   intent: Pick<BridgeIntent, "force">,
@@ -205,7 +211,7 @@ export function missingGateways(
 
 /** The errors by index; EEXIST when another caller added the address meanwhile. */
 function addMissing(
-  node: LinkTable,
+  node: LinkRtnetlink,
   link: LinkState,
   missing: readonly Cidr[],
   undo: Undo,
@@ -235,7 +241,7 @@ function gatewayAddress(link: LinkState, gateway: Cidr): AddressSpec {
   return { interface: link.index, address, prefixLength, nodad: true };
 }
 
-function giveBack(node: LinkTable, address: Address): void {
+function giveBack(node: LinkRtnetlink, address: Address): void {
   const { interface: index, prefixLength, scope } = address;
   try {
     node.addAddress({ interface: index, address: address.address, prefixLength, scope });
@@ -269,13 +275,19 @@ function otherSubnet(link: LinkState, other: Address, gateway: Cidr): WayoutErro
     kind: "usage",
     doing: `preparing ${link.kind === "bridge" ? "bridge" : "the gateway"} ${link.name}`,
     said: `it has the address ${has}, and ${wanted} is wanted`,
-    todo: `Use another bridge for this network, or take the old address away: ${command`ip address delete ${has} dev ${link.name}` ?? "ip address delete"} (forceAddress does that)`,
+    todo: `Use another bridge for this network, or delete the old address: ${command`ip address delete ${has} dev ${link.name}` ?? "ip address delete"} (forceAddress does that)`,
     details: { bridge: link.name, has, wanted },
   });
 }
 
 /** Everything else about the bridge that can be other than wanted; touches only what is. */
-function settle(node: LinkTable, link: LinkState, intent: BridgeIntent, pinsMac: boolean, undo: Undo): void {
+function settle(
+  node: LinkRtnetlink,
+  link: LinkState,
+  intent: BridgeIntent,
+  pinsMac: boolean,
+  undo: Undo,
+): void {
   const { vlanFiltering } = intent;
   const filters = link.bridge?.vlanFiltering ?? false;
   if (vlanFiltering !== undefined && vlanFiltering !== filters) {
@@ -301,6 +313,6 @@ function settle(node: LinkTable, link: LinkState, intent: BridgeIntent, pinsMac:
   }
 }
 
-function reread(node: LinkTable, link: LinkState): LinkState {
+function reread(node: LinkRtnetlink, link: LinkState): LinkState {
   return node.linkState(link.index) ?? link;
 }

@@ -18,12 +18,12 @@ const HINTS: Readonly<Record<string, Pick<ErrorParts, "code" | "kind" | "todo">>
   ENODEV: {
     code: "interface-missing",
     kind: "broken",
-    todo: "Somebody removed the interface meanwhile: try again.",
+    todo: "Another program removed the interface meanwhile: try again.",
   },
   ENETUNREACH: {
     code: "gateway-unreachable",
     kind: "usage",
-    todo: "A gateway must be in a subnet that the pod has an address of, or the route be marked as onlink.",
+    todo: "The gateway must be in the subnet of one of the pod's addresses, or the route must be marked as onlink.",
   },
   ENOSPC: {
     code: "bridge-full",

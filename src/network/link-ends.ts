@@ -1,8 +1,8 @@
 /** The two ends of a pod's link, once they are there: what each is given, in as few messages as it takes. */
+import type { AnyRequest } from "../linux/netlink/message.ts";
 import type { Cidr } from "../address/cidr.ts";
 import { ipBits } from "../address/ip.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import type { AnyRequest } from "../kernel/netlink/connection.ts";
 import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 import { addAddressRequest } from "../linux/route/address.ts";
 import type { Ipv6State } from "../linux/route/interface-settings.ts";
@@ -15,7 +15,7 @@ import {
 } from "../linux/route/link-requests.ts";
 import { deleteNeighbourRequest } from "../linux/route/neighbour.ts";
 import { prependRouteRequest, replaceRouteRequest, type RouteSpec } from "../linux/route/route.ts";
-import { isAbsent, type LinkTable } from "../kernel/route/link-table.ts";
+import { isAbsent, type LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import { preferSysctl, writeSysctl } from "../kernel/sysctl.ts";
 import { awaitDetection } from "./duplicate-detection.ts";
 import type { PodLinkIntent, PodRoute } from "./pod-link-intent.ts";
@@ -23,8 +23,8 @@ import type { Undo } from "./undo.ts";
 
 /** The namespaces of one call, and what of it was parsed. */
 export interface Work {
-  readonly node: LinkTable;
-  readonly pod: LinkTable;
+  readonly node: LinkRtnetlink;
+  readonly pod: LinkRtnetlink;
   readonly namespace: NetworkNamespace;
   readonly intent: PodLinkIntent;
   readonly hostName: string;

@@ -1,5 +1,5 @@
 import type { BridgeVlan } from "../linux/route/bridge.ts";
-import type { Scope } from "../linux/route/constants.ts";
+import type { RouteScope } from "../linux/route/constants.ts";
 
 /** How a pod is attached to its node. */
 export interface PodLinkIntent {
@@ -45,5 +45,5 @@ export interface PodRoute {
   readonly advmss?: number;
   readonly priority?: number;
   readonly table?: number;
-  readonly scope?: Scope;
+  readonly scope?: RouteScope;
 }

@@ -1,11 +1,11 @@
 /** A pod's link to its node: a veth pair, one end in the pod, the other in a bridge (or alone, point-to-point). */
+import type { AnyRequest } from "../linux/netlink/message.ts";
 import { parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
 import { namespaceInode, type NetworkNamespace } from "../kernel/namespace.ts";
-import type { AnyRequest } from "../kernel/netlink/connection.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import { createVethRequest, setLinkRequest } from "../linux/route/link-requests.ts";
-import { LinkTable } from "../kernel/route/link-table.ts";
+import { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import { networkFailure } from "./failure.ts";
 import { checkInterfaceName } from "./interface-name.ts";
 import {
@@ -42,10 +42,10 @@ export interface PodLink {
  *   kernel-lacks-feature, no-privilege
  */
 export function connectPod(
-  node: LinkTable,
+  node: LinkRtnetlink,
   namespace: NetworkNamespace,
   intent: PodLinkIntent,
-  podRoute?: LinkTable,
+  podRoute?: LinkRtnetlink,
 ): PodLink {
   const doing = `connecting ${intent.container} to network ${intent.network}`;
   const hostName = hostNameOf(intent);
@@ -56,7 +56,7 @@ export function connectPod(
   try {
     if (isOwn(node, namespace)) throw ownNamespace(doing, intent);
     const addresses = intent.addresses.map((text) => parseCidr(text, "keep"));
-    pod ??= LinkTable.open(namespace);
+    pod ??= LinkRtnetlink.open(namespace);
     return build({ node, pod, namespace, intent, hostName, addresses, undo });
   } catch (error) {
     throw networkFailure(doing, error, undo.run());
@@ -82,7 +82,7 @@ type LinkNames = Pick<PodLinkIntent, "network" | "container" | "interfaceName" |
  * @param namespace undefined when the pod's namespace is gone
  */
 export function disconnectPod(
-  node: LinkTable,
+  node: LinkRtnetlink,
   namespace: NetworkNamespace | undefined,
   intent: LinkNames,
 ): boolean {
@@ -90,7 +90,7 @@ export function disconnectPod(
 }
 
 /** The same by the name that we give the node's end. */
-export function removeHostEnd(node: LinkTable, intent: LinkNames): boolean {
+export function removeHostEnd(node: LinkRtnetlink, intent: LinkNames): boolean {
   return disconnecting(intent, () => {
     const host = node.linkState(hostNameOf(intent));
     return host?.kind === "veth" && node.deleteLink(host.index);
@@ -103,7 +103,7 @@ export function removeHostEnd(node: LinkTable, intent: LinkNames): boolean {
  *   another pod by now (/proc/PID/ns/net), so the name alone proves nothing.
  */
 export function removePodEnd(
-  node: LinkTable,
+  node: LinkRtnetlink,
   namespace: NetworkNamespace | undefined,
   intent: LinkNames,
   isMeant: (end: UnknownEnd) => boolean = () => true,
@@ -112,7 +112,7 @@ export function removePodEnd(
     // In the node's own namespace an interface of that name is the node's.
     if (namespace === undefined || isOwn(node, namespace)) return false;
     // The host's end may have been made under another name, by another plugin.
-    using pod = LinkTable.open(namespace);
+    using pod = LinkRtnetlink.open(namespace);
     const end = pod.linkState(intent.interfaceName);
     if (end?.kind !== "veth" || !isMeant(unknownEnd(node, pod, namespace, end))) return false;
     return pod.deleteLink(end.index);
@@ -128,8 +128,8 @@ function disconnecting(intent: LinkNames, remove: () => boolean): boolean {
 }
 
 function unknownEnd(
-  node: LinkTable,
-  pod: LinkTable,
+  node: LinkRtnetlink,
+  pod: LinkRtnetlink,
   namespace: NetworkNamespace,
   end: LinkState,
 ): UnknownEnd {
@@ -143,7 +143,7 @@ function unknownEnd(
 }
 
 /** Whether the pod's namespace is the node's. */
-function isOwn(node: LinkTable, namespace: NetworkNamespace): boolean {
+function isOwn(node: LinkRtnetlink, namespace: NetworkNamespace): boolean {
   return namespace.inode === (node.namespace?.inode ?? namespaceInode("/proc/thread-self/ns/net"));
 }
 
@@ -250,7 +250,7 @@ function taken(name: string, intent: PodLinkIntent, cause: unknown): WayoutError
   });
 }
 
-function present(route: LinkTable, name: string): LinkState {
+function present(route: LinkRtnetlink, name: string): LinkState {
   const link = route.linkState(name);
   if (link === undefined) throw missing(`interface ${name}`);
   return link;
@@ -262,7 +262,7 @@ function missing(what: string, cause?: unknown): WayoutError {
     kind: "broken",
     doing: `reading ${what}`,
     said: "it is not there",
-    todo: "Somebody removed it meanwhile, or renamed it: try again.",
+    todo: "Another program removed or renamed it meanwhile: try again.",
     cause,
   });
 }

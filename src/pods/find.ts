@@ -1,15 +1,16 @@
 /** From what a person types to a pod. */
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { isIp, canonicalIp } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import { namespaceInode, NETNS_DIRECTORY, NetworkNamespace } from "../kernel/namespace.ts";
+import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { command, type CommandLine } from "../text/command.ts";
 import { editDistance } from "../text/edit-distance.ts";
 import { cachedAttachments } from "./cni-cache.ts";
+import { hostNetworkPods, loggedPods, type LoggedPod } from "./host-network.ts";
 import { listPods, podAddresses } from "./inventory.ts";
 import type { Pod } from "./pod.ts";
-
-const POD_LOGS = "/var/log/pods";
 
 /** Shorter prefixes of a container id hit the wrong one too easily. */
 const SHORTEST_ID_PREFIX = 4;
@@ -120,38 +121,71 @@ function unknownPod(text: string, pods: readonly Pod[]): WayoutError {
     pods.flatMap((pod) => [pod.name, ...pod.aliases.slice(0, 3)]),
   );
   const names = near.length > 0 ? near : pods.slice(0, MOST_SUGGESTIONS).map((pod) => pod.name);
+  const elsewhere = isIp(text) ? whoseAddress(canonicalIp(text)) : kubeletSays(text);
   return new WayoutError({
     code: "unknown-pod",
     kind: "usage",
     doing: `finding the pod ${text}`,
     said:
-      kubeletSays(text) ??
-      (pods.length === 0 ? "no other network namespace lives on this node" : "no pod has that name"),
+      elsewhere?.said ??
+      (pods.length === 0 ? "there is no other network namespace on this node" : "no pod has that name"),
     todo:
-      names.length === 0
-        ? "'ip netns add NAME' makes a namespace, 'wayout lab up' a small world of them."
-        : `${near.length > 0 ? "Did you mean" : "There are"} ${names.join(", ")}?`,
+      elsewhere?.todo ??
+      (names.length === 0
+        ? "'ip netns add NAME' makes a namespace, 'wayout lab up' makes several that are connected."
+        : `${near.length > 0 ? "Did you mean" : "There are"} ${names.join(", ")}?`),
     details: { nearest: names },
   });
 }
 
-/** What kubelet's folders of logs (`namespace_name_uid`) tell of a pod without a namespace of its own. */
-function kubeletSays(text: string): string | undefined {
-  const [namespace, name, more] = text.split("/");
-  if (name === undefined || name === "" || more !== undefined) return undefined;
-  const logs = logFolders();
-  if (logs.length === 0) return undefined;
-  return logs.some((folder) => folder.startsWith(`${namespace}_${name}_`))
-    ? "it has no network namespace of its own here: it uses the node's (hostNetwork), or has ended"
-    : "no such pod is on this node; it may be on another one";
+interface Elsewhere {
+  readonly said: string;
+  readonly todo?: string;
 }
 
-function logFolders(): string[] {
-  try {
-    return readdirSync(POD_LOGS);
-  } catch {
-    return [];
+const OF_THE_NODE =
+  "Its packets leave as the node's own do: look at the node's routes (ip route get DESTINATION).";
+
+/** What kubelet's folders of logs tell of a pod without a namespace of its own. */
+function kubeletSays(text: string): Elsewhere | undefined {
+  const logged = loggedPods();
+  const isMeant = ({ name }: LoggedPod): boolean => name === text || name.split("/")[1] === text;
+  const host = hostNetworkPods(logged).find(
+    (pod) =>
+      isMeant(pod) ||
+      (text.length >= SHORTEST_ID_PREFIX && pod.containerIds.some((id) => id.startsWith(text))),
+  );
+  if (host !== undefined) {
+    const subject = host.name === text ? "it" : host.name;
+    return {
+      said: `${subject} uses the node's own network (hostNetwork), and so has no way out that is only its own`,
+      todo: OF_THE_NODE,
+    };
   }
+  if (logged.some(isMeant))
+    return { said: "no process of it is left on this node: it has ended, or waits to be started" };
+  const [namespace, name, more] = text.split("/");
+  if (logged.length === 0 || name === undefined || name === "" || more !== undefined) return undefined;
+  return {
+    said: "kubelet knows no such pod on this node; it may be on another one",
+    ...commandTodo(command`kubectl get pod --namespace ${namespace} ${name} --output wide`),
+  };
+}
+
+function commandTodo(line: CommandLine | undefined): { readonly todo?: string } {
+  return line === undefined ? {} : { todo: `${line} names its node: ask there.` };
+}
+
+/** An address that no pod of this node has: the node's own, or one behind another node. */
+function whoseAddress(address: string): Elsewhere | undefined {
+  using route = Rtnetlink.open();
+  if (route.addresses().some((own) => own.address === address)) {
+    return { said: "it is an address of this node itself, and of pods with hostNetwork", todo: OF_THE_NODE };
+  }
+  const answer = route.routeTo({ destination: address });
+  const gateway = answer.reachable ? answer.route.gateway : undefined;
+  const where = gateway === undefined ? "" : `; this node sends packets for it to ${gateway}`;
+  return { said: `no pod of this node has this address${where}` };
 }
 
 /** Names within a third of their length in edits, or that contain the text; nearest first. */

@@ -1,4 +1,11 @@
-/** Who lives on this node: every network namespace but the node's own, each once, with all its names. */
+/**
+ * Room `pods/`: the pods of this node: every network namespace but the node's own, each once, with all its names.
+ *
+ * In: a name, id or address as people write it.
+ * Out: pods with their names, namespaces and attachments; the other end of a veth; files of a pod.
+ * Touches: it reads /run/netns, /proc and the runtimes' files. A pod's own files are opened inside the pod's root, and
+ *   given up after a second.
+ */
 import { readdirSync } from "node:fs";
 import { namedNamespaces, namespaceInode, NETNS_DIRECTORY, NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";

@@ -1,7 +1,7 @@
 /** What keeps the network namespaces of this machine alive, as far as it can be seen from here: processes and names. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { namespaceInode, NetworkNamespace, OWN_NAMESPACE } from "../kernel/namespace.ts";
-import type { LinkTable } from "../kernel/route/link-table.ts";
+import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 
@@ -18,7 +18,7 @@ export class NamespaceHolders implements Disposable {
   #byId: Map<number, string> | undefined;
   #byAddress: Map<string, string> | undefined;
 
-  constructor(private readonly node: LinkTable) {
+  constructor(private readonly node: LinkRtnetlink) {
     this.#held = heldNamespaces();
   }
 

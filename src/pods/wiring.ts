@@ -80,7 +80,7 @@ export function openNodeOf(pod: Pod, namespace: NetworkNamespace, interfaceName?
     kind: "broken",
     doing: `following ${name} of ${pod.name} to its node`,
     said: "its other end is in no namespace that can be seen from here",
-    todo: `${command`ip -d link show dev ${names[0] ?? ""}` ?? "ip -d link"} (in the pod) tells what it is; run this where its other end lives.`,
+    todo: `${command`ip -d link show dev ${names[0] ?? ""}` ?? "ip -d link"} (in the pod) shows what it is; run wayout in the namespace that has its other end.`,
   });
 }
 

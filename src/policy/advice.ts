@@ -5,7 +5,7 @@ import type { NatIntent } from "../nat/intent.ts";
 import { byPrecedence, segmentsOf } from "../nat/segment.ts";
 
 /** What the node has, as far as advice depends on it. */
-export interface NodeFacts {
+export interface NodeAddresses {
   /** Every address of the node, without prefix. */
   readonly addresses: ReadonlySet<string>;
   readonly interfaces: ReadonlySet<string>;
@@ -15,7 +15,7 @@ export interface NodeFacts {
 const MOST_ADDRESSES = 1024n;
 
 /** Sentences, each with the value it is about. @param others what other owners want */
-export function adviceOn(intent: NatIntent, others: readonly NatIntent[], node: NodeFacts): string[] {
+export function adviceOn(intent: NatIntent, others: readonly NatIntent[], node: NodeAddresses): string[] {
   return [...shadowed(intent, others), ...foreignAddresses(intent, node), ...missingInterfaces(intent, node)];
 }
 
@@ -37,7 +37,7 @@ function shadowed(intent: NatIntent, others: readonly NatIntent[]): string[] {
               other.owner !== intent.owner && other.cidr.first <= cidr.last && cidr.first <= other.cidr.last,
           )
           .map(({ owner }) => owner);
-        return `as whom ${source.cidr} leaves is not the policy's to say: ${[...new Set(winners)].join(", ")} decides about all of it`;
+        return `the policy's entry for ${source.cidr} has no effect: ${[...new Set(winners)].join(", ")} decides about all of it`;
       });
   });
 }
@@ -75,7 +75,7 @@ function contains(outer: Cidr, inner: Cidr): boolean {
 }
 
 /** Answers to an address that the node does not have arrive only when somebody routes it here. */
-function foreignAddresses(intent: NatIntent, { addresses }: NodeFacts): string[] {
+function foreignAddresses(intent: NatIntent, { addresses }: NodeAddresses): string[] {
   const foreign = new Set<string>();
   for (const { translation } of intent.sources) {
     if (translation.snat === undefined) continue;
@@ -89,11 +89,11 @@ function foreignAddresses(intent: NatIntent, { addresses }: NodeFacts): string[]
   if (foreign.size === 0) return [];
   const [one, ...rest] = foreign;
   return [
-    `${one}${rest.length === 0 ? "" : ` and ${rest.length} more`} is no address of this node: answers come back only when the network outside routes it here`,
+    `${one}${rest.length === 0 ? "" : ` and ${rest.length} more`} is no address of this node: answers come back only if the network outside routes it here`,
   ];
 }
 
-function missingInterfaces(intent: NatIntent, { interfaces }: NodeFacts): string[] {
+function missingInterfaces(intent: NatIntent, { interfaces }: NodeAddresses): string[] {
   const named = new Set(intent.sources.flatMap(({ outInterfaces }) => outInterfaces ?? []));
   return [...named]
     .filter((name) => !interfaces.has(name))

@@ -3,6 +3,7 @@
  * decides, so that one address inside an excluded network can be translated all the same. Pure.
  */
 import { cidrsOfRange, cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
+import { ascending } from "../address/ip.ts";
 
 interface Marked extends Cidr {
   readonly kept: boolean;
@@ -36,7 +37,8 @@ interface Range {
 function keptRanges(prefixes: readonly Marked[]): Range[] {
   // The same prefix in both lists: to translate it is the exception, and so what was meant.
   const sorted = [...prefixes].sort(
-    (a, b) => compare(a.first, b.first) || a.prefixLength - b.prefixLength || Number(b.kept) - Number(a.kept),
+    (a, b) =>
+      ascending(a.first, b.first) || a.prefixLength - b.prefixLength || Number(b.kept) - Number(a.kept),
   );
   const ranges: Range[] = [];
   const around: Marked[] = [];
@@ -65,8 +67,4 @@ function add(ranges: Range[], range: Range): void {
   const last = ranges.at(-1);
   if (last !== undefined && last.last + 1n === range.first) last.last = range.last;
   else ranges.push(range);
-}
-
-function compare(a: bigint, b: bigint): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -1,21 +1,26 @@
 /**
- * The NAT policy of a node as a file, in the words that users know from ip-masq-agent (whose files are valid here), and
- * what it means as an intent. Parsing the text is policy-file.ts' job; here are the fields.
+ * Room `policy/`: the NAT policy of a node as a file, in the words that users know from ip-masq-agent (whose files are
+ * valid here), and what it means as an intent. policy-file.ts parses the text; here are the fields.
+ *
+ * In: the text of a YAML or JSON file; what other owners want.
+ * Out: a NatIntent and a backend; problems with line and column; advice.
+ * Touches: nothing but the file that it is given.
  */
 import { LINK_LOCAL, PRIVATE_USE } from "../address/special-purpose.ts";
 import * as v from "valibot";
 import { AddressError } from "../address/ip.ts";
 import { cidrText, parseCidr } from "../address/cidr.ts";
+import type { PortRange } from "../linux/ip-protocol.ts";
 import { DEFAULT_BACKEND, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import {
-  isInterfaceName,
+  isPlainInterfaceName,
   normalizeIntent,
   type AddressRange,
   type NatIntent,
   type NatSource,
-  type PortRange,
 } from "../nat/intent.ts";
 
+import { ADMISSION_DOORS, type AdmissionDoor } from "../admission/doors.ts";
 import { untranslatedOf } from "./destinations.ts";
 import { parseGoDuration } from "./go.ts";
 
@@ -66,7 +71,7 @@ const portRange = v.pipe(
 const outInterfaces = v.array(
   v.pipe(
     v.string("must be the name of an interface"),
-    v.check(isInterfaceName, "is no interface name (1 to 15 bytes, no / or white space)"),
+    v.check(isPlainInterfaceName, "is no interface name (1 to 15 bytes, no / or white space)"),
   ),
   "must be a list of interfaces",
 );
@@ -89,7 +94,7 @@ const sourceMap = v.strictObject({ cidr, ...translation }, sourceMessage);
 
 /** A list entry that is no map shall not be told which keys it lacks. */
 function sourceMessage({ input, received }: { readonly input: unknown; readonly received: string }): string {
-  if (typeof input === "object") return received === "undefined" ? "is missing" : "is not known here";
+  if (typeof input === "object") return received === "undefined" ? "is missing" : "is not a known key";
   return "must be a CIDR, or a map with the key cidr";
 }
 
@@ -104,6 +109,17 @@ const duration = v.pipe(
   v.transform((text) => parseGoDuration(text)!),
 );
 
+const door = v.picklist(ADMISSION_DOORS, `must be one of ${ADMISSION_DOORS.join(", ")}`);
+/** One door, or a list of them. */
+const doors = v.lazy((input) =>
+  Array.isArray(input)
+    ? v.array(door)
+    : v.pipe(
+        door,
+        v.transform((one): AdmissionDoor[] => [one]),
+      ),
+);
+
 export const POLICY = v.strictObject({
   sources: v.optional(v.array(source, "must be a list of CIDRs"), ["0.0.0.0/0"]),
   nonMasqueradeCIDRs: v.optional(v.array(cidr, "must be a list of CIDRs"), [...PRIVATE_USE]),
@@ -112,6 +128,7 @@ export const POLICY = v.strictObject({
   masqLinkLocalIPv6: v.optional(boolean, false),
   ...translation,
   backend: v.optional(v.picklist(NAT_BACKENDS, `must be one of ${NAT_BACKENDS.join(", ")}`), DEFAULT_BACKEND),
+  admit: v.optional(doors, []),
   resyncInterval: v.optional(duration, "60s"),
   cidrLimit: v.optional(
     v.pipe(
@@ -129,6 +146,8 @@ type PolicyFields = v.InferOutput<typeof POLICY>;
 export interface NatPolicy {
   readonly backend: NatBackendName;
   readonly intent: NatIntent;
+  /** Other products' filters through which pods are let, by those products' own doors. */
+  readonly admit: readonly AdmissionDoor[];
   /** How often an agent reads the file again and mends the rules. */
   readonly resyncIntervalMs: number;
 }
@@ -159,6 +178,7 @@ export function policyOf(fields: PolicyFields): NatPolicy {
   return {
     backend: fields.backend,
     intent: normalizeIntent({ owner: POLICY_OWNER, sources, untranslated }),
+    admit: [...new Set(fields.admit)],
     resyncIntervalMs: fields.resyncInterval,
   };
 }

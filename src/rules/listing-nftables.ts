@@ -3,7 +3,7 @@ import { cidrsOfRange, cidrText, parseCidr } from "../address/cidr.ts";
 import { ipNumber, ipText, type IpFamily } from "../address/ip.ts";
 import { datatypesLength, datatypesOf, type Datatype } from "../linux/nftables/datatypes.ts";
 import type { Expression } from "../linux/nftables/expressions.ts";
-import { isIptablesTable } from "../linux/nftables/text.ts";
+import { isIptablesTable } from "../linux/nftables/text/ruleset.ts";
 import { formatValue, stringOf } from "../linux/nftables/text/format.ts";
 import type { NftSet, Rule, SetElement, Table } from "../linux/nftables/ruleset.ts";
 import { intentsOfClaims } from "../nat/claim.ts";

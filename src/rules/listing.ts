@@ -1,6 +1,10 @@
 /**
- * Every NAT rule of a node, in the order in which packets meet it: pure, from tables in a shape that nf_tables,
- * iptables-nft and iptables-legacy share (see listing-nftables.ts).
+ * Room `rules/`: every NAT rule of a node in the order in which packets meet it, its owner, and whether a packet can
+ * reach it. One shape for nf_tables, iptables-nft and iptables-legacy (see listing-nftables.ts).
+ *
+ * In: tables as they were read.
+ * Out: rules in order, with owner, translation, and the reason where one is dead.
+ * Touches: nothing, except read-listing.ts, which reads the rulesets.
  */
 import { ownerOf, type Owner } from "./owner.ts";
 
@@ -119,9 +123,10 @@ export function natListing(tables: readonly NatTable[]): NatListing {
   return { chains, unreached };
 }
 
-/** One table, walked as packets walk it. A chain that several rules lead to is listed where it is first reached. */
+/** One table, walked as packets walk it. A chain that several rules lead to is listed once below each base chain. */
 class Walk {
   readonly #chains: ReadonlyMap<string, NatChain>;
+  /** Chains that some walk came to. */
   readonly #seen = new Set<string>();
   /** Chains that packets come to. One of them is not listed under a dead rule that leads there, too. */
   readonly #alive = new Set<string>();
@@ -159,7 +164,7 @@ class Walk {
   base(chain: NatChain, base: NonNullable<NatChain["base"]>): ListedChain {
     const { kind, family, name: table } = this.table;
     const dead = this.#deadBase(chain, base);
-    const rules = [...this.#walk(chain, 0, dead)];
+    const rules = [...this.#walk(chain, 0, dead, new Set())];
     return {
       kind,
       family,
@@ -172,14 +177,23 @@ class Walk {
     };
   }
 
-  *#walk(chain: NatChain, depth: number, inherited: DeadRule | undefined): Generator<ListedRule> {
-    if (this.#seen.has(chain.name)) return;
+  /** @param listed chains that this walk has come to */
+  *#walk(
+    chain: NatChain,
+    depth: number,
+    inherited: DeadRule | undefined,
+    listed: Set<string>,
+  ): Generator<ListedRule> {
+    if (listed.has(chain.name)) return;
+    listed.add(chain.name);
     this.#seen.add(chain.name);
     let dead = inherited;
     for (const [index, rule] of chain.rules.entries()) {
       yield this.#listed(chain, index, depth, dead);
       for (const next of this.#targetsOf(rule)) {
-        if (dead === undefined || !this.#alive.has(next.name)) yield* this.#walk(next, depth + 1, dead);
+        if (dead === undefined || !this.#alive.has(next.name)) {
+          yield* this.#walk(next, depth + 1, dead, listed);
+        }
       }
       if (dead === undefined && rule.endsChain) {
         dead = { code: "shadowed", reason: `rule ${index + 1} of ${chain.name} decides every packet before` };
@@ -208,7 +222,7 @@ class Walk {
                 : `table ${family} ${name} has no chain that is hooked for NAT`,
             }
           : { code: "unreferenced-chain", reason: `nothing leads to chain ${chain.name}` };
-      yield* this.#walk(chain, 0, dead);
+      yield* this.#walk(chain, 0, dead, this.#seen);
     }
   }
 

@@ -18,6 +18,9 @@ export interface RuleTraits {
   readonly text: string;
 }
 
+/** Whose a rule is that no product on this list writes. */
+export const UNKNOWN_OWNER = "unknown (no product that wayout knows writes such a rule)";
+
 export interface Owner {
   /** The product as its users call it. */
   readonly product: string;
@@ -215,12 +218,11 @@ export function ownerOfPolicyRule(rule: PolicyTraits): string | undefined {
 
 /** undefined when no product is recognised: a person, or a product that is not in the list. */
 export function ownerOf(traits: RuleTraits): Owner | undefined {
-  const table = `${traits.family} ${traits.table}`;
-  for (const print of FINGERPRINTS) {
-    if (print.table?.test(table) === false) continue;
-    const chain = matchEither(print.chain, traits.chain, traits.target);
+  for (const { print, own } of printsOf(`${traits.family} ${traits.table}`, traits.chain)) {
+    const chain = own ?? (traits.target === undefined ? null : print.chain?.exec(traits.target));
+    if (print.chain !== undefined && !chain) continue;
     const comment = print.comment?.exec(traits.comment ?? "");
-    if (chain === null || comment === null) continue;
+    if (comment === null) continue;
     if (print.text?.test(traits.text) === false) continue;
     const groups = { ...chain?.groups, ...comment?.groups };
     const named = Object.entries(groups).map(([name, value]) => `${name} ${value}`);
@@ -241,12 +243,24 @@ function wayoutDetail(product: string, comment: string | undefined): string | un
   return comment.split(" ")[0];
 }
 
-/** null: a pattern is given and neither name matches. */
-function matchEither(
-  pattern: RegExp | undefined,
-  chain: string,
-  target: string | undefined,
-): RegExpExecArray | null | undefined {
-  if (pattern === undefined) return undefined;
-  return pattern.exec(chain) ?? (target === undefined ? null : pattern.exec(target));
+interface Candidate {
+  readonly print: Fingerprint;
+  /** What its pattern for chains makes of the rule's own; where that is nothing, the rule's target may do. */
+  readonly own: RegExpExecArray | null | undefined;
+}
+
+/** Rules are asked for chain by chain, and what the names of table and chain say is the same for all of one chain. */
+let lastAsked:
+  | { readonly table: string; readonly chain: string; readonly prints: readonly Candidate[] }
+  | undefined;
+
+function printsOf(table: string, chain: string): readonly Candidate[] {
+  if (lastAsked?.table !== table || lastAsked.chain !== chain) {
+    const prints = FINGERPRINTS.filter((print) => print.table?.test(table) !== false).map((print) => ({
+      print,
+      own: print.chain?.exec(chain),
+    }));
+    lastAsked = { table, chain, prints };
+  }
+  return lastAsked.prints;
 }

@@ -2,7 +2,7 @@ import { messageOf, WayoutError } from "../error.ts";
 import { readLegacyTables } from "../kernel/iptables-legacy/iptables-legacy.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
-import { iptablesText, isIptablesTable, ruleText } from "../linux/nftables/text.ts";
+import { iptablesText, isIptablesTable, ruleText } from "../linux/nftables/text/ruleset.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { natListing, type NatListing, type NatTable } from "./listing.ts";
 import { natTablesOf, type RuleText } from "./listing-nftables.ts";

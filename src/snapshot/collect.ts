@@ -1,4 +1,12 @@
-/** Takes the snapshot of a node: its own namespace and those of its pods. */
+/**
+ * Room `snapshot/`: takes the snapshot of a node: its own namespace and those of its pods. snapshot.ts is the format,
+ * shape/ checks one that came from outside.
+ *
+ * In: pods, or a file.
+ * Out: one plain JSON value, with what could not be read and why.
+ * Touches: it reads namespaces, rules, settings and files; it changes nothing, and puts no process, environment or
+ *   payload into it.
+ */
 import { isIp } from "../address/ip.ts";
 import { isLoopbackAddress } from "../address/special-purpose.ts";
 import { release } from "node:os";
@@ -137,7 +145,7 @@ function wiredTo(node: NetworkNamespace, state: NamespaceState): Belongs {
     });
 }
 
-/** So many other pods are always asked for their addresses. More are asked when something points at one of them. */
+/** So many pods are asked for all their neighbours, so many others for their addresses. More are asked when something points at one of them. */
 const FEW_PODS = 32;
 
 /** Whether the address lies in the network of one of the node's bridges: a pod may have it. */
@@ -176,7 +184,7 @@ function interesting(pods: readonly PodState[], destinations: readonly string[])
 /** Undefined for a namespace that is no pod of this node. */
 function readPod(
   pod: Pod,
-  { destinations, deferred = false }: SnapshotRequest,
+  { destinations, pods, deferred = false }: SnapshotRequest,
   wired: Belongs | undefined,
   gaps: Gaps,
 ): PodState | undefined {
@@ -185,9 +193,17 @@ function readPod(
   return inPod(pod, head, gaps, promised || wired === undefined, (namespace) => {
     const queries = destinations.map((destination) => ({ destination }));
     const belongs = promised ? undefined : wired;
+    const onlyNextHops = pods.length > FEW_PODS;
     const state = readNamespace(
       namespace,
-      { name: pod.name, role: "pod", queries, deferred, ...(belongs === undefined ? {} : { belongs }) },
+      {
+        name: pod.name,
+        role: "pod",
+        queries,
+        deferred,
+        onlyNextHops,
+        ...(belongs === undefined ? {} : { belongs }),
+      },
       gaps,
     );
     if (state === undefined) return undefined;

@@ -7,8 +7,8 @@ import { ipText } from "../address/ip.ts";
 import type { Rule } from "../linux/nftables/ruleset.ts";
 import type { ConnectionCount, NamespaceState } from "./snapshot.ts";
 
-/** Pairs of addresses that are told. */
-const MOST_PAIRS = 1024;
+/** Pairs of addresses that are told; where there are more, nothing is said of any: a part would be taken for the whole. */
+const MOST_PAIRS = 8192;
 
 /** Whether a rule asks for it: without one nothing is counted. */
 export function limitsConnections({ ruleset, legacy }: NamespaceState): boolean {
@@ -44,7 +44,7 @@ export class ConnectionTally {
     const pair = this.#pairs.get(key);
     if (pair !== undefined) {
       pair.open++;
-    } else if (this.#pairs.size < MOST_PAIRS) {
+    } else if (this.#pairs.size <= MOST_PAIRS) {
       const text = (at: number): string => ipText(wire.bytes, at, at + (family === 4 ? 4 : 16));
       this.#pairs.set(key, {
         protocol: protocolName(original.protocol),
@@ -55,7 +55,7 @@ export class ConnectionTally {
     }
   }
 
-  list(): ConnectionCount[] {
-    return [...this.#pairs.values()];
+  list(): ConnectionCount[] | undefined {
+    return this.#pairs.size > MOST_PAIRS ? undefined : [...this.#pairs.values()];
   }
 }

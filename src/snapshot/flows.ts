@@ -28,10 +28,13 @@ export interface TrackedFlows {
  * @param state of the same namespace: its own addresses tell which translations lead nowhere
  */
 export function readTrackedFlows(namespace: NetworkNamespace, state: NamespaceState): TrackedFlows {
-  if ((state.conntrack?.count ?? 0) === 0) return { portUse: [], flows: [] };
+  const limited = limitsConnections(state);
+  if ((state.conntrack?.count ?? 0) === 0) {
+    return { portUse: [], flows: [], ...(limited ? { connections: [] } : {}) };
+  }
   const ports = new PortTally();
   const groups = new FlowGroups(state.addresses.map((one) => one.address));
-  const connections = limitsConnections(state) ? new ConnectionTally() : undefined;
+  const connections = limited ? new ConnectionTally() : undefined;
   const large = state.conntrack!.count > LARGE_TABLE;
   using table = large ? Conntrack.openForDump(namespace) : Conntrack.open(namespace);
   table.scan((scan) => {
@@ -39,10 +42,11 @@ export function readTrackedFlows(namespace: NetworkNamespace, state: NamespaceSt
     groups.add(scan);
     connections?.add(scan);
   });
+  const counted = connections?.list();
   return {
     portUse: ports.fullest(MOST_DESTINATIONS),
     flows: groups.list(),
-    ...(connections === undefined ? {} : { connections: connections.list() }),
+    ...(counted === undefined ? {} : { connections: counted }),
   };
 }
 

@@ -1,4 +1,5 @@
 /** Reads one network namespace, once, into the plain value that the doctor judges. */
+import { ipFamily } from "../address/ip.ts";
 import { messageOf } from "../error.ts";
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import { OWN_NAMESPACE, type NetworkNamespace } from "../kernel/namespace.ts";
@@ -12,14 +13,18 @@ import {
 } from "../kernel/netlink/transport.ts";
 import { readHashlimits } from "../kernel/hashlimit.ts";
 import { readListeners } from "../kernel/listeners.ts";
+import { defaultTtl } from "../kernel/inet-socket.ts";
 import { bounded } from "../kernel/netlink/bounded.ts";
 import { readIpsets } from "../kernel/ipset/ipset.ts";
 import { readLegacyTables } from "../kernel/iptables-legacy/iptables-legacy.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
 import type { Ruleset } from "../linux/nftables/ruleset.ts";
 import { cpuStatistics, networkCounters, sumCpuStatistics, virtualServices } from "../kernel/procfs.ts";
+import type { Address } from "../linux/route/address.ts";
 import type { Link } from "../linux/route/link.ts";
-import type { Rule } from "../linux/route/rule.ts";
+import type { Neighbour, NeighbourPlace } from "../linux/route/neighbour.ts";
+import type { Route } from "../linux/route/route.ts";
+import { KERNEL_RULES, type PolicyRule } from "../linux/route/rule.ts";
 import { readOffloads } from "../kernel/route/offloads.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
@@ -36,13 +41,14 @@ import type {
 } from "./snapshot.ts";
 
 /** Settings that decide about a path and belong to no interface. */
-const SYSCTLS: readonly string[] = [
+export const SYSCTLS: readonly string[] = [
   "net.ipv4.ip_forward",
   "net.ipv4.ip_default_ttl",
   "net.ipv4.ip_local_port_range",
   "net.ipv4.fib_multipath_hash_policy",
   "net.ipv4.tcp_mtu_probing",
   "net.ipv4.neigh.default.gc_thresh3",
+  "net.ipv4.vs.conntrack",
   "net.bridge.bridge-nf-call-iptables",
   "net.bridge.bridge-nf-call-ip6tables",
   "net.netfilter.nf_conntrack_max",
@@ -68,9 +74,7 @@ const SYSCTLS: readonly string[] = [
   "net.ipv6.conf.default.forwarding",
 ];
 
-/** Those that decide in a pod about what it sends and what comes to it. */
-const POD_SYSCTLS: readonly string[] = ["net.ipv4.ip_default_ttl", "net.ipv4.conf.all.rp_filter"];
-/** This one as well where a rule asks for marks: elsewhere they decide nothing. */
+/** Decides in a pod where a rule asks for marks. */
 const MARK_SYSCTL = "net.ipv4.conf.all.src_valid_mark";
 
 /** Some seventy thousand routes, two hundred thousand elements of sets: a pod that holds more is not judged. */
@@ -110,6 +114,8 @@ export interface ReadOptions {
   readonly role: "node" | "pod";
   /** Decodes rules when they are first looked at: see RulesetOptions.deferred. */
   readonly deferred?: boolean;
+  /** Of the neighbours only next hops: a dump walks the entries of every namespace of the machine. */
+  readonly onlyNextHops?: boolean;
   /** Looks at the links first: false ends the reading at once. */
   readonly belongs?: (route: Rtnetlink, links: readonly Link[]) => boolean;
 }
@@ -138,24 +144,33 @@ function readInside(
   const { route, netfilter } = sources;
   const links = read("links", () => route.links({ statistics: false }));
   if (options.belongs?.(route, links) === false) return undefined;
+  const queries = options.queries ?? [];
   const ruleset = readRuleset(netfilter, options, gaps);
-  const listeners = gaps.try(name, "listeners", () => readListeners(sources.sockets));
   const rules = read("rules", () => route.rules());
+  const addresses = read("addresses", () => route.addresses());
+  const routes = read("routes", () => route.routes());
+  const askable = role === "node" ? queries : queries.filter((query) => hasSource(addresses, query));
+  const routeAnswers = answers(route, links, askable, name, gaps);
+  const legacy = read("iptables-legacy", () => readLegacyTables());
+  const decides = { legacy, rules, addresses, ...(ruleset === undefined ? {} : { ruleset }) };
+  const listeners =
+    role === "node" || asksForSockets(decides, queries)
+      ? gaps.try(name, "listeners", () => readListeners(sources.sockets))
+      : undefined;
   return {
     ...emptyState(namespace, links),
-    addresses: read("addresses", () => route.addresses()),
-    routes: read("routes", () => route.routes()),
-    rules,
-    neighbours: read("neighbours", () => route.neighbours()),
+    ...decides,
+    routes,
+    neighbours: read("neighbours", () =>
+      options.onlyNextHops === true ? nextHopsOf(route, routes, routeAnswers) : route.neighbours(),
+    ),
     ...(role === "node" ? { proxies: read("proxies", () => route.neighbours({ proxies: true })) } : {}),
     ...(listeners === undefined ? {} : { listeners }),
-    ...(ruleset === undefined ? {} : { ruleset }),
-    legacy: read("iptables-legacy", () => readLegacyTables()),
-    ipsets: read("ipset", () => readIpsets(netfilter())),
+    ipsets: hasRules(decides) ? read("ipset", () => readIpsets(netfilter())) : [],
     ...(role === "node"
       ? readNodeParts(namespace, route, links, name, gaps)
-      : { sysctls: readSysctls(name, podSysctls(rules), gaps) }),
-    routeAnswers: answers(route, links, options.queries ?? [], name, gaps),
+      : { sysctls: readPodSysctls(name, route, rules, gaps) }),
+    routeAnswers,
   };
 }
 
@@ -281,8 +296,67 @@ function readRuleset(
   }
 }
 
-function podSysctls(rules: readonly Rule[]): readonly string[] {
-  return rules.some((rule) => rule.mark !== undefined) ? [...POD_SYSCTLS, MARK_SYSCTL] : POD_SYSCTLS;
+/** Those that decide in a pod about what it sends and what comes to it. The thread is there. */
+function readPodSysctls(
+  name: string,
+  route: Rtnetlink,
+  rules: readonly PolicyRule[],
+  gaps: Gaps,
+): Record<string, string> {
+  const marked = rules.some((rule) => rule.mark !== undefined);
+  const values = marked ? readSysctls(name, [MARK_SYSCTL], gaps) : {};
+  const asked: readonly (readonly [string, () => number | undefined])[] = [
+    ["net.ipv4.ip_default_ttl", defaultTtl],
+    ["net.ipv4.conf.all.rp_filter", () => route.reversePathOfAll()],
+  ];
+  for (const [sysctl, ask] of asked) {
+    const value = gaps.try(name, `sysctl ${sysctl}`, ask);
+    if (value !== undefined) values[sysctl] = String(value);
+  }
+  return values;
+}
+
+/** The entries that packets of a namespace may meet: of its gateways, and of destinations without one. */
+function nextHopsOf(
+  route: Rtnetlink,
+  routes: readonly Route[],
+  answered: readonly RecordedAnswer[],
+): Neighbour[] {
+  const places = new Map<string, NeighbourPlace>();
+  const add = (link: number | undefined, address: string | undefined): void => {
+    if (link === undefined || address === undefined) return;
+    places.set(`${link} ${address}`, { interface: link, address });
+  };
+  for (const one of routes) for (const hop of one.nextHops ?? [one]) add(hop.interface, hop.gateway);
+  for (const { query, answer } of answered) {
+    if (answer.reachable && answer.route.gateway === undefined) {
+      add(answer.route.interface, query.destination);
+    }
+  }
+  return route.neighboursAt([...places.values()]);
+}
+
+/** Who has no rule looks at no set. */
+function hasRules({ ruleset, legacy }: Pick<NamespaceState, "ruleset" | "legacy">): boolean {
+  return (ruleset?.tables.length ?? 0) > 0 || legacy.length > 0;
+}
+
+/** Without an address of the family nothing is sent: most pods are asked in vain where their IPv6 would go. */
+function hasSource(addresses: readonly Address[], { destination }: RecordedQuery): boolean {
+  const family = ipFamily(destination);
+  return addresses.some((one) => one.family === family && one.scope !== "host" && one.scope !== "link");
+}
+
+/** Whether sockets of the namespace can decide about a packet: one for itself, or one that rules look at or redirect. */
+function asksForSockets(
+  state: Pick<NamespaceState, "ruleset" | "legacy" | "rules" | "addresses">,
+  queries: readonly RecordedQuery[],
+): boolean {
+  return (
+    hasRules(state) ||
+    state.rules.some((rule) => !KERNEL_RULES.has(rule.priority)) ||
+    queries.some(({ destination }) => state.addresses.some((one) => one.address === destination))
+  );
 }
 
 function nodeSysctls(links: readonly Link[]): string[] {

@@ -1,4 +1,5 @@
 /** Files that decide about a pod's way out: its resolv.conf, who listens for DNS in it, the node's sysctl.d. */
+import { codeOf } from "../error.ts";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ipText } from "../address/ip.ts";
@@ -20,7 +21,7 @@ const SYSCTL_DIRECTORIES = [
 ];
 
 function absent(error: unknown): boolean {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  const code = codeOf(error);
   return code === "ENOENT" || code === "ENOTDIR" || code === "ESRCH";
 }
 

@@ -7,15 +7,16 @@
  */
 import type { ResolvConf } from "../linux/resolv-conf.ts";
 import type { IpFamily } from "../address/ip.ts";
-import type { PortUse as FlowPortUse } from "../flows/flow-statistics.ts";
+import type { OutgoingPortUse } from "../flows/flow-statistics.ts";
 import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { Link } from "../linux/route/link.ts";
+import type { IpsetEntry } from "../kernel/ipset/ipset.ts";
 import type { VirtualService } from "../kernel/procfs.ts";
 import type { ForwardingEntry, Neighbour } from "../linux/route/neighbour.ts";
 import type { Route, RouteAnswer } from "../linux/route/route.ts";
-import type { Rule } from "../linux/route/rule.ts";
+import type { PolicyRule } from "../linux/route/rule.ts";
 import type { HashlimitTable } from "../linux/xtables/hashlimit-table.ts";
 import type { Listener } from "../linux/socket-diag.ts";
 import type { Ruleset, Table } from "../linux/nftables/ruleset.ts";
@@ -122,7 +123,7 @@ export interface NamespaceState {
   readonly addresses: readonly Address[];
   /** Of all tables, local and multicast included. */
   readonly routes: readonly Route[];
-  readonly rules: readonly Rule[];
+  readonly rules: readonly PolicyRule[];
   readonly neighbours: readonly Neighbour[];
   /** Addresses that are answered for although they are somebody else's (`ip neigh add proxy`); absent: not read. */
   readonly proxies?: readonly Neighbour[];
@@ -164,13 +165,7 @@ export interface IpsetState {
   /** `hash:ip`, `hash:net`, `hash:ip,port`, `list:set`, `bitmap:ip`, … */
   readonly type: string;
   readonly family: IpFamily;
-  /** As `ipset save` writes an entry, without options: `10.0.0.0/8`, `10.0.0.1,tcp:80`. */
   readonly entries: readonly IpsetEntry[];
-}
-
-export interface IpsetEntry {
-  readonly value: string;
-  readonly nomatch: boolean;
 }
 
 export interface ConntrackState {
@@ -183,7 +178,7 @@ export interface ConntrackState {
   readonly portUse?: readonly PortUse[];
   /** Flows without connections (UDP and others), and TCP's whose answers cannot come back; as `portUse`. */
   readonly flows?: readonly FlowGroup[];
-  /** Only where a rule limits connections. */
+  /** Only where a rule limits connections; absent where there are too many to tell. */
   readonly connections?: readonly ConnectionCount[];
 }
 
@@ -205,7 +200,7 @@ export interface ConntrackReading {
 }
 
 /** How many translated flows go from one outgoing address to one destination port: at most as many as there are ports. */
-export type PortUse = Omit<FlowPortUse, "of">;
+export type PortUse = Omit<OutgoingPortUse, "of">;
 
 /** Tracked flows that differ in nothing but their source port. */
 export interface FlowGroup {

@@ -1,7 +1,12 @@
 /**
- * Text that somebody else chose (names, comments, DNS, files), made fit for a terminal and a page: what would move the
- * cursor, begin a line, turn the direction of writing, or not be seen at all is shown as `\x1b`, `\n`, `\u202e`.
- * Programs get the exact value: see jsonText.
+ * Room `text/`: text that another program or a person chose (names, comments, DNS, files), made fit for a terminal and
+ * a page: what would move the cursor, begin a line, turn the direction of writing, or not be seen at all is shown as
+ * `\x1b`, `\n`, `\u202e`. Programs get the exact value: see jsonText. command.ts composes the command lines that
+ * people paste.
+ *
+ * In: any text.
+ * Out: text without a character that cannot be seen; quoted command lines.
+ * Touches: nothing.
  */
 
 /** DEL, C1; soft hyphen; marks of direction and of zero width; line separators; interlinear marks. */
@@ -26,9 +31,6 @@ function unseenBesideLines(): RegExp {
 function unseenInJsonText(): RegExp {
   return (unseenInJson ??= new RegExp(`[${BEYOND_C0}]|${TAGS}`, "g"));
 }
-
-/** What JSON.stringify leaves of ASCII is seen, but for DEL. */
-const BEYOND_ASCII = /[\u007f-\uffff]/;
 
 const SHORT: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
@@ -93,7 +95,9 @@ export function jsonText(value: unknown, indent?: number): string {
 /** Text of JSON.stringify, one value or more, in the form of jsonText. */
 export function visibleJson(text: string): string {
   // A snapshot has megabytes, and nearly always nothing but ASCII: to see that is much quicker than to look for each.
-  return BEYOND_ASCII.test(text) ? text.replace(unseenInJsonText(), asUnits) : text;
+  const isAscii = Buffer.byteLength(text) === text.length;
+  // What JSON.stringify leaves of ASCII is seen, but for DEL.
+  return isAscii && !text.includes("\x7f") ? text : text.replace(unseenInJsonText(), asUnits);
 }
 
 /** A line that may be JSON, with everything unseen as \uXXXX, which is right in both. */

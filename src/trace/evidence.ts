@@ -96,7 +96,7 @@ export interface OutsideEnds {
 export type FlowPattern = Omit<FlowEnds, "sourcePort" | "outside"> & { readonly sourcePort?: number };
 
 /** Something that could not be looked at, and why. */
-export interface Missing {
+export interface NotObserved {
   readonly what: string;
   readonly why: string;
 }
@@ -135,7 +135,7 @@ export interface TraceEvidence {
   readonly localPorts?: LocalPorts;
   /** Neighbour tables at the end. */
   readonly neighbours: { readonly pod: readonly Neighbour[]; readonly node: readonly Neighbour[] };
-  readonly missing: readonly Missing[];
+  readonly missing: readonly NotObserved[];
 }
 
 /** The ports that the pod's kernel gives to those who ask for none. */

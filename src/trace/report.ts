@@ -1,7 +1,7 @@
 /** What a trace says, as plain JSON. The ladder, the page and the library's callers all read this. */
 import type { CommandLine } from "../text/command.ts";
-import type { CauseCode } from "../causes/catalogue.ts";
-import type { Missing } from "./evidence.ts";
+import type { CauseCode } from "../causes/catalogue/all.ts";
+import type { NotObserved } from "./evidence.ts";
 
 export type StepNumber = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
 
@@ -10,7 +10,7 @@ export type StepNumber = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
  * `not-needed`: this path does without the step. `unseen`: the exchange succeeded, so it must have happened, but no
  * instrument saw it.
  */
-export type StepStatus = "proven" | "stopped" | "not-reached" | "not-needed" | "unseen";
+export type TraceStepStatus = "proven" | "stopped" | "not-reached" | "not-needed" | "unseen";
 
 export interface StepEvidence {
   /** Who says so: "capture on br0", "sysctl", "nf_tables trace", "conntrack", "route". */
@@ -21,7 +21,7 @@ export interface StepEvidence {
 export interface StepReport {
   readonly number: StepNumber;
   readonly title: string;
-  readonly status: StepStatus;
+  readonly status: TraceStepStatus;
   /** What happened, in one sentence. */
   readonly text: string;
   readonly evidence: readonly StepEvidence[];
@@ -35,7 +35,7 @@ export interface StopFix {
 }
 
 /** Where and why it ended. */
-export interface Stop {
+export interface TraceStop {
   readonly step: StepNumber;
   /** Stable, for programs; the doctor's finding of the same cause has the same. */
   readonly code: CauseCode;
@@ -67,11 +67,11 @@ export interface RuleReport {
   readonly owner?: string;
 }
 
-export type PlaceKind = "pod" | "veth" | "bridge" | "node" | "uplink" | "outside";
+export type StationKind = "pod" | "veth" | "bridge" | "node" | "uplink" | "outside";
 
 /** One station of the picture, from the pod outwards. */
-export interface Place {
-  readonly kind: PlaceKind;
+export interface Station {
+  readonly kind: StationKind;
   /** Name of the interface, pod or host. */
   readonly name: string;
   /** Its address on this path, when it has one. */
@@ -82,7 +82,7 @@ export interface Place {
 export interface Sighting {
   /** From the pod, or to the pod. */
   readonly heading: "out" | "back";
-  readonly place: PlaceKind;
+  readonly place: StationKind;
   readonly interface: string;
   /** Microseconds since the first sighting. */
   readonly atUs: number;
@@ -112,8 +112,8 @@ export interface TraceReport {
   readonly outcome: "answered" | "refused" | "stopped";
   /** What the answer was: "connection established", "HTTP/1.1 200 OK, 312 bytes". */
   readonly answer?: string;
-  readonly stop?: Stop;
-  readonly path: readonly Place[];
+  readonly stop?: TraceStop;
+  readonly path: readonly Station[];
   readonly steps: readonly StepReport[];
   readonly sightings: readonly Sighting[];
   /** The source before and after; absent when it was not translated, or never got that far. */
@@ -125,5 +125,5 @@ export interface TraceReport {
   /** Worth knowing although it did not stop this packet. */
   readonly notes: readonly string[];
   /** Instruments that this user or kernel does not have. */
-  readonly missing: readonly Missing[];
+  readonly missing: readonly NotObserved[];
 }

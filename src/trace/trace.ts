@@ -1,4 +1,12 @@
-/** One real exchange of a pod, followed through the kernel. Synchronous: it returns when the story is over. */
+/**
+ * Room `trace/`: one real exchange of a pod, followed through the kernel: observe/ collects, judge/ concludes, show/
+ * draws. Synchronous: it returns when the exchange is over.
+ *
+ * In: a pod, a destination.
+ * Out: a TraceReport: nine steps with evidence, and where it ended, why, and what to do.
+ * Touches: it sends one exchange from inside the pod, listens on interfaces, and holds a short-lived nf_tables table;
+ *   nothing stays.
+ */
 import { ipFamily, isIp, type IpFamily } from "../address/ip.ts";
 import { codeOf, messageOf, WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";

@@ -1,18 +1,21 @@
-/** Everybody on this node who was given a way out: by `wayout attach`, or by any CNI plugin. */
+/**
+ * Room `ways-out/`: the namespaces on this node that were given a way out, by `wayout attach` or by any CNI plugin,
+ * and whether it works.
+ *
+ * In: our records, the runtimes' results.
+ * Out: ways out, each with its problems by code.
+ * Touches: it reads the node and the pods' namespaces, and changes nothing.
+ */
 import { MOST_SETTINGS_BYTES, readRegular } from "../kernel/file.ts";
 import { join } from "node:path";
-import { BACKENDS } from "../nat/backends/backends.ts";
-import { inspectAttachments } from "../attachment/inspect.ts";
-import type { AttachmentNode } from "../attachment/node.ts";
-import type { Problem } from "../attachment/problem.ts";
-import { outsideOf, type Outside } from "../attachment/outside.ts";
-import { natIntentOf } from "../attachment/translation.ts";
 import { WayoutError } from "../error.ts";
 import { namespaceInode } from "../kernel/namespace.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { allIntents } from "../nat/installed.ts";
 import { cacheDirectories, readCaches, type CachedAttachment, type UnreadCache } from "../pods/cni-cache.ts";
-import { bridgeName, cniProblems, NodeFacts } from "./cni-problems.ts";
+import { bridgeName, cniProblems, NodeFacts, type NodeSide } from "./cni-way.ts";
+import { outsideOf, type Outside } from "./outside.ts";
+import type { Problem } from "./problem.ts";
 
 /** Where host-local keeps its reservations, unless it is told otherwise. */
 const RESERVATIONS = "/var/lib/cni/networks";
@@ -43,33 +46,27 @@ export interface WaysOut {
   readonly unread: readonly UnreadCache[];
 }
 
+/** Those that `wayout attach` made, and what they want of NAT, as far as anything is to be translated. */
+export interface AttachedWaysOut {
+  readonly pods: readonly Omit<WayOutOfPod, "outside">[];
+  readonly intents: readonly NatIntent[];
+}
+
 /** @param directories where libcni's clients keep their results */
-export function waysOut(node: AttachmentNode, directories = cacheDirectories()): WaysOut {
-  const attached = inspectAttachments(node);
-  const translated = attached.filter(({ network }) => BACKENDS[network.backend].translates);
-  const wanted = translated.map(({ network }) =>
-    natIntentOf(
-      network,
-      attached.filter((other) => other.network === network).map(({ attachment }) => attachment),
-    ),
-  );
-  const intents = [...wanted, ...foreignIntents(node, wanted)];
+export function waysOut(
+  node: NodeSide,
+  attached: AttachedWaysOut,
+  directories = cacheDirectories(),
+): WaysOut {
+  const intents = [...attached.intents, ...foreignIntents(node, attached.intents)];
   const outside = (addresses: readonly string[], entrances: readonly string[]): Outside[] =>
     addresses.map((text) => outsideOf(node.route, text.split("/")[0]!, intents, entrances));
-  const facts = new NodeFacts(node, intents);
+  const facts = new NodeFacts(node);
   const { attachments, unread } = readCaches(directories);
   const pods = [
-    ...attached.map(({ attachment, network, problems }): WayOutOfPod => ({
-      kind: "attach",
-      name: attachment.label,
-      network: network.bridge,
-      bridge: network.bridge,
-      interface: attachment.interface,
-      path: attachment.path,
-      addresses: attachment.addresses,
-      gateways: network.gateways,
-      outside: outside(attachment.addresses, [network.bridge]),
-      problems,
+    ...attached.pods.map((pod): WayOutOfPod => ({
+      ...pod,
+      outside: outside(pod.addresses, [pod.network]),
     })),
     ...attachments
       // The loopback plugin's results are of no way out.
@@ -98,7 +95,7 @@ function namespaceExists({ netns }: CachedAttachment): boolean {
 }
 
 /** Of a pod that is gone: an interface, or an address that is reserved for it. What gc took away is nobody's any more. */
-function isLeftOver(node: AttachmentNode, cached: CachedAttachment): boolean {
+function isLeftOver(node: NodeSide, cached: CachedAttachment): boolean {
   const veths = cached.hostInterfaces.filter((name) => node.route.link(name)?.kind === "veth");
   return veths.length > 0 || cached.addresses.some((text) => isReserved(cached, text.split("/")[0]!));
 }
@@ -122,7 +119,7 @@ function nameOf({ kubernetes, containerId }: CachedAttachment): string {
 }
 
 /** What others than `attach` want translated: CNI networks, a policy. */
-function foreignIntents(node: AttachmentNode, own: readonly NatIntent[]): NatIntent[] {
+function foreignIntents(node: NodeSide, own: readonly NatIntent[]): NatIntent[] {
   const ours = new Set(own.map(({ owner }) => owner));
   try {
     return allIntents(node.namespace).filter(({ owner }) => !ours.has(owner));

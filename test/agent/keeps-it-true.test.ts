@@ -3,7 +3,19 @@ import { expect } from "bun:test";
 import { existsSync } from "node:fs";
 import { AttachmentStore } from "../../src/attachment/store.ts";
 import { TWIN } from "../../src/nat/backends/nftables/names.ts";
-import { ended, freshName, seenFrom, start, UPLINK, WAYOUT, wayout, world } from "../attachment/world.ts";
+import {
+  ended,
+  freshName,
+  seenFrom,
+  SERVER,
+  start,
+  UPLINK,
+  WAYOUT,
+  wayout,
+  world,
+} from "../attachment/world.ts";
+import { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { connection, echoServer } from "../support/echo.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { RunningAgent } from "./running-agent.ts";
 
@@ -98,3 +110,21 @@ test("one that was killed is followed by another, which takes its twin over", as
   expect(run(node, ["nft", "delete", "table", "inet", TWIN.table]).exitCode).not.toBe(0);
   expect(await second.stop()).toBe(0);
 });
+
+testWith(["root", "nft", "iptables"])(
+  "a flush cuts nobody whom rules of the iptables backend translate, either",
+  async () => {
+    const { node, outside } = world();
+    const blue = freshName();
+    await wayout(node, "attach", blue, "--create", "--backend", "iptables");
+    echoServer(outside);
+    const agent = await RunningAgent.on(node);
+    using pod = NetworkNamespace.named(blue);
+    const lasting = connection(pod, SERVER.v4, 10);
+    expect(await lasting.says("before")).toBe("before");
+    ask(node, ["nft", "flush", "ruleset"]);
+    await agent.says("repaired", { step: "nat" });
+    expect(await lasting.says("after")).toBe("after");
+    expect(await seenFrom(blue)).toBe(UPLINK.v4);
+  },
+);

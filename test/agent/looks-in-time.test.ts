@@ -9,7 +9,7 @@ import { Looks } from "../../src/agent/look/looks.ts";
 import { NetworkNotes } from "../../src/agent/network-notes.ts";
 import { afterThisTest } from "../support/teardown.ts";
 
-const TIMES = { settleMs: 1, leastMs: 5, idleMs: 600_000 };
+const TIMES = { settleMs: 1, keepMs: 5, savedMs: 60_000, idleMs: 600_000 };
 const RULES = { kind: "rules", generation: 7, pid: 1, process: "firewalld" } as const;
 
 function answer(healthy: boolean): Answered {
@@ -103,4 +103,15 @@ test("a look that fails is told once, and compares with the last that did not", 
   await scene.answers(answer(false));
   expect(scene.log).toEqual(["error look", "warn way-out", "info look"]);
   expect(scene.events.at(-1)).toMatchObject({ kind: "way-out", text: "1 pod lost its way out" });
+});
+
+test("what is broken when the agent begins is told, and what is well is not", async () => {
+  const well = new Scene();
+  await well.answers(answer(true));
+  expect(well.events).toEqual([]);
+  const broken = new Scene();
+  await broken.answers(answer(false));
+  expect(broken.events).toMatchObject([
+    { kind: "way-out", object: "blue", text: "when the agent began: 1 pod lost its way out" },
+  ]);
 });

@@ -1,6 +1,6 @@
 /** Which announcements of the kernel are news. */
 import { expect, test } from "bun:test";
-import { NetworkNotes, type NetworkState } from "../../src/agent/network-notes.ts";
+import { NetworkNotes, type NotedNetwork } from "../../src/agent/network-notes.ts";
 import type { Address } from "../../src/linux/route/address.ts";
 import type { Link } from "../../src/linux/route/link.ts";
 import { NETCONFA_IFINDEX_ALL } from "../../src/linux/route/netconf.ts";
@@ -20,7 +20,7 @@ const address = (index: number, text: string): Address =>
 const route = (index: number): Route =>
   ({ family: 4, type: "unicast", destination: "0.0.0.0/0", table: 254, interface: index }) as Route;
 
-const STATE: NetworkState = {
+const STATE: NotedNetwork = {
   links: [link(2, "eth0"), link(3, "veth1", { kind: "veth" }), link(4, "up0", { kind: "veth" })],
   addresses: [address(2, "203.0.113.5")],
   routes: [route(4)],

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { openNat } from "../../src/nat/open.ts";
-import { ended, start, WAYOUT, world } from "../attachment/world.ts";
+import { ended, freshName, start, WAYOUT, wayout, world } from "../attachment/world.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { RunningAgent } from "./running-agent.ts";
@@ -85,3 +85,25 @@ function freshDirectory(): string {
   afterThisTest(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
 }
+
+test("with --cleanup-on-exit the policy's rules and doors go with the agent, and no others", async () => {
+  const { node } = world();
+  const blue = freshName();
+  await wayout(node, "attach", blue, "--create", "--subnet", "10.213.0.0/24");
+  const attached = ask(node, ["nft", "-s", "list", "table", "inet", "wayout"]);
+  ask(node, ["iptables", "-P", "FORWARD", "DROP"]);
+  const path = join(freshDirectory(), "policy.yaml");
+  writeFileSync(path, "sources: [10.77.0.0/24]\nadmit: iptables-forward\n");
+  for (const [words, left] of [
+    [[], true],
+    [["--cleanup-on-exit"], false],
+  ] as const) {
+    const agent = await RunningAgent.on(node, "--config", path, ...words);
+    await agent.says("listening");
+    if (words.length === 0) await agent.says("repaired", { step: "iptables-forward" });
+    expect(await agent.stop()).toBe(0);
+    expect(sourcesOn(node)).toEqual(left ? ["10.77.0.0/24"] : []);
+    expect(ask(node, ["iptables", "-S", "FORWARD"]).includes("wayout admits")).toBe(left);
+  }
+  expect(ask(node, ["nft", "-s", "list", "table", "inet", "wayout"])).toBe(attached);
+});

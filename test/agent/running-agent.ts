@@ -10,7 +10,7 @@ export interface AgentLine {
 }
 
 /** No test is longer. */
-const LIFE_MS = 120_000;
+const LIFE_MS = 120_000 + 2_000 * Number(process.env["PEERS_SECONDS"] ?? 0);
 /** Longest that anything the agent is waited for may take. */
 const TIMEOUT_MS = 20_000;
 

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SelfAsker, TooBusy } from "../../src/agent/api/ask-self.ts";
 import { EventFeed } from "../../src/agent/api/event-feed.ts";
-import { ROUTES } from "../../src/agent/api/routes.ts";
+import { LAB_ROUTES, ROUTES } from "../../src/agent/api/routes.ts";
 import { ApiServer } from "../../src/agent/api/server.ts";
 import { AgentView } from "../../src/agent/api/view.ts";
 import { Journal } from "../../src/agent/journal/journal.ts";
@@ -27,16 +27,24 @@ beforeAll(() => {
   });
   const state = {
     since: new Date(0),
-    desired: () => ({ nat: [], forwarding: { ipv4: true, ipv6: false } }),
+    desired: () => ({
+      nat: [],
+      forwarding: { ipv4: true, ipv6: false },
+      admission: { doors: [], cidrs: [] },
+    }),
     troubles: () => [],
     policyFiles: () => [],
     lastRepairs: () => [],
   };
   server = new ApiServer({
-    view: new AgentView(state, asker, feed, journal, async () => ({
-      text: "# nothing\n",
-      type: "text/plain",
-    })),
+    view: new AgentView(
+      state,
+      asker,
+      feed,
+      journal,
+      async () => ({ text: "# nothing\n", type: "text/plain" }),
+      { pageUrl: () => "http://127.0.0.1:7070/#code=x" },
+    ),
     rules: { token: TOKEN, hosts: new Set(), remotePeers: false },
     socket: join(directory, "agent.sock"),
     listen: { hostname: "127.0.0.1", port: 0 },
@@ -101,6 +109,11 @@ test("every route answers whoever may ask, and no answer may be kept or framed",
     expect(answer.headers.get("content-security-policy")).toContain("frame-ancestors 'none'");
     expect(answer.headers.get("x-content-type-options")).toBe("nosniff");
   }
+});
+
+test("what breaks things on purpose is only there over a lab", async () => {
+  for (const { path, method } of LAB_ROUTES)
+    expect([path, await code(ask(path, { method, headers: proven }))]).toEqual([path, "no-route"]);
 });
 
 test("what is asked for badly is refused, and never becomes an option of ours", async () => {

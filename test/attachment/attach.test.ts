@@ -282,7 +282,7 @@ testWith(["root", "ip", "nft", "curl", "iptables"])(
     expect(await seenFrom(blue)).toBeUndefined();
     const { stdout, exitCode } = await wayout(node, "attach", blue);
     expect(exitCode).toBe(0);
-    expect(stdout).toMatch(/will not get out yet: .*FORWARD/);
+    expect(stdout).toMatch(/cannot reach the outside yet: .*FORWARD/);
     for (const command of obstacles[0]!.fix) ask(node, ["sh", "-c", command]);
     expect(await seenFrom(blue)).toBe(UPLINK.v4);
     expect((await wayout(node, "attach", blue)).stdout).not.toContain("will not get out");
@@ -315,7 +315,7 @@ describe("what becomes broken", () => {
       ],
       [
         "pod-no-address",
-        "10.213.0.2 is not on eth0",
+        "10.213.0.2/24 is not on eth0",
         () => ask(undefined, ["ip", "-n", blue, "address", "flush", "dev", "eth0"]),
       ],
       [

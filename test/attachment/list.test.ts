@@ -2,7 +2,7 @@
 import { expect } from "bun:test";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
-import { ask, testWith } from "../support/witness.ts";
+import { ask, askJson, testWith } from "../support/witness.ts";
 import {
   ended,
   freshName,
@@ -119,17 +119,34 @@ testRoot("pods of a CNI plugin and attachments stand in one list", async () => {
 
 const NAT_MISSING = {
   code: "nat-missing",
-  text: "the rules are gone by which wayout translates what network listed sends",
+  text: "the rules with which wayout translates the packets of network listed are gone",
 };
 
 testRoot("what the way out of a plugin's pod lacks is told", async () => {
   const { node } = world();
+  const [{ dev: uplink }] = askJson<[{ dev: string }]>(node, ["ip", "-j", "route", "get", "192.0.2.1"]);
   const pod = namespaceCalled(freshName("pod"));
   const problems = async (): Promise<Listed["namespaces"][number]["problems"]> =>
     (JSON.parse((await wayout(node, "list", "--json")).stdout) as Listed).namespaces[0]!.problems;
   try {
     await addPod(node, pod, "c0ffee");
     expect(await problems()).toEqual([]);
+    // Each interface decides for itself: without the switch of the family the pod has its way out, as long as these two are on.
+    ask(node, ["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
+    for (const link of ["listed0", uplink])
+      ask(node, ["sysctl", "-qw", `net.ipv4.conf.${link}.forwarding=1`]);
+    expect(await problems()).toEqual([]);
+    ask(node, ["sysctl", "-qw", "net.ipv4.ip_forward=1", `net.ipv4.conf.${uplink}.forwarding=0`]);
+    expect(await problems()).toEqual([
+      {
+        code: "forwarding-off-on-interface",
+        text: `IPv4 forwarding is off for ${uplink} alone: net.ipv4.conf.${uplink}.forwarding is 0`,
+      },
+    ]);
+    ask(node, ["sysctl", "-qw", `net.ipv4.conf.${uplink}.forwarding=1`]);
+    // Who wants what is still written in the table; the rules that do it are gone.
+    ask(node, ["nft", "flush", "chain", "inet", "wayout", "postrouting"]);
+    expect((await problems()).map(({ code }) => code)).toEqual(["nat-missing"]);
     ask(node, ["nft", "flush", "ruleset"]);
     expect(await problems()).toEqual([NAT_MISSING]);
     ask(node, ["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
@@ -138,7 +155,7 @@ testRoot("what the way out of a plugin's pod lacks is told", async () => {
     expect(await problems()).toEqual([
       { code: "pod-no-route", text: "the namespace has no default route through 10.98.0.1" },
       { code: "bridge-address-missing", text: "listed0 lacks the gateway address 10.98.0.1" },
-      { code: "forwarding-off", text: "net.ipv4.ip_forward is 0" },
+      { code: "forwarding-off", text: "IPv4 forwarding is off: net.ipv4.ip_forward is 0" },
       NAT_MISSING,
     ]);
     const { exitCode, stdout } = await wayout(node, "list");

@@ -48,11 +48,11 @@ describe("a free subnet", () => {
 testWith(["root", "ip"])("routes of every table and addresses are occupied; default routes are not", () => {
   const namespace = freshNamespace();
   for (const command of [
-    "link add cable type veth peer name elbac",
-    "link set cable up",
-    "link set elbac up",
-    "address add 192.0.2.7/24 dev cable",
-    "address add 2001:db8:7::7/64 dev cable nodad",
+    "link add uplink type veth peer name router",
+    "link set uplink up",
+    "link set router up",
+    "address add 192.0.2.7/24 dev uplink",
+    "address add 2001:db8:7::7/64 dev uplink nodad",
     "route add default via 192.0.2.1",
     "route add 10.213.0.0/16 via 192.0.2.2",
     "route add blackhole 172.30.192.0/20 table 52",
@@ -62,14 +62,14 @@ testWith(["root", "ip"])("routes of every table and addresses are occupied; defa
   using node = Rtnetlink.open(namespace);
   const occupied = occupiedPrefixes(node);
   const by = (text: string): string | undefined => collision(parseCidr(text), occupied)?.by;
-  expect(by("10.213.9.0/24")).toBe("the route to 10.213.0.0/16 via 192.0.2.2 dev cable");
+  expect(by("10.213.9.0/24")).toBe("the route to 10.213.0.0/16 via 192.0.2.2 dev uplink");
   expect(by("172.30.200.0/24")).toBe("the route to 172.30.192.0/20 (blackhole) table 52");
-  expect(by("192.0.2.0/28")).toBe("the route to 192.0.2.0/24 dev cable");
+  expect(by("192.0.2.0/28")).toBe("the route to 192.0.2.0/24 dev uplink");
   expect(by("2001:db8:7::/64")).toContain("2001:db8:7::");
   expect(by("198.51.100.0/24")).toBeUndefined();
   expect(by("fe80::/64")).toBeUndefined();
   expect(freeSubnet(4, occupied, "")).toBe("172.30.208.0/24");
-  expect(occupiedPrefixes(node, node.link("cable")!.index).map(({ by }) => by)).toEqual([
+  expect(occupiedPrefixes(node, node.link("uplink")!.index).map(({ by }) => by)).toEqual([
     "the route to 172.30.192.0/20 (blackhole) table 52",
     "the address 127.0.0.1 of lo",
     "the address ::1 of lo",

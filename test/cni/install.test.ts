@@ -109,8 +109,8 @@ withPrograms(
     inDirectory((place) => {
       const node = freshNamespace("node");
       const bare = place.wayout(node, "install", "--subnet", "10.42.0.0/24", "--no-masquerade");
-      expect(bare.stdout).toContain("no other plugin loopback was there");
-      expect(bare.stdout).toContain("no plugin portmap");
+      expect(bare.stdout).toContain("the plugin loopback was missing");
+      expect(bare.stdout).toContain("the plugin portmap is not installed");
       expect(readlinkSync(join(place.bin, "loopback"))).toBe("wayout");
       const conflist = (): {
         cniVersion: string;

@@ -110,8 +110,8 @@ describe("an address that had an owner before", () => {
 });
 
 describe("what is noted of addresses in use", () => {
-  const notes = (conf: Configuration): string[] => {
-    const directory = `/run/wayout/cni/${String(conf["name"])}.used`;
+  const notes = (node: NetworkNamespace, conf: Configuration): string[] => {
+    const directory = `/run/wayout/cni/${node.cookie}/${String(conf["name"])}.used`;
     return existsSync(directory)
       ? readdirSync(directory)
           .filter((name) => !name.startsWith("."))
@@ -128,10 +128,10 @@ describe("what is noted of addresses in use", () => {
       for (let round = 0; round < 3; round++) {
         const pod = freshPod(`pod${round}`);
         must(call(node, "ADD", conf, pod));
-        expect(notes(conf)).toHaveLength(2);
+        expect(notes(node, conf)).toHaveLength(2);
         expect(pings(pod.namespace, "198.51.100.1")).toBe(true);
         must(call(node, "DEL", conf, pod));
-        expect(notes(conf)).toEqual(["10.42.0.2"]);
+        expect(notes(node, conf)).toEqual(["10.42.0.2"]);
         expect(flowsOf(node, `10.42.0.${3 + round}`)).toBe(0);
       }
       // It ends without a DEL: the address is given back by GC, its connections are still there.
@@ -141,13 +141,13 @@ describe("what is noted of addresses in use", () => {
       expect(pings(crashed.namespace, "198.51.100.1")).toBe(true);
       const valid = [{ containerID: "stays", ifname: "eth0" }];
       must(call(node, "GC", { ...conf, "cni.dev/valid-attachments": valid }));
-      expect(notes(conf)).toEqual(["10.42.0.2", address].sort());
+      expect(notes(node, conf)).toEqual(["10.42.0.2", address].sort());
       const next = { ...conf, runtimeConfig: { ips: [address] } };
       must(call(node, "ADD", next, freshPod("next")));
       expect(flowsOf(node, address)).toBe(0);
       must(call(node, "DEL", conf, { container: "next" }));
       must(call(node, "DEL", conf, { container: "stays" }));
-      expect(notes(conf)).toEqual([]);
+      expect(notes(node, conf)).toEqual([]);
     },
   );
 
@@ -186,37 +186,70 @@ describe("repair", () => {
     const port = "$(ip -br link show type veth | grep -o 'wout[a-z2-7]*')";
     return ["sh", "-c", `ip link set ${port} ${what}`];
   };
-  /** What breaks, how, what CHECK says of it, whether STATUS and the next ADD mend it, each alone. */
-  const breaks: readonly (readonly [string, readonly string[], RegExp, boolean])[] = [
-    ["the rules were flushed", ["nft", "flush", "ruleset"], /table inet wayout is missing/, true],
-    ["a rule is missing", ["nft", "flush chain inet wayout postrouting"], /rule/, true],
+  /** What breaks, how, what CHECK says of it and by which code, whether STATUS and the next ADD mend it, each alone. */
+  const breaks: readonly (readonly [string, readonly string[], RegExp, string, boolean])[] = [
+    [
+      "the rules were flushed",
+      ["nft", "flush", "ruleset"],
+      /table inet wayout is missing/,
+      "nat-missing",
+      true,
+    ],
+    ["a rule is missing", ["nft", "flush chain inet wayout postrouting"], /rule/, "nat-missing", true],
     [
       "a subnet is missing in a map",
       ["nft", `delete element inet wayout entered-egress6 { fd00:42::/64 . "cni0" }`],
       /in map inet wayout entered-egress6 is missing/,
+      "nat-missing",
       true,
     ],
     [
       "somebody's rule is in our chain",
       ["nft", "insert rule inet wayout postrouting accept"],
       /postrouting/,
+      "nat-drift",
       true,
     ],
-    ["IPv4 forwarding is off", off("net.ipv4.ip_forward"), /IPv4 forwarding is off/, true],
-    ["IPv6 forwarding is off", off("net.ipv6.conf.all.forwarding"), /IPv6 forwarding is off/, true],
-    ["the bridge alone does not forward", off("net.ipv4.conf.cni0.forwarding"), /IPv4 forwarding/, true],
+    ["IPv4 forwarding is off", off("net.ipv4.ip_forward"), /IPv4 forwarding is off/, "forwarding-off", true],
+    [
+      "IPv6 forwarding is off",
+      off("net.ipv6.conf.all.forwarding"),
+      /IPv6 forwarding is off/,
+      "forwarding-off",
+      true,
+    ],
+    [
+      "the bridge alone does not forward",
+      off("net.ipv4.conf.cni0.forwarding"),
+      /IPv4 forwarding/,
+      "forwarding-off-on-interface",
+      true,
+    ],
     [
       "the bridge lost its gateway addresses",
       ["ip", "address", "flush", "dev", "cni0"],
       /lacks the gateway address 10.42.0.1\/24.* lacks the gateway address fd00:42::1\/64/,
+      "bridge-address-missing",
       true,
     ],
-    ["the bridge is down", ["ip", "link", "set", "cni0", "down"], /bridge cni0 is down/, true],
-    ["the bridge is gone", ["ip", "link", "delete", "cni0"], /bridge cni0 is missing/, false],
-    ["the port was taken off the bridge", onPort("nomaster"), /is not a port of cni0/, false],
-    ["the port is down", onPort("down"), /the host's end .* is down/, false],
+    ["the bridge is down", ["ip", "link", "set", "cni0", "down"], /bridge cni0 is down/, "bridge-down", true],
+    [
+      "the bridge is gone",
+      ["ip", "link", "delete", "cni0"],
+      /bridge cni0 is missing/,
+      "bridge-missing",
+      false,
+    ],
+    [
+      "the port was taken off the bridge",
+      onPort("nomaster"),
+      /is not a port of cni0/,
+      "host-link-not-enslaved",
+      false,
+    ],
+    ["the port is down", onPort("down"), /wout[a-z2-7]* is down/, "host-link-down", false],
   ];
-  for (const [name, command, message, mended] of breaks) {
+  for (const [name, command, message, code, mended] of breaks) {
     for (const mender of ["ADD", "STATUS"]) {
       if (mender === "STATUS" && !mended) continue;
       withPrograms(
@@ -233,6 +266,7 @@ describe("repair", () => {
           const broken = call(node, "CHECK", { ...conf, prevResult: result }, pod);
           expect(broken.json?.msg).toMatch(message);
           expect(broken.json?.code).toBe(110);
+          expect(broken.json?.details).toMatch(new RegExp(`^problems=${code}[,;]`));
           const second = freshPod("two");
           must(call(node, mender, conf, mender === "ADD" ? second : {}));
           must(call(node, "STATUS", conf));
@@ -277,24 +311,42 @@ describe("repair", () => {
     });
   }
 
-  const inside: readonly (readonly [string, readonly string[], RegExp])[] = [
-    ["its interface is gone", ["ip", "link", "delete", "eth0"], /eth0 is missing in the pod/],
-    ["its address is gone", ["ip", "address", "flush", "dev", "eth0"], /10.42.0.2\/24 is not on eth0/],
+  const inside: readonly (readonly [string, readonly string[], RegExp, string])[] = [
+    [
+      "its interface is gone",
+      ["ip", "link", "delete", "eth0"],
+      /eth0 is missing in the namespace/,
+      "pod-interface-missing,host-link-missing",
+    ],
+    [
+      "its address is gone",
+      ["ip", "address", "flush", "dev", "eth0"],
+      /10.42.0.2\/24 is not on eth0/,
+      "pod-no-address,pod-no-route",
+    ],
     [
       "its default route is gone",
       ["ip", "route", "delete", "default"],
-      /no route to 0.0.0.0\/0 through 10.42.0.1/,
+      /no default route through 10.42.0.1/,
+      "pod-no-route",
     ],
-    ["its interface is down", ["ip", "link", "set", "eth0", "down"], /eth0 in the pod is down/],
+    [
+      "its interface is down",
+      ["ip", "link", "set", "eth0", "down"],
+      /eth0 is down in the namespace/,
+      "pod-link-down,pod-no-route",
+    ],
   ];
-  for (const [name, command, message] of inside) {
+  for (const [name, command, message, codes] of inside) {
     withPrograms(`CHECK sees what broke in the pod: ${name}`, () => {
       const node = freshNamespace("node");
       const conf = bridgeNetwork();
       const pod = freshPod();
       const result = must(call(node, "ADD", conf, pod));
       ask(pod.namespace, command);
-      expect(call(node, "CHECK", { ...conf, prevResult: result }, pod).json?.msg).toMatch(message);
+      const { json } = call(node, "CHECK", { ...conf, prevResult: result }, pod);
+      expect(json?.msg).toMatch(message);
+      expect(json?.details).toStartWith(`problems=${codes}; `);
     });
   }
 
@@ -356,7 +408,7 @@ describe("repair", () => {
     must(call(node, "ADD", conf, freshPod("one")));
     ask(node, ["nft", "flush", "ruleset"]);
     for (const path of [
-      `/run/wayout/cni/${String(conf["name"])}.lock`,
+      `/run/wayout/cni/${node.cookie}/${String(conf["name"])}.lock`,
       `/run/wayout/locks/nat-${node.cookie}`,
     ]) {
       using _holder = FileLock.try(path)!.sign();
@@ -365,6 +417,18 @@ describe("repair", () => {
     }
     must(call(node, "STATUS", conf));
     expect(ask(node, ["nft", "list", "ruleset"])).toContain("10.42.0.0/24");
+  });
+
+  withPrograms("networks of one name in two namespaces do not wait for each other", () => {
+    const [node, other] = [freshNamespace("node"), freshNamespace("node")];
+    const conf = bridgeNetwork();
+    must(call(node, "ADD", conf, freshPod("one")));
+    must(call(other, "ADD", conf, freshPod("two")));
+    ask(other, ["nft", "flush", "ruleset"]);
+    using _holder = FileLock.try(`/run/wayout/cni/${node.cookie}/${String(conf["name"])}.lock`)!.sign();
+    // Mends only when it gets the network's lock.
+    must(call(other, "STATUS", conf));
+    expect(ask(other, ["nft", "list", "ruleset"])).toContain("10.42.0.0/24");
   });
 
   withPrograms("in the steady state neither ADD nor DEL, CHECK nor STATUS makes a transaction", () => {

@@ -70,7 +70,7 @@ describe("the input", () => {
       "a version from the future",
       '{"cniVersion":"2.0.0","name":"a"}',
       1,
-      /cniVersion is 2.0.0; we speak 0.1.0/,
+      /cniVersion is 2.0.0; this plugin speaks 0.1.0/,
     ],
     ["no name", '{"cniVersion":"1.0.0"}', 7, /name is missing/],
     ["a name that leads elsewhere", '{"cniVersion":"1.0.0","name":"../x"}', 7, /name "..\/x"/],

@@ -115,7 +115,7 @@ describe("a configuration that makes no sense", () => {
   }
   withPrograms("1: a result of an unknown version", () => {
     const conf = bridgeNetwork({ prevResult: { cniVersion: "2.0.0", ips: [] } });
-    refuses(sceneOf(conf), 1, /prevResult: it is of version 2.0.0; we speak 0.1.0/);
+    refuses(sceneOf(conf), 1, /prevResult: it is of version 2.0.0; this plugin speaks 0.1.0/);
     const scene = sceneOf(conf);
     refuses(scene, 1, /version 2.0.0/, ({ node, pod }) => call(node, "CHECK", conf, pod));
   });

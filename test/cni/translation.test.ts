@@ -276,8 +276,8 @@ withPrograms("what a policy leaves untranslated is left so by ipMasq, and `nat a
   const result = must(call(node, "ADD", conf, pod));
   const policy = "sources: [10.42.0.0/16]\nnonMasqueradeCIDRs: [192.0.2.0/24]\n";
   const applied = ask(node, [pluginProgram(), "nat", "apply", "-f", "-"], policy);
-  expect(applied).toContain(`leaves as cni/${String(conf["name"])} says, and untranslated to `);
-  expect(applied).toContain("192.0.2.0/24 as the policy says");
+  expect(applied).toContain(`leaves as cni/${String(conf["name"])} has it, and untranslated to `);
+  expect(applied).toContain("192.0.2.0/24 as the policy has it");
   expect(pings(pod.namespace, "192.0.2.1") && pings(pod.namespace, "198.51.100.1")).toBe(true);
   expect(seen.from(4)).toEqual([POD[0], NODE[0]]);
   must(call(node, "CHECK", { ...conf, prevResult: result }, pod));

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
-import { faultNamed } from "../../src/lab/faults.ts";
+import { faultNamed } from "../../src/lab/faults/all.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import { Gaps } from "../../src/snapshot/namespace.ts";
 import { readConfigFiles } from "../../src/snapshot/pod-files.ts";

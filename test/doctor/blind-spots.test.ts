@@ -1,7 +1,7 @@
 /** What stands beside netfilter cannot be predicted: it is named, and where it could translate nothing is claimed. */
 import { expect } from "bun:test";
 import { diagnose } from "../../src/doctor/diagnose.ts";
-import { faultNamed } from "../../src/lab/faults.ts";
+import { faultNamed } from "../../src/lab/faults/all.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
 import { PLAN } from "../../src/lab/plan.ts";

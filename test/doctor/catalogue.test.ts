@@ -2,11 +2,11 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { CATALOGUE, causesOf, STEPS, type FindingCode } from "../../src/causes/catalogue.ts";
+import { CATALOGUE, causesOf, STEPS, type FindingCode } from "../../src/causes/catalogue/all.ts";
 import { CHECKS } from "../../src/doctor/checks/all.ts";
 import { SEEN_CAUSES } from "../../src/doctor/probe.ts";
 import { findingsDocument } from "../../src/doctor/document.ts";
-import { FAULTS } from "../../src/lab/faults.ts";
+import { FAULTS } from "../../src/lab/faults/all.ts";
 
 const codes = Object.keys(CATALOGUE) as FindingCode[];
 

@@ -21,7 +21,7 @@ function doctor(at: World): { exitCode: number; answer: string; codes: string[];
     exitCode: ran.exitCode,
     answer,
     codes: findings.map((one) => `${one.stopsTraffic ? "✗" : "!"} ${one.code}`),
-    checklist: checklist.filter((line) => line.status !== "ok").map((line) => line.step),
+    checklist: checklist.filter(({ status }) => status === "broken").map(({ step }) => step),
   };
 }
 

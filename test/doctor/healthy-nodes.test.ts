@@ -17,7 +17,7 @@ function nft(world: World, text: string): void {
   ask(world.node, ["nft", "-f", "-"], text);
 }
 
-/** A second cable to the same internet. */
+/** A second uplink to the same internet. */
 function secondUplink(world: World): void {
   node(world, `ip link add eth1 type veth peer name to-node-2 netns ${internet.namespace}`);
   node(world, "ip addr add 192.0.2.77/24 dev eth1");
@@ -144,7 +144,16 @@ TCP  0A600001:01BB rr
 UDP  [2001:0db8:0000:0000:0000:0000:0000:0035]:0035 rr persistent 10800
 `;
   expect(parseVirtualServices(text)).toEqual([
-    { protocol: "tcp", address: "10.96.0.1", port: 443, destinations: 1 },
-    { protocol: "udp", address: "2001:db8::35", port: 53, destinations: 0 },
+    {
+      protocol: "tcp",
+      address: "10.96.0.1",
+      port: 443,
+      destinations: 1,
+      servers: [
+        { address: "192.168.0.1", port: 6443, weight: 1, forward: "masq" },
+        { address: "192.168.0.2", port: 6443, weight: 0, forward: "masq" },
+      ],
+    },
+    { protocol: "udp", address: "2001:db8::35", port: 53, destinations: 0, servers: [] },
   ]);
 });

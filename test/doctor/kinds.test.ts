@@ -1,7 +1,7 @@
 /** Situations from public reports, each with its healthy neighbour: what the doctor says first, and what it never says. */
 import { describe, expect } from "bun:test";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
-import type { FindingCode } from "../../src/causes/catalogue.ts";
+import type { FindingCode } from "../../src/causes/catalogue/all.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import { InetSocket } from "../../src/kernel/inet-socket.ts";
@@ -72,13 +72,13 @@ function deadEnd(world: World, name: string, address: string): void {
 }
 
 /** As Calico has it: an address without a network, a gateway that is nobody's, and a link that answers for it. */
-function routedPod(world: World): void {
+function routedPod(world: World, address: string = blue.ipv4): void {
   ip(world, `link set ${blue.veth} nomaster`);
   node(world, "sysctl", "-qw", `net.ipv4.conf.${blue.veth}.proxy_arp=1`);
-  ip(world, `route add ${blue.ipv4}/32 dev ${blue.veth}`);
+  ip(world, `route add ${address}/32 dev ${blue.veth}`);
   for (const line of [
     "addr flush dev eth0",
-    `addr add ${blue.ipv4}/32 dev eth0`,
+    `addr add ${address}/32 dev eth0`,
     "route add 169.254.1.1 dev eth0",
     "route add default via 169.254.1.1 dev eth0",
   ])
@@ -155,13 +155,170 @@ const SITUATIONS: readonly Situation[] = [
     code: "rule-captures",
     says: /rule “5270: from all lookup 52”.*blackhole/,
     owner: /Tailscale/,
+    fix: /^(?!.*rule del).*ip rule add priority 5269 from 10\.0\.0\.1 lookup main$/,
+  },
+  {
+    name: "two rules lead to one dead table: without the first the packet meets the second",
+    fault(world) {
+      ip(world, "route add blackhole default table 61");
+      ip(world, `rule add from ${PLAN.podNetworkIpv4} lookup 61 pref 701`);
+      ip(world, `rule add iif ${bridge} lookup 61 pref 702`);
+    },
+    code: "rule-captures",
+    says: /rules “701: .*” and “702: .*” send .*blackhole default table 61/,
+    fix: /rule del priority 701 .* && .*rule del priority 702 /,
+  },
+  {
+    name: "two rules of the pod lead to a second network without a gateway",
+    fault(world) {
+      ip(world, "link add iot0 type bridge");
+      ip(world, "link set iot0 up");
+      ip(world, "link add iot-blue type veth peer name net1 netns ns-blue");
+      ip(world, "link set iot-blue master iot0 up");
+      for (const line of [
+        "addr add 192.168.50.2/24 dev net1",
+        "link set net1 up",
+        "route add default via 192.168.50.1 dev net1 table 50",
+        `rule add from ${blue.ipv4} lookup 50 pref 100`,
+        "rule add from all lookup 50 pref 110",
+      ])
+        ask(world.blue, ["ip", ...line.split(" ")]);
+    },
+    code: "pod-rule-captures",
+    says: /rules “110: .*” and “100: .*” in ns-blue send .* table 50/,
+    fix: /rule del priority 110 .* && .*rule del priority 100 /,
+  },
+  // ── whose address, and whose network ──
+  {
+    name: "a link of the node was given the pod's address",
+    fault: (world) => deadEnd(world, "wan1", `${blue.ipv4}/32`),
+    code: "source-is-local",
+    says: /wan1 on the node has 10\.0\.0\.1 as an address of its own.*come in by br0/,
+  },
+  {
+    name: "the uplink does not answer for the node's own address",
+    fault: (world) => node(world, "sysctl", "-qw", `net.ipv4.conf.${uplink}.arp_ignore=8`),
+    code: "source-unanswered",
+    says: /eth0 does not answer for 203\.0\.113\.5.*arp_ignore is 8/,
+    fix: /sysctl -w net\.ipv4\.conf\.eth0\.arp_ignore=0$/,
+    suspicion: true,
+  },
+  {
+    name: "a pod out of a second uplink's network lost its rule of policy routing, and others have theirs",
+    before(world) {
+      nft(world, "delete table inet wayout");
+      deadEnd(world, "eni1", "192.0.2.50/24");
+      routedPod(world, "192.0.2.69");
+      ip(world, "route add default via 192.0.2.1 dev eni1 table 3");
+      ip(world, "neigh add 192.0.2.1 dev eni1 lladdr 02:00:00:00:00:51 nud stale");
+      node(world, "sysctl", "-qw", "net.ipv4.conf.eni1.proxy_arp=1");
+      for (const pod of ["192.0.2.69", "192.0.2.70"]) ip(world, `rule add from ${pod} lookup 3 pref 1536`);
+    },
+    fault: (world) => ip(world, "rule del from 192.0.2.69 lookup 3 pref 1536"),
+    code: "other-links-address",
+    says: /leave by eth0 with 192\.0\.2\.69, .* network of eni1; other addresses have a rule like “1536: from 192\.0\.2\.70/,
+    owner: /AWS VPC CNI/,
+    fix: /ip rule add priority 1536 from 192\.0\.2\.69 lookup 3$/,
+    suspicion: true,
+  },
+  {
+    name: "a link-local network on the pod's link takes its placeholder of a gateway for a neighbour",
+    before: (world) => routedPod(world),
+    fault: (world) => ip(world, `addr add 169.254.77.77/16 dev ${blue.veth}`),
+    code: "pod-gateway-unowned",
+    says: /answers \(proxy_arp\) only for what the node has a route to by another link/,
+  },
+  // ── routes that stand before the one that works ──
+  {
+    name: "a second uplink's default route has the better metric and a dead gateway",
+    before(world) {
+      ip(world, "route del default");
+      ip(world, `route add default via ${PLAN.internet.routerIpv4} metric 200`);
+    },
+    fault(world) {
+      deadEnd(world, "wan1", "192.0.2.77/24");
+      ip(world, "route add default via 192.0.2.1 dev wan1 metric 100");
+      ip(world, "neigh add 192.0.2.1 dev wan1 nud failed");
+    },
+    code: "route-captures",
+    says: /route “default via 192\.0\.2\.1 dev wan1 metric 100” .*does not answer on wan1; “default via 203\.0\.113\.1/,
+    fix: /ip route add default via 203\.0\.113\.1 dev eth0 metric 99$/,
+  },
+  {
+    name: "a VPN left a route for one destination behind",
+    fault(world) {
+      deadEnd(world, "ppp9", "192.0.2.200/32");
+      ip(world, `route add ${WEB.address} dev ppp9`);
+      ip(world, `neigh add ${WEB.address} dev ppp9 nud failed`);
+    },
+    code: "route-captures",
+    says: /route “198\.51\.100\.80\/32 dev ppp9” .*“default via/,
+    fix: /ip route del 198\.51\.100\.80\/32 dev ppp9$/,
+  },
+  {
+    name: "ARP is off on the uplink",
+    fault: (world) => ip(world, `link set ${uplink} arp off`),
+    code: "link-noarp",
+    says: /ARP is off on eth0 of the node/,
+    fix: /ip link set dev eth0 arp on$/,
+  },
+  {
+    name: "ARP is off on the pods' bridge",
+    fault: (world) => ip(world, `link set ${bridge} arp off`),
+    code: "link-noarp",
+    says: /ARP is off on br0 of the node.*10\.0\.0\.254/,
+    fix: /ip link set dev br0 arp on$/,
+  },
+  {
+    name: "ARP is off in the pod",
+    fault: (world) => ask(world.blue, ["ip", "link", "set", "eth0", "arp", "off"]),
+    code: "link-noarp",
+    says: /ARP is off on eth0 in ns-blue/,
+    fix: /ns-blue ip link set dev eth0 arp on$/,
+  },
+  {
+    name: "the node's default route leads to a pod of the same bridge",
+    fault(world) {
+      ip(world, "route del default");
+      ip(world, `route add default via ${PLAN.pods.green.ipv4} dev ${bridge}`);
+    },
+    code: "node-route-inward",
+    says: /“default via 10\.0\.0\.2 dev br0” of the node sends what comes from br0 back into it/,
+    suspicion: true,
+  },
+  {
+    name: "the route to another node's part of the pod network is missing",
+    target: { address: "10.0.7.9", protocol: "tcp", port: 80 },
+    before: (world) => ip(world, `route add 10.0.5.0/24 via ${PLAN.internet.routerIpv4}`),
+    fault: () => {},
+    code: "pod-network-unrouted",
+    says: /no route to 10\.0\.7\.0\/24, another node's part/,
+    suspicion: true,
+  },
+  {
+    name: "of two nodes' parts the only other one has no route",
+    target: { address: "10.0.7.9", protocol: "tcp", port: 80 },
+    fault: () => {},
+    code: "pod-network-unrouted",
+    says: /no route to 10\.0\.7\.0\/24, which looks like another node's part/,
+    suspicion: true,
+  },
+  {
+    name: "the route to another node's part of the pod network is missing over IPv6",
+    target: { address: "fd00:10:0:7::9", protocol: "tcp", port: 80 },
+    before: (world) =>
+      ip(world, `-6 route add fd00:10:0:5::/64 via ${PLAN.internet.routerIpv6} dev ${uplink}`),
+    fault: () => {},
+    code: "pod-network-unrouted",
+    says: /no route to fd00:10:0:7::\/64, another node's part/,
+    suspicion: true,
   },
   // ── ends on this node ──
   {
     name: "the destination is an external address of a Service, on kube-ipvs0",
     fault: (world) => deadEnd(world, "kube-ipvs0", `${WEB.address}/32`),
     code: "ends-on-node",
-    says: /198\.51\.100\.80 is an address of kube-ipvs0; nobody listens/,
+    says: /198\.51\.100\.80 is an address of kube-ipvs0; no program listens/,
     owner: /kube-proxy/,
   },
   {
@@ -179,7 +336,7 @@ const SITUATIONS: readonly Situation[] = [
         ..."iptables -t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 20559".split(" "),
       ),
     code: "ends-on-node",
-    says: /REDIRECT.*20559.*nobody listens/,
+    says: /REDIRECT.*20559.*no program listens/,
   },
   {
     name: "a DNAT to a proxy on the node's loopback range that does not run",
@@ -189,7 +346,7 @@ const SITUATIONS: readonly Situation[] = [
         `table ip proxy { chain pre { type nat hook prerouting priority -100; tcp dport 80 dnat to ${PLAN.node.gatewayIpv4}:3128; }; }`,
       ),
     code: "ends-on-node",
-    says: /dnat to 10\.0\.0\.254:3128.*nobody listens/,
+    says: /dnat to 10\.0\.0\.254:3128.*no program listens/,
   },
   {
     name: "a mark and a local route for a transparent proxy that does not run",
@@ -425,7 +582,7 @@ const SITUATIONS: readonly Situation[] = [
     before: routedPod,
     fault: (world) => node(world, "sysctl", "-qw", `net.ipv4.conf.${blue.veth}.proxy_arp=0`),
     code: "pod-gateway-unowned",
-    says: /nobody answers for ns-blue's gateway 169\.254\.1\.1.*proxy_arp is 0/,
+    says: /ns-blue's gateway 169\.254\.1\.1 gets no answer on .*proxy_arp is 0/,
     fix: /sysctl -w net\.ipv4\.conf\.\S+\.proxy_arp=1/,
   },
   {
@@ -739,8 +896,8 @@ testWith(["root", "iptables"])("one of a Service's endpoints is gone", () => {
 -F PREROUTING
 -A PREROUTING -j KUBE-SERVICES
 -A KUBE-SERVICES -d 10.96.0.50/32 -p tcp --dport 80 -j KUBE-SVC-A
--A KUBE-SVC-A -p tcp -m statistic --mode random --probability 0.5 -j DNAT --to-destination ${WEB.address}:80
--A KUBE-SVC-A -p tcp -j DNAT --to-destination ${second}:80
+-A KUBE-SVC-A -p tcp -m comment --comment "shop/cart:http -> ${WEB.address}:80" -m statistic --mode random --probability 0.5 -j DNAT --to-destination ${WEB.address}:80
+-A KUBE-SVC-A -p tcp -m comment --comment "shop/cart:http -> ${second}:80" -j DNAT --to-destination ${second}:80
 COMMIT
 `;
   const cluster: Target = { address: "10.96.0.50", protocol: "tcp", port: 80 };
@@ -750,6 +907,7 @@ COMMIT
   ip(world, "route add blackhole 192.0.2.66");
   const { findings, healthy } = look(world, cluster);
   expect([healthy, findings.map((one) => one.code)]).toEqual([true, ["branch-fails"]]);
+  expect(findings[0]!.text).toStartWith("1 of 2 endpoints of Service shop/cart:http fails: 192.0.2.66:80 (");
 });
 
 testWith(["root", "iptables"])(
@@ -797,7 +955,7 @@ testWith(["root", "iptables"])("a rule for a proxy that nobody runs is not taken
   );
   const [found] = look(world).findings;
   expect(found).toMatchObject({ code: "filter-rule-drops", fix: [] });
-  expect(found!.text).toContain("nobody listens there");
+  expect(found!.text).toContain("no program listens there");
   expect((found!.advice ?? []).join()).toContain("start the proxy");
 });
 
@@ -829,7 +987,9 @@ describe("one of a Service's endpoints is gone, whichever comes first", () => {
           else restore(world, iptables(endpoints));
           const { findings, healthy } = look(world, cluster);
           expect([healthy, findings.map((one) => one.code)]).toEqual([true, ["branch-fails"]]);
+          expect(findings[0]!.text).toContain(`1 of 2 endpoints`);
           expect(findings[0]!.text).toContain(GONE);
+          expect(findings[0]!.consequence).toContain(`(${Math.round(100 / count)} %)`);
         });
 });
 
@@ -869,7 +1029,7 @@ describe("what ends here and is answered", () => {
     node(world, ..."iptables -t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 20559".split(" "));
     const diagnosis = look(world);
     expect(diagnosis.findings).toEqual([]);
-    expect(diagnosis.answer).toMatch(/is redirected: .*20559.*somebody listens/);
+    expect(diagnosis.answer).toMatch(/is redirected: .*20559.*a program listens/);
     expect(diagnosis.answer).not.toContain("which is on this node");
   });
 

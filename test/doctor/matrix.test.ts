@@ -8,7 +8,7 @@ import { wayOut, withSizes } from "../../src/doctor/black-hole.ts";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
 import { probeSizes } from "../../src/trace/observe/size-probe.ts";
-import { faultNamed, FAULTS } from "../../src/lab/faults.ts";
+import { faultNamed, FAULTS } from "../../src/lab/faults/all.ts";
 import type { Fault } from "../../src/lab/faults/fault.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import type { World } from "../../src/lab/world.ts";
@@ -43,7 +43,7 @@ function look(world: World, target: Target = WEB[4], live = false): Diagnosis {
     pod: world.blue,
     destination: target.address,
     mtu,
-    patienceMs: 300,
+    timeoutMs: 300,
     uplink: { node: world.node, name: uplink },
   });
   return withSizes(snapshot, pod, diagnosis, probe);

@@ -3,8 +3,9 @@ import { describe, expect, test } from "bun:test";
 import * as fc from "fast-check";
 import { cidrContains, cidrOf, type Cidr } from "../../src/address/cidr.ts";
 import { ipBits, ipFamily } from "../../src/address/ip.ts";
-import { compileFilter, isEmptyFilter } from "../../src/flows/flow-filter.ts";
-import type { DirectionFilter, FlowFilter, PortRange } from "../../src/flows/flow-filter.ts";
+import { compileFlowFilter, isEmptyFilter } from "../../src/flows/flow-filter.ts";
+import type { DirectionFilter, FlowFilter } from "../../src/flows/flow-filter.ts";
+import type { PortRange } from "../../src/linux/ip-protocol.ts";
 import { flowState } from "../../src/flows/flow.ts";
 import { FlowSorter, SORT_KEYS } from "../../src/flows/flow-sorter.ts";
 import { explainCounters, FlowTally, NAT_PORTS } from "../../src/flows/flow-statistics.ts";
@@ -115,7 +116,7 @@ describe("a filter", () => {
     fc.assert(
       fc.property(oneZone, filter, (value, wanted) => {
         const bytes = encodeDescription(value);
-        expect(compileFilter(wanted).matches(scanOf(bytes))).toBe(plainly(decodeEntry(bytes), wanted));
+        expect(compileFlowFilter(wanted).matches(scanOf(bytes))).toBe(plainly(decodeEntry(bytes), wanted));
       }),
       { numRuns: 1500 },
     );
@@ -128,7 +129,7 @@ describe("a filter", () => {
         const bytes = encodeDescription(value);
         for (const [key, condition] of Object.entries(wanted)) {
           const alone = { [key]: condition } as FlowFilter;
-          const verdict = compileFilter(alone).matches(scanOf(bytes));
+          const verdict = compileFlowFilter(alone).matches(scanOf(bytes));
           expect(verdict).toBe(plainly(decodeEntry(bytes), alone));
           taken.set(key, (taken.get(key) ?? new Set()).add(verdict));
         }
@@ -142,7 +143,7 @@ describe("a filter", () => {
     fc.assert(
       fc.property(oneZone, filter, (value, wanted) => {
         const bytes = encodeDescription(value);
-        const { kernel, matches } = compileFilter(wanted);
+        const { kernel, matches } = compileFlowFilter(wanted);
         // An ICMP id stands where the kernel's filter has a port; it never compares the two.
         if (decodeEntry(bytes).original.icmpId !== undefined) return;
         if (matches(scanOf(bytes))) expect(passes(decodeEntry(bytes), kernel)).toBe(true);

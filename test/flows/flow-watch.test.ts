@@ -1,6 +1,6 @@
 /** Following flows: nothing is missed in silence, also when the kernel's queue overflows. */
 import { describe, expect, test as plainTest } from "bun:test";
-import { compileFilter } from "../../src/flows/flow-filter.ts";
+import { compileFlowFilter } from "../../src/flows/flow-filter.ts";
 import { FlowWatch, type FlowWatcher } from "../../src/flows/flow-watch.ts";
 import { askingRule, trackingOf } from "../../src/flows/tracking.ts";
 import { Conntrack } from "../../src/kernel/conntrack/conntrack.ts";
@@ -68,7 +68,7 @@ describe("FlowWatch", () => {
     // This one is in the table and in the queue.
     insert(namespace, 2);
     const diary = new Diary();
-    const watch = new FlowWatch(events, table, compileFilter({}), diary);
+    const watch = new FlowWatch(events, table, compileFlowFilter({}), diary);
     expect(watch.flows).toBe(2);
     insert(namespace, 3);
     remove(namespace, 1);
@@ -84,7 +84,7 @@ describe("FlowWatch", () => {
     using events = ConntrackEvents.open({ namespace, receiveBufferBytes: 1 });
     using table = Conntrack.open(namespace);
     const diary = new Diary();
-    const watch = new FlowWatch(events, table, compileFilter({}), diary);
+    const watch = new FlowWatch(events, table, compileFlowFilter({}), diary);
     insertMany(namespace, 100, 30);
     remove(namespace, 1);
     remove(namespace, 105);
@@ -113,7 +113,7 @@ describe("FlowWatch", () => {
     using events = ConntrackEvents.open({ namespace, receiveBufferBytes: 1 });
     using table = Conntrack.open(namespace);
     const diary = new Diary();
-    const tcp = compileFilter({ protocols: [6] });
+    const tcp = compileFlowFilter({ protocols: [6] });
     const watch = new FlowWatch(events, table, tcp, diary);
     expect(watch.flows).toBe(MADE.filter((entry) => entry[1] === "tcp").length);
     insertMany(namespace, 100, 30);

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import * as fc from "fast-check";
-import { flowState, podOf, translationOf, translationText } from "../../src/flows/flow.ts";
-import { compileFilter } from "../../src/flows/flow-filter.ts";
+import { flowState, podOf, translationOf, flowTranslationText } from "../../src/flows/flow.ts";
+import { compileFlowFilter } from "../../src/flows/flow-filter.ts";
 import { flowLine } from "../../src/flows/flow-line.ts";
 import { flowRecord } from "../../src/flows/flow-record.ts";
 import type { ConntrackEntry, ConntrackTuple } from "../../src/linux/conntrack/entry.ts";
@@ -100,14 +100,14 @@ describe("a flow as a translation", () => {
       "10.0.0.1 ↔ 203.0.113.5 → 198.51.100.80",
     ],
   ];
-  for (const [name, flow, text] of cases) test(name, () => expect(translationText(flow)).toBe(text));
+  for (const [name, flow, text] of cases) test(name, () => expect(flowTranslationText(flow)).toBe(text));
 
   test("says ↔ exactly where a side is translated", () => {
     fc.assert(
       fc.property(description, (value) => {
         const flow = decodeEntry(encodeDescription(value));
         const { sourceOutside, destinationReal } = translationOf(flow);
-        const arrows = translationText(flow).split("↔").length - 1;
+        const arrows = flowTranslationText(flow).split("↔").length - 1;
         expect(arrows).toBe(Number(sourceOutside !== undefined) + Number(destinationReal !== undefined));
         expect(JSON.parse(JSON.stringify(flowRecord(flow, new Map())))).toEqual(flowRecord(flow, new Map()));
       }),
@@ -137,7 +137,7 @@ test("an offloaded flow, of which the kernel tells neither state nor time-out", 
         id: 1,
       },
     });
-  const offloaded = compileFilter({ offloaded: true });
+  const offloaded = compileFlowFilter({ offloaded: true });
   for (const [flags, notes] of [
     [IPS.OFFLOAD, "offload"],
     [IPS.OFFLOAD | IPS.HW_OFFLOAD, "hw-offload offload"],

@@ -40,7 +40,7 @@ describe("a range", () => {
 
   const bad: readonly (readonly [object, string])[] = [
     [{}, "ipam.subnet is missing"],
-    [{ subnet: "10.1.0.0/31" }, "ipam.subnet 10.1.0.0/31 has too few addresses to give any away"],
+    [{ subnet: "10.1.0.0/31" }, "ipam.subnet 10.1.0.0/31 has too few addresses to assign one"],
     [{ subnet: 5 }, "ipam.subnet must be a string, not a number"],
     [{ subnet: "10.1.0.0/24", rangeStart: "10.2.0.1" }, "ipam.rangeStart 10.2.0.1 is not in 10.1.0.0/24"],
     [
@@ -120,7 +120,7 @@ describe("host-local's configuration", () => {
   });
 
   const bad: readonly (readonly [object, Parameters<typeof configuration>[1], string])[] = [
-    [{}, {}, "ipam.ranges is missing: no addresses to give away"],
+    [{}, {}, "ipam.ranges is missing: there are no addresses to assign"],
     [{ subnet: "10.1.0.0/24" }, { argument: "10.9.0.1" }, "CNI_ARGS IP asks for 10.9.0.1, which is not in"],
     [{ subnet: "10.1.0.0/24" }, { argument: "10.1.0.1" }, "which is the subnet's gateway"],
     [

@@ -98,6 +98,19 @@ for (const [way, read] of Object.entries(WAYS)) {
   });
 }
 
+test("what the kernel shows as a file is not read: it may be taken from another reader", () => {
+  for (const path of ["/proc/kmsg", "/proc/version", "/sys/kernel/uevent_seqnum"]) {
+    expect(() => readContained("/", path, MOST)).toThrow(/EINVAL/);
+  }
+  const { root } = freshRoot();
+  ask(undefined, ["mount", "-t", "proc", "proc", join(root, "etc")]);
+  try {
+    expect(() => readContained(root, "/etc/version", MOST)).toThrow(/EINVAL/);
+  } finally {
+    ask(undefined, ["umount", join(root, "etc")]);
+  }
+});
+
 test("no more is read than was asked for, and that there is more is said", () => {
   const { root } = freshRoot();
   writeFileSync(join(root, "long"), "x".repeat(MOST + 1));

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FileLock, holderOf } from "../../src/kernel/file-lock.ts";
+import { FileLock, lockHolder } from "../../src/kernel/file-lock.ts";
 import { queueFor } from "../../src/kernel/lock-queue.ts";
 import { afterThisTest } from "../support/teardown.ts";
 
@@ -12,7 +12,7 @@ function freshPath(): string {
   return join(directory, "below", "lock");
 }
 
-const briefly = { doing: "trying it", patienceMs: 30 };
+const briefly = { doing: "trying it", timeoutMs: 30 };
 
 test("one holder at a time, or several who share it; the file is its owner's alone", () => {
   const path = freshPath();
@@ -33,7 +33,7 @@ test("a wait is bounded, and its error names the holder: by what it wrote, or by
     const path = freshPath();
     using lock = FileLock.try(path)!;
     if (signed) lock.sign();
-    expect(holderOf(path)?.pid).toBe(process.pid);
+    expect(lockHolder(path)?.pid).toBe(process.pid);
     expect(() => FileLock.take(path, briefly)).toThrow(
       new RegExp(`process ${process.pid} .* has held ${path}`),
     );
@@ -45,7 +45,7 @@ test("who died is no holder, whatever the file says", () => {
   FileLock.try(path)![Symbol.dispose]();
   // This very pid, but a process that started at another time.
   writeFileSync(path, `${process.pid} 1`.padEnd(31) + "\n");
-  expect(holderOf(path)).toBeUndefined();
+  expect(lockHolder(path)).toBeUndefined();
   using lock = FileLock.take(path, briefly);
   expect(lock.path).toBe(path);
 });
@@ -65,7 +65,7 @@ test("sixty at once are served in the order in which they came, and leave nothin
   const waiting: Promise<void>[] = [];
   for (let number = 0; number < 60; number++) {
     waiting.push(
-      queueFor(path, { doing: "waiting", patienceMs: 20_000 }).then((lock) => {
+      queueFor(path, { doing: "waiting", timeoutMs: 20_000 }).then((lock) => {
         served.push(number);
         lock.remove();
       }),
@@ -90,7 +90,7 @@ test("a signal ends the wait; a holder that goes on for too long, too", async ()
   const path = freshPath();
   using _holder = FileLock.try(path)!.sign();
   const abort = new AbortController();
-  const waiting = queueFor(path, { doing: "waiting", patienceMs: 20_000, signal: abort.signal });
+  const waiting = queueFor(path, { doing: "waiting", timeoutMs: 20_000, signal: abort.signal });
   abort.abort();
   expect(await waiting.catch((error: unknown) => error)).toMatchObject({ code: "interrupted" });
   const inVain = await queueFor(path, briefly).catch((error: unknown) => error);

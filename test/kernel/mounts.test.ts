@@ -1,20 +1,21 @@
 /** What mountinfo says of a process's world. */
 import { expect, test } from "bun:test";
-import { isContainersOwn, mayHang } from "../../src/kernel/mounts.ts";
+import { mayHang, mountOf } from "../../src/kernel/mounts.ts";
 
-const line = (point: string, type: string): string =>
-  `36 35 98:0 / ${point} rw,noatime master:1 - ${type} source rw`;
-const own = (...lines: string[]): boolean => isContainersOwn("/run/wayout", lines.join("\n"));
+const line = (point: string, type: string, root = "/"): string =>
+  `36 35 98:0 ${root} ${point} rw,noatime master:1 - ${type} source rw`;
 
-test("a container has a /run of its own unless the node's is mounted into it", () => {
-  expect(own(line("/", "overlay"), line("/proc", "proc"))).toBe(true);
-  expect(own(line("/", "overlay"), line("/run/wayout", "tmpfs"))).toBe(false);
-  expect(own(line("/", "overlay"), line("/run", "tmpfs"))).toBe(false);
-  expect(own(line("/", "overlay"), line("/run/wayout-other", "tmpfs"), line("/run/netns", "tmpfs"))).toBe(
-    true,
-  );
-  // A machine: nothing is laid over its root.
-  expect(own(line("/", "ext4"))).toBe(false);
+test("a path lies in the nearest mount above it, of two at one point in the later one", () => {
+  const found = (...lines: string[]) => mountOf("/run/wayout", lines.join("\n"));
+  const root = line("/", "overlay");
+  expect(found(root, line("/proc", "proc"))).toMatchObject({ point: "/", type: "overlay", root: "/" });
+  expect(found(root, line("/run/wayout", "ext4", "/srv"), line("/run", "tmpfs"))).toMatchObject({
+    point: "/run/wayout",
+    root: "/srv",
+  });
+  expect(found(root, line("/run", "ramfs"), line("/run", "tmpfs"))?.type).toBe("tmpfs");
+  expect(found(root, line("/run/wayout-other", "tmpfs"), line("/run/netns", "tmpfs"))?.point).toBe("/");
+  expect(found(line("/proc", "proc"))).toBeUndefined();
 });
 
 test("what a process sees of this machine's own file systems can be waited for; a process that is gone cannot be judged", () => {

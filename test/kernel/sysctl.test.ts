@@ -85,7 +85,7 @@ rootTest("what is missing, or takes no such value, says so and what to do", () =
   expect(bridge.todo).toContain("br_netfilter");
   const value = failureOf(() => writeSysctl(here, "net.ipv4.ip_forward", "banana"));
   expect(value).toMatchObject({ code: "sysctl-bad-value", kind: "usage" });
-  expect(value.message).toBe("setting net.ipv4.ip_forward = banana: the kernel does not take this value");
+  expect(value.message).toBe("setting net.ipv4.ip_forward = banana: the kernel refuses this value");
   expect(readSysctl(here, "net.ipv4.ip_forward")).toBe("0");
 });
 

@@ -1,7 +1,7 @@
 /** What is broken can be mended: after every fault of the lab, both families have their way out again. */
 import { expect } from "bun:test";
 import { join } from "node:path";
-import { FAULTS } from "../../src/lab/faults.ts";
+import { FAULTS } from "../../src/lab/faults/all.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { run, testWith, type Ran } from "../support/witness.ts";

@@ -176,7 +176,7 @@ testWith(["root", "curl"])("break and mend: what a fault takes away comes back",
   }
   const mended = run(undefined, [WAYOUT, "lab", "mend", "--json"]);
   expect(JSON.parse(mended.stdout)).toEqual({ mended: ["forwarding-off", "veth-down"] });
-  // A neighbour entry that was failing while the cable was down fails once more before it is asked for anew.
+  // A neighbour entry that was failing while the link was down fails once more before it is asked for anew.
   await waitUntil(() => fetch() === 0);
   const unknown = run(undefined, [WAYOUT, "lab", "break", "forwarding"]);
   expect(unknown.exitCode).toBe(2);

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
-import { act, StoryRecord, type Chapter, type Step } from "../../src/lab/story.ts";
+import { act, StoryRecord, type Chapter, type StoryStep } from "../../src/lab/story.ts";
 import { connectPod, ensureBridge } from "../../src/network/network.ts";
 import { FaultPlan } from "../support/faulty-transport.ts";
 import { run, testWith, type Ran } from "../support/witness.ts";
@@ -80,7 +80,7 @@ testWith(["root"])("a kernel without veth: told by name", () => {
   );
 });
 
-const step = (ok: boolean): Step => ({
+const step = (ok: boolean): StoryStep => ({
   where: "here",
   command: "try",
   expected: "works",
@@ -99,8 +99,8 @@ async function told(...chapters: readonly Pick<Chapter<undefined>, "act" | "need
 }
 
 test("a chapter that others need and that failed ends the story, and says so", async () => {
-  const good = { act: (_: undefined, report: (step: Step) => void) => report(step(true)) };
-  const bad = { act: (_: undefined, report: (step: Step) => void) => report(step(false)) };
+  const good = { act: (_: undefined, report: (step: StoryStep) => void) => report(step(true)) };
+  const bad = { act: (_: undefined, report: (step: StoryStep) => void) => report(step(false)) };
   const broken = { act: () => Promise.reject(new Error("no route")) };
   expect(await told(good, good)).toMatchObject({ ok: true, numbers: [1, 2] });
   expect(await told({ ...good, needed: true }, good)).toMatchObject({ ok: true, numbers: [1, 2] });

@@ -2,8 +2,8 @@
 import { expect, test } from "bun:test";
 import { readMessages, writeMessage } from "../../src/linux/netlink/message.ts";
 import { Writer } from "../../src/linux/netlink/wire.ts";
-import { addElements, addSet, type SetSpec } from "../../src/linux/nftables/changes.ts";
-import type { Change } from "../../src/linux/nftables/change.ts";
+import { addElements, addSet, type SetSpec } from "../../src/linux/nftables/commands.ts";
+import type { RulesetChange } from "../../src/linux/nftables/transaction.ts";
 import * as rule from "../../src/linux/nftables/rule-builder.ts";
 import { lackTodo } from "../../src/nat/backends/nftables/refusal.ts";
 
@@ -29,7 +29,7 @@ function attributesOf(bytes: Uint8Array): Map<number, Uint8Array> {
   return found;
 }
 
-function sent(change: Change): Map<number, Uint8Array> {
+function sent(change: RulesetChange): Map<number, Uint8Array> {
   const writer = new Writer();
   writeMessage(writer, change, 1);
   const [message] = readMessages(writer.bytes.slice(0, writer.length));

@@ -3,6 +3,7 @@ import { expect } from "bun:test";
 import { IP_PROTOCOL } from "../../src/linux/ip-protocol.ts";
 import { ARPHRD, ETH_P } from "../../src/linux/link-layer.ts";
 import { BRIDGE_HOOK_PRIORITY, CT_STATE, HOOK_PRIORITY, NFPROTO } from "../../src/linux/netfilter.ts";
+import { KERNEL_FILE_SYSTEMS } from "../../src/linux/kernel-file-systems.ts";
 import { RT_TABLE, RTN } from "../../src/linux/route/constants.ts";
 import { evaluateC, testWithHeaders } from "../support/kernel-headers.ts";
 
@@ -28,6 +29,10 @@ function without(numbers: Numbers, ...names: readonly string[]): Numbers {
 testWithHeaders("route types and tables", () => {
   expectHeaders(["linux/rtnetlink.h"], "RTN_", RTN);
   expectHeaders(["linux/rtnetlink.h"], "RT_TABLE_", RT_TABLE);
+});
+
+testWithHeaders("file systems of the kernel's own", () => {
+  expectHeaders(["linux/magic.h"], "", KERNEL_FILE_SYSTEMS);
 });
 
 testWithHeaders("IP protocols", () => {

@@ -23,7 +23,7 @@ test("nothing to say of what is sound", () => {
 
 test("an address that the node does not have", () => {
   expect(adviceOn(snat("203.0.113.5", "203.0.113.7"), [], NODE)).toEqual([
-    "203.0.113.6 and 1 more is no address of this node: answers come back only when the network outside routes it here",
+    "203.0.113.6 and 1 more is no address of this node: answers come back only if the network outside routes it here",
   ]);
 });
 
@@ -37,7 +37,7 @@ test("a source that others decide about", () => {
   const others = [masqueradeIntent("cni/a", ["10.9.0.0/25"]), masqueradeIntent("cni/b", ["10.9.0.128/25"])];
   const [said, ...rest] = adviceOn(masqueradeIntent("policy", ["10.9.0.0/24"]), others, NODE);
   expect(rest).toEqual([]);
-  expect(said).toContain("as whom 10.9.0.0/24 leaves is not the policy's to say: cni/a, cni/b");
+  expect(said).toContain("the policy's entry for 10.9.0.0/24 has no effect: cni/a, cni/b");
   // Equal prefixes: the owner who sorts first.
   expect(
     adviceOn(masqueradeIntent("zzz", ["10.9.0.0/24"]), [masqueradeIntent("a", ["10.9.0.0/24"])], NODE),

@@ -50,7 +50,7 @@ test("a policy that is not in force yet is judged by its lines; one of an agent 
   const file = join(directory, "policy.yaml");
   writeFileSync(file, POLICY);
   const before = await wayoutJson<NatExplanation>(node, "nat", "explain", "10.99.1.2", SERVER.v4);
-  expect([before.wanted.decision, before.foreseen]).toEqual(["nobody", undefined]);
+  expect([before.wanted.decision, before.foreseen]).toEqual(["none", undefined]);
   const asked = ["nat", "explain", "10.99.1.2", SERVER.v4, "-f", file] as const;
   const kept = {
     decision: "kept",

@@ -278,3 +278,32 @@ testWith(["root", "iptables-nft", "iptables-legacy"])(
     ]);
   },
 );
+
+test("a chain that hangs below several base chains is listed below each, and once there", () => {
+  const namespace = freshNamespace();
+  nft(
+    namespace,
+    `table ip nat {
+       chain KUBE-SEP { meta l4proto tcp dnat to 10.244.1.5:8080
+       }
+       chain KUBE-SVC { jump KUBE-SEP
+       }
+       chain KUBE-SERVICES { ip daddr 10.96.0.10 jump KUBE-SVC
+         ip daddr 10.96.0.11 jump KUBE-SVC
+       }
+       chain PREROUTING { type nat hook prerouting priority -100
+         jump KUBE-SERVICES
+       }
+       chain OUTPUT { type nat hook output priority -100
+         jump KUBE-SERVICES
+       }
+     }`,
+  );
+  const { chains, unreached } = readNatListing(namespace);
+  const below = ["KUBE-SERVICES", "KUBE-SVC", "KUBE-SEP", "KUBE-SERVICES"];
+  expect(chains.map(({ chain, rules }) => [chain, rules.map((one) => one.chain)])).toEqual([
+    ["PREROUTING", ["PREROUTING", ...below]],
+    ["OUTPUT", ["OUTPUT", ...below]],
+  ]);
+  expect(unreached).toEqual([]);
+});

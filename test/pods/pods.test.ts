@@ -126,7 +126,7 @@ testWith(["root"])("a left-over name that is no namespace is no pod", () => {
   }
 });
 
-testWith(["root"])("the other end of a pod's cable, behind a bridge and without one", () => {
+testWith(["root"])("the other end of a pod's veth, behind a bridge and without one", () => {
   const { node, pod } = world();
   using here = NetworkNamespace.current();
   const behind = wiringOf(pod, "eth0", [here, node])!;

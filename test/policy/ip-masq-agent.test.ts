@@ -58,9 +58,7 @@ test("a list that is there and empty translates everything, and that is said lou
 test("unknown keys are passed over, and told", async () => {
   const policy = await read("nonMasqueradeCIDR: [10.0.0.0/8]\n");
   same(policy.intent.untranslated, [...RFC1918, ...LOCAL]);
-  expect(policy.warnings).toEqual([
-    'config: "nonMasqueradeCIDR" is no key that is known here, and is passed over',
-  ]);
+  expect(policy.warnings).toEqual(['config: "nonMasqueradeCIDR" is not a known key, and is ignored']);
 });
 
 describe("refused, so that what was there before stays", () => {

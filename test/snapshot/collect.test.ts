@@ -4,6 +4,7 @@ import { PLAN } from "../../src/lab/plan.ts";
 import { findPod } from "../../src/pods/find.ts";
 import { takeSnapshot } from "../../src/snapshot/collect.ts";
 import { healthyWorld } from "../doctor/world.ts";
+import { writeSysctl } from "../../src/kernel/sysctl.ts";
 import { ask, testWith } from "../support/witness.ts";
 
 testWith(["root"])("of many other pods only those are read that a check may ask for", () => {
@@ -38,4 +39,40 @@ testWith(["root", "ip"])("of a pod is read whether marks count where one of its 
   expect(settings()).toEqual(always);
   ask(undefined, ["ip", "-n", blue.namespace, "rule", "add", "fwmark", "7", "lookup", "main"]);
   expect(settings()).toEqual({ ...always, "net.ipv4.conf.all.src_valid_mark": "0" });
+});
+
+testWith(["root", "ip"])("a pod's settings are those that it has, whichever way they are read", () => {
+  const world = healthyWorld();
+  const { blue } = PLAN.pods;
+  const changed = { "net.ipv4.ip_default_ttl": "7", "net.ipv4.conf.all.rp_filter": "2" };
+  for (const [name, value] of Object.entries(changed)) writeSysctl(world.blue, name, value);
+  const [pod] = takeSnapshot({
+    node: world.node,
+    pods: [findPod(blue.namespace)],
+    destinations: [PLAN.internet.httpIpv4],
+  }).pods;
+  expect(pod!.state!.sysctls).toEqual(changed);
+});
+
+testWith(["root", "ip"])("of many pods the next hops are known as they are", () => {
+  const world = healthyWorld();
+  const { blue, green } = PLAN.pods;
+  const gateway = PLAN.node.gatewayIpv4;
+  const pin = (address: string, mac: string): void => {
+    ask(world.blue, ["ip", "neigh", "replace", address, "lladdr", mac, "nud", "permanent", "dev", "eth0"]);
+  };
+  pin(gateway, "02:00:00:00:00:77");
+  pin(green.ipv4, "02:00:00:00:00:78");
+  pin("10.0.0.77", "02:00:00:00:00:79");
+  const pods = Array.from({ length: 40 }, () => findPod(blue.namespace));
+  const snapshot = takeSnapshot({
+    node: world.node,
+    pods,
+    destinations: [PLAN.internet.httpIpv4, green.ipv4],
+  });
+  const known = snapshot.pods[0]!.state!.neighbours.filter((one) => one.state === "permanent");
+  expect(known.map(({ address, mac }) => `${address} ${mac}`).sort()).toEqual([
+    `${green.ipv4} 02:00:00:00:00:78`,
+    `${gateway} 02:00:00:00:00:77`,
+  ]);
 });

@@ -48,8 +48,8 @@ function load(name: string, type: number, code: Uint8Array): number {
   const { bytes, view } = attributes();
   view.setUint32(0, type, true);
   view.setUint32(4, code.length / 8, true);
-  view.setBigUint64(8, libc.addressOf(code), true);
-  view.setBigUint64(16, libc.addressOf(license), true);
+  view.setBigUint64(8, libc.pointerTo(code), true);
+  view.setBigUint64(16, libc.pointerTo(license), true);
   bytes.set(Buffer.from(name).subarray(0, 15), 48);
   if (type === BPF_PROG_TYPE_XDP) view.setUint32(68, BPF_XDP, true);
   return bpf(BPF_PROG_LOAD, bytes);

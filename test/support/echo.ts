@@ -21,10 +21,10 @@ while read line; do
   { echo "$line" >&3; } 2>/dev/null && read -t "$1" answer <&3 2>/dev/null && echo "$answer" || echo lost
 done`;
 
-/** @param patienceS so long an answer is waited for; a reset is known at once */
-export function connection(namespace: NetworkNamespace, address: string, patienceS = 2) {
+/** @param timeoutS so long an answer is waited for; a reset is known at once */
+export function connection(namespace: NetworkNamespace, address: string, timeoutS = 2) {
   const child = namespace.run(() =>
-    Bun.spawn(["bash", "-c", CLIENT, address, String(patienceS)], {
+    Bun.spawn(["bash", "-c", CLIENT, address, String(timeoutS)], {
       stdin: "pipe",
       stdout: "pipe",
       stderr: "ignore",

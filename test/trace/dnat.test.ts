@@ -396,7 +396,9 @@ testWith(["root", "nft"])("a port that is not published is told so", async () =>
   expect(() => world.trace({ destination: "203.0.113.1", listen: true, timeoutMs: 400 })).toThrow(
     expect.objectContaining({
       code: "nothing-flows",
-      said: expect.stringMatching(/203\.0\.113\.2:8081 tcp SYN at eth0, and no rule gave it to the pod/),
+      said: expect.stringMatching(
+        /203\.0\.113\.2:8081 tcp SYN at eth0, and no rule translated it to the pod/,
+      ),
     }),
   );
 });

@@ -1,6 +1,6 @@
 /** The way is broken in one place after the other; each time the right step is named, with the right reason. */
 import { afterEach, expect } from "bun:test";
-import type { Stop, TraceReport } from "../../src/trace/report.ts";
+import type { TraceStop, TraceReport } from "../../src/trace/report.ts";
 import type { TraceRequest } from "../../src/trace/trace.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { makeWorld, type World, type WorldOptions } from "./world.ts";
@@ -22,7 +22,7 @@ interface Fault {
   readonly code: string;
   /** Found in the sentence that tells the reason. */
   readonly reason: RegExp;
-  readonly rule?: Partial<NonNullable<Stop["rule"]>>;
+  readonly rule?: Partial<NonNullable<TraceStop["rule"]>>;
 }
 
 const FAULTS: readonly Fault[] = [
@@ -58,7 +58,7 @@ const FAULTS: readonly Fault[] = [
     step: 1,
     code: "pod-gateway-unresolved",
     reason:
-      /the question reaches br0, the node has the address, and keeps silent; table arp guard may drop it/,
+      /the question reaches br0, the node has the address and does not answer; table arp guard may drop it/,
   },
   {
     name: "the node ignores ARP",
@@ -68,7 +68,7 @@ const FAULTS: readonly Fault[] = [
     },
     step: 1,
     code: "pod-gateway-unresolved",
-    reason: /the node has the address, and keeps silent/,
+    reason: /the node has the address and does not answer/,
   },
   {
     name: "the node's input rules drop neighbour solicitations",
@@ -83,10 +83,10 @@ const FAULTS: readonly Fault[] = [
     },
     step: 1,
     code: "pod-gateway-unresolved",
-    reason: /the node drops the pod's question for its gateway fd20::1 .*NETFILTER_DROP/,
+    reason: /the node drops the pod's request for its gateway fd20::1 .*NETFILTER_DROP/,
   },
   {
-    name: "the host's end of the cable is down",
+    name: "the host's end of the veth is down",
     break: (w) => w.in("node", "ip", "link", "set", "veth-pod", "down"),
     step: 1,
     code: "pod-no-carrier",
@@ -202,7 +202,8 @@ const FAULTS: readonly Fault[] = [
     },
     step: 2,
     code: "pod-gateway-wrong-mac",
-    reason: /for its gateway 10\.20\.0\.1 to 02:00:00:00:00:99, and br0, whose address that is, has /,
+    reason:
+      /for its gateway 10\.20\.0\.1 to 02:00:00:00:00:99, but br0, which has that address, has the MAC address /,
   },
   {
     name: "the node knows a wrong link-layer address of the pod",
@@ -210,10 +211,10 @@ const FAULTS: readonly Fault[] = [
       w.in("node", "ip", "neigh", "replace", "10.20.0.2", "lladdr", "02:00:00:00:00:99", "dev", "br0"),
     step: 9,
     code: "node-neighbour-wrong-mac",
-    reason: /what is for 10\.20\.0\.2 to 02:00:00:00:00:99, and eth0 in the pod has /,
+    reason: /packets for 10\.20\.0\.2 to 02:00:00:00:00:99, but eth0 in the pod has the MAC address /,
   },
   {
-    name: "the cable is unplugged from the bridge",
+    name: "the veth is taken from the bridge",
     break: (w) => w.in("node", "ip", "link", "set", "veth-pod", "nomaster"),
     step: 9,
     code: "network-overlap",
@@ -410,7 +411,7 @@ const FAULTS: readonly Fault[] = [
       ),
     step: 7,
     code: "no-answer",
-    reason: /left the node by eth0 as 203\.0\.113\.2:\d+ → 198\.51\.100\.80:443 tcp SYN, and nobody answered/,
+    reason: /left the node by eth0 as 203\.0\.113\.2:\d+ → 198\.51\.100\.80:443 tcp SYN, and no answer came/,
   },
   {
     name: "the answer is dropped",
@@ -450,7 +451,7 @@ const FAULTS: readonly Fault[] = [
       }`),
     step: 8,
     code: "answer-unrecognized",
-    reason: /the answer came to 203\.0\.113\.2:\d+ and no tracked connection claims it/,
+    reason: /the answer came to 203\.0\.113\.2:\d+ and it belongs to no tracked connection/,
   },
   {
     name: "the pod drops the answer",

@@ -97,7 +97,7 @@ testWith(["root", "nft"])("UDP, ICMP, HTTP, IPv6, a refusal", async () => {
 });
 
 testWith(["root", "nft"])(
-  "a point-to-point cable without a bridge; the node itself; no rules at all",
+  "a point-to-point veth without a bridge; the node itself; no rules at all",
   async () => {
     world = await makeWorld({ wiring: "ptp", ipv6: true });
     for (const request of [{}, { protocol: "icmp" }]) {

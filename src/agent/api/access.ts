@@ -6,7 +6,7 @@
  *   made to lead here (DNS rebinding) still says its own name;
  * - the peer must be on loopback unless others were allowed: with route_localnet, or a forwarded port, a pod could
  *   reach the listener, but not with such an address;
- * - all but /healthz need the token;
+ * - all but /healthz need the token, or the page's cookie from the page itself;
  * - what changes or probes something must come from a page of this very address, or from no page at all.
  */
 import { isLoopbackAddress } from "../../address/special-purpose.ts";
@@ -25,6 +25,7 @@ export interface Caller {
   readonly origin?: string;
   readonly fetchSite?: string;
   readonly authorization?: string;
+  readonly cookie?: string;
 }
 
 export interface AccessRules {
@@ -34,6 +35,8 @@ export interface AccessRules {
   readonly hosts: ReadonlySet<string>;
   /** Whether peers beyond loopback may ask. */
   readonly remotePeers: boolean;
+  /** Whether a cookie is one that the page was given; absent where no page is served. */
+  readonly isPage?: (cookie: string) => boolean;
 }
 
 export interface Refusal {
@@ -46,21 +49,29 @@ export interface Refusal {
 export function refusal(caller: Caller, access: Access, rules: AccessRules): Refusal | undefined {
   if (caller.over === "socket") return undefined;
   if (!isOurHost(caller.host, rules)) {
-    return refuse(421, "wrong-host", "this agent is not asked under that name; --host allows another one");
+    return refuse(421, "wrong-host", "this agent does not answer to that Host name; --host NAME allows it");
   }
   if (!rules.remotePeers && !isLoopbackPeer(caller.peer)) {
     return refuse(
       403,
       "remote-peer",
-      "this agent is only asked from its own machine; --remote allows others",
+      "this agent answers peers on its own machine only; --remote allows others",
     );
   }
   if (access === "open") return undefined;
   if (access === "act" && !isOwnPage(caller)) {
-    return refuse(403, "cross-origin", "what changes or probes something is not done for pages of others");
+    return refuse(
+      403,
+      "cross-origin",
+      "requests that change or probe something are refused when another web page sends them",
+    );
   }
-  if (hasToken(caller, rules)) return undefined;
-  return refuse(401, "no-token", "say 'Authorization: Bearer TOKEN'; the token is in the agent's token file");
+  if (hasToken(caller, rules) || hasCookie(caller, rules)) return undefined;
+  return refuse(
+    401,
+    "no-token",
+    "the request needs the header 'Authorization: Bearer TOKEN'; the token is in the agent's token file",
+  );
 }
 
 function refuse(status: Refusal["status"], code: string, said: string): Refusal {
@@ -82,7 +93,7 @@ function isLoopbackPeer(peer: string | undefined): boolean {
 }
 
 /** Programs send neither field; browsers send at least one, and no page can forge them. */
-function isOwnPage({ host, origin, fetchSite }: Caller): boolean {
+export function isOwnPage({ host, origin, fetchSite }: Caller): boolean {
   if (fetchSite !== undefined && fetchSite !== "same-origin") return false;
   if (origin === undefined) return true;
   try {
@@ -90,6 +101,11 @@ function isOwnPage({ host, origin, fetchSite }: Caller): boolean {
   } catch {
     return false;
   }
+}
+
+/** Browsers send a cookie along with what pages of other ports ask as well: it counts for our own page alone. */
+function hasCookie(caller: Caller, { isPage }: AccessRules): boolean {
+  return caller.cookie !== undefined && isPage?.(caller.cookie) === true && isOwnPage(caller);
 }
 
 function hasToken({ authorization }: Caller, { token }: AccessRules): boolean {

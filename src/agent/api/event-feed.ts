@@ -1,4 +1,5 @@
 /** Server-sent events: what happens, as it happens, to any number of listeners that may come back where they left off. */
+import { culpritText } from "../culprit.ts";
 import type { Journal, JournalEvent, StoredEvent } from "../journal/journal.ts";
 
 const KEEP_ALIVE_MS = 15_000;
@@ -85,8 +86,21 @@ export class EventFeed {
   }
 }
 
+/**
+ * An event as the API writes it. `id` stands in the data as well: a browser names an event without one by the last that had
+ * one. `who` is the culprit in words.
+ */
+export function eventAsJson({ at, ...event }: JournalEvent, id?: number): object {
+  return {
+    ...(id === undefined ? {} : { id }),
+    at: new Date(at).toISOString(),
+    ...event,
+    ...(event.by === undefined ? {} : { who: culpritText(event.by) }),
+  };
+}
+
 /** JSON has no line breaks, so that one line of data is enough. */
-function message({ kind, ...event }: JournalEvent, id: number | undefined): string {
+function message(event: JournalEvent, id: number | undefined): string {
   const name = id === undefined ? "" : `id: ${id}\n`;
-  return `${name}event: ${kind}\ndata: ${JSON.stringify({ ...event, at: new Date(event.at).toISOString() })}\n\n`;
+  return `${name}event: ${event.kind}\ndata: ${JSON.stringify(eventAsJson(event, id))}\n\n`;
 }

@@ -1,6 +1,6 @@
 /** The API as an OpenAPI document, made from the table of routes. */
 import { VERSION } from "../../version.ts";
-import { ROUTES, type Route } from "./routes.ts";
+import { LAB_ROUTES, ROUTES, type ApiRoute } from "./routes.ts";
 
 const ERROR = {
   type: "object",
@@ -20,14 +20,15 @@ const ERROR = {
 
 export function openApiDocument(): unknown {
   const paths: Record<string, Record<string, unknown>> = {};
-  for (const route of ROUTES) (paths[route.path] ??= {})[route.method.toLowerCase()] = operationOf(route);
+  for (const route of [...ROUTES, ...LAB_ROUTES])
+    (paths[route.path] ??= {})[route.method.toLowerCase()] = operationOf(route);
   return {
     openapi: "3.1.0",
     info: {
       title: "wayout agent",
       version: VERSION,
       description:
-        "Over the socket under /run/wayout/agent (0600) no proof is needed. Over HTTP (--listen) everything but /healthz needs the token; the Host must be a name of loopback or one given with --host, the peer on loopback unless --remote was given, and what changes or probes something is not done for pages of others.",
+        "Over the socket under /run/wayout/agent (0600) no token is needed. Over HTTP (--listen) everything but /healthz needs the token; the Host must be a name of loopback or one given with --host, the peer on loopback unless --remote was given, and requests that change or probe something are refused when another web page sends them.",
     },
     components: {
       securitySchemes: { token: { type: "http", scheme: "bearer" } },
@@ -37,7 +38,7 @@ export function openApiDocument(): unknown {
   };
 }
 
-function operationOf({ about, access, parameters, returns }: Route) {
+function operationOf({ about, access, parameters, returns }: ApiRoute) {
   return {
     summary: about,
     ...(access === "open" ? {} : { security: [{ token: [] }] }),

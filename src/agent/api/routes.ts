@@ -2,6 +2,7 @@
  * Every question that the agent answers, as data: the server, the OpenAPI document and the tests derive from this table.
  */
 import * as v from "valibot";
+import { PAINTER } from "../picture/name.ts";
 import type { Access } from "./access.ts";
 import type { Answer } from "./answer.ts";
 import type { AgentView } from "./view.ts";
@@ -22,7 +23,7 @@ export interface Parameter {
   readonly required?: true;
 }
 
-export interface Route {
+export interface ApiRoute {
   readonly method: "GET" | "POST";
   /** `/v1/pods/{pod}` */
   readonly path: string;
@@ -68,14 +69,14 @@ const FLOW_FILTERS = {
   pod: "flows of this pod",
   state: "ESTABLISHED, SYN_SENT, …; unreplied, replied or assured",
   proto: "tcp, udp, icmp, …",
-  src: "who began it: an address or a CIDR",
-  dst: "whom it was addressed to",
+  src: "the source: an address or a CIDR",
+  dst: "the destination: an address or a CIDR",
   dport: "destination port, or a range",
-  "reply-dst": "the outgoing address, behind SNAT",
+  "reply-dst": "the outgoing address after SNAT",
   sort: "timeout, age, bytes, packets, source, destination, outside, protocol or state",
 } as const;
 
-export const ROUTES: readonly Route[] = [
+export const ROUTES: readonly ApiRoute[] = [
   {
     method: "GET",
     path: "/healthz",
@@ -89,9 +90,9 @@ export const ROUTES: readonly Route[] = [
     method: "GET",
     path: "/readyz",
     access: "read",
-    about: "whether everything is as it shall be",
+    about: "whether everything is as configured",
     parameters: [],
-    returns: "`ready`, and what is not as it shall be; status 503 when something is not",
+    returns: "`ready`, and what is not as configured; status 503 when something is not",
     answer: async ({ view }) => {
       const troubles = view.troubles();
       return {
@@ -114,16 +115,43 @@ export const ROUTES: readonly Route[] = [
     method: "GET",
     path: "/v1/node",
     access: "read",
-    about: "what the agent keeps true, and how it is doing",
+    about: "what the agent keeps in place, and its state",
     parameters: [],
-    returns: "version, since when it runs, what it wants, its troubles, its last repairs",
+    returns: "version, start time, what is configured, current problems, last repairs",
     answer: async ({ view }) => ({ kind: "json", value: view.node() }),
+  },
+  {
+    method: "GET",
+    path: "/v1/picture",
+    access: "read",
+    about: "the node as one picture: pods, bridges, uplinks, and where whose packets end; sends no packet",
+    parameters: [then],
+    returns: "what the page draws",
+    answer: async ({ view, parameters: { at } }) => view.ask([PAINTER, "--json", ...view.wordsFor(at)]),
+  },
+  {
+    method: "GET",
+    path: "/v1/figures",
+    access: "read",
+    about: "how full the connection table was over the last hour",
+    parameters: [],
+    returns: "entries and limit, every ten seconds",
+    answer: async ({ view }) => ({ kind: "json", value: view.figures() }),
+  },
+  {
+    method: "POST",
+    path: "/v1/page/code",
+    access: "act",
+    about: "a code that lets one browser in, once, within a minute",
+    parameters: [],
+    returns: "`url`: the page's address with the code, which never reaches a server in it",
+    answer: async ({ view }) => ({ kind: "json", value: { url: view.pageUrl() } }),
   },
   {
     method: "GET",
     path: "/v1/pods",
     access: "read",
-    about: "who lives here, and whether their way out stands",
+    about: "the pods of this node, and whether their way out works",
     parameters: [],
     returns: "as `wayout list --json`",
     answer: async ({ view }) => view.ask(["list", "--json"]),
@@ -141,7 +169,8 @@ export const ROUTES: readonly Route[] = [
     method: "GET",
     path: "/v1/explain",
     access: "read",
-    about: "before anything is sent: is it translated, as whom, by which owner and which line of the policy",
+    about:
+      "without sending anything: is a packet translated, to which address, by which owner and which line of the policy",
     parameters: [
       { ...query("src", "a pod, or an address", word), required: true },
       { ...query("dst", "an address", word), required: true },
@@ -185,7 +214,7 @@ export const ROUTES: readonly Route[] = [
     path: "/v1/pods/{pod}/doctor",
     access: "read",
     about: "the checklist of one pod; sends no packet",
-    parameters: [pod, query("to", "whom the pod wants to reach: HOST, HOST:PORT or [V6]:PORT", word), then],
+    parameters: [pod, query("to", "the destination: HOST, HOST:PORT or [V6]:PORT", word), then],
     returns: "as `wayout doctor POD --no-probe --json`",
     answer: async ({ view, parameters: { pod: name = "", to, at } }) =>
       view.ask([
@@ -215,10 +244,10 @@ export const ROUTES: readonly Route[] = [
     method: "GET",
     path: "/v1/flows",
     access: "read",
-    about: "tracked connections, each as the translation that it is",
+    about: "tracked connections, each shown as a translation",
     parameters: [
       ...Object.entries(FLOW_FILTERS).map(([name, about]) => query(name, about, word)),
-      query("limit", "at most so many; 100 unless said, 2000 at most", count),
+      query("limit", "at most this many; default 100, highest 2000", count),
     ],
     returns: "as `wayout conntrack list --json`",
     answer: async ({ view, parameters: { limit = "100", ...filters } }) =>
@@ -246,11 +275,11 @@ export const ROUTES: readonly Route[] = [
     access: "read",
     about: "what changed, when, and by whom",
     parameters: [
-      query("since", "from when on", moment),
-      query("until", "up to when", moment),
-      query("pod", "only what concerns this pod", word),
+      query("since", "since this time", moment),
+      query("until", "until this time", moment),
+      query("pod", "only events of this pod", word),
       query("after", "only events with a larger id", count),
-      query("limit", "the newest so many; 1000 unless said", count),
+      query("limit", "the newest ones, this many; default 1000", count),
     ],
     returns: "events in the order of time",
     answer: async ({ view, parameters }) => ({ kind: "json", value: view.history(parameters) }),
@@ -268,9 +297,60 @@ export const ROUTES: readonly Route[] = [
     method: "GET",
     path: "/v1/events",
     access: "read",
-    about: "what happens, as it happens; with Last-Event-ID what was missed comes first",
+    about: "events as they happen; with Last-Event-ID the missed ones come first",
     parameters: [query("after", "as Last-Event-ID, for programs that cannot set it", count)],
-    returns: "server-sent events; `reset` says that what is known must be read anew",
+    returns: "server-sent events; after `reset` a client must read everything again",
     answer: async ({ view, parameters: { after } }) => view.events(after),
+  },
+];
+
+/** Only where the agent keeps a lab. */
+export const LAB_ROUTES: readonly ApiRoute[] = [
+  {
+    method: "GET",
+    path: "/v1/lab",
+    access: "read",
+    about: "over a lab only: whether it stands, and which faults are in place",
+    parameters: [],
+    returns: "as `wayout lab status --json`",
+    answer: async ({ view }) => view.ask(["lab", "status", "--json"]),
+  },
+  {
+    method: "GET",
+    path: "/v1/lab/faults",
+    access: "read",
+    about: "over a lab only: faults to practise on",
+    parameters: [],
+    returns: "as `wayout lab break --list --json`",
+    answer: async ({ view }) => view.ask(["lab", "break", "--list", "--json"]),
+  },
+  {
+    method: "POST",
+    path: "/v1/lab/break",
+    access: "act",
+    about: "over a lab only: makes a fault",
+    parameters: [query("fault", "which; a surprise when it is not said", word)],
+    returns: "as `wayout lab break FAULT --json`",
+    answer: async ({ view, parameters: { fault } }) =>
+      view.ask(["lab", "break", ...(fault === undefined ? [] : [fault]), "--json"]),
+  },
+  {
+    method: "POST",
+    path: "/v1/lab/mend",
+    access: "act",
+    about: "over a lab only: takes faults back",
+    parameters: [query("fault", "which; all when it is not said", word)],
+    returns: "as `wayout lab mend --json`",
+    answer: async ({ view, parameters: { fault } }) =>
+      view.ask(["lab", "mend", ...(fault === undefined ? [] : [fault]), "--json"]),
+  },
+  {
+    method: "POST",
+    path: "/v1/lab/story",
+    access: "act",
+    about: "over a lab only: plays the story in a world of its own, and proves each step",
+    parameters: [],
+    returns: "as `wayout lab --json`",
+    answer: async ({ view }) => view.ask(["lab", "--json"]),
   },
 ];

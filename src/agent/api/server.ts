@@ -1,11 +1,12 @@
 /** The agent's doors: a socket of root's, and HTTP where it was asked for. */
 import { rmSync } from "node:fs";
 import * as v from "valibot";
-import { messageOf, WayoutError } from "../../error.ts";
+import { codeOf, messageOf, WayoutError } from "../../error.ts";
+import type { PageDoor } from "../page/door.ts";
 import { refusal, type AccessRules, type Caller } from "./access.ts";
 import { TooBusy } from "./ask-self.ts";
 import type { Answer } from "./answer.ts";
-import { ROUTES, type Route } from "./routes.ts";
+import { LAB_ROUTES, ROUTES, type ApiRoute } from "./routes.ts";
 import type { AgentView } from "./view.ts";
 
 const MOST_BODY_BYTES = 64 * 1024;
@@ -26,6 +27,8 @@ export interface ServerOptions {
   readonly socket: string;
   /** Where HTTP listens; nowhere when absent. */
   readonly listen?: { readonly hostname: string; readonly port: number };
+  /** Serves the page, and lets people in; none is served when absent. */
+  readonly page?: PageDoor;
 }
 
 /** Headers of every answer: it is nobody's to frame, to guess at, or to keep. */
@@ -43,11 +46,13 @@ type Server = ReturnType<typeof Bun.serve>;
 export class ApiServer {
   readonly #servers: readonly Server[];
   readonly #limits = new RateLimits();
+  readonly #routes: readonly ApiRoute[];
   #open = 0;
 
   /** @throws WayoutError `port-in-use`, `no-socket` */
   constructor(private readonly options: ServerOptions) {
     const { socket, listen } = options;
+    this.#routes = options.view.lab ? [...ROUTES, ...LAB_ROUTES] : ROUTES;
     rmSync(socket, { force: true });
     const over = (kind: Caller["over"]) => (request: Request, server: Server) =>
       this.#answer(request, server, kind);
@@ -97,7 +102,14 @@ export class ApiServer {
   async #routed(request: Request, server: Server, caller: Caller): Promise<Response> {
     if (request.url.length > MOST_URL) return problem(414, "too-long", "the address is too long");
     const url = new URL(request.url);
-    const matches = ROUTES.flatMap((route) => {
+    const page = caller.over === "http" ? this.options.page : undefined;
+    if (page?.owns(url.pathname) === true) {
+      const refused = refusal(caller, "open", this.options.rules);
+      return refused === undefined
+        ? page.answer(request, url.pathname, caller)
+        : problem(refused.status, refused.code, refused.said);
+    }
+    const matches = this.#routes.flatMap((route) => {
       const found = matchPath(route.path, url.pathname);
       return found === undefined ? [] : [{ route, found }];
     });
@@ -107,8 +119,8 @@ export class ApiServer {
     if (refused !== undefined) return problem(refused.status, refused.code, refused.said);
     if (match === undefined) {
       return matches.length > 0
-        ? problem(405, "wrong-method", `${url.pathname} is asked with ${matches[0]!.route.method}`)
-        : problem(404, "no-route", "there is nothing under this address");
+        ? problem(405, "wrong-method", `${url.pathname} takes the method ${matches[0]!.route.method}`)
+        : problem(404, "no-route", "there is no such path");
     }
     const after = request.headers.get("last-event-id");
     if (match.route.path === "/v1/events" && after !== null && !url.searchParams.has("after"))
@@ -129,6 +141,7 @@ function callerOf(request: Request, over: Caller["over"], peer: string | undefin
     origin: header("origin"),
     fetchSite: header("sec-fetch-site"),
     authorization: header("authorization"),
+    cookie: header("cookie"),
   };
   return {
     over,
@@ -161,14 +174,18 @@ function matchPath(pattern: string, path: string): Record<string, string> | unde
 
 /** What may be asked, and nothing else. */
 function checked(
-  route: Route,
+  route: ApiRoute,
   found: Record<string, string>,
   search: URLSearchParams,
 ): Record<string, string> | Response {
   const parameters: Record<string, string> = {};
   for (const name of search.keys()) {
     if (!route.parameters.some((one) => one.in === "query" && one.name === name)) {
-      return problem(400, "unknown-parameter", `${route.path} knows no ${JSON.stringify(name.slice(0, 40))}`);
+      return problem(
+        400,
+        "unknown-parameter",
+        `${route.path} has no parameter ${JSON.stringify(name.slice(0, 40))}`,
+      );
     }
   }
   for (const { name, in: place, schema, required } of route.parameters) {
@@ -192,7 +209,7 @@ function responseOf(answer: Answer): Response {
 
 function failed(error: unknown): Response {
   if (error instanceof TooBusy)
-    return problem(503, "too-busy", "too many questions wait already; ask again later");
+    return problem(503, "too-busy", "too many requests are waiting; try again later");
   if (error instanceof WayoutError) {
     const status = { usage: 400, machine: 503, broken: 500 }[error.kind];
     return problem(error.code === "before-the-journal" ? 404 : status, error.code, error.message, error.todo);
@@ -226,13 +243,13 @@ class RateLimits {
 }
 
 function notOpened(listen: ServerOptions["listen"], error: unknown): WayoutError {
-  const inUse = (error as NodeJS.ErrnoException).code === "EADDRINUSE";
+  const inUse = codeOf(error) === "EADDRINUSE";
   return new WayoutError({
     code: inUse ? "port-in-use" : "no-socket",
     kind: "machine",
     doing: `opening the agent's ${listen === undefined ? "socket" : `port ${listen.hostname}:${listen.port}`}`,
     said: messageOf(error),
-    ...(inUse ? { todo: "Give another one: --listen 127.0.0.1:PORT." } : {}),
+    ...(inUse ? { todo: "Choose another one: --listen 127.0.0.1:PORT." } : {}),
     cause: error,
   });
 }

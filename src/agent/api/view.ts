@@ -5,7 +5,7 @@ import { VERSION } from "../../version.ts";
 import type { Desired } from "../desired.ts";
 import type { Repair } from "../reconcile/step.ts";
 import type { SelfAsker } from "./ask-self.ts";
-import type { EventFeed } from "./event-feed.ts";
+import { eventAsJson, type EventFeed } from "./event-feed.ts";
 import type { Answer } from "./answer.ts";
 
 /** What is not as it shall be, and could not be mended. */
@@ -29,6 +29,20 @@ export interface MetricsText {
   readonly type: string;
 }
 
+/** What an agent that serves a page, or keeps a lab, has besides. */
+export interface ViewMore {
+  /** How full the connection table was, the oldest first. */
+  readonly figures?: () => readonly unknown[];
+  /** The page's address with a code for one browser; undefined where no page is served. */
+  readonly pageUrl?: () => string | undefined;
+  /** Whether the node is a lab's: then it may be broken on purpose. */
+  readonly lab?: boolean;
+  /** Where a packet that is to be traced goes to, unless somebody says otherwise. */
+  readonly destination?: string;
+}
+
+const DESTINATION = "1.1.1.1:443";
+
 export class AgentView {
   constructor(
     private readonly agent: AgentState,
@@ -36,7 +50,29 @@ export class AgentView {
     private readonly feed: EventFeed,
     private readonly journal: Journal | undefined,
     readonly metrics: () => Promise<MetricsText>,
+    private readonly more: ViewMore = {},
   ) {}
+
+  get lab(): boolean {
+    return this.more.lab === true;
+  }
+
+  figures(): readonly unknown[] {
+    return this.more.figures?.() ?? [];
+  }
+
+  /** @throws WayoutError `no-page` */
+  pageUrl(): string {
+    const url = this.more.pageUrl?.();
+    if (url !== undefined) return url;
+    throw new WayoutError({
+      code: "no-page",
+      kind: "usage",
+      doing: "opening the agent's page",
+      said: "this agent answers over its socket only",
+      todo: "Start it with --listen 127.0.0.1:7070.",
+    });
+  }
 
   troubles(): readonly Trouble[] {
     return this.agent.troubles();
@@ -51,6 +87,8 @@ export class AgentView {
     return {
       wayout: VERSION,
       since: since.toISOString(),
+      lab: this.lab,
+      destination: this.more.destination ?? DESTINATION,
       desired: desired(),
       troubles: troubles(),
       lastRepairs: lastRepairs(),
@@ -82,7 +120,7 @@ export class AgentView {
         ...(after === undefined ? {} : { after: Number(after) }),
         ...(pod === undefined ? {} : { pod }),
       })
-      .map(({ at, ...event }) => ({ at: new Date(at).toISOString(), ...event }));
+      .map(({ id, ...event }) => eventAsJson(event, id));
   }
 
   /** What makes the doctor judge the node as it was. */
@@ -102,7 +140,7 @@ export class AgentView {
         code: "too-many-listeners",
         kind: "machine",
         doing: "opening a stream of events",
-        said: "too many listen already",
+        said: "too many clients listen already",
       });
     }
     return { kind: "stream", stream, type: "text/event-stream" };
@@ -114,7 +152,7 @@ export class AgentView {
       code: "no-journal",
       kind: "machine",
       doing: "reading the journal",
-      said: "this agent keeps none",
+      said: "this agent keeps no journal",
       todo: "Start it with --journal FILE.",
     });
   }

@@ -99,6 +99,9 @@ CREATE TABLE part (name BLOB PRIMARY KEY, held INTEGER NOT NULL, body BLOB NOT N
 CREATE INDEX part_held ON part (held);
 `;
 
+/** How things were when an agent last looked: what the next one compares with. Came later; older versions pass it by. */
+const LAST = `CREATE TABLE IF NOT EXISTS last (what TEXT PRIMARY KEY, at INTEGER NOT NULL, value TEXT NOT NULL)`;
+
 export class Journal implements Disposable {
   readonly #database: Database;
   #trouble = "";
@@ -180,6 +183,28 @@ export class Journal implements Disposable {
     if (this.bytes() > MOST_BYTES) this.#write(() => this.#forgetOldest());
   }
 
+  /** Remembers how something is now, for the next agent. */
+  noteLast(what: "verdicts" | "network", at: number, value: unknown): void {
+    this.#write(() => {
+      this.#database
+        .query("INSERT OR REPLACE INTO last (what, at, value) VALUES (?, ?, ?)")
+        .run(what, at, JSON.stringify(value));
+    });
+  }
+
+  /** What an agent, this one or one before it, noted last; undefined when none did, or it cannot be read. */
+  last(what: "verdicts" | "network"): { readonly at: number; readonly value: unknown } | undefined {
+    try {
+      const row = this.#database.query("SELECT at, value FROM last WHERE what = ?").get(what) as {
+        at: number;
+        value: string;
+      } | null;
+      return row === null ? undefined : { at: row.at, value: JSON.parse(row.value) as unknown };
+    } catch {
+      return undefined;
+    }
+  }
+
   /** Events in the order of time. */
   events(query: EventQuery = {}): StoredEvent[] {
     const conditions: string[] = [];
@@ -231,7 +256,7 @@ export class Journal implements Disposable {
         kind: "broken",
         doing: `reading how the node was at ${new Date(row.at).toISOString()}`,
         said: messageOf(error),
-        todo: "Ask for another time: each snapshot stands for itself.",
+        todo: "Ask for another time: each snapshot is stored by itself.",
         cause: error,
       });
     }
@@ -366,6 +391,7 @@ function open(path: string, to: "read" | "write" = "write"): Database | { readon
       database.close();
       return otherVersion(version);
     }
+    database.run(LAST);
     const { quick_check: said } = database.query("PRAGMA quick_check(1)").get() as { quick_check: string };
     if (said === "ok") return database;
     database.close();

@@ -3,26 +3,29 @@ import { messageOf } from "../../error.ts";
 import type { AgentListener } from "../agent.ts";
 import type { Answered } from "../api/ask-self.ts";
 import { culpritText } from "../culprit.ts";
-import type { Historian } from "../historian.ts";
-import type { Journal } from "../journal/journal.ts";
+import { whileDown, type Historian } from "../historian.ts";
+import type { Journal, JournalEvent } from "../journal/journal.ts";
 import type { AgentLog } from "../log.ts";
 import type { NodeEvent } from "../node-events.ts";
-import type { Look } from "./look.ts";
+import type { Look, LookVerdict } from "./look.ts";
 import { LOOKER } from "./name.ts";
 import { wayOutEvent } from "./way-out-event.ts";
 
 export interface LookTimes {
   /** A change is let come to its end. */
   readonly settleMs: number;
-  /** From one look's beginning to the next at least so long. */
-  readonly leastMs: number;
+  /** For long, a snapshot is kept for the journal so often; a few more (KEPT_AT_ONCE) soon after each other. */
+  readonly keepMs: number;
+  /** Looks may take a share of the time (REST); what was not used is saved up to so much. */
+  readonly savedMs: number;
   /** What announces nothing (sysctls, full tables, failing neighbours) is found by a look after this. */
   readonly idleMs: number;
 }
 
-const TIMES: LookTimes = { settleMs: 300, leastMs: 10_000, idleMs: 300_000 };
-/** Between two looks so many times as long as the last one took. */
+const TIMES: LookTimes = { settleMs: 150, keepMs: 10_000, savedMs: 5_000, idleMs: 300_000 };
+/** For long, looks take one part in so many of the time: a change is seen at once, a storm of them now and then. */
 const REST = 20;
+const KEPT_AT_ONCE = 5;
 
 export interface LooksOptions {
   /** Runs this program with these words, in the node's namespace. */
@@ -38,17 +41,26 @@ export class Looks implements AgentListener {
   readonly #stop = new AbortController();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #due = Number.POSITIVE_INFINITY;
-  #notBefore = 0;
+  #budget: { readonly left: number; readonly at: number };
+  /** When the snapshots that were kept would all have been due. */
+  #keptUpTo = Number.NEGATIVE_INFINITY;
   #looking = false;
   /** What was heard since the last look began. */
   #heard = new Set<NodeEvent["kind"]>();
-  #before: { readonly at: number; readonly look: Look } | undefined;
+  #before:
+    | { readonly at: number; readonly verdicts: readonly LookVerdict[]; readonly byOther: boolean }
+    | undefined;
+  /** A snapshot that is not in the journal yet. */
+  #unkept: { readonly at: number; readonly snapshot: Look["snapshot"] } | undefined;
+  #keeping: ReturnType<typeof setTimeout> | undefined;
   #trouble = "";
 
   constructor(
     private readonly options: LooksOptions,
     private readonly times = TIMES,
   ) {
+    this.#budget = { left: times.savedMs, at: performance.now() };
+    this.#before = lastOf(options.journal);
     this.#lookIn(0);
   }
 
@@ -59,18 +71,31 @@ export class Looks implements AgentListener {
 
   stop(): void {
     clearTimeout(this.#timer);
+    this.#keep();
     this.#stop.abort();
   }
 
   /** Sooner when a look is due before; while one is taken, the next waits for it. */
   #lookIn(delayMs: number): void {
     const now = performance.now();
-    const due = Math.max(now + delayMs, this.#notBefore);
+    const due = Math.max(now + delayMs, this.#affordable());
     if (due >= this.#due || this.#stop.signal.aborted) return;
     this.#due = due;
     if (this.#looking) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.#look(), due - now);
+  }
+
+  /** When there is time for another look. */
+  #affordable(): number {
+    const { left, at } = this.#budget;
+    return left > 0 ? at : at - left * REST;
+  }
+
+  #pay(tookMs: number): void {
+    const now = performance.now();
+    const { left, at } = this.#budget;
+    this.#budget = { left: Math.min(this.times.savedMs, left + (now - at) / REST) - tookMs, at: now };
   }
 
   async #look(): Promise<void> {
@@ -88,8 +113,7 @@ export class Looks implements AgentListener {
       if (!this.#stop.signal.aborted) this.#tell(messageOf(error));
     }
     this.#looking = false;
-    const took = performance.now() - began;
-    this.#notBefore = began + Math.max(this.times.leastMs, took + REST * took);
+    this.#pay(performance.now() - began);
     const asked = this.#due;
     this.#due = Number.POSITIVE_INFINITY;
     this.#lookIn(asked === Number.POSITIVE_INFINITY ? this.times.idleMs : 0);
@@ -102,16 +126,36 @@ export class Looks implements AgentListener {
   }
 
   #seen(at: number, look: Look, kinds: ReadonlySet<NodeEvent["kind"]>): void {
-    const { journal, historian, log, looked } = this.options;
-    journal?.keepCut(at, look.snapshot);
+    const { journal, historian, looked } = this.options;
+    this.#unkept = { at, snapshot: look.snapshot };
+    const wait = Math.max(0, this.#keptUpTo - KEPT_AT_ONCE * this.times.keepMs - performance.now());
+    if (wait === 0) this.#keep();
+    else this.#keeping ??= setTimeout(() => this.#keep(), wait);
     const before = this.#before;
-    this.#before = { at, look };
+    this.#before = { at, verdicts: look.verdicts, byOther: false };
+    journal?.noteLast("verdicts", at, look.verdicts);
     looked(look, at);
-    if (before === undefined) return;
+    if (before === undefined) return this.#tellFirst(at, look.verdicts);
     const change = historian.lastChange;
-    const by = change !== undefined && change.at >= before.at ? { by: change.by } : {};
-    const event = wayOutEvent(at, before.look.verdicts, look.verdicts, { kinds, ...by });
-    if (event === undefined) return;
+    const by = !before.byOther && change !== undefined && change.at >= before.at ? { by: change.by } : {};
+    const changed = wayOutEvent(at, before.verdicts, look.verdicts, { kinds, ...by });
+    if (changed === undefined) return;
+    this.#record(before.byOther ? { ...changed, text: `${whileDown(before.at)}: ${changed.text}` } : changed);
+  }
+
+  /** Nobody knows since when; that it is so is told all the same. */
+  #tellFirst(at: number, verdicts: readonly LookVerdict[]): void {
+    const well = verdicts.map((one) => ({
+      ...one,
+      healthy: true,
+      findings: one.findings.filter(({ stopsTraffic }) => !stopsTraffic),
+    }));
+    const event = wayOutEvent(at, well, verdicts, { kinds: new Set() });
+    if (event !== undefined) this.#record({ ...event, text: `when the agent began: ${event.text}` });
+  }
+
+  #record(event: JournalEvent): void {
+    const { historian, log } = this.options;
     historian.record(event);
     const broken = event.effects?.find(({ became }) => became === "broken");
     log.write(broken === undefined ? "info" : "warn", "way-out", {
@@ -122,6 +166,15 @@ export class Looks implements AgentListener {
     });
   }
 
+  #keep(): void {
+    clearTimeout(this.#keeping);
+    this.#keeping = undefined;
+    if (this.#unkept === undefined) return;
+    this.options.journal?.keepCut(this.#unkept.at, this.#unkept.snapshot);
+    this.#unkept = undefined;
+    this.#keptUpTo = Math.max(this.#keptUpTo, performance.now()) + this.times.keepMs;
+  }
+
   /** Told when it changes, not at every look. */
   #tell(trouble: string): void {
     if (trouble === this.#trouble) return;
@@ -130,4 +183,11 @@ export class Looks implements AgentListener {
       this.options.log.write("info", "look", { message: "looking at the node works again" });
     else this.options.log.write("error", "look", { message: `looking at the node failed: ${trouble}` });
   }
+}
+
+/** What an agent before this one saw last. */
+function lastOf(journal: Journal | undefined) {
+  const last = journal?.last("verdicts");
+  if (last === undefined || !Array.isArray(last.value)) return undefined;
+  return { at: last.at, verdicts: last.value as readonly LookVerdict[], byOther: true };
 }

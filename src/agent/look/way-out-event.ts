@@ -38,15 +38,20 @@ export function wayOutEvent(
 /** Where something else changed as well, who changed the rules is only the likeliest. */
 function blamed({ kinds, by }: Heard): Culprit | undefined {
   if (by === undefined) return undefined;
-  const alone = !kinds.has("network") && !kinds.has("setting") && !kinds.has("lost");
+  const alone =
+    !kinds.has("network") &&
+    !kinds.has("setting") &&
+    !kinds.has("sysctl") &&
+    !kinds.has("legacy") &&
+    !kinds.has("lost");
   return alone || by.certainty === "unknown" ? by : { ...by, certainty: "guessed" };
 }
 
 function causeText(kinds: Heard["kinds"]): string {
   const known = [
-    ...(kinds.has("rules") ? ["rules"] : []),
+    ...(kinds.has("rules") || kinds.has("legacy") ? ["rules"] : []),
     ...(kinds.has("network") ? ["links, addresses or routes"] : []),
-    ...(kinds.has("setting") ? ["a network setting"] : []),
+    ...(kinds.has("setting") || kinds.has("sysctl") ? ["a network setting"] : []),
   ];
   if (kinds.has("lost") || known.length === 0) return "";
   return `, after a change of ${known.join(" and ")}`;

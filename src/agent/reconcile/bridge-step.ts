@@ -86,7 +86,7 @@ function goneBridge(bridge: string): WayoutError {
     code: "bridge-gone",
     kind: "broken",
     doing: `keeping the bridge ${bridge}`,
-    said: "it is gone, and it was there before the first attach: who made it knows how it was",
+    said: "it is gone, and wayout did not make it: the program that made it knows its settings",
     todo: `Make it again; its address and its ports are then put back. Or detach its pods: wayout list names them.`,
   });
 }

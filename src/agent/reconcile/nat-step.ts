@@ -2,7 +2,8 @@
 import { openNat } from "../../nat/open.ts";
 import { applyAndSettle } from "../../nat/settle-flows.ts";
 import { driftText, type NatBackend } from "../../nat/backend.ts";
-import type { NatBackendName } from "../../nat/backends/backends.ts";
+import { BACKENDS, type NatBackendName } from "../../nat/backends/backends.ts";
+import { NAT_PRIORITY } from "../../nat/backends/nftables/names.ts";
 import type { NftablesTwin } from "../../nat/backends/nftables/twin.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import type { Desired } from "../desired.ts";
@@ -27,8 +28,15 @@ export class NatStep implements ReconcileStep, Disposable {
         found: driftText(drift),
       })),
     );
-    const { twin } = this;
-    twin?.hold(nat.filter(({ backend }) => backend === twin.backend).map(({ intent }) => intent));
+    // Whichever backend has them: a flush takes the tables of iptables-nft as well, and the hooks of nf_nat with them.
+    const translating = nat.filter(({ backend }) => BACKENDS[backend].translates);
+    this.twin?.hold(
+      translating.map(({ intent }) => intent),
+      Math.max(
+        NAT_PRIORITY,
+        ...translating.map(({ backend }) => BACKENDS[backend].postrouting ?? NAT_PRIORITY),
+      ),
+    );
     return repairs;
   }
 

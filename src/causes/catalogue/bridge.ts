@@ -41,7 +41,8 @@ export const BRIDGE = {
     severity: "error",
     stopsTraffic: true,
     dependsOn: ["bridge-down"],
-    about: "Nobody answers when pods ask for their gateway; the route back to them is gone with the address.",
+    about:
+      "Pods ask for their gateway's MAC address and get no answer. The route back to them is gone with the address.",
   },
   "bridge-other-subnet": {
     step: "bridge",
@@ -58,7 +59,7 @@ export const BRIDGE = {
     severity: "error",
     stopsTraffic: true,
     dependsOn: ["host-link-down", "bridge-down"],
-    about: "The spanning tree protocol (or somebody by hand) has the port in another state than forwarding.",
+    about: "The spanning tree protocol, or a command, has the port in another state than forwarding.",
   },
   "bridge-port-isolated": {
     step: "bridge",
@@ -79,12 +80,12 @@ export const BRIDGE = {
   },
   "macvlan-own-host": {
     step: "bridge",
-    title: "a macvlan or ipvlan pod cannot reach the host that it sits on",
+    title: "a macvlan or ipvlan pod cannot reach its own host",
     severity: "error",
     stopsTraffic: true,
     dependsOn: NO_POD_LINK,
     about:
-      "What such an interface sends goes out by the parent's wire; the kernel does not give it to the parent itself. Only a macvlan of the host on the same parent sees it.",
+      "What such an interface sends leaves by the parent interface; the kernel does not deliver it to the parent itself. Only a macvlan of the host on the same parent sees it.",
   },
   "hairpin-off": {
     step: "bridge",
@@ -118,6 +119,6 @@ export const BRIDGE = {
     severity: "error",
     stopsTraffic: true,
     dependsOn: NO_POD_LINK,
-    about: "Answers are sent to a MAC address that the pod does not have (any more).",
+    about: "Answers are sent to a MAC address that the pod does not have, or no longer has.",
   },
 } as const satisfies Readonly<Record<string, CatalogueEntry>>;

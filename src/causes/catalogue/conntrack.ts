@@ -43,7 +43,7 @@ export const CONNTRACK = {
     stopsTraffic: true,
     dependsOn: ["flow-address-lost"],
     about:
-      "What the rules say now does not reach a flow that is tracked already: it stays untranslated, or goes on to a backend that is gone. UDP is where it happens, since its flows live as long as somebody sends.",
+      "What the rules say now does not reach a flow that is tracked already: it stays untranslated, or goes on to a backend that is gone. It happens with UDP: its flows live for as long as packets are sent.",
   },
   "conntrack-stale-translation": {
     step: "conntrack",
@@ -68,7 +68,7 @@ export const CONNTRACK = {
     severity: "warning",
     stopsTraffic: false,
     dependsOn: ["conntrack-full"],
-    about: "Entries could not be made, or assured connections had to go early.",
+    about: "Entries could not be made, or existing connections were removed early to make room (early_drop).",
   },
   "ports-exhausted": {
     step: "conntrack",

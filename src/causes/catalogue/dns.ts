@@ -4,7 +4,7 @@ import type { CatalogueEntry } from "../steps.ts";
 export const DNS = {
   "resolver-loopback": {
     step: "dns",
-    title: "the pod's resolver points to its own loopback, where nobody listens",
+    title: "the pod's resolver is an address of its own loopback, where no program listens",
     severity: "error",
     stopsTraffic: true,
     dependsOn: [],
@@ -29,11 +29,11 @@ export const DNS = {
   },
   "ipv6-preferred": {
     step: "dns",
-    title: "the pod prefers IPv6, and its IPv6 goes nowhere",
+    title: "the pod prefers IPv6, and its IPv6 packets do not get out",
     severity: "warning",
     stopsTraffic: false,
     dependsOn: [],
     about:
-      "Programs try the IPv6 address first and wait. Give the pod a way, or take its IPv6 default route.",
+      "Programs try the IPv6 address first and wait until it fails. Give the pod a working IPv6 way out, or delete its IPv6 default route.",
   },
 } as const satisfies Readonly<Record<string, CatalogueEntry>>;

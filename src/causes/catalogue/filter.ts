@@ -9,7 +9,7 @@ export const FILTER = {
     stopsTraffic: true,
     dependsOn: [],
     about:
-      "In nf_tables `accept` ends only its own base chain, a drop anywhere is final: an accept of ours cannot help against another table's drop. iptables-legacy is one more such set of tables.",
+      "In nf_tables `accept` ends only its own base chain, a drop anywhere is final: an accept in one table does not undo a drop in another. iptables-legacy is one more such set of tables.",
   },
   "filter-policy-drops": {
     step: "filter",
@@ -35,7 +35,16 @@ export const FILTER = {
     stopsTraffic: true,
     dependsOn: [],
     about:
-      "kube-proxy rejects what is sent to a Service (its cluster address, an external one, a load balancer's) behind which nobody is ready. Its rule is right: the Service is what needs mending.",
+      "kube-proxy rejects what is sent to a Service (its cluster address, an external one, a load balancer's) that has no ready endpoint. Its rule is right: the Service is what must be repaired.",
+  },
+  "private-destination-outside": {
+    step: "filter",
+    title: "a private address leaves by the default route: no rule and no route of this node knows it",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "Told when no answer comes. Mostly a Service's cluster address on a node whose kube-proxy does not run or whose rules were flushed, or a network (a VPN, another node's pods) to which the route is missing.",
   },
   "filter-queue": {
     step: "filter",
@@ -54,6 +63,24 @@ export const FILTER = {
     dependsOn: [],
     about:
       "A limit, a random choice, the time of day, a BPF program, or an expression this version does not know.",
+  },
+  "filter-by-content": {
+    step: "filter",
+    title: "a rule drops packets by what they carry, or by their size",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "A match on the payload (`string`, `u32`, a BPF program, raw bytes), on the length of a packet or on what a connection has carried. The first packet of a connection passes, and says nothing about the later ones: a connection opens and then hangs.",
+  },
+  "filter-by-time": {
+    step: "filter",
+    title: "a rule drops packets at certain times",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "A match on the time of day, the day of the week or a date, set against the time at which the node was looked at. The kernel's times are UTC.",
   },
   "invalid-dropped": {
     step: "filter",
@@ -84,7 +111,7 @@ export const FILTER = {
   },
   "kernel-drops": {
     step: "filter",
-    title: "the kernel drops the packet, and says why",
+    title: "the kernel drops the packet and gives a reason",
     severity: "error",
     stopsTraffic: true,
     dependsOn: [],

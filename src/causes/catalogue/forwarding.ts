@@ -18,7 +18,7 @@ export const FORWARDING = {
     stopsTraffic: true,
     dependsOn: ["forwarding-off"],
     about:
-      "The kernel asks the interface on which a packet arrives. Writing ip_forward sets all of them; somebody set this one back.",
+      "The kernel asks the interface on which a packet arrives. Writing ip_forward sets all of them; this one was set back afterwards.",
   },
   "forwarding-not-persistent": {
     step: "forwarding",

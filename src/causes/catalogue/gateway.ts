@@ -5,7 +5,7 @@ import { NO_POD_LINK, NO_VETH } from "./hides.ts";
 export const GATEWAY = {
   "pod-gateway-unowned": {
     step: "gateway",
-    title: "nobody owns the pod's gateway address",
+    title: "no interface has the pod's gateway address",
     severity: "error",
     stopsTraffic: true,
     dependsOn: [

@@ -7,6 +7,7 @@ export const NO_VETH = [...NO_POD_LINK, "host-link-down", "bridge-down"] as cons
 /** The node has no right way back to the pod. */
 export const NO_WAY_BACK = [
   "rule-captures",
+  "source-is-local",
   ...NO_VETH,
   "bridge-address-missing",
   "bridge-other-subnet",

@@ -36,7 +36,7 @@ export const HOUSEKEEPING = {
   },
   "no-answer": {
     step: "filter",
-    title: "the packet left the node, and nobody answered",
+    title: "the packet left the node, and no answer came",
     severity: "error",
     stopsTraffic: true,
     dependsOn: [],

@@ -8,12 +8,12 @@ export const MTU = {
     title: "the pod's MTU is larger than the path's",
     severity: "warning",
     stopsTraffic: false,
-    dependsOn: ["rule-captures", ...NO_POD_LINK, "mtu-black-hole"],
+    dependsOn: ["rule-captures", "route-captures", ...NO_POD_LINK, "mtu-black-hole"],
     about: "Large packets need “fragmentation needed” messages to come back to the pod.",
   },
   "mtu-black-hole": {
     step: "mtu",
-    title: "small packets pass and large ones are lost, and nobody tells the pod",
+    title: "small packets pass and large ones are lost, and no message tells the pod",
     severity: "error",
     stopsTraffic: true,
     dependsOn: NO_POD_LINK,
@@ -25,7 +25,8 @@ export const MTU = {
     title: "packets with wrong checksums arrive while the doctor looks",
     severity: "warning",
     stopsTraffic: false,
-    dependsOn: ["rule-captures"],
-    about: "Checksum offload on veth or vxlan that nobody completes.",
+    dependsOn: ["rule-captures", "route-captures"],
+    about:
+      "The checksum was left to the hardware (checksum offload), and a veth or vxlan link has none that completes it.",
   },
 } as const satisfies Readonly<Record<string, CatalogueEntry>>;

@@ -10,6 +10,7 @@ export const NAT = {
     dependsOn: [
       "flow-untracked",
       "rule-captures",
+      "route-captures",
       "conntrack-missing",
       "destination-overlap",
       "nat-unreachable",
@@ -19,14 +20,14 @@ export const NAT = {
       "nat-flushed",
     ],
     about:
-      "The packet leaves with a private source address, to which nobody outside has a way back. Rules that were flushed by a firewall's reload are the usual reason.",
+      "The packet leaves with a private source address, to which no router outside has a route. Rules that were flushed by a firewall's reload are the usual reason.",
   },
   "nat-unreachable": {
     step: "nat",
     title: "the rule that should translate is in a chain that no packet reaches",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["flow-untracked", "rule-captures"],
+    dependsOn: ["flow-untracked", "rule-captures", "route-captures"],
     about: "The chain has no hook and nothing jumps to it, the hook is another one, or its table is dormant.",
   },
   "nat-mismatch": {
@@ -34,7 +35,13 @@ export const NAT = {
     title: "the rule that should translate misses the packet by one condition",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["flow-untracked", "rule-captures", "destination-overlap", "nat-unreachable"],
+    dependsOn: [
+      "flow-untracked",
+      "rule-captures",
+      "route-captures",
+      "destination-overlap",
+      "nat-unreachable",
+    ],
     about: "An interface was renamed, an address or a network changed, and the rule still names the old one.",
   },
   "nat-excluded": {
@@ -42,7 +49,7 @@ export const NAT = {
     title: "an earlier rule excludes the packet from translation",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["flow-untracked", "rule-captures"],
+    dependsOn: ["flow-untracked", "rule-captures", "route-captures"],
     about:
       "An accept or return before the translating rule, or a list of destinations that keep the pod's address.",
   },
@@ -51,7 +58,7 @@ export const NAT = {
     title: "the rule that translated the pod's source was there, and is gone",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["flow-untracked", "rule-captures"],
+    dependsOn: ["flow-untracked", "rule-captures", "route-captures"],
     about:
       "Our own record, or the CNI result cache, says that it was installed. A firewall's reload or `nft flush ruleset` took it away with its own. `wayout doctor --fix` puts ours back as it was.",
   },
@@ -60,7 +67,7 @@ export const NAT = {
     title: "a BPF program translates, but not on the interface that the packet leaves by",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["rule-captures"],
+    dependsOn: ["rule-captures", "route-captures"],
     about:
       "Cilium masquerades on the devices it was told of, or found when it started. An uplink that came later, or a route that changed, leads past its program.",
   },
@@ -78,16 +85,16 @@ export const NAT = {
     title: "the source is translated to an address that the node does not have",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["flow-untracked", "rule-captures"],
+    dependsOn: ["flow-untracked", "rule-captures", "route-captures"],
     about:
-      "Answers go to that address, and nobody answers for it. A floating or egress address that moved away.",
+      "Answers go to that address, and the node does not take them. For example a floating or egress address that moved to another node.",
   },
   "nat-no-address": {
     step: "nat",
     title: "masquerade finds no address on the out-interface",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["rule-captures", "uplink-down"],
+    dependsOn: ["rule-captures", "route-captures", "uplink-down"],
     about: "MASQUERADE takes the interface's own address; without one the kernel drops the packet.",
   },
   "nat-unexpected-address": {
@@ -95,7 +102,7 @@ export const NAT = {
     title: "masquerade uses another address than the route names",
     severity: "warning",
     stopsTraffic: false,
-    dependsOn: ["rule-captures"],
+    dependsOn: ["rule-captures", "route-captures"],
     about: "MASQUERADE takes the first address of the out-interface and ignores the route's `src`.",
   },
   "nat-double": {

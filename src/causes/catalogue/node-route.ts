@@ -1,6 +1,6 @@
 /** What can be wrong with: the node's route. */
 import type { CatalogueEntry } from "../steps.ts";
-import { NO_POD_ADDRESS, NO_WAY_BACK } from "./hides.ts";
+import { NO_POD_ADDRESS, NO_POD_LINK, NO_WAY_BACK } from "./hides.ts";
 
 export const NODE_ROUTE = {
   "node-no-route": {
@@ -39,26 +39,53 @@ export const NODE_ROUTE = {
     about:
       "A VPN's table, a rule by source or mark, or what an uninstalled product left behind, captures what pods send. Without the rule the packet would get through.",
   },
+  "route-captures": {
+    step: "node-route",
+    title: "a route sends the packet to where it gets no further, and another one would carry it",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["rule-captures", "destination-overlap"],
+    about:
+      "A second uplink's default route with the better metric, or what a VPN left behind for a single destination, stands before the route that works.",
+  },
+  "node-route-inward": {
+    step: "node-route",
+    title: "the node's route leads back to the link that the pod's packets came by",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["rule-captures", "node-no-route"],
+    about:
+      "The node gives what pods send to a pod of the same network, which then has to route and to translate it.",
+  },
+  "link-noarp": {
+    step: "node-route",
+    title: "ARP is off on a link that needs it",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_LINK,
+    about:
+      "With NOARP (`ip link set LINK arp off`) the kernel asks for no MAC address and answers nobody who asks: frames for the next hop are addressed to the link itself.",
+  },
   "uplink-down": {
     step: "node-route",
     title: "the node's out-interface is down",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["destination-overlap"],
+    dependsOn: ["destination-overlap", "route-captures"],
     about: "The interface that the route chose carries nothing.",
   },
   "uplink-gateway-unresolved": {
     step: "node-route",
-    title: "the node's own gateway does not answer",
+    title: "the next hop of the node's route does not answer",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["uplink-enslaved", "uplink-down"],
+    dependsOn: ["uplink-enslaved", "uplink-down", "route-captures", "destination-overlap"],
     about:
       "The neighbour entry of the next hop is FAILED: the layer below, the provider, or a wrong gateway.",
   },
   "ends-on-node": {
     step: "node-route",
-    title: "the packet ends on the node instead of where it was sent, and nobody waits for it there",
+    title: "the packet is delivered to the node instead of its destination, and no program listens there",
     severity: "error",
     stopsTraffic: true,
     dependsOn: [],
@@ -72,11 +99,11 @@ export const NODE_ROUTE = {
     stopsTraffic: true,
     dependsOn: [],
     about:
-      "DNAT to 127.0.0.1 in PREROUTING: the kernel drops what comes in for a loopback address (a martian) unless route_localnet is 1 on the interface. That setting opens all that listens on the node's loopback to whoever is behind the interface.",
+      "DNAT to 127.0.0.1 in PREROUTING: the kernel drops what comes in for a loopback address (a martian) unless route_localnet is 1 on the interface. That setting opens all that listens on the node's loopback to every host behind the interface.",
   },
   "ends-in-pod": {
     step: "pod-route",
-    title: "the packet ends in the pod itself, and nobody waits for it there",
+    title: "the packet is delivered to the pod itself, and no program listens there",
     severity: "error",
     stopsTraffic: true,
     dependsOn: NO_POD_ADDRESS,
@@ -103,7 +130,7 @@ export const NODE_ROUTE = {
   },
   "source-unanswered": {
     step: "node-route",
-    title: "the uplink's neighbours ask for the source address, and nobody answers",
+    title: "the uplink's neighbours ask for the source address, and the node does not answer",
     severity: "error",
     stopsTraffic: true,
     dependsOn: [],
@@ -157,7 +184,7 @@ export const NODE_ROUTE = {
   },
   "uplink-gateway-pinned": {
     step: "node-route",
-    title: "the node's own gateway has a fixed MAC address, and nobody answers",
+    title: "the node's own gateway has a fixed MAC address, and no answer comes",
     severity: "error",
     stopsTraffic: true,
     dependsOn: ["uplink-down"],
@@ -175,7 +202,7 @@ export const NODE_ROUTE = {
   },
   "other-links-address": {
     step: "node-route",
-    title: "packets leave with the address of another link of the node, and nobody answers",
+    title: "packets leave with the address of another link of the node, and no answer comes",
     severity: "error",
     stopsTraffic: true,
     dependsOn: [],
@@ -189,7 +216,7 @@ export const NODE_ROUTE = {
     stopsTraffic: true,
     dependsOn: [],
     about:
-      "Each node's pods have a part of one range, and each node routes the others' parts to them. What has no such route leaves by the default route, behind which nobody knows pods.",
+      "Each node's pods have a part of one range, and each node routes the others' parts to them. What has no such route leaves by the default route, and the routers there have no route to pods.",
   },
   "network-overlap": {
     step: "node-route",
@@ -207,6 +234,6 @@ export const NODE_ROUTE = {
     stopsTraffic: true,
     dependsOn: [],
     about:
-      "A bridge of the node has a range that somebody outside uses, too: what is meant for them ends on the bridge. Docker's and Compose's networks take ranges that offices and VPNs use.",
+      "A bridge of the node has a range that hosts outside use, too: packets for those hosts go to the bridge. Docker's and Compose's networks take ranges that offices and VPNs use.",
   },
 } as const satisfies Readonly<Record<string, CatalogueEntry>>;

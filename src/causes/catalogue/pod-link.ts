@@ -9,7 +9,7 @@ export const POD_LINK = {
     stopsTraffic: true,
     dependsOn: [],
     about:
-      "The name is still there, the namespace behind it is not, or we may not enter it. A sandbox that was recreated, or a mount that got lost, leaves such names.",
+      "The name is still there, but the namespace is gone or may not be entered. A sandbox that was recreated, or a mount that got lost, leaves such names.",
   },
   "pod-interface-missing": {
     step: "pod-link",
@@ -27,7 +27,7 @@ export const POD_LINK = {
     stopsTraffic: true,
     dependsOn: ["pod-interface-missing"],
     about:
-      "Somebody set it down. The kernel then also removed every route that used it, so setting it up again is not enough: the default route must come back, too.",
+      "A program or a command set it down. The kernel then also removed every route that used it: setting the interface up is not enough, the default route must be added again.",
   },
   "pod-no-carrier": {
     step: "pod-link",

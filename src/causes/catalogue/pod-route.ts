@@ -5,7 +5,7 @@ import { NO_POD_ADDRESS } from "./hides.ts";
 export const POD_ROUTE = {
   "pod-rule-captures": {
     step: "pod-route",
-    title: "a policy rule in the pod sends what it sends into a table that leads nowhere",
+    title: "a policy rule in the pod selects a routing table that leads nowhere",
     severity: "error",
     stopsTraffic: true,
     dependsOn: NO_POD_ADDRESS,

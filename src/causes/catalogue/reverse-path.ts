@@ -3,6 +3,15 @@ import type { CatalogueEntry } from "../steps.ts";
 import { NO_WAY_BACK } from "./hides.ts";
 
 export const REVERSE_PATH = {
+  "source-is-local": {
+    step: "reverse-path",
+    title: "the packet's source is an address of whoever shall take it",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["rule-captures"],
+    about:
+      "Nothing may come in with an address that the kernel has itself: a link of the node was given a pod's address, or a table calls it local.",
+  },
   "reverse-path-filter": {
     step: "reverse-path",
     title: "the reverse path filter drops the packet",

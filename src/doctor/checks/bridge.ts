@@ -9,6 +9,7 @@ import {
   type Check,
   type CheckContext,
   type Found,
+  ruleEvidence,
 } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { decisionPlace, decisionText, linkText, textOfRule } from "../wording.ts";
@@ -49,7 +50,7 @@ function missing(context: CheckContext): Finding[] {
   return [
     finding("host-link-missing", {
       text: `the other end of ${podLink.name} in ${context.pod.name} is not on this node`,
-      owner: "whoever moved it",
+      owner: "the program that moved it",
       evidence: [
         {
           source: `link ${podLink.name}`,
@@ -71,7 +72,7 @@ function down(context: CheckContext): Finding[] {
     found.push(
       finding("host-link-down", {
         text: `${host.name}, the node's end of ${context.pod.name}'s veth, is down`,
-        owner: "whoever set it down (NetworkManager, networkd)",
+        owner: "the program that set it down (often NetworkManager or networkd)",
         evidence: [{ source: "links of the node", value: linkText(host) }],
         consequence: "nothing comes out of the pod",
         fix: [context.linkUp("node", host.name)],
@@ -104,7 +105,7 @@ function ports(context: CheckContext): Finding[] {
   const blocked = context.stops("port-blocked").map((stop) =>
     finding("bridge-port-blocked", {
       text: `port ${stop.link.name} of ${stop.bridge.name} is ${stop.state}, not forwarding`,
-      owner: "the spanning tree protocol, or whoever set it",
+      owner: "the spanning tree protocol, or the program that set the state",
       evidence: [
         { source: `bridge link: ${stop.link.name}`, value: `state ${stop.state}` },
         {
@@ -150,7 +151,7 @@ function locked(context: CheckContext): Finding[] {
   return [
     finding("bridge-port-locked", {
       text: `port ${hostLink.name} of ${master.name} is locked, and ${context.pod.name}'s MAC address ${podLink.mac} is not authorized there`,
-      owner: "whoever locked the port (802.1X, an anti-spoofing agent)",
+      owner: "the program that locked the port (802.1X, an anti-spoofing agent)",
       evidence: [
         {
           source: `bridge -d link: ${hostLink.name}`,
@@ -160,8 +161,11 @@ function locked(context: CheckContext): Finding[] {
       ],
       consequence: "the bridge drops all frames of the pod",
       advice: [
-        `have ${podLink.mac} authorized at ${hostLink.name} (bridge fdb, or the 802.1X agent) if it is what the pod was given`,
-        ...said("or open the port to everybody: ", command`bridge link set dev ${hostLink.name} locked off`),
+        `if ${podLink.mac} is the address that the pod was given, authorize it at ${hostLink.name} (bridge fdb, or the 802.1X agent)`,
+        ...said(
+          "or open the port to every sender: ",
+          command`bridge link set dev ${hostLink.name} locked off`,
+        ),
       ],
     }),
   ];
@@ -235,7 +239,7 @@ function frames(context: CheckContext): Finding[] {
       return finding("bridge-filter-drops", {
         text: `${ownerOfDecision(by)} drops ${context.pod.name}'s frames: “${decisionText(by)}” in ${decisionPlace(by)}`,
         owner: ownerOfDecision(by),
-        evidence: [{ source: decisionPlace(by), value: decisionText(by) }],
+        evidence: ruleEvidence(by),
         consequence: "the frames do not get through the bridge",
         ...(by.rule === undefined
           ? { advice: [`accept the pod's frames in ${decisionPlace(by)}`] }

@@ -1,12 +1,12 @@
 /** A policy rule sends what the pod sends another way than the node's own packets. */
 import { command } from "../../text/command.ts";
-import { finding, type CheckContext } from "../check.ts";
+import { familyFlag, finding, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import { Fib, routeText, type RouteResult } from "../predict/fib.ts";
 import { PROTOCOL_NUMBER } from "../predict/packet.ts";
 import { predictPath } from "../predict/predict.ts";
-import { ruleText } from "../predict/rule-selector.ts";
-import { tableText } from "../../linux/route/constants.ts";
+import { policyRuleText } from "../predict/rule-selector.ts";
+import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
 import type { Stop } from "../predict/path.ts";
 import { forAddress } from "../vouched.ts";
@@ -15,29 +15,28 @@ import { decisionPlace, decisionText } from "../wording.ts";
 import { stopText } from "../stop-text.ts";
 import { withChanges } from "../remedy/change.ts";
 import type { Snapshot } from "../../snapshot/snapshot.ts";
-import type { Rule } from "../../linux/route/rule.ts";
+import { KERNEL_RULES, type PolicyRule } from "../../linux/route/rule.ts";
 import { ownerOfPolicyRule, productOfPolicyRule } from "../../rules/owner.ts";
 
 interface Captured {
-  readonly rule: Rule;
+  readonly rule: PolicyRule;
+  /** The same, and others that lead to the same table: without the first the packet meets the next. */
+  readonly rules: readonly PolicyRule[];
   /** Where the rule leads the packet. */
   readonly way: RouteResult;
   /** Where it would go without the rule. */
   readonly own: RouteResult;
 }
 
-/** The rules that every kernel begins with are nobody's to delete. */
-const KERNEL_RULES: ReadonlySet<number> = new Set([0, 32766, 32767]);
-
 /** `ip rule del …` for exactly this rule; empty for the kernel's own. */
 export function deletePolicyRule(
   context: CheckContext,
-  rule: Rule,
+  rule: PolicyRule,
   place: RepairPlace = "node",
 ): (Fix | undefined)[] {
   if (KERNEL_RULES.has(rule.priority) || (place === "node" && isInUse(context, rule))) return [];
   const flag = rule.family === 6 ? ["-6"] : [];
-  const selector = ruleText(rule)
+  const selector = policyRuleText(rule)
     .replace(/^\d+: /, "")
     .split(" ");
   const line = command`ip ${flag} rule del priority ${rule.priority} ${selector}`;
@@ -45,59 +44,51 @@ export function deletePolicyRule(
 }
 
 /** Whether the product that makes such rules is here: it would make this one again, and rely on it. */
-function isInUse({ node }: CheckContext, rule: Rule): boolean {
+function isInUse({ node }: CheckContext, rule: PolicyRule): boolean {
   const product = productOfPolicyRule(rule);
   return (
     product !== undefined && node.view.state.links.some((link) => product.link?.test(link.name) === true)
   );
 }
 
-function ownWay(context: CheckContext, rule: Rule): string[] {
+function ownWay(context: CheckContext, rule: PolicyRule): string[] {
   const product = productOfPolicyRule(rule);
   return product !== undefined && isInUse(context, rule)
     ? [`${product.product} is here and makes the rule again: except the pods (or the destination) there`]
     : [];
 }
 
-/** The same of a rule in the pod itself: of a second network, a VPN's sidecar, a network policy agent. */
-export function capturedInPod(context: CheckContext): Finding[] {
-  const { inside, path, target, pod } = context;
-  const [stop] = path.stops;
-  if (inside === undefined || stop === undefined || stop.direction === "back") return [];
-  // connect() asks twice: without a source, and with the one that it chose.
-  const asked = [{}, path.sent === undefined ? {} : { source: path.sent.source }].map(
-    (from) =>
-      inside.view.fib.predict({
-        destination: target.address,
-        protocol: PROTOCOL_NUMBER[target.protocol],
-        uid: target.sender?.uid ?? 0,
-        ...from,
-      }).rule,
-  );
-  const rule = asked.find((one) => one !== undefined && isToBlameInPod(context, one));
-  if (rule === undefined) return [];
-  return [
-    finding("pod-rule-captures", {
-      text: `rule “${ruleText(rule)}” in ${pod.name} sends what is for ${target.address} by table ${tableText(rule.table)}, where it gets no further: ${stopText(stop)}`,
-      owner: ownerOfPolicyRule(rule) ?? "whoever made the rule in the pod (a second network, a VPN)",
-      evidence: [
-        { source: `ip rule in ${pod.name}`, value: ruleText(rule) },
-        { source: "behind it", value: stopText(stop) },
-      ],
-      consequence: "without the rule the pod's packets would get through",
-      fix: deletePolicyRule(context, rule, "pod"),
-      confidence: "likely",
-    }),
-  ];
+/** Takes the rules away; what a product that is here would make again, the pod is excepted from. */
+function pastRules(context: CheckContext, rules: readonly PolicyRule[]): readonly (Fix | undefined)[] {
+  const [first] = rules;
+  const source = context.path.routed?.source;
+  if (first === undefined || source === undefined || !rules.some((rule) => isInUse(context, rule))) {
+    return rules.flatMap((rule) => deletePolicyRule(context, rule));
+  }
+  const priority = first.priority - 1;
+  if (priority < 1) return [];
+  const family = source.includes(":") ? 6 : 4;
+  const rule: PolicyRule = {
+    family,
+    priority,
+    action: "table",
+    table: RT_TABLE.main,
+    protocol: "boot",
+    flags: [],
+    source: `${source}/${family === 6 ? 128 : 32}`,
+  };
+  const line = command`ip ${familyFlag(source)} rule add priority ${priority} from ${source} lookup main`;
+  return forAddress(context, source, () => [
+    context.fix("node", line, undefined, { kind: "add-policy-rule", place: "node", rule }),
+  ]);
 }
 
-/** Without it the packet gets through. A rule that refuses by itself is told as that. */
-function isToBlameInPod({ snapshot, pod, target }: CheckContext, rule: Rule): boolean {
-  if (rule.action !== "table" || KERNEL_RULES.has(rule.priority)) return false;
-  const changed = withChanges(snapshot, pod, [{ kind: "delete-policy-rule", place: "pod", rule }]);
-  if (changed === undefined) return false;
-  const { path } = predictPath(changed.snapshot, changed.pod, target);
-  return path.end !== "unknown" && path.stops.length === 0;
+/** So many rules in a row are looked at that lead to one table. */
+export const MOST_RULES = 8;
+
+export function rulesText(rules: readonly PolicyRule[]): string {
+  const texts = rules.map((rule) => `“${policyRuleText(rule)}”`);
+  return texts.length === 1 ? `rule ${texts[0]}` : `rules ${texts.join(" and ")}`;
 }
 
 function ofAnotherRule(stop: Stop): boolean {
@@ -115,20 +106,22 @@ export function capturedInVain(context: CheckContext): Finding[] {
   // Where another rule has the answers refused, that rule is told.
   const captured = stop === undefined || ofAnotherRule(stop) ? undefined : capture(context);
   if (stop === undefined || captured === undefined) return [];
-  const { rule } = captured;
-  const changed = withChanges(context.snapshot, context.pod, [
-    { kind: "delete-policy-rule", place: "node", rule },
-  ]);
+  const { rule, rules } = captured;
+  const changed = withChanges(
+    context.snapshot,
+    context.pod,
+    rules.map((one) => ({ kind: "delete-policy-rule", place: "node", rule: one })),
+  );
   const { path } = predictPath(changed!.snapshot, changed!.pod, context.target);
   // What stands in the way either way is no fault of the rule's.
   if (path.end === "unknown" || path.stops.length > 0) return [];
   return [
     finding("rule-captures", {
-      text: `rule “${ruleText(rule)}” sends what ${context.pod.name} sends ${wayText(context, captured.way)}, where it gets no further: ${stopText(stop)}`,
-      owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+      text: `${rulesText(rules)} ${rules.length === 1 ? "sends" : "send"} what ${context.pod.name} sends ${wayText(context, captured.way)}, where they stop: ${stopText(stop)}`,
+      owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
       evidence: [...evidenceOf(context, captured), { source: "behind it", value: stopText(stop) }],
       consequence: "without the rule the pod's packets would get through",
-      fix: deletePolicyRule(context, rule),
+      fix: pastRules(context, rules),
       advice: ownWay(context, rule),
       confidence: "likely",
     }),
@@ -143,11 +136,11 @@ export function answersRefused(
   if (rule?.action !== "table" || KERNEL_RULES.has(rule.priority)) return undefined;
   const text = route === undefined ? error : routeText(route, context.node.view.state.links);
   return finding("rule-captures", {
-    text: `rule “${ruleText(rule)}” sends the answers to ${context.pod.name} to “${text}”, where they end`,
-    owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+    text: `rule “${policyRuleText(rule)}” sends the answers to ${context.pod.name} to “${text}”, where they end`,
+    owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
     evidence: [
-      { source: "ip rule", value: ruleText(rule) },
-      { source: `ip route show table ${tableText(rule.table)}, for ${destination}`, value: text },
+      { source: "ip rule", value: policyRuleText(rule) },
+      { source: `ip route show table ${routingTableText(rule.table)}, for ${destination}`, value: text },
     ],
     consequence: "answers reach the node and end there",
     fix: forAddress(context, destination, () => deletePolicyRule(context, rule)),
@@ -164,11 +157,11 @@ export function answersCaptured(context: CheckContext, stop: Astray): Finding | 
   const { links } = context.node.view.state;
   const text = route === undefined ? `dev ${link.name}` : routeText(route, links);
   return finding("rule-captures", {
-    text: `rule “${ruleText(rule)}” sends the answers to ${context.pod.name} out by ${link.name}: table ${tableText(rule.table)} has no route to ${address}`,
-    owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+    text: `rule “${policyRuleText(rule)}” sends the answers to ${context.pod.name} out by ${link.name}: table ${routingTableText(rule.table)} has no route to ${address}`,
+    owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
     evidence: [
-      { source: "ip rule", value: ruleText(rule) },
-      { source: `ip route show table ${tableText(rule.table)}, for ${address}`, value: text },
+      { source: "ip rule", value: policyRuleText(rule) },
+      { source: `ip route show table ${routingTableText(rule.table)}, for ${address}`, value: text },
       { source: `${context.pod.name} is connected to`, value: stop.expected.name },
     ],
     consequence: "answers leave the node instead of going to the pod",
@@ -184,14 +177,14 @@ export function capturedElsewhere(context: CheckContext): Finding[] {
   if (context.path.stops.length > 0) return [];
   const captured = capture(context);
   if (captured === undefined) return [];
-  const { rule, way } = captured;
+  const { rule, rules, way } = captured;
   return [
     finding("rule-captures", {
-      text: `rule “${ruleText(rule)}” sends what ${context.pod.name} sends ${wayText(context, way)}, not the way that it would have without the rule`,
-      owner: ownerOfPolicyRule(rule) ?? `the author of rule ${rule.priority}`,
+      text: `${rulesText(rules)} ${rules.length === 1 ? "sends" : "send"} what ${context.pod.name} sends ${wayText(context, way)}, not by the route that applies without the rule`,
+      owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
       evidence: evidenceOf(context, captured),
-      consequence: "what is there does not let it through, or does not answer",
-      fix: deletePolicyRule(context, rule),
+      consequence: "the network there drops the packets, or does not answer",
+      fix: pastRules(context, rules),
       advice: ownWay(context, rule),
       confidence: "likely",
     }),
@@ -208,11 +201,20 @@ function capture({ path, node, snapshot }: CheckContext): Captured | undefined {
   const { rule } = way;
   // A rule that refuses by itself is told as that.
   if (rule?.action !== "table" || KERNEL_RULES.has(rule.priority)) return undefined;
-  const own = withoutRule(snapshot, rule).predict(flow);
+  const rules = [rule];
+  let own = withoutRules(snapshot, rules).predict(flow);
+  while (rules.length < MOST_RULES && own.rule !== undefined && leadsOn(own.rule, rule)) {
+    rules.push(own.rule);
+    own = withoutRules(snapshot, rules).predict(flow);
+  }
   // Back to where it came from is no way out.
   if (own.kind !== "route" || own.type !== "unicast" || own.link.index === inLink.index) return undefined;
   if (way.kind === "route" && isSameWay(way, own)) return undefined;
-  return { rule, way, own };
+  return { rule, rules, way, own };
+}
+
+function leadsOn(next: PolicyRule, first: PolicyRule): boolean {
+  return next.action === "table" && next.table === first.table && !KERNEL_RULES.has(next.priority);
 }
 
 type Way = Extract<RouteResult, { kind: "route" }>;
@@ -228,16 +230,17 @@ function isSameWay(way: Way, own: Way): boolean {
   return hops(way).some((hop) => mine.has(hop));
 }
 
-/** Pods share the node's rules: its routing without one of them is prepared once. */
-const without = new WeakMap<Snapshot, Map<Rule, Fib>>();
+/** Pods share the node's rules: its routing without some of them is prepared once. */
+const without = new WeakMap<Snapshot, Map<string, Fib>>();
 
-function withoutRule(snapshot: Snapshot, rule: Rule): Fib {
+function withoutRules(snapshot: Snapshot, taken: readonly PolicyRule[]): Fib {
   let known = without.get(snapshot);
   if (known === undefined) without.set(snapshot, (known = new Map()));
-  let fib = known.get(rule);
+  const key = taken.map((rule) => snapshot.node.rules.indexOf(rule)).join();
+  let fib = known.get(key);
   if (fib === undefined) {
-    const rules = snapshot.node.rules.filter((one) => one !== rule);
-    known.set(rule, (fib = new Fib({ ...snapshot.node, rules, routeAnswers: [] })));
+    const rules = snapshot.node.rules.filter((one) => !taken.includes(one));
+    known.set(key, (fib = new Fib({ ...snapshot.node, rules, routeAnswers: [] })));
   }
   return fib;
 }
@@ -250,7 +253,7 @@ function wayText({ node }: CheckContext, way: RouteResult): string {
   return `to “${routeText(way.route, node.view.state.links)}”`;
 }
 
-function evidenceOf({ path, node }: CheckContext, { rule, way, own }: Captured): Evidence[] {
+function evidenceOf({ path, node }: CheckContext, { rule, rules, way, own }: Captured): Evidence[] {
   const { links } = node.view.state;
   const { routed } = path;
   const marked = rule.mark === undefined ? undefined : routed?.markedBy;
@@ -261,7 +264,7 @@ function evidenceOf({ path, node }: CheckContext, { rule, way, own }: Captured):
         ? `dev ${result.link.name}`
         : result.error;
   return [
-    { source: "ip rule", value: ruleText(rule) },
+    ...rules.map((one) => ({ source: "ip rule", value: policyRuleText(one) })),
     ...(marked === undefined
       ? []
       : [{ source: `the mark is set by ${decisionPlace(marked)}`, value: decisionText(marked) }]),
@@ -269,6 +272,6 @@ function evidenceOf({ path, node }: CheckContext, { rule, way, own }: Captured):
       source: `ip route get ${routed?.destination ?? ""} from ${routed?.source ?? ""} iif ${path.inLink?.name ?? ""}${rule.mark === undefined ? "" : ` mark ${routed?.mark ?? 0}`}`,
       value: text(way),
     },
-    { source: "the same without the rule", value: text(own) },
+    { source: `the same without the ${rules.length === 1 ? "rule" : "rules"}`, value: text(own) },
   ];
 }

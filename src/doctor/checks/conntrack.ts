@@ -1,9 +1,9 @@
 /** Is there room to remember one more connection? */
 import { command } from "../../text/command.ts";
-import { anywhere, finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
+import { anywhere, finding, sysctlEvidence, type Check, type CheckContext, ruleEvidence } from "../check.ts";
 import type { Finding } from "../finding.ts";
-import { decisionPlace, decisionText } from "../wording.ts";
-import { dropsInvalid } from "./filter.ts";
+import { decisionText } from "../wording.ts";
+import { dropsInvalid } from "./invalid.ts";
 import { answerUnrecognized, flowUntracked } from "./unanswered.ts";
 
 const OWNER = "the node's settings";
@@ -58,7 +58,7 @@ function capacity(context: CheckContext): Finding[] {
           command`sysctl -w net.netfilter.nf_conntrack_max=${Math.max(table.max * 2, 262_144)}`,
         ),
       ],
-      advice: ["see who fills it: wayout conntrack stats"],
+      advice: ["see which pods fill it: wayout conntrack stats"],
     }),
   ];
 }
@@ -167,11 +167,11 @@ function strict(context: CheckContext): Finding[] {
   if (by === undefined) return [];
   return [
     finding("conntrack-not-loose", {
-      text: `nf_conntrack_tcp_loose is 0 and “${decisionText(by)}” in ${by.chain.name} drops what is invalid: a connection that conntrack has forgotten hangs`,
+      text: `nf_conntrack_tcp_loose is 0 and “${decisionText(by)}” in ${by.chain.name} drops invalid packets: a connection that conntrack has forgotten hangs`,
       owner: OWNER,
-      evidence: [sysctlEvidence(name, 0), { source: decisionPlace(by), value: decisionText(by) }],
+      evidence: [sysctlEvidence(name, 0), ...ruleEvidence(by)],
       consequence:
-        "after a flush, a timeout or a restart of the node's firewall open connections never go on",
+        "after a flush, a timeout or a restart of the node's firewall, open connections hang for ever",
       fix: [context.setSysctl("node", name, "1")],
       confidence: "possible",
     }),

@@ -42,9 +42,9 @@ function resolvers(context: CheckContext): Finding[] {
       finding("resolver-missing", {
         text: `${context.pod.name} has a resolv.conf without a name server`,
         owner: "the pod's runtime",
-        evidence: [{ source: "resolv.conf of the pod", value: "it names none" }],
-        consequence: "names are asked of 127.0.0.1",
-        advice: ["name a server in the pod's resolv.conf"],
+        evidence: [{ source: "resolv.conf of the pod", value: "it has no nameserver line" }],
+        consequence: "the C library asks 127.0.0.1",
+        advice: ["write the address of a name server into the pod's resolv.conf"],
       }),
     ];
   }
@@ -67,7 +67,7 @@ function loopback(context: CheckContext, server: string, listed: { source: strin
       listed,
       {
         source: "UDP port 53 in the pod",
-        value: (context.pod.dnsListeners ?? []).join(", ") || "nobody listens",
+        value: (context.pod.dnsListeners ?? []).join(", ") || "none",
       },
     ],
     consequence: "addresses work, names do not",
@@ -107,10 +107,10 @@ function nobodys(
   const nodeLocal = server === NODE_LOCAL_DNS;
   return [
     finding("resolver-unreachable", {
-      text: `${pod.name}'s name server ${server} is nobody's on this node: what it is asked leaves by ${path.outLink.name} as ${path.left?.source ?? "it is"}, and no router forwards a link-local address`,
+      text: `${pod.name}'s name server ${server} is no address of this node: queries leave by ${path.outLink.name} as ${path.left?.source ?? "it is"}, and no router forwards a link-local address`,
       owner: nodeLocal
         ? "node-local DNS (node-local-dns), whose address it is"
-        : "whoever wrote the pod's resolv.conf",
+        : "the program that wrote the pod's resolv.conf",
       evidence: [
         listed,
         { source: "addresses of the node", value: `none is ${server}` },
@@ -120,7 +120,7 @@ function nobodys(
       advice: [
         nodeLocal
           ? "start node-local-dns on this node again (kubectl -n kube-system get pods -l k8s-app=node-local-dns -o wide): it makes the interface nodelocaldns"
-          : "name a server in the pod's resolv.conf that somebody has",
+          : "write the address of a working name server into the pod's resolv.conf",
       ],
       confidence: "likely",
     }),

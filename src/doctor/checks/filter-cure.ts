@@ -2,18 +2,26 @@
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
 import { command, type CommandLine } from "../../text/command.ts";
-import { isIptablesTable } from "../../linux/nftables/text.ts";
+import { isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
 import type { Chain, Table } from "../../linux/nftables/ruleset.ts";
 import { ANYWHERE } from "../anywhere.ts";
-import { deleteRule, type CheckContext } from "../check.ts";
-import type { Fix } from "../finding.ts";
+import { deleteRuleFix, type CheckContext } from "../check.ts";
+import type { Evidence, Fix } from "../finding.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
 
 import type { Decision } from "../predict/decision.ts";
-import type { Direction } from "../predict/place.ts";
+import type { Direction } from "../predict/side.ts";
 import type { Stop } from "../predict/path.ts";
 import { isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
+import { raised, usedUp, type UsedUp } from "./limit-cure.ts";
 import { productOfDecision } from "../whose.ts";
+
+/** How often the rule, or the policy, has decided since it was made; nothing where nobody counts. */
+export function counterEvidence({ rule, base }: Decision): Evidence[] {
+  const counter = rule === undefined ? base.counter : rule.expressions.find((one) => one.kind === "counter");
+  if (counter === undefined) return [];
+  return [{ source: "counter", value: `${counter.packets} packets${rule === undefined ? " (policy)" : ""}` }];
+}
 
 export type Filtered = Extract<Stop, { readonly kind: "filtered" }>;
 
@@ -24,8 +32,8 @@ export interface Cure {
 
 type Conditions = readonly (readonly [selector: keyof typeof LETTERS, value: string])[];
 
-/** `from anybody`: what is stopped is no answer of the destination but what routers on the way say. */
-type Senders = "from the destination" | "from anybody";
+/** `from any sender`: what is stopped is no answer of the destination but what routers on the way say. */
+type Senders = "from the destination" | "from any sender";
 
 /** Where a product takes its orders: what it wrote itself it writes again. */
 const OWN_WAY: readonly (readonly [product: RegExp, advice: string, exempt: boolean])[] = [
@@ -72,17 +80,32 @@ export function filterCure(
   senders: Senders = "from the destination",
 ): Cure {
   const { by } = stop.stop;
+  const limit = usedUp(context, by);
+  if (limit !== undefined) return moreOf(context, stop.place, limit);
   if (by.rule === undefined) return { fix: policyFix(context, stop), advice: [] };
   // Past its proxy a pod may do what somebody set the proxy up to prevent.
   if (isForProxy(by)) {
     return { fix: [], advice: ["start the proxy that is to listen there, or except the pod from the rule"] };
   }
   const product = productOfDecision(by)?.product;
+  const own = OWN_WAY.find(([pattern]) => pattern.test(product ?? ""));
   if (product === undefined || product === "wayout") return { fix: ruleFix(context, stop), advice: [] };
-  const own = OWN_WAY.find(([pattern]) => pattern.test(product));
   return {
     fix: own?.[2] === false ? [] : exemption(context, { ...stop, by }, senders),
     advice: [own?.[1] ?? `${product} may write its rule again: change it there for good`],
+  };
+}
+
+/** What is used up is there for a reason: it takes more of it, and not none. */
+function moreOf(context: CheckContext, place: RepairPlace, { by, advice }: UsedUp): Cure {
+  const product = productOfDecision(by)?.product;
+  if (product === undefined) {
+    return { fix: raised(context, place, by), advice: ["raise the limit in the rule", advice] };
+  }
+  const own = OWN_WAY.find(([pattern]) => pattern.test(product));
+  return {
+    fix: [],
+    advice: [`raise the limit where ${product} has it from`, ...(own === undefined ? [] : [own[1]])],
   };
 }
 
@@ -116,7 +139,7 @@ function policyFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
 function ruleFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
   const { table, chain, rule } = stop.stop.by;
   if (rule === undefined) return [];
-  if (!isLegacy(table)) return [deleteRule(context, stop.place, stop.stop.by)];
+  if (!isLegacy(table)) return [deleteRuleFix(context, stop.place, stop.stop.by)];
   const line = command`${legacyProgram(table)} -t ${table.name} -D ${chain.name} ${ruleNumber(stop.stop.by)}`;
   const change = { kind: "delete-filter-rule", place: stop.place, table, chain, rule } as const;
   return [context.fix(stop.place, line, undefined, change)];
@@ -156,7 +179,7 @@ function conditionsOf(
     hook === "ingress" || place === "pod" || (hook === "prerouting" && priority < HOOK_PRIORITY.dstnat);
   const destination = early ? target.address : (left?.destination ?? target.address);
   const ip: "ip" | "ip6" = family === 4 ? "ip" : "ip6";
-  const anywhere = senders === "from anybody" || target.address === ANYWHERE[family].address;
+  const anywhere = senders === "from any sender" || target.address === ANYWHERE[family].address;
   if (direction === "out") {
     return [[`${ip} saddr`, sent.source], ...(anywhere ? [] : [[`${ip} daddr`, destination] as const])];
   }

@@ -54,7 +54,7 @@ function files(context: CheckContext): Finding[] {
   return [
     finding("forwarding-not-persistent", {
       text: `${last.path} sets ${last.name} to 0: the next sysctl --system switches forwarding off`,
-      owner: `the author of ${last.path}`,
+      owner: `the program that wrote ${last.path}`,
       evidence: [{ source: last.path, value: `${last.name} = ${last.value}` }, sysctlEvidence(name, 1)],
       consequence: "all pods lose their way out at the next boot, or when a package reloads the settings",
       fix: [anywhere(command`wayout forwarding enable --persist`)],

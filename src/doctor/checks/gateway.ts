@@ -28,7 +28,7 @@ function unowned(context: CheckContext): Finding[] {
     const { name } = stop.bridge;
     return finding("host-link-not-enslaved", {
       text: `${stop.link.name}, the node's end of ${context.pod.name}'s veth, is in no bridge; ${stop.gateway} is ${name}'s`,
-      owner: "whoever took it out (NetworkManager, networkd)",
+      owner: "the program that took it out (often NetworkManager or networkd)",
       evidence: [
         { source: `links of the node: ${stop.link.name}`, value: "no master" },
         { source: `addresses of ${name}`, value: stop.gateway },
@@ -46,7 +46,7 @@ function unowned(context: CheckContext): Finding[] {
   });
   return [
     ...enslaved,
-    ...context.stops("gateway-unowned").map((stop) => nobody(context, stop.gateway, stop.link.name)),
+    ...context.stops("gateway-unowned").map((stop) => withoutOwner(context, stop.gateway, stop.link.name)),
   ];
 }
 
@@ -60,7 +60,7 @@ function silent(context: CheckContext): Finding[] {
         { source: `addresses of ${by.holder}`, value: address },
         sysctlEvidence(by.sysctl, by.value),
       ],
-      consequence: "the pod asks for its gateway's MAC address, and nobody answers",
+      consequence: "the pod asks for its gateway's MAC address and gets no answer",
       fix: [context.setSysctl("node", by.sysctl, "0")],
     }),
   );
@@ -81,16 +81,27 @@ function unproxied(
   const base = {
     owner: "the network's plugin, or the node's settings",
     evidence: [...evidence, sysctlEvidence(name, value)],
-    consequence: "nobody answers when the pod asks for its gateway's MAC address",
+    consequence: "the pod asks for its gateway's MAC address and gets no answer",
   };
   if (value === 1) {
     const way = view.fib.predict({ destination: address });
-    const said = way.kind === "refused" ? way.error : `dev ${way.link.name}`;
+    const { links } = view.state;
+    const said =
+      way.route !== undefined
+        ? routeText(way.route, links)
+        : way.kind === "route"
+          ? `dev ${way.link.name}`
+          : way.error;
+    const leadsBack = way.kind === "route" && way.link.index === link.index;
     return finding("pod-gateway-unowned", {
       ...base,
       text: `${link.name} answers (proxy_arp) only for what the node has a route to by another link, and for ${context.pod.name}'s gateway ${address} it has none`,
       evidence: [...base.evidence, { source: `ip route get ${address}`, value: said }],
-      advice: ["give the node its default route back"],
+      advice: [
+        leadsBack
+          ? `“${said}” leads back to ${link.name}: the address there that made it has to go (programs that give link-local addresses, as dhcpcd and NetworkManager do, must leave the pods' links alone)`
+          : "give the node its default route back",
+      ],
     });
   }
   const on = context.setSysctl("node", name, "1");
@@ -98,7 +109,7 @@ function unproxied(
   const known = isLinkLocalAddress(address) || vouchedGateway(context, address) !== undefined;
   return finding("pod-gateway-unowned", {
     ...base,
-    text: `nobody answers for ${context.pod.name}'s gateway ${address} on ${link.name}: it is no address of this node, and proxy_arp is 0 there`,
+    text: `${context.pod.name}'s gateway ${address} gets no answer on ${link.name}: it is no address of this node, and proxy_arp is 0 there`,
     ...(known
       ? { fix: [on] }
       : { advice: [`correct the pod's gateway, or, if ${address} is meant: ${on?.command ?? ""}`] }),
@@ -143,7 +154,7 @@ function otherWay(
 }
 
 /** The gateway is nobody's: the bridge lost its address, has another network's, or the pod's route is wrong. */
-function nobody(context: CheckContext, address: string, taker: string): Finding {
+function withoutOwner(context: CheckContext, address: string, taker: string): Finding {
   const { node, inside, pod } = context;
   const link = node.view.link(taker)!;
   const family = address.includes(":") ? 6 : 4;
@@ -165,13 +176,13 @@ function nobody(context: CheckContext, address: string, taker: string): Finding 
   const way = otherWay(context, family);
   if (way !== undefined && podLink !== undefined && context.path.gateway !== undefined) {
     return finding("pod-gateway-unowned", {
-      text: `${pod.name}'s default route leads by ${podLink.name} to ${address}, which is nobody's; its network by ${way.link} has a gateway, ${way.gateway}`,
-      owner: `whoever made the default route of ${podLink.name} (a second network)`,
+      text: `${pod.name}'s default route leads by ${podLink.name} to ${address}, which no interface has; its network by ${way.link} has a gateway, ${way.gateway}`,
+      owner: `the program that made the default route of ${podLink.name} (a second network)`,
       evidence: [
         ...evidence,
         { source: `gateway of ${way.link}`, value: `${way.gateway}, an address of this node` },
       ],
-      consequence: "nobody answers when the pod asks for its gateway's MAC address",
+      consequence: "the pod asks for its gateway's MAC address and gets no answer",
       fix: [context.defaultRoute(way.gateway, way.link)],
       advice: [
         `for good: only one network of the pod names a default route (${podLink.name}'s without gateway)`,
@@ -182,14 +193,14 @@ function nobody(context: CheckContext, address: string, taker: string): Finding 
     (one) => mine !== undefined && cidrContains(cidrOf(one.address, one.prefixLength), mine.address),
   );
   if (family === 6 && view6Off(context, taker)) return switchedOff(context, address, taker, evidence);
-  const proxy = onTaker.length === 0 ? unproxied(context, address, link, evidence) : undefined;
+  const proxy = shared === undefined ? unproxied(context, address, link, evidence) : undefined;
   if (proxy !== undefined) return proxy;
   if (link.kind === "bridge" && shared === undefined && mine !== undefined) {
     const code = onTaker.length === 0 ? "bridge-address-missing" : "bridge-other-subnet";
     return finding(code, {
       text:
         code === "bridge-address-missing"
-          ? `${taker} has no address: nobody answers for ${pod.name}'s gateway ${address}`
+          ? `${taker} has no address, so that ${pod.name}'s gateway ${address} does not answer`
           : `${taker} has ${onTaker[0]!.address}/${onTaker[0]!.prefixLength}, ${pod.name} has ${mine.address}/${mine.prefixLength} and expects ${address}`,
       owner: "the pod network's bridge",
       evidence,
@@ -207,18 +218,18 @@ function nobody(context: CheckContext, address: string, taker: string): Finding 
   const right = shared?.address;
   if (context.path.gateway === undefined) {
     return finding("pod-gateway-unowned", {
-      text: `route “${routeInPod(context)}” in ${pod.name} takes ${address} for a neighbour on ${podLink?.name ?? "its link"}, and nobody there has it`,
+      text: `route “${routeInPod(context)}” in ${pod.name} takes ${address} for a neighbour on ${podLink?.name ?? "its link"}, and no interface there has it`,
       owner: "the pod's addresses and routes",
       evidence,
-      consequence: "the pod asks for the MAC address of the destination itself, and nobody answers",
+      consequence: "the pod asks for the MAC address of the destination itself and gets no answer",
       advice: [`give ${pod.name} a smaller prefix length, so that ${address} goes to its gateway`],
     });
   }
   return finding("pod-gateway-unowned", {
-    text: `${pod.name}'s gateway ${address} is nobody's${right === undefined ? "" : `; ${taker} has ${right}`}`,
+    text: `${pod.name}'s gateway ${address} is no interface's address${right === undefined ? "" : `; ${taker} has ${right}`}`,
     owner: "the pod's IPAM",
     evidence,
-    consequence: "nobody answers when the pod asks for its gateway's MAC address",
+    consequence: "the pod asks for its gateway's MAC address and gets no answer",
     fix: right === undefined || podLink === undefined ? [] : [context.defaultRoute(right, podLink.name)],
     advice: ["for good: correct the gateway in the network's IPAM"],
   });
@@ -233,7 +244,7 @@ function switchedOff(context: CheckContext, gateway: string, taker: string, evid
   const name = `net.ipv6.conf.${taker}.disable_ipv6`;
   const on = context.setSysctl("node", name, "0");
   return finding("bridge-address-missing", {
-    text: `IPv6 is switched off on ${taker} (disable_ipv6 is 1): nobody answers for ${context.pod.name}'s gateway ${gateway}`,
+    text: `IPv6 is switched off on ${taker} (disable_ipv6 is 1), so that ${context.pod.name}'s gateway ${gateway} does not answer`,
     owner: "the node's settings",
     evidence: [...evidence, sysctlEvidence(name, 1)],
     consequence: "pods cannot resolve their gateway, and the node has no route back to them",
@@ -272,7 +283,7 @@ function forGateway(
   return {
     fix: restored(context),
     advice: [
-      `only ${context.pod.name} itself says that ${gateway} is its gateway: correct it there, or, if you know that it is right, give it to the node${wouldDo === "" ? "" : ` (as in: ${wouldDo})`}`,
+      `only ${context.pod.name} itself says that ${gateway} is its gateway: correct it there, or, if it is right, add it to the node${wouldDo === "" ? "" : ` (as in: ${wouldDo})`}`,
     ],
   };
 }
@@ -285,12 +296,12 @@ function wrongMac(context: CheckContext): Finding[] {
     const forget = context.fix(stop.place, command`ip neigh del ${stop.address} dev ${stop.link.name}`);
     return finding(code, {
       text: `${where} has ${stop.address} fixed at ${stop.mac}, but it is ${stop.real}`,
-      owner: inPod ? "the pod's runtime" : "whoever fixed the entry",
+      owner: inPod ? "the pod's runtime" : "the program that fixed the entry",
       evidence: [
         { source: `ip neigh of ${where}`, value: `${stop.address} lladdr ${stop.mac} PERMANENT` },
         { source: "the real interface", value: stop.real },
       ],
-      consequence: "frames are addressed to nobody",
+      consequence: "frames are sent to a MAC address that no interface has",
       fix: inPod ? [forget] : forAddress(context, stop.address, () => [forget]),
     });
   });

@@ -1,6 +1,6 @@
 /** What agents left behind. */
 import type { Table } from "../../linux/nftables/ruleset.ts";
-import { isIptablesTable } from "../../linux/nftables/text.ts";
+import { isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
 import { ownerOf } from "../../rules/owner.ts";
 import { commentOf } from "../../rules/rule-comment.ts";
 import { finding, ofNode, type Check, type CheckContext } from "../check.ts";
@@ -21,14 +21,13 @@ export const housekeeping: Check = {
  * have such rules: a runtime that calls its containers otherwise leaves none of its names here.
  */
 function leaked(context: CheckContext): Finding[] {
-  const living = context.snapshot.containers;
-  if (living === undefined) return [];
-  const all = namedContainers(context);
-  const containers = [...all].filter((name) => !living.some((id) => id.startsWith(name)));
+  const found = unknownContainers(context);
+  if (found === undefined) return [];
+  const { all, containers } = found;
   if (containers.length < MANY || containers.length === all.size) return [];
   return [
     finding("rules-leaked", {
-      text: `rules of ${containers.length} containers that are no pods of this node (any more)`,
+      text: `rules of ${containers.length} containers that are not, or no longer, pods of this node`,
       owner: "the CNI plugins",
       evidence: [{ source: "comments of rules", value: containers.slice(0, 3).join(", ") }],
       consequence: "every new connection is compared with all of them",
@@ -36,6 +35,21 @@ function leaked(context: CheckContext): Finding[] {
       confidence: "possible",
     }),
   ];
+}
+
+function unknownContainers(context: CheckContext) {
+  const living = context.snapshot.containers;
+  if (living === undefined) return undefined;
+  const all = namedContainers(context);
+  return { all, containers: [...all].filter((name) => !living.some((id) => id.startsWith(name))) };
+}
+
+/** How many containers the rules' comments name, and how many of those are none of this node; undefined: not known. */
+export function containersInRules(
+  context: CheckContext,
+): { readonly named: number; readonly unknown: number } | undefined {
+  const found = unknownContainers(context);
+  return found && { named: found.all.size, unknown: found.containers.length };
 }
 
 /** Each ruleset is gone through once, however many pods are judged. */

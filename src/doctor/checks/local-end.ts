@@ -2,11 +2,11 @@
 import { endText } from "../../address/ip.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { command } from "../../text/command.ts";
-import { finding, said, sysctlEvidence, type CheckContext } from "../check.ts";
+import { finding, said, sysctlEvidence, type CheckContext, ruleEvidence } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
 import type { LocalEnd, LocalReason } from "../predict/local-end.ts";
-import { ruleText } from "../predict/rule-selector.ts";
+import { policyRuleText } from "../predict/rule-selector.ts";
 import { targetText, decisionPlace, decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
 
@@ -14,7 +14,6 @@ import { ownerOfDecision } from "../whose.ts";
 export function endsInVain(context: CheckContext): Finding[] {
   const { localEnd, stops } = context.path;
   if (localEnd === undefined || localEnd.listener !== "none" || stops.length > 0) return [];
-  if (isVirtualService(context, localEnd)) return [];
   const { place, address, port, why } = localEnd;
   // A broadcast is for everybody, and no socket of one address answers for it.
   if (why.kind === "route" && why.route !== undefined && why.route.type !== "local") return [];
@@ -22,13 +21,13 @@ export function endsInVain(context: CheckContext): Finding[] {
   const end = endText(address, port);
   return [
     finding(place === "node" ? "ends-on-node" : "ends-in-pod", {
-      text: `what ${context.pod.name} sends to ${targetText(context.target)} ends on ${where}: ${reasonText(context, localEnd)}; nobody listens at ${end} there`,
+      text: `what ${context.pod.name} sends to ${targetText(context.target)} ends on ${where}: ${reasonText(context, localEnd)}; no program listens at ${end} there`,
       owner: ownerOfReason(why),
       evidence: [
         ...evidenceOf(context, localEnd),
         { source: `sockets of ${where} that wait for ${context.target.protocol}`, value: `none at ${end}` },
       ],
-      consequence: "the connection is refused here; it never gets to what was asked for",
+      consequence: "the connection is refused here; it does not reach the destination",
       advice: [adviceFor(why, end, where)],
       confidence: "likely",
     }),
@@ -43,29 +42,17 @@ export function toLoopback(context: CheckContext): Finding[] {
     return finding("loopback-destination", {
       text: `${rule} sends what ${context.pod.name} sends to ${targetText(context.target)} to ${destination}, the node's loopback, and route_localnet is 0 on ${link.name}`,
       owner: by === undefined ? "the node's rules" : ownerOfDecision(by),
-      evidence: [
-        ...(by === undefined ? [] : [{ source: decisionPlace(by), value: decisionText(by) }]),
-        sysctlEvidence(name, 0),
-      ],
-      consequence: "the kernel drops it without a word: nothing comes in for a loopback address",
+      evidence: [...ruleEvidence(by), sysctlEvidence(name, 0)],
+      consequence: "the kernel drops it silently: no packet for a loopback address may come in",
       advice: [
         `let the program listen on an address of ${link.name}, and the rule redirect to that`,
         ...said(
-          `or, knowing that it opens all that listens on the node's loopback to everybody behind ${link.name}: `,
+          `or the following, which opens all that listens on the node's loopback to every host behind ${link.name}: `,
           command`sysctl -w ${sysctlWord(name)}=1`,
         ),
       ],
     });
   });
-}
-
-/** IPVS takes packets at the input hook, before a socket is looked for. */
-function isVirtualService({ node, target }: CheckContext, { address, port, place }: LocalEnd): boolean {
-  const services = node.view.state.virtualServices ?? [];
-  return (
-    place === "node" &&
-    services.some((one) => one.protocol === target.protocol && one.address === address && one.port === port)
-  );
 }
 
 /** Half a sentence: `198.51.100.9 is an address of kube-ipvs0`. */
@@ -80,7 +67,7 @@ function reasonText(context: CheckContext, { address, port, why, place }: LocalE
       return `“${decisionText(why.by)}” gives it to a transparent proxy`;
     case "route": {
       const route = why.route === undefined ? "a local route" : `route “${routeText(why.route, links)}”`;
-      const rule = why.rule === undefined ? "" : ` (rule “${ruleText(why.rule)}”)`;
+      const rule = why.rule === undefined ? "" : ` (rule “${policyRuleText(why.rule)}”)`;
       const mark = why.markedBy === undefined ? "" : `, by the mark of “${decisionText(why.markedBy)}”`;
       return `${route}${rule} takes it${mark}`;
     }
@@ -91,7 +78,7 @@ function reasonText(context: CheckContext, { address, port, why, place }: LocalE
 export function redirectionText(context: CheckContext): string | undefined {
   const { localEnd } = context.path;
   if (localEnd === undefined || localEnd.why.kind === "address") return undefined;
-  const listens = typeof localEnd.listener === "object" ? ", where somebody listens" : "";
+  const listens = typeof localEnd.listener === "object" ? ", where a program listens" : "";
   return `${reasonText(context, localEnd)}${listens}`;
 }
 
@@ -102,13 +89,11 @@ function evidenceOf(context: CheckContext, { why, address, place }: LocalEnd): E
       return [{ source: `addresses of ${why.link.name}`, value: address }];
     case "translated":
     case "proxy":
-      return [{ source: decisionPlace(why.by), value: decisionText(why.by) }];
+      return ruleEvidence(why.by);
     case "route":
       return [
-        ...(why.markedBy === undefined
-          ? []
-          : [{ source: decisionPlace(why.markedBy), value: decisionText(why.markedBy) }]),
-        ...(why.rule === undefined ? [] : [{ source: "ip rule", value: ruleText(why.rule) }]),
+        ...ruleEvidence(why.markedBy),
+        ...(why.rule === undefined ? [] : [{ source: "ip rule", value: policyRuleText(why.rule) }]),
         ...(why.route === undefined ? [] : [{ source: "ip route", value: routeText(why.route, links) }]),
       ];
   }
@@ -118,12 +103,12 @@ function ownerOfReason(why: LocalReason): string {
   switch (why.kind) {
     case "address":
       if (why.link.name === "kube-ipvs0") return "kube-proxy (IPVS)";
-      return `whoever gave ${why.link.name} the address`;
+      return `the program that gave ${why.link.name} the address`;
     case "translated":
     case "proxy":
       return ownerOfDecision(why.by);
     case "route":
-      return why.markedBy === undefined ? "the author of the route" : ownerOfDecision(why.markedBy);
+      return why.markedBy === undefined ? "the program that made the route" : ownerOfDecision(why.markedBy);
   }
 }
 

@@ -50,7 +50,7 @@ function ourFlushedRule(
   )!;
   const line = attached ? command`wayout attach ${pod.name}` : command`wayout doctor --fix --yes ${pod.name}`;
   return finding("nat-flushed", {
-    text: `wayout had installed the translation of ${source.cidr} (${intent.owner}), and it is gone: somebody flushed the rules`,
+    text: `wayout had installed the translation of ${source.cidr} (${intent.owner}), and it is gone: another program flushed the rules`,
     owner: `wayout (${intent.owner})`,
     evidence: [
       ...base,

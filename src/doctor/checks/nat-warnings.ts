@@ -4,10 +4,10 @@ import { isPrivateAddress } from "../../address/special-purpose.ts";
 import type { Expression } from "../../linux/nftables/expressions.ts";
 import type { Table } from "../../linux/nftables/ruleset.ts";
 import { ownerOf } from "../../rules/owner.ts";
-import { decisionPlace, decisionText } from "../wording.ts";
+import { decisionPlace } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
 import { nearest } from "./nat-candidates.ts";
-import { anywhere, finding, ofNode, type CheckContext } from "../check.ts";
+import { anywhere, finding, ofNode, type CheckContext, ruleEvidence } from "../check.ts";
 import type { Finding } from "../finding.ts";
 
 export function natWarnings(context: CheckContext): Finding[] {
@@ -58,7 +58,7 @@ function againstExclusion(context: CheckContext): Finding[] {
         owner: translator,
         evidence: [
           { source: decisionPlace(excluding), value: before.text },
-          { source: decisionPlace(translatedBy), value: decisionText(translatedBy) },
+          ...ruleEvidence(translatedBy),
           { source: "source of the packet as it leaves", value: left.source },
         ],
         consequence: `${left.destination} sees ${left.source} instead of the pod's address`,
@@ -160,7 +160,7 @@ function longChains(context: CheckContext): Finding[] {
           owner: ownerOfDecision(last),
           evidence: [
             { source: `rules of ${table.family} ${table.name} ${chain.name}`, value: String(rules.length) },
-            { source: decisionPlace(last), value: decisionText(last) },
+            ...ruleEvidence(last),
           ],
           consequence: "new connections and changes of the rules take longer with each container",
           advice: [

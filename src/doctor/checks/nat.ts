@@ -2,14 +2,22 @@
 import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
-import { isIptablesTable } from "../../linux/nftables/text.ts";
-import { deleteRule, finding, said, type Check, type CheckContext, type Found } from "../check.ts";
+import { isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
+import {
+  deleteRuleFix,
+  finding,
+  said,
+  type Check,
+  type CheckContext,
+  type Found,
+  ruleEvidence,
+} from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import type { Stop } from "../predict/path.ts";
 import { masqueradeAddress } from "../predict/nat.ts";
 import type { Candidate } from "../predict/near-miss.ts";
-import { decisionPlace, decisionText, isLegacy, legacyProgram } from "../wording.ts";
+import { decisionPlace, isLegacy, legacyProgram } from "../wording.ts";
 import { ownerOfDecision, productOfDecision } from "../whose.ts";
 import { nearest } from "./nat-candidates.ts";
 import { natFix } from "./nat-fix.ts";
@@ -55,7 +63,7 @@ function untranslated(context: CheckContext): Finding[] {
   ];
   const candidates = nearest(context);
   const best = candidates[0];
-  const consequence = "nobody outside has a way back to it: requests leave, answers never come";
+  const consequence = "no router outside has a route back to it: requests leave, answers do not come";
   const elsewhere = programElsewhere(context, base, consequence);
   if (elsewhere !== undefined && best?.misses.length !== 0) return [elsewhere];
   if (best === undefined || (best.misses.length > 1 && best.before === undefined)) {
@@ -63,8 +71,8 @@ function untranslated(context: CheckContext): Finding[] {
     if (flushed !== undefined) return [flushed];
     return [
       finding("nat-missing", {
-        text: `no rule translates ${stop.source}: ${context.pod.name}'s packets leave ${stop.link.name} with an address that nobody outside knows`,
-        owner: "nobody: the rule is missing",
+        text: `no rule translates ${stop.source}: ${context.pod.name}'s packets leave ${stop.link.name} with an address that no router outside has a route to`,
+        owner: "none: the rule is missing",
         evidence: [
           ...base,
           { source: "rules that translate a source", value: best === undefined ? "none" : best.text },
@@ -107,7 +115,7 @@ function nearMiss(
       // A product's exclusion is its own: ours translates beside it.
       fix:
         productOfDecision(decider) === undefined
-          ? forAddress(context, context.path.sent?.source, () => [deleteRule(context, "node", decider)])
+          ? forAddress(context, context.path.sent?.source, () => [deleteRuleFix(context, "node", decider)])
           : natFix(context),
     });
   }
@@ -122,9 +130,9 @@ function nearMiss(
       confidence: "likely",
     });
   }
-  const instead = miss.actual === undefined ? "" : `, but it is ${miss.actual}`;
+  const instead = miss.actual === undefined ? "" : `: it is ${miss.actual}`;
   return finding("nat-mismatch", {
-    text: `“${best.text}” would translate, were it not for “${miss.condition}”${instead}`,
+    text: `“${best.text}” would translate, but its condition “${miss.condition}” does not hold${instead}`,
     owner,
     evidence: [...evidence, { source: "the condition that fails", value: `${miss.condition}${instead}` }],
     consequence,
@@ -140,7 +148,7 @@ function ownSource(context: CheckContext): Finding[] {
   return context.stops("own-source").map(({ source, target }) =>
     finding("hairpin-untranslated", {
       text: `${target} leads back to ${context.pod.name} itself, and nothing translates the source: it comes in with the pod's own address`,
-      owner: "whoever published the port",
+      owner: "the program that published the port",
       evidence: [
         { source: `translation of ${target}`, value: source },
         { source: "source of the packet as it comes back", value: source },
@@ -176,10 +184,7 @@ function foreign(context: CheckContext): Finding[] {
     return finding("nat-foreign-address", {
       text: `the source is translated to ${stop.source}, which this node does not have${own === undefined ? "" : ` (${stop.link.name} has ${own})`}`,
       owner,
-      evidence: [
-        ...(by === undefined ? [] : [{ source: decisionPlace(by), value: decisionText(by) }]),
-        { source: "addresses of the node", value: `none is ${stop.source}` },
-      ],
+      evidence: [...ruleEvidence(by), { source: "addresses of the node", value: `none is ${stop.source}` }],
       consequence: `answers go to ${stop.source}, and this node does not take them`,
       ...foreignCure(context, stop),
       confidence: "likely",
@@ -200,7 +205,7 @@ function foreignCure(
     fix: forAddress(context, pod, () => [masqueradeFirst(context, by, pod, link.name)]),
     advice: [
       `or have the network outside route ${source} to this node`,
-      ...said("and then give it the address: ", own),
+      ...said("and then give the node the address: ", own),
     ],
   };
 }
@@ -231,7 +236,7 @@ function refused(context: CheckContext): Finding[] {
       finding("nat-no-address", {
         text: `${stop.said ?? "the translation found no address"}: the packet is dropped`,
         owner: "the node's addresses",
-        evidence: [{ source: decisionPlace(stop.by), value: decisionText(stop.by) }],
+        evidence: ruleEvidence(stop.by),
         consequence: "nothing leaves the node",
         advice: [`give ${context.path.outLink?.name ?? "the out-interface"} an address`],
       }),
@@ -250,7 +255,7 @@ function unexpected(context: CheckContext): Finding[] {
       text: `masquerade uses ${left.source}, the route names ${way.source}`,
       owner: ownerOfDecision(translatedBy),
       evidence: [
-        { source: decisionPlace(translatedBy), value: decisionText(translatedBy) },
+        ...ruleEvidence(translatedBy),
         { source: `ip route get ${left.destination}`, value: `src ${way.source}` },
       ],
       consequence: "the outside sees another address than the node's own connections have",

@@ -1,28 +1,21 @@
 /** Does the node know a way out, and does it use it for the pod? */
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
-import { isLinkLocalAddress } from "../../address/special-purpose.ts";
-import { RT_TABLE, tableText } from "../../linux/route/constants.ts";
-import type { Link } from "../../linux/route/link.ts";
-import { sysctlWord } from "../../linux/sysctl-name.ts";
-import type { NodeView } from "../predict/view.ts";
-import { familyFlag, finding, said, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
-import type { Evidence, Finding, Fix } from "../finding.ts";
+import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
+import { finding, type Check, type CheckContext } from "../check.ts";
+import type { Finding, Fix } from "../finding.ts";
 import { hopsOf, isDefaultRoute, routeText } from "../predict/fib.ts";
-import { ruleText } from "../predict/rule-selector.ts";
-import {
-  answersCaptured,
-  answersRefused,
-  capturedElsewhere,
-  capturedInVain,
-  deletePolicyRule,
-} from "./captured.ts";
+import { policyRuleText } from "../predict/rule-selector.ts";
+import { answersCaptured, answersRefused, capturedElsewhere, capturedInVain } from "./captured.ts";
 import { endsInVain, toLoopback } from "./local-end.ts";
 import { failingLegs, proxyWithoutRoute, sourceUnanswered, ttlExceeded } from "./unanswered.ts";
-import { deleteRoute, hostRoute, routeBack, routeBackPast } from "./route-fix.ts";
-import { enslavedUplink, otherLinksAddress, pinnedGateway, unroutedNetwork } from "./uplink.ts";
+import { hostRoute, routeBack, routeBackPast } from "./route-fix.ts";
+import { noRoute } from "./no-route.ts";
+import { capturedByRoute } from "./dead-route.ts";
+import { unroutedNetwork } from "./pod-network.ts";
+import { otherLinksAddress, otherUplinksNetwork, silentUplink } from "./source-network.ts";
+import { enslavedUplink, inwardRoute, pinnedGateway, withoutArp } from "./uplink.ts";
 import { forAddress } from "../vouched.ts";
-import { LEAST_IPV6_MTU } from "./pod-address.ts";
 import { linkText } from "../wording.ts";
 
 const OWNER = "the node's routing";
@@ -34,6 +27,9 @@ export const nodeRoute: Check = {
     "node-route-refused",
     "node-rules-missing",
     "rule-captures",
+    "route-captures",
+    "node-route-inward",
+    "link-noarp",
     "ends-on-node",
     "loopback-destination",
     "ends-in-pod",
@@ -60,6 +56,7 @@ export const nodeRoute: Check = {
     ...sourceUnanswered(context),
     ...ttlExceeded(context),
     ...proxyWithoutRoute(context),
+    ...withoutArp(context),
     ...enslavedUplink(context),
     ...astray(context),
     ...inside(context),
@@ -68,7 +65,10 @@ export const nodeRoute: Check = {
     ...capturedElsewhere(context),
     ...pinnedGateway(context),
     ...unroutedNetwork(context),
+    ...inwardRoute(context),
     ...otherLinksAddress(context),
+    ...otherUplinksNetwork(context),
+    ...silentUplink(context),
   ],
 };
 
@@ -89,169 +89,26 @@ function rulesMissing(context: CheckContext): Finding[] {
   const ip = family === 6 ? "ip -6" : "ip";
   return [
     finding("node-rules-missing", {
-      text: `the node has no rule “from all lookup ${tableText(missing[0]![1])}”`,
-      owner: "whoever deleted it (systemd-networkd removes rules it did not make)",
-      evidence: [{ source: `${ip} rule`, value: own.length === 0 ? "none" : own.map(ruleText).join("; ") }],
+      text: `the node has no rule “from all lookup ${routingTableText(missing[0]![1])}”`,
+      owner: "the program that deleted it (systemd-networkd removes rules it did not make)",
+      evidence: [
+        { source: `${ip} rule`, value: own.length === 0 ? "none" : own.map(policyRuleText).join("; ") },
+      ],
       consequence: "the table is never asked",
       fix: missing.map(([priority, table]) =>
         context.fix(
           "node",
-          command`ip ${family === 6 ? ["-6"] : []} rule add priority ${priority} from all lookup ${tableText(table)}`,
+          command`ip ${family === 6 ? ["-6"] : []} rule add priority ${priority} from all lookup ${routingTableText(table)}`,
         ),
       ),
     }),
   ];
 }
 
-function noRoute(context: CheckContext): Finding[] {
-  return context
-    .stops("no-route")
-    .filter((stop) => stop.place === "node" && stop.direction === "out")
-    .map((stop) => {
-      const { view } = context.node;
-      const { links } = view.state;
-      const flag = familyFlag(stop.destination);
-      const ip = ["ip", ...flag].join(" ");
-      const from =
-        context.path.inLink === undefined
-          ? ""
-          : ` from ${context.path.sent?.source ?? ""} iif ${context.path.inLink.name}`;
-      const asked = { source: `ip route get ${stop.destination}${from}`, value: stop.error };
-      if (stop.route === undefined && stop.rule === undefined) {
-        const defaults = view.state.routes.filter(
-          (route) => route.family === context.family && isDefaultRoute(route),
-        );
-        const likely = likelyUplink(context);
-        const origin = lostOrigin(context);
-        return finding("node-no-route", {
-          text: `the node has no route to ${stop.destination}${origin.text}`,
-          owner: OWNER,
-          evidence: [
-            asked,
-            {
-              source: `${ip} route show default`,
-              value:
-                defaults.length === 0 ? "none" : defaults.map((route) => routeText(route, links)).join("; "),
-            },
-            ...origin.evidence,
-          ],
-          consequence: "packets from the pods (and the node's own) end here",
-          ...(likely === undefined
-            ? {
-                advice: [
-                  ...origin.advice,
-                  `give the node a default route: ${ip} route add default via GATEWAY`,
-                ],
-              }
-            : {
-                advice: origin.advice,
-                fix: [
-                  context.fix(
-                    "node",
-                    command`ip ${flag} route add default via ${likely.gateway} dev ${likely.link}`,
-                  ),
-                ],
-              }),
-        });
-      }
-      const text = stop.route === undefined ? ruleText(stop.rule!) : routeText(stop.route, links);
-      return finding("node-route-refused", {
-        text: `${stop.route === undefined ? "rule" : "route"} “${text}” of the node refuses ${stop.destination}`,
-        owner: OWNER,
-        evidence: [asked, { source: stop.route === undefined ? `${ip} rule` : `${ip} route`, value: text }],
-        consequence: "packets from the pods to this destination end here",
-        ...(stop.route === undefined
-          ? { fix: deletePolicyRule(context, stop.rule!) }
-          : deleteRoute(context, "node", stop.route)),
-      });
-    });
-}
-
-interface Origin {
-  /** Goes on with the finding's sentence. */
-  readonly text: string;
-  readonly evidence: readonly Evidence[];
-  readonly advice: readonly string[];
-}
-
-/** Why a default route may be gone: a link that is down took it along, IPv6 is off, advertisements are not heard. */
-function lostOrigin(context: CheckContext): Origin {
-  const { view } = context.node;
-  const outer = outerLinks(context);
-  const down = outer.filter((link) => !link.up);
-  const narrow = context.family === 6 ? outer.filter((link) => link.mtu < LEAST_IPV6_MTU) : [];
-  const off = context.family === 6 ? outer.filter((link) => setTo(view, link, "disable_ipv6", 1)) : [];
-  const forwards = context.family === 6 && view.sysctl("net.ipv6.conf.all.forwarding") === 1;
-  const deaf = outer.filter((link) => forwards && link.up && setTo(view, link, "accept_ra", 1));
-  const name = (link: Link, key: string): string => `net.ipv6.conf.${link.name}.${key}`;
-  const reasons = [
-    ...down.map((link) => `${link.name} is down`),
-    ...narrow.map((link) => `${link.name} has an mtu of ${link.mtu}, and IPv6 needs ${LEAST_IPV6_MTU}`),
-    ...off.map((link) => `IPv6 is switched off on ${link.name}`),
-  ];
-  return {
-    text: reasons.length === 0 ? "" : `; ${reasons.join(", ")}`,
-    evidence: [
-      ...down.map((link) => ({ source: "links of the node", value: linkText(link) })),
-      ...off.map((link) => sysctlEvidence(name(link, "disable_ipv6"), 1)),
-      ...deaf.map((link) => sysctlEvidence(name(link, "accept_ra"), 1)),
-    ],
-    advice: [
-      ...down.flatMap((link) => said("its routes went with it: ", command`ip link set dev ${link.name} up`)),
-      ...narrow.flatMap((link) =>
-        said(
-          "its addresses and routes went with it: ",
-          command`ip link set dev ${link.name} mtu ${LEAST_IPV6_MTU}`,
-        ),
-      ),
-      ...off.flatMap((link) => said("", command`sysctl -w ${sysctlWord(name(link, "disable_ipv6"))}=0`)),
-      ...(off.length > 0 ? [] : deaf).flatMap((link) =>
-        said(
-          `where the route comes by router advertisement, which a node that forwards does not hear on ${link.name}: `,
-          command`sysctl -w ${sysctlWord(name(link, "accept_ra"))}=2`,
-        ),
-      ),
-    ],
-  };
-}
-
-function setTo(view: NodeView, link: Link, key: string, value: number): boolean {
-  return view.conf(6, link.name, key) === value;
-}
-
-/** Links of the node that are no bridge, no bridge's port and no pod's. */
-function outerLinks({ node, snapshot }: CheckContext): Link[] {
-  const podLinks = new Set(
-    snapshot.pods.flatMap((pod) => pod.state?.links.flatMap((link) => link.link ?? []) ?? []),
-  );
-  return node.view.state.links.filter(
-    (link) =>
-      link.kind !== "bridge" &&
-      link.master === undefined &&
-      link.layer !== "loopback" &&
-      !podLinks.has(link.index),
-  );
-}
-
-/** A gateway that the node knows from its neighbour table, on an interface that is no bridge and no pod's. */
-function likelyUplink(context: CheckContext): { gateway: string; link: string } | undefined {
-  const { view } = context.node;
-  const outer = new Set(outerLinks(context).map((link) => link.index));
-  for (const neighbour of view.state.neighbours) {
-    const link = view.linkAt(neighbour.interface);
-    if (link === undefined || neighbour.family !== context.family) continue;
-    if (!outer.has(link.index)) continue;
-    if (isLinkLocalAddress(neighbour.address) || neighbour.mac === undefined || neighbour.state === "noarp")
-      continue;
-    return { gateway: neighbour.address, link: link.name };
-  }
-  return undefined;
-}
-
 /** What is wrong with a way out that only a rule chose is the rule's effect. */
 function capturedOrUplink(context: CheckContext): Finding[] {
   const captured = capturedInVain(context);
-  return captured.length > 0 ? captured : uplink(context);
+  return captured.length > 0 ? captured : [...capturedByRoute(context), ...uplink(context)];
 }
 
 function uplink(context: CheckContext): Finding[] {
@@ -266,28 +123,39 @@ function uplink(context: CheckContext): Finding[] {
           owner: OWNER,
           evidence: [{ source: "links of the node", value: linkText(stop.link) }],
           consequence: "nothing leaves the node",
-          // A link without carrier is up already: what is wrong is at the other end of its cable.
+          // A link without carrier is up already: what is wrong is at the link's other end.
           ...(kind === "link-down"
             ? { fix: [context.linkUp("node", stop.link.name)] }
-            : { advice: [`look at what ${stop.link.name} is plugged into: its other end is down or gone`] }),
+            : {
+                advice: [
+                  `look at the other end of ${stop.link.name} (switch port, veth peer): it is down or gone`,
+                ],
+              }),
         }),
       );
     }
   }
   for (const stop of context.stops("neighbour-failed")) {
     if (stop.link.index !== outLink?.index) continue;
+    const onLink = context.path.left?.destination === stop.address;
     found.push(
       finding("uplink-gateway-unresolved", {
-        text: `the node's gateway ${stop.address} does not answer on ${stop.link.name}`,
+        text: onLink
+          ? `${stop.address} does not answer on ${stop.link.name}, where the node's route takes it for a neighbour`
+          : `the node's gateway ${stop.address} does not answer on ${stop.link.name}`,
         owner: "the network outside the node",
         evidence: [
           { source: "ip neigh", value: `${stop.address} dev ${stop.link.name} ${stop.state.toUpperCase()}` },
         ],
-        consequence: "nothing leaves the node",
+        consequence: onLink ? "nothing reaches it" : "nothing leaves the node",
         // To ask again is what the kernel does with every packet: it is the answer that is missing.
         advice: [
-          `is ${stop.address} the right gateway, and is it up?`,
-          ...otherDefaults(context, stop.address).map((text) => `“${text}” is there, too, and not used`),
+          onLink
+            ? `is ${stop.address} up, and on the network of ${stop.link.name}?`
+            : `is ${stop.address} the right gateway, and is it up?`,
+          ...(onLink ? [] : otherDefaults(context, stop.address)).map(
+            (text) => `“${text}” is there, too, and not used`,
+          ),
         ],
         confidence: "likely",
       }),
@@ -339,7 +207,7 @@ function astray(context: CheckContext): Finding[] {
         { source: `ip route get ${stop.address}`, value: text },
         { source: `${context.pod.name} is connected to`, value: stop.expected.name },
       ],
-      consequence: "answers go to somebody else",
+      consequence: "answers go to other hosts",
       fix: forAddress(context, stop.address, () => routeBack(context, stop.address)),
       advice: ["for good: give one of the two networks another range"],
     });
@@ -366,7 +234,7 @@ function inside(context: CheckContext): Finding[] {
   const ports = links.filter((link) => link.master === bridge.index).length;
   return [
     finding("destination-overlap", {
-      text: `${destination} lies in the range of ${bridge.name}, a network of this node, where nobody has it: “${text}”`,
+      text: `${destination} lies in the range of ${bridge.name}, a network of this node, where no pod has it: “${text}”`,
       owner: OWNER,
       evidence: [
         { source: `ip route get ${destination}`, value: text },
@@ -389,7 +257,9 @@ function rangeTaken(
   const forGood = `for good: give the network of ${bridge} another range`;
   if (route !== undefined && isDefaultRoute(route)) {
     return {
-      advice: [`have whoever made “${routeText(route, context.node.view.state.links)}” take it back`],
+      advice: [
+        `“${routeText(route, context.node.view.state.links)}” must be deleted by the program that made it`,
+      ],
     };
   }
   return { fix: hostRoute(context), advice: [forGood] };

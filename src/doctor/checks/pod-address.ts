@@ -1,10 +1,10 @@
 /** Has the pod a usable address, and only the pod? */
-import { command, commandIn } from "../../text/command.ts";
+import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { PodState } from "../../snapshot/snapshot.ts";
-import { anywhere, finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
-import type { Finding, Fix } from "../finding.ts";
+import { finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
+import type { Finding } from "../finding.ts";
 
 /** IPV6_MIN_MTU: below it the kernel takes IPv6 from an interface, addresses and routes with it (addrconf_notify). */
 export const LEAST_IPV6_MTU = 1280;
@@ -45,13 +45,10 @@ function noAddress(context: CheckContext): Finding[] {
           value: `${one.address}/${one.prefixLength} ${one.flags.join(" ")}`,
         })),
         consequence: "the address is not used as a source",
-        fix: [
-          // `replace` leaves the flag as it is.
-          context.fix("pod", command`ip -6 addr del ${cidr} dev ${link}`),
-          context.fix("pod", command`ip -6 addr add ${cidr} dev ${link} nodad`),
-          ...forgetOther(context, first!.address),
+        // Only who takes the address off and gives it anew gets rid of the flag: whose it is has to be known first.
+        advice: [
+          `find out who else has ${first!.address}, and take it from there; then make ${pod.name} anew: ${cidr} stays marked until it is given again`,
         ],
-        advice: ["find out who else has the address"],
       }),
     ];
   }
@@ -107,22 +104,11 @@ function noAddress(context: CheckContext): Finding[] {
                 ? `give ${link.name} a larger mtu in the network's configuration, then make the pod anew: the kernel took its IPv6 addresses away`
                 : off
                   ? `the pod gets no address while ${name} is 1: find who set it (the pod's own sysctls, or its runtime), then make the pod anew`
-                  : "delete the pod, so that its runtime makes it anew",
+                  : "delete the pod; its runtime makes it anew",
             ]
           : [],
     }),
   ];
-}
-
-/** The node remembers whom it heard answer for the address; by the time of the cure it may have forgotten. */
-function forgetOther(context: CheckContext, address: string): (Fix | undefined)[] {
-  const { node } = context;
-  return node.view.state.neighbours
-    .filter((one) => one.address === address && one.mac !== undefined)
-    .map((one) => {
-      const link = node.view.linkAt(one.interface)?.name ?? "br0";
-      return context.fix("node", command`ip -6 neigh flush to ${address} dev ${link}`);
-    });
 }
 
 /** The address at which the node's neighbour table last saw this MAC address. */
@@ -207,23 +193,11 @@ function duplicates(context: CheckContext): Finding[] {
                 ]),
           ],
           consequence: "answers reach one of the two, now this one, now the other",
-          ...(owned.mine && !owned.other
-            ? {
-                fix: [
-                  anywhere(
-                    commandIn(
-                      other.state.path,
-                      command`ip addr del ${same.address}/${same.prefixLength} dev ${link?.name ?? "eth0"}`,
-                    ),
-                  ),
-                  context.fix("node", command`ip neigh flush dev ${bridge?.name ?? "br0"}`),
-                ],
-              }
-            : {
-                advice: [
-                  "one of the two has to give it up: delete the pod that holds it without a lease of the IPAM, so that its runtime makes it anew",
-                ],
-              }),
+          advice: [
+            owned.mine === owned.other
+              ? "one of the two has to give it up: delete the pod that holds it without a lease of the IPAM, so that its runtime makes it anew"
+              : `${owned.mine ? other.name : pod.name} has to give it up: the record says that it is ${owned.mine ? pod.name : other.name}'s; delete that pod, so that its runtime makes it anew`,
+          ],
         }),
       );
     }

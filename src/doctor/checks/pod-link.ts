@@ -32,7 +32,7 @@ export const podLink: Check = {
           owner: OWNER,
           evidence: [{ source: `namespace of ${pod.name}`, value: why ?? "not there" }],
           consequence: "nothing in the pod can send anything",
-          advice: ["have its runtime make the pod anew"],
+          advice: ["delete the pod; its runtime makes it anew"],
         }),
       ];
     }
@@ -44,7 +44,7 @@ export const podLink: Check = {
     if (interfaces.length === 0) return [...found, missing(context)];
     const main = mainInterface(context, interfaces);
     if (!main.up) found.push(down(context, main));
-    else if (main.carrier === false && main.operState !== "unknown") found.push(noCarrier(main));
+    else if (main.carrier === false && main.operState !== "unknown") found.push(noCarrier(context, main));
     return found;
   },
 };
@@ -80,7 +80,7 @@ function missing(context: CheckContext): Finding {
     consequence: "nothing can leave the pod",
     ...(pod.source === "netns" && (promised === undefined || promised.record !== undefined)
       ? { fix: [context.fix("node", command`wayout attach ${pod.name}`)] }
-      : { advice: ["delete the pod, so that its runtime makes it anew"] }),
+      : { advice: ["delete the pod; its runtime makes it anew"] }),
     confidence: "certain",
   });
 }
@@ -98,13 +98,31 @@ function down(context: CheckContext, link: Link): Finding {
   });
 }
 
-function noCarrier(link: Link): Finding {
-  return finding("pod-no-carrier", {
-    text: `${link.name} in the pod has no carrier: its other end is down`,
+function noCarrier(context: CheckContext, link: Link): Finding {
+  const { pod, node } = context;
+  const found = {
     owner: OWNER,
     evidence: [{ source: "links of the pod", value: linkText(link) }],
     consequence: "nothing can leave the pod",
-    advice: ["set the other end up, wherever it is"],
+  };
+  // What sits on a link of the node (macvlan, ipvlan, VLAN) has no carrier where that has none.
+  const below =
+    link.kind === "veth" || link.linkNamespaceId === undefined ? undefined : node.view.linkAt(link.link);
+  if (below === undefined || (below.up && below.carrier !== false)) {
+    return finding("pod-no-carrier", {
+      ...found,
+      text: `${link.name} in the pod has no carrier: its other end is down`,
+      advice: ["set the other end up, in the namespace that has it"],
+    });
+  }
+  return finding("pod-no-carrier", {
+    ...found,
+    text: `${link.name} in ${pod.name} is a ${link.kind ?? "link"} on ${below.name} of the node, which ${below.up ? "has no carrier" : "is down"}`,
+    owner: `the program that manages ${below.name}`,
+    evidence: [...found.evidence, { source: "links of the node", value: linkText(below) }],
+    ...(below.up
+      ? { advice: [`look at the other end of ${below.name} (switch port, veth peer): it is down or gone`] }
+      : { fix: [context.linkUp("node", below.name)] }),
   });
 }
 

@@ -3,7 +3,7 @@ import { RT_TABLE } from "../../linux/route/constants.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
-import { capturedInPod } from "./captured.ts";
+import { capturedInPod } from "./captured-in-pod.ts";
 import { likelyGateway } from "./likely-gateway.ts";
 import { deleteRoute } from "./route-fix.ts";
 import { mainInterface } from "./pod-link.ts";

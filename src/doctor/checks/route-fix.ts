@@ -1,5 +1,5 @@
 /** Commands that take a route away or add one, with what they change. */
-import { RT_TABLE, tableText } from "../../linux/route/constants.ts";
+import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
 import { forAddress } from "../vouched.ts";
@@ -17,7 +17,7 @@ export function deleteRoute(
 ): { readonly fix: (Fix | undefined)[] } | { readonly advice: string[] } {
   const { links } = (place === "node" ? context.node : context.inside!).view.state;
   const text = routeText(route, links);
-  if (isDefaultRoute(route)) return { advice: [`have whoever made “${text}” take it back`] };
+  if (isDefaultRoute(route)) return { advice: [`“${text}” must be deleted by the program that made it`] };
   const line = command`ip ${familyFlag(route.destination)} route del ${routeWords(route, links)}`;
   return { fix: [context.fix(place, line, undefined, { kind: "delete-route", place, route })] };
 }
@@ -32,7 +32,7 @@ export function routeBack(
   if (inLink === undefined) return [];
   const v6 = destination.includes(":");
   const prefix = `${destination}/${v6 ? 128 : 32}`;
-  const where = table === RT_TABLE.main ? [] : ["table", tableText(table)];
+  const where = table === RT_TABLE.main ? [] : ["table", routingTableText(table)];
   const line = command`ip ${familyFlag(destination)} route add ${prefix} dev ${inLink.name} ${where}`;
   const route = { ...linkRoute(inLink, prefix), table };
   const change = { kind: "add-route", place: "node", route } as const;

@@ -1,6 +1,11 @@
 /** A Kubernetes Service without endpoints: kube-proxy refuses its packets, rightly. */
-import { ipNumber } from "../../address/ip.ts";
+import { endText, ipNumber } from "../../address/ip.ts";
+import { isPrivateAddress } from "../../address/special-purpose.ts";
+import { isDefaultRoute, routeText } from "../predict/fib.ts";
 import type { SetElement } from "../../linux/nftables/ruleset.ts";
+import { finding } from "../check.ts";
+import type { Finding } from "../finding.ts";
+import { targetText } from "../wording.ts";
 import { commentOf } from "../../rules/rule-comment.ts";
 import type { CheckContext } from "../check.ts";
 import type { Decision } from "../predict/decision.ts";
@@ -13,6 +18,21 @@ export interface EmptyService {
   readonly said: string;
   /** It has endpoints, and none on this node, where its traffic policy wants them. */
   readonly elsewhere: boolean;
+}
+
+/** The Service for which a rule chooses, as kube-proxy calls it: `namespace/name:port`. */
+export function serviceOf(by: Decision | undefined): string | undefined {
+  if (by === undefined) return undefined;
+  const comment = by.rule === undefined ? undefined : commentOf(by.rule);
+  const named = /^([\w.-]+\/[\w.-]+(?::[\w.-]*)?)(?: -> | cluster IP| external IP| loadbalancer IP|$)/.exec(
+    comment ?? "",
+  )?.[1];
+  if (named !== undefined && by.chain.name.startsWith("KUBE-")) return named;
+  // nftables mode: service-ULMVA6XW-ns2/svc2/tcp/p80
+  const chain = /^(?:service|endpoint|external)-[A-Z0-9]+-([^/]+)\/([^/]+)\/[a-z]+\/([^/_]*)/.exec(
+    by.chain.name,
+  );
+  return chain === null ? undefined : `${chain[1]}/${chain[2]}${chain[3] === "" ? "" : `:${chain[3]}`}`;
 }
 
 /** The Service for whose lack of endpoints kube-proxy stops the packet; undefined when that is not why. */
@@ -39,4 +59,74 @@ function isKey({ target, path }: CheckContext, { key }: SetElement): boolean {
     const port = target.port.toString(16).padStart(4, "0");
     return key === `${address16}${protocol}000000${port}0000`;
   });
+}
+
+/** The same in IPVS mode: the virtual service stands, and none of its servers gets connections. */
+export function withoutServers(context: CheckContext): Finding[] {
+  return context.stops("no-server").map(({ service: { protocol, address, port, servers = [] } }) => {
+    const end = endText(address, port);
+    const drained =
+      servers.length === 0 ? "has no servers" : `has ${servers.length} servers, all with weight 0`;
+    const view = context.node.view;
+    const isOfKubernetes = view.state.addresses.some(
+      (one) => one.address === address && view.linkAt(one.interface)?.name === "kube-ipvs0",
+    );
+    return finding("service-no-endpoints", {
+      text: `the Service at ${end} (${protocol}) has no ready endpoints: its virtual service in IPVS ${drained}, and what ${context.pod.name} sends to ${targetText(context.target)} is refused`,
+      owner: isOfKubernetes ? "kube-proxy (IPVS), for the Service" : "the author of the virtual service",
+      evidence: [{ source: "/proc/net/ip_vs", value: `${protocol.toUpperCase()} ${end}: ${drained}` }],
+      consequence: "connections to the Service's address are refused at once (ICMP port unreachable)",
+      advice: isOfKubernetes
+        ? [
+            `find the Service: kubectl get services -A -o wide | grep -F ${address}; start pods that match its selector, and are ready`,
+          ]
+        : ["see its servers: ipvsadm -Ln"],
+    });
+  });
+}
+
+/**
+ * A private address that only the default route leads to, and that no rule takes: a Service's, where kube-proxy's rules
+ * are not there (any more), or a network that was never here.
+ */
+export function unknownService(context: CheckContext): Finding[] {
+  const { path, target, node } = context;
+  const { outLink, redirected } = path;
+  if (path.end !== "outside" || redirected !== undefined || outLink === undefined) return [];
+  if (!isPrivateAddress(target.address)) return [];
+  const way = node.view.fib.predict({ destination: target.address });
+  if (way.kind !== "route" || way.route === undefined || !isDefaultRoute(way.route)) return [];
+  const proxy = kubeProxy(context);
+  return [
+    finding("private-destination-outside", {
+      text: `${target.address} is a private address, and nothing on this node knows it: no rule takes it, and only the default route leads there, out by ${outLink.name}${proxy === undefined ? "" : `; ${proxy} knows no Service at ${targetText(target)}`}`,
+      owner:
+        proxy === undefined
+          ? "the network outside, or kube-proxy"
+          : "kube-proxy, or the author of the address",
+      evidence: [
+        { source: "ip route", value: routeText(way.route, node.view.state.links) },
+        { source: "rules that change its destination", value: "none" },
+        { source: "kube-proxy on this node", value: proxy ?? "neither rules nor IPVS" },
+      ],
+      consequence: "what has such an address is not on the internet: routers outside drop it",
+      advice: [
+        proxy === undefined
+          ? "if it is a Service's address: kube-proxy does not run on this node, or its rules were flushed; see its pod: kubectl -n kube-system get pods -o wide -l k8s-app=kube-proxy"
+          : "if it is a Service's address: see whether the Service still has it: kubectl get services -A -o wide",
+        "if it is another network's: a route to it is missing on this node",
+      ],
+      confidence: "likely",
+    }),
+  ];
+}
+
+/** By what kube-proxy is known to be at work here. */
+function kubeProxy({ node }: CheckContext): string | undefined {
+  if (node.hooks.tables.some((table) => table.name === "kube-proxy")) return "table kube-proxy";
+  const hasChain = node.hooks.tables.some((table) =>
+    table.chains.some((chain) => chain.name === "KUBE-SERVICES" && chain.rules.length > 0),
+  );
+  if (hasChain) return "chain KUBE-SERVICES";
+  return (node.view.state.virtualServices?.length ?? 0) > 0 ? "IPVS" : undefined;
 }

@@ -11,11 +11,18 @@ export const sizes: Check = {
   run: (context) => [...mtu(context), ...checksums(context)],
 };
 
+/** What the pod sends at most in one packet: its route's MTU, or its interface's. */
+export function largestPacket({ path, inside, target }: CheckContext): number | undefined {
+  const { podLink } = path;
+  if (podLink === undefined) return undefined;
+  const way = inside?.view.fib.predict({ destination: target.address });
+  return way?.kind === "route" ? (way.mtu ?? podLink.mtu) : podLink.mtu;
+}
+
 function mtu(context: CheckContext): Finding[] {
   const { podLink, outLink, pathMtu } = context.path;
-  if (podLink === undefined || outLink === undefined || pathMtu === undefined) return [];
-  const way = context.inside?.view.fib.predict({ destination: context.target.address });
-  const own = way?.kind === "route" ? (way.mtu ?? podLink.mtu) : podLink.mtu;
+  const own = largestPacket(context);
+  if (podLink === undefined || own === undefined || outLink === undefined || pathMtu === undefined) return [];
   if (own <= pathMtu) return [];
   const fails = context.snapshot.node.counters.map(
     (reading) => reading.values[context.family === 4 ? "Ip.FragFails" : "Ip6.FragFails"] ?? 0,
@@ -73,7 +80,7 @@ function checksums(context: CheckContext): Finding[] {
       text: `${growth} packets with wrong checksums arrived while the doctor looked`,
       owner: "checksum offload",
       evidence: [{ source: "IpExt InCsumErrors", value: `${values[0]} → ${values.at(-1)}` }],
-      consequence: "they are dropped without a word",
+      consequence: "they are dropped silently",
       fix: tunnels.map((link) =>
         context.fix("node", command`ethtool -K ${link.name} tx-checksum-ip-generic off`),
       ),

@@ -5,12 +5,15 @@ import { endText } from "../../address/ip.ts";
 import { needsTranslation } from "../../causes/facts.ts";
 import { NAT_PORTS } from "../../flows/flow-statistics.ts";
 import type { FlowGroup, PortUse, Snapshot } from "../../snapshot/snapshot.ts";
-import { finding, type Check, type CheckContext } from "../check.ts";
+import { finding, said, type Check, type CheckContext, type Found } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
+import type { Decision } from "../predict/decision.ts";
 import { predictPath } from "../predict/predict.ts";
-import type { PortRange } from "../predict/packet.ts";
+import type { PortRange } from "../../linux/ip-protocol.ts";
 import type { Prediction } from "../predict/path.ts";
+import { productOfDecision } from "../whose.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
+import { rewritten } from "./rewritten.ts";
 
 /** Above this share of a range the kernel begins to search long, and above FULL it gives up. */
 const NEARLY = 0.8;
@@ -91,13 +94,13 @@ function addressLost(context: CheckContext, flow: FlowGroup): Finding {
   const now = context.path.left!.source;
   return finding("flow-address-lost", {
     text: `${context.pod.name}'s ${flow.protocol} flow to ${flowEnd(flow)} is still translated to ${flow.translatedTo}, which the node no longer has`,
-    owner: "the flow is from before the change; SNAT does not follow",
+    owner: "the flow began before the change; SNAT keeps the address that it had then",
     evidence: [
       flowEvidence(flow),
       { source: "addresses of the node", value: `none is ${flow.translatedTo}` },
       { source: "a new flow would be translated to", value: now },
     ],
-    consequence: "its answers go nowhere, and as long as the pod sends the kernel does not forget it",
+    consequence: "its answers are lost, and the kernel keeps the flow for as long as the pod sends",
     fix: [forget(context, flow)],
     confidence: "likely",
   });
@@ -115,7 +118,7 @@ function outdated(context: CheckContext, flow: FlowGroup, what: string): Finding
     text: `${context.pod.name}'s ${flow.protocol} flow to ${flowEnd(flow)} ${what}`,
     owner: "the flow is older than the rules, or than the pod",
     evidence: [flowEvidence(flow), ...rule],
-    consequence: "no rule is asked again for it, as long as somebody sends",
+    consequence: "no rule decides about it again for as long as packets are sent",
     fix: [forget(context, flow)],
     confidence: "likely",
   });
@@ -182,7 +185,7 @@ function others(context: CheckContext): Finding[] {
       text: `${count} tracked ${count === 1 ? "flow is" : "flows are"} translated to ${first.translatedTo}, which the node does not have`,
       owner: "connections from before a change of address",
       evidence: flows.slice(0, 5).map(flowEvidence),
-      consequence: "their answers go nowhere; UDP flows live as long as somebody sends",
+      consequence: "their answers are lost; UDP flows live for as long as packets are sent",
       fix: [context.fix("node", command`wayout conntrack flush --reply-dst ${first.translatedTo}`)],
       confidence: "likely",
     }),
@@ -293,7 +296,7 @@ function portFinding(
   const size = range.last - range.first + 1;
   const by = path.translatedBy;
   const found = finding(full ? "ports-exhausted" : "ports-nearly-exhausted", {
-    text: `${use.used} of the ${size} source ports of ${use.outgoing} are taken toward ${use.destination} port ${use.port} (${use.protocol})`,
+    text: `${use.used} of the ${size} source ports (${range.first}-${range.last}) of ${use.outgoing} are taken toward ${use.destination} port ${use.port} (${use.protocol})`,
     owner: "the pods that connect there",
     evidence: [
       {
@@ -306,20 +309,51 @@ function portFinding(
       },
     ],
     consequence: full ? "new connections to it are dropped" : "soon new connections to it are dropped",
-    fix: [forgetPorts(context, use)],
-    advice: [
-      "let the pods keep connections open and use them again",
-      "give them more ports or several addresses: ports, snat: FIRST-LAST in wayout's policy",
-    ],
+    ...portsCure(context, use, range, by),
   });
   return wanted ? found : { ...found, stopsTraffic: false, severity: "warning" };
 }
 
-/** TCP: those that have ended and only wait. Others know no end: all of them. */
-function forgetPorts(context: CheckContext, use: PortUse): Fix | undefined {
-  const state = use.protocol === "tcp" ? ["--state", "TIME_WAIT,CLOSE,CLOSE_WAIT,LAST_ACK"] : [];
+/** Connections that are in use are nobody's to cut: what has ended is forgotten, where that is enough, or there are more ports. */
+function portsCure(
+  context: CheckContext,
+  use: PortUse,
+  range: PortRange,
+  by: Decision | undefined,
+): Pick<Found, "fix" | "advice"> {
+  const { used, ended = 0 } = use;
+  const size = range.last - range.first + 1;
+  const isEnough = ended > 0 && (used - ended) / size < FULL;
+  const isNarrow = size < NAT_PORTS.last - NAT_PORTS.first + 1;
+  const product = by === undefined ? undefined : productOfDecision(by)?.product;
+  const list = command`wayout conntrack list --proto ${use.protocol} --reply-src ${use.destination} --reply-sport ${use.port}`;
+  const wider = isNarrow && by !== undefined && product === undefined ? widened(context, by) : undefined;
+  return {
+    fix: [isEnough ? forgetEnded(context, use) : wider],
+    advice: [
+      `${used - ended} of them are in use: let the pods keep connections open and use them again`,
+      ...(isNarrow && product !== undefined ? [`give ${product} a wider range of ports`] : []),
+      `or translate to several addresses of the node, each of which has its own ports (wayout's policy: snat: FIRST-LAST)`,
+      ...said("whose they are: ", context.fix("node", list)?.command),
+    ],
+  };
+}
+
+/** The same rule with all ports that the kernel takes by itself. */
+function widened(context: CheckContext, by: Decision): Fix | undefined {
+  const all = `${NAT_PORTS.first}-${NAT_PORTS.last}`;
+  const line = rewritten(by, (text) =>
+    text.replace(
+      /(?<=(?:masquerade|[sd]nat(?: ip6?)?) to \S*:|--to-ports |--to-source \S*:)\d+(?:-\d+)?/,
+      all,
+    ),
+  );
+  return context.fix("node", line);
+}
+
+function forgetEnded(context: CheckContext, use: PortUse): Fix | undefined {
   return context.fix(
     "node",
-    command`wayout conntrack flush --proto ${use.protocol} ${state} --reply-src ${use.destination} --reply-sport ${use.port} --reply-dst ${use.outgoing}`,
+    command`wayout conntrack flush --proto ${use.protocol} --state TIME_WAIT,CLOSE,CLOSE_WAIT,LAST_ACK --reply-src ${use.destination} --reply-sport ${use.port} --reply-dst ${use.outgoing}`,
   );
 }

@@ -1,9 +1,9 @@
 /** Packets that leave as they should by every rule, and to which no answer can come: facts of the path itself. */
+import { endText } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
-import { familyFlag, finding, said, sysctlEvidence, type CheckContext } from "../check.ts";
-import type { Evidence, Finding } from "../finding.ts";
-import type { Decision } from "../predict/decision.ts";
+import { familyFlag, finding, said, sysctlEvidence, type CheckContext, ruleEvidence } from "../check.ts";
+import type { Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
 import type { Leg } from "../predict/predict.ts";
 import { forAddress } from "../vouched.ts";
@@ -11,10 +11,6 @@ import { pastRule } from "./filter-cure.ts";
 import { stopText } from "../stop-text.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
-
-function ruleEvidence(by: Decision | undefined): Evidence[] {
-  return by === undefined ? [] : [{ source: decisionPlace(by), value: decisionText(by) }];
-}
 
 /** The source lies in the uplink's own network: its neighbours ask for it, and the node does not answer for it. */
 export function sourceUnanswered(context: CheckContext): Finding[] {
@@ -34,7 +30,7 @@ export function sourceUnanswered(context: CheckContext): Finding[] {
         sysctlEvidence(name, value),
         { source: `ip ${flag}neigh show proxy dev ${link.name}`, value: `none for ${source}` },
       ],
-      consequence: "the router cannot find whom to give the answer to",
+      consequence: "the router finds no MAC address to send the answer to",
       fix: forAddress(context, source, () => [
         ...(v6 ? [context.setSysctl("node", name, "1")] : []),
         context.fix("node", entry),
@@ -136,7 +132,8 @@ export function answerUnrecognized(context: CheckContext): Finding[] {
 export function flowUntracked(context: CheckContext): Finding[] {
   const [stop] = context.stops("untranslated");
   const by = context.path.untrackedBy;
-  if (stop === undefined || by === undefined) return [];
+  if (stop === undefined) return [];
+  if (by === undefined) return untrackedByIpvs(context, stop.source);
   return [
     finding("flow-untracked", {
       text: `“${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} keeps what ${context.pod.name} sends out of connection tracking: nothing can translate ${stop.source}`,
@@ -145,7 +142,7 @@ export function flowUntracked(context: CheckContext): Finding[] {
         ...ruleEvidence(by),
         { source: `source of the packet as it leaves by ${stop.link.name}`, value: stop.source },
       ],
-      consequence: "it leaves untranslated, and nobody outside has a way back to it",
+      consequence: "it leaves untranslated, and no router outside has a route back to it",
       ...(by.rule === undefined
         ? {}
         : {
@@ -156,6 +153,29 @@ export function flowUntracked(context: CheckContext): Finding[] {
               `or except the pods from the rule in ${decisionPlace(by)}, so that their flows are tracked`,
             ],
           }),
+    }),
+  ];
+}
+
+/** The setting that makes IPVS leave what it sends on in connection tracking; kube-proxy sets it. */
+const IPVS_CONNTRACK = "net.ipv4.vs.conntrack";
+
+function untrackedByIpvs(context: CheckContext, source: string): Finding[] {
+  const { balancedBy: service, outLink } = context.path;
+  if (service === undefined || context.node.view.sysctl(IPVS_CONNTRACK) !== 0) return [];
+  const end = endText(service.address, service.port);
+  return [
+    finding("flow-untracked", {
+      text: `IPVS sends what ${context.pod.name} sends to ${end} on without connection tracking (${IPVS_CONNTRACK} is 0): nothing can translate ${source}`,
+      owner: "the node's settings",
+      evidence: [
+        sysctlEvidence(IPVS_CONNTRACK, 0),
+        { source: "/proc/net/ip_vs", value: `${service.protocol.toUpperCase()} ${end}` },
+        { source: `source of the packet as it leaves by ${outLink?.name ?? "the node"}`, value: source },
+      ],
+      consequence: "it leaves untranslated, and nobody outside has a way back to it",
+      fix: [context.setSysctl("node", IPVS_CONNTRACK, "1")],
+      advice: ["kube-proxy sets it when it starts: see who has set it since"],
     }),
   ];
 }

@@ -5,8 +5,9 @@ import type { Flow } from "./flow.ts";
 import { neighbourAt } from "./link-state.ts";
 import type { Machine } from "./machine.ts";
 import { solicit } from "./neighbour-discovery.ts";
-import { failedNeighbour, reversePath, routeOnNode, spendTtl } from "./node.ts";
-import { answerTo, IPS, type Packet } from "./packet.ts";
+import { failedNeighbour, checkReversePath, routeOnNode, spendTtl } from "./node.ts";
+import { IPS } from "../../linux/conntrack/status.ts";
+import { answerTo, type Packet } from "./packet.ts";
 import type { Walk } from "./walk.ts";
 import { noRoute, type Way } from "./in-pod.ts";
 import { IPPROTO } from "./link-state.ts";
@@ -17,7 +18,7 @@ export function walkBack(walk: Walk, left: Packet): void {
   // What a pod sends to itself is judged where it turns round: its answer takes the same way.
   if (inLink === undefined || walk.end === "bridged" || walk.hairpin) return;
   walk.direction = "back";
-  if (nodeFlow !== undefined) nodeFlow.status |= IPS.seenReply | IPS.confirmed;
+  if (nodeFlow !== undefined) nodeFlow.status |= IPS.SEEN_REPLY | IPS.CONFIRMED;
   const machine = walk.machine("node", answerTo(left), nodeFlow);
   const arrived =
     walk.localEnd !== undefined ? answerFromNode(walk, machine) : answerFromOutside(walk, machine);
@@ -173,7 +174,7 @@ function deliver(walk: Walk, packet: Packet): void {
   );
   walk.device("pod", inside, "ingress", link);
   walk.hook("pod", inside, "prerouting");
-  reversePath(walk, "pod", inside.packet, link, undefined);
+  checkReversePath(walk, "pod", inside.packet, link, undefined);
   walk.hook("pod", inside, "input");
   walk.step("pod", "input", "the answer reaches the socket", inside.packet);
   checkSender(walk, inside.packet);

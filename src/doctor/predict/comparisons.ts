@@ -3,7 +3,9 @@ import type { ExpressionKinded } from "../../linux/nftables/expressions.ts";
 import type { Table } from "../../linux/nftables/ruleset.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
+import type { DoubtSubject } from "./oracle.ts";
 import { compareBytes } from "./sets.ts";
+import type { Unforeseen } from "./oracle.ts";
 
 function fromHex(text: string | undefined): Uint8Array {
   return Buffer.from(text ?? "", "hex");
@@ -25,7 +27,7 @@ export function compileCmp(expression: ExpressionKinded<"cmp">): Step {
   const word = registerWord(expression.sreg);
   const length = expression.data.length / 2;
   if (expression.op === "==" && length > 0 && length <= REGISTER_BYTES) {
-    return compileEqual(word, length, Number.parseInt(expression.data, 16));
+    return compileEqual(word, expression.data);
   }
   const data = fromHex(expression.data);
   const holds = HOLDS[expression.op];
@@ -33,21 +35,44 @@ export function compileCmp(expression: ExpressionKinded<"cmp">): Step {
   return (machine) => {
     const why = machine.whyUnknown(word, length);
     if (why !== undefined) return decide(machine, why);
-    return holds(compareBytes(machine.load(word, length), data)) ? CONTINUE : BREAK;
+    const result = holds(compareBytes(machine.load(word, length), data));
+    return now(machine, word, result, (text) => `${expression.op} ${text(data)}`);
   };
 }
 
-function compileEqual(word: number, length: number, wanted: number): Step {
+function compileEqual(word: number, data: string): Step {
+  const length = data.length / 2;
+  const wanted = Number.parseInt(data, 16);
   return (machine) => {
     const why = machine.unknown[word];
     if (why !== undefined) return decide(machine, why);
-    return machine.loadBigEndian(word, length) === wanted ? CONTINUE : BREAK;
+    const result = machine.loadBigEndian(word, length) === wanted;
+    return now(machine, word, result, (text) => `== ${text(fromHex(data))}`);
   };
 }
 
+/** The result for this packet; a question where others of its flow, or later ones, have another value. */
+function now(
+  machine: Machine,
+  word: number,
+  result: boolean,
+  compared: (text: (bytes: Uint8Array) => string) => string,
+): StepResult {
+  const differing = machine.differing[word];
+  if (differing === undefined) return result ? CONTINUE : BREAK;
+  const { about, of, text } = differing;
+  return machine.ask(`${about} ${compared(text)}`, result, undefined, of) ? CONTINUE : BREAK;
+}
+
 /** Both ways are possible; a number by chance goes now one of them and now the other. */
-export function decide(machine: Machine, why: string, likely?: boolean): StepResult {
-  return machine.ask(why, likely, choicesOf(why) === undefined ? undefined : 0.5) ? CONTINUE : BREAK;
+export function decide(
+  machine: Machine,
+  what: string | Unforeseen,
+  likely?: boolean,
+  of?: DoubtSubject,
+): StepResult {
+  const { why, choices }: Unforeseen = typeof what === "string" ? { why: what } : what;
+  return machine.ask(why, likely, choices === undefined ? undefined : 0.5, of) ? CONTINUE : BREAK;
 }
 
 export function compileRange(expression: ExpressionKinded<"range">): Step {
@@ -60,7 +85,12 @@ export function compileRange(expression: ExpressionKinded<"range">): Step {
     if (why !== undefined) return decide(machine, why);
     const value = machine.load(word, from.length);
     const within = compareBytes(value, from) >= 0 && compareBytes(value, to) <= 0;
-    return within === inside ? CONTINUE : BREAK;
+    return now(
+      machine,
+      word,
+      within === inside,
+      (text) => `${inside ? "from" : "not from"} ${text(from)} to ${text(to)}`,
+    );
   };
 }
 
@@ -178,16 +208,6 @@ function take(machine: Machine, data: ElementData | undefined, into: number | un
   return data.chain === undefined ? { verdict: data.verdict } : { verdict: data.verdict, chain: data.chain };
 }
 
-/** What stands in a register for a number by chance, below the modulus. */
-export function choiceText(kind: "numgen" | "hash", modulus: number): string {
-  return `${kind} mod ${modulus}`;
-}
-
-function choicesOf(why: string): number | undefined {
-  const [, modulus] = /^(?:numgen|hash) mod (\d+)$/.exec(why) ?? [];
-  return modulus === undefined ? undefined : Number(modulus);
-}
-
 /**
  * A map that is asked with a key nobody can foresee (a random number): one of its elements, or none where it does not
  * hold every number there is.
@@ -197,18 +217,17 @@ function anyElement(
   expression: ExpressionKinded<"lookup">,
   elements: Table["sets"][number]["elements"],
   into: number | undefined,
-  why: string,
+  { why, choices }: Unforeseen,
 ): StepResult {
   // The kernel lists them in the order of its hash, which is another one each time.
   const sorted = elements.toSorted((a, b) => ((a.key ?? "") < (b.key ?? "") ? -1 : 1));
-  const numbers = choicesOf(why);
   for (const [at, element] of sorted.entries()) {
-    if (at + 1 === numbers) return take(machine, element.data, into);
+    if (at + 1 === choices) return take(machine, element.data, into);
     const asked = `${why} picks element ${at + 1} of map @${expression.set}`;
     const isTaken =
-      numbers === undefined
+      choices === undefined
         ? machine.ask(asked, at === 0 ? true : undefined)
-        : machine.ask(asked, at === 0, 1 / (numbers - at));
+        : machine.ask(asked, at === 0, 1 / (choices - at));
     if (isTaken) return take(machine, element.data, into);
   }
   return BREAK;

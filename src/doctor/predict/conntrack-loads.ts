@@ -9,10 +9,10 @@ import { zoneIn } from "./flow.ts";
 import { usesLink } from "./fib.ts";
 import { nameBytes } from "./loads.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
-import { PROTOCOL_NUMBER, type ConntrackState, type Tuple } from "./packet.ts";
+import { PROTOCOL_NUMBER, type CtState, type Tuple } from "./packet.ts";
 
 /** `ct state` of a packet, by its one name. */
-export const STATE_BITS: Readonly<Record<ConntrackState, number>> = CT_STATE;
+export const STATE_BITS: Readonly<Record<CtState, number>> = CT_STATE;
 
 export function compileCt(expression: ExpressionKinded<"ct">): Step {
   const { key, direction, dreg, sreg } = expression;
@@ -25,7 +25,8 @@ export function compileCt(expression: ExpressionKinded<"ct">): Step {
       return CONTINUE;
     }
     const { flow } = machine;
-    if (flow === undefined) return loadTemplate(machine, key, direction, word);
+    // Nor does the template say anything that a rule which chose a zone has left with the packet (Linux 6.18).
+    if (flow === undefined) return BREAK;
     switch (key) {
       case "direction":
         machine.storeNumber(word, machine.packet.reply ? 1 : 0);
@@ -56,26 +57,13 @@ export function compileCt(expression: ExpressionKinded<"ct">): Step {
   };
 }
 
-/** What an expression finds between the rule that chose a zone and conntrack: a template, which says next to nothing. */
-function loadTemplate(
-  machine: Machine,
-  key: string,
-  direction: string | undefined,
-  word: number,
-): StepResult {
-  if (!hasTemplate(machine)) return BREAK;
-  if (key === "zone") machine.storeNumber(word, zoneNumber(machine.zone, direction));
-  else if (key === "direction" || key === "mark") machine.storeNumber(word, 0);
-  else machine.storeUnknown(word, 16, `ct ${key} of a packet that is not tracked yet`);
-  return CONTINUE;
-}
-
 /** Without a direction the zone's own number, for which direction ever it counts. */
 function zoneNumber(zone: Zone | undefined, direction: string | undefined): number {
   return direction === "original" || direction === "reply" ? zoneIn(zone, direction) : (zone?.id ?? 0);
 }
 
-function hasTemplate({ isLookedAt, zone }: Machine): boolean {
+/** Between a rule that chose a zone and conntrack's look at the packet. */
+export function hasTemplate({ isLookedAt, zone }: Machine): boolean {
   return !isLookedAt && zone !== undefined;
 }
 
@@ -125,7 +113,7 @@ function compileZoneSet(word: number, direction: Zone["direction"]): Step {
     // It looks for an entry alone: what "notrack" kept out is tracked again.
     if (machine.flow !== undefined || machine.zone !== undefined) return CONTINUE;
     const why = machine.whyUnknown(word, 2);
-    if (why !== undefined) return decide(machine, `a conntrack zone by ${why}`, true);
+    if (why !== undefined) return decide(machine, `a conntrack zone by ${why.why}`, true);
     machine.zonedBy = machine.here?.();
     if (machine.packet.state === "untracked") machine.packet = { ...machine.packet, state: "invalid" };
     machine.untrackedBy = undefined;

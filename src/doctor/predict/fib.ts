@@ -3,12 +3,12 @@
  * prefix, then the lowest metric (net/core/fib_rules.c, net/ipv4/fib_trie.c, net/ipv6/ip6_fib.c). Where the snapshot
  * holds the kernel's own answer to the same question, that answer stands.
  */
-import { RT_TABLE, tableText } from "../../linux/route/constants.ts";
+import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import { cidrContains, parseCidr, type Cidr } from "../../address/cidr.ts";
 import { ipFamily, ipNumber, type IpFamily } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { NextHop, Route, RouteAnswer } from "../../linux/route/route.ts";
-import type { Rule } from "../../linux/route/rule.ts";
+import type { PolicyRule } from "../../linux/route/rule.ts";
 import type { NamespaceState, RecordedQuery } from "../../snapshot/snapshot.ts";
 import { protocolMatches } from "./rule-selector.ts";
 
@@ -40,7 +40,7 @@ export type RouteResult =
       readonly mtu: number | undefined;
       readonly table: number | undefined;
       readonly route: Route | undefined;
-      readonly rule: Rule | undefined;
+      readonly rule: PolicyRule | undefined;
       /** All usable next hops of a multipath route. */
       readonly hops?: readonly NextHop[];
       /** The kernel itself said so. */
@@ -51,13 +51,13 @@ export type RouteResult =
       /** errno name: ENETUNREACH nobody matched, EHOSTUNREACH unreachable, EACCES prohibit, EINVAL blackhole. */
       readonly error: string;
       readonly route: Route | undefined;
-      readonly rule: Rule | undefined;
+      readonly rule: PolicyRule | undefined;
       readonly authority: "kernel" | "snapshot";
     };
 
 /** Routing tables of one namespace, prepared for many questions. */
 export class Fib {
-  readonly #rules: readonly Rule[];
+  readonly #rules: readonly PolicyRule[];
   /** By family and table. Prepared when first asked: a packet meets few of them. */
   readonly #routes = new Map<string, Route[]>();
   readonly #tables = new Map<string, readonly PreparedRoute[]>();
@@ -185,7 +185,9 @@ export class Fib {
     if (answer === undefined) return undefined;
     const { route, rule } = predicted;
     if (!answer.reachable) {
-      return { kind: "refused", error: answer.code, route, rule, authority: "kernel" };
+      // Where the tables have a way the kernel refuses for another reason, and no route of theirs is to blame.
+      const refusing = predicted.kind === "refused" ? { route, rule } : { route: undefined, rule: undefined };
+      return { kind: "refused", error: answer.code, ...refusing, authority: "kernel" };
     }
     const said = answer.route;
     const link = said.interface === undefined ? undefined : this.#links.get(said.interface);
@@ -199,7 +201,7 @@ export class Fib {
       kind: "route",
       type: said.type,
       link,
-      gateway: said.gateway,
+      gateway: same && this.#isRedirect(said.gateway, predicted.gateway) ? predicted.gateway : said.gateway,
       source: said.preferredSource ?? (same ? predicted.source : undefined),
       mtu: said.metrics.mtu ?? (same ? predicted.mtu : undefined),
       table: same ? (predicted.table ?? said.table) : said.table,
@@ -209,7 +211,16 @@ export class Fib {
     };
   }
 
-  #selects(rule: Rule, request: RouteRequest): boolean {
+  /**
+   * No route has this gateway: a router said so for this destination alone (ICMP redirect), because its own route leads back
+   * into the network. What is wrong there is the cause; what was remembered of it is forgotten by itself.
+   */
+  #isRedirect(gateway: string | undefined, tables: string | undefined): boolean {
+    if (gateway === undefined || tables === undefined || gateway === tables) return false;
+    return !this.state.routes.some((route) => hopsOf(route).some((hop) => hop.gateway === gateway));
+  }
+
+  #selects(rule: PolicyRule, request: RouteRequest): boolean {
     const { source, destination } = rule;
     const matched =
       (source === undefined ||
@@ -251,7 +262,7 @@ export class Fib {
     });
   }
 
-  #resultOf(found: Found, rule: Rule): RouteResult {
+  #resultOf(found: Found, rule: PolicyRule): RouteResult {
     const { route, hop } = found;
     if (!isDeliveringType(route.type)) {
       const error = TYPE_ERRORS[route.type] ?? "EINVAL";
@@ -327,7 +338,7 @@ function cidr(text: string): Cidr {
 }
 
 /** fib4_rule_suppress, fib6_rule_suppress: the answer is thrown away when its prefix is too short. */
-function suppressed(rule: Rule, found: Found): boolean {
+function suppressed(rule: PolicyRule, found: Found): boolean {
   return rule.suppressPrefixLength !== undefined && found.prefixLength <= rule.suppressPrefixLength;
 }
 
@@ -378,7 +389,7 @@ export function routeWords(route: Route, links: readonly Link[]): string[] {
     const link = links.find((one) => one.index === hop.interface);
     if (link !== undefined) parts.push("dev", link.name);
   }
-  if (route.table !== RT_TABLE.main) parts.push("table", tableText(route.table));
+  if (route.table !== RT_TABLE.main) parts.push("table", routingTableText(route.table));
   if (route.preferredSource !== undefined) parts.push("src", route.preferredSource);
   if ((route.metric ?? 0) !== 0) parts.push("metric", String(route.metric));
   return parts;

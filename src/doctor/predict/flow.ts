@@ -1,6 +1,9 @@
 /** A conntrack entry as it comes to be while its first packet travels. */
 import type { Zone } from "../../linux/netfilter.ts";
-import { IPS, type PortRange, type Tuple } from "./packet.ts";
+import { IPS } from "../../linux/conntrack/status.ts";
+import type { PortRange } from "../../linux/ip-protocol.ts";
+import type { Tuple } from "./packet.ts";
+import type { Unforeseen } from "./oracle.ts";
 
 /** Where a binding came from, as the answer names it. */
 export interface Binding {
@@ -26,7 +29,7 @@ export class Flow {
   status = 0;
   mark = 0;
   /** Why the mark cannot be foreseen, once a rule has set it to something unknown. */
-  unknownMark: string | undefined;
+  unknownMark: Unforeseen | undefined;
   zone: Zone | undefined;
   /** Bindings in the order in which they were made: at most one of each kind. */
   readonly bindings: Binding[] = [];
@@ -38,7 +41,7 @@ export class Flow {
 
   /** Whether an answer has come by (IPS_SEEN_REPLY). */
   get seenReply(): boolean {
-    return (this.status & IPS.seenReply) !== 0;
+    return (this.status & IPS.SEEN_REPLY) !== 0;
   }
 
   /** The tuple of the answers: the translated one, turned round. */
@@ -71,18 +74,18 @@ export class Flow {
 
   /** Whether this kind of translation has been decided: by a rule, or by the absence of one. */
   decided(manip: Binding["manip"]): boolean {
-    return (this.status & (manip === "source" ? IPS.srcNatDone : IPS.dstNatDone)) !== 0;
+    return (this.status & (manip === "source" ? IPS.SRC_NAT_DONE : IPS.DST_NAT_DONE)) !== 0;
   }
 
   bind(binding: Binding | undefined, manip: Binding["manip"]): void {
-    this.status |= manip === "source" ? IPS.srcNatDone : IPS.dstNatDone;
+    this.status |= manip === "source" ? IPS.SRC_NAT_DONE : IPS.DST_NAT_DONE;
     if (binding === undefined) return;
     const before = this.translated;
     this.bindings.push(binding);
     const after = this.translated;
-    if (before.source !== after.source || before.sourcePort !== after.sourcePort) this.status |= IPS.srcNat;
+    if (before.source !== after.source || before.sourcePort !== after.sourcePort) this.status |= IPS.SRC_NAT;
     if (before.destination !== after.destination || before.destinationPort !== after.destinationPort) {
-      this.status |= IPS.dstNat;
+      this.status |= IPS.DST_NAT;
     }
   }
 }

@@ -97,8 +97,16 @@ function familiesOf(family: Table["family"], hook: BaseChain["hook"]): readonly 
   }
 }
 
-/** Sends the machine's packet through one hook of the IP stack. */
-export function runHook(machine: Machine, hooks: HookTable, hook: InetHook): HookResult {
+/**
+ * Sends the machine's packet through one hook of the IP stack.
+ * @param until the priority at which somebody else takes it
+ */
+export function runHook(
+  machine: Machine,
+  hooks: HookTable,
+  hook: InetHook,
+  until = Number.POSITIVE_INFINITY,
+): HookResult {
   const events: HookEvent[] = [];
   const stops: HookStop[] = [];
   machine.hook = hook;
@@ -120,10 +128,11 @@ export function runHook(machine: Machine, hooks: HookTable, hook: InetHook): Hoo
     }
   };
   for (const { table, chain } of hooks.row(family, hook, false)) {
+    if (chain.base.priority >= until) break;
     catchUp(chain.base.priority);
     runEntry(machine, table, chain, events, stops);
   }
-  catchUp(Number.POSITIVE_INFINITY);
+  catchUp(until);
   return translated === undefined ? { events, stops } : { events, stops, translated };
 }
 
@@ -191,9 +200,10 @@ function trackAnswer(machine: Machine): void {
     machine.packet = { ...packet, state: "invalid" };
     return;
   }
-  // Its own reverse is the tuple of the flow that was not found: in one zone there is no room for both.
-  machine.clashes =
-    answered?.bindings.length === 0 && zoneIn(answered.zone, "original") === zoneIn(machine.zone, "reply");
+  // Its own reverse is the tuple of the flow that was not found: in one zone there is no room for both. The kernel looks
+  // for it where its reverse would stand, and compares by the zone of the direction that it finds there.
+  const taken = answered?.bindings.length === 0 ? zoneIn(answered.zone, "original") : undefined;
+  machine.clashes = (["original", "reply"] as const).every((way) => zoneIn(machine.zone, way) === taken);
   machine.flow = newFlow(machine);
   machine.packet = { ...packet, state: "new", reply: false };
 }

@@ -5,9 +5,9 @@ import { IPPROTO, isLoopback, linkDown } from "./link-state.ts";
 import { localEnd } from "./local-end.ts";
 import type { Machine } from "./machine.ts";
 import { firstPacket, type Packet } from "./packet.ts";
-import type { Place } from "./place.ts";
+import type { Side } from "./side.ts";
 import { chooseSource, isLinkLocal } from "./source-address.ts";
-import type { Walk, World } from "./walk.ts";
+import type { Walk, PreparedNamespace } from "./walk.ts";
 
 /** Source port of the packet that is followed: one of ip_local_port_range's usual values. */
 const SOURCE_PORT = 43210;
@@ -51,7 +51,7 @@ const PROBE = { uid: 0, gid: 0 } as const;
  * What connect() does (ip_route_connect): a way without a source names the source, and the way is asked for again with
  * it, so that rules by `from` count.
  */
-function connect(walk: Walk, pod: World): { way: Way; source: string } | undefined {
+function connect(walk: Walk, pod: PreparedNamespace): { way: Way; source: string } | undefined {
   const { target } = walk;
   const { view } = pod;
   const family = target.address.includes(":") ? 6 : 4;
@@ -79,7 +79,7 @@ function connect(walk: Walk, pod: World): { way: Way; source: string } | undefin
   return way.kind === "refused" ? noRoute(walk, "pod", target.address, way) : { way, source };
 }
 
-function asksForSource({ view }: World, family: 4 | 6): boolean {
+function asksForSource({ view }: PreparedNamespace, family: 4 | 6): boolean {
   const { rules, routes } = view.state;
   return (
     rules.some(
@@ -88,7 +88,7 @@ function asksForSource({ view }: World, family: 4 | 6): boolean {
   );
 }
 
-function packetOf(walk: Walk, { view }: World, way: Way, source: string): Packet {
+function packetOf(walk: Walk, { view }: PreparedNamespace, way: Way, source: string): Packet {
   const { target } = walk;
   const family = target.address.includes(":") ? 6 : 4;
   const icmp = target.protocol === "icmp" || target.protocol === "icmpv6";
@@ -134,7 +134,7 @@ function enterSelf(walk: Walk, machine: Machine, way: Way, translated: Walk["tra
 
 export function noRoute(
   walk: Walk,
-  place: Place,
+  place: Side,
   destination: string,
   result: Extract<RouteResult, { kind: "refused" }>,
 ): undefined {

@@ -2,7 +2,7 @@
 import type { Link } from "../../linux/route/link.ts";
 import type { Neighbour } from "../../linux/route/neighbour.ts";
 import { PROTOCOL_NUMBER } from "./packet.ts";
-import type { Place } from "./place.ts";
+import type { Side } from "./side.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
 
@@ -13,7 +13,7 @@ export function isLoopback(link: Link | undefined): boolean {
 }
 
 /** Notes a link that cannot carry anything. */
-export function linkDown(walk: Walk, place: Place, link: Link): boolean {
+export function linkDown(walk: Walk, place: Side, link: Link): boolean {
   if (!link.up) {
     walk.stop({ kind: "link-down", place, link });
     return true;
@@ -24,6 +24,26 @@ export function linkDown(walk: Walk, place: Place, link: Link): boolean {
     return true;
   }
   return false;
+}
+
+/** Links without ARP for a reason: nobody is beyond them, or the kernel itself knows where to. */
+const WITHOUT_ARP: ReadonlySet<string> = new Set(["dummy", "vrf", "ipvlan", "ipvtap", "netkit", "nlmon"]);
+
+/**
+ * A link with MAC addresses on which ARP and neighbour discovery are off: the kernel addresses frames to the link's own
+ * (arp_constructor, ndisc_constructor), and answers nobody who asks (arp_rcv).
+ */
+export function isWithoutArp(link: Link): boolean {
+  return (
+    link.layer === "ether" &&
+    link.flags.includes("NOARP") &&
+    (link.kind === undefined || !WITHOUT_ARP.has(link.kind))
+  );
+}
+
+/** Whether the kernel has to ask on this link for a neighbour's MAC address. */
+export function asksNeighbours(link: Link): boolean {
+  return link.layer === "ether" && !link.flags.includes("NOARP");
 }
 
 export function neighbourAt(view: NodeView, link: Link, address: string): Neighbour | undefined {

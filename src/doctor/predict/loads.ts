@@ -6,7 +6,15 @@ import type { ExpressionKinded } from "../../linux/nftables/expressions.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
 import { decide } from "./comparisons.ts";
 import { etherType, readNetwork, readPorts, type KnownBytes } from "./headers.ts";
-import { BREAK, CONTINUE, type Machine, type Sender, type Step, type StepResult } from "./machine.ts";
+import {
+  BREAK,
+  CONTINUE,
+  type Differing,
+  type Machine,
+  type Sender,
+  type Step,
+  type StepResult,
+} from "./machine.ts";
 import { PROTOCOL_NUMBER, TCP_SYN } from "./packet.ts";
 
 const LINK_TYPES: Readonly<Record<string, number>> = ARPHRD;
@@ -20,14 +28,8 @@ export function compilePayload(expression: ExpressionKinded<"payload">): Step {
   const word = registerWord(dreg);
   return (machine) => {
     const header = headerAt(machine, base);
-    if (header === undefined) {
-      machine.storeUnknown(word, length, `payload of the ${base} header`);
-      return CONTINUE;
-    }
-    // Beyond the packet's end the kernel breaks off; beyond the headers that we can foresee nobody knows.
-    if (offset + length > header.bytes.length) {
-      machine.storeUnknown(word, length, `what stands at byte ${offset} of the ${base} header`);
-      return CONTINUE;
+    if (header === undefined || offset + length > header.bytes.length) {
+      return carried(machine, word, length, `what stands at byte ${offset} of the ${base} header`);
     }
     machine.storePart(word, header.bytes, offset, length);
     for (let at = offset; at < offset + length; at++) {
@@ -35,9 +37,28 @@ export function compilePayload(expression: ExpressionKinded<"payload">): Step {
       machine.storeUnknown(word, length, `bytes ${offset} to ${offset + length - 1} of the ${base} header`);
       break;
     }
+    const { family } = machine.packet;
+    if (base === "network" && length === 2 && offset === (family === 4 ? 2 : 4)) {
+      machine.differs(word, { ...LENGTH, text: (bytes) => String((bytes[0]! << 8) | bytes[1]!) });
+    }
     return CONTINUE;
   };
 }
+
+/**
+ * What a packet carries behind its headers: the first of a TCP connection nothing, so that the kernel breaks off there;
+ * later ones and datagrams what nobody can foresee.
+ */
+function carried(machine: Machine, word: number, length: number, what: string): StepResult {
+  const likely = machine.packet.protocol === "tcp" ? false : undefined;
+  if (!machine.ask(what, likely, undefined, "content")) return BREAK;
+  // The same words: whoever looks at it is given the same answer.
+  machine.storeUnknown(word, length, what);
+  return CONTINUE;
+}
+
+/** Later packets of a flow are larger than its first one. */
+const LENGTH = { about: "the length of the packet", of: "content" } as const;
 
 /** A header that is written to: what the packet is from there on. */
 function compilePayloadSet({ base, offset, length }: ExpressionKinded<"payload">, word: number): Step {
@@ -45,7 +66,7 @@ function compilePayloadSet({ base, offset, length }: ExpressionKinded<"payload">
     const header = headerAt(machine, base);
     if (header === undefined || base === "link" || offset + length > header.bytes.length) return CONTINUE;
     const why = machine.whyUnknown(word, length);
-    if (why !== undefined) return decide(machine, `what is written to the ${base} header: ${why}`, true);
+    if (why !== undefined) return decide(machine, `what is written to the ${base} header: ${why.why}`, true);
     const bytes = Uint8Array.from(header.bytes);
     bytes.set(machine.load(word, length), offset);
     const { ttl } = machine.packet;
@@ -140,8 +161,33 @@ const ofSocket =
     return CONTINUE;
   };
 
+const DAYS = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+
+/** Part of the present moment, in UTC as the kernel has it. */
+function ofTime(about: string, bytes: 1 | 4, of: (now: Date) => number, text: Differing["text"]): Load {
+  return (machine, word) => {
+    const { now } = machine.view;
+    if (now === undefined) {
+      machine.storeUnknown(word, bytes, about);
+      return CONTINUE;
+    }
+    machine.storeNumber(word, of(now));
+    machine.differs(word, { about, of: "time", text });
+    return CONTINUE;
+  };
+}
+
+function hourText(bytes: Uint8Array): string {
+  const seconds = Buffer.from(bytes).readUInt32LE();
+  return `${new Date(seconds * 1000).toISOString().slice(11, 16)} UTC`;
+}
+
 const META: Partial<Record<MetaKey, Load>> = {
-  length: number(({ packet }) => packet.length),
+  length: (machine, word) => {
+    machine.storeNumber(word, machine.packet.length);
+    machine.differs(word, { ...LENGTH, text: (bytes) => String(Buffer.from(bytes).readUInt32LE()) });
+    return CONTINUE;
+  },
   protocol: (machine, word) => {
     const type = etherType(machine.packet);
     machine.store(word, [type >> 8, type & 0xff]);
@@ -178,8 +224,13 @@ const META: Partial<Record<MetaKey, Load>> = {
   random: unknowable("a random number"),
   ipsec: number(() => 0),
   time: unknowable("the time of day", 8),
-  day: unknowable("the day of the week"),
-  hour: unknowable("the time of day"),
+  day: ofTime(
+    "the day of the week",
+    1,
+    (now) => now.getUTCDay(),
+    ([day = 0]) => DAYS[day] ?? String(day),
+  ),
+  hour: ofTime("the time of day", 4, (now) => Math.floor(now.getTime() / 1000) % 86_400, hourText),
   sdif: number(({ packet, view }) => view.link(packet.iif)?.index ?? 0),
   sdifname: name(({ packet }) => packet.iif),
 };

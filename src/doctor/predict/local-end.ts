@@ -1,14 +1,14 @@
 /** A packet that ends in a namespace: for which reason, and whether anybody waits for it there. */
 import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
-import type { Rule as PolicyRule } from "../../linux/route/rule.ts";
+import type { PolicyRule } from "../../linux/route/rule.ts";
 import type { Listener } from "../../linux/socket-diag.ts";
 import type { Decision } from "./decision.ts";
 import { RT_TABLE } from "../../linux/route/constants.ts";
 import type { RouteResult } from "./fib.ts";
 import { listenerAt } from "./listeners.ts";
 import type { Machine } from "./machine.ts";
-import type { Place } from "./place.ts";
+import type { Side } from "./side.ts";
 import type { NodeView } from "./view.ts";
 
 /** Why a packet is for the namespace itself. */
@@ -28,7 +28,7 @@ export type LocalReason =
     };
 
 export interface LocalEnd {
-  readonly place: Place;
+  readonly place: Side;
   readonly address: string;
   /** 0 for protocols without ports. */
   readonly port: number;
@@ -42,7 +42,7 @@ type Way = Extract<RouteResult, { kind: "route" }>;
 /** @param translated the rule that changed the destination */
 export function localEnd(
   view: NodeView,
-  place: Place,
+  place: Side,
   machine: Machine,
   way: Way,
   translated: Decision | undefined,

@@ -7,7 +7,7 @@ import { placeText, type Decision } from "./decision.ts";
 import { headersOf, type Headers } from "./headers.ts";
 import type { Zone } from "../../linux/netfilter.ts";
 import type { Flow } from "./flow.ts";
-import type { Oracle } from "./oracle.ts";
+import type { DoubtSubject, Oracle, Unforeseen } from "./oracle.ts";
 import type { Packet } from "./packet.ts";
 import type { NodeView } from "./view.ts";
 
@@ -17,7 +17,9 @@ const REGISTER_BYTES = 64 + 16;
 export class Machine {
   readonly registers = new Uint8Array(REGISTER_BYTES);
   /** Why the 4 bytes of a register are unknown; undefined when they are known. */
-  readonly unknown: (string | undefined)[] = [];
+  readonly unknown: (Unforeseen | undefined)[] = [];
+  /** What other packets of the same flow, or the same packet at another time, have instead of a register's value. */
+  readonly differing: (Differing | undefined)[] = [];
   #headers: Headers | undefined;
   #headersOf: Packet | undefined;
 
@@ -58,7 +60,7 @@ export class Machine {
   /** Who sends, where it is a process of this namespace whose user is known. */
   sender: Sender | undefined;
   /** Why the packet's mark cannot be foreseen, once a rule has set it to something unknown. */
-  unknownMark: string | undefined;
+  unknownMark: Unforeseen | undefined;
   /** Gateway of the chosen route; absent before routing and on-link. */
   nextHop: string | undefined;
   /** Set by a nat statement: what the flow shall become. */
@@ -86,6 +88,7 @@ export class Machine {
     for (let at = 0; at < length; at++) registers[start + at] = bytes[offset + at]!;
     for (let at = start + length; at < end; at++) registers[at] = 0;
     for (let at = word; at * 4 < end; at++) this.unknown[at] = undefined;
+    if (this.differing.length > 0) this.differing.length = 0;
   }
 
   storeNumber(word: number, value: number): void {
@@ -95,11 +98,18 @@ export class Machine {
     this.registers[start + 2] = (value >>> 16) & 0xff;
     this.registers[start + 3] = value >>> 24;
     this.unknown[word] = undefined;
+    if (this.differing.length > 0) this.differing.length = 0;
+  }
+
+  /** Says of the value that was stored last that it is not that of every packet. */
+  differs(word: number, differing: Differing): void {
+    this.differing[word] = differing;
   }
 
   /** Marks a register as holding something nobody can know. */
-  storeUnknown(word: number, length: number, why: string): void {
-    for (let at = word; at * 4 < word * 4 + length; at++) this.unknown[at] = why;
+  storeUnknown(word: number, length: number, what: string | Unforeseen): void {
+    const unforeseen = typeof what === "string" ? { why: what } : what;
+    for (let at = word; at * 4 < word * 4 + length; at++) this.unknown[at] = unforeseen;
   }
 
   load(word: number, length: number): Uint8Array {
@@ -121,7 +131,7 @@ export class Machine {
   }
 
   /** Why any of these bytes is unknown; undefined when all are known. */
-  whyUnknown(word: number, length: number): string | undefined {
+  whyUnknown(word: number, length: number): Unforeseen | undefined {
     for (let at = word; at * 4 < word * 4 + length; at++) {
       if (this.unknown[at] !== undefined) return this.unknown[at];
     }
@@ -134,15 +144,20 @@ export class Machine {
   }
 
   /** A yes-or-no question nobody can answer beforehand. */
-  ask(about: string, likely?: boolean, share?: number): boolean {
-    return this.oracle.ask(this.#placed(about), likely, share);
+  ask(about: string, likely?: boolean, share?: number, of?: DoubtSubject): boolean {
+    const at = this.here?.();
+    const placed = at === undefined ? about : `${about} (${placeText(at.table, at.chain, at.rule)})`;
+    return this.oracle.ask(placed, likely, share, of, at);
   }
+}
 
-  #placed(about: string): string {
-    if (this.here === undefined) return about;
-    const { table, chain, rule } = this.here();
-    return `${about} (${placeText(table, chain, rule)})`;
-  }
+/** What a value depends on beside the flow. */
+export interface Differing {
+  /** `the time of day`. */
+  readonly about: string;
+  readonly of: DoubtSubject;
+  /** The value that it is compared with, as a person writes it. */
+  readonly text: (bytes: Uint8Array) => string;
 }
 
 /** The process whose socket sends the packet. */

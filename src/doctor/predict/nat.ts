@@ -4,7 +4,7 @@ import { ipBits, ipFromNumber, ipNumber } from "../../address/ip.ts";
 import type { Address } from "../../linux/route/address.ts";
 import type { Binding } from "./flow.ts";
 import type { Machine, NatRange } from "./machine.ts";
-import type { PortRange } from "./packet.ts";
+import type { PortRange } from "../../linux/ip-protocol.ts";
 import { chooseIpv6 } from "./source-address.ts";
 import type { NodeView } from "./view.ts";
 

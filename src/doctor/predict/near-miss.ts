@@ -4,7 +4,7 @@
  */
 import type { Expression } from "../../linux/nftables/expressions.ts";
 import type { Chain, Rule, Table } from "../../linux/nftables/ruleset.ts";
-import { ruleText } from "../../linux/nftables/text.ts";
+import { ruleText } from "../../linux/nftables/text/ruleset.ts";
 import { runRule } from "./chain.ts";
 import { BREAK, type Machine } from "./machine.ts";
 import { compiledRules, type CompiledRule } from "./rules.ts";

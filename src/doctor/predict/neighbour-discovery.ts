@@ -6,7 +6,7 @@ import { ipBytes, ipText } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { neighbourAt } from "./link-state.ts";
 import { firstPacket, type Packet } from "./packet.ts";
-import type { Place } from "./place.ts";
+import type { Side } from "./side.ts";
 import type { Walk } from "./walk.ts";
 
 const SOLICITATION = 135;
@@ -19,7 +19,7 @@ const SETTLED: ReadonlySet<string> = new Set(["permanent", "noarp", "reachable"]
  * Follows the question of one end of the pod's veth for an address at the other end, and the answer.
  * @param asker who wants to know the address
  */
-export function solicit(walk: Walk, asker: Place, address: string): void {
+export function solicit(walk: Walk, asker: Side, address: string): void {
   const { podLink, inLink, pod } = walk;
   if (!address.includes(":") || podLink === undefined || inLink === undefined || pod === undefined) return;
   const [from, to] = asker === "pod" ? [podLink, inLink] : [inLink, podLink];
@@ -27,7 +27,7 @@ export function solicit(walk: Walk, asker: Place, address: string): void {
   const known = neighbourAt(view, from, address);
   if (known !== undefined && SETTLED.has(known.state)) return;
   const source = linkLocalOf(walk, asker, from) ?? address;
-  const answerer: Place = asker === "pod" ? "node" : "pod";
+  const answerer: Side = asker === "pod" ? "node" : "pod";
   const question = discovery(SOLICITATION, source, solicitedNode(address));
   send(walk, asker, from, question);
   receive(walk, answerer, to, question);
@@ -46,12 +46,12 @@ export function solicitOutside(walk: Walk, link: Link, address: string): void {
   receive(walk, "node", link, discovery(ADVERTISEMENT, address, source));
 }
 
-function send(walk: Walk, place: Place, link: Link, packet: Packet): void {
+function send(walk: Walk, place: Side, link: Link, packet: Packet): void {
   const machine = walk.machine(place, { ...packet, oif: link.name });
   walk.discovery(place, machine, ["output", "postrouting"]);
 }
 
-function receive(walk: Walk, place: Place, link: Link, packet: Packet): void {
+function receive(walk: Walk, place: Side, link: Link, packet: Packet): void {
   const machine = walk.machine(place, { ...packet, iif: link.name });
   walk.discovery(place, machine, ["prerouting", "input"]);
 }
@@ -62,7 +62,7 @@ function discovery(icmpType: number, source: string, destination: string): Packe
   return { ...firstPacket(6, tuple), icmpType, ttl: 255, length: 72 };
 }
 
-function linkLocalOf(walk: Walk, place: Place, link: Link): string | undefined {
+function linkLocalOf(walk: Walk, place: Side, link: Link): string | undefined {
   const { view } = place === "pod" ? walk.pod! : walk.node;
   const own = view.state.addresses.filter((one) => one.family === 6 && one.interface === link.index);
   return (own.find((one) => one.scope === "link") ?? own[0])?.address;

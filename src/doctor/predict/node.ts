@@ -1,10 +1,12 @@
 /** The third part of the way out: through the node, from its prerouting hooks to its out-interface. */
 import { endText } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
+import { KERNEL_RULES } from "../../linux/route/rule.ts";
 import type { Decision } from "./decision.ts";
 import { isDefaultRoute, usesLink } from "./fib.ts";
 import { noRoute, wayText, type Way } from "./in-pod.ts";
-import { IPPROTO, isLoopback, linkDown, neighbourAt } from "./link-state.ts";
+import { asksNeighbours, IPPROTO, isLoopback, isWithoutArp, linkDown, neighbourAt } from "./link-state.ts";
+import { balance } from "./ipvs.ts";
 import { localEnd } from "./local-end.ts";
 import { tupleOf } from "./hooks.ts";
 import type { Machine } from "./machine.ts";
@@ -13,7 +15,7 @@ import { isAnsweredFor, onLinkPrefix } from "./on-link.ts";
 import type { Packet } from "./packet.ts";
 import { needsTranslation } from "../../causes/facts.ts";
 import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "../../forwarding/switches.ts";
-import type { Place } from "./place.ts";
+import type { Side } from "./side.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
 import { bridgeCallsIptables } from "./wire.ts";
@@ -32,23 +34,40 @@ export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
   const result = routeOnNode(walk, machine, walk.inLink!, before);
   walk.nodeFlow = machine.flow;
   if (result === undefined) return undefined;
-  if (result.type !== "unicast") return endOnNode(walk, machine, result, pre.translated);
+  if (result.type !== "unicast") {
+    const balanced = balance(walk, machine);
+    if (balanced === "refused") return undefined;
+    if (balanced === undefined) return endOnNode(walk, machine, result, pre.translated);
+    if (balanced.type !== "unicast") return endOnNode(walk, machine, balanced, undefined);
+    return leaveNode(walk, machine, balanced, before, "output");
+  }
   if (machine.takenBy !== undefined) {
     // A packet that belongs to a socket is not forwarded (ip_forward).
     walk.stop({ kind: "proxy-without-route", place: "node", by: machine.takenBy, link: result.link });
   }
+  return leaveNode(walk, machine, result, before, "forward");
+}
+
+/** @param hook by which it goes on: what is routed through, or what the node sends on by itself */
+function leaveNode(
+  walk: Walk,
+  machine: Machine,
+  result: Way,
+  before: string,
+  hook: "forward" | "output",
+): Packet {
   walk.outLink = result.link;
   walk.pathMtu = result.mtu ?? result.link.mtu;
   machine.nextHop = result.gateway;
   spendTtl(walk, machine, result.link);
   machine.packet = { ...machine.packet, oif: result.link.name };
-  walk.hook("node", machine, "forward");
+  walk.hook("node", machine, hook);
   const sentSource = machine.packet.source;
   const post = walk.hook("node", machine, "postrouting");
   walk.translatedBy = post.translated;
   walk.translatedToOneOf = machine.flow?.binding("source")?.oneOf;
   linkDown(walk, "node", result.link);
-  failedNeighbour(walk, result.link, result.gateway);
+  meetNeighbour(walk, result.link, result.gateway ?? machine.packet.destination);
   if (result.gateway !== undefined) solicitOutside(walk, result.link, result.gateway);
   walk.device("node", machine, "egress", result.link);
   walk.left = { ...machine.packet };
@@ -137,7 +156,7 @@ export function routeOnNode(
     walk.stop({ kind: "forwarding-off", place: "node", family: packet.family, link: inLink, sysctl: off });
   }
   const out = forwards ? predicted.link : undefined;
-  const reverse = predicted.kind === "refused" || reversePath(walk, "node", packet, inLink, out);
+  const reverse = predicted.kind === "refused" || checkReversePath(walk, "node", packet, inLink, out);
   // With forwarding off or the source refused, the kernel's answer says only that. The tables say the rest.
   const asked = off === undefined && reverse && packet.destination === originalDestination;
   const result = asked ? walk.route("node", query) : predicted;
@@ -160,8 +179,16 @@ function forwardingOff(view: NodeView, family: 4 | 6, { name }: Link): string | 
 
 /** Rules beside the three that every namespace begins with. */
 function hasOwnRules({ state }: NodeView): boolean {
-  const usual = new Set([0, 32_766, 32_767]);
-  return state.rules.some((rule) => rule.family === 4 && !usual.has(rule.priority));
+  return state.rules.some((rule) => rule.family === 4 && !KERNEL_RULES.has(rule.priority));
+}
+
+/** inet_lookup_ifaddr_rcu: nothing comes in with an address that the namespace has itself. Notes when it does. */
+function isNobodyHere(walk: Walk, place: Side, source: string, link: Link): boolean {
+  const { view } = place === "pod" ? walk.pod! : walk.node;
+  const route = view.fib.localRoute(source);
+  if (route?.type !== "local" || view.conf(4, link.name, "accept_local") === 1) return true;
+  walk.stop({ kind: "martian-source", place, link, source, type: "local", route, rule: undefined });
+  return false;
 }
 
 /**
@@ -169,9 +196,9 @@ function hasOwnRules({ state }: NodeView): boolean {
  * Any next hop of that way may be the one the packet came by. IPv6 has no rp_filter. False when it refuses.
  * @param outLink undefined for a packet to the namespace itself
  */
-export function reversePath(
+export function checkReversePath(
   walk: Walk,
-  place: Place,
+  place: Side,
   packet: Packet,
   inLink: Link,
   outLink: Link | undefined,
@@ -182,7 +209,7 @@ export function reversePath(
   const own = view.conf(4, inLink.name, "rp_filter") ?? 0;
   const value = Math.max(all, own);
   // Only with rules of somebody's own does the kernel look the source up for this alone (fib4_has_custom_rules).
-  if (value === 0 && !hasOwnRules(view)) return true;
+  if (value === 0 && !hasOwnRules(view)) return isNobodyHere(walk, place, packet.source, inLink);
   const marked =
     view.conf(4, inLink.name, "src_valid_mark") === 1 ||
     view.sysctl("net.ipv4.conf.all.src_valid_mark") === 1;
@@ -215,6 +242,14 @@ export function reversePath(
     sysctl: own >= all ? `net.ipv4.conf.${inLink.name}.rp_filter` : "net.ipv4.conf.all.rp_filter",
   });
   return false;
+}
+
+/** The next hop by which the packet leaves. */
+function meetNeighbour(walk: Walk, link: Link, address: string): void {
+  const known = neighbourAt(walk.node.view, link, address);
+  if (isWithoutArp(link) && known?.state !== "permanent") {
+    walk.stop({ kind: "link-noarp", place: "node", link, address });
+  } else if (asksNeighbours(link)) failedNeighbour(walk, link, address);
 }
 
 export function failedNeighbour(walk: Walk, link: Link, address: string | undefined): void {

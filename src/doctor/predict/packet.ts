@@ -3,7 +3,7 @@
  * nobody can know beforehand (a socket's owner, a random number) is absent, and a rule that asks for it is answered
  * with "cannot tell".
  */
-import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
+import { IP_PROTOCOL, type PortRange } from "../../linux/ip-protocol.ts";
 import type { IpFamily } from "../../address/ip.ts";
 
 export type Protocol = "tcp" | "udp" | "icmp" | "icmpv6" | "sctp";
@@ -21,13 +21,8 @@ export interface Tuple {
   readonly destinationPort: number;
 }
 
-export interface PortRange {
-  readonly first: number;
-  readonly last: number;
-}
-
 /** enum ip_conntrack_info, as nf_tables' ct state sees it (NF_CT_STATE_BIT). */
-export type ConntrackState = "new" | "established" | "related" | "invalid" | "untracked";
+export type CtState = "new" | "established" | "related" | "invalid" | "untracked";
 
 export interface Packet extends Tuple {
   readonly family: IpFamily;
@@ -48,7 +43,7 @@ export interface Packet extends Tuple {
   readonly oif: string | undefined;
   readonly sourceMac: string | undefined;
   readonly destinationMac: string | undefined;
-  readonly state: ConntrackState;
+  readonly state: CtState;
   /** The packet travels in the direction of the flow's answers. */
   readonly reply: boolean;
   /** An ICMP error about the flow, which conntrack calls related. */
@@ -70,18 +65,6 @@ export const TCP_ACK = 0x10;
 
 /** What a packet begins with (IPDEFTTL), and what an answer is taken to have left: nobody knows how far it comes. */
 const FIRST_TTL = 64;
-
-/** IPS_* of include/uapi/linux/netfilter/nf_conntrack_common.h. */
-export const IPS = {
-  expected: 1 << 0,
-  seenReply: 1 << 1,
-  assured: 1 << 2,
-  confirmed: 1 << 3,
-  srcNat: 1 << 4,
-  dstNat: 1 << 5,
-  srcNatDone: 1 << 7,
-  dstNatDone: 1 << 8,
-} as const;
 
 /** The first packet of a flow: a TCP SYN, a UDP datagram, an echo request. */
 export function firstPacket(family: IpFamily, tuple: Tuple): Packet {

@@ -1,15 +1,17 @@
 /** What a prediction says: where a packet of a pod goes, who decides about it, where it ends, and the way back. */
+import type { VirtualService } from "../../kernel/procfs.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
-import type { Rule as PolicyRule } from "../../linux/route/rule.ts";
+import type { PolicyRule } from "../../linux/route/rule.ts";
 import type { Decision } from "./decision.ts";
 import type { HookStop } from "./hooks.ts";
 import type { LocalEnd } from "./local-end.ts";
 import type { Silence } from "./on-link.ts";
-import type { Direction, Place } from "./place.ts";
+import type { Direction, Side } from "./side.ts";
 import type { Sender } from "./machine.ts";
 import type { SourceChoice } from "./source-address.ts";
-import type { PortRange, Protocol, Tuple } from "./packet.ts";
+import type { PortRange } from "../../linux/ip-protocol.ts";
+import type { Protocol, Tuple } from "./packet.ts";
 
 /** Where somebody wants to go. */
 export interface Target {
@@ -25,7 +27,7 @@ export interface Target {
 
 /** One thing that happened on the way. */
 export interface PathStep {
-  readonly place: Place;
+  readonly place: Side;
   readonly direction: Direction;
   /** `route`, `output`, `wire`, `bridge`, `prerouting`, `forward`, `postrouting`, `input`, `neighbour`. */
   readonly at: string;
@@ -39,7 +41,7 @@ export interface PathStep {
 }
 
 interface At {
-  readonly place: Place;
+  readonly place: Side;
   readonly direction: Direction;
 }
 
@@ -89,6 +91,12 @@ export type Stop = At &
         readonly real: string;
       }
     | {
+        /** ARP is off on the link: frames for the address get the link's own MAC address, or nobody answers for it. */
+        readonly kind: "link-noarp";
+        readonly link: Link;
+        readonly address: string;
+      }
+    | {
         readonly kind: "neighbour-failed";
         readonly link: Link;
         readonly address: string;
@@ -109,6 +117,11 @@ export type Stop = At &
         readonly ttl: number;
         /** The rule that set it. */
         readonly by: Decision | undefined;
+      }
+    | {
+        /** None of the virtual service's servers gets new connections. */
+        readonly kind: "no-server";
+        readonly service: VirtualService;
       }
     | {
         /** TPROXY gave the packet to a socket, and no route (`ip rule fwmark`, `local default`) brings it there. */
@@ -201,7 +214,7 @@ export type StopKind = Stop["kind"];
 
 /** Something that sees the packet and cannot be evaluated. */
 export interface BlindSpot {
-  readonly place: Place;
+  readonly place: Side;
   readonly text: string;
   /** It stands where packets leave, and could translate them itself. */
   readonly couldTranslate: boolean;
@@ -227,6 +240,8 @@ export interface Prediction {
   readonly source?: SourceChoice;
   /** The node's rule that keeps the packet out of connection tracking. */
   readonly untrackedBy?: Decision;
+  /** The virtual service of IPVS that sent it on. */
+  readonly balancedBy?: VirtualService;
   /** The packet as the node's routing gets it, and the rule that marked it. */
   readonly routed?: Tuple & { readonly mark: number; readonly markedBy: Decision | undefined };
   /** The node's rule that gave the packet another destination, and which: `203.0.113.55:3128`. */

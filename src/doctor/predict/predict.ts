@@ -6,26 +6,41 @@ import { walkBack } from "./back.ts";
 import { explore, otherAnswer, type Doubt, type Explored, type Oracle } from "./oracle.ts";
 import { walkOut } from "./out.ts";
 import { signature, type Prediction, type Target } from "./path.ts";
-import type { Place } from "./place.ts";
-import { Walk, worldOf, type Fork } from "./walk.ts";
+import type { Side } from "./side.ts";
+import { Walk, preparedNamespace, type Fork } from "./walk.ts";
 
 export interface PredictedPath {
   /** Of several legs the one that this flow takes, where the kernel has named it; else the first that fails, if one does. */
   readonly path: Prediction;
   /** Questions whose answers would change the path. */
   readonly doubts: readonly Doubt[];
-  /** What happens when they are answered the other way. */
-  readonly otherwise: Prediction | undefined;
+  /** What happens when they are answered the other way: each something else. */
+  readonly otherwise: readonly Otherwise[];
+  /** What chance makes of it, where it chooses between several ways. */
+  readonly branches: readonly PathBranch[];
   /** False: nobody can tell from the snapshot what happens. */
   readonly certain: boolean;
   /** One for each next hop of a multipath route on the way out; empty where there is one way only. */
   readonly legs: readonly Leg[];
 }
 
+/** The way of a share of all packets. */
+export interface PathBranch {
+  readonly path: Prediction;
+  readonly share: number;
+  readonly by: readonly Doubt[];
+}
+
+/** What happens when a question is answered the other way. */
+export interface Otherwise {
+  readonly path: Prediction;
+  readonly by: Doubt;
+}
+
 /** What becomes of the flows that a multipath route sends by one of its next hops. */
 export interface Leg {
   /** Where the multipath route is. */
-  readonly place: Place;
+  readonly place: Side;
   readonly route: Route;
   /** Undefined for a link that the snapshot lacks. */
   readonly link: Link | undefined;
@@ -55,19 +70,30 @@ export function predictPath(snapshot: Snapshot, pod: PodState, target: Target): 
     });
   const chosen =
     branches.find(({ leg }) => leg.taken === true) ?? branches.find(({ leg }) => leg.path.stops.length > 0);
-  const { result, doubts, alternative, certain } = workingFirst(chosen?.explored ?? first);
+  const {
+    result,
+    doubts,
+    alternatives,
+    branches: chances,
+    certain,
+  } = workingFirst(chosen?.explored ?? first);
   const legs = branches.map(({ leg }) => leg);
-  return { path: result.prediction, doubts, otherwise: alternative?.prediction, certain, legs };
+  const otherwise = alternatives.map(({ result: { prediction: path }, by }) => ({ path, by }));
+  const byChance = chances.map((one) => ({ ...one, path: one.result.prediction }));
+  return { path: result.prediction, doubts, otherwise, branches: byChance, certain, legs };
 }
 
 /** Of two ways between which chance decides, the one that works comes first, unless most packets go the other one. */
 function workingFirst(explored: Explored<Followed>): Explored<Followed> {
-  const { result, doubts, alternative } = explored;
+  const { result, doubts, alternatives } = explored;
   const isTossUp = (one: Doubt): boolean => one.share !== undefined && one.share <= 0.5;
-  if (alternative === undefined || !doubts.some(isTossUp)) return explored;
-  if (result.prediction.stops.length === 0 || alternative.prediction.stops.length > 0) return explored;
+  if (result.prediction.stops.length === 0 || !doubts.some(isTossUp)) return explored;
+  const works = alternatives.find((one) => one.result.prediction.stops.length === 0);
+  if (works === undefined) return explored;
   const turned = doubts.map((one) => (isTossUp(one) ? otherAnswer(one) : one));
-  return { ...explored, result: alternative, doubts: turned, alternative: result };
+  const others = alternatives.filter((one) => one !== works);
+  const back = { result, by: otherAnswer(works.by) };
+  return { ...explored, result: works.result, doubts: turned, alternatives: [back, ...others] };
 }
 
 function legOf(
@@ -77,7 +103,7 @@ function legOf(
   hop: number,
   { result, certain }: Explored<Followed>,
 ): Leg {
-  const { view } = worldOf(place === "node" ? snapshot.node : pod.state!);
+  const { view } = preparedNamespace(place === "node" ? snapshot.node : pod.state!);
   const { interface: index, gateway, weight } = hops[hop]!;
   return {
     place,
@@ -134,6 +160,7 @@ function predictionOf(walk: Walk): Prediction {
       answerLink: walk.answerLink,
       source: walk.source,
       untrackedBy: walk.untrackedBy,
+      balancedBy: walk.balancedBy,
       routed: walk.routed,
       redirected: walk.redirected,
       translatedBy: walk.translatedBy,

@@ -1,10 +1,10 @@
 /** The selectors of a policy-routing rule (`ip rule`) that look into the transport header, and its text. */
-import { tableText } from "../../linux/route/constants.ts";
-import type { NumberRange, Rule } from "../../linux/route/rule.ts";
+import { routingTableText } from "../../linux/route/constants.ts";
+import type { NumberRange, PolicyRule } from "../../linux/route/rule.ts";
 
 /** Whether a rule's ipproto, uidrange, sport and dport accept the packet (fib_rule_match of net/ipv4/fib_rules.c). */
 export function protocolMatches(
-  rule: Rule,
+  rule: PolicyRule,
   packet: {
     readonly protocol?: number;
     readonly uid?: number;
@@ -23,7 +23,7 @@ function within(range: NumberRange | undefined, port: number | undefined): boole
 }
 
 /** `5270: from all fwmark 0x80000 lookup 52`, as `ip rule` prints it. */
-export function ruleText(rule: Rule): string {
+export function policyRuleText(rule: PolicyRule): string {
   const parts = [`${rule.priority}:`];
   if (rule.invert === true) parts.push("not");
   parts.push("from", rule.source ?? "all");
@@ -39,7 +39,7 @@ export function ruleText(rule: Rule): string {
   if (rule.sourcePorts !== undefined) parts.push("sport", rangeText(rule.sourcePorts));
   if (rule.destinationPorts !== undefined) parts.push("dport", rangeText(rule.destinationPorts));
   if (rule.action === "table") {
-    parts.push("lookup", tableText(rule.table));
+    parts.push("lookup", routingTableText(rule.table));
   } else if (rule.action === "goto") parts.push("goto", String(rule.goto));
   else parts.push(rule.action);
   if (rule.suppressPrefixLength !== undefined) {

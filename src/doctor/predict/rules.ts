@@ -2,7 +2,6 @@
 import type { Expression } from "../../linux/nftables/expressions.ts";
 import type { Chain, Rule, Table } from "../../linux/nftables/ruleset.ts";
 import {
-  choiceText,
   compileBitwise,
   compileByteorder,
   compileCmp,
@@ -28,6 +27,7 @@ import {
 } from "./statements.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
 import { compileMatch, compileTarget } from "./xtables/compile.ts";
+import type { Unforeseen } from "./oracle.ts";
 
 /** A rule made ready to run, each expression when a packet first gets there: most get no further than a few. */
 export class CompiledRule {
@@ -179,7 +179,10 @@ function compileRest(expression: Rest): Step {
       return () => BREAK;
     case "hash":
     case "numgen":
-      return unknownValue(expression.dreg, choiceText(expression.kind, expression.modulus));
+      return unknownValue(expression.dreg, {
+        why: `${expression.kind} mod ${expression.modulus}`,
+        choices: expression.modulus,
+      });
     case "tunnel":
     case "osf":
       return unknownValue(expression.dreg, expression.kind);
@@ -191,7 +194,7 @@ function compileRest(expression: Rest): Step {
   }
 }
 
-function unknownValue(register: number, what: string): Step {
+function unknownValue(register: number, what: string | Unforeseen): Step {
   return (machine) => {
     machine.storeUnknown(registerWord(register), 16, what);
     return CONTINUE;

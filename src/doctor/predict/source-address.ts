@@ -97,10 +97,10 @@ export function chooseIpv6(view: NodeView, link: Link, destination: string): Add
       Math.min(commonBits(one.address, destination), one.prefixLength),
     ];
   };
-  return usable.toSorted((a, b) => compare(marks(b), marks(a)))[0];
+  return usable.toSorted((a, b) => compareNumbers(marks(b), marks(a)))[0];
 }
 
-function compare(a: readonly number[], b: readonly number[]): number {
+function compareNumbers(a: readonly number[], b: readonly number[]): number {
   for (const [at, mark] of a.entries()) {
     const difference = mark - b[at]!;
     if (difference !== 0) return difference;

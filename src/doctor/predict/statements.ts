@@ -89,7 +89,7 @@ export function compileNat(expression: ExpressionKinded<"nat">): Step {
       text: `${word} to ${rangeText(addresses, port)}`,
       ...addresses,
       ...port,
-      ...(why === undefined ? {} : { unknown: why }),
+      ...(why === undefined ? {} : { unknown: why.why }),
     });
   };
 }
@@ -140,7 +140,7 @@ export function compileStateful(expression: StatefulExpression, byKey = false): 
       const what = `a rate limit of ${expression.rate} ${expression.type ?? "packets"} in ${expression.unitSeconds} s`;
       // "over" matches what exceeds; usually nothing does.
       const over = expression.flags?.includes("inv") === true;
-      return (machine) => decide(machine, what, !over);
+      return (machine) => decide(machine, what, !over, "rate");
     }
     case "quota": {
       const over = expression.flags?.includes("inv") === true;
@@ -169,7 +169,8 @@ export function compileObject(expression: ExpressionKinded<"objref">, table: Tab
   switch (object?.type) {
     case "limit": {
       const { rate, unitSeconds, per, over } = object;
-      return (machine) => decide(machine, `a rate limit of ${rate} ${per} in ${unitSeconds} s`, !over);
+      return (machine) =>
+        decide(machine, `a rate limit of ${rate} ${per} in ${unitSeconds} s`, !over, "rate");
     }
     case "connlimit": {
       const { count, over } = object;

@@ -7,6 +7,8 @@ import { SetIndex } from "./sets.ts";
 
 export class NodeView {
   readonly fib: Fib;
+  /** When it was looked at; undefined where nothing says so (a pod's namespace). */
+  readonly now: Date | undefined;
   readonly #byIndex: ReadonlyMap<number, Link>;
   readonly #byName: ReadonlyMap<string, Link>;
   readonly #ipsets: ReadonlyMap<string, IpsetState>;
@@ -14,6 +16,8 @@ export class NodeView {
 
   constructor(readonly state: NamespaceState) {
     this.fib = new Fib(state);
+    const at = state.counters.at(-1)?.at;
+    this.now = at === undefined ? undefined : new Date(at);
     this.#byIndex = new Map(state.links.map((link) => [link.index, link]));
     this.#byName = new Map(
       state.links.flatMap((link) =>

@@ -1,4 +1,5 @@
 /** The state of one prediction while it follows the packet. What stops it is noted, and the walk goes on as if mended. */
+import type { VirtualService } from "../../kernel/procfs.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import type { Decision } from "./decision.ts";
@@ -10,22 +11,22 @@ import type { Oracle } from "./oracle.ts";
 import type { Packet, Tuple } from "./packet.ts";
 import type { LocalEnd } from "./local-end.ts";
 import type { BlindSpot, End, PathStep, Prediction, Stop, Target } from "./path.ts";
-import type { Direction, Place } from "./place.ts";
+import type { Direction, Side } from "./side.ts";
 import type { SourceChoice } from "./source-address.ts";
 import type { RouteRequest, RouteResult } from "./fib.ts";
 import type { NextHop, Route } from "../../linux/route/route.ts";
 import { NodeView } from "./view.ts";
 
 /** A namespace prepared for many predictions. */
-export interface World {
+export interface PreparedNamespace {
   readonly view: NodeView;
   readonly hooks: HookTable;
 }
 
-const worlds = new WeakMap<object, World>();
+const worlds = new WeakMap<object, PreparedNamespace>();
 
 /** Prepares a namespace of a snapshot; the same one only once. */
-export function worldOf(state: NonNullable<PodState["state"]>): World {
+export function preparedNamespace(state: NonNullable<PodState["state"]>): PreparedNamespace {
   let world = worlds.get(state);
   if (world === undefined) {
     const tables = [...(state.ruleset?.tables ?? []), ...state.legacy];
@@ -39,8 +40,8 @@ export class Walk {
   readonly steps: PathStep[] = [];
   readonly stops: Stop[] = [];
   readonly blindSpots: BlindSpot[] = [];
-  readonly node: World;
-  readonly pod: World | undefined;
+  readonly node: PreparedNamespace;
+  readonly pod: PreparedNamespace | undefined;
   direction: Direction = "out";
   /** A service of the node led the packet back to the pod that sent it. */
   hairpin = false;
@@ -52,6 +53,7 @@ export class Walk {
   answerLink: Link | undefined;
   source: SourceChoice | undefined;
   untrackedBy: Decision | undefined;
+  balancedBy: VirtualService | undefined;
   zonedBy: Decision | undefined;
   redirected: Prediction["redirected"];
   routed: Prediction["routed"];
@@ -76,14 +78,14 @@ export class Walk {
     /** Which next hop of a multipath route is taken; the first where nothing is said. */
     readonly choices: ReadonlyMap<Route, number> = new Map(),
   ) {
-    this.node = worldOf(snapshot.node);
-    this.pod = podState.state === undefined ? undefined : worldOf(podState.state);
+    this.node = preparedNamespace(snapshot.node);
+    this.pod = podState.state === undefined ? undefined : preparedNamespace(podState.state);
     this.#noteUnread("node", "node", "the node's rules");
     this.#noteUnread("pod", podState.name, `${podState.name}'s rules`);
   }
 
   /** Rules that are there and could not be read may do anything. A kernel without nf_tables has none. */
-  #noteUnread(place: Place, where: string, what: string): void {
+  #noteUnread(place: Side, where: string, what: string): void {
     const gap = this.snapshot.missing.find((one) => one.where === where && one.what === "ruleset");
     if (gap === undefined || gap.why.endsWith("has no nf_tables")) return;
     this.blindSpots.push({ place, text: `${what} (${gap.why})`, couldTranslate: place === "node" });
@@ -93,7 +95,7 @@ export class Walk {
    * Asks a namespace's routing, and notes where there are several ways.
    * @param authority `tables`: without the kernel's own answers
    */
-  route(place: Place, request: RouteRequest, authority?: "tables"): RouteResult {
+  route(place: Side, request: RouteRequest, authority?: "tables"): RouteResult {
     const { fib, sysctl } = viewOf(place === "node" ? this.node : this.pod!);
     const asked: RouteRequest = {
       ...request,
@@ -116,7 +118,7 @@ export class Walk {
     return result;
   }
 
-  machine(place: Place, packet: Packet, answered?: Flow): Machine {
+  machine(place: Side, packet: Packet, answered?: Flow): Machine {
     const world = place === "node" ? this.node : this.pod!;
     return new Machine(world.view, this.oracle, { ...packet, state: "invalid" }, undefined, "", answered);
   }
@@ -125,7 +127,7 @@ export class Walk {
     this.stops.push({ ...stop, direction: this.direction });
   }
 
-  step(place: Place, at: string, text: string, packet: Packet, by?: Decision): void {
+  step(place: Side, at: string, text: string, packet: Packet, by?: Decision): void {
     this.steps.push({
       place,
       direction: this.direction,
@@ -138,15 +140,15 @@ export class Walk {
   }
 
   /** Sends the machine's packet through a hook and notes who decided. Goes on behind a drop. */
-  hook(place: Place, machine: Machine, hook: InetHook): HookResult {
+  hook(place: Side, machine: Machine, hook: InetHook, until?: number): HookResult {
     const { hooks } = place === "node" ? this.node : this.pod!;
-    const result = runHook(machine, hooks, hook);
+    const result = runHook(machine, hooks, hook, until);
     this.#noteHook(place, machine, hook, result, machine.packet.family === 4 ? "ip" : "ip6");
     return result;
   }
 
   /** The netdev chains and the programs of one device. */
-  device(place: Place, machine: Machine, hook: "ingress" | "egress", link: Link): void {
+  device(place: Side, machine: Machine, hook: "ingress" | "egress", link: Link): void {
     const world = place === "node" ? this.node : this.pod!;
     this.#noteHook(place, machine, hook, runDeviceHook(machine, world.hooks, hook, link.name), "netdev");
     for (const program of world.view.state.programs) {
@@ -158,7 +160,7 @@ export class Walk {
   }
 
   /** Neighbour discovery through hooks; stops at the first who drops it. */
-  discovery(place: Place, machine: Machine, hooks: readonly InetHook[]): void {
+  discovery(place: Side, machine: Machine, hooks: readonly InetHook[]): void {
     const { hooks: table } = place === "node" ? this.node : this.pod!;
     for (const hook of hooks) {
       for (const stop of runHook(machine, table, hook).stops) {
@@ -171,7 +173,7 @@ export class Walk {
     this.#noteHook("node", machine, hook, result, "bridge");
   }
 
-  #noteHook(place: Place, machine: Machine, hook: string, result: HookResult, family: string): void {
+  #noteHook(place: Side, machine: Machine, hook: string, result: HookResult, family: string): void {
     if (result.translated !== undefined) {
       this.step(place, hook, "translated", machine.packet, result.translated);
     }
@@ -181,14 +183,17 @@ export class Walk {
 
 /** A multipath route on the way. */
 export interface Fork {
-  readonly place: Place;
+  readonly place: Side;
   readonly route: Route;
   readonly hops: readonly NextHop[];
   /** Index of the one that the kernel takes between these two addresses; undefined when other things count as well. */
   readonly taken: number | undefined;
 }
 
-function viewOf(world: World): { fib: NodeView["fib"]; sysctl: (name: string) => number | undefined } {
+function viewOf(world: PreparedNamespace): {
+  fib: NodeView["fib"];
+  sysctl: (name: string) => number | undefined;
+} {
   return { fib: world.view.fib, sysctl: (name) => world.view.sysctl(name) };
 }
 

@@ -2,7 +2,7 @@
 import type { Link } from "../../linux/route/link.ts";
 import { runBridgeHook } from "./hooks.ts";
 import { hostLinkOf } from "./in-pod.ts";
-import { linkDown, neighbourAt } from "./link-state.ts";
+import { isWithoutArp, linkDown, neighbourAt } from "./link-state.ts";
 import type { Machine } from "./machine.ts";
 import { solicit } from "./neighbour-discovery.ts";
 import { isAnsweredFor, silencedBy } from "./on-link.ts";
@@ -64,12 +64,17 @@ function checkGateway(
   const behindPort = owned || bridge === undefined ? undefined : ownerOnBridge(walk, bridge, nextHop);
   const proxied = isAnsweredFor(node, taker, nextHop);
   const known = neighbourAt(walk.pod!.view, link, nextHop);
-  if (known !== undefined && known.mac !== undefined && isPinned(known.state)) {
+  if (known !== undefined && known.mac !== undefined && isPinned(known.state, link)) {
     const real = behindPort?.mac ?? (owned || proxied ? taker.mac : undefined);
     if (real !== undefined && known.mac !== real) {
       const { mac, address } = known;
       walk.stop({ kind: "wrong-neighbour", place: "pod", link, address, mac, real });
     }
+    return behindPort;
+  }
+  const mute = [link, taker].find((one) => isWithoutArp(one));
+  if (mute !== undefined) {
+    walk.stop({ kind: "link-noarp", place: mute === link ? "pod" : "node", link: mute, address: nextHop });
     return behindPort;
   }
   if (owned && known?.mac === undefined) {
@@ -83,9 +88,9 @@ function checkGateway(
   return undefined;
 }
 
-/** Entries that the kernel does not ask about again. */
-function isPinned(state: string): boolean {
-  return state === "permanent" || state === "noarp";
+/** Entries that the kernel does not ask about again. Without ARP it makes such ones itself. */
+function isPinned(state: string, link: Link): boolean {
+  return state === "permanent" || (state === "noarp" && !isWithoutArp(link));
 }
 
 /** The link inside another pod of the same bridge that has the address. */

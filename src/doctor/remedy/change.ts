@@ -6,7 +6,7 @@ import type { Chain, Rule, Table } from "../../linux/nftables/ruleset.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { RT_TABLE } from "../../linux/route/constants.ts";
 import type { Route } from "../../linux/route/route.ts";
-import type { Rule as PolicyRule } from "../../linux/route/rule.ts";
+import type { PolicyRule } from "../../linux/route/rule.ts";
 import type { NamespaceState, PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import type { Repair, RepairPlace } from "./repair.ts";
 import { isLegacy } from "../wording.ts";
@@ -20,6 +20,8 @@ export type Change =
   | { readonly kind: "add-route"; readonly place: RepairPlace; readonly route: Route }
   | { readonly kind: "link-mtu"; readonly place: RepairPlace; readonly link: string; readonly mtu: number }
   | { readonly kind: "port"; readonly link: string; readonly state: Partial<NonNullable<Link["port"]>> }
+  | { readonly kind: "arp-on"; readonly place: RepairPlace; readonly link: string }
+  | { readonly kind: "add-policy-rule"; readonly place: RepairPlace; readonly rule: PolicyRule }
   | { readonly kind: "leave-bridge"; readonly link: string }
   | {
       readonly kind: "forget-neighbour";
@@ -33,6 +35,14 @@ export type Change =
       readonly table: Table;
       readonly chain: Chain;
       readonly rule: Rule;
+    }
+  | {
+      readonly kind: "replace-filter-rule";
+      readonly place: RepairPlace;
+      readonly table: Table;
+      readonly chain: Chain;
+      readonly rule: Rule;
+      readonly by: Rule;
     }
   | {
       /** A rule in front of all others of a chain that accepts what these conditions say. */
@@ -94,6 +104,13 @@ function changedState(state: NamespaceState, change: Change): NamespaceState | u
       return withLink(state, change.link, (link) =>
         link.port === undefined ? link : { ...link, port: { ...link.port, ...change.state } },
       );
+    case "arp-on":
+      return withLink(state, change.link, (link) => ({
+        ...link,
+        flags: link.flags.filter((flag) => flag !== "NOARP"),
+      }));
+    case "add-policy-rule":
+      return { ...state, rules: [...state.rules, change.rule] };
     case "leave-bridge":
       return withLink(state, change.link, freed);
     case "delete-policy-rule":
@@ -103,7 +120,7 @@ function changedState(state: NamespaceState, change: Change): NamespaceState | u
     case "add-route":
       return { ...state, routes: [...state.routes, change.route] };
     case "add-default-route":
-      return withDefaultRoute(state, change.gateway, change.link);
+      return withDefaultRoute(state, change);
     case "forget-neighbour":
       return {
         ...state,
@@ -115,6 +132,11 @@ function changedState(state: NamespaceState, change: Change): NamespaceState | u
       return withChain(state, change.table, change.chain, (chain) => ({
         ...chain,
         rules: chain.rules.filter((one) => one !== change.rule),
+      }));
+    case "replace-filter-rule":
+      return withChain(state, change.table, change.chain, (chain) => ({
+        ...chain,
+        rules: chain.rules.map((one) => (one === change.rule ? change.by : one)),
       }));
     case "accept-first":
       return withChain(state, change.table, change.chain, (chain) => ({
@@ -128,7 +150,6 @@ function changedState(state: NamespaceState, change: Change): NamespaceState | u
     case "link-up":
     case "enslave":
     case "add-address":
-    case "remove-address":
     case "masquerade":
     case "restore-nat":
     case "forget-flows":
@@ -188,8 +209,7 @@ const IP6_RT_PRIO_USER = 1024;
 /** `ip route replace` takes the place of a route with the same metric; beside any other one it is one more. */
 function withDefaultRoute(
   state: NamespaceState,
-  gateway: string,
-  linkName: string,
+  { gateway, link: linkName, source }: Extract<Repair, { kind: "add-default-route" }>,
 ): NamespaceState | undefined {
   const link = state.links.find((one) => one.name === linkName);
   if (link === undefined || !isIp(gateway)) return undefined;
@@ -212,6 +232,7 @@ function withDefaultRoute(
     ...(metric === 0 ? {} : { metric }),
     interface: link.index,
     gateway,
+    ...(source === undefined ? {} : { preferredSource: source }),
     flags: [],
     metrics: {},
   };

@@ -7,7 +7,7 @@ export type Repair =
   | { readonly kind: "link-up"; readonly place: RepairPlace; readonly link: string }
   | { readonly kind: "enslave"; readonly link: string; readonly bridge: string }
   | {
-      readonly kind: "add-address" | "remove-address";
+      readonly kind: "add-address";
       readonly place: RepairPlace;
       readonly link: string;
       /** With prefix length. */
@@ -18,6 +18,8 @@ export type Repair =
       readonly place: RepairPlace;
       readonly gateway: string;
       readonly link: string;
+      /** Preferred source; the kernel's choice when absent. */
+      readonly source?: string;
     }
   | { readonly kind: "masquerade"; readonly cidr: string }
   | { readonly kind: "restore-nat"; readonly backend: NatBackendName; readonly intent: NatIntent }

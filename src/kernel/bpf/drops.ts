@@ -6,7 +6,7 @@ import { closeSync } from "node:fs";
 import { ipBytes } from "../../address/ip.ts";
 import { clockUs } from "../libc.ts";
 import { decodePacket } from "../../linux/packet/decode.ts";
-import { summaryOf, type Packet } from "../../linux/packet/packet.ts";
+import { summaryOf, type DecodedPacket } from "../../linux/packet/packet.ts";
 import { Assembler, FRAME } from "../../linux/bpf/instructions.ts";
 import { Btf } from "./btf.ts";
 import { kernelLayout, REASONS, type Offsets } from "./layout.ts";
@@ -26,7 +26,7 @@ export interface KernelDrop {
   readonly location: bigint;
   /** The kernel's function that it lies in, where it was asked for (kernelFunctionAt). */
   readonly function?: string;
-  readonly packet: Packet;
+  readonly packet: DecodedPacket;
   readonly summary: string;
 }
 
@@ -42,7 +42,7 @@ const CLOCK_MONOTONIC = 1;
 const QUEUE_ENTRIES = 1024;
 
 const NO_REASONS =
-  "this kernel tells none: they came with Linux 5.17, and their names are read from its BTF (/sys/kernel/btf/vmlinux)";
+  "this kernel has none: they came with Linux 5.17, and their names are read from its BTF (/sys/kernel/btf/vmlinux)";
 
 /** Notes drops from `open` to `close`. */
 export class DropWatch implements Disposable {

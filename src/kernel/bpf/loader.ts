@@ -1,5 +1,5 @@
-/** bpf(2): maps, programs, raw tracepoints. What was made lives as long as its file descriptor. */
-import { closeSync } from "node:fs";
+/** bpf(2): maps, programs, raw tracepoints, programs of a cgroup. What was made lives as long as its file descriptor. */
+import { closeSync, openSync } from "node:fs";
 import { SystemError } from "../../linux/errno.ts";
 import * as libc from "../libc.ts";
 
@@ -7,12 +7,18 @@ const SYS_BPF = process.arch === "arm64" ? 280 : 321;
 
 /** enum bpf_cmd */
 const BPF_MAP_CREATE = 0;
+const BPF_MAP_LOOKUP_ELEM = 1;
 const BPF_PROG_LOAD = 5;
 const BPF_RAW_TRACEPOINT_OPEN = 17;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM = 21;
+const BPF_LINK_CREATE = 28;
 
+const BPF_MAP_TYPE_LRU_HASH = 9;
 const BPF_MAP_TYPE_QUEUE = 22;
-const BPF_PROG_TYPE_RAW_TRACEPOINT = 17;
+/** enum bpf_prog_type */
+const PROGRAM_TYPES = { rawTracepoint: 17, cgroupSysctl: 23 } as const;
+/** enum bpf_attach_type */
+const BPF_CGROUP_SYSCTL = 18;
 
 /** Some helpers (probe_read_kernel) are only for programs that say so. */
 const LICENSE = "GPL";
@@ -66,7 +72,7 @@ export class BpfQueue implements Disposable {
   ) {
     this.#value = new Uint8Array(valueBytes);
     this.#pop.view.setUint32(0, fd, true);
-    this.#pop.view.setBigUint64(16, libc.addressOf(this.#value), true);
+    this.#pop.view.setBigUint64(16, libc.pointerTo(this.#value), true);
   }
 
   /** @throws SystemError EPERM without CAP_BPF in the first user namespace */
@@ -95,16 +101,80 @@ export class BpfQueue implements Disposable {
   }
 }
 
+/** Values by a 32-bit number; when it is full, what was used longest ago makes room. @see BPF_MAP_TYPE_LRU_HASH */
+export class BpfRecentMap implements Disposable {
+  readonly #key = new Uint32Array(1);
+  readonly #value: Uint8Array;
+  readonly #lookup = attributes();
+
+  private constructor(
+    readonly fd: number,
+    valueBytes: number,
+  ) {
+    this.#value = new Uint8Array(valueBytes);
+    this.#lookup.view.setUint32(0, fd, true);
+    this.#lookup.view.setBigUint64(8, libc.pointerTo(new Uint8Array(this.#key.buffer)), true);
+    this.#lookup.view.setBigUint64(16, libc.pointerTo(this.#value), true);
+  }
+
+  /** @throws SystemError EPERM without CAP_BPF in the first user namespace */
+  static create(name: string, valueBytes: number, entries: number): BpfRecentMap {
+    const { bytes, view } = attributes();
+    view.setUint32(0, BPF_MAP_TYPE_LRU_HASH, true);
+    view.setUint32(4, 4, true);
+    view.setUint32(8, valueBytes, true);
+    view.setUint32(12, entries, true);
+    bytes.set(objectName(name), 28);
+    return new BpfRecentMap(make(BPF_MAP_CREATE, bytes), valueBytes);
+  }
+
+  /** Copied; undefined when there is none. */
+  get(key: number): Uint8Array | undefined {
+    this.#key[0] = key;
+    try {
+      bpf(BPF_MAP_LOOKUP_ELEM, this.#lookup.bytes);
+      return this.#value.slice();
+    } catch (error) {
+      if (error instanceof SystemError && error.code === "ENOENT") return undefined;
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.fd);
+  }
+}
+
+/**
+ * Attaches a program to every write of a sysctl by a process of the cgroup or of one below it, and returns the descriptor
+ * that holds it there. @param directory of a cgroup of version 2
+ * @throws SystemError EPERM; EINVAL on a kernel without it (before 5.7). VerifierError
+ */
+export function attachToSysctls(directory: string, name: string, program: Uint8Array): number {
+  const fd = loadProgram(name, program, "cgroupSysctl");
+  const cgroup = openSync(directory, "r");
+  try {
+    const { bytes, view } = attributes();
+    view.setUint32(0, fd, true);
+    view.setUint32(4, cgroup, true);
+    view.setUint32(8, BPF_CGROUP_SYSCTL, true);
+    return bpf(BPF_LINK_CREATE, bytes);
+  } finally {
+    closeSync(cgroup);
+    closeSync(fd);
+  }
+}
+
 /**
  * Attaches a program to a raw tracepoint and returns the descriptor that holds it there.
  * @throws SystemError EPERM; ENOENT when the kernel has no such tracepoint. VerifierError
  */
 export function attachRawTracepoint(tracepoint: string, name: string, program: Uint8Array): number {
-  const fd = loadProgram(name, program);
+  const fd = loadProgram(name, program, "rawTracepoint");
   try {
     const { bytes, view } = attributes();
     const tracepointName = Buffer.from(`${tracepoint}\0`);
-    view.setBigUint64(0, libc.addressOf(tracepointName), true);
+    view.setBigUint64(0, libc.pointerTo(tracepointName), true);
     view.setUint32(8, fd, true);
     return bpf(BPF_RAW_TRACEPOINT_OPEN, bytes);
   } finally {
@@ -113,13 +183,13 @@ export function attachRawTracepoint(tracepoint: string, name: string, program: U
   }
 }
 
-function loadProgram(name: string, program: Uint8Array): number {
+function loadProgram(name: string, program: Uint8Array, type: keyof typeof PROGRAM_TYPES): number {
   const license = Buffer.from(`${LICENSE}\0`);
   const { bytes, view } = attributes();
-  view.setUint32(0, BPF_PROG_TYPE_RAW_TRACEPOINT, true);
+  view.setUint32(0, PROGRAM_TYPES[type], true);
   view.setUint32(4, program.length / 8, true);
-  view.setBigUint64(8, libc.addressOf(program), true);
-  view.setBigUint64(16, libc.addressOf(license), true);
+  view.setBigUint64(8, libc.pointerTo(program), true);
+  view.setBigUint64(16, libc.pointerTo(license), true);
   bytes.set(objectName(name), 48);
   try {
     return make(BPF_PROG_LOAD, bytes);
@@ -129,7 +199,7 @@ function loadProgram(name: string, program: Uint8Array): number {
     const log = new Uint8Array(LOG_BYTES);
     view.setUint32(24, 1, true);
     view.setUint32(28, LOG_BYTES, true);
-    view.setBigUint64(32, libc.addressOf(log), true);
+    view.setBigUint64(32, libc.pointerTo(log), true);
     try {
       return bpf(BPF_PROG_LOAD, bytes);
     } catch {

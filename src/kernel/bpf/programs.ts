@@ -48,7 +48,7 @@ function attachedTo(link: number, side: AttachedProgram["side"]): AttachedProgra
   const { bytes, view } = attributes();
   view.setUint32(0, link, true);
   view.setUint32(4, TCX[side], true);
-  view.setBigUint64(16, libc.addressOf(ids), true);
+  view.setBigUint64(16, libc.pointerTo(ids), true);
   view.setUint32(24, MOST_PROGRAMS, true);
   try {
     bpf(BPF_PROG_QUERY, bytes);
@@ -81,7 +81,7 @@ export function programName(id: number): string | undefined {
     const { bytes, view } = attributes();
     view.setUint32(0, fd, true);
     view.setUint32(4, info.length, true);
-    view.setBigUint64(8, libc.addressOf(info), true);
+    view.setBigUint64(8, libc.pointerTo(info), true);
     bpf(BPF_OBJ_GET_INFO_BY_FD, bytes);
     const name = Buffer.from(info.buffer, INFO.name, INFO.nameBytes).toString().replace(/\0.*$/s, "");
     return name === "" ? undefined : name;

@@ -1,5 +1,5 @@
-import { NetlinkConnection, type AnyRequest } from "../netlink/connection.ts";
-import { request } from "../../linux/netlink/message.ts";
+import { NetlinkConnection } from "../netlink/connection.ts";
+import { request, type AnyRequest } from "../../linux/netlink/message.ts";
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
 import { NFPROTO } from "../../linux/netfilter.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
@@ -14,7 +14,7 @@ import {
   IPCTNL_MSG_CT_NEW,
   type ctaTuple,
 } from "../../linux/conntrack/attributes.ts";
-import { entryOf, type ConntrackEntry, type ConntrackTuple } from "../../linux/conntrack/entry.ts";
+import { conntrackEntry, type ConntrackEntry, type ConntrackTuple } from "../../linux/conntrack/entry.ts";
 import { kernelFilter, passes, type ConntrackFilter } from "../../linux/conntrack/filter.ts";
 import { RepeatGuard } from "../../linux/conntrack/repeat-guard.ts";
 import { EntryScan } from "../../linux/conntrack/scan.ts";
@@ -118,7 +118,7 @@ export class Conntrack implements Disposable {
     try {
       const message = request(IPCTNL_MSG_CT_GET, doing, headerOf(tuple), lookupAttributes(tuple, lookup));
       const answer = this.#connection.request(message, IPCTNL_MSG_CT_NEW)[0];
-      return answer === undefined ? undefined : entryOf(answer);
+      return answer === undefined ? undefined : conntrackEntry(answer);
     } catch (error) {
       if (error instanceof NetlinkError && error.code === "ENOENT") return undefined;
       throw error;

@@ -64,7 +64,7 @@ export const entryAttributes = new AttributeSet(() => ({
   iface: attribute("IPSET_ATTR_IFACE", 23, string),
 }));
 
-export const setAttributes = new AttributeSet(() => ({
+export const ipsetAttributes = new AttributeSet(() => ({
   protocol: attribute("IPSET_ATTR_PROTOCOL", 1, u8),
   name: attribute("IPSET_ATTR_SETNAME", 2, string),
   type: attribute("IPSET_ATTR_TYPENAME", 3, string),
@@ -82,7 +82,7 @@ const IPSET_CMD_LIST = {
   name: "IPSET_CMD_LIST",
   type: nfnlType(NFNL_SUBSYS_IPSET, 7),
   header: nfgenmsg,
-  attributes: setAttributes,
+  attributes: ipsetAttributes,
 } as const satisfies MessageSpec;
 
 type RawEntry = AttributesOf<typeof entryAttributes>;
@@ -136,7 +136,7 @@ interface OpenSet extends Ipset {
   readonly entries: IpsetEntry[];
 }
 
-function gather(sets: Map<string, OpenSet>, from: AttributesOf<typeof setAttributes>): void {
+function gather(sets: Map<string, OpenSet>, from: AttributesOf<typeof ipsetAttributes>): void {
   if (from.name === undefined) return;
   let set = sets.get(from.name);
   if (set === undefined) {

@@ -3,13 +3,13 @@ import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 import { AF_INET, AF_INET6, SOCK_RAW, SOL_IP, SOL_IPV6 } from "../../linux/socket.ts";
 import { closeSync } from "node:fs";
 import { ERRNO, SystemError } from "../../linux/errno.ts";
-import { readTextIfThere } from "../file.ts";
 import * as libc from "../libc.ts";
 import type { NetworkNamespace } from "../namespace.ts";
-import { isIptablesTable, iptablesText } from "../../linux/nftables/text.ts";
+import { isIptablesTable, iptablesText } from "../../linux/nftables/text/ruleset.ts";
 import type { Table } from "../../linux/nftables/ruleset.ts";
+import { legacyTableNames } from "./table-names.ts";
 import type { XtFamily } from "../../linux/xtables/extension.ts";
-import { readLegacyTable, type TableInfo } from "../../linux/iptables-legacy/entries.ts";
+import { clearCounters, readLegacyTable, type TableInfo } from "../../linux/iptables-legacy/entries.ts";
 
 /** IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES; ip6_tables has the same numbers. */
 const GET_INFO = 64;
@@ -30,17 +30,6 @@ function inside<T>(namespace: NetworkNamespace | undefined, run: () => T): T {
 }
 
 /**
- * The names of the tables that exist. A table comes into being when it is first asked for, and then packets pass it:
- * so only these are read.
- */
-function tableNames(family: XtFamily, namespace: NetworkNamespace | undefined): string[] {
-  const path = `/proc/thread-self/net/${family}_tables_names`;
-  // No such file: the kernel has no iptables-legacy, or has not loaded it.
-  const text = inside(namespace, () => readTextIfThere(path)) ?? "";
-  return text.split("\n").filter((name) => name !== "");
-}
-
-/**
  * Every iptables-legacy table of the namespace (the calling thread's own when absent), as nf_tables would have it.
  * Handles are 0 for tables and chains; a rule's is its number in the table.
  * @throws SystemError EPERM without privilege over the namespace
@@ -50,7 +39,7 @@ export function readLegacyTables(
   families: readonly XtFamily[] = ["ip", "ip6"],
 ): Table[] {
   return families.flatMap((family) => {
-    const names = tableNames(family, namespace);
+    const names = legacyTableNames(family, namespace);
     if (names.length === 0) return [];
     const isIpv4 = family === "ip";
     const fd = inside(namespace, () => libc.socket(isIpv4 ? AF_INET : AF_INET6, SOCK_RAW, IP_PROTOCOL.raw));
@@ -68,7 +57,41 @@ function byTableOrder(a: string, b: string): number {
   return place(a) - place(b);
 }
 
+/**
+ * A number that changes with every change of any iptables-legacy rule, and not with counters; undefined where there are no
+ * such tables. Of these the kernel announces nothing.
+ * @throws SystemError EPERM without privilege over the namespace
+ */
+export function legacyFingerprint(namespace: NetworkNamespace): bigint | undefined {
+  let sum: bigint | undefined;
+  for (const family of ["ip", "ip6"] as const) {
+    const names = legacyTableNames(family, namespace);
+    if (names.length === 0) continue;
+    const isIpv4 = family === "ip";
+    const fd = namespace.run(() => libc.socket(isIpv4 ? AF_INET : AF_INET6, SOCK_RAW, IP_PROTOCOL.raw));
+    try {
+      for (const name of names.sort()) {
+        const { entries } = readBlock(fd, isIpv4 ? SOL_IP : SOL_IPV6, name);
+        clearCounters(family, entries);
+        sum = Bun.hash(entries, sum ?? 0n) ^ Bun.hash(`${family} ${name}`);
+      }
+    } finally {
+      closeSync(fd);
+    }
+  }
+  return sum;
+}
+
 function readTable(fd: number, level: number, family: XtFamily, name: string): Table {
+  const { info, entries } = readBlock(fd, level, name);
+  return readLegacyTable(family, name, info, entries);
+}
+
+function readBlock(
+  fd: number,
+  level: number,
+  name: string,
+): { readonly info: TableInfo; readonly entries: Uint8Array } {
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const info = readInfo(fd, level, name);
     const block = new Uint8Array(ENTRIES_START + info.size);
@@ -76,7 +99,7 @@ function readTable(fd: number, level: number, family: XtFamily, name: string): T
     new DataView(block.buffer).setUint32(NAME_BYTES, info.size, true);
     try {
       const filled = libc.getsockoptInto(fd, level, GET_ENTRIES, block);
-      return readLegacyTable(family, name, info, filled.subarray(ENTRIES_START));
+      return { info, entries: filled.subarray(ENTRIES_START) };
     } catch (error) {
       // EAGAIN: the table has another size by now.
       if (!(error instanceof SystemError && error.code === "EAGAIN")) throw error;

@@ -20,8 +20,9 @@ import {
   type MessageSpec,
   type RawMessage,
   type Request,
+  type AnyRequest,
 } from "../../linux/netlink/message.ts";
-import type { Table } from "../../linux/netlink/attributes.ts";
+import type { AttributeTable } from "../../linux/netlink/attributes.ts";
 import type { NetlinkTransport } from "./transport.ts";
 
 /** The kernel answers at once; only a transaction that waits for RCU, or a loaded machine, takes longer. */
@@ -36,9 +37,6 @@ const DUMP_ATTEMPTS = 10;
  */
 const BATCH_REQUESTS = 100;
 
-// oxlint-disable-next-line typescript/no-explicit-any -- requests of different families travel in one batch
-export type AnyRequest = Request<any, any>;
-
 /**
  * A conversation with one netlink family in one namespace. All calls are synchronous: the kernel has answered by the
  * time send(2) returns.
@@ -49,7 +47,7 @@ export class NetlinkConnection implements Disposable {
   constructor(readonly transport: NetlinkTransport) {}
 
   /** Sends one request, waits for its acknowledgement, returns the answers that came before it. @throws NetlinkError */
-  request<H extends MessageSpec["header"], T extends Table>(
+  request<H extends MessageSpec["header"], T extends AttributeTable>(
     request: Request,
     answer: MessageSpec<H, T>,
   ): Message<H, T>[];
@@ -67,7 +65,7 @@ export class NetlinkConnection implements Disposable {
    * Asks questions of which the kernel answers each with one message or an error, many in one datagram: half the
    * calls of `request`, as no acknowledgement follows. The answers stand in the order of the questions.
    */
-  questions<H extends MessageSpec["header"], T extends Table>(
+  questions<H extends MessageSpec["header"], T extends AttributeTable>(
     requests: readonly Request[],
     answer: MessageSpec<H, T>,
   ): (Message<H, T> | NetlinkError)[] {
@@ -91,7 +89,7 @@ export class NetlinkConnection implements Disposable {
   }
 
   /** One such question. @throws NetlinkError */
-  question<H extends MessageSpec["header"], T extends Table>(
+  question<H extends MessageSpec["header"], T extends AttributeTable>(
     request: Request,
     answer: MessageSpec<H, T>,
   ): Message<H, T> {
@@ -128,7 +126,7 @@ export class NetlinkConnection implements Disposable {
    * Every object of a kind. A dump that the kernel marks as interrupted (NLM_F_DUMP_INTR: the table changed while it
    * was read, so that objects may be missing or double) is repeated.
    */
-  dump<H extends MessageSpec["header"], T extends Table>(
+  dump<H extends MessageSpec["header"], T extends AttributeTable>(
     request: Request,
     answer: MessageSpec<H, T>,
   ): Message<H, T>[] {

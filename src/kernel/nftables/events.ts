@@ -11,7 +11,7 @@ import {
   type traceAttributes,
 } from "../../linux/nftables/messages.ts";
 import { definedOnly } from "../../linux/nftables/read.ts";
-import { familyOf, type Family } from "../../linux/nftables/ruleset.ts";
+import { nftFamily, type Family } from "../../linux/nftables/ruleset.ts";
 import type { Verdict } from "../../linux/nftables/values.ts";
 
 /** One rule, return or policy that a traced packet met. */
@@ -110,7 +110,7 @@ function readEvent(raw: RawMessage): NftEvent | undefined {
 
 /** undefined for a family that this version does not know. */
 function traceEvent(nfproto: number, from: AttributesOf<typeof traceAttributes>): TraceEvent | undefined {
-  const family = familyOf(nfproto);
+  const family = nftFamily(nfproto);
   if (family === undefined) return undefined;
   const { policy, iifType: _iifType, oifType: _oifType, unknown: _unknown, ...rest } = from;
   return {

@@ -4,16 +4,16 @@ import { decodeAt, request, type MessageSpec, type Request } from "../../linux/n
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
 import { NFNL_SUBSYS_NFTABLES, transaction } from "../../linux/netlink/nfnetlink.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
-import type { AttributesOf, AttributeSet, Table as AttributeTable } from "../../linux/netlink/attributes.ts";
+import type { AttributesOf, AttributeSet, AttributeTable } from "../../linux/netlink/attributes.ts";
 import { ERRNO, SystemError } from "../../linux/errno.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import {
   elementOf,
-  type Change,
-  type Changes,
+  type RulesetChange,
+  type Transaction,
   type ElementSpec,
   type SetSpec,
-} from "../../linux/nftables/changes.ts";
+} from "../../linux/nftables/commands.ts";
 import { tableFingerprint } from "./fingerprint.ts";
 import { rulesetGeneration } from "../../linux/nftables/generation.ts";
 import { NFT_MSG } from "../../linux/nftables/messages.ts";
@@ -29,7 +29,7 @@ import {
 import { RuleDump } from "../../linux/nftables/rule-dump.ts";
 import {
   FAMILIES,
-  familyOf,
+  nftFamily,
   type ChainHead,
   type ChainRef,
   type Family,
@@ -103,7 +103,9 @@ export class Nftables implements Disposable {
     for (let attempt = 1; attempt <= READ_ATTEMPTS; attempt++) {
       const generation = this.generation();
       const tables = this.#readTables(options);
-      if (tables !== undefined && this.generation() === generation) return { generation, tables };
+      if (tables === undefined) continue;
+      // One dump that found no table holds still by itself; most pods have none.
+      if (tables.length === 0 || this.generation() === generation) return { generation, tables };
     }
     throw new SystemError(
       "NFT_MSG_GETRULE",
@@ -119,8 +121,8 @@ export class Nftables implements Disposable {
 
   /** All or nothing: the changes are carried out together. With `generation` only if that is still the current one
    * (ERESTART otherwise). @throws NetlinkError of the first change that the kernel refuses */
-  transaction(changes: Changes, doing: string, options: { readonly generation?: number } = {}): void {
-    const requests: Change[] = changes.flat();
+  transaction(changes: Transaction, doing: string, options: { readonly generation?: number } = {}): void {
+    const requests: RulesetChange[] = changes.flat();
     transaction(this.#connection, NFNL_SUBSYS_NFTABLES, requests, doing, options.generation);
   }
 
@@ -229,7 +231,7 @@ export class Nftables implements Disposable {
       filter,
     );
     return this.#visit(wanted, (wire, start, end) =>
-      each(familyOf(wire.bytes[start]!), decodeAt(answer, wire, start, end).attributes),
+      each(nftFamily(wire.bytes[start]!), decodeAt(answer, wire, start, end).attributes),
     );
   }
 
@@ -255,7 +257,7 @@ export class Nftables implements Disposable {
     // Without a table there is nothing else; filtered dumps would end with ENOENT, which would look like a change.
     if (tablesComplete && gathering.tables.size === 0) return [];
     const rules = new RuleDump(
-      (nfproto, owner, chain) => gathering.rulesOf(familyOf(nfproto), owner, chain),
+      (nfproto, owner, chain) => gathering.rulesOf(nftFamily(nfproto), owner, chain),
       options.deferred === true,
     );
     const complete =

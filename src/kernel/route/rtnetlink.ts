@@ -19,18 +19,20 @@ import {
   type MacvlanSpec,
   type VxlanSpec,
 } from "../../linux/route/link-requests.ts";
-import { ABSENT, isAbsent, LinkTable } from "./link-table.ts";
+import { ABSENT, isAbsent, LinkRtnetlink } from "./link-rtnetlink.ts";
 import { linkOf, type Link } from "../../linux/route/link.ts";
 import {
   deleteNeighbourRequest,
   dumpForwardingDatabaseRequest,
   dumpNeighboursRequest,
   forwardingEntryOf,
+  getNeighbourRequest,
   neighbourOf,
   RTM_NEWNEIGH,
   setNeighbourRequest,
   type ForwardingEntry,
   type Neighbour,
+  type NeighbourPlace,
   type NeighbourSpec,
 } from "../../linux/route/neighbour.ts";
 import {
@@ -46,6 +48,7 @@ import {
   type RouteQuery,
   type RouteSpec,
 } from "../../linux/route/route.ts";
+import { RTM_NEWNETCONF, settingsOfAllRequest } from "../../linux/route/netconf.ts";
 import { RTM_NEWROUTE } from "../../linux/route/route-attributes.ts";
 import {
   addRuleRequest,
@@ -53,7 +56,7 @@ import {
   dumpRulesRequest,
   RTM_NEWRULE,
   ruleOf,
-  type Rule,
+  type PolicyRule,
   type RuleSpec,
 } from "../../linux/route/rule.ts";
 
@@ -80,7 +83,7 @@ const NO_ROUTE: RouteAnswer = {
  * rtnetlink in one namespace: its links, addresses, routes, rules and neighbours, read and changed. Every method is
  * synchronous and throws NetlinkError with the kernel's own words. An interface is an index; `link(name)` finds it.
  */
-export class Rtnetlink extends LinkTable {
+export class Rtnetlink extends LinkRtnetlink {
   /** @param options.statistics false leaves them out: half the bytes */
   links(options: { readonly statistics?: boolean } = {}): Link[] {
     const attributes = options.statistics === false ? { extMask: RTEXT_FILTER_SKIP_STATS } : {};
@@ -169,7 +172,7 @@ export class Rtnetlink extends LinkTable {
   }
 
   /** Of both families unless one is given, IPv4 first. */
-  rules(family?: 4 | 6): Rule[] {
+  rules(family?: 4 | 6): PolicyRule[] {
     try {
       const messages = this.connection.dump(dumpRulesRequest(family), RTM_NEWRULE);
       const rules = messages.flatMap((message) => ruleOf(message) ?? []);
@@ -195,6 +198,21 @@ export class Rtnetlink extends LinkTable {
   ): Neighbour[] {
     const dump = dumpNeighboursRequest(filter.family, filter.interface, filter.proxies === true);
     return this.connection.dump(dump, RTM_NEWNEIGH).flatMap((message) => neighbourOf(message) ?? []);
+  }
+
+  /** Of these addresses the entries that there are. */
+  neighboursAt(places: readonly NeighbourPlace[]): Neighbour[] {
+    const answers = this.connection.questions(places.map(getNeighbourRequest), RTM_NEWNEIGH);
+    return answers.flatMap((answer) => {
+      if (!(answer instanceof NetlinkError)) return neighbourOf(answer) ?? [];
+      if (isAbsent(answer)) return [];
+      throw answer;
+    });
+  }
+
+  /** `net.ipv4.conf.all.rp_filter`: one question, where the way through /proc/sys grows with the number of namespaces. */
+  reversePathOfAll(): number | undefined {
+    return this.connection.question(settingsOfAllRequest(), RTM_NEWNETCONF).attributes.rpFilter;
   }
 
   /** Sets the entry, whether or not there is one. */

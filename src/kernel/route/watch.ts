@@ -4,14 +4,14 @@ import type { NetworkNamespace } from "../namespace.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
 import { decode, type RawMessage } from "../../linux/netlink/message.ts";
 import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
-import { addressOf, RTM_DELADDR, RTM_NEWADDR, type Address } from "../../linux/route/address.ts";
+import { addressFromMessage, RTM_DELADDR, RTM_NEWADDR, type Address } from "../../linux/route/address.ts";
 import { AF_BRIDGE } from "../../linux/socket.ts";
 import { RTM_DELLINK, RTM_NEWLINK } from "../../linux/route/link-attributes.ts";
 import { linkOf, type Link } from "../../linux/route/link.ts";
 import { neighbourOf, RTM_DELNEIGH, RTM_NEWNEIGH, type Neighbour } from "../../linux/route/neighbour.ts";
 import { RTM_DELROUTE, RTM_NEWROUTE } from "../../linux/route/route-attributes.ts";
 import { routeOf, type Route } from "../../linux/route/route.ts";
-import { RTM_DELRULE, RTM_NEWRULE, ruleOf, type Rule } from "../../linux/route/rule.ts";
+import { RTM_DELRULE, RTM_NEWRULE, ruleOf, type PolicyRule } from "../../linux/route/rule.ts";
 
 /** RTNLGRP_* (include/uapi/linux/rtnetlink.h), by what they tell of. */
 export const RTNLGRP = {
@@ -32,7 +32,7 @@ export type RouteEvent =
   | { readonly kind: "link"; readonly gone: boolean; readonly link: Link }
   | { readonly kind: "address"; readonly gone: boolean; readonly address: Address }
   | { readonly kind: "route"; readonly gone: boolean; readonly route: Route }
-  | { readonly kind: "rule"; readonly gone: boolean; readonly rule: Rule }
+  | { readonly kind: "rule"; readonly gone: boolean; readonly rule: PolicyRule }
   | { readonly kind: "neighbour"; readonly gone: boolean; readonly neighbour: Neighbour }
   /** We read too slowly and the kernel dropped events: read everything anew. */
   | { readonly kind: "lost" };
@@ -82,7 +82,7 @@ export function routeEventOf(raw: RawMessage): RouteEvent | undefined {
     }
     case RTM_NEWADDR.type:
     case RTM_DELADDR.type: {
-      const address = addressOf(decode(RTM_NEWADDR, raw));
+      const address = addressFromMessage(decode(RTM_NEWADDR, raw));
       return address && { kind: "address", gone: raw.type === RTM_DELADDR.type, address };
     }
     case RTM_NEWROUTE.type:

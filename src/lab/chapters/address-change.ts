@@ -6,7 +6,7 @@ import { openConnection } from "../connection.ts";
 import { captureEvidence, listening, visitSite, visitText } from "../instruments.ts";
 import { PLAN } from "../plan.ts";
 import type { Chapter } from "../story.ts";
-import { masquerade, ruleEvidence, snat } from "../way-out.ts";
+import { installMasquerade, natRuleEvidence, installSnat } from "../forwarding-and-nat.ts";
 import { giveUplinkAddress, takeUplinkAddress, type World } from "../world.ts";
 
 const { node, pods, internet, otherUplinkIpv4 } = PLAN;
@@ -51,12 +51,12 @@ export const masqueradeFollows: Chapter<World> = {
 export const snatStays: Chapter<World> = {
   number: 7,
   needed: true,
-  title: "SNAT: a fixed address, and its price",
+  title: "SNAT: a fixed address, and its drawback",
   intro:
-    "SNAT writes the address that the rule names. It costs no look-up and stays the same for firewalls outside; but it " +
+    "SNAT writes the address that the rule names. It needs no look-up and stays the same for firewalls outside; but it " +
     "stays the same, too, when the node has lost that address.",
   act(world, report) {
-    const applied = snat(world.node, PLAN.podNetworkIpv4, otherUplinkIpv4);
+    const applied = installSnat(world.node, PLAN.podNetworkIpv4, otherUplinkIpv4);
     const fixed = visitSite(world.blue, "shall succeed");
     report({
       where: pods.blue.namespace,
@@ -64,7 +64,7 @@ export const snatStays: Chapter<World> = {
       expected: `with snat to ${otherUplinkIpv4}: works; the server sees ${otherUplinkIpv4}`,
       found: `${applied}; ${visitText(fixed)}`,
       ok: fixed.answer?.seen.address === otherUplinkIpv4,
-      evidence: [ruleEvidence(world.node)],
+      evidence: [natRuleEvidence(world.node)],
     });
     changeAddress(world, otherUplinkIpv4, node.uplinkIpv4);
     forgetNeighbour(world, otherUplinkIpv4);
@@ -78,7 +78,7 @@ export const snatStays: Chapter<World> = {
     report({
       where: pods.blue.namespace,
       command: CURL,
-      expected: `after eth0 went back to ${node.uplinkIpv4}: fails; answers to ${otherUplinkIpv4} find nobody`,
+      expected: `after eth0 went back to ${node.uplinkIpv4}: fails; no host takes answers to ${otherUplinkIpv4}`,
       found: visitText(lost),
       ok: lost.failure !== undefined && packets.some((seen) => seen.packet.ip?.source === otherUplinkIpv4),
       evidence: [
@@ -94,7 +94,7 @@ export const snatStays: Chapter<World> = {
         ),
       ],
     });
-    const back = masquerade(world.node, PLAN.podNetworkIpv4);
+    const back = installMasquerade(world.node, PLAN.podNetworkIpv4);
     const mended = visitSite(world.blue, "shall succeed");
     report({
       where: pods.blue.namespace,
@@ -129,8 +129,8 @@ function countTranslatedTo(world: World, address: string): number {
 
 /** The kernel forgets in the background (nf_nat_masquerade.c, iterate_cleanup_work); within moments it is done. */
 function waitForNone(count: () => number): number {
-  const PATIENCE_MS = 15_000;
-  const deadline = performance.now() + PATIENCE_MS;
+  const TIMEOUT_MS = 15_000;
+  const deadline = performance.now() + TIMEOUT_MS;
   let left = count();
   while (left > 0 && performance.now() < deadline) {
     Bun.sleepSync(2);

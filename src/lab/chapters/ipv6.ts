@@ -3,7 +3,7 @@ import { readSysctl } from "../../kernel/sysctl.ts";
 import { captureEvidence, listening, visitSite, visitText } from "../instruments.ts";
 import { PLAN } from "../plan.ts";
 import type { Chapter } from "../story.ts";
-import { forwardPackets, masquerade, ruleEvidence } from "../way-out.ts";
+import { forwardPackets, installMasquerade, natRuleEvidence } from "../forwarding-and-nat.ts";
 import type { World } from "../world.ts";
 
 const { node, pods, internet } = PLAN;
@@ -26,14 +26,14 @@ export const ipv6Chapter: Chapter<World> = {
       evidence: [],
     });
     const forwarding = forwardPackets(world.node, 6);
-    const applied = masquerade(world.node, PLAN.podNetworkIpv4, PLAN.podNetworkIpv6);
+    const applied = installMasquerade(world.node, PLAN.podNetworkIpv4, PLAN.podNetworkIpv6);
     report({
       where: node.namespace,
       command: `wayout forwarding enable --ipv6; echo 'sources: [${PLAN.podNetworkIpv4}, "${PLAN.podNetworkIpv6}"]' | wayout nat apply -f -`,
       expected: "net.ipv6.conf.all.forwarding goes from 0 to 1, and a rule for fd00:10::/64",
       found: `${forwarding}; ${applied}`,
       ok: readSysctl(world.node, "net.ipv6.conf.all.forwarding") === "1",
-      evidence: [ruleEvidence(world.node)],
+      evidence: [natRuleEvidence(world.node)],
     });
     const { result, seen } = listening(
       world.node,

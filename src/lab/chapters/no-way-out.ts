@@ -3,10 +3,10 @@ import { echo } from "../../kernel/echo.ts";
 import { counterGrowth, networkCounters } from "../../kernel/procfs.ts";
 import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../../kernel/sysctl.ts";
-import { captureEvidence, listening, PATIENCE_MS, visitSite, visitText } from "../instruments.ts";
+import { captureEvidence, listening, TIMEOUT_MS, visitSite, visitText } from "../instruments.ts";
 import { PLAN } from "../plan.ts";
 import type { Chapter } from "../story.ts";
-import { forwardPackets } from "../way-out.ts";
+import { forwardPackets } from "../forwarding-and-nat.ts";
 import type { World } from "../world.ts";
 
 const { node, pods, internet } = PLAN;
@@ -18,13 +18,13 @@ export const neighbours: Chapter<World> = {
   title: "Blue and green talk over br0",
   intro:
     "Two namespaces, each with one end of a veth pair; the other ends are ports of the bridge br0. Neighbours on one " +
-    "bridge need nobody: no forwarding, no NAT.",
+    "bridge need neither forwarding nor NAT.",
   act(world, report) {
     const { result: roundTripUs, seen } = listening(
       world.node,
       [pods.blue.veth, pods.green.veth],
       { protocol: "icmp" },
-      () => echo(world.blue, pods.green.ipv4, PATIENCE_MS["shall succeed"]),
+      () => echo(world.blue, pods.green.ipv4, TIMEOUT_MS["shall succeed"]),
     );
     using route = Rtnetlink.open(world.node);
     const ports = route
@@ -50,8 +50,8 @@ export const forwardingOff: Chapter<World> = {
   number: 2,
   title: "The outside is out of reach: forwarding is off",
   intro:
-    "Blue's packets for the outside go to its default gateway, the bridge. A Linux host is no router until told so: " +
-    "with ip_forward = 0 it drops what is not for itself, without a word.",
+    "Blue's packets for the outside go to its default gateway, the bridge. A Linux host is no router by default: " +
+    "with ip_forward = 0 it silently drops what is not for itself.",
   act(world, report) {
     const forward = readSysctl(world.node, "net.ipv4.ip_forward");
     report({
@@ -98,7 +98,7 @@ export const noWayBack: Chapter<World> = {
   title: "Forwarding on: the packet leaves, no answer can come back",
   intro:
     "Now the node is a router, and blue's packet leaves through eth0. But it leaves with blue's private address as its " +
-    "source, and nobody out there has a route to 10.0.0.0/24. (By hand: sysctl -w net.ipv4.ip_forward=1)",
+    "source, and no router outside has a route to 10.0.0.0/24. (By hand: sysctl -w net.ipv4.ip_forward=1)",
   act(world, report) {
     const change = forwardPackets(world.node, 4);
     report({

@@ -7,12 +7,12 @@ import { removeNamespaces, type World } from "../world.ts";
 
 export const teardown: Chapter<World> = {
   number: 10,
-  title: "Everything is taken down",
+  title: "Everything is removed",
   intro:
     "Links, addresses, rules and sysctls belong to namespaces and go with them. What is left on the machine is read and " +
     "compared with what was there before the story.",
   act(world, report) {
-    // The cable's other end goes with the node's; a veth pair never stays half.
+    // With one end of a veth pair goes the other.
     using route = Rtnetlink.open(world.node);
     route.deleteLink(PLAN.node.uplink);
     world[Symbol.dispose]();

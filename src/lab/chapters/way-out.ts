@@ -3,12 +3,12 @@ import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 import { closeSync } from "node:fs";
 import { Conntrack } from "../../kernel/conntrack/conntrack.ts";
 import type { ConntrackEntry } from "../../linux/conntrack/entry.ts";
-import { flowState, translationText } from "../../flows/flow.ts";
+import { flowState, flowTranslationText } from "../../flows/flow.ts";
 import { openConnection } from "../connection.ts";
 import { captureEvidence, listening, visitSite, visitText } from "../instruments.ts";
 import { PLAN } from "../plan.ts";
 import type { Chapter } from "../story.ts";
-import { masquerade, ruleEvidence } from "../way-out.ts";
+import { installMasquerade, natRuleEvidence } from "../forwarding-and-nat.ts";
 import type { World } from "../world.ts";
 
 const { node, pods, internet } = PLAN;
@@ -22,14 +22,14 @@ export const masqueradeChapter: Chapter<World> = {
     "for the node now, and it knows whose they are. (By hand: iptables -t nat -A POSTROUTING -s 10.0.0.0/24 -o eth0 " +
     "-j MASQUERADE)",
   act(world, report) {
-    const applied = masquerade(world.node, PLAN.podNetworkIpv4);
+    const applied = installMasquerade(world.node, PLAN.podNetworkIpv4);
     report({
       where: node.namespace,
       command: `echo 'sources: [${PLAN.podNetworkIpv4}]' | wayout nat apply -f -`,
       expected: `a rule that translates ${PLAN.podNetworkIpv4}`,
       found: applied,
-      ok: ruleEvidence(world.node).lines.length > 0,
-      evidence: [ruleEvidence(world.node)],
+      ok: natRuleEvidence(world.node).lines.length > 0,
+      evidence: [natRuleEvidence(world.node)],
     });
     const { result, seen } = listening(world.node, [node.bridge, node.uplink], { protocol: "tcp" }, () =>
       visitSite(world.blue, "shall succeed"),
@@ -43,7 +43,7 @@ export const masqueradeChapter: Chapter<World> = {
       evidence: [
         captureEvidence(node.bridge, seen[node.bridge]?.slice(0, 1) ?? []),
         captureEvidence(node.uplink, seen[node.uplink]?.slice(0, 1) ?? []),
-        ruleEvidence(world.node),
+        natRuleEvidence(world.node),
       ],
     });
   },
@@ -96,5 +96,5 @@ function isFrom(entry: ConntrackEntry, address: string, port: number): boolean {
 }
 
 function entryText(entry: ConntrackEntry): string {
-  return `${entry.protocolName}  ${translationText(entry)}  ${flowState(entry)}`;
+  return `${entry.protocolName}  ${flowTranslationText(entry)}  ${flowState(entry)}`;
 }

@@ -1,12 +1,18 @@
 /** What can be wrong between the pod and the node's IP stack. */
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
-import { addChain, addRule, addTable, destroyTable, type Changes } from "../../linux/nftables/changes.ts";
+import {
+  addChain,
+  addRule,
+  addTable,
+  destroyTable,
+  type Transaction,
+} from "../../linux/nftables/commands.ts";
 import { dnat, drop, masquerade as masqueradeStatement, match } from "../../linux/nftables/rule-builder.ts";
 import { readSysctl, writeSysctl } from "../../kernel/sysctl.ts";
 import { awaitLinks } from "../world.ts";
 import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
-import { gently, indexOf, raise, ruleset, within } from "./change.ts";
+import { gently, indexOf, raise, changeRuleset, within } from "./change.ts";
 
 const { bridge, gatewayIpv4, gatewayIpv6 } = PLAN.node;
 const { veth } = PLAN.pods.blue;
@@ -38,7 +44,7 @@ function isolate(world: FaultWorld, isolated: boolean): void {
 /** A port of the node that leads to ns-blue. @param both whether what comes from ns-blue is masqueraded, too */
 function publish(world: FaultWorld, both: boolean): void {
   const { ipv4 } = PLAN.pods.blue;
-  ruleset(world.node, "breaking the lab", [
+  changeRuleset(world.node, "breaking the lab", [
     addTable(HOSTPORT),
     addChain(
       { ...HOSTPORT, chain: "prerouting" },
@@ -60,7 +66,7 @@ function publish(world: FaultWorld, both: boolean): void {
 }
 
 /** What CNI portmap does with `snat`. */
-function fromItself(address: string): Changes {
+function fromItself(address: string): Transaction {
   const chain = { ...HOSTPORT, chain: "masquerading" };
   const both = [match("ip saddr", address), match("ip daddr", address)];
   return [
@@ -76,7 +82,7 @@ function callIptables(world: FaultWorld, on: boolean): void {
 }
 
 function unpublish(world: FaultWorld): void {
-  ruleset(world.node, "mending the lab", [destroyTable(HOSTPORT), destroyTable(HAIRPIN)]);
+  changeRuleset(world.node, "mending the lab", [destroyTable(HOSTPORT), destroyTable(HAIRPIN)]);
   callIptables(world, true);
   within(world.node, (route) => route.setBridgePort(veth, { hairpin: false }));
 }
@@ -90,7 +96,7 @@ export const breakBridge: readonly Fault[] = [
     mend: (world) => within(world.node, (route) => route.setLink(veth, { up: true })),
   },
   {
-    name: "veth-unplugged",
+    name: "veth-without-bridge",
     title: "veth-blue is taken out of br0",
     finding: "host-link-not-enslaved",
     apply: (world) => within(world.node, (route) => route.setLink(veth, { master: 0 })),
@@ -155,7 +161,7 @@ export const breakBridge: readonly Fault[] = [
     title: "a table of family bridge drops every frame from veth-blue",
     finding: "bridge-filter-drops",
     apply: (world) =>
-      ruleset(world.node, "breaking the lab", [
+      changeRuleset(world.node, "breaking the lab", [
         addTable(SPOOF_CHECK),
         addChain(
           { ...SPOOF_CHECK, chain: "prerouting" },
@@ -166,7 +172,7 @@ export const breakBridge: readonly Fault[] = [
           { expressions: [match("meta iifname", veth), drop()] },
         ),
       ]),
-    mend: (world) => ruleset(world.node, "mending the lab", [destroyTable(SPOOF_CHECK)]),
+    mend: (world) => changeRuleset(world.node, "mending the lab", [destroyTable(SPOOF_CHECK)]),
   },
   {
     name: "hairpin-off",

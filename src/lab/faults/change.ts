@@ -1,7 +1,7 @@
 /** Short hands for changing one namespace of the lab. */
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
-import type { Changes } from "../../linux/nftables/changes.ts";
+import type { Transaction } from "../../linux/nftables/commands.ts";
 import { Nftables } from "../../kernel/nftables/nftables.ts";
 import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
 
@@ -36,7 +36,7 @@ export function raise(namespace: NetworkNamespace, name: string, ipv6: string, p
 }
 
 /** One transaction in the namespace's ruleset. */
-export function ruleset(namespace: NetworkNamespace, doing: string, changes: Changes): void {
+export function changeRuleset(namespace: NetworkNamespace, doing: string, changes: Transaction): void {
   using nftables = Nftables.open(namespace);
   nftables.transaction(changes, doing);
 }

@@ -1,4 +1,4 @@
-import type { FindingCode } from "../../causes/catalogue.ts";
+import type { FindingCode } from "../../causes/catalogue/all.ts";
 import type { Target } from "../../doctor/predict/path.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 

@@ -1,10 +1,16 @@
 /** Firewalls of other people. The shapes are those of the products named. */
-import { addChain, addRule, addTable, destroyTable, type Changes } from "../../linux/nftables/changes.ts";
+import {
+  addChain,
+  addRule,
+  addTable,
+  destroyTable,
+  type Transaction,
+} from "../../linux/nftables/commands.ts";
 import { accept, anyOf, drop, jump, match, reject } from "../../linux/nftables/rule-builder.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import type { Fault } from "./fault.ts";
 import { PLAN } from "../plan.ts";
-import { ruleset } from "./change.ts";
+import { changeRuleset } from "./change.ts";
 import { replaceResolvConf, restoreResolvConf } from "./resolv-conf.ts";
 
 const { bridge } = PLAN.node;
@@ -13,14 +19,14 @@ const FIREWALL = { family: "inet", table: "corporate-firewall" } as const;
 const FORWARD = { ...FILTER, chain: "FORWARD" } as const;
 
 /** As iptables-nft makes it. */
-function forwardChain(policy: "accept" | "drop"): Changes {
+function forwardChain(policy: "accept" | "drop"): Transaction {
   return [
     addTable(FILTER),
     addChain(FORWARD, { base: { type: "filter", hook: "forward", priority: 0, policy } }),
   ];
 }
 
-function firewallChain(priority: number): Changes {
+function firewallChain(priority: number): Transaction {
   return [
     addTable(FIREWALL),
     addChain({ ...FIREWALL, chain: "forward" }, { base: { type: "filter", hook: "forward", priority } }),
@@ -28,22 +34,22 @@ function firewallChain(priority: number): Changes {
 }
 
 const without = (table: typeof FILTER | typeof FIREWALL) => (world: { readonly node: NetworkNamespace }) =>
-  ruleset(world.node, "mending the lab", [destroyTable(table)]);
+  changeRuleset(world.node, "mending the lab", [destroyTable(table)]);
 
 export const breakFilter: readonly Fault[] = [
   {
     name: "forward-policy-drop",
-    title: "the policy of iptables' FORWARD is DROP, as Docker sets it, and nobody accepts br0",
+    title: "the policy of iptables' FORWARD is DROP, as Docker sets it, and no rule accepts br0",
     finding: "filter-policy-drops",
-    apply: (world) => ruleset(world.node, "breaking the lab", forwardChain("drop")),
+    apply: (world) => changeRuleset(world.node, "breaking the lab", forwardChain("drop")),
     mend: without(FILTER),
   },
   {
     name: "docker-user-drop",
-    title: "somebody's rule in Docker's chain DOCKER-USER drops what comes from br0",
+    title: "a rule of the administrator in Docker's chain DOCKER-USER drops what comes from br0",
     finding: "filter-rule-drops",
     apply: (world) =>
-      ruleset(world.node, "breaking the lab", [
+      changeRuleset(world.node, "breaking the lab", [
         ...forwardChain("accept"),
         addChain({ ...FILTER, chain: "DOCKER-USER" }),
         addRule(FORWARD, { expressions: [jump("DOCKER-USER")] }),
@@ -59,7 +65,7 @@ export const breakFilter: readonly Fault[] = [
     title: "another nftables table, asked after ours, drops the pods' network",
     finding: "filter-rule-drops",
     apply: (world) =>
-      ruleset(world.node, "breaking the lab", [
+      changeRuleset(world.node, "breaking the lab", [
         ...firewallChain(10),
         addRule(
           { ...FIREWALL, chain: "forward" },
@@ -75,7 +81,7 @@ export const breakFilter: readonly Fault[] = [
     title: "a firewall rejects HTTP",
     finding: "filter-rule-drops",
     apply: (world) =>
-      ruleset(world.node, "breaking the lab", [
+      changeRuleset(world.node, "breaking the lab", [
         ...firewallChain(-10),
         addRule(
           { ...FIREWALL, chain: "forward" },
@@ -89,7 +95,7 @@ export const breakFilter: readonly Fault[] = [
     title: "a firewall lets requests out and drops the answers",
     finding: "filter-rule-drops",
     apply: (world) =>
-      ruleset(world.node, "breaking the lab", [
+      changeRuleset(world.node, "breaking the lab", [
         ...firewallChain(0),
         addRule(
           { ...FIREWALL, chain: "forward" },
@@ -116,7 +122,7 @@ export const breakFilter: readonly Fault[] = [
     onlyNames: true,
     apply(world) {
       replaceResolvConf(`nameserver ${PLAN.internet.dnsIpv4}\n`);
-      ruleset(world.node, "breaking the lab", [
+      changeRuleset(world.node, "breaking the lab", [
         ...firewallChain(0),
         addRule(
           { ...FIREWALL, chain: "forward" },

@@ -1,7 +1,7 @@
 /** What tracked flows do to new packets. They are made with real packets of the pods, and kept by a longer timeout. */
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
-import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
+import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/commands.ts";
 import { accept, masquerade as masqueradeStatement, match } from "../../linux/nftables/rule-builder.ts";
 import { Conntrack } from "../../kernel/conntrack/conntrack.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
@@ -10,8 +10,8 @@ import { writeSysctl } from "../../kernel/sysctl.ts";
 import { TABLE } from "../../nat/backends/nftables/names.ts";
 import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
-import { masquerade, snat } from "../way-out.ts";
-import { gently, indexOf, ruleset } from "./change.ts";
+import { installMasquerade, installSnat } from "../forwarding-and-nat.ts";
+import { gently, indexOf, changeRuleset } from "./change.ts";
 
 const { uplink, uplinkIpv4 } = PLAN.node;
 const { dnsIpv4, link } = PLAN.internet;
@@ -55,7 +55,7 @@ function uplinkAddress(world: FaultWorld, change: "add" | "delete"): void {
 
 /** Both families, as the lab has it when it is well. */
 function masqueradeAll(world: FaultWorld): void {
-  masquerade(world.node, PLAN.podNetworkIpv4, PLAN.podNetworkIpv6);
+  installMasquerade(world.node, PLAN.podNetworkIpv4, PLAN.podNetworkIpv6);
 }
 
 export const breakFlows: readonly Fault[] = [
@@ -67,7 +67,7 @@ export const breakFlows: readonly Fault[] = [
     apply(world) {
       forgetFlows(world, LONG);
       uplinkAddress(world, "add");
-      snat(world.node, PLAN.podNetworkIpv4, LOST);
+      installSnat(world.node, PLAN.podNetworkIpv4, LOST);
       sendFrom(world.blue, CLIENT_PORT);
       uplinkAddress(world, "delete");
       masqueradeAll(world);
@@ -86,7 +86,7 @@ export const breakFlows: readonly Fault[] = [
     apply(world) {
       forgetFlows(world, LONG);
       // Without a rule that asks for it nothing is tracked.
-      ruleset(world.node, "breaking the lab", [
+      changeRuleset(world.node, "breaking the lab", [
         destroyTable(TABLE),
         addTable(TRACKING),
         addChain(
@@ -97,7 +97,7 @@ export const breakFlows: readonly Fault[] = [
       ]);
       sendFrom(world.blue, CLIENT_PORT);
       masqueradeAll(world);
-      ruleset(world.node, "breaking the lab", [destroyTable(TRACKING)]);
+      changeRuleset(world.node, "breaking the lab", [destroyTable(TRACKING)]);
     },
     mend: (world) => forgetFlows(world),
   },
@@ -109,7 +109,7 @@ export const breakFlows: readonly Fault[] = [
     apply(world) {
       const ports = `${FEW_PORTS.first}-${FEW_PORTS.last}`;
       forgetFlows(world, LONG);
-      ruleset(world.node, "breaking the lab", [
+      changeRuleset(world.node, "breaking the lab", [
         destroyTable(TABLE),
         addTable(NAT),
         addChain(POSTROUTING, { base: { type: "nat", hook: "postrouting", priority: HOOK_PRIORITY.srcnat } }),
@@ -127,7 +127,7 @@ export const breakFlows: readonly Fault[] = [
       for (let port = FEW_PORTS.first; port <= FEW_PORTS.last; port++) sendFrom(world.green, port);
     },
     mend(world) {
-      ruleset(world.node, "mending the lab", [destroyTable(NAT)]);
+      changeRuleset(world.node, "mending the lab", [destroyTable(NAT)]);
       masqueradeAll(world);
       forgetFlows(world);
     },

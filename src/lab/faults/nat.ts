@@ -1,6 +1,12 @@
 /** What can be wrong with the translation of the pods' addresses. */
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
-import { addChain, addRule, addTable, destroyTable, type Changes } from "../../linux/nftables/changes.ts";
+import {
+  addChain,
+  addRule,
+  addTable,
+  destroyTable,
+  type Transaction,
+} from "../../linux/nftables/commands.ts";
 import {
   masquerade as masqueradeStatement,
   match,
@@ -10,8 +16,8 @@ import {
 import { TABLE } from "../../nat/backends/nftables/names.ts";
 import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
-import { masquerade } from "../way-out.ts";
-import { ruleset } from "./change.ts";
+import { installMasquerade } from "../forwarding-and-nat.ts";
+import { changeRuleset } from "./change.ts";
 
 /** iptables' table, where an administrator's own rules usually are. */
 const NAT = { family: "ip", table: "nat" } as const;
@@ -20,13 +26,14 @@ const HOOKED = { base: { type: "nat", hook: "postrouting", priority: HOOK_PRIORI
 const FROM_PODS = match("ip saddr", PLAN.podNetworkIpv4);
 
 /** Other rules instead of ours. */
-function instead(changes: Changes): (world: FaultWorld) => void {
-  return (world) => ruleset(world.node, "breaking the lab", [destroyTable(TABLE), addTable(NAT), ...changes]);
+function instead(changes: Transaction): (world: FaultWorld) => void {
+  return (world) =>
+    changeRuleset(world.node, "breaking the lab", [destroyTable(TABLE), addTable(NAT), ...changes]);
 }
 
 function mend(world: FaultWorld): void {
-  ruleset(world.node, "mending the lab", [destroyTable(NAT)]);
-  masquerade(world.node, PLAN.podNetworkIpv4, PLAN.podNetworkIpv6);
+  changeRuleset(world.node, "mending the lab", [destroyTable(NAT)]);
+  installMasquerade(world.node, PLAN.podNetworkIpv4, PLAN.podNetworkIpv6);
 }
 
 export const breakNat: readonly Fault[] = [
@@ -34,7 +41,7 @@ export const breakNat: readonly Fault[] = [
     name: "no-masquerade",
     title: "the ruleset is flushed, and with it the masquerade",
     finding: "nat-missing",
-    apply: (world) => ruleset(world.node, "breaking the lab", [destroyTable(TABLE)]),
+    apply: (world) => changeRuleset(world.node, "breaking the lab", [destroyTable(TABLE)]),
     mend,
   },
   {

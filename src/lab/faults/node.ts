@@ -1,12 +1,12 @@
 /** What can be wrong with the node as a router. */
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
-import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
+import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/commands.ts";
 import { match, setMark } from "../../linux/nftables/rule-builder.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
 import { writeSysctl } from "../../kernel/sysctl.ts";
 import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
-import { gently, indexOf, raise, ruleset, within } from "./change.ts";
+import { gently, indexOf, raise, changeRuleset, within } from "./change.ts";
 
 const { bridge, uplink } = PLAN.node;
 const OTHER_BRIDGE = "br-other";
@@ -159,7 +159,7 @@ export const breakNode: readonly Fault[] = [
       // Somebody must have asked for it: only then is it known that nobody answers.
       using socket = InetSocket.open(world.node, "udp", 4);
       socket.connect({ address: PLAN.internet.routerIpv4, port: 9 });
-      socket.send(Buffer.from("anybody there?"));
+      socket.send(Buffer.from("question"));
     },
     mend(world) {
       routerAddress(world, "add");
@@ -182,7 +182,7 @@ export const breakNode: readonly Fault[] = [
         route.addRule(PODS_RULE);
         route.addRoute({ destination: SITE_NETWORK, interface: indexOf(route, bridge) });
       });
-      ruleset(world.node, "breaking the lab", [
+      changeRuleset(world.node, "breaking the lab", [
         addTable(MARKS),
         addChain(
           { ...MARKS, chain: "prerouting" },
@@ -197,7 +197,7 @@ export const breakNode: readonly Fault[] = [
     },
     mend(world) {
       sysctl(world, `net.ipv4.conf.${uplink}.rp_filter`, "0");
-      ruleset(world.node, "mending the lab", [destroyTable(MARKS)]);
+      changeRuleset(world.node, "mending the lab", [destroyTable(MARKS)]);
       gently(world.node, (route) => {
         route.deleteRoute({ destination: SITE_NETWORK, interface: indexOf(route, bridge) });
       });
@@ -210,8 +210,8 @@ export const breakNode: readonly Fault[] = [
     },
   },
   {
-    name: "cable-pulled",
-    title: "the other end of eth0's cable is set down",
+    name: "uplink-no-carrier",
+    title: "the other end of eth0's link is set down",
     finding: "uplink-down",
     beyondRepair: true,
     apply: (world) => within(world.internet, (route) => route.setLink(PLAN.internet.link, { up: false })),

@@ -1,10 +1,10 @@
 /** What can be wrong inside the pod. */
-import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
+import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/commands.ts";
 import { drop, match } from "../../linux/nftables/rule-builder.ts";
-import { awaitLinks, hangPod } from "../world.ts";
+import { awaitLinks, connectLabPod } from "../world.ts";
 import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
-import { gently, indexOf, raise, ruleset, within } from "./change.ts";
+import { gently, indexOf, raise, changeRuleset, within } from "./change.ts";
 import { replaceResolvConf, restoreResolvConf } from "./resolv-conf.ts";
 
 const { blue } = PLAN.pods;
@@ -62,7 +62,7 @@ export const breakPod: readonly Fault[] = [
       within(world.blue, (route) => (missing = route.link(LINK) === undefined));
       // Healed by another link meanwhile: that one stays.
       if (!missing) return;
-      within(world.node, (route) => hangPod(route, world.blue, blue, indexOf(route, PLAN.node.bridge)));
+      within(world.node, (route) => connectLabPod(route, world.blue, blue, indexOf(route, PLAN.node.bridge)));
       awaitLinks(world.blue);
     },
   },
@@ -123,7 +123,7 @@ export const breakPod: readonly Fault[] = [
   },
   {
     name: "wrong-gateway",
-    title: "ns-blue's default route points to an address that nobody has",
+    title: "ns-blue's default route points to an address that no interface has",
     finding: "pod-gateway-unowned",
     apply: (world) => defaultRoute(world, "10.0.0.99"),
     mend: (world) => defaultRoute(world),
@@ -150,7 +150,7 @@ export const breakPod: readonly Fault[] = [
     title: "a firewall inside ns-blue drops what it sends to port 80",
     finding: "filter-rule-drops",
     apply: (world) =>
-      ruleset(world.blue, "breaking the lab", [
+      changeRuleset(world.blue, "breaking the lab", [
         addTable(POD_FIREWALL),
         addChain(
           { ...POD_FIREWALL, chain: "output" },
@@ -161,7 +161,7 @@ export const breakPod: readonly Fault[] = [
           { expressions: [match("meta l4proto", "tcp"), match("tcp dport", 80), drop()] },
         ),
       ]),
-    mend: (world) => ruleset(world.blue, "mending the lab", [destroyTable(POD_FIREWALL)]),
+    mend: (world) => changeRuleset(world.blue, "mending the lab", [destroyTable(POD_FIREWALL)]),
   },
   {
     name: "resolver-loopback",

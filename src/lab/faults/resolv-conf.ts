@@ -1,4 +1,5 @@
 /** The resolv.conf that `ip netns exec ns-blue` binds over /etc: replaced for a while, and put back. */
+import { codeOf } from "../../error.ts";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { removeIfEmpty } from "../../kernel/file.ts";
@@ -30,7 +31,7 @@ export function restoreResolvConf(): void {
     writeFileSync(RESOLV_CONF, readFileSync(KEPT));
     rmSync(KEPT);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    if (codeOf(error) !== "ENOENT") throw error;
     rmSync(RESOLV_CONF, { force: true });
     for (const directory of [dirname(RESOLV_CONF), dirname(dirname(RESOLV_CONF))]) removeIfEmpty(directory);
   }

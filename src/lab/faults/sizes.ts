@@ -1,10 +1,10 @@
 /** Packets that are too large for the way, and nobody who tells their sender. */
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
-import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/changes.ts";
+import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/commands.ts";
 import { drop, match } from "../../linux/nftables/rule-builder.ts";
 import type { Fault } from "./fault.ts";
 import { PLAN } from "../plan.ts";
-import { ruleset, within } from "./change.ts";
+import { changeRuleset, within } from "./change.ts";
 
 const NO_ICMP = { family: "ip", table: "no-icmp" } as const;
 const TUNNEL = { family: "inet", table: "narrow-tunnel" } as const;
@@ -22,7 +22,7 @@ export const breakSizes: readonly Fault[] = [
     onlyLarge: true,
     apply(world) {
       within(world.node, (route) => route.setLink(PLAN.node.uplink, { mtu: NARROW }));
-      ruleset(world.node, "breaking the lab", [
+      changeRuleset(world.node, "breaking the lab", [
         addTable(NO_ICMP),
         addChain({ ...NO_ICMP, chain: "output" }, { base: { type: "filter", hook: "output", priority: 0 } }),
         addRule(
@@ -38,20 +38,20 @@ export const breakSizes: readonly Fault[] = [
       ]);
     },
     mend(world) {
-      ruleset(world.node, "mending the lab", [destroyTable(NO_ICMP)]);
+      changeRuleset(world.node, "mending the lab", [destroyTable(NO_ICMP)]);
       within(world.node, (route) => route.setLink(PLAN.node.uplink, { mtu: USUAL }));
     },
   },
   {
     name: "narrow-tunnel",
-    title: `somewhere behind the router packets of more than ${NARROW} bytes are lost without a word`,
+    title: `somewhere behind the router packets of more than ${NARROW} bytes are lost silently`,
     finding: "mtu-black-hole",
     onlyLarge: true,
     onlyLive: true,
     apply(world) {
       // Veths hand over many packets as one; a rule about their size must see them one by one.
       within(world.node, (route) => route.setLink(PLAN.node.uplink, { gsoMaxSegments: 1 }));
-      ruleset(world.internet, "breaking the lab", [
+      changeRuleset(world.internet, "breaking the lab", [
         addTable(TUNNEL),
         addChain(
           { ...TUNNEL, chain: "prerouting" },
@@ -64,7 +64,7 @@ export const breakSizes: readonly Fault[] = [
       ]);
     },
     mend(world) {
-      ruleset(world.internet, "mending the lab", [destroyTable(TUNNEL)]);
+      changeRuleset(world.internet, "mending the lab", [destroyTable(TUNNEL)]);
       within(world.node, (route) => route.setLink(PLAN.node.uplink, { gsoMaxSegments: MOST_SEGMENTS }));
     },
   },

@@ -11,8 +11,14 @@ export type Width = 1 | 2 | 4 | 8;
 
 /** Numbers of helper functions (enum bpf_func_id, include/uapi/linux/bpf.h). */
 export const HELPERS = {
+  map_update_elem: 2,
   ktime_get_ns: 5,
+  get_current_pid_tgid: 14,
+  get_current_comm: 16,
+  get_current_task: 35,
   map_push_elem: 87,
+  sysctl_get_name: 101,
+  sysctl_get_new_value: 103,
   probe_read_kernel: 113,
 } as const;
 

@@ -89,7 +89,7 @@ export type ConntrackMessage = Message<
 >;
 
 /** A decoded IPCTNL_MSG_CT_NEW (or DELETE) as an entry. @throws DecodeError when it lacks what every entry has */
-export function entryOf(message: ConntrackMessage): ConntrackEntry {
+export function conntrackEntry(message: ConntrackMessage): ConntrackEntry {
   const { header, attributes } = message;
   const original = tupleOf(attributes.original, "CTA_TUPLE_ORIG");
   const reply = tupleOf(attributes.reply, "CTA_TUPLE_REPLY");

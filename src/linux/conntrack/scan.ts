@@ -9,7 +9,7 @@ import { NFPROTO } from "../netfilter.ts";
 import { DecodeError, type Wire } from "../netlink/wire.ts";
 import { cta, ctaCounters, ctaHelp, ctaIp, ctaProto, ctaProtoinfo, ctaProtoinfoTcp } from "./attributes.ts";
 import { ctaTimestamp, ctaTuple, IPCTNL_MSG_CT_NEW } from "./attributes.ts";
-import { entryOf, type ConntrackEntry } from "./entry.ts";
+import { conntrackEntry, type ConntrackEntry } from "./entry.ts";
 
 const NLA_HDRLEN = 4;
 const NLA_TYPE_MASK = 0x3fff;
@@ -250,7 +250,7 @@ export class EntryScan {
       start,
       end,
     };
-    return entryOf(decode(IPCTNL_MSG_CT_NEW, raw));
+    return conntrackEntry(decode(IPCTNL_MSG_CT_NEW, raw));
   }
 
   #clear(wire: Wire, start: number, end: number): void {

@@ -1,6 +1,12 @@
 /**
- * Attribute tables. Each set of netlink attributes is described once, as data; the TypeScript type, the encoder, the
- * decoder, the dump and the answer to "which attribute did the kernel complain about" all come from that one table.
+ * Room `linux/`: what is known about Linux, as values: numbers of its headers, netlink and its tables, packets,
+ * structures of xtables, the text of nft and iptables. This file has the tables of attributes, on which most of it
+ * stands: each set of netlink attributes is described once, as data; the TypeScript type, the encoder, the decoder,
+ * the dump and the answer to "which attribute did the kernel complain about" all come from that one table.
+ *
+ * In: bytes of the kernel, values to be sent to it.
+ * Out: values, bytes, text. Decoding keeps what it does not know; encoding refuses what cannot be sent.
+ * Touches: nothing: kernel/ opens, linux/ knows.
  */
 import { encodeUtf8 } from "../utf8.ts";
 import type { Codec } from "./codec.ts";
@@ -35,10 +41,10 @@ interface Tagged<V extends Variants> {
   readonly variants: V;
 }
 
-type Variants = Readonly<Record<string, AttributeSet<Table>>>;
+type Variants = Readonly<Record<string, AttributeSet<AttributeTable>>>;
 type Entry = Single<unknown> | Repeated<unknown> | Tagged<Variants>;
 // `never` in the writer's position and `unknown` in the reader's make every codec fit.
-export type Table = Readonly<Record<string, AnyEntry>>;
+export type AttributeTable = Readonly<Record<string, AnyEntry>>;
 // oxlint-disable-next-line typescript/no-explicit-any -- a table holds codecs of different types; each is recovered by AttributesOf
 type AnyEntry = Single<any> | Repeated<any> | Tagged<any>;
 
@@ -96,7 +102,7 @@ export function tagged<const V extends Variants>(
 }
 
 /** A described set of attributes, e.g. all IFLA_*. */
-export class AttributeSet<const T extends Table> {
+export class AttributeSet<const T extends AttributeTable> {
   #lookup: Slot[] | undefined;
 
   #table: T | undefined;
@@ -393,7 +399,9 @@ function writeTagged(writer: Writer, entry: Tagged<Variants>, value: TaggedValue
 }
 
 /** An attribute that holds a set of attributes. */
-export function nested<const T extends Table>(set: AttributeSet<T>): Codec<AttributesOf<AttributeSet<T>>> {
+export function nested<const T extends AttributeTable>(
+  set: AttributeSet<T>,
+): Codec<AttributesOf<AttributeSet<T>>> {
   return {
     kind: "nested",
     nested: true,

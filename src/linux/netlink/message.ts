@@ -2,7 +2,7 @@
  * Netlink messages: struct nlmsghdr, a family header, attributes (include/uapi/linux/netlink.h). Pure: bytes in,
  * values out.
  */
-import type { AttributeSet, AttributesOf, Table } from "./attributes.ts";
+import type { AttributeSet, AttributesOf, AttributeTable } from "./attributes.ts";
 import type { StructCodec, StructOf } from "./codec.ts";
 import { align4, DecodeError, EncodeError, Wire, type Writer } from "./wire.ts";
 
@@ -37,7 +37,7 @@ type AnyStruct = StructCodec<any>;
 export type HeaderOf<H> = H extends StructCodec<infer F> ? StructOf<F> : never;
 
 /** One kind of message: its kernel name and number, the family header, the attributes behind it. */
-export interface MessageSpec<H extends AnyStruct = AnyStruct, T extends Table = Table> {
+export interface MessageSpec<H extends AnyStruct = AnyStruct, T extends AttributeTable = AttributeTable> {
   /** Kernel name: "RTM_NEWLINK". */
   readonly name: string;
   readonly type: number;
@@ -46,7 +46,7 @@ export interface MessageSpec<H extends AnyStruct = AnyStruct, T extends Table = 
 }
 
 /** A message received: header and attributes decoded. */
-export interface Message<H extends AnyStruct = AnyStruct, T extends Table = Table> {
+export interface Message<H extends AnyStruct = AnyStruct, T extends AttributeTable = AttributeTable> {
   readonly header: HeaderOf<H>;
   readonly attributes: AttributesOf<AttributeSet<T>>;
 }
@@ -56,7 +56,7 @@ export type MessageOf<S extends MessageSpec> =
   S extends MessageSpec<infer H, infer T> ? Message<H, T> : never;
 
 /** A message to send. `encode` writes everything behind struct nlmsghdr. */
-export interface Request<H extends AnyStruct = AnyStruct, T extends Table = Table> {
+export interface Request<H extends AnyStruct = AnyStruct, T extends AttributeTable = AttributeTable> {
   readonly message: MessageSpec<H, T>;
   readonly flags: number;
   /** What we are doing, for error messages: "creating bridge br0". */
@@ -64,12 +64,15 @@ export interface Request<H extends AnyStruct = AnyStruct, T extends Table = Tabl
   readonly encode: (writer: Writer) => void;
 }
 
+// oxlint-disable-next-line typescript/no-explicit-any -- requests of different families travel in one batch
+export type AnyRequest = Request<any, any>;
+
 /**
  * Builds a request. Nothing is encoded before it is sent.
  * @param doing what we are doing, in words for an error message
  * @param flags NLM_F_CREATE, NLM_F_EXCL and so on; NLM_F_REQUEST and NLM_F_ACK are added by the connection
  */
-export function request<H extends AnyStruct, T extends Table>(
+export function request<H extends AnyStruct, T extends AttributeTable>(
   message: MessageSpec<H, T>,
   doing: string,
   header: Partial<HeaderOf<H>>,
@@ -154,7 +157,7 @@ export function readMessages(datagram: Uint8Array): RawMessage[] {
 }
 
 /** Decodes a message by its description. @throws DecodeError naming the field */
-export function decode<H extends AnyStruct, T extends Table>(
+export function decode<H extends AnyStruct, T extends AttributeTable>(
   spec: MessageSpec<H, T>,
   raw: RawMessage,
 ): Message<H, T> {
@@ -162,7 +165,7 @@ export function decode<H extends AnyStruct, T extends Table>(
 }
 
 /** The same for a message whose payload, behind struct nlmsghdr, is `wire` from `start` to `end`. */
-export function decodeAt<H extends AnyStruct, T extends Table>(
+export function decodeAt<H extends AnyStruct, T extends AttributeTable>(
   spec: MessageSpec<H, T>,
   wire: Wire,
   start: number,

@@ -1,8 +1,8 @@
 /** What all netfilter families (nf_tables, ctnetlink) share: include/uapi/linux/netfilter/nfnetlink.h. */
 import { attribute, AttributeSet } from "./attributes.ts";
 import { be32, struct } from "./codec.ts";
-import type { AnyRequest, NetlinkConnection } from "../../kernel/netlink/connection.ts";
-import { request, type MessageSpec } from "./message.ts";
+import type { NetlinkConnection } from "../../kernel/netlink/connection.ts";
+import { request, type MessageSpec, type AnyRequest } from "./message.ts";
 
 /** struct nfgenmsg. `family` is NFPROTO_*, `resourceId` a subsystem or queue number. */
 export const nfgenmsg = struct("nfgenmsg", { family: "u8", version: "u8", resourceId: "be16" });

@@ -7,13 +7,13 @@ import {
   AttributeSet,
   tagged,
   type AttributesOf,
-  type Table,
+  type AttributeTable,
 } from "../netlink/attributes.ts";
 import { string, type Codec } from "../netlink/codec.ts";
 import { align4, DecodeError, EncodeError, type Wire } from "../netlink/wire.ts";
 import { hexText } from "./values.ts";
 
-type Valued<T extends Table> = AttributesOf<AttributeSet<T>>;
+type Valued<T extends AttributeTable> = AttributesOf<AttributeSet<T>>;
 type Simplify<T> = { [K in keyof T]: T[K] };
 
 /** An attribute that the description does not know, kept as it came. */
@@ -23,7 +23,10 @@ export interface UnknownField {
 }
 
 /** An attribute set of which some attributes always stand: their absence is a DecodeError. */
-export interface Description<T extends Table = Table, R extends keyof T & string = keyof T & string> {
+export interface Description<
+  T extends AttributeTable = AttributeTable,
+  R extends keyof T & string = keyof T & string,
+> {
   readonly attributes: AttributeSet<T>;
   readonly required: readonly R[];
 }
@@ -38,7 +41,7 @@ export type ValueOf<D> =
       >
     : never;
 
-export function described<const T extends Table, const R extends keyof T & string = never>(
+export function described<const T extends AttributeTable, const R extends keyof T & string = never>(
   table: T,
   required: readonly R[] = [],
 ): Description<T, R> {
@@ -233,7 +236,7 @@ function requireFields(
 ): void {
   for (const field of description.required) {
     if (fields[field] !== undefined) continue;
-    const name = (description.attributes.table as Table)[field]?.name ?? field;
+    const name = (description.attributes.table as AttributeTable)[field]?.name ?? field;
     throw new Failure(`NFTA_EXPR_DATA(${kind}).${name}`, "is missing");
   }
 }

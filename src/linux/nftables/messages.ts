@@ -1,5 +1,12 @@
 /** The messages of nf_tables and their attributes (include/uapi/linux/netfilter/nf_tables.h). */
-import { attribute, AttributeSet, listOf, nested, repeated, type Table } from "../netlink/attributes.ts";
+import {
+  attribute,
+  AttributeSet,
+  listOf,
+  nested,
+  repeated,
+  type AttributeTable,
+} from "../netlink/attributes.ts";
 import { be16, be32, bytes, string, type Codec } from "../netlink/codec.ts";
 import type { MessageSpec } from "../netlink/message.ts";
 import { nfgenmsg, nfnlType, NFNL_SUBSYS_NFTABLES } from "../netlink/nfnetlink.ts";
@@ -182,7 +189,7 @@ export const traceAttributes = new AttributeSet(() => ({
   policy: attribute("NFTA_TRACE_POLICY", 16, be32),
 }));
 
-function message<const T extends Table>(
+function message<const T extends AttributeTable>(
   name: string,
   number: number,
   attributes: AttributeSet<T>,

@@ -23,7 +23,7 @@ export const FAMILIES: Readonly<Record<Family, number>> = {
 const familyByNumber = new Map(Object.entries(FAMILIES).map(([name, number]) => [number, name as Family]));
 
 /** The family with this NFPROTO_* number. */
-export function familyOf(nfproto: number): Family | undefined {
+export function nftFamily(nfproto: number): Family | undefined {
   return familyByNumber.get(nfproto);
 }
 

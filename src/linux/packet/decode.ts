@@ -3,7 +3,7 @@ import { ipText } from "../../address/ip.ts";
 import { macText } from "../../address/mac.ts";
 import { ETH_P } from "../link-layer.ts";
 import { icmpName } from "./icmp.ts";
-import type { Ip, LinkLayer, Packet, TcpFlag } from "./packet.ts";
+import type { Ip, LinkLayer, DecodedPacket, TcpFlag } from "./packet.ts";
 
 /** Where a header was cut off or wrong. */
 class Malformed extends Error {}
@@ -54,10 +54,10 @@ class Reader {
   }
 }
 
-type Draft = { -readonly [K in keyof Packet]: Packet[K] };
+type Draft = { -readonly [K in keyof DecodedPacket]: DecodedPacket[K] };
 
 /** Decodes one frame as deep as it can. */
-export function decodePacket(bytes: Uint8Array, link: LinkLayer = "ethernet"): Packet {
+export function decodePacket(bytes: Uint8Array, link: LinkLayer = "ethernet"): DecodedPacket {
   const packet: Draft = {};
   const reader = new Reader(bytes, 0, bytes.length);
   decodeInto(packet, () => (link === "ethernet" ? readEthernet(packet, reader) : readIp(packet, reader)));
@@ -257,7 +257,7 @@ function readIcmp(packet: Draft, ip: Ip, reader: Reader): void {
 }
 
 /** An error quotes a packet that is cut off by design: that is no problem of the packet. */
-function quotedPacket(reader: Reader): Packet {
+function quotedPacket(reader: Reader): DecodedPacket {
   const quoted: Draft = {};
   decodeInto(quoted, () => readIp(quoted, reader));
   if (quoted.ip !== undefined) delete quoted.problem;

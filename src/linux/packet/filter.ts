@@ -6,7 +6,7 @@ import { IP_PROTOCOL } from "../ip-protocol.ts";
 import { ETH_P } from "../link-layer.ts";
 import { cidrContains, parseCidr } from "../../address/cidr.ts";
 import { ipBytes, type IpFamily } from "../../address/ip.ts";
-import { isIcmpError, type Packet } from "./packet.ts";
+import { isIcmpError, type DecodedPacket } from "./packet.ts";
 
 /** The protocols of which a filter can speak by name. */
 export type IpProtocolName = "icmp" | "tcp" | "udp" | "icmpv6" | "sctp";
@@ -36,12 +36,12 @@ export type PacketFilter = PacketMatch | readonly PacketMatch[];
 // ── Exact, on a decoded packet ───────────────────────────────────────────────────────────────────────────────────
 
 /** A test whether a decoded packet is one of the kinds. A fragment without ports matches by its addresses. */
-export function packetTest(filter: PacketFilter): (packet: Packet) => boolean {
+export function packetTest(filter: PacketFilter): (packet: DecodedPacket) => boolean {
   const tests = listOf(filter).map(matchTest);
   return tests.length === 0 ? () => true : (packet) => tests.some((test) => test(packet));
 }
 
-function matchTest(match: PacketMatch): (packet: Packet) => boolean {
+function matchTest(match: PacketMatch): (packet: DecodedPacket) => boolean {
   const ends = endsTest(match);
   if (match.protocol === "arp") {
     return ({ arp }) => arp !== undefined && ends(arp.senderIp, arp.targetIp);
@@ -75,7 +75,7 @@ function insideTest(text: string): (address: string) => boolean {
   return (address) => cidrContains(cidr, address);
 }
 
-function portsMatch(match: PacketMatch, packet: Packet): boolean {
+function portsMatch(match: PacketMatch, packet: DecodedPacket): boolean {
   const { sourcePort, destinationPort, port } = match;
   if (sourcePort === undefined && destinationPort === undefined && port === undefined) return true;
   const ports = packet.tcp ?? packet.udp ?? packet.sctp;
@@ -118,7 +118,7 @@ const EXTENSION_HEADERS = [0, 43, 44, 60];
  * bytes of each packet. IPv6 extension headers and later fragments hide the ports: such packets pass, and
  * packetTest decides about them.
  */
-export function compileFilter(filter: PacketFilter, snapLength: number): Uint8Array {
+export function compilePacketFilter(filter: PacketFilter, snapLength: number): Uint8Array {
   const program = new Program();
   const matches = listOf(filter);
   for (const settled of matches.flatMap(settle)) {

@@ -5,7 +5,7 @@ import type { IpFamily } from "../../address/ip.ts";
 /** How a captured frame begins: with an Ethernet header, or at once with IP (tun, PPP). */
 export type LinkLayer = "ethernet" | "raw";
 
-export interface Packet {
+export interface DecodedPacket {
   readonly ethernet?: Ethernet;
   readonly arp?: Arp;
   readonly ip?: Ip;
@@ -94,18 +94,18 @@ export interface Icmp {
   /** Of a neighbour solicitation or advertisement. */
   readonly target?: string;
   /** The packet that an error reports about, as much of it as was quoted. */
-  readonly quoted?: Packet;
+  readonly quoted?: DecodedPacket;
 }
 
 /** Whether it reports what became of another packet. */
-export function isIcmpError(packet: Packet): boolean {
+export function isIcmpError(packet: DecodedPacket): boolean {
   const { icmp, ip } = packet;
   if (icmp === undefined || ip === undefined) return false;
   return ip.family === 4 ? [3, 4, 5, 11, 12].includes(icmp.type) : icmp.type < 128;
 }
 
 /** `10.0.0.2:40000 → 203.0.113.5:443 tcp SYN`, in the manner of tcpdump. */
-export function summaryOf(packet: Packet): string {
+export function summaryOf(packet: DecodedPacket): string {
   const { arp, ip, ethernet, problem } = packet;
   const tail = problem === undefined ? "" : ` [${problem}]`;
   if (arp !== undefined) return arpSummary(arp) + tail;
@@ -126,7 +126,7 @@ function arpSummary(arp: Arp): string {
   return `arp operation ${arp.operation} from ${arp.senderIp}`;
 }
 
-function transportSummary(packet: Packet, ip: Ip): string {
+function transportSummary(packet: DecodedPacket, ip: Ip): string {
   const { tcp, udp, icmp, sctp } = packet;
   if (tcp !== undefined) {
     const bytes = tcp.payloadLength > 0 ? ` ${tcp.payloadLength} bytes` : "";

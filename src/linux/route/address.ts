@@ -10,7 +10,7 @@ import {
   type MessageSpec,
   type Request,
 } from "../netlink/message.ts";
-import { flagNames, numberedNames, scopes, type Scope } from "./constants.ts";
+import { flagNames, numberedNames, scopes, type RouteScope } from "./constants.ts";
 import { AF_INET, AF_INET6, ipFamilyOf } from "../socket.ts";
 import { mapped, present } from "./present.ts";
 
@@ -26,7 +26,7 @@ export interface Address {
   readonly peer?: string;
   readonly broadcast?: string;
   readonly label?: string;
-  readonly scope: Scope;
+  readonly scope: RouteScope;
   /** "permanent", "tentative", "dadfailed", "secondary" (IPv4) or "temporary" (IPv6), "nodad", "deprecated"… */
   readonly flags: readonly string[];
   /** Seconds left; absent for ever. */
@@ -45,7 +45,7 @@ export interface AddressSpec {
   readonly peer?: string;
   /** IPv4: absent means the prefix's own broadcast address (none from /31 on), null none. */
   readonly broadcast?: string | null;
-  readonly scope?: Scope;
+  readonly scope?: RouteScope;
   readonly label?: string;
   /** IPv6: usable at once, without duplicate address detection. */
   readonly nodad?: boolean;
@@ -119,7 +119,10 @@ export const RTM_DELADDR = { ...RTM_NEWADDR, name: "RTM_DELADDR", type: 21 } as 
 export const RTM_GETADDR = { ...RTM_NEWADDR, name: "RTM_GETADDR", type: 22 } as const satisfies MessageSpec;
 
 /** Reads RTM_NEWADDR; undefined for families other than IPv4 and IPv6. */
-export function addressOf({ header, attributes: a }: MessageOf<typeof RTM_NEWADDR>): Address | undefined {
+export function addressFromMessage({
+  header,
+  attributes: a,
+}: MessageOf<typeof RTM_NEWADDR>): Address | undefined {
   const family = ipFamilyOf(header.family);
   if (family === undefined) return undefined;
   // IFA_LOCAL is the interface's own; IFA_ADDRESS is the prefix's address or, point-to-point, the other end's.

@@ -57,7 +57,7 @@ function namesOfBits<N extends string>(bits: Readonly<Record<N, number>>, value:
 
 /** RT_SCOPE_* (include/uapi/linux/rtnetlink.h). */
 export const scopes = numberedNames({ global: 0, site: 200, link: 253, host: 254, nowhere: 255 });
-export type Scope = "global" | "site" | "link" | "host" | "nowhere" | `${number}`;
+export type RouteScope = "global" | "site" | "link" | "host" | "nowhere" | `${number}`;
 
 /** RTPROT_*: who made a route or a rule. */
 export const routeProtocols = numberedNames({
@@ -107,7 +107,7 @@ export const RTN = {
 export const RT_TABLE = { default: 253, main: 254, local: 255 } as const;
 
 /** Names that every iproute2 knows; others are numbers. */
-export function tableText(table: number): string {
+export function routingTableText(table: number): string {
   if (table === RT_TABLE.local) return "local";
   if (table === RT_TABLE.main) return "main";
   return table === RT_TABLE.default ? "default" : String(table);

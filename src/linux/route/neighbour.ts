@@ -44,9 +44,13 @@ export interface Neighbour {
   readonly protocol?: RouteProtocol;
 }
 
-export interface NeighbourSpec {
+/** Whose MAC address: this one's, on that link. */
+export interface NeighbourPlace {
   readonly interface: number;
   readonly address: string;
+}
+
+export interface NeighbourSpec extends NeighbourPlace {
   readonly mac?: string;
   /** Default "permanent" with a MAC. */
   readonly state?: NeighbourState;
@@ -239,6 +243,16 @@ export function dumpNeighboursRequest(
       flags: proxies ? NTF_PROXY : 0,
     },
     present({ interface: interfaceIndex }),
+  );
+}
+
+/** One entry, where there is one (ENOENT): a dump walks the entries of every namespace of the machine. */
+export function getNeighbourRequest({ interface: index, address }: NeighbourPlace): Request {
+  return request(
+    RTM_GETNEIGH,
+    `reading neighbour ${address} on link ${index}`,
+    { family: ipFamily(address) === 4 ? AF_INET : AF_INET6, index },
+    { destination: address },
   );
 }
 

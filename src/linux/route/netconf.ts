@@ -1,7 +1,7 @@
-/** RTM_NEWNETCONF (include/uapi/linux/netconf.h): a switch of an interface under /proc/sys/net/…/conf was turned. */
+/** Switches of interfaces under /proc/sys/net/…/conf (include/uapi/linux/netconf.h): as they are, and when one is turned. */
 import { attribute, AttributeSet } from "../netlink/attributes.ts";
 import { i32, struct } from "../netlink/codec.ts";
-import type { MessageOf, MessageSpec } from "../netlink/message.ts";
+import { request, type MessageOf, type MessageSpec, type Request } from "../netlink/message.ts";
 import { AF_INET, AF_INET6 } from "../socket.ts";
 
 export const netconfmsg = struct("netconfmsg", { family: "u8" });
@@ -22,6 +22,22 @@ export const RTM_NEWNETCONF = {
   header: netconfmsg,
   attributes: netconfAttributes,
 } as const satisfies MessageSpec;
+
+export const RTM_GETNETCONF = {
+  ...RTM_NEWNETCONF,
+  name: "RTM_GETNETCONF",
+  type: 82,
+} as const satisfies MessageSpec;
+
+/** IPv4's `conf/all`. */
+export function settingsOfAllRequest(): Request {
+  return request(
+    RTM_GETNETCONF,
+    "reading net.ipv4.conf.all",
+    { family: AF_INET },
+    { interface: NETCONFA_IFINDEX_ALL },
+  );
+}
 
 /** One switch that was turned. */
 export interface TurnedSetting {

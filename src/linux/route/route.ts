@@ -17,7 +17,7 @@ import {
   routeProtocols,
   scopes,
   type RouteProtocol,
-  type Scope,
+  type RouteScope,
 } from "./constants.ts";
 import { AF_INET, AF_INET6, ipFamilyOf } from "../socket.ts";
 import { mapped, present } from "./present.ts";
@@ -60,7 +60,7 @@ export interface Route {
   readonly source?: string;
   readonly table: number;
   readonly protocol: RouteProtocol;
-  readonly scope: Scope;
+  readonly scope: RouteScope;
   readonly tos?: number;
   /** Among routes to the same prefix the lowest wins. */
   readonly metric?: number;
@@ -104,7 +104,7 @@ export interface RouteSpec {
   readonly nextHops?: readonly NextHopSpec[];
   readonly table?: number;
   readonly protocol?: RouteProtocol;
-  readonly scope?: Scope;
+  readonly scope?: RouteScope;
   readonly metric?: number;
   readonly preferredSource?: string;
   readonly tos?: number;
@@ -286,7 +286,7 @@ function routeRequest(
 }
 
 /** IPv4 wants to know how far away the destination is; a wrong answer is refused ("nexthop has invalid gateway"). */
-function defaultScope(spec: RouteSpec, family: 4 | 6, deletes: boolean): Scope {
+function defaultScope(spec: RouteSpec, family: 4 | 6, deletes: boolean): RouteScope {
   if (family === 6) return "global";
   switch (spec.type ?? "unicast") {
     case "local":

@@ -50,7 +50,10 @@ export interface RuleSpec {
   readonly l3mdev?: boolean;
 }
 
-export interface Rule extends RuleSpec {
+/** Priorities of the rules that every kernel begins with: local, main, default. Nobody's to delete. */
+export const KERNEL_RULES: ReadonlySet<number> = new Set([0, 32766, 32767]);
+
+export interface PolicyRule extends RuleSpec {
   readonly priority: number;
   readonly action: NonNullable<RuleSpec["action"]>;
   readonly table: number;
@@ -99,7 +102,7 @@ export const fibRuleUidRange = struct("fib_rule_uid_range", { first: "u32", last
 export const fibRulePortRange = struct("fib_rule_port_range", { first: "u16", last: "u16" });
 
 /** FRA_*. */
-export const ruleAttributes = new AttributeSet(() => ({
+export const policyRuleAttributes = new AttributeSet(() => ({
   destination: attribute("FRA_DST", 1, ip),
   source: attribute("FRA_SRC", 2, ip),
   inputInterface: attribute("FRA_IIFNAME", 3, string),
@@ -125,13 +128,13 @@ export const RTM_NEWRULE = {
   name: "RTM_NEWRULE",
   type: 32,
   header: fibRuleHeader,
-  attributes: ruleAttributes,
+  attributes: policyRuleAttributes,
 } as const satisfies MessageSpec;
 export const RTM_DELRULE = { ...RTM_NEWRULE, name: "RTM_DELRULE", type: 33 } as const satisfies MessageSpec;
 export const RTM_GETRULE = { ...RTM_NEWRULE, name: "RTM_GETRULE", type: 34 } as const satisfies MessageSpec;
 
 /** Reads RTM_NEWRULE; undefined for families other than IPv4 and IPv6. */
-export function ruleOf({ header, attributes: a }: MessageOf<typeof RTM_NEWRULE>): Rule | undefined {
+export function ruleOf({ header, attributes: a }: MessageOf<typeof RTM_NEWRULE>): PolicyRule | undefined {
   const family = ipFamilyOf(header.family);
   if (family === undefined) return undefined;
   const action = ruleActions.nameOf(header.action);
@@ -160,7 +163,7 @@ export function ruleOf({ header, attributes: a }: MessageOf<typeof RTM_NEWRULE>)
     l3mdev: a.l3mdev === 1 ? true : undefined,
     flags: flagNames(RULE_FLAGS, header.flags & ~FIB_RULE_INVERT),
   });
-  return rule as Rule;
+  return rule as PolicyRule;
 }
 
 function unlessAllOnes(value: number | undefined): number | undefined {

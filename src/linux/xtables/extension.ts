@@ -2,8 +2,8 @@
 import { DecodeError } from "../netlink/wire.ts";
 import type { XtDescription } from "./describe.ts";
 import { quoted, XtInfo, type XtContext, type XtOption } from "./info.ts";
-import { MATCHES } from "./matches.ts";
-import { TARGETS } from "./targets.ts";
+import { MATCHES } from "./matches/all.ts";
+import { TARGETS } from "./targets/all.ts";
 
 export type { XtContext, XtFamily, XtOption } from "./info.ts";
 

@@ -2,9 +2,11 @@
  * The ways to carry out an intent: one folder and one row each. Nobody else knows a backend by its name. A row is read
  * without the backend's code, which is loaded where it is used: a plugin call must not pay for the others.
  */
+import { codeOf } from "../../error.ts";
 import type { BackendOptions, NatBackend, RuleMemory, RuleMark } from "../backend.ts";
+import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
-import { TABLE, TWIN } from "./nftables/names.ts";
+import { NAT_PRIORITY, TABLE, TWIN } from "./nftables/names.ts";
 import { nftablesMemory } from "./nftables/memory.ts";
 
 export interface BackendRow {
@@ -12,6 +14,8 @@ export interface BackendRow {
   readonly load: () => Promise<(options: BackendOptions) => NatBackend>;
   /** False for the one that leaves NAT to somebody else. */
   readonly translates: boolean;
+  /** Priority at which it translates at postrouting. Absent: nowhere. */
+  readonly postrouting?: number;
   /** Of the errors that it throws, the one by which it says that this machine cannot have it. */
   readonly lack?: string;
   /** How rules that were found in order are known to be so still. Absent: they are read each time. */
@@ -29,10 +33,14 @@ const ROWS = {
       return (options) => new NftablesNat(options);
     },
     translates: true,
+    postrouting: NAT_PRIORITY,
     lack: "no-nftables",
     memory: nftablesMemory,
     marks: [
-      { table: `${TWIN.family} ${TWIN.table}`, detail: "the agent's, behind a flush" },
+      {
+        table: `${TWIN.family} ${TWIN.table}`,
+        detail: "the agent's second table, which a flush does not delete",
+      },
       { table: `${TABLE.family} ${TABLE.table}` },
     ],
   },
@@ -42,6 +50,7 @@ const ROWS = {
       return (options) => new IptablesNat(options);
     },
     translates: true,
+    postrouting: HOOK_PRIORITY.srcnat,
     lack: "no-iptables",
     mayHold: async () => (await import("./iptables/traces.ts")).holdsRules,
     marks: [{ chainPrefix: "WAYOUT-" }],
@@ -72,8 +81,8 @@ export function isBackend(name: string): name is NatBackendName {
 
 /** Whether an error says that this machine cannot have a backend: then there are no rules of it either. */
 export function isLack(error: unknown): boolean {
-  if (!(error instanceof Error) || !("code" in error)) return false;
-  return NAT_BACKENDS.some((name) => BACKENDS[name].lack === error.code);
+  const code = codeOf(error);
+  return code !== undefined && NAT_BACKENDS.some((name) => BACKENDS[name].lack === code);
 }
 
 /** @throws WayoutError with the code of its `lack` */

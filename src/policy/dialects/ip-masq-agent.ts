@@ -120,9 +120,7 @@ async function fieldsOf({ name, text }: MasqFile): Promise<Fields> {
     linkLocal6: booleanOf(name, "masqLinkLocalIPv6", known.get("masqLinkLocalIPv6")),
     resyncIntervalMs,
     warnings: [
-      ...unknown.map(
-        (key) => `${name}: ${JSON.stringify(key)} is no key that is known here, and is passed over`,
-      ),
+      ...unknown.map((key) => `${name}: ${JSON.stringify(key)} is not a known key, and is ignored`),
       ...(warning === undefined ? [] : [`${name}: ${warning}`]),
     ],
   };
@@ -183,7 +181,7 @@ function intervalOf(
   if (parsed > 0) return { resyncIntervalMs: parsed };
   return {
     resyncIntervalMs: DEFAULT_RESYNC_MS,
-    warning: `resyncInterval ${parsed} ms is no interval; 60s holds`,
+    warning: `resyncInterval ${parsed} ms is not a usable interval; 60s is used`,
   };
 }
 

@@ -7,7 +7,7 @@ import type { Link, VxlanDetails } from "../../linux/route/link.ts";
 import type { ForwardingEntry, Neighbour } from "../../linux/route/neighbour.ts";
 import type { RouteMetrics } from "../../linux/route/route-metrics.ts";
 import type { NextHop, Route, RouteAnswer } from "../../linux/route/route.ts";
-import type { NumberRange, Rule } from "../../linux/route/rule.ts";
+import type { NumberRange, PolicyRule } from "../../linux/route/rule.ts";
 import {
   family,
   flag,
@@ -192,7 +192,7 @@ export const route = where(
 
 const range = object<NumberRange>({ first: number, last: number });
 
-export const policyRule = object<Rule>({
+export const policyRule = object<PolicyRule>({
   family,
   priority: u32,
   action: word(),

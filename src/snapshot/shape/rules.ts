@@ -50,10 +50,7 @@ function nameAmong(names: readonly string[]): Shape<string> {
   const known = new Set(names);
   return v.pipe(
     v.string(),
-    v.check(
-      (value) => known.has(value) || /^#\d{1,10}$/.test(value),
-      "is no name that is known here, and no number",
-    ),
+    v.check((value) => known.has(value) || /^#\d{1,10}$/.test(value), "is neither a known name nor a number"),
   );
 }
 

@@ -4,8 +4,10 @@
  */
 import type { HashlimitBucket, HashlimitTable } from "../../linux/xtables/hashlimit-table.ts";
 import { NAT_BACKENDS } from "../../nat/backends/backends.ts";
-import type { AddressRange, NatIntent, NatSource, PortRange, Translation } from "../../nat/intent.ts";
-import type { VirtualService } from "../../kernel/procfs.ts";
+import type { PortRange } from "../../linux/ip-protocol.ts";
+import type { AddressRange, NatIntent, NatSource, Translation } from "../../nat/intent.ts";
+import type { RealServer, VirtualService } from "../../kernel/procfs.ts";
+import type { IpsetEntry } from "../../kernel/ipset/ipset.ts";
 import type { ResolvConf } from "../../linux/resolv-conf.ts";
 import type { Listener } from "../../linux/socket-diag.ts";
 import {
@@ -17,7 +19,6 @@ import {
   type CounterReading,
   type ExpectedInterface,
   type FlowGroup,
-  type IpsetEntry,
   type IpsetState,
   type Missing,
   type NamespaceState,
@@ -72,6 +73,7 @@ const virtualService = object<VirtualService>({
   address: ip,
   port,
   destinations: number,
+  servers: optional(list(object<RealServer>({ address: ip, port, weight: number, forward: name }))),
 });
 
 const hashlimit = object<HashlimitTable>({
@@ -117,7 +119,16 @@ const conntrack = object<ConntrackState>({
   buckets: number,
   readings: list(reading, MOST_READINGS),
   portUse: optional(
-    list(object<PortUse>({ protocol: name, outgoing: ip, destination: ip, port, used: number })),
+    list(
+      object<PortUse>({
+        protocol: name,
+        outgoing: ip,
+        destination: ip,
+        port,
+        used: number,
+        ended: optional(number),
+      }),
+    ),
   ),
   flows: optional(list(flowGroup)),
   connections: optional(

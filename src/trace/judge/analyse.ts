@@ -2,9 +2,9 @@
 import { summaryOf } from "../../linux/packet/packet.ts";
 import { correlate, type Correlation } from "./correlate.ts";
 import { isLocal, realDestination, staysInPod, wasSwitched, type Case } from "./case.ts";
-import { diagnose } from "./diagnose.ts";
+import { diagnoseStop } from "./diagnose.ts";
 import type { TraceEvidence } from "../evidence.ts";
-import type { Place, Sighting, TraceReport } from "../report.ts";
+import type { Station, Sighting, TraceReport } from "../report.ts";
 import { metRules } from "./rules.ts";
 import { at, startOf } from "./finding.ts";
 import { correlateInbound, inboundSteps, publishedEnd } from "./inbound.ts";
@@ -22,7 +22,7 @@ export function analyse(evidence: TraceEvidence, destination: TraceReport["desti
     backRules: metRules(correlation.backEvents, evidence.rulesets),
   };
   const outcome = isInbound ? inboundOutcome(of) : outcomeOf(of);
-  const stop = outcome === "stopped" ? diagnose(of) : undefined;
+  const stop = outcome === "stopped" ? diagnoseStop(of) : undefined;
   const state = evidence.exchange?.state;
   const answer = state?.kind === "answered" || state?.kind === "refused" ? state.what : undefined;
   const startUs = startOf(correlation);
@@ -88,7 +88,7 @@ function answerTimeUs({ evidence, correlation: { out, back } }: Case): number | 
 }
 
 /** The stations of the picture. */
-function pathOf(of: Case): Place[] {
+function pathOf(of: Case): Station[] {
   const { evidence, correlation } = of;
   const { survey, flow } = evidence;
   const { node } = survey;
@@ -103,7 +103,7 @@ function pathOf(of: Case): Place[] {
   const entryAddress = node?.addresses.find(
     (address) => address.interface === node.entry?.index && address.family === flow.family,
   )?.address;
-  const places: Place[] = [{ kind: "pod", name: survey.pod.name, address: flow.source }];
+  const places: Station[] = [{ kind: "pod", name: survey.pod.name, address: flow.source }];
   if (staysInPod(of)) return places;
   if (node?.hostLink !== undefined) places.push({ kind: "veth", name: node.hostLink.name });
   if (node?.bridge !== undefined) {

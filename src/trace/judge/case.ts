@@ -7,7 +7,8 @@ import type { Correlation } from "./correlate.ts";
 import type { TraceEvidence } from "../evidence.ts";
 import { isFatalDrop } from "./progress.ts";
 import { dropReason, type DropReason } from "./reasons.ts";
-import type { StepEvidence, StepNumber, Stop, StopFix } from "../report.ts";
+import { UNKNOWN_OWNER } from "../../rules/owner.ts";
+import type { StepEvidence, StepNumber, TraceStop, StopFix } from "../report.ts";
 import type { MetRule } from "./rules.ts";
 
 /** What diagnosing reads. */
@@ -18,9 +19,11 @@ export interface Case {
   readonly backRules: readonly MetRule[];
 }
 
-export type Verdict = Omit<Stop, "lastSeen" | "evidence"> & { readonly evidence?: readonly StepEvidence[] };
+export type StopReason = Omit<TraceStop, "lastSeen" | "evidence"> & {
+  readonly evidence?: readonly StepEvidence[];
+};
 
-export function ruleVerdict(step: StepNumber, rule: MetRule, where: string): Verdict {
+export function ruleVerdict(step: StepNumber, rule: MetRule, where: string): StopReason {
   const { family, table, chain, text, handle, owner } = rule.report;
   const whose = owner === undefined ? "" : ` (${owner}'s)`;
   const isPolicy = handle === undefined;
@@ -35,12 +38,10 @@ export function ruleVerdict(step: StepNumber, rule: MetRule, where: string): Ver
     reason: `dropped ${where}: ${what} chain ${chain} in table ${family} ${table}${whose}`,
     todo: command`nft -a list chain ${family} ${nftName(table)} ${nftName(chain)}`,
     rule: rule.report,
-    owner: owner ?? NOBODY_KNOWN,
+    owner: owner ?? UNKNOWN_OWNER,
     evidence: [{ source: "nf_tables trace", lines: [`${family} ${table} ${chain}: ${text}`] }],
   };
 }
-
-const NOBODY_KNOWN = "somebody's rule (no product that we know writes it)";
 
 /** A command that mends it, where it can be spelled. */
 export function stopFix(place: StopFix["place"], line: CommandLine | undefined): StopFix[] {
@@ -67,7 +68,7 @@ export function dropIn(of: Case, inode: number): KernelDrop | undefined {
 }
 
 /** @param where said of the place where no device is known: `in the pod` */
-export function dropVerdict(of: Case, step: StepNumber, drop: KernelDrop, where: string): Verdict {
+export function dropVerdict(of: Case, step: StepNumber, drop: KernelDrop, where: string): StopReason {
   const link = linkOfDrop(of, drop);
   const { text, code, owner, todo } = reasonOf(drop, link);
   const said = `${drop.reason}${drop.function === undefined ? "" : ` in ${drop.function}`}`;
@@ -131,7 +132,7 @@ export function isReplyMatched({ evidence }: Pick<Case, "evidence">): boolean {
 }
 
 /** A link of the node on the packet's way. */
-export function linkDown(of: Case, step: StepNumber, link: Link): Verdict {
+export function linkDownStop(of: Case, step: StepNumber, link: Link): StopReason {
   const { hostLink, bridge } = of.evidence.survey.node ?? {};
   return {
     step,
@@ -148,11 +149,11 @@ export function linkDown(of: Case, step: StepNumber, link: Link): Verdict {
   };
 }
 
-export function noCarrier(step: StepNumber, link: Link, where: "in the pod" | "on the node"): Verdict {
+export function noCarrier(step: StepNumber, link: Link, where: "in the pod" | "on the node"): StopReason {
   return {
     step,
     code: where === "in the pod" ? "pod-no-carrier" : "uplink-down",
-    reason: `${link.name} ${where} has no carrier: the other end of its cable is down`,
+    reason: `${link.name} ${where} has no carrier: the other end of the link is down`,
     todo: "set the other end up",
     evidence: [{ source: "link", lines: [linkText(link)] }],
   };

@@ -4,7 +4,7 @@ import { command } from "../../text/command.ts";
 import type { Link } from "../../linux/route/link.ts";
 import {
   type Case,
-  type Verdict,
+  type StopReason,
   nodeDrops,
   dropVerdict,
   dropEvidence,
@@ -15,7 +15,7 @@ import type { NodeSide } from "../evidence.ts";
 import type { StepEvidence, StepNumber } from "../report.ts";
 
 /** The node said so itself, with an ICMP error, when the packet met a smaller MTU. */
-export function tooBig(of: Case): Verdict | undefined {
+export function tooBig(of: Case): StopReason | undefined {
   const error = of.correlation.errors.find(({ packet }) => packet.icmp?.mtu !== undefined);
   if (error === undefined) return undefined;
   const { out } = of.evidence.survey.node ?? {};
@@ -33,12 +33,12 @@ export function tooBig(of: Case): Verdict | undefined {
 }
 
 /** @param link where packets from `source` come in */
-export function reversePath(
+export function reversePathStop(
   of: Case,
   step: StepNumber,
   link: Link | undefined,
   source: string,
-): Verdict | undefined {
+): StopReason | undefined {
   const node = of.evidence.survey.node!;
   const drop = nodeDrops(of).find(({ reason }) => reason === "IP_RPFILTER");
   const grown = of.evidence.growth.node["TcpExt.IPReversePathFilter"] ?? 0;
@@ -52,7 +52,11 @@ export function reversePath(
     code: "reverse-path-filter",
     reason: `reverse path filtering (${strict} = ${node.sysctls[strict] ?? "1"}) refuses it at ${link?.name}: the node's route to ${source} leaves by another interface`,
     // Of the two values the higher one counts: loose on the interface is loose, whatever `all` says.
-    todo: withCommand("", command`sysctl -w ${sysctlWord(names[1]!)}=2`, `; or mend the route to ${source}`),
+    todo: withCommand(
+      "",
+      command`sysctl -w ${sysctlWord(names[1]!)}=2`,
+      `; or repair the route to ${source}`,
+    ),
     evidence: [
       { source: "sysctl", lines: names.flatMap((name) => settingLine(node, name)) },
       ...(drop === undefined ? [] : [dropEvidence(drop)]),
@@ -74,7 +78,7 @@ export function settingLine({ sysctls }: NodeSide, name: string): string[] {
 }
 
 /** iptables-legacy by its counters, everything else by the kernel's own reason. */
-export function droppedByOthers(of: Case, step: StepNumber): Verdict | undefined {
+export function droppedByOthers(of: Case, step: StepNumber): StopReason | undefined {
   const drop = nodeDrops(of)[0];
   const isFilter = drop === undefined || drop.reason === "NETFILTER_DROP";
   const legacy = of.evidence.legacyGrowth.find(({ verdict }) => verdict === "DROP" || verdict === "REJECT");
@@ -151,7 +155,7 @@ export function arpName(of: Case): string {
 }
 
 /** The pod addresses its frames to somebody who is not its gateway: a bridge floods them, and nobody takes them. */
-export function wrongGatewayMac(of: Case): Verdict | undefined {
+export function wrongGatewayMac(of: Case): StopReason | undefined {
   const { pod, node } = of.evidence.survey;
   const entry = node?.entry;
   const known = of.evidence.neighbours.pod.find(
@@ -167,18 +171,18 @@ export function wrongGatewayMac(of: Case): Verdict | undefined {
   return {
     step: 2,
     code: "pod-gateway-wrong-mac",
-    reason: `the pod sends what is for its gateway ${pod.nextHop} to ${known.mac}, and ${entry.name}, whose address that is, has ${entry.mac}`,
+    reason: `the pod sends packets for its gateway ${pod.nextHop} to ${known.mac}, but ${entry.name}, which has that address, has the MAC address ${entry.mac}`,
     evidence: [{ source: "neighbours in the pod", lines: neighbourLines(of, "pod") }],
     todo: withCommand(
       "",
       command`ip neigh del ${pod.nextHop} dev ${link}`,
-      ` (in the pod); pin the link-layer address of ${entry.name}`,
+      ` (in the pod); give ${entry.name} a fixed MAC address`,
     ),
   };
 }
 
 /** The same of the node: frames for the pod's address that are not for the pod's interface. */
-export function wrongPodMac(of: Case): Verdict | undefined {
+export function wrongPodMac(of: Case): StopReason | undefined {
   const { pod, node } = of.evidence.survey;
   const { source } = of.evidence.flow;
   const known = of.evidence.neighbours.node.find(
@@ -188,14 +192,14 @@ export function wrongPodMac(of: Case): Verdict | undefined {
   return {
     step: 9,
     code: "node-neighbour-wrong-mac",
-    reason: `the node sends what is for ${source} to ${known.mac}, and ${pod.link.name} in the pod has ${pod.link.mac}`,
+    reason: `the node sends packets for ${source} to ${known.mac}, but ${pod.link.name} in the pod has the MAC address ${pod.link.mac}`,
     evidence: [{ source: "neighbours on the node", lines: neighbourLines(of, "node") }],
     todo: withCommand("", command`ip neigh del ${source} dev ${node?.entry?.name}`, " (on the node)"),
   };
 }
 
 /** The node hands what is for the pod to another interface than the one that the pod is behind. */
-export function routeBackElsewhere(of: Case): Verdict | undefined {
+export function routeBackElsewhere(of: Case): StopReason | undefined {
   const { entry, hostLink, routeBack, links } = of.evidence.survey.node!;
   const { source } = of.evidence.flow;
   if (entry === undefined || routeBack === undefined) return undefined;

@@ -1,10 +1,10 @@
 /** Puts together what was seen of one packet and of its answer, at every place, although the tuple changes on the way. */
 import { endText } from "../../address/ip.ts";
-import { isIcmpError, summaryOf, type Packet } from "../../linux/packet/packet.ts";
+import { isIcmpError, summaryOf, type DecodedPacket } from "../../linux/packet/packet.ts";
 import type { TraceEvent } from "../../kernel/nftables/events.ts";
 import type { FlowEnds, SeenPacket, TraceEvidence } from "../evidence.ts";
 import { headingOf, isExactly, packetOf } from "./progress.ts";
-import type { PlaceKind } from "../report.ts";
+import type { StationKind } from "../report.ts";
 
 /** An end of the flow, as it is at one place. */
 interface End {
@@ -14,7 +14,7 @@ interface End {
 }
 
 export interface PlacedPacket extends SeenPacket {
-  readonly place: PlaceKind;
+  readonly place: StationKind;
   /** Into the namespace or out of it, at this interface. */
   readonly way: "in" | "out";
 }
@@ -81,7 +81,7 @@ export function placePacket(packet: SeenPacket, evidence: TraceEvidence): Placed
   return { ...packet, place: placeOf(packet, evidence), way: packet.direction === "out" ? "out" : "in" };
 }
 
-function placeOf(packet: SeenPacket, { survey }: TraceEvidence): PlaceKind {
+function placeOf(packet: SeenPacket, { survey }: TraceEvidence): StationKind {
   if (packet.where === "pod") return "pod";
   const { node } = survey;
   if (packet.interfaceIndex === node?.hostLink?.index) return "veth";
@@ -110,13 +110,13 @@ function signatureOf({ packet, bytes }: SeenPacket): string {
   return udp === undefined ? `icmp ${icmp?.type} ${icmp?.sequence} ${payload}` : `udp ${payload}`;
 }
 
-function isFromPod(packet: Packet, flow: FlowEnds): boolean {
+function isFromPod(packet: DecodedPacket, flow: FlowEnds): boolean {
   return packet.ip?.source === flow.source && headingOf(packet, flow) === "out" && isExactly(packet, flow);
 }
 
 /** Back to the pod, or back to what the outside takes for the pod. */
 function isAnswer(
-  packet: Packet,
+  packet: DecodedPacket,
   flow: FlowEnds,
   outside: { readonly source: End; readonly destination: End } | undefined,
 ): boolean {
@@ -132,7 +132,7 @@ function isAnswer(
 }
 
 /** The two ends that a packet shows; the id of a query is its source's port, that of an answer its destination's. */
-export function endsOf({ ip, tcp, udp, icmp }: Packet): { source: End; destination: End } | undefined {
+export function endsOf({ ip, tcp, udp, icmp }: DecodedPacket): { source: End; destination: End } | undefined {
   if (ip === undefined) return undefined;
   const ports = tcp ?? udp;
   if (ports !== undefined) {
@@ -186,7 +186,7 @@ function outsideOfPackets(packets: readonly PlacedPacket[], flow: FlowEnds): Cor
   return changed === undefined ? undefined : endsOf(changed.packet);
 }
 
-function quotesFlow(packet: Packet, flow: FlowEnds, outside: Correlation["outside"]): boolean {
+function quotesFlow(packet: DecodedPacket, flow: FlowEnds, outside: Correlation["outside"]): boolean {
   const quoted = packet.icmp?.quoted;
   if (quoted === undefined) return false;
   if (isExactly(quoted, flow)) return true;
@@ -198,7 +198,7 @@ function quotesFlow(packet: Packet, flow: FlowEnds, outside: Correlation["outsid
 
 interface EventOfPacket {
   readonly event: LabelledEvent;
-  readonly packet: Packet | undefined;
+  readonly packet: DecodedPacket | undefined;
   /** Tells the passages of a packet apart: the kernel gives an id again. */
   readonly passage: number;
 }
@@ -216,7 +216,7 @@ export function eventsOfPackets({ ruleEvents }: TraceEvidence): EventOfPacket[] 
  * (or output) event after others of the same id belongs to another packet.
  */
 function packetsOfEvents(events: readonly LabelledEvent[]): EventOfPacket[] {
-  const current = new Map<number, { packet: Packet | undefined; passage: number; summary: string }>();
+  const current = new Map<number, { packet: DecodedPacket | undefined; passage: number; summary: string }>();
   let passages = 0;
   return events.map((event) => {
     const shown = packetOf(event);
@@ -229,7 +229,7 @@ function packetsOfEvents(events: readonly LabelledEvent[]): EventOfPacket[] {
   });
 }
 
-function startsAnew(shown: Packet, before: Packet | undefined): boolean {
+function startsAnew(shown: DecodedPacket, before: DecodedPacket | undefined): boolean {
   return (
     shown.tcp?.sequence !== before?.tcp?.sequence || shown.tcp?.flags.join() !== before?.tcp?.flags.join()
   );
@@ -238,7 +238,7 @@ function startsAnew(shown: Packet, before: Packet | undefined): boolean {
 /** The events of the first packet of that kind. */
 export function firstPacketEvents(
   events: readonly EventOfPacket[],
-  isWanted: (packet: Packet) => boolean,
+  isWanted: (packet: DecodedPacket) => boolean,
 ): LabelledEvent[] {
   // The pod and the node have ids of their own: one packet in each.
   return (["pod", "node"] as const).flatMap((where) => {
@@ -253,7 +253,7 @@ export function firstPacketEvents(
  * (br_netfilter): prerouting has one id and forward another. A passage of the same packet under a new id goes on where
  * the first one ended; a passage through a chain that was met already is that of another packet.
  */
-function eventsOf(first: number, packet: Packet, events: readonly EventOfPacket[]): LabelledEvent[] {
+function eventsOf(first: number, packet: DecodedPacket, events: readonly EventOfPacket[]): LabelledEvent[] {
   const passages = new Set([first]);
   const others = new Set<number>();
   const met = new Set<string>();
@@ -273,7 +273,7 @@ function eventsOf(first: number, packet: Packet, events: readonly EventOfPacket[
 }
 
 /** By what no translation of the destination changes. */
-function isSamePacket(a: Packet | undefined, b: Packet): boolean {
+function isSamePacket(a: DecodedPacket | undefined, b: DecodedPacket): boolean {
   if (a?.ip === undefined || a.ip.family !== b.ip?.family) return false;
   return (
     a.tcp?.sequence === b.tcp?.sequence &&
@@ -284,7 +284,7 @@ function isSamePacket(a: Packet | undefined, b: Packet): boolean {
   );
 }
 
-function isOutEvent(packet: Packet, flow: FlowEnds, own: Packet | undefined): boolean {
+function isOutEvent(packet: DecodedPacket, flow: FlowEnds, own: DecodedPacket | undefined): boolean {
   if (!isFromPod(packet, flow)) return false;
   return own?.tcp === undefined || packet.tcp?.sequence === own.tcp.sequence;
 }

@@ -2,9 +2,9 @@
  * Why it ended: from what was seen of the packet, what the rules said about it, what the kernel dropped, and what the
  * settings are. Pure. The stages follow the packet; the first one it did not pass is asked for its reason.
  */
-import { isLocal, wasSwitched, type Case, type Verdict } from "./case.ts";
+import { isLocal, wasSwitched, type Case, type StopReason } from "./case.ts";
 import type { PlacedPacket } from "./correlate.ts";
-import type { PlaceKind, Stop } from "../report.ts";
+import type { StationKind, TraceStop } from "../report.ts";
 import { wrongGatewayMac } from "./causes.ts";
 import { stoppedInbound } from "./inbound-stop.ts";
 import { stoppedAtNode } from "./stop-at-node.ts";
@@ -14,12 +14,12 @@ import { stoppedOnReturn } from "./stop-on-return.ts";
 import { requestUnanswered, stoppedOutside } from "./stop-outside.ts";
 
 /** The stop of an exchange that was not answered. */
-export function diagnose(of: Case): Stop {
+export function diagnoseStop(of: Case): TraceStop {
   const verdict = of.evidence.isInbound === true ? stoppedInbound(of) : verdictOf(of);
   return { evidence: [], ...verdict, lastSeen: lastSeen(of) };
 }
 
-function verdictOf(of: Case): Verdict {
+function verdictOf(of: Case): StopReason {
   const { out, back } = of.correlation;
   const at = (list: readonly PlacedPacket[], place: string, way: string): boolean =>
     list.some((packet) => packet.place === place && packet.way === way);
@@ -63,9 +63,9 @@ function lastSeen({ evidence, correlation }: Case): string {
   return `${heading}${last.way === "in" ? "coming in at" : "leaving"} ${last.interface} ${where}`;
 }
 
-const WAY_OUT: readonly PlaceKind[] = ["pod", "veth", "bridge", "uplink"];
+const WAY_OUT: readonly StationKind[] = ["pod", "veth", "bridge", "uplink"];
 const WAY_BACK = WAY_OUT.toReversed();
 
-function furthest(packets: readonly PlacedPacket[], way: readonly PlaceKind[]): PlacedPacket | undefined {
+function furthest(packets: readonly PlacedPacket[], way: readonly StationKind[]): PlacedPacket | undefined {
   return packets.toSorted((a, b) => way.indexOf(a.place) - way.indexOf(b.place)).at(-1);
 }

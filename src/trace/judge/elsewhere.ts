@@ -1,7 +1,7 @@
 /** An answer that comes from another address than the one that was asked. Pure. */
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrText, parseCidr } from "../../address/cidr.ts";
-import { type Case, type Verdict, realDestination, stopFix } from "./case.ts";
+import { type Case, type StopReason, realDestination, stopFix } from "./case.ts";
 import { endLabel, endsOf, type PlacedPacket } from "./correlate.ts";
 import type { StopFix } from "../report.ts";
 import { translatingRule } from "./rules.ts";
@@ -21,7 +21,7 @@ export function untranslatedAnswer({ evidence, correlation }: Case): PlacedPacke
 }
 
 /** The pod has it, and none of its sockets asked that address. */
-export function deliveredFromElsewhere(of: Case): Verdict | undefined {
+export function deliveredFromElsewhere(of: Case): StopReason | undefined {
   const answer = untranslatedAnswer(of);
   if (answer === undefined) return undefined;
   const { flow, survey } = of.evidence;
@@ -36,7 +36,7 @@ export function deliveredFromElsewhere(of: Case): Verdict | undefined {
     return {
       step: 8,
       code: "answer-from-elsewhere",
-      reason: `it is answered, but from ${from}: a rule put it in the place of ${asked}, both are on ${bridge.name}, and its answer goes straight over the bridge, past the connection tracking that would translate it back (hairpin)`,
+      reason: `it is answered, but from ${from}: a rule translated ${asked} to it, both pods are on ${bridge.name}, and its answer crosses the bridge without passing connection tracking, which would translate it back (hairpin)`,
       owner: "the rule that publishes the port: it lacks a masquerade for the bridge's own network",
       todo: `or let iptables see bridged packets: modprobe br_netfilter; sysctl -w net.bridge.bridge-nf-call-${flow.family === 4 ? "iptables" : "ip6tables"}=1`,
       fix: masquerade(of),
@@ -46,7 +46,7 @@ export function deliveredFromElsewhere(of: Case): Verdict | undefined {
   return {
     step: 8,
     code: "answer-from-elsewhere",
-    reason: `it is answered, but from ${from}: the pod asked ${asked}, and none of its sockets takes that`,
+    reason: `it is answered, but from ${from}: the pod asked ${asked}, and no socket of the pod accepts that`,
     owner: `the program at ${from}, or what translated it there`,
     todo: `the program must answer from the address that it was asked at (bind to it)`,
     evidence,

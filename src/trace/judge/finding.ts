@@ -1,10 +1,10 @@
 /** What a step came to, and how it is set against the outcome. Pure. */
 import { summaryOf } from "../../linux/packet/packet.ts";
 import { sightingText, type Correlation, type PlacedPacket } from "./correlate.ts";
-import type { PlaceKind, StepEvidence, StepNumber, StepReport, Stop } from "../report.ts";
+import type { StationKind, StepEvidence, StepNumber, StepReport, TraceStop } from "../report.ts";
 
 /** What a step came to, before it is set against the outcome. */
-export interface Finding {
+export interface JudgedStep {
   readonly proven: boolean;
   readonly text: string;
   readonly evidence: readonly StepEvidence[];
@@ -15,8 +15,8 @@ export interface Finding {
 /** The nine reports. @param stop where it ended; undefined when it was answered */
 export function stepReports(
   titles: Readonly<Record<StepNumber, string>>,
-  findings: Readonly<Record<StepNumber, Finding>>,
-  stop: Stop | undefined,
+  findings: Readonly<Record<StepNumber, JudgedStep>>,
+  stop: TraceStop | undefined,
   startUs: number | undefined,
 ): StepReport[] {
   return (Object.keys(findings).map(Number) as StepNumber[]).map((number) => {
@@ -41,8 +41,8 @@ function withStop(own: readonly StepEvidence[], stop: readonly StepEvidence[]): 
 
 function statusAndText(
   number: StepNumber,
-  finding: Finding,
-  stop: Stop | undefined,
+  finding: JudgedStep,
+  stop: TraceStop | undefined,
 ): Pick<StepReport, "status" | "text"> {
   if (number === stop?.step) return { status: "stopped", text: stop.reason };
   const isBehind = stop !== undefined && number > stop.step;
@@ -66,7 +66,7 @@ function round(us: number): number {
 
 export function at(
   packets: readonly PlacedPacket[],
-  place: PlaceKind,
+  place: StationKind,
   way: "in" | "out",
 ): PlacedPacket | undefined {
   return packets.find((packet) => packet.place === place && packet.way === way);
@@ -82,7 +82,7 @@ export function timeOf(packet: PlacedPacket | undefined): { timeUs?: number } {
 }
 
 /** A step that is proven by a packet alone. @param place said behind it: ", at eth0" */
-export function seen(packet: PlacedPacket | undefined, place: string, otherwise: string): Finding {
+export function seen(packet: PlacedPacket | undefined, place: string, otherwise: string): JudgedStep {
   return {
     proven: packet !== undefined,
     text: packet === undefined ? otherwise : `${summaryOf(packet.packet)}${place}`,
@@ -91,6 +91,6 @@ export function seen(packet: PlacedPacket | undefined, place: string, otherwise:
   };
 }
 
-export function seenLeaving(packet: PlacedPacket | undefined): Finding {
+export function seenLeaving(packet: PlacedPacket | undefined): JudgedStep {
   return seen(packet, `, by ${packet?.interface}`, "it was not seen leaving the node");
 }

@@ -1,17 +1,17 @@
 /** Why a connection that somebody outside began came to nothing. Pure. */
-import { dropIn, dropVerdict, growthEvidence, ruleVerdict, type Case, type Verdict } from "./case.ts";
+import { dropIn, dropVerdict, growthEvidence, ruleVerdict, type Case, type StopReason } from "./case.ts";
 import { droppedByOthers } from "./causes.ts";
 import { at } from "./finding.ts";
 import { baseOf, droppingRule } from "./rules.ts";
 
 /** The stages follow the packet to the pod, and then its answer. */
-export function stoppedInbound(of: Case): Verdict {
+export function stoppedInbound(of: Case): StopReason {
   const { back, out } = of.correlation;
   if (at(back, "pod", "in") === undefined) return lostOnTheWay(of);
   return at(out, "pod", "out") === undefined ? silentPod(of) : lostAnswer(of);
 }
 
-function lostOnTheWay(of: Case): Verdict {
+function lostOnTheWay(of: Case): StopReason {
   const rule = droppingRule(of.backRules.filter(({ event }) => event.where === "node"));
   if (rule !== undefined) return ruleVerdict(3, rule, `in ${baseOf(of.backRules, rule)?.hook ?? "a chain"}`);
   const known = droppedByOthers(of, 3);
@@ -22,13 +22,13 @@ function lostOnTheWay(of: Case): Verdict {
     code: "stopped-elsewhere",
     reason:
       veth === undefined
-        ? "a rule gave it to the pod, and it was neither seen leaving for it nor reported as dropped"
+        ? "a rule translated it to the pod, and it was neither seen leaving for the pod nor reported as dropped"
         : `it left ${veth.interface} and did not arrive in the pod`,
     evidence: growthEvidence(of),
   };
 }
 
-function silentPod(of: Case): Verdict {
+function silentPod(of: Case): StopReason {
   const rule = droppingRule(of.backRules.filter(({ event }) => event.where === "pod"));
   if (rule !== undefined) return ruleVerdict(7, rule, "in the pod itself");
   const drop = dropIn(of, of.evidence.survey.pod.inode);
@@ -42,7 +42,7 @@ function silentPod(of: Case): Verdict {
   };
 }
 
-function lostAnswer(of: Case): Verdict {
+function lostAnswer(of: Case): StopReason {
   const rule = droppingRule(of.outRules);
   if (rule !== undefined) {
     return ruleVerdict(8, rule, `the answer, in ${baseOf(of.outRules, rule)?.hook ?? "a chain"}`);

@@ -1,5 +1,5 @@
 /** A connection that somebody outside began: a packet's way to the pod, and its answer's way back, in nine steps. Pure. */
-import { translationText as entryText } from "../../flows/flow.ts";
+import { flowTranslationText as entryText } from "../../flows/flow.ts";
 import { summaryOf } from "../../linux/packet/packet.ts";
 import { flowState } from "../../flows/flow.ts";
 import type { Case } from "./case.ts";
@@ -13,9 +13,9 @@ import {
   type Correlation,
 } from "./correlate.ts";
 import type { TraceEvidence } from "../evidence.ts";
-import { at, captures, seen, seenLeaving, startOf, stepReports, timeOf, type Finding } from "./finding.ts";
+import { at, captures, seen, seenLeaving, startOf, stepReports, timeOf, type JudgedStep } from "./finding.ts";
 import { headingOf } from "./progress.ts";
-import type { RuleReport, StepEvidence, StepNumber, StepReport, Stop } from "../report.ts";
+import type { RuleReport, StepEvidence, StepNumber, StepReport, TraceStop } from "../report.ts";
 import { chainLines, targetEnd, translatingRule } from "./rules.ts";
 import { historyOf, settingsEvidence } from "./steps.ts";
 import { translationEvidence } from "./translation.ts";
@@ -73,8 +73,8 @@ const TITLES: Readonly<Record<StepNumber, string>> = {
   9: "the answer leaves by the uplink",
 };
 
-export function inboundSteps(of: Case, stop: Stop | undefined): StepReport[] {
-  const findings: Readonly<Record<StepNumber, Finding>> = {
+export function inboundSteps(of: Case, stop: TraceStop | undefined): StepReport[] {
+  const findings: Readonly<Record<StepNumber, JudgedStep>> = {
     1: arrived(of),
     2: translated(of),
     3: forwarded(of),
@@ -108,12 +108,12 @@ export function publishedEnd(
   };
 }
 
-function arrived({ correlation }: Case): Finding {
+function arrived({ correlation }: Case): JudgedStep {
   const packet = at(correlation.back, "uplink", "in");
   return seen(packet, `, at ${packet?.interface}`, "it was not seen coming in");
 }
 
-function translated(of: Case): Finding {
+function translated(of: Case): JudgedStep {
   const change = publishedEnd(of);
   if (change === undefined) {
     return { proven: true, notNeeded: true, text: "the pod's own address was asked", evidence: [] };
@@ -123,7 +123,7 @@ function translated(of: Case): Finding {
   return { proven: true, text: `${change.before} → ${change.after}${before}`, evidence: change.evidence };
 }
 
-function forwarded(of: Case): Finding {
+function forwarded(of: Case): JudgedStep {
   const { node } = of.evidence.survey;
   if (node === undefined) return { proven: false, text: "the node is not visible from here", evidence: [] };
   const onNode = of.backRules.filter(({ event }) => event.where === "node");
@@ -142,7 +142,7 @@ function forwarded(of: Case): Finding {
   };
 }
 
-function tracked({ evidence }: Case): Finding {
+function tracked({ evidence }: Case): JudgedStep {
   const entry = evidence.flowEvents[0]?.entry ?? evidence.entry;
   if (entry === undefined) {
     return { proven: false, notNeeded: true, text: "not tracked: nothing is translated", evidence: [] };
@@ -150,7 +150,7 @@ function tracked({ evidence }: Case): Finding {
   return { proven: true, text: entryText(entry), evidence: [historyOf(evidence, entry)] };
 }
 
-function crossedVeth({ evidence, correlation }: Case): Finding {
+function crossedVeth({ evidence, correlation }: Case): JudgedStep {
   const { hostLink, bridge } = evidence.survey.node ?? {};
   const onBridge = at(correlation.back, "bridge", "out");
   const veth = at(correlation.back, "veth", "out");
@@ -166,11 +166,11 @@ function crossedVeth({ evidence, correlation }: Case): Finding {
   };
 }
 
-function delivered({ correlation }: Case): Finding {
+function delivered({ correlation }: Case): JudgedStep {
   return seen(at(correlation.back, "pod", "in"), "", "it was not seen in the pod");
 }
 
-function answered({ correlation }: Case): Finding {
+function answered({ correlation }: Case): JudgedStep {
   const packet = at(correlation.out, "pod", "out");
   const veth = at(correlation.out, "veth", "in");
   return {
@@ -182,7 +182,7 @@ function answered({ correlation }: Case): Finding {
   };
 }
 
-function translatedBack(of: Case): Finding {
+function translatedBack(of: Case): JudgedStep {
   const change = publishedEnd(of);
   if (change === undefined) {
     return {
@@ -213,6 +213,6 @@ function translatedBack(of: Case): Finding {
   };
 }
 
-function left({ correlation }: Case): Finding {
+function left({ correlation }: Case): JudgedStep {
   return seenLeaving(at(correlation.out, "uplink", "out"));
 }

@@ -2,7 +2,7 @@
 import type { KernelDrop } from "../../kernel/bpf/drops.ts";
 import type { ConntrackEntry } from "../../linux/conntrack/entry.ts";
 import { decodePacket } from "../../linux/packet/decode.ts";
-import { isIcmpError, type Packet } from "../../linux/packet/packet.ts";
+import { isIcmpError, type DecodedPacket } from "../../linux/packet/packet.ts";
 import type { TraceEvent } from "../../kernel/nftables/events.ts";
 import type { FlowEnds, OutsideEnds, SeenPacket } from "../evidence.ts";
 
@@ -10,7 +10,7 @@ import type { FlowEnds, OutsideEnds, SeenPacket } from "../evidence.ts";
  * Whether a packet may belong to the flow, as far as it can be told before the translation is known: by the pod's own
  * end, or by the destination's.
  */
-export function belongsTo(packet: Packet, flow: FlowEnds): boolean {
+export function belongsTo(packet: DecodedPacket, flow: FlowEnds): boolean {
   if (packet.arp !== undefined || packet.icmp?.target !== undefined) return true;
   if (isIcmpError(packet)) {
     const quoted = packet.icmp?.quoted;
@@ -20,7 +20,7 @@ export function belongsTo(packet: Packet, flow: FlowEnds): boolean {
 }
 
 /** Out or back, by protocol and by either the pod's port or the destination's end. */
-export function headingOf(packet: Packet, flow: FlowEnds): "out" | "back" | undefined {
+export function headingOf(packet: DecodedPacket, flow: FlowEnds): "out" | "back" | undefined {
   const { ip, icmp } = packet;
   if (ip === undefined || ip.family !== flow.family) return undefined;
   if (flow.protocol === "icmp") {
@@ -90,7 +90,7 @@ export function isFatalDrop(drop: KernelDrop, flow: FlowEnds): boolean {
 }
 
 /** Whether the packet has one of the flow's ends in full. */
-export function isExactly(packet: Packet, flow: FlowEnds): boolean {
+export function isExactly(packet: DecodedPacket, flow: FlowEnds): boolean {
   const { ip, icmp } = packet;
   if (ip === undefined) return false;
   if (flow.protocol === "icmp") {
@@ -123,7 +123,7 @@ function isEventOf(event: TraceEvent, flow: FlowEnds): boolean {
 }
 
 /** The packet of a trace event, from the headers it carries. */
-export function packetOf(event: TraceEvent): Packet | undefined {
+export function packetOf(event: TraceEvent): DecodedPacket | undefined {
   if (event.networkHeader === undefined) return undefined;
   const hex = event.networkHeader + (event.transportHeader ?? "");
   return decodePacket(Uint8Array.from(Buffer.from(hex, "hex")), "raw");
@@ -156,7 +156,7 @@ export function translatedDestination(
 }
 
 /** Of a packet that still has the pod's own end; none for any other. */
-function destinationOf(packet: Packet | undefined, flow: FlowEnds): FlowDestination[] {
+function destinationOf(packet: DecodedPacket | undefined, flow: FlowEnds): FlowDestination[] {
   if (packet?.ip?.source !== flow.source || !isExactly(packet, flow)) return [];
   const port = (packet.tcp ?? packet.udp)?.destinationPort;
   return [{ address: packet.ip.destination, ...(port === undefined ? {} : { port }) }];

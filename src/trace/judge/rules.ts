@@ -1,5 +1,5 @@
 /** Rules that the packet met, as evidence: which chain of which table, what it decided, whose it is. */
-import { ruleText } from "../../linux/nftables/text.ts";
+import { ruleText } from "../../linux/nftables/text/ruleset.ts";
 import type { Rule, Table } from "../../linux/nftables/ruleset.ts";
 import type { LabelledEvent } from "./correlate.ts";
 import type { RuleReport } from "../report.ts";

@@ -1,21 +1,21 @@
 /** The pod's question for its gateway's link-layer address (ARP, neighbour discovery) is not answered: why not? Pure. */
 import { command } from "../../text/command.ts";
 import type { StepEvidence } from "../report.ts";
-import { dropEvidence, linkDown, withCommand, type Case, type Verdict } from "./case.ts";
-import { arpName, reversePath, silentNeighbour } from "./causes.ts";
+import { dropEvidence, linkDownStop, withCommand, type Case, type StopReason } from "./case.ts";
+import { arpName, reversePathStop, silentNeighbour } from "./causes.ts";
 import { dropReason } from "./reasons.ts";
 import { refusedByPort } from "./stop-on-veth.ts";
 
 /** undefined when the gateway is known, or was not asked for. */
-export function silentGateway(of: Case): Verdict | undefined {
+export function silentGateway(of: Case): StopReason | undefined {
   const { pod, node } = of.evidence.survey;
   if (pod.link === undefined) return undefined;
   const asked = silentNeighbour(of, "pod", pod.nextHop, pod.link);
   if (asked === undefined) return undefined;
   const known =
     // The node also refuses to answer ARP for a source that fails this test.
-    (node === undefined ? undefined : reversePath(of, 1, node.entry, of.evidence.flow.source)) ??
-    (node?.bridge?.up === false ? linkDown(of, 1, node.bridge) : undefined) ??
+    (node === undefined ? undefined : reversePathStop(of, 1, node.entry, of.evidence.flow.source)) ??
+    (node?.bridge?.up === false ? linkDownStop(of, 1, node.bridge) : undefined) ??
     refusedByPort(of, undefined) ??
     droppedQuestion(of) ??
     unanswered(of);
@@ -23,7 +23,7 @@ export function silentGateway(of: Case): Verdict | undefined {
 }
 
 /** ARP is none of IP's: of its drops the kernel tells us nothing, of a neighbour solicitation's it does. */
-function droppedQuestion(of: Case): Verdict | undefined {
+function droppedQuestion(of: Case): StopReason | undefined {
   const { pod, node } = of.evidence.survey;
   const drop = of.evidence.drops.find(
     ({ packet, namespaceInode }) => packet.icmp?.target === pod.nextHop && namespaceInode === node?.inode,
@@ -32,14 +32,14 @@ function droppedQuestion(of: Case): Verdict | undefined {
   return {
     step: 1,
     code: "pod-gateway-unresolved",
-    reason: `the node drops the pod's question for its gateway ${pod.nextHop} (neighbour solicitation): ${dropReason(drop.reason).text} (${drop.reason})`,
-    owner: "the node's rules for what is sent to itself (input)",
-    todo: "nft list ruleset: let ICMPv6 types 133 to 136 in",
+    reason: `the node drops the pod's request for its gateway ${pod.nextHop} (neighbour solicitation): ${dropReason(drop.reason).text} (${drop.reason})`,
+    owner: "the node's input rules",
+    todo: "nft list ruleset: accept ICMPv6 types 133 to 136 in the input chain",
     evidence: [dropEvidence(drop)],
   };
 }
 
-function unanswered(of: Case): Verdict {
+function unanswered(of: Case): StopReason {
   const { pod, node } = of.evidence.survey;
   const gateway = pod.nextHop;
   const entry = node?.entry;
@@ -57,7 +57,7 @@ function unanswered(of: Case): Verdict {
     return {
       step: 1,
       code: "pod-gateway-unresolved",
-      reason: `${what}: the packet waits in the pod for its link-layer address`,
+      reason: `${what}: the packet waits in the pod for its MAC address`,
       todo: withCommand(
         "",
         command`ip addr show dev ${entry?.name ?? "BRIDGE"}`,
@@ -73,7 +73,7 @@ function unanswered(of: Case): Verdict {
   return {
     step: 1,
     code: "pod-gateway-unresolved",
-    reason: `${what}: the question reaches ${entry.name}, the node has the address, and keeps silent${rules}`,
+    reason: `${what}: the question reaches ${entry.name}, the node has the address and does not answer${rules}`,
     owner: tables.length === 0 ? "the node's settings" : "ARP rules of an unknown owner",
     todo:
       tables.length === 0

@@ -1,5 +1,5 @@
 /** The nine steps of one packet, each with the evidence that it happened. Pure. */
-import { flowState, translationText as entryText } from "../../flows/flow.ts";
+import { flowState, flowTranslationText as entryText } from "../../flows/flow.ts";
 import type { ConntrackEntry } from "../../linux/conntrack/entry.ts";
 import { summaryOf } from "../../linux/packet/packet.ts";
 import { endLabel } from "./correlate.ts";
@@ -15,10 +15,10 @@ import {
   type Case,
 } from "./case.ts";
 import type { NodeSide, TraceEvidence } from "../evidence.ts";
-import { at, captures, seen, seenLeaving, startOf, stepReports, timeOf, type Finding } from "./finding.ts";
-import type { StepEvidence, StepNumber, StepReport, Stop } from "../report.ts";
+import { at, captures, seen, seenLeaving, startOf, stepReports, timeOf, type JudgedStep } from "./finding.ts";
+import type { StepEvidence, StepNumber, StepReport, TraceStop } from "../report.ts";
 import { chainLines } from "./rules.ts";
-import { translationBackText, translationsOf, translationText } from "./translation.ts";
+import { translationBackText, translationsOf, seenTranslationText } from "./translation.ts";
 
 const STEP_TITLES: Readonly<Record<StepNumber, string>> = {
   1: "a process in the pod sends",
@@ -33,9 +33,9 @@ const STEP_TITLES: Readonly<Record<StepNumber, string>> = {
 };
 
 /** @param stop where it ended; undefined when it was answered */
-export function stepsOf(of: Case, stop: Stop | undefined): StepReport[] {
+export function stepsOf(of: Case, stop: TraceStop | undefined): StepReport[] {
   const inside = staysInPod(of) ? withoutIt("it stays in the pod: nothing is sent to the node") : undefined;
-  const findings: Readonly<Record<StepNumber, Finding>> = {
+  const findings: Readonly<Record<StepNumber, JudgedStep>> = {
     1: sent(of),
     2: inside ?? crossedVeth(of),
     3: inside ?? forwarded(of),
@@ -59,7 +59,7 @@ function translationTitle(of: Case): string {
 
 // ── 1 and 2 ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function sent({ evidence, correlation }: Case): Finding {
+function sent({ evidence, correlation }: Case): JudgedStep {
   const { pod } = evidence.survey;
   const packet = at(correlation.out, "pod", "out");
   const neighbour = evidence.neighbours.pod.find(
@@ -90,11 +90,10 @@ function routeText(destination: string, nextHop: string | undefined, link: strin
   return `to ${destination}${via} dev ${link ?? "?"}`;
 }
 
-function crossedVeth(of: Case): Finding {
+function crossedVeth(of: Case): JudgedStep {
   const { evidence, correlation } = of;
   const { hostLink, bridge, lower } = evidence.survey.node ?? {};
-  if (lower !== undefined)
-    return withoutIt(`the pod's interface sits on ${lower.name}: there is no veth pair to cross`);
+  if (lower !== undefined) return withoutIt(`the pod's interface is on ${lower.name}: there is no veth pair`);
   const veth = at(correlation.out, "veth", "in");
   // What br_netfilter gave another destination on the same bridge is seen leaving by it only.
   const onBridge = at(correlation.out, "bridge", "in") ?? at(correlation.out, "bridge", "out");
@@ -119,13 +118,13 @@ function crossedVeth(of: Case): Finding {
 }
 
 /** A step that this path does without. */
-function withoutIt(text: string): Finding {
+function withoutIt(text: string): JudgedStep {
   return { proven: true, notNeeded: true, text, evidence: [] };
 }
 
 // ── 3 to 6 ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function forwarded(of: Case): Finding {
+function forwarded(of: Case): JudgedStep {
   const { evidence, correlation } = of;
   const { node } = evidence.survey;
   const leaving = at(correlation.out, "uplink", "out");
@@ -191,14 +190,14 @@ export function settingsEvidence({ sysctls }: NodeSide): StepEvidence {
   return { source: "sysctl", lines };
 }
 
-function translated(of: Case): Finding {
+function translated(of: Case): JudgedStep {
   const { evidence, correlation } = of;
   const { flow } = evidence;
   const translations = translationsOf(of);
   if (translations.length > 0) {
     return {
       proven: true,
-      text: translationText(translations),
+      text: seenTranslationText(translations),
       evidence: translations.flatMap((translation) => translation.evidence),
     };
   }
@@ -214,7 +213,7 @@ function translated(of: Case): Finding {
   };
 }
 
-function tracked(of: Case): Finding {
+function tracked(of: Case): JudgedStep {
   const { evidence, correlation } = of;
   const entry = evidence.flowEvents[0]?.entry ?? evidence.entry;
   const isNeeded = translationsOf(of).length > 0;
@@ -245,7 +244,7 @@ export function historyOf({ entry, flowEvents }: TraceEvidence, known: Conntrack
   };
 }
 
-function left(of: Case): Finding {
+function left(of: Case): JudgedStep {
   const packet = at(of.correlation.out, "uplink", "out");
   if (isLocal(of) || (packet === undefined && wasSwitched(of))) {
     return { proven: true, notNeeded: true, text: "nothing leaves the node", evidence: [] };
@@ -258,7 +257,7 @@ function left(of: Case): Finding {
 
 // ── 7 to 9 ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function answered(of: Case): Finding {
+function answered(of: Case): JudgedStep {
   const packet = at(of.correlation.back, "uplink", "in");
   const atVeth = at(of.correlation.back, "veth", "out");
   const isInside = isLocal(of) || wasSwitched(of) || isHairpin(of);
@@ -274,7 +273,7 @@ function answered(of: Case): Finding {
   return seen(packet, `, at ${packet?.interface}`, "no answer was seen");
 }
 
-function matched(of: Case): Finding {
+function matched(of: Case): JudgedStep {
   const { evidence, correlation } = of;
   const translations = translationsOf(of);
   const isTranslated = translations.length > 0;
@@ -320,7 +319,7 @@ function matched(of: Case): Finding {
   };
 }
 
-function delivered({ evidence, correlation }: Case): Finding {
+function delivered({ evidence, correlation }: Case): JudgedStep {
   const veth = at(correlation.back, "veth", "out");
   const pod = at(correlation.back, "pod", "in");
   const { exchange } = evidence;

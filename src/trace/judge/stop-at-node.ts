@@ -5,23 +5,23 @@ import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "../../forwarding/switches.ts";
 import {
   type Case,
-  type Verdict,
+  type StopReason,
   ruleVerdict,
   errorEvidence,
   growthEvidence,
-  linkDown,
+  linkDownStop,
   noCarrier,
   realDestination,
   withCommand,
   stopFix,
 } from "./case.ts";
-import { tooBig, reversePath, settingLine, droppedByOthers, silentNeighbour, arpName } from "./causes.ts";
+import { tooBig, reversePathStop, settingLine, droppedByOthers, silentNeighbour, arpName } from "./causes.ts";
 import { dropReason } from "./reasons.ts";
 import type { StepNumber } from "../report.ts";
 import { baseOf, droppingRule } from "./rules.ts";
 
 /** Forwarding, rules, route: asked in the order in which they explain the others away. */
-export function stoppedAtNode(of: Case): Verdict {
+export function stoppedAtNode(of: Case): StopReason {
   const node = of.evidence.survey.node!;
   const rule = droppingRule(of.outRules.filter(({ event }) => event.where === "node"));
   if (rule !== undefined) {
@@ -33,7 +33,7 @@ export function stoppedAtNode(of: Case): Verdict {
   return (
     forwardingOff(of) ??
     tooBig(of) ??
-    reversePath(of, 3, node.entry, of.evidence.flow.source) ??
+    reversePathStop(of, 3, node.entry, of.evidence.flow.source) ??
     noRouteOnNode(of) ??
     silentNextHop(of) ??
     droppedByOthers(of, 3) ??
@@ -47,7 +47,7 @@ export function stoppedAtNode(of: Case): Verdict {
   );
 }
 
-function forwardingOff({ evidence }: Case): Verdict | undefined {
+function forwardingOff({ evidence }: Case): StopReason | undefined {
   const node = evidence.survey.node!;
   const { family } = evidence.flow;
   const { entry } = node;
@@ -80,7 +80,7 @@ function forwardingOff({ evidence }: Case): Verdict | undefined {
   };
 }
 
-function noRouteOnNode(of: Case): Verdict | undefined {
+function noRouteOnNode(of: Case): StopReason | undefined {
   const node = of.evidence.survey.node!;
   if (node.route === undefined || node.route.reachable) return undefined;
   const destination = realDestination(of);
@@ -110,7 +110,7 @@ function noRouteOnNode(of: Case): Verdict | undefined {
   };
 }
 
-function silentNextHop(of: Case): Verdict | undefined {
+function silentNextHop(of: Case): StopReason | undefined {
   const { out, nextHop } = of.evidence.survey.node!;
   if (out === undefined) return undefined;
   const evidence = silentNeighbour(of, "node", nextHop, out);
@@ -119,7 +119,7 @@ function silentNextHop(of: Case): Verdict | undefined {
   return {
     step: 6,
     code: "uplink-gateway-unresolved",
-    reason: `the next hop ${nextHop} does not answer ${arpName(of)} on ${out.name}: the packet waits on the node for its link-layer address`,
+    reason: `the next hop ${nextHop} does not answer ${arpName(of)} on ${out.name}: the packet waits on the node for its MAC address`,
     todo: withCommand(
       "",
       command`ip neigh show dev ${out.name}`,
@@ -129,16 +129,16 @@ function silentNextHop(of: Case): Verdict | undefined {
   };
 }
 
-function outLinkDown(of: Case): Verdict | undefined {
+function outLinkDown(of: Case): StopReason | undefined {
   const { out } = of.evidence.survey.node!;
   if (out === undefined) return undefined;
-  if (!out.up) return linkDown(of, 6, out);
+  if (!out.up) return linkDownStop(of, 6, out);
   if (out.operState === "lowerlayerdown" || out.carrier === false) return noCarrier(6, out, "on the node");
   return undefined;
 }
 
 /** The node's own ICMP error says why. */
-function refusedByError(of: Case, step: StepNumber): Verdict | undefined {
+function refusedByError(of: Case, step: StepNumber): StopReason | undefined {
   const error = of.correlation.errors[0];
   if (error === undefined) return undefined;
   const { icmp, ip } = error.packet;

@@ -3,7 +3,7 @@ import { command } from "../../text/command.ts";
 import { endText } from "../../address/ip.ts";
 import {
   type Case,
-  type Verdict,
+  type StopReason,
   ruleVerdict,
   dropIn,
   dropVerdict,
@@ -18,7 +18,7 @@ import { deliveredFromElsewhere } from "./elsewhere.ts";
 import { droppingRule } from "./rules.ts";
 import { silentGateway } from "./silent-gateway.ts";
 
-export function stoppedInPod(of: Case): Verdict {
+export function stoppedInPod(of: Case): StopReason {
   const { pod } = of.evidence.survey;
   const { link } = pod;
   const state = of.evidence.exchange?.state;
@@ -53,7 +53,7 @@ export function stoppedInPod(of: Case): Verdict {
 }
 
 /** The socket's own error, as a program in the pod would see it. */
-function cannotSend(of: Case): Verdict {
+function cannotSend(of: Case): StopReason {
   const state = of.evidence.exchange?.state;
   if (state?.kind !== "failed") {
     return {
@@ -80,7 +80,7 @@ function sendTodo(of: Case, code: string): { readonly todo?: string } {
   const { route } = of.evidence.survey.pod;
   if (route.reachable && route.route.type === "broadcast")
     return {
-      todo: "it is a broadcast address: a program must ask for that (SO_BROADCAST), and TCP never may",
+      todo: "it is a broadcast address: a program must ask for that (SO_BROADCAST), and TCP may never",
     };
   switch (code) {
     case "EPERM":
@@ -102,7 +102,7 @@ function sendTodo(of: Case, code: string): { readonly todo?: string } {
 /** As many as the kernel's own range has: 32768 to 60999. */
 const USUAL_PORTS = 28_232;
 
-function portsUsedUp({ evidence }: Case): Verdict | undefined {
+function portsUsedUp({ evidence }: Case): StopReason | undefined {
   const { localPorts: ports, exchange, flow } = evidence;
   if (ports === undefined || ports.used === 0 || exchange?.state.kind !== "failed") return undefined;
   const where = endText(flow.destination, flow.destinationPort ?? 0);
@@ -116,7 +116,7 @@ function portsUsedUp({ evidence }: Case): Verdict | undefined {
     code: "pod-ports-exhausted",
     reason: `the pod has no local port left for ${where}: net.ipv4.ip_local_port_range in it has ${ports.size} ports, and ${ports.used} of them are in use`,
     owner: "the pod's settings, and its programs' connections",
-    todo: "in the pod: ss -tan; fewer connections that stay open, or a wider range in the pod's sysctls",
+    todo: "in the pod: ss -tan; keep fewer connections open, or set a wider range in the pod's sysctls",
     fix: stopFix("pod", command`sysctl -w net.ipv4.ip_local_port_range=${wider}`),
     evidence: [
       { source: "sysctl in the pod", lines },
@@ -131,7 +131,7 @@ function portsUsedUp({ evidence }: Case): Verdict | undefined {
   };
 }
 
-function noRouteInPod(of: Case, code: string, said: string): Verdict {
+function noRouteInPod(of: Case, code: string, said: string): StopReason {
   const { pod } = of.evidence.survey;
   const { destination, family } = of.evidence.flow;
   const hasAddress = pod.addresses.some(
@@ -163,7 +163,7 @@ function noRouteInPod(of: Case, code: string, said: string): Verdict {
   };
 }
 
-export function stoppedInPodOnReturn(of: Case): Verdict {
+export function stoppedInPodOnReturn(of: Case): StopReason {
   const { pod } = of.evidence.survey;
   const rule = droppingRule(of.backRules.filter(({ event }) => event.where === "pod"));
   if (rule !== undefined) return ruleVerdict(9, rule, "the answer, in the pod itself");

@@ -1,18 +1,18 @@
 /** The answer reached the node and did not reach the pod. */
 import {
   type Case,
-  type Verdict,
+  type StopReason,
   ruleVerdict,
   growthEvidence,
   isReplyMatched,
   dropEvidence,
   nodeDrops,
 } from "./case.ts";
-import { reversePath, droppedByOthers, routeBackElsewhere } from "./causes.ts";
+import { reversePathStop, droppedByOthers, routeBackElsewhere } from "./causes.ts";
 import { endLabel, type PlacedPacket } from "./correlate.ts";
 import { baseOf, droppingRule } from "./rules.ts";
 
-export function stoppedOnReturn(of: Case): Verdict {
+export function stoppedOnReturn(of: Case): StopReason {
   const { evidence, correlation } = of;
   const matched = isReplyMatched(of);
   const step = matched ? 9 : 8;
@@ -32,7 +32,7 @@ export function stoppedOnReturn(of: Case): Verdict {
     !matched && translated ? nodeDrops(of).find(({ reason }) => reason === "NO_SOCKET") : undefined;
   // The kernel's own reason tells less than the route that led there; what a rule dropped never came so far.
   const known =
-    reversePath(of, step, entry, correlation.outside?.destination.address ?? evidence.flow.destination) ??
+    reversePathStop(of, step, entry, correlation.outside?.destination.address ?? evidence.flow.destination) ??
     (dropped?.rule === undefined ? undefined : dropped) ??
     (matched || !translated ? routeBackElsewhere(of) : undefined) ??
     (stray === undefined ? dropped : undefined);
@@ -43,7 +43,7 @@ export function stoppedOnReturn(of: Case): Verdict {
     return {
       step: 8,
       code: "answer-unrecognized",
-      reason: `the answer came to ${endLabel(correlation.outside.source, evidence.flow)} and no tracked connection claims it: the node takes it for its own`,
+      reason: `the answer came to ${endLabel(correlation.outside.source, evidence.flow)} and it belongs to no tracked connection: the node keeps it as its own`,
       todo: "does a rule keep it out of tracking (notrack), or another conntrack zone: nft list ruleset; conntrack -L",
       evidence: [...(stray === undefined ? [] : [dropEvidence(stray)]), ...growthEvidence(of)],
     };
@@ -54,7 +54,7 @@ export function stoppedOnReturn(of: Case): Verdict {
     code: "stopped-elsewhere",
     reason:
       veth === undefined
-        ? "the answer reached the node and was not handed on to the pod"
+        ? "the answer reached the node and was not forwarded to the pod"
         : `the answer left ${veth.interface} and did not arrive in the pod`,
     evidence: growthEvidence(of),
   };
@@ -64,7 +64,7 @@ export function stoppedOnReturn(of: Case): Verdict {
 function fromElsewhere(
   { correlation, evidence }: Case,
   arrived: PlacedPacket | undefined,
-): Verdict | undefined {
+): StopReason | undefined {
   const asked = correlation.outside?.destination.address;
   const source = arrived?.packet.ip?.source;
   if (arrived === undefined || asked === undefined || source === undefined || source === asked)
@@ -72,7 +72,7 @@ function fromElsewhere(
   return {
     step: 8,
     code: "answer-from-elsewhere",
-    reason: `it is answered, but from ${source}: ${asked} was asked, and no tracked connection claims that`,
+    reason: `it is answered, but from ${source}: ${asked} was asked, and the answer belongs to no tracked connection`,
     owner: `the program at ${evidence.flow.destination}`,
     todo: `the program at ${evidence.flow.destination} must answer from the address that it was asked at (bind to it)`,
     evidence: [{ source: `capture on ${arrived.interface}`, lines: [arrived.summary] }],

@@ -4,35 +4,35 @@ import type { Link } from "../../linux/route/link.ts";
 import type { KernelDrop } from "../../kernel/bpf/drops.ts";
 import {
   type Case,
-  type Verdict,
+  type StopReason,
   isHairpin,
   ruleVerdict,
   dropEvidence,
   dropIn,
   dropVerdict,
-  linkDown,
+  linkDownStop,
   stopFix,
   withCommand,
 } from "./case.ts";
 import { neighbourLines, wrongGatewayMac } from "./causes.ts";
 import { droppingRule } from "./rules.ts";
 
-export function stoppedOnVeth(of: Case): Verdict {
+export function stoppedOnVeth(of: Case): StopReason {
   const { hostLink, lower } = of.evidence.survey.node!;
   if (lower !== undefined) {
     const drop = dropIn(of, of.evidence.survey.node!.inode) ?? dropIn(of, of.evidence.survey.pod.inode);
     if (drop !== undefined) return dropVerdict(of, 2, drop, `before ${lower.name}`);
-    if (!lower.up) return linkDown(of, 2, lower);
+    if (!lower.up) return linkDownStop(of, 2, lower);
     return {
       step: 2,
       code: "stopped-elsewhere",
-      reason: `it left the pod and was not seen on ${lower.name}, which the pod's interface sits on`,
+      reason: `it left the pod and was not seen on ${lower.name}, the parent of the pod's interface`,
     };
   }
   if (hostLink === undefined) {
     return { step: 2, code: "host-link-missing", reason: "the pod's interface has no other end on the node" };
   }
-  if (!hostLink.up) return linkDown(of, 2, hostLink);
+  if (!hostLink.up) return linkDownStop(of, 2, hostLink);
   const drop = dropIn(of, of.evidence.survey.node!.inode) ?? dropIn(of, of.evidence.survey.pod.inode);
   if (drop !== undefined) return dropVerdict(of, 2, drop, `on the veth pair to ${hostLink.name}`);
   return {
@@ -43,7 +43,7 @@ export function stoppedOnVeth(of: Case): Verdict {
 }
 
 /** A service that stands for the pod itself: a bridge sends nothing back where it came from unless it is told to. */
-export function hairpinOff(of: Case): Verdict | undefined {
+export function hairpinOff(of: Case): StopReason | undefined {
   const { bridge, hostLink } = of.evidence.survey.node!;
   if (!isHairpin(of) || bridge === undefined || hostLink?.port?.hairpin !== false) return undefined;
   const rule = droppingRule(of.outRules.filter(({ event }) => event.where === "node"));
@@ -52,7 +52,7 @@ export function hairpinOff(of: Case): Verdict | undefined {
   return {
     step: 6,
     code: "hairpin-off",
-    reason: `${flow.destination} stands for the pod itself, and ${bridge.name} sends nothing back by the port it came from: hairpin is off at ${hostLink.name}`,
+    reason: `${flow.destination} is translated to the pod itself, and ${bridge.name} sends no frame back out of the port it came by: hairpin is off at ${hostLink.name}`,
     todo: withCommand(
       "",
       command`ip link set dev ${hostLink.name} type bridge_slave hairpin on`,
@@ -62,12 +62,12 @@ export function hairpinOff(of: Case): Verdict | undefined {
   };
 }
 
-export function stoppedOnBridge(of: Case): Verdict {
+export function stoppedOnBridge(of: Case): StopReason {
   const node = of.evidence.survey.node!;
   const { bridge, hostLink } = node as { bridge: Link; hostLink: Link };
   const rule = droppingRule(of.outRules);
   if (rule !== undefined) return ruleVerdict(2, rule, `on the bridge ${bridge.name}`);
-  if (!bridge.up) return linkDown(of, 2, bridge);
+  if (!bridge.up) return linkDownStop(of, 2, bridge);
   if (hostLink.port !== undefined && hostLink.port.state !== "forwarding") {
     return {
       step: 2,
@@ -85,14 +85,14 @@ export function stoppedOnBridge(of: Case): Verdict {
   return {
     step: 2,
     code: "pod-gateway-wrong-mac",
-    reason: `it came in at ${hostLink.name} and was not addressed to ${bridge.name}`,
+    reason: `its frame came in at ${hostLink.name} and was not addressed to ${bridge.name}`,
     evidence: [{ source: "neighbours in the pod", lines: neighbourLines(of, "pod") }],
-    todo: "ip neigh (in the pod): whose link-layer address does it know for its gateway?",
+    todo: "ip neigh (in the pod): which MAC address does it have for its gateway?",
   };
 }
 
 /** What the bridge drops without giving a reason: a port's settings say why. */
-export function refusedByPort(of: Case, drop: KernelDrop | undefined): Verdict | undefined {
+export function refusedByPort(of: Case, drop: KernelDrop | undefined): StopReason | undefined {
   const { pod, node } = of.evidence.survey;
   const { bridge, hostLink } = node ?? {};
   if (bridge === undefined || hostLink === undefined) return undefined;

@@ -3,13 +3,13 @@ import { endText } from "../../address/ip.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { command } from "../../text/command.ts";
 import { needsTranslation } from "../../causes/facts.ts";
-import { summaryOf, type Packet } from "../../linux/packet/packet.ts";
-import { type Case, type Verdict, isNodeAddress, realDestination, stopFix, withCommand } from "./case.ts";
+import { summaryOf, type DecodedPacket } from "../../linux/packet/packet.ts";
+import { type Case, type StopReason, isNodeAddress, realDestination, stopFix, withCommand } from "./case.ts";
 import { tooBig } from "./causes.ts";
 import type { PlacedPacket } from "./correlate.ts";
 import type { StepEvidence } from "../report.ts";
 
-export function stoppedOutside(of: Case): Verdict {
+export function stoppedOutside(of: Case): StopReason {
   const leaving = of.correlation.out.find((packet) => packet.place === "uplink" && packet.way === "out")!;
   return (
     tooBig(of) ??
@@ -20,19 +20,27 @@ export function stoppedOutside(of: Case): Verdict {
   );
 }
 
-function untranslated({ evidence }: Case, leaving: PlacedPacket): Verdict | undefined {
+/** Into the network that it came from: whoever it is given to there knows its source. */
+function isInward({ evidence }: Case): boolean {
+  const { entry, out } = evidence.survey.node!;
+  return entry !== undefined && entry.index === out?.index;
+}
+
+function untranslated(of: Case, leaving: PlacedPacket): StopReason | undefined {
+  const { evidence } = of;
   const { source, destination } = leaving.packet.ip!;
+  if (isInward(of)) return undefined;
   if (source !== evidence.flow.source || !needsTranslation(source, destination)) return undefined;
   return {
     step: 4,
     code: "nat-missing",
-    reason: `it left by ${leaving.interface} with the pod's own address ${source}, which nobody outside can answer to: no rule translated it`,
+    reason: `it left by ${leaving.interface} with the pod's own address ${source}, to which no router outside has a route: no rule translated it`,
     todo: "wayout nat show, then 'wayout nat apply' or a masquerade rule for the pods' network",
     evidence: [{ source: `capture on ${leaving.interface}`, lines: [leaving.summary] }],
   };
 }
 
-function unanswered(of: Case, leaving: PlacedPacket): Verdict {
+function unanswered(of: Case, leaving: PlacedPacket): StopReason {
   const { flow, survey } = of.evidence;
   const source = leaving.packet.ip!.source;
   const { peer } = of.evidence;
@@ -43,15 +51,15 @@ function unanswered(of: Case, leaving: PlacedPacket): Verdict {
     step: 7,
     code: foreign ? "nat-foreign-address" : "no-answer",
     reason: foreign
-      ? `it left by ${leaving.interface} with the source ${source}, which is no address of this node, and nobody answered${within}`
+      ? `it left by ${leaving.interface} with the source ${source}, which is no address of this node, and no answer came${within}`
       : peer === undefined
-        ? `it left the node by ${leaving.interface} as ${summaryOf(leaving.packet)}, and nobody answered${within}`
+        ? `it left the node by ${leaving.interface} as ${summaryOf(leaving.packet)}, and no answer came${within}`
         : `it was handed to the pod ${peer} by ${leaving.interface} as ${summaryOf(leaving.packet)}, which did not answer${within}`,
     todo: foreign
       ? `does the network route ${source} to this node? Otherwise give it to ${survey.node?.out?.name ?? leaving.interface}, or masquerade`
       : peer === undefined
         ? "look outside this node: the destination, its firewall, a security group, a provider's filter"
-        : `in ${peer}: does a program listen there (ss -ln), do its own rules drop it, has it a route back to ${source}?`,
+        : `in ${peer}: does a program listen there (ss -ln), do its own rules drop it, does it have a route back to ${source}?`,
     owner: peer === undefined ? "the network outside, or the destination" : `the pod ${peer}`,
     evidence: [
       { source: `capture on ${leaving.interface}`, lines: [leaving.summary] },
@@ -67,7 +75,7 @@ function nextHopEvidence(of: Case, leaving: PlacedPacket): StepEvidence[] {
     (one) => one.address === hop && one.interface === leaving.interfaceIndex,
   );
   if (entry === undefined) return [];
-  const fixed = entry.state === "permanent" ? ": an entry by hand, the kernel never asks" : "";
+  const fixed = entry.state === "permanent" ? ": a fixed entry, about which the kernel never asks" : "";
   return [
     {
       source: "the next hop",
@@ -77,7 +85,7 @@ function nextHopEvidence(of: Case, leaving: PlacedPacket): StepEvidence[] {
 }
 
 /** Who sent the error, and what it says. */
-function refusedOutside(of: Case, leaving: PlacedPacket): Verdict | undefined {
+function refusedOutside(of: Case, leaving: PlacedPacket): StopReason | undefined {
   const error = of.correlation.errors.find(({ packet }) => !isNodeAddress(of, packet.ip!.source));
   if (error === undefined) return undefined;
   const sender = error.packet.ip!.source;
@@ -100,9 +108,9 @@ function refusedOutside(of: Case, leaving: PlacedPacket): Verdict | undefined {
 /** By the words of linux/packet/icmp.ts. */
 function refusalTodo(sender: string, name: string, { packet }: PlacedPacket): string {
   if (name.includes("exceeded in transit"))
-    return `a route behind ${sender} leads in a circle, or the packet was sent with a small TTL (${packet.ip?.ttl} when it left)`;
+    return `the routes behind ${sender} form a loop, or the packet was sent with a small TTL (${packet.ip?.ttl} when it left)`;
   if (/prohibited|policy|reject/.test(name))
-    return `ask for what ${sender} forbids: its filter names the source ${packet.ip?.source}, the destination or the port`;
+    return `see the filter of ${sender}: it refuses the source ${packet.ip?.source}, the destination or the port`;
   if (name === "port unreachable")
     return `does a program listen on that port of ${sender}? To TCP, only a firewall's REJECT answers so`;
   return `${sender} has no route to the destination, or the destination does not answer it: look there`;
@@ -112,7 +120,7 @@ function refusalTodo(sender: string, name: string, { packet }: PlacedPacket): st
  * The router takes the packet's source for a neighbour on the uplink's own network, asks who has it, and hears nothing:
  * the way back ends there.
  */
-function unansweredNeighbour(of: Case, leaving: PlacedPacket): Verdict | undefined {
+function unansweredNeighbour(of: Case, leaving: PlacedPacket): StopReason | undefined {
   const source = leaving.packet.ip!.source;
   const { node } = of.evidence.survey;
   if (node === undefined || isNodeAddress(of, source)) return undefined;
@@ -142,7 +150,7 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): Verdict | undefin
     return {
       step: 7,
       code: "nat-foreign-address",
-      reason: `it left by ${name} as ${source}, which is no address of this node; the network there asks who has ${source}, and nobody answers`,
+      reason: `it left by ${name} as ${source}, which is no address of this node; the network there asks who has ${source}, and gets no answer`,
       owner: "the rule that translates the source",
       todo: "or masquerade: that takes an address of the interface",
       fix: stopFix("node", command`ip addr add ${source}/${v4 ? 32 : 128} dev ${name}`),
@@ -153,7 +161,7 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): Verdict | undefin
   return {
     step: 7,
     code: "source-unanswered",
-    reason: `it left by ${name} as ${source}; the network there asks who has ${source} (${word}), and nobody answers: no ${v4 ? "proxy_arp" : "proxy_ndp"} on ${name}`,
+    reason: `it left by ${name} as ${source}; the network there asks who has ${source} (${word}), and gets no answer: no ${v4 ? "proxy_arp" : "proxy_ndp"} on ${name}`,
     owner: "the node's settings, or the router that holds the prefix for its own network",
     todo: `or have the router send the pods' prefix to this node`,
     fix: v4
@@ -169,12 +177,12 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): Verdict | undefin
 const NEIGHBOUR_SOLICITATION = 135;
 const NEIGHBOUR_ADVERTISEMENT = 136;
 
-function askedTarget({ icmp }: Packet): string | undefined {
+function askedTarget({ icmp }: DecodedPacket): string | undefined {
   return icmp?.type === NEIGHBOUR_SOLICITATION ? icmp.target : undefined;
 }
 
 /** The connection stands, and the request over it was not answered: small packets pass, perhaps larger ones do not. */
-export function requestUnanswered(of: Case): Verdict {
+export function requestUnanswered(of: Case): StopReason {
   const { exchange, flow, survey } = of.evidence;
   const big = tooBig(of);
   if (big !== undefined) return big;

@@ -6,7 +6,7 @@ import type { RuleReport, StepEvidence } from "../report.ts";
 import { targetEnd, translatingRule, type TranslatedEnd } from "./rules.ts";
 
 /** One end that became another. */
-export interface Translation {
+export interface SeenTranslation {
   readonly end: TranslatedEnd;
   readonly before: string;
   readonly after: string;
@@ -16,7 +16,7 @@ export interface Translation {
 }
 
 /** In the order in which they happen: a destination is translated before the packet is routed, a source after it. */
-export function translationsOf(of: Case): Translation[] {
+export function translationsOf(of: Case): SeenTranslation[] {
   return (["destination", "source"] as const).flatMap((end) => {
     const ends = endsOfCase(of, end);
     if (ends === undefined || ends.before === ends.after) return [];
@@ -69,15 +69,15 @@ function placeText({ family, table, chain, handle, owner }: RuleReport): string 
 }
 
 /** `A → B`; the ends are named where the destination is among them. */
-export function translationText(translations: readonly Translation[]): string {
-  const change = ({ before, after }: Translation): string => `${before} → ${after}`;
+export function seenTranslationText(translations: readonly SeenTranslation[]): string {
+  const change = ({ before, after }: SeenTranslation): string => `${before} → ${after}`;
   if (isPlain(translations)) return translations.map(change).join();
   return translations.map((one) => `${one.end} ${change(one)}`).join("; ");
 }
 
 /** The same of the answer, whose source is the packet's destination. Its destination is put back first. */
-export function translationBackText(translations: readonly Translation[]): string {
-  const change = ({ before, after }: Translation): string => `${after} → ${before}`;
+export function translationBackText(translations: readonly SeenTranslation[]): string {
+  const change = ({ before, after }: SeenTranslation): string => `${after} → ${before}`;
   if (isPlain(translations)) return translations.map(change).join();
   return translations
     .map((one) => `${one.end === "source" ? "destination" : "source"} ${change(one)}`)
@@ -85,6 +85,6 @@ export function translationBackText(translations: readonly Translation[]): strin
     .join("; ");
 }
 
-function isPlain(translations: readonly Translation[]): boolean {
+function isPlain(translations: readonly SeenTranslation[]): boolean {
   return translations.every(({ end }) => end === "source");
 }

@@ -13,13 +13,13 @@ import type {
   FlowEnds,
   FlowPattern,
   LegacyGrowth,
-  Missing,
+  NotObserved,
   PathSurvey,
   SeenPacket,
   TraceEvidence,
 } from "../evidence.ts";
 import type { Exchange } from "./exchange.ts";
-import { FlowWatch } from "./flow-watch.ts";
+import { TracedFlowEvents } from "./flow-watch.ts";
 import { legacyGrowth, readLegacyCounters } from "./legacy.ts";
 import { flowAmong, isBegunOutside, nothingFlows, type Following } from "./listen.ts";
 import {
@@ -103,10 +103,10 @@ class Instruments implements Disposable {
   readonly #options: CollectOptions;
   readonly #open: Disposable[] = [];
   readonly #taps: { readonly where: "pod" | "node"; readonly tap: PacketTap }[] = [];
-  readonly #missing: Missing[] = [];
+  readonly #missing: NotObserved[] = [];
   readonly #drops: KernelDrop[] = [];
   readonly #ruleTraces: { pod?: RuleTrace; node?: RuleTrace } = {};
-  readonly #flowWatch: FlowWatch | undefined;
+  readonly #flowWatch: TracedFlowEvents | undefined;
   readonly #dropWatch: DropWatch | undefined;
   readonly #before: { readonly pod: Counters; readonly node: Counters };
   #legacyBefore: readonly LegacyGrowth[] = [];
@@ -138,7 +138,7 @@ class Instruments implements Disposable {
           () => RuleTrace.open(node, flow),
           (trace) => (this.#ruleTraces.node = trace),
         );
-        this.#flowWatch = this.#tryOpen("conntrack events", () => FlowWatch.open(node, flow));
+        this.#flowWatch = this.#tryOpen("conntrack events", () => TracedFlowEvents.open(node, flow));
         if (flow.protocol !== "icmp" && this.#mayTranslateDestinations()) this.#openWide(node);
       }
       this.#dropWatch = this.#tryOpen("the kernel's drop reasons", () =>

@@ -57,7 +57,7 @@ function parseUrl(text: string): { host: string; port: number | undefined; path:
   if (url.protocol !== "http:") {
     throw badDestination(
       text,
-      `${url.protocol}// is not spoken here`,
+      `${url.protocol}// is not supported`,
       "Trace the connection alone: give HOST:443 instead.",
     );
   }

@@ -14,7 +14,7 @@ const MOST_EVENTS = 20_000;
 const MOST_KEPT = 2000;
 
 /** Events of one flow in one namespace, from `open` on. */
-export class FlowWatch implements Disposable {
+export class TracedFlowEvents implements Disposable {
   readonly #events: FlowEvent[] = [];
 
   private constructor(
@@ -24,9 +24,9 @@ export class FlowWatch implements Disposable {
   ) {}
 
   /** @throws SystemError EPROTONOSUPPORT when the kernel has no conntrack */
-  static open(namespace: NetworkNamespace, pattern: FlowPattern): FlowWatch {
+  static open(namespace: NetworkNamespace, pattern: FlowPattern): TracedFlowEvents {
     const source = ConntrackEvents.open({ namespace, receiveBufferBytes: RECEIVE_BUFFER_BYTES });
-    return new FlowWatch(namespace, source, pattern);
+    return new TracedFlowEvents(namespace, source, pattern);
   }
 
   /** Takes what has come, so that the kernel's room does not fill up. */

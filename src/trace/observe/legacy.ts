@@ -3,7 +3,7 @@ import type { IpFamily } from "../../address/ip.ts";
 import { readLegacyTables } from "../../kernel/iptables-legacy/iptables-legacy.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import type { Rule, Table } from "../../linux/nftables/ruleset.ts";
-import { iptablesText } from "../../linux/nftables/text.ts";
+import { iptablesText } from "../../linux/nftables/text/ruleset.ts";
 import type { LegacyGrowth } from "../evidence.ts";
 
 /** The rules and policies of every table that exists, in the order of the tables. */

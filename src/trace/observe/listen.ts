@@ -2,7 +2,7 @@
 import { WayoutError } from "../../error.ts";
 import type { ConntrackEntry } from "../../linux/conntrack/entry.ts";
 import type { TraceEvent } from "../../kernel/nftables/events.ts";
-import type { Packet } from "../../linux/packet/packet.ts";
+import type { DecodedPacket } from "../../linux/packet/packet.ts";
 import type { FlowEnds, FlowPattern, SeenPacket } from "../evidence.ts";
 import { headingOf, packetOf } from "../judge/progress.ts";
 
@@ -35,7 +35,7 @@ export function flowAmong(
   return undefined;
 }
 
-function flowFromPod({ ip, tcp, udp, icmp }: Packet, wanted: Following): FlowEnds | undefined {
+function flowFromPod({ ip, tcp, udp, icmp }: DecodedPacket, wanted: Following): FlowEnds | undefined {
   const { pattern } = wanted;
   if (ip?.destination !== pattern.destination) return undefined;
   if (pattern.protocol === "icmp") {
@@ -49,7 +49,7 @@ function flowFromPod({ ip, tcp, udp, icmp }: Packet, wanted: Following): FlowEnd
 }
 
 /** Echo requests of others are not followed: their answers say nothing of the way out. */
-function flowToPod({ ip, tcp, udp }: Packet, wanted: Following): FlowEnds | undefined {
+function flowToPod({ ip, tcp, udp }: DecodedPacket, wanted: Following): FlowEnds | undefined {
   const { pattern } = wanted;
   if (ip?.source !== pattern.destination || ip.destination !== pattern.source) return undefined;
   const ports = pattern.protocol === "tcp" ? tcp : pattern.protocol === "udp" ? udp : undefined;
@@ -91,12 +91,12 @@ export function nothingFlows(wanted: Following, seen: readonly SeenPacket[], tim
   const also =
     last === undefined
       ? ""
-      : `; ${others.length} came from there to the node, the last ${last.summary} at ${last.interface}, and no rule gave it to the pod`;
+      : `; ${others.length} came from there to the node, the last ${last.summary} at ${last.interface}, and no rule translated it to the pod`;
   return new WayoutError({
     code: "nothing-flows",
     kind: "broken",
-    doing: `following what flows between the pod and ${destination}${port}`,
-    said: `no ${protocol} packet of the two within ${timeoutMs} ms${also}`,
+    doing: `waiting for packets between the pod and ${destination}${port}`,
+    said: `no ${protocol} packet between the two within ${timeoutMs} ms${also}`,
     todo:
       last === undefined
         ? "Leave --listen out to send one."

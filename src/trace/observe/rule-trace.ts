@@ -11,9 +11,9 @@ import {
   addRule,
   createTable,
   deleteTable,
-  type Changes,
+  type Transaction,
   type Expressions,
-} from "../../linux/nftables/changes.ts";
+} from "../../linux/nftables/commands.ts";
 import { NftMonitor, type TraceEvent } from "../../kernel/nftables/events.ts";
 import { Nftables } from "../../kernel/nftables/nftables.ts";
 import { limit, match, setNftrace } from "../../linux/nftables/rule-builder.ts";
@@ -146,7 +146,7 @@ function removeLeftovers(nftables: Nftables, tables: readonly Table[]): void {
 }
 
 function addTables(nftables: Nftables, tables: readonly TableRef[], flow: FlowPattern): void {
-  const changes = (owned: boolean): Changes =>
+  const changes = (owned: boolean): Transaction =>
     tables.map((table) => [
       createTable(table, owned ? { flags: ["owner"] } : {}),
       ...hooksOf(table.family).flatMap((hook) => {

@@ -19,7 +19,7 @@ export interface SizeProbeRequest {
   /** Of the pod's own link. */
   readonly mtu: number;
   /** After the last answer; twice in all. */
-  readonly patienceMs: number;
+  readonly timeoutMs: number;
   /** Where the packets leave the node; absent when it is not known. */
   readonly uplink?: { readonly node: NetworkNamespace; readonly name: string };
 }
@@ -39,7 +39,7 @@ export interface SizeProbeResult {
  * @throws SystemError EPERM without CAP_NET_RAW, ENETUNREACH
  */
 export function probeSizes(request: SizeProbeRequest): SizeProbeResult {
-  const { pod, destination, mtu, patienceMs, uplink } = request;
+  const { pod, destination, mtu, timeoutMs, uplink } = request;
   const family = ipFamily(destination);
   using socket = InetSocket.open(pod, "icmp", family);
   using tap = uplink === undefined ? undefined : uplinkTap(uplink, destination, family);
@@ -47,13 +47,13 @@ export function probeSizes(request: SizeProbeRequest): SizeProbeResult {
   socket.connect({ address: destination, port: 0 });
   const sizes = [...new Set([...USUAL_SIZES.filter((size) => size < mtu), mtu])];
   const probe = new Probe(socket, family);
-  probe.round(sizes, patienceMs);
+  probe.round(sizes, timeoutMs);
   // Without the smallest nothing can be told, and nobody waits again for the others.
   if (!probe.answered.has(sizes[0]!))
     return { passed: [...probe.answered], lost: [], left: [], returned: [] };
   probe.round(
     sizes.filter((size) => !probe.answered.has(size)),
-    patienceMs,
+    timeoutMs,
   );
   const lost = sizes.filter((size) => !probe.answered.has(size) && !probe.told.has(size));
   const seen = tap?.read(0, MOST_PACKETS) ?? [];
@@ -97,14 +97,14 @@ class Probe {
     readonly family: 4 | 6,
   ) {}
 
-  round(sizes: readonly number[], patienceMs: number): void {
+  round(sizes: readonly number[], timeoutMs: number): void {
     for (const size of sizes) this.#send(size);
-    let deadline = performance.now() + patienceMs;
+    let deadline = performance.now() + timeoutMs;
     while (sizes.some((size) => !this.answered.has(size) && !this.told.has(size))) {
       const left = Math.ceil(deadline - performance.now());
       if (left <= 0) return;
       if (libc.poll([{ fd: this.socket.fd, events: POLLIN, revents: 0 }], left) === 0) return;
-      if (this.#take()) deadline = performance.now() + patienceMs;
+      if (this.#take()) deadline = performance.now() + timeoutMs;
     }
   }
 

@@ -1,6 +1,6 @@
 /** The path as the kernel describes it, before a packet is sent. */
 import { icmpProtocol, IP_PROTOCOL } from "../../linux/ip-protocol.ts";
-import { readFileSync } from "node:fs";
+import { legacyTableNames } from "../../kernel/iptables-legacy/table-names.ts";
 import { likelyLinkOut } from "../../causes/facts.ts";
 import type { IpFamily } from "../../address/ip.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
@@ -76,7 +76,7 @@ export function surveyNode(
     ...(entry === undefined ? {} : { entry }),
     ...(packet.source === undefined ? {} : { routeBack: route.routeTo({ destination: packet.source }) }),
     ...wayThrough({ namespace, route, links }, entry, packet),
-    iptablesLegacy: legacyTables(namespace, packet.family),
+    iptablesLegacy: legacyTableNames(packet.family === 4 ? "ip" : "ip6", namespace),
   };
 }
 
@@ -153,21 +153,6 @@ function settings(
     if (value !== undefined) values[name] = value;
   }
   return values;
-}
-
-/**
- * Tables of iptables-legacy that exist. Only the list of names is read: asking for a table's rules would make the
- * kernel create it.
- */
-function legacyTables(namespace: NetworkNamespace, family: IpFamily): string[] {
-  const path = `/proc/thread-self/net/ip${family === 4 ? "" : "6"}_tables_names`;
-  try {
-    const text = namespace.run(() => readFileSync(path, "utf8"));
-    return text.split("\n").filter((name) => name !== "");
-  } catch {
-    // No such file: the kernel has no iptables-legacy.
-    return [];
-  }
 }
 
 /** The address that the pod would use as its source. */

@@ -2,7 +2,7 @@
 import { VERSION } from "../../version.ts";
 import { PAGE_STYLE } from "./page-style.ts";
 import { durationText, escapeText, pictureOf } from "./picture.ts";
-import type { StepReport, StepStatus, TraceReport } from "../report.ts";
+import type { StepReport, TraceStepStatus, TraceReport } from "../report.ts";
 
 /** The whole document. Nothing in it is loaded from elsewhere, and it runs no script. */
 export function tracePage(report: TraceReport): string {
@@ -67,7 +67,7 @@ function capital(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-const MARKS: Readonly<Record<StepStatus, string>> = {
+const MARKS: Readonly<Record<TraceStepStatus, string>> = {
   proven: "",
   stopped: "",
   "not-reached": "",

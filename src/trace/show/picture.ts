@@ -1,6 +1,6 @@
 /** The picture of a trace as SVG: the stations, the packet's way out above them, the answer's way back below. Pure. */
 import { visible } from "../../text/visible.ts";
-import type { Place, PlaceKind, Sighting, TraceReport } from "../report.ts";
+import type { Station, StationKind, Sighting, TraceReport } from "../report.ts";
 
 const WIDTH = 1120;
 const HEIGHT = 330;
@@ -43,7 +43,7 @@ export function pictureOf(report: TraceReport): string {
 
 // ── Stations ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const WORDS: Readonly<Record<PlaceKind, string>> = {
+const WORDS: Readonly<Record<StationKind, string>> = {
   pod: "pod",
   veth: "veth",
   bridge: "bridge",
@@ -53,19 +53,19 @@ const WORDS: Readonly<Record<PlaceKind, string>> = {
 };
 
 class Stations {
-  readonly #x: ReadonlyMap<PlaceKind, number>;
+  readonly #x: ReadonlyMap<StationKind, number>;
 
-  constructor(readonly path: readonly Place[]) {
+  constructor(readonly path: readonly Station[]) {
     const gap = path.length < 2 ? 0 : (WIDTH - 2 * MARGIN) / (path.length - 1);
     this.#x = new Map(path.map((place, index) => [place.kind, MARGIN + index * gap]));
   }
 
-  x(kind: PlaceKind): number {
+  x(kind: StationKind): number {
     return this.#x.get(kind) ?? this.#x.get("node") ?? MARGIN;
   }
 
   /** Half-way from one station to the one before or after it. */
-  beside(kind: PlaceKind, step: 1 | -1): number {
+  beside(kind: StationKind, step: 1 | -1): number {
     const index = this.path.findIndex((place) => place.kind === kind);
     const next = this.path[index + step];
     return next === undefined ? this.x(kind) : (this.x(kind) + this.x(next.kind)) / 2;
@@ -83,7 +83,7 @@ class Stations {
 <text class="frame-name" x="${left + 18}" y="40">the node</text>`;
   }
 
-  station(place: Place): string {
+  station(place: Station): string {
     const x = this.x(place.kind);
     const name = place.kind === "node" ? "the kernel" : place.name;
     const small =

@@ -86,6 +86,6 @@ testWith(["root", "unshare"])("a kernel without reasons is not taken for a user 
     const script = `${hidden} && exec ${process.execPath} -e '${opens}'`;
     const { exitCode, stderr } = run(undefined, ["unshare", namespaces, "sh", "-c", script]);
     expect([namespaces, exitCode]).toEqual([namespaces, 1]);
-    expect(stderr).toContain("this kernel tells none");
+    expect(stderr).toContain("this kernel has none");
   }
 });

@@ -2,7 +2,7 @@
 import * as fc from "fast-check";
 import { ipText } from "../../../src/address/ip.ts";
 import { IPCTNL_MSG_CT_NEW, type cta, type ctaTuple } from "../../../src/linux/conntrack/attributes.ts";
-import { entryOf, type ConntrackEntry } from "../../../src/linux/conntrack/entry.ts";
+import { conntrackEntry, type ConntrackEntry } from "../../../src/linux/conntrack/entry.ts";
 import { EntryScan } from "../../../src/linux/conntrack/scan.ts";
 import type { AttributesOf } from "../../../src/linux/netlink/attributes.ts";
 import { decode } from "../../../src/linux/netlink/message.ts";
@@ -161,7 +161,9 @@ export function encodeDescription({ family, attributes }: Description): Uint8Arr
 /** The entry that the attribute tables make of the bytes. */
 export function decodeEntry(bytes: Uint8Array): ConntrackEntry {
   const raw = { type: IPCTNL_MSG_CT_NEW.type, flags: 0, sequence: 0, portId: 0 };
-  return entryOf(decode(IPCTNL_MSG_CT_NEW, { ...raw, wire: new Wire(bytes), start: 0, end: bytes.length }));
+  return conntrackEntry(
+    decode(IPCTNL_MSG_CT_NEW, { ...raw, wire: new Wire(bytes), start: 0, end: bytes.length }),
+  );
 }
 
 /** A scan pointed at the bytes. */

@@ -1,14 +1,17 @@
 /** ipsets as ipset(8) saves them. */
 import { expect } from "bun:test";
-import { ipsetNames, listIpsets, setAttributes } from "../../../src/kernel/ipset/ipset.ts";
+import { ipsetNames, listIpsets, ipsetAttributes } from "../../../src/kernel/ipset/ipset.ts";
 import { Nftables } from "../../../src/kernel/nftables/nftables.ts";
-import { iptablesText } from "../../../src/linux/nftables/text.ts";
+import { iptablesText } from "../../../src/linux/nftables/text/ruleset.ts";
 import { compareWithHeaders, namesOf, testWithHeaders } from "../../support/kernel-headers.ts";
 import { ask, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
 
 testWithHeaders("every attribute has the number it has in the headers", () => {
-  const { wrong, unknown } = compareWithHeaders(["linux/netfilter/ipset/ip_set.h"], namesOf([setAttributes]));
+  const { wrong, unknown } = compareWithHeaders(
+    ["linux/netfilter/ipset/ip_set.h"],
+    namesOf([ipsetAttributes]),
+  );
   expect(wrong).toEqual([]);
   expect(unknown).toEqual([]);
 });

@@ -9,7 +9,7 @@ import { DecodeError, Wire, Writer } from "../../../src/linux/netlink/wire.ts";
 import { EXPRESSIONS, expression, type Expression } from "../../../src/linux/nftables/expressions.ts";
 import { NFT_MSG } from "../../../src/linux/nftables/messages.ts";
 import type { Family, Rule, Table } from "../../../src/linux/nftables/ruleset.ts";
-import { iptablesText, ruleText, tableText } from "../../../src/linux/nftables/text.ts";
+import { iptablesText, ruleText, tableText } from "../../../src/linux/nftables/text/ruleset.ts";
 import { ask, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
 import { CORPUS, readRuleset } from "./ruleset-world.ts";

@@ -6,7 +6,7 @@ import {
   openTransport,
   type NetlinkTransport,
 } from "../../../src/kernel/netlink/transport.ts";
-import { addChain, addTable } from "../../../src/linux/nftables/changes.ts";
+import { addChain, addTable } from "../../../src/linux/nftables/commands.ts";
 import { Nftables } from "../../../src/kernel/nftables/nftables.ts";
 import { testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";

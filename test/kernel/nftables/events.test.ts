@@ -1,6 +1,6 @@
 /** A traced packet's way through the rules, and the news of a changed ruleset. */
 import { expect } from "bun:test";
-import { addChain, addRule, addTable } from "../../../src/linux/nftables/changes.ts";
+import { addChain, addRule, addTable } from "../../../src/linux/nftables/commands.ts";
 import { NftMonitor, type NftEvent, type TraceEvent } from "../../../src/kernel/nftables/events.ts";
 import { Nftables } from "../../../src/kernel/nftables/nftables.ts";
 import { accept, counter, drop, jump, match, setNftrace } from "../../../src/linux/nftables/rule-builder.ts";

@@ -1,7 +1,7 @@
 /** Rules of iptables-nft, as iptables-save would write them. */
 import { expect } from "bun:test";
 import type { NetworkNamespace } from "../../../src/kernel/namespace.ts";
-import { iptablesText, isIptablesTable, rulesetText } from "../../../src/linux/nftables/text.ts";
+import { iptablesText, isIptablesTable, rulesetText } from "../../../src/linux/nftables/text/ruleset.ts";
 import { ask, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
 import { iptablesRules, readRuleset } from "./ruleset-world.ts";

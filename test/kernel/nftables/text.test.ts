@@ -2,7 +2,7 @@
 import { expect } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { rulesetText } from "../../../src/linux/nftables/text.ts";
+import { rulesetText } from "../../../src/linux/nftables/text/ruleset.ts";
 import { ask, run, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
 import { CORPUS, countRules, listedByNft, readRuleset } from "./ruleset-world.ts";

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import * as fc from "fast-check";
 import { decodePacket } from "../../../src/linux/packet/decode.ts";
-import { compileFilter } from "../../../src/linux/packet/filter.ts";
+import { compilePacketFilter } from "../../../src/linux/packet/filter.ts";
 import { summaryOf } from "../../../src/linux/packet/packet.ts";
 
 /** Frames as `tcpdump -xx` prints them, taken from a veth pair. */
@@ -85,8 +85,8 @@ test("no bytes make the decoder throw", () => {
 });
 
 test("an empty filter takes everything, an impossible one nothing", () => {
-  const instructions = (filter: Parameters<typeof compileFilter>[0]): string[] =>
-    Buffer.from(compileFilter(filter, 100)).toString("hex").match(/.{16}/g)!;
+  const instructions = (filter: Parameters<typeof compilePacketFilter>[0]): string[] =>
+    Buffer.from(compilePacketFilter(filter, 100)).toString("hex").match(/.{16}/g)!;
   expect(instructions([])).toEqual(["0600000064000000", "0600000000000000"]);
   expect(instructions({ source: "10.0.0.1", destination: "fd00::1" })).toEqual(["0600000000000000"]);
 });

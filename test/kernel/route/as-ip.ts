@@ -6,7 +6,7 @@ import type { Address } from "../../../src/linux/route/address.ts";
 import type { Link } from "../../../src/linux/route/link.ts";
 import type { Neighbour } from "../../../src/linux/route/neighbour.ts";
 import type { Route } from "../../../src/linux/route/route.ts";
-import type { Rule } from "../../../src/linux/route/rule.ts";
+import type { PolicyRule } from "../../../src/linux/route/rule.ts";
 
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -304,7 +304,7 @@ export function routeAsIp(route: Route, nameOf: NameOf): Json {
 }
 
 /** An entry of `ip -j -d rule`. */
-export function ruleAsIp(rule: Rule): Json {
+export function ruleAsIp(rule: PolicyRule): Json {
   const prefix = (name: string, text: string | undefined): Json => {
     if (text === undefined) return {};
     const [address = "", length] = text.split("/");
@@ -335,7 +335,7 @@ export function ruleAsIp(rule: Rule): Json {
   });
 }
 
-function portsAsIp(name: string, range: Rule["sourcePorts"]): Json {
+function portsAsIp(name: string, range: PolicyRule["sourcePorts"]): Json {
   if (range === undefined) return {};
   return range.first === range.last
     ? { [name]: range.first }

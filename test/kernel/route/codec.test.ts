@@ -1,7 +1,7 @@
 /** Properties of every rtnetlink table: what is written is read back; what is no message never does harm. */
 import { describe, expect, test } from "bun:test";
 import * as fc from "fast-check";
-import type { AttributeSet, Table } from "../../../src/linux/netlink/attributes.ts";
+import type { AttributeSet, AttributeTable } from "../../../src/linux/netlink/attributes.ts";
 import {
   decode,
   type MessageSpec,
@@ -10,7 +10,7 @@ import {
   writeMessage,
 } from "../../../src/linux/netlink/message.ts";
 import { DecodeError, Wire, Writer } from "../../../src/linux/netlink/wire.ts";
-import { RTM_NEWADDR, addressOf } from "../../../src/linux/route/address.ts";
+import { RTM_NEWADDR, addressFromMessage } from "../../../src/linux/route/address.ts";
 import { linkOf } from "../../../src/linux/route/link.ts";
 import { linkAttributes, RTM_NEWLINK, RTM_NEWLINK_BRIDGE } from "../../../src/linux/route/link-attributes.ts";
 import { RTM_NEWNSID } from "../../../src/linux/route/namespace-id.ts";
@@ -77,7 +77,7 @@ function encoded(spec: MessageSpec, value: object): Uint8Array {
 /** Everything that reads a message, as the room does it. */
 const READERS = new Map<MessageSpec, readonly ((message: never) => unknown)[]>([
   [RTM_NEWLINK, [linkOf]],
-  [RTM_NEWADDR, [addressOf]],
+  [RTM_NEWADDR, [addressFromMessage]],
   [RTM_NEWROUTE, [routeOf, routeAnswerOf]],
   [RTM_NEWRULE, [ruleOf]],
   [RTM_NEWNEIGH, [neighbourOf, forwardingEntryOf]],
@@ -102,7 +102,7 @@ function outcome(action: () => void): string {
 }
 
 for (const spec of SPECS) {
-  const set: AttributeSet<Table> = spec.attributes;
+  const set: AttributeSet<AttributeTable> = spec.attributes;
   describe(`${spec.name}${spec === RTM_NEWLINK_BRIDGE ? " (AF_BRIDGE)" : ""}`, () => {
     test("every value written is read back the same, unknown attributes included", () => {
       fc.assert(

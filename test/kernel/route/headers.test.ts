@@ -40,7 +40,7 @@ testWithHeaders("every attribute has the number it has in the headers", () => {
     link.bridgeLinkAttributes,
     addressAttributes,
     route.routeAttributes,
-    rule.ruleAttributes,
+    rule.policyRuleAttributes,
     neighbourAttributes,
     namespaceIdAttributes,
     netconf.netconfAttributes,

@@ -2,7 +2,7 @@
 import { expect } from "bun:test";
 import { NetlinkError } from "../../../src/linux/netlink/netlink-error.ts";
 import { deleteNeighbourRequest, setNeighbourRequest } from "../../../src/linux/route/neighbour.ts";
-import { isAbsent } from "../../../src/kernel/route/link-table.ts";
+import { isAbsent } from "../../../src/kernel/route/link-rtnetlink.ts";
 import { Rtnetlink } from "../../../src/kernel/route/rtnetlink.ts";
 import { testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";

@@ -130,7 +130,7 @@ link set v0 type bridge_slave hairpin on isolated on learning off cost 7
 link set br0 up
 link set v0 up
 link set v1 up alias uplink
-link property add dev v1 altname the-other-end-of-the-cable
+link property add dev v1 altname the-other-end-of-the-veth
 link add vx0 address 02:00:00:00:00:04 type vxlan id 42 local 192.0.2.1 remote 192.0.2.2 dstport 4789 dev v1 nolearning
 link add mv0 link v1 address 02:00:00:00:00:05 type macvlan mode private
 link set mv0 addrgenmode none
@@ -246,7 +246,7 @@ test("links: veth, bridge and its ports, macvlan, vxlan, and what is set on them
   ));
 
 /** Two interfaces that are up, in both namespaces the same. */
-function cable(route: Rtnetlink): number {
+function vethPair(route: Rtnetlink): number {
   route.createVeth({
     name: "v0",
     mac: "02:00:00:00:00:01",
@@ -256,7 +256,7 @@ function cable(route: Rtnetlink): number {
   route.setLink("v0", { up: true });
   return route.link("v0")!.index;
 }
-const CABLE = `
+const VETH_PAIR = `
     link add v0 address 02:00:00:00:00:01 type veth peer name v1 address 02:00:00:00:00:02
     link set v1 up
     link set v0 up`;
@@ -264,7 +264,7 @@ const CABLE = `
 test("addresses: broadcast, peer, scope, label, lifetimes, metric, nodad, noprefixroute", () =>
   expectAlike(
     (route) => {
-      const v0 = cable(route);
+      const v0 = vethPair(route);
       route.addAddress({ interface: v0, address: "10.0.0.1", prefixLength: 24 });
       route.addAddress({ interface: v0, address: "10.0.1.1", prefixLength: 24, broadcast: null, metric: 44 });
       route.addAddress({ interface: v0, address: "10.0.2.1", prefixLength: 32, peer: "10.0.2.2" });
@@ -288,7 +288,7 @@ test("addresses: broadcast, peer, scope, label, lifetimes, metric, nodad, nopref
       expect(route.deleteAddress({ interface: v0, address: "10.9.9.9", prefixLength: 24 })).toBe(true);
       expect(route.deleteAddress({ interface: v0, address: "10.9.9.9", prefixLength: 24 })).toBe(false);
     },
-    `${CABLE}
+    `${VETH_PAIR}
     addr add 10.0.0.1/24 brd + dev v0
     addr add 10.0.1.1/24 dev v0 metric 44
     addr add 10.0.2.1 peer 10.0.2.2/32 dev v0
@@ -302,7 +302,7 @@ test("addresses: broadcast, peer, scope, label, lifetimes, metric, nodad, nopref
 test("routes: every type, gateway of either family, multipath, metrics, tables, onlink, replace", () =>
   expectAlike(
     (route) => {
-      const v0 = cable(route);
+      const v0 = vethPair(route);
       route.addAddress({ interface: v0, address: "10.0.0.1", prefixLength: 24 });
       route.addAddress({ interface: v0, address: "fd00::1", prefixLength: 64, nodad: true });
       route.addRoute({ destination: "0.0.0.0/0", gateway: "10.0.0.254" });
@@ -351,7 +351,7 @@ test("routes: every type, gateway of either family, multipath, metrics, tables, 
       expect(route.deleteRoute({ destination: "2001:db8:3::/48" })).toBe(false);
       expect(route.deleteRoute({ destination: "10.88.0.0/16" })).toBe(false);
     },
-    `${CABLE}
+    `${VETH_PAIR}
     addr add 10.0.0.1/24 brd + dev v0
     addr add fd00::1/64 dev v0 nodad
     route add default via 10.0.0.253
@@ -418,7 +418,7 @@ test("rules: marks, prefixes, interfaces, ports, actions", () =>
 test("neighbours: permanent, stale, proxy; flushing leaves what is permanent", () =>
   expectAlike(
     (route) => {
-      const v0 = cable(route);
+      const v0 = vethPair(route);
       route.setNeighbour({ interface: v0, address: "10.0.0.77", mac: "02:00:00:00:00:77" });
       route.setNeighbour({ interface: v0, address: "fd00::77", mac: "02:00:00:00:00:78" });
       route.setNeighbour({ interface: v0, address: "10.0.0.78", mac: "02:00:00:00:00:79", state: "stale" });
@@ -428,7 +428,7 @@ test("neighbours: permanent, stale, proxy; flushing leaves what is permanent", (
       expect(route.deleteNeighbour({ interface: v0, address: "fd00::77" })).toBe(true);
       expect(route.deleteNeighbour({ interface: v0, address: "fd00::78" })).toBe(false);
     },
-    `${CABLE}
+    `${VETH_PAIR}
     neigh add 10.0.0.77 lladdr 02:00:00:00:00:77 dev v0
   `,
   ));
@@ -436,7 +436,7 @@ test("neighbours: permanent, stale, proxy; flushing leaves what is permanent", (
 test("the way of a packet: as ip route get says, refusals included", () => {
   const namespace = freshNamespace();
   using route = Rtnetlink.open(namespace);
-  const v0 = cable(route);
+  const v0 = vethPair(route);
   const v1 = route.link("v1")!.index;
   route.addAddress({ interface: v0, address: "10.0.0.1", prefixLength: 24 });
   route.addAddress({ interface: v1, address: "10.1.0.1", prefixLength: 24 });
@@ -496,7 +496,7 @@ test("the way of a packet: as ip route get says, refusals included", () => {
 test("interface settings come with the link, and IPv4's can be set with it", () => {
   const namespace = freshNamespace();
   using route = Rtnetlink.open(namespace);
-  cable(route);
+  vethPair(route);
   ask(namespace, [
     "sh",
     "-c",

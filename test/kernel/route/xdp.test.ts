@@ -23,8 +23,8 @@ function loadPass(): number {
   const view = new DataView(attributes.buffer);
   view.setUint32(0, BPF_PROG_TYPE_XDP, true);
   view.setUint32(4, program.length, true);
-  view.setBigUint64(8, libc.addressOf(program), true);
-  view.setBigUint64(16, libc.addressOf(license), true);
+  view.setBigUint64(8, libc.pointerTo(program), true);
+  view.setBigUint64(16, libc.pointerTo(license), true);
   return libc.syscallWithBuffer("bpf", BPF_SYSCALL, BPF_PROG_LOAD, attributes);
 }
 

@@ -54,10 +54,11 @@ import { hasOption } from "../loads.ts";
 import { ipsetContains } from "../ipset.ts";
 import type { Machine } from "../machine.ts";
 import { addressTypeMatches, physdevMatches, reversePathMatches } from "./devices.ts";
-import { conntrackMatches } from "./conntrack.ts";
+import { conntrackMatches, seenFlow, seenState } from "./conntrack.ts";
 import { match, type Judge } from "./judge.ts";
 import { connlimitMatches, hashlimitMatches } from "./rates.ts";
 import { cgroupMatches, ownerMatches, socketMatches } from "./sockets.ts";
+import { timeMatches } from "./time.ts";
 
 function within({ first, last }: Range, value: number): boolean {
   return value >= first && value <= last;
@@ -151,29 +152,31 @@ const ALL = [
   }),
 
   match(mark, (machine, { mark: wanted, mask, not }) => {
-    if (machine.unknownMark !== undefined) return machine.ask(machine.unknownMark);
+    if (machine.unknownMark !== undefined) return machine.ask(machine.unknownMark.why);
     return ((machine.packet.mark & mask) >>> 0 === wanted) !== not;
   }),
   match(connmark, (machine, { mark: wanted, mask, not }) => {
-    const { flow } = machine;
+    const flow = seenFlow(machine);
     if (flow === undefined) return false;
-    if (flow.unknownMark !== undefined) return machine.ask(flow.unknownMark);
+    if (flow.unknownMark !== undefined) return machine.ask(flow.unknownMark.why);
     return ((flow.mark & mask) >>> 0 === wanted) !== not;
   }),
 
   match(conntrack, conntrackMatches),
-  match(state, ({ packet }, bits) => (STATE_BITS[packet.state] & bits) !== 0),
+  match(state, (machine, bits) => (STATE_BITS[seenState(machine)] & bits) !== 0),
   // Only a connection that another one announced has a master with a helper.
   match(helper, (_machine, { not }) => not),
   match(connlabel, (machine, { bit, not, set: sets }) =>
     machine.flow === undefined ? not : sets ? !not : machine.ask(`label ${bit} of the connection`, not),
   ),
   match(connbytes, (machine, { from, not, what }) =>
-    machine.ask(`how many ${what} the connection has carried`, from <= 1n !== not),
+    machine.ask(`how many ${what} the connection has carried`, from <= 1n !== not, undefined, "content"),
   ),
   match(cluster, (machine) => machine.ask("which node of a cluster takes the flow")),
   match(nfacct, (machine, name) => machine.ask(`the quota of nfacct object ${name}, if it has one`, true)),
-  match(quota, (machine, { bytes, not }) => machine.ask(`a quota of ${bytes} bytes`, !not)),
+  match(quota, (machine, { bytes, not }) =>
+    machine.ask(`a quota of ${bytes} bytes`, !not, undefined, "rate"),
+  ),
 
   match(set, (machine, { set: { index, sides }, not, counters }) => {
     const found = machine.view.state.ipsets.find((one) => one.index === index);
@@ -210,7 +213,10 @@ const ALL = [
   match(realm, (_machine, { id, not }) => (id === 0) !== not),
   match(cpu, (machine) => machine.ask("the CPU that handles the packet")),
 
-  match(length, ({ packet }, { not, ...range }) => within(range, packet.length) !== not),
+  match(length, (machine, { not, ...range }) => {
+    const about = `the length of the packet, ${range.first} to ${range.last}`;
+    return machine.ask(about, within(range, machine.packet.length) !== not, undefined, "content");
+  }),
   match(dscp, ({ packet }, { dscp: value, not }) => (packet.dscp === value) !== not),
   match(tos, ({ packet }, { mask, value, not }) => (((packet.dscp << 2) & mask) === value) !== not),
   match(ttl, hopLimitMatches),
@@ -223,7 +229,7 @@ const ALL = [
     return flag(ece, 0x40) && flag(cwr, 0x80);
   }),
 
-  match(limit, (machine, { rate }) => machine.ask(`a rate limit of ${rate}`, true)),
+  match(limit, (machine, { rate }) => machine.ask(`a rate limit of ${rate}`, true, undefined, "rate")),
   match(hashlimit, hashlimitMatches),
   match(connlimit, connlimitMatches),
   match(statistic, (machine, value) => {
@@ -241,13 +247,17 @@ const ALL = [
   // What no policy protects: RFC 4301's selectors are not read.
   match(policy, (machine, { none }) => machine.ask("whether IPsec protects the packet", false) !== none),
 
-  match(string, (machine, { not }) => machine.ask("what the packet carries (string)", not)),
-  match(u32, (machine, { program }) => machine.ask(`u32 “${program}”`)),
-  match(bpf, (machine) => machine.ask("a BPF program (xt_bpf)")),
-  match(time, (machine) => machine.ask("the time of day")),
+  match(string, (machine, { not }) =>
+    machine.ask("what the packet carries (string)", not, undefined, "content"),
+  ),
+  match(u32, (machine, { program }) => machine.ask(`u32 “${program}”`, undefined, undefined, "content")),
+  match(bpf, (machine) => machine.ask("a BPF program (xt_bpf)", undefined, undefined, "content")),
+  match(time, timeMatches),
   match(recent, (machine, { mode, list, not }) =>
     // To be entered in the list is to match.
-    mode === "set" ? !not : machine.ask(`whether the address is in the list ${list} (recent)`, not),
+    mode === "set"
+      ? !not
+      : machine.ask(`whether the address is in the list ${list} (recent)`, not, undefined, "rate"),
   ),
 ];
 

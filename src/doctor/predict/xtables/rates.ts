@@ -2,6 +2,7 @@
 import { ipFamily, ipNumber } from "../../../address/ip.ts";
 import type { connlimit } from "../../../linux/xtables/matches/connlimit.ts";
 import type { hashlimit } from "../../../linux/xtables/matches/rates.ts";
+import type { Expression } from "../../../linux/nftables/expressions.ts";
 import type { HashlimitBucket } from "../../../linux/xtables/hashlimit-table.ts";
 import type { Machine } from "../machine.ts";
 
@@ -17,7 +18,7 @@ export function hashlimitMatches(machine: Machine, wanted: ValueOf<typeof hashli
   const reached = bucket !== undefined && bucket.credit < bucket.cost;
   const now =
     bucket === undefined ? "" : `, now with room for ${Math.floor(bucket.credit / bucket.cost)} packets`;
-  return machine.ask(`the limit ${name} of ${rate} (hashlimit)${now}`, reached === above);
+  return machine.ask(`the limit ${name} of ${rate} (hashlimit)${now}`, reached === above, undefined, "rate");
 }
 
 /** `10.0.0.2:0->198.51.100.9:8080`: what the mode does not look at is zero. */
@@ -55,30 +56,51 @@ export function connlimitMatches(
   const whose = `${by === "source" ? "from" : "to"} ${address}/${prefixLength}`;
   return machine.ask(
     `a limit of ${limit} connections ${whose}${nowText(open)}`,
-    (open ?? 0) < limit === upTo,
+    open === undefined ? undefined : open < limit === upTo,
+    undefined,
+    "rate",
   );
 }
 
 /** `ct count` of nft, of all connections or by the key of a set: taken for the source, as it nearly always is. */
 export function countMatches(machine: Machine, limit: number, over: boolean, byKey: boolean): boolean {
   const open = openConnections(machine, byKey ? "source" : "all");
-  return machine.ask(`a limit of ${limit} connections${nowText(open)}`, (open ?? 0) >= limit === over);
+  return machine.ask(
+    `a limit of ${limit} connections${nowText(open)}`,
+    open === undefined ? undefined : open >= limit === over,
+    undefined,
+    "rate",
+  );
 }
 
 function nowText(open: number | undefined): string {
   return open === undefined ? "" : `, now ${open} open`;
 }
 
-/** Those of the packet's protocol that are tracked now, the packet's own not among them. */
+/** Those that are tracked now and pass the rule, the packet's own not among them. */
 function openConnections(
-  { packet, view }: Machine,
+  { packet, view, here }: Machine,
   by: "source" | "destination" | "all",
   prefixLength = packet.family === 4 ? 32 : 128,
 ): number | undefined {
+  const { rule } = here?.() ?? {};
+  const protocol = rule === undefined || asksProtocol(rule.expressions) ? packet.protocol : undefined;
   return view.state.conntrack?.connections
     ?.filter(
       (one) =>
-        one.protocol === packet.protocol && (by === "all" || sameNetwork(one[by], packet[by], prefixLength)),
+        (protocol === undefined || one.protocol === protocol) &&
+        (by === "all" || sameNetwork(one[by], packet[by], prefixLength)),
     )
     .reduce((sum, one) => sum + one.open, 0);
+}
+
+/** Whether a rule looks at the protocol before it counts: one that does not counts pings and datagrams as well. */
+function asksProtocol(expressions: readonly Expression[]): boolean {
+  return expressions.some(
+    (one) =>
+      (one.kind === "meta" && one.key === "l4proto") ||
+      (one.kind === "payload" &&
+        (one.base === "transport" || (one.base === "network" && one.length === 1))) ||
+      (one.kind === "match" && ["tcp", "udp", "sctp", "multiport"].includes(one.name)),
+  );
 }

@@ -41,7 +41,7 @@ export function socketMatches(
   if (found === "unknown") return machine.ask("an open socket", false);
   if (transparent && found.transparent !== true) return false;
   if (isAny(found) && !noWildcard) return false;
-  if (restoreMark) machine.unknownMark = "the mark of a socket";
+  if (restoreMark) machine.unknownMark = { why: "the mark of a socket" };
   return true;
 }
 

@@ -138,7 +138,7 @@ const ALL = [
   }),
 
   target(SET, (machine, { mapsMark }) => {
-    if (mapsMark) machine.unknownMark = "a mark that an ipset holds";
+    if (mapsMark) machine.unknownMark = { why: "a mark that an ipset holds" };
     return CONTINUE;
   }),
   target(SYNPROXY, (machine) =>

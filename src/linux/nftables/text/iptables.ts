@@ -43,13 +43,20 @@ interface Loaded {
   readonly mask?: string;
 }
 
-type Place = "source" | "destination" | "in" | "out" | "protocol" | "fragment";
+type HeaderOption = "source" | "destination" | "in" | "out" | "protocol" | "fragment";
 
 /** The order in which iptables-save writes what every rule can have. */
-const PLACES: readonly Place[] = ["source", "destination", "in", "out", "protocol", "fragment"];
+const HEADER_OPTIONS: readonly HeaderOption[] = [
+  "source",
+  "destination",
+  "in",
+  "out",
+  "protocol",
+  "fragment",
+];
 
 class IptablesWriter {
-  readonly #common = new Map<Place, string>();
+  readonly #common = new Map<HeaderOption, string>();
   readonly #matches: string[] = [];
   readonly #registers = new Map<number, Loaded>();
   /** Options of `-m tcp` and its like, and where in #matches they go. */
@@ -78,7 +85,7 @@ class IptablesWriter {
     }
     const parts = [
       ...(counters && this.#counter !== "" ? [this.#counter] : []),
-      ...PLACES.flatMap((place) => this.#common.get(place) ?? []),
+      ...HEADER_OPTIONS.flatMap((place) => this.#common.get(place) ?? []),
       ...this.#matches,
       ...(this.#target === undefined ? [] : [this.#target]),
     ];
@@ -142,7 +149,7 @@ class IptablesWriter {
     this.#registers.set(expression.dreg, { expression: loaded.expression, mask: expression.mask });
   }
 
-  #set(place: Place, option: string, value: string, op: string): void {
+  #set(place: HeaderOption, option: string, value: string, op: string): void {
     this.#common.set(place, `${op === "!=" ? "! " : ""}${option}${value === "" ? "" : ` ${value}`}`);
   }
 

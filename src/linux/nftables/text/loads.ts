@@ -4,7 +4,7 @@ import type { Expression, ExpressionKinded } from "../expressions.ts";
 import { CT_TYPES, META_TYPES } from "../fields.ts";
 import { exthdrField, exthdrText } from "./extensions.ts";
 import type { FoundField, Protocols } from "./protocols.ts";
-import type { Layer, Place, PlacedField, Value } from "./registers.ts";
+import type { Layer, PacketBits, PlacedField, Value } from "./registers.ts";
 
 /** A data type with the size its value has here. */
 export function sized(name: string, size: number): Datatype {
@@ -78,10 +78,10 @@ export function payloadValue(
   const text = `@${RAW_BASES[expression.base] ?? expression.base},${offset},${length}`;
   const raw = { text, types: [sized("integer", expression.length)], size: expression.length };
   if (layer === undefined) return raw;
-  return { ...raw, place: payloadPlace(protocols, layer, offset, length) };
+  return { ...raw, place: payloadBits(protocols, layer, offset, length) };
 }
 
-function payloadPlace(protocols: Protocols, layer: Layer, offset: number, length: number): Place {
+function payloadBits(protocols: Protocols, layer: Layer, offset: number, length: number): PacketBits {
   const placed = (found: FoundField): PlacedField => ({
     text: found.name,
     type: found.type,
@@ -231,7 +231,7 @@ function exthdrLoad(
   const present = expression.flags?.includes("present") === true;
   const value = plain(text, present ? sized("boolean", 1) : type, implies);
   if (present) return { register: expression.dreg, value };
-  const place: Place = {
+  const place: PacketBits = {
     offset: (expression.offset ?? 0) * 8,
     length: (expression.length ?? 0) * 8,
     field: (at, bits) => exthdrField(expression, at, bits),

@@ -6,7 +6,7 @@ import { registerWord } from "../registers.ts";
 export type Layer = "link" | "network" | "transport";
 
 /** A place in a packet, in bits, and who knows which fields are there. */
-export interface Place {
+export interface PacketBits {
   readonly offset: number;
   readonly length: number;
   /** The field at exactly these bits. */
@@ -36,7 +36,7 @@ export interface Value {
   /** Its numbers are in network order, whatever their type says. */
   readonly bigEndian?: boolean;
   /** Where it lies in a packet, when its bytes are no field of their own or a field may be part of them. */
-  readonly place?: Place;
+  readonly place?: PacketBits;
   /** dreg = (value & mask) ^ xor */
   readonly mask?: string;
   readonly xor?: string;

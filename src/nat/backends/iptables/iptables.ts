@@ -45,7 +45,7 @@ export class IptablesNat implements NatBackend {
       const steps = FAMILIES.map((family) => {
         const saved = this.#saved(family);
         const ruleset = rulesetOf(replacing(intentsOf(saved), wanted), family);
-        return { family, saved, ruleset, drifts: compare(ruleset, saved, family) };
+        return { family, saved, ruleset, drifts: driftsBetween(ruleset, saved, family) };
       });
       this.#write(steps.filter(({ drifts }) => drifts.length > 0));
       const drifts = steps.flatMap((step) => step.drifts);
@@ -57,7 +57,7 @@ export class IptablesNat implements NatBackend {
     const wanted = normalizeIntent(intent);
     return FAMILIES.flatMap((family) => {
       const saved = this.#saved(family);
-      return compare(rulesetOf(replacing(intentsOf(saved), wanted), family), saved, family);
+      return driftsBetween(rulesetOf(replacing(intentsOf(saved), wanted), family), saved, family);
     });
   }
 
@@ -145,7 +145,7 @@ function replacing(intents: readonly NatIntent[], intent: NatIntent): NatIntent[
   return [...intents.filter(({ owner }) => owner !== intent.owner), intent];
 }
 
-function compare(wanted: Ruleset, saved: SavedRuleset, family: IpFamily): NatDrift[] {
+function driftsBetween(wanted: Ruleset, saved: SavedRuleset, family: IpFamily): NatDrift[] {
   const program = family === 4 ? "iptables" : "ip6tables";
   const drifts: NatDrift[] = [];
   const object = (chain: string): string => `chain ${chain} (${program} nat)`;
@@ -161,7 +161,7 @@ function compare(wanted: Ruleset, saved: SavedRuleset, family: IpFamily): NatDri
     drifts.push(...compareChain(object(chain), rules, saved.chains.get(chain)));
   for (const chain of saved.chains.keys()) {
     if (!wanted.has(chain))
-      drifts.push({ object: object(chain), expected: MISSING, found: "there, and serves nobody" });
+      drifts.push({ object: object(chain), expected: MISSING, found: "there, and no owner needs it" });
   }
   return drifts;
 }

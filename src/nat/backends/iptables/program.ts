@@ -1,12 +1,14 @@
 /** The iptables programs: which of their two kinds a host uses, and how they are run. */
-import { readFileSync } from "node:fs";
+import { legacyTableNames } from "../../../kernel/iptables-legacy/table-names.ts";
 import type { IpFamily } from "../../../address/ip.ts";
 import { WayoutError } from "../../../error.ts";
 import { FileLock } from "../../../kernel/file-lock.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
+import { noteOwnProgram } from "../../../kernel/own-programs.ts";
 
 /** Both kinds keep rules apart from each other: `nft` in nf_tables, `legacy` in the older xtables. */
-export type IptablesVariant = "nft" | "legacy";
+export const IPTABLES_VARIANTS = ["nft", "legacy"] as const;
+export type IptablesVariant = (typeof IPTABLES_VARIANTS)[number];
 
 /** Longest that one of the programs may take; it waits for the xtables lock LOCK_WAIT_S of that. */
 const TIMEOUT_MS = 30_000;
@@ -18,7 +20,7 @@ function which(program: string): string | null {
 }
 
 function run(namespace: NetworkNamespace, argv: readonly string[], input?: string) {
-  return namespace.run(() =>
+  const ran = namespace.run(() =>
     Bun.spawnSync([...argv], {
       stdin: input === undefined ? "ignore" : Buffer.from(input),
       stdout: "pipe",
@@ -26,20 +28,23 @@ function run(namespace: NetworkNamespace, argv: readonly string[], input?: strin
       timeout: TIMEOUT_MS,
     }),
   );
+  noteOwnProgram(ran.pid);
+  return ran;
 }
 
 const BASE = { 4: "iptables", 6: "ip6tables" } as const;
 
-/** The path of a program of this kind; undefined when the host has none. */
-function programPath(
+/** The path of a program of this kind, of plain `iptables` without an action; undefined when the host has none. */
+export function iptablesProgram(
   variant: IptablesVariant,
   family: IpFamily,
-  action: "save" | "restore",
+  action?: "save" | "restore",
 ): string | undefined {
-  const named = which(`${BASE[family]}-${variant}-${action}`);
+  const end = action === undefined ? "" : `-${action}`;
+  const named = which(`${BASE[family]}-${variant}${end}`);
   if (named !== null) return named;
   // Before 1.8 there was one kind only, and some distributions ship one kind under the plain names.
-  const plain = which(`${BASE[family]}-${action}`);
+  const plain = which(`${BASE[family]}${end}`);
   return plain !== null && plainVariant() === variant ? plain : undefined;
 }
 
@@ -57,9 +62,7 @@ function plainVariant(): IptablesVariant | undefined {
  * @throws WayoutError `no-iptables`
  */
 export function detectVariant(namespace: NetworkNamespace): IptablesVariant {
-  const has = (["nft", "legacy"] as const).filter(
-    (variant) => programPath(variant, 4, "restore") !== undefined,
-  );
+  const has = IPTABLES_VARIANTS.filter((variant) => iptablesProgram(variant, 4, "restore") !== undefined);
   const [only] = has;
   if (only === undefined) throw noPrograms("nft or legacy");
   if (has.length === 1) return only;
@@ -73,13 +76,10 @@ function hasRules(namespace: NetworkNamespace, variant: IptablesVariant): boolea
 
 /** Asking iptables-legacy for a table makes the table, so it is asked only where it is in use already. */
 export function legacyInUse(namespace: NetworkNamespace, family: IpFamily = 4): boolean {
-  const name = family === 4 ? "ip_tables_names" : "ip6_tables_names";
   try {
-    return namespace
-      .run(() => readFileSync(`/proc/thread-self/net/${name}`, "utf8"))
-      .split("\n")
-      .includes("nat");
+    return legacyTableNames(family === 4 ? "ip" : "ip6", namespace).includes("nat");
   } catch {
+    // Where the list may not be read, its program may not be used either, and says so.
     return false;
   }
 }
@@ -89,7 +89,7 @@ export function legacyInUse(namespace: NetworkNamespace, family: IpFamily = 4): 
  * @throws WayoutError `nat-refused`, `no-privilege`
  */
 export function saveNat(namespace: NetworkNamespace, variant: IptablesVariant, family: IpFamily): string {
-  const path = programPath(variant, family, "save");
+  const path = iptablesProgram(variant, family, "save");
   if (path === undefined) return "";
   if (variant === "legacy" && !legacyInUse(namespace, family)) return "";
   const ran = run(namespace, [path, "-t", "nat"]);
@@ -107,7 +107,7 @@ export function restoreNat(
   family: IpFamily,
   text: string,
 ): void {
-  const path = programPath(variant, family, "restore");
+  const path = iptablesProgram(variant, family, "restore");
   if (path === undefined) throw noPrograms(variant);
   const doing = `writing NAT rules with ${path}`;
   if (variant === "legacy") awaitXtablesLock(doing);
@@ -123,7 +123,7 @@ export function restoreNat(
  */
 function awaitXtablesLock(doing: string): void {
   const path = process.env["XTABLES_LOCKFILE"] ?? "/run/xtables.lock";
-  FileLock.take(path, { doing, patienceMs: LOCK_WAIT_S * 1000 })[Symbol.dispose]();
+  FileLock.take(path, { doing, timeoutMs: LOCK_WAIT_S * 1000 })[Symbol.dispose]();
 }
 
 /** iptables-restore names a line of its input; the line itself says more to whoever reads the error. */
@@ -156,8 +156,8 @@ function refused(doing: string, stderr: string): WayoutError {
     code: denied ? "no-privilege" : "nat-refused",
     kind: denied ? "machine" : "broken",
     doing,
-    said: said === "" ? "it ended without a word" : said,
+    said: said === "" ? "it ended without a message" : said,
     ...(denied ? { todo: "This needs CAP_NET_ADMIN over the network namespace: run it as root." } : {}),
-    ...(locked ? { todo: "Another program is changing iptables rules just now: try again." } : {}),
+    ...(locked ? { todo: "Another program is changing iptables rules at the moment: try again." } : {}),
   });
 }

@@ -1,5 +1,5 @@
 /** Counters that go on when the table is made anew. Pure. */
-import { elementOf } from "../../../linux/nftables/changes.ts";
+import { elementOf } from "../../../linux/nftables/commands.ts";
 import type { Expression, StatefulExpression } from "../../../linux/nftables/expressions.ts";
 import type { Table } from "../../../linux/nftables/ruleset.ts";
 import { elementKey, ruleKey } from "./drift.ts";

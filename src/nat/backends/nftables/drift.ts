@@ -1,5 +1,5 @@
 /** How the table that is there differs from the table that shall be. Pure. */
-import { elementOf } from "../../../linux/nftables/changes.ts";
+import { elementOf } from "../../../linux/nftables/commands.ts";
 import type { Expression } from "../../../linux/nftables/expressions.ts";
 import { registerWord } from "../../../linux/nftables/registers.ts";
 import type { Chain, NftSet, SetElement, Table } from "../../../linux/nftables/ruleset.ts";
@@ -38,7 +38,7 @@ export function compareTable(wanted: WantedTable, found: Table | undefined): Nat
     ...found.chains.filter(({ name }) => !wanted.chains.some((chain) => chain.name === name)),
   ];
   for (const { name } of strangers) {
-    drifts.push({ object: `${name} in ${object}`, expected: MISSING, found: "there, and serves nobody" });
+    drifts.push({ object: `${name} in ${object}`, expected: MISSING, found: "there, and no owner needs it" });
   }
   return drifts;
 }

@@ -7,8 +7,8 @@ import {
   addSet,
   addTable,
   destroyTable,
-  type Changes,
-} from "../../../linux/nftables/changes.ts";
+  type Transaction,
+} from "../../../linux/nftables/commands.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import type { SetElement, Table } from "../../../linux/nftables/ruleset.ts";
 import { VERSION } from "../../../version.ts";
@@ -144,7 +144,7 @@ function intentsOfElements(elements: readonly SetElement[] | undefined): NatInte
   return intentsOfClaims((elements ?? []).flatMap(({ comment }) => comment ?? []));
 }
 
-function rebuild(wanted: WantedTable): Changes {
+function rebuild(wanted: WantedTable): Transaction {
   return [
     ...destroyTable(TABLE),
     addTable(TABLE),

@@ -50,10 +50,9 @@
  *   ours could overrule it.
  */
 import { ARPHRD } from "../../../linux/link-layer.ts";
-import { HOOK_PRIORITY } from "../../../linux/netfilter.ts";
 import { parseCidr } from "../../../address/cidr.ts";
 import { ipFromNumber, type IpFamily } from "../../../address/ip.ts";
-import type { ElementSpec, SetSpec } from "../../../linux/nftables/changes.ts";
+import type { ElementSpec, SetSpec } from "../../../linux/nftables/commands.ts";
 import type { Expression } from "../../../linux/nftables/expressions.ts";
 import {
   counter,
@@ -65,28 +64,22 @@ import {
   verdictMap,
   type Selector,
 } from "../../../linux/nftables/rule-builder.ts";
+import type { PortRange } from "../../../linux/ip-protocol.ts";
 import type { BaseChain } from "../../../linux/nftables/ruleset.ts";
-import { TABLE } from "./names.ts";
+import { NAT_PRIORITY, TABLE } from "./names.ts";
 import { claimsOf } from "../../claim.ts";
-import {
-  NEVER_TRANSLATED,
-  type NatIntent,
-  type NatSource,
-  type PortRange,
-  type Translation,
-} from "../../intent.ts";
+import { NEVER_TRANSLATED, type NatIntent, type NatSource, type Translation } from "../../intent.ts";
 import {
   counts,
   coverOf,
   joinSegments,
   segmentsOf,
-  type NumberRange,
+  type AddressNumbers,
   type OwnedSource,
   type Segment,
 } from "../../segment.ts";
 
 export const CLAIMS = { ...TABLE, set: "claims" } as const;
-const PRIORITY = HOOK_PRIORITY.srcnat - 5;
 
 export interface WantedChain {
   readonly name: string;
@@ -119,7 +112,7 @@ export function tableOf(intents: readonly NatIntent[]): WantedTable {
       ...translations.values(),
       {
         name: "postrouting",
-        base: { type: "nat", hook: "postrouting", priority: PRIORITY, policy: "accept" },
+        base: { type: "nat", hook: "postrouting", priority: NAT_PRIORITY, policy: "accept" },
         rules: [
           [...match("meta oiftype", ARPHRD.loopback), returns()],
           ...families.flatMap(({ rules }) => rules),
@@ -241,12 +234,12 @@ function untranslatedSet(
   words: FamilyWords,
 ): WantedSet {
   const listed = new Map(intents.map(({ owner, untranslated }) => [owner, untranslated]));
-  const coverFor = (owners: readonly string[]): NumberRange[] => {
+  const coverFor = (owners: readonly string[]): AddressNumbers[] => {
     const cidrs = [...owners.flatMap((owner) => listed.get(owner)!), ...NEVER_TRANSLATED[words.family]];
     return coverOf(cidrs.map((cidr) => parseCidr(cidr)).filter(({ family }) => family === words.family));
   };
-  const covers = new Map<string, NumberRange[]>();
-  const coverOfOwners = (owners: readonly string[]): NumberRange[] => {
+  const covers = new Map<string, AddressNumbers[]>();
+  const coverOfOwners = (owners: readonly string[]): AddressNumbers[] => {
     const key = owners.join(" ");
     let cover = covers.get(key);
     if (cover === undefined) covers.set(key, (cover = coverFor(owners)));
@@ -428,7 +421,7 @@ class FamilyWords {
   }
 
   /** As set elements are written: `10.0.0.0-10.0.0.255`. */
-  range({ first, last }: NumberRange): string {
+  range({ first, last }: AddressNumbers): string {
     const [low, high] = [ipFromNumber(this.family, first), ipFromNumber(this.family, last)];
     return low === high ? low : `${low}-${high}`;
   }

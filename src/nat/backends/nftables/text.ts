@@ -1,7 +1,7 @@
 /** A table that is not there yet, as nft would list it. Pure. */
-import { elementOf, setOf } from "../../../linux/nftables/changes.ts";
+import { elementOf, setOf } from "../../../linux/nftables/commands.ts";
 import type { Table } from "../../../linux/nftables/ruleset.ts";
-import { tableText } from "../../../linux/nftables/text.ts";
+import { tableText } from "../../../linux/nftables/text/ruleset.ts";
 import { TABLE } from "./names.ts";
 import type { WantedTable } from "./ruleset.ts";
 

@@ -5,7 +5,7 @@
  * When the last chain of type nat of a namespace goes, nf_nat takes its hooks away, and every translated connection is
  * cut at the next packet: the node's own TCP answers it with a reset. The rules may be back by the very next command,
  * and it is too late all the same. While the twin stands, the hooks stay, and so does every connection; new ones are
- * translated by it until ours is back. It stands just behind ours, so that in peace it decides nothing.
+ * translated by it until ours is back. It stands just behind ours, whichever backend has them, so that in peace it decides nothing.
  *
  *     table inet wayout-twin {
  *       flags owner,persist        # Linux 5.12; persist: 6.9. Without persist it goes with its process
@@ -21,13 +21,13 @@ import {
   addSet,
   addTable,
   deleteTable,
-  type Changes,
-} from "../../../linux/nftables/changes.ts";
+  type Transaction,
+} from "../../../linux/nftables/commands.ts";
 import type { TableFlag } from "../../../linux/nftables/ruleset.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { normalizeIntent, type NatIntent } from "../../intent.ts";
-import { TWIN } from "./names.ts";
+import { NAT_PRIORITY, TWIN } from "./names.ts";
 import { CLAIMS, tableOf, type WantedTable } from "./ruleset.ts";
 
 /** What the kernel may know of owned tables, the best first. */
@@ -35,8 +35,6 @@ const OWNERSHIP: readonly (readonly TableFlag[])[] = [["owner", "persist"], ["ow
 
 /** Held by one process, over a socket that stays open as long as this lives. */
 export class NftablesTwin implements Disposable {
-  /** Whose rules it repeats. */
-  readonly backend = "nftables";
   readonly #nftables: Nftables;
   #held = "";
 
@@ -69,12 +67,15 @@ export class NftablesTwin implements Disposable {
     return this.flags.includes("persist");
   }
 
-  /** Makes the table hold these translations, in one transaction; nothing is written when it does already. */
-  hold(intents: readonly NatIntent[]): boolean {
+  /**
+   * Makes the table hold these translations, in one transaction; nothing is written when it does already.
+   * @param behind priority of the rules that it repeats
+   */
+  hold(intents: readonly NatIntent[], behind = NAT_PRIORITY): boolean {
     const wanted = intents.map(normalizeIntent);
-    const text = JSON.stringify(wanted);
+    const text = JSON.stringify([wanted, behind]);
     if (text === this.#held) return false;
-    this.#nftables.transaction(this.#changes(tableOf(wanted)), "writing the twin of our NAT rules");
+    this.#nftables.transaction(this.#changes(tableOf(wanted), behind), "writing the twin of our NAT rules");
     this.#held = text;
     return true;
   }
@@ -90,7 +91,7 @@ export class NftablesTwin implements Disposable {
     this.#nftables.close();
   }
 
-  #changes({ sets, chains }: WantedTable): Changes {
+  #changes({ sets, chains }: WantedTable, behind: number): Transaction {
     const own = sets
       .filter(({ spec }) => spec.set !== CLAIMS.set)
       .map(({ spec, elements }) => ({ spec: { ...spec, ...TWIN }, elements }));
@@ -103,7 +104,7 @@ export class NftablesTwin implements Disposable {
       ...chains.map(({ name, base }) =>
         addChain(
           { ...TWIN, chain: name },
-          base === undefined ? {} : { base: { ...base, priority: base.priority + 1 } },
+          base === undefined ? {} : { base: { ...base, priority: behind + 1 } },
         ),
       ),
       ...own.map(({ spec, elements }) => addElements(spec, elements)),

@@ -1,0 +1,116 @@
+/**
+ * How one gets to the page: its files are anybody's who may ask this machine at all, and show nothing but how to get in. A
+ * one-time code, which `wayout page` asks for over the agent's own socket, is changed for a cookie.
+ *
+ * The cookie is a statement of ours, signed with the agent's token: it outlives a restart of the agent, there is no list of
+ * guests to keep, and a new token shuts all of them out.
+ */
+import { createHmac, randomBytes } from "node:crypto";
+import { isOwnPage, isSameSecret, type Caller } from "../api/access.ts";
+import type { PageFiles } from "./page-files.ts";
+
+/** A code that nobody used by then is worth nothing. */
+const CODE_MS = 60_000;
+const MOST_CODES = 16;
+const GUEST_MS = 12 * 3_600_000;
+const COOKIE = "wayout-page";
+const SECRET_BYTES = 24;
+/** Longer than any code. */
+const MOST_CODE_TEXT = 128;
+
+const SHUT =
+  "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
+
+/** Nothing from elsewhere, nothing written in the page itself, nobody's frame. */
+const HEADERS: Readonly<Record<string, string>> = {
+  "cache-control": "no-cache",
+  "content-security-policy": `${SHUT}; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'`,
+  "cross-origin-opener-policy": "same-origin",
+  "cross-origin-resource-policy": "same-origin",
+  "permissions-policy": "camera=(), microphone=(), geolocation=()",
+  "referrer-policy": "no-referrer",
+  "x-content-type-options": "nosniff",
+  "x-frame-options": "DENY",
+};
+
+export class PageDoor {
+  readonly #codes = new Map<string, number>();
+
+  /** @param secret what cookies are signed with */
+  constructor(
+    private readonly files: PageFiles,
+    private readonly secret: string,
+    private readonly now: () => number = Date.now,
+  ) {}
+
+  owns(path: string): boolean {
+    return path === "/session" || path in this.files;
+  }
+
+  /** A code that lets one person in, once, within a minute. */
+  code(): string {
+    const now = this.now();
+    for (const [code, until] of this.#codes) if (until <= now) this.#codes.delete(code);
+    const [oldest] = this.#codes.keys();
+    if (oldest !== undefined && this.#codes.size >= MOST_CODES) this.#codes.delete(oldest);
+    const code = randomBytes(SECRET_BYTES).toString("base64url");
+    this.#codes.set(code, now + CODE_MS);
+    return code;
+  }
+
+  /** Whether a Cookie header holds a statement of ours that still holds. */
+  readonly isGuest = (header: string): boolean => {
+    for (const part of header.split(";")) {
+      const [name, value = ""] = part.trim().split("=", 2);
+      if (name !== COOKIE) continue;
+      const [until = "", nonce = "", signature = ""] = value.split(".");
+      if (isSameSecret(signature, this.#signature(`${until}.${nonce}`)) && Number(until) > this.now())
+        return true;
+    }
+    return false;
+  };
+
+  async answer(request: Request, path: string, caller: Caller): Promise<Response> {
+    if (path === "/session") return this.#session(request, caller);
+    if (request.method !== "GET")
+      return json({ error: { code: "wrong-method", message: "ask with GET" } }, 405);
+    const file = this.files[path]!;
+    const packed = request.headers.get("accept-encoding")?.includes("gzip") === true;
+    const headers = {
+      ...HEADERS,
+      "content-type": file.type,
+      vary: "accept-encoding",
+      ...(packed ? { "content-encoding": "gzip" } : {}),
+    };
+    return new Response(packed ? Bun.gzipSync(file.text) : file.text, { headers });
+  }
+
+  /** GET: whether this browser is in already. POST with a code: lets it in. */
+  async #session(request: Request, caller: Caller): Promise<Response> {
+    if (request.method === "GET") {
+      return json({
+        entered: caller.cookie !== undefined && isOwnPage(caller) && this.isGuest(caller.cookie),
+      });
+    }
+    if (request.method !== "POST" || !isOwnPage(caller)) return json({ entered: false }, 403);
+    const code = (await request.text()).slice(0, MOST_CODE_TEXT);
+    const until = this.#codes.get(code);
+    this.#codes.delete(code);
+    if (until === undefined || until <= this.now()) return json({ entered: false });
+    const cookie = `${COOKIE}=${this.#statement()}; HttpOnly; SameSite=Strict; Path=/; Max-Age=${GUEST_MS / 1000}`;
+    return json({ entered: true }, 200, { "set-cookie": cookie });
+  }
+
+  #statement(): string {
+    const said = `${this.now() + GUEST_MS}.${randomBytes(SECRET_BYTES).toString("base64url")}`;
+    return `${said}.${this.#signature(said)}`;
+  }
+
+  #signature(said: string): string {
+    return createHmac("sha256", this.secret).update(`${COOKIE} ${said}`).digest("base64url");
+  }
+}
+
+function json(value: unknown, status = 200, more: Readonly<Record<string, string>> = {}): Response {
+  return Response.json(value, { status, headers: { ...HEADERS, "cache-control": "no-store", ...more } });
+}

@@ -1,0 +1,71 @@
+/** A rule chooses by chance (one of a Service's endpoints), and some of its choices lead nowhere. */
+import { endText } from "../../address/ip.ts";
+import { finding, type CheckContext } from "../check.ts";
+import type { Finding } from "../finding.ts";
+import type { Prediction } from "../predict/path.ts";
+import type { PathBranch } from "../predict/predict.ts";
+import { stopText } from "../stop-text.ts";
+import { targetText } from "../wording.ts";
+import { serviceOf } from "./service.ts";
+
+export function failingBranches(context: CheckContext): Finding[] {
+  const { branches, path } = { ...context.predicted, path: context.path };
+  const failing = branches.filter((one) => one.path.stops.length > 0);
+  if (failing.length === 0 || failing.length === branches.length) return [];
+  const ends = new Set(branches.map((one) => endOf(one.path)));
+  if (ends.size > 1) return [endpoints(context, failing, ends.size)];
+  return path.stops.length > 0 ? [] : failing.slice(0, 1).map((one) => share(context, one));
+}
+
+/** Where it was led, at last. */
+function endOf({ steps, target }: Prediction): string {
+  const { destination, destinationPort } = steps.at(-1)?.tuple ?? {
+    destination: target.address,
+    destinationPort: target.port,
+  };
+  return endText(destination, destinationPort === 0 ? undefined : destinationPort);
+}
+
+function endpoints({ pod, target, path }: CheckContext, failing: readonly PathBranch[], of: number): Finding {
+  const reasons = new Map(failing.map((one) => [endOf(one.path), stopText(one.path.stops[0]!)]));
+  const service = failing
+    .flatMap(({ by }) => by.map(({ at }) => serviceOf(at)))
+    .find((name) => name !== undefined);
+  const whose = service === undefined ? `behind ${targetText(target)}` : `of Service ${service}`;
+  const told = [...reasons].map(([end, why]) => `${end} (${why})`).join(", ");
+  const [namespace, name] = service?.replace(/:[^:]*$/, "").split("/") ?? [];
+  return finding("branch-fails", {
+    text: `${reasons.size} of ${of} endpoints ${whose} ${reasons.size === 1 ? "fails" : "fail"}: ${told}; some of ${pod.name}'s connections to ${targetText(target)} stop there`,
+    owner: service === undefined ? "the rules named" : "kube-proxy, for the Service",
+    evidence: failing.map((one) => ({
+      source: one.by.at(-1)?.about ?? "by chance",
+      value: `${endOf(one.path)}: ${stopText(one.path.stops[0]!)}`,
+    })),
+    consequence: `a share of the connections (${percent(failing)}) fails, the others work`,
+    advice: [
+      name === undefined
+        ? "repair the path to that endpoint, or remove it at its owner (an endpoint that is gone)"
+        : `see whether that endpoint is still there: kubectl -n ${namespace} get endpointslices -l kubernetes.io/service-name=${name}`,
+    ],
+    ...(path.stops.length > 0 ? { confidence: "certain" as const } : { confidence: "likely" as const }),
+  });
+}
+
+/** A rule that drops some packets, wherever they go. */
+function share({ pod, target }: CheckContext, one: PathBranch): Finding {
+  const why = stopText(one.path.stops[0]!);
+  const about = one.by.at(-1)?.about ?? "chance";
+  return finding("branch-fails", {
+    text: `some of ${pod.name}'s connections to ${targetText(target)} fail (${percent([one])}): those that ${about} chooses stop: ${why}`,
+    owner: "the rules named",
+    evidence: [{ source: about, value: why }],
+    consequence: "a share of the connections fails, the others work",
+    advice: ["repair that path, or remove the rule at its owner"],
+    confidence: "likely",
+  });
+}
+
+function percent(branches: readonly PathBranch[]): string {
+  const sum = branches.reduce((all, one) => all + one.share, 0);
+  return `${Math.round(sum * 100)} %`;
+}

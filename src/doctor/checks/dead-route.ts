@@ -1,0 +1,124 @@
+/** A route leads the packet to where it gets no further, and another one, which it stands before, would carry it. */
+import type { Route } from "../../linux/route/route.ts";
+import { command } from "../../text/command.ts";
+import { familyFlag, finding, type CheckContext } from "../check.ts";
+import type { Finding, Fix } from "../finding.ts";
+import { hopsOf, isDefaultRoute, routeText, routeWords, type RouteResult } from "../predict/fib.ts";
+import type { Stop } from "../predict/path.ts";
+import { predictPath } from "../predict/predict.ts";
+import { preparedNamespace } from "../predict/walk.ts";
+import { withChanges } from "../remedy/change.ts";
+import { stopText } from "../stop-text.ts";
+import { deleteRoute } from "./route-fix.ts";
+
+/** What ends a packet at the link that a route chose, whoever translates it. */
+const DEAD_ENDS: ReadonlySet<Stop["kind"]> = new Set<Stop["kind"]>([
+  "link-down",
+  "no-carrier",
+  "neighbour-failed",
+  "link-noarp",
+]);
+
+export function capturedByRoute(context: CheckContext): Finding[] {
+  const { outLink, routed, inLink } = context.path;
+  const stop = context.path.stops.find(
+    (one) =>
+      one.place === "node" &&
+      one.direction === "out" &&
+      DEAD_ENDS.has(one.kind) &&
+      "link" in one &&
+      one.link.index === outLink?.index,
+  );
+  if (stop === undefined || routed === undefined || inLink === undefined) return [];
+  const flow = {
+    destination: routed.destination,
+    source: routed.source,
+    mark: routed.mark,
+    iif: inLink.name,
+  };
+  const way = context.node.view.fib.predict(flow);
+  // Of several next hops one is dead: that is told by the leg.
+  if (way.kind !== "route" || way.route === undefined || way.hops !== undefined) return [];
+  // A network of the node's own is no route in the way: without it nobody there is reached.
+  if (way.route.protocol === "kernel") return [];
+  const other = carriesInstead(context, way.route, flow);
+  return other === undefined ? [] : [findingOf(context, way.route, other, stop)];
+}
+
+/** The route that carries the packet all the way when this one is gone. */
+function carriesInstead(
+  { snapshot, pod, target }: CheckContext,
+  route: Route,
+  flow: {
+    readonly destination: string;
+    readonly source: string;
+    readonly mark: number;
+    readonly iif: string;
+  },
+): Route | undefined {
+  const changed = withChanges(snapshot, pod, [{ kind: "delete-route", place: "node", route }]);
+  if (changed === undefined) return undefined;
+  const { path } = predictPath(changed.snapshot, changed.pod, target);
+  if (path.end !== "outside" || path.stops.length > 0) return undefined;
+  const own: RouteResult = preparedNamespace(changed.snapshot.node).view.fib.predict(flow);
+  return own.kind === "route" ? own.route : undefined;
+}
+
+function findingOf(context: CheckContext, route: Route, other: Route, stop: Stop): Finding {
+  const { links } = context.node.view.state;
+  const { destination } = context.path.routed!;
+  const text = routeText(route, links);
+  const instead = routeText(other, links);
+  return finding("route-captures", {
+    text: `route “${text}” takes what ${context.pod.name} sends to where it stops: ${stopText(stop)}; “${instead}” would carry it`,
+    owner: authorOf(route),
+    evidence: [
+      { source: `ip route get ${destination}`, value: text },
+      { source: "behind it", value: stopText(stop) },
+      { source: "the same without the route", value: instead },
+    ],
+    consequence: "without the route the pod's packets would get through",
+    ...cureOf(context, route, other),
+    confidence: "likely",
+  });
+}
+
+/** Nobody's default route is taken away: the one that works is given the better metric. */
+function cureOf(
+  context: CheckContext,
+  route: Route,
+  other: Route,
+): { readonly fix?: readonly (Fix | undefined)[]; readonly advice?: readonly string[] } {
+  if (!isDefaultRoute(route)) return deleteRoute(context, "node", route);
+  const { links } = context.node.view.state;
+  const text = routeText(route, links);
+  const metric = (route.metric ?? 0) - 1;
+  const advice = [
+    `for good: “${text}” must be deleted, or given a higher metric, by the program that made it`,
+  ];
+  const isPlain = hopsOf(other).length === 1 && other.table === route.table && isDefaultRoute(other);
+  // Nothing comes before 0, which IPv6 does not have.
+  if (metric < 1 || !isPlain) return { advice };
+  const better = { ...other, metric };
+  const line = command`ip ${familyFlag(route.destination)} route add ${routeWords(better, links)}`;
+  return {
+    fix: [context.fix("node", line, undefined, { kind: "add-route", place: "node", route: better })],
+    advice,
+  };
+}
+
+function authorOf({ protocol, gateway }: Route): string {
+  switch (protocol) {
+    case "dhcp":
+      return "the DHCP client of that link";
+    case "ra":
+      return `the router advertisements of ${gateway ?? "that link"}`;
+    case "bird":
+    case "zebra":
+    case "bgp":
+    case "ospf":
+      return `the routing daemon (${protocol})`;
+    default:
+      return "the program that made the route (a VPN, the set-up of a second uplink)";
+  }
+}

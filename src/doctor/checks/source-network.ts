@@ -1,0 +1,155 @@
+/** Packets leave by one link with a source that belongs to the network of another. */
+import { cidrContains, cidrOf } from "../../address/cidr.ts";
+import type { Link } from "../../linux/route/link.ts";
+import { KERNEL_RULES, type PolicyRule } from "../../linux/route/rule.ts";
+import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
+import { productOfPolicyRule } from "../../rules/owner.ts";
+import { command } from "../../text/command.ts";
+import { familyFlag, finding, sysctlEvidence, type CheckContext } from "../check.ts";
+import type { Evidence, Finding } from "../finding.ts";
+import { hopsOf } from "../predict/fib.ts";
+import { nextHopOf } from "../predict/next-hop.ts";
+import { onLinkPrefix, silencedBy } from "../predict/on-link.ts";
+import { policyRuleText } from "../predict/rule-selector.ts";
+import { forAddress } from "../vouched.ts";
+
+/** The source is an address of the node, of a link in another network than the one the packet leaves by. */
+export function otherLinksAddress(context: CheckContext): Finding[] {
+  const { outLink, left, end } = context.path;
+  const { view } = context.node;
+  if (outLink === undefined || left === undefined || end !== "outside") return [];
+  const family = left.source.includes(":") ? 6 : 4;
+  const own = view.state.addresses.find((one) => one.address === left.source);
+  const link = view.linkAt(own?.interface);
+  if (own === undefined || link === undefined || link.index === outLink.index) return [];
+  // An address of the node as a whole (on loopback or a dummy) is announced; one of a network belongs there.
+  if (own.prefixLength === (family === 4 ? 32 : 128) || link.layer === "loopback") return [];
+  const mine = view.state.addresses.filter(
+    (one) => one.interface === outLink.index && one.family === family && one.scope === "global",
+  );
+  if (mine.some((one) => cidrContains(cidrOf(one.address, one.prefixLength), left.source))) return [];
+  const there = `${own.address}/${own.prefixLength}`;
+  return [
+    finding("other-links-address", {
+      text: `packets leave by ${outLink.name} with ${left.source}, the address of ${link.name}, another link of the node`,
+      owner: "the node's routing and translation",
+      evidence: [
+        { source: `addresses of ${link.name}`, value: there },
+        {
+          source: `addresses of ${outLink.name}`,
+          value: mine.map((one) => `${one.address}/${one.prefixLength}`).join(", ") || "none",
+        },
+        { source: "source of the packet as it leaves", value: left.source },
+      ],
+      consequence: `the network behind ${outLink.name} drops foreign sources, or its answers come in by ${link.name}`,
+      advice: [
+        mine[0] === undefined
+          ? `give ${outLink.name} an address to send from`
+          : `translate what leaves by ${outLink.name} to ${mine[0].address} (masquerade does)`,
+      ],
+      confidence: "likely",
+    }),
+  ];
+}
+
+/**
+ * The pod's own address is out of another uplink's network, as clouds with several interfaces have it: each pod has a rule
+ * that sends it out by its address's interface, and this one's is gone.
+ */
+export function otherUplinksNetwork(context: CheckContext): Finding[] {
+  const { outLink, inLink, left, sent, end } = context.path;
+  const { view } = context.node;
+  if (outLink === undefined || left === undefined || end !== "outside" || left.source !== sent?.source)
+    return [];
+  const home = view.state.links.find(
+    (link) =>
+      link.index !== outLink.index &&
+      link.index !== inLink?.index &&
+      link.kind !== "bridge" &&
+      onLinkPrefix(view, link, left.source) !== undefined,
+  );
+  if (home === undefined || onLinkPrefix(view, outLink, left.source) !== undefined) return [];
+  const sibling = view.state.rules.find((rule) => leadsOutBy(context, rule, home));
+  return [otherNetworkFinding(context, { outLink, home, source: left.source, sibling })];
+}
+
+interface OtherNetwork {
+  readonly outLink: Link;
+  /** The link whose network the source is out of. */
+  readonly home: Link;
+  readonly source: string;
+  /** A rule of another address of that network. */
+  readonly sibling: PolicyRule | undefined;
+}
+
+function otherNetworkFinding(
+  context: CheckContext,
+  { outLink, home, source, sibling }: OtherNetwork,
+): Finding {
+  const network = onLinkPrefix(context.node.view, home, source)!;
+  const none =
+    sibling === undefined
+      ? ""
+      : `; other addresses have a rule like “${policyRuleText(sibling)}”, and this one has none`;
+  const evidence: Evidence[] = [
+    { source: `network of ${home.name}`, value: network },
+    { source: "source of the packet as it leaves", value: source },
+    ...(sibling === undefined ? [] : [{ source: "ip rule", value: policyRuleText(sibling) }]),
+  ];
+  const product = sibling === undefined ? undefined : productOfPolicyRule(sibling)?.product;
+  return finding("other-links-address", {
+    text: `packets leave by ${outLink.name} with ${source}, an address out of ${network}, the network of ${home.name}${none}`,
+    owner: product ?? "the program that makes the rules of policy routing (networkd deletes those of others)",
+    evidence,
+    consequence: `the network behind ${outLink.name} drops foreign sources, or its answers come in by ${home.name}`,
+    ...(sibling === undefined
+      ? { advice: [`a rule “from ${source} lookup TABLE”, whose table leads out by ${home.name}`] }
+      : { fix: forAddress(context, source, () => [ruleLike(context, sibling, source)]) }),
+    confidence: "likely",
+  });
+}
+
+function ruleLike(
+  context: CheckContext,
+  sibling: PolicyRule,
+  source: string,
+): ReturnType<CheckContext["fix"]> {
+  const { priority, table } = sibling;
+  const rule: PolicyRule = { ...sibling, source: `${source}/${source.includes(":") ? 128 : 32}` };
+  const line = command`ip ${familyFlag(source)} rule add priority ${priority} from ${source} lookup ${routingTableText(table)}`;
+  return context.fix("node", line, undefined, { kind: "add-policy-rule", place: "node", rule });
+}
+
+/** A rule for one source, whose table leads out by the link. */
+function leadsOutBy({ node, family }: CheckContext, rule: PolicyRule, link: Link): boolean {
+  if (rule.family !== family || rule.action !== "table" || KERNEL_RULES.has(rule.priority)) return false;
+  if (rule.source === undefined || rule.table === RT_TABLE.main) return false;
+  return node.view.state.routes.some(
+    (route) =>
+      route.table === rule.table &&
+      hopsOf(route).some((hop) => hop.interface === link.index && hop.gateway !== undefined),
+  );
+}
+
+/** The router asks for the node's own address, and a setting forbids the answer. */
+export function silentUplink(context: CheckContext): Finding[] {
+  const { outLink, left, end } = context.path;
+  const { view } = context.node;
+  const router = nextHopOf(context.snapshot.node, context.path);
+  if (outLink === undefined || left === undefined || router === undefined || end !== "outside") return [];
+  const by = silencedBy(view, outLink, left.source, router);
+  if (by === undefined) return [];
+  return [
+    finding("source-unanswered", {
+      text: `${outLink.name} does not answer for ${left.source}, with which packets leave: arp_ignore is ${by.value}`,
+      owner: "the node's settings",
+      evidence: [
+        { source: `addresses of ${by.holder}`, value: left.source },
+        sysctlEvidence(by.sysctl, by.value),
+      ],
+      consequence: "the router cannot find whom to give the answer to",
+      fix: [context.setSysctl("node", by.sysctl, "0")],
+      confidence: "likely",
+    }),
+  ];
+}

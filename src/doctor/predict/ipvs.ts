@@ -1,0 +1,82 @@
+/**
+ * IPVS, as kube-proxy uses it: a packet for a virtual service is taken at the input hook and sent to one of its servers,
+ * as if the node itself did (ip_vs_in_hook, ip_vs_nat_xmit).
+ */
+import { endText } from "../../address/ip.ts";
+import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
+import type { VirtualService } from "../../kernel/procfs.ts";
+import { noRoute, type Way } from "./in-pod.ts";
+import { IPPROTO } from "./link-state.ts";
+import type { Machine } from "./machine.ts";
+import type { Packet } from "./packet.ts";
+import type { NodeView } from "./view.ts";
+import type { Walk } from "./walk.ts";
+
+/** NF_IP_PRI_NAT_SRC - 1: in front of what would translate the source of a packet for the node. */
+const IPVS_PRIORITY = HOOK_PRIORITY.srcnat - 1;
+
+/**
+ * The way to the server; undefined where no virtual service takes the packet.
+ * @returns `refused` when none of its servers gets connections, or there is no way to the server
+ */
+export function balance(walk: Walk, machine: Machine): Way | "refused" | undefined {
+  const { view } = walk.node;
+  const service = virtualServiceFor(view, machine.packet);
+  if (service === undefined) return undefined;
+  walk.hook("node", machine, "input", IPVS_PRIORITY);
+  walk.end = "node";
+  const server = chosen(machine, service);
+  if (server === undefined) {
+    // Where the servers are not known one by one, all that can be said is that there are some.
+    if (service.destinations === 0) walk.stop({ kind: "no-server", place: "node", service });
+    return "refused";
+  }
+  const { address, port } = server;
+  walk.balancedBy = service;
+  // Without its own "conntrack" it takes what it sends on out of connection tracking, and nobody translates it.
+  if (view.sysctl("net.ipv4.vs.conntrack") === 0) {
+    machine.flow = undefined;
+    machine.packet = { ...machine.packet, state: "untracked" };
+  }
+  machine.flow?.bind({ manip: "destination", address, port }, "destination");
+  machine.packet = { ...machine.packet, destination: address, destinationPort: port, iif: undefined };
+  const { protocol, sourcePort, mark } = machine.packet;
+  const way = walk.route("node", {
+    destination: address,
+    protocol: IPPROTO[protocol],
+    sourcePort,
+    destinationPort: port,
+    ...(mark === 0 ? {} : { mark }),
+  });
+  walk.step("node", "input", `IPVS sends it to ${endText(address, port)}`, machine.packet);
+  if (way.kind === "route") return way;
+  noRoute(walk, "node", address, way);
+  return "refused";
+}
+
+function virtualServiceFor({ state }: NodeView, packet: Packet): VirtualService | undefined {
+  return state.virtualServices?.find(
+    (one) =>
+      one.protocol === packet.protocol &&
+      one.address === packet.destination &&
+      one.port === packet.destinationPort,
+  );
+}
+
+/** One of the servers that get connections, by chance: the schedulers' own reasons are not read. */
+function chosen(
+  machine: Machine,
+  { protocol, address, port, servers = [] }: VirtualService,
+): NonNullable<VirtualService["servers"]>[number] | undefined {
+  const able = servers.filter(({ weight }) => weight > 0);
+  machine.here = undefined;
+  return able.find(
+    (one, at) =>
+      at === able.length - 1 ||
+      machine.ask(
+        `IPVS’ choice of ${endText(one.address, one.port)} for ${protocol} ${endText(address, port)}`,
+        at === 0,
+        1 / (able.length - at),
+      ),
+  );
+}

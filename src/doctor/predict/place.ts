@@ -1,3 +1,0 @@
-/** Where on its way a packet is: in whose namespace, and whether it is the packet or its answer. */
-export type Place = "pod" | "node";
-export type Direction = "out" | "back";

@@ -1,0 +1,97 @@
+/**
+ * A lock keeps others away only where they look for it, too. A container that shares the node's network, but has a /run
+ * of its own, would change the node's rules beside all others: it must have the node's mounted. Whoever has a network
+ * namespace of his own may keep his locks where he likes.
+ */
+import { WayoutError } from "../error.ts";
+import { birthOf, fileKey, readRegular, readText } from "./file.ts";
+import { mountOf, type Mount } from "./mounts.ts";
+import { namespaceInode, OWN_NAMESPACE, type NetworkNamespace } from "./namespace.ts";
+import { ROOTS_RUN_DIRECTORY } from "./run-directory.ts";
+
+/** A setting that the kernel shows in the machine's first network namespace, and in no other (net_core_table). */
+const SETTING_OF_THE_FIRST = "/proc/sys/net/core/netdev_budget";
+/** include/uapi/linux/nsfs.h, PID_NS_INIT_INO: the pid namespace that the machine started with. */
+const FIRST_PID_NAMESPACE = 0xef_ff_ff_fc;
+/** What kubelet writes at the top of /etc/hosts of a pod with hostNetwork. */
+const KUBELETS_WORDS = "# Kubernetes-managed hosts file (host network)";
+/** Ages are not compared with the node's clock: it may have been put right since. An init of its own may mount /run itself. */
+const SAME_MOMENT_SECONDS = 60;
+
+/**
+ * Before anything of a namespace is changed under a lock.
+ * @param doing for the error: "attaching blue"
+ * @throws WayoutError `run-not-shared` in a container that has the node's network, but not its /run
+ */
+export function requireSharedRun(namespace: NetworkNamespace, doing: string): void {
+  if (!isNodesNetwork(namespace)) return;
+  const why = whatHidesIt();
+  if (why === undefined) return;
+  throw new WayoutError({
+    code: "run-not-shared",
+    kind: "machine",
+    doing,
+    said: `this process has the node's network but not its ${ROOTS_RUN_DIRECTORY} (${why}), so that its locks would not hold for programs outside`,
+    todo: `Mount the node's into the container: ${ROOTS_RUN_DIRECTORY}:${ROOTS_RUN_DIRECTORY} (in Kubernetes a hostPath volume of type DirectoryOrCreate).`,
+  });
+}
+
+/**
+ * The machine's own namespace, or that of a node which is a container itself, as a pod with hostNetwork sees it. Any other
+ * was made for those who are in it.
+ */
+function isNodesNetwork(namespace: NetworkNamespace): boolean {
+  if (namespace.run(() => fileKey(SETTING_OF_THE_FIRST)) !== undefined) return true;
+  // A node's own programs have no such variable, and need not look further.
+  if (process.env["KUBERNETES_SERVICE_HOST"] === undefined) return false;
+  if (namespaceInode(OWN_NAMESPACE) !== namespace.inode) return false;
+  try {
+    return readRegular("/etc/hosts", KUBELETS_WORDS.length).text === KUBELETS_WORDS;
+  } catch {
+    return false;
+  }
+}
+
+/** Why our directory is not the node's; undefined when nothing says so. */
+function whatHidesIt(): string | undefined {
+  const seesAll = namespaceInode("/proc/self/ns/pid") === FIRST_PID_NAMESPACE;
+  const nodes = fileKey("/proc/1/root/run");
+  if (seesAll && nodes !== undefined) {
+    if (nodes === fileKey("/run")) return undefined;
+    const own = fileKey(ROOTS_RUN_DIRECTORY);
+    const same = own !== undefined && own === fileKey(`/proc/1/root${ROOTS_RUN_DIRECTORY}`);
+    return same ? undefined : "it is not the one that the node's first process sees";
+  }
+  return whyItIsOurs(readText("/proc/thread-self/mountinfo"), seesAll);
+}
+
+/**
+ * Where the node's processes cannot be seen the mounts tell.
+ * @param seesAll whether we have the machine's first pid namespace
+ */
+export function whyItIsOurs(mountinfo: string, seesAll: boolean, birth = birthOf): string | undefined {
+  const mount = mountOf(ROOTS_RUN_DIRECTORY, mountinfo);
+  if (mount === undefined) return undefined;
+  const { point, root, type } = mount;
+  const below = ROOTS_RUN_DIRECTORY.slice(point === "/" ? 0 : point.length);
+  const inside = `${root === "/" ? "" : root}${below}`;
+  if (inside.includes("//deleted"))
+    return "the directory that was mounted there is removed; start the container again";
+  if (point === "/") {
+    const isContainers = type === "overlay" || (!seesAll && inside !== ROOTS_RUN_DIRECTORY);
+    return isContainers ? "it lies in the container's own root" : undefined;
+  }
+  if (inside !== "/wayout" && inside !== ROOTS_RUN_DIRECTORY)
+    return `${inside} of a ${type} is mounted there`;
+  return isMadeWith(mount, mountOf("/dev", mountinfo), birth)
+    ? `the tmpfs at ${point} was made for this container`
+    : undefined;
+}
+
+/** A runtime gives each container a fresh tmpfs as /dev, in the same moment as any other. A machine's /dev is a devtmpfs. */
+function isMadeWith(run: Mount, dev: Mount | undefined, birth: typeof birthOf): boolean {
+  const isWholeTmpfs = ({ type, root }: Mount): boolean => type === "tmpfs" && root === "/";
+  if (dev?.point !== "/dev" || !isWholeTmpfs(dev) || !isWholeTmpfs(run)) return false;
+  const [born, devs] = [birth(run.point), birth(dev.point)];
+  return born !== undefined && devs !== undefined && Math.abs(born - devs) < SAME_MOMENT_SECONDS;
+}

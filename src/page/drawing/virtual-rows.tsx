@@ -1,0 +1,89 @@
+/** A long table of which only what is seen is in the document. */
+import type { ComponentChildren, JSX } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+
+const BEYOND = 8;
+
+interface Props<T> {
+  readonly label: string;
+  readonly rows: readonly T[];
+  /** Of one row, in pixels. */
+  readonly height: number;
+  readonly keyOf: (row: T) => string;
+  readonly draw: (row: T) => ComponentChildren;
+  readonly head?: ComponentChildren;
+  /** Called when the end comes near. */
+  readonly nearEnd?: () => void;
+}
+
+export function VirtualRows<T>({ label, rows, height, keyOf, draw, head, nearEnd }: Props<T>): JSX.Element {
+  const frame = useRef<HTMLDivElement>(null);
+  const [seen, setSeen] = useState({ top: 0, height: 600 });
+  const [current, setCurrent] = useState(0);
+  const measure = (): void => {
+    const own = frame.current;
+    if (own !== null) setSeen({ top: own.scrollTop, height: own.clientHeight });
+  };
+  useEffect(measure, []);
+  const first = Math.max(0, Math.floor(seen.top / height) - BEYOND);
+  const last = Math.min(rows.length, Math.ceil((seen.top + seen.height) / height) + BEYOND);
+  useEffect(() => {
+    if (last >= rows.length) nearEnd?.();
+  }, [last, rows.length]);
+  const move = (to: number): void => {
+    const next = Math.max(0, Math.min(rows.length - 1, to));
+    setCurrent(next);
+    const own = frame.current;
+    if (own === null) return;
+    if (next * height < own.scrollTop) own.scrollTop = next * height;
+    if ((next + 1) * height > own.scrollTop + own.clientHeight - 40)
+      own.scrollTop = (next + 1) * height - own.clientHeight + 40;
+  };
+  const onKeyDown = (event: KeyboardEvent): void => {
+    const page = Math.floor(seen.height / height) - 1;
+    const to = {
+      ArrowDown: current + 1,
+      ArrowUp: current - 1,
+      PageDown: current + page,
+      PageUp: current - page,
+      Home: 0,
+      End: rows.length - 1,
+    }[event.key];
+    if (event.key === "Enter") frame.current?.querySelector<HTMLElement>(".current a")?.click();
+    if (to === undefined) return;
+    event.preventDefault();
+    move(to);
+  };
+  return (
+    <div
+      ref={frame}
+      class="virtual"
+      role="table"
+      aria-label={label}
+      aria-rowcount={rows.length}
+      tabIndex={0}
+      onScroll={measure}
+      onKeyDown={onKeyDown}
+    >
+      {head !== undefined && (
+        <div role="row" class="head">
+          {head}
+        </div>
+      )}
+      <div role="rowgroup" style={{ height: `${rows.length * height}px` }}>
+        {rows.slice(first, last).map((row, index) => (
+          <div
+            key={keyOf(row)}
+            role="row"
+            aria-rowindex={first + index + 1}
+            class={first + index === current ? "current" : ""}
+            style={{ transform: `translateY(${(first + index) * height}px)`, height: `${height}px` }}
+            onClick={() => setCurrent(first + index)}
+          >
+            {draw(row)}
+          </div>
+        ))}
+      </div>
+    </div>
+  );
+}

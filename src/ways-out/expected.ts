@@ -1,0 +1,165 @@
+/**
+ * Whether a way out that was once made still stands. Whoever asks (CHECK and STATUS of the plugin, `list`, `attach`) says
+ * what was promised; here it is compared with what the kernel has, link by link, from the pod outwards. What is wrong has
+ * the same code and the same sentence for all of them. A plugin call runs it: see docs/architecture.md.
+ */
+import { parseCidr } from "../address/cidr.ts";
+import { ipBits, ipFamily, type IpFamily } from "../address/ip.ts";
+import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
+import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import type { Address } from "../linux/route/address.ts";
+import type { LinkState } from "../linux/route/link-state.ts";
+import { bridgeDown, noGateway, problem, type Problem } from "./problem.ts";
+
+/** What is expected between a pod and the node. What is absent was promised by nobody, and is not looked at. */
+export interface ExpectedLink {
+  /** The pod's interface. */
+  readonly interface: string;
+  /** Kind and MAC that it was made with. */
+  readonly kind?: "veth";
+  readonly mac?: string;
+  /** It was left down on purpose. */
+  readonly leftDown?: boolean;
+  /** The pod's addresses; where one has a prefix, the prefix counts, too. */
+  readonly addresses: readonly string[];
+  readonly routes: readonly ExpectedRoute[];
+  /** The node's end. */
+  readonly hostInterface?: string;
+  readonly bridge?: string;
+  /** The node's own addresses, with or without prefix, and the interface that has them; absent: the bridge. */
+  readonly gateways: readonly string[];
+  readonly gatewayInterface?: string;
+  /** Whether somebody checks as whom the port sends; absent where nobody shall. */
+  readonly isGuarded?: (port: string, mac: string) => boolean;
+}
+
+export interface ExpectedRoute {
+  /** A prefix, `0.0.0.0/0` or `::/0` for everything. */
+  readonly destination: string;
+  /** Absent: any. */
+  readonly gateway?: string;
+}
+
+const EVERYTHING: Readonly<Record<IpFamily, string>> = { 4: "0.0.0.0/0", 6: "::/0" };
+
+/** Default routes through these gateways, which may have a prefix. */
+export function defaultRoutes(gateways: readonly string[]): ExpectedRoute[] {
+  return gateways.map((text) => {
+    const gateway = text.split("/")[0]!;
+    return { destination: EVERYTHING[ipFamily(gateway)], gateway };
+  });
+}
+
+/** What is asked inside a pod. */
+type PodTables = LinkRtnetlink & Pick<Rtnetlink, "routes">;
+
+/** Everything that is wrong between the pod and its bridge; empty when the link stands. */
+export function linkProblems(node: LinkRtnetlink, inside: PodTables, expected: ExpectedLink): Problem[] {
+  const own = inside.linkState(expected.interface);
+  const bridge = expected.bridge === undefined ? undefined : node.linkState(expected.bridge);
+  const problems = podProblems(inside, own, expected);
+  const isBridge = bridge?.kind === "bridge";
+  if (expected.bridge !== undefined && !isBridge) problems.push(noBridge(expected.bridge, bridge));
+  else if (bridge !== undefined) problems.push(...bridgeProblems(node, bridge, expected));
+  // Without its bridge a port cannot be as it should; that would be told twice.
+  if (expected.bridge === undefined || isBridge) {
+    problems.push(...hostProblems(node, own, bridge, expected));
+  }
+  return problems;
+}
+
+function podProblems(inside: PodTables, link: LinkState | undefined, expected: ExpectedLink): Problem[] {
+  const name = expected.interface;
+  if (link === undefined) return [problem("pod-interface-missing", `${name} is missing in the namespace`)];
+  const problems: Problem[] = [];
+  if (expected.kind !== undefined && link.kind !== expected.kind) {
+    const kind = link.kind ?? "another interface";
+    problems.push(problem("pod-interface-replaced", `${name} in the namespace is no veth but ${kind}`));
+  }
+  if (expected.mac !== undefined && link.mac !== expected.mac.toLowerCase()) {
+    problems.push(problem("pod-interface-replaced", `${name} has the MAC ${link.mac}, not ${expected.mac}`));
+  }
+  if (!link.up && expected.leftDown !== true)
+    problems.push(problem("pod-link-down", `${name} is down in the namespace`));
+  problems.push(...addressProblems(inside.addresses({ interface: link.index }), expected));
+  problems.push(...routeProblems(inside, expected));
+  return problems;
+}
+
+function addressProblems(there: readonly Address[], expected: ExpectedLink): Problem[] {
+  const problems: Problem[] = [];
+  for (const text of expected.addresses) {
+    const found = find(there, text);
+    if (found === undefined)
+      problems.push(problem("pod-no-address", `${text} is not on ${expected.interface}`));
+    else if (found.flags.includes("dadfailed")) {
+      const said = `${found.address} is used twice (its check for duplicates failed)`;
+      problems.push(problem("duplicate-address", said));
+    }
+  }
+  return problems;
+}
+
+/** @param text an address; with a prefix, only the address with this very prefix */
+function find(there: readonly Address[], text: string): Address | undefined {
+  const hasPrefix = text.includes("/");
+  const { address, prefixLength } = parseCidr(hasPrefix ? text : `${text}/${ipBits(ipFamily(text))}`, "keep");
+  for (const own of there) {
+    if (own.address === address && (!hasPrefix || own.prefixLength === prefixLength)) return own;
+  }
+  return undefined;
+}
+
+function routeProblems(inside: PodTables, { routes }: ExpectedLink): Problem[] {
+  const problems: Problem[] = [];
+  const there = routes.length === 0 ? [] : inside.routes();
+  for (const { destination, gateway } of routes) {
+    let leads = false;
+    for (const route of there) {
+      if (route.destination !== destination) continue;
+      if (gateway === undefined || route.gateway === gateway) leads = true;
+    }
+    if (leads) continue;
+    const isDefault = destination === EVERYTHING[4] || destination === EVERYTHING[6];
+    const route = isDefault ? "default route" : `route to ${destination}`;
+    const through = gateway === undefined ? "" : ` through ${gateway}`;
+    problems.push(problem("pod-no-route", `the namespace has no ${route}${through}`));
+  }
+  return problems;
+}
+
+function noBridge(name: string, link: LinkState | undefined): Problem {
+  if (link === undefined) return problem("bridge-missing", `the bridge ${name} is missing`);
+  return problem("not-a-bridge", `${name} is no bridge but ${link.kind ?? "another interface"}`);
+}
+
+function bridgeProblems(node: LinkRtnetlink, bridge: LinkState, expected: ExpectedLink): Problem[] {
+  const { gateways, gatewayInterface: name = bridge.name } = expected;
+  const problems = bridge.up ? [] : [bridgeDown(bridge.name)];
+  if (gateways.length === 0) return problems;
+  const holder = name === bridge.name ? bridge : node.linkState(name);
+  const there = holder === undefined ? [] : node.addresses({ interface: holder.index });
+  for (const text of gateways) if (find(there, text) === undefined) problems.push(noGateway(name, text));
+  return problems;
+}
+
+/** The node's end by its name; where another plugin named it, it is the peer of the pod's interface. */
+function hostProblems(
+  node: LinkRtnetlink,
+  own: LinkState | undefined,
+  bridge: LinkState | undefined,
+  { hostInterface: name, isGuarded }: ExpectedLink,
+): Problem[] {
+  if (name === undefined) return [];
+  const host = node.linkState(name) ?? (own?.link === undefined ? undefined : node.linkState(own.link));
+  if (host === undefined) return [problem("host-link-missing", `${name} is missing on the node`)];
+  const problems: Problem[] = [];
+  if (!host.up) problems.push(problem("host-link-down", `${host.name} is down`));
+  if (bridge !== undefined && host.master !== bridge.index)
+    problems.push(problem("host-link-not-enslaved", `${host.name} is not a port of ${bridge.name}`));
+  if (isGuarded !== undefined && own !== undefined && !isGuarded(host.name, own.mac)) {
+    const said = `as whom ${host.name} sends is not checked (macspoofchk)`;
+    problems.push(problem("senders-unchecked", said));
+  }
+  return problems;
+}

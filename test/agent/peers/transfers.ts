@@ -1,0 +1,95 @@
+/**
+ * Runs in a pod: connections that last, and new ones when it is asked. A program of its own, for a namespace belongs to a
+ * process. It is told one word a line on stdin and answers with one line of JSON:
+ *
+ *     new     how many milliseconds until a new connection told the address that the outside sees
+ *     state   how many of those that last were ever cut, and how long the most silent one has heard nothing
+ *     renew   those that were cut are made again, and forgotten
+ */
+import process from "node:process";
+
+const [address = "", echoPort = "", whoPort = "", wanted = ""] = process.argv.slice(2);
+const SAY_EVERY_MS = 250;
+const RENEW_AFTER_MS = 1_500;
+const NEW_TIMEOUT_MS = 250;
+const MOST_NEW_MS = 20_000;
+
+interface Transfer {
+  heard: number;
+  cut: boolean;
+}
+
+const transfers: Transfer[] = [];
+for (let count = 0; count < Number(wanted); count++) transfers.push(await begun());
+console.log(JSON.stringify({ ready: transfers.length }));
+
+for await (const line of console) {
+  if (line === "new") console.log(JSON.stringify(await newConnection()));
+  if (line === "state") console.log(JSON.stringify(state()));
+  if (line === "renew") {
+    // Each notices at its next word.
+    await Bun.sleep(RENEW_AFTER_MS);
+    for (const [index, { cut }] of transfers.entries()) if (cut) transfers[index] = await begun();
+    console.log(JSON.stringify(state()));
+  }
+}
+process.exit(0);
+
+function state(): { readonly cut: number; readonly silentMs: number } {
+  const now = performance.now();
+  return {
+    cut: transfers.filter(({ cut }) => cut).length,
+    silentMs: Math.round(Math.max(...transfers.map(({ heard }) => now - heard))),
+  };
+}
+
+async function begun(): Promise<Transfer> {
+  const transfer: Transfer = { heard: performance.now(), cut: false };
+  const lost = (): void => {
+    transfer.cut = true;
+    clearInterval(timer);
+  };
+  const socket = await Bun.connect({
+    hostname: address,
+    port: Number(echoPort),
+    socket: {
+      data: () => void (transfer.heard = performance.now()),
+      close: lost,
+      error: lost,
+    },
+  });
+  const timer = setInterval(() => void socket.write("a line of a transfer that lasts\n"), SAY_EVERY_MS);
+  return transfer;
+}
+
+/** One attempt after the other, each given up soon: a lost SYN is sent again only after a second. */
+async function newConnection(): Promise<{ readonly ms: number; readonly seenAs: string }> {
+  const began = performance.now();
+  for (;;) {
+    const seenAs = await attempt();
+    const ms = Math.round(performance.now() - began);
+    if (seenAs !== undefined || ms > MOST_NEW_MS) return { ms, seenAs: seenAs ?? "nobody" };
+  }
+}
+
+async function attempt(): Promise<string | undefined> {
+  const heard = Promise.withResolvers<string | undefined>();
+  const timer = setTimeout(() => heard.resolve(undefined), NEW_TIMEOUT_MS);
+  let socket: { end: () => void } | undefined;
+  Bun.connect({
+    hostname: address,
+    port: Number(whoPort),
+    socket: {
+      data: (_, data) => heard.resolve(data.toString()),
+      error: () => heard.resolve(undefined),
+      close: () => heard.resolve(undefined),
+    },
+  }).then(
+    (made) => (socket = made),
+    () => setTimeout(() => heard.resolve(undefined), 20),
+  );
+  const said = await heard.promise;
+  clearTimeout(timer);
+  socket?.end();
+  return said;
+}

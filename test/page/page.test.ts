@@ -1,0 +1,187 @@
+/** The page as people have it: in a real browser, over a lab that is really broken. */
+import { afterAll, beforeAll, expect } from "bun:test";
+import type { Page } from "playwright-core";
+import { PLAN } from "../../src/lab/plan.ts";
+import { able, inLab, lab, LabPage, PATIENCE_MS, testPage } from "./browser.ts";
+
+const { blue } = PLAN.pods;
+const MOST_PRESSES = 8;
+const SITE = `${PLAN.internet.httpIpv4}:80`;
+
+let world: LabPage;
+let page: Page;
+
+beforeAll(async () => {
+  if (!able) return;
+  world = await LabPage.open();
+  page = await world.page();
+}, 60_000);
+
+afterAll(async () => {
+  if (able) await world.close();
+}, 60_000);
+
+/** A test that begins at the first view of a lab that is whole. */
+function testFromStart(name: string, test: () => Promise<void>): void {
+  testPage(
+    name,
+    async () => {
+      lab("mend");
+      await page.goto(`${world.origin}/#/`);
+      await page.locator(".verdict.good").waitFor();
+      await test();
+    },
+    4 * PATIENCE_MS,
+  );
+}
+
+function text(selector: string, on = page): Promise<string> {
+  return on.locator(selector).first().innerText();
+}
+
+testPage(
+  "who is not in sees how to get in, and nothing of the node",
+  async () => {
+    const stranger = await world.page({}, `${world.origin}/`);
+    await stranger.locator(".entrance").waitFor();
+    expect(await text("main", stranger)).toContain("sudo wayout page");
+    expect(await text("body", stranger)).not.toContain(blue.namespace);
+    const used = world.code();
+    const first = await world.page({}, used);
+    await first.locator(".verdict").waitFor();
+    expect(first.url()).toBe(`${world.origin}/#/`);
+    const second = await world.page({}, used);
+    await second.locator(".entrance").waitFor();
+    expect(await text("main", second)).toContain("new one");
+    for (const one of [stranger, first, second]) await one.context().close();
+  },
+  4 * PATIENCE_MS,
+);
+
+testFromStart("the picture is drawn from what is there", async () => {
+  expect(await text("h1")).toBe("2 of 2 pods can reach the outside");
+  const drawn = await page
+    .locator(".picture svg")
+    .innerText()
+    .catch(() => page.locator(".picture svg").textContent());
+  for (const there of ["ns-blue", "ns-green", "veth-blue", "br0", "10.0.0.254", "203.0.113.5", "eth0"])
+    expect(drawn).toContain(there);
+  inLab(PLAN.node.namespace, "ip", "address", "add", "10.0.0.253/24", "dev", "br0");
+  inLab(PLAN.node.namespace, "ip", "link", "set", "veth-green", "nomaster");
+  await page.locator('.face[aria-label^="ns-green, broken"]').waitFor();
+  inLab(PLAN.node.namespace, "ip", "link", "set", "veth-green", "master", "br0");
+  inLab(PLAN.node.namespace, "ip", "address", "del", "10.0.0.253/24", "dev", "br0");
+  await page.locator(".verdict.good").waitFor();
+});
+
+testFromStart("a connection appears when a pod makes one, and a click shows its translation", async () => {
+  const hold = Bun.spawn(
+    [
+      "ip",
+      "netns",
+      "exec",
+      blue.namespace,
+      "bash",
+      "-c",
+      `exec 3<>/dev/tcp/${PLAN.internet.httpIpv4}/80; sleep 60`,
+    ],
+    { stdout: "ignore", stderr: "ignore" },
+  );
+  try {
+    await page.locator('.flow.moving[aria-label*="198.51.100.80:80"]').first().dispatchEvent("click");
+    const shown = await text(".flow-detail .translation");
+    expect(shown).toMatch(/^10\.0\.0\.1:\d+ ↔ 203\.0\.113\.5:\d+ → 198\.51\.100\.80:80$/);
+    expect(await text(".flow-detail")).toContain("ns-blue");
+    await page.keyboard.press("Escape");
+    await page.locator(".flow-detail").waitFor({ state: "detached" });
+  } finally {
+    hold.kill("SIGKILL");
+    await hold.exited;
+  }
+});
+
+testFromStart("a finding appears within two seconds of its cause, and goes with it", async () => {
+  inLab(PLAN.node.namespace, "sysctl", "-qw", "net.ipv4.ip_forward=0");
+  let began = performance.now();
+  await page.locator(".verdict.bad").waitFor();
+  const appeared = performance.now() - began;
+  expect(await text(".verdict .cause")).toBe("net.ipv4.ip_forward is 0: the node forwards nothing");
+  inLab(PLAN.node.namespace, "sysctl", "-qw", "net.ipv4.ip_forward=1");
+  began = performance.now();
+  await page.locator(".verdict.good").waitFor();
+  const went = performance.now() - began;
+  console.log(`appeared after ${Math.round(appeared)} ms, went after ${Math.round(went)} ms`);
+  expect(Math.max(appeared, went)).toBeLessThan(PATIENCE_MS / 4);
+});
+
+testFromStart("a trace plays the nine steps, and says where it ends", async () => {
+  await page.locator(".pods button", { hasText: blue.namespace }).click();
+  await page.locator(".lines").waitFor();
+  await page.keyboard.press("t");
+  await page.locator(".steps .answer").waitFor();
+  expect(await page.locator(".steps > ol > li.proven").count()).toBe(9);
+  expect(await text(".steps")).toContain(`One packet to ${SITE}`);
+  lab("break", "no-masquerade");
+  await page.keyboard.press("t");
+  await page.locator(".steps > ol > li.stopped").waitFor();
+  await page.locator(".steps .finding").waitFor();
+  expect(await page.locator(".steps .not-reached").count()).toBeGreaterThan(0);
+});
+
+/** Faults of every part of the way, and what the page must say of them. */
+const FAULTS = [
+  "pod-link-down",
+  "no-default-route",
+  "veth-down",
+  "bridge-down",
+  "bridge-address-missing",
+  "forwarding-off",
+  "forwarding-off-on-bridge",
+  "main-rule-missing",
+  "captured-by-vpn",
+  "prohibited",
+  "node-offline",
+  "forward-policy-drop",
+  "docker-user-drop",
+  "legacy-drop",
+  "no-masquerade",
+  "masquerade-unhooked",
+] as const;
+
+testPage(
+  "the keyboard alone leads to the cause",
+  async () => {
+    lab("mend");
+    const known = JSON.parse(lab("break", "--list", "--json")) as { name: string; finding: string }[];
+    const presses: Record<string, number> = {};
+    for (const { name, finding } of known.filter((one) => (FAULTS as readonly string[]).includes(one.name))) {
+      await page.goto(`${world.origin}/#/`);
+      await page.locator(".verdict.good").waitFor();
+      lab("break", name);
+      await page.locator(".verdict.bad").waitFor();
+      // Where the reader is led to: the broken step, with what is wrong, whose it is and what mends it.
+      const led = page.locator(".lines > li:focus:has(.finding)", { hasText: finding });
+      for (presses[name] = 1; presses[name] <= MOST_PRESSES; presses[name]++) {
+        await page.keyboard.press("b");
+        if (
+          await led.waitFor({ timeout: PATIENCE_MS / 4 }).then(
+            () => true,
+            () => false,
+          )
+        )
+          break;
+      }
+      expect([name, await led.innerText()]).toEqual([name, expect.stringContaining("whose")]);
+      await page.keyboard.press("Escape");
+      lab("mend");
+    }
+    expect(Object.keys(presses)).toHaveLength(FAULTS.length);
+    expect(Math.max(...Object.values(presses))).toBeLessThanOrEqual(MOST_PRESSES);
+  },
+  240_000,
+);
+
+testPage("nothing was wrong in the browser, and nothing was asked for elsewhere", () => {
+  expect(world.said).toEqual([]);
+  expect(world.elsewhere).toEqual([]);
+});
