@@ -190,6 +190,22 @@ export function endText(address: string, port: number | undefined): string {
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
+/** The address in `10.0.0.1/24`; an address without a prefix is one already. */
+export function addressOf(text: string): string {
+  const slash = text.indexOf("/");
+  return slash < 0 ? text : text.slice(0, slash);
+}
+
+/** Of an address or prefix that is known to be one; prefixFamily looks whether it is. */
+export function familyOf(text: string): IpFamily {
+  return text.includes(":") ? 6 : 4;
+}
+
+/** Of an address or prefix that may be none. @throws AddressError */
+export function prefixFamily(text: string): IpFamily {
+  return ipFamily(addressOf(text));
+}
+
 /** For sort: addresses by their numbers, names by their characters, the smallest first. */
 export function ascending<T extends bigint | string>(a: T, b: T): number {
   return a < b ? -1 : a > b ? 1 : 0;

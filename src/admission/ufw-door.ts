@@ -2,6 +2,7 @@
  * ufw's own rule for forwarded packets, `ufw route allow from 10.88.0.0/24 comment wayout`. ufw keeps it in its files, so it
  * is there after a reboot as well; the comment says whose it is.
  */
+import { familyOf } from "../address/ip.ts";
 import { readTextIfThere } from "../kernel/file.ts";
 import type { Admitted, Door } from "./doors.ts";
 import { refused, which, type RunProgram } from "./program.ts";
@@ -51,7 +52,7 @@ export class UfwDoor implements Door {
   async #lost(cidrs: readonly string[]): Promise<string[]> {
     const lost: string[] = [];
     for (const family of [4, 6] as const) {
-      const own = cidrs.filter((cidr) => cidr.includes(":") === (family === 6));
+      const own = cidrs.filter((cidr) => familyOf(cidr) === family);
       if (own.length === 0) continue;
       const [iptables, chain] = CHAIN[family];
       const listed = await this.run([which(iptables, "ufw"), "-w", "5", "-S", chain]);
@@ -80,5 +81,5 @@ export function ownRules(lines: readonly string[]): string[] {
 /** ufw writes a single address without its length. */
 function withLength(source: string): string {
   if (source.includes("/")) return source;
-  return `${source}/${source.includes(":") ? 128 : 32}`;
+  return `${source}/${familyOf(source) === 6 ? 128 : 32}`;
 }

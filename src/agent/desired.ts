@@ -1,4 +1,5 @@
 /** What shall be true on this node: what the policy says, what `attach` and the plugin wrote down. */
+import { familyOf } from "../address/ip.ts";
 import { admissionOf, type AdmissionWish } from "../admission/admission.ts";
 import type { AdmissionDoor } from "../admission/doors.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
@@ -34,7 +35,7 @@ export function desiredOf(node: NetworkNamespace, policy: PolicyWish | undefined
     ...(policy === undefined ? [] : [{ backend: policy.backend, intent: policy.intent }]),
   ];
   const has = (family: 4 | 6): boolean =>
-    nat.some(({ intent }) => intent.sources.some(({ cidr }) => cidr.includes(":") === (family === 6)));
+    nat.some(({ intent }) => intent.sources.some(({ cidr }) => familyOf(cidr) === family));
   const intents = nat.map(({ intent }) => intent);
   return {
     nat,

@@ -4,6 +4,7 @@
  *
  * Labels are bounded: of pods, destinations and culprits the first so many have a name, and the rest are one.
  */
+import { familyOf } from "../address/ip.ts";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { FlowSummary } from "../flows/flow-statistics.ts";
 import { VERSION } from "../version.ts";
@@ -18,6 +19,12 @@ const MOST_NAMED = 50;
 const MOST_CULPRITS = 20;
 /** Answers of the connection table are used again for so long. */
 const FRESH_MS = 5_000;
+
+/** A link with what passed through it. */
+export interface CountedLink {
+  readonly index: number;
+  readonly statistics?: { readonly rxBytes: number; readonly rxPackets: number };
+}
 
 /** What `wayout conntrack stats --json` says, as far as it is shown. */
 export interface TableFigures extends FlowSummary {
@@ -63,6 +70,8 @@ export class AgentMetrics implements AgentListener {
     "Tracked connections by the pod that began them; the pods beyond the first fifty are `other`.",
     ["pod"],
   );
+  readonly #egressBytes = this.#traffic("wayout_pod_egress_bytes_total", "Bytes");
+  readonly #egressPackets = this.#traffic("wayout_pod_egress_packets_total", "Packets");
   readonly #headroom = this.#gauge(
     "wayout_source_ports_free",
     "Source ports left for new connections, by outgoing address and destination: the fifty fullest.",
@@ -81,12 +90,16 @@ export class AgentMetrics implements AgentListener {
   readonly #lookedAt = this.#gauge("wayout_look_timestamp_seconds", "When the node was last looked at.");
   readonly #ready = this.#gauge("wayout_ready", "1 when everything is as configured.");
   readonly #culprits = new Set<string>();
+  /** Whose traffic is named; who came first keeps the name, so that counters only grow. */
+  readonly #named = new Set<string>();
+  #ends: Look["ends"] = [];
   #read: { readonly at: number; readonly figures: Promise<TableFigures | undefined> } | undefined;
 
   /** @param readTable asks the connection table; undefined when it cannot be read */
   constructor(
     private readonly readTable: () => Promise<TableFigures | undefined>,
     private readonly isReady: () => boolean,
+    private readonly readLinks: () => readonly CountedLink[] = () => [],
     private readonly now: () => number = () => performance.now(),
   ) {
     this.#gauge("wayout_build_info", "1, with the version that runs.", ["version"]).set(
@@ -102,10 +115,11 @@ export class AgentMetrics implements AgentListener {
 
   /** Repairs are counted when it is known who made them necessary. */
   readonly recorded = ({ kind, by }: JournalEvent, step = "unknown"): void => {
-    if (kind === "repair") this.#repairs.inc({ step, culprit: this.#named(by?.process ?? "unknown") });
+    if (kind === "repair") this.#repairs.inc({ step, culprit: this.#culprit(by?.process ?? "unknown") });
   };
 
-  readonly looked = ({ verdicts }: Look, at: number): void => {
+  readonly looked = ({ verdicts, ends }: Look, at: number): void => {
+    this.#ends = ends;
     this.#lookedAt.set(at / 1000);
     this.#findings.reset();
     const states = { healthy: 0, broken: 0, unknown: 0 };
@@ -120,6 +134,7 @@ export class AgentMetrics implements AgentListener {
     this.#ready.set(this.isReady() ? 1 : 0);
     const figures = await this.#figures();
     if (figures !== undefined) this.#show(figures);
+    this.#showTraffic();
     return { text: await this.#registry.metrics(), type: this.#registry.contentType };
   }
 
@@ -127,7 +142,33 @@ export class AgentMetrics implements AgentListener {
     return new Gauge({ name, help, labelNames: [...labelNames], registers: [this.#registry] });
   }
 
-  #named(culprit: string): string {
+  #traffic(name: string, what: string): Counter {
+    return new Counter({
+      name,
+      help: `${what} that came from the pod's interfaces, whomever they were for; the pods beyond the first fifty are \`other\`.`,
+      labelNames: ["pod"],
+      registers: [this.#registry],
+    });
+  }
+
+  #showTraffic(): void {
+    const links = new Map(this.#ends.length === 0 ? [] : this.readLinks().map((link) => [link.index, link]));
+    this.#egressBytes.reset();
+    this.#egressPackets.reset();
+    const present = new Set(this.#ends.map(({ pod }) => pod));
+    for (const pod of this.#named) if (!present.has(pod)) this.#named.delete(pod);
+    for (const { pod, link } of this.#ends) {
+      const sent = links.get(link)?.statistics;
+      if (sent === undefined) continue;
+      if (this.#named.size < MOST_NAMED) this.#named.add(pod);
+      const label = this.#named.has(pod) ? pod : "other";
+      // What the node's end of the pair receives, the pod sent.
+      this.#egressBytes.inc({ pod: label }, sent.rxBytes);
+      this.#egressPackets.inc({ pod: label }, sent.rxPackets);
+    }
+  }
+
+  #culprit(culprit: string): string {
     if (this.#culprits.size < MOST_CULPRITS) this.#culprits.add(culprit);
     return this.#culprits.has(culprit) ? culprit : "other";
   }
@@ -152,7 +193,7 @@ export class AgentMetrics implements AgentListener {
     this.#flows.set({ pod: "other" }, flows - named.reduce((sum, one) => sum + one.flows, 0));
     this.#headroom.reset();
     for (const { protocol, outgoing, destination, port, used, of } of portUse.slice(0, MOST_NAMED)) {
-      const end = destination.includes(":") ? `[${destination}]:${port}` : `${destination}:${port}`;
+      const end = familyOf(destination) === 6 ? `[${destination}]:${port}` : `${destination}:${port}`;
       this.#headroom.set({ protocol, outgoing, destination: end }, Math.max(0, of - used));
     }
   }

@@ -93,6 +93,7 @@ export class AgentService {
     const metrics = new AgentMetrics(
       () => tableFigures(asker),
       () => this.#agent.troubles().length === 0,
+      () => linksOf(node),
     );
     this.#processes = watchProcesses(log);
     const told: EventSink = (event, id, step) => {
@@ -211,7 +212,9 @@ function watchProcesses(log: AgentLog): ProcessWatch | undefined {
   try {
     const watch = ProcessWatch.open();
     if (watch.blindToSettings !== undefined)
-      log.write("info", "culprits", { message: `who writes settings is not seen: ${watch.blindToSettings}` });
+      log.write("info", "culprits", {
+        message: `the programs that write settings are not seen: ${watch.blindToSettings}`,
+      });
     return watch;
   } catch (error) {
     log.write("info", "culprits", {
@@ -219,6 +222,11 @@ function watchProcesses(log: AgentLog): ProcessWatch | undefined {
     });
     return undefined;
   }
+}
+
+function linksOf(node: NetworkNamespace) {
+  using route = Rtnetlink.open(node);
+  return route.links({ statistics: true });
 }
 
 function notesOf(node: NetworkNamespace): NetworkNotes {

@@ -1,6 +1,6 @@
 /** Which address a namespace gets. */
 import { cidrContains, cidrOf, cidrText, hostRange, type Cidr } from "../address/cidr.ts";
-import { ipFamily, type IpFamily } from "../address/ip.ts";
+import { addressOf, ipFamily, type IpFamily } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import { addressesAfter } from "../ipam/range.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
@@ -25,7 +25,7 @@ export function chooseAddress(
   doing: string,
 ): string {
   const gateway = network.gateways
-    .map((text) => text.split("/")[0]!)
+    .map((text) => addressOf(text))
     .find((address) => cidrContains(subnet, address))!;
   const holders = addressHolders(record, node);
   const wanted = givenByHand(request, subnet.family);
@@ -64,7 +64,7 @@ function addressHolders(record: NodeRecord, node: Rtnetlink): Map<string, string
   }
   for (const { address } of node.addresses()) holders.set(address, "this node itself");
   for (const { label, addresses } of record.attachments) {
-    for (const address of addresses) holders.set(address.split("/")[0]!, `the namespace ${label}`);
+    for (const address of addresses) holders.set(addressOf(address), `the namespace ${label}`);
   }
   return holders;
 }
@@ -111,7 +111,7 @@ export function checkAddressesUsed(
   addresses: readonly string[],
   doing: string,
 ): void {
-  const given = addresses.map((address) => address.split("/")[0]!);
+  const given = addresses.map((address) => addressOf(address));
   for (const [flag, asked] of [
     ["--ip", request.addresses ?? []],
     ["--snat", request.snat ?? []],

@@ -6,6 +6,7 @@
  * Touches: the namespace; a bridge, forwarding, NAT rules; /run/wayout/attachments and /etc/netns/NAME/resolv.conf.
  *   Recorded before it is made, so that the next command can undo what a killed one left.
  */
+import { familyOf, addressOf } from "../address/ip.ts";
 import { BACKENDS } from "../nat/backends/backends.ts";
 import { command, commandIn } from "../text/command.ts";
 import { existsSync } from "node:fs";
@@ -92,14 +93,14 @@ function told(node: AttachmentNode, done: Omit<Attached, "outside">): Attached {
   const intents = BACKENDS[network.backend].translates ? [natIntentOf(network, [attachment])] : [];
   let outside: Outside[];
   try {
-    outside = attachment.addresses.map((text) => outsideOf(node.route, text.split("/")[0]!, intents));
+    outside = attachment.addresses.map((text) => outsideOf(node.route, addressOf(text), intents));
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
     return { ...done, outside: [], notes: [...notes, `where it leads is not known: ${error.message}`] };
   }
   const stranded = attachment.addresses.filter((_, index) => outside[index]!.interface === undefined);
   if (stranded.length === 0) return { ...done, outside };
-  const families = stranded.map((address) => (address.includes(":") ? "IPv6" : "IPv4"));
+  const families = stranded.map((address) => (familyOf(address) === 6 ? "IPv6" : "IPv4"));
   const note = `this machine has no default route (${families.join(", ")}): neither it nor the namespace reaches anything outside`;
   return { ...done, outside, notes: [...notes, note] };
 }
@@ -169,7 +170,7 @@ function checkSame(
   network: NetworkRecord,
   doing: string,
 ): void {
-  const own = old.addresses.map((text) => text.split("/")[0]!);
+  const own = old.addresses.map((text) => addressOf(text));
   const wanted: readonly (readonly [string, string | undefined, readonly string[]])[] = [
     ["--bridge", request.bridge, [old.bridge]],
     ["--interface", request.interfaceName, [old.interface]],

@@ -1,4 +1,5 @@
 /** Makes and unmakes what a record describes. Every step can be done twice, and undone without having been done. */
+import { familyOf, addressOf } from "../address/ip.ts";
 import { isRefusal } from "../error.ts";
 import { createNamedNamespace, NetworkNamespace } from "../kernel/namespace.ts";
 import { openNat } from "../nat/open.ts";
@@ -105,11 +106,11 @@ function pinAddress(node: AttachmentNode, network: NetworkRecord): void {
 }
 
 function defaultRoutes(network: NetworkRecord, attachment: AttachmentRecord) {
-  const isIpv6 = (text: string): boolean => text.includes(":");
+  const isIpv6 = (text: string): boolean => familyOf(text) === 6;
   return network.gateways
     .filter((gateway) => attachment.addresses.some((address) => isIpv6(address) === isIpv6(gateway)))
     .map((gateway) => ({
       destination: isIpv6(gateway) ? "::/0" : "0.0.0.0/0",
-      gateway: gateway.split("/")[0]!,
+      gateway: addressOf(gateway),
     }));
 }

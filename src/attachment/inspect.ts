@@ -1,5 +1,5 @@
 /** What attachments promised: a record says it, ways-out/ compares it with the kernel. */
-import { ipFamily } from "../address/ip.ts";
+import { prefixFamily } from "../address/ip.ts";
 import { isRefusal } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
@@ -88,8 +88,8 @@ function ownProblems(
 }
 
 function expectedLink(attachment: AttachmentRecord, network: NetworkRecord): ExpectedLink {
-  const families = new Set(attachment.addresses.map((text) => ipFamily(text.split("/")[0]!)));
-  const gateways = network.gateways.filter((text) => families.has(ipFamily(text.split("/")[0]!)));
+  const families = new Set(attachment.addresses.map((text) => prefixFamily(text)));
+  const gateways = network.gateways.filter((text) => families.has(prefixFamily(text)));
   const { interface: name, addresses, hostInterface, bridge } = attachment;
   return { interface: name, addresses, hostInterface, bridge, gateways, routes: defaultRoutes(gateways) };
 }

@@ -2,7 +2,7 @@
 import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
 import { readFileSync } from "node:fs";
 import { cidrOf, cidrText, hostRange, parseCidr } from "../address/cidr.ts";
-import { ipFamily, ipFromNumber, type IpFamily } from "../address/ip.ts";
+import { familyOf, ipFromNumber, type IpFamily, prefixFamily } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import type { Link } from "../linux/route/link.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
@@ -87,7 +87,7 @@ function planNetwork(
   const gateways: string[] = [];
   const addedGateways: string[] = [];
   for (const family of familiesWanted(request, node, link)) {
-    const wanted = request.subnets?.find((text) => ipFamily(text.split("/")[0]!) === family);
+    const wanted = request.subnets?.find((text) => prefixFamily(text) === family);
     const there = link === undefined ? undefined : bridgeAddress(node, link, family, wanted);
     const gateway = there ?? newGateway(node, record, link, family, wanted, bridge, doing);
     gateways.push(gateway);
@@ -116,7 +116,7 @@ function bridgeBefore(node: Rtnetlink, link: Link): NonNullable<NetworkRecord["b
 
 /** IPv6 is given where it leads somewhere: a namespace with IPv6 and no way out tries it first and waits in vain. */
 function familiesWanted(request: AttachRequest, node: Rtnetlink, bridge: Link | undefined): IpFamily[] {
-  const asked = (request.subnets ?? []).map((text) => ipFamily(text.split("/")[0]!));
+  const asked = (request.subnets ?? []).map((text) => prefixFamily(text));
   const ipv6 =
     request.ipv6 ??
     (asked.includes(6) ||
@@ -215,7 +215,7 @@ function checkAgainstNetwork(request: AttachRequest, network: NetworkRecord, doi
   if (request.backend !== undefined && request.backend !== network.backend) {
     differs("--backend", request.backend, network.backend);
   }
-  if (request.ipv6 === true && !network.subnets.some((subnet) => subnet.includes(":"))) {
+  if (request.ipv6 === true && !network.subnets.some((subnet) => familyOf(subnet) === 6)) {
     differs("--ipv6", "IPv6", `only ${network.subnets.join(" and ")}`);
   }
 }

@@ -1,6 +1,6 @@
 /** What a person asks of `wayout attach`, checked as far as it can be without looking at the node. */
 import { cidrText, parseCidr } from "../address/cidr.ts";
-import { AddressError, canonicalIp, ipFamily } from "../address/ip.ts";
+import { familyOf, AddressError, canonicalIp, prefixFamily } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import { NETNS_DIRECTORY } from "../kernel/namespace.ts";
 import type { NatBackendName } from "../nat/backends/backends.ts";
@@ -46,7 +46,7 @@ export function checkRequest(request: AttachRequest): AttachRequest {
   oneOfEachFamily("--snat", snat, doing);
   if (
     request.ipv6 === false &&
-    [...(subnets ?? []), ...(addresses ?? [])].some((text) => text.includes(":"))
+    [...(subnets ?? []), ...(addresses ?? [])].some((text) => familyOf(text) === 6)
   ) {
     refuse("--no-ipv6", doing, "contradicts an IPv6 --subnet or --ip");
   }
@@ -86,7 +86,7 @@ function checkInterface(name: string | undefined, flag: string, doing: string): 
 }
 
 function oneOfEachFamily(flag: string, texts: readonly string[] | undefined, doing: string): void {
-  const families = (texts ?? []).map((text) => ipFamily(text.split("/")[0]!));
+  const families = (texts ?? []).map((text) => prefixFamily(text));
   if (new Set(families).size < families.length) {
     refuse(flag, doing, `${texts!.join(" and ")} are of one family; it takes one of IPv4 and one of IPv6`);
   }

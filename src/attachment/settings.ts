@@ -6,7 +6,7 @@ import {
   type Forwarding,
   type SettingChange,
 } from "../forwarding/forwarding.ts";
-import { ipFamily, type IpFamily } from "../address/ip.ts";
+import { type IpFamily, prefixFamily } from "../address/ip.ts";
 import { messageOf } from "../error.ts";
 import { allIntents } from "../nat/installed.ts";
 import type { AttachmentNode } from "./node.ts";
@@ -14,7 +14,7 @@ import type { NetworkRecord, NodeRecord } from "./record.ts";
 
 /** The families that a bridge's pods go out with. */
 export function familiesOf(network: NetworkRecord): IpFamily[] {
-  return [...new Set(network.gateways.map((text) => ipFamily(text.split("/")[0]!)))];
+  return [...new Set(network.gateways.map((text) => prefixFamily(text)))];
 }
 
 /** What must be changed for a network to be forwarded; empty when nothing. */

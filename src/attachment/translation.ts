@@ -1,5 +1,5 @@
 /** What a bridge with its attachments wants of NAT. */
-import { ipFamily } from "../address/ip.ts";
+import { addressOf, ipFamily } from "../address/ip.ts";
 import { masqueradeIntent, normalizeIntent, type NatIntent } from "../nat/intent.ts";
 import { bridgeOwner } from "../naming/names.ts";
 import type { AttachmentRecord, NetworkRecord } from "./record.ts";
@@ -13,7 +13,7 @@ export function natIntentOf(network: NetworkRecord, attachments: readonly Attach
   const fixed = attachments.flatMap(({ addresses, snat }) =>
     snat.map((outside) => {
       const inside = addresses
-        .map((text) => text.split("/")[0]!)
+        .map((text) => addressOf(text))
         .find((own) => ipFamily(own) === ipFamily(outside))!;
       const translation = { snat: { first: outside, last: outside }, fullyRandom: true };
       return { cidr: inside, translation };

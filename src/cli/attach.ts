@@ -1,3 +1,4 @@
+import { addressOf } from "../address/ip.ts";
 import { command, commandIn, type CommandLine } from "../text/command.ts";
 import { Command, Option } from "commander";
 import { attach, type Attached } from "../attachment/attach.ts";
@@ -160,7 +161,7 @@ function attachedText(attached: Attached, obstacles: readonly Obstacle[]): strin
       "link",
       `${attachment.interface} ${style.quiet("↔")} ${attachment.hostInterface} in ${attachment.bridge}`,
     ],
-    ["gateway", network.gateways.map((gateway) => style.address(gateway.split("/")[0]!)).join(", ")],
+    ["gateway", network.gateways.map((gateway) => style.address(addressOf(gateway))).join(", ")],
     ["seen as", outside.map((one) => outsideText(one, network.backend)).join(", ")],
     ["use it", style.command(enter ?? "")],
     ["undo", style.command(command`wayout detach ${label}` ?? "")],

@@ -1,3 +1,4 @@
+import { addressOf } from "../address/ip.ts";
 import { Command } from "commander";
 import { detach, type Detached } from "../attachment/detach.ts";
 import { AttachmentNode } from "../attachment/node.ts";
@@ -57,6 +58,6 @@ function detachedText(namespace: string, { attachment, notes }: Detached): strin
 }
 
 function freedText(addresses: readonly string[]): string {
-  const bare = addresses.map((text) => style.address(text.split("/")[0]!));
+  const bare = addresses.map((text) => style.address(addressOf(text)));
   return `${bare.join(" and ")} ${bare.length === 1 ? "is" : "are"}`;
 }

@@ -63,7 +63,7 @@ function requireRoot(): void {
     code: "no-privilege",
     kind: "machine",
     doing: "showing the lab in a browser",
-    said: "an ordinary user's lab has a network of its own, and no browser gets into it",
+    said: "an ordinary user's lab has a network of its own, which no browser can reach",
     todo: "Run it as root: sudo wayout lab up --page. Without root: wayout lab up, and wayout doctor ns-blue.",
   });
 }

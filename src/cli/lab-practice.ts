@@ -1,3 +1,4 @@
+import { familyOf } from "../address/ip.ts";
 import { Command } from "commander";
 import { FAULTS } from "../lab/faults/all.ts";
 import type { Fault } from "../lab/faults/fault.ts";
@@ -47,7 +48,7 @@ function doctorLine({ target, family, onlyNames, onlyLive }: Fault): string {
   if (onlyNames === true || plain) return "wayout doctor ns-blue";
   const web = family === 6 ? PLAN.internet.httpIpv6 : PLAN.internet.httpIpv4;
   const { address, protocol, port } = target ?? { address: web, protocol: "tcp", port: 80 };
-  const host = address.includes(":") ? `[${address}]` : address;
+  const host = familyOf(address) === 6 ? `[${address}]` : address;
   const over = protocol === "tcp" ? "" : ` --proto ${protocol}`;
   return `wayout doctor ns-blue --to ${host}${port === 0 ? "" : `:${port}`}${over}`;
 }

@@ -21,7 +21,7 @@ Examples:
   wayout lab up                                             the same namespaces, to try things in
   wayout lab exec ns-blue -- curl -s http://api.github.com  out of it
   wayout lab break --list                                   faults to practise on
-  sudo wayout lab up --page                                 the same in a browser: break it there, and watch
+  sudo wayout lab up --page                                 the same in a browser: make faults there, and see what happens
   wayout lab down`;
 
 /** `wayout lab` and its sub-commands. */

@@ -235,14 +235,14 @@ function appliedText(
 
 function admissionText(wish: AdmissionWish, { changes, idle, failures }: AdmissionOutcome): string {
   if (wish.doors.length > 0 && wish.cidrs.length === 0)
-    return `${style.warn("!")} admit: every source of the policy means everybody; name this node's pods, and they are admitted\n`;
+    return `${style.warn("!")} admit: every source of the policy is 0.0.0.0/0 or ::/0; name this node's pods, and they are admitted\n`;
   const open = wish.doors.filter((door) => !idle.includes(door));
   const to = wish.cidrs.map((cidr) => style.address(cidr)).join(", ");
   return [
     ...(open.length > 0 && failures.length === 0
       ? [`${style.good("✓")} ${to} let through by ${open.join(", ")}`]
       : []),
-    ...idle.map((door) => style.quiet(`    ${door}: its product is not at work here, and stops nothing`)),
+    ...idle.map((door) => style.quiet(`    ${door}: its product does not run here and stops nothing`)),
     ...(wish.doors.length === 0 ? withdrawnLines(changes) : []),
     ...failures.map((failure) => `${style.bad("✗")} ${failure}`),
   ]

@@ -24,7 +24,7 @@ interface PageOptions {
 export function pageCommand(): Command {
   return new Command("page")
     .description("the agent's page in a browser: prints the address that lets you in")
-    .option("--netns <netns|path>", "the namespace of the agent's node; default: the own one")
+    .option("--netns <netns|path>", "the network namespace of the agent's node; default: the current one")
     .option("--no-open", "print the address only")
     .option("--json", "one JSON value")
     .addHelpText("after", HELP)

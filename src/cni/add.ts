@@ -1,4 +1,5 @@
 /** ADD: a pod's interface, its addresses and its way out; or an error, and nothing. */
+import { addressOf } from "../address/ip.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import type { Assignment } from "../ipam/assignment.ts";
@@ -85,7 +86,7 @@ async function attach(
   const subnets = subnetsOf(ipam, plan);
   const from = entrances(configuration, holder, node);
   await ensureNat({ network, ...nat, subnets, from }, namespace);
-  const addresses = plan.ips.map(({ address }) => address.split("/")[0]!);
+  const addresses = plan.ips.map(({ address }) => addressOf(address));
   if (addresses.length > 0)
     await use(context, { subnets, gateways: plan.gateways }, addresses, ipam, progress);
   const link = connect(context, configuration, plan, pod, bridge, progress);

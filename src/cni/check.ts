@@ -1,5 +1,6 @@
 /** CHECK: whether an attachment is still what its ADD reported. Fails on a proven break, never on a forecast. */
 import { namespaceInode } from "../kernel/namespace.ts";
+import { addressOf } from "../address/ip.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { hostVethName } from "../naming/names.ts";
 import { linkProblems, type ExpectedLink } from "../ways-out/expected.ts";
@@ -28,7 +29,7 @@ async function check(context: CniContext): Promise<void> {
     header.fields.refuse("prevResult", "is missing: there is nothing to check against");
   const result = ownPart(readResult(previous, "prevResult", header.version), context, ipam !== undefined);
   using pod = openPodNamespace(call.netns!, context.namespace);
-  ipam?.check(result.ips.map(({ address }) => address.split("/")[0]!));
+  ipam?.check(result.ips.map(({ address }) => addressOf(address)));
   using inside = Rtnetlink.open(pod);
   const plan = planAdd(configuration, {
     addresses: result.ips.map(({ address, gateway }) => ({

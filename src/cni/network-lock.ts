@@ -1,4 +1,5 @@
 import { messageOf, WayoutError } from "../error.ts";
+import { requireWritable } from "../kernel/file.ts";
 import { FileLock, type LockMode } from "../kernel/file-lock.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { ROOTS_RUN_DIRECTORY } from "../kernel/run-directory.ts";
@@ -33,14 +34,26 @@ export function lockNetwork(
   try {
     return FileLock.take(path, { doing, timeoutMs, mode, lasts: true });
   } catch (error) {
-    if (error instanceof WayoutError) throw error;
-    throw new WayoutError({
-      code: "address-store",
-      kind: "machine",
-      doing: `opening ${path}`,
-      said: messageOf(error),
-      todo: "Check that /run is there and can be written by root.",
-      cause: error,
-    });
+    throw error instanceof WayoutError ? error : unusable(path, error);
   }
+}
+
+/** That the next ADD can write down what it must. @throws WayoutError `address-store` */
+export function requireNotes(): void {
+  try {
+    requireWritable(RUN_DIRECTORY);
+  } catch (error) {
+    throw unusable(RUN_DIRECTORY, error);
+  }
+}
+
+function unusable(path: string, error: unknown): WayoutError {
+  return new WayoutError({
+    code: "address-store",
+    kind: "machine",
+    doing: `opening ${path}`,
+    said: messageOf(error),
+    todo: "Check that /run is there and can be written by root.",
+    cause: error,
+  });
 }

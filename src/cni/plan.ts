@@ -1,6 +1,6 @@
 /** From a configuration and the addresses assigned: what to make, and what to report. Pure. */
 import { cidrContains, cidrOf, cidrText, parseCidr } from "../address/cidr.ts";
-import { ipBits, ipFamily, ipFromNumber, type IpFamily } from "../address/ip.ts";
+import { ipBits, ipFromNumber, type IpFamily, prefixFamily } from "../address/ip.ts";
 import { isLinkLocalAddress } from "../address/special-purpose.ts";
 import { RT_TABLE } from "../linux/route/constants.ts";
 import type { AssignedRoute, Assignment } from "../ipam/assignment.ts";
@@ -35,7 +35,7 @@ export function planAdd(configuration: NetworkConfiguration, assignment: Assignm
   const routes = [...assignment.routes];
   if (isDefaultGateway) {
     for (const ip of ips) {
-      const dst = EVERYTHING[familyOf(ip.address)];
+      const dst = EVERYTHING[prefixFamily(ip.address)];
       if (ip.gateway !== undefined && !hasRouteTo(routes, dst)) routes.push({ dst, gw: ip.gateway });
     }
   }
@@ -48,7 +48,7 @@ export function planAdd(configuration: NetworkConfiguration, assignment: Assignm
     podRoutes: distinct(routes.map((route) => podRoute(route, ips))),
     gateways: [...new Set(gateways)],
     bridgedSubnets: [...bridgedSubnets],
-    forwarded: isGateway ? [...new Set(ips.map((ip) => familyOf(ip.address)))] : [],
+    forwarded: isGateway ? [...new Set(ips.map((ip) => prefixFamily(ip.address)))] : [],
   };
 }
 
@@ -104,10 +104,6 @@ export function subnetOf(address: string): string {
   return cidrText(parseCidr(address, "keep"));
 }
 
-export function familyOf(cidr: string): IpFamily {
-  return ipFamily(cidr.split("/")[0]!);
-}
-
 function firstHost(address: string): string {
   const { address: host, prefixLength, family } = parseCidr(address, "keep");
   return ipFromNumber(family, cidrOf(host, prefixLength).first + 1n);
@@ -122,7 +118,7 @@ const SCOPES: Readonly<Record<number, NonNullable<PodRoute["scope"]>>> = {
 
 function firstGateway(ips: readonly ResultAddress[], family: IpFamily): string | undefined {
   for (const { address, gateway } of ips) {
-    if (gateway !== undefined && familyOf(address) === family) return gateway;
+    if (gateway !== undefined && prefixFamily(address) === family) return gateway;
   }
   return undefined;
 }
@@ -134,7 +130,7 @@ function isOutside(gateway: string, ips: readonly ResultAddress[]): boolean {
 
 /** A route without a gateway takes that of the first address of its family; one of link scope needs none. */
 function podRoute(route: AssignedRoute, ips: readonly ResultAddress[]): PodRoute {
-  const family = familyOf(route.dst);
+  const family = prefixFamily(route.dst);
   const scope = route.scope === undefined ? undefined : SCOPES[route.scope];
   const gateway = route.gw ?? (scope === "link" || scope === "host" ? undefined : firstGateway(ips, family));
   const { mtu, advmss, priority, table } = route;

@@ -1,5 +1,5 @@
 /** The result of an ADD, as a value of the newest version, and as JSON of each. Pure. */
-import { canonicalIp, ipFamily } from "../address/ip.ts";
+import { canonicalIp, prefixFamily } from "../address/ip.ts";
 import type { AssignedRoute, Dns } from "../ipam/assignment.ts";
 import { readRoute } from "../ipam/configuration.ts";
 import { asCidr, asString, FieldError, Fields } from "../ipam/fields.ts";
@@ -66,7 +66,7 @@ export function resultJson(result: Result, version: CniVersion): object {
     ),
     ips: unlessEmpty(
       result.ips.map((ip) => ({
-        version: withVersion ? String(familyOf(ip.address)) : undefined,
+        version: withVersion ? String(prefixFamily(ip.address)) : undefined,
         interface: ip.interface,
         address: ip.address,
         gateway: ip.gateway,
@@ -85,18 +85,14 @@ function unlessEmpty<T>(list: readonly T[]): readonly T[] | undefined {
 /** Before 0.3.0: one address of each family, with its routes; no interfaces. */
 function oldResultJson(result: Result, version: CniVersion): object {
   const part = (family: 4 | 6): object | undefined => {
-    const ip = result.ips.find(({ address }) => familyOf(address) === family);
+    const ip = result.ips.find(({ address }) => prefixFamily(address) === family);
     if (ip === undefined) return undefined;
     const routes = result.routes
-      .filter(({ dst }) => familyOf(dst) === family)
+      .filter(({ dst }) => prefixFamily(dst) === family)
       .map(({ dst, gw }) => ({ dst, gw }));
     return { ip: ip.address, gateway: ip.gateway, routes: unlessEmpty(routes) };
   };
   return { cniVersion: version, ip4: part(4), ip6: part(6), dns: result.dns };
-}
-
-function familyOf(cidr: string): 4 | 6 {
-  return ipFamily(cidr.split("/")[0]!);
 }
 
 /**

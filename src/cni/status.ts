@@ -2,6 +2,7 @@
  * STATUS: whether an ADD would work. A runtime that hears no calls no ADD any more, so what the next ADD would put back
  * for those who are attached is put back here; only what no ADD could mend is told. Asked every few seconds.
  */
+import { prefixFamily } from "../address/ip.ts";
 import { parseCidr, type Cidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { requireSharedRun } from "../kernel/shared-run.ts";
@@ -15,9 +16,10 @@ import { answering } from "./answer.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
+import { requireNotes } from "./network-lock.ts";
 import { natDrifts, rememberedSubnets } from "./network-nat.ts";
 import type { EnsuredNetwork } from "./network-state.ts";
-import { familyOf, planAdd } from "./plan.ts";
+import { planAdd } from "./plan.ts";
 import { vlanGatewayName } from "./vlan.ts";
 
 export const answer = answering(status);
@@ -30,6 +32,7 @@ async function status(context: CniContext): Promise<void> {
   requireSharedRun(context.namespace, `looking after network ${network}`);
   try {
     ipam?.status();
+    if (ipam !== undefined) requireNotes();
   } catch (error) {
     // A delegate tells with its own code what it lacks.
     if (!(error instanceof WayoutError) || error.code === "delegate-failed") throw error;
@@ -90,7 +93,7 @@ function expectedState(
     return { configuration, plan, subnets: ipam?.subnets ?? [] };
   }
   const subnets = rememberedSubnets(configuration.network, namespace);
-  const forwarded = configuration.isGateway ? [...new Set(subnets.map(familyOf))] : [];
+  const forwarded = configuration.isGateway ? [...new Set(subnets.map(prefixFamily))] : [];
   return { configuration, plan: { ...plan, forwarded }, subnets };
 }
 

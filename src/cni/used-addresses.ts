@@ -4,6 +4,7 @@
  * gone, and so an ADD looks only at an address whose owner did not end by a DEL: to look costs milliseconds even when
  * the table is empty (its buckets are walked one by one). One file an address in use, in /run.
  */
+import { addressOf } from "../address/ip.ts";
 import { cidrContains, parseCidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
@@ -177,7 +178,7 @@ async function lookForStrangers(
   const { Conntrack } = await import("../kernel/conntrack/conntrack.ts");
   using conntrack = Conntrack.open(namespace);
   const cidrs = subnets.map((subnet) => parseCidr(subnet));
-  const own = gateways.map((text) => text.split("/")[0]!);
+  const own = gateways.map((text) => addressOf(text));
   const seen = new Set<string>();
   conntrack.visit(({ original, reply }) => {
     for (const { source } of [original, reply]) {

@@ -1,4 +1,5 @@
 /** What a check is, what it may look at, and how it words what it found. Checks are pure. */
+import { familyOf } from "../address/ip.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { nftName } from "../linux/nftables/spelling.ts";
 import { sysctlWord } from "../linux/sysctl-name.ts";
@@ -126,7 +127,7 @@ export function deleteRuleFix(
 
 /** iproute2's own option for the family of an address: none for IPv4, which is its default. */
 export function familyFlag(address: string): readonly string[] {
-  return address.includes(":") ? ["-6"] : [];
+  return familyOf(address) === 6 ? ["-6"] : [];
 }
 
 /** A question that is the same for every pod of a snapshot, answered once. It must not look at the pod or the path. */

@@ -213,7 +213,10 @@ function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
 
 /** The rule that was seen to drop it is known to do so under a condition: that it has come to that was not known. */
 function isOfRule({ code, evidence }: Finding, { code: seenCode, rule }: SeenStop): boolean {
-  return rule !== undefined && code === seenCode && evidence.some(({ source }) => source === rule);
+  if (code !== seenCode) return false;
+  // The kernel does not say which rule of iptables-legacy it was.
+  if (rule === undefined) return evidence.some(({ source }) => /^ip6?tables-legacy /.test(source));
+  return evidence.some(({ source }) => source === rule);
 }
 
 /** Another destination than the one asked for, where the packet was captured on its way there. */

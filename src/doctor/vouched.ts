@@ -2,6 +2,7 @@
  * Whose word it is that an address is a pod's. A pod gives itself what addresses and routes it likes; the node is only
  * changed for what its runtime's result, our own record or the node's own tables say, too. Otherwise the pod is mended.
  */
+import { familyOf, addressOf } from "../address/ip.ts";
 import { cidrContains, cidrOf, cidrText, parseCidr } from "../address/cidr.ts";
 import { command } from "../text/command.ts";
 import type { Route } from "../linux/route/route.ts";
@@ -12,7 +13,7 @@ import type { Fix } from "./finding.ts";
 export function isVouched(context: CheckContext, address: string | undefined): boolean {
   if (address === undefined) return false;
   const { pod, snapshot } = context;
-  const promised = promisedTo(context, address.includes(":"));
+  const promised = promisedTo(context, familyOf(address) === 6);
   if (promised.length > 0) return promised.some((cidr) => bare(cidr) === address);
   const others = snapshot.pods.filter((one) => one !== pod);
   if (others.some((one) => one.expected?.addresses.some((cidr) => bare(cidr) === address))) return false;
@@ -29,7 +30,7 @@ export function vouchedGateway({ pod }: CheckContext, gateway: string): string |
 /** The pod's network, as the node or the runtime has it; undefined when only the pod says so. */
 export function vouchedNetwork(context: CheckContext, address: string): string | undefined {
   if (!isVouched(context, address)) return undefined;
-  const promised = promisedTo(context, address.includes(":"));
+  const promised = promisedTo(context, familyOf(address) === 6);
   return (
     networkOnNode(context, address) ??
     promised
@@ -68,14 +69,14 @@ export function restored(context: CheckContext): (Fix | undefined)[] {
       }),
     ),
     ...gateways.map((gateway) => {
-      const own = addresses.find((cidr) => cidr.includes(":") === gateway.includes(":"));
+      const own = addresses.find((cidr) => familyOf(cidr) === familyOf(gateway));
       return context.defaultRoute(bare(gateway), link.name, own === undefined ? undefined : bare(own));
     }),
   ];
 }
 
 function promisedTo({ pod }: CheckContext, isV6: boolean): readonly string[] {
-  return (pod.expected?.addresses ?? []).filter((cidr) => cidr.includes(":") === isV6);
+  return (pod.expected?.addresses ?? []).filter((cidr) => (familyOf(cidr) === 6) === isV6);
 }
 
 /** The network with this address that the node has on the link by which the pod's packets come in, or routes to it. */
@@ -103,5 +104,5 @@ function isOwnBlock({ type, protocol }: Route): boolean {
 }
 
 function bare(cidr: string): string {
-  return cidr.split("/")[0]!;
+  return addressOf(cidr);
 }

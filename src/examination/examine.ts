@@ -7,7 +7,7 @@
  * Touches: it opens namespaces of pods. It sends a query to the pod's name server when the destination is a name, and
  *   one packet where a probe is asked for; it changes only what a confirmed fix says.
  */
-import { isIp } from "../address/ip.ts";
+import { familyOf, isIp } from "../address/ip.ts";
 import { diagnose, type Diagnosis } from "../doctor/diagnose.ts";
 import { ANYWHERE } from "../doctor/anywhere.ts";
 import { diagnoseAnywhere } from "../doctor/families.ts";
@@ -81,7 +81,7 @@ function lookAtThisMachine(
   const pod = request.pod === undefined ? undefined : podOrFormer(request.pod);
   const node = nodeNamespace(pod, request);
   try {
-    const address = wanted === undefined ? undefined : addressOf(wanted, pod, request);
+    const address = wanted === undefined ? undefined : destinationAddress(wanted, pod, request);
     const destinations = address === undefined ? [ANYWHERE[4].address, ANYWHERE[6].address] : [address];
     const everybody = listPods().filter((one) => one.inode !== node.inode);
     const snapshot =
@@ -138,7 +138,11 @@ function nodeNamespace(pod: Pod | undefined, { node }: ExaminationRequest): Netw
   }
 }
 
-function addressOf(wanted: TraceTarget, pod: Pod | undefined, { silent }: ExaminationRequest): string {
+function destinationAddress(
+  wanted: TraceTarget,
+  pod: Pod | undefined,
+  { silent }: ExaminationRequest,
+): string {
   if (isIp(wanted.host)) return wanted.host;
   if (pod === undefined || silent === true) throw namesNeedAPod(wanted);
   using inside = NetworkNamespace.open(pod.path);
@@ -182,6 +186,6 @@ function chosen(snapshot: Snapshot, name: string, justTaken: boolean): PodState 
 }
 
 function targetOf(wanted: TraceTarget, address = wanted.host): Target {
-  const protocol = wanted.protocol === "icmp" && address.includes(":") ? "icmpv6" : wanted.protocol;
+  const protocol = wanted.protocol === "icmp" && familyOf(address) === 6 ? "icmpv6" : wanted.protocol;
   return { address, protocol, port: wanted.port ?? 0 };
 }

@@ -2,7 +2,7 @@
  * What will become of a packet's source address, before one is sent: what our owners want of it, by which prefix and from
  * which line of a file, and, for a pod of this node, what all the node's rules will do with it.
  */
-import { canonicalIp, ipFamily, isIp } from "../address/ip.ts";
+import { familyOf, canonicalIp, ipFamily, isIp } from "../address/ip.ts";
 import { ownerOfDecision } from "../doctor/whose.ts";
 import { placeText } from "../doctor/predict/decision.ts";
 import { predictPath } from "../doctor/predict/predict.ts";
@@ -168,7 +168,7 @@ function foreseen(
   destination: string,
 ): { readonly foreseen: ForeseenNat; readonly source: string | undefined } | undefined {
   if (isIp(source) && !isPods(source)) return undefined;
-  const host = destination.includes(":") ? `[${destination}]` : destination;
+  const host = familyOf(destination) === 6 ? `[${destination}]` : destination;
   const { snapshot, diagnoses } = examine({
     pod: source,
     to: port === undefined ? host : `${host}:${port}`,

@@ -1,4 +1,5 @@
 /** Carries out what the doctor proposes, where it is ours to mend: settings, links, addresses, our own table. */
+import { familyOf } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import type { FlowToForget, Repair } from "../doctor/remedy/repair.ts";
 import { Conntrack } from "../kernel/conntrack/conntrack.ts";
@@ -43,7 +44,7 @@ export function carryOut(repair: Repair, places: RepairPlaces): void {
     case "add-default-route":
       inNamespace(places[repair.place], (route) =>
         route.replaceRoute({
-          destination: repair.gateway.includes(":") ? "::/0" : "0.0.0.0/0",
+          destination: familyOf(repair.gateway) === 6 ? "::/0" : "0.0.0.0/0",
           gateway: repair.gateway,
           interface: indexOf(route, repair.link),
           ...(repair.source === undefined ? {} : { preferredSource: repair.source }),
@@ -88,7 +89,12 @@ function addAddress(route: Rtnetlink, link: string, cidr: string): void {
   const [address = "", length = ""] = cidr.split("/");
   const index = indexOf(route, link);
   if (route.addresses({ interface: index }).some((one) => one.address === address)) return;
-  route.addAddress({ interface: index, address, prefixLength: Number(length), nodad: address.includes(":") });
+  route.addAddress({
+    interface: index,
+    address,
+    prefixLength: Number(length),
+    nodad: familyOf(address) === 6,
+  });
 }
 
 function indexOf(route: Rtnetlink, name: string): number {

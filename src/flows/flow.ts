@@ -5,6 +5,7 @@
  * Out: lines, JSON, statistics, events; flows that were deleted.
  * Touches: the connection table: read; entries are deleted only where forget.ts or a flush is asked to.
  */
+import { familyOf } from "../address/ip.ts";
 import type { ConntrackEntry, ConntrackTuple } from "../linux/conntrack/entry.ts";
 import { IPS, stateNames } from "../linux/conntrack/status.ts";
 
@@ -64,7 +65,7 @@ export function flowTranslationText(entry: ConntrackEntry): string {
 /** `10.0.0.1:80`, `[2001:db8::1]:80`, `10.0.0.1#77` for an ICMP id, or the address alone. */
 function endText(end: FlowEnd, separator: ":" | "#"): string {
   if (end.port === undefined) return end.address;
-  if (separator === ":" && end.address.includes(":")) return `[${end.address}]:${end.port}`;
+  if (separator === ":" && familyOf(end.address) === 6) return `[${end.address}]:${end.port}`;
   return `${end.address}${separator}${end.port}`;
 }
 

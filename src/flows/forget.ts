@@ -1,7 +1,7 @@
 import { Conntrack } from "../kernel/conntrack/conntrack.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
-import { ipNumber } from "../address/ip.ts";
+import { familyOf, ipNumber } from "../address/ip.ts";
 import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
 import type { TupleScan } from "../linux/conntrack/scan.ts";
 
@@ -28,7 +28,7 @@ export function forgetFlowsOf(namespace: NetworkNamespace, addresses: readonly s
   }
   const found: ConntrackEntry[] = [];
   const numbers: number[] = [];
-  for (const address of addresses) if (!address.includes(":")) numbers.push(Number(ipNumber(address)));
+  for (const address of addresses) if (familyOf(address) === 4) numbers.push(Number(ipNumber(address)));
   const hasIpv6 = numbers.length < addresses.length;
   conntrack.scan((scan) => {
     const { view } = scan.wire;

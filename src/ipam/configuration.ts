@@ -1,6 +1,6 @@
 /** host-local's configuration: the `ipam` object of a network, and what the runtime asks for beside it. Pure. */
 import { cidrText } from "../address/cidr.ts";
-import { ipFamily } from "../address/ip.ts";
+import { ipFamily, prefixFamily } from "../address/ip.ts";
 import type { AssignedRoute } from "./assignment.ts";
 import { asCidr, asIp, asString, FieldError, Fields } from "./fields.ts";
 import { checkDisjoint, rangeOf, rangeSetText, readRange, readRangeSet, type RangeSet } from "./range.ts";
@@ -99,7 +99,7 @@ export function readRoute(value: unknown, path: string): AssignedRoute {
   if (destination === undefined) throw new FieldError(`${path}.dst`, "is missing");
   const dst = cidrText(asCidr(destination, `${path}.dst`, "keep"));
   const gw = fields.ip("gw");
-  if (gw !== undefined && ipFamily(gw) !== ipFamily(dst.split("/")[0]!)) {
+  if (gw !== undefined && ipFamily(gw) !== prefixFamily(dst)) {
     throw new FieldError(`${path}.gw`, `${gw} is of another address family than ${dst}`);
   }
   const U32 = 0xffff_ffff;

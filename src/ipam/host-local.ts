@@ -19,7 +19,7 @@ import {
   type RangeSet,
 } from "./range.ts";
 import { dnsOf } from "./resolv-conf.ts";
-import { AddressStore, countReservations, addressHolder } from "./store.ts";
+import { AddressStore, countReservations, addressHolder, requireStore } from "./store.ts";
 
 /**
  * Gives an owner one address of every range set, or nothing.
@@ -151,6 +151,7 @@ export function collect(
  * @throws WayoutError `no-address-left`, `address-store`
  */
 export function status({ network, directory, sets }: HostLocalConfiguration): void {
+  requireStore(directory);
   const used = countReservations(directory);
   const smallest = sets.reduce((least, set) => (capacityOf(set) < capacityOf(least) ? set : least));
   // Fewer files than addresses in the smallest set: each set has one left. Only otherwise is it worth a closer look.

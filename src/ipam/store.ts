@@ -10,10 +10,23 @@ import { isIp } from "../address/ip.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import { FileLock } from "../kernel/file-lock.ts";
-import { isMissing, listDirectory, makeDirectory, makeFile, removeFile, writeText } from "../kernel/file.ts";
+import {
+  isMissing,
+  listDirectory,
+  makeDirectory,
+  makeFile,
+  removeFile,
+  requireWritable,
+  writeText,
+} from "../kernel/file.ts";
 import type { AddressOwner } from "./assignment.ts";
 import { isOwnedBy, ownerText, parseOwner, NO_FILE, readOwnerFile } from "./owner-file.ts";
 import { OwnerIndex, readReservations, type Reservation } from "./owner-index.ts";
+
+/** That the next reservation can be written. @throws WayoutError `address-store` */
+export function requireStore(directory: string): void {
+  attempt(`looking after ${directory}`, () => requireWritable(directory));
+}
 
 /** The reference plugin holds the lock for as long as one of its calls takes. */
 const TIMEOUT_MS = 30_000;

@@ -190,6 +190,20 @@ export function makeDirectory(path: string, permissions = 0o777): void {
   throw new SystemError("mkdir", ERRNO.EEXIST, path);
 }
 
+/**
+ * That something can be made in a directory, which may be missing itself. Nothing is: STATUS asks every few seconds.
+ * @throws SystemError EROFS, EACCES …
+ */
+export function requireWritable(directory: string): void {
+  try {
+    libc.accessForWriting(directory);
+  } catch (error) {
+    const parent = directory.slice(0, directory.lastIndexOf("/"));
+    if (!isMissing(error) || parent === "") throw error;
+    requireWritable(parent);
+  }
+}
+
 /** The names in a directory, in no order, without "." and "..". */
 export function listDirectory(path: string): string[] {
   const fd = openFile(path, "r");

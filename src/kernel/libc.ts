@@ -359,6 +359,7 @@ const NUMBERS =
         prlimit64: 261,
         ioctl: 29,
         fstatfs: 44,
+        faccessat: 48,
         openat: 56,
         readlinkat: 78,
         openat2: 437,
@@ -370,6 +371,7 @@ const NUMBERS =
         prlimit64: 302,
         ioctl: 16,
         fstatfs: 138,
+        faccessat: 269,
         openat: 257,
         readlinkat: 267,
         openat2: 437,
@@ -383,6 +385,14 @@ export function memoryFile(name: string): number {
     "memfd_create",
     Number(libc.syscall(NUMBERS.memfd_create, Number(ptr(path)), MFD_CLOEXEC, 0, 0, 0, 0)),
   );
+}
+
+/** access(2) with W_OK. */
+export function accessForWriting(path: string): void {
+  const [AT_FDCWD, W_OK] = [-100, 2];
+  const name = text(path);
+  const result = libc.syscall(NUMBERS.faccessat, AT_FDCWD >>> 0, Number(ptr(name)), W_OK, 0, 0, 0);
+  checked("access", Number(result), path);
 }
 
 /** getdents64(2). Returns how many bytes of struct linux_dirent64 were filled in; 0 at the end. */

@@ -2,6 +2,7 @@
  * One visit to a site, the way curl makes it: ask DNS, connect, say GET, read. Runs as a process of its own inside a
  * pod's namespace, since a resolver and a TCP client use whatever namespace they were started in.
  */
+import { familyOf } from "../address/ip.ts";
 import { Resolver } from "node:dns/promises";
 import { connect } from "node:net";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
@@ -48,7 +49,7 @@ export async function visit(options: VisitOptions): Promise<Visit> {
 async function resolve(options: VisitOptions): Promise<string> {
   if (/^[0-9.]+$|:/.test(options.host)) return options.host;
   const resolver = new Resolver({ timeout: options.timeoutMs, tries: 1 });
-  resolver.setServers([options.resolver.includes(":") ? `[${options.resolver}]` : options.resolver]);
+  resolver.setServers([familyOf(options.resolver) === 6 ? `[${options.resolver}]` : options.resolver]);
   // The resolver itself waits at least a second, whatever it is told.
   let late = false;
   const timer = setTimeout(() => {

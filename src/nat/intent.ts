@@ -3,7 +3,7 @@
  * ruleset (see backend.ts).
  */
 import { BROADCAST, MULTICAST } from "../address/special-purpose.ts";
-import { AddressError, canonicalIp, ipFamily, ipNumber, type IpFamily } from "../address/ip.ts";
+import { AddressError, canonicalIp, ipFamily, ipNumber, type IpFamily, prefixFamily } from "../address/ip.ts";
 import { cidrText, parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
 import type { PortRange } from "../linux/ip-protocol.ts";
@@ -129,7 +129,7 @@ function canonicalCidr(owner: string, path: string, text: string): string {
 function normalizeSource(owner: string, path: string, source: NatSource): NatSource {
   const cidr = canonicalCidr(owner, `${path}.cidr`, source.cidr);
   const { snat, ports, fullyRandom } = source.translation;
-  if (snat !== undefined) checkSnat(owner, `${path}.translation.snat`, snat, ipFamily(cidr.split("/")[0]!));
+  if (snat !== undefined) checkSnat(owner, `${path}.translation.snat`, snat, prefixFamily(cidr));
   if (ports !== undefined) checkPorts(owner, `${path}.translation.ports`, ports);
   const incoming = interfaceNames(owner, `${path}.inInterfaces`, source.inInterfaces);
   const out = interfaceNames(owner, `${path}.outInterfaces`, source.outInterfaces);

@@ -1,5 +1,5 @@
 /** What a CNI network wants of NAT, as the backends understand it. Pure. */
-import { ipFamily, type IpFamily } from "../address/ip.ts";
+import { prefixFamily } from "../address/ip.ts";
 import { normalizeIntent, type NatIntent } from "./intent.ts";
 import type { NetworkWants } from "./network-wants.ts";
 import { networkOwner } from "../naming/names.ts";
@@ -14,7 +14,7 @@ export function networkIntent(
   earlier?: NatIntent,
 ): NatIntent | undefined {
   const sources = [...new Set(subnets)].flatMap((cidr) => {
-    const translation = translations.get(familyOf(cidr));
+    const translation = translations.get(prefixFamily(cidr));
     if (translation === undefined) return [];
     const before = earlier?.sources.find((source) => source.cidr === cidr)?.inInterfaces ?? [];
     return [{ cidr, translation, ...(from.length === 0 ? {} : { inInterfaces: [...from, ...before] }) }];
@@ -27,8 +27,4 @@ export function networkIntent(
     sources: all,
     untranslated: [...all.map(({ cidr }) => cidr), ...nonMasqueradeCidrs],
   });
-}
-
-function familyOf(cidr: string): IpFamily {
-  return ipFamily(cidr.split("/")[0]!);
 }

@@ -1,7 +1,7 @@
 /** The two ends of a pod's link, once they are there: what each is given, in as few messages as it takes. */
 import type { AnyRequest } from "../linux/netlink/message.ts";
 import type { Cidr } from "../address/cidr.ts";
-import { ipBits } from "../address/ip.ts";
+import { familyOf, ipBits } from "../address/ip.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 import { addAddressRequest } from "../linux/route/address.ts";
@@ -181,7 +181,7 @@ export function announce({ pod, intent, addresses }: Work, end: LinkState): void
 }
 
 function hostPrefix(address: string): string {
-  return `${address}/${ipBits(address.includes(":") ? 6 : 4)}`;
+  return `${address}/${ipBits(familyOf(address))}`;
 }
 
 function routeSpec(route: PodRoute, end: LinkState): RouteSpec {
@@ -207,7 +207,7 @@ export function settlePointToPoint({ node, intent, addresses }: Work, host: Link
   const there = node.addresses({ interface: host.index });
   for (const gateway of intent.gateways ?? []) {
     if (there.some(({ address }) => address === gateway)) continue;
-    const prefixLength = ipBits(gateway.includes(":") ? 6 : 4);
+    const prefixLength = ipBits(familyOf(gateway));
     requests.push(addAddressRequest({ interface: host.index, address: gateway, prefixLength, nodad: true }));
   }
   for (const { address } of addresses) {

@@ -8,7 +8,7 @@ import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { join } from "node:path";
 import * as v from "valibot";
 import { parseCidr } from "../address/cidr.ts";
-import { canonicalIp } from "../address/ip.ts";
+import { familyOf, canonicalIp } from "../address/ip.ts";
 import { messageOf } from "../error.ts";
 import type { PodAttachment } from "./pod.ts";
 
@@ -127,7 +127,7 @@ function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
     gateways,
     defaultGateways: (result?.routes ?? [])
       .filter(({ dst }) => dst === "0.0.0.0/0" || dst === "::/0")
-      .flatMap(({ dst, gw }) => gw ?? gateways.find((one) => one.includes(":") === dst.includes(":")) ?? []),
+      .flatMap(({ dst, gw }) => gw ?? gateways.find((one) => familyOf(one) === familyOf(dst)) ?? []),
     ...(bridge === undefined ? {} : { bridge }),
     hostInterfaces: (result?.interfaces ?? [])
       .filter((link) => (link.sandbox ?? "") === "")

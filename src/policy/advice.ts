@@ -1,6 +1,6 @@
 /** What an intent allows that is probably not meant. Pure: nothing here is an error. */
 import { parseCidr, type Cidr } from "../address/cidr.ts";
-import { ipFamily, ipFromNumber, ipNumber } from "../address/ip.ts";
+import { familyOf, ipFamily, ipFromNumber, ipNumber } from "../address/ip.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { byPrecedence, segmentsOf } from "../nat/segment.ts";
 
@@ -62,7 +62,7 @@ export function sharedWith(intent: NatIntent, others: readonly NatIntent[], else
         .map(({ cidr }) => cidr)
         .filter((text) => around.some((outer) => contains(outer, parseCidr(text))));
       const added = intent.untranslated.filter((cidr) => {
-        const sameFamily = cidrs.some((text) => text.includes(":") === cidr.includes(":"));
+        const sameFamily = cidrs.some((text) => familyOf(text) === familyOf(cidr));
         return sameFamily && !untranslated.some((own) => contains(parseCidr(own), parseCidr(cidr)));
       });
       if (cidrs.length === 0 || added.length === 0) return [];

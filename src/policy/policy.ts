@@ -8,7 +8,7 @@
  */
 import { LINK_LOCAL, PRIVATE_USE } from "../address/special-purpose.ts";
 import * as v from "valibot";
-import { AddressError } from "../address/ip.ts";
+import { familyOf, AddressError } from "../address/ip.ts";
 import { cidrText, parseCidr } from "../address/cidr.ts";
 import type { PortRange } from "../linux/ip-protocol.ts";
 import { DEFAULT_BACKEND, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
@@ -193,5 +193,5 @@ function definedFields<T extends object>(fields: T): Partial<T> {
 
 /** The common snat address of a dual-stack policy is for the sources of its family; the others are masqueraded. */
 function sameFamily(cidr: string, snat: AddressRange, isOwn: boolean): boolean {
-  return isOwn || cidr.includes(":") === snat.first.includes(":");
+  return isOwn || familyOf(cidr) === familyOf(snat.first);
 }

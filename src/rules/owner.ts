@@ -150,6 +150,8 @@ const FINGERPRINTS: readonly Fingerprint[] = [
   { product: "CrowdSec", chain: /^CROWDSEC_CHAIN$/ },
   { product: "CrowdSec", text: /--match-set crowdsec/ },
   { product: "Cloud Foundry's silk", chain: /^(netout|overlay|input)--/ },
+  { product: "OpenWrt", table: /^inet fw4$/ },
+  { product: "Azure NPM", chain: /^AZURE-NPM/ },
   { product: "NixOS", table: /^inet nixos-fw$/ },
   { product: "NixOS", chain: /^nixos-fw(-|$)/ },
   { product: "Mullvad", table: /^inet mullvad$/ },

@@ -7,7 +7,7 @@
  * Touches: it reads namespaces, rules, settings and files; it changes nothing, and puts no process, environment or
  *   payload into it.
  */
-import { isIp } from "../address/ip.ts";
+import { familyOf, isIp } from "../address/ip.ts";
 import { isLoopbackAddress } from "../address/special-purpose.ts";
 import { release } from "node:os";
 import { cidrContains, cidrOf } from "../address/cidr.ts";
@@ -295,7 +295,7 @@ function podQueries(
       const sources = state.addresses.filter((one) => one.interface === link.index && one.scope === "global");
       return sources.flatMap(({ address, family }) =>
         destinations
-          .filter((destination) => destination.includes(":") === (family === 6))
+          .filter((destination) => familyOf(destination) === family)
           .map((destination) => ({ destination, source: address, iif: inLink.name })),
       );
     });

@@ -1,4 +1,5 @@
 /** What we remember to have installed: says of a rule that is missing that it was there, and what it was. */
+import { familyOf, addressOf } from "../address/ip.ts";
 import { BACKENDS } from "../nat/backends/backends.ts";
 import { AttachmentStore } from "../attachment/store.ts";
 import { natIntentOf } from "../attachment/translation.ts";
@@ -32,8 +33,8 @@ export function readPromises(node: NetworkNamespace, gaps: Gaps): ReadonlyMap<st
           name: one.interface,
           addresses: one.addresses,
           gateways: (networks.get(one.bridge)?.gateways ?? [])
-            .map((gateway) => gateway.split("/")[0]!)
-            .filter((gateway) => one.addresses.some((cidr) => cidr.includes(":") === gateway.includes(":"))),
+            .map((gateway) => addressOf(gateway))
+            .filter((gateway) => one.addresses.some((cidr) => familyOf(cidr) === familyOf(gateway))),
           network: one.bridge,
         },
       ]),

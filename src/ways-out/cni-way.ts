@@ -1,5 +1,5 @@
 /** What a CNI plugin's result and configuration promised, asked of the kernel. */
-import { ipFamily, type IpFamily } from "../address/ip.ts";
+import { addressOf, type IpFamily, prefixFamily } from "../address/ip.ts";
 import { isRefusal, WayoutError } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
@@ -66,7 +66,7 @@ function expectedLink(cached: CachedAttachment, bridge: string | undefined): Exp
   const host = cached.hostInterfaces.find((name) => name !== bridge);
   return {
     interface: cached.interface,
-    addresses: cached.addresses.map((text) => text.split("/")[0]!),
+    addresses: cached.addresses.map((text) => addressOf(text)),
     routes: defaultRoutes(cached.defaultGateways),
     ...(host === undefined ? {} : { hostInterface: host }),
     ...(bridge === undefined ? {} : { bridge }),
@@ -86,7 +86,7 @@ function forwardingOf(node: NodeSide, cached: CachedAttachment, bridge: string |
   if (cached.bridge?.isGateway !== true || bridge === undefined) return [];
   const entrance = node.route.linkState(bridge);
   if (entrance === undefined) return [];
-  const families = [...new Set(cached.addresses.map((text): IpFamily => ipFamily(text.split("/")[0]!)))];
+  const families = [...new Set(cached.addresses.map((text): IpFamily => prefixFamily(text)))];
   return forwardingProblems(families, entrance, node.namespace, exitsOf(node.route, families));
 }
 

@@ -4,7 +4,7 @@
  * the same code and the same sentence for all of them. A plugin call runs it: see docs/architecture.md.
  */
 import { parseCidr } from "../address/cidr.ts";
-import { ipBits, ipFamily, type IpFamily } from "../address/ip.ts";
+import { addressOf, ipBits, ipFamily, type IpFamily } from "../address/ip.ts";
 import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { Address } from "../linux/route/address.ts";
@@ -45,7 +45,7 @@ const EVERYTHING: Readonly<Record<IpFamily, string>> = { 4: "0.0.0.0/0", 6: "::/
 /** Default routes through these gateways, which may have a prefix. */
 export function defaultRoutes(gateways: readonly string[]): ExpectedRoute[] {
   return gateways.map((text) => {
-    const gateway = text.split("/")[0]!;
+    const gateway = addressOf(text);
     return { destination: EVERYTHING[ipFamily(gateway)], gateway };
   });
 }
@@ -158,7 +158,7 @@ function hostProblems(
   if (bridge !== undefined && host.master !== bridge.index)
     problems.push(problem("host-link-not-enslaved", `${host.name} is not a port of ${bridge.name}`));
   if (isGuarded !== undefined && own !== undefined && !isGuarded(host.name, own.mac)) {
-    const said = `as whom ${host.name} sends is not checked (macspoofchk)`;
+    const said = `the sender addresses on ${host.name} are not checked (macspoofchk)`;
     problems.push(problem("senders-unchecked", said));
   }
   return problems;

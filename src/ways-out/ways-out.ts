@@ -6,6 +6,7 @@
  * Out: ways out, each with its problems by code.
  * Touches: it reads the node and the pods' namespaces, and changes nothing.
  */
+import { addressOf } from "../address/ip.ts";
 import { MOST_SETTINGS_BYTES, readRegular } from "../kernel/file.ts";
 import { join } from "node:path";
 import { WayoutError } from "../error.ts";
@@ -60,7 +61,7 @@ export function waysOut(
 ): WaysOut {
   const intents = [...attached.intents, ...foreignIntents(node, attached.intents)];
   const outside = (addresses: readonly string[], entrances: readonly string[]): Outside[] =>
-    addresses.map((text) => outsideOf(node.route, text.split("/")[0]!, intents, entrances));
+    addresses.map((text) => outsideOf(node.route, addressOf(text), intents, entrances));
   const facts = new NodeFacts(node);
   const { attachments, unread } = readCaches(directories);
   const pods = [
@@ -97,7 +98,7 @@ function namespaceExists({ netns }: CachedAttachment): boolean {
 /** Of a pod that is gone: an interface, or an address that is reserved for it. What gc took away is nobody's any more. */
 function isLeftOver(node: NodeSide, cached: CachedAttachment): boolean {
   const veths = cached.hostInterfaces.filter((name) => node.route.link(name)?.kind === "veth");
-  return veths.length > 0 || cached.addresses.some((text) => isReserved(cached, text.split("/")[0]!));
+  return veths.length > 0 || cached.addresses.some((text) => isReserved(cached, addressOf(text)));
 }
 
 /** host-local's file of an address begins with its holder. */

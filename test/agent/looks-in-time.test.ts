@@ -16,6 +16,7 @@ function answer(healthy: boolean): Answered {
   const findings = healthy ? [] : [{ code: "forward-dropped", text: "dropped", stopsTraffic: true } as const];
   const look = {
     snapshot: cutValue({}),
+    ends: [],
     verdicts: [{ pod: "blue", healthy, blind: false, answer: "fine", findings }],
   } as unknown as Look;
   return { exitCode: 0, stdout: JSON.stringify(look), stderr: "" };

@@ -178,6 +178,51 @@ test("who comes back gets what it missed, and is told when that cannot be had", 
   fresh.close();
 });
 
+test("paths that climb, and names that hide a path, lead nowhere", async () => {
+  for (const path of [
+    "/../../etc/passwd",
+    "/v1/../../etc/passwd",
+    "/v1/pods/..%2f..%2fetc%2fpasswd/nothing",
+  ]) {
+    const { status } = await fetch(`${server.url}${path}`, { headers: proven });
+    expect([path, status]).toEqual([path, 404]);
+  }
+  asked.length = 0;
+  await fetch(`${server.url}/v1/pods/..%2f..%2fetc%2fpasswd/doctor`, { headers: proven });
+  // A name is a word of its own to the program that is asked, whatever is in it.
+  expect(asked.every((words) => words[1] === "../../etc/passwd")).toBe(true);
+});
+
+test("what is too large is refused before it is read", async () => {
+  const body = "x".repeat(2 * 1024 * 1024);
+  const large = await fetch(`${server.url}/v1/pods/blue/trace?to=192.0.2.1`, {
+    method: "POST",
+    headers: proven,
+    body,
+  });
+  expect(large.status).toBe(413);
+  const long = await fetch(`${server.url}/v1/history?pod=${"x".repeat(9_000)}`, { headers: proven });
+  expect([400, 414, 431]).toContain(long.status);
+});
+
+test("who speaks slowly, or no HTTP, keeps nobody else waiting", async () => {
+  const { hostname, port } = new URL(server.url!);
+  const slow = await Promise.all(
+    Array.from({ length: 200 }, (_, index) =>
+      Bun.connect({ hostname, port: Number(port), socket: { data: () => {} } }).then((socket) => {
+        socket.write(
+          index % 2 === 0 ? "GET /healthz HTTP/1.1\r\nHost: local" : "\x16\x03\x01\0\xff nonsense\r\n",
+        );
+        return socket;
+      }),
+    ),
+  );
+  const began = performance.now();
+  expect(await (await fetch(`${server.url}/healthz`)).text()).toBe("ok\n");
+  expect(performance.now() - began).toBeLessThan(10_000);
+  for (const socket of slow) socket.end();
+});
+
 test("five hundred that ask at once are all answered, and some are told to slow down", async () => {
   const answers = await Promise.all(Array.from({ length: 500 }, () => ask("/healthz")));
   const counted = Map.groupBy(answers, ({ status }) => status);

@@ -151,26 +151,34 @@ describe("what is noted of addresses in use", () => {
     },
   );
 
-  withPrograms("DEL works on a read-only /run, and ADD says what is the matter", () => {
-    const node = freshNamespace("node");
-    const conf = bridgeNetwork();
-    must(call(node, "ADD", conf, freshPod("one")));
-    const readOnly = (command: string, pod: Attachment): Answer => {
-      const script = `mount --bind /run/wayout /run/wayout && mount -o remount,ro,bind /run/wayout && exec "$0"`;
-      const ran = run(
-        node,
-        ["unshare", "-m", "sh", "-c", script, join(pluginDirectory(), "wayout")],
-        JSON.stringify(conf),
-        environmentOf(command, pod),
-      );
-      return { ...ran, json: ran.stdout === "" ? undefined : (JSON.parse(ran.stdout) as CniJson) };
-    };
-    const refused = readOnly("ADD", freshPod("two"));
-    expect(refused.json).toMatchObject({ code: 5, msg: expect.stringContaining("EROFS") });
-    expect(reserved(conf)).toEqual(["10.42.0.2"]);
-    must(readOnly("DEL", { container: "one" }));
-    expect([podLinks(node), reserved(conf), ask(node, ["nft", "list", "ruleset"])]).toEqual([[], [], ""]);
-  });
+  withPrograms(
+    "DEL works on a read-only /run; ADD says what is the matter, and STATUS says so before",
+    () => {
+      const node = freshNamespace("node");
+      const conf = bridgeNetwork();
+      must(call(node, "ADD", conf, freshPod("one")));
+      const readOnly = (command: string, pod: Attachment, directory = "/run/wayout"): Answer => {
+        const script = `mount --bind ${directory} ${directory} && mount -o remount,ro,bind ${directory} && exec "$0"`;
+        const ran = run(
+          node,
+          ["unshare", "-m", "sh", "-c", script, join(pluginDirectory(), "wayout")],
+          JSON.stringify(conf),
+          environmentOf(command, pod),
+        );
+        return { ...ran, json: ran.stdout === "" ? undefined : (JSON.parse(ran.stdout) as CniJson) };
+      };
+      const refused = readOnly("ADD", freshPod("two"));
+      expect(refused.json).toMatchObject({ code: 5, msg: expect.stringContaining("EROFS") });
+      expect(reserved(conf)).toEqual(["10.42.0.2"]);
+      for (const directory of ["/run/wayout", "/var/lib/cni"]) {
+        const status = readOnly("STATUS", { container: "" }, directory);
+        expect(status.json).toMatchObject({ code: 50, msg: expect.stringContaining("EROFS") });
+      }
+      must(call(node, "STATUS", conf));
+      must(readOnly("DEL", { container: "one" }));
+      expect([podLinks(node), reserved(conf), ask(node, ["nft", "list", "ruleset"])]).toEqual([[], [], ""]);
+    },
+  );
 });
 
 /** Connections that an address began, or in which it is who answers. */

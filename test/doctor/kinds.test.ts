@@ -86,6 +86,55 @@ function routedPod(world: World, address: string = blue.ipv4): void {
 }
 
 const SITUATIONS: readonly Situation[] = [
+  // ── rules that drop whatever was not accepted before ──
+  {
+    name: "a cloud's image rejects at the end of FORWARD",
+    needs: ["iptables"],
+    fault: (world) =>
+      node(world, ..."iptables -A FORWARD -j REJECT --reject-with icmp-host-prohibited".split(" ")),
+    code: "filter-rule-drops",
+    says: /in ip filter FORWARD rejects what ns-blue sends/,
+    fix: /iptables -I FORWARD -i br0 -j ACCEPT && .*iptables -I FORWARD -o br0 -j ACCEPT$/,
+    lines: 1,
+  },
+  {
+    name: "OpenWrt's firewall does not know the bridge",
+    fault: (world) =>
+      nft(
+        world,
+        `table inet fw4 {
+          chain handle_reject { meta l4proto tcp reject with tcp reset; reject; };
+          chain forward { type filter hook forward priority 0; policy drop; ct state vmap { established : accept, related : accept }; iifname "br-lan" accept; jump handle_reject; };
+        }`,
+      ),
+    code: "filter-rule-drops",
+    says: /OpenWrt's rule “meta l4proto tcp reject with tcp reset” in inet fw4 handle_reject/,
+    owner: /OpenWrt/,
+    fix: /nft insert rule inet fw4 forward ip saddr 10\.0\.0\.1 ip daddr \S+ accept$/,
+  },
+  {
+    name: "Azure's network policies drop by a mark of their own",
+    needs: ["iptables"],
+    fault(world) {
+      for (const rule of [
+        "-N AZURE-NPM",
+        "-I FORWARD -m conntrack --ctstate NEW -j AZURE-NPM",
+        `-A AZURE-NPM -s ${blue.ipv4} -j MARK --set-mark 0x5000`,
+        "-A AZURE-NPM -m mark --mark 0x5000 -j DROP",
+      ])
+        node(world, "iptables", ...rule.split(" "));
+    },
+    code: "filter-rule-drops",
+    says: /in ip filter AZURE-NPM drops what ns-blue sends/,
+    owner: /Azure NPM/,
+  },
+  {
+    name: "a load balancer's address is the node's own by a route",
+    fault: (world) => ip(world, `route add local ${WEB.address} dev ${uplink} proto 66 table local`),
+    code: "ends-on-node",
+    says: /ends on this node: route “local 198\.51\.100\.80/,
+    owner: /Google's guest agent/,
+  },
   // ── rules that capture ──
   {
     name: "a rule of an uninstalled product leads into a dead tunnel",

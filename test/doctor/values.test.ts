@@ -226,6 +226,6 @@ testWith(["root"])("an IPv6 address that was refused as a duplicate is taken fro
   expect(findings.map((one) => one.code)).toEqual(["pod-address-unusable"]);
   expect(findings[0]!.fix).toEqual([]);
   expect(findings[0]!.advice).toEqual([
-    `find out who else has ${blue.ipv6}, and take it from there; then make ${blue.namespace} anew: ${blue.ipv6}/64 stays marked until it is given again`,
+    `find the other host that has ${blue.ipv6}, and delete it there; then make ${blue.namespace} anew: ${blue.ipv6}/64 stays marked until it is given again`,
   ]);
 });

@@ -11,8 +11,16 @@ export interface LookVerdict extends Verdict {
   readonly blind: boolean;
 }
 
+/** The node's end of a pod's veth pair. */
+export interface PodEnd {
+  readonly pod: string;
+  /** Its index on the node. */
+  readonly link: number;
+}
+
 export interface Look {
   readonly snapshot: CutValue;
+  readonly ends: readonly PodEnd[];
   readonly verdicts: readonly LookVerdict[];
 }
 
@@ -20,6 +28,7 @@ export function lookOf({ snapshot, diagnoses }: Examination): Look {
   return {
     // Rules are decoded when they are asked for: as JSON has them they are plain values.
     snapshot: cutValue(JSON.parse(JSON.stringify(snapshot))),
+    ends: endsIn(snapshot),
     verdicts: diagnoses.map(({ pod, healthy, blind, answer, findings }) => ({
       pod,
       healthy,
@@ -28,4 +37,15 @@ export function lookOf({ snapshot, diagnoses }: Examination): Look {
       findings: findings.map(({ code, text, stopsTraffic }) => ({ code, text, stopsTraffic })),
     })),
   };
+}
+
+/** Both ends of a veth name each other. */
+function endsIn({ node, pods }: Examination["snapshot"]): PodEnd[] {
+  const hosts = new Map(node.links.map((link) => [link.index, link]));
+  return pods.flatMap(({ name, state }) =>
+    (state?.links ?? []).flatMap((link) => {
+      const host = link.kind === "veth" && link.link !== undefined ? hosts.get(link.link) : undefined;
+      return host?.kind === "veth" && host.link === link.index ? [{ pod: name, link: host.index }] : [];
+    }),
+  );
 }

@@ -41,7 +41,7 @@ export const NODE_ROUTE = {
   },
   "route-captures": {
     step: "node-route",
-    title: "a route sends the packet to where it gets no further, and another one would carry it",
+    title: "a route sends the packet to where it stops, and another route would deliver it",
     severity: "error",
     stopsTraffic: true,
     dependsOn: ["rule-captures", "destination-overlap"],
@@ -64,7 +64,7 @@ export const NODE_ROUTE = {
     stopsTraffic: true,
     dependsOn: NO_POD_LINK,
     about:
-      "With NOARP (`ip link set LINK arp off`) the kernel asks for no MAC address and answers nobody who asks: frames for the next hop are addressed to the link itself.",
+      "With NOARP (`ip link set LINK arp off`) the kernel asks for no MAC address and answers no request: frames for the next hop are addressed to the link itself.",
   },
   "uplink-down": {
     step: "node-route",

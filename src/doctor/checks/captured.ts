@@ -1,4 +1,5 @@
 /** A policy rule sends what the pod sends another way than the node's own packets. */
+import { familyOf } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { familyFlag, finding, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
@@ -67,7 +68,7 @@ function pastRules(context: CheckContext, rules: readonly PolicyRule[]): readonl
   }
   const priority = first.priority - 1;
   if (priority < 1) return [];
-  const family = source.includes(":") ? 6 : 4;
+  const family = familyOf(source);
   const rule: PolicyRule = {
     family,
     priority,

@@ -2,7 +2,7 @@
 import type { ResolvConf } from "../../linux/resolv-conf.ts";
 import { command } from "../../text/command.ts";
 import { isLoopbackAddress } from "../../address/special-purpose.ts";
-import { isIp, endText } from "../../address/ip.ts";
+import { familyOf, isIp, endText } from "../../address/ip.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
 import { anywhere, CheckContext, finding, type Check } from "../check.ts";
 import type { Finding } from "../finding.ts";
@@ -98,7 +98,7 @@ function nobodys(
   server: string,
   listed: { source: string; value: string },
 ): Finding[] {
-  if (!isLinkLocalAddress(server) || server.startsWith("169.254.169.") || server.includes(":")) return [];
+  if (!isLinkLocalAddress(server) || server.startsWith("169.254.169.") || familyOf(server) === 6) return [];
   const { snapshot, pod } = context;
   const { path, certain } = predictPath(snapshot, pod, { address: server, protocol: "udp", port: 53 });
   if (!certain || path.end !== "outside" || path.stops.length > 0 || path.outLink === undefined) return [];

@@ -21,7 +21,7 @@ const CONDITIONS: Readonly<Partial<Record<DoubtSubject, Condition>>> = {
     code: "filter-by-content",
     when: "by what a packet carries, or by its size: the first packet of a connection says nothing about the later ones",
     consequence: "a connection may open, and hang or be reset as soon as it carries what the rule looks for",
-    advice: "watch the rule's counter while the pod does what fails",
+    advice: "watch the rule's counter while the pod repeats what fails",
   },
   time: {
     code: "filter-by-time",

@@ -38,7 +38,7 @@ type Senders = "from the destination" | "from any sender";
 /** Where a product takes its orders: what it wrote itself it writes again. */
 const OWN_WAY: readonly (readonly [product: RegExp, advice: string, exempt: boolean])[] = [
   [
-    /^(?:kube-router|Calico|Cilium|Antrea|kube-network-policies|Weave)$/,
+    /^(?:kube-router|Calico|Cilium|Antrea|kube-network-policies|Weave|Azure NPM)$/,
     "allow it in a NetworkPolicy: kubectl get networkpolicy -A; the agent writes its rules again",
     false,
   ],
@@ -58,6 +58,11 @@ const OWN_WAY: readonly (readonly [product: RegExp, advice: string, exempt: bool
   [
     /^firewalld$/,
     "for good: firewall-cmd --permanent --zone=trusted --add-source=RANGE, then --reload",
+    true,
+  ],
+  [
+    /^OpenWrt$/,
+    "for good: put the bridge's network into a zone of /etc/config/firewall that is forwarded to wan, then: service firewall reload",
     true,
   ],
   [/^ufw$/, "for good: ufw route allow from RANGE", true],
@@ -89,7 +94,11 @@ export function filterCure(
   }
   const product = productOfDecision(by)?.product;
   const own = OWN_WAY.find(([pattern]) => pattern.test(product ?? ""));
-  if (product === undefined || product === "wayout") return { fix: ruleFix(context, stop), advice: [] };
+  if (product === undefined || product === "wayout") {
+    // What drops all that was not accepted before is as good as a policy: others rely on it.
+    const isPolicy = stop.place === "node" && by.base.base.hook === "forward" && isCatchAll(by.rule);
+    return { fix: isPolicy ? policyFix(context, stop) : ruleFix(context, stop), advice: [] };
+  }
   return {
     fix: own?.[2] === false ? [] : exemption(context, { ...stop, by }, senders),
     advice: [own?.[1] ?? `${product} may write its rule again: change it there for good`],
@@ -100,13 +109,25 @@ export function filterCure(
 function moreOf(context: CheckContext, place: RepairPlace, { by, advice }: UsedUp): Cure {
   const product = productOfDecision(by)?.product;
   if (product === undefined) {
-    return { fix: raised(context, place, by), advice: ["raise the limit in the rule", advice] };
+    const fix = raised(context, place, by);
+    return { fix, advice: fix.length > 0 ? [advice] : ["raise the limit in the rule", advice] };
   }
   const own = OWN_WAY.find(([pattern]) => pattern.test(product));
   return {
     fix: [],
     advice: [`raise the limit where ${product} has it from`, ...(own === undefined ? [] : [own[1]])],
   };
+}
+
+/** Whether a rule asks for nothing but a protocol. */
+function isCatchAll({ expressions }: NonNullable<Decision["rule"]>): boolean {
+  const own = new Set(["counter", "log", "last", "immediate", "reject", "target", "cmp"]);
+  return expressions.every(
+    (one) =>
+      own.has(one.kind) ||
+      (one.kind === "meta" && (one.key === "l4proto" || one.key === "nfproto")) ||
+      (one.kind === "match" && one.name === "comment"),
+  );
 }
 
 /** TPROXY drops what no socket takes. */

@@ -10,7 +10,7 @@ import { counterEvidence, filterCure, isForProxy, type Filtered } from "./filter
 import { onCondition } from "./filter-condition.ts";
 import { failingBranches } from "./branches.ts";
 import { invalid } from "./invalid.ts";
-import { usedUp, type UsedUp } from "./limit-cure.ts";
+import { accepts, usedUp, type UsedUp } from "./limit-cure.ts";
 import { emptyService, unknownService, withoutServers, type EmptyService } from "./service.ts";
 import { UNKNOWN_OWNER } from "../../rules/owner.ts";
 import { ownerOfDecision } from "../whose.ts";
@@ -108,6 +108,7 @@ function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyS
 
 function usedText({ state, by }: UsedUp, stopping: Decision): string {
   if (by.rule === stopping.rule) return `: ${state}`;
+  if (!accepts(by)) return `: “${decisionText(by)}” leads there, and ${state}`;
   return `: “${decisionText(by)}” accepts it before, and ${state}`;
 }
 

@@ -1,4 +1,5 @@
 /** Does somebody answer for the pod's gateway, and with the MAC address that the pod uses? */
+import { familyOf } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
@@ -74,7 +75,8 @@ function unproxied(
   evidence: Evidence[],
 ): Finding | undefined {
   const { view } = context.node;
-  if (link.kind === "bridge" || address.includes(":") || context.path.gateway === undefined) return undefined;
+  if (link.kind === "bridge" || familyOf(address) === 6 || context.path.gateway === undefined)
+    return undefined;
   const name = `net.ipv4.conf.${link.name}.proxy_arp`;
   const value = view.conf(4, link.name, "proxy_arp");
   if (value === undefined) return undefined;
@@ -157,7 +159,7 @@ function otherWay(
 function withoutOwner(context: CheckContext, address: string, taker: string): Finding {
   const { node, inside, pod } = context;
   const link = node.view.link(taker)!;
-  const family = address.includes(":") ? 6 : 4;
+  const family = familyOf(address);
   const onTaker = node.view.state.addresses.filter(
     (one) => one.interface === link.index && one.family === family && one.scope === "global",
   );
@@ -277,7 +279,7 @@ function forGateway(
   const cidr = vouchedGateway(context, gateway);
   const before = first === undefined ? [] : [first];
   if (cidr !== undefined) return { fix: [...before, fix(cidr)] };
-  const wouldDo = [...before, fix(`${gateway}/${gateway.includes(":") ? 128 : 32}`)]
+  const wouldDo = [...before, fix(`${gateway}/${familyOf(gateway) === 6 ? 128 : 32}`)]
     .flatMap((one) => one?.command ?? [])
     .join(" && ");
   return {

@@ -48,7 +48,7 @@ function leaking(context: CheckContext, growth: number): Finding {
     ],
     consequence: "the other side sees packets from addresses it does not know, and resets connections",
     fix: [context.setSysctl("node", "net.netfilter.nf_conntrack_tcp_be_liberal", "1")],
-    advice: ["or drop them where they are forwarded: ct state invalid drop"],
+    advice: ["or drop them in the forward chain: ct state invalid drop"],
     confidence: "possible",
   });
 }

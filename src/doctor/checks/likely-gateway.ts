@@ -1,4 +1,5 @@
 /** Which gateway the pod should have, when its own route is gone. */
+import { familyOf } from "../../address/ip.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { CheckContext } from "../check.ts";
@@ -19,7 +20,7 @@ export function likelyGateway(context: CheckContext, link: Link): string[] {
       (route) => route.family === family && route.destination.endsWith("/0") && route.type === "unicast",
     );
     if (there) return [];
-    const promised = pod.expected?.gateways.find((one) => one.includes(":") === (family === 6));
+    const promised = pod.expected?.gateways.find((one) => familyOf(one) === family);
     if (promised !== undefined) return [promised];
     const host = link.link === undefined ? undefined : node.view.linkAt(link.link);
     const taker = node.view.linkAt(host?.master) ?? host;

@@ -29,7 +29,7 @@ const LIMITS = {
     advice: "or close connections: `wayout conntrack list` shows whose they are",
   },
   recent: {
-    state: "the address stands in its list",
+    state: "the address is in its list",
     advice:
       "take the address out of the list (write -ADDRESS to its file in /proc/net/xt_recent), or let fewer connections come",
   },
@@ -59,12 +59,24 @@ export function usedUp({ predicted }: CheckContext, stopping: Decision): UsedUp 
   if (own !== undefined) return { ...own, by: stopping };
   for (const { of, at } of predicted.doubts) {
     const limit = of === "rate" && at !== undefined ? limitOf(at) : undefined;
-    if (limit !== undefined && accepts(at!)) return { ...limit, by: at! };
+    if (limit !== undefined && (accepts(at!) || leadsTo(at!, stopping))) return { ...limit, by: at! };
   }
   return undefined;
 }
 
-function accepts({ rule }: Decision): boolean {
+/** A rule that sends what is beyond the limit to the chain that drops it. */
+function leadsTo({ rule, table }: Decision, stopping: Decision): boolean {
+  const isHere = table === stopping.table;
+  return (
+    rule?.expressions.some(
+      (one) =>
+        isHere && one.kind === "immediate" && "verdict" in one.data && one.data.chain === stopping.chain.name,
+    ) === true
+  );
+}
+
+/** Whether what the rule takes goes on, so that beyond its limit the next rules decide. */
+export function accepts({ rule }: Decision): boolean {
   return (
     rule?.expressions.some(
       (one) =>
@@ -144,10 +156,14 @@ function begunAnew(
 /** How much more a raised limit lets through. */
 const TIMES = 10;
 
+/** Its table lives on under its name with the limits that it was made with, whatever a new rule says. */
+const REMEMBERED = /--hashlimit-/;
+
 /** Where nft and iptables write how much: rates with their burst, quotas, counts of connections. */
 const AMOUNTS =
   /(?<=limit rate (?:over )?|burst |ct count (?:over )?|quota (?:over )?|--limit(?:-burst)? |--connlimit-(?:above|upto) |--quota )\d+/g;
 
 function multiplied(text: string): string {
+  if (REMEMBERED.test(text)) return text;
   return text.replaceAll(AMOUNTS, (amount) => String(Number(amount) * TIMES));
 }

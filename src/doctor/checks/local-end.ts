@@ -4,6 +4,7 @@ import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { command } from "../../text/command.ts";
 import { finding, said, sysctlEvidence, type CheckContext, ruleEvidence } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
+import type { Route } from "../../linux/route/route.ts";
 import { routeText } from "../predict/fib.ts";
 import type { LocalEnd, LocalReason } from "../predict/local-end.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
@@ -108,8 +109,16 @@ function ownerOfReason(why: LocalReason): string {
     case "proxy":
       return ownerOfDecision(why.by);
     case "route":
-      return why.markedBy === undefined ? "the program that made the route" : ownerOfDecision(why.markedBy);
+      return why.markedBy === undefined ? ownerOfRoute(why.route) : ownerOfDecision(why.markedBy);
   }
+}
+
+/** Google's guest agent marks addresses that a load balancer forwards with a protocol number of its own. */
+const GUEST_AGENT = "66";
+
+function ownerOfRoute(route: Route | undefined): string {
+  if (route?.protocol === GUEST_AGENT) return "Google's guest agent";
+  return "the program that made the route";
 }
 
 function adviceFor(why: LocalReason, end: string, where: string): string {
@@ -122,6 +131,9 @@ function adviceFor(why: LocalReason, end: string, where: string): string {
     case "proxy":
       return `start the proxy that is to listen at ${end} on ${where}, or except the pod from the rule`;
     case "route":
-      return `start the proxy that this was made for, or except the pod from the mark`;
+      if (why.markedBy !== undefined) {
+        return `start the proxy that this was made for, or except the pod from the mark`;
+      }
+      return `see what made the route: an address that a load balancer forwards to this node is the node's own, and a service must listen at ${end} here`;
   }
 }

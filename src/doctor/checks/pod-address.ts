@@ -1,4 +1,5 @@
 /** Has the pod a usable address, and only the pod? */
+import { familyOf, addressOf } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import type { Link } from "../../linux/route/link.ts";
@@ -47,7 +48,7 @@ function noAddress(context: CheckContext): Finding[] {
         consequence: "the address is not used as a source",
         // Only who takes the address off and gives it anew gets rid of the flag: whose it is has to be known first.
         advice: [
-          `find out who else has ${first!.address}, and take it from there; then make ${pod.name} anew: ${cidr} stays marked until it is given again`,
+          `find the other host that has ${first!.address}, and delete it there; then make ${pod.name} anew: ${cidr} stays marked until it is given again`,
         ],
       }),
     ];
@@ -56,7 +57,7 @@ function noAddress(context: CheckContext): Finding[] {
   if (own.length > 0 || interfaces.length === 0) return [];
   const link = context.path.podLink ?? interfaces[0]!;
   const promised =
-    pod.expected?.addresses.find((one) => one.includes(":") === (family === 6)) ??
+    pod.expected?.addresses.find((one) => familyOf(one) === family) ??
     (family === 4 ? (rememberedAddress(context, link) ?? addressOfMac(context, link)) : undefined);
   const gateways =
     pod.expected?.gateways ?? (promised === undefined ? [] : bridgeAddresses(context, promised));
@@ -94,7 +95,7 @@ function noAddress(context: CheckContext): Finding[] {
               ...(off ? [context.setSysctl("pod", name, "0")] : []),
               context.fix("pod", command`ip addr add ${promised} dev ${link.name}`),
               ...gateways
-                .filter((one) => one.includes(":") === (family === 6))
+                .filter((one) => familyOf(one) === family)
                 .map((gateway) => context.defaultRoute(gateway, link.name)),
             ],
       advice:
@@ -153,7 +154,7 @@ function addressesText({ inside }: CheckContext, link: number): string {
 }
 
 function isPromised({ expected }: PodState, address: string): boolean {
-  return expected?.addresses.some((cidr) => cidr.split("/")[0] === address) === true;
+  return expected?.addresses.some((cidr) => addressOf(cidr) === address) === true;
 }
 
 /** Somebody else on the same segment with the same address. */
@@ -195,8 +196,8 @@ function duplicates(context: CheckContext): Finding[] {
           consequence: "answers reach one of the two, now this one, now the other",
           advice: [
             owned.mine === owned.other
-              ? "one of the two has to give it up: delete the pod that holds it without a lease of the IPAM, so that its runtime makes it anew"
-              : `${owned.mine ? other.name : pod.name} has to give it up: the record says that it is ${owned.mine ? pod.name : other.name}'s; delete that pod, so that its runtime makes it anew`,
+              ? "delete the pod that has it without a lease of the IPAM; its runtime makes it anew with another address"
+              : `by the record it belongs to ${owned.mine ? pod.name : other.name}: delete the pod ${owned.mine ? other.name : pod.name}; its runtime makes it anew with another address`,
           ],
         }),
       );

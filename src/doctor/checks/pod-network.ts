@@ -1,4 +1,5 @@
 /** The route to another node's part of the pod network is missing. */
+import { familyOf, addressOf } from "../../address/ip.ts";
 import { cidrContains, cidrOf, cidrText, parseCidr, type Cidr } from "../../address/cidr.ts";
 import { isPrivateAddress } from "../../address/special-purpose.ts";
 import type { Link } from "../../linux/route/link.ts";
@@ -22,7 +23,7 @@ export function unroutedNetwork(context: CheckContext): Finding[] {
   const { left, end, sent, outLink } = context.path;
   const { view } = context.node;
   if (left === undefined || sent === undefined || end !== "outside") return [];
-  const family = left.destination.includes(":") ? 6 : 4;
+  const family = familyOf(left.destination);
   const range = cidrOf(sent.source, RANGE[family]);
   if (!isPrivateAddress(left.destination) || !cidrContains(range, left.destination)) return [];
   const way = view.fib.predict({ destination: left.destination });
@@ -77,7 +78,7 @@ function isPart(route: Route, family: 4 | 6, range: Cidr): boolean {
   return (
     prefix.prefixLength >= shortest &&
     prefix.prefixLength <= longest &&
-    cidrContains(range, route.destination.split("/")[0]!)
+    cidrContains(range, addressOf(route.destination))
   );
 }
 

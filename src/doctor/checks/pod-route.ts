@@ -1,4 +1,5 @@
 /** Does the pod know a way to the target? */
+import { familyOf } from "../../address/ip.ts";
 import { RT_TABLE } from "../../linux/route/constants.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
@@ -40,7 +41,7 @@ function noRoute(context: CheckContext, stop: NoRoute): Finding {
   const links = state.links.filter((link) => link.layer !== "loopback");
   const link = links.length === 0 ? undefined : mainInterface(context, links);
   const gateways = link === undefined ? [] : likelyGateway(context, link);
-  const wanted = gateways.filter((one) => one.includes(":") === (context.family === 6));
+  const wanted = gateways.filter((one) => familyOf(one) === context.family);
   const routes = state.routes.filter(
     (route) => route.family === context.family && route.table === RT_TABLE.main,
   );

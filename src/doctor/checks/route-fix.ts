@@ -1,4 +1,5 @@
 /** Commands that take a route away or add one, with what they change. */
+import { familyOf } from "../../address/ip.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
@@ -30,7 +31,7 @@ export function routeBack(
 ): (Fix | undefined)[] {
   const { inLink } = context.path;
   if (inLink === undefined) return [];
-  const v6 = destination.includes(":");
+  const v6 = familyOf(destination) === 6;
   const prefix = `${destination}/${v6 ? 128 : 32}`;
   const where = table === RT_TABLE.main ? [] : ["table", routingTableText(table)];
   const line = command`ip ${familyFlag(destination)} route add ${prefix} dev ${inLink.name} ${where}`;
@@ -45,7 +46,7 @@ export function routeBackPast(
   destination: string,
   refusing: Route | undefined,
 ): { readonly fix: readonly (Fix | undefined)[] } | { readonly advice: string[] } {
-  const isOwn = refusing?.destination.endsWith(destination.includes(":") ? "/128" : "/32") === true;
+  const isOwn = refusing?.destination.endsWith(familyOf(destination) === 6 ? "/128" : "/32") === true;
   return isOwn
     ? deleteRoute(context, "node", refusing)
     : { fix: forAddress(context, destination, () => routeBack(context, destination)) };

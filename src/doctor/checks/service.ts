@@ -1,5 +1,5 @@
 /** A Kubernetes Service without endpoints: kube-proxy refuses its packets, rightly. */
-import { endText, ipNumber } from "../../address/ip.ts";
+import { familyOf, endText, ipNumber } from "../../address/ip.ts";
 import { isPrivateAddress } from "../../address/special-purpose.ts";
 import { isDefaultRoute, routeText } from "../predict/fib.ts";
 import type { SetElement } from "../../linux/nftables/ruleset.ts";
@@ -52,7 +52,7 @@ export function emptyService(context: CheckContext, by: Decision): EmptyService 
 /** `ip daddr . meta l4proto . th dport`: each part begins at a four-byte word. */
 function isKey({ target, path }: CheckContext, { key }: SetElement): boolean {
   const destination = path.left?.destination ?? target.address;
-  const size = target.address.includes(":") ? 32 : 8;
+  const size = familyOf(target.address) === 6 ? 32 : 8;
   return [...new Set([target.address, destination])].some((address) => {
     const address16 = ipNumber(address).toString(16).padStart(size, "0");
     const protocol = PROTOCOL_NUMBER[target.protocol].toString(16).padStart(2, "0");
@@ -73,7 +73,9 @@ export function withoutServers(context: CheckContext): Finding[] {
     );
     return finding("service-no-endpoints", {
       text: `the Service at ${end} (${protocol}) has no ready endpoints: its virtual service in IPVS ${drained}, and what ${context.pod.name} sends to ${targetText(context.target)} is refused`,
-      owner: isOfKubernetes ? "kube-proxy (IPVS), for the Service" : "the author of the virtual service",
+      owner: isOfKubernetes
+        ? "kube-proxy (IPVS), for the Service"
+        : "the program that made the virtual service",
       evidence: [{ source: "/proc/net/ip_vs", value: `${protocol.toUpperCase()} ${end}: ${drained}` }],
       consequence: "connections to the Service's address are refused at once (ICMP port unreachable)",
       advice: isOfKubernetes
@@ -99,11 +101,11 @@ export function unknownService(context: CheckContext): Finding[] {
   const proxy = kubeProxy(context);
   return [
     finding("private-destination-outside", {
-      text: `${target.address} is a private address, and nothing on this node knows it: no rule takes it, and only the default route leads there, out by ${outLink.name}${proxy === undefined ? "" : `; ${proxy} knows no Service at ${targetText(target)}`}`,
+      text: `${target.address} is a private address that this node does not know: no rule takes it, and only the default route leads there, out by ${outLink.name}${proxy === undefined ? "" : `; ${proxy} knows no Service at ${targetText(target)}`}`,
       owner:
         proxy === undefined
           ? "the network outside, or kube-proxy"
-          : "kube-proxy, or the author of the address",
+          : "kube-proxy, or the program that uses the address",
       evidence: [
         { source: "ip route", value: routeText(way.route, node.view.state.links) },
         { source: "rules that change its destination", value: "none" },

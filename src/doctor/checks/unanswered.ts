@@ -1,5 +1,5 @@
 /** Packets that leave as they should by every rule, and to which no answer can come: facts of the path itself. */
-import { endText } from "../../address/ip.ts";
+import { familyOf, endText } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { familyFlag, finding, said, sysctlEvidence, type CheckContext, ruleEvidence } from "../check.ts";
@@ -15,7 +15,7 @@ import { ownerOfDecision } from "../whose.ts";
 /** The source lies in the uplink's own network: its neighbours ask for it, and the node does not answer for it. */
 export function sourceUnanswered(context: CheckContext): Finding[] {
   return context.stops("source-unanswered").map(({ source, link, prefix }) => {
-    const v6 = source.includes(":");
+    const v6 = familyOf(source) === 6;
     const setting = v6 ? "proxy_ndp" : "proxy_arp";
     const name = `net.ipv${v6 ? 6 : 4}.conf.${link.name}.${setting}`;
     const flag = v6 ? "-6 " : "";
@@ -173,9 +173,9 @@ function untrackedByIpvs(context: CheckContext, source: string): Finding[] {
         { source: "/proc/net/ip_vs", value: `${service.protocol.toUpperCase()} ${end}` },
         { source: `source of the packet as it leaves by ${outLink?.name ?? "the node"}`, value: source },
       ],
-      consequence: "it leaves untranslated, and nobody outside has a way back to it",
+      consequence: "it leaves untranslated, and no router outside has a route back to it",
       fix: [context.setSysctl("node", IPVS_CONNTRACK, "1")],
-      advice: ["kube-proxy sets it when it starts: see who has set it since"],
+      advice: ["kube-proxy sets it when it starts: find the program that changed it since"],
     }),
   ];
 }

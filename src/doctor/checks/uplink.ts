@@ -1,4 +1,5 @@
 /** What a table of the node says about its way out that would make answers stay away. */
+import { familyOf } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { familyFlag, finding, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
@@ -53,7 +54,7 @@ export function pinnedGateway(context: CheckContext): Finding[] {
   if (outLink === undefined || gateway === undefined || end !== "outside") return [];
   const known = neighbourAt(context.node.view, outLink, gateway);
   if (known?.state !== "permanent" || known.mac === undefined) return [];
-  const flag = gateway.includes(":") ? "-6 " : "";
+  const flag = familyOf(gateway) === 6 ? "-6 " : "";
   return [
     finding("uplink-gateway-pinned", {
       text: `the node has ${gateway === context.path.left?.destination ? "" : "its gateway "}${gateway} fixed at ${known.mac} (PERMANENT), and does not ask whether that is still so`,

@@ -134,11 +134,14 @@ export function compileFib(expression: ExpressionKinded<"fib">): Step {
       machine.storeNumber(word, numberOfType(addressType(machine, address, device)));
       return CONTINUE;
     }
+    // Where a packet is forwarded, its source is looked up as if it came back in by the way it goes out.
+    const turned = flags.has("iif") && machine.hook === "forward" ? packet.oif : undefined;
+    const comesInBy = reverse ? turned : packet.iif;
     const result = view.fib.predict({
       destination: address,
       source: reverse ? packet.destination : packet.source,
       ...(flags.has("mark") ? { mark: packet.mark } : {}),
-      ...(reverse || packet.iif === undefined ? {} : { iif: packet.iif }),
+      ...(comesInBy === undefined ? {} : { iif: comesInBy }),
     });
     const way = result.kind === "route" && result.type === "unicast" ? result : undefined;
     const wanted = flags.has("iif") ? packet.iif : flags.has("oif") ? packet.oif : undefined;

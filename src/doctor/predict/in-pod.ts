@@ -1,4 +1,5 @@
 /** The first part of the way out: from the socket in the pod to the pod's interface, or to the pod itself. */
+import { familyOf } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { RouteResult } from "./fib.ts";
 import { IPPROTO, isLoopback, linkDown } from "./link-state.ts";
@@ -54,7 +55,7 @@ const PROBE = { uid: 0, gid: 0 } as const;
 function connect(walk: Walk, pod: PreparedNamespace): { way: Way; source: string } | undefined {
   const { target } = walk;
   const { view } = pod;
-  const family = target.address.includes(":") ? 6 : 4;
+  const family = familyOf(target.address);
   const query = {
     destination: target.address,
     protocol: IPPROTO[target.protocol],
@@ -90,7 +91,7 @@ function asksForSource({ view }: PreparedNamespace, family: 4 | 6): boolean {
 
 function packetOf(walk: Walk, { view }: PreparedNamespace, way: Way, source: string): Packet {
   const { target } = walk;
-  const family = target.address.includes(":") ? 6 : 4;
+  const family = familyOf(target.address);
   const icmp = target.protocol === "icmp" || target.protocol === "icmpv6";
   const packet = firstPacket(family, {
     source,

@@ -1,6 +1,6 @@
 /** What a nat statement makes of a flow: the address and port that the kernel would choose. */
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
-import { ipBits, ipFromNumber, ipNumber } from "../../address/ip.ts";
+import { familyOf, ipBits, ipFromNumber, ipNumber } from "../../address/ip.ts";
 import type { Address } from "../../linux/route/address.ts";
 import type { Binding } from "./flow.ts";
 import type { Machine, NatRange } from "./machine.ts";
@@ -55,7 +55,7 @@ function chooseAddress(machine: Machine, range: NatRange, current: string): stri
 function netmapAddress(first: string, last: string, current: string): string {
   const [a, b, c] = [ipNumber(first), ipNumber(last), ipNumber(current)];
   const hostMask = a ^ b;
-  const family = current.includes(":") ? 6 : 4;
+  const family = familyOf(current);
   return ipFromNumber(family, (a & ~hostMask & ((1n << BigInt(ipBits(family))) - 1n)) | (c & hostMask));
 }
 

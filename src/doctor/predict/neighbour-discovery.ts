@@ -2,7 +2,7 @@
  * IPv6 asks for a neighbour's MAC address by packets that pass the rules like others (RFC 4861): who drops them takes
  * the way away as soon as what is known has grown old.
  */
-import { ipBytes, ipText } from "../../address/ip.ts";
+import { familyOf, ipBytes, ipText } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { neighbourAt } from "./link-state.ts";
 import { firstPacket, type Packet } from "./packet.ts";
@@ -21,7 +21,7 @@ const SETTLED: ReadonlySet<string> = new Set(["permanent", "noarp", "reachable"]
  */
 export function solicit(walk: Walk, asker: Side, address: string): void {
   const { podLink, inLink, pod } = walk;
-  if (!address.includes(":") || podLink === undefined || inLink === undefined || pod === undefined) return;
+  if (familyOf(address) === 4 || podLink === undefined || inLink === undefined || pod === undefined) return;
   const [from, to] = asker === "pod" ? [podLink, inLink] : [inLink, podLink];
   const view = asker === "pod" ? pod.view : walk.node.view;
   const known = neighbourAt(view, from, address);
@@ -38,7 +38,7 @@ export function solicit(walk: Walk, asker: Side, address: string): void {
 
 /** The same at the node's way out, where only this node's half can be judged. */
 export function solicitOutside(walk: Walk, link: Link, address: string): void {
-  if (!address.includes(":")) return;
+  if (familyOf(address) === 4) return;
   const known = neighbourAt(walk.node.view, link, address);
   if (known !== undefined && (SETTLED.has(known.state) || known.mac !== undefined)) return;
   const source = linkLocalOf(walk, "node", link) ?? address;

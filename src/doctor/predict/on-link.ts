@@ -1,11 +1,12 @@
 /** Addresses that a network's other hosts ask for by ARP or neighbour discovery: does this node answer for them? */
+import { familyOf } from "../../address/ip.ts";
 import { cidrContains, cidrOf, cidrText } from "../../address/cidr.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { NodeView } from "./view.ts";
 
 /** The prefix of one of the link's own networks that holds the address, so that its neighbours ask for it there. */
 export function onLinkPrefix(view: NodeView, link: Link, address: string): string | undefined {
-  const family = address.includes(":") ? 6 : 4;
+  const family = familyOf(address);
   for (const one of view.state.addresses) {
     if (one.interface !== link.index || one.family !== family || one.scope !== "global") continue;
     const network = cidrOf(one.address, one.prefixLength);
@@ -19,7 +20,7 @@ export function onLinkPrefix(view: NodeView, link: Link, address: string): strin
  * it would forward to another link, with proxy_arp for all of it or for single addresses (`ip neigh add proxy`).
  */
 export function isAnsweredFor(view: NodeView, link: Link, address: string): boolean {
-  const family = address.includes(":") ? 6 : 4;
+  const family = familyOf(address);
   const setting = family === 4 ? "proxy_arp" : "proxy_ndp";
   const all = view.sysctl(`net.ipv${family}.conf.all.${setting}`) === 1;
   const on = all || view.conf(family, link.name, setting) === 1;
@@ -46,7 +47,7 @@ export interface Silence {
  * such setting.
  */
 export function silencedBy(view: NodeView, link: Link, address: string, asker: string): Silence | undefined {
-  if (address.includes(":")) return undefined;
+  if (familyOf(address) === 6) return undefined;
   const all = view.sysctl("net.ipv4.conf.all.arp_ignore") ?? 0;
   const own = view.conf(4, link.name, "arp_ignore") ?? 0;
   const value = Math.max(all, own);

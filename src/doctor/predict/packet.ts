@@ -4,7 +4,7 @@
  * with "cannot tell".
  */
 import { IP_PROTOCOL, type PortRange } from "../../linux/ip-protocol.ts";
-import type { IpFamily } from "../../address/ip.ts";
+import { familyOf, type IpFamily } from "../../address/ip.ts";
 
 export type Protocol = "tcp" | "udp" | "icmp" | "icmpv6" | "sctp";
 
@@ -123,7 +123,7 @@ export function tupleText(tuple: Tuple): string {
   const side = (address: string, port: number): string =>
     tuple.protocol === "icmp" || tuple.protocol === "icmpv6"
       ? address
-      : address.includes(":")
+      : familyOf(address) === 6
         ? `[${address}]:${port}`
         : `${address}:${port}`;
   return `${side(tuple.source, tuple.sourcePort)} → ${side(tuple.destination, tuple.destinationPort)}`;

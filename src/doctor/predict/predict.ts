@@ -1,4 +1,5 @@
 /** Predicts the path of a packet from a snapshot, and says how sure that is. */
+import { familyOf } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
 import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
@@ -143,7 +144,7 @@ function predictionOf(walk: Walk): Prediction {
   const { target } = walk;
   return {
     target,
-    family: target.address.includes(":") ? 6 : 4,
+    family: familyOf(target.address),
     end: walk.end,
     steps: walk.steps,
     stops: walk.stops,

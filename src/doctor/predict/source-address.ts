@@ -1,6 +1,6 @@
 /** The source address that the kernel gives to what names none: inet_select_addr for IPv4, RFC 6724 for IPv6. */
 import { cidrContains, cidrOf, parseCidr, type Cidr } from "../../address/cidr.ts";
-import { ipNumber } from "../../address/ip.ts";
+import { familyOf, ipNumber } from "../../address/ip.ts";
 import type { Address } from "../../linux/route/address.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { NodeView } from "./view.ts";
@@ -21,9 +21,8 @@ export function chooseSource(
   destination: string,
   nextHop: string,
 ): SourceChoice | undefined {
-  const address = destination.includes(":")
-    ? chooseIpv6(view, link, destination)
-    : chooseIpv4(view, link, nextHop);
+  const address =
+    familyOf(destination) === 6 ? chooseIpv6(view, link, destination) : chooseIpv4(view, link, nextHop);
   if (address === undefined) return undefined;
   return {
     address,
@@ -109,8 +108,8 @@ function compareNumbers(a: readonly number[], b: readonly number[]): number {
 }
 
 export function commonBits(a: string, b: string): number {
-  if (a.includes(":") !== b.includes(":")) return 0;
+  if (familyOf(a) !== familyOf(b)) return 0;
   const difference = ipNumber(a) ^ ipNumber(b);
-  const bits = a.includes(":") ? 128 : 32;
+  const bits = familyOf(a) === 6 ? 128 : 32;
   return difference === 0n ? bits : bits - difference.toString(2).length;
 }

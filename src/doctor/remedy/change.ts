@@ -1,5 +1,5 @@
 /** What a fix would change, as a value: a snapshot with the change made, so that the fix can be judged like a packet. */
-import { isIp } from "../../address/ip.ts";
+import { familyOf, isIp } from "../../address/ip.ts";
 import { match } from "../../linux/nftables/match-builder.ts";
 import { accept } from "../../linux/nftables/rule-builder.ts";
 import type { Chain, Rule, Table } from "../../linux/nftables/ruleset.ts";
@@ -213,7 +213,7 @@ function withDefaultRoute(
 ): NamespaceState | undefined {
   const link = state.links.find((one) => one.name === linkName);
   if (link === undefined || !isIp(gateway)) return undefined;
-  const family = gateway.includes(":") ? 6 : 4;
+  const family = familyOf(gateway);
   const metric = family === 6 ? IP6_RT_PRIO_USER : 0;
   const kept = state.routes.filter(
     (one) =>
@@ -241,7 +241,7 @@ function withDefaultRoute(
 
 /** A route to one prefix over a link, as `ip route add PREFIX dev LINK` makes it. */
 export function linkRoute(link: Link, prefix: string): Route {
-  const family = prefix.includes(":") ? 6 : 4;
+  const family = familyOf(prefix);
   return {
     family,
     type: "unicast",

@@ -3,7 +3,7 @@
  * any kernel since 5.17), which notes the reason for packets from or to a few addresses. Root of the machine only.
  */
 import { closeSync } from "node:fs";
-import { ipBytes } from "../../address/ip.ts";
+import { familyOf, ipBytes } from "../../address/ip.ts";
 import { clockUs } from "../libc.ts";
 import { decodePacket } from "../../linux/packet/decode.ts";
 import { summaryOf, type DecodedPacket } from "../../linux/packet/packet.ts";
@@ -155,12 +155,12 @@ function writeAddressTest(program: Assembler, packet: number, addresses: readonl
     }
     program.jump("ours").label(label);
   };
-  for (const address of addresses.filter((text) => !text.includes(":"))) {
+  for (const address of addresses.filter((text) => familyOf(text) === 4)) {
     compare(address, 12, `not from ${address}`);
     compare(address, 16, `not to ${address}`);
   }
   program.jump("end").label("version 6");
-  for (const address of addresses.filter((text) => text.includes(":"))) {
+  for (const address of addresses.filter((text) => familyOf(text) === 6)) {
     compare(address, 8, `not from ${address}`);
     compare(address, 24, `not to ${address}`);
   }

@@ -1,3 +1,4 @@
+import { familyOf } from "../../address/ip.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
 import { request, type AnyRequest } from "../../linux/netlink/message.ts";
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
@@ -213,7 +214,7 @@ export class Conntrack implements Disposable {
 }
 
 function headerOf(tuple: ConntrackTuple): { readonly family: number } {
-  return { family: tuple.source.includes(":") ? NFPROTO.ipv6 : NFPROTO.ipv4 };
+  return { family: familyOf(tuple.source) === 6 ? NFPROTO.ipv6 : NFPROTO.ipv4 };
 }
 
 function lookupAttributes(tuple: ConntrackTuple, lookup: TupleLookup) {
@@ -224,7 +225,7 @@ function lookupAttributes(tuple: ConntrackTuple, lookup: TupleLookup) {
 
 /** A tuple as CTA_TUPLE_ORIG or CTA_TUPLE_REPLY. */
 export function tupleAttributes(tuple: ConntrackTuple): AttributesOf<typeof ctaTuple> {
-  const v6 = tuple.source.includes(":");
+  const v6 = familyOf(tuple.source) === 6;
   const { protocol, sourcePort, destinationPort, icmpId, icmpType, icmpCode, zone } = tuple;
   return {
     ip: v6

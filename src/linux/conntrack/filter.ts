@@ -1,4 +1,4 @@
-import type { IpFamily } from "../../address/ip.ts";
+import { familyOf, type IpFamily } from "../../address/ip.ts";
 import type { AttributesOf } from "../netlink/attributes.ts";
 import { NFPROTO } from "../netfilter.ts";
 import { CTA_FILTER_F, type cta, type ctaTuple } from "./attributes.ts";
@@ -100,7 +100,7 @@ function kernelTuple(
 function familyOfAddresses(filter: ConntrackFilter): IpFamily | undefined {
   for (const tuple of [filter.original, filter.reply]) {
     for (const address of [tuple?.source, tuple?.destination]) {
-      if (address !== undefined) return address.includes(":") ? 6 : 4;
+      if (address !== undefined) return familyOf(address);
     }
   }
   return undefined;

@@ -1,4 +1,5 @@
 /** NAT statements of rules: `masquerade({ fullyRandom: true })`, `snat("203.0.113.5", { ports: "1024-65535" })`. */
+import { familyOf } from "../../address/ip.ts";
 import { datatypeNamed, intervalHex, type Datatype } from "./datatypes.ts";
 import type { NAT_FLAGS, NAT_TYPES } from "./enumerations.ts";
 import type { Expression } from "./expressions.ts";
@@ -51,7 +52,7 @@ export function masquerade(options: NatOptions = {}): Expression[] {
 }
 
 function nat(type: keyof typeof NAT_TYPES, addresses: string, options: NatOptions): Expression[] {
-  const family = addresses.includes(":") ? "ip6" : "ip";
+  const family = familyOf(addresses) === 6 ? "ip6" : "ip";
   const addressType = datatypeNamed(family === "ip" ? "ipv4_addr" : "ipv6_addr")!;
   const address = loadRange(addressType, addresses, [registerAt(0), registerAt(4)]);
   const ports = loadPorts(options, [registerAt(8), registerAt(12)]);

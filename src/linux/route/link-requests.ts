@@ -1,4 +1,5 @@
 /** Requests that make, change and delete links. */
+import { familyOf } from "../../address/ip.ts";
 import type { AttributesOf } from "../netlink/attributes.ts";
 import { utf8Length } from "../utf8.ts";
 import { NLM_F_CREATE, NLM_F_EXCL, request, type Request } from "../netlink/message.ts";
@@ -187,7 +188,7 @@ export function createMacvlanRequest(spec: MacvlanSpec): Request {
 }
 
 export function createVxlanRequest(spec: VxlanSpec): Request {
-  const ipv6 = (spec.local ?? spec.remote ?? "").includes(":");
+  const ipv6 = familyOf(spec.local ?? spec.remote ?? "") === 6;
   const data = present({
     id: spec.id,
     link: spec.lower,

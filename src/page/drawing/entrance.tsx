@@ -12,7 +12,7 @@ export function Entrance(): JSX.Element {
       </svg>
       <h1>This page shows how a node's pods reach the outside.</h1>
       {entrance.value === "unused" ? (
-        <p>That address let somebody in already, or its minute is over. Ask for a new one on the node:</p>
+        <p>That address was used already, or its minute is over. Ask for a new one on the node:</p>
       ) : (
         <p>To get in, ask on the node for an address that lets this browser in:</p>
       )}

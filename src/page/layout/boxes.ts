@@ -40,7 +40,7 @@ export function boxesOf(picture: NodePicture): StageBox[] {
   return [
     ...bridges,
     box("forward", "forwarding", [forwardingText(picture.forwarding)]),
-    box("translate", "NAT", [outgoing.length === 0 ? "nobody's source" : `as ${firstOf(outgoing)}`]),
+    box("translate", "NAT", [outgoing.length === 0 ? "no source" : `as ${firstOf(outgoing)}`]),
     ...(uplinks.length === 0 ? [box("uplink", "no uplink", ["no default route"], true)] : uplinks),
   ];
 }

@@ -15,7 +15,7 @@
  * packets are meant here is said beside the file.
  */
 import { LINK_LOCAL, PRIVATE_USE } from "../../address/special-purpose.ts";
-import { AddressError } from "../../address/ip.ts";
+import { familyOf, AddressError } from "../../address/ip.ts";
 import { cidrText, parseCidr } from "../../address/cidr.ts";
 import { messageOf, WayoutError } from "../../error.ts";
 import { normalizeIntent, type NatIntent } from "../../nat/intent.ts";
@@ -23,7 +23,7 @@ import { goFields, parseGoDuration } from "../go.ts";
 import { POLICY_OWNER } from "../policy.ts";
 
 /** RFC 1918: the agent's defaults know no IPv6. */
-const DEFAULT_CIDRS = PRIVATE_USE.filter((cidr) => !cidr.includes(":"));
+const DEFAULT_CIDRS = PRIVATE_USE.filter((cidr) => familyOf(cidr) === 4);
 const DEFAULT_RESYNC_MS = 60_000;
 const DEFAULT_CIDR_LIMIT = 64;
 const KEYS = [

@@ -1,6 +1,6 @@
 /** The shape of what rtnetlink says of a namespace: links, addresses, routes, rules, neighbours. */
 import * as v from "valibot";
-import { ipBits, ipFamily } from "../../address/ip.ts";
+import { familyOf, ipBits, ipFamily } from "../../address/ip.ts";
 import type { BridgeDetails, BridgePort } from "../../linux/route/bridge.ts";
 import type { Address } from "../../linux/route/address.ts";
 import type { Link, VxlanDetails } from "../../linux/route/link.ts";
@@ -186,7 +186,7 @@ export const route = where(
     uid: optional(number),
     encapsulation: optional(number),
   }),
-  (one) => one.destination.includes(":") === (one.family === 6),
+  (one) => familyOf(one.destination) === one.family,
   "family and destination do not fit together",
 );
 

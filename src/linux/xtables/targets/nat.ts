@@ -1,4 +1,5 @@
 /** SNAT, DNAT, MASQUERADE, REDIRECT, NETMAP: all hold a range of addresses and ports. */
+import { familyOf } from "../../../address/ip.ts";
 import { describe, type Range, type XtDescription } from "../describe.ts";
 import { option, type XtFamily, type XtInfo, type XtOption } from "../info.ts";
 
@@ -59,7 +60,7 @@ function rangeText({ addresses, ports, basePort }: NatTarget): string {
   let text = "";
   if (addresses !== undefined) {
     const { first, last } = addresses;
-    const inBrackets = first.includes(":") && ports !== undefined;
+    const inBrackets = familyOf(first) === 6 && ports !== undefined;
     const range = last === first ? "" : `-${last}`;
     text = inBrackets ? `[${first}${range}]` : first + range;
   }

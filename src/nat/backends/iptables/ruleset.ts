@@ -17,7 +17,7 @@
  * used: hosts that standardised on iptables do not all have it.
  */
 import { parseCidr } from "../../../address/cidr.ts";
-import type { IpFamily } from "../../../address/ip.ts";
+import { familyOf, type IpFamily } from "../../../address/ip.ts";
 import { interfaceClaim, intentsOfClaims, sourceClaim, untranslatedClaim } from "../../claim.ts";
 import { NEVER_TRANSLATED, type NatIntent, type NatSource } from "../../intent.ts";
 import { byPrecedence } from "../../segment.ts";
@@ -153,7 +153,7 @@ function target(source: NatSource, withPorts: boolean): string {
   const random = fullyRandom ? " --random-fully" : "";
   const range = withPorts && ports !== undefined ? `${ports.first}-${ports.last}` : undefined;
   if (snat === undefined) return `-j MASQUERADE${range === undefined ? "" : ` --to-ports ${range}`}${random}`;
-  const family = source.cidr.includes(":") ? 6 : 4;
+  const family = familyOf(source.cidr);
   const addresses = snat.first === snat.last ? snat.first : `${snat.first}-${snat.last}`;
   const bracketed = family === 6 && range !== undefined ? `[${addresses}]` : addresses;
   return `-j SNAT --to-source ${bracketed}${range === undefined ? "" : `:${range}`}${random} --persistent`;
