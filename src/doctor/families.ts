@@ -13,12 +13,33 @@ import { targetText } from "./wording.ts";
 export function diagnoseAnywhere(snapshot: Snapshot, pod: PodState): Diagnosis {
   const global = pod.state?.addresses.filter((one) => one.scope === "global") ?? [];
   const has = (family: 4 | 6): boolean => global.some((one) => one.family === family);
-  if (has(6) && !has(4)) return diagnose(snapshot, pod, ANYWHERE[6]);
-  const first = diagnose(snapshot, pod, ANYWHERE[4]);
+  if (has(6) && !has(4)) return ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[6]));
+  const first = ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[4]));
   // Without an own way out over IPv6 neither the pod nor its node promises one.
   if (!hasDefault6(pod.state?.routes) || !has(6) || !hasDefault6(snapshot.node.routes)) return first;
-  const second = diagnose(snapshot, pod, ANYWHERE[6]);
+  const second = ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[6]));
   return merged(first, isInternalOnly(second) ? unimportant(second) : second);
+}
+
+/** The address that stands for all takes one leg of a multipath route; others that are asked for take the other ones. */
+function ofEveryLeg(diagnosis: Diagnosis): Diagnosis {
+  const leg = diagnosis.findings.find((one) => one.code === "leg-fails");
+  if (leg === undefined || !diagnosis.healthy) return diagnosis;
+  const failing: Finding = {
+    ...leg,
+    stopsTraffic: true,
+    severity: "error",
+    consequence: "some destinations are reached and others are not, by a hash of the addresses",
+  };
+  return {
+    ...diagnosis,
+    healthy: false,
+    answer: `${diagnosis.pod} reaches some destinations and not others: ${leg.text}`,
+    findings: [failing, ...diagnosis.findings.filter((one) => one !== leg)],
+    checklist: diagnosis.checklist.map((line) =>
+      line.step === "node-route" ? { ...line, status: "broken", text: leg.text } : line,
+    ),
+  };
 }
 
 function hasDefault6(routes: Snapshot["node"]["routes"] | undefined): boolean {

@@ -4,12 +4,12 @@
  *   node up0 203.0.113.5 ── outside 203.0.113.1, server on 198.51.100.80
  *            2001:db8:113::5         2001:db8:113::1,     2001:db8:198::80
  */
-import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { deleteNamedNamespace, namedNamespaces, type NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, run } from "../support/witness.ts";
-import { freshNamespace } from "../support/world.ts";
+import { buildNodeWorld, type NodeWorld } from "../support/node-world.ts";
 
 export const WAYOUT = join(import.meta.dir, "..", "..", "bin", "wayout");
 export const UPLINK = { v4: "203.0.113.5", other4: "203.0.113.9", v6: "2001:db8:113::5" } as const;
@@ -23,11 +23,6 @@ export interface Ended {
   readonly exitCode: number;
   readonly stdout: string;
   readonly stderr: string;
-}
-
-export interface World {
-  readonly node: NetworkNamespace;
-  readonly outside: NetworkNamespace;
 }
 
 let count = 0;
@@ -53,30 +48,21 @@ export function namespaceCalled(name: string): string {
   return name;
 }
 
-export function world(options: { readonly ipv6?: boolean } = {}): World {
-  const [node, outside] = [freshNamespace("node"), freshNamespace("outside")];
-  for (const namespace of [node, outside]) {
-    namespace.run(() => writeFileSync("/proc/sys/net/ipv6/conf/default/accept_dad", "0"));
-  }
-  const ipv6 = options.ipv6 === true;
-  ip(
-    node,
-    `link add up0 type veth peer name up0 netns ${outside.name}
-     address add ${UPLINK.v4}/24 dev up0
-     address add ${UPLINK.other4}/24 dev up0
-     ${ipv6 ? `address add ${UPLINK.v6}/64 dev up0` : ""}
-     link set up0 up
-     route add default via 203.0.113.1
-     ${ipv6 ? "route add default via 2001:db8:113::1" : ""}`,
-  );
-  ip(
-    outside,
-    `address add 203.0.113.1/24 dev up0
-     address add 2001:db8:113::1/64 dev up0
-     address add ${SERVER.v4}/32 dev lo
-     address add ${SERVER.v6}/128 dev lo
-     link set up0 up`,
-  );
+export function world(options: { readonly ipv6?: boolean } = {}): Pick<NodeWorld, "node" | "outside"> {
+  const { node, outside } = buildNodeWorld({
+    uplink: {
+      name: "up0",
+      outsideName: "internet0",
+      addresses: [
+        `${UPLINK.v4}/24`,
+        `${UPLINK.other4}/24`,
+        ...(options.ipv6 === true ? [`${UPLINK.v6}/64`] : []),
+      ],
+      outsideAddresses: ["203.0.113.1/24", "2001:db8:113::1/64"],
+      gateways: ["203.0.113.1", ...(options.ipv6 === true ? ["2001:db8:113::1"] : [])],
+    },
+    servers: [`${SERVER.v4}/32`, `${SERVER.v6}/128`],
+  });
   awaitLinkLocal(node, "up0");
   for (const hostname of ["0.0.0.0", "::"]) {
     const server = outside.run(() =>

@@ -4,29 +4,22 @@ import { join } from "node:path";
 import { isIp } from "../../src/address/ip.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { ask, askJson, run } from "../support/witness.ts";
-import { freshNamespace } from "../support/world.ts";
+import { buildNodeWorld, type NodeWorld } from "../support/node-world.ts";
 import type { Configuration } from "./plugin.ts";
 
 /** A node with an uplink to an outside that has no way back to the pods. */
-export function nodeWithOutside(): { readonly node: NetworkNamespace; readonly outside: NetworkNamespace } {
-  const node = freshNamespace("node");
-  const outside = freshNamespace("out");
-  ask(node, ["ip", "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", outside.name!]);
-  const mac = (place: NetworkNamespace, name: string): string =>
-    links(place).find(({ ifname }) => ifname === name)!.address;
-  for (const [place, name, v4, v6, other] of [
-    [node, "up0", "203.0.113.5/24", "2001:db8:1::5", ["2001:db8:1::1", mac(outside, "eth0")]],
-    [outside, "eth0", "203.0.113.1/24", "2001:db8:1::1", ["2001:db8:1::5", mac(node, "up0")]],
-  ] as const) {
-    ask(place, ["ip", "address", "add", v4, "dev", name]);
-    ask(place, ["ip", "-6", "address", "add", `${v6}/64`, "dev", name, "nodad"]);
-    ask(place, ["ip", "link", "set", name, "up"]);
-    // A new interface hears the solicitations of its neighbours only after a second.
-    ask(place, ["ip", "-6", "neighbour", "add", other[0], "lladdr", other[1], "dev", name]);
-  }
-  ask(outside, ["ip", "address", "add", "198.51.100.1/32", "dev", "lo"]);
-  ask(node, ["ip", "route", "add", "default", "via", "203.0.113.1"]);
-  return { node, outside };
+export function nodeWithOutside(): Pick<NodeWorld, "node" | "outside"> {
+  return buildNodeWorld({
+    uplink: {
+      name: "up0",
+      outsideName: "internet0",
+      addresses: ["203.0.113.5/24", "2001:db8:1::5/64"],
+      outsideAddresses: ["203.0.113.1/24", "2001:db8:1::1/64"],
+      gateways: ["203.0.113.1"],
+      knownNeighbours: true,
+    },
+    servers: ["198.51.100.1/32"],
+  });
 }
 
 export function pings(pod: NetworkNamespace, address: string): boolean {

@@ -4,8 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { NETNS_DIRECTORY } from "../../src/kernel/namespace.ts";
-import { ask } from "../support/witness.ts";
-import { freshNamespace } from "../support/world.ts";
+import { buildNodeWorld } from "../support/node-world.ts";
 
 export interface RuntimeWorld {
   readonly node: NetworkNamespace;
@@ -16,19 +15,15 @@ export interface RuntimeWorld {
 
 /** A node with an uplink to an outside, where a server answers every connection on port 80 with who it saw. */
 export function runtimeWorld(): RuntimeWorld {
-  const node = freshNamespace("node");
-  const outside = freshNamespace("out");
-  ask(node, ["ip", "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", outside.name!]);
-  for (const [place, name, v4, v6] of [
-    [node, "up0", "203.0.113.5/24", "2001:db8:1::5/64"],
-    [outside, "eth0", "203.0.113.1/24", "2001:db8:1::1/64"],
-  ] as const) {
-    ask(place, ["ip", "address", "add", v4, "dev", name]);
-    ask(place, ["ip", "-6", "address", "add", v6, "dev", name, "nodad"]);
-    ask(place, ["ip", "link", "set", name, "up"]);
-  }
-  ask(node, ["ip", "route", "add", "default", "via", "203.0.113.1"]);
-  ask(node, ["ip", "-6", "route", "add", "default", "via", "2001:db8:1::1"]);
+  const { node, outside } = buildNodeWorld({
+    uplink: {
+      name: "up0",
+      outsideName: "internet0",
+      addresses: ["203.0.113.5/24", "2001:db8:1::5/64"],
+      outsideAddresses: ["203.0.113.1/24", "2001:db8:1::1/64"],
+      gateways: ["203.0.113.1", "2001:db8:1::1"],
+    },
+  });
   return { node, outside, directory: mkdtempSync(join(tmpdir(), "runtime-")) };
 }
 

@@ -97,3 +97,28 @@ testWith(["root", "nft"])(
     expect(answer).toEndWith("over IPv6 only what is inside");
   },
 );
+
+testWith(["root", "nft"])(
+  "a leg of a multipath route that fails is broken, whichever the one address takes",
+  async () => {
+    world = await makeWorld();
+    const legs = [
+      "nexthop",
+      "via",
+      "203.0.113.1",
+      "dev",
+      "eth0",
+      "nexthop",
+      "via",
+      "203.0.113.2",
+      "dev",
+      "eth0",
+    ];
+    world.in("node", "ip", "route", "replace", "default", ...legs);
+    world.in("node", "ip", "neigh", "add", "203.0.113.2", "dev", "eth0", "nud", "failed");
+    const { exitCode, answer, codes, checklist } = doctor(world);
+    expect([exitCode, checklist]).toEqual([1, ["node-route"]]);
+    expect(codes).toContain("✗ leg-fails");
+    expect(answer).toContain("203.0.113.2");
+  },
+);

@@ -17,6 +17,7 @@ import {
   OUTSIDE,
   rulesWithHandles,
   SILENT_PORT,
+  UPLINK,
   world,
 } from "./three-namespaces.ts";
 
@@ -220,7 +221,7 @@ export function backendSuite(backend: BackendUnderTest): void {
       expect(echo(client, OUTSIDE.v4, 1000)).toBeDefined();
       expect(echo(client, OUTSIDE.v6, 1000)).toBeDefined();
       // MASQUERADE takes the first address of the subnet of the next hop: move it, as DHCP would.
-      ask(node, ["ip", "address", "del", `${NODE.v4}/24`, "dev", "eth0"]);
+      ask(node, ["ip", "address", "del", `${NODE.v4}/24`, "dev", UPLINK]);
       ask(node, ["ip", "route", "replace", "default", "via", OUTSIDE.near4]);
       if (!backend.translates) return;
       const moved = (await fetch(OUTSIDE.v4)).address;
@@ -392,7 +393,7 @@ export function backendSuite(backend: BackendUnderTest): void {
       });
       nat.apply(bound("eth1"));
       expect((await fetch(OUTSIDE.v4)).address).toBe(CLIENT.v4);
-      nat.apply(bound("eth0"));
+      nat.apply(bound(UPLINK));
       expect((await fetch(OUTSIDE.v4)).address).toBe(after(NODE.v4, CLIENT.v4));
     });
 

@@ -9,7 +9,7 @@ import { readNatListing } from "../../src/rules/read-listing.ts";
 import { freshNamespace } from "../support/world.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { backendSuite } from "./backend-suite.ts";
-import { OUTSIDE, world } from "./three-namespaces.ts";
+import { OUTSIDE, UPLINK, world } from "./three-namespaces.ts";
 
 const test = testWith(["root", "nft"]);
 
@@ -122,7 +122,7 @@ describe("the table", () => {
     ask(
       node,
       ["nft", "-f", "-"],
-      "table ip theirs { chain p { type nat hook postrouting priority srcnat; oifname eth0 snat to 203.0.113.9; }; }",
+      `table ip theirs { chain p { type nat hook postrouting priority srcnat; oifname ${UPLINK} snat to 203.0.113.9; }; }`,
     );
     using nat = new NftablesNat({ namespace: node });
     const translation = { snat: { first: "203.0.113.7", last: "203.0.113.7" }, fullyRandom: false };

@@ -9,7 +9,7 @@ import { openNat } from "../../src/nat/open.ts";
 import { applyAndSettle, type SettleOptions } from "../../src/nat/settle-flows.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, testWith } from "../support/witness.ts";
-import { CLIENT, NODE, OUTSIDE, world } from "./three-namespaces.ts";
+import { CLIENT, NODE, OUTSIDE, UPLINK, world } from "./three-namespaces.ts";
 
 const test = testWith(["root", "ip", "nft"]);
 const PORT = 9;
@@ -124,7 +124,7 @@ test("a source that is bound to an interface is looked at there only; a translat
   const before = flow.next();
   expect(settled(node, bound("other0"))).toEqual({ forgotten: 0, kept: 0 });
   expect(flow.next()).toEqual(before);
-  expect(settled(node, bound("eth0"))).toEqual({ forgotten: 1, kept: 0 });
+  expect(settled(node, bound(UPLINK))).toEqual({ forgotten: 1, kept: 0 });
   expect(flow.next().seenAs).toBe(NODE.v4);
   using nat = openNat("nftables", node);
   nat.remove();
@@ -132,7 +132,7 @@ test("a source that is bound to an interface is looked at there only; a translat
     "nft",
     "add table ip other { chain p { type nat hook postrouting priority srcnat; ip saddr 10.9.1.0/24 snat to 203.0.113.9; }; }",
   ]);
-  ask(client, ["ip", "address", "delete", `${CLIENT.v4}/24`, "dev", "eth0"]);
+  ask(client, ["ip", "address", "delete", `${CLIENT.v4}/24`, "dev", "net1"]);
   ask(client, ["ip", "route", "replace", "default", "via", "10.9.1.1"]);
   const theirs = new UdpFlow(client, node, OUTSIDE.v4);
   const seen = theirs.next();

@@ -2,18 +2,20 @@
  * A client, a node that routes for it, and the outside. The outside has a route back to the client's networks, so
  * that untranslated traffic is not lost but seen: every answer says which source it came from.
  *
- *   client 10.9.0.2, 10.9.1.2 ── node eth0 203.0.113.5 (.6 … .9 for SNAT) ── outside 203.0.113.1, 198.51.100.80
+ *   client 10.9.0.2, 10.9.1.2 ── node wan0 203.0.113.5 (.6 … .9 for SNAT) ── outside 203.0.113.1, 198.51.100.80
  *          fd00:9::2               2001:db8:113::5 (::6, ::7)                        2001:db8:113::1, 2001:db8:198::80
  */
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { writeFileSync } from "node:fs";
-import { freshNamespace } from "../support/world.ts";
+import { buildNodeWorld, type NodeWorld } from "../support/node-world.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, run } from "../support/witness.ts";
 
 export const CLIENT = { v4: "10.9.0.2", other4: "10.9.1.2", v6: "fd00:9::2" } as const;
 export const NODE = { v4: "203.0.113.5", v6: "2001:db8:113::5" } as const;
 export const OUTSIDE = { v4: "198.51.100.80", near4: "203.0.113.1", v6: "2001:db8:198::80" } as const;
+/** The node's way out. */
+export const UPLINK = "wan0";
 const PORT = 8080;
 /** Nobody listens here. */
 export const CLOSED_PORT = 8081;
@@ -28,10 +30,8 @@ export interface Seen {
   readonly port: number;
 }
 
-export interface World {
+interface ClientWorld extends Pick<NodeWorld, "node" | "outside"> {
   readonly client: NetworkNamespace;
-  readonly node: NetworkNamespace;
-  readonly outside: NetworkNamespace;
   /** Fetches from the outside and returns which source the server saw. */
   readonly fetch: (
     destination: string,
@@ -45,60 +45,39 @@ function stopAfterwards(server: { stop(force: boolean): unknown }): void {
   afterThisTest(() => server.stop(true));
 }
 
-/** In one `ip -batch` a namespace: ten times fewer processes. */
-function ip(namespace: NetworkNamespace, lines: string): void {
-  ask(namespace, ["ip", "-batch", "-"], lines);
-}
-
-export function world(): World {
-  const [client, node, outside] = [
-    freshNamespace("client"),
-    freshNamespace("node"),
-    freshNamespace("outside"),
-  ];
-  for (const namespace of [client, node, outside]) {
-    // Duplicate address detection keeps an address tentative for a second, and so every test waiting.
-    namespace.run(() => writeFileSync("/proc/sys/net/ipv6/conf/default/accept_dad", "0"));
-  }
-  ip(
+export function world(): ClientWorld {
+  const {
     node,
-    `link add pods type veth peer name eth0 netns ${client.name}
-     link add eth0 type veth peer name eth0 netns ${outside.name}
-     address add 10.9.0.1/24 dev pods
-     address add 10.9.1.1/24 dev pods
-     address add fd00:9::1/64 dev pods
-     ${[5, 6, 7, 8, 9].map((host) => `address add 203.0.113.${host}/24 dev eth0`).join("\n")}
-     address add ${NODE.v6}/64 dev eth0
-     address add 2001:db8:113::6/64 dev eth0 preferred_lft 0
-     address add 2001:db8:113::7/64 dev eth0 preferred_lft 0
-     link set pods up
-     link set eth0 up
-     route add default via 203.0.113.1
-     route add default via 2001:db8:113::1`,
-  );
-  ip(
-    client,
-    `address add ${CLIENT.v4}/24 dev eth0
-     address add ${CLIENT.other4}/24 dev eth0
-     address add ${CLIENT.v6}/64 dev eth0
-     link set eth0 up
-     route add default via 10.9.0.1
-     route add default via fd00:9::1`,
-  );
-  ip(
     outside,
-    `address add 203.0.113.1/24 dev eth0
-     address add 2001:db8:113::1/64 dev eth0
-     address add ${OUTSIDE.v4}/32 dev lo
-     address add ${OUTSIDE.v6}/128 dev lo
-     link set eth0 up
-     route add 10.9.0.0/16 via ${NODE.v4}
-     route add fd00:9::/64 via ${NODE.v6}`,
-  );
+    pods: [client],
+  } = buildNodeWorld({
+    uplink: {
+      name: UPLINK,
+      outsideName: "internet0",
+      addresses: [
+        ...[5, 6, 7, 8, 9].map((host) => `203.0.113.${host}/24`),
+        `${NODE.v6}/64`,
+        "2001:db8:113::6/64 preferred_lft 0",
+        "2001:db8:113::7/64 preferred_lft 0",
+      ],
+      outsideAddresses: ["203.0.113.1/24", "2001:db8:113::1/64"],
+      gateways: ["203.0.113.1", "2001:db8:113::1"],
+    },
+    servers: [`${OUTSIDE.v4}/32`, `${OUTSIDE.v6}/128`],
+    wayBack: ["10.9.0.0/16", "fd00:9::/64"],
+    pods: [
+      {
+        interface: "net1",
+        hostInterface: "pods",
+        wiring: "routed",
+        addresses: [`${CLIENT.v4}/24`, `${CLIENT.other4}/24`, `${CLIENT.v6}/64`],
+        gateways: ["10.9.0.1/24", "10.9.1.1/24", "fd00:9::1/64"],
+      },
+    ],
+    forwards: true,
+  }) as NodeWorld & { readonly pods: readonly [NetworkNamespace] };
   node.run(() => {
-    writeFileSync("/proc/sys/net/ipv4/ip_forward", "1");
-    writeFileSync("/proc/sys/net/ipv6/conf/all/forwarding", "1");
-    // When the first address of eth0 goes, the next one takes its place.
+    // When the first address of the uplink goes, the next one takes its place.
     writeFileSync("/proc/sys/net/ipv4/conf/all/promote_secondaries", "1");
   });
   // A route to nowhere drops silently; for one port only, that takes a packet filter.

@@ -1,8 +1,8 @@
 /** Throw-away namespaces for tests. scripts/test.ts gives the whole run a private /run/netns, so names cannot clash. */
 import { echo } from "../../src/kernel/echo.ts";
 import { createNamedNamespace, deleteNamedNamespace, NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
 import { afterThisTest } from "./teardown.ts";
-import { ask } from "./witness.ts";
 
 let count = 0;
 
@@ -15,7 +15,8 @@ export function freshNamespace(prefix = "t"): NetworkNamespace {
     namespace.close();
     deleteNamedNamespace(name);
   });
-  ask(namespace, ["ip", "link", "set", "lo", "up"]);
+  using links = Rtnetlink.open(namespace);
+  links.setLink("lo", { up: true });
   return namespace;
 }
 
