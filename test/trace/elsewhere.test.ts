@@ -62,7 +62,7 @@ function expectHairpin(report: TraceReport): void {
     "stopped",
   ]);
   expect(report.stop?.reason).toContain("answered, but from 10.20.0.3:8080");
-  expect(report.stop?.reason).toContain("straight over the bridge");
+  expect(report.stop?.reason).toContain("crosses the bridge without passing connection tracking");
   const [fix] = report.stop!.fix!;
   expect(fix!.command).toContain("8081");
   ask(world.node, ["sh", "-c", fix!.command]);
