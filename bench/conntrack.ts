@@ -44,7 +44,7 @@ function prepareNamespace(): void {
 }
 
 /** A table of as many flows as the benchmark wants, or as fit. */
-function fillTable(): number {
+export function fillTable(): number {
   buildBinary();
   prepareNamespace();
   using table = Conntrack.open();
@@ -112,7 +112,7 @@ function program(name: string, command: readonly string[]): Side {
 const list = program("wayout", [BINARY, "conntrack", "list"]);
 
 /** The kernel's part alone: every datagram is read and none looked at. */
-const rawDump: Side = {
+export const rawDump: Side = {
   name: "raw kernel dump",
   run() {
     const transport = openTransport(NETLINK_NETFILTER);
