@@ -1,12 +1,14 @@
 /** Builds dist/wayout, or the path given: one file that holds Bun, wayout and everything it needs. */
 import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import type { BunPlugin } from "bun";
 import { bundlePage } from "../src/agent/page/bundle.ts";
 import type { PageFiles } from "../src/agent/page/page-files.ts";
 
 const root = join(import.meta.dir, "..");
+/** Imports each command of the plugin. */
+const PLUGIN = join(root, "src", "cni", "main.ts");
 const output = process.argv[2] ?? join(root, "dist", "wayout");
 mkdirSync(dirname(output), { recursive: true });
 const directory = mkdtempSync(join(tmpdir(), "wayout-build-"));
@@ -39,29 +41,41 @@ try {
 console.log(`${output}  ${(Bun.file(output).size / 1e6).toFixed(0)} MB`);
 
 /**
- * The plugin's code, bundled for itself first: sharing chunks with the command line would cut it into many small ones,
- * each of which costs a plugin call some time to load. Returns the chunk
- * that it begins in.
+ * Each command of the plugin is bundled for itself first: sharing chunks with the other commands and the command line
+ * would cut it into many small ones, each of which costs a call some fifty thousand instructions to load, and would have
+ * it load what only others need. Returns where each begins, by the path of its source.
  */
-async function bundlePlugin(): Promise<string> {
+async function bundlePlugin(): Promise<ReadonlyMap<string, string>> {
+  const source = readFileSync(PLUGIN, "utf8");
+  const parts = [...source.matchAll(/\bimport\("(\.[^"]+)"\)/g)].map(([, path]) =>
+    join(dirname(PLUGIN), path!),
+  );
+  const bundled = await Promise.all(parts.map(async (part) => [part, await bundlePart(part)] as const));
+  return new Map(bundled);
+}
+
+async function bundlePart(part: string): Promise<string> {
   const { outputs } = await Bun.build({
-    entrypoints: [join(root, "src", "cni", "main.ts")],
-    plugins: [sharedTogether()],
-    outdir: directory,
+    entrypoints: [part],
+    outdir: join(directory, basename(part, ".ts")),
+    // With its hash in the name an entry point may take up what it shares with what it imports later: one chunk less.
+    naming: "[name]-[hash].[ext]",
     target: "bun",
     splitting: true,
     format: "esm",
   });
-  if (process.env.DBG) for (const o of outputs) await Bun.write("/tmp/lean/bx/" + o.path.split("/").pop(), o);
   return outputs.find(({ kind }) => kind === "entry-point")!.path;
 }
 
-/** Puts the bundled plugin in the place of its sources. */
-function pluginApart(path: string): BunPlugin {
+/** Puts the bundled parts in the place of their sources, where the plugin imports them. */
+function pluginApart(parts: ReadonlyMap<string, string>): BunPlugin {
   return {
     name: "plugin-apart",
     setup(build) {
-      build.onResolve({ filter: /^\.\/cni\/main\.ts$/ }, () => ({ path }));
+      build.onResolve({ filter: /^\.\/[a-z-]+\.ts$/ }, ({ path, importer }) => {
+        const part = importer === PLUGIN ? parts.get(join(dirname(importer), path)) : undefined;
+        return part === undefined ? undefined : { path: part };
+      });
     },
   };
 }
@@ -73,42 +87,6 @@ function pageInside(files: PageFiles): BunPlugin {
     name: "page-inside",
     setup(build) {
       build.onLoad({ filter: /\/agent\/page\/files\.ts$/ }, () => ({ contents, loader: "js" }));
-    },
-  };
-}
-
-/**
- * What all calls load becomes one chunk, what all that work on the node load another: each part that is loaded on
- * demand imports both. Otherwise a module that one rare part needs by itself is cut out, and every call loads two chunks.
- */
-function sharedTogether(): BunPlugin {
-  const source = (...names: string[]): string => join(root, "src", ...names);
-  const shared = [
-    source("cni", "context.ts"),
-    source("cni", "network-state.ts"),
-    source("ways-out", "problem.ts"),
-  ];
-  const without = [
-    source("cni", "main.ts"),
-    source("cni", "loopback.ts"),
-    source("cni", "result.ts"),
-    ...shared,
-  ];
-  const parts = new Set<string>();
-  for (const room of ["cni", "flows", "forwarding", "nat"]) {
-    for (const path of new Bun.Glob("**/*.ts").scanSync({ cwd: source(room), absolute: true })) {
-      const imports = readFileSync(path, "utf8").matchAll(/\bimport\("(\.[^"]+)"\)/g);
-      for (const [, target] of imports) parts.add(join(dirname(path), target!));
-    }
-  }
-  const added = shared.map((path) => `import ${JSON.stringify(path)};\n`).join("");
-  return {
-    name: "shared-together",
-    setup(build) {
-      build.onLoad({ filter: /\.ts$/ }, ({ path }) => {
-        if (!parts.has(path) || without.includes(path)) return undefined;
-        return { contents: `${readFileSync(path, "utf8")}\n${added}`, loader: "ts" };
-      });
     },
   };
 }

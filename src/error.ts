@@ -31,14 +31,23 @@ export class WayoutError extends Error {
   readonly details: Readonly<Record<string, unknown>> | undefined;
 
   constructor(parts: ErrorParts) {
-    super(`${parts.doing}: ${parts.said}`, parts.cause === undefined ? undefined : { cause: parts.cause });
+    const said = pathOnce(parts.doing, parts.said);
+    super(`${parts.doing}: ${said}`, parts.cause === undefined ? undefined : { cause: parts.cause });
     this.code = parts.code;
     this.kind = parts.kind;
     this.doing = parts.doing;
-    this.said = parts.said;
+    this.said = said;
     this.todo = parts.todo;
     this.details = parts.details;
   }
+}
+
+/** Node (`ENOENT: …, open '/a'`) and our own calls (`open /a: …`) repeat a path that `doing` has named already. */
+function pathOnce(doing: string, said: string): string {
+  const [, before, named] = /^(.*), \w+ '([^']+)'$/.exec(said) ?? [];
+  if (named !== undefined && doing.includes(named)) return before!;
+  const [, call, path, reason] = /^(\w+) (\/[^\s:]*)(: .*)$/s.exec(said) ?? [];
+  return path !== undefined && doing.includes(path) ? `${call}${reason}` : said;
 }
 
 /** 0 done or healthy, 1 the thing asked about is broken, 2 wrong usage, 3 this machine or user cannot. */

@@ -2,22 +2,19 @@
  * Where every run of wayout begins. A runtime that executes us as a CNI plugin sets CNI_COMMAND; a person does not.
  * Each side is imported only when it is needed: a CNI call never loads the command line's code.
  */
-import { takeOwnUmask } from "./self.ts";
-import { VERSION } from "./version.ts";
+import { runPlugin } from "./cni/main.ts";
 
 const isPlugin = process.env["CNI_COMMAND"] !== undefined;
 try {
   if (isPlugin) {
-    takeOwnUmask();
-    const { runPlugin } = await import("./cni/main.ts");
     process.exitCode = await runPlugin();
   } else if (process.argv[2] === "--version" || process.argv[2] === "-V") {
     (await import("./cli/lost-output.ts")).mindLostOutput();
-    process.stdout.write(`wayout ${VERSION}\n`);
+    process.stdout.write(`wayout ${(await import("./version.ts")).VERSION}\n`);
   } else {
     const { holdBackCompilers } = await import("./cli/engine-options.ts");
     await holdBackCompilers(process.argv[2]);
-    takeOwnUmask();
+    (await import("./self.ts")).takeOwnUmask();
     // The single file starts with a policy for plugin calls (scripts/build.ts); a command may run for long.
     Bun.unsafe.setJITPolicy(1);
     const { runCommandLine } = await import("./cli/main.ts");

@@ -5,6 +5,7 @@ import type { LinkState } from "../linux/route/link-state.ts";
 import type { Assignment } from "../ipam/assignment.ts";
 import { connectPod, disconnectPod, type PodLink } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
+import { answering } from "./answer.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
@@ -14,9 +15,19 @@ import { ensureNat } from "./network-nat.ts";
 import { ensureForwarding, ensureGatewaySide, leaveNetwork } from "./network-state.ts";
 import { planAdd, subnetOf, type AttachmentPlan } from "./plan.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
-import { appendResult, EMPTY_RESULT, readResult, type Result, type ResultInterface } from "./result.ts";
+import {
+  appendResult,
+  EMPTY_RESULT,
+  readResult,
+  resultJson,
+  type Result,
+  type ResultInterface,
+} from "./result.ts";
+import { print } from "./standard-streams.ts";
 import { forgetEarlierOwners, noteOwner, unmark, type AddressSpace } from "./used-addresses.ts";
 import { portVlans } from "./vlan.ts";
+
+export const answer = answering(add);
 
 const NO_ADDRESSES: Assignment = { addresses: [], routes: [], dns: {} };
 
@@ -30,7 +41,7 @@ interface Progress {
 }
 
 /** @throws whatever went wrong, after everything was taken back */
-export async function add(context: CniContext): Promise<Result> {
+async function add(context: CniContext): Promise<void> {
   const { call, header } = context;
   const configuration = readConfiguration(header, call.args);
   const ipam = context.addresses();
@@ -42,7 +53,12 @@ export async function add(context: CniContext): Promise<Result> {
     if (ipam?.wantsLink === true) connectAhead(context, configuration, pod, progress);
     const assignment = ipam?.add() ?? NO_ADDRESSES;
     if (ipam !== undefined) progress.undo.push(() => ipam.del());
-    return appendResult(earlier, await attach(context, configuration, ipam, assignment, pod, progress));
+    const result = appendResult(
+      earlier,
+      await attach(context, configuration, ipam, assignment, pod, progress),
+    );
+    // Of what cannot be told nobody would know that it is there.
+    print(resultJson(result, header.version));
   } catch (error) {
     await takeBack(context, configuration, ipam, progress);
     throw error;

@@ -1,9 +1,11 @@
 /** CHECK: whether an attachment is still what its ADD reported. Fails on a proven break, never on a forecast. */
+import { namespaceInode } from "../kernel/namespace.ts";
 import { addressOf } from "../address/ip.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { hostVethName } from "../naming/names.ts";
 import { linkProblems, type ExpectedLink } from "../ways-out/expected.ts";
 import { forwardingProblems, natProblems } from "../ways-out/problem.ts";
+import { answering } from "./answer.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
@@ -12,18 +14,20 @@ import { MacSpoofing } from "./mac-spoofing.ts";
 import { natDrifts } from "./network-nat.ts";
 import { planAdd, subnetOf, type AttachmentPlan } from "./plan.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
-import { readResult, type Result } from "./result.ts";
+import { readResult, type Result, type ResultInterface } from "./result.ts";
 import { vlanGatewayName } from "./vlan.ts";
 
+export const answer = answering(check);
+
 /** @throws WayoutError `check-failed` with everything that is wrong; `reservation-lost`; what a delegate says */
-export async function check(context: CniContext): Promise<void> {
+async function check(context: CniContext): Promise<void> {
   const { call, header } = context;
   const configuration = readConfiguration(header, call.args);
   const ipam = context.addresses();
   const previous = header.fields.raw("prevResult");
   if (previous === undefined)
     header.fields.refuse("prevResult", "is missing: there is nothing to check against");
-  const result = ownPart(readResult(previous, "prevResult", header.version), context);
+  const result = ownPart(readResult(previous, "prevResult", header.version), context, ipam !== undefined);
   using pod = openPodNamespace(call.netns!, context.namespace);
   ipam?.check(result.ips.map(({ address }) => addressOf(address)));
   using inside = Rtnetlink.open(pod);
@@ -55,17 +59,32 @@ export async function check(context: CniContext): Promise<void> {
   );
 }
 
-/** A chain's result holds what other plugins made, too; only our interface and its addresses are ours to check. */
-function ownPart(result: Result, { call }: CniContext): Result {
-  const own = result.interfaces.findIndex(
-    ({ name, sandbox }) => name === call.interfaceName && sandbox === call.netns,
-  );
-  const isOwn = (index: number | undefined): boolean => index === undefined || own < 0 || index === own;
-  return {
-    ...result,
-    interfaces: own < 0 ? [] : [result.interfaces[own]!],
-    ips: result.ips.filter((ip) => isOwn(ip.interface)),
-  };
+/**
+ * A chain's result holds what other plugins made, too; only our interface and its addresses are ours to check.
+ * @throws FieldError where it says nothing of them: of an attachment that was never reported nothing can be said
+ */
+function ownPart(result: Result, { call, header }: CniContext, hasAddresses: boolean): Result {
+  const isOwn = ({ name, sandbox }: ResultInterface): boolean =>
+    name === call.interfaceName && (sandbox === call.netns || isSameNamespace(sandbox, call.netns));
+  const own = result.interfaces.findIndex(isOwn);
+  if (own < 0) {
+    header.fields.refuse("prevResult", `names no interface ${call.interfaceName} in ${call.netns}`);
+  }
+  const ips = result.ips.filter(({ interface: index }) => index === undefined || index === own);
+  if (hasAddresses && ips.length === 0) {
+    header.fields.refuse(
+      "prevResult",
+      `has no address of ${call.interfaceName}, though the network gives one`,
+    );
+  }
+  return { ...result, interfaces: [result.interfaces[own]!], ips };
+}
+
+/** One namespace by two paths: /run/netns and /var/run/netns. */
+function isSameNamespace(path: string | undefined, other: string | undefined): boolean {
+  if (path === undefined || other === undefined) return false;
+  const inode = namespaceInode(path);
+  return inode !== undefined && inode === namespaceInode(other);
 }
 
 /** What our ADD promised: its result, and what its configuration says beside it. */

@@ -6,8 +6,6 @@ import { addressManagement, type AddressManagement } from "./address-management.
 import type { CniCall } from "./call.ts";
 import type { NetworkHeader } from "./configuration.ts";
 
-export { readHeader } from "./configuration.ts";
-
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 export class CniContext implements Disposable {

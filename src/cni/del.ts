@@ -2,6 +2,7 @@
 import { DEFAULT_BACKEND, type NatBackendName } from "../nat/backends/backends.ts";
 import { removeHostEnd, removePodEnd, type UnknownEnd } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
+import { answering } from "./answer.ts";
 import { networkBackend, type NetworkHeader } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { hostVethName, isLabelOf, labelOf, readLabel } from "../naming/names.ts";
@@ -10,11 +11,13 @@ import { openPodIfThere } from "./pod-namespace.ts";
 import { readResult } from "./result.ts";
 import { endUse, notedAddresses } from "./used-addresses.ts";
 
+export const answer = answering(del);
+
 /**
  * First the link, then what speaks of it: while an address is still in use it must not be given to anybody else.
  * @throws the first failure, after everything else was tried
  */
-export async function del(context: CniContext): Promise<void> {
+async function del(context: CniContext): Promise<void> {
   const { call, header, namespace } = context;
   const ipam = context.addresses(true);
   using pod = openPodIfThere(call.netns, namespace);

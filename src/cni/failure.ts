@@ -11,6 +11,7 @@ export const CNI_ERROR_CODES = {
   "unknown-container": 3,
   "cni-environment": 4,
   "cni-input": 5,
+  "cni-output": 5,
   "address-store": 5,
   "no-lock": 5,
   "resolv-conf": 5,

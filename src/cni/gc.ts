@@ -3,6 +3,7 @@ import { messageOf, WayoutError } from "../error.ts";
 import { requireSharedRun } from "../kernel/shared-run.ts";
 import type { AddressOwner } from "../ipam/assignment.ts";
 import { asList, Fields } from "../ipam/fields.ts";
+import { answering } from "./answer.ts";
 import type { CniContext } from "./context.ts";
 import { backendOf } from "./del.ts";
 import { MacSpoofing } from "./mac-spoofing.ts";
@@ -10,6 +11,10 @@ import { hasNat } from "./network-nat.ts";
 import { ReferenceRules } from "./reference-rules.ts";
 import { leaveNetwork, linksOf } from "./network-state.ts";
 import { hostVethName } from "../naming/names.ts";
+
+export const answer = answering(async (context) => {
+  await gc(context, readValidAttachments(context.header.fields));
+});
 
 /** What a collection took away, or would take away. */
 export interface Collected {
@@ -25,7 +30,7 @@ export interface Collected {
 }
 
 /** The attachments that a runtime says are valid. @throws FieldError: a list that is missing is not an empty one */
-export function readValidAttachments(fields: Fields): AddressOwner[] {
+function readValidAttachments(fields: Fields): AddressOwner[] {
   const key =
     fields.raw("cni.dev/valid-attachments") === undefined
       ? "cni.dev/attachments"

@@ -12,6 +12,7 @@ import type { NetworkWants } from "../nat/network-wants.ts";
 import { missingGateways } from "../network/bridge.ts";
 import { bridgeDown, forwardingProblems, natProblems, noGateway, type Problem } from "../ways-out/problem.ts";
 import type { AddressManagement } from "./address-management.ts";
+import { answering } from "./answer.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
@@ -21,8 +22,10 @@ import type { EnsuredNetwork } from "./network-state.ts";
 import { planAdd } from "./plan.ts";
 import { vlanGatewayName } from "./vlan.ts";
 
+export const answer = answering(status);
+
 /** @throws WayoutError `not-available` (50), `limited-connectivity` (51), or what the configuration lacks */
-export async function status(context: CniContext): Promise<void> {
+async function status(context: CniContext): Promise<void> {
   const configuration = readConfiguration(context.header, {});
   const ipam = context.addresses();
   const { network, bridge } = configuration;

@@ -8,6 +8,9 @@ const MOST_BYTES = 4096;
 /** Instead of the text of what is no file. It names nobody, as does one that makes no sense. */
 export const NO_FILE = "?";
 
+/** No regular file; a circle of links, or one into nothing; one that a disk or a mark of it does not let us read. */
+const UNREADABLE: ReadonlySet<string> = new Set(["EINVAL", "ELOOP", "ENOTDIR", "EACCES", "EPERM", "EIO"]);
+
 /** As host-local writes it. */
 export function ownerText(owner: AddressOwner): string {
   return `${owner.container}\r\n${owner.interfaceName}`;
@@ -21,7 +24,7 @@ export function readOwnerFile(path: string): string | undefined {
   try {
     return readRegularIfThere(path, MOST_BYTES)?.text;
   } catch (error) {
-    if (error instanceof SystemError && (error.code === "EINVAL" || error.code === "ELOOP")) return NO_FILE;
+    if (error instanceof SystemError && UNREADABLE.has(error.code)) return NO_FILE;
     throw error;
   }
 }

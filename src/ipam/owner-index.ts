@@ -14,6 +14,7 @@ import {
   statFile,
   writeText,
 } from "../kernel/file.ts";
+import { SystemError } from "../linux/errno.ts";
 import type { AddressOwner } from "./assignment.ts";
 import { ownerText, parseOwner, readOwnerFile } from "./owner-file.ts";
 
@@ -23,6 +24,17 @@ const DIRECTORY = ".owners";
  * both with the same time stamp, for the kernel's clock for files ticks only every few milliseconds.
  */
 const SEAL_DISTANCE_S = 1000;
+/** How the kernel refuses what stands where a file of ours should: a directory, a FIFO that nobody reads, a link. */
+const ODD: ReadonlySet<string> = new Set([
+  "EFBIG",
+  "EINVAL",
+  "EISDIR",
+  "ENOTDIR",
+  "EEXIST",
+  "ENXIO",
+  "ELOOP",
+  "EPERM",
+]);
 /** linux/limits.h */
 const NAME_MAX = 255;
 
@@ -46,21 +58,40 @@ export class OwnerIndex {
   get(owner: AddressOwner): readonly string[] {
     const name = fileName(owner);
     if (this.#memory !== undefined) return this.#memory.get(name) ?? [];
-    const text = readTextIfThere(`${this.#directory}/${name}`);
-    return text === undefined ? [] : text.split("\n").filter(isIp);
+    let text: string | undefined = "";
+    this.#unlessOdd(() => (text = readTextIfThere(`${this.#directory}/${name}`)));
+    if (text === undefined) return [];
+    // What is no file, or not as we write it, says nothing of who holds what: then the address files do.
+    const lines = text.trimEnd().split("\n");
+    return lines.every(isIp) ? lines : (this.#distrust().get(name) ?? []);
   }
 
-  /** @throws SystemError */
+  /** @throws SystemError where there is no room */
   set(owner: AddressOwner, addresses: readonly string[]): void {
     const name = fileName(owner);
+    if (this.#memory === undefined) this.#unlessOdd(() => this.#write(name, addresses));
     this.#memory?.set(name, addresses);
-    if (this.#memory === undefined) this.#write(name, addresses);
   }
 
   delete(owner: AddressOwner): void {
     const name = fileName(owner);
+    this.#unlessOdd(() => removeFile(`${this.#directory}/${name}`));
     this.#memory?.delete(name);
-    removeFile(`${this.#directory}/${name}`);
+  }
+
+  /** A directory, a FIFO or a link in the place of one of our files must keep nobody from an address of their own. */
+  #unlessOdd(change: () => void): void {
+    try {
+      change();
+    } catch (error) {
+      if (!(error instanceof SystemError) || !ODD.has(error.code)) throw error;
+      this.#distrust();
+    }
+  }
+
+  /** From here on the address files count, for this call and, since the index is not sealed, for the next. */
+  #distrust(): Map<string, readonly string[]> {
+    return (this.#memory ??= holdings(this.network));
   }
 
   /** Says that the index holds what the address files hold. The last thing to do after a change. */
@@ -82,9 +113,7 @@ export class OwnerIndex {
   }
 
   #rebuild(): void {
-    const found = new Map(
-      readReservations(this.network).map(({ owner, addresses }) => [fileName(owner), addresses] as const),
-    );
+    const found = holdings(this.network);
     try {
       makeDirectory(this.#directory, 0o755);
       for (const name of listDirectory(this.#directory)) {
@@ -119,6 +148,13 @@ export function readReservations(network: string): Reservation[] {
     else known.addresses.push(address);
   }
   return [...found.values()];
+}
+
+/** The same by the names that owners have in the index. */
+function holdings(network: string): Map<string, readonly string[]> {
+  return new Map(
+    readReservations(network).map(({ owner, addresses }) => [fileName(owner), addresses] as const),
+  );
 }
 
 /** Neither a container id nor an interface name may hold a colon. */

@@ -107,13 +107,23 @@ export class AddressStore implements Disposable {
       this.#changed = true;
       try {
         writeText(path, ownerText(owner));
-        writeText(`${this.directory}/last_reserved_ip.${set}`, address, "w", 0o644);
+        this.#noteLast(address, set);
         return true;
       } catch (error) {
         removeFile(path);
         throw error;
       }
     });
+  }
+
+  /** Where something else stands in the place of the note the next address is looked for from the beginning. */
+  #noteLast(address: string, set: number): void {
+    const path = `${this.directory}/last_reserved_ip.${set}`;
+    try {
+      writeText(path, address, "w", 0o644);
+    } catch (error) {
+      if (readOwnerFile(path) !== NO_FILE) throw error;
+    }
   }
 
   /** Writes into the index which addresses an owner has claimed. */

@@ -18,7 +18,7 @@ import {
   writeDescriptor,
 } from "./file.ts";
 import { flock, poll } from "./libc.ts";
-import { identify, isAlive, type ProcessIdentity } from "./process.ts";
+import { identify, isAlive, isStopped, type ProcessIdentity } from "./process.ts";
 
 /** sys/file.h */
 const LOCK = { shared: 1, alone: 2 } as const;
@@ -187,10 +187,7 @@ export function busy(path: string, { doing, timeoutMs }: Pick<LockWait, "doing" 
     kind: "broken",
     doing,
     said: `${holder === undefined ? "another process" : processText(holder)} has held ${path} for ${timeoutMs / 1000} s`,
-    todo:
-      holder === undefined
-        ? `See who holds it: fuser -v ${path}`
-        : `Wait until it is done, or see what it does: ps -fp ${holder.pid}`,
+    todo: holder === undefined ? `See who holds it: fuser -v ${path}` : todoAbout(holder),
     details: { lock: path, ...(holder === undefined ? {} : { pid: holder.pid }) },
   });
 }
@@ -223,6 +220,13 @@ function listedFor(path: string): ProcessIdentity | undefined {
     if (Number(found) === inode) return identify(Number(pid));
   }
   return undefined;
+}
+
+/** A process that was stopped never comes to its end by itself. */
+function todoAbout({ pid }: ProcessIdentity): string {
+  return isStopped(pid)
+    ? `It was stopped (SIGSTOP, or by a debugger). Let it go on: kill -CONT ${pid}`
+    : `Wait until it is done, or see what it does: ps -fp ${pid}`;
 }
 
 function processText({ pid }: ProcessIdentity): string {

@@ -29,7 +29,7 @@ const MODES = {
   // A FIFO that stands where a file should is not waited for.
   r: O_NONBLOCK,
   "r+": O_RDWR,
-  w: O_WRONLY | O_CREAT | O_TRUNC,
+  w: O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK,
   wx: O_WRONLY | O_CREAT | O_EXCL,
   "a+": O_RDWR | O_CREAT | O_APPEND,
   /** Read and write what is there, or is made by this; never what a link leads to. */

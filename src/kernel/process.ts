@@ -6,16 +6,25 @@ import { pidfdOpen, pidfdSendSignal } from "./libc.ts";
  * pid and start together are one process and no other. undefined when there is no such process (any more).
  */
 export function processStart(pid: number): number | undefined {
-  let stat: string;
+  const fields = statFields(pid);
+  // A zombie has ended; only nobody has asked yet.
+  return fields === undefined || fields[0] === "Z" ? undefined : Number(fields[19]);
+}
+
+/** Whether it does nothing until it is told to go on: by a signal, or by who debugs it. */
+export function isStopped(pid: number): boolean {
+  return ["T", "t"].includes(statFields(pid)?.[0] ?? "");
+}
+
+/** From the third field on, the state. undefined when there is no such process. */
+function statFields(pid: number): string[] | undefined {
   try {
-    stat = readText(`/proc/${pid}/stat`);
+    const stat = readText(`/proc/${pid}/stat`);
+    // The second field, the program's name in brackets, may hold spaces and brackets itself.
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   } catch {
     return undefined;
   }
-  // The second field, the program's name in brackets, may hold spaces and brackets itself.
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  // A zombie has ended; only nobody has asked yet.
-  return fields[0] === "Z" ? undefined : Number(fields[19]);
 }
 
 /** A process that can be recognised again. */

@@ -62,18 +62,18 @@ export const inetDiagMsg = struct("inet_diag_msg", {
 });
 
 /** INET_DIAG_* */
-export const socketDiagAttributes = new AttributeSet({
+export const socketDiagAttributes = new AttributeSet(() => ({
   onlyIpv6: attribute("INET_DIAG_SKV6ONLY", 11, u8),
   /** struct inet_diag_sockopt: two bytes of bits. */
   options: attribute("INET_DIAG_SOCKOPT", 22, u16),
-});
+}));
 
 const SOCK_DIAG_BY_FAMILY = 20;
 const QUESTION = {
   name: "SOCK_DIAG_BY_FAMILY",
   type: SOCK_DIAG_BY_FAMILY,
   header: inetDiagReq,
-  attributes: new AttributeSet({}),
+  attributes: new AttributeSet(() => ({})),
 } as const satisfies MessageSpec;
 export const SOCKET = {
   name: "SOCK_DIAG_BY_FAMILY",

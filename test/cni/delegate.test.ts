@@ -201,7 +201,7 @@ option router 10.42.0.1
     [
       "success and no address",
       `echo '{"cniVersion":"1.1.0"}'`,
-      { code: 108, msg: expect.stringContaining("gave none") },
+      { code: 108, msg: expect.stringContaining("returned none") },
     ],
     ["a result of an unknown version", `echo '{"cniVersion":"9.0.0"}'`, { code: 1 }],
   ];

@@ -262,6 +262,60 @@ describe("what is no file", () => {
   });
 });
 
+describe("what is no file in the index", () => {
+  test("hinders nobody, and no address is given twice", () => {
+    const made = join(directory(), ".owners", "a:eth0");
+    const odd: readonly (() => void)[] = [
+      () => mkdirSync(made),
+      () => run(undefined, ["mkfifo", made]),
+      () => symlinkSync("/dev/zero", made),
+      () => symlinkSync("a:eth0", made),
+      () => symlinkSync("/nowhere/at/all", made),
+      () => writeFileSync(made, "\0\xff garbage"),
+      () => writeFileSync(made, ""),
+    ];
+    for (const put of odd) {
+      assign(configuration(), owner("a"));
+      assign(configuration(), owner("b"));
+      const held = files();
+      for (const seal of [false, true]) {
+        const times = [directory(), join(directory(), ".owners")].map(
+          (path) => statSync(path).mtimeMs / 1000,
+        );
+        rmSync(made, { recursive: true, force: true });
+        put();
+        // As a change within one tick of a coarse clock: the index still looks sealed.
+        if (seal) {
+          utimesSync(join(directory(), ".owners"), times[1]!, times[1]!);
+          utimesSync(directory(), times[0]!, times[0]!);
+        }
+        expect(codeOf(() => assign(configuration(), owner("b")))).toBe("already-attached");
+        expect(codeOf(() => assign(configuration(), owner("a")))).toBe("already-attached");
+        expect(files()).toEqual(held);
+      }
+      assign(configuration(), owner("c"));
+      expect(files()).toHaveLength(3);
+      for (const name of ["a", "b", "c"]) expect(release(directory(), owner(name))).toHaveLength(1);
+      expect(files()).toEqual([]);
+      rmSync(made, { recursive: true, force: true });
+    }
+  });
+
+  test("nor does something else in the index's own place", () => {
+    const index = join(directory(), ".owners");
+    for (const put of [() => writeFileSync(index, ""), () => run(undefined, ["mkfifo", index])]) {
+      assign(configuration(), owner("a"));
+      rmSync(index, { recursive: true });
+      put();
+      expect(codeOf(() => assign(configuration(), owner("a")))).toBe("already-attached");
+      assign(configuration(), owner("b"));
+      expect(files()).toHaveLength(2);
+      for (const name of ["a", "b"]) expect(release(directory(), owner(name))).toHaveLength(1);
+      rmSync(index);
+    }
+  });
+});
+
 describe("a writer that died", () => {
   test("between the address and the index, within one tick of the clock: the address is found all the same", () => {
     assign(configuration(), owner("a"));

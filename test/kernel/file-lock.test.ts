@@ -4,6 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FileLock, lockHolder } from "../../src/kernel/file-lock.ts";
 import { queueFor } from "../../src/kernel/lock-queue.ts";
+import { WayoutError } from "../../src/error.ts";
+import { isStopped } from "../../src/kernel/process.ts";
+import { testWith } from "../support/witness.ts";
 import { afterThisTest } from "../support/teardown.ts";
 
 function freshPath(): string {
@@ -39,6 +42,29 @@ test("a wait is bounded, and its error names the holder: by what it wrote, or by
     );
   }
 });
+
+testWith(["flock", "sleep"])(
+  "a holder that was stopped is told as such, with the way to let it go on",
+  () => {
+    const path = freshPath();
+    FileLock.try(path)![Symbol.dispose]();
+    const holder = Bun.spawn(["flock", "--no-fork", path, "sleep", "60"]);
+    afterThisTest(() => holder.kill("SIGKILL"));
+    const refusal = (): WayoutError => {
+      try {
+        FileLock.take(path, briefly)[Symbol.dispose]();
+      } catch (error) {
+        if (error instanceof WayoutError) return error;
+      }
+      throw new Error("the lock is free");
+    };
+    while (lockHolder(path)?.pid !== holder.pid) Bun.sleepSync(1);
+    expect(refusal().todo).toContain(`ps -fp ${holder.pid}`);
+    holder.kill("SIGSTOP");
+    while (!isStopped(holder.pid)) Bun.sleepSync(1);
+    expect(refusal().todo).toContain(`kill -CONT ${holder.pid}`);
+  },
+);
 
 test("who died is no holder, whatever the file says", () => {
   const path = freshPath();

@@ -5,9 +5,9 @@ import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import type { TraceReport } from "../../src/trace/report.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
-import { makeWorld, type World } from "./world.ts";
+import { makeWorld, type PodWorld } from "./world.ts";
 
-let world: World;
+let world: PodWorld;
 let server: { kill(signal: number): void; readonly exited: Promise<number> } | undefined;
 
 afterEach(async () => {
@@ -62,7 +62,7 @@ function expectHairpin(report: TraceReport): void {
     "stopped",
   ]);
   expect(report.stop?.reason).toContain("answered, but from 10.20.0.3:8080");
-  expect(report.stop?.reason).toContain("straight over the bridge");
+  expect(report.stop?.reason).toContain("crosses the bridge without passing connection tracking");
   const [fix] = report.stop!.fix!;
   expect(fix!.command).toContain("8081");
   ask(world.node, ["sh", "-c", fix!.command]);

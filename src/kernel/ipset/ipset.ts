@@ -41,13 +41,13 @@ export interface IpsetEntry {
   readonly nomatch: boolean;
 }
 
-const addressAttributes = new AttributeSet({
+const addressAttributes = new AttributeSet(() => ({
   ipv4: attribute("IPSET_ATTR_IPADDR_IPV4", 1, bytes),
   ipv6: attribute("IPSET_ATTR_IPADDR_IPV6", 2, bytes),
-});
+}));
 const address = nested(addressAttributes);
 
-export const entryAttributes = new AttributeSet({
+export const entryAttributes = new AttributeSet(() => ({
   ip: attribute("IPSET_ATTR_IP", 1, address),
   ipTo: attribute("IPSET_ATTR_IP_TO", 2, address),
   cidr: attribute("IPSET_ATTR_CIDR", 3, u8),
@@ -62,9 +62,9 @@ export const entryAttributes = new AttributeSet({
   ip2: attribute("IPSET_ATTR_IP2", 20, address),
   cidr2: attribute("IPSET_ATTR_CIDR2", 21, u8),
   iface: attribute("IPSET_ATTR_IFACE", 23, string),
-});
+}));
 
-export const ipsetAttributes = new AttributeSet({
+export const ipsetAttributes = new AttributeSet(() => ({
   protocol: attribute("IPSET_ATTR_PROTOCOL", 1, u8),
   name: attribute("IPSET_ATTR_SETNAME", 2, string),
   type: attribute("IPSET_ATTR_TYPENAME", 3, string),
@@ -76,7 +76,7 @@ export const ipsetAttributes = new AttributeSet({
     listOf(nested(entryAttributes), { name: "IPSET_ATTR_DATA", number: 7 }),
   ),
   index: attribute("IPSET_ATTR_INDEX", 11, be16),
-});
+}));
 
 const IPSET_CMD_LIST = {
   name: "IPSET_CMD_LIST",

@@ -16,10 +16,10 @@ import { NFNL_SUBSYS_NFTABLES, nfgenmsg, nfnlType } from "../../linux/netlink/nf
 import { NFPROTO } from "../../linux/netfilter.ts";
 
 /** NFTA_*_TABLE is 1 in every message; NFTA_SET_ELEM_LIST_SET is 2. */
-const filter = new AttributeSet({
+const filter = new AttributeSet(() => ({
   table: attribute("NFTA_TABLE", 1, string),
   set: attribute("NFTA_SET", 2, string),
-});
+}));
 
 function listing(name: string, number: number) {
   const type = nfnlType(NFNL_SUBSYS_NFTABLES, number);

@@ -17,10 +17,10 @@ export const ETHTOOL_MSG_FEATURES_GET = 11;
 export const ETHTOOL_MSG_FEATURES_SET = 12;
 
 /** CTRL_ATTR_*. */
-export const controlAttributes = new AttributeSet({
+export const controlAttributes = new AttributeSet(() => ({
   familyId: attribute("CTRL_ATTR_FAMILY_ID", 1, u16),
   familyName: attribute("CTRL_ATTR_FAMILY_NAME", 2, string),
-});
+}));
 
 /** The family that knows the numbers of all others has a fixed one itself. */
 const GENL_ID_CTRL = {
@@ -30,19 +30,19 @@ const GENL_ID_CTRL = {
   attributes: controlAttributes,
 } as const satisfies MessageSpec;
 
-export const headerAttributes = new AttributeSet({
+export const headerAttributes = new AttributeSet(() => ({
   index: attribute("ETHTOOL_A_HEADER_DEV_INDEX", 1, u32),
   name: attribute("ETHTOOL_A_HEADER_DEV_NAME", 2, string),
   flags: attribute("ETHTOOL_A_HEADER_FLAGS", 3, u32),
-});
+}));
 
-export const bitAttributes = new AttributeSet({
+export const bitAttributes = new AttributeSet(() => ({
   index: attribute("ETHTOOL_A_BITSET_BIT_INDEX", 1, u32),
   name: attribute("ETHTOOL_A_BITSET_BIT_NAME", 2, string),
   value: attribute("ETHTOOL_A_BITSET_BIT_VALUE", 3, flag),
-});
+}));
 
-export const bitsetAttributes = new AttributeSet({
+export const bitsetAttributes = new AttributeSet(() => ({
   noMask: attribute("ETHTOOL_A_BITSET_NOMASK", 1, flag),
   size: attribute("ETHTOOL_A_BITSET_SIZE", 2, u32),
   bits: attribute(
@@ -52,15 +52,15 @@ export const bitsetAttributes = new AttributeSet({
   ),
   value: attribute("ETHTOOL_A_BITSET_VALUE", 4, bytes),
   mask: attribute("ETHTOOL_A_BITSET_MASK", 5, bytes),
-});
+}));
 
-export const featuresAttributes = new AttributeSet({
+export const featuresAttributes = new AttributeSet(() => ({
   header: attribute("ETHTOOL_A_FEATURES_HEADER", 1, nested(headerAttributes)),
   hardware: attribute("ETHTOOL_A_FEATURES_HW", 2, nested(bitsetAttributes)),
   wanted: attribute("ETHTOOL_A_FEATURES_WANTED", 3, nested(bitsetAttributes)),
   active: attribute("ETHTOOL_A_FEATURES_ACTIVE", 4, nested(bitsetAttributes)),
   noChange: attribute("ETHTOOL_A_FEATURES_NOCHANGE", 5, nested(bitsetAttributes)),
-});
+}));
 
 /**
  * The features that are on, by interface index, under the names `ethtool -k` has for them:

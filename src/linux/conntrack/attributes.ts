@@ -8,15 +8,15 @@ import type { MessageSpec } from "../netlink/message.ts";
 import { NFNL_SUBSYS_CTNETLINK, nfgenmsg, nfnlType } from "../netlink/nfnetlink.ts";
 
 /** enum ctattr_ip */
-export const ctaIp = new AttributeSet({
+export const ctaIp = new AttributeSet(() => ({
   v4Source: attribute("CTA_IP_V4_SRC", 1, ip),
   v4Destination: attribute("CTA_IP_V4_DST", 2, ip),
   v6Source: attribute("CTA_IP_V6_SRC", 3, ip),
   v6Destination: attribute("CTA_IP_V6_DST", 4, ip),
-});
+}));
 
 /** enum ctattr_l4proto */
-export const ctaProto = new AttributeSet({
+export const ctaProto = new AttributeSet(() => ({
   number: attribute("CTA_PROTO_NUM", 1, u8),
   sourcePort: attribute("CTA_PROTO_SRC_PORT", 2, be16),
   destinationPort: attribute("CTA_PROTO_DST_PORT", 3, be16),
@@ -26,14 +26,14 @@ export const ctaProto = new AttributeSet({
   icmpv6Id: attribute("CTA_PROTO_ICMPV6_ID", 7, be16),
   icmpv6Type: attribute("CTA_PROTO_ICMPV6_TYPE", 8, u8),
   icmpv6Code: attribute("CTA_PROTO_ICMPV6_CODE", 9, u8),
-});
+}));
 
 /** enum ctattr_tuple */
-export const ctaTuple = new AttributeSet({
+export const ctaTuple = new AttributeSet(() => ({
   ip: attribute("CTA_TUPLE_IP", 1, nested(ctaIp)),
   proto: attribute("CTA_TUPLE_PROTO", 2, nested(ctaProto)),
   zone: attribute("CTA_TUPLE_ZONE", 3, be16),
-});
+}));
 
 /** struct nf_ct_tcp_flags: two bytes, IP_CT_TCP_FLAG_* and which of them are meant. */
 const tcpFlags: Codec<{ readonly flags: number; readonly mask: number }> = {
@@ -48,92 +48,92 @@ const tcpFlags: Codec<{ readonly flags: number; readonly mask: number }> = {
 };
 
 /** enum ctattr_protoinfo_tcp */
-export const ctaProtoinfoTcp = new AttributeSet({
+export const ctaProtoinfoTcp = new AttributeSet(() => ({
   state: attribute("CTA_PROTOINFO_TCP_STATE", 1, u8),
   windowScaleOriginal: attribute("CTA_PROTOINFO_TCP_WSCALE_ORIGINAL", 2, u8),
   windowScaleReply: attribute("CTA_PROTOINFO_TCP_WSCALE_REPLY", 3, u8),
   flagsOriginal: attribute("CTA_PROTOINFO_TCP_FLAGS_ORIGINAL", 4, tcpFlags),
   flagsReply: attribute("CTA_PROTOINFO_TCP_FLAGS_REPLY", 5, tcpFlags),
-});
+}));
 
 /** enum ctattr_protoinfo_dccp */
-export const ctaProtoinfoDccp = new AttributeSet({
+export const ctaProtoinfoDccp = new AttributeSet(() => ({
   state: attribute("CTA_PROTOINFO_DCCP_STATE", 1, u8),
   role: attribute("CTA_PROTOINFO_DCCP_ROLE", 2, u8),
   handshakeSequence: attribute("CTA_PROTOINFO_DCCP_HANDSHAKE_SEQ", 3, be64),
-});
+}));
 
 /** enum ctattr_protoinfo_sctp */
-export const ctaProtoinfoSctp = new AttributeSet({
+export const ctaProtoinfoSctp = new AttributeSet(() => ({
   state: attribute("CTA_PROTOINFO_SCTP_STATE", 1, u8),
   verificationTagOriginal: attribute("CTA_PROTOINFO_SCTP_VTAG_ORIGINAL", 2, be32),
   verificationTagReply: attribute("CTA_PROTOINFO_SCTP_VTAG_REPLY", 3, be32),
-});
+}));
 
 /** enum ctattr_protoinfo */
-export const ctaProtoinfo = new AttributeSet({
+export const ctaProtoinfo = new AttributeSet(() => ({
   tcp: attribute("CTA_PROTOINFO_TCP", 1, nested(ctaProtoinfoTcp)),
   dccp: attribute("CTA_PROTOINFO_DCCP", 2, nested(ctaProtoinfoDccp)),
   sctp: attribute("CTA_PROTOINFO_SCTP", 3, nested(ctaProtoinfoSctp)),
-});
+}));
 
 /** enum ctattr_help */
-export const ctaHelp = new AttributeSet({
+export const ctaHelp = new AttributeSet(() => ({
   name: attribute("CTA_HELP_NAME", 1, string),
   info: attribute("CTA_HELP_INFO", 2, bytes),
-});
+}));
 
 /** enum ctattr_protonat */
-export const ctaProtonat = new AttributeSet({
+export const ctaProtonat = new AttributeSet(() => ({
   portMin: attribute("CTA_PROTONAT_PORT_MIN", 1, be16),
   portMax: attribute("CTA_PROTONAT_PORT_MAX", 2, be16),
-});
+}));
 
 /** enum ctattr_nat: only in requests; the kernel never says it. */
-export const ctaNat = new AttributeSet({
+export const ctaNat = new AttributeSet(() => ({
   v4Min: attribute("CTA_NAT_V4_MINIP", 1, ip),
   v4Max: attribute("CTA_NAT_V4_MAXIP", 2, ip),
   proto: attribute("CTA_NAT_PROTO", 3, nested(ctaProtonat)),
   v6Min: attribute("CTA_NAT_V6_MINIP", 4, ip),
   v6Max: attribute("CTA_NAT_V6_MAXIP", 5, ip),
-});
+}));
 
 /** enum ctattr_counters */
-export const ctaCounters = new AttributeSet({
+export const ctaCounters = new AttributeSet(() => ({
   packets: attribute("CTA_COUNTERS_PACKETS", 1, counter64),
   bytes: attribute("CTA_COUNTERS_BYTES", 2, counter64),
   pad: attribute("CTA_COUNTERS_PAD", 5, bytes),
-});
+}));
 
 /** enum ctattr_tstamp: nanoseconds since 1970. */
-export const ctaTimestamp = new AttributeSet({
+export const ctaTimestamp = new AttributeSet(() => ({
   start: attribute("CTA_TIMESTAMP_START", 1, be64),
   stop: attribute("CTA_TIMESTAMP_STOP", 2, be64),
   pad: attribute("CTA_TIMESTAMP_PAD", 3, bytes),
-});
+}));
 
 /** enum ctattr_seqadj */
-export const ctaSeqadj = new AttributeSet({
+export const ctaSeqadj = new AttributeSet(() => ({
   correctionPosition: attribute("CTA_SEQADJ_CORRECTION_POS", 1, be32),
   offsetBefore: attribute("CTA_SEQADJ_OFFSET_BEFORE", 2, be32),
   offsetAfter: attribute("CTA_SEQADJ_OFFSET_AFTER", 3, be32),
-});
+}));
 
 /** enum ctattr_secctx */
-export const ctaSecctx = new AttributeSet({ name: attribute("CTA_SECCTX_NAME", 1, string) });
+export const ctaSecctx = new AttributeSet(() => ({ name: attribute("CTA_SECCTX_NAME", 1, string) }));
 
 /** enum ctattr_synproxy */
-export const ctaSynproxy = new AttributeSet({
+export const ctaSynproxy = new AttributeSet(() => ({
   initialSequence: attribute("CTA_SYNPROXY_ISN", 1, be32),
   initialTimestamp: attribute("CTA_SYNPROXY_ITS", 2, be32),
   timestampOffset: attribute("CTA_SYNPROXY_TSOFF", 3, be32),
-});
+}));
 
 /** enum ctattr_filter. These two are in the host's order (nla_get_u32 in ctnetlink_parse_filter). */
-export const ctaFilter = new AttributeSet({
+export const ctaFilter = new AttributeSet(() => ({
   originalFlags: attribute("CTA_FILTER_ORIG_FLAGS", 1, u32),
   replyFlags: attribute("CTA_FILTER_REPLY_FLAGS", 2, u32),
-});
+}));
 
 /**
  * CTA_FILTER_F_*: which fields of the tuple a filter means. They are part of the ABI but stand in no UAPI header
@@ -149,7 +149,7 @@ export const CTA_FILTER_F = {
 } as const;
 
 /** enum ctattr_type */
-export const cta = new AttributeSet({
+export const cta = new AttributeSet(() => ({
   original: attribute("CTA_TUPLE_ORIG", 1, nested(ctaTuple)),
   reply: attribute("CTA_TUPLE_REPLY", 2, nested(ctaTuple)),
   status: attribute("CTA_STATUS", 3, be32),
@@ -177,10 +177,10 @@ export const cta = new AttributeSet({
   statusMask: attribute("CTA_STATUS_MASK", 26, be32),
   /** When an event happened, in nanoseconds since 1970 (Linux 6.14). */
   eventTime: attribute("CTA_TIMESTAMP_EVENT", 27, be64),
-});
+}));
 
 /** enum ctattr_stats_cpu */
-export const ctaStatsCpu = new AttributeSet({
+export const ctaStatsCpu = new AttributeSet(() => ({
   found: attribute("CTA_STATS_FOUND", 2, be32),
   invalid: attribute("CTA_STATS_INVALID", 4, be32),
   insert: attribute("CTA_STATS_INSERT", 8, be32),
@@ -191,13 +191,13 @@ export const ctaStatsCpu = new AttributeSet({
   searchRestart: attribute("CTA_STATS_SEARCH_RESTART", 13, be32),
   clashResolve: attribute("CTA_STATS_CLASH_RESOLVE", 14, be32),
   chainTooLong: attribute("CTA_STATS_CHAIN_TOOLONG", 15, be32),
-});
+}));
 
 /** enum ctattr_stats_global */
-export const ctaStatsGlobal = new AttributeSet({
+export const ctaStatsGlobal = new AttributeSet(() => ({
   entries: attribute("CTA_STATS_GLOBAL_ENTRIES", 1, be32),
   maximum: attribute("CTA_STATS_GLOBAL_MAX_ENTRIES", 2, be32),
-});
+}));
 
 /** enum cntl_msg_types */
 export const IPCTNL_MSG_CT_NEW = {

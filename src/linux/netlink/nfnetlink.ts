@@ -15,7 +15,7 @@ export function nfnlType(subsystem: number, message: number): number {
   return (subsystem << 8) | message;
 }
 
-export const batchAttributes = new AttributeSet({ genid: attribute("NFNL_BATCH_GENID", 1, be32) });
+export const batchAttributes = new AttributeSet(() => ({ genid: attribute("NFNL_BATCH_GENID", 1, be32) }));
 
 const BATCH_BEGIN = {
   name: "NFNL_MSG_BATCH_BEGIN",

@@ -45,7 +45,7 @@ export function described<const T extends AttributeTable, const R extends keyof 
   table: T,
   required: readonly R[] = [],
 ): Description<T, R> {
-  return { attributes: new AttributeSet(table), required };
+  return { attributes: new AttributeSet(() => table), required };
 }
 
 // oxlint-disable-next-line typescript/no-explicit-any -- descriptions of different tables; ValueOf recovers each
@@ -72,7 +72,7 @@ export function expressionCodec<const D extends Descriptions>(descriptions: D): 
   const variants = Object.fromEntries(
     Object.entries(descriptions).map(([name, one]) => [name, one.attributes]),
   );
-  const set = new AttributeSet({ expr: tagged("NFTA_EXPR_NAME", 1, "NFTA_EXPR_DATA", 2, variants) });
+  const set = new AttributeSet(() => ({ expr: tagged("NFTA_EXPR_NAME", 1, "NFTA_EXPR_DATA", 2, variants) }));
   const known = new Map(
     Object.entries(descriptions).map(([kind, { attributes, required }]) => [
       nameHash(Buffer.from(kind), 0, kind.length),

@@ -8,11 +8,11 @@ import type { NetlinkConnection } from "../../kernel/netlink/connection.ts";
 import { request, type MessageSpec } from "../netlink/message.ts";
 import { NFNL_SUBSYS_NFTABLES, nfgenmsg, nfnlType } from "../netlink/nfnetlink.ts";
 
-export const generationAttributes = new AttributeSet({
+export const generationAttributes = new AttributeSet(() => ({
   id: attribute("NFTA_GEN_ID", 1, be32),
   pid: attribute("NFTA_GEN_PROC_PID", 2, be32),
   name: attribute("NFTA_GEN_PROC_NAME", 3, string),
-});
+}));
 
 /** enum nf_tables_msg_types */
 export const NFT_MSG_NEWGEN = {

@@ -24,34 +24,34 @@ export const beI32: Codec<number> = {
   read: (wire, start, end) => be32.read(wire, start, end) | 0,
 };
 
-export const tableAttributes = new AttributeSet({
+export const tableAttributes = new AttributeSet(() => ({
   name: attribute("NFTA_TABLE_NAME", 1, string),
   flags: attribute("NFTA_TABLE_FLAGS", 2, bits(TABLE_FLAGS)),
   use: attribute("NFTA_TABLE_USE", 3, be32),
   handle: attribute("NFTA_TABLE_HANDLE", 4, number64),
   notes: attribute("NFTA_TABLE_USERDATA", 6, notes(COMMENT)),
   owner: attribute("NFTA_TABLE_OWNER", 7, be32),
-});
+}));
 
 /** An element of NFTA_HOOK_DEVS: an interface, or (6.16) the beginning of interfaces' names. */
-const deviceAttributes = new AttributeSet({
+const deviceAttributes = new AttributeSet(() => ({
   names: repeated("NFTA_DEVICE_NAME", 1, string),
   prefixes: repeated("NFTA_DEVICE_PREFIX", 2, string),
-});
+}));
 
-export const hookAttributes = new AttributeSet({
+export const hookAttributes = new AttributeSet(() => ({
   number: attribute("NFTA_HOOK_HOOKNUM", 1, be32),
   priority: attribute("NFTA_HOOK_PRIORITY", 2, beI32),
   device: attribute("NFTA_HOOK_DEV", 3, string),
   devices: attribute("NFTA_HOOK_DEVS", 4, nested(deviceAttributes)),
-});
+}));
 
-const counterAttributes = new AttributeSet({
+const counterAttributes = new AttributeSet(() => ({
   bytes: attribute("NFTA_COUNTER_BYTES", 1, number64),
   packets: attribute("NFTA_COUNTER_PACKETS", 2, number64),
-});
+}));
 
-export const chainAttributes = new AttributeSet({
+export const chainAttributes = new AttributeSet(() => ({
   table: attribute("NFTA_CHAIN_TABLE", 1, string),
   handle: attribute("NFTA_CHAIN_HANDLE", 2, number64),
   name: attribute("NFTA_CHAIN_NAME", 3, string),
@@ -63,14 +63,14 @@ export const chainAttributes = new AttributeSet({
   flags: attribute("NFTA_CHAIN_FLAGS", 10, bits(CHAIN_FLAGS)),
   id: attribute("NFTA_CHAIN_ID", 11, be32),
   notes: attribute("NFTA_CHAIN_USERDATA", 12, notes(COMMENT)),
-});
+}));
 
-const compatAttributes = new AttributeSet({
+const compatAttributes = new AttributeSet(() => ({
   protocol: attribute("NFTA_RULE_COMPAT_PROTO", 1, be32),
   flags: attribute("NFTA_RULE_COMPAT_FLAGS", 2, be32),
-});
+}));
 
-export const ruleAttributes = new AttributeSet({
+export const ruleAttributes = new AttributeSet(() => ({
   table: attribute("NFTA_RULE_TABLE", 1, string),
   chain: attribute("NFTA_RULE_CHAIN", 2, string),
   handle: attribute("NFTA_RULE_HANDLE", 3, number64),
@@ -81,20 +81,20 @@ export const ruleAttributes = new AttributeSet({
   id: attribute("NFTA_RULE_ID", 9, be32),
   positionId: attribute("NFTA_RULE_POSITION_ID", 10, be32),
   chainId: attribute("NFTA_RULE_CHAIN_ID", 11, be32),
-});
+}));
 
-const fieldAttributes = new AttributeSet({ length: attribute("NFTA_SET_FIELD_LEN", 1, be32) });
+const fieldAttributes = new AttributeSet(() => ({ length: attribute("NFTA_SET_FIELD_LEN", 1, be32) }));
 
-const setDescriptionAttributes = new AttributeSet({
+const setDescriptionAttributes = new AttributeSet(() => ({
   size: attribute("NFTA_SET_DESC_SIZE", 1, be32),
   fields: attribute(
     "NFTA_SET_DESC_CONCAT",
     2,
     listOf(nested(fieldAttributes), { name: "NFTA_LIST_ELEM", number: 1 }),
   ),
-});
+}));
 
-export const setAttributes = new AttributeSet({
+export const setAttributes = new AttributeSet(() => ({
   table: attribute("NFTA_SET_TABLE", 1, string),
   name: attribute("NFTA_SET_NAME", 2, string),
   flags: attribute("NFTA_SET_FLAGS", 3, bits(SET_FLAGS)),
@@ -112,12 +112,12 @@ export const setAttributes = new AttributeSet({
   handle: attribute("NFTA_SET_HANDLE", 16, number64),
   expression: attribute("NFTA_SET_EXPR", 17, statefulExpression),
   expressions: attribute("NFTA_SET_EXPRESSIONS", 18, statefulExpressions),
-});
+}));
 
 /** enum nft_set_elem_flags */
 export const ELEMENT_FLAGS = { "interval-end": 1, catchall: 2 } as const;
 
-export const elementAttributes = new AttributeSet({
+export const elementAttributes = new AttributeSet(() => ({
   key: attribute("NFTA_SET_ELEM_KEY", 1, value),
   data: attribute("NFTA_SET_ELEM_DATA", 2, data),
   flags: attribute("NFTA_SET_ELEM_FLAGS", 3, bits(ELEMENT_FLAGS)),
@@ -128,9 +128,9 @@ export const elementAttributes = new AttributeSet({
   object: attribute("NFTA_SET_ELEM_OBJREF", 9, string),
   keyEnd: attribute("NFTA_SET_ELEM_KEY_END", 10, value),
   expressions: attribute("NFTA_SET_ELEM_EXPRESSIONS", 11, statefulExpressions),
-});
+}));
 
-export const elementListAttributes = new AttributeSet({
+export const elementListAttributes = new AttributeSet(() => ({
   table: attribute("NFTA_SET_ELEM_LIST_TABLE", 1, string),
   set: attribute("NFTA_SET_ELEM_LIST_SET", 2, string),
   elements: attribute(
@@ -139,9 +139,9 @@ export const elementListAttributes = new AttributeSet({
     listOf(nested(elementAttributes), { name: "NFTA_LIST_ELEM", number: 1 }),
   ),
   setId: attribute("NFTA_SET_ELEM_LIST_SET_ID", 4, be32),
-});
+}));
 
-export const objectAttributes = new AttributeSet({
+export const objectAttributes = new AttributeSet(() => ({
   table: attribute("NFTA_OBJ_TABLE", 1, string),
   name: attribute("NFTA_OBJ_NAME", 2, string),
   type: attribute("NFTA_OBJ_TYPE", 3, be32),
@@ -150,27 +150,27 @@ export const objectAttributes = new AttributeSet({
   use: attribute("NFTA_OBJ_USE", 5, be32),
   handle: attribute("NFTA_OBJ_HANDLE", 6, number64),
   notes: attribute("NFTA_OBJ_USERDATA", 8, notes(COMMENT)),
-});
+}));
 
-const flowtableHookAttributes = new AttributeSet({
+const flowtableHookAttributes = new AttributeSet(() => ({
   number: attribute("NFTA_FLOWTABLE_HOOK_NUM", 1, be32),
   priority: attribute("NFTA_FLOWTABLE_HOOK_PRIORITY", 2, beI32),
   devices: attribute("NFTA_FLOWTABLE_HOOK_DEVS", 3, nested(deviceAttributes)),
-});
+}));
 
-export const flowtableAttributes = new AttributeSet({
+export const flowtableAttributes = new AttributeSet(() => ({
   table: attribute("NFTA_FLOWTABLE_TABLE", 1, string),
   name: attribute("NFTA_FLOWTABLE_NAME", 2, string),
   hook: attribute("NFTA_FLOWTABLE_HOOK", 3, nested(flowtableHookAttributes)),
   use: attribute("NFTA_FLOWTABLE_USE", 4, be32),
   handle: attribute("NFTA_FLOWTABLE_HANDLE", 5, number64),
   flags: attribute("NFTA_FLOWTABLE_FLAGS", 7, bits({ offload: 1, counter: 2 })),
-});
+}));
 
 /** enum nft_trace_types */
 export const TRACE_TYPES = { policy: 1, return: 2, rule: 3 } as const;
 
-export const traceAttributes = new AttributeSet({
+export const traceAttributes = new AttributeSet(() => ({
   table: attribute("NFTA_TRACE_TABLE", 1, string),
   chain: attribute("NFTA_TRACE_CHAIN", 2, string),
   ruleHandle: attribute("NFTA_TRACE_RULE_HANDLE", 3, number64),
@@ -187,7 +187,7 @@ export const traceAttributes = new AttributeSet({
   mark: attribute("NFTA_TRACE_MARK", 14, be32),
   nfproto: attribute("NFTA_TRACE_NFPROTO", 15, be32),
   policy: attribute("NFTA_TRACE_POLICY", 16, be32),
-});
+}));
 
 function message<const T extends AttributeTable>(
   name: string,

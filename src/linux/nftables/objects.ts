@@ -7,13 +7,13 @@ import { EXPRESSIONS } from "./expressions.ts";
 import type { ObjectValue } from "./ruleset.ts";
 import { bits, hexBytes, hexText, type Named } from "./values.ts";
 
-const helperAttributes = new AttributeSet({
+const helperAttributes = new AttributeSet(() => ({
   name: attribute("NFTA_CT_HELPER_NAME", 1, string),
   l3proto: attribute("NFTA_CT_HELPER_L3PROTO", 2, be16),
   l4proto: attribute("NFTA_CT_HELPER_L4PROTO", 3, u8),
-});
+}));
 
-const timeoutAttributes = new AttributeSet({
+const timeoutAttributes = new AttributeSet(() => ({
   l3proto: attribute("NFTA_CT_TIMEOUT_L3PROTO", 1, be16),
   l4proto: attribute("NFTA_CT_TIMEOUT_L4PROTO", 2, u8),
   data: attribute("NFTA_CT_TIMEOUT_DATA", 3, {
@@ -35,24 +35,24 @@ const timeoutAttributes = new AttributeSet({
       return value;
     },
   }),
-});
+}));
 
-const expectationAttributes = new AttributeSet({
+const expectationAttributes = new AttributeSet(() => ({
   l3proto: attribute("NFTA_CT_EXPECT_L3PROTO", 1, be16),
   l4proto: attribute("NFTA_CT_EXPECT_L4PROTO", 2, u8),
   dport: attribute("NFTA_CT_EXPECT_DPORT", 3, be16),
   /** Milliseconds, in host order: the one number here that is. */
   timeoutMs: attribute("NFTA_CT_EXPECT_TIMEOUT", 4, u32),
   size: attribute("NFTA_CT_EXPECT_SIZE", 5, u8),
-});
+}));
 
-const secmarkAttributes = new AttributeSet({ context: attribute("NFTA_SECMARK_CTX", 1, string) });
+const secmarkAttributes = new AttributeSet(() => ({ context: attribute("NFTA_SECMARK_CTX", 1, string) }));
 
-const synproxyAttributes = new AttributeSet({
+const synproxyAttributes = new AttributeSet(() => ({
   mss: attribute("NFTA_SYNPROXY_MSS", 1, be16),
   wscale: attribute("NFTA_SYNPROXY_WSCALE", 2, u8),
   flags: attribute("NFTA_SYNPROXY_FLAGS", 3, bits(SYNPROXY_FLAGS)),
-});
+}));
 
 export const objectDataAttributes = [
   helperAttributes,

@@ -158,11 +158,11 @@ const verdictByCode = new Map<number, VerdictName>(
   Object.entries(VERDICTS).map(([name, code]) => [code, name as VerdictName]),
 );
 
-export const verdictAttributes = new AttributeSet({
+export const verdictAttributes = new AttributeSet(() => ({
   code: attribute("NFTA_VERDICT_CODE", 1, be32),
   chain: attribute("NFTA_VERDICT_CHAIN", 2, string),
   chainId: attribute("NFTA_VERDICT_CHAIN_ID", 3, be32),
-});
+}));
 
 function verdictOf(code: number): Pick<Verdict, "verdict" | "argument"> {
   const signed = code | 0;
@@ -202,10 +202,10 @@ export const verdict: Codec<Verdict> = {
   nameOf: (number) => verdictAttributes.nameOf(number),
 };
 
-export const dataAttributes = new AttributeSet({
+export const dataAttributes = new AttributeSet(() => ({
   value: attribute("NFTA_DATA_VALUE", 1, hex),
   verdict: attribute("NFTA_DATA_VERDICT", 2, verdict),
-});
+}));
 
 /** A value or a verdict (nested: nft_data_attributes). */
 export const data: Codec<Data> = {

@@ -95,7 +95,7 @@ export const ifaCacheinfo = struct("ifa_cacheinfo", {
 });
 
 /** IFA_*. */
-export const addressAttributes = new AttributeSet({
+export const addressAttributes = new AttributeSet(() => ({
   address: attribute("IFA_ADDRESS", 1, ip),
   local: attribute("IFA_LOCAL", 2, ip),
   label: attribute("IFA_LABEL", 3, string),
@@ -107,7 +107,7 @@ export const addressAttributes = new AttributeSet({
   metric: attribute("IFA_RT_PRIORITY", 9, u32),
   targetNamespaceId: attribute("IFA_TARGET_NETNSID", 10, i32),
   protocol: attribute("IFA_PROTO", 11, u8),
-});
+}));
 
 export const RTM_NEWADDR = {
   name: "RTM_NEWADDR",

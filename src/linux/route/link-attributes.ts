@@ -35,7 +35,7 @@ const bridgeId: Codec<string> = {
 };
 
 /** IFLA_BR_*. Times are in clock ticks of 10 ms (USER_HZ). */
-export const bridgeAttributes = new AttributeSet({
+export const bridgeAttributes = new AttributeSet(() => ({
   forwardDelay: attribute("IFLA_BR_FORWARD_DELAY", 1, u32),
   helloTime: attribute("IFLA_BR_HELLO_TIME", 2, u32),
   maxAge: attribute("IFLA_BR_MAX_AGE", 3, u32),
@@ -57,10 +57,10 @@ export const bridgeAttributes = new AttributeSet({
   callIp6tables: attribute("IFLA_BR_NF_CALL_IP6TABLES", 37, u8),
   callArptables: attribute("IFLA_BR_NF_CALL_ARPTABLES", 38, u8),
   defaultVlan: attribute("IFLA_BR_VLAN_DEFAULT_PVID", 39, u16),
-});
+}));
 
 /** IFLA_BRPORT_*. */
-export const bridgePortAttributes = new AttributeSet({
+export const bridgePortAttributes = new AttributeSet(() => ({
   state: attribute("IFLA_BRPORT_STATE", 1, u8),
   priority: attribute("IFLA_BRPORT_PRIORITY", 2, u16),
   cost: attribute("IFLA_BRPORT_COST", 3, u32),
@@ -82,16 +82,16 @@ export const bridgePortAttributes = new AttributeSet({
   neighbourSuppression: attribute("IFLA_BRPORT_NEIGH_SUPPRESS", 32, u8),
   isolated: attribute("IFLA_BRPORT_ISOLATED", 33, u8),
   locked: attribute("IFLA_BRPORT_LOCKED", 39, u8),
-});
+}));
 
 /** IFLA_VLAN_*. */
-export const vlanAttributes = new AttributeSet({
+export const vlanAttributes = new AttributeSet(() => ({
   id: attribute("IFLA_VLAN_ID", 1, u16),
   protocol: attribute("IFLA_VLAN_PROTOCOL", 5, be16),
-});
+}));
 
 /** IFLA_VXLAN_*. */
-export const vxlanAttributes = new AttributeSet({
+export const vxlanAttributes = new AttributeSet(() => ({
   id: attribute("IFLA_VXLAN_ID", 1, u32),
   group: attribute("IFLA_VXLAN_GROUP", 2, ip),
   link: attribute("IFLA_VXLAN_LINK", 3, u32),
@@ -104,30 +104,30 @@ export const vxlanAttributes = new AttributeSet({
   udpChecksum: attribute("IFLA_VXLAN_UDP_CSUM", 18, u8),
   collectMetadata: attribute("IFLA_VXLAN_COLLECT_METADATA", 25, u8),
   label: attribute("IFLA_VXLAN_LABEL", 26, be32),
-});
+}));
 
 /** IFLA_MACVLAN_*. */
-export const macvlanAttributes = new AttributeSet({
+export const macvlanAttributes = new AttributeSet(() => ({
   mode: attribute("IFLA_MACVLAN_MODE", 1, u32),
   flags: attribute("IFLA_MACVLAN_FLAGS", 2, u16),
-});
+}));
 
 /** IFLA_TUN_*. */
-export const tunAttributes = new AttributeSet({
+export const tunAttributes = new AttributeSet(() => ({
   owner: attribute("IFLA_TUN_OWNER", 1, u32),
   group: attribute("IFLA_TUN_GROUP", 2, u32),
   type: attribute("IFLA_TUN_TYPE", 3, u8),
   persist: attribute("IFLA_TUN_PERSIST", 6, u8),
-});
+}));
 
 /** The peer of a veth is described by a whole link message of its own, without the netlink header. */
-export const peerAttributes = new AttributeSet({
+export const peerAttributes = new AttributeSet(() => ({
   mac: attribute("IFLA_ADDRESS", 1, mac),
   name: attribute("IFLA_IFNAME", 3, string),
   mtu: attribute("IFLA_MTU", 4, u32),
   queueLength: attribute("IFLA_TXQLEN", 13, u32),
   namespaceFd: attribute("IFLA_NET_NS_FD", 28, u32),
-});
+}));
 
 const peer: Codec<AttributesOf<typeof peerAttributes>> = {
   kind: "nested",
@@ -141,10 +141,10 @@ const peer: Codec<AttributesOf<typeof peerAttributes>> = {
   nameOf: (number) => peerAttributes.nameOf(number),
 };
 
-export const vethAttributes = new AttributeSet({ peer: attribute("VETH_INFO_PEER", 1, peer) });
+export const vethAttributes = new AttributeSet(() => ({ peer: attribute("VETH_INFO_PEER", 1, peer) }));
 
 /** IFLA_INFO_*. */
-export const linkInfoAttributes = new AttributeSet({
+export const linkInfoAttributes = new AttributeSet(() => ({
   info: tagged("IFLA_INFO_KIND", 1, "IFLA_INFO_DATA", 2, {
     veth: vethAttributes,
     bridge: bridgeAttributes,
@@ -154,10 +154,10 @@ export const linkInfoAttributes = new AttributeSet({
     tun: tunAttributes,
   }),
   port: tagged("IFLA_INFO_SLAVE_KIND", 4, "IFLA_INFO_SLAVE_DATA", 5, { bridge: bridgePortAttributes }),
-});
+}));
 
 /** IFLA_XDP_*. */
-export const xdpAttributes = new AttributeSet({
+export const xdpAttributes = new AttributeSet(() => ({
   fd: attribute("IFLA_XDP_FD", 1, i32),
   attached: attribute("IFLA_XDP_ATTACHED", 2, u8),
   flags: attribute("IFLA_XDP_FLAGS", 3, u32),
@@ -165,30 +165,32 @@ export const xdpAttributes = new AttributeSet({
   driverProgramId: attribute("IFLA_XDP_DRV_PROG_ID", 5, u32),
   genericProgramId: attribute("IFLA_XDP_SKB_PROG_ID", 6, u32),
   hardwareProgramId: attribute("IFLA_XDP_HW_PROG_ID", 7, u32),
-});
+}));
 
-export const propertyAttributes = new AttributeSet({
+export const propertyAttributes = new AttributeSet(() => ({
   alternativeNames: repeated("IFLA_ALT_IFNAME", 53, string),
-});
+}));
 
-export const inetAttributes = new AttributeSet({ settings: attribute("IFLA_INET_CONF", 1, ipv4Settings) });
+export const inetAttributes = new AttributeSet(() => ({
+  settings: attribute("IFLA_INET_CONF", 1, ipv4Settings),
+}));
 
 /** IFLA_INET6_*. */
-export const inet6Attributes = new AttributeSet({
+export const inet6Attributes = new AttributeSet(() => ({
   flags: attribute("IFLA_INET6_FLAGS", 1, u32),
   settings: attribute("IFLA_INET6_CONF", 2, ipv6Settings),
   token: attribute("IFLA_INET6_TOKEN", 7, ip),
   addressGeneration: attribute("IFLA_INET6_ADDR_GEN_MODE", 8, u8),
-});
+}));
 
 /** IFLA_AF_SPEC of a message that is about no particular family: one nest an address family. */
-export const afSpecAttributes = new AttributeSet({
+export const afSpecAttributes = new AttributeSet(() => ({
   inet: attribute("AF_INET", 2, nested(inetAttributes)),
   inet6: attribute("AF_INET6", 10, nested(inet6Attributes)),
-});
+}));
 
 /** IFLA_*. */
-export const linkAttributes = new AttributeSet({
+export const linkAttributes = new AttributeSet(() => ({
   mac: attribute("IFLA_ADDRESS", 1, mac),
   broadcast: attribute("IFLA_BROADCAST", 2, mac),
   name: attribute("IFLA_IFNAME", 3, string),
@@ -228,7 +230,7 @@ export const linkAttributes = new AttributeSet({
   tsoMaxSize: attribute("IFLA_TSO_MAX_SIZE", 59, u32),
   tsoMaxSegments: attribute("IFLA_TSO_MAX_SEGS", 60, u32),
   allMulticast: attribute("IFLA_ALLMULTI", 61, u32),
-});
+}));
 
 export const RTM_NEWLINK = {
   name: "RTM_NEWLINK",
@@ -245,29 +247,35 @@ export const RTM_DELLINK = {
 
 /** What of RTM_NEWLINK tells a link's state. Sets inside it name what is wanted of them, too. */
 const stateInfo = new AttributeSet(
-  {
+  () => ({
     info: tagged("IFLA_INFO_KIND", 1, "IFLA_INFO_DATA", 2, {
       bridge: bridgeAttributes.only("vlanFiltering"),
     }),
     port: tagged("IFLA_INFO_SLAVE_KIND", 4, "IFLA_INFO_SLAVE_DATA", 5, {
       bridge: bridgePortAttributes.only("state"),
     }),
-  },
+  }),
   "passes over",
 );
-const stateInet = new AttributeSet({ settings: attribute("IFLA_INET_CONF", 1, ipv4State) }, "passes over");
-const stateInet6 = new AttributeSet({ settings: attribute("IFLA_INET6_CONF", 2, ipv6State) }, "passes over");
-const stateAfSpec = new AttributeSet({
+const stateInet = new AttributeSet(
+  () => ({ settings: attribute("IFLA_INET_CONF", 1, ipv4State) }),
+  "passes over",
+);
+const stateInet6 = new AttributeSet(
+  () => ({ settings: attribute("IFLA_INET6_CONF", 2, ipv6State) }),
+  "passes over",
+);
+const stateAfSpec = new AttributeSet(() => ({
   inet: attribute("AF_INET", 2, nested(stateInet)),
   inet6: attribute("AF_INET6", 10, nested(stateInet6)),
-});
+}));
 const linkStateAttributes = new AttributeSet(
-  {
+  () => ({
     ...linkAttributes.only("mac", "name", "alias", "mtu", "link", "master", "operState", "linkNamespaceId")
       .table,
     linkInfo: attribute("IFLA_LINKINFO", 18, nested(stateInfo)),
     afSpec: attribute("IFLA_AF_SPEC", 26, nested(stateAfSpec)),
-  },
+  }),
   "passes over",
 );
 export const RTM_NEWLINK_STATE = {
@@ -292,14 +300,14 @@ export const RTEXT_FILTER_SKIP_STATS = 1 << 3;
 export const bridgeVlanInfo = struct("bridge_vlan_info", { flags: "u16", vid: "u16" });
 
 /** IFLA_AF_SPEC of a message of family AF_BRIDGE. */
-export const bridgeSpecAttributes = new AttributeSet({
+export const bridgeSpecAttributes = new AttributeSet(() => ({
   flags: attribute("IFLA_BRIDGE_FLAGS", 0, u16),
   mode: attribute("IFLA_BRIDGE_MODE", 1, u16),
   vlans: repeated("IFLA_BRIDGE_VLAN_INFO", 2, bridgeVlanInfo),
-});
+}));
 
 /** The attributes of a link message of family AF_BRIDGE, where two numbers mean something else. */
-export const bridgeLinkAttributes = new AttributeSet({
+export const bridgeLinkAttributes = new AttributeSet(() => ({
   mac: attribute("IFLA_ADDRESS", 1, mac),
   name: attribute("IFLA_IFNAME", 3, string),
   mtu: attribute("IFLA_MTU", 4, u32),
@@ -309,7 +317,7 @@ export const bridgeLinkAttributes = new AttributeSet({
   operState: attribute("IFLA_OPERSTATE", 16, u8),
   afSpec: attribute("IFLA_AF_SPEC", 26, nested(bridgeSpecAttributes)),
   extMask: attribute("IFLA_EXT_MASK", 29, u32),
-});
+}));
 
 export const RTM_SETLINK_BRIDGE = {
   name: "RTM_SETLINK",

@@ -6,13 +6,13 @@ import { request, type MessageSpec, type Request } from "../netlink/message.ts";
 export const rtgenmsg = struct("rtgenmsg", { family: "u8" });
 
 /** NETNSA_* (include/uapi/linux/net_namespace.h). */
-export const namespaceIdAttributes = new AttributeSet({
+export const namespaceIdAttributes = new AttributeSet(() => ({
   id: attribute("NETNSA_NSID", 1, i32),
   pid: attribute("NETNSA_PID", 2, u32),
   fd: attribute("NETNSA_FD", 3, u32),
   targetId: attribute("NETNSA_TARGET_NSID", 4, i32),
   currentId: attribute("NETNSA_CURRENT_NSID", 5, i32),
-});
+}));
 
 /** The namespace has no number here. */
 export const NETNSA_NSID_NOT_ASSIGNED = -1;

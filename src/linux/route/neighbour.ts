@@ -120,7 +120,7 @@ export const ndaCacheinfo = struct("nda_cacheinfo", {
 });
 
 /** NDA_*. */
-export const neighbourAttributes = new AttributeSet({
+export const neighbourAttributes = new AttributeSet(() => ({
   destination: attribute("NDA_DST", 1, ip),
   mac: attribute("NDA_LLADDR", 2, mac),
   cacheInfo: attribute("NDA_CACHEINFO", 3, ndaCacheinfo),
@@ -134,7 +134,7 @@ export const neighbourAttributes = new AttributeSet({
   protocol: attribute("NDA_PROTOCOL", 12, u8),
   nextHopId: attribute("NDA_NH_ID", 13, u32),
   extendedFlags: attribute("NDA_FLAGS_EXT", 15, u32),
-});
+}));
 
 export const RTM_NEWNEIGH = {
   name: "RTM_NEWNEIGH",

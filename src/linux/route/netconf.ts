@@ -10,11 +10,11 @@ export const netconfmsg = struct("netconfmsg", { family: "u8" });
 export const NETCONFA_IFINDEX_ALL = -1;
 export const NETCONFA_IFINDEX_DEFAULT = -2;
 
-export const netconfAttributes = new AttributeSet({
+export const netconfAttributes = new AttributeSet(() => ({
   interface: attribute("NETCONFA_IFINDEX", 1, i32),
   forwarding: attribute("NETCONFA_FORWARDING", 2, i32),
   rpFilter: attribute("NETCONFA_RP_FILTER", 3, i32),
-});
+}));
 
 export const RTM_NEWNETCONF = {
   name: "RTM_NEWNETCONF",

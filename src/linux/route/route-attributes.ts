@@ -20,7 +20,7 @@ export const rtmsg = struct("rtmsg", {
 });
 
 /** RTAX_*. RTT is in eighths, its variance in quarters of a millisecond. */
-export const metricsAttributes = new AttributeSet({
+export const metricsAttributes = new AttributeSet(() => ({
   lock: attribute("RTAX_LOCK", 1, u32),
   mtu: attribute("RTAX_MTU", 2, u32),
   window: attribute("RTAX_WINDOW", 3, u32),
@@ -38,7 +38,7 @@ export const metricsAttributes = new AttributeSet({
   quickAck: attribute("RTAX_QUICKACK", 15, u32),
   congestionControl: attribute("RTAX_CC_ALGO", 16, string),
   fastOpenNoCookie: attribute("RTAX_FASTOPEN_NO_COOKIE", 17, u32),
-});
+}));
 
 /** struct rtvia: a next hop of the other address family, its family in front. */
 const via: Codec<string> = {
@@ -66,13 +66,13 @@ export const rtaCacheinfo = struct("rta_cacheinfo", {
   timestampAge: "u32",
 });
 
-export const nextHopAttributes = new AttributeSet({
+export const nextHopAttributes = new AttributeSet(() => ({
   gateway: attribute("RTA_GATEWAY", 5, ip),
   flow: attribute("RTA_FLOW", 11, u32),
   via: attribute("RTA_VIA", 18, via),
   encapsulationType: attribute("RTA_ENCAP_TYPE", 21, u16),
   encapsulation: attribute("RTA_ENCAP", 22, bytes),
-});
+}));
 
 export interface WireNextHop {
   readonly flags: number;
@@ -133,7 +133,7 @@ function nextHopLength(view: DataView, at: number, end: number): number {
 }
 
 /** RTA_*. */
-export const routeAttributes = new AttributeSet({
+export const routeAttributes = new AttributeSet(() => ({
   destination: attribute("RTA_DST", 1, ip),
   source: attribute("RTA_SRC", 2, ip),
   inputInterface: attribute("RTA_IIF", 3, u32),
@@ -158,7 +158,7 @@ export const routeAttributes = new AttributeSet({
   sourcePort: attribute("RTA_SPORT", 28, be16),
   destinationPort: attribute("RTA_DPORT", 29, be16),
   nextHopId: attribute("RTA_NH_ID", 30, u32),
-});
+}));
 
 export const RTM_NEWROUTE = {
   name: "RTM_NEWROUTE",

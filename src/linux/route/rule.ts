@@ -102,7 +102,7 @@ export const fibRuleUidRange = struct("fib_rule_uid_range", { first: "u32", last
 export const fibRulePortRange = struct("fib_rule_port_range", { first: "u16", last: "u16" });
 
 /** FRA_*. */
-export const policyRuleAttributes = new AttributeSet({
+export const policyRuleAttributes = new AttributeSet(() => ({
   destination: attribute("FRA_DST", 1, ip),
   source: attribute("FRA_SRC", 2, ip),
   inputInterface: attribute("FRA_IIFNAME", 3, string),
@@ -122,7 +122,7 @@ export const policyRuleAttributes = new AttributeSet({
   ipProtocol: attribute("FRA_IP_PROTO", 22, u8),
   sourcePorts: attribute("FRA_SPORT_RANGE", 23, fibRulePortRange),
   destinationPorts: attribute("FRA_DPORT_RANGE", 24, fibRulePortRange),
-});
+}));
 
 export const RTM_NEWRULE = {
   name: "RTM_NEWRULE",

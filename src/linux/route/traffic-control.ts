@@ -16,15 +16,15 @@ export const tcmsg = struct("tcmsg", {
 });
 
 /** include/uapi/linux/pkt_cls.h */
-export const bpfFilterAttributes = new AttributeSet({
+export const bpfFilterAttributes = new AttributeSet(() => ({
   name: attribute("TCA_BPF_NAME", 7, string),
   id: attribute("TCA_BPF_ID", 11, u32),
-});
+}));
 
-const filterAttributes = new AttributeSet({
+const filterAttributes = new AttributeSet(() => ({
   filter: tagged("TCA_KIND", 1, "TCA_OPTIONS", 2, { bpf: bpfFilterAttributes }),
-});
-const qdiscAttributes = new AttributeSet({ kind: attribute("TCA_KIND", 1, string) });
+}));
+const qdiscAttributes = new AttributeSet(() => ({ kind: attribute("TCA_KIND", 1, string) }));
 
 const RTM_NEWQDISC = {
   name: "RTM_NEWQDISC",

@@ -23,11 +23,11 @@ const everyWidth = codec.struct("every_width", {
   g: "i32",
   h: "u16",
 });
-const inner = new AttributeSet({
+const inner = new AttributeSet(() => ({
   number: attribute("INNER_NUMBER", 1, codec.u16),
   text: attribute("INNER_TEXT", 2, codec.string),
-});
-const everything = new AttributeSet({
+}));
+const everything = new AttributeSet(() => ({
   u8: attribute("E_U8", 1, codec.u8),
   u16: attribute("E_U16", 2, codec.u16),
   u32: attribute("E_U32", 3, codec.u32),
@@ -50,9 +50,9 @@ const everything = new AttributeSet({
   repeated: repeated("E_REPEATED", 20, codec.u16),
   tagged: tagged("E_KIND", 21, "E_DATA", 22, {
     one: inner,
-    two: new AttributeSet({ x: attribute("X", 1, codec.u8) }),
+    two: new AttributeSet(() => ({ x: attribute("X", 1, codec.u8) })),
   }),
-});
+}));
 
 type Everything = Parameters<typeof everything.write>[1];
 const values = valuesOf(everything) as fc.Arbitrary<Everything>;

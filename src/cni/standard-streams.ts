@@ -1,0 +1,69 @@
+/** What a runtime hands in on standard input, and what it is told on standard output. */
+import { jsonText, visible } from "../text/visible.ts";
+import { messageOf, WayoutError } from "../error.ts";
+import { readDescriptor, writeDescriptor } from "../kernel/file.ts";
+import { cniFailure } from "./failure.ts";
+import { isSpoken } from "./version.ts";
+
+/** @throws WayoutError `cni-input` */
+export function readInput(): string {
+  try {
+    return readDescriptor(0);
+  } catch (error) {
+    throw new WayoutError({
+      code: "cni-input",
+      kind: "broken",
+      doing: "reading the network configuration from standard input",
+      said: messageOf(error),
+      cause: error,
+    });
+  }
+}
+
+/** The version an input names, if it is one we speak: the one to answer in, whatever else is wrong with it. */
+export function versionOf(text: string): string | undefined {
+  try {
+    const value = JSON.parse(text) as { readonly cniVersion?: unknown } | null;
+    const version = value?.cniVersion;
+    return typeof version === "string" && isSpoken(version) ? version : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Written at once and to the descriptor itself: setting up process.stdout costs more than the whole VERSION call.
+ * @throws WayoutError `cni-output`
+ */
+export function print(value: object): void {
+  try {
+    write(JSON.stringify(value, null, 2));
+  } catch (error) {
+    throw new WayoutError({
+      code: "cni-output",
+      kind: "machine",
+      doing: "writing the result to standard output",
+      said: messageOf(error),
+      cause: error,
+    });
+  }
+}
+
+/**
+ * Returns the process's exit code. Where standard output takes nothing (full, closed), that itself is what failed: then
+ * on standard error, if there is one.
+ */
+export function tellFailure(error: unknown, version: string | undefined): number {
+  const failure = cniFailure(error, version);
+  try {
+    // What failed may be named by others.
+    write(jsonText(failure, 2));
+  } catch {
+    process.stderr.write(`${visible(failure.msg)}\n`);
+  }
+  return 1;
+}
+
+function write(text: string): void {
+  writeDescriptor(1, `${text}\n`);
+}
