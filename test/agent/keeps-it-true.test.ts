@@ -74,7 +74,7 @@ test("a bridge that was there before is not made anew; it is told, and everythin
   const said = await agent.says("not-repaired");
   expect(said).toMatchObject({
     step: "network",
-    message: expect.stringContaining("before the first attach"),
+    message: expect.stringContaining("wayout did not make it"),
   });
   ask(node, ["nft", "flush", "ruleset"]);
   await agent.says("repaired", { step: "nat" });
