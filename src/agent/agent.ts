@@ -62,6 +62,7 @@ export class Agent implements AgentState {
   readonly #nat: NatStep;
   readonly #bridge: BridgeStep;
   readonly #doors: readonly AdmissionStep[];
+  #desired: Desired | undefined;
   readonly #reconciler: Reconciler;
   readonly #events: NodeEvents;
   readonly #unannounced: Unannounced;
@@ -113,7 +114,14 @@ export class Agent implements AgentState {
     });
   }
 
-  readonly desired = (): Desired => desiredOf(this.options.node, this.options.policy?.wanted());
+  /** Read once for all steps of a comparison, none of which waits: the records of hundreds of pods are long. */
+  readonly desired = (): Desired => {
+    if (this.#desired === undefined) {
+      this.#desired = desiredOf(this.options.node, this.options.policy?.wanted());
+      queueMicrotask(() => (this.#desired = undefined));
+    }
+    return this.#desired;
+  };
 
   readonly troubles = (): readonly StepFailure[] => {
     const message = this.options.policy?.trouble();

@@ -3,18 +3,18 @@ import { afterEach, expect } from "bun:test";
 import { join } from "node:path";
 import type { Diagnosis } from "../../src/doctor/diagnose.ts";
 import { run, testWith } from "../support/witness.ts";
-import { makeWorld, MASQUERADE, type World } from "../trace/world.ts";
+import { makeWorld, MASQUERADE, type PodWorld } from "../trace/world.ts";
 
 const MAIN = join(import.meta.dir, "..", "..", "src", "main.ts");
 
-let world: World | undefined;
+let world: PodWorld | undefined;
 
 afterEach(async () => {
   await world?.[Symbol.asyncDispose]();
   world = undefined;
 });
 
-function doctor(at: World): { exitCode: number; answer: string; codes: string[]; checklist: string[] } {
+function doctor(at: PodWorld): { exitCode: number; answer: string; codes: string[]; checklist: string[] } {
   const ran = run(undefined, [process.execPath, MAIN, "doctor", at.pod.name!, "--json"]);
   const { answer, findings, checklist } = JSON.parse(ran.stdout) as Diagnosis;
   return {
@@ -33,7 +33,7 @@ testWith(["root", "nft"])("both work: one answer for both", async () => {
   expect(answer).toContain("[2606:4700:4700::1111]:443 over IPv6");
 });
 
-const IPV6_FAULTS: readonly { name: string; break: (at: World) => void; code: string; says: string }[] = [
+const IPV6_FAULTS: readonly { name: string; break: (at: PodWorld) => void; code: string; says: string }[] = [
   {
     name: "forwarding",
     break: (at) => at.in("node", "sysctl", "-qw", "net.ipv6.conf.all.forwarding=0"),

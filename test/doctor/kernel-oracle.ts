@@ -179,7 +179,8 @@ export class KernelOracle implements Disposable {
           observed,
         });
       };
-      const ports = path.translatedPorts;
+      // A port within the range is kept, unless a flow before it was given that one by chance.
+      const ports = path.translatedPorts ?? path.allowedPorts;
       const port = observedOut?.packet.tcp?.sourcePort ?? observedOut?.packet.udp?.sourcePort ?? 0;
       const chosen = ports !== undefined && port >= ports.first && port <= ports.last ? port : undefined;
       found("out", predictedOut(path, chosen), seenOut);

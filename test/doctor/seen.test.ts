@@ -4,25 +4,25 @@ import { join } from "node:path";
 import type { Diagnosis } from "../../src/doctor/diagnose.ts";
 import { InetSocket } from "../../src/kernel/inet-socket.ts";
 import { ask, run, testWith } from "../support/witness.ts";
-import { makeWorld, type World } from "../trace/world.ts";
+import { makeWorld, type PodWorld } from "../trace/world.ts";
 
 const MAIN = join(import.meta.dir, "..", "..", "src", "main.ts");
 
-let world: World | undefined;
+let world: PodWorld | undefined;
 
 afterEach(async () => {
   await world?.[Symbol.asyncDispose]();
   world = undefined;
 });
 
-function doctor(at: World, to: string, ...options: string[]): { exitCode: number; diagnosis: Diagnosis } {
+function doctor(at: PodWorld, to: string, ...options: string[]): { exitCode: number; diagnosis: Diagnosis } {
   const command = [process.execPath, MAIN, "doctor", at.pod.name!, "--to", to, "--json", ...options];
   const { exitCode, stdout } = run(undefined, command);
   return { exitCode, diagnosis: JSON.parse(stdout) as Diagnosis };
 }
 
 /** Cannot reach it, for this cause; the texts of the finding. */
-function stops(at: World, code: string, to = "198.51.100.80:443", ...options: string[]): string {
+function stops(at: PodWorld, code: string, to = "198.51.100.80:443", ...options: string[]): string {
   const { exitCode, diagnosis } = doctor(at, to, ...options);
   const [first] = diagnosis.findings;
   expect([exitCode, diagnosis.healthy, first?.code]).toEqual([1, false, code as never]);
@@ -32,13 +32,13 @@ function stops(at: World, code: string, to = "198.51.100.80:443", ...options: st
   return text;
 }
 
-function passes(at: World, to = "198.51.100.80:443", ...options: string[]): Diagnosis {
+function passes(at: PodWorld, to = "198.51.100.80:443", ...options: string[]): Diagnosis {
   const { exitCode, diagnosis } = doctor(at, to, ...options);
   expect([exitCode, diagnosis.findings.filter((one) => one.stopsTraffic)]).toEqual([0, []]);
   return diagnosis;
 }
 
-function wall(at: World, rule: string, hook = "input"): void {
+function wall(at: PodWorld, rule: string, hook = "input"): void {
   ask(
     at.internet,
     ["nft", "-f", "-"],
@@ -77,7 +77,7 @@ testWith(["root", "nft"])("the pod's local UDP ports are used up", async () => {
   );
 });
 
-function bound({ pod }: World): InetSocket {
+function bound({ pod }: PodWorld): InetSocket {
   const socket = InetSocket.open(pod, "udp", 4);
   socket.bindAnyPort();
   return socket;

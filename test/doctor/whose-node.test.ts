@@ -4,16 +4,16 @@ import { join } from "node:path";
 import type { Diagnosis } from "../../src/doctor/diagnose.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
-import { makeWorld, type World } from "../trace/world.ts";
+import { makeWorld, type PodWorld } from "../trace/world.ts";
 
 const MAIN = join(import.meta.dir, "..", "..", "src", "main.ts");
 
-function doctor(world: World, ...options: string[]): Diagnosis {
+function doctor(world: PodWorld, ...options: string[]): Diagnosis {
   const ran = run(undefined, [process.execPath, MAIN, "doctor", world.pod.name!, "--json", ...options]);
   return JSON.parse(ran.stdout) as Diagnosis;
 }
 
-function renamed(world: World, name: string): void {
+function renamed(world: PodWorld, name: string): void {
   world.in("pod", "ip", "link", "set", "eth0", "down");
   world.in("pod", "ip", "link", "set", "eth0", "name", name);
   world.in("pod", "ip", "link", "set", name, "up");

@@ -48,13 +48,13 @@ async function expectReach(from: NetworkNamespace, address: string): Promise<voi
   expect(`${from.name} reaches ${address}`).toBe("true");
 }
 
-interface World extends Disposable {
+interface LinkedPod extends Disposable {
   readonly node: NetworkNamespace;
   readonly route: Rtnetlink;
   readonly bridge: number;
 }
 
-function world(): World {
+function world(): LinkedPod {
   const node = freshNamespace();
   const route = Rtnetlink.open(node);
   const bridge = ensureBridge(route, { name: "br0", gateways: ["10.0.0.254/24", "fd00::fe/64"] }).link.index;

@@ -1,7 +1,8 @@
 /** The page for other eyes, other hands, other screens: what axe-core finds in each, and that nothing is cut off. */
 import { afterAll, beforeAll, expect } from "bun:test";
 import type { BrowserContextOptions, Page } from "playwright-core";
-import { able, lab, LabPage, PATIENCE_MS, testPage } from "./browser.ts";
+import { able, testPage } from "./browser.ts";
+import { lab, LabPage, PATIENCE_MS } from "./lab-page.ts";
 
 const AXE = Bun.fileURLToPath(import.meta.resolve("axe-core/axe.min.js"));
 const PLACES = [

@@ -6,9 +6,9 @@ import { tracePage } from "../../src/trace/show/page.ts";
 import type { TraceReport } from "../../src/trace/report.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
-import { makeWorld, type World } from "./world.ts";
+import { makeWorld, type PodWorld } from "./world.ts";
 
-let world: World;
+let world: PodWorld;
 const servers: { kill(signal: number): void; readonly exited: Promise<number> }[] = [];
 
 afterEach(async () => {

@@ -5,9 +5,9 @@ import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import type { TraceReport } from "../../src/trace/report.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
-import { makeWorld, type World } from "./world.ts";
+import { makeWorld, type PodWorld } from "./world.ts";
 
-let world: World;
+let world: PodWorld;
 let server: { kill(signal: number): void; readonly exited: Promise<number> } | undefined;
 
 afterEach(async () => {

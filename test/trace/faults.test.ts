@@ -3,9 +3,9 @@ import { afterEach, expect } from "bun:test";
 import type { TraceStop, TraceReport } from "../../src/trace/report.ts";
 import type { TraceRequest } from "../../src/trace/trace.ts";
 import { ask, run, testWith } from "../support/witness.ts";
-import { makeWorld, type World, type WorldOptions } from "./world.ts";
+import { makeWorld, type PodWorld, type PodWorldOptions } from "./world.ts";
 
-let world: World | undefined;
+let world: PodWorld | undefined;
 
 afterEach(async () => {
   await world?.[Symbol.asyncDispose]();
@@ -15,9 +15,9 @@ afterEach(async () => {
 interface Fault {
   readonly name: string;
   readonly needs?: readonly string[];
-  readonly options?: WorldOptions;
+  readonly options?: PodWorldOptions;
   readonly request?: Partial<TraceRequest>;
-  readonly break: (world: World) => void;
+  readonly break: (world: PodWorld) => void;
   readonly step: number;
   readonly code: string;
   /** Found in the sentence that tells the reason. */
@@ -510,7 +510,7 @@ function expectOrdered(report: TraceReport): void {
 }
 
 /** As 802.1X does it: only senders that the forwarding database has behind the port may pass. */
-function lock(w: World): void {
+function lock(w: PodWorld): void {
   w.in("node", "bridge", "link", "set", "dev", "veth-pod", "locked", "on", "learning", "off");
   const [{ address: mac }] = JSON.parse(w.in("pod", "ip", "-j", "link", "show", "eth0")) as [
     { address: string },

@@ -9,9 +9,9 @@ import { trace } from "../../src/trace/trace.ts";
 import type { TraceReport } from "../../src/trace/report.ts";
 import { ask, isRealRoot, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
-import { makeWorld, type World } from "./world.ts";
+import { makeWorld, type PodWorld } from "./world.ts";
 
-let world: World;
+let world: PodWorld;
 
 afterEach(async () => {
   await world?.[Symbol.asyncDispose]();

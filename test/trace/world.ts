@@ -4,9 +4,10 @@ import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { trace, type TraceRequest } from "../../src/trace/trace.ts";
 import type { TraceReport } from "../../src/trace/report.ts";
 import { ask } from "../support/witness.ts";
-import { awaitNeighbour, freshNamespace } from "../support/world.ts";
+import { buildNodeWorld } from "../support/node-world.ts";
+import { awaitNeighbour } from "../support/world.ts";
 
-export interface World extends AsyncDisposable {
+export interface PodWorld extends AsyncDisposable {
   readonly pod: NetworkNamespace;
   readonly node: NetworkNamespace;
   readonly internet: NetworkNamespace;
@@ -17,7 +18,7 @@ export interface World extends AsyncDisposable {
   trace(request?: Partial<TraceRequest>): TraceReport;
 }
 
-export interface WorldOptions {
+export interface PodWorldOptions {
   /** `bridge` as CNI's bridge plugin makes it, `ptp` as its ptp plugin does. */
   readonly wiring?: "bridge" | "ptp";
   /** Wait until IPv6 works, too. */
@@ -27,35 +28,35 @@ export interface WorldOptions {
 }
 
 /** pod 10.20.0.2 — br0 10.20.0.1 [node] eth0 203.0.113.2 — 203.0.113.1 [internet] 198.51.100.80 */
-export async function makeWorld(options: WorldOptions = {}): Promise<World> {
-  const [internet, node, pod] = [freshNamespace("inet"), freshNamespace("node"), freshNamespace("pod")];
+export async function makeWorld(options: PodWorldOptions = {}): Promise<PodWorld> {
+  const built = buildNodeWorld({
+    uplink: {
+      name: "eth0",
+      outsideName: "up0",
+      addresses: ["203.0.113.2/24", "2001:db8:113::2/64"],
+      outsideAddresses: ["203.0.113.1/24", "2001:db8:113::1/64"],
+      gateways: ["203.0.113.1", "2001:db8:113::1"],
+    },
+    servers: ["198.51.100.80/32", "2001:db8:198::80/128"],
+    pods: [
+      {
+        interface: "eth0",
+        hostInterface: "veth-pod",
+        wiring: options.wiring === "ptp" ? "ptp" : { bridge: "br0" },
+        addresses: ["10.20.0.2/24", "fd20::2/64"],
+        gateways: ["10.20.0.1/24", "fd20::1/64"],
+      },
+    ],
+    forwards: true,
+    ...(options.nat === false ? {} : { nft: MASQUERADE }),
+  });
+  const { node, outside: internet } = built;
+  const pod = built.pods[0]!;
   const places = { pod, node, internet };
   const inside = (where: keyof typeof places, ...command: string[]): string => ask(places[where], command);
-  const ip = (where: keyof typeof places, line: string): void => {
-    inside(where, "ip", ...line.split(" "));
-  };
-  for (const where of ["pod", "node", "internet"] as const) {
-    inside(where, "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0");
-  }
-  ip("node", `link add eth0 type veth peer name up0 netns ${internet.name}`);
-  ip("node", "addr add 203.0.113.2/24 dev eth0");
-  ip("node", "-6 addr add 2001:db8:113::2/64 dev eth0 nodad");
-  ip("node", "link set eth0 up");
-  ip("internet", "addr add 203.0.113.1/24 dev up0");
-  ip("internet", "addr add 198.51.100.80/32 dev lo");
-  ip("internet", "-6 addr add 2001:db8:113::1/64 dev up0 nodad");
-  ip("internet", "-6 addr add 2001:db8:198::80/128 dev lo nodad");
-  ip("internet", "link set up0 up");
-  ip("node", "route add default via 203.0.113.1");
-  ip("node", "-6 route add default via 2001:db8:113::1");
-  ip("node", `link add veth-pod type veth peer name eth0 netns ${pod.name}`);
-  if (options.wiring === "ptp") wirePtp(ip);
-  else wireBridge(ip);
-  inside("node", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1");
   const nft = (text: string): void => {
     ask(node, ["nft", "-f", "-"], text);
   };
-  if (options.nat !== false) nft(MASQUERADE);
   if (options.ipv6 === true) {
     awaitNeighbour(node, "2001:db8:113::1");
     awaitNeighbour(pod, "fd20::1");
@@ -88,34 +89,3 @@ export const MASQUERADE = `table inet nat {
   }
 }
 `;
-
-type Ip = (where: "pod" | "node" | "internet", line: string) => void;
-
-function wireBridge(ip: Ip): void {
-  ip("node", "link add br0 type bridge");
-  ip("node", "addr add 10.20.0.1/24 dev br0");
-  ip("node", "-6 addr add fd20::1/64 dev br0 nodad");
-  ip("node", "link set br0 up");
-  ip("node", "link set veth-pod master br0 up");
-  ip("pod", "addr add 10.20.0.2/24 dev eth0");
-  ip("pod", "-6 addr add fd20::2/64 dev eth0 nodad");
-  ip("pod", "link set eth0 up");
-  ip("pod", "route add default via 10.20.0.1");
-  ip("pod", "-6 route add default via fd20::1");
-}
-
-function wirePtp(ip: Ip): void {
-  ip("node", "addr add 10.20.0.1/32 dev veth-pod");
-  ip("node", "-6 addr add fd20::1/128 dev veth-pod nodad");
-  ip("node", "link set veth-pod up");
-  ip("node", "route add 10.20.0.2/32 dev veth-pod");
-  ip("node", "-6 route add fd20::2/128 dev veth-pod");
-  ip("pod", "addr add 10.20.0.2/24 dev eth0");
-  ip("pod", "-6 addr add fd20::2/128 dev eth0 nodad");
-  ip("pod", "link set eth0 up");
-  ip("pod", "route del 10.20.0.0/24");
-  ip("pod", "route add 10.20.0.1 dev eth0");
-  ip("pod", "route add default via 10.20.0.1");
-  ip("pod", "-6 route add fd20::1 dev eth0");
-  ip("pod", "-6 route add default via fd20::1");
-}

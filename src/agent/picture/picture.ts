@@ -176,16 +176,20 @@ function uplinksOf(node: NamespaceState): PictureUplink[] {
 }
 
 function findingsOf(diagnoses: readonly Diagnosis[]): PictureFinding[] {
-  return groupFindings(diagnoses).map(({ finding, pods }): PictureFinding => ({
-    code: finding.code,
-    step: catalogueEntry(finding.code).step,
-    text: finding.text,
-    stopsTraffic: finding.stopsTraffic,
-    severity: finding.severity,
-    owner: finding.owner,
-    fix: finding.fix.map(({ command, place }) => ({ command, ...(place === undefined ? {} : { place }) })),
-    advice: finding.advice ?? [],
-    count: pods.length,
-    pods: pods.slice(0, MOST_NAMED),
-  }));
+  return groupFindings(diagnoses).map(({ finding, pods: all }): PictureFinding => {
+    // The same thing may be wrong of a pod twice: over IPv4 and over IPv6.
+    const pods = [...new Set(all)];
+    return {
+      code: finding.code,
+      step: catalogueEntry(finding.code).step,
+      text: finding.text,
+      stopsTraffic: finding.stopsTraffic,
+      severity: finding.severity,
+      owner: finding.owner,
+      fix: finding.fix.map(({ command, place }) => ({ command, ...(place === undefined ? {} : { place }) })),
+      advice: finding.advice ?? [],
+      count: pods.length,
+      pods: pods.slice(0, MOST_NAMED),
+    };
+  });
 }

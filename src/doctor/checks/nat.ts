@@ -144,7 +144,7 @@ function nearMiss(
 /** What the pod sends to itself by way of the node comes back as if forged. */
 function ownSource(context: CheckContext): Finding[] {
   const ip = context.family === 4 ? "ip" : "ip6";
-  const chain = [ip, "wayout-hairpin", "postrouting"];
+  const table = `${ip} hairpin`;
   return context.stops("own-source").map(({ source, target }) =>
     finding("hairpin-untranslated", {
       text: `${target} leads back to ${context.pod.name} itself, and nothing translates the source: it comes in with the pod's own address`,
@@ -155,14 +155,10 @@ function ownSource(context: CheckContext): Finding[] {
       ],
       consequence: "the pod drops it as forged; others reach the published port",
       fix: forAddress(context, source, () => [
-        context.fix("node", command`nft add table ${ip} wayout-hairpin`),
+        // One transaction: a table without its rule would be of no use to anybody.
         context.fix(
           "node",
-          command`nft ${`add chain ${chain.join(" ")} { type nat hook postrouting priority srcnat ; }`}`,
-        ),
-        context.fix(
-          "node",
-          command`nft add rule ${chain} ${ip} saddr ${source} ${ip} daddr ${source} masquerade`,
+          command`nft ${`add table ${table}; add chain ${table} postrouting { type nat hook postrouting priority srcnat; }; add rule ${table} postrouting ${ip} saddr ${source} ${ip} daddr ${source} masquerade`}`,
         ),
       ]),
       advice: ["CNI portmap does it with snat (its default); Docker with its userland proxy off"],

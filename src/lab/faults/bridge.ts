@@ -22,7 +22,7 @@ const PREFIX = 24;
 /** As CNI portmap calls it. */
 const HOSTPORT = { family: "ip", table: "cni_hostport" } as const;
 /** What the doctor's cure makes. */
-const HAIRPIN = { family: "ip", table: "wayout-hairpin" } as const;
+const HAIRPIN = { family: "ip", table: "hairpin" } as const;
 const CALLS_IPTABLES = "net.bridge.bridge-nf-call-iptables";
 const NEIGHBOUR = { address: PLAN.pods.green.ipv4, protocol: "tcp", port: 8080 } as const;
 const PUBLISHED = { address: PLAN.node.uplinkIpv4, protocol: "tcp", port: 8080 } as const;

@@ -53,7 +53,7 @@ function useWidth(frame: { readonly current: HTMLElement | null }): number {
 }
 
 function Drawing({ layout }: { readonly layout: PictureLayout }): JSX.Element {
-  const { width, height, rows, boxes, destinations, wires, breaks, flows: moving, narrow } = layout;
+  const { width, height, rows, boxes, destinations, wires, breaks, flows: moving, narrow, joints } = layout;
   const { ref, onKeyDown } = useRove<SVGSVGElement>();
   return (
     <svg
@@ -77,10 +77,9 @@ function Drawing({ layout }: { readonly layout: PictureLayout }): JSX.Element {
             )}
           </g>
         ))}
-        {narrow &&
-          [...boxes, ...destinations].map((box) => (
-            <circle key={box.key} class="joint" cx={14} cy={box.y + box.height / 2} r={5} />
-          ))}
+        {joints.map(({ key, x, y }) => (
+          <circle key={key} class="joint" cx={x} cy={y} r={5} />
+        ))}
       </g>
       {moving.map((one) => (
         <Flow key={one.flow.key} moving={one} />
@@ -168,7 +167,7 @@ function RowBox({ row, first }: { readonly row: Placed<Row>; readonly first: boo
         {row.kind === "group" &&
           row.tiles &&
           row.pods.map((one, index) => {
-            const { size, ...at } = tilePlace(index, width);
+            const { size, ...at } = tilePlace(index, row.pods.length, width);
             return (
               <g
                 key={one.name}

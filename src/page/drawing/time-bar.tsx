@@ -141,22 +141,35 @@ function Changed({
 }): JSX.Element {
   const before = marks.filter((one) => Date.parse(one.at) <= at).slice(-MOST_CHANGED);
   if (before.length === 0) return <p class="quiet">Nothing had changed yet in this hour.</p>;
+  const rows = [
+    ...before.map((event) => ({
+      key: String(event.id ?? event.at),
+      at: event.at,
+      sign: eventSign(event),
+      what: <EventText event={event} />,
+    })),
+    ...(seen === undefined
+      ? []
+      : [
+          {
+            key: "seen",
+            at: seen,
+            sign: "note" as const,
+            what: <p class="quiet">The agent took this picture.</p>,
+          },
+        ]),
+  ];
   return (
     <ul class="changed" aria-label="What had changed by then">
-      {before.toReversed().map((event) => (
-        <li key={event.id ?? event.at}>
-          <Mark sign={eventSign(event)} />
-          <time>{clock(event.at)}</time>
-          <EventText event={event} />
-        </li>
-      ))}
-      {seen !== undefined && (
-        <li class="quiet">
-          <Mark sign="note" silent />
-          <time>{clock(seen)}</time>
-          <p>This picture was taken.</p>
-        </li>
-      )}
+      {rows
+        .toSorted((a, b) => Date.parse(b.at) - Date.parse(a.at))
+        .map((row) => (
+          <li key={row.key}>
+            <Mark sign={row.sign} />
+            <time>{clock(row.at)}</time>
+            {row.what}
+          </li>
+        ))}
     </ul>
   );
 }

@@ -34,6 +34,9 @@ export function WayOut(): JSX.Element {
   );
 }
 
+/** A command of so many letters stands beside the sentence; a longer one below it. */
+const SHORT = 60;
+
 /** One sentence for the whole node, the worst cause, whose it is, and what mends it. */
 function Verdict({ picture: { pods, findings } }: { readonly picture: NodePicture }): JSX.Element {
   const well = pods.filter(({ condition }) => condition === "well" || condition === "warned").length;
@@ -43,7 +46,10 @@ function Verdict({ picture: { pods, findings } }: { readonly picture: NodePictur
   const sign = worst !== undefined ? "bad" : blind > 0 || pods.length === 0 ? "unknown" : "good";
   const tense = moment.value === undefined ? "can" : "could";
   return (
-    <section class={`verdict ${sign}`} aria-labelledby="verdict-title">
+    <section
+      class={`verdict ${sign} ${(worst?.fix[0]?.command.length ?? 0) > SHORT ? "long" : ""}`}
+      aria-labelledby="verdict-title"
+    >
       <Mark sign={sign} />
       <div>
         <h1 id="verdict-title" aria-live="polite">

@@ -36,11 +36,17 @@ export function boxesOf(picture: NodePicture): StageBox[] {
   const uplinks = picture.uplinks.map(({ name, addresses, up }) =>
     box("uplink", name, [firstOf(addresses), up ? "up" : "down"]),
   );
-  const outgoing = [...new Set(picture.pods.flatMap(({ leavesAs }) => leavesAs ?? []))];
+  const outgoing = [
+    ...new Set(
+      picture.pods.flatMap(({ leavesAs, addresses }) =>
+        leavesAs === undefined || addresses.includes(leavesAs) ? [] : [leavesAs],
+      ),
+    ),
+  ];
   return [
     ...bridges,
     box("forward", "forwarding", [forwardingText(picture.forwarding)]),
-    box("translate", "NAT", [outgoing.length === 0 ? "no source" : `as ${firstOf(outgoing)}`]),
+    box("translate", "NAT", [outgoing.length === 0 ? "no translation" : `as ${firstOf(outgoing)}`]),
     ...(uplinks.length === 0 ? [box("uplink", "no uplink", ["no default route"], true)] : uplinks),
   ];
 }

@@ -55,20 +55,26 @@ export interface PictureLayout {
   readonly destinations: readonly Placed<Destination>[];
   readonly wires: readonly Wire[];
   readonly breaks: readonly Break[];
+  /** Where stages sit on the rail of a narrow picture. */
+  readonly joints: readonly Break[];
   readonly flows: readonly MovingFlow[];
   /** The way of the chosen pod's packet up to a stage, for the trace. */
   readonly way: ReadonlyMap<Stage, { readonly x: number; readonly y: number }>;
 }
 
 /** Below this the picture reads from top to bottom. */
-export const NARROW = 900;
+export const NARROW = 1060;
 /** So many flows move at once. */
 const MOST_MOVING = 16;
 const MARGIN = 2;
 const ROW = { height: 46, gap: 12, width: 190 } as const;
 const BOX = { width: 148, height: 76, gap: 22 } as const;
 const TARGET = { height: 38, gap: 8, width: 188 } as const;
-const TILE = { size: 14, gap: 4 } as const;
+/** Of a few pods the tiles are larger. */
+const TILES = [
+  { upTo: 60, size: 14, gap: 4 },
+  { upTo: Infinity, size: 10, gap: 3 },
+] as const;
 const RAIL = { x: 14, indent: 34, boxHeight: 62, gap: 14 } as const;
 
 export function layoutOf(
@@ -84,7 +90,10 @@ export function layoutOf(
   const placed = narrow
     ? placedDown(rows, boxes, destinations, width)
     : placedAcross(rows, boxes, destinations, width);
-  return { narrow, width, ...placed, ...connected(placed, picture, flows, chosen, narrow) };
+  const joints = narrow
+    ? [...placed.boxes, ...placed.destinations].map((area) => ({ key: area.key, ...endsOf(area, true).in }))
+    : [];
+  return { narrow, width, ...placed, joints, ...connected(placed, picture, flows, chosen, narrow) };
 }
 
 interface Everything {
@@ -97,23 +106,22 @@ interface Everything {
 /** The height that the tiles of a group need besides its heading. */
 function rowHeight(row: Row, width: number): number {
   if (row.kind === "pod" || !row.tiles) return ROW.height;
-  return ROW.height + Math.ceil(row.pods.length / tilesAcross(width)) * (TILE.size + TILE.gap) + 4;
+  const last = tilePlace(row.pods.length - 1, row.pods.length, width);
+  return last.y + last.size + 10;
 }
 
-function tilesAcross(width: number): number {
-  return Math.max(1, Math.floor((width - 20) / (TILE.size + TILE.gap)));
-}
-
-/** Where the tiles of a group stand in it. */
+/** Where a tile of a group stands in it, of so many. */
 export function tilePlace(
   index: number,
+  count: number,
   width: number,
 ): { readonly x: number; readonly y: number; readonly size: number } {
-  const across = tilesAcross(width);
+  const { size, gap } = TILES.find(({ upTo }) => count <= upTo)!;
+  const across = Math.max(1, Math.floor((width - 20) / (size + gap)));
   return {
-    x: 10 + (index % across) * (TILE.size + TILE.gap),
-    y: ROW.height - 2 + Math.floor(index / across) * (TILE.size + TILE.gap),
-    size: TILE.size,
+    x: 11 + (index % across) * (size + gap),
+    y: ROW.height - 2 + Math.floor(index / across) * (size + gap),
+    size,
   };
 }
 
@@ -339,23 +347,20 @@ function movingFlows(
     }
     // It ends where the destination begins: not behind its text.
     const end = endsOf(target, narrow).in;
-    const place = target.flows.indexOf(flow) % MOST_BESIDE;
-    const beside = 12 + place * BESIDE;
     return [
       {
         flow,
         path: narrow ? path : path.slice(0, path.lastIndexOf("L")),
         moves: isOpen(flow) && flow.pod.condition !== "broken",
-        x: narrow ? end.x : end.x - beside,
-        y: narrow ? end.y + place * 3 : end.y,
+        x: narrow ? end.x : end.x - RESTS_BEFORE,
+        y: end.y,
       },
     ];
   });
 }
 
-/** Connections that rest stand beside each other before their destination. */
-const BESIDE = 10;
-const MOST_BESIDE = 4;
+/** Connections that rest lie on each other, so far before their destination, which counts them. */
+const RESTS_BEFORE = 12;
 
 /** What conntrack only remembers so that a late packet still finds its way. */
 const OVER: ReadonlySet<string> = new Set(["TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "FIN_WAIT"]);

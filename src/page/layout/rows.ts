@@ -1,4 +1,4 @@
-/** Who stands on the picture: each pod by itself while there is room, then those in trouble, and the others together. Pure. */
+/** Who stands on the picture: each pod by itself while there is room, then those without a way out, and the others together. Pure. */
 import type { PicturePod, PodCondition } from "../../agent/picture/picture.ts";
 
 export type Row =
@@ -24,7 +24,8 @@ export const MOST_TILES = 250;
 export function rowsOf(pods: readonly PicturePod[], chosen: string | undefined): Row[] {
   if (pods.length <= MOST_ALONE) return pods.map(alone);
   const own = pods.filter(
-    ({ name, condition }, index) => name === chosen || (condition !== "well" && index < MOST_TROUBLED),
+    ({ name, condition }, index) =>
+      name === chosen || ((condition === "broken" || condition === "blind") && index < MOST_TROUBLED),
   );
   const rest = pods.filter((one) => !own.includes(one));
   const groups = Map.groupBy(rest, ({ bridge, condition }) => `${bridge ?? ""} ${condition}`);

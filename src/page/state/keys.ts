@@ -1,6 +1,7 @@
 /** Keys that work anywhere but in a field. What they do is what a click would do. */
 import { signal } from "@preact/signals";
-import { go, moment, chosenPod, place, VIEWS, type View } from "./place.ts";
+import { VIEWS, type View } from "../layout/address.ts";
+import { go, moment, chosenPod, place } from "./place.ts";
 import { isLab, pods } from "./looking.ts";
 
 export const helpIsOpen = signal(false);

@@ -1,35 +1,6 @@
-/** What is looked at, as the address bar holds it: `#/connections?pod=ns-blue`. */
+/** What is looked at: the address bar holds it, and nothing else does. */
 import { computed, signal } from "@preact/signals";
-
-export const VIEWS = {
-  "": "Way out",
-  connections: "Connections",
-  history: "History",
-  explain: "Explain",
-  figures: "Figures",
-  lab: "Lab",
-} as const;
-
-export type View = keyof typeof VIEWS;
-
-export interface Place {
-  readonly view: View;
-  /** `pod`, `at`, `to`, `flow`, and the filters of tables. */
-  readonly of: Readonly<Record<string, string>>;
-}
-
-export function parsePlace(hash: string): Place {
-  const [path = "", query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
-  return {
-    view: path in VIEWS ? (path as View) : "",
-    of: Object.fromEntries([...new URLSearchParams(query)].filter(([, value]) => value !== "")),
-  };
-}
-
-export function placeText({ view, of }: Place): string {
-  const query = new URLSearchParams(Object.entries(of).filter(([, value]) => value !== "")).toString();
-  return `#/${view}${query === "" ? "" : `?${query}`}`;
-}
+import { parsePlace, placeText, type Place, type View } from "../layout/address.ts";
 
 export const place = signal<Place>({ view: "", of: {} });
 export const view = computed(() => place.value.view);

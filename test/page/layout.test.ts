@@ -1,0 +1,83 @@
+/** Where things stand on the picture: pure, so that it is tested without a browser. */
+import { expect, test } from "bun:test";
+import type { NodePicture, PicturePod } from "../../src/agent/picture/picture.ts";
+import { layoutOf, NARROW, reachOf } from "../../src/page/layout/picture-layout.ts";
+import { MOST_TILES, rowsOf } from "../../src/page/layout/rows.ts";
+import { parsePlace, placeText } from "../../src/page/layout/address.ts";
+
+function podCalled(name: string, more: Partial<PicturePod> = {}): PicturePod {
+  return {
+    name,
+    ask: name,
+    addresses: ["10.0.0.1"],
+    bridge: "br0",
+    veth: "v0",
+    condition: "well",
+    answer: "",
+    ...more,
+  };
+}
+
+function node(pods: readonly PicturePod[]): NodePicture {
+  return {
+    takenAt: "2026-01-01T00:00:00Z",
+    kernel: "6.18",
+    forwarding: { ipv4: true },
+    bridges: [{ name: "br0", up: true, addresses: ["10.0.0.254/24"] }],
+    uplinks: [{ name: "eth0", up: true, addresses: ["203.0.113.5/24"], gateways: ["203.0.113.1"] }],
+    pods,
+    findings: [],
+  };
+}
+
+function many(count: number, more: Partial<PicturePod> = {}): PicturePod[] {
+  return Array.from({ length: count }, (_, index) => podCalled(`pod-${index}`, more));
+}
+
+test("pods stand by themselves while there is room, then those in trouble do, and beyond 250 the others are counted", () => {
+  expect(rowsOf(many(10), undefined).every(({ kind }) => kind === "pod")).toBe(true);
+  const troubled = [podCalled("sick", { condition: "broken", step: "nat" }), ...many(40)];
+  const rows = rowsOf(troubled, "pod-7");
+  expect(rows.map(({ kind }) => kind)).toEqual(["pod", "pod", "group"]);
+  expect(rows.at(-1)).toMatchObject({ tiles: true, condition: "well" });
+  const shown = rows.flatMap((row) => (row.kind === "pod" ? [row.pod] : row.pods));
+  expect(new Set(shown.map(({ name }) => name)).size).toBe(troubled.length);
+  expect(rowsOf(many(MOST_TILES + 1), undefined)).toMatchObject([{ kind: "group", tiles: false }]);
+});
+
+test("nothing lies on another, nor beyond the edge, however wide the picture is", () => {
+  for (const count of [0, 1, 10, 100, 1000]) {
+    for (const width of [320, 640, NARROW, 1360]) {
+      const { rows, boxes, destinations, height } = layoutOf(node(many(count)), [], undefined, width);
+      const areas = [...rows, ...boxes, ...destinations];
+      for (const [index, a] of areas.entries()) {
+        expect(a.x >= 0 && a.y >= 0 && a.x + a.width <= width && a.y + a.height <= height).toBe(true);
+        for (const b of areas.slice(index + 1)) {
+          const apart =
+            a.x + a.width <= b.x || b.x + b.width <= a.x || a.y + a.height <= b.y || b.y + b.height <= a.y;
+          expect([count, width, a.key, b.key, apart]).toEqual([count, width, a.key, b.key, true]);
+        }
+      }
+    }
+  }
+});
+
+test("a wire is alive as far as packets of some pod get", () => {
+  const shut = podCalled("blue", { condition: "broken", step: "nat" });
+  const alive = (pods: readonly PicturePod[]): boolean[] =>
+    layoutOf(node(pods), [], undefined, 1360).wires.map((wire) => wire.alive);
+  // pod → bridge → routing → translation → uplink → outside
+  expect(alive([shut])).toEqual([true, true, true, false, false]);
+  expect(alive([shut, podCalled("green")])).toEqual([true, true, true, true, true, true]);
+  expect(alive([podCalled("blue", { condition: "broken", step: "pod-link" })])).toEqual(Array(5).fill(false));
+  expect(reachOf(podCalled("blue", { condition: "warned", step: "mtu" }))).toBe(6);
+});
+
+test("the address bar holds what is looked at, whatever a pod is called", () => {
+  for (const pod of ["ns-blue", "a/b&c=d?e#f", "<img src=x>", "ü \u202e %41", "x".repeat(10_000)]) {
+    const place = { view: "connections", of: { pod, at: "2026-01-01T00:00:00Z" } } as const;
+    expect(parsePlace(placeText(place))).toEqual(place);
+  }
+  expect(parsePlace("#/nowhere?pod=")).toEqual({ view: "", of: {} });
+  expect(parsePlace("")).toEqual({ view: "", of: {} });
+});
