@@ -117,7 +117,7 @@ function check(
 
 function readsWell(said: string): string | undefined {
   if (/\bwarn\b/i.test(said)) return "npm warns of something";
-  return said.includes("everything was as the story says") ? undefined : "the story was not told to its end";
+  return said.includes("every step did what it should") ? undefined : "the story was not told to its end";
 }
 
 function testsRan(said: string): string | undefined {

@@ -146,7 +146,7 @@ withPrograms("where the namespaces of known pods are hidden, nobody is forgotten
   expect(scene.gc()).toMatchObject({
     links: [],
     addresses: [],
-    doubts: [{ why: expect.stringContaining("not to be seen from here") }],
+    doubts: [{ why: expect.stringContaining("not visible from here") }],
   });
   expect(podLinks(scene.node)).toHaveLength(2);
 });
@@ -178,7 +178,7 @@ withReference(
     unname(seen);
     expect(scene.gc()).toMatchObject({
       addresses: [],
-      doubts: [{ why: expect.stringContaining("leads to a pod that is not to be seen from here") }],
+      doubts: [{ why: expect.stringContaining("leads to a pod that is not visible from here") }],
     });
     expect(scene.addresses()).toEqual(["10.42.0.2"]);
   },
