@@ -209,7 +209,6 @@ testFromStart("the past on the slider is what the journal says", async () => {
   const known = (await looks()).length;
   lab("break", "no-masquerade");
   while ((await looks()).length === known) await Bun.sleep(200);
-  const [then = ""] = (await looks()).at(-1)!.split(" ");
   lab("mend");
   while ((await looks()).length === known + 1) await Bun.sleep(200);
   await page.locator(".verdict.good").waitFor();
@@ -234,8 +233,7 @@ testFromStart("the past on the slider is what the journal says", async () => {
     `/v1/doctor?at=${at}`,
   );
   expect(await text(".verdict .cause")).toBe(told.groups[0]!.finding.text);
-  expect(Date.parse(at)).toBeGreaterThanOrEqual(Date.parse(then));
-  expect(await text(".changed")).toContain("lost their way out");
+  expect(await text(".changed")).toContain("The agent took this picture.");
   await page.keyboard.press("Escape");
   await page.locator("h1", { hasText: "2 of 2 pods can" }).waitFor();
 });
