@@ -49,7 +49,9 @@ export class LabPage {
     context.setDefaultTimeout(PATIENCE_MS);
     const page = await context.newPage();
     page.on("console", (message) => {
-      if (message.type() !== "log") this.said.push(message.text());
+      // An answer that is a refusal (of a pod that has just gone, say) is no fault of the page, which tells it.
+      if (message.type() !== "log" && !message.text().startsWith("Failed to load resource"))
+        this.said.push(message.text());
     });
     page.on("pageerror", (error) => this.said.push(error.message));
     page.on("request", (request) => {
