@@ -2,6 +2,7 @@
  * The way to "the internet" when nobody named a destination: over IPv4 and, where the pod was given one, over IPv6 as
  * well, told as one diagnosis.
  */
+import { familyOf } from "../address/ip.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { ANYWHERE } from "./anywhere.ts";
 import { diagnose, type ChecklistLine, type Diagnosis, type StepStatus } from "./diagnose.ts";
@@ -13,10 +14,11 @@ import { targetText } from "./wording.ts";
 export function diagnoseAnywhere(snapshot: Snapshot, pod: PodState): Diagnosis {
   const global = pod.state?.addresses.filter((one) => one.scope === "global") ?? [];
   const has = (family: 4 | 6): boolean => global.some((one) => one.family === family);
-  if (has(6) && !has(4)) return ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[6]));
   const first = ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[4]));
-  // Without an own way out over IPv6 neither the pod nor its node promises one.
-  if (!hasDefault6(pod.state?.routes) || !has(6) || !hasDefault6(snapshot.node.routes)) return first;
+  if (has(6) && !has(4) && !lostAddress(first)) return ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[6]));
+  // Without an own way out over IPv6 neither the pod, nor its record, nor its node promises one.
+  const isGiven6 = has(6) ? hasDefault6(pod.state?.routes) : isPromised6(pod);
+  if (!isGiven6 || !hasDefault6(snapshot.node.routes)) return first;
   const second = ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[6]));
   return merged(first, isInternalOnly(second) ? unimportant(second) : second);
 }
@@ -40,6 +42,15 @@ function ofEveryLeg(diagnosis: Diagnosis): Diagnosis {
       line.step === "node-route" ? { ...line, status: "broken", text: leg.text } : line,
     ),
   };
+}
+
+/** The pod has no address of this family, and who knows which one it was given: it lost it. */
+function lostAddress({ findings }: Diagnosis): boolean {
+  return findings.some((one) => one.code === "pod-no-address" && one.fix.length > 0);
+}
+
+function isPromised6({ expected }: PodState): boolean {
+  return expected?.addresses.some((cidr) => familyOf(cidr) === 6) === true;
 }
 
 function hasDefault6(routes: Snapshot["node"]["routes"] | undefined): boolean {

@@ -122,3 +122,23 @@ testWith(["root", "nft"])(
     expect(answer).toContain("203.0.113.2");
   },
 );
+
+testWith(["root", "nft"])(
+  "an IPv4 address that was given and is lost is told, though IPv6 works",
+  async () => {
+    world = await makeWorld();
+    // As plugins derive it from 10.20.0.2.
+    world.in("pod", "ip", "link", "set", "eth0", "address", "0a:58:0a:14:00:02");
+    world.in("pod", "ip", "-4", "addr", "flush", "dev", "eth0");
+    const { exitCode, answer, codes, checklist } = doctor(world);
+    expect([exitCode, codes, checklist]).toEqual([1, ["✗ pod-no-address"], ["pod-address"]]);
+    expect(answer).toEndWith("over IPv6 it can reach [2606:4700:4700::1111]:443");
+  },
+);
+
+testWith(["root", "nft"])("a pod that was given IPv6 alone is well", async () => {
+  world = await makeWorld();
+  world.in("pod", "ip", "-4", "addr", "flush", "dev", "eth0");
+  world.in("node", "ip", "neigh", "flush", "dev", "br0");
+  expect(doctor(world)).toMatchObject({ exitCode: 0, codes: [] });
+});
