@@ -123,11 +123,11 @@ test("linux, naming, address and text open nothing", async () => {
   for await (const file of new Glob("**/*.{ts,tsx}").scan(SOURCE)) {
     if (!PURE.has(file.split("/")[0]!)) continue;
     const code = await Bun.file(join(SOURCE, file)).text();
+    for (const target of await neighboursOf(join(SOURCE, file))) {
+      if (!PURE.has(roomOf(target))) wrong.push(`${file} imports ${relative(SOURCE, target)}`);
+    }
     for (const { path } of transpilers.ts.scanImports(code)) {
-      const pure = path.startsWith(".")
-        ? PURE.has(roomOf(resolve(dirname(join(SOURCE, file)), path)))
-        : PURE_MODULES.has(path);
-      if (!pure) wrong.push(`${file} imports ${path}`);
+      if (!path.startsWith(".") && !PURE_MODULES.has(path)) wrong.push(`${file} imports ${path}`);
     }
     const globals =
       /\b(?:Bun\.(?!hash|CryptoHasher)|process\.|Date\.now|Math\.random|performance\.|fetch\()/.exec(

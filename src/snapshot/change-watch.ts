@@ -2,7 +2,7 @@
 import { NETLINK_NETFILTER, openTransport } from "../kernel/netlink/transport.ts";
 import { NetlinkConnection } from "../kernel/netlink/connection.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import { rulesetGeneration } from "../linux/nftables/generation.ts";
+import { rulesetGeneration } from "../kernel/nftables/generation.ts";
 import { RouteWatch } from "../kernel/route/watch.ts";
 
 /** One namespace's. Settings under /proc/sys announce nothing, and are no part of it. */

@@ -3,7 +3,7 @@ import { programName, tcxPrograms } from "../kernel/bpf/programs.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Link } from "../linux/route/link.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { trafficFilters } from "../linux/route/traffic-control.ts";
+import { trafficFilters } from "../kernel/route/traffic-control.ts";
 import type { ProgramState } from "./snapshot.ts";
 
 export function readPrograms(

@@ -11,7 +11,7 @@ import type { NetlinkConnection } from "../netlink/connection.ts";
 import { align4, type Wire } from "../../linux/netlink/wire.ts";
 import { NLMSG_DONE, request, type MessageSpec } from "../../linux/netlink/message.ts";
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
-import { rulesetGeneration } from "../../linux/nftables/generation.ts";
+import { rulesetGeneration } from "./generation.ts";
 import { NFNL_SUBSYS_NFTABLES, nfgenmsg, nfnlType } from "../../linux/netlink/nfnetlink.ts";
 import { NFPROTO } from "../../linux/netfilter.ts";
 

@@ -2,7 +2,8 @@
 import { NetlinkConnection, type DumpVisitor } from "../netlink/connection.ts";
 import { decodeAt, request, type MessageSpec, type Request } from "../../linux/netlink/message.ts";
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
-import { NFNL_SUBSYS_NFTABLES, transaction } from "../../linux/netlink/nfnetlink.ts";
+import { NFNL_SUBSYS_NFTABLES } from "../../linux/netlink/nfnetlink.ts";
+import { transaction } from "../netlink/transaction.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
 import type { AttributesOf, AttributeSet, AttributeTable } from "../../linux/netlink/attributes.ts";
 import { ERRNO, SystemError } from "../../linux/errno.ts";
@@ -15,7 +16,7 @@ import {
   type SetSpec,
 } from "../../linux/nftables/commands.ts";
 import { tableFingerprint } from "./fingerprint.ts";
-import { rulesetGeneration } from "../../linux/nftables/generation.ts";
+import { rulesetGeneration } from "./generation.ts";
 import { NFT_MSG } from "../../linux/nftables/messages.ts";
 import {
   readChain,

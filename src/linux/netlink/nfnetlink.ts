@@ -1,7 +1,6 @@
 /** What all netfilter families (nf_tables, ctnetlink) share: include/uapi/linux/netfilter/nfnetlink.h. */
 import { attribute, AttributeSet } from "./attributes.ts";
 import { be32, struct } from "./codec.ts";
-import type { NetlinkConnection } from "../../kernel/netlink/connection.ts";
 import { request, type MessageSpec, type AnyRequest } from "./message.ts";
 
 /** struct nfgenmsg. `family` is NFPROTO_*, `resourceId` a subsystem or queue number. */
@@ -30,23 +29,13 @@ const BATCH_END = {
   attributes: batchAttributes,
 } as const satisfies MessageSpec;
 
-/**
- * Carries out requests as one transaction: all of them or none. With `genid` the kernel refuses (ERESTART) when the
- * ruleset's generation is another by now.
- * @throws NetlinkError of the first request that failed
- */
-export function transaction(
-  connection: NetlinkConnection,
+/** The messages that make requests one transaction: between a begin and an end marker. */
+export function batchOf(
   subsystem: number,
   requests: readonly AnyRequest[],
   doing: string,
   genid?: number,
-): void {
-  if (requests.length === 0) return;
+): readonly AnyRequest[] {
   const begin = request(BATCH_BEGIN, doing, { resourceId: subsystem }, genid === undefined ? {} : { genid });
-  const end = request(BATCH_END, doing, { resourceId: subsystem }, {});
-  // The end marker is not acknowledged by older kernels; the last request is, by all.
-  const errors = connection.exchangeBatch([begin, ...requests, end], requests.length);
-  const first = [...errors.entries()].sort(([a], [b]) => a - b)[0];
-  if (first !== undefined) throw first[1];
+  return [begin, ...requests, request(BATCH_END, doing, { resourceId: subsystem }, {})];
 }

@@ -1,11 +1,10 @@
 /**
- * The number of the ruleset's generation, which changes with every transaction: the cheapest question there is. It has
- * a file of its own because who only asks this needs to know nothing else of nf_tables.
+ * The messages about the ruleset's generation, a number that changes with every transaction. They have a file of their
+ * own because the program that asks only for the number needs nothing else of nf_tables.
  */
 import { attribute, AttributeSet } from "../netlink/attributes.ts";
 import { be32, string } from "../netlink/codec.ts";
-import type { NetlinkConnection } from "../../kernel/netlink/connection.ts";
-import { request, type MessageSpec } from "../netlink/message.ts";
+import type { MessageSpec } from "../netlink/message.ts";
 import { NFNL_SUBSYS_NFTABLES, nfgenmsg, nfnlType } from "../netlink/nfnetlink.ts";
 
 export const generationAttributes = new AttributeSet(() => ({
@@ -27,9 +26,3 @@ export const NFT_MSG_GETGEN = {
   header: nfgenmsg,
   attributes: generationAttributes,
 } as const satisfies MessageSpec;
-
-/** The current generation of the namespace that the connection (to NETLINK_NETFILTER) speaks to. */
-export function rulesetGeneration(connection: NetlinkConnection): number {
-  const ask = request(NFT_MSG_GETGEN, "reading the ruleset's generation", {}, {});
-  return connection.question(ask, NFT_MSG_NEWGEN).attributes.id ?? 0;
-}

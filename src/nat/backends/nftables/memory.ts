@@ -2,7 +2,7 @@
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { NetlinkConnection } from "../../../kernel/netlink/connection.ts";
 import { NETLINK_NETFILTER, openTransport } from "../../../kernel/netlink/transport.ts";
-import { rulesetGeneration } from "../../../linux/nftables/generation.ts";
+import { rulesetGeneration } from "../../../kernel/nftables/generation.ts";
 import type { RuleMemory } from "../../backend.ts";
 import { TABLE } from "./names.ts";
 
