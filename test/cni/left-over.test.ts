@@ -1,23 +1,12 @@
 /** `wayout cni gc`: what is left over goes, and never a pod that lives, whatever its runtime remembers. */
 import { expect } from "bun:test";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { cacheDirectories } from "../../src/pods/cni-cache.ts";
-import { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { afterThisTest } from "../support/teardown.ts";
-import { ask, run, testWith } from "../support/witness.ts";
-import { freshNamespace } from "../support/world.ts";
-import { dataDirectory, linkNames, podLinks, reserved } from "./node.ts";
-import {
-  bridgeNetwork,
-  call,
-  freshPod,
-  must,
-  pluginProgram,
-  REFERENCE_DIRECTORY,
-  type Configuration,
-} from "./plugin.ts";
+import { ask, testWith } from "../support/witness.ts";
+import { LeftOverScene, unname } from "./left-over-scene.ts";
+import { linkNames, podLinks } from "./node.ts";
+import { REFERENCE_DIRECTORY } from "./plugin.ts";
 
 const PROGRAMS = ["root", "ip", "nft"];
 const withPrograms = testWith(PROGRAMS);
@@ -26,77 +15,8 @@ const withReference = testWith([
   ...(existsSync(REFERENCE_DIRECTORY) ? [] : ["containernetworking-plugins"]),
 ]);
 
-type Pod = ReturnType<typeof freshPod>;
-
-interface Said {
-  readonly exitCode: number;
-  readonly links: readonly { readonly alias: string }[];
-  readonly addresses: readonly { readonly address: string }[];
-  readonly doubts: readonly { readonly what: string; readonly why: string }[];
-  readonly refusal?: string;
-  readonly natRules: boolean;
-}
-
-/** A node with one network, and a runtime that keeps its cache in a folder of its own. */
-class Scene {
-  readonly node = freshNamespace("node");
-  readonly conf: Configuration;
-  readonly cache: string;
-  readonly #directory = mkdtempSync(join(tmpdir(), "wayout-left-"));
-
-  constructor(extra: Configuration = {}) {
-    afterThisTest(() => rmSync(this.#directory, { recursive: true }));
-    this.conf = bridgeNetwork({ cniVersion: "1.0.0", ...extra });
-    this.cache = join(this.#directory, "results");
-    for (const name of ["results", "conf"]) mkdirSync(join(this.#directory, name));
-    const { name, cniVersion, ...plugin } = { ...this.conf, type: "wayout" } as Configuration;
-    writeFileSync(
-      join(this.#directory, "conf", "10-it.conflist"),
-      JSON.stringify({ cniVersion, name, plugins: [plugin] }),
-    );
-  }
-
-  /** Attached an hour ago. */
-  attach(name: string, options: { readonly remembered?: boolean; readonly minutes?: number } = {}): Pod {
-    const pod = freshPod(name);
-    const result = must(call(this.node, "ADD", this.conf, pod));
-    const then = Date.now() / 1000 - (options.minutes ?? 60) * 60;
-    for (const { address } of result.ips!) {
-      utimesSync(join(dataDirectory(this.conf), address.split("/")[0]!), then, then);
-    }
-    if (options.remembered === true) this.remember(pod, result);
-    return pod;
-  }
-
-  remember({ container, netns }: Pod, result: object, directory = this.cache): string {
-    const networkName = String(this.conf["name"]);
-    const entry = { kind: "cniCacheV1", containerId: container, ifName: "eth0", networkName, netns, result };
-    const file = join(directory, `${networkName}-${container}-eth0`);
-    writeFileSync(file, JSON.stringify(entry));
-    return file;
-  }
-
-  gc(...options: string[]): Said {
-    const directories = ["--conf-dir", join(this.#directory, "conf"), "--cache-dir", this.cache];
-    const ran = run(this.node, [pluginProgram(), "cni", "gc", "--json", ...directories, ...options]);
-    const { networks } = JSON.parse(ran.stdout) as { readonly networks: readonly Omit<Said, "exitCode">[] };
-    return { exitCode: ran.exitCode, ...networks[0]! };
-  }
-
-  addresses(): string[] {
-    return reserved(this.conf);
-  }
-}
-
-/** From here on only this very process holds the pod's namespace, by a descriptor. */
-function unname({ namespace }: Pod): void {
-  const held = NetworkNamespace.open(`/run/netns/${namespace.name!}`);
-  afterThisTest(() => held.close());
-  ask(undefined, ["ip", "netns", "delete", namespace.name!]);
-}
-
 withPrograms("living pods and no cache that knows one: refused, and nothing is taken", () => {
-  const scene = new Scene();
+  const scene = new LeftOverScene();
   const pods = [scene.attach("one"), scene.attach("two")];
   ask(pods[1]!.namespace, ["ip", "link", "delete", "eth0"]);
   for (const options of [["--dry-run"], []]) {
@@ -112,7 +32,7 @@ withPrograms("living pods and no cache that knows one: refused, and nothing is t
 });
 
 withPrograms("a pod that its runtime has forgotten is taken; each doubt keeps it", () => {
-  const scene = new Scene();
+  const scene = new LeftOverScene();
   const known = scene.attach("known", { remembered: true });
   const named = scene.attach("named");
   const young = scene.attach("young", { minutes: 5 });
@@ -138,7 +58,7 @@ withPrograms("a pod that its runtime has forgotten is taken; each doubt keeps it
 });
 
 withPrograms("where the namespaces of known pods are hidden, nobody is forgotten", () => {
-  const scene = new Scene();
+  const scene = new LeftOverScene();
   const known = scene.attach("known", { remembered: true });
   const forgotten = scene.attach("forgotten");
   // As in a container that has the host's network and not its /run/netns.
@@ -152,7 +72,7 @@ withPrograms("where the namespaces of known pods are hidden, nobody is forgotten
 });
 
 withPrograms("what a runtime remembers is looked for in every usual place", () => {
-  const scene = new Scene();
+  const scene = new LeftOverScene();
   for (const directory of ["/var/lib/cni/cache/results", "/var/lib/cni/own-runtime/results"]) {
     const pod = scene.attach(directory.split("/")[4]!);
     mkdirSync(directory, { recursive: true });
@@ -167,7 +87,7 @@ withPrograms("what a runtime remembers is looked for in every usual place", () =
 withReference(
   "a living pod that another plugin made keeps its address, remembered or not, seen or not",
   () => {
-    const scene = new Scene({ type: "bridge", ipMasq: false });
+    const scene = new LeftOverScene({ type: "bridge", ipMasq: false });
     const seen = scene.attach("seen");
     const gone = scene.attach("gone");
     ask(gone.namespace, ["ip", "link", "delete", "eth0"]);
