@@ -33,8 +33,8 @@ for (const backend of ["nftables", "iptables"]) {
     class Scene {
       readonly node: NetworkNamespace = world().node;
       readonly pod = freshName();
-      readonly without: object;
-      readonly with: object;
+      readonly without: Readonly<Record<string, string>>;
+      readonly with: Readonly<Record<string, string>>;
 
       constructor() {
         this.succeeds([pluginProgram(), "attach", this.pod, "--create"]);
@@ -60,7 +60,12 @@ for (const backend of ["nftables", "iptables"]) {
     }
 
     /** @param first what brings the node where the swept command begins */
-    function sweep(scene: Scene, swept: readonly string[], first: readonly string[], goal: object): number {
+    function sweep(
+      scene: Scene,
+      swept: readonly string[],
+      first: readonly string[],
+      goal: Readonly<Record<string, string>>,
+    ): number {
       const mortal = { node: scene.node, command: swept };
       scene.succeeds(first);
       let died = 0;
