@@ -1,4 +1,13 @@
-import { AddressError, ipBits, ipBytes, ipFamily, ipFromNumber, ipNumber, type IpFamily } from "./ip.ts";
+import {
+  AddressError,
+  ipBits,
+  ipBytes,
+  ipFromNumber,
+  ipNumber,
+  ipText,
+  numberOf,
+  type IpFamily,
+} from "./ip.ts";
 
 /** A prefix: every address from `first` to `last`. `address` is what was written before the slash. */
 export interface Cidr {
@@ -21,19 +30,19 @@ export interface Cidr {
 export function parseCidr(text: string, hostBits: "refuse" | "keep" = "refuse"): Cidr {
   const slash = text.indexOf("/");
   const addressText = slash < 0 ? text : text.slice(0, slash);
-  let family: IpFamily;
+  let address: Uint8Array;
   try {
-    family = ipBytes(addressText).length === 4 ? 4 : 6;
+    address = ipBytes(addressText);
   } catch {
     throw new AddressError(text, "is not a CIDR (like 10.0.0.0/24 or fd00::/64)");
   }
-  const bits = ipBits(family);
+  const bits = address.length * 8;
   const lengthText = slash < 0 ? String(bits) : text.slice(slash + 1);
   const prefixLength = /^\d{1,3}$/.test(lengthText) ? Number(lengthText) : -1;
   if (prefixLength < 0 || prefixLength > bits) {
     throw new AddressError(text, `has no prefix length between 0 and ${bits} after the slash`);
   }
-  const cidr = cidrOf(addressText, prefixLength);
+  const cidr = cidrAround(address, prefixLength);
   if (hostBits === "refuse" && cidr.address !== cidr.network) {
     throw new AddressError(text, `has host bits set; did you mean ${cidrText(cidr)}?`);
   }
@@ -42,12 +51,16 @@ export function parseCidr(text: string, hostBits: "refuse" | "keep" = "refuse"):
 
 /** The prefix of that length around an address. @throws AddressError */
 export function cidrOf(address: string, prefixLength: number): Cidr {
-  const family = ipFamily(address);
-  const value = ipNumber(address);
+  return cidrAround(ipBytes(address), prefixLength);
+}
+
+function cidrAround(bytes: Uint8Array, prefixLength: number): Cidr {
+  const family = bytes.length === 4 ? 4 : 6;
+  const value = numberOf(bytes);
   const hostBits = BigInt(ipBits(family) - prefixLength);
   const first = (value >> hostBits) << hostBits;
   const last = first | ((1n << hostBits) - 1n);
-  const canonical = ipFromNumber(family, value);
+  const canonical = ipText(bytes);
   const network = first === value ? canonical : ipFromNumber(family, first);
   return { family, address: canonical, network, prefixLength, first, last };
 }

@@ -28,12 +28,17 @@ export function driftText({ object, expected, found }: NatDrift): string {
 export const MISSING = "missing";
 export const THERE = "there";
 
-/** What apply or remove did. */
+/** What apply did. */
 export interface NatChange {
   /** False when everything was as wanted already; then no transaction was made. */
   readonly changed: boolean;
   /** What was mended or made, for people; empty when nothing was. */
   readonly drifts: readonly NatDrift[];
+}
+
+/** The same, and what all owners wanted until then, as it was read back from the kernel; absent when nothing was changed. */
+export interface AppliedNat extends NatChange {
+  readonly before?: readonly NatIntent[];
 }
 
 /**
@@ -46,7 +51,7 @@ export interface NatChange {
 export interface NatBackend extends Disposable {
   readonly name: string;
   /** Makes the kernel do what the intent says, at once or not at all. Nothing is written when nothing differs. */
-  apply(intent: NatIntent): NatChange;
+  apply(intent: NatIntent): AppliedNat;
   /** Whether apply would have to change something; empty when all is well. Cheap: it reads only what is ours. */
   verify(intent: NatIntent): NatDrift[];
   /** Takes back what the owner wanted; without an owner, everything of ours. False when there was nothing. */

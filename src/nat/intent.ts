@@ -88,12 +88,16 @@ function refuse(owner: string, path: string, said: string): never {
   });
 }
 
+/** Intents in that form: they are values, and a policy of ten thousand prefixes is asked for at every comparison. */
+const normalized = new WeakSet<NatIntent>();
+
 /**
  * The same intent in the one form that backends compare: checked, addresses canonical, duplicates gone, everything
  * in a fixed order.
  * @throws WayoutError `bad-nat-intent` naming the field
  */
 export function normalizeIntent(intent: NatIntent): NatIntent {
+  if (normalized.has(intent)) return intent;
   const { owner } = intent;
   if (!/^[A-Za-z0-9][A-Za-z0-9/._-]{0,79}$/.test(owner)) {
     refuse(owner, "owner", "must be 1 to 80 letters, digits or / . _ - and begin with a letter or digit");
@@ -110,11 +114,19 @@ export function normalizeIntent(intent: NatIntent): NatIntent {
   const untranslated = intent.untranslated.map((cidr, index) =>
     canonicalCidr(owner, `untranslated[${index}]`, cidr),
   );
-  return {
+  const normal = {
     owner,
     sources: sortedByCidr([...sources.values()], ({ cidr }) => cidr),
     untranslated: sortedByCidr([...new Set(untranslated)], (cidr) => cidr),
   };
+  normalized.add(normal);
+  return normal;
+}
+
+/** These intents with the owner's replaced, or added; sorted, so that equal intents make equal tables. */
+export function replacing(intents: readonly NatIntent[], intent: NatIntent): NatIntent[] {
+  const all = [...intents.filter(({ owner }) => owner !== intent.owner), intent];
+  return all.sort((a, b) => (a.owner < b.owner ? -1 : 1));
 }
 
 function canonicalCidr(owner: string, path: string, text: string): string {

@@ -15,7 +15,7 @@ import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";
 import type { NatBackend, NatChange } from "./backend.ts";
 import { decisionOf, type Decide, type NatDecision } from "./decision.ts";
-import type { AddressRange, NatIntent, Translation } from "./intent.ts";
+import { normalizeIntent, replacing, type AddressRange, type NatIntent, type Translation } from "./intent.ts";
 
 export interface SettledFlows {
   /** Forgotten: their next packet is translated as is wanted now. */
@@ -42,10 +42,11 @@ export function applyAndSettle(
   intent: NatIntent,
   { cut = false, always = false }: SettleOptions = {},
 ): NatChange & { readonly flows: SettledFlows } {
-  const before = nat.intents();
-  const change = nat.apply(intent);
-  if (!change.changed && !cut && !always) return { ...change, flows: NONE };
-  return { ...change, flows: settleFlows(namespace, before, nat.intents(), cut) };
+  const { changed, drifts, before } = nat.apply(intent);
+  if (!changed && !cut && !always) return { changed, drifts, flows: NONE };
+  const wanted = before ?? nat.intents();
+  const now = changed ? replacing(wanted, normalizeIntent(intent)) : wanted;
+  return { changed, drifts, flows: settleFlows(namespace, wanted, now, cut) };
 }
 
 /** @param before what was wanted until now, by which flows got the translation that they have */

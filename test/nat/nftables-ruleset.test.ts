@@ -97,7 +97,8 @@ function decided(table: WantedTable, { from, to, by, entered }: Packet): string 
   const early = lookup(table, "entered-egress4", [from, entered]);
   if (early !== undefined) return translated(table, early, "entered-snat4", [from, entered]);
   if (has("bound4", from) && !has("leave4", from, by)) return "untranslated";
-  if (has("untranslated4", from, to)) return "untranslated";
+  const bySource = table.sets.some(({ spec }) => spec.set === "untranslated4" && spec.type.includes(" . "));
+  if (bySource ? has("untranslated4", from, to) : has("untranslated4", to)) return "untranslated";
   const late = lookup(table, "egress4", [from]);
   return late === undefined ? "untranslated" : translated(table, late, "snat4", [from]);
 }

@@ -84,13 +84,21 @@ export function datatypeNamed(name: string): Datatype | undefined {
   return byName.get(name);
 }
 
+/** Asked for at every element of a set. */
+const parsed = new Map<string, readonly Datatype[]>();
+const MOST_PARSED = 100;
+
 /** The types of `ipv4_addr . inet_service`. @throws EncodeError naming the part that is no type */
-export function parseDatatypes(text: string): Datatype[] {
-  return text.split(".").map((part) => {
+export function parseDatatypes(text: string): readonly Datatype[] {
+  const known = parsed.get(text);
+  if (known !== undefined) return known;
+  const types = text.split(".").map((part) => {
     const found = byName.get(part.trim());
     if (found === undefined) throw new EncodeError("", `"${part.trim()}" is no data type of nft`);
     return found;
   });
+  if (parsed.size < MOST_PARSED) parsed.set(text, types);
+  return types;
 }
 
 /** The number of one type or of a concatenation. */

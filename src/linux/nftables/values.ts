@@ -93,8 +93,22 @@ export function hexText(bytes: Uint8Array, start = 0, end = bytes.length): strin
 
 /** The inverse of hexText. @throws EncodeError */
 export function hexBytes(text: string): Uint8Array {
-  if (!/^(?:[0-9a-f]{2})*$/.test(text)) throw new EncodeError("", `"${text}" is not lower-case hexadecimal`);
-  return Uint8Array.from(Buffer.from(text, "hex"));
+  const bytes = new Uint8Array(text.length >> 1);
+  let isHex = text.length % 2 === 0;
+  for (let i = 0; i < bytes.length; i++) {
+    const high = digitOf(text.charCodeAt(2 * i));
+    const low = digitOf(text.charCodeAt(2 * i + 1));
+    if (high < 0 || low < 0) isHex = false;
+    bytes[i] = (high << 4) | low;
+  }
+  if (!isHex) throw new EncodeError("", `"${text}" is not lower-case hexadecimal`);
+  return bytes;
+}
+
+/** -1 for what is no digit. */
+function digitOf(code: number): number {
+  if (code >= 48 && code <= 57) return code - 48;
+  return code >= 97 && code <= 102 ? code - 87 : -1;
 }
 
 /** Bytes as they are, as hexadecimal text. */

@@ -17,9 +17,9 @@ import { NetworkNamespace } from "../../../src/kernel/namespace.ts";
 import {
   MISSING,
   THERE,
+  type AppliedNat,
   type BackendOptions,
   type NatBackend,
-  type NatChange,
   type NatDrift,
 } from "../../../src/nat/backend.ts";
 import { claimsOf, intentsOfClaims } from "../../../src/nat/claim.ts";
@@ -49,12 +49,14 @@ export class PlainNat implements NatBackend {
     this.#namespace = namespace ?? NetworkNamespace.current();
   }
 
-  apply(intent: NatIntent): NatChange {
+  apply(intent: NatIntent): AppliedNat {
     const wanted = normalizeIntent(intent);
     return withNatLock(this.#namespace, `writing the NAT rules of ${wanted.owner}`, () => {
       const drifts = this.verify(wanted);
-      if (drifts.length > 0) this.#write(this.#with(wanted));
-      return { changed: drifts.length > 0, drifts };
+      if (drifts.length === 0) return { changed: false, drifts };
+      const before = this.intents();
+      this.#write(this.#with(wanted));
+      return { changed: true, drifts, before };
     });
   }
 

@@ -1,6 +1,6 @@
 import type { IpFamily } from "../../../address/ip.ts";
 import { NetworkNamespace } from "../../../kernel/namespace.ts";
-import { MISSING, THERE, type NatBackend, type NatChange, type NatDrift } from "../../backend.ts";
+import { MISSING, THERE, type NatBackend, type AppliedNat, type NatDrift } from "../../backend.ts";
 import { normalizeIntent, type NatIntent } from "../../intent.ts";
 import { detectVariant, restoreNat, saveNat, type IptablesVariant } from "./program.ts";
 import {
@@ -39,7 +39,7 @@ export class IptablesNat implements NatBackend {
     return this.#variant;
   }
 
-  apply(intent: NatIntent): NatChange {
+  apply(intent: NatIntent): AppliedNat {
     const wanted = normalizeIntent(intent);
     return withNatLock(this.#namespace, `writing the NAT rules of ${wanted.owner}`, () => {
       const steps = FAMILIES.map((family) => {
@@ -47,9 +47,10 @@ export class IptablesNat implements NatBackend {
         const ruleset = rulesetOf(replacing(intentsOf(saved), wanted), family);
         return { family, saved, ruleset, drifts: driftsBetween(ruleset, saved, family) };
       });
-      this.#write(steps.filter(({ drifts }) => drifts.length > 0));
       const drifts = steps.flatMap((step) => step.drifts);
-      return { changed: drifts.length > 0, drifts };
+      if (drifts.length === 0) return { changed: false, drifts };
+      this.#write(steps.filter((step) => step.drifts.length > 0));
+      return { changed: true, drifts, before: ofBothFamilies(steps.map(({ saved }) => saved)) };
     });
   }
 
@@ -77,21 +78,7 @@ export class IptablesNat implements NatBackend {
   }
 
   intents(): NatIntent[] {
-    const merged = new Map<string, NatIntent>();
-    for (const intent of FAMILIES.flatMap((family) => intentsOf(this.#saved(family)))) {
-      const before = merged.get(intent.owner);
-      merged.set(
-        intent.owner,
-        before === undefined
-          ? intent
-          : {
-              owner: intent.owner,
-              sources: [...before.sources, ...intent.sources],
-              untranslated: [...before.untranslated, ...intent.untranslated],
-            },
-      );
-    }
-    return [...merged.values()].map(normalizeIntent).sort((a, b) => (a.owner < b.owner ? -1 : 1));
+    return ofBothFamilies(FAMILIES.map((family) => this.#saved(family)));
   }
 
   describe(intent: NatIntent): string {
@@ -138,6 +125,25 @@ interface WriteStep {
   readonly family: IpFamily;
   readonly saved: SavedRuleset;
   readonly ruleset: Ruleset;
+}
+
+/** What owners want, sorted by them: each family's rules tell its own part. */
+function ofBothFamilies(saved: readonly SavedRuleset[]): NatIntent[] {
+  const merged = new Map<string, NatIntent>();
+  for (const intent of saved.flatMap(intentsOf)) {
+    const before = merged.get(intent.owner);
+    merged.set(
+      intent.owner,
+      before === undefined
+        ? intent
+        : {
+            owner: intent.owner,
+            sources: [...before.sources, ...intent.sources],
+            untranslated: [...before.untranslated, ...intent.untranslated],
+          },
+    );
+  }
+  return [...merged.values()].map(normalizeIntent).sort((a, b) => (a.owner < b.owner ? -1 : 1));
 }
 
 /** These intents with the owner's replaced, or added. */

@@ -12,10 +12,10 @@ import {
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import type { SetElement, Table } from "../../../linux/nftables/ruleset.ts";
 import { VERSION } from "../../../version.ts";
-import type { NatBackend, NatChange, NatDrift } from "../../backend.ts";
+import type { AppliedNat, NatBackend, NatDrift } from "../../backend.ts";
 import { intentsOfClaims } from "../../claim.ts";
 import { GenerationMemory } from "../../generation-memory.ts";
-import { normalizeIntent, type NatIntent } from "../../intent.ts";
+import { normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
 import { withNatLock } from "../../lock.ts";
 import { withCounters } from "./counters.ts";
 import { compareTable } from "./drift.ts";
@@ -51,17 +51,19 @@ export class NftablesNat implements NatBackend {
     this.#memory = new GenerationMemory(this.#namespace);
   }
 
-  apply(intent: NatIntent): NatChange {
+  apply(intent: NatIntent): AppliedNat {
     if (this.#isKnownContent(intent)) return { changed: false, drifts: [] };
     const wanted = normalizeIntent(intent);
     const doing = `writing the NAT rules of ${wanted.owner}`;
     return explained(doing, () =>
       withNatLock(this.#namespace, doing, () => {
-        const found = this.#nftables.table(TABLE);
-        const target = tableOf(replacing(intentsIn(found), wanted));
-        const drifts = compareTable(target, found);
-        if (drifts.length > 0) this.#nftables.transaction(rebuild(withCounters(target, found)), doing);
-        return { changed: drifts.length > 0, drifts };
+        const { generation, found, before, target, drifts } = this.#compared(wanted);
+        if (drifts.length === 0) {
+          this.#note(generation, intent);
+          return { changed: false, drifts };
+        }
+        this.#nftables.transaction(rebuild(withCounters(target, found)), doing);
+        return { changed: true, drifts, before };
       }),
     );
   }
@@ -70,13 +72,24 @@ export class NftablesNat implements NatBackend {
     if (this.#isKnownContent(intent)) return [];
     const wanted = normalizeIntent(intent);
     return explained(`checking the NAT rules of ${wanted.owner}`, () => {
-      const { generation, tables } = this.#nftables.ruleset({ table: TABLE });
-      const drifts = compareTable(tableOf(replacing(intentsIn(tables[0]), wanted)), tables[0]);
-      if (drifts.length === 0) {
-        this.#memory.note(generation, this.#nftables.fingerprint(TABLE.table, generation), findingOf(intent));
-      }
+      const { generation, drifts } = this.#compared(wanted);
+      if (drifts.length === 0) this.#note(generation, intent);
       return drifts;
     });
+  }
+
+  /** Our table as it is, beside what it shall be. */
+  #compared(wanted: NatIntent) {
+    const { generation, tables } = this.#nftables.ruleset({ table: TABLE });
+    const [found] = tables;
+    const before = intentsIn(found);
+    const target = tableOf(replacing(before, wanted));
+    return { generation, found, before, target, drifts: compareTable(target, found) };
+  }
+
+  /** It was found in force: whoever asks next need not read the table. */
+  #note(generation: number, intent: NatIntent): void {
+    this.#memory.note(generation, this.#nftables.fingerprint(TABLE.table, generation), findingOf(intent));
   }
 
   /** Whether this very intent was found in force, and nobody changed our table since. */
@@ -124,16 +137,18 @@ export class NftablesNat implements NatBackend {
   }
 }
 
+/** The agent asks about the same intent every few seconds. */
+const findings = new WeakMap<NatIntent, string>();
+
 /** Another version of wayout may make another table of the same intent. */
 function findingOf(intent: NatIntent): string {
-  const text = JSON.stringify(intent);
-  return `${VERSION} ${text.length} ${new Bun.CryptoHasher("sha256").update(text).digest("hex")}`;
-}
-
-/** These intents with the owner's replaced, or added; sorted, so that equal intents make equal tables. */
-export function replacing(intents: readonly NatIntent[], intent: NatIntent): NatIntent[] {
-  const all = [...intents.filter(({ owner }) => owner !== intent.owner), intent];
-  return all.sort((a, b) => (a.owner < b.owner ? -1 : 1));
+  let finding = findings.get(intent);
+  if (finding === undefined) {
+    const text = JSON.stringify(intent);
+    finding = `${VERSION} ${text.length} ${new Bun.CryptoHasher("sha256").update(text).digest("hex")}`;
+    findings.set(intent, finding);
+  }
+  return finding;
 }
 
 function intentsIn(table: Table | undefined): NatIntent[] {

@@ -6,7 +6,7 @@
  *         type mark
  *         elements = { 0x1 comment "cni/blue source 10.88.0.0/16 masquerade fully-random", … }
  *       }
- *       set untranslated4 {       # from whom . to where
+ *       set untranslated4 {       # from whom . to where; the latter alone where it is the same for every source
  *         type ipv4_addr . ipv4_addr; flags interval
  *         elements = { 10.88.0.0/16 . 10.88.0.0/16, 10.88.0.0/16 . 169.254.0.0/16, 10.88.0.0/16 . 224.0.0.0/4, … }
  *       }
@@ -195,10 +195,12 @@ function ownersOf({ around }: Piece): string[] {
 
 function partOf(intents: readonly NatIntent[], pieces: readonly Piece[], words: FamilyWords): FamilyPart {
   if (!pieces.some(hasOwn)) return { sets: [], chains: [], rules: [] };
+  const kept = keptOf(intents, pieces, words);
+  const bySource = kept.some(({ piece }) => piece !== undefined);
   return {
-    sets: [untranslatedSet(intents, pieces, words), egressMap(pieces, words), ...snatMaps(pieces, words)],
+    sets: [untranslatedSet(kept, bySource, words), egressMap(pieces, words), ...snatMaps(pieces, words)],
     chains: translationChains(pieces.filter(isOwn), words),
-    rules: [words.isUntranslated(), words.egress()],
+    rules: [words.isUntranslated(bySource), words.egress()],
   };
 }
 
@@ -224,15 +226,19 @@ function egressMap(pieces: readonly Piece[], words: FamilyWords): WantedSet {
   };
 }
 
+/** Destinations that shall see the real address of a source; of whichever, where no piece is named. */
+interface Kept {
+  readonly piece: Piece | undefined;
+  readonly destinations: readonly AddressNumbers[];
+}
+
 /**
- * Every source with every destination that shall see its real address. A thousand sources of one owner are one range
- * here: whoever is between them is no source, and is let go untranslated anyway.
+ * Every source with the destinations that shall see its real address. A thousand sources of one owner are one range
+ * here: whoever is between them is no source, and is let go untranslated anyway. For the same reason no source need be
+ * named where all have the same owners, as with a policy alone: the kernel fills a set of pairs in time that grows with
+ * the square of their number, and one of addresses in no time.
  */
-function untranslatedSet(
-  intents: readonly NatIntent[],
-  pieces: readonly Piece[],
-  words: FamilyWords,
-): WantedSet {
+function keptOf(intents: readonly NatIntent[], pieces: readonly Piece[], words: FamilyWords): Kept[] {
   const listed = new Map(intents.map(({ owner, untranslated }) => [owner, untranslated]));
   const coverFor = (owners: readonly string[]): AddressNumbers[] => {
     const cidrs = [...owners.flatMap((owner) => listed.get(owner)!), ...NEVER_TRANSLATED[words.family]];
@@ -245,16 +251,23 @@ function untranslatedSet(
     if (cover === undefined) covers.set(key, (cover = coverFor(owners)));
     return cover;
   };
+  const kept = joined(pieces, (piece) => ownersOf(piece).join(" "), "join", hasOwn).map((piece) => ({
+    piece,
+    destinations: coverOfOwners(ownersOf(piece)),
+  }));
+  // Packets that came by another interface are asked about once more, so theirs must not be answered here.
+  if (covers.size !== 1 || words.byInterface) return kept;
+  return [{ piece: undefined, destinations: kept[0]!.destinations }];
+}
+
+function untranslatedSet(kept: readonly Kept[], bySource: boolean, words: FamilyWords): WantedSet {
+  const type = bySource ? words.typeOf(`${words.type} . ${words.type}`) : words.type;
   return {
-    spec: {
-      ...TABLE,
-      set: words.set("untranslated"),
-      type: words.typeOf(`${words.type} . ${words.type}`),
-      flags: ["interval"],
-    },
-    elements: joined(pieces, (piece) => ownersOf(piece).join(" "), "join", hasOwn).flatMap((piece) =>
-      coverOfOwners(ownersOf(piece)).map((range) => ({
-        key: words.key(piece, words.range(piece), words.range(range)),
+    spec: { ...TABLE, set: words.set("untranslated"), type, flags: ["interval"] },
+    elements: kept.flatMap(({ piece, destinations }) =>
+      destinations.map((range) => ({
+        key:
+          piece === undefined ? words.range(range) : words.key(piece, words.range(piece), words.range(range)),
       })),
     ),
   };
@@ -386,7 +399,7 @@ class FamilyWords {
 
   constructor(
     readonly family: IpFamily,
-    private readonly byInterface = false,
+    readonly byInterface = false,
   ) {
     this.type = family === 4 ? "ipv4_addr" : "ipv6_addr";
     this.header = family === 4 ? "ip" : "ip6";
@@ -432,8 +445,8 @@ class FamilyWords {
   }
 
   /** `ip saddr . ip daddr @untranslated4 return` */
-  isUntranslated(): Expression[] {
-    const key = this.keyFields("saddr", "daddr");
+  isUntranslated(bySource: boolean): Expression[] {
+    const key = bySource ? this.keyFields("saddr", "daddr") : this.field("daddr");
     return [...this.isFamily(), ...match(key, inSet(this.set("untranslated"))), returns()];
   }
 
