@@ -66,7 +66,12 @@ withPrograms(
     let adds = 0;
     await Promise.all(
       pods.map(async (pod, index) => {
-        const address = (await callAsync("ADD", pod)).ips?.[0]?.address ?? "none";
+        const address = (await callAsync("ADD", pod)).ips?.[0]?.address;
+        // The others wait for all; what failed is told at the end.
+        if (address === undefined) {
+          if (++adds === PAIRS) added();
+          return;
+        }
         if (holders.has(address)) failures.push(`${address}: ${holders.get(address)}, ${pod.container}`);
         holders.set(address, pod.container);
         const file = join(dataDirectory(conf), address.split("/")[0]!);

@@ -16,7 +16,7 @@ import { readContained, readContainedIfThere, walkContained } from "../../src/ke
 import { readHandle, readRegular, readRegularIfThere } from "../../src/kernel/file.ts";
 import { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { afterThisTest } from "../support/teardown.ts";
-import { ask } from "../support/witness.ts";
+import { ask, testWith } from "../support/witness.ts";
 
 const MOST = 1024;
 
@@ -102,6 +102,10 @@ test("what the kernel shows as a file is not read: it may be taken from another 
   for (const path of ["/proc/kmsg", "/proc/version", "/sys/kernel/uevent_seqnum"]) {
     expect(() => readContained("/", path, MOST)).toThrow(/EINVAL/);
   }
+});
+
+// Only who owns the process namespace may mount its /proc.
+testWith(["real-root"])("nor where it is mounted in the place of a folder", () => {
   const { root } = freshRoot();
   ask(undefined, ["mount", "-t", "proc", "proc", join(root, "etc")]);
   try {
