@@ -6,7 +6,8 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { Gaps } from "../snapshot/namespace.ts";
-import { readNatRecords } from "../snapshot/nat-record.ts";
+import { natRecordsVersion, readNatRecords } from "../snapshot/nat-record.ts";
+import type { RecordedNat } from "../snapshot/snapshot.ts";
 
 /** One owner's wish, and who carries it out. */
 export interface DesiredNat {
@@ -27,9 +28,32 @@ export interface Desired {
   readonly admission: AdmissionWish;
 }
 
-/** @param policy what the agent's own configuration wants; undefined without one */
-export function desiredOf(node: NetworkNamespace, policy: PolicyWish | undefined): Desired {
-  const recorded = readNatRecords(node, new Gaps()).map(({ backend, intent }) => ({ backend, intent }));
+/** What shall be true, made again only when what it is made of is other than before. */
+export class DesiredSource {
+  #last:
+    | { readonly version: string; readonly policy: PolicyWish | undefined; readonly desired: Desired }
+    | undefined;
+
+  /** @param policy what the agent's own configuration wants; undefined without one */
+  constructor(
+    private readonly node: NetworkNamespace,
+    private readonly policy: () => PolicyWish | undefined,
+  ) {}
+
+  readonly read = (): Desired => {
+    const policy = this.policy();
+    // Asked for before it is read: what changes in between is read again.
+    const version = natRecordsVersion(this.node);
+    if (this.#last?.version === version && this.#last.policy === policy) return this.#last.desired;
+    const gaps = new Gaps();
+    const desired = desiredOf(readNatRecords(this.node, gaps), policy);
+    this.#last = gaps.missing.length === 0 ? { version, policy, desired } : undefined;
+    return desired;
+  };
+}
+
+function desiredOf(records: readonly RecordedNat[], policy: PolicyWish | undefined): Desired {
+  const recorded = records.map(({ backend, intent }) => ({ backend, intent }));
   const nat = [
     ...recorded,
     ...(policy === undefined ? [] : [{ backend: policy.backend, intent: policy.intent }]),

@@ -8,6 +8,7 @@
  * nothing is lost but time.
  */
 import {
+  fileVersion,
   listDirectory,
   makeDirectory,
   readText,
@@ -50,6 +51,11 @@ export class GenerationMemory {
   /** Where it is kept. */
   get path(): string {
     return this.#path ?? this.directory;
+  }
+
+  /** Another text when what is noted may be something else. */
+  get version(): string {
+    return this.#path === undefined ? "" : fileVersion(this.#path);
   }
 
   /** Whether `finding` was noted at exactly this generation. */
