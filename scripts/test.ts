@@ -25,6 +25,7 @@ const WITNESSES: Readonly<Record<string, string>> = {
   runc: "runc",
   busybox: "busybox-static",
   strace: "strace",
+  openssl: "openssl",
 };
 
 const root = join(import.meta.dir, "..");

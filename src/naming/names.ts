@@ -130,3 +130,11 @@ export function readLabel(
 export function iptablesChain(owner: string): string {
   return `WAYOUT-${new Bun.CryptoHasher("sha256").update(owner).digest("hex").slice(0, 16)}`;
 }
+
+// ── Routes to the pods of other nodes ────────────────────────────────────────────────────────────────────────────
+
+/**
+ * RTPROT_* of our routes: whoever lists them sees whose they are, and of those that an earlier run left behind none is
+ * overlooked. A number that neither the kernel nor iproute2 gives a name to.
+ */
+export const ROUTE_PROTOCOL = "119";

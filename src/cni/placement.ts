@@ -1,0 +1,132 @@
+/** Files of CNI put where runtimes look for them: beside and renamed, so that nobody ever sees half of one. */
+import {
+  chmodSync,
+  closeSync,
+  copyFileSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { selfCommand } from "../self.ts";
+
+/** Where containerd, CRI-O and kubeadm look. */
+export const DEFAULT_BIN_DIRECTORY = "/opt/cni/bin";
+export const DEFAULT_CONFIGURATION_DIRECTORY = "/etc/cni/net.d";
+/** Runtimes take the file whose name sorts first. */
+export const CONFLIST_NAME = "10-wayout.conflist";
+const PROGRAM = "wayout";
+/** Without a plugin of this name no runtime starts a sandbox; ours answers to it, too. */
+const LOOPBACK = "loopback";
+
+export function programPath(binDirectory: string): string {
+  return join(binDirectory, PROGRAM);
+}
+
+export function loopbackPath(binDirectory: string): string {
+  return join(binDirectory, LOOPBACK);
+}
+
+/** The file of this very program, when it is one: a checkout is none. */
+export function ownSingleFile(): string | undefined {
+  const self = selfCommand();
+  return self.length === 1 ? self[0] : undefined;
+}
+
+/** The plugin, and `loopback` where there is no other; a plugin that is this very one is left as it is. */
+export function putProgram(source: string, binDirectory: string): void {
+  mkdirSync(binDirectory, { recursive: true, mode: 0o755 });
+  const program = programPath(binDirectory);
+  if (!isSameFile(source, program)) replace(program, (beside) => copyFileSync(source, beside), 0o755);
+  const loopback = loopbackPath(binDirectory);
+  if (existsSync(loopback)) return;
+  // A link that leads nowhere is in the way.
+  rmSync(loopback, { force: true });
+  symlinkSync(PROGRAM, loopback);
+}
+
+/** The temporary file lies in the directory itself: containerd hears of the renaming, and of no file from elsewhere. */
+export function putConflist(directory: string, conflist: object): string {
+  mkdirSync(directory, { recursive: true, mode: 0o755 });
+  const path = join(directory, CONFLIST_NAME);
+  replace(path, (beside) => writeFileSync(beside, conflistText(conflist)), 0o644);
+  return path;
+}
+
+export function conflistText(conflist: object): string {
+  return `${JSON.stringify(conflist, null, 2)}\n`;
+}
+
+/** Files that runtimes would take before ours. */
+export function shadowedBy(directory: string): string[] {
+  return readdirSync(directory)
+    .filter((name) => name < CONFLIST_NAME && /\.(conf|conflist|json)$/.test(name))
+    .sort();
+}
+
+export function isOurLoopback(path: string): boolean {
+  try {
+    return readlinkSync(path) === PROGRAM;
+  } catch {
+    return false;
+  }
+}
+
+function isSameFile(source: string, there: string): boolean {
+  const [own, other] = [statSync(source), statSync(there, { throwIfNoEntry: false })];
+  if (other === undefined || !other.isFile() || own.size !== other.size) return false;
+  const files = [openSync(source, "r"), openSync(there, "r")];
+  const parts = files.map(() => Buffer.alloc(COMPARED_BYTES));
+  try {
+    // Part by part: the program is a hundred megabytes, and who asks may be the agent.
+    for (;;) {
+      const lengths = files.map((fd, index) => readSync(fd, parts[index]!));
+      if (lengths[0] !== lengths[1] || !parts[0]!.equals(parts[1]!)) return false;
+      if (lengths[0] === 0) return true;
+    }
+  } finally {
+    for (const fd of files) closeSync(fd);
+  }
+}
+
+const COMPARED_BYTES = 1024 * 1024;
+
+const BESIDE = ".new-";
+
+/** Beside and renamed: a runtime may be executing, or reading, the old one. On disk before it has its name. */
+function replace(path: string, write: (beside: string) => void, mode: number): void {
+  removeUnfinished(path);
+  const beside = `${path}${BESIDE}${process.pid}`;
+  try {
+    write(beside);
+    const fd = openSync(beside, "r+");
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    chmodSync(beside, mode);
+    renameSync(beside, path);
+  } catch (error) {
+    rmSync(beside, { force: true });
+    throw error;
+  }
+}
+
+/** What an install that was killed half-way has left beside the file. */
+function removeUnfinished(path: string): void {
+  const beginning = `${basename(path)}${BESIDE}`;
+  for (const name of readdirSync(dirname(path)).filter((name) => name.startsWith(beginning))) {
+    const isAtWork = existsSync(`/proc/${name.slice(beginning.length)}`);
+    if (!isAtWork) rmSync(join(dirname(path), name), { force: true });
+  }
+}
