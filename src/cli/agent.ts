@@ -136,7 +136,9 @@ async function clusterPart(options: AgentCommandOptions): Promise<Pick<ServiceOp
   const access =
     kubeconfig === undefined
       ? (await import("../kubernetes/access.ts")).inClusterAccess(apiServer)
-      : await (await import("../kubernetes/kubeconfig.ts")).kubeconfigAccess(kubeconfig, { context, server: apiServer });
+      : await (
+          await import("../kubernetes/kubeconfig.ts")
+        ).kubeconfigAccess(kubeconfig, { context, server: apiServer });
   const part = {
     access,
     nodeName: options.nodeName ?? defaultNodeName(),

@@ -53,7 +53,8 @@ export function install(request: InstallRequest): Installed {
   const loopback = loopbackPath(request.binDirectory);
   attempt(doing, () => {
     putProgram(source, request.binDirectory);
-    if (!kept) putConflist(request.configurationDirectory, conflistOf(request, subnets, request.binDirectory));
+    if (!kept)
+      putConflist(request.configurationDirectory, conflistOf(request, subnets, request.binDirectory));
   });
   return {
     program: programPath(request.binDirectory),

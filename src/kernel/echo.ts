@@ -53,7 +53,11 @@ export class EchoSocket implements Disposable {
 
   /** @throws SystemError ENETUNREACH and so on, when the packet could not even leave */
   send(destination: string): void {
-    libc.sendto(this.#fd, echoRequest(this.family === 6, this.#identifier), socketAddress(ipBytes(destination)));
+    libc.sendto(
+      this.#fd,
+      echoRequest(this.family === 6, this.#identifier),
+      socketAddress(ipBytes(destination)),
+    );
   }
 
   /** Blocks this thread until something has come, a reply or not; false when the time is over. */

@@ -53,7 +53,8 @@ export class PodBridgeStep implements ReconcileStep, Disposable {
 
   #missing(gateways: readonly string[]): Repair[] {
     const link = this.#route.linkState(this.bridge);
-    if (link === undefined) return [this.#repair(`bridge ${this.bridge}`, `the bridge ${this.bridge} is missing`)];
+    if (link === undefined)
+      return [this.#repair(`bridge ${this.bridge}`, `the bridge ${this.bridge} is missing`)];
     const missing = missingGateways(
       link,
       this.#route.addresses({ interface: link.index }),

@@ -158,9 +158,7 @@ export class ClusterNetwork {
     const { doubt, view, unheard } = this.#cluster;
     // Without the API server all goes on as it was: that is told, and is no failure of the node's.
     const messages = [doubt, view === undefined ? unheard : undefined, ready ? undefined : problem];
-    return messages.flatMap((message) =>
-      message === undefined ? [] : [{ step: "kubernetes", message }],
-    );
+    return messages.flatMap((message) => (message === undefined ? [] : [{ step: "kubernetes", message }]));
   }
 
   figures(): ClusterFigures {
@@ -190,7 +188,10 @@ export class ClusterNetwork {
 
   #readinessChanged(state: ReadinessState): void {
     const { ready, problem, reason } = state;
-    this.#tell(problem === undefined ? "info" : "warn", problem ?? "this node's pods reach it, and other nodes answer");
+    this.#tell(
+      problem === undefined ? "info" : "warn",
+      problem ?? "this node's pods reach it, and other nodes answer",
+    );
     const message = problem ?? "a packet passed from a pod to the node and back in each family";
     this.#status.condition({ isTrue: problem === undefined, reason, message });
     if (problem !== undefined && ready) this.#event("Warning", reason, problem);

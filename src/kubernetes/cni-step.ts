@@ -67,7 +67,11 @@ export class CniStep implements ReconcileStep {
   /** What a runtime would hand to our plugin; undefined while the node has no podCIDR. */
   plugin(): PluginConfiguration | undefined {
     const conflist = this.#conflist() as
-      | { readonly cniVersion: string; readonly name: string; readonly plugins: readonly PluginConfiguration[] }
+      | {
+          readonly cniVersion: string;
+          readonly name: string;
+          readonly plugins: readonly PluginConfiguration[];
+        }
       | undefined;
     if (conflist === undefined) return undefined;
     return { ...conflist.plugins[0], name: conflist.name, cniVersion: conflist.cniVersion };

@@ -84,7 +84,10 @@ export async function kubeconfigAccess(
   const { cluster, user } = find(file.output.contexts, "context", wanted, CONTEXT);
   return new KubeconfigAccess(
     path,
-    { ...find(file.output.clusters, "cluster", cluster, CLUSTER), ...(server === undefined ? {} : { server }) },
+    {
+      ...find(file.output.clusters, "cluster", cluster, CLUSTER),
+      ...(server === undefined ? {} : { server }),
+    },
     user === "" ? {} : find(file.output.users, "user", user, USER),
   );
 }

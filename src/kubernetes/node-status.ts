@@ -68,7 +68,7 @@ export class NodeStatus {
   }
 
   async #work(): Promise<void> {
-    for (let waitMs = FIRST_RETRY_MS; this.#errands.size > 0 && !this.#stop.signal.aborted; ) {
+    for (let waitMs = FIRST_RETRY_MS; this.#errands.size > 0 && !this.#stop.signal.aborted;) {
       let failed = false;
       for (const errand of this.#errands.values()) {
         try {

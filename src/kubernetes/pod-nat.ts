@@ -53,9 +53,7 @@ function sourceOf(cidr: string, policy: NatIntent | undefined): NatSource {
         cidrContains(one.cidr, address),
     )
     .sort((a, b) => b.cidr.prefixLength - a.cidr.prefixLength)[0];
-  return around === undefined
-    ? { cidr, translation: { fullyRandom: true } }
-    : { ...around.source, cidr };
+  return around === undefined ? { cidr, translation: { fullyRandom: true } } : { ...around.source, cidr };
 }
 
 /** The same addresses in as few prefixes as cover exactly them: a thousand nodes' podCIDRs are often one. */

@@ -69,7 +69,9 @@ export class Readiness {
     if (this.#stopped || this.#running !== undefined) return;
     clearTimeout(this.#timer);
     this.#running = this.#try()
-      .catch((error: unknown) => this.#becomes({ ready: false, problem: messageOf(error), reason: "ChainUnproven" }))
+      .catch((error: unknown) =>
+        this.#becomes({ ready: false, problem: messageOf(error), reason: "ChainUnproven" }),
+      )
       .finally(() => {
         this.#running = undefined;
         if (this.#stopped) return;
@@ -103,7 +105,8 @@ export class Readiness {
     const plugin = this.options.plugin();
     if (podCidrs === undefined || view === undefined || plugin === undefined) {
       this.#ready = undefined;
-      const problem = "this node has no podCIDR yet: the controller manager gives it one (--allocate-node-cidrs)";
+      const problem =
+        "this node has no podCIDR yet: the controller manager gives it one (--allocate-node-cidrs)";
       return this.#becomes({ ready: false, problem, reason: "NoPodCidr" });
     }
     const unproven = (problem: string): void =>

@@ -215,6 +215,10 @@ export function deletionOf({ destination, type, gateway, metric, interface: inde
   };
 }
 
-export function wishText({ destination, type, gateway }: Pick<RouteWish, "destination" | "type" | "gateway">): string {
+export function wishText({
+  destination,
+  type,
+  gateway,
+}: Pick<RouteWish, "destination" | "type" | "gateway">): string {
   return type === "blackhole" ? `blackhole ${destination}` : `${destination} via ${gateway}`;
 }

@@ -80,7 +80,9 @@ export class RouteStep implements ReconcileStep, Disposable {
     const kept = going.length === 0 ? stale : [];
     this.#lead([...wanted.wishes, ...kept].map(({ destination }) => destination));
     this.#tellProblems(wanted.problems);
-    const repairs = set.filter((wish) => this.#applied.has(wishKey(wish))).map((wish) => this.#repair(wish, there));
+    const repairs = set
+      .filter((wish) => this.#applied.has(wishKey(wish)))
+      .map((wish) => this.#repair(wish, there));
     const changes = { set: set.length - repairs.length, deleted: going.length + extra.length };
     if (changes.set + changes.deleted > 0) this.told.changed(changes);
     this.#applied = new Set(wanted.wishes.map(wishKey));
@@ -95,7 +97,8 @@ export class RouteStep implements ReconcileStep, Disposable {
   /** The same set as long as it holds the same: what is derived from it is then not derived again. */
   #lead(destinations: readonly string[]): void {
     const set = new Set(destinations);
-    const isSame = set.size === this.#destinations.size && destinations.every((one) => this.#destinations.has(one));
+    const isSame =
+      set.size === this.#destinations.size && destinations.every((one) => this.#destinations.has(one));
     if (!isSame) this.#destinations = set;
   }
 
@@ -134,7 +137,8 @@ export class RouteStep implements ReconcileStep, Disposable {
     const ways = new Map(
       addresses.map((address, index): [string, Way] => {
         const answer = answers[index]!;
-        if (answer instanceof Error) return [address, { lacking: `cannot be asked about: ${answer.message}` }];
+        if (answer instanceof Error)
+          return [address, { lacking: `cannot be asked about: ${answer.message}` }];
         if (!answer.reachable) return [address, { lacking: `is not reached itself: ${answer.said}` }];
         const { gateway, interface: link, type } = answer.route;
         if (gateway !== undefined)

@@ -79,6 +79,7 @@ export class TestApiServer {
   readonly #server: Server;
   readonly #sockets = new Set<TLSSocket>();
   #port = 0;
+  #within: (work: () => void) => void = (work) => work();
 
   private constructor(readonly hostname: string) {
     const own = this.authority.sign("api", `IP:${hostname}`, "DNS:kubernetes");
@@ -94,17 +95,21 @@ export class TestApiServer {
   }
 
   /** Listens in the calling thread's namespace. */
-  static async start(
-    hostname = "127.0.0.1",
-    within = <T>(work: () => T): T => work(),
-  ): Promise<TestApiServer> {
-    const server = new TestApiServer(hostname);
-    afterThisTest(() => server.stop());
-    await server.listen(within);
+  static async start(): Promise<TestApiServer> {
+    const server = TestApiServer.unstarted("127.0.0.1");
+    await server.listen();
     return server;
   }
 
-  async listen(within = <T>(work: () => T): T => work()): Promise<void> {
+  static unstarted(hostname: string): TestApiServer {
+    const server = new TestApiServer(hostname);
+    afterThisTest(() => server.stop());
+    return server;
+  }
+
+  /** @param within runs it in a namespace; the next time in the same one */
+  async listen(within: (work: () => void) => void = this.#within): Promise<void> {
+    this.#within = within;
     await new Promise<void>((resolve, reject) => {
       this.#server.once("error", reject);
       within(() => this.#server.listen(this.#port, this.hostname, () => resolve()));
