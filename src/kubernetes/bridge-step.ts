@@ -40,7 +40,7 @@ export class PodBridgeStep implements ReconcileStep, Disposable {
       return [];
     }
     const earlier = this.before();
-    const hasMoved = earlier.length > 0 && earlier.some((one) => !gateways.includes(one));
+    const hasMoved = earlier.some((one) => !gateways.includes(one));
     ensureBridge(this.#route, { name: this.bridge, gateways, force: hasMoved });
     if (hasMoved) this.#dropEarlier(earlier, gateways);
     this.#made = gateways.join();

@@ -104,7 +104,7 @@ export class ClusterNetwork {
       plugin: () => this.#cni.plugin(),
       binDirectory: options.binDirectory,
       obstacle: () => this.#obstacle(),
-      isRouted: ({ podCidrs }) => podCidrs.some((cidr) => this.#routes.destinations.has(cidr)),
+      isRouted: ({ podCidrs }) => podCidrs.some((cidr) => this.#routes.led.destinations.has(cidr)),
       changed: (state) => this.#readinessChanged(state),
     });
     this.#cluster = new Cluster({
@@ -138,14 +138,12 @@ export class ClusterNetwork {
   /** What shall be translated of this node's pods. */
   nat(policy: PolicyWish | undefined): DesiredNat | undefined {
     const { view } = this.#cluster;
-    const { destinations } = this.#routes;
+    const { led } = this.#routes;
     const backend = policy?.backend ?? DEFAULT_BACKEND;
-    const parts = [view, destinations, policy?.intent];
+    const parts = [view, led, policy?.intent];
     if (this.#intent === undefined || !isSame(this.#intent.key as unknown[], parts)) {
       const intent =
-        view === undefined
-          ? this.#remembered
-          : podNatIntent(view, destinations, policy?.intent, this.options);
+        view === undefined ? this.#remembered : podNatIntent(view, led, policy?.intent, this.options);
       this.#intent = { key: parts, intent };
     }
     const { intent } = this.#intent;
@@ -157,7 +155,7 @@ export class ClusterNetwork {
     const { ready, problem } = this.#readiness.state;
     const { doubt, view, unheard } = this.#cluster;
     // Without the API server all goes on as it was: that is told, and is no failure of the node's.
-    const messages = [doubt, view === undefined ? unheard : undefined, ready ? undefined : problem];
+    const messages = view === undefined ? [unheard ?? doubt] : [doubt, ready ? undefined : problem];
     return messages.flatMap((message) => (message === undefined ? [] : [{ step: "kubernetes", message }]));
   }
 
@@ -166,7 +164,7 @@ export class ClusterNetwork {
     const { ready, reason } = this.#readiness.state;
     return {
       nodes: view === undefined ? 0 : view.peers.length + 1,
-      routes: this.#routes.destinations.size,
+      routes: this.#routes.led.destinations.size,
       routesWithheld: this.#routes.withheld,
       nodesUnreached: new Set(this.#routes.problems.map(({ node }) => node)).size,
       ready,

@@ -6,6 +6,7 @@ import { cidrContains, cidrsOfRange, cidrText, parseCidr, type Cidr } from "../a
 import { ascending } from "../address/ip.ts";
 import { normalizeIntent, type NatIntent, type NatSource } from "../nat/intent.ts";
 import type { ClusterView } from "./cluster.ts";
+import type { Led } from "./route-step.ts";
 
 /** The owner under which the cluster's wishes stand. */
 export const KUBERNETES_OWNER = "kubernetes";
@@ -16,13 +17,13 @@ export interface PodNatOptions {
 }
 
 /**
- * @param routed prefixes to which our routes lead, whether or not a Node has them still
+ * @param led where our routes lead, whether or not a Node is still there
  * @param policy what the configuration wants; its translation counts for the pods that its sources cover
  * @returns undefined while the node has no podCIDR
  */
 export function podNatIntent(
   { own, peers }: ClusterView,
-  routed: ReadonlySet<string>,
+  led: Led,
   policy: NatIntent | undefined,
   { masqueradeToNodes }: PodNatOptions,
 ): NatIntent | undefined {
@@ -30,8 +31,8 @@ export function podNatIntent(
   const nodes = [own, ...peers];
   const untranslated = [
     ...nodes.flatMap(({ podCidrs }) => podCidrs),
-    ...routed,
-    ...(masqueradeToNodes ? [] : nodes.flatMap(({ addresses }) => addresses)),
+    ...led.destinations,
+    ...(masqueradeToNodes ? [] : [...nodes.flatMap(({ addresses }) => addresses), ...led.gateways]),
     ...(policy?.untranslated ?? []),
   ];
   return normalizeIntent({

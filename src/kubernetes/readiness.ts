@@ -103,7 +103,9 @@ export class Readiness {
     const podCidrs = this.#podCidrs();
     const view = this.options.view();
     const plugin = this.options.plugin();
-    if (podCidrs === undefined || view === undefined || plugin === undefined) {
+    // Nothing is known of the cluster yet: there is nothing to say either.
+    if (view === undefined) return;
+    if (podCidrs === undefined || plugin === undefined) {
       this.#ready = undefined;
       const problem =
         "this node has no podCIDR yet: the controller manager gives it one (--allocate-node-cidrs)";

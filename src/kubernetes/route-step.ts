@@ -26,6 +26,12 @@ export interface RouteChanges {
   readonly deleted: number;
 }
 
+/** Prefixes of pods to which routes of ours lead, and through which nodes; those that wait for their deletion included. */
+export interface Led {
+  readonly destinations: ReadonlySet<string>;
+  readonly gateways: ReadonlySet<string>;
+}
+
 export interface RouteStepListener {
   readonly changed: (changes: RouteChanges) => void;
   /** So many routes are nobody's any more, of so many, and are deleted only when that is still so in `waitMs`. */
@@ -40,7 +46,7 @@ export class RouteStep implements ReconcileStep, Disposable {
   readonly #guard: DeletionGuard;
   /** What this agent has set and what it was for: that it is missing again is a repair. */
   #applied = new Set<string>();
-  #destinations: ReadonlySet<string>;
+  #led: Led;
   #withheld = 0;
   #problems: readonly PeerProblem[] = [];
 
@@ -52,12 +58,12 @@ export class RouteStep implements ReconcileStep, Disposable {
   ) {
     this.#route = Rtnetlink.open(node);
     this.#guard = new DeletionGuard(now);
-    this.#destinations = destinationsOf(ownRoutes(this.#route.routes({ table: MAIN })));
+    this.#led = ledBy(ownRoutes(this.#route.routes({ table: MAIN })));
   }
 
-  /** Prefixes to which routes of ours lead, those that wait for their deletion included. */
-  get destinations(): ReadonlySet<string> {
-    return this.#destinations;
+  /** Where routes of ours lead. The same value as long as that is the same: what is derived from it is not derived again. */
+  get led(): Led {
+    return this.#led;
   }
 
   /** Routes whose deletion waits. */
@@ -78,7 +84,9 @@ export class RouteStep implements ReconcileStep, Disposable {
     const going = this.#believed(there, stale);
     const failures = this.#apply(set, [...going, ...extra]);
     const kept = going.length === 0 ? stale : [];
-    this.#lead([...wanted.wishes, ...kept].map(({ destination }) => destination));
+    const led = ledBy([...wanted.wishes, ...kept]);
+    if (!isSameSet(led.destinations, this.#led.destinations) || !isSameSet(led.gateways, this.#led.gateways))
+      this.#led = led;
     this.#tellProblems(wanted.problems);
     const repairs = set
       .filter((wish) => this.#applied.has(wishKey(wish)))
@@ -92,14 +100,6 @@ export class RouteStep implements ReconcileStep, Disposable {
 
   [Symbol.dispose](): void {
     this.#route.close();
-  }
-
-  /** The same set as long as it holds the same: what is derived from it is then not derived again. */
-  #lead(destinations: readonly string[]): void {
-    const set = new Set(destinations);
-    const isSame =
-      set.size === this.#destinations.size && destinations.every((one) => this.#destinations.has(one));
-    if (!isSame) this.#destinations = set;
   }
 
   #believed(there: readonly Route[], stale: readonly Route[]): readonly Route[] {
@@ -176,8 +176,15 @@ export class RouteStep implements ReconcileStep, Disposable {
 
 const MAIN = RT_TABLE.main;
 
-function destinationsOf(routes: readonly Route[]): ReadonlySet<string> {
-  return new Set(routes.map(({ destination }) => destination));
+function ledBy(routes: readonly { readonly destination: string; readonly gateway?: string }[]): Led {
+  return {
+    destinations: new Set(routes.map(({ destination }) => destination)),
+    gateways: new Set(routes.flatMap(({ gateway }) => gateway ?? [])),
+  };
+}
+
+function isSameSet(a: ReadonlySet<string>, b: ReadonlySet<string>): boolean {
+  return a.size === b.size && [...a].every((one) => b.has(one));
 }
 
 function wishKey(wish: RouteWish): string {

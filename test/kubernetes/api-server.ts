@@ -284,7 +284,7 @@ export class TestApiServer {
   /** `…/nodes/NAME/status` and `…/nodes/NAME`: conditions by their type, the rest field by field. */
   #patch(path: string, patch: Patch, response: ServerResponse): void {
     const [, collection = "", name = ""] = /^(.*\/[a-z]+)\/([^/]+?)(?:\/status)?$/.exec(path) ?? [];
-    const object = this.object(collection, name) as (ApiObject & Patch) | undefined;
+    const object = this.object(collection, name);
     if (object === undefined) return fail(response, 404, "not found");
     const version = patch.metadata?.resourceVersion;
     if (version !== undefined && version !== object.metadata.resourceVersion)

@@ -114,9 +114,17 @@ export class ClusterWorld {
     );
     return RunningAgent.on(
       node.namespace,
-      ...["--kubernetes", "--kubeconfig", kubeconfig, "--node-name", node.name],
-      ...["--pod-network", node.network, "--cni-conf-dir", node.configurationDirectory],
-      ...["--cni-bin-dir", pluginDirectory()],
+      "--kubernetes",
+      "--kubeconfig",
+      kubeconfig,
+      "--node-name",
+      node.name,
+      "--pod-network",
+      node.network,
+      "--cni-conf-dir",
+      node.configurationDirectory,
+      "--cni-bin-dir",
+      pluginDirectory(),
       ...more,
     );
   }
