@@ -4,7 +4,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { waitpid } from "../../src/kernel/libc.ts";
-import { CLONE_NEWUSER, namedNamespaces } from "../../src/kernel/namespace.ts";
+import { namedNamespaces } from "../../src/kernel/named-namespace.ts";
+import { CLONE_NEWUSER } from "../../src/kernel/namespace.ts";
 import { spawnIn } from "../../src/kernel/spawn.ts";
 import { LAB_NAMESPACES } from "../../src/lab/plan.ts";
 import { pluginProgram } from "../cni/plugin.ts";
