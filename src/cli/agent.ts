@@ -7,6 +7,7 @@ import { DEFAULT_BIN_DIRECTORY, DEFAULT_CONFIGURATION_DIRECTORY } from "../cni/p
 import type { PolicyPlace } from "../agent/policy-source.ts";
 import { WayoutError } from "../error.ts";
 import { TOKEN_PATH } from "../agent/token.ts";
+import { agentStatusCommand } from "./agent-status.ts";
 import { Interruption } from "./interruption.ts";
 import { openNamespace } from "../pods/open-namespace.ts";
 
@@ -27,6 +28,7 @@ Examples:
   sudo wayout agent --ip-masq-agent-config /etc/config/ip-masq-agent --source 10.244.1.0/24
   sudo wayout agent --listen :7070         answer over HTTP on loopback as well
   sudo wayout agent --kubernetes --kubeconfig /etc/kubernetes/kubelet.conf      a node of a cluster without overlay
+  sudo wayout agent status                 how it is: its policy, what it cannot mend, its last repairs
   sudo wayout history                      what it saw and did`;
 
 interface AgentCommandOptions {
@@ -96,6 +98,8 @@ export function agentCommand(): Command {
     .option("--masquerade-to-nodes", "other nodes see the node instead of the pod")
     .option("--startup-taint <key>", "a taint of this node that goes when its network is ready")
     .addHelpText("after", HELP)
+    .enablePositionalOptions()
+    .addCommand(agentStatusCommand())
     .action(async (options: AgentCommandOptions) => {
       using stop = new Interruption();
       using node = openNamespace(options.netns);

@@ -5,7 +5,8 @@
 import { addressOf, familyOf, type IpFamily } from "../address/ip.ts";
 import { messageOf } from "../error.ts";
 import { EchoSocket } from "../kernel/echo.ts";
-import { NetworkNamespace } from "../kernel/namespace.ts";
+import { createNamespace } from "../kernel/named-namespace.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { selfCommand } from "../self.ts";
 import type { PluginConfiguration } from "./cni-step.ts";
 
@@ -31,7 +32,7 @@ export async function probeChain(
     callPlugin(node, plugin, { command, binDirectory, ...(netns === undefined ? {} : { netns }) });
   const before = await call("DEL");
   if (before !== undefined) return `its DEL fails: ${before}`;
-  using pod = NetworkNamespace.create();
+  using pod = createNamespace();
   try {
     const refusal = await call("ADD", `/proc/${process.pid}/fd/${pod.fd}`);
     if (refusal !== undefined) return `the plugin's ADD fails: ${refusal}`;

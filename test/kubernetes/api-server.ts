@@ -284,7 +284,7 @@ export class TestApiServer {
   /** `…/nodes/NAME/status` and `…/nodes/NAME`: conditions by their type, the rest field by field. */
   #patch(path: string, patch: Patch, response: ServerResponse): void {
     const [, collection = "", name = ""] = /^(.*\/[a-z]+)\/([^/]+?)(?:\/status)?$/.exec(path) ?? [];
-    const object = this.object(collection, name);
+    const object: PatchedObject | undefined = this.object(collection, name);
     if (object === undefined) return fail(response, 404, "not found");
     const version = patch.metadata?.resourceVersion;
     if (version !== undefined && version !== object.metadata.resourceVersion)
@@ -300,6 +300,8 @@ export class TestApiServer {
     send(response, 200, this.object(collection, name));
   }
 }
+
+type PatchedObject = ApiObject & { readonly spec?: object; readonly status?: Patch["status"] };
 
 interface Patch {
   readonly metadata?: { readonly resourceVersion?: string };

@@ -2,7 +2,7 @@
 import { expect } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { socketPath } from "../../src/agent/service.ts";
+import { socketPath } from "../../src/agent/socket.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { nodeObject, NODES } from "./api-server.ts";
 import {
