@@ -1,5 +1,5 @@
 /** Puts the plugin and a network where container runtimes look for them, so that no runtime ever sees half of it. */
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
@@ -52,6 +52,7 @@ export function install(request: InstallRequest): Installed {
   const subnets = kept ? keptSubnets(request, conflist, doing) : chooseSubnets(request, doing);
   const loopback = loopbackPath(request.binDirectory);
   attempt(doing, () => {
+    mkdirSync(request.configurationDirectory, { recursive: true, mode: 0o755 });
     putProgram(source, request.binDirectory);
     if (!kept)
       putConflist(request.configurationDirectory, conflistOf(request, subnets, request.binDirectory));

@@ -42,11 +42,10 @@ export function ownSingleFile(): string | undefined {
   return self.length === 1 ? self[0] : undefined;
 }
 
-/** The plugin, and `loopback` where there is no other; a plugin that is this very one is left as it is. */
+/** The plugin, and `loopback` where there is no other. */
 export function putProgram(source: string, binDirectory: string): void {
   mkdirSync(binDirectory, { recursive: true, mode: 0o755 });
-  const program = programPath(binDirectory);
-  if (!isSameFile(source, program)) replace(program, (beside) => copyFileSync(source, beside), 0o755);
+  replace(programPath(binDirectory), (beside) => copyFileSync(source, beside), 0o755);
   const loopback = loopbackPath(binDirectory);
   if (existsSync(loopback)) return;
   // A link that leads nowhere is in the way.
@@ -81,7 +80,9 @@ export function isOurLoopback(path: string): boolean {
   }
 }
 
-function isSameFile(source: string, there: string): boolean {
+/** Whether the plugin that is there is this very file, byte for byte. */
+export function hasProgram(source: string, binDirectory: string): boolean {
+  const there = programPath(binDirectory);
   const [own, other] = [statSync(source), statSync(there, { throwIfNoEntry: false })];
   if (other === undefined || !other.isFile() || own.size !== other.size) return false;
   const files = [openSync(source, "r"), openSync(there, "r")];

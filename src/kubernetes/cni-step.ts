@@ -11,6 +11,7 @@ import { conflistOf } from "../cni/conflist.ts";
 import {
   CONFLIST_NAME,
   conflistText,
+  hasProgram,
   ownSingleFile,
   programPath,
   putConflist,
@@ -105,8 +106,10 @@ export class CniStep implements ReconcileStep {
     const { binDirectory } = this.directories;
     if (this.#hasProgram && isThere(programPath(binDirectory))) return;
     const source = ownSingleFile();
-    if (source !== undefined) putProgram(source, binDirectory);
-    else if (!isThere(programPath(binDirectory))) {
+    if (source !== undefined) {
+      // A program of a hundred megabytes is not written again because the agent was started again.
+      if (!hasProgram(source, binDirectory)) putProgram(source, binDirectory);
+    } else if (!isThere(programPath(binDirectory))) {
       throw new WayoutError({
         code: "no-plugin",
         kind: "usage",
