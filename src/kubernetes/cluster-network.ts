@@ -5,6 +5,7 @@ import type { ReconcileStep } from "../agent/reconcile/step.ts";
 import type { StepFailure } from "../agent/reconcile/reconciler.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { requireNodesDirectory } from "../kernel/shared-run.ts";
 import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { openNat } from "../nat/open.ts";
@@ -66,11 +67,14 @@ export class ClusterNetwork {
   #intent: { readonly key: unknown; readonly intent: NatIntent | undefined } | undefined;
   #mtu: number | undefined;
 
+  /** @throws WayoutError where the directories of CNI are a container's own */
   constructor(
     private readonly options: ClusterNetworkOptions,
     private readonly around: ClusterSurroundings,
   ) {
     const { node } = around;
+    for (const directory of [options.binDirectory, options.configurationDirectory])
+      requireNodesDirectory(directory, "starting the agent of a cluster");
     const view = () => this.#cluster.view;
     this.#remembered = rememberedIntent(node);
     this.#routes = new RouteStep(node, view, {
