@@ -68,6 +68,22 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** Whether it is a mistake of the program's own, and nothing that the machine or its input could be to blame for. */
+export function isMistake(error: unknown): boolean {
+  if (error instanceof TypeError || error instanceof ReferenceError || error instanceof RangeError)
+    return true;
+  // What the small engine has besides: no memory left for its own objects.
+  return error instanceof Error && error.name === "InternalError";
+}
+
+/**
+ * For whoever goes on without what could not be had: throws a mistake again, which must not pass for a file that is
+ * missing or a text that is malformed.
+ */
+export function rethrowMistake(error: unknown): void {
+  if (isMistake(error)) throw error;
+}
+
 const LIMITS: Readonly<Record<string, string>> = {
   EMFILE: "Raise this process's limit of open files (ulimit -n, LimitNOFILE=).",
   ENFILE: "The machine's limit of open files is reached: close some, or raise fs.file-max.",

@@ -1,6 +1,6 @@
 /** What a runtime hands in on standard input, and what it is told on standard output. */
 import { visible, withUnseenAsUnits } from "../text/visible.ts";
-import { messageOf, WayoutError } from "../error.ts";
+import { messageOf, rethrowMistake, WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import { readDescriptor, writeDescriptor } from "../kernel/file.ts";
 import { cniFailure } from "./failure.ts";
@@ -27,7 +27,8 @@ export function versionOf(text: string): string | undefined {
     const value = JSON.parse(text) as { readonly cniVersion?: unknown } | null;
     const version = value?.cniVersion;
     return typeof version === "string" && isSpoken(version) ? version : undefined;
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return undefined;
   }
 }
@@ -59,7 +60,8 @@ export function tellFailure(error: unknown, version: string | undefined): number
   try {
     // What failed may be named by others.
     write(withUnseenAsUnits(JSON.stringify(failure, null, 2)));
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     tellPerson(visible(failure.msg));
   }
   return 1;
