@@ -15,6 +15,7 @@ export interface ErrorParts {
   readonly said: string;
   /** What to do next, as a sentence or a command; absent when there is nothing sensible to say. */
   readonly todo?: string;
+  /** Where it is a limit of this machine's, that is what to raise, unless `todo` knows better. */
   readonly cause?: unknown;
   /** Evidence for programs, printed under `--json`. */
   readonly details?: Readonly<Record<string, unknown>>;
@@ -33,11 +34,13 @@ export class WayoutError extends Error {
   constructor(parts: ErrorParts) {
     const said = pathOnce(parts.doing, parts.said);
     super(`${parts.doing}: ${said}`, parts.cause === undefined ? undefined : { cause: parts.cause });
+    const limit = limitTodo(codeOf(parts.cause));
     this.code = parts.code;
-    this.kind = parts.kind;
+    // Whatever was asked about, that a limit refused it says nothing of it.
+    this.kind = limit !== undefined && parts.kind === "broken" ? "machine" : parts.kind;
     this.doing = parts.doing;
     this.said = said;
-    this.todo = parts.todo;
+    this.todo = parts.todo ?? limit;
     this.details = parts.details;
   }
 }

@@ -42,7 +42,7 @@ test("what version 0.1.0 took for long names", () => {
   expect(wyhash("")).toBe(0x409638ee2bde459n);
   fc.assert(
     fc.property(fc.string({ maxLength: 300, unit: "grapheme" }), (text) => {
-      expect(wyhash(text)).toBe(BigInt(Bun.hash(text)));
+      expect(wyhash(text)).toBe(Bun.hash(text));
     }),
   );
 });

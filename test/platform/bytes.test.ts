@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import fc from "fast-check";
+import { assert, property, string } from "fast-check";
 import { bytesOfHex, decodeUtf8, encodeUtf8, hexOf, shaHex, utf8Length } from "../../src/platform/bytes.ts";
 import { platform } from "#platform";
 import { DECODED, ENCODED, HASHED } from "./vectors.ts";
@@ -17,8 +17,8 @@ test("bytes become text, and what is no UTF-8 becomes U+FFFD", () => {
 });
 
 test("whatever is text comes back", () => {
-  fc.assert(
-    fc.property(fc.string({ unit: "binary" }), (text) => {
+  assert(
+    property(string({ unit: "binary" }), (text) => {
       expect(decodeUtf8(encodeUtf8(text))).toBe(text.toWellFormed());
     }),
   );

@@ -116,7 +116,8 @@ test("nothing is asked of the platform, a clock or dice when modules are loaded:
   isLoaded = true;
   // The traps are live: a call does ask, and a realm without a runtime is enough for it to get there.
   const call = realm.plugin.runPlugin({ CNI_COMMAND: "STATUS" });
-  await expect(call).rejects.toThrow(/asked for (syscall|write)/);
+  const failure = await call.catch((error: unknown) => error);
+  expect(String(failure)).toMatch(/asked for (syscall|write)/);
   expect(asked).not.toEqual([]);
 });
 
