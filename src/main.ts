@@ -14,7 +14,7 @@ try {
   } else {
     const { holdBackCompilers } = await import("./cli/engine-options.ts");
     await holdBackCompilers(process.argv[2]);
-    (await import("./self.ts")).takeOwnUmask();
+    (await import("./kernel/umask.ts")).takeOwnUmask();
     // The single file starts with a policy for plugin calls (scripts/build.ts); a command may run for long.
     Bun.unsafe.setJITPolicy(1);
     const { runCommandLine } = await import("./cli/main.ts");

@@ -4,6 +4,7 @@
  * namespace of his own may keep his locks where he likes.
  */
 import { WayoutError } from "../error.ts";
+import { platform } from "#platform";
 import { birthOf, fileKey, readRegular, readText } from "./file.ts";
 import { mountOf, type Mount } from "./mounts.ts";
 import { namespaceInode, OWN_NAMESPACE, type NetworkNamespace } from "./namespace.ts";
@@ -43,7 +44,7 @@ export function requireSharedRun(namespace: NetworkNamespace, doing: string): vo
 function isNodesNetwork(namespace: NetworkNamespace): boolean {
   if (namespace.run(() => fileKey(SETTING_OF_THE_FIRST)) !== undefined) return true;
   // A node's own programs have no such variable, and need not look further.
-  if (process.env["KUBERNETES_SERVICE_HOST"] === undefined) return false;
+  if (platform.environment()["KUBERNETES_SERVICE_HOST"] === undefined) return false;
   if (namespaceInode(OWN_NAMESPACE) !== namespace.inode) return false;
   try {
     return readRegular("/etc/hosts", KUBELETS_WORDS.length).text === KUBELETS_WORDS;
