@@ -33,8 +33,11 @@ const FLAGS = [
 const WARNINGS = ["-Wall", "-Wextra", "-Wno-sign-compare", "-Werror"];
 const LINK_FLAGS = ["-static", "-no-pie", "-Wl,-z,relro,-z,now,-z,noexecstack,--build-id=none", "-lm"];
 
-/** Which compilers are looked for, the first that makes a static program is taken. */
-const COMPILERS = ["gcc", "clang", "cc"];
+/**
+ * Which compilers are looked for; the first that makes a static program is taken. With musl a run begins a third quicker than
+ * with a static glibc, and needs less memory: that one sets up tables for locales and for each kind of processor.
+ */
+const COMPILERS = ["musl-gcc", "gcc", "clang"];
 
 /** Why there can be no engine here: the plugin is then the large program, as everywhere before. */
 export class NoCompiler extends Error {}
@@ -47,13 +50,15 @@ export function findCompiler(): string {
     for (const compiler of COMPILERS) {
       if (Bun.which(compiler) === null) continue;
       const argv = [compiler, ...FLAGS, "-x", "c", "-", "-o", join(directory, "tried"), ...LINK_FLAGS];
-      const source = "#include <math.h>\n#include <stdio.h>\nint main(int n, char **v) { (void)v; return printf(\"%f\", sin(n)) < 0; }\n";
-      if (Bun.spawnSync(argv, { stdin: Buffer.from(source), stderr: "ignore" }).exitCode === 0) return compiler;
+      const source =
+        '#include <math.h>\n#include <stdio.h>\nint main(int n, char **v) { (void)v; return printf("%f", sin(n)) < 0; }\n';
+      if (Bun.spawnSync(argv, { stdin: Buffer.from(source), stderr: "ignore" }).exitCode === 0)
+        return compiler;
     }
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
-  throw new NoCompiler(`none of ${COMPILERS.join(", ")} makes a static program here (Debian: gcc, libc6-dev)`);
+  throw new NoCompiler(`none of ${COMPILERS.join(", ")} makes a static program here (Debian: musl-tools)`);
 }
 
 export interface EngineOptions {
@@ -63,10 +68,21 @@ export interface EngineOptions {
 }
 
 /** Compiles and links the engine to `output`. The engine's own objects are kept from build to build. @throws Error */
-export async function compileEngine(output: string, { compiler, extraFlags = [] }: EngineOptions): Promise<void> {
+export async function compileEngine(
+  output: string,
+  { compiler, extraFlags = [] }: EngineOptions,
+): Promise<void> {
   const source = join(CACHE, `quickjs-ng-${ENGINE_VERSION}`);
   if (!isReleased(source)) writeEngineSource(source);
-  const flags = [...FLAGS, ...extraFlags, `-ffile-prefix-map=${root}=.`, `-I${source}`, `-I${SHIM}`];
+  const flags = [
+    ...FLAGS,
+    ...extraFlags,
+    "-include",
+    join(SHIM, "fortify.h"),
+    `-ffile-prefix-map=${root}=.`,
+    `-I${source}`,
+    `-I${SHIM}`,
+  ];
   const objects = join(CACHE, keyOf(compiler, flags));
   mkdirSync(objects, { recursive: true });
   const made = join(objects, `shim-${process.pid}`);
@@ -87,7 +103,8 @@ function isReleased(directory: string): boolean {
   if (!existsSync(directory)) return false;
   for (const [name, hash] of pinnedFiles()) {
     const path = join(directory, name);
-    if (!existsSync(path) || new Bun.CryptoHasher("sha256").update(readFileSync(path)).digest("hex") !== hash) return false;
+    if (!existsSync(path) || new Bun.CryptoHasher("sha256").update(readFileSync(path)).digest("hex") !== hash)
+      return false;
   }
   return true;
 }
@@ -96,11 +113,17 @@ function isReleased(directory: string): boolean {
 function keyOf(compiler: string, flags: readonly string[]): string {
   const version = Bun.spawnSync([compiler, "--version"]).stdout.toString();
   const parts = [version, ...flags, ...pinnedFiles().values()];
-  for (const name of ["quickjs-unit.c", "shim.h"]) parts.push(readFileSync(join(SHIM, name), "utf8"));
+  for (const name of ["fortify.h", "quickjs-unit.c", "shim.h"])
+    parts.push(readFileSync(join(SHIM, name), "utf8"));
   return new Bun.CryptoHasher("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 16);
 }
 
-async function compileOnce(compiler: string, flags: readonly string[], unit: string, directory: string): Promise<string> {
+async function compileOnce(
+  compiler: string,
+  flags: readonly string[],
+  unit: string,
+  directory: string,
+): Promise<string> {
   const object = join(directory, `${basename(unit, ".c")}.o`);
   if (existsSync(object)) return object;
   const beside = `${object}.${process.pid}`;
@@ -109,7 +132,12 @@ async function compileOnce(compiler: string, flags: readonly string[], unit: str
   return object;
 }
 
-async function compile(compiler: string, flags: readonly string[], unit: string, directory: string): Promise<string> {
+async function compile(
+  compiler: string,
+  flags: readonly string[],
+  unit: string,
+  directory: string,
+): Promise<string> {
   const object = join(directory, `${basename(unit, ".c")}.o`);
   await run([compiler, ...flags, "-c", unit, "-o", object]);
   return object;

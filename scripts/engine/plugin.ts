@@ -9,6 +9,8 @@ import { compileEngine, type EngineOptions } from "./compile.ts";
 
 const root = join(import.meta.dir, "..", "..");
 const PLUGIN = join(root, "src", "cni", "main.ts");
+/** What `#platform` leads to in this build (package.json, `imports`). */
+const PLATFORM = join(root, "src", "platform", "engine.ts");
 /** HEAP_ALIGNMENT of engine/shim/heap.h: the image begins at a page of whatever kernel maps it. */
 const ALIGNMENT = 65536;
 /** `Identity` of engine/shim/image.c: a mark, a hash, the engine's length. */
@@ -31,7 +33,9 @@ export async function buildPlugin(output: string, options: EngineOptions): Promi
     writeFileSync(engine, identified(readFileSync(engine)));
     chmodSync(engine, 0o755);
     makeImage(engine, script, image);
-    writeFileSync(`${output}.new`, Buffer.concat([readFileSync(engine), readFileSync(image)]), { mode: 0o755 });
+    writeFileSync(`${output}.new`, Buffer.concat([readFileSync(engine), readFileSync(image)]), {
+      mode: 0o755,
+    });
     chmodSync(`${output}.new`, 0o755);
     const verified = Bun.spawnSync([`${output}.new`, "--verify"], { stderr: "pipe" });
     if (verified.exitCode !== 0) throw new Error(verified.stderr.toString().trim());
@@ -50,8 +54,10 @@ async function bundle(directory: string): Promise<string> {
   const entry = join(directory, "entry.ts");
   writeFileSync(
     entry,
-    `import { runPlugin } from ${JSON.stringify(PLUGIN)};\n${imports.join("")}` +
-      `__wayout.parts = [${kept}];\n__wayout.main = () => runPlugin();\n`,
+    `import { platform } from ${JSON.stringify(PLATFORM)};\nimport { runPlugin } from ${JSON.stringify(PLUGIN)};\n${imports.join("")}` +
+      // A person who starts it reads what it is; the large program is a command line as well.
+      `__wayout.main = () => runPlugin({ CNI_COMMAND: "", ...platform.environment() });\n` +
+      `__wayout.parts = [${kept}];\n`,
   );
   const built = await Bun.build({
     entrypoints: [entry],

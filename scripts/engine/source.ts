@@ -60,7 +60,13 @@ export function readChanges(text: string): ReadonlyMap<string, readonly Change[]
   const files = new Map<string, Change[]>();
   for (const part of text.split(/^diff --git .*\n/m).slice(1)) {
     const name = /^\+\+\+ b\/(.*)$/m.exec(part)![1]!;
-    files.set(name, part.split(/^(?=@@ )/m).slice(1).map(readChange));
+    files.set(
+      name,
+      part
+        .split(/^(?=@@ )/m)
+        .slice(1)
+        .map(readChange),
+    );
   }
   return files;
 }
