@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
 import { AGENT_CONTAINER, AGENT_LABEL, AGENT_PROGRAM } from "../../src/cli/kubectl/cluster.ts";
-import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/namespace.ts";
+import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/named-namespace.ts";
 import { CNI_CACHE_DIRECTORY } from "../../src/pods/cni-cache.ts";
 import { buildNodeWorld } from "../support/node-world.ts";
 import { afterThisTest } from "../support/teardown.ts";
