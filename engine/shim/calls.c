@@ -40,7 +40,8 @@ static long call_utimensat(const long *a) { return utimensat((int)a[0], POINTER(
  *   i  an int, or 32 bits of flags      n  how much of the bytes before it is meant, no more than there is
  *   s  a text that ends with a NUL      c  the same of struct pollfd
  *   b  bytes, or null for none          l  an int in memory that holds no more than there is of the bytes before it
- *   t  two struct timespec              a  any number; one that can be an address must be one of ours
+ *   t  two struct timespec              m  milliseconds, -1 for ever; a part of one is waited for whole
+ *   a  any number; one that can be an address must be one of ours
  */
 static const struct {
   const char *name, *kinds;
@@ -49,7 +50,7 @@ static const struct {
   { "socket", "iii", call_socket },         { "bind", "ibn", call_bind },
   { "setsockopt", "iiibn", call_setsockopt }, { "getsockopt", "iiibl", call_getsockopt },
   { "send", "ibni", call_send },            { "recv", "ibni", call_recv },
-  { "poll", "bci", call_poll },             { "setns", "ii", call_setns },
+  { "poll", "bcm", call_poll },             { "setns", "ii", call_setns },
   { "flock", "ii", call_flock },            { "syscall", "aaaaaaa", call_syscall },
   { "open", "sii", call_open },             { "close", "i", call_close },
   { "read", "ibn", call_read },             { "write", "ibn", call_write },
@@ -74,8 +75,19 @@ static int number_of(JSContext *ctx, JSValueConst value, int64_t *number) {
   return -1;
 }
 
+static int milliseconds_of(JSContext *ctx, JSValueConst value, long *result) {
+  double exact;
+  if (!JS_IsNumber(value) || JS_ToFloat64(ctx, &exact, value) || !(exact >= -1)) {
+    JS_ThrowTypeError(ctx, "milliseconds are needed");
+    return -1;
+  }
+  *result = exact > INT32_MAX - 1 ? INT32_MAX : (long)exact + (exact > (double)(long)exact);
+  return 0;
+}
+
 /* Reads one argument as its kind says. `room` is how many bytes the last buffer has. */
 static int argument(JSContext *ctx, char kind, JSValueConst value, long *result, size_t *room) {
+  if (kind == 'm') return milliseconds_of(ctx, value, result);
   if (strchr("inca", kind) != NULL) {
     int64_t number;
     if (number_of(ctx, value, &number)) return -1;
