@@ -3,7 +3,7 @@
  * can reach the machine's. As root it first installs the witness programs it lacks (witnesses.ts); as an ordinary user it enters a
  * user namespace, and tests whose witnesses are missing are skipped. CI=true turns a skip into a failure.
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { runIsolated } from "./isolation.ts";

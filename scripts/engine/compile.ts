@@ -63,20 +63,19 @@ export function findCompiler(): string {
 
 export interface EngineOptions {
   readonly compiler: string;
-  /** Beside those of every build: for a build with sanitizers, or with its heap elsewhere. */
-  readonly extraFlags?: readonly string[];
+  /** For our own units, beside those of every build: with sanitizers, or with its heap elsewhere. */
+  readonly shimFlags?: readonly string[];
 }
 
 /** Compiles and links the engine to `output`. The engine's own objects are kept from build to build. @throws Error */
 export async function compileEngine(
   output: string,
-  { compiler, extraFlags = [] }: EngineOptions,
+  { compiler, shimFlags = [] }: EngineOptions,
 ): Promise<void> {
   const source = join(CACHE, `quickjs-ng-${ENGINE_VERSION}`);
   if (!isReleased(source)) writeEngineSource(source);
   const flags = [
     ...FLAGS,
-    ...extraFlags,
     "-include",
     join(SHIM, "fortify.h"),
     `-ffile-prefix-map=${root}=.`,
@@ -91,9 +90,11 @@ export async function compileEngine(
     const kept = [INSIDE, ...ENGINE_UNITS.map((name) => join(source, name))];
     const linked = await Promise.all([
       ...kept.map((unit) => compileOnce(compiler, [...flags, "-w"], unit, objects)),
-      ...SHIM_UNITS.map((name) => compile(compiler, [...flags, ...WARNINGS], join(SHIM, name), made)),
+      ...SHIM_UNITS.map((name) =>
+        compile(compiler, [...flags, ...WARNINGS, ...shimFlags], join(SHIM, name), made),
+      ),
     ]);
-    await run([compiler, ...extraFlags, ...linked, "-o", output, "-s", ...LINK_FLAGS]);
+    await run([compiler, ...linked, "-o", output, "-s", ...LINK_FLAGS]);
   } finally {
     rmSync(made, { recursive: true, force: true });
   }

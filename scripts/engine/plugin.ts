@@ -21,27 +21,38 @@ const IDENTITY_BYTES = 56;
 
 /** @throws Error; nothing is left at `output` then but what was there */
 export async function buildPlugin(output: string, options: EngineOptions): Promise<void> {
-  const directory = mkdtempSync(join(tmpdir(), "wayout-plugin-"));
+  const directory = mkdtempSync(join(tmpdir(), "wayout-bundle-"));
   try {
-    const [engine, script, image] = ["engine", "plugin.js", "image"].map((name) => join(directory, name)) as [
-      string,
-      string,
-      string,
-    ];
-    writeFileSync(script, await bundle(directory));
+    await buildProgram(output, await bundle(directory), options);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/**
+ * A program from any module in JavaScript that hands its main function over as `__wayout.main`.
+ * @throws Error; nothing is left at `output` then but what was there
+ */
+export async function buildProgram(output: string, module: string, options: EngineOptions): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), "wayout-engine-"));
+  const beside = `${output}.new`;
+  try {
+    const engine = join(directory, "engine");
+    const script = join(directory, "module.js");
+    const image = join(directory, "image");
+    writeFileSync(script, module);
     await compileEngine(engine, options);
     writeFileSync(engine, identified(readFileSync(engine)));
     chmodSync(engine, 0o755);
     makeImage(engine, script, image);
-    writeFileSync(`${output}.new`, Buffer.concat([readFileSync(engine), readFileSync(image)]), {
-      mode: 0o755,
-    });
-    chmodSync(`${output}.new`, 0o755);
-    const verified = Bun.spawnSync([`${output}.new`, "--verify"], { stderr: "pipe" });
+    writeFileSync(beside, Buffer.concat([readFileSync(engine), readFileSync(image)]));
+    chmodSync(beside, 0o755);
+    const verified = Bun.spawnSync([beside, "--verify"], { stderr: "pipe" });
     if (verified.exitCode !== 0) throw new Error(verified.stderr.toString().trim());
-    renameSync(`${output}.new`, output);
+    // Beside and renamed: somebody may be executing the old one (ETXTBSY).
+    renameSync(beside, output);
   } finally {
-    rmSync(`${output}.new`, { force: true });
+    rmSync(beside, { force: true });
     rmSync(directory, { recursive: true, force: true });
   }
 }
