@@ -27,8 +27,14 @@ export interface InstallRequest extends NetworkRequest {
   readonly subnets?: readonly string[];
 }
 
+/** Which program serves as the plugin; both are one by what they do. */
+export type PluginSize = "small" | "large";
+
 export interface Installed {
   readonly program: string;
+  readonly size: PluginSize;
+  /** Why it is the large one, whose calls cost three times as much; absent for the small one. */
+  readonly largeBecause?: string;
   readonly conflist: string;
   /** False: there was a conflist of ours, and it was left as it is. */
   readonly wroteConflist: boolean;
@@ -53,14 +59,16 @@ export function install(request: InstallRequest): Installed {
   const kept = existsSync(conflist);
   const subnets = kept ? keptSubnets(request, conflist, doing) : chooseSubnets(request, doing);
   const loopback = loopbackPath(request.binDirectory);
+  let largeBecause: string | undefined;
   attempt(doing, () => {
     mkdirSync(request.configurationDirectory, { recursive: true, mode: 0o755 });
-    putProgram(source, request.binDirectory);
+    largeBecause = putProgram(source, request.binDirectory);
     if (!kept)
       putConflist(request.configurationDirectory, conflistOf(request, subnets, request.binDirectory));
   });
   return {
     program: programPath(request.binDirectory),
+    ...(largeBecause === undefined ? { size: "small" } : { size: "large", largeBecause }),
     conflist,
     wroteConflist: !kept,
     subnets: subnets.map(cidrText),

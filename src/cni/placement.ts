@@ -8,6 +8,7 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  readFileSync,
   readlinkSync,
   readSync,
   renameSync,
@@ -17,7 +18,9 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { messageOf } from "../error.ts";
 import { selfCommand } from "../self.ts";
+import { smallProgram } from "./small-program.ts";
 
 /** Where containerd, CRI-O and kubeadm look. */
 export const DEFAULT_BIN_DIRECTORY = "/opt/cni/bin";
@@ -42,15 +45,52 @@ export function ownSingleFile(): string | undefined {
   return self.length === 1 ? self[0] : undefined;
 }
 
-/** The plugin, and `loopback` where there is no other. */
-export function putProgram(source: string, binDirectory: string): void {
+/** The plugin, and `loopback` where there is no other. Returns why the plugin is the large program, when it is. */
+export function putProgram(source: string, binDirectory: string): string | undefined {
   mkdirSync(binDirectory, { recursive: true, mode: 0o755 });
-  replace(programPath(binDirectory), (beside) => copyFileSync(source, beside), 0o755);
+  let largeBecause: string | undefined;
+  replace(programPath(binDirectory), (beside) => (largeBecause = putSmallOrLarge(beside, source)), 0o755);
   const loopback = loopbackPath(binDirectory);
-  if (existsSync(loopback)) return;
+  if (existsSync(loopback)) return largeBecause;
   // A link that leads nowhere is in the way.
   rmSync(loopback, { force: true });
   symlinkSync(PROGRAM, loopback);
+  return largeBecause;
+}
+
+/**
+ * The small program where it runs on this machine: its whole file is looked at, and it answers a call. Otherwise the
+ * large one. Returns why it is the large one.
+ */
+function putSmallOrLarge(path: string, large: string): string | undefined {
+  const small = smallProgram();
+  const refusal = small === undefined ? "it was built without the small one" : putSmall(path, small);
+  if (refusal !== undefined) copyFileSync(large, path);
+  return refusal;
+}
+
+/** Longer than any machine needs for a call that does nothing. */
+const TRIAL_MS = 10_000;
+
+function putSmall(path: string, small: string): string | undefined {
+  // It lies inside our own file, where only reading works.
+  writeFileSync(path, readFileSync(small), { mode: 0o755 });
+  chmodSync(path, 0o755);
+  const options = { stdin: Buffer.from("{}"), stdout: "pipe", stderr: "pipe", timeout: TRIAL_MS } as const;
+  try {
+    const verified = Bun.spawnSync([path, "--verify"], options);
+    if (verified.exitCode !== 0) return `the small one does not stand its examination: ${saidBy(verified)}`;
+    const answered = Bun.spawnSync([path], { ...options, env: { CNI_COMMAND: "VERSION" } });
+    if (answered.exitCode !== 0) return `the small one does not run here: ${saidBy(answered)}`;
+    return undefined;
+  } catch (error) {
+    return `the small one cannot be started here: ${messageOf(error)}`;
+  }
+}
+
+function saidBy({ stdout, stderr, exitCode, signalCode }: Bun.SyncSubprocess<"pipe", "pipe">): string {
+  const said = `${stderr.toString()} ${stdout.toString()}`.replace(/\s+/g, " ").trim();
+  return said === "" ? `it ended with ${exitCode ?? signalCode}` : said;
 }
 
 /** The temporary file lies in the directory itself: containerd hears of the renaming, and of no file from elsewhere. */
@@ -80,15 +120,23 @@ export function isOurLoopback(path: string): boolean {
   }
 }
 
-/** Whether the plugin that is there is this very file, byte for byte. */
-export function hasProgram(source: string, binDirectory: string): boolean {
+/** Whether the plugin that is there is this very program, byte for byte: the small one, or else the large one. */
+export function hasProgram(large: string, binDirectory: string): boolean {
   const there = programPath(binDirectory);
-  const [own, other] = [statSync(source), statSync(there, { throwIfNoEntry: false })];
-  if (other === undefined || !other.isFile() || own.size !== other.size) return false;
-  const files = [openSync(source, "r"), openSync(there, "r")];
+  const small = smallProgram();
+  // It lies inside our own file, where only reading works.
+  const bytes = small === undefined ? undefined : readFileSync(small);
+  const size = statSync(there, { throwIfNoEntry: false })?.size;
+  if (bytes !== undefined && bytes.length === size) return bytes.equals(readFileSync(there));
+  return isSameFile(large, there);
+}
+
+/** Part by part: the large program is a hundred megabytes, and who asks may be the agent. */
+function isSameFile(one: string, other: string): boolean {
+  if (statSync(one).size !== statSync(other, { throwIfNoEntry: false })?.size) return false;
+  const files = [openSync(one, "r"), openSync(other, "r")];
   const parts = files.map(() => Buffer.alloc(COMPARED_BYTES));
   try {
-    // Part by part: the program is a hundred megabytes, and who asks may be the agent.
     for (;;) {
       const lengths = files.map((fd, index) => readSync(fd, parts[index]!));
       if (lengths[0] !== lengths[1] || !parts[0]!.equals(parts[1]!)) return false;

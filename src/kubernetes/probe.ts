@@ -7,7 +7,7 @@ import { messageOf } from "../error.ts";
 import { EchoSocket } from "../kernel/echo.ts";
 import { createNamespace } from "../kernel/named-namespace.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import { selfCommand } from "../self.ts";
+import { programPath } from "../cni/placement.ts";
 import type { PluginConfiguration } from "./cni-step.ts";
 
 /** Nobody else's pod: DEL of this name takes away what a run that was killed left behind. */
@@ -88,14 +88,14 @@ interface PluginCall {
   readonly netns?: string;
 }
 
-/** This very program as the plugin that it is. @returns what it said when it failed */
+/** The plugin that runtimes call. @returns what it said when it failed */
 async function callPlugin(
   node: NetworkNamespace,
   plugin: PluginConfiguration,
   { command, binDirectory, netns }: PluginCall,
 ): Promise<string | undefined> {
   const child = node.run(() =>
-    Bun.spawn(selfCommand(), {
+    Bun.spawn([programPath(binDirectory)], {
       stdin: Buffer.from(JSON.stringify(plugin)),
       stdout: "pipe",
       stderr: "pipe",
