@@ -8,15 +8,14 @@ import { NAT_PRIORITY } from "../../nat/backends/nftables/names.ts";
 import type { NftablesTwin } from "../../nat/backends/nftables/twin.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import type { NatIntent } from "../../nat/intent.ts";
-import { POLICY_OWNER } from "../../policy/policy.ts";
 import type { Desired, DesiredNat } from "../desired.ts";
 import type { ReconcileStep, Repair } from "./step.ts";
 
 export class NatStep implements ReconcileStep, Disposable {
   readonly name = "nat";
   readonly #open = new Map<NatBackendName, NatBackend>();
-  /** The policy as it was last brought into force. */
-  #policy: DesiredNat | undefined;
+  /** By owner, what was last brought into force of those who tell changes themselves. */
+  readonly #inForce = new Map<string, DesiredNat>();
 
   constructor(
     private readonly node: NetworkNamespace,
@@ -26,19 +25,15 @@ export class NatStep implements ReconcileStep, Disposable {
 
   run(): Repair[] {
     const { nat } = this.wanted();
-    const policy = nat.find(({ intent }) => intent.owner === POLICY_OWNER);
-    const drifts = [...Map.groupBy(nat, ({ backend }) => backend)].flatMap(([backend, wishes]) => {
+    const repairs = [...Map.groupBy(nat, ({ backend }) => backend)].flatMap(([backend, wishes]) => {
       const intents = wishes.map(({ intent }) => intent);
-      return this.#applied(this.#backend(backend), intents);
+      const drifts = this.#applied(this.#backend(backend), intents);
+      const isNews = wishes.filter((wish) => this.#isNew(wish)).length > 0;
+      // What is other than somebody wants only now was taken away by nobody.
+      return isNews ? [] : drifts.map((drift) => this.#repair(drift));
     });
     this.#hold(nat);
-    const isNew = policy !== undefined && policy.intent !== this.#policy?.intent;
-    // Its rules in another backend are those of the policy before, of this agent or the one before it.
-    if (policy !== undefined && policy.backend !== this.#policy?.backend)
-      removeElsewhere(this.node, POLICY_OWNER, policy.backend);
-    this.#policy = policy;
-    // What is other than a new policy wants was taken away by nobody.
-    return isNew ? [] : drifts.map((drift) => this.#repair(drift));
+    return repairs;
   }
 
   [Symbol.dispose](): void {
@@ -61,6 +56,17 @@ export class NatStep implements ReconcileStep, Disposable {
       }
       throw error;
     }
+  }
+
+  /** Notes that it is in force now. */
+  #isNew(wish: DesiredNat): boolean {
+    if (wish.tellsChanges !== true) return false;
+    const { owner } = wish.intent;
+    const before = this.#inForce.get(owner);
+    this.#inForce.set(owner, wish);
+    // Its rules in another backend are those of the wish before, of this agent or the one before it.
+    if (wish.backend !== before?.backend) removeElsewhere(this.node, owner, wish.backend);
+    return wish.intent !== before?.intent;
   }
 
   /** Whichever backend has them: a flush takes the tables of iptables-nft as well, and the hooks of nf_nat with them. */
