@@ -19,6 +19,7 @@ import { cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { collision, freeSubnet, occupiedPrefixes } from "../attachment/subnet.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { requireNodesDirectory } from "../kernel/shared-run.ts";
 import { selfCommand } from "../self.ts";
 import { isIdentifier } from "./call.ts";
 import { conflistOf, hasPortmap, type NetworkRequest } from "./conflist.ts";
@@ -55,13 +56,14 @@ export interface Installed {
   readonly shadowedBy: readonly string[];
 }
 
-/** The program first: whoever reads the conflist finds it there. @throws WayoutError */
+/** The program first: whoever reads the conflist finds it there. @throws WayoutError `directory-not-shared` and others */
 export function install(request: InstallRequest): Installed {
   const doing = "installing the CNI plugin";
   if (!isIdentifier(request.network)) {
     throw usage(doing, `"${request.network}" is no network name: letters, digits and _ . -`);
   }
   const source = singleFile(doing);
+  requireNodes(request, doing);
   const conflist = join(request.configurationDirectory, FILE_NAME);
   const kept = existsSync(conflist);
   const subnets = kept ? keptSubnets(request, conflist, doing) : chooseSubnets(request, doing);
@@ -103,11 +105,7 @@ export interface Uninstalled {
  * somebody else's and stays.
  * @throws WayoutError `pods-attached` unless `force`
  */
-export function uninstall(
-  request: Pick<InstallRequest, "binDirectory" | "configurationDirectory">,
-  attached: readonly string[],
-  force: boolean,
-): Uninstalled {
+export function uninstall(request: Directories, attached: readonly string[], force: boolean): Uninstalled {
   const doing = "removing the CNI plugin";
   if (attached.length > 0 && !force) {
     throw new WayoutError({
@@ -119,6 +117,7 @@ export function uninstall(
       details: { attached },
     });
   }
+  requireNodes(request, doing);
   const ours = readNetworks(request.configurationDirectory).filter(
     ({ file }) => basename(file) === FILE_NAME,
   );
@@ -133,6 +132,12 @@ export function uninstall(
     for (const path of there) rmSync(path);
   });
   return { removed: there };
+}
+
+type Directories = Pick<InstallRequest, "binDirectory" | "configurationDirectory">;
+
+function requireNodes({ binDirectory, configurationDirectory }: Directories, doing: string): void {
+  for (const directory of [binDirectory, configurationDirectory]) requireNodesDirectory(directory, doing);
 }
 
 function isOurLoopback(path: string): boolean {

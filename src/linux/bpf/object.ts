@@ -3,7 +3,7 @@
  * program, map definitions (five 32-bit numbers each, section "maps"), constants (".rodata") and relocations. Only what
  * our programs use; everything else is refused, so that nothing is loaded half understood.
  */
-import { decodeUtf8 } from "../utf8.ts";
+import { decodeUtf8 } from "../../platform/bytes.ts";
 
 /** enum bpf_map_type, and sizes in bytes. An entry count of 0 is chosen when the map is made. */
 export interface MapDefinition {

@@ -1,5 +1,5 @@
 /** The maps of one network namespace: made once, found again by their names, filled with a policy. */
-import { decodeUtf8, encodeUtf8 } from "../../../linux/utf8.ts";
+import { decodeUtf8, encodeUtf8 } from "../../../platform/bytes.ts";
 import type { BpfObject } from "../../../linux/bpf/object.ts";
 import { BpfMap, MAP_TYPES, pinObject, READ_ONLY_FOR_PROGRAMS } from "../../../kernel/bpf/map.ts";
 import { makeDirectory, readText, removeFile, renameFile } from "../../../kernel/file.ts";
