@@ -47,10 +47,15 @@ function story(program: string, input: string, name: string, commands: readonly 
   return scrubbed(lines.join("\n"));
 }
 
-/** As libcni does it: the result in CHECK and DEL, what is valid in GC. */
+/** As libcni does it: the result in CHECK and DEL, what is valid in GC. What it could not read stays as it is. */
 function withPrevious(input: string, command: string, previous: unknown): string {
-  if (!input.startsWith('{"cniVersion":"') || !input.includes('"bridge"')) return input;
-  const conf = JSON.parse(input) as object;
+  let conf: object;
+  try {
+    conf = JSON.parse(input) as object;
+  } catch {
+    return input;
+  }
+  if (!("bridge" in Object(conf))) return input;
   if (command === "GC") return JSON.stringify({ ...conf, "cni.dev/valid-attachments": [] });
   const asks = (command === "CHECK" || command === "DEL") && previous !== undefined;
   return asks ? JSON.stringify({ ...conf, prevResult: previous }) : input;
