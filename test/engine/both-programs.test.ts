@@ -43,7 +43,8 @@ function story(program: string, input: string, name: string, commands: readonly 
     const isTelling = step === 0 || step === commands.lastIndexOf("DEL");
     if (isTelling) lines.push(witnessed(node), witnessed(pod.namespace), ...files(name));
   }
-  rmSync(join(NETWORKS, name), { recursive: true, force: true });
+  // The other program begins where this one began, whatever the configuration called its network.
+  rmSync(NETWORKS, { recursive: true, force: true });
   return scrubbed(lines.join("\n"));
 }
 
