@@ -4,6 +4,7 @@
  *
  * Every function is synchronous and throws SystemError with the path.
  */
+import { rethrowMistake } from "../error.ts";
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import * as libc from "./calls.ts";
 import { decodeUtf8, encodeUtf8 } from "../platform/bytes.ts";
@@ -241,7 +242,8 @@ export function removeFile(path: string): boolean {
 export function removeIfEmpty(directory: string): void {
   try {
     libc.rmdir(directory);
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     // Somebody keeps something there, or it is not ours to change.
   }
 }
@@ -293,6 +295,15 @@ export function fileKey(path: string): string | undefined {
   return view && `${view.getUint32(136, true)}:${view.getUint32(140, true)} ${view.getBigUint64(32, true)}`;
 }
 
+/** Text that is another one after a change of the file, or when another stands in its place; "" when there is none. */
+export function fileVersion(path: string): string {
+  const view = statusIfThere(path);
+  if (view === undefined) return "";
+  // stx_ino, stx_size, stx_ctime.
+  const changed = `${view.getBigInt64(96, true)}.${view.getUint32(104, true)}`;
+  return `${view.getBigUint64(32, true)} ${view.getBigUint64(40, true)} ${changed}`;
+}
+
 /** stx_uid; undefined when it cannot be reached. */
 export function ownerOf(path: string): number | undefined {
   return statusIfThere(path)?.getUint32(20, true);
@@ -310,7 +321,8 @@ function statusIfThere(path: string): DataView | undefined {
   try {
     const raw = libc.statx(AT_FDCWD, path, 0);
     return new DataView(raw.buffer, raw.byteOffset, raw.length);
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return undefined;
   }
 }
@@ -320,7 +332,8 @@ export function isExecutable(path: string): boolean {
   try {
     const found = statFile(path);
     return fileType(found) === S_IFREG && (found.mode & 0o111) !== 0;
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return false;
   }
 }
