@@ -5,7 +5,7 @@
 
 /** What may stand at a place by itself: a text, a number, a word. Sticky, so that it is asked for at that place only. */
 const PLAIN =
-  /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;
+  /"(?:[ !#-[\]-\uffff]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;
 const SPACE = /[ \t\n\r]*/y;
 
 /** For a text that JSON.parse refused: `it is no JSON: "x" on line 1, column 25 cannot stand there`. */
@@ -38,7 +38,7 @@ function faultAt(text: string): number {
     skip(SPACE);
     return text[at] === '"' && skip(PLAIN) && take(":");
   };
-  /** From a value's beginning to the beginning of the next, over what closes in between. False at the fault. */
+  /** From a value's beginning to that of the next, over what closes in between. False at the fault, and at the end. */
   const value = (): boolean => {
     if (take("{")) {
       open.push("}");
@@ -55,11 +55,9 @@ function faultAt(text: string): number {
       if (take(open.at(-1)!)) open.pop();
       else return take(",") && (open.at(-1) === "]" || key());
     }
-    isWhole = true;
-    return true;
+    return false;
   };
-  let isWhole = false;
-  while (!isWhole && value());
+  while (value());
   skip(SPACE);
   return at;
 }

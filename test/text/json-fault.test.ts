@@ -1,6 +1,6 @@
 /** Where a text stops being JSON. */
 import { expect, test } from "bun:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { jsonFault } from "../../src/text/json-fault.ts";
 
 test("the place is that of the first character that does not belong there", () => {
