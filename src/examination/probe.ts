@@ -1,5 +1,6 @@
 /** The live probe: one real packet, after the prediction, and pings of several sizes when it came through. */
 import { endText } from "../address/ip.ts";
+import type { CauseCode } from "../causes/catalogue/all.ts";
 import { wayOut, withNodeSizes, withSizes } from "../doctor/black-hole.ts";
 import { diagnose, type Diagnosis } from "../doctor/diagnose.ts";
 import { withSilentNextHop } from "../doctor/silent-next-hop.ts";
@@ -40,14 +41,20 @@ function requested(snapshot: Snapshot, podName: string, diagnosis: Diagnosis): D
 function learned(snapshot: Snapshot, podName: string, predicted: Diagnosis, result: ProbeResult): Diagnosis {
   const pod = snapshot.pods.find((one) => one.name === podName);
   if (pod === undefined || result.outcome !== "stopped") return predicted;
-  const known =
-    result.code === "stopped-elsewhere" || result.code === "pod-neighbour-unresolved"
-      ? lookedAtAgain(snapshot, pod)
-      : result.code === "uplink-gateway-unresolved"
-        ? withSilentNextHop(snapshot, pod, predicted.target, deviceOf(result))
-        : undefined;
+  const known = TELLS_LITTLE.has(result.code)
+    ? lookedAtAgain(snapshot, pod)
+    : result.code === "uplink-gateway-unresolved"
+      ? withSilentNextHop(snapshot, pod, predicted.target, deviceOf(result))
+      : undefined;
   return known === undefined ? predicted : diagnose(known.snapshot, known.pod, predicted.target);
 }
+
+/** Where it ended, and not why: tables that the packet has changed may say more. */
+const TELLS_LITTLE: ReadonlySet<CauseCode> = new Set<CauseCode>([
+  "stopped-elsewhere",
+  "kernel-drops",
+  "pod-neighbour-unresolved",
+]);
 
 interface Known {
   readonly snapshot: Snapshot;
