@@ -5,7 +5,8 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ipFromNumber, isIp } from "../src/address/ip.ts";
-import { createNamedNamespace, deleteNamedNamespace, NETNS_DIRECTORY } from "../src/kernel/namespace.ts";
+import { createNamedNamespace, deleteNamedNamespace } from "../src/kernel/named-namespace.ts";
+import { NETNS_DIRECTORY } from "../src/kernel/namespace.ts";
 import type { Benchmark, BenchmarkContext, Measurement, Samples, Side } from "./benchmark.ts";
 import { BINARY, buildBinary } from "./binary.ts";
 

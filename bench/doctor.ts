@@ -4,7 +4,8 @@
  */
 import { addChain, addRule, addTable } from "../src/linux/nftables/commands.ts";
 import { counter, drop, match } from "../src/linux/nftables/rule-builder.ts";
-import { createNamedNamespace, NetworkNamespace } from "../src/kernel/namespace.ts";
+import { createNamedNamespace } from "../src/kernel/named-namespace.ts";
+import { NetworkNamespace } from "../src/kernel/namespace.ts";
 import { Nftables } from "../src/kernel/nftables/nftables.ts";
 import { Rtnetlink } from "../src/kernel/route/rtnetlink.ts";
 import { writeSysctl } from "../src/kernel/sysctl.ts";

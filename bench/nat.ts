@@ -5,7 +5,8 @@
 import { closeSync, writeFileSync } from "node:fs";
 import { Conntrack } from "../src/kernel/conntrack/conntrack.ts";
 import * as libc from "../src/kernel/libc.ts";
-import { createNamedNamespace, NetworkNamespace } from "../src/kernel/namespace.ts";
+import { createNamedNamespace } from "../src/kernel/named-namespace.ts";
+import { NetworkNamespace } from "../src/kernel/namespace.ts";
 import { Nftables } from "../src/kernel/nftables/nftables.ts";
 import { masqueradeIntent, type NatIntent } from "../src/nat/intent.ts";
 import { NftablesNat } from "../src/nat/backends/nftables/nftables.ts";

@@ -1,7 +1,8 @@
 /** What a pod's link costs beside what the kernel itself takes for it. */
 import { closeSync } from "node:fs";
 import * as libc from "../src/kernel/libc.ts";
-import { createNamedNamespace, deleteNamedNamespace, NetworkNamespace } from "../src/kernel/namespace.ts";
+import { createNamedNamespace, deleteNamedNamespace } from "../src/kernel/named-namespace.ts";
+import { NetworkNamespace } from "../src/kernel/namespace.ts";
 import { Rtnetlink } from "../src/kernel/route/rtnetlink.ts";
 import { connectPod, disconnectPod, ensureBridge } from "../src/network/network.ts";
 import type { Benchmark } from "./benchmark.ts";

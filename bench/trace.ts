@@ -1,5 +1,6 @@
 /** How long a person waits for the nine steps of a healthy path: the whole program, from its start to its end. */
-import { createNamedNamespace, NetworkNamespace } from "../src/kernel/namespace.ts";
+import { createNamedNamespace } from "../src/kernel/named-namespace.ts";
+import { NetworkNamespace } from "../src/kernel/namespace.ts";
 import { ask, run } from "../test/support/witness.ts";
 import type { Benchmark } from "./benchmark.ts";
 import { BINARY, buildBinary } from "./binary.ts";

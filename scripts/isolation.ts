@@ -4,7 +4,7 @@
  */
 import { mkdirSync, readFileSync } from "node:fs";
 import * as libc from "../src/kernel/libc.ts";
-import { MS_BIND, MS_PRIVATE, MS_REC } from "../src/kernel/namespace.ts";
+import { MS_BIND, MS_PRIVATE, MS_REC } from "../src/kernel/named-namespace.ts";
 import { spawnInRealm, waitForRealm } from "../src/lab/realm.ts";
 
 /**

@@ -14,11 +14,14 @@ try {
   } else {
     const { holdBackCompilers } = await import("./cli/engine-options.ts");
     await holdBackCompilers(process.argv[2]);
-    (await import("./self.ts")).takeOwnUmask();
+    (await import("./kernel/umask.ts")).takeOwnUmask();
     // The single file starts with a policy for plugin calls (scripts/build.ts); a command may run for long.
     Bun.unsafe.setJITPolicy(1);
     const { runCommandLine } = await import("./cli/main.ts");
-    process.exitCode = await runCommandLine(process.argv.slice(2));
+    const given = process.argv.slice(2);
+    // kubectl runs a program of this name as `kubectl wayout`.
+    const isForKubectl = /(^|\/)kubectl-wayout$/.test(process.argv0);
+    process.exitCode = await runCommandLine(isForKubectl ? ["kubectl", ...given] : given);
   }
 } catch (error) {
   // Both sides tell their own failures: this one came before they were loaded.

@@ -22,24 +22,3 @@ function ownProgram(): string {
   const named = statSync(process.execPath, { throwIfNoEntry: false });
   return named?.ino === running.ino && named.dev === running.dev ? process.execPath : OWN_FILE;
 }
-
-let callersUmask: number | undefined;
-
-/**
- * Takes a umask of our own: what wayout makes for itself has the modes that the code names, whatever umask a shell or a
- * runtime starts it with.
- */
-export function takeOwnUmask(): void {
-  callersUmask = process.umask(0o022);
-}
-
-/** Runs what is the caller's: files that he asked for, programs that he starts through us. */
-export function asCaller<T>(work: () => T): T {
-  if (callersUmask === undefined) return work();
-  const own = process.umask(callersUmask);
-  try {
-    return work();
-  } finally {
-    process.umask(own);
-  }
-}

@@ -26,6 +26,7 @@ import { AdmissionStep } from "./reconcile/admission-step.ts";
 import { BridgeStep } from "./reconcile/bridge-step.ts";
 import { ForwardingStep } from "./reconcile/forwarding-step.ts";
 import { NatStep } from "./reconcile/nat-step.ts";
+import { agentDirectory } from "./socket.ts";
 import { Unannounced } from "./unannounced.ts";
 import type { AgentState } from "./api/view.ts";
 import type { Repair } from "./reconcile/step.ts";
@@ -41,7 +42,6 @@ export interface AgentOptions {
   readonly policy?: {
     readonly wanted: () => PolicyWish | undefined;
     readonly trouble: () => string | undefined;
-    readonly files: () => readonly string[];
   };
 }
 
@@ -128,8 +128,6 @@ export class Agent implements AgentState {
     return [...(message === undefined ? [] : [{ step: "policy", message }]), ...this.#reconciler.failures];
   };
 
-  readonly policyFiles = (): readonly string[] => this.options.policy?.files() ?? [];
-
   /** What shall be true is different now. */
   wake(): void {
     this.#reconciler.wake();
@@ -159,11 +157,6 @@ export class Agent implements AgentState {
     for (const directory of [agentDirectory(), runDirectory()]) removeIfEmpty(directory);
     this.options.log.write("info", "stopped");
   }
-}
-
-/** Where the agents of this machine have lock and socket. */
-export function agentDirectory(): string {
-  return `${runDirectory()}/agent`;
 }
 
 function lockOf(node: NetworkNamespace): FileLock {

@@ -23,8 +23,13 @@ export interface PolicyState {
   /** Why the file as it is now does not hold; undefined when it does. */
   readonly trouble: string | undefined;
   readonly warnings: readonly string[];
-  /** The files that were read for `policy`. */
-  readonly files: readonly string[];
+  /** The files that were read for `policy`, as they were then: they may say something else, or nothing, by now. */
+  readonly files: readonly PolicyText[];
+}
+
+export interface PolicyText {
+  readonly name: string;
+  readonly text: string;
 }
 
 /** Changes are announced; where they are not (network file systems), this is how soon they are seen. */
@@ -44,7 +49,7 @@ export class PolicySource {
   #reading: Promise<void> = Promise.resolve();
 
   private constructor(
-    private readonly place: PolicyPlace,
+    readonly place: PolicyPlace,
     private readonly changed: (state: PolicyState) => void,
   ) {
     this.#timer = setInterval(() => void this.look(), LOOK_EVERY_MS);
@@ -92,7 +97,7 @@ export class PolicySource {
       const seen = JSON.stringify(files);
       if (seen === this.#seen) return;
       this.#seen = seen;
-      const there = files.filter(({ text }) => text !== undefined).map(({ name }) => name);
+      const there = files.flatMap(({ name, text }) => (text === undefined ? [] : [{ name, text }]));
       state = { trouble: undefined, files: there, ...(await understood(this.place, files)) };
     } catch (error) {
       const trouble = messageOf(error);

@@ -8,7 +8,7 @@ import { ProcessWatch } from "../kernel/bpf/processes.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { selfCommand } from "../self.ts";
-import { Agent, agentDirectory } from "./agent.ts";
+import { Agent } from "./agent.ts";
 import { SelfAsker, type Answered } from "./api/ask-self.ts";
 import { EventFeed } from "./api/event-feed.ts";
 import { ApiServer, type ServerOptions } from "./api/server.ts";
@@ -24,6 +24,7 @@ import type { PageFiles } from "./page/page-files.ts";
 import { NetworkNotes } from "./network-notes.ts";
 import { AgentMetrics, type TableFigures } from "./metrics.ts";
 import { PolicySource, type PolicyPlace, type PolicyState } from "./policy-source.ts";
+import { socketPath } from "./socket.ts";
 import { readToken } from "./token.ts";
 
 export interface ServiceOptions {
@@ -44,11 +45,6 @@ export interface ServiceOptions {
   readonly policy?: PolicyPlace;
   /** What the policy made goes when the agent ends in order. */
   readonly cleanup?: boolean;
-}
-
-/** Where the agent of a node listens. */
-export function socketPath(node: NetworkNamespace): string {
-  return `${agentDirectory()}/${node.cookie}.sock`;
 }
 
 export class AgentService {
@@ -110,7 +106,6 @@ export class AgentService {
       const policy = {
         wanted: () => this.#policy?.state.policy,
         trouble: () => this.#policy?.state.trouble,
-        files: () => this.#policy?.state.files ?? [],
       };
       this.#looks = options.looks ? this.#looking(metrics) : undefined;
       this.#agent = new Agent({ node, log, policy }, [
@@ -128,6 +123,8 @@ export class AgentService {
         view: new AgentView(this.#agent, asker, this.#feed, this.#journal, () => metrics.text(), {
           figures: () => this.#table.kept,
           pageUrl: () => this.pageUrl(),
+          policy: () => this.#policy && { place: this.#policy.place, state: this.#policy.state },
+          url: () => this.#server.url,
           ...(options.lab === undefined ? {} : { lab: true, destination: options.lab.destination }),
         }),
         rules: {

@@ -1,7 +1,8 @@
 /** Makes and unmakes what a record describes. Every step can be done twice, and undone without having been done. */
 import { familyOf, addressOf } from "../address/ip.ts";
 import { isRefusal } from "../error.ts";
-import { createNamedNamespace, NetworkNamespace } from "../kernel/namespace.ts";
+import { createNamedNamespace } from "../kernel/named-namespace.ts";
+import { NetworkNamespace } from "../kernel/namespace.ts";
 import { openNat } from "../nat/open.ts";
 import type { AttachmentNode } from "./node.ts";
 import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";

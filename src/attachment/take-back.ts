@@ -5,8 +5,8 @@ import {
   deleteNamedNamespace,
   namedNamespaces,
   removeNamespaceDirectory,
-  type NetworkNamespace,
-} from "../kernel/namespace.ts";
+} from "../kernel/named-namespace.ts";
+import { type NetworkNamespace } from "../kernel/namespace.ts";
 import { isLack } from "../nat/backends/backends.ts";
 import { openNat } from "../nat/open.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";

@@ -14,7 +14,9 @@ export function agentPictureCommand(): Command {
     .option("--json")
     .action(async ({ at, journal }: { readonly at?: string; readonly journal: string }) => {
       const past =
-        at === undefined ? {} : { snapshot: (await import("./doctor-at.ts")).snapshotThen(at, journal) };
+        at === undefined
+          ? {}
+          : { snapshot: await (await import("./doctor-at.ts")).snapshotThen(at, journal) };
       printJsonLine(pictureOf(examine({ silent: true, ...past })));
     });
 }

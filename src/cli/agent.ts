@@ -6,6 +6,7 @@ import { AgentService, parseListen } from "../agent/service.ts";
 import type { PolicyPlace } from "../agent/policy-source.ts";
 import { WayoutError } from "../error.ts";
 import { TOKEN_PATH } from "../agent/token.ts";
+import { agentStatusCommand } from "./agent-status.ts";
 import { Interruption } from "./interruption.ts";
 import { openNamespace } from "../pods/open-namespace.ts";
 
@@ -25,6 +26,7 @@ Examples:
   sudo wayout agent --config policy.yaml   and a policy of your own, read again when the file changes
   sudo wayout agent --ip-masq-agent-config /etc/config/ip-masq-agent --source 10.244.1.0/24
   sudo wayout agent --listen :7070         answer over HTTP on loopback as well
+  sudo wayout agent status                 how it is: its policy, what it cannot mend, its last repairs
   sudo wayout history                      what it saw and did`;
 
 interface AgentCommandOptions {
@@ -72,6 +74,8 @@ export function agentCommand(): Command {
       new Option("--log-format <format>", "one line an event").choices(["json", "text"]).default("json"),
     )
     .addHelpText("after", HELP)
+    .enablePositionalOptions()
+    .addCommand(agentStatusCommand())
     .action(async (options: AgentCommandOptions) => {
       using stop = new Interruption();
       using node = openNamespace(options.netns);

@@ -168,9 +168,12 @@ async function collectNetwork(
 const NOTHING: Collected = { links: [], addresses: [], checkedPorts: [], othersRules: [], natRules: false };
 
 function installedText(installed: Installed): string {
-  const { program, conflist, wroteConflist, subnets, loopback, portmap, shadowedBy } = installed;
+  const { program, largeBecause, conflist, wroteConflist, subnets, loopback, portmap, shadowedBy } =
+    installed;
   const lines = [
-    `${style.good("✓")} ${program}`,
+    largeBecause === undefined
+      ? `${style.good("✓")} ${program}: the small plugin`
+      : `${style.warn("!")} ${program}: this whole program, whose calls cost more; ${largeBecause}`,
     `${style.good("✓")} ${conflist}${wroteConflist ? "" : " was there and is kept"}: ${subnets.map(style.address).join(" and ")}`,
     ...(loopback === undefined
       ? []

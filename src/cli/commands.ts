@@ -87,6 +87,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./cni.ts")).cniCommand(),
   },
   {
+    name: "kubectl",
+    summary: "the same questions about pods of a cluster, asked through kubectl",
+    load: async () => (await import("./kubectl/main.ts")).kubectlCommand(),
+  },
+  {
     name: POD_FILE_READER,
     summary: "started by wayout itself",
     load: async () => (await import("./read-pod-file.ts")).readPodFileCommand(),

@@ -1,7 +1,8 @@
 import { note } from "./output.ts";
 import { Command, Option } from "commander";
 import { availableParallelism } from "node:os";
-import { Conntrack } from "../kernel/conntrack/conntrack.ts";
+import type { Conntrack } from "../kernel/conntrack/conntrack.ts";
+import { openForDump } from "../kernel/conntrack/large-dump.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { SORT_KEYS, type SortKey } from "../flows/flow-sorter.ts";
 import { untilOutputCloses } from "./byte-sink.ts";
@@ -79,7 +80,7 @@ function scanTable(
 ): void {
   if (statistics.entries < READ_AHEAD_ENTRIES || availableParallelism() < 2)
     return table.scan(visitor, filter);
-  using ahead = Conntrack.openForDump(namespace);
+  using ahead = openForDump(namespace);
   ahead.scan(visitor, filter);
 }
 

@@ -4,7 +4,7 @@ import type { FlowLineContext } from "../flows/flow-line.ts";
 import { FlowPrinter } from "../flows/flow-printer.ts";
 import { flowRecord } from "../flows/flow-record.ts";
 import { FlowSorter, type SortKey } from "../flows/flow-sorter.ts";
-import { visibleJson } from "../text/visible.ts";
+import { visibleJson } from "../text/json.ts";
 import { writeOut } from "./byte-sink.ts";
 
 /** Output is gathered to this size before it goes out. */

@@ -1,5 +1,5 @@
 import { note } from "./output.ts";
-import { jsonText } from "../text/visible.ts";
+import { jsonText } from "../text/json.ts";
 import { Command } from "commander";
 import { FlowPrinter } from "../flows/flow-printer.ts";
 import { flowRecord } from "../flows/flow-record.ts";

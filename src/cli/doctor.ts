@@ -23,6 +23,8 @@ Examples:
   wayout doctor --snapshot node.json              judge a snapshot from another machine
   wayout snapshot > node.json                     take one
 
+Where an agent runs ('wayout agent'), a pod without a way out is told with the time since when, and who changed what then.
+
 A POD is named by its ip netns name, a path, pid:N, a container id, namespace/pod or its IP address.
 Exit code 0: healthy, or only warnings. 1: a finding stops the traffic. 3: something that decides could not be read.`;
 
@@ -34,7 +36,7 @@ interface DoctorOptions {
   readonly watch?: true;
   readonly snapshot?: string;
   readonly at?: string;
-  readonly journal: string;
+  readonly journal?: string;
   readonly probe: boolean;
   readonly node?: string;
   readonly json?: true;
@@ -57,7 +59,10 @@ export function doctorCommand(): Command {
         "judge the node as it was: 14:03, 10m (so long ago), 2026-11-28T14:03",
       ).conflicts(["snapshot", "watch", "fix", "node"]),
     )
-    .option("--journal <file>", "the agent's journal, for --at", JOURNAL_PATH)
+    .option(
+      "--journal <file>",
+      `for --at: a journal to read instead of asking the agent; without either ${JOURNAL_PATH}`,
+    )
     .option("--no-probe", "send nothing, predict only")
     .option(
       "--node <netns|path>",
@@ -79,9 +84,23 @@ export function doctorCommand(): Command {
       const healed =
         options.fix === true ? await fixed({ ...examination, diagnoses }, request, options) : undefined;
       const last = healed ?? diagnoses;
+      if (tellsSince(last, request, options)) {
+        const { noteSince } = await import("./doctor-since.ts");
+        await noteSince(last);
+      }
       if (last.some((one) => !one.healthy)) process.exitCode = 1;
       else if (last.some((one) => one.blind)) process.exitCode = 3;
     });
+}
+
+/** A person who sees this node of today broken wants to know since when. */
+function tellsSince(
+  diagnoses: readonly Diagnosis[],
+  { node, snapshot }: ExaminationRequest,
+  { json }: DoctorOptions,
+): boolean {
+  const isHere = node === undefined && snapshot === undefined;
+  return json !== true && isHere && diagnoses.some(({ healthy }) => !healthy);
 }
 
 function requestOf(pod: string | undefined, options: DoctorOptions): ExaminationRequest {
@@ -100,7 +119,7 @@ function requestOf(pod: string | undefined, options: DoctorOptions): Examination
 async function past({ at, journal }: DoctorOptions): Promise<Pick<ExaminationRequest, "snapshot">> {
   if (at === undefined) return {};
   const { snapshotThen } = await import("./doctor-at.ts");
-  return { snapshot: snapshotThen(at, journal) };
+  return { snapshot: await snapshotThen(at, journal) };
 }
 
 /** The diagnosis of one pod together with what real packets did; unchanged when nothing is to be sent. */

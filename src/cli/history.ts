@@ -1,10 +1,17 @@
 import { Command } from "commander";
+import { eventAsJson } from "../agent/api/event-feed.ts";
+import type { NodeAnswer } from "../agent/api/view.ts";
 import { culpritText } from "../agent/culprit.ts";
-import { Journal, type StoredEvent } from "../agent/journal/journal.ts";
+import { Journal, type EventQuery, type StoredEvent } from "../agent/journal/journal.ts";
 import { JOURNAL_PATH } from "../agent/journal/path.ts";
+import { agentsEvents } from "./agent-history.ts";
+import { agentSaid } from "./agent-said.ts";
 import { momentText, parseMoment } from "./moment.ts";
-import { printJson, tell } from "./output.ts";
+import { note, printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
+
+/** The newest ones. */
+const MOST_EVENTS = 10_000;
 
 const HELP = `
 What an agent ('wayout agent') saw, repaired and could not repair. Times are 14:03, 10m (so long ago) or 2026-11-28T14:03.
@@ -17,7 +24,7 @@ Examples:
 interface HistoryOptions {
   readonly since: string;
   readonly until?: string;
-  readonly journal: string;
+  readonly journal?: string;
   readonly json?: true;
 }
 
@@ -28,20 +35,45 @@ export function historyCommand(): Command {
     .argument("[pod]", "only events of this pod")
     .option("--since <time>", "since this time", "1h")
     .option("--until <time>", "until this time")
-    .option("--journal <file>", "the agent's journal", JOURNAL_PATH)
+    .option(
+      "--journal <file>",
+      `a journal to read instead of asking the agent; without either ${JOURNAL_PATH}`,
+    )
     .option("--json", "one JSON value")
     .addHelpText("after", HELP)
-    .action((pod: string | undefined, options: HistoryOptions) => {
-      using journal = Journal.read(options.journal);
-      const events = journal.events({
+    .action(async (pod: string | undefined, options: HistoryOptions) => {
+      const { events, beginsAt } = await readPast(options, {
         since: parseMoment(options.since),
         ...(options.until === undefined ? {} : { until: parseMoment(options.until) }),
         ...(pod === undefined ? {} : { pod }),
       });
-      if (options.json === true)
-        printJson(events.map(({ at, ...event }) => ({ at: new Date(at).toISOString(), ...event })));
-      else tell(historyText, events, journal.beginsAt());
+      if (options.json === true) printJson(events.map(({ id, ...event }) => eventAsJson(event, id)));
+      else tell(historyText, events, beginsAt);
     });
+}
+
+interface Past {
+  readonly events: readonly StoredEvent[];
+  /** From when on there is anything. */
+  readonly beginsAt: number | undefined;
+}
+
+/** A running agent says it, wherever its journal is; without one, the journal that the last one left. */
+async function readPast({ journal, json }: HistoryOptions, query: EventQuery): Promise<Past> {
+  const said = journal === undefined ? await agentsPast(query) : undefined;
+  if (said !== undefined) return said;
+  using file = Journal.read(journal ?? JOURNAL_PATH);
+  if (journal === undefined && json !== true)
+    note(`As the journal ${file.path} has it: it is written while an agent runs.`);
+  return { events: file.events({ ...query, limit: MOST_EVENTS }), beginsAt: file.beginsAt() };
+}
+
+async function agentsPast(query: EventQuery): Promise<Past | undefined> {
+  const events = await agentsEvents(query, MOST_EVENTS);
+  if (events === undefined) return undefined;
+  const node = events.length > 0 ? undefined : await agentSaid<NodeAnswer>("/v1/node");
+  const beginsAt = node?.journal?.beginsAt;
+  return { events, beginsAt: beginsAt === undefined ? undefined : Date.parse(beginsAt) };
 }
 
 function historyText(events: readonly StoredEvent[], beginsAt: number | undefined): string {

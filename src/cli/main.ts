@@ -7,7 +7,7 @@
  *   `command` makes them.
  */
 import { Command, CommanderError } from "commander";
-import { leaveRunDirectory, settleRunDirectory } from "../kernel/run-directory.ts";
+import { leaveRunDirectory, settleRunDirectory } from "../kernel/own-run-directory.ts";
 import { VERSION } from "../version.ts";
 import { COMMANDS } from "./commands.ts";
 import { reportFailure } from "./failure.ts";

@@ -1,15 +1,19 @@
 import { Command, Option } from "commander";
+import type { PolicyAnswer } from "../agent/api/view.ts";
+import type { PolicyText } from "../agent/policy-source.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { explainNat, type NatExplanation } from "../examination/explain-nat.ts";
 import { openNamespace } from "../pods/open-namespace.ts";
 import { WrittenPolicy, type FilePlace } from "../policy/place-in-file.ts";
 import { parsePolicy, readPolicyText } from "../policy/policy-file.ts";
+import { agentSaid } from "./agent-said.ts";
 import { namespaceOption } from "./namespace-option.ts";
 import { printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
 
 const HELP = `
 Nothing is sent. SRC is a pod or an address, DST an address. First what wayout's own rules are to do, by owner; then, where
-SRC is a pod of this node, what all rules of the node do now.
+SRC is a pod of this node, what all rules of the node do now. Where an agent runs ('wayout agent'), with the line of its policy.
 
 Examples:
   sudo wayout nat explain ns-blue 198.51.100.80
@@ -20,50 +24,48 @@ interface Options {
   readonly proto: string;
   readonly port?: string;
   readonly file?: string;
-  readonly writtenIn: readonly string[];
   readonly netns?: string;
   readonly json?: true;
 }
 
 /** `wayout nat explain`. */
 export function natExplainCommand(): Command {
-  return (
-    new Command("explain")
-      .description(
-        "without sending anything: is a packet translated, to which address, by which line of which policy",
-      )
-      .argument("<src>", "a pod, or an address")
-      .argument("<dst>", "an address")
-      .addOption(
-        new Option("--proto <protocol>", "of the packet").choices(["tcp", "udp", "icmp"]).default("tcp"),
-      )
-      .option("--port <port>", "destination port")
-      .option("-f, --file <policy>", "as if this policy were in force, with the line that decides")
-      // For the agent, which knows where its policy stands.
-      .addOption(
-        new Option("--written-in <file...>", "the file of the policy in force").default([]).hideHelp(),
-      )
-      .addOption(namespaceOption())
-      .option("--json", "one JSON value")
-      .addHelpText("after", HELP)
-      .action(async (source: string, destination: string, options: Options) => {
-        const { proto, port, file, writtenIn } = options;
-        using node = openNamespace(options.netns);
-        const files = await Promise.all((file === undefined ? writtenIn : [file]).map(readPolicyText));
-        const [own] = file === undefined ? [] : files;
-        const explanation = explainNat({
-          source,
-          destination,
-          protocol: proto,
-          node,
-          ...(port === undefined ? {} : { port }),
-          ...(own === undefined ? {} : { policy: (await parsePolicy(own.text, own.name)).intent }),
-          written: await WrittenPolicy.read(files),
-        });
-        if (options.json === true) printJson(explanation);
-        else tell(explanationText, explanation);
-      })
-  );
+  return new Command("explain")
+    .description(
+      "without sending anything: is a packet translated, to which address, by which line of which policy",
+    )
+    .argument("<src>", "a pod, or an address")
+    .argument("<dst>", "an address")
+    .addOption(
+      new Option("--proto <protocol>", "of the packet").choices(["tcp", "udp", "icmp"]).default("tcp"),
+    )
+    .option("--port <port>", "destination port")
+    .option("-f, --file <policy>", "as if this policy were in force, with the line that decides")
+    .addOption(namespaceOption())
+    .option("--json", "one JSON value")
+    .addHelpText("after", HELP)
+    .action(async (source: string, destination: string, options: Options) => {
+      const { proto, port, file } = options;
+      using node = openNamespace(options.netns);
+      const own = file === undefined ? undefined : await readPolicyText(file);
+      const files = own === undefined ? await filesInForce(node) : [own];
+      const explanation = explainNat({
+        source,
+        destination,
+        protocol: proto,
+        node,
+        ...(port === undefined ? {} : { port }),
+        ...(own === undefined ? {} : { policy: (await parsePolicy(own.text, own.name)).intent }),
+        written: await WrittenPolicy.read(files),
+      });
+      if (options.json === true) printJson(explanation);
+      else tell(explanationText, explanation);
+    });
+}
+
+/** An agent knows in which lines the policy in force stands, also when its file says something else by now. */
+async function filesInForce(node: NetworkNamespace): Promise<readonly PolicyText[]> {
+  return (await agentSaid<PolicyAnswer>("/v1/policy", {}, node))?.files ?? [];
 }
 
 function explanationText({ source, destination, wanted, foreseen }: NatExplanation): string {

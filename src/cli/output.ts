@@ -4,7 +4,8 @@
  * values, and gets them with everything unseen spelled out (`visible`): whatever it composes of them, the newlines and
  * colours in it are ours. Behind it a guard passes nothing but newlines and our own colours.
  */
-import { jsonText, visible, visibleLines, visibleLogLine, visibleValue } from "../text/visible.ts";
+import { jsonText } from "../text/json.ts";
+import { visible, visibleLines, visibleLogLine, visibleValue } from "../text/visible.ts";
 import { colourWanted, style } from "./style.ts";
 
 /** Tells people on standard output what `text` makes of the values. */

@@ -1,7 +1,8 @@
 import { Command } from "commander";
-import { socketPath } from "../agent/service.ts";
-import { messageOf, WayoutError } from "../error.ts";
+import { askAgent } from "../agent/ask.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { openNamespace } from "../pods/open-namespace.ts";
+import { noAgent } from "./agent-said.ts";
 import { openInBrowser } from "./browser.ts";
 import { printJson, tell } from "./output.ts";
 import { style } from "./style.ts";
@@ -30,7 +31,7 @@ export function pageCommand(): Command {
     .addHelpText("after", HELP)
     .action(async (options: PageOptions) => {
       using node = openNamespace(options.netns);
-      const url = await addressFrom(socketPath(node));
+      const url = await addressFrom(node);
       if (options.json === true) return printJson({ url });
       tell(pageText, url, options.open && openInBrowser(url));
     });
@@ -43,32 +44,9 @@ export function pageText(url: string, opened: boolean): string {
 }
 
 /** @throws WayoutError `no-agent`, and what the agent refuses */
-async function addressFrom(unix: string): Promise<string> {
-  const doing = "asking the agent for its page";
-  let answer: Response;
-  try {
-    answer = await fetch("http://agent/v1/page/code", { method: "POST", unix });
-  } catch (error) {
-    throw new WayoutError({
-      code: "no-agent",
-      kind: "machine",
-      doing,
-      said: `no agent of this node answers on ${unix}: ${messageOf(error)}`,
-      todo: "Start one, as root: sudo wayout agent --listen 127.0.0.1:7070",
-      cause: error,
-    });
-  }
-  const said = (await answer.json()) as {
-    url?: string;
-    error?: { code: string; message: string; todo?: string };
-  };
-  if (said.url !== undefined) return said.url;
-  const { code = "no-answer", message = `status ${answer.status}`, todo } = said.error ?? {};
-  throw new WayoutError({
-    code,
-    kind: "usage",
-    doing,
-    said: message,
-    ...(todo === undefined ? {} : { todo }),
-  });
+async function addressFrom(node: NetworkNamespace): Promise<string> {
+  const said = await askAgent<{ readonly url: string }>(node, "/v1/page/code", { method: "POST" });
+  if (said.kind === "answer") return said.value.url;
+  if (said.kind === "refusal") throw said.error;
+  throw noAgent("asking the agent for its page", said, "sudo wayout agent --listen 127.0.0.1:7070");
 }

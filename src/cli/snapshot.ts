@@ -1,11 +1,11 @@
 import { printJsonLine } from "./output.ts";
-import { jsonText } from "../text/visible.ts";
+import { jsonText } from "../text/json.ts";
 import { writeFileSync } from "node:fs";
 import { Command } from "commander";
 import { canonicalIp } from "../address/ip.ts";
 import { findPod } from "../pods/find.ts";
 import { listPods } from "../pods/inventory.ts";
-import { asCaller } from "../self.ts";
+import { asCaller } from "../kernel/umask.ts";
 import { takeSnapshot } from "../snapshot/collect.ts";
 import { openNamespace } from "../pods/open-namespace.ts";
 

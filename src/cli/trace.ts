@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs";
 import { Command, Option } from "commander";
 import { messageOf, WayoutError } from "../error.ts";
 import { writePcapng } from "../linux/packet/pcapng.ts";
-import { asCaller } from "../self.ts";
+import { asCaller } from "../kernel/umask.ts";
 import type { SeenPacket } from "../trace/evidence.ts";
 import { tracePage } from "../trace/show/page.ts";
 import { trace, type TraceRequest } from "../trace/trace.ts";

@@ -1,6 +1,6 @@
 /** What all commands have in common: what the runtime says is read, the command is carried out, and what went wrong is told. */
 import { WayoutError } from "../error.ts";
-import { takeOwnUmask } from "../self.ts";
+import { takeOwnUmask } from "../kernel/umask.ts";
 import { readCall, type CniCommand } from "./call.ts";
 import { readHeader, type NetworkHeader } from "./configuration.ts";
 import { CniContext, type Environment } from "./context.ts";

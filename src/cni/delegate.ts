@@ -2,6 +2,8 @@
 import { WayoutError } from "../error.ts";
 import { Fields } from "../ipam/fields.ts";
 import { isExecutable } from "../kernel/file.ts";
+import { decodeUtf8, encodeUtf8 } from "../platform/bytes.ts";
+import { platform } from "#platform";
 import { DelegateError } from "./failure.ts";
 import type { CniCommand } from "./call.ts";
 
@@ -20,23 +22,22 @@ export function runDelegate(
   environment: Readonly<Record<string, string | undefined>>,
 ): string {
   const program = findPlugin(type, path);
-  const child = Bun.spawnSync([program], {
-    stdin: Buffer.from(configuration),
-    stdout: "pipe",
+  const child = platform.run([program], {
+    input: encodeUtf8(configuration),
     stderr: "inherit",
-    env: { ...environment, CNI_COMMAND: command },
-    timeout: TIMEOUT_MS,
+    environment: { ...environment, CNI_COMMAND: command },
+    timeoutMs: TIMEOUT_MS,
   });
-  const output = child.stdout.toString();
+  const output = decodeUtf8(child.stdout);
   if (child.exitCode === 0) return output;
-  throw delegateError(type, output, child.exitCode, child.signalCode);
+  throw delegateError(type, output, child.exitCode, child.signal);
 }
 
 function delegateError(
   type: string,
   output: string,
   exitCode: number | null,
-  signal: string | number | undefined,
+  signal: string | undefined,
 ): DelegateError {
   try {
     const fields = Fields.of(JSON.parse(output));

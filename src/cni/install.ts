@@ -8,6 +8,7 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  readFileSync,
   readlinkSync,
   renameSync,
   rmSync,
@@ -19,10 +20,12 @@ import { cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { collision, freeSubnet, occupiedPrefixes } from "../attachment/subnet.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { requireNodesDirectory } from "../kernel/shared-run.ts";
 import { selfCommand } from "../self.ts";
 import { isIdentifier } from "./call.ts";
 import { conflistOf, hasPortmap, type NetworkRequest } from "./conflist.ts";
 import { readNetworks, type ConfiguredNetwork } from "./configured-networks.ts";
+import { smallProgram } from "./small-program.ts";
 
 /** Where containerd, CRI-O and kubeadm look. */
 export const DEFAULT_BIN_DIRECTORY = "/opt/cni/bin";
@@ -41,8 +44,14 @@ export interface InstallRequest extends NetworkRequest {
   readonly subnets?: readonly string[];
 }
 
+/** Which program serves as the plugin; both are one by what they do. */
+export type PluginSize = "small" | "large";
+
 export interface Installed {
   readonly program: string;
+  readonly size: PluginSize;
+  /** Why it is the large one, whose calls cost three times as much; absent for the small one. */
+  readonly largeBecause?: string;
   readonly conflist: string;
   /** False: there was a conflist of ours, and it was left as it is. */
   readonly wroteConflist: boolean;
@@ -55,22 +64,24 @@ export interface Installed {
   readonly shadowedBy: readonly string[];
 }
 
-/** The program first: whoever reads the conflist finds it there. @throws WayoutError */
+/** The program first: whoever reads the conflist finds it there. @throws WayoutError `directory-not-shared` and others */
 export function install(request: InstallRequest): Installed {
   const doing = "installing the CNI plugin";
   if (!isIdentifier(request.network)) {
     throw usage(doing, `"${request.network}" is no network name: letters, digits and _ . -`);
   }
   const source = singleFile(doing);
+  requireNodes(request, doing);
   const conflist = join(request.configurationDirectory, FILE_NAME);
   const kept = existsSync(conflist);
   const subnets = kept ? keptSubnets(request, conflist, doing) : chooseSubnets(request, doing);
   const program = join(request.binDirectory, PROGRAM);
   const loopback = join(request.binDirectory, LOOPBACK);
+  let largeBecause: string | undefined;
   attempt(doing, () => {
     mkdirSync(request.binDirectory, { recursive: true, mode: 0o755 });
     mkdirSync(request.configurationDirectory, { recursive: true, mode: 0o755 });
-    replace(program, (beside) => copyFileSync(source, beside), 0o755);
+    replace(program, (beside) => (largeBecause = putProgram(beside, source)), 0o755);
     if (!existsSync(loopback)) {
       // A link that leads nowhere is in the way.
       rmSync(loopback, { force: true });
@@ -84,6 +95,7 @@ export function install(request: InstallRequest): Installed {
   const before = (name: string): boolean => name < FILE_NAME && /\.(conf|conflist|json)$/.test(name);
   return {
     program,
+    ...(largeBecause === undefined ? { size: "small" } : { size: "large", largeBecause }),
     conflist,
     wroteConflist: !kept,
     subnets: subnets.map(cidrText),
@@ -91,6 +103,41 @@ export function install(request: InstallRequest): Installed {
     portmap: hasPortmap(request.binDirectory),
     shadowedBy: readdirSync(request.configurationDirectory).filter(before).sort(),
   };
+}
+
+/**
+ * The small program where it runs on this machine: its whole file is looked at, and it answers a call. Otherwise the
+ * large one. Returns why it is the large one.
+ */
+function putProgram(path: string, large: string): string | undefined {
+  const small = smallProgram();
+  const refusal = small === undefined ? "it was built without the small one" : putSmall(path, small);
+  if (refusal !== undefined) copyFileSync(large, path);
+  return refusal;
+}
+
+/** Longer than any machine needs for a call that does nothing. */
+const TRIAL_MS = 10_000;
+
+function putSmall(path: string, small: string): string | undefined {
+  // It lies inside our own file, where only reading works.
+  writeFileSync(path, readFileSync(small), { mode: 0o755 });
+  chmodSync(path, 0o755);
+  const options = { stdin: Buffer.from("{}"), stdout: "pipe", stderr: "pipe", timeout: TRIAL_MS } as const;
+  try {
+    const verified = Bun.spawnSync([path, "--verify"], options);
+    if (verified.exitCode !== 0) return `the small one does not stand its examination: ${saidBy(verified)}`;
+    const answered = Bun.spawnSync([path], { ...options, env: { CNI_COMMAND: "VERSION" } });
+    if (answered.exitCode !== 0) return `the small one does not run here: ${saidBy(answered)}`;
+    return undefined;
+  } catch (error) {
+    return `the small one cannot be started here: ${messageOf(error)}`;
+  }
+}
+
+function saidBy({ stdout, stderr, exitCode, signalCode }: Bun.SyncSubprocess<"pipe", "pipe">): string {
+  const said = `${stderr.toString()} ${stdout.toString()}`.replace(/\s+/g, " ").trim();
+  return said === "" ? `it ended with ${exitCode ?? signalCode}` : said;
 }
 
 export interface Uninstalled {
@@ -103,11 +150,7 @@ export interface Uninstalled {
  * somebody else's and stays.
  * @throws WayoutError `pods-attached` unless `force`
  */
-export function uninstall(
-  request: Pick<InstallRequest, "binDirectory" | "configurationDirectory">,
-  attached: readonly string[],
-  force: boolean,
-): Uninstalled {
+export function uninstall(request: Directories, attached: readonly string[], force: boolean): Uninstalled {
   const doing = "removing the CNI plugin";
   if (attached.length > 0 && !force) {
     throw new WayoutError({
@@ -119,6 +162,7 @@ export function uninstall(
       details: { attached },
     });
   }
+  requireNodes(request, doing);
   const ours = readNetworks(request.configurationDirectory).filter(
     ({ file }) => basename(file) === FILE_NAME,
   );
@@ -133,6 +177,12 @@ export function uninstall(
     for (const path of there) rmSync(path);
   });
   return { removed: there };
+}
+
+type Directories = Pick<InstallRequest, "binDirectory" | "configurationDirectory">;
+
+function requireNodes({ binDirectory, configurationDirectory }: Directories, doing: string): void {
+  for (const directory of [binDirectory, configurationDirectory]) requireNodesDirectory(directory, doing);
 }
 
 function isOurLoopback(path: string): boolean {

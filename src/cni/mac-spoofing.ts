@@ -28,6 +28,7 @@ import {
 } from "../linux/nftables/commands.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
 import { drop, inSet, match } from "../linux/nftables/rule-builder.ts";
+import { bytesOfHex, decodeUtf8 } from "../platform/bytes.ts";
 
 const TABLE = { family: "bridge", table: "wayout" } as const;
 const CHAIN = { ...TABLE, chain: "prerouting" } as const;
@@ -80,7 +81,7 @@ export class MacSpoofing implements Disposable {
       if (mine.length === guarded.length) return [deleteTable(TABLE)];
       const senders = (this.#nftables.elements(SENDERS) ?? []).flatMap(({ key }) => {
         if (key === undefined || !mine.includes(nameOf(key))) return [];
-        return [{ key: [nameOf(key), macText(Buffer.from(key.slice(IFNAME_HEX, IFNAME_HEX + 12), "hex"))] }];
+        return [{ key: [nameOf(key), macText(bytesOfHex(key.slice(IFNAME_HEX, IFNAME_HEX + 12)))] }];
       });
       return [
         deleteElements(SENDERS, senders),
@@ -120,7 +121,7 @@ const IFNAME_HEX = 32;
 
 /** The interface name that a key begins with. */
 function nameOf(key: string): string {
-  return Buffer.from(key.slice(0, IFNAME_HEX), "hex").toString().replace(/\0.*$/s, "");
+  return decodeUtf8(bytesOfHex(key.slice(0, IFNAME_HEX))).replace(/\0.*$/s, "");
 }
 
 function makeTable(): Transaction {

@@ -8,11 +8,12 @@
  * Touches: the pod's namespace, the network's bridge, VLANs, NAT rules, addresses and sender checks, each under the
  *   network's lock.
  */
+import { platform } from "#platform";
 import type { Answer } from "./answer.ts";
 import type { Environment } from "./context.ts";
 
 /** Answers a call; resolves to the process's exit code. */
-export async function runPlugin(environment: Environment = process.env): Promise<number> {
+export async function runPlugin(environment: Environment = platform.environment()): Promise<number> {
   const { answer } = await partFor(environment["CNI_COMMAND"]);
   return await answer(environment);
 }

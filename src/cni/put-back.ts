@@ -3,6 +3,7 @@
  * Nothing is made anew where nobody is attached, and no rules that a person took away.
  */
 import { WayoutError } from "../error.ts";
+import { monotonicMs } from "../kernel/calls.ts";
 import { takeNatLock } from "../nat/lock.ts";
 import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
@@ -18,12 +19,12 @@ export async function putBack(context: CniContext, state: EnsuredNetwork): Promi
   const { configuration, plan, subnets } = state;
   const { network, nat } = configuration;
   const { node, namespace } = context;
-  const began = performance.now();
+  const began = monotonicMs();
   try {
     using _network = lockNetwork(network, namespace, "shared", TIMEOUT_MS);
     if (linksOf(network, node).length === 0) return;
     const doing = `putting back the NAT rules of network ${network}`;
-    using _rules = takeNatLock(namespace, doing, Math.max(0, TIMEOUT_MS - (performance.now() - began)));
+    using _rules = takeNatLock(namespace, doing, Math.max(0, TIMEOUT_MS - (monotonicMs() - began)));
     const { bridge, gateway } = ensureGatewaySide(node, configuration, plan, []);
     const holder = gateway ?? bridge;
     const from = entrances(configuration, holder, node);

@@ -14,6 +14,7 @@ import { deleteChain, deleteRule, flushChain, type Transaction } from "../linux/
 import type { ChainRef, Rule } from "../linux/nftables/ruleset.ts";
 import { restoreNat, saveNat } from "../nat/backends/iptables/program.ts";
 import { commentOf } from "../rules/rule-comment.ts";
+import { shaHex } from "../platform/bytes.ts";
 
 const FAMILIES = ["ip", "ip6"] as const;
 const MASQUERADE_RULES: ChainRef = { family: "inet", table: "cni_plugins_masquerade", chain: "masq_checks" };
@@ -150,5 +151,5 @@ function chainComment(network: string, container: string): string {
 }
 
 function hashOf(text: string, digits: number): string {
-  return new Bun.CryptoHasher("sha512").update(text).digest("hex").slice(0, digits);
+  return shaHex("sha512", text).slice(0, digits);
 }

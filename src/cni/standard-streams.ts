@@ -1,6 +1,7 @@
 /** What a runtime hands in on standard input, and what it is told on standard output. */
-import { jsonText, visible } from "../text/visible.ts";
+import { visible, withUnseenAsUnits } from "../text/visible.ts";
 import { messageOf, WayoutError } from "../error.ts";
+import { SystemError } from "../linux/errno.ts";
 import { readDescriptor, writeDescriptor } from "../kernel/file.ts";
 import { cniFailure } from "./failure.ts";
 import { isSpoken } from "./version.ts";
@@ -57,11 +58,20 @@ export function tellFailure(error: unknown, version: string | undefined): number
   const failure = cniFailure(error, version);
   try {
     // What failed may be named by others.
-    write(jsonText(failure, 2));
+    write(withUnseenAsUnits(JSON.stringify(failure, null, 2)));
   } catch {
-    process.stderr.write(`${visible(failure.msg)}\n`);
+    tellPerson(visible(failure.msg));
   }
   return 1;
+}
+
+/** A line on standard error; where that takes nothing either there is nobody left to tell. */
+export function tellPerson(line: string): void {
+  try {
+    writeDescriptor(2, `${line}\n`);
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+  }
 }
 
 function write(text: string): void {

@@ -3,12 +3,12 @@ import { isCharacterDevice, statDescriptor } from "../kernel/file.ts";
 import { VERSION } from "../version.ts";
 import type { Answer } from "./answer.ts";
 import { readCall } from "./call.ts";
-import { print, readInput, tellFailure, versionOf } from "./standard-streams.ts";
+import { print, readInput, tellFailure, tellPerson, versionOf } from "./standard-streams.ts";
 import { CNI_VERSIONS, NEWEST } from "./version.ts";
 
 export const answer: Answer = async (environment) => {
   if (environment["CNI_COMMAND"] === "") {
-    process.stderr.write(`CNI plugin wayout ${VERSION}, speaks CNI ${CNI_VERSIONS.join(", ")}\n`);
+    tellPerson(`CNI plugin wayout ${VERSION}, speaks CNI ${CNI_VERSIONS.join(", ")}`);
     return 0;
   }
   try {

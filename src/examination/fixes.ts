@@ -1,7 +1,7 @@
 /** Mending what the doctor found, step by step: each change is confirmed by whoever asked, made, and looked at again. */
 import type { Diagnosis } from "../doctor/diagnose.ts";
 import type { Fix } from "../doctor/finding.ts";
-import { messageOf } from "../error.ts";
+import { messageOf, WayoutError } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import { requireSharedRun } from "../kernel/shared-run.ts";
 import type { Snapshot } from "../snapshot/snapshot.ts";
@@ -73,7 +73,7 @@ function keyOf({ pod, fix }: FixStep): string {
   return JSON.stringify([fix.place === "pod" ? pod : "", fix.repair]);
 }
 
-/** What was said when it failed. */
+/** What was said when it failed, and what to do about it. */
 function mend(snapshot: Snapshot, { pod: name, fix }: FixStep): string | undefined {
   const path = snapshot.pods.find((one) => one.name === name)?.state?.path;
   try {
@@ -83,7 +83,8 @@ function mend(snapshot: Snapshot, { pod: name, fix }: FixStep): string | undefin
     carryOut(fix.repair!, { node, pod });
     return undefined;
   } catch (error) {
-    return messageOf(error);
+    const todo = error instanceof WayoutError ? error.todo : undefined;
+    return todo === undefined ? messageOf(error) : `${messageOf(error)}. ${todo}`;
   }
 }
 

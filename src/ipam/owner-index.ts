@@ -17,6 +17,7 @@ import {
 import { SystemError } from "../linux/errno.ts";
 import type { AddressOwner } from "./assignment.ts";
 import { ownerText, parseOwner, readOwnerFile } from "./owner-file.ts";
+import { shaHex } from "../platform/bytes.ts";
 
 const DIRECTORY = ".owners";
 /**
@@ -160,5 +161,5 @@ function holdings(network: string): Map<string, readonly string[]> {
 /** Neither a container id nor an interface name may hold a colon. */
 function fileName(owner: AddressOwner): string {
   const name = `${owner.container}:${owner.interfaceName}`;
-  return name.length <= NAME_MAX ? name : new Bun.CryptoHasher("sha256").update(name).digest("hex");
+  return name.length <= NAME_MAX ? name : shaHex("sha256", name);
 }

@@ -5,7 +5,7 @@
  */
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import { isKernelFileSystem } from "../linux/kernel-file-systems.ts";
-import { decodeUtf8 } from "../linux/utf8.ts";
+import { decodeUtf8 } from "../platform/bytes.ts";
 import { closeFile, fileSystemOf, isMissing, readHandle, statDescriptor, type PartOfFile } from "./file.ts";
 import * as libc from "./libc.ts";
 

@@ -5,6 +5,7 @@
  */
 import { WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
+import { platform } from "#platform";
 import {
   closeFile,
   isMissing,
@@ -17,7 +18,7 @@ import {
   statFile,
   writeDescriptor,
 } from "./file.ts";
-import { flock, poll } from "./libc.ts";
+import { flock, poll } from "./calls.ts";
 import { identify, isAlive, isStopped, type ProcessIdentity } from "./process.ts";
 
 /** sys/file.h */
@@ -102,7 +103,7 @@ export class FileLock implements Disposable {
 
   /** Writes down who holds it. For those that are held for long enough to be waited for. */
   sign(): this {
-    const self = this.#fd < 0 ? undefined : identify(process.pid);
+    const self = this.#fd < 0 ? undefined : identify(platform.pid());
     // Of one length, so that it covers whatever the last holder wrote.
     if (self !== undefined) write(this.#fd, `${`${self.pid} ${self.start}`.padEnd(31)}\n`);
     return this;

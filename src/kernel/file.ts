@@ -5,8 +5,9 @@
  * Every function is synchronous and throws SystemError with the path.
  */
 import { ERRNO, SystemError } from "../linux/errno.ts";
-import * as libc from "./libc.ts";
-import { decodeUtf8, encodeUtf8 } from "../linux/utf8.ts";
+import * as libc from "./calls.ts";
+import { decodeUtf8, encodeUtf8 } from "../platform/bytes.ts";
+import { platform } from "#platform";
 
 /** include/uapi/asm-generic/fcntl.h; the same on x86-64 and arm64, but for the last. */
 const O_WRONLY = 0o1;
@@ -16,7 +17,7 @@ const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
 const O_APPEND = 0o2000;
 /** The one number here that differs: arm64 has its own (arch/arm64/include/uapi/asm/fcntl.h). */
-const O_NOFOLLOW = process.arch === "arm64" ? 0o100000 : 0o400000;
+const O_NOFOLLOW = platform.arch === "arm64" ? 0o100000 : 0o400000;
 const O_CLOEXEC = 0o2000000;
 /** A FIFO or a terminal is not waited for. */
 const O_NONBLOCK = 0o4000;

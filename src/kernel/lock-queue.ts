@@ -4,9 +4,10 @@
  * process which died, and is removed. The event loop runs meanwhile, so that signals get through.
  */
 import { WayoutError } from "../error.ts";
+import { platform } from "#platform";
+import { clockUs, monotonicMs } from "./calls.ts";
 import { busy, FileLock, lockHolder, type LockWait } from "./file-lock.ts";
 import { isMissing, listDirectory } from "./file.ts";
-import { clockUs } from "./libc.ts";
 
 const PAUSE_MS = 10;
 /** Who has many before them need not look often. */
@@ -21,7 +22,7 @@ export interface QueueWait extends LockWait {
 
 /** @throws WayoutError `busy`, `interrupted` */
 export async function queueFor(path: string, wait: QueueWait): Promise<FileLock> {
-  const begun = performance.now();
+  const begun = monotonicMs();
   let ticket: FileLock | undefined;
   let holder = "";
   let since = begun;
@@ -32,12 +33,12 @@ export async function queueFor(path: string, wait: QueueWait): Promise<FileLock>
       const lock = before === 0 ? FileLock.try(path, wait.mode) : undefined;
       if (lock !== undefined) return lock.sign();
       ticket ??= takeTicket(path);
-      const now = performance.now();
+      const now = monotonicMs();
       const found = JSON.stringify([lockHolder(path), before]);
       if (found !== holder) [holder, since] = [found, now];
       if (now - since > wait.timeoutMs) throw busy(path, wait);
       if (now - begun > LONGEST_WAIT_MS) throw busy(path, { ...wait, timeoutMs: LONGEST_WAIT_MS });
-      await Bun.sleep(Math.min(PAUSE_MS * (before + 1), LONGEST_PAUSE_MS));
+      await platform.pause(Math.min(PAUSE_MS * (before + 1), LONGEST_PAUSE_MS));
     }
   } finally {
     ticket?.remove();
@@ -81,7 +82,7 @@ function isAbandoned(ticket: string): boolean {
 function takeTicket(path: string): FileLock {
   for (;;) {
     const time = String(Math.floor(clockUs(1))).padStart(16, "0");
-    const ticket = FileLock.try(`${path}.wait-${time}-${process.pid}`);
+    const ticket = FileLock.try(`${path}.wait-${time}-${platform.pid()}`);
     // Somebody who looked whether we are dead holds it for a moment.
     if (ticket !== undefined) return ticket;
   }

@@ -1,4 +1,5 @@
 /** Mounts as a process sees them (proc(5), mountinfo): a list in the kernel's memory, which nobody can make us wait for. */
+import { monotonicMs } from "./calls.ts";
 import { readText } from "./file.ts";
 
 export interface Mount {
@@ -42,9 +43,9 @@ let disks: { readonly keys: ReadonlySet<string>; readonly readAt: number } | und
 const DISKS_FOR_MS = 1_000;
 
 function ownDisks(): ReadonlySet<string> {
-  if (disks === undefined || performance.now() - disks.readAt > DISKS_FOR_MS) {
+  if (disks === undefined || monotonicMs() - disks.readAt > DISKS_FOR_MS) {
     const ours = mountsOf("thread-self").filter(({ type }) => ON_DISK.has(type));
-    disks = { keys: new Set(ours.map(fileSystemKey)), readAt: performance.now() };
+    disks = { keys: new Set(ours.map(fileSystemKey)), readAt: monotonicMs() };
   }
   return disks.keys;
 }

@@ -1,5 +1,5 @@
 import { closeFile, readText } from "./file.ts";
-import { pidfdOpen, pidfdSendSignal } from "./libc.ts";
+import { pidfdOpen, pidfdSendSignal } from "./calls.ts";
 
 /**
  * When a process started, in clock ticks after boot (proc_pid_stat(5), field 22). A pid alone names nobody for long:

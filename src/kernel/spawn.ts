@@ -8,6 +8,7 @@
 import { messageOf, WayoutError } from "../error.ts";
 import { OWN_FILE } from "../self.ts";
 import { closeFile, writeDescriptor } from "./file.ts";
+import { cc, FFIType, functionAddresses } from "../platform/bun.ts";
 import * as libc from "./libc.ts";
 
 /** What the C code calls, and how C declares it. */
@@ -102,19 +103,19 @@ long spawn_in(const struct calls *c, const struct order *o) {
 }
 `;
 
-const { i64_fast, pointer } = libc.FFIType;
+const { i64_fast, pointer } = FFIType;
 
 function compileSpawn() {
   // TinyCC reads its source from a path. This one is in memory: no folder needs to be writable, and nothing is left.
   const fd = libc.memoryFile("spawn");
   try {
     writeDescriptor(fd, SPAWN_C.replace("CLONE_NUMBER", process.arch === "arm64" ? "220L" : "56L"));
-    const { spawn_in } = libc.cc({
+    const { spawn_in } = cc({
       source: `/proc/self/fd/${fd}`,
       flags: ["-nostdlib", "-nostdinc"],
       symbols: { spawn_in: { args: [pointer, pointer], returns: i64_fast } },
     }).symbols;
-    return { spawn_in, calls: libc.functionAddresses(Object.keys(CALLS)) };
+    return { spawn_in, calls: functionAddresses(Object.keys(CALLS)) };
   } catch (error) {
     throw new WayoutError({
       code: "no-spawn",

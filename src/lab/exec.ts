@@ -3,16 +3,10 @@ import { existsSync, mkdirSync, readlinkSync, realpathSync, writeFileSync } from
 import { dirname, resolve } from "node:path";
 import { WayoutError, messageOf } from "../error.ts";
 import * as libc from "../kernel/libc.ts";
-import {
-  CLONE_NEWNET,
-  CLONE_NEWNS,
-  MNT_DETACH,
-  MS_BIND,
-  MS_PRIVATE,
-  MS_REC,
-  NetworkNamespace,
-} from "../kernel/namespace.ts";
-import { asCaller, selfCommand } from "../self.ts";
+import { MNT_DETACH, MS_BIND, MS_PRIVATE, MS_REC } from "../kernel/named-namespace.ts";
+import { CLONE_NEWNET, CLONE_NEWNS, NetworkNamespace } from "../kernel/namespace.ts";
+import { asCaller } from "../kernel/umask.ts";
+import { selfCommand } from "../self.ts";
 import { PLAN } from "./plan.ts";
 
 /** resolv.conf(5) of a pod in the lab. */

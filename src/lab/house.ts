@@ -1,12 +1,8 @@
 /** A lab that stays: made by `lab up`, played in, taken down by `lab down`. Half-made ones are mended or removed. */
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { WayoutError } from "../error.ts";
-import {
-  namedNamespaces,
-  namespaceFileExists,
-  removeNamespaceDirectory,
-  NETNS_DIRECTORY,
-} from "../kernel/namespace.ts";
+import { namedNamespaces, namespaceFileExists, removeNamespaceDirectory } from "../kernel/named-namespace.ts";
+import { NETNS_DIRECTORY } from "../kernel/namespace.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
 import { endProcess, isRunning } from "../kernel/process.ts";
 import { RESOLV_CONF } from "./exec.ts";

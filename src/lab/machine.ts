@@ -1,7 +1,7 @@
 /** What the lab must leave as it was: the machine's own network, read before and after. */
 import { readFileSync } from "node:fs";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { namedNamespaces } from "../kernel/namespace.ts";
+import { namedNamespaces } from "../kernel/named-namespace.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
 import { rulesetText } from "../linux/nftables/text/ruleset.ts";
 import type { StoryStep } from "./story.ts";

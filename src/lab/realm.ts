@@ -8,7 +8,8 @@ import { SystemError } from "../linux/errno.ts";
 import * as libc from "../kernel/libc.ts";
 import { networkFailure } from "../network/failure.ts";
 import { spawnIn, type SpawnPlace } from "../kernel/spawn.ts";
-import { CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC } from "../kernel/namespace.ts";
+import { MS_PRIVATE, MS_REC } from "../kernel/named-namespace.ts";
+import { CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER } from "../kernel/namespace.ts";
 
 const SIGKILL = 9;
 const REALM_DOING = "making throw-away namespaces for the lab";

@@ -1,7 +1,8 @@
 /** The article's world, made of real kernel objects. */
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { spawnIn } from "../kernel/spawn.ts";
-import { createNamedNamespace, deleteNamedNamespace, NetworkNamespace } from "../kernel/namespace.ts";
+import { createNamedNamespace, deleteNamedNamespace } from "../kernel/named-namespace.ts";
+import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { ProcessIdentity } from "../kernel/process.ts";
 import { connectPod, ensureBridge } from "../network/network.ts";
 import { selfCommand } from "../self.ts";

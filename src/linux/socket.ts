@@ -1,6 +1,7 @@
 /** Numbers of the socket interface (linux/socket.h, asm-generic/socket.h, linux/in.h, poll.h). */
 
 export const AF_UNSPEC = 0;
+export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_BRIDGE = 7;
 export const AF_INET6 = 10;

@@ -8,6 +8,8 @@
  * Touches: nothing.
  */
 import { INTERFACE_NAME_BYTES } from "../linux/link-layer.ts";
+import { shaHex } from "../platform/bytes.ts";
+import { wyhash } from "./wyhash.ts";
 import { xxHash64 } from "./xxhash64.ts";
 
 /** One interface of one container. */
@@ -58,7 +60,7 @@ export function ownerName(kind: string, name: string): string {
   return shortened(kind, name, xxHash64);
 }
 
-function shortened(kind: string, name: string, hash: (text: string) => bigint | number): string {
+function shortened(kind: string, name: string, hash: (text: string) => bigint): string {
   const whole = `${kind}/${name}`;
   if (whole.length <= MOST_OWNER) return whole;
   const digits = hash(name).toString(16).padStart(HASH_DIGITS, "0");
@@ -77,7 +79,7 @@ export function networkOwner(network: string): string {
  * Only for finding what they have made.
  */
 export function formerNetworkOwner(network: string): string | undefined {
-  const former = shortened(NETWORK, network, Bun.hash);
+  const former = shortened(NETWORK, network, wyhash);
   return former === networkOwner(network) ? undefined : former;
 }
 
@@ -128,5 +130,5 @@ export function readLabel(
 
 /** An owner's own chain: at most 28 characters (XT_EXTENSION_MAXNAMELEN - 1), the same for the same owner. */
 export function iptablesChain(owner: string): string {
-  return `WAYOUT-${new Bun.CryptoHasher("sha256").update(owner).digest("hex").slice(0, 16)}`;
+  return `WAYOUT-${shaHex("sha256", owner).slice(0, 16)}`;
 }

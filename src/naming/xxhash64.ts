@@ -3,7 +3,7 @@
  * version are made of it, so it is written down here: of a runtime's own hash nobody promises that the next release has
  * the same. (Halves of 32 bits instead of BigInt are three times the code and no cheaper in a run that hashes once.)
  */
-import { encodeUtf8 } from "../linux/utf8.ts";
+import { encodeUtf8 } from "../platform/bytes.ts";
 
 const PRIME_1 = 0x9e3779b185ebca87n;
 const PRIME_2 = 0xc2b2ae3d27d4eb4fn;

@@ -19,6 +19,7 @@ import {
 } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { runDirectory } from "../kernel/run-directory.ts";
+import { platform } from "#platform";
 import { isRemovedText } from "./removed.ts";
 
 /** Namespaces come and go; more files than this are the traces of dead ones. */
@@ -114,7 +115,7 @@ export class GenerationMemory {
   /** Whole at every moment, but not brought to a disk: /run has none, and a lost note costs only time. */
   #write(generation: number | string, table: string, findings: readonly string[]): void {
     if (this.#path === undefined) return;
-    const beside = `${this.#path}${BESIDE}${process.pid}`;
+    const beside = `${this.#path}${BESIDE}${platform.pid()}`;
     try {
       makeDirectory(this.directory, 0o755);
       writeText(beside, [generation, table, ...findings].join("\n"), "w", 0o600);

@@ -8,6 +8,7 @@ import { addAddressRequest, type Address, type AddressSpec } from "../linux/rout
 import type { Ipv6Setting } from "../linux/route/interface-settings.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import { createBridgeRequest, setBridgeRequest } from "../linux/route/link-requests.ts";
+import { randomBytes } from "../kernel/calls.ts";
 import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 import { preferSysctl, writeSysctl } from "../kernel/sysctl.ts";
@@ -110,7 +111,7 @@ function create(node: LinkRtnetlink, intent: BridgeIntent, gateways: readonly Ci
  */
 function creation(intent: BridgeIntent, gateways: readonly Cidr[]) {
   const gateway = gateways.find(({ family }) => family === 4) ?? gateways[0];
-  const seed = gateway === undefined ? crypto.getRandomValues(new Uint8Array(4)) : ipBytes(gateway.address);
+  const seed = gateway === undefined ? randomBytes(4) : ipBytes(gateway.address);
   return {
     name: intent.name,
     mac: macForIp(seed),

@@ -1,5 +1,6 @@
 import { WayoutError } from "../error.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
+import { sleep } from "../kernel/calls.ts";
 import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 
 /** Longest that duplicate address detection takes with the usual settings is 2 s; the reference plugins wait 10. */
@@ -30,6 +31,6 @@ export function awaitDetection(pod: LinkRtnetlink, end: LinkState): void {
         details: { address },
       });
     }
-    Bun.sleepSync(DETECTION_POLL_MS);
+    sleep(DETECTION_POLL_MS);
   }
 }

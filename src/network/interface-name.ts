@@ -1,6 +1,6 @@
 import { WayoutError } from "../error.ts";
 import { INTERFACE_NAME_BYTES } from "../linux/link-layer.ts";
-import { utf8Length } from "../linux/utf8.ts";
+import { utf8Length } from "../platform/bytes.ts";
 
 /** Whether Linux takes the text as the name of an interface (net/core/dev.c, dev_valid_name). */
 export function isInterfaceName(name: string): boolean {

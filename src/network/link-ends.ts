@@ -2,6 +2,7 @@
 import type { AnyRequest } from "../linux/netlink/message.ts";
 import type { Cidr } from "../address/cidr.ts";
 import { familyOf, ipBits } from "../address/ip.ts";
+import { sleep } from "../kernel/calls.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 import { addAddressRequest } from "../linux/route/address.ts";
@@ -93,7 +94,7 @@ export function awaitReady<T extends { readonly host: LinkState; readonly pod: L
       pod.operState === "up" &&
       (intent.bridge === undefined || host.port?.state !== "disabled");
     if (isReady || intent.leaveDown === true || waitedMs >= READY_TIMEOUT_MS) return ends;
-    Bun.sleepSync(READY_POLL_MS);
+    sleep(READY_POLL_MS);
   }
 }
 

@@ -7,7 +7,8 @@
  *   given up after a second.
  */
 import { readdirSync } from "node:fs";
-import { namedNamespaces, namespaceInode, NETNS_DIRECTORY, NetworkNamespace } from "../kernel/namespace.ts";
+import { namedNamespaces } from "../kernel/named-namespace.ts";
+import { namespaceInode, NETNS_DIRECTORY, NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { cachedAttachments, type CachedAttachment } from "./cni-cache.ts";
 import { containers, type Container } from "./containers.ts";

@@ -1,5 +1,6 @@
 import { messageOf, WayoutError } from "../error.ts";
-import { namedNamespaces, NetworkNamespace } from "../kernel/namespace.ts";
+import { namedNamespaces } from "../kernel/named-namespace.ts";
+import { NetworkNamespace } from "../kernel/namespace.ts";
 
 /**
  * Opens the namespace that a person named, by its name or path; the calling thread's own namespace when nothing was said. The caller closes it.

@@ -15,7 +15,7 @@ import {
 import * as libc from "../kernel/libc.ts";
 import { mayHang } from "../kernel/mounts.ts";
 import { POLLIN } from "../linux/socket.ts";
-import { decodeUtf8 } from "../linux/utf8.ts";
+import { decodeUtf8 } from "../platform/bytes.ts";
 import type { Pod } from "./pod.ts";
 import { selfCommand } from "../self.ts";
 import { BEGINS, POD_FILE_READER } from "./reader-process.ts";

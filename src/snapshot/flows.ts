@@ -3,6 +3,7 @@ import { ipBytes, ipText } from "../address/ip.ts";
 import { FlowHash } from "../flows/flow-hash.ts";
 import { PortTally } from "../flows/flow-statistics.ts";
 import { Conntrack } from "../kernel/conntrack/conntrack.ts";
+import { openForDump } from "../kernel/conntrack/large-dump.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { IPS } from "../linux/conntrack/status.ts";
 import { IP_PROTOCOL, protocolName } from "../linux/ip-protocol.ts";
@@ -36,7 +37,7 @@ export function readTrackedFlows(namespace: NetworkNamespace, state: NamespaceSt
   const groups = new FlowGroups(state.addresses.map((one) => one.address));
   const connections = limited ? new ConnectionTally() : undefined;
   const large = state.conntrack!.count > LARGE_TABLE;
-  using table = large ? Conntrack.openForDump(namespace) : Conntrack.open(namespace);
+  using table = large ? openForDump(namespace) : Conntrack.open(namespace);
   table.scan((scan) => {
     ports.add(scan);
     groups.add(scan);

@@ -1,7 +1,7 @@
 /**
  * Room `text/`: text that another program or a person chose (names, comments, DNS, files), made fit for a terminal and
  * a page: what would move the cursor, begin a line, turn the direction of writing, or not be seen at all is shown as
- * `\x1b`, `\n`, `\u202e`. Programs get the exact value: see jsonText. command.ts composes the command lines that
+ * `\x1b`, `\n`, `\u202e`. Programs get the exact value: see json.ts. command.ts composes the command lines that
  * people paste.
  *
  * In: any text.
@@ -87,17 +87,9 @@ function visibleFields(fields: object): object {
   );
 }
 
-/** JSON of the exact value, in which everything unseen but its own line breaks stands as \uXXXX. */
-export function jsonText(value: unknown, indent?: number): string {
-  return visibleJson(JSON.stringify(value, null, indent));
-}
-
-/** Text of JSON.stringify, one value or more, in the form of jsonText. */
-export function visibleJson(text: string): string {
-  // A snapshot has megabytes, and nearly always nothing but ASCII: to see that is much quicker than to look for each.
-  const isAscii = Buffer.byteLength(text) === text.length;
-  // What JSON.stringify leaves of ASCII is seen, but for DEL.
-  return isAscii && !text.includes("\x7f") ? text : text.replace(unseenInJsonText(), asUnits);
+/** Text of JSON.stringify with everything unseen but its own line breaks as \uXXXX. For values see json.ts. */
+export function withUnseenAsUnits(json: string): string {
+  return json.replace(unseenInJsonText(), asUnits);
 }
 
 /** A line that may be JSON, with everything unseen as \uXXXX, which is right in both. */

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "yaml";
 import { AgentMetrics } from "../../src/agent/metrics.ts";
-import { socketPath } from "../../src/agent/service.ts";
+import { socketPath } from "../../src/agent/socket.ts";
 import { freshName, SERVER, wayout, world } from "../attachment/world.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { RunningAgent } from "./running-agent.ts";

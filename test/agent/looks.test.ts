@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { StoredEvent } from "../../src/agent/journal/journal.ts";
 import { wayOutEvent } from "../../src/agent/look/way-out-event.ts";
-import { socketPath } from "../../src/agent/service.ts";
+import { socketPath } from "../../src/agent/socket.ts";
 import type { Verdict } from "../../src/doctor/transitions.ts";
 import type { Diagnosis } from "../../src/doctor/diagnose.ts";
 import { freshName, wayout, wayoutJson, world } from "../attachment/world.ts";

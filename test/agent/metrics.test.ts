@@ -2,7 +2,7 @@
 import { expect } from "bun:test";
 import { AgentMetrics, type CountedLink } from "../../src/agent/metrics.ts";
 import type { Look } from "../../src/agent/look/look.ts";
-import { socketPath } from "../../src/agent/service.ts";
+import { socketPath } from "../../src/agent/socket.ts";
 import { freshName, seenFrom, UPLINK, wayout, world } from "../attachment/world.ts";
 import { testWith } from "../support/witness.ts";
 import { RunningAgent } from "./running-agent.ts";

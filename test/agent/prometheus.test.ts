@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { productRoot } from "../../scripts/products.ts";
-import { socketPath } from "../../src/agent/service.ts";
+import { socketPath } from "../../src/agent/socket.ts";
 import { freshName, wayout, world } from "../attachment/world.ts";
 import { testWithProduct } from "../support/products.ts";
 import { afterThisTest } from "../support/teardown.ts";

@@ -33,7 +33,6 @@ beforeAll(() => {
       admission: { doors: [], cidrs: [] },
     }),
     troubles: () => [],
-    policyFiles: () => [],
     lastRepairs: () => [],
   };
   server = new ApiServer({

@@ -6,7 +6,8 @@
  */
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { deleteNamedNamespace, namedNamespaces, type NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { deleteNamedNamespace, namedNamespaces } from "../../src/kernel/named-namespace.ts";
+import { type NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, run } from "../support/witness.ts";
 import { buildNodeWorld, type NodeWorld } from "../support/node-world.ts";

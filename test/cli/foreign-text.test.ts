@@ -3,7 +3,7 @@ import { expect } from "bun:test";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/namespace.ts";
+import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/named-namespace.ts";
 import { CNI_CACHE_DIRECTORY } from "../../src/pods/cni-cache.ts";
 import { visibleLines } from "../../src/text/visible.ts";
 import { healthyWorld } from "../doctor/world.ts";

@@ -2,7 +2,6 @@
 import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, run } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
@@ -18,6 +17,11 @@ interface Said {
   readonly doubts: readonly { readonly what: string; readonly why: string }[];
   readonly refusal?: string;
   readonly natRules: boolean;
+}
+
+interface Options {
+  readonly remembered?: boolean;
+  readonly minutes?: number;
 }
 
 /** A node with one network, and a runtime that keeps its cache in a folder of its own. */
@@ -40,8 +44,11 @@ export class LeftOverScene {
   }
 
   /** Attached an hour ago. */
-  attach(name: string, options: { readonly remembered?: boolean; readonly minutes?: number } = {}): Pod {
-    const pod = freshPod(name);
+  attach(name: string, options: Options = {}): Pod {
+    return this.add(freshPod(name), options);
+  }
+
+  add(pod: Pod, options: Options = {}): Pod {
     const result = must(call(this.node, "ADD", this.conf, pod));
     const then = Date.now() / 1000 - (options.minutes ?? 60) * 60;
     for (const { address } of result.ips!) {
@@ -75,9 +82,8 @@ export class LeftOverScene {
   }
 }
 
-/** From here on only this very process holds the pod's namespace, by a descriptor. */
-export function unname({ namespace }: Pod): void {
-  const held = NetworkNamespace.open(`/run/netns/${namespace.name!}`);
-  afterThisTest(() => held.close());
-  ask(undefined, ["ip", "netns", "delete", namespace.name!]);
+/** From here on only this very process holds the pod's namespace, by a descriptor, which is how it is named from now on. */
+export function unname(pod: Pod): Pod {
+  ask(undefined, ["ip", "netns", "delete", pod.namespace.name!]);
+  return { ...pod, netns: `/proc/${process.pid}/fd/${pod.namespace.fd}` };
 }

@@ -2,11 +2,12 @@
 import { expect } from "bun:test";
 import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { cacheDirectories } from "../../src/pods/cni-cache.ts";
+import { deathsOf, dies } from "../support/deaths.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { LeftOverScene, unname } from "./left-over-scene.ts";
 import { linkNames, podLinks } from "./node.ts";
-import { REFERENCE_DIRECTORY } from "./plugin.ts";
+import { freshPod, REFERENCE_DIRECTORY } from "./plugin.ts";
 
 const PROGRAMS = ["root", "ip", "nft"];
 const withPrograms = testWith(PROGRAMS);
@@ -102,4 +103,34 @@ withReference(
     });
     expect(scene.addresses()).toEqual(["10.42.0.2"]);
   },
+);
+
+testWith([...PROGRAMS, "strace"])(
+  "killed before any of its system calls: the next one finishes it, and the pod that is known is never hurt",
+  () => {
+    const scene = new LeftOverScene({ macspoofchk: true });
+    const known = scene.attach("known", { remembered: true });
+    const kept = [linkNames(known.namespace), podLinks(scene.node), scene.addresses()];
+    const [forgotten, gone] = [unname(freshPod("forgotten")), freshPod("gone")];
+    const leaveThem = (): void => {
+      scene.add(forgotten);
+      scene.add(gone);
+      ask(gone.namespace, ["ip", "link", "delete", "eth0"]);
+    };
+    const mortal = { node: scene.node, command: scene.gcCommand() };
+    leaveThem();
+    let died = 0;
+    for (const death of deathsOf(mortal)) {
+      leaveThem();
+      if (dies(mortal, death)) died++;
+      expect([death, scene.gc().exitCode]).toEqual([death, 0]);
+      expect([death, linkNames(known.namespace), podLinks(scene.node), scene.addresses()]).toEqual([
+        death,
+        ...kept,
+      ]);
+    }
+    expect(died).toBeGreaterThan(8);
+    expect(scene.gc()).toMatchObject({ links: [], addresses: [], doubts: [] });
+  },
+  120_000,
 );

@@ -3,7 +3,7 @@ import { expect } from "bun:test";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
-import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/namespace.ts";
+import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/named-namespace.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import type { World } from "../../src/lab/world.ts";
 import { CNI_CACHE_DIRECTORY, cachedAttachments } from "../../src/pods/cni-cache.ts";

@@ -3,7 +3,7 @@ import { expect } from "bun:test";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Diagnosis } from "../../src/doctor/diagnose.ts";
-import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/namespace.ts";
+import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/named-namespace.ts";
 import { isNeverAdvised } from "../../src/causes/never-advised.ts";
 import type { World } from "../../src/lab/world.ts";
 import { afterThisTest } from "../support/teardown.ts";

@@ -5,7 +5,7 @@ import type { Diagnosis } from "../../src/doctor/diagnose.ts";
 import { finding } from "../../src/doctor/check.ts";
 import type { Finding } from "../../src/doctor/finding.ts";
 import { transitions, type Transition } from "../../src/doctor/transitions.ts";
-import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/namespace.ts";
+import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/named-namespace.ts";
 import { faultNamed } from "../../src/lab/faults/all.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import { afterThisTest } from "../support/teardown.ts";

@@ -1,5 +1,6 @@
 import { expect } from "bun:test";
-import { createNamedNamespace, deleteNamedNamespace, NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/named-namespace.ts";
+import { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { join } from "node:path";
 import { ask, testWith } from "../support/witness.ts";
 

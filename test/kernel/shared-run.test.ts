@@ -6,12 +6,15 @@ import { join } from "node:path";
 import { whyItIsOurs } from "../../src/kernel/shared-run.ts";
 import { WAYOUT } from "../attachment/world.ts";
 import { bridgeNetwork, pluginProgram } from "../cni/plugin.ts";
+import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
 
 const line = (point: string, type: string, root = "/"): string =>
   `36 35 98:0 ${root} ${point} rw,noatime master:1 - ${type} source rw`;
+
+const knowsNothing = { birthOf: () => undefined, modeOf: () => 0o040755, listeners: () => [] };
 
 describe("what the mounts say where the node's processes cannot be seen", () => {
   /** @param born when the tmpfs of each point was made */
@@ -20,7 +23,10 @@ describe("what the mounts say where the node's processes cannot be seen", () => 
     born: Readonly<Record<string, number>> = {},
     dev = "tmpfs",
   ): string | undefined =>
-    whyItIsOurs([line("/", "overlay"), line("/dev", dev), mount].join("\n"), false, (path) => born[path]);
+    whyItIsOurs([line("/", "overlay"), line("/dev", dev), mount].join("\n"), false, {
+      ...knowsNothing,
+      birthOf: (path) => born[path],
+    });
   const nodesRun = { "/run": 1000, "/dev": 5000 };
 
   test("the node's own, mounted whole or only the directory", () => {
@@ -46,15 +52,43 @@ describe("what the mounts say where the node's processes cannot be seen", () => 
     expect(why(line("/run/wayout", "tmpfs", "/wayout//deleted"))).toContain("removed");
   });
 
+  test("a directory that every user may write to, as kubelet makes a volume in memory", () => {
+    const told = (mode: number) =>
+      whyItIsOurs([line("/", "overlay"), line("/run", "tmpfs")].join("\n"), false, {
+        ...knowsNothing,
+        modeOf: () => mode,
+      });
+    expect(told(0o040777)).toContain("every user may write to the tmpfs at /run");
+    expect(told(0o041777)).toContain("every user");
+    expect(told(0o040775)).toBeUndefined();
+    expect(why(line("/run/wayout", "tmpfs"))).toContain("a tmpfs of its own");
+  });
+
+  test("where the node's programs listen, except ours and those that listen elsewhere", () => {
+    const told = (...listeners: readonly [string, string][]) =>
+      whyItIsOurs([line("/", "overlay"), line("/run", "tmpfs")].join("\n"), false, {
+        ...knowsNothing,
+        listeners: () => listeners.map(([path, device]) => ({ path, device })),
+      });
+    expect(told(["/run/containerd/containerd.sock", "0:25"])).toContain("/run/containerd/containerd.sock");
+    expect(told(["/var/run/crio/crio.sock", "0:25"])).toContain("is not the one in which /var/run/crio");
+    expect(told(["/run/x.sock", "0:25"], ["/run/containerd/containerd.sock", "98:0"])).toBeUndefined();
+    expect(told(["/run/wayout/agent/agent.sock", "0:25"], ["/tmp/.X11-unix/X0", "0:26"])).toBeUndefined();
+  });
+
   test("with the machine's first pid namespace a root of another name is no container's", () => {
-    expect(whyItIsOurs(line("/", "overlay"), true)).toContain("own root");
-    expect(whyItIsOurs(line("/", "btrfs", "/@rootfs"), true)).toBeUndefined();
+    expect(whyItIsOurs(line("/", "overlay"), true, knowsNothing)).toContain("own root");
+    expect(whyItIsOurs(line("/", "btrfs", "/@rootfs"), true, knowsNothing)).toBeUndefined();
   });
 });
 
 /** A pod with hostNetwork, as kubelet makes it: a pid namespace of its own, and kubelet's /etc/hosts. */
-function inContainer(prepared: string, command: string, hosts = "(host network)") {
-  const node = freshNamespace("node");
+function inContainer(
+  prepared: string,
+  command: string,
+  hosts = "(host network)",
+  node = freshNamespace("node"),
+) {
   const directory = mkdtempSync(join(tmpdir(), "wayout-container-"));
   afterThisTest(() => rmSync(directory, { recursive: true, force: true }));
   mkdirSync(join(directory, "run"));
@@ -63,7 +97,7 @@ function inContainer(prepared: string, command: string, hosts = "(host network)"
     `# Kubernetes-managed hosts file${hosts === "" ? "" : ` ${hosts}`}.\n`,
   );
   const place = prepared.replaceAll("OWN", `${directory}/run`);
-  const script = `mount --bind ${directory}/hosts /etc/hosts && ${place} && exec ${command}`;
+  const script = `mount --bind ${directory}/hosts /etc/hosts && ${place} && ${command}`;
   return run(
     node,
     ["unshare", "-pfm", "--mount-proc", "--propagation", "private", "sh", "-c", script],
@@ -72,7 +106,19 @@ function inContainer(prepared: string, command: string, hosts = "(host network)"
   );
 }
 
+/** A program of the node's that listens below its /run, as a container runtime does. */
+function listeningRuntime(node: NetworkNamespace): void {
+  const directory = mkdtempSync("/run/runtime-");
+  const server = node.run(() => Bun.listen({ unix: `${directory}/cri.sock`, socket: { data: () => {} } }));
+  afterThisTest(() => {
+    server.stop(true);
+    rmSync(directory, { recursive: true });
+  });
+}
+
 const APPLY = `sh -c "echo 'sources: [10.9.0.0/24]' | ${WAYOUT} nat apply -f -"`;
+const GC_NETWORK = JSON.stringify({ cniVersion: "1.0.0", name: "it", plugins: [bridgeNetwork()] });
+
 const DOORS: Readonly<Record<string, string>> = {
   attach: `${WAYOUT} attach blue --create`,
   detach: `${WAYOUT} detach blue`,
@@ -80,6 +126,13 @@ const DOORS: Readonly<Record<string, string>> = {
   "nat remove": `${WAYOUT} nat remove`,
   "forwarding enable": `${WAYOUT} forwarding enable --ipv4`,
   agent: `${WAYOUT} agent --journal none`,
+  "cni gc": `mkdir /run/conf && echo '${GC_NETWORK}' > /run/conf/10-it.conflist && ${pluginProgram()} cni gc --conf-dir /run/conf`,
+  // A pod that lacks nothing but the node's forwarding.
+  "doctor --fix": `ip netns add pod && ip link add host0 type veth peer net1 netns pod \
+    && ip addr add 10.9.0.1/24 dev host0 && ip link set host0 up && ip -n pod addr add 10.9.0.2/24 dev net1 \
+    && ip -n pod link set net1 up && ip -n pod route add default via 10.9.0.1 \
+    && ip link add up0 type veth peer up1 && ip link set up1 up && ip addr add 203.0.113.5/24 dev up0 && ip link set up0 up \
+    && ip route add default via 203.0.113.1 && ${WAYOUT} doctor pod --no-probe --fix --yes`,
 };
 
 const inNamespaces = testWith(["root", "unshare", "mount", "nft"]);
@@ -88,7 +141,9 @@ describe("a pod with hostNetwork", () => {
   for (const [name, command] of Object.entries(DOORS)) {
     inNamespaces(`with a /run of its own: ${name} is refused`, () => {
       const { exitCode, stderr } = inContainer("mount --bind OWN /run", command);
-      expect([exitCode, stderr]).toEqual([3, expect.stringContaining("/run/wayout:/run/wayout")]);
+      // The doctor's exit code is about the pod, which has no way out still.
+      const expected = name === "doctor --fix" ? 1 : 3;
+      expect([exitCode, stderr]).toEqual([expected, expect.stringContaining("/run/wayout:/run/wayout")]);
     });
   }
 
@@ -103,9 +158,30 @@ describe("a pod with hostNetwork", () => {
     }
   });
 
+  inNamespaces(
+    "in memory, with a /run that looks like the node's: told by where the node's programs listen",
+    () => {
+      const memory = "mount -t tmpfs -o mode=MODE tmpfs /run";
+      for (const [prepared, listens, said] of [
+        [memory.replace("MODE", "755"), true, "cri.sock lies"],
+        [memory.replace("MODE", "777"), false, "every user may write"],
+        ["true", true, undefined],
+        ["mkdir -p /run/wayout && mount --bind /run/wayout /run/wayout", true, undefined],
+        // Nobody listens, and it is no older than the machine: what cannot be known (SECURITY.md).
+        [memory.replace("MODE", "755"), false, undefined],
+      ] as const) {
+        const node = freshNamespace("node");
+        if (listens) listeningRuntime(node);
+        const { exitCode, stderr } = inContainer(prepared, APPLY, undefined, node);
+        const expected = said === undefined ? [0, ""] : [3, expect.stringContaining(said)];
+        expect([prepared, exitCode, stderr]).toEqual([prepared, ...expected]);
+      }
+    },
+  );
+
   inNamespaces("a plugin call says to its runtime what is missing", () => {
     const conf = JSON.stringify(bridgeNetwork());
-    for (const command of ["ADD", "STATUS"]) {
+    for (const command of ["ADD", "DEL", "STATUS"]) {
       const set = `CNI_COMMAND=${command} CNI_CONTAINERID=one CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin CNI_NETNS=/run/pod`;
       const { stdout } = inContainer(
         "touch OWN/pod && mount --bind OWN /run && unshare -n mount --bind /proc/thread-self/ns/net /run/pod",
@@ -118,6 +194,52 @@ describe("a pod with hostNetwork", () => {
         expect.stringContaining("/run/wayout:/run/wayout"),
       ]);
     }
+  });
+});
+
+describe("installing from a pod with hostNetwork", () => {
+  const directories = "--bin-dir /mnt/cni/bin --conf-dir /mnt/cni/net.d";
+  const install = `${pluginProgram()} cni install --subnet 10.213.0.0/24 ${directories}`;
+  /** Below a root of its own, as every image has one, with what a container gets besides. */
+  const inImage = (mounts: string, command: string): string =>
+    [
+      "mount -t tmpfs image OWN && mkdir OWN/up OWN/work OWN/root",
+      "mount -t overlay -o lowerdir=/,upperdir=OWN/up,workdir=OWN/work image OWN/root",
+      "for at in proc dev run etc/hosts; do mount --rbind /$at OWN/root/$at; done",
+      mounts,
+      `chroot OWN/root sh -c '${command}'`,
+    ].join(" && ");
+
+  inNamespaces("into its own root, or a volume of its own: refused, and nothing is written", () => {
+    const volume = "OWN/pods/x/volumes/kubernetes.io~empty-dir/cni";
+    for (const prepared of [
+      inImage("true", `${install}; code=$?; find /mnt >&2; exit $code`),
+      inImage(
+        "true",
+        `mkdir -p /mnt/cni && touch /mnt/cni/mine && ${install.replace("install --subnet 10.213.0.0/24", "uninstall")}`,
+      ),
+      `mkdir -p ${volume} && mount -t tmpfs mnt /mnt && mkdir /mnt/cni && mount --bind ${volume} /mnt/cni && ${install}`,
+    ]) {
+      const { exitCode, stderr } = inContainer(prepared, "true");
+      expect([prepared, exitCode, stderr]).toEqual([
+        prepared,
+        3,
+        expect.stringMatching(/\/mnt\/cni\/bin is this container's own[^]*hostPath/),
+      ]);
+      expect(stderr).not.toContain("conflist");
+    }
+  });
+
+  inNamespaces("into the node's directory that is mounted there: done", () => {
+    const prepared = inImage(
+      "mkdir -p OWN/nodes OWN/root/mnt/cni && mount --bind OWN/nodes OWN/root/mnt/cni",
+      `${install} >/dev/null && ls /mnt/cni/net.d`,
+    );
+    expect(inContainer(prepared, "true")).toEqual({
+      exitCode: 0,
+      stdout: "10-wayout.conflist\n",
+      stderr: "",
+    });
   });
 });
 

@@ -2,7 +2,7 @@
 import { afterEach, expect } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { namedNamespaces } from "../../src/kernel/namespace.ts";
+import { namedNamespaces } from "../../src/kernel/named-namespace.ts";
 import { isAlive } from "../../src/kernel/process.ts";
 import { LAB_NAMESPACES } from "../../src/lab/plan.ts";
 import type { StoryReport } from "../../src/lab/story.ts";

@@ -5,7 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { waitpid } from "../../src/kernel/libc.ts";
 import { spawnIn } from "../../src/kernel/spawn.ts";
-import { CLONE_NEWUSER, namedNamespaces } from "../../src/kernel/namespace.ts";
+import { namedNamespaces } from "../../src/kernel/named-namespace.ts";
+import { CLONE_NEWUSER } from "../../src/kernel/namespace.ts";
 import type { StoryReport } from "../../src/lab/story.ts";
 import { testWith } from "../support/witness.ts";
 

@@ -5,7 +5,8 @@ import { ARPHRD, ETH_P } from "../../src/linux/link-layer.ts";
 import { BRIDGE_HOOK_PRIORITY, CT_STATE, HOOK_PRIORITY, NFPROTO } from "../../src/linux/netfilter.ts";
 import { KERNEL_FILE_SYSTEMS } from "../../src/linux/kernel-file-systems.ts";
 import { RT_TABLE, RTN } from "../../src/linux/route/constants.ts";
-import { evaluateC, testWithHeaders } from "../support/kernel-headers.ts";
+import { unixListeners } from "../../src/linux/unix-socket-diag.ts";
+import { compareWithHeaders, evaluateC, namesOf, testWithHeaders } from "../support/kernel-headers.ts";
 
 type Numbers = Readonly<Record<string, number>>;
 
@@ -68,4 +69,20 @@ testWithHeaders("netfilter's families, priorities and states", () => {
     new: "NF_CT_STATE_BIT(IP_CT_NEW)",
     untracked: "NF_CT_STATE_UNTRACKED_BIT",
   });
+});
+
+testWithHeaders("sockets that listen at a path", () => {
+  const { request, answer } = unixListeners();
+  expect(
+    compareWithHeaders(
+      ["linux/unix_diag.h", "linux/sock_diag.h"],
+      [...namesOf([answer.attributes]), ["SOCK_DIAG_BY_FAMILY", request.message.type]],
+    ),
+  ).toMatchObject({ wrong: [], unknown: [] });
+  const sizes = ["unix_diag_req", "unix_diag_msg", "unix_diag_vfs"].map((name) => `sizeof(struct ${name})`);
+  expect([...evaluateC(["linux/unix_diag.h"], sizes).values()]).toEqual([
+    request.message.header.size,
+    answer.header.size,
+    8,
+  ]);
 });

@@ -3,7 +3,7 @@ import { expect } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { socketPath } from "../../src/agent/service.ts";
+import { socketPath } from "../../src/agent/socket.ts";
 import type { NatExplanation } from "../../src/examination/explain-nat.ts";
 import { WrittenPolicy } from "../../src/policy/place-in-file.ts";
 import { RunningAgent } from "../agent/running-agent.ts";

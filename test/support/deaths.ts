@@ -24,7 +24,10 @@ export interface Mortal {
   readonly alone?: true;
 }
 
-/** System calls that change something outside of the process, or by which it changes where it acts. */
+/**
+ * System calls that change something outside of the process. Not those by which it only goes elsewhere (setns, unshare,
+ * chdir): what they change ends with it, so that a death before one leaves what a death before the next change leaves.
+ */
 const CHANGING = [
   "write",
   "writev",
@@ -59,8 +62,6 @@ const CHANGING = [
   "flock",
   "mount",
   "umount2",
-  "unshare",
-  "setns",
   "fork",
   "vfork",
   "clone",
@@ -73,8 +74,21 @@ function onlyLooks(call: string, args: string): boolean {
   if (call.startsWith("open")) return !/O_CREAT|O_TRUNC/.test(args) || args.includes('"/dev/null"');
   if (call !== "sendto" && call !== "sendmsg") return false;
   const types = [...args.matchAll(/nlmsg_type=([^,]+),/g)];
-  return types.length > 0 && types.every(([, type]) => /(^|_)GET/.test(type!));
+  return types.length > 0 && types.every(([, type]) => isQuestion(type!));
 }
+
+/**
+ * Whether a message of this type only asks. The tracer has names for those of sockets in its own namespace; of others it
+ * shows a number, and those of rtnetlink go by fours: new, del, get, set (net/core/rtnetlink.c).
+ */
+function isQuestion(type: string): boolean {
+  const number = /^0x\w+/.exec(type)?.[0];
+  if (number === undefined) return /(^|_)GET/.test(type);
+  return Number(number) < RTNETLINKS_END && (Number(number) & 3) === 2;
+}
+
+/** Above are nfnetlink's, whose subsystem is the upper byte. */
+const RTNETLINKS_END = 0x100;
 
 /** The tracer in front of a command that is to live, and to be written down. */
 export function recording(log: string, alone = false): string[] {
@@ -103,6 +117,18 @@ export function deathsIn(log: string): Death[] {
     if (!onlyLooks(call, args!)) deaths.set(`${call} ${nth}`, { call, nth });
   }
   return [...deaths.values()];
+}
+
+/** Of each call at most so many, the first and the last among them: for commands that take long, and make dozens alike. */
+export function spread(deaths: readonly Death[], most: number): Death[] {
+  const byCall = Map.groupBy(deaths, ({ call }) => call);
+  return [...byCall.values()].flatMap((ofCall) => {
+    const step = Math.max(1, (ofCall.length - 1) / (most - 1));
+    return Array.from(
+      { length: Math.min(most, ofCall.length) },
+      (_, index) => ofCall[Math.round(index * step)]!,
+    );
+  });
 }
 
 export function hasDied(log: string): boolean {

@@ -2,7 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import * as fc from "fast-check";
 import { escapeText } from "../../src/trace/show/picture.ts";
-import { isVisible, jsonText, visible, visibleLines, visibleValue } from "../../src/text/visible.ts";
+import { jsonText } from "../../src/text/json.ts";
+import { isVisible, visible, visibleLines, visibleValue } from "../../src/text/visible.ts";
 
 /** Every character on which a terminal or an editor acts, or which nobody sees. */
 const UNSEEN = [

@@ -2,6 +2,7 @@
  * Every question that the agent answers, as data: the server, the OpenAPI document and the tests derive from this table.
  */
 import * as v from "valibot";
+import { EVENT_KINDS } from "../journal/journal.ts";
 import { PAINTER } from "../picture/name.ts";
 import type { Access } from "./access.ts";
 import type { Answer } from "./answer.ts";
@@ -43,6 +44,7 @@ const word = v.pipe(
 );
 const count = v.pipe(v.string(), v.regex(/^\d{1,6}$/, "must be a number"));
 const protocol = v.pipe(v.string(), v.picklist(["tcp", "udp", "icmp"]));
+const kind = v.pipe(v.string(), v.picklist(EVENT_KINDS));
 const moment = v.pipe(
   v.string(),
   v.maxLength(40),
@@ -117,7 +119,7 @@ export const ROUTES: readonly ApiRoute[] = [
     access: "read",
     about: "what the agent keeps in place, and its state",
     parameters: [],
-    returns: "version, start time, what is configured, current problems, last repairs",
+    returns: "version, start time, policy, journal, what is configured, current problems, last repairs",
     answer: async ({ view }) => ({ kind: "json", value: view.node() }),
   },
   {
@@ -188,8 +190,17 @@ export const ROUTES: readonly ApiRoute[] = [
         "--proto",
         proto,
         ...(port === undefined ? [] : ["--port", port]),
-        ...view.policyFiles().flatMap((file) => ["--written-in", file]),
       ]),
+  },
+  {
+    method: "GET",
+    path: "/v1/policy",
+    access: "read",
+    about: "the policy: where it stands, what of it is in force, and why not all of it",
+    parameters: [],
+    returns:
+      "`place`, `files` with their text as it was read, `inForce`; `trouble` while the files cannot be used, `warnings`",
+    answer: async ({ view }) => ({ kind: "json", value: view.policy() }),
   },
   {
     method: "GET",
@@ -278,6 +289,7 @@ export const ROUTES: readonly ApiRoute[] = [
       query("since", "since this time", moment),
       query("until", "until this time", moment),
       query("pod", "only events of this pod", word),
+      query("kind", `only events of this kind: ${EVENT_KINDS.join(", ")}`, kind),
       query("after", "only events with a larger id", count),
       query("limit", "the newest ones, this many; default 1000", count),
     ],

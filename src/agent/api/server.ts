@@ -2,7 +2,9 @@
 import { rmSync } from "node:fs";
 import * as v from "valibot";
 import { codeOf, messageOf, WayoutError } from "../../error.ts";
+import { VERSION } from "../../version.ts";
 import type { PageDoor } from "../page/door.ts";
+import { VERSION_HEADER } from "../socket.ts";
 import { refusal, type AccessRules, type Caller } from "./access.ts";
 import { TooBusy } from "./ask-self.ts";
 import type { Answer } from "./answer.ts";
@@ -54,8 +56,12 @@ export class ApiServer {
     const { socket, listen } = options;
     this.#routes = options.view.lab ? [...ROUTES, ...LAB_ROUTES] : ROUTES;
     rmSync(socket, { force: true });
-    const over = (kind: Caller["over"]) => (request: Request, server: Server) =>
-      this.#answer(request, server, kind);
+    const over = (kind: Caller["over"]) => async (request: Request, server: Server) => {
+      const answer = await this.#answer(request, server, kind);
+      // Who may open the socket is root; which version runs is nobody else's business.
+      if (kind === "socket") answer.headers.set(VERSION_HEADER, VERSION);
+      return answer;
+    };
     const common = { maxRequestBodySize: MOST_BODY_BYTES, idleTimeout: IDLE_S } as const;
     // Made with nobody's rights but the owner's from the first moment on.
     const umask = process.umask(0o177);

@@ -1,8 +1,9 @@
 /** What the API's routes see of the agent. */
 import { WayoutError } from "../../error.ts";
-import type { Journal } from "../journal/journal.ts";
+import type { Journal, JournalEvent } from "../journal/journal.ts";
 import { VERSION } from "../../version.ts";
-import type { Desired } from "../desired.ts";
+import type { Desired, PolicyWish } from "../desired.ts";
+import type { PolicyPlace, PolicyState, PolicyText } from "../policy-source.ts";
 import type { Repair } from "../reconcile/step.ts";
 import type { SelfAsker } from "./ask-self.ts";
 import { eventAsJson, type EventFeed } from "./event-feed.ts";
@@ -19,8 +20,6 @@ export interface AgentState {
   readonly since: Date;
   readonly desired: () => Desired;
   readonly troubles: () => readonly Trouble[];
-  /** The files in which the policy in force stands. */
-  readonly policyFiles: () => readonly string[];
   readonly lastRepairs: () => readonly (Repair & { readonly at: string })[];
 }
 
@@ -33,12 +32,49 @@ export interface MetricsText {
 export interface ViewMore {
   /** How full the connection table was, the oldest first. */
   readonly figures?: () => readonly unknown[];
+  /** Where the policy stands, and what became of it; undefined without one. */
+  readonly policy?: () => { readonly place: PolicyPlace; readonly state: PolicyState } | undefined;
+  /** Where it answers over HTTP; undefined where it does not. */
+  readonly url?: () => string | undefined;
   /** The page's address with a code for one browser; undefined where no page is served. */
   readonly pageUrl?: () => string | undefined;
   /** Whether the node is a lab's: then it may be broken on purpose. */
   readonly lab?: boolean;
   /** Where a packet that is to be traced goes to, unless somebody says otherwise. */
   readonly destination?: string;
+}
+
+/** `/v1/policy` */
+export interface PolicyAnswer {
+  readonly place?: PolicyPlace;
+  readonly files: readonly PolicyText[];
+  readonly warnings: readonly string[];
+  /** Why the files as they are now are not in force. */
+  readonly trouble?: string;
+  readonly inForce?: PolicyWish;
+}
+
+export interface JournalAnswer {
+  readonly path: string;
+  readonly bytes: number;
+  /** From when on it can tell how the node was. */
+  readonly beginsAt?: string;
+}
+
+/** `/v1/node` */
+export interface NodeAnswer {
+  readonly wayout: string;
+  readonly pid: number;
+  /** ISO 8601. */
+  readonly since: string;
+  readonly policy: Omit<PolicyAnswer, "files"> & { readonly files: readonly string[] };
+  readonly journal?: JournalAnswer;
+  readonly url?: string;
+  readonly lab: boolean;
+  readonly destination: string;
+  readonly desired: Desired;
+  readonly troubles: readonly Trouble[];
+  readonly lastRepairs: readonly (Repair & { readonly at: string })[];
 }
 
 const DESTINATION = "1.1.1.1:443";
@@ -78,15 +114,31 @@ export class AgentView {
     return this.agent.troubles();
   }
 
-  policyFiles(): readonly string[] {
-    return this.agent.policyFiles();
+  /** With the text of its files as they were read. */
+  policy(): PolicyAnswer {
+    const { place, state } = this.more.policy?.() ?? {};
+    if (place === undefined || state === undefined) return { files: [], warnings: [] };
+    const { policy, files, trouble, warnings } = state;
+    return {
+      place,
+      files,
+      warnings,
+      ...(trouble === undefined ? {} : { trouble }),
+      ...(policy === undefined ? {} : { inForce: policy }),
+    };
   }
 
-  node(): unknown {
+  node(): NodeAnswer {
     const { since, desired, troubles, lastRepairs } = this.agent;
+    const { files, ...policy } = this.policy();
+    const url = this.more.url?.();
     return {
       wayout: VERSION,
+      pid: process.pid,
       since: since.toISOString(),
+      policy: { ...policy, files: files.map(({ name }) => name) },
+      ...(this.journal === undefined ? {} : { journal: journalAnswer(this.journal) }),
+      ...(url === undefined ? {} : { url }),
       lab: this.lab,
       destination: this.more.destination ?? DESTINATION,
       desired: desired(),
@@ -111,7 +163,7 @@ export class AgentView {
   }
 
   history(parameters: Readonly<Record<string, string>>): unknown {
-    const { since, until, after, pod, limit = "1000" } = parameters;
+    const { since, until, after, pod, kind, limit = "1000" } = parameters;
     return this.#needJournal()
       .events({
         limit: Number(limit),
@@ -119,6 +171,7 @@ export class AgentView {
         ...(until === undefined ? {} : { until: Date.parse(until) }),
         ...(after === undefined ? {} : { after: Number(after) }),
         ...(pod === undefined ? {} : { pod }),
+        ...(kind === undefined ? {} : { kind: kind as JournalEvent["kind"] }),
       })
       .map(({ id, ...event }) => eventAsJson(event, id));
   }
@@ -156,6 +209,15 @@ export class AgentView {
       todo: "Start it with --journal FILE.",
     });
   }
+}
+
+function journalAnswer(journal: Journal): JournalAnswer {
+  const beginsAt = journal.beginsAt();
+  return {
+    path: journal.path,
+    bytes: journal.bytes(),
+    ...(beginsAt === undefined ? {} : { beginsAt: new Date(beginsAt).toISOString() }),
+  };
 }
 
 /** By exit code: an answer, an answer that says it is broken, wrong usage, this machine cannot. */

@@ -43,21 +43,26 @@ export interface Effect {
   readonly text: string;
 }
 
+/**
+ * `rules`, `network`, `setting`: what somebody changed; `repair`, `failure`, `fight`: what the agent did or could not do;
+ * `way-out`: what became of a pod; `policy`, `agent`.
+ */
+export const EVENT_KINDS = [
+  "rules",
+  "network",
+  "setting",
+  "repair",
+  "failure",
+  "fight",
+  "way-out",
+  "policy",
+  "agent",
+] as const;
+
 export interface JournalEvent {
   /** Milliseconds since the epoch. */
   readonly at: number;
-  /** `rules`, `network`, `setting`: what somebody changed; `repair`, `failure`, `fight`: what the agent did or could
-   * not do; `way-out`: what became of a pod; `policy`, `agent`. */
-  readonly kind:
-    | "rules"
-    | "network"
-    | "setting"
-    | "repair"
-    | "failure"
-    | "fight"
-    | "way-out"
-    | "policy"
-    | "agent";
+  readonly kind: (typeof EVENT_KINDS)[number];
   /** What it is about: `table inet wayout`, `net.ipv4.ip_forward`, a pod's name. */
   readonly object: string;
   readonly text: string;
@@ -77,6 +82,7 @@ export interface EventQuery {
   readonly after?: number;
   /** Only what concerns this pod. */
   readonly pod?: string;
+  readonly kind?: JournalEvent["kind"];
   /** The newest so many. */
   readonly limit?: number;
 }
@@ -216,6 +222,7 @@ export class Journal implements Disposable {
     if (query.since !== undefined) where("at >= ?", query.since);
     if (query.until !== undefined) where("at <= ?", query.until);
     if (query.after !== undefined) where("id > ?", query.after);
+    if (query.kind !== undefined) where("kind = ?", query.kind);
     if (query.pod !== undefined) {
       where(
         "(object = ?1 OR EXISTS (SELECT 1 FROM json_each(effects) WHERE value ->> 'pod' = ?1))".replaceAll(

@@ -4,7 +4,6 @@ import { request, type AnyRequest } from "../../linux/netlink/message.ts";
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
 import { NFPROTO } from "../../linux/netfilter.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
-import { openReadAhead } from "../netlink/read-ahead.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import type { AttributesOf } from "../../linux/netlink/attributes.ts";
 import {
@@ -70,14 +69,6 @@ export class Conntrack implements Disposable {
   /** @throws SystemError EPROTONOSUPPORT when the kernel has no netfilter netlink */
   static open(namespace?: NetworkNamespace): Conntrack {
     return new Conntrack(openTransport(NETLINK_NETFILTER, namespace === undefined ? {} : { namespace }));
-  }
-
-  /**
-   * The same for one `scan`, `visit` or `entries` of a large table: a second thread reads while this one works. For
-   * nothing else, and not again.
-   */
-  static openForDump(namespace?: NetworkNamespace): Conntrack {
-    return new Conntrack(openReadAhead(NETLINK_NETFILTER, namespace === undefined ? {} : { namespace }));
   }
 
   /** The entries that pass the filter, in the table's order, each once. For large tables see `scan`. */

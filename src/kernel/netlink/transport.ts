@@ -1,6 +1,7 @@
 import type { NetworkNamespace } from "../namespace.ts";
-import * as libc from "../libc.ts";
+import * as libc from "../calls.ts";
 import { SystemError } from "../../linux/errno.ts";
+import { platform } from "#platform";
 
 /**
  * The one seam to the kernel: datagrams in, datagrams out. Everything above it (framing, sequence numbers,
@@ -98,7 +99,7 @@ const BUFFER_BYTES = 256 * 1024;
 const spareBuffers: Uint8Array[] = [];
 
 class SocketTransport implements NetlinkTransport {
-  readonly #buffer = spareBuffers.pop() ?? Bun.allocUnsafe(BUFFER_BYTES);
+  readonly #buffer = spareBuffers.pop() ?? platform.uninitialised(BUFFER_BYTES);
   readonly #poll: libc.PollEntry[];
   #closed = false;
 

@@ -14,6 +14,9 @@ import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
 import { rulesetGeneration } from "./generation.ts";
 import { NFNL_SUBSYS_NFTABLES, nfgenmsg, nfnlType } from "../../linux/netlink/nfnetlink.ts";
 import { NFPROTO } from "../../linux/netfilter.ts";
+import { decodeUtf8 } from "../../platform/bytes.ts";
+import type { Hasher } from "../../platform/platform.ts";
+import { platform } from "#platform";
 
 /** NFTA_*_TABLE is 1 in every message; NFTA_SET_ELEM_LIST_SET is 2. */
 const filter = new AttributeSet(() => ({
@@ -52,7 +55,7 @@ export function tableFingerprint(
 
 /** undefined when there is no such table, or it changed while it was read. */
 function digestOf(connection: NetlinkConnection, table: string): string | undefined {
-  const hasher = new Bun.CryptoHasher("sha256");
+  const hasher = platform.hasher("sha256");
   const sets: string[] = [];
   try {
     for (const what of [TABLES, CHAINS, RULES, SETS]) {
@@ -86,7 +89,7 @@ function digestOf(connection: NetlinkConnection, table: string): string | undefi
       return undefined;
     throw error;
   }
-  return hasher.digest("hex");
+  return hasher.digestHex();
 }
 
 type Range = readonly [start: number, end: number];
@@ -122,17 +125,17 @@ function attributesIn(wire: Wire, start: number, end: number): Attributes {
 }
 
 function textOf(wire: Wire, range: Range | undefined): string {
-  return range === undefined ? "" : Buffer.from(wire.bytes.subarray(range[0], range[1] - 1)).toString();
+  return range === undefined ? "" : decodeUtf8(wire.bytes.subarray(range[0], range[1] - 1));
 }
 
-function add(hasher: Bun.CryptoHasher, wire: Wire, number: number, range: Range | undefined): void {
+function add(hasher: Hasher, wire: Wire, number: number, range: Range | undefined): void {
   if (range === undefined) return;
   hasher.update(`${number}:${range[1] - range[0]}:`);
   hasher.update(wire.bytes.subarray(range[0], range[1]));
 }
 
 /** The elements of one message: a list of nests, in an order that stays while the set does. */
-function addElements(hasher: Bun.CryptoHasher, wire: Wire, attributes: Attributes): void {
+function addElements(hasher: Hasher, wire: Wire, attributes: Attributes): void {
   const list = attributes.get(NFTA_SET_ELEM_LIST_ELEMENTS);
   if (list === undefined) return;
   for (let at = list[0]; at < list[1];) {

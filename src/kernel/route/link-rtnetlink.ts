@@ -12,7 +12,7 @@ import {
 } from "../../linux/netlink/message.ts";
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
 import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
-import { utf8Length } from "../../linux/utf8.ts";
+import { utf8Length } from "../../platform/bytes.ts";
 import {
   addAddressRequest,
   addressFromMessage,

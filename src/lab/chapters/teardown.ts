@@ -1,5 +1,5 @@
 /** The last chapter: everything is taken down. */
-import { namedNamespaces } from "../../kernel/namespace.ts";
+import { namedNamespaces } from "../../kernel/named-namespace.ts";
 import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
 import { LAB_NAMESPACES, PLAN } from "../plan.ts";
 import type { Chapter } from "../story.ts";

@@ -8,7 +8,7 @@
  * Out: values, bytes, text. Decoding keeps what it does not know; encoding refuses what cannot be sent.
  * Touches: nothing: kernel/ opens, linux/ knows.
  */
-import { encodeUtf8 } from "../utf8.ts";
+import { encodeUtf8 } from "../../platform/bytes.ts";
 import type { Codec } from "./codec.ts";
 import { align4, DecodeError, EncodeError, type Wire, type Writer } from "./wire.ts";
 

@@ -1,6 +1,6 @@
 import { ipBytes, ipText } from "../../address/ip.ts";
 import { macBytes, macText } from "../../address/mac.ts";
-import { decodeUtf8, encodeUtf8 } from "../utf8.ts";
+import { decodeUtf8, encodeUtf8 } from "../../platform/bytes.ts";
 import { DecodeError, EncodeError, type Wire, type Writer } from "./wire.ts";
 
 /** How one value stands in an attribute's payload: `wire` from `start` to `end`. */

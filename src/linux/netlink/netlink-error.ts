@@ -1,6 +1,6 @@
 import { attributeLength } from "./attributes.ts";
 import { errnoName, errnoText, SystemError } from "../errno.ts";
-import { decodeUtf8 } from "../utf8.ts";
+import { decodeUtf8 } from "../../platform/bytes.ts";
 import { align4, Wire } from "./wire.ts";
 import { NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_HDRLEN, type MessageSpec, type RawMessage } from "./message.ts";
 

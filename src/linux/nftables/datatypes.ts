@@ -8,6 +8,7 @@ import { macBytes } from "../../address/mac.ts";
 import { EncodeError } from "../netlink/wire.ts";
 import { symbolNumber } from "./symbols.ts";
 import { hexText } from "./values.ts";
+import { encodeUtf8 } from "../../platform/bytes.ts";
 
 export type ByteOrder = "big" | "host";
 
@@ -177,7 +178,7 @@ function addressHex(one: Datatype, text: string): string {
 }
 
 function nameHex(one: Datatype, text: string): string {
-  const bytes = Buffer.from(text);
+  const bytes = encodeUtf8(text);
   if (one.size > 0 && bytes.length >= one.size)
     throw new EncodeError("", `is longer than ${one.size - 1} bytes`);
   return hexText(bytes).padEnd(one.size * 2, "0");
@@ -193,7 +194,7 @@ export function intervalHex(
     if (slash > 0 && one.order === "big")
       return prefixHex(one, text.slice(0, slash), Number(text.slice(slash + 1)));
     if (one.name === "ifname" && text.endsWith("*")) {
-      const start = hexText(Buffer.from(text.slice(0, -1)));
+      const start = hexText(encodeUtf8(text.slice(0, -1)));
       return { first: start.padEnd(32, "0"), last: start.padEnd(32, "f") };
     }
     const dash = one.name === "ifname" || one.name === "ether_addr" ? -1 : text.indexOf("-");

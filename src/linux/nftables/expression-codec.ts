@@ -12,6 +12,7 @@ import {
 import { string, type Codec } from "../netlink/codec.ts";
 import { align4, DecodeError, EncodeError, type Wire } from "../netlink/wire.ts";
 import { hexText } from "./values.ts";
+import { bytesOfHex, encodeUtf8 } from "../../platform/bytes.ts";
 
 type Valued<T extends AttributeTable> = AttributesOf<AttributeSet<T>>;
 type Simplify<T> = { [K in keyof T]: T[K] };
@@ -75,7 +76,7 @@ export function expressionCodec<const D extends Descriptions>(descriptions: D): 
   const set = new AttributeSet(() => ({ expr: tagged("NFTA_EXPR_NAME", 1, "NFTA_EXPR_DATA", 2, variants) }));
   const known = new Map(
     Object.entries(descriptions).map(([kind, { attributes, required }]) => [
-      nameHash(Buffer.from(kind), 0, kind.length),
+      nameHash(encodeUtf8(kind), 0, kind.length),
       { kind, attributes, required },
     ]),
   );
@@ -87,13 +88,13 @@ export function expressionCodec<const D extends Descriptions>(descriptions: D): 
     write(writer, value) {
       if (value.kind === "other") {
         const { name, data: raw } = value as OtherExpression;
-        set.write(writer, { expr: { kind: "other", name, data: Buffer.from(raw, "hex") } });
+        set.write(writer, { expr: { kind: "other", name, data: bytesOfHex(raw) } });
         return;
       }
       const { kind, unknown, ...fields } = value as { kind: string; unknown?: readonly UnknownField[] };
       const kept = unknown?.map((field) => ({
         number: field.number,
-        bytes: Buffer.from(field.bytes, "hex"),
+        bytes: bytesOfHex(field.bytes),
       }));
       const description = Object.hasOwn(descriptions, kind) ? descriptions[kind] : undefined;
       if (description === undefined)

@@ -5,6 +5,7 @@
 import { EncodeError } from "../netlink/wire.ts";
 import { hexBytes, hexText } from "./values.ts";
 import { string, type Codec } from "../netlink/codec.ts";
+import { bytesOfHex, decodeUtf8, encodeUtf8 } from "../../platform/bytes.ts";
 
 export interface UserdataItem {
   readonly type: number;
@@ -13,7 +14,7 @@ export interface UserdataItem {
 
 /** The TLVs of hexadecimal user data; undefined when it is something else than TLVs. */
 export function readUserdata(userdata: string): UserdataItem[] | undefined {
-  const bytes = Buffer.from(userdata, "hex");
+  const bytes = bytesOfHex(userdata);
   const items: UserdataItem[] = [];
   for (let at = 0; at < bytes.length;) {
     const length = bytes[at + 1];
@@ -48,7 +49,7 @@ export const SET_DATA_TYPEOF = 4;
 export const SET_DATA_INTERVAL = 6;
 
 export function commentItem(comment: string, type: number = COMMENT): UserdataItem {
-  return { type, bytes: Buffer.from(`${comment}\0`) };
+  return { type, bytes: encodeUtf8(`${comment}\0`) };
 }
 
 /** Numbers in user data are in host order. */
@@ -59,7 +60,7 @@ export function numberItem(type: number, number: number): UserdataItem {
 }
 
 export function itemText(item: UserdataItem): string {
-  return Buffer.from(item.bytes).toString().replace(/\0.*$/s, "");
+  return decodeUtf8(item.bytes).replace(/\0.*$/s, "");
 }
 
 export function itemNumber(item: UserdataItem): number {

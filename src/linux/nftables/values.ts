@@ -6,6 +6,7 @@
 import { attribute, AttributeSet } from "../netlink/attributes.ts";
 import { be32, string, type Codec } from "../netlink/codec.ts";
 import { DecodeError, EncodeError, type Wire, type Writer } from "../netlink/wire.ts";
+import { hexOf } from "../../platform/bytes.ts";
 
 /** A number that this version has no name for: `#42`. */
 export type Unnamed = `#${number}`;
@@ -84,8 +85,7 @@ const HEX: readonly string[] = DIGITS.flatMap((high) => DIGITS.map((low) => high
 
 /** Bytes as lower-case hexadecimal. */
 export function hexText(bytes: Uint8Array, start = 0, end = bytes.length): string {
-  if (end - start > 24)
-    return Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString("hex");
+  if (end - start > 24) return hexOf(bytes.subarray(start, end));
   let text = "";
   for (let i = start; i < end; i++) text += HEX[bytes[i]!]!;
   return text;

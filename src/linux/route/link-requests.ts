@@ -1,7 +1,7 @@
 /** Requests that make, change and delete links. */
 import { familyOf } from "../../address/ip.ts";
 import type { AttributesOf } from "../netlink/attributes.ts";
-import { utf8Length } from "../utf8.ts";
+import { utf8Length } from "../../platform/bytes.ts";
 import { NLM_F_CREATE, NLM_F_EXCL, request, type Request } from "../netlink/message.ts";
 import { bridgeVlanInfos, portStates, type BridgePortChange, type BridgeVlan } from "./bridge.ts";
 import { AF_BRIDGE } from "../socket.ts";

@@ -1,6 +1,7 @@
 /** The private data of an xtables match or target: a C structure of its own for each name and revision. */
 import { ipText } from "../../address/ip.ts";
 import { DecodeError } from "../netlink/wire.ts";
+import { decodeUtf8 } from "../../platform/bytes.ts";
 
 /** One option of a match or target, as iptables has it on its command line. */
 export interface XtOption {
@@ -88,7 +89,7 @@ export class XtInfo {
     this.#check(offset, size);
     const field = this.bytes.subarray(offset, offset + size);
     const end = field.indexOf(0);
-    return Buffer.from(field.subarray(0, end < 0 ? size : end)).toString();
+    return decodeUtf8(field.subarray(0, end < 0 ? size : end));
   }
 }
 

@@ -1,6 +1,7 @@
 /** Our reading of the connection tracking table against conntrack(8)'s. */
 import { describe, expect } from "bun:test";
 import { Conntrack } from "../../../src/kernel/conntrack/conntrack.ts";
+import { openForDump } from "../../../src/kernel/conntrack/large-dump.ts";
 import type { ConntrackFilter } from "../../../src/linux/conntrack/filter.ts";
 import { passes } from "../../../src/linux/conntrack/filter.ts";
 import { IPS } from "../../../src/linux/conntrack/status.ts";
@@ -239,7 +240,7 @@ test("a dump by a second thread gives the same entries", () => {
   const namespace = trackingNamespace();
   makeEntries(namespace);
   using table = Conntrack.open(namespace);
-  using ahead = Conntrack.openForDump(namespace);
+  using ahead = openForDump(namespace);
   expect(asListed(ahead.entries())).toEqual(asListed(table.entries()));
 });
 
@@ -251,7 +252,7 @@ test("a second thread waits for a slow reader, and nothing is lost or mixed up",
     (port) => `-A -t 1000 -p udp -s 10.0.0.1 -d 198.51.100.80 --sport ${port} --dport 53\n`,
   );
   ask(namespace, ["conntrack", "-R", "-"], lines.join(""));
-  using ahead = Conntrack.openForDump(namespace);
+  using ahead = openForDump(namespace);
   const seen: number[] = [];
   ahead.scan((scan) => {
     // Long enough for the other thread to fill all there is to fill.

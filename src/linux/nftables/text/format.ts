@@ -3,6 +3,7 @@ import { ipText } from "../../../address/ip.ts";
 import type { Datatype } from "../datatypes.ts";
 import { swapHex } from "../datatypes.ts";
 import { isBitmask, symbolName } from "../symbols.ts";
+import { bytesOfHex, decodeUtf8 } from "../../../platform/bytes.ts";
 
 /** What printing needs from outside the ruleset. */
 export interface Names {
@@ -19,14 +20,14 @@ function numberOf(hex: string): number | bigint {
 }
 
 function bytesOf(hex: string): Uint8Array {
-  return Buffer.from(hex, "hex");
+  return bytesOfHex(hex);
 }
 
 /** A string of the kernel: up to its first NUL. */
 export function stringOf(hex: string): string {
-  const bytes = Buffer.from(hex, "hex");
+  const bytes = bytesOfHex(hex);
   const end = bytes.indexOf(0);
-  return bytes.subarray(0, end < 0 ? bytes.length : end).toString();
+  return decodeUtf8(bytes.subarray(0, end < 0 ? bytes.length : end));
 }
 
 /** Quoted as nft takes it: it knows no escapes, so a quote within becomes an apostrophe. */

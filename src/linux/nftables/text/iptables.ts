@@ -18,6 +18,7 @@ import type { Family, Rule, Table } from "../ruleset.ts";
 import { symbolName } from "../symbols.ts";
 import type { Verdict } from "../values.ts";
 import { stringOf } from "./format.ts";
+import { bytesOfHex, decodeUtf8, hexOf } from "../../../platform/bytes.ts";
 
 export interface IptablesOptions {
   /** Names of ipsets by index, which is all that rules hold of them. */
@@ -138,7 +139,7 @@ class IptablesWriter {
   }
 
   #extension(expression: ExpressionKinded<"match"> | ExpressionKinded<"target">): string {
-    const bytes = Uint8Array.from(Buffer.from(expression.info, "hex"));
+    const bytes = bytesOfHex(expression.info);
     const { kind, name, revision } = expression;
     return extensionText(decodeExtension(kind, name, revision, bytes, this.#context), this.#context);
   }
@@ -209,10 +210,10 @@ class IptablesWriter {
   #address(data: string, mask: string | undefined): string {
     const size = this.family === "ip" ? 4 : 16;
     const bytes = new Uint8Array(size);
-    bytes.set(Buffer.from(data, "hex").subarray(0, size));
+    bytes.set(bytesOfHex(data).subarray(0, size));
     const whole = mask ?? "ff".repeat(Math.min(size, data.length / 2));
     const maskBytes = new Uint8Array(size);
-    maskBytes.set(Buffer.from(whole, "hex").subarray(0, size));
+    maskBytes.set(bytesOfHex(whole).subarray(0, size));
     return maskedAddress(bytes, maskBytes);
   }
 
@@ -262,13 +263,13 @@ class IptablesWriter {
 }
 
 function turned(hex: string): string {
-  return Buffer.from(Buffer.from(hex, "hex").toReversed()).toString("hex");
+  return hexOf(bytesOfHex(hex).toReversed());
 }
 
 /** A name that ends without a NUL, or is shorter than a whole name, is the beginning of names. */
 function interfaceText(data: string): string {
   const isWhole = data.length === 32 || data.endsWith("00");
-  return isWhole ? stringOf(data) : `${Buffer.from(data, "hex").toString()}+`;
+  return isWhole ? stringOf(data) : `${decodeUtf8(bytesOfHex(data))}+`;
 }
 
 function protocolName(number: number): string {

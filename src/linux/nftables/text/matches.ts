@@ -11,6 +11,7 @@ import {
   type Names,
 } from "./format.ts";
 import type { PlacedField, Value } from "./registers.ts";
+import { bytesOfHex, decodeUtf8, hexOf } from "../../../platform/bytes.ts";
 
 function typeOf(value: Value): Datatype {
   return value.types[0]!;
@@ -55,7 +56,7 @@ function plainComparison(value: Value, op: string, data: string, names: Names): 
     return `${value.text} ${operator(op, type)}${whole}/${data.length * 4}`;
   }
   if (type.name === "ifname" && data.length < 32 && !data.endsWith("00")) {
-    return `${value.text} ${operator(op, type)}${quoted(`${Buffer.from(data, "hex").toString()}*`)}`;
+    return `${value.text} ${operator(op, type)}${quoted(`${decodeUtf8(bytesOfHex(data))}*`)}`;
   }
   return `${value.text} ${operator(op, type)}${literal(value, data, names)}`;
 }
@@ -152,7 +153,7 @@ export function maskedText(value: Value, names: Names): string {
 }
 
 function turned(hex: string): string {
-  return Buffer.from(Buffer.from(hex, "hex").toReversed()).toString("hex");
+  return hexOf(bytesOfHex(hex).toReversed());
 }
 
 function maskOperand(type: Datatype, bits: bigint, bytes: number, names: Names, isRaw: boolean): string {

@@ -8,6 +8,7 @@ import { sized } from "./loads.ts";
 import { maskedText } from "./matches.ts";
 import { concatText, type Registers, type Value } from "./registers.ts";
 import { synproxyFlags } from "./stateful.ts";
+import { bytesOfHex } from "../../../platform/bytes.ts";
 
 /** What the writers of statements need. */
 export interface StatementContext {
@@ -242,7 +243,7 @@ export function compatText(
   { ipsets }: Names,
 ): string {
   const { kind, name, revision } = expression;
-  const bytes = Uint8Array.from(Buffer.from(expression.info, "hex"));
+  const bytes = bytesOfHex(expression.info);
   const context = {
     family: family === "ip6" ? "ip6" : "ip",
     ...(ipsets === undefined ? {} : { ipsets }),

@@ -2,6 +2,7 @@
 import { macText } from "../../../address/mac.ts";
 import { describe, wantedIf } from "../describe.ts";
 import { markText, option, type XtInfo } from "../info.ts";
+import { decodeUtf8 } from "../../../platform/bytes.ts";
 
 export interface NamePattern {
   readonly name: Uint8Array;
@@ -15,7 +16,7 @@ function pattern(info: XtInfo, at: number): NamePattern {
 /** A mask that ends with the name, and not with its NUL, is a wildcard. */
 function patternText({ name, mask }: NamePattern): string {
   const end = name.indexOf(0);
-  const text = Buffer.from(name.subarray(0, end < 0 ? 16 : end)).toString();
+  const text = decodeUtf8(name.subarray(0, end < 0 ? 16 : end));
   return mask[text.length] === 0 && !text.endsWith("+") ? `${text}+` : text;
 }
 

@@ -1,6 +1,7 @@
 /** Matches that look into the packet by a program of their own, or at the clock, or at a list that packets make. */
 import { describe } from "../describe.ts";
 import { option, quoted, type XtInfo, type XtOption } from "../info.ts";
+import { decodeUtf8, hexOf } from "../../../platform/bytes.ts";
 
 /** struct xt_string_info (revision 1): from 0, to 2, algo 4, pattern 20, patlen 148, flags 149. */
 export const string = describe({
@@ -26,8 +27,8 @@ export const string = describe({
 function patternOption(pattern: Uint8Array, not: boolean): XtOption {
   const isText = pattern.every((byte) => byte >= 0x20 && byte < 0x7f) && pattern.at(-1) !== 0x5c;
   return isText
-    ? option("--string", quoted(Buffer.from(pattern).toString()), not)
-    : option("--hex-string", `"|${Buffer.from(pattern).toString("hex")}|"`, not);
+    ? option("--string", quoted(decodeUtf8(pattern)), not)
+    : option("--hex-string", `"|${hexOf(pattern)}|"`, not);
 }
 
 const U32_OPERATORS = ["&", "<<", ">>", "@"] as const;

@@ -2,7 +2,10 @@
 import { legacyTableNames } from "../../../kernel/iptables-legacy/table-names.ts";
 import type { IpFamily } from "../../../address/ip.ts";
 import { WayoutError } from "../../../error.ts";
+import { isExecutable } from "../../../kernel/file.ts";
 import { FileLock } from "../../../kernel/file-lock.ts";
+import { decodeUtf8, encodeUtf8 } from "../../../platform/bytes.ts";
+import { platform } from "#platform";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { noteOwnProgram } from "../../../kernel/own-programs.ts";
 
@@ -15,21 +18,23 @@ const TIMEOUT_MS = 30_000;
 const LOCK_WAIT_S = 10;
 
 /** A CNI runtime may start us with a PATH that lacks where distributions keep these programs. */
-function which(program: string): string | null {
-  return Bun.which(program, { PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin:/usr/local/sbin` });
+function which(program: string): string | undefined {
+  const path = `${platform.environment()["PATH"] ?? ""}:/usr/sbin:/sbin:/usr/local/sbin`;
+  const candidates = path.split(":").map((directory) => `${directory}/${program}`);
+  return candidates.find((candidate) => candidate.startsWith("/") && isExecutable(candidate));
 }
 
-function run(namespace: NetworkNamespace, argv: readonly string[], input?: string) {
+function run(namespace: NetworkNamespace, argv: readonly [string, ...string[]], input?: string) {
   const ran = namespace.run(() =>
-    Bun.spawnSync([...argv], {
-      stdin: input === undefined ? "ignore" : Buffer.from(input),
-      stdout: "pipe",
-      stderr: "pipe",
-      timeout: TIMEOUT_MS,
+    platform.run(argv, {
+      ...(input === undefined ? {} : { input: encodeUtf8(input) }),
+      stderr: "capture",
+      timeoutMs: TIMEOUT_MS,
     }),
   );
   noteOwnProgram(ran.pid);
-  return ran;
+  const { exitCode, stdout, stderr } = ran;
+  return { exitCode, stdout: decodeUtf8(stdout), stderr: decodeUtf8(stderr) };
 }
 
 const BASE = { 4: "iptables", 6: "ip6tables" } as const;
@@ -42,18 +47,18 @@ export function iptablesProgram(
 ): string | undefined {
   const end = action === undefined ? "" : `-${action}`;
   const named = which(`${BASE[family]}-${variant}${end}`);
-  if (named !== null) return named;
+  if (named !== undefined) return named;
   // Before 1.8 there was one kind only, and some distributions ship one kind under the plain names.
   const plain = which(`${BASE[family]}${end}`);
-  return plain !== null && plainVariant() === variant ? plain : undefined;
+  return plain !== undefined && plainVariant() === variant ? plain : undefined;
 }
 
 /** What `iptables` without a suffix is on this host; undefined when it is not installed. */
 function plainVariant(): IptablesVariant | undefined {
   const path = which("iptables");
-  if (path === null) return undefined;
-  const said = Bun.spawnSync([path, "--version"], { stdout: "pipe", stderr: "ignore", timeout: TIMEOUT_MS });
-  return said.stdout.toString().includes("nf_tables") ? "nft" : "legacy";
+  if (path === undefined) return undefined;
+  const said = platform.run([path, "--version"], { stderr: "ignore", timeoutMs: TIMEOUT_MS });
+  return decodeUtf8(said.stdout).includes("nf_tables") ? "nft" : "legacy";
 }
 
 /**
@@ -93,8 +98,8 @@ export function saveNat(namespace: NetworkNamespace, variant: IptablesVariant, f
   if (path === undefined) return "";
   if (variant === "legacy" && !legacyInUse(namespace, family)) return "";
   const ran = run(namespace, [path, "-t", "nat"]);
-  if (ran.exitCode === 0) return ran.stdout.toString();
-  throw refused(`reading the nat table with ${path}`, ran.stderr.toString());
+  if (ran.exitCode === 0) return ran.stdout;
+  throw refused(`reading the nat table with ${path}`, ran.stderr);
 }
 
 /**
@@ -113,7 +118,7 @@ export function restoreNat(
   if (variant === "legacy") awaitXtablesLock(doing);
   const ran = run(namespace, [path, "-w", String(LOCK_WAIT_S), "--noflush"], text);
   if (ran.exitCode === 0) return;
-  throw refused(doing, explain(ran.stderr.toString(), text));
+  throw refused(doing, explain(ran.stderr, text));
 }
 
 /**
@@ -122,7 +127,7 @@ export function restoreNat(
  * @throws WayoutError `busy`
  */
 function awaitXtablesLock(doing: string): void {
-  const path = process.env["XTABLES_LOCKFILE"] ?? "/run/xtables.lock";
+  const path = platform.environment()["XTABLES_LOCKFILE"] ?? "/run/xtables.lock";
   FileLock.take(path, { doing, timeoutMs: LOCK_WAIT_S * 1000 })[Symbol.dispose]();
 }
 

@@ -23,6 +23,7 @@ import { TABLE } from "./names.ts";
 import { CLAIMS, tableOf, type WantedTable } from "./ruleset.ts";
 import { explained } from "./refusal.ts";
 import { wantedText } from "./text.ts";
+import { shaHex } from "../../../platform/bytes.ts";
 
 /**
  * NAT in a table of our own, `inet wayout`, spoken to over netlink: no program is needed. The table is made anew in
@@ -145,7 +146,7 @@ function findingOf(intent: NatIntent): string {
   let finding = findings.get(intent);
   if (finding === undefined) {
     const text = JSON.stringify(intent);
-    finding = `${VERSION} ${text.length} ${new Bun.CryptoHasher("sha256").update(text).digest("hex")}`;
+    finding = `${VERSION} ${text.length} ${shaHex("sha256", text)}`;
     findings.set(intent, finding);
   }
   return finding;
