@@ -20,6 +20,7 @@ const WITNESSES: Readonly<Record<string, string>> = {
   runc: "runc",
   busybox: "busybox-static",
   strace: "strace",
+  openssl: "openssl",
   // These compile the plugin's engine.
   "musl-gcc": "musl-tools",
   gcc: "gcc",
