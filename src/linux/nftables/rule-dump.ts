@@ -86,6 +86,21 @@ function beginsWith(bytes: Uint8Array, start: number, end: number, prefix: Uint8
   return true;
 }
 
+function bytesOf({ bytes }: Wire, start: number, end: number): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start);
+}
+
+const searched = new WeakMap<Wire, Map<string, boolean>>();
+
+/** Whether a word stands anywhere in a datagram: its hundred rules are searched at once. */
+function wireHolds(wire: Wire, word: string): boolean {
+  let words = searched.get(wire);
+  if (words === undefined) searched.set(wire, (words = new Map()));
+  let holds = words.get(word);
+  if (holds === undefined) words.set(word, (holds = bytesOf(wire, 0, wire.bytes.length).includes(word)));
+  return holds;
+}
+
 /** A rule over the kernel's bytes: an expression is decoded when it is first asked for. */
 class DeferredRule implements Rule {
   readonly handle: number;
@@ -96,6 +111,7 @@ class DeferredRule implements Rule {
   readonly #decoded: Expression[] = [];
   /** The next expression that is not decoded yet, and where the last one ends. */
   #next = 0;
+  #first = 0;
   #end = 0;
 
   /** @param start of the attributes */
@@ -108,6 +124,7 @@ class DeferredRule implements Rule {
       if (number === handle.number) number64Read = number64.read(wire, at + NLA_HDRLEN, at + length);
       else if (number === list.number) {
         this.#next = at + NLA_HDRLEN;
+        this.#first = this.#next;
         this.#end = at + length;
       } else if (number === notes.number) {
         const { comment, userdata } = notes.codec.read(wire, at + NLA_HDRLEN, at + length);
@@ -126,6 +143,10 @@ class DeferredRule implements Rule {
   get expressions(): readonly Expression[] {
     while (this.#next < this.#end) this.#decodeNext();
     return this.#decoded;
+  }
+
+  mayHold(word: string): boolean {
+    return wireHolds(this.#wire, word) && bytesOf(this.#wire, this.#first, this.#end).includes(word);
   }
 
   expressionAt(index: number): Expression | undefined {
