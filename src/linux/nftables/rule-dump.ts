@@ -86,19 +86,29 @@ function beginsWith(bytes: Uint8Array, start: number, end: number, prefix: Uint8
   return true;
 }
 
-function bytesOf({ bytes }: Wire, start: number, end: number): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start);
+/** Whether ASCII text stands in a part of the bytes. */
+function holds(bytes: Uint8Array, start: number, end: number, word: string): boolean {
+  const first = word.charCodeAt(0);
+  const last = end - word.length;
+  for (let at = bytes.indexOf(first, start); at >= 0 && at <= last; at = bytes.indexOf(first, at + 1)) {
+    let same = 1;
+    while (same < word.length && bytes[at + same] === word.charCodeAt(same)) same++;
+    if (same === word.length) return true;
+  }
+  return false;
 }
 
 const searched = new WeakMap<Wire, Map<string, boolean>>();
 
-/** Whether a word stands anywhere in a datagram: its hundred rules are searched at once. */
+/** The same of a whole datagram: its hundred rules are searched at once. */
 function wireHolds(wire: Wire, word: string): boolean {
   let words = searched.get(wire);
   if (words === undefined) searched.set(wire, (words = new Map()));
-  let holds = words.get(word);
-  if (holds === undefined) words.set(word, (holds = bytesOf(wire, 0, wire.bytes.length).includes(word)));
-  return holds;
+  const known = words.get(word);
+  if (known !== undefined) return known;
+  const found = holds(wire.bytes, 0, wire.bytes.length, word);
+  words.set(word, found);
+  return found;
 }
 
 /** A rule over the kernel's bytes: an expression is decoded when it is first asked for. */
@@ -146,7 +156,7 @@ class DeferredRule implements Rule {
   }
 
   mayHold(word: string): boolean {
-    return wireHolds(this.#wire, word) && bytesOf(this.#wire, this.#first, this.#end).includes(word);
+    return wireHolds(this.#wire, word) && holds(this.#wire.bytes, this.#first, this.#end, word);
   }
 
   expressionAt(index: number): Expression | undefined {
