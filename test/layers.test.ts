@@ -12,6 +12,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["cli"],
   ["agent"],
   ["page"],
+  ["kubernetes"],
   ["cni"],
   ["lab"],
   ["examination"],

@@ -2,6 +2,7 @@
  * Network namespaces. wayout enters one only to open a socket or to start a process in it: `run` moves the calling
  * thread there and back with nothing asynchronous in between. A socket stays in the namespace it was opened in.
  */
+import { rethrowMistake } from "../error.ts";
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import { closeFile, fileSystemOf, openFile, openHandle, statDescriptor, statFile } from "./file.ts";
 import { KERNEL_FILE_SYSTEMS } from "../linux/kernel-file-systems.ts";
@@ -15,6 +16,9 @@ export const CLONE_NEWNET = 0x4000_0000;
 
 /** include/uapi/linux/nsfs.h */
 const NS_GET_NSTYPE = 0xb703;
+
+/** PID_NS_INIT_INO of the same: the pid namespace that the machine started with. */
+export const FIRST_PID_NAMESPACE = 0xef_ff_ff_fc;
 
 /** Where iproute2 keeps named namespaces; `ip netns` shows what is here. */
 export const NETNS_DIRECTORY = "/run/netns";
@@ -136,7 +140,8 @@ export class NetworkNamespace implements Disposable {
 export function namespaceInode(path: string): number | undefined {
   try {
     return statFile(path).inode;
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return undefined;
   }
 }
