@@ -36,7 +36,7 @@ interface Described {
 }
 
 export function policyJsonSchema(): JsonSchema {
-  const { properties, ...rest } = jsonSchemaOf(POLICY as unknown as Described);
+  const { properties, ...rest } = jsonSchemaOf(POLICY);
   const described = Object.entries(properties as Readonly<Record<string, JsonSchema>>).map(
     ([key, schema]) => [key, { description: ABOUT[key as keyof typeof ABOUT], ...schema }],
   );
