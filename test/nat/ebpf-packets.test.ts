@@ -2,6 +2,7 @@
 import { expect } from "bun:test";
 import { echo } from "../../src/kernel/echo.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
 import { writeSysctl } from "../../src/kernel/sysctl.ts";
 import { ebpfCounts } from "../../src/nat/backends/ebpf/flows.ts";
 import { EbpfNat } from "../../src/nat/backends/ebpf/ebpf.ts";
@@ -227,4 +228,25 @@ test("a full table drops and counts, and recovers by itself when flows have expi
   expect(await once()).toBe(true);
   expect(ebpfCounts(node)!.get("taken back")).toBe(8n);
   expect(new Set(seen)).toEqual(new Set([NODE.v4]));
+});
+
+test("nothing leaves untranslated by a link that came later; it is dropped and counted until the link is ours", () => {
+  const { client, node, outside } = translated();
+  using route = Rtnetlink.open(node);
+  route.createVeth({ name: "wan1", peer: { name: "internet1", namespaceFd: outside.fd } });
+  ask(node, ["ip", "address", "add", "192.0.2.1/24", "dev", "wan1"]);
+  ask(node, ["ip", "link", "set", "wan1", "up"]);
+  ask(outside, ["ip", "address", "add", "192.0.2.2/24", "dev", "internet1"]);
+  ask(outside, ["ip", "link", "set", "internet1", "up"]);
+  // Whoever would leave as himself could be answered.
+  ask(outside, ["ip", "route", "add", "10.9.0.0/16", "via", "192.0.2.1"]);
+  ask(node, ["ip", "route", "replace", "default", "via", "192.0.2.2"]);
+  expect(echo(client, OUTSIDE.v4, 500)).toBeUndefined();
+  expect(echo(node, OUTSIDE.v4, 1000)).toBeDefined();
+  expect(ask(node, ["nft", "list", "chain", "inet", "wayout-guard", "unhooked"])).toContain(
+    "counter packets 1 ",
+  );
+  using nat = new EbpfNat({ namespace: node });
+  expect(nat.apply(nat.intents()[0]!).changed).toBe(true);
+  expect(echo(client, OUTSIDE.v4, 1000)).toBeDefined();
 });
