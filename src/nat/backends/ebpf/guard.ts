@@ -33,7 +33,8 @@ import { counter, drop, inSet, match, returns } from "../../../linux/nftables/ru
 import type { NatDrift } from "../../backend.ts";
 import type { NatIntent } from "../../intent.ts";
 import { compareTable } from "../nftables/drift.ts";
-import { CLAIMS, tableOf, type WantedSet, type WantedTable } from "../nftables/ruleset.ts";
+import { CLAIMS } from "../nftables/names.ts";
+import { tableOf, type WantedSet, type WantedTable } from "../nftables/ruleset.ts";
 import { GUARD } from "./names.ts";
 
 const DROPS = "unhooked";
