@@ -9,16 +9,20 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { selfCommand } from "../self.ts";
 import { Agent } from "./agent.ts";
+import { AnyChange } from "./any-change.ts";
 import { SelfAsker, type Answered } from "./api/ask-self.ts";
 import { EventFeed } from "./api/event-feed.ts";
 import { ApiServer, type ServerOptions } from "./api/server.ts";
-import { AgentView } from "./api/view.ts";
+import { AgentView, answerOf } from "./api/view.ts";
 import { TableHistory } from "./table-history.ts";
+import { PortHistory } from "./port-history.ts";
 import { Historian, type EventSink } from "./historian.ts";
 import { Journal } from "./journal/journal.ts";
 import type { AgentLog } from "./log.ts";
 import { Looks } from "./look/looks.ts";
 import { PageDoor } from "./page/door.ts";
+import { PAINTER } from "./picture/name.ts";
+import { Pictures } from "./picture/pictures.ts";
 import { pageFiles } from "./page/files.ts";
 import type { PageFiles } from "./page/page-files.ts";
 import { NetworkNotes } from "./network-notes.ts";
@@ -54,7 +58,10 @@ export class AgentService {
   readonly #agent: Agent;
   readonly #server: ApiServer;
   readonly #looks: Looks | undefined;
+  readonly #anyChange: AnyChange;
   readonly #table: TableHistory;
+  /** Only for who looks at it: the page. */
+  readonly #ports: PortHistory | undefined;
   readonly #door: PageDoor | undefined;
   readonly #processes: ProcessWatch | undefined;
   #policy: PolicySource | undefined;
@@ -86,8 +93,15 @@ export class AgentService {
     this.#journal = openJournal(options.journal, log);
     this.#feed = new EventFeed(this.#journal);
     const asker = new SelfAsker((words) => runIn(node, words));
+    const pictures = new Pictures(() => answerOf(asker, [PAINTER, "--json"]));
+    const throughTable = async (): Promise<TableFigures | undefined> => {
+      const found = await tableFigures(asker);
+      if (found !== undefined) this.#ports?.note(found.portUse);
+      return found;
+    };
+    this.#ports = listen === undefined ? undefined : new PortHistory(throughTable);
     const metrics = new AgentMetrics(
-      () => tableFigures(asker),
+      throughTable,
       () => this.#agent.troubles().length === 0,
       () => linksOf(node),
     );
@@ -107,7 +121,7 @@ export class AgentService {
         wanted: () => this.#policy?.state.policy,
         trouble: () => this.#policy?.state.trouble,
       };
-      this.#looks = options.looks ? this.#looking(metrics) : undefined;
+      this.#looks = options.looks ? this.#looking(metrics, pictures) : undefined;
       this.#agent = new Agent({ node, log, policy }, [
         this.#historian,
         metrics,
@@ -122,6 +136,8 @@ export class AgentService {
       this.#server = new ApiServer({
         view: new AgentView(this.#agent, asker, this.#feed, this.#journal, () => metrics.text(), {
           figures: () => this.#table.kept,
+          portFigures: () => this.#ports?.kept ?? [],
+          pictures,
           pageUrl: () => this.pageUrl(),
           policy: () => this.#policy && { place: this.#policy.place, state: this.#policy.state },
           url: () => this.#server.url,
@@ -142,6 +158,10 @@ export class AgentService {
       void this.#agent.stop().finally(() => this.#closeRecords());
       throw error;
     }
+    this.#anyChange = new AnyChange(node, () => {
+      this.#looks?.event({ kind: "any" });
+      this.#feed.stir();
+    });
   }
 
   /** The page's address with a code for one browser, for a minute; undefined without HTTP. */
@@ -151,14 +171,17 @@ export class AgentService {
     return url === undefined || door === undefined ? undefined : `${url}/#code=${door.code()}`;
   }
 
-  #looking(metrics: AgentMetrics): Looks {
+  #looking(metrics: AgentMetrics, pictures: Pictures): Looks {
     const { node, log } = this.options;
     return new Looks({
       run: (words, signal) => runIn(node, words, signal),
       log,
       historian: this.#historian,
       journal: this.#journal,
-      looked: metrics.looked,
+      looked: (look, at) => {
+        metrics.looked(look, at);
+        pictures.seen(look.picture, at);
+      },
     });
   }
 
@@ -176,6 +199,7 @@ export class AgentService {
 
   async stop(): Promise<void> {
     this.#looks?.stop();
+    await this.#anyChange.close();
     this.#policy?.close();
     this.#feed.close();
     await this.#server.close();
@@ -198,6 +222,7 @@ export class AgentService {
   #closeRecords(): void {
     this.#feed.close();
     this.#table[Symbol.dispose]();
+    this.#ports?.[Symbol.dispose]();
     this.#historian[Symbol.dispose]();
     this.#processes?.close();
     this.#journal?.close();

@@ -4,7 +4,7 @@ import type { Page } from "playwright-core";
 import { PLAN } from "../../src/lab/plan.ts";
 import { able, testPage } from "./browser.ts";
 import { CutConnection } from "./cut-connection.ts";
-import { inLab, lab, LabPage, PATIENCE_MS } from "./lab-page.ts";
+import { FAULTS, inLab, lab, LabPage, PATIENCE_MS } from "./lab-page.ts";
 
 const { blue } = PLAN.pods;
 const MOST_PRESSES = 8;
@@ -129,22 +129,6 @@ testFromStart("a trace plays the nine steps, and says where it ends", async () =
   await page.locator(".steps .finding").waitFor();
   expect(await page.locator(".steps .not-reached").count()).toBeGreaterThan(0);
 });
-
-/** Faults of every part of the way, and what the page must say of them. */
-const FAULTS = [
-  "pod-link-down",
-  "no-default-route",
-  "veth-down",
-  "bridge-down",
-  "bridge-address-missing",
-  "forwarding-off",
-  "main-rule-missing",
-  "node-offline",
-  "forward-policy-drop",
-  "legacy-drop",
-  "no-masquerade",
-  "masquerade-unhooked",
-] as const;
 
 testPage(
   "the keyboard alone leads to the cause",
