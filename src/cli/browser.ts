@@ -26,7 +26,7 @@ export function openInBrowser(url: string, environment: Environment = process.en
   if (viewer.ids !== undefined) for (const one of [path, directory]) chownSync(one, ...viewer.ids);
   const [command, ...words] = [...viewer.as, "sh", "-c", OPEN, "sh", opener, path, directory];
   // A group of its own: Ctrl-C is not for the browser.
-  spawn(command!, words, { stdio: "ignore", detached: true, env: viewer.environment }).unref();
+  spawn(command, words, { stdio: "ignore", detached: true, env: viewer.environment }).unref();
   return true;
 }
 

@@ -120,7 +120,7 @@ describe("list", () => {
     const listed = (...more: string[]): { id: number; pod?: string }[] =>
       JSON.parse(wayout(namespace, "list", "--json", ...more).stdout) as { id: number; pod?: string }[];
     const [flows, all] = [listed("--of-pods"), listed()];
-    expect(flows.map(({ pod: name }) => name)).toContain(pod.name!);
+    expect(flows.map(({ pod: name }) => name)).toContain(pod.name);
     expect(flows.map(({ id }) => id)).toEqual(all.filter((one) => one.pod !== undefined).map(({ id }) => id));
     expect(flows.length).toBeLessThan(all.length);
   });
