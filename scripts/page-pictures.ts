@@ -41,7 +41,11 @@ const PICTURES: readonly Picture[] = [
       await page.locator(".translation").waitFor();
     },
   },
-  { name: "connections", at: "connections" },
+  {
+    name: "connections",
+    at: "connections",
+    before: (page) => page.locator(".virtual [role=rowgroup] code").first().waitFor(),
+  },
   { name: "explain", at: "explain?src=ns-blue&dst=198.51.100.80&port=80" },
   ...[
     "forwarding-off",

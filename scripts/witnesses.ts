@@ -20,9 +20,13 @@ const WITNESSES: Readonly<Record<string, string>> = {
   runc: "runc",
   busybox: "busybox-static",
   strace: "strace",
+  openssl: "openssl",
   // These compile the plugin's engine.
   "musl-gcc": "musl-tools",
   gcc: "gcc",
+  // These the eBPF programs.
+  clang: "clang",
+  "llvm-strip": "llvm",
 };
 
 /** Installs what is missing, as root of a Debian; otherwise nothing happens, and tests that lack something are skipped. */

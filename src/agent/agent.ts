@@ -19,7 +19,7 @@ import { requireSharedRun } from "../kernel/shared-run.ts";
 import { ADMISSION_DOORS } from "../admission/doors.ts";
 import { NftablesTwin } from "../nat/backends/nftables/twin.ts";
 import { WayoutError } from "../error.ts";
-import { desiredOf, type Desired, type PolicyWish } from "./desired.ts";
+import { DesiredSource, type Desired, type DesiredNat, type PolicyWish } from "./desired.ts";
 import type { AgentLog } from "./log.ts";
 import { NodeEvents, type NodeEvent } from "./node-events.ts";
 import { AdmissionStep } from "./reconcile/admission-step.ts";
@@ -29,7 +29,7 @@ import { NatStep } from "./reconcile/nat-step.ts";
 import { agentDirectory } from "./socket.ts";
 import { Unannounced } from "./unannounced.ts";
 import type { AgentState } from "./api/view.ts";
-import type { Repair } from "./reconcile/step.ts";
+import type { ReconcileStep, Repair } from "./reconcile/step.ts";
 import { Reconciler, type Round, type StepFailure } from "./reconcile/reconciler.ts";
 
 /** What the kernel announces to nobody is compared this often. */
@@ -43,6 +43,16 @@ export interface AgentOptions {
     readonly wanted: () => PolicyWish | undefined;
     readonly trouble: () => string | undefined;
   };
+  readonly cluster?: ClusterPart;
+}
+
+/** What a cluster adds to a node (kubernetes/, which only an agent of one loads). */
+export interface ClusterPart {
+  /** Steps before those that every node has, and behind them. */
+  readonly early: readonly ReconcileStep[];
+  readonly late: readonly ReconcileStep[];
+  readonly nat: (policy: PolicyWish | undefined) => DesiredNat | undefined;
+  readonly troubles: () => readonly StepFailure[];
 }
 
 /** Who hears of what the agent saw and did. */
@@ -62,7 +72,8 @@ export class Agent implements AgentState {
   readonly #nat: NatStep;
   readonly #bridge: BridgeStep;
   readonly #doors: readonly AdmissionStep[];
-  #desired: Desired | undefined;
+  readonly #desired: DesiredSource;
+  readonly #forwarding: ForwardingStep;
   readonly #reconciler: Reconciler;
   readonly #events: NodeEvents;
   readonly #unannounced: Unannounced;
@@ -78,6 +89,11 @@ export class Agent implements AgentState {
     this.#lock = lockOf(node);
     this.#listeners = [logging(log), ...listeners];
     this.#twin = NftablesTwin.open(node);
+    this.#desired = new DesiredSource(
+      node,
+      () => options.policy?.wanted(),
+      (policy) => options.cluster?.nat(policy),
+    );
     const wanted = this.desired;
     this.#nat = new NatStep(node, wanted, this.#twin);
     this.#bridge = new BridgeStep(node);
@@ -91,7 +107,10 @@ export class Agent implements AgentState {
           () => this.#unannounced.legacyChanges,
         ),
     );
-    const steps = [this.#nat, this.#bridge, new ForwardingStep(node, wanted), ...this.#doors];
+    this.#forwarding = new ForwardingStep(node, wanted);
+    const { early = [], late = [] } = options.cluster ?? {};
+    const own = [this.#nat, this.#bridge, this.#forwarding, ...this.#doors];
+    const steps = [...early, ...own, ...late];
     this.#reconciler = new Reconciler(steps, (round) => {
       const at = new Date().toISOString();
       this.#repairs = [...this.#repairs, ...round.repairs.map((one) => ({ ...one, at }))].slice(
@@ -114,19 +133,19 @@ export class Agent implements AgentState {
     });
   }
 
-  /** Read once for all steps of a comparison, none of which waits: the records of hundreds of pods are long. */
-  readonly desired = (): Desired => {
-    if (this.#desired === undefined) {
-      this.#desired = desiredOf(this.options.node, this.options.policy?.wanted());
-      queueMicrotask(() => (this.#desired = undefined));
-    }
-    return this.#desired;
-  };
+  readonly desired = (): Desired => this.#desired.read();
 
   readonly troubles = (): readonly StepFailure[] => {
     const message = this.options.policy?.trouble();
-    return [...(message === undefined ? [] : [{ step: "policy", message }]), ...this.#reconciler.failures];
+    return [
+      ...(message === undefined ? [] : [{ step: "policy", message }]),
+      ...this.failures(),
+      ...(this.options.cluster?.troubles() ?? []),
+    ];
   };
+
+  /** What could not be mended up to now. */
+  readonly failures = (): readonly StepFailure[] => this.#reconciler.failures;
 
   /** What shall be true is different now. */
   wake(): void {
@@ -152,6 +171,7 @@ export class Agent implements AgentState {
     this.#twin?.[Symbol.dispose]();
     this.#nat[Symbol.dispose]();
     this.#bridge[Symbol.dispose]();
+    this.#forwarding[Symbol.dispose]();
     for (const door of this.#doors) door[Symbol.dispose]();
     this.#lock.remove();
     for (const directory of [agentDirectory(), runDirectory()]) removeIfEmpty(directory);

@@ -1,4 +1,5 @@
 /** The agent with everything around it: journal, metrics, API. */
+import { setPriority } from "node:os";
 import { Admission, NO_ADMISSION } from "../admission/admission.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { removeAtWish } from "../nat/installed.ts";
@@ -6,6 +7,7 @@ import { inNatQueue } from "../nat/lock.ts";
 import { POLICY_OWNER } from "../policy/policy.ts";
 import { ProcessWatch } from "../kernel/bpf/processes.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import type { ClusterNetwork, ClusterSurroundings } from "../kubernetes/cluster-network.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { selfCommand } from "../self.ts";
 import { Agent } from "./agent.ts";
@@ -26,7 +28,7 @@ import { Pictures } from "./picture/pictures.ts";
 import { pageFiles } from "./page/files.ts";
 import type { PageFiles } from "./page/page-files.ts";
 import { NetworkNotes } from "./network-notes.ts";
-import { AgentMetrics, type TableFigures } from "./metrics.ts";
+import { AgentMetrics, MOST_NAMED, type TableFigures } from "./metrics.ts";
 import { PolicySource, type PolicyPlace, type PolicyState } from "./policy-source.ts";
 import { socketPath } from "./socket.ts";
 import { readToken } from "./token.ts";
@@ -49,6 +51,8 @@ export interface ServiceOptions {
   readonly policy?: PolicyPlace;
   /** What the policy made goes when the agent ends in order. */
   readonly cleanup?: boolean;
+  /** Where the node is one of a cluster: its part, made of what it needs of the agent. */
+  readonly cluster?: (around: ClusterSurroundings) => ClusterNetwork;
 }
 
 export class AgentService {
@@ -64,7 +68,10 @@ export class AgentService {
   readonly #ports: PortHistory | undefined;
   readonly #door: PageDoor | undefined;
   readonly #processes: ProcessWatch | undefined;
+  readonly #cluster: ClusterNetwork | undefined;
   #policy: PolicySource | undefined;
+  /** What became of its files, as it was last told. */
+  #policyState: PolicyState | undefined;
 
   /** Started, with its policy in force. @throws WayoutError `agent-runs`, `port-in-use`, `bad-token-file`, `no-privilege` */
   static async start(options: ServiceOptions): Promise<AgentService> {
@@ -75,7 +82,6 @@ export class AgentService {
       service.#policy = await PolicySource.open(policy, (state) =>
         service.#policyChanged(policy.path, state),
       );
-      service.#agent.compare();
     }
     log.write("info", "listening", { socket: socketPath(options.node), url: service.#server.url });
     return service;
@@ -104,6 +110,8 @@ export class AgentService {
       throughTable,
       () => this.#agent.troubles().length === 0,
       () => linksOf(node),
+      undefined,
+      () => this.#cluster?.figures(),
     );
     this.#processes = watchProcesses(log);
     const told: EventSink = (event, id, step) => {
@@ -118,11 +126,20 @@ export class AgentService {
     this.#historian.resume();
     try {
       const policy = {
-        wanted: () => this.#policy?.state.policy,
-        trouble: () => this.#policy?.state.trouble,
+        wanted: () => this.#policyState?.policy,
+        trouble: () => this.#policyState?.trouble,
       };
       this.#looks = options.looks ? this.#looking(metrics, pictures) : undefined;
-      this.#agent = new Agent({ node, log, policy }, [
+      this.#cluster = options.cluster?.({
+        node,
+        log,
+        // They come before the agent is there to hear of it, too.
+        wake: () => this.#agent?.wake(),
+        failures: () => this.#agent?.failures() ?? [],
+        note: (text) => this.#historian.record({ at: Date.now(), kind: "agent", object: "cluster", text }),
+      });
+      const part = this.#cluster === undefined ? {} : { cluster: this.#cluster };
+      this.#agent = new Agent({ node, log, policy, ...part }, [
         this.#historian,
         metrics,
         ...(this.#looks === undefined ? [] : [this.#looks]),
@@ -139,7 +156,8 @@ export class AgentService {
           portFigures: () => this.#ports?.kept ?? [],
           pictures,
           pageUrl: () => this.pageUrl(),
-          policy: () => this.#policy && { place: this.#policy.place, state: this.#policy.state },
+          policy: () =>
+            options.policy && this.#policyState && { place: options.policy, state: this.#policyState },
           url: () => this.#server.url,
           ...(options.lab === undefined ? {} : { lab: true, destination: options.lab.destination }),
         }),
@@ -155,6 +173,7 @@ export class AgentService {
       });
     } catch (error) {
       this.#looks?.stop();
+      void this.#cluster?.stop();
       void this.#agent.stop().finally(() => this.#closeRecords());
       throw error;
     }
@@ -185,16 +204,17 @@ export class AgentService {
     });
   }
 
-  #policyChanged(path: string, { trouble, warnings, policy }: PolicyState): void {
+  /** It is called in force when it is. */
+  #policyChanged(path: string, state: PolicyState): void {
     const { log } = this.options;
-    for (const warning of warnings) log.write("warn", "policy", { path, message: warning });
-    const text =
-      trouble === undefined
-        ? `${path} is in force: ${policy?.intent.sources.length ?? 0} sources, ${policy?.intent.untranslated.length ?? 0} destinations left untranslated`
-        : `${path} cannot be used, and the policy before stays in force: ${trouble}`;
-    log.write(trouble === undefined ? "info" : "error", "policy", { path, message: text });
+    this.#policyState = state;
+    for (const warning of state.warnings) log.write("warn", "policy", { path, message: warning });
+    this.#agent.compare();
+    const refused = this.#agent.troubles().find(({ step }) => step === "nat")?.message;
+    const text = policyText(path, state, refused);
+    const isWell = state.trouble === undefined && refused === undefined;
+    log.write(isWell ? "info" : "error", "policy", { path, message: text });
     this.#historian.record({ at: Date.now(), kind: "policy", object: path, text });
-    this.#agent.wake();
   }
 
   async stop(): Promise<void> {
@@ -203,6 +223,7 @@ export class AgentService {
     this.#policy?.close();
     this.#feed.close();
     await this.#server.close();
+    await this.#cluster?.stop();
     await this.#agent.stop();
     if (this.options.cleanup === true) await this.#cleanUp();
     this.#closeRecords();
@@ -227,6 +248,15 @@ export class AgentService {
     this.#processes?.close();
     this.#journal?.close();
   }
+}
+
+/** @param refused why the rules could not be written */
+function policyText(path: string, { trouble, policy }: PolicyState, refused: string | undefined): string {
+  if (trouble !== undefined)
+    return `${path} cannot be used, and the policy before stays in force: ${trouble}`;
+  if (refused !== undefined) return `${path} is not in force yet: ${refused}`;
+  const { sources = [], untranslated = [] } = policy?.intent ?? {};
+  return `${path} is in force: ${sources.length} sources, ${untranslated.length} destinations left untranslated`;
 }
 
 /** Who may not load BPF reads of processes what /proc still has. */
@@ -279,6 +309,7 @@ async function runIn(
       env: { ...process.env, NO_COLOR: "1" },
     }),
   );
+  giveWay(child.pid);
   const [stdout, stderr, exitCode] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),
@@ -287,13 +318,21 @@ async function runIn(
   return { exitCode, stdout, stderr };
 }
 
+/** The agent's own loop, and whatever the node is there for, comes before an answer. */
+function giveWay(pid: number): void {
+  try {
+    setPriority(pid, NICENESS);
+  } catch {
+    // It has ended already.
+  }
+}
+
+const NICENESS = 5;
 const ASK_TIMEOUT_MS = 30_000;
-/** Pods and destinations that the metrics name. */
-const MOST_FIGURES = "60";
 
 async function tableFigures(asker: SelfAsker): Promise<TableFigures | undefined> {
   try {
-    const { stdout } = await asker.ask(["conntrack", "stats", "--json", "--top", MOST_FIGURES]);
+    const { stdout } = await asker.ask(["conntrack", "stats", "--json", "--top", String(MOST_NAMED)]);
     return JSON.parse(stdout) as TableFigures;
   } catch {
     return undefined;

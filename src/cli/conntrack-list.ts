@@ -1,9 +1,5 @@
 import { note } from "./output.ts";
 import { Command, Option } from "commander";
-import { availableParallelism } from "node:os";
-import type { Conntrack } from "../kernel/conntrack/conntrack.ts";
-import { openForDump } from "../kernel/conntrack/large-dump.ts";
-import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { SORT_KEYS, type SortKey } from "../flows/flow-sorter.ts";
 import { untilOutputCloses } from "./byte-sink.ts";
 import { flowOutput, type FlowOutput, type OutputOptions } from "./conntrack-output.ts";
@@ -20,6 +16,7 @@ import {
   offloadHint,
   openTable,
   podReader,
+  scanTable,
   type OpenTable,
 } from "./conntrack-table.ts";
 
@@ -32,12 +29,6 @@ interface ListOptions extends FlowTableOptions {
   jsonLines?: boolean;
   pods: boolean;
 }
-
-/** From this many entries on a second thread that reads ahead pays for its start. */
-const READ_AHEAD_ENTRIES = 20_000;
-
-/** Of a visitor that has all it wants. The kernel makes the rest of a dump only while it is read. */
-class Enough extends Error {}
 
 export function conntrackListCommand(): Command {
   const command = new Command("list")
@@ -74,11 +65,16 @@ async function list(options: ListOptions): Promise<void> {
       pods: readPods(),
       nowMs: Date.now(),
     }));
-  scanTable(opened, filter.kernel, enough, (scan) => {
-    if (!filter.matches(scan)) return;
-    theOutput().add(scan);
-    if (++matched >= enough) throw new Enough();
-  });
+  scanTable(
+    opened,
+    filter.kernel,
+    (scan) => {
+      if (!filter.matches(scan)) return true;
+      theOutput().add(scan);
+      return ++matched < enough;
+    },
+    enough,
+  );
   theOutput().end();
   if (asJson) return;
   await sayMore(opened, matched, { limit, offset }, filter.takesAll);
@@ -99,23 +95,6 @@ function outputOptions(options: ListOptions, part: Part, { statistics }: OpenTab
     ...(options.sort === undefined ? {} : { sort: options.sort }),
     ...(options.reverse === undefined ? {} : { reverse: options.reverse }),
   };
-}
-
-/** Large tables are read by a second thread. */
-function scanTable(
-  { table, namespace, statistics }: OpenTable,
-  filter: Parameters<Conntrack["scan"]>[1],
-  enough: number,
-  visitor: (scan: EntryScan) => void,
-): void {
-  const few = Math.min(statistics.entries, enough) < READ_AHEAD_ENTRIES;
-  try {
-    if (few || availableParallelism() < 2) return table.scan(visitor, filter);
-    using ahead = openForDump(namespace);
-    ahead.scan(visitor, filter);
-  } catch (error) {
-    if (!(error instanceof Enough)) throw error;
-  }
 }
 
 async function sayMore(

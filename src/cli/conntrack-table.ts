@@ -1,8 +1,11 @@
 /** Opening a namespace's connection tracking table for a command, and saying what is the matter with it. */
+import { availableParallelism } from "node:os";
 import { command, commandIn } from "../text/command.ts";
 import { WayoutError, messageOf } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import { Conntrack, type ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
+import { openForDump } from "../kernel/conntrack/large-dump.ts";
+import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 import { namespaceInode, NetworkNamespace } from "../kernel/namespace.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
@@ -136,4 +139,34 @@ export function offloadHint(namespace: NetworkNamespace | undefined): string {
   return readSysctl(namespace, "net.netfilter.nf_flowtable_tcp_timeout") === undefined
     ? "This kernel offloads no flows: it was built without flowtables (CONFIG_NF_FLOW_TABLE), or is older than 5.14."
     : "No flow is offloaded. A rule must hand flows over: 'flow add @FLOWTABLE' in a forward chain.";
+}
+
+/** From this many entries on a second thread that reads ahead pays for its start. */
+const READ_AHEAD_ENTRIES = 20_000;
+
+/** Of a visitor that has all it wants. The kernel makes the rest of a dump only while it is read. */
+class Enough extends Error {}
+
+/**
+ * Large tables are read by a second thread.
+ * @param visitor may say `false`: it wants no more
+ * @param most how many it will want
+ */
+export function scanTable(
+  { table, namespace, statistics }: OpenTable,
+  filter: Parameters<Conntrack["scan"]>[1],
+  visitor: (scan: EntryScan) => boolean | void,
+  most: number = Number.POSITIVE_INFINITY,
+): void {
+  const visit = (scan: EntryScan): void => {
+    if (visitor(scan) === false) throw new Enough();
+  };
+  const few = Math.min(statistics.entries, most) < READ_AHEAD_ENTRIES;
+  try {
+    if (few || availableParallelism() < 2) return table.scan(visit, filter);
+    using ahead = openForDump(namespace);
+    ahead.scan(visit, filter);
+  } catch (error) {
+    if (!(error instanceof Enough)) throw error;
+  }
 }

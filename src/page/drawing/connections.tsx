@@ -7,7 +7,7 @@ import { Keeper } from "../state/kept.ts";
 import { every, pods, purse } from "../state/looking.ts";
 import { extentOf, PAGE_ROWS, pagesOf, rowAt, withPage, type Pages } from "../layout/row-pages.ts";
 import { adjust, place } from "../state/place.ts";
-import { endText } from "../layout/flow-text.ts";
+import { endText, spanText } from "../layout/flow-text.ts";
 import { counted, Panel, Trouble } from "./parts.tsx";
 import { VirtualRows } from "./virtual-rows.tsx";
 
@@ -192,7 +192,7 @@ function Cells({ flow }: { readonly flow: FlowRecord }): JSX.Element {
       </code>
       <span role="cell">{state}</span>
       <span role="cell" class="number">
-        {timeoutSeconds === undefined ? "–" : `${timeoutSeconds} s`}
+        {timeoutSeconds === undefined ? "–" : spanText(timeoutSeconds)}
       </span>
     </>
   );
