@@ -25,6 +25,8 @@ const WITNESSES: Readonly<Record<string, string>> = {
   runc: "runc",
   busybox: "busybox-static",
   strace: "strace",
+  clang: "clang",
+  "llvm-strip": "llvm",
 };
 
 const root = join(import.meta.dir, "..");

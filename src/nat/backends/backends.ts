@@ -55,6 +55,16 @@ const ROWS = {
     mayHold: async () => (await import("./iptables/traces.ts")).holdsRules,
     marks: [{ chainPrefix: "WAYOUT-" }],
   },
+  ebpf: {
+    load: async () => {
+      const { EbpfNat } = await import("./ebpf/ebpf.ts");
+      return (options) => new EbpfNat(options);
+    },
+    translates: true,
+    lack: "no-ebpf",
+    mayHold: async () => (await import("./ebpf/bpf-directory.ts")).holdsPrograms,
+    marks: [],
+  },
   none: {
     load: async () => {
       const { NoNat } = await import("./none/none.ts");
