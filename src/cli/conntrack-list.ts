@@ -4,6 +4,7 @@ import { availableParallelism } from "node:os";
 import type { Conntrack } from "../kernel/conntrack/conntrack.ts";
 import { openForDump } from "../kernel/conntrack/large-dump.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";
+import { scanBesideKernel } from "../flows/beside-kernel.ts";
 import { SORT_KEYS, type SortKey } from "../flows/flow-sorter.ts";
 import { untilOutputCloses } from "./byte-sink.ts";
 import { flowOutput, type FlowOutput, type OutputOptions } from "./conntrack-output.ts";
@@ -50,14 +51,16 @@ async function list(options: ListOptions): Promise<void> {
   // Made at the first flow: while the pods' names are read, the kernel goes on dumping in another thread.
   const theOutput = (): FlowOutput =>
     (output ??= flowOutput(outputOptions(options, limit, opened), { pods: readPods(), nowMs: Date.now() }));
-  scanTable(opened, filter.kernel, (scan) => {
+  const add = (scan: EntryScan): void => {
     if (!filter.matches(scan)) return;
     matched++;
     theOutput().add(scan);
-  });
+  };
+  scanTable(opened, filter.kernel, add);
+  const beside = await scanBesideKernel(opened.namespace, add);
   theOutput().end();
   if (options.json === true || options.jsonLines === true) return;
-  await sayMore(opened, matched, limit, filter.takesAll);
+  await sayMore(opened, matched, limit, filter.takesAll, beside);
   if (options.offloaded === true && matched === 0) note(offloadHint(opened.namespace));
 }
 
@@ -84,12 +87,20 @@ function scanTable(
   ahead.scan(visitor, filter);
 }
 
-async function sayMore(opened: OpenTable, matched: number, limit: number, takesAll: boolean): Promise<void> {
-  const { entries } = opened.statistics;
+/** @param beside how many there are that the kernel does not track */
+async function sayMore(
+  opened: OpenTable,
+  matched: number,
+  limit: number,
+  takesAll: boolean,
+  beside: number,
+): Promise<void> {
+  const entries = opened.statistics.entries + beside;
   const shown = Math.min(matched, limit);
   const of = takesAll || matched === entries ? "" : ` of ${entries}`;
   const flows = of === "" && matched === 1 ? "flow" : "flows";
   note(shown < matched ? `${shown} of ${matched} flows shown` : `${matched}${of} ${flows}`);
+  if (beside > 0) return;
   const hint = matched === 0 ? await emptyTableHint(opened) : accountingHint(opened.namespace);
   if (hint !== undefined) note(hint);
 }
@@ -101,7 +112,8 @@ A line says: protocol, state, seconds until the kernel forgets the flow, and the
 
 Left of → is the source, with ↔ and the address that the outside sees when it is translated; right of → the destination,
 with ↔ and the address that really answers. ICMP shows its id behind #. Then, where they are known:
-the pod, ↑packets/bytes sent and ↓received, age, unreplied, assured, mark, zone, helper, labels.
+the pod, ↑packets/bytes sent and ↓received, age, unreplied, assured, mark, zone, helper, labels. eBPF: it is tracked and
+translated by our programs (backend ebpf), and stands in no table of the kernel.
 
 Repeated filters of one kind, or values with commas, mean "one of them"; different kinds must all fit.
 Status, mark, family, zone and whole addresses are filtered by the kernel itself.

@@ -7,6 +7,7 @@ import {
   type ExplainedCounter,
   type FlowSummary,
 } from "../flows/flow-statistics.ts";
+import { scanBesideKernel } from "../flows/beside-kernel.ts";
 import type { ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
 import { countOf, portsOf } from "./conntrack-options.ts";
 import { accountingHint, emptyTableHint, openTable, podReader } from "./conntrack-table.ts";
@@ -46,6 +47,7 @@ async function stats(options: StatsOptions): Promise<void> {
   const { statistics } = opened;
   const tally = new FlowTally();
   opened.table.scan((scan) => tally.add(scan));
+  await scanBesideKernel(opened.namespace, (scan) => tally.add(scan));
   const summary = tally.summary((await podReader(true))(), top, ports);
   const counters = explainCounters(statistics);
   if (options.json === true) {

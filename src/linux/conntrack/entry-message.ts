@@ -29,7 +29,7 @@ export function entryMessage(entry: Omit<ConntrackEntry, "protocolName" | "flags
     ...(counters === undefined ? {} : { countersOriginal: counters.original, countersReply: counters.reply }),
     ...(startedAtMs === undefined
       ? {}
-      : { timestamp: { start: BigInt(Math.round(startedAtMs)) * 1_000_000n } }),
+      : { timestamp: { start: BigInt(Math.round(startedAtMs * 1000)) * 1000n } }),
   });
   return writer.done().slice();
 }
