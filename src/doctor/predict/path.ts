@@ -3,6 +3,7 @@ import type { VirtualService } from "../../kernel/procfs.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
 import type { PolicyRule } from "../../linux/route/rule.ts";
+import type { AtLink } from "./at-links.ts";
 import type { Decision } from "./decision.ts";
 import type { HookStop } from "./hooks.ts";
 import type { LocalEnd } from "./local-end.ts";
@@ -192,6 +193,19 @@ export type Stop = At &
         readonly chose: Direction;
       }
     | {
+        /** Our programs are to translate what leaves here, and one of the two is not attached. */
+        readonly kind: "program-detached";
+        readonly link: Link;
+        readonly side: "egress" | "ingress";
+        readonly owner: string;
+      }
+    | {
+        /** Our program finds no address of the link to leave with. */
+        readonly kind: "program-without-address";
+        readonly link: Link;
+        readonly owner: string;
+      }
+    | {
         readonly kind: "foreign-source";
         readonly source: string;
         readonly link: Link;
@@ -254,6 +268,8 @@ export interface Prediction {
   readonly hostLink?: Link;
   readonly podLink?: Link;
   readonly translatedBy?: Decision;
+  /** Translated at the link by which it leaves, by programs of ours instead of a rule. */
+  readonly atLink?: AtLink;
   /** The translated address is one of several: which one nobody knows. */
   readonly translatedToOneOf?: string;
   /** The translated port is one of these; `left` names the first. */
