@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { ipFromNumber, isIp } from "../src/address/ip.ts";
 import { createNamedNamespace, deleteNamedNamespace } from "../src/kernel/named-namespace.ts";
 import { NETNS_DIRECTORY } from "../src/kernel/namespace.ts";
+import { LinkRtnetlink } from "../src/kernel/route/link-rtnetlink.ts";
+import { hostVethName } from "../src/naming/names.ts";
 import type { Benchmark, BenchmarkContext, Measurement, Samples, Side } from "./benchmark.ts";
 import { BINARY, buildBinary } from "./binary.ts";
 
@@ -43,6 +45,11 @@ class Plugin {
     });
     const said = await new Response(child.stdout).text();
     if ((await child.exited) !== 0) throw new Error(`${this.name} ${command}: ${said}`);
+  }
+
+  /** The node's end of a pod's link, of ours. */
+  hostEnd(pod: number): string {
+    return hostVethName(String(this.configuration["name"]), `pod${pod}`, "eth0");
   }
 
   /** Addresses that are given to somebody. */
@@ -111,6 +118,44 @@ function dels(plugin: Plugin): Side {
   plugin.makeNamespaces(0, PODS + 2);
   for (let pod = 0; pod < PODS + 2; pod++) plugin.call("ADD", pod);
   return { name: plugin.name, run: (round) => plugin.call("DEL", round) };
+}
+
+/**
+ * What a DEL takes beside the kernel's taking the link away, which waits for RCU and is most of it. That is measured by
+ * turns with the DELs, on the links of pods just like theirs.
+ */
+async function ownPartOfDel(context: BenchmarkContext): Promise<Measurement> {
+  const plugin = ours();
+  const other = ours();
+  const pods = PODS + 2;
+  for (const one of [plugin, other]) {
+    one.makeNamespaces(0, pods);
+    for (let pod = 0; pod < pods; pod++) one.call("ADD", pod);
+  }
+  using node = LinkRtnetlink.open();
+  const both = await context.compare(
+    {
+      ours: { name: "DEL", run: (round) => plugin.call("DEL", round) },
+      reference: {
+        name: "RTM_DELLINK",
+        run: (round) => {
+          if (!node.deleteLink(other.hostEnd(round))) throw new Error("there was no link");
+        },
+      },
+    },
+    { rounds: PODS, warmUp: 2 },
+  );
+  const link = median(both.reference!.values);
+  return {
+    unit: both.unit,
+    ours: { name: "DEL less RTM_DELLINK", values: both.ours.values.map((value) => value - link) },
+    reference: context.budget("3 ms", 3),
+    facts: { "RTM_DELLINK ms": link.toFixed(2), "DEL ms": median(both.ours.values).toFixed(2) },
+  };
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 }
 
 /**
@@ -284,6 +329,13 @@ export const benchmarks: readonly Benchmark[] = existsSync(`${REFERENCE}/bridge`
         target: { ratio: 0.3, of: "bridge + host-local, ipMasq" },
         needs,
         run: (context) => compare(context, [dels(ours()), dels(reference(true))]),
+      },
+      {
+        name: "cni/del-own",
+        what: "DEL of a pod less what the kernel takes for its link",
+        target: { ratio: 1, of: "3 ms" },
+        needs,
+        run: ownPartOfDel,
       },
       {
         name: "cni/status",

@@ -1,10 +1,16 @@
-/** Builds dist/wayout, or the path given: one file that holds Bun, wayout and everything it needs. */
+/**
+ * Builds dist/wayout, or the path given: one file that holds Bun, wayout and everything it needs; and beside it
+ * dist/wayout-cni, the plugin as a small program, which lies in the large one as well. Without a compiler for C there is
+ * none, and the large program is the plugin.
+ */
 import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import type { BunPlugin } from "bun";
 import { bundlePage } from "../src/agent/page/bundle.ts";
 import type { PageFiles } from "../src/agent/page/page-files.ts";
+import { findCompiler, NoCompiler } from "./engine/compile.ts";
+import { buildPlugin } from "./engine/plugin.ts";
 
 const root = join(import.meta.dir, "..");
 /** Imports each command of the plugin. */
@@ -13,6 +19,7 @@ const output = process.argv[2] ?? join(root, "dist", "wayout");
 mkdirSync(dirname(output), { recursive: true });
 const directory = mkdtempSync(join(tmpdir(), "wayout-build-"));
 try {
+  const small = await buildSmall(`${output}-cni`);
   const built = await Bun.build({
     entrypoints: [join(root, "src", "main.ts")],
     compile: {
@@ -29,7 +36,7 @@ try {
     splitting: true,
     format: "esm",
     sourcemap: "none",
-    plugins: [pluginApart(await bundlePlugin()), pageInside(await bundlePage())],
+    plugins: [pluginApart(await bundlePlugin()), pageInside(await bundlePage()), smallInside(small)],
   });
   for (const log of built.logs) console.error(log.message);
   if (!built.success) process.exit(1);
@@ -39,6 +46,20 @@ try {
   rmSync(directory, { recursive: true, force: true });
 }
 console.log(`${output}  ${(Bun.file(output).size / 1e6).toFixed(0)} MB`);
+
+/** Returns its path; undefined where no compiler is. What was built before is not left beside a newer program. */
+async function buildSmall(path: string): Promise<string | undefined> {
+  try {
+    await buildPlugin(path, { compiler: findCompiler() });
+    console.log(`${path}  ${(Bun.file(path).size / 1e6).toFixed(1)} MB`);
+    return path;
+  } catch (error) {
+    if (!(error instanceof NoCompiler)) throw error;
+    rmSync(path, { force: true });
+    console.log(`no small plugin: ${error.message}`);
+    return undefined;
+  }
+}
 
 /**
  * Each command of the plugin is bundled for itself first: sharing chunks with the other commands and the command line
@@ -87,6 +108,20 @@ function pageInside(files: PageFiles): BunPlugin {
     name: "page-inside",
     setup(build) {
       build.onLoad({ filter: /\/agent\/page\/files\.ts$/ }, () => ({ contents, loader: "js" }));
+    },
+  };
+}
+
+/** Puts the small program into the large one, where `cni install` finds it. */
+function smallInside(path: string | undefined): BunPlugin {
+  const contents =
+    path === undefined
+      ? "export const smallProgram = () => undefined;"
+      : `import path from ${JSON.stringify(path)} with { type: "file" };\nexport const smallProgram = () => path;`;
+  return {
+    name: "small-inside",
+    setup(build) {
+      build.onLoad({ filter: /\/cni\/small-program\.ts$/ }, () => ({ contents, loader: "js" }));
     },
   };
 }

@@ -5,6 +5,8 @@ const root = join(import.meta.dir, "..");
 const bin = join(root, "node_modules", ".bin");
 const CHECKS: readonly (readonly [string, readonly string[]])[] = [
   ["types", [join(bin, "tsc"), "--noEmit"]],
+  // Without any runtime's types: what a plugin call executes has the language and platform/ alone.
+  ["types of the plugin", [join(bin, "tsc"), "--noEmit", "--project", join(root, "src", "platform")]],
   ["types of the page", [join(bin, "tsc"), "--noEmit", "--project", join(root, "src", "page")]],
   ["lint", [join(bin, "oxlint")]],
   ["format", [join(bin, "oxfmt"), "--check", "."]],

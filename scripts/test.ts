@@ -1,33 +1,14 @@
 /**
  * Runs the tests (all, or the paths given) in a network and mount namespace of their own, so that nothing they do
- * can reach the machine's. As root it first installs the witness programs it lacks; as an ordinary user it enters a
+ * can reach the machine's. As root it first installs the witness programs it lacks (witnesses.ts); as an ordinary user it enters a
  * user namespace, and tests whose witnesses are missing are skipped. CI=true turns a skip into a failure.
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { runIsolated } from "./isolation.ts";
 import { fetchProducts } from "./products.ts";
-
-/** Programs that testify in the tests, and the Debian packages they come in. */
-const WITNESSES: Readonly<Record<string, string>> = {
-  ip: "iproute2",
-  nft: "nftables",
-  iptables: "iptables",
-  conntrack: "conntrack",
-  ipset: "ipset",
-  curl: "curl",
-  chromium: "chromium",
-  ping: "iputils-ping",
-  tcpdump: "tcpdump",
-  podman: "podman",
-  containerd: "containerd",
-  runc: "runc",
-  busybox: "busybox-static",
-  strace: "strace",
-  clang: "clang",
-  "llvm-strip": "llvm",
-};
+import { installWitnesses } from "./witnesses.ts";
 
 const root = join(import.meta.dir, "..");
 const isRoot = process.getuid!() === 0;
@@ -49,24 +30,6 @@ if (result.skipped > 0) {
 const failed = result.failed + (changed ? 1 : 0) + (strict ? avoidable : 0);
 console.log(`${result.passed} passed, ${failed} failed`);
 process.exit(failed === 0 && result.exitCode === 0 ? 0 : 1);
-
-function installWitnesses(): void {
-  const missing = Object.keys(WITNESSES).filter((program) => Bun.which(program) === null);
-  const packages = [...new Set(missing.map((program) => WITNESSES[program]!))];
-  if (!existsSync("/usr/include/linux/netlink.h")) packages.push("linux-libc-dev");
-  if (!existsSync("/usr/lib/cni/host-local")) packages.push("containernetworking-plugins");
-  if (packages.length === 0 || !isRoot || Bun.which("apt-get") === null) return;
-  console.log(`installing the witnesses ${packages.join(" ")}`);
-  const environment = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-  for (const command of [["update"], ["install", "-y", "--no-install-recommends", ...packages]]) {
-    const child = Bun.spawnSync(["apt-get", "-q", ...command], {
-      env: environment,
-      stdout: "pipe",
-      stderr: "pipe",
-    });
-    if (child.exitCode !== 0) console.log(child.stderr.toString().trim());
-  }
-}
 
 /** What the tests must not change. Addresses' lifetimes and counters change by themselves and are left out. */
 function machineState(): string {

@@ -15,6 +15,7 @@ export interface ErrorParts {
   readonly said: string;
   /** What to do next, as a sentence or a command; absent when there is nothing sensible to say. */
   readonly todo?: string;
+  /** Where it is a limit of this machine's, that is what to raise, unless `todo` knows better. */
   readonly cause?: unknown;
   /** Evidence for programs, printed under `--json`. */
   readonly details?: Readonly<Record<string, unknown>>;
@@ -33,11 +34,13 @@ export class WayoutError extends Error {
   constructor(parts: ErrorParts) {
     const said = pathOnce(parts.doing, parts.said);
     super(`${parts.doing}: ${said}`, parts.cause === undefined ? undefined : { cause: parts.cause });
+    const limit = limitTodo(codeOf(parts.cause));
     this.code = parts.code;
-    this.kind = parts.kind;
+    // Whatever was asked about, that a limit refused it says nothing of it.
+    this.kind = limit !== undefined && parts.kind === "broken" ? "machine" : parts.kind;
     this.doing = parts.doing;
     this.said = said;
-    this.todo = parts.todo;
+    this.todo = parts.todo ?? limit;
     this.details = parts.details;
   }
 }
@@ -66,6 +69,22 @@ export function exitCodeOf(error: unknown): 1 | 2 | 3 {
 /** The message of anything that was thrown, for composing `said`. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+/** Whether it is a mistake of the program's own, and nothing that the machine or its input could be to blame for. */
+export function isMistake(error: unknown): boolean {
+  if (error instanceof TypeError || error instanceof ReferenceError || error instanceof RangeError)
+    return true;
+  // What the small engine has besides: no memory left for its own objects.
+  return error instanceof Error && error.name === "InternalError";
+}
+
+/**
+ * For whoever goes on without what could not be had: throws a mistake again, which must not pass for a file that is
+ * missing or a text that is malformed.
+ */
+export function rethrowMistake(error: unknown): void {
+  if (isMistake(error)) throw error;
 }
 
 const LIMITS: Readonly<Record<string, string>> = {

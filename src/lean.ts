@@ -4,6 +4,7 @@
  * that we need, and can only be asked for at the start: the process is started once more. Uses nothing of ours that needs
  * the C library itself.
  */
+import { readFileSync } from "node:fs";
 import { messageOf } from "./error.ts";
 import { selfCommand } from "./self.ts";
 
@@ -32,7 +33,7 @@ export function answerWithLess(failure: unknown, isPlugin: boolean): number {
 
 function tell(said: string, isPlugin: boolean): number {
   const hasNoRoom = NO_ROOM.test(said);
-  const msg = `starting wayout: ${hasNoRoom ? `this process's memory limit is too small (${said})` : said}`;
+  const msg = `starting wayout: ${hasNoRoom ? `${tooSmall()} (${said})` : said}`;
   const todo = "Raise the limit of address space (ulimit -v, LimitAS=) to 1 GiB or more.";
   if (isPlugin) {
     const details = hasNoRoom ? { details: todo } : {};
@@ -41,4 +42,17 @@ function tell(said: string, isPlugin: boolean): number {
     process.stderr.write(`error: ${msg}\n${hasNoRoom ? `  → ${todo}\n` : ""}`);
   }
   return isPlugin ? 1 : 3;
+}
+
+/** With the limit as the kernel has it; without one it is the machine that has no memory left. */
+function tooSmall(): string {
+  try {
+    const limits = readFileSync("/proc/self/limits", "utf8");
+    const bytes = /^Max address space +(\d+)/m.exec(limits)?.[1];
+    if (bytes !== undefined)
+      return `this process may have ${Math.floor(Number(bytes) / 2 ** 20)} MiB of addresses, which is too little`;
+  } catch {
+    // Then the failure itself has to do.
+  }
+  return "this process got no memory";
 }

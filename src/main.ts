@@ -7,7 +7,7 @@ import { runPlugin } from "./cni/main.ts";
 const isPlugin = process.env["CNI_COMMAND"] !== undefined;
 try {
   if (isPlugin) {
-    process.exitCode = await runPlugin();
+    process.exitCode = await runPlugin(process.env);
   } else if (process.argv[2] === "--version" || process.argv[2] === "-V") {
     (await import("./cli/lost-output.ts")).mindLostOutput();
     process.stdout.write(`wayout ${(await import("./version.ts")).VERSION}\n`);

@@ -31,3 +31,21 @@ test("another path stays", () => {
   const refused = new SystemError("open", ERRNO.EACCES, "/etc/other");
   expect(said(`reading ${MISSING}`, refused)).toContain("open /etc/other: ");
 });
+
+test("where a limit of the machine refused, that is to be raised, and nothing else is broken", () => {
+  const cause = new SystemError("socket", ERRNO.EMFILE);
+  const parts = {
+    code: "nat-refused",
+    kind: "broken",
+    doing: "reading rules",
+    said: cause.message,
+    cause,
+  } as const;
+  expect(new WayoutError(parts)).toMatchObject({
+    kind: "machine",
+    todo: expect.stringContaining("ulimit -n"),
+  });
+  expect(new WayoutError({ ...parts, todo: "Wait." })).toMatchObject({ todo: "Wait." });
+  const other = new SystemError("socket", ERRNO.EPERM);
+  expect(new WayoutError({ ...parts, cause: other })).toMatchObject({ kind: "broken", todo: undefined });
+});

@@ -11,6 +11,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["cli"],
   ["agent"],
   ["page"],
+  ["kubernetes"],
   ["cni"],
   ["lab"],
   ["examination"],

@@ -1,3 +1,4 @@
+import { rethrowMistake } from "../error.ts";
 import {
   AddressError,
   ipBits,
@@ -33,7 +34,8 @@ export function parseCidr(text: string, hostBits: "refuse" | "keep" = "refuse"):
   let address: Uint8Array;
   try {
     address = ipBytes(addressText);
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     throw new AddressError(text, "is not a CIDR (like 10.0.0.0/24 or fd00::/64)");
   }
   const bits = address.length * 8;

@@ -19,7 +19,7 @@ import { requireSharedRun } from "../kernel/shared-run.ts";
 import { ADMISSION_DOORS } from "../admission/doors.ts";
 import { NftablesTwin } from "../nat/backends/nftables/twin.ts";
 import { WayoutError } from "../error.ts";
-import { desiredOf, type Desired, type PolicyWish } from "./desired.ts";
+import { desiredOf, type Desired, type DesiredNat, type PolicyWish } from "./desired.ts";
 import type { AgentLog } from "./log.ts";
 import { NodeEvents, type NodeEvent } from "./node-events.ts";
 import { AdmissionStep } from "./reconcile/admission-step.ts";
@@ -29,7 +29,7 @@ import { NatStep } from "./reconcile/nat-step.ts";
 import { agentDirectory } from "./socket.ts";
 import { Unannounced } from "./unannounced.ts";
 import type { AgentState } from "./api/view.ts";
-import type { Repair } from "./reconcile/step.ts";
+import type { ReconcileStep, Repair } from "./reconcile/step.ts";
 import { Reconciler, type Round, type StepFailure } from "./reconcile/reconciler.ts";
 
 /** What the kernel announces to nobody is compared this often. */
@@ -43,6 +43,16 @@ export interface AgentOptions {
     readonly wanted: () => PolicyWish | undefined;
     readonly trouble: () => string | undefined;
   };
+  readonly cluster?: ClusterPart;
+}
+
+/** What a cluster adds to a node (kubernetes/, which only an agent of one loads). */
+export interface ClusterPart {
+  /** Steps before those that every node has, and behind them. */
+  readonly early: readonly ReconcileStep[];
+  readonly late: readonly ReconcileStep[];
+  readonly nat: (policy: PolicyWish | undefined) => DesiredNat | undefined;
+  readonly troubles: () => readonly StepFailure[];
 }
 
 /** Who hears of what the agent saw and did. */
@@ -91,7 +101,9 @@ export class Agent implements AgentState {
           () => this.#unannounced.legacyChanges,
         ),
     );
-    const steps = [this.#nat, this.#bridge, new ForwardingStep(node, wanted), ...this.#doors];
+    const { early = [], late = [] } = options.cluster ?? {};
+    const own = [this.#nat, this.#bridge, new ForwardingStep(node, wanted), ...this.#doors];
+    const steps = [...early, ...own, ...late];
     this.#reconciler = new Reconciler(steps, (round) => {
       const at = new Date().toISOString();
       this.#repairs = [...this.#repairs, ...round.repairs.map((one) => ({ ...one, at }))].slice(
@@ -117,7 +129,9 @@ export class Agent implements AgentState {
   /** Read once for all steps of a comparison, none of which waits: the records of hundreds of pods are long. */
   readonly desired = (): Desired => {
     if (this.#desired === undefined) {
-      this.#desired = desiredOf(this.options.node, this.options.policy?.wanted());
+      const { node, policy, cluster } = this.options;
+      const wanted = policy?.wanted();
+      this.#desired = desiredOf(node, wanted, cluster?.nat(wanted));
       queueMicrotask(() => (this.#desired = undefined));
     }
     return this.#desired;
@@ -125,8 +139,15 @@ export class Agent implements AgentState {
 
   readonly troubles = (): readonly StepFailure[] => {
     const message = this.options.policy?.trouble();
-    return [...(message === undefined ? [] : [{ step: "policy", message }]), ...this.#reconciler.failures];
+    return [
+      ...(message === undefined ? [] : [{ step: "policy", message }]),
+      ...this.failures(),
+      ...(this.options.cluster?.troubles() ?? []),
+    ];
   };
+
+  /** What could not be mended up to now. */
+  readonly failures = (): readonly StepFailure[] => this.#reconciler.failures;
 
   /** What shall be true is different now. */
   wake(): void {

@@ -12,6 +12,8 @@ import { readNatRecords } from "../snapshot/nat-record.ts";
 export interface DesiredNat {
   readonly backend: NatBackendName;
   readonly intent: NatIntent;
+  /** Whoever wants it tells that it is another now: only what differs from what was in force before is a repair. */
+  readonly tellsChanges?: true;
 }
 
 /** What a policy wants. */
@@ -27,12 +29,20 @@ export interface Desired {
   readonly admission: AdmissionWish;
 }
 
-/** @param policy what the agent's own configuration wants; undefined without one */
-export function desiredOf(node: NetworkNamespace, policy: PolicyWish | undefined): Desired {
+/**
+ * @param policy what the agent's own configuration wants; undefined without one
+ * @param cluster what follows from the cluster's nodes; undefined outside of one
+ */
+export function desiredOf(
+  node: NetworkNamespace,
+  policy: PolicyWish | undefined,
+  cluster?: DesiredNat,
+): Desired {
   const recorded = readNatRecords(node, new Gaps()).map(({ backend, intent }) => ({ backend, intent }));
-  const nat = [
+  const nat: DesiredNat[] = [
     ...recorded,
     ...(policy === undefined ? [] : [{ backend: policy.backend, intent: policy.intent }]),
+    ...(cluster === undefined ? [] : [cluster]),
   ];
   const has = (family: 4 | 6): boolean =>
     nat.some(({ intent }) => intent.sources.some(({ cidr }) => familyOf(cidr) === family));

@@ -7,6 +7,7 @@
 import { familyOf } from "../address/ip.ts";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { FlowSummary } from "../flows/flow-statistics.ts";
+import type { ClusterFigures } from "../kubernetes/cluster-network.ts";
 import { VERSION } from "../version.ts";
 import type { AgentListener } from "./agent.ts";
 import type { MetricsText } from "./api/view.ts";
@@ -89,6 +90,25 @@ export class AgentMetrics implements AgentListener {
   );
   readonly #lookedAt = this.#gauge("wayout_look_timestamp_seconds", "When the node was last looked at.");
   readonly #ready = this.#gauge("wayout_ready", "1 when everything is as configured.");
+  readonly #nodes = this.#gauge("wayout_cluster_nodes", "Nodes of the cluster, this one included.");
+  readonly #routes = this.#gauge("wayout_cluster_routes", "Prefixes of pods to which routes of ours lead.");
+  readonly #withheld = this.#gauge(
+    "wayout_cluster_routes_withheld",
+    "Routes that are nobody's any more, and are kept for a while since too many would go at once.",
+  );
+  readonly #unreached = this.#gauge(
+    "wayout_cluster_nodes_unreached",
+    "Nodes to whose pods no route can be made.",
+  );
+  readonly #clusterReady = this.#gauge(
+    "wayout_cluster_ready",
+    "1 once a packet has passed from a pod to the node and back, and another node has answered.",
+  );
+  readonly #peersAnswer = this.#gauge(
+    "wayout_cluster_peers_answer",
+    "0 when none of the other nodes that were tried answers.",
+  );
+  readonly #apiHeard = this.#gauge("wayout_cluster_api_heard", "1 while the API server is heard.");
   readonly #culprits = new Set<string>();
   /** Whose traffic is named; who came first keeps the name, so that counters only grow. */
   readonly #named = new Set<string>();
@@ -101,6 +121,7 @@ export class AgentMetrics implements AgentListener {
     private readonly isReady: () => boolean,
     private readonly readLinks: () => readonly CountedLink[] = () => [],
     private readonly now: () => number = () => performance.now(),
+    private readonly readCluster: () => ClusterFigures | undefined = () => undefined,
   ) {
     this.#gauge("wayout_build_info", "1, with the version that runs.", ["version"]).set(
       { version: VERSION },
@@ -132,10 +153,23 @@ export class AgentMetrics implements AgentListener {
 
   async text(): Promise<MetricsText> {
     this.#ready.set(this.isReady() ? 1 : 0);
+    this.#showCluster();
     const figures = await this.#figures();
     if (figures !== undefined) this.#show(figures);
     this.#showTraffic();
     return { text: await this.#registry.metrics(), type: this.#registry.contentType };
+  }
+
+  #showCluster(): void {
+    const cluster = this.readCluster();
+    if (cluster === undefined) return;
+    this.#nodes.set(cluster.nodes);
+    this.#routes.set(cluster.routes);
+    this.#withheld.set(cluster.routesWithheld);
+    this.#unreached.set(cluster.nodesUnreached);
+    this.#clusterReady.set(Number(cluster.ready));
+    this.#peersAnswer.set(Number(cluster.peersAnswer));
+    this.#apiHeard.set(Number(cluster.apiHeard));
   }
 
   #gauge(name: string, help: string, labelNames: readonly string[] = []): Gauge {

@@ -6,6 +6,7 @@ import { inNatQueue } from "../nat/lock.ts";
 import { POLICY_OWNER } from "../policy/policy.ts";
 import { ProcessWatch } from "../kernel/bpf/processes.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import type { ClusterNetwork, ClusterSurroundings } from "../kubernetes/cluster-network.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { selfCommand } from "../self.ts";
 import { Agent } from "./agent.ts";
@@ -45,6 +46,8 @@ export interface ServiceOptions {
   readonly policy?: PolicyPlace;
   /** What the policy made goes when the agent ends in order. */
   readonly cleanup?: boolean;
+  /** Where the node is one of a cluster: its part, made of what it needs of the agent. */
+  readonly cluster?: (around: ClusterSurroundings) => ClusterNetwork;
 }
 
 export class AgentService {
@@ -57,6 +60,7 @@ export class AgentService {
   readonly #table: TableHistory;
   readonly #door: PageDoor | undefined;
   readonly #processes: ProcessWatch | undefined;
+  readonly #cluster: ClusterNetwork | undefined;
   #policy: PolicySource | undefined;
 
   /** Started, with its policy in force. @throws WayoutError `agent-runs`, `port-in-use`, `bad-token-file`, `no-privilege` */
@@ -90,6 +94,8 @@ export class AgentService {
       () => tableFigures(asker),
       () => this.#agent.troubles().length === 0,
       () => linksOf(node),
+      undefined,
+      () => this.#cluster?.figures(),
     );
     this.#processes = watchProcesses(log);
     const told: EventSink = (event, id, step) => {
@@ -108,7 +114,16 @@ export class AgentService {
         trouble: () => this.#policy?.state.trouble,
       };
       this.#looks = options.looks ? this.#looking(metrics) : undefined;
-      this.#agent = new Agent({ node, log, policy }, [
+      this.#cluster = options.cluster?.({
+        node,
+        log,
+        // They come before the agent is there to hear of it, too.
+        wake: () => this.#agent?.wake(),
+        failures: () => this.#agent?.failures() ?? [],
+        note: (text) => this.#historian.record({ at: Date.now(), kind: "agent", object: "cluster", text }),
+      });
+      const part = this.#cluster === undefined ? {} : { cluster: this.#cluster };
+      this.#agent = new Agent({ node, log, policy, ...part }, [
         this.#historian,
         metrics,
         ...(this.#looks === undefined ? [] : [this.#looks]),
@@ -139,6 +154,7 @@ export class AgentService {
       });
     } catch (error) {
       this.#looks?.stop();
+      void this.#cluster?.stop();
       void this.#agent.stop().finally(() => this.#closeRecords());
       throw error;
     }
@@ -179,6 +195,7 @@ export class AgentService {
     this.#policy?.close();
     this.#feed.close();
     await this.#server.close();
+    await this.#cluster?.stop();
     await this.#agent.stop();
     if (this.options.cleanup === true) await this.#cleanUp();
     this.#closeRecords();

@@ -2,7 +2,8 @@ import { logLine } from "./output.ts";
 import { Command, Option } from "commander";
 import { agentLog, type LogFormat } from "../agent/log.ts";
 import { JOURNAL_PATH } from "../agent/journal/path.ts";
-import { AgentService, parseListen } from "../agent/service.ts";
+import { AgentService, parseListen, type ServiceOptions } from "../agent/service.ts";
+import { DEFAULT_BIN_DIRECTORY, DEFAULT_CONFIGURATION_DIRECTORY } from "../cni/placement.ts";
 import type { PolicyPlace } from "../agent/policy-source.ts";
 import { WayoutError } from "../error.ts";
 import { TOKEN_PATH } from "../agent/token.ts";
@@ -26,6 +27,7 @@ Examples:
   sudo wayout agent --config policy.yaml   and a policy of your own, read again when the file changes
   sudo wayout agent --ip-masq-agent-config /etc/config/ip-masq-agent --source 10.244.1.0/24
   sudo wayout agent --listen :7070         answer over HTTP on loopback as well
+  sudo wayout agent --kubernetes --kubeconfig /etc/kubernetes/kubelet.conf      a node of a cluster without overlay
   sudo wayout agent status                 how it is: its policy, what it cannot mend, its last repairs
   sudo wayout history                      what it saw and did`;
 
@@ -42,6 +44,17 @@ interface AgentCommandOptions {
   readonly cleanupOnExit?: true;
   readonly tokenFile: string;
   readonly logFormat: LogFormat;
+  readonly kubernetes?: true;
+  readonly kubeconfig?: string;
+  readonly context?: string;
+  readonly apiServer?: string;
+  readonly nodeName?: string;
+  readonly podNetwork: string;
+  readonly podBridge: string;
+  readonly cniBinDir: string;
+  readonly cniConfDir: string;
+  readonly masqueradeToNodes?: true;
+  readonly startupTaint?: string;
   readonly netns?: string;
 }
 
@@ -73,6 +86,17 @@ export function agentCommand(): Command {
     .addOption(
       new Option("--log-format <format>", "one line an event").choices(["json", "text"]).default("json"),
     )
+    .option("--kubernetes", "this node is one of a cluster: its pods' bridge, routes to other nodes, CNI")
+    .option("--kubeconfig <file>", "how to reach the API server; default: the account of the pod it runs in")
+    .option("--context <name>", "the context of the kubeconfig; default: its current one")
+    .option("--api-server <url>", "its own address, where the service's needs kube-proxy first")
+    .option("--node-name <name>", "this node's name in the cluster; default: $NODE_NAME, or the host's")
+    .option("--pod-network <name>", "the CNI network's name", "wayout")
+    .option("--pod-bridge <name>", "its bridge", "cni0")
+    .option("--cni-bin-dir <directory>", "where runtimes look for plugins", DEFAULT_BIN_DIRECTORY)
+    .option("--cni-conf-dir <directory>", "where they look for networks", DEFAULT_CONFIGURATION_DIRECTORY)
+    .option("--masquerade-to-nodes", "other nodes see the node instead of the pod")
+    .option("--startup-taint <key>", "a taint of this node that goes when its network is ready")
     .addHelpText("after", HELP)
     .enablePositionalOptions()
     .addCommand(agentStatusCommand())
@@ -90,11 +114,46 @@ export function agentCommand(): Command {
         hosts: options.host,
         remotePeers: options.remote === true,
         ...policyPlace(options),
+        ...(await clusterPart(options)),
         ...(options.listen === undefined ? {} : { listen: parseListen(options.listen) }),
       });
       await new Promise((resolve) => stop.signal.addEventListener("abort", resolve, { once: true }));
       await service.stop();
     });
+}
+
+/** Nothing of kubernetes/ is loaded without --kubernetes. @throws WayoutError `no-api-access`, `usage` */
+async function clusterPart(options: AgentCommandOptions): Promise<Pick<ServiceOptions, "cluster">> {
+  const { kubeconfig, context, apiServer } = options;
+  if (options.kubernetes !== true) {
+    const named = [kubeconfig, context, apiServer, options.nodeName, options.startupTaint];
+    if (named.every((one) => one === undefined)) return {};
+    throw new WayoutError({
+      code: "usage",
+      kind: "usage",
+      doing: "starting the agent",
+      said: "options of a cluster are given without --kubernetes",
+    });
+  }
+  const { ClusterNetwork } = await import("../kubernetes/cluster-network.ts");
+  const { defaultNodeName } = await import("../kubernetes/cluster.ts");
+  const access =
+    kubeconfig === undefined
+      ? (await import("../kubernetes/access.ts")).inClusterAccess(apiServer)
+      : await (
+          await import("../kubernetes/kubeconfig.ts")
+        ).kubeconfigAccess(kubeconfig, { context, server: apiServer });
+  const part = {
+    access,
+    nodeName: options.nodeName ?? defaultNodeName(),
+    network: options.podNetwork,
+    bridge: options.podBridge,
+    binDirectory: options.cniBinDir,
+    configurationDirectory: options.cniConfDir,
+    masqueradeToNodes: options.masqueradeToNodes === true,
+    ...(options.startupTaint === undefined ? {} : { startupTaint: options.startupTaint }),
+  };
+  return { cluster: (around) => new ClusterNetwork(part, around) };
 }
 
 /** @throws WayoutError `no-source` */
@@ -103,7 +162,8 @@ function policyPlace(options: AgentCommandOptions): { readonly policy?: PolicyPl
   if (config !== undefined) return { policy: { dialect: "wayout", path: config } };
   const path = ipMasqAgentConfig ?? azureConfigDir;
   if (path === undefined) return {};
-  if (source.length === 0) {
+  // In a cluster its own pods are meant.
+  if (source.length === 0 && options.kubernetes !== true) {
     throw new WayoutError({
       code: "no-source",
       kind: "usage",

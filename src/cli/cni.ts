@@ -3,13 +3,8 @@ import { readNetworks, type ConfiguredNetwork } from "../cni/configured-networks
 import { readHeader } from "../cni/configuration.ts";
 import { CniContext } from "../cni/context.ts";
 import { gc, type Collected } from "../cni/gc.ts";
-import {
-  DEFAULT_BIN_DIRECTORY,
-  DEFAULT_CONFIGURATION_DIRECTORY,
-  install,
-  uninstall,
-  type Installed,
-} from "../cni/install.ts";
+import { install, uninstall, type Installed } from "../cni/install.ts";
+import { DEFAULT_BIN_DIRECTORY, DEFAULT_CONFIGURATION_DIRECTORY } from "../cni/placement.ts";
 import { judgeAttachments, type Unproven } from "../cni/left-over.ts";
 import { linksOf } from "../cni/network-state.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
@@ -168,9 +163,12 @@ async function collectNetwork(
 const NOTHING: Collected = { links: [], addresses: [], checkedPorts: [], othersRules: [], natRules: false };
 
 function installedText(installed: Installed): string {
-  const { program, conflist, wroteConflist, subnets, loopback, portmap, shadowedBy } = installed;
+  const { program, largeBecause, conflist, wroteConflist, subnets, loopback, portmap, shadowedBy } =
+    installed;
   const lines = [
-    `${style.good("✓")} ${program}`,
+    largeBecause === undefined
+      ? `${style.good("✓")} ${program}: the small plugin`
+      : `${style.warn("!")} ${program}: this whole program, whose calls cost more; ${largeBecause}`,
     `${style.good("✓")} ${conflist}${wroteConflist ? "" : " was there and is kept"}: ${subnets.map(style.address).join(" and ")}`,
     ...(loopback === undefined
       ? []

@@ -1,4 +1,5 @@
 /** ADD: a pod's interface, its addresses and its way out; or an error, and nothing. */
+import { isMistake } from "../error.ts";
 import { addressOf } from "../address/ip.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
@@ -60,8 +61,7 @@ async function add(context: CniContext): Promise<void> {
     // Of what cannot be told nobody would know that it is there.
     print(resultJson(result, header.version));
   } catch (error) {
-    await takeBack(context, configuration, ipam, progress);
-    throw error;
+    throw (await takeBack(context, configuration, ipam, progress)) ?? error;
   }
 }
 
@@ -185,21 +185,27 @@ async function guardSender(link: PodLink, namespace: NetworkNamespace, progress:
   spoofing.guard(link.host.name, link.pod.mac);
 }
 
-/** The last thing made goes first. What cannot be taken away is left to DEL, which runtimes call after a failed ADD. */
+/**
+ * The last thing made goes first. What cannot be taken away is left to DEL, which runtimes call after a failed ADD.
+ * Returns what was a mistake of ours in it.
+ */
 async function takeBack(
   context: CniContext,
   configuration: NetworkConfiguration,
   ipam: AddressManagement | undefined,
   { undo, links }: Progress,
-): Promise<void> {
+): Promise<unknown> {
+  let mistake: unknown;
   for (const step of [
     ...undo.toReversed(),
     () => leaveNetwork(context, configuration.nat.backend, ipam, links),
   ]) {
     try {
       await step();
-    } catch {
+    } catch (error) {
       // The failure that brought us here is the one to tell.
+      if (isMistake(error)) mistake ??= error;
     }
   }
+  return mistake;
 }

@@ -4,7 +4,7 @@ import type { Assignment, AssignedAddress, AddressOwner } from "../ipam/assignme
 import { dataDirectory, readHostLocal, type HostLocalConfiguration } from "../ipam/configuration.ts";
 import * as hostLocal from "../ipam/host-local.ts";
 import { countReservations } from "../ipam/store.ts";
-import { WayoutError } from "../error.ts";
+import { rethrowMistake, WayoutError } from "../error.ts";
 import type { CniCall, CniCommand } from "./call.ts";
 import type { NetworkHeader } from "./configuration.ts";
 import { runDelegate } from "./delegate.ts";
@@ -227,7 +227,8 @@ class Delegated implements AddressManagement {
   #runQuietly(command: CniCommand): void {
     try {
       this.#run(command);
-    } catch {
+    } catch (error) {
+      rethrowMistake(error);
       // The first failure is the one to tell.
     }
   }

@@ -1,4 +1,5 @@
 /** DEL: takes an attachment away as far as it is there. Repeatable; needs neither the namespace nor a whole configuration. */
+import { rethrowMistake } from "../error.ts";
 import { DEFAULT_BACKEND, type NatBackendName } from "../nat/backends/backends.ts";
 import { removeHostEnd, removePodEnd, type UnknownEnd } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
@@ -95,7 +96,8 @@ function reportedMac({ fields, version }: NetworkHeader, interfaceName: string):
     return interfaces
       .find(({ name, sandbox }) => name === interfaceName && sandbox !== undefined)
       ?.mac?.toLowerCase();
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return undefined;
   }
 }

@@ -1,5 +1,5 @@
 /** IPAM plugins of other people, executed as the specification says ("Plugin Delegation"). */
-import { WayoutError } from "../error.ts";
+import { rethrowMistake, WayoutError } from "../error.ts";
 import { Fields } from "../ipam/fields.ts";
 import { isExecutable } from "../kernel/file.ts";
 import { decodeUtf8, encodeUtf8 } from "../platform/bytes.ts";
@@ -46,7 +46,8 @@ function delegateError(
     if (code !== undefined && said !== undefined) {
       return new DelegateError(type, code, said, fields.string("details"));
     }
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     // It died without the JSON that the specification asks for.
   }
   const how = exitCode === null ? `it was ended by signal ${signal ?? "?"}` : `it ended with ${exitCode}`;

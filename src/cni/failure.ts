@@ -112,8 +112,7 @@ export function checkFailed(doing: string, problems: readonly Problem[], todo: s
 }
 
 /** What to do; of a way out that does not stand first the codes of what is wrong with it: `problems=CODE,CODE; `. */
-function detailsOf({ todo, cause, details }: WayoutError): string | undefined {
-  const text = todo ?? limitTodo(codeOf(cause));
+function detailsOf({ todo: text, details }: WayoutError): string | undefined {
   const problems = details?.["problems"] as readonly Problem[] | undefined;
   if (problems === undefined) return text;
   const codes = `problems=${[...new Set(problems.map(({ code }) => code))].join(",")}`;

@@ -1,39 +1,24 @@
 /** Puts the plugin and a network where container runtimes look for them, so that no runtime ever sees half of it. */
-import {
-  chmodSync,
-  closeSync,
-  copyFileSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readlinkSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { basename, join } from "node:path";
 import { cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { collision, freeSubnet, occupiedPrefixes } from "../attachment/subnet.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { requireNodesDirectory } from "../kernel/shared-run.ts";
-import { selfCommand } from "../self.ts";
 import { isIdentifier } from "./call.ts";
 import { conflistOf, hasPortmap, type NetworkRequest } from "./conflist.ts";
 import { readNetworks, type ConfiguredNetwork } from "./configured-networks.ts";
-
-/** Where containerd, CRI-O and kubeadm look. */
-export const DEFAULT_BIN_DIRECTORY = "/opt/cni/bin";
-export const DEFAULT_CONFIGURATION_DIRECTORY = "/etc/cni/net.d";
-/** Runtimes take the file whose name sorts first. */
-const FILE_NAME = "10-wayout.conflist";
-const PROGRAM = "wayout";
-
-/** Without a plugin of this name no runtime starts a sandbox; ours answers to it, too. */
-const LOOPBACK = "loopback";
+import {
+  CONFLIST_NAME,
+  isOurLoopback,
+  loopbackPath,
+  ownSingleFile,
+  programPath,
+  putConflist,
+  putProgram,
+  shadowedBy,
+} from "./placement.ts";
 
 export interface InstallRequest extends NetworkRequest {
   readonly binDirectory: string;
@@ -42,8 +27,14 @@ export interface InstallRequest extends NetworkRequest {
   readonly subnets?: readonly string[];
 }
 
+/** Which program serves as the plugin; both are one by what they do. */
+export type PluginSize = "small" | "large";
+
 export interface Installed {
   readonly program: string;
+  readonly size: PluginSize;
+  /** Why it is the large one, whose calls cost three times as much; absent for the small one. */
+  readonly largeBecause?: string;
   readonly conflist: string;
   /** False: there was a conflist of ours, and it was left as it is. */
   readonly wroteConflist: boolean;
@@ -64,34 +55,26 @@ export function install(request: InstallRequest): Installed {
   }
   const source = singleFile(doing);
   requireNodes(request, doing);
-  const conflist = join(request.configurationDirectory, FILE_NAME);
+  const conflist = join(request.configurationDirectory, CONFLIST_NAME);
   const kept = existsSync(conflist);
   const subnets = kept ? keptSubnets(request, conflist, doing) : chooseSubnets(request, doing);
-  const program = join(request.binDirectory, PROGRAM);
-  const loopback = join(request.binDirectory, LOOPBACK);
+  const loopback = loopbackPath(request.binDirectory);
+  let largeBecause: string | undefined;
   attempt(doing, () => {
-    mkdirSync(request.binDirectory, { recursive: true, mode: 0o755 });
     mkdirSync(request.configurationDirectory, { recursive: true, mode: 0o755 });
-    replace(program, (beside) => copyFileSync(source, beside), 0o755);
-    if (!existsSync(loopback)) {
-      // A link that leads nowhere is in the way.
-      rmSync(loopback, { force: true });
-      symlinkSync(PROGRAM, loopback);
-    }
-    if (!kept) {
-      const text = `${JSON.stringify(conflistOf(request, subnets, request.binDirectory), null, 2)}\n`;
-      replace(conflist, (beside) => writeFileSync(beside, text), 0o644);
-    }
+    largeBecause = putProgram(source, request.binDirectory);
+    if (!kept)
+      putConflist(request.configurationDirectory, conflistOf(request, subnets, request.binDirectory));
   });
-  const before = (name: string): boolean => name < FILE_NAME && /\.(conf|conflist|json)$/.test(name);
   return {
-    program,
+    program: programPath(request.binDirectory),
+    ...(largeBecause === undefined ? { size: "small" } : { size: "large", largeBecause }),
     conflist,
     wroteConflist: !kept,
     subnets: subnets.map(cidrText),
     ...(isOurLoopback(loopback) ? { loopback } : {}),
     portmap: hasPortmap(request.binDirectory),
-    shadowedBy: readdirSync(request.configurationDirectory).filter(before).sort(),
+    shadowedBy: shadowedBy(request.configurationDirectory),
   };
 }
 
@@ -119,13 +102,13 @@ export function uninstall(request: Directories, attached: readonly string[], for
   }
   requireNodes(request, doing);
   const ours = readNetworks(request.configurationDirectory).filter(
-    ({ file }) => basename(file) === FILE_NAME,
+    ({ file }) => basename(file) === CONFLIST_NAME,
   );
-  const loopback = join(request.binDirectory, LOOPBACK);
+  const loopback = loopbackPath(request.binDirectory);
   const paths = [
     ...ours.map(({ file }) => file),
     ...(isOurLoopback(loopback) ? [loopback] : []),
-    join(request.binDirectory, PROGRAM),
+    programPath(request.binDirectory),
   ];
   const there = [...new Set(paths)].filter((path) => existsSync(path));
   attempt(doing, () => {
@@ -138,14 +121,6 @@ type Directories = Pick<InstallRequest, "binDirectory" | "configurationDirectory
 
 function requireNodes({ binDirectory, configurationDirectory }: Directories, doing: string): void {
   for (const directory of [binDirectory, configurationDirectory]) requireNodesDirectory(directory, doing);
-}
-
-function isOurLoopback(path: string): boolean {
-  try {
-    return readlinkSync(path) === PROGRAM;
-  } catch {
-    return false;
-  }
 }
 
 function chooseSubnets({ subnets, network }: InstallRequest, doing: string): Cidr[] {
@@ -194,40 +169,9 @@ function subnetsOf({ plugin }: ConfiguredNetwork): string[] {
   return [...found].map(([, text]) => cidrText(parseCidr(text!, "keep")));
 }
 
-const BESIDE = ".new-";
-
-/** Beside and renamed: a runtime may be executing, or reading, the old one. On disk before it has its name. */
-function replace(path: string, write: (beside: string) => void, mode: number): void {
-  removeUnfinished(path);
-  const beside = `${path}${BESIDE}${process.pid}`;
-  try {
-    write(beside);
-    const fd = openSync(beside, "r+");
-    try {
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    chmodSync(beside, mode);
-    renameSync(beside, path);
-  } catch (error) {
-    rmSync(beside, { force: true });
-    throw error;
-  }
-}
-
-/** What an install that was killed half-way has left beside the file. */
-function removeUnfinished(path: string): void {
-  const beginning = `${basename(path)}${BESIDE}`;
-  for (const name of readdirSync(dirname(path)).filter((name) => name.startsWith(beginning))) {
-    const isAtWork = existsSync(`/proc/${name.slice(beginning.length)}`);
-    if (!isAtWork) rmSync(join(dirname(path), name), { force: true });
-  }
-}
-
 function singleFile(doing: string): string {
-  const self = selfCommand();
-  if (self.length === 1) return self[0];
+  const file = ownSingleFile();
+  if (file !== undefined) return file;
   throw usage(
     doing,
     "a plugin is a single file, and this is a checkout: `npm run build`, then `dist/wayout cni install`",

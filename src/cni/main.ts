@@ -8,12 +8,14 @@
  * Touches: the pod's namespace, the network's bridge, VLANs, NAT rules, addresses and sender checks, each under the
  *   network's lock.
  */
-import { platform } from "#platform";
 import type { Answer } from "./answer.ts";
 import type { Environment } from "./context.ts";
 
-/** Answers a call; resolves to the process's exit code. */
-export async function runPlugin(environment: Environment = platform.environment()): Promise<number> {
+/**
+ * Answers a call; resolves to the process's exit code. The environment is handed in: the platform belongs to the parts,
+ * each of which has its own copy of it in the single file, and loading one more here would cost half a million instructions.
+ */
+export async function runPlugin(environment: Environment): Promise<number> {
   const { answer } = await partFor(environment["CNI_COMMAND"]);
   return await answer(environment);
 }

@@ -3,7 +3,7 @@ import { canonicalIp, prefixFamily } from "../address/ip.ts";
 import type { AssignedRoute, Dns } from "../ipam/assignment.ts";
 import { readRoute } from "../ipam/configuration.ts";
 import { asCidr, asString, FieldError, Fields } from "../ipam/fields.ts";
-import { WayoutError } from "../error.ts";
+import { rethrowMistake, WayoutError } from "../error.ts";
 import { atLeast, CNI_VERSIONS, isSpoken, type CniVersion } from "./version.ts";
 
 export interface ResultInterface {
@@ -188,7 +188,8 @@ export function readDns(fields: Fields | undefined): Dns {
 function canonicalOrAsIs(text: string): string {
   try {
     return canonicalIp(text);
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return text;
   }
 }

@@ -1,10 +1,13 @@
 /** What a runtime hands in on standard input, and what it is told on standard output. */
 import { visible, withUnseenAsUnits } from "../text/visible.ts";
-import { messageOf, WayoutError } from "../error.ts";
-import { SystemError } from "../linux/errno.ts";
+import { messageOf, rethrowMistake, WayoutError } from "../error.ts";
+import { ERRNO, SystemError } from "../linux/errno.ts";
+import { isCloseOnExec } from "../kernel/calls.ts";
 import { readDescriptor, writeDescriptor } from "../kernel/file.ts";
 import { cniFailure } from "./failure.ts";
 import { isSpoken } from "./version.ts";
+
+const STDOUT = 1;
 
 /** @throws WayoutError `cni-input` */
 export function readInput(): string {
@@ -27,7 +30,8 @@ export function versionOf(text: string): string | undefined {
     const value = JSON.parse(text) as { readonly cniVersion?: unknown } | null;
     const version = value?.cniVersion;
     return typeof version === "string" && isSpoken(version) ? version : undefined;
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return undefined;
   }
 }
@@ -59,7 +63,8 @@ export function tellFailure(error: unknown, version: string | undefined): number
   try {
     // What failed may be named by others.
     write(withUnseenAsUnits(JSON.stringify(failure, null, 2)));
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     tellPerson(visible(failure.msg));
   }
   return 1;
@@ -75,5 +80,7 @@ export function tellPerson(line: string): void {
 }
 
 function write(text: string): void {
-  writeDescriptor(1, `${text}\n`);
+  // Closed by whoever started us; the runtime has opened /dev/null in its place, which would take anything.
+  if (isCloseOnExec(STDOUT)) throw new SystemError("write", ERRNO.EBADF);
+  writeDescriptor(STDOUT, `${text}\n`);
 }

@@ -6,7 +6,7 @@
  * Out: an Assignment: addresses, gateways, routes, DNS; or a WayoutError.
  * Touches: /var/lib/cni/networks/NETWORK (or dataDir), under its lock; resolv.conf where the configuration names one.
  */
-import { messageOf, WayoutError } from "../error.ts";
+import { messageOf, rethrowMistake, WayoutError } from "../error.ts";
 import { MOST_SETTINGS_BYTES, readRegular } from "../kernel/file.ts";
 import type { AssignedAddress, Assignment, Dns, AddressOwner } from "./assignment.ts";
 import type { HostLocalConfiguration } from "./configuration.ts";
@@ -49,7 +49,8 @@ export function assign(configuration: HostLocalConfiguration, owner: AddressOwne
 function giveBack(store: AddressStore, owner: AddressOwner, claimed: readonly string[]): void {
   try {
     store.release(owner, claimed);
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     // DEL and garbage collection find what is left.
   }
 }

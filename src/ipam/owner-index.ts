@@ -4,6 +4,7 @@
  * network's are a set distance apart, which no change of either can leave behind. When somebody else changed the
  * addresses, or we died half-way, the seal is broken and the index is made again from the address files.
  */
+import { rethrowMistake } from "../error.ts";
 import { isIp } from "../address/ip.ts";
 import {
   listDirectory,
@@ -108,7 +109,8 @@ export class OwnerIndex {
     try {
       const apart = statFile(this.network).modifiedNs - statFile(this.#directory).modifiedNs;
       return apart === BigInt(SEAL_DISTANCE_S) * 1_000_000_000n;
-    } catch {
+    } catch (error) {
+      rethrowMistake(error);
       return false;
     }
   }
@@ -122,7 +124,8 @@ export class OwnerIndex {
       }
       for (const [name, addresses] of found) this.#write(name, addresses);
       this.seal();
-    } catch {
+    } catch (error) {
+      rethrowMistake(error);
       this.#memory = found;
     }
   }

@@ -7,7 +7,7 @@
  * that a power failure left empty belongs to nobody.
  */
 import { isIp } from "../address/ip.ts";
-import { messageOf, WayoutError } from "../error.ts";
+import { messageOf, rethrowMistake, WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import { FileLock } from "../kernel/file-lock.ts";
 import {
@@ -157,7 +157,8 @@ export class AddressStore implements Disposable {
   close(): void {
     try {
       if (this.#changed) this.#index.seal();
-    } catch {
+    } catch (error) {
+      rethrowMistake(error);
       // Unsealed it is made again next time; what was done stands all the same.
     } finally {
       this.lock[Symbol.dispose]();

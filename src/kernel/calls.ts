@@ -146,6 +146,12 @@ export function mkdir(path: string, permissions: number): boolean {
   throw new SystemError("mkdir", platform.errno(), path);
 }
 
+/** fcntl(2), F_GETFD: whether the descriptor ends with this program. Whoever started us handed on none of that kind. */
+export function isCloseOnExec(fd: number): boolean {
+  const [F_GETFD, FD_CLOEXEC] = [1, 1];
+  return Number(libc.syscall(NUMBERS.fcntl, fd, F_GETFD, 0, 0, 0, 0)) === FD_CLOEXEC;
+}
+
 /** close(2). On Linux the descriptor is gone even when it fails. */
 export function close(fd: number): void {
   libc.close(fd);
@@ -211,6 +217,7 @@ const NUMBERS =
         faccessat: 48,
         unlinkat: 35,
         umask: 166,
+        fcntl: 25,
         getrandom: 278,
         clock_gettime: 113,
       }
@@ -222,6 +229,7 @@ const NUMBERS =
         faccessat: 269,
         unlinkat: 263,
         umask: 95,
+        fcntl: 72,
         getrandom: 318,
         clock_gettime: 228,
       };

@@ -3,7 +3,7 @@ import { internetChecksum } from "../linux/packet/checksum.ts";
 import { icmpProtocol } from "../linux/ip-protocol.ts";
 import { AF_INET, AF_INET6, SOCK_RAW, POLLIN } from "../linux/socket.ts";
 import { closeSync } from "node:fs";
-import { ipBytes } from "../address/ip.ts";
+import { ipBytes, ipText, type IpFamily } from "../address/ip.ts";
 import * as libc from "./libc.ts";
 import type { NetworkNamespace } from "./namespace.ts";
 
@@ -17,26 +17,70 @@ export function echo(
   destination: string,
   timeoutMs: number,
 ): number | undefined {
-  const address = ipBytes(destination);
-  const v6 = address.length === 16;
-  const fd = namespace.run(() => libc.socket(v6 ? AF_INET6 : AF_INET, SOCK_RAW, icmpProtocol(v6 ? 6 : 4)));
-  try {
-    const identifier = Math.floor(Math.random() * 0x1_0000);
-    const sentAt = performance.now();
-    libc.sendto(fd, echoRequest(v6, identifier), socketAddress(address));
-    const buffer = new Uint8Array(2048);
-    const from = new Uint8Array(28);
-    const entries = [{ fd, events: POLLIN, revents: 0 }];
-    for (;;) {
-      const leftMs = Math.ceil(timeoutMs - (performance.now() - sentAt));
-      if (leftMs <= 0 || libc.poll(entries, leftMs) === 0) return undefined;
-      const length = libc.recvfrom(fd, buffer, from);
-      if (length !== undefined && isReply(buffer.subarray(0, length), v6, identifier)) {
-        return Math.round((performance.now() - sentAt) * 1000);
-      }
+  using socket = new EchoSocket(namespace, destination.includes(":") ? 6 : 4);
+  const sentAt = performance.now();
+  socket.send(destination);
+  for (;;) {
+    const leftMs = Math.ceil(timeoutMs - (performance.now() - sentAt));
+    if (leftMs <= 0 || !socket.wait(leftMs)) return undefined;
+    if (socket.replies().length > 0) return Math.round((performance.now() - sentAt) * 1000);
+  }
+}
+
+/** Requests to several addresses of a family over one socket, for those who do not wait where they send. */
+export class EchoSocket implements Disposable {
+  readonly #fd: number;
+  readonly #identifier = Math.floor(Math.random() * 0x1_0000);
+
+  /**
+   * @param source the address to send from; the kernel's choice when undefined
+   * @throws SystemError EPERM without CAP_NET_RAW, EADDRNOTAVAIL for a source that the namespace does not have
+   */
+  constructor(
+    namespace: NetworkNamespace,
+    private readonly family: IpFamily,
+    source?: string,
+  ) {
+    const domain = family === 6 ? AF_INET6 : AF_INET;
+    this.#fd = namespace.run(() => libc.socket(domain, SOCK_RAW, icmpProtocol(family)));
+    try {
+      if (source !== undefined) libc.bind(this.#fd, socketAddress(ipBytes(source)));
+    } catch (error) {
+      closeSync(this.#fd);
+      throw error;
     }
-  } finally {
-    closeSync(fd);
+  }
+
+  /** @throws SystemError ENETUNREACH and so on, when the packet could not even leave */
+  send(destination: string): void {
+    libc.sendto(
+      this.#fd,
+      echoRequest(this.family === 6, this.#identifier),
+      socketAddress(ipBytes(destination)),
+    );
+  }
+
+  /** Blocks this thread until something has come, a reply or not; false when the time is over. */
+  wait(timeoutMs: number): boolean {
+    return libc.poll([{ fd: this.#fd, events: POLLIN, revents: 0 }], timeoutMs) > 0;
+  }
+
+  /** Who has replied since the last call, as far as it has come. Does not wait. */
+  replies(): string[] {
+    const from: string[] = [];
+    const buffer = new Uint8Array(2048);
+    const sender = new Uint8Array(28);
+    const v6 = this.family === 6;
+    for (;;) {
+      const length = libc.recvfrom(this.#fd, buffer, sender);
+      if (length === undefined) return from;
+      if (isReply(buffer.subarray(0, length), v6, this.#identifier))
+        from.push(v6 ? ipText(sender, 8, 24) : ipText(sender, 4, 8));
+    }
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
   }
 }
 

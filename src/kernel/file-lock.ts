@@ -3,7 +3,7 @@
  * kernel lets go of them when the process ends, however it ends. Who holds one alone is written in it. Every wait ends:
  * with the lock, with an error that names the holder, or with a signal.
  */
-import { WayoutError } from "../error.ts";
+import { rethrowMistake, WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import { platform } from "#platform";
 import {
@@ -197,7 +197,8 @@ export function busy(path: string, { doing, timeoutMs }: Pick<LockWait, "doing" 
 export function lockHolder(path: string): ProcessIdentity | undefined {
   try {
     return signedBy(path) ?? listedFor(path);
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return undefined;
   }
 }

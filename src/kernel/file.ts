@@ -4,6 +4,7 @@
  *
  * Every function is synchronous and throws SystemError with the path.
  */
+import { rethrowMistake } from "../error.ts";
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import * as libc from "./calls.ts";
 import { decodeUtf8, encodeUtf8 } from "../platform/bytes.ts";
@@ -241,7 +242,8 @@ export function removeFile(path: string): boolean {
 export function removeIfEmpty(directory: string): void {
   try {
     libc.rmdir(directory);
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     // Somebody keeps something there, or it is not ours to change.
   }
 }
@@ -310,7 +312,8 @@ function statusIfThere(path: string): DataView | undefined {
   try {
     const raw = libc.statx(AT_FDCWD, path, 0);
     return new DataView(raw.buffer, raw.byteOffset, raw.length);
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return undefined;
   }
 }
@@ -320,7 +323,8 @@ export function isExecutable(path: string): boolean {
   try {
     const found = statFile(path);
     return fileType(found) === S_IFREG && (found.mode & 0o111) !== 0;
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return false;
   }
 }

@@ -15,9 +15,14 @@ const LONGEST_PAUSE_MS = 200;
 /** However steadily the queue moves, nobody waits for longer. */
 const LONGEST_WAIT_MS = 300_000;
 
+/** As much of an AbortSignal as is looked at. */
+export interface Ending {
+  readonly aborted: boolean;
+}
+
 export interface QueueWait extends LockWait {
   /** Ends the waiting. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: Ending | undefined;
 }
 
 /** @throws WayoutError `busy`, `interrupted` */

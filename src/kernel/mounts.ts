@@ -1,4 +1,5 @@
 /** Mounts as a process sees them (proc(5), mountinfo): a list in the kernel's memory, which nobody can make us wait for. */
+import { rethrowMistake } from "../error.ts";
 import { monotonicMs } from "./calls.ts";
 import { readText } from "./file.ts";
 
@@ -32,7 +33,8 @@ export function mayHang(pid: number): boolean {
     if (unsure.length === 0) return false;
     const known = ownDisks();
     return unsure.some((mount) => !known.has(fileSystemKey(mount)));
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return true;
   }
 }

@@ -2,7 +2,13 @@
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import { closeFile, listDirectory, makeDirectory, makeFile, openFile, readText, removeFile } from "./file.ts";
 import * as libc from "./libc.ts";
-import { CLONE_NEWNET, namespacePath, NETNS_DIRECTORY, OWN_NAMESPACE } from "./namespace.ts";
+import {
+  CLONE_NEWNET,
+  namespacePath,
+  NetworkNamespace,
+  NETNS_DIRECTORY,
+  OWN_NAMESPACE,
+} from "./namespace.ts";
 
 /** include/uapi/linux/mount.h */
 export const MS_BIND = 4096;
@@ -29,6 +35,21 @@ export function namespaceFileExists(name: string): boolean {
     return listDirectory(NETNS_DIRECTORY).includes(name);
   } catch {
     return false;
+  }
+}
+
+/** A new namespace without a name: it ends when this is closed and nobody else is in it. Its loopback is down. @throws EPERM */
+export function createNamespace(): NetworkNamespace {
+  const home = openFile(OWN_NAMESPACE, "r");
+  try {
+    libc.unshare(CLONE_NEWNET);
+    try {
+      return NetworkNamespace.current();
+    } finally {
+      libc.setns(home, CLONE_NEWNET);
+    }
+  } finally {
+    closeFile(home);
   }
 }
 

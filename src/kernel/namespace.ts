@@ -2,6 +2,7 @@
  * Network namespaces. wayout enters one only to open a socket or to start a process in it: `run` moves the calling
  * thread there and back with nothing asynchronous in between. A socket stays in the namespace it was opened in.
  */
+import { rethrowMistake } from "../error.ts";
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import { closeFile, fileSystemOf, openFile, openHandle, statDescriptor, statFile } from "./file.ts";
 import { KERNEL_FILE_SYSTEMS } from "../linux/kernel-file-systems.ts";
@@ -139,7 +140,8 @@ export class NetworkNamespace implements Disposable {
 export function namespaceInode(path: string): number | undefined {
   try {
     return statFile(path).inode;
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return undefined;
   }
 }

@@ -1,3 +1,4 @@
+import { rethrowMistake } from "../error.ts";
 import { closeFile, readText } from "./file.ts";
 import { pidfdOpen, pidfdSendSignal } from "./calls.ts";
 
@@ -22,7 +23,8 @@ function statFields(pid: number): string[] | undefined {
     const stat = readText(`/proc/${pid}/stat`);
     // The second field, the program's name in brackets, may hold spaces and brackets itself.
     return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return undefined;
   }
 }
@@ -52,7 +54,8 @@ export function isRunning(process: ProcessIdentity, word: string): boolean {
   try {
     const words = readText(`/proc/${process.pid}/cmdline`).split("\0");
     return words.includes(word) && isAlive(process);
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return false;
   }
 }

@@ -3,7 +3,7 @@
  * of its own, would change the node's rules beside all others: it must have the node's mounted. Whoever has a network
  * namespace of his own may keep his locks where he likes.
  */
-import { WayoutError } from "../error.ts";
+import { rethrowMistake, WayoutError } from "../error.ts";
 import { platform } from "#platform";
 import { birthOf, fileKey, readRegular, readText, statFile } from "./file.ts";
 import { mountOf, type Mount } from "./mounts.ts";
@@ -47,7 +47,8 @@ function isNodesNetwork(namespace: NetworkNamespace): boolean {
   if (namespaceInode(OWN_NAMESPACE) !== namespace.inode) return false;
   try {
     return readRegular("/etc/hosts", KUBELETS_WORDS.length).text === KUBELETS_WORDS;
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return false;
   }
 }

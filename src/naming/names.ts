@@ -132,3 +132,11 @@ export function readLabel(
 export function iptablesChain(owner: string): string {
   return `WAYOUT-${shaHex("sha256", owner).slice(0, 16)}`;
 }
+
+// ── Routes to the pods of other nodes ────────────────────────────────────────────────────────────────────────────
+
+/**
+ * RTPROT_* of our routes: whoever lists them sees whose they are, and of those that an earlier run left behind none is
+ * overlooked. A number that neither the kernel nor iproute2 gives a name to.
+ */
+export const ROUTE_PROTOCOL = "119";

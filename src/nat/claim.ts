@@ -8,6 +8,7 @@
  *     cni/blue in 10.88.0.0/16 cni0
  *     cni/blue untranslated 10.88.0.0/16
  */
+import { rethrowMistake } from "../error.ts";
 import { isIp } from "../address/ip.ts";
 import { parseCidr } from "../address/cidr.ts";
 import { normalizeIntent, type NatIntent, type NatSource, type Translation } from "./intent.ts";
@@ -79,7 +80,8 @@ export function intentsOfClaims(lines: Iterable<string>): NatIntent[] {
     );
     try {
       intents.push(normalizeIntent({ owner, sources, untranslated: draft.untranslated }));
-    } catch {
+    } catch (error) {
+      rethrowMistake(error);
       // A comment somebody edited no longer spells an intent; verify then misses the owner's claims and says so.
     }
   }
@@ -96,7 +98,8 @@ function isCidr(text: string): boolean {
   try {
     parseCidr(text);
     return true;
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return false;
   }
 }

@@ -7,6 +7,7 @@
  * The memory lies in /run, under the namespace's cookie, which the kernel never gives out twice; where it cannot be kept
  * nothing is lost but time.
  */
+import { rethrowMistake } from "../error.ts";
 import {
   listDirectory,
   makeDirectory,
@@ -107,7 +108,8 @@ export class GenerationMemory {
     try {
       const [generation, table, ...findings] = readText(this.#path ?? "").split("\n");
       return { generation, table: table ?? "", findings };
-    } catch {
+    } catch (error) {
+      rethrowMistake(error);
       return { generation: undefined, table: "", findings: [] };
     }
   }
@@ -120,7 +122,8 @@ export class GenerationMemory {
       makeDirectory(this.directory, 0o755);
       writeText(beside, [generation, table, ...findings].join("\n"), "w", 0o600);
       renameFile(beside, this.#path);
-    } catch {
+    } catch (error) {
+      rethrowMistake(error);
       // /run is read-only or full, or belongs to another user. The next call reads the table again, that is all.
       removeQuietly(beside);
     }
@@ -133,7 +136,8 @@ export class GenerationMemory {
         const path = `${this.directory}/${name}`;
         if (path.startsWith(`${this.#path}${BESIDE}`)) removeFile(path);
       }
-    } catch {
+    } catch (error) {
+      rethrowMistake(error);
       // There is no such directory, or it is not ours to change.
     }
   }
@@ -146,7 +150,8 @@ export class GenerationMemory {
       const aged = names.map((name) => ({ name, at: statFile(`${this.directory}/${name}`).modifiedNs }));
       aged.sort((a, b) => (a.at < b.at ? -1 : 1));
       for (const { name } of aged.slice(0, MOST_FILES / 2)) removeFile(`${this.directory}/${name}`);
-    } catch {
+    } catch (error) {
+      rethrowMistake(error);
       // There is no such directory yet, or it is not ours to change.
     }
   }
@@ -155,7 +160,8 @@ export class GenerationMemory {
 function removeQuietly(path: string): void {
   try {
     removeFile(path);
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     // It was not made, or is not ours to change.
   }
 }

@@ -5,7 +5,7 @@
 import { BROADCAST, MULTICAST } from "../address/special-purpose.ts";
 import { AddressError, canonicalIp, ipFamily, ipNumber, type IpFamily, prefixFamily } from "../address/ip.ts";
 import { cidrText, parseCidr } from "../address/cidr.ts";
-import { WayoutError } from "../error.ts";
+import { rethrowMistake, WayoutError } from "../error.ts";
 import type { PortRange } from "../linux/ip-protocol.ts";
 import { utf8Length } from "../platform/bytes.ts";
 
@@ -176,7 +176,8 @@ function checkSnat(owner: string, path: string, snat: AddressRange, family: IpFa
     let given: IpFamily;
     try {
       given = ipFamily(address);
-    } catch {
+    } catch (error) {
+      rethrowMistake(error);
       return refuse(owner, path, `"${address}" is not an IP address`);
     }
     if (given !== family) {

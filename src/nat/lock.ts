@@ -6,7 +6,7 @@ import { WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import { FileLock } from "../kernel/file-lock.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
-import { queueFor } from "../kernel/lock-queue.ts";
+import { queueFor, type Ending } from "../kernel/lock-queue.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { runDirectory } from "../kernel/run-directory.ts";
 import { requireSharedRun } from "../kernel/shared-run.ts";
@@ -67,7 +67,7 @@ export async function inNatQueue<T>(
   namespace: NetworkNamespace,
   doing: string,
   inside: () => T,
-  signal?: AbortSignal,
+  signal?: Ending,
 ): Promise<T> {
   requireSharedRun(namespace, doing);
   const wait = { doing, timeoutMs: TIMEOUT_MS, signal };

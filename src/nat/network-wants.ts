@@ -2,6 +2,7 @@
  * What a CNI network wants of NAT, as a line of text: the finding that the plugin remembers when it has seen the rules
  * in order (generation-memory.ts), and by which the doctor knows that missing rules were there.
  */
+import { rethrowMistake } from "../error.ts";
 import type { IpFamily } from "../address/ip.ts";
 import { DEFAULT_BACKEND, isBackend, type NatBackendName } from "./backends/backends.ts";
 import type { Translation } from "./intent.ts";
@@ -37,7 +38,8 @@ export function readWants(text: string): NetworkWants | undefined {
   let value: unknown;
   try {
     value = JSON.parse(text);
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return undefined;
   }
   if (!Array.isArray(value) || value.length < 5 || value[0] !== KIND) return undefined;

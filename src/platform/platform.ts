@@ -70,6 +70,10 @@ export interface Ran {
   readonly signal: string | undefined;
 }
 
+/**
+ * Where standard input, output or error was closed when the process began, /dev/null has been opened in its place,
+ * close-on-exec: otherwise a file of ours would get that number, and be taken for it.
+ */
 export interface Platform {
   /** Of the machine code: numbers of system calls differ. */
   readonly arch: "x64" | "arm64";

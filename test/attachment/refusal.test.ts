@@ -59,9 +59,17 @@ describe("refused, and nothing changed:", () => {
       const sealedRun = run(node, ["unshare", "-m", "sh", "-c", `${sealed} attach ${freshName()} --create`]);
       expect(sealedRun).toMatchObject({ exitCode: 3, stderr: expect.stringContaining("EROFS") });
       // The built program: from its sources it would need as many only to be loaded.
-      const crowded = run(node, ["bash", "-c", `ulimit -n 9 && exec ${pluginProgram()} doctor`]);
-      expect(crowded.stderr).toMatch(/EMFILE[^\n]*\n {2}→ [^\n]*ulimit -n/);
-      expect(crowded).toMatchObject({ exitCode: 3, stdout: "" });
+      for (const question of ["doctor", "list", "nat show"]) {
+        for (const files of [8, 9]) {
+          const limited = `ulimit -n ${files} && exec ${pluginProgram()} ${question}`;
+          const crowded = run(node, ["bash", "-c", limited]);
+          expect([limited, crowded.stderr]).toEqual([
+            limited,
+            expect.stringMatching(/EMFILE[^\n]*\n {2}→ [^\n]*ulimit -n/),
+          ]);
+          expect(crowded).toMatchObject({ exitCode: 3, stdout: "" });
+        }
+      }
       expect(nodeState(node)).toEqual(before);
     },
   );

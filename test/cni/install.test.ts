@@ -25,6 +25,7 @@ import {
   environmentOf,
   freshPod,
   must,
+  pluginFile,
   pluginProgram,
   type Configuration,
 } from "./plugin.ts";
@@ -78,6 +79,7 @@ withPrograms("install puts a working plugin and network in place; a second time 
       "--json",
     );
     expect(JSON.parse(first.stdout)).toMatchObject({
+      size: pluginFile() === pluginProgram() ? "large" : "small",
       wroteConflist: true,
       subnets: ["10.42.0.0/24", "fd00:42::/64"],
     });
@@ -279,7 +281,7 @@ testWith(["root", "ip", "nft", "strace"])(
   () => {
     inDirectory((place) => {
       const node = freshNamespace("node");
-      const { size } = statSync(pluginProgram());
+      const { size } = statSync(pluginFile());
       const CHANGING = ["?mkdir,?mkdirat", "ftruncate", "fsync", "?chmod,?fchmodat", "?rename,?renameat"];
       let points = 0;
       for (const kind of CHANGING) {

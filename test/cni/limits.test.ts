@@ -36,9 +36,9 @@ function limited(
   return stdout === "" ? {} : (JSON.parse(stdout) as CniJson);
 }
 
-withPrograms("half a gigabyte of address space is enough", () => {
+withPrograms("440 MB of address space are enough", () => {
   const node = freshNamespace("node");
-  for (const kilobytes of [512_000, 1_000_000]) {
+  for (const kilobytes of [440_000, 512_000, 1_000_000]) {
     const conf = bridgeNetwork();
     const pod = freshPod();
     const limit = `-v ${kilobytes}`;
@@ -49,6 +49,42 @@ withPrograms("half a gigabyte of address space is enough", () => {
     ask(node, ["ip", "link", "delete", "cni0"]);
   }
 });
+
+withPrograms(
+  "with less the limit is told as long as the engine starts at all, to a runtime and to a person",
+  () => {
+    const node = freshNamespace("node");
+    const under = (megabytes: number, words: string, environment?: Readonly<Record<string, string>>) =>
+      run(
+        node,
+        ["bash", "-c", `ulimit -v ${megabytes * 1024}; exec ${words}`],
+        JSON.stringify(bridgeNetwork()),
+        environment ?? process.env,
+      );
+    const told = { plugin: 0, person: 0 };
+    const status = environmentOf("STATUS", {});
+    for (let megabytes = 360; megabytes <= 420; megabytes += 2) {
+      const plugin = under(megabytes, join(pluginDirectory(), "wayout"), status);
+      const person = under(megabytes, `${join(pluginDirectory(), "wayout")} list --json`);
+      // SIGABRT, before a line of ours runs (README.md): the shell's word for it.
+      if (plugin.exitCode === 1) {
+        const { code, msg, details } = JSON.parse(plugin.stdout) as CniJson;
+        expect([code, msg, details]).toEqual([
+          100,
+          expect.stringContaining(`this process may have ${megabytes} MiB of addresses`),
+          expect.stringContaining("ulimit -v"),
+        ]);
+        told.plugin++;
+      } else if (plugin.exitCode !== 0)
+        expect([megabytes, plugin.exitCode > 128 || plugin.exitCode < 0]).toEqual([megabytes, true]);
+      if (person.exitCode === 3) {
+        expect(person.stderr).toContain(`this process may have ${megabytes} MiB of addresses`);
+        told.person++;
+      }
+    }
+    expect([told.plugin > 0, told.person > 0]).toEqual([true, true]);
+  },
+);
 
 withPrograms("too few open files: the cause is told, and nothing is left", () => {
   const node = freshNamespace("node");

@@ -22,10 +22,11 @@ withPrograms("an ADD whose result nobody can be told takes everything back", () 
   const conf = bridgeNetwork();
   must(call(node, "ADD", conf, freshPod("served")));
   const before = reserved(conf);
-  // A full disk, and a pipe that nobody reads any more.
+  // A full disk, a pipe that nobody reads any more, and none at all.
   for (const [output, cause] of [
     [`exec "$0" > /dev/full`, "ENOSPC"],
     [`set -o pipefail; { sleep 0.2; exec "$0"; } | true`, "EPIPE"],
+    [`exec "$0" >&-`, "EBADF"],
   ] as const) {
     const pod = freshPod("unheard");
     const program = join(pluginDirectory(), "wayout");

@@ -164,4 +164,4 @@ sockets.receive = function (this: NetlinkTransport, timeoutMs) {
   return datagram;
 };
 
-process.exitCode = await runPlugin();
+process.exitCode = await runPlugin(process.env);

@@ -6,12 +6,15 @@ import { BACKENDS, type NatBackendName } from "../../nat/backends/backends.ts";
 import { NAT_PRIORITY } from "../../nat/backends/nftables/names.ts";
 import type { NftablesTwin } from "../../nat/backends/nftables/twin.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
+import type { NatIntent } from "../../nat/intent.ts";
 import type { Desired } from "../desired.ts";
 import type { ReconcileStep, Repair } from "./step.ts";
 
 export class NatStep implements ReconcileStep, Disposable {
   readonly name = "nat";
   readonly #open = new Map<NatBackendName, NatBackend>();
+  /** By owner, of those who tell changes themselves. */
+  readonly #inForce = new Map<string, NatIntent>();
 
   constructor(
     private readonly node: NetworkNamespace,
@@ -21,13 +24,19 @@ export class NatStep implements ReconcileStep, Disposable {
 
   run(): Repair[] {
     const { nat } = this.wanted();
-    const repairs = nat.flatMap(({ backend, intent }) =>
-      applyAndSettle(this.#backend(backend), this.node, intent).drifts.map((drift): Repair => ({
+    const repairs = nat.flatMap(({ backend, intent, tellsChanges }) => {
+      const { drifts } = applyAndSettle(this.#backend(backend), this.node, intent);
+      if (tellsChanges === true) {
+        const isNew = this.#inForce.get(intent.owner) !== intent;
+        this.#inForce.set(intent.owner, intent);
+        if (isNew) return [];
+      }
+      return drifts.map((drift): Repair => ({
         step: this.name,
         object: drift.object,
         found: driftText(drift),
-      })),
-    );
+      }));
+    });
     // Whichever backend has them: a flush takes the tables of iptables-nft as well, and the hooks of nf_nat with them.
     const translating = nat.filter(({ backend }) => BACKENDS[backend].translates);
     this.twin?.hold(

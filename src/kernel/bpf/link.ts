@@ -3,7 +3,7 @@ import { SystemError } from "../../linux/errno.ts";
 import type { BpfProgram } from "../../linux/bpf/object.ts";
 import type { BpfMap } from "./map.ts";
 import { objectInfo } from "./map.ts";
-import { attributes, bpf, BPF_LINK_CREATE, loadProgram } from "./loader.ts";
+import { attributes, bpf, BPF_LINK_CREATE, loadProgram } from "./calls.ts";
 
 /** enum bpf_attach_type */
 export const TCX = { ingress: 46, egress: 47 } as const;

@@ -5,66 +5,35 @@
 import { closeSync, openSync } from "node:fs";
 import { SystemError } from "../../linux/errno.ts";
 import * as libc from "../libc.ts";
-
-const SYS_BPF = process.arch === "arm64" ? 280 : 321;
+import {
+  attributes,
+  bpf,
+  BPF_LINK_CREATE,
+  BPF_MAP_CREATE,
+  BPF_MAP_LOOKUP_ELEM,
+  loadProgram,
+  objectName,
+} from "./calls.ts";
 
 /** enum bpf_cmd */
-export const BPF_MAP_CREATE = 0;
-export const BPF_MAP_LOOKUP_ELEM = 1;
-const BPF_PROG_LOAD = 5;
 const BPF_RAW_TRACEPOINT_OPEN = 17;
-const BPF_BTF_LOAD = 18;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM = 21;
-export const BPF_LINK_CREATE = 28;
 
 const BPF_MAP_TYPE_LRU_HASH = 9;
 const BPF_MAP_TYPE_QUEUE = 22;
-/** enum bpf_prog_type */
-const PROGRAM_TYPES = { trafficControl: 3, rawTracepoint: 17, cgroupSysctl: 23 } as const;
 /** enum bpf_attach_type */
 const BPF_CGROUP_SYSCTL = 18;
-
-/** include/uapi/linux/btf.h */
-const BTF_MAGIC = 0xeb9f;
-
-/** Some helpers (probe_read_kernel) are only for programs that say so. */
-const LICENSE = "GPL";
-const LOG_BYTES = 1024 * 1024;
-
-/** union bpf_attr, zeroed; larger than any command that is used here. */
-export function attributes(): { readonly bytes: Uint8Array; readonly view: DataView } {
-  const bytes = new Uint8Array(128);
-  return { bytes, view: new DataView(bytes.buffer) };
-}
-
-export function bpf(command: number, attributes: Uint8Array): number {
-  return libc.syscallWithBuffer("bpf", SYS_BPF, command, attributes);
-}
 
 /**
  * bpf(2) for what makes maps and programs. Before Linux 5.11 the kernel counts their memory as locked, and refuses with
  * EPERM when that is more than RLIMIT_MEMLOCK: 64 KiB on most machines. Who may raise the limit may load programs.
  */
-export function make(command: number, attributes: Uint8Array): number {
+function make(command: number, attributes: Uint8Array): number {
   try {
     return bpf(command, attributes);
   } catch (error) {
     if (!(error instanceof SystemError) || error.code !== "EPERM" || !libc.unlimitLockedMemory()) throw error;
     return bpf(command, attributes);
-  }
-}
-
-/** A program that the verifier refused, with what it said. */
-export class VerifierError extends Error {
-  override readonly name = "VerifierError";
-  constructor(
-    readonly program: string,
-    readonly log: string,
-    override readonly cause: SystemError,
-  ) {
-    const lines = log.trim().split("\n");
-    const said = lines.findLast((line) => !line.startsWith("processed ") && line !== "") ?? cause.message;
-    super(`loading the BPF program ${program}: the kernel says: ${said}`);
   }
 }
 
@@ -158,7 +127,7 @@ export class BpfRecentMap implements Disposable {
  * @throws SystemError EPERM; EINVAL on a kernel without it (before 5.7). VerifierError
  */
 export function attachToSysctls(directory: string, name: string, program: Uint8Array): number {
-  const fd = loadProgram(name, program, "cgroupSysctl");
+  const fd = loadProgram(name, program, "cgroupSysctl", {}, make);
   const cgroup = openSync(directory, "r");
   try {
     const { bytes, view } = attributes();
@@ -177,7 +146,7 @@ export function attachToSysctls(directory: string, name: string, program: Uint8A
  * @throws SystemError EPERM; ENOENT when the kernel has no such tracepoint. VerifierError
  */
 export function attachRawTracepoint(tracepoint: string, name: string, program: Uint8Array): number {
-  const fd = loadProgram(name, program, "rawTracepoint");
+  const fd = loadProgram(name, program, "rawTracepoint", {}, make);
   try {
     const { bytes, view } = attributes();
     const tracepointName = Buffer.from(`${tracepoint}\0`);
@@ -188,80 +157,4 @@ export function attachRawTracepoint(tracepoint: string, name: string, program: U
     // The link holds the program.
     closeSync(fd);
   }
-}
-
-/** Loads a program and returns its descriptor. @throws SystemError EPERM; VerifierError */
-export function loadProgram(
-  name: string,
-  program: Uint8Array,
-  type: keyof typeof PROGRAM_TYPES,
-  options: { readonly license?: string; readonly functions?: readonly number[] } = {},
-): number {
-  const license = Buffer.from(`${options.license ?? LICENSE}\0`);
-  const functions = options.functions ?? [];
-  // Only functions that are called back must be described to the kernel.
-  const types = functions.length > 1 ? loadTypes() : undefined;
-  const records = new Uint32Array(functions.flatMap((start) => [start, types?.function ?? 0]));
-  const { bytes, view } = attributes();
-  view.setUint32(0, PROGRAM_TYPES[type], true);
-  view.setUint32(4, program.length / 8, true);
-  view.setBigUint64(8, libc.pointerTo(program), true);
-  view.setBigUint64(16, libc.pointerTo(license), true);
-  bytes.set(objectName(name), 48);
-  if (types !== undefined) {
-    view.setUint32(72, types.fd, true);
-    view.setUint32(76, 8, true);
-    view.setBigUint64(80, libc.pointerTo(new Uint8Array(records.buffer)), true);
-    view.setUint32(88, functions.length, true);
-  }
-  try {
-    return make(BPF_PROG_LOAD, bytes);
-  } catch (error) {
-    if (!(error instanceof SystemError) || error.code === "EPERM") throw error;
-    // Once more, for the verifier's explanation; a log costs time, so a good program is loaded without.
-    const log = new Uint8Array(LOG_BYTES);
-    view.setUint32(24, 1, true);
-    view.setUint32(28, LOG_BYTES, true);
-    view.setBigUint64(32, libc.pointerTo(log), true);
-    try {
-      return bpf(BPF_PROG_LOAD, bytes);
-    } catch {
-      throw new VerifierError(name, Buffer.from(log).toString().replace(/\0.*$/s, ""), error);
-    }
-  } finally {
-    if (types !== undefined) closeSync(types.fd);
-  }
-}
-
-/**
- * The least description of types (BTF, Documentation/bpf/btf.rst) by which a function may be called back: a number of eight
- * bytes, a prototype that returns one, a static function of that prototype.
- */
-function loadTypes(): { readonly fd: number; readonly function: number } {
-  const [INT, FUNC, FUNC_PROTO] = [1, 12, 13];
-  // Of each type: name, kind, size or type; of INT one word more: signed (1 << 24), and its bits.
-  const types = [1, INT << 24, 8, (1 << 24) | 64, 0, FUNC_PROTO << 24, 1, 6, FUNC << 24, 2];
-  const strings = "\0long\0step\0";
-  const words = new Uint32Array([
-    BTF_MAGIC | (1 << 16),
-    24,
-    0,
-    types.length * 4,
-    types.length * 4,
-    strings.length,
-  ]);
-  const description = Buffer.concat([
-    new Uint8Array(words.buffer),
-    new Uint8Array(new Uint32Array(types).buffer),
-    Buffer.from(strings),
-  ]);
-  const { bytes, view } = attributes();
-  view.setBigUint64(0, libc.pointerTo(description), true);
-  view.setUint32(16, description.length, true);
-  return { fd: make(BPF_BTF_LOAD, bytes), function: 3 };
-}
-
-/** BPF_OBJ_NAME_LEN: 15 bytes and a NUL; letters, digits, `_` and `.`. */
-export function objectName(name: string): Uint8Array {
-  return Buffer.from(name).subarray(0, 15);
 }

@@ -2,8 +2,8 @@
 import { ERRNO, SystemError } from "../../linux/errno.ts";
 import type { MapDefinition } from "../../linux/bpf/object.ts";
 import { closeFile, readText } from "../file.ts";
-import * as libc from "../libc.ts";
-import { attributes, bpf, BPF_MAP_CREATE, BPF_MAP_LOOKUP_ELEM, make, objectName } from "./loader.ts";
+import { text } from "../calls.ts";
+import { attributes, bpf, BPF_MAP_CREATE, BPF_MAP_LOOKUP_ELEM, objectName, pointerTo } from "./calls.ts";
 
 /** enum bpf_cmd */
 const BPF_MAP_UPDATE_ELEM = 2;
@@ -24,9 +24,9 @@ const BATCH = 4096;
 
 /** A kernel object by a path below a mounted bpf file system; undefined when there is none. */
 export function pinnedObject(path: string): number | undefined {
-  const name = libc.text(path);
+  const name = text(path);
   const { bytes, view } = attributes();
-  view.setBigUint64(0, libc.pointerTo(name), true);
+  view.setBigUint64(0, pointerTo(name), true);
   try {
     return bpf(BPF_OBJ_GET, bytes);
   } catch (error) {
@@ -37,9 +37,9 @@ export function pinnedObject(path: string): number | undefined {
 
 /** Gives a map, program or link a path below a mounted bpf file system. @throws SystemError EEXIST, EPERM when that is none */
 export function pinObject(fd: number, path: string): void {
-  const name = libc.text(path);
+  const name = text(path);
   const { bytes, view } = attributes();
-  view.setBigUint64(0, libc.pointerTo(name), true);
+  view.setBigUint64(0, pointerTo(name), true);
   view.setUint32(8, fd, true);
   bpf(BPF_OBJ_PIN, bytes);
 }
@@ -50,7 +50,7 @@ export function objectInfo(fd: number, length: number): DataView {
   const { bytes, view } = attributes();
   view.setUint32(0, fd, true);
   view.setUint32(4, length, true);
-  view.setBigUint64(8, libc.pointerTo(info), true);
+  view.setBigUint64(8, pointerTo(info), true);
   bpf(BPF_OBJ_GET_INFO_BY_FD, bytes);
   return new DataView(info.buffer);
 }
@@ -68,8 +68,8 @@ export class BpfMap implements Disposable {
     this.#key = new Uint8Array(new ArrayBuffer(Math.max(definition.keyBytes, 1)));
     this.#value = new Uint8Array(new ArrayBuffer(definition.valueBytes));
     this.#ask.view.setUint32(0, fd, true);
-    if (definition.keyBytes > 0) this.#ask.view.setBigUint64(8, libc.pointerTo(this.#key), true);
-    this.#ask.view.setBigUint64(16, libc.pointerTo(this.#value), true);
+    if (definition.keyBytes > 0) this.#ask.view.setBigUint64(8, pointerTo(this.#key), true);
+    this.#ask.view.setBigUint64(16, pointerTo(this.#value), true);
   }
 
   /** @throws SystemError EPERM without CAP_BPF, ENOMEM, EINVAL where the kernel has no such kind of map */
@@ -79,7 +79,7 @@ export class BpfMap implements Disposable {
     for (const [index, number] of [type, keyBytes, valueBytes, entries, flags].entries())
       view.setUint32(index * 4, number, true);
     bytes.set(objectName(definition.name), 28);
-    return new BpfMap(make(BPF_MAP_CREATE, bytes), definition);
+    return new BpfMap(bpf(BPF_MAP_CREATE, bytes), definition);
   }
 
   /** The map at a path, with the sizes that the kernel tells of it; undefined when there is none. */
@@ -118,8 +118,8 @@ export class BpfMap implements Disposable {
     this.#key.set(new Uint8Array(Uint32Array.of(index).buffer));
     const { bytes, view } = attributes();
     view.setUint32(0, this.fd, true);
-    view.setBigUint64(8, libc.pointerTo(this.#key), true);
-    view.setBigUint64(16, libc.pointerTo(room), true);
+    view.setBigUint64(8, pointerTo(this.#key), true);
+    view.setBigUint64(16, pointerTo(room), true);
     bpf(BPF_MAP_LOOKUP_ELEM, bytes);
     return new BigUint64Array(room.buffer).reduce((sum, one) => sum + one, 0n);
   }
@@ -129,7 +129,7 @@ export class BpfMap implements Disposable {
     this.#key.set(key);
     const { bytes, view } = attributes();
     view.setUint32(0, this.fd, true);
-    view.setBigUint64(8, libc.pointerTo(this.#key), true);
+    view.setBigUint64(8, pointerTo(this.#key), true);
     return unlessMissing(BPF_MAP_DELETE_ELEM, bytes);
   }
 
@@ -139,7 +139,7 @@ export class BpfMap implements Disposable {
     const next = new Uint8Array(new ArrayBuffer(keyBytes));
     const { bytes, view } = attributes();
     view.setUint32(0, this.fd, true);
-    view.setBigUint64(16, libc.pointerTo(next), true);
+    view.setBigUint64(16, pointerTo(next), true);
     const keys: Uint8Array[] = [];
     for (;;) {
       try {
@@ -150,7 +150,7 @@ export class BpfMap implements Disposable {
       }
       keys.push(next.slice());
       this.#key.set(next);
-      view.setBigUint64(8, libc.pointerTo(this.#key), true);
+      view.setBigUint64(8, pointerTo(this.#key), true);
     }
   }
 
@@ -162,10 +162,10 @@ export class BpfMap implements Disposable {
     const token = new Uint8Array(4);
     for (let done = 0; done < count;) {
       const { bytes, view } = attributes();
-      if (done > 0) view.setBigUint64(0, libc.pointerTo(token), true);
-      view.setBigUint64(8, libc.pointerTo(token), true);
-      view.setBigUint64(16, libc.pointerTo(keys), true);
-      view.setBigUint64(24, libc.pointerTo(values), true);
+      if (done > 0) view.setBigUint64(0, pointerTo(token), true);
+      view.setBigUint64(8, pointerTo(token), true);
+      view.setBigUint64(16, pointerTo(keys), true);
+      view.setBigUint64(24, pointerTo(values), true);
       view.setUint32(32, Math.min(BATCH, count - done), true);
       view.setUint32(36, this.fd, true);
       try {

@@ -4,7 +4,7 @@ import { ERRNO, SystemError } from "../../linux/errno.ts";
 import * as libc from "../libc.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { TCX, type TcxSide } from "./link.ts";
-import { attributes, bpf } from "./loader.ts";
+import { attributes, bpf } from "./calls.ts";
 
 /** enum bpf_cmd */
 const BPF_PROG_GET_FD_BY_ID = 13;

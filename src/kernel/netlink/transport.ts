@@ -1,3 +1,4 @@
+import { rethrowMistake } from "../../error.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import * as libc from "../calls.ts";
 import { SystemError } from "../../linux/errno.ts";
@@ -87,7 +88,8 @@ export function openTransport(
 function setBuffer(fd: number, force: number, plain: number, size: number): void {
   try {
     libc.setsockopt(fd, SOL_SOCKET, force, size);
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     libc.setsockopt(fd, SOL_SOCKET, plain, size);
   }
 }

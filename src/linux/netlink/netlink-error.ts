@@ -1,3 +1,4 @@
+import { rethrowMistake } from "../../error.ts";
 import { attributeLength } from "./attributes.ts";
 import { errnoName, errnoText, SystemError } from "../errno.ts";
 import { decodeUtf8 } from "../../platform/bytes.ts";
@@ -68,7 +69,8 @@ export function netlinkError(
           : `attribute ${extack.missType} of ${message.attributes.pathAt(wire, start, sent.length, extack.missNest)}`;
       missing ??= `attribute ${extack.missType}`;
     }
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     // The request was ours, so this cannot happen; but no explanation is worth losing the error itself.
   }
   return new NetlinkError(doing, message.name, errorNumber(raw), extack.message, attribute, missing);
@@ -105,7 +107,8 @@ function readExtack(raw: RawMessage, payloadIsError: boolean): Extack {
       }
       at += align4(length);
     }
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     // A malformed explanation explains nothing; the errno stands.
   }
   return extack;

@@ -2,9 +2,17 @@
  * Where maps and programs are kept: a file system of the kernel that holds them by name, below /sys/fs/bpf by custom. What
  * is attached lives as long as its name there. A folder for each network namespace, named by its cookie.
  */
+import { platform } from "#platform";
 import { WayoutError } from "../../../error.ts";
-import { closeFile, fileSystemOf, listDirectory, openHandle, removeFile } from "../../../kernel/file.ts";
-import * as libc from "../../../kernel/libc.ts";
+import {
+  closeFile,
+  fileSystemOf,
+  listDirectory,
+  openHandle,
+  removeFile,
+  removeIfEmpty,
+} from "../../../kernel/file.ts";
+import { checked, text } from "../../../kernel/calls.ts";
 import { FIRST_PID_NAMESPACE, namespaceInode, type NetworkNamespace } from "../../../kernel/namespace.ts";
 import { SystemError } from "../../../linux/errno.ts";
 import { KERNEL_FILE_SYSTEMS } from "../../../linux/kernel-file-systems.ts";
@@ -49,12 +57,8 @@ export function namesIn(directory: string): string[] | undefined {
 /** Takes everything in it away, and so detaches what is attached. */
 export function removeDirectory(directory: string): void {
   for (const name of namesIn(directory) ?? []) removeFile(`${directory}/${name}`);
-  try {
-    libc.rmdir(directory);
-    libc.rmdir(directory.slice(0, directory.lastIndexOf("/")));
-  } catch {
-    // Of other namespaces there are some still.
-  }
+  removeIfEmpty(directory);
+  removeIfEmpty(directory.slice(0, directory.lastIndexOf("/")));
 }
 
 function directoryBelow(root: string, namespace: NetworkNamespace): string {
@@ -70,15 +74,16 @@ function mounted(): string | undefined {
       } finally {
         closeFile(handle);
       }
-    } catch {
-      return false;
+    } catch (error) {
+      if (error instanceof SystemError) return false;
+      throw error;
     }
   });
 }
 
 function mountIt(doing: string): string {
   if (hasTheNodesMounts()) {
-    libc.mount("bpf", CUSTOM, "bpf", 0, "mode=0700");
+    mountFileSystem();
     return CUSTOM;
   }
   throw new WayoutError({
@@ -92,9 +97,20 @@ function mountIt(doing: string): string {
 
 /** Whether a mount of ours lasts: a container, and `ip netns exec`, have mounts of their own. */
 function hasTheNodesMounts(): boolean {
-  if (process.env["KUBERNETES_SERVICE_HOST"] !== undefined) return false;
+  if (platform.environment()["KUBERNETES_SERVICE_HOST"] !== undefined) return false;
   if (namespaceInode("/proc/self/ns/pid") !== FIRST_PID_NAMESPACE) return false;
   const own = namespaceInode("/proc/self/ns/mnt");
   if (own === undefined) return false;
   return FIRST_MOUNT_NAMESPACES.has(own) || own === namespaceInode("/proc/1/ns/mnt");
+}
+
+function mountFileSystem(): void {
+  const [type, target, options] = [text("bpf"), text(CUSTOM), text("mode=0700")];
+  const number = platform.arch === "arm64" ? 40 : 165;
+  const of = (bytes: Uint8Array): number => platform.addressOf(bytes);
+  checked(
+    "mount",
+    Number(platform.libc.syscall(number, of(type), of(target), of(type), 0, of(options), 0)),
+    CUSTOM,
+  );
 }

@@ -81,7 +81,7 @@ export class EbpfNat implements NatBackend {
   }
 
   get #programs(): BpfObject {
-    return (this.#object ??= parseBpfObject(Buffer.from(NAT_PROGRAMS, "base64")));
+    return (this.#object ??= parseBpfObject(Uint8Array.fromBase64(NAT_PROGRAMS)));
   }
 
   #claimed(): NatIntent[] {

@@ -1,7 +1,7 @@
 /** What the programs have written down: their flows, and what they count. For those who show it; nothing is changed. */
 import { ipText, type IpFamily } from "../../../address/ip.ts";
 import { BpfMap } from "../../../kernel/bpf/map.ts";
-import { clockUs } from "../../../kernel/libc.ts";
+import { clockUs } from "../../../kernel/calls.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { holdsPrograms, namespaceDirectory } from "./bpf-directory.ts";
 import { COUNTS, FLOW, numberKey, TIMEOUTS } from "./layout.ts";

@@ -1,5 +1,5 @@
 import { WayoutError } from "../../../error.ts";
-import { VerifierError } from "../../../kernel/bpf/loader.ts";
+import { VerifierError } from "../../../kernel/bpf/calls.ts";
 import { readText } from "../../../kernel/file.ts";
 import { SystemError } from "../../../linux/errno.ts";
 

@@ -1,7 +1,7 @@
 /** The iptables programs: which of their two kinds a host uses, and how they are run. */
 import { legacyTableNames } from "../../../kernel/iptables-legacy/table-names.ts";
 import type { IpFamily } from "../../../address/ip.ts";
-import { WayoutError } from "../../../error.ts";
+import { rethrowMistake, WayoutError } from "../../../error.ts";
 import { isExecutable } from "../../../kernel/file.ts";
 import { FileLock } from "../../../kernel/file-lock.ts";
 import { decodeUtf8, encodeUtf8 } from "../../../platform/bytes.ts";
@@ -83,7 +83,8 @@ function hasRules(namespace: NetworkNamespace, variant: IptablesVariant): boolea
 export function legacyInUse(namespace: NetworkNamespace, family: IpFamily = 4): boolean {
   try {
     return legacyTableNames(family === 4 ? "ip" : "ip6", namespace).includes("nat");
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     // Where the list may not be read, its program may not be used either, and says so.
     return false;
   }

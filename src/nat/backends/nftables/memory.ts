@@ -1,4 +1,5 @@
 /** How rules that were found in order are known to be so still: by the kernel's count of changes, then by our table's looks. */
+import { rethrowMistake } from "../../../error.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { NetlinkConnection } from "../../../kernel/netlink/connection.ts";
 import { NETLINK_NETFILTER, openTransport } from "../../../kernel/netlink/transport.ts";
@@ -19,7 +20,8 @@ function ask<T>(namespace: NetworkNamespace, question: (connection: NetlinkConne
   try {
     using connection = new NetlinkConnection(openTransport(NETLINK_NETFILTER, { namespace }));
     return question(connection);
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return undefined;
   }
 }

@@ -1,0 +1,167 @@
+/*
+ * An allocator for processes that live for milliseconds: blocks are cut from one region, what is given back waits in a
+ * list for the next of its size. A block has eight bytes before it, which hold its size and whether it is in use.
+ */
+#include "heap.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define HEADER 8u
+#define SMALL_BITS 10u
+#define SMALL (1u << SMALL_BITS)
+#define IN_USE 1u
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+Heap *heap;
+
+/*
+ * Sizes go up by 16 bytes as far as SMALL, then in four steps to each doubling. Returns the size that is really taken,
+ * with its class; 0 when there is none so large.
+ */
+static size_t round_up(size_t payload, unsigned *class) {
+  if (payload > HEAP_MOST) return 0;
+  size_t total = (payload + HEADER + 15) & ~(size_t)15;
+  if (total <= SMALL) {
+    *class = (unsigned)(total >> 4);
+    return total;
+  }
+  unsigned bits = 63u - (unsigned)__builtin_clzll(total - 1);
+  size_t step = (size_t)1 << (bits - 2);
+  total = (total + step - 1) & ~(step - 1);
+  *class = (SMALL >> 4) + (bits - SMALL_BITS) * 4 + (unsigned)((total - ((size_t)1 << bits)) / step);
+  return *class < HEAP_CLASSES ? total : 0;
+}
+
+static uint64_t *header_of(const void *block) { return (uint64_t *)((char *)block - HEADER); }
+
+/* A header that is none means that memory was written past its end, or given back twice: nothing can be trusted then. */
+static size_t total_of(const void *block) {
+  uint64_t header = *header_of(block);
+  if (!(header & IN_USE) || (header & ~(uint64_t)IN_USE) > HEAP_MOST * 2 || header < 16) abort();
+  return header & ~(uint64_t)IN_USE;
+}
+
+bool heap_map_at(void *address, size_t size, int fd, off_t offset) {
+  int flags = MAP_PRIVATE | MAP_FIXED_NOREPLACE | (fd < 0 ? MAP_ANONYMOUS : 0);
+  void *got = mmap(address, size, PROT_READ | PROT_WRITE, flags, fd, offset);
+  if (got == MAP_FAILED) return false;
+  if (got == address) return true;
+  /* A kernel before 4.17 takes the address as a wish. */
+  munmap(got, size);
+  errno = EEXIST;
+  return false;
+}
+
+bool heap_create(bool anywhere, size_t size, size_t reserved) {
+  char *base = (char *)HEAP_BASE;
+  if (anywhere) {
+    base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED) return false;
+  } else if (!heap_map_at(base, size, -1, 0)) {
+    return false;
+  }
+  heap = (Heap *)(base + reserved);
+  size_t used = (reserved + sizeof(Heap) + 15) & ~(size_t)15;
+  heap->bump = heap->fresh = base + used + HEADER;
+  heap->end = base + size;
+  return true;
+}
+
+/* More room behind what there is. */
+static bool grow(size_t bytes) {
+  size_t step = bytes > HEAP_STEP ? (bytes + HEAP_ALIGNMENT - 1) & ~(HEAP_ALIGNMENT - 1) : HEAP_STEP;
+  if ((size_t)(heap->end - (char *)heap) + step > HEAP_MOST || !heap_map_at(heap->end, step, -1, 0)) return false;
+  heap->end += step;
+  return true;
+}
+
+bool heap_holds(const void *start, size_t length) {
+  const char *from = start;
+  return from >= (char *)heap && from <= heap->bump && length <= (size_t)(heap->bump - from);
+}
+
+void *heap_alloc(void *opaque, size_t size) {
+  (void)opaque;
+  unsigned class;
+  size_t total = round_up(size, &class);
+  if (total == 0) return NULL;
+  void **free = heap->lists[class];
+  if (free != NULL) {
+    heap->lists[class] = *free;
+    *header_of(free) |= IN_USE;
+    return free;
+  }
+  while ((size_t)(heap->end - heap->bump) < total) {
+    if (!grow(total)) return NULL;
+  }
+  char *block = heap->bump;
+  heap->bump += total;
+  if (heap->bump > heap->fresh) heap->fresh = heap->bump;
+  *header_of(block) = total | IN_USE;
+  return block;
+}
+
+void heap_free(void *opaque, void *block) {
+  (void)opaque;
+  if (block == NULL) return;
+  size_t total = total_of(block);
+  if ((char *)block + total == heap->bump) {
+    heap->bump = block;
+    return;
+  }
+  unsigned class;
+  if (round_up(total - HEADER, &class) != total) abort();
+  *header_of(block) = total;
+  *(void **)block = heap->lists[class];
+  heap->lists[class] = block;
+}
+
+size_t heap_usable(const void *block) { return block == NULL ? 0 : total_of(block) - HEADER; }
+
+void *heap_calloc(void *opaque, size_t count, size_t size) {
+  size_t bytes;
+  if (__builtin_mul_overflow(count, size, &bytes)) return NULL;
+  char *fresh = heap->fresh;
+  char *block = heap_alloc(opaque, bytes);
+  /* What the kernel has just given is zero, and need not be touched to be so. */
+  if (block != NULL && block < fresh) memset(block, 0, bytes);
+  return block;
+}
+
+void *heap_realloc(void *opaque, void *block, size_t size) {
+  if (block == NULL) return size == 0 ? NULL : heap_alloc(opaque, size);
+  if (size == 0) {
+    heap_free(opaque, block);
+    return NULL;
+  }
+  size_t have = heap_usable(block);
+  if (size <= have) return block;
+  unsigned class;
+  size_t total = round_up(size, &class);
+  if (total == 0) return NULL;
+  if ((char *)block + have + HEADER == heap->bump && (size_t)(heap->end - (char *)block) >= total) {
+    heap->bump = (char *)block + total;
+    if (heap->bump > heap->fresh) heap->fresh = heap->bump;
+    *header_of(block) = total | IN_USE;
+    return block;
+  }
+  void *moved = heap_alloc(opaque, size);
+  if (moved == NULL) return NULL;
+  memcpy(moved, block, have);
+  heap_free(opaque, block);
+  return moved;
+}
+
+void heap_forget_free(void) {
+  for (unsigned class = 0; class < HEAP_CLASSES; class++) {
+    for (void **free = heap->lists[class]; free != NULL; free = *free) {
+      memset(free + 1, 0, *header_of(free) - HEADER - sizeof(void *));
+    }
+  }
+  memset(heap->bump - HEADER, 0, (size_t)(heap->fresh - heap->bump) + HEADER);
+  heap->fresh = heap->bump;
+}

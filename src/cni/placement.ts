@@ -1,0 +1,181 @@
+/** Files of CNI put where runtimes look for them: beside and renamed, so that nobody ever sees half of one. */
+import {
+  chmodSync,
+  closeSync,
+  copyFileSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { messageOf } from "../error.ts";
+import { selfCommand } from "../self.ts";
+import { smallProgram } from "./small-program.ts";
+
+/** Where containerd, CRI-O and kubeadm look. */
+export const DEFAULT_BIN_DIRECTORY = "/opt/cni/bin";
+export const DEFAULT_CONFIGURATION_DIRECTORY = "/etc/cni/net.d";
+/** Runtimes take the file whose name sorts first. */
+export const CONFLIST_NAME = "10-wayout.conflist";
+const PROGRAM = "wayout";
+/** Without a plugin of this name no runtime starts a sandbox; ours answers to it, too. */
+const LOOPBACK = "loopback";
+
+export function programPath(binDirectory: string): string {
+  return join(binDirectory, PROGRAM);
+}
+
+export function loopbackPath(binDirectory: string): string {
+  return join(binDirectory, LOOPBACK);
+}
+
+/** The file of this very program, when it is one: a checkout is none. */
+export function ownSingleFile(): string | undefined {
+  const self = selfCommand();
+  return self.length === 1 ? self[0] : undefined;
+}
+
+/** The plugin, and `loopback` where there is no other. Returns why the plugin is the large program, when it is. */
+export function putProgram(source: string, binDirectory: string): string | undefined {
+  mkdirSync(binDirectory, { recursive: true, mode: 0o755 });
+  let largeBecause: string | undefined;
+  replace(programPath(binDirectory), (beside) => (largeBecause = putSmallOrLarge(beside, source)), 0o755);
+  const loopback = loopbackPath(binDirectory);
+  if (existsSync(loopback)) return largeBecause;
+  // A link that leads nowhere is in the way.
+  rmSync(loopback, { force: true });
+  symlinkSync(PROGRAM, loopback);
+  return largeBecause;
+}
+
+/**
+ * The small program where it runs on this machine: its whole file is looked at, and it answers a call. Otherwise the
+ * large one. Returns why it is the large one.
+ */
+function putSmallOrLarge(path: string, large: string): string | undefined {
+  const small = smallProgram();
+  const refusal = small === undefined ? "it was built without the small one" : putSmall(path, small);
+  if (refusal !== undefined) copyFileSync(large, path);
+  return refusal;
+}
+
+/** Longer than any machine needs for a call that does nothing. */
+const TRIAL_MS = 10_000;
+
+function putSmall(path: string, small: string): string | undefined {
+  // It lies inside our own file, where only reading works.
+  writeFileSync(path, readFileSync(small), { mode: 0o755 });
+  chmodSync(path, 0o755);
+  const options = { stdin: Buffer.from("{}"), stdout: "pipe", stderr: "pipe", timeout: TRIAL_MS } as const;
+  try {
+    const verified = Bun.spawnSync([path, "--verify"], options);
+    if (verified.exitCode !== 0) return `the small one does not stand its examination: ${saidBy(verified)}`;
+    const answered = Bun.spawnSync([path], { ...options, env: { CNI_COMMAND: "VERSION" } });
+    if (answered.exitCode !== 0) return `the small one does not run here: ${saidBy(answered)}`;
+    return undefined;
+  } catch (error) {
+    return `the small one cannot be started here: ${messageOf(error)}`;
+  }
+}
+
+function saidBy({ stdout, stderr, exitCode, signalCode }: Bun.SyncSubprocess<"pipe", "pipe">): string {
+  const said = `${stderr.toString()} ${stdout.toString()}`.replace(/\s+/g, " ").trim();
+  return said === "" ? `it ended with ${exitCode ?? signalCode}` : said;
+}
+
+/** The temporary file lies in the directory itself: containerd hears of the renaming, and of no file from elsewhere. */
+export function putConflist(directory: string, conflist: object): string {
+  mkdirSync(directory, { recursive: true, mode: 0o755 });
+  const path = join(directory, CONFLIST_NAME);
+  replace(path, (beside) => writeFileSync(beside, conflistText(conflist)), 0o644);
+  return path;
+}
+
+export function conflistText(conflist: object): string {
+  return `${JSON.stringify(conflist, null, 2)}\n`;
+}
+
+/** Files that runtimes would take before ours. */
+export function shadowedBy(directory: string): string[] {
+  return readdirSync(directory)
+    .filter((name) => name < CONFLIST_NAME && /\.(conf|conflist|json)$/.test(name))
+    .sort();
+}
+
+export function isOurLoopback(path: string): boolean {
+  try {
+    return readlinkSync(path) === PROGRAM;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether the plugin that is there is this very program, byte for byte: the small one, or else the large one. */
+export function hasProgram(large: string, binDirectory: string): boolean {
+  const there = programPath(binDirectory);
+  const small = smallProgram();
+  // It lies inside our own file, where only reading works.
+  const bytes = small === undefined ? undefined : readFileSync(small);
+  const size = statSync(there, { throwIfNoEntry: false })?.size;
+  if (bytes !== undefined && bytes.length === size) return bytes.equals(readFileSync(there));
+  return isSameFile(large, there);
+}
+
+/** Part by part: the large program is a hundred megabytes, and who asks may be the agent. */
+function isSameFile(one: string, other: string): boolean {
+  if (statSync(one).size !== statSync(other, { throwIfNoEntry: false })?.size) return false;
+  const files = [openSync(one, "r"), openSync(other, "r")];
+  const parts = files.map(() => Buffer.alloc(COMPARED_BYTES));
+  try {
+    for (;;) {
+      const lengths = files.map((fd, index) => readSync(fd, parts[index]!));
+      if (lengths[0] !== lengths[1] || !parts[0]!.equals(parts[1]!)) return false;
+      if (lengths[0] === 0) return true;
+    }
+  } finally {
+    for (const fd of files) closeSync(fd);
+  }
+}
+
+const COMPARED_BYTES = 1024 * 1024;
+
+const BESIDE = ".new-";
+
+/** Beside and renamed: a runtime may be executing, or reading, the old one. On disk before it has its name. */
+function replace(path: string, write: (beside: string) => void, mode: number): void {
+  removeUnfinished(path);
+  const beside = `${path}${BESIDE}${process.pid}`;
+  try {
+    write(beside);
+    const fd = openSync(beside, "r+");
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    chmodSync(beside, mode);
+    renameSync(beside, path);
+  } catch (error) {
+    rmSync(beside, { force: true });
+    throw error;
+  }
+}
+
+/** What an install that was killed half-way has left beside the file. */
+function removeUnfinished(path: string): void {
+  const beginning = `${basename(path)}${BESIDE}`;
+  for (const name of readdirSync(dirname(path)).filter((name) => name.startsWith(beginning))) {
+    const isAtWork = existsSync(`/proc/${name.slice(beginning.length)}`);
+    if (!isAtWork) rmSync(join(dirname(path), name), { force: true });
+  }
+}

@@ -1,0 +1,221 @@
+/**
+ * Nodes of a cluster as namespaces on one link, with an outside that has no way back to pods, and an API server there:
+ *
+ *   node a  up0 203.0.113.11 ─┐
+ *   node b  up0 203.0.113.12 ─┼─ switch ── outside 203.0.113.1: API server; 198.51.100.80, 2001:db8:198::80
+ *   node c  up0 203.0.113.13 ─┘
+ */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { RunningAgent } from "../agent/running-agent.ts";
+import { call, must, networkName, pluginDirectory, type Configuration } from "../cni/plugin.ts";
+import { afterThisTest } from "../support/teardown.ts";
+import { ask, run } from "../support/witness.ts";
+import { freshNamespace } from "../support/world.ts";
+import { nodeObject, NODES, TestApiServer } from "./api-server.ts";
+
+export const SERVER = { 4: "198.51.100.80", 6: "2001:db8:198::80" } as const;
+
+export interface ClusterNodeOfTest {
+  readonly name: string;
+  readonly namespace: NetworkNamespace;
+  readonly network: string;
+  readonly configurationDirectory: string;
+  readonly v4: string;
+  readonly v6: string;
+}
+
+export class ClusterWorld {
+  readonly outside = freshNamespace("outside");
+  readonly #directory = mkdtempSync(join(tmpdir(), "wayout-cluster-"));
+  readonly nodes: ClusterNodeOfTest[] = [];
+  #pods = 0;
+
+  private constructor(readonly api: TestApiServer) {
+    afterThisTest(() => {
+      rmSync(this.#directory, { recursive: true, force: true });
+      rmSync("/run/wayout", { recursive: true, force: true });
+    });
+  }
+
+  static async make(...names: readonly string[]): Promise<ClusterWorld> {
+    const api = TestApiServer.unstarted("203.0.113.1");
+    const world = new ClusterWorld(api);
+    world.#lines(world.outside, [
+      "link add switch type bridge",
+      "link set switch up",
+      "address add 203.0.113.1/24 dev switch",
+      "address add 2001:db8:113::1/64 dev switch nodad",
+      `address add ${SERVER[4]}/32 dev lo`,
+      `address add ${SERVER[6]}/128 dev lo`,
+    ]);
+    for (const name of names) world.addNode(name);
+    await api.listen((work) => world.outside.run(work));
+    return world;
+  }
+
+  addNode(name: string): ClusterNodeOfTest {
+    const namespace = freshNamespace(name);
+    const number = 11 + this.nodes.length;
+    const [v4, v6] = [`203.0.113.${number}`, `2001:db8:113::${number}`];
+    ask(namespace, ["sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0"]);
+    const port = `to-${name}`.slice(0, 15);
+    this.#lines(this.outside, [
+      `link add ${port} type veth peer name up0 netns ${namespace.name}`,
+      `link set ${port} master switch up`,
+    ]);
+    this.#lines(namespace, [
+      `address add ${v4}/24 dev up0`,
+      `address add ${v6}/64 dev up0 nodad`,
+      "link set up0 up",
+      "route add default via 203.0.113.1",
+      "route add default via 2001:db8:113::1",
+    ]);
+    const configurationDirectory = join(this.#directory, name);
+    const node = { name, namespace, network: networkName(), configurationDirectory, v4, v6 };
+    ask(undefined, ["mkdir", configurationDirectory]);
+    this.nodes.push(node);
+    return node;
+  }
+
+  /** What kubelet and the controller would post of a node. */
+  post(
+    node: ClusterNodeOfTest,
+    podCidrs: readonly string[],
+    extra: Parameters<typeof nodeObject>[3] = {},
+  ): void {
+    this.api.put(NODES, nodeObject(node.name, podCidrs, [node.v4, node.v6], extra));
+  }
+
+  async agent(node: ClusterNodeOfTest, ...more: readonly string[]): Promise<RunningAgent> {
+    const { cert, key } = this.api.client(node.name);
+    const base64 = (text: string): string => Buffer.from(text).toString("base64");
+    const kubeconfig = join(this.#directory, `${node.name}.kubeconfig`);
+    writeFileSync(
+      kubeconfig,
+      JSON.stringify({
+        "current-context": "test",
+        contexts: [{ name: "test", context: { cluster: "test", user: node.name } }],
+        clusters: [
+          {
+            name: "test",
+            cluster: { server: this.api.url, "certificate-authority-data": base64(this.api.authority.cert) },
+          },
+        ],
+        users: [
+          {
+            name: node.name,
+            user: { "client-certificate-data": base64(cert), "client-key-data": base64(key) },
+          },
+        ],
+      }),
+    );
+    return RunningAgent.on(
+      node.namespace,
+      "--kubernetes",
+      "--kubeconfig",
+      kubeconfig,
+      "--node-name",
+      node.name,
+      "--pod-network",
+      node.network,
+      "--cni-conf-dir",
+      node.configurationDirectory,
+      "--cni-bin-dir",
+      pluginDirectory(),
+      ...more,
+    );
+  }
+
+  conflist(node: ClusterNodeOfTest): ConflistOfTest | undefined {
+    try {
+      const path = join(node.configurationDirectory, "10-wayout.conflist");
+      return JSON.parse(readFileSync(path, "utf8")) as ConflistOfTest;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** A pod as a runtime makes it: by the plugin, with what the configuration says. */
+  pod(node: ClusterNodeOfTest): PodOfTest {
+    const conflist = this.conflist(node);
+    if (conflist === undefined) throw new Error(`${node.name} has no CNI configuration`);
+    const namespace = freshNamespace("pod");
+    const configuration = {
+      ...conflist.plugins[0],
+      name: conflist.name,
+      cniVersion: conflist.cniVersion,
+    } as Configuration;
+    const attachment = {
+      container: `pod-${process.pid}-${++this.#pods}`,
+      netns: `/run/netns/${namespace.name}`,
+    };
+    const { ips = [] } = must(call(node.namespace, "ADD", configuration, attachment));
+    afterThisTest(() => call(node.namespace, "DEL", configuration, attachment));
+    return { namespace, addresses: ips.map(({ address }) => address.split("/")[0]!) };
+  }
+
+  #lines(namespace: NetworkNamespace, lines: readonly string[]): void {
+    ask(namespace, ["ip", "-batch", "-"], lines.join("\n"));
+  }
+}
+
+export interface ConflistOfTest {
+  readonly name: string;
+  readonly cniVersion: string;
+  readonly plugins: readonly Configuration[];
+}
+
+export interface PodOfTest {
+  readonly namespace: NetworkNamespace;
+  /** As the result has them: the primary family first. */
+  readonly addresses: readonly string[];
+}
+
+/** Our routes as `ip` tells them. */
+export function routesOf({ namespace }: ClusterNodeOfTest): string[] {
+  return [4, 6].flatMap((family) =>
+    ask(namespace, ["ip", `-${family}`, "route", "show", "proto", "119", "table", "main"])
+      .split("\n")
+      .map((line) => line.replace(/ (proto 119|pref medium|onlink|linkdown)/g, "").trim())
+      .filter((line) => line !== ""),
+  );
+}
+
+/** As whom `to` sees `from`, of a connection to this address of its; undefined when there is none. */
+export async function seenAs(
+  from: NetworkNamespace,
+  to: NetworkNamespace,
+  address: string,
+): Promise<string | undefined> {
+  const server = to.run(() =>
+    Bun.serve({
+      hostname: address,
+      port: 0,
+      fetch: (request, own) => new Response(own.requestIP(request)?.address ?? ""),
+    }),
+  );
+  try {
+    const host = address.includes(":") ? `[${address}]` : address;
+    const words = ["-sS", "-g", "--noproxy", "*", "--max-time", "3", `http://${host}:${server.port}/`];
+    const child = from.run(() => Bun.spawn(["curl", ...words], { stdout: "pipe", stderr: "ignore" }));
+    const text = await new Response(child.stdout).text();
+    return (await child.exited) === 0 ? text : undefined;
+  } finally {
+    await server.stop(true);
+  }
+}
+
+export function reaches(from: NetworkNamespace, address: string): boolean {
+  return run(from, ["ping", "-c1", "-W2", address]).exitCode === 0;
+}
+
+export async function until(what: () => boolean, why: string, timeoutMs = 20_000): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!what()) {
+    if (performance.now() > deadline) throw new Error(`it did not happen: ${why}`);
+    await Bun.sleep(20);
+  }
+}
