@@ -5,6 +5,8 @@
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import type { NatIntent } from "../intent.ts";
 import type { NatBackendName } from "./backends.ts";
+import type { ConntrackEntry } from "../../linux/conntrack/entry.ts";
+import { trackedByPrograms } from "./ebpf/tracked.ts";
 import { ebpfAtLinks } from "./ebpf/at-links.ts";
 
 export interface LinkTranslation {
@@ -23,4 +25,9 @@ export interface LinkTranslation {
 /** undefined where no backend does. @throws SystemError EPERM */
 export function translationAtLinks(namespace: NetworkNamespace): LinkTranslation | undefined {
   return ebpfAtLinks(namespace);
+}
+
+/** The connections that are tracked there, as entries of connection tracking. @throws SystemError EPERM */
+export function connectionsAtLinks(namespace: NetworkNamespace): readonly ConntrackEntry[] {
+  return trackedByPrograms(namespace);
 }
