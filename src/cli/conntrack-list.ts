@@ -1,10 +1,7 @@
 import { note } from "./output.ts";
 import { Command, Option } from "commander";
-import { availableParallelism } from "node:os";
-import type { Conntrack } from "../kernel/conntrack/conntrack.ts";
-import { openForDump } from "../kernel/conntrack/large-dump.ts";
-import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { scanBesideKernel } from "../flows/beside-kernel.ts";
+import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { SORT_KEYS, type SortKey } from "../flows/flow-sorter.ts";
 import { untilOutputCloses } from "./byte-sink.ts";
 import { flowOutput, type FlowOutput, type OutputOptions } from "./conntrack-output.ts";
@@ -15,6 +12,7 @@ import {
   offloadHint,
   openTable,
   podReader,
+  scanTable,
   type OpenTable,
 } from "./conntrack-table.ts";
 
@@ -26,8 +24,6 @@ interface ListOptions extends FlowTableOptions {
   pods: boolean;
 }
 
-/** From this many entries on a second thread that reads ahead pays for its start. */
-const READ_AHEAD_ENTRIES = 20_000;
 export function conntrackListCommand(): Command {
   const command = new Command("list")
     .description("the tracked flows, each shown as a translation")
@@ -57,7 +53,7 @@ async function list(options: ListOptions): Promise<void> {
     theOutput().add(scan);
   };
   scanTable(opened, filter.kernel, add);
-  const beside = await scanBesideKernel(opened.namespace, add);
+  const beside = scanBesideKernel(opened.namespace, add);
   theOutput().end();
   if (options.json === true || options.jsonLines === true) return;
   await sayMore(opened, matched, limit, filter.takesAll, beside);
@@ -73,18 +69,6 @@ function outputOptions(options: ListOptions, limit: number, { statistics }: Open
     ...(options.sort === undefined ? {} : { sort: options.sort }),
     ...(options.reverse === undefined ? {} : { reverse: options.reverse }),
   };
-}
-
-/** Large tables are read by a second thread. */
-function scanTable(
-  { table, namespace, statistics }: OpenTable,
-  filter: Parameters<Conntrack["scan"]>[1],
-  visitor: (scan: EntryScan) => void,
-): void {
-  if (statistics.entries < READ_AHEAD_ENTRIES || availableParallelism() < 2)
-    return table.scan(visitor, filter);
-  using ahead = openForDump(namespace);
-  ahead.scan(visitor, filter);
 }
 
 /** @param beside how many there are that the kernel does not track */

@@ -3,27 +3,23 @@ import { EntryScan } from "../linux/conntrack/scan.ts";
 import { entryMessage } from "../linux/conntrack/entry-message.ts";
 import { Wire } from "../linux/netlink/wire.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
-import { BACKENDS } from "../nat/backends/backends.ts";
+import { connectionsAtLinks } from "../nat/backends/at-links.ts";
 
 /**
  * Visits them as Conntrack.scan does the kernel's: the same EntryScan each time. Returns how many there are.
  * @param namespace the calling thread's when undefined
  */
-export async function scanBesideKernel(
+export function scanBesideKernel(
   namespace: NetworkNamespace | undefined,
   visitor: (scan: EntryScan) => void,
-): Promise<number> {
+): number {
   using own = namespace === undefined ? NetworkNamespace.current() : undefined;
+  const entries = connectionsAtLinks((namespace ?? own)!);
   const scan = new EntryScan();
-  let count = 0;
-  for (const { tracked } of Object.values(BACKENDS)) {
-    if (tracked === undefined) continue;
-    for (const entry of (await tracked())((namespace ?? own)!)) {
-      const message = entryMessage(entry);
-      scan.point(new Wire(message), 0, message.length);
-      visitor(scan);
-      count++;
-    }
+  for (const entry of entries) {
+    const message = entryMessage(entry);
+    scan.point(new Wire(message), 0, message.length);
+    visitor(scan);
   }
-  return count;
+  return entries.length;
 }

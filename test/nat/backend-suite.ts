@@ -135,6 +135,16 @@ export function backendSuite(backend: BackendUnderTest): void {
       expect(nat.intents()).toEqual(backend.translates ? [EVERYTHING] : []);
     });
 
+    test("what several owners want is written at once where the backend can", () => {
+      const namespace = freshNamespace();
+      using nat = backend.open(namespace);
+      if (nat.applyAll === undefined) return;
+      expect(nat.applyAll([BLUE, EVERYTHING]).changed).toBe(true);
+      expect([nat.verify(BLUE), nat.verify(EVERYTHING)]).toEqual([[], []]);
+      expect(nat.applyAll([EVERYTHING, BLUE])).toEqual({ changed: false, drifts: [] });
+      expect(nat.intents()).toEqual([BLUE, EVERYTHING]);
+    });
+
     test("removing the last owner leaves nothing", () => {
       const namespace = freshNamespace();
       using nat = backend.open(namespace);

@@ -5,9 +5,9 @@
 import { codeOf } from "../../error.ts";
 import type { BackendOptions, NatBackend, RuleMemory, RuleMark } from "../backend.ts";
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
-import type { ConntrackEntry } from "../../linux/conntrack/entry.ts";
+import type { TableRef } from "../../linux/nftables/ruleset.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
-import { NAT_PRIORITY, TABLE, TWIN } from "./nftables/names.ts";
+import { CLAIMS, NAT_PRIORITY, TABLE, TWIN } from "./nftables/names.ts";
 import { nftablesMemory } from "./nftables/memory.ts";
 
 export interface BackendRow {
@@ -23,8 +23,8 @@ export interface BackendRow {
   readonly memory?: RuleMemory;
   /** Whether it may hold rules of ours here, where that can be told for less than by asking it. Absent: ask it. */
   readonly mayHold?: () => Promise<(namespace: NetworkNamespace) => boolean>;
-  /** The connections that it tracks by itself; nobody finds them in the kernel's table. Absent: none. */
-  readonly tracked?: () => Promise<(namespace: NetworkNamespace) => readonly ConntrackEntry[]>;
+  /** The one table of nf_tables that holds all of its rules, and in it the set whose comments are claims (nat/claim.ts). */
+  readonly table?: TableRef & { readonly claims: string };
   /** How its rules are recognised among all of a node's. */
   readonly marks: readonly RuleMark[];
 }
@@ -39,6 +39,7 @@ const ROWS = {
     postrouting: NAT_PRIORITY,
     lack: "no-nftables",
     memory: nftablesMemory,
+    table: { ...TABLE, claims: CLAIMS.set },
     marks: [
       {
         table: `${TWIN.family} ${TWIN.table}`,
@@ -66,7 +67,6 @@ const ROWS = {
     translates: true,
     lack: "no-ebpf",
     mayHold: async () => (await import("./ebpf/bpf-directory.ts")).holdsPrograms,
-    tracked: async () => (await import("./ebpf/tracked.ts")).trackedByPrograms,
     marks: [],
   },
   none: {
