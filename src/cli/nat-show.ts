@@ -3,7 +3,7 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { readNatListing, type ReadNatListing } from "../rules/read-listing.ts";
 import type { Counter, ListedChain, ListedRule, NatElement, NatListing } from "../rules/listing.ts";
 import { translationText } from "../nat/claim.ts";
-import type { LinkTranslation } from "../nat/backends/at-links.ts";
+import type { LinkTranslation } from "../nat/backends/link-translation.ts";
 import { openNamespace } from "../pods/open-namespace.ts";
 import { namespaceOption } from "./namespace-option.ts";
 import { printJson, tell } from "./output.ts";

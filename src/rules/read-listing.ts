@@ -6,7 +6,8 @@ import { iptablesText, isIptablesTable, ruleText } from "../linux/nftables/text/
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { natListing, type NatListing, type NatTable } from "./listing.ts";
 import { natTablesOf, type RuleText } from "./listing-nftables.ts";
-import { translationAtLinks, type LinkTranslation } from "../nat/backends/at-links.ts";
+import { translationAtLinks } from "../nat/backends/at-links.ts";
+import type { LinkTranslation } from "../nat/backends/link-translation.ts";
 import { explained } from "../nat/backends/nftables/refusal.ts";
 
 /** Families whose tables translate addresses. */

@@ -8,7 +8,7 @@
 import type { ResolvConf } from "../linux/resolv-conf.ts";
 import type { IpFamily } from "../address/ip.ts";
 import type { OutgoingPortUse } from "../flows/flow-statistics.ts";
-import type { LinkTranslation } from "../nat/backends/at-links.ts";
+import type { LinkTranslation } from "../nat/backends/link-translation.ts";
 import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import type { Address } from "../linux/route/address.ts";

@@ -4,7 +4,7 @@ import { ipFamily, type IpFamily } from "../address/ip.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import type { NatIntent, NatSource } from "../nat/intent.ts";
-import type { LinkTranslation } from "../nat/backends/at-links.ts";
+import type { LinkTranslation } from "../nat/backends/link-translation.ts";
 import { counts } from "../nat/segment.ts";
 
 /** Somewhere outside that nobody has (RFC 5737, RFC 3849): only the way there is asked for, nothing is sent. */

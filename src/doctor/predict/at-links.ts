@@ -5,18 +5,11 @@
 import type { Link } from "../../linux/route/link.ts";
 import { decisionOf, type Decide } from "../../nat/decision.ts";
 import type { NatSource } from "../../nat/intent.ts";
-import type { LinkTranslation } from "../../nat/backends/at-links.ts";
+import type { LinkTranslation } from "../../nat/backends/link-translation.ts";
 import type { Machine } from "./machine.ts";
 import { masqueradeAddress } from "./nat.ts";
+import type { AtLink } from "./path.ts";
 import type { Walk } from "./walk.ts";
-
-/** A translation at a link, of the packet that is followed. */
-export interface AtLink {
-  readonly link: Link;
-  readonly owner: string;
-  /** The pod's own, which the answer gets back. */
-  readonly source: string;
-}
 
 /** Made once for a node: thousands of pods are judged by it. */
 const decisions = new WeakMap<LinkTranslation, Decide>();

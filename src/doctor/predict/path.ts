@@ -3,7 +3,6 @@ import type { VirtualService } from "../../kernel/procfs.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
 import type { PolicyRule } from "../../linux/route/rule.ts";
-import type { AtLink } from "./at-links.ts";
 import type { Decision } from "./decision.ts";
 import type { HookStop } from "./hooks.ts";
 import type { LocalEnd } from "./local-end.ts";
@@ -238,6 +237,14 @@ export interface BlindSpot {
 
 /** `pod`: the pod itself, by its own address or because its rules lead the packet back to it. */
 export type End = "outside" | "node" | "pod" | "bridged" | "unknown";
+
+/** A translation at a link, of the packet that is followed. */
+export interface AtLink {
+  readonly link: Link;
+  readonly owner: string;
+  /** The pod's own, which the answer gets back. */
+  readonly source: string;
+}
 
 export interface Prediction {
   readonly target: Target;

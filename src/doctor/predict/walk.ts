@@ -2,7 +2,6 @@
 import type { VirtualService } from "../../kernel/procfs.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { NamespaceState, PodState, ProgramState, Snapshot } from "../../snapshot/snapshot.ts";
-import type { AtLink } from "./at-links.ts";
 import type { Decision } from "./decision.ts";
 import type { Flow } from "./flow.ts";
 import { productOfProgram, programText } from "../programs.ts";
@@ -11,7 +10,7 @@ import { Machine } from "./machine.ts";
 import type { Oracle } from "./oracle.ts";
 import type { Packet, Tuple } from "./packet.ts";
 import type { LocalEnd } from "./local-end.ts";
-import type { BlindSpot, End, PathStep, Prediction, Stop, Target } from "./path.ts";
+import type { BlindSpot, End, PathStep, Prediction, Stop, Target, AtLink } from "./path.ts";
 import type { Direction, Side } from "./side.ts";
 import type { SourceChoice } from "./source-address.ts";
 import type { RouteRequest, RouteResult } from "./fib.ts";

@@ -5,7 +5,7 @@
 import type { HashlimitBucket, HashlimitTable } from "../../linux/xtables/hashlimit-table.ts";
 import { NAT_BACKENDS } from "../../nat/backends/backends.ts";
 import type { PortRange } from "../../linux/ip-protocol.ts";
-import type { LinkTranslation } from "../../nat/backends/at-links.ts";
+import type { LinkTranslation } from "../../nat/backends/link-translation.ts";
 import type { AddressRange, NatIntent, NatSource, Translation } from "../../nat/intent.ts";
 import type { RealServer, VirtualService } from "../../kernel/procfs.ts";
 import type { IpsetEntry } from "../../kernel/ipset/ipset.ts";

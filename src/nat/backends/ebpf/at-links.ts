@@ -1,7 +1,7 @@
 /** The programs as those see them who look at a whole node: what they want, where they are, what they count. */
 import { programName, tcxPrograms } from "../../../kernel/bpf/programs.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
-import type { LinkTranslation } from "../at-links.ts";
+import type { LinkTranslation } from "../link-translation.ts";
 import { linksOf, programNameAt } from "./attachments.ts";
 import { holdsPrograms } from "./bpf-directory.ts";
 import { EbpfNat } from "./ebpf.ts";
