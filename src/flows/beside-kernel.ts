@@ -6,12 +6,13 @@ import { NetworkNamespace } from "../kernel/namespace.ts";
 import { connectionsAtLinks } from "../nat/backends/at-links.ts";
 
 /**
- * Visits them as Conntrack.scan does the kernel's: the same EntryScan each time. Returns how many there are.
+ * Visits them as Conntrack.scan does the kernel's: the same EntryScan each time, until the visitor returns false. Returns how
+ * many there are.
  * @param namespace the calling thread's when undefined
  */
 export function scanBesideKernel(
   namespace: NetworkNamespace | undefined,
-  visitor: (scan: EntryScan) => void,
+  visitor: (scan: EntryScan) => unknown,
 ): number {
   using own = namespace === undefined ? NetworkNamespace.current() : undefined;
   const entries = connectionsAtLinks((namespace ?? own)!);
@@ -19,7 +20,7 @@ export function scanBesideKernel(
   for (const entry of entries) {
     const message = entryMessage(entry);
     scan.point(new Wire(message), 0, message.length);
-    visitor(scan);
+    if (visitor(scan) === false) break;
   }
   return entries.length;
 }
