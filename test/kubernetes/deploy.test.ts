@@ -11,7 +11,7 @@ import { ask, testWith } from "../support/witness.ts";
 const FOLDER = join(import.meta.dir, "..", "..", "deploy", "kubernetes");
 const test = testWith([]);
 
-const name = v.object({ name: v.string(), namespace: v.optional(v.string()) });
+const named = v.object({ metadata: v.object({ name: v.string() }) });
 const rule = v.strictObject({
   apiGroups: v.array(v.string()),
   resources: v.array(v.string()),
@@ -88,8 +88,8 @@ const DAEMON_SET = v.object({
 });
 
 const KINDS: Readonly<Record<string, v.GenericSchema>> = {
-  Namespace: name,
-  ServiceAccount: name,
+  Namespace: named,
+  ServiceAccount: named,
   ClusterRole: v.object({ rules: v.array(rule) }),
   Role: v.object({ rules: v.array(rule) }),
   ClusterRoleBinding: v.object({ subjects: v.tuple([subject]) }),
@@ -148,9 +148,9 @@ test("every capability and every mount says what it is for, and every word of th
   expect([reasoned.length, bare]).toEqual([12, []]);
   const known = agentCommand().options.map(({ long }) => long);
   // The commented ones as well: they are there to be switched on.
-  const named = [...text.matchAll(/^ +(?:# )?- (--[a-z-]+)/gm)].map(([, option]) => option!);
-  expect(named).toContain("--kubernetes");
-  expect(named.filter((option) => !known.includes(option))).toEqual([]);
+  const given = [...text.matchAll(/^ +(?:# )?- (--[a-z-]+)/gm)].map(([, option]) => option!);
+  expect(given).toContain("--kubernetes");
+  expect(given.filter((option) => !known.includes(option))).toEqual([]);
   const [set] = everything().filter(({ kind }) => kind === "DaemonSet");
   const { spec } = v.parse(DAEMON_SET, set);
   expect(spec.template.metadata.labels).toEqual(spec.selector.matchLabels);
