@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Journal } from "../src/agent/journal/journal.ts";
-import { desiredOf, type PolicyWish } from "../src/agent/desired.ts";
+import { DesiredSource, type PolicyWish } from "../src/agent/desired.ts";
 import { NatStep } from "../src/agent/reconcile/nat-step.ts";
 import { NetworkNamespace } from "../src/kernel/namespace.ts";
 import { NftablesTwin } from "../src/nat/backends/nftables/twin.ts";
@@ -69,7 +69,8 @@ async function policyRows(
   using node = NetworkNamespace.current();
   let wish: PolicyWish | undefined;
   using twin = NftablesTwin.open(node);
-  using step = new NatStep(node, () => desiredOf(node, wish), twin);
+  const desired = new DesiredSource(node, () => wish);
+  using step = new NatStep(node, desired.read, twin);
   const texts = [policyText(prefixes, 0), policyText(prefixes, 1)];
   const measured = await context.compare(
     {

@@ -26,8 +26,10 @@ export function makePlacesPrivate(): void {
     libc.mount("/sys/fs/cgroup", "/run/cgroup", "none", MS_BIND | MS_REC);
     libc.mount("sysfs", "/sys", "sysfs", 0);
     libc.mount("/run/cgroup", "/sys/fs/cgroup", "none", MS_BIND | MS_REC);
+    // Where eBPF programs are kept, as a node has it; with its mount they all end.
+    libc.mount("bpf", "/sys/fs/bpf", "bpf", 0);
   } catch {
-    // Without a fresh sysfs nearly everything still runs.
+    // Without a fresh sysfs nearly everything still runs; an ordinary user has no eBPF.
   }
   for (const directory of ["/etc", "/var/lib"]) makeScratchCopy(directory);
 }

@@ -25,6 +25,9 @@ const WITNESSES: Readonly<Record<string, string>> = {
   // These compile the plugin's engine.
   "musl-gcc": "musl-tools",
   gcc: "gcc",
+  // These the eBPF programs.
+  clang: "clang",
+  "llvm-strip": "llvm",
 };
 
 /** Installs what is missing, as root of a Debian; otherwise nothing happens, and tests that lack something are skipped. */

@@ -19,7 +19,7 @@ import { requireSharedRun } from "../kernel/shared-run.ts";
 import { ADMISSION_DOORS } from "../admission/doors.ts";
 import { NftablesTwin } from "../nat/backends/nftables/twin.ts";
 import { WayoutError } from "../error.ts";
-import { desiredOf, type Desired, type DesiredNat, type PolicyWish } from "./desired.ts";
+import { DesiredSource, type Desired, type DesiredNat, type PolicyWish } from "./desired.ts";
 import type { AgentLog } from "./log.ts";
 import { NodeEvents, type NodeEvent } from "./node-events.ts";
 import { AdmissionStep } from "./reconcile/admission-step.ts";
@@ -72,7 +72,8 @@ export class Agent implements AgentState {
   readonly #nat: NatStep;
   readonly #bridge: BridgeStep;
   readonly #doors: readonly AdmissionStep[];
-  #desired: Desired | undefined;
+  readonly #desired: DesiredSource;
+  readonly #forwarding: ForwardingStep;
   readonly #reconciler: Reconciler;
   readonly #events: NodeEvents;
   readonly #unannounced: Unannounced;
@@ -88,6 +89,11 @@ export class Agent implements AgentState {
     this.#lock = lockOf(node);
     this.#listeners = [logging(log), ...listeners];
     this.#twin = NftablesTwin.open(node);
+    this.#desired = new DesiredSource(
+      node,
+      () => options.policy?.wanted(),
+      (policy) => options.cluster?.nat(policy),
+    );
     const wanted = this.desired;
     this.#nat = new NatStep(node, wanted, this.#twin);
     this.#bridge = new BridgeStep(node);
@@ -101,8 +107,9 @@ export class Agent implements AgentState {
           () => this.#unannounced.legacyChanges,
         ),
     );
+    this.#forwarding = new ForwardingStep(node, wanted);
     const { early = [], late = [] } = options.cluster ?? {};
-    const own = [this.#nat, this.#bridge, new ForwardingStep(node, wanted), ...this.#doors];
+    const own = [this.#nat, this.#bridge, this.#forwarding, ...this.#doors];
     const steps = [...early, ...own, ...late];
     this.#reconciler = new Reconciler(steps, (round) => {
       const at = new Date().toISOString();
@@ -126,16 +133,7 @@ export class Agent implements AgentState {
     });
   }
 
-  /** Read once for all steps of a comparison, none of which waits: the records of hundreds of pods are long. */
-  readonly desired = (): Desired => {
-    if (this.#desired === undefined) {
-      const { node, policy, cluster } = this.options;
-      const wanted = policy?.wanted();
-      this.#desired = desiredOf(node, wanted, cluster?.nat(wanted));
-      queueMicrotask(() => (this.#desired = undefined));
-    }
-    return this.#desired;
-  };
+  readonly desired = (): Desired => this.#desired.read();
 
   readonly troubles = (): readonly StepFailure[] => {
     const message = this.options.policy?.trouble();
@@ -173,6 +171,7 @@ export class Agent implements AgentState {
     this.#twin?.[Symbol.dispose]();
     this.#nat[Symbol.dispose]();
     this.#bridge[Symbol.dispose]();
+    this.#forwarding[Symbol.dispose]();
     for (const door of this.#doors) door[Symbol.dispose]();
     this.#lock.remove();
     for (const directory of [agentDirectory(), runDirectory()]) removeIfEmpty(directory);

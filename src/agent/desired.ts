@@ -6,7 +6,8 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { Gaps } from "../snapshot/namespace.ts";
-import { readNatRecords } from "../snapshot/nat-record.ts";
+import { natRecordsVersion, readNatRecords } from "../snapshot/nat-record.ts";
+import type { RecordedNat } from "../snapshot/snapshot.ts";
 
 /** One owner's wish, and who carries it out. */
 export interface DesiredNat {
@@ -29,19 +30,49 @@ export interface Desired {
   readonly admission: AdmissionWish;
 }
 
-/**
- * @param policy what the agent's own configuration wants; undefined without one
- * @param cluster what follows from the cluster's nodes; undefined outside of one
- */
-export function desiredOf(
-  node: NetworkNamespace,
+/** What shall be true, made again only when what it is made of is other than before. */
+export class DesiredSource {
+  #last:
+    | { readonly version: string; readonly given: readonly unknown[]; readonly desired: Desired }
+    | undefined;
+
+  /**
+   * @param policy what the agent's own configuration wants; undefined without one
+   * @param cluster what follows from the cluster's nodes; undefined outside of one
+   */
+  constructor(
+    private readonly node: NetworkNamespace,
+    private readonly policy: () => PolicyWish | undefined,
+    private readonly cluster: (policy: PolicyWish | undefined) => DesiredNat | undefined = () => undefined,
+  ) {}
+
+  readonly read = (): Desired => {
+    const policy = this.policy();
+    const cluster = this.cluster(policy);
+    const given = [policy, cluster?.intent, cluster?.backend];
+    // Asked for before it is read: what changes in between is read again.
+    const version = natRecordsVersion(this.node);
+    const last = this.#last;
+    if (last?.version === version && last.given.every((one, index) => one === given[index]))
+      return last.desired;
+    const gaps = new Gaps();
+    const desired = desiredOf(readNatRecords(this.node, gaps), policy, cluster);
+    this.#last = gaps.missing.length === 0 ? { version, given, desired } : undefined;
+    return desired;
+  };
+}
+
+function desiredOf(
+  records: readonly RecordedNat[],
   policy: PolicyWish | undefined,
-  cluster?: DesiredNat,
+  cluster: DesiredNat | undefined,
 ): Desired {
-  const recorded = readNatRecords(node, new Gaps()).map(({ backend, intent }) => ({ backend, intent }));
+  const recorded = records.map(({ backend, intent }) => ({ backend, intent }));
   const nat: DesiredNat[] = [
     ...recorded,
-    ...(policy === undefined ? [] : [{ backend: policy.backend, intent: policy.intent }]),
+    ...(policy === undefined
+      ? []
+      : [{ backend: policy.backend, intent: policy.intent, tellsChanges: true } as const]),
     ...(cluster === undefined ? [] : [cluster]),
   ];
   const has = (family: 4 | 6): boolean =>

@@ -16,7 +16,7 @@ import type { JournalEvent } from "./journal/journal.ts";
 import type { Round } from "./reconcile/reconciler.ts";
 
 /** Pods and destinations that have lines of their own. */
-const MOST_NAMED = 50;
+export const MOST_NAMED = 50;
 const MOST_CULPRITS = 20;
 /** Answers of the connection table are used again for so long. */
 const FRESH_MS = 5_000;
@@ -35,6 +35,9 @@ export interface TableFigures extends FlowSummary {
 
 /** Counters of nf_conntrack that cost packets or connections. */
 const LOSSES = ["insert_failed", "drop", "early_drop", "invalid"] as const;
+
+/** Outgoing addresses and destinations that have no line of their own. */
+const OTHERS = { protocol: "other", outgoing: "other", destination: "other" } as const;
 
 export class AgentMetrics implements AgentListener {
   readonly #registry = new Registry();
@@ -75,7 +78,7 @@ export class AgentMetrics implements AgentListener {
   readonly #egressPackets = this.#traffic("wayout_pod_egress_packets_total", "Packets");
   readonly #headroom = this.#gauge(
     "wayout_source_ports_free",
-    "Source ports left for new connections, by outgoing address and destination: the fifty fullest.",
+    "Source ports left for new connections, by outgoing address and destination: the fifty fullest; those of the others, together, are `other`.",
     ["protocol", "outgoing", "destination"],
   );
   readonly #findings = this.#gauge(
@@ -214,7 +217,7 @@ export class AgentMetrics implements AgentListener {
     return this.#read.figures;
   }
 
-  #show({ table, counters, sources, portUse, flows }: TableFigures): void {
+  #show({ table, counters, sources, portUse, portUseOfOthers, flows }: TableFigures): void {
     this.#entries.set(table.entries);
     this.#maximum.set(table.maximum);
     for (const counter of LOSSES) {
@@ -226,9 +229,10 @@ export class AgentMetrics implements AgentListener {
     for (const { pod = "", flows: own } of named) this.#flows.inc({ pod }, own);
     this.#flows.set({ pod: "other" }, flows - named.reduce((sum, one) => sum + one.flows, 0));
     this.#headroom.reset();
-    for (const { protocol, outgoing, destination, port, used, of } of portUse.slice(0, MOST_NAMED)) {
+    for (const { protocol, outgoing, destination, port, used, of } of portUse) {
       const end = familyOf(destination) === 6 ? `[${destination}]:${port}` : `${destination}:${port}`;
       this.#headroom.set({ protocol, outgoing, destination: end }, Math.max(0, of - used));
     }
+    if (portUseOfOthers.groups > 0) this.#headroom.set(OTHERS, portUseOfOthers.of - portUseOfOthers.used);
   }
 }

@@ -49,7 +49,7 @@ export class PolicySource {
   #reading: Promise<void> = Promise.resolve();
 
   private constructor(
-    readonly place: PolicyPlace,
+    private readonly place: PolicyPlace,
     private readonly changed: (state: PolicyState) => void,
   ) {
     this.#timer = setInterval(() => void this.look(), LOOK_EVERY_MS);

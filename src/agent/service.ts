@@ -1,4 +1,5 @@
 /** The agent with everything around it: journal, metrics, API. */
+import { setPriority } from "node:os";
 import { Admission, NO_ADMISSION } from "../admission/admission.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { removeAtWish } from "../nat/installed.ts";
@@ -23,7 +24,7 @@ import { PageDoor } from "./page/door.ts";
 import { pageFiles } from "./page/files.ts";
 import type { PageFiles } from "./page/page-files.ts";
 import { NetworkNotes } from "./network-notes.ts";
-import { AgentMetrics, type TableFigures } from "./metrics.ts";
+import { AgentMetrics, MOST_NAMED, type TableFigures } from "./metrics.ts";
 import { PolicySource, type PolicyPlace, type PolicyState } from "./policy-source.ts";
 import { socketPath } from "./socket.ts";
 import { readToken } from "./token.ts";
@@ -62,6 +63,8 @@ export class AgentService {
   readonly #processes: ProcessWatch | undefined;
   readonly #cluster: ClusterNetwork | undefined;
   #policy: PolicySource | undefined;
+  /** What became of its files, as it was last told. */
+  #policyState: PolicyState | undefined;
 
   /** Started, with its policy in force. @throws WayoutError `agent-runs`, `port-in-use`, `bad-token-file`, `no-privilege` */
   static async start(options: ServiceOptions): Promise<AgentService> {
@@ -72,7 +75,6 @@ export class AgentService {
       service.#policy = await PolicySource.open(policy, (state) =>
         service.#policyChanged(policy.path, state),
       );
-      service.#agent.compare();
     }
     log.write("info", "listening", { socket: socketPath(options.node), url: service.#server.url });
     return service;
@@ -110,8 +112,8 @@ export class AgentService {
     this.#historian.resume();
     try {
       const policy = {
-        wanted: () => this.#policy?.state.policy,
-        trouble: () => this.#policy?.state.trouble,
+        wanted: () => this.#policyState?.policy,
+        trouble: () => this.#policyState?.trouble,
       };
       this.#looks = options.looks ? this.#looking(metrics) : undefined;
       this.#cluster = options.cluster?.({
@@ -138,7 +140,8 @@ export class AgentService {
         view: new AgentView(this.#agent, asker, this.#feed, this.#journal, () => metrics.text(), {
           figures: () => this.#table.kept,
           pageUrl: () => this.pageUrl(),
-          policy: () => this.#policy && { place: this.#policy.place, state: this.#policy.state },
+          policy: () =>
+            options.policy && this.#policyState && { place: options.policy, state: this.#policyState },
           url: () => this.#server.url,
           ...(options.lab === undefined ? {} : { lab: true, destination: options.lab.destination }),
         }),
@@ -178,16 +181,17 @@ export class AgentService {
     });
   }
 
-  #policyChanged(path: string, { trouble, warnings, policy }: PolicyState): void {
+  /** It is called in force when it is. */
+  #policyChanged(path: string, state: PolicyState): void {
     const { log } = this.options;
-    for (const warning of warnings) log.write("warn", "policy", { path, message: warning });
-    const text =
-      trouble === undefined
-        ? `${path} is in force: ${policy?.intent.sources.length ?? 0} sources, ${policy?.intent.untranslated.length ?? 0} destinations left untranslated`
-        : `${path} cannot be used, and the policy before stays in force: ${trouble}`;
-    log.write(trouble === undefined ? "info" : "error", "policy", { path, message: text });
+    this.#policyState = state;
+    for (const warning of state.warnings) log.write("warn", "policy", { path, message: warning });
+    this.#agent.compare();
+    const refused = this.#agent.troubles().find(({ step }) => step === "nat")?.message;
+    const text = policyText(path, state, refused);
+    const isWell = state.trouble === undefined && refused === undefined;
+    log.write(isWell ? "info" : "error", "policy", { path, message: text });
     this.#historian.record({ at: Date.now(), kind: "policy", object: path, text });
-    this.#agent.wake();
   }
 
   async stop(): Promise<void> {
@@ -219,6 +223,15 @@ export class AgentService {
     this.#processes?.close();
     this.#journal?.close();
   }
+}
+
+/** @param refused why the rules could not be written */
+function policyText(path: string, { trouble, policy }: PolicyState, refused: string | undefined): string {
+  if (trouble !== undefined)
+    return `${path} cannot be used, and the policy before stays in force: ${trouble}`;
+  if (refused !== undefined) return `${path} is not in force yet: ${refused}`;
+  const { sources = [], untranslated = [] } = policy?.intent ?? {};
+  return `${path} is in force: ${sources.length} sources, ${untranslated.length} destinations left untranslated`;
 }
 
 /** Who may not load BPF reads of processes what /proc still has. */
@@ -271,6 +284,7 @@ async function runIn(
       env: { ...process.env, NO_COLOR: "1" },
     }),
   );
+  giveWay(child.pid);
   const [stdout, stderr, exitCode] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),
@@ -279,13 +293,21 @@ async function runIn(
   return { exitCode, stdout, stderr };
 }
 
+/** The agent's own loop, and whatever the node is there for, comes before an answer. */
+function giveWay(pid: number): void {
+  try {
+    setPriority(pid, NICENESS);
+  } catch {
+    // It has ended already.
+  }
+}
+
+const NICENESS = 5;
 const ASK_TIMEOUT_MS = 30_000;
-/** Pods and destinations that the metrics name. */
-const MOST_FIGURES = "60";
 
 async function tableFigures(asker: SelfAsker): Promise<TableFigures | undefined> {
   try {
-    const { stdout } = await asker.ask(["conntrack", "stats", "--json", "--top", MOST_FIGURES]);
+    const { stdout } = await asker.ask(["conntrack", "stats", "--json", "--top", String(MOST_NAMED)]);
     return JSON.parse(stdout) as TableFigures;
   } catch {
     return undefined;

@@ -7,7 +7,7 @@ import * as v from "valibot";
 import { codeOf, messageOf, WayoutError } from "../error.ts";
 import { removeReplaced, replaceFile } from "../kernel/durable-file.ts";
 import { FileLock } from "../kernel/file-lock.ts";
-import { makeDirectory, removeIfEmpty } from "../kernel/file.ts";
+import { fileVersion, makeDirectory, removeIfEmpty } from "../kernel/file.ts";
 import { queueFor } from "../kernel/lock-queue.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { runDirectory } from "../kernel/run-directory.ts";
@@ -26,6 +26,11 @@ export class AttachmentStore {
 
   constructor(private readonly node: NetworkNamespace) {
     this.path = `${this.#directory}/${node.cookie}.json`;
+  }
+
+  /** Another text when the record may be another one. */
+  get version(): string {
+    return fileVersion(this.path);
   }
 
   /** @throws WayoutError bad-record when the file is not one of ours */

@@ -1,9 +1,5 @@
 import { note } from "./output.ts";
 import { Command, Option } from "commander";
-import { availableParallelism } from "node:os";
-import type { Conntrack } from "../kernel/conntrack/conntrack.ts";
-import { openForDump } from "../kernel/conntrack/large-dump.ts";
-import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { SORT_KEYS, type SortKey } from "../flows/flow-sorter.ts";
 import { untilOutputCloses } from "./byte-sink.ts";
 import { flowOutput, type FlowOutput, type OutputOptions } from "./conntrack-output.ts";
@@ -14,6 +10,7 @@ import {
   offloadHint,
   openTable,
   podReader,
+  scanTable,
   type OpenTable,
 } from "./conntrack-table.ts";
 
@@ -25,8 +22,6 @@ interface ListOptions extends FlowTableOptions {
   pods: boolean;
 }
 
-/** From this many entries on a second thread that reads ahead pays for its start. */
-const READ_AHEAD_ENTRIES = 20_000;
 export function conntrackListCommand(): Command {
   const command = new Command("list")
     .description("the tracked flows, each shown as a translation")
@@ -70,18 +65,6 @@ function outputOptions(options: ListOptions, limit: number, { statistics }: Open
     ...(options.sort === undefined ? {} : { sort: options.sort }),
     ...(options.reverse === undefined ? {} : { reverse: options.reverse }),
   };
-}
-
-/** Large tables are read by a second thread. */
-function scanTable(
-  { table, namespace, statistics }: OpenTable,
-  filter: Parameters<Conntrack["scan"]>[1],
-  visitor: (scan: EntryScan) => void,
-): void {
-  if (statistics.entries < READ_AHEAD_ENTRIES || availableParallelism() < 2)
-    return table.scan(visitor, filter);
-  using ahead = openForDump(namespace);
-  ahead.scan(visitor, filter);
 }
 
 async function sayMore(opened: OpenTable, matched: number, limit: number, takesAll: boolean): Promise<void> {

@@ -9,7 +9,7 @@ import {
 } from "../flows/flow-statistics.ts";
 import type { ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
 import { countOf, portsOf } from "./conntrack-options.ts";
-import { accountingHint, emptyTableHint, openTable, podReader } from "./conntrack-table.ts";
+import { accountingHint, emptyTableHint, openTable, podReader, scanTable } from "./conntrack-table.ts";
 import { note, printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
 
@@ -45,8 +45,9 @@ async function stats(options: StatsOptions): Promise<void> {
   using opened = await openTable(options.netns);
   const { statistics } = opened;
   const tally = new FlowTally();
-  opened.table.scan((scan) => tally.add(scan));
-  const summary = tally.summary((await podReader(true))(), top, ports);
+  const readPods = await podReader(true);
+  scanTable(opened, {}, (scan) => tally.add(scan));
+  const summary = tally.summary(readPods(), top, ports);
   const counters = explainCounters(statistics);
   if (options.json === true) {
     const { entries, maximum, perCpu } = statistics;

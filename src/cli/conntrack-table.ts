@@ -1,8 +1,11 @@
 /** Opening a namespace's connection tracking table for a command, and saying what is the matter with it. */
+import { availableParallelism } from "node:os";
 import { command, commandIn } from "../text/command.ts";
 import { WayoutError, messageOf } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import { Conntrack, type ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
+import { openForDump } from "../kernel/conntrack/large-dump.ts";
+import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { NetlinkError } from "../linux/netlink/netlink-error.ts";
 import { namespaceInode, NetworkNamespace } from "../kernel/namespace.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
@@ -136,4 +139,19 @@ export function offloadHint(namespace: NetworkNamespace | undefined): string {
   return readSysctl(namespace, "net.netfilter.nf_flowtable_tcp_timeout") === undefined
     ? "This kernel offloads no flows: it was built without flowtables (CONFIG_NF_FLOW_TABLE), or is older than 5.14."
     : "No flow is offloaded. A rule must hand flows over: 'flow add @FLOWTABLE' in a forward chain.";
+}
+
+/** From this many entries on a second thread that reads ahead pays for its start. */
+const READ_AHEAD_ENTRIES = 20_000;
+
+/** Large tables are read by a second thread. */
+export function scanTable(
+  { table, namespace, statistics }: OpenTable,
+  filter: Parameters<Conntrack["scan"]>[1],
+  visitor: (scan: EntryScan) => void,
+): void {
+  if (statistics.entries < READ_AHEAD_ENTRIES || availableParallelism() < 2)
+    return table.scan(visitor, filter);
+  using ahead = openForDump(namespace);
+  ahead.scan(visitor, filter);
 }

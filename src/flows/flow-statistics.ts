@@ -4,6 +4,7 @@ import type { EntryScan, TupleScan } from "../linux/conntrack/scan.ts";
 import { IPS, stateName } from "../linux/conntrack/status.ts";
 import { protocolName } from "../linux/ip-protocol.ts";
 import { FlowHash } from "./flow-hash.ts";
+import { GroupTable, ipv4Text } from "./group-table.ts";
 import { flowState, type PodIndex } from "./flow.ts";
 import type { PortRange } from "../linux/ip-protocol.ts";
 
@@ -59,30 +60,8 @@ export interface FlowSummary {
   readonly destinations: readonly DestinationCount[];
   /** Of translated flows only, the fullest first. */
   readonly portUse: readonly OutgoingPortUse[];
-}
-
-interface PortGroup {
-  readonly protocol: number;
-  /** As addressKey makes them. */
-  readonly outgoing: number | string;
-  readonly destination: number | string;
-  readonly port: number;
-  used: number;
-  ended: number;
-  translated: boolean;
-}
-
-function newGroup(scan: EntryScan): PortGroup {
-  const { reply } = scan;
-  return {
-    protocol: reply.protocol,
-    outgoing: addressKey(scan, reply.destination),
-    destination: addressKey(scan, reply.source),
-    port: reply.sourcePort,
-    used: 0,
-    ended: 0,
-    translated: false,
-  };
+  /** Of those that are not named there: how many groups, and their ports together. */
+  readonly portUseOfOthers: { readonly groups: number; readonly used: number; readonly of: number };
 }
 
 /** Both ends have said that they are done, or one of them that it is gone. */
@@ -91,35 +70,47 @@ const ENDED: ReadonlySet<string> = new Set(["TIME_WAIT", "CLOSE", "CLOSE_WAIT", 
 /** Counts the source ports taken towards each destination, flow by flow. */
 export class PortTally {
   readonly #hash = new FlowHash();
-  readonly #groups = new Map<number, PortGroup>();
+  readonly #groups = new GroupTable();
 
   add(scan: EntryScan): void {
     const { reply, family, wire } = scan;
     if (!hasPorts(reply)) return;
+    const word = wordOf(reply.protocol, reply.sourcePort);
     const key = this.#hash
       .begin()
-      .word(reply.protocol * 0x1_0000 + reply.sourcePort)
+      .word(word)
       .address(wire.view, reply.destination, family)
       .address(wire.view, reply.source, family).value;
-    let group = this.#groups.get(key);
-    if (group === undefined) this.#groups.set(key, (group = newGroup(scan)));
-    group.used++;
-    if (ENDED.has(stateName(reply.protocol, scan.state) ?? "")) group.ended++;
-    if ((scan.status & IPS.SRC_NAT) !== 0) group.translated = true;
+    const ended = ENDED.has(stateName(reply.protocol, scan.state) ?? "");
+    const slot = this.#groups.add(scan, key, reply.destination, reply.source, word, ended);
+    if ((scan.status & IPS.SRC_NAT) !== 0) this.#groups.flag(slot);
   }
 
   /** Of translated flows only, the fullest first; flows of others that hold ports of the same address count. */
   fullest(top: number): Omit<OutgoingPortUse, "of">[] {
-    const groups = [...this.#groups.values()].filter((group) => group.translated);
-    groups.sort((a, b) => b.used - a.used);
-    return groups.slice(0, top).map(({ protocol, outgoing, destination, port, used, ended }) => ({
-      protocol: protocolName(protocol),
-      outgoing: addressText(outgoing),
-      destination: addressText(destination),
-      port,
-      used,
-      ended,
+    return this.#translated(top).named;
+  }
+
+  /** The same, and what the others have together. */
+  summary(top: number, of: number): Pick<FlowSummary, "portUse" | "portUseOfOthers"> {
+    const { named, rest } = this.#translated(top);
+    return {
+      portUse: named.map((use) => ({ ...use, of })),
+      portUseOfOthers: { groups: rest.groups, used: rest.flows, of: rest.groups * of },
+    };
+  }
+
+  #translated(top: number) {
+    const { named, rest } = this.#groups.largest(top, true);
+    const portUse = named.map(({ first, second, word, flows, marked }) => ({
+      protocol: protocolName(word >>> 16),
+      outgoing: first,
+      destination: second,
+      port: word & 0xffff,
+      used: flows,
+      ended: marked,
     }));
+    return { named: portUse, rest };
   }
 }
 
@@ -128,17 +119,21 @@ export class FlowTally {
   #flows = 0;
   readonly #kinds = new Map<number, number>();
   readonly #sources = new Map<number | string, number>();
-  readonly #destinations = new Map<string, number>();
+  readonly #hash = new FlowHash();
+  readonly #destinations = new GroupTable();
   readonly #ports = new PortTally();
 
   add(scan: EntryScan): void {
-    const { original } = scan;
+    const { original, wire, family } = scan;
+    const { protocol, destination, destinationPort } = original;
     this.#flows++;
     const state = scan.state < 0 ? 0x1_0000 + (scan.status & KIND_BITS) : scan.state;
-    count(this.#kinds, original.protocol * 0x10_0000 + state);
+    count(this.#kinds, protocol * 0x10_0000 + state);
     count(this.#sources, addressKey(scan, original.source));
-    const destination = `${original.protocol} ${addressKey(scan, original.destination)} ${original.destinationPort}`;
-    count(this.#destinations, destination);
+    const hasPort = destinationPort >= 0;
+    const word = wordOf(protocol, hasPort ? destinationPort : 0) + (hasPort ? HAS_PORT : 0);
+    const key = this.#hash.begin().word(word).address(wire.view, destination, family).value;
+    this.#destinations.add(scan, key, destination, -1, word, false);
     this.#ports.add(scan);
   }
 
@@ -151,23 +146,26 @@ export class FlowTally {
         flows,
       })),
       sources: largest(this.#sources, top).map(([key, flows]) => {
-        const address = addressText(key);
+        const address = typeof key === "number" ? ipv4Text(key) : key;
         const pod = pods.get(address);
         return { address, ...(pod === undefined ? {} : { pod }), flows };
       }),
-      destinations: largest(this.#destinations, top).map(([key, flows]) => {
-        const [protocol, address, port] = key.split(" ") as [string, string, string];
-        return {
-          protocol: protocolName(Number(protocol)),
-          address: addressText(address),
-          ...(Number(port) < 0 ? {} : { port: Number(port) }),
-          flows,
-        };
-      }),
-      portUse: this.#ports.fullest(top).map((use) => ({ ...use, of: ports.last - ports.first + 1 })),
+      destinations: this.#destinations.largest(top).named.map(({ first, word, flows }) => ({
+        protocol: protocolName((word >>> 16) & 0xff),
+        address: first,
+        ...((word & HAS_PORT) === 0 ? {} : { port: word & 0xffff }),
+        flows,
+      })),
+      ...this.#ports.summary(top, ports.last - ports.first + 1),
     };
   }
 }
+
+/** Protocol and port in 32 bits; above them, whether there is a port at all. */
+function wordOf(protocol: number, port: number): number {
+  return protocol * 0x1_0000 + port;
+}
+const HAS_PORT = 0x100_0000;
 
 const KIND_BITS = IPS.SEEN_REPLY | IPS.ASSURED | IPS.OFFLOAD;
 
@@ -190,12 +188,6 @@ function kindOf(key: number): { readonly protocol: string; readonly state: strin
 function addressKey(scan: EntryScan, at: number): number | string {
   if (scan.family === 4) return scan.wire.view.getUint32(at, false);
   return ipText(scan.wire.bytes, at, at + 16);
-}
-
-function addressText(key: number | string): string {
-  const number = Number(key);
-  if (!Number.isInteger(number)) return String(key);
-  return `${number >>> 24}.${(number >>> 16) & 255}.${(number >>> 8) & 255}.${number & 255}`;
 }
 
 function count<K>(counts: Map<K, number>, key: K): void {

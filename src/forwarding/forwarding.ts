@@ -13,6 +13,7 @@ import type { IpFamily } from "../address/ip.ts";
 import { listDirectory } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { NETCONFA_IFINDEX_ALL, NETCONFA_IFINDEX_DEFAULT } from "../linux/route/netconf.ts";
 import { readSysctl, writeSysctl } from "../kernel/sysctl.ts";
 import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "./switches.ts";
 
@@ -68,7 +69,7 @@ function interfaceNames(namespace: NetworkNamespace | undefined): string[] {
 /** Destinations learned from router advertisements, by interface. */
 function advertisedRoutes(namespace: NetworkNamespace | undefined): Map<string, string[]> {
   using rtnetlink = Rtnetlink.open(namespace);
-  const learned = rtnetlink.routes({ family: 6 }).filter(({ protocol }) => protocol === "ra");
+  const learned = rtnetlink.routes({ family: 6, advertised: true });
   const routes = new Map<string, string[]>();
   if (learned.length === 0) return routes;
   const names = new Map(rtnetlink.links().map(({ index, name }) => [index, name]));
@@ -147,6 +148,26 @@ function advertisementChanges(current: Forwarding): SettingChange[] {
       reason: `keeps the route ${one.advertisedRoutes.join(", ")}, which came by router advertisement`,
     }));
 }
+
+/**
+ * Whether `enableForwarding` has nothing to do, in a question or two: the way through /proc/sys costs four files for each
+ * interface. False where it must be looked at closely.
+ */
+export function isForwardingOn(route: Rtnetlink, { ipv4, ipv6 }: EnableOptions): boolean {
+  const families: readonly IpFamily[] = [...(ipv4 ? ([4] as const) : []), ...(ipv6 ? ([6] as const) : [])];
+  const isOn = (family: IpFamily): boolean => {
+    const switches = route.forwardingSwitches(family);
+    if (switches.get(NETCONFA_IFINDEX_ALL) !== true) return false;
+    switches.delete(NETCONFA_IFINDEX_DEFAULT);
+    // Over IPv6 only `all` decides about a packet; an interface's own says what it makes of router advertisements.
+    return family === 6 || [...switches].every(([index, on]) => on || index === LOOPBACK_INDEX);
+  };
+  if (!families.every(isOn)) return false;
+  return !ipv6 || route.routes({ family: 6, advertised: true }).length === 0;
+}
+
+/** Of every namespace's own loopback. */
+const LOOPBACK_INDEX = 1;
 
 /**
  * Switches forwarding on and returns what was changed. When a step fails, the steps before it are taken back.

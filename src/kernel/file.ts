@@ -295,6 +295,15 @@ export function fileKey(path: string): string | undefined {
   return view && `${view.getUint32(136, true)}:${view.getUint32(140, true)} ${view.getBigUint64(32, true)}`;
 }
 
+/** Text that is another one after a change of the file, or when another stands in its place; "" when there is none. */
+export function fileVersion(path: string): string {
+  const view = statusIfThere(path);
+  if (view === undefined) return "";
+  // stx_ino, stx_size, stx_ctime.
+  const changed = `${view.getBigInt64(96, true)}.${view.getUint32(104, true)}`;
+  return `${view.getBigUint64(32, true)} ${view.getBigUint64(40, true)} ${changed}`;
+}
+
 /** stx_uid; undefined when it cannot be reached. */
 export function ownerOf(path: string): number | undefined {
   return statusIfThere(path)?.getUint32(20, true);

@@ -17,6 +17,9 @@ export const CLONE_NEWNET = 0x4000_0000;
 /** include/uapi/linux/nsfs.h */
 const NS_GET_NSTYPE = 0xb703;
 
+/** PID_NS_INIT_INO of the same: the pid namespace that the machine started with. */
+export const FIRST_PID_NAMESPACE = 0xef_ff_ff_fc;
+
 /** Where iproute2 keeps named namespaces; `ip netns` shows what is here. */
 export const NETNS_DIRECTORY = "/run/netns";
 

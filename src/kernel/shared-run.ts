@@ -7,14 +7,12 @@ import { rethrowMistake, WayoutError } from "../error.ts";
 import { platform } from "#platform";
 import { birthOf, fileKey, readRegular, readText, statFile } from "./file.ts";
 import { mountOf, type Mount } from "./mounts.ts";
-import { namespaceInode, NetworkNamespace, OWN_NAMESPACE } from "./namespace.ts";
+import { FIRST_PID_NAMESPACE, namespaceInode, NetworkNamespace, OWN_NAMESPACE } from "./namespace.ts";
 import { ROOTS_RUN_DIRECTORY } from "./run-directory.ts";
 import { listenersAtPaths, type UnixListener } from "./unix-listeners.ts";
 
 /** A setting that the kernel shows in the machine's first network namespace, and in no other (net_core_table). */
 const SETTING_OF_THE_FIRST = "/proc/sys/net/core/netdev_budget";
-/** include/uapi/linux/nsfs.h, PID_NS_INIT_INO: the pid namespace that the machine started with. */
-const FIRST_PID_NAMESPACE = 0xef_ff_ff_fc;
 /** What kubelet writes at the top of /etc/hosts of a pod with hostNetwork. */
 const KUBELETS_WORDS = "# Kubernetes-managed hosts file (host network)";
 /** Ages are not compared with the node's clock: it may have been put right since. An init of its own may mount /run itself. */

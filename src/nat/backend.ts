@@ -52,6 +52,11 @@ export interface NatBackend extends Disposable {
   readonly name: string;
   /** Makes the kernel do what the intent says, at once or not at all. Nothing is written when nothing differs. */
   apply(intent: NatIntent): AppliedNat;
+  /**
+   * The same for several owners in one transaction, or in one for each family: then what can be made true of the one is,
+   * though the other is refused. Absent where each owner has a transaction of his own.
+   */
+  applyAll?(intents: readonly NatIntent[]): AppliedNat;
   /** Whether apply would have to change something; empty when all is well. Cheap: it reads only what is ours. */
   verify(intent: NatIntent): NatDrift[];
   /** Takes back what the owner wanted; without an owner, everything of ours. False when there was nothing. */

@@ -9,6 +9,7 @@
  */
 import { rethrowMistake } from "../error.ts";
 import {
+  fileVersion,
   listDirectory,
   makeDirectory,
   readText,
@@ -51,6 +52,11 @@ export class GenerationMemory {
   /** Where it is kept. */
   get path(): string {
     return this.#path ?? this.directory;
+  }
+
+  /** Another text when what is noted may be something else. */
+  get version(): string {
+    return this.#path === undefined ? "" : fileVersion(this.#path);
   }
 
   /** Whether `finding` was noted at exactly this generation. */

@@ -13,7 +13,7 @@ import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";
-import type { NatBackend, NatChange } from "./backend.ts";
+import type { AppliedNat, NatBackend, NatChange } from "./backend.ts";
 import { decisionOf, type Decide, type NatDecision } from "./decision.ts";
 import { normalizeIntent, replacing, type AddressRange, type NatIntent, type Translation } from "./intent.ts";
 
@@ -42,10 +42,33 @@ export function applyAndSettle(
   intent: NatIntent,
   { cut = false, always = false }: SettleOptions = {},
 ): NatChange & { readonly flows: SettledFlows } {
-  const { changed, drifts, before } = nat.apply(intent);
+  return settled(nat, namespace, [intent], nat.apply(intent), { cut, always });
+}
+
+/** The same for several owners: in one transaction where the backend can. */
+export function applyAllAndSettle(
+  nat: NatBackend,
+  namespace: NetworkNamespace,
+  intents: readonly NatIntent[],
+): NatChange {
+  if (nat.applyAll !== undefined) return settled(nat, namespace, intents, nat.applyAll(intents));
+  const changes = intents.map((intent) => applyAndSettle(nat, namespace, intent));
+  return {
+    changed: changes.some(({ changed }) => changed),
+    drifts: changes.flatMap(({ drifts }) => drifts),
+  };
+}
+
+function settled(
+  nat: NatBackend,
+  namespace: NetworkNamespace,
+  intents: readonly NatIntent[],
+  { changed, drifts, before }: AppliedNat,
+  { cut = false, always = false }: SettleOptions = {},
+): NatChange & { readonly flows: SettledFlows } {
   if (!changed && !cut && !always) return { changed, drifts, flows: NONE };
   const wanted = before ?? nat.intents();
-  const now = changed ? replacing(wanted, normalizeIntent(intent)) : wanted;
+  const now = changed ? intents.map(normalizeIntent).reduce(replacing, wanted) : wanted;
   return { changed, drifts, flows: settleFlows(namespace, wanted, now, cut) };
 }
 

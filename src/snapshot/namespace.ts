@@ -211,10 +211,12 @@ function readNodeParts(
 ): Partial<NamespaceState> {
   const conntrack = gaps.try(name, "conntrack", () => readConntrack(namespace));
   const services = gaps.try(name, "virtual services", () => virtualServices(namespace));
-  const locked = links.some((link) => link.port?.locked === true);
+  const selective = links.some(
+    ({ port }) => port?.locked === true || (port?.learning === false && !port.flood),
+  );
   return {
     ...(services === undefined ? {} : { virtualServices: services }),
-    ...(locked
+    ...(selective
       ? { forwarding: gaps.try(name, "forwarding database", () => route.forwardingDatabase()) ?? [] }
       : {}),
     sysctls: readSysctls(name, nodeSysctls(links), gaps),

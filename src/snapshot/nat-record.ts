@@ -18,6 +18,11 @@ export function readNatRecords(node: NetworkNamespace, gaps: Gaps): RecordedNat[
   ];
 }
 
+/** Another text when these records may be others. */
+export function natRecordsVersion(node: NetworkNamespace): string {
+  return `${new AttachmentStore(node).version} ${new GenerationMemory(node).version}`;
+}
+
 /** What our record says that the attached namespaces were given, by the paths of their namespaces. */
 export function readPromises(node: NetworkNamespace, gaps: Gaps): ReadonlyMap<string, ExpectedInterface> {
   const store = new AttachmentStore(node);

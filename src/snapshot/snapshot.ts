@@ -131,7 +131,7 @@ export interface NamespaceState {
   readonly listeners?: readonly Listener[];
   /** Virtual services of IPVS; absent where it is not loaded. */
   readonly virtualServices?: readonly VirtualService[];
-  /** Entries of the forwarding databases of bridges that have a locked port; absent where none has. */
+  /** Entries of the bridges' forwarding databases; absent where no port is locked or deaf, so that they decide nothing. */
   readonly forwarding?: readonly ForwardingEntry[];
   /** Buckets of xt_hashlimit by the name of their table: what the kernel says of them now. */
   readonly hashlimits?: readonly HashlimitTable[];

@@ -54,3 +54,28 @@ testWith([])("fifty pods have a name; the rest are one, also when others send mo
   expect(second.map((line) => line.split(" ")[0])).toEqual(first.map((line) => line.split(" ")[0]));
   expect(second).toContain('wayout_pod_egress_bytes_total{pod="other"} 545000');
 });
+
+testWith([])(
+  "ports that are left are told of each destination that is named, and of the others together",
+  async () => {
+    const use = { protocol: "tcp", outgoing: "203.0.113.5", destination: "198.51.100.9", port: 443 };
+    const metrics = new AgentMetrics(
+      async () => ({
+        table: { entries: 9, maximum: 100 },
+        counters: [],
+        flows: 9,
+        kinds: [],
+        sources: [],
+        destinations: [],
+        portUse: [{ ...use, used: 5, of: 100 }],
+        portUseOfOthers: { groups: 3, used: 4, of: 300 },
+      }),
+      () => true,
+    );
+    const { text } = await metrics.text();
+    expect([...text.matchAll(/^wayout_source_ports_free\{.*$/gm)].map(([line]) => line)).toEqual([
+      'wayout_source_ports_free{protocol="tcp",outgoing="203.0.113.5",destination="198.51.100.9:443"} 95',
+      'wayout_source_ports_free{protocol="other",outgoing="other",destination="other"} 296',
+    ]);
+  },
+);

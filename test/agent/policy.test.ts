@@ -4,6 +4,8 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import type { NodeAnswer } from "../../src/agent/api/view.ts";
+import type { NatBackendName } from "../../src/nat/backends/backends.ts";
 import { openNat } from "../../src/nat/open.ts";
 import { ended, freshName, start, WAYOUT, wayout, world } from "../attachment/world.ts";
 import { afterThisTest } from "../support/teardown.ts";
@@ -17,17 +19,20 @@ test("is in force, is followed, and stays when the file turns bad, while repairs
   const path = join(freshDirectory(), "policy.yaml");
   writeFileSync(path, "sources: [10.1.0.0/16]\nnonMasqueradeCIDRs: [10.0.0.0/8]\n");
   const agent = await RunningAgent.on(node, "--config", path);
-  await agent.says("repaired", { step: "nat" });
+  await agent.says("policy", { level: "info" });
   expect(sourcesOn(node)).toEqual(["10.1.0.0/16"]);
   writeFileSync(path, "sources: [10.1.0.0/16, 10.2.0.0/16]\n");
-  await agent.says("repaired", { step: "nat" });
+  await agent.says("policy", { level: "info" });
   expect(sourcesOn(node)).toEqual(["10.1.0.0/16", "10.2.0.0/16"]);
   writeFileSync(path, "sorces: [10.9.0.0/16]\n");
   const bad = await agent.says("policy", { level: "error" });
   expect(bad["message"]).toContain("did you mean sources?");
   ask(node, ["nft", "flush", "ruleset"]);
-  await agent.says("repaired", { step: "nat" });
+  await agent.says("repaired", { step: "nat", object: "table inet wayout" });
   expect(sourcesOn(node)).toEqual(["10.1.0.0/16", "10.2.0.0/16"]);
+  // One flush is one repair, however much stood in the table.
+  const { lastRepairs } = JSON.parse((await wayout(node, "agent", "status", "--json")).stdout) as NodeAnswer;
+  expect(lastRepairs.filter(({ step }) => step === "nat")).toHaveLength(1);
   rmSync(path);
   expect((await agent.says("policy", { level: "error" }))["message"]).toContain("there is no");
   expect(sourcesOn(node)).toEqual(["10.1.0.0/16", "10.2.0.0/16"]);
@@ -51,12 +56,28 @@ test("a mounted ConfigMap of ip-masq-agent is followed through the swap of its l
     "--source",
     "10.244.1.0/24",
   );
-  await agent.says("repaired", { step: "nat" });
+  await agent.says("policy", { level: "info" });
   expect(untranslatedOn(node)).toContain("10.0.0.0/8");
   put("..2", "nonMasqueradeCIDRs:\n");
   expect((await agent.says("policy", { level: "warn" }))["message"]).toContain("EVERYTHING");
-  await agent.says("repaired", { step: "nat" });
+  await agent.says("policy", { level: "info" });
   expect(untranslatedOn(node)).not.toContain("10.0.0.0/8");
+});
+
+test("with another backend the policy's rules are in that one, and in that alone", async () => {
+  const { node } = world();
+  const path = join(freshDirectory(), "policy.yaml");
+  writeFileSync(path, "sources: [10.1.0.0/16]\n");
+  const agent = await RunningAgent.on(node, "--config", path);
+  await agent.says("policy", { level: "info" });
+  for (const [backend, here, gone] of [
+    ["iptables", "iptables", "nftables"],
+    ["nftables", "nftables", "iptables"],
+  ] as const) {
+    writeFileSync(path, `sources: [10.1.0.0/16]\nbackend: ${backend}\n`);
+    await agent.says("policy", { level: "info" });
+    expect([sourcesOn(node, here), sourcesOn(node, gone)]).toEqual([["10.1.0.0/16"], []]);
+  }
 });
 
 test("a file that names no sources needs them beside it", async () => {
@@ -67,13 +88,13 @@ test("a file that names no sources needs them beside it", async () => {
   expect([said.exitCode, said.stderr]).toEqual([2, expect.stringContaining("--source 10.244.1.0/24")]);
 });
 
-function intentOn(node: NetworkNamespace) {
-  using nat = openNat("nftables", node);
+function intentOn(node: NetworkNamespace, backend: NatBackendName = "nftables") {
+  using nat = openNat(backend, node);
   return nat.intents().find(({ owner }) => owner === "policy");
 }
 
-function sourcesOn(node: NetworkNamespace): string[] {
-  return intentOn(node)?.sources.map(({ cidr }) => cidr) ?? [];
+function sourcesOn(node: NetworkNamespace, backend?: NatBackendName): string[] {
+  return intentOn(node, backend)?.sources.map(({ cidr }) => cidr) ?? [];
 }
 
 function untranslatedOn(node: NetworkNamespace): readonly string[] {

@@ -170,7 +170,7 @@ describe("refused, and nothing changed:", () => {
       { args: attach("--interface", "ünterfäcenäme"), code: "bad-option", says: /16 bytes/ },
       { args: attach("--bridge", "br0"), code: "address-needed", says: /was there before.*\n.*--ip/ },
       { args: attach("--bridge", "br0", "--ip", "10.77.0.1"), code: "address-taken", says: /node itself/ },
-      { args: attach("--backend", "ebpf"), code: "usage", says: /nftables, iptables, none/ },
+      { args: attach("--backend", "pf"), code: "usage", says: /nftables, iptables, ebpf, none/ },
       { args: attach("--brigde", "x"), code: "usage", says: /--bridge/ },
       { args: ["attach"], code: "usage", says: /namespace/ },
     ]);

@@ -318,6 +318,13 @@ describe("counting", () => {
             ]),
           ),
         ).toEqual(table(withPorts.map(group).filter((key) => translated.has(key))));
+        const few = tally.summary(new Map(), 2);
+        expect(few.portUse).toEqual(summary.portUse.slice(0, 2));
+        expect(few.portUseOfOthers).toEqual({
+          groups: summary.portUse.length - few.portUse.length,
+          used: summary.portUse.slice(2).reduce((sum, { used }) => sum + used, 0),
+          of: summary.portUse.slice(2).reduce((sum, { of }) => sum + of, 0),
+        });
         expect(summary.portUse.every((use) => use.of === NAT_PORTS.last - NAT_PORTS.first + 1)).toBe(true);
       }),
       { numRuns: 200 },

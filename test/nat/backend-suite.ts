@@ -28,9 +28,11 @@ export interface BackendUnderTest {
   /** False for `none`. */
   readonly translates: boolean;
   /** Ways in which somebody may damage the ruleset behind our back: commands for a shell. */
-  readonly damage: Readonly<Record<string, string>>;
+  readonly damage: Readonly<Record<string, string | ((namespace: NetworkNamespace) => void)>>;
   /** Text that stands in the listing while anything of ours does. */
   readonly trace: string;
+  /** Where it is no rule: everything that it has in a namespace, equal only if nothing was written. */
+  readonly listing?: (namespace: NetworkNamespace) => string;
 }
 
 const BLUE = masqueradeIntent("cni/blue", ["10.9.0.0/24", "fd00:9::/64"]);
@@ -86,6 +88,7 @@ const EVERYTHING: NatIntent = {
 
 export function backendSuite(backend: BackendUnderTest): void {
   const test = testWith(["root", "ip", "nft", "curl", "iptables-legacy", ...backend.needs]);
+  const listing = backend.listing ?? rulesWithHandles;
   const after = (translated: string, real: string): string => (backend.translates ? translated : real);
 
   describe(backend.title, () => {
@@ -95,7 +98,7 @@ export function backendSuite(backend: BackendUnderTest): void {
       expect(nat.verify(EVERYTHING).length > 0).toBe(backend.translates);
       expect(nat.apply(EVERYTHING).changed).toBe(backend.translates);
       expect(nat.verify(EVERYTHING)).toEqual([]);
-      const before = rulesWithHandles(namespace);
+      const before = listing(namespace);
       expect(nat.apply(EVERYTHING)).toEqual({ changed: false, drifts: [] });
       // The order in which things were said does not matter.
       const shuffled = {
@@ -104,7 +107,7 @@ export function backendSuite(backend: BackendUnderTest): void {
         untranslated: EVERYTHING.untranslated.toReversed(),
       };
       expect(nat.apply(shuffled).changed).toBe(false);
-      expect(rulesWithHandles(namespace)).toBe(before);
+      expect(listing(namespace)).toBe(before);
     });
 
     test("reads back from the kernel what everybody wanted", () => {
@@ -132,20 +135,30 @@ export function backendSuite(backend: BackendUnderTest): void {
       expect(nat.intents()).toEqual(backend.translates ? [EVERYTHING] : []);
     });
 
+    test("what several owners want is written at once where the backend can", () => {
+      const namespace = freshNamespace();
+      using nat = backend.open(namespace);
+      if (nat.applyAll === undefined) return;
+      expect(nat.applyAll([BLUE, EVERYTHING]).changed).toBe(true);
+      expect([nat.verify(BLUE), nat.verify(EVERYTHING)]).toEqual([[], []]);
+      expect(nat.applyAll([EVERYTHING, BLUE])).toEqual({ changed: false, drifts: [] });
+      expect(nat.intents()).toEqual([BLUE, EVERYTHING]);
+    });
+
     test("removing the last owner leaves nothing", () => {
       const namespace = freshNamespace();
       using nat = backend.open(namespace);
       nat.apply(BLUE);
       nat.apply(EVERYTHING);
-      expect(rulesWithHandles(namespace).includes(backend.trace)).toBe(backend.translates);
+      expect(listing(namespace).includes(backend.trace)).toBe(backend.translates);
       expect(nat.remove("policy")).toBe(backend.translates);
       expect(nat.remove("cni/blue")).toBe(backend.translates);
-      expect(rulesWithHandles(namespace)).not.toContain(backend.trace);
+      expect(listing(namespace)).not.toContain(backend.trace);
       expect(nat.remove("cni/blue")).toBe(false);
       nat.apply(BLUE);
       nat.apply(EVERYTHING);
       expect(nat.remove()).toBe(backend.translates);
-      expect(rulesWithHandles(namespace)).not.toContain(backend.trace);
+      expect(listing(namespace)).not.toContain(backend.trace);
       expect(nat.remove()).toBe(false);
     });
 
@@ -177,7 +190,7 @@ export function backendSuite(backend: BackendUnderTest): void {
       const namespace = freshNamespace();
       using nat = backend.open(namespace);
       nat.apply(BLUE);
-      const before = rulesWithHandles(namespace);
+      const before = listing(namespace);
       const bad: readonly (readonly [NatIntent, string])[] = [
         [{ ...BLUE, owner: "a b" }, "owner"],
         [{ ...BLUE, untranslated: ["10.0.0.1/8"] }, "10.0.0.0/8"],
@@ -186,7 +199,7 @@ export function backendSuite(backend: BackendUnderTest): void {
         [snat("203.0.113.6", "2001:db8::1"), "IPv6"],
       ];
       for (const [intent, said] of bad) expect(() => nat.apply(intent)).toThrow(said);
-      expect(rulesWithHandles(namespace)).toBe(before);
+      expect(listing(namespace)).toBe(before);
     });
 
     for (const [title, command] of Object.entries(backend.damage)) {
@@ -197,7 +210,8 @@ export function backendSuite(backend: BackendUnderTest): void {
         // Whoever was content before must see what happened since.
         expect(nat.verify(EVERYTHING)).toEqual([]);
         const whole = nat.describe(EVERYTHING);
-        ask(namespace, ["sh", "-ec", command]);
+        if (typeof command === "string") ask(namespace, ["sh", "-ec", command]);
+        else command(namespace);
         using fresh = backend.open(namespace);
         const drifts = fresh.verify(EVERYTHING);
         expect(drifts).not.toEqual([]);

@@ -50,6 +50,30 @@ function shadow(program: string, script: string): void {
   process.env["PATH"] = `${directory}:${path}`;
 }
 
+test("who keeps several owners' rules gets those of one family though the other is refused", () => {
+  const namespace = freshNamespace();
+  using nat = new IptablesNat({ namespace, variant: "nft" });
+  const blue = masqueradeIntent("cni/blue", ["10.1.0.0/16", "fd00:1::/64"]);
+  const policy = masqueradeIntent("policy", ["10.2.0.0/16", "fd00:2::/64"]);
+  nat.applyAll([blue, policy]);
+  const masquerades = (program: string): number =>
+    ask(namespace, [`${program}-nft-save`, "-t", "nat"]).match(/MASQUERADE/g)?.length ?? 0;
+  for (const [refused, other] of [
+    ["ip6tables", "iptables"],
+    ["iptables", "ip6tables"],
+  ] as const) {
+    const before = masquerades(other);
+    for (const program of [refused, other]) ask(namespace, [`${program}-nft`, "-t", "nat", "-F"]);
+    shadow(`${refused}-nft-restore`, "echo 'line 3 failed' >&2; exit 1");
+    expect(() => nat.applyAll([blue, policy])).toThrow("line 3 failed");
+    expect([masquerades(refused), masquerades(other)]).toEqual([0, before]);
+    process.env["PATH"] = path;
+    nat.applyAll([blue, policy]);
+  }
+  nat.applyAll([blue, policy]);
+  expect([nat.verify(blue), nat.verify(policy)]).toEqual([[], []]);
+});
+
 test("when IPv6 is refused, IPv4 is as it was before", () => {
   const namespace = freshNamespace();
   const save = (): string => ask(namespace, ["iptables-nft-save", "-t", "nat"]).replace(/^#.*$/gm, "");

@@ -114,7 +114,7 @@ describe("refusals name the field, the position and the way out", () => {
     [
       "unknown backend",
       "backend: ipvs",
-      "backend: must be one of nftables, iptables, none (line 1, column 10)",
+      "backend: must be one of nftables, iptables, ebpf, none (line 1, column 10)",
     ],
     ["no duration", "resyncInterval: soon", "resyncInterval: must be a duration, like 60s"],
     [

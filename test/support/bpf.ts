@@ -1,6 +1,6 @@
 /** Programs of others, for tests: loaded and attached as an agent of a cluster would. */
 import { closeSync } from "node:fs";
-import { attributes, bpf } from "../../src/kernel/bpf/loader.ts";
+import { attributes, bpf } from "../../src/kernel/bpf/calls.ts";
 import { Assembler } from "../../src/linux/bpf/instructions.ts";
 import * as libc from "../../src/kernel/libc.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";

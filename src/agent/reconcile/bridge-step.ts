@@ -15,6 +15,7 @@ export class BridgeStep implements ReconcileStep, Disposable {
   readonly name = "network";
   readonly #store: AttachmentStore;
   readonly #route: Rtnetlink;
+  #read: { readonly version: string; readonly record: NodeRecord } | undefined;
 
   constructor(node: NetworkNamespace) {
     this.#store = new AttachmentStore(node);
@@ -22,13 +23,20 @@ export class BridgeStep implements ReconcileStep, Disposable {
   }
 
   run(): Repair[] {
-    if (this.#compared(this.#store.read(), false).length === 0) return [];
+    if (this.#compared(this.#record(), false).length === 0) return [];
     // Attach and detach change both the record and the links: while one is at work, neither is what it will be.
     return this.#store.ifUnlocked(() => this.#compared(this.#store.read(), true)) ?? [];
   }
 
   [Symbol.dispose](): void {
     this.#route.close();
+  }
+
+  /** Read again when it changed: those of hundreds of pods are long, and checked field by field. */
+  #record(): NodeRecord {
+    const { version } = this.#store;
+    if (this.#read?.version !== version) this.#read = { version, record: this.#store.read() };
+    return this.#read.record;
   }
 
   #compared(record: NodeRecord, mend: boolean): Repair[] {
@@ -68,7 +76,9 @@ export class BridgeStep implements ReconcileStep, Disposable {
 
   #ports(bridge: string, names: readonly string[], mend: boolean): Repair[] {
     const index = this.#route.linkState(bridge)?.index;
+    const there = new Set(index === undefined ? [] : this.#route.portNames(index));
     return names.flatMap((name) => {
+      if (there.has(name)) return [];
       const link = this.#route.linkState(name);
       if (link === undefined || link.master === index) return [];
       if (mend && index !== undefined) this.#route.setLink(link.index, { master: index, up: true });

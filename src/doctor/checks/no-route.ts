@@ -42,7 +42,8 @@ export function noRoute(context: CheckContext): Finding[] {
         const defaults = view.state.routes.filter(
           (route) => route.family === context.family && isDefaultRoute(route),
         );
-        const likely = likelyUplink(context);
+        // A default route that is there, and not found, is missed by no second one.
+        const likely = defaults.length === 0 ? likelyUplink(context) : undefined;
         const origin = lostOrigin(context);
         return finding("node-no-route", {
           text: `the node has no route to ${stop.destination}${origin.text}`,
@@ -106,15 +107,8 @@ function refusedWithoutRoute(
   });
 }
 
-function hasWay({ node, path }: CheckContext, destination: string): boolean {
-  const { routed, inLink } = path;
-  return (
-    node.view.fib.predict({
-      destination,
-      ...(routed === undefined ? {} : { source: routed.source, mark: routed.mark }),
-      ...(inLink === undefined ? {} : { iif: inLink.name }),
-    }).kind === "route"
-  );
+function hasWay({ node, routedFlow }: CheckContext, destination: string): boolean {
+  return node.view.fib.predict({ ...routedFlow, destination }).kind === "route";
 }
 
 interface Origin {

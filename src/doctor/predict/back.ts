@@ -7,10 +7,9 @@ import type { Machine } from "./machine.ts";
 import { solicit } from "./neighbour-discovery.ts";
 import { failedNeighbour, checkReversePath, routeOnNode, spendTtl } from "./node.ts";
 import { IPS } from "../../linux/conntrack/status.ts";
-import { answerTo, type Packet } from "./packet.ts";
+import { answerTo, transportOf, type Packet } from "./packet.ts";
 import type { Walk } from "./walk.ts";
 import { noRoute, type Way } from "./in-pod.ts";
-import { IPPROTO } from "./link-state.ts";
 
 /** Follows the answer to a packet that left. */
 export function walkBack(walk: Walk, left: Packet): void {
@@ -43,9 +42,7 @@ function routeFromNode(walk: Walk, { packet }: Machine): Way | undefined {
   const way = walk.route("node", {
     destination: packet.destination,
     source: packet.source,
-    protocol: IPPROTO[packet.protocol],
-    sourcePort: packet.sourcePort,
-    destinationPort: packet.destinationPort,
+    ...transportOf(packet),
     ...(packet.mark === 0 ? {} : { mark: packet.mark }),
   });
   return way.kind === "refused" ? noRoute(walk, "node", packet.destination, way) : way;
@@ -141,6 +138,7 @@ export function enterPod(walk: Walk, machine: Machine): void {
   const { inLink, hostLink, podLink } = walk;
   if (inLink === undefined || hostLink === undefined || podLink === undefined) return;
   const address = machine.packet.destination;
+  solicit(walk, "node", address);
   const known = neighbourAt(walk.node.view, inLink, address);
   if (known?.mac !== undefined && (known.state === "permanent" || known.state === "noarp")) {
     if (podLink.mac !== "" && known.mac !== podLink.mac) {
@@ -148,7 +146,6 @@ export function enterPod(walk: Walk, machine: Machine): void {
       walk.stop({ kind: "wrong-neighbour", place: "node", link: inLink, address, mac, real: podLink.mac });
     }
   } else if (known?.state === "failed") failedNeighbour(walk, inLink, address);
-  solicit(walk, "node", address);
   if (inLink.index !== hostLink.index) {
     machine.packet = {
       ...machine.packet,

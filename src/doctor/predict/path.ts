@@ -109,6 +109,8 @@ export type Stop = At &
         readonly family: string;
         /** It is not the packet itself that is dropped, but the question for a neighbour's MAC address or its answer. */
         readonly about?: "neighbour-discovery";
+        /** Where that question or answer is sent or taken in. */
+        readonly link?: Link;
       }
     | {
         /** One hop is left, or none: nobody further on forwards it. */
@@ -243,7 +245,11 @@ export interface Prediction {
   /** The virtual service of IPVS that sent it on. */
   readonly balancedBy?: VirtualService;
   /** The packet as the node's routing gets it, and the rule that marked it. */
-  readonly routed?: Tuple & { readonly mark: number; readonly markedBy: Decision | undefined };
+  readonly routed?: Tuple & {
+    readonly mark: number;
+    readonly dscp: number;
+    readonly markedBy: Decision | undefined;
+  };
   /** The node's rule that gave the packet another destination, and which: `203.0.113.55:3128`. */
   readonly redirected?: { readonly by: Decision; readonly to: string };
   readonly outLink?: Link;

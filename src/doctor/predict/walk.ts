@@ -159,13 +159,11 @@ export class Walk {
     }
   }
 
-  /** Neighbour discovery through hooks; stops at the first who drops it. */
-  discovery(place: Side, machine: Machine, hooks: readonly InetHook[]): void {
-    const { hooks: table } = place === "node" ? this.node : this.pod!;
-    for (const hook of hooks) {
-      for (const stop of runHook(machine, table, hook).stops) {
-        this.stop({ kind: "filtered", place, stop, hook, family: "ip6", about: "neighbour-discovery" });
-      }
+  /** What a hook made of neighbour discovery at a link. */
+  noteDiscovery(place: Side, link: Link, machine: Machine, { stops }: HookResult, family: string): void {
+    const { hook } = machine;
+    for (const stop of stops) {
+      this.stop({ kind: "filtered", place, stop, hook, family, about: "neighbour-discovery", link });
     }
   }
 

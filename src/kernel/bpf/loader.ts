@@ -1,38 +1,28 @@
-/** bpf(2): maps, programs, raw tracepoints, programs of a cgroup. What was made lives as long as its file descriptor. */
+/**
+ * bpf(2): programs, raw tracepoints, programs of a cgroup, and the maps that those fill. What was made lives as long as its
+ * file descriptor.
+ */
 import { closeSync, openSync } from "node:fs";
 import { SystemError } from "../../linux/errno.ts";
 import * as libc from "../libc.ts";
-
-const SYS_BPF = process.arch === "arm64" ? 280 : 321;
+import {
+  attributes,
+  bpf,
+  BPF_LINK_CREATE,
+  BPF_MAP_CREATE,
+  BPF_MAP_LOOKUP_ELEM,
+  loadProgram,
+  objectName,
+} from "./calls.ts";
 
 /** enum bpf_cmd */
-const BPF_MAP_CREATE = 0;
-const BPF_MAP_LOOKUP_ELEM = 1;
-const BPF_PROG_LOAD = 5;
 const BPF_RAW_TRACEPOINT_OPEN = 17;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM = 21;
-const BPF_LINK_CREATE = 28;
 
 const BPF_MAP_TYPE_LRU_HASH = 9;
 const BPF_MAP_TYPE_QUEUE = 22;
-/** enum bpf_prog_type */
-const PROGRAM_TYPES = { rawTracepoint: 17, cgroupSysctl: 23 } as const;
 /** enum bpf_attach_type */
 const BPF_CGROUP_SYSCTL = 18;
-
-/** Some helpers (probe_read_kernel) are only for programs that say so. */
-const LICENSE = "GPL";
-const LOG_BYTES = 64 * 1024;
-
-/** union bpf_attr, zeroed; larger than any command that is used here. */
-export function attributes(): { readonly bytes: Uint8Array; readonly view: DataView } {
-  const bytes = new Uint8Array(128);
-  return { bytes, view: new DataView(bytes.buffer) };
-}
-
-export function bpf(command: number, attributes: Uint8Array): number {
-  return libc.syscallWithBuffer("bpf", SYS_BPF, command, attributes);
-}
 
 /**
  * bpf(2) for what makes maps and programs. Before Linux 5.11 the kernel counts their memory as locked, and refuses with
@@ -44,20 +34,6 @@ function make(command: number, attributes: Uint8Array): number {
   } catch (error) {
     if (!(error instanceof SystemError) || error.code !== "EPERM" || !libc.unlimitLockedMemory()) throw error;
     return bpf(command, attributes);
-  }
-}
-
-/** A program that the verifier refused, with what it said. */
-export class VerifierError extends Error {
-  override readonly name = "VerifierError";
-  constructor(
-    readonly program: string,
-    readonly log: string,
-    override readonly cause: SystemError,
-  ) {
-    const lines = log.trim().split("\n");
-    const said = lines.findLast((line) => !line.startsWith("processed ") && line !== "") ?? cause.message;
-    super(`loading the BPF program ${program}: the kernel says: ${said}`);
   }
 }
 
@@ -151,7 +127,7 @@ export class BpfRecentMap implements Disposable {
  * @throws SystemError EPERM; EINVAL on a kernel without it (before 5.7). VerifierError
  */
 export function attachToSysctls(directory: string, name: string, program: Uint8Array): number {
-  const fd = loadProgram(name, program, "cgroupSysctl");
+  const fd = loadProgram(name, program, "cgroupSysctl", {}, make);
   const cgroup = openSync(directory, "r");
   try {
     const { bytes, view } = attributes();
@@ -170,7 +146,7 @@ export function attachToSysctls(directory: string, name: string, program: Uint8A
  * @throws SystemError EPERM; ENOENT when the kernel has no such tracepoint. VerifierError
  */
 export function attachRawTracepoint(tracepoint: string, name: string, program: Uint8Array): number {
-  const fd = loadProgram(name, program, "rawTracepoint");
+  const fd = loadProgram(name, program, "rawTracepoint", {}, make);
   try {
     const { bytes, view } = attributes();
     const tracepointName = Buffer.from(`${tracepoint}\0`);
@@ -181,34 +157,4 @@ export function attachRawTracepoint(tracepoint: string, name: string, program: U
     // The link holds the program.
     closeSync(fd);
   }
-}
-
-function loadProgram(name: string, program: Uint8Array, type: keyof typeof PROGRAM_TYPES): number {
-  const license = Buffer.from(`${LICENSE}\0`);
-  const { bytes, view } = attributes();
-  view.setUint32(0, PROGRAM_TYPES[type], true);
-  view.setUint32(4, program.length / 8, true);
-  view.setBigUint64(8, libc.pointerTo(program), true);
-  view.setBigUint64(16, libc.pointerTo(license), true);
-  bytes.set(objectName(name), 48);
-  try {
-    return make(BPF_PROG_LOAD, bytes);
-  } catch (error) {
-    if (!(error instanceof SystemError) || error.code === "EPERM") throw error;
-    // Once more, for the verifier's explanation; a log costs time, so a good program is loaded without.
-    const log = new Uint8Array(LOG_BYTES);
-    view.setUint32(24, 1, true);
-    view.setUint32(28, LOG_BYTES, true);
-    view.setBigUint64(32, libc.pointerTo(log), true);
-    try {
-      return bpf(BPF_PROG_LOAD, bytes);
-    } catch {
-      throw new VerifierError(name, Buffer.from(log).toString().replace(/\0.*$/s, ""), error);
-    }
-  }
-}
-
-/** BPF_OBJ_NAME_LEN: 15 bytes and a NUL; letters, digits, `_` and `.`. */
-function objectName(name: string): Uint8Array {
-  return Buffer.from(name).subarray(0, 15);
 }

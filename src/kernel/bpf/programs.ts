@@ -3,15 +3,13 @@ import { closeSync } from "node:fs";
 import { ERRNO, SystemError } from "../../linux/errno.ts";
 import * as libc from "../libc.ts";
 import type { NetworkNamespace } from "../namespace.ts";
-import { attributes, bpf } from "./loader.ts";
+import { TCX, type TcxSide } from "./link.ts";
+import { attributes, bpf } from "./calls.ts";
 
 /** enum bpf_cmd */
 const BPF_PROG_GET_FD_BY_ID = 13;
 const BPF_OBJ_GET_INFO_BY_FD = 15;
 const BPF_PROG_QUERY = 16;
-
-/** enum bpf_attach_type */
-const TCX = { ingress: 46, egress: 47 } as const;
 
 /** So many programs of one kind are told of a link; nobody chains more. */
 const MOST_PROGRAMS = 64;
@@ -21,7 +19,7 @@ const INFO = { bytes: 80, name: 64, nameBytes: 16 } as const;
 export interface AttachedProgram {
   /** Index of the link. */
   readonly link: number;
-  readonly side: keyof typeof TCX;
+  readonly side: TcxSide;
   readonly id: number;
 }
 

@@ -10,6 +10,7 @@ import {
   RTM_GETLINK_BRIDGE,
   RTM_NEWLINK,
   RTM_NEWLINK_BRIDGE,
+  RTM_NEWLINK_NAME,
 } from "../../linux/route/link-attributes.ts";
 import {
   createMacvlanRequest,
@@ -48,7 +49,8 @@ import {
   type RouteQuery,
   type RouteSpec,
 } from "../../linux/route/route.ts";
-import { RTM_NEWNETCONF, settingsOfAllRequest } from "../../linux/route/netconf.ts";
+import { RTM_NEWNETCONF, settingsOfAllRequest, settingsRequest } from "../../linux/route/netconf.ts";
+import { routeProtocols } from "../../linux/route/constants.ts";
 import { RTM_NEWROUTE } from "../../linux/route/route-attributes.ts";
 import {
   addRuleRequest,
@@ -98,6 +100,14 @@ export class Rtnetlink extends LinkRtnetlink {
     return message === undefined ? undefined : linkOf(message);
   }
 
+  /** Names of the ports of a bridge, of all other links that have this master. */
+  portNames(master: number): string[] {
+    const ask = request(RTM_GETLINK, "reading ports", {}, { extMask: RTEXT_FILTER_SKIP_STATS, master });
+    return this.connection
+      .dump(ask, RTM_NEWLINK_NAME)
+      .flatMap(({ attributes: a }) => (a.master === master && a.name !== undefined ? [a.name] : []));
+  }
+
   createMacvlan(spec: MacvlanSpec): void {
     this.connection.request(createMacvlanRequest(spec));
   }
@@ -127,13 +137,20 @@ export class Rtnetlink extends LinkRtnetlink {
     return vlans;
   }
 
-  /** All tables unless one is given; a table that does not exist is empty. */
-  routes(filter: { readonly family?: 4 | 6; readonly table?: number } = {}): Route[] {
+  /**
+   * All tables unless one is given; a table that does not exist is empty.
+   * @param filter.advertised those alone that came by router advertisement
+   */
+  routes(
+    filter: { readonly family?: 4 | 6; readonly table?: number; readonly advertised?: true } = {},
+  ): Route[] {
     const families = filter.family === undefined ? FAMILIES : [filter.family];
     return families.flatMap((family) => {
       try {
-        const messages = this.connection.dump(dumpRoutesRequest(family, filter.table), RTM_NEWROUTE);
-        return messages.flatMap((message) => routeOf(message) ?? []);
+        const protocol = filter.advertised === true ? routeProtocols.numbers.ra : 0;
+        const ask = dumpRoutesRequest(family, filter.table, protocol);
+        const routes = this.connection.dump(ask, RTM_NEWROUTE).flatMap((message) => routeOf(message) ?? []);
+        return filter.advertised === true ? routes.filter((route) => route.protocol === "ra") : routes;
       } catch (error) {
         if (error instanceof NetlinkError && (ABSENT.has(error.code) || lacksFamily(error, family)))
           return [];
@@ -208,6 +225,16 @@ export class Rtnetlink extends LinkRtnetlink {
       if (isAbsent(answer)) return [];
       throw answer;
     });
+  }
+
+  /** Whether each interface of a family forwards, by its index; `conf/all` under NETCONFA_IFINDEX_ALL. */
+  forwardingSwitches(family: 4 | 6): Map<number, boolean> {
+    const answers = this.connection.dump(settingsRequest(family), RTM_NEWNETCONF);
+    return new Map(
+      answers.flatMap(({ attributes: { interface: index, forwarding } }) =>
+        index === undefined || forwarding === undefined ? [] : [[index, forwarding !== 0] as const],
+      ),
+    );
   }
 
   /** `net.ipv4.conf.all.rp_filter`: one question, where the way through /proc/sys grows with the number of namespaces. */

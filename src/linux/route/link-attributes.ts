@@ -284,6 +284,13 @@ export const RTM_NEWLINK_STATE = {
   header: ifinfomsg,
   attributes: linkStateAttributes,
 } as const satisfies MessageSpec;
+/** A link's name alone: of hundreds of ports no more is asked. */
+export const RTM_NEWLINK_NAME = {
+  name: "RTM_NEWLINK",
+  type: 16,
+  header: ifinfomsg,
+  attributes: new AttributeSet(() => linkAttributes.only("name", "master").table, "passes over"),
+} as const satisfies MessageSpec;
 export const RTM_GETLINK = {
   name: "RTM_GETLINK",
   type: 18,

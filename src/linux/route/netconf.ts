@@ -39,6 +39,12 @@ export function settingsOfAllRequest(): Request {
   );
 }
 
+/** Those of every interface of a family, with `conf/all` and `conf/default`. */
+export function settingsRequest(family: 4 | 6): Request {
+  const header = { family: family === 4 ? AF_INET : AF_INET6 };
+  return request(RTM_GETNETCONF, `reading net.ipv${family}.conf`, header, {});
+}
+
 /** One switch that was turned. */
 export interface TurnedSetting {
   readonly family: 4 | 6;

@@ -322,11 +322,12 @@ function wireNextHop(hop: NextHopSpec, family: 4 | 6): WireNextHop {
 }
 
 /** Every route; of one table when given, which must exist (ENOENT otherwise). */
-export function dumpRoutesRequest(family: 4 | 6, table?: number): Request {
+/** @param protocol RTPROT_*: kernels before 4.20 hand over the others as well */
+export function dumpRoutesRequest(family: 4 | 6, table?: number, protocol = 0): Request {
   return request(
     RTM_GETROUTE,
     `reading the IPv${family} routes`,
-    { family: family === 4 ? AF_INET : AF_INET6 },
+    { family: family === 4 ? AF_INET : AF_INET6, protocol },
     table === undefined ? {} : { table },
   );
 }

@@ -5,8 +5,9 @@
 import { codeOf } from "../../error.ts";
 import type { BackendOptions, NatBackend, RuleMemory, RuleMark } from "../backend.ts";
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
+import type { TableRef } from "../../linux/nftables/ruleset.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
-import { NAT_PRIORITY, TABLE, TWIN } from "./nftables/names.ts";
+import { CLAIMS, NAT_PRIORITY, TABLE, TWIN } from "./nftables/names.ts";
 import { nftablesMemory } from "./nftables/memory.ts";
 
 export interface BackendRow {
@@ -22,6 +23,8 @@ export interface BackendRow {
   readonly memory?: RuleMemory;
   /** Whether it may hold rules of ours here, where that can be told for less than by asking it. Absent: ask it. */
   readonly mayHold?: () => Promise<(namespace: NetworkNamespace) => boolean>;
+  /** The one table of nf_tables that holds all of its rules, and in it the set whose comments are claims (nat/claim.ts). */
+  readonly table?: TableRef & { readonly claims: string };
   /** How its rules are recognised among all of a node's. */
   readonly marks: readonly RuleMark[];
 }
@@ -36,6 +39,7 @@ const ROWS = {
     postrouting: NAT_PRIORITY,
     lack: "no-nftables",
     memory: nftablesMemory,
+    table: { ...TABLE, claims: CLAIMS.set },
     marks: [
       {
         table: `${TWIN.family} ${TWIN.table}`,
@@ -54,6 +58,16 @@ const ROWS = {
     lack: "no-iptables",
     mayHold: async () => (await import("./iptables/traces.ts")).holdsRules,
     marks: [{ chainPrefix: "WAYOUT-" }],
+  },
+  ebpf: {
+    load: async () => {
+      const { EbpfNat } = await import("./ebpf/ebpf.ts");
+      return (options) => new EbpfNat(options);
+    },
+    translates: true,
+    lack: "no-ebpf",
+    mayHold: async () => (await import("./ebpf/bpf-directory.ts")).holdsPrograms,
+    marks: [],
   },
   none: {
     load: async () => {

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { Btf } from "../../../src/kernel/bpf/btf.ts";
 import { DropWatch } from "../../../src/kernel/bpf/drops.ts";
 import { Assembler } from "../../../src/linux/bpf/instructions.ts";
-import { attachRawTracepoint, VerifierError } from "../../../src/kernel/bpf/loader.ts";
+import { VerifierError } from "../../../src/kernel/bpf/calls.ts";
+import { attachRawTracepoint } from "../../../src/kernel/bpf/loader.ts";
 import { ask, askJson, run, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
 

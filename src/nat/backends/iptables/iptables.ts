@@ -42,16 +42,40 @@ export class IptablesNat implements NatBackend {
   apply(intent: NatIntent): AppliedNat {
     const wanted = normalizeIntent(intent);
     return withNatLock(this.#namespace, `writing the NAT rules of ${wanted.owner}`, () => {
-      const steps = FAMILIES.map((family) => {
-        const saved = this.#saved(family);
-        const ruleset = rulesetOf(replacing(intentsOf(saved), wanted), family);
-        return { family, saved, ruleset, drifts: driftsBetween(ruleset, saved, family) };
-      });
+      const steps = FAMILIES.map((family) => this.#step(family, [wanted]));
       const drifts = steps.flatMap((step) => step.drifts);
       if (drifts.length === 0) return { changed: false, drifts };
       this.#write(steps.filter((step) => step.drifts.length > 0));
       return { changed: true, drifts, before: ofBothFamilies(steps.map(({ saved }) => saved)) };
     });
+  }
+
+  applyAll(intents: readonly NatIntent[]): AppliedNat {
+    const wanted = intents.map(normalizeIntent);
+    const doing = `writing the NAT rules of ${wanted.map(({ owner }) => owner).join(", ")}`;
+    return withNatLock(this.#namespace, doing, () => {
+      const done: (WriteStep & { readonly drifts: readonly NatDrift[] })[] = [];
+      const failures: unknown[] = [];
+      for (const family of FAMILIES) {
+        try {
+          const step = this.#step(family, wanted);
+          if (step.drifts.length > 0) this.#restore(family, step.ruleset, step.saved);
+          done.push(step);
+        } catch (error) {
+          failures.push(error);
+        }
+      }
+      if (failures.length > 0) throw failures[0];
+      const drifts = done.flatMap((step) => step.drifts);
+      if (drifts.length === 0) return { changed: false, drifts };
+      return { changed: true, drifts, before: ofBothFamilies(done.map(({ saved }) => saved)) };
+    });
+  }
+
+  #step(family: IpFamily, wanted: readonly NatIntent[]) {
+    const saved = this.#saved(family);
+    const ruleset = rulesetOf(wanted.reduce(replacing, intentsOf(saved)), family);
+    return { family, saved, ruleset, drifts: driftsBetween(ruleset, saved, family) };
   }
 
   verify(intent: NatIntent): NatDrift[] {
@@ -147,7 +171,7 @@ function ofBothFamilies(saved: readonly SavedRuleset[]): NatIntent[] {
 }
 
 /** These intents with the owner's replaced, or added. */
-function replacing(intents: readonly NatIntent[], intent: NatIntent): NatIntent[] {
+function replacing(intents: NatIntent[], intent: NatIntent): NatIntent[] {
   return [...intents.filter(({ owner }) => owner !== intent.owner), intent];
 }
 

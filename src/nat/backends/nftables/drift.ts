@@ -87,6 +87,7 @@ function compareSet(wanted: WantedSet, found: NftSet | undefined): NatDrift[] {
   const object = `${spec.dataType === undefined ? "set" : "map"} ${TABLE_TEXT} ${spec.set}`;
   if (found === undefined) return [missing(object)];
   const actual = new Map(found.elements.map((element) => [elementKey(element), element]));
+  const { length } = wanted.elements;
   const drifts: NatDrift[] = [];
   for (const element of wanted.elements) {
     const expected = elementOf(spec, element);
@@ -104,16 +105,22 @@ function compareSet(wanted: WantedSet, found: NftSet | undefined): NatDrift[] {
       });
     }
   }
-  if (actual.size > 0) {
-    const elements = (count: number): string => `${count} element${count === 1 ? "" : "s"}`;
-    const { length } = wanted.elements;
-    drifts.push({
-      object,
-      expected: elements(length),
-      found: `with ${actual.size} more than it should hold`,
-    });
-  }
+  const others = actual.size;
+  if (drifts.length > MOST_NAMED)
+    return [{ object, expected: allOf(length), found: `without ${drifts.length} of them${besides(others)}` }];
+  if (others > 0) drifts.push({ object, expected: allOf(length), found: `with ${others} that are not ours` });
   return drifts;
+}
+
+/** So many elements of a set are named; of ten thousand that were flushed it is enough to know how many. */
+const MOST_NAMED = 4;
+
+function allOf(length: number): string {
+  return `with ${length} element${length === 1 ? "" : "s"}`;
+}
+
+function besides(others: number): string {
+  return others === 0 ? "" : ` and with ${others} others`;
 }
 
 /** The same for the same key or interval. */

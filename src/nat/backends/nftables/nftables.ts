@@ -19,8 +19,8 @@ import { normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
 import { withNatLock } from "../../lock.ts";
 import { withCounters } from "./counters.ts";
 import { compareTable } from "./drift.ts";
-import { TABLE } from "./names.ts";
-import { CLAIMS, tableOf, type WantedTable } from "./ruleset.ts";
+import { CLAIMS, TABLE } from "./names.ts";
+import { tableOf, type WantedTable } from "./ruleset.ts";
 import { explained } from "./refusal.ts";
 import { wantedText } from "./text.ts";
 import { shaHex } from "../../../platform/bytes.ts";
@@ -53,14 +53,18 @@ export class NftablesNat implements NatBackend {
   }
 
   apply(intent: NatIntent): AppliedNat {
-    if (this.#isKnownContent(intent)) return { changed: false, drifts: [] };
-    const wanted = normalizeIntent(intent);
-    const doing = `writing the NAT rules of ${wanted.owner}`;
+    return this.applyAll([intent]);
+  }
+
+  applyAll(intents: readonly NatIntent[]): AppliedNat {
+    if (intents.every((intent) => this.#isKnownContent(intent))) return { changed: false, drifts: [] };
+    const wanted = intents.map(normalizeIntent);
+    const doing = `writing the NAT rules of ${wanted.map(({ owner }) => owner).join(", ")}`;
     return explained(doing, () =>
       withNatLock(this.#namespace, doing, () => {
         const { generation, found, before, target, drifts } = this.#compared(wanted);
         if (drifts.length === 0) {
-          this.#note(generation, intent);
+          for (const intent of intents) this.#note(generation, intent);
           return { changed: false, drifts };
         }
         this.#nftables.transaction(rebuild(withCounters(target, found)), doing);
@@ -73,18 +77,18 @@ export class NftablesNat implements NatBackend {
     if (this.#isKnownContent(intent)) return [];
     const wanted = normalizeIntent(intent);
     return explained(`checking the NAT rules of ${wanted.owner}`, () => {
-      const { generation, drifts } = this.#compared(wanted);
+      const { generation, drifts } = this.#compared([wanted]);
       if (drifts.length === 0) this.#note(generation, intent);
       return drifts;
     });
   }
 
   /** Our table as it is, beside what it shall be. */
-  #compared(wanted: NatIntent) {
+  #compared(wanted: readonly NatIntent[]) {
     const { generation, tables } = this.#nftables.ruleset({ table: TABLE });
     const [found] = tables;
     const before = intentsIn(found);
-    const target = tableOf(replacing(before, wanted));
+    const target = tableOf(wanted.reduce(replacing, before));
     return { generation, found, before, target, drifts: compareTable(target, found) };
   }
 

@@ -1,0 +1,246 @@
+/** The programs at the links by which packets leave: loaded once for each link layer, attached by an object with a name. */
+import { closeFile, removeFile } from "../../../kernel/file.ts";
+import {
+  attachedTo,
+  attachToLink,
+  detachFromLink,
+  isGone,
+  loadTrafficProgram,
+  replaceProgram,
+  type TcxSide,
+} from "../../../kernel/bpf/link.ts";
+import {
+  BpfMap,
+  MAP_TYPES,
+  pinnedObject,
+  pinObject,
+  READ_ONLY_FOR_PROGRAMS,
+} from "../../../kernel/bpf/map.ts";
+import { Rtnetlink } from "../../../kernel/route/rtnetlink.ts";
+import type { NetworkNamespace } from "../../../kernel/namespace.ts";
+import type { BpfObject } from "../../../linux/bpf/object.ts";
+import type { Link } from "../../../linux/route/link.ts";
+import type { IpFamily } from "../../../address/ip.ts";
+import { WayoutError } from "../../../error.ts";
+import type { NatDrift } from "../../backend.ts";
+import { MISSING, THERE } from "../../backend.ts";
+import { namesIn } from "./bpf-directory.ts";
+import { numberKey } from "./layout.ts";
+import type { NatMaps } from "./maps.ts";
+
+const SIDES: readonly TcxSide[] = ["ingress", "egress"];
+/** What stands before the IP header when a program sees a packet, by the link's layer. */
+const FRAME_BYTES: Readonly<Record<string, number>> = {
+  ether: 14,
+  none: 0,
+  ppp: 0,
+  rawip: 0,
+  ipip: 0,
+  tunnel6: 0,
+  sit: 0,
+};
+
+/** Of a link, what is to be attached where. */
+export interface Place {
+  readonly index: number;
+  readonly name: string;
+  readonly frameBytes: number;
+}
+
+/**
+ * The links that packets leave by: all but loopback, those that are part of another (ports of a bridge, of a bond), and the
+ * head of a VRF, whose packets leave by its members.
+ * @throws WayoutError `nat-refused` for one that is up and whose packets the programs could not read
+ */
+export function placesOf(links: readonly Link[], doing: string): Place[] {
+  const kinds = new Map(links.map(({ index, kind }) => [index, kind]));
+  return links.flatMap(({ index, name, layer, kind, master, up }) => {
+    if (layer === "loopback" || kind === "vrf") return [];
+    if (master !== undefined && kinds.get(master) !== "vrf") return [];
+    const frameBytes = FRAME_BYTES[layer];
+    if (frameBytes !== undefined) return [{ index, name, frameBytes }];
+    if (!up) return [];
+    throw new WayoutError({
+      code: "nat-refused",
+      kind: "broken",
+      doing,
+      said: `the link ${name} has frames of a kind (${layer}) that the eBPF programs cannot read`,
+      todo: "Choose the backend nftables, which sees packets without their frames.",
+    });
+  });
+}
+
+export function linksOf(namespace: NetworkNamespace): Link[] {
+  using route = Rtnetlink.open(namespace);
+  return route.links({ statistics: false });
+}
+
+/**
+ * The address that a link has, for when the kernel cannot be asked by a program (before Linux 6.7; a next hop that is on no
+ * subnet of the link): the first of each family, as nf_nat would take it then.
+ */
+export function firstAddresses(namespace: NetworkNamespace, places: readonly Place[]): FirstAddress[] {
+  using route = Rtnetlink.open(namespace);
+  const all = route
+    .addresses()
+    .filter(({ scope, flags }) => scope === "global" && !flags.includes("secondary"));
+  return places.flatMap(({ index }) =>
+    ([4, 6] as const).flatMap((family) => {
+      const found = all.find(
+        (one) => one.interface === index && one.family === family && !isUnused(one.flags),
+      );
+      return found === undefined ? [] : [{ index, family, address: found.address }];
+    }),
+  );
+}
+
+export interface FirstAddress {
+  readonly index: number;
+  readonly family: IpFamily;
+  readonly address: string;
+}
+
+function isUnused(flags: readonly string[]): boolean {
+  return ["deprecated", "tentative", "dadfailed", "temporary"].some((flag) => flags.includes(flag));
+}
+
+/** What of the attachments is not as it shall be. */
+export function attachmentDrifts(directory: string, places: readonly Place[]): NatDrift[] {
+  return places.flatMap((place) =>
+    SIDES.flatMap((side) => {
+      const fd = pinnedObject(pathOf(directory, place.index, side));
+      const found = fd === undefined ? undefined : attachedTo(fd);
+      if (fd !== undefined) closeFile(fd);
+      if (found?.index === place.index && found.side === side) return [];
+      const object = `the eBPF program at the ${side} of ${place.name}`;
+      return [{ object, expected: THERE, found: fd === undefined ? MISSING : "detached" }];
+    }),
+  );
+}
+
+/** Attaches what is missing; with `renew`, the programs of all are replaced by these. Nothing passes in between. */
+export function attachAll(
+  maps: NatMaps,
+  object: BpfObject,
+  namespace: NetworkNamespace,
+  places: readonly Place[],
+  renew: boolean,
+): void {
+  using programs = new Programs(object, maps);
+  for (const place of places) {
+    for (const side of SIDES) attachOne(maps.directory, place, side, namespace, programs, renew);
+  }
+  forgetGone(maps.directory);
+}
+
+function attachOne(
+  directory: string,
+  place: Place,
+  side: TcxSide,
+  namespace: NetworkNamespace,
+  programs: Programs,
+  renew: boolean,
+): void {
+  const path = pathOf(directory, place.index, side);
+  const known = pinnedObject(path);
+  if (known !== undefined) {
+    try {
+      if (attachedTo(known).index === place.index) {
+        if (renew) replaceProgram(known, programs.of(place.frameBytes, side));
+        return;
+      }
+    } finally {
+      closeFile(known);
+    }
+    // Its link has gone, and another has its number; or it was detached.
+    removeFile(path);
+  }
+  const program = programs.of(place.frameBytes, side);
+  let link: number;
+  try {
+    link = namespace.run(() => attachToLink(program, place.index, side));
+  } catch (error) {
+    // It went while we were at it.
+    if (isGone(error)) return;
+    throw error;
+  }
+  try {
+    pinObject(link, path);
+  } finally {
+    closeFile(link);
+  }
+}
+
+/** Detaches everything at once: to take a name away does so a little later. */
+export function detachAll(directory: string): void {
+  for (const name of attachmentNames(directory)) {
+    const fd = pinnedObject(`${directory}/${name}`);
+    if (fd === undefined) continue;
+    try {
+      detachFromLink(fd);
+    } finally {
+      closeFile(fd);
+    }
+  }
+}
+
+function forgetGone(directory: string): void {
+  for (const name of attachmentNames(directory)) {
+    const path = `${directory}/${name}`;
+    const fd = pinnedObject(path);
+    if (fd === undefined) continue;
+    const { index } = attachedTo(fd);
+    closeFile(fd);
+    if (index === 0) removeFile(path);
+  }
+}
+
+function attachmentNames(directory: string): string[] {
+  return (namesIn(directory) ?? []).filter((name) => /^(in|e)gress-\d+$/.test(name));
+}
+
+function pathOf(directory: string, index: number, side: TcxSide): string {
+  return `${directory}/${side}-${index}`;
+}
+
+/** Loaded when they are first asked for; the attachments keep them. */
+class Programs implements Disposable {
+  readonly #loaded = new Map<string, number>();
+
+  constructor(
+    private readonly object: BpfObject,
+    private readonly maps: NatMaps,
+  ) {}
+
+  of(frameBytes: number, side: TcxSide): number {
+    const key = `${side} ${frameBytes}`;
+    const known = this.#loaded.get(key);
+    if (known !== undefined) return known;
+    const program = this.object.programs.find(({ name }) => name === side);
+    if (program === undefined) throw new Error(`the BPF object has no program for the ${side}`);
+    using constants = this.#constants(frameBytes);
+    const maps = new Map([...this.maps.byName, [".rodata", constants]]);
+    const fd = loadTrafficProgram(`wayout_${side}`, program, maps, this.object.license);
+    this.#loaded.set(key, fd);
+    return fd;
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of this.#loaded.values()) closeFile(fd);
+  }
+
+  /** The one constant: what the verifier knows, it leaves no choice for. */
+  #constants(frameBytes: number): BpfMap {
+    const map = BpfMap.create({
+      name: "rodata",
+      type: MAP_TYPES.array,
+      keyBytes: 4,
+      valueBytes: 4,
+      entries: 1,
+      flags: READ_ONLY_FOR_PROGRAMS,
+    });
+    map.set(numberKey(0), numberKey(frameBytes));
+    map.freeze();
+    return map;
+  }
+}

@@ -1,0 +1,215 @@
+import { NetworkNamespace } from "../../../kernel/namespace.ts";
+import { parseBpfObject, type BpfObject } from "../../../linux/bpf/object.ts";
+import { MISSING, THERE, type AppliedNat, type NatBackend, type NatDrift } from "../../backend.ts";
+import { claimsOf, intentsOfClaims, translationText } from "../../claim.ts";
+import { normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
+import { withNatLock } from "../../lock.ts";
+import { attachAll, attachmentDrifts, detachAll, firstAddresses, linksOf, placesOf } from "./attachments.ts";
+import { holdsPrograms, namespaceDirectory, neededDirectory, removeDirectory } from "./bpf-directory.ts";
+import { addressBytes, pairKey } from "./layout.ts";
+import { NatMaps } from "./maps.ts";
+import { BASES, policyEntries, POLICY_MAPS, type Entry, type PolicyEntries } from "./policy.ts";
+import { NAT_PROGRAMS, NAT_PROGRAMS_HASH } from "./program/nat.bpf.ts";
+import { explained } from "./refusal.ts";
+
+/** The first line of the claims: which programs are loaded. */
+const PROGRAMS_LINE = `programs ${NAT_PROGRAMS_HASH}`;
+
+/**
+ * NAT by programs of ours (program/nat.bpf.c) at the egress and the ingress of the links by which packets leave. No rule is
+ * written, and the kernel's connection tracking is not needed. Maps and attachments are found again below /sys/fs/bpf.
+ */
+export class EbpfNat implements NatBackend {
+  readonly name = "ebpf";
+  readonly #namespace: NetworkNamespace;
+  readonly #owned: boolean;
+  readonly #flows: number | undefined;
+  #object: BpfObject | undefined;
+
+  /** @param options.flows how many there is room for, when the maps are made; absent: by the machine's memory */
+  constructor(options: { readonly namespace?: NetworkNamespace; readonly flows?: number } = {}) {
+    this.#owned = options.namespace === undefined;
+    this.#namespace = options.namespace ?? NetworkNamespace.current();
+    this.#flows = options.flows;
+  }
+
+  apply(intent: NatIntent): AppliedNat {
+    const wanted = normalizeIntent(intent);
+    const doing = `writing the NAT policy of ${wanted.owner} for the eBPF programs`;
+    return withNatLock(this.#namespace, doing, () =>
+      explained(doing, () => {
+        const drifts = this.#drifts(wanted, doing);
+        if (drifts.length === 0) return { changed: false, drifts };
+        const before = this.#claimed();
+        this.#write(replacing(before, wanted), doing);
+        return { changed: true, drifts, before };
+      }),
+    );
+  }
+
+  verify(intent: NatIntent): NatDrift[] {
+    const doing = "comparing the eBPF programs and their policy";
+    return explained(doing, () => this.#drifts(normalizeIntent(intent), doing));
+  }
+
+  remove(owner?: string): boolean {
+    const doing = owner === undefined ? "removing our eBPF programs" : `removing the NAT policy of ${owner}`;
+    return withNatLock(this.#namespace, doing, () =>
+      explained(doing, () => {
+        if (!holdsPrograms(this.#namespace)) return false;
+        const before = this.#claimed();
+        const left = owner === undefined ? [] : before.filter((one) => one.owner !== owner);
+        if (owner !== undefined && left.length === before.length) return false;
+        if (left.length === 0) this.#takeDown();
+        else this.#write(left, doing);
+        return true;
+      }),
+    );
+  }
+
+  intents(): NatIntent[] {
+    return explained("reading the NAT policy of the eBPF programs", () => this.#claimed());
+  }
+
+  describe(intent: NatIntent): string {
+    const wanted = normalizeIntent(intent);
+    return replacing(this.#claimed(), wanted).map(textOf).join("\n");
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#owned) this.#namespace.close();
+  }
+
+  get #programs(): BpfObject {
+    return (this.#object ??= parseBpfObject(Uint8Array.fromBase64(NAT_PROGRAMS)));
+  }
+
+  #claimed(): NatIntent[] {
+    const directory = namespaceDirectory(this.#namespace);
+    if (directory === undefined) return [];
+    using maps = NatMaps.open(directory, { ...this.#programs, maps: [] }).maps;
+    return intentsOfClaims(maps.claims ?? []);
+  }
+
+  #drifts(wanted: NatIntent, doing: string): NatDrift[] {
+    const directory = namespaceDirectory(this.#namespace);
+    if (directory === undefined || !holdsPrograms(this.#namespace))
+      return [{ object: "the eBPF programs of this namespace", expected: THERE, found: MISSING }];
+    const links = linksOf(this.#namespace);
+    const { maps, missing } = NatMaps.open(directory, this.#programs);
+    using _maps = maps;
+    const claims = maps.claims ?? [];
+    const expected = linesOf(replacing(intentsOfClaims(claims), wanted));
+    const drifts = [
+      ...missing.map((name) => ({
+        object: `the map ${name} of the eBPF programs`,
+        expected: THERE,
+        found: MISSING,
+      })),
+      ...claimDrifts(expected, claims),
+      ...attachmentDrifts(directory, placesOf(links, doing)),
+    ];
+    if (drifts.length > 0) return drifts;
+    const indexOf = (name: string): number | undefined => links.find((one) => one.name === name)?.index;
+    const base = maps.base;
+    if (base === undefined)
+      return [{ object: "the policy of the eBPF programs", expected: THERE, found: MISSING }];
+    return policyDrifts(maps, policyEntries(intentsOfClaims(claims), base, indexOf));
+  }
+
+  /** Policy first, then who obeys it: a program that finds none lets everything pass. */
+  #write(intents: readonly NatIntent[], doing: string): void {
+    const links = linksOf(this.#namespace);
+    const places = placesOf(links, doing);
+    const indexOf = (name: string): number | undefined => links.find((one) => one.name === name)?.index;
+    // What cannot be carried out is refused before anything is made.
+    policyEntries(intents, BASES[0], indexOf);
+    const directory = neededDirectory(this.#namespace, doing);
+    const isNew = !holdsPrograms(this.#namespace);
+    try {
+      const { maps, made } = NatMaps.make(directory, this.#programs, this.#flows);
+      using _maps = maps;
+      const renew = made || maps.claims?.[0] !== PROGRAMS_LINE;
+      maps.write((base) => policyEntries(intents, base, indexOf), this.#namespace);
+      for (const { index, family, address } of firstAddresses(this.#namespace, places))
+        maps.get("addresses").set(pairKey(index, family), addressBytes(address));
+      attachAll(maps, this.#programs, this.#namespace, places, renew);
+      maps.claims = linesOf(intents);
+    } catch (error) {
+      if (isNew) this.#takeDown();
+      throw error;
+    }
+  }
+
+  #takeDown(): void {
+    const directory = namespaceDirectory(this.#namespace);
+    if (directory === undefined) return;
+    detachAll(directory);
+    removeDirectory(directory);
+  }
+}
+
+function linesOf(intents: readonly NatIntent[]): string[] {
+  return [PROGRAMS_LINE, ...intents.flatMap(claimsOf)];
+}
+
+function claimDrifts(expected: readonly string[], found: readonly string[]): NatDrift[] {
+  const [have, want] = [new Set(found), new Set(expected)];
+  return [
+    ...expected
+      .filter((line) => !have.has(line))
+      .map((line) => ({ object: `'${line}' in the eBPF programs' policy`, expected: THERE, found: MISSING })),
+    ...found
+      .filter((line) => !want.has(line))
+      .map((line) => ({ object: `'${line}' in the eBPF programs' policy`, expected: MISSING, found: THERE })),
+  ];
+}
+
+function policyDrifts(maps: NatMaps, wanted: PolicyEntries): NatDrift[] {
+  const base = maps.base!;
+  const drifts: NatDrift[] = POLICY_MAPS.flatMap((map) => {
+    const object = `the map ${map} of the eBPF programs`;
+    const differ = difference(wanted.entries[map], maps.entries(map, base));
+    return differ === 0
+      ? []
+      : [{ object, expected: "as it was written", found: `changed in ${differ} entries` }];
+  });
+  const written = wanted.translations.map(({ key }) => ({
+    key,
+    value: configured(maps.get("translations").get(key)),
+  }));
+  const differ = difference(
+    wanted.translations.map(({ key, value }) => ({ key, value: configured(value) })),
+    written,
+  );
+  if (differ > 0)
+    drifts.push({
+      object: "the map translations of the eBPF programs",
+      expected: "as it was written",
+      found: `changed in ${differ} entries`,
+    });
+  return drifts;
+}
+
+/** A translation without the number of its flows, which the programs count in it. */
+function configured(value: Uint8Array | undefined): Uint8Array {
+  return value?.slice(0, 40) ?? new Uint8Array(0);
+}
+
+function difference(a: readonly Entry[], b: readonly Entry[]): number {
+  const text = ({ key, value }: Entry): string => `${key.toHex()} ${value.toHex()}`;
+  const [left, right] = [new Set(a.map(text)), new Set(b.map(text))];
+  return left.difference(right).size + right.difference(left).size;
+}
+
+/** For people: what the programs do for an owner. */
+function textOf({ owner, sources, untranslated }: NatIntent): string {
+  const lines = sources.map((source) => {
+    const came = source.inInterfaces === undefined ? "" : `, come by ${source.inInterfaces.join(" or ")}`;
+    const leaves =
+      source.outInterfaces === undefined ? "" : `, leaving by ${source.outInterfaces.join(" or ")}`;
+    return `  from ${source.cidr}${came}${leaves}: ${translationText(source.translation)}`;
+  });
+  const kept = untranslated.map((cidr) => `  not to ${cidr}`);
+  return [`# eBPF programs at the links by which packets leave, for ${owner}`, ...lines, ...kept].join("\n");
+}

@@ -1,0 +1,110 @@
+/** What the programs have written down: their flows, and what they count. For those who show it; nothing is changed. */
+import { ipText, type IpFamily } from "../../../address/ip.ts";
+import { BpfMap } from "../../../kernel/bpf/map.ts";
+import { clockUs } from "../../../kernel/calls.ts";
+import type { NetworkNamespace } from "../../../kernel/namespace.ts";
+import { holdsPrograms, namespaceDirectory } from "./bpf-directory.ts";
+import { COUNTS, FLOW, numberKey, TIMEOUTS } from "./layout.ts";
+
+/** One end of a packet; of ICMP the number of the echo stands for the port of the one who asks, 0 for the other's. */
+export interface FlowEnd {
+  readonly address: string;
+  readonly port: number;
+}
+
+export interface EbpfFlow {
+  readonly family: IpFamily;
+  /** IPPROTO_*. */
+  readonly protocol: number;
+  /** False: begun outside, and written down so that its answers pass as they are. */
+  readonly translated: boolean;
+  /** As the one who is translated sends it. */
+  readonly source: FlowEnd;
+  readonly destination: FlowEnd;
+  /** As whom it is seen outside; absent when it is not translated. */
+  readonly seenAs?: FlowEnd;
+  /** Of TCP, as the kernel's settings of connection tracking call it: "established". */
+  readonly state?: (typeof TIMEOUTS)[number];
+  /** Whether the other side has answered. */
+  readonly answered: boolean;
+  readonly secondsLeft: number;
+  /** Index of the link by which it leaves. */
+  readonly interface: number;
+  /** From the one who began, and back. */
+  readonly packets: readonly [bigint, bigint];
+  readonly bytes: readonly [bigint, bigint];
+}
+
+/** Living flows; undefined where there are no programs of ours. @throws SystemError EPERM */
+export function ebpfFlows(namespace: NetworkNamespace): EbpfFlow[] | undefined {
+  using flows = openMap(namespace, "flows");
+  using cursor = openMap(namespace, "cursor_map");
+  const used = cursor?.get(numberKey(0));
+  if (flows === undefined || used === undefined) return undefined;
+  // struct cursor: sweep, fresh. Places behind the last one that was ever used are empty.
+  const count = Math.min(new DataView(used.buffer).getUint32(4, true), flows.definition.entries);
+  const now = clockUs(MONOTONIC) * 1000;
+  const found: EbpfFlow[] = [];
+  for (const record of flows.values(count)) {
+    const flow = flowOf(record, now);
+    if (flow !== undefined) found.push(flow);
+  }
+  return found;
+}
+
+/** Totals of all processors, by what is counted (COUNTS); undefined where there are no programs of ours. */
+export function ebpfCounts(namespace: NetworkNamespace): Map<string, bigint> | undefined {
+  using counts = openMap(namespace, "counts");
+  if (counts === undefined) return undefined;
+  return new Map(COUNTS.map((name, index) => [name, counts.sum(index)]));
+}
+
+/** How many flows there is room for; undefined where there are no programs of ours. */
+export function ebpfRoom(namespace: NetworkNamespace): number | undefined {
+  using flows = openMap(namespace, "flows");
+  return flows?.definition.entries;
+}
+
+/** CLOCK_MONOTONIC, by which the programs tell the time. */
+const MONOTONIC = 1;
+
+function openMap(namespace: NetworkNamespace, name: string): BpfMap | undefined {
+  const directory = namespaceDirectory(namespace);
+  if (directory === undefined || !holdsPrograms(namespace)) return undefined;
+  return BpfMap.pinned(`${directory}/${name}`, name);
+}
+
+/** undefined for a place that is free, or whose flow has expired. */
+function flowOf(record: Uint8Array, now: number): EbpfFlow | undefined {
+  const view = new DataView(record.buffer, record.byteOffset, record.byteLength);
+  const expires = Number(view.getBigUint64(FLOW.expires, true));
+  if ((view.getUint32(FLOW.life, true) & 3) !== FLOW.live || expires < now) return undefined;
+  const translated = view.getUint8(FLOW.kind) === FLOW.translated;
+  const leaving = FLOW.leaving;
+  const protocol = view.getUint8(leaving + FLOW.tuple.protocol);
+  const family = view.getUint8(leaving + FLOW.tuple.family) === 4 ? 4 : 6;
+  const end = (at: number, address: number, port: number): FlowEnd => ({
+    address: ipText(record, at + address, at + address + (family === 4 ? 4 : 16)),
+    port: view.getUint16(at + port),
+  });
+  const { source, destination, sourcePort, destinationPort } = FLOW.tuple;
+  const state = TIMEOUTS[view.getUint8(FLOW.state)];
+  const pair = (at: number): [bigint, bigint] => [
+    view.getBigUint64(at, true),
+    view.getBigUint64(at + 8, true),
+  ];
+  return {
+    family,
+    protocol,
+    translated,
+    source: end(leaving, source, sourcePort),
+    destination: end(leaving, destination, destinationPort),
+    ...(translated ? { seenAs: end(FLOW.arriving, destination, destinationPort) } : {}),
+    ...(protocol === 6 && state !== undefined ? { state } : {}),
+    answered: view.getUint8(FLOW.answered) !== 0,
+    secondsLeft: Math.max(0, Math.floor((expires - now) / 1e9)),
+    interface: view.getUint32(FLOW.interface, true),
+    packets: pair(FLOW.packets),
+    bytes: pair(FLOW.bytes),
+  };
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The flows: where each is written down, how it is found, how long it lives, and how its place is taken back. */
+#pragma once
+#include "packet.h"
+
+#define SECOND 1000000000ull
+/* So many places are looked at by each new flow; what has expired there is taken back. */
+#define SWEEP 16
+
+INLINE struct flow *flow_at(u32 slot) { return lookup(&flows, &slot); }
+
+/* Deletes an index entry, if it is still the one of this life. */
+INLINE void forget_place(struct tuple *tuple, u32 slot, u32 life) {
+  struct place *place = lookup(&places, tuple);
+  if (place && place->slot == slot && place->life == life) delete(&places, tuple);
+}
+
+/* Ends a flow. Only who changes LIVE to BUSY may: of two that try at once, one does it. */
+INLINE void end_flow(struct flow *flow, u32 slot, u32 life) {
+  if (compare_and_swap(&flow->life, life, (life & ~LIFE_MASK) | BUSY) != life) return;
+  forget_place(&flow->leaving, slot, life);
+  if (flow->kind != OUTSIDE) forget_place(&flow->arriving, slot, life);
+  compare_and_swap(&flow->life, (life & ~LIFE_MASK) | BUSY, ((life & ~LIFE_MASK) + GENERATION) | FREE);
+  push(&freed, &slot, BPF_ANY);
+}
+
+/* The living flow of a tuple; what has expired is as good as gone, and is ended here. */
+INLINE struct flow *find(const struct tuple *tuple, u64 now, struct place *where) {
+  struct place *place = lookup(&places, tuple);
+  if (!place) return 0;
+  *where = *place;
+  struct flow *flow = flow_at(where->slot);
+  if (!flow || flow->life != where->life) return 0;
+  if (flow->expires < now) {
+    end_flow(flow, where->slot, where->life);
+    return 0;
+  }
+  return flow;
+}
+
+INLINE u64 timeout(const struct settings *s, u32 which) { return s->seconds[which & (MOST_TIMEOUTS - 1)] * SECOND; }
+
+/* What the flags of a segment make of a connection. `from_outside`: by whom it was sent, seen from the one who began. */
+INLINE u8 next_tcp_state(struct flow *flow, u8 flags, int answer) {
+  u8 state = flow->state;
+  if (flags & RST) return TCP_CLOSE;
+  if (flags & SYN) {
+    if (flags & ACK) return answer && state == SYN_SENT ? SYN_RECV : state;
+    /* A new connection with the ports of one that is over. */
+    return !answer && (state >= FIN_WAIT || state == TCP_NONE) ? SYN_SENT : state;
+  }
+  if (flags & FIN) {
+    if (state <= ESTABLISHED) {
+      flow->first_fin = (u8)answer;
+      return FIN_WAIT;
+    }
+    if ((state == FIN_WAIT || state == CLOSE_WAIT) && flow->first_fin != (u8)answer) return LAST_ACK;
+    return state;
+  }
+  if (!(flags & ACK)) return state;
+  if (state == FIN_WAIT && flow->first_fin != (u8)answer) return CLOSE_WAIT;
+  if (state == LAST_ACK && flow->first_fin == (u8)answer) return TIME_WAIT;
+  if (state == SYN_RECV && !answer) return ESTABLISHED;
+  /* Who was not meant by a RST (a forged one, with a wrong sequence number) goes on talking. */
+  if (state == TCP_CLOSE && !answer) return ESTABLISHED;
+  return state;
+}
+
+/* A packet of the flow. `answer`: of the side that did not begin it. */
+INLINE void seen(struct __sk_buff *skb, struct flow *flow, const struct packet *p, const struct settings *s, u64 now,
+                 int answer) {
+  u32 which = OTHER_TIMEOUT;
+  u8 protocol = p->tuple.protocol;
+  if (answer && !flow->answered) flow->answered = 1;
+  if (protocol == TCP) {
+    if (p->fragment != LATER_FRAGMENT) {
+      u8 state = next_tcp_state(flow, p->flags, answer);
+      if (state != flow->state) flow->state = state;
+    }
+    which = flow->state;
+  } else if (protocol == UDP) which = flow->answered ? UDP_STREAM_TIMEOUT : UDP_TIMEOUT;
+  else if (protocol == ICMP || protocol == ICMPV6) which = ICMP_TIMEOUT;
+  u64 expires = now + timeout(s, which);
+  /* Not at every packet: other processors read it. */
+  if (expires < flow->expires || expires - flow->expires > SECOND) flow->expires = expires;
+  atomic_add(&flow->packets[answer & 1], 1);
+  atomic_add(&flow->bytes[answer & 1], skb->len);
+}
+
+struct sweep {
+  u64 now;
+  u32 from;
+  u32 used;
+};
+
+STEP("sweep") long sweep_one(u32 index, struct sweep *sweep) {
+  u32 slot = (sweep->from + index) % sweep->used;
+  struct flow *flow = flow_at(slot);
+  if (!flow) return 1;
+  u32 life = flow->life;
+  if ((life & LIFE_MASK) != LIVE || flow->expires >= sweep->now) return 0;
+  end_flow(flow, slot, life);
+  count(TAKEN_BACK);
+  return 0;
+}
+
+/* A place for a new flow: one that was given back, or one never used. It is BUSY until it is filled in. */
+INLINE struct flow *take_slot(const struct settings *s, u64 now, struct place *where) {
+  u32 zero = 0;
+  struct cursor *cursor = lookup(&cursor_map, &zero);
+  if (!cursor) return 0;
+  struct sweep sweep = {.now = now, .from = atomic_add(&cursor->sweep, SWEEP), .used = cursor->fresh};
+  if (sweep.used > s->slots) sweep.used = s->slots;
+  if (sweep.used) loop(SWEEP, sweep_one, &sweep, 0);
+  if (pop(&freed, &where->slot)) {
+    if (cursor->fresh >= s->slots) return 0;
+    where->slot = atomic_add(&cursor->fresh, 1);
+    if (where->slot >= s->slots) {
+      /* Another processor had the last one. */
+      atomic_add(&cursor->fresh, (u32)-1);
+      return 0;
+    }
+  }
+  struct flow *flow = flow_at(where->slot);
+  if (!flow) return 0;
+  where->life = (flow->life & ~LIFE_MASK) | LIVE;
+  flow->life = (flow->life & ~LIFE_MASK) | BUSY;
+  return flow;
+}
+
+INLINE void fill(struct flow *flow, const struct packet *p, const struct settings *s, u64 now, u8 kind) {
+  flow->kind = kind;
+  flow->state = TCP_NONE;
+  flow->first_fin = 0;
+  flow->answered = 0;
+  flow->translation = 0;
+  flow->begun = now;
+  flow->packets[0] = flow->packets[1] = 0;
+  flow->bytes[0] = flow->bytes[1] = 0;
+  /* The first packet is counted by `seen`, which sets the time that is right for it. */
+  flow->expires = now + timeout(s, SYN_SENT);
+}

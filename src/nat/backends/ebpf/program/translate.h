@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Who is translated, to which address, and with which port. */
+#pragma once
+#include "flow.h"
+
+/* So many ports are tried for a flow; nf_nat (nf_nat_l4proto_unique_tuple) tries 128, then 64, 32 and 16 more. */
+#define ATTEMPTS 2048
+
+/* The source that decides about packets from here; 0: none. `came`: by which link; 0: made here. */
+INLINE struct source *deciding(const struct settings *s, const struct tuple *t, u32 came) {
+  u32 base = s->base;
+  u32 zone = 0;
+  if (s->zones && came) {
+    struct pair pair = {.first = base, .second = came};
+    u32 *found = lookup(&zones, &pair);
+    if (found) zone = *found;
+  }
+  struct prefix prefix = {.bits = 32 + 128, .set = base + 2 * zone + (t->family == 6), .address = t->source};
+  return lookup(&sources, &prefix);
+}
+
+INLINE int is_kept(const struct source *source, const struct tuple *t) {
+  struct prefix prefix = {.bits = 32 + 128, .set = source->kept + (t->family == 6), .address = t->destination};
+  return lookup(&kept, &prefix) != 0;
+}
+
+/* What becomes of a new flow that leaves by a link; 0: it is let go as it is. */
+INLINE struct translation *decide(const struct settings *s, const struct tuple *t, u32 came, u32 leaves, u32 *which) {
+  struct source *source = deciding(s, t, came);
+  if (!source || is_kept(source, t)) return 0;
+  *which = source->translation;
+  struct translation *translation = lookup(&translations, which);
+  if (!translation) return 0;
+  if (translation->flags & BOUND) {
+    struct pair pair = {.first = *which, .second = leaves};
+    if (!lookup(&bound, &pair)) return 0;
+  }
+  return translation;
+}
+
+/* What nf_nat would take: the address that the link has in the network of the next hop; of IPv6, the one that the kernel
+ * itself would choose for the destination. Where routing does not answer, the one that was found when we were set up. */
+INLINE int masquerade_address(struct __sk_buff *skb, const struct packet *p, struct address *to) {
+  u32 link = skb->ifindex;
+  struct bpf_fib_lookup route = {};
+  route.ifindex = link;
+  if (p->tuple.family == 4) {
+    route.family = AF_INET;
+    route.ipv4_src = p->tuple.source.words[0];
+    route.ipv4_dst = p->tuple.destination.words[0];
+    u32 next = route.ipv4_dst;
+    long answer = fib_lookup(skb, &route, sizeof route, FIB_OUTPUT | FIB_SKIP_NEIGH);
+    if (answer == 0 && route.family == AF_INET && route.ifindex == link) next = route.ipv4_dst;
+    clear(&route, sizeof route);
+    route.family = AF_INET;
+    route.ifindex = link;
+    route.ipv4_dst = next;
+    answer = fib_lookup(skb, &route, sizeof route, FIB_OUTPUT | FIB_SKIP_NEIGH | FIB_SRC);
+    if (answer == 0 && route.ifindex == link && route.ipv4_dst == next && route.ipv4_src) {
+      clear(to, sizeof *to);
+      to->words[0] = route.ipv4_src;
+      return 0;
+    }
+  } else {
+    route.family = AF_INET6;
+    copy(route.ipv6_dst, p->tuple.destination.words, 16);
+    long answer = fib_lookup(skb, &route, sizeof route, FIB_OUTPUT | FIB_SKIP_NEIGH | FIB_SRC);
+    if (answer == 0 && route.ifindex == link && (route.ipv6_src[0] | route.ipv6_src[3])) {
+      copy(to->words, route.ipv6_src, 16);
+      return 0;
+    }
+  }
+  struct pair pair = {.first = link, .second = p->tuple.family};
+  struct address *known = lookup(&addresses, &pair);
+  if (!known) return -1;
+  *to = *known;
+  return 0;
+}
+
+/* One of a range, the same for the same client. */
+INLINE void snat_address(const struct translation *t, const struct packet *p, struct address *to) {
+  *to = t->first;
+  u32 word = p->tuple.family == 4 ? 0 : 3;
+  u32 first = __builtin_bswap32(t->first.words[word]);
+  u32 span = __builtin_bswap32(t->last.words[word]) - first + 1;
+  if (span == 1) return;
+  const u32 *s = p->tuple.source.words;
+  u32 hash = (s[0] ^ s[1] * 0x9e3779b1u ^ s[2] * 0x85ebca6bu ^ s[3] * 0xc2b2ae35u) * 0x9e3779b1u;
+  hash ^= hash >> 15;
+  to->words[word] = __builtin_bswap32(first + (span ? (u32)(((u64)hash * span) >> 32) : hash));
+}
+
+/* Whether a socket of this node would get what arrives for a tuple. */
+INLINE int is_local(struct __sk_buff *skb, const struct tuple *t) {
+  struct bpf_sock_tuple asked = {};
+  u32 size;
+  if (t->protocol != TCP && t->protocol != UDP) return 0;
+  if (t->family == 4) {
+    asked.ipv4.saddr = t->source.words[0];
+    asked.ipv4.daddr = t->destination.words[0];
+    asked.ipv4.sport = t->source_port;
+    asked.ipv4.dport = t->destination_port;
+    size = sizeof asked.ipv4;
+  } else {
+    copy(asked.ipv6.saddr, t->source.words, 16);
+    copy(asked.ipv6.daddr, t->destination.words, 16);
+    asked.ipv6.sport = t->source_port;
+    asked.ipv6.dport = t->destination_port;
+    size = sizeof asked.ipv6;
+  }
+  struct bpf_sock *socket;
+  if (t->protocol == TCP) socket = tcp_socket(skb, &asked, size, (u64)-1, 0);
+  else socket = udp_socket(skb, &asked, size, (u64)-1, 0);
+  if (!socket) return 0;
+  release(socket);
+  return 1;
+}
+
+/* The search for a free port: where the range begins and how long it is, where to go on, and how far each step goes. */
+struct search {
+  struct __sk_buff *skb;
+  struct tuple arriving;
+  struct place where;
+  u32 first;
+  u32 count;
+  u32 offset;
+  u32 step;
+  u32 found;
+  u32 zero;
+};
+
+INLINE int take_port(struct search *search) {
+  if (is_local(search->skb, &search->arriving)) return 0;
+  return update(&places, &search->arriving, &search->where, BPF_NOEXIST) == 0;
+}
+
+STEP("port") long try_port(u32 index, struct search *search) {
+  u32 offset = search->offset;
+  search->arriving.destination_port = __builtin_bswap16((u16)(search->first + offset));
+  offset += search->step;
+  search->offset = offset >= search->count ? offset - search->count : offset;
+  if (lookup(&places, &search->arriving) || !take_port(search)) return 0;
+  search->found = 1;
+  return 1;
+}
+
+/* The ports that a flow may have; as nf_nat, those of privileged clients stay privileged. */
+INLINE void set_range(struct search *search, const struct translation *t, const struct packet *p, u16 own) {
+  search->first = 1024;
+  search->count = 64512;
+  if (p->icmp) {
+    search->first = 0;
+    search->count = 65536;
+  } else if (t && t->flags & PORTS) {
+    search->first = t->first_port;
+    search->count = (u32)t->last_port - t->first_port + 1;
+  } else if (!(t && t->flags & FULLY_RANDOM) && own < 1024) {
+    search->first = own < 512 ? 1 : 600;
+    search->count = own < 512 ? 511 : 424;
+  }
+  search->offset = random_number() % search->count;
+  /* Small ranges are gone through one by one; 7919 is a prime, and divides neither 64512 nor 65536. */
+  search->step = search->count <= ATTEMPTS || search->count < 7919 || search->count % 7919 == 0 ? 1 : 7919;
+}
+
+/* Makes `arriving` ours: the client's own port where that may be, else the next free one. */
+INLINE int claim(struct search *search, const struct translation *t, const struct packet *p) {
+  int has_ports = p->tuple.protocol == TCP || p->tuple.protocol == UDP || p->icmp == ICMP_QUERY;
+  if (!has_ports) return update(&places, &search->arriving, &search->where, BPF_NOEXIST) == 0;
+  u16 own = __builtin_bswap16(p->tuple.source_port);
+  set_range(search, t, p, own);
+  int keep = !(t && t->flags & FULLY_RANDOM) && (!(t && t->flags & PORTS) || p->icmp ||
+                                                 (own >= search->first && own < search->first + search->count));
+  if (keep && take_port(search)) return 1;
+  loop(search->count < ATTEMPTS ? search->count : ATTEMPTS, try_port, search, 0);
+  return search->found;
+}
+
+/* Gives a place back that never came to life. */
+INLINE void give_back(struct flow *flow, const struct place *where) {
+  flow->life = (where->life & ~LIFE_MASK) | FREE;
+  u32 slot = where->slot;
+  push(&freed, &slot, BPF_ANY);
+}
+
+/* Begins a flow that leaves as `to`. Null: it cannot be, and `why` says which count tells it. */
+INLINE struct flow *begin(struct __sk_buff *skb, const struct packet *p, const struct settings *s, u64 now,
+                          struct translation *t, u32 which, const struct address *to, u32 *why) {
+  struct search search = {};
+  struct flow *flow = take_slot(s, now, &search.where);
+  *why = DROPPED_FULL;
+  if (!flow) return 0;
+  fill(flow, p, s, now, TRANSLATED);
+  flow->interface = skb->ifindex;
+  flow->translation = which;
+  flow->leaving = p->tuple;
+  turn(&search.arriving, &p->tuple, 1);
+  search.arriving.destination = *to;
+  search.skb = skb;
+  *why = DROPPED_PORTS;
+  if (!claim(&search, t, p)) {
+    give_back(flow, &search.where);
+    return 0;
+  }
+  flow->arriving = search.arriving;
+  flow->life = search.where.life;
+  if (update(&places, &p->tuple, &search.where, BPF_NOEXIST) == 0) {
+    if (t) atomic_add(&t->flows, 1);
+    count(BEGUN);
+    return flow;
+  }
+  /* Another processor began the same flow at this moment, or the index is full: what is there counts. */
+  end_flow(flow, search.where.slot, search.where.life);
+  *why = DROPPED_FULL;
+  return find(&p->tuple, now, &search.where);
+}

@@ -1,0 +1,142 @@
+import { expect } from "bun:test";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { tcxPrograms, type AttachedProgram } from "../../src/kernel/bpf/programs.ts";
+import { BpfMap, pinnedObject } from "../../src/kernel/bpf/map.ts";
+import { detachFromLink } from "../../src/kernel/bpf/link.ts";
+import { echo } from "../../src/kernel/echo.ts";
+import { ebpfCounts, ebpfFlows, ebpfRoom } from "../../src/nat/backends/ebpf/flows.ts";
+import { namesIn, namespaceDirectory } from "../../src/nat/backends/ebpf/bpf-directory.ts";
+import { EbpfNat } from "../../src/nat/backends/ebpf/ebpf.ts";
+import { afterThisTest } from "../support/teardown.ts";
+import { ask, testWith } from "../support/witness.ts";
+import { backendSuite } from "./backend-suite.ts";
+import { CLIENT, NODE, OUTSIDE, world } from "./three-namespaces.ts";
+import { masqueradeIntent } from "../../src/nat/intent.ts";
+
+/** What is left of a namespace's programs is taken away with the namespace. */
+function open(namespace: NetworkNamespace): EbpfNat {
+  afterThisTest(() => {
+    using nat = new EbpfNat({ namespace });
+    nat.remove();
+  });
+  return new EbpfNat({ namespace });
+}
+
+function directoryOf(namespace: NetworkNamespace): string {
+  return namespaceDirectory(namespace) ?? "/nowhere";
+}
+
+function programsOf(namespace: NetworkNamespace): AttachedProgram[] {
+  const links = ask(namespace, ["ip", "-o", "link"]).matchAll(/^(\d+):/gm);
+  return tcxPrograms(
+    namespace,
+    [...links].map(([, index]) => Number(index)),
+  );
+}
+
+/** Names, programs and the policy's entries: whatever apply would write. */
+function listing(namespace: NetworkNamespace): string {
+  const names = namesIn(directoryOf(namespace)) ?? [];
+  const entries = ["sources", "kept", "bound", "zones", "settings"].flatMap((name) => {
+    using map = BpfMap.pinned(`${directoryOf(namespace)}/${name}`, name);
+    return map === undefined
+      ? []
+      : map.keys().map((key) => `${name} ${key.toHex()} ${map.get(key)?.toHex()}`);
+  });
+  const programs = programsOf(namespace);
+  return [...names.sort().map((name) => `pin ${name}`), ...entries.sort(), JSON.stringify(programs)].join(
+    "\n",
+  );
+}
+
+backendSuite({
+  title: "ebpf",
+  needs: [],
+  open,
+  translates: true,
+  trace: "pin settings",
+  listing,
+  damage: {
+    "everything was taken away": (namespace) => {
+      const directory = directoryOf(namespace);
+      for (const name of namesIn(directory) ?? []) rmSync(`${directory}/${name}`);
+    },
+    "a map's name was taken away": (namespace) => rmSync(`${directoryOf(namespace)}/sources`),
+    "the claims were taken away": (namespace) => rmSync(`${directoryOf(namespace)}/claims`),
+    "an entry of the policy was deleted": (namespace) => {
+      using kept = BpfMap.pinned(`${directoryOf(namespace)}/kept`, "kept");
+      kept!.delete(kept!.keys()[0]!);
+    },
+    "a program was detached": (namespace) => {
+      ask(namespace, ["ip", "link", "add", "wan7", "type", "veth", "peer", "wan8"]);
+      using nat = open(namespace);
+      nat.apply(nat.intents()[0]!);
+      const name = namesIn(directoryOf(namespace))!.find((one) => one.startsWith("egress-"))!;
+      detachFromLink(pinnedObject(`${directoryOf(namespace)}/${name}`)!);
+    },
+    "there is a link without our programs": (namespace) =>
+      void ask(namespace, ["ip", "link", "add", "wan7", "type", "veth", "peer", "wan8"]),
+  },
+});
+
+const test = testWith(["root", "ip", "curl"]);
+
+test("programs that have lost a map are given the new one", async () => {
+  const { node, fetch } = world();
+  using nat = open(node);
+  const intent = masqueradeIntent("cni/blue", ["10.9.0.0/24"]);
+  for (const lost of ["sources", "flows", "translations"]) {
+    nat.apply(intent);
+    expect((await fetch(OUTSIDE.v4)).address).toBe(NODE.v4);
+    rmSync(`${directoryOf(node)}/${lost}`);
+  }
+  nat.apply(intent);
+  expect((await fetch(OUTSIDE.v4)).address).toBe(NODE.v4);
+});
+
+test("nothing is left of it, and no rule was written", async () => {
+  const { node, fetch } = world();
+  using nat = open(node);
+  nat.apply(masqueradeIntent("cni/blue", ["10.9.0.0/24"]));
+  expect((await fetch(OUTSIDE.v4)).address).toBe(NODE.v4);
+  expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
+  expect(ask(node, ["conntrack", "-L"])).toBe("");
+  expect(programsOf(node)).toHaveLength(4);
+  const directory = directoryOf(node);
+  nat.remove();
+  expect(programsOf(node)).toEqual([]);
+  expect(namesIn(directory)).toBeUndefined();
+  expect(ask(node, ["tc", "qdisc", "show"])).not.toContain("clsact");
+  expect((await fetch(OUTSIDE.v4)).address).toBe(CLIENT.v4);
+});
+
+test("its flows are told, with what became of them", async () => {
+  const { node, client, fetch } = world();
+  using nat = open(node);
+  expect(ebpfFlows(node)).toBeUndefined();
+  nat.apply(masqueradeIntent("cni/blue", ["10.9.0.0/24", "fd00:9::/64"]));
+  const { port } = await fetch(OUTSIDE.v4);
+  await fetch(OUTSIDE.v6);
+  expect(echo(client, OUTSIDE.v4, 1000)).toBeDefined();
+  const flows = ebpfFlows(node)!;
+  expect(flows).toHaveLength(3);
+  expect(flows.find(({ family, protocol }) => family === 4 && protocol === 6)).toMatchObject({
+    translated: true,
+    source: { address: CLIENT.v4 },
+    destination: { address: OUTSIDE.v4, port: 8080 },
+    seenAs: { address: NODE.v4, port },
+    state: "time_wait",
+    answered: true,
+  });
+  expect(flows.find(({ family }) => family === 6)).toMatchObject({ seenAs: { address: NODE.v6 } });
+  expect(flows.find(({ protocol }) => protocol === 1)).toMatchObject({ packets: [1n, 1n], answered: true });
+  expect(ebpfCounts(node)!.get("begun")).toBe(3n);
+  expect(ebpfRoom(node)).toBeGreaterThanOrEqual(65_536);
+});
+
+testWith(["clang", "llvm-strip"])("the object is what clang makes of its source", () => {
+  const script = join(import.meta.dir, "..", "..", "scripts", "build-bpf.ts");
+  ask(undefined, [process.execPath, script, "--check"]);
+});
