@@ -155,7 +155,7 @@ test("every capability and every mount says what it is for, and every word of th
   const { spec } = v.parse(DAEMON_SET, set);
   expect(spec.template.metadata.labels).toEqual(spec.selector.matchLabels);
   const [key, value] = AGENT_LABEL.split("=");
-  expect(spec.template.metadata.labels[key!]).toBe(value!);
+  expect(spec.template.metadata.labels[key!]).toBe(value);
   const { containers, volumes } = spec.template.spec;
   expect(containers[0].volumeMounts.map((one) => one.name)).toEqual(volumes.map((one) => one.name));
 });
