@@ -58,6 +58,19 @@ testWith(["root", "real-root", "ip", "nft"])(
       expect.stringContaining("none is attached at the ingress of wan7"),
     ]);
     expect(told("attach", "pink")).toContain("pink");
+    // Another way out comes up, and nobody attached anything to it yet.
+    ask(node, ["ip", "link", "add", "tun7", "type", "veth", "peer", "tun8"]);
+    ask(node, ["ip", "addr", "add", "192.0.2.2/24", "dev", "tun7"]);
+    for (const link of ["tun7", "tun8"]) ask(node, ["ip", "link", "set", link, "up"]);
+    ask(node, ["ip", "route", "add", "198.51.100.80/32", "via", "192.0.2.1", "dev", "tun7", "onlink"]);
+    const elsewhere = JSON.parse(
+      wayout("doctor", "pink", "--to", "198.51.100.80:80", "--no-probe", "--json").stdout,
+    ) as {
+      findings: { code: string; consequence: string }[];
+    };
+    expect(elsewhere.findings.map(({ code }) => code)).toEqual(["nat-program-detached"]);
+    expect(elsewhere.findings[0]!.consequence).toContain("wayout's guard (table inet wayout-guard) drops");
+    ask(node, ["ip", "link", "del", "tun7"]);
     expect(told("doctor", "pink", "--no-probe")).toContain("can reach");
   },
 );

@@ -2,6 +2,7 @@
 import { command } from "../../text/command.ts";
 import { finding, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
+import type { Decision } from "../predict/decision.ts";
 
 export function natPrograms(context: CheckContext): Finding[] {
   return [...detached(context), ...withoutAddress(context), ...dropping(context)];
@@ -11,6 +12,7 @@ function detached(context: CheckContext): Finding[] {
   const [stop] = context.stops("program-detached");
   if (stop === undefined) return [];
   const { link, side, owner } = stop;
+  const guards = context.stops("filtered").some((one) => isGuardsWork(context, one.stop.by));
   return [
     finding("nat-program-detached", {
       text: `wayout translates by eBPF programs for ${owner}, and none is attached at the ${side} of ${link.name}`,
@@ -21,7 +23,9 @@ function detached(context: CheckContext): Finding[] {
       ],
       consequence:
         side === "egress"
-          ? "packets leave with the pod's own address, to which no router outside has a route"
+          ? guards
+            ? `wayout's guard (${guardText(context)}) drops what would leave there with the pod's own address`
+            : "packets leave with the pod's own address, to which no router outside has a route"
           : "requests leave translated, and their answers are not turned back: they end on the node",
       fix: [restoring(context, owner)],
       advice: ["somebody detached it, or the link came later: a running agent attaches it by itself"],
@@ -77,6 +81,22 @@ function dropping(context: CheckContext): Finding[] {
       }),
     ];
   });
+}
+
+/** Whether our own guard drops the packet, because a program of ours is missing where it leaves. */
+export function isGuardsWork(context: CheckContext, { table }: Decision): boolean {
+  const guard = context.snapshot.node.linkTranslation?.guard;
+  return (
+    guard !== undefined &&
+    table.name === guard.table &&
+    table.family === guard.family &&
+    context.stops("program-detached").length > 0
+  );
+}
+
+function guardText({ snapshot }: CheckContext): string {
+  const { family = "", table = "" } = snapshot.node.linkTranslation?.guard ?? {};
+  return `table ${family} ${table}`;
 }
 
 function placesOf({ snapshot }: CheckContext): Evidence[] {

@@ -59,7 +59,8 @@ export const nat: Check = {
 
 function untranslated(context: CheckContext): Finding[] {
   const [stop] = context.stops("untranslated");
-  if (stop === undefined) return [];
+  // A program of ours that is missing at the link is told as that.
+  if (stop === undefined || context.stops("program-detached").length > 0) return [];
   const programs = context.path.blindSpots.filter((spot) => spot.couldTranslate);
   if (programs.length > 0) return [];
   const base: readonly Evidence[] = [

@@ -9,6 +9,8 @@ export interface LinkTranslation {
   /** Names of the links at which it sees what leaves, and what arrives. It needs both. */
   readonly egress: readonly string[];
   readonly ingress: readonly string[];
+  /** A table of ours that drops what would leave by another link with a pod's address. */
+  readonly guard: { readonly family: string; readonly table: string };
   /** How many connections it has room for. */
   readonly room: number;
   /** What it has counted since it was set up: "begun", "dropped: no free port". */

@@ -176,6 +176,7 @@ const linkTranslation = object<LinkTranslation>({
   intents: list(intent),
   egress: list(name),
   ingress: list(name),
+  guard: object<LinkTranslation["guard"]>({ family: name, table: name }),
   room: number,
   counts: record(number),
 });

@@ -5,6 +5,7 @@ import type { LinkTranslation } from "../link-translation.ts";
 import { linksOf, programNameAt } from "./attachments.ts";
 import { holdsPrograms } from "./bpf-directory.ts";
 import { EbpfNat } from "./ebpf.ts";
+import { GUARD } from "./names.ts";
 import { ebpfCounts, ebpfRoom } from "./flows.ts";
 
 /** undefined where there are no programs of ours. @throws SystemError EPERM */
@@ -22,6 +23,7 @@ export function ebpfAtLinks(namespace: NetworkNamespace): LinkTranslation | unde
     intents: nat.intents(),
     egress: linksWith("egress"),
     ingress: linksWith("ingress"),
+    guard: { family: GUARD.family, table: GUARD.table },
     room: ebpfRoom(namespace) ?? 0,
     counts: Object.fromEntries(
       [...(ebpfCounts(namespace) ?? [])].map(([what, count]) => [what, Number(count)]),
