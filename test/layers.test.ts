@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { Glob } from "bun";
 import { join, relative, resolve, dirname } from "node:path";
+import { BACKENDS, NAT_BACKENDS } from "../src/nat/backends/backends.ts";
 
 const SOURCE = join(import.meta.dir, "..", "src");
 
@@ -176,6 +177,37 @@ async function circlesOf(pattern: string): Promise<string[]> {
 
 test("no file imports itself by way of others", async () => {
   expect(await circlesOf("**/*.{ts,tsx}")).toEqual([]);
+});
+
+/**
+ * What lies in a backend's folder and is about more than it: what the kernel says where it lacks nf_tables, the host's
+ * iptables programs, and the agent's twin, which is there whichever backend has the rules.
+ */
+const ABOUT_MORE: Readonly<Record<string, readonly string[]>> = {
+  "nftables/refusal.ts": ["rules/read-listing.ts"],
+  "nftables/twin.ts": ["agent/agent.ts"],
+  "nftables/names.ts": ["agent/reconcile/nat-step.ts"],
+  "iptables/program.ts": ["admission/iptables-door.ts", "cni/reference-rules.ts"],
+};
+
+test("nobody but nat/ knows a backend by its folder, or its table by its name", async () => {
+  const wrong: string[] = [];
+  const folder = join(SOURCE, "nat", "backends");
+  const names = NAT_BACKENDS.flatMap((backend) => BACKENDS[backend].table ?? []).map(
+    ({ family, table }) => new RegExp(`${family} ${table}\\b|family: "${family}", table: "${table}"`),
+  );
+  for await (const file of new Glob("**/*.{ts,tsx}").scan(SOURCE)) {
+    if (file.startsWith("nat/backends/")) continue;
+    for (const target of await importsOf(join(SOURCE, file))) {
+      const inside = relative(folder, target);
+      if (inside.startsWith("..") || !inside.includes("/")) continue;
+      if (ABOUT_MORE[inside]?.includes(file) !== true) wrong.push(`${file} imports ${inside}`);
+    }
+    // Without its comments, which may say it as an example.
+    const code = transpilerOf(file).transformSync(await Bun.file(join(SOURCE, file)).text());
+    for (const name of names) if (name.test(code)) wrong.push(`${file} says ${name.source}`);
+  }
+  expect(wrong).toEqual([]);
 });
 
 test("only the platform on Bun imports bun:ffi", async () => {

@@ -14,8 +14,8 @@ import { style, table } from "./style.ts";
 
 const HELP = `
 What it makes, unless it is there: the bridge wayout0 with a subnet that overlaps no route or address of this machine, a
-veth pair into the namespace, a default route, forwarding, and MASQUERADE in the table "inet wayout". Several namespaces
-share the bridge. The last 'wayout detach' takes all of it away and puts back what was before.
+veth pair into the namespace, a default route, forwarding, and MASQUERADE in rules of its own. Several namespaces share
+the bridge. The last 'wayout detach' takes all of it away and puts back what was before.
 
 Examples:
   wayout attach blue                     the namespace that 'ip netns' calls blue

@@ -1,10 +1,12 @@
 /** CHECK: whether an attachment is still what its ADD reported. Fails on a proven break, never on a forecast. */
+import { WayoutError } from "../error.ts";
 import { namespaceInode } from "../kernel/namespace.ts";
 import { addressOf } from "../address/ip.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { hostVethName } from "../naming/names.ts";
 import { linkProblems, type ExpectedLink } from "../ways-out/expected.ts";
-import { forwardingProblems, natProblems } from "../ways-out/problem.ts";
+import { forwardingProblems, natProblems, problem, type Problem } from "../ways-out/problem.ts";
+import type { AddressManagement } from "./address-management.ts";
 import { answering } from "./answer.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
@@ -19,7 +21,7 @@ import { vlanGatewayName } from "./vlan.ts";
 
 export const answer = answering(check);
 
-/** @throws WayoutError `check-failed` with everything that is wrong; `reservation-lost`; what a delegate says */
+/** @throws WayoutError `check-failed` with everything that is wrong; what a delegate says */
 async function check(context: CniContext): Promise<void> {
   const { call, header } = context;
   const configuration = readConfiguration(header, call.args);
@@ -29,7 +31,6 @@ async function check(context: CniContext): Promise<void> {
     header.fields.refuse("prevResult", "is missing: there is nothing to check against");
   const result = ownPart(readResult(previous, "prevResult", header.version), context, ipam !== undefined);
   using pod = openPodNamespace(call.netns!, context.namespace);
-  ipam?.check(result.ips.map(({ address }) => addressOf(address)));
   using inside = Rtnetlink.open(pod);
   const plan = planAdd(configuration, {
     addresses: result.ips.map(({ address, gateway }) => ({
@@ -42,6 +43,7 @@ async function check(context: CniContext): Promise<void> {
   using spoofing = configuration.checkMacSpoofing ? new MacSpoofing(context.namespace) : undefined;
   const expected = expectedLink(context, configuration, plan, result, spoofing);
   const problems = linkProblems(context.node, inside, expected);
+  problems.push(...reservationProblems(ipam, result));
   const holder = context.node.linkState(expected.gatewayInterface ?? configuration.bridge);
   if (holder !== undefined) {
     const subnets = [...(ipam?.subnets ?? []), ...plan.ips.map(({ address }) => subnetOf(address))];
@@ -58,6 +60,18 @@ async function check(context: CniContext): Promise<void> {
     "What belongs to the network is repaired by the next ADD; for the rest, recreate the pod.",
   );
 }
+
+function reservationProblems(ipam: AddressManagement | undefined, { ips }: Result): Problem[] {
+  try {
+    ipam?.check(ips.map(({ address }) => addressOf(address)));
+    return [];
+  } catch (error) {
+    if (!(error instanceof WayoutError) || error.code !== LOST) throw error;
+    return [problem(LOST, error.message)];
+  }
+}
+
+const LOST = "reservation-lost";
 
 /**
  * A chain's result holds what other plugins made, too; only our interface and its addresses are ours to check.

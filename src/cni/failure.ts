@@ -44,7 +44,6 @@ export const CNI_ERROR_CODES = {
   "sysctl-read-only": 107,
   "delegate-failed": 108,
   "check-failed": 110,
-  "reservation-lost": 110,
   "garbage-left": 111,
   internal: 999,
 } as const satisfies Readonly<Record<string, number>>;
@@ -113,7 +112,7 @@ export function checkFailed(doing: string, problems: readonly Problem[], todo: s
 
 /** What to do; of a way out that does not stand first the codes of what is wrong with it: `problems=CODE,CODE; `. */
 function detailsOf({ todo: text, details }: WayoutError): string | undefined {
-  const problems = details?.["problems"] as readonly Problem[] | undefined;
+  const problems = details?.["problems"] as readonly { readonly code: string }[] | undefined;
   if (problems === undefined) return text;
   const codes = `problems=${[...new Set(problems.map(({ code }) => code))].join(",")}`;
   return text === undefined ? codes : `${codes}; ${text}`;

@@ -10,7 +10,14 @@ import type { HeldAddress } from "../linux/route/address.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import type { NetworkWants } from "../nat/network-wants.ts";
 import { missingGateways } from "../network/bridge.ts";
-import { bridgeDown, forwardingProblems, natProblems, noGateway, type Problem } from "../ways-out/problem.ts";
+import {
+  bridgeDown,
+  forwardingProblems,
+  natProblems,
+  noBridge,
+  noGateway,
+  type Problem,
+} from "../ways-out/problem.ts";
 import type { AddressManagement } from "./address-management.ts";
 import { answering } from "./answer.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
@@ -36,12 +43,12 @@ async function status(context: CniContext): Promise<void> {
   } catch (error) {
     // A delegate tells with its own code what it lacks.
     if (!(error instanceof WayoutError) || error.code === "delegate-failed") throw error;
-    throw unavailable(network, error.message, error.todo);
+    throw unavailable(network, error);
   }
   const link = context.node.linkState(bridge);
   if (link === undefined) return;
   if (link.kind !== "bridge") {
-    throw unavailable(network, `${bridge} is no bridge but ${link.kind ?? "another interface"}`);
+    throw unavailable(network, noBridge(bridge, link));
   }
   const holder = gatewayHolder(context, configuration, link);
   const isHeld = configuration.isGateway && holder !== undefined;
@@ -126,16 +133,21 @@ function lackingGateways(
     return missingGateways(bridge, there, gateways, { force: configuration.forceAddress });
   } catch (error) {
     if (!(error instanceof WayoutError)) throw error;
-    throw unavailable(configuration.network, error.message, error.todo);
+    throw unavailable(configuration.network, error);
   }
 }
 
-function unavailable(network: string, said: string, todo?: string): WayoutError {
+/** @param cause what every ADD would be refused with: its code is that of the problem */
+function unavailable(network: string, cause: WayoutError | Problem): WayoutError {
+  const { code } = cause;
+  const text = cause instanceof WayoutError ? cause.message : cause.text;
+  const todo = cause instanceof WayoutError ? cause.todo : undefined;
   return new WayoutError({
     code: "not-available",
     kind: "broken",
     doing: `looking after network ${network}`,
-    said,
+    said: text,
     ...(todo === undefined ? {} : { todo }),
+    details: { problems: [{ code, text }] },
   });
 }

@@ -20,6 +20,8 @@ export interface SizeProbe {
   /** Of the lost ones: seen leaving by the uplink, and those whose answer was seen coming back to it. */
   readonly left: readonly number[];
   readonly returned: readonly number[];
+  /** The pod when absent: its own were not answered. */
+  readonly from?: "the node";
 }
 
 /** The largest packet that the pod may send there, and where it leaves the node; undefined when it does not leave. */
@@ -57,6 +59,39 @@ export function withSizes(
   };
 }
 
+/**
+ * What the node's own pings say where the pod's are dropped: routers tell the node that a size is too large, and whether
+ * they can tell the pod is a question for the tables.
+ */
+export function withNodeSizes(
+  snapshot: Snapshot,
+  pod: PodState,
+  diagnosis: Diagnosis,
+  {
+    passed,
+    told,
+    lost,
+  }: {
+    readonly passed: readonly number[];
+    readonly told: readonly number[];
+    readonly lost: readonly number[];
+  },
+): Diagnosis {
+  const passes = Math.max(0, ...passed);
+  const tooLarge = told.filter((size) => size > passes);
+  if (passes === 0 || tooLarge.length === 0) return diagnosis;
+  const { target } = diagnosis;
+  const context = new CheckContext(snapshot, pod, target, predictPath(snapshot, pod, target));
+  if (stopOfItsMessage(context, "outside") === undefined) return diagnosis;
+  return withSizes(snapshot, pod, diagnosis, {
+    passed,
+    lost: [...tooLarge, ...lost],
+    left: tooLarge,
+    returned: [],
+    from: "the node",
+  });
+}
+
 function blackHole(context: CheckContext, passes: number, lost: number, probe: SizeProbe): Finding {
   const { target } = context;
   const place = placeOfLoss(context, probe);
@@ -70,10 +105,10 @@ function blackHole(context: CheckContext, passes: number, lost: number, probe: S
     owner: stop === undefined ? place.owner : ownerOfDecision(stop.stop.by),
     evidence: [
       {
-        source: `pings with DF set to ${target.address}`,
-        value: `answered: ${probe.passed.join(", ")} bytes; lost, and no message came back: ${probe.lost.join(", ")}`,
+        source: `pings with DF set to ${target.address}${probe.from === undefined ? "" : `, from ${probe.from}`}`,
+        value: `answered: ${probe.passed.join(", ")} bytes; ${probe.from === undefined ? "lost, and no message came back" : "too large"}: ${probe.lost.join(", ")}`,
       },
-      ...seenAtUplink(context, probe),
+      ...(probe.from === undefined ? seenAtUplink(context, probe) : []),
       ...ruleEvidence(stop?.stop.by),
     ],
     consequence: "small requests work, large transfers hang",

@@ -10,6 +10,8 @@ import type { Change } from "./remedy/change.ts";
 import type { Decision } from "./predict/decision.ts";
 import type { Evidence, Finding, Fix } from "./finding.ts";
 import type { Repair, RepairPlace } from "./remedy/repair.ts";
+import type { RouteRequest } from "./predict/fib.ts";
+import { transportOf } from "./predict/packet.ts";
 import type { Prediction, Stop, StopKind, Target } from "./predict/path.ts";
 import type { PredictedPath } from "./predict/predict.ts";
 import { decisionPlace, decisionText, nameObjects } from "./wording.ts";
@@ -47,6 +49,14 @@ export class CheckContext {
 
   get family(): 4 | 6 {
     return this.path.family;
+  }
+
+  /** What the node's routing is asked about the packet; undefined where it did not get so far. */
+  get routedFlow(): (RouteRequest & { readonly iif: string }) | undefined {
+    const { routed, inLink } = this.path;
+    if (routed === undefined || inLink === undefined) return undefined;
+    const { source, destination, mark } = routed;
+    return { source, destination, mark, ...transportOf(routed), iif: inLink.name };
   }
 
   /** The stops of one kind, in the order in which the packet meets them. */

@@ -14,6 +14,8 @@ export type ProbeResult =
       readonly said: string;
       /** Whom the packet was given to instead of the destination, where rules put somebody in its place. */
       readonly redirected?: { readonly to: string; readonly by?: string };
+      /** The connection was opened, and reset: somebody on the way may have opened it in the destination's name. */
+      readonly isReset?: true;
     }
   | ({ readonly outcome: "stopped" } & SeenStop)
   /** The probe could not be made. */
@@ -64,7 +66,9 @@ export function withProbe(diagnosis: Diagnosis, probe: ProbeResult): Diagnosis {
     case "answered":
       return answered(diagnosis, probe);
     case "refused":
-      return refusesItself(diagnosis) ? confirmed(diagnosis, probe) : answered(diagnosis, probe);
+      return refusesItself(diagnosis) || (probe.isReset === true && isNamed(diagnosis))
+        ? confirmed(diagnosis, probe)
+        : answered(diagnosis, probe);
     case "stopped":
       if (isNamed(diagnosis)) return confirmed(diagnosis, probe);
       return provesNothing(diagnosis, probe) ? unanswered(diagnosis, probe) : seen(diagnosis, probe);
@@ -149,6 +153,32 @@ function confirmed(diagnosis: Diagnosis, probe: SeenStop | Answered): Diagnosis 
   return { ...diagnosis, findings };
 }
 
+/** The connection stands, and a request over it was lost: what was possible by a rule's condition has happened. */
+export function withRequest(diagnosis: Diagnosis, lost: SeenStop): Diagnosis {
+  const possible = diagnosis.findings.find(
+    (one) =>
+      one.code === "filter-by-content" &&
+      (lost.rule === undefined || one.evidence.some(({ source }) => source === lost.rule)),
+  );
+  if (possible === undefined) return diagnosis;
+  const found: Finding = {
+    ...possible,
+    evidence: [...possible.evidence, { source: "an HTTP request over the connection", value: lost.said }],
+    stopsTraffic: true,
+    severity: "error",
+    confidence: lost.rule === undefined ? "likely" : "certain",
+  };
+  return {
+    ...diagnosis,
+    healthy: false,
+    findings: [found, ...diagnosis.findings.filter((one) => one !== possible)],
+    checklist: diagnosis.checklist.map((line) =>
+      line.step === "filter" ? { ...line, status: "broken", text: found.text } : line,
+    ),
+    answer: `${diagnosis.pod} opens connections to ${targetText(diagnosis.target)}, and a request over one is lost: ${found.text}`,
+  };
+}
+
 /** Whether the tables name a cause that stops the packet. */
 function isNamed({ findings }: Diagnosis): boolean {
   // The probe goes to an address: what stands in the way of names alone did not stop it.
@@ -181,11 +211,11 @@ function unanswered(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
 function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
   const ruled = diagnosis.suspicions.find((one) => isOfRule(one, probe));
   if (ruled !== undefined) return suspected(diagnosis, probe, ruled, []);
-  const [suspicion, ...others] = UNANSWERED.has(probe.code) ? diagnosis.suspicions : [];
+  const [suspicion, ...others] = diagnosis.suspicions.filter((one) => couldExplain(one, probe));
   if (suspicion !== undefined) return suspected(diagnosis, probe, suspicion, others);
   // It was seen to stop, whatever its kind does elsewhere.
   const here: Finding = {
-    ...findingOf(diagnosis, probe, sentenceOf(probe)),
+    ...findingOf(diagnosis, probe, `${sentenceOf(probe)}${spotText(diagnosis, probe)}`),
     stopsTraffic: true,
     severity: "error",
   };
@@ -225,6 +255,12 @@ function wentTo({ said, evidence }: SeenStop, target: string): string | undefine
     (text) => / → (\S+) /.exec(text)?.[1] ?? [],
   );
   return ends.find((end) => end !== target);
+}
+
+/** What is suspected of the pod's own link explains that its gateway is silent; all of it that no answer came. */
+function couldExplain({ code }: Finding, probe: SeenStop): boolean {
+  if (UNANSWERED.has(probe.code)) return true;
+  return probe.code === "pod-gateway-unresolved" && catalogueEntry(code).step === "bridge";
 }
 
 /** What says no more than that nobody answered. */
@@ -303,10 +339,32 @@ function sentenceOf({ code, said, lastSeen }: SeenStop): string {
   return `${place}; then ${said}`;
 }
 
+/** A program that could have done it is named in the same sentence: the rest of the report blames what it can see. */
+function spotText(diagnosis: Diagnosis, probe: SeenStop): string {
+  const { blindSpots } = diagnosis.path;
+  if (probe.code === "kernel-drops") {
+    const spot = spotAt(diagnosis, probe);
+    return spot === undefined ? "" : `; ${spot} may have done it`;
+  }
+  if (!UNANSWERED.has(probe.code) || blindSpots.length === 0) return "";
+  return `; ${blindSpots.join(" and ")} ${blindSpots.length === 1 ? "sees" : "see"} the packets, and may drop them or their answers`;
+}
+
 /** What cannot be looked into at the very device where it ended is the likeliest. */
-function ownerOf({ path }: Diagnosis, { owner, said }: SeenStop): string {
-  if (owner !== undefined) return owner;
-  const device = / at (\S+) (?:on the node|in the pod)/.exec(said)?.[1];
-  const spot = path.blindSpots.find((text) => text.split(" ").includes(device ?? "")) ?? path.blindSpots[0];
+function spotAt({ path }: Diagnosis, probe: SeenStop): string | undefined {
+  const device = deviceOf(probe);
+  return path.blindSpots.find((text) => text.split(" ").includes(device ?? ""));
+}
+
+/** The device at which the kernel dropped it, where it says so. */
+export function deviceOf({ said }: SeenStop): string | undefined {
+  return / at (\S+) (?:on the node|in the pod)/.exec(said)?.[1];
+}
+
+function ownerOf(diagnosis: Diagnosis, probe: SeenStop): string {
+  if (probe.owner !== undefined && (probe.code !== "no-answer" || diagnosis.path.blindSpots.length === 0))
+    return probe.owner;
+  const spot = spotAt(diagnosis, probe) ?? diagnosis.path.blindSpots[0];
+  if (probe.owner !== undefined) return `${spot}, or ${probe.owner}`;
   return `unknown${spot === undefined ? "" : `; perhaps of ${spot}`}`;
 }

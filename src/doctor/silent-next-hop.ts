@@ -6,25 +6,30 @@ import { nextHopOf } from "./predict/next-hop.ts";
 import type { Target } from "./predict/path.ts";
 import { predictPath } from "./predict/predict.ts";
 
+function withSilent(node: Snapshot["node"], link: number, address: string): Snapshot["node"] {
+  const silent: Neighbour = {
+    family: ipFamily(address),
+    interface: link,
+    address,
+    state: "failed",
+    flags: [],
+  };
+  const others = node.neighbours.filter((one) => one.interface !== link || one.address !== address);
+  return { ...node, neighbours: [...others, silent] };
+}
+
 /** The snapshot in which the node's next hop has failed to answer; undefined where none is predicted. */
 export function withSilentNextHop(
   snapshot: Snapshot,
   pod: PodState,
   target: Target,
+  device: string | undefined,
 ): { readonly snapshot: Snapshot; readonly pod: PodState } | undefined {
   const { path } = predictPath(snapshot, pod, target);
   const { outLink } = path;
   const address = nextHopOf(snapshot.node, path);
   if (outLink === undefined || address === undefined) return undefined;
-  const silent: Neighbour = {
-    family: ipFamily(address),
-    interface: outLink.index,
-    address,
-    state: "failed",
-    flags: [],
-  };
-  const others = snapshot.node.neighbours.filter(
-    (one) => one.interface !== outLink.index || one.address !== address,
-  );
-  return { snapshot: { ...snapshot, node: { ...snapshot.node, neighbours: [...others, silent] } }, pod };
+  // Another device than the tables promised: what is silent there is no next hop of theirs.
+  if (device !== undefined && device !== outLink.name) return undefined;
+  return { snapshot: { ...snapshot, node: withSilent(snapshot.node, outLink.index, address) }, pod };
 }

@@ -5,13 +5,14 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { enableForwarding } from "../forwarding/forwarding.ts";
 import type { NatChange } from "../nat/backend.ts";
 import { masqueradeIntent } from "../nat/intent.ts";
-import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
+import { BACKENDS, DEFAULT_BACKEND } from "../nat/backends/backends.ts";
 import { openNat } from "../nat/open.ts";
-import { TABLE } from "../nat/backends/nftables/names.ts";
 import { PLAN } from "./plan.ts";
 import type { StoryEvidence } from "./story.ts";
 
 const OWNER = "lab";
+/** Where the rules of the lab's backend lie, to be shown and to be broken. */
+export const LAB_TABLE = BACKENDS[DEFAULT_BACKEND].table!;
 
 /** Makes the node a router for one family. Returns what changed, in words. */
 export function forwardPackets(node: NetworkNamespace, family: 4 | 6): string {
@@ -46,12 +47,12 @@ export function forwardAndMasquerade(node: NetworkNamespace): void {
 /** The rules that translate, as the kernel has them now, with their counters. */
 export function natRuleEvidence(node: NetworkNamespace): StoryEvidence {
   using nftables = Nftables.open(node);
-  const table = nftables.table(TABLE);
-  if (table === undefined) return { source: `table ${TABLE.family} ${TABLE.table}`, lines: [] };
+  const table = nftables.table(LAB_TABLE);
+  if (table === undefined) return { source: `table ${LAB_TABLE.family} ${LAB_TABLE.table}`, lines: [] };
   const lines = table.chains.flatMap((chain) =>
     chain.rules
       .filter((rule) => rule.expressions.some(({ kind }) => kind === "masq" || kind === "nat"))
       .map((rule) => `${chain.name}: ${ruleText(rule, table)} # handle ${rule.handle}`),
   );
-  return { source: `table ${TABLE.family} ${TABLE.table}`, lines };
+  return { source: `table ${LAB_TABLE.family} ${LAB_TABLE.table}`, lines };
 }

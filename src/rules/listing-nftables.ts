@@ -8,8 +8,7 @@ import { formatValue, stringOf } from "../linux/nftables/text/format.ts";
 import type { NftSet, Rule, SetElement, Table } from "../linux/nftables/ruleset.ts";
 import { intentsOfClaims } from "../nat/claim.ts";
 import type { Counter, NatElement, NatRule, NatTable, RulesetKind } from "./listing.ts";
-import { TABLE } from "../nat/backends/nftables/names.ts";
-import { CLAIMS } from "../nat/backends/nftables/ruleset.ts";
+import { BACKENDS, NAT_BACKENDS } from "../nat/backends/backends.ts";
 import { commentOf } from "./rule-comment.ts";
 import { counts, segmentsOf, type Segment } from "../nat/segment.ts";
 
@@ -22,7 +21,8 @@ export type RuleText = (table: Table, rule: Rule) => string;
  */
 export function natTablesOf(tables: readonly Table[], ruleText: RuleText, legacy = false): NatTable[] {
   return tables.filter(isNat).map((table) => {
-    const owners = isOurs(table) ? ownersOf(table) : undefined;
+    const claims = claimsIn(table);
+    const owners = claims === undefined ? undefined : ownersOf(claims);
     const kind: RulesetKind = legacy
       ? "iptables-legacy"
       : isIptablesTable(table)
@@ -52,8 +52,12 @@ function isNat(table: Table): boolean {
   );
 }
 
-function isOurs({ family, name }: Table): boolean {
-  return family === TABLE.family && name === TABLE.table;
+/** What a table of ours holds of claims; undefined when it is not ours, or its backend keeps them elsewhere. */
+function claimsIn({ family, name, sets }: Table): readonly SetElement[] | undefined {
+  const ours = NAT_BACKENDS.map((backend) => BACKENDS[backend].table).find(
+    (table) => table?.family === family && table.table === name,
+  );
+  return ours && (sets.find((set) => set.name === ours.claims)?.elements ?? []);
 }
 
 const TARGETS: Readonly<Record<string, NonNullable<NatRule["translates"]>>> = {
@@ -238,8 +242,7 @@ function addressOf(hex: string): string {
 type OwnerAt = (address: string, entered: string | undefined) => string | undefined;
 
 /** Of our table. */
-function ownersOf(table: Table): OwnerAt {
-  const claims = table.sets.find(({ name }) => name === CLAIMS.set)?.elements ?? [];
+function ownersOf(claims: readonly SetElement[]): OwnerAt {
   const intents = intentsOfClaims(claims.flatMap(({ comment }) => comment ?? []));
   const cache = new Map<string, Segment[]>();
   return (address, entered) => {

@@ -208,9 +208,11 @@ function readPod(
     );
     if (state === undefined) return undefined;
     const resolvConf = gaps.try(pod.name, "resolv.conf", () => readResolvConf(pod));
-    const loopbackResolver =
-      resolvConf !== undefined && resolvConf.nameservers.some((one) => isIp(one) && isLoopbackAddress(one));
-    const dnsListeners = loopbackResolver
+    // Where no line names an address the C library asks 127.0.0.1.
+    const servers = resolvConf?.nameservers.filter((one) => isIp(one)) ?? [];
+    const asksItself =
+      resolvConf !== undefined && (servers.length === 0 || servers.some((one) => isLoopbackAddress(one)));
+    const dnsListeners = asksItself
       ? gaps.try(pod.name, "listeners", () => readDnsListeners(namespace))
       : undefined;
     return {

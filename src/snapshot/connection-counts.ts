@@ -14,15 +14,22 @@ const MOST_PAIRS = 8192;
 export function limitsConnections({ ruleset, legacy }: NamespaceState): boolean {
   return [...(ruleset?.tables ?? []), ...legacy].some(
     (table) =>
-      table.objects.some((one) => one.type === "connlimit") ||
-      table.chains.some((chain) => chain.rules.some((rule) => rule.expressions.some(limits))),
+      table.objects.some((one) => one.type === LIMIT) ||
+      table.chains.some((chain) =>
+        chain.rules.some(
+          // Names stand in the kernel's bytes as they are.
+          (rule) => rule.mayHold?.(LIMIT) !== false && rule.expressions.some(limits),
+        ),
+      ),
   );
 }
 
+const LIMIT = "connlimit";
+
 function limits(one: Rule["expressions"][number]): boolean {
   if (one.kind === "dynset")
-    return [one.expression, ...(one.expressions ?? [])].some((inner) => inner?.kind === "connlimit");
-  return one.kind === "connlimit" || (one.kind === "match" && one.name === "connlimit");
+    return [one.expression, ...(one.expressions ?? [])].some((inner) => inner?.kind === LIMIT);
+  return one.kind === LIMIT || (one.kind === "match" && one.name === LIMIT);
 }
 
 /** nf_conncount: connections that have ended, and only wait, do not count (already_closed). */

@@ -8,6 +8,7 @@
 import type { ResolvConf } from "../linux/resolv-conf.ts";
 import type { IpFamily } from "../address/ip.ts";
 import type { OutgoingPortUse } from "../flows/flow-statistics.ts";
+import type { LinkTranslation } from "../nat/backends/link-translation.ts";
 import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import type { Address } from "../linux/route/address.ts";
@@ -131,7 +132,7 @@ export interface NamespaceState {
   readonly listeners?: readonly Listener[];
   /** Virtual services of IPVS; absent where it is not loaded. */
   readonly virtualServices?: readonly VirtualService[];
-  /** Entries of the forwarding databases of bridges that have a locked port; absent where none has. */
+  /** Entries of the bridges' forwarding databases; absent where no port is locked or deaf, so that they decide nothing. */
   readonly forwarding?: readonly ForwardingEntry[];
   /** Buckets of xt_hashlimit by the name of their table: what the kernel says of them now. */
   readonly hashlimits?: readonly HashlimitTable[];
@@ -149,6 +150,8 @@ export interface NamespaceState {
   readonly counters: readonly CounterReading[];
   /** Programs that see packets before or beside netfilter: they cannot be predicted, only named. */
   readonly programs: readonly ProgramState[];
+  /** What a backend of ours translates at links, beside all rules; absent where none does. */
+  readonly linkTranslation?: LinkTranslation;
   /** What the kernel answered when it was asked where a packet would go. */
   readonly routeAnswers: readonly RecordedAnswer[];
 }

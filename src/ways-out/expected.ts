@@ -9,7 +9,7 @@ import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
-import { bridgeDown, noGateway, problem, type Problem } from "./problem.ts";
+import { bridgeDown, noBridge, noGateway, problem, type Problem } from "./problem.ts";
 
 /** What is expected between a pod and the node. What is absent was promised by nobody, and is not looked at. */
 export interface ExpectedLink {
@@ -126,11 +126,6 @@ function routeProblems(inside: PodTables, { routes }: ExpectedLink): Problem[] {
     problems.push(problem("pod-no-route", `the namespace has no ${route}${through}`));
   }
   return problems;
-}
-
-function noBridge(name: string, link: LinkState | undefined): Problem {
-  if (link === undefined) return problem("bridge-missing", `the bridge ${name} is missing`);
-  return problem("not-a-bridge", `${name} is no bridge but ${link.kind ?? "another interface"}`);
 }
 
 function bridgeProblems(node: LinkRtnetlink, bridge: LinkState, expected: ExpectedLink): Problem[] {

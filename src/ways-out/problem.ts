@@ -36,6 +36,8 @@ export type ProblemCode =
   | "senders-unchecked"
   /** A run that made it or took it away was killed. */
   | "half-made"
+  /** An address of the pod stands in host-local's files as another's, or as nobody's. */
+  | "reservation-lost"
   /** Our rules are there, but not as they should be. */
   | "nat-drift";
 
@@ -58,6 +60,12 @@ export function natProblems(drifts: readonly NatDrift[]): Problem[] {
 
 export function bridgeDown(bridge: string): Problem {
   return problem("bridge-down", `the bridge ${bridge} is down`);
+}
+
+/** @param link what has its name, if anything has */
+export function noBridge(name: string, link: LinkState | undefined): Problem {
+  if (link === undefined) return problem("bridge-missing", `the bridge ${name} is missing`);
+  return problem("not-a-bridge", `${name} is no bridge but ${link.kind ?? "another interface"}`);
 }
 
 /** @param holder the interface that should have the address */

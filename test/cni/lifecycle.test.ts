@@ -364,7 +364,13 @@ describe("repair", () => {
     const pod = freshPod();
     const result = must(call(node, "ADD", conf, pod));
     rmSync(`/var/lib/cni/networks/${String(conf["name"])}/10.42.0.2`);
-    expect(call(node, "CHECK", { ...conf, prevResult: result }, pod).json?.code).toBe(110);
+    // Told with what else is wrong.
+    ask(pod.namespace, ["ip", "link", "set", "eth0", "down"]);
+    const { json } = call(node, "CHECK", { ...conf, prevResult: result }, pod);
+    expect([json?.code, json?.details]).toEqual([
+      110,
+      expect.stringMatching(/^problems=[a-z,-]*pod-link-down[a-z,-]*reservation-lost;/),
+    ]);
     expect(call(node, "CHECK", conf, pod).json?.code).toBe(7);
   });
 
@@ -375,11 +381,17 @@ describe("repair", () => {
     must(call(node, "STATUS", conf));
     must(call(node, "ADD", conf, freshPod("one")));
     const full = call(node, "STATUS", conf);
-    expect(full.json?.code).toBe(50);
+    expect(full.json).toMatchObject({
+      code: 50,
+      details: expect.stringMatching(/^problems=no-address-left;/),
+    });
     expect(call(node, "ADD", conf, freshPod("two")).json?.code).toBe(101);
     const moved = { ...conf, ipam: { type: "host-local", subnet: "10.43.0.0/24" } };
     expect(call(node, "ADD", moved, freshPod("two")).json?.code).toBe(105);
-    expect(call(node, "STATUS", moved).json?.code).toBe(50);
+    expect(call(node, "STATUS", moved).json).toMatchObject({
+      code: 50,
+      details: expect.stringMatching(/^problems=bridge-has-other-subnet/),
+    });
     must(call(node, "STATUS", { ...moved, forceAddress: true }));
     must(call(node, "DEL", conf, { container: "one" }));
     // Also when nobody is attached any more: the bridge stays.
@@ -388,7 +400,7 @@ describe("repair", () => {
     ).toBe(50);
     ask(node, ["ip", "link", "delete", "cni0"]);
     ask(node, ["ip", "link", "add", "cni0", "type", "veth", "peer", "name", "other"]);
-    expect(call(node, "STATUS", conf).json?.code).toBe(50);
+    expect(call(node, "STATUS", conf).json).toMatchObject({ code: 50, details: "problems=not-a-bridge" });
   });
 
   withPrograms("STATUS puts nothing back where nobody is attached, or where a person took it away", () => {

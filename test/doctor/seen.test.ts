@@ -3,6 +3,8 @@ import { afterEach, expect } from "bun:test";
 import { join } from "node:path";
 import type { Diagnosis } from "../../src/doctor/diagnose.ts";
 import { InetSocket } from "../../src/kernel/inet-socket.ts";
+import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
+import { attachProgram } from "../support/bpf.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { makeWorld, type PodWorld } from "../trace/world.ts";
 
@@ -289,4 +291,49 @@ testWith(["root", "iptables"])("a rule sends the packet to somebody who is not t
   expect(text).toContain("sends it to 203.0.113.55:3128, and ");
   expect(text).toMatch(/sent to 203\.0\.113\.55:3128 by table ip nat chain PREROUTING/);
   expect(text).not.toContain("right gateway");
+});
+
+testWith(["root", "iptables"])("a rule that looks at what a request carries", async () => {
+  world = await makeWorld();
+  const rule = (text: string): void => {
+    world!.in("node", "iptables", "-F", "FORWARD");
+    world!.in("node", ..."iptables -A FORWARD -p tcp -m string --algo bm -j DROP --string".split(" "), text);
+  };
+  rule("torrent");
+  expect(passes(world, "198.51.100.80:80").findings.map((one) => one.code)).toEqual(["filter-by-content"]);
+  rule("Host: 198.51");
+  const { exitCode, diagnosis } = doctor(world, "198.51.100.80:80");
+  const [found] = diagnosis.findings;
+  expect([exitCode, found?.code, found?.stopsTraffic]).toEqual([1, "filter-by-content", true]);
+  expect(diagnosis.answer).toContain("a request over one is lost");
+});
+
+testWith(["root", "ip"])("the pod keeps silent when the node asks for its address", async () => {
+  world = await makeWorld();
+  passes(world);
+  world.in("pod", "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=8");
+  world.in("node", "ip", "neigh", "flush", "dev", "br0");
+  const text = stops(world, "pod-neighbour-unresolved");
+  expect(text).toContain("arp_ignore is 8 in the pod");
+  expect(text).toContain("sysctl -w net.ipv4.conf.all.arp_ignore=0");
+});
+
+testWith(["root", "ip"])("the bridge gives the pod's frames to another port", async () => {
+  world = await makeWorld();
+  world.in("node", ..."ip link add other type veth peer name other-end".split(" "));
+  world.in("node", ..."ip link set other master br0 up".split(" "));
+  passes(world);
+  const mac = /link\/ether (\S+)/.exec(world.in("pod", "ip", "link", "show", "eth0"))![1]!;
+  world.in("node", ...`bridge fdb replace ${mac} dev other master static sticky`.split(" "));
+  expect(stops(world, "bridge-port-deaf")).toContain("to port other, and the pod is behind veth-pod");
+});
+
+testWith(["real-root"])("a program that sees the answers first is named with the silence", async () => {
+  world = await makeWorld();
+  using route = Rtnetlink.open(world.node);
+  using _ = attachProgram(world.node, route.link("eth0")!.index, "xdp", "ddos_filter");
+  passes(world);
+  wall(world, "tcp dport 443 drop");
+  const text = stops(world, "no-answer");
+  expect(text).toContain("program ddos_filter at xdp of eth0 sees the packets, and may drop them");
 });

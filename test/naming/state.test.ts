@@ -1,5 +1,7 @@
 /** Formats that other versions wrote, or will read (docs/state.md): each as it stood, read and written again. */
 import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import * as v from "valibot";
 import { nodeRecord } from "../../src/attachment/record.ts";
 import { ownerText, parseOwner } from "../../src/ipam/owner-file.ts";
@@ -113,4 +115,19 @@ test("host-local's files", () => {
   expect(ownerText(owner)).toBe("c0ffee\r\neth0");
   expect(parseOwner("c0ffee\r\neth0")).toEqual(owner);
   expect(parseOwner("c0ffee")).toEqual({ container: "c0ffee", interfaceName: "" });
+});
+
+test("every code of a problem stands in the list of findings or in docs/state.md", () => {
+  const root = join(import.meta.dir, "..", "..");
+  const read = (...path: string[]): string => readFileSync(join(root, ...path), "utf8");
+  const source = read("src", "ways-out", "problem.ts");
+  const type = source.slice(
+    source.indexOf("export type ProblemCode"),
+    source.indexOf("export interface Problem"),
+  );
+  const codes = [...type.matchAll(/\| "([a-z-]+)"/g)].map(([, code]) => code!);
+  expect(codes.length).toBeGreaterThan(20);
+  const explained = `${read("docs", "findings.md")}\n${read("docs", "state.md")}`;
+  const isExplained = (code: string): boolean => new RegExp(`^(### |\\| )\`${code}\``, "m").test(explained);
+  expect(codes.filter((code) => !isExplained(code))).toEqual([]);
 });

@@ -78,6 +78,24 @@ export const BRIDGE = {
     about:
       "A locked port (`bridge link set … locked on`, for 802.1X and against spoofing) passes only frames whose source MAC address stands in the forwarding database behind that port.",
   },
+  "bridge-port-deaf": {
+    step: "bridge",
+    title: "the bridge gives the pod's frames to another port, or to none",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "A bridge delivers by its forwarding database, and floods where an address is not in it. A fixed entry, or a second sender with the same MAC address, leads to another port; with learning and flooding both off the address is never found.",
+  },
+  "macvlan-deaf": {
+    step: "bridge",
+    title: "a macvlan in source mode takes frames of listed senders only",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "In mode source the kernel gives a macvlan only frames whose sender stands in its list (ip link set macvlan add). The gateway must stand there, too.",
+  },
   "macvlan-own-host": {
     step: "bridge",
     title: "a macvlan or ipvlan pod cannot reach its own host",
@@ -112,6 +130,15 @@ export const BRIDGE = {
     dependsOn: [],
     about:
       "With net.bridge.bridge-nf-call-iptables off, the answer of a service backend on the same bridge is not translated back, and the client drops it. DNS service addresses are the usual victim.",
+  },
+  "pod-neighbour-unresolved": {
+    step: "bridge",
+    title: "the pod does not answer when the node asks for its MAC address",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["filter-rule-drops", "filter-policy-drops", "bridge-filter-drops", "bridge-port-deaf"],
+    about:
+      "Answers reach the node and wait there for the pod's MAC address (ARP, neighbour discovery). arp_ignore in the pod, or a rule that drops ARP, keeps it silent.",
   },
   "node-neighbour-wrong-mac": {
     step: "bridge",

@@ -13,7 +13,8 @@ import {
 } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { decisionPlace, decisionText, linkText, textOfRule } from "../wording.ts";
-import { filterCure, type Filtered } from "./filter-cure.ts";
+import { silencedBy } from "../predict/on-link.ts";
+import { discoveryText, filterCure, type Filtered } from "./filter-cure.ts";
 import { ownerOfDecision } from "../whose.ts";
 
 export const bridge: Check = {
@@ -25,10 +26,13 @@ export const bridge: Check = {
     "bridge-port-blocked",
     "bridge-port-isolated",
     "bridge-port-locked",
+    "bridge-port-deaf",
+    "macvlan-deaf",
     "macvlan-own-host",
     "hairpin-off",
     "bridge-filter-drops",
     "bridge-netfilter-off",
+    "pod-neighbour-unresolved",
     "node-neighbour-wrong-mac",
   ],
   run: (context) => [
@@ -36,11 +40,14 @@ export const bridge: Check = {
     ...down(context),
     ...ports(context),
     ...locked(context),
+    ...deaf(context),
+    ...silentPod(context),
     ...macvlan(context),
     ...hairpin(context),
     ...frames(context),
     ...netfilterOff(context),
   ],
+  suspects: sourceMode,
 };
 
 /** A veth whose other end is not on this node. */
@@ -171,6 +178,62 @@ function locked(context: CheckContext): Finding[] {
   ];
 }
 
+/** Frames for the pod go to another port, or to none: by the bridge's table, and by what its port is flooded with. */
+function deaf(context: CheckContext): Finding[] {
+  const { hostLink, podLink } = context.path;
+  const { view } = context.node;
+  const { forwarding } = view.state;
+  const master = view.linkAt(hostLink?.master);
+  const port = hostLink?.port;
+  if (port === undefined || hostLink === undefined || podLink === undefined || master === undefined)
+    return [];
+  if (forwarding === undefined) return [];
+  const known = forwarding.filter((one) => one.mac === podLink.mac);
+  if (known.some((one) => one.interface === hostLink.index)) return [];
+  const entry = known.find((one) => view.linkAt(one.interface)?.master === master.index);
+  const other = view.linkAt(entry?.interface);
+  if (entry === undefined && (port.flood || port.learning)) return [];
+  const isFixed = entry?.state === "permanent" || entry?.state === "noarp";
+  return [
+    finding("bridge-port-deaf", {
+      text:
+        other === undefined
+          ? `${master.name} gives frames for ${context.pod.name} (${podLink.mac}) to no port: ${hostLink.name} learns no addresses and is not flooded`
+          : `${master.name} gives frames for ${context.pod.name} (${podLink.mac}) to port ${other.name}, and the pod is behind ${hostLink.name}`,
+      owner:
+        other === undefined
+          ? "the program that set up the bridge port"
+          : isFixed
+            ? "the program that made the entry"
+            : `whoever sends with the same MAC address behind ${other.name}`,
+      evidence: [
+        {
+          source: `bridge -d link: ${hostLink.name}`,
+          value: `learning ${port.learning ? "on" : "off"}, flood ${port.flood ? "on" : "off"}`,
+        },
+        {
+          source: `bridge fdb: ${podLink.mac}`,
+          value:
+            other === undefined ? "not in it" : `behind ${other.name}${isFixed ? " (a fixed entry)" : ""}`,
+        },
+      ],
+      consequence: "requests leave, answers do not reach the pod",
+      fix: [
+        other === undefined
+          ? context.fix("node", command`bridge link set dev ${hostLink.name} learning on`, undefined, {
+              kind: "port",
+              link: hostLink.name,
+              state: { learning: true },
+            })
+          : context.fix("node", command`bridge fdb del ${podLink.mac} dev ${other.name} master`),
+      ],
+      ...(other === undefined || isFixed
+        ? {}
+        : { advice: [`give one of the two another MAC address: is a machine's image used twice?`] }),
+    }),
+  ];
+}
+
 /** What a macvlan or ipvlan sends to the host it sits on leaves by the wire, and the host does not get it back. */
 function macvlan(context: CheckContext): Finding[] {
   const { podLink } = context.path;
@@ -209,6 +272,57 @@ function macvlan(context: CheckContext): Finding[] {
   ];
 }
 
+/** The node asks for the pod's MAC address, and the pod says nothing. */
+function silentPod(context: CheckContext): Finding[] {
+  const { inLink, podLink } = context.path;
+  const { inside, pod } = context;
+  return context
+    .stops("neighbour-failed")
+    .filter((stop) => stop.direction === "back" && stop.link.index === inLink?.index)
+    .map(({ link, address, state }) => {
+      const by =
+        inside === undefined || podLink === undefined
+          ? undefined
+          : silencedBy(inside.view, podLink, address, context.path.gateway ?? address);
+      return finding("pod-neighbour-unresolved", {
+        text: `${pod.name} does not answer when the node asks on ${link.name} for the MAC address of ${address}${by === undefined ? "" : `: arp_ignore is ${by.value} in the pod`}`,
+        owner: by === undefined ? "the pod" : "the pod's settings",
+        evidence: [
+          { source: `ip neigh show ${address} dev ${link.name}`, value: state.toUpperCase() },
+          ...(by === undefined ? [] : [sysctlEvidence(by.sysctl, by.value)]),
+        ],
+        consequence: "answers wait on the node, and are dropped",
+        ...(by === undefined
+          ? { advice: [`is ${address} still the pod's, and do rules in it drop ARP?`] }
+          : { fix: [context.setSysctl("pod", by.sysctl, "0")] }),
+        confidence: by === undefined ? "likely" : "certain",
+      });
+    });
+}
+
+/** A macvlan in source mode hears whom it was told to hear, and nobody else. */
+function sourceMode(context: CheckContext): Finding[] {
+  const { podLink, gateway } = context.path;
+  if (podLink?.macvlan?.mode !== "source") return [];
+  const parent = podLink.linkNamespaceId === undefined ? undefined : context.node.view.linkAt(podLink.link);
+  return [
+    finding("macvlan-deaf", {
+      text: `${podLink.name} in ${context.pod.name} is a macvlan in mode source${parent === undefined ? "" : ` on ${parent.name}`}: it takes frames of the senders in its list only, and ${gateway ?? "the next hop"} must be one of them`,
+      owner: "the macvlan network",
+      evidence: [{ source: `ip -d link show dev ${podLink.name}`, value: "macvlan mode source" }],
+      consequence: "what others send is not given to the pod",
+      advice: [
+        ...said("see the list: ", command`ip -d link show dev ${podLink.name}`),
+        ...said(
+          "a macvlan that hears everybody: ",
+          command`ip link set dev ${podLink.name} type macvlan mode bridge`,
+        ),
+      ],
+      confidence: "likely",
+    }),
+  ];
+}
+
 function hairpin(context: CheckContext): Finding[] {
   const name = context.family === 4 ? "iptables" : "ip6tables";
   return context.stops("hairpin-off").map(({ link, bridge: master, target }) =>
@@ -231,13 +345,17 @@ function hairpin(context: CheckContext): Finding[] {
 }
 
 function frames(context: CheckContext): Finding[] {
+  const told = new Set<string>();
   return context
     .stops("filtered")
     .filter((stop) => stop.family === "bridge")
-    .map((stop) => {
+    .flatMap((stop) => {
       const { by } = stop.stop;
+      const key = `${decisionPlace(by)} ${decisionText(by)}`;
+      if (told.has(key)) return [];
+      told.add(key);
       return finding("bridge-filter-drops", {
-        text: `${ownerOfDecision(by)} drops ${context.pod.name}'s frames: “${decisionText(by)}” in ${decisionPlace(by)}`,
+        text: `${ownerOfDecision(by)} drops ${stop.about === undefined ? `${context.pod.name}'s frames` : discoveryText(context, stop)}: “${decisionText(by)}” in ${decisionPlace(by)}`,
         owner: ownerOfDecision(by),
         evidence: ruleEvidence(by),
         consequence: "the frames do not get through the bridge",

@@ -41,11 +41,12 @@ export function capturedInPod(context: CheckContext): Finding[] {
 function blamedInPod({ snapshot, pod, target, path }: CheckContext): readonly PolicyRule[] {
   const taken: PolicyRule[] = [];
   let now: Changed = { snapshot, pod };
-  let { sent } = path;
+  // Where the second question is refused nothing is sent, and yet a source was chosen.
+  let source = path.sent?.source ?? path.source?.address.address;
   while (taken.length < MOST_RULES) {
     const { fib } = preparedNamespace(now.pod.state!).view;
     // connect() asks twice: without a source, and with the one that it chose.
-    const asked = [{}, sent === undefined ? {} : { source: sent.source }].map(
+    const asked = [{}, source === undefined ? {} : { source }].map(
       (from) =>
         fib.predict({
           destination: target.address,
@@ -65,7 +66,7 @@ function blamedInPod({ snapshot, pod, target, path }: CheckContext): readonly Po
     now = changed;
     const { path: then } = predictPath(now.snapshot, now.pod, target);
     if (then.end !== "unknown" && then.stops.length === 0) return taken;
-    ({ sent } = then);
+    source = then.sent?.source ?? then.source?.address.address;
   }
   return [];
 }

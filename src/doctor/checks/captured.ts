@@ -4,7 +4,6 @@ import { command } from "../../text/command.ts";
 import { familyFlag, finding, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import { Fib, routeText, type RouteResult } from "../predict/fib.ts";
-import { PROTOCOL_NUMBER } from "../predict/packet.ts";
 import { predictPath } from "../predict/predict.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
@@ -149,6 +148,42 @@ export function answersRefused(
   });
 }
 
+/** A rule makes the packet pass by the table that has a way for it (`goto`). */
+export function passedBy(context: CheckContext): Finding[] {
+  const { snapshot, pod, target, routedFlow: flow } = context;
+  const stop = context
+    .stops("no-route")
+    .find((one) => one.place === "node" && one.direction === "out" && one.rule === undefined);
+  if (stop === undefined || flow === undefined) return [];
+  for (const rule of snapshot.node.rules) {
+    if (rule.action !== "goto" || rule.family !== context.family) continue;
+    const own = withoutRules(snapshot, [rule]).predict(flow);
+    const changed = withChanges(snapshot, pod, [{ kind: "delete-policy-rule", place: "node", rule }]);
+    if (own.kind !== "route" || changed === undefined) continue;
+    if (predictPath(changed.snapshot, changed.pod, target).path.stops.length > 0) continue;
+    const text = wayText(context, own);
+    return [
+      finding("rule-captures", {
+        text: `rule “${policyRuleText(rule)}” makes what ${pod.name} sends pass by the table that has a route for it (${text}): there is no route to ${stop.destination} behind it`,
+        owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
+        evidence: [
+          { source: "ip rule", value: policyRuleText(rule) },
+          {
+            source: `ip route get ${flow.destination} from ${flow.source ?? ""} iif ${flow.iif}`,
+            value: stop.error,
+          },
+          { source: "the same without the rule", value: text },
+        ],
+        consequence: "without the rule the pod's packets would get through",
+        fix: pastRules(context, [rule]),
+        advice: ownWay(context, rule),
+        confidence: "likely",
+      }),
+    ];
+  }
+  return [];
+}
+
 type Astray = Extract<Stop, { readonly kind: "astray" }>;
 
 /** The answers follow a rule (by the node's own address, as cloud set-ups have them) into a table without the pods. */
@@ -192,12 +227,8 @@ export function capturedElsewhere(context: CheckContext): Finding[] {
   ];
 }
 
-function capture({ path, node, snapshot }: CheckContext): Captured | undefined {
-  const { routed, inLink } = path;
-  if (routed === undefined || inLink === undefined) return undefined;
-  const { source, destination, sourcePort, destinationPort, mark } = routed;
-  const protocol = PROTOCOL_NUMBER[routed.protocol];
-  const flow = { source, destination, sourcePort, destinationPort, protocol, mark, iif: inLink.name };
+function capture({ path, node, snapshot, routedFlow: flow }: CheckContext): Captured | undefined {
+  if (flow === undefined) return undefined;
   const way = node.view.fib.predict(flow);
   const { rule } = way;
   // A rule that refuses by itself is told as that.
@@ -209,7 +240,8 @@ function capture({ path, node, snapshot }: CheckContext): Captured | undefined {
     own = withoutRules(snapshot, rules).predict(flow);
   }
   // Back to where it came from is no way out.
-  if (own.kind !== "route" || own.type !== "unicast" || own.link.index === inLink.index) return undefined;
+  if (own.kind !== "route" || own.type !== "unicast" || own.link.index === path.inLink?.index)
+    return undefined;
   if (way.kind === "route" && isSameWay(way, own)) return undefined;
   return { rule, rules, way, own };
 }

@@ -20,7 +20,8 @@ const DEAD_ENDS: ReadonlySet<Stop["kind"]> = new Set<Stop["kind"]>([
 ]);
 
 export function capturedByRoute(context: CheckContext): Finding[] {
-  const { outLink, routed, inLink } = context.path;
+  const { outLink } = context.path;
+  const flow = context.routedFlow;
   const stop = context.path.stops.find(
     (one) =>
       one.place === "node" &&
@@ -29,13 +30,7 @@ export function capturedByRoute(context: CheckContext): Finding[] {
       "link" in one &&
       one.link.index === outLink?.index,
   );
-  if (stop === undefined || routed === undefined || inLink === undefined) return [];
-  const flow = {
-    destination: routed.destination,
-    source: routed.source,
-    mark: routed.mark,
-    iif: inLink.name,
-  };
+  if (stop === undefined || flow === undefined) return [];
   const way = context.node.view.fib.predict(flow);
   // Of several next hops one is dead: that is told by the leg.
   if (way.kind !== "route" || way.route === undefined || way.hops !== undefined) return [];
@@ -49,12 +44,7 @@ export function capturedByRoute(context: CheckContext): Finding[] {
 function carriesInstead(
   { snapshot, pod, target }: CheckContext,
   route: Route,
-  flow: {
-    readonly destination: string;
-    readonly source: string;
-    readonly mark: number;
-    readonly iif: string;
-  },
+  flow: NonNullable<CheckContext["routedFlow"]>,
 ): Route | undefined {
   const changed = withChanges(snapshot, pod, [{ kind: "delete-route", place: "node", route }]);
   if (changed === undefined) return undefined;

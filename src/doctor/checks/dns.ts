@@ -26,8 +26,14 @@ export const dns: Check = {
 
 /** The name servers, without zones. */
 export function nameServers({ nameservers }: ResolvConf): string[] {
-  return nameservers.map((one) => one.replace(/%.*$/, "")).filter(isIp);
+  return nameservers
+    .slice(0, MOST_SERVERS)
+    .map((one) => one.replace(/%.*$/, ""))
+    .filter(isIp);
 }
+
+/** MAXNS of resolv.h: the C library asks no more of them. */
+const MOST_SERVERS = 3;
 
 function resolvers(context: CheckContext): Finding[] {
   const { resolvConf, dnsListeners = [] } = context.pod;
@@ -37,17 +43,7 @@ function resolvers(context: CheckContext): Finding[] {
     source: "resolv.conf of the pod",
     value: servers.map((one) => `nameserver ${one}`).join("; "),
   };
-  if (servers.length === 0) {
-    return [
-      finding("resolver-missing", {
-        text: `${context.pod.name} has a resolv.conf without a name server`,
-        owner: "the pod's runtime",
-        evidence: [{ source: "resolv.conf of the pod", value: "it has no nameserver line" }],
-        consequence: "the C library asks 127.0.0.1",
-        advice: ["write the address of a name server into the pod's resolv.conf"],
-      }),
-    ];
-  }
+  if (servers.length === 0) return [withoutServer(context, resolvConf)];
   const found: Finding[] = [];
   for (const server of servers) {
     if (isLoopbackAddress(server)) {
@@ -57,6 +53,31 @@ function resolvers(context: CheckContext): Finding[] {
   }
   // One server that works is enough; with several broken ones, the first says it.
   return found.length === servers.length ? found.slice(0, 1) : [];
+}
+
+/** What is no address the C library passes over, and then asks 127.0.0.1. */
+function withoutServer({ pod }: CheckContext, { nameservers }: ResolvConf): Finding {
+  const found = finding("resolver-missing", {
+    text:
+      nameservers.length === 0
+        ? `${pod.name} has a resolv.conf without a name server`
+        : `${pod.name}'s resolv.conf names no address as its name server: “${nameservers.join("”, “")}”`,
+    owner: "the pod's runtime",
+    evidence: [
+      {
+        source: "resolv.conf of the pod",
+        value:
+          nameservers.length === 0
+            ? "it has no nameserver line"
+            : nameservers.map((one) => `nameserver ${one}`).join("; "),
+      },
+    ],
+    consequence: "the C library asks 127.0.0.1",
+    advice: ["write the address of a name server into the pod's resolv.conf"],
+  });
+  // A line that was meant, and nobody at the address that is asked instead: no name is resolved.
+  const isAnswered = pod.dnsListeners?.some((one) => ["127.0.0.1", "0.0.0.0", "::"].includes(one)) !== false;
+  return nameservers.length === 0 || isAnswered ? found : { ...found, severity: "error", stopsTraffic: true };
 }
 
 function loopback(context: CheckContext, server: string, listed: { source: string; value: string }): Finding {
@@ -143,17 +164,17 @@ function unreachable(
   const predicted = predictPath(snapshot, pod, target);
   const [stop] = predicted.path.stops;
   // What stops the pod's other traffic the same way is told there.
-  if (stop === undefined || !predicted.certain || context.path.stops.some((one) => one.kind === stop.kind)) {
-    return [];
-  }
+  if (!predicted.certain || context.path.stops.some((one) => one.kind === stop?.kind)) return [];
+  if (stop === undefined && predicted.path.localEnd?.listener !== "none") return [];
   const there = new CheckContext(snapshot, pod, target, predicted);
   const cause = OF_THE_PATH.flatMap((check) => check.run(there)).find((one) => one.stopsTraffic);
-  const why = cause?.text ?? stopText(stop);
+  if (cause === undefined && stop === undefined) return [];
+  const why = cause?.text ?? stopText(stop!);
   return [
     finding("resolver-unreachable", {
       text: `${pod.name} cannot reach its name server ${server}: ${why}`,
       owner: cause?.owner ?? "see the reason",
-      evidence: [listed, ...(cause?.evidence ?? [{ source: `path to ${server}:53`, value: stopText(stop) }])],
+      evidence: [listed, ...(cause?.evidence ?? [{ source: `path to ${server}:53`, value: why }])],
       consequence: "addresses work, names do not",
       fix: cause?.fix ?? [
         anywhere(command`wayout doctor ${pod.name} --to ${endText(server, 53)} --proto udp`),

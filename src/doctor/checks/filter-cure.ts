@@ -1,4 +1,5 @@
 /** What lets a packet through that a rule or a policy stops, and whose word it takes. */
+import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
 import { command, type CommandLine } from "../../text/command.ts";
@@ -11,6 +12,7 @@ import type { RepairPlace } from "../remedy/repair.ts";
 
 import type { Decision } from "../predict/decision.ts";
 import type { Direction } from "../predict/side.ts";
+import type { Link } from "../../linux/route/link.ts";
 import type { Stop } from "../predict/path.ts";
 import { isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
 import { raised, usedUp, type UsedUp } from "./limit-cure.ts";
@@ -24,6 +26,13 @@ export function counterEvidence({ rule, base }: Decision): Evidence[] {
 }
 
 export type Filtered = Extract<Stop, { readonly kind: "filtered" }>;
+
+/** What is asked at a link before anything can be sent by it. */
+export function discoveryText({ pod, family, path }: CheckContext, { link, place }: Filtered): string {
+  const what = family === 4 ? "ARP" : "neighbour discovery (ICMPv6 types 135, 136)";
+  const ofPod = place === "pod" || link === undefined || link.index === path.inLink?.index;
+  return ofPod ? `${what} for ${pod.name}` : `${what} at ${link.name}`;
+}
 
 export interface Cure {
   readonly fix: readonly (Fix | undefined)[];
@@ -85,6 +94,9 @@ export function filterCure(
   senders: Senders = "from the destination",
 ): Cure {
   const { by } = stop.stop;
+  if (stop.about !== undefined && stop.link !== undefined && by.table.family === "arp") {
+    return { fix: arpFix(context, stop, stop.link), advice: [] };
+  }
   const limit = usedUp(context, by);
   if (limit !== undefined) return moreOf(context, stop.place, limit);
   if (by.rule === undefined) return { fix: policyFix(context, stop), advice: [] };
@@ -119,8 +131,18 @@ function moreOf(context: CheckContext, place: RepairPlace, { by, advice }: UsedU
   };
 }
 
-/** Whether a rule asks for nothing but a protocol. */
+/** Whether a rule asks for nothing but a protocol that connections use: of ICMP nobody makes a policy for the rest. */
 function isCatchAll({ expressions }: NonNullable<Decision["rule"]>): boolean {
+  const ofIcmp = expressions.some((one, index) => {
+    const next = expressions[index + 1];
+    return (
+      one.kind === "meta" &&
+      one.key === "l4proto" &&
+      next?.kind === "cmp" &&
+      ICMP.has(Number.parseInt(next.data, 16))
+    );
+  });
+  if (ofIcmp) return false;
   const own = new Set(["counter", "log", "last", "immediate", "reject", "target", "cmp"]);
   return expressions.every(
     (one) =>
@@ -129,6 +151,8 @@ function isCatchAll({ expressions }: NonNullable<Decision["rule"]>): boolean {
       (one.kind === "match" && one.name === "comment"),
   );
 }
+
+const ICMP: ReadonlySet<number> = new Set([IP_PROTOCOL.icmp, IP_PROTOCOL.icmpv6]);
 
 /** TPROXY drops what no socket takes. */
 export function isForProxy({ rule }: Decision): boolean {
@@ -155,6 +179,15 @@ function policyFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
   if (tableName === undefined || chainName === undefined) return [];
   const line = command`nft ${`chain ${table.family} ${tableName} ${chainName} { policy accept ; }`}`;
   return [context.fix(stop.place, line, undefined, change)];
+}
+
+/** ARP is let through at the link that needs it, and nowhere else. */
+function arpFix(context: CheckContext, { stop, place }: Filtered, link: Link): (Fix | undefined)[] {
+  const { table, base } = stop.by;
+  const side = base.base.hook === "output" ? "meta oifname" : "meta iifname";
+  const conditions: Conditions = [[side, link.name]];
+  const change = { kind: "accept-first", place, table, chain: base, conditions } as const;
+  return [context.fix(place, nftInsert(table, base, conditions), undefined, change)];
 }
 
 function ruleFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {

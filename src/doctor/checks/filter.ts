@@ -6,7 +6,7 @@ import type { Evidence, Finding } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import type { Doubt } from "../predict/oracle.ts";
 import { decisionPlace, decisionText, traceCommand } from "../wording.ts";
-import { counterEvidence, filterCure, isForProxy, type Filtered } from "./filter-cure.ts";
+import { counterEvidence, discoveryText, filterCure, isForProxy, type Filtered } from "./filter-cure.ts";
 import { onCondition } from "./filter-condition.ts";
 import { failingBranches } from "./branches.ts";
 import { invalid } from "./invalid.ts";
@@ -48,7 +48,7 @@ function drops(context: CheckContext): Finding[] {
 
 function what(context: CheckContext, stop: Filtered): string {
   const { name } = context.pod;
-  if (stop.about === "neighbour-discovery") return `neighbour discovery for ${name} (ICMPv6 types 135, 136)`;
+  if (stop.about === "neighbour-discovery") return discoveryText(context, stop);
   return stop.direction === "out" ? `what ${name} sends` : `the answers to ${name}`;
 }
 

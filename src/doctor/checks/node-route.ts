@@ -6,10 +6,10 @@ import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
 import { hopsOf, isDefaultRoute, routeText } from "../predict/fib.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
-import { answersCaptured, answersRefused, capturedElsewhere, capturedInVain } from "./captured.ts";
+import { answersCaptured, answersRefused, capturedElsewhere, capturedInVain, passedBy } from "./captured.ts";
 import { endsInVain, toLoopback } from "./local-end.ts";
 import { failingLegs, proxyWithoutRoute, sourceUnanswered, ttlExceeded } from "./unanswered.ts";
-import { hostRoute, routeBack, routeBackPast } from "./route-fix.ts";
+import { hostRoute, routeBackBeside, routeBackPast } from "./route-fix.ts";
 import { noRoute } from "./no-route.ts";
 import { capturedByRoute } from "./dead-route.ts";
 import { unroutedNetwork } from "./pod-network.ts";
@@ -49,6 +49,7 @@ export const nodeRoute: Check = {
   run: (context) => [
     ...rulesMissing(context),
     ...noRoute(context),
+    ...passedBy(context),
     ...capturedOrUplink(context),
     ...toLoopback(context),
     ...endsInVain(context),
@@ -208,7 +209,7 @@ function astray(context: CheckContext): Finding[] {
         { source: `${context.pod.name} is connected to`, value: stop.expected.name },
       ],
       consequence: "answers go to other hosts",
-      fix: forAddress(context, stop.address, () => routeBack(context, stop.address)),
+      fix: forAddress(context, stop.address, () => routeBackBeside(context, stop.address, stop.route)),
       advice: ["for good: give one of the two networks another range"],
     });
   });

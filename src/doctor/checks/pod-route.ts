@@ -4,6 +4,8 @@ import { RT_TABLE } from "../../linux/route/constants.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
+import { policyRuleText } from "../predict/rule-selector.ts";
+import { deletePolicyRule } from "./captured.ts";
 import { capturedInPod } from "./captured-in-pod.ts";
 import { likelyGateway } from "./likely-gateway.ts";
 import { deleteRoute } from "./route-fix.ts";
@@ -28,7 +30,11 @@ export const podRoute: Check = {
       ...context
         .stops("no-route")
         .filter((stop) => stop.place === "pod")
-        .map((stop) => (stop.route === undefined ? noRoute(context, stop) : refused(context, stop))),
+        .map((stop) =>
+          stop.route === undefined && stop.rule === undefined
+            ? noRoute(context, stop)
+            : refused(context, stop),
+        ),
     ];
   },
 };
@@ -65,15 +71,19 @@ function noRoute(context: CheckContext, stop: NoRoute): Finding {
 function refused(context: CheckContext, stop: NoRoute): Finding {
   const { pod } = context;
   const { links } = context.inside!.view.state;
-  const text = routeText(stop.route!, links);
+  const { route } = stop;
+  const what = route === undefined ? "rule" : "route";
+  const text = route === undefined ? policyRuleText(stop.rule!) : routeText(route, links);
   return finding("pod-route-refused", {
-    text: `the route “${text}” in ${pod.name} refuses ${stop.destination}`,
+    text: `the ${what} “${text}” in ${pod.name} refuses ${stop.destination}`,
     owner: OWNER,
     evidence: [
       { source: `ip route get ${stop.destination} in ${pod.name}`, value: stop.error },
-      { source: `routes of ${pod.name}`, value: text },
+      { source: `${what}s of ${pod.name}`, value: text },
     ],
     consequence: `programs in the pod see “${SEEN[stop.error] ?? stop.error}”`,
-    ...deleteRoute(context, "pod", stop.route!),
+    ...(route === undefined
+      ? { fix: deletePolicyRule(context, stop.rule!, "pod") }
+      : deleteRoute(context, "pod", route)),
   });
 }

@@ -40,6 +40,22 @@ export function routeBack(
   return [context.fix("node", line, undefined, change)];
 }
 
+/**
+ * A route that leads the answers away. One of this very address is nobody else's: without it that of the pod's network
+ * counts. Beside another a route of the pod's own is added.
+ */
+export function routeBackBeside(
+  context: CheckContext,
+  destination: string,
+  leading: Route | undefined,
+): (Fix | undefined)[] {
+  const isOwn = leading?.destination.endsWith(familyOf(destination) === 6 ? "/128" : "/32") === true;
+  if (!isOwn || leading.table !== RT_TABLE.main || leading.protocol === "kernel")
+    return routeBack(context, destination);
+  const removed = deleteRoute(context, "node", leading);
+  return "fix" in removed ? removed.fix : [];
+}
+
 /** What refuses this one address is taken away; beside what refuses many, a route of the pod's own counts. */
 export function routeBackPast(
   context: CheckContext,

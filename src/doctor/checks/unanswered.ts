@@ -46,29 +46,37 @@ export function sourceUnanswered(context: CheckContext): Finding[] {
   });
 }
 
+/** The setting that gives the pod's packets their first TTL (hop limit in IPv6). */
+function firstTtl({ family, path, inside }: CheckContext): {
+  readonly name: string;
+  readonly value: number | undefined;
+} {
+  if (family === 4) {
+    const name = "net.ipv4.ip_default_ttl";
+    return { name, value: inside?.view.sysctl(name) };
+  }
+  const link = path.podLink?.name ?? "default";
+  return { name: `net.ipv6.conf.${link}.hop_limit`, value: inside?.view.conf(6, link, "hop_limit") };
+}
+
 export function ttlExceeded(context: CheckContext): Finding[] {
+  const first = firstTtl(context);
+  const word = context.family === 4 ? "TTL" : "hop limit";
   return context.stops("ttl-exceeded").map(({ ttl, link, by, place }) =>
     finding("ttl-exceeded", {
-      text: `the TTL of what ${context.pod.name} sends is ${ttl} at ${link.name}${by === undefined ? "" : `, set by “${decisionText(by)}”`}: the next router may not forward it`,
+      text: `the ${word} of what ${context.pod.name} sends is ${ttl} at ${link.name}${by === undefined ? "" : `, set by “${decisionText(by)}”`}: the next router may not forward it`,
       owner: by === undefined ? "the pod's settings" : ownerOfDecision(by),
       evidence: [
         ...ruleEvidence(by),
-        ...(by === undefined
-          ? [
-              sysctlEvidence(
-                "net.ipv4.ip_default_ttl",
-                context.inside?.view.sysctl("net.ipv4.ip_default_ttl"),
-              ),
-            ]
-          : []),
+        ...(by === undefined ? [sysctlEvidence(first.name, first.value)] : []),
         {
-          source: `TTL at ${link.name} ${place === "pod" ? "in the pod" : "on the node"}`,
+          source: `${word} at ${link.name} ${place === "pod" ? "in the pod" : "on the node"}`,
           value: String(ttl),
         },
       ],
       consequence: "a router drops it (“time to live exceeded”)",
       ...(by === undefined
-        ? { fix: [context.setSysctl("pod", "net.ipv4.ip_default_ttl", "64")] }
+        ? { fix: [context.setSysctl("pod", first.name, "64")] }
         : {
             fix: forAddress(context, context.path.sent?.source, () =>
               pastRule(context, { by, place, direction: "out" }),

@@ -121,12 +121,7 @@ export function inwardRoute(context: CheckContext): Finding[] {
   const { outLink, inLink, routed } = context.path;
   const { view } = context.node;
   if (outLink === undefined || routed === undefined || outLink.index !== inLink?.index) return [];
-  const way = view.fib.predict({
-    source: routed.source,
-    destination: routed.destination,
-    mark: routed.mark,
-    iif: inLink.name,
-  });
+  const way = view.fib.predict(context.routedFlow!);
   if (way.kind !== "route" || way.gateway === undefined || way.route === undefined) return [];
   const text = routeText(way.route, view.state.links);
   const holder = context.snapshot.pods.find(

@@ -1,5 +1,6 @@
 /** The way back: from wherever the answer comes from to the pod's socket. */
 import type { Link } from "../../linux/route/link.ts";
+import { translateArriving } from "./at-links.ts";
 import { runBridgeHook } from "./hooks.ts";
 import type { Flow } from "./flow.ts";
 import { neighbourAt } from "./link-state.ts";
@@ -7,10 +8,9 @@ import type { Machine } from "./machine.ts";
 import { solicit } from "./neighbour-discovery.ts";
 import { failedNeighbour, checkReversePath, routeOnNode, spendTtl } from "./node.ts";
 import { IPS } from "../../linux/conntrack/status.ts";
-import { answerTo, type Packet } from "./packet.ts";
+import { answerTo, transportOf, type Packet } from "./packet.ts";
 import type { Walk } from "./walk.ts";
 import { noRoute, type Way } from "./in-pod.ts";
-import { IPPROTO } from "./link-state.ts";
 
 /** Follows the answer to a packet that left. */
 export function walkBack(walk: Walk, left: Packet): void {
@@ -43,9 +43,7 @@ function routeFromNode(walk: Walk, { packet }: Machine): Way | undefined {
   const way = walk.route("node", {
     destination: packet.destination,
     source: packet.source,
-    protocol: IPPROTO[packet.protocol],
-    sourcePort: packet.sourcePort,
-    destinationPort: packet.destinationPort,
+    ...transportOf(packet),
     ...(packet.mark === 0 ? {} : { mark: packet.mark }),
   });
   return way.kind === "refused" ? noRoute(walk, "node", packet.destination, way) : way;
@@ -56,6 +54,8 @@ export function answerFromOutside(walk: Walk, machine: Machine): boolean {
   if (arrival === undefined) return false;
   walk.answerLink = arrival;
   machine.packet = { ...machine.packet, iif: arrival.name };
+  // A program at tc ingress comes before netfilter's own hook there.
+  if (!translateArriving(walk, machine, arrival)) return false;
   walk.device("node", machine, "ingress", arrival);
   walk.hook("node", machine, "prerouting");
   if (!isRecognized(walk, machine, arrival)) return false;
@@ -141,6 +141,7 @@ export function enterPod(walk: Walk, machine: Machine): void {
   const { inLink, hostLink, podLink } = walk;
   if (inLink === undefined || hostLink === undefined || podLink === undefined) return;
   const address = machine.packet.destination;
+  solicit(walk, "node", address);
   const known = neighbourAt(walk.node.view, inLink, address);
   if (known?.mac !== undefined && (known.state === "permanent" || known.state === "noarp")) {
     if (podLink.mac !== "" && known.mac !== podLink.mac) {
@@ -148,7 +149,6 @@ export function enterPod(walk: Walk, machine: Machine): void {
       walk.stop({ kind: "wrong-neighbour", place: "node", link: inLink, address, mac, real: podLink.mac });
     }
   } else if (known?.state === "failed") failedNeighbour(walk, inLink, address);
-  solicit(walk, "node", address);
   if (inLink.index !== hostLink.index) {
     machine.packet = {
       ...machine.packet,

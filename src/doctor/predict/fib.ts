@@ -25,6 +25,8 @@ export interface RouteRequest extends RecordedQuery {
   readonly uid?: number;
   readonly sourcePort?: number;
   readonly destinationPort?: number;
+  /** The TOS byte without its ECN bits; 0 when absent. */
+  readonly tos?: number;
 }
 
 /** What became of the question. */
@@ -91,7 +93,9 @@ export class Fib {
         .map((route) => ({ route, cidr: parseCidr(route.destination, "keep") }))
         .sort(
           (a, b) =>
-            b.cidr.prefixLength - a.cidr.prefixLength || (a.route.metric ?? 0) - (b.route.metric ?? 0),
+            b.cidr.prefixLength - a.cidr.prefixLength ||
+            (b.route.tos ?? 0) - (a.route.tos ?? 0) ||
+            (a.route.metric ?? 0) - (b.route.metric ?? 0),
         );
       this.#tables.set(key, prepared);
     }
@@ -103,7 +107,7 @@ export class Fib {
     const predicted = this.predict(request);
     // Of several next hops the kernel's answer names one, and another packet takes another.
     if (predicted.kind === "route" && predicted.hops !== undefined) return predicted;
-    // The kernel was asked by addresses: where a rule looks at ports or users as well, it answered about another flow.
+    // The kernel was asked by addresses: where rules or routes look at ports, users or TOS as well, it answered about another flow.
     const { destination, source, iif, mark } = request;
     const asked = this.predict({
       destination,
@@ -111,7 +115,7 @@ export class Fib {
       ...(iif === undefined ? {} : { iif }),
       ...(mark === undefined ? {} : { mark }),
     });
-    if (asked.rule !== predicted.rule) return predicted;
+    if (asked.rule !== predicted.rule || asked.route !== predicted.route) return predicted;
     return this.#recorded(request, predicted) ?? predicted;
   }
 
@@ -229,6 +233,7 @@ export class Fib {
       // Packets that the namespace itself sends enter the lookup with the loopback as incoming interface.
       (rule.inputInterface === undefined || rule.inputInterface === (request.iif ?? "lo")) &&
       rule.outputInterface === undefined &&
+      (rule.tos === undefined || rule.tos === legacyTos(request)) &&
       (rule.mark === undefined || ((rule.mark ^ (request.mark ?? 0)) & (rule.mask ?? 0xffff_ffff)) === 0) &&
       protocolMatches(rule, request);
     return matched !== (rule.invert === true);
@@ -238,7 +243,7 @@ export class Fib {
     const destination = ipNumber(request.destination);
     for (const { route, cidr: prefix } of this.#table(family, table)) {
       if (destination < prefix.first || destination > prefix.last) continue;
-      if ((route.tos ?? 0) !== 0) continue;
+      if (route.tos !== undefined && route.tos !== legacyTos(request)) continue;
       if (route.source !== undefined) {
         if (request.source === undefined || !cidrContains(cidr(route.source), request.source)) continue;
       }
@@ -288,6 +293,11 @@ export class Fib {
       authority: "snapshot",
     };
   }
+}
+
+/** INET_DSCP_LEGACY_TOS_MASK: what `tos` of routes and rules is compared with. */
+function legacyTos({ tos = 0 }: RouteRequest): number {
+  return tos & 0x1c;
 }
 
 function tableKey(family: IpFamily, table: number): string {
@@ -342,7 +352,7 @@ function suppressed(rule: PolicyRule, found: Found): boolean {
   return rule.suppressPrefixLength !== undefined && found.prefixLength <= rule.suppressPrefixLength;
 }
 
-function ignoresLinkDown(state: NamespaceState, family: IpFamily, link: Link | undefined): boolean {
+export function ignoresLinkDown(state: NamespaceState, family: IpFamily, link: Link | undefined): boolean {
   const own = (family === 4 ? link?.ipv4 : link?.ipv6)?.ignore_routes_with_linkdown;
   return (
     own === 1 || (family === 4 && state.sysctls["net.ipv4.conf.all.ignore_routes_with_linkdown"] === "1")
@@ -389,6 +399,8 @@ export function routeWords(route: Route, links: readonly Link[]): string[] {
     const link = links.find((one) => one.index === hop.interface);
     if (link !== undefined) parts.push("dev", link.name);
   }
+  if (route.tos !== undefined)
+    parts.splice(route.type === "unicast" ? 1 : 2, 0, "tos", `0x${route.tos.toString(16)}`);
   if (route.table !== RT_TABLE.main) parts.push("table", routingTableText(route.table));
   if (route.preferredSource !== undefined) parts.push("src", route.preferredSource);
   if ((route.metric ?? 0) !== 0) parts.push("metric", String(route.metric));

@@ -26,10 +26,15 @@ function header(length: number): { bytes: Uint8Array; known: Uint8Array; view: D
 }
 
 export function etherType(packet: Packet): number {
+  if (packet.arp !== undefined) return ETH_P.arp;
   return packet.family === 4 ? ETH_P.ip : ETH_P.ip6;
 }
 
 export function headersOf(packet: Packet): Headers {
+  if (packet.arp !== undefined) {
+    const nothing = header(0);
+    return { link: ethernetHeader(packet), network: arpHeader(packet, packet.arp), transport: nothing };
+  }
   const network = packet.family === 4 ? ipv4Header(packet) : ipv6Header(packet);
   return { link: ethernetHeader(packet), network, transport: transportHeader(packet) };
 }
@@ -47,6 +52,22 @@ function ethernetHeader(packet: Packet): KnownBytes {
 /** Tunnels have addresses of other lengths, or none. */
 function isEthernet(mac: string): boolean {
   return mac.length === "02:00:00:00:00:01".length;
+}
+
+/** RFC 826, for Ethernet and IPv4. */
+function arpHeader({ source, destination }: Packet, arp: NonNullable<Packet["arp"]>): KnownBytes {
+  const { bytes, known, view } = header(28);
+  view.setUint16(0, 1);
+  view.setUint16(2, ETH_P.ip);
+  bytes.set([6, 4], 4);
+  view.setUint16(6, arp.operation);
+  for (const [at, mac] of [[8, arp.senderMac] as const, [18, arp.targetMac] as const]) {
+    if (isEthernet(mac)) bytes.set(macBytes(mac), at);
+    else known.fill(0, at, at + 6);
+  }
+  bytes.set(ipBytes(source), 14);
+  bytes.set(ipBytes(destination), 24);
+  return { bytes, known };
 }
 
 /** RFC 791 3.1. */

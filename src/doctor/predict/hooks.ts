@@ -45,6 +45,8 @@ interface Entry {
 /** All base chains of a namespace, by family and hook, each row in calling order. */
 export class HookTable {
   readonly #rows = new Map<string, Entry[]>();
+  /** Whether a chain sees frames that are no IP packets. */
+  seesFrames = false;
 
   constructor(readonly tables: readonly Table[]) {
     for (const table of tables) {
@@ -52,6 +54,7 @@ export class HookTable {
       for (const chain of table.chains) {
         if (!isHooked(chain)) continue;
         for (const family of familiesOf(table.family, chain.base.hook)) {
+          if (typeof family === "string") this.seesFrames = true;
           const key = rowKey(family, chain.base.hook, chain.base.type === "nat");
           let row = this.#rows.get(key);
           if (row === undefined) this.#rows.set(key, (row = []));
@@ -287,6 +290,11 @@ function rewriteAnswer(machine: Machine, flow: Flow, manip: Manip): void {
       sourcePort: original.destinationPort,
     };
   }
+}
+
+/** Runs the chains of the arp family. */
+export function runArpHook(machine: Machine, hooks: HookTable, hook: "input" | "output"): HookResult {
+  return runRow(machine, hooks.row("arp", hook, false), hook);
 }
 
 /** Runs the chains of the bridge family, which see whole frames: no conntrack, no NAT. */

@@ -5,7 +5,7 @@ import type { RouteResult } from "./fib.ts";
 import { IPPROTO, isLoopback, linkDown } from "./link-state.ts";
 import { localEnd } from "./local-end.ts";
 import type { Machine } from "./machine.ts";
-import { firstPacket, type Packet } from "./packet.ts";
+import { firstPacket, transportOf, type Packet } from "./packet.ts";
 import type { Side } from "./side.ts";
 import { chooseSource, isLinkLocal } from "./source-address.ts";
 import type { Walk, PreparedNamespace } from "./walk.ts";
@@ -112,6 +112,8 @@ function reroute(walk: Walk, machine: Machine): Way | undefined {
   const way = walk.route("pod", {
     destination: packet.destination,
     mark: packet.mark,
+    ...transportOf(packet),
+    uid: walk.target.sender?.uid ?? PROBE.uid,
     ...(walk.pod!.view.fib.isLocal(packet.source) ? { source: packet.source } : {}),
   });
   if (way.kind === "refused") return noRoute(walk, "pod", packet.destination, way);

@@ -6,9 +6,8 @@ import { endText } from "../../address/ip.ts";
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import type { VirtualService } from "../../kernel/procfs.ts";
 import { noRoute, type Way } from "./in-pod.ts";
-import { IPPROTO } from "./link-state.ts";
 import type { Machine } from "./machine.ts";
-import type { Packet } from "./packet.ts";
+import { transportOf, type Packet } from "./packet.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
 
@@ -40,12 +39,10 @@ export function balance(walk: Walk, machine: Machine): Way | "refused" | undefin
   }
   machine.flow?.bind({ manip: "destination", address, port }, "destination");
   machine.packet = { ...machine.packet, destination: address, destinationPort: port, iif: undefined };
-  const { protocol, sourcePort, mark } = machine.packet;
+  const { mark } = machine.packet;
   const way = walk.route("node", {
     destination: address,
-    protocol: IPPROTO[protocol],
-    sourcePort,
-    destinationPort: port,
+    ...transportOf(machine.packet),
     ...(mark === 0 ? {} : { mark }),
   });
   walk.step("node", "input", `IPVS sends it to ${endText(address, port)}`, machine.packet);

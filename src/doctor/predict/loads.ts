@@ -29,6 +29,7 @@ export function compilePayload(expression: ExpressionKinded<"payload">): Step {
   return (machine) => {
     const header = headerAt(machine, base);
     if (header === undefined || offset + length > header.bytes.length) {
+      if (machine.packet.arp !== undefined) return BREAK;
       return carried(machine, word, length, `what stands at byte ${offset} of the ${base} header`);
     }
     machine.storePart(word, header.bytes, offset, length);
@@ -37,8 +38,8 @@ export function compilePayload(expression: ExpressionKinded<"payload">): Step {
       machine.storeUnknown(word, length, `bytes ${offset} to ${offset + length - 1} of the ${base} header`);
       break;
     }
-    const { family } = machine.packet;
-    if (base === "network" && length === 2 && offset === (family === 4 ? 2 : 4)) {
+    const { family, arp } = machine.packet;
+    if (arp === undefined && base === "network" && length === 2 && offset === (family === 4 ? 2 : 4)) {
       machine.differs(word, { ...LENGTH, text: (bytes) => String((bytes[0]! << 8) | bytes[1]!) });
     }
     return CONTINUE;
@@ -217,7 +218,11 @@ const META: Partial<Record<MetaKey, Load>> = {
   nftrace: number(() => 0),
   rtclassid: number(() => 0),
   nfproto: number(({ packet }) => (packet.family === 4 ? NFPROTO.ipv4 : NFPROTO.ipv6)),
-  l4proto: number(({ packet }) => PROTOCOL_NUMBER[packet.protocol]),
+  l4proto: (machine, word) => {
+    if (machine.packet.arp !== undefined) return BREAK;
+    machine.storeNumber(word, PROTOCOL_NUMBER[machine.packet.protocol]);
+    return CONTINUE;
+  },
   // PACKET_HOST: what is addressed to us and to nobody else.
   pkttype: number(() => 0),
   cpu: unknowable("the CPU that handles the packet"),

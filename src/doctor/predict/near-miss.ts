@@ -4,7 +4,7 @@
  */
 import type { Expression } from "../../linux/nftables/expressions.ts";
 import type { Chain, Rule, Table } from "../../linux/nftables/ruleset.ts";
-import { ruleText } from "../../linux/nftables/text/ruleset.ts";
+import { textOfRule } from "../wording.ts";
 import { runRule } from "./chain.ts";
 import { BREAK, type Machine } from "./machine.ts";
 import { compiledRules, type CompiledRule } from "./rules.ts";
@@ -73,7 +73,7 @@ function judge(machine: Machine, table: Table, chain: Chain, compiled: CompiledR
     table,
     chain,
     rule: compiled.rule,
-    text: ruleText(compiled.rule, table),
+    text: textOfRule(compiled.rule, table),
     misses: [...jumps, ...own],
     unreachable: route === undefined ? whyUnreachable(table, chain) : undefined,
     before,
@@ -130,7 +130,7 @@ function earlier(machine: Machine, table: Table, way: readonly Jump[]): Candidat
       if (other === compiled) break;
       const verdict = verdictOf(machine, other);
       if (verdict === undefined || verdict === "jump" || verdict === "continue") continue;
-      return { chain, rule: other.rule, text: ruleText(other.rule, table) };
+      return { chain, rule: other.rule, text: textOfRule(other.rule, table) };
     }
   }
   return undefined;
@@ -154,7 +154,7 @@ function missesOf(machine: Machine, table: Table, chain: Chain, compiled: Compil
     misses.push({
       rule,
       chain,
-      condition: ruleText({ handle: 0, expressions: part }, table),
+      condition: textOfRule({ handle: 0, expressions: part }, table),
       actual: actualOf(part, machine),
     });
   }

@@ -2,17 +2,18 @@
 import { endText } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { KERNEL_RULES } from "../../linux/route/rule.ts";
+import { translateLeaving } from "./at-links.ts";
 import type { Decision } from "./decision.ts";
 import { isDefaultRoute, usesLink } from "./fib.ts";
 import { noRoute, wayText, type Way } from "./in-pod.ts";
-import { asksNeighbours, IPPROTO, isLoopback, isWithoutArp, linkDown, neighbourAt } from "./link-state.ts";
+import { asksNeighbours, isLoopback, isWithoutArp, linkDown, neighbourAt } from "./link-state.ts";
 import { balance } from "./ipvs.ts";
 import { localEnd } from "./local-end.ts";
 import { tupleOf } from "./hooks.ts";
 import type { Machine } from "./machine.ts";
 import { solicitOutside } from "./neighbour-discovery.ts";
 import { isAnsweredFor, onLinkPrefix } from "./on-link.ts";
-import type { Packet } from "./packet.ts";
+import { transportOf, type Packet } from "./packet.ts";
 import { needsTranslation } from "../../causes/facts.ts";
 import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "../../forwarding/switches.ts";
 import type { Side } from "./side.ts";
@@ -24,7 +25,8 @@ import { bridgeCallsIptables } from "./wire.ts";
 export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
   const before = machine.packet.destination;
   const pre = walk.hook("node", machine, "prerouting");
-  walk.routed = { ...tupleOf(machine.packet), mark: machine.packet.mark, markedBy: machine.markedBy };
+  const { mark, dscp } = machine.packet;
+  walk.routed = { ...tupleOf(machine.packet), mark, dscp, markedBy: machine.markedBy };
   walk.untrackedBy = machine.untrackedBy;
   walk.zonedBy = machine.zonedBy;
   if (machine.packet.destination !== before && pre.translated !== undefined) {
@@ -67,9 +69,10 @@ function leaveNode(
   walk.translatedBy = post.translated;
   walk.translatedToOneOf = machine.flow?.binding("source")?.oneOf;
   linkDown(walk, "node", result.link);
-  meetNeighbour(walk, result.link, result.gateway ?? machine.packet.destination);
   if (result.gateway !== undefined) solicitOutside(walk, result.link, result.gateway);
+  meetNeighbour(walk, result.link, result.gateway ?? machine.packet.destination);
   walk.device("node", machine, "egress", result.link);
+  translateLeaving(walk, machine, result.link);
   walk.left = { ...machine.packet };
   // What goes to a router leaves the node, also where a namespace of this machine plays the world behind it.
   const stays = result.gateway === undefined && podOwns(walk, machine.packet.destination);
@@ -144,9 +147,7 @@ export function routeOnNode(
     source: packet.source,
     iif: inLink.name,
     mark: packet.mark,
-    protocol: IPPROTO[packet.protocol],
-    sourcePort: packet.sourcePort,
-    destinationPort: packet.destinationPort,
+    ...transportOf(packet),
   };
   const predicted = walk.route("node", query, "tables");
   const forwards = predicted.kind === "route" && predicted.type === "unicast";
@@ -216,7 +217,7 @@ export function checkReversePath(
   const back = view.fib.predict({
     destination: packet.source,
     source: packet.destination,
-    protocol: IPPROTO[packet.protocol],
+    ...transportOf(packet),
     sourcePort: packet.destinationPort,
     destinationPort: packet.sourcePort,
     ...(outLink === undefined ? {} : { iif: outLink.name }),
@@ -253,7 +254,11 @@ function meetNeighbour(walk: Walk, link: Link, address: string): void {
 }
 
 export function failedNeighbour(walk: Walk, link: Link, address: string | undefined): void {
-  if (address === undefined) return;
+  // That a rule drops the question or its answer says why there is none.
+  const isDropped = walk.stops.some(
+    (stop) => stop.kind === "filtered" && stop.link?.index === link.index && stop.about !== undefined,
+  );
+  if (address === undefined || isDropped) return;
   const known = neighbourAt(walk.node.view, link, address);
   if (known?.state === "failed" || known?.state === "incomplete") {
     walk.stop({ kind: "neighbour-failed", place: "node", link, address, state: known.state });

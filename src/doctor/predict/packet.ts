@@ -55,9 +55,26 @@ export interface Packet extends Tuple {
   readonly original: Tuple;
   /** The source port was translated into a range: which port of it, only the kernel knows. */
   readonly sourcePortFrom?: PortRange;
+  /** It is no IP packet but ARP about these addresses: source and destination are the sender's and the target's. */
+  readonly arp?: { readonly operation: number; readonly senderMac: string; readonly targetMac: string };
   /** Bridge port the packet came in by (`meta ibrname`, physdev). */
   readonly physicalIn: string | undefined;
   readonly physicalOut: string | undefined;
+}
+
+/** What routing looks at beside the addresses and the mark. */
+export function transportOf({
+  protocol,
+  sourcePort,
+  destinationPort,
+  dscp,
+}: Tuple & Partial<Pick<Packet, "dscp">>): {
+  readonly protocol: number;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly tos: number;
+} {
+  return { protocol: PROTOCOL_NUMBER[protocol], sourcePort, destinationPort, tos: (dscp ?? 0) << 2 };
 }
 
 export const TCP_SYN = 0x02;

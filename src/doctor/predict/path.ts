@@ -109,6 +109,8 @@ export type Stop = At &
         readonly family: string;
         /** It is not the packet itself that is dropped, but the question for a neighbour's MAC address or its answer. */
         readonly about?: "neighbour-discovery";
+        /** Where that question or answer is sent or taken in. */
+        readonly link?: Link;
       }
     | {
         /** One hop is left, or none: nobody further on forwards it. */
@@ -192,6 +194,19 @@ export type Stop = At &
         readonly chose: Direction;
       }
     | {
+        /** Our programs are to translate what leaves here, and one of the two is not attached. */
+        readonly kind: "program-detached";
+        readonly link: Link;
+        readonly side: "egress" | "ingress";
+        readonly owner: string;
+      }
+    | {
+        /** Our program finds no address of the link to leave with. */
+        readonly kind: "program-without-address";
+        readonly link: Link;
+        readonly owner: string;
+      }
+    | {
         readonly kind: "foreign-source";
         readonly source: string;
         readonly link: Link;
@@ -223,6 +238,14 @@ export interface BlindSpot {
 /** `pod`: the pod itself, by its own address or because its rules lead the packet back to it. */
 export type End = "outside" | "node" | "pod" | "bridged" | "unknown";
 
+/** A translation at a link, of the packet that is followed. */
+export interface AtLink {
+  readonly link: Link;
+  readonly owner: string;
+  /** The pod's own, which the answer gets back. */
+  readonly source: string;
+}
+
 export interface Prediction {
   readonly target: Target;
   readonly family: 4 | 6;
@@ -243,7 +266,11 @@ export interface Prediction {
   /** The virtual service of IPVS that sent it on. */
   readonly balancedBy?: VirtualService;
   /** The packet as the node's routing gets it, and the rule that marked it. */
-  readonly routed?: Tuple & { readonly mark: number; readonly markedBy: Decision | undefined };
+  readonly routed?: Tuple & {
+    readonly mark: number;
+    readonly dscp: number;
+    readonly markedBy: Decision | undefined;
+  };
   /** The node's rule that gave the packet another destination, and which: `203.0.113.55:3128`. */
   readonly redirected?: { readonly by: Decision; readonly to: string };
   readonly outLink?: Link;
@@ -254,6 +281,8 @@ export interface Prediction {
   readonly hostLink?: Link;
   readonly podLink?: Link;
   readonly translatedBy?: Decision;
+  /** Translated at the link by which it leaves, by programs of ours instead of a rule. */
+  readonly atLink?: AtLink;
   /** The translated address is one of several: which one nobody knows. */
   readonly translatedToOneOf?: string;
   /** The translated port is one of these; `left` names the first. */

@@ -30,6 +30,7 @@ export function policyRuleText(rule: PolicyRule): string {
   if (rule.destination !== undefined) parts.push("to", rule.destination);
   if (rule.inputInterface !== undefined) parts.push("iif", rule.inputInterface);
   if (rule.outputInterface !== undefined) parts.push("oif", rule.outputInterface);
+  if (rule.tos !== undefined) parts.push("tos", `0x${rule.tos.toString(16)}`);
   if (rule.mark !== undefined) {
     const mask = rule.mask === undefined || rule.mask === 0xffff_ffff ? "" : `/0x${rule.mask.toString(16)}`;
     parts.push("fwmark", `0x${rule.mark.toString(16)}${mask}`);

@@ -7,10 +7,9 @@ import { Conntrack } from "../../kernel/conntrack/conntrack.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { writeSysctl } from "../../kernel/sysctl.ts";
-import { TABLE } from "../../nat/backends/nftables/names.ts";
 import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
-import { installMasquerade, installSnat } from "../forwarding-and-nat.ts";
+import { LAB_TABLE, installMasquerade, installSnat } from "../forwarding-and-nat.ts";
 import { gently, indexOf, changeRuleset } from "./change.ts";
 
 const { uplink, uplinkIpv4 } = PLAN.node;
@@ -87,7 +86,7 @@ export const breakFlows: readonly Fault[] = [
       forgetFlows(world, LONG);
       // Without a rule that asks for it nothing is tracked.
       changeRuleset(world.node, "breaking the lab", [
-        destroyTable(TABLE),
+        destroyTable(LAB_TABLE),
         addTable(TRACKING),
         addChain(
           { ...TRACKING, chain: "forward" },
@@ -110,7 +109,7 @@ export const breakFlows: readonly Fault[] = [
       const ports = `${FEW_PORTS.first}-${FEW_PORTS.last}`;
       forgetFlows(world, LONG);
       changeRuleset(world.node, "breaking the lab", [
-        destroyTable(TABLE),
+        destroyTable(LAB_TABLE),
         addTable(NAT),
         addChain(POSTROUTING, { base: { type: "nat", hook: "postrouting", priority: HOOK_PRIORITY.srcnat } }),
         addRule(POSTROUTING, {

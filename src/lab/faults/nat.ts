@@ -13,10 +13,9 @@ import {
   returns,
   snat as snatTo,
 } from "../../linux/nftables/rule-builder.ts";
-import { TABLE } from "../../nat/backends/nftables/names.ts";
 import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
-import { installMasquerade } from "../forwarding-and-nat.ts";
+import { LAB_TABLE, installMasquerade } from "../forwarding-and-nat.ts";
 import { changeRuleset } from "./change.ts";
 
 /** iptables' table, where an administrator's own rules usually are. */
@@ -28,7 +27,7 @@ const FROM_PODS = match("ip saddr", PLAN.podNetworkIpv4);
 /** Other rules instead of ours. */
 function instead(changes: Transaction): (world: FaultWorld) => void {
   return (world) =>
-    changeRuleset(world.node, "breaking the lab", [destroyTable(TABLE), addTable(NAT), ...changes]);
+    changeRuleset(world.node, "breaking the lab", [destroyTable(LAB_TABLE), addTable(NAT), ...changes]);
 }
 
 function mend(world: FaultWorld): void {
@@ -41,7 +40,7 @@ export const breakNat: readonly Fault[] = [
     name: "no-masquerade",
     title: "the ruleset is flushed, and with it the masquerade",
     finding: "nat-missing",
-    apply: (world) => changeRuleset(world.node, "breaking the lab", [destroyTable(TABLE)]),
+    apply: (world) => changeRuleset(world.node, "breaking the lab", [destroyTable(LAB_TABLE)]),
     mend,
   },
   {

@@ -86,6 +86,31 @@ function beginsWith(bytes: Uint8Array, start: number, end: number, prefix: Uint8
   return true;
 }
 
+/** Whether ASCII text stands in a part of the bytes. */
+function holds(bytes: Uint8Array, start: number, end: number, word: string): boolean {
+  const first = word.charCodeAt(0);
+  const last = end - word.length;
+  for (let at = bytes.indexOf(first, start); at >= 0 && at <= last; at = bytes.indexOf(first, at + 1)) {
+    let same = 1;
+    while (same < word.length && bytes[at + same] === word.charCodeAt(same)) same++;
+    if (same === word.length) return true;
+  }
+  return false;
+}
+
+const searched = new WeakMap<Wire, Map<string, boolean>>();
+
+/** The same of a whole datagram: its hundred rules are searched at once. */
+function wireHolds(wire: Wire, word: string): boolean {
+  let words = searched.get(wire);
+  if (words === undefined) searched.set(wire, (words = new Map()));
+  const known = words.get(word);
+  if (known !== undefined) return known;
+  const found = holds(wire.bytes, 0, wire.bytes.length, word);
+  words.set(word, found);
+  return found;
+}
+
 /** A rule over the kernel's bytes: an expression is decoded when it is first asked for. */
 class DeferredRule implements Rule {
   readonly handle: number;
@@ -96,6 +121,7 @@ class DeferredRule implements Rule {
   readonly #decoded: Expression[] = [];
   /** The next expression that is not decoded yet, and where the last one ends. */
   #next = 0;
+  #first = 0;
   #end = 0;
 
   /** @param start of the attributes */
@@ -108,6 +134,7 @@ class DeferredRule implements Rule {
       if (number === handle.number) number64Read = number64.read(wire, at + NLA_HDRLEN, at + length);
       else if (number === list.number) {
         this.#next = at + NLA_HDRLEN;
+        this.#first = this.#next;
         this.#end = at + length;
       } else if (number === notes.number) {
         const { comment, userdata } = notes.codec.read(wire, at + NLA_HDRLEN, at + length);
@@ -126,6 +153,10 @@ class DeferredRule implements Rule {
   get expressions(): readonly Expression[] {
     while (this.#next < this.#end) this.#decodeNext();
     return this.#decoded;
+  }
+
+  mayHold(word: string): boolean {
+    return wireHolds(this.#wire, word) && holds(this.#wire.bytes, this.#first, this.#end, word);
   }
 
   expressionAt(index: number): Expression | undefined {

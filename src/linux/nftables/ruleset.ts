@@ -133,6 +133,8 @@ export interface Rule {
    * those behind it; undefined behind the last.
    */
   expressionAt?(index: number): Expression | undefined;
+  /** Only there as well: false where a name (of a match, of an expression) cannot be in it; nothing is decoded for that. */
+  mayHold?(word: string): boolean;
 }
 
 export interface NftSet {

@@ -5,8 +5,10 @@
 import { codeOf } from "../../error.ts";
 import type { BackendOptions, NatBackend, RuleMemory, RuleMark } from "../backend.ts";
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
+import type { TableRef } from "../../linux/nftables/ruleset.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
-import { NAT_PRIORITY, TABLE, TWIN } from "./nftables/names.ts";
+import { GUARD } from "./ebpf/names.ts";
+import { CLAIMS, NAT_PRIORITY, TABLE, TWIN } from "./nftables/names.ts";
 import { nftablesMemory } from "./nftables/memory.ts";
 
 export interface BackendRow {
@@ -22,6 +24,8 @@ export interface BackendRow {
   readonly memory?: RuleMemory;
   /** Whether it may hold rules of ours here, where that can be told for less than by asking it. Absent: ask it. */
   readonly mayHold?: () => Promise<(namespace: NetworkNamespace) => boolean>;
+  /** The one table of nf_tables that holds all of its rules, and in it the set whose comments are claims (nat/claim.ts). */
+  readonly table?: TableRef & { readonly claims: string };
   /** How its rules are recognised among all of a node's. */
   readonly marks: readonly RuleMark[];
 }
@@ -36,6 +40,7 @@ const ROWS = {
     postrouting: NAT_PRIORITY,
     lack: "no-nftables",
     memory: nftablesMemory,
+    table: { ...TABLE, claims: CLAIMS.set },
     marks: [
       {
         table: `${TWIN.family} ${TWIN.table}`,
@@ -63,7 +68,12 @@ const ROWS = {
     translates: true,
     lack: "no-ebpf",
     mayHold: async () => (await import("./ebpf/bpf-directory.ts")).holdsPrograms,
-    marks: [],
+    marks: [
+      {
+        table: `${GUARD.family} ${GUARD.table}`,
+        detail: "lets no pod's packet leave by a link without our eBPF programs",
+      },
+    ],
   },
   none: {
     load: async () => {

@@ -150,7 +150,7 @@ const HOOKS: readonly Hook[] = [
 const hook = oneOf<Hook>(HOOKS);
 const counter = object<{ packets: number; bytes: number }>({ packets: number, bytes: number });
 
-const rule = object<Omit<Rule, "expressionAt">>({
+const rule = object<Omit<Rule, "expressionAt" | "mayHold">>({
   handle: number,
   expressions: list(expression, 4096),
   comment: optional(name),

@@ -99,9 +99,13 @@ function reasonOf(drop: KernelDrop, link: Link | undefined): DropReason {
   const known = dropReason(drop.reason);
   // ip_forward gives this reason for both.
   if (drop.reason === "IP_INHDR" && (drop.packet.ip?.ttl ?? 64) <= 1) return dropReason("TTL_EXPIRED");
-  if (known.code === "qdisc-drops" && link?.qdisc !== undefined)
-    return { ...known, text: `its queueing discipline ${link.qdisc} dropped it: ${known.text}` };
-  return known;
+  if (known.code !== "qdisc-drops" || link?.qdisc === undefined) return known;
+  // The plain reason says no more than the discipline's name.
+  const text =
+    drop.reason === "QDISC_DROP"
+      ? `its queueing discipline ${link.qdisc} dropped it`
+      : `${known.text} (queueing discipline ${link.qdisc})`;
+  return { ...known, text };
 }
 
 export function dropEvidence(drop: KernelDrop): StepEvidence {

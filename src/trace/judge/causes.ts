@@ -103,6 +103,9 @@ export function droppedByOthers(of: Case, step: StepNumber): StopReason | undefi
       ],
     };
   }
+  if (drop?.reason === "NEIGH_FAILED" && drop.packet.ip?.destination === of.evidence.flow.source) {
+    return { ...dropVerdict(of, 9, drop, "on the node"), code: "pod-neighbour-unresolved" };
+  }
   if (drop !== undefined)
     return dropVerdict(of, drop.reason === "NEIGH_FAILED" ? 6 : step, drop, "on the node");
   return undefined;

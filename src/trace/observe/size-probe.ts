@@ -32,6 +32,8 @@ export interface SizeProbeResult {
   /** Of the lost ones: seen leaving by the uplink, and those whose answer was seen coming back to it. */
   readonly left: number[];
   readonly returned: number[];
+  /** Somebody on the way said that these are too large. */
+  readonly told: number[];
 }
 
 /**
@@ -50,7 +52,7 @@ export function probeSizes(request: SizeProbeRequest): SizeProbeResult {
   probe.round(sizes, timeoutMs);
   // Without the smallest nothing can be told, and nobody waits again for the others.
   if (!probe.answered.has(sizes[0]!))
-    return { passed: [...probe.answered], lost: [], left: [], returned: [] };
+    return { passed: [...probe.answered], lost: [], left: [], returned: [], told: [] };
   probe.round(
     sizes.filter((size) => !probe.answered.has(size)),
     timeoutMs,
@@ -69,6 +71,7 @@ export function probeSizes(request: SizeProbeRequest): SizeProbeResult {
     lost,
     left: lost.filter(wasSeen("out")),
     returned: lost.filter(wasSeen("in")),
+    told: [...probe.told].toSorted((a, b) => a - b),
   };
 }
 

@@ -66,7 +66,7 @@ import {
 } from "../../../linux/nftables/rule-builder.ts";
 import type { PortRange } from "../../../linux/ip-protocol.ts";
 import type { BaseChain } from "../../../linux/nftables/ruleset.ts";
-import { NAT_PRIORITY, TABLE } from "./names.ts";
+import { CLAIMS, NAT_PRIORITY, TABLE } from "./names.ts";
 import { claimsOf } from "../../claim.ts";
 import { NEVER_TRANSLATED, type NatIntent, type NatSource, type Translation } from "../../intent.ts";
 import {
@@ -78,8 +78,6 @@ import {
   type OwnedSource,
   type Segment,
 } from "../../segment.ts";
-
-export const CLAIMS = { ...TABLE, set: "claims" } as const;
 
 export interface WantedChain {
   readonly name: string;

@@ -27,8 +27,8 @@ import type { TableFlag } from "../../../linux/nftables/ruleset.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { normalizeIntent, type NatIntent } from "../../intent.ts";
-import { NAT_PRIORITY, TWIN } from "./names.ts";
-import { CLAIMS, tableOf, type WantedTable } from "./ruleset.ts";
+import { CLAIMS, NAT_PRIORITY, TWIN } from "./names.ts";
+import { tableOf, type WantedTable } from "./ruleset.ts";
 
 /** What the kernel may know of owned tables, the best first. */
 const OWNERSHIP: readonly (readonly TableFlag[])[] = [["owner", "persist"], ["owner"]];

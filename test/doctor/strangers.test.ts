@@ -1,0 +1,287 @@
+/**
+ * More situations from public reports, each with its healthy neighbour: frames that rules drop or a bridge gives elsewhere,
+ * routes and rules that look at more than addresses, resolvers that are none.
+ */
+import { describe, expect } from "bun:test";
+import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
+import type { FindingCode } from "../../src/causes/catalogue/all.ts";
+import type { Target } from "../../src/doctor/predict/path.ts";
+import { PLAN } from "../../src/lab/plan.ts";
+import type { World } from "../../src/lab/world.ts";
+import { parseResolvConf } from "../../src/linux/resolv-conf.ts";
+import { ask, testWith } from "../support/witness.ts";
+import { healthyWorld, snapshotOf } from "./world.ts";
+
+const WEB: Target = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 };
+const WEB6: Target = { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 };
+const { blue, green } = PLAN.pods;
+const { uplink, bridge } = PLAN.node;
+
+interface Situation {
+  readonly name: string;
+  readonly needs?: readonly string[];
+  readonly target?: Target;
+  /** The same in working order. */
+  readonly healthy?: (world: World) => void;
+  readonly fault: (world: World) => void;
+  readonly code: FindingCode;
+  readonly says: RegExp;
+  /** What is printed as a fix. */
+  readonly fix?: RegExp;
+  /** What is told instead of one. */
+  readonly advice?: RegExp;
+}
+
+function node(world: World, line: string): void {
+  ask(world.node, line.split(" "));
+}
+
+function pod(world: World, line: string): void {
+  ask(world.blue, line.split(" "));
+}
+
+function nft(world: World, text: string): void {
+  ask(world.node, ["nft", "-f", "-"], text);
+}
+
+function deadEnd(world: World, name: string, address: string): void {
+  node(world, `ip link add ${name} type veth peer name ${name}-end`);
+  node(world, `ip addr add ${address} dev ${name}`);
+  for (const end of [name, `${name}-end`]) node(world, `ip link set ${end} up`);
+}
+
+function macOf(world: World): string {
+  return /link\/ether (\S+)/.exec(ask(world.blue, ["ip", "link", "show", "eth0"]))![1]!;
+}
+
+/** Nobody knows a MAC address any more. */
+function forgetNeighbours(world: World): void {
+  node(world, `ip neigh flush dev ${uplink}`);
+  node(world, `ip neigh flush dev ${bridge}`);
+  pod(world, "ip neigh flush dev eth0");
+}
+
+const arpFilter = (rules: string): string =>
+  `table arp wall { chain input { type filter hook input priority 0; policy drop; iifname "${bridge}" accept; ${rules} }; }\n`;
+const bridgeFilter = (rule: string): string =>
+  `table bridge spoof { chain pre { type filter hook prerouting priority 0; iifname "${blue.veth}" ether type arp ${rule} drop; }; }\n`;
+
+const SITUATIONS: readonly Situation[] = [
+  {
+    name: "an ARP filter forgot the uplink",
+    healthy: (world) => nft(world, arpFilter(`iifname "${uplink}" accept;`)),
+    fault(world) {
+      nft(world, `delete table arp wall\n${arpFilter("")}`);
+      forgetNeighbours(world);
+    },
+    code: "filter-policy-drops",
+    says: new RegExp(`the policy of arp wall input .* drops ARP at ${uplink}`),
+    fix: new RegExp(`nft insert rule arp wall input iifname '"${uplink}"' accept$`),
+  },
+  {
+    name: "arptables drops what comes in",
+    needs: ["arptables"],
+    fault(world) {
+      node(world, "arptables -A INPUT -j DROP");
+      forgetNeighbours(world);
+    },
+    code: "filter-rule-drops",
+    says: /in arp filter INPUT drops ARP for ns-blue/,
+    fix: new RegExp(`nft insert rule arp filter INPUT iifname '"${bridge}"' accept$`),
+  },
+  {
+    name: "a check of senders drops the pod's ARP",
+    healthy: (world) => nft(world, bridgeFilter(`arp saddr ip != ${blue.ipv4}`)),
+    fault(world) {
+      nft(world, `delete table bridge spoof\n${bridgeFilter("")}`);
+      forgetNeighbours(world);
+    },
+    code: "bridge-filter-drops",
+    says: /drops ARP for ns-blue: “.*ether type arp drop”/,
+    fix: /nft delete rule bridge spoof pre handle \d+$/,
+  },
+  {
+    name: "a route for marked traffic alone, and a rule that marks all of it",
+    needs: ["iptables"],
+    healthy(world) {
+      deadEnd(world, "slow", "172.31.9.1/24");
+      node(world, "ip neigh replace 198.51.100.80 dev slow nud failed");
+      node(world, `ip route add 198.51.100.0/24 tos 0x10 dev slow`);
+      node(world, "iptables -t mangle -A PREROUTING -p udp -j TOS --set-tos 0x10");
+    },
+    fault: (world) => node(world, "iptables -t mangle -A PREROUTING -p tcp -j TOS --set-tos 0x10"),
+    code: "route-captures",
+    says: /route “198\.51\.100\.0\/24 tos 0x10 dev slow” takes what ns-blue sends to where it stops/,
+    fix: /ip route del 198\.51\.100\.0\/24 tos 0x10 dev slow$/,
+  },
+  {
+    name: "a rule by TOS",
+    needs: ["iptables"],
+    healthy(world) {
+      node(world, "ip rule add tos 0x10 lookup 66 pref 500");
+      node(world, "ip route add blackhole default table 66");
+    },
+    fault: (world) => node(world, "iptables -t mangle -A PREROUTING -p tcp -j TOS --set-tos 0x10"),
+    code: "rule-captures",
+    says: /rule “500: from all tos 0x10 lookup 66” sends what ns-blue sends/,
+    fix: /ip rule del priority 500 from all tos 0x10 lookup 66$/,
+  },
+  {
+    name: "a rule jumps over table main",
+    healthy(world) {
+      node(world, "ip rule add from all lookup 253 pref 40000");
+      node(world, "ip rule add iif lo goto 40000 pref 100");
+    },
+    fault: (world) => node(world, `ip rule add iif ${bridge} goto 40000 pref 90`),
+    code: "rule-captures",
+    says: /rule “90: from all iif br0 goto 40000” makes what ns-blue sends pass by the table/,
+    fix: /ip rule del priority 90 from all iif br0 goto 40000$/,
+  },
+  {
+    name: "a rule of the pod forbids its user to send",
+    healthy: (world) => pod(world, "ip rule add uidrange 1000-2000 prohibit pref 100"),
+    fault: (world) => pod(world, "ip rule add uidrange 0-0 prohibit pref 90"),
+    code: "pod-route-refused",
+    says: /the rule “90: from all uidrange 0-0 prohibit” in ns-blue refuses/,
+    fix: /ip netns exec ns-blue ip rule del priority 90 from all uidrange 0-0 prohibit$/,
+  },
+  {
+    name: "a rule of the pod by its own address leads into a black hole",
+    fault(world) {
+      pod(world, `ip rule add from ${blue.ipv4} lookup 100 pref 100`);
+      pod(world, "ip route add blackhole default table 100");
+    },
+    code: "pod-rule-captures",
+    says: /sends packets to 198\.51\.100\.80 to table 100, where they stop/,
+    fix: /ip netns exec ns-blue ip rule del priority 100 from 10\.0\.0\.1\/32 lookup 100$/,
+  },
+  {
+    name: "a bridge port that learns nothing and is not flooded",
+    healthy(world) {
+      node(world, `bridge link set dev ${blue.veth} learning off flood off`);
+      node(world, `bridge fdb replace ${macOf(world)} dev ${blue.veth} master static`);
+    },
+    fault(world) {
+      node(world, `bridge fdb del ${macOf(world)} dev ${blue.veth} master`);
+    },
+    code: "bridge-port-deaf",
+    says: /to no port: veth-blue learns no addresses and is not flooded/,
+    fix: /bridge link set dev veth-blue learning on$/,
+  },
+  {
+    name: "a fixed entry gives the pod's frames to another port",
+    healthy: (world) => node(world, `bridge link set dev ${green.veth} learning off flood off`),
+    fault(world) {
+      node(world, `bridge fdb replace ${macOf(world)} dev ${green.veth} master static sticky`);
+    },
+    code: "bridge-port-deaf",
+    says: /to port veth-green, and the pod is behind veth-blue/,
+    fix: /bridge fdb del \S+ dev veth-green master$/,
+  },
+  {
+    name: "another node's route to the pod's very address",
+    healthy: (world) => node(world, "ip route add 10.0.0.99/32 via 203.0.113.1"),
+    fault: (world) => node(world, `ip route add ${blue.ipv4}/32 via 203.0.113.1`),
+    code: "network-overlap",
+    says: /the way back to ns-blue \(10\.0\.0\.1\) leads to eth0/,
+    fix: /ip route del 10\.0\.0\.1\/32 via 203\.0\.113\.1 dev eth0$/,
+  },
+  {
+    name: "routes of a link without carrier do not count",
+    healthy: (world) => node(world, "sysctl -qw net.ipv4.conf.all.ignore_routes_with_linkdown=1"),
+    fault(world) {
+      ask(world.internet, ["ip", "link", "set", PLAN.internet.link, "down"]);
+      // The kernel marks the routes a moment later (linkwatch).
+      const isMarked = (): boolean => ask(world.node, ["ip", "route"]).includes("linkdown");
+      for (let tries = 0; tries < 100 && !isMarked(); tries++) Bun.sleepSync(50);
+    },
+    code: "node-no-route",
+    says: /the node has no route to 198\.51\.100\.80; eth0 has no carrier, and its routes do not count/,
+    advice: /look at the other end of eth0/,
+  },
+  {
+    name: "the pod's hop limit is one",
+    target: WEB6,
+    fault: (world) => pod(world, "sysctl -qw net.ipv6.conf.eth0.hop_limit=1"),
+    code: "ttl-exceeded",
+    says: /the hop limit of what ns-blue sends is 1/,
+    fix: /sysctl -w net\.ipv6\.conf\.eth0\.hop_limit=64$/,
+  },
+];
+
+function look(world: World, target: Target): Diagnosis {
+  const snapshot = snapshotOf(world, [target.address]);
+  return diagnose(snapshot, snapshot.pods[0]!, target);
+}
+
+describe("a report", () => {
+  for (const { name, needs = [], target = WEB, healthy, fault, code, says, fix, advice } of SITUATIONS) {
+    testWith(["root", "ip", "nft", ...needs])(name, () => {
+      const world = healthyWorld();
+      healthy?.(world);
+      expect(look(world, target).findings).toEqual([]);
+      fault(world);
+      const { findings, gaps } = look(world, target);
+      expect(gaps).toEqual([]);
+      const [found] = findings;
+      expect([found?.code, found?.stopsTraffic]).toEqual([code, true]);
+      expect(found!.text).toMatch(says);
+      if (fix !== undefined) expect(found!.fix[0]?.command).toMatch(fix);
+      if (advice !== undefined) expect((found!.advice ?? []).join("\n")).toMatch(advice);
+    });
+  }
+});
+
+testWith(["root", "iptables", "ipset"])("the condition that a rule misses by names its set", () => {
+  const world = healthyWorld();
+  node(world, "nft delete table inet wayout");
+  node(world, "ipset create pools hash:net");
+  node(world, `ipset add pools ${PLAN.podNetworkIpv4}`);
+  node(world, "iptables -t nat -A POSTROUTING -m set --match-set pools src -j MASQUERADE");
+  expect(look(world, WEB).findings).toEqual([]);
+  node(world, "ipset flush pools");
+  const [found] = look(world, WEB).findings;
+  expect(found?.code).toBe("nat-mismatch");
+  expect(found!.text).toContain("-m set --match-set pools src");
+});
+
+testWith(["root", "nft"])("a rule by what a connection has carried is no word about its first packet", () => {
+  const world = healthyWorld();
+  nft(world, "table inet fair { chain f { type filter hook forward priority 0; ct bytes > 150 drop; }; }");
+  const { findings, healthy } = look(world, WEB);
+  expect([healthy, findings.map((one) => one.code)]).toEqual([true, ["filter-by-content"]]);
+  expect(findings[0]!.evidence.map(({ value }) => value).join()).toContain("has carried (ct bytes) > 150");
+});
+
+describe("the pod's resolv.conf", () => {
+  const cases: readonly [name: string, text: string, listeners: readonly string[], code?: FindingCode][] = [
+    ["a name where an address belongs", "nameserver dns.example.com\n", [], "resolver-missing"],
+    ["the same, and a resolver at 127.0.0.1", "nameserver dns.example.com\n", ["127.0.0.1"]],
+    ["tabs, comments and a working server", "# x\n; y\nnameserver\t198.51.100.80\t# ok\n", []],
+    [
+      "a fourth server, which the C library never asks",
+      `${"nameserver 127.0.0.53\n".repeat(3)}nameserver 198.51.100.80\n`,
+      [],
+      "resolver-loopback",
+    ],
+  ];
+  for (const [name, text, dnsListeners, code] of cases)
+    testWith(["root", "nft"])(name, () => {
+      const snapshot = snapshotOf(healthyWorld());
+      const asked = { ...snapshot.pods[0]!, resolvConf: parseResolvConf(text), dnsListeners };
+      const { findings } = diagnose({ ...snapshot, pods: [asked] }, asked, WEB);
+      expect(findings.filter((one) => one.stopsTraffic).map((one) => one.code)).toEqual(
+        code === undefined ? [] : [code],
+      );
+    });
+
+  testWith(["root", "iptables"])("questions are redirected to a resolver that does not run", () => {
+    const world = healthyWorld();
+    node(world, "iptables -t nat -A PREROUTING -p udp --dport 53 -j REDIRECT --to-ports 5300");
+    const snapshot = snapshotOf(world);
+    const asked = { ...snapshot.pods[0]!, resolvConf: parseResolvConf("nameserver 198.51.100.80\n") };
+    const [found] = diagnose({ ...snapshot, pods: [asked] }, asked, WEB).findings;
+    expect(found?.code).toBe("resolver-unreachable");
+    expect(found!.text).toMatch(/REDIRECT.*no program listens/);
+  });
+});
