@@ -21,6 +21,7 @@ const WITNESSES: Readonly<Record<string, string>> = {
   busybox: "busybox-static",
   strace: "strace",
   openssl: "openssl",
+  kubectl: "kubernetes-client",
   // These compile the plugin's engine.
   "musl-gcc": "musl-tools",
   gcc: "gcc",
