@@ -195,7 +195,7 @@ async function idleRow(context: BenchmarkContext): Promise<Measurement> {
 let isPrepared = false;
 
 /** An uplink, in the namespace that the harness made. */
-function prepareNode(): void {
+export function prepareNode(): void {
   if (isPrepared) return;
   isPrepared = true;
   buildBinary();
@@ -209,13 +209,13 @@ route add default via 203.0.113.1
   run(["ip", "-batch", "-"], lines);
 }
 
-function run(command: readonly string[], input = ""): void {
+export function run(command: readonly string[], input = ""): void {
   const child = Bun.spawnSync([...command], { stdin: Buffer.from(input), stdout: "ignore", stderr: "pipe" });
   if (child.exitCode !== 0) throw new Error(`${command.join(" ")}: ${child.stderr.toString()}`);
 }
 
 /** The built agent, and what it says. */
-class RunningAgent {
+export class RunningAgent {
   readonly #lines: AsyncIterator<Uint8Array>;
   #rest = "";
 

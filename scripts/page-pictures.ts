@@ -1,8 +1,9 @@
 /**
  * Takes the pictures of the page that docs/page/ shows, over a real lab in a network and mount namespace of its own. Needs
- * root, Debian's chromium, and cwebp. `bin/bun scripts/page-pictures.ts [NAME …]`
+ * root, Debian's chromium, cwebp, and the fonts Inter and JetBrains Mono (fonts-inter, fonts-jetbrains-mono), in which the
+ * page is set where they are there. WAYOUT_PROGRAM names the program to show. `bin/bun scripts/page-pictures.ts [NAME …]`
  */
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { BrowserContextOptions, Page } from "playwright-core";
@@ -40,7 +41,11 @@ const PICTURES: readonly Picture[] = [
       await page.locator(".translation").waitFor();
     },
   },
-  { name: "connections", at: "connections" },
+  {
+    name: "connections",
+    at: "connections",
+    before: (page) => page.locator(".virtual [role=rowgroup] code").first().waitFor(),
+  },
   { name: "explain", at: "explain?src=ns-blue&dst=198.51.100.80&port=80" },
   ...[
     "forwarding-off",
@@ -115,6 +120,9 @@ function raiseMany(): void {
   for (let number = 1; number <= MANY; number++) {
     const [name, address] = [`shop-${String(number).padStart(3, "0")}`, `10.0.0.${number + 2}`];
     pods.push(`ip netns add ${name}`);
+    // Of their own, as a runtime gives it: the machine's leads nowhere from here.
+    mkdirSync(`/etc/netns/${name}`, { recursive: true });
+    copyFileSync("/etc/netns/ns-blue/resolv.conf", `/etc/netns/${name}/resolv.conf`);
     node.push(
       `link add v${number} type veth peer name eth0 netns ${name}`,
       `link set v${number} master br0 up`,

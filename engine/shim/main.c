@@ -3,6 +3,7 @@
  * was made when the file was built, and calls its main function.
  */
 #include "image.h"
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,12 +103,20 @@ static int answer(Engine *engine) {
   return fail("a mistake of ours: the call has no end");
 }
 
+/* Where standard input, output or error is closed, a file of ours must not get its number (src/platform/platform.ts). */
+static void fill_standard_descriptors(void) {
+  for (int fd = 0; fd <= 2; fd++) {
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR | O_CLOEXEC) < 0) return;
+  }
+}
+
 int main(int count, char **arguments) {
   char why[200];
   if (count == 4 && strcmp(arguments[1], "--make-image") == 0) return image_make(arguments[2], arguments[3]);
   if (count == 2 && strcmp(arguments[1], "--verify") == 0) return image_verify();
   /* Who does not want our answer any more is told so by write(2), not by our end half-way. */
   signal(SIGPIPE, SIG_IGN);
+  fill_standard_descriptors();
   Engine *engine = image_open(why, sizeof why);
   if (engine == NULL) {
     char what[300];

@@ -23,6 +23,8 @@ export type NodeEvent =
   | { readonly kind: "network"; readonly changes: readonly HeardChange[] }
   /** A switch under /proc/sys/net/…/conf. */
   | { readonly kind: "setting"; readonly turned: readonly TurnedSetting[] }
+  /** Something changed here, or in a pod: nothing to note, but a reason to look. */
+  | { readonly kind: "any" }
   /** Events were lost: everything may have changed. */
   | { readonly kind: "lost" };
 

@@ -11,16 +11,20 @@ import type { ClusterNetwork, ClusterSurroundings } from "../kubernetes/cluster-
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { selfCommand } from "../self.ts";
 import { Agent } from "./agent.ts";
+import { AnyChange } from "./any-change.ts";
 import { SelfAsker, type Answered } from "./api/ask-self.ts";
 import { EventFeed } from "./api/event-feed.ts";
 import { ApiServer, type ServerOptions } from "./api/server.ts";
-import { AgentView } from "./api/view.ts";
+import { AgentView, answerOf } from "./api/view.ts";
 import { TableHistory } from "./table-history.ts";
+import { PortHistory } from "./port-history.ts";
 import { Historian, type EventSink } from "./historian.ts";
 import { Journal } from "./journal/journal.ts";
 import type { AgentLog } from "./log.ts";
 import { Looks } from "./look/looks.ts";
 import { PageDoor } from "./page/door.ts";
+import { PAINTER } from "./picture/name.ts";
+import { Pictures } from "./picture/pictures.ts";
 import { pageFiles } from "./page/files.ts";
 import type { PageFiles } from "./page/page-files.ts";
 import { NetworkNotes } from "./network-notes.ts";
@@ -58,7 +62,10 @@ export class AgentService {
   readonly #agent: Agent;
   readonly #server: ApiServer;
   readonly #looks: Looks | undefined;
+  readonly #anyChange: AnyChange;
   readonly #table: TableHistory;
+  /** Only for who looks at it: the page. */
+  readonly #ports: PortHistory | undefined;
   readonly #door: PageDoor | undefined;
   readonly #processes: ProcessWatch | undefined;
   readonly #cluster: ClusterNetwork | undefined;
@@ -92,8 +99,15 @@ export class AgentService {
     this.#journal = openJournal(options.journal, log);
     this.#feed = new EventFeed(this.#journal);
     const asker = new SelfAsker((words) => runIn(node, words));
+    const pictures = new Pictures(() => answerOf(asker, [PAINTER, "--json"]));
+    const throughTable = async (): Promise<TableFigures | undefined> => {
+      const found = await tableFigures(asker);
+      if (found !== undefined) this.#ports?.note(found.portUse);
+      return found;
+    };
+    this.#ports = listen === undefined ? undefined : new PortHistory(throughTable);
     const metrics = new AgentMetrics(
-      () => tableFigures(asker),
+      throughTable,
       () => this.#agent.troubles().length === 0,
       () => linksOf(node),
       undefined,
@@ -115,7 +129,7 @@ export class AgentService {
         wanted: () => this.#policyState?.policy,
         trouble: () => this.#policyState?.trouble,
       };
-      this.#looks = options.looks ? this.#looking(metrics) : undefined;
+      this.#looks = options.looks ? this.#looking(metrics, pictures) : undefined;
       this.#cluster = options.cluster?.({
         node,
         log,
@@ -139,6 +153,8 @@ export class AgentService {
       this.#server = new ApiServer({
         view: new AgentView(this.#agent, asker, this.#feed, this.#journal, () => metrics.text(), {
           figures: () => this.#table.kept,
+          portFigures: () => this.#ports?.kept ?? [],
+          pictures,
           pageUrl: () => this.pageUrl(),
           policy: () =>
             options.policy && this.#policyState && { place: options.policy, state: this.#policyState },
@@ -161,6 +177,10 @@ export class AgentService {
       void this.#agent.stop().finally(() => this.#closeRecords());
       throw error;
     }
+    this.#anyChange = new AnyChange(node, () => {
+      this.#looks?.event({ kind: "any" });
+      this.#feed.stir();
+    });
   }
 
   /** The page's address with a code for one browser, for a minute; undefined without HTTP. */
@@ -170,14 +190,17 @@ export class AgentService {
     return url === undefined || door === undefined ? undefined : `${url}/#code=${door.code()}`;
   }
 
-  #looking(metrics: AgentMetrics): Looks {
+  #looking(metrics: AgentMetrics, pictures: Pictures): Looks {
     const { node, log } = this.options;
     return new Looks({
       run: (words, signal) => runIn(node, words, signal),
       log,
       historian: this.#historian,
       journal: this.#journal,
-      looked: metrics.looked,
+      looked: (look, at) => {
+        metrics.looked(look, at);
+        pictures.seen(look.picture, at);
+      },
     });
   }
 
@@ -196,6 +219,7 @@ export class AgentService {
 
   async stop(): Promise<void> {
     this.#looks?.stop();
+    await this.#anyChange.close();
     this.#policy?.close();
     this.#feed.close();
     await this.#server.close();
@@ -219,6 +243,7 @@ export class AgentService {
   #closeRecords(): void {
     this.#feed.close();
     this.#table[Symbol.dispose]();
+    this.#ports?.[Symbol.dispose]();
     this.#historian[Symbol.dispose]();
     this.#processes?.close();
     this.#journal?.close();

@@ -11,7 +11,7 @@ import type { NodeEvent } from "./node-events.ts";
 const LEGACY_EVERY_MS = 500;
 /** A table of many thousand rules takes milliseconds to read: it is read less often then. */
 const LEGACY_REST = 100;
-const SYSCTLS_EVERY_MS = 2_000;
+const SYSCTLS_EVERY_MS = 500;
 
 /** Announced (RTM_NEWNETCONF), or changing by itself. */
 const NOT_COMPARED = /forwarding$|ip_forward$|rp_filter$|nf_conntrack_count$/;

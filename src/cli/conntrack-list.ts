@@ -3,7 +3,13 @@ import { Command, Option } from "commander";
 import { SORT_KEYS, type SortKey } from "../flows/flow-sorter.ts";
 import { untilOutputCloses } from "./byte-sink.ts";
 import { flowOutput, type FlowOutput, type OutputOptions } from "./conntrack-output.ts";
-import { compiledFilterOf, countOf, withFilters, type FlowTableOptions } from "./conntrack-options.ts";
+import {
+  compiledFilterOf,
+  countOf,
+  numberOf,
+  withFilters,
+  type FlowTableOptions,
+} from "./conntrack-options.ts";
 import {
   accountingHint,
   emptyTableHint,
@@ -18,6 +24,8 @@ interface ListOptions extends FlowTableOptions {
   sort?: SortKey;
   reverse?: boolean;
   limit?: string;
+  offset?: string;
+  ofPods?: true;
   jsonLines?: boolean;
   pods: boolean;
 }
@@ -29,6 +37,8 @@ export function conntrackListCommand(): Command {
     .addOption(new Option("--sort <KEY>", "in order; numbers from large to small").choices(SORT_KEYS))
     .option("--reverse", "in reverse order")
     .option("--limit <N>", "the first N only")
+    .option("--offset <N>", "without the first N: the pages of a long list")
+    .option("--of-pods", "flows of this node's pods only")
     .option("--json", "one JSON array, one flow a line")
     .option("--json-lines", "one JSON object a line, without an array around them: for streams and jq")
     .option("--no-pods", "do not look up which pod an address belongs to");
@@ -36,40 +46,65 @@ export function conntrackListCommand(): Command {
 }
 
 async function list(options: ListOptions): Promise<void> {
-  const filter = await compiledFilterOf(options);
   const limit = options.limit === undefined ? Number.POSITIVE_INFINITY : countOf("--limit", options.limit);
+  const offset = options.offset === undefined ? 0 : numberOf("--offset", options.offset);
+  const asJson = options.json === true || options.jsonLines === true;
+  // Who reads JSON is not told how many there are, so that nobody has to count them.
+  const enough = asJson && options.sort === undefined ? offset + limit : Number.POSITIVE_INFINITY;
   using opened = await openTable(options.netns);
   const readPods = await podReader(options.pods);
+  const filter = await compiledFilterOf(
+    options,
+    options.ofPods === true ? [...(await podReader(true))().keys()] : undefined,
+  );
   let matched = 0;
   let output: FlowOutput | undefined;
   // Made at the first flow: while the pods' names are read, the kernel goes on dumping in another thread.
   const theOutput = (): FlowOutput =>
-    (output ??= flowOutput(outputOptions(options, limit, opened), { pods: readPods(), nowMs: Date.now() }));
-  scanTable(opened, filter.kernel, (scan) => {
-    if (!filter.matches(scan)) return;
-    matched++;
-    theOutput().add(scan);
-  });
+    (output ??= flowOutput(outputOptions(options, { limit, offset }, opened), {
+      pods: readPods(),
+      nowMs: Date.now(),
+    }));
+  scanTable(
+    opened,
+    filter.kernel,
+    (scan) => {
+      if (!filter.matches(scan)) return true;
+      theOutput().add(scan);
+      return ++matched < enough;
+    },
+    enough,
+  );
   theOutput().end();
-  if (options.json === true || options.jsonLines === true) return;
-  await sayMore(opened, matched, limit, filter.takesAll);
+  if (asJson) return;
+  await sayMore(opened, matched, { limit, offset }, filter.takesAll);
   if (options.offloaded === true && matched === 0) note(offloadHint(opened.namespace));
 }
 
-function outputOptions(options: ListOptions, limit: number, { statistics }: OpenTable): OutputOptions {
+interface Part {
+  readonly limit: number;
+  readonly offset: number;
+}
+
+function outputOptions(options: ListOptions, part: Part, { statistics }: OpenTable): OutputOptions {
   const form = options.jsonLines === true ? "lines" : options.json === true ? "array" : "text";
   return {
     form,
-    limit,
+    ...part,
     expected: statistics.entries,
     ...(options.sort === undefined ? {} : { sort: options.sort }),
     ...(options.reverse === undefined ? {} : { reverse: options.reverse }),
   };
 }
 
-async function sayMore(opened: OpenTable, matched: number, limit: number, takesAll: boolean): Promise<void> {
+async function sayMore(
+  opened: OpenTable,
+  matched: number,
+  { limit, offset }: Part,
+  takesAll: boolean,
+): Promise<void> {
   const { entries } = opened.statistics;
-  const shown = Math.min(matched, limit);
+  const shown = Math.min(Math.max(0, matched - offset), limit);
   const of = takesAll || matched === entries ? "" : ` of ${entries}`;
   const flows = of === "" && matched === 1 ? "flow" : "flows";
   note(shown < matched ? `${shown} of ${matched} flows shown` : `${matched}${of} ${flows}`);
@@ -93,4 +128,5 @@ Examples:
   wayout conntrack list --state ESTABLISHED --snat
   wayout conntrack list --pod ns-blue --dst 198.51.100.0/24 --dport 443,8000-8999
   wayout conntrack list --sort bytes --limit 20
+  wayout conntrack list --sort bytes --limit 20 --offset 20      the next twenty
   wayout conntrack list --json-lines --proto tcp | jq 'select(.timeoutSeconds < 60)'`;

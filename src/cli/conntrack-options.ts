@@ -88,8 +88,11 @@ export function withFilters(command: Command): Command {
     .option("--netns <NAME>", "the table of another namespace: a name, a path or pid:N");
 }
 
-/** @throws WayoutError of kind usage, naming the option */
-export async function filterOf(options: FilterOptions): Promise<FlowFilter> {
+/**
+ * @param among addresses of which a flow must have one; any when undefined
+ * @throws WayoutError of kind usage, naming the option
+ */
+export async function filterOf(options: FilterOptions, among?: readonly string[]): Promise<FlowFilter> {
   // commander keeps aliases under their own names.
   const given = options as FilterOptions &
     Record<"origSrc" | "origDst" | "origSport" | "origDport", string[]>;
@@ -111,7 +114,11 @@ export async function filterOf(options: FilterOptions): Promise<FlowFilter> {
     ...(options.state === undefined ? {} : { states: options.state.map(stateOf) }),
     ...(original === undefined ? {} : { original }),
     ...(reply === undefined ? {} : { reply }),
-    ...(options.pod === undefined ? {} : { podAddresses: await addressesOf(options.pod) }),
+    ...(options.pod === undefined
+      ? among === undefined
+        ? {}
+        : { podAddresses: among }
+      : { podAddresses: await addressesOf(options.pod) }),
     ...(options.nat === true ? { translated: true } : {}),
     ...(options.snat === true ? { sourceTranslated: true } : {}),
     ...(options.dnat === true ? { destinationTranslated: true } : {}),
@@ -126,8 +133,9 @@ export async function filterOf(options: FilterOptions): Promise<FlowFilter> {
 /** The same, compiled, and whether it takes everything. */
 export async function compiledFilterOf(
   options: FilterOptions,
+  among?: readonly string[],
 ): Promise<CompiledFilter & { readonly takesAll: boolean }> {
-  const filter = await filterOf(options);
+  const filter = await filterOf(options, among);
   return { ...compileFlowFilter(filter), takesAll: isEmptyFilter(filter) };
 }
 
@@ -214,7 +222,8 @@ function markOf(text: string): { readonly value: number; readonly mask: number }
   return { value: (numberOf("--mark", value!, 0xffff_ffff) & bits) >>> 0, mask: bits };
 }
 
-function numberOf(option: string, text: string, maximum: number): number {
+/** A whole number, decimal or hexadecimal. @throws WayoutError */
+export function numberOf(option: string, text: string, maximum: number = Number.MAX_SAFE_INTEGER): number {
   const number = /^(?:\d+|0x[0-9a-f]+)$/i.test(text) ? Number(text) : Number.NaN;
   if (!(number <= maximum)) throw badOption(option, `"${text}" is not a number from 0 to ${maximum}`);
   return number;
@@ -222,7 +231,7 @@ function numberOf(option: string, text: string, maximum: number): number {
 
 /** A positive whole number given to an option. @throws WayoutError */
 export function countOf(option: string, text: string): number {
-  const number = numberOf(option, text, Number.MAX_SAFE_INTEGER);
+  const number = numberOf(option, text);
   if (number === 0) throw badOption(option, "it must be at least 1");
   return number;
 }

@@ -34,28 +34,30 @@ export interface OutputOptions {
   readonly form: "text" | "array" | "lines";
   readonly sort?: SortKey;
   readonly reverse?: boolean;
-  /** How many flows to write. */
+  /** How many flows to write, and how many to leave out before them. */
   readonly limit: number;
+  readonly offset: number;
   /** How many flows to expect. */
   readonly expected: number;
 }
 
 export function flowOutput(options: OutputOptions, context: FlowLineContext): FlowOutput {
-  const { form, sort, limit } = options;
+  const { form, sort, limit, offset } = options;
   const output = form === "text" ? textOutput(context) : jsonOutput(form, context);
   if (sort !== undefined) return sortedOutput(output, sort, options);
-  if (limit === Number.POSITIVE_INFINITY) return output;
-  let left = limit;
+  if (limit === Number.POSITIVE_INFINITY && offset === 0) return output;
+  let place = 0;
   return {
     add: (scan) => {
-      if (left-- > 0) output.add(scan);
+      if (place >= offset && place < offset + limit) output.add(scan);
+      place++;
     },
     end: () => output.end(),
   };
 }
 
 function sortedOutput(output: FlowOutput, sort: SortKey, options: OutputOptions): FlowOutput {
-  const { form, reverse, limit, expected } = options;
+  const { form, reverse, limit, offset, expected } = options;
   const sorter = new FlowSorter(sort, reverse, expected);
   let written = 0;
   const write = (scan: EntryScan): void => {
@@ -65,7 +67,7 @@ function sortedOutput(output: FlowOutput, sort: SortKey, options: OutputOptions)
   return {
     add: (scan) => sorter.add(scan),
     end: () => {
-      sorter.visit(write, limit);
+      sorter.visit(write, limit, offset);
       output.end();
     },
   };

@@ -144,14 +144,29 @@ export function offloadHint(namespace: NetworkNamespace | undefined): string {
 /** From this many entries on a second thread that reads ahead pays for its start. */
 const READ_AHEAD_ENTRIES = 20_000;
 
-/** Large tables are read by a second thread. */
+/** Of a visitor that has all it wants. The kernel makes the rest of a dump only while it is read. */
+class Enough extends Error {}
+
+/**
+ * Large tables are read by a second thread.
+ * @param visitor may say `false`: it wants no more
+ * @param most how many it will want
+ */
 export function scanTable(
   { table, namespace, statistics }: OpenTable,
   filter: Parameters<Conntrack["scan"]>[1],
-  visitor: (scan: EntryScan) => void,
+  visitor: (scan: EntryScan) => boolean | void,
+  most: number = Number.POSITIVE_INFINITY,
 ): void {
-  if (statistics.entries < READ_AHEAD_ENTRIES || availableParallelism() < 2)
-    return table.scan(visitor, filter);
-  using ahead = openForDump(namespace);
-  ahead.scan(visitor, filter);
+  const visit = (scan: EntryScan): void => {
+    if (visitor(scan) === false) throw new Enough();
+  };
+  const few = Math.min(statistics.entries, most) < READ_AHEAD_ENTRIES;
+  try {
+    if (few || availableParallelism() < 2) return table.scan(visit, filter);
+    using ahead = openForDump(namespace);
+    ahead.scan(visit, filter);
+  } catch (error) {
+    if (!(error instanceof Enough)) throw error;
+  }
 }

@@ -21,7 +21,7 @@ Examples:
   wayout lab up                                             the same namespaces, to try things in
   wayout lab exec ns-blue -- curl -s http://api.github.com  out of it
   wayout lab break --list                                   faults to practise on
-  sudo wayout lab up --page                                 the same in a browser: make faults there, and see what happens
+  wayout lab up --page                                      the same in a browser: make faults there, and see what happens
   wayout lab down`;
 
 /** `wayout lab` and its sub-commands. */
@@ -55,6 +55,8 @@ interface UpOptions {
   readonly wayOut: boolean;
   readonly page?: true;
   readonly listen: string;
+  readonly pageIn?: string;
+  readonly pageUrl?: string;
   readonly json?: true;
 }
 
@@ -68,6 +70,8 @@ function upCommand(): Command {
         .default("127.0.0.1:7070")
         .implies({ page: true }),
     )
+    .addOption(new Option("--page-in <directory>").implies({ page: true }).hideHelp())
+    .addOption(new Option("--page-url <url>").hideHelp())
     .option("--json", "one JSON value")
     .action(async (options: UpOptions) => {
       if (options.page === true) {

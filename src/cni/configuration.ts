@@ -9,6 +9,7 @@ import { DEFAULT_BACKEND, translating, type NatBackendName } from "../nat/backen
 import type { Translation } from "../nat/intent.ts";
 import type { NatWish } from "../nat/network-wants.ts";
 import { isInterfaceName } from "../network/interface-name.ts";
+import { jsonFault } from "../text/json-fault.ts";
 import { checkNetworkName, type CniArguments } from "./call.ts";
 import { readDns } from "./result.ts";
 import { CNI_VERSIONS, isSpoken, OLDEST, type CniVersion } from "./version.ts";
@@ -87,10 +88,15 @@ function parseJson(text: string): Fields {
       code: "not-json",
       kind: "usage",
       doing: "reading the network configuration from standard input",
-      said: text.trim() === "" ? "there is none" : messageOf(error),
+      said: text.trim() === "" ? "there is none" : refusalOf(text, error),
     });
   }
   return Fields.of(value);
+}
+
+/** In words of our own: those of the two engines differ. */
+function refusalOf(text: string, error: unknown): string {
+  return error instanceof SyntaxError ? jsonFault(text) : "it is nested too deeply";
 }
 
 /** The bridge's name alone, for commands that clean up. */

@@ -71,13 +71,13 @@ export class FlowSorter {
     this.#count++;
   }
 
-  /** The flows in order, the first `limit` of them. The visitor gets the same scan each time. */
-  visit(visitor: (scan: EntryScan) => void, limit: number = Number.POSITIVE_INFINITY): void {
+  /** The flows in order, the first `limit` of them after `offset`. The visitor gets the same scan each time. */
+  visit(visitor: (scan: EntryScan) => void, limit: number = Number.POSITIVE_INFINITY, offset = 0): void {
     const order = new Uint32Array(this.#count);
     for (let index = 0; index < this.#count; index++) order[index] = index;
     order.sort(this.#compare);
     const scan = new EntryScan();
-    for (let i = 0; i < this.#count && i < limit; i++) {
+    for (let i = offset; i < this.#count && i < offset + limit; i++) {
       const place = 3 * order[i]!;
       scan.point(this.#pieces[this.#places[place]!]!, this.#places[place + 1]!, this.#places[place + 2]!);
       visitor(scan);

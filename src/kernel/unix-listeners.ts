@@ -1,4 +1,5 @@
 /** Who listens at a path, in a network namespace: Unix sockets belong to one, whatever mounts their programs see. */
+import { rethrowMistake } from "../error.ts";
 import { deviceText, unixListeners } from "../linux/unix-socket-diag.ts";
 import { NetlinkConnection } from "./netlink/connection.ts";
 import { NETLINK_SOCK_DIAG, openTransport } from "./netlink/transport.ts";
@@ -20,7 +21,8 @@ export function listenersAtPaths(namespace: NetworkNamespace): UnixListener[] {
       const device = file?.device;
       return path.startsWith("/") && device !== undefined ? [{ path, device: deviceText(device) }] : [];
     });
-  } catch {
+  } catch (error) {
+    rethrowMistake(error);
     return [];
   }
 }

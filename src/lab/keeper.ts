@@ -91,25 +91,57 @@ export function whenKeeperEnds(callback: () => void): void {
   const CHECK_EVERY_MS = 500;
   setInterval(() => {
     if (!isRunning({ pid, start }, LAB_PROCESSES.keeper)) callback();
-  }, CHECK_EVERY_MS);
+  }, CHECK_EVERY_MS).unref();
 }
 
 /** Runs a command of wayout beside the keeper, on this terminal, and returns its exit code. It ends with us. */
 export function runBesideKeeper(keeper: ProcessIdentity, args: readonly string[]): number {
   // Ctrl-C is for the program inside; we only pass on how it ended.
   for (const signal of ["SIGINT", "SIGQUIT"] as const) process.on(signal, () => {});
+  const ended = libc.waitpid(spawnBesideKeeper(keeper, args));
+  return ended === undefined ? 1 : exitCodeOf(ended);
+}
+
+/** A command of wayout beside the keeper, while we do something else. */
+export interface Beside {
+  /** Its exit code; undefined while it runs. */
+  readonly ended: () => number | undefined;
+  /** Asks it to end in order. */
+  readonly end: () => void;
+}
+
+/** Starts it; it ends with us. */
+export function startBesideKeeper(keeper: ProcessIdentity, args: readonly string[]): Beside {
+  const pid = spawnBesideKeeper(keeper, args);
+  let asked = false;
+  return {
+    ended: () => {
+      const ended = libc.waitpid(pid, WNOHANG);
+      return ended === undefined ? undefined : exitCodeOf(ended);
+    },
+    end: () => {
+      if (!asked) process.kill(pid, "SIGTERM");
+      asked = true;
+    },
+  };
+}
+
+const WNOHANG = 1;
+
+function exitCodeOf({ exitCode, signal }: { readonly exitCode: number; readonly signal: number }): number {
+  const SIGNALLED = 128;
+  return signal === 0 ? exitCode : SIGNALLED + signal;
+}
+
+function spawnBesideKeeper(keeper: ProcessIdentity, args: readonly string[]): number {
   const namespaces = ["user", "mnt", "net"].map((kind) => openSync(`/proc/${keeper.pid}/ns/${kind}`, "r"));
   try {
     // Still the same process: then those were its namespaces.
     if (identify(keeper.pid)?.start !== keeper.start) throw new Error("the lab's keeper ended just now");
     const environment = { ...process.env, [KEEPER_VARIABLE]: `${keeper.pid}:${keeper.start}` };
-    const pid = asCaller(() =>
+    return asCaller(() =>
       spawnIn({ enter: namespaces, deathSignal: SIGKILL }, [...selfCommand(), ...args], environment),
     );
-    const ended = libc.waitpid(pid);
-    if (ended === undefined) return 1;
-    const SIGNALLED = 128;
-    return ended.signal === 0 ? ended.exitCode : SIGNALLED + ended.signal;
   } finally {
     for (const fd of namespaces) closeSync(fd);
   }

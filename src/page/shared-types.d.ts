@@ -2,3 +2,9 @@
 interface Worker {
   unref(): void;
 }
+
+/** What agent/page/bundle.ts puts there. */
+declare module "*/plot.js" {
+  import uPlot from "uplot";
+  export default uPlot;
+}

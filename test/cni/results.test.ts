@@ -39,6 +39,20 @@ withPrograms("an ADD whose result nobody can be told takes everything back", () 
   }
 });
 
+withPrograms("standard input or error that is closed is nobody's file", () => {
+  const node = freshNamespace("node");
+  const conf = bridgeNetwork();
+  const pod = freshPod();
+  const program = join(pluginDirectory(), "wayout");
+  const add = (redirection: string): CniJson => {
+    const argv = ["bash", "-c", `exec "$0" ${redirection}`, program];
+    return JSON.parse(run(node, argv, JSON.stringify(conf), environmentOf("ADD", pod)).stdout) as CniJson;
+  };
+  expect(add("<&-")).toMatchObject({ code: 6 });
+  expect(add("2>&-").ips).toHaveLength(1);
+  must(call(node, "DEL", conf, pod));
+});
+
 withPrograms("CHECK is refused with a result that does not speak of the attachment", () => {
   const node = freshNamespace("node");
   const conf = bridgeNetwork();

@@ -73,7 +73,7 @@ withCompiler(
 
 withCompiler("one changed byte anywhere behind the engine is found by the examination", () => {
   const file = readFileSync(smallPlugin());
-  for (let at = imageStart(file); at < file.length; at += Math.floor(file.length / 40)) {
+  for (let at = imageStart(file); at < file.length; at += Math.ceil(file.length / 12)) {
     expect([at, version(changedAt(file, at), "--verify").exitCode === 0]).toEqual([at, false]);
   }
 });

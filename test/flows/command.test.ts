@@ -97,8 +97,32 @@ describe("list", () => {
     expect(count("--assured")).toBe(2);
     expect(count("--unreplied", "--proto", "udp")).toBe(4);
     expect(count("--limit", "3")).toBe(3);
+    const ids = (...more: string[]): number[] =>
+      (JSON.parse(wayout(namespace, "list", "--no-pods", "--json", ...more).stdout) as { id: number }[]).map(
+        ({ id }) => id,
+      );
+    for (const order of [[], ["--sort", "destination"]]) {
+      const pages = [0, 2].flatMap((offset) => ids(...order, "--limit", "2", "--offset", String(offset)));
+      expect(pages).toEqual(ids(...order, "--limit", "4"));
+    }
+    expect(wayout(namespace, "list", "--json", "--limit", "5", "--offset", "999").stdout).toBe("[\n\n]\n");
     const byMark = wayout(namespace, "list", "--no-pods", "--sort", "mark", "--limit", "2").stdout;
     expect([...byMark.matchAll(/mark=(\d+)/g)].map((match) => match[1])).toEqual(["4294967295", "7"]);
+  });
+
+  test("--of-pods takes the flows of all pods and no others", () => {
+    const namespace = made();
+    const pod = freshNamespace("blue");
+    ask(pod, ["ip", "link", "add", "eth9", "type", "bridge"]);
+    for (const address of ["10.0.0.7/24", "fd00::2/64"])
+      ask(pod, ["ip", "address", "add", address, "dev", "eth9", ...(address.includes(":") ? ["nodad"] : [])]);
+    ask(pod, ["ip", "link", "set", "eth9", "up"]);
+    const listed = (...more: string[]): { id: number; pod?: string }[] =>
+      JSON.parse(wayout(namespace, "list", "--json", ...more).stdout) as { id: number; pod?: string }[];
+    const [flows, all] = [listed("--of-pods"), listed()];
+    expect(flows.map(({ pod: name }) => name)).toContain(pod.name);
+    expect(flows.map(({ id }) => id)).toEqual(all.filter((one) => one.pod !== undefined).map(({ id }) => id));
+    expect(flows.length).toBeLessThan(all.length);
   });
 
   test("--netns and --pod name a namespace; a pod's flows are found by its addresses and carry its name", () => {

@@ -65,6 +65,34 @@ testWith(["root", "curl"])("up, status, exec with DNS, down, without privilege",
   expect(namedNamespaces()).toEqual([]);
 });
 
+testWith(["root", "curl"])("the page over it, on the machine's loopback, without privilege", () => {
+  const jar = join(directory, "cookies");
+  const raised = join(directory, "raised");
+  const played = asOrdinaryUser(
+    [
+      `${WAYOUT} lab up --page --json --listen 127.0.0.1:0 >${raised} & page=$!`,
+      `for attempt in $(seq 300); do test -s ${raised} && break; sleep 0.1; done`,
+      `url=$(sed 's/.*"url":"\\([^"]*\\)".*/\\1/' ${raised}); here=\${url%%/#*}; code=\${url##*code=}`,
+      `ask() { curl -sS --max-time 20 "$@"; }`,
+      `ask $here/ | grep -q wayout || exit 11`,
+      `ask $here/v1/picture | grep -q no-token || exit 12`,
+      `ask -c ${jar} --data-binary $code $here/session | grep -q true || exit 13`,
+      `ask --data-binary $code $here/session | grep -q false || exit 14`,
+      `ask -b ${jar} $here/v1/picture`,
+      `ask -b ${jar} -X POST "$here/v1/lab/break?fault=forwarding-off" | grep -q forwarding || exit 15`,
+      `ask -b ${jar} "$here/v1/doctor" | grep -q '"forwarding-off"' || exit 16`,
+      `ask -b ${jar} -X POST $here/v1/lab/mend | grep -q forwarding || exit 17`,
+      `${WAYOUT} lab exec wayout-node -- ${WAYOUT} page --json | grep -q "$here/#code=" || exit 18`,
+      `kill -TERM $page; wait $page || exit 19`,
+      `${WAYOUT} lab status >&2 || exit 20`,
+    ].join("\n"),
+  );
+  expect(played.exitCode).toBe(0);
+  expect(
+    (JSON.parse(played.stdout) as { pods: { name: string }[] }).pods.map(({ name }) => name).toSorted(),
+  ).toEqual(["ns-blue", "ns-green"]);
+});
+
 testWith(["root"])("where user namespaces are forbidden it says which setting forbids them", () => {
   const [out, err] = [join(directory, "out"), join(directory, "err")];
   // A limit counts for everything below the user namespace that it is set in: one more level is allowed, not two.

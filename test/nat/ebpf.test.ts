@@ -12,7 +12,7 @@ import { EbpfNat } from "../../src/nat/backends/ebpf/ebpf.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { backendSuite } from "./backend-suite.ts";
-import { CLIENT, NODE, OUTSIDE, world } from "./three-namespaces.ts";
+import { CLIENT, NODE, OUTSIDE, rulesWithHandles, world } from "./three-namespaces.ts";
 import { masqueradeIntent } from "../../src/nat/intent.ts";
 
 /** What is left of a namespace's programs is taken away with the namespace. */
@@ -46,9 +46,12 @@ function listing(namespace: NetworkNamespace): string {
       : map.keys().map((key) => `${name} ${key.toHex()} ${map.get(key)?.toHex()}`);
   });
   const programs = programsOf(namespace);
-  return [...names.sort().map((name) => `pin ${name}`), ...entries.sort(), JSON.stringify(programs)].join(
-    "\n",
-  );
+  return [
+    ...names.sort().map((name) => `pin ${name}`),
+    ...entries.sort(),
+    JSON.stringify(programs),
+    rulesWithHandles(namespace),
+  ].join("\n");
 }
 
 backendSuite({
@@ -59,6 +62,8 @@ backendSuite({
   trace: "pin settings",
   listing,
   damage: {
+    "the guard was flushed": "nft flush ruleset",
+    "the guard lets another link pass": "nft add element inet wayout-guard hooked '{ 4711 }'",
     "everything was taken away": (namespace) => {
       const directory = directoryOf(namespace);
       for (const name of namesIn(directory) ?? []) rmSync(`${directory}/${name}`);
@@ -96,18 +101,20 @@ test("programs that have lost a map are given the new one", async () => {
   expect((await fetch(OUTSIDE.v4)).address).toBe(NODE.v4);
 });
 
-test("nothing is left of it, and no rule was written", async () => {
+test("nothing is left of it, and no rule translates", async () => {
   const { node, fetch } = world();
   using nat = open(node);
   nat.apply(masqueradeIntent("cni/blue", ["10.9.0.0/24"]));
   expect((await fetch(OUTSIDE.v4)).address).toBe(NODE.v4);
-  expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
+  expect(ask(node, ["nft", "list", "tables"])).toBe("table inet wayout-guard\n");
+  expect(ask(node, ["nft", "list", "ruleset"])).not.toContain("type nat");
   expect(ask(node, ["conntrack", "-L"])).toBe("");
   expect(programsOf(node)).toHaveLength(4);
   const directory = directoryOf(node);
   nat.remove();
   expect(programsOf(node)).toEqual([]);
   expect(namesIn(directory)).toBeUndefined();
+  expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
   expect(ask(node, ["tc", "qdisc", "show"])).not.toContain("clsact");
   expect((await fetch(OUTSIDE.v4)).address).toBe(CLIENT.v4);
 });

@@ -2,9 +2,26 @@
 import { join } from "node:path";
 import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
 
-const WAYOUT = join(import.meta.dir, "..", "..", "bin", "wayout");
+/** The checkout's, unless another one is named: what people install starts in a fraction of the time. */
+const WAYOUT = process.env["WAYOUT_PROGRAM"] ?? join(import.meta.dir, "..", "..", "bin", "wayout");
 /** The first look at the node, a break, a mend: on a busy machine. */
 export const PATIENCE_MS = 20_000;
+
+/** Faults of every part of the way, and what the page must say of them. */
+export const FAULTS = [
+  "pod-link-down",
+  "no-default-route",
+  "veth-down",
+  "bridge-down",
+  "bridge-address-missing",
+  "forwarding-off",
+  "main-rule-missing",
+  "node-offline",
+  "forward-policy-drop",
+  "legacy-drop",
+  "no-masquerade",
+  "masquerade-unhooked",
+] as const;
 
 function wayout(...words: readonly string[]): string {
   const { exitCode, stdout, stderr } = Bun.spawnSync([WAYOUT, ...words]);

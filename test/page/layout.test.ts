@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import type { NodePicture, PicturePod } from "../../src/agent/picture/picture.ts";
 import { layoutOf, NARROW, reachOf } from "../../src/page/layout/picture-layout.ts";
 import { MOST_TILES, rowsOf } from "../../src/page/layout/rows.ts";
+import { spanText } from "../../src/page/layout/flow-text.ts";
 import { parsePlace, placeText } from "../../src/page/layout/address.ts";
 
 function podCalled(name: string, more: Partial<PicturePod> = {}): PicturePod {
@@ -80,4 +81,16 @@ test("the address bar holds what is looked at, whatever a pod is called", () => 
   }
   expect(parsePlace("#/nowhere?pod=")).toEqual({ view: "", of: {} });
   expect(parsePlace("")).toEqual({ view: "", of: {} });
+});
+
+test("a time is told in the unit in which a person would say it", () => {
+  expect([0, 59, 119, 150, 599, 7_199, 431_998].map(spanText)).toEqual([
+    "0 s",
+    "59 s",
+    "2 min",
+    "3 min",
+    "10 min",
+    "2 h",
+    "5 d",
+  ]);
 });

@@ -4,7 +4,7 @@ import type { Page } from "playwright-core";
 import { PLAN } from "../../src/lab/plan.ts";
 import { able, testPage } from "./browser.ts";
 import { CutConnection } from "./cut-connection.ts";
-import { inLab, lab, LabPage, PATIENCE_MS } from "./lab-page.ts";
+import { FAULTS, inLab, lab, LabPage, PATIENCE_MS } from "./lab-page.ts";
 
 const { blue } = PLAN.pods;
 const MOST_PRESSES = 8;
@@ -129,22 +129,6 @@ testFromStart("a trace plays the nine steps, and says where it ends", async () =
   await page.locator(".steps .finding").waitFor();
   expect(await page.locator(".steps .not-reached").count()).toBeGreaterThan(0);
 });
-
-/** Faults of every part of the way, and what the page must say of them. */
-const FAULTS = [
-  "pod-link-down",
-  "no-default-route",
-  "veth-down",
-  "bridge-down",
-  "bridge-address-missing",
-  "forwarding-off",
-  "main-rule-missing",
-  "node-offline",
-  "forward-policy-drop",
-  "legacy-drop",
-  "no-masquerade",
-  "masquerade-unhooked",
-] as const;
 
 testPage(
   "the keyboard alone leads to the cause",
@@ -271,6 +255,43 @@ testFromStart("after a reconnect nothing is missing and nothing is there twice",
     ...world.elsewhere.filter((url) => !url.includes(`:${line.port}/`)),
   );
 });
+
+testFromStart(
+  "the connection table comes page by page, and its filters stand in the address bar",
+  async () => {
+    const [first, last] = [2000, 2349];
+    const timeout = "net.netfilter.nf_conntrack_udp_timeout";
+    inLab(PLAN.node.namespace, "sysctl", "-qw", `${timeout}=600`);
+    const send = `for port in $(seq ${first} ${last}); do echo > /dev/udp/${PLAN.internet.httpIpv4}/$port; done`;
+    inLab(blue.namespace, "bash", "-c", send);
+    const offsets = new Set<string>();
+    page.on("request", (request) => {
+      const { pathname, searchParams } = new URL(request.url());
+      if (pathname === "/v1/flows" && searchParams.has("dport")) offsets.add(searchParams.get("offset")!);
+    });
+    await page.goto(`${world.origin}/#/connections?proto=udp&dport=${first}-${last}`);
+    const status = page.locator(".connections [role=status]");
+    await status.getByText("and more").waitFor();
+    await page.locator(".virtual").focus();
+    for (
+      let presses = 0;
+      presses < MOST_PRESSES && (await status.innerText()) !== "350 connections";
+      presses++
+    ) {
+      await page.keyboard.press("End");
+      await page.waitForTimeout(1500);
+    }
+    expect(await status.innerText()).toBe("350 connections");
+    expect([...offsets].toSorted()).toEqual(["0", "100", "200", "300"]);
+    // Of 350 only what is seen is in the document.
+    expect(await page.locator(".virtual [role=rowgroup] > [role=row]").count()).toBeLessThan(100);
+    await page.getByLabel("Port").fill(String(first + 5));
+    await status.getByText("1 connection", { exact: true }).waitFor();
+    expect(new URLSearchParams(page.url().split("?")[1]).get("dport")).toBe(String(first + 5));
+    expect(await text(".virtual [role=rowgroup]")).toContain(`:${first + 5}`);
+    inLab(PLAN.node.namespace, "sysctl", "-qw", `${timeout}=30`);
+  },
+);
 
 testFromStart("what others wrote is shown, and never run", async () => {
   const mark = "<img src=x onerror=\"document.title='run'\">";

@@ -3,7 +3,6 @@
  */
 import * as v from "valibot";
 import { EVENT_KINDS } from "../journal/journal.ts";
-import { PAINTER } from "../picture/name.ts";
 import type { Access } from "./access.ts";
 import type { Answer } from "./answer.ts";
 import type { AgentView } from "./view.ts";
@@ -127,9 +126,16 @@ export const ROUTES: readonly ApiRoute[] = [
     path: "/v1/picture",
     access: "read",
     about: "the node as one picture: pods, bridges, uplinks, and where whose packets end; sends no packet",
-    parameters: [then],
+    parameters: [
+      then,
+      query(
+        "age",
+        "seconds: a picture that the agent has is good enough if it is no older; default 0",
+        count,
+      ),
+    ],
     returns: "what the page draws",
-    answer: async ({ view, parameters: { at } }) => view.ask([PAINTER, "--json", ...view.wordsFor(at)]),
+    answer: async ({ view, parameters: { at, age = "0" } }) => view.picture(at, age),
   },
   {
     method: "GET",
@@ -139,6 +145,15 @@ export const ROUTES: readonly ApiRoute[] = [
     parameters: [],
     returns: "entries and limit, every ten seconds",
     answer: async ({ view }) => ({ kind: "json", value: view.figures() }),
+  },
+  {
+    method: "GET",
+    path: "/v1/figures/ports",
+    access: "read",
+    about: "how many source ports the fullest destinations needed over the last hour",
+    parameters: [],
+    returns: "the five fullest, every minute or less often, by how long looking through the table takes",
+    answer: async ({ view }) => ({ kind: "json", value: view.portFigures() }),
   },
   {
     method: "POST",
@@ -258,16 +273,21 @@ export const ROUTES: readonly ApiRoute[] = [
     about: "tracked connections, each shown as a translation",
     parameters: [
       ...Object.entries(FLOW_FILTERS).map(([name, about]) => query(name, about, word)),
+      query("of", "pods: flows of this node's pods only", v.pipe(v.string(), v.picklist(["pods"]))),
       query("limit", "at most this many; default 100, highest 2000", count),
+      query("offset", "without the first ones, this many: the next page", count),
     ],
-    returns: "as `wayout conntrack list --json`",
-    answer: async ({ view, parameters: { limit = "100", ...filters } }) =>
+    returns: "as `wayout conntrack list --json`; without `sort` in the kernel's order, which stays as it is",
+    answer: async ({ view, parameters: { limit = "100", offset = "0", of, ...filters } }) =>
       view.ask([
         "conntrack",
         "list",
         "--json",
         "--limit",
         String(Math.min(Number(limit), 2000)),
+        "--offset",
+        offset,
+        ...(of === undefined ? [] : ["--of-pods"]),
         ...Object.entries(filters).flatMap(([name, value]) => [`--${name}`, value]),
       ]),
   },
@@ -311,7 +331,8 @@ export const ROUTES: readonly ApiRoute[] = [
     access: "read",
     about: "events as they happen; with Last-Event-ID the missed ones come first",
     parameters: [query("after", "as Last-Event-ID, for programs that cannot set it", count)],
-    returns: "server-sent events; after `reset` a client must read everything again",
+    returns:
+      "server-sent events; after `reset` a client must read everything again; `changed` says that something did, here or in a pod, of which there may be no event",
     answer: async ({ view, parameters: { after } }) => view.events(after),
   },
 ];

@@ -22,13 +22,21 @@ const MOST_PEERS = 1024;
 /** Requests that are being answered at once; more are turned away. */
 const MOST_OPEN = 256;
 
+/**
+ * An address, or a socket file that only its owner may open: behind it is somebody who listens at `url`, on loopback, and hands
+ * over what is asked there.
+ */
+export type HttpPlace =
+  | { readonly hostname: string; readonly port: number }
+  | { readonly unix: string; readonly url: string };
+
 export interface ServerOptions {
   readonly view: AgentView;
   readonly rules: AccessRules;
   /** Path of the socket. */
   readonly socket: string;
   /** Where HTTP listens; nowhere when absent. */
-  readonly listen?: { readonly hostname: string; readonly port: number };
+  readonly listen?: HttpPlace;
   /** Serves the page, and lets people in; none is served when absent. */
   readonly page?: PageDoor;
 }
@@ -71,7 +79,15 @@ export class ApiServer {
       >[0]);
       this.#servers = [
         own,
-        ...(listen === undefined ? [] : [Bun.serve({ ...listen, ...common, fetch: over("http") })]),
+        ...(listen === undefined
+          ? []
+          : [
+              Bun.serve({
+                ...("unix" in listen ? { unix: listen.unix } : listen),
+                ...common,
+                fetch: over("http"),
+              } as Parameters<typeof Bun.serve>[0]),
+            ]),
       ];
     } catch (error) {
       throw notOpened(listen, error);
@@ -82,7 +98,8 @@ export class ApiServer {
 
   /** The address on which HTTP listens. */
   get url(): string | undefined {
-    return this.#servers[1]?.url.origin;
+    const { listen } = this.options;
+    return listen !== undefined && "unix" in listen ? listen.url : this.#servers[1]?.url.origin;
   }
 
   async close(): Promise<void> {
@@ -91,7 +108,7 @@ export class ApiServer {
   }
 
   async #answer(request: Request, server: Server, over: Caller["over"]): Promise<Response> {
-    const peer = over === "socket" ? undefined : server.requestIP(request)?.address;
+    const peer = over === "socket" ? undefined : this.#peerOf(request, server);
     if (!this.#limits.allow(peer ?? "socket"))
       return problem(429, "too-many", "too many requests; slow down");
     if (this.#open >= MOST_OPEN) return problem(503, "too-many", "too many requests are being answered");
@@ -103,6 +120,13 @@ export class ApiServer {
     } finally {
       this.#open--;
     }
+  }
+
+  #peerOf(request: Request, server: Server): string | undefined {
+    const { listen } = this.options;
+    if (listen === undefined || !("unix" in listen)) return server.requestIP(request)?.address;
+    // The one who hands it over listens on loopback alone.
+    return "127.0.0.1";
   }
 
   async #routed(request: Request, server: Server, caller: Caller): Promise<Response> {
@@ -249,11 +273,13 @@ class RateLimits {
 }
 
 function notOpened(listen: ServerOptions["listen"], error: unknown): WayoutError {
+  const address =
+    listen === undefined || "unix" in listen ? "socket" : `port ${listen.hostname}:${listen.port}`;
   const inUse = codeOf(error) === "EADDRINUSE";
   return new WayoutError({
     code: inUse ? "port-in-use" : "no-socket",
     kind: "machine",
-    doing: `opening the agent's ${listen === undefined ? "socket" : `port ${listen.hostname}:${listen.port}`}`,
+    doing: `opening the agent's ${address}`,
     said: messageOf(error),
     ...(inUse ? { todo: "Choose another one: --listen 127.0.0.1:PORT." } : {}),
     cause: error,

@@ -2,9 +2,11 @@
 import { WayoutError } from "../../error.ts";
 import type { Journal, JournalEvent } from "../journal/journal.ts";
 import { VERSION } from "../../version.ts";
+import type { Pictures } from "../picture/pictures.ts";
 import type { Desired, PolicyWish } from "../desired.ts";
 import type { PolicyPlace, PolicyState, PolicyText } from "../policy-source.ts";
 import type { Repair } from "../reconcile/step.ts";
+import { PAINTER } from "../picture/name.ts";
 import type { SelfAsker } from "./ask-self.ts";
 import { eventAsJson, type EventFeed } from "./event-feed.ts";
 import type { Answer } from "./answer.ts";
@@ -32,6 +34,9 @@ export interface MetricsText {
 export interface ViewMore {
   /** How full the connection table was, the oldest first. */
   readonly figures?: () => readonly unknown[];
+  /** How many source ports were in use, the oldest first. */
+  readonly portFigures?: () => readonly unknown[];
+  readonly pictures?: Pictures;
   /** Where the policy stands, and what became of it; undefined without one. */
   readonly policy?: () => { readonly place: PolicyPlace; readonly state: PolicyState } | undefined;
   /** Where it answers over HTTP; undefined where it does not. */
@@ -97,6 +102,10 @@ export class AgentView {
     return this.more.figures?.() ?? [];
   }
 
+  portFigures(): readonly unknown[] {
+    return this.more.portFigures?.() ?? [];
+  }
+
   /** @throws WayoutError `no-page` */
   pageUrl(): string {
     const url = this.more.pageUrl?.();
@@ -147,19 +156,15 @@ export class AgentView {
     };
   }
 
-  /** Asks this program itself; its answer under --json is the API's. Exit codes 0 and 1 are answers, others refusals. */
-  async ask(words: readonly string[]): Promise<Answer> {
-    const { exitCode, stdout, stderr } = await this.asker.ask(words);
-    const value = parsed(stdout);
-    if (value === undefined) {
-      throw new WayoutError({
-        code: "no-answer",
-        kind: "broken",
-        doing: `asking wayout ${words.join(" ")}`,
-        said: stderr.trim() || `it ended with ${exitCode}`,
-      });
-    }
-    return { kind: "json", value, status: STATUS[exitCode] ?? 500 };
+  ask(words: readonly string[]): Promise<Answer> {
+    return answerOf(this.asker, words);
+  }
+
+  /** @param age seconds; so old a picture of the present may be */
+  async picture(at: string | undefined, age: string): Promise<Answer> {
+    const { pictures } = this.more;
+    if (at === undefined && pictures !== undefined) return pictures.get(Number(age) * 1000);
+    return this.ask([PAINTER, "--json", ...this.wordsFor(at)]);
   }
 
   history(parameters: Readonly<Record<string, string>>): unknown {
@@ -209,6 +214,21 @@ export class AgentView {
       todo: "Start it with --journal FILE.",
     });
   }
+}
+
+/** Asks this program itself; its answer under --json is the API's. Exit codes 0 and 1 are answers, others refusals. */
+export async function answerOf(asker: SelfAsker, words: readonly string[]): Promise<Answer> {
+  const { exitCode, stdout, stderr } = await asker.ask(words);
+  const value = parsed(stdout);
+  if (value === undefined) {
+    throw new WayoutError({
+      code: "no-answer",
+      kind: "broken",
+      doing: `asking wayout ${words.join(" ")}`,
+      said: stderr.trim() || `it ended with ${exitCode}`,
+    });
+  }
+  return { kind: "json", value, status: STATUS[exitCode] ?? 500 };
 }
 
 function journalAnswer(journal: Journal): JournalAnswer {

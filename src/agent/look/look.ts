@@ -4,6 +4,7 @@
  */
 import type { Verdict } from "../../doctor/transitions.ts";
 import type { Examination } from "../../examination/examine.ts";
+import { pictureOf, type NodePicture } from "../picture/picture.ts";
 import { cutValue, type CutValue } from "../journal/parts.ts";
 
 export interface LookVerdict extends Verdict {
@@ -22,10 +23,14 @@ export interface Look {
   readonly snapshot: CutValue;
   readonly ends: readonly PodEnd[];
   readonly verdicts: readonly LookVerdict[];
+  /** For the page. */
+  readonly picture: NodePicture;
 }
 
-export function lookOf({ snapshot, diagnoses }: Examination): Look {
+export function lookOf(examination: Examination): Look {
+  const { snapshot, diagnoses } = examination;
   return {
+    picture: pictureOf(examination),
     // Rules are decoded when they are asked for: as JSON has them they are plain values.
     snapshot: cutValue(JSON.parse(JSON.stringify(snapshot))),
     ends: endsIn(snapshot),

@@ -6,6 +6,7 @@
  * guests to keep, and a new token shuts all of them out.
  */
 import { createHmac, randomBytes } from "node:crypto";
+import { gzipSync } from "node:zlib";
 import { isOwnPage, isSameSecret, type Caller } from "../api/access.ts";
 import type { PageFiles } from "./page-files.ts";
 
@@ -35,6 +36,7 @@ const HEADERS: Readonly<Record<string, string>> = {
 
 export class PageDoor {
   readonly #codes = new Map<string, number>();
+  readonly #packed = new Map<string, Uint8Array<ArrayBuffer>>();
 
   /** @param secret what cookies are signed with */
   constructor(
@@ -82,7 +84,16 @@ export class PageDoor {
       vary: "accept-encoding",
       ...(packed ? { "content-encoding": "gzip" } : {}),
     };
-    return new Response(packed ? Bun.gzipSync(file.text) : file.text, { headers });
+    return new Response(packed ? this.#pack(path, file.text) : file.text, { headers });
+  }
+
+  /** As small as it goes: it is done once. */
+  #pack(path: string, text: string): Uint8Array<ArrayBuffer> {
+    const known = this.#packed.get(path);
+    if (known !== undefined) return known;
+    const packed = Uint8Array.from(gzipSync(text, { level: 9 }));
+    this.#packed.set(path, packed);
+    return packed;
   }
 
   /** GET: whether this browser is in already. POST with a code: lets it in. */

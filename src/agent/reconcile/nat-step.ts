@@ -69,9 +69,12 @@ export class NatStep implements ReconcileStep, Disposable {
     return wish.intent !== before?.intent;
   }
 
-  /** Whichever backend has them: a flush takes the tables of iptables-nft as well, and the hooks of nf_nat with them. */
+  /**
+   * Whichever backend has rules of type nat: a flush takes the tables of iptables-nft as well, and the hooks of nf_nat with
+   * them. Programs have no such hook.
+   */
   #hold(nat: readonly DesiredNat[]): void {
-    const translating = nat.filter(({ backend }) => BACKENDS[backend].translates);
+    const translating = nat.filter(({ backend }) => BACKENDS[backend].postrouting !== undefined);
     this.twin?.hold(
       translating.map(({ intent }) => intent),
       Math.max(

@@ -8,6 +8,9 @@ import type { NetworkNamespace } from "../namespace.ts";
 import { openTransport } from "./transport.ts";
 
 const SOL_SOCKET = 1;
+const SOL_NETLINK = 270;
+/** include/uapi/linux/netlink.h */
+const NETLINK_LISTEN_ALL_NSID = 8;
 /** SO_RCVTIMEO_OLD (asm-generic/socket.h): struct timeval, two longs. */
 const SO_RCVTIMEO = 20;
 /** How long the thread sleeps before it looks whether it shall end. */
@@ -18,12 +21,15 @@ const STOP = 0;
 /** Text, so that it needs no file of its own in a single-file build; it uses nothing but node:fs. */
 const THREAD = `
 import { readSync } from "node:fs";
-self.onmessage = ({ data: { shared, fd } }) => {
+self.onmessage = ({ data: { shared, fd, atMostEveryMs } }) => {
   const words = new Int32Array(shared);
   const buffer = new Uint8Array(${BUFFER_BYTES});
+  let told = -Infinity;
   while (Atomics.load(words, ${STOP}) === 0) {
     try {
       const length = readSync(fd, buffer, 0, buffer.length, null);
+      if (atMostEveryMs > 0 && performance.now() - told < atMostEveryMs) continue;
+      told = performance.now();
       postMessage({ datagram: buffer.slice(0, length) });
     } catch (error) {
       const errno = Math.abs(error.errno ?? ${ERRNO.EIO});
@@ -42,6 +48,13 @@ export interface EventThreadOptions {
   /** Multicast groups, by number. */
   readonly groups: readonly number[];
   readonly receiveBufferBytes?: number;
+  /**
+   * Hears what is announced in other namespaces, too: those that have a number (nsid) in this one, as every namespace at
+   * the other end of a veth pair has. Without CAP_NET_BROADCAST over them nothing of theirs comes.
+   */
+  readonly elsewhereToo?: true;
+  /** For those who want to know only that something came: no more often than this, the rest is left out. */
+  readonly atMostEveryMs?: number;
   readonly each: (datagram: Uint8Array) => void;
   /** The kernel dropped events (ENOBUFS), or the socket broke: what is known must be read anew. */
   readonly lost: (error: SystemError) => void;
@@ -62,6 +75,7 @@ export class EventThread {
       ...(namespace === undefined ? {} : { namespace }),
     });
     for (const group of groups) socket.join(group);
+    if (options.elsewhereToo === true) libc.setsockopt(socket.fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1);
     const timeout = new Uint8Array(16);
     new DataView(timeout.buffer).setBigInt64(0, BigInt(LOOK_EVERY_S), true);
     libc.setsockopt(socket.fd, SOL_SOCKET, SO_RCVTIMEO, timeout);
@@ -77,7 +91,8 @@ export class EventThread {
         resolve();
       });
     });
-    this.#thread.postMessage({ shared: this.#shared, fd: socket.fd }, []);
+    const { atMostEveryMs = 0 } = options;
+    this.#thread.postMessage({ shared: this.#shared, fd: socket.fd, atMostEveryMs }, []);
   }
 
   /** The thread ends within a second, and the socket with it. */

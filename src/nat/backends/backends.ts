@@ -7,6 +7,7 @@ import type { BackendOptions, NatBackend, RuleMemory, RuleMark } from "../backen
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import type { TableRef } from "../../linux/nftables/ruleset.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
+import { GUARD } from "./ebpf/names.ts";
 import { CLAIMS, NAT_PRIORITY, TABLE, TWIN } from "./nftables/names.ts";
 import { nftablesMemory } from "./nftables/memory.ts";
 
@@ -67,7 +68,12 @@ const ROWS = {
     translates: true,
     lack: "no-ebpf",
     mayHold: async () => (await import("./ebpf/bpf-directory.ts")).holdsPrograms,
-    marks: [],
+    marks: [
+      {
+        table: `${GUARD.family} ${GUARD.table}`,
+        detail: "lets no pod's packet leave by a link without our eBPF programs",
+      },
+    ],
   },
   none: {
     load: async () => {

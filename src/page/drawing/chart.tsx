@@ -1,7 +1,7 @@
 /** A curve over the last hour. What it shows stands as a sentence beside it, and as a table for who does not see it. */
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import uPlot from "uplot";
+import type uPlot from "uplot";
 import { clock } from "./parts.tsx";
 
 export interface Point {
@@ -25,11 +25,14 @@ const MOST_TOLD = 12;
 export function Chart({ title, points, bars, comesTo }: Props): JSX.Element {
   const frame = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(undefined);
+  const latest = useRef(points);
+  latest.current = points;
   useEffect(() => {
     const own = frame.current!;
     const draw = (): void => {
       plot.current?.destroy();
-      plot.current = new uPlot(optionsOf(own, bars === true), dataOf(points), own);
+      plot.current = undefined;
+      void drawn(own, bars === true, () => latest.current).then((made) => (plot.current = made));
     };
     draw();
     const resized = new ResizeObserver(() =>
@@ -68,12 +71,32 @@ export function Chart({ title, points, bars, comesTo }: Props): JSX.Element {
   );
 }
 
+type Plot = typeof uPlot;
+
+/** Only who looks at curves waits for what draws them. */
+let library: Promise<Plot> | undefined;
+
+function plotLibrary(): Promise<Plot> {
+  return (library ??= import("/plot.js").then(({ default: plot }) => plot));
+}
+
+/** undefined when there is no place for it any more. */
+async function drawn(
+  own: HTMLElement,
+  bars: boolean,
+  points: () => readonly Point[],
+): Promise<uPlot | undefined> {
+  const Drawing = await plotLibrary();
+  if (!own.isConnected || own.querySelector(".uplot") !== null) return undefined;
+  return new Drawing(optionsOf(own, bars, Drawing), dataOf(points()), own);
+}
+
 function dataOf(points: readonly Point[]): uPlot.AlignedData {
   return [points.map(({ at }) => at), points.map(({ value }) => value)];
 }
 
 /** Colours are the page's own. */
-function optionsOf(own: HTMLElement, bars: boolean): uPlot.Options {
+function optionsOf(own: HTMLElement, bars: boolean, { paths }: Plot): uPlot.Options {
   const style = getComputedStyle(own);
   const colour = (name: string): string => style.getPropertyValue(name).trim();
   const axis = {
@@ -111,7 +134,7 @@ function optionsOf(own: HTMLElement, bars: boolean): uPlot.Options {
         fill: colour(bars ? "--accent" : "--accent-soft"),
         width: 2,
         points: { show: false },
-        ...(bars ? { paths: uPlot.paths.bars!({ size: [0.9, 8], align: 1 }), width: 0 } : {}),
+        ...(bars ? { paths: paths.bars!({ size: [0.9, 8], align: 1 }), width: 0 } : {}),
       },
     ],
   };

@@ -1,22 +1,19 @@
-/** The connection table: filtered and cut by the agent, page after page, and never more rows than a browser bears. */
+/** The connection table: filtered and sorted by the agent, which hands it over page by page. */
 import type { JSX } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { FlowRecord } from "../../flows/flow-record.ts";
 import { ask } from "../state/ask.ts";
-import { MOST_ROWS } from "../state/history.ts";
 import { Keeper } from "../state/kept.ts";
-import { pods } from "../state/looking.ts";
+import { every, pods, purse } from "../state/looking.ts";
+import { extentOf, PAGE_ROWS, pagesOf, rowAt, withPage, type Pages } from "../layout/row-pages.ts";
 import { adjust, place } from "../state/place.ts";
-import { endText } from "../layout/flow-text.ts";
+import { endText, spanText } from "../layout/flow-text.ts";
 import { counted, Panel, Trouble } from "./parts.tsx";
 import { VirtualRows } from "./virtual-rows.tsx";
 
-const PAGE = 100;
 const AGAIN_MS = 5_000;
 const TYPED_MS = 250;
 const ROW_HEIGHT = 34;
-/** Between two questions so many times as long as the last answer took. */
-const REST = 40;
 
 const FILTERS = [
   { name: "dst", label: "Destination", hint: "198.51.100.0/24" },
@@ -27,41 +24,67 @@ const PROTOCOLS = ["", "tcp", "udp", "icmp"] as const;
 const ORDERS = ["", "bytes", "age", "timeout", "destination", "state"] as const;
 const FILTER_NAMES = ["pod", "proto", "dst", "dport", "state", "sort"] as const;
 
-const table = new Keeper<readonly FlowRecord[]>();
+const table = new Keeper<Pages<FlowRecord>>();
+
+/** Reads the pages on which rows are seen: at once where they are not known, and again every few seconds. */
+function useTable(
+  filters: Readonly<Record<string, string | undefined>>,
+): (first: number, last: number) => void {
+  const key = JSON.stringify(filters);
+  const [seen, setSeen] = useState({ first: 0, last: 1 });
+  const numbers = pagesOf(seen.first, seen.last).join(" ");
+  const read = (): Promise<void> =>
+    table.ask(async (signal) => {
+      let pages = table.state.peek().value ?? new Map<number, readonly FlowRecord[]>();
+      for (const number of numbers.split(" ").map(Number)) {
+        const parameters = { ...filters, limit: String(PAGE_ROWS), offset: String(number * PAGE_ROWS) };
+        pages = withPage(pages, number, await ask<FlowRecord[]>("/v1/flows", { parameters, signal }));
+      }
+      return pages;
+    });
+  useEffect(() => {
+    table.forget();
+    setSeen({ first: 0, last: 1 });
+  }, [key]);
+  useEffect(() => {
+    const isNew = (number: string): boolean => table.state.peek().value?.has(Number(number)) !== true;
+    const soon = setTimeout(
+      () => numbers.split(" ").some(isNew) && void read().then(() => purse.pay(table.tookMs)),
+      table.state.peek().value === undefined ? 0 : TYPED_MS,
+    );
+    const stop = every(
+      table,
+      () => AGAIN_MS,
+      () => true,
+      read,
+    );
+    return () => {
+      clearTimeout(soon);
+      stop();
+    };
+  }, [key, numbers]);
+  return (first, last) => setSeen({ first, last });
+}
 
 export function Connections(): JSX.Element {
   const { of } = place.value;
-  const [limit, setLimit] = useState(PAGE);
   const filters = Object.fromEntries(
     FILTER_NAMES.map((name) => [name, name === "pod" ? askable(of["pod"]) : of[name]]),
   );
-  const key = JSON.stringify(filters);
-  useEffect(() => setLimit(PAGE), [key]);
-  useEffect(() => {
-    let timer: ReturnType<typeof setTimeout>;
-    const read = async (): Promise<void> => {
-      if (document.visibilityState === "visible")
-        await table.ask((signal) =>
-          ask("/v1/flows", { parameters: { ...filters, limit: String(limit) }, signal }),
-        );
-      timer = setTimeout(() => void read(), Math.max(AGAIN_MS, table.tookMs * REST));
-    };
-    timer = setTimeout(() => void read(), table.state.peek().value === undefined ? 0 : TYPED_MS);
-    return () => clearTimeout(timer);
-  }, [key, limit]);
-  const { value: rows = [], trouble, asking } = table.state.value;
-  const full = rows.length >= limit;
+  const look = useTable(filters);
+  const { value: pages = new Map<number, readonly FlowRecord[]>(), trouble, asking } = table.state.value;
+  const { rows, all } = extentOf(pages);
+  // What was forgotten on the way is still below.
+  const furthest = useRef(0);
+  furthest.current = all || pages.size === 0 ? rows : Math.max(furthest.current, rows);
+  const known = furthest.current;
   return (
     <Panel
       title="Connections"
       class="connections"
       aside={
         <span class="quiet" role="status">
-          {asking && rows.length === 0
-            ? "reading"
-            : full && limit >= MOST_ROWS
-              ? `the first ${MOST_ROWS}: filter for others`
-              : `${counted(rows.length, "connection")}${full ? " and more" : ""}`}
+          {asking && known === 0 ? "reading" : `${counted(known, "connection")}${all ? "" : " and more"}`}
         </span>
       }
     >
@@ -69,21 +92,33 @@ export function Connections(): JSX.Element {
       {trouble !== undefined && <Trouble trouble={trouble} />}
       <VirtualRows
         label="Tracked connections"
-        rows={rows}
+        key={JSON.stringify(filters)}
+        count={all || pages.size === 0 ? known : known + PAGE_ROWS}
         height={ROW_HEIGHT}
-        keyOf={(one) => String(one.id)}
-        nearEnd={() => full && limit < MOST_ROWS && setLimit(Math.min(MOST_ROWS, limit * 2))}
+        seen={look}
         head={["Pod", "", "Inside", "On the outside", "Destination", "State", "Forgotten in"].map((text) => (
           <span key={text} role="columnheader">
             {text}
           </span>
         ))}
-        draw={(one) => <Cells flow={one} />}
+        draw={(index) => {
+          const flow = rowAt(pages, index);
+          return flow === undefined ? <Unread /> : <Cells flow={flow} />;
+        }}
       />
-      {rows.length === 0 && !asking && trouble === undefined && (
+      {known === 0 && !asking && trouble === undefined && (
         <p class="empty">No connection is tracked that fits.</p>
       )}
     </Panel>
+  );
+}
+
+/** A row whose page is under way. */
+function Unread(): JSX.Element {
+  return (
+    <span role="cell" class="quiet">
+      …
+    </span>
   );
 }
 
@@ -135,7 +170,7 @@ function Filters(): JSX.Element {
           />
         </label>
       ))}
-      {choice("sort", "Order", ORDERS, "as the kernel has it")}
+      {choice("sort", "Order", ORDERS, "kernel's own")}
     </form>
   );
 }
@@ -157,7 +192,7 @@ function Cells({ flow }: { readonly flow: FlowRecord }): JSX.Element {
       </code>
       <span role="cell">{state}</span>
       <span role="cell" class="number">
-        {timeoutSeconds === undefined ? "–" : `${timeoutSeconds} s`}
+        {timeoutSeconds === undefined ? "–" : spanText(timeoutSeconds)}
       </span>
     </>
   );

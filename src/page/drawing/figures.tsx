@@ -1,11 +1,14 @@
 /** What runs out: the connection table, the source ports; and how often something had to be put back. */
 import type { JSX } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
+import type { PortFigure } from "../../agent/port-history.ts";
 import type { TableFigure } from "../../agent/table-history.ts";
 import type { ExplainedCounter, OutgoingPortUse } from "../../flows/flow-statistics.ts";
 import { ask } from "../state/ask.ts";
 import { past } from "../state/history.ts";
 import { Keeper } from "../state/kept.ts";
+import { every, purse } from "../state/looking.ts";
+import { endText } from "../layout/flow-text.ts";
 import { Chart, type Point } from "./chart.tsx";
 import { counted, Mark, Panel, Trouble, Waiting } from "./parts.tsx";
 
@@ -16,32 +19,30 @@ interface Statistics {
 }
 
 const table = new Keeper<readonly TableFigure[]>();
+const ports = new Keeper<readonly PortFigure[]>();
 const statistics = new Keeper<Statistics>();
-const TABLE_MS = 10_000;
-const PORTS_MS = 10_000;
-/** Between two questions so many times as long as the last answer took. */
-const REST = 40;
+const ASKED: readonly (readonly [Keeper<unknown>, string])[] = [
+  [table, "/v1/figures"],
+  [ports, "/v1/figures/ports"],
+  [statistics, "/v1/flows/statistics"],
+];
+const AGAIN_MS = 10_000;
 const MINUTE_S = 60;
 const MOST_PORTS = 12;
 
 export function Figures(): JSX.Element {
   useEffect(() => {
-    const timers: ReturnType<typeof setTimeout>[] = [];
-    const again = async (
-      index: number,
-      keeper: Keeper<unknown>,
-      path: string,
-      leastMs: number,
-    ): Promise<void> => {
-      if (document.visibilityState === "visible") await keeper.ask((signal) => ask(path, { signal }));
-      timers[index] = setTimeout(
-        () => void again(index, keeper, path, leastMs),
-        Math.max(leastMs, keeper.tookMs * REST),
+    const ends = ASKED.map(([keeper, path]) => {
+      const read = (): Promise<void> => keeper.ask((signal) => ask(path, { signal }));
+      void read().then(() => purse.pay(keeper.tookMs));
+      return every(
+        keeper,
+        () => AGAIN_MS,
+        () => true,
+        read,
       );
-    };
-    void again(0, table, "/v1/figures", TABLE_MS);
-    void again(1, statistics, "/v1/flows/statistics", PORTS_MS);
-    return () => timers.forEach(clearTimeout);
+    });
+    return () => ends.forEach((end) => end());
   }, []);
   const { value, trouble } = statistics.state.value;
   return (
@@ -49,6 +50,7 @@ export function Figures(): JSX.Element {
       {trouble !== undefined && <Trouble trouble={trouble} />}
       <Panel title="The last hour" class="figures">
         <TableChart figures={table.state.value.value} />
+        <PortChart figures={ports.state.value.value} />
         <RepairChart />
       </Panel>
       <Panel title="Now" id="now" class="figures">
@@ -69,6 +71,25 @@ function TableChart({ figures }: { readonly figures: readonly TableFigure[] | un
       ? "Not counted yet."
       : `${last.entries.toLocaleString("en")} of ${last.maximum.toLocaleString("en")} entries, ${share(last.entries, last.maximum)} full.`;
   return <Chart title="Connection table" points={points} comesTo={comesTo} />;
+}
+
+function PortChart({ figures }: { readonly figures: readonly PortFigure[] | undefined }): JSX.Element {
+  const points = useMemo(
+    () =>
+      (figures ?? []).map(({ at, uses }): Point => ({
+        at: Date.parse(at) / 1000,
+        value: uses[0]?.used ?? 0,
+      })),
+    [figures],
+  );
+  const fullest = figures?.at(-1)?.uses[0];
+  const comesTo =
+    figures === undefined || figures.length === 0
+      ? "Not counted yet."
+      : fullest === undefined
+        ? "No translated connection needs one."
+        : `${fullest.outgoing} → ${endText({ address: fullest.destination, port: fullest.port })} ${fullest.protocol}: ${fullest.used.toLocaleString("en")} of ${fullest.of.toLocaleString("en")}, ${share(fullest.used, fullest.of)}.`;
+  return <Chart title="Source ports of the fullest destination" points={points} comesTo={comesTo} />;
 }
 
 function share(part: number, whole: number): string {
@@ -111,7 +132,7 @@ function Ports({ statistics: { portUse, counters } }: { readonly statistics: Sta
           {portUse.slice(0, MOST_PORTS).map(({ protocol, outgoing, destination, port, used, of }) => (
             <li key={`${protocol} ${outgoing} ${destination} ${port}`}>
               <code>
-                {outgoing} → {destination.includes(":") ? `[${destination}]` : destination}:{port} {protocol}
+                {outgoing} → {endText({ address: destination, port })} {protocol}
               </code>
               <meter
                 min={0}

@@ -34,7 +34,7 @@ export function EventText({ event }: { readonly event: PastEvent }): JSX.Element
 const ROW_HEIGHT = 44;
 
 export function History(): JSX.Element {
-  const { search = "", pod } = place.value.of;
+  const { search = "" } = place.value.of;
   const wanted = search.toLowerCase();
   const rows = newestFirst.value.filter(
     (event) => wanted === "" || JSON.stringify(event).toLowerCase().includes(wanted),
@@ -58,26 +58,34 @@ export function History(): JSX.Element {
       {rows.length === 0 && pastTrouble.value === undefined && <p class="empty">Nothing happened.</p>}
       <VirtualRows
         label="Events, the newest first"
-        rows={rows}
+        count={rows.length}
         height={ROW_HEIGHT}
-        keyOf={(event) => String(event.id ?? event.at + event.text)}
-        draw={(event) => (
-          <>
-            <span role="cell">
-              <Mark sign={eventSign(event)} />
-            </span>
-            <time role="cell">{clock(event.at)}</time>
-            <span role="cell" class="what" title={event.text}>
-              <EventText event={event} />
-            </span>
-            <span role="cell">
-              <a href={linkTo("", { at: momentOf(event, past.value), pod })} tabIndex={-1}>
-                Look there
-              </a>
-            </span>
-          </>
-        )}
+        keyOf={(index) => keyOf(rows[index]!)}
+        draw={(index) => <Cells event={rows[index]!} />}
       />
     </Panel>
+  );
+}
+
+function keyOf({ id, at, text }: PastEvent): string {
+  return String(id ?? at + text);
+}
+
+function Cells({ event }: { readonly event: PastEvent }): JSX.Element {
+  return (
+    <>
+      <span role="cell">
+        <Mark sign={eventSign(event)} />
+      </span>
+      <time role="cell">{clock(event.at)}</time>
+      <span role="cell" class="what" title={event.text}>
+        <EventText event={event} />
+      </span>
+      <span role="cell">
+        <a href={linkTo("", { at: momentOf(event, past.value), pod: place.value.of["pod"] })} tabIndex={-1}>
+          Look there
+        </a>
+      </span>
+    </>
   );
 }

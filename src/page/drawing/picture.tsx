@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { NodePicture } from "../../agent/picture/picture.ts";
 import type { StageBox } from "../layout/boxes.ts";
 import { shownFlows, type Destination, type ShownFlow } from "../layout/destinations.ts";
-import { translationText } from "../layout/flow-text.ts";
+import { spanText, translationText } from "../layout/flow-text.ts";
 import {
   layoutOf,
   tilePlace,
@@ -322,7 +322,7 @@ function FlowWords({
         <span class="quiet">
           {owner.name} · {record.protocolName} {record.state} ·{" "}
           {translated ? "the answer is translated back" : "it leaves with its own address"}
-          {record.timeoutSeconds !== undefined && ` · forgotten in ${record.timeoutSeconds} s`}
+          {record.timeoutSeconds !== undefined && ` · forgotten in ${spanText(record.timeoutSeconds)}`}
         </span>
       </p>
       {others.length > 1 && next !== undefined && (

@@ -1,7 +1,7 @@
 /** The nine steps of one real packet, shown one after the other. */
 import type { JSX } from "preact";
 import type { StepReport, TraceReport } from "../../trace/report.ts";
-import { pod } from "../state/looking.ts";
+import { checklist, pod } from "../state/looking.ts";
 import { forgetTrace, play, shown, trace } from "../state/tracing.ts";
 import { Command, Mark, Trouble, Waiting, type Sign } from "./parts.tsx";
 
@@ -22,6 +22,10 @@ export function Steps(): JSX.Element | null {
 
 function Report({ report }: { readonly report: TraceReport }): JSX.Element {
   const { destination, steps, stop, answer } = report;
+  // What the trace saw has a cause in the tables, which know whose it is and what mends it.
+  const known = checklist.state.value.value?.findings.find(({ code }) => code === stop?.code);
+  const owner = stop?.owner ?? known?.owner;
+  const fix = stop?.fix ?? known?.fix ?? [];
   const done = shown.value >= steps.length;
   const to = destination.port === undefined ? destination.host : `${destination.host}:${destination.port}`;
   return (
@@ -56,16 +60,16 @@ function Report({ report }: { readonly report: TraceReport }): JSX.Element {
           <article class="finding">
             <p class="cause">{stop.reason}</p>
             <dl>
-              {stop.owner !== undefined && (
+              {owner !== undefined && (
                 <>
                   <dt>whose</dt>
-                  <dd>{stop.owner}</dd>
+                  <dd>{owner}</dd>
                 </>
               )}
               <dt>last seen</dt>
               <dd>{stop.lastSeen}</dd>
             </dl>
-            {(stop.fix ?? []).map(({ command, place }) => (
+            {fix.map(({ command, place = "run" }) => (
               <Command key={command} text={command} place={place} />
             ))}
             <p class="code">{stop.code}</p>

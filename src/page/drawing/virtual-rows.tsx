@@ -4,19 +4,20 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 const BEYOND = 8;
 
-interface Props<T> {
+interface Props {
   readonly label: string;
-  readonly rows: readonly T[];
+  readonly count: number;
   /** Of one row, in pixels. */
   readonly height: number;
-  readonly keyOf: (row: T) => string;
-  readonly draw: (row: T) => ComponentChildren;
+  /** Of a row, by its number. A row that comes before others, and shall stay what it is, needs a key; its number otherwise. */
+  readonly keyOf?: (index: number) => string;
+  readonly draw: (index: number) => ComponentChildren;
   readonly head?: ComponentChildren;
-  /** Called when the end comes near. */
-  readonly nearEnd?: () => void;
+  /** Told which rows are in sight: from the first up to before the last. */
+  readonly seen?: (first: number, last: number) => void;
 }
 
-export function VirtualRows<T>({ label, rows, height, keyOf, draw, head, nearEnd }: Props<T>): JSX.Element {
+export function VirtualRows({ label, count, height, keyOf, draw, head, seen: told }: Props): JSX.Element {
   const frame = useRef<HTMLDivElement>(null);
   const [seen, setSeen] = useState({ top: 0, height: 600 });
   const [current, setCurrent] = useState(0);
@@ -26,12 +27,10 @@ export function VirtualRows<T>({ label, rows, height, keyOf, draw, head, nearEnd
   };
   useEffect(measure, []);
   const first = Math.max(0, Math.floor(seen.top / height) - BEYOND);
-  const last = Math.min(rows.length, Math.ceil((seen.top + seen.height) / height) + BEYOND);
-  useEffect(() => {
-    if (last >= rows.length) nearEnd?.();
-  }, [last, rows.length]);
+  const last = Math.min(count, Math.ceil((seen.top + seen.height) / height) + BEYOND);
+  useEffect(() => told?.(first, last), [first, last]);
   const move = (to: number): void => {
-    const next = Math.max(0, Math.min(rows.length - 1, to));
+    const next = Math.max(0, Math.min(count - 1, to));
     setCurrent(next);
     const own = frame.current;
     if (own === null) return;
@@ -47,7 +46,7 @@ export function VirtualRows<T>({ label, rows, height, keyOf, draw, head, nearEnd
       PageDown: current + page,
       PageUp: current - page,
       Home: 0,
-      End: rows.length - 1,
+      End: count - 1,
     }[event.key];
     if (event.key === "Enter") frame.current?.querySelector<HTMLElement>(".current a")?.click();
     if (to === undefined) return;
@@ -60,7 +59,7 @@ export function VirtualRows<T>({ label, rows, height, keyOf, draw, head, nearEnd
       class="virtual"
       role="table"
       aria-label={label}
-      aria-rowcount={rows.length}
+      aria-rowcount={count}
       tabIndex={0}
       onScroll={measure}
       onKeyDown={onKeyDown}
@@ -70,17 +69,17 @@ export function VirtualRows<T>({ label, rows, height, keyOf, draw, head, nearEnd
           {head}
         </div>
       )}
-      <div role="rowgroup" style={{ height: `${rows.length * height}px` }}>
-        {rows.slice(first, last).map((row, index) => (
+      <div role="rowgroup" style={{ height: `${count * height}px` }}>
+        {Array.from({ length: Math.max(0, last - first) }, (_, index) => (
           <div
-            key={keyOf(row)}
+            key={keyOf?.(first + index) ?? first + index}
             role="row"
             aria-rowindex={first + index + 1}
             class={first + index === current ? "current" : ""}
             style={{ transform: `translateY(${(first + index) * height}px)`, height: `${height}px` }}
             onClick={() => setCurrent(first + index)}
           >
-            {draw(row)}
+            {draw(first + index)}
           </div>
         ))}
       </div>

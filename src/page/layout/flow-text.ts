@@ -7,6 +7,18 @@ export function endText({ address, port }: FlowEnd): string {
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
+const SPANS = [
+  [86_400, "d"],
+  [3_600, "h"],
+  [60, "min"],
+] as const;
+
+/** `118 s`, `5 min`, `5 d`: from two of the larger unit on, in that one. */
+export function spanText(seconds: number): string {
+  const [length, unit] = SPANS.find(([one]) => Math.round(seconds / one) >= 2) ?? [1, "s"];
+  return `${Math.round(seconds / length)} ${unit}`;
+}
+
 /** `10.0.0.1:5432 ↔ 203.0.113.5:61234 → 198.51.100.80:443`. */
 export function translationText({ translation }: FlowRecord): string {
   const { source, sourceOutside, destination, destinationReal } = translation;

@@ -67,6 +67,8 @@ export const NARROW = 1060;
 /** So many flows move at once. */
 const MOST_MOVING = 16;
 const MARGIN = 2;
+/** Beside a box that lets nothing through, on the wire: its mark covers no letter of the name. */
+const BEFORE = 15;
 const ROW = { height: 46, gap: 12, width: 190 } as const;
 const BOX = { width: 148, height: 76, gap: 22 } as const;
 const TARGET = { height: 38, gap: 8, width: 188 } as const;
@@ -311,7 +313,11 @@ function connected(
     ...rows.flatMap((row) =>
       membersOf(row).some((pod) => reachOf(pod) === 0) ? [{ key: row.key, ...rowEnds(row) }] : [],
     ),
-    ...boxes.flatMap((box) => (box.state === "shut" ? [{ key: box.key, ...endsOf(box, narrow).in }] : [])),
+    ...boxes.flatMap((box) => {
+      if (box.state !== "shut") return [];
+      const { x, y } = endsOf(box, narrow).in;
+      return [{ key: box.key, x: narrow ? x : x - BEFORE, y }];
+    }),
   ];
   return {
     wires,

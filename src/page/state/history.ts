@@ -2,6 +2,7 @@
 import { computed, signal } from "@preact/signals";
 import type { StoredEvent } from "../../agent/journal/journal.ts";
 import { visibleValue } from "../../text/visible.ts";
+import { MOST_ROWS } from "../layout/row-pages.ts";
 import { ask } from "./ask.ts";
 
 /** As the API writes it. */
@@ -13,8 +14,6 @@ export type PastEvent = Omit<StoredEvent, "at" | "id"> & {
 };
 
 const HOUR_MS = 3_600_000;
-/** No more rows than this are ever in the browser. */
-export const MOST_ROWS = 2000;
 
 export const past = signal<readonly PastEvent[]>([]);
 /** `live`: events come as they happen. `lost`: the stream is broken, and tried again. */
@@ -55,6 +54,8 @@ export async function followHistory(happened: (kind: string) => void): Promise<v
         happened(kind);
       });
     }
+    // Of what is in no journal, as all that is in the pods, there is only this word.
+    source.addEventListener("changed", () => happened("changed"));
     source.addEventListener("reset", () => void readPast().then(() => happened("reset")));
   };
   open();

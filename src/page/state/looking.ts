@@ -1,6 +1,6 @@
 /**
- * What the page knows of the node, and when it asks again: at once after an event, else after a while, and the longer the
- * more an answer costs the agent. Nothing is asked for while nobody looks.
+ * What the page knows of the node, and when it asks again: at once after an event, else after a while, and never more than
+ * may be asked of the agent. Nothing is asked for while nobody looks.
  */
 import { computed, effect, signal } from "@preact/signals";
 import type { NodePicture, PicturePod } from "../../agent/picture/picture.ts";
@@ -11,6 +11,7 @@ import { entrance } from "./entrance.ts";
 import { followHistory } from "./history.ts";
 import { Keeper } from "./kept.ts";
 import { chosenPod, moment, place, view } from "./place.ts";
+import { Purse } from "./purse.ts";
 
 export interface AgentAnswer {
   readonly wayout: string;
@@ -21,16 +22,18 @@ export interface AgentAnswer {
   readonly troubles: readonly { readonly step: string; readonly message: string }[];
 }
 
-/** What announces nothing is found by asking; over a lab the page may cost more than on a real node. */
-const PICTURE_MS = { node: 5_000, lab: 1_500 } as const;
-const FLOWS_MS = 2_000;
+/** The agent says when something changed; what announces nothing at all is found by asking. */
+const PICTURE_MS = { node: 15_000, lab: 1_500 } as const;
+const FLOWS_MS = { node: 4_000, lab: 1_500 } as const;
 const AGENT_MS = 15_000;
-/** Between two questions so many times as long as the last answer took: a page open costs little. */
-const REST = { node: 40, lab: 4 } as const;
+/** A page open costs little; over a lab it may cost more than on a real node. */
+const REST = { node: 80, lab: 0.2 } as const;
 /** A change is let come to its end. */
 const SETTLE_MS = 120;
 /** On the picture; the table of connections asks for its own. */
-const MOST_FLOWS = 60;
+const MOST_FLOWS = "60";
+/** The first picture is the last that the agent has, however old: in seconds. */
+const ANY_AGE = "999999";
 
 export const agent = new Keeper<AgentAnswer>();
 export const picture = new Keeper<NodePicture>();
@@ -46,9 +49,11 @@ export const pod = computed<PicturePod | undefined>(() =>
   pods.value.find(({ name }) => name === chosenPod.value),
 );
 
-function pausedFor(keeper: Keeper<unknown>, leastMs: number): number {
-  return Math.max(leastMs, keeper.tookMs * REST[isLab.peek() ? "lab" : "node"]);
-}
+/** Until it is known what the node is, nothing waits. */
+const kind = (): "lab" | "node" => (agent.state.peek().value?.lab === false ? "node" : "lab");
+
+/** For all that is asked for again and again. */
+export const purse = new Purse(() => REST[kind()]);
 
 /** Counted up: look again, something happened. */
 const looks = signal(0);
@@ -56,55 +61,89 @@ let settling: ReturnType<typeof setTimeout> | undefined;
 
 /** Something happened, or was done: the node is looked at again soon. */
 export function lookAgain(): void {
-  clearTimeout(settling);
-  settling = setTimeout(() => looks.value++, SETTLE_MS);
+  settling ??= setTimeout(
+    () => {
+      settling = undefined;
+      looks.value++;
+    },
+    Math.max(SETTLE_MS, purse.waitMs),
+  );
 }
 
-/** Asks again and again while somebody looks. */
-function every(
-  keeper: Keeper<unknown>,
+/**
+ * Asks again and again while somebody looks.
+ * @param paid whose answer is paid for; undefined when the question pays itself
+ * @returns what ends it
+ */
+export function every(
+  paid: Keeper<unknown> | undefined,
   leastMs: () => number,
   wantedNow: () => boolean,
   question: () => Promise<void>,
-): void {
-  const again = async (): Promise<void> => {
-    if (document.visibilityState === "visible" && wantedNow()) await question();
-    wait();
+): () => void {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const wait = (): void => {
+    timer = setTimeout(() => void again(), Math.max(leastMs(), purse.idleMs));
   };
-  const wait = (): void => void setTimeout(() => void again(), pausedFor(keeper, leastMs()));
+  const again = async (): Promise<void> => {
+    if (document.visibilityState === "visible" && wantedNow()) {
+      await question();
+      purse.pay(paid?.tookMs ?? 0);
+    }
+    if (timer !== undefined) wait();
+  };
   wait();
+  return () => {
+    clearTimeout(timer);
+    timer = undefined;
+  };
 }
 
 const askAgent = (): Promise<void> => agent.ask((signal) => ask("/v1/node", { signal }));
 
-function askPicture(at: string | undefined, fresh: boolean): Promise<void> {
-  return picture.ask((signal) => ask("/v1/picture", { parameters: { at }, signal }), fresh);
+/** Whether the present is being asked for, and has changed meanwhile: it is asked for again, never given up for a newer one. */
+let present: "known" | "asked" | "changed" = "known";
+
+async function askPicture(at: string | undefined, age?: string): Promise<void> {
+  if (at === undefined && present !== "known") {
+    present = "changed";
+    return;
+  }
+  if (at === undefined) present = "asked";
+  await picture.ask((signal) => ask("/v1/picture", { parameters: { at, age }, signal }));
+  if (at !== undefined) return;
+  purse.pay(picture.tookMs);
+  const again = present === "changed" || age !== undefined;
+  present = "known";
+  if (again) lookAgain();
 }
 
 const askFlows = (): Promise<void> =>
-  flows.ask((signal) => ask("/v1/flows", { parameters: { limit: String(MOST_FLOWS) }, signal }));
+  flows.ask((signal) => ask("/v1/flows", { parameters: { of: "pods", limit: MOST_FLOWS }, signal }));
 
 export function startLooking(): void {
   if (entrance.value !== "in") return;
   void askAgent();
+  let first = true;
   effect(() => {
     void looks.value;
-    void askPicture(moment.value, false);
+    void askPicture(moment.value, first ? ANY_AGE : undefined);
+    first = false;
   });
   effect(() => {
     if (moment.value === undefined) void askFlows();
     else flows.forget();
   });
   effect(followPod);
-  const present = (): boolean => moment.peek() === undefined;
-  const onPicture = (): boolean => present() && view.peek() === "";
+  const atNow = (): boolean => moment.peek() === undefined;
+  const onPicture = (): boolean => atNow() && view.peek() === "";
   every(
-    picture,
-    () => PICTURE_MS[isLab.peek() ? "lab" : "node"],
-    present,
-    () => askPicture(undefined, false),
+    undefined,
+    () => PICTURE_MS[kind()],
+    atNow,
+    () => askPicture(undefined),
   );
-  every(flows, () => FLOWS_MS, onPicture, askFlows);
+  every(flows, () => FLOWS_MS[kind()], onPicture, askFlows);
   every(
     agent,
     () => AGENT_MS,

@@ -4,8 +4,17 @@ import { MISSING, THERE, type AppliedNat, type NatBackend, type NatDrift } from 
 import { claimsOf, intentsOfClaims, translationText } from "../../claim.ts";
 import { normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
 import { withNatLock } from "../../lock.ts";
-import { attachAll, attachmentDrifts, detachAll, firstAddresses, linksOf, placesOf } from "./attachments.ts";
+import {
+  attachAll,
+  attachmentDrifts,
+  detachAll,
+  firstAddresses,
+  linksOf,
+  placesOf,
+  type Place,
+} from "./attachments.ts";
 import { holdsPrograms, namespaceDirectory, neededDirectory, removeDirectory } from "./bpf-directory.ts";
+import { guardDrifts, removeGuard, writeGuard } from "./guard.ts";
 import { addressBytes, pairKey } from "./layout.ts";
 import { NatMaps } from "./maps.ts";
 import { BASES, policyEntries, POLICY_MAPS, type Entry, type PolicyEntries } from "./policy.ts";
@@ -16,8 +25,8 @@ import { explained } from "./refusal.ts";
 const PROGRAMS_LINE = `programs ${NAT_PROGRAMS_HASH}`;
 
 /**
- * NAT by programs of ours (program/nat.bpf.c) at the egress and the ingress of the links by which packets leave. No rule is
- * written, and the kernel's connection tracking is not needed. Maps and attachments are found again below /sys/fs/bpf.
+ * NAT by programs of ours (program/nat.bpf.c) at the egress and the ingress of the links by which packets leave. No rule
+ * translates, and the kernel's connection tracking is not needed. Maps and attachments are found again below /sys/fs/bpf.
  */
 export class EbpfNat implements NatBackend {
   readonly name = "ebpf";
@@ -56,7 +65,8 @@ export class EbpfNat implements NatBackend {
     const doing = owner === undefined ? "removing our eBPF programs" : `removing the NAT policy of ${owner}`;
     return withNatLock(this.#namespace, doing, () =>
       explained(doing, () => {
-        if (!holdsPrograms(this.#namespace)) return false;
+        // Where the file system of their names has gone, so have the programs.
+        if (!holdsPrograms(this.#namespace)) return removeGuard(this.#namespace);
         const before = this.#claimed();
         const left = owner === undefined ? [] : before.filter((one) => one.owner !== owner);
         if (owner !== undefined && left.length === before.length) return false;
@@ -96,6 +106,7 @@ export class EbpfNat implements NatBackend {
     if (directory === undefined || !holdsPrograms(this.#namespace))
       return [{ object: "the eBPF programs of this namespace", expected: THERE, found: MISSING }];
     const links = linksOf(this.#namespace);
+    const places = placesOf(links, doing);
     const { maps, missing } = NatMaps.open(directory, this.#programs);
     using _maps = maps;
     const claims = maps.claims ?? [];
@@ -107,14 +118,18 @@ export class EbpfNat implements NatBackend {
         found: MISSING,
       })),
       ...claimDrifts(expected, claims),
-      ...attachmentDrifts(directory, placesOf(links, doing)),
+      ...attachmentDrifts(directory, places),
     ];
     if (drifts.length > 0) return drifts;
     const indexOf = (name: string): number | undefined => links.find((one) => one.name === name)?.index;
     const base = maps.base;
     if (base === undefined)
       return [{ object: "the policy of the eBPF programs", expected: THERE, found: MISSING }];
-    return policyDrifts(maps, policyEntries(intentsOfClaims(claims), base, indexOf));
+    const intents = intentsOfClaims(claims);
+    return [
+      ...policyDrifts(maps, policyEntries(intents, base, indexOf)),
+      ...guardDrifts(this.#namespace, intents, indexesOf(places)),
+    ];
   }
 
   /** Policy first, then who obeys it: a program that finds none lets everything pass. */
@@ -134,6 +149,7 @@ export class EbpfNat implements NatBackend {
       for (const { index, family, address } of firstAddresses(this.#namespace, places))
         maps.get("addresses").set(pairKey(index, family), addressBytes(address));
       attachAll(maps, this.#programs, this.#namespace, places, renew);
+      writeGuard(this.#namespace, intents, indexesOf(places));
       maps.claims = linesOf(intents);
     } catch (error) {
       if (isNew) this.#takeDown();
@@ -146,7 +162,12 @@ export class EbpfNat implements NatBackend {
     if (directory === undefined) return;
     detachAll(directory);
     removeDirectory(directory);
+    removeGuard(this.#namespace);
   }
+}
+
+function indexesOf(places: readonly Place[]): number[] {
+  return places.map(({ index }) => index);
 }
 
 function linesOf(intents: readonly NatIntent[]): string[] {

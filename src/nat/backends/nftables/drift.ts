@@ -7,11 +7,13 @@ import { MISSING, THERE, type NatDrift } from "../../backend.ts";
 import { TABLE } from "./names.ts";
 import type { WantedChain, WantedSet, WantedTable } from "./ruleset.ts";
 
-const TABLE_TEXT = `${TABLE.family} ${TABLE.table}`;
-
-/** Empty when the kernel's table does exactly what is wanted. Counters may have any value. */
-export function compareTable(wanted: WantedTable, found: Table | undefined): NatDrift[] {
-  const object = `table ${TABLE_TEXT}`;
+/**
+ * Empty when the kernel's table does exactly what is wanted. Counters may have any value.
+ * @param ref which table it is
+ */
+export function compareTable(wanted: WantedTable, found: Table | undefined, ref = TABLE): NatDrift[] {
+  const text = `${ref.family} ${ref.table}`;
+  const object = `table ${text}`;
   if (found === undefined) return [missing(object)];
   const drifts: NatDrift[] = [];
   if (found.flags.includes("dormant")) {
@@ -22,6 +24,7 @@ export function compareTable(wanted: WantedTable, found: Table | undefined): Nat
       ...compareSet(
         set,
         found.sets.find(({ name }) => name === set.spec.set),
+        text,
       ),
     );
   }
@@ -30,6 +33,7 @@ export function compareTable(wanted: WantedTable, found: Table | undefined): Nat
       ...compareChain(
         chain,
         found.chains.find(({ name }) => name === chain.name),
+        text,
       ),
     );
   }
@@ -47,8 +51,8 @@ function missing(object: string): NatDrift {
   return { object, expected: THERE, found: MISSING };
 }
 
-function compareChain(wanted: WantedChain, found: Chain | undefined): NatDrift[] {
-  const object = `chain ${TABLE_TEXT} ${wanted.name}`;
+function compareChain(wanted: WantedChain, found: Chain | undefined, table: string): NatDrift[] {
+  const object = `chain ${table} ${wanted.name}`;
   if (found === undefined) return [missing(object)];
   if (canonical(wanted.base) !== canonical(found.base)) {
     return [{ object, expected: baseText(wanted.base), found: baseText(found.base) }];
@@ -82,9 +86,9 @@ function baseText(base: Chain["base"]): string {
   return `of type ${base.type} at hook ${base.hook}, priority ${base.priority}, policy ${base.policy}`;
 }
 
-function compareSet(wanted: WantedSet, found: NftSet | undefined): NatDrift[] {
+function compareSet(wanted: WantedSet, found: NftSet | undefined, table: string): NatDrift[] {
   const { spec } = wanted;
-  const object = `${spec.dataType === undefined ? "set" : "map"} ${TABLE_TEXT} ${spec.set}`;
+  const object = `${spec.dataType === undefined ? "set" : "map"} ${table} ${spec.set}`;
   if (found === undefined) return [missing(object)];
   const actual = new Map(found.elements.map((element) => [elementKey(element), element]));
   const { length } = wanted.elements;
