@@ -21,12 +21,14 @@ const WITNESSES: Readonly<Record<string, string>> = {
   busybox: "busybox-static",
   strace: "strace",
   openssl: "openssl",
+  kubectl: "kubernetes-client",
   // These compile the plugin's engine.
   "musl-gcc": "musl-tools",
   gcc: "gcc",
   // These the eBPF programs.
   clang: "clang",
   "llvm-strip": "llvm",
+  "/usr/bin/jsonschema": "python3-jsonschema",
 };
 
 /** Installs what is missing, as root of a Debian; otherwise nothing happens, and tests that lack something are skipped. */

@@ -10,6 +10,8 @@ export interface Mount {
   readonly root: string;
   readonly type: string;
   readonly point: string;
+  /** Of this mount; the file system itself may be writable elsewhere. */
+  readonly readOnly: boolean;
 }
 
 /** File systems that live in the kernel's memory: whoever mounted them, a read waits for nobody. */
@@ -86,6 +88,7 @@ function mountsIn(mountinfo: string): Mount[] {
     .map((line) => {
       const words = line.split(" ");
       const type = words[words.indexOf("-", 6) + 1] ?? "";
-      return { device: words[2] ?? "", root: words[3] ?? "", point: words[4] ?? "", type };
+      const readOnly = (words[5] ?? "").split(",").includes("ro");
+      return { device: words[2] ?? "", root: words[3] ?? "", point: words[4] ?? "", type, readOnly };
     });
 }

@@ -6,6 +6,7 @@ import type { StepFailure } from "../agent/reconcile/reconciler.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { requireNodesDirectory } from "../kernel/shared-run.ts";
+import { openSysctls } from "../kernel/sysctl-mount.ts";
 import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { openNat } from "../nat/open.ts";
@@ -75,6 +76,7 @@ export class ClusterNetwork {
     const { node } = around;
     for (const directory of [options.binDirectory, options.configurationDirectory])
       requireNodesDirectory(directory, "starting the agent of a cluster");
+    if (openSysctls()) around.log.write("info", "kubernetes", { message: "/proc/sys is writable here now" });
     const view = () => this.#cluster.view;
     this.#remembered = rememberedIntent(node);
     this.#routes = new RouteStep(node, view, {

@@ -147,9 +147,13 @@ class PrefixIndex {
   }
 }
 
+export function isOwnRoute({ protocol, table }: Route): boolean {
+  return protocol === ROUTE_PROTOCOL && table === RT_TABLE.main;
+}
+
 /** Ours among all routes of a node. */
 export function ownRoutes(routes: readonly Route[]): Route[] {
-  return routes.filter(({ protocol, table }) => protocol === ROUTE_PROTOCOL && table === RT_TABLE.main);
+  return routes.filter(isOwnRoute);
 }
 
 /** @param there our routes, as ownRoutes gives them */

@@ -10,6 +10,7 @@ import type { ClusterView } from "./cluster.ts";
 import { DeletionGuard } from "./deletion-guard.ts";
 import {
   deletionOf,
+  isOwnRoute,
   ownRoutes,
   planRoutes,
   routeWishes,
@@ -17,6 +18,7 @@ import {
   wishText,
   type PeerProblem,
   type RouteWish,
+  type RouteWishes,
   type Way,
 } from "./route-plan.ts";
 
@@ -47,6 +49,9 @@ export class RouteStep implements ReconcileStep, Disposable {
   /** What this agent has set and what it was for: that it is missing again is a repair. */
   #applied = new Set<string>();
   #led: Led;
+  #derived:
+    | { readonly at: number; readonly view: ClusterView; readonly key: string; readonly wishes: RouteWishes }
+    | undefined;
   #withheld = 0;
   #problems: readonly PeerProblem[] = [];
 
@@ -78,8 +83,9 @@ export class RouteStep implements ReconcileStep, Disposable {
   run(): Repair[] {
     const view = this.view();
     if (view === undefined) return [];
-    const there = ownRoutes(this.#route.routes({ table: MAIN }));
-    const wanted = routeWishes(view, this.#ownAddresses(), this.#ways(view));
+    const routes = this.#route.routes({ table: MAIN });
+    const there = ownRoutes(routes);
+    const wanted = this.#wanted(view, routes);
     const { set, stale, extra } = planRoutes(wanted, there);
     const going = this.#believed(there, stale);
     const failures = this.#apply(set, [...going, ...extra]);
@@ -112,6 +118,25 @@ export class RouteStep implements ReconcileStep, Disposable {
     return waitMs > 0 ? [] : stale;
   }
 
+  /** Derived anew when the view, or what decides about the ways to the nodes, is another: that is a thousand questions. */
+  #wanted(view: ClusterView, routes: readonly Route[]): RouteWishes {
+    const addresses = this.#route.addresses();
+    const key = JSON.stringify([
+      addresses.map(({ interface: index, address, prefixLength }) => [index, address, prefixLength]),
+      // Routes that router advertisements gave count down.
+      routes.filter((route) => !isOwnRoute(route)).map((route) => ({ ...route, expiresSeconds: undefined })),
+    ]);
+    const now = performance.now();
+    const last = this.#derived;
+    const isFresh =
+      last !== undefined && now - last.at < DERIVE_EVERY_MS && last.wishes.problems.length === 0;
+    if (isFresh && last.view === view && last.key === key) return last.wishes;
+    const own = new Set(addresses.map(({ address }) => address));
+    const wishes = routeWishes(view, own, this.#ways(view));
+    this.#derived = { at: now, view, key, wishes };
+    return wishes;
+  }
+
   /** What could not be done, as sentences. */
   #apply(set: readonly RouteWish[], deleted: readonly Route[]): string[] {
     const requests = [
@@ -124,10 +149,6 @@ export class RouteStep implements ReconcileStep, Disposable {
     return [...errors]
       .filter(([index, error]) => index >= deleted.length || !isAbsent(error))
       .map(([, error]) => error.message);
-  }
-
-  #ownAddresses(): ReadonlySet<string> {
-    return new Set(this.#route.addresses().map(({ address }) => address));
   }
 
   /** All addresses in one question. */
@@ -175,6 +196,8 @@ export class RouteStep implements ReconcileStep, Disposable {
 }
 
 const MAIN = RT_TABLE.main;
+/** Rules and other tables decide as well, and are not looked at each time. */
+const DERIVE_EVERY_MS = 30_000;
 
 function ledBy(routes: readonly { readonly destination: string; readonly gateway?: string }[]): Led {
   return {

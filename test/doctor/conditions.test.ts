@@ -83,14 +83,14 @@ describe("used up", () => {
 const OTHER_PACKETS: Readonly<Record<string, { apply: (world: World) => void; code: string; says: RegExp }>> =
   {
     "by what it carries": {
-      apply: (world) => iptables(world, "-p tcp -m string --string GET --algo bm -j DROP"),
+      apply: (world) => iptables(world, "-p tcp -m string --string PUT --algo bm -j DROP"),
       code: "filter-by-content",
-      says: /--string "GET".* drops what ns-blue sends by what a packet carries/,
+      says: /--string "PUT".* drops what ns-blue sends by what a packet carries/,
     },
     "by raw bytes": {
-      apply: (world) => filter(world, `ip saddr ${BLUE} tcp dport 80 @th,256,32 0x47455420 drop`),
+      apply: (world) => filter(world, `ip saddr ${BLUE} tcp dport 80 @th,256,32 0x50555420 drop`),
       code: "filter-by-content",
-      says: /0x47455420 drop/,
+      says: /0x50555420 drop/,
     },
     "by its length": {
       apply: (world) => filter(world, `ip saddr ${BLUE} ip protocol tcp ip length > 1000 drop`),
@@ -123,6 +123,14 @@ describe("this packet passes, and another one would be dropped", () => {
       expect(findings[0]!.fix).toEqual([]);
     });
   }
+});
+
+testWith(["root", "nft", "curl"])("a request that the rule drops proves it", async () => {
+  const world = healthyWorld();
+  await using _ = await serveInternet(world);
+  filter(world, `ip saddr ${BLUE} tcp dport 80 @th,256,32 0x47455420 drop`);
+  const { findings, healthy } = look(world);
+  expect([healthy, findings[0]?.code, findings[0]?.stopsTraffic]).toEqual([false, "filter-by-content", true]);
 });
 
 describe("the time now", () => {

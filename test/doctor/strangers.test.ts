@@ -187,6 +187,19 @@ const SITUATIONS: readonly Situation[] = [
     fix: /ip route del 10\.0\.0\.1\/32 via 203\.0\.113\.1 dev eth0$/,
   },
   {
+    name: "routes of a link without carrier do not count",
+    healthy: (world) => node(world, "sysctl -qw net.ipv4.conf.all.ignore_routes_with_linkdown=1"),
+    fault(world) {
+      ask(world.internet, ["ip", "link", "set", PLAN.internet.link, "down"]);
+      // The kernel marks the routes a moment later (linkwatch).
+      const isMarked = (): boolean => ask(world.node, ["ip", "route"]).includes("linkdown");
+      for (let tries = 0; tries < 100 && !isMarked(); tries++) Bun.sleepSync(50);
+    },
+    code: "node-no-route",
+    says: /the node has no route to 198\.51\.100\.80; eth0 has no carrier, and its routes do not count/,
+    advice: /look at the other end of eth0/,
+  },
+  {
     name: "the pod's hop limit is one",
     target: WEB6,
     fault: (world) => pod(world, "sysctl -qw net.ipv6.conf.eth0.hop_limit=1"),
@@ -230,6 +243,14 @@ testWith(["root", "iptables", "ipset"])("the condition that a rule misses by nam
   const [found] = look(world, WEB).findings;
   expect(found?.code).toBe("nat-mismatch");
   expect(found!.text).toContain("-m set --match-set pools src");
+});
+
+testWith(["root", "nft"])("a rule by what a connection has carried is no word about its first packet", () => {
+  const world = healthyWorld();
+  nft(world, "table inet fair { chain f { type filter hook forward priority 0; ct bytes > 150 drop; }; }");
+  const { findings, healthy } = look(world, WEB);
+  expect([healthy, findings.map((one) => one.code)]).toEqual([true, ["filter-by-content"]]);
+  expect(findings[0]!.evidence.map(({ value }) => value).join()).toContain("has carried (ct bytes) > 150");
 });
 
 describe("the pod's resolv.conf", () => {

@@ -90,6 +90,15 @@ export class ClusterWorld {
   }
 
   async agent(node: ClusterNodeOfTest, ...more: readonly string[]): Promise<RunningAgent> {
+    return this.agentWithin([], node, ...more);
+  }
+
+  /** @param wrapper a program that starts another with less than it has itself */
+  async agentWithin(
+    wrapper: readonly string[],
+    node: ClusterNodeOfTest,
+    ...more: readonly string[]
+  ): Promise<RunningAgent> {
     const { cert, key } = this.api.client(node.name);
     const base64 = (text: string): string => Buffer.from(text).toString("base64");
     const kubeconfig = join(this.#directory, `${node.name}.kubeconfig`);
@@ -112,7 +121,8 @@ export class ClusterWorld {
         ],
       }),
     );
-    return RunningAgent.on(
+    return RunningAgent.within(
+      wrapper,
       node.namespace,
       "--kubernetes",
       "--kubeconfig",

@@ -356,3 +356,17 @@ test(
   },
   TIMEOUT_MS,
 );
+
+testWith(["real-root", "nft", "openssl", "unshare"])(
+  "in a container, where /proc/sys is mounted read-only, it keeps the node all the same",
+  async () => {
+    const { world, a } = await lonely(0);
+    const sealed = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"';
+    const agent = await world.agentWithin(["unshare", "-m", "sh", "-c", sealed, "sh"], a);
+    await until(() => world.conflist(a) !== undefined, "it is configured");
+    expect(ask(a.namespace, ["sysctl", "-n", "net.ipv4.ip_forward"]).trim()).toBe("1");
+    ask(a.namespace, ["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
+    await agent.says("repaired", { step: "forwarding" });
+  },
+  TIMEOUT_MS,
+);

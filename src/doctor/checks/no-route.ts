@@ -5,7 +5,7 @@ import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { command } from "../../text/command.ts";
 import { familyFlag, finding, said, sysctlEvidence, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
-import { isDefaultRoute, routeText } from "../predict/fib.ts";
+import { ignoresLinkDown, isDefaultRoute, routeText } from "../predict/fib.ts";
 import type { Stop } from "../predict/path.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
 import type { NodeView } from "../predict/view.ts";
@@ -123,6 +123,9 @@ function lostOrigin(context: CheckContext): Origin {
   const { view } = context.node;
   const outer = outerLinks(context);
   const down = outer.filter((link) => !link.up);
+  const silent = outer.filter(
+    (link) => link.up && link.carrier === false && ignoresLinkDown(view.state, context.family, link),
+  );
   const narrow = context.family === 6 ? outer.filter((link) => link.mtu < LEAST_IPV6_MTU) : [];
   const off = context.family === 6 ? outer.filter((link) => setTo(view, link, "disable_ipv6", 1)) : [];
   const forwards = context.family === 6 && view.sysctl("net.ipv6.conf.all.forwarding") === 1;
@@ -130,17 +133,23 @@ function lostOrigin(context: CheckContext): Origin {
   const name = (link: Link, key: string): string => `net.ipv6.conf.${link.name}.${key}`;
   const reasons = [
     ...down.map((link) => `${link.name} is down`),
+    ...silent.map(
+      (link) => `${link.name} has no carrier, and its routes do not count (ignore_routes_with_linkdown)`,
+    ),
     ...narrow.map((link) => `${link.name} has an mtu of ${link.mtu}, and IPv6 needs ${LEAST_IPV6_MTU}`),
     ...off.map((link) => `IPv6 is switched off on ${link.name}`),
   ];
   return {
     text: reasons.length === 0 ? "" : `; ${reasons.join(", ")}`,
     evidence: [
-      ...down.map((link) => ({ source: "links of the node", value: linkText(link) })),
+      ...[...down, ...silent].map((link) => ({ source: "links of the node", value: linkText(link) })),
       ...off.map((link) => sysctlEvidence(name(link, "disable_ipv6"), 1)),
       ...deaf.map((link) => sysctlEvidence(name(link, "accept_ra"), 1)),
     ],
     advice: [
+      ...silent.map(
+        (link) => `look at the other end of ${link.name} (switch port, veth peer): it is down or gone`,
+      ),
       ...down.flatMap((link) => said("its routes went with it: ", command`ip link set dev ${link.name} up`)),
       ...narrow.flatMap((link) =>
         said(

@@ -159,6 +159,13 @@ function shift(value: Uint8Array, op: "lshift" | "rshift", by: number): Uint8Arr
   return padded.subarray(0, value.length);
 }
 
+/** ntoh and hton are the same on a little-endian machine, the only kind that wayout is built for. */
+function swapped(bytes: Uint8Array, size: number): Uint8Array {
+  const value = Uint8Array.from(bytes);
+  for (let at = 0; at + size <= value.length; at += size) value.subarray(at, at + size).reverse();
+  return value;
+}
+
 export function compileByteorder(expression: ExpressionKinded<"byteorder">): Step {
   const from = registerWord(expression.sreg);
   const to = registerWord(expression.dreg);
@@ -169,10 +176,11 @@ export function compileByteorder(expression: ExpressionKinded<"byteorder">): Ste
       machine.storeUnknown(to, length, why);
       return CONTINUE;
     }
-    const value = Uint8Array.from(machine.load(from, length));
-    // ntoh and hton are the same on a little-endian machine, the only kind that wayout is built for.
-    for (let at = 0; at + size <= value.length; at += size) value.subarray(at, at + size).reverse();
-    machine.store(to, value);
+    const differing = machine.differing[from];
+    machine.store(to, swapped(machine.load(from, length), size));
+    // What differs between packets does so in the other order as well.
+    if (differing !== undefined)
+      machine.differs(to, { ...differing, text: (bytes) => differing.text(swapped(bytes, size)) });
     return CONTINUE;
   };
 }

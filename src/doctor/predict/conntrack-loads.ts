@@ -85,9 +85,21 @@ function loadTuple(machine: Machine, key: string, tuple: Tuple, word: number): S
     machine.store(word, [port >> 8, port & 0xff]);
     return CONTINUE;
   }
-  machine.storeUnknown(word, 8, `ct ${key}`);
+  if (!CARRIED.has(key)) {
+    machine.storeUnknown(word, 8, `ct ${key}`);
+    return CONTINUE;
+  }
+  // The first packet is the least that a connection carries: later ones have more behind them.
+  machine.store(word, new Uint8Array(8));
+  machine.differs(word, {
+    about: `what the connection has carried (ct ${key})`,
+    of: "content",
+    text: (bytes) => String(Buffer.from(bytes).readBigUInt64LE()),
+  });
   return CONTINUE;
 }
+
+const CARRIED: ReadonlySet<string> = new Set(["bytes", "packets", "avgpkt"]);
 
 function compileCtSet(key: string, word: number, direction: string | undefined): Step {
   if (key === "zone") {

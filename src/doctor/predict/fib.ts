@@ -352,7 +352,7 @@ function suppressed(rule: PolicyRule, found: Found): boolean {
   return rule.suppressPrefixLength !== undefined && found.prefixLength <= rule.suppressPrefixLength;
 }
 
-function ignoresLinkDown(state: NamespaceState, family: IpFamily, link: Link | undefined): boolean {
+export function ignoresLinkDown(state: NamespaceState, family: IpFamily, link: Link | undefined): boolean {
   const own = (family === 4 ? link?.ipv4 : link?.ipv6)?.ignore_routes_with_linkdown;
   return (
     own === 1 || (family === 4 && state.sysctls["net.ipv4.conf.all.ignore_routes_with_linkdown"] === "1")
