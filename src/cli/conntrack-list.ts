@@ -1,5 +1,7 @@
 import { note } from "./output.ts";
 import { Command, Option } from "commander";
+import { scanBesideKernel } from "../flows/beside-kernel.ts";
+import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { SORT_KEYS, type SortKey } from "../flows/flow-sorter.ts";
 import { untilOutputCloses } from "./byte-sink.ts";
 import { flowOutput, type FlowOutput, type OutputOptions } from "./conntrack-output.ts";
@@ -65,19 +67,16 @@ async function list(options: ListOptions): Promise<void> {
       pods: readPods(),
       nowMs: Date.now(),
     }));
-  scanTable(
-    opened,
-    filter.kernel,
-    (scan) => {
-      if (!filter.matches(scan)) return true;
-      theOutput().add(scan);
-      return ++matched < enough;
-    },
-    enough,
-  );
+  const add = (scan: EntryScan): boolean => {
+    if (!filter.matches(scan)) return true;
+    theOutput().add(scan);
+    return ++matched < enough;
+  };
+  scanTable(opened, filter.kernel, add, enough);
+  const beside = matched < enough ? scanBesideKernel(opened.namespace, add) : 0;
   theOutput().end();
   if (asJson) return;
-  await sayMore(opened, matched, { limit, offset }, filter.takesAll);
+  await sayMore(opened, matched, { limit, offset }, filter.takesAll, beside);
   if (options.offloaded === true && matched === 0) note(offloadHint(opened.namespace));
 }
 
@@ -97,17 +96,20 @@ function outputOptions(options: ListOptions, part: Part, { statistics }: OpenTab
   };
 }
 
+/** @param beside how many there are that the kernel does not track */
 async function sayMore(
   opened: OpenTable,
   matched: number,
   { limit, offset }: Part,
   takesAll: boolean,
+  beside: number,
 ): Promise<void> {
-  const { entries } = opened.statistics;
+  const entries = opened.statistics.entries + beside;
   const shown = Math.min(Math.max(0, matched - offset), limit);
   const of = takesAll || matched === entries ? "" : ` of ${entries}`;
   const flows = of === "" && matched === 1 ? "flow" : "flows";
   note(shown < matched ? `${shown} of ${matched} flows shown` : `${matched}${of} ${flows}`);
+  if (beside > 0) return;
   const hint = matched === 0 ? await emptyTableHint(opened) : accountingHint(opened.namespace);
   if (hint !== undefined) note(hint);
 }
@@ -119,7 +121,8 @@ A line says: protocol, state, seconds until the kernel forgets the flow, and the
 
 Left of → is the source, with ↔ and the address that the outside sees when it is translated; right of → the destination,
 with ↔ and the address that really answers. ICMP shows its id behind #. Then, where they are known:
-the pod, ↑packets/bytes sent and ↓received, age, unreplied, assured, mark, zone, helper, labels.
+the pod, ↑packets/bytes sent and ↓received, age, unreplied, assured, mark, zone, helper, labels. eBPF: it is tracked and
+translated by our programs (backend ebpf), and stands in no table of the kernel.
 
 Repeated filters of one kind, or values with commas, mean "one of them"; different kinds must all fit.
 Status, mark, family, zone and whole addresses are filtered by the kernel itself.

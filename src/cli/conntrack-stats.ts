@@ -7,6 +7,7 @@ import {
   type ExplainedCounter,
   type FlowSummary,
 } from "../flows/flow-statistics.ts";
+import { scanBesideKernel } from "../flows/beside-kernel.ts";
 import type { ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
 import { countOf, portsOf } from "./conntrack-options.ts";
 import { accountingHint, emptyTableHint, openTable, podReader, scanTable } from "./conntrack-table.ts";
@@ -47,6 +48,7 @@ async function stats(options: StatsOptions): Promise<void> {
   const tally = new FlowTally();
   const readPods = await podReader(true);
   scanTable(opened, {}, (scan) => tally.add(scan));
+  scanBesideKernel(opened.namespace, (scan) => tally.add(scan));
   const summary = tally.summary(readPods(), top, ports);
   const counters = explainCounters(statistics);
   if (options.json === true) {

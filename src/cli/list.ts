@@ -83,7 +83,8 @@ function outsideText(outside: Outside): string {
   const seen = outside.address === undefined ? style.warn("no address") : style.address(outside.address);
   const how = outside.translation === "none" ? "untranslated" : outside.translation;
   const through = outside.interface === undefined ? "" : ` ${outside.interface}`;
-  return `${seen} ${style.quiet(`${how}${through}`)}`;
+  const programs = outside.byPrograms === true ? " (eBPF)" : "";
+  return `${seen} ${style.quiet(`${how}${through}${programs}`)}`;
 }
 
 function stateText(way: WayOutOfPod): string {

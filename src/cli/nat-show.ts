@@ -2,6 +2,8 @@ import { Command } from "commander";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { readNatListing, type ReadNatListing } from "../rules/read-listing.ts";
 import type { Counter, ListedChain, ListedRule, NatElement, NatListing } from "../rules/listing.ts";
+import { translationText } from "../nat/claim.ts";
+import type { LinkTranslation } from "../nat/backends/link-translation.ts";
 import { openNamespace } from "../pods/open-namespace.ts";
 import { namespaceOption } from "./namespace-option.ts";
 import { printJson, tell } from "./output.ts";
@@ -35,14 +37,16 @@ export function natShowCommand(): Command {
 }
 
 /** What makes the exit code 1, each as a sentence. */
-function problemsOf({ chains, unreached, unread }: ReadNatListing): string[] {
+function problemsOf({ chains, unreached, unread, atLinks }: ReadNatListing): string[] {
   const rules = [...chains.flatMap((chain) => chain.rules), ...unreached];
   const dead = rules.filter((rule) => rule.translates !== undefined && rule.dead !== undefined);
-  const hidesSource = chains
-    .filter(({ hook }) => hook === "postrouting")
-    .some((chain) =>
-      chain.rules.some(({ translates, dead }) => translates !== undefined && dead === undefined),
-    );
+  const hidesSource =
+    (atLinks !== undefined && atLinks.egress.length > 0) ||
+    chains
+      .filter(({ hook }) => hook === "postrouting")
+      .some((chain) =>
+        chain.rules.some(({ translates, dead }) => translates !== undefined && dead === undefined),
+      );
   return [
     ...dead.map((rule) => `${placeOf(rule)} translates nothing: ${rule.dead!.reason}`),
     ...(hidesSource || unread.length > 0
@@ -78,6 +82,8 @@ function listingText(listing: ReadNatListing, problems: readonly string[]): stri
     hook = chain.hook;
     lines.push(...chainLines(chain));
   }
+  if (listing.atLinks !== undefined)
+    lines.push(...(lines.length === 0 ? [] : [""]), ...programLines(listing.atLinks));
   if (listing.unreached.length > 0) {
     lines.push("", style.strong("No packet reaches these"));
     lines.push(
@@ -93,6 +99,30 @@ function listingText(listing: ReadNatListing, problems: readonly string[]): stri
   for (const problem of problems) lines.push(`${style.bad("✗")} ${problem}`);
   if (problems.length === 0) lines.push(`${style.good("✓")} every rule that translates can be reached`);
   return `${lines.join("\n")}\n`;
+}
+
+/** Programs come behind every rule on the way out, and before every rule on the way back. */
+function programLines({ intents, egress, ingress, counts }: LinkTranslation): string[] {
+  const begun = counts["begun"] ?? 0;
+  const dropped = Object.entries(counts).filter(([what, count]) => what.startsWith("dropped") && count > 0);
+  const oneSided = [...egress, ...ingress].filter(
+    (link) => !egress.includes(link) || !ingress.includes(link),
+  );
+  return [
+    style.strong(
+      "egress of a link: what leaves by it, behind every rule; answers are turned back at its ingress",
+    ),
+    `  ${style.command("wayout's eBPF programs")} ${style.quiet(`at ${egress.join(", ") || "no link"}; ${begun} connections begun`)}`,
+    ...intents.flatMap(({ owner, sources, untranslated }) => [
+      ...sources.map(
+        ({ cidr, translation, outInterfaces }) =>
+          `    ${style.good("●")} from ${cidr}${outInterfaces === undefined ? "" : `, by ${outInterfaces.join(" or ")}`}: ${translationText(translation)} ${style.address(`[wayout, ${owner}]`)}`,
+      ),
+      ...(untranslated.length === 0 ? [] : [style.quiet(`    · not to ${untranslated.join(", ")}`)]),
+    ]),
+    ...dropped.map(([what, count]) => `    ${style.warn("!")} ${count} packets ${what}`),
+    ...oneSided.map((link) => `    ${style.bad("✗")} only one of the two programs is attached to ${link}`),
+  ];
 }
 
 const HOOKS: Readonly<Record<string, string>> = {

@@ -4,6 +4,7 @@ import type { ProgramState } from "../snapshot/snapshot.ts";
 const PRODUCTS: readonly (readonly [RegExp, string])[] = [
   [/^cil_/, "Cilium"],
   [/^cali_/, "Calico"],
+  [/^wayout_/, "wayout"],
 ];
 
 /** Cilium masquerades where packets leave the devices it was told of (bpf.masquerade, devices). */

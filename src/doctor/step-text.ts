@@ -62,11 +62,12 @@ const TEXTS: Readonly<Record<StepName, (context: CheckContext) => StepText>> = {
     return ok(rules === 0 ? "there are no rules" : `none of ${rules} rules drops the packet or its answer`);
   },
   nat(context) {
-    const { left, sent, translatedBy } = context.path;
+    const { left, sent, translatedBy, atLink } = context.path;
     if (left === undefined || sent === undefined) return none(delivered(context));
     if (left.source === sent.source) return ok(`not translated, ${left.source} is known outside`);
+    const program = atLink === undefined ? "" : ` by wayout's eBPF program at ${atLink.link.name}`;
     const by =
-      translatedBy === undefined ? "" : ` by ${translatedBy.table.family} ${translatedBy.table.name}`;
+      translatedBy === undefined ? program : ` by ${translatedBy.table.family} ${translatedBy.table.name}`;
     return ok(`${sent.source} → ${left.source}${by}`);
   },
   conntrack({ snapshot }) {

@@ -56,6 +56,10 @@ export function stopText(stop: Stop): string {
       return `it comes back to the pod with the pod's own address ${stop.source}`;
     case "untranslated":
       return `no rule translates ${stop.source}, and no router outside has a route back to it`;
+    case "program-detached":
+      return `wayout's program at the ${stop.side} of ${stop.link.name} is not attached`;
+    case "program-without-address":
+      return `wayout's program finds no address on ${stop.link.name} to leave with`;
     case "foreign-source":
       return `it leaves as ${stop.source}, which is not the node's`;
     case "source-unanswered":

@@ -1,6 +1,6 @@
 import { visible } from "../text/visible.ts";
 import type { ConntrackEntry, FlowCounters } from "../linux/conntrack/entry.ts";
-import { IPS } from "../linux/conntrack/status.ts";
+import { BY_PROGRAMS, IPS } from "../linux/conntrack/status.ts";
 import { flowState, podOf, flowTranslationText, type PodIndex } from "./flow.ts";
 
 /** What a line may say besides the entry. */
@@ -22,6 +22,7 @@ export const LINE_FLAGS = [
   [IPS.FIXED_TIMEOUT, "fixed-timeout"],
   [IPS.HW_OFFLOAD, "hw-offload"],
   [IPS.OFFLOAD, "offload"],
+  [BY_PROGRAMS, "eBPF"],
 ] as const;
 
 /**

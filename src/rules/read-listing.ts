@@ -6,6 +6,8 @@ import { iptablesText, isIptablesTable, ruleText } from "../linux/nftables/text/
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { natListing, type NatListing, type NatTable } from "./listing.ts";
 import { natTablesOf, type RuleText } from "./listing-nftables.ts";
+import { translationAtLinks } from "../nat/backends/at-links.ts";
+import type { LinkTranslation } from "../nat/backends/link-translation.ts";
 import { explained } from "../nat/backends/nftables/refusal.ts";
 
 /** Families whose tables translate addresses. */
@@ -15,6 +17,8 @@ const FAMILIES = ["ip", "ip6", "inet"] as const;
 export interface ReadNatListing extends NatListing {
   /** What could not be looked at, and why. */
   readonly unread: readonly string[];
+  /** What programs of ours translate at links, behind all rules; absent where none does. */
+  readonly atLinks?: LinkTranslation;
 }
 
 /**
@@ -24,7 +28,17 @@ export interface ReadNatListing extends NatListing {
 export function readNatListing(namespace: NetworkNamespace): ReadNatListing {
   const unread: string[] = [];
   const tables = [...nftablesTables(namespace, unread), ...legacyTables(namespace, unread)];
-  return { ...natListing(tables), unread };
+  const atLinks = programsAtLinks(namespace, unread);
+  return { ...natListing(tables), unread, ...(atLinks === undefined ? {} : { atLinks }) };
+}
+
+function programsAtLinks(namespace: NetworkNamespace, unread: string[]): LinkTranslation | undefined {
+  try {
+    return translationAtLinks(namespace);
+  } catch (error) {
+    unread.push(`our eBPF programs could not be read: ${messageOf(error)}`);
+    return undefined;
+  }
 }
 
 function nftablesTables(namespace: NetworkNamespace, unread: string[]): NatTable[] {

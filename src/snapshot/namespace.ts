@@ -28,6 +28,7 @@ import { KERNEL_RULES, type PolicyRule } from "../linux/route/rule.ts";
 import { readOffloads } from "../kernel/route/offloads.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
+import { translationAtLinks } from "../nat/backends/at-links.ts";
 import { readPrograms } from "./programs.ts";
 import type {
   ConntrackReading,
@@ -211,6 +212,7 @@ function readNodeParts(
 ): Partial<NamespaceState> {
   const conntrack = gaps.try(name, "conntrack", () => readConntrack(namespace));
   const services = gaps.try(name, "virtual services", () => virtualServices(namespace));
+  const translation = gaps.try(name, "our programs' policy", () => translationAtLinks(namespace));
   const selective = links.some(
     ({ port }) => port?.locked === true || (port?.learning === false && !port.flood),
   );
@@ -224,6 +226,7 @@ function readNodeParts(
     ...(conntrack === undefined ? {} : { conntrack }),
     counters: [readCounters(namespace)],
     programs: gaps.try(name, "programs", () => readPrograms(namespace, route, links)) ?? [],
+    ...(translation === undefined ? {} : { linkTranslation: translation }),
     offloads: gaps.try(name, "offloads", () => offloadsOf(namespace, links)) ?? {},
   };
 }

@@ -8,6 +8,7 @@
 import type { ResolvConf } from "../linux/resolv-conf.ts";
 import type { IpFamily } from "../address/ip.ts";
 import type { OutgoingPortUse } from "../flows/flow-statistics.ts";
+import type { LinkTranslation } from "../nat/backends/link-translation.ts";
 import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import type { Address } from "../linux/route/address.ts";
@@ -149,6 +150,8 @@ export interface NamespaceState {
   readonly counters: readonly CounterReading[];
   /** Programs that see packets before or beside netfilter: they cannot be predicted, only named. */
   readonly programs: readonly ProgramState[];
+  /** What a backend of ours translates at links, beside all rules; absent where none does. */
+  readonly linkTranslation?: LinkTranslation;
   /** What the kernel answered when it was asked where a packet would go. */
   readonly routeAnswers: readonly RecordedAnswer[];
 }

@@ -4,6 +4,7 @@ import { ipFamily, type IpFamily } from "../address/ip.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import type { NatIntent, NatSource } from "../nat/intent.ts";
+import type { LinkTranslation } from "../nat/backends/link-translation.ts";
 import { counts } from "../nat/segment.ts";
 
 /** Somewhere outside that nobody has (RFC 5737, RFC 3849): only the way there is asked for, nothing is sent. */
@@ -15,6 +16,20 @@ export interface Outside {
   readonly interface?: string;
   /** The source they leave with; absent when that is not known. */
   readonly address?: string;
+  /** Translated by programs of ours at the interface, not by a rule. */
+  readonly byPrograms?: true;
+}
+
+/** The same, with whether it is programs that translate there. */
+export function withPrograms(
+  outside: Outside,
+  address: string,
+  atLinks: LinkTranslation | undefined,
+): Outside {
+  const isTheirs =
+    atLinks?.egress.includes(outside.interface ?? "") === true &&
+    sourceOf(address, atLinks.intents, undefined) !== undefined;
+  return isTheirs && outside.translation !== "none" ? { ...outside, byPrograms: true } : outside;
 }
 
 /**

@@ -15,7 +15,8 @@ import type { NatIntent } from "../nat/intent.ts";
 import { allIntents } from "../nat/installed.ts";
 import { cacheDirectories, readCaches, type CachedAttachment, type UnreadCache } from "../pods/cni-cache.ts";
 import { bridgeName, cniProblems, NodeFacts, type NodeSide } from "./cni-way.ts";
-import { outsideOf, type Outside } from "./outside.ts";
+import { outsideOf, withPrograms, type Outside } from "./outside.ts";
+import { translationAtLinks } from "../nat/backends/at-links.ts";
 import type { Problem } from "./problem.ts";
 
 /** Where host-local keeps its reservations, unless it is told otherwise. */
@@ -60,8 +61,12 @@ export function waysOut(
   directories = cacheDirectories(),
 ): WaysOut {
   const intents = [...attached.intents, ...foreignIntents(node, attached.intents)];
+  const atLinks = translationAtLinks(node.namespace);
   const outside = (addresses: readonly string[], entrances: readonly string[]): Outside[] =>
-    addresses.map((text) => outsideOf(node.route, addressOf(text), intents, entrances));
+    addresses.map((text) => {
+      const address = addressOf(text);
+      return withPrograms(outsideOf(node.route, address, intents, entrances), address, atLinks);
+    });
   const facts = new NodeFacts(node);
   const { attachments, unread } = readCaches(directories);
   const pods = [

@@ -17,6 +17,7 @@ export const NAT = {
       "nat-mismatch",
       "nat-excluded",
       "nat-program-elsewhere",
+      "nat-program-detached",
       "nat-flushed",
     ],
     about:
@@ -70,6 +71,24 @@ export const NAT = {
     dependsOn: ["rule-captures", "route-captures"],
     about:
       "Cilium masquerades on the devices it was told of, or found when it started. An uplink that came later, or a route that changed, leads past its program.",
+  },
+  "nat-program-detached": {
+    step: "nat",
+    title: "our eBPF program is not attached to the link by which the packet leaves",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["rule-captures", "route-captures"],
+    about:
+      "The backend `ebpf` translates at the egress and the ingress of the links. Somebody detached one of the two, or the link came later and no agent runs.",
+  },
+  "nat-program-full": {
+    step: "nat",
+    title: "our eBPF programs have dropped packets for want of room or of a free port",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "Counted since the programs were loaded. A connection that has no record is never let out with the pod's address.",
   },
   "hairpin-untranslated": {
     step: "nat",

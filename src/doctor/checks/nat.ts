@@ -22,6 +22,7 @@ import { ownerOfDecision, productOfDecision } from "../whose.ts";
 import { nearest } from "./nat-candidates.ts";
 import { natFix } from "./nat-fix.ts";
 import { flushedRule, programElsewhere } from "./nat-missing.ts";
+import { natPrograms } from "./nat-programs.ts";
 import { natWarnings } from "./nat-warnings.ts";
 
 export const nat: Check = {
@@ -42,6 +43,8 @@ export const nat: Check = {
     "nat-mark-collision",
     "nat-two-backends",
     "nat-long-chain",
+    "nat-program-detached",
+    "nat-program-full",
   ],
   run: (context) => [
     ...untranslated(context),
@@ -49,6 +52,7 @@ export const nat: Check = {
     ...foreign(context),
     ...refused(context),
     ...unexpected(context),
+    ...natPrograms(context),
     ...natWarnings(context),
   ],
 };

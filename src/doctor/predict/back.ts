@@ -1,5 +1,6 @@
 /** The way back: from wherever the answer comes from to the pod's socket. */
 import type { Link } from "../../linux/route/link.ts";
+import { translateArriving } from "./at-links.ts";
 import { runBridgeHook } from "./hooks.ts";
 import type { Flow } from "./flow.ts";
 import { neighbourAt } from "./link-state.ts";
@@ -53,6 +54,8 @@ export function answerFromOutside(walk: Walk, machine: Machine): boolean {
   if (arrival === undefined) return false;
   walk.answerLink = arrival;
   machine.packet = { ...machine.packet, iif: arrival.name };
+  // A program at tc ingress comes before netfilter's own hook there.
+  if (!translateArriving(walk, machine, arrival)) return false;
   walk.device("node", machine, "ingress", arrival);
   walk.hook("node", machine, "prerouting");
   if (!isRecognized(walk, machine, arrival)) return false;

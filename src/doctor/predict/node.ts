@@ -2,6 +2,7 @@
 import { endText } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { KERNEL_RULES } from "../../linux/route/rule.ts";
+import { translateLeaving } from "./at-links.ts";
 import type { Decision } from "./decision.ts";
 import { isDefaultRoute, usesLink } from "./fib.ts";
 import { noRoute, wayText, type Way } from "./in-pod.ts";
@@ -71,6 +72,7 @@ function leaveNode(
   if (result.gateway !== undefined) solicitOutside(walk, result.link, result.gateway);
   meetNeighbour(walk, result.link, result.gateway ?? machine.packet.destination);
   walk.device("node", machine, "egress", result.link);
+  translateLeaving(walk, machine, result.link);
   walk.left = { ...machine.packet };
   // What goes to a router leaves the node, also where a namespace of this machine plays the world behind it.
   const stays = result.gateway === undefined && podOwns(walk, machine.packet.destination);

@@ -194,6 +194,19 @@ export type Stop = At &
         readonly chose: Direction;
       }
     | {
+        /** Our programs are to translate what leaves here, and one of the two is not attached. */
+        readonly kind: "program-detached";
+        readonly link: Link;
+        readonly side: "egress" | "ingress";
+        readonly owner: string;
+      }
+    | {
+        /** Our program finds no address of the link to leave with. */
+        readonly kind: "program-without-address";
+        readonly link: Link;
+        readonly owner: string;
+      }
+    | {
         readonly kind: "foreign-source";
         readonly source: string;
         readonly link: Link;
@@ -224,6 +237,14 @@ export interface BlindSpot {
 
 /** `pod`: the pod itself, by its own address or because its rules lead the packet back to it. */
 export type End = "outside" | "node" | "pod" | "bridged" | "unknown";
+
+/** A translation at a link, of the packet that is followed. */
+export interface AtLink {
+  readonly link: Link;
+  readonly owner: string;
+  /** The pod's own, which the answer gets back. */
+  readonly source: string;
+}
 
 export interface Prediction {
   readonly target: Target;
@@ -260,6 +281,8 @@ export interface Prediction {
   readonly hostLink?: Link;
   readonly podLink?: Link;
   readonly translatedBy?: Decision;
+  /** Translated at the link by which it leaves, by programs of ours instead of a rule. */
+  readonly atLink?: AtLink;
   /** The translated address is one of several: which one nobody knows. */
   readonly translatedToOneOf?: string;
   /** The translated port is one of these; `left` names the first. */

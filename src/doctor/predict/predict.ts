@@ -165,6 +165,7 @@ function predictionOf(walk: Walk): Prediction {
       routed: walk.routed,
       redirected: walk.redirected,
       translatedBy: walk.translatedBy,
+      atLink: walk.atLink,
       translatedToOneOf: walk.translatedToOneOf,
       translatedPorts: walk.nodeFlow?.binding("source")?.ports,
       allowedPorts: walk.nodeFlow?.binding("source")?.allowed,

@@ -1,16 +1,16 @@
 /** The state of one prediction while it follows the packet. What stops it is noted, and the walk goes on as if mended. */
 import type { VirtualService } from "../../kernel/procfs.ts";
 import type { Link } from "../../linux/route/link.ts";
-import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
+import type { NamespaceState, PodState, ProgramState, Snapshot } from "../../snapshot/snapshot.ts";
 import type { Decision } from "./decision.ts";
 import type { Flow } from "./flow.ts";
-import { programText } from "../programs.ts";
+import { productOfProgram, programText } from "../programs.ts";
 import { HookTable, runDeviceHook, runHook, tupleOf, type HookResult, type InetHook } from "./hooks.ts";
 import { Machine } from "./machine.ts";
 import type { Oracle } from "./oracle.ts";
 import type { Packet, Tuple } from "./packet.ts";
 import type { LocalEnd } from "./local-end.ts";
-import type { BlindSpot, End, PathStep, Prediction, Stop, Target } from "./path.ts";
+import type { BlindSpot, End, PathStep, Prediction, Stop, Target, AtLink } from "./path.ts";
 import type { Direction, Side } from "./side.ts";
 import type { SourceChoice } from "./source-address.ts";
 import type { RouteRequest, RouteResult } from "./fib.ts";
@@ -65,6 +65,7 @@ export class Walk {
   outLink: Link | undefined;
   gateway: string | undefined;
   translatedBy: Decision | undefined;
+  atLink: AtLink | undefined;
   translatedToOneOf: string | undefined;
   pathMtu: number | undefined;
   podFlow: Flow | undefined;
@@ -152,7 +153,8 @@ export class Walk {
     const world = place === "node" ? this.node : this.pod!;
     this.#noteHook(place, machine, hook, runDeviceHook(machine, world.hooks, hook, link.name), "netdev");
     for (const program of world.view.state.programs) {
-      if (program.link !== link.name || !sees(program.hook, hook)) continue;
+      if (program.link !== link.name || !sees(program.hook, hook) || isOurs(world.view.state, program))
+        continue;
       const text = programText(program);
       if (this.blindSpots.some((spot) => spot.text === text)) continue;
       this.blindSpots.push({ place, text, couldTranslate: hook === "egress" && place === "node" });
@@ -197,6 +199,11 @@ function viewOf(world: PreparedNamespace): {
 
 // Distributed over the union, so that each kind keeps its own fields.
 type DirectionlessStop = Stop extends infer S ? (S extends Stop ? Omit<S, "direction"> : never) : never;
+
+/** Our own programs are followed (at-links.ts). */
+function isOurs({ linkTranslation }: NamespaceState, { name }: ProgramState): boolean {
+  return linkTranslation !== undefined && productOfProgram(name ?? "") === "wayout";
+}
 
 /** XDP sees what comes in, tc and tcx say which side. */
 function sees(programHook: string, hook: "ingress" | "egress"): boolean {

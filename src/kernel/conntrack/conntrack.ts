@@ -5,20 +5,18 @@ import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
 import { NFPROTO } from "../../linux/netfilter.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
 import type { NetworkNamespace } from "../namespace.ts";
-import type { AttributesOf } from "../../linux/netlink/attributes.ts";
 import {
   IPCTNL_MSG_CT_DELETE,
   IPCTNL_MSG_CT_GET,
   IPCTNL_MSG_CT_GET_STATS,
   IPCTNL_MSG_CT_GET_STATS_CPU,
   IPCTNL_MSG_CT_NEW,
-  type ctaTuple,
 } from "../../linux/conntrack/attributes.ts";
 import { conntrackEntry, type ConntrackEntry, type ConntrackTuple } from "../../linux/conntrack/entry.ts";
 import { kernelFilter, passes, type ConntrackFilter } from "../../linux/conntrack/filter.ts";
 import { RepeatGuard } from "../../linux/conntrack/repeat-guard.ts";
+import { tupleAttributes } from "../../linux/conntrack/entry-message.ts";
 import { EntryScan } from "../../linux/conntrack/scan.ts";
-import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 
 /** One CPU's counters since the namespace began (struct ip_conntrack_stat). 32 bits: they wrap. */
 export interface ConntrackCpuStatistics {
@@ -212,29 +210,6 @@ function lookupAttributes(tuple: ConntrackTuple, lookup: TupleLookup) {
   const encoded = tupleAttributes(tuple);
   const zone = lookup.zone === undefined || lookup.zone === 0 ? {} : { zone: lookup.zone };
   return lookup.direction === "reply" ? { reply: encoded, ...zone } : { original: encoded, ...zone };
-}
-
-/** A tuple as CTA_TUPLE_ORIG or CTA_TUPLE_REPLY. */
-export function tupleAttributes(tuple: ConntrackTuple): AttributesOf<typeof ctaTuple> {
-  const v6 = familyOf(tuple.source) === 6;
-  const { protocol, sourcePort, destinationPort, icmpId, icmpType, icmpCode, zone } = tuple;
-  return {
-    ip: v6
-      ? { v6Source: tuple.source, v6Destination: tuple.destination }
-      : { v4Source: tuple.source, v4Destination: tuple.destination },
-    proto: {
-      number: protocol,
-      ...(sourcePort === undefined ? {} : { sourcePort }),
-      ...(destinationPort === undefined ? {} : { destinationPort }),
-      ...(protocol === IP_PROTOCOL.icmp && icmpId !== undefined ? { icmpId } : {}),
-      ...(protocol === IP_PROTOCOL.icmp && icmpType !== undefined ? { icmpType } : {}),
-      ...(protocol === IP_PROTOCOL.icmp && icmpCode !== undefined ? { icmpCode } : {}),
-      ...(protocol === IP_PROTOCOL.icmpv6 && icmpId !== undefined ? { icmpv6Id: icmpId } : {}),
-      ...(protocol === IP_PROTOCOL.icmpv6 && icmpType !== undefined ? { icmpv6Type: icmpType } : {}),
-      ...(protocol === IP_PROTOCOL.icmpv6 && icmpCode !== undefined ? { icmpv6Code: icmpCode } : {}),
-    },
-    ...(zone === undefined ? {} : { zone }),
-  };
 }
 
 function tupleText(tuple: ConntrackTuple): string {

@@ -21,6 +21,12 @@ export const IPS = {
   HW_OFFLOAD: 1 << 15,
 } as const;
 
+/**
+ * A bit of our own, which the kernel does not have: the flow stands in the maps of our eBPF programs, not in the kernel's
+ * table.
+ */
+export const BY_PROGRAMS = 1 << 30;
+
 /** A status bit by name, without its IPS_ and in lower case: "seen-reply". */
 export type StatusFlag =
   | "expected"
@@ -38,11 +44,15 @@ export type StatusFlag =
   | "untracked"
   | "helper"
   | "offload"
-  | "hw-offload";
+  | "hw-offload"
+  | "ebpf";
 
-const FLAGS = Object.entries(IPS).map(
-  ([name, bit]) => [name.toLowerCase().replaceAll("_", "-") as StatusFlag, bit] as const,
-);
+const FLAGS = [
+  ...Object.entries(IPS).map(
+    ([name, bit]) => [name.toLowerCase().replaceAll("_", "-") as StatusFlag, bit] as const,
+  ),
+  ["ebpf", BY_PROGRAMS] as const,
+];
 
 // A table holds few different combinations; entries share one array each.
 const flagLists = new Map<number, readonly StatusFlag[]>();

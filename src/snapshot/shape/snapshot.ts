@@ -5,6 +5,7 @@
 import type { HashlimitBucket, HashlimitTable } from "../../linux/xtables/hashlimit-table.ts";
 import { NAT_BACKENDS } from "../../nat/backends/backends.ts";
 import type { PortRange } from "../../linux/ip-protocol.ts";
+import type { LinkTranslation } from "../../nat/backends/link-translation.ts";
 import type { AddressRange, NatIntent, NatSource, Translation } from "../../nat/intent.ts";
 import type { RealServer, VirtualService } from "../../kernel/procfs.ts";
 import type { IpsetEntry } from "../../kernel/ipset/ipset.ts";
@@ -151,6 +152,34 @@ const program = object<ProgramState>({
   kind: optional(name),
 });
 
+const translation = object<Translation>({
+  snat: optional(object<AddressRange>({ first: ip, last: ip })),
+  ports: optional(object<PortRange>({ first: port, last: port })),
+  fullyRandom: flag,
+});
+
+const intent = object<NatIntent>({
+  owner: name,
+  sources: list(
+    object<NatSource>({
+      cidr: prefix,
+      translation,
+      inInterfaces: optional(list(name)),
+      outInterfaces: optional(list(name)),
+    }),
+  ),
+  untranslated: list(prefix),
+});
+
+const linkTranslation = object<LinkTranslation>({
+  backend: oneOf(NAT_BACKENDS),
+  intents: list(intent),
+  egress: list(name),
+  ingress: list(name),
+  room: number,
+  counts: record(number),
+});
+
 const namespaceState: Shape<NamespaceState> = object<NamespaceState>({
   inode: number,
   path: optional(name),
@@ -172,6 +201,7 @@ const namespaceState: Shape<NamespaceState> = object<NamespaceState>({
   conntrack: optional(conntrack),
   counters: list(object<CounterReading>({ at: name, values: record(number) }), MOST_READINGS),
   programs: list(program),
+  linkTranslation: optional(linkTranslation),
   routeAnswers: list(object<RecordedAnswer>({ query, answer: routeAnswer })),
 });
 
@@ -202,25 +232,6 @@ const pod = object<PodState>({
   resolvConf: optional(resolvConf),
   dnsListeners: optional(list(ip, 1000)),
   expected: optional(expected),
-});
-
-const translation = object<Translation>({
-  snat: optional(object<AddressRange>({ first: ip, last: ip })),
-  ports: optional(object<PortRange>({ first: port, last: port })),
-  fullyRandom: flag,
-});
-
-const intent = object<NatIntent>({
-  owner: name,
-  sources: list(
-    object<NatSource>({
-      cidr: prefix,
-      translation,
-      inInterfaces: optional(list(name)),
-      outInterfaces: optional(list(name)),
-    }),
-  ),
-  untranslated: list(prefix),
 });
 
 const wayoutState = object<WayoutState>({

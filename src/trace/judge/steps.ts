@@ -1,6 +1,7 @@
 /** The nine steps of one packet, each with the evidence that it happened. Pure. */
 import { flowState, flowTranslationText as entryText } from "../../flows/flow.ts";
 import type { ConntrackEntry } from "../../linux/conntrack/entry.ts";
+import { BY_PROGRAMS } from "../../linux/conntrack/status.ts";
 import { summaryOf } from "../../linux/packet/packet.ts";
 import { endLabel } from "./correlate.ts";
 import { untranslatedAnswer } from "./elsewhere.ts";
@@ -197,7 +198,7 @@ function translated(of: Case): JudgedStep {
   if (translations.length > 0) {
     return {
       proven: true,
-      text: seenTranslationText(translations),
+      text: `${seenTranslationText(translations)}${isByPrograms(evidence.entry) ? `, by ${PROGRAMS} where it leaves` : ""}`,
       evidence: translations.flatMap((translation) => translation.evidence),
     };
   }
@@ -215,7 +216,9 @@ function translated(of: Case): JudgedStep {
 
 function tracked(of: Case): JudgedStep {
   const { evidence, correlation } = of;
-  const entry = evidence.flowEvents[0]?.entry ?? evidence.entry;
+  const entry = isByPrograms(evidence.entry)
+    ? evidence.entry
+    : (evidence.flowEvents[0]?.entry ?? evidence.entry);
   const isNeeded = translationsOf(of).length > 0;
   if (entry === undefined) {
     const hasLeft = correlation.out.some((packet) => packet.place === "uplink" && packet.way === "out");
@@ -230,13 +233,20 @@ function tracked(of: Case): JudgedStep {
   return { proven: true, text: entryText(entry), evidence: [historyOf(evidence, entry)] };
 }
 
+const PROGRAMS = "wayout's eBPF program";
+
+/** Whether it stands in the maps of our programs instead of the kernel's table. */
+function isByPrograms(entry: ConntrackEntry | undefined): entry is ConntrackEntry {
+  return entry !== undefined && (entry.status & BY_PROGRAMS) !== 0;
+}
+
 /** What became of the entry meanwhile, and how it stands. */
 export function historyOf({ entry, flowEvents }: TraceEvidence, known: ConntrackEntry): StepEvidence {
   const last = entry ?? flowEvents.at(-1)?.entry ?? known;
   const { timeoutSeconds } = last;
   const left = timeoutSeconds === undefined ? "" : `, forgotten in ${timeoutSeconds} s`;
   return {
-    source: "conntrack",
+    source: isByPrograms(last) ? PROGRAMS : "conntrack",
     lines: [
       ...flowEvents.slice(0, 6).map(({ kind, entry: one }) => `${kind} ${flowState(one)}`),
       `now ${flowState(last)}${left}`,
@@ -305,7 +315,7 @@ function matched(of: Case): JudgedStep {
         ? []
         : [
             {
-              source: "conntrack",
+              source: isByPrograms(entry) ? PROGRAMS : "conntrack",
               lines: [
                 `state ${flowState(entry)}, ${entry.flags.join(", ")}`,
                 ...(counters === undefined

@@ -4,6 +4,7 @@ import { Conntrack } from "../../kernel/conntrack/conntrack.ts";
 import type { ConntrackEntry, ConntrackTuple } from "../../linux/conntrack/entry.ts";
 import { ConntrackEvents } from "../../kernel/conntrack/events.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
+import { connectionsAtLinks } from "../../nat/backends/at-links.ts";
 import type { FlowEnds, FlowEvent, FlowPattern } from "../evidence.ts";
 
 const RECEIVE_BUFFER_BYTES = 32 * 1024 * 1024;
@@ -48,8 +49,13 @@ export class TracedFlowEvents implements Disposable {
     return this.#events.filter(({ entry }) => isEntryOf(entry, flow));
   }
 
-  /** The entry as it is now; undefined when there is none. The flow may have been begun by either end. */
+  /**
+   * The entry as it is now; undefined when there is none. The flow may have been begun by either end. Where programs of ours
+   * translate it, theirs: the kernel's, if it has one, knows the pod's own address only.
+   */
   entry(flow: FlowEnds): ConntrackEntry | undefined {
+    const atLinks = connectionsAtLinks(this.namespace).find((entry) => isEntryOf(entry, flow));
+    if (atLinks !== undefined) return atLinks;
     using conntrack = Conntrack.open(this.namespace);
     const tuple = tupleOf(flow);
     const own = conntrack.get(tuple);

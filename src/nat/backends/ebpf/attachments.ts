@@ -40,6 +40,11 @@ const FRAME_BYTES: Readonly<Record<string, number>> = {
   sit: 0,
 };
 
+/** What the program at a side is called in the kernel's lists; it keeps 15 letters. */
+export function programNameAt(side: TcxSide): string {
+  return `wayout_${side}`;
+}
+
 /** Of a link, what is to be attached where. */
 export interface Place {
   readonly index: number;
@@ -220,7 +225,7 @@ class Programs implements Disposable {
     if (program === undefined) throw new Error(`the BPF object has no program for the ${side}`);
     using constants = this.#constants(frameBytes);
     const maps = new Map([...this.maps.byName, [".rodata", constants]]);
-    const fd = loadTrafficProgram(`wayout_${side}`, program, maps, this.object.license);
+    const fd = loadTrafficProgram(programNameAt(side), program, maps, this.object.license);
     this.#loaded.set(key, fd);
     return fd;
   }

@@ -13,6 +13,8 @@ export interface FlowEnd {
 }
 
 export interface EbpfFlow {
+  /** Its place among the flows. */
+  readonly slot: number;
   readonly family: IpFamily;
   /** IPPROTO_*. */
   readonly protocol: number;
@@ -45,8 +47,9 @@ export function ebpfFlows(namespace: NetworkNamespace): EbpfFlow[] | undefined {
   const count = Math.min(new DataView(used.buffer).getUint32(4, true), flows.definition.entries);
   const now = clockUs(MONOTONIC) * 1000;
   const found: EbpfFlow[] = [];
+  let slot = 0;
   for (const record of flows.values(count)) {
-    const flow = flowOf(record, now);
+    const flow = flowOf(record, slot++, now);
     if (flow !== undefined) found.push(flow);
   }
   return found;
@@ -75,7 +78,7 @@ function openMap(namespace: NetworkNamespace, name: string): BpfMap | undefined 
 }
 
 /** undefined for a place that is free, or whose flow has expired. */
-function flowOf(record: Uint8Array, now: number): EbpfFlow | undefined {
+function flowOf(record: Uint8Array, slot: number, now: number): EbpfFlow | undefined {
   const view = new DataView(record.buffer, record.byteOffset, record.byteLength);
   const expires = Number(view.getBigUint64(FLOW.expires, true));
   if ((view.getUint32(FLOW.life, true) & 3) !== FLOW.live || expires < now) return undefined;
@@ -94,6 +97,7 @@ function flowOf(record: Uint8Array, now: number): EbpfFlow | undefined {
     view.getBigUint64(at + 8, true),
   ];
   return {
+    slot,
     family,
     protocol,
     translated,

@@ -1,0 +1,30 @@
+/** The programs as those see them who look at a whole node: what they want, where they are, what they count. */
+import { programName, tcxPrograms } from "../../../kernel/bpf/programs.ts";
+import type { NetworkNamespace } from "../../../kernel/namespace.ts";
+import type { LinkTranslation } from "../link-translation.ts";
+import { linksOf, programNameAt } from "./attachments.ts";
+import { holdsPrograms } from "./bpf-directory.ts";
+import { EbpfNat } from "./ebpf.ts";
+import { ebpfCounts, ebpfRoom } from "./flows.ts";
+
+/** undefined where there are no programs of ours. @throws SystemError EPERM */
+export function ebpfAtLinks(namespace: NetworkNamespace): LinkTranslation | undefined {
+  if (!holdsPrograms(namespace)) return undefined;
+  using nat = new EbpfNat({ namespace });
+  const names = new Map(linksOf(namespace).map(({ index, name }) => [index, name]));
+  const attached = tcxPrograms(namespace, [...names.keys()]);
+  const linksWith = (side: "ingress" | "egress"): string[] =>
+    attached
+      .filter((one) => one.side === side && programName(one.id) === programNameAt(side))
+      .map(({ link }) => names.get(link)!);
+  return {
+    backend: "ebpf",
+    intents: nat.intents(),
+    egress: linksWith("egress"),
+    ingress: linksWith("ingress"),
+    room: ebpfRoom(namespace) ?? 0,
+    counts: Object.fromEntries(
+      [...(ebpfCounts(namespace) ?? [])].map(([what, count]) => [what, Number(count)]),
+    ),
+  };
+}
