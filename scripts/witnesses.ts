@@ -28,6 +28,7 @@ const WITNESSES: Readonly<Record<string, string>> = {
   // These the eBPF programs.
   clang: "clang",
   "llvm-strip": "llvm",
+  "/usr/bin/jsonschema": "python3-jsonschema",
 };
 
 /** Installs what is missing, as root of a Debian; otherwise nothing happens, and tests that lack something are skipped. */

@@ -27,7 +27,8 @@ import { parseGoDuration } from "./go.ts";
 /** The owner under which a policy file's rules stand. */
 export const POLICY_OWNER = "policy";
 
-const cidr = v.pipe(
+/** A prefix as it stands in a file. */
+export const CIDR_TEXT = v.pipe(
   v.string("must be a CIDR in quotes or plain, like 10.0.0.0/8"),
   v.check(
     (text) => problemOfCidr(text) === undefined,
@@ -35,6 +36,8 @@ const cidr = v.pipe(
   ),
   v.transform((text) => cidrText(parseCidr(text))),
 );
+
+const cidr = CIDR_TEXT;
 
 function problemOfCidr(text: string): string | undefined {
   try {
@@ -119,6 +122,15 @@ const doors = v.lazy((input) =>
         v.transform((one): AdmissionDoor[] => [one]),
       ),
 );
+
+/** What may stand where the kind of a value decides, so that each has messages of its own. */
+export const ALTERNATIVES: ReadonlyMap<v.GenericSchema, readonly v.GenericSchema[]> = new Map<
+  v.GenericSchema,
+  readonly v.GenericSchema[]
+>([
+  [source, [sourceText, sourceMap]],
+  [doors, [door, v.array(door)]],
+]);
 
 export const POLICY = v.strictObject({
   sources: v.optional(v.array(source, "must be a list of CIDRs"), ["0.0.0.0/0"]),

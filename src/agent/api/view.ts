@@ -62,6 +62,8 @@ export interface PolicyAnswer {
 export interface JournalAnswer {
   readonly path: string;
   readonly bytes: number;
+  /** What writing it has taken of this agent's life. */
+  readonly writingMs: number;
   /** From when on it can tell how the node was. */
   readonly beginsAt?: string;
 }
@@ -236,6 +238,7 @@ function journalAnswer(journal: Journal): JournalAnswer {
   return {
     path: journal.path,
     bytes: journal.bytes(),
+    writingMs: Math.round(journal.writingMs),
     ...(beginsAt === undefined ? {} : { beginsAt: new Date(beginsAt).toISOString() }),
   };
 }

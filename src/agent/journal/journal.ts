@@ -111,6 +111,7 @@ const LAST = `CREATE TABLE IF NOT EXISTS last (what TEXT PRIMARY KEY, at INTEGER
 export class Journal implements Disposable {
   readonly #database: Database;
   #trouble = "";
+  #writingMs = 0;
   /** The parts of the last snapshot, with the epoch that is written for them. */
   #last: ReadonlyMap<PartName, number> = new Map();
 
@@ -280,6 +281,11 @@ export class Journal implements Disposable {
     return sizeOf(this.path) + sizeOf(`${this.path}-wal`);
   }
 
+  /** What writing has taken up to now. */
+  get writingMs(): number {
+    return this.#writingMs;
+  }
+
   close(): void {
     this.#database.close();
   }
@@ -304,6 +310,7 @@ export class Journal implements Disposable {
 
   /** A full disk ends nothing but this one note. */
   #write<T>(work: () => T): T | undefined {
+    const began = performance.now();
     try {
       const result = this.#database.transaction(work)();
       this.#tell("");
@@ -313,6 +320,8 @@ export class Journal implements Disposable {
       this.#last = new Map();
       this.#tell(`${this.path} cannot be written: ${messageOf(error)}`);
       return undefined;
+    } finally {
+      this.#writingMs += performance.now() - began;
     }
   }
 
