@@ -9,6 +9,7 @@ import { createNamedNamespace } from "../src/kernel/named-namespace.ts";
 import { NetworkNamespace } from "../src/kernel/namespace.ts";
 import { Nftables } from "../src/kernel/nftables/nftables.ts";
 import { masqueradeIntent, type NatIntent } from "../src/nat/intent.ts";
+import { EbpfNat } from "../src/nat/backends/ebpf/ebpf.ts";
 import { NftablesNat } from "../src/nat/backends/nftables/nftables.ts";
 import { TABLE } from "../src/nat/backends/nftables/names.ts";
 import { ask } from "../test/support/witness.ts";
@@ -35,7 +36,11 @@ class Route {
   #port = 1024;
   #host = 0;
 
-  constructor(readonly name: string) {
+  /** @param tracked false: nothing here tracks connections */
+  constructor(
+    readonly name: string,
+    private readonly tracked = true,
+  ) {
     const [client, node, outside] = ["c", "n", "o"].map((role) => {
       const own = `${role}-${name.replaceAll(" ", "-")}-${++namespaces}`;
       createNamedNamespace(own);
@@ -77,6 +82,7 @@ class Route {
       },
       // A table that fills would slow whoever comes later.
       undo: () => {
+        if (!this.tracked) return;
         using conntrack = Conntrack.open(this.node);
         const tracked = conntrack.flush();
         if (tracked < FLOWS / 2) throw new Error(`only ${tracked} of ${FLOWS} connections were tracked`);
@@ -119,6 +125,26 @@ function ours(name: string, intent: NatIntent): Route {
   using nat = new NftablesNat({ namespace: route.node });
   nat.apply(intent);
   if (nat.verify(intent).length > 0) throw new Error("our rules are not in force");
+  return route;
+}
+
+/** Programs at the uplink; no connection is tracked. */
+function programs(name: string): Route {
+  const route = new Route(name, false);
+  using nat = new EbpfNat({ namespace: route.node, flows: 1 << 18 });
+  nat.apply(NETWORK);
+  if (nat.verify(NETWORK).length > 0) throw new Error("our programs are not in force");
+  return route;
+}
+
+/** Routing alone, with its connections tracked. */
+function tracking(name: string): Route {
+  const route = new Route(name);
+  ask(
+    route.node,
+    ["nft", "-f", "-"],
+    "table ip t { chain f { type filter hook forward priority 0; ct state established accept; }; }",
+  );
   return route;
 }
 
@@ -178,6 +204,7 @@ async function compareRoutes(
 
 const NETWORK = masqueradeIntent("bench", ["10.9.0.0/16"], { translation: { fullyRandom: false } });
 const NEEDS = ["root", "ip", "nft"];
+const EBPF_NEEDS = [...NEEDS, "real-root"];
 
 export const benchmarks: readonly Benchmark[] = [
   {
@@ -199,6 +226,27 @@ export const benchmarks: readonly Benchmark[] = [
     needs: NEEDS,
     run: (context) =>
       compareRoutes(context, ours("wayout", NETWORK), plain("one nft rule"), { flows: FLOWS }),
+  },
+  {
+    name: "nat/connection-ebpf-routing",
+    what: "a new connection through our eBPF programs, beside routing alone",
+    needs: EBPF_NEEDS,
+    run: (context) => compareRoutes(context, programs("eBPF"), new Route("routing", false), { flows: FLOWS }),
+  },
+  {
+    name: "nat/connection-ebpf-tracking",
+    what: "a new connection through our eBPF programs, beside routing with connection tracking",
+    target: { ratio: 1, of: "routing with conntrack" },
+    needs: EBPF_NEEDS,
+    run: (context) =>
+      compareRoutes(context, programs("eBPF"), tracking("routing with conntrack"), { flows: FLOWS }),
+  },
+  {
+    name: "nat/connection-ebpf-table",
+    what: "a new connection through our eBPF programs, beside our table",
+    target: { ratio: 1, of: "our table" },
+    needs: EBPF_NEEDS,
+    run: (context) => compareRoutes(context, programs("eBPF"), ours("our table", NETWORK), { flows: FLOWS }),
   },
   {
     name: "nat/connection-chains",

@@ -145,6 +145,8 @@ async function take(
   if (fault !== undefined) lab("break", fault);
   const page = await world.page(options);
   await page.locator("main section").first().waitFor();
+  // Not the one from before.
+  await page.locator(".liveness.live").waitFor();
   if (fault !== undefined) await page.locator(".verdict.bad").waitFor();
   await page.goto(`${world.origin}/#/${at}`);
   await before?.(page);

@@ -81,7 +81,7 @@ function checkInterface(name: string | undefined, flag: string, doing: string): 
   const why =
     bytes > 15
       ? `has ${bytes} bytes; the kernel takes at most 15`
-      : "is no interface name (no white space, no / : * + \\ or quotes)";
+      : "is no interface name (no white space, no / : % * + \\ or quotes)";
   refuse(flag, doing, `"${name}" ${why}`);
 }
 

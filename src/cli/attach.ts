@@ -66,7 +66,7 @@ export function attachCommand(): Command {
       if (await interruption.happened()) await giveUp(node, namespace, attached);
       const obstacles = await obstaclesOf(attached);
       if (options.json === true) printJson({ ...jsonOf(attached), obstacles });
-      else tell(attachedText, attached, obstacles);
+      else tell(attachedText, attached, obstacles, commandsFor(attached.attachment.label));
     });
 }
 
@@ -145,16 +145,27 @@ function jsonOf({ attachment, network, changed, mended, outside, notes }: Attach
   };
 }
 
-function attachedText(attached: Attached, obstacles: readonly Obstacle[]): string {
+/** Composed of the name as it is: as it is shown, it may be another one. Empty where it cannot be typed. */
+function commandsFor(label: string): { readonly enter: string; readonly undo: string } {
+  return {
+    enter: commandIn(pathOfLabel(label), command`COMMAND`) ?? "",
+    undo: command`wayout detach ${label}` ?? "",
+  };
+}
+
+function attachedText(
+  attached: Attached,
+  obstacles: readonly Obstacle[],
+  { enter, undo }: ReturnType<typeof commandsFor>,
+): string {
   const { attachment, network, changed, mended, outside, notes } = attached;
   const { label } = attachment;
   const name = style.strong(label);
   const head = !changed
     ? `${name} is attached already; nothing was changed.`
     : mended.length > 0
-      ? `${name} text).join("; ")}) and is mended. => was broken (${mended.map(({ text }) => text).join("; ")}) and is repaired. => text).join("; ")}) and is mended.`
+      ? `${name} was broken (${mended.map(({ text }) => text).join("; ")}) and is repaired.`
       : `${name} ${attachment.created ? "was made and is attached" : "is attached"}.`;
-  const enter = commandIn(pathOfLabel(label), command`COMMAND`);
   const rows = [
     ["address", attachment.addresses.map(style.address).join(", ")],
     [
@@ -163,8 +174,8 @@ function attachedText(attached: Attached, obstacles: readonly Obstacle[]): strin
     ],
     ["gateway", network.gateways.map((gateway) => style.address(addressOf(gateway))).join(", ")],
     ["seen as", outside.map((one) => outsideText(one, network.backend)).join(", ")],
-    ["use it", style.command(enter ?? "")],
-    ["undo", style.command(command`wayout detach ${label}` ?? "")],
+    ...(enter === "" ? [] : [["use it", style.command(enter)]]),
+    ...(undo === "" ? [] : [["undo", style.command(undo)]]),
   ];
   const lines = table(rows.map(([key, value]) => [` ${style.quiet(key!)}`, value!]));
   const said = notes.map((note) => `${style.warn("!")} ${note}\n`).join("");

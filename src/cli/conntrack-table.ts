@@ -130,8 +130,9 @@ export async function emptyTableHint({ namespace, statistics }: OpenTable): Prom
 export function accountingHint(namespace: NetworkNamespace | undefined): string | undefined {
   if (readSysctl(namespace, "net.netfilter.nf_conntrack_acct") !== "0") return undefined;
   const line = command`sysctl -w net.netfilter.nf_conntrack_acct=1`;
-  const there = commandIn(namespace?.path, line) ?? line;
-  return `Packets and bytes are not counted; for new flows they are after: ${there}`;
+  // Elsewhere than there it would change another namespace.
+  const there = commandIn(namespace?.path, line);
+  return `Packets and bytes are not counted; for new flows they are ${there === undefined ? "when net.netfilter.nf_conntrack_acct is 1" : `after: ${there}`}`;
 }
 
 /** Why no flow is offloaded. A kernel with flowtables has their time-outs among its settings (since Linux 5.14). */

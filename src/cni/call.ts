@@ -67,7 +67,7 @@ export function readCall(environment: Environment): CniCall {
   }
   if (interfaceName !== "" && !isInterfaceName(interfaceName)) {
     wrong.push(
-      `CNI_IFNAME "${interfaceName}" must be 1 to 15 bytes without / : or white space, and not . or ..`,
+      `CNI_IFNAME "${interfaceName}" must be 1 to 15 bytes without / : % or white space, and not . or ..`,
     );
   }
   if (wrong.length > 0) throw environmentError(wrong.join("; "));

@@ -104,7 +104,7 @@ export function readBridgeName(fields: Fields): string {
   const name = fields.string("bridge") ?? "";
   if (name === "") return DEFAULT_BRIDGE;
   if (!isInterfaceName(name)) {
-    fields.refuse("bridge", `"${name}" is no interface name (1 to 15 bytes, no / : or white space)`);
+    fields.refuse("bridge", `"${name}" is no interface name (1 to 15 bytes, no / : % or white space)`);
   }
   return name;
 }

@@ -127,18 +127,22 @@ export class FileLock implements Disposable {
   }
 }
 
+/** More often than others can remove the directory between two calls of ours. */
+const MOST_ATTEMPTS = 100;
+
 /**
  * Whoever was last to use the directory may be removing it at this moment. On a read-only or full file system a file
  * that is there can be locked all the same; one that is not there nobody can make, and so there is nobody to wait for:
  * undefined. Who only takes things away must not be kept from it by that.
  */
 function openOrMake(path: string, permissions: number): number | undefined {
-  for (;;) {
+  for (let attempt = 1; ; attempt++) {
     try {
       return openFile(path, "lock", permissions);
     } catch (error) {
       if (hasNoRoom(error)) return openIfThere(path);
-      if (!isMissing(error)) throw error;
+      // In a directory that was removed while it is mounted, the kernel says so for ever.
+      if (!isMissing(error) || attempt === MOST_ATTEMPTS) throw error;
     }
     try {
       makeDirectory(path.slice(0, path.lastIndexOf("/")), 0o755);

@@ -182,14 +182,20 @@ export function writeText(path: string, text: string, mode: OpenMode = "w", perm
 /** With those above it that are missing. Nothing happens when it is there. */
 export function makeDirectory(path: string, permissions = 0o777): void {
   try {
-    if (libc.mkdir(path, permissions) || fileType(statFile(path)) === S_IFDIR) return;
+    if (isMade(path, permissions)) return;
   } catch (error) {
     const parent = path.slice(0, path.lastIndexOf("/"));
     if (!isMissing(error) || parent === "") throw error;
     makeDirectory(parent, permissions);
-    return makeDirectory(path, permissions);
+    // Not again and again: in a directory that was removed while it is mounted, the kernel says so for ever.
+    if (isMade(path, permissions)) return;
   }
   throw new SystemError("mkdir", ERRNO.EEXIST, path);
+}
+
+/** False when something else is there. */
+function isMade(path: string, permissions: number): boolean {
+  return libc.mkdir(path, permissions) || fileType(statFile(path)) === S_IFDIR;
 }
 
 /**

@@ -202,7 +202,7 @@ function checkPorts(owner: string, path: string, ports: PortRange): void {
 
 /** As the kernel has it (network/interface-name.ts), and without what iptables would read as more than a name: quotes and wildcards. */
 export function isPlainInterfaceName(name: string): boolean {
-  return /^[^\s/:"'\\+*]{1,15}$/.test(name) && utf8Length(name) <= 15 && name !== "." && name !== "..";
+  return /^[^\s/:%"'\\+*]{1,15}$/.test(name) && utf8Length(name) <= 15 && name !== "." && name !== "..";
 }
 
 /** IPv4 before IPv6, then by address, then the shorter prefix first. Each text is parsed once, not at each comparison. */

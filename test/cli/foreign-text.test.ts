@@ -86,3 +86,31 @@ testWith(["root", "ip", "nft"])("is spelled out by every command that shows it",
   expect(visibleLines(stdout)).toBe(stdout);
   expect(JSON.stringify(JSON.parse(stdout))).toContain("\u009bm\u2066");
 });
+
+testWith(["root", "ip", "nft"])(
+  "attach offers a command for the very name, or none; what was mended is one sentence",
+  () => {
+    const { node } = healthyWorld();
+    const attach = (name: string): string => {
+      const { exitCode, stdout, stderr } = run(node, [WAYOUT, "attach", "--create", "--", name]);
+      expect([name, exitCode, stderr]).toEqual([name, 0, ""]);
+      return stdout;
+    };
+    const offered = ["w\u202ered", "-rf", "plain"].map((name) => {
+      afterThisTest(() => run(node, [WAYOUT, "detach", "--", name]));
+      const said = attach(name);
+      const after = (word: string): string =>
+        new RegExp(`^ ${word} +(.*)$`, "m").exec(said)?.[1]?.trimEnd() ?? "";
+      return [name, [after("use it"), after("undo")]];
+    });
+    expect(Object.fromEntries(offered)).toEqual({
+      "w\u202ered": ["", ""],
+      "-rf": ["ip netns exec -rf COMMAND", ""],
+      plain: ["ip netns exec plain COMMAND", "wayout detach plain"],
+    });
+    ask(undefined, ["ip", "-n", "plain", "link", "set", "eth0", "down"]);
+    expect(attach("plain").split("\n")[0]).toMatch(
+      /^✓ plain was broken \(eth0 is down[^=]*\) and is repaired\.$/,
+    );
+  },
+);

@@ -41,6 +41,7 @@ describe("the environment", () => {
     ],
     ["an interface name with a slash", { ...ADD, CNI_IFNAME: "a/b" }, 4, /CNI_IFNAME "a\/b"/],
     ["an interface name of 16 bytes", { ...ADD, CNI_IFNAME: "a123456789012345" }, 4, /1 to 15 bytes/],
+    ["an interface that the kernel would number", { ...ADD, CNI_IFNAME: "eth%d" }, 4, /CNI_IFNAME "eth%d"/],
     ["an interface called ..", { ...ADD, CNI_IFNAME: ".." }, 4, /CNI_IFNAME ".."/],
     ["two at once", { ...ADD, CNI_IFNAME: "a b", CNI_CONTAINERID: "-x" }, 4, /CNI_CONTAINERID.*; CNI_IFNAME/],
     ["arguments nobody knows", { ...ADD, CNI_ARGS: "FOO=1;IP=10.42.0.5" }, 4, /"FOO=1"/],

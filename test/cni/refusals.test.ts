@@ -74,6 +74,7 @@ describe("a configuration that makes no sense", () => {
     ["VLAN 0 in a trunk", { vlanTrunk: [{ id: 0 }] }, /vlanTrunk\[0\].id must be .* from 1 to 4094/],
     ["a bridge name too long", { bridge: "a123456789012345" }, /bridge "a123456789012345"/],
     ["a bridge name that is a path", { bridge: "../br" }, /bridge "..\/br"/],
+    ["a bridge name that the kernel takes for a pattern", { bridge: "br%d" }, /bridge "br%d"/],
     ["a bridge called ..", { bridge: ".." }, /bridge ".."/],
     ["an MTU beyond all", { mtu: 65536 }, /mtu must be a whole number from 0 to 65535/],
     ["a flag that is no flag", { ipMasq: "yes" }, /ipMasq must be true or false, not a string/],

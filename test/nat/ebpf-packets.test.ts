@@ -61,15 +61,20 @@ async function echoServer(outside: NetworkNamespace, hostname: string): Promise<
 }
 
 /** The answer to a datagram from a new socket, which stays open; undefined when none comes. */
-async function ask1(
+async function answerTo(
   client: NetworkNamespace,
   to: string,
   bytes: Uint8Array,
+  from: { readonly hostname?: string; readonly port?: number } = {},
 ): Promise<Uint8Array | undefined> {
   const { promise, resolve } = Promise.withResolvers<Uint8Array | undefined>();
-  const hostname = to.includes(":") ? CLIENT.v6 : CLIENT.v4;
+  const hostname = from.hostname ?? (to.includes(":") ? CLIENT.v6 : CLIENT.v4);
   const socket = await client.run(() =>
-    Bun.udpSocket({ hostname, socket: { data: (_, answer) => resolve(new Uint8Array(answer)) } }),
+    Bun.udpSocket({
+      hostname,
+      port: from.port ?? 0,
+      socket: { data: (_, answer) => resolve(new Uint8Array(answer)) },
+    }),
   );
   afterThisTest(() => socket.close());
   socket.send(bytes, PORT, to);
@@ -87,7 +92,7 @@ test("fragments pass both ways", async () => {
     expect(run(client, ["ping", "-c", "2", "-i", "0.2", "-W", "1", "-s", "4000", to]).stdout).toContain(
       " 0% packet loss",
     );
-    expect(await ask1(client, to, bytes)).toEqual(bytes);
+    expect(await answerTo(client, to, bytes)).toEqual(bytes);
   }
   expect(seen).toEqual([[NODE.v4], [NODE.v6]]);
 });
@@ -204,7 +209,7 @@ test("when all ports are taken a flow is dropped and counted, and nobody gets an
   const answers: boolean[] = [];
   for (let flow = 0; flow < 6; flow++) {
     const bytes = Uint8Array.of(flow, 7);
-    const answer = await ask1(client, OUTSIDE.v4, bytes);
+    const answer = await answerTo(client, OUTSIDE.v4, bytes);
     if (answer !== undefined) expect(answer).toEqual(bytes);
     answers.push(answer !== undefined);
   }
@@ -220,7 +225,7 @@ test("a full table drops and counts, and recovers by itself when flows have expi
   nat.apply(masqueradeIntent("cni/red", ["10.9.3.0/24"]));
   const seen = await echoServer(outside, OUTSIDE.v4);
   const bytes = Uint8Array.of(1);
-  const once = async (): Promise<boolean> => (await ask1(client, OUTSIDE.v4, bytes)) !== undefined;
+  const once = async (): Promise<boolean> => (await answerTo(client, OUTSIDE.v4, bytes)) !== undefined;
   expect(await Promise.all(Array.from({ length: 8 }, once))).toEqual(Array.from({ length: 8 }, () => true));
   expect(await once()).toBe(false);
   expect(ebpfCounts(node)!.get(DROPPED.full)).toBe(1n);
@@ -249,4 +254,17 @@ test("nothing leaves untranslated by a link that came later; it is dropped and c
   using nat = new EbpfNat({ namespace: node });
   expect(nat.apply(nat.intents()[0]!).changed).toBe(true);
   expect(echo(client, OUTSIDE.v4, 1000)).toBeDefined();
+});
+
+test("the node's own flow and a pod's with the same ends each get their own answers, whoever was first", async () => {
+  const { client, node, outside } = translated();
+  await echoServer(outside, OUTSIDE.v4);
+  const pod = async (port: number): Promise<unknown> =>
+    await answerTo(client, OUTSIDE.v4, Uint8Array.of(1), { port });
+  const own = async (port: number): Promise<unknown> =>
+    await answerTo(node, OUTSIDE.v4, Uint8Array.of(2), { hostname: NODE.v4, port });
+  expect(await pod(40_001)).toEqual(Uint8Array.of(1));
+  expect(await own(40_001)).toEqual(Uint8Array.of(2));
+  expect(await own(40_002)).toEqual(Uint8Array.of(2));
+  expect(await pod(40_002)).toEqual(Uint8Array.of(1));
 });

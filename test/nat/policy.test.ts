@@ -111,6 +111,7 @@ describe("refusals name the field, the position and the way out", () => {
       "outInterfaces: [averyveryverylongname]",
       "outInterfaces[0]: is no interface name",
     ],
+    ["a pattern of interfaces", "outInterfaces: [eth%d]", "outInterfaces[0]: is no interface name"],
     [
       "unknown backend",
       "backend: ipvs",

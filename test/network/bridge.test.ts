@@ -108,7 +108,7 @@ test("by the name of something else, by no name at all, or with no address at al
   using route = Rtnetlink.open(node);
   expect(codeOf(() => ensureBridge(route, { name: "v0", gateways: [] }))).toBe("not-a-bridge");
   expect(codeOf(() => removeBridge(route, "v0"))).toBe("not-a-bridge");
-  for (const name of ["", "a-name-too-long-for-linux", "a/b", "a b", ".."]) {
+  for (const name of ["", "a-name-too-long-for-linux", "a/b", "a b", "br%d", ".."]) {
     expect(codeOf(() => ensureBridge(route, { name, gateways: [] }))).toBe("bad-interface-name");
   }
   expect(codeOf(() => ensureBridge(route, { name: "br0", gateways: ["10.0.0.300/24"] }))).toBe("bad-address");

@@ -14,6 +14,8 @@ import type { AgentView } from "./view.ts";
 const MOST_BODY_BYTES = 64 * 1024;
 /** A connection on which nothing moves for so long is closed. Seconds. */
 const IDLE_S = 20;
+/** An answer that is given by a process of its own may be as long in coming, its turn included. Seconds. */
+const ANSWER_S = 120;
 const MOST_URL = 8 * 1024;
 /** Each peer may ask so often at once, and so often a second for long. */
 const BURST = 200;
@@ -157,6 +159,7 @@ export class ApiServer {
       url.searchParams.set("after", after);
     const parameters = checked(match.route, match.found, url.searchParams);
     if (parameters instanceof Response) return parameters;
+    server.timeout(request, ANSWER_S);
     const answer = await match.route.answer({ view: this.options.view, parameters });
     if (answer.kind === "stream") server.timeout(request, 0);
     return responseOf(answer);

@@ -5,7 +5,7 @@ import { Refused } from "../state/ask.ts";
 import { entrance } from "../state/entrance.ts";
 import { stream } from "../state/history.ts";
 import { helpIsOpen, KEYS } from "../state/keys.ts";
-import { agent, isLab, picture } from "../state/looking.ts";
+import { agent, isFresh, isLab, picture } from "../state/looking.ts";
 import { VIEWS, type View } from "../layout/address.ts";
 import { linkTo, moment, view } from "../state/place.ts";
 import { Connections } from "./connections.tsx";
@@ -84,8 +84,8 @@ function Top(): JSX.Element {
 /** Whether what is seen is true now. */
 function Liveness(): JSX.Element {
   const past = moment.value !== undefined;
-  const state = past ? "past" : stream.value;
-  const words = { past: "the past", live: "live", opening: "connecting", lost: "reconnecting" }[state];
+  const state = past ? "past" : stream.value === "live" && !isFresh.value ? "opening" : stream.value;
+  const words = { past: "the past", live: "live", opening: "looking", lost: "reconnecting" }[state];
   return (
     <span class={`liveness ${state}`} role="status">
       <span aria-hidden="true" />

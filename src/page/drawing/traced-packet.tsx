@@ -1,6 +1,6 @@
 /** The packet of a trace on the picture: where it is at the step that is shown. */
 import type { JSX } from "preact";
-import type { PictureLayout } from "../layout/picture-layout.ts";
+import { BEFORE, type PictureLayout } from "../layout/picture-layout.ts";
 import { stageOfTraceStep } from "../layout/stages.ts";
 import { shown, trace } from "../state/tracing.ts";
 import { chosenPod } from "../state/place.ts";
@@ -11,13 +11,16 @@ export function TracedPacket({ layout }: { readonly layout: PictureLayout }): JS
   if (report === undefined || report.pod !== chosenPod.value || shown.value === 0) return null;
   const until = report.stop?.step ?? report.steps.length;
   const number = Math.min(shown.value, until);
-  const at = layout.way.get(stageOfTraceStep(number));
+  const stage = stageOfTraceStep(number);
+  const at = layout.way.get(stage);
   if (at === undefined) return null;
   const ended = report.stop !== undefined && number === until;
+  // On the mark of the box that lets nothing through.
+  const before = ended && !layout.narrow && stage !== "pod" && stage !== "outside" ? BEFORE : 0;
   return (
     <g
       class={`packet ${ended ? "ended" : ""}`}
-      style={{ transform: `translate(${at.x}px, ${at.y}px)` }}
+      style={{ transform: `translate(${at.x - before}px, ${at.y}px)` }}
       aria-hidden="true"
     >
       {ended ? (

@@ -25,7 +25,8 @@ export function VirtualRows({ label, count, height, keyOf, draw, head, seen: tol
     const own = frame.current;
     if (own !== null) setSeen({ top: own.scrollTop, height: own.clientHeight });
   };
-  useEffect(measure, []);
+  // The frame grows with what is in it.
+  useEffect(measure, [count]);
   const first = Math.max(0, Math.floor(seen.top / height) - BEYOND);
   const last = Math.min(count, Math.ceil((seen.top + seen.height) / height) + BEYOND);
   useEffect(() => told?.(first, last), [first, last]);

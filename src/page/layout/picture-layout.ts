@@ -68,7 +68,7 @@ export const NARROW = 1060;
 const MOST_MOVING = 16;
 const MARGIN = 2;
 /** Beside a box that lets nothing through, on the wire: its mark covers no letter of the name. */
-const BEFORE = 15;
+export const BEFORE = 15;
 const ROW = { height: 46, gap: 12, width: 190 } as const;
 const BOX = { width: 148, height: 76, gap: 22 } as const;
 const TARGET = { height: 38, gap: 8, width: 188 } as const;

@@ -104,6 +104,9 @@ const askAgent = (): Promise<void> => agent.ask((signal) => ask("/v1/node", { si
 /** Whether the present is being asked for, and has changed meanwhile: it is asked for again, never given up for a newer one. */
 let present: "known" | "asked" | "changed" = "known";
 
+/** Whether the picture of the present was taken since the page was opened; the first one may be older. */
+export const isFresh = signal(false);
+
 async function askPicture(at: string | undefined, age?: string): Promise<void> {
   if (at === undefined && present !== "known") {
     present = "changed";
@@ -114,6 +117,7 @@ async function askPicture(at: string | undefined, age?: string): Promise<void> {
   if (at !== undefined) return;
   purse.pay(picture.tookMs);
   const again = present === "changed" || age !== undefined;
+  if (age === undefined && picture.state.peek().trouble === undefined) isFresh.value = true;
   present = "known";
   if (again) lookAgain();
 }

@@ -107,7 +107,7 @@ INLINE struct flow *new_flow(struct __sk_buff *skb, struct packet *p, const stru
     why = DROPPED_NO_ADDRESS;
     if (!unknown) {
       u32 one = 1;
-      if (t) update(&ours, &to, &one, BPF_ANY);
+      if (t && !lookup(&ours, &to)) update(&ours, &to, &one, BPF_ANY);
       struct flow *flow = begin(skb, p, s, now, t, which, &to, &why);
       if (flow) return flow;
     }
