@@ -6,7 +6,7 @@ import { prefixFamily } from "../address/ip.ts";
 import { parseCidr, type Cidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { requireSharedRun } from "../kernel/shared-run.ts";
-import type { Address } from "../linux/route/address.ts";
+import type { HeldAddress } from "../linux/route/address.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import type { NetworkWants } from "../nat/network-wants.ts";
 import { missingGateways } from "../network/bridge.ts";
@@ -52,7 +52,7 @@ async function status(context: CniContext): Promise<void> {
   }
   const holder = gatewayHolder(context, configuration, link);
   const isHeld = configuration.isGateway && holder !== undefined;
-  const there = isHeld ? context.node.addresses({ interface: holder.index }) : [];
+  const there = isHeld ? context.node.heldAddresses(holder.index) : [];
   const state = expectedState(context, configuration, ipam, there);
   const lacking = lackingGateways(state, link, there);
   // Without a carrier it has no port that is up: nobody is attached whom a missing rule could hurt.
@@ -92,7 +92,7 @@ function expectedState(
   { namespace }: CniContext,
   configuration: NetworkConfiguration,
   ipam: AddressManagement | undefined,
-  there: readonly Address[],
+  there: readonly HeldAddress[],
 ): EnsuredNetwork {
   const addresses = ipam?.samples(there.map(({ address }) => address)) ?? [];
   const plan = planAdd(configuration, { addresses, routes: [], dns: {} });
@@ -126,7 +126,7 @@ function gatewayHolder(
 function lackingGateways(
   { configuration, plan }: EnsuredNetwork,
   bridge: LinkState,
-  there: readonly Address[],
+  there: readonly HeldAddress[],
 ): readonly Cidr[] {
   const gateways = plan.gateways.map((text) => parseCidr(text, "keep"));
   try {

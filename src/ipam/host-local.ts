@@ -19,7 +19,7 @@ import {
   type RangeSet,
 } from "./range.ts";
 import { dnsOf } from "./resolv-conf.ts";
-import { AddressStore, countReservations, addressHolder, requireStore } from "./store.ts";
+import { AddressStore, countFiles, addressHolder, requireStore } from "./store.ts";
 
 /**
  * Gives an owner one address of every range set, or nothing.
@@ -153,16 +153,26 @@ export function collect(
  */
 export function status({ network, directory, sets }: HostLocalConfiguration): void {
   requireStore(directory);
-  const used = countReservations(directory);
-  const smallest = sets.reduce((least, set) => (capacityOf(set) < capacityOf(least) ? set : least));
   // Fewer files than addresses in the smallest set: each set has one left. Only otherwise is it worth a closer look.
-  if (BigInt(used) < capacityOf(smallest)) return;
+  if (countFiles(directory) < leastRoom(sets)) return;
   using store = AddressStore.open(directory);
   const taken = store.reservations().flatMap(({ addresses }) => addresses);
   const full = sets.find(
     (set) => BigInt(taken.filter((address) => rangeOf(set, address) !== undefined).length) >= capacityOf(set),
   );
   if (full !== undefined) throw noAddressLeft(network, full);
+}
+
+/** How many addresses even the smallest set can give away, or one less. */
+function leastRoom(sets: readonly RangeSet[]): number {
+  let least = Infinity;
+  for (const set of sets) {
+    let room = 0n;
+    // The one that is left out may be the gateway's.
+    for (const { first, last } of set) room += last - first;
+    least = Math.min(least, Number(room));
+  }
+  return least;
 }
 
 function readDns(path: string | undefined): Dns {

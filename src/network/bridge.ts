@@ -4,7 +4,7 @@ import { cidrsOverlap, parseCidr, type Cidr } from "../address/cidr.ts";
 import { ipBytes } from "../address/ip.ts";
 import { macForIp } from "../address/mac.ts";
 import { WayoutError } from "../error.ts";
-import { addAddressRequest, type Address, type AddressSpec } from "../linux/route/address.ts";
+import { addAddressRequest, type AddressSpec, type HeldAddress } from "../linux/route/address.ts";
 import type { Ipv6Setting } from "../linux/route/interface-settings.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import { createBridgeRequest, setBridgeRequest } from "../linux/route/link-requests.ts";
@@ -174,7 +174,7 @@ export function ensureGateways(
   undo: Undo,
 ): string[] {
   if (gateways.length === 0) return [];
-  const there = created ? [] : node.addresses({ interface: link.index });
+  const there = created ? [] : node.heldAddresses(link.index);
   const missing = missingGateways(link, there, gateways, intent);
   if (missing.length === 0) return [];
   for (const gateway of missing) {
@@ -196,7 +196,7 @@ export function ensureGateways(
  */
 export function missingGateways(
   link: LinkState,
-  there: readonly Address[],
+  there: readonly HeldAddress[],
   gateways: readonly Cidr[],
   { force }: Pick<BridgeIntent, "force">,
 ): Cidr[] {
@@ -242,7 +242,7 @@ function gatewayAddress(link: LinkState, gateway: Cidr): AddressSpec {
   return { interface: link.index, address, prefixLength, nodad: true };
 }
 
-function giveBack(node: LinkRtnetlink, address: Address): void {
+function giveBack(node: LinkRtnetlink, address: HeldAddress): void {
   const { interface: index, prefixLength, scope } = address;
   try {
     node.addAddress({ interface: index, address: address.address, prefixLength, scope });
@@ -251,24 +251,24 @@ function giveBack(node: LinkRtnetlink, address: Address): void {
   }
 }
 
-function hasAddress(addresses: readonly Address[], gateway: Cidr): boolean {
+function hasAddress(addresses: readonly HeldAddress[], gateway: Cidr): boolean {
   for (const address of addresses) if (isSame(address, gateway)) return true;
   return false;
 }
 
-function isSame(address: Address, gateway: Cidr): boolean {
+function isSame(address: HeldAddress, gateway: Cidr): boolean {
   return address.address === gateway.address && address.prefixLength === gateway.prefixLength;
 }
 
 /** IPv4: any other subnet, for pods of this one are not on it. IPv6 lives well with several that do not overlap. */
-function isInTheWay(address: Address, gateway: Cidr, wanted: readonly Cidr[]): boolean {
+function isInTheWay(address: HeldAddress, gateway: Cidr, wanted: readonly Cidr[]): boolean {
   if (address.family !== gateway.family || address.scope !== "global") return false;
   if (wanted.some((other) => isSame(address, other))) return false;
   if (gateway.family === 4) return true;
   return cidrsOverlap(parseCidr(`${address.address}/${address.prefixLength}`, "keep"), gateway);
 }
 
-function otherSubnet(link: LinkState, other: Address, gateway: Cidr): WayoutError {
+function otherSubnet(link: LinkState, other: HeldAddress, gateway: Cidr): WayoutError {
   const has = `${other.address}/${other.prefixLength}`;
   const wanted = `${gateway.address}/${gateway.prefixLength}`;
   return new WayoutError({

@@ -62,10 +62,10 @@ function withPrevious(input: string, command: string, previous: unknown): string
   return asks ? JSON.stringify({ ...conf, prevResult: previous }) : input;
 }
 
-/** Without link-local addresses: the kernel gives them when it has seen that nobody else has them. */
+/** Without what the kernel adds when it has seen that nobody else has an address of IPv6: link-local ones, local routes. */
 function witnessed(namespace: NetworkNamespace): string {
   const { stdout } = run(namespace, ["sh", "-c", WITNESSES]);
-  return stdout.replace(/^.*fe80::.*\n/gm, "");
+  return stdout.replace(/^(?:.*fe80::.*|(?:local|anycast) [0-9a-f]+:.*)\n/gm, "");
 }
 
 function files(name: string): string[] {

@@ -17,10 +17,13 @@ import {
   addAddressRequest,
   addressFromMessage,
   deleteAddressRequest,
+  heldAddress,
   RTM_GETADDR,
   RTM_NEWADDR,
+  RTM_NEWADDR_HELD,
   type Address,
   type AddressSpec,
+  type HeldAddress,
 } from "../../linux/route/address.ts";
 import type { BridgeVlan } from "../../linux/route/bridge.ts";
 import { AF_INET, AF_INET6 } from "../../linux/socket.ts";
@@ -134,6 +137,17 @@ export class LinkRtnetlink implements Disposable {
     const addresses: Address[] = [];
     for (const message of this.connection.dump(dump, RTM_NEWADDR)) {
       const address = addressFromMessage(message);
+      if (address !== undefined) addresses.push(address);
+    }
+    return addresses;
+  }
+
+  /** The addresses of one interface, as far as it takes to compare them with what it should have. */
+  heldAddresses(index: number): HeldAddress[] {
+    const dump = request(RTM_GETADDR, "reading the addresses", { index }, {});
+    const addresses: HeldAddress[] = [];
+    for (const message of this.connection.dump(dump, RTM_NEWADDR_HELD)) {
+      const address = heldAddress(message);
       if (address !== undefined) addresses.push(address);
     }
     return addresses;

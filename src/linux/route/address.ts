@@ -115,6 +115,14 @@ export const RTM_NEWADDR = {
   header: ifaddrmsg,
   attributes: addressAttributes,
 } as const satisfies MessageSpec;
+/** The same, of which nothing is decoded but whose address it is: `heldAddress` reads it. */
+export const RTM_NEWADDR_HELD = {
+  ...RTM_NEWADDR,
+  attributes: new AttributeSet(() => ({
+    address: attribute("IFA_ADDRESS", 1, ip),
+    local: attribute("IFA_LOCAL", 2, ip),
+  })),
+} as const satisfies MessageSpec;
 export const RTM_DELADDR = { ...RTM_NEWADDR, name: "RTM_DELADDR", type: 21 } as const satisfies MessageSpec;
 export const RTM_GETADDR = { ...RTM_NEWADDR, name: "RTM_GETADDR", type: 22 } as const satisfies MessageSpec;
 
@@ -150,6 +158,20 @@ export function addressFromMessage({
     metric: a.metric,
     protocol: mapped(a.protocol === 0 ? undefined : a.protocol, addressProtocols.nameOf),
   });
+}
+
+/** As much of an address as it takes to see whether it is the one that is wanted. */
+export type HeldAddress = Pick<Address, "family" | "interface" | "address" | "prefixLength" | "scope">;
+
+/** Reads RTM_NEWADDR as far as HeldAddress goes. */
+export function heldAddress({
+  header,
+  attributes: { address, local = address },
+}: MessageOf<typeof RTM_NEWADDR_HELD>): HeldAddress | undefined {
+  const family = ipFamilyOf(header.family);
+  if (family === undefined || local === undefined) return undefined;
+  const { index, prefixLength, scope } = header;
+  return { family, interface: index, address: local, prefixLength, scope: scopes.nameOf(scope) };
 }
 
 /** Fails with EEXIST when the interface has the address already. */
