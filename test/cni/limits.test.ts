@@ -12,6 +12,7 @@ import {
   freshPod,
   must,
   pluginDirectory,
+  pluginProgram,
   type Attachment,
   type CniJson,
   type Configuration,
@@ -64,8 +65,8 @@ withPrograms(
     const told = { plugin: 0, person: 0 };
     const status = environmentOf("STATUS", {});
     for (let megabytes = 360; megabytes <= 420; megabytes += 2) {
-      const plugin = under(megabytes, join(pluginDirectory(), "wayout"), status);
-      const person = under(megabytes, `${join(pluginDirectory(), "wayout")} list --json`);
+      const plugin = under(megabytes, pluginProgram(), status);
+      const person = under(megabytes, `${pluginProgram()} list`);
       // SIGABRT, before a line of ours runs (README.md): the shell's word for it.
       if (plugin.exitCode === 1) {
         const { code, msg, details } = JSON.parse(plugin.stdout) as CniJson;
