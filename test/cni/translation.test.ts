@@ -1,7 +1,9 @@
 /** `ipMasq` and its kin: as whom the outside sees a pod, by either backend. */
 import { expect } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { namesIn, namespaceDirectory } from "../../src/nat/backends/ebpf/bpf-directory.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { nodeWithOutside, pings } from "./node.ts";
 import {
@@ -86,9 +88,10 @@ const cases: readonly (readonly [string, Configuration, string, string | RegExp]
   ],
   ["snat beside ipMasq", { ipMasq: true, snat: "203.0.113.77" }, "203.0.113.77", NODE[1]],
 ];
-for (const ipMasqBackend of ["nftables", "iptables"] as const) {
+for (const ipMasqBackend of ["nftables", "iptables", "ebpf"] as const) {
+  const withBackend = ipMasqBackend === "ebpf" ? testWith([...PROGRAMS, "real-root"]) : withPrograms;
   for (const [name, extra, v4, v6] of cases) {
-    withPrograms(`${name}, by ${ipMasqBackend}`, () => {
+    withBackend(`${name}, by ${ipMasqBackend}`, () => {
       const { node, seen } = openWorld();
       const pod = freshPod();
       const conf = bridgeNetwork({ ipam: DUAL, ipMasqBackend, ...extra });
@@ -105,6 +108,33 @@ for (const ipMasqBackend of ["nftables", "iptables"] as const) {
     });
   }
 }
+
+testWith([...PROGRAMS, "real-root"])(
+  "ipMasqBackend ebpf: programs and no table that translates; CHECK misses them, STATUS and ADD mend them",
+  () => {
+    const { node, seen } = openWorld();
+    const pod = freshPod("one");
+    const conf = bridgeNetwork({ ipam: DUAL, ipMasqBackend: "ebpf" });
+    const result = must(call(node, "ADD", conf, pod));
+    expect(ask(node, ["nft", "list", "ruleset"])).not.toMatch(/masquerade|snat/);
+    const directory = namespaceDirectory(node)!;
+    const lose = (): void => {
+      for (const name of namesIn(directory)!) rmSync(join(directory, name));
+    };
+    lose();
+    expect(call(node, "CHECK", { ...conf, prevResult: result }, pod).json?.code).toBe(110);
+    must(call(node, "STATUS", conf));
+    must(call(node, "CHECK", { ...conf, prevResult: result }, pod));
+    lose();
+    must(call(node, "ADD", conf, freshPod("two")));
+    must(call(node, "CHECK", { ...conf, prevResult: result }, pod));
+    expect(pings(pod.namespace, "198.51.100.1")).toBe(true);
+    expect(seen.from(4)).toEqual(["203.0.113.5"]);
+    for (const container of ["one", "two"]) must(call(node, "DEL", conf, { container }));
+    expect(namesIn(directory)).toBeUndefined();
+    expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
+  },
+);
 
 withPrograms(
   "ipMasqBackend iptables: rules of iptables and no table of ours; CHECK misses them, STATUS and ADD mend them",
