@@ -3,7 +3,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { tcxPrograms, type AttachedProgram } from "../../src/kernel/bpf/programs.ts";
-import { BpfMap, pinnedObject } from "../../src/kernel/bpf/map.ts";
+import { BpfMap, pinnedObject, pinObject } from "../../src/kernel/bpf/map.ts";
 import { detachFromLink } from "../../src/kernel/bpf/link.ts";
 import { echo } from "../../src/kernel/echo.ts";
 import { ebpfCounts, ebpfFlows, ebpfRoom } from "../../src/nat/backends/ebpf/flows.ts";
@@ -99,6 +99,29 @@ test("programs that have lost a map are given the new one", async () => {
   }
   nat.apply(intent);
   expect((await fetch(OUTSIDE.v4)).address).toBe(NODE.v4);
+});
+
+test("maps of another version, with another shape, are made anew", async () => {
+  const { node, fetch } = world();
+  using nat = open(node);
+  const intent = masqueradeIntent("cni/blue", ["10.9.0.0/24"]);
+  for (const name of ["settings", "flows", "sources"]) {
+    nat.apply(intent);
+    const path = `${directoryOf(node)}/${name}`;
+    using current = BpfMap.pinned(path, name)!;
+    const { definition } = current;
+    rmSync(path);
+    using other = BpfMap.create({ ...definition, valueBytes: definition.valueBytes + 8 });
+    pinObject(other.fd, path);
+    expect(nat.verify(intent)).toContainEqual({
+      object: `the map ${name} of the eBPF programs`,
+      expected: "there",
+      found: "missing",
+    });
+    nat.apply(intent);
+    expect(nat.verify(intent)).toEqual([]);
+    expect((await fetch(OUTSIDE.v4)).address).toBe(NODE.v4);
+  }
 });
 
 test("nothing is left of it, and no rule translates", async () => {

@@ -42,14 +42,18 @@ export class NatMaps implements Disposable {
     readonly byName: ReadonlyMap<string, BpfMap>,
   ) {}
 
-  /** What is there of them. */
+  /** What is there of them, in the shape that the programs expect: another version's may have another. */
   static open(directory: string, object: BpfObject): { readonly maps: NatMaps; readonly missing: string[] } {
     const byName = new Map<string, BpfMap>();
     const missing: string[] = [];
-    for (const { name } of object.maps) {
+    for (const wanted of object.maps) {
+      const { name } = wanted;
       const map = BpfMap.pinned(`${directory}/${name}`, name);
-      if (map === undefined) missing.push(name);
-      else byName.set(name, map);
+      if (map !== undefined && hasShape(map, wanted)) byName.set(name, map);
+      else {
+        map?.[Symbol.dispose]();
+        missing.push(name);
+      }
     }
     return { maps: new NatMaps(directory, byName), missing };
   }
@@ -175,6 +179,16 @@ export class NatMaps implements Disposable {
 }
 
 /** The sets of a policy lie behind its base; of `bound` the translation's index tells it. */
+/** How many flows there is room for is no shape: it was chosen when the map was made. */
+function hasShape({ definition }: BpfMap, wanted: BpfObject["maps"][number]): boolean {
+  return (
+    definition.type === wanted.type &&
+    definition.keyBytes === wanted.keyBytes &&
+    definition.valueBytes === wanted.valueBytes &&
+    (wanted.entries === 0 || definition.entries === wanted.entries)
+  );
+}
+
 function belongsTo(map: PolicyMap, key: Uint8Array, base: Base): boolean {
   if (map === "bound") return setOf(key) >= 4096 === (base === BASES[1]);
   return setOf(key) >>> 24 === base >>> 24;
