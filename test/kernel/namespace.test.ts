@@ -36,7 +36,7 @@ testWith(["root"])("a name is taken once, and can be given back", () => {
 testWith(["root", "unshare", "mount"])(
   "names are kept on a mount of their own, also where an older one is hidden below a new /run",
   () => {
-    const module = join(import.meta.dir, "..", "..", "src", "kernel", "namespace.ts");
+    const module = join(import.meta.dir, "..", "..", "src", "kernel", "named-namespace.ts");
     const script = `import { createNamedNamespace } from ${JSON.stringify(module)}; createNamedNamespace("hidden")`;
     const hide = "mkdir -p /run/netns && mount --bind /run/netns /run/netns && mount -t tmpfs tmpfs /run";
     ask(undefined, [
