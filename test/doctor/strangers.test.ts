@@ -139,7 +139,7 @@ const SITUATIONS: readonly Situation[] = [
   },
   {
     name: "a rule of the pod forbids its user to send",
-    healthy: (world) => pod(world, "ip rule add uidrange 1000-2000 prohibit pref 100"),
+    healthy: (world) => pod(world, "ip rule add ipproto udp prohibit pref 100"),
     fault: (world) => pod(world, "ip rule add uidrange 0-0 prohibit pref 90"),
     code: "pod-route-refused",
     says: /the rule “90: from all uidrange 0-0 prohibit” in ns-blue refuses/,

@@ -11,7 +11,7 @@ import { afterThisTest } from "../support/teardown.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { CLIENT, NODE, OUTSIDE, world } from "./three-namespaces.ts";
 
-const test = testWith(["root", "ip", "ping", "curl"]);
+const test = testWith(["root", "real-root", "ip", "ping", "curl"]);
 const PORT = 5353;
 const NOWHERE = { v4: "198.51.100.99", v6: "2001:db8:198::99" } as const;
 const DROPPED = { full: "dropped: the table of flows is full", ports: "dropped: no free port" } as const;

@@ -56,7 +56,7 @@ function listing(namespace: NetworkNamespace): string {
 
 backendSuite({
   title: "ebpf",
-  needs: [],
+  needs: ["real-root"],
   open,
   translates: true,
   trace: "pin settings",
@@ -86,7 +86,7 @@ backendSuite({
   },
 });
 
-const test = testWith(["root", "ip", "curl"]);
+const test = testWith(["root", "real-root", "ip", "curl"]);
 
 test("programs that have lost a map are given the new one", async () => {
   const { node, fetch } = world();
