@@ -3,6 +3,7 @@
  * prefix, then the lowest metric (net/core/fib_rules.c, net/ipv4/fib_trie.c, net/ipv6/ip6_fib.c). Where the snapshot
  * holds the kernel's own answer to the same question, that answer stands.
  */
+import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import { cidrContains, parseCidr, type Cidr } from "../../address/cidr.ts";
 import { ipFamily, ipNumber, type IpFamily } from "../../address/ip.ts";
@@ -114,6 +115,8 @@ export class Fib {
       ...(source === undefined ? {} : { source }),
       ...(iif === undefined ? {} : { iif }),
       ...(mark === undefined ? {} : { mark }),
+      // inet_rtm_getroute asks as for UDP where no protocol is named; inet6_rtm_getroute as for none.
+      ...(ipFamily(destination) === 4 ? { protocol: IP_PROTOCOL.udp } : {}),
     });
     if (asked.rule !== predicted.rule || asked.route !== predicted.route) return predicted;
     return this.#recorded(request, predicted) ?? predicted;
