@@ -128,7 +128,9 @@ function raiseMany(): void {
       `link set v${number} master br0 up`,
     );
     const route = number === 17 ? "" : `; ip -n ${name} route add default via 10.0.0.254`;
-    pods.push(`:later ip -n ${name} addr add ${address}/24 dev eth0; ip -n ${name} link set lo up; ip -n ${name} link set eth0 up${route}`);
+    pods.push(
+      `:later ip -n ${name} addr add ${address}/24 dev eth0; ip -n ${name} link set lo up; ip -n ${name} link set eth0 up${route}`,
+    );
   }
   const shell = (text: string): void => void Bun.spawnSync(["bash", "-c", text]);
   shell(pods.filter((line) => !line.startsWith(":")).join("\n"));
