@@ -70,7 +70,9 @@ function upCommand(): Command {
         .default("127.0.0.1:7070")
         .implies({ page: true }),
     )
-    .addOption(new Option("--page-in <directory>").implies({ page: true }).hideHelp())
+    .addOption(
+      new Option("--page-in <directory>", "started by wayout itself").implies({ page: true }).hideHelp(),
+    )
     .addOption(new Option("--page-url <url>").hideHelp())
     .option("--json", "one JSON value")
     .action(async (options: UpOptions) => {
