@@ -73,7 +73,7 @@ function upCommand(): Command {
     .addOption(
       new Option("--page-in <directory>", "started by wayout itself").implies({ page: true }).hideHelp(),
     )
-    .addOption(new Option("--page-url <url>").hideHelp())
+    .addOption(new Option("--page-url <url>", "started by wayout itself").hideHelp())
     .option("--json", "one JSON value")
     .action(async (options: UpOptions) => {
       if (options.page === true) {
