@@ -99,14 +99,14 @@ export class Looks implements AgentListener {
   }
 
   async #look(): Promise<void> {
-    const [began, at, heard] = [performance.now(), Date.now(), this.#heard];
+    const [began, since, heard] = [performance.now(), Date.now(), this.#heard];
     this.#due = Number.POSITIVE_INFINITY;
     this.#heard = new Set();
     this.#looking = true;
     try {
       const look = await this.#taken();
-      // What came while it was taken, it may have seen.
-      this.#seen(at, look, new Set([...heard, ...this.#heard]));
+      // What came while it was taken, it may have seen: it is of the moment when it ended.
+      this.#seen(since, Date.now(), look, new Set([...heard, ...this.#heard]));
       this.#tell("");
     } catch (error) {
       for (const kind of heard) this.#heard.add(kind);
@@ -125,16 +125,17 @@ export class Looks implements AgentListener {
     return JSON.parse(stdout) as Look;
   }
 
-  #seen(at: number, look: Look, kinds: ReadonlySet<NodeEvent["kind"]>): void {
+  /** @param since when it began: what changed after that, the next one tells of */
+  #seen(since: number, at: number, look: Look, kinds: ReadonlySet<NodeEvent["kind"]>): void {
     const { journal, historian, looked } = this.options;
     this.#unkept = { at, snapshot: look.snapshot };
     const wait = Math.max(0, this.#keptUpTo - KEPT_AT_ONCE * this.times.keepMs - performance.now());
     if (wait === 0) this.#keep();
     else this.#keeping ??= setTimeout(() => this.#keep(), wait);
     const before = this.#before;
-    this.#before = { at, verdicts: look.verdicts, byOther: false };
+    this.#before = { at: since, verdicts: look.verdicts, byOther: false };
     journal?.noteLast("verdicts", at, look.verdicts);
-    looked(look, at);
+    looked(look, since);
     if (before === undefined) return this.#tellFirst(at, look.verdicts);
     const change = historian.lastChange;
     const by = !before.byOther && change !== undefined && change.at >= before.at ? { by: change.by } : {};
