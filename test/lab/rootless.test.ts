@@ -70,6 +70,8 @@ testWith(["root", "curl"])("the page over it, on the machine's loopback, without
   const raised = join(directory, "raised");
   const played = asOrdinaryUser(
     [
+      // The lab outlives its page.
+      `trap '${WAYOUT} lab down >&2' EXIT`,
       `${WAYOUT} lab up --page --json --listen 127.0.0.1:0 >${raised} & page=$!`,
       `for attempt in $(seq 300); do test -s ${raised} && break; sleep 0.1; done`,
       `url=$(sed 's/.*"url":"\\([^"]*\\)".*/\\1/' ${raised}); here=\${url%%/#*}; code=\${url##*code=}`,
