@@ -91,7 +91,7 @@ export async function compileEngine(
     const linked = await Promise.all([
       ...kept.map((unit) => compileOnce(compiler, [...flags, "-w"], unit, objects)),
       ...SHIM_UNITS.map((name) =>
-        compile(compiler, [...flags, ...WARNINGS, ...shimFlags], join(SHIM, name), made),
+        compile(compiler, [...flags, ...WARNINGS, ...shimFlags], join(SHIM, name), objectIn(made, name)),
       ),
     ]);
     await run([compiler, ...linked, "-o", output, "-s", ...LINK_FLAGS]);
@@ -119,16 +119,20 @@ function keyOf(compiler: string, flags: readonly string[]): string {
   return new Bun.CryptoHasher("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 16);
 }
 
+function objectIn(directory: string, unit: string): string {
+  return join(directory, `${basename(unit, ".c")}.o`);
+}
+
 async function compileOnce(
   compiler: string,
   flags: readonly string[],
   unit: string,
   directory: string,
 ): Promise<string> {
-  const object = join(directory, `${basename(unit, ".c")}.o`);
+  const object = objectIn(directory, unit);
   if (existsSync(object)) return object;
   const beside = `${object}.${process.pid}`;
-  await run([compiler, ...flags, "-c", unit, "-o", beside]);
+  await compile(compiler, flags, unit, beside);
   renameSync(beside, object);
   return object;
 }
@@ -137,9 +141,8 @@ async function compile(
   compiler: string,
   flags: readonly string[],
   unit: string,
-  directory: string,
+  object: string,
 ): Promise<string> {
-  const object = join(directory, `${basename(unit, ".c")}.o`);
   await run([compiler, ...flags, "-c", unit, "-o", object]);
   return object;
 }

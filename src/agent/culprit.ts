@@ -86,6 +86,11 @@ function startedCulprit({ name, pid, parents }: StartedProcess, read: ReadProc):
   };
 }
 
+/** `by nft ← bash`, or `likely by …` where it was only guessed. */
+export function byCulprit(culprit: Culprit): string {
+  return `${culprit.certainty === "guessed" ? "likely " : ""}by ${culpritText(culprit)}`;
+}
+
 /** `nft ← bash ← sshd`: the process, then who started it. A name that follows itself stands once. */
 export function culpritText({ process, parents, unit, certainty }: Culprit): string {
   if (certainty === "unknown") return "unknown";

@@ -1,5 +1,5 @@
 /** Since when a pod is broken and after whose change, as a running agent noted it. */
-import { culpritText } from "../agent/culprit.ts";
+import { byCulprit } from "../agent/culprit.ts";
 import type { StoredEvent } from "../agent/journal/journal.ts";
 import type { Diagnosis } from "../doctor/diagnose.ts";
 import { agentsEvents } from "./agent-history.ts";
@@ -20,6 +20,6 @@ export async function noteSince(diagnoses: readonly Diagnosis[]): Promise<void> 
 }
 
 function sinceText({ at, text, by }: StoredEvent): string {
-  const who = by === undefined ? "" : `, ${by.certainty === "guessed" ? "likely " : ""}by ${culpritText(by)}`;
+  const who = by === undefined ? "" : `, ${byCulprit(by)}`;
   return `Since ${momentText(at)}: ${text}${who}. 'wayout history' shows what else changed.`;
 }

@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import { eventAsJson } from "../agent/api/event-feed.ts";
 import type { NodeAnswer } from "../agent/api/view.ts";
-import { culpritText } from "../agent/culprit.ts";
+import { byCulprit } from "../agent/culprit.ts";
 import { Journal, type EventQuery, type StoredEvent } from "../agent/journal/journal.ts";
 import { JOURNAL_PATH } from "../agent/journal/path.ts";
 import { agentsEvents } from "./agent-history.ts";
@@ -95,10 +95,7 @@ const MARKS: Readonly<Record<StoredEvent["kind"], string>> = {
 };
 
 function rowsOf({ at, kind, text, by, effects = [] }: StoredEvent): string[][] {
-  const who =
-    by === undefined
-      ? ""
-      : style.quiet(`${by.certainty === "guessed" ? "likely " : ""}by ${culpritText(by)}`);
+  const who = by === undefined ? "" : style.quiet(byCulprit(by));
   const said = kind === "repair" ? `put back: ${text}` : text;
   return [
     [momentText(at), MARKS[kind], said, kind === "rules" ? "" : who],

@@ -1,10 +1,8 @@
 /** `kubectl wayout nodes`: what each node says of its way out, by what stands in the cluster. */
+import { CONDITION } from "../../kubernetes/node-status.ts";
 import { printJson, tell } from "../output.ts";
 import { style, table } from "../style.ts";
 import { isReady, type Cluster, type ClusterNode, type ClusterPod } from "./cluster.ts";
-
-/** The condition that the agent keeps on its Node. */
-const CONDITION = "WayoutReady";
 
 interface NodeState {
   readonly name: string;

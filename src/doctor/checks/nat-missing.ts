@@ -1,12 +1,11 @@
 /** Why there is no rule: it was there and was flushed, or a program translates elsewhere. */
-import { command } from "../../text/command.ts";
 import { cidrContains, parseCidr } from "../../address/cidr.ts";
 import { sourceClaim } from "../../nat/claim.ts";
 import type { RecordedNat } from "../../snapshot/snapshot.ts";
 import { finding, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
 import { productOfProgram, programText, translatingPrograms } from "../programs.ts";
-import { natFix } from "./nat-fix.ts";
+import { natFix, restoringFix } from "./nat-fix.ts";
 
 /** Somebody remembers that there was a rule. */
 export function flushedRule(
@@ -43,12 +42,9 @@ function ourFlushedRule(
   base: readonly Evidence[],
   consequence: string,
 ): Finding {
-  const { pod } = context;
-  const attached = intent.owner.startsWith("attach/");
   const source = intent.sources.find(({ cidr }) =>
     cidrContains(parseCidr(cidr), context.path.sent?.source ?? ""),
   )!;
-  const line = attached ? command`wayout attach ${pod.name}` : command`wayout doctor --fix --yes ${pod.name}`;
   return finding("nat-flushed", {
     text: `wayout had installed the translation of ${source.cidr} (${intent.owner}), and it is gone: another program flushed the rules`,
     owner: `wayout (${intent.owner})`,
@@ -58,7 +54,7 @@ function ourFlushedRule(
       { source: "rules that translate a source", value: "none for it" },
     ],
     consequence,
-    fix: [context.fix("node", line, { kind: "restore-nat", backend, intent })],
+    fix: [restoringFix(context, backend, intent)],
   });
 }
 

@@ -1,7 +1,7 @@
 /** Our own eBPF programs: not attached where the packet leaves, without an address, or dropping for want of room. */
-import { command } from "../../text/command.ts";
 import { finding, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
+import { restoringFix } from "./nat-fix.ts";
 import type { Decision } from "../predict/decision.ts";
 
 export function natPrograms(context: CheckContext): Finding[] {
@@ -108,13 +108,8 @@ function placesOf({ snapshot }: CheckContext): Evidence[] {
   ];
 }
 
-/** Who wrote the policy writes it once more, and with it what is missing. */
 function restoring(context: CheckContext, owner: string): Fix | undefined {
   const { backend, intents = [] } = context.snapshot.node.linkTranslation ?? {};
   const intent = intents.find((one) => one.owner === owner);
-  if (backend === undefined || intent === undefined) return undefined;
-  const line = owner.startsWith("attach/")
-    ? command`wayout attach ${context.pod.name}`
-    : command`wayout doctor --fix --yes ${context.pod.name}`;
-  return context.fix("node", line, { kind: "restore-nat", backend, intent });
+  return backend === undefined || intent === undefined ? undefined : restoringFix(context, backend, intent);
 }

@@ -96,9 +96,7 @@ export class EbpfNat implements NatBackend {
 
   #claimed(): NatIntent[] {
     const directory = namespaceDirectory(this.#namespace);
-    if (directory === undefined) return [];
-    using maps = NatMaps.open(directory, { ...this.#programs, maps: [] }).maps;
-    return intentsOfClaims(maps.claims ?? []);
+    return directory === undefined ? [] : intentsOfClaims(NatMaps.claimsIn(directory) ?? []);
   }
 
   #drifts(wanted: NatIntent, doing: string): NatDrift[] {

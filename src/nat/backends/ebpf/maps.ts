@@ -134,7 +134,12 @@ export class NatMaps implements Disposable {
 
   /** The lines of the claims; undefined when there are none. */
   get claims(): readonly string[] | undefined {
-    using map = BpfMap.pinned(`${this.directory}/${CLAIMS}`, CLAIMS);
+    return NatMaps.claimsIn(this.directory);
+  }
+
+  /** The same for who needs no other map: to know those, the programs would have to be read. */
+  static claimsIn(directory: string): readonly string[] | undefined {
+    using map = BpfMap.pinned(`${directory}/${CLAIMS}`, CLAIMS);
     const bytes = map?.get(numberKey(0));
     return bytes === undefined ? undefined : decodeUtf8(bytes).replace(/\0+$/, "").split("\n");
   }
