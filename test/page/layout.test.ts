@@ -1,7 +1,8 @@
 /** Where things stand on the picture: pure, so that it is tested without a browser. */
 import { expect, test } from "bun:test";
 import type { NodePicture, PicturePod } from "../../src/agent/picture/picture.ts";
-import { layoutOf, NARROW, reachOf } from "../../src/page/layout/picture-layout.ts";
+import { layoutOf, NARROW } from "../../src/page/layout/picture-layout.ts";
+import { reachOf } from "../../src/page/layout/ways.ts";
 import { MOST_TILES, rowsOf } from "../../src/page/layout/rows.ts";
 import { spanText } from "../../src/page/layout/flow-text.ts";
 import { parsePlace, placeText } from "../../src/page/layout/address.ts";

@@ -169,6 +169,13 @@ export class AgentView {
     return this.ask([PAINTER, "--json", ...this.wordsFor(at)]);
   }
 
+  /** What a page shows before it has asked for anything: only what is known already. */
+  firstText(): string {
+    const picture = this.more.pictures?.lastText;
+    const node = `"node":${JSON.stringify(this.node())}`;
+    return `{${node}${picture === undefined ? "" : `,"picture":${picture}`}}`;
+  }
+
   history(parameters: Readonly<Record<string, string>>): unknown {
     const { since, until, after, pod, kind, limit = "1000" } = parameters;
     return this.#needJournal()

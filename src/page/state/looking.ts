@@ -6,8 +6,10 @@ import { computed, effect, signal } from "@preact/signals";
 import type { NodePicture, PicturePod } from "../../agent/picture/picture.ts";
 import type { Diagnosis } from "../../doctor/diagnose.ts";
 import type { FlowRecord } from "../../flows/flow-record.ts";
+import { likeBefore } from "../layout/like-before.ts";
 import { ask } from "./ask.ts";
 import { entrance } from "./entrance.ts";
+import { whenPainted, type first } from "./first.ts";
 import { followHistory } from "./history.ts";
 import { Keeper } from "./kept.ts";
 import { chosenPod, moment, place, view } from "./place.ts";
@@ -113,7 +115,10 @@ async function askPicture(at: string | undefined, age?: string): Promise<void> {
     return;
   }
   if (at === undefined) present = "asked";
-  await picture.ask((signal) => ask("/v1/picture", { parameters: { at, age }, signal }));
+  const before = picture.state.peek().value;
+  await picture.ask(async (signal) =>
+    likeBefore(before, await ask<NodePicture>("/v1/picture", { parameters: { at, age }, signal })),
+  );
   if (at !== undefined) return;
   purse.pay(picture.tookMs);
   const again = present === "changed" || age !== undefined;
@@ -125,14 +130,27 @@ async function askPicture(at: string | undefined, age?: string): Promise<void> {
 const askFlows = (): Promise<void> =>
   flows.ask((signal) => ask("/v1/flows", { parameters: { of: "pods", limit: MOST_FLOWS }, signal }));
 
+/** What came with the page is drawn before anything is asked for. */
+export function beginWith(known: typeof first): void {
+  if (known === undefined) return;
+  agent.begin(known.node);
+  if (known.picture !== undefined && moment.peek() === undefined) picture.begin(known.picture);
+}
+
 export function startLooking(): void {
   if (entrance.value !== "in") return;
-  void askAgent();
-  let first = true;
+  if (picture.state.peek().value === undefined) return askAll();
+  whenPainted(askAll);
+}
+
+function askAll(): void {
+  if (agent.state.peek().value === undefined) void askAgent();
+  // An old picture is there sooner than a new one; what came with the page is one already.
+  let age = picture.state.peek().value === undefined ? ANY_AGE : undefined;
   effect(() => {
     void looks.value;
-    void askPicture(moment.value, first ? ANY_AGE : undefined);
-    first = false;
+    void askPicture(moment.value, age);
+    age = undefined;
   });
   effect(() => {
     if (moment.value === undefined) void askFlows();
