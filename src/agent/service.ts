@@ -154,6 +154,7 @@ export class AgentService {
         figures: () => this.#table.kept,
         portFigures: () => this.#ports?.kept ?? [],
         pictures,
+        looks: options.looks,
         pageUrl: () => this.pageUrl(),
         policy: () =>
           options.policy && this.#policyState && { place: options.policy, state: this.#policyState },
@@ -202,7 +203,9 @@ export class AgentService {
       looked: (look, at) => {
         metrics.looked(look, at);
         pictures.seen(look.picture, at);
+        this.#feed.looked();
       },
+      lab: this.options.lab !== undefined,
     });
   }
 

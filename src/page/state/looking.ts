@@ -19,13 +19,15 @@ export interface AgentAnswer {
   readonly wayout: string;
   readonly since: string;
   readonly lab: boolean;
+  /** Whether the agent looks at the node after each change by itself, and tells so. */
+  readonly looks: boolean;
   /** Where a traced packet goes to, unless somebody says otherwise. */
   readonly destination: string;
   readonly troubles: readonly { readonly step: string; readonly message: string }[];
 }
 
 /** The agent says when something changed; what announces nothing at all is found by asking. */
-const PICTURE_MS = { node: 15_000, lab: 1_500 } as const;
+const PICTURE_MS = { node: 15_000, lab: 3_000 } as const;
 const FLOWS_MS = { node: 4_000, lab: 1_500 } as const;
 const AGENT_MS = 15_000;
 /** A page open costs little; over a lab it may cost more than on a real node. */
@@ -115,16 +117,27 @@ async function askPicture(at: string | undefined, age?: string): Promise<void> {
     return;
   }
   if (at === undefined) present = "asked";
-  const before = picture.state.peek().value;
-  await picture.ask(async (signal) =>
-    likeBefore(before, await ask<NodePicture>("/v1/picture", { parameters: { at, age }, signal })),
-  );
+  await drawn(at, age);
   if (at !== undefined) return;
   purse.pay(picture.tookMs);
   const again = present === "changed" || age !== undefined;
   if (age === undefined && picture.state.peek().trouble === undefined) isFresh.value = true;
   present = "known";
   if (again) lookAgain();
+}
+
+/** The agent has looked by itself: its picture is there, and one that is still being drawn for us is not waited for. */
+async function takeLook(): Promise<void> {
+  if (moment.peek() !== undefined) return;
+  await drawn(undefined, ANY_AGE);
+  if (picture.state.peek().trouble === undefined) isFresh.value = true;
+}
+
+async function drawn(at: string | undefined, age: string | undefined): Promise<void> {
+  const before = picture.state.peek().value;
+  await picture.ask(async (signal) =>
+    likeBefore(before, await ask<NodePicture>("/v1/picture", { parameters: { at, age }, signal })),
+  );
 }
 
 const askFlows = (): Promise<void> =>
@@ -176,7 +189,8 @@ function askAll(): void {
     if (document.visibilityState === "visible") lookAgain();
   });
   void followHistory((kind) => {
-    if (kind !== "agent" && kind !== "policy") lookAgain();
+    if (kind === "looked") void takeLook();
+    else if (kind === "reset" || agent.state.peek().value?.looks !== true) lookAgain();
   });
 }
 
