@@ -117,6 +117,7 @@ function optionsOf(own: HTMLElement, bars: boolean, { paths }: Plot): uPlot.Opti
     axes: [
       {
         ...axis,
+        size: 28,
         space: 80,
         values: (_, ticks) => ticks.map((at) => clock(new Date(at * 1000).toISOString()).slice(0, 5)),
       },

@@ -49,9 +49,11 @@ export function Figures(): JSX.Element {
     <>
       {trouble !== undefined && <Trouble trouble={trouble} />}
       <Panel title="The last hour" class="figures">
-        <TableChart figures={table.state.value.value} />
-        <PortChart figures={ports.state.value.value} />
-        <RepairChart />
+        <div class="curves">
+          <TableChart figures={table.state.value.value} />
+          <PortChart figures={ports.state.value.value} />
+          <RepairChart />
+        </div>
       </Panel>
       <Panel title="Now" id="now" class="figures">
         {value === undefined ? <Waiting what="Counting" /> : <Ports statistics={value} />}
