@@ -292,9 +292,9 @@ test("no pod leaves with a port that is reserved, and the node's own packets do"
     expect.objectContaining({ object: "the map reserved of the eBPF programs" }),
   );
   nat.apply(ranged);
-  const taken = [];
+  const taken: number[] = [];
   for (let count = 0; count < 2; count++) taken.push((await fetch(OUTSIDE.v4)).port);
-  expect(taken.sort()).toEqual([50_011, 50_012]);
+  expect(taken.toSorted((a, b) => a - b)).toEqual([50_011, 50_012]);
   await echoServer(outside, OUTSIDE.near4);
   expect(await answerTo(node, OUTSIDE.near4, Uint8Array.of(7), { hostname: NODE.v4, port: 40_001 })).toEqual(
     Uint8Array.of(7),
