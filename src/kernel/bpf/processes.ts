@@ -58,7 +58,6 @@ interface TaskOffsets {
 
 /** Notes from `open` to `close`. */
 export class ProcessWatch implements Disposable {
-
   private constructor(
     private readonly started: BpfRecentMap,
     private readonly writes: BpfQueue | undefined,
