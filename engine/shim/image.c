@@ -222,6 +222,7 @@ int image_make(const char *source, const char *output) {
   Header *header = (Header *)HEAP_BASE;
   if (!engine_start(&header->engine, bytecode, length)) return 1;
   JS_RunGC(header->engine.rt);
+  if (!engine_settle(header->engine.ctx)) return 1;
   engine_forget_stack(header->engine.rt);
   heap_forget_free();
   size_t image_bytes = ((size_t)(heap->bump - (char *)HEAP_BASE) + HEAP_ALIGNMENT - 1) & ~(HEAP_ALIGNMENT - 1);
