@@ -94,8 +94,7 @@ export class NftablesNat implements NatBackend {
 
   /** It was found in force: whoever asks next need not read the table. */
   #note(generation: number, intent: NatIntent): void {
-    const table =
-      this.#memory.tableAt(generation) ?? this.#nftables.fingerprint(TABLE.table, generation);
+    const table = this.#memory.tableAt(generation) ?? this.#nftables.fingerprint(TABLE.table, generation);
     this.#memory.note(generation, table, findingOf(intent));
   }
 
