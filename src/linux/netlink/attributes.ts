@@ -108,7 +108,7 @@ interface WritingOrder {
   readonly required: readonly { readonly key: string; readonly name: string }[];
 }
 
-const described: AttributeSet<AttributeTable>[] = [];
+const described: { prepare(): void }[] = [];
 
 /** Makes the tables of all sets that there are, for whoever has time for it before the first of them is needed. */
 export function prepareAttributeSets(): void {
@@ -131,7 +131,7 @@ export class AttributeSet<const T extends AttributeTable> {
     private readonly describe: () => T,
     private readonly unknown: "keeps" | "passes over" = "keeps",
   ) {
-    described.push(this as unknown as AttributeSet<AttributeTable>);
+    described.push(this);
   }
 
   prepare(): void {
