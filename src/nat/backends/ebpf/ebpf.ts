@@ -22,6 +22,7 @@ import { NatMaps } from "./maps.ts";
 import { BASES, policyEntries, POLICY_MAPS, type Entry, type PolicyEntries } from "./policy.ts";
 import { NAT_PROGRAMS, NAT_PROGRAMS_HASH } from "./program/nat.bpf.ts";
 import { reservedPorts } from "./reserved-ports.ts";
+import { filteredBridges, refuseUnfit } from "./unfit.ts";
 import { explained } from "./refusal.ts";
 
 /** The first line of the claims: which programs are loaded. */
@@ -107,7 +108,7 @@ export class EbpfNat implements NatBackend {
     if (directory === undefined || !holdsPrograms(this.#namespace))
       return [{ object: "the eBPF programs of this namespace", expected: THERE, found: MISSING }];
     const links = linksOf(this.#namespace);
-    const places = placesOf(links, doing);
+    const places = placesOf(links, doing, filteredBridges(this.#namespace, links));
     const { maps, missing } = NatMaps.open(directory, this.#programs);
     using _maps = maps;
     const claims = maps.claims ?? [];
@@ -146,10 +147,11 @@ export class EbpfNat implements NatBackend {
   /** Policy first, then who obeys it: a program that finds none lets everything pass. */
   #write(intents: readonly NatIntent[], doing: string): void {
     const links = linksOf(this.#namespace);
-    const places = placesOf(links, doing);
+    const places = placesOf(links, doing, filteredBridges(this.#namespace, links));
     const indexOf = (name: string): number | undefined => links.find((one) => one.name === name)?.index;
     // What cannot be carried out is refused before anything is made.
     policyEntries(intents, BASES[0], indexOf);
+    refuseUnfit(this.#namespace, intents, links, doing);
     const directory = neededDirectory(this.#namespace, doing);
     const isNew = !holdsPrograms(this.#namespace);
     try {
@@ -190,8 +192,9 @@ export class EbpfNat implements NatBackend {
   }
 }
 
+/** Of the links by which something leaves translated. */
 function indexesOf(places: readonly Place[]): number[] {
-  return places.map(({ index }) => index);
+  return places.filter(({ sides }) => sides.includes("egress")).map(({ index }) => index);
 }
 
 function linesOf(intents: readonly NatIntent[]): string[] {
