@@ -4,7 +4,7 @@
  */
 import type { NodePicture } from "../../agent/picture/picture.ts";
 import { visibleValue } from "../../text/visible.ts";
-import type { AgentAnswer } from "./looking.ts";
+import type { AgentAnswer } from "./agent-answer.ts";
 
 interface First {
   readonly node: AgentAnswer;

@@ -7,6 +7,7 @@ import type { NodePicture, PicturePod } from "../../agent/picture/picture.ts";
 import type { Diagnosis } from "../../doctor/diagnose.ts";
 import type { FlowRecord } from "../../flows/flow-record.ts";
 import { likeBefore } from "../layout/like-before.ts";
+import type { AgentAnswer } from "./agent-answer.ts";
 import { ask } from "./ask.ts";
 import { entrance } from "./entrance.ts";
 import { whenPainted, type first } from "./first.ts";
@@ -14,17 +15,6 @@ import { followHistory } from "./history.ts";
 import { Keeper } from "./kept.ts";
 import { chosenPod, moment, place, view } from "./place.ts";
 import { Purse } from "./purse.ts";
-
-export interface AgentAnswer {
-  readonly wayout: string;
-  readonly since: string;
-  readonly lab: boolean;
-  /** Whether the agent looks at the node after each change by itself, and tells so. */
-  readonly looks: boolean;
-  /** Where a traced packet goes to, unless somebody says otherwise. */
-  readonly destination: string;
-  readonly troubles: readonly { readonly step: string; readonly message: string }[];
-}
 
 /** The agent says when something changed; what announces nothing at all is found by asking. */
 const PICTURE_MS = { node: 15_000, lab: 3_000 } as const;
