@@ -6,10 +6,9 @@
  */
 import { addressOf } from "../address/ip.ts";
 import { cidrContains, parseCidr } from "../address/cidr.ts";
-import { messageOf, WayoutError } from "../error.ts";
+import { WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import {
-  isMissing,
   listDirectory,
   makeDirectory,
   makeFile,
@@ -18,17 +17,14 @@ import {
   writeText,
 } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { placeFailure } from "../kernel/own-place.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
-import { networkPath } from "./network-lock.ts";
+import { usedPath } from "./network-lock.ts";
 
 /** Among the addresses: that the table was searched for those of owners before us. */
 const LOOKED = ".looked";
 /** Among the addresses: those of one attachment, where only another plugin knows who has which. */
 const OWN = ".of-";
-
-function directoryOf(network: string, namespace: NetworkNamespace): string {
-  return `${networkPath(network, namespace)}.used`;
-}
 
 /**
  * Notes that these addresses are in use. Returns those that were noted already: they had an owner who did not end well.
@@ -38,7 +34,7 @@ function noteUsed(network: string, namespace: NetworkNamespace, addresses: reado
   return noting(network, namespace, addresses, () => {
     const before: string[] = [];
     for (const address of addresses) {
-      if (!makeFile(`${directoryOf(network, namespace)}/${address}`, 0o600)) before.push(address);
+      if (!makeFile(`${usedPath(network, namespace)}/${address}`, 0o600)) before.push(address);
     }
     return before;
   });
@@ -51,15 +47,19 @@ function noting<T>(
   note: () => T,
 ): T {
   try {
-    makeDirectory(directoryOf(network, namespace), 0o755);
+    makeDirectory(usedPath(network, namespace), 0o755);
     return note();
   } catch (error) {
     throw new WayoutError({
       code: "address-store",
       kind: "machine",
-      doing: `noting ${addresses.join(" and ")} in ${directoryOf(network, namespace)}`,
-      said: messageOf(error),
-      todo: "Check that /run can be written by root and has room.",
+      doing: `noting ${addresses.join(" and ")} in ${usedPath(network, namespace)}`,
+      ...placeFailure(
+        usedPath(network, namespace),
+        "directory",
+        error,
+        "Check that /run can be written by root and has room.",
+      ),
       cause: error,
     });
   }
@@ -96,7 +96,7 @@ export function noteOwner(
   addresses: readonly string[],
 ): void {
   noting(network, namespace, addresses, () =>
-    writeText(`${directoryOf(network, namespace)}/${OWN}${port}`, addresses.join("\n"), "w", 0o600),
+    writeText(`${usedPath(network, namespace)}/${OWN}${port}`, addresses.join("\n"), "w", 0o600),
   );
 }
 
@@ -106,7 +106,7 @@ export function notedAddresses(
   namespace: NetworkNamespace,
   port: string,
 ): readonly string[] {
-  return (readTextIfThere(`${directoryOf(network, namespace)}/${OWN}${port}`) ?? "")
+  return ifThere(() => readTextIfThere(`${usedPath(network, namespace)}/${OWN}${port}`) ?? "", "")
     .split("\n")
     .filter((text) => text !== "");
 }
@@ -125,7 +125,7 @@ export async function endUse(
 
 /** When nobody is attached any more: whoever is still noted did not end well. */
 export async function endAllUse(network: string, namespace: NetworkNamespace): Promise<void> {
-  const names = namesIn(directoryOf(network, namespace));
+  const names = namesIn(usedPath(network, namespace));
   const left = names.filter((name) => !name.startsWith("."));
   if (left.length > 0) await forget(namespace, left);
   unmark(
@@ -139,7 +139,7 @@ export async function endAllUse(network: string, namespace: NetworkNamespace): P
 export function unmark(network: string, namespace: NetworkNamespace, names: readonly string[]): void {
   for (const name of names) {
     try {
-      removeFile(`${directoryOf(network, namespace)}/${name}`);
+      removeFile(`${usedPath(network, namespace)}/${name}`);
     } catch (error) {
       // On a read-only /run the note stays, and the next ADD looks once more: DEL must not fail for that.
       if (!(error instanceof SystemError)) throw error;
@@ -148,10 +148,15 @@ export function unmark(network: string, namespace: NetworkNamespace, names: read
 }
 
 function namesIn(directory: string): string[] {
+  return ifThere(() => listDirectory(directory), []);
+}
+
+/** Where something else stands in its place nothing is noted, and whoever ends a pod must not fail for that. */
+function ifThere<T>(read: () => T, otherwise: T): T {
   try {
-    return listDirectory(directory);
+    return read();
   } catch (error) {
-    if (isMissing(error)) return [];
+    if (error instanceof SystemError && ["ENOENT", "ENOTDIR", "ELOOP"].includes(error.code)) return otherwise;
     throw error;
   }
 }
