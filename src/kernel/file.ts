@@ -329,6 +329,14 @@ export function fileKey(path: string): string | undefined {
   return view && `${view.getUint32(136, true)}:${view.getUint32(140, true)} ${view.getBigUint64(32, true)}`;
 }
 
+/** Its number, and the file system in which that counts. undefined when it cannot be reached. */
+export function inodeAndDevice(
+  path: string,
+): { readonly inode: number; readonly device: bigint } | undefined {
+  const view = statusIfThere(path);
+  return view && { inode: Number(view.getBigUint64(32, true)), device: view.getBigUint64(136, true) };
+}
+
 /** Text that is another one after a change of the file, or when another stands in its place; "" when there is none. */
 export function fileVersion(path: string): string {
   const view = statusIfThere(path);

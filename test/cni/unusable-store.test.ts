@@ -28,10 +28,10 @@ const STORES: Readonly<Record<string, (network: string) => readonly [string, Reg
     writeFileSync(join(directory, network), "");
     return [directory, new RegExp(`${network} is a file, not a directory`)];
   },
-  "a socket above it": () => {
+  "a FIFO above it": () => {
     const directory = tmpfs("size=1m");
-    using _ = Bun.listen({ unix: join(directory, "made"), socket: { data: () => {} } });
-    return [join(directory, "made"), /made is a socket, not a directory|ENOTDIR/];
+    ask(undefined, ["mkfifo", join(directory, "made")]);
+    return [join(directory, "made"), /made is a FIFO, not a directory/];
   },
   "a link to nowhere": (network) => {
     const directory = tmpfs("size=1m");
@@ -92,7 +92,7 @@ withPrograms("a /run without a block left: an ADD needs no more than names there
 
 withPrograms("a result shows each character of a name as it is in JSON, and none as it would act", () => {
   const node = freshNamespace("node");
-  for (const interfaceName of ["e\u202et", "a\u009bb", "d\u007fl", "e\x1b[2J", "\u2066x\u2069"]) {
+  for (const interfaceName of ["e\u202et", "a\u009bb", "d\u007f\x1b[2J"]) {
     const conf = bridgeNetwork({ cniVersion: "1.0.0" });
     const pod = { ...freshPod(), interfaceName };
     const added = call(node, "ADD", conf, pod);
