@@ -109,7 +109,7 @@ test("a connection's way goes from its pod to its destination without a gap, and
     const [{ legs, moves }] = flows as [MovingFlow];
     expect(moves).toBe(true);
     for (const [index, { points }] of legs.slice(1).entries())
-      expect(points[0]).toEqual(legs[index]!.points.at(-1)!);
+      expect(points[0]).toEqual(legs[index]!.points.at(-1));
     const end = legs.at(-1)!.points.at(-1)!;
     if (width === 1360) expect(end.x).toBe(destinations[0]!.x);
     expect(legs.filter(({ behind }) => behind)).toHaveLength(width === 1360 ? boxes.length : 0);
@@ -124,7 +124,7 @@ test("what is as it was before is the same object, wherever it stands now", () =
   expect(drawn.pods).toBe(before.pods);
   expect(likeBefore(before, JSON.parse(JSON.stringify(before)))).toBe(before);
   const changed = likeBefore(before, node([podCalled("b", { answer: "fine" }), podCalled("c")]));
-  expect(changed.pods[0]).toBe(before.pods[1]!);
+  expect(changed.pods[0]).toBe(before.pods[1]);
   expect(changed.pods[1]).toEqual(podCalled("c"));
   expect(changed.uplinks).toBe(before.uplinks);
   for (const [old, now] of [
@@ -134,7 +134,7 @@ test("what is as it was before is the same object, wherever it stands now", () =
     [{}, []],
     ["x", null],
   ])
-    expect<unknown>(likeBefore(old, now)).toEqual(now);
+    expect(likeBefore(old, now)).toEqual(now);
 });
 
 test("the address bar holds what is looked at, whatever a pod is called", () => {
