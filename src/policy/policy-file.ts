@@ -126,7 +126,7 @@ function pathText(path: Path): string {
 }
 
 const KEYS = Object.keys(POLICY.entries);
-const SOURCE_KEYS = ["cidr", "snat", "portRange", "randomFully", "outInterfaces"];
+const SOURCE_KEYS = ["cidr", "snat", "portRange", "randomFully", "outInterfaces", "drop"];
 
 function unknownKey(path: Path): string {
   const key = String(path.at(-1));
@@ -178,7 +178,13 @@ function offsetOf(document: Document.Parsed, path: Path, ofKey: boolean): number
 function intentProblem(error: WayoutError, document: Document.Parsed, lines: LineCounter): PolicyProblem {
   const at = error.details?.["path"] as string;
   const index = /^sources\[(\d+)\]/.exec(at)?.[1];
-  const field = at.endsWith("snat") ? "snat" : at.endsWith("ports") ? "portRange" : "cidr";
+  const field = at.endsWith("snat")
+    ? "snat"
+    : at.endsWith("ports")
+      ? "portRange"
+      : at.endsWith("drop")
+        ? "drop"
+        : "cidr";
   const problem = error.said.slice(error.said.indexOf(": ") + 2);
   if (index === undefined) return { path: at, problem };
   const own: Path = ["sources", Number(index), field];

@@ -18,6 +18,8 @@ import { guardDrifts, removeGuard, writeGuard } from "./guard.ts";
 import { addressBytes, pairKey } from "./layout.ts";
 import { NatMaps } from "./maps.ts";
 import { BASES, policyEntries, POLICY_MAPS, type Entry, type PolicyEntries } from "./policy.ts";
+import { DROPS } from "./names.ts";
+import { dropDrifts, writeDrops } from "../nftables/drop-table.ts";
 import { NAT_PROGRAMS, NAT_PROGRAMS_HASH } from "./program/nat.bpf.ts";
 import { explained } from "./refusal.ts";
 
@@ -127,6 +129,7 @@ export class EbpfNat implements NatBackend {
     return [
       ...policyDrifts(maps, policyEntries(intents, base, indexOf)),
       ...guardDrifts(this.#namespace, intents, indexesOf(places)),
+      ...dropDrifts(this.#namespace, DROPS, intents, intents),
     ];
   }
 
@@ -148,6 +151,7 @@ export class EbpfNat implements NatBackend {
         maps.get("addresses").set(pairKey(index, family), addressBytes(address));
       attachAll(maps, this.#programs, this.#namespace, places, renew);
       writeGuard(this.#namespace, intents, indexesOf(places));
+      writeDrops(this.#namespace, DROPS, intents);
       maps.claims = linesOf(intents);
     } catch (error) {
       if (isNew) this.#takeDown();
@@ -161,6 +165,7 @@ export class EbpfNat implements NatBackend {
     detachAll(directory);
     removeDirectory(directory);
     removeGuard(this.#namespace);
+    writeDrops(this.#namespace, DROPS, []);
   }
 }
 
