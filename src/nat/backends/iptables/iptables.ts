@@ -14,7 +14,7 @@ import {
 } from "./ruleset.ts";
 import { dropDrifts, writeDrops } from "../nftables/drop-table.ts";
 import { DROPS } from "./names.ts";
-import { withNatLock } from "../../lock.ts";
+import { withNatLock, withNatLockToRemove } from "../../lock.ts";
 import { iptablesChain } from "../../../naming/names.ts";
 
 const FAMILIES = [4, 6] as const;
@@ -101,7 +101,7 @@ export class IptablesNat implements NatBackend {
 
   remove(owner?: string): boolean {
     const doing = owner === undefined ? "removing our NAT rules" : `removing the NAT rules of ${owner}`;
-    return withNatLock(this.#namespace, doing, () => {
+    return withNatLockToRemove(this.#namespace, doing, () => {
       const all = FAMILIES.map((family) => ({ family, saved: this.#saved(family) }));
       const steps = all.flatMap(({ family, saved }) => {
         if (saved.chains.size === 0 && saved.jumps === 0) return [];
