@@ -6,7 +6,7 @@ import type { Evidence, Finding } from "../finding.ts";
 import { isGuardsWork } from "./nat-programs.ts";
 import type { Decision } from "../predict/decision.ts";
 import type { Doubt } from "../predict/oracle.ts";
-import { decisionPlace, decisionText, traceCommand } from "../wording.ts";
+import { decisionCounted, decisionPlace, decisionText, traceCommand } from "../wording.ts";
 import { counterEvidence, discoveryText, filterCure, isForProxy, type Filtered } from "./filter-cure.ts";
 import { onCondition } from "./filter-condition.ts";
 import { failingBranches } from "./branches.ts";
@@ -73,7 +73,7 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
         : `${ruleOf(owner)} “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} ${rejected} ${what(context, stop)}${used}`,
     owner,
     evidence: [
-      { source: place, value: decisionText(by) },
+      { source: place, value: decisionCounted(by) },
       {
         source: "hook",
         value: `${by.base.base.hook}, priority ${by.base.base.priority}, in ${stop.place === "pod" ? context.pod.name : "the node"}`,
