@@ -1,5 +1,5 @@
 /** Keeps the bridge of this node's pods, with the first address of each podCIDR, as its Node says. */
-import { repairOf, type ReconcileStep, type Repair } from "../agent/reconcile/step.ts";
+import type { ReconcileStep, Repair } from "../agent/reconcile/step.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { ensureBridge } from "../network/bridge.ts";
@@ -45,7 +45,9 @@ export class PodBridgeStep implements ReconcileStep, Disposable {
     ensureBridge(this.#route, { name: this.bridge, gateways, force: hasMoved });
     if (hasMoved) this.#dropEarlier(earlier, gateways);
     this.#made = gateways.join();
-    return isNew ? [] : found.map((problem) => repairOf(this.name, problem));
+    return isNew
+      ? []
+      : found.map(({ object, problem }) => ({ step: this.name, object, found: problem.text }));
   }
 
   [Symbol.dispose](): void {

@@ -10,7 +10,7 @@ import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
 import { ensureBridge } from "../../network/bridge.ts";
 import { bridgeProblems } from "../../ways-out/expected.ts";
 import { notEnslaved, type NodeProblem } from "../../ways-out/problem.ts";
-import { repairOf, type ReconcileStep, type Repair } from "./step.ts";
+import type { ReconcileStep, Repair } from "./step.ts";
 
 export class BridgeStep implements ReconcileStep, Disposable {
   readonly name = "network";
@@ -27,7 +27,7 @@ export class BridgeStep implements ReconcileStep, Disposable {
     if (this.#compared(this.#record(), false).length === 0) return [];
     // Attach and detach change both the record and the links: while one is at work, neither is what it will be.
     const found = this.#store.ifUnlocked(() => this.#compared(this.#store.read(), true)) ?? [];
-    return found.map((problem) => repairOf(this.name, problem));
+    return found.map(({ object, problem }) => ({ step: this.name, object, found: problem.text }));
   }
 
   [Symbol.dispose](): void {

@@ -1,5 +1,4 @@
 /** What the agent keeps true, one kind of thing a step. */
-import type { NodeProblem } from "../../ways-out/problem.ts";
 
 /** One thing that was not as it shall be, and is again. */
 export interface Repair {
@@ -19,9 +18,4 @@ export interface ReconcileStep {
    * @throws WayoutError what could not be mended
    */
   run(): readonly Repair[];
-}
-
-/** What was wrong, and is no more. */
-export function repairOf(step: string, { object, problem }: NodeProblem): Repair {
-  return { step, object, found: problem.text };
 }
