@@ -28,6 +28,7 @@ import { Pictures } from "./picture/pictures.ts";
 import { pageFiles } from "./page/files.ts";
 import type { PageFiles } from "./page/page-files.ts";
 import { NetworkNotes } from "./network-notes.ts";
+import { heldPolicy } from "./held-policy.ts";
 import { AgentMetrics, MOST_NAMED, type TableFigures } from "./metrics.ts";
 import { PolicySource, type PolicyPlace, type PolicyState } from "./policy-source.ts";
 import { socketPath } from "./socket.ts";
@@ -79,8 +80,10 @@ export class AgentService {
     const service = new AgentService(options, files);
     const { policy, log } = options;
     if (policy !== undefined) {
-      service.#policy = await PolicySource.open(policy, (state) =>
-        service.#policyChanged(policy.path, state),
+      service.#policy = await PolicySource.open(
+        policy,
+        (state) => service.#policyChanged(policy.path, state),
+        service.#policyState?.policy,
       );
     }
     log.write("info", "listening", { socket: socketPath(options.node), url: service.#server.url });
@@ -113,6 +116,8 @@ export class AgentService {
       undefined,
       () => this.#cluster?.figures(),
     );
+    if (options.policy !== undefined)
+      this.#policyState = { policy: heldPolicy(node), trouble: undefined, warnings: [], files: [] };
     this.#processes = watchProcesses(log);
     const told: EventSink = (event, id, step) => {
       metrics.recorded(event, step);
@@ -197,9 +202,9 @@ export class AgentService {
       log,
       historian: this.#historian,
       journal: this.#journal,
-      looked: (look, at) => {
+      looked: (look, at, began) => {
         metrics.looked(look, at);
-        pictures.seen(look.picture, at);
+        pictures.seen(look.picture, began);
       },
     });
   }
@@ -339,18 +344,13 @@ async function tableFigures(asker: SelfAsker): Promise<TableFigures | undefined>
   }
 }
 
-/** An agent without a journal still does its work: what is wrong with the file is told, and no more. */
+/** While its file cannot be used the agent still does its work: what is wrong is told, and no more. */
 function openJournal(path: string | undefined, log: AgentLog): Journal | undefined {
   if (path === undefined) return undefined;
-  try {
-    return Journal.write(path, (trouble) => {
-      if (trouble === "") log.write("info", "journal", { message: "is written again" });
-      else log.write("error", "journal", { message: trouble });
-    });
-  } catch (error) {
-    log.write("error", "journal", { message: messageOf(error) });
-    return undefined;
-  }
+  return Journal.write(path, (trouble) => {
+    if (trouble === "") log.write("info", "journal", { message: "is written again" });
+    else log.write("error", "journal", { message: trouble });
+  });
 }
 
 /** `127.0.0.1:7070`, `[::1]:7070`, `:7070` (loopback), `7070`. @throws WayoutError `bad-listen` */

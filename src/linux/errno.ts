@@ -77,8 +77,21 @@ export type ErrnoName = keyof typeof ERRNO;
 
 /** `ENOENT` for 2; `errno 999` for a number this file does not know. */
 export function errnoName(errno: number): string {
-  for (const name in ERRNO) if (ERRNO[name as ErrnoName] === errno) return name;
-  return `errno ${errno}`;
+  return namesByNumber()[errno] ?? `errno ${errno}`;
+}
+
+/** See cni/image.ts. */
+export function prepareErrnoNames(): void {
+  namesByNumber();
+}
+
+let names: (string | undefined)[] | undefined;
+
+function namesByNumber(): readonly (string | undefined)[] {
+  if (names !== undefined) return names;
+  names = [];
+  for (const name in ERRNO) names[ERRNO[name as ErrnoName]] ??= name;
+  return names;
 }
 
 /** What strerror(3) says, for the numbers a person meets; otherwise the name. */

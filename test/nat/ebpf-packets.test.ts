@@ -268,3 +268,35 @@ test("the node's own flow and a pod's with the same ends each get their own answ
   expect(await own(40_002)).toEqual(Uint8Array.of(2));
   expect(await pod(40_002)).toEqual(Uint8Array.of(1));
 });
+
+test("no pod leaves with a port that is reserved, and the node's own packets do", async () => {
+  const { node, outside, fetch } = world();
+  writeSysctl(node, "net.ipv4.ip_local_reserved_ports", "40001,40010-40019");
+  using nat = new EbpfNat({ namespace: node });
+  afterThisTest(() => nat.remove());
+  const keeping = { fullyRandom: false };
+  const intent = masqueradeIntent("cni/blue", ["10.9.0.0/24"], { translation: keeping });
+  nat.apply(intent);
+  expect(await fetch(OUTSIDE.v4, { fromPort: 40_000 })).toEqual({ address: NODE.v4, port: 40_000 });
+  for (const fromPort of [40_001, 40_010, 40_019]) {
+    const seen = await fetch(OUTSIDE.v4, { fromPort });
+    expect(seen.address).toBe(NODE.v4);
+    expect([40_001, 40_010, 40_019]).not.toContain(seen.port);
+  }
+  // Of a range that is reserved but for two, these two are taken.
+  writeSysctl(node, "net.ipv4.ip_local_reserved_ports", "40001,50001-50010,50013-50020");
+  const ranged = masqueradeIntent("cni/blue", ["10.9.0.0/24"], {
+    translation: { ...keeping, ports: { first: 50_001, last: 50_020 } },
+  });
+  expect(nat.verify(intent)).toContainEqual(
+    expect.objectContaining({ object: "the map reserved of the eBPF programs" }),
+  );
+  nat.apply(ranged);
+  const taken: number[] = [];
+  for (let count = 0; count < 2; count++) taken.push((await fetch(OUTSIDE.v4)).port);
+  expect(taken.toSorted((a, b) => a - b)).toEqual([50_011, 50_012]);
+  await echoServer(outside, OUTSIDE.near4);
+  expect(await answerTo(node, OUTSIDE.near4, Uint8Array.of(7), { hostname: NODE.v4, port: 40_001 })).toEqual(
+    Uint8Array.of(7),
+  );
+});

@@ -1,4 +1,5 @@
 /** Server-sent events: what happens, as it happens, to any number of listeners that may come back where they left off. */
+import { rethrowMistake } from "../../error.ts";
 import { culpritText } from "../culprit.ts";
 import type { Journal, JournalEvent, StoredEvent } from "../journal/journal.ts";
 
@@ -62,13 +63,23 @@ export class EventFeed {
   }
 
   #missed(after: number): string {
-    const missed = this.journal?.events({ after: after - 1, limit: MOST_MISSED + 1 }) ?? [];
+    const missed = this.#since(after - 1);
     // The one it had last must still be there: otherwise there is a hole, of whatever size.
     if (missed[0]?.id !== after || missed.length > MOST_MISSED) return "event: reset\ndata: {}\n\n";
     return missed
       .slice(1)
       .map(({ id, ...event }: StoredEvent) => message(event, id))
       .join("");
+  }
+
+  /** None where the journal cannot be read now. */
+  #since(after: number): readonly StoredEvent[] {
+    try {
+      return this.journal?.events({ after, limit: MOST_MISSED + 1 }) ?? [];
+    } catch (error) {
+      rethrowMistake(error);
+      return [];
+    }
   }
 
   #send(text: string): void {

@@ -190,7 +190,7 @@ export class AgentView {
   }
 
   snapshotAt(at: string | undefined): unknown {
-    return this.#needJournal().snapshotAt(at === undefined ? Date.now() : Date.parse(at)).snapshot;
+    return this.#needJournal().snapshotAt(at === undefined ? undefined : Date.parse(at)).snapshot;
   }
 
   events(after: string | undefined): Answer {

@@ -3,7 +3,7 @@ import type { Answer } from "../api/answer.ts";
 import type { NodePicture } from "./picture.ts";
 
 interface Drawn {
-  /** When the node was looked at. Milliseconds since the epoch. */
+  /** When the node was looked at. Milliseconds of `now`. */
   readonly at: number;
   readonly answer: Answer;
 }
@@ -16,10 +16,10 @@ export class Pictures {
 
   constructor(
     private readonly draw: () => Promise<Answer>,
-    private readonly now: () => number = Date.now,
+    private readonly now: () => number = () => performance.now(),
   ) {}
 
-  /** What the agent saw by itself. */
+  /** What the agent saw by itself. @param at of `now` */
   seen(picture: NodePicture, at: number): void {
     this.#keep({ at, answer: { kind: "json", value: picture } });
   }

@@ -39,6 +39,8 @@ export interface BpfObject {
   readonly programs: readonly BpfProgram[];
   /** Read-only data by section name. */
   readonly data: ReadonlyMap<string, Uint8Array>;
+  /** Where in `.rodata` each constant stands that is filled in when a program is loaded. */
+  readonly constants: ReadonlyMap<string, number>;
 }
 
 interface Section {
@@ -82,6 +84,11 @@ export function parseBpfObject(bytes: Uint8Array): BpfObject {
   const data = new Map(
     sections.filter(({ name }) => name.startsWith(".rodata")).map(({ name, bytes }) => [name, bytes]),
   );
+  const constants = new Map(
+    symbols
+      .filter(({ section, isSection }) => !isSection && sections[section]?.name === ".rodata")
+      .map(({ name, value }) => [name, value]),
+  );
   const code = sections.filter(
     ({ type, flags, bytes }) => type === SHT.progbits && (flags & SHF_EXECINSTR) !== 0 && bytes.length > 0,
   );
@@ -91,7 +98,7 @@ export function parseBpfObject(bytes: Uint8Array): BpfObject {
     .map((section) => withFunctions(section, functions, (of) => relocationsOf(of, sections, symbols, maps)));
   const license = sections.find(({ name }) => name === "license");
   if (license === undefined) throw new Error("the BPF object has no license");
-  return { license: untilNul(license.bytes, 0), maps, programs, data };
+  return { license: untilNul(license.bytes, 0), maps, programs, data, constants };
 }
 
 /** The program with the functions that it refers to behind it; what nobody calls, the verifier does not accept. */

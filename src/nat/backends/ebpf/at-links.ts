@@ -2,10 +2,10 @@
 import { programName, tcxPrograms } from "../../../kernel/bpf/programs.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import type { LinkTranslation } from "../link-translation.ts";
-import { linksOf, programNameAt } from "./attachments.ts";
+import { linksOf } from "./attachments.ts";
 import { holdsPrograms } from "./bpf-directory.ts";
 import { EbpfNat } from "./ebpf.ts";
-import { GUARD } from "./names.ts";
+import { GUARD, programNameAt } from "./names.ts";
 import { ebpfCounts, ebpfRoom } from "./flows.ts";
 
 /** undefined where there are no programs of ours. @throws SystemError EPERM */

@@ -5,28 +5,19 @@ import {
   attachToLink,
   detachFromLink,
   isGone,
-  loadTrafficProgram,
   replaceProgram,
   type TcxSide,
 } from "../../../kernel/bpf/link.ts";
-import {
-  BpfMap,
-  MAP_TYPES,
-  pinnedObject,
-  pinObject,
-  READ_ONLY_FOR_PROGRAMS,
-} from "../../../kernel/bpf/map.ts";
+import { pinnedObject, pinObject } from "../../../kernel/bpf/map.ts";
 import { Rtnetlink } from "../../../kernel/route/rtnetlink.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
-import type { BpfObject } from "../../../linux/bpf/object.ts";
 import type { Link } from "../../../linux/route/link.ts";
 import type { IpFamily } from "../../../address/ip.ts";
 import { WayoutError } from "../../../error.ts";
 import type { NatDrift } from "../../backend.ts";
 import { MISSING, THERE } from "../../backend.ts";
 import { namesIn } from "./bpf-directory.ts";
-import { numberKey } from "./layout.ts";
-import type { NatMaps } from "./maps.ts";
+import type { LoadedPrograms } from "./loaded-programs.ts";
 
 const SIDES: readonly TcxSide[] = ["ingress", "egress"];
 /** What stands before the IP header when a program sees a packet, by the link's layer. */
@@ -39,11 +30,6 @@ const FRAME_BYTES: Readonly<Record<string, number>> = {
   tunnel6: 0,
   sit: 0,
 };
-
-/** What the program at a side is called in the kernel's lists; it keeps 15 letters. */
-export function programNameAt(side: TcxSide): string {
-  return `wayout_${side}`;
-}
 
 /** Of a link, what is to be attached where. */
 export interface Place {
@@ -123,19 +109,21 @@ export function attachmentDrifts(directory: string, places: readonly Place[]): N
   );
 }
 
-/** Attaches what is missing; with `renew`, the programs of all are replaced by these. Nothing passes in between. */
+/**
+ * Attaches what is missing; with `renew`, the programs of all are replaced by these. Nothing passes in between. Arrival comes
+ * first everywhere: what has left by a new program is never met by an old one, which does not know of it.
+ */
 export function attachAll(
-  maps: NatMaps,
-  object: BpfObject,
+  programs: LoadedPrograms,
   namespace: NetworkNamespace,
   places: readonly Place[],
   renew: boolean,
 ): void {
-  using programs = new Programs(object, maps);
-  for (const place of places) {
-    for (const side of SIDES) attachOne(maps.directory, place, side, namespace, programs, renew);
+  const { directory } = programs.maps;
+  for (const side of SIDES) {
+    for (const place of places) attachOne(directory, place, side, namespace, programs, renew);
   }
-  forgetGone(maps.directory);
+  forgetGone(directory);
 }
 
 function attachOne(
@@ -143,7 +131,7 @@ function attachOne(
   place: Place,
   side: TcxSide,
   namespace: NetworkNamespace,
-  programs: Programs,
+  programs: LoadedPrograms,
   renew: boolean,
 ): void {
   const path = pathOf(directory, place.index, side);
@@ -151,7 +139,7 @@ function attachOne(
   if (known !== undefined) {
     try {
       if (attachedTo(known).index === place.index) {
-        if (renew) replaceProgram(known, programs.of(place.frameBytes, side));
+        if (renew) replaceProgram(known, programs.atLink(side, place.frameBytes));
         return;
       }
     } finally {
@@ -160,7 +148,7 @@ function attachOne(
     // Its link has gone, and another has its number; or it was detached.
     removeFile(path);
   }
-  const program = programs.of(place.frameBytes, side);
+  const program = programs.atLink(side, place.frameBytes);
   let link: number;
   try {
     link = namespace.run(() => attachToLink(program, place.index, side));
@@ -206,46 +194,4 @@ function attachmentNames(directory: string): string[] {
 
 function pathOf(directory: string, index: number, side: TcxSide): string {
   return `${directory}/${side}-${index}`;
-}
-
-/** Loaded when they are first asked for; the attachments keep them. */
-class Programs implements Disposable {
-  readonly #loaded = new Map<string, number>();
-
-  constructor(
-    private readonly object: BpfObject,
-    private readonly maps: NatMaps,
-  ) {}
-
-  of(frameBytes: number, side: TcxSide): number {
-    const key = `${side} ${frameBytes}`;
-    const known = this.#loaded.get(key);
-    if (known !== undefined) return known;
-    const program = this.object.programs.find(({ name }) => name === side);
-    if (program === undefined) throw new Error(`the BPF object has no program for the ${side}`);
-    using constants = this.#constants(frameBytes);
-    const maps = new Map([...this.maps.byName, [".rodata", constants]]);
-    const fd = loadTrafficProgram(programNameAt(side), program, maps, this.object.license);
-    this.#loaded.set(key, fd);
-    return fd;
-  }
-
-  [Symbol.dispose](): void {
-    for (const fd of this.#loaded.values()) closeFile(fd);
-  }
-
-  /** The one constant: what the verifier knows, it leaves no choice for. */
-  #constants(frameBytes: number): BpfMap {
-    const map = BpfMap.create({
-      name: "rodata",
-      type: MAP_TYPES.array,
-      keyBytes: 4,
-      valueBytes: 4,
-      entries: 1,
-      flags: READ_ONLY_FOR_PROGRAMS,
-    });
-    map.set(numberKey(0), numberKey(frameBytes));
-    map.freeze();
-    return map;
-  }
 }

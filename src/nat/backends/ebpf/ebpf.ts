@@ -15,10 +15,13 @@ import {
 } from "./attachments.ts";
 import { holdsPrograms, namespaceDirectory, neededDirectory, removeDirectory } from "./bpf-directory.ts";
 import { guardDrifts, removeGuard, writeGuard } from "./guard.ts";
-import { addressBytes, pairKey } from "./layout.ts";
+import { beginMove, endMove, moveAll, mustMove, type OlderGeneration } from "./generations.ts";
+import { LoadedPrograms } from "./loaded-programs.ts";
+import { addressBytes, numberKey, pairKey } from "./layout.ts";
 import { NatMaps } from "./maps.ts";
 import { BASES, policyEntries, POLICY_MAPS, type Entry, type PolicyEntries } from "./policy.ts";
 import { NAT_PROGRAMS, NAT_PROGRAMS_HASH } from "./program/nat.bpf.ts";
+import { reservedPorts } from "./reserved-ports.ts";
 import { explained } from "./refusal.ts";
 
 /** The first line of the claims: which programs are loaded. */
@@ -117,6 +120,15 @@ export class EbpfNat implements NatBackend {
       })),
       ...claimDrifts(expected, claims),
       ...attachmentDrifts(directory, places),
+      ...(mustMove(directory, this.#flows)
+        ? [
+            {
+              object: "the room for flows of the eBPF programs",
+              expected: "as is wanted",
+              found: "of another size",
+            },
+          ]
+        : []),
     ];
     if (drifts.length > 0) return drifts;
     const indexOf = (name: string): number | undefined => links.find((one) => one.name === name)?.index;
@@ -126,6 +138,7 @@ export class EbpfNat implements NatBackend {
     const intents = intentsOfClaims(claims);
     return [
       ...policyDrifts(maps, policyEntries(intents, base, indexOf)),
+      ...reservedDrifts(maps, reservedPorts(this.#namespace)),
       ...guardDrifts(this.#namespace, intents, indexesOf(places)),
     ];
   }
@@ -140,19 +153,32 @@ export class EbpfNat implements NatBackend {
     const directory = neededDirectory(this.#namespace, doing);
     const isNew = !holdsPrograms(this.#namespace);
     try {
+      const older = beginMove(directory, this.#programs, this.#flows, doing);
       const { maps, made } = NatMaps.make(directory, this.#programs, this.#flows);
       using _maps = maps;
-      const renew = made || maps.claims?.[0] !== PROGRAMS_LINE;
+      const renew = made || older !== undefined || maps.claims?.[0] !== PROGRAMS_LINE;
       maps.write((base) => policyEntries(intents, base, indexOf), this.#namespace);
       for (const { index, family, address } of firstAddresses(this.#namespace, places))
         maps.get("addresses").set(pairKey(index, family), addressBytes(address));
-      attachAll(maps, this.#programs, this.#namespace, places, renew);
+      maps.get("reserved").set(numberKey(0), reservedPorts(this.#namespace));
+      this.#attach(maps, places, renew, older);
       writeGuard(this.#namespace, intents, indexesOf(places));
       maps.claims = linesOf(intents);
     } catch (error) {
       if (isNew) this.#takeDown();
       throw error;
     }
+  }
+
+  #attach(maps: NatMaps, places: readonly Place[], renew: boolean, older: OlderGeneration | undefined): void {
+    if (older !== undefined) {
+      using moving = new LoadedPrograms(this.#programs, maps, older);
+      attachAll(moving, this.#namespace, places, true);
+      moveAll(moving, older);
+    }
+    using programs = new LoadedPrograms(this.#programs, maps);
+    attachAll(programs, this.#namespace, places, renew);
+    if (older !== undefined) endMove(maps.directory, older);
   }
 
   #takeDown(): void {
@@ -208,6 +234,13 @@ function policyDrifts(maps: NatMaps, wanted: PolicyEntries): NatDrift[] {
       found: `changed in ${differ} entries`,
     });
   return drifts;
+}
+
+function reservedDrifts(maps: NatMaps, wanted: Uint8Array): NatDrift[] {
+  const found = maps.get("reserved").get(numberKey(0)) ?? new Uint8Array(0);
+  if (found.toHex() === wanted.toHex()) return [];
+  const object = "the map reserved of the eBPF programs";
+  return [{ object, expected: "as net.ipv4.ip_local_reserved_ports has it", found: "another" }];
 }
 
 /** A translation without the number of its flows, which the programs count in it. */

@@ -1,10 +1,10 @@
 /** What the programs have written down: their flows, and what they count. For those who show it; nothing is changed. */
 import { ipText, type IpFamily } from "../../../address/ip.ts";
 import { BpfMap } from "../../../kernel/bpf/map.ts";
-import { clockUs } from "../../../kernel/calls.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { holdsPrograms, namespaceDirectory } from "./bpf-directory.ts";
-import { COUNTS, FLOW, numberKey, TIMEOUTS } from "./layout.ts";
+import { programClock } from "./maps.ts";
+import { COUNTS, FLOW, isLivingFlow, numberKey, TIMEOUTS } from "./layout.ts";
 
 /** One end of a packet; of ICMP the number of the echo stands for the port of the one who asks, 0 for the other's. */
 export interface FlowEnd {
@@ -45,7 +45,7 @@ export function ebpfFlows(namespace: NetworkNamespace): EbpfFlow[] | undefined {
   if (flows === undefined || used === undefined) return undefined;
   // struct cursor: sweep, fresh. Places behind the last one that was ever used are empty.
   const count = Math.min(new DataView(used.buffer).getUint32(4, true), flows.definition.entries);
-  const now = clockUs(MONOTONIC) * 1000;
+  const now = programClock();
   const found: EbpfFlow[] = [];
   let slot = 0;
   for (const record of flows.values(count)) {
@@ -68,9 +68,6 @@ export function ebpfRoom(namespace: NetworkNamespace): number | undefined {
   return flows?.definition.entries;
 }
 
-/** CLOCK_MONOTONIC, by which the programs tell the time. */
-const MONOTONIC = 1;
-
 function openMap(namespace: NetworkNamespace, name: string): BpfMap | undefined {
   const directory = namespaceDirectory(namespace);
   if (directory === undefined || !holdsPrograms(namespace)) return undefined;
@@ -80,8 +77,8 @@ function openMap(namespace: NetworkNamespace, name: string): BpfMap | undefined 
 /** undefined for a place that is free, or whose flow has expired. */
 function flowOf(record: Uint8Array, slot: number, now: number): EbpfFlow | undefined {
   const view = new DataView(record.buffer, record.byteOffset, record.byteLength);
+  if (!isLivingFlow(record, now)) return undefined;
   const expires = Number(view.getBigUint64(FLOW.expires, true));
-  if ((view.getUint32(FLOW.life, true) & 3) !== FLOW.live || expires < now) return undefined;
   const translated = view.getUint8(FLOW.kind) === FLOW.translated;
   const leaving = FLOW.leaving;
   const protocol = view.getUint8(leaving + FLOW.tuple.protocol);

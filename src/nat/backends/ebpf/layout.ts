@@ -8,7 +8,7 @@ export const KEY_BYTES = { prefix: 24, pair: 8 } as const;
 export const SETTINGS_BYTES = 80;
 
 /** Where the fields of struct settings stand; timeouts are sixteen numbers of seconds. */
-const SETTINGS = { base: 0, zones: 4, slots: 8, seconds: 16 } as const;
+const SETTINGS = { base: 0, zones: 4, seconds: 16 } as const;
 
 /** enum tcp_state, and what has a time of its own beside it: the places in `seconds`. */
 export const TIMEOUTS = [
@@ -45,6 +45,13 @@ export const FLOW = {
   translated: 1,
   tuple: { source: 0, destination: 16, sourcePort: 32, destinationPort: 34, protocol: 36, family: 37 },
 } as const;
+
+/** Whether a record is one of a flow that goes on. @param now nanoseconds of CLOCK_MONOTONIC */
+export function isLivingFlow(record: Uint8Array, now: number): boolean {
+  const view = new DataView(record.buffer, record.byteOffset, record.byteLength);
+  const expires = Number(view.getBigUint64(FLOW.expires, true));
+  return (view.getUint32(FLOW.life, true) & 3) === FLOW.live && expires >= now;
+}
 
 /** enum count: what the programs count, on each processor by itself. */
 export const COUNTS = [
@@ -129,16 +136,14 @@ export function translationValue(translation: TranslationValue): Uint8Array {
 export interface SettingsValue {
   readonly base: number;
   readonly hasZones: boolean;
-  readonly slots: number;
   readonly seconds: readonly number[];
 }
 
-export function settingsValue({ base, hasZones, slots, seconds }: SettingsValue): Uint8Array {
+export function settingsValue({ base, hasZones, seconds }: SettingsValue): Uint8Array {
   const bytes = new Uint8Array(SETTINGS_BYTES);
   const view = new DataView(bytes.buffer);
   view.setUint32(SETTINGS.base, base, true);
   view.setUint32(SETTINGS.zones, hasZones ? 1 : 0, true);
-  view.setUint32(SETTINGS.slots, slots, true);
   for (const [index, value] of seconds.entries()) view.setUint32(SETTINGS.seconds + index * 4, value, true);
   return bytes;
 }

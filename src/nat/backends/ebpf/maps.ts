@@ -1,10 +1,12 @@
 /** The maps of one network namespace: made once, found again by their names, filled with a policy. */
 import { decodeUtf8, encodeUtf8 } from "../../../platform/bytes.ts";
-import type { BpfObject } from "../../../linux/bpf/object.ts";
+import type { BpfObject, MapDefinition } from "../../../linux/bpf/object.ts";
 import { BpfMap, MAP_TYPES, pinObject, READ_ONLY_FOR_PROGRAMS } from "../../../kernel/bpf/map.ts";
+import { clockUs } from "../../../kernel/calls.ts";
 import { makeDirectory, readText, removeFile, renameFile } from "../../../kernel/file.ts";
 import { readSysctl } from "../../../kernel/sysctl.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
+import { OLDER_MAPS } from "./names.ts";
 import { baseOf, numberKey, setOf, settingsValue, TIMEOUTS } from "./layout.ts";
 import { BASES, POLICY_MAPS, type Base, type Entry, type PolicyEntries, type PolicyMap } from "./policy.ts";
 
@@ -17,7 +19,8 @@ const MEMORY_SHARE = 512;
 const FEWEST_FLOWS = 65_536;
 const MOST_FLOWS = 1 << 20;
 
-const FLOW_MAPS: ReadonlySet<string> = new Set(["flows", "places", "freed", "cursor_map"]);
+/** What a flow is written down in, as a whole. */
+export const FLOW_MAPS = ["flows", "places", "freed", "cursor_map"] as const;
 
 /** Seconds, where the kernel tracks no connections and so has no settings for it; its own defaults. */
 const USUAL_SECONDS: Readonly<Record<(typeof TIMEOUTS)[number], number>> = {
@@ -46,7 +49,7 @@ export class NatMaps implements Disposable {
   static open(directory: string, object: BpfObject): { readonly maps: NatMaps; readonly missing: string[] } {
     const byName = new Map<string, BpfMap>();
     const missing: string[] = [];
-    for (const wanted of object.maps) {
+    for (const wanted of keptOf(object)) {
       const { name } = wanted;
       const map = BpfMap.pinned(`${directory}/${name}`, name);
       if (map !== undefined && hasShape(map, wanted)) byName.set(name, map);
@@ -71,17 +74,18 @@ export class NatMaps implements Disposable {
     const { maps: found, missing } = NatMaps.open(directory, object);
     if (missing.length === 0) return { maps: found, made: false };
     // Where a flow is written down, how it is found, and which places are free: one without the others is worth nothing.
-    const lost = missing.some((name) => FLOW_MAPS.has(name)) ? [...missing, ...FLOW_MAPS] : missing;
+    const lost: readonly string[] = missing.some((name) => FLOW_MAPS.some((one) => one === name))
+      ? [...missing, ...FLOW_MAPS]
+      : missing;
     const byName = new Map<string, BpfMap>();
-    for (const definition of object.maps) {
+    for (const definition of keptOf(object)) {
       const { name } = definition;
       const path = `${directory}/${name}`;
       let map = found.byName.get(name);
       if (map === undefined || lost.includes(name)) {
         map?.[Symbol.dispose]();
         removeFile(path);
-        const entries = name === "places" ? 2 * flows : flows;
-        map = BpfMap.create(definition.entries === 0 ? { ...definition, entries } : definition);
+        map = BpfMap.create(sizedFor(flows, definition));
         pinObject(map.fd, path);
       }
       byName.set(name, map);
@@ -170,8 +174,7 @@ export class NatMaps implements Disposable {
   }
 
   #writeSettings(base: number, hasZones: boolean, namespace: NetworkNamespace): void {
-    const slots = this.get("flows").definition.entries;
-    const value = settingsValue({ base, hasZones, slots, seconds: secondsIn(namespace) });
+    const value = settingsValue({ base, hasZones, seconds: secondsIn(namespace) });
     this.get("settings").set(numberKey(0), value);
   }
 
@@ -183,9 +186,25 @@ export class NatMaps implements Disposable {
   }
 }
 
+/** Nanoseconds of CLOCK_MONOTONIC, by which the programs tell the time. */
+export function programClock(): number {
+  return clockUs(1) * 1000;
+}
+
+/** All that has a name of its own; what flows move from has the one that it had. */
+function keptOf(object: BpfObject): MapDefinition[] {
+  return object.maps.filter(({ name }) => !OLDER_MAPS.includes(name));
+}
+
+/** Each flow is found by two entries of the index. */
+export function sizedFor(flows: number, definition: MapDefinition): MapDefinition {
+  const { name, entries } = definition;
+  return { ...definition, entries: entries > 0 ? entries : name === "places" ? 2 * flows : flows };
+}
+
 /** The sets of a policy lie behind its base; of `bound` the translation's index tells it. */
 /** How many flows there is room for is no shape: it was chosen when the map was made. */
-function hasShape({ definition }: BpfMap, wanted: BpfObject["maps"][number]): boolean {
+export function hasShape({ definition }: BpfMap, wanted: BpfObject["maps"][number]): boolean {
   return (
     definition.type === wanted.type &&
     definition.keyBytes === wanted.keyBytes &&

@@ -94,7 +94,8 @@ export class NftablesNat implements NatBackend {
 
   /** It was found in force: whoever asks next need not read the table. */
   #note(generation: number, intent: NatIntent): void {
-    this.#memory.note(generation, this.#nftables.fingerprint(TABLE.table, generation), findingOf(intent));
+    const table = this.#memory.tableAt(generation) ?? this.#nftables.fingerprint(TABLE.table, generation);
+    this.#memory.note(generation, table, findingOf(intent));
   }
 
   /** Whether this very intent was found in force, and nobody changed our table since. */
@@ -103,6 +104,7 @@ export class NftablesNat implements NatBackend {
     return explained(`checking the NAT rules of ${intent.owner}`, () => {
       const generation = this.#nftables.generation();
       if (this.#memory.holds(generation, finding)) return true;
+      if (!this.#memory.mayCarry(finding)) return false;
       return this.#memory.carries(generation, this.#nftables.fingerprint(TABLE.table, generation), finding);
     });
   }

@@ -7,6 +7,10 @@
 /* So many places are looked at by each new flow; what has expired there is taken back. */
 #define SWEEP 16
 
+/* Set when the program is loaded: how many flows there is room for, and whether an older generation's move here. */
+const volatile u32 slots SECTION(".rodata") = 0;
+const volatile u32 moves SECTION(".rodata") = 0;
+
 INLINE struct flow *flow_at(u32 slot) { return lookup(&flows, &slot); }
 
 /* Deletes an index entry, if it is still the one of this life. */
@@ -24,9 +28,62 @@ INLINE void end_flow(struct flow *flow, u32 slot, u32 life) {
   push(&freed, &slot, BPF_ANY);
 }
 
+/* A place that was given back, or one that was never used. It is BUSY until it is filled in. */
+INLINE struct flow *take_free(struct cursor *cursor, struct place *where) {
+  if (pop(&freed, &where->slot)) {
+    if (cursor->fresh >= slots) return 0;
+    where->slot = atomic_add(&cursor->fresh, 1);
+    if (where->slot >= slots) {
+      /* Another processor had the last one. */
+      atomic_add(&cursor->fresh, (u32)-1);
+      return 0;
+    }
+  }
+  struct flow *flow = flow_at(where->slot);
+  if (!flow) return 0;
+  where->life = (flow->life & ~LIFE_MASK) | LIVE;
+  flow->life = (flow->life & ~LIFE_MASK) | BUSY;
+  return flow;
+}
+
+struct move {
+  const struct tuple *tuple;
+  u64 now;
+  struct place where;
+};
+
+/*
+ * Moves a flow from the older generation to this one. It lives before it is found: of two processors that move it at once,
+ * one finds that the other has done it.
+ */
+STEP("move") long move_one(u32 index, struct move *move) {
+  u32 zero = 0;
+  struct cursor *cursor = lookup(&cursor_map, &zero);
+  struct place *place = lookup(&older_places, move->tuple);
+  if (!cursor || !place) return 1;
+  u32 slot = place->slot;
+  struct flow *old = lookup(&older_flows, &slot);
+  if (!old || old->life != place->life || old->expires < move->now) return 1;
+  struct flow *flow = take_free(cursor, &move->where);
+  if (!flow) return 1;
+  flow->expires = old->expires;
+  flow->interface = old->interface;
+  copy(&flow->leaving, &old->leaving, sizeof *old - offsetof(struct flow, leaving));
+  flow->life = move->where.life;
+  if ((flow->kind == TRANSLATED && update(&places, &flow->arriving, &move->where, BPF_NOEXIST)) ||
+      update(&places, &flow->leaving, &move->where, BPF_NOEXIST))
+    end_flow(flow, move->where.slot, move->where.life);
+  return 1;
+}
+
 /* The living flow of a tuple; what has expired is as good as gone, and is ended here. */
 INLINE struct flow *find(const struct tuple *tuple, u64 now, struct place *where) {
   struct place *place = lookup(&places, tuple);
+  if (!place && moves) {
+    struct move move = {.tuple = tuple, .now = now};
+    loop(1, move_one, &move, 0);
+    place = lookup(&places, tuple);
+  }
   if (!place) return 0;
   *where = *place;
   struct flow *flow = flow_at(where->slot);
@@ -115,28 +172,15 @@ STEP("sweep") long sweep_one(u32 index, struct sweep *sweep) {
   return 0;
 }
 
-/* A place for a new flow: one that was given back, or one never used. It is BUSY until it is filled in. */
-INLINE struct flow *take_slot(const struct settings *s, u64 now, struct place *where) {
+/* A place for a new flow, after some others were looked at. */
+INLINE struct flow *take_slot(u64 now, struct place *where) {
   u32 zero = 0;
   struct cursor *cursor = lookup(&cursor_map, &zero);
   if (!cursor) return 0;
   struct sweep sweep = {.now = now, .from = atomic_add(&cursor->sweep, SWEEP), .used = cursor->fresh};
-  if (sweep.used > s->slots) sweep.used = s->slots;
+  if (sweep.used > slots) sweep.used = slots;
   if (sweep.used) loop(SWEEP, sweep_one, &sweep, 0);
-  if (pop(&freed, &where->slot)) {
-    if (cursor->fresh >= s->slots) return 0;
-    where->slot = atomic_add(&cursor->fresh, 1);
-    if (where->slot >= s->slots) {
-      /* Another processor had the last one. */
-      atomic_add(&cursor->fresh, (u32)-1);
-      return 0;
-    }
-  }
-  struct flow *flow = flow_at(where->slot);
-  if (!flow) return 0;
-  where->life = (flow->life & ~LIFE_MASK) | LIVE;
-  flow->life = (flow->life & ~LIFE_MASK) | BUSY;
-  return flow;
+  return take_free(cursor, where);
 }
 
 INLINE void fill(struct flow *flow, const struct packet *p, const struct settings *s, u64 now, u8 kind) {

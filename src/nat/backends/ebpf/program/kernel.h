@@ -2,6 +2,7 @@
 /* What the programs use of the kernel: its helpers by number (enum bpf_func_id), and flags newer than Debian's headers. */
 #pragma once
 #include <linux/bpf.h>
+#include <stddef.h>
 
 typedef __u8 u8;
 typedef __u16 u16;

@@ -83,8 +83,7 @@ struct settings {
   /* Of the sets of sources: this + 2 * zone + (family is 6). The lowest bit but one of `zones`: whether there are some. */
   u32 base;
   u32 zones;
-  u32 slots;
-  u32 zero;
+  u32 zero[2];
   u32 seconds[MOST_TIMEOUTS];
 };
 
@@ -125,6 +124,9 @@ MAP(settings, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct settings), 1);
 MAP(cursor_map, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct cursor), 1);
 MAP(flows, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct flow), 0);
 MAP(places, BPF_MAP_TYPE_HASH, sizeof(struct tuple), sizeof(struct place), 0);
+/* Of the generation that is left behind when the number of flows changes: read while its flows move (find). */
+MAP(older_flows, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct flow), 0);
+MAP(older_places, BPF_MAP_TYPE_HASH, sizeof(struct tuple), sizeof(struct place), 0);
 MAP(freed, BPF_MAP_TYPE_QUEUE, 0, 4, 0);
 MAP(sources, BPF_MAP_TYPE_LPM_TRIE, sizeof(struct prefix), sizeof(struct source), 1 << 20, BPF_F_NO_PREALLOC);
 MAP(kept, BPF_MAP_TYPE_LPM_TRIE, sizeof(struct prefix), 4, 1 << 20, BPF_F_NO_PREALLOC);
@@ -134,6 +136,8 @@ MAP(zones, BPF_MAP_TYPE_HASH, sizeof(struct pair), 4, 65536, BPF_F_NO_PREALLOC);
 MAP(addresses, BPF_MAP_TYPE_HASH, sizeof(struct pair), sizeof(struct address), 4096, BPF_F_NO_PREALLOC);
 MAP(ours, BPF_MAP_TYPE_LRU_HASH, sizeof(struct address), 4, 4096);
 MAP(fragments, BPF_MAP_TYPE_LRU_HASH, sizeof(struct fragment), sizeof(struct address), 8192);
+/* A bit for each port that no flow of a pod may leave with. */
+MAP(reserved, BPF_MAP_TYPE_ARRAY, 4, 8192, 1);
 MAP(counts, BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, COUNTS);
 
 INLINE void count(u32 what) {

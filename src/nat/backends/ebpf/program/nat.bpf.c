@@ -183,7 +183,7 @@ INLINE void begun_outside(struct __sk_buff *skb, struct packet *p, const struct 
   int is_node = !has_ports(p->tuple.protocol) && !p->icmp && lookup(&ours, &answer.source);
   if (!is_node && !may_be_hidden(s, &answer)) return;
   if (p->icmp ? p->icmp != ICMP_QUERY : p->tuple.protocol == TCP && p->flags & RST) return;
-  flow = take_slot(s, now, &where);
+  flow = take_slot(now, &where);
   if (!flow) {
     count(DROPPED_FULL);
     return;
@@ -223,5 +223,25 @@ INLINE int arrives(struct __sk_buff *skb, u32 l3) {
 
 SECTION("egress") int wayout_egress(struct __sk_buff *skb) { return leaves(skb, frame_bytes); }
 SECTION("ingress") int wayout_ingress(struct __sk_buff *skb) { return arrives(skb, frame_bytes); }
+
+/* What the program that sets us up asks for, one flow each (BPF_PROG_TEST_RUN): 1 when it was done. */
+SECTION("forget") int wayout_forget(struct __sk_buff *skb) {
+  u32 slot = skb->cb[0];
+  u32 life = skb->cb[1];
+  struct flow *flow = flow_at(slot);
+  if (!flow || flow->life != life || (life & LIFE_MASK) != LIVE) return 0;
+  end_flow(flow, slot, life);
+  return 1;
+}
+
+SECTION("move") int wayout_move(struct __sk_buff *skb) {
+  u32 slot = skb->cb[0];
+  struct flow *old = lookup(&older_flows, &slot);
+  if (!old || (old->life & LIFE_MASK) != LIVE) return 0;
+  struct move move = {.tuple = &old->leaving, .now = now_coarse()};
+  if (lookup(&places, &old->leaving)) return 0;
+  loop(1, move_one, &move, 0);
+  return 1;
+}
 
 char terms[] SECTION("license") = "Dual BSD/GPL";

@@ -136,17 +136,32 @@ struct search {
   u32 offset;
   u32 step;
   u32 found;
-  u32 zero;
+  /* Whether reserved ports are left alone: the node's own packets have theirs with a right. */
+  u32 spares;
   u64 now;
 };
 
+INLINE int is_reserved(const struct tuple *arriving) {
+  u32 zero = 0;
+  u32 port = __builtin_bswap16(arriving->destination_port);
+  u8 *bits = lookup(&reserved, &zero);
+  return bits && bits[port >> 3] & (1 << (port & 7));
+}
+
 /* Also when nobody has asked for it since it expired. */
 INLINE int is_free(const struct tuple *tuple, u64 now) {
-  struct place where;
-  return lookup(&places, tuple) == 0 || (find(tuple, now, &where) == 0 && lookup(&places, tuple) == 0);
+  if (moves && lookup(&older_places, tuple)) return 0;
+  struct place *place = lookup(&places, tuple);
+  if (!place) return 1;
+  struct place where = *place;
+  struct flow *flow = flow_at(where.slot);
+  if (!flow || flow->life != where.life || flow->expires >= now) return 0;
+  end_flow(flow, where.slot, where.life);
+  return lookup(&places, tuple) == 0;
 }
 
 INLINE int take_port(struct search *search) {
+  if (search->spares && is_reserved(&search->arriving)) return 0;
   if (!is_free(&search->arriving, search->now)) return 0;
   if (is_local(search->skb, &search->arriving)) return 0;
   return update(&places, &search->arriving, &search->where, BPF_NOEXIST) == 0;
@@ -193,6 +208,7 @@ INLINE int claim(struct search *search, const struct translation *t, const struc
   }
   u16 own = __builtin_bswap16(p->tuple.source_port);
   set_range(search, t, p, own);
+  search->spares = t && !p->icmp;
   int keep = !(t && t->flags & FULLY_RANDOM) && (!(t && t->flags & PORTS) || p->icmp ||
                                                  (own >= search->first && own < search->first + search->count));
   if (keep && take_port(search)) return 1;
@@ -211,7 +227,7 @@ INLINE void give_back(struct flow *flow, const struct place *where) {
 INLINE struct flow *begin(struct __sk_buff *skb, const struct packet *p, const struct settings *s, u64 now,
                           struct translation *t, u32 which, const struct address *to, u32 *why) {
   struct search search = {};
-  struct flow *flow = take_slot(s, now, &search.where);
+  struct flow *flow = take_slot(now, &search.where);
   *why = DROPPED_FULL;
   if (!flow) return 0;
   fill(flow, p, s, now, TRANSLATED);
