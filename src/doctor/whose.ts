@@ -1,5 +1,6 @@
 /** Whose a rule is, in words. */
-import { ownerOf, UNKNOWN_OWNER, type Owner } from "../rules/owner.ts";
+import { UNKNOWN_OWNER, type Owner } from "../naming/products.ts";
+import { ownerOf } from "../rules/owner.ts";
 import { commentOf } from "../rules/rule-comment.ts";
 import type { Decision } from "./predict/decision.ts";
 import { textOfRule } from "./wording.ts";

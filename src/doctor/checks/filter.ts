@@ -13,7 +13,7 @@ import { failingBranches } from "./branches.ts";
 import { invalid } from "./invalid.ts";
 import { accepts, usedUp, type UsedUp } from "./limit-cure.ts";
 import { emptyService, unknownService, withoutServers, type EmptyService } from "./service.ts";
-import { UNKNOWN_OWNER } from "../../rules/owner.ts";
+import { UNKNOWN_OWNER } from "../../naming/products.ts";
 import { ownerOfDecision } from "../whose.ts";
 
 export const filter: Check = {
