@@ -12,7 +12,7 @@ import {
 } from "../../backend.ts";
 import { claimsOf, intentsOfClaims, translationText } from "../../claim.ts";
 import { normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
-import { withNatLock } from "../../lock.ts";
+import { withNatLock, withNatLockToRemove } from "../../lock.ts";
 import {
   attachAll,
   attachmentDrifts,
@@ -81,7 +81,7 @@ export class EbpfNat implements NatBackend {
 
   remove(owner?: string): boolean {
     const doing = owner === undefined ? "removing our eBPF programs" : `removing the NAT policy of ${owner}`;
-    return withNatLock(this.#namespace, doing, () =>
+    return withNatLockToRemove(this.#namespace, doing, () =>
       explained(doing, () => {
         // Where the file system of their names has gone, so have the programs.
         if (!holdsPrograms(this.#namespace)) return removeGuard(this.#namespace);

@@ -12,7 +12,7 @@ import {
   type Ruleset,
   type SavedRuleset,
 } from "./ruleset.ts";
-import { withNatLock } from "../../lock.ts";
+import { withNatLock, withNatLockToRemove } from "../../lock.ts";
 import { iptablesChain } from "../../../naming/names.ts";
 
 const FAMILIES = [4, 6] as const;
@@ -88,7 +88,7 @@ export class IptablesNat implements NatBackend {
 
   remove(owner?: string): boolean {
     const doing = owner === undefined ? "removing our NAT rules" : `removing the NAT rules of ${owner}`;
-    return withNatLock(this.#namespace, doing, () => {
+    return withNatLockToRemove(this.#namespace, doing, () => {
       const steps = FAMILIES.flatMap((family) => {
         const saved = this.#saved(family);
         if (saved.chains.size === 0 && saved.jumps === 0) return [];
