@@ -10,6 +10,7 @@ import { decisionPlace, decisionText, traceCommand } from "../wording.ts";
 import { counterEvidence, discoveryText, filterCure, isForProxy, type Filtered } from "./filter-cure.ts";
 import { onCondition } from "./filter-condition.ts";
 import { failingBranches } from "./branches.ts";
+import { ipsecDrops } from "./ipsec.ts";
 import { invalid } from "./invalid.ts";
 import { accepts, usedUp, type UsedUp } from "./limit-cure.ts";
 import { emptyService, unknownService, withoutServers, type EmptyService } from "./service.ts";
@@ -23,6 +24,7 @@ export const filter: Check = {
     "filter-rule-drops",
     "filter-policy-drops",
     "service-no-endpoints",
+    "ipsec-drops",
     "filter-queue",
     "filter-unknown",
     "filter-by-content",
@@ -32,7 +34,13 @@ export const filter: Check = {
     "invalid-dropped",
     "invalid-leaks",
   ],
-  run: (context) => [...drops(context), ...withoutServers(context), ...unknown(context), ...invalid(context)],
+  run: (context) => [
+    ...drops(context),
+    ...ipsecDrops(context),
+    ...withoutServers(context),
+    ...unknown(context),
+    ...invalid(context),
+  ],
 };
 
 function drops(context: CheckContext): Finding[] {

@@ -22,6 +22,7 @@ import { ownerOfDecision, productOfDecision } from "../whose.ts";
 import { nearest } from "./nat-candidates.ts";
 import { natFix } from "./nat-fix.ts";
 import { flushedRule, programElsewhere } from "./nat-missing.ts";
+import { ipsecEscaped } from "./ipsec.ts";
 import { natPrograms } from "./nat-programs.ts";
 import { natWarnings } from "./nat-warnings.ts";
 
@@ -45,7 +46,9 @@ export const nat: Check = {
     "nat-long-chain",
     "nat-program-detached",
     "nat-program-full",
+    "ipsec-escaped",
   ],
+  suspects: ipsecEscaped,
   run: (context) => [
     ...untranslated(context),
     ...ownSource(context),
