@@ -7,7 +7,7 @@ import { isOwnDrop } from "./nat-dropped.ts";
 import { isGuardsWork } from "./nat-programs.ts";
 import type { Decision } from "../predict/decision.ts";
 import type { Doubt } from "../predict/oracle.ts";
-import { decisionPlace, decisionText, traceCommand } from "../wording.ts";
+import { decisionCounted, decisionPlace, decisionText, traceCommand } from "../wording.ts";
 import { counterEvidence, discoveryText, filterCure, isForProxy, type Filtered } from "./filter-cure.ts";
 import { onCondition } from "./filter-condition.ts";
 import { failingBranches } from "./branches.ts";
@@ -82,7 +82,7 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
         : `${ruleOf(owner)} “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} ${rejected} ${what(context, stop)}${used}`,
     owner,
     evidence: [
-      { source: place, value: decisionText(by) },
+      { source: place, value: decisionCounted(by) },
       {
         source: "hook",
         value: `${by.base.base.hook}, priority ${by.base.base.priority}, in ${stop.place === "pod" ? context.pod.name : "the node"}`,
