@@ -26,6 +26,7 @@ export const UPLINKS = ["veth", "veth", "vxlan"] as const;
 const MARK = { here: ipBytes("10.10.0.1"), there: ipBytes("192.0.2.200") };
 /** Nothing takes so long; the machine may be busy. */
 const PATIENCE_MS = 20_000;
+const AGAIN_MS = 100;
 /** Smaller than what pods send, so that the node has to say so, or to make fragments. */
 const UPLINK_MTU = 1400;
 /** Smaller again, for the way back. */
@@ -36,6 +37,12 @@ export interface WorldOptions {
   readonly translation: Translation;
   /** Rules of others that track connections, beside the programs. */
   readonly tracked?: boolean;
+  /** What the node has besides: lines of `ip -batch`, neighbours at the other end of the uplink, rules. */
+  readonly besides?: {
+    readonly lines: readonly string[];
+    readonly neighbours: readonly string[];
+    readonly nft?: string;
+  };
 }
 
 /** What came out at the ends. */
@@ -62,6 +69,7 @@ export class World implements Disposable {
     ];
     this.node = node;
     build(pod, node, outside, options);
+    if (options.besides?.nft !== undefined) ask(node, ["nft", "-f", "-"], options.besides.nft);
     if (options.tracked === true)
       ask(
         node,
@@ -103,12 +111,20 @@ export class World implements Disposable {
   /** Sends from both ends, and returns when all of it has gone as far as it goes. */
   exchange(fromPod: readonly Frame[], fromOutside: readonly Frame[]): Came {
     const port = 1 + (this.#marks++ % 65_000);
-    this.#pod.send([...fromPod, mark(MARK.here, MARK.there, port)]);
-    this.#outside.send([...fromOutside, mark(MARK.there, MARK.here, port)]);
+    const marks = [mark(MARK.here, MARK.there, port), mark(MARK.there, MARK.here, port)] as const;
+    this.#pod.send([...fromPod, marks[0]]);
+    this.#outside.send([...fromOutside, marks[1]]);
     const came = { pod: [] as Frame[], outside: [] as Frame[] };
     const waiting = new Set<keyof Came>(["pod", "outside"]);
-    const until = performance.now() + PATIENCE_MS;
+    const begun = performance.now();
+    let asked = begun;
     while (waiting.size > 0) {
+      // Links that have just come up forward nothing at first.
+      if (performance.now() > asked + AGAIN_MS) {
+        asked = performance.now();
+        this.#pod.send([marks[0]]);
+        this.#outside.send([marks[1]]);
+      }
       for (const [end, wire] of [
         ["pod", this.#pod],
         ["outside", this.#outside],
@@ -119,7 +135,8 @@ export class World implements Disposable {
             waiting.delete(end);
         }
       }
-      if (performance.now() > until) throw new Error(`${[...waiting].join(", ")}: the mark did not come`);
+      if (performance.now() > begun + PATIENCE_MS)
+        throw new Error(`${[...waiting].join(", ")}: the mark did not come`);
     }
     return came;
   }
@@ -210,7 +227,7 @@ function build(
   pod: NetworkNamespace,
   node: NetworkNamespace,
   outside: NetworkNamespace,
-  { uplink }: WorldOptions,
+  { uplink, besides }: WorldOptions,
 ): void {
   for (const [name, value] of Object.entries(SYSCTLS)) writeSysctl(node, name, value);
   for (const namespace of [pod, outside]) writeSysctl(namespace, "net.ipv6.conf.default.disable_ipv6", "1");
@@ -257,6 +274,8 @@ function build(
     `route add 10.9.0.0/16 via 10.9.255.2 mtu lock ${POD_MTU}`,
     "route add 10.10.0.0/24 via 10.9.255.2",
     `route add fd00:9::/32 via fd00:9:ffff::2 mtu lock ${POD_MTU}`,
+    ...(besides?.neighbours ?? []).map((address) => neighbour(address, "up0", outsideMac)),
+    ...(besides?.lines ?? []),
   ]);
   for (const [name, value] of Object.entries(TRACKING)) writeSysctl(node, name, value);
 }
