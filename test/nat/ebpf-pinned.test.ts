@@ -128,7 +128,7 @@ const DROPPED: Readonly<Record<string, Lane>> = {
   },
 };
 
-for (const uplink of ["veth", "vxlan"] as const)
+for (const uplink of ["veth", "vxlan", "tun"] as const)
   test(`every sequence that was once translated otherwise is translated as nf_nat does it (${uplink})`, () => {
     using _processor = stayOnOneProcessor();
     using comparison = new Comparison({ uplink, translation: { fullyRandom: false } });
