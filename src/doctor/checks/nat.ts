@@ -22,6 +22,7 @@ import { ownerOfDecision, productOfDecision } from "../whose.ts";
 import { nearest } from "./nat-candidates.ts";
 import { natFix } from "./nat-fix.ts";
 import { flushedRule, programElsewhere } from "./nat-missing.ts";
+import { dropped } from "./nat-dropped.ts";
 import { ipsecEscaped } from "./ipsec.ts";
 import { natPrograms } from "./nat-programs.ts";
 import { natWarnings } from "./nat-warnings.ts";
@@ -38,6 +39,7 @@ export const nat: Check = {
     "hairpin-untranslated",
     "nat-foreign-address",
     "nat-no-address",
+    "nat-dropped",
     "nat-unexpected-address",
     "nat-double",
     "nat-against-exclusion",
@@ -54,6 +56,7 @@ export const nat: Check = {
     ...ownSource(context),
     ...foreign(context),
     ...refused(context),
+    ...dropped(context),
     ...unexpected(context),
     ...natPrograms(context),
     ...natWarnings(context),

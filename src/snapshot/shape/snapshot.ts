@@ -160,6 +160,7 @@ const translation = object<Translation>({
   snat: optional(object<AddressRange>({ first: ip, last: ip })),
   ports: optional(object<PortRange>({ first: port, last: port })),
   fullyRandom: flag,
+  drop: optional(yes),
 });
 
 const intent = object<NatIntent>({

@@ -29,6 +29,8 @@ import { LoadedPrograms } from "./loaded-programs.ts";
 import { addressBytes, numberKey, pairKey } from "./layout.ts";
 import { NatMaps } from "./maps.ts";
 import { BASES, policyEntries, POLICY_MAPS, type Entry, type PolicyEntries } from "./policy.ts";
+import { DROPS } from "./names.ts";
+import { dropDrifts, writeDrops } from "../nftables/drop-table.ts";
 import { NAT_PROGRAMS, NAT_PROGRAMS_HASH } from "./program/nat.bpf.ts";
 import { endTracked, trackedByPrograms } from "./tracked.ts";
 import { reservedPorts } from "./reserved-ports.ts";
@@ -155,6 +157,7 @@ export class EbpfNat implements NatBackend {
       ...policyDrifts(maps, policyEntries(intents, base, indexOf)),
       ...reservedDrifts(maps, reservedPorts(this.#namespace)),
       ...guardDrifts(this.#namespace, intents, indexesOf(places)),
+      ...dropDrifts(this.#namespace, DROPS, intents, intents),
     ];
   }
 
@@ -179,6 +182,7 @@ export class EbpfNat implements NatBackend {
       maps.get("reserved").set(numberKey(0), reservedPorts(this.#namespace));
       this.#attach(maps, places, renew, older);
       writeGuard(this.#namespace, intents, indexesOf(places));
+      writeDrops(this.#namespace, DROPS, intents);
       maps.claims = this.#linesOf(intents);
     } catch (error) {
       if (isNew) this.#takeDown();
@@ -217,6 +221,7 @@ export class EbpfNat implements NatBackend {
     detachAll(directory);
     removeDirectory(directory);
     removeGuard(this.#namespace);
+    writeDrops(this.#namespace, DROPS, []);
   }
 }
 
