@@ -46,10 +46,11 @@ export async function buildProgram(output: string, module: string, options: Engi
     await compileEngine(engine, options);
     writeFileSync(engine, identified(readFileSync(engine)));
     chmodSync(engine, 0o755);
-    makeImage(engine, script, image);
+    const runner = options.runner ?? [];
+    makeImage([...runner, engine], script, image);
     writeFileSync(beside, Buffer.concat([readFileSync(engine), readFileSync(image)]));
     chmodSync(beside, 0o755);
-    const verified = Bun.spawnSync([beside, "--verify"], { stderr: "pipe" });
+    const verified = Bun.spawnSync([...runner, beside, "--verify"], { stderr: "pipe" });
     if (verified.exitCode !== 0) throw new Error(verified.stderr.toString().trim());
     // Beside and renamed: somebody may be executing the old one (ETXTBSY).
     renameSync(beside, output);
@@ -119,8 +120,8 @@ function identified(linked: Buffer): Buffer {
 }
 
 /** Nothing of the build machine's environment gets in. */
-function makeImage(engine: string, script: string, image: string): void {
-  const made = Bun.spawnSync([engine, "--make-image", script, image], { env: {}, stderr: "pipe" });
+function makeImage(engine: readonly string[], script: string, image: string): void {
+  const made = Bun.spawnSync([...engine, "--make-image", script, image], { env: {}, stderr: "pipe" });
   if (made.exitCode === 0) return;
   const how = made.exitCode ?? made.signalCode;
   throw new Error(`making the plugin's image ended with ${how}: ${made.stderr.toString().trim()}`);
