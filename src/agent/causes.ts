@@ -1,4 +1,8 @@
-/** Who changed what, of late: links, addresses, routes and settings, by the object that the journal and the repairs name. */
+/**
+ * Who changed what, of late: links, addresses, routes and settings, by the object that the journal and the repairs name. "Of
+ * late" is by a clock that nobody sets: the time of day may jump.
+ */
+import { monotonicMs } from "../kernel/calls.ts";
 import type { SettingWrite } from "../kernel/bpf/processes.ts";
 import { culpritOf, culpritOfSocket, type Witnesses } from "./culprit.ts";
 import type { Culprit } from "./journal/journal.ts";
@@ -26,7 +30,7 @@ export class Causes {
     private readonly witnesses: Witnesses,
     private readonly inode: number,
     private readonly own: number,
-    private readonly now: () => number = Date.now,
+    private readonly now: () => number = monotonicMs,
   ) {}
 
   /** A port of a bridge may have to be put back. */

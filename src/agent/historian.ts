@@ -1,5 +1,6 @@
 /** Writes down what the agent hears and does. */
 import { ADMISSION_DOORS } from "../admission/doors.ts";
+import { monotonicMs } from "../kernel/calls.ts";
 import { isOwnProgram } from "../kernel/own-programs.ts";
 import type { AgentListener } from "./agent.ts";
 import { CAUSE_MS, Causes } from "./causes.ts";
@@ -18,17 +19,24 @@ const OF_RULES: ReadonlySet<string> = new Set(["nat", ...ADMISSION_DOORS]);
 /** Who hears of events as they are written, with their number and, of a repair, the step that made it. */
 export type EventSink = (event: JournalEvent, id: number | undefined, step?: string) => void;
 
+/** A change of rules that was not the agent's own. */
+export interface RulesChange {
+  /** Of the clock that nobody sets (monotonicMs). */
+  readonly moment: number;
+  readonly by: Culprit;
+}
+
 /** Before what is told of a time in which nobody listened. */
 export function whileDown(since: number): string {
   return `since ${new Date(since).toISOString()}, while no agent looked`;
 }
 
 export class Historian implements AgentListener, Disposable {
-  #last: { readonly at: number; readonly by: Culprit } | undefined;
+  #last: RulesChange | undefined;
   /** Repairs of rules of which nobody has said yet who made them necessary. */
   #waiting: { readonly event: JournalEvent; readonly step: string }[] = [];
 
-  /** What the agent put back, and when: that it is there again is no news. */
+  /** What the agent put back, and when (monotonicMs): that it is there again is no news. */
   readonly #repaired = new Map<string, number>();
 
   readonly #causes: Causes;
@@ -45,7 +53,7 @@ export class Historian implements AgentListener, Disposable {
     private readonly own: number = process.pid,
     private readonly witnesses: Witnesses & { readonly inode?: number } = NO_WITNESSES,
   ) {
-    this.#causes = new Causes(witnesses, witnesses.inode ?? 0, own, now);
+    this.#causes = new Causes(witnesses, witnesses.inode ?? 0, own);
   }
 
   readonly event = (event: NodeEvent): void => {
@@ -98,11 +106,11 @@ export class Historian implements AgentListener, Disposable {
     notes: readonly NetworkNote[],
     culprit: (object: string) => Culprit | undefined,
   ): void {
-    const at = this.now();
+    const [at, moment] = [this.now(), monotonicMs()];
     let changed = false;
     for (const { object, text, there } of notes) {
       const repaired = this.#repaired.get(object);
-      if (there && repaired !== undefined && at - repaired <= CAUSE_MS) continue;
+      if (there && repaired !== undefined && moment - repaired <= CAUSE_MS) continue;
       const by = culprit(object);
       if (by !== undefined) this.#causes.note(object, by);
       this.record({ at, kind, object, text, ...(by === undefined ? {} : { by }) });
@@ -120,7 +128,7 @@ export class Historian implements AgentListener, Disposable {
   #legacyRules(): void {
     const at = this.now();
     const by = culpritOf({});
-    this.#last = { at, by };
+    this.#last = { moment: monotonicMs(), by };
     const text = "the rules of iptables-legacy were changed";
     this.record({ at, kind: "rules", object: "ruleset", text, by });
     this.#settle(by);
@@ -134,7 +142,7 @@ export class Historian implements AgentListener, Disposable {
 
   #rules(event: Extract<NodeEvent, { kind: "rules" }>): void {
     const by = culpritOf(event, undefined, this.witnesses);
-    this.#last = { at: this.now(), by };
+    this.#last = { moment: monotonicMs(), by };
     this.record({
       at: this.now(),
       kind: "rules",
@@ -146,12 +154,13 @@ export class Historian implements AgentListener, Disposable {
   }
 
   readonly round = ({ repairs, failures, fights }: Round): void => {
-    const at = this.now();
-    const cause = this.#last !== undefined && at - this.#last.at <= CAUSE_MS ? this.#last.by : undefined;
-    for (const [object, when] of this.#repaired) if (at - when > CAUSE_MS) this.#repaired.delete(object);
+    const [at, moment] = [this.now(), monotonicMs()];
+    const last = this.#last;
+    const cause = last !== undefined && moment - last.moment <= CAUSE_MS ? last.by : undefined;
+    for (const [object, when] of this.#repaired) if (moment - when > CAUSE_MS) this.#repaired.delete(object);
     for (const { step, object, found } of repairs) {
       const event: JournalEvent = { at, kind: "repair", object, text: found };
-      this.#repaired.set(object, at);
+      this.#repaired.set(object, moment);
       const known = OF_RULES.has(step) ? undefined : this.#causes.of(object);
       if (!OF_RULES.has(step)) this.record(known === undefined ? event : { ...event, by: known }, step);
       else if (cause !== undefined) this.record({ ...event, by: cause }, step);
@@ -170,8 +179,8 @@ export class Historian implements AgentListener, Disposable {
     }
   };
 
-  /** Who, besides the agent, changed the rules last. */
-  get lastChange(): { readonly at: number; readonly by: Culprit } | undefined {
+  /** Who, besides the agent, changed the rules last: another value after each change. */
+  get lastChange(): RulesChange | undefined {
     return this.#last;
   }
 

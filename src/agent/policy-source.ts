@@ -41,8 +41,9 @@ const MOST_BYTES = 4 * 1024 * 1024;
 const MOST_FILES = 100;
 
 export class PolicySource {
-  #state: PolicyState = { policy: undefined, trouble: undefined, warnings: [], files: [] };
-  #seen = "";
+  #state: PolicyState;
+  /** The files as they were last read; undefined while they cannot be read. */
+  #seen: string | undefined;
   #watcher: FSWatcher | undefined;
   #settling: ReturnType<typeof setTimeout> | undefined;
   readonly #timer: ReturnType<typeof setInterval>;
@@ -51,7 +52,9 @@ export class PolicySource {
   private constructor(
     private readonly place: PolicyPlace,
     private readonly changed: (state: PolicyState) => void,
+    held: PolicyWish | undefined,
   ) {
+    this.#state = { policy: held, trouble: undefined, warnings: [], files: [] };
     this.#timer = setInterval(() => void this.look(), LOOK_EVERY_MS);
     try {
       // The directory: an editor, or a mounted ConfigMap, puts another file in the place of the one that is watched.
@@ -62,9 +65,16 @@ export class PolicySource {
     }
   }
 
-  /** @param changed hears of every other state, of the first one as well */
-  static async open(place: PolicyPlace, changed: (state: PolicyState) => void): Promise<PolicySource> {
-    const source = new PolicySource(place, changed);
+  /**
+   * @param changed hears of every other state, of the first one as well
+   * @param held what is in force while the files cannot be used
+   */
+  static async open(
+    place: PolicyPlace,
+    changed: (state: PolicyState) => void,
+    held?: PolicyWish,
+  ): Promise<PolicySource> {
+    const source = new PolicySource(place, changed, held);
     await source.look();
     return source;
   }
@@ -93,7 +103,7 @@ export class PolicySource {
   async #read(): Promise<void> {
     let state: PolicyState;
     try {
-      const files = filesOf(this.place);
+      const files = this.#files();
       const seen = JSON.stringify(files);
       if (seen === this.#seen) return;
       this.#seen = seen;
@@ -106,6 +116,16 @@ export class PolicySource {
     }
     this.#state = state;
     this.changed(state);
+  }
+
+  /** What could not be read is read again when it can be, also when it says what it said before. */
+  #files(): MasqFile[] {
+    try {
+      return filesOf(this.place);
+    } catch (error) {
+      this.#seen = undefined;
+      throw error;
+    }
   }
 }
 

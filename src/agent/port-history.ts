@@ -43,7 +43,8 @@ export class PortHistory implements Disposable {
   note(uses: readonly OutgoingPortUse[]): void {
     const now = this.now();
     const last = this.#kept.at(-1);
-    if (last !== undefined && now - Date.parse(last.at) < LEAST_MS) return;
+    // The clock may have been set back.
+    if (last !== undefined && Math.abs(now - Date.parse(last.at)) < LEAST_MS) return;
     const fullest = uses
       .toSorted((a, b) => b.used / b.of - a.used / a.of)
       .slice(0, MOST_USES)
@@ -70,7 +71,9 @@ export class PortHistory implements Disposable {
     if (this.#closed) return;
     this.#timer = setTimeout(() => {
       const began = performance.now();
-      void this.look().finally(() => this.#lookIn(Math.max(EVERY_MS, (performance.now() - began) * REST)));
+      const again = (): void => this.#lookIn(Math.max(EVERY_MS, (performance.now() - began) * REST));
+      // What a look failed with is told to those who asked for one.
+      void this.look().then(again, again);
     }, ms);
   }
 }

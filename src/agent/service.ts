@@ -28,6 +28,7 @@ import { Pictures } from "./picture/pictures.ts";
 import { pageFiles } from "./page/files.ts";
 import type { PageFiles } from "./page/page-files.ts";
 import { NetworkNotes } from "./network-notes.ts";
+import { heldPolicy } from "./held-policy.ts";
 import { AgentMetrics, MOST_NAMED, type TableFigures } from "./metrics.ts";
 import { PolicySource, type PolicyPlace, type PolicyState } from "./policy-source.ts";
 import { socketPath } from "./socket.ts";
@@ -79,8 +80,10 @@ export class AgentService {
     const service = new AgentService(options, files);
     const { policy, log } = options;
     if (policy !== undefined) {
-      service.#policy = await PolicySource.open(policy, (state) =>
-        service.#policyChanged(policy.path, state),
+      service.#policy = await PolicySource.open(
+        policy,
+        (state) => service.#policyChanged(policy.path, state),
+        service.#policyState?.policy,
       );
     }
     log.write("info", "listening", { socket: socketPath(options.node), url: service.#server.url });
@@ -113,6 +116,8 @@ export class AgentService {
       undefined,
       () => this.#cluster?.figures(),
     );
+    if (options.policy !== undefined)
+      this.#policyState = { policy: heldPolicy(node), trouble: undefined, warnings: [], files: [] };
     this.#processes = watchProcesses(log);
     const told: EventSink = (event, id, step) => {
       metrics.recorded(event, step);
@@ -150,17 +155,20 @@ export class AgentService {
       throw error;
     }
     try {
+      const view = new AgentView(this.#agent, asker, this.#feed, this.#journal, () => metrics.text(), {
+        figures: () => this.#table.kept,
+        portFigures: () => this.#ports?.kept ?? [],
+        pictures,
+        looks: options.looks,
+        pageUrl: () => this.pageUrl(),
+        policy: () =>
+          options.policy && this.#policyState && { place: options.policy, state: this.#policyState },
+        url: () => this.#server.url,
+        ...(options.lab === undefined ? {} : { lab: true, destination: options.lab.destination }),
+      });
+      if (this.#door !== undefined) this.#door.first = () => view.firstText();
       this.#server = new ApiServer({
-        view: new AgentView(this.#agent, asker, this.#feed, this.#journal, () => metrics.text(), {
-          figures: () => this.#table.kept,
-          portFigures: () => this.#ports?.kept ?? [],
-          pictures,
-          pageUrl: () => this.pageUrl(),
-          policy: () =>
-            options.policy && this.#policyState && { place: options.policy, state: this.#policyState },
-          url: () => this.#server.url,
-          ...(options.lab === undefined ? {} : { lab: true, destination: options.lab.destination }),
-        }),
+        view,
         rules: {
           token,
           hosts: new Set(options.hosts.map((host) => host.toLowerCase())),
@@ -197,10 +205,12 @@ export class AgentService {
       log,
       historian: this.#historian,
       journal: this.#journal,
-      looked: (look, at) => {
+      looked: (look, at, began) => {
         metrics.looked(look, at);
-        pictures.seen(look.picture, at);
+        pictures.seen(look.picture, began);
+        this.#feed.looked();
       },
+      lab: this.options.lab !== undefined,
     });
   }
 
@@ -339,18 +349,13 @@ async function tableFigures(asker: SelfAsker): Promise<TableFigures | undefined>
   }
 }
 
-/** An agent without a journal still does its work: what is wrong with the file is told, and no more. */
+/** While its file cannot be used the agent still does its work: what is wrong is told, and no more. */
 function openJournal(path: string | undefined, log: AgentLog): Journal | undefined {
   if (path === undefined) return undefined;
-  try {
-    return Journal.write(path, (trouble) => {
-      if (trouble === "") log.write("info", "journal", { message: "is written again" });
-      else log.write("error", "journal", { message: trouble });
-    });
-  } catch (error) {
-    log.write("error", "journal", { message: messageOf(error) });
-    return undefined;
-  }
+  return Journal.write(path, (trouble) => {
+    if (trouble === "") log.write("info", "journal", { message: "is written again" });
+    else log.write("error", "journal", { message: trouble });
+  });
 }
 
 /** `127.0.0.1:7070`, `[::1]:7070`, `:7070` (loopback), `7070`. @throws WayoutError `bad-listen` */

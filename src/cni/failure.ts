@@ -1,6 +1,6 @@
 /** Errors as the protocol has them: a number for programs, a sentence for people. */
 import { platform } from "#platform";
-import { codeOf, isMistake, limitTodo, messageOf, WayoutError } from "../error.ts";
+import { codeOf, isMistake, isOutOfMemory, limitTodo, messageOf, WayoutError } from "../error.ts";
 import { FieldError } from "../ipam/fields.ts";
 import type { Problem } from "../ways-out/problem.ts";
 import { NEWEST } from "./version.ts";
@@ -139,8 +139,8 @@ const MOST_FRAMES = 8;
 
 /** The kernel's refusals and Node's errors have a code; what has none is a mistake of ours. */
 function unexpected(error: unknown): Omit<CniFailure, "cniVersion"> {
-  const code = codeOf(error);
   const msg = messageOf(error);
+  const code = isOutOfMemory(error) ? "ENOMEM" : codeOf(error);
   if (code === "EPERM" || code === "EACCES") return { code: CNI_ERROR_CODES["no-privilege"], msg };
   const details = limitTodo(code) ?? (isMistake(error) ? stackOf(error) : undefined);
   return {

@@ -27,22 +27,36 @@ export function parseGoDuration(text: string): number | undefined {
   return sign === "-" ? -sum : sum;
 }
 
+export interface GoField {
+  /** As it is written. */
+  readonly key: string;
+  readonly value: unknown;
+}
+
 export interface GoFields {
   /** By the names that were asked for. */
-  readonly known: ReadonlyMap<string, unknown>;
+  readonly known: ReadonlyMap<string, GoField>;
   /** Keys that nobody asked for: encoding/json passes over them without a word. */
   readonly unknown: readonly string[];
 }
 
-/** Keys are found whatever their case is; of several that differ in case only, the last counts. */
-export function goFields(value: Readonly<Record<string, unknown>>, names: readonly string[]): GoFields {
+/**
+ * Keys are found whatever their case is; of several that differ in case only, the last counts. Of YAML that is the last in
+ * the order of their bytes: on its way to JSON it was a map, which is written sorted.
+ */
+export function goFields(
+  value: Readonly<Record<string, unknown>>,
+  names: readonly string[],
+  order: "as-written" | "sorted" = "as-written",
+): GoFields {
   const byLower = new Map(names.map((name) => [name.toLowerCase(), name]));
-  const known = new Map<string, unknown>();
+  const known = new Map<string, GoField>();
   const unknown: string[] = [];
-  for (const [key, field] of Object.entries(value)) {
+  const keys = order === "sorted" ? Object.keys(value).sort() : Object.keys(value);
+  for (const key of keys) {
     const name = byLower.get(key.toLowerCase());
     if (name === undefined) unknown.push(key);
-    else known.set(name, field);
+    else known.set(name, { key, value: value[key] });
   }
   return { known, unknown };
 }

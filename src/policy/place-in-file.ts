@@ -37,10 +37,13 @@ export class WrittenPolicy {
     for (const { name, text } of files) {
       const lines = new LineCounter();
       const { contents } = parseDocument(text, { lineCounter: lines });
-      for (const { key, value } of isMap(contents) ? contents.items : []) {
-        const word = isScalar(key) ? String(key.value).toLowerCase() : "";
-        const list = LISTS.find((one) => one.toLowerCase() === word);
-        if (list === undefined || !isSeq(value)) continue;
+      const items = isMap(contents) ? contents.items : [];
+      for (const list of LISTS) {
+        // Of several the last counts, where a file may have several.
+        const value = items.findLast(
+          ({ key }) => isScalar(key) && String(key.value).toLowerCase() === list.toLowerCase(),
+        )?.value;
+        if (!isSeq(value)) continue;
         for (const [index, item] of value.items.entries()) {
           const node = isMap(item) ? item.get("cidr", true) : item;
           const cidr = isScalar(node) ? cidrOf(node.value) : undefined;

@@ -133,6 +133,66 @@ test("where there is no room it says so once, goes on, and writes again when the
   expect(said.at(-1)).toBe("");
 });
 
+test("what may pass is no damage: a full disk and another program's lock at the start cost no file", () => {
+  const path = join(mounted("256k"), "journal.db");
+  {
+    using before = Journal.write(path);
+    before.record(change(1));
+  }
+  const ballast = join(path, "..", "ballast");
+  fill(ballast);
+  const said: string[] = [];
+  {
+    using journal = Journal.write(path, (trouble) => said.push(trouble));
+    expect(journal.record(change(2))).toBeUndefined();
+    expect(journal.beginsAt()).toBeUndefined();
+  }
+  rmSync(ballast);
+  const other = new Database(path);
+  other.run("BEGIN EXCLUSIVE");
+  {
+    using journal = Journal.write(path, (trouble) => said.push(trouble));
+    expect(journal.record(change(3))).toBeUndefined();
+  }
+  other.run("ROLLBACK");
+  other.close();
+  expect(said).toHaveLength(2);
+  expect(said.join()).not.toContain("begun anew");
+  using journal = Journal.write(path);
+  journal.record(change(4));
+  expect(journal.events().map(({ at }) => at)).toEqual([1, 4]);
+});
+
+test("one that cannot be opened now is opened when it can be, and one that was taken away is begun anew", async () => {
+  const path = freshPath();
+  writeFileSync(join(path, "..", "..", "state"), "no directory");
+  const said: string[] = [];
+  using journal = Journal.write(path, (trouble) => said.push(trouble));
+  expect(journal.record(change(1))).toBeUndefined();
+  expect(said).toHaveLength(1);
+  rmSync(join(path, "..", "..", "state"));
+  const deadline = performance.now() + 30_000;
+  while (journal.record(change(2)) === undefined && performance.now() < deadline) await Bun.sleep(200);
+  expect(said.at(-1)).toBe("");
+  for (const ending of ["", "-wal", "-shm"]) rmSync(`${path}${ending}`, { force: true });
+  expect(journal.record(change(3))).toBe(1);
+  expect(said.at(-1)).toContain("was taken away");
+  using reader = Journal.read(path);
+  expect(reader.events().map(({ at }) => at)).toEqual([3]);
+});
+
+test("a clock that was set back mixes nothing up: events stay in order, and the last snapshot is the last", () => {
+  using journal = Journal.write(freshPath());
+  for (const at of [5_000_000, 6_000_000, 1_000_000, 1_001_000]) {
+    journal.record(change(at));
+    journal.keep(at, node(at));
+  }
+  expect(journal.events().map(({ at }) => at)).toEqual([5_000_000, 6_000_000, 1_000_000, 1_001_000]);
+  expect(journal.snapshotAt().at).toBe(1_001_000);
+  expect(journal.snapshotAt(1_000_500).at).toBe(1_000_000);
+  expect(journal.snapshotAt(7_000_000).at).toBe(6_000_000);
+});
+
 test("whoever only reads changes nothing, and is told when there is none", () => {
   const path = freshPath();
   expect(() => Journal.read(path)).toThrow("there is none");

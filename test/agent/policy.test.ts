@@ -80,6 +80,42 @@ test("with another backend the policy's rules are in that one, and in that alone
   }
 });
 
+test("beside a bad file a restarted agent keeps what the one before it had in force, doors included", async () => {
+  const { node } = world();
+  const path = join(freshDirectory(), "policy.yaml");
+  ask(node, ["iptables", "-P", "FORWARD", "DROP"]);
+  writeFileSync(path, "sources: [10.77.0.0/24]\nsnat: 203.0.113.6\nadmit: iptables-forward\n");
+  const first = await RunningAgent.on(node, "--config", path);
+  await first.says("repaired", { step: "iptables-forward" });
+  const doors = ask(node, ["iptables", "-S", "FORWARD"]);
+  const rules = ask(node, ["nft", "-s", "list", "table", "inet", "wayout"]);
+  await first.stop("SIGKILL");
+  writeFileSync(path, "sources: [10.77.0.0/33]\n");
+  const second = await RunningAgent.on(node, "--config", path);
+  expect((await second.says("policy", { level: "error" }))["message"]).toContain("sources[0]");
+  ask(node, ["nft", "delete", "table", "inet", "wayout"]);
+  await second.says("repaired", { step: "nat", object: "table inet wayout" });
+  expect(ask(node, ["nft", "-s", "list", "table", "inet", "wayout"])).toBe(rules);
+  expect(ask(node, ["iptables", "-S", "FORWARD"])).toBe(doors);
+});
+
+test("a file that could not be read is in force again when it can be, also as it was before", async () => {
+  const { node } = world();
+  const path = join(freshDirectory(), "policy.yaml");
+  const text = "sources: [10.1.0.0/16]\n";
+  writeFileSync(path, text);
+  const agent = await RunningAgent.on(node, "--config", path);
+  await agent.says("policy", { level: "info" });
+  rmSync(path);
+  mkdirSync(path);
+  expect((await agent.says("policy", { level: "error" }))["message"]).toContain("is no regular file");
+  rmSync(path, { recursive: true });
+  writeFileSync(path, text);
+  await agent.says("policy", { level: "info" });
+  const { policy } = JSON.parse((await wayout(node, "agent", "status", "--json")).stdout) as NodeAnswer;
+  expect(policy).not.toHaveProperty("trouble");
+});
+
 test("a file that names no sources needs them beside it", async () => {
   const { node } = world();
   const said = await ended(

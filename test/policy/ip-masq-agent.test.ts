@@ -63,7 +63,7 @@ test("unknown keys are passed over, and told", async () => {
 
 describe("refused, so that what was there before stays", () => {
   for (const [text, said] of [
-    ["nonMasqueradeCIDRs:\n  -\n", "nonMasqueradeCIDRs[0] is empty"],
+    ["nonMasqueradeCIDRs:\n  -\n", "nonMasqueradeCIDRs[0]: is empty"],
     ["nonMasqueradeCIDRs: 10.0.0.0/8\n", "no list"],
     ["nonMasqueradeCIDRs: [10.0.0.1/8]\n", "host bits"],
     ["nonMasqueradeCIDRs: [ten]\n", "nonMasqueradeCIDRs[0]"],
@@ -71,16 +71,58 @@ describe("refused, so that what was there before stays", () => {
     ["masqLinkLocal: maybe\n", "true or false"],
     ["resyncInterval: 60\n", "duration"],
     ["resyncInterval: 1d\n", "duration"],
+    ["resyncInterval:\n", "duration"],
+    ["nonMasqueradeCIDRs: [10.0.0.5]\n", "no prefix length"],
+    ["cidrLimit: 2\n", "holds 3 CIDRs, and cidrLimit is 2"],
+    ["{nonMasqueradeCIDRs: [10.0.0.0/8]}", "is no JSON"],
+    ['{"nonMasqueradeCIDRs": ["10.0.0.0/8"],}', "is no JSON"],
+    ["a: *nobody\n", "reading config"],
     ["cidrLimit: many\n", "whole number"],
     ["cidrLimit: 1\nnonMasqueradeCIDRs: [10.0.0.0/8, 11.0.0.0/8]\n", "cidrLimit is 1"],
     ["cidrLimit: 0\nnonMasqueradeCIDRs: [10.0.0.0/8]\n", "cidrLimit is 0"],
-    ["- a\n- list\n", "no map"],
+    ["- a\n- list\n", "is a map of keys"],
     ["a: [unclosed\n", ""],
   ] as const) {
     test(JSON.stringify(text), () => {
       expect(read(text)).rejects.toThrow(said);
     });
   }
+});
+
+test("what is refused is told with its field and its line, as the key is written there", async () => {
+  for (const [text, said] of [
+    [
+      "# ours\nnonMasqueradeCIDRs:\n  - 10.0.0.0/8\n  - 10.0.0.1/8\n",
+      'nonMasqueradeCIDRs[1]: "10.0.0.1/8" has host bits',
+    ],
+    ["\n\nMASQLINKLOCAL: maybe\n", "MASQLINKLOCAL: must be true or false"],
+    ["a: b\n\n\n x: [\n", "config"],
+  ] as const) {
+    expect(read(text)).rejects.toThrow(said);
+    expect(read(text)).rejects.toThrow(/\(line [345], column \d+\)/);
+  }
+});
+
+test("YAML is read as 1.1, of equal keys the last counts, of documents the first", async () => {
+  same(await untranslated("nonMasqueradeCIDRs: [10.0.0.0/8]\nmasqLinkLocal: yes\nmasqLinkLocalIPv6: On\n"), [
+    "10.0.0.0/8",
+  ]);
+  const twice = "nonMasqueradeCIDRs: [10.0.0.0/8]\nnonMasqueradeCIDRs: [11.0.0.0/8]\n";
+  same(await untranslated(twice), ["11.0.0.0/8", ...LOCAL]);
+  same(await untranslated(`---\n${twice}---\nnonMasqueradeCIDRs: 7\n`), ["11.0.0.0/8", ...LOCAL]);
+});
+
+test("of keys that differ in case the last in order counts; in JSON the last that is written", async () => {
+  const yaml = "nonmasqueradeCIDRs: [10.0.0.0/8]\nNonMasqueradeCIDRs: [11.0.0.0/8]\n";
+  same(await untranslated(yaml), ["10.0.0.0/8", ...LOCAL]);
+  const json = '{"nonmasqueradeCIDRs": ["10.0.0.0/8"], "NonMasqueradeCIDRs": ["11.0.0.0/8"]}';
+  same(await untranslated(json), ["11.0.0.0/8", ...LOCAL]);
+});
+
+test("that there is no file is told: the policy becomes another one by it", async () => {
+  expect((await read(undefined)).warnings).toEqual([
+    "there is no config, so the defaults hold: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 are left untranslated",
+  ]);
 });
 
 test("intervals are Go's; one that is none is told, and the usual one holds", async () => {
@@ -132,5 +174,16 @@ describe("Azure's directory", () => {
     const policy = await azure("masqLinkLocal: false\n");
     same(policy.intent.untranslated, LOCAL);
     expect(policy.warnings.join()).toContain("EVERYTHING");
+  });
+
+  test("has neither an interval nor a limit of its own: those keys are passed over whatever they say", async () => {
+    const policy = await azure("resyncInterval: 60\ncidrLimit: many\nnonMasqueradeCIDRs: [10.0.0.0/8]\n");
+    same(policy.intent.untranslated, ["10.0.0.0/8", ...LOCAL]);
+    expect(policy.warnings).toHaveLength(2);
+    const many = Array.from({ length: 65 }, (_, index) => `10.${index}.0.0/16`);
+    expect(azure(`nonMasqueradeCIDRs: [${many.join(", ")}]\ncidrLimit: 100\n`)).rejects.toThrow(
+      "cidrLimit is 64",
+    );
+    expect((await azure()).warnings.join()).toContain("no file there begins with ip-masq");
   });
 });

@@ -1,4 +1,6 @@
 /** Server-sent events: what happens, as it happens, to any number of listeners that may come back where they left off. */
+import { rethrowMistake } from "../../error.ts";
+import { jsonText } from "../../text/json.ts";
 import { culpritText } from "../culprit.ts";
 import type { Journal, JournalEvent, StoredEvent } from "../journal/journal.ts";
 
@@ -33,6 +35,9 @@ export class EventFeed {
   /** Something changed of which no event tells: whoever shows the node looks again. */
   readonly stir = (): void => this.#send("event: changed\ndata: {}\n\n");
 
+  /** The whole node was looked at: the picture of it is another one. */
+  readonly looked = (): void => this.#send("event: looked\ndata: {}\n\n");
+
   /**
    * A stream of events from now on, after those with a larger id than `after`. When they cannot all be had any more, the
    * first message is `reset`: read the state anew. undefined when too many listen already.
@@ -62,13 +67,23 @@ export class EventFeed {
   }
 
   #missed(after: number): string {
-    const missed = this.journal?.events({ after: after - 1, limit: MOST_MISSED + 1 }) ?? [];
+    const missed = this.#since(after - 1);
     // The one it had last must still be there: otherwise there is a hole, of whatever size.
     if (missed[0]?.id !== after || missed.length > MOST_MISSED) return "event: reset\ndata: {}\n\n";
     return missed
       .slice(1)
       .map(({ id, ...event }: StoredEvent) => message(event, id))
       .join("");
+  }
+
+  /** None where the journal cannot be read now. */
+  #since(after: number): readonly StoredEvent[] {
+    try {
+      return this.journal?.events({ after, limit: MOST_MISSED + 1 }) ?? [];
+    } catch (error) {
+      rethrowMistake(error);
+      return [];
+    }
   }
 
   #send(text: string): void {
@@ -105,5 +120,5 @@ export function eventAsJson({ at, ...event }: JournalEvent, id?: number): object
 /** JSON has no line breaks, so that one line of data is enough. */
 function message(event: JournalEvent, id: number | undefined): string {
   const name = id === undefined ? "" : `id: ${id}\n`;
-  return `${name}event: ${event.kind}\ndata: ${JSON.stringify(eventAsJson(event, id))}\n\n`;
+  return `${name}event: ${event.kind}\ndata: ${jsonText(eventAsJson(event, id))}\n\n`;
 }

@@ -5,19 +5,18 @@
  * Nothing else depends on the journal. What cannot be written is told, once, and the agent goes on without; a file that
  * is damaged is put aside and begun anew.
  */
-import { Database, type SQLQueryBindings } from "bun:sqlite";
-import { chmodSync, closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import type { Database, SQLQueryBindings } from "bun:sqlite";
+import { existsSync, statSync } from "node:fs";
 import { messageOf, WayoutError } from "../../error.ts";
+import { monotonicMs } from "../../kernel/calls.ts";
+import { fileId, openOrBegin, openToRead } from "./file.ts";
 import { cutValue, getValue, type CutValue, type PartName } from "./parts.ts";
 
-/** Raised when a file of this version cannot be read by the one before. */
-const VERSION = 1;
 const MEGABYTE = 1024 * 1024;
 /** All of it, the write-ahead log included. */
 const MOST_BYTES = 20 * MEGABYTE;
-/** The write-ahead log is folded into the file when it has so many pages (of 4 KiB). */
-const LOG_PAGES = 256;
+/** A file that could not be opened is tried again after this. */
+const AGAIN_MS = 5_000;
 /** When the file is full, so much of the oldest is forgotten at once. */
 const FORGET_SHARE = 0.1;
 /** That a part is still held is written once for so many snapshots: most parts of a snapshot are those of the last. */
@@ -87,29 +86,13 @@ export interface EventQuery {
   readonly limit?: number;
 }
 
-const SCHEMA = `
-CREATE TABLE event (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  at INTEGER NOT NULL,
-  kind TEXT NOT NULL,
-  object TEXT NOT NULL,
-  text TEXT NOT NULL,
-  culprit TEXT,
-  effects TEXT
-);
-CREATE INDEX event_at ON event (at);
-CREATE TABLE snapshot (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, root BLOB NOT NULL);
-CREATE INDEX snapshot_at ON snapshot (at);
--- The newest epoch (EPOCH snapshots) of which one holds the part: what none holds any more is forgotten.
-CREATE TABLE part (name BLOB PRIMARY KEY, held INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
-CREATE INDEX part_held ON part (held);
-`;
-
-/** How things were when an agent last looked: what the next one compares with. Came later; older versions pass it by. */
-const LAST = `CREATE TABLE IF NOT EXISTS last (what TEXT PRIMARY KEY, at INTEGER NOT NULL, value TEXT NOT NULL)`;
-
 export class Journal implements Disposable {
-  readonly #database: Database;
+  #database: Database | undefined;
+  /** Which file it is. */
+  #id = "";
+  /** Until then it is not tried again, for this reason. */
+  #notBefore = 0;
+  #notOpened: unknown = new Error("the journal is closed");
   #trouble = "";
   #writingMs = 0;
   /** The parts of the last snapshot, with the epoch that is written for them. */
@@ -117,20 +100,17 @@ export class Journal implements Disposable {
 
   private constructor(
     readonly path: string,
-    database: Database,
-    private readonly told: (trouble: string) => void,
-  ) {
-    this.#database = database;
-  }
+    private readonly told: ((trouble: string) => void) | undefined,
+  ) {}
 
   /**
-   * Opens the file to write, or makes it (0600). One that is damaged, or of a newer version, is put aside under another
-   * name.
+   * A journal to write to. Its file is opened, or made, now or as soon as that can be done; also when it was taken away.
    * @param told what is wrong with the journal, in a sentence, when that changes; "" when all is well again
-   * @throws WayoutError `journal-not-opened`
    */
   static write(path: string, told: (trouble: string) => void = () => {}): Journal {
-    return new Journal(path, openOrBegin(path, told), told);
+    const journal = new Journal(path, told);
+    journal.#write(() => {});
+    return journal;
   }
 
   /**
@@ -147,16 +127,16 @@ export class Journal implements Disposable {
         todo: "An agent writes it: sudo wayout agent",
       });
     }
-    const opened = open(path, "read");
-    if (opened instanceof Database) return new Journal(path, opened, () => {});
-    throw notOpened(path, new Error(opened.why));
+    const journal = new Journal(path, undefined);
+    journal.#database = openToRead(path);
+    return journal;
   }
 
   /** Undefined when it could not be written. */
   record(event: JournalEvent): number | undefined {
-    return this.#write(() => {
+    return this.#write((database) => {
       const { at, kind, object, text, by, effects } = event;
-      const row = this.#database
+      const row = database
         .query(
           "INSERT INTO event (at, kind, object, text, culprit, effects) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
         )
@@ -172,13 +152,13 @@ export class Journal implements Disposable {
 
   /** Keeps a snapshot that was cut by somebody else. Parts that an earlier one had are not written again. */
   keepCut(at: number, { root, parts }: CutValue): void {
-    this.#write(() => {
-      const { id } = this.#database
+    this.#write((database) => {
+      const { id } = database
         .query("INSERT INTO snapshot (at, root) VALUES (?, ?) RETURNING id")
         .get(at, bytesOf(root)) as { id: number };
       const epoch = epochOf(id);
-      const touch = this.#database.query("UPDATE part SET held = ? WHERE name = ?");
-      const add = this.#database.query("INSERT INTO part (name, held, body) VALUES (?, ?, ?)");
+      const touch = database.query("UPDATE part SET held = ? WHERE name = ?");
+      const add = database.query("INSERT INTO part (name, held, body) VALUES (?, ?, ?)");
       const now = new Map<PartName, number>();
       for (const [name, text] of parts) {
         now.set(name, epoch);
@@ -187,13 +167,13 @@ export class Journal implements Disposable {
       }
       this.#last = now;
     });
-    if (this.bytes() > MOST_BYTES) this.#write(() => this.#forgetOldest());
+    if (this.bytes() > MOST_BYTES) this.#write(forgetOldest);
   }
 
   /** Remembers how something is now, for the next agent. */
   noteLast(what: "verdicts" | "network", at: number, value: unknown): void {
-    this.#write(() => {
-      this.#database
+    this.#write((database) => {
+      database
         .query("INSERT OR REPLACE INTO last (what, at, value) VALUES (?, ?, ?)")
         .run(what, at, JSON.stringify(value));
     });
@@ -202,7 +182,7 @@ export class Journal implements Disposable {
   /** What an agent, this one or one before it, noted last; undefined when none did, or it cannot be read. */
   last(what: "verdicts" | "network"): { readonly at: number; readonly value: unknown } | undefined {
     try {
-      const row = this.#database.query("SELECT at, value FROM last WHERE what = ?").get(what) as {
+      const row = this.#opened().query("SELECT at, value FROM last WHERE what = ?").get(what) as {
         at: number;
         value: string;
       } | null;
@@ -234,7 +214,7 @@ export class Journal implements Disposable {
       );
       values.push(query.pod);
     }
-    const rows = this.#database
+    const rows = this.#opened()
       .query(
         `SELECT * FROM event ${conditions.length === 0 ? "" : `WHERE ${conditions.join(" AND ")}`} ORDER BY id DESC LIMIT ?`,
       )
@@ -243,15 +223,20 @@ export class Journal implements Disposable {
   }
 
   /**
-   * The node as it was: the last snapshot up to then.
+   * The node as it was: the last snapshot up to then; without a time the last of all, whatever the clock said.
    * @throws WayoutError `before-the-journal`, `journal-damaged`
    */
-  snapshotAt(at: number): { readonly at: number; readonly snapshot: unknown } {
-    const row = this.#database
-      .query("SELECT at, root FROM snapshot WHERE at <= ? ORDER BY at DESC, id DESC LIMIT 1")
-      .get(at) as { at: number; root: Uint8Array } | null;
-    if (row === null) throw this.#before(at);
-    const get = this.#database.query("SELECT body FROM part WHERE name = ?");
+  snapshotAt(at?: number): { readonly at: number; readonly snapshot: unknown } {
+    const database = this.#opened();
+    const row = database
+      .query(
+        at === undefined
+          ? "SELECT at, root FROM snapshot ORDER BY id DESC LIMIT 1"
+          : "SELECT at, root FROM snapshot WHERE at <= ? ORDER BY at DESC, id DESC LIMIT 1",
+      )
+      .get(...(at === undefined ? [] : [at])) as { at: number; root: Uint8Array } | null;
+    if (row === null) throw this.#before(at ?? Date.now());
+    const get = database.query("SELECT body FROM part WHERE name = ?");
     try {
       const snapshot = getValue(Buffer.from(row.root).toString("hex"), (name) => {
         const part = get.get(bytesOf(name)) as { body: Uint8Array } | null;
@@ -270,10 +255,14 @@ export class Journal implements Disposable {
     }
   }
 
-  /** From when on it can tell how the node was; undefined while it holds no snapshot. */
+  /** From when on it can tell how the node was; undefined while it holds no snapshot, or cannot be read. */
   beginsAt(): number | undefined {
-    const { at } = this.#database.query("SELECT min(at) AS at FROM snapshot").get() as { at: number | null };
-    return at ?? undefined;
+    try {
+      const row = this.#opened().query("SELECT min(at) AS at FROM snapshot").get() as { at: number | null };
+      return row.at ?? undefined;
+    } catch {
+      return undefined;
+    }
   }
 
   /** On the disk, the write-ahead log included. */
@@ -287,7 +276,9 @@ export class Journal implements Disposable {
   }
 
   close(): void {
-    this.#database.close();
+    this.#database?.close();
+    this.#database = undefined;
+    this.#notBefore = Number.POSITIVE_INFINITY;
   }
 
   [Symbol.dispose](): void {
@@ -309,10 +300,11 @@ export class Journal implements Disposable {
   }
 
   /** A full disk ends nothing but this one note. */
-  #write<T>(work: () => T): T | undefined {
+  #write<T>(work: (database: Database) => T): T | undefined {
     const began = performance.now();
     try {
-      const result = this.#database.transaction(work)();
+      const database = this.#opened();
+      const result = database.transaction(() => work(database))();
       this.#tell("");
       return result;
     } catch (error) {
@@ -325,24 +317,51 @@ export class Journal implements Disposable {
     }
   }
 
+  /**
+   * The file, while the one with its name is the one that was opened.
+   * @throws WayoutError `journal-not-opened`
+   */
+  #opened(): Database {
+    if (this.#database !== undefined && (this.told === undefined || fileId(this.path) === this.#id))
+      return this.#database;
+    if (this.#database !== undefined) {
+      this.close();
+      this.#notBefore = 0;
+      this.#last = new Map();
+      this.told?.(`${this.path} was taken away, and is begun anew`);
+    }
+    if (monotonicMs() < this.#notBefore) throw this.#notOpened;
+    try {
+      const { database, id, begun } = openOrBegin(this.path);
+      this.#database = database;
+      this.#id = id;
+      if (begun !== undefined) this.told?.(begun);
+      return database;
+    } catch (error) {
+      this.#notBefore = monotonicMs() + AGAIN_MS;
+      this.#notOpened = error;
+      throw error;
+    }
+  }
+
   #tell(trouble: string): void {
     if (trouble === this.#trouble) return;
     this.#trouble = trouble;
-    this.told(trouble);
+    this.told?.(trouble);
   }
+}
 
-  #forgetOldest(): void {
-    for (const table of ["event", "snapshot"]) {
-      this.#database.run(
-        `DELETE FROM ${table} WHERE id <= (SELECT min(id) + ${FORGET_SHARE} * (max(id) - min(id)) FROM ${table})`,
-      );
-    }
-    const { first } = this.#database.query("SELECT coalesce(min(id), 0) AS first FROM snapshot").get() as {
-      first: number;
-    };
-    this.#database.query("DELETE FROM part WHERE held < ?").run(epochOf(first));
-    this.#database.run("PRAGMA incremental_vacuum");
+function forgetOldest(database: Database): void {
+  for (const table of ["event", "snapshot"]) {
+    database.run(
+      `DELETE FROM ${table} WHERE id <= (SELECT min(id) + ${FORGET_SHARE} * (max(id) - min(id)) FROM ${table})`,
+    );
   }
+  const { first } = database.query("SELECT coalesce(min(id), 0) AS first FROM snapshot").get() as {
+    first: number;
+  };
+  database.query("DELETE FROM part WHERE held < ?").run(epochOf(first));
+  database.run("PRAGMA incremental_vacuum");
 }
 
 interface Row {
@@ -361,87 +380,6 @@ function eventOf({ culprit, effects, ...row }: Row): StoredEvent {
     ...(culprit === null ? {} : { by: JSON.parse(culprit) as Culprit }),
     ...(effects === null ? {} : { effects: JSON.parse(effects) as readonly Effect[] }),
   };
-}
-
-function openOrBegin(path: string, told: (said: string) => void): Database {
-  try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    // Made by us, so that it is nobody else's to read from the first moment on; SQLite gives its log the same mode.
-    closeSync(openSync(path, "a", 0o600));
-    chmodSync(path, 0o600);
-  } catch (error) {
-    throw notOpened(path, error);
-  }
-  const opened = open(path);
-  if (opened instanceof Database) return opened;
-  const aside = `${path}.${new Date().toISOString().replaceAll(":", "")}`;
-  told(`${path} was begun anew: ${opened.why}; what it held is in ${aside}`);
-  try {
-    renameSync(path, aside);
-    for (const beside of ["-wal", "-shm"]) rmSync(`${path}${beside}`, { force: true });
-    closeSync(openSync(path, "wx", 0o600));
-  } catch (error) {
-    throw notOpened(path, error);
-  }
-  const fresh = open(path);
-  if (fresh instanceof Database) return fresh;
-  throw notOpened(path, new Error(fresh.why));
-}
-
-function open(path: string, to: "read" | "write" = "write"): Database | { readonly why: string } {
-  let database: Database | undefined;
-  try {
-    database = new Database(path, to === "read" ? { readonly: true } : { readwrite: true, create: true });
-    if (to === "read") return readable(database);
-    database.run("PRAGMA auto_vacuum = INCREMENTAL");
-    database.run("PRAGMA journal_mode = WAL");
-    // A power failure may cost the last notes, never the file.
-    database.run("PRAGMA synchronous = NORMAL");
-    database.run(`PRAGMA wal_autocheckpoint = ${LOG_PAGES}`);
-    database.run(`PRAGMA journal_size_limit = ${LOG_PAGES * 4096}`);
-    const version = versionOf(database);
-    if (version === 0) {
-      database.run(SCHEMA);
-      database.run(`PRAGMA user_version = ${VERSION}`);
-    } else if (version !== VERSION) {
-      database.close();
-      return otherVersion(version);
-    }
-    database.run(LAST);
-    const { quick_check: said } = database.query("PRAGMA quick_check(1)").get() as { quick_check: string };
-    if (said === "ok") return database;
-    database.close();
-    return { why: `it is damaged (${said})` };
-  } catch (error) {
-    database?.close();
-    return { why: `it is damaged (${messageOf(error)})` };
-  }
-}
-
-function readable(database: Database): Database | { readonly why: string } {
-  const version = versionOf(database);
-  if (version === VERSION) return database;
-  database.close();
-  return otherVersion(version);
-}
-
-function versionOf(database: Database): number {
-  return (database.query("PRAGMA user_version").get() as { user_version: number }).user_version;
-}
-
-function otherVersion(version: number): { readonly why: string } {
-  return { why: `it is of version ${version}, and this wayout knows version ${VERSION}` };
-}
-
-function notOpened(path: string, error: unknown): WayoutError {
-  return new WayoutError({
-    code: "journal-not-opened",
-    kind: "machine",
-    doing: `opening the journal ${path}`,
-    said: messageOf(error),
-    todo: "Give another path with --journal, or 'none'.",
-    cause: error,
-  });
 }
 
 function epochOf(snapshot: number): number {

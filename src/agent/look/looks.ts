@@ -3,7 +3,7 @@ import { messageOf } from "../../error.ts";
 import type { AgentListener } from "../agent.ts";
 import type { Answered } from "../api/ask-self.ts";
 import { culpritText } from "../culprit.ts";
-import { whileDown, type Historian } from "../historian.ts";
+import { whileDown, type Historian, type RulesChange } from "../historian.ts";
 import type { Journal, JournalEvent } from "../journal/journal.ts";
 import type { AgentLog } from "../log.ts";
 import type { NodeEvent } from "../node-events.ts";
@@ -16,15 +16,17 @@ export interface LookTimes {
   readonly settleMs: number;
   /** For long, a snapshot is kept for the journal so often; a few more (KEPT_AT_ONCE) soon after each other. */
   readonly keepMs: number;
-  /** Looks may take a share of the time (REST); what was not used is saved up to so much. */
+  /** Looks may take a share of the time (`rest`); what was not used is saved up to so much. */
   readonly savedMs: number;
+  /** For long, looks take one part in so many of the time: a change is seen at once, a storm of them now and then. */
+  readonly rest: number;
   /** What announces nothing (sysctls, full tables, failing neighbours) is found by a look after this. */
   readonly idleMs: number;
 }
 
-const TIMES: LookTimes = { settleMs: 150, keepMs: 10_000, savedMs: 5_000, idleMs: 300_000 };
-/** For long, looks take one part in so many of the time: a change is seen at once, a storm of them now and then. */
-const REST = 20;
+const TIMES: LookTimes = { settleMs: 150, keepMs: 10_000, savedMs: 5_000, rest: 20, idleMs: 300_000 };
+/** A lab is there to be looked at. */
+const LAB_REST = 0.5;
 const KEPT_AT_ONCE = 5;
 
 export interface LooksOptions {
@@ -33,8 +35,16 @@ export interface LooksOptions {
   readonly log: AgentLog;
   readonly historian: Historian;
   readonly journal: Journal | undefined;
-  /** Hears of every look. */
-  readonly looked: (look: Look, at: number) => void;
+  /** Hears of every look: when it began as milliseconds since the epoch, and of `performance.now`. */
+  readonly looked: (look: Look, at: number, began: number) => void;
+  readonly lab?: boolean;
+}
+
+/** Of a look: the time of day, the same of `performance.now`, and the last change of rules then. */
+interface Begun {
+  readonly since: number;
+  readonly began: number;
+  readonly change: RulesChange | undefined;
 }
 
 export class Looks implements AgentListener {
@@ -48,7 +58,13 @@ export class Looks implements AgentListener {
   /** What was heard since the last look began. */
   #heard = new Set<NodeEvent["kind"]>();
   #before:
-    | { readonly at: number; readonly verdicts: readonly LookVerdict[]; readonly byOther: boolean }
+    | {
+        readonly at: number;
+        readonly verdicts: readonly LookVerdict[];
+        readonly byOther: boolean;
+        /** The last change of rules when it began. */
+        readonly change: RulesChange | undefined;
+      }
     | undefined;
   /** A snapshot that is not in the journal yet. */
   #unkept: { readonly at: number; readonly snapshot: Look["snapshot"] } | undefined;
@@ -57,7 +73,7 @@ export class Looks implements AgentListener {
 
   constructor(
     private readonly options: LooksOptions,
-    private readonly times = TIMES,
+    private readonly times = options.lab === true ? { ...TIMES, rest: LAB_REST } : TIMES,
   ) {
     this.#budget = { left: times.savedMs, at: performance.now() };
     this.#before = lastOf(options.journal);
@@ -66,7 +82,8 @@ export class Looks implements AgentListener {
 
   readonly event = ({ kind }: NodeEvent): void => {
     this.#heard.add(kind);
-    this.#lookIn(this.times.settleMs);
+    // Who tells of anything at all has let it settle already.
+    this.#lookIn(kind === "any" ? 0 : this.times.settleMs);
   };
 
   stop(): void {
@@ -89,24 +106,28 @@ export class Looks implements AgentListener {
   /** When there is time for another look. */
   #affordable(): number {
     const { left, at } = this.#budget;
-    return left > 0 ? at : at - left * REST;
+    return left > 0 ? at : at - left * this.times.rest;
   }
 
   #pay(tookMs: number): void {
     const now = performance.now();
     const { left, at } = this.#budget;
-    this.#budget = { left: Math.min(this.times.savedMs, left + (now - at) / REST) - tookMs, at: now };
+    this.#budget = {
+      left: Math.min(this.times.savedMs, left + (now - at) / this.times.rest) - tookMs,
+      at: now,
+    };
   }
 
   async #look(): Promise<void> {
     const [began, since, heard] = [performance.now(), Date.now(), this.#heard];
+    const change = this.options.historian.lastChange;
     this.#due = Number.POSITIVE_INFINITY;
     this.#heard = new Set();
     this.#looking = true;
     try {
       const look = await this.#taken();
       // What came while it was taken, it may have seen: it is of the moment when it ended.
-      this.#seen(since, Date.now(), look, new Set([...heard, ...this.#heard]));
+      this.#seen({ since, began, change }, look, new Set([...heard, ...this.#heard]));
       this.#tell("");
     } catch (error) {
       for (const kind of heard) this.#heard.add(kind);
@@ -125,20 +146,21 @@ export class Looks implements AgentListener {
     return JSON.parse(stdout) as Look;
   }
 
-  /** @param since when it began: what changed after that, the next one tells of */
-  #seen(since: number, at: number, look: Look, kinds: ReadonlySet<NodeEvent["kind"]>): void {
+  /** @param begun when it began: what changed after that, the next one tells of */
+  #seen({ since, began, change: known }: Begun, look: Look, kinds: ReadonlySet<NodeEvent["kind"]>): void {
     const { journal, historian, looked } = this.options;
+    const at = Date.now();
     this.#unkept = { at, snapshot: look.snapshot };
     const wait = Math.max(0, this.#keptUpTo - KEPT_AT_ONCE * this.times.keepMs - performance.now());
     if (wait === 0) this.#keep();
     else this.#keeping ??= setTimeout(() => this.#keep(), wait);
     const before = this.#before;
-    this.#before = { at: since, verdicts: look.verdicts, byOther: false };
+    this.#before = { at: since, verdicts: look.verdicts, byOther: false, change: known };
     journal?.noteLast("verdicts", at, look.verdicts);
-    looked(look, since);
+    looked(look, since, began);
     if (before === undefined) return this.#tellFirst(at, look.verdicts);
     const change = historian.lastChange;
-    const by = !before.byOther && change !== undefined && change.at >= before.at ? { by: change.by } : {};
+    const by = !before.byOther && change !== undefined && change !== before.change ? { by: change.by } : {};
     const changed = wayOutEvent(at, before.verdicts, look.verdicts, { kinds, ...by });
     if (changed === undefined) return;
     this.#record(before.byOther ? { ...changed, text: `${whileDown(before.at)}: ${changed.text}` } : changed);
@@ -190,5 +212,6 @@ export class Looks implements AgentListener {
 function lastOf(journal: Journal | undefined) {
   const last = journal?.last("verdicts");
   if (last === undefined || !Array.isArray(last.value)) return undefined;
-  return { at: last.at, verdicts: last.value as readonly LookVerdict[], byOther: true };
+  const verdicts = last.value as readonly LookVerdict[];
+  return { at: last.at, verdicts, byOther: true, change: undefined };
 }

@@ -5,7 +5,6 @@
  */
 import { closeSync } from "node:fs";
 import { Assembler, FRAME } from "../../linux/bpf/instructions.ts";
-import { clockUs } from "../libc.ts";
 import { mountPointOf } from "../mounts.ts";
 import { Btf } from "./btf.ts";
 import { attachRawTracepoint, attachToSysctls, BpfQueue, BpfRecentMap } from "./loader.ts";
@@ -23,7 +22,7 @@ export interface StartedProcess extends KnownProcess {
 }
 
 export interface SettingWrite extends KnownProcess {
-  /** Milliseconds since the epoch. */
+  /** Milliseconds of the clock that nobody sets (monotonicMs). */
   readonly at: number;
   /** `net.ipv4.ip_forward` */
   readonly setting: string;
@@ -47,8 +46,6 @@ const WRITE_BYTES = WRITE.name + NAME_BYTES;
 const MOST_WRITES = 256;
 /** map_push_elem: the oldest makes room. */
 const BPF_EXIST = 2;
-const CLOCK_REALTIME = 0;
-const CLOCK_MONOTONIC = 1;
 
 interface TaskOffsets {
   readonly tgid: number;
@@ -61,8 +58,6 @@ interface TaskOffsets {
 
 /** Notes from `open` to `close`. */
 export class ProcessWatch implements Disposable {
-  readonly #epochUs = clockUs(CLOCK_REALTIME) - clockUs(CLOCK_MONOTONIC);
-
   private constructor(
     private readonly started: BpfRecentMap,
     private readonly writes: BpfQueue | undefined,
@@ -127,7 +122,7 @@ export class ProcessWatch implements Disposable {
   #decode(bytes: Uint8Array): SettingWrite {
     const view = new DataView(bytes.buffer);
     return {
-      at: (this.#epochUs + Number(view.getBigUint64(WRITE.time, true)) / 1000) / 1000,
+      at: Number(view.getBigUint64(WRITE.time, true)) / 1e6,
       pid: view.getUint32(WRITE.process, true),
       name: textIn(bytes, WRITE.comm, COMM_BYTES),
       setting: textIn(bytes, WRITE.name, NAME_BYTES).replaceAll("/", "."),

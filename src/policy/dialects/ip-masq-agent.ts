@@ -7,9 +7,10 @@
  *     resyncInterval: 60s                  # as time.ParseDuration reads it
  *     cidrLimit: 64                        # both families together
  *
- * The case of keys does not matter, and unknown ones are passed over; both are told here, as they are seldom meant. Azure's
+ * The case of keys does not matter, and unknown ones are passed over, which is told here, as it is seldom meant. Azure's
  * second version (ip-masq-agent-v2) reads every file of a directory and unites them: the lists are added up, the switches
- * are on when any file has them on, and there are no defaults once there is a file.
+ * are on when any file has them on, and there are no defaults once there is a file; it knows the first three keys alone, and each
+ * file may hold 64 prefixes.
  *
  * Such a file names no sources: that agent translates whatever leaves the node, what the node itself sends included. Whose
  * packets are meant here is said beside the file.
@@ -17,22 +18,23 @@
 import { LINK_LOCAL, PRIVATE_USE } from "../../address/special-purpose.ts";
 import { familyOf, AddressError } from "../../address/ip.ts";
 import { cidrText, parseCidr } from "../../address/cidr.ts";
-import { messageOf, WayoutError } from "../../error.ts";
+import type { WayoutError } from "../../error.ts";
 import { normalizeIntent, type NatIntent } from "../../nat/intent.ts";
-import { goFields, parseGoDuration } from "../go.ts";
+import { PolicyDocument } from "../document.ts";
+import { goFields, parseGoDuration, type GoField } from "../go.ts";
 import { POLICY_OWNER } from "../policy.ts";
 
 /** RFC 1918: the agent's defaults know no IPv6. */
 const DEFAULT_CIDRS = PRIVATE_USE.filter((cidr) => familyOf(cidr) === 4);
 const DEFAULT_RESYNC_MS = 60_000;
 const DEFAULT_CIDR_LIMIT = 64;
-const KEYS = [
-  "nonMasqueradeCIDRs",
-  "masqLinkLocal",
-  "masqLinkLocalIPv6",
-  "resyncInterval",
-  "cidrLimit",
-] as const;
+const DEFAULTS_TEXT = `${DEFAULT_CIDRS.join(", ")} are left untranslated`;
+const COMMON_KEYS = ["nonMasqueradeCIDRs", "masqLinkLocal", "masqLinkLocalIPv6"] as const;
+/** The second version has its interval from its command line, and one limit for all. */
+const KEYS = {
+  "ip-masq-agent": [...COMMON_KEYS, "resyncInterval", "cidrLimit"],
+  "azure-v2": COMMON_KEYS,
+} as const;
 
 /** A file as text, or undefined where there is none: then the defaults hold. */
 export interface MasqFile {
@@ -69,7 +71,7 @@ interface Fields {
 
 /** @throws WayoutError `bad-policy`; then the policy before stays in force */
 export async function readMasqFiles(files: readonly MasqFile[], options: MasqOptions): Promise<MasqPolicy> {
-  const read = await Promise.all(files.map(fieldsOf));
+  const read = await Promise.all(files.map((file) => fieldsOf(file, options.dialect)));
   const origins = new Map<string, string[]>();
   const note = (cidr: string, from: string): void =>
     void origins.set(cidr, [...(origins.get(cidr) ?? []), from]);
@@ -89,7 +91,13 @@ export async function readMasqFiles(files: readonly MasqFile[], options: MasqOpt
     }),
     resyncIntervalMs: Math.min(...read.map((one) => one.resyncIntervalMs), DEFAULT_RESYNC_MS),
     origins,
-    warnings: [...read.flatMap(({ warnings }) => warnings), ...emptyList(read, useDefaults, options)],
+    warnings: [
+      ...(files.length === 0
+        ? [`no file there begins with ip-masq, so the defaults hold: ${DEFAULTS_TEXT}`]
+        : []),
+      ...read.flatMap(({ warnings }) => warnings),
+      ...emptyList(read, useDefaults, options),
+    ],
   };
 }
 
@@ -104,93 +112,103 @@ function emptyList(read: readonly Fields[], useDefaults: boolean, { dialect }: M
   ];
 }
 
-async function fieldsOf({ name, text }: MasqFile): Promise<Fields> {
-  const value = text === undefined ? {} : await mapIn(name, text);
-  const { known, unknown } = goFields(value, KEYS);
-  const cidrs = known.has("nonMasqueradeCIDRs") ? listOf(name, known.get("nonMasqueradeCIDRs")) : undefined;
-  const limit = numberOf(name, "cidrLimit", known.get("cidrLimit")) ?? DEFAULT_CIDR_LIMIT;
-  if ((cidrs?.length ?? 0) > limit) {
-    throw bad(name, `nonMasqueradeCIDRs holds ${cidrs!.length} CIDRs, and cidrLimit is ${limit}`);
+/** What else is asked of a file than what stands in it. */
+interface Reader {
+  readonly document: PolicyDocument;
+  readonly known: ReadonlyMap<string, GoField>;
+}
+
+async function fieldsOf({ name, text }: MasqFile, dialect: MasqOptions["dialect"]): Promise<Fields> {
+  const document = await PolicyDocument.readAsGo(text ?? "", name, {
+    doing: `reading ${name} as ip-masq-agent does`,
+    todo: "Nothing was changed: the policy before stays in force.",
+  });
+  const keys = KEYS[dialect];
+  const { known, unknown } = goFields(document.fields(), keys, document.json ? "as-written" : "sorted");
+  const reader = { document, known };
+  const cidrs = listOf(reader, "nonMasqueradeCIDRs");
+  const limit = numberOf(reader, "cidrLimit") ?? DEFAULT_CIDR_LIMIT;
+  // That of the list which holds: of the defaults where the file has none.
+  const held = cidrs ?? (dialect === "ip-masq-agent" && text !== undefined ? DEFAULT_CIDRS : []);
+  if (held.length > limit) {
+    const path = [known.get("nonMasqueradeCIDRs") ?? known.get("cidrLimit")!].map(({ key }) => key);
+    throw document.refusedAt(path, `holds ${held.length} CIDRs, and cidrLimit is ${limit}`);
   }
-  const { resyncIntervalMs, warning } = intervalOf(name, known.get("resyncInterval"));
+  const { resyncIntervalMs, warning } = intervalOf(reader, "resyncInterval");
   return {
     name,
     cidrs,
-    linkLocal: booleanOf(name, "masqLinkLocal", known.get("masqLinkLocal")),
-    linkLocal6: booleanOf(name, "masqLinkLocalIPv6", known.get("masqLinkLocalIPv6")),
+    linkLocal: booleanOf(reader, "masqLinkLocal"),
+    linkLocal6: booleanOf(reader, "masqLinkLocalIPv6"),
     resyncIntervalMs,
     warnings: [
+      ...(text === undefined ? [`there is no ${name}, so the defaults hold: ${DEFAULTS_TEXT}`] : []),
       ...unknown.map((key) => `${name}: ${JSON.stringify(key)} is not a known key, and is ignored`),
       ...(warning === undefined ? [] : [`${name}: ${warning}`]),
     ],
   };
 }
 
-/** An empty file is a map without keys. */
-async function mapIn(name: string, text: string): Promise<Readonly<Record<string, unknown>>> {
-  const { parse } = await import("yaml");
-  let value: unknown;
-  try {
-    value = parse(text) ?? {};
-  } catch (error) {
-    throw bad(name, messageOf(error).split("\n")[0]!);
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw bad(name, "it is no map of keys and values");
-  }
-  return value as Readonly<Record<string, unknown>>;
+/** undefined: the key is not there, or, for those readers, says nothing. */
+function valueOf({ known }: Reader, name: string): unknown {
+  return known.get(name)?.value ?? undefined;
 }
 
-function listOf(name: string, value: unknown): string[] {
+function refusedAt({ document, known }: Reader, name: string, problem: string, ...below: number[]) {
+  return document.refusedAt([known.get(name)!.key, ...below], problem);
+}
+
+/** undefined: the key is not there. A key without a value is an empty list. */
+function listOf(reader: Reader, key: string): string[] | undefined {
+  const value = reader.known.get(key)?.value;
+  if (value === undefined) return undefined;
   if (value === null) return [];
-  if (!Array.isArray(value)) throw bad(name, "nonMasqueradeCIDRs is no list");
+  if (!Array.isArray(value)) throw refusedAt(reader, key, "is no list");
   return value.map((one: unknown, index) => {
-    const where = `nonMasqueradeCIDRs[${index}]`;
+    const refuse = (problem: string): WayoutError => refusedAt(reader, key, problem, index);
     if (typeof one !== "string")
-      throw bad(name, `${where} is ${one === null ? "empty" : "no text"}; write a CIDR like 10.0.0.0/8`);
+      throw refuse(`is ${one === null ? "empty" : "no text"}; write a CIDR like 10.0.0.0/8`);
+    if (!one.includes("/")) throw refuse(`${one} has no prefix length; write it like 192.0.2.1/32`);
     try {
       return cidrText(parseCidr(one));
     } catch (error) {
-      if (error instanceof AddressError) throw bad(name, `${where}: ${error.message}`);
+      if (error instanceof AddressError) throw refuse(error.message);
       throw error;
     }
   });
 }
 
-function booleanOf(name: string, key: string, value: unknown): boolean {
-  if (value === undefined || value === null) return false;
-  if (typeof value !== "boolean") throw bad(name, `${key} must be true or false`);
+function booleanOf(reader: Reader, key: string): boolean {
+  const value = valueOf(reader, key);
+  if (value === undefined) return false;
+  if (typeof value !== "boolean") throw refusedAt(reader, key, "must be true or false");
   return value;
 }
 
-function numberOf(name: string, key: string, value: unknown): number | undefined {
-  if (value === undefined || value === null) return undefined;
-  if (typeof value !== "number" || !Number.isInteger(value)) throw bad(name, `${key} must be a whole number`);
+function numberOf(reader: Reader, key: string): number | undefined {
+  const value = valueOf(reader, key);
+  if (value === undefined) return undefined;
+  if (typeof value !== "number" || !Number.isInteger(value))
+    throw refusedAt(reader, key, "must be a whole number");
   return value;
 }
 
-/** 0 and negative ones make that agent spin; here they are told, and the usual interval holds. */
+/**
+ * 0 and negative ones make that agent spin; here they are told, and the usual interval holds. A key without a value is refused:
+ * its type has a reader of its own, which wants a text.
+ */
 function intervalOf(
-  name: string,
-  value: unknown,
+  reader: Reader,
+  key: string,
 ): { readonly resyncIntervalMs: number; readonly warning?: string } {
-  if (value === undefined || value === null) return { resyncIntervalMs: DEFAULT_RESYNC_MS };
+  const value = reader.known.get(key)?.value;
+  if (value === undefined) return { resyncIntervalMs: DEFAULT_RESYNC_MS };
   const parsed = typeof value === "string" ? parseGoDuration(value) : undefined;
   if (parsed === undefined)
-    throw bad(name, `resyncInterval must be a duration in quotes or plain, like 60s or 1h30m`);
+    throw refusedAt(reader, key, "must be a duration in quotes or plain, like 60s or 1h30m");
   if (parsed > 0) return { resyncIntervalMs: parsed };
   return {
     resyncIntervalMs: DEFAULT_RESYNC_MS,
     warning: `resyncInterval ${parsed} ms is not a usable interval; 60s is used`,
   };
-}
-
-function bad(name: string, said: string): WayoutError {
-  return new WayoutError({
-    code: "bad-policy",
-    kind: "usage",
-    doing: `reading ${name} as ip-masq-agent does`,
-    said,
-    todo: "Nothing was changed: the policy before stays in force.",
-  });
 }

@@ -32,6 +32,8 @@ export interface Outcome {
   readonly toldMs?: number;
   /** Of the transfers that last. */
   readonly cut: number;
+  /** Until each of the others had heard something again. */
+  readonly heardMs: number;
   /** Who is named in the journal for the repair; where nothing of ours is hit, for the change of rules. */
   readonly named: readonly string[];
 }
@@ -96,8 +98,10 @@ export class Course {
     // What it left may have to be repaired as well; and what was told of it is told before the next one's turn.
     const { seenAs } = await this.pod.ask<{ seenAs: string }>("new");
     if (seenAs !== UPLINK.v4) throw new Error(`${peer.name} has gone, and the pod is seen as ${seenAs}`);
-    const { cut } = await this.pod.ask<{ cut: number }>(peer.cuts === true ? "renew" : "state");
-    return { peer: peer.name, ...outcome, cut, named: await this.#named(since, peer.object?.(scene)) };
+    const lasting = await this.pod.ask<{ cut: number; heardMs: number }>(
+      peer.cuts === true ? "renew" : "state",
+    );
+    return { peer: peer.name, ...outcome, ...lasting, named: await this.#named(since, peer.object?.(scene)) };
   }
 
   async end(): Promise<void> {

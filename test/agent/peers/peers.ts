@@ -103,11 +103,28 @@ export const PEERS: readonly Peer[] = [
   },
   {
     name: "iptables -F -t nat",
-    acts: ({ node }) => void ask(node, ["iptables", "-w", "5", "-t", "nat", "-F"]),
+    acts: ({ node }) => {
+      ask(node, [
+        "iptables",
+        "-w",
+        "5",
+        "-t",
+        "nat",
+        "-A",
+        "POSTROUTING",
+        "-s",
+        "198.18.0.0/15",
+        "-j",
+        "ACCEPT",
+      ]);
+      ask(node, ["iptables", "-w", "5", "-t", "nat", "-F"]);
+    },
+    culprit: "iptables",
   },
   {
     name: "iptables-restore",
     acts: ({ node }) => void ask(node, ["iptables-restore", "-w", "5"], EMPTY_NAT),
+    culprit: "iptables-restor",
   },
   {
     name: "sysctl --system with forwarding off",
@@ -151,6 +168,7 @@ export const PEERS: readonly Peer[] = [
     name: "kube-proxy",
     acts: ({ node }) => void ask(node, ["iptables-restore", "-w", "5", "--noflush"], KUBE_PROXY),
     leaves: ({ node }) => void ask(node, ["iptables-restore", "-w", "5"], EMPTY_NAT),
+    culprit: "iptables-restor",
   },
   {
     name: "Docker",
@@ -160,6 +178,7 @@ export const PEERS: readonly Peer[] = [
       ask(node, ["iptables-restore", "-w", "5"], EMPTY_NAT);
     },
     door: "docker-user",
+    culprit: "iptables-restor",
   },
   {
     name: "our table deleted by name",

@@ -3,7 +3,8 @@
  * process. It is told one word a line on stdin and answers with one line of JSON:
  *
  *     new     how many milliseconds until a new connection told the address that the outside sees
- *     state   how many of those that last were ever cut, and how long the most silent one has heard nothing
+ *     state   how many of those that last were ever cut, and how many milliseconds it takes until each of the others has heard
+ *             something again: one that is not cut, and silent for good, is lost as well
  *     renew   those that were cut are made again, and forgotten
  */
 import process from "node:process";
@@ -11,6 +12,8 @@ import process from "node:process";
 const [address = "", echoPort = "", whoPort = "", wanted = ""] = process.argv.slice(2);
 const SAY_EVERY_MS = 250;
 const RENEW_AFTER_MS = 1_500;
+/** A sender that lost its packets for a while tries again later and later. */
+const MOST_SILENT_MS = 60_000;
 const NEW_TIMEOUT_MS = 250;
 const MOST_NEW_MS = 20_000;
 
@@ -25,21 +28,23 @@ console.log(JSON.stringify({ ready: transfers.length }));
 
 for await (const line of console) {
   if (line === "new") console.log(JSON.stringify(await newConnection()));
-  if (line === "state") console.log(JSON.stringify(state()));
+  if (line === "state") console.log(JSON.stringify(await state()));
   if (line === "renew") {
     // Each notices at its next word.
     await Bun.sleep(RENEW_AFTER_MS);
     for (const [index, { cut }] of transfers.entries()) if (cut) transfers[index] = await begun();
-    console.log(JSON.stringify(state()));
+    console.log(JSON.stringify(await state()));
   }
 }
 process.exit(0);
 
-function state(): { readonly cut: number; readonly silentMs: number } {
-  const now = performance.now();
+async function state(): Promise<{ readonly cut: number; readonly heardMs: number }> {
+  const asked = performance.now();
+  const isLeft = ({ cut, heard }: Transfer): boolean => !cut && heard < asked;
+  while (transfers.some(isLeft) && performance.now() - asked < MOST_SILENT_MS) await Bun.sleep(20);
   return {
     cut: transfers.filter(({ cut }) => cut).length,
-    silentMs: Math.round(Math.max(...transfers.map(({ heard }) => now - heard))),
+    heardMs: Math.round(performance.now() - asked),
   };
 }
 

@@ -1,6 +1,7 @@
 /** Who started what, and who writes settings: noted by the kernel before anybody asks. */
 import { expect } from "bun:test";
 import { ProcessWatch } from "../../../src/kernel/bpf/processes.ts";
+import { monotonicMs } from "../../../src/kernel/calls.ts";
 import { ask, testWith } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
 
@@ -27,6 +28,6 @@ testWith(["real-root"])("writes of network settings are noted with the namespace
   ]);
   const here = watch.settingWrites().filter(({ namespaceInode }) => namespaceInode === node.inode);
   expect(here).toMatchObject([{ name: "sysctl", setting: "net.ipv4.ip_default_ttl", value: "63" }]);
-  expect(Math.abs(here[0]!.at - Date.now())).toBeLessThan(10_000);
+  expect(Math.abs(here[0]!.at - monotonicMs())).toBeLessThan(10_000);
   expect(watch.settingWrites().filter(({ namespaceInode }) => namespaceInode === node.inode)).toEqual([]);
 });

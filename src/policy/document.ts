@@ -1,0 +1,174 @@
+/** The text of a policy's file, YAML or JSON: its value, and where in the text each field of it stands. Pure. */
+import type { Document, LineCounter, Node } from "yaml";
+import { messageOf, WayoutError } from "../error.ts";
+
+/** One thing that is wrong with a policy file. */
+export interface PolicyProblem {
+  /** `sources[1].snat`; empty for the file as a whole. */
+  readonly path: string;
+  /** 1-based; absent when the field is not there at all. */
+  readonly line?: number;
+  readonly column?: number;
+  readonly problem: string;
+}
+
+/** From the file's root to a field. */
+export type FieldPath = readonly (string | number)[];
+
+/** `sources[1].snat` */
+export function pathText(path: FieldPath): string {
+  return path
+    .map((part, index) => (typeof part === "number" ? `[${part}]` : index === 0 ? part : `.${part}`))
+    .join("");
+}
+
+/** What is said of a file that cannot be used. */
+export interface Refusing {
+  readonly doing: string;
+  readonly todo: string;
+}
+
+/** `details.problems` lists every PolicyProblem. */
+export function badPolicy(
+  name: string,
+  problems: readonly PolicyProblem[],
+  { doing, todo }: Refusing,
+): WayoutError {
+  const texts = problems.map(({ path, line, column, problem }) => {
+    const where = line === undefined ? "" : ` (line ${line}, column ${column})`;
+    return path === "" ? `${problem}${where}` : `${path}: ${problem}${where}`;
+  });
+  return new WayoutError({
+    code: "bad-policy",
+    kind: "usage",
+    doing,
+    said: texts.join("; "),
+    todo,
+    details: { file: name, problems },
+  });
+}
+
+export class PolicyDocument {
+  private constructor(
+    private readonly name: string,
+    private readonly document: Document.Parsed | undefined,
+    private readonly lines: LineCounter,
+    private readonly refusing: Refusing,
+    private readonly isJson: boolean,
+  ) {}
+
+  /** @throws WayoutError `bad-policy` for what is no YAML */
+  static async read(text: string, name: string, refusing: Refusing): Promise<PolicyDocument> {
+    // Only this needs a YAML parser; a CNI call never does.
+    const { LineCounter, parseDocument } = await import("yaml");
+    const lines = new LineCounter();
+    const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+    return new PolicyDocument(name, document, lines, refusing, false).checked();
+  }
+
+  /**
+   * As programs of Kubernetes read a file, which turn YAML into JSON first (sigs.k8s.io/yaml): YAML 1.1, where `yes` is true;
+   * of equal keys the last counts, of documents the first; and what begins with a brace is JSON, and nothing else.
+   * @throws WayoutError `bad-policy`
+   */
+  static async readAsGo(text: string, name: string, refusing: Refusing): Promise<PolicyDocument> {
+    const { LineCounter, parseAllDocuments } = await import("yaml");
+    const lines = new LineCounter();
+    const options = { lineCounter: lines, prettyErrors: false, uniqueKeys: false, version: "1.1" } as const;
+    const [document] = parseAllDocuments(text, options) as readonly Document.Parsed[];
+    const isJson = text.trimStart().startsWith("{");
+    const read = new PolicyDocument(name, document, lines, refusing, isJson);
+    if (!isJson) return read.checked();
+    try {
+      JSON.parse(text);
+    } catch (error) {
+      throw read.refused([
+        { path: "", problem: `it begins with a brace, and is no JSON: ${messageOf(error)}` },
+      ]);
+    }
+    return read.checked();
+  }
+
+  /**
+   * The file's keys and values in the order in which they are read; none for an empty one.
+   * @throws WayoutError `bad-policy` when it is no map
+   */
+  fields(): Readonly<Record<string, unknown>> {
+    const value = this.value() ?? {};
+    if (typeof value === "object" && !Array.isArray(value)) return value as Record<string, unknown>;
+    throw this.refused([{ path: "", ...this.placeOf([]), problem: "a policy is a map of keys and values" }]);
+  }
+
+  /** Whether it was read as JSON. */
+  get json(): boolean {
+    return this.isJson;
+  }
+
+  refused(problems: readonly PolicyProblem[]): WayoutError {
+    return badPolicy(this.name, problems, this.refusing);
+  }
+
+  /** One problem of a field, with its place. */
+  refusedAt(path: FieldPath, problem: string): WayoutError {
+    return this.refused([{ path: pathText(path), ...this.placeOf(path), problem }]);
+  }
+
+  has(path: FieldPath): boolean {
+    return this.document?.hasIn(path) ?? false;
+  }
+
+  /**
+   * Where a field stands: its value, or its key; a missing one, where its parent does. Nothing of an empty file.
+   */
+  placeOf(path: FieldPath, ofKey = false): { readonly line?: number; readonly column?: number } {
+    for (let length = path.length; length >= 0; length--) {
+      const at = this.#offsetOf(path.slice(0, length), ofKey && length === path.length);
+      if (at === undefined) continue;
+      const { line, col } = this.lines.linePos(at);
+      return { line, column: col };
+    }
+    return {};
+  }
+
+  /** A value that refers to itself too often to be written out is none. */
+  private value(): unknown {
+    try {
+      return this.document?.toJS();
+    } catch (error) {
+      throw this.refused([{ path: "", problem: messageOf(error) }]);
+    }
+  }
+
+  private checked(): this {
+    const errors = this.document?.errors ?? [];
+    if (errors.length === 0) return this;
+    throw this.refused(
+      errors.map((error) => {
+        const { line, col } = this.lines.linePos(error.pos[0]);
+        return { path: "", line, column: col, problem: firstLine(error.message) };
+      }),
+    );
+  }
+
+  #offsetOf(path: FieldPath, ofKey: boolean): number | undefined {
+    if (ofKey) {
+      const parent = path.length === 1 ? this.document?.contents : this.#nodeAt(path.slice(0, -1));
+      const items = (parent as { readonly items?: readonly KeyedPair[] } | undefined)?.items ?? [];
+      return items.findLast(({ key }) => key?.value === path.at(-1))?.key.range?.[0];
+    }
+    const node = path.length === 0 ? this.document?.contents : this.#nodeAt(path);
+    return (node as Node | null | undefined)?.range?.[0];
+  }
+
+  #nodeAt(path: FieldPath): unknown {
+    return this.document?.getIn(path, true);
+  }
+}
+
+interface KeyedPair {
+  readonly key: { readonly value?: unknown; readonly range?: readonly number[] | null };
+}
+
+function firstLine(text: string): string {
+  return text.split("\n")[0]!.replace(/ at line \d+, column \d+:?$/, "");
+}
