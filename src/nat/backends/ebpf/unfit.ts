@@ -6,12 +6,13 @@
  *   Docker's raw table and lists of bogons drop by that;
  * - a policy of IPsec for the address that we translate to is not asked, and packets would leave in clear.
  */
-import { parseCidr, cidrsOverlap } from "../../../address/cidr.ts";
-import { ipBits, ipFromNumber, ipNumber, type IpFamily } from "../../../address/ip.ts";
+import { cidrContains, cidrsOverlap, parseCidr } from "../../../address/cidr.ts";
+import { ipBits, ipFromNumber, type IpFamily } from "../../../address/ip.ts";
 import { WayoutError } from "../../../error.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import { Rtnetlink } from "../../../kernel/route/rtnetlink.ts";
-import { xfrmPolicies } from "../../../kernel/route/xfrm.ts";
+import { readIpsec } from "../../../kernel/ipsec.ts";
+import { NETLINK_XFRM, openTransport, type NetlinkTransport } from "../../../kernel/netlink/transport.ts";
 import { readSysctl } from "../../../kernel/sysctl.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { HOOK_PRIORITY } from "../../../linux/netfilter.ts";
@@ -19,7 +20,7 @@ import { iptablesText, isIptablesTable, ruleText } from "../../../linux/nftables
 import type { BaseChain, Chain, Table } from "../../../linux/nftables/ruleset.ts";
 import type { Address } from "../../../linux/route/address.ts";
 import type { Link } from "../../../linux/route/link.ts";
-import type { XfrmPolicy } from "../../../linux/xfrm-policy.ts";
+import type { IpsecPolicy } from "../../../linux/xfrm.ts";
 import { productOf, UNKNOWN_OWNER } from "../../../naming/products.ts";
 import type { NatIntent, NatSource } from "../../intent.ts";
 import { droppersIn, type Arriving, type Dropper } from "./walk-rules.ts";
@@ -224,9 +225,8 @@ function refusePolicies(
   addresses: readonly Address[],
   doing: string,
 ): void {
-  const outward = xfrmPolicies(namespace).filter(
-    // A policy of an xfrm interface is asked by that link itself, behind our program there.
-    ({ direction, interfaceId, action }) => direction === "out" && interfaceId === 0 && action !== "pass",
+  const outward = policiesIn(namespace).filter(
+    (policy) => policy.direction === "out" && actionOf(policy) !== "pass",
   );
   if (outward.length === 0) return;
   const shown = [...new Set(intents.flatMap((intent) => shownAs(intent, uplinks, addresses)))];
@@ -246,6 +246,20 @@ function refusePolicies(
   }
 }
 
+/** Without those of xfrm interfaces, which are asked by those links themselves, behind our programs there. */
+function policiesIn(namespace: NetworkNamespace): readonly IpsecPolicy[] {
+  let transport: NetlinkTransport | undefined;
+  try {
+    return readIpsec(() => (transport = openTransport(NETLINK_XFRM, { namespace })))?.policies ?? [];
+  } finally {
+    transport?.close();
+  }
+}
+
+function actionOf({ action, templates }: IpsecPolicy): "block" | "transform" | "pass" {
+  return action === "block" ? "block" : templates.length > 0 ? "transform" : "pass";
+}
+
 /** The addresses that pods are seen as: of a range its ends. */
 function shownAs(intent: NatIntent, uplinks: readonly Link[], addresses: readonly Address[]): string[] {
   return intent.sources.flatMap(({ translation: { snat } }) =>
@@ -258,19 +272,16 @@ function shownAs(intent: NatIntent, uplinks: readonly Link[], addresses: readonl
 }
 
 function isIn(prefix: string, address: string): boolean {
-  if (prefix.startsWith("any/")) return true;
-  const { family, first, last } = parseCidr(prefix, "keep");
-  const number = ipNumber(address);
-  return family === (address.includes(":") ? 6 : 4) && number >= first && number <= last;
+  return cidrContains(parseCidr(prefix, "keep"), address);
 }
 
 function isInside(prefix: string, cidr: string): boolean {
-  if (prefix.startsWith("any/")) return false;
   const [inner, outer] = [parseCidr(prefix, "keep"), parseCidr(cidr)];
   return cidrsOverlap(inner, outer) && inner.prefixLength >= outer.prefixLength;
 }
 
-function selectorText({ source, destination, protocol, action, priority }: XfrmPolicy): string {
+function selectorText(policy: IpsecPolicy): string {
+  const { source, destination, protocol, priority } = policy;
   const proto = protocol === 0 ? "" : ` proto ${protocol}`;
-  return `src ${source} dst ${destination}${proto} dir out priority ${priority} (${action})`;
+  return `src ${source} dst ${destination}${proto} dir out priority ${priority} (${actionOf(policy)})`;
 }
