@@ -28,12 +28,14 @@ import { natDrifts, rememberedSubnets } from "./network-nat.ts";
 import type { EnsuredNetwork } from "./network-state.ts";
 import { planAdd } from "./plan.ts";
 import { vlanGatewayName } from "./vlan.ts";
+import { requireMade } from "./waits-for.ts";
 
 export const answer = answering(status);
 
 /** @throws WayoutError `not-available` (50), `limited-connectivity` (51), or what the configuration lacks */
 async function status(context: CniContext): Promise<void> {
   const configuration = readConfiguration(context.header, {});
+  requireMade(configuration, "not-available");
   const ipam = context.addresses();
   const { network, bridge } = configuration;
   requireSharedRun(context.namespace, `looking after network ${network}`);

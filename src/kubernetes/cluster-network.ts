@@ -1,5 +1,6 @@
 /** A node of a cluster as the agent keeps it: view, steps, translation and readiness put together. */
 import type { DesiredNat, PolicyWish } from "../agent/desired.ts";
+import { networkMadePath } from "../agent/socket.ts";
 import type { AgentLog } from "../agent/log.ts";
 import type { ReconcileStep } from "../agent/reconcile/step.ts";
 import type { StepFailure } from "../agent/reconcile/reconciler.ts";
@@ -102,6 +103,7 @@ export class ClusterNetwork {
       options,
       () => this.#podNetwork(),
       view,
+      networkMadePath(node),
       () => this.#obstacle() ?? (this.#readiness.isChainProven ? undefined : "no packet has passed yet"),
       (path) => this.#tell("info", `the CNI configuration ${path} is written`),
     );
