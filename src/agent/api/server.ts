@@ -16,7 +16,10 @@ import { LAB_ROUTES, ROUTES, type ApiRoute } from "./routes.ts";
 import type { AgentView } from "./view.ts";
 
 const MOST_BODY_BYTES = 64 * 1024;
-/** A connection on which nothing moves for so long is closed. Seconds. */
+/**
+ * A connection on which nothing moves for so long is closed. Seconds. Bun extends it for one request (below) over TCP alone:
+ * on a socket file it is as long as an answer may be.
+ */
 const IDLE_S = 20;
 /** An answer that is given by a process of its own may be as long in coming, its turn included. Seconds. */
 const ANSWER_S = 120;
@@ -76,7 +79,7 @@ export class ApiServer {
       if (kind === "socket") answer.headers.set(VERSION_HEADER, VERSION);
       return answer;
     };
-    const common = { maxRequestBodySize: MOST_BODY_BYTES, idleTimeout: IDLE_S } as const;
+    const common = { maxRequestBodySize: MOST_BODY_BYTES, idleTimeout: ANSWER_S } as const;
     // Made with nobody's rights but the owner's from the first moment on.
     const umask = process.umask(0o177);
     try {
@@ -90,8 +93,8 @@ export class ApiServer {
           ? []
           : [
               Bun.serve({
-                ...("unix" in listen ? { unix: listen.unix } : listen),
                 ...common,
+                ...("unix" in listen ? { unix: listen.unix } : { ...listen, idleTimeout: IDLE_S }),
                 fetch: over("http"),
               } as Parameters<typeof Bun.serve>[0]),
             ]),
