@@ -11,10 +11,5 @@ export function socketPath(node: NetworkNamespace): string {
   return `${agentDirectory()}/${node.cookie}.sock`;
 }
 
-/** There while the network of a node of a cluster stands; gone when the node starts anew, for /run is. */
-export function networkMadePath(node: NetworkNamespace): string {
-  return `${agentDirectory()}/${node.cookie}.network`;
-}
-
 /** Every answer names the version that gave it: one of another version may mean something else by the same words. */
 export const VERSION_HEADER = "x-wayout-version";

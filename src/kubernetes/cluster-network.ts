@@ -1,6 +1,5 @@
 /** A node of a cluster as the agent keeps it: view, steps, translation and readiness put together. */
 import type { DesiredNat, PolicyWish } from "../agent/desired.ts";
-import { networkMadePath } from "../agent/socket.ts";
 import type { AgentLog } from "../agent/log.ts";
 import type { ReconcileStep } from "../agent/reconcile/step.ts";
 import type { StepFailure } from "../agent/reconcile/reconciler.ts";
@@ -14,7 +13,7 @@ import { openNat } from "../nat/open.ts";
 import type { ApiAccess } from "./access.ts";
 import { PodBridgeStep } from "./bridge-step.ts";
 import { Cluster } from "./cluster.ts";
-import { CniStep, type CniDirectories } from "./cni-step.ts";
+import { CniStep, networkMadePath, type CniDirectories } from "./cni-step.ts";
 import { NodeStatus } from "./node-status.ts";
 import { EgressStep } from "./egress/egress.ts";
 import type { GrantsFile } from "./egress/grants.ts";

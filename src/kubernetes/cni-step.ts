@@ -2,8 +2,8 @@
  * Keeps the CNI configuration of this node as its podCIDRs say. It is what makes a node ready for pods, so it is written
  * last: when bridge, forwarding, NAT and routes stand and a packet was seen to pass. It stays when the agent ends.
  */
-import { readFileSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { parseCidr } from "../address/cidr.ts";
 import type { ReconcileStep, Repair } from "../agent/reconcile/step.ts";
 import { readNetworks } from "../cni/configured-networks.ts";
@@ -19,8 +19,15 @@ import {
   shadowedBy,
 } from "../cni/placement.ts";
 import { codeOf, WayoutError } from "../error.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { runDirectory } from "../kernel/run-directory.ts";
 import type { ClusterView } from "./cluster.ts";
 import { gatewaysOf, type PodNetwork } from "./pod-network.ts";
+
+/** There while the network of a node of a cluster stands; gone when the node starts anew, for /run is. */
+export function networkMadePath(node: NetworkNamespace): string {
+  return `${runDirectory()}/cluster/${node.cookie}.made`;
+}
 
 export interface CniDirectories {
   readonly binDirectory: string;
@@ -109,6 +116,7 @@ export class CniStep implements ReconcileStep {
   /** Whoever took it away, or started the node anew: pods may come as soon as the network stands again. */
   #sayMade(): void {
     if (isThere(this.madePath) || this.obstacle() !== undefined) return;
+    mkdirSync(dirname(this.madePath), { recursive: true });
     writeFileSync(this.madePath, "");
   }
 

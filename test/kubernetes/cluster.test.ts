@@ -2,7 +2,8 @@
 import { expect } from "bun:test";
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { networkMadePath, socketPath } from "../../src/agent/socket.ts";
+import { socketPath } from "../../src/agent/socket.ts";
+import { networkMadePath } from "../../src/kubernetes/cni-step.ts";
 import { call, type Configuration } from "../cni/plugin.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { nodeObject, NODES } from "./api-server.ts";
