@@ -75,24 +75,20 @@ export class ApiServer {
     const common = { maxRequestBodySize: MOST_BODY_BYTES, idleTimeout: IDLE_S } as const;
     // Made with nobody's rights but the owner's from the first moment on.
     const umask = process.umask(0o177);
+    const servers: Server[] = [];
+    const serve = (place: object, kind: Caller["over"]): void =>
+      void servers.push(
+        Bun.serve({ ...place, ...common, fetch: over(kind) } as Parameters<typeof Bun.serve>[0]),
+      );
     try {
-      const own = Bun.serve({ unix: socket, ...common, fetch: over("socket") } as Parameters<
-        typeof Bun.serve
-      >[0]);
-      this.#servers = [
-        own,
-        ...(listen === undefined
-          ? []
-          : [
-              Bun.serve({
-                ...("unix" in listen ? { unix: listen.unix } : listen),
-                ...common,
-                fetch: over("http"),
-              } as Parameters<typeof Bun.serve>[0]),
-            ]),
-      ];
+      serve({ unix: socket }, "socket");
+      if (listen !== undefined) serve("unix" in listen ? { unix: listen.unix } : listen, "http");
+      this.#servers = servers;
     } catch (error) {
-      throw notOpened(listen, error);
+      // One that goes on listening would keep the process.
+      for (const server of servers) void server.stop(true);
+      if (servers.length > 0) rmSync(socket, { force: true });
+      throw notOpened(servers.length === 0 ? undefined : listen, error);
     } finally {
       process.umask(umask);
     }
