@@ -19,7 +19,11 @@
 #endif
 #define OWN_FILE "/proc/self/exe"
 #define FORMAT 1u
-#define PAGE 4096u
+/*
+ * So far apart are the words that are looked at when a run begins: as many pages the kernel maps at a fault, and a fault
+ * costs two microseconds of a run that has eight hundred. --verify looks at every byte.
+ */
+#define APART (64u << 10)
 
 /* Filled in when the engine is linked (scripts/engine/): SHA-256 of its file with these fields zero, and its length. */
 typedef struct {
@@ -36,7 +40,7 @@ typedef struct {
   uint8_t engine_hash[32]; /* of the engine that made it */
   uint8_t hash[32];        /* SHA-256 of all that follows this header in the file */
   uint64_t base, engine_bytes, image_bytes, bytecode_bytes;
-  uint64_t sparse; /* of a word of each page behind the first */
+  uint64_t sparse; /* of words that lie APART */
   Engine engine;
   uint64_t check; /* of the header before it */
 } Header;
@@ -55,14 +59,15 @@ static uint64_t header_check(const Header *header) {
   return sum;
 }
 
-/* A word of each page, every time at another place of it: what was cut off, blanked or put elsewhere shows. */
+/* The last word, and one of each piece before it, every time at another place: what was cut off or put elsewhere shows. */
 static uint64_t sparse_sum(const uint8_t *image, size_t bytes) {
   uint64_t sum = 1, word;
-  for (size_t page = PAGE, place = 0; page < bytes; page += PAGE, place = (place + 1048) % (PAGE - sizeof word)) {
-    memcpy(&word, image + page + place, sizeof word);
+  for (size_t piece = APART, place = 0; piece + APART <= bytes; piece += APART, place = (place + 9240) % (APART - sizeof word)) {
+    memcpy(&word, image + piece + place, sizeof word);
     sum = stir(sum, word);
   }
-  return sum;
+  memcpy(&word, image + bytes - sizeof word, sizeof word);
+  return stir(sum, word);
 }
 
 static bool same_engine(const uint8_t *hash) {
@@ -100,22 +105,32 @@ static const char *header_fault(int fd, Header *header) {
   return NULL;
 }
 
-/* SHA-256 of what follows the header; false when it cannot be read. */
-static bool rest_is_whole(int fd, const Header *header) {
+#define NOT_AS_MADE "this file is not as it was made: "
+#define NO_ROOM "there is no room for its memory (%s)"
+static const char WAS_CHANGED[] = "was changed";
+
+/* SHA-256 of what follows the header. NULL when all is well; else what is to be said of it, errno being 0 for a change. */
+static const char *rest_fault(int fd, const Header *header) {
   uint8_t hash[32];
   size_t length = header->image_bytes + header->bytecode_bytes;
   uint8_t *map = mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, (off_t)header->engine_bytes);
-  if (map == MAP_FAILED) return false;
+  if (map == MAP_FAILED) return "cannot be mapped";
   sha256(map + sizeof *header, length - sizeof *header, hash);
   munmap(map, length);
-  return memcmp(hash, header->hash, sizeof hash) == 0;
+  errno = 0;
+  return memcmp(hash, header->hash, sizeof hash) == 0 ? NULL : WAS_CHANGED;
 }
 
 /* Evaluates the bytecode, on a heap where the machine has room. */
 static Engine *open_bytecode(int fd, const Header *header, char *why, size_t room) {
   static Engine engine;
-  if (!rest_is_whole(fd, header)) {
-    snprintf(why, room, "it was changed");
+  const char *fault = rest_fault(fd, header);
+  if (fault == WAS_CHANGED) {
+    snprintf(why, room, NOT_AS_MADE "it %s", fault);
+    return NULL;
+  }
+  if (fault != NULL) {
+    snprintf(why, room, NO_ROOM, strerror(errno));
     return NULL;
   }
   bool is_mapped = false;
@@ -123,7 +138,7 @@ static Engine *open_bytecode(int fd, const Header *header, char *why, size_t roo
   uint8_t *bytecode = malloc(header->bytecode_bytes);
   bool is_read = bytecode != NULL && read_at(fd, bytecode, header->bytecode_bytes, header->engine_bytes + header->image_bytes);
   if (!is_mapped || !is_read || !engine_start(&engine, bytecode, header->bytecode_bytes)) {
-    snprintf(why, room, "there is no room for its memory (%s)", strerror(errno));
+    snprintf(why, room, NO_ROOM, strerror(errno));
     return NULL;
   }
   free(bytecode);
@@ -140,11 +155,11 @@ Engine *image_open(char *why, size_t room) {
   const char *fault = header_fault(fd, &header);
   Engine *engine = NULL;
   if (fault != NULL) {
-    snprintf(why, room, "%s", fault);
+    snprintf(why, room, NOT_AS_MADE "%s", fault);
   } else if (!heap_map_at((void *)HEAP_START, header.image_bytes, fd, (off_t)header.engine_bytes)) {
     engine = open_bytecode(fd, &header, why, room);
   } else if (sparse_sum((uint8_t *)HEAP_BASE, header.image_bytes) != header.sparse) {
-    snprintf(why, room, "its image was changed");
+    snprintf(why, room, NOT_AS_MADE "its image was changed");
   } else {
     heap = (Heap *)(HEAP_BASE + HEADER_ROOM);
     engine = &((Header *)HEAP_BASE)->engine;
@@ -170,13 +185,13 @@ int image_verify(void) {
       if (at + sizeof own <= bytes) memset(file + at + offsetof(Identity, hash), 0, sizeof own - offsetof(Identity, hash));
       sha256(file, bytes, hash);
       if (memcmp(hash, own.hash, sizeof hash) != 0) fault = "its engine was changed";
-      else if (!rest_is_whole(fd, &header)) fault = "its image was changed";
+      else if (rest_fault(fd, &header) != NULL) fault = errno == 0 ? "its image was changed" : "its image cannot be mapped";
     }
     free(file);
   }
   if (fd >= 0) close(fd);
   if (fault == NULL) return 0;
-  fprintf(stderr, "wayout: this file is not as it was made: %s\n", fault);
+  fprintf(stderr, "wayout: " NOT_AS_MADE "%s\n", fault);
   return 1;
 }
 
@@ -222,6 +237,7 @@ int image_make(const char *source, const char *output) {
   Header *header = (Header *)HEAP_BASE;
   if (!engine_start(&header->engine, bytecode, length)) return 1;
   JS_RunGC(header->engine.rt);
+  if (!engine_settle(header->engine.ctx)) return 1;
   engine_forget_stack(header->engine.rt);
   heap_forget_free();
   size_t image_bytes = ((size_t)(heap->bump - (char *)HEAP_BASE) + HEAP_ALIGNMENT - 1) & ~(HEAP_ALIGNMENT - 1);

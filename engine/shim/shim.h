@@ -37,6 +37,8 @@ const char *text_to_utf8(JSContext *ctx, JSValueConst value, size_t *length);
 
 /* quickjs-unit.c: what the engine's own interface has no function for. */
 JSContext *engine_context(JSRuntime *rt);
+/* Does beforehand what every run would do. False when there is no room. */
+bool engine_settle(JSContext *ctx);
 /* Makes a runtime independent of where it was made: nothing of the stack stays in it. */
 void engine_forget_stack(JSRuntime *rt);
 /* A run's own randomness, for Math.random. */

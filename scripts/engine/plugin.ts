@@ -9,6 +9,8 @@ import { compileEngine, type EngineOptions } from "./compile.ts";
 
 const root = join(import.meta.dir, "..", "..");
 const PLUGIN = join(root, "src", "cni", "main.ts");
+/** What is made ready when the image is. */
+const PREPARING = join(root, "src", "cni", "image.ts");
 /** What `#platform` leads to in this build (package.json, `imports`). */
 const PLATFORM = join(root, "src", "platform", "engine.ts");
 /** HEAP_ALIGNMENT of engine/shim/heap.h: the image begins at a page of whatever kernel maps it. */
@@ -65,7 +67,8 @@ async function bundle(directory: string): Promise<string> {
   const entry = join(directory, "entry.ts");
   writeFileSync(
     entry,
-    `import { platform } from ${JSON.stringify(PLATFORM)};\nimport { runPlugin } from ${JSON.stringify(PLUGIN)};\n${imports.join("")}` +
+    `import { platform } from ${JSON.stringify(PLATFORM)};\nimport { runPlugin } from ${JSON.stringify(PLUGIN)};\n` +
+      `import { prepareImage } from ${JSON.stringify(PREPARING)};\n${imports.join("")}prepareImage();\n` +
       // A person who starts it reads what it is; the large program is a command line as well.
       `__wayout.main = () => runPlugin({ CNI_COMMAND: "", ...platform.environment() });\n` +
       `__wayout.parts = [${kept}];\n`,

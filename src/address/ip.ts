@@ -24,23 +24,16 @@ export class AddressError extends Error {
 
 /** Four bytes, or undefined when the text is not four decimal octets without leading zeros. */
 function parseIpv4(text: string): Uint8Array | undefined {
+  const octets = text.split(".");
+  if (octets.length !== 4) return undefined;
   const bytes = new Uint8Array(4);
-  let part = 0;
-  let value = -1;
-  for (let i = 0; i <= text.length; i++) {
-    const c = i === text.length ? 46 : text.charCodeAt(i);
-    if (c === 46) {
-      if (value < 0 || part > 3) return undefined;
-      bytes[part++] = value;
-      value = -1;
-    } else if (c >= 48 && c <= 57) {
-      // A leading zero is octal to some programs and decimal to others: refuse it (RFC 6943 3.1.1).
-      if (value === 0) return undefined;
-      value = (value < 0 ? 0 : value * 10) + (c - 48);
-      if (value > 255) return undefined;
-    } else return undefined;
+  for (let i = 0; i < 4; i++) {
+    const value = Number(octets[i]);
+    // Written back it must be the same text: a leading zero is octal to some programs and decimal to others (RFC 6943 3.1.1).
+    if (!(value >= 0 && value <= 255) || String(value) !== octets[i]) return undefined;
+    bytes[i] = value;
   }
-  return part === 4 ? bytes : undefined;
+  return bytes;
 }
 
 /** Sixteen bytes, or undefined when the text is not an IPv6 address (RFC 4291 2.2, no zone). */

@@ -1,8 +1,10 @@
 import { Command } from "commander";
 import { WayoutError } from "../error.ts";
+import { deleteBesideKernel, isBesideKernel, scanBesideKernel } from "../flows/beside-kernel.ts";
 import { FlowPrinter } from "../flows/flow-printer.ts";
 import { flowRecord } from "../flows/flow-record.ts";
 import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
+import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { untilOutputCloses, writeOut } from "./byte-sink.ts";
 import { compiledFilterOf, withFilters, type FlowTableOptions } from "./conntrack-options.ts";
 import { emptyTableHint, openTable, podReader } from "./conntrack-table.ts";
@@ -35,16 +37,20 @@ async function flush(options: FlushOptions): Promise<void> {
   const pods = (await podReader(true))();
   const printer = new FlowPrinter({ pods, nowMs: Date.now() }, writeOut);
   const chosen: ConntrackEntry[] = [];
-  opened.table.scan((scan) => {
+  const choose = (scan: EntryScan): void => {
     if (!filter.matches(scan)) return;
     chosen.push(scan.entry());
     if (options.json !== true && chosen.length <= SHOWN_LINES) printer.print(scan);
-  }, filter.kernel);
+  };
+  opened.table.scan(choose, filter.kernel);
+  scanBesideKernel(opened.namespace, choose);
   printer.flush();
   if (chosen.length > SHOWN_LINES && options.json !== true) note(`… and ${chosen.length - SHOWN_LINES} more`);
   let deleted = 0;
   for (let at = 0; at < chosen.length && options.dryRun !== true; at += BATCH_ENTRIES) {
-    deleted += opened.table.deleteEntries(chosen.slice(at, at + BATCH_ENTRIES));
+    const batch = chosen.slice(at, at + BATCH_ENTRIES);
+    deleted += opened.table.deleteEntries(batch.filter((entry) => !isBesideKernel(entry)));
+    deleted += deleteBesideKernel(opened.namespace, batch.filter(isBesideKernel));
   }
   if (options.json === true) {
     const flows = chosen.map((entry) => flowRecord(entry, pods));

@@ -1,6 +1,7 @@
 import { note } from "./output.ts";
 import { jsonText } from "../text/json.ts";
 import { Command } from "commander";
+import { BesideWatch } from "../flows/beside-watch.ts";
 import { FlowPrinter } from "../flows/flow-printer.ts";
 import { flowRecord } from "../flows/flow-record.ts";
 import { FlowWatch, type FlowWatcher } from "../flows/flow-watch.ts";
@@ -66,7 +67,7 @@ async function watch(options: WatchOptions): Promise<void> {
   });
   const out =
     options.json === true ? new JsonWatcher(shown, limit, pods) : new TextWatcher(shown, limit, pods);
-  const watch = new FlowWatch(events, opened.table, filter, out);
+  const watch = new FlowWatch(events, opened.table, filter, out, new BesideWatch(opened.namespace, filter));
   // Which flows have events at all is decided when they begin (nf_ct_ecache_ext_add).
   const silent = readSysctl(opened.namespace, "net.netfilter.nf_conntrack_events") === "2";
   if (options.json === true) {
@@ -239,6 +240,8 @@ again: flows that came or went meanwhile have a ? behind the word.
 
 By default the kernel makes events only for flows that began while a program listened (nf_conntrack_events = 2): the end
 of an older flow is printed only when the table is read again.
+
+Connections that our eBPF programs translate (backend ebpf) are looked at some times a second, for nobody announces them.
 
 With --json the first line says how many flows there are: {"event":"watching",…}. Then come new, update and destroy,
 each with its flow, and lost and resynced after an overrun.

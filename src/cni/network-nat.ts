@@ -167,12 +167,14 @@ class Remembered {
 
   async holds(generation: number): Promise<boolean> {
     if (this.#notes.holds(generation, this.#finding)) return true;
+    if (!this.#notes.mayCarry(this.#finding)) return false;
     return this.#notes.carries(generation, await this.#fingerprint(generation), this.#finding);
   }
 
   /** @param generation from before the rules were read: what changed since is then noticed next time */
   async note(generation: number): Promise<void> {
-    this.#notes.note(generation, await this.#fingerprint(generation), this.#finding);
+    const table = this.#notes.tableAt(generation) ?? (await this.#fingerprint(generation));
+    this.#notes.note(generation, table, this.#finding);
   }
 
   async #fingerprint(generation: number): Promise<string | undefined> {

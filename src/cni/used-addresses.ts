@@ -1,15 +1,16 @@
 /**
  * Which addresses may have left connections behind. Those of an earlier owner may still be tracked: their answers would
- * come to the new pod, and its packets would take the old translations. DEL forgets them as soon as the pod's link is
- * gone, and so an ADD looks only at an address whose owner did not end by a DEL: to look costs milliseconds even when
- * the table is empty (its buckets are walked one by one). One file an address in use, in /run.
+ * come to the new pod, and its packets would take the old translations. To look for them costs twenty milliseconds on a
+ * quiet node and more on a busy one, even when the table is empty (the kernel walks a quarter of a million buckets one by
+ * one). So a DEL only notes whose connections are still there, and one look forgets those of all of them: when an address
+ * is given again, when many are left, or when nobody is attached any more. One file an address, in /run.
  */
 import { addressOf } from "../address/ip.ts";
 import { cidrContains, parseCidr } from "../address/cidr.ts";
-import { messageOf, WayoutError } from "../error.ts";
+import { WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import {
-  isMissing,
+  fileVersion,
   listDirectory,
   makeDirectory,
   makeFile,
@@ -18,17 +19,18 @@ import {
   writeText,
 } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { placeFailure } from "../kernel/own-place.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
-import { networkPath } from "./network-lock.ts";
+import { usedPath } from "./network-lock.ts";
 
 /** Among the addresses: that the table was searched for those of owners before us. */
 const LOOKED = ".looked";
 /** Among the addresses: those of one attachment, where only another plugin knows who has which. */
 const OWN = ".of-";
-
-function directoryOf(network: string, namespace: NetworkNamespace): string {
-  return `${networkPath(network, namespace)}.used`;
-}
+/** Directory among the addresses: those that nobody has any more, and whose connections may still be tracked. */
+const LEFT = ".left";
+/** So many at most: a table shall not be filled by pods that are gone, nor a look at it be worth less than it costs. */
+const MOST_LEFT = 32;
 
 /**
  * Notes that these addresses are in use. Returns those that were noted already: they had an owner who did not end well.
@@ -38,7 +40,7 @@ function noteUsed(network: string, namespace: NetworkNamespace, addresses: reado
   return noting(network, namespace, addresses, () => {
     const before: string[] = [];
     for (const address of addresses) {
-      if (!makeFile(`${directoryOf(network, namespace)}/${address}`, 0o600)) before.push(address);
+      if (!makeFile(`${usedPath(network, namespace)}/${address}`, 0o600)) before.push(address);
     }
     return before;
   });
@@ -51,15 +53,19 @@ function noting<T>(
   note: () => T,
 ): T {
   try {
-    makeDirectory(directoryOf(network, namespace), 0o755);
+    makeDirectory(usedPath(network, namespace), 0o755);
     return note();
   } catch (error) {
     throw new WayoutError({
       code: "address-store",
       kind: "machine",
-      doing: `noting ${addresses.join(" and ")} in ${directoryOf(network, namespace)}`,
-      said: messageOf(error),
-      todo: "Check that /run can be written by root and has room.",
+      doing: `noting ${addresses.join(" and ")} in ${usedPath(network, namespace)}`,
+      ...placeFailure(
+        usedPath(network, namespace),
+        "directory",
+        error,
+        "Check that /run can be written by root and has room.",
+      ),
       cause: error,
     });
   }
@@ -84,8 +90,15 @@ export async function forgetEarlierOwners(
 ): Promise<void> {
   const isFirst = noteUsed(network, namespace, [LOOKED]).length === 0;
   const unclean = noteUsed(network, namespace, addresses);
+  const left = leftDirectory(network, namespace);
+  for (const address of addresses) {
+    // Noted as in use by now: whoever ends us half-way leaves that behind.
+    if (fileVersion(`${left}/${address}`) === "") continue;
+    removeFile(`${left}/${address}`);
+    unclean.push(address);
+  }
   if (isFirst) await lookForStrangers(network, space, addresses, namespace);
-  else if (unclean.length > 0) await forget(namespace, unclean);
+  else if (unclean.length > 0) await forgetLeft(network, namespace, unclean);
 }
 
 /** For this network's next call that ends these addresses: whose they are. */
@@ -96,7 +109,7 @@ export function noteOwner(
   addresses: readonly string[],
 ): void {
   noting(network, namespace, addresses, () =>
-    writeText(`${directoryOf(network, namespace)}/${OWN}${port}`, addresses.join("\n"), "w", 0o600),
+    writeText(`${usedPath(network, namespace)}/${OWN}${port}`, addresses.join("\n"), "w", 0o600),
   );
 }
 
@@ -106,12 +119,12 @@ export function notedAddresses(
   namespace: NetworkNamespace,
   port: string,
 ): readonly string[] {
-  return (readTextIfThere(`${directoryOf(network, namespace)}/${OWN}${port}`) ?? "")
+  return ifThere(() => readTextIfThere(`${usedPath(network, namespace)}/${OWN}${port}`) ?? "", "")
     .split("\n")
     .filter((text) => text !== "");
 }
 
-/** When a pod's link is gone, and before its addresses are given to anybody else. */
+/** When a pod's link is gone, and before its addresses can be given to anybody else. */
 export async function endUse(
   network: string,
   port: string,
@@ -119,15 +132,54 @@ export async function endUse(
   namespace: NetworkNamespace,
 ): Promise<void> {
   if (addresses.length === 0) return;
-  await forget(namespace, addresses);
+  if (!noteLeft(network, namespace, addresses)) await forget(namespace, addresses);
   unmark(network, namespace, [...addresses, `${OWN}${port}`]);
+  const left = namesIn(leftDirectory(network, namespace));
+  if (left.length >= MOST_LEFT) await forgetLeft(network, namespace);
+}
+
+function leftDirectory(network: string, namespace: NetworkNamespace): string {
+  return `${usedPath(network, namespace)}/${LEFT}`;
+}
+
+/** False where nothing can be noted: DEL must not fail for that. */
+function noteLeft(network: string, namespace: NetworkNamespace, addresses: readonly string[]): boolean {
+  const directory = leftDirectory(network, namespace);
+  try {
+    makeDirectory(directory, 0o755);
+    for (const address of addresses) makeFile(`${directory}/${address}`, 0o600);
+    return true;
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    return false;
+  }
+}
+
+/** Forgets the connections of all whom a DEL has ended, and of these others, by one look at the table. */
+async function forgetLeft(
+  network: string,
+  namespace: NetworkNamespace,
+  others: readonly string[] = [],
+): Promise<void> {
+  const directory = leftDirectory(network, namespace);
+  const left = namesIn(directory);
+  const versions = left.map((name) => fileVersion(`${directory}/${name}`));
+  await forget(namespace, [...new Set([...others, ...left])]);
+  // Somebody may have had an address, and left it again, since the table was looked at.
+  const same = left.filter((name, at) => fileVersion(`${directory}/${name}`) === versions[at]);
+  unmark(
+    network,
+    namespace,
+    same.map((name) => `${LEFT}/${name}`),
+  );
 }
 
 /** When nobody is attached any more: whoever is still noted did not end well. */
 export async function endAllUse(network: string, namespace: NetworkNamespace): Promise<void> {
-  const names = namesIn(directoryOf(network, namespace));
-  const left = names.filter((name) => !name.startsWith("."));
-  if (left.length > 0) await forget(namespace, left);
+  const names = namesIn(usedPath(network, namespace)).filter((name) => name !== LEFT);
+  const inUse = names.filter((name) => !name.startsWith("."));
+  if (inUse.length + namesIn(leftDirectory(network, namespace)).length > 0)
+    await forgetLeft(network, namespace, inUse);
   unmark(
     network,
     namespace,
@@ -139,7 +191,7 @@ export async function endAllUse(network: string, namespace: NetworkNamespace): P
 export function unmark(network: string, namespace: NetworkNamespace, names: readonly string[]): void {
   for (const name of names) {
     try {
-      removeFile(`${directoryOf(network, namespace)}/${name}`);
+      removeFile(`${usedPath(network, namespace)}/${name}`);
     } catch (error) {
       // On a read-only /run the note stays, and the next ADD looks once more: DEL must not fail for that.
       if (!(error instanceof SystemError)) throw error;
@@ -148,10 +200,15 @@ export function unmark(network: string, namespace: NetworkNamespace, names: read
 }
 
 function namesIn(directory: string): string[] {
+  return ifThere(() => listDirectory(directory), []);
+}
+
+/** Where something else stands in its place nothing is noted, and whoever ends a pod must not fail for that. */
+function ifThere<T>(read: () => T, otherwise: T): T {
   try {
-    return listDirectory(directory);
+    return read();
   } catch (error) {
-    if (isMissing(error)) return [];
+    if (error instanceof SystemError && ["ENOENT", "ENOTDIR", "ELOOP"].includes(error.code)) return otherwise;
     throw error;
   }
 }

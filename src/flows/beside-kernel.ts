@@ -3,7 +3,9 @@ import { EntryScan } from "../linux/conntrack/scan.ts";
 import { entryMessage } from "../linux/conntrack/entry-message.ts";
 import { Wire } from "../linux/netlink/wire.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
-import { connectionsAtLinks } from "../nat/backends/at-links.ts";
+import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
+import { BY_PROGRAMS } from "../linux/conntrack/status.ts";
+import { connectionsAtLinks, endConnectionsAtLinks } from "../nat/backends/at-links.ts";
 
 /**
  * Visits them as Conntrack.scan does the kernel's: the same EntryScan each time, until the visitor returns false. Returns how
@@ -23,4 +25,19 @@ export function scanBesideKernel(
     if (visitor(scan) === false) break;
   }
   return entries.length;
+}
+
+/** Which of these entries are such connections. */
+export function isBesideKernel({ status }: ConntrackEntry): boolean {
+  return (status & BY_PROGRAMS) !== 0;
+}
+
+/** Forgets exactly these, as Conntrack.deleteEntries does the kernel's. Returns how many. */
+export function deleteBesideKernel(
+  namespace: NetworkNamespace | undefined,
+  entries: readonly ConntrackEntry[],
+): number {
+  if (entries.length === 0) return 0;
+  using own = namespace === undefined ? NetworkNamespace.current() : undefined;
+  return endConnectionsAtLinks((namespace ?? own)!, entries);
 }

@@ -1,6 +1,7 @@
 import type { Conntrack } from "../kernel/conntrack/conntrack.ts";
 import type { ConntrackEventKind, ConntrackEvents } from "../kernel/conntrack/events.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";
+import type { BesideWatch } from "./beside-watch.ts";
 import type { CompiledFilter } from "./flow-filter.ts";
 
 /** Events taken in one go before what was said about them goes out. */
@@ -43,6 +44,8 @@ export class FlowWatch {
     readonly table: Conntrack,
     readonly filter: CompiledFilter,
     readonly watcher: FlowWatcher,
+    /** Of those that stand in no table of the kernel. */
+    readonly beside?: BesideWatch,
   ) {
     this.#dropped = events.dropped();
     this.#look((scan) => this.#known.set(scan.key, watcher.remember(scan)));
@@ -50,17 +53,20 @@ export class FlowWatch {
 
   /** How many flows are known to be there now. */
   get flows(): number {
-    return this.#known.size;
+    return this.#known.size + (this.beside?.flows ?? 0);
   }
 
   /** Tells what has happened, after waiting up to `timeoutMs` for something. Returns the number of events read. */
   next(timeoutMs: number): number {
-    const { events, overrun } = this.events.read(this.#note, timeoutMs, BATCH_EVENTS);
+    const { beside } = this;
+    const wait = beside === undefined ? timeoutMs : Math.min(timeoutMs, Math.ceil(beside.waitMs));
+    const { events, overrun } = this.events.read(this.#note, wait, BATCH_EVENTS);
+    const looked = beside?.next((kind, scan) => this.watcher.changed(kind, scan, false)) ?? 0;
     // The counter also tells of events that were lost while the table was read the last time.
     const lost = overrun || this.events.dropped() !== this.#dropped;
     if (lost) this.#resync();
-    if (events > 0 || lost) this.watcher.settled();
-    return events;
+    if (events > 0 || looked > 0 || lost) this.watcher.settled();
+    return events + looked;
   }
 
   readonly #note = (kind: ConntrackEventKind, scan: EntryScan): void => {

@@ -6,8 +6,8 @@ import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
 import type { TupleScan } from "../linux/conntrack/scan.ts";
 
 /**
- * Up to so many entries one look at all of them costs less than two at those that the kernel selects: it walks its
- * buckets, a quarter of a million as a rule, each time.
+ * Up to so many entries for each address one look at all of them costs less than two at those that the kernel selects for
+ * it: it walks its buckets, a quarter of a million as a rule, each time.
  */
 const FEW_ENTRIES = 8192;
 
@@ -19,7 +19,7 @@ export function forgetFlowsOf(namespace: NetworkNamespace, addresses: readonly s
   const count = Number(readSysctl(namespace, "net.netfilter.nf_conntrack_count") ?? 0);
   if (count === 0 || addresses.length === 0) return;
   using conntrack = Conntrack.open(namespace);
-  if (count > FEW_ENTRIES) {
+  if (count > FEW_ENTRIES * addresses.length) {
     for (const address of addresses) {
       conntrack.flush({ original: { source: address } });
       conntrack.flush({ reply: { source: address } });

@@ -77,8 +77,21 @@ export type ErrnoName = keyof typeof ERRNO;
 
 /** `ENOENT` for 2; `errno 999` for a number this file does not know. */
 export function errnoName(errno: number): string {
-  for (const name in ERRNO) if (ERRNO[name as ErrnoName] === errno) return name;
-  return `errno ${errno}`;
+  return namesByNumber()[errno] ?? `errno ${errno}`;
+}
+
+/** See cni/image.ts. */
+export function prepareErrnoNames(): void {
+  namesByNumber();
+}
+
+let names: (string | undefined)[] | undefined;
+
+function namesByNumber(): readonly (string | undefined)[] {
+  if (names !== undefined) return names;
+  names = [];
+  for (const name in ERRNO) names[ERRNO[name as ErrnoName]] ??= name;
+  return names;
 }
 
 /** What strerror(3) says, for the numbers a person meets; otherwise the name. */
@@ -96,9 +109,17 @@ const TEXTS: Readonly<Record<string, string>> = {
   EBUSY: "device or resource busy",
   EEXIST: "it exists already",
   ENODEV: "no such device",
+  ENXIO: "no such device or address",
+  ENOTDIR: "not a directory",
+  EISDIR: "it is a directory",
   EINVAL: "invalid argument",
   EMFILE: "too many open files",
+  EFBIG: "file too large",
   ENOSPC: "no space left",
+  EROFS: "read-only file system",
+  ENAMETOOLONG: "name too long",
+  ELOOP: "too many symbolic links, or one where none is followed",
+  EDQUOT: "quota used up",
   ERANGE: "out of range",
   EMSGSIZE: "message too long",
   EOPNOTSUPP: "operation not supported",

@@ -9,6 +9,7 @@
  *   untranslated.
  */
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
 import type { NatIntent } from "./intent.ts";
 
 /** One thing that is not as an intent wants it; in no backend's own terms. */
@@ -41,6 +42,13 @@ export interface AppliedNat extends NatChange {
   readonly before?: readonly NatIntent[];
 }
 
+/** Connections that a backend tracks by itself. */
+export interface TrackedByBackend {
+  entries(): readonly ConntrackEntry[];
+  /** Ends exactly these. Returns how many there still were. */
+  end(entries: readonly ConntrackEntry[]): number;
+}
+
 /**
  * NAT in one network namespace. Everything is synchronous and speaks plain intent values. All calls leave other
  * owners, and other people's rules, as they are.
@@ -50,6 +58,8 @@ export interface AppliedNat extends NatChange {
  */
 export interface NatBackend extends Disposable {
   readonly name: string;
+  /** Absent where the kernel's connection tracking has the connections that are translated. */
+  readonly connections?: TrackedByBackend;
   /** Makes the kernel do what the intent says, at once or not at all. Nothing is written when nothing differs. */
   apply(intent: NatIntent): AppliedNat;
   /**

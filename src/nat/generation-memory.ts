@@ -65,6 +65,18 @@ export class GenerationMemory {
     return noted.generation === String(generation) && noted.findings.includes(finding);
   }
 
+  /** Whether it depends on the table's fingerprint alone that `finding` counts: otherwise nobody need ask for that. */
+  mayCarry(finding: string): boolean {
+    const noted = this.#read();
+    return noted.table !== "" && noted.findings.includes(finding);
+  }
+
+  /** The table's fingerprint at this generation, where somebody noted it. */
+  tableAt(generation: number): string | undefined {
+    const noted = this.#read();
+    return noted.generation === String(generation) && noted.table !== "" ? noted.table : undefined;
+  }
+
   /** Whether `finding` was noted of this very table; then it counts for the generation that is now. */
   carries(generation: number, table: string | undefined, finding: string): boolean {
     const noted = this.#read();

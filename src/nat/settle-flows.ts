@@ -13,7 +13,7 @@ import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";
-import type { AppliedNat, NatBackend, NatChange } from "./backend.ts";
+import type { AppliedNat, NatBackend, NatChange, TrackedByBackend } from "./backend.ts";
 import { decisionOf, type Decide, type NatDecision } from "./decision.ts";
 import { normalizeIntent, replacing, type AddressRange, type NatIntent, type Translation } from "./intent.ts";
 
@@ -69,21 +69,24 @@ function settled(
   if (!changed && !cut && !always) return { changed, drifts, flows: NONE };
   const wanted = before ?? nat.intents();
   const now = changed ? intents.map(normalizeIntent).reduce(replacing, wanted) : wanted;
-  return { changed, drifts, flows: settleFlows(namespace, wanted, now, cut) };
+  return { changed, drifts, flows: settleFlows(nat, namespace, wanted, now, cut) };
 }
 
 /** @param before what was wanted until now, by which flows got the translation that they have */
-export function settleFlows(
+function settleFlows(
+  nat: NatBackend,
   namespace: NetworkNamespace,
   before: readonly NatIntent[],
   now: readonly NatIntent[],
   cut: boolean,
 ): SettledFlows {
-  const tracked = readSysctl(namespace, "net.netfilter.nf_conntrack_count");
-  if (now.length === 0 || tracked === undefined || tracked === "0") return NONE;
-  using conntrack = Conntrack.open(namespace);
+  if (now.length === 0) return NONE;
   using route = Rtnetlink.open(namespace);
   const judge = new FlowJudge(route, decisionOf(before), decisionOf(now), cut);
+  if (nat.connections !== undefined) return settleOwn(nat.connections, judge, cut);
+  const tracked = readSysctl(namespace, "net.netfilter.nf_conntrack_count");
+  if (tracked === undefined || tracked === "0") return NONE;
+  using conntrack = Conntrack.open(namespace);
   const concerns = sourceFilter([...before, ...now]);
   let forgotten = 0;
   for (let round = 0; round < MOST_ROUNDS; round++) {
@@ -100,6 +103,21 @@ export function settleFlows(
     forgotten += conntrack.deleteEntries(found);
   }
   return { forgotten, kept: 0 };
+}
+
+/**
+ * Of connections that a backend tracks by itself: what the kernel tracks of them has the pod's own address both ways, and is
+ * right as it is. One that is seen as an address which this node has lost gets no answer, and ends without being asked for.
+ */
+function settleOwn(own: TrackedByBackend, judge: FlowJudge, cut: boolean): SettledFlows {
+  const gone: ConntrackEntry[] = [];
+  let kept = 0;
+  for (const entry of own.entries()) {
+    const verdict = judge.verdict(entry);
+    if (verdict === "stale" || (verdict === "other" && (cut || judge.isLost(entry)))) gone.push(entry);
+    else if (verdict === "other") kept++;
+  }
+  return { forgotten: own.end(gone), kept };
 }
 
 /** Whether an entry's source is one that intents speak of: a busy node tracks hundreds of thousands that are not. */
@@ -140,6 +158,8 @@ class FlowJudge {
     // Where its answers are sent, there its packets come from.
     const entered = (): string | undefined => this.#interfaceTo(source);
     const wanted = this.now(source, destination, entered);
+    // Its next packet begins it anew, and ends there: nothing may leave under an address of before.
+    if (wanted?.dropped === true && this.#leavesByOne(wanted, destination)) return "stale";
     const translation = this.#translationOf(wanted, destination);
     if (translation === undefined) {
       if (seenAs === source) return "right";
@@ -154,12 +174,23 @@ class FlowJudge {
     return seenAs === source ? "stale" : "other";
   }
 
+  /** Whether an entry has an address that was this node's own, by the interface's choice, and is no more. */
+  isLost({ original, reply }: ConntrackEntry): boolean {
+    const wanted = this.now(original.source, reply.source, () => this.#interfaceTo(original.source));
+    const translation = this.#translationOf(wanted, reply.source);
+    return translation !== undefined && translation.snat === undefined && !this.#own.has(reply.destination);
+  }
+
   #translationOf(decision: NatDecision | undefined, destination: string): Translation | undefined {
     if (decision?.translated !== true) return undefined;
-    const { translation, outInterfaces } = decision.source;
-    if (outInterfaces === undefined) return translation;
+    return this.#leavesByOne(decision, destination) ? decision.source.translation : undefined;
+  }
+
+  /** Whether it leaves by an interface that the source is about. */
+  #leavesByOne({ source: { outInterfaces } }: NatDecision, destination: string): boolean {
+    if (outInterfaces === undefined) return true;
     const name = this.#interfaceTo(destination);
-    return name !== undefined && outInterfaces.includes(name) ? translation : undefined;
+    return name !== undefined && outInterfaces.includes(name);
   }
 
   /**

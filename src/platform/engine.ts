@@ -46,7 +46,14 @@ export const platform: Platform = {
   run,
 };
 
+let known: Environment | undefined;
+
+/** Read once: nothing in this process changes it. */
 function environment(): Environment {
+  return (known ??= readEnvironment());
+}
+
+function readEnvironment(): Environment {
   // Without a prototype: a variable may be called __proto__.
   const found = Object.create(null) as Record<string, string>;
   for (const line of native.environmentLines()) {

@@ -6,7 +6,8 @@
  * Out: rules in order, with owner, translation, and the reason where one is dead.
  * Touches: nothing, except read-listing.ts, which reads the rulesets.
  */
-import { ownerOf, type Owner } from "./owner.ts";
+import type { Owner } from "../naming/products.ts";
+import { ownerOf } from "./owner.ts";
 
 export type RulesetKind = "nftables" | "iptables-nft" | "iptables-legacy";
 

@@ -6,14 +6,16 @@ import { tcxPrograms, type AttachedProgram } from "../../src/kernel/bpf/programs
 import { BpfMap, pinnedObject, pinObject } from "../../src/kernel/bpf/map.ts";
 import { detachFromLink } from "../../src/kernel/bpf/link.ts";
 import { echo } from "../../src/kernel/echo.ts";
-import { ebpfCounts, ebpfFlows, ebpfRoom } from "../../src/nat/backends/ebpf/flows.ts";
+import { ebpfCounts, ebpfFlowOf, ebpfFlows, ebpfRoom } from "../../src/nat/backends/ebpf/flows.ts";
 import { namesIn, namespaceDirectory } from "../../src/nat/backends/ebpf/bpf-directory.ts";
+import { endTracked, trackedByPrograms } from "../../src/nat/backends/ebpf/tracked.ts";
 import { EbpfNat } from "../../src/nat/backends/ebpf/ebpf.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { backendSuite } from "./backend-suite.ts";
 import { CLIENT, NODE, OUTSIDE, rulesWithHandles, world } from "./three-namespaces.ts";
 import { masqueradeIntent } from "../../src/nat/intent.ts";
+import { applyAndSettle } from "../../src/nat/settle-flows.ts";
 
 /** What is left of a namespace's programs is taken away with the namespace. */
 function open(namespace: NetworkNamespace): EbpfNat {
@@ -169,4 +171,43 @@ test("its flows are told, with what became of them", async () => {
 testWith(["clang", "llvm-strip"])("the object is what clang makes of its source", () => {
   const script = join(import.meta.dir, "..", "..", "scripts", "build-bpf.ts");
   ask(undefined, [process.execPath, script, "--check"]);
+});
+
+test("connections end at a person's word, or with the address that they are seen as", async () => {
+  const { node, client, fetch } = world();
+  using nat = open(node);
+  const intent = masqueradeIntent("cni/blue", ["10.9.0.0/24", "fd00:9::/64"]);
+  nat.apply(intent);
+  await fetch(OUTSIDE.v4);
+  await fetch(OUTSIDE.v6);
+  expect(echo(client, OUTSIDE.v4, 1000)).toBeDefined();
+  const all = trackedByPrograms(node);
+  expect(all).toHaveLength(3);
+  // Found by its ends, and by nobody else's.
+  const [flow] = ebpfFlows(node)!.filter(({ protocol }) => protocol === 6);
+  expect(ebpfFlowOf(node, flow!)).toMatchObject({ slot: flow!.slot, seenAs: flow!.seenAs });
+  expect(ebpfFlowOf(node, { ...flow!, source: { ...flow!.source, port: 1 } })).toBeUndefined();
+  // Another policy: what stands is kept, until somebody cuts it.
+  const seven = (family: 4 | 6): string => (family === 4 ? "203.0.113.7" : "2001:db8:113::7");
+  const snat = {
+    ...intent,
+    sources: intent.sources.map((one) => {
+      const address = seven(one.cidr.includes(":") ? 6 : 4);
+      return { ...one, translation: { ...one.translation, snat: { first: address, last: address } } };
+    }),
+  };
+  expect(applyAndSettle(nat, node, snat).flows).toEqual({ forgotten: 0, kept: 3 });
+  expect(applyAndSettle(nat, node, snat, { cut: true }).flows).toEqual({ forgotten: 3, kept: 0 });
+  expect(ebpfFlows(node)).toEqual([]);
+  // Who has gone is not ended twice, nor who stands in his place now.
+  expect(endTracked(node, all)).toBe(0);
+  expect((await fetch(OUTSIDE.v4)).address).toBe("203.0.113.7");
+  expect(endTracked(node, all)).toBe(0);
+  expect(ebpfFlows(node)).toHaveLength(1);
+  applyAndSettle(nat, node, intent, { cut: true });
+  expect((await fetch(OUTSIDE.v4)).address).toBe(NODE.v4);
+  ask(node, ["ip", "address", "delete", "203.0.113.5/24", "dev", "wan0"]);
+  expect(nat.verify(intent)).not.toEqual([]);
+  expect(applyAndSettle(nat, node, intent).flows).toEqual({ forgotten: 1, kept: 0 });
+  expect((await fetch(OUTSIDE.v4)).address).toBe("203.0.113.6");
 });

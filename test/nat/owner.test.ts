@@ -1,6 +1,7 @@
 /** Each product's rule, as its users see it, must be called by its name; and a person's rule by none. */
 import { describe, expect, test } from "bun:test";
-import { ownerOf, type RuleTraits } from "../../src/rules/owner.ts";
+import type { RuleTraits } from "../../src/naming/products.ts";
+import { ownerOf } from "../../src/rules/owner.ts";
 
 const CONTAINER = "0123456789abcdef0123456789abcdef";
 const CNI_CHAIN = "CNI-4f6dd6c0aa11bb22cc33dd44";

@@ -1,7 +1,11 @@
 /** The agent's doors: a socket of root's, and HTTP where it was asked for. */
 import { rmSync } from "node:fs";
+import { dirname } from "node:path";
 import * as v from "valibot";
 import { codeOf, messageOf, WayoutError } from "../../error.ts";
+import { makeDirectory } from "../../kernel/file.ts";
+import { placeFailure } from "../../kernel/own-place.ts";
+import { jsonText } from "../../text/json.ts";
 import { VERSION } from "../../version.ts";
 import type { PageDoor } from "../page/door.ts";
 import { VERSION_HEADER } from "../socket.ts";
@@ -81,6 +85,7 @@ export class ApiServer {
         Bun.serve({ ...place, ...common, fetch: over(kind) } as Parameters<typeof Bun.serve>[0]),
       );
     try {
+      makeDirectory(dirname(socket), 0o755);
       serve({ unix: socket }, "socket");
       if (listen !== undefined) serve("unix" in listen ? { unix: listen.unix } : listen, "http");
       this.#servers = servers;
@@ -88,7 +93,7 @@ export class ApiServer {
       // One that goes on listening would keep the process.
       for (const server of servers) void server.stop(true);
       if (servers.length > 0) rmSync(socket, { force: true });
-      throw notOpened(servers.length === 0 ? undefined : listen, error);
+      throw notOpened(socket, servers.length === 0 ? undefined : listen, error);
     } finally {
       process.umask(umask);
     }
@@ -229,8 +234,7 @@ function checked(
 }
 
 function responseOf(answer: Answer): Response {
-  if (answer.kind === "json")
-    return Response.json(answer.value, { status: answer.status ?? 200, headers: HEADERS });
+  if (answer.kind === "json") return json(answer.value, { status: answer.status ?? 200, headers: HEADERS });
   const headers = { ...HEADERS, "content-type": answer.type };
   if (answer.kind === "stream") return new Response(answer.stream, { headers });
   return new Response(answer.text, { status: answer.status ?? 200, headers });
@@ -252,10 +256,16 @@ function problem(status: number, code: string, said: string, todo?: string): Res
     ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
     ...(status === 429 ? { "retry-after": "1" } : {}),
   };
-  return Response.json(
-    { error: { code, message: said, ...(todo === undefined ? {} : { todo }) } },
-    { status, headers },
-  );
+  const error = { code, message: said, ...(todo === undefined ? {} : { todo }) };
+  return json({ error }, { status, headers });
+}
+
+/** Whoever asks with curl has it on a terminal. */
+function json(value: unknown, { status, headers }: { status: number; headers: object }): Response {
+  return new Response(jsonText(value), {
+    status,
+    headers: { ...headers, "content-type": "application/json;charset=utf-8" },
+  });
 }
 
 /** A bucket for each peer, which fills again with time. */
@@ -271,16 +281,27 @@ class RateLimits {
   }
 }
 
-function notOpened(listen: ServerOptions["listen"], error: unknown): WayoutError {
+/** @param listen where it was to listen; undefined for the socket itself */
+function notOpened(socket: string, listen: HttpPlace | undefined, error: unknown): WayoutError {
   const address =
     listen === undefined || "unix" in listen ? "socket" : `port ${listen.hostname}:${listen.port}`;
   const inUse = codeOf(error) === "EADDRINUSE";
+  const directory = dirname(socket);
+  const place = placeFailure(
+    directory,
+    "directory",
+    error,
+    `Check that ${directory} can be written and has room.`,
+  );
   return new WayoutError({
     code: inUse ? "port-in-use" : "no-socket",
     kind: "machine",
     doing: `opening the agent's ${address}`,
-    said: messageOf(error),
-    ...(inUse ? { todo: "Choose another one: --listen 127.0.0.1:PORT." } : {}),
+    ...(inUse
+      ? { said: messageOf(error), todo: "Choose another one: --listen 127.0.0.1:PORT." }
+      : address === "socket"
+        ? place
+        : { said: messageOf(error) }),
     cause: error,
   });
 }

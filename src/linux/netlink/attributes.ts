@@ -101,9 +101,24 @@ export function tagged<const V extends Variants>(
   return { shape: "tagged", name, number, dataName, dataNumber, variants };
 }
 
+/** What is to be known of a set for writing it: where each key stands, and what must not be missing. */
+interface WritingOrder {
+  readonly places: Readonly<Record<string, number>>;
+  readonly entries: readonly Entry[];
+  readonly required: readonly { readonly key: string; readonly name: string }[];
+}
+
+const described: { prepare(): void }[] = [];
+
+/** Makes the tables of all sets that there are, for whoever has time for it before the first of them is needed. */
+export function prepareAttributeSets(): void {
+  for (const set of described) set.prepare();
+}
+
 /** A described set of attributes, e.g. all IFLA_*. */
 export class AttributeSet<const T extends AttributeTable> {
   #lookup: Slot[] | undefined;
+  #order: WritingOrder | undefined;
 
   #table: T | undefined;
 
@@ -115,7 +130,14 @@ export class AttributeSet<const T extends AttributeTable> {
   constructor(
     private readonly describe: () => T,
     private readonly unknown: "keeps" | "passes over" = "keeps",
-  ) {}
+  ) {
+    described.push(this);
+  }
+
+  prepare(): void {
+    void this.#byNumber;
+    void this.#writingOrder;
+  }
 
   get table(): T {
     return (this.#table ??= this.describe());
@@ -148,6 +170,22 @@ export class AttributeSet<const T extends AttributeTable> {
     return (this.#lookup = lookup);
   }
 
+  get #writingOrder(): WritingOrder {
+    if (this.#order !== undefined) return this.#order;
+    // Without a prototype: what an object has by nature is no attribute.
+    const places = Object.create(null) as Record<string, number>;
+    const entries: Entry[] = [];
+    const required: { key: string; name: string }[] = [];
+    const table = this.#entries;
+    for (const key in table) {
+      const entry = table[key]!;
+      places[key] = entries.length;
+      entries.push(entry);
+      if (entry.shape === "single" && entry.required) required.push({ key, name: entry.name });
+    }
+    return (this.#order = { places, entries, required });
+  }
+
   /** Kernel name and number of every attribute of the table, for checks against the kernel's headers. */
   *names(): Generator<readonly [string, number]> {
     for (const entry of Object.values(this.#entries)) {
@@ -156,37 +194,30 @@ export class AttributeSet<const T extends AttributeTable> {
     }
   }
 
-  /** @throws EncodeError naming the attribute */
+  /**
+   * In the table's order: few of a large table's attributes are given, and so the given ones are sorted instead of going
+   * through the table.
+   * @throws EncodeError naming the attribute
+   */
   write(writer: Writer, value: AttributesOf<AttributeSet<T>>): void {
     const given = value as Readonly<Record<string, unknown>>;
+    const { places, entries, required } = this.#writingOrder;
+    const keys: string[] = [];
     for (const key in given) {
-      if (given[key] !== undefined && key !== "unknown" && !(key in this.table)) {
-        throw new EncodeError(key, "is no attribute of this set");
-      }
+      if (given[key] === undefined || key === "unknown") continue;
+      const place = places[key];
+      if (place === undefined) throw new EncodeError(key, "is no attribute of this set");
+      let at = keys.length;
+      for (; at > 0 && places[keys[at - 1]!]! > place; at--) keys[at] = keys[at - 1]!;
+      keys[at] = key;
     }
-    const entries = this.#entries;
-    for (const key in entries) {
-      const field = given[key];
-      const entry = entries[key]!;
-      if (field === undefined) {
-        if (entry.shape === "single" && entry.required) {
-          throw new EncodeError(entry.name, "is required and missing");
-        }
-        continue;
-      }
-      switch (entry.shape) {
-        case "single":
-          writeAttribute(writer, entry.name, entry.number, entry.codec, field);
-          break;
-        case "repeated":
-          for (const item of field as readonly unknown[]) {
-            writeAttribute(writer, entry.name, entry.number, entry.codec, item);
-          }
-          break;
-        case "tagged":
-          writeTagged(writer, entry, field as TaggedValue<Variants>);
-          break;
-      }
+    for (let at = 0; at < required.length; at++) {
+      const { key, name } = required[at]!;
+      if (given[key] === undefined) throw new EncodeError(name, "is required and missing");
+    }
+    for (let at = 0; at < keys.length; at++) {
+      const key = keys[at]!;
+      writeEntry(writer, entries[places[key]!]!, given[key]);
     }
     for (const attribute of value.unknown ?? []) {
       const at = beginAttribute(writer, attribute.number);
@@ -365,6 +396,22 @@ export function endAttribute(writer: Writer, at: number): void {
   if (length > 0xffff) throw new EncodeError("", `${length} bytes do not fit in one attribute (65535 do)`);
   writer.view.setUint16(at, length, true);
   writer.align();
+}
+
+function writeEntry(writer: Writer, entry: Entry, field: unknown): void {
+  switch (entry.shape) {
+    case "single":
+      writeAttribute(writer, entry.name, entry.number, entry.codec, field);
+      break;
+    case "repeated":
+      for (const item of field as readonly unknown[]) {
+        writeAttribute(writer, entry.name, entry.number, entry.codec, item);
+      }
+      break;
+    case "tagged":
+      writeTagged(writer, entry, field as TaggedValue<Variants>);
+      break;
+  }
 }
 
 function writeAttribute<V>(writer: Writer, name: string, number: number, codec: Codec<V>, value: V): void {

@@ -93,23 +93,11 @@ export function hexText(bytes: Uint8Array, start = 0, end = bytes.length): strin
 
 /** The inverse of hexText. @throws EncodeError */
 export function hexBytes(text: string): Uint8Array {
-  const bytes = new Uint8Array(text.length >> 1);
-  let isHex = text.length % 2 === 0;
-  for (let i = 0; i < bytes.length; i++) {
-    const high = digitOf(text.charCodeAt(2 * i));
-    const low = digitOf(text.charCodeAt(2 * i + 1));
-    if (high < 0 || low < 0) isHex = false;
-    bytes[i] = (high << 4) | low;
-  }
-  if (!isHex) throw new EncodeError("", `"${text}" is not lower-case hexadecimal`);
-  return bytes;
+  if (!LOWER_HEX.test(text)) throw new EncodeError("", `"${text}" is not lower-case hexadecimal`);
+  return Uint8Array.fromHex(text);
 }
 
-/** -1 for what is no digit. */
-function digitOf(code: number): number {
-  if (code >= 48 && code <= 57) return code - 48;
-  return code >= 97 && code <= 102 ? code - 87 : -1;
-}
+const LOWER_HEX = /^(?:[0-9a-f]{2})*$/;
 
 /** Bytes as they are, as hexadecimal text. */
 export const hex: Codec<string> = {

@@ -7,7 +7,7 @@ import type { Correlation } from "./correlate.ts";
 import type { TraceEvidence } from "../evidence.ts";
 import { isFatalDrop } from "./progress.ts";
 import { dropReason, type DropReason } from "./reasons.ts";
-import { UNKNOWN_OWNER } from "../../rules/owner.ts";
+import { UNKNOWN_OWNER } from "../../naming/products.ts";
 import type { StepEvidence, StepNumber, TraceStop, StopFix } from "../report.ts";
 import type { MetRule } from "./rules.ts";
 

@@ -4,7 +4,7 @@ import { Conntrack } from "../../kernel/conntrack/conntrack.ts";
 import type { ConntrackEntry, ConntrackTuple } from "../../linux/conntrack/entry.ts";
 import { ConntrackEvents } from "../../kernel/conntrack/events.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
-import { connectionsAtLinks } from "../../nat/backends/at-links.ts";
+import { connectionAtLinks, type SentEnds } from "../../nat/backends/at-links.ts";
 import type { FlowEnds, FlowEvent, FlowPattern } from "../evidence.ts";
 
 const RECEIVE_BUFFER_BYTES = 32 * 1024 * 1024;
@@ -54,7 +54,10 @@ export class TracedFlowEvents implements Disposable {
    * translate it, theirs: the kernel's, if it has one, knows the pod's own address only.
    */
   entry(flow: FlowEnds): ConntrackEntry | undefined {
-    const atLinks = connectionsAtLinks(this.namespace).find((entry) => isEntryOf(entry, flow));
+    const atLinks = sentEnds(flow).reduce<ConntrackEntry | undefined>(
+      (found, ends) => found ?? connectionAtLinks(this.namespace, ends),
+      undefined,
+    );
     if (atLinks !== undefined) return atLinks;
     using conntrack = Conntrack.open(this.namespace);
     const tuple = tupleOf(flow);
@@ -70,6 +73,27 @@ export class TracedFlowEvents implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** As a pod sends them that began it, and as one that answers. */
+function sentEnds({
+  family,
+  protocol,
+  source,
+  destination,
+  sourcePort,
+  destinationPort = 0,
+}: FlowEnds): SentEnds[] {
+  const number = protocol === "icmp" ? icmpProtocol(family) : IP_PROTOCOL[protocol];
+  const [from, to] = [
+    { address: source, port: sourcePort },
+    { address: destination, port: destinationPort },
+  ];
+  const ends = { family, protocol: number };
+  return [
+    { ...ends, source: from, destination: to },
+    { ...ends, source: to, destination: from },
+  ];
 }
 
 const ECHO_REQUEST = { 4: 8, 6: 128 } as const;

@@ -12,17 +12,24 @@ import { ebpfCounts, ebpfRoom } from "./flows.ts";
 export function ebpfAtLinks(namespace: NetworkNamespace): LinkTranslation | undefined {
   if (!holdsPrograms(namespace)) return undefined;
   using nat = new EbpfNat({ namespace });
-  const names = new Map(linksOf(namespace).map(({ index, name }) => [index, name]));
+  const links = linksOf(namespace);
+  const names = new Map(links.map(({ index, name }) => [index, name]));
   const attached = tcxPrograms(namespace, [...names.keys()]);
   const linksWith = (side: "ingress" | "egress"): string[] =>
     attached
       .filter((one) => one.side === side && programName(one.id) === programNameAt(side))
       .map(({ link }) => names.get(link)!);
+  const ingress = linksWith("ingress");
+  // Where rules are asked about frames, the programs are at all ports of a bridge instead of the bridge itself.
+  const byPorts = links.filter(({ index, kind }) => {
+    const ports = kind === "bridge" ? links.filter(({ master }) => master === index) : [];
+    return ports.length > 0 && ports.every(({ name }) => ingress.includes(name));
+  });
   return {
     backend: "ebpf",
     intents: nat.intents(),
     egress: linksWith("egress"),
-    ingress: linksWith("ingress"),
+    ingress: [...ingress, ...byPorts.map(({ name }) => name)],
     guard: { family: GUARD.family, table: GUARD.table },
     room: ebpfRoom(namespace) ?? 0,
     counts: Object.fromEntries(

@@ -36,20 +36,29 @@ export interface Place {
   readonly index: number;
   readonly name: string;
   readonly frameBytes: number;
+  readonly sides: readonly TcxSide[];
 }
 
 /**
  * The links that packets leave by: all but loopback, those that are part of another (ports of a bridge, of a bond), and the
- * head of a VRF, whose packets leave by its members.
+ * head of a VRF, whose packets leave by its members. Where rules for IP are asked about what a bridge receives (br_netfilter),
+ * they are before it comes to the bridge itself, so that arrival is at the ports of one that is an uplink.
+ * @param filtered indexes of such bridges
  * @throws WayoutError `nat-refused` for one that is up and whose packets the programs could not read
  */
-export function placesOf(links: readonly Link[], doing: string): Place[] {
+export function placesOf(
+  links: readonly Link[],
+  doing: string,
+  filtered: ReadonlySet<number> = new Set(),
+): Place[] {
   const kinds = new Map(links.map(({ index, kind }) => [index, kind]));
   return links.flatMap(({ index, name, layer, kind, master, up }) => {
     if (layer === "loopback" || kind === "vrf") return [];
-    if (master !== undefined && kinds.get(master) !== "vrf") return [];
+    const isPort = master !== undefined && filtered.has(master);
+    if (master !== undefined && kinds.get(master) !== "vrf" && !isPort) return [];
     const frameBytes = FRAME_BYTES[layer];
-    if (frameBytes !== undefined) return [{ index, name, frameBytes }];
+    const sides = isPort ? (["ingress"] as const) : filtered.has(index) ? (["egress"] as const) : SIDES;
+    if (frameBytes !== undefined) return [{ index, name, frameBytes, sides }];
     if (!up) return [];
     throw new WayoutError({
       code: "nat-refused",
@@ -97,8 +106,13 @@ function isUnused(flags: readonly string[]): boolean {
 
 /** What of the attachments is not as it shall be. */
 export function attachmentDrifts(directory: string, places: readonly Place[]): NatDrift[] {
-  return places.flatMap((place) =>
-    SIDES.flatMap((side) => {
+  const strays = othersIn(directory, places).map(({ name }): NatDrift => ({
+    object: `the eBPF program ${name}`,
+    expected: MISSING,
+    found: THERE,
+  }));
+  const lacking = places.flatMap((place) =>
+    place.sides.flatMap((side) => {
       const fd = pinnedObject(pathOf(directory, place.index, side));
       const found = fd === undefined ? undefined : attachedTo(fd);
       if (fd !== undefined) closeFile(fd);
@@ -107,6 +121,7 @@ export function attachmentDrifts(directory: string, places: readonly Place[]): N
       return [{ object, expected: THERE, found: fd === undefined ? MISSING : "detached" }];
     }),
   );
+  return [...strays, ...lacking];
 }
 
 /**
@@ -121,9 +136,10 @@ export function attachAll(
 ): void {
   const { directory } = programs.maps;
   for (const side of SIDES) {
-    for (const place of places) attachOne(directory, place, side, namespace, programs, renew);
+    for (const place of places)
+      if (place.sides.includes(side)) attachOne(directory, place, side, namespace, programs, renew);
   }
-  forgetGone(directory);
+  forgetOthers(directory, places);
 }
 
 function attachOne(
@@ -177,15 +193,42 @@ export function detachAll(directory: string): void {
   }
 }
 
-function forgetGone(directory: string): void {
-  for (const name of attachmentNames(directory)) {
-    const path = `${directory}/${name}`;
+/** Of links that have gone, and of places that are none any more: a link that became the port of a bridge. */
+function forgetOthers(directory: string, places: readonly Place[]): void {
+  for (const { path } of [...othersIn(directory, places), ...goneFrom(directory)]) {
     const fd = pinnedObject(path);
     if (fd === undefined) continue;
+    detachFromLink(fd);
+    closeFile(fd);
+    removeFile(path);
+  }
+}
+
+interface Pinned {
+  readonly path: string;
+  readonly name: string;
+}
+
+/** Attachments where none should be. */
+function othersIn(directory: string, places: readonly Place[]): Pinned[] {
+  const wanted = new Set(places.flatMap(({ index, sides }) => sides.map((side) => `${side}-${index}`)));
+  return pinnedIn(directory, (index) => index !== 0).filter(({ name }) => !wanted.has(name));
+}
+
+function goneFrom(directory: string): Pinned[] {
+  return pinnedIn(directory, (index) => index === 0);
+}
+
+/** @param isWanted asked with the index of the link that it is attached to; 0: none */
+function pinnedIn(directory: string, isWanted: (index: number) => boolean): Pinned[] {
+  return attachmentNames(directory).flatMap((name) => {
+    const path = `${directory}/${name}`;
+    const fd = pinnedObject(path);
+    if (fd === undefined) return [];
     const { index } = attachedTo(fd);
     closeFile(fd);
-    if (index === 0) removeFile(path);
-  }
+    return isWanted(index) ? [{ path, name }] : [];
+  });
 }
 
 function attachmentNames(directory: string): string[] {

@@ -1,9 +1,18 @@
 import { NetworkNamespace } from "../../../kernel/namespace.ts";
+import { Rtnetlink } from "../../../kernel/route/rtnetlink.ts";
+import { shaHex } from "../../../platform/bytes.ts";
 import { parseBpfObject, type BpfObject } from "../../../linux/bpf/object.ts";
-import { MISSING, THERE, type AppliedNat, type NatBackend, type NatDrift } from "../../backend.ts";
+import {
+  MISSING,
+  THERE,
+  type AppliedNat,
+  type NatBackend,
+  type NatDrift,
+  type TrackedByBackend,
+} from "../../backend.ts";
 import { claimsOf, intentsOfClaims, translationText } from "../../claim.ts";
 import { normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
-import { withNatLock } from "../../lock.ts";
+import { withNatLock, withNatLockToRemove } from "../../lock.ts";
 import {
   attachAll,
   attachmentDrifts,
@@ -20,8 +29,12 @@ import { LoadedPrograms } from "./loaded-programs.ts";
 import { addressBytes, numberKey, pairKey } from "./layout.ts";
 import { NatMaps } from "./maps.ts";
 import { BASES, policyEntries, POLICY_MAPS, type Entry, type PolicyEntries } from "./policy.ts";
+import { DROPS } from "./names.ts";
+import { dropDrifts, writeDrops } from "../nftables/drop-table.ts";
 import { NAT_PROGRAMS, NAT_PROGRAMS_HASH } from "./program/nat.bpf.ts";
+import { endTracked, trackedByPrograms } from "./tracked.ts";
 import { reservedPorts } from "./reserved-ports.ts";
+import { filteredBridges, refuseUnfit } from "./unfit.ts";
 import { explained } from "./refusal.ts";
 
 /** The first line of the claims: which programs are loaded. */
@@ -33,6 +46,10 @@ const PROGRAMS_LINE = `programs ${NAT_PROGRAMS_HASH}`;
  */
 export class EbpfNat implements NatBackend {
   readonly name = "ebpf";
+  readonly connections: TrackedByBackend = {
+    entries: () => trackedByPrograms(this.#namespace),
+    end: (entries) => endTracked(this.#namespace, entries),
+  };
   readonly #namespace: NetworkNamespace;
   readonly #owned: boolean;
   readonly #flows: number | undefined;
@@ -66,7 +83,7 @@ export class EbpfNat implements NatBackend {
 
   remove(owner?: string): boolean {
     const doing = owner === undefined ? "removing our eBPF programs" : `removing the NAT policy of ${owner}`;
-    return withNatLock(this.#namespace, doing, () =>
+    return withNatLockToRemove(this.#namespace, doing, () =>
       explained(doing, () => {
         // Where the file system of their names has gone, so have the programs.
         if (!holdsPrograms(this.#namespace)) return removeGuard(this.#namespace);
@@ -107,11 +124,11 @@ export class EbpfNat implements NatBackend {
     if (directory === undefined || !holdsPrograms(this.#namespace))
       return [{ object: "the eBPF programs of this namespace", expected: THERE, found: MISSING }];
     const links = linksOf(this.#namespace);
-    const places = placesOf(links, doing);
+    const places = placesOf(links, doing, filteredBridges(this.#namespace, links));
     const { maps, missing } = NatMaps.open(directory, this.#programs);
     using _maps = maps;
     const claims = maps.claims ?? [];
-    const expected = linesOf(replacing(intentsOfClaims(claims), wanted));
+    const expected = this.#linesOf(replacing(intentsOfClaims(claims), wanted));
     const drifts = [
       ...missing.map((name) => ({
         object: `the map ${name} of the eBPF programs`,
@@ -140,16 +157,18 @@ export class EbpfNat implements NatBackend {
       ...policyDrifts(maps, policyEntries(intents, base, indexOf)),
       ...reservedDrifts(maps, reservedPorts(this.#namespace)),
       ...guardDrifts(this.#namespace, intents, indexesOf(places)),
+      ...dropDrifts(this.#namespace, DROPS, intents, intents),
     ];
   }
 
   /** Policy first, then who obeys it: a program that finds none lets everything pass. */
   #write(intents: readonly NatIntent[], doing: string): void {
     const links = linksOf(this.#namespace);
-    const places = placesOf(links, doing);
+    const places = placesOf(links, doing, filteredBridges(this.#namespace, links));
     const indexOf = (name: string): number | undefined => links.find((one) => one.name === name)?.index;
     // What cannot be carried out is refused before anything is made.
     policyEntries(intents, BASES[0], indexOf);
+    refuseUnfit(this.#namespace, intents, links, doing);
     const directory = neededDirectory(this.#namespace, doing);
     const isNew = !holdsPrograms(this.#namespace);
     try {
@@ -163,7 +182,8 @@ export class EbpfNat implements NatBackend {
       maps.get("reserved").set(numberKey(0), reservedPorts(this.#namespace));
       this.#attach(maps, places, renew, older);
       writeGuard(this.#namespace, intents, indexesOf(places));
-      maps.claims = linesOf(intents);
+      writeDrops(this.#namespace, DROPS, intents);
+      maps.claims = this.#linesOf(intents);
     } catch (error) {
       if (isNew) this.#takeDown();
       throw error;
@@ -181,21 +201,33 @@ export class EbpfNat implements NatBackend {
     if (older !== undefined) endMove(maps.directory, older);
   }
 
+  /**
+   * The claims, and beside them what else was found when they were written. Connections that are seen as an address which has
+   * gone since are to be ended, and so a change of addresses is a drift.
+   */
+  #linesOf(intents: readonly NatIntent[]): string[] {
+    using route = Rtnetlink.open(this.#namespace);
+    const addresses = route
+      .addresses()
+      .filter(({ scope }) => scope === "global")
+      .map(({ interface: link, address }) => `${link} ${address}`);
+    const hash = shaHex("sha256", addresses.sort().join("\n")).slice(0, 16);
+    return [PROGRAMS_LINE, `addresses ${hash}`, ...intents.flatMap(claimsOf)];
+  }
+
   #takeDown(): void {
     const directory = namespaceDirectory(this.#namespace);
     if (directory === undefined) return;
     detachAll(directory);
     removeDirectory(directory);
     removeGuard(this.#namespace);
+    writeDrops(this.#namespace, DROPS, []);
   }
 }
 
+/** Of the links by which something leaves translated. */
 function indexesOf(places: readonly Place[]): number[] {
-  return places.map(({ index }) => index);
-}
-
-function linesOf(intents: readonly NatIntent[]): string[] {
-  return [PROGRAMS_LINE, ...intents.flatMap(claimsOf)];
+  return places.filter(({ sides }) => sides.includes("egress")).map(({ index }) => index);
 }
 
 function claimDrifts(expected: readonly string[], found: readonly string[]): NatDrift[] {

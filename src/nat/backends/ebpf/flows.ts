@@ -1,5 +1,5 @@
 /** What the programs have written down: their flows, and what they count. For those who show it; nothing is changed. */
-import { ipText, type IpFamily } from "../../../address/ip.ts";
+import { ipBytes, ipText, type IpFamily } from "../../../address/ip.ts";
 import { BpfMap } from "../../../kernel/bpf/map.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { holdsPrograms, namespaceDirectory } from "./bpf-directory.ts";
@@ -13,8 +13,9 @@ export interface FlowEnd {
 }
 
 export interface EbpfFlow {
-  /** Its place among the flows. */
+  /** Its place among the flows; and its life there, of many that a place has one after the other. */
   readonly slot: number;
+  readonly life: number;
   readonly family: IpFamily;
   /** IPPROTO_*. */
   readonly protocol: number;
@@ -53,6 +54,36 @@ export function ebpfFlows(namespace: NetworkNamespace): EbpfFlow[] | undefined {
     if (flow !== undefined) found.push(flow);
   }
   return found;
+}
+
+/** Both ends of what leaves, as it is before it is translated. */
+export type LeavingEnds = Pick<EbpfFlow, "family" | "protocol" | "source" | "destination">;
+
+/** The living flow of these ends; undefined where there is none. Two look-ups, however many there are. */
+export function ebpfFlowOf(namespace: NetworkNamespace, ends: LeavingEnds): EbpfFlow | undefined {
+  using places = openMap(namespace, "places");
+  const place = places?.get(leavingKey(ends));
+  if (place === undefined) return undefined;
+  // struct place: slot, life.
+  const [slot, life] = new Uint32Array(place.buffer, place.byteOffset, 2);
+  using flows = openMap(namespace, "flows");
+  const record = flows?.get(numberKey(slot!));
+  const flow = record === undefined ? undefined : flowOf(record, slot!, programClock());
+  return flow?.life === life ? flow : undefined;
+}
+
+/** struct tuple of what leaves. */
+function leavingKey({ family, protocol, source, destination }: LeavingEnds): Uint8Array {
+  const { tuple } = FLOW;
+  const key = new Uint8Array(FLOW.arriving - FLOW.leaving);
+  const view = new DataView(key.buffer);
+  key.set(ipBytes(source.address), tuple.source);
+  key.set(ipBytes(destination.address), tuple.destination);
+  view.setUint16(tuple.sourcePort, source.port);
+  view.setUint16(tuple.destinationPort, destination.port);
+  view.setUint8(tuple.protocol, protocol);
+  view.setUint8(tuple.family, family);
+  return key;
 }
 
 /** Totals of all processors, by what is counted (COUNTS); undefined where there are no programs of ours. */
@@ -95,6 +126,7 @@ function flowOf(record: Uint8Array, slot: number, now: number): EbpfFlow | undef
   ];
   return {
     slot,
+    life: view.getUint32(FLOW.life, true),
     family,
     protocol,
     translated,

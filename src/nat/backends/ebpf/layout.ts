@@ -46,6 +46,11 @@ export const FLOW = {
   tuple: { source: 0, destination: 16, sourcePort: 32, destinationPort: 34, protocol: 36, family: 37 },
 } as const;
 
+/** struct flow: how often its place was given away, and whether it is in use. */
+export function lifeOf(record: Uint8Array): number {
+  return new DataView(record.buffer, record.byteOffset).getUint32(FLOW.life, true);
+}
+
 /** Whether a record is one of a flow that goes on. @param now nanoseconds of CLOCK_MONOTONIC */
 export function isLivingFlow(record: Uint8Array, now: number): boolean {
   const view = new DataView(record.buffer, record.byteOffset, record.byteLength);

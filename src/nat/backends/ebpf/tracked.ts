@@ -3,7 +3,13 @@ import type { ConntrackEntry, ConntrackTuple } from "../../../linux/conntrack/en
 import { BY_PROGRAMS, IPS, statusFlags } from "../../../linux/conntrack/status.ts";
 import { IP_PROTOCOL, protocolName } from "../../../linux/ip-protocol.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
-import { ebpfFlows, type EbpfFlow, type FlowEnd } from "./flows.ts";
+import { parseBpfObject } from "../../../linux/bpf/object.ts";
+import { holdsPrograms, namespaceDirectory } from "./bpf-directory.ts";
+import { ebpfFlowOf, ebpfFlows, type EbpfFlow, type FlowEnd, type LeavingEnds } from "./flows.ts";
+import { lifeOf, numberKey } from "./layout.ts";
+import { LoadedPrograms } from "./loaded-programs.ts";
+import { NatMaps } from "./maps.ts";
+import { NAT_PROGRAMS } from "./program/nat.bpf.ts";
 
 /** Who asks has an echo's type; the other side answers with the next. */
 const ECHO = { 4: { request: 8, reply: 0 }, 6: { request: 128, reply: 129 } } as const;
@@ -13,8 +19,38 @@ export function trackedByPrograms(namespace: NetworkNamespace): ConntrackEntry[]
   return (ebpfFlows(namespace) ?? []).map(entryOf);
 }
 
+/** The one of these ends, as a pod sends them. */
+export function trackedOf(namespace: NetworkNamespace, ends: LeavingEnds): ConntrackEntry | undefined {
+  const flow = ebpfFlowOf(namespace, ends);
+  return flow === undefined ? undefined : entryOf(flow);
+}
+
+/** Ends flows that were told of: one that has ended meanwhile, or has begun anew, is left alone. Returns how many. */
+export function endTracked(namespace: NetworkNamespace, entries: readonly ConntrackEntry[]): number {
+  const ours = entries.filter(({ status }) => (status & BY_PROGRAMS) !== 0);
+  const directory = namespaceDirectory(namespace);
+  if (ours.length === 0 || directory === undefined || !holdsPrograms(namespace)) return 0;
+  const object = parseBpfObject(Uint8Array.fromBase64(NAT_PROGRAMS));
+  const { maps, missing } = NatMaps.open(directory, object);
+  using _maps = maps;
+  if (missing.length > 0) return 0;
+  using programs = new LoadedPrograms(object, maps);
+  const flows = maps.get("flows");
+  return ours.filter(({ id }) => {
+    const record = flows.get(numberKey(id & SLOT_BITS));
+    const life = record === undefined ? 0 : lifeOf(record);
+    return idOf(id & SLOT_BITS, life) === id && programs.ask("forget", id & SLOT_BITS, life);
+  }).length;
+}
+
+/** Tells the lives of a place apart, as far as 32 bits can: 20 for the place, 12 of how often it was given away. */
+const SLOT_BITS = 0xf_ffff;
+function idOf(slot: number, life: number): number {
+  return (slot | ((life >>> 2) << 20)) >>> 0;
+}
+
 function entryOf(flow: EbpfFlow): ConntrackEntry {
-  const { family, protocol, translated, source, destination, seenAs, secondsLeft, slot } = flow;
+  const { family, protocol, translated, source, destination, seenAs, secondsLeft, slot, life } = flow;
   // What began outside is written down as its answers are seen.
   const [from, to] = translated ? [source, destination] : [destination, source];
   const state = protocol === IP_PROTOCOL.tcp ? flow.state?.toUpperCase() : undefined;
@@ -35,7 +71,7 @@ function entryOf(flow: EbpfFlow): ConntrackEntry {
     timeoutSeconds: secondsLeft,
     mark: 0,
     zone: 0,
-    id: slot,
+    id: idOf(slot, life),
     counters: { original: sent!, reply: received! },
   };
 }

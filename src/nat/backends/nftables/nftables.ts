@@ -16,7 +16,7 @@ import type { AppliedNat, NatBackend, NatDrift } from "../../backend.ts";
 import { intentsOfClaims } from "../../claim.ts";
 import { GenerationMemory } from "../../generation-memory.ts";
 import { normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
-import { withNatLock } from "../../lock.ts";
+import { withNatLock, withNatLockToRemove } from "../../lock.ts";
 import { withCounters } from "./counters.ts";
 import { compareTable } from "./drift.ts";
 import { CLAIMS, TABLE } from "./names.ts";
@@ -94,7 +94,8 @@ export class NftablesNat implements NatBackend {
 
   /** It was found in force: whoever asks next need not read the table. */
   #note(generation: number, intent: NatIntent): void {
-    this.#memory.note(generation, this.#nftables.fingerprint(TABLE.table, generation), findingOf(intent));
+    const table = this.#memory.tableAt(generation) ?? this.#nftables.fingerprint(TABLE.table, generation);
+    this.#memory.note(generation, table, findingOf(intent));
   }
 
   /** Whether this very intent was found in force, and nobody changed our table since. */
@@ -103,6 +104,7 @@ export class NftablesNat implements NatBackend {
     return explained(`checking the NAT rules of ${intent.owner}`, () => {
       const generation = this.#nftables.generation();
       if (this.#memory.holds(generation, finding)) return true;
+      if (!this.#memory.mayCarry(finding)) return false;
       return this.#memory.carries(generation, this.#nftables.fingerprint(TABLE.table, generation), finding);
     });
   }
@@ -110,7 +112,7 @@ export class NftablesNat implements NatBackend {
   remove(owner?: string): boolean {
     const doing = owner === undefined ? "removing our NAT rules" : `removing the NAT rules of ${owner}`;
     return explained(doing, () =>
-      withNatLock(this.#namespace, doing, () => {
+      withNatLockToRemove(this.#namespace, doing, () => {
         const found = this.#nftables.table(TABLE);
         if (found === undefined) {
           this.#memory.forget();
