@@ -169,6 +169,8 @@ test("who comes back gets what it missed, and is told when that cannot be had", 
   expect(await missed.until("four")).toContain(`id: ${first!.id + 3}`);
   feed.stir();
   expect(await missed.until("changed")).toContain("event: changed\ndata: {}\n\n");
+  feed.looked();
+  expect(await missed.until("looked")).toContain("event: looked\ndata: {}\n\n");
   missed.close();
   const hole = await openStream({ "last-event-id": "99999" });
   expect(await hole.until("reset")).toContain("event: reset");
@@ -192,6 +194,13 @@ test("paths that climb, and names that hide a path, lead nowhere", async () => {
   await fetch(`${server.url}/v1/pods/..%2f..%2fetc%2fpasswd/doctor`, { headers: proven });
   // A name is a word of its own to the program that is asked, whatever is in it.
   expect(asked.every((words) => words[1] === "../../etc/passwd")).toBe(true);
+});
+
+test("a Host that is no name is refused, and no mistake of ours", async () => {
+  for (const host of ["a@localhost", "localhost:7070:1", "", "local host"]) {
+    const { status } = await ask("/v1/node", { headers: { ...proven, host } });
+    expect([host, [400, 421].includes(status)]).toEqual([host, true]);
+  }
 });
 
 test("what is too large is refused before it is read", async () => {

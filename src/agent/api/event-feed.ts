@@ -35,6 +35,9 @@ export class EventFeed {
   /** Something changed of which no event tells: whoever shows the node looks again. */
   readonly stir = (): void => this.#send("event: changed\ndata: {}\n\n");
 
+  /** The whole node was looked at: the picture of it is another one. */
+  readonly looked = (): void => this.#send("event: looked\ndata: {}\n\n");
+
   /**
    * A stream of events from now on, after those with a larger id than `after`. When they cannot all be had any more, the
    * first message is `reset`: read the state anew. undefined when too many listen already.

@@ -16,7 +16,10 @@ import { LAB_ROUTES, ROUTES, type ApiRoute } from "./routes.ts";
 import type { AgentView } from "./view.ts";
 
 const MOST_BODY_BYTES = 64 * 1024;
-/** A connection on which nothing moves for so long is closed. Seconds. */
+/**
+ * A connection on which nothing moves for so long is closed. Seconds. Bun extends it for one request (below) over TCP alone:
+ * on a socket file it is as long as an answer may be.
+ */
 const IDLE_S = 20;
 /** An answer that is given by a process of its own may be as long in coming, its turn included. Seconds. */
 const ANSWER_S = 120;
@@ -76,18 +79,19 @@ export class ApiServer {
       if (kind === "socket") answer.headers.set(VERSION_HEADER, VERSION);
       return answer;
     };
-    const common = { maxRequestBodySize: MOST_BODY_BYTES, idleTimeout: IDLE_S } as const;
+    const common = { maxRequestBodySize: MOST_BODY_BYTES, idleTimeout: ANSWER_S } as const;
     // Made with nobody's rights but the owner's from the first moment on.
     const umask = process.umask(0o177);
     const servers: Server[] = [];
     const serve = (place: object, kind: Caller["over"]): void =>
       void servers.push(
-        Bun.serve({ ...place, ...common, fetch: over(kind) } as Parameters<typeof Bun.serve>[0]),
+        Bun.serve({ ...common, ...place, fetch: over(kind) } as Parameters<typeof Bun.serve>[0]),
       );
     try {
       makeDirectory(dirname(socket), 0o755);
       serve({ unix: socket }, "socket");
-      if (listen !== undefined) serve("unix" in listen ? { unix: listen.unix } : listen, "http");
+      if (listen !== undefined)
+        serve("unix" in listen ? { unix: listen.unix } : { ...listen, idleTimeout: IDLE_S }, "http");
       this.#servers = servers;
     } catch (error) {
       // One that goes on listening would keep the process.
@@ -134,7 +138,9 @@ export class ApiServer {
 
   async #routed(request: Request, server: Server, caller: Caller): Promise<Response> {
     if (request.url.length > MOST_URL) return problem(414, "too-long", "the address is too long");
-    const url = new URL(request.url);
+    const url = URL.parse(request.url);
+    // Of a name that is none, and of a request without one.
+    if (url === null) return problem(400, "bad-request", "the address, or the Host, cannot be read");
     const page = caller.over === "http" ? this.options.page : undefined;
     if (page?.owns(url.pathname) === true) {
       const refused = refusal(caller, "open", this.options.rules);
