@@ -84,9 +84,7 @@ export class ApiServer {
     const umask = process.umask(0o177);
     const servers: Server[] = [];
     const serve = (place: object, kind: Caller["over"]): void =>
-      void servers.push(
-        Bun.serve({ ...common, ...place, fetch: over(kind) } as Parameters<typeof Bun.serve>[0]),
-      );
+      void servers.push(Bun.serve({ ...common, ...place, fetch: over(kind) }));
     try {
       makeDirectory(dirname(socket), 0o755);
       serve({ unix: socket }, "socket");
