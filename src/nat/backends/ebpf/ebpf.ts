@@ -31,6 +31,7 @@ import { NatMaps } from "./maps.ts";
 import { BASES, policyEntries, POLICY_MAPS, type Entry, type PolicyEntries } from "./policy.ts";
 import { NAT_PROGRAMS, NAT_PROGRAMS_HASH } from "./program/nat.bpf.ts";
 import { endTracked, trackedByPrograms } from "./tracked.ts";
+import { sweepDead } from "./sweep.ts";
 import { reservedPorts } from "./reserved-ports.ts";
 import { filteredBridges, refuseUnfit } from "./unfit.ts";
 import { explained } from "./refusal.ts";
@@ -180,6 +181,7 @@ export class EbpfNat implements NatBackend {
       this.#attach(maps, places, renew, older);
       writeGuard(this.#namespace, intents, indexesOf(places));
       maps.claims = this.#linesOf(intents);
+      if (isNew) sweepDead();
     } catch (error) {
       if (isNew) this.#takeDown();
       throw error;
