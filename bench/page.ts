@@ -1,6 +1,6 @@
 /** What the page costs: the browser that shows it, the wire, and the agent behind it. Promises, not peers. */
 import { gzipSync } from "node:zlib";
-import { chromium, type Browser, type Page } from "playwright-core";
+import { chromium, type Browser, type CDPSession, type Page } from "playwright-core";
 import { pageFiles } from "../src/agent/page/files.ts";
 import { prepareNode, run, RunningAgent } from "./agent.ts";
 import type { Benchmark, BenchmarkContext, Measurement } from "./benchmark.ts";
@@ -11,6 +11,7 @@ const PODS = 250;
 /** Pods that have a connection, so that something moves. */
 const TALKING = 40;
 const MINUTE_MS = 60_000;
+const BROWSER_MS = 2_000;
 const NEEDS = ["real-root", "ip", "nft", "conntrack", "chromium"];
 const BEYOND = `with ${PODS} pods and a table of 240 000 flows`;
 const TARGET = (of: string) => ({ ratio: 1, of });
@@ -45,7 +46,7 @@ export const benchmarks: readonly Benchmark[] = [
   },
   {
     name: "page/finding",
-    what: "from a fault's cause until the page tells it, and from its end until it is gone: twelve faults of a lab, the slower of both",
+    what: "from a fault's cause until the page tells it, and from its end until it is gone: the slowest of twelve faults of a lab",
     target: TARGET("2 s"),
     needs: NEEDS,
     run: findingRow,
@@ -88,6 +89,7 @@ class World {
 
   static async #make(): Promise<World> {
     prepareNode();
+    raiseOutside();
     for (let pod = 0; pod < PODS; pod++) run([BINARY, "attach", `page-${pod}`, "--create"]);
     fillTable();
     for (let pod = 0; pod < TALKING; pod++) talk(`page-${pod}`);
@@ -117,8 +119,18 @@ class World {
     const page = await context.newPage();
     page.setDefaultTimeout(MINUTE_MS);
     await page.addInitScript(WATCH);
+    // The browser opens a page of its own first, which takes more of its time than ours.
+    await Bun.sleep(BROWSER_MS);
     return page;
   }
+}
+
+/** A router that answers for itself: without one nobody would have a way out, and nothing would move. */
+function raiseOutside(): void {
+  run(["ip", "netns", "add", "outside"]);
+  run(["ip", "link", "set", "out0", "netns", "outside"]);
+  run(["ip", "-n", "outside", "address", "add", "203.0.113.1/24", "dev", "out0"]);
+  run(["ip", "-n", "outside", "link", "set", "out0", "up"]);
 }
 
 /** An entry of the pod's own in the table, which nobody answers. */
@@ -155,14 +167,31 @@ requestAnimationFrame(tick);
 async function paintRow(context: BenchmarkContext): Promise<Measurement> {
   const world = await World.get();
   const values: number[] = [];
+  const works: number[] = [];
   for (let round = 0; round < 9; round++) {
     const page = await world.page();
+    const work = await page.context().newCDPSession(page);
+    await work.send("Performance.enable", { timeDomain: "threadTicks" });
+    const before = await workMs(work);
     await page.goto(`${world.origin}/#/`, { waitUntil: "commit" });
     values.push(await page.evaluate<number>("painted"));
+    works.push((await workMs(work)) - before);
     await page.context().close();
     await Bun.sleep(1000);
   }
-  return { unit: "ms", ours: { name: "wayout", values }, reference: context.budget("300 ms", 300) };
+  return {
+    unit: "ms",
+    ours: { name: "wayout", values },
+    reference: context.budget("300 ms", 300),
+    // What it took of the page's own thread, which other programs on the machine change less.
+    facts: { threadMs: works.toSorted((a, b) => a - b)[works.length >> 1]! },
+  };
+}
+
+/** The processor time of the page's thread. */
+async function workMs(work: CDPSession): Promise<number> {
+  const { metrics } = await work.send("Performance.getMetrics");
+  return Math.round((metrics.find(({ name }) => name === "TaskDuration")?.value ?? 0) * 1000);
 }
 
 async function bytesRow(): Promise<Measurement> {
@@ -198,19 +227,22 @@ async function findingRow(context: BenchmarkContext): Promise<Measurement> {
     return performance.now() - began;
   };
   await until("good");
-  const values: number[] = [];
-  let slowest = { fault: "", ms: 0 };
+  const told: { readonly what: string; readonly ms: number }[] = [];
   for (const fault of FAULTS) {
     lab("break", fault);
-    const appeared = await until("bad");
+    told.push({ what: fault, ms: await until("bad") });
     lab("mend");
-    const ms = Math.max(appeared, await until("good"));
-    values.push(ms);
-    if (ms > slowest.ms) slowest = { fault, ms };
+    told.push({ what: `${fault} mended`, ms: await until("good") });
   }
   await world.close();
-  const facts = { slowest: slowest.fault, slowestMs: Math.round(slowest.ms) };
-  return { unit: "ms", ours: { name: "wayout", values }, reference: context.budget("2 s", 2000), facts };
+  const inOrder = told.toSorted((a, b) => a.ms - b.ms);
+  const [middle, slowest] = [inOrder[told.length >> 1]!, inOrder.at(-1)!];
+  return {
+    unit: "ms",
+    ours: { name: "wayout", values: [slowest.ms] },
+    reference: context.budget("2 s", 2000),
+    facts: { slowest: slowest.what, p50Ms: Math.round(middle.ms) },
+  };
 }
 
 /** A page that has been open for a while, whose picture moves, and which goes on asking. */
@@ -219,6 +251,8 @@ async function framesRow(context: BenchmarkContext): Promise<Measurement> {
   const page = await world.page();
   await page.goto(`${world.origin}/#/`);
   await page.evaluate("painted");
+  // The table is read when the picture is there: then something moves.
+  await page.locator(".flow.moving").first().waitFor({ timeout: MINUTE_MS });
   await Bun.sleep(3000);
   await page.evaluate("Object.assign(worst, { work: 0, frame: 0, frames: 0 })");
   await Bun.sleep(MINUTE_MS);

@@ -20,7 +20,7 @@ interface Manifest {
 }
 
 /** An optional role of the kustomization, and the value that switches it on. */
-const ROLES = ["status", "events", "taint"] as const;
+const ROLES = ["status", "events", "taint", "egress"] as const;
 
 const files: Readonly<Record<string, string>> = {
   "Chart.yaml": stringify({
@@ -112,6 +112,7 @@ function asDaemonSet(manifest: Manifest): Manifest {
           ...when(".Values.apiServer", [`--api-server=${mark("{{ .Values.apiServer }}")}`]),
           ...when(".Values.ipMasqAgentConfigMap", ["--ip-masq-agent-config=/etc/config/config"]),
           ...when(".Values.masqueradeToNodes", ["--masquerade-to-nodes"]),
+          ...when(".Values.egressGrantsConfigMap", ["--egress-grants=/etc/egress/grants.yaml"]),
           ...when(".Values.startupTaint", [`--startup-taint=${mark("{{ .Values.startupTaint }}")}`]),
           line("{{- range .Values.extraArgs }}"),
           mark("{{ . | quote }}"),
@@ -122,6 +123,9 @@ function asDaemonSet(manifest: Manifest): Manifest {
           ...container.volumeMounts,
           ...when(".Values.ipMasqAgentConfigMap", [
             { name: "ip-masq-agent", mountPath: "/etc/config", readOnly: true },
+          ]),
+          ...when(".Values.egressGrantsConfigMap", [
+            { name: "egress-grants", mountPath: "/etc/egress", readOnly: true },
           ]),
         ],
       },
@@ -136,6 +140,9 @@ function asDaemonSet(manifest: Manifest): Manifest {
           name: "ip-masq-agent",
           configMap: { name: mark("{{ .Values.ipMasqAgentConfigMap | quote }}"), optional: true },
         },
+      ]),
+      ...when(".Values.egressGrantsConfigMap", [
+        { name: "egress-grants", configMap: { name: mark("{{ .Values.egressGrantsConfigMap | quote }}") } },
       ]),
     ],
   };

@@ -34,7 +34,7 @@ export class WayoutError extends Error {
   constructor(parts: ErrorParts) {
     const said = pathOnce(parts.doing, parts.said);
     super(`${parts.doing}: ${said}`, parts.cause === undefined ? undefined : { cause: parts.cause });
-    const limit = limitTodo(codeOf(parts.cause));
+    const limit = limitTodo(isOutOfMemory(parts.cause) ? "ENOMEM" : codeOf(parts.cause));
     this.code = parts.code;
     // Whatever was asked about, that a limit refused it says nothing of it.
     this.kind = limit !== undefined && parts.kind === "broken" ? "machine" : parts.kind;
@@ -79,6 +79,11 @@ export function isMistake(error: unknown): boolean {
   return error instanceof Error && error.name === "InternalError";
 }
 
+/** The small engine's word for a limit of memory (ulimit -v, LimitAS=), wherever in the program it was met. */
+export function isOutOfMemory(error: unknown): boolean {
+  return error instanceof Error && error.name === "InternalError" && error.message === "out of memory";
+}
+
 /**
  * For whoever goes on without what could not be had: throws a mistake again, which must not pass for a file that is
  * missing or a text that is malformed.
@@ -90,7 +95,8 @@ export function rethrowMistake(error: unknown): void {
 const LIMITS: Readonly<Record<string, string>> = {
   EMFILE: "Raise this process's limit of open files (ulimit -n, LimitNOFILE=).",
   ENFILE: "The machine's limit of open files is reached: close some, or raise fs.file-max.",
-  ENOMEM: "The kernel had no memory left, or this process's limit (MemoryMax=) is reached: give it more.",
+  ENOMEM:
+    "The kernel had no memory left, or this process's limit (MemoryMax=, LimitAS=, ulimit -v) is reached: give it more.",
   ENOSPC: "Make room on that file system.",
   EDQUOT: "Make room on that file system: a quota is used up.",
   EROFS: "Mount that file system writable.",

@@ -71,6 +71,8 @@ bool heap_create(bool anywhere, size_t size, size_t reserved) {
   return true;
 }
 
+bool heap_is_exhausted;
+
 /* More room behind what there is. */
 static bool grow(size_t bytes) {
   size_t step = bytes > HEAP_STEP ? (bytes + HEAP_ALIGNMENT - 1) & ~(HEAP_ALIGNMENT - 1) : HEAP_STEP;
@@ -96,7 +98,10 @@ void *heap_alloc(void *opaque, size_t size) {
     return free;
   }
   while ((size_t)(heap->end - heap->bump) < total) {
-    if (!grow(total)) return NULL;
+    if (!grow(total)) {
+      heap_is_exhausted = true;
+      return NULL;
+    }
   }
   char *block = heap->bump;
   heap->bump += total;

@@ -31,6 +31,9 @@ typedef struct Heap {
 /* The one heap of this process. */
 extern Heap *heap;
 
+/* Whether the kernel ever refused what was asked for: a call that has no end without memory has it for that. */
+extern bool heap_is_exhausted;
+
 /* Maps a new region of `size` bytes at HEAP_BASE or, with `anywhere`, where there is room; `reserved` bytes at its start
    are the caller's. False, with errno, when the kernel refuses. */
 bool heap_create(bool anywhere, size_t size, size_t reserved);

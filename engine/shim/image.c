@@ -105,22 +105,32 @@ static const char *header_fault(int fd, Header *header) {
   return NULL;
 }
 
-/* SHA-256 of what follows the header; false when it cannot be read. */
-static bool rest_is_whole(int fd, const Header *header) {
+#define NOT_AS_MADE "this file is not as it was made: "
+#define NO_ROOM "there is no room for its memory (%s)"
+static const char WAS_CHANGED[] = "was changed";
+
+/* SHA-256 of what follows the header. NULL when all is well; else what is to be said of it, errno being 0 for a change. */
+static const char *rest_fault(int fd, const Header *header) {
   uint8_t hash[32];
   size_t length = header->image_bytes + header->bytecode_bytes;
   uint8_t *map = mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, (off_t)header->engine_bytes);
-  if (map == MAP_FAILED) return false;
+  if (map == MAP_FAILED) return "cannot be mapped";
   sha256(map + sizeof *header, length - sizeof *header, hash);
   munmap(map, length);
-  return memcmp(hash, header->hash, sizeof hash) == 0;
+  errno = 0;
+  return memcmp(hash, header->hash, sizeof hash) == 0 ? NULL : WAS_CHANGED;
 }
 
 /* Evaluates the bytecode, on a heap where the machine has room. */
 static Engine *open_bytecode(int fd, const Header *header, char *why, size_t room) {
   static Engine engine;
-  if (!rest_is_whole(fd, header)) {
-    snprintf(why, room, "it was changed");
+  const char *fault = rest_fault(fd, header);
+  if (fault == WAS_CHANGED) {
+    snprintf(why, room, NOT_AS_MADE "it %s", fault);
+    return NULL;
+  }
+  if (fault != NULL) {
+    snprintf(why, room, NO_ROOM, strerror(errno));
     return NULL;
   }
   bool is_mapped = false;
@@ -128,7 +138,7 @@ static Engine *open_bytecode(int fd, const Header *header, char *why, size_t roo
   uint8_t *bytecode = malloc(header->bytecode_bytes);
   bool is_read = bytecode != NULL && read_at(fd, bytecode, header->bytecode_bytes, header->engine_bytes + header->image_bytes);
   if (!is_mapped || !is_read || !engine_start(&engine, bytecode, header->bytecode_bytes)) {
-    snprintf(why, room, "there is no room for its memory (%s)", strerror(errno));
+    snprintf(why, room, NO_ROOM, strerror(errno));
     return NULL;
   }
   free(bytecode);
@@ -145,11 +155,11 @@ Engine *image_open(char *why, size_t room) {
   const char *fault = header_fault(fd, &header);
   Engine *engine = NULL;
   if (fault != NULL) {
-    snprintf(why, room, "%s", fault);
+    snprintf(why, room, NOT_AS_MADE "%s", fault);
   } else if (!heap_map_at((void *)HEAP_START, header.image_bytes, fd, (off_t)header.engine_bytes)) {
     engine = open_bytecode(fd, &header, why, room);
   } else if (sparse_sum((uint8_t *)HEAP_BASE, header.image_bytes) != header.sparse) {
-    snprintf(why, room, "its image was changed");
+    snprintf(why, room, NOT_AS_MADE "its image was changed");
   } else {
     heap = (Heap *)(HEAP_BASE + HEADER_ROOM);
     engine = &((Header *)HEAP_BASE)->engine;
@@ -175,13 +185,13 @@ int image_verify(void) {
       if (at + sizeof own <= bytes) memset(file + at + offsetof(Identity, hash), 0, sizeof own - offsetof(Identity, hash));
       sha256(file, bytes, hash);
       if (memcmp(hash, own.hash, sizeof hash) != 0) fault = "its engine was changed";
-      else if (!rest_is_whole(fd, &header)) fault = "its image was changed";
+      else if (rest_fault(fd, &header) != NULL) fault = errno == 0 ? "its image was changed" : "its image cannot be mapped";
     }
     free(file);
   }
   if (fd >= 0) close(fd);
   if (fault == NULL) return 0;
-  fprintf(stderr, "wayout: this file is not as it was made: %s\n", fault);
+  fprintf(stderr, "wayout: " NOT_AS_MADE "%s\n", fault);
   return 1;
 }
 

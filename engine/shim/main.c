@@ -14,13 +14,19 @@
 
 /* What a runtime reads when nothing else could be said: the plugin has not begun. Texts here need no escaping. */
 static int fail(const char *what) {
-  const char *todo = "Install the plugin again (wayout cni install).";
+  const char *todo = strstr(what, "no room for its memory") == NULL ? "Install the plugin again (wayout cni install)."
+                                                                    : "Raise the limit of address space (ulimit -v, LimitAS=) to 64 MiB or more.";
   if (getenv("CNI_COMMAND") == NULL) {
     fprintf(stderr, "error: starting wayout's plugin: %s\n  -> %s\n", what, todo);
     return 3;
   }
   printf("{\n  \"cniVersion\": \"1.1.0\",\n  \"code\": 100,\n  \"msg\": \"starting wayout: %s\",\n  \"details\": \"%s\"\n}\n", what, todo);
   return fflush(stdout) == 0 ? 1 : 1;
+}
+
+/* A call that could not be brought to its end. */
+static int fail_amid(const char *what) {
+  return fail(heap_is_exhausted ? "there is no room for its memory, met amid the call" : what);
 }
 
 /* An error that no TypeScript of ours has told, on standard error with its stack. */
@@ -95,12 +101,12 @@ static int answer(Engine *engine) {
   int32_t code;
   if (JS_IsException(promise)) {
     tell(ctx, JS_GetException(ctx));
-    return fail("a mistake of ours, told on standard error");
+    return fail_amid("a mistake of ours, told on standard error");
   }
-  if (!settle(rt)) return fail("a mistake of ours, told on standard error");
+  if (!settle(rt)) return fail_amid("a mistake of ours, told on standard error");
   if (JS_PromiseState(ctx, promise) == JS_PROMISE_FULFILLED && JS_ToInt32(ctx, &code, JS_PromiseResult(ctx, promise)) == 0) return code;
   if (JS_PromiseState(ctx, promise) == JS_PROMISE_REJECTED) tell(ctx, JS_PromiseResult(ctx, promise));
-  return fail("a mistake of ours: the call has no end");
+  return fail_amid("a mistake of ours: the call has no end");
 }
 
 /* Where standard input, output or error is closed, a file of ours must not get its number (src/platform/platform.ts). */
@@ -118,11 +124,7 @@ int main(int count, char **arguments) {
   signal(SIGPIPE, SIG_IGN);
   fill_standard_descriptors();
   Engine *engine = image_open(why, sizeof why);
-  if (engine == NULL) {
-    char what[300];
-    snprintf(what, sizeof what, "this file is not as it was made: %s", why);
-    return fail(what);
-  }
+  if (engine == NULL) return fail(why);
   /* Nothing is taken apart: the kernel does that at once. */
   _exit(answer(engine));
 }

@@ -110,10 +110,10 @@ function isReleased(directory: string): boolean {
   return true;
 }
 
-/** Changes with everything that the kept objects are made of. */
+/** Changes with everything that the kept objects are made of, and not with where this checkout lies: nothing in them says it. */
 function keyOf(compiler: string, flags: readonly string[]): string {
   const version = Bun.spawnSync([compiler, "--version"]).stdout.toString();
-  const parts = [version, ...flags, ...pinnedFiles().values()];
+  const parts = [version, ...flags.map((flag) => flag.replaceAll(root, ".")), ...pinnedFiles().values()];
   for (const name of ["fortify.h", "quickjs-unit.c", "shim.h"])
     parts.push(readFileSync(join(SHIM, name), "utf8"));
   return new Bun.CryptoHasher("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 16);

@@ -14,6 +14,7 @@
 import { FileLock, lockHolder } from "../kernel/file-lock.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { lockFailure } from "../kernel/own-place.ts";
 import { runDirectory } from "../kernel/run-directory.ts";
 import { requireSharedRun } from "../kernel/shared-run.ts";
 import { ADMISSION_DOORS } from "../admission/doors.ts";
@@ -182,7 +183,7 @@ export class Agent implements AgentState {
 function lockOf(node: NetworkNamespace): FileLock {
   requireSharedRun(node, "starting the agent");
   const path = `${agentDirectory()}/${node.cookie}.lock`;
-  const lock = FileLock.try(path);
+  const lock = lockAt(path);
   if (lock !== undefined) return lock.sign();
   const holder = lockHolder(path);
   throw new WayoutError({
@@ -192,6 +193,14 @@ function lockOf(node: NetworkNamespace): FileLock {
     said: `an agent of this node runs already${holder === undefined ? "" : ` (process ${holder.pid})`}`,
     todo: "One is enough: two would undo each other's work.",
   });
+}
+
+function lockAt(path: string): FileLock | undefined {
+  try {
+    return FileLock.try(path);
+  } catch (error) {
+    throw lockFailure(path, "starting the agent", error);
+  }
 }
 
 /** Only what happened is written: a round in which all was well is silent. */

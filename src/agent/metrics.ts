@@ -112,6 +112,10 @@ export class AgentMetrics implements AgentListener {
     "0 when none of the other nodes that were tried answers.",
   );
   readonly #apiHeard = this.#gauge("wayout_cluster_api_heard", "1 while the API server is heard.");
+  readonly #egressUnavailable = this.#gauge(
+    "wayout_cluster_egress_unavailable",
+    "Reasons for which pods of this node do not leave with the address that they ask for.",
+  );
   readonly #culprits = new Set<string>();
   /** Whose traffic is named; who came first keeps the name, so that counters only grow. */
   readonly #named = new Set<string>();
@@ -173,6 +177,7 @@ export class AgentMetrics implements AgentListener {
     this.#clusterReady.set(Number(cluster.ready));
     this.#peersAnswer.set(Number(cluster.peersAnswer));
     this.#apiHeard.set(Number(cluster.apiHeard));
+    this.#egressUnavailable.set(cluster.egressUnavailable);
   }
 
   #gauge(name: string, help: string, labelNames: readonly string[] = []): Gauge {

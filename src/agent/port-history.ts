@@ -71,7 +71,9 @@ export class PortHistory implements Disposable {
     if (this.#closed) return;
     this.#timer = setTimeout(() => {
       const began = performance.now();
-      void this.look().finally(() => this.#lookIn(Math.max(EVERY_MS, (performance.now() - began) * REST)));
+      const again = (): void => this.#lookIn(Math.max(EVERY_MS, (performance.now() - began) * REST));
+      // What a look failed with is told to those who asked for one.
+      void this.look().then(again, again);
     }, ms);
   }
 }

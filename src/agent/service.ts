@@ -155,17 +155,20 @@ export class AgentService {
       throw error;
     }
     try {
+      const view = new AgentView(this.#agent, asker, this.#feed, this.#journal, () => metrics.text(), {
+        figures: () => this.#table.kept,
+        portFigures: () => this.#ports?.kept ?? [],
+        pictures,
+        looks: options.looks,
+        pageUrl: () => this.pageUrl(),
+        policy: () =>
+          options.policy && this.#policyState && { place: options.policy, state: this.#policyState },
+        url: () => this.#server.url,
+        ...(options.lab === undefined ? {} : { lab: true, destination: options.lab.destination }),
+      });
+      if (this.#door !== undefined) this.#door.first = () => view.firstText();
       this.#server = new ApiServer({
-        view: new AgentView(this.#agent, asker, this.#feed, this.#journal, () => metrics.text(), {
-          figures: () => this.#table.kept,
-          portFigures: () => this.#ports?.kept ?? [],
-          pictures,
-          pageUrl: () => this.pageUrl(),
-          policy: () =>
-            options.policy && this.#policyState && { place: options.policy, state: this.#policyState },
-          url: () => this.#server.url,
-          ...(options.lab === undefined ? {} : { lab: true, destination: options.lab.destination }),
-        }),
+        view,
         rules: {
           token,
           hosts: new Set(options.hosts.map((host) => host.toLowerCase())),
@@ -205,7 +208,9 @@ export class AgentService {
       looked: (look, at, began) => {
         metrics.looked(look, at);
         pictures.seen(look.picture, began);
+        this.#feed.looked();
       },
+      lab: this.options.lab !== undefined,
     });
   }
 

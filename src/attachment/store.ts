@@ -4,20 +4,21 @@
  */
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
-import { codeOf, messageOf, WayoutError } from "../error.ts";
+import { codeOf, isRefusal, messageOf, WayoutError } from "../error.ts";
 import { removeReplaced, replaceFile } from "../kernel/durable-file.ts";
 import { FileLock } from "../kernel/file-lock.ts";
 import { fileVersion, makeDirectory, removeIfEmpty } from "../kernel/file.ts";
 import { queueFor } from "../kernel/lock-queue.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { lockFailure, obstacleAt, placeFailure } from "../kernel/own-place.ts";
 import { runDirectory } from "../kernel/run-directory.ts";
 import { requireSharedRun } from "../kernel/shared-run.ts";
-import { SystemError } from "../linux/errno.ts";
 import { inNatQueue } from "../nat/lock.ts";
 import { EMPTY, nodeRecord, type NodeRecord } from "./record.ts";
 
 /** How long a command waits for one that is at work; each takes a fraction of a second. */
 const TIMEOUT_MS = 20_000;
+const NO_ROOM = "Make room under /run: wayout changes nothing that it cannot record.";
 
 /** The records of one node. */
 export class AttachmentStore {
@@ -39,8 +40,9 @@ export class AttachmentStore {
     try {
       text = readFileSync(this.path, "utf8");
     } catch (error) {
-      if (codeOf(error) === "ENOENT") return EMPTY;
-      throw error;
+      if (codeOf(error) === "ENOENT" && obstacleAt(this.path, "file") === undefined) return EMPTY;
+      if (isRefusal(error)) throw error;
+      throw this.#failure("bad-record", `reading ${this.path}`, error, "See what keeps it from being read.");
     }
     try {
       return v.parse(nodeRecord, JSON.parse(text));
@@ -69,14 +71,7 @@ export class AttachmentStore {
         replaceFile(this.path, `${JSON.stringify(record, null, 2)}\n`);
       }
     } catch (error) {
-      throw new WayoutError({
-        code: "record-not-written",
-        kind: "machine",
-        doing: `writing ${this.path}`,
-        said: messageOf(error),
-        todo: "Make room under /run: wayout changes nothing that it cannot record.",
-        cause: error,
-      });
+      throw this.#failure("record-not-written", `writing ${this.path}`, error, NO_ROOM);
     }
   }
 
@@ -110,21 +105,16 @@ export class AttachmentStore {
   }
 
   async #queue(doing: string, signal: AbortSignal | undefined): Promise<FileLock> {
+    const lock = `${this.path}.lock`;
     try {
-      return await queueFor(`${this.path}.lock`, { doing, timeoutMs: TIMEOUT_MS, signal });
+      return await queueFor(lock, { doing, timeoutMs: TIMEOUT_MS, signal });
     } catch (error) {
-      if (!(error instanceof SystemError)) throw error;
-      const denied = error.code === "EACCES" || error.code === "EPERM";
-      throw new WayoutError({
-        code: denied ? "no-privilege" : "record-not-written",
-        kind: "machine",
-        doing,
-        said: denied ? `this user may not write to ${this.#directory} (${error.code})` : error.message,
-        todo: denied
-          ? "Run it as root."
-          : "Make room under /run: wayout changes nothing that it cannot record.",
-        cause: error,
-      });
+      throw lockFailure(lock, doing, error, "record-not-written");
     }
+  }
+
+  #failure(code: string, doing: string, error: unknown, todo: string): WayoutError {
+    const told = placeFailure(this.path, "file", error, todo);
+    return new WayoutError({ code, kind: "machine", doing, ...told, cause: error });
   }
 }

@@ -32,7 +32,7 @@ export const READ_FOR: Readonly<Record<StepName, readonly string[]>> = {
   forwarding: ["sysctl net.ipv4.ip_forward", "sysctl net.ipv6.conf.all.forwarding"],
   "node-route": ["routes", "rules"],
   "reverse-path": ["routes", "rules"],
-  filter: ["ruleset", "ipset", "iptables-legacy"],
+  filter: ["ruleset", "ipset", "iptables-legacy", "ipsec"],
   nat: ["ruleset", "iptables-legacy"],
   conntrack: ["conntrack", "tracked flows"],
   mtu: ["links", "routes"],

@@ -54,6 +54,7 @@ interface AgentCommandOptions {
   readonly cniBinDir: string;
   readonly cniConfDir: string;
   readonly masqueradeToNodes?: true;
+  readonly egressGrants?: string;
   readonly startupTaint?: string;
   readonly netns?: string;
 }
@@ -96,6 +97,7 @@ export function agentCommand(): Command {
     .option("--cni-bin-dir <directory>", "where runtimes look for plugins", DEFAULT_BIN_DIRECTORY)
     .option("--cni-conf-dir <directory>", "where they look for networks", DEFAULT_CONFIGURATION_DIRECTORY)
     .option("--masquerade-to-nodes", "other nodes see the node instead of the pod")
+    .option("--egress-grants <file>", "which namespaces may leave with which addresses of their own")
     .option("--startup-taint <key>", "a taint of this node that goes when its network is ready")
     .addHelpText("after", HELP)
     .enablePositionalOptions()
@@ -126,7 +128,8 @@ export function agentCommand(): Command {
 async function clusterPart(options: AgentCommandOptions): Promise<Pick<ServiceOptions, "cluster">> {
   const { kubeconfig, context, apiServer } = options;
   if (options.kubernetes !== true) {
-    const named = [kubeconfig, context, apiServer, options.nodeName, options.startupTaint];
+    const { nodeName, startupTaint, egressGrants } = options;
+    const named = [kubeconfig, context, apiServer, nodeName, startupTaint, egressGrants];
     if (named.every((one) => one === undefined)) return {};
     throw new WayoutError({
       code: "usage",
@@ -151,6 +154,13 @@ async function clusterPart(options: AgentCommandOptions): Promise<Pick<ServiceOp
     binDirectory: options.cniBinDir,
     configurationDirectory: options.cniConfDir,
     masqueradeToNodes: options.masqueradeToNodes === true,
+    ...(options.egressGrants === undefined
+      ? {}
+      : {
+          egress: await (
+            await import("../kubernetes/egress/grants.ts")
+          ).GrantsFile.open(options.egressGrants),
+        }),
     ...(options.startupTaint === undefined ? {} : { startupTaint: options.startupTaint }),
   };
   return { cluster: (around) => new ClusterNetwork(part, around) };

@@ -1,6 +1,8 @@
 import { note } from "./output.ts";
 import { Command, Option } from "commander";
 import { scanBesideKernel } from "../flows/beside-kernel.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { SORT_KEYS, type SortKey } from "../flows/flow-sorter.ts";
 import { untilOutputCloses } from "./byte-sink.ts";
@@ -57,7 +59,7 @@ async function list(options: ListOptions): Promise<void> {
   const readPods = await podReader(options.pods);
   const filter = await compiledFilterOf(
     options,
-    options.ofPods === true ? [...(await podReader(true))().keys()] : undefined,
+    options.ofPods === true ? await addressesOfPods(opened.namespace) : undefined,
   );
   let matched = 0;
   let output: FlowOutput | undefined;
@@ -78,6 +80,13 @@ async function list(options: ListOptions): Promise<void> {
   if (asJson) return;
   await sayMore(opened, matched, { limit, offset }, filter.takesAll, beside);
   if (options.offloaded === true && matched === 0) note(offloadHint(opened.namespace));
+}
+
+/** What other namespaces have as well as the node itself is nobody's address among its flows but its own. */
+async function addressesOfPods(node: NetworkNamespace | undefined): Promise<string[]> {
+  using route = Rtnetlink.open(node);
+  const own = new Set(route.addresses().map(({ address }) => address));
+  return [...(await podReader(true))().keys()].filter((address) => !own.has(address));
 }
 
 interface Part {

@@ -238,7 +238,7 @@ export function countOf(option: string, text: string): number {
 
 async function addressesOf(pod: string): Promise<string[]> {
   const { findPod } = await import("../pods/find.ts");
-  const { podAddresses } = await import("../pods/inventory.ts");
+  const { podAddresses } = await import("../pods/pod-addresses.ts");
   const addresses = podAddresses(findPod(pod));
   if (addresses.length > 0) return addresses;
   throw new WayoutError({

@@ -88,7 +88,8 @@ function outsideText(outside: Outside): string {
 }
 
 function stateText(way: WayOutOfPod): string {
-  return stateOf(way) === "ok" ? style.good("✓ ok") : style.quiet("? not root");
+  if (stateOf(way) === "ok") return style.good("✓ ok");
+  return style.quiet(way.path === "" ? "? its runtime notes no namespace" : "? not root");
 }
 
 function problemText(problem: string | undefined): string {

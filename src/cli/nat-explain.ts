@@ -69,7 +69,9 @@ async function filesInForce(node: NetworkNamespace): Promise<readonly PolicyText
 }
 
 function explanationText({ source, destination, wanted, foreseen }: NatExplanation): string {
-  const sign = { translated: style.good("✓"), kept: "–", none: style.warn("!") }[wanted.decision];
+  const sign = { translated: style.good("✓"), kept: "–", dropped: style.bad("✗"), none: style.warn("!") }[
+    wanted.decision
+  ];
   const { by, kept, entersBy, leavesBy } = wanted;
   const rows = [
     ...(by === undefined

@@ -1,5 +1,5 @@
 /** Errors as the protocol has them: a number for programs, a sentence for people. */
-import { codeOf, limitTodo, messageOf, WayoutError } from "../error.ts";
+import { codeOf, isOutOfMemory, limitTodo, messageOf, WayoutError } from "../error.ts";
 import { FieldError } from "../ipam/fields.ts";
 import type { Problem } from "../ways-out/problem.ts";
 import { NEWEST } from "./version.ts";
@@ -127,8 +127,8 @@ function numberOf(error: WayoutError): number {
 
 /** The kernel's refusals and Node's errors have a code; what has none is a mistake of ours. */
 function unexpected(error: unknown): Omit<CniFailure, "cniVersion"> {
-  const code = codeOf(error);
   const msg = messageOf(error);
+  const code = isOutOfMemory(error) ? "ENOMEM" : codeOf(error);
   if (code === "EPERM" || code === "EACCES") return { code: CNI_ERROR_CODES["no-privilege"], msg };
   const details = limitTodo(code);
   return {

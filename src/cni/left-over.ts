@@ -6,12 +6,12 @@ import { statSync } from "node:fs";
 import { join } from "node:path";
 import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
-import { namespaceInode } from "../kernel/namespace.ts";
 import type { AddressOwner } from "../ipam/assignment.ts";
 import { DEFAULT_DATA_DIRECTORY } from "../ipam/configuration.ts";
 import type { Reservation } from "../ipam/owner-index.ts";
 import { AddressStore } from "../ipam/store.ts";
 import type { CachedAttachment } from "../pods/cni-cache.ts";
+import { namespaceOf } from "../pods/pod-addresses.ts";
 import { NamespaceHolders } from "../pods/namespace-holders.ts";
 import { readBridgeName } from "./configuration.ts";
 import type { ConfiguredNetwork } from "./configured-networks.ts";
@@ -158,9 +158,9 @@ class Scene implements Disposable {
   /** A runtime remembers it, and its namespace, or the host end that its plugin reported, is there. */
   #livesElsewhere(owner: AddressOwner): boolean {
     return this.#entriesOf(owner).some(
-      ({ netns, hostInterfaces }) =>
-        namespaceInode(netns) !== undefined ||
-        hostInterfaces.some((name) => this.node.linkState(name)?.kind === "veth"),
+      (entry) =>
+        namespaceOf(entry) !== undefined ||
+        entry.hostInterfaces.some((name) => this.node.linkState(name)?.kind === "veth"),
     );
   }
 

@@ -1,7 +1,7 @@
-import { messageOf, WayoutError } from "../error.ts";
-import { requireWritable } from "../kernel/file.ts";
+import { WayoutError } from "../error.ts";
 import { FileLock, type LockMode } from "../kernel/file-lock.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { placeFailure, requirePlace, requireWritable } from "../kernel/own-place.ts";
 import { ROOTS_RUN_DIRECTORY } from "../kernel/run-directory.ts";
 import { requireSharedRun } from "../kernel/shared-run.ts";
 
@@ -30,30 +30,46 @@ export function lockNetwork(
 ): FileLock {
   const doing = `waiting for other calls for network ${network}`;
   requireSharedRun(namespace, doing);
-  const path = `${networkPath(network, namespace)}.lock`;
+  const path = lockPath(network, namespace);
   try {
-    return FileLock.take(path, { doing, timeoutMs, mode, lasts: true });
+    const wait = { doing, timeoutMs, mode, lasts: true } as const;
+    return mode === "alone" ? FileLock.takeOrNobody(path, wait) : FileLock.take(path, wait);
   } catch (error) {
-    throw error instanceof WayoutError ? error : unusable(path, error);
+    throw error instanceof WayoutError ? error : unusable(path, "file", error);
   }
+}
+
+/** Beside the lock: which addresses are in use. */
+export function usedPath(network: string, namespace: NetworkNamespace): string {
+  return `${networkPath(network, namespace)}.used`;
 }
 
 /** That the next ADD can write down what it must. @throws WayoutError `address-store` */
-export function requireNotes(): void {
+export function requireNotes(network: string, namespace: NetworkNamespace): void {
+  const lock = lockPath(network, namespace);
+  const used = usedPath(network, namespace);
   try {
-    requireWritable(RUN_DIRECTORY);
+    requireWritable(used, "names");
   } catch (error) {
-    throw unusable(RUN_DIRECTORY, error);
+    throw unusable(used, "directory", error);
+  }
+  try {
+    requirePlace(lock, "file");
+  } catch (error) {
+    throw unusable(lock, "file", error);
   }
 }
 
-function unusable(path: string, error: unknown): WayoutError {
+function lockPath(network: string, namespace: NetworkNamespace): string {
+  return `${networkPath(network, namespace)}.lock`;
+}
+
+function unusable(path: string, wanted: "file" | "directory", error: unknown): WayoutError {
   return new WayoutError({
     code: "address-store",
     kind: "machine",
     doing: `opening ${path}`,
-    said: messageOf(error),
-    todo: "Check that /run is there and can be written by root.",
+    ...placeFailure(path, wanted, error, "Check that /run is there, can be written by root and has room."),
     cause: error,
   });
 }

@@ -3,11 +3,13 @@ import { visible, withUnseenAsUnits } from "../text/visible.ts";
 import { messageOf, rethrowMistake, WayoutError } from "../error.ts";
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import { isCloseOnExec } from "../kernel/calls.ts";
-import { readDescriptor, writeDescriptor } from "../kernel/file.ts";
+import { readDescriptor, writeBytes, writeDescriptor } from "../kernel/file.ts";
+import { encodeUtf8 } from "../platform/bytes.ts";
 import { cniFailure } from "./failure.ts";
 import { isSpoken } from "./version.ts";
 
 const STDOUT = 1;
+const DEL = 0x7f;
 
 /** @throws WayoutError `cni-input` */
 export function readInput(): string {
@@ -42,7 +44,7 @@ export function versionOf(text: string): string | undefined {
  */
 export function print(value: object): void {
   try {
-    write(JSON.stringify(value, null, 2));
+    write(value);
   } catch (error) {
     throw new WayoutError({
       code: "cni-output",
@@ -61,8 +63,7 @@ export function print(value: object): void {
 export function tellFailure(error: unknown, version: string | undefined): number {
   const failure = cniFailure(error, version);
   try {
-    // What failed may be named by others.
-    write(withUnseenAsUnits(JSON.stringify(failure, null, 2)));
+    write(failure);
   } catch (error) {
     rethrowMistake(error);
     tellPerson(visible(failure.msg));
@@ -79,8 +80,13 @@ export function tellPerson(line: string): void {
   }
 }
 
-function write(text: string): void {
+/** What runtimes, pods and the kernel named may hold anything: what cannot be seen of it stands as \uXXXX. */
+function write(value: object): void {
   // Closed by whoever started us; the runtime has opened /dev/null in its place, which would take anything.
   if (isCloseOnExec(STDOUT)) throw new SystemError("write", ERRNO.EBADF);
-  writeDescriptor(STDOUT, `${text}\n`);
+  const text = `${JSON.stringify(value, null, 2)}\n`;
+  const bytes = encodeUtf8(text);
+  // As many bytes as characters: all are ASCII, of which JSON.stringify leaves nothing but DEL.
+  const isPlain = bytes.length === text.length && !bytes.includes(DEL);
+  writeBytes(STDOUT, isPlain ? bytes : encodeUtf8(withUnseenAsUnits(text)));
 }

@@ -39,7 +39,7 @@ async function status(context: CniContext): Promise<void> {
   requireSharedRun(context.namespace, `looking after network ${network}`);
   try {
     ipam?.status();
-    if (ipam !== undefined) requireNotes();
+    if (ipam !== undefined) requireNotes(network, context.namespace);
     await requireBackend(configuration, context.namespace);
   } catch (error) {
     // A delegate tells with its own code what it lacks.

@@ -7,11 +7,10 @@
  */
 import { addressOf } from "../address/ip.ts";
 import { cidrContains, parseCidr } from "../address/cidr.ts";
-import { messageOf, WayoutError } from "../error.ts";
+import { WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import {
   fileVersion,
-  isMissing,
   listDirectory,
   makeDirectory,
   makeFile,
@@ -20,8 +19,9 @@ import {
   writeText,
 } from "../kernel/file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { placeFailure } from "../kernel/own-place.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
-import { networkPath } from "./network-lock.ts";
+import { usedPath } from "./network-lock.ts";
 
 /** Among the addresses: that the table was searched for those of owners before us. */
 const LOOKED = ".looked";
@@ -32,10 +32,6 @@ const LEFT = ".left";
 /** So many at most: a table shall not be filled by pods that are gone, nor a look at it be worth less than it costs. */
 const MOST_LEFT = 32;
 
-function directoryOf(network: string, namespace: NetworkNamespace): string {
-  return `${networkPath(network, namespace)}.used`;
-}
-
 /**
  * Notes that these addresses are in use. Returns those that were noted already: they had an owner who did not end well.
  * @throws WayoutError `address-store`
@@ -44,7 +40,7 @@ function noteUsed(network: string, namespace: NetworkNamespace, addresses: reado
   return noting(network, namespace, addresses, () => {
     const before: string[] = [];
     for (const address of addresses) {
-      if (!makeFile(`${directoryOf(network, namespace)}/${address}`, 0o600)) before.push(address);
+      if (!makeFile(`${usedPath(network, namespace)}/${address}`, 0o600)) before.push(address);
     }
     return before;
   });
@@ -57,15 +53,19 @@ function noting<T>(
   note: () => T,
 ): T {
   try {
-    makeDirectory(directoryOf(network, namespace), 0o755);
+    makeDirectory(usedPath(network, namespace), 0o755);
     return note();
   } catch (error) {
     throw new WayoutError({
       code: "address-store",
       kind: "machine",
-      doing: `noting ${addresses.join(" and ")} in ${directoryOf(network, namespace)}`,
-      said: messageOf(error),
-      todo: "Check that /run can be written by root and has room.",
+      doing: `noting ${addresses.join(" and ")} in ${usedPath(network, namespace)}`,
+      ...placeFailure(
+        usedPath(network, namespace),
+        "directory",
+        error,
+        "Check that /run can be written by root and has room.",
+      ),
       cause: error,
     });
   }
@@ -109,7 +109,7 @@ export function noteOwner(
   addresses: readonly string[],
 ): void {
   noting(network, namespace, addresses, () =>
-    writeText(`${directoryOf(network, namespace)}/${OWN}${port}`, addresses.join("\n"), "w", 0o600),
+    writeText(`${usedPath(network, namespace)}/${OWN}${port}`, addresses.join("\n"), "w", 0o600),
   );
 }
 
@@ -119,7 +119,7 @@ export function notedAddresses(
   namespace: NetworkNamespace,
   port: string,
 ): readonly string[] {
-  return (readTextIfThere(`${directoryOf(network, namespace)}/${OWN}${port}`) ?? "")
+  return ifThere(() => readTextIfThere(`${usedPath(network, namespace)}/${OWN}${port}`) ?? "", "")
     .split("\n")
     .filter((text) => text !== "");
 }
@@ -139,7 +139,7 @@ export async function endUse(
 }
 
 function leftDirectory(network: string, namespace: NetworkNamespace): string {
-  return `${directoryOf(network, namespace)}/${LEFT}`;
+  return `${usedPath(network, namespace)}/${LEFT}`;
 }
 
 /** False where nothing can be noted: DEL must not fail for that. */
@@ -176,7 +176,7 @@ async function forgetLeft(
 
 /** When nobody is attached any more: whoever is still noted did not end well. */
 export async function endAllUse(network: string, namespace: NetworkNamespace): Promise<void> {
-  const names = namesIn(directoryOf(network, namespace)).filter((name) => name !== LEFT);
+  const names = namesIn(usedPath(network, namespace)).filter((name) => name !== LEFT);
   const inUse = names.filter((name) => !name.startsWith("."));
   if (inUse.length + namesIn(leftDirectory(network, namespace)).length > 0)
     await forgetLeft(network, namespace, inUse);
@@ -191,7 +191,7 @@ export async function endAllUse(network: string, namespace: NetworkNamespace): P
 export function unmark(network: string, namespace: NetworkNamespace, names: readonly string[]): void {
   for (const name of names) {
     try {
-      removeFile(`${directoryOf(network, namespace)}/${name}`);
+      removeFile(`${usedPath(network, namespace)}/${name}`);
     } catch (error) {
       // On a read-only /run the note stays, and the next ADD looks once more: DEL must not fail for that.
       if (!(error instanceof SystemError)) throw error;
@@ -200,10 +200,15 @@ export function unmark(network: string, namespace: NetworkNamespace, names: read
 }
 
 function namesIn(directory: string): string[] {
+  return ifThere(() => listDirectory(directory), []);
+}
+
+/** Where something else stands in its place nothing is noted, and whoever ends a pod must not fail for that. */
+function ifThere<T>(read: () => T, otherwise: T): T {
   try {
-    return listDirectory(directory);
+    return read();
   } catch (error) {
-    if (isMissing(error)) return [];
+    if (error instanceof SystemError && ["ENOENT", "ENOTDIR", "ELOOP"].includes(error.code)) return otherwise;
     throw error;
   }
 }

@@ -14,7 +14,7 @@ import type { RouteRequest } from "./predict/fib.ts";
 import { transportOf } from "./predict/packet.ts";
 import type { Prediction, Stop, StopKind, Target } from "./predict/path.ts";
 import type { PredictedPath } from "./predict/predict.ts";
-import { decisionPlace, decisionText, nameObjects } from "./wording.ts";
+import { decisionCounted, decisionPlace, nameObjects } from "./wording.ts";
 import { preparedNamespace, type PreparedNamespace } from "./predict/walk.ts";
 
 /** One step's worth of questions about one pod and one target. */
@@ -178,7 +178,7 @@ export function finding(code: FindingCode, found: Found): Finding {
 
 /** The rule or the policy that decides, where it stands and as its own tool writes it; nothing where there is none. */
 export function ruleEvidence(by: Decision | undefined): Evidence[] {
-  return by === undefined ? [] : [{ source: decisionPlace(by), value: decisionText(by) }];
+  return by === undefined ? [] : [{ source: decisionPlace(by), value: decisionCounted(by) }];
 }
 
 /** Text of a sysctl as evidence. */

@@ -131,7 +131,7 @@ function suspicionsIn(context: CheckContext, gaps: string[]): Finding[] {
   const facts = CHECKS.flatMap((check) =>
     check.suspects === undefined ? [] : answersOf(context, check, check.suspects, gaps),
   ).map((found) => judged(context, found, () => []));
-  return [...facts, ...otherwiseIn(context)];
+  return [...withoutSymptoms(facts), ...otherwiseIn(context)];
 }
 
 /** More other ends of one path are not judged: each costs as much as the first. */

@@ -124,6 +124,11 @@ const OF_OTHER_PACKETS: ReadonlySet<CauseCode> = new Set<CauseCode>(["filter-by-
 
 function answerOf(diagnosis: Diagnosis, probe: Answered, address: string, known: boolean): string {
   const { redirected, said } = probe;
+  const share = diagnosis.findings.find((one) => one.code === "branch-fails");
+  if (share !== undefined) {
+    const to = redirected === undefined ? "" : ` from ${redirected.to}`;
+    return `${diagnosis.pod} got an answer for ${address}${to} this time (a real packet: ${said}); but ${share.text}`;
+  }
   if (redirected !== undefined) {
     const by = redirected.by === undefined ? "" : ` by ${redirected.by}`;
     return `${diagnosis.pod} gets an answer for ${address}: it is redirected to ${redirected.to}${by} (a real packet: ${said})`;
@@ -209,6 +214,8 @@ function unanswered(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
 
 /** Nothing with a name was found, and yet no answer came: the finding is what was seen. */
 function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
+  const branch = branchTaken(diagnosis, probe);
+  if (branch !== undefined) return suspected(diagnosis, probe, branch, []);
   const ruled = diagnosis.suspicions.find((one) => isOfRule(one, probe));
   if (ruled !== undefined) return suspected(diagnosis, probe, ruled, []);
   const [suspicion, ...others] = diagnosis.suspicions.filter((one) => couldExplain(one, probe));
@@ -247,6 +254,16 @@ function isOfRule({ code, evidence }: Finding, { code: seenCode, rule }: SeenSto
   // The kernel does not say which rule of iptables-legacy it was.
   if (rule === undefined) return evidence.some(({ source }) => /^ip6?tables-legacy /.test(source));
   return evidence.some(({ source }) => source === rule);
+}
+
+/** Chance led it to an end that is known to lead nowhere: another packet may find another one. */
+function branchTaken({ findings, target }: Diagnosis, probe: SeenStop): Finding | undefined {
+  const end = wentTo(probe, targetText(target));
+  return findings.find(
+    ({ code, evidence }) =>
+      code === "branch-fails" &&
+      evidence.some(({ value }) => end !== undefined && value.startsWith(`${end}: `)),
+  );
 }
 
 /** Another destination than the one asked for, where the packet was captured on its way there. */

@@ -70,6 +70,12 @@ export function stopText(stop: Stop): string {
         : "a rule keeps the answer out of connection tracking";
     case "ttl-exceeded":
       return `its TTL is ${stop.ttl}`;
+    case "ipsec":
+      return stop.why === "refused"
+        ? `an IPsec policy ${where} refuses it`
+        : stop.why === "unprotected"
+          ? `an IPsec policy ${where} takes it only encrypted`
+          : `an IPsec policy ${where} wants it encrypted, and no connection is up that does it`;
     case "no-server": {
       const { protocol, address, port } = stop.service;
       return `none of the servers of virtual service ${protocol} ${endText(address, port)} (IPVS) gets connections`;

@@ -3,7 +3,7 @@ import { UNKNOWN_OWNER, type Owner } from "../naming/products.ts";
 import { ownerOf } from "../rules/owner.ts";
 import { commentOf } from "../rules/rule-comment.ts";
 import type { Decision } from "./predict/decision.ts";
-import { textOfRule } from "./wording.ts";
+import { statelessText } from "./wording.ts";
 
 /** The product that made the deciding rule, or whose chain or table it stands in; undefined where no product is known. */
 export function productOfDecision({ table, chain, rule }: Decision): Owner | undefined {
@@ -15,7 +15,7 @@ export function productOfDecision({ table, chain, rule }: Decision): Owner | und
       family,
       table: name,
       chain: chain.name,
-      text: textOfRule(rule, table),
+      text: statelessText(rule, table),
       ...(target === undefined ? {} : { target }),
       ...(comment === undefined ? {} : { comment }),
     });

@@ -3,7 +3,7 @@ import { familyOf } from "../address/ip.ts";
 import { command, type CommandLine } from "../text/command.ts";
 import type { Link } from "../linux/route/link.ts";
 import type { Rule, Table } from "../linux/nftables/ruleset.ts";
-import { ruleText } from "../linux/nftables/text/ruleset.ts";
+import { ruleInOwnWords } from "../linux/nftables/text/ruleset.ts";
 import type { NamespaceState } from "../snapshot/snapshot.ts";
 import type { Decision } from "./predict/decision.ts";
 import type { Target } from "./predict/path.ts";
@@ -14,23 +14,27 @@ export function linkText(link: Link): string {
   return `${link.name}: ${link.up ? "up" : "down"}${carrier}, state ${link.operState}`;
 }
 
-/** The rule as nft prints it, or the policy. */
-export function decisionText(decision: Decision): string {
-  const { rule, table, base } = decision;
-  if (rule === undefined) return `policy ${base.base.policy}`;
-  return textOfRule(rule, table);
+/** The rule as its program writes it, or the policy. */
+export function decisionText({ rule, table, base }: Decision): string {
+  return rule === undefined ? `policy ${base.base.policy}` : statelessText(rule, table);
+}
+
+/** The same with what the rule has counted. */
+export function decisionCounted(decision: Decision): string {
+  const { rule, table } = decision;
+  return rule === undefined ? decisionText(decision) : textOfRule(rule, table);
 }
 
 export function textOfRule(rule: Rule, table: Table): string {
-  return ruleText(rule, table, namesAt.get(table) ?? {});
+  return ruleInOwnWords(rule, table, namesAt.get(table));
 }
 
 /** The rule as its author would write it again: without what it has counted. */
 export function statelessText(rule: Rule, table: Table): string {
-  return ruleText(rule, table, { ...namesAt.get(table), stateless: true });
+  return ruleInOwnWords(rule, table, { ...namesAt.get(table), stateless: true });
 }
 
-type RuleNames = NonNullable<Parameters<typeof ruleText>[2]>;
+type RuleNames = NonNullable<Parameters<typeof ruleInOwnWords>[2]>;
 const named = new WeakSet<NamespaceState>();
 const namesAt = new WeakMap<Table, RuleNames>();
 

@@ -34,9 +34,9 @@ export interface NatQuestion {
   readonly written?: WrittenPolicy;
 }
 
-/** `translated`, `kept` (with its own address, as somebody wants it) or `nobody`: no owner of ours speaks of it. */
+/** `translated`, `kept` (with its own address, as somebody wants it), `dropped`, or `none`: no owner of ours speaks of it. */
 export interface WantedNat {
-  readonly decision: "translated" | "kept" | "none";
+  readonly decision: "translated" | "kept" | "dropped" | "none";
   /** In one sentence. */
   readonly text: string;
   /** As whom: `masquerade fully-random`, `snat 203.0.113.9`. */
@@ -147,12 +147,15 @@ function judged(
   const { outInterfaces } = deciding;
   if (outInterfaces !== undefined && (leavesBy === undefined || !outInterfaces.includes(leavesBy))) {
     const way = leavesBy === undefined ? "and there is no route" : `and it leaves by ${leavesBy}`;
+    const does = decision.dropped === true ? "drops" : "translates";
     return {
       decision: "kept",
-      text: `it keeps its own address: ${owner} translates ${deciding.cidr} by ${outInterfaces.join(", ")} only, ${way}`,
+      text: `it keeps its own address: ${owner} ${does} ${deciding.cidr} by ${outInterfaces.join(", ")} only, ${way}`,
       by,
     };
   }
+  if (decision.dropped === true)
+    return { decision: "dropped", text: `it is dropped, as ${owner} wants of ${deciding.cidr}`, by };
   const as = translationText(deciding.translation);
   return {
     decision: "translated",

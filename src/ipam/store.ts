@@ -7,25 +7,25 @@
  * that a power failure left empty belongs to nobody.
  */
 import { isIp } from "../address/ip.ts";
-import { messageOf, rethrowMistake, WayoutError } from "../error.ts";
+import { rethrowMistake, WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
 import { FileLock } from "../kernel/file-lock.ts";
-import {
-  isMissing,
-  listDirectory,
-  makeDirectory,
-  makeFile,
-  removeFile,
-  requireWritable,
-  writeText,
-} from "../kernel/file.ts";
+import { isMissing, listDirectory, makeDirectory, makeFile, removeFile, writeText } from "../kernel/file.ts";
+import { placeFailure, requirePlace, requireWritable } from "../kernel/own-place.ts";
 import type { AddressOwner } from "./assignment.ts";
 import { isOwnedBy, ownerText, parseOwner, NO_FILE, readOwnerFile } from "./owner-file.ts";
 import { OwnerIndex, readReservations, type Reservation } from "./owner-index.ts";
 
 /** That the next reservation can be written. @throws WayoutError `address-store` */
 export function requireStore(directory: string): void {
-  attempt(`looking after ${directory}`, () => requireWritable(directory));
+  attempt(directory, `looking after ${directory}`, () => {
+    requireWritable(directory, "blocks");
+    requirePlace(lockOf(directory), "file");
+  });
+}
+
+function lockOf(directory: string): string {
+  return `${directory}/lock`;
 }
 
 /** The reference plugin holds the lock for as long as one of its calls takes. */
@@ -45,10 +45,10 @@ export class AddressStore implements Disposable {
 
   /** Makes the directory when it is missing, and waits for the lock. */
   static open(directory: string): AddressStore {
-    return attempt(`opening ${directory}`, () => {
+    return attempt(directory, `opening ${directory}`, () => {
       makeDirectory(directory, 0o755);
       const wait = { doing: `opening ${directory}`, timeoutMs: TIMEOUT_MS, lasts: true } as const;
-      return new AddressStore(directory, FileLock.take(`${directory}/lock`, wait, 0o640));
+      return new AddressStore(directory, FileLock.take(lockOf(directory), wait, 0o640));
     });
   }
 
@@ -58,14 +58,14 @@ export class AddressStore implements Disposable {
       listDirectory(directory);
     } catch (error) {
       if (isMissing(error)) return undefined;
-      throw storeError(`opening ${directory}`, error);
+      throw storeError(directory, `opening ${directory}`, error);
     }
     return AddressStore.open(directory);
   }
 
   /** The addresses that an owner holds; empty when none. */
   addressesOf(owner: AddressOwner): readonly string[] {
-    return attempt(`reading ${this.directory}`, () => [
+    return attempt(this.directory, `reading ${this.directory}`, () => [
       ...this.#index.get(owner),
       ...this.#index.get(withoutInterface(owner)),
     ]);
@@ -73,17 +73,19 @@ export class AddressStore implements Disposable {
 
   /** Everybody who holds an address. Reads every address file. */
   reservations(): Reservation[] {
-    return attempt(`reading ${this.directory}`, () => readReservations(this.directory));
+    return attempt(this.directory, `reading ${this.directory}`, () => readReservations(this.directory));
   }
 
   /** Every address that has a file. */
   addresses(): string[] {
-    return attempt(`reading ${this.directory}`, () => listDirectory(this.directory).filter(isIp));
+    return attempt(this.directory, `reading ${this.directory}`, () =>
+      listDirectory(this.directory).filter(isIp),
+    );
   }
 
   /** Addresses whose files name nobody. */
   orphans(): string[] {
-    return attempt(`reading ${this.directory}`, () =>
+    return attempt(this.directory, `reading ${this.directory}`, () =>
       this.addresses().filter((address) => {
         const text = readOwnerFile(`${this.directory}/${address}`) ?? "";
         return text !== NO_FILE && parseOwner(text) === undefined;
@@ -93,7 +95,7 @@ export class AddressStore implements Disposable {
 
   /** The address given away last from a range set; undefined when that is not known. */
   lastReserved(set: number): string | undefined {
-    return attempt(`reading ${this.directory}`, () => {
+    return attempt(this.directory, `reading ${this.directory}`, () => {
       const text = readOwnerFile(`${this.directory}/last_reserved_ip.${set}`)?.trim();
       return text !== undefined && isIp(text) ? text : undefined;
     });
@@ -102,7 +104,7 @@ export class AddressStore implements Disposable {
   /** Takes an address. False when somebody has it. To be followed by `record`. */
   claim(address: string, owner: AddressOwner, set: number): boolean {
     const path = `${this.directory}/${address}`;
-    return attempt(`reserving ${address} in ${this.directory}`, () => {
+    return attempt(this.directory, `reserving ${address} in ${this.directory}`, () => {
       if (!makeFile(path, 0o644)) return false;
       this.#changed = true;
       try {
@@ -129,29 +131,35 @@ export class AddressStore implements Disposable {
   /** Writes into the index which addresses an owner has claimed. */
   record(owner: AddressOwner, addresses: readonly string[]): void {
     this.#changed = true;
-    attempt(`reserving ${addresses.join(" and ")} in ${this.directory}`, () =>
+    attempt(this.directory, `reserving ${addresses.join(" and ")} in ${this.directory}`, () =>
       this.#index.set(owner, addresses),
     );
   }
 
   /** Gives back all that an owner holds, or just what it `claimed` before it came to `record`. Returns what was freed. */
   release(owner: AddressOwner, claimed: readonly string[] = []): string[] {
-    return attempt(`releasing the addresses of ${owner.container} in ${this.directory}`, () => {
-      const freed = [...new Set([...this.addressesOf(owner), ...claimed])].filter((address) =>
-        this.#free(address, owner),
-      );
-      if (freed.length === 0) return freed;
-      this.#changed = true;
-      this.#index.delete(owner);
-      this.#index.delete(withoutInterface(owner));
-      return freed;
-    });
+    return attempt(
+      this.directory,
+      `releasing the addresses of ${owner.container} in ${this.directory}`,
+      () => {
+        const freed = [...new Set([...this.addressesOf(owner), ...claimed])].filter((address) =>
+          this.#free(address, owner),
+        );
+        if (freed.length === 0) return freed;
+        this.#changed = true;
+        this.#index.delete(owner);
+        this.#index.delete(withoutInterface(owner));
+        return freed;
+      },
+    );
   }
 
   /** Removes the file of an address that belongs to nobody. */
   removeOrphan(address: string): void {
     this.#changed = true;
-    attempt(`releasing ${address} in ${this.directory}`, () => removeFile(`${this.directory}/${address}`));
+    attempt(this.directory, `releasing ${address} in ${this.directory}`, () =>
+      removeFile(`${this.directory}/${address}`),
+    );
   }
 
   close(): void {
@@ -182,7 +190,7 @@ export class AddressStore implements Disposable {
 
 /** Who holds an address, without the lock: for looking only. undefined when it is free or its file names nobody. */
 export function addressHolder(directory: string, address: string): AddressOwner | undefined {
-  return attempt(`reading ${directory}/${address}`, () =>
+  return attempt(directory, `reading ${directory}/${address}`, () =>
     parseOwner(readOwnerFile(`${directory}/${address}`) ?? ""),
   );
 }
@@ -204,7 +212,7 @@ function filesOf(directory: string): readonly string[] {
     return listDirectory(directory);
   } catch (error) {
     if (isMissing(error)) return [];
-    throw storeError(`reading ${directory}`, error);
+    throw storeError(directory, `reading ${directory}`, error);
   }
 }
 
@@ -212,26 +220,26 @@ function withoutInterface(owner: AddressOwner): AddressOwner {
   return { container: owner.container, interfaceName: "" };
 }
 
-function attempt<T>(doing: string, what: () => T): T {
+function attempt<T>(directory: string, doing: string, what: () => T): T {
   try {
     return what();
   } catch (error) {
-    throw storeError(doing, error);
+    throw storeError(directory, doing, error);
   }
 }
 
-function storeError(doing: string, error: unknown): WayoutError {
+function storeError(directory: string, doing: string, error: unknown): WayoutError {
   if (error instanceof WayoutError) return error;
   const code = error instanceof SystemError ? error.code : undefined;
   const full = code === "ENOSPC" || code === "EDQUOT";
+  const todo = full
+    ? "The disk is full: make room there; nothing was changed."
+    : "Check that the directory exists, can be written by root, and holds no damaged files.";
   return new WayoutError({
     code: "address-store",
     kind: "machine",
     doing,
-    said: messageOf(error),
-    todo: full
-      ? "The disk is full: make room there; nothing was changed."
-      : "Check that the directory exists, can be written by root, and holds no damaged files.",
+    ...placeFailure(lockOf(directory), "file", error, todo),
     cause: error,
   });
 }

@@ -28,6 +28,11 @@ const LOCK_NB = 4;
 const FIRST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 20;
 
+/** Something else stands in the place of the file or of a directory above it, or nothing can be made there at all. */
+const NOBODY_CAN: ReadonlySet<string> = new Set(
+  "ENOTDIR EISDIR EEXIST ELOOP ENOENT ENXIO EPERM EACCES".split(" "),
+);
+
 /** The descriptor of a lock that is no file, or not held any more. */
 const NOTHING = -1;
 
@@ -98,6 +103,20 @@ export class FileLock implements Disposable {
       if (waitedMs >= timeoutMs) throw busy(path, wait);
       pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS, Math.max(timeoutMs - waitedMs, 1));
       poll([], pauseMs);
+    }
+  }
+
+  /**
+   * The same for whoever only takes things away: where no such file can be made, by nobody, there is nobody to wait for,
+   * and what is in the way must not keep a pod from being ended.
+   * @throws WayoutError `busy`
+   */
+  static takeOrNobody(path: string, wait: LockWait): FileLock {
+    try {
+      return FileLock.take(path, wait);
+    } catch (error) {
+      if (error instanceof SystemError && NOBODY_CAN.has(error.code)) return new FileLock(NOTHING, path);
+      throw error;
     }
   }
 

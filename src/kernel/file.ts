@@ -80,7 +80,10 @@ export function readDescriptor(fd: number): string {
 
 /** All of the bytes, however many calls it takes. */
 export function writeDescriptor(fd: number, text: string): void {
-  const bytes = encodeUtf8(text);
+  writeBytes(fd, encodeUtf8(text));
+}
+
+export function writeBytes(fd: number, bytes: Uint8Array): void {
   for (let written = 0; written < bytes.length;) written += libc.write(fd, bytes.subarray(written));
 }
 
@@ -131,6 +134,16 @@ export function fileSystemOf(fd: number): number {
   const raw = libc.fstatfs(fd);
   // struct statfs begins with f_type, a long on all 64-bit architectures.
   return new DataView(raw.buffer, raw.byteOffset).getUint32(0, true);
+}
+
+/** Whether a file system has room for one more file, empty or not. One that does not count has. */
+export function hasRoom(fd: number, needs: "names" | "blocks"): boolean {
+  const raw = libc.fstatfs(fd);
+  const view = new DataView(raw.buffer, raw.byteOffset);
+  // struct statfs: f_type, f_bsize, f_blocks, f_bfree, f_bavail, f_files, f_ffree; root may use what is reserved for it.
+  const isLeft = (total: number, free: number): boolean =>
+    view.getBigUint64(total, true) === 0n || view.getBigUint64(free, true) !== 0n;
+  return isLeft(40, 48) && (needs === "names" || isLeft(16, 24));
 }
 
 /** The same; undefined when there is none. */
@@ -198,20 +211,6 @@ function isMade(path: string, permissions: number): boolean {
   return libc.mkdir(path, permissions) || fileType(statFile(path)) === S_IFDIR;
 }
 
-/**
- * That something can be made in a directory, which may be missing itself. Nothing is: STATUS asks every few seconds.
- * @throws SystemError EROFS, EACCES …
- */
-export function requireWritable(directory: string): void {
-  try {
-    libc.accessForWriting(directory);
-  } catch (error) {
-    const parent = directory.slice(0, directory.lastIndexOf("/"));
-    if (!isMissing(error) || parent === "") throw error;
-    requireWritable(parent);
-  }
-}
-
 /** The names in a directory, in no order, without "." and "..". */
 export function listDirectory(path: string): string[] {
   const fd = openFile(path, "r");
@@ -273,7 +272,36 @@ const AT_EMPTY_PATH = 0x1000;
 const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
 const S_IFDIR = 0o040000;
+const S_IFLNK = 0o120000;
 const S_IFCHR = 0o020000;
+const S_IFIFO = 0o010000;
+const S_IFSOCK = 0o140000;
+const AT_SYMLINK_NOFOLLOW = 0x100;
+
+export type FileKind = "file" | "directory" | "link" | "fifo" | "socket" | "device";
+
+/**
+ * What stands at a path, or at the end of the links there; `link` where they lead nowhere. undefined when nothing does, or
+ * it cannot be reached.
+ * @param follow whether a link is what it leads to
+ */
+export function fileKind(path: string, follow = true): FileKind | undefined {
+  let found: FileStatus;
+  try {
+    found = status(AT_FDCWD, path, follow ? 0 : AT_SYMLINK_NOFOLLOW);
+  } catch (error) {
+    rethrowMistake(error);
+    return follow ? fileKind(path, false) : undefined;
+  }
+  const kinds: Readonly<Record<number, FileKind>> = {
+    [S_IFREG]: "file",
+    [S_IFDIR]: "directory",
+    [S_IFIFO]: "fifo",
+    [S_IFSOCK]: "socket",
+    [S_IFLNK]: "link",
+  };
+  return kinds[fileType(found)] ?? "device";
+}
 
 export function statFile(path: string): FileStatus {
   return status(AT_FDCWD, path, 0);
@@ -299,6 +327,14 @@ export function fileKey(path: string): string | undefined {
   const view = statusIfThere(path);
   // stx_dev_major, stx_dev_minor, stx_ino.
   return view && `${view.getUint32(136, true)}:${view.getUint32(140, true)} ${view.getBigUint64(32, true)}`;
+}
+
+/** Its number, and the file system in which that counts. undefined when it cannot be reached. */
+export function inodeAndDevice(
+  path: string,
+): { readonly inode: number; readonly device: bigint } | undefined {
+  const view = statusIfThere(path);
+  return view && { inode: Number(view.getBigUint64(32, true)), device: view.getBigUint64(136, true) };
 }
 
 /** Text that is another one after a change of the file, or when another stands in its place; "" when there is none. */

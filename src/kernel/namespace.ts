@@ -2,9 +2,8 @@
  * Network namespaces. wayout enters one only to open a socket or to start a process in it: `run` moves the calling
  * thread there and back with nothing asynchronous in between. A socket stays in the namespace it was opened in.
  */
-import { rethrowMistake } from "../error.ts";
 import { ERRNO, SystemError } from "../linux/errno.ts";
-import { closeFile, fileSystemOf, openFile, openHandle, statDescriptor, statFile } from "./file.ts";
+import { closeFile, fileSystemOf, inodeAndDevice, openFile, openHandle, statDescriptor } from "./file.ts";
 import { KERNEL_FILE_SYSTEMS } from "../linux/kernel-file-systems.ts";
 import * as libc from "./calls.ts";
 
@@ -138,13 +137,13 @@ export class NetworkNamespace implements Disposable {
 
 /** The inode number of the namespace at a path, without opening it for entry; undefined when there is none. */
 export function namespaceInode(path: string): number | undefined {
-  try {
-    return statFile(path).inode;
-  } catch (error) {
-    rethrowMistake(error);
-    return undefined;
-  }
+  namespaces ??= inodeAndDevice(OWN_NAMESPACE)?.device;
+  const found = inodeAndDevice(path);
+  return found?.device === namespaces ? found?.inode : undefined;
 }
+
+/** The one file system in which all namespaces of a machine lie (nsfs). */
+let namespaces: bigint | undefined;
 
 export function namespacePath(name: string): string {
   return `${NETNS_DIRECTORY}/${name}`;

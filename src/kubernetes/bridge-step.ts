@@ -1,9 +1,9 @@
 /** Keeps the bridge of this node's pods, with the first address of each podCIDR, as its Node says. */
-import { parseCidr } from "../address/cidr.ts";
 import type { ReconcileStep, Repair } from "../agent/reconcile/step.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { ensureBridge, missingGateways } from "../network/bridge.ts";
+import { ensureBridge } from "../network/bridge.ts";
+import { bridgeProblems } from "../ways-out/expected.ts";
 import type { ClusterView } from "./cluster.ts";
 import { gatewaysOf } from "./pod-network.ts";
 
@@ -33,7 +33,8 @@ export class PodBridgeStep implements ReconcileStep, Disposable {
     const podCidrs = this.view()?.own.podCidrs ?? [];
     if (podCidrs.length === 0) return [];
     const gateways = gatewaysOf(podCidrs);
-    const found = this.#missing(gateways);
+    const link = this.#route.linkState(this.bridge);
+    const found = bridgeProblems(this.#route, link, { bridge: this.bridge, gateways });
     const isNew = this.#made !== gateways.join();
     if (found.length === 0) {
       this.#made = gateways.join();
@@ -44,33 +45,13 @@ export class PodBridgeStep implements ReconcileStep, Disposable {
     ensureBridge(this.#route, { name: this.bridge, gateways, force: hasMoved });
     if (hasMoved) this.#dropEarlier(earlier, gateways);
     this.#made = gateways.join();
-    return isNew ? [] : found;
+    return isNew
+      ? []
+      : found.map(({ object, problem }) => ({ step: this.name, object, found: problem.text }));
   }
 
   [Symbol.dispose](): void {
     this.#route.close();
-  }
-
-  #missing(gateways: readonly string[]): Repair[] {
-    const link = this.#route.linkState(this.bridge);
-    if (link === undefined)
-      return [this.#repair(`bridge ${this.bridge}`, `the bridge ${this.bridge} is missing`)];
-    const missing = missingGateways(
-      link,
-      this.#route.addresses({ interface: link.index }),
-      gateways.map((text) => parseCidr(text, "keep")),
-      // Whether another address is in the way is judged where it is made.
-      { force: true },
-    );
-    return [
-      ...(link.up ? [] : [this.#repair(`bridge ${this.bridge}`, `the bridge ${this.bridge} is down`)]),
-      ...missing.map(({ address, prefixLength }) =>
-        this.#repair(
-          `address ${address}/${prefixLength} on ${this.bridge}`,
-          `the gateway address ${address}/${prefixLength} is missing on ${this.bridge}`,
-        ),
-      ),
-    ];
   }
 
   /** IPv6 lets both stand beside each other; the earlier prefix may be another node's by now. */
@@ -82,9 +63,5 @@ export class PodBridgeStep implements ReconcileStep, Disposable {
       if (earlier.includes(text) && !gateways.includes(text)) this.#route.deleteAddress(address);
     }
     this.told.moved(earlier, gateways);
-  }
-
-  #repair(object: string, found: string): Repair {
-    return { step: this.name, object, found };
   }
 }

@@ -15,6 +15,8 @@ import { PodBridgeStep } from "./bridge-step.ts";
 import { Cluster } from "./cluster.ts";
 import { CniStep, type CniDirectories } from "./cni-step.ts";
 import { NodeStatus } from "./node-status.ts";
+import { EgressStep } from "./egress/egress.ts";
+import type { GrantsFile } from "./egress/grants.ts";
 import { KUBERNETES_OWNER, podNatIntent } from "./pod-nat.ts";
 import type { PodNetwork } from "./pod-network.ts";
 import { Readiness, type ReadinessState } from "./readiness.ts";
@@ -26,6 +28,8 @@ export interface ClusterNetworkOptions extends CniDirectories {
   readonly network: string;
   readonly bridge: string;
   readonly masqueradeToNodes: boolean;
+  /** Which namespaces may leave with addresses of their own; absent: none. */
+  readonly egress?: GrantsFile;
   /** Key of a taint that goes when the node is ready. */
   readonly startupTaint?: string;
 }
@@ -51,10 +55,12 @@ export interface ClusterFigures {
   readonly ready: boolean;
   readonly peersAnswer: boolean;
   readonly apiHeard: boolean;
+  /** Reasons for which pods do not leave with the address that they ask for. */
+  readonly egressUnavailable: number;
 }
 
 /** What must stand before a pod may come. */
-const FIRST: ReadonlySet<string> = new Set(["pod-bridge", "nat", "forwarding", "routes"]);
+const FIRST: ReadonlySet<string> = new Set(["pod-bridge", "egress", "nat", "forwarding", "routes"]);
 
 export class ClusterNetwork {
   readonly #cluster: Cluster;
@@ -63,6 +69,8 @@ export class ClusterNetwork {
   readonly #cni: CniStep;
   readonly #readiness: Readiness;
   readonly #status: NodeStatus;
+  readonly #egress: EgressStep | undefined;
+  #egressUnavailable: readonly string[] = [];
   /** What our rules say from before, until the API server says more. */
   readonly #remembered: NatIntent | undefined;
   #intent: { readonly key: unknown; readonly intent: NatIntent | undefined } | undefined;
@@ -121,12 +129,24 @@ export class ClusterNetwork {
     this.#status = new NodeStatus(this.#cluster.client, options.nodeName, (kind, message) =>
       this.#tell("info", `the ${kind} is not written: ${message}`),
     );
+    if (options.egress !== undefined)
+      this.#egress = new EgressStep(
+        {
+          node,
+          nodeName: options.nodeName,
+          client: this.#cluster.client,
+          view,
+          changed: () => around.wake(),
+          unavailable: (problems) => this.#egressChanged(problems),
+        },
+        options.egress,
+      );
     around.log.write("info", "kubernetes", { node: options.nodeName, server: options.access.server });
   }
 
   /** Before everything else: what rules and routes speak of. */
   get early(): readonly ReconcileStep[] {
-    return [this.#bridge];
+    return [this.#bridge, ...(this.#egress === undefined ? [] : [this.#egress])];
   }
 
   /** Behind the rules, so that no packet takes a new route before it is known whether it is translated. */
@@ -146,10 +166,14 @@ export class ClusterNetwork {
     const { view } = this.#cluster;
     const { led } = this.#routes;
     const backend = policy?.backend ?? DEFAULT_BACKEND;
-    const parts = [view, led, policy?.intent];
+    const egress = this.#egress?.plan;
+    const parts = [view, led, policy?.intent, egress];
     if (this.#intent === undefined || !isSame(this.#intent.key as unknown[], parts)) {
+      // Who leaves with an address of its own is not known at first: until then it is as it was.
+      const isUnheard = view === undefined || (this.#egress !== undefined && egress === undefined);
       const intent =
-        view === undefined ? this.#remembered : podNatIntent(view, led, policy?.intent, this.options);
+        (isUnheard ? this.#remembered : undefined) ??
+        (view === undefined ? undefined : podNatIntent(view, led, policy?.intent, this.options, egress));
       this.#intent = { key: parts, intent };
     }
     const { intent } = this.#intent;
@@ -176,11 +200,17 @@ export class ClusterNetwork {
       ready,
       peersAnswer: reason !== "PeersSilent",
       apiHeard: unheard === undefined,
+      egressUnavailable: this.#egressUnavailable.length,
     };
   }
 
   async stop(): Promise<void> {
-    await Promise.all([this.#readiness.stop(), this.#cluster.stop(), this.#status.stop()]);
+    await Promise.all([
+      this.#readiness.stop(),
+      this.#cluster.stop(),
+      this.#status.stop(),
+      this.#egress?.[Symbol.asyncDispose](),
+    ]);
     this.#routes[Symbol.dispose]();
     this.#bridge[Symbol.dispose]();
   }
@@ -201,6 +231,14 @@ export class ClusterNetwork {
     if (problem !== undefined && ready) this.#event("Warning", reason, problem);
     if (ready && this.options.startupTaint !== undefined) this.#status.removeTaint(this.options.startupTaint);
     this.around.wake();
+  }
+
+  #egressChanged(problems: readonly string[]): void {
+    for (const problem of problems.filter((one) => !this.#egressUnavailable.includes(one)))
+      this.#tell("warn", problem);
+    if (problems.length === 0) this.#tell("info", "all pods leave with the addresses that they ask for");
+    else this.#event("Warning", "EgressAddressUnavailable", problems.join("; "));
+    this.#egressUnavailable = problems;
   }
 
   #podNetwork(): PodNetwork {

@@ -4,8 +4,9 @@
  */
 import { cidrContains, cidrsOfRange, cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
 import { ascending } from "../address/ip.ts";
-import { normalizeIntent, type NatIntent, type NatSource } from "../nat/intent.ts";
+import { DROPPED, normalizeIntent, type NatIntent, type NatSource } from "../nat/intent.ts";
 import type { ClusterView } from "./cluster.ts";
+import { hostCidr, type EgressPlan } from "./egress/egress-plan.ts";
 import type { Led } from "./route-step.ts";
 
 /** The owner under which the cluster's wishes stand. */
@@ -19,6 +20,7 @@ export interface PodNatOptions {
 /**
  * @param led where our routes lead, whether or not a Node is still there
  * @param policy what the configuration wants; its translation counts for the pods that its sources cover
+ * @param egress pods that leave otherwise than the rest
  * @returns undefined while the node has no podCIDR
  */
 export function podNatIntent(
@@ -26,6 +28,7 @@ export function podNatIntent(
   led: Led,
   policy: NatIntent | undefined,
   { masqueradeToNodes }: PodNatOptions,
+  egress?: EgressPlan,
 ): NatIntent | undefined {
   if (own.podCidrs.length === 0) return undefined;
   const nodes = [own, ...peers];
@@ -37,9 +40,22 @@ export function podNatIntent(
   ];
   return normalizeIntent({
     owner: KUBERNETES_OWNER,
-    sources: own.podCidrs.map((cidr) => sourceOf(cidr, policy)),
+    sources: [...sourcesOf(own.podCidrs, policy, egress?.onlyAsNode), ...(egress?.sources ?? [])],
     untranslated: united(untranslated),
   });
+}
+
+/** @param onlyAsNode addresses that leave as the node while the rest is dropped; undefined: all do */
+function sourcesOf(
+  podCidrs: readonly string[],
+  policy: NatIntent | undefined,
+  onlyAsNode: readonly string[] | undefined,
+): NatSource[] {
+  if (onlyAsNode === undefined) return podCidrs.map((cidr) => sourceOf(cidr, policy));
+  return [
+    ...podCidrs.map((cidr) => ({ cidr, translation: DROPPED })),
+    ...onlyAsNode.map((address) => sourceOf(hostCidr(address), policy)),
+  ];
 }
 
 /** A policy that speaks of the pods, or of everybody, says how they leave; without one they leave as the node. */

@@ -14,6 +14,7 @@ import * as v from "valibot";
 import { WayoutError } from "../error.ts";
 import { FileLock } from "../kernel/file-lock.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
+import { lockFailure } from "../kernel/own-place.ts";
 
 const DIRECTORY = "/run/wayout";
 const STATE_FILE = `${DIRECTORY}/lab.json`;
@@ -71,13 +72,20 @@ export function forgetState(): void {
   rmSync(`${STATE_FILE}.new`, { force: true });
 }
 
+function takeLock(doing: string): FileLock | undefined {
+  try {
+    return FileLock.try(LOCK_FILE);
+  } catch (error) {
+    throw lockFailure(LOCK_FILE, doing, error);
+  }
+}
+
 /**
  * Runs `work` while no other command changes the lab. Afterwards nothing is left of lock and directory when there is
  * no lab. @throws WayoutError lab-busy
  */
 export async function withLabLock<T>(doing: string, work: () => T | Promise<T>): Promise<T> {
-  mkdirSync(DIRECTORY, { recursive: true });
-  using lock = FileLock.try(LOCK_FILE)?.sign();
+  using lock = takeLock(doing)?.sign();
   if (lock === undefined) {
     throw new WayoutError({
       code: "lab-busy",

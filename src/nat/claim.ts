@@ -4,6 +4,7 @@
  *
  *     cni/blue source 10.88.0.0/16 masquerade fully-random
  *     policy source 10.1.0.0/16 snat 203.0.113.5-203.0.113.9 ports 1024-2047
+ *     policy source 10.2.0.0/16 drop
  *     policy out 10.1.0.0/16 eth0
  *     cni/blue in 10.88.0.0/16 cni0
  *     cni/blue untranslated 10.88.0.0/16
@@ -11,11 +12,12 @@
 import { rethrowMistake } from "../error.ts";
 import { isIp } from "../address/ip.ts";
 import { parseCidr } from "../address/cidr.ts";
-import { normalizeIntent, type NatIntent, type NatSource, type Translation } from "./intent.ts";
+import { DROPPED, normalizeIntent, type NatIntent, type NatSource, type Translation } from "./intent.ts";
 
-/** `masquerade fully-random`, `snat 203.0.113.5 ports 1024-2047`. */
+/** `masquerade fully-random`, `snat 203.0.113.5 ports 1024-2047`, `drop`. */
 export function translationText(translation: Translation): string {
-  const { snat, ports, fullyRandom } = translation;
+  const { snat, ports, fullyRandom, drop } = translation;
+  if (drop === true) return DROP_WORD;
   const words = ["masquerade"];
   if (snat !== undefined) {
     words[0] = `snat ${snat.first === snat.last ? snat.first : `${snat.first}-${snat.last}`}`;
@@ -24,6 +26,8 @@ export function translationText(translation: Translation): string {
   if (fullyRandom) words.push("fully-random");
   return words.join(" ");
 }
+
+const DROP_WORD = "drop";
 
 /** The lines of a normalized intent. None is longer than 251 bytes, which both kernels' comments hold. */
 export function claimsOf(intent: NatIntent): string[] {
@@ -107,6 +111,7 @@ function isCidr(text: string): boolean {
 function parseTranslation(words: readonly string[]): Translation | undefined {
   const rest = [...words];
   const kind = rest.shift();
+  if (kind === DROP_WORD) return rest.length === 0 ? DROPPED : undefined;
   if (kind !== "masquerade" && kind !== "snat") return undefined;
   let draft: Translation = { fullyRandom: false };
   if (kind === "snat") {

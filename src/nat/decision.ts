@@ -9,6 +9,8 @@ export interface NatDecision {
   readonly owner: string;
   readonly source: NatSource;
   readonly translated: boolean;
+  /** It is not let out at all; absent when it is. */
+  readonly dropped?: true;
   /** The prefix around the destination that is left untranslated, and whose wish that is; absent when translated. */
   readonly kept?: { readonly owner: string; readonly cidr: string };
 }
@@ -65,6 +67,8 @@ export function decisionOf(intents: readonly NatIntent[]): Decide {
         kept: { owner: around.owner, cidr: cidrText(cidr) },
       };
     }
-    return { owner, source: decides, translated: true };
+    return decides.translation.drop === true
+      ? { owner, source: decides, translated: false, dropped: true }
+      : { owner, source: decides, translated: true };
   };
 }

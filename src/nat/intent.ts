@@ -26,7 +26,12 @@ export interface Translation {
   readonly ports?: PortRange;
   /** Whether the port is chosen at random (NF_NAT_RANGE_PROTO_RANDOM_FULLY), which avoids two flows racing for one. */
   readonly fullyRandom: boolean;
+  /** What would be translated is dropped instead: it shall leave under no address that the node has. Beside nothing else. */
+  readonly drop?: true;
 }
+
+/** It does not leave: the address that it should have is not here. */
+export const DROPPED: Translation = { fullyRandom: false, drop: true };
 
 /** Packets from `cidr` are translated when they leave. */
 export interface NatSource {
@@ -141,7 +146,9 @@ function canonicalCidr(owner: string, path: string, text: string): string {
 
 function normalizeSource(owner: string, path: string, source: NatSource): NatSource {
   const cidr = canonicalCidr(owner, `${path}.cidr`, source.cidr);
-  const { snat, ports, fullyRandom } = source.translation;
+  const { snat, ports, fullyRandom, drop } = source.translation;
+  if (drop === true && (snat !== undefined || ports !== undefined))
+    refuse(owner, `${path}.translation.drop`, "what is dropped has no address and no ports");
   if (snat !== undefined) checkSnat(owner, `${path}.translation.snat`, snat, prefixFamily(cidr));
   if (ports !== undefined) checkPorts(owner, `${path}.translation.ports`, ports);
   const incoming = interfaceNames(owner, `${path}.inInterfaces`, source.inInterfaces);
@@ -151,13 +158,16 @@ function normalizeSource(owner: string, path: string, source: NatSource): NatSou
   }
   return {
     cidr,
-    translation: {
-      ...(snat === undefined
-        ? {}
-        : { snat: { first: canonicalIp(snat.first), last: canonicalIp(snat.last) } }),
-      ...(ports === undefined ? {} : { ports: { first: ports.first, last: ports.last } }),
-      fullyRandom,
-    },
+    translation:
+      drop === true
+        ? DROPPED
+        : {
+            ...(snat === undefined
+              ? {}
+              : { snat: { first: canonicalIp(snat.first), last: canonicalIp(snat.last) } }),
+            ...(ports === undefined ? {} : { ports: { first: ports.first, last: ports.last } }),
+            fullyRandom,
+          },
     ...(incoming.length === 0 ? {} : { inInterfaces: incoming }),
     ...(out.length === 0 ? {} : { outInterfaces: out }),
   };

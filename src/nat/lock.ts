@@ -2,12 +2,11 @@
  * One wayout at a time reads and then changes the NAT of a namespace. The lock is a file of ours under the namespace's
  * cookie: what others can open (the namespace itself, for one) they could also hold for ever.
  */
-import { WayoutError } from "../error.ts";
-import { SystemError } from "../linux/errno.ts";
-import { FileLock } from "../kernel/file-lock.ts";
+import { FileLock, type LockWait } from "../kernel/file-lock.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
 import { queueFor, type Ending } from "../kernel/lock-queue.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { lockFailure } from "../kernel/own-place.ts";
 import { runDirectory } from "../kernel/run-directory.ts";
 import { requireSharedRun } from "../kernel/shared-run.ts";
 
@@ -47,15 +46,31 @@ class NatLock implements Disposable {
  * @throws WayoutError `busy`, `run-not-shared`, `no-privilege`
  */
 export function takeNatLock(namespace: NetworkNamespace, doing: string, timeoutMs = TIMEOUT_MS): Disposable {
+  return natLock(namespace, { doing, timeoutMs }, false);
+}
+
+function natLock(namespace: NetworkNamespace, wait: LockWait, toRemove: boolean): NatLock {
+  const { doing } = wait;
   const path = pathFor(namespace);
   if (held.has(path)) return new NatLock(undefined);
   requireSharedRun(namespace, doing);
-  return explained(doing, () => new NatLock(FileLock.take(path, { doing, timeoutMs }).sign()));
+  try {
+    const lock = toRemove ? FileLock.takeOrNobody(path, wait) : FileLock.take(path, wait);
+    return new NatLock(lock.sign());
+  } catch (error) {
+    throw lockFailure(path, doing, error);
+  }
 }
 
 /** Runs `inside` while no other wayout changes the NAT of this namespace. @throws as takeNatLock */
 export function withNatLock<T>(namespace: NetworkNamespace, doing: string, inside: () => T): T {
   using _lock = takeNatLock(namespace, doing);
+  return inside();
+}
+
+/** The same for what only takes away: no lock is needed where none can be made. @throws as takeNatLock */
+export function withNatLockToRemove<T>(namespace: NetworkNamespace, doing: string, inside: () => T): T {
+  using _lock = natLock(namespace, { doing, timeoutMs: TIMEOUT_MS }, true);
   return inside();
 }
 
@@ -71,30 +86,10 @@ export async function inNatQueue<T>(
 ): Promise<T> {
   requireSharedRun(namespace, doing);
   const wait = { doing, timeoutMs: TIMEOUT_MS, signal };
-  const lock = await queueFor(pathFor(namespace), wait).catch((error: unknown) => {
-    throw refusal(doing, error);
+  const path = pathFor(namespace);
+  const lock = await queueFor(path, wait).catch((error: unknown) => {
+    throw lockFailure(path, doing, error);
   });
   using _lock = new NatLock(lock);
   return inside();
-}
-
-function explained<T>(doing: string, take: () => T): T {
-  try {
-    return take();
-  } catch (error) {
-    throw refusal(doing, error);
-  }
-}
-
-function refusal(doing: string, error: unknown): unknown {
-  if (!(error instanceof SystemError)) return error;
-  const denied = error.code === "EACCES" || error.code === "EPERM";
-  return new WayoutError({
-    code: denied ? "no-privilege" : "no-lock",
-    kind: "machine",
-    doing,
-    said: `it takes a lock in ${directory()}: ${error.message}`,
-    todo: denied ? "Run it as root." : `Check that ${directory()} can be written and has room.`,
-    cause: error,
-  });
 }

@@ -158,6 +158,8 @@ class FlowJudge {
     // Where its answers are sent, there its packets come from.
     const entered = (): string | undefined => this.#interfaceTo(source);
     const wanted = this.now(source, destination, entered);
+    // Its next packet begins it anew, and ends there: nothing may leave under an address of before.
+    if (wanted?.dropped === true && this.#leavesByOne(wanted, destination)) return "stale";
     const translation = this.#translationOf(wanted, destination);
     if (translation === undefined) {
       if (seenAs === source) return "right";
@@ -181,10 +183,14 @@ class FlowJudge {
 
   #translationOf(decision: NatDecision | undefined, destination: string): Translation | undefined {
     if (decision?.translated !== true) return undefined;
-    const { translation, outInterfaces } = decision.source;
-    if (outInterfaces === undefined) return translation;
+    return this.#leavesByOne(decision, destination) ? decision.source.translation : undefined;
+  }
+
+  /** Whether it leaves by an interface that the source is about. */
+  #leavesByOne({ source: { outInterfaces } }: NatDecision, destination: string): boolean {
+    if (outInterfaces === undefined) return true;
     const name = this.#interfaceTo(destination);
-    return name !== undefined && outInterfaces.includes(name) ? translation : undefined;
+    return name !== undefined && outInterfaces.includes(name);
   }
 
   /**

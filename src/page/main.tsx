@@ -18,14 +18,16 @@ import { App } from "./drawing/app.tsx";
 import { enter } from "./state/entrance.ts";
 import { listenToKeys } from "./state/keys.ts";
 import { followAddressBar } from "./state/place.ts";
-import { startLooking } from "./state/looking.ts";
+import { first } from "./state/first.ts";
+import { beginWith, startLooking } from "./state/looking.ts";
 
 async function start(): Promise<void> {
   await enter();
   followAddressBar();
   listenToKeys();
-  startLooking();
+  beginWith(first);
   render(<App />, document.body);
+  startLooking();
 }
 
 void start();

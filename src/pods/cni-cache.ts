@@ -122,7 +122,7 @@ function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
     network: cache.networkName,
     containerId: cache.containerId,
     interface: cache.ifName,
-    netns: cache.netns,
+    netns: cache.netns === "" ? sandboxOf(cache) : cache.netns,
     addresses: ips.map((ip) => ip.address),
     gateways,
     defaultGateways: (result?.routes ?? [])
@@ -137,6 +137,12 @@ function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
       ? {}
       : { kubernetes: { namespace, name, ...(uid === undefined ? {} : { uid }) } }),
   };
+}
+
+/** libcni wrote no `netns` before 1.2, which is what containerd 1 and podman still have: there the plugin's result says it. */
+function sandboxOf({ ifName, result }: v.InferOutput<typeof cached>): string {
+  const inside = (result?.interfaces ?? []).filter(({ sandbox }) => (sandbox ?? "") !== "");
+  return (inside.find(({ name }) => name === ifName) ?? inside[0])?.sandbox ?? "";
 }
 
 /** The plugins of a configuration: of a single one, or of a list. */

@@ -9,7 +9,8 @@ import { command, type CommandLine } from "../text/command.ts";
 import { editDistance } from "../text/edit-distance.ts";
 import { cachedAttachments } from "./cni-cache.ts";
 import { hostNetworkPods, loggedPods, type LoggedPod } from "./host-network.ts";
-import { listPods, podAddresses } from "./inventory.ts";
+import { listPods } from "./inventory.ts";
+import { podAddresses } from "./pod-addresses.ts";
 import type { Pod } from "./pod.ts";
 
 /** Shorter prefixes of a container id hit the wrong one too easily. */

@@ -52,9 +52,12 @@ export function hostNetworkPods(logged: readonly LoggedPod[] = loggedPods()): Ho
     .map((pod) => ({ ...pod, containerIds: [...pod.containerIds] }));
 }
 
+/** As the API server gives it out, with _ for - in the names of systemd's slices; of a pod that is a file its hash. */
+const POD_SLICE = /[/-]pod((?:[0-9a-f]{8}(?:[_-][0-9a-f]{4}){3}[_-][0-9a-f]{12})|[0-9a-f]{32})(?=[/.]|$)/m;
+
 /**
- * `/kubepods/burstable/podUID/CONTAINER`, or as systemd has it `…-podUID.slice/cri-containerd-CONTAINER.scope`, with _ for -
- * in the uid.
+ * `/kubepods/burstable/podUID/CONTAINER`, or as systemd has it `…-podUID.slice/cri-containerd-CONTAINER.scope`. Seen from the
+ * cgroup namespace of another pod the path begins in the middle: `/../../podUID/CONTAINER`.
  */
 function memberOf(pid: string): { readonly uid: string; readonly container: string | undefined } | undefined {
   let text: string;
@@ -64,7 +67,7 @@ function memberOf(pid: string): { readonly uid: string; readonly container: stri
     // It has ended meanwhile.
     return undefined;
   }
-  const [, uid] = /kubepods.*?[/-]pod([0-9a-f_-]+)/.exec(text) ?? [];
+  const [, uid] = POD_SLICE.exec(text) ?? [];
   if (uid === undefined) return undefined;
   return { uid: uid.replaceAll("_", "-"), container: /[0-9a-f]{64}/.exec(text)?.[0] };
 }

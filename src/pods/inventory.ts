@@ -8,10 +8,10 @@
  */
 import { readdirSync } from "node:fs";
 import { namedNamespaces } from "../kernel/named-namespace.ts";
-import { namespaceInode, NETNS_DIRECTORY, NetworkNamespace } from "../kernel/namespace.ts";
-import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { namespaceInode, NETNS_DIRECTORY } from "../kernel/namespace.ts";
 import { cachedAttachments, type CachedAttachment } from "./cni-cache.ts";
 import { containers, type Container } from "./containers.ts";
+import { namespaceOf, podAddresses } from "./pod-addresses.ts";
 import type { Pod, PodAttachment, PodSource } from "./pod.ts";
 
 /**
@@ -29,7 +29,8 @@ export function listPods(): Pod[] {
     return draft;
   };
   for (const name of namedNamespaces()) draftAt(`${NETNS_DIRECTORY}/${name}`)?.addName(name);
-  for (const attachment of cachedAttachments()) draftAt(attachment.netns)?.addAttachment(attachment);
+  for (const attachment of cachedAttachments())
+    if (namespaceOf(attachment) !== undefined) draftAt(attachment.netns)?.addAttachment(attachment);
   for (const container of containers()) {
     const path = container.pid === undefined ? container.netns : `/proc/${container.pid}/ns/net`;
     if (path !== undefined) draftAt(path)?.addContainer(container);
@@ -116,20 +117,6 @@ class Draft {
     const ids = [...this.#containerIds];
     const short = given.length === 0 && ids[0] !== undefined ? [ids[0].slice(0, 12)] : [];
     return [...new Set([...kubernetes, ...given, ...short, ...process, ...ids, this.path])];
-  }
-}
-
-/** A pod's addresses now, asked in its namespace: global ones, without prefix. Empty when it cannot be entered. */
-export function podAddresses(pod: Pick<Pod, "path">): string[] {
-  try {
-    using namespace = NetworkNamespace.open(pod.path);
-    using route = Rtnetlink.open(namespace);
-    return route
-      .addresses()
-      .filter((address) => address.scope === "global")
-      .map((address) => address.address);
-  } catch {
-    return [];
   }
 }
 

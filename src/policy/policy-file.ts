@@ -69,7 +69,7 @@ function problemOf(issue: v.BaseIssue<unknown>, document: PolicyDocument): Polic
 }
 
 const KEYS = Object.keys(POLICY.entries);
-const SOURCE_KEYS = ["cidr", "snat", "portRange", "randomFully", "outInterfaces"];
+const SOURCE_KEYS = ["cidr", "snat", "portRange", "randomFully", "outInterfaces", "drop"];
 
 function unknownKey(path: FieldPath): string {
   const key = String(path.at(-1));
@@ -88,7 +88,13 @@ function unknownKey(path: FieldPath): string {
 function intentProblem(error: WayoutError, document: PolicyDocument): WayoutError {
   const at = error.details?.["path"] as string;
   const index = /^sources\[(\d+)\]/.exec(at)?.[1];
-  const field = at.endsWith("snat") ? "snat" : at.endsWith("ports") ? "portRange" : "cidr";
+  const field = at.endsWith("snat")
+    ? "snat"
+    : at.endsWith("ports")
+      ? "portRange"
+      : at.endsWith("drop")
+        ? "drop"
+        : "cidr";
   const problem = error.said.slice(error.said.indexOf(": ") + 2);
   if (index === undefined) return document.refused([{ path: at, problem }]);
   const own: FieldPath = ["sources", Number(index), field];

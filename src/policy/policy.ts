@@ -13,11 +13,13 @@ import { cidrText, parseCidr } from "../address/cidr.ts";
 import type { PortRange } from "../linux/ip-protocol.ts";
 import { DEFAULT_BACKEND, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import {
+  DROPPED,
   isPlainInterfaceName,
   normalizeIntent,
   type AddressRange,
   type NatIntent,
   type NatSource,
+  type Translation,
 } from "../nat/intent.ts";
 
 import { ADMISSION_DOORS, type AdmissionDoor } from "../admission/doors.ts";
@@ -93,7 +95,7 @@ const sourceText = v.pipe(
   cidr,
   v.transform((text) => ({ cidr: text })),
 );
-const sourceMap = v.strictObject({ cidr, ...translation }, sourceMessage);
+const sourceMap = v.strictObject({ cidr, ...translation, drop: v.optional(boolean) }, sourceMessage);
 
 /** A list entry that is no map shall not be told which keys it lacks. */
 function sourceMessage({ input, received }: { readonly input: unknown; readonly received: string }): string {
@@ -171,13 +173,16 @@ export function policyOf(fields: PolicyFields): NatPolicy {
     const own = { ...commonOf(fields), ...definedFields(one) };
     return {
       cidr: one.cidr,
-      translation: {
-        ...(own.snat === undefined || !sameFamily(one.cidr, own.snat, "snat" in one)
-          ? {}
-          : { snat: own.snat }),
-        ...(own.portRange === undefined ? {} : { ports: own.portRange }),
-        fullyRandom: own.randomFully ?? true,
-      },
+      translation:
+        "drop" in one && one.drop === true
+          ? droppedOf(one)
+          : {
+              ...(own.snat === undefined || !sameFamily(one.cidr, own.snat, "snat" in one)
+                ? {}
+                : { snat: own.snat }),
+              ...(own.portRange === undefined ? {} : { ports: own.portRange }),
+              fullyRandom: own.randomFully ?? true,
+            },
       ...(own.outInterfaces === undefined ? {} : { outInterfaces: own.outInterfaces }),
     };
   });
@@ -194,6 +199,17 @@ export function policyOf(fields: PolicyFields): NatPolicy {
     resyncIntervalMs: fields.resyncInterval,
   };
 }
+
+/** What is common to all translates; what the source itself says beside it is a contradiction, which the intent names. */
+function droppedOf({ snat, portRange }: SourceFields): Translation {
+  return {
+    ...DROPPED,
+    ...(snat === undefined ? {} : { snat }),
+    ...(portRange === undefined ? {} : { ports: portRange }),
+  };
+}
+
+type SourceFields = v.InferOutput<typeof sourceMap>;
 
 function commonOf({ snat, portRange, randomFully, outInterfaces }: PolicyFields) {
   return { snat, portRange, randomFully, outInterfaces };

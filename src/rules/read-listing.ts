@@ -2,7 +2,7 @@ import { messageOf, WayoutError } from "../error.ts";
 import { readLegacyTables } from "../kernel/iptables-legacy/iptables-legacy.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
-import { iptablesText, isIptablesTable, ruleText } from "../linux/nftables/text/ruleset.ts";
+import { ruleInOwnWords } from "../linux/nftables/text/ruleset.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { natListing, type NatListing, type NatTable } from "./listing.ts";
 import { natTablesOf, type RuleText } from "./listing-nftables.ts";
@@ -48,9 +48,7 @@ function nftablesTables(namespace: NetworkNamespace, unread: string[]): NatTable
       const { tables } = nftables.ruleset({ families: FAMILIES });
       const interfaces = interfaceNames(namespace);
       return natTablesOf(tables, (table, rule) =>
-        isIptablesTable(table)
-          ? iptablesText(rule, table.family)
-          : ruleText(rule, table, { stateless: true, interfaces }),
+        ruleInOwnWords(rule, table, { stateless: true, interfaces }),
       );
     });
   } catch (error) {
@@ -62,7 +60,7 @@ function nftablesTables(namespace: NetworkNamespace, unread: string[]): NatTable
 
 function legacyTables(namespace: NetworkNamespace, unread: string[]): NatTable[] {
   try {
-    const text: RuleText = (table, rule) => iptablesText(rule, table.family);
+    const text: RuleText = (table, rule) => ruleInOwnWords(rule, table, { stateless: true });
     return natTablesOf(readLegacyTables(namespace), text, true);
   } catch (error) {
     unread.push(`iptables-legacy could not be read: ${messageOf(error)}`);

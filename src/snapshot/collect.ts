@@ -141,7 +141,8 @@ function wiredTo(node: NetworkNamespace, state: NamespaceState): Belongs {
     links.some((link) => {
       const host = link.kind === "veth" && link.link !== undefined ? byIndex.get(link.link) : undefined;
       if (host?.kind !== "veth" || host.link !== link.index) return false;
-      return route.namespaceId(node.fd) === link.linkNamespaceId;
+      // Without a number both ends are in the pod: two pairs may bear the same indexes in two namespaces.
+      return link.linkNamespaceId !== undefined && route.namespaceId(node.fd) === link.linkNamespaceId;
     });
 }
 

@@ -8,9 +8,12 @@ import {
   NETLINK_NETFILTER,
   NETLINK_ROUTE,
   NETLINK_SOCK_DIAG,
+  NETLINK_XFRM,
   openTransport,
   type NetlinkTransport,
 } from "../kernel/netlink/transport.ts";
+import { readTimeoutPolicies } from "../kernel/conntrack/timeout-policies.ts";
+import { readIpsec } from "../kernel/ipsec.ts";
 import { readHashlimits } from "../kernel/hashlimit.ts";
 import { readListeners } from "../kernel/listeners.ts";
 import { defaultTtl } from "../kernel/inet-socket.ts";
@@ -158,9 +161,17 @@ function readInside(
     role === "node" || asksForSockets(decides, queries)
       ? gaps.try(name, "listeners", () => readListeners(sources.sockets))
       : undefined;
+  const tables = [...(ruleset?.tables ?? []), ...legacy];
+  const timeouts =
+    role === "node"
+      ? gaps.try(name, "timeout policies", () => readTimeoutPolicies(tables, netfilter))
+      : undefined;
+  const ipsec = gaps.try(name, "ipsec", () => readIpsec(sources.ipsec));
   return {
     ...emptyState(namespace, links),
     ...decides,
+    ...(ipsec === undefined ? {} : { ipsec }),
+    ...(timeouts === undefined ? {} : { timeoutPolicies: timeouts }),
     routes,
     neighbours: read("neighbours", () =>
       options.onlyNextHops === true ? nextHopsOf(route, routes, routeAnswers) : route.neighbours(),
@@ -180,6 +191,7 @@ interface Sources extends Disposable {
   readonly route: Rtnetlink;
   readonly netfilter: () => NetlinkTransport;
   readonly sockets: () => NetlinkTransport;
+  readonly ipsec: () => NetlinkTransport;
 }
 
 /** The thread is in the namespace already. */
@@ -197,6 +209,7 @@ function openSources(namespace: NetworkNamespace, role: ReadOptions["role"]): So
     route: new Rtnetlink(open(NETLINK_ROUTE), namespace),
     netfilter: () => open(NETLINK_NETFILTER),
     sockets: () => open(NETLINK_SOCK_DIAG),
+    ipsec: () => open(NETLINK_XFRM),
     [Symbol.dispose]() {
       for (const transport of opened.values()) transport.close();
     },

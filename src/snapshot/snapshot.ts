@@ -19,6 +19,8 @@ import type { ForwardingEntry, Neighbour } from "../linux/route/neighbour.ts";
 import type { Route, RouteAnswer } from "../linux/route/route.ts";
 import type { PolicyRule } from "../linux/route/rule.ts";
 import type { HashlimitTable } from "../linux/xtables/hashlimit-table.ts";
+import type { TimeoutPolicy } from "../linux/conntrack/timeout-policy.ts";
+import type { IpsecState } from "../linux/xfrm.ts";
 import type { Listener } from "../linux/socket-diag.ts";
 import type { Ruleset, Table } from "../linux/nftables/ruleset.ts";
 
@@ -132,6 +134,10 @@ export interface NamespaceState {
   readonly listeners?: readonly Listener[];
   /** Virtual services of IPVS; absent where it is not loaded. */
   readonly virtualServices?: readonly VirtualService[];
+  /** Named timeouts of connection tracking; absent where no rule asks for one. */
+  readonly timeoutPolicies?: readonly TimeoutPolicy[];
+  /** What IPsec encrypts, refuses and demands; absent where it has no policy. */
+  readonly ipsec?: IpsecState;
   /** Entries of the bridges' forwarding databases; absent where no port is locked or deaf, so that they decide nothing. */
   readonly forwarding?: readonly ForwardingEntry[];
   /** Buckets of xt_hashlimit by the name of their table: what the kernel says of them now. */

@@ -6,6 +6,7 @@ import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { networkOwner } from "../naming/names.ts";
 import { driftsOf } from "../nat/installed.ts";
 import type { CachedAttachment } from "../pods/cni-cache.ts";
+import { namespaceOf } from "../pods/pod-addresses.ts";
 import { readNatListing } from "../rules/read-listing.ts";
 import { defaultRoutes, linkProblems, type ExpectedLink } from "./expected.ts";
 import { exitsOf } from "./outside.ts";
@@ -44,11 +45,14 @@ export class NodeFacts {
 
 /** Empty when the way out stands; undefined where this user may not look. */
 export function cniProblems(facts: NodeFacts, cached: CachedAttachment): Problem[] | undefined {
+  // An old runtime's note of an old plugin's answer names none.
+  if (cached.netns === "") return undefined;
   let pod: NetworkNamespace;
   try {
+    if (namespaceOf(cached) === undefined) return [gone()];
     pod = NetworkNamespace.open(cached.netns);
   } catch (error) {
-    return isRefusal(error) ? undefined : [problem("pod-namespace-gone", "the namespace is gone")];
+    return isRefusal(error) ? undefined : [gone()];
   }
   using namespace = pod;
   using inside = Rtnetlink.open(namespace);
@@ -59,6 +63,10 @@ export function cniProblems(facts: NodeFacts, cached: CachedAttachment): Problem
     ...forwardingOf(node, cached, bridge),
     ...facts.once(`${cached.masqueradedBy} ${cached.network}`, () => translationProblems(facts, cached)),
   ];
+}
+
+function gone(): Problem {
+  return problem("pod-namespace-gone", "the namespace is gone");
 }
 
 /** Of other plugins' addresses only the address counts: some report the subnet, and give the pod the address alone. */

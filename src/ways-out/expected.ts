@@ -9,7 +9,15 @@ import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
-import { bridgeDown, noBridge, noGateway, problem, type Problem } from "./problem.ts";
+import {
+  bridgeDown,
+  noBridge,
+  noGateway,
+  notEnslaved,
+  problem,
+  type NodeProblem,
+  type Problem,
+} from "./problem.ts";
 
 /** What is expected between a pod and the node. What is absent was promised by nobody, and is not looked at. */
 export interface ExpectedLink {
@@ -31,6 +39,13 @@ export interface ExpectedLink {
   readonly gatewayInterface?: string;
   /** Whether somebody checks as whom the port sends; absent where nobody shall. */
   readonly isGuarded?: (port: string, mac: string) => boolean;
+}
+
+/** What is expected of a bridge, whoever is attached to it. */
+export interface ExpectedBridge {
+  readonly bridge: string;
+  readonly gateways: readonly string[];
+  readonly gatewayInterface?: string;
 }
 
 export interface ExpectedRoute {
@@ -56,13 +71,16 @@ type PodTables = LinkRtnetlink & Pick<Rtnetlink, "routes">;
 /** Everything that is wrong between the pod and its bridge; empty when the link stands. */
 export function linkProblems(node: LinkRtnetlink, inside: PodTables, expected: ExpectedLink): Problem[] {
   const own = inside.linkState(expected.interface);
-  const bridge = expected.bridge === undefined ? undefined : node.linkState(expected.bridge);
+  const { bridge: name } = expected;
+  const bridge = name === undefined ? undefined : node.linkState(name);
   const problems = podProblems(inside, own, expected);
   const isBridge = bridge?.kind === "bridge";
-  if (expected.bridge !== undefined && !isBridge) problems.push(noBridge(expected.bridge, bridge));
-  else if (bridge !== undefined) problems.push(...bridgeProblems(node, bridge, expected));
+  if (name !== undefined) {
+    for (const { problem: found } of bridgeProblems(node, bridge, { ...expected, bridge: name }))
+      problems.push(found);
+  }
   // Without its bridge a port cannot be as it should; that would be told twice.
-  if (expected.bridge === undefined || isBridge) {
+  if (name === undefined || isBridge) {
     problems.push(...hostProblems(node, own, bridge, expected));
   }
   return problems;
@@ -128,13 +146,26 @@ function routeProblems(inside: PodTables, { routes }: ExpectedLink): Problem[] {
   return problems;
 }
 
-function bridgeProblems(node: LinkRtnetlink, bridge: LinkState, expected: ExpectedLink): Problem[] {
-  const { gateways, gatewayInterface: name = bridge.name } = expected;
-  const problems = bridge.up ? [] : [bridgeDown(bridge.name)];
+/**
+ * Everything that is wrong with the node's side of a network; empty when it stands.
+ * @param link what has the bridge's name
+ */
+export function bridgeProblems(
+  node: LinkRtnetlink,
+  link: LinkState | undefined,
+  { bridge, gateways, gatewayInterface = bridge }: ExpectedBridge,
+): NodeProblem[] {
+  const object = `bridge ${bridge}`;
+  if (link?.kind !== "bridge") return [{ object, problem: noBridge(bridge, link) }];
+  const problems: NodeProblem[] = link.up ? [] : [{ object, problem: bridgeDown(bridge) }];
   if (gateways.length === 0) return problems;
-  const holder = name === bridge.name ? bridge : node.linkState(name);
+  const holder = gatewayInterface === bridge ? link : node.linkState(gatewayInterface);
   const there = holder === undefined ? [] : node.addresses({ interface: holder.index });
-  for (const text of gateways) if (find(there, text) === undefined) problems.push(noGateway(name, text));
+  for (const text of gateways) {
+    if (find(there, text) !== undefined) continue;
+    const lacking = noGateway(gatewayInterface, text);
+    problems.push({ object: `address ${text} on ${gatewayInterface}`, problem: lacking });
+  }
   return problems;
 }
 
@@ -151,7 +182,7 @@ function hostProblems(
   const problems: Problem[] = [];
   if (!host.up) problems.push(problem("host-link-down", `${host.name} is down`));
   if (bridge !== undefined && host.master !== bridge.index)
-    problems.push(problem("host-link-not-enslaved", `${host.name} is not a port of ${bridge.name}`));
+    problems.push(notEnslaved(host.name, bridge.name));
   if (isGuarded !== undefined && own !== undefined && !isGuarded(host.name, own.mac)) {
     const said = `the sender addresses on ${host.name} are not checked (macspoofchk)`;
     problems.push(problem("senders-unchecked", said));

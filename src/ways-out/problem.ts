@@ -47,6 +47,13 @@ export interface Problem {
   readonly text: string;
 }
 
+/** What is wrong with one thing of the node that can be put back without the pod. */
+export interface NodeProblem {
+  /** `bridge br0`, `address 10.0.0.254/24 on br0`, `port veth1 of br0`: always the same text for one thing. */
+  readonly object: string;
+  readonly problem: Problem;
+}
+
 export function problem(code: ProblemCode, text: string): Problem {
   return { code, text };
 }
@@ -71,6 +78,10 @@ export function noBridge(name: string, link: LinkState | undefined): Problem {
 /** @param holder the interface that should have the address */
 export function noGateway(holder: string, address: string): Problem {
   return problem("bridge-address-missing", `${holder} lacks the gateway address ${address}`);
+}
+
+export function notEnslaved(port: string, bridge: string): Problem {
+  return problem("host-link-not-enslaved", `${port} is not a port of ${bridge}`);
 }
 
 /**

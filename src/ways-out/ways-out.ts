@@ -10,10 +10,10 @@ import { addressOf } from "../address/ip.ts";
 import { MOST_SETTINGS_BYTES, readRegular } from "../kernel/file.ts";
 import { join } from "node:path";
 import { WayoutError } from "../error.ts";
-import { namespaceInode } from "../kernel/namespace.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { allIntents } from "../nat/installed.ts";
 import { cacheDirectories, readCaches, type CachedAttachment, type UnreadCache } from "../pods/cni-cache.ts";
+import { namespaceOf } from "../pods/pod-addresses.ts";
 import { bridgeName, cniProblems, NodeFacts, type NodeSide } from "./cni-way.ts";
 import { outsideOf, withPrograms, type Outside } from "./outside.ts";
 import { translationAtLinks } from "../nat/backends/at-links.ts";
@@ -76,7 +76,10 @@ export function waysOut(
     })),
     ...attachments
       // The loopback plugin's results are of no way out.
-      .filter((cached) => cached.interface !== "lo" && (namespaceExists(cached) || isLeftOver(node, cached)))
+      .filter(
+        (cached) =>
+          cached.interface !== "lo" && (namespaceOf(cached) !== undefined || isLeftOver(node, cached)),
+      )
       .map((cached): WayOutOfPod => {
         const bridge = bridgeName(node, cached);
         return {
@@ -94,10 +97,6 @@ export function waysOut(
       }),
   ];
   return { pods: pods.sort((a, b) => (a.name < b.name ? -1 : 1)), unread };
-}
-
-function namespaceExists({ netns }: CachedAttachment): boolean {
-  return namespaceInode(netns) !== undefined;
 }
 
 /** Of a pod that is gone: an interface, or an address that is reserved for it. What gc took away is nobody's any more. */

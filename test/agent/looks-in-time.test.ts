@@ -9,7 +9,7 @@ import { Looks } from "../../src/agent/look/looks.ts";
 import { NetworkNotes } from "../../src/agent/network-notes.ts";
 import { afterThisTest } from "../support/teardown.ts";
 
-const TIMES = { settleMs: 1, keepMs: 5, savedMs: 60_000, idleMs: 600_000 };
+const TIMES = { settleMs: 1, keepMs: 5, savedMs: 60_000, rest: 20, idleMs: 600_000 };
 const RULES = { kind: "rules", generation: 7, pid: 1, process: "firewalld" } as const;
 
 function answer(healthy: boolean): Answered {

@@ -12,7 +12,13 @@ function scene() {
     () => clock,
   );
   const answer = (value: string, status = 200): Answer => ({ kind: "json", value, status });
-  return { pictures, open, answer, pass: (ms: number) => (clock += ms) };
+  /** As it is kept: written once. */
+  const kept = (value: string): Answer => ({
+    kind: "text",
+    text: JSON.stringify(value),
+    type: "application/json",
+  });
+  return { pictures, open, answer, kept, pass: (ms: number) => (clock += ms) };
 }
 
 test("who asks for the present gets what was begun afterwards, and many who wait share one drawing", async () => {
@@ -31,15 +37,16 @@ test("who asks for the present gets what was begun afterwards, and many who wait
 });
 
 test("an older one is given to those who take it, from a drawing or from the agent's own look", async () => {
-  const { pictures, open, answer, pass } = scene();
+  const { pictures, open, answer, kept, pass } = scene();
   const first = pictures.get(5_000);
   const shared = pictures.get(5_000);
   open[0]!(answer("one"));
   expect([await first, await shared]).toEqual([answer("one"), answer("one")]);
   pass(4_000);
-  expect(await pictures.get(5_000)).toEqual(answer("one"));
+  expect(await pictures.get(5_000)).toEqual(kept("one"));
   pictures.seen("looked" as unknown as NodePicture, 3_000);
-  expect(await pictures.get(5_000)).toEqual({ kind: "json", value: "looked" });
+  expect(await pictures.get(5_000)).toEqual(kept("looked"));
+  expect(pictures.lastText).toBe('"looked"');
   pass(10_000);
   void pictures.get(5_000);
   expect(open).toHaveLength(2);

@@ -169,6 +169,8 @@ test("who comes back gets what it missed, and is told when that cannot be had", 
   expect(await missed.until("four")).toContain(`id: ${first!.id + 3}`);
   feed.stir();
   expect(await missed.until("changed")).toContain("event: changed\ndata: {}\n\n");
+  feed.looked();
+  expect(await missed.until("looked")).toContain("event: looked\ndata: {}\n\n");
   missed.close();
   const hole = await openStream({ "last-event-id": "99999" });
   expect(await hole.until("reset")).toContain("event: reset");

@@ -2,7 +2,7 @@
 import { afterEach, expect } from "bun:test";
 import { credentials, loadPackageDefinition, type Client, type ServiceError } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isIp } from "../../src/address/ip.ts";
 import { NetworkNamespace } from "../../src/kernel/namespace.ts";
@@ -188,6 +188,64 @@ function reserved(): string[] {
   return existsSync(directory) ? readdirSync(directory).filter(isIp) : [];
 }
 
+interface ListJson {
+  readonly namespaces: readonly { readonly name: string; readonly kind: string; readonly state: string }[];
+  readonly hostNetwork: readonly string[];
+}
+
+interface GcJson {
+  readonly networks: readonly {
+    readonly links: readonly unknown[];
+    readonly addresses: readonly unknown[];
+    readonly doubts: readonly { readonly why: string }[];
+  }[];
+}
+
+/** What containerd leaves behind is read as it really names it: namespaces, bundles, results, cgroups. */
+async function asTheyAreNamed(world: RuntimeWorld, service: RuntimeService): Promise<void> {
+  const { node, directory } = world;
+  const json = <T>(...words: string[]): T =>
+    JSON.parse(run(node, [pluginProgram(), ...words, "--json"]).stdout) as T;
+  const uid = "5d0fb1f4-0000-4000-8000-00000000aaaa";
+  const log = `/var/log/pods/default_host_${uid}`;
+  const isNew = !existsSync("/var/log/pods");
+  mkdirSync(log, { recursive: true });
+  undo.push(() => rmSync(isNew ? "/var/log/pods" : log, { recursive: true }));
+  const NODE = 2;
+  const config = {
+    metadata: { name: "host", uid, namespace: "default", attempt: 0 },
+    log_directory: log,
+    linux: {
+      cgroup_parent: `/kubepods/burstable/pod${uid}`,
+      security_context: { namespace_options: { network: NODE } },
+    },
+  };
+  const { pod_sandbox_id: id } = await service.call<{ pod_sandbox_id: string }>("RunPodSandbox", { config });
+  undo.push(() => removeSandbox(service, id).catch(() => undefined));
+  const listed = json<ListJson>("list");
+  expect(listed.namespaces.map(({ name, kind, state }) => [name, kind, state])).toEqual([
+    ["default/db", "cni", "ok"],
+    ["default/web", "cni", "ok"],
+  ]);
+  expect(listed.hostNetwork).toEqual(["default/host"]);
+  expect(run(node, [pluginProgram(), "doctor", "default/host"]).stderr).toContain("hostNetwork");
+  await removeSandbox(service, id);
+  expect(json<ListJson>("list").hostNetwork).toEqual([]);
+  // One cache file is lost: the namespace has a name, which is evidence enough.
+  const results = "/var/lib/cni/results";
+  const lost = readdirSync(results).find((name) => name.startsWith(NETWORK))!;
+  const text = readFileSync(join(results, lost));
+  rmSync(join(results, lost));
+  const hourAgo = Date.now() / 1000 - 3600;
+  for (const address of reserved())
+    utimesSync(`/var/lib/cni/networks/${NETWORK}/${address}`, hourAgo, hourAgo);
+  const { networks } = json<GcJson>("cni", "gc", "--conf-dir", join(directory, "net.d"));
+  expect(networks).toMatchObject([
+    { links: [], addresses: [], doubts: [{ why: expect.stringContaining("/run/netns/cni-") }] },
+  ]);
+  writeFileSync(join(results, lost), text, { mode: 0o600 });
+}
+
 withContainerd(
   "pods of a kubelet: ready, with our addresses, a way out and a name in the cache; nothing stays",
   async () => {
@@ -221,6 +279,7 @@ withContainerd(
       expect(run(pod, ["ping", "-c1", "-W2", "2001:db8:1::1"]).exitCode).toBe(0);
     }
     expect(reserved()).toHaveLength(4);
+    await asTheyAreNamed(world, service);
     const cache = readdirSync("/var/lib/cni/results").filter((name) => name.startsWith(NETWORK));
     expect(cache.map((name) => readFileSync(`/var/lib/cni/results/${name}`, "utf8")).join("")).toContain(
       "K8S_POD_NAME",

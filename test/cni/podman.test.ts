@@ -1,10 +1,10 @@
 /** podman with its CNI backend: containers get their addresses from us, reach the outside, publish ports, and leave nothing. */
 import { afterEach, expect } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isIp } from "../../src/address/ip.ts";
 import { ask, run, testWith, type Ran } from "../support/witness.ts";
-import { pluginDirectory, REFERENCE_DIRECTORY } from "./plugin.ts";
+import { pluginDirectory, pluginProgram, REFERENCE_DIRECTORY } from "./plugin.ts";
 import { busyboxRoot, removeWorld, runtimeWorld, webServer, type RuntimeWorld } from "./runtime-world.ts";
 
 const withPodman = testWith([
@@ -148,6 +148,7 @@ withPodman(
       expect(fetched.stdout).toBe("from the pod\n");
     }
     expect(reserved()).toHaveLength(4);
+    asTheyAreNamed(world);
     must(podman(world, "rm", "--force", "--time", "0", "one", "two"));
     expect(reserved()).toEqual([]);
     expect(ask(node, ["ip", "-br", "link"])).not.toContain("wout");
@@ -156,6 +157,24 @@ withPodman(
   },
   120_000,
 );
+
+/** podman's namespaces and results are read as it really names them, and its containers are left alone. */
+function asTheyAreNamed(world: RuntimeWorld): void {
+  const json = (...words: string[]) =>
+    JSON.parse(run(world.node, [pluginProgram(), ...words, "--json"]).stdout) as {
+      readonly namespaces: readonly { readonly name: string; readonly state: string }[];
+      readonly networks: readonly object[];
+    };
+  const ids = must(podman(world, "ps", "--no-trunc", "--format", "{{.ID}}")).split("\n");
+  const expected = ids.map((id) => ({ name: id.slice(0, 12), state: "ok" }));
+  expect(json("list").namespaces).toMatchObject(expected.sort((a, b) => (a.name < b.name ? -1 : 1)));
+  const hourAgo = Date.now() / 1000 - 3600;
+  for (const address of reserved())
+    utimesSync(`/var/lib/cni/networks/${NETWORK}/${address}`, hourAgo, hourAgo);
+  const { networks } = json("cni", "gc", "--conf-dir", join(world.directory, "net.d"));
+  expect(networks).toMatchObject([{ links: [], addresses: [], doubts: [] }]);
+  expect(reserved()).toHaveLength(4);
+}
 
 function reserved(): string[] {
   const directory = `/var/lib/cni/networks/${NETWORK}`;

@@ -54,7 +54,7 @@ const USED_UP: Readonly<Record<string, { apply: (world: World) => void; says: Re
       iptables(world, "-m quota --quota 200 -j ACCEPT");
       iptables(world, "-j DROP");
     },
-    says: /--quota 200 .*accept” accepts it before, and its quota is used up/,
+    says: /--quota 200 .*ACCEPT” accepts it before, and its quota is used up/,
     fix: /iptables -R FORWARD 1 -s 10\.0\.0\.1\/32 -m quota --quota 2000 -j ACCEPT$/,
   },
 };

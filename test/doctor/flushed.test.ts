@@ -44,6 +44,30 @@ function paste(command: string): Ran {
   return run(undefined, ["sh", "-c", command], undefined, { ...process.env, PATH: path });
 }
 
+testWith(["root", "ip", "nft", "iptables", "curl"])(
+  "what our own rules drop at somebody's wish is told with the wish, and named as ours in every backend",
+  async () => {
+    const world = bareWorld();
+    await using _ = await serveInternet(world);
+    expect(run(world.node, [WAYOUT, "attach", POD]).exitCode).toBe(0);
+    expect(fetches()).toBe(true);
+    const source = look(world).path.sent!.split(" ")[0]!.replace(/:\d+$/, "");
+    for (const backend of ["nftables", "iptables"]) {
+      const policy = JSON.stringify({ sources: [{ cidr: `${source}/32`, drop: true }], backend });
+      ask(world.node, [WAYOUT, "nat", "apply", "-f", "-"], policy);
+      expect(fetches()).toBe(false);
+      const { findings, answer } = look(world);
+      expect([backend, findings.map(({ code }) => code)]).toEqual([backend, ["nat-dropped"]]);
+      expect(answer).toContain("because wayout drops what ns-red sends outside");
+      expect(findings[0]!.owner).toStartWith("wayout");
+      if (backend === "nftables") expect(findings[0]!.text).toContain(`as policy wants it of ${source}/32`);
+      ask(world.node, [WAYOUT, "nat", "remove", "--owner", "policy"]);
+      expect(look(world).findings).toEqual([]);
+    }
+    expect(fetches()).toBe(true);
+  },
+);
+
 testWith(["root", "ip", "nft", "curl"])("what 'attach' installed, and somebody flushed", async () => {
   const world = bareWorld();
   await using _ = await serveInternet(world);

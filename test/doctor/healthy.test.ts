@@ -221,6 +221,22 @@ describe("no false alarm", () => {
     },
   );
 
+  testWith(["root", "ip"])(
+    "a pair of its own makes no namespace a pod of ours, whatever its indexes are",
+    () => {
+      const [own, other] = [freshNamespace("own"), freshNamespace("other")];
+      for (const one of [own, other])
+        ask(one, "ip link add here index 40 type veth peer name there index 41".split(" "));
+      const snapshot = takeSnapshot({
+        node: own,
+        pods: listPods(),
+        onlyOfNode: true,
+        destinations: ["198.51.100.80"],
+      });
+      expect(snapshot.pods).toEqual([]);
+    },
+  );
+
   testWith(["root"])("in a machine with nothing but one namespace", () => {
     const alone = freshNamespace("alone");
     const snapshot = takeSnapshot({

@@ -156,6 +156,29 @@ const SITUATIONS: readonly Situation[] = [
     fix: /ip netns exec ns-blue ip rule del priority 100 from 10\.0\.0\.1\/32 lookup 100$/,
   },
   {
+    name: "a VPN's two halves of the world in the pod, whose tunnel is gone",
+    healthy: (world) => pod(world, "ip tuntap add tun0 mode tun"),
+    fault(world) {
+      pod(world, "ip addr add 10.8.0.2/24 dev tun0");
+      pod(world, "ip link set tun0 up");
+      for (const half of ["0.0.0.0/1", "128.0.0.0/1"])
+        pod(world, `ip route add ${half} via 10.8.0.1 dev tun0`);
+    },
+    code: "pod-route-captures",
+    says: /^route “128\.0\.0\.0\/1 via 10\.8\.0\.1 dev tun0” in ns-blue takes what ns-blue sends to where it stops: tun0 in the pod has no carrier; “default via 10\.0\.0\.254 dev eth0” would carry it$/,
+    fix: /ip netns exec ns-blue ip route del 128\.0\.0\.0\/1 via 10\.8\.0\.1 dev tun0$/,
+  },
+  {
+    name: "a rule against tethering takes the answers' hops",
+    needs: ["iptables"],
+    healthy: (world) =>
+      node(world, `iptables -t mangle -A PREROUTING -i ${uplink} -p udp -j TTL --ttl-set 1`),
+    fault: (world) => node(world, `iptables -t mangle -A PREROUTING -i ${uplink} -p tcp -j TTL --ttl-set 1`),
+    code: "ttl-exceeded",
+    says: /^the TTL of the answers to ns-blue is 1 at br0, set by “.*--ttl-set 1.*”: this node may not forward them$/,
+    fix: /iptables -t mangle -I PREROUTING -s 198\.51\.100\.80 -d 203\.0\.113\.5 -j ACCEPT$/,
+  },
+  {
     name: "a bridge port that learns nothing and is not flooded",
     healthy(world) {
       node(world, `bridge link set dev ${blue.veth} learning off flood off`);
@@ -243,6 +266,28 @@ testWith(["root", "iptables", "ipset"])("the condition that a rule misses by nam
   const [found] = look(world, WEB).findings;
   expect(found?.code).toBe("nat-mismatch");
   expect(found!.text).toContain("-m set --match-set pools src");
+});
+
+testWith(["root", "nft"])("a rule gives the pods' connections a timeout of their own", () => {
+  const world = healthyWorld();
+  const object = (state: string, chain: string): string => `add table ip brief; delete table ip brief
+    table ip brief {
+      ct timeout rest { protocol tcp; l3proto ip; policy = { ${state} : 900 }; }
+      chain pre { ${chain}; tcp dport 80 ct timeout set "rest"; }
+    }`;
+  const filter = "type filter hook prerouting priority filter";
+  // Before conntrack has looked the rule does nothing, and another state is not the one in which a flow rests.
+  for (const [state, chain] of [
+    ["established", "type filter hook prerouting priority raw"],
+    ["close", filter],
+  ] as const) {
+    nft(world, object(state, chain));
+    expect(look(world, WEB).findings).toEqual([]);
+  }
+  nft(world, object("established", filter));
+  const [found] = look(world, WEB).findings;
+  expect(found?.code).toBe("conntrack-timeout-short");
+  expect(found!.text).toContain("after 900 s of silence (ct timeout rest)");
 });
 
 testWith(["root", "nft"])("a rule by what a connection has carried is no word about its first packet", () => {

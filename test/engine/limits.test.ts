@@ -28,14 +28,21 @@ withPrograms(
     const node = freshNamespace("node");
     const conf = bridgeNetwork();
     let refused = 0;
-    for (let kilobytes = 4_000; kilobytes < 65_536; kilobytes += 3_000) {
+    for (let kilobytes = 1_000; kilobytes < 65_536; kilobytes += kilobytes < 16_000 ? 1_000 : 9_000) {
       const pod = freshPod();
       const limited = ["bash", "-c", `ulimit -v ${kilobytes}; exec "$0"`, smallPlugin()];
       const { exitCode, stdout } = run(node, limited, JSON.stringify(conf), environmentOf("ADD", pod));
       if (exitCode !== 0) {
         refused++;
         // Without room for the program itself it is the kernel that ends it, before it is one.
-        if (stdout !== "") expect((JSON.parse(stdout) as CniJson).code).toBeGreaterThan(0);
+        if (stdout !== "") {
+          const { code, msg, details } = JSON.parse(stdout) as CniJson;
+          expect([kilobytes, code, `${msg} ${details}`]).toEqual([
+            kilobytes,
+            100,
+            expect.stringMatching(/memory.*(?:ulimit -v)/),
+          ]);
+        }
       }
       run(node, [smallPlugin()], JSON.stringify(conf), environmentOf("DEL", pod));
       expect([kilobytes, podLinks(node), reserved(conf)]).toEqual([kilobytes, [], []]);

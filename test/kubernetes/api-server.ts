@@ -125,6 +125,12 @@ export class TestApiServer {
     return this.authority.sign(commonName);
   }
 
+  agentUser(nodeName: string): object {
+    const { cert, key } = this.client(nodeName);
+    const base64 = (text: string): string => Buffer.from(text).toString("base64");
+    return { "client-certificate-data": base64(cert), "client-key-data": base64(key) };
+  }
+
   /** Away, with every connection; `listen` brings it back on the same port. */
   async stop(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));

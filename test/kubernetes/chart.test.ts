@@ -96,11 +96,12 @@ test("each value does what it says", () => {
   const all = chart({
     apiServer: "https://192.0.2.1:6443",
     ipMasqAgentConfigMap: "masq",
+    egressGrantsConfigMap: "grants",
     masqueradeToNodes: true,
     startupTaint: "wayout.dev/starting",
     extraArgs: ["--pod-bridge=br7"],
     cniBinDir: "/opt/k3s/bin",
-    roles: { status: true, events: true, taint: true },
+    roles: { status: true, events: true, taint: true, egress: true },
     image: { repository: "registry.example.org/wayout", tag: "1.2.3" },
   });
   const [set] = all.filter(({ kind }) => kind === "DaemonSet");
@@ -110,6 +111,7 @@ test("each value does what it says", () => {
     "--api-server=https://192.0.2.1:6443",
     "--ip-masq-agent-config=/etc/config/config",
     "--masquerade-to-nodes",
+    "--egress-grants=/etc/egress/grants.yaml",
     "--startup-taint=wayout.dev/starting",
     "--pod-bridge=br7",
   ]);
@@ -119,12 +121,13 @@ test("each value does what it says", () => {
   expect(text).toContain('"image":"registry.example.org/wayout:1.2.3"');
   expect(text).toContain('"path":"/opt/k3s/bin"');
   expect(text).toContain('{"name":"ip-masq-agent","configMap":{"name":"masq","optional":true}}');
+  expect(text).toContain('{"name":"egress-grants","configMap":{"name":"grants"}}');
   expect(
     all
       .filter(({ kind }) => kind.endsWith("Role"))
       .map(({ metadata }) => metadata.name)
       .toSorted(),
-  ).toEqual(["wayout", "wayout-events", "wayout-status", "wayout-taint"]);
+  ).toEqual(["wayout", "wayout-egress", "wayout-events", "wayout-status", "wayout-taint"]);
 });
 
 test("the schema knows every value, and the templates no other", () => {

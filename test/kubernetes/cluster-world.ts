@@ -14,7 +14,7 @@ import { call, must, networkName, pluginDirectory, type Configuration } from "..
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, run } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
-import { nodeObject, NODES, TestApiServer } from "./api-server.ts";
+import { nodeObject, NODES, TestApiServer, type ApiObject } from "./api-server.ts";
 
 export const SERVER = { 4: "198.51.100.80", 6: "2001:db8:198::80" } as const;
 
@@ -27,13 +27,25 @@ export interface ClusterNodeOfTest {
   readonly v6: string;
 }
 
-export class ClusterWorld {
-  readonly outside = freshNamespace("outside");
-  readonly #directory = mkdtempSync(join(tmpdir(), "wayout-cluster-"));
+/** The API server of a world: one of the tests' own, or the real one. */
+export interface ClusterApi {
+  readonly url: string;
+  /** The certificate of who signed the server's. */
+  readonly authority: { readonly cert: string };
+  /** The user of a node's agent, as a kubeconfig has it. */
+  agentUser(nodeName: string): object;
+  put(collection: string, object: ApiObject): unknown;
+}
+
+export class ClusterWorld<Api extends ClusterApi = TestApiServer> {
   readonly nodes: ClusterNodeOfTest[] = [];
+  readonly #directory = mkdtempSync(join(tmpdir(), "wayout-cluster-"));
   #pods = 0;
 
-  private constructor(readonly api: TestApiServer) {
+  private constructor(
+    readonly api: Api,
+    readonly outside: NetworkNamespace,
+  ) {
     afterThisTest(() => {
       rmSync(this.#directory, { recursive: true, force: true });
       rmSync("/run/wayout", { recursive: true, force: true });
@@ -41,9 +53,23 @@ export class ClusterWorld {
   }
 
   static async make(...names: readonly string[]): Promise<ClusterWorld> {
-    const api = TestApiServer.unstarted("203.0.113.1");
-    const world = new ClusterWorld(api);
-    world.#lines(world.outside, [
+    return ClusterWorld.with(
+      async (outside) => {
+        const api = TestApiServer.unstarted("203.0.113.1");
+        await api.listen((work) => outside.run(work));
+        return api;
+      },
+      ...names,
+    );
+  }
+
+  /** @param serve starts the API server outside, at 203.0.113.1 */
+  static async with<Api extends ClusterApi>(
+    serve: (outside: NetworkNamespace) => Promise<Api>,
+    ...names: readonly string[]
+  ): Promise<ClusterWorld<Api>> {
+    const outside = freshNamespace("outside");
+    lines(outside, [
       "link add switch type bridge",
       "link set switch up",
       "address add 203.0.113.1/24 dev switch",
@@ -51,8 +77,8 @@ export class ClusterWorld {
       `address add ${SERVER[4]}/32 dev lo`,
       `address add ${SERVER[6]}/128 dev lo`,
     ]);
+    const world = new ClusterWorld(await serve(outside), outside);
     for (const name of names) world.addNode(name);
-    await api.listen((work) => world.outside.run(work));
     return world;
   }
 
@@ -62,11 +88,11 @@ export class ClusterWorld {
     const [v4, v6] = [`203.0.113.${number}`, `2001:db8:113::${number}`];
     ask(namespace, ["sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0"]);
     const port = `to-${name}`.slice(0, 15);
-    this.#lines(this.outside, [
+    lines(this.outside, [
       `link add ${port} type veth peer name up0 netns ${namespace.name}`,
       `link set ${port} master switch up`,
     ]);
-    this.#lines(namespace, [
+    lines(namespace, [
       `address add ${v4}/24 dev up0`,
       `address add ${v6}/64 dev up0 nodad`,
       "link set up0 up",
@@ -99,28 +125,8 @@ export class ClusterWorld {
     node: ClusterNodeOfTest,
     ...more: readonly string[]
   ): Promise<RunningAgent> {
-    const { cert, key } = this.api.client(node.name);
-    const base64 = (text: string): string => Buffer.from(text).toString("base64");
     const kubeconfig = join(this.#directory, `${node.name}.kubeconfig`);
-    writeFileSync(
-      kubeconfig,
-      JSON.stringify({
-        "current-context": "test",
-        contexts: [{ name: "test", context: { cluster: "test", user: node.name } }],
-        clusters: [
-          {
-            name: "test",
-            cluster: { server: this.api.url, "certificate-authority-data": base64(this.api.authority.cert) },
-          },
-        ],
-        users: [
-          {
-            name: node.name,
-            user: { "client-certificate-data": base64(cert), "client-key-data": base64(key) },
-          },
-        ],
-      }),
-    );
+    writeFileSync(kubeconfig, kubeconfigText(this.api, this.api.agentUser(node.name)));
     return RunningAgent.within(
       wrapper,
       node.namespace,
@@ -166,10 +172,26 @@ export class ClusterWorld {
     afterThisTest(() => call(node.namespace, "DEL", configuration, attachment));
     return { namespace, addresses: ips.map(({ address }) => address.split("/")[0]!) };
   }
+}
 
-  #lines(namespace: NetworkNamespace, lines: readonly string[]): void {
-    ask(namespace, ["ip", "-batch", "-"], lines.join("\n"));
-  }
+function lines(namespace: NetworkNamespace, commands: readonly string[]): void {
+  ask(namespace, ["ip", "-batch", "-"], commands.join("\n"));
+}
+
+/** @param user as a kubeconfig has it */
+export function kubeconfigText(
+  { url, authority }: Pick<ClusterApi, "url" | "authority">,
+  user: object,
+): string {
+  const authorityData = Buffer.from(authority.cert).toString("base64");
+  return JSON.stringify({
+    apiVersion: "v1",
+    kind: "Config",
+    "current-context": "test",
+    contexts: [{ name: "test", context: { cluster: "test", user: "user" } }],
+    clusters: [{ name: "test", cluster: { server: url, "certificate-authority-data": authorityData } }],
+    users: [{ name: "user", user }],
+  });
 }
 
 export interface ConflistOfTest {

@@ -4,7 +4,7 @@
  */
 import { describe, expect } from "bun:test";
 import type { NatBackend } from "../../src/nat/backend.ts";
-import { masqueradeIntent, normalizeIntent, type NatIntent } from "../../src/nat/intent.ts";
+import { DROPPED, masqueradeIntent, normalizeIntent, type NatIntent } from "../../src/nat/intent.ts";
 import { echo } from "../../src/kernel/echo.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { freshNamespace } from "../support/world.ts";
@@ -316,6 +316,45 @@ export function backendSuite(backend: BackendUnderTest): void {
       expect((await fetch(OUTSIDE.v4)).address).toBe(CLIENT.v4);
       expect((await fetch(OUTSIDE.v6)).address).toBe(CLIENT.v6);
       expect((await fetch(OUTSIDE.near4)).address).toBe(after(NODE.v4, CLIENT.v4));
+    });
+
+    test("what is dropped does not leave, but to destinations that are left alone; what others want goes on", async () => {
+      const { node, fetch, connect } = world();
+      using nat = backend.open(node);
+      const drop: NatIntent = {
+        owner: "policy",
+        sources: [
+          { cidr: "10.9.0.0/24", translation: DROPPED },
+          { cidr: "fd00:9::/64", translation: DROPPED },
+        ],
+        untranslated: ["203.0.113.0/24"],
+      };
+      const other = masqueradeIntent("cni/other", ["10.9.1.0/24"]);
+      // By itself too: nothing else makes the kernel track connections then.
+      nat.apply(drop);
+      expect(await connect(OUTSIDE.v4, 8080)).toBe(backend.translates ? 28 : 0);
+      nat.remove();
+      nat.apply(other);
+      expect(nat.apply(drop).changed).toBe(backend.translates);
+      expect([nat.verify(drop), nat.verify(other), nat.apply(drop).changed]).toEqual([[], [], false]);
+      expect(nat.intents()).toEqual(backend.translates ? [other, drop] : []);
+      const stopped = backend.translates ? 28 : 0;
+      expect(await connect(OUTSIDE.v4, 8080)).toBe(stopped);
+      expect(await connect(OUTSIDE.v6, 8080)).toBe(stopped);
+      expect((await fetch(OUTSIDE.near4)).address).toBe(CLIENT.v4);
+      expect((await fetch(OUTSIDE.v4, { from: CLIENT.other4 })).address).toBe(after(NODE.v4, CLIENT.other4));
+      if (!backend.translates) return;
+      // One address in it is let out all the same: the most specific source decides.
+      const mine = masqueradeIntent("cni/mine", [`${CLIENT.v4}/32`]);
+      nat.apply(mine);
+      expect((await fetch(OUTSIDE.v4)).address).toBe(NODE.v4);
+      nat.remove("cni/mine");
+      expect(await connect(OUTSIDE.v4, 8080)).toBe(stopped);
+      // Nothing of it stays behind.
+      nat.remove("policy");
+      expect(nat.intents()).toEqual([other]);
+      nat.remove();
+      expect(ask(node, ["nft", "list", "ruleset"])).not.toContain("wayout");
     });
 
     test("the most specific source decides as whom; what anybody around it leaves untranslated is left so", async () => {

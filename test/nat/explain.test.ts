@@ -63,6 +63,14 @@ test("a policy that is not in force yet is judged by its lines; one of an agent 
     "it is translated",
   );
 
+  writeFileSync(join(directory, "drop.yaml"), "sources: [{ cidr: 10.99.1.0/24, drop: true }]\n");
+  const drops = ["nat", "explain", "10.99.1.2", SERVER.v4, "-f", join(directory, "drop.yaml")] as const;
+  expect((await wayoutJson<NatExplanation>(node, ...drops)).wanted).toMatchObject({
+    decision: "dropped",
+    text: "it is dropped, as policy wants of 10.99.1.0/24",
+    by: { cidr: "10.99.1.0/24", written: { line: 1, path: "sources[0]" } },
+  });
+
   const agent = await RunningAgent.on(node, "--config", file);
   await agent.says("listening");
   const url = `http://agent/v1/explain?src=10.99.1.2&dst=${SERVER.v4}`;

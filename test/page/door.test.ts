@@ -78,6 +78,35 @@ test("the cookie counts for our own page alone: a browser sends it along for eve
   expect(refusal({ ...guest, host: "evil.example" }, "read", rules)?.code).toBe("wrong-host");
 });
 
+test("a guest's page holds what it shows first, and nobody else's does", async () => {
+  const files = { "/": { type: "text/html", text: "<!doctype html><body></body>" } };
+  const at = new PageDoor(files, "secret", () => 1_000_000);
+  const hostile = { pod: "</script><script>alert(1)</script><!--" };
+  at.first = () => JSON.stringify(hostile);
+  const cookie = (await cookieOf(await enter(at, at.code())))!;
+  const opened = async (headers: Record<string, string>, caller: Partial<Caller>): Promise<string> => {
+    const { origin: _, ...asked } = { ...own, fetchSite: "none", cookie, ...caller };
+    const answer = await at.answer(new Request("http://a/", { headers }), "/", asked);
+    return answer.text();
+  };
+  const document = { "sec-fetch-dest": "document" };
+  const page = await opened(document, {});
+  const held = /<script id="first" type="application\/json">(.*)<\/script><\/body>$/.exec(page)?.[1];
+  expect(JSON.parse(held!)).toEqual(hostile);
+  expect(held).not.toContain("<");
+  expect(await opened(document, { fetchSite: "same-origin" })).toBe(page);
+  for (const [headers, caller] of [
+    [{ "sec-fetch-dest": "iframe" }, {}],
+    [{ "sec-fetch-dest": "empty" }, { fetchSite: "same-origin" }],
+    [{}, {}],
+    // What another port of this address leads to brings the cookie along, too.
+    [document, { fetchSite: "same-site" }],
+    [document, { fetchSite: "cross-site" }],
+    [document, { cookie: "wayout-page=1.2.3" }],
+  ] as const)
+    expect(await opened(headers, caller)).toBe(files["/"].text);
+});
+
 test("the page is small, and asks for nothing from elsewhere", async () => {
   const files = await pageFiles();
   const packed = Object.values(files).map(({ text }) => Bun.gzipSync(text, { level: 9 }).length);

@@ -1,7 +1,10 @@
 /** Where things stand on the picture: pure, so that it is tested without a browser. */
 import { expect, test } from "bun:test";
 import type { NodePicture, PicturePod } from "../../src/agent/picture/picture.ts";
-import { layoutOf, NARROW, reachOf } from "../../src/page/layout/picture-layout.ts";
+import type { FlowRecord } from "../../src/flows/flow-record.ts";
+import { likeBefore } from "../../src/page/layout/like-before.ts";
+import { layoutOf, NARROW, tileAt, tilePlace } from "../../src/page/layout/picture-layout.ts";
+import { reachOf, type MovingFlow } from "../../src/page/layout/ways.ts";
 import { MOST_TILES, rowsOf } from "../../src/page/layout/rows.ts";
 import { spanText } from "../../src/page/layout/flow-text.ts";
 import { parsePlace, placeText } from "../../src/page/layout/address.ts";
@@ -72,6 +75,66 @@ test("a wire is alive as far as packets of some pod get", () => {
   expect(alive([shut, podCalled("green")])).toEqual([true, true, true, true, true, true]);
   expect(alive([podCalled("blue", { condition: "broken", step: "pod-link" })])).toEqual(Array(5).fill(false));
   expect(reachOf(podCalled("blue", { condition: "warned", step: "mtu" }))).toBe(6);
+});
+
+test("a tile is found where it stands, and between tiles there is none", () => {
+  for (const count of [1, 60, 61, 250]) {
+    for (let index = 0; index < count; index++) {
+      const { x, y, size } = tilePlace(index, count, 190);
+      expect(tileAt(x + size / 2, y + size / 2, count, 190)).toBe(index);
+      expect(tileAt(x + size + 0.5, y + size / 2, count, 190)).toBeUndefined();
+    }
+  }
+});
+
+test("a connection's way goes from its pod to its destination without a gap, and behind every box", () => {
+  const pods = [podCalled("blue"), podCalled("green", { addresses: ["10.0.0.2"] })];
+  const record = {
+    id: 7,
+    protocolName: "tcp",
+    state: "ESTABLISHED",
+    original: { source: "10.0.0.2" },
+    translation: {
+      source: { address: "10.0.0.2", port: 1 },
+      destination: { address: "192.0.2.1", port: 80 },
+    },
+  } as unknown as FlowRecord;
+  for (const width of [390, 1360]) {
+    const { flows, destinations, boxes } = layoutOf(
+      node(pods),
+      [{ key: "7", record, pod: pods[1]! }],
+      undefined,
+      width,
+    );
+    const [{ legs, moves }] = flows as [MovingFlow];
+    expect(moves).toBe(true);
+    for (const [index, { points }] of legs.slice(1).entries())
+      expect(points[0]).toEqual(legs[index]!.points.at(-1));
+    const end = legs.at(-1)!.points.at(-1)!;
+    if (width === 1360) expect(end.x).toBe(destinations[0]!.x);
+    expect(legs.filter(({ behind }) => behind)).toHaveLength(width === 1360 ? boxes.length : 0);
+  }
+});
+
+test("what is as it was before is the same object, wherever it stands now", () => {
+  const before = node([podCalled("a"), podCalled("b", { answer: "fine" })]);
+  const later = JSON.parse(JSON.stringify({ ...before, takenAt: "later" })) as NodePicture;
+  const drawn = likeBefore(before, later);
+  expect(drawn).toEqual(later);
+  expect(drawn.pods).toBe(before.pods);
+  expect(likeBefore(before, JSON.parse(JSON.stringify(before)))).toBe(before);
+  const changed = likeBefore(before, node([podCalled("b", { answer: "fine" }), podCalled("c")]));
+  expect(changed.pods[0]).toBe(before.pods[1]);
+  expect(changed.pods[1]).toEqual(podCalled("c"));
+  expect(changed.uplinks).toBe(before.uplinks);
+  for (const [old, now] of [
+    [[1, 2], [1]],
+    [{ a: 1, b: 2 }, { a: 1 }],
+    [null, {}],
+    [{}, []],
+    ["x", null],
+  ])
+    expect(likeBefore(old, now)).toEqual(now);
 });
 
 test("the address bar holds what is looked at, whatever a pod is called", () => {

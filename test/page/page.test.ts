@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect } from "bun:test";
 import type { Page } from "playwright-core";
 import { PLAN } from "../../src/lab/plan.ts";
+import type { StoryReport } from "../../src/lab/story.ts";
 import { able, testPage } from "./browser.ts";
 import { CutConnection } from "./cut-connection.ts";
 import { FAULTS, inLab, lab, LabPage, PATIENCE_MS } from "./lab-page.ts";
@@ -94,6 +95,15 @@ testFromStart("a connection appears when a pod makes one, and a click shows its 
     const shown = await text(".flow-detail .translation");
     expect(shown).toMatch(/^10\.0\.0\.1:\d+ ↔ 203\.0\.113\.5:\d+ → 198\.51\.100\.80:80$/);
     expect(await text(".flow-detail")).toContain("ns-blue");
+    const moves = (on: Page): Promise<boolean> =>
+      on.evaluate(
+        "[...document.querySelectorAll('.flow.moving')].some((one) => one.getAnimations().length > 0)",
+      );
+    expect(await moves(page)).toBe(true);
+    const still = await world.page({ reducedMotion: "reduce" });
+    await still.locator(".flow.moving").first().waitFor();
+    expect(await moves(still)).toBe(false);
+    await still.context().close();
     await page.keyboard.press("Escape");
     await page.locator(".flow-detail").waitFor({ state: "detached" });
   } finally {
@@ -211,7 +221,7 @@ testFromStart("the past on the slider is what the journal says", async () => {
     `/v1/doctor?at=${at}`,
   );
   expect(await text(".verdict .cause")).toBe(told.groups[0]!.finding.text);
-  expect(await text(".changed")).toContain("The agent took this picture.");
+  expect(await text(".changed")).toContain("The agent took this picture");
   await page.keyboard.press("Escape");
   await page.locator("h1", { hasText: "2 of 2 pods can" }).waitFor();
 });
@@ -286,6 +296,52 @@ testFromStart(
     expect(new URLSearchParams(page.url().split("?")[1]).get("dport")).toBe(String(first + 5));
     expect(await text(".virtual [role=rowgroup]")).toContain(`:${first + 5}`);
     inLab(PLAN.node.namespace, "sysctl", "-qw", `${timeout}=30`);
+  },
+);
+
+testFromStart(
+  "the story is a guided tour: each step with its command, what should happen and what did",
+  async () => {
+    await page.goto(`${world.origin}/#/lab`);
+    const answer = page.waitForResponse((one) => new URL(one.url()).pathname === "/v1/lab/story");
+    await page.getByRole("button", { name: "Play the story" }).focus();
+    await page.keyboard.press("Enter");
+    const { chapters } = (await (await answer).json()) as StoryReport;
+    expect(chapters.length).toBeGreaterThan(5);
+    const [back, next] = ["Back", "Next"].map((name) => page.getByRole("button", { name, exact: true }));
+    for (const [index, { number, title, intro, steps }] of chapters.entries()) {
+      const heading = page.getByRole("heading", { name: `${number}. ${title}`, exact: true });
+      await heading.waitFor();
+      // Who turns the page by a key hears of the new one.
+      if (index > 0) expect(await heading.evaluate("document.activeElement.textContent")).toContain(title);
+      expect(await text(".tour article")).toContain(intro);
+      const told = await page.locator(".tour li").evaluateAll((items): unknown[] =>
+        items.map((item) => ({
+          command: item.querySelector(".shell code")!.textContent,
+          told: [...item.querySelectorAll("dd")].map((one) => one.textContent),
+          sign: item.querySelector("[role=img]")!.getAttribute("aria-label"),
+        })),
+      );
+      expect(told).toEqual(
+        steps.map(({ command, expected, found, ok }) => ({
+          command,
+          told: [expected, found],
+          sign: ok ? "in order" : "broken",
+        })),
+      );
+      expect([await back!.isEnabled(), await next!.isEnabled()]).toEqual([
+        index > 0,
+        index < chapters.length - 1,
+      ]);
+      if (index === chapters.length - 1) break;
+      await next!.focus();
+      await page.keyboard.press("Enter");
+    }
+    expect(new URLSearchParams(page.url().split("?")[1]).get("chapter")).toBe(String(chapters.length));
+    // What was played is this lab's own story, and it left the lab as it was.
+    expect(chapters.every(({ steps }) => steps.every(({ ok }) => ok))).toBe(true);
+    await page.goto(`${world.origin}/#/`);
+    await page.locator(".verdict.good").waitFor();
   },
 );
 

@@ -23,6 +23,7 @@ function kubernetesNode() {
     `kube-system_apiserver-a_${HASH}`,
     "shop_web-1_11111111-2222-3333-4444-555555555555",
     "shop_job-9_99999999-2222-3333-4444-555555555555",
+    "shop_agent-1_33333333-2222-3333-4444-555555555555",
     "no-folder-of-a-pod",
   ])
     mkdirSync(join(directory, "log", "pods", folder), { recursive: true });
@@ -32,6 +33,9 @@ function kubernetesNode() {
       `0::/kubepods.slice/kubepods-pod${UID.replaceAll("-", "_")}.slice/cri-containerd-${CONTAINER}.scope`,
     ],
     [node, `4:memory:/kubepods/burstable/pod${HASH}/ab`],
+    // As an agent in a pod of its own sees its neighbours.
+    [node, "0::/../../pod33333333-2222-3333-4444-555555555555/ab"],
+    [node, `0::/machine.slice/machine-libpod_pod_${CONTAINER}.slice/libpod-${CONTAINER}.scope`],
     [pod, "0::/kubepods/pod11111111-2222-3333-4444-555555555555/ab"],
     [node, "0::/system.slice/ssh.service"],
   ] as const;
@@ -50,10 +54,10 @@ const onNode = testWith(["root", "ip", "unshare", "mount"]);
 
 onNode("list and doctor name pods with hostNetwork beside the others", () => {
   const wayout = kubernetesNode();
-  const names = ["kube-system/apiserver-a", "kube-system/proxy-x"];
+  const names = ["kube-system/apiserver-a", "kube-system/proxy-x", "shop/agent-1"];
   for (const command of ["list", "doctor"]) {
     expect(wayout(command).stdout).toContain(
-      `2 pods use the node's own network (hostNetwork): ${names.join(", ")}\n`,
+      `3 pods use the node's own network (hostNetwork): ${names.join(", ")}\n`,
     );
     expect(JSON.parse(wayout(command, "--json").stdout)).toMatchObject({ hostNetwork: names });
   }

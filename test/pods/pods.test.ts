@@ -8,7 +8,9 @@ import { cachedAttachments, CNI_CACHE_DIRECTORY } from "../../src/pods/cni-cache
 import { containers } from "../../src/pods/containers.ts";
 import { findPod, nearestNames } from "../../src/pods/find.ts";
 import { listPods, podsByAddress } from "../../src/pods/inventory.ts";
+import { namespaceOf } from "../../src/pods/pod-addresses.ts";
 import { openNodeOf, wiringOf } from "../../src/pods/wiring.ts";
+import { afterThisTest } from "../support/teardown.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
 
@@ -170,9 +172,35 @@ test("the cache of every libcni: newer and older results; what is no cache is sk
       },
     ]);
     expect(cachedAttachments(join(directory, "missing"))).toEqual([]);
+    // libcni before 1.2, as in containerd 1 and podman, writes the namespace in the plugin's result alone.
+    const interfaces = [
+      { name: "cni0" },
+      { name: "veth1", sandbox: "" },
+      { name: "eth1", sandbox: "/run/netns/other" },
+      { name: "eth0", sandbox: "/var/run/netns/cni-1b0c" },
+    ];
+    writeFileSync(join(directory, "c"), JSON.stringify({ ...base, result: { interfaces, ips: [] } }));
+    expect(cachedAttachments(directory)[0]!.netns).toBe("/var/run/netns/cni-1b0c");
   } finally {
     rmSync(directory, { recursive: true });
   }
+});
+
+testWith(["root", "ip"])("a path by a process, or to a file, that leads elsewhere by now", () => {
+  const pod = freshNamespace("pod");
+  const child = pod.run(() => Bun.spawn(["sleep", "60"]));
+  afterThisTest(() => child.kill(9));
+  const netns = `/proc/${child.pid}/ns/net`;
+  const addresses = ["10.9.9.2/24", "fd00:9:0::2/64"];
+  // Somebody else has the number of the process that the runtime noted.
+  expect(namespaceOf({ netns, addresses })).toBeUndefined();
+  ask(pod, ["ip", "address", "add", "fd00:9::2/64", "dev", "lo", "nodad"]);
+  expect(namespaceOf({ netns, addresses })).toBe(pod.inode);
+  // The node itself does, or nobody; a name under /run/netns whose mount is gone is a plain file.
+  expect(namespaceOf({ netns: `/proc/${process.pid}/ns/net`, addresses: [] })).toBeUndefined();
+  expect(namespaceOf({ netns: "/proc/4194305/ns/net", addresses: [] })).toBeUndefined();
+  expect(namespaceOf({ netns: "/etc/passwd", addresses: [] })).toBeUndefined();
+  expect(namespaceOf({ netns: `/run/netns/${pod.name}`, addresses: [] })).toBe(pod.inode);
 });
 
 test("containers of containerd, and of podman over runc and crun", () => {

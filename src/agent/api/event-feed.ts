@@ -1,5 +1,6 @@
 /** Server-sent events: what happens, as it happens, to any number of listeners that may come back where they left off. */
 import { rethrowMistake } from "../../error.ts";
+import { jsonText } from "../../text/json.ts";
 import { culpritText } from "../culprit.ts";
 import type { Journal, JournalEvent, StoredEvent } from "../journal/journal.ts";
 
@@ -33,6 +34,9 @@ export class EventFeed {
 
   /** Something changed of which no event tells: whoever shows the node looks again. */
   readonly stir = (): void => this.#send("event: changed\ndata: {}\n\n");
+
+  /** The whole node was looked at: the picture of it is another one. */
+  readonly looked = (): void => this.#send("event: looked\ndata: {}\n\n");
 
   /**
    * A stream of events from now on, after those with a larger id than `after`. When they cannot all be had any more, the
@@ -116,5 +120,5 @@ export function eventAsJson({ at, ...event }: JournalEvent, id?: number): object
 /** JSON has no line breaks, so that one line of data is enough. */
 function message(event: JournalEvent, id: number | undefined): string {
   const name = id === undefined ? "" : `id: ${id}\n`;
-  return `${name}event: ${event.kind}\ndata: ${JSON.stringify(eventAsJson(event, id))}\n\n`;
+  return `${name}event: ${event.kind}\ndata: ${jsonText(eventAsJson(event, id))}\n\n`;
 }

@@ -332,7 +332,7 @@ export const ROUTES: readonly ApiRoute[] = [
     about: "events as they happen; with Last-Event-ID the missed ones come first",
     parameters: [query("after", "as Last-Event-ID, for programs that cannot set it", count)],
     returns:
-      "server-sent events; after `reset` a client must read everything again; `changed` says that something did, here or in a pod, of which there may be no event",
+      "server-sent events; after `reset` a client must read everything again; `changed` says that something did, here or in a pod, of which there may be no event, `looked` that the agent has a new picture of it",
     answer: async ({ view, parameters: { after } }) => view.events(after),
   },
 ];

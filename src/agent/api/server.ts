@@ -1,7 +1,11 @@
 /** The agent's doors: a socket of root's, and HTTP where it was asked for. */
 import { rmSync } from "node:fs";
+import { dirname } from "node:path";
 import * as v from "valibot";
 import { codeOf, messageOf, WayoutError } from "../../error.ts";
+import { makeDirectory } from "../../kernel/file.ts";
+import { placeFailure } from "../../kernel/own-place.ts";
+import { jsonText } from "../../text/json.ts";
 import { VERSION } from "../../version.ts";
 import type { PageDoor } from "../page/door.ts";
 import { VERSION_HEADER } from "../socket.ts";
@@ -12,7 +16,10 @@ import { LAB_ROUTES, ROUTES, type ApiRoute } from "./routes.ts";
 import type { AgentView } from "./view.ts";
 
 const MOST_BODY_BYTES = 64 * 1024;
-/** A connection on which nothing moves for so long is closed. Seconds. */
+/**
+ * A connection on which nothing moves for so long is closed. Seconds. Bun extends it for one request (below) over TCP alone:
+ * on a socket file it is as long as an answer may be.
+ */
 const IDLE_S = 20;
 /** An answer that is given by a process of its own may be as long in coming, its turn included. Seconds. */
 const ANSWER_S = 120;
@@ -72,10 +79,11 @@ export class ApiServer {
       if (kind === "socket") answer.headers.set(VERSION_HEADER, VERSION);
       return answer;
     };
-    const common = { maxRequestBodySize: MOST_BODY_BYTES, idleTimeout: IDLE_S } as const;
+    const common = { maxRequestBodySize: MOST_BODY_BYTES, idleTimeout: ANSWER_S } as const;
     // Made with nobody's rights but the owner's from the first moment on.
     const umask = process.umask(0o177);
     try {
+      makeDirectory(dirname(socket), 0o755);
       const own = Bun.serve({ unix: socket, ...common, fetch: over("socket") } as Parameters<
         typeof Bun.serve
       >[0]);
@@ -85,14 +93,14 @@ export class ApiServer {
           ? []
           : [
               Bun.serve({
-                ...("unix" in listen ? { unix: listen.unix } : listen),
                 ...common,
+                ...("unix" in listen ? { unix: listen.unix } : { ...listen, idleTimeout: IDLE_S }),
                 fetch: over("http"),
               } as Parameters<typeof Bun.serve>[0]),
             ]),
       ];
     } catch (error) {
-      throw notOpened(listen, error);
+      throw notOpened(this.options, error);
     } finally {
       process.umask(umask);
     }
@@ -233,8 +241,7 @@ function checked(
 }
 
 function responseOf(answer: Answer): Response {
-  if (answer.kind === "json")
-    return Response.json(answer.value, { status: answer.status ?? 200, headers: HEADERS });
+  if (answer.kind === "json") return json(answer.value, { status: answer.status ?? 200, headers: HEADERS });
   const headers = { ...HEADERS, "content-type": answer.type };
   if (answer.kind === "stream") return new Response(answer.stream, { headers });
   return new Response(answer.text, { status: answer.status ?? 200, headers });
@@ -256,10 +263,16 @@ function problem(status: number, code: string, said: string, todo?: string): Res
     ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
     ...(status === 429 ? { "retry-after": "1" } : {}),
   };
-  return Response.json(
-    { error: { code, message: said, ...(todo === undefined ? {} : { todo }) } },
-    { status, headers },
-  );
+  const error = { code, message: said, ...(todo === undefined ? {} : { todo }) };
+  return json({ error }, { status, headers });
+}
+
+/** Whoever asks with curl has it on a terminal. */
+function json(value: unknown, { status, headers }: { status: number; headers: object }): Response {
+  return new Response(jsonText(value), {
+    status,
+    headers: { ...headers, "content-type": "application/json;charset=utf-8" },
+  });
 }
 
 /** A bucket for each peer, which fills again with time. */
@@ -275,16 +288,26 @@ class RateLimits {
   }
 }
 
-function notOpened(listen: ServerOptions["listen"], error: unknown): WayoutError {
+function notOpened({ socket, listen }: ServerOptions, error: unknown): WayoutError {
   const address =
     listen === undefined || "unix" in listen ? "socket" : `port ${listen.hostname}:${listen.port}`;
   const inUse = codeOf(error) === "EADDRINUSE";
+  const directory = dirname(socket);
+  const place = placeFailure(
+    directory,
+    "directory",
+    error,
+    `Check that ${directory} can be written and has room.`,
+  );
   return new WayoutError({
     code: inUse ? "port-in-use" : "no-socket",
     kind: "machine",
     doing: `opening the agent's ${address}`,
-    said: messageOf(error),
-    ...(inUse ? { todo: "Choose another one: --listen 127.0.0.1:PORT." } : {}),
+    ...(inUse
+      ? { said: messageOf(error), todo: "Choose another one: --listen 127.0.0.1:PORT." }
+      : address === "socket"
+        ? place
+        : { said: messageOf(error) }),
     cause: error,
   });
 }

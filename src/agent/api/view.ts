@@ -37,6 +37,8 @@ export interface ViewMore {
   /** How many source ports were in use, the oldest first. */
   readonly portFigures?: () => readonly unknown[];
   readonly pictures?: Pictures;
+  /** Whether it looks at the whole node after each change by itself. */
+  readonly looks?: boolean;
   /** Where the policy stands, and what became of it; undefined without one. */
   readonly policy?: () => { readonly place: PolicyPlace; readonly state: PolicyState } | undefined;
   /** Where it answers over HTTP; undefined where it does not. */
@@ -78,6 +80,8 @@ export interface NodeAnswer {
   readonly journal?: JournalAnswer;
   readonly url?: string;
   readonly lab: boolean;
+  /** Whether it looks at the whole node after each change, and tells so (`looked`). */
+  readonly looks: boolean;
   readonly destination: string;
   readonly desired: Desired;
   readonly troubles: readonly Trouble[];
@@ -151,6 +155,7 @@ export class AgentView {
       ...(this.journal === undefined ? {} : { journal: journalAnswer(this.journal) }),
       ...(url === undefined ? {} : { url }),
       lab: this.lab,
+      looks: this.more.looks === true,
       destination: this.more.destination ?? DESTINATION,
       desired: desired(),
       troubles: troubles(),
@@ -167,6 +172,13 @@ export class AgentView {
     const { pictures } = this.more;
     if (at === undefined && pictures !== undefined) return pictures.get(Number(age) * 1000);
     return this.ask([PAINTER, "--json", ...this.wordsFor(at)]);
+  }
+
+  /** What a page shows before it has asked for anything: only what is known already. */
+  firstText(): string {
+    const picture = this.more.pictures?.lastText;
+    const node = `"node":${JSON.stringify(this.node())}`;
+    return `{${node}${picture === undefined ? "" : `,"picture":${picture}`}}`;
   }
 
   history(parameters: Readonly<Record<string, string>>): unknown {

@@ -16,15 +16,17 @@ export interface LookTimes {
   readonly settleMs: number;
   /** For long, a snapshot is kept for the journal so often; a few more (KEPT_AT_ONCE) soon after each other. */
   readonly keepMs: number;
-  /** Looks may take a share of the time (REST); what was not used is saved up to so much. */
+  /** Looks may take a share of the time (`rest`); what was not used is saved up to so much. */
   readonly savedMs: number;
+  /** For long, looks take one part in so many of the time: a change is seen at once, a storm of them now and then. */
+  readonly rest: number;
   /** What announces nothing (sysctls, full tables, failing neighbours) is found by a look after this. */
   readonly idleMs: number;
 }
 
-const TIMES: LookTimes = { settleMs: 150, keepMs: 10_000, savedMs: 5_000, idleMs: 300_000 };
-/** For long, looks take one part in so many of the time: a change is seen at once, a storm of them now and then. */
-const REST = 20;
+const TIMES: LookTimes = { settleMs: 150, keepMs: 10_000, savedMs: 5_000, rest: 20, idleMs: 300_000 };
+/** A lab is there to be looked at. */
+const LAB_REST = 0.5;
 const KEPT_AT_ONCE = 5;
 
 export interface LooksOptions {
@@ -35,6 +37,7 @@ export interface LooksOptions {
   readonly journal: Journal | undefined;
   /** Hears of every look: when it began as milliseconds since the epoch, and of `performance.now`. */
   readonly looked: (look: Look, at: number, began: number) => void;
+  readonly lab?: boolean;
 }
 
 /** Of a look: the time of day, the same of `performance.now`, and the last change of rules then. */
@@ -70,7 +73,7 @@ export class Looks implements AgentListener {
 
   constructor(
     private readonly options: LooksOptions,
-    private readonly times = TIMES,
+    private readonly times = options.lab === true ? { ...TIMES, rest: LAB_REST } : TIMES,
   ) {
     this.#budget = { left: times.savedMs, at: performance.now() };
     this.#before = lastOf(options.journal);
@@ -79,7 +82,8 @@ export class Looks implements AgentListener {
 
   readonly event = ({ kind }: NodeEvent): void => {
     this.#heard.add(kind);
-    this.#lookIn(this.times.settleMs);
+    // Who tells of anything at all has let it settle already.
+    this.#lookIn(kind === "any" ? 0 : this.times.settleMs);
   };
 
   stop(): void {
@@ -102,13 +106,16 @@ export class Looks implements AgentListener {
   /** When there is time for another look. */
   #affordable(): number {
     const { left, at } = this.#budget;
-    return left > 0 ? at : at - left * REST;
+    return left > 0 ? at : at - left * this.times.rest;
   }
 
   #pay(tookMs: number): void {
     const now = performance.now();
     const { left, at } = this.#budget;
-    this.#budget = { left: Math.min(this.times.savedMs, left + (now - at) / REST) - tookMs, at: now };
+    this.#budget = {
+      left: Math.min(this.times.savedMs, left + (now - at) / this.times.rest) - tookMs,
+      at: now,
+    };
   }
 
   async #look(): Promise<void> {

@@ -16,6 +16,8 @@ export async function bundlePage(): Promise<PageFiles> {
     minify: true,
     sourcemap: "none",
     external: ["/plot.js"],
+    // Otherwise each element says in which file and on which line it was written.
+    jsx: { runtime: "automatic", importSource: "preact", development: false },
   });
   const text = async (ending: string): Promise<string> =>
     (await outputs.find(({ path, kind }) => kind !== "sourcemap" && path.endsWith(ending))?.text()) ?? "";

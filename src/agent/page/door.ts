@@ -4,6 +4,8 @@
  *
  * The cookie is a statement of ours, signed with the agent's token: it outlives a restart of the agent, there is no list of
  * guests to keep, and a new token shuts all of them out.
+ *
+ * To a guest the page comes with what it shows first, so that nothing has to be asked for before something is seen.
  */
 import { createHmac, randomBytes } from "node:crypto";
 import { gzipSync } from "node:zlib";
@@ -45,6 +47,9 @@ export class PageDoor {
     private readonly now: () => number = Date.now,
   ) {}
 
+  /** What a guest's page shows first, as JSON. */
+  first: () => string = () => "{}";
+
   owns(path: string): boolean {
     return path === "/session" || path in this.files;
   }
@@ -77,6 +82,7 @@ export class PageDoor {
     if (request.method !== "GET")
       return json({ error: { code: "wrong-method", message: "ask with GET" } }, 405);
     const file = this.files[path]!;
+    if (path === "/" && this.#mayOpen(request, caller)) return this.#withFirst(file);
     const packed = request.headers.get("accept-encoding")?.includes("gzip") === true;
     const headers = {
       ...HEADERS,
@@ -85,6 +91,22 @@ export class PageDoor {
       ...(packed ? { "content-encoding": "gzip" } : {}),
     };
     return new Response(packed ? this.#pack(path, file.text) : file.text, { headers });
+  }
+
+  /** Opened by a person, or by the page itself, in a browser that is in: never what a page of another port leads to. */
+  #mayOpen(request: Request, { cookie, fetchSite }: Caller): boolean {
+    if (request.headers.get("sec-fetch-dest") !== "document") return false;
+    if (fetchSite !== "none" && fetchSite !== "same-origin") return false;
+    return cookie !== undefined && this.isGuest(cookie);
+  }
+
+  /** No browser keeps it: it is of this moment, and of this guest. */
+  #withFirst({ type, text }: PageFiles[string]): Response {
+    // A block of data is no script: nothing in it is run, and without "<" nothing in it ends it.
+    const data = this.first().replaceAll("<", "\\u003c");
+    const at = text.lastIndexOf("</body>");
+    const page = `${text.slice(0, at)}<script id="first" type="application/json">${data}</script>${text.slice(at)}`;
+    return new Response(page, { headers: { ...HEADERS, "cache-control": "no-store", "content-type": type } });
   }
 
   /** As small as it goes: it is done once. */

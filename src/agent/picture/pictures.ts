@@ -24,6 +24,12 @@ export class Pictures {
     this.#keep({ at, answer: { kind: "json", value: picture } });
   }
 
+  /** The last one, as JSON; undefined before the first. Nobody is waited for. */
+  get lastText(): string | undefined {
+    const answer = this.#last?.answer;
+    return answer?.kind === "text" ? answer.text : undefined;
+  }
+
   /** @param ageMs so old it may be: 0 for one that is begun now */
   get(ageMs: number): Answer | Promise<Answer> {
     const from = this.now() - ageMs;
@@ -55,7 +61,11 @@ export class Pictures {
   }
 
   #keep(drawn: Drawn): void {
-    const refused = drawn.answer.kind === "json" && (drawn.answer.status ?? 200) !== 200;
-    if (!refused && (this.#last === undefined || this.#last.at <= drawn.at)) this.#last = drawn;
+    const { answer, at } = drawn;
+    if (answer.kind !== "json" || (answer.status ?? 200) !== 200) return;
+    if (this.#last !== undefined && this.#last.at > at) return;
+    // Written once, however many ask for it.
+    const text = JSON.stringify(answer.value);
+    this.#last = { at, answer: { kind: "text", text, type: "application/json" } };
   }
 }

@@ -2,13 +2,14 @@
  * Keeps what attached namespaces stand on: the bridge, its addresses, and their ports in it, as `attach` wrote them down.
  * A pod's own side is not the agent's, nor is a veth that is gone: only a new attach can make another.
  */
-import { parseCidr } from "../../address/cidr.ts";
 import type { NetworkRecord, NodeRecord } from "../../attachment/record.ts";
 import { AttachmentStore } from "../../attachment/store.ts";
 import { WayoutError } from "../../error.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
-import { ensureBridge, missingGateways } from "../../network/bridge.ts";
+import { ensureBridge } from "../../network/bridge.ts";
+import { bridgeProblems } from "../../ways-out/expected.ts";
+import { notEnslaved, type NodeProblem } from "../../ways-out/problem.ts";
 import type { ReconcileStep, Repair } from "./step.ts";
 
 export class BridgeStep implements ReconcileStep, Disposable {
@@ -25,7 +26,8 @@ export class BridgeStep implements ReconcileStep, Disposable {
   run(): Repair[] {
     if (this.#compared(this.#record(), false).length === 0) return [];
     // Attach and detach change both the record and the links: while one is at work, neither is what it will be.
-    return this.#store.ifUnlocked(() => this.#compared(this.#store.read(), true)) ?? [];
+    const found = this.#store.ifUnlocked(() => this.#compared(this.#store.read(), true)) ?? [];
+    return found.map(({ object, problem }) => ({ step: this.name, object, found: problem.text }));
   }
 
   [Symbol.dispose](): void {
@@ -39,7 +41,7 @@ export class BridgeStep implements ReconcileStep, Disposable {
     return this.#read.record;
   }
 
-  #compared(record: NodeRecord, mend: boolean): Repair[] {
+  #compared(record: NodeRecord, mend: boolean): NodeProblem[] {
     return record.networks.flatMap((network) => {
       const ports = record.attachments
         .filter(({ bridge, phase }) => bridge === network.bridge && phase === "attached")
@@ -49,32 +51,16 @@ export class BridgeStep implements ReconcileStep, Disposable {
     });
   }
 
-  #bridge(network: NetworkRecord, mend: boolean): Repair[] {
+  #bridge(network: NetworkRecord, mend: boolean): NodeProblem[] {
     const { bridge, gateways, before } = network;
     const link = this.#route.linkState(bridge);
     if (link === undefined && before !== undefined) throw goneBridge(bridge);
-    const found =
-      link === undefined
-        ? [this.#repair(`bridge ${bridge}`, `the bridge ${bridge} is missing`)]
-        : [
-            ...(link.up ? [] : [this.#repair(`bridge ${bridge}`, `the bridge ${bridge} is down`)]),
-            ...missingGateways(
-              link,
-              this.#route.addresses({ interface: link.index }),
-              gateways.map((text) => parseCidr(text, "keep")),
-              {},
-            ).map(({ address, prefixLength }) =>
-              this.#repair(
-                `address ${address}/${prefixLength} on ${bridge}`,
-                `the gateway address ${address}/${prefixLength} is missing on ${bridge}`,
-              ),
-            ),
-          ];
+    const found = bridgeProblems(this.#route, link, network);
     if (mend && found.length > 0) ensureBridge(this.#route, { name: bridge, gateways });
     return found;
   }
 
-  #ports(bridge: string, names: readonly string[], mend: boolean): Repair[] {
+  #ports(bridge: string, names: readonly string[], mend: boolean): NodeProblem[] {
     const index = this.#route.linkState(bridge)?.index;
     const there = new Set(index === undefined ? [] : this.#route.portNames(index));
     return names.flatMap((name) => {
@@ -82,12 +68,8 @@ export class BridgeStep implements ReconcileStep, Disposable {
       const link = this.#route.linkState(name);
       if (link === undefined || link.master === index) return [];
       if (mend && index !== undefined) this.#route.setLink(link.index, { master: index, up: true });
-      return [this.#repair(`port ${name} of ${bridge}`, `${name} is not a port of ${bridge}`)];
+      return [{ object: `port ${name} of ${bridge}`, problem: notEnslaved(name, bridge) }];
     });
-  }
-
-  #repair(object: string, found: string): Repair {
-    return { step: this.name, object, found };
   }
 }
 

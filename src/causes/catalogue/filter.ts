@@ -1,5 +1,6 @@
 /** What can be wrong with: filters. */
 import type { CatalogueEntry } from "../steps.ts";
+import { NO_POD_ADDRESS } from "./hides.ts";
 
 export const FILTER = {
   "filter-rule-drops": {
@@ -42,9 +43,27 @@ export const FILTER = {
     title: "a private address leaves by the default route: no rule and no route of this node knows it",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: [],
+    dependsOn: ["ipsec-escaped"],
     about:
       "Told when no answer comes. Mostly a Service's cluster address on a node whose kube-proxy does not run or whose rules were flushed, or a network (a VPN, another node's pods) to which the route is missing.",
+  },
+  "ipsec-drops": {
+    step: "filter",
+    title: "an IPsec policy refuses the packet, or wants it encrypted and nothing encrypts it",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_ADDRESS,
+    about:
+      "Policies (ip xfrm policy) stand beside all rules and routes: what they select is encrypted, or dropped. They remain when the VPN's daemon is gone, and those with a wide range of addresses take pods along.",
+  },
+  "ipsec-escaped": {
+    step: "nat",
+    title: "a rule translates the source before IPsec can encrypt the packet, which then leaves as it is",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: [],
+    about:
+      "Policies are asked again behind the translation. One that names the pods' addresses no longer selects the packet, and it goes to the default route in clear text. The masquerading rule has to except what IPsec takes (-m policy --dir out --pol none).",
   },
   "filter-queue": {
     step: "filter",

@@ -116,6 +116,15 @@ export const NAT = {
     dependsOn: ["rule-captures", "route-captures", "uplink-down"],
     about: "MASQUERADE takes the interface's own address; without one the kernel drops the packet.",
   },
+  "nat-dropped": {
+    step: "nat",
+    title: "our own rules drop what the pod sends outside, as somebody wants it",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["rule-captures", "route-captures"],
+    about:
+      "A policy with `drop: true`, or a namespace whose egress address (`wayout.dev/egress-address`) is not on this node, not granted to it, or not known yet. It never leaves under another address instead.",
+  },
   "nat-unexpected-address": {
     step: "nat",
     title: "masquerade uses another address than the route names",

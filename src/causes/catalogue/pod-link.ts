@@ -34,7 +34,13 @@ export const POD_LINK = {
     title: "the pod's interface has no carrier",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["pod-link-down", "host-link-down", "host-link-missing", "pod-interface-missing"],
+    dependsOn: [
+      "pod-link-down",
+      "host-link-down",
+      "host-link-missing",
+      "pod-interface-missing",
+      "pod-route-captures",
+    ],
     about: "A veth has a carrier only while both of its ends are up.",
   },
   "pod-loopback-down": {

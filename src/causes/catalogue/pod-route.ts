@@ -12,6 +12,15 @@ export const POD_ROUTE = {
     about:
       "Plugins for second networks, VPN sidecars and routing agents put rules and tables into the pod. Without the rule the packet would get through.",
   },
+  "pod-route-captures": {
+    step: "pod-route",
+    title: "a route of the pod leads to where packets stop, and another one would carry them",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: ["pod-rule-captures"],
+    about:
+      "A VPN's two halves of the world (0.0.0.0/1 and 128.0.0.0/1) whose tunnel is gone, or the default route of a second network with the better metric and no router.",
+  },
   "pod-no-route": {
     step: "pod-route",
     title: "the pod has no route to the destination",

@@ -17,9 +17,10 @@ export function failingBranches(context: CheckContext): Finding[] {
   return path.stops.length > 0 ? [] : failing.slice(0, 1).map((one) => share(context, one));
 }
 
-/** Where it was led, at last. */
+/** Where it was led, at last: its answer comes back to the pod, from whichever it was. */
 function endOf({ steps, target }: Prediction): string {
-  const { destination, destinationPort } = steps.at(-1)?.tuple ?? {
+  const last = steps.findLast(({ direction }) => direction === "out");
+  const { destination, destinationPort } = last?.tuple ?? {
     destination: target.address,
     destinationPort: target.port,
   };

@@ -11,7 +11,7 @@ import type { RepairPlace } from "../remedy/repair.ts";
 import type { Stop } from "../predict/path.ts";
 import { forAddress } from "../vouched.ts";
 import { routeBack } from "./route-fix.ts";
-import { decisionPlace, decisionText } from "../wording.ts";
+import { decisionCounted, decisionPlace } from "../wording.ts";
 import { stopText } from "../stop-text.ts";
 import { withChanges } from "../remedy/change.ts";
 import type { Snapshot } from "../../snapshot/snapshot.ts";
@@ -300,7 +300,7 @@ function evidenceOf({ path, node }: CheckContext, { rule, rules, way, own }: Cap
     ...rules.map((one) => ({ source: "ip rule", value: policyRuleText(one) })),
     ...(marked === undefined
       ? []
-      : [{ source: `the mark is set by ${decisionPlace(marked)}`, value: decisionText(marked) }]),
+      : [{ source: `the mark is set by ${decisionPlace(marked)}`, value: decisionCounted(marked) }]),
     {
       source: `ip route get ${routed?.destination ?? ""} from ${routed?.source ?? ""} iif ${path.inLink?.name ?? ""}${rule.mark === undefined ? "" : ` mark ${routed?.mark ?? 0}`}`,
       value: text(way),

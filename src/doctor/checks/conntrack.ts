@@ -2,6 +2,8 @@
 import { command } from "../../text/command.ts";
 import { anywhere, finding, sysctlEvidence, type Check, type CheckContext, ruleEvidence } from "../check.ts";
 import type { Finding } from "../finding.ts";
+import { RESTING_STATE } from "../../linux/conntrack/timeout-policy.ts";
+import { ownerOfDecision } from "../whose.ts";
 import { decisionText } from "../wording.ts";
 import { dropsInvalid } from "./invalid.ts";
 import { answerUnrecognized, flowUntracked } from "./unanswered.ts";
@@ -137,14 +139,19 @@ function forgetful(context: CheckContext): Finding[] {
   const { path, node, target } = context;
   if (path.translatedBy === undefined || (target.protocol !== "tcp" && target.protocol !== "udp")) return [];
   const { sysctl, seconds, usual } = RESTS[target.protocol];
-  const value = node.view.sysctl(sysctl);
+  // A rule that says nothing of this state leaves it as the namespace has it.
+  const byRule = path.timeouts?.seconds[RESTING_STATE[target.protocol]];
+  const value = byRule ?? node.view.sysctl(sysctl);
   if (value === undefined || value >= seconds) return [];
+  const rule = byRule === undefined ? undefined : path.timeouts;
   return [
     finding("conntrack-timeout-short", {
-      text: `the node forgets a translated ${target.protocol.toUpperCase()} flow after ${value} s of silence, applications rest for up to ${seconds} s`,
-      owner: OWNER,
+      text: `the node forgets a translated ${target.protocol.toUpperCase()} flow after ${value} s of silence${rule === undefined ? "" : ` (${rule.what})`}, applications rest for up to ${seconds} s`,
+      owner: rule?.by === undefined ? OWNER : ownerOfDecision(rule.by),
       evidence: [
-        sysctlEvidence(sysctl, value),
+        ...(rule === undefined
+          ? [sysctlEvidence(sysctl, value)]
+          : [...ruleEvidence(rule.by), { source: rule.what, value: `${value} s at rest` }]),
         {
           source:
             target.protocol === "tcp" ? "TCP keepalive, by default first after" : "keepalives over UDP, each",
@@ -152,8 +159,13 @@ function forgetful(context: CheckContext): Finding[] {
         },
       ],
       consequence: "connections that are idle for longer hang, and are reset when one end sends again",
-      fix: [context.setSysctl("node", sysctl, String(usual))],
-      advice: [`or let the applications send keepalives more often than every ${value} s`],
+      fix: rule === undefined ? [context.setSysctl("node", sysctl, String(usual))] : [],
+      advice: [
+        ...(rule === undefined
+          ? []
+          : [`give ${rule.what} ${usual} s at rest, or except the pods from its rule`]),
+        `or let the applications send keepalives more often than every ${value} s`,
+      ],
       confidence: "possible",
     }),
   ];

@@ -1,10 +1,13 @@
 /** A route leads the packet to where it gets no further, and another one, which it stands before, would carry it. */
+import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
 import { familyFlag, finding, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
-import { hopsOf, isDefaultRoute, routeText, routeWords, type RouteResult } from "../predict/fib.ts";
+import { hopsOf, isDefaultRoute, routeText, routeWords, type RouteRequest } from "../predict/fib.ts";
 import type { Stop } from "../predict/path.ts";
+import { PROTOCOL_NUMBER } from "../predict/packet.ts";
+import type { RepairPlace } from "../remedy/repair.ts";
 import { predictPath } from "../predict/predict.ts";
 import { preparedNamespace } from "../predict/walk.ts";
 import { withChanges } from "../remedy/change.ts";
@@ -22,53 +25,88 @@ const DEAD_ENDS: ReadonlySet<Stop["kind"]> = new Set<Stop["kind"]>([
 export function capturedByRoute(context: CheckContext): Finding[] {
   const { outLink } = context.path;
   const flow = context.routedFlow;
-  const stop = context.path.stops.find(
-    (one) =>
-      one.place === "node" &&
-      one.direction === "out" &&
-      DEAD_ENDS.has(one.kind) &&
-      "link" in one &&
-      one.link.index === outLink?.index,
-  );
-  if (stop === undefined || flow === undefined) return [];
-  const way = context.node.view.fib.predict(flow);
+  const stop = deadEnd(context, "node");
+  if (stop === undefined || flow === undefined || !isAt(stop, outLink)) return [];
+  return captured(context, "node", flow, stop);
+}
+
+/** The same in the pod: a VPN's routes whose tunnel is gone. */
+export function capturedByPodRoute(context: CheckContext): Finding[] {
+  const { path, target } = context;
+  const stop = deadEnd(context, "pod");
+  // What stands before it on the way is another cause.
+  if (stop === undefined || path.stops[0] !== stop || context.inside === undefined) return [];
+  const source = path.sent?.source;
+  const flow = {
+    destination: target.address,
+    protocol: PROTOCOL_NUMBER[target.protocol],
+    destinationPort: target.port,
+    uid: target.sender?.uid ?? 0,
+    ...(source === undefined ? {} : { source }),
+  };
+  return captured(context, "pod", flow, stop);
+}
+
+function deadEnd({ path }: CheckContext, place: RepairPlace): Stop | undefined {
+  return path.stops.find((one) => one.place === place && one.direction === "out" && DEAD_ENDS.has(one.kind));
+}
+
+function isAt(stop: Stop, link: Link | undefined): boolean {
+  return "link" in stop && stop.link.index === link?.index;
+}
+
+function captured(context: CheckContext, place: RepairPlace, flow: RouteRequest, stop: Stop): Finding[] {
+  const { view } = place === "node" ? context.node : context.inside!;
+  const way = view.fib.predict(flow);
   // Of several next hops one is dead: that is told by the leg.
   if (way.kind !== "route" || way.route === undefined || way.hops !== undefined) return [];
-  // A network of the node's own is no route in the way: without it nobody there is reached.
+  // A network of one's own is no route in the way: without it nobody there is reached.
   if (way.route.protocol === "kernel") return [];
-  const other = carriesInstead(context, way.route, flow);
-  return other === undefined ? [] : [findingOf(context, way.route, other, stop)];
+  const other = carriesInstead(context, place, way.route, flow);
+  return other === undefined ? [] : [findingOf(context, place, way.route, other, stop)];
 }
 
 /** The route that carries the packet all the way when this one is gone. */
 function carriesInstead(
   { snapshot, pod, target }: CheckContext,
+  place: RepairPlace,
   route: Route,
-  flow: NonNullable<CheckContext["routedFlow"]>,
+  flow: RouteRequest,
 ): Route | undefined {
-  const changed = withChanges(snapshot, pod, [{ kind: "delete-route", place: "node", route }]);
+  const changed = withChanges(snapshot, pod, [{ kind: "delete-route", place, route }]);
   if (changed === undefined) return undefined;
   const { path } = predictPath(changed.snapshot, changed.pod, target);
   if (path.end !== "outside" || path.stops.length > 0) return undefined;
-  const own: RouteResult = preparedNamespace(changed.snapshot.node).view.fib.predict(flow);
+  const state = place === "node" ? changed.snapshot.node : changed.pod.state!;
+  // In the pod the source is chosen by the way.
+  const { source: _, ...anySource } = flow;
+  const own = preparedNamespace(state).view.fib.predict(place === "node" ? flow : anySource);
   return own.kind === "route" ? own.route : undefined;
 }
 
-function findingOf(context: CheckContext, route: Route, other: Route, stop: Stop): Finding {
-  const { links } = context.node.view.state;
-  const { destination } = context.path.routed!;
+function findingOf(
+  context: CheckContext,
+  place: RepairPlace,
+  route: Route,
+  other: Route,
+  stop: Stop,
+): Finding {
+  const { links } = (place === "node" ? context.node : context.inside!).view.state;
+  const { name } = context.pod;
+  const where = place === "node" ? "" : ` in ${name}`;
+  const destination = context.path.routed?.destination ?? context.target.address;
   const text = routeText(route, links);
   const instead = routeText(other, links);
-  return finding("route-captures", {
-    text: `route “${text}” takes what ${context.pod.name} sends to where it stops: ${stopText(stop)}; “${instead}” would carry it`,
+  return finding(place === "node" ? "route-captures" : "pod-route-captures", {
+    text: `route “${text}”${where} takes what ${name} sends to where it stops: ${stopText(stop)}; “${instead}” would carry it`,
     owner: authorOf(route),
     evidence: [
-      { source: `ip route get ${destination}`, value: text },
+      { source: `ip route get ${destination}${where}`, value: text },
       { source: "behind it", value: stopText(stop) },
       { source: "the same without the route", value: instead },
     ],
     consequence: "without the route the pod's packets would get through",
-    ...cureOf(context, route, other),
+    ...cureOf(context, place, route, other),
     confidence: "likely",
   });
 }
@@ -76,11 +114,12 @@ function findingOf(context: CheckContext, route: Route, other: Route, stop: Stop
 /** Nobody's default route is taken away: the one that works is given the better metric. */
 function cureOf(
   context: CheckContext,
+  place: RepairPlace,
   route: Route,
   other: Route,
 ): { readonly fix?: readonly (Fix | undefined)[]; readonly advice?: readonly string[] } {
-  if (!isDefaultRoute(route)) return deleteRoute(context, "node", route);
-  const { links } = context.node.view.state;
+  if (!isDefaultRoute(route)) return deleteRoute(context, place, route);
+  const { links } = (place === "node" ? context.node : context.inside!).view.state;
   const text = routeText(route, links);
   const metric = (route.metric ?? 0) - 1;
   const advice = [
@@ -92,7 +131,7 @@ function cureOf(
   const better = { ...other, metric };
   const line = command`ip ${familyFlag(route.destination)} route add ${routeWords(better, links)}`;
   return {
-    fix: [context.fix("node", line, undefined, { kind: "add-route", place: "node", route: better })],
+    fix: [context.fix(place, line, undefined, { kind: "add-route", place, route: better })],
     advice,
   };
 }

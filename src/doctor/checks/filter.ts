@@ -3,13 +3,15 @@ import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { anywhere, finding, ruleEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
+import { isOwnDrop } from "./nat-dropped.ts";
 import { isGuardsWork } from "./nat-programs.ts";
 import type { Decision } from "../predict/decision.ts";
 import type { Doubt } from "../predict/oracle.ts";
-import { decisionPlace, decisionText, traceCommand } from "../wording.ts";
+import { decisionCounted, decisionPlace, decisionText, traceCommand } from "../wording.ts";
 import { counterEvidence, discoveryText, filterCure, isForProxy, type Filtered } from "./filter-cure.ts";
 import { onCondition } from "./filter-condition.ts";
 import { failingBranches } from "./branches.ts";
+import { ipsecDrops } from "./ipsec.ts";
 import { invalid } from "./invalid.ts";
 import { accepts, usedUp, type UsedUp } from "./limit-cure.ts";
 import { emptyService, unknownService, withoutServers, type EmptyService } from "./service.ts";
@@ -23,6 +25,7 @@ export const filter: Check = {
     "filter-rule-drops",
     "filter-policy-drops",
     "service-no-endpoints",
+    "ipsec-drops",
     "filter-queue",
     "filter-unknown",
     "filter-by-content",
@@ -32,13 +35,19 @@ export const filter: Check = {
     "invalid-dropped",
     "invalid-leaks",
   ],
-  run: (context) => [...drops(context), ...withoutServers(context), ...unknown(context), ...invalid(context)],
+  run: (context) => [
+    ...drops(context),
+    ...ipsecDrops(context),
+    ...withoutServers(context),
+    ...unknown(context),
+    ...invalid(context),
+  ],
 };
 
 function drops(context: CheckContext): Finding[] {
   const found = new Map<string, Finding>();
   for (const stop of context.stops("filtered")) {
-    if (isGuardsWork(context, stop.stop.by)) continue;
+    if (isGuardsWork(context, stop.stop.by) || isOwnDrop(stop.stop.by)) continue;
     if (stop.family === "bridge" || stop.stop.kind === "nat-refused") continue;
     const key = `${decisionPlace(stop.stop.by)} ${decisionText(stop.stop.by)}`;
     const made = stop.stop.kind === "queue" ? queued(context, stop) : dropped(context, stop);
@@ -73,7 +82,7 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
         : `${ruleOf(owner)} “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} ${rejected} ${what(context, stop)}${used}`,
     owner,
     evidence: [
-      { source: place, value: decisionText(by) },
+      { source: place, value: decisionCounted(by) },
       {
         source: "hook",
         value: `${by.base.base.hook}, priority ${by.base.base.priority}, in ${stop.place === "pod" ? context.pod.name : "the node"}`,

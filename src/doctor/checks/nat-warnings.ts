@@ -48,7 +48,7 @@ function againstExclusion(context: CheckContext): Finding[] {
   const translator = ownerOfDecision(translatedBy);
   for (const { misses, unreachable, before, table, rule } of nearest(context)) {
     if (misses.length > 0 || unreachable !== undefined || before === undefined) continue;
-    if (rule === translatedBy.rule || !/\b(?:daddr|dst)\b/.test(before.text)) continue;
+    if (rule === translatedBy.rule || !/\b(?:daddr|dst)\b|(?:^| )-d /.test(before.text)) continue;
     const excluding = { table, chain: before.chain, base: before.chain as never, rule: before.rule };
     const owner = ownerOfDecision(excluding);
     if (owner === translator) continue;

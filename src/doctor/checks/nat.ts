@@ -22,6 +22,8 @@ import { ownerOfDecision, productOfDecision } from "../whose.ts";
 import { nearest } from "./nat-candidates.ts";
 import { natFix } from "./nat-fix.ts";
 import { flushedRule, programElsewhere } from "./nat-missing.ts";
+import { dropped } from "./nat-dropped.ts";
+import { ipsecEscaped } from "./ipsec.ts";
 import { natPrograms } from "./nat-programs.ts";
 import { natWarnings } from "./nat-warnings.ts";
 
@@ -37,6 +39,7 @@ export const nat: Check = {
     "hairpin-untranslated",
     "nat-foreign-address",
     "nat-no-address",
+    "nat-dropped",
     "nat-unexpected-address",
     "nat-double",
     "nat-against-exclusion",
@@ -45,12 +48,15 @@ export const nat: Check = {
     "nat-long-chain",
     "nat-program-detached",
     "nat-program-full",
+    "ipsec-escaped",
   ],
+  suspects: ipsecEscaped,
   run: (context) => [
     ...untranslated(context),
     ...ownSource(context),
     ...foreign(context),
     ...refused(context),
+    ...dropped(context),
     ...unexpected(context),
     ...natPrograms(context),
     ...natWarnings(context),

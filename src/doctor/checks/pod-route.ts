@@ -7,6 +7,7 @@ import { routeText } from "../predict/fib.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
 import { deletePolicyRule } from "./captured.ts";
 import { capturedInPod } from "./captured-in-pod.ts";
+import { capturedByPodRoute } from "./dead-route.ts";
 import { likelyGateway } from "./likely-gateway.ts";
 import { deleteRoute } from "./route-fix.ts";
 import { mainInterface } from "./pod-link.ts";
@@ -23,10 +24,11 @@ const SEEN: Readonly<Record<string, string>> = {
 
 export const podRoute: Check = {
   step: "pod-route",
-  codes: ["pod-rule-captures", "pod-no-route", "pod-route-refused"],
+  codes: ["pod-rule-captures", "pod-route-captures", "pod-no-route", "pod-route-refused"],
   run(context) {
     return [
       ...capturedInPod(context),
+      ...capturedByPodRoute(context),
       ...context
         .stops("no-route")
         .filter((stop) => stop.place === "pod")

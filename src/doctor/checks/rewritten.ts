@@ -1,6 +1,6 @@
 /** A rule put in its place anew, with another number in it. */
 import { nftName } from "../../linux/nftables/spelling.ts";
-import { iptablesText, isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
+import { iptablesWords, isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
 import { command, type CommandLine } from "../../text/command.ts";
 import type { Decision } from "../predict/decision.ts";
 import { isLegacy, legacyProgram, ruleNumber, statelessText } from "../wording.ts";
@@ -13,11 +13,11 @@ export function rewritten(by: Decision, change: (text: string) => string): Comma
   const { rule, table } = by;
   // What a set remembers of the old rule a new one does not change.
   if (rule === undefined || rule.expressions.some((one) => one.kind === "dynset")) return undefined;
-  const isIptables = isIptablesTable(table);
-  const text = isIptables ? iptablesText(rule, table.family) : statelessText(rule, table);
+  const words = isIptablesTable(table) ? iptablesWords(rule, table.family) : undefined;
+  const text = words ?? statelessText(rule, table);
   const changed = change(text);
   if (changed === text) return undefined;
-  return isIptables ? iptablesReplace(by, changed) : nftReplace(by, rule.handle, changed);
+  return words === undefined ? nftReplace(by, rule.handle, changed) : iptablesReplace(by, changed);
 }
 
 function nftReplace({ table, chain }: Decision, handle: number, text: string): CommandLine | undefined {

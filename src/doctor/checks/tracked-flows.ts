@@ -12,7 +12,7 @@ import { predictPath } from "../predict/predict.ts";
 import type { PortRange } from "../../linux/ip-protocol.ts";
 import type { Prediction } from "../predict/path.ts";
 import { productOfDecision } from "../whose.ts";
-import { decisionPlace, decisionText } from "../wording.ts";
+import { decisionCounted, decisionPlace, decisionText } from "../wording.ts";
 import { rewritten } from "./rewritten.ts";
 
 /** Above this share of a range the kernel begins to search long, and above FULL it gives up. */
@@ -113,7 +113,7 @@ function untranslatedText(flow: FlowGroup): string {
 function outdated(context: CheckContext, flow: FlowGroup, what: string): Finding {
   const by = context.path.translatedBy;
   const rule: Evidence[] =
-    by === undefined ? [] : [{ source: `today's rule, ${decisionPlace(by)}`, value: decisionText(by) }];
+    by === undefined ? [] : [{ source: `today's rule, ${decisionPlace(by)}`, value: decisionCounted(by) }];
   return finding("flow-outdated", {
     text: `${context.pod.name}'s ${flow.protocol} flow to ${flowEnd(flow)} ${what}`,
     owner: "the flow is older than the rules, or than the pod",

@@ -62,9 +62,9 @@ function firstTtl({ family, path, inside }: CheckContext): {
 export function ttlExceeded(context: CheckContext): Finding[] {
   const first = firstTtl(context);
   const word = context.family === 4 ? "TTL" : "hop limit";
-  return context.stops("ttl-exceeded").map(({ ttl, link, by, place }) =>
+  return context.stops("ttl-exceeded").map(({ ttl, link, by, place, direction }) =>
     finding("ttl-exceeded", {
-      text: `the ${word} of what ${context.pod.name} sends is ${ttl} at ${link.name}${by === undefined ? "" : `, set by “${decisionText(by)}”`}: the next router may not forward it`,
+      text: `the ${word} of ${direction === "out" ? `what ${context.pod.name} sends` : `the answers to ${context.pod.name}`} is ${ttl} at ${link.name}${by === undefined ? "" : `, set by “${decisionText(by)}”`}: ${direction === "out" ? "the next router" : "this node"} may not forward ${direction === "out" ? "it" : "them"}`,
       owner: by === undefined ? "the pod's settings" : ownerOfDecision(by),
       evidence: [
         ...ruleEvidence(by),
@@ -79,7 +79,7 @@ export function ttlExceeded(context: CheckContext): Finding[] {
         ? { fix: [context.setSysctl("pod", first.name, "64")] }
         : {
             fix: forAddress(context, context.path.sent?.source, () =>
-              pastRule(context, { by, place, direction: "out" }),
+              pastRule(context, { by, place, direction }),
             ),
             advice: [`except the pods from the rule in ${decisionPlace(by)}`],
           }),

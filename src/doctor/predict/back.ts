@@ -3,6 +3,7 @@ import type { Link } from "../../linux/route/link.ts";
 import { translateArriving } from "./at-links.ts";
 import { runBridgeHook } from "./hooks.ts";
 import type { Flow } from "./flow.ts";
+import { demand } from "./ipsec.ts";
 import { neighbourAt } from "./link-state.ts";
 import type { Machine } from "./machine.ts";
 import { solicit } from "./neighbour-discovery.ts";
@@ -54,13 +55,17 @@ export function answerFromOutside(walk: Walk, machine: Machine): boolean {
   if (arrival === undefined) return false;
   walk.answerLink = arrival;
   machine.packet = { ...machine.packet, iif: arrival.name };
+  // Who encrypted the packet encrypts the answer.
+  machine.decryptedBy = walk.encryptedBy;
   // A program at tc ingress comes before netfilter's own hook there.
   if (!translateArriving(walk, machine, arrival)) return false;
   walk.device("node", machine, "ingress", arrival);
+  const wire = machine.packet;
   walk.hook("node", machine, "prerouting");
   if (!isRecognized(walk, machine, arrival)) return false;
   const way = routeOnNode(walk, machine, arrival);
   if (way === undefined || !leadsToPod(walk, machine, way)) return false;
+  if (machine.decryptedBy === undefined) demand(walk, "node", "fwd", wire, arrival);
   machine.nextHop = way.gateway;
   spendTtl(walk, machine, way.link);
   machine.packet = { ...machine.packet, oif: way.link.name };
@@ -175,6 +180,7 @@ function deliver(walk: Walk, packet: Packet): void {
   walk.device("pod", inside, "ingress", link);
   walk.hook("pod", inside, "prerouting");
   checkReversePath(walk, "pod", inside.packet, link, undefined);
+  demand(walk, "pod", "in", inside.packet, link);
   walk.hook("pod", inside, "input");
   walk.step("pod", "input", "the answer reaches the socket", inside.packet);
   checkSender(walk, inside.packet);

@@ -2,6 +2,7 @@
 import type { Zone } from "../../linux/netfilter.ts";
 import { IPS } from "../../linux/conntrack/status.ts";
 import type { PortRange } from "../../linux/ip-protocol.ts";
+import type { Decision } from "./decision.ts";
 import type { Tuple } from "./packet.ts";
 import type { Unforeseen } from "./oracle.ts";
 
@@ -25,12 +26,23 @@ export function zoneIn(zone: Zone | undefined, direction: "original" | "reply"):
   return zone.direction === "both" || zone.direction === direction ? zone.id : 0;
 }
 
+/** A rule gave the flow timeouts of its own. */
+export interface FlowTimeouts {
+  readonly by: Decision | undefined;
+  /** `ct timeout NAME`, as its tool calls it. */
+  readonly what: string;
+  /** Seconds by number of the protocol's state. */
+  readonly seconds: Readonly<Record<number, number>>;
+}
+
 export class Flow {
   status = 0;
   mark = 0;
   /** Why the mark cannot be foreseen, once a rule has set it to something unknown. */
   unknownMark: Unforeseen | undefined;
   zone: Zone | undefined;
+  /** How long it is remembered, where a rule says so. */
+  timeouts: FlowTimeouts | undefined;
   /** Bindings in the order in which they were made: at most one of each kind. */
   readonly bindings: Binding[] = [];
 

@@ -187,6 +187,7 @@ function isNeighbourDiscovery({ protocol, icmpType }: Packet): boolean {
 function newFlow(machine: Machine): Flow {
   const flow = new Flow(tupleOf(machine.packet));
   flow.zone = machine.zone;
+  flow.timeouts = machine.timeouts;
   return flow;
 }
 

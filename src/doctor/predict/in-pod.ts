@@ -2,6 +2,7 @@
 import { familyOf } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { RouteResult } from "./fib.ts";
+import { protect } from "./ipsec.ts";
 import { IPPROTO, isLoopback, linkDown } from "./link-state.ts";
 import { localEnd } from "./local-end.ts";
 import type { Machine } from "./machine.ts";
@@ -27,6 +28,7 @@ export function leavePod(walk: Walk): Machine | undefined {
   const packet = packetOf(walk, pod, way, source);
   walk.sent = { ...packet };
   walk.step("pod", "route", wayText(way), packet);
+  protect(walk, "pod", packet, way.link);
   if (linkDown(walk, "pod", way.link)) return undefined;
   const machine = walk.machine("pod", packet);
   machine.nextHop = way.gateway;

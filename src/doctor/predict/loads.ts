@@ -227,7 +227,7 @@ const META: Partial<Record<MetaKey, Load>> = {
   pkttype: number(() => 0),
   cpu: unknowable("the CPU that handles the packet"),
   random: unknowable("a random number"),
-  ipsec: number(() => 0),
+  ipsec: number(({ decryptedBy }) => (decryptedBy === undefined ? 0 : 1)),
   time: unknowable("the time of day", 8),
   day: ofTime(
     "the day of the week",
@@ -277,8 +277,10 @@ export function compileRt(expression: ExpressionKinded<"rt">): Step {
     const { packet } = machine;
     switch (expression.key) {
       case "classid":
-      case "ipsec":
         machine.storeNumber(word, 0);
+        return CONTINUE;
+      case "ipsec":
+        machine.storeNumber(word, machine.encryptedBy === undefined ? 0 : 1);
         return CONTINUE;
       case "ip nexthop":
       case "ip6 nexthop": {

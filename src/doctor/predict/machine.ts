@@ -6,7 +6,8 @@ import type { Verdict } from "../../linux/nftables/values.ts";
 import { placeText, type Decision } from "./decision.ts";
 import { headersOf, type Headers } from "./headers.ts";
 import type { Zone } from "../../linux/netfilter.ts";
-import type { Flow } from "./flow.ts";
+import type { Flow, FlowTimeouts } from "./flow.ts";
+import type { IpsecPolicy } from "../../linux/xfrm.ts";
 import type { DoubtSubject, Oracle, Unforeseen } from "./oracle.ts";
 import type { Packet } from "./packet.ts";
 import type { NodeView } from "./view.ts";
@@ -44,6 +45,8 @@ export class Machine {
    */
   zone: Zone | undefined;
   zonedBy: Decision | undefined;
+  /** Timeouts that a rule wants for the flow which conntrack has still to begin. */
+  timeouts: FlowTimeouts | undefined;
   /** Conntrack has looked at the packet: the template is gone, whatever came of it. */
   isLookedAt = false;
   /** The answer began a flow of its own for which conntrack has no room beside that one. */
@@ -55,6 +58,10 @@ export class Machine {
   ttlBy: Decision | undefined;
   /** The rule that hands the packet to a local socket, whatever its destination (TPROXY). */
   takenBy: Decision | undefined;
+  /** The IPsec policy that will encrypt what leaves: `-m policy --dir out`, `rt ipsec exists`. */
+  encryptedBy: IpsecPolicy | undefined;
+  /** The one by which the packet was decrypted when it came in. */
+  decryptedBy: IpsecPolicy | undefined;
   /** A chain of type route has changed what routing looks at (NF_HOOK of mangle OUTPUT: ip_route_me_harder). */
   rerouted = false;
   /** Who sends, where it is a process of this namespace whose user is known. */

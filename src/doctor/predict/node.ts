@@ -7,6 +7,7 @@ import type { Decision } from "./decision.ts";
 import { isDefaultRoute, usesLink } from "./fib.ts";
 import { noRoute, wayText, type Way } from "./in-pod.ts";
 import { asksNeighbours, isLoopback, isWithoutArp, linkDown, neighbourAt } from "./link-state.ts";
+import { demand, protect } from "./ipsec.ts";
 import { balance } from "./ipvs.ts";
 import { localEnd } from "./local-end.ts";
 import { tupleOf } from "./hooks.ts";
@@ -23,7 +24,8 @@ import { bridgeCallsIptables } from "./wire.ts";
 
 /** Returns the packet as it leaves the node, or as it ends there; undefined when it does neither. */
 export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
-  const before = machine.packet.destination;
+  const arrived = machine.packet;
+  const before = arrived.destination;
   const pre = walk.hook("node", machine, "prerouting");
   const { mark, dscp } = machine.packet;
   walk.routed = { ...tupleOf(machine.packet), mark, dscp, markedBy: machine.markedBy };
@@ -43,6 +45,7 @@ export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
     if (balanced.type !== "unicast") return endOnNode(walk, machine, balanced, undefined);
     return leaveNode(walk, machine, balanced, before, "output");
   }
+  demand(walk, "node", "fwd", arrived, walk.inLink!);
   if (machine.takenBy !== undefined) {
     // A packet that belongs to a socket is not forwarded (ip_forward).
     walk.stop({ kind: "proxy-without-route", place: "node", by: machine.takenBy, link: result.link });
@@ -63,9 +66,11 @@ function leaveNode(
   machine.nextHop = result.gateway;
   spendTtl(walk, machine, result.link);
   machine.packet = { ...machine.packet, oif: result.link.name };
+  machine.encryptedBy = protect(walk, "node", machine.packet, result.link);
   walk.hook("node", machine, hook);
   const sentSource = machine.packet.source;
   const post = walk.hook("node", machine, "postrouting");
+  encrypt(walk, machine, result.link, sentSource);
   walk.translatedBy = post.translated;
   walk.translatedToOneOf = machine.flow?.binding("source")?.oneOf;
   linkDown(walk, "node", result.link);
@@ -80,11 +85,30 @@ function leaveNode(
   walk.step("node", "postrouting", `leaves by ${result.link.name}`, machine.packet);
   turnRound(walk, machine, result.link, before);
   const stoppedHere = post.stops.length > 0;
-  if (walk.end === "outside" && !stoppedHere) judgeSource(walk, machine, result, sentSource);
+  if (walk.end === "outside" && !stoppedHere && walk.encryptedBy === undefined)
+    judgeSource(walk, machine, result, sentSource);
   return machine.packet;
 }
 
+/** Where rules have changed the source, the policies are asked again (nf_xfrm_me_harder). */
+function encrypt(walk: Walk, machine: Machine, link: Link, sentSource: string): void {
+  const { encryptedBy } = machine;
+  const isChanged = machine.packet.source !== sentSource;
+  walk.encryptedBy = isChanged ? protect(walk, "node", machine.packet, link) : encryptedBy;
+  if (walk.encryptedBy === undefined) {
+    walk.escaped = encryptedBy;
+    return;
+  }
+  const { source, destination } = walk.encryptedBy.templates[0]!;
+  walk.blindSpots.push({
+    place: "node",
+    text: `the IPsec tunnel ${source} → ${destination}, which takes the packets`,
+    couldTranslate: false,
+  });
+}
+
 function endOnNode(walk: Walk, machine: Machine, way: Way, translated: Decision | undefined): Packet {
+  if (walk.inLink !== undefined) demand(walk, "node", "in", machine.packet, walk.inLink);
   walk.hook("node", machine, "input");
   walk.end = "node";
   loopbackDestination(walk, machine, translated);

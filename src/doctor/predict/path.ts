@@ -3,7 +3,9 @@ import type { VirtualService } from "../../kernel/procfs.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
 import type { PolicyRule } from "../../linux/route/rule.ts";
+import type { IpsecPolicy } from "../../linux/xfrm.ts";
 import type { Decision } from "./decision.ts";
+import type { FlowTimeouts } from "./flow.ts";
 import type { HookStop } from "./hooks.ts";
 import type { LocalEnd } from "./local-end.ts";
 import type { Silence } from "./on-link.ts";
@@ -119,6 +121,16 @@ export type Stop = At &
         readonly ttl: number;
         /** The rule that set it. */
         readonly by: Decision | undefined;
+      }
+    | {
+        /**
+         * `refused`: an IPsec policy blocks it. `no-association`: one wants it encrypted, and nothing is negotiated to
+         * encrypt it with. `unprotected`: it came in as it is, and a policy takes it only encrypted.
+         */
+        readonly kind: "ipsec";
+        readonly link: Link;
+        readonly policy: IpsecPolicy;
+        readonly why: "refused" | "no-association" | "unprotected";
       }
     | {
         /** None of the virtual service's servers gets new connections. */
@@ -263,6 +275,12 @@ export interface Prediction {
   readonly source?: SourceChoice;
   /** The node's rule that keeps the packet out of connection tracking. */
   readonly untrackedBy?: Decision;
+  /** How long the node remembers the flow, where a rule says so. */
+  readonly timeouts?: FlowTimeouts;
+  /** The IPsec policy that encrypts it on its way out of the node. */
+  readonly encryptedBy?: IpsecPolicy;
+  /** The IPsec policy that would have encrypted it, had its source not been translated. */
+  readonly escaped?: IpsecPolicy;
   /** The virtual service of IPVS that sent it on. */
   readonly balancedBy?: VirtualService;
   /** The packet as the node's routing gets it, and the rule that marked it. */

@@ -1,7 +1,9 @@
 /** Expressions that act: verdicts, NAT, reject, and those whose outcome depends on time or on other packets. */
 import { ipText } from "../../address/ip.ts";
 import type { ExpressionKinded, StatefulExpression } from "../../linux/nftables/expressions.ts";
-import type { Table } from "../../linux/nftables/ruleset.ts";
+import type { NftObject, Table } from "../../linux/nftables/ruleset.ts";
+import { AF_INET } from "../../linux/socket.ts";
+import { PROTOCOL_NUMBER } from "./packet.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
 import { decide } from "./comparisons.ts";
 import { takeByProxy } from "./listeners.ts";
@@ -180,9 +182,25 @@ export function compileObject(expression: ExpressionKinded<"objref">, table: Tab
       const matches = object.consumed >= object.bytes === object.flags.includes("inv");
       return () => (matches ? CONTINUE : BREAK);
     }
+    case "ct timeout":
+      return (machine) => {
+        giveTimeouts(machine, object);
+        return CONTINUE;
+      };
     default:
       return () => CONTINUE;
   }
+}
+
+/** nft_ct_timeout_obj_eval: a flow that conntrack has just begun, of the object's protocol. */
+function giveTimeouts(
+  { flow, packet, here }: Machine,
+  { name, l3proto, l4proto, timeouts }: Extract<NftObject, { readonly type: "ct timeout" }>,
+): void {
+  const isOther =
+    l4proto !== PROTOCOL_NUMBER[packet.protocol] || (l3proto === AF_INET) !== (packet.family === 4);
+  if (flow === undefined || packet.state !== "new" || isOther) return;
+  flow.timeouts = { by: here?.(), what: `ct timeout ${name}`, seconds: timeouts };
 }
 
 export function compileQueue(expression: ExpressionKinded<"queue">): Step {

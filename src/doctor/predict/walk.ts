@@ -14,6 +14,7 @@ import type { BlindSpot, End, PathStep, Prediction, Stop, Target, AtLink } from 
 import type { Direction, Side } from "./side.ts";
 import type { SourceChoice } from "./source-address.ts";
 import type { RouteRequest, RouteResult } from "./fib.ts";
+import type { IpsecPolicy } from "../../linux/xfrm.ts";
 import type { NextHop, Route } from "../../linux/route/route.ts";
 import { NodeView } from "./view.ts";
 
@@ -54,6 +55,8 @@ export class Walk {
   source: SourceChoice | undefined;
   untrackedBy: Decision | undefined;
   balancedBy: VirtualService | undefined;
+  encryptedBy: IpsecPolicy | undefined;
+  escaped: IpsecPolicy | undefined;
   zonedBy: Decision | undefined;
   redirected: Prediction["redirected"];
   routed: Prediction["routed"];

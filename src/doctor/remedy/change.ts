@@ -3,6 +3,7 @@ import { familyOf, isIp } from "../../address/ip.ts";
 import { match } from "../../linux/nftables/match-builder.ts";
 import { accept } from "../../linux/nftables/rule-builder.ts";
 import type { Chain, Rule, Table } from "../../linux/nftables/ruleset.ts";
+import type { IpsecPolicy } from "../../linux/xfrm.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { RT_TABLE } from "../../linux/route/constants.ts";
 import type { Route } from "../../linux/route/route.ts";
@@ -22,6 +23,8 @@ export type Change =
   | { readonly kind: "port"; readonly link: string; readonly state: Partial<NonNullable<Link["port"]>> }
   | { readonly kind: "arp-on"; readonly place: RepairPlace; readonly link: string }
   | { readonly kind: "add-policy-rule"; readonly place: RepairPlace; readonly rule: PolicyRule }
+  /** A policy in front of this one lets the packet through as it is; or this one is gone, where it is the first. */
+  | { readonly kind: "pass-ipsec"; readonly place: RepairPlace; readonly policy: IpsecPolicy }
   | { readonly kind: "leave-bridge"; readonly link: string }
   | {
       readonly kind: "forget-neighbour";
@@ -111,6 +114,8 @@ function changedState(state: NamespaceState, change: Change): NamespaceState | u
       }));
     case "add-policy-rule":
       return { ...state, rules: [...state.rules, change.rule] };
+    case "pass-ipsec":
+      return withoutPolicy(state, change.policy);
     case "leave-bridge":
       return withLink(state, change.link, freed);
     case "delete-policy-rule":
@@ -193,6 +198,16 @@ function withMtu(state: NamespaceState, name: string, mtu: number): NamespaceSta
 
 function withLink(state: NamespaceState, name: string, change: (link: Link) => Link): NamespaceState {
   return { ...state, links: state.links.map((link) => (link.name === name ? change(link) : link)) };
+}
+
+function withoutPolicy(state: NamespaceState, policy: IpsecPolicy): NamespaceState {
+  if (state.ipsec === undefined) return state;
+  const { policies } = state.ipsec;
+  const passing = policy.priority === 0 ? [] : [{ ...policy, action: "allow" as const, templates: [] }];
+  return {
+    ...state,
+    ipsec: { ...state.ipsec, policies: policies.flatMap((one) => (one === policy ? passing : [one])) },
+  };
 }
 
 function freed(link: Link): Link {

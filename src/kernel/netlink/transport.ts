@@ -26,6 +26,7 @@ export interface NetlinkTransport {
 
 export const NETLINK_ROUTE = 0;
 export const NETLINK_SOCK_DIAG = 4;
+export const NETLINK_XFRM = 6;
 export const NETLINK_NETFILTER = 12;
 export const NETLINK_GENERIC = 16;
 

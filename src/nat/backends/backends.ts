@@ -7,8 +7,9 @@ import type { BackendOptions, NatBackend, RuleMemory, RuleMark } from "../backen
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import type { TableRef } from "../../linux/nftables/ruleset.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
-import { GUARD } from "./ebpf/names.ts";
-import { CLAIMS, NAT_PRIORITY, TABLE, TWIN } from "./nftables/names.ts";
+import { DROPS as EBPF_DROPS, GUARD } from "./ebpf/names.ts";
+import { DROPS as IPTABLES_DROPS } from "./iptables/names.ts";
+import { CLAIMS, DROP_CHAIN, NAT_PRIORITY, TABLE, TWIN } from "./nftables/names.ts";
 import { nftablesMemory } from "./nftables/memory.ts";
 
 export interface BackendRow {
@@ -34,6 +35,8 @@ export interface BackendRow {
   /** How its rules are recognised among all of a node's. */
   readonly marks: readonly RuleMark[];
 }
+
+const DROPS_DETAIL = "drops what an owner does not let out";
 
 const ROWS = {
   nftables: {
@@ -63,7 +66,10 @@ const ROWS = {
     postrouting: HOOK_PRIORITY.srcnat,
     lack: "no-iptables",
     mayHold: async () => (await import("./iptables/traces.ts")).holdsRules,
-    marks: [{ chainPrefix: "WAYOUT-" }],
+    marks: [
+      { chainPrefix: "WAYOUT-" },
+      { table: `${IPTABLES_DROPS.family} ${IPTABLES_DROPS.table}`, detail: DROPS_DETAIL },
+    ],
   },
   ebpf: {
     load: async () => {
@@ -79,6 +85,7 @@ const ROWS = {
         table: `${GUARD.family} ${GUARD.table}`,
         detail: "lets no pod's packet leave by a link without our eBPF programs",
       },
+      { table: `${EBPF_DROPS.family} ${EBPF_DROPS.table}`, detail: DROPS_DETAIL },
     ],
   },
   none: {
@@ -99,6 +106,15 @@ export const DEFAULT_BACKEND: NatBackendName = NAT_BACKENDS[0];
 /** Those that a CNI network may name. */
 export function translating(): NatBackendName[] {
   return NAT_BACKENDS.filter((name) => ROWS[name].translates);
+}
+
+/** Whether a chain is where a backend of ours ends what an owner does not let out. */
+export function isDropChain({ family, table }: TableRef, chain: string): boolean {
+  const name = `${family} ${table}`;
+  return (
+    chain === DROP_CHAIN &&
+    NAT_BACKENDS.some((one) => BACKENDS[one].marks.some((mark) => mark.table === name))
+  );
 }
 
 export function isBackend(name: string): name is NatBackendName {

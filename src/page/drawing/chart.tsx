@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import type uPlot from "uplot";
-import { clock } from "./parts.tsx";
+import { clock, grouped } from "./parts.tsx";
 
 export interface Point {
   /** Seconds since the epoch. */
@@ -117,14 +117,14 @@ function optionsOf(own: HTMLElement, bars: boolean, { paths }: Plot): uPlot.Opti
     axes: [
       {
         ...axis,
+        size: 28,
         space: 80,
         values: (_, ticks) => ticks.map((at) => clock(new Date(at * 1000).toISOString()).slice(0, 5)),
       },
       {
         ...axis,
         size: 58,
-        values: (_, ticks) =>
-          ticks.map((value) => (Number.isInteger(value) ? value.toLocaleString("en") : "")),
+        values: (_, ticks) => ticks.map((value) => (Number.isInteger(value) ? grouped(value) : "")),
       },
     ],
     series: [

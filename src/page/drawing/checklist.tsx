@@ -48,6 +48,8 @@ export function Checklist({ picture }: { readonly picture: NodePicture }): JSX.E
 
 /** Until a pod is chosen: every cause, with the pods that it concerns. */
 function Overview({ picture: { findings } }: { readonly picture: NodePicture }): JSX.Element {
+  // What mends it stands beside the verdict already.
+  const worst = findings.find(({ stopsTraffic }) => stopsTraffic);
   return (
     <Panel title="Findings" class="checklist">
       {findings.length === 0 ? (
@@ -63,7 +65,7 @@ function Overview({ picture: { findings } }: { readonly picture: NodePicture }):
                   {one.owner} · {one.pods.join(", ")}
                   {one.count > one.pods.length && ` and ${one.count - one.pods.length} more`} · {one.code}
                 </p>
-                {one.fix.map(({ command, place: where }) => (
+                {one.fix.slice(one === worst ? 1 : 0).map(({ command, place: where }) => (
                   <Command key={command} text={command} place={where ?? "run"} />
                 ))}
               </div>
@@ -71,6 +73,22 @@ function Overview({ picture: { findings } }: { readonly picture: NodePicture }):
           ))}
         </ul>
       )}
+      <p class="hint">
+        <span>
+          <kbd>b</kbd> {worst === undefined ? "goes through the next pod" : "leads to the cause"}
+        </span>
+        <span>
+          <kbd>t</kbd> sends a real packet
+        </span>
+        {worst !== undefined && (
+          <span>
+            <kbd>c</kbd> copies what mends it
+          </span>
+        )}
+        <span>
+          <kbd>?</kbd> all keys
+        </span>
+      </p>
     </Panel>
   );
 }

@@ -10,7 +10,7 @@ import { Keeper } from "../state/kept.ts";
 import { every, purse } from "../state/looking.ts";
 import { endText } from "../layout/flow-text.ts";
 import { Chart, type Point } from "./chart.tsx";
-import { counted, Mark, Panel, Trouble, Waiting } from "./parts.tsx";
+import { counted, grouped, Mark, Panel, Trouble, Waiting } from "./parts.tsx";
 
 interface Statistics {
   readonly table: { readonly entries: number; readonly maximum: number };
@@ -49,9 +49,11 @@ export function Figures(): JSX.Element {
     <>
       {trouble !== undefined && <Trouble trouble={trouble} />}
       <Panel title="The last hour" class="figures">
-        <TableChart figures={table.state.value.value} />
-        <PortChart figures={ports.state.value.value} />
-        <RepairChart />
+        <div class="curves">
+          <TableChart figures={table.state.value.value} />
+          <PortChart figures={ports.state.value.value} />
+          <RepairChart />
+        </div>
       </Panel>
       <Panel title="Now" id="now" class="figures">
         {value === undefined ? <Waiting what="Counting" /> : <Ports statistics={value} />}
@@ -69,7 +71,7 @@ function TableChart({ figures }: { readonly figures: readonly TableFigure[] | un
   const comesTo =
     last === undefined
       ? "Not counted yet."
-      : `${last.entries.toLocaleString("en")} of ${last.maximum.toLocaleString("en")} entries, ${share(last.entries, last.maximum)} full.`;
+      : `${grouped(last.entries)} of ${grouped(last.maximum)} entries, ${share(last.entries, last.maximum)} full.`;
   return <Chart title="Connection table" points={points} comesTo={comesTo} />;
 }
 
@@ -88,7 +90,7 @@ function PortChart({ figures }: { readonly figures: readonly PortFigure[] | unde
       ? "Not counted yet."
       : fullest === undefined
         ? "No translated connection needs one."
-        : `${fullest.outgoing} → ${endText({ address: fullest.destination, port: fullest.port })} ${fullest.protocol}: ${fullest.used.toLocaleString("en")} of ${fullest.of.toLocaleString("en")}, ${share(fullest.used, fullest.of)}.`;
+        : `${fullest.outgoing} → ${endText({ address: fullest.destination, port: fullest.port })} ${fullest.protocol}: ${grouped(fullest.used)} of ${grouped(fullest.of)}, ${share(fullest.used, fullest.of)}.`;
   return <Chart title="Source ports of the fullest destination" points={points} comesTo={comesTo} />;
 }
 
@@ -144,7 +146,7 @@ function Ports({ statistics: { portUse, counters } }: { readonly statistics: Sta
                 aria-label={`${used} of ${of} ports`}
               />
               <span>
-                {used.toLocaleString("en")} of {of.toLocaleString("en")}
+                {grouped(used)} of {grouped(of)}
               </span>
             </li>
           ))}
@@ -161,7 +163,7 @@ function Ports({ statistics: { portUse, counters } }: { readonly statistics: Sta
             {lost.map(({ kernelName, value, meaning }) => (
               <div key={kernelName}>
                 <dt>
-                  <Mark sign="warn" /> {value.toLocaleString("en")} {kernelName}
+                  <Mark sign="warn" /> {grouped(value)} {kernelName}
                 </dt>
                 <dd class="quiet">{meaning}</dd>
               </div>

@@ -15,29 +15,31 @@ const WORDS: Readonly<Record<Sign, string>> = {
   note: "note",
 };
 
-const SHAPES: Readonly<Record<Sign, JSX.Element>> = {
-  good: <path d="m4.6 8.3 2.3 2.3 4.5-5" />,
-  bad: <path d="m5.2 5.2 5.6 5.6m0-5.6-5.6 5.6" />,
-  warn: <path d="M8 4.4v4.2m0 2.6v.1" />,
-  unknown: <path d="M6.2 6.3a1.9 1.9 0 1 1 2.6 1.8c-.5.2-.8.5-.8 1v.3m0 1.9v.1" />,
-  skipped: <path d="M5 8h6" />,
-  note: <path d="M8 7.4v3.6M8 5v.1" />,
+const DISC = "m8 1a7 7 0 0 1 0 14a7 7 0 0 1 0-14z";
+
+/** Of 16 by 16, from their upper left corner on: relative, so that many may stand in one path. */
+export const SIGN_PATHS: Readonly<Record<Sign, { readonly ground: string; readonly stroke: string }>> = {
+  good: { ground: DISC, stroke: "m4.6 8.3 2.3 2.3 4.5-5" },
+  bad: {
+    ground: "m5 1h6a4 4 0 0 1 4 4v6a4 4 0 0 1-4 4h-6a4 4 0 0 1-4-4v-6a4 4 0 0 1 4-4z",
+    stroke: "m5.2 5.2 5.6 5.6m0-5.6-5.6 5.6",
+  },
+  warn: { ground: "m8 1.2 7.2 12.8h-14.4z", stroke: "m8 5.4v4.2m0 2.6v.1" },
+  unknown: {
+    ground: DISC,
+    stroke: "m6.2 6.3a1.9 1.9 0 1 1 2.6 1.8c-.5.2-.8.5-.8 1v.3m0 1.9v.1",
+  },
+  skipped: { ground: DISC, stroke: "m5 8h6" },
+  note: { ground: DISC, stroke: "m8 7.4v3.6m0-6v.1" },
 };
 
 /** The shape alone, for drawing inside another picture: 16 by 16. */
 export function Shape({ sign }: { readonly sign: Sign }): JSX.Element {
+  const { ground, stroke } = SIGN_PATHS[sign];
   return (
     <g class={`mark ${sign}`}>
-      {sign === "bad" ? (
-        <rect x="1" y="1" width="14" height="14" rx="4" />
-      ) : sign === "warn" ? (
-        <path class="ground" d="M8 1.2 15.2 14H.8Z" />
-      ) : (
-        <circle cx="8" cy="8" r="7" />
-      )}
-      <g class="stroke" transform={sign === "warn" ? "translate(0 1)" : undefined}>
-        {SHAPES[sign]}
-      </g>
+      <path class="ground" d={`M0 0${ground}`} />
+      <path class="stroke" d={`M0 0${stroke}`} />
     </g>
   );
 }
@@ -136,6 +138,11 @@ export function clock(iso: string): string {
   return new Date(iso).toLocaleTimeString("en-GB");
 }
 
+/** `262,144`. A browser's own way to say it is loaded when it is first asked: for longer than drawing a picture takes. */
+export function grouped(number: number): string {
+  return String(number).replaceAll(/\B(?=(\d{3})+$)/g, ",");
+}
+
 export function counted(number: number, one: string, many = `${one}s`): string {
-  return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+  return `${grouped(number)} ${number === 1 ? one : many}`;
 }

@@ -1,41 +1,50 @@
 /** The node as a picture. Where everything stands is layout's; here it gets its looks, and can be chosen. */
 import type { JSX } from "preact";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useState } from "preact/hooks";
 import type { NodePicture } from "../../agent/picture/picture.ts";
 import type { StageBox } from "../layout/boxes.ts";
 import { shownFlows, type Destination, type ShownFlow } from "../layout/destinations.ts";
 import { spanText, translationText } from "../layout/flow-text.ts";
-import {
-  layoutOf,
-  tilePlace,
-  type MovingFlow,
-  type Placed,
-  type PictureLayout,
-  type Area,
-} from "../layout/picture-layout.ts";
+import type { Area, Placed } from "../layout/geometry.ts";
+import { layoutOf, type PictureLayout } from "../layout/picture-layout.ts";
 import type { Row } from "../layout/rows.ts";
 import { choosePod } from "../state/keys.ts";
 import { flows, pod } from "../state/looking.ts";
 import { adjust, chosenPod, linkTo, place } from "../state/place.ts";
-import { wantsStillness } from "../state/tracing.ts";
+import { Flows } from "./flows.tsx";
 import { counted, Shape, type Sign } from "./parts.tsx";
 import { SIGN_OF } from "./pods.tsx";
 import { useRove } from "./rove.ts";
+import { Tiles } from "./tiles.tsx";
 import { TracedPacket } from "./traced-packet.tsx";
 
 export function NodePictureView({ picture }: { readonly picture: NodePicture }): JSX.Element {
-  const frame = useRef<HTMLDivElement>(null);
+  const { ref: frame, onKeyDown } = useRove<HTMLDivElement>();
   const width = useWidth(frame);
   const records = flows.state.value.value ?? [];
   const chosen = pod.value;
+  const { pods, findings, bridges, uplinks, forwarding } = picture;
+  // When it was taken, and other things that are not drawn, draw nothing anew.
+  const drawn = useMemo(() => picture, [pods, findings, bridges, uplinks, forwarding]);
   const layout = useMemo(
-    () => (width === 0 ? undefined : layoutOf(picture, shownFlows(records, picture.pods), chosen, width)),
-    [picture, records, chosen, width],
+    () => (width === 0 ? undefined : layoutOf(drawn, shownFlows(records, drawn.pods), chosen, width)),
+    [drawn, records, chosen, width],
   );
   return (
     <>
-      <div ref={frame} class="picture">
-        {layout !== undefined && <Drawing layout={layout} />}
+      <div
+        ref={frame}
+        class="picture"
+        role="group"
+        aria-label="Picture of the node: pods, bridge, routing and filters, translation, uplink, outside. Arrow keys move in it."
+        onKeyDown={onKeyDown}
+      >
+        {layout !== undefined && (
+          <>
+            <Drawing layout={layout} />
+            <Flows flows={layout.flows} />
+          </>
+        )}
       </div>
       {layout !== undefined && <FlowDetail layout={layout} />}
     </>
@@ -44,9 +53,13 @@ export function NodePictureView({ picture }: { readonly picture: NodePicture }):
 
 function useWidth(frame: { readonly current: HTMLElement | null }): number {
   const [width, setWidth] = useState(0);
-  useEffect(() => {
-    const watched = new ResizeObserver(([entry]) => setWidth(Math.floor(entry?.contentRect.width ?? 0)));
-    if (frame.current !== null) watched.observe(frame.current);
+  // Before the first painting, which shows the picture already.
+  useLayoutEffect(() => {
+    const own = frame.current;
+    if (own === null) return undefined;
+    setWidth(Math.floor(own.clientWidth));
+    const watched = new ResizeObserver(() => setWidth(Math.floor(own.clientWidth)));
+    watched.observe(own);
     return () => watched.disconnect();
   }, []);
   return width;
@@ -54,18 +67,9 @@ function useWidth(frame: { readonly current: HTMLElement | null }): number {
 
 function Drawing({ layout }: { readonly layout: PictureLayout }): JSX.Element {
   const { width, height, rows, boxes, destinations, wires, breaks, flows: moving, narrow, joints } = layout;
-  const { ref, onKeyDown } = useRove<SVGSVGElement>();
+  const way = moving.find(({ flow }) => flow.key === place.value.of["flow"]);
   return (
-    <svg
-      ref={ref}
-      viewBox={`0 0 ${width} ${height}`}
-      width={width}
-      height={height}
-      role="group"
-      aria-label="Picture of the node: pods, bridge, routing and filters, translation, uplink, outside. Arrow keys move in it."
-      onKeyDown={onKeyDown}
-      class={narrow ? "narrow" : "wide"}
-    >
+    <svg viewBox={`0 0 ${width} ${height}`} width={width} height={height} class={narrow ? "narrow" : "wide"}>
       <g aria-hidden="true">
         {wires.map(({ key, path, alive, chosen, label }) => (
           <g key={key}>
@@ -81,9 +85,7 @@ function Drawing({ layout }: { readonly layout: PictureLayout }): JSX.Element {
           <circle key={key} class="joint" cx={x} cy={y} r={5} />
         ))}
       </g>
-      {moving.map((one) => (
-        <Flow key={one.flow.key} moving={one} />
-      ))}
+      {way !== undefined && <path class="flow-way" d={way.path} aria-hidden="true" />}
       {rows.map((row, index) => (
         <RowBox key={row.key} row={row} first={index === 0} />
       ))}
@@ -163,27 +165,7 @@ function RowBox({ row, first }: { readonly row: Placed<Row>; readonly first: boo
         </text>
       </g>
       <Face area={row} tabIndex={chosen || first ? 0 : -1} {...asButton(label, choose)} />
-      <g aria-hidden="true">
-        {row.kind === "group" &&
-          row.tiles &&
-          row.pods.map((one, index) => {
-            const { size, ...at } = tilePlace(index, row.pods.length, width);
-            return (
-              <g
-                key={one.name}
-                class="tile"
-                transform={`translate(${at.x} ${at.y}) scale(${size / 16})`}
-                onClick={(event) => {
-                  event.stopPropagation();
-                  choosePod(one.name);
-                }}
-              >
-                <title>{one.name}</title>
-                <Shape sign={SIGN_OF[one.condition]} />
-              </g>
-            );
-          })}
-      </g>
+      {row.kind === "group" && row.tiles && <Tiles pods={row.pods} sign={SIGN_OF[condition]} width={width} />}
     </g>
   );
 }
@@ -253,35 +235,6 @@ function Target({ target }: { readonly target: Placed<Destination> }): JSX.Eleme
       />
     </g>
   );
-}
-
-/** A packet's way there and back again takes so long to watch. */
-const LAP_S = 3.2;
-
-function Flow({ moving: { flow, path, x, y, moves } }: { readonly moving: MovingFlow }): JSX.Element {
-  const chosen = place.value.of["flow"] === flow.key;
-  const still = !moves || wantsStillness();
-  // Each has its own place on the way, and keeps it when the picture is drawn anew.
-  const delay = -((flow.record.id % 100) / 100) * LAP_S;
-  return (
-    <g
-      class={`flow ${moves ? "moving" : "over"} ${chosen ? "chosen" : ""}`}
-      tabIndex={-1}
-      {...asButton(translationText(flow.record), () => adjust({ flow: flow.key }))}
-    >
-      {chosen && <path class="way" d={path} />}
-      <g transform={still ? `translate(${x} ${y})` : undefined}>
-        <circle class="reach" r="12" />
-        <circle class="dot" r="4.5" />
-        {!still && <animateMotion {...lap(path, delay)} />}
-      </g>
-    </g>
-  );
-}
-
-/** SMIL, since it needs no script while it runs. `path` is an attribute that the types of JSX lack. */
-function lap(path: string, beginS: number): object {
-  return { path, dur: `${LAP_S}s`, begin: `${beginS}s`, repeatCount: "indefinite", calcMode: "linear" };
 }
 
 /** The translation of the connection that was chosen, as conntrack has it. */

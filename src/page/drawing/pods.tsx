@@ -6,6 +6,7 @@ import { choosePod } from "../state/keys.ts";
 import { adjust, chosenPod, place } from "../state/place.ts";
 import { Mark, Panel, type Sign } from "./parts.tsx";
 import { useRove } from "./rove.ts";
+import { steady, useGrowing } from "./steady.ts";
 
 export const SIGN_OF: Readonly<Record<PodCondition, Sign>> = {
   well: "good",
@@ -21,6 +22,7 @@ export function Pods({ picture }: { readonly picture: NodePicture }): JSX.Elemen
   const wanted = (place.value.of["search"] ?? "").toLowerCase();
   const found = picture.pods.filter((pod) => wanted === "" || textOf(pod).includes(wanted));
   const shown = found.slice(0, MOST_SHOWN);
+  const drawn = useGrowing(shown.length, 1 + shown.findIndex(({ name }) => name === chosenPod.value));
   const { ref, onKeyDown } = useRove<HTMLUListElement>();
   const stop = shown.some(({ name }) => name === chosenPod.value) ? chosenPod.value : shown[0]?.name;
   const search = useRef<HTMLInputElement>(null);
@@ -49,7 +51,7 @@ export function Pods({ picture }: { readonly picture: NodePicture }): JSX.Elemen
     >
       {shown.length === 0 && <p class="empty">{wanted === "" ? "There is none." : "No pod is called so."}</p>}
       <ul ref={ref} onKeyDown={onKeyDown}>
-        {shown.map((pod) => (
+        {shown.slice(0, drawn).map((pod) => (
           <PodRow
             key={pod.name}
             pod={pod}
@@ -69,15 +71,13 @@ function textOf({ name, addresses, condition, step, code }: PicturePod): string 
   return [name, ...addresses, condition, step ?? "", code ?? ""].join(" ").toLowerCase();
 }
 
-function PodRow({
-  pod,
-  chosen,
-  tabStop,
-}: {
+interface PodRowProperties {
   readonly pod: PicturePod;
   readonly chosen: boolean;
   readonly tabStop: boolean;
-}): JSX.Element {
+}
+
+const PodRow = steady(({ pod, chosen, tabStop }: PodRowProperties): JSX.Element => {
   const row = useRef<HTMLButtonElement>(null);
   useEffect(() => {
     if (chosen) row.current?.scrollIntoView({ block: "nearest" });
@@ -99,4 +99,4 @@ function PodRow({
       </button>
     </li>
   );
-}
+});

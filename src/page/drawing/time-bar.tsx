@@ -141,6 +141,7 @@ function Changed({
 }): JSX.Element {
   const before = marks.filter((one) => Date.parse(one.at) <= at).slice(-MOST_CHANGED);
   if (before.length === 0) return <p class="quiet">Nothing had changed yet in this hour.</p>;
+  const behind = seen !== undefined && before.some((one) => Date.parse(one.at) > Date.parse(seen));
   const rows = [
     ...before.map((event) => ({
       key: String(event.id ?? event.at),
@@ -155,7 +156,9 @@ function Changed({
             key: "seen",
             at: seen,
             sign: "note" as const,
-            what: <p class="quiet">The agent took this picture.</p>,
+            what: (
+              <p class="quiet">The agent took this picture{behind ? ": what is above it came later" : ""}.</p>
+            ),
           },
         ]),
   ];

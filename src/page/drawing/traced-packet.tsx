@@ -1,6 +1,7 @@
 /** The packet of a trace on the picture: where it is at the step that is shown. */
 import type { JSX } from "preact";
-import { BEFORE, type PictureLayout } from "../layout/picture-layout.ts";
+import type { PictureLayout } from "../layout/picture-layout.ts";
+import { BEFORE } from "../layout/ways.ts";
 import { stageOfTraceStep } from "../layout/stages.ts";
 import { shown, trace } from "../state/tracing.ts";
 import { chosenPod } from "../state/place.ts";

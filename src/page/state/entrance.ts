@@ -1,5 +1,6 @@
 /** Getting in: the address from `wayout page` has a code behind #, which is changed for a cookie that no script can read. */
 import { signal } from "@preact/signals";
+import { first } from "./first.ts";
 
 /** `unused`: there was a code, and it did not open: too late, or used before. */
 export const entrance = signal<"in" | "shut" | "unused">("shut");
@@ -11,7 +12,7 @@ export async function enter(): Promise<void> {
     entrance.value = (await session({ method: "POST", body: code })) ? "in" : "unused";
     if (entrance.value === "in") return;
   }
-  if (await session({})) entrance.value = "in";
+  if (first !== undefined || (await session({}))) entrance.value = "in";
 }
 
 async function session(init: RequestInit): Promise<boolean> {

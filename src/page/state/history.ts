@@ -54,8 +54,8 @@ export async function followHistory(happened: (kind: string) => void): Promise<v
         happened(kind);
       });
     }
-    // Of what is in no journal, as all that is in the pods, there is only this word.
-    source.addEventListener("changed", () => happened("changed"));
+    // Of what is in no journal, as all that is in the pods, there is only a word.
+    for (const word of ["changed", "looked"]) source.addEventListener(word, () => happened(word));
     source.addEventListener("reset", () => void readPast().then(() => happened("reset")));
   };
   open();

@@ -36,6 +36,11 @@ export class Keeper<T> {
     }
   }
 
+  /** What was known without asking. */
+  begin(value: T): void {
+    this.state.value = { value, asking: false };
+  }
+
   forget(): void {
     this.#current?.abort();
     this.state.value = { asking: false };

@@ -6,24 +6,18 @@ import { computed, effect, signal } from "@preact/signals";
 import type { NodePicture, PicturePod } from "../../agent/picture/picture.ts";
 import type { Diagnosis } from "../../doctor/diagnose.ts";
 import type { FlowRecord } from "../../flows/flow-record.ts";
+import { likeBefore } from "../layout/like-before.ts";
+import type { AgentAnswer } from "./agent-answer.ts";
 import { ask } from "./ask.ts";
 import { entrance } from "./entrance.ts";
+import { whenPainted, type first } from "./first.ts";
 import { followHistory } from "./history.ts";
 import { Keeper } from "./kept.ts";
 import { chosenPod, moment, place, view } from "./place.ts";
 import { Purse } from "./purse.ts";
 
-export interface AgentAnswer {
-  readonly wayout: string;
-  readonly since: string;
-  readonly lab: boolean;
-  /** Where a traced packet goes to, unless somebody says otherwise. */
-  readonly destination: string;
-  readonly troubles: readonly { readonly step: string; readonly message: string }[];
-}
-
 /** The agent says when something changed; what announces nothing at all is found by asking. */
-const PICTURE_MS = { node: 15_000, lab: 1_500 } as const;
+const PICTURE_MS = { node: 15_000, lab: 3_000 } as const;
 const FLOWS_MS = { node: 4_000, lab: 1_500 } as const;
 const AGENT_MS = 15_000;
 /** A page open costs little; over a lab it may cost more than on a real node. */
@@ -113,7 +107,7 @@ async function askPicture(at: string | undefined, age?: string): Promise<void> {
     return;
   }
   if (at === undefined) present = "asked";
-  await picture.ask((signal) => ask("/v1/picture", { parameters: { at, age }, signal }));
+  await drawn(at, age);
   if (at !== undefined) return;
   purse.pay(picture.tookMs);
   const again = present === "changed" || age !== undefined;
@@ -122,17 +116,44 @@ async function askPicture(at: string | undefined, age?: string): Promise<void> {
   if (again) lookAgain();
 }
 
+/** The agent has looked by itself: its picture is there, and one that is still being drawn for us is not waited for. */
+async function takeLook(): Promise<void> {
+  if (moment.peek() !== undefined) return;
+  await drawn(undefined, ANY_AGE);
+  if (picture.state.peek().trouble === undefined) isFresh.value = true;
+}
+
+async function drawn(at: string | undefined, age: string | undefined): Promise<void> {
+  const before = picture.state.peek().value;
+  await picture.ask(async (signal) =>
+    likeBefore(before, await ask<NodePicture>("/v1/picture", { parameters: { at, age }, signal })),
+  );
+}
+
 const askFlows = (): Promise<void> =>
   flows.ask((signal) => ask("/v1/flows", { parameters: { of: "pods", limit: MOST_FLOWS }, signal }));
 
+/** What came with the page is drawn before anything is asked for. */
+export function beginWith(known: typeof first): void {
+  if (known === undefined) return;
+  agent.begin(known.node);
+  if (known.picture !== undefined && moment.peek() === undefined) picture.begin(known.picture);
+}
+
 export function startLooking(): void {
   if (entrance.value !== "in") return;
-  void askAgent();
-  let first = true;
+  if (picture.state.peek().value === undefined) return askAll();
+  whenPainted(askAll);
+}
+
+function askAll(): void {
+  if (agent.state.peek().value === undefined) void askAgent();
+  // An old picture is there sooner than a new one; what came with the page is one already.
+  let age = picture.state.peek().value === undefined ? ANY_AGE : undefined;
   effect(() => {
     void looks.value;
-    void askPicture(moment.value, first ? ANY_AGE : undefined);
-    first = false;
+    void askPicture(moment.value, age);
+    age = undefined;
   });
   effect(() => {
     if (moment.value === undefined) void askFlows();
@@ -158,7 +179,8 @@ export function startLooking(): void {
     if (document.visibilityState === "visible") lookAgain();
   });
   void followHistory((kind) => {
-    if (kind !== "agent" && kind !== "policy") lookAgain();
+    if (kind === "looked") void takeLook();
+    else if (kind === "reset" || agent.state.peek().value?.looks !== true) lookAgain();
   });
 }
 

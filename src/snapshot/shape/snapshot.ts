@@ -2,6 +2,7 @@
  * The whole shape of a snapshot: what a stranger's file holds besides is left out, and what does not fit is refused with
  * its place, before anything is concluded from it. The types see to it that no field is forgotten here.
  */
+import type { TimeoutPolicy } from "../../linux/conntrack/timeout-policy.ts";
 import type { HashlimitBucket, HashlimitTable } from "../../linux/xtables/hashlimit-table.ts";
 import { NAT_BACKENDS } from "../../nat/backends/backends.ts";
 import type { PortRange } from "../../linux/ip-protocol.ts";
@@ -37,6 +38,7 @@ import { address, forwardingEntry, link, neighbour, policyRule, route, routeAnsw
 import {
   family,
   flag,
+  integer,
   ip,
   list,
   name,
@@ -52,6 +54,7 @@ import {
   yes,
   type Shape,
 } from "./pieces.ts";
+import { ipsec } from "./ipsec.ts";
 import { ruleset, table } from "./rules.ts";
 
 const MOST_PODS = 10_000;
@@ -156,6 +159,7 @@ const translation = object<Translation>({
   snat: optional(object<AddressRange>({ first: ip, last: ip })),
   ports: optional(object<PortRange>({ first: port, last: port })),
   fullyRandom: flag,
+  drop: optional(yes),
 });
 
 const intent = object<NatIntent>({
@@ -192,6 +196,10 @@ const namespaceState: Shape<NamespaceState> = object<NamespaceState>({
   proxies: optional(list(neighbour)),
   listeners: optional(list(listener)),
   virtualServices: optional(list(virtualService)),
+  timeoutPolicies: optional(
+    list(object<TimeoutPolicy>({ name, family, protocol: integer(0, 0xff), timeouts: record(number) })),
+  ),
+  ipsec: optional(ipsec),
   forwarding: optional(list(forwardingEntry)),
   hashlimits: optional(list(hashlimit)),
   offloads: record(object<Offloads>({ txChecksum: flag })),

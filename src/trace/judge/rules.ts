@@ -1,5 +1,5 @@
 /** Rules that the packet met, as evidence: which chain of which table, what it decided, whose it is. */
-import { ruleText } from "../../linux/nftables/text/ruleset.ts";
+import { ruleInOwnWords } from "../../linux/nftables/text/ruleset.ts";
 import type { Rule, Table } from "../../linux/nftables/ruleset.ts";
 import type { LabelledEvent } from "./correlate.ts";
 import type { RuleReport } from "../report.ts";
@@ -48,10 +48,10 @@ function ruleReport(event: LabelledEvent, table: Table | undefined): RuleReport 
   };
 }
 
-/** The rule as nft writes it. The ruleset was read before the packet was sent: it may have changed since. */
+/** The rule as its program writes it. The ruleset was read before the packet was sent: it may have changed since. */
 function textOf(rule: Rule | undefined, table: Table | undefined): string {
   if (rule === undefined || table === undefined) return "a rule that was made meanwhile";
-  return ruleText(rule, table, { stateless: true });
+  return ruleInOwnWords(rule, table, { stateless: true });
 }
 
 /** The chains' verdicts, a line for each base chain: what it was called by, and how it ended. */

@@ -3,7 +3,7 @@ import type { IpFamily } from "../../address/ip.ts";
 import { readLegacyTables } from "../../kernel/iptables-legacy/iptables-legacy.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import type { Rule, Table } from "../../linux/nftables/ruleset.ts";
-import { iptablesText } from "../../linux/nftables/text/ruleset.ts";
+import { ruleInOwnWords } from "../../linux/nftables/text/ruleset.ts";
 import type { LegacyGrowth } from "../evidence.ts";
 
 /** The rules and policies of every table that exists, in the order of the tables. */
@@ -16,7 +16,7 @@ function countersOf(table: Table): LegacyGrowth[] {
     const place = { table: table.name, chain: chain.name };
     const rules = chain.rules.map((rule) => ({
       ...place,
-      rule: iptablesText(rule, table.family),
+      rule: ruleInOwnWords(rule, table, { stateless: true }),
       verdict: verdictOf(rule),
       packets: rule.expressions.find((expression) => expression.kind === "counter")?.packets ?? 0,
     }));

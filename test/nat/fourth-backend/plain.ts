@@ -196,7 +196,8 @@ function interfacesOf({ inInterfaces, outInterfaces }: NatSource): { words: stri
   return names?.map((name) => ({ words: `${side} "${name}" `, name })) ?? [{ words: "", name: "" }];
 }
 
-function translations({ translation: { snat, ports, fullyRandom } }: NatSource): string[] {
+function translations({ translation: { snat, ports, fullyRandom, drop } }: NatSource): string[] {
+  if (drop === true) return ["ct direction original drop"];
   const flags = [...(fullyRandom ? ["fully-random"] : []), ...(snat === undefined ? [] : ["persistent"])];
   const bracketed = (address: string): string => (address.includes(":") ? `[${address}]` : address);
   const to =

@@ -244,8 +244,11 @@ const ALL = [
   match(owner, ownerMatches),
   match(socket, socketMatches),
   match(cgroup, cgroupMatches),
-  // What no policy protects: RFC 4301's selectors are not read.
-  match(policy, (machine, { none }) => machine.ask("whether IPsec protects the packet", false) !== none),
+  match(policy, (machine, { direction, none, elements }) => {
+    const by = direction === "out" ? machine.encryptedBy : machine.decryptedBy;
+    if (by === undefined || none) return (by === undefined) === none;
+    return elements.length === 0 || machine.ask("which IPsec policy protects the packet");
+  }),
 
   match(string, (machine, { not }) =>
     machine.ask("what the packet carries (string)", not, undefined, "content"),

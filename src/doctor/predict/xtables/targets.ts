@@ -32,6 +32,8 @@ import {
 } from "../../../linux/xtables/targets/nat.ts";
 import { REJECT } from "../../../linux/xtables/targets/reject.ts";
 import { CT, NOTRACK } from "../../../linux/xtables/targets/tracking.ts";
+import type { FlowTimeouts } from "../flow.ts";
+import { PROTOCOL_NUMBER } from "../packet.ts";
 import { takeByProxy } from "../listeners.ts";
 import { CONTINUE, type Machine, type NatRange, type StepResult } from "../machine.ts";
 import { bind, untrack } from "../statements.ts";
@@ -74,6 +76,16 @@ function changeTtl(machine: Machine, { change, by }: HopLimitTarget): StepResult
   return CONTINUE;
 }
 
+/** A policy that is not known says nothing of how long. */
+function timeoutsOf({ view, packet, here }: Machine, name: string): FlowTimeouts | undefined {
+  const protocol = PROTOCOL_NUMBER[packet.protocol];
+  const policy = view.state.timeoutPolicies?.find(
+    (one) => one.name === name && one.family === packet.family && one.protocol === protocol,
+  );
+  if (policy === undefined) return undefined;
+  return { by: here?.(), what: `nfct timeout ${name}`, seconds: policy.timeouts };
+}
+
 const ALL = [
   target(MASQUERADE, translate("masquerade", { ...SOURCE, masquerade: true })),
   target(SNAT, translate("snat", SOURCE)),
@@ -112,9 +124,10 @@ const ALL = [
   })),
 
   /** xt_ct_target: what has been looked at stays where it is. */
-  target(CT, (machine, { notrack, zone, zoneByMark }) => {
+  target(CT, (machine, { notrack, zone, zoneByMark, timeout }) => {
     if (notrack) untrack(machine);
     else if (!machine.isTrackingDecided) {
+      if (timeout !== "") machine.timeouts = timeoutsOf(machine, timeout);
       const id = zoneByMark ? machine.packet.mark & 0xffff : zone.id;
       machine.zonedBy = machine.here?.();
       machine.zone = { ...zone, id };

@@ -66,6 +66,8 @@ class IptablesWriter {
   #target: string | undefined;
   #counter = "";
   readonly #context: XtContext;
+  /** Whether iptables has a word for everything in the rule. */
+  isIptables = true;
 
   constructor(
     readonly family: XtFamily,
@@ -135,6 +137,7 @@ class IptablesWriter {
   }
 
   #unknown(expression: Expression): void {
+    this.isIptables = false;
     this.#matches.push(`/* ${expression.kind === "other" ? expression.name : expression.kind} */`);
   }
 
@@ -306,5 +309,16 @@ function logTarget(log: ExpressionKinded<"log">): string {
 
 /** A rule as `-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE`: what follows `-A CHAIN` in iptables-save. */
 export function iptablesText(rule: Rule, family: Family, options: IptablesOptions = {}): string {
-  return new IptablesWriter(family === "ip6" ? "ip6" : "ip", options).write(rule, options.counters === true);
+  return writerFor(family, options).write(rule, options.counters === true);
+}
+
+/** The same; undefined for a rule that nft put into a table of iptables, which has no words for all of it. */
+export function iptablesWords(rule: Rule, family: Family, options: IptablesOptions = {}): string | undefined {
+  const writer = writerFor(family, options);
+  const text = writer.write(rule, options.counters === true);
+  return writer.isIptables ? text : undefined;
+}
+
+function writerFor(family: Family, options: IptablesOptions): IptablesWriter {
+  return new IptablesWriter(family === "ip6" ? "ip6" : "ip", options);
 }

@@ -5,13 +5,14 @@
 import { BRIDGE_HOOK_PRIORITY, HOOK_PRIORITY } from "../../netfilter.ts";
 import type { BaseChain, Chain, Family, Flowtable, Rule, Ruleset, Table } from "../ruleset.ts";
 import { quoted } from "./format.ts";
+import { iptablesWords, isIptablesTable } from "./iptables.ts";
 import { ruleTextIn } from "./rule.ts";
 import { Scope, type TextOptions } from "./scope.ts";
 import { setLines } from "./sets.ts";
 import { objectLines } from "./stateful.ts";
 
 export type { TextOptions } from "./scope.ts";
-export { iptablesText, isIptablesTable } from "./iptables.ts";
+export { iptablesText, iptablesWords, isIptablesTable } from "./iptables.ts";
 
 /** What a rule's text depends on: the family, and the table's sets and chains for what a rule names. */
 export type RuleContext = Pick<Table, "family" | "sets" | "chains">;
@@ -24,6 +25,21 @@ export function ruleText(rule: Rule, table: RuleContext, options?: TextOptions):
   let scope = scopes.get(table);
   if (scope === undefined) scopes.set(table, (scope = new Scope(table)));
   return ruleTextIn(rule, scope);
+}
+
+/**
+ * The rule in the words of the program that keeps its table: as `iptables-save -c` writes it (`[12:840] -s 10.0.0.0/24 -j
+ * MASQUERADE`) where that is iptables, as nft does otherwise.
+ */
+export function ruleInOwnWords(rule: Rule, table: Table, options: TextOptions = {}): string {
+  const { stateless, ipsets } = options;
+  const words = isIptablesTable(table)
+    ? iptablesWords(rule, table.family, {
+        counters: stateless !== true,
+        ...(ipsets === undefined ? {} : { ipsets }),
+      })
+    : undefined;
+  return words ?? ruleText(rule, table, options);
 }
 
 /** All tables. */

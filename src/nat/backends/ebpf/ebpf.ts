@@ -12,7 +12,7 @@ import {
 } from "../../backend.ts";
 import { claimsOf, intentsOfClaims, translationText } from "../../claim.ts";
 import { normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
-import { withNatLock } from "../../lock.ts";
+import { withNatLock, withNatLockToRemove } from "../../lock.ts";
 import {
   attachAll,
   attachmentDrifts,
@@ -29,6 +29,8 @@ import { LoadedPrograms } from "./loaded-programs.ts";
 import { addressBytes, numberKey, pairKey } from "./layout.ts";
 import { NatMaps } from "./maps.ts";
 import { BASES, policyEntries, POLICY_MAPS, type Entry, type PolicyEntries } from "./policy.ts";
+import { DROPS } from "./names.ts";
+import { dropDrifts, writeDrops } from "../nftables/drop-table.ts";
 import { NAT_PROGRAMS, NAT_PROGRAMS_HASH } from "./program/nat.bpf.ts";
 import { endTracked, trackedByPrograms } from "./tracked.ts";
 import { sweepDead } from "./sweep.ts";
@@ -82,7 +84,7 @@ export class EbpfNat implements NatBackend {
 
   remove(owner?: string): boolean {
     const doing = owner === undefined ? "removing our eBPF programs" : `removing the NAT policy of ${owner}`;
-    return withNatLock(this.#namespace, doing, () =>
+    return withNatLockToRemove(this.#namespace, doing, () =>
       explained(doing, () => {
         // Where the file system of their names has gone, so have the programs.
         if (!holdsPrograms(this.#namespace)) return removeGuard(this.#namespace);
@@ -156,6 +158,7 @@ export class EbpfNat implements NatBackend {
       ...policyDrifts(maps, policyEntries(intents, base, indexOf)),
       ...reservedDrifts(maps, reservedPorts(this.#namespace)),
       ...guardDrifts(this.#namespace, intents, indexesOf(places)),
+      ...dropDrifts(this.#namespace, DROPS, intents, intents),
     ];
   }
 
@@ -180,6 +183,7 @@ export class EbpfNat implements NatBackend {
       maps.get("reserved").set(numberKey(0), reservedPorts(this.#namespace));
       this.#attach(maps, places, renew, older);
       writeGuard(this.#namespace, intents, indexesOf(places));
+      writeDrops(this.#namespace, DROPS, intents);
       maps.claims = this.#linesOf(intents);
       if (isNew) sweepDead();
     } catch (error) {
@@ -219,6 +223,7 @@ export class EbpfNat implements NatBackend {
     detachAll(directory);
     removeDirectory(directory);
     removeGuard(this.#namespace);
+    writeDrops(this.#namespace, DROPS, []);
   }
 }
 

@@ -34,6 +34,7 @@ import type { NatDrift } from "../../backend.ts";
 import type { NatIntent } from "../../intent.ts";
 import { compareTable } from "../nftables/drift.ts";
 import { CLAIMS } from "../nftables/names.ts";
+import { isSnat } from "../nftables/drop-table.ts";
 import { tableOf, type WantedSet, type WantedTable } from "../nftables/ruleset.ts";
 import { GUARD } from "./names.ts";
 
@@ -104,11 +105,6 @@ function guardTable(intents: readonly NatIntent[], hooked: readonly number[]): W
       },
     ],
   };
-}
-
-/** Fixed addresses are of no interest to what is dropped. */
-function isSnat(set: string): boolean {
-  return /^(entered-)?snat/.test(set);
 }
 
 /** The same set here; what would be translated is dropped. */

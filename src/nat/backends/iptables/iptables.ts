@@ -12,7 +12,9 @@ import {
   type Ruleset,
   type SavedRuleset,
 } from "./ruleset.ts";
-import { withNatLock } from "../../lock.ts";
+import { dropDrifts, writeDrops } from "../nftables/drop-table.ts";
+import { DROPS } from "./names.ts";
+import { withNatLock, withNatLockToRemove } from "../../lock.ts";
 import { iptablesChain } from "../../../naming/names.ts";
 
 const FAMILIES = [4, 6] as const;
@@ -43,10 +45,13 @@ export class IptablesNat implements NatBackend {
     const wanted = normalizeIntent(intent);
     return withNatLock(this.#namespace, `writing the NAT rules of ${wanted.owner}`, () => {
       const steps = FAMILIES.map((family) => this.#step(family, [wanted]));
-      const drifts = steps.flatMap((step) => step.drifts);
+      const before = ofBothFamilies(steps.map(({ saved }) => saved));
+      const [dropped, drops] = this.#drops(before, [wanted]);
+      const drifts = [...drops, ...steps.flatMap((step) => step.drifts)];
       if (drifts.length === 0) return { changed: false, drifts };
+      if (drops.length > 0) writeDrops(this.#namespace, DROPS, dropped);
       this.#write(steps.filter((step) => step.drifts.length > 0));
-      return { changed: true, drifts, before: ofBothFamilies(steps.map(({ saved }) => saved)) };
+      return { changed: true, drifts, before };
     });
   }
 
@@ -65,11 +70,20 @@ export class IptablesNat implements NatBackend {
           failures.push(error);
         }
       }
+      const before = ofBothFamilies(done.map(({ saved }) => saved));
+      const [dropped, drops] = this.#drops(before, wanted);
+      if (drops.length > 0) writeDrops(this.#namespace, DROPS, dropped);
       if (failures.length > 0) throw failures[0];
-      const drifts = done.flatMap((step) => step.drifts);
+      const drifts = [...drops, ...done.flatMap((step) => step.drifts)];
       if (drifts.length === 0) return { changed: false, drifts };
-      return { changed: true, drifts, before: ofBothFamilies(done.map(({ saved }) => saved)) };
+      return { changed: true, drifts, before };
     });
+  }
+
+  /** What shall be wanted of what is dropped, and how the table that does it differs. */
+  #drops(before: readonly NatIntent[], wanted: readonly NatIntent[]) {
+    const target = wanted.reduce(replacing, [...before]);
+    return [target, dropDrifts(this.#namespace, DROPS, target, before)] as const;
   }
 
   #step(family: IpFamily, wanted: readonly NatIntent[]) {
@@ -79,23 +93,26 @@ export class IptablesNat implements NatBackend {
   }
 
   verify(intent: NatIntent): NatDrift[] {
-    const wanted = normalizeIntent(intent);
-    return FAMILIES.flatMap((family) => {
-      const saved = this.#saved(family);
-      return driftsBetween(rulesetOf(replacing(intentsOf(saved), wanted), family), saved, family);
-    });
+    const steps = FAMILIES.map((family) => this.#step(family, [normalizeIntent(intent)]));
+    const before = ofBothFamilies(steps.map(({ saved }) => saved));
+    const [, drops] = this.#drops(before, [normalizeIntent(intent)]);
+    return [...drops, ...steps.flatMap((step) => step.drifts)];
   }
 
   remove(owner?: string): boolean {
     const doing = owner === undefined ? "removing our NAT rules" : `removing the NAT rules of ${owner}`;
-    return withNatLock(this.#namespace, doing, () => {
-      const steps = FAMILIES.flatMap((family) => {
-        const saved = this.#saved(family);
+    return withNatLockToRemove(this.#namespace, doing, () => {
+      const all = FAMILIES.map((family) => ({ family, saved: this.#saved(family) }));
+      const steps = all.flatMap(({ family, saved }) => {
         if (saved.chains.size === 0 && saved.jumps === 0) return [];
         if (owner !== undefined && !saved.chains.has(iptablesChain(owner))) return [];
         const left = owner === undefined ? [] : intentsOf(saved).filter((intent) => intent.owner !== owner);
         return [{ family, saved, ruleset: rulesetOf(left, family) }];
       });
+      const before = ofBothFamilies(all.map(({ saved }) => saved));
+      const left = before.filter((one) => owner !== undefined && one.owner !== owner);
+      if (dropDrifts(this.#namespace, DROPS, left, before).length > 0)
+        writeDrops(this.#namespace, DROPS, left);
       this.#write(steps);
       return steps.length > 0;
     });

@@ -149,7 +149,9 @@ function rule(chain: string, matches: string, comment: string, target: string): 
 }
 
 function target(source: NatSource, withPorts: boolean): string {
-  const { snat, ports, fullyRandom } = source.translation;
+  const { snat, ports, fullyRandom, drop } = source.translation;
+  // It was dropped before it came here (iptables.ts); the rule remembers that it is wanted.
+  if (drop === true) return "-j RETURN";
   const random = fullyRandom ? " --random-fully" : "";
   const range = withPorts && ports !== undefined ? `${ports.first}-${ports.last}` : undefined;
   if (snat === undefined) return `-j MASQUERADE${range === undefined ? "" : ` --to-ports ${range}`}${random}`;

@@ -8,5 +8,7 @@ export const TABLE: TableRef = { family: "inet", table: "wayout" };
 export const CLAIMS = { ...TABLE, set: "claims" } as const;
 /** The agent's second one (twin.ts). */
 export const TWIN: TableRef = { family: "inet", table: "wayout-twin" };
+/** Where what shall not leave ends. */
+export const DROP_CHAIN = "drop";
 /** Of the chain at postrouting: before other products' at srcnat (ruleset.ts says why). */
 export const NAT_PRIORITY = HOOK_PRIORITY.srcnat - 5;

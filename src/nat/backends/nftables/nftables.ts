@@ -16,7 +16,7 @@ import type { AppliedNat, NatBackend, NatDrift } from "../../backend.ts";
 import { intentsOfClaims } from "../../claim.ts";
 import { GenerationMemory } from "../../generation-memory.ts";
 import { normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
-import { withNatLock } from "../../lock.ts";
+import { withNatLock, withNatLockToRemove } from "../../lock.ts";
 import { withCounters } from "./counters.ts";
 import { compareTable } from "./drift.ts";
 import { CLAIMS, TABLE } from "./names.ts";
@@ -112,7 +112,7 @@ export class NftablesNat implements NatBackend {
   remove(owner?: string): boolean {
     const doing = owner === undefined ? "removing our NAT rules" : `removing the NAT rules of ${owner}`;
     return explained(doing, () =>
-      withNatLock(this.#namespace, doing, () => {
+      withNatLockToRemove(this.#namespace, doing, () => {
         const found = this.#nftables.table(TABLE);
         if (found === undefined) {
           this.#memory.forget();

@@ -46,6 +46,8 @@
  * - oiftype loopback instead of `fib daddr type local`: traffic of the node with itself always leaves by loopback, and
  *   comparing a number costs less than a route look-up.
  * - No marks are set or read, so none can collide.
+ * - What shall be dropped goes to a chain `drop` (ct direction original counter drop), at the first packet of a connection,
+ *   which then never is one: each further packet is a first one again.
  * - No forward chain: where nothing filters, forwarding is accepted anyway; where another table drops, no accept of
  *   ours could overrule it.
  */
@@ -56,6 +58,7 @@ import type { ElementSpec, SetSpec } from "../../../linux/nftables/commands.ts";
 import type { Expression } from "../../../linux/nftables/expressions.ts";
 import {
   counter,
+  drop,
   inSet,
   masquerade,
   match,
@@ -66,7 +69,7 @@ import {
 } from "../../../linux/nftables/rule-builder.ts";
 import type { PortRange } from "../../../linux/ip-protocol.ts";
 import type { BaseChain } from "../../../linux/nftables/ruleset.ts";
-import { CLAIMS, NAT_PRIORITY, TABLE } from "./names.ts";
+import { CLAIMS, DROP_CHAIN, NAT_PRIORITY, TABLE } from "./names.ts";
 import { claimsOf } from "../../claim.ts";
 import { NEVER_TRANSLATED, type NatIntent, type NatSource, type Translation } from "../../intent.ts";
 import {
@@ -337,6 +340,7 @@ function portText({ first, last }: PortRange): string {
 
 /** MASQUERADE chains serve both families. A port range belongs to the chain: masq has no map that nft could print. */
 function chainName(translation: Translation, words: FamilyWords): string {
+  if (translation.drop === true) return DROP_CHAIN;
   const random = translation.fullyRandom ? "-random" : "";
   const ports = translation.ports === undefined ? "" : `-${portText(translation.ports)}`;
   if (translation.snat === undefined) return `masquerade${ports}${random}`;
@@ -356,6 +360,8 @@ const PORT_PROTOCOLS = ["tcp", "udp", "dccp", "sctp"] as const;
 
 /** One rule that translates; with a port range, one for each protocol that has ports and one for the others. */
 function translationRules(translation: Translation, words: FamilyWords): Expression[][] {
+  // A question about connections makes the kernel track them: without, no chain of type nat is ever asked.
+  if (translation.drop === true) return [[...match("ct direction", "original"), counter(), drop()]];
   const { ports, ...anyPort } = translation;
   const withPorts =
     ports === undefined

@@ -11,26 +11,20 @@ INLINE int parse_inside(struct __sk_buff *skb, const struct packet *p, struct pa
   if (parse_ip(skb, inside) || inside->fragment == LATER_FRAGMENT) return -1;
   u8 protocol = inside->tuple.protocol;
   u16 ports[2];
-  if (protocol == TCP || protocol == UDP) {
+  if (has_ports(protocol)) {
     if (load_bytes(skb, inside->l4, ports, 4)) return -1;
     inside->tuple.source_port = ports[0];
     inside->tuple.destination_port = ports[1];
     u16 sum;
     u32 at = inside->l4 + (protocol == TCP ? 16 : 6);
     /* Only so much of the packet is quoted as the sender chose. UDP's zero means that there is none. */
-    if (load_bytes(skb, at, &sum, 2) == 0 && (sum || protocol == TCP)) inside->checksum = at;
+    if (load_bytes(skb, at, &sum, 2) == 0 && (sum || protocol != UDP)) inside->checksum = at;
   } else if (protocol == ICMP || protocol == ICMPV6) {
     u8 header[8];
     if (load_bytes(skb, inside->l4, header, 8)) return -1;
-    u8 type = header[0];
     inside->checksum = inside->l4 + 2;
-    if (type == (inside->tuple.family == 4 ? 8 : 128)) {
-      inside->icmp = ICMP_QUERY;
-      copy(&inside->tuple.source_port, header + 4, 2);
-    } else if (type == (inside->tuple.family == 4 ? 0 : 129)) {
-      inside->icmp = ICMP_ANSWER;
-      copy(&inside->tuple.destination_port, header + 4, 2);
-    } else return -1;
+    set_number(inside, header, inside->tuple.family == 4);
+    if (inside->icmp != ICMP_QUERY && inside->icmp != ICMP_ANSWER) return -1;
   }
   struct tuple given = inside->tuple;
   turn(&inside->tuple, &given, inward);
@@ -78,18 +72,26 @@ INLINE void rewrite_inside(struct __sk_buff *skb, const struct packet *p, const 
   if (inside->checksum) mend_inside(skb, p, inside->checksum, folded(changed));
 }
 
+/* As nf_nat does: another router for the node is none for the pod. */
+INLINE int is_redirect(struct __sk_buff *skb, const struct packet *p) {
+  u8 type;
+  return p->tuple.family == 4 && load_bytes(skb, p->l4, &type, 1) == 0 && type == 5;
+}
+
 /* An error about what a pod has sent: it goes to the pod, and speaks of the packet as the pod sent it. */
-INLINE void error_arrives(struct __sk_buff *skb, struct packet *p, const struct settings *s, u64 now) {
+INLINE int error_arrives(struct __sk_buff *skb, struct packet *p, const struct settings *s, u64 now) {
   struct packet inside;
-  if (parse_inside(skb, p, &inside, 1)) return;
+  if (parse_inside(skb, p, &inside, 1)) return TCX_NEXT;
   struct place where;
   struct flow *flow = find(&inside.tuple, now, &where);
-  if (!flow || flow->kind != TRANSLATED) return;
+  if (!flow || flow->kind != TRANSLATED) return TCX_NEXT;
+  if (is_redirect(skb, p)) return TCX_DROP;
   struct address pod = flow->leaving.source;
   struct address node = flow->arriving.destination;
   u16 port = flow->leaving.source_port;
   rewrite_inside(skb, p, &inside, SOURCE, &node, &pod, flow->arriving.destination_port, port);
   replace_address(skb, p, DESTINATION, &p->tuple.destination, &pod, p->tuple.family == 4 ? 0 : p->checksum, 0);
+  return TCX_NEXT;
 }
 
 /*
@@ -97,13 +99,20 @@ INLINE void error_arrives(struct __sk_buff *skb, struct packet *p, const struct 
  * `hidden`: its sender's address is not to be seen either.
  */
 INLINE int error_leaves(struct __sk_buff *skb, struct packet *p, const struct settings *s, u64 now, int hidden) {
-  int otherwise = hidden && skb->ingress_ifindex ? TCX_DROP : TCX_NEXT;
+  int otherwise = hidden ? TCX_DROP : TCX_NEXT;
   struct packet inside;
-  if (parse_inside(skb, p, &inside, 0)) return otherwise;
+  if (parse_inside(skb, p, &inside, 0)) {
+    /* Of a later fragment nobody knows whose it is: there, too, the address that stands inside stays here. */
+    struct tuple about;
+    turn(&about, &inside.tuple, 0);
+    return inside.fragment == LATER_FRAGMENT && may_be_hidden(s, &about) ? TCX_DROP : otherwise;
+  }
   struct place where;
   struct flow *flow = find(&inside.tuple, now, &where);
-  if (!flow) return otherwise;
+  /* Its flow is over, by a reset perhaps that went no further than here. */
+  if (!flow) return may_be_hidden(s, &inside.tuple) ? TCX_DROP : otherwise;
   if (flow->kind != TRANSLATED) return TCX_NEXT;
+  if (is_redirect(skb, p)) return TCX_DROP;
   struct address pod = flow->leaving.source;
   struct address node = flow->arriving.destination;
   u16 port = flow->arriving.destination_port;

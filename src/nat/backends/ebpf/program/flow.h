@@ -97,30 +97,38 @@ INLINE struct flow *find(const struct tuple *tuple, u64 now, struct place *where
 
 INLINE u64 timeout(const struct settings *s, u32 which) { return s->seconds[which & (MOST_TIMEOUTS - 1)] * SECOND; }
 
-/* What the flags of a segment make of a connection. `from_outside`: by whom it was sent, seen from the one who began. */
+/* How a connection ends: whether there was a FIN, and whether the peer has reset it. */
+enum { FIN_SEEN = 1, RESET_BY_PEER = 2 };
+
+/* One row of nf_conntrack's tcp_conntracks, a digit for each state from TCP_NONE to TCP_CLOSE: what a segment makes of it.
+ * Where it says "ignored" or "invalid", the state stays. */
+#define ROW(none, sent, recv, established, fin, close_wait, last, time_wait, closed)                           \
+  ((u64)none | (u64)sent << 4 | (u64)recv << 8 | (u64)established << 12 | (u64)fin << 16 | (u64)close_wait << 20 | \
+   (u64)last << 24 | (u64)time_wait << 28 | (u64)closed << 32)
+
+/* What the flags of a segment make of a connection. `answer`: of the side that did not begin it. */
 INLINE u8 next_tcp_state(struct flow *flow, u8 flags, int answer) {
   u8 state = flow->state;
-  if (flags & RST) return TCP_CLOSE;
+  if (flags & RST) {
+    if (answer && state != TCP_CLOSE) flow->ending |= RESET_BY_PEER;
+    return TCP_CLOSE;
+  }
+  u64 row;
   if (flags & SYN) {
     if (flags & ACK) return answer && state == SYN_SENT ? SYN_RECV : state;
-    /* A new connection with the ports of one that is over. */
-    return !answer && (state >= FIN_WAIT || state == TCP_NONE) ? SYN_SENT : state;
+    if (answer || (state != TCP_NONE && state < TIME_WAIT)) return state;
+    /* A new connection, with the ports of one that is over perhaps. Who was reset may try again before the peer is ready. */
+    if (flow->ending != RESET_BY_PEER) flow->answered = 0;
+    flow->ending = 0;
+    return SYN_SENT;
   }
   if (flags & FIN) {
-    if (state <= ESTABLISHED) {
-      flow->first_fin = (u8)answer;
-      return FIN_WAIT;
-    }
-    if ((state == FIN_WAIT || state == CLOSE_WAIT) && flow->first_fin != (u8)answer) return LAST_ACK;
-    return state;
-  }
-  if (!(flags & ACK)) return state;
-  if (state == FIN_WAIT && flow->first_fin != (u8)answer) return CLOSE_WAIT;
-  if (state == LAST_ACK && flow->first_fin == (u8)answer) return TIME_WAIT;
-  if (state == SYN_RECV && !answer) return ESTABLISHED;
-  /* Who was not meant by a RST (a forged one, with a wrong sequence number) goes on talking. */
-  if (state == TCP_CLOSE && !answer) return ESTABLISHED;
-  return state;
+    row = ROW(0, 1, FIN_WAIT, FIN_WAIT, LAST_ACK, LAST_ACK, LAST_ACK, TIME_WAIT, TCP_CLOSE);
+    flow->ending |= FIN_SEEN;
+  } else if (answer) row = ROW(0, 1, 2, 3, CLOSE_WAIT, CLOSE_WAIT, TIME_WAIT, TIME_WAIT, TCP_CLOSE);
+  /* nf_conntrack lets a closed one stay closed; but it looks at a RST's sequence number, and we believe forged ones, too. */
+  else row = ROW(3, 1, 3, 3, CLOSE_WAIT, CLOSE_WAIT, TIME_WAIT, TIME_WAIT, ESTABLISHED);
+  return row >> (state * 4 & 63) & 15;
 }
 
 /* A packet of the flow. `answer`: of the side that did not begin it. */
@@ -128,6 +136,7 @@ INLINE void seen(struct __sk_buff *skb, struct flow *flow, const struct packet *
                  int answer) {
   u32 which = OTHER_TIMEOUT;
   u8 protocol = p->tuple.protocol;
+  int refused = protocol == TCP && p->flags & RST && !flow->answered;
   if (answer && !flow->answered) flow->answered = 1;
   if (protocol == TCP) {
     if (p->fragment != LATER_FRAGMENT) {
@@ -135,9 +144,11 @@ INLINE void seen(struct __sk_buff *skb, struct flow *flow, const struct packet *
       if (state != flow->state) flow->state = state;
     }
     which = flow->state;
-  } else if (protocol == UDP) which = flow->answered ? UDP_STREAM_TIMEOUT : UDP_TIMEOUT;
+  } else if (protocol == UDP || protocol == UDPLITE) which = flow->answered ? UDP_STREAM_TIMEOUT : UDP_TIMEOUT;
   else if (protocol == ICMP || protocol == ICMPV6) which = ICMP_TIMEOUT;
   u64 expires = now + timeout(s, which);
+  /* Before there was a connection, a reset leaves nothing of it. */
+  if (refused) expires = 0;
   /* Not at every packet: other processors read it. */
   if (expires < flow->expires || expires - flow->expires > SECOND) flow->expires = expires;
   atomic_add(&flow->packets[answer & 1], 1);
@@ -175,7 +186,7 @@ INLINE struct flow *take_slot(u64 now, struct place *where) {
 INLINE void fill(struct flow *flow, const struct packet *p, const struct settings *s, u64 now, u8 kind) {
   flow->kind = kind;
   flow->state = TCP_NONE;
-  flow->first_fin = 0;
+  flow->ending = 0;
   flow->answered = 0;
   flow->translation = 0;
   flow->begun = now;

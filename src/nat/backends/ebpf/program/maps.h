@@ -43,7 +43,7 @@ struct flow {
   struct tuple arriving;
   u8 kind;
   u8 state;
-  u8 first_fin;
+  u8 ending;
   u8 answered;
   u32 translation;
   u64 begun;

@@ -23,7 +23,8 @@ INLINE void fragment_key(struct fragment *key, const struct packet *p) {
   key->source = p->tuple.source;
   key->destination = p->tuple.destination;
   key->id = p->fragment_id;
-  key->protocol = p->tuple.protocol;
+  /* Of IPv6, the number of the packet stands for itself (RFC 8200); what follows is known of the first fragment only. */
+  key->protocol = p->tuple.family == 4 ? p->tuple.protocol : 0;
   key->inward = p->tuple.inward;
 }
 
@@ -35,9 +36,9 @@ INLINE void remember_fragment(const struct packet *p, const struct address *to) 
   update(&fragments, &key, to, BPF_ANY);
 }
 
-/* Neighbour discovery and the like, which never leaves its link. */
-INLINE int is_of_the_link(const struct packet *p) {
-  return p->tuple.protocol == ICMPV6 && p->icmp == ICMP_OTHER;
+/* Neighbour discovery and the like, which never leaves its link: who forwards it all the same is no part of that. */
+INLINE int is_of_the_link(struct __sk_buff *skb, const struct packet *p) {
+  return p->tuple.protocol == ICMPV6 && p->icmp == ICMP_OTHER && skb->ingress_ifindex == 0;
 }
 
 /* A packet that is no part of a flow, and is to be translated. `why` says what is dropped as what. */
@@ -45,7 +46,7 @@ INLINE int may_begin(const struct packet *p) {
   u8 protocol = p->tuple.protocol;
   if (protocol == TCP) return (p->flags & (SYN | ACK | RST | FIN)) == SYN;
   if (protocol == ICMP || protocol == ICMPV6) return p->icmp == ICMP_QUERY;
-  return protocol != DCCP && protocol != UDPLITE;
+  return protocol != DCCP;
 }
 
 INLINE int later_fragment(struct __sk_buff *skb, struct packet *p, const struct settings *s, enum end end) {
@@ -59,7 +60,8 @@ INLINE int later_fragment(struct __sk_buff *skb, struct packet *p, const struct 
     return TCX_NEXT;
   }
   u32 which;
-  if (end == SOURCE && skb->ingress_ifindex && decide(s, &p->tuple, skb->ingress_ifindex, skb->ifindex, &which))
+  /* Those of IPv6 that the node itself makes of a packet do not tell by which link it came. */
+  if (end == SOURCE && decide(s, &p->tuple, skb->ingress_ifindex, skb->ifindex, &which))
     return dropped(DROPPED_FRAGMENT);
   return TCX_NEXT;
 }
@@ -71,7 +73,7 @@ INLINE int later_fragment(struct __sk_buff *skb, struct packet *p, const struct 
 INLINE int must_claim(struct __sk_buff *skb, const struct packet *p) {
   if (!may_begin(p) || !lookup(&ours, &p->tuple.source)) return 0;
   /* Sockets are asked for their ports (is_local); what has none is written down. */
-  if (skb->ingress_ifindex || p->icmp == ICMP_QUERY) return 1;
+  if (skb->ingress_ifindex || p->icmp == ICMP_QUERY || !has_ports(p->tuple.protocol)) return 1;
   struct tuple arriving;
   turn(&arriving, &p->tuple, 1);
   return lookup(&places, &arriving) != 0;
@@ -97,8 +99,8 @@ INLINE struct flow *new_flow(struct __sk_buff *skb, struct packet *p, const stru
     return 0;
   }
   *verdict = TCX_NEXT;
-  if (t ? is_answer(p, now) || is_of_the_link(p) : !must_claim(skb, p)) return 0;
-  u32 why = p->tuple.protocol == DCCP || p->tuple.protocol == UDPLITE ? DROPPED_PROTOCOL : DROPPED_NO_BEGINNING;
+  if (t ? is_answer(p, now) || is_of_the_link(skb, p) : !must_claim(skb, p)) return 0;
+  u32 why = p->tuple.protocol == DCCP ? DROPPED_PROTOCOL : DROPPED_NO_BEGINNING;
   if (may_begin(p)) {
     struct address to = p->tuple.source;
     int unknown = 0;
@@ -112,11 +114,19 @@ INLINE struct flow *new_flow(struct __sk_buff *skb, struct packet *p, const stru
       if (flow) return flow;
     }
   }
-  /* The node's own packets have no pod's address to hide. */
-  if (came == 0) return 0;
+  /* The node's own packets mostly have no pod's address to hide. */
+  if (came == 0 && !t) return 0;
   *verdict = dropped(why);
   return 0;
 }
+
+/* Of a packet that could not be read to its end: whether its source is to be hidden, as far as that is known. */
+INLINE int may_hide(struct __sk_buff *skb, const struct packet *p, const struct settings *s) {
+  u32 which;
+  return (p->l4 == 0 && skb->ingress_ifindex) || decide(s, &p->tuple, skb->ingress_ifindex, skb->ifindex, &which) != 0;
+}
+
+INLINE int begins_anew(const struct packet *p) { return p->tuple.protocol == TCP && may_begin(p); }
 
 INLINE int leaves(struct __sk_buff *skb, u32 l3) {
   struct packet p;
@@ -125,13 +135,16 @@ INLINE int leaves(struct __sk_buff *skb, u32 l3) {
   u32 zero = 0;
   struct settings *s = lookup(&settings, &zero);
   if (!s || s->base == 0) return TCX_NEXT;
-  if (is == MALFORMED) return skb->ingress_ifindex ? dropped(DROPPED_MALFORMED) : TCX_NEXT;
+  if (is == MALFORMED) return may_hide(skb, &p, s) ? dropped(DROPPED_MALFORMED) : TCX_NEXT;
   if (p.fragment == LATER_FRAGMENT) return later_fragment(skb, &p, s, SOURCE);
   u64 now = now_coarse();
   struct place where;
   struct flow *flow = find(&p.tuple, now, &where);
-  if (flow && flow->kind == TRANSLATED && flow->interface != skb->ifindex) {
-    /* It leaves by another link now, where another address is right. */
+  if (flow && (flow->kind == TRANSLATED ? flow->interface != skb->ifindex : begins_anew(&p))) {
+    /*
+     * It leaves by another link now, where another address is right. Or it was begun outside, nothing came of it, and now
+     * the pod begins: what came in may have been dropped behind us.
+     */
     end_flow(flow, where.slot, where.life);
     flow = 0;
   }
@@ -166,12 +179,10 @@ INLINE void begun_outside(struct __sk_buff *skb, struct packet *p, const struct 
     if (flow->kind == OUTSIDE) seen(skb, flow, p, s, now, 0);
     return;
   }
-  struct source *source = deciding(s, &answer, 0);
-  if (s->zones) {
-    struct prefix prefix = {.bits = 160, .set = s->base + 2 + (answer.family == 6), .address = answer.source};
-    if (!lookup(&sources, &prefix)) return;
-  } else if (!source || is_kept(source, &answer)) return;
-  if (p->icmp == ICMP_ERROR || p->icmp == ICMP_OTHER || (p->tuple.protocol == TCP && p->flags & RST)) return;
+  /* With whom the node itself speaks without ports, no pod may speak in its name. */
+  int is_node = !has_ports(p->tuple.protocol) && !p->icmp && lookup(&ours, &answer.source);
+  if (!is_node && !may_be_hidden(s, &answer)) return;
+  if (p->icmp ? p->icmp != ICMP_QUERY : p->tuple.protocol == TCP && p->flags & RST) return;
   flow = take_slot(now, &where);
   if (!flow) {
     count(DROPPED_FULL);
@@ -198,8 +209,8 @@ INLINE int arrives(struct __sk_buff *skb, u32 l3) {
   struct place where;
   struct flow *flow = find(&p.tuple, now, &where);
   if (!flow) {
-    if (p.icmp == ICMP_ERROR) error_arrives(skb, &p, s, now);
-    else begun_outside(skb, &p, s, now);
+    if (p.icmp == ICMP_ERROR) return error_arrives(skb, &p, s, now);
+    begun_outside(skb, &p, s, now);
     return TCX_NEXT;
   }
   seen(skb, flow, &p, s, now, 1);

@@ -6,7 +6,7 @@
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
 enum { ICMP = 1, TCP = 6, UDP = 17, DCCP = 33, ICMPV6 = 58, UDPLITE = 136 };
-enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
+enum { FIN = 1, SYN = 2, RST = 4, ACK = 16, URG = 32 };
 enum { NO_FRAGMENT, FIRST_FRAGMENT, LATER_FRAGMENT };
 /* What parse says. */
 enum { IS_IP, NOT_IP, MALFORMED };
@@ -49,11 +49,41 @@ struct ipv6 {
   struct address destination;
 };
 
+/*
+ * What a message is. `about`: 0 for the echo, the type of the question for others that are answered by their number: two
+ * of them may have the same.
+ */
+INLINE u8 icmp_kind(u8 type, int v4, u16 *about) {
+  *about = 0;
+  if (type == (v4 ? 8 : 128)) return ICMP_QUERY;
+  if (type == (v4 ? 0 : 129)) return ICMP_ANSWER;
+  if (v4 && type >= 13 && type <= 18) {
+    u8 answers = type & 1 ? 0 : 1;
+    *about = type - answers;
+    return answers ? ICMP_ANSWER : ICMP_QUERY;
+  }
+  if (v4 ? type == 3 || type == 4 || type == 5 || type == 11 || type == 12 : type < 128) return ICMP_ERROR;
+  return ICMP_OTHER;
+}
+
+/* The number of a question stands for the port of the one who asks. */
+INLINE void set_number(struct packet *p, const u8 *header, int v4) {
+  u16 about;
+  p->icmp = icmp_kind(header[0], v4, &about);
+  if (p->icmp == ICMP_QUERY) {
+    copy(&p->tuple.source_port, header + 4, 2);
+    p->tuple.destination_port = about;
+  } else if (p->icmp == ICMP_ANSWER) {
+    copy(&p->tuple.destination_port, header + 4, 2);
+    p->tuple.source_port = about;
+  }
+}
+
 /* The headers between IPv6 and the protocol; as many as the kernel itself would rarely see. */
 INLINE int skip_extensions(struct __sk_buff *skb, struct packet *p, u8 next) {
   for (int i = 0; i < 8; i++) {
     u8 header[8];
-    if (next != 0 && next != 43 && next != 60 && next != 44) {
+    if (next != 0 && next != 43 && next != 60 && next != 44 && next != 51) {
       p->tuple.protocol = next;
       return 0;
     }
@@ -71,41 +101,45 @@ INLINE int skip_extensions(struct __sk_buff *skb, struct packet *p, u8 next) {
       }
       continue;
     }
-    p->l4 += ((u32)header[1] + 1) * 8;
+    p->l4 += next == 51 ? ((u32)header[1] + 2) * 4 : ((u32)header[1] + 1) * 8;
     next = header[0];
   }
   return -1;
 }
 
+INLINE int has_ports(u8 protocol) { return protocol == TCP || protocol == UDP || protocol == UDPLITE; }
+
+/* Flags that a segment may have together (nf_conntrack's tcp_valid_flags); PSH, ECE and CWR as they like. */
+#define ALLOWED(flags) (1ull << (flags))
+INLINE int may_be(u8 flags) {
+  const u64 allowed = ALLOWED(SYN) | ALLOWED(SYN | URG) | ALLOWED(SYN | ACK) | ALLOWED(RST) | ALLOWED(RST | ACK) |
+                      ALLOWED(FIN | ACK) | ALLOWED(FIN | ACK | URG) | ALLOWED(ACK) | ALLOWED(ACK | URG);
+  return allowed >> (flags & (FIN | SYN | RST | ACK | URG)) & 1;
+}
+
 INLINE int parse_ports(struct __sk_buff *skb, struct packet *p) {
   u8 protocol = p->tuple.protocol;
-  if (protocol == TCP || protocol == UDP) {
+  if (has_ports(protocol)) {
     u16 ports[2];
     if (load_bytes(skb, p->l4, ports, 4)) return -1;
     p->tuple.source_port = ports[0];
     p->tuple.destination_port = ports[1];
-    if (protocol == UDP) {
+    if (protocol != TCP) {
       p->checksum = p->l4 + 6;
       return 0;
     }
     p->checksum = p->l4 + 16;
-    return load_bytes(skb, p->l4 + 13, &p->flags, 1) ? -1 : 0;
+    /* The checksum has to be there, too: a first fragment without it could not be put right. */
+    u8 rest[6];
+    if (load_bytes(skb, p->l4 + 12, rest, 6)) return -1;
+    p->flags = rest[1];
+    return may_be(p->flags) ? 0 : -1;
   }
   if (protocol == (p->tuple.family == 4 ? ICMP : ICMPV6)) {
     u8 header[8];
     if (load_bytes(skb, p->l4, header, 8)) return -1;
-    u8 type = header[0];
-    int v4 = p->tuple.family == 4;
     p->checksum = p->l4 + 2;
-    if (type == (v4 ? 8 : 128)) {
-      p->icmp = ICMP_QUERY;
-      copy(&p->tuple.source_port, header + 4, 2);
-    } else if (type == (v4 ? 0 : 129)) {
-      p->icmp = ICMP_ANSWER;
-      copy(&p->tuple.destination_port, header + 4, 2);
-    } else if (v4 ? type == 3 || type == 4 || type == 5 || type == 11 || type == 12 : type >= 1 && type <= 4) {
-      p->icmp = ICMP_ERROR;
-    } else p->icmp = ICMP_OTHER;
+    set_number(p, header, p->tuple.family == 4);
   }
   return 0;
 }

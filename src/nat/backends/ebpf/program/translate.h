@@ -24,6 +24,16 @@ INLINE int is_kept(const struct source *source, const struct tuple *t) {
   return lookup(&kept, &prefix) != 0;
 }
 
+/* Whether who is at the source of a tuple would be translated, by whichever link his packets come. */
+INLINE int may_be_hidden(const struct settings *s, const struct tuple *t) {
+  if (s->zones) {
+    struct prefix prefix = {.bits = 160, .set = s->base + 2 + (t->family == 6), .address = t->source};
+    return lookup(&sources, &prefix) != 0;
+  }
+  struct source *source = deciding(s, t, 0);
+  return source && !is_kept(source, t);
+}
+
 /* What becomes of a new flow that leaves by a link; 0: it is let go as it is. */
 INLINE struct translation *decide(const struct settings *s, const struct tuple *t, u32 came, u32 leaves, u32 *which) {
   struct source *source = deciding(s, t, came);
@@ -128,6 +138,7 @@ struct search {
   u32 found;
   /* Whether reserved ports are left alone: the node's own packets have theirs with a right. */
   u32 spares;
+  u64 now;
 };
 
 INLINE int is_reserved(const struct tuple *arriving) {
@@ -137,9 +148,21 @@ INLINE int is_reserved(const struct tuple *arriving) {
   return bits && bits[port >> 3] & (1 << (port & 7));
 }
 
+/* Also when nobody has asked for it since it expired. */
+INLINE int is_free(const struct tuple *tuple, u64 now) {
+  if (moves && lookup(&older_places, tuple)) return 0;
+  struct place *place = lookup(&places, tuple);
+  if (!place) return 1;
+  struct place where = *place;
+  struct flow *flow = flow_at(where.slot);
+  if (!flow || flow->life != where.life || flow->expires >= now) return 0;
+  end_flow(flow, where.slot, where.life);
+  return lookup(&places, tuple) == 0;
+}
+
 INLINE int take_port(struct search *search) {
   if (search->spares && is_reserved(&search->arriving)) return 0;
-  if (moves && lookup(&older_places, &search->arriving)) return 0;
+  if (!is_free(&search->arriving, search->now)) return 0;
   if (is_local(search->skb, &search->arriving)) return 0;
   return update(&places, &search->arriving, &search->where, BPF_NOEXIST) == 0;
 }
@@ -149,7 +172,7 @@ STEP("port") long try_port(u32 index, struct search *search) {
   search->arriving.destination_port = __builtin_bswap16((u16)(search->first + offset));
   offset += search->step;
   search->offset = offset >= search->count ? offset - search->count : offset;
-  if (lookup(&places, &search->arriving) || !take_port(search)) return 0;
+  if (!take_port(search)) return 0;
   search->found = 1;
   return 1;
 }
@@ -175,8 +198,14 @@ INLINE void set_range(struct search *search, const struct translation *t, const 
 
 /* Makes `arriving` ours: the client's own port where that may be, else the next free one. */
 INLINE int claim(struct search *search, const struct translation *t, const struct packet *p) {
-  int has_ports = p->tuple.protocol == TCP || p->tuple.protocol == UDP || p->icmp == ICMP_QUERY;
-  if (!has_ports) return update(&places, &search->arriving, &search->where, BPF_NOEXIST) == 0;
+  if (!has_ports(p->tuple.protocol) && p->icmp != ICMP_QUERY) {
+    /* Nor may it be what the node itself exchanges with this peer: a tunnel of its own. */
+    struct tuple own;
+    turn(&own, &search->arriving, 0);
+    if (p->tuple.protocol != ICMP && p->tuple.protocol != ICMPV6 && t && !is_free(&own, search->now)) return 0;
+    if (!is_free(&search->arriving, search->now)) return 0;
+    return update(&places, &search->arriving, &search->where, BPF_NOEXIST) == 0;
+  }
   u16 own = __builtin_bswap16(p->tuple.source_port);
   set_range(search, t, p, own);
   search->spares = t && !p->icmp;
@@ -208,6 +237,7 @@ INLINE struct flow *begin(struct __sk_buff *skb, const struct packet *p, const s
   turn(&search.arriving, &p->tuple, 1);
   search.arriving.destination = *to;
   search.skb = skb;
+  search.now = now;
   *why = DROPPED_PORTS;
   if (!claim(&search, t, p)) {
     give_back(flow, &search.where);

@@ -1,0 +1,82 @@
+/** What is written down as different between both backends (docs/architecture.md), and nothing else. */
+import { FLAGS, TCP, type ReadPacket } from "./packets.ts";
+import type { Lane, Step } from "./steps.ts";
+
+/** A note about an error: see compare.ts. */
+export const UNASKED = "a port that nobody asked for";
+const DCCP = 33;
+const NODE_INFORMATION = 139;
+
+/** What came out at the ends of a world: as text that is the same in both worlds, and what the outside got as it was. */
+export interface Outcome {
+  sent: number;
+  readonly pod: string[];
+  readonly outside: string[];
+  readonly raw: ReadPacket[];
+  readonly rawPod: ReadPacket[];
+  incomplete?: number;
+}
+
+/** undefined: it should have been the same. */
+export function listedAs(
+  lane: Lane,
+  at: number,
+  nftables: Outcome,
+  ebpf: Outcome,
+  pods: readonly string[],
+  isNodeAsked: boolean,
+): string | undefined {
+  const step = lane.steps[at]!;
+  const { exchange, kind, manner } = step;
+  const before = lane.steps.slice(0, at);
+  const leaks = ({ raw }: Outcome): boolean => raw.some(({ source }) => pods.includes(source));
+  if (leaks(nftables) && !leaks(ebpf)) return "INVALID: nftables lets it leave as it is";
+  if (step.what.type === NODE_INFORMATION) return "ICMPv6 node information: dropped";
+  if (exchange.protocol === DCCP) return "DCCP: dropped";
+  if (kind.endsWith("error") && manner.checksum === "bad")
+    return "an error with a wrong checksum: nftables drops it";
+  if (manner.fragments !== undefined) {
+    if (!isOrdered(manner.fragments)) return "a later fragment before its first";
+    if (exchange.protocol === TCP && isTiny(step)) return "a first fragment without TCP's checksum: dropped";
+    if ([nftables, ebpf].some(({ raw, rawPod }) => [...raw, ...rawPod].some(isError)))
+      return "an error about fragments: nftables quotes them put together";
+  }
+  if (isReset(step) && nftables.raw.some(isError) && ebpf.raw.length === 0)
+    return "an error of the node's about the reset that ended a connection: dropped";
+  if (kind.endsWith("error") && before.some((one) => isReset(one) && sameEnds(one, step)))
+    return "an error about a connection that was reset";
+  const toNode = kind === "answer" || kind === "stray";
+  if (exchange.protocol === TCP && toNode && nftables.pod.length === 0) return "INVALID: not the pod's";
+  if (kind === "pod-error" && nftables.outside.some((one) => one.includes(UNASKED)))
+    return "an error about what came before a connection was begun anew: nf_nat quotes the new port";
+  if (manner.cut !== undefined) return "INVALID: cut short";
+  if (kind === "stray" && nftables.pod.length !== ebpf.pod.length)
+    return "a stray packet finds a port that one world gave to a pod and the other did not";
+  if (toNode && isNodeAsked) return "the node was asked at this port before, and nobody listened";
+  if (kind === "in" && before.some((one) => one.kind === "out" && sameEnds(one, step)))
+    return "a peer calls the pod with the ports of a connection that the pod has with it";
+  return undefined;
+}
+
+function isReset({ what }: Step): boolean {
+  return ((what.flags ?? 0) & FLAGS.rst) !== 0;
+}
+
+function sameEnds({ exchange: a }: Step, { exchange: b }: Step): boolean {
+  return a.protocol === b.protocol && a.pod === b.pod && a.port === b.port && a.peer === b.peer;
+}
+
+function isError({ bytes, family, protocol, start }: ReadPacket): boolean {
+  return family === 4
+    ? protocol === 1 && [3, 4, 5, 11, 12].includes(bytes[start]!)
+    : protocol === 58 && bytes[start]! < 128;
+}
+
+/** Fragments are multiples of eight bytes. */
+function isTiny({ what, manner: { fragments } }: Step): boolean {
+  return (20 + what.length) / (Math.max(...fragments!) + 1) <= 16;
+}
+
+function isOrdered(fragments: readonly number[]): boolean {
+  return fragments.every((index, at) => index === at);
+}
