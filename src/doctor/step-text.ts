@@ -3,7 +3,7 @@ import { isLoopbackAddress } from "../address/special-purpose.ts";
 
 import type { StepName } from "../causes/steps.ts";
 import type { CheckContext } from "./check.ts";
-import { nameServers } from "./checks/dns.ts";
+import { askedNameservers } from "../linux/resolv-conf.ts";
 import { containersInRules } from "./checks/housekeeping.ts";
 import { largestPacket } from "./checks/sizes.ts";
 import { isAnsweredFor } from "./predict/on-link.ts";
@@ -121,7 +121,7 @@ function reversePathText(context: CheckContext): StepText {
 
 function nameServerText({ pod, inside, path }: CheckContext): StepText {
   if (pod.resolvConf === undefined || inside === undefined) return none("the pod's resolv.conf is not known");
-  const servers = nameServers(pod.resolvConf);
+  const servers = askedNameservers(pod.resolvConf);
   const text = servers.map((one) => (isLoopbackAddress(one) ? `${one} (in the pod)` : one)).join(", ");
   // The check says nothing of a server that the same stop keeps from the pod.
   if (path.stops.length > 0) return none(`not judged for ${text}: the pod's packets are stopped before`);

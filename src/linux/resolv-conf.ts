@@ -1,5 +1,7 @@
 /** resolv.conf(5) as the C library reads it: lines it does not know are passed over. Pure, linear in the text's length. */
 
+import { isIp } from "../address/ip.ts";
+
 export interface ResolvConf {
   /** In order, as written: an IPv6 address may carry a zone (`fe80::1%eth0`). */
   readonly nameservers: readonly string[];
@@ -8,6 +10,8 @@ export interface ResolvConf {
   readonly options: readonly string[];
 }
 
+/** MAXNS of resolv.h: of the lines that name an address the C library asks the first three. */
+const MOST_ASKED = 3;
 /** Lists longer than this are nobody's configuration; the C library takes three nameservers and 256 characters of search. */
 const MOST_ENTRIES = 64;
 const MOST_CHARACTERS = 256;
@@ -32,6 +36,14 @@ export function parseResolvConf(text: string): ResolvConf {
     options: bounded(options),
     ...(domain === undefined ? {} : { domain: domain.slice(0, MOST_CHARACTERS) }),
   };
+}
+
+/** The addresses that are asked, in order. Zones of link-local addresses are left out: they mean nothing in another namespace. */
+export function askedNameservers({ nameservers }: Pick<ResolvConf, "nameservers">): string[] {
+  return nameservers
+    .map((one) => one.replace(/%.*$/, ""))
+    .filter(isIp)
+    .slice(0, MOST_ASKED);
 }
 
 function bounded(entries: readonly string[]): string[] {

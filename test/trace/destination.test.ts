@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { parseTarget } from "../../src/trace/observe/destination.ts";
 import { question } from "../../src/trace/observe/dns-message.ts";
-import { nameserversOf } from "../../src/trace/observe/resolver.ts";
+import { askedNameservers, parseResolvConf } from "../../src/linux/resolv-conf.ts";
 
 test("destinations, as people write them", () => {
   expect(parseTarget("198.51.100.80")).toEqual({ host: "198.51.100.80", protocol: "tcp", port: 443 });
@@ -47,7 +47,7 @@ test("what is no destination", () => {
 test("resolv.conf, and a question in DNS", () => {
   const text =
     "# nameserver 192.0.2.9\nsearch x\n nameserver 192.0.2.1\nnameserver fe80::1%eth0\nnameserver 2001:db8::53 \nnameserver nonsense\n";
-  expect(nameserversOf(text)).toEqual(["192.0.2.1", "fe80::1", "2001:db8::53"]);
+  expect(askedNameservers(parseResolvConf(text))).toEqual(["192.0.2.1", "fe80::1", "2001:db8::53"]);
   expect(Buffer.from(question(0x1234, "api.github.com.", 4)).toString("hex")).toBe(
     "123401000001000000000000036170690667697468756203636f6d0000010001",
   );

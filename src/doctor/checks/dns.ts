@@ -1,8 +1,8 @@
 /** Can the pod resolve names? Each name server is a destination of its own. */
-import type { ResolvConf } from "../../linux/resolv-conf.ts";
+import { askedNameservers, type ResolvConf } from "../../linux/resolv-conf.ts";
 import { command } from "../../text/command.ts";
 import { isLoopbackAddress } from "../../address/special-purpose.ts";
-import { familyOf, isIp, endText } from "../../address/ip.ts";
+import { familyOf, endText } from "../../address/ip.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
 import { anywhere, CheckContext, finding, type Check } from "../check.ts";
 import type { Finding } from "../finding.ts";
@@ -24,21 +24,10 @@ export const dns: Check = {
   run: (context) => [...resolvers(context), ...ipv6Preferred(context)],
 };
 
-/** The name servers, without zones. */
-export function nameServers({ nameservers }: ResolvConf): string[] {
-  return nameservers
-    .slice(0, MOST_SERVERS)
-    .map((one) => one.replace(/%.*$/, ""))
-    .filter(isIp);
-}
-
-/** MAXNS of resolv.h: the C library asks no more of them. */
-const MOST_SERVERS = 3;
-
 function resolvers(context: CheckContext): Finding[] {
   const { resolvConf, dnsListeners = [] } = context.pod;
   if (resolvConf === undefined || context.inside === undefined) return [];
-  const servers = nameServers(resolvConf);
+  const servers = askedNameservers(resolvConf);
   const listed = {
     source: "resolv.conf of the pod",
     value: servers.map((one) => `nameserver ${one}`).join("; "),
@@ -104,7 +93,7 @@ function loopback(context: CheckContext, server: string, listed: { source: strin
 function usedByAnother({ snapshot, pod }: CheckContext): string[] {
   for (const other of snapshot.pods) {
     if (other === pod || other.resolvConf === undefined) continue;
-    const server = nameServers(other.resolvConf).find((one) => !isLoopbackAddress(one));
+    const server = askedNameservers(other.resolvConf).find((one) => !isLoopbackAddress(one));
     if (server !== undefined) return [`${other.name} on this node uses ${server}`];
   }
   return [];

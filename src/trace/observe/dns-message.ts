@@ -42,9 +42,9 @@ export function readAnswer(
   message: Uint8Array,
   asked: { readonly id: number; readonly name: string; readonly family: IpFamily },
 ): DnsAnswer | undefined {
+  if (isCutOff(message)) return isAbout(questionOf(message), asked) ? { kind: "truncated" } : undefined;
   const packet = decoded(message);
-  if (packet === undefined || !isAbout(packet, asked)) return undefined;
-  if (packet.flag_tc) return { kind: "truncated" };
+  if (!isAbout(packet, asked)) return undefined;
   // The library's types lack what it decodes: the response code in words.
   const { rcode } = packet as unknown as { readonly rcode: string };
   if (rcode !== "NOERROR") return { kind: "none", said: RCODES[rcode] ?? rcode.toLowerCase() };
@@ -59,6 +59,27 @@ const RCODES: Readonly<Record<string, string>> = {
   REFUSED: "refused",
 };
 
+/** Offsets and a flag of the header (RFC 1035 4.1.1). */
+const HEADER_BYTES = 12;
+const FIRST_FLAGS = 2;
+const TC = 0x02;
+
+function isCutOff(message: Uint8Array): boolean {
+  return message.length >= HEADER_BYTES && (message[FIRST_FLAGS]! & TC) !== 0;
+}
+
+/** Header and question alone: what follows may have been cut anywhere, in the middle of a record, too. */
+function questionOf(message: Uint8Array): DecodedPacket | undefined {
+  const head = Buffer.from(message);
+  const ANSWERS = 6;
+  head.fill(0, ANSWERS, HEADER_BYTES);
+  try {
+    return decode(head);
+  } catch {
+    return undefined;
+  }
+}
+
 /** undefined when it cannot be read, or more or less stands in it than its own lengths say. */
 function decoded(message: Uint8Array): DecodedPacket | undefined {
   try {
@@ -70,12 +91,12 @@ function decoded(message: Uint8Array): DecodedPacket | undefined {
 }
 
 function isAbout(
-  packet: DecodedPacket,
+  packet: DecodedPacket | undefined,
   { id, name, family }: { readonly id: number; readonly name: string; readonly family: IpFamily },
-): boolean {
-  const [only, ...others] = packet.questions ?? [];
+): packet is DecodedPacket {
+  const [only, ...others] = packet?.questions ?? [];
   return (
-    packet.type === "response" &&
+    packet?.type === "response" &&
     packet.id === id &&
     only !== undefined &&
     others.length === 0 &&

@@ -8,7 +8,7 @@ import { messageOf, WayoutError } from "../../error.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
 import * as libc from "../../kernel/libc.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
-import { parseResolvConf } from "../../linux/resolv-conf.ts";
+import { askedNameservers, parseResolvConf } from "../../linux/resolv-conf.ts";
 import { errnoText } from "../../linux/errno.ts";
 import { POLLIN, POLLOUT } from "../../linux/socket.ts";
 import { readEtcFile } from "../../pods/pod-file.ts";
@@ -52,7 +52,7 @@ export function resolve(
   const known = addressInHosts(hosts.text, name, family);
   if (known !== undefined) return { address: known, file: hosts.path };
   const { path: file, text } = read("resolv.conf");
-  const nameservers = nameserversOf(text);
+  const nameservers = askedNameservers(parseResolvConf(text));
   if (nameservers.length === 0) tried.push(`${file} names no nameserver`);
   for (const nameserver of nameservers) {
     for (const wanted of family === undefined ? ([4, 6] as const) : [family]) {
@@ -69,13 +69,6 @@ export function resolve(
     todo: `Trace the nameserver itself (${command`wayout trace ${pod.name} ${nameservers[0] ?? "ADDRESS"} --proto udp --port 53` ?? "--proto udp --port 53"}), or give an address.`,
     details: { nameservers, file },
   });
-}
-
-/** Zones of link-local addresses are left out: they mean nothing in another namespace. */
-export function nameserversOf(text: string): string[] {
-  return parseResolvConf(text)
-    .nameservers.map((server) => server.replace(/%.*$/, ""))
-    .filter(isIp);
 }
 
 function addressInHosts(text: string, name: string, family: IpFamily | undefined): string | undefined {
@@ -96,7 +89,7 @@ function ask(
   family: IpFamily,
   timeoutMs: number,
 ): Told {
-  const asked = { id: Math.floor(Math.random() * 65_536), name, family };
+  const asked = { id: crypto.getRandomValues(new Uint16Array(1))[0]!, name, family };
   const query = question(asked.id, name, family);
   const deadline = performance.now() + timeoutMs;
   try {
