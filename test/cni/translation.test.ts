@@ -139,7 +139,13 @@ testWith([...PROGRAMS, "real-root"])(
 
 /** A container that has not been given the node's file system for BPF. */
 const WITHOUT_BPF = [
-  ...["unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c"],
+  "unshare",
+  "--mount",
+  "--pid",
+  "--fork",
+  "--mount-proc",
+  "sh",
+  "-c",
   'while umount /sys/fs/bpf 2>/dev/null; do :; done; exec "$0"',
 ];
 

@@ -18,7 +18,15 @@ const INTENT = masqueradeIntent("cni/blue", ["10.9.0.0/24"]);
 
 testWith(["unshare"])("without the machine's root: exit 3, and nftables is named", () => {
   const { exitCode, stderr } = run(undefined, [
-    ...["unshare", "-Urn", WAYOUT, "nat", "apply", "--backend", "ebpf", "-f", POLICY],
+    "unshare",
+    "-Urn",
+    WAYOUT,
+    "nat",
+    "apply",
+    "--backend",
+    "ebpf",
+    "-f",
+    POLICY,
   ]);
   expect([exitCode, stderr]).toEqual([3, expect.stringMatching(/the backend nftables/)]);
 });

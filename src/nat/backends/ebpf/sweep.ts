@@ -58,7 +58,7 @@ function livingCookies(): ReadonlySet<string> {
 function cookieOf(path: string): string[] {
   try {
     using namespace = NetworkNamespace.open(path);
-    return [String(namespace.cookie)];
+    return [namespace.cookie];
   } catch (error) {
     // It ended meanwhile, or is no namespace.
     if (error instanceof SystemError) return [];
