@@ -8,6 +8,14 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* With AddressSanitizer what was given back is out of bounds for everybody, the engine too. */
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(start, bytes) ((void)(start), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(start, bytes) ((void)(start), (void)(bytes))
+#endif
+
 #define HEADER 8u
 #define SMALL_BITS 10u
 #define SMALL (1u << SMALL_BITS)
@@ -93,6 +101,7 @@ void *heap_alloc(void *opaque, size_t size) {
   if (total == 0) return NULL;
   void **free = heap->lists[class];
   if (free != NULL) {
+    ASAN_UNPOISON_MEMORY_REGION(free, total - HEADER);
     heap->lists[class] = *free;
     *header_of(free) |= IN_USE;
     return free;
@@ -104,6 +113,8 @@ void *heap_alloc(void *opaque, size_t size) {
     }
   }
   char *block = heap->bump;
+  /* With the header of what comes behind it. */
+  ASAN_UNPOISON_MEMORY_REGION(block, total);
   heap->bump += total;
   if (heap->bump > heap->fresh) heap->fresh = heap->bump;
   *header_of(block) = total | IN_USE;
@@ -116,6 +127,7 @@ void heap_free(void *opaque, void *block) {
   size_t total = total_of(block);
   if ((char *)block + total == heap->bump) {
     heap->bump = block;
+    ASAN_POISON_MEMORY_REGION(block, total - HEADER);
     return;
   }
   unsigned class;
@@ -123,6 +135,7 @@ void heap_free(void *opaque, void *block) {
   *header_of(block) = total;
   *(void **)block = heap->lists[class];
   heap->lists[class] = block;
+  ASAN_POISON_MEMORY_REGION((void **)block + 1, total - HEADER - sizeof(void *));
 }
 
 size_t heap_usable(const void *block) { return block == NULL ? 0 : total_of(block) - HEADER; }
@@ -150,6 +163,7 @@ void *heap_realloc(void *opaque, void *block, size_t size) {
   if (total == 0) return NULL;
   if ((char *)block + have + HEADER == heap->bump && (size_t)(heap->end - (char *)block) >= total) {
     heap->bump = (char *)block + total;
+    ASAN_UNPOISON_MEMORY_REGION(block, total);
     if (heap->bump > heap->fresh) heap->fresh = heap->bump;
     *header_of(block) = total | IN_USE;
     return block;
@@ -162,6 +176,7 @@ void *heap_realloc(void *opaque, void *block, size_t size) {
 }
 
 void heap_forget_free(void) {
+  ASAN_UNPOISON_MEMORY_REGION(heap, (size_t)(heap->end - (char *)heap));
   for (unsigned class = 0; class < HEAP_CLASSES; class++) {
     for (void **free = heap->lists[class]; free != NULL; free = *free) {
       memset(free + 1, 0, *header_of(free) - HEADER - sizeof(void *));

@@ -265,5 +265,7 @@ int image_make(const char *source, const char *output) {
   written->check = header_check(written);
   bool is_written = fwrite(whole, 1, image_bytes + length, file) == image_bytes + length && fclose(file) == 0;
   if (!is_written) perror(output);
+  free(whole);
+  free(bytecode);
   return is_written ? 0 : 1;
 }

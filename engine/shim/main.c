@@ -24,6 +24,20 @@ static int fail(const char *what) {
   return fflush(stdout) == 0 ? 1 : 1;
 }
 
+/* With the names of our files in it, where the build handed in who knows them. */
+static JSValue placed(JSContext *ctx, JSValue stack) {
+  JSValue global = JS_GetGlobalObject(ctx), object = JS_GetPropertyStr(ctx, global, "__wayout");
+  JSValue placing = JS_GetPropertyStr(ctx, object, "placed");
+  JSValue better = JS_IsFunction(ctx, placing) ? JS_Call(ctx, placing, JS_UNDEFINED, 1, &stack) : JS_UNDEFINED;
+  JS_FreeValue(ctx, placing);
+  JS_FreeValue(ctx, object);
+  JS_FreeValue(ctx, global);
+  if (JS_IsException(better)) JS_FreeValue(ctx, JS_GetException(ctx));
+  if (!JS_IsString(better)) return stack;
+  JS_FreeValue(ctx, stack);
+  return better;
+}
+
 /* A call that could not be brought to its end. */
 static int fail_amid(const char *what) {
   return fail(heap_is_exhausted ? "there is no room for its memory, met amid the call" : what);
@@ -32,7 +46,7 @@ static int fail_amid(const char *what) {
 /* An error that no TypeScript of ours has told, on standard error with its stack. */
 static void tell(JSContext *ctx, JSValue error) {
   const char *text = JS_ToCString(ctx, error);
-  JSValue stack = JS_IsError(error) ? JS_GetPropertyStr(ctx, error, "stack") : JS_UNDEFINED;
+  JSValue stack = JS_IsError(error) ? placed(ctx, JS_GetPropertyStr(ctx, error, "stack")) : JS_UNDEFINED;
   const char *where = JS_IsString(stack) ? JS_ToCString(ctx, stack) : NULL;
   fprintf(stderr, "wayout: %s\n%s", text == NULL ? "?" : text, where == NULL ? "" : where);
   JS_FreeCString(ctx, text);

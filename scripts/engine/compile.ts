@@ -63,6 +63,12 @@ export function findCompiler(): string {
 
 export interface EngineOptions {
   readonly compiler: string;
+  /** What executes the engine here, where it is another machine's. */
+  readonly runner?: readonly string[];
+  /** For all units and the linker, beside those of every build: with sanitizers. */
+  readonly flags?: readonly string[];
+  /** A program that needs this machine's libraries, for those of sanitizers. */
+  readonly isDynamic?: boolean;
   /** For our own units, beside those of every build: with sanitizers, or with its heap elsewhere. */
   readonly shimFlags?: readonly string[];
 }
@@ -70,12 +76,13 @@ export interface EngineOptions {
 /** Compiles and links the engine to `output`. The engine's own objects are kept from build to build. @throws Error */
 export async function compileEngine(
   output: string,
-  { compiler, shimFlags = [] }: EngineOptions,
+  { compiler, flags: everywhere = [], isDynamic = false, shimFlags = [] }: EngineOptions,
 ): Promise<void> {
   const source = join(CACHE, `quickjs-ng-${ENGINE_VERSION}`);
   if (!isReleased(source)) writeEngineSource(source);
   const flags = [
     ...FLAGS,
+    ...everywhere,
     "-include",
     join(SHIM, "fortify.h"),
     `-ffile-prefix-map=${root}=.`,
@@ -94,7 +101,8 @@ export async function compileEngine(
         compile(compiler, [...flags, ...WARNINGS, ...shimFlags], join(SHIM, name), objectIn(made, name)),
       ),
     ]);
-    await run([compiler, ...linked, "-o", output, "-s", ...LINK_FLAGS]);
+    const linking = LINK_FLAGS.filter((flag) => !isDynamic || flag !== "-static");
+    await run([compiler, ...linked, "-o", output, ...everywhere, ...shimFlags, "-s", ...linking]);
   } finally {
     rmSync(made, { recursive: true, force: true });
   }

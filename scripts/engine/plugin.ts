@@ -4,7 +4,9 @@
  */
 import { chmodSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { SourceMap, type SourceMapPayload } from "node:module";
+import { basename, dirname, join } from "node:path";
+import { placesText, type Places } from "../../src/platform/places.ts";
 import { compileEngine, type EngineOptions } from "./compile.ts";
 
 const root = join(import.meta.dir, "..", "..");
@@ -13,6 +15,8 @@ const PLUGIN = join(root, "src", "cni", "main.ts");
 const PREPARING = join(root, "src", "cni", "image.ts");
 /** What `#platform` leads to in this build (package.json, `imports`). */
 const PLATFORM = join(root, "src", "platform", "engine.ts");
+/** What engine/shim/image.c calls the module. */
+const SCRIPT = "wayout-cni.js";
 /** HEAP_ALIGNMENT of engine/shim/heap.h: the image begins at a page of whatever kernel maps it. */
 const ALIGNMENT = 65536;
 /** `Identity` of engine/shim/image.c: a mark, a hash, the engine's length. */
@@ -46,10 +50,11 @@ export async function buildProgram(output: string, module: string, options: Engi
     await compileEngine(engine, options);
     writeFileSync(engine, identified(readFileSync(engine)));
     chmodSync(engine, 0o755);
-    makeImage(engine, script, image);
+    const runner = options.runner ?? [];
+    makeImage([...runner, engine], script, image);
     writeFileSync(beside, Buffer.concat([readFileSync(engine), readFileSync(image)]));
     chmodSync(beside, 0o755);
-    const verified = Bun.spawnSync([beside, "--verify"], { stderr: "pipe" });
+    const verified = Bun.spawnSync([...runner, beside, "--verify"], { stderr: "pipe" });
     if (verified.exitCode !== 0) throw new Error(verified.stderr.toString().trim());
     // Beside and renamed: somebody may be executing the old one (ETXTBSY).
     renameSync(beside, output);
@@ -71,7 +76,7 @@ async function bundle(directory: string): Promise<string> {
       `import { prepareImage } from ${JSON.stringify(PREPARING)};\n${imports.join("")}prepareImage();\n` +
       // A person who starts it reads what it is; the large program is a command line as well.
       `__wayout.main = () => runPlugin({ CNI_COMMAND: "", ...platform.environment() });\n` +
-      `__wayout.parts = [${kept}];\n`,
+      `__wayout.placed = platform.placed;\n__wayout.parts = [${kept}];\n`,
   );
   const built = await Bun.build({
     entrypoints: [entry],
@@ -79,10 +84,32 @@ async function bundle(directory: string): Promise<string> {
     target: "browser",
     format: "esm",
     conditions: ["small-engine"],
-    // Names stay, for stacks.
-    minify: { whitespace: true, syntax: true, identifiers: false },
+    // Names and lines stay, for stacks.
+    minify: { whitespace: false, syntax: true, identifiers: false },
+    sourcemap: "external",
   });
-  return await built.outputs[0]!.text();
+  const text = async (kind: string): Promise<string> =>
+    await built.outputs.find((output) => output.kind === kind)!.text();
+  const script = await text("entry-point");
+  const places = placesOf(script, JSON.parse(await text("sourcemap")) as SourceMapPayload);
+  return `${script}\n__wayout.places = ${JSON.stringify(places)};\n`;
+}
+
+/** Where each line of the script comes from. */
+function placesOf(script: string, payload: SourceMapPayload): Places {
+  const map = new SourceMap(payload);
+  const files: string[] = [];
+  const places = script.split("\n").map((line, number): readonly [number, number] => {
+    const found = map.findEntry(number, line.search(/\S|$/));
+    if (!("originalSource" in found)) return [0, 0];
+    // No path of the machine that builds it.
+    const source = found.originalSource;
+    const at = source.lastIndexOf("src/");
+    const name = at < 0 ? basename(source) : source.slice(at);
+    if (!files.includes(name)) files.push(name);
+    return [files.indexOf(name), found.originalLine + 1];
+  });
+  return { script: SCRIPT, files, lines: placesText(places) };
 }
 
 /** Every module that something in the plugin's closure imports only when it needs it. */
@@ -119,8 +146,8 @@ function identified(linked: Buffer): Buffer {
 }
 
 /** Nothing of the build machine's environment gets in. */
-function makeImage(engine: string, script: string, image: string): void {
-  const made = Bun.spawnSync([engine, "--make-image", script, image], { env: {}, stderr: "pipe" });
+function makeImage(engine: readonly string[], script: string, image: string): void {
+  const made = Bun.spawnSync([...engine, "--make-image", script, image], { env: {}, stderr: "pipe" });
   if (made.exitCode === 0) return;
   const how = made.exitCode ?? made.signalCode;
   throw new Error(`making the plugin's image ended with ${how}: ${made.stderr.toString().trim()}`);

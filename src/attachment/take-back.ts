@@ -1,4 +1,5 @@
 /** Undoes attachments: the whole of one, half of one, or what a killed run left. */
+import { parseCidr } from "../address/cidr.ts";
 import { command } from "../text/command.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import {
@@ -160,8 +161,8 @@ function leaveBridge({ route, namespace }: AttachmentNode, network: NetworkRecor
     return `${network.bridge} stays: other interfaces are attached to it (${command`ip link show master ${network.bridge}` ?? "ip link"})`;
   }
   for (const text of network.addedGateways) {
-    const [address, length] = text.split("/") as [string, string];
-    route.deleteAddress({ interface: link.index, address, prefixLength: Number(length) });
+    const { address, prefixLength } = parseCidr(text, "keep");
+    route.deleteAddress({ interface: link.index, address, prefixLength });
   }
   const { up, acceptRa } = network.before;
   if (acceptRa !== undefined) writeSysctl(namespace, acceptRaOf(network.bridge), acceptRa);

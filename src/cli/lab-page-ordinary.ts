@@ -2,6 +2,7 @@
  * `lab up --page` of an ordinary user: his lab lies in a network of its own, in which no browser is. So the agent, beside the
  * lab's keeper, answers on a socket file that only he may open, and what is asked on the machine's loopback is handed over.
  */
+import { endText } from "../address/ip.ts";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync, renameSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -95,7 +96,7 @@ class Forwarder {
       server.listen(listen.port, listen.hostname, resolve);
     });
     const { address, port } = server.address() as { address: string; port: number };
-    const own = new Forwarder(server, `http://${address.includes(":") ? `[${address}]` : address}:${port}`);
+    const own = new Forwarder(server, `http://${endText(address, port)}`);
     server.on("connection", (near) => own.#join(near, connect(to)));
     return own;
   }

@@ -1,5 +1,6 @@
 /** Errors as the protocol has them: a number for programs, a sentence for people. */
-import { codeOf, isOutOfMemory, limitTodo, messageOf, WayoutError } from "../error.ts";
+import { platform } from "#platform";
+import { codeOf, isMistake, isOutOfMemory, limitTodo, messageOf, WayoutError } from "../error.ts";
 import { FieldError } from "../ipam/fields.ts";
 import type { Problem } from "../ways-out/problem.ts";
 import { NEWEST } from "./version.ts";
@@ -125,12 +126,23 @@ function numberOf(error: WayoutError): number {
   return error.kind === "usage" ? CNI_ERROR_CODES["bad-configuration"] : CNI_ERROR_CODES.failed;
 }
 
+/** Where a mistake of ours was made: what whoever mends it asks first. */
+function stackOf(error: unknown): string | undefined {
+  const { stack } = error as Error;
+  if (typeof stack !== "string" || stack === "") return undefined;
+  const frames = platform.placed(stack).split("\n");
+  const places = frames.map((frame) => frame.trim()).filter((frame) => frame.startsWith("at "));
+  return places.length === 0 ? undefined : places.slice(0, MOST_FRAMES).join(", ");
+}
+
+const MOST_FRAMES = 8;
+
 /** The kernel's refusals and Node's errors have a code; what has none is a mistake of ours. */
 function unexpected(error: unknown): Omit<CniFailure, "cniVersion"> {
   const msg = messageOf(error);
   const code = isOutOfMemory(error) ? "ENOMEM" : codeOf(error);
   if (code === "EPERM" || code === "EACCES") return { code: CNI_ERROR_CODES["no-privilege"], msg };
-  const details = limitTodo(code);
+  const details = limitTodo(code) ?? (isMistake(error) ? stackOf(error) : undefined);
   return {
     code: code === undefined ? CNI_ERROR_CODES.internal : CNI_ERROR_CODES.failed,
     msg,

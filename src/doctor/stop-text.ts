@@ -1,5 +1,5 @@
 /** Where a packet ends, in half a sentence. */
-import { endText } from "../address/ip.ts";
+import { virtualServiceText } from "./predict/ipvs.ts";
 import type { Stop } from "./predict/path.ts";
 import { ownerOfDecision } from "./whose.ts";
 import { decisionText } from "./wording.ts";
@@ -76,10 +76,8 @@ export function stopText(stop: Stop): string {
         : stop.why === "unprotected"
           ? `an IPsec policy ${where} takes it only encrypted`
           : `an IPsec policy ${where} wants it encrypted, and no connection is up that does it`;
-    case "no-server": {
-      const { protocol, address, port } = stop.service;
-      return `none of the servers of virtual service ${protocol} ${endText(address, port)} (IPVS) gets connections`;
-    }
+    case "no-server":
+      return `none of the servers of virtual service ${virtualServiceText(stop.service)} (IPVS) gets connections`;
     case "proxy-without-route":
       return "a transparent proxy takes it and no route brings it there";
     case "astray":

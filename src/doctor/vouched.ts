@@ -23,8 +23,10 @@ export function isVouched(context: CheckContext, address: string | undefined): b
 /** Whether others than the pod say that this is its gateway; with the prefix that the gateway then has. */
 export function vouchedGateway({ pod }: CheckContext, gateway: string): string | undefined {
   if (pod.expected?.gateways.some((one) => bare(one) === gateway) !== true) return undefined;
-  const own = pod.expected.addresses.find((cidr) => cidrContains(parseCidr(cidr, "keep"), gateway));
-  return own === undefined ? undefined : `${gateway}/${own.split("/")[1]}`;
+  const own = pod.expected.addresses
+    .map((text) => parseCidr(text, "keep"))
+    .find((cidr) => cidrContains(cidr, gateway));
+  return own === undefined ? undefined : `${gateway}/${own.prefixLength}`;
 }
 
 /** The pod's network, as the node or the runtime has it; undefined when only the pod says so. */

@@ -1,5 +1,6 @@
 /** Carries out what the doctor proposes, where it is ours to mend: settings, links, addresses, our own table. */
 import { familyOf } from "../address/ip.ts";
+import { parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
 import type { FlowToForget, Repair } from "../doctor/remedy/repair.ts";
 import { Conntrack } from "../kernel/conntrack/conntrack.ts";
@@ -86,14 +87,14 @@ function forgetFlows(node: NetworkNamespace, flow: FlowToForget): void {
 }
 
 function addAddress(route: Rtnetlink, link: string, cidr: string): void {
-  const [address = "", length = ""] = cidr.split("/");
+  const { family, address, prefixLength } = parseCidr(cidr, "keep");
   const index = indexOf(route, link);
   if (route.addresses({ interface: index }).some((one) => one.address === address)) return;
   route.addAddress({
     interface: index,
     address,
-    prefixLength: Number(length),
-    nodad: familyOf(address) === 6,
+    prefixLength,
+    nodad: family === 6,
   });
 }
 

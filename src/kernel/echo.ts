@@ -3,7 +3,7 @@ import { internetChecksum } from "../linux/packet/checksum.ts";
 import { icmpProtocol } from "../linux/ip-protocol.ts";
 import { AF_INET, AF_INET6, SOCK_RAW, POLLIN } from "../linux/socket.ts";
 import { closeSync } from "node:fs";
-import { ipBytes, ipText, type IpFamily } from "../address/ip.ts";
+import { ipBytes, type IpFamily, ipFamily, ipText } from "../address/ip.ts";
 import * as libc from "./libc.ts";
 import type { NetworkNamespace } from "./namespace.ts";
 
@@ -17,7 +17,7 @@ export function echo(
   destination: string,
   timeoutMs: number,
 ): number | undefined {
-  using socket = new EchoSocket(namespace, destination.includes(":") ? 6 : 4);
+  using socket = new EchoSocket(namespace, ipFamily(destination));
   const sentAt = performance.now();
   socket.send(destination);
   for (;;) {

@@ -127,6 +127,8 @@ export interface VirtualService {
   readonly protocol: "tcp" | "udp" | "sctp";
   readonly address: string;
   readonly port: number;
+  /** It takes what has this mark, whatever its protocol, address and port, which then say nothing. */
+  readonly mark?: number;
   /** Servers that get new connections. */
   readonly destinations: number;
   /** Absent in older snapshots, and where there are more than are told. */
@@ -170,6 +172,12 @@ export function parseVirtualServices(text: string): VirtualService[] {
         port: Number.parseInt(port!, 16),
         servers: [],
       });
+      continue;
+    }
+    const marked = /^FWM\s+([0-9A-F]{8})\b/i.exec(line);
+    if (marked !== null) {
+      const mark = Number.parseInt(marked[1]!, 16);
+      services.push({ protocol: "tcp", address: "0.0.0.0", port: 0, mark, servers: [] });
       continue;
     }
     const server = serverOf(line);

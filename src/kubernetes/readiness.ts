@@ -3,7 +3,7 @@
  * that say they are ready, one of them has answered. Once it was so, silent peers are told, and change nothing: the node's
  * pods must not be moved because others are gone.
  */
-import { familyOf, type IpFamily } from "../address/ip.ts";
+import { addressOf, familyOf, type IpFamily } from "../address/ip.ts";
 import { messageOf } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { addressIn, type ClusterNode } from "./cluster-node.ts";
@@ -145,7 +145,7 @@ export class Readiness {
   #ownAddresses({ own }: ClusterView): string[] {
     return gatewaysOf(own.podCidrs).map((gateway) => {
       const family = familyOf(gateway);
-      return addressIn(own, family) ?? gateway.split("/")[0]!;
+      return addressIn(own, family) ?? addressOf(gateway);
     });
   }
 
@@ -159,7 +159,7 @@ export class Readiness {
       const answered = await answering(this.options.node, family, addresses, gateway);
       if (answered.size > 0) continue;
       const named = tried.map((peer, index) => `${peer.name} (${addresses[index]})`).join(", ");
-      return `no other node answers to ${gateway.split("/")[0]}, this node's address among its pods: tried ${named}. Either they have no route to it, or something between drops it`;
+      return `no other node answers to ${addressOf(gateway)}, this node's address among its pods: tried ${named}. Either they have no route to it, or something between drops it`;
     }
     return undefined;
   }

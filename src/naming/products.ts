@@ -106,7 +106,7 @@ export const FINGERPRINTS: readonly Fingerprint[] = [
     product: "Docker",
     table: /^ip6? raw$/,
     chain: /^PREROUTING$/,
-    text: /^ip6? daddr \S+ iifname != "(docker\d+|docker_gwbridge|br-[0-9a-f]{12})" .*drop$/,
+    text: /^-d \S+ ! -i (docker\d+|docker_gwbridge|br-[0-9a-f]{12}) -j DROP$/,
     detail: "direct access to a container that publishes nothing",
   },
   { product: "Docker", text: /(!= "?|! -o |oifname "?|-o )(docker\d+|docker_gwbridge|br-[0-9a-f]{12})\b/ },

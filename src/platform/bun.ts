@@ -78,6 +78,7 @@ export const platform: Platform = {
   pid: () => process.pid,
   pause: (ms) => Bun.sleep(ms),
   run,
+  placed: (stack) => stack,
 };
 
 function run(argv: readonly [string, ...string[]], options: RunOptions): Ran {

@@ -3,6 +3,7 @@
  * before any module is evaluated, and none of its functions is called by that: modules are evaluated when the program is
  * built.
  */
+import { inSources, type Places } from "./places.ts";
 import type { Environment, Platform, Ran, RunOptions } from "./platform.ts";
 
 /**
@@ -10,7 +11,9 @@ import type { Environment, Platform, Ran, RunOptions } from "./platform.ts";
  * argument is checked there, a wrong one is a TypeError. An argument of type Memory is the address of its first byte, null
  * is NULL.
  */
-interface Native extends Omit<Platform, "environment" | "pause" | "run"> {
+interface Native extends Omit<Platform, "environment" | "pause" | "run" | "placed"> {
+  /** Put there by the build. */
+  readonly places?: Places;
   /** `NAME=value` each, as the process got them. */
   environmentLines(): readonly string[];
   /**
@@ -44,6 +47,7 @@ export const platform: Platform = {
     native.libc.poll(null, 0, ms);
   },
   run,
+  placed: (stack) => (native.places === undefined ? stack : inSources(stack, native.places)),
 };
 
 let known: Environment | undefined;

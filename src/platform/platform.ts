@@ -98,4 +98,6 @@ export interface Platform {
    * in its message.
    */
   run(argv: readonly [string, ...string[]], options: RunOptions): Ran;
+  /** An error's stack with the names of our files in it, where the build made one script of them. */
+  placed(stack: string): string;
 }

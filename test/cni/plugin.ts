@@ -20,11 +20,13 @@ export function pluginProgram(): string {
 
 /**
  * The program that runtimes execute. There are two, which are one by these tests: the small one, as it is installed, and
- * with WAYOUT_PLUGIN=large in the environment the large one, as where no small one can be built.
+ * with WAYOUT_PLUGIN=large in the environment the large one, as where no small one can be built. Another value is the path
+ * of a program built in another way (scripts/test-engine.ts).
  */
 export function pluginFile(): string {
   const small = `${pluginProgram()}-cni`;
-  if (process.env["WAYOUT_PLUGIN"] === "large") return pluginProgram();
+  const other = process.env["WAYOUT_PLUGIN"];
+  if (other !== undefined) return other === "large" ? pluginProgram() : other;
   if (existsSync(small)) return small;
   if (process.env["CI"] === "true") throw new Error(`there is no ${small}: no compiler made it`);
   return pluginProgram();

@@ -106,3 +106,22 @@ testWith(["root", "ip", "nft"])("a filter at input is met before IPVS", () => {
   expect(findings[0]?.code).toBe("filter-rule-drops");
   expect(findings[0]!.text).toContain("ip wall in");
 });
+
+testWith(["root", "ip", "nft"])(
+  "a service by mark takes what has the mark, and gives it the port that was asked for",
+  () => {
+    const open = world();
+    const marked = (mark: string): string =>
+      `FWM  ${mark} rr\n  -> C6336450:0000      Masq    1      0          0\n`;
+    // Beside the service of the address and port, which has no server.
+    const other = look(open, marked("00000007"));
+    expect(other.findings.map((one) => one.code)).toEqual(["service-no-endpoints"]);
+    const own = look(open, marked("00004000"));
+    expect(own.findings.map((one) => one.text)).toEqual([]);
+    expect(own.path.left).toContain("→ 198.51.100.80:443");
+    const drained = look(open, "FWM  00004000 rr\n");
+    expect(drained.findings[0]?.text).toStartWith(
+      "the Service at fwmark 16384 has no ready endpoints: its virtual service in IPVS has no servers",
+    );
+  },
+);

@@ -87,7 +87,9 @@ const SITUATIONS: readonly Situation[] = [
     },
     code: "filter-rule-drops",
     says: /in arp filter INPUT drops ARP for ns-blue/,
-    fix: new RegExp(`nft insert rule arp filter INPUT iifname '"${bridge}"' accept$`),
+    fix: new RegExp(
+      `nft insert rule arp filter INPUT iifname '"${bridge}"' accept && .*iifname '"${uplink}"' accept$`,
+    ),
   },
   {
     name: "a check of senders drops the pod's ARP",
@@ -177,6 +179,47 @@ const SITUATIONS: readonly Situation[] = [
     code: "ttl-exceeded",
     says: /^the TTL of the answers to ns-blue is 1 at br0, set by “.*--ttl-set 1.*”: this node may not forward them$/,
     fix: /iptables -t mangle -I PREROUTING -s 198\.51\.100\.80 -d 203\.0\.113\.5 -j ACCEPT$/,
+  },
+  {
+    name: "libvirt's chains refuse both directions, and what lets one out mends nothing",
+    needs: ["iptables"],
+    healthy(world) {
+      for (const chain of ["LIBVIRT_FWO", "LIBVIRT_FWI"]) {
+        node(world, `iptables -N ${chain}`);
+        node(world, `iptables -I FORWARD -j ${chain}`);
+      }
+    },
+    fault(world) {
+      node(world, `iptables -A LIBVIRT_FWO -i ${bridge} -j REJECT`);
+      node(world, `iptables -A LIBVIRT_FWI -o ${bridge} -j REJECT`);
+    },
+    code: "filter-rule-drops",
+    says: /^libvirt's rule “.*” in ip filter LIBVIRT_FWO rejects what ns-blue sends$/,
+    fix: /iptables -I FORWARD -s 10\.0\.0\.1 -d 198\.51\.100\.80 -j ACCEPT && .*iptables -I FORWARD -s 198\.51\.100\.80 -d 10\.0\.0\.1 -j ACCEPT$/,
+  },
+  {
+    name: "a VPN's kill switch drops all that does not go into its tunnel",
+    healthy: (world) => nft(world, "table inet mullvad { chain onward { ct mark 0xf41 accept; }; }\n"),
+    fault: (world) =>
+      nft(
+        world,
+        `delete table inet mullvad\ntable inet mullvad { chain onward { type filter hook forward priority 0; policy drop; oifname "wg0-mullvad" accept; reject; }; }\n`,
+      ),
+    code: "filter-rule-drops",
+    says: /“reject” in inet mullvad onward rejects what ns-blue sends$/,
+    fix: /nft insert rule inet mullvad onward ip saddr \S+ ip daddr \S+ accept && .*nft insert rule inet mullvad onward ip saddr \S+ ip daddr \S+ accept$/,
+  },
+  {
+    name: "a VPN's exit node that is gone takes packets and answers",
+    healthy(world) {
+      node(world, "ip tuntap add tailscale0 mode tun");
+      node(world, "ip link set tailscale0 up");
+      node(world, "ip rule add lookup 52 pref 5270");
+    },
+    fault: (world) => node(world, "ip route add default dev tailscale0 table 52"),
+    code: "rule-captures",
+    says: /^rule “5270: from all lookup 52” sends what ns-blue sends out by tailscale0/,
+    fix: /ip rule add priority 5269 from 10\.0\.0\.1 lookup main && .*ip route add 10\.0\.0\.1\/32 dev br0 table 52$/,
   },
   {
     name: "a bridge port that learns nothing and is not flooded",

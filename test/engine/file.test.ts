@@ -71,6 +71,20 @@ withCompiler(
   },
 );
 
+withCompiler("what ends unexpectedly tells the files and lines of our sources", () => {
+  // Nested deeper than there is stack for.
+  const input = `{"args":${"[".repeat(200_000)}${"]".repeat(200_000)}}`;
+  const { exitCode, stdout } = run(undefined, [smallPlugin()], input, { CNI_COMMAND: "VERSION" });
+  const { details } = JSON.parse(stdout) as { details: string };
+  const asked = "src/cni/version-answer.ts";
+  const lines = readFileSync(join(ROOT, asked), "utf8").split("\n");
+  const line = lines.findIndex((text) => text.includes("versionOf(readInput())")) + 1;
+  expect(exitCode).toBe(1);
+  // The bundler joins statements where it can: a line may be that of the one behind.
+  expect(details).toMatch(/at versionOf \(src\/cni\/standard-streams\.ts:\d+\)/);
+  expect(details).toContain(`(${asked}:${line})`);
+});
+
 withCompiler("one changed byte anywhere behind the engine is found by the examination", () => {
   const file = readFileSync(smallPlugin());
   for (let at = imageStart(file); at < file.length; at += Math.ceil(file.length / 12)) {

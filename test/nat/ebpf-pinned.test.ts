@@ -128,19 +128,20 @@ const DROPPED: Readonly<Record<string, Lane>> = {
   },
 };
 
-test("every sequence that was once translated otherwise is translated as nf_nat does it", () => {
-  using _processor = stayOnOneProcessor();
-  using comparison = new Comparison({ uplink: "veth", translation: { fullyRandom: false } });
-  const names = Object.keys(PINNED);
-  const { differences, listed } = comparison.run(Object.values(PINNED));
-  expect(differences.map(({ lane, ...rest }) => [names[Object.values(PINNED).indexOf(lane)], rest])).toEqual(
-    [],
-  );
-  expect([...listed]).toEqual([]);
-  const dropped = comparison.run(Object.values(DROPPED));
-  expect(dropped.differences).toEqual([]);
-  expect(dropped.listed.size).toBeGreaterThan(0);
-});
+for (const uplink of ["veth", "vxlan", "tun"] as const)
+  test(`every sequence that was once translated otherwise is translated as nf_nat does it (${uplink})`, () => {
+    using _processor = stayOnOneProcessor();
+    using comparison = new Comparison({ uplink, translation: { fullyRandom: false } });
+    const names = Object.keys(PINNED);
+    const { differences, listed } = comparison.run(Object.values(PINNED));
+    expect(
+      differences.map(({ lane, ...rest }) => [names[Object.values(PINNED).indexOf(lane)], rest]),
+    ).toEqual([]);
+    expect([...listed]).toEqual([]);
+    const dropped = comparison.run(Object.values(DROPPED));
+    expect(dropped.differences).toEqual([]);
+    expect(dropped.listed.size).toBeGreaterThan(0);
+  });
 
 test("fragments that the node makes of what connection tracking put together leave as the node, too", () => {
   using _processor = stayOnOneProcessor();

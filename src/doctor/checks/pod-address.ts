@@ -1,5 +1,5 @@
 /** Has the pod a usable address, and only the pod? */
-import { familyOf, addressOf } from "../../address/ip.ts";
+import { addressOf, familyOf } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import type { Link } from "../../linux/route/link.ts";
@@ -136,7 +136,7 @@ function addressOfMac(context: CheckContext, link: Link): string | undefined {
 
 /** Addresses of the node whose network holds this address. */
 function bridgeAddresses(context: CheckContext, text: string): string[] {
-  const [address = ""] = text.split("/");
+  const address = addressOf(text);
   return context.node.view.state.addresses
     .filter(
       (one) =>

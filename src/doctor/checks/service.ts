@@ -63,8 +63,9 @@ function isKey({ target, path }: CheckContext, { key }: SetElement): boolean {
 
 /** The same in IPVS mode: the virtual service stands, and none of its servers gets connections. */
 export function withoutServers(context: CheckContext): Finding[] {
-  return context.stops("no-server").map(({ service: { protocol, address, port, servers = [] } }) => {
-    const end = endText(address, port);
+  return context.stops("no-server").map(({ service }) => {
+    const { protocol, address, port, mark, servers = [] } = service;
+    const end = mark === undefined ? endText(address, port) : `fwmark ${mark}`;
     const drained =
       servers.length === 0 ? "has no servers" : `has ${servers.length} servers, all with weight 0`;
     const view = context.node.view;
@@ -72,11 +73,16 @@ export function withoutServers(context: CheckContext): Finding[] {
       (one) => one.address === address && view.linkAt(one.interface)?.name === "kube-ipvs0",
     );
     return finding("service-no-endpoints", {
-      text: `the Service at ${end} (${protocol}) has no ready endpoints: its virtual service in IPVS ${drained}, and what ${context.pod.name} sends to ${targetText(context.target)} is refused`,
+      text: `the Service at ${end}${mark === undefined ? ` (${protocol})` : ""} has no ready endpoints: its virtual service in IPVS ${drained}, and what ${context.pod.name} sends to ${targetText(context.target)} is refused`,
       owner: isOfKubernetes
         ? "kube-proxy (IPVS), for the Service"
         : "the program that made the virtual service",
-      evidence: [{ source: "/proc/net/ip_vs", value: `${protocol.toUpperCase()} ${end}: ${drained}` }],
+      evidence: [
+        {
+          source: "/proc/net/ip_vs",
+          value: `${mark === undefined ? `${protocol.toUpperCase()} ` : ""}${end}: ${drained}`,
+        },
+      ],
       consequence: "connections to the Service's address are refused at once (ICMP port unreachable)",
       advice: isOfKubernetes
         ? [

@@ -1,5 +1,6 @@
 /** Packets leave by one link with a source that belongs to the network of another. */
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
+import { familyOf, ipBits } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { KERNEL_RULES, type PolicyRule } from "../../linux/route/rule.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
@@ -18,7 +19,7 @@ export function otherLinksAddress(context: CheckContext): Finding[] {
   const { outLink, left, end } = context.path;
   const { view } = context.node;
   if (outLink === undefined || left === undefined || end !== "outside") return [];
-  const family = left.source.includes(":") ? 6 : 4;
+  const family = familyOf(left.source);
   const own = view.state.addresses.find((one) => one.address === left.source);
   const link = view.linkAt(own?.interface);
   if (own === undefined || link === undefined || link.index === outLink.index) return [];
@@ -115,7 +116,7 @@ function ruleLike(
   source: string,
 ): ReturnType<CheckContext["fix"]> {
   const { priority, table } = sibling;
-  const rule: PolicyRule = { ...sibling, source: `${source}/${source.includes(":") ? 128 : 32}` };
+  const rule: PolicyRule = { ...sibling, source: `${source}/${ipBits(familyOf(source))}` };
   const line = command`ip ${familyFlag(source)} rule add priority ${priority} from ${source} lookup ${routingTableText(table)}`;
   return context.fix("node", line, undefined, { kind: "add-policy-rule", place: "node", rule });
 }

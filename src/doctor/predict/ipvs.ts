@@ -30,7 +30,9 @@ export function balance(walk: Walk, machine: Machine): Way | "refused" | undefin
     if (service.destinations === 0) walk.stop({ kind: "no-server", place: "node", service });
     return "refused";
   }
-  const { address, port } = server;
+  const { address } = server;
+  // A server of a marked service keeps the port that was asked for.
+  const port = server.port === 0 ? machine.packet.destinationPort : server.port;
   walk.balancedBy = service;
   // Without its own "conntrack" it takes what it sends on out of connection tracking, and nobody translates it.
   if (view.sysctl("net.ipv4.vs.conntrack") === 0) {
@@ -51,27 +53,38 @@ export function balance(walk: Walk, machine: Machine): Way | "refused" | undefin
   return "refused";
 }
 
+/** ip_vs_service_find: by the packet's mark, then by its address and port. */
 function virtualServiceFor({ state }: NodeView, packet: Packet): VirtualService | undefined {
-  return state.virtualServices?.find(
-    (one) =>
-      one.protocol === packet.protocol &&
-      one.address === packet.destination &&
-      one.port === packet.destinationPort,
+  const { virtualServices = [] } = state;
+  return (
+    virtualServices.find(({ mark }) => mark !== undefined && mark === packet.mark) ??
+    virtualServices.find(
+      (one) =>
+        one.mark === undefined &&
+        one.protocol === packet.protocol &&
+        one.address === packet.destination &&
+        one.port === packet.destinationPort,
+    )
   );
+}
+
+/** `tcp 10.96.0.10:443`, `fwmark 1`. */
+export function virtualServiceText({ protocol, address, port, mark }: VirtualService): string {
+  return mark === undefined ? `${protocol} ${endText(address, port)}` : `fwmark ${mark}`;
 }
 
 /** One of the servers that get connections, by chance: the schedulers' own reasons are not read. */
 function chosen(
   machine: Machine,
-  { protocol, address, port, servers = [] }: VirtualService,
+  service: VirtualService,
 ): NonNullable<VirtualService["servers"]>[number] | undefined {
-  const able = servers.filter(({ weight }) => weight > 0);
+  const able = (service.servers ?? []).filter(({ weight }) => weight > 0);
   machine.here = undefined;
   return able.find(
     (one, at) =>
       at === able.length - 1 ||
       machine.ask(
-        `IPVS’ choice of ${endText(one.address, one.port)} for ${protocol} ${endText(address, port)}`,
+        `IPVS’ choice of ${endText(one.address, one.port)} for ${virtualServiceText(service)}`,
         at === 0,
         1 / (able.length - at),
       ),

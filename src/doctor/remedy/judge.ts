@@ -3,7 +3,7 @@ import { predictPath } from "../predict/predict.ts";
 import { CheckContext } from "../check.ts";
 import { inOrder } from "../../text/command.ts";
 import type { Finding, Fix } from "../finding.ts";
-import { withChanges, type Changed } from "./change.ts";
+import { withChanges, type Change, type Changed } from "./change.ts";
 
 /**
  * The finding with those fixes that heal and take nothing away; others are told as what they would do. What a fix
@@ -28,7 +28,27 @@ export function judged(
   const after = raise(new CheckContext(changed.snapshot, changed.pod, target, predicted));
   const stays = after.some((one) => one.code === found.code && one.text === found.text);
   if (stays) return instead(found, `“${commands}” alone changes nothing here`);
-  return { ...found, fix: inOneLine(needed(context, found.fix, predicted.path.stops.length)) };
+  const rest = predicted.path.stops.length === 0 ? [] : restOf(context, found, changes, after);
+  const left = rest.length === 0 ? predicted.path.stops.length : 0;
+  return { ...found, fix: inOneLine(needed(context, [...found.fix, ...rest], left)) };
+}
+
+/**
+ * What is left is of the same kind (the answers are dropped in the same chain, or go astray by the same rule), and its own fix
+ * heals the rest: then both belong together. Nothing where that is not so.
+ */
+function restOf(
+  { snapshot, pod, target }: CheckContext,
+  found: Finding,
+  changes: readonly Change[],
+  after: readonly Finding[],
+): readonly Fix[] {
+  const next = after.find((one) => one.stopsTraffic && one.code === found.code);
+  const more = next?.fix.flatMap((one) => one.change ?? one.repair ?? []) ?? [];
+  if (next === undefined || more.length === 0 || more.length < next.fix.length) return [];
+  const changed = withChanges(snapshot, pod, [...changes, ...more]);
+  if (changed === undefined) return [];
+  return predictPath(changed.snapshot, changed.pod, target).path.stops.length === 0 ? next.fix : [];
 }
 
 /** Without those that change nothing beside the others. @param stops how many are left when all are done */

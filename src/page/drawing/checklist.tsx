@@ -78,7 +78,7 @@ function Overview({ picture: { findings } }: { readonly picture: NodePicture }):
           <kbd>b</kbd> {worst === undefined ? "goes through the next pod" : "leads to the cause"}
         </span>
         <span>
-          <kbd>t</kbd> sends a real packet
+          <kbd>b</kbd> <kbd>t</kbd> sends a real packet from it
         </span>
         {worst !== undefined && (
           <span>

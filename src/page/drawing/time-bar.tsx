@@ -141,7 +141,10 @@ function Changed({
 }): JSX.Element {
   const before = marks.filter((one) => Date.parse(one.at) <= at).slice(-MOST_CHANGED);
   if (before.length === 0) return <p class="quiet">Nothing had changed yet in this hour.</p>;
-  const behind = seen !== undefined && before.some((one) => Date.parse(one.at) > Date.parse(seen));
+  // What the agent tells of the pods is what it saw on this picture.
+  const behind =
+    seen !== undefined &&
+    before.some(({ kind, at: then }) => kind !== "way-out" && Date.parse(then) > Date.parse(seen));
   const rows = [
     ...before.map((event) => ({
       key: String(event.id ?? event.at),

@@ -76,6 +76,7 @@ const virtualService = object<VirtualService>({
   protocol: oneOf(["tcp", "udp", "sctp"]),
   address: ip,
   port,
+  mark: optional(u32),
   destinations: number,
   servers: optional(list(object<RealServer>({ address: ip, port, weight: number, forward: name }))),
 });

@@ -42,6 +42,8 @@ export interface Result {
   readonly differences: readonly Difference[];
   /** How often what is written down as different was so. */
   readonly listed: ReadonlyMap<string, number>;
+  /** From where the outside got packets by way of the programs, in hexadecimal. */
+  readonly sources: ReadonlySet<string>;
 }
 
 /** Both worlds, for as many rounds as there are ports. */
@@ -60,6 +62,7 @@ export class Comparison implements Disposable {
     const byNumber = new Map(runs.map((run) => [run.number, run]));
     const length = Math.max(0, ...lanes.map(({ steps }) => steps.length));
     const listed = new Map<string, number>();
+    const sources = new Set<string>();
     let compared = 0;
     for (let at = 0; at < length; at++) {
       const outcomes = this.#worlds.map((world, side) =>
@@ -70,9 +73,10 @@ export class Comparison implements Disposable {
         const [nftables, ebpf] = outcomes.map((all) => all.get(run.number)!) as [Outcome, Outcome];
         if (!run.diverged) compared += Math.max(1, nftables.sent);
         run.judge(at, nftables, ebpf, listed);
+        for (const { source } of ebpf.raw) sources.add(source);
       }
     }
-    return { compared, differences: runs.flatMap(({ difference }) => difference ?? []), listed };
+    return { compared, differences: runs.flatMap(({ difference }) => difference ?? []), listed, sources };
   }
 
   [Symbol.dispose](): void {

@@ -2,7 +2,7 @@
  * Frames in and out of a link by the hundred: one call of the kernel for many (sendmmsg, recvmmsg), with the header that
  * says what of checksum and segmentation the link is to do (PACKET_VNET_HDR).
  */
-import { closeSync } from "node:fs";
+import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
 import * as libc from "../../../src/kernel/libc.ts";
 import type { NetworkNamespace } from "../../../src/kernel/namespace.ts";
 import { SOCK_RAW } from "../../../src/linux/socket.ts";
@@ -26,6 +26,10 @@ const SO_SNDBUFFORCE = 32;
 const PACKET_VNET_HDR = 15;
 const PACKET_IGNORE_OUTGOING = 23;
 const MSG_DONTWAIT = 0x40;
+/** linux/if_tun.h */
+const TUNSETIFF = 0x4004_54ca;
+const IFF_TUN = 1;
+const IFF_NO_PI = 0x1000;
 const VNET_BYTES = 10;
 const MESSAGE_BYTES = 64;
 const BATCH = 64;
@@ -45,6 +49,48 @@ export interface Frame {
   readonly offload?: Offload;
 }
 
+/** What an end of a link can do. */
+export interface LinkEnd extends Disposable {
+  send(frames: readonly Frame[]): void;
+  /** What has come since. Does not wait. */
+  receive(): Frame[];
+}
+
+/** A link without frames, whose other end is this process: the link is there for as long as it is open. */
+export class TunnelEnd implements LinkEnd {
+  readonly #fd: number;
+  readonly #buffer = new Uint8Array(MOST_BYTES);
+
+  constructor(namespace: NetworkNamespace, name: string) {
+    this.#fd = namespace.run(() => openSync("/dev/net/tun", constants.O_RDWR | constants.O_NONBLOCK));
+    const request = new Uint8Array(40);
+    request.set(new TextEncoder().encode(name));
+    new DataView(request.buffer).setUint16(16, IFF_TUN | IFF_NO_PI, true);
+    namespace.run(() => libc.ioctl(this.#fd, TUNSETIFF, request));
+  }
+
+  /** @param frames with whole checksums */
+  send(frames: readonly Frame[]): void {
+    for (const { bytes } of frames) writeSync(this.#fd, bytes);
+  }
+
+  receive(): Frame[] {
+    const found: Frame[] = [];
+    for (;;) {
+      try {
+        found.push({ bytes: this.#buffer.slice(0, readSync(this.#fd, this.#buffer)) });
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === "EAGAIN") return found;
+        throw error;
+      }
+    }
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
+}
+
 /** Keeps this thread on one processor: only so is what it sends forwarded in the order of sending. */
 export function stayOnOneProcessor(): Disposable {
   const before = new Uint8Array(128);
@@ -57,7 +103,7 @@ export function stayOnOneProcessor(): Disposable {
 }
 
 /** An end of a link. `frame`: the Ethernet addresses, to and from; absent on a link without frames. */
-export class Wire implements Disposable {
+export class Wire implements LinkEnd {
   readonly #fd: number;
   readonly #head: Uint8Array | undefined;
   readonly #buffers = new Uint8Array(BATCH * MOST_BYTES);

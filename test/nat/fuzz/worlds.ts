@@ -18,7 +18,7 @@ import { NftablesNat } from "../../../src/nat/backends/nftables/nftables.ts";
 import { masqueradeIntent, type Translation } from "../../../src/nat/intent.ts";
 import { ask, askJson } from "../../support/witness.ts";
 import { freshNamespace } from "../../support/world.ts";
-import { Wire, type Frame } from "./wire.ts";
+import { TunnelEnd, Wire, type Frame, type LinkEnd } from "./wire.ts";
 
 export const NODE = { 4: "192.0.2.1", 6: "2001:db8:113::1" } as const;
 /** Links by which a node leaves: a plain one, and a tunnel whose packets come with the sum of all their bytes. */
@@ -26,16 +26,26 @@ export const UPLINKS = ["veth", "veth", "vxlan"] as const;
 const MARK = { here: ipBytes("10.10.0.1"), there: ipBytes("192.0.2.200") };
 /** Nothing takes so long; the machine may be busy. */
 const PATIENCE_MS = 20_000;
+const AGAIN_MS = 100;
 /** Smaller than what pods send, so that the node has to say so, or to make fragments. */
 const UPLINK_MTU = 1400;
 /** Smaller again, for the way back. */
 const POD_MTU = 1320;
 
 export interface WorldOptions {
-  readonly uplink: (typeof UPLINKS)[number];
+  /** `tun`: without frames; nothing can be left for it to complete. */
+  readonly uplink: (typeof UPLINKS)[number] | "tun";
   readonly translation: Translation;
   /** Rules of others that track connections, beside the programs. */
   readonly tracked?: boolean;
+  /** How many flows the programs have room for. */
+  readonly flows?: number;
+  /** What the node has besides: lines of `ip -batch`, neighbours at the other end of the uplink, rules. */
+  readonly besides?: {
+    readonly lines: readonly string[];
+    readonly neighbours: readonly string[];
+    readonly nft?: string;
+  };
 }
 
 /** What came out at the ends. */
@@ -48,7 +58,7 @@ export class World implements Disposable {
   readonly node: NetworkNamespace;
   readonly #backend: NatBackend & Disposable;
   readonly #pod: Wire;
-  readonly #outside: Wire;
+  readonly #outside: LinkEnd;
   #marks = 0;
 
   constructor(
@@ -61,7 +71,9 @@ export class World implements Disposable {
       NetworkNamespace,
     ];
     this.node = node;
+    const tunnel = options.uplink === "tun" ? new TunnelEnd(node, "up0") : undefined;
     build(pod, node, outside, options);
+    if (options.besides?.nft !== undefined) ask(node, ["nft", "-f", "-"], options.besides.nft);
     if (options.tracked === true)
       ask(
         node,
@@ -70,14 +82,16 @@ export class World implements Disposable {
       );
     this.#backend =
       backend === "ebpf"
-        ? new EbpfNat({ namespace: node, flows: 32_768 })
+        ? new EbpfNat({ namespace: node, flows: options.flows ?? 32_768 })
         : new NftablesNat({ namespace: node });
     const macs = { pod: macOf(pod, "eth0"), bridge: macOf(node, "br0") };
     this.#pod = new Wire(pod, indexOf(pod, "eth0"), { from: macs.pod, to: macs.bridge });
-    this.#outside = new Wire(outside, indexOf(outside, "out0"), {
-      from: macOf(outside, "out0"),
-      to: macOf(node, "up0"),
-    });
+    this.#outside =
+      tunnel ??
+      new Wire(outside, indexOf(outside, "out0"), {
+        from: macOf(outside, "out0"),
+        to: macOf(node, "up0"),
+      });
     this.apply();
     this.exchange([], []);
   }
@@ -103,12 +117,20 @@ export class World implements Disposable {
   /** Sends from both ends, and returns when all of it has gone as far as it goes. */
   exchange(fromPod: readonly Frame[], fromOutside: readonly Frame[]): Came {
     const port = 1 + (this.#marks++ % 65_000);
-    this.#pod.send([...fromPod, mark(MARK.here, MARK.there, port)]);
-    this.#outside.send([...fromOutside, mark(MARK.there, MARK.here, port)]);
+    const marks = [mark(MARK.here, MARK.there, port), mark(MARK.there, MARK.here, port)] as const;
+    this.#pod.send([...fromPod, marks[0]]);
+    this.#outside.send([...fromOutside, marks[1]]);
     const came = { pod: [] as Frame[], outside: [] as Frame[] };
     const waiting = new Set<keyof Came>(["pod", "outside"]);
-    const until = performance.now() + PATIENCE_MS;
+    const begun = performance.now();
+    let asked = begun;
     while (waiting.size > 0) {
+      // Links that have just come up forward nothing at first.
+      if (performance.now() > asked + AGAIN_MS) {
+        asked = performance.now();
+        this.#pod.send([marks[0]]);
+        this.#outside.send([marks[1]]);
+      }
       for (const [end, wire] of [
         ["pod", this.#pod],
         ["outside", this.#outside],
@@ -119,7 +141,8 @@ export class World implements Disposable {
             waiting.delete(end);
         }
       }
-      if (performance.now() > until) throw new Error(`${[...waiting].join(", ")}: the mark did not come`);
+      if (performance.now() > begun + PATIENCE_MS)
+        throw new Error(`${[...waiting].join(", ")}: the mark did not come`);
     }
     return came;
   }
@@ -210,24 +233,56 @@ function build(
   pod: NetworkNamespace,
   node: NetworkNamespace,
   outside: NetworkNamespace,
-  { uplink }: WorldOptions,
+  { uplink, besides }: WorldOptions,
 ): void {
   for (const [name, value] of Object.entries(SYSCTLS)) writeSysctl(node, name, value);
   for (const namespace of [pod, outside]) writeSysctl(namespace, "net.ipv6.conf.default.disable_ipv6", "1");
-  const names = { pod: nameOf(pod), outside: nameOf(outside) };
-  const plain = uplink === "veth";
-  const [under, over] = plain ? ["up0", "out0"] : ["under0", "over0"];
   batch(node, [
     "link add br0 type bridge forward_delay 0 mcast_snooping 0",
     "link set br0 address 02:00:00:00:09:01 up",
-    `link add pods0 type veth peer name eth0 netns ${names.pod}`,
+    `link add pods0 type veth peer name eth0 netns ${nameOf(pod)}`,
     "link set pods0 master br0 up",
-    `link add ${under} ${plain ? "" : "mtu 1600"} type veth peer name ${over} ${plain ? "" : "mtu 1600"} netns ${names.outside}`,
-    `link set ${under} up`,
   ]);
   batch(pod, ["link set eth0 up"]);
+  const podMac = macOf(pod, "eth0");
+  const outsideMac = uplinkOf(node, outside, uplink);
+  const neighbour = (address: string, link: string, mac: string | undefined): string[] =>
+    mac === undefined ? [] : [`neigh replace ${address} lladdr ${mac} dev ${link} nud permanent`];
+  batch(node, [
+    "link set up0 mtu 1500 up",
+    `address add ${NODE[4]}/25 dev up0`,
+    `address add ${NODE[6]}/64 dev up0 nodad`,
+    "address add 10.9.255.1/24 dev br0",
+    "address add fd00:9:ffff::1/64 dev br0 nodad",
+    ...["192.0.2.2", "2001:db8:113::2", ...(besides?.neighbours ?? [])].flatMap((address) =>
+      neighbour(address, "up0", outsideMac),
+    ),
+    ...["10.9.255.2", "fd00:9:ffff::2"].flatMap((address) => neighbour(address, "br0", podMac)),
+    `route add default via 192.0.2.2 mtu lock ${UPLINK_MTU}`,
+    `route add default via 2001:db8:113::2 mtu lock ${UPLINK_MTU}`,
+    `route add 10.9.0.0/16 via 10.9.255.2 mtu lock ${POD_MTU}`,
+    "route add 10.10.0.0/24 via 10.9.255.2",
+    `route add fd00:9::/32 via fd00:9:ffff::2 mtu lock ${POD_MTU}`,
+    ...(besides?.lines ?? []),
+  ]);
+  for (const [name, value] of Object.entries(TRACKING)) writeSysctl(node, name, value);
+}
+
+/** The Ethernet address of the other end, where there is one. */
+function uplinkOf(
+  node: NetworkNamespace,
+  outside: NetworkNamespace,
+  uplink: WorldOptions["uplink"],
+): string | undefined {
+  if (uplink === "tun") return undefined;
+  const isPlain = uplink === "veth";
+  const [under, over, mtu] = isPlain ? ["up0", "out0", 1500] : ["under0", "over0", 1600];
+  batch(node, [
+    `link add ${under} mtu ${mtu} type veth peer name ${over} mtu ${mtu} netns ${nameOf(outside)}`,
+    `link set ${under} up`,
+  ]);
   batch(outside, [`link set ${over} up`]);
-  if (!plain) {
+  if (!isPlain) {
     batch(node, ["address add 192.0.2.129/30 dev under0", tunnel("up0", "192.0.2.129", "192.0.2.130")]);
     batch(outside, ["address add 192.0.2.130/30 dev over0", tunnel("out0", "192.0.2.130", "192.0.2.129")]);
     // A checksum that was really looked at becomes the sum of what is inside.
@@ -238,27 +293,7 @@ function build(
       setOffload(namespace, indexOf(namespace, link), "tx-checksum-ip-generic", false);
   }
   batch(outside, ["link set out0 mtu 1500 up"]);
-  const outsideMac = macOf(outside, "out0");
-  const podMac = macOf(pod, "eth0");
-  const neighbour = (address: string, link: string, mac: string): string =>
-    `neigh replace ${address} lladdr ${mac} dev ${link} nud permanent`;
-  batch(node, [
-    "link set up0 mtu 1500 up",
-    `address add ${NODE[4]}/25 dev up0`,
-    `address add ${NODE[6]}/64 dev up0 nodad`,
-    "address add 10.9.255.1/24 dev br0",
-    "address add fd00:9:ffff::1/64 dev br0 nodad",
-    neighbour("192.0.2.2", "up0", outsideMac),
-    neighbour("2001:db8:113::2", "up0", outsideMac),
-    neighbour("10.9.255.2", "br0", podMac),
-    neighbour("fd00:9:ffff::2", "br0", podMac),
-    `route add default via 192.0.2.2 mtu lock ${UPLINK_MTU}`,
-    `route add default via 2001:db8:113::2 mtu lock ${UPLINK_MTU}`,
-    `route add 10.9.0.0/16 via 10.9.255.2 mtu lock ${POD_MTU}`,
-    "route add 10.10.0.0/24 via 10.9.255.2",
-    `route add fd00:9::/32 via fd00:9:ffff::2 mtu lock ${POD_MTU}`,
-  ]);
-  for (const [name, value] of Object.entries(TRACKING)) writeSysctl(node, name, value);
+  return macOf(outside, "out0");
 }
 
 function tunnel(name: string, local: string, remote: string): string {

@@ -44,6 +44,9 @@ static long (*loop)(u32 times, void *step, void *context, u64 flags) = (void *)1
 #define FIB_OUTPUT 2
 #define FIB_SKIP_NEIGH 4
 #define FIB_SRC 16
+#define FIB_MARK 32
+/* What the look-up says of an address of the node's own. */
+#define FIB_NOT_FORWARDED 4
 
 #define AF_INET 2
 #define AF_INET6 10

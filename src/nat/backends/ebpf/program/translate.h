@@ -48,30 +48,74 @@ INLINE struct translation *decide(const struct settings *s, const struct tuple *
   return translation;
 }
 
+/* The next hop of a packet: asked for as routing itself has asked, by everything that rules and several next hops go by. */
+INLINE u32 next_hop(struct __sk_buff *skb, const struct packet *p) {
+  struct bpf_fib_lookup route = {};
+  u32 came = skb->ingress_ifindex;
+  u32 flags = FIB_SKIP_NEIGH | (came ? 0 : FIB_OUTPUT);
+  u8 tos = 0;
+  load_bytes(skb, p->l3 + 1, &tos, 1);
+  route.family = AF_INET;
+  route.ifindex = came ? came : skb->ifindex;
+  route.ipv4_src = p->tuple.source.words[0];
+  route.ipv4_dst = p->tuple.destination.words[0];
+  route.tos = tos;
+  route.l4_protocol = p->tuple.protocol;
+  if (has_ports(p->tuple.protocol)) {
+    route.sport = p->tuple.source_port;
+    route.dport = p->tuple.destination_port;
+  }
+  long answer = -1;
+  if (skb->mark) {
+    /* Where newer kernels look for it (6.10); older ones refuse the flag. */
+    u32 mark = skb->mark;
+    copy(route.smac, &mark, 4);
+    answer = fib_lookup(skb, &route, sizeof route, flags | FIB_MARK);
+  }
+  if (answer < 0) answer = fib_lookup(skb, &route, sizeof route, flags);
+  int is_it = answer == 0 && route.family == AF_INET && route.ifindex == skb->ifindex;
+  return is_it ? route.ipv4_dst : p->tuple.destination.words[0];
+}
+
+INLINE long ask_route(struct __sk_buff *skb, struct bpf_fib_lookup *route, u32 destination, u32 flags) {
+  clear(route, sizeof *route);
+  route->family = AF_INET;
+  route->ifindex = skb->ifindex;
+  route->ipv4_dst = destination;
+  return fib_lookup(skb, route, sizeof *route, FIB_OUTPUT | FIB_SKIP_NEIGH | flags);
+}
+
+/*
+ * Whether the first address of the link is right, and not the one that routing says for a next hop: nf_nat does not look at
+ * a route's `src`. Where the next hop is on a subnet of the link, so is its neighbour in number, and what routing says is
+ * the subnet's address. An address that the node has no more is never right.
+ */
+INLINE int is_first_right(struct __sk_buff *skb, u32 next, u32 first) {
+  struct bpf_fib_lookup route;
+  u32 beside = next ^ __builtin_bswap32(1);
+  if (ask_route(skb, &route, beside, 0) != 0 || route.ipv4_dst == beside) return 0;
+  return ask_route(skb, &route, first, 0) == FIB_NOT_FORWARDED;
+}
+
 /* What nf_nat would take: the address that the link has in the network of the next hop; of IPv6, the one that the kernel
  * itself would choose for the destination. Where routing does not answer, the one that was found when we were set up. */
 INLINE int masquerade_address(struct __sk_buff *skb, const struct packet *p, struct address *to) {
   u32 link = skb->ifindex;
   struct bpf_fib_lookup route = {};
-  route.ifindex = link;
+  struct pair pair = {.first = link, .second = p->tuple.family};
+  struct address *known = lookup(&addresses, &pair);
   if (p->tuple.family == 4) {
-    route.family = AF_INET;
-    route.ipv4_src = p->tuple.source.words[0];
-    route.ipv4_dst = p->tuple.destination.words[0];
-    u32 next = route.ipv4_dst;
-    long answer = fib_lookup(skb, &route, sizeof route, FIB_OUTPUT | FIB_SKIP_NEIGH);
-    if (answer == 0 && route.family == AF_INET && route.ifindex == link) next = route.ipv4_dst;
-    clear(&route, sizeof route);
-    route.family = AF_INET;
-    route.ifindex = link;
-    route.ipv4_dst = next;
-    answer = fib_lookup(skb, &route, sizeof route, FIB_OUTPUT | FIB_SKIP_NEIGH | FIB_SRC);
-    if (answer == 0 && route.ifindex == link && route.ipv4_dst == next && route.ipv4_src) {
+    u32 next = next_hop(skb, p);
+    long answer = ask_route(skb, &route, next, FIB_SRC);
+    u32 source = route.ipv4_src;
+    if (answer == 0 && route.ifindex == link && route.ipv4_dst == next && source) {
+      if (known && source != known->words[0] && is_first_right(skb, next, known->words[0])) source = known->words[0];
       clear(to, sizeof *to);
-      to->words[0] = route.ipv4_src;
+      to->words[0] = source;
       return 0;
     }
   } else {
+    route.ifindex = link;
     route.family = AF_INET6;
     copy(route.ipv6_dst, p->tuple.destination.words, 16);
     long answer = fib_lookup(skb, &route, sizeof route, FIB_OUTPUT | FIB_SKIP_NEIGH | FIB_SRC);
@@ -80,8 +124,6 @@ INLINE int masquerade_address(struct __sk_buff *skb, const struct packet *p, str
       return 0;
     }
   }
-  struct pair pair = {.first = link, .second = p->tuple.family};
-  struct address *known = lookup(&addresses, &pair);
   if (!known) return -1;
   *to = *known;
   return 0;
