@@ -24,7 +24,7 @@ import { readConfiguration, type NetworkConfiguration } from "./configuration.ts
 import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
 import { requireNotes } from "./network-lock.ts";
-import { natDrifts, rememberedSubnets } from "./network-nat.ts";
+import { natDrifts, rememberedSubnets, requireBackend } from "./network-nat.ts";
 import type { EnsuredNetwork } from "./network-state.ts";
 import { planAdd } from "./plan.ts";
 import { vlanGatewayName } from "./vlan.ts";
@@ -40,6 +40,7 @@ async function status(context: CniContext): Promise<void> {
   try {
     ipam?.status();
     if (ipam !== undefined) requireNotes(network, context.namespace);
+    await requireBackend(configuration, context.namespace);
   } catch (error) {
     // A delegate tells with its own code what it lacks.
     if (!(error instanceof WayoutError) || error.code === "delegate-failed") throw error;
