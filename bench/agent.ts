@@ -72,21 +72,35 @@ async function policyRows(
   const desired = new DesiredSource(node, () => wish);
   using step = new NatStep(node, desired.read, twin);
   const texts = [policyText(prefixes, 0), policyText(prefixes, 1)];
+  const cpuMs: number[] = [];
   const measured = await context.compare(
     {
       ours: {
         name: "wayout",
         run: async (round) => {
+          const began = process.cpuUsage();
           const { backend, intent, admit } = await parsePolicy(texts[round % 2]!, "policy.yaml");
           wish = { backend, intent, admit };
           step.run();
+          cpuMs.push(cpuSince(began));
         },
       },
     },
     { rounds: ROUNDS, warmUp: 2 },
   );
   twin?.remove();
-  return { ...measured, reference: context.budget(budget.name, budget.ms), facts: { prefixes } };
+  const facts = { prefixes, cpuMs: medianOf(cpuMs) };
+  return { ...measured, reference: context.budget(budget.name, budget.ms), facts };
+}
+
+/** Milliseconds of processor time: on a busy machine they say more than those of a clock. */
+function cpuSince(began: NodeJS.CpuUsage): number {
+  const { user, system } = process.cpuUsage(began);
+  return (user + system) / 1000;
+}
+
+function medianOf(values: readonly number[]): number {
+  return Math.round(values.toSorted((a, b) => a - b)[values.length >> 1]!);
 }
 
 /** Half of them sources, half of them destinations that are left untranslated. */
@@ -144,6 +158,7 @@ async function metricsRow(context: BenchmarkContext): Promise<Measurement> {
   const ask = (path: string): Promise<string> =>
     fetch(`http://agent${path}`, { unix: agent.socket }).then((answer) => answer.text());
   let longest = 0;
+  const [ourCpuMs, dumpCpuMs, loopCpuMs]: [number[], number[], number[]] = [[], [], []];
   const measured = await context.compare(
     {
       ours: {
@@ -151,6 +166,7 @@ async function metricsRow(context: BenchmarkContext): Promise<Measurement> {
         // The agent uses an answer again for five seconds.
         prepare: () => Bun.sleep(5_100),
         run: async () => {
+          const [cpu, loop] = [agent.cpuMs(), agent.loopMs()];
           const text = ask("/metrics");
           const answered = text.then(() => true);
           while (!(await Promise.race([answered, Bun.sleep(10).then(() => false)]))) {
@@ -160,14 +176,31 @@ async function metricsRow(context: BenchmarkContext): Promise<Measurement> {
           }
           if (!/^wayout_conntrack_entries \d{5,}$/m.test(await text))
             throw new Error("the table is not in it");
+          ourCpuMs.push(agent.cpuMs() - cpu);
+          loopCpuMs.push(agent.loopMs() - loop);
         },
       },
-      reference: rawDump,
+      reference: {
+        ...rawDump,
+        run: (round) => {
+          const began = process.cpuUsage();
+          void rawDump.run(round);
+          dumpCpuMs.push(cpuSince(began));
+        },
+      },
     },
     { rounds: 5 },
   );
   await agent.stop();
-  return { ...measured, facts: { flows, longestOtherAnswerMs: Math.round(longest) } };
+  const facts = {
+    flows,
+    longestOtherAnswerMs: Math.round(longest),
+    cpuMs: medianOf(ourCpuMs),
+    dumpCpuMs: medianOf(dumpCpuMs),
+    // All that the loop did meanwhile, other answers included: it cannot have been blocked for longer.
+    loopCpuMs: medianOf(loopCpuMs),
+  };
+  return { ...measured, facts };
 }
 
 async function idleRow(context: BenchmarkContext): Promise<Measurement> {
@@ -260,6 +293,15 @@ export class RunningAgent {
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     // utime, stime, cutime, cstime (proc_pid_stat(5)), in hundredths of a second.
     return [11, 12, 13, 14].reduce((sum, field) => sum + Number(fields[field]), 0) * 10;
+  }
+
+  /** What the thread of the agent's loop used so far. */
+  loopMs(): number {
+    const [nanoseconds] = readFileSync(
+      `/proc/${this.child.pid}/task/${this.child.pid}/schedstat`,
+      "utf8",
+    ).split(" ");
+    return Number(nanoseconds) / 1e6;
   }
 
   rssMb(): number {

@@ -5,7 +5,7 @@ import { sendFlows } from "../bench/conntrack.ts";
 import type { NodeAnswer } from "../src/agent/api/view.ts";
 import { socketPath } from "../src/agent/socket.ts";
 import { NetworkNamespace } from "../src/kernel/namespace.ts";
-import { writeSysctl } from "../src/kernel/sysctl.ts";
+import { readSysctl, writeSysctl } from "../src/kernel/sysctl.ts";
 import { makePlacesPrivate } from "./isolation.ts";
 
 const SAMPLE_MS = 10_000;
@@ -26,8 +26,10 @@ const JOURNAL_SHARE = 0.05;
 const PODS = 100;
 
 if (process.argv[2] === "flows") {
-  for (let second = 0; second < Number(process.argv[3]); second++)
+  for (let second = 0; second < Number(process.argv[3]); second++) {
     sendFlows((second * FLOWS_PER_SECOND) % 200_000, FLOWS_PER_SECOND, FLOWS_PER_SECOND);
+    console.log(FLOWS_PER_SECOND);
+  }
   process.exit(0);
 }
 
@@ -48,9 +50,15 @@ const agent = Bun.spawn([program, ...words], { stdout: "ignore", stderr: "ignore
 await Bun.sleep(1_000);
 const reloading = setInterval(reload, RELOAD_MS);
 const flows = Bun.spawn([process.execPath, import.meta.path, "flows", String(seconds)], {
-  stdout: "ignore",
+  stdout: "pipe",
   stderr: "inherit",
 });
+/** Each is one packet to where none of the last ten seconds went, and so a flow of its own. */
+let begunFlows = 0;
+void (async () => {
+  for await (const bytes of flows.stdout)
+    begunFlows += new TextDecoder().decode(bytes).split("\n").length * FLOWS_PER_SECOND - FLOWS_PER_SECOND;
+})();
 
 interface Sample {
   readonly links: number;
@@ -59,6 +67,8 @@ interface Sample {
   readonly files: number;
   readonly descriptors: number;
   readonly rssMb: number;
+  /** In the table: those of the last ten seconds, which is their timeout. */
+  readonly flows: number;
 }
 
 const samples: Sample[] = [];
@@ -73,6 +83,7 @@ for (let next = SAMPLE_MS; performance.now() - begun < seconds * 1000;) {
   console.log(lineOf(samples.at(-1)!));
 }
 clearInterval(reloading);
+const flowsPerSecond = Math.round((begunFlows * 1000) / (performance.now() - begun));
 flows.kill("SIGKILL");
 const journalShare = (await journalWritingMs()) / (performance.now() - begun);
 const cpuShare = cpuMs() / (performance.now() - begun);
@@ -84,7 +95,7 @@ console.log(
 );
 if (samples.length <= WARM_UP + 3) console.log("too short to tell: give it more than a minute");
 console.log(
-  `${reloads} reloads; journal ${percent(journalShare)} of a core, the agent with its looks ${percent(cpuShare)}`,
+  `${reloads} reloads; ${flowsPerSecond} new flows a second; journal ${percent(journalShare)} of a core, the agent with its looks ${percent(cpuShare)}`,
 );
 process.exit(grown.length === 0 && journalShare <= JOURNAL_SHARE ? 0 : 1);
 
@@ -195,6 +206,7 @@ function sample(): Sample {
     rules: ask(["nft", "list", "ruleset"]).split("\n").length,
     files: count("/run/wayout") + count("/var/lib/cni"),
     descriptors: readdirSync(`/proc/${agent.pid}/fd`).length,
+    flows: Number(readSysctl(undefined, "net.netfilter.nf_conntrack_count")),
     rssMb: Math.round(Number(/VmRSS:\s+(\d+)/.exec(status)![1]) / 1024),
   };
 }
@@ -212,7 +224,8 @@ function growth(kept: readonly Sample[]): string[] {
   const third = Math.max(1, Math.floor(kept.length / 3));
   const mean = (part: readonly Sample[], figure: keyof Sample): number =>
     part.reduce((sum, one) => sum + one[figure], 0) / part.length;
-  return (Object.keys(kept[0] ?? {}) as (keyof Sample)[]).flatMap((figure) => {
+  const figures = (Object.keys(kept[0] ?? {}) as (keyof Sample)[]).filter((figure) => figure !== "flows");
+  return figures.flatMap((figure) => {
     const more = mean(kept.slice(-third), figure) - mean(kept.slice(0, third), figure);
     const allowed = figure in MAY_GROW ? MAY_GROW[figure as keyof typeof MAY_GROW] : 1;
     return more > allowed ? [`${figure} by ${more.toFixed(1)}`] : [];

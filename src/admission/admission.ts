@@ -54,7 +54,10 @@ export class Admission {
   readonly #path: string;
   readonly #run: RunProgram;
 
-  constructor(node: NetworkNamespace, run = programsOf(node)) {
+  constructor(
+    private readonly node: NetworkNamespace,
+    run = programsOf(node),
+  ) {
     this.#path = `${DIRECTORY}/${node.cookie}.json`;
     this.#run = run;
   }
@@ -94,9 +97,9 @@ export class Admission {
   #door(name: AdmissionDoor): Door {
     switch (name) {
       case "docker-user":
-        return new IptablesDoor(DOCKER_USER, this.#run);
+        return new IptablesDoor(this.node, DOCKER_USER, this.#run);
       case "iptables-forward":
-        return new IptablesDoor(FORWARD, this.#run);
+        return new IptablesDoor(this.node, FORWARD, this.#run);
       case "ufw-route":
         return new UfwDoor(this.#run);
       case "firewalld-zone":

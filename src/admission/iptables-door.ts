@@ -9,10 +9,12 @@
 import {
   iptablesProgram,
   IPTABLES_VARIANTS,
+  legacyInUse,
   type IptablesVariant,
 } from "../nat/backends/iptables/program.ts";
 import { parseCidr } from "../address/cidr.ts";
 import { ipFamily, type IpFamily } from "../address/ip.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Admitted, Door } from "./doors.ts";
 import { refused, type RunProgram } from "./program.ts";
 
@@ -37,6 +39,7 @@ export const FORWARD: ChainPlace = {
 
 export class IptablesDoor implements Door {
   constructor(
+    private readonly node: NetworkNamespace,
     private readonly place: ChainPlace,
     private readonly run: RunProgram,
   ) {}
@@ -65,6 +68,7 @@ export class IptablesDoor implements Door {
     const list = iptablesProgram(variant, family);
     const restore = iptablesProgram(variant, family, "restore");
     if (list === undefined || restore === undefined) return undefined;
+    if (variant === "legacy" && !legacyInUse(this.node, family, "filter")) return undefined;
     const listed = await this.run([list, "-w", LOCK_WAIT, "-S", chain]);
     // Each version has words of its own for a chain that is not there.
     if (listed.exitCode !== 0 && !/permission denied|not permitted|xtables lock/i.test(listed.stderr))

@@ -10,8 +10,11 @@ import type { NetworkNote, NetworkNotes } from "./network-notes.ts";
 import type { NodeEvent } from "./node-events.ts";
 import type { Round } from "./reconcile/reconciler.ts";
 
-/** The rules may be compared, for another reason, before the word of who changed them is here. */
-const WORD_MS = 200;
+/**
+ * The rules may be compared, for another reason, before the word of who changed them is here; on a busy machine long before.
+ * So long a repair is not written down.
+ */
+const WORD_MS = CAUSE_MS;
 
 /** Steps that put back rules. */
 const OF_RULES: ReadonlySet<string> = new Set(["nat", ...ADMISSION_DOORS]);

@@ -4,6 +4,9 @@ import { Admission, NO_ADMISSION } from "../admission/admission.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { removeAtWish } from "../nat/installed.ts";
 import { inNatQueue } from "../nat/lock.ts";
+import { BACKENDS } from "../nat/backends/backends.ts";
+import { nodeAddresses } from "../network/node-addresses.ts";
+import { adviceOn } from "../policy/advice.ts";
 import { POLICY_OWNER } from "../policy/policy.ts";
 import { ProcessWatch } from "../kernel/bpf/processes.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
@@ -13,6 +16,7 @@ import { selfCommand } from "../self.ts";
 import { Agent } from "./agent.ts";
 import { AnyChange } from "./any-change.ts";
 import { SelfAsker, type Answered } from "./api/ask-self.ts";
+import type { PolicyWish } from "./desired.ts";
 import { EventFeed } from "./api/event-feed.ts";
 import { ApiServer, type ServerOptions } from "./api/server.ts";
 import { AgentView, answerOf } from "./api/view.ts";
@@ -218,13 +222,26 @@ export class AgentService {
   #policyChanged(path: string, state: PolicyState): void {
     const { log } = this.options;
     this.#policyState = state;
-    for (const warning of state.warnings) log.write("warn", "policy", { path, message: warning });
+    if (state.trouble === undefined && state.policy !== undefined)
+      this.#policyState = { ...state, warnings: [...state.warnings, ...this.#advice(state.policy)] };
+    for (const warning of this.#policyState.warnings) log.write("warn", "policy", { path, message: warning });
     this.#agent.compare();
     const refused = this.#agent.troubles().find(({ step }) => step === "nat")?.message;
     const text = policyText(path, state, refused);
     const isWell = state.trouble === undefined && refused === undefined;
     log.write(isWell ? "info" : "error", "policy", { path, message: text });
     this.#historian.record({ at: Date.now(), kind: "policy", object: path, text });
+  }
+
+  /** What the policy allows, and probably does not mean, on this node as it is now. */
+  #advice({ backend, intent }: PolicyWish): string[] {
+    if (!BACKENDS[backend].translates) return [];
+    const others = this.#agent.desired().nat.filter((one) => one.backend === backend);
+    return adviceOn(
+      intent,
+      others.map((one) => one.intent),
+      nodeAddresses(this.options.node),
+    );
   }
 
   async stop(): Promise<void> {
@@ -325,7 +342,12 @@ async function runIn(
     new Response(child.stderr).text(),
     child.exited,
   ]);
-  return { exitCode, stdout, stderr };
+  const usage = child.resourceUsage();
+  return { exitCode, stdout, stderr, ...(usage === undefined ? {} : { cpuMs: cpuMsOf(usage) }) };
+}
+
+function cpuMsOf({ cpuTime }: Bun.ResourceUsage): number {
+  return Number(cpuTime.total) / 1000;
 }
 
 /** The agent's own loop, and whatever the node is there for, comes before an answer. */

@@ -9,8 +9,8 @@ import {
 import { driftText, type NatChange } from "../nat/backend.ts";
 import { BACKENDS, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { adviceOn, sharedWith, type NodeAddresses, type Shared } from "../policy/advice.ts";
+import { nodeAddresses } from "../network/node-addresses.ts";
+import { adviceOn, sharedWith, type Shared } from "../policy/advice.ts";
 import { intentsElsewhere, removeAtWish, removeElsewhere } from "../nat/installed.ts";
 import { inNatQueue } from "../nat/lock.ts";
 import { openNat } from "../nat/open.ts";
@@ -83,7 +83,7 @@ function applyCommand(): Command {
         using nat = openNat(name, namespace);
         const others = nat.intents();
         const warnings = BACKENDS[name].translates
-          ? adviceOn(policy.intent, others, nodeFacts(namespace))
+          ? adviceOn(policy.intent, others, nodeAddresses(namespace))
           : [];
         const shared = BACKENDS[name].translates ? sharedOn(namespace, name, policy.intent, others) : [];
         if (options.dryRun === true) {
@@ -147,14 +147,6 @@ function sharedText({ owner, cidrs, untranslated, elsewhere }: Shared): string {
     return `${style.good("✓")} ${from} leaves as ${owner} has it, and untranslated to ${untranslated.join(", ")} as the policy has it`;
   }
   return `${style.warn("!")} ${from} is translated by ${owner} with ${elsewhere} even to ${untranslated.join(", ")}: take one backend for both`;
-}
-
-function nodeFacts(namespace: NetworkNamespace): NodeAddresses {
-  using rtnetlink = Rtnetlink.open(namespace);
-  return {
-    addresses: new Set(rtnetlink.addresses().map(({ address }) => address)),
-    interfaces: new Set(rtnetlink.links({ statistics: false }).map((link) => link.name)),
-  };
 }
 
 /** A policy may name thousands of sources; --json shows all. */

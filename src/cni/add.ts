@@ -27,6 +27,7 @@ import {
 import { print } from "./standard-streams.ts";
 import { forgetEarlierOwners, noteOwner, unmark, type AddressSpace } from "./used-addresses.ts";
 import { portVlans } from "./vlan.ts";
+import { requireMade } from "./waits-for.ts";
 
 export const answer = answering(add);
 
@@ -45,6 +46,7 @@ interface Progress {
 async function add(context: CniContext): Promise<void> {
   const { call, header } = context;
   const configuration = readConfiguration(header, call.args);
+  requireMade(configuration, "try-again");
   const ipam = context.addresses();
   const earlier = readEarlier(context);
   using pod = openPodNamespace(call.netns!, context.namespace);

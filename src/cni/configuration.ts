@@ -52,6 +52,8 @@ export interface NetworkConfiguration {
   readonly mac?: string;
   readonly dns: Dns;
   readonly nat: NatWish;
+  /** A file without which no pod may come (waits-for.ts). */
+  readonly waitsFor?: string;
 }
 
 export interface VlanRange {
@@ -116,6 +118,8 @@ export function readConfiguration(header: NetworkHeader, args: CniArguments): Ne
   const mtu = fields.integer("mtu", 0, MAX_MTU) ?? 0;
   const mac = readMac(fields, args);
   const isDefaultGateway = flag("isDefaultGateway");
+  const waitsFor = fields.string("waitsFor") ?? "";
+  if (waitsFor !== "" && !waitsFor.startsWith("/")) fields.refuse("waitsFor", "must be an absolute path");
   const configuration: NetworkConfiguration = {
     version,
     network,
@@ -136,6 +140,7 @@ export function readConfiguration(header: NetworkHeader, args: CniArguments): Ne
     ...(mac === undefined ? {} : { mac }),
     dns: readDns(fields.object("dns")),
     nat: readNat(fields),
+    ...(waitsFor === "" ? {} : { waitsFor }),
   };
   refuseContradictions(fields, configuration, ipamType);
   return configuration;

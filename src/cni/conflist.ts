@@ -17,6 +17,8 @@ export interface NetworkRequest {
   readonly mtu?: number;
   /** Whether pods leave with the node's address. */
   readonly masquerade: boolean;
+  /** A file without which no pod may come. */
+  readonly waitsFor?: string;
 }
 
 export function hasPortmap(binDirectory: string): boolean {
@@ -25,7 +27,7 @@ export function hasPortmap(binDirectory: string): boolean {
 
 /** @throws WayoutError `install-failed` when a plugin beside ours does not say which versions it speaks */
 export function conflistOf(
-  { network, bridge, mtu, masquerade }: NetworkRequest,
+  { network, bridge, mtu, masquerade, waitsFor }: NetworkRequest,
   subnets: readonly Cidr[],
   binDirectory: string,
 ): object {
@@ -44,6 +46,7 @@ export function conflistOf(
         ipMasq: masquerade,
         hairpinMode: true,
         ...(mtu === undefined ? {} : { mtu }),
+        ...(waitsFor === undefined ? {} : { waitsFor }),
         ipam: { type: "host-local", ranges: subnets.map((subnet) => [{ subnet: cidrText(subnet) }]) },
       },
       ...others.map((type) => ({ type, capabilities: { portMappings: true }, snat: true })),

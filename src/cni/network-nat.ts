@@ -3,6 +3,7 @@
  * ruleset is still of the generation in which they were seen in order, or our table is still the very one.
  */
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import type { NetworkConfiguration } from "./configuration.ts";
 import type { NatBackend, NatDrift, RuleMemory } from "../nat/backend.ts";
 import { BACKENDS, isLack, openBackend, translating, type NatBackendName } from "../nat/backends/backends.ts";
 import { GenerationMemory } from "../nat/generation-memory.ts";
@@ -180,4 +181,14 @@ class Remembered {
   async #fingerprint(generation: number): Promise<string | undefined> {
     return await this.memory.fingerprint(this.namespace, generation);
   }
+}
+
+/** @throws WayoutError with the code of the backend's `lack`, where a network that translates could not have it */
+export async function requireBackend(
+  { network, nat }: NetworkConfiguration,
+  namespace: NetworkNamespace,
+): Promise<void> {
+  if (nat.translations.size === 0) return;
+  const required = await BACKENDS[nat.backend].require?.();
+  required?.(namespace, `looking after network ${network}`);
 }

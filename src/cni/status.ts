@@ -24,22 +24,25 @@ import { readConfiguration, type NetworkConfiguration } from "./configuration.ts
 import type { CniContext } from "./context.ts";
 import { entrances } from "./entrance.ts";
 import { requireNotes } from "./network-lock.ts";
-import { natDrifts, rememberedSubnets } from "./network-nat.ts";
+import { natDrifts, rememberedSubnets, requireBackend } from "./network-nat.ts";
 import type { EnsuredNetwork } from "./network-state.ts";
 import { planAdd } from "./plan.ts";
 import { vlanGatewayName } from "./vlan.ts";
+import { requireMade } from "./waits-for.ts";
 
 export const answer = answering(status);
 
 /** @throws WayoutError `not-available` (50), `limited-connectivity` (51), or what the configuration lacks */
 async function status(context: CniContext): Promise<void> {
   const configuration = readConfiguration(context.header, {});
+  requireMade(configuration, "not-available");
   const ipam = context.addresses();
   const { network, bridge } = configuration;
   requireSharedRun(context.namespace, `looking after network ${network}`);
   try {
     ipam?.status();
     if (ipam !== undefined) requireNotes(network, context.namespace);
+    await requireBackend(configuration, context.namespace);
   } catch (error) {
     // A delegate tells with its own code what it lacks.
     if (!(error instanceof WayoutError) || error.code === "delegate-failed") throw error;

@@ -13,7 +13,7 @@ import { openNat } from "../nat/open.ts";
 import type { ApiAccess } from "./access.ts";
 import { PodBridgeStep } from "./bridge-step.ts";
 import { Cluster } from "./cluster.ts";
-import { CniStep, type CniDirectories } from "./cni-step.ts";
+import { CniStep, networkMadePath, type CniDirectories } from "./cni-step.ts";
 import { NodeStatus } from "./node-status.ts";
 import { EgressStep } from "./egress/egress.ts";
 import type { GrantsFile } from "./egress/grants.ts";
@@ -102,6 +102,7 @@ export class ClusterNetwork {
       options,
       () => this.#podNetwork(),
       view,
+      networkMadePath(node),
       () => this.#obstacle() ?? (this.#readiness.isChainProven ? undefined : "no packet has passed yet"),
       (path) => this.#tell("info", `the CNI configuration ${path} is written`),
     );

@@ -2,8 +2,8 @@
  * Keeps the CNI configuration of this node as its podCIDRs say. It is what makes a node ready for pods, so it is written
  * last: when bridge, forwarding, NAT and routes stand and a packet was seen to pass. It stays when the agent ends.
  */
-import { readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { parseCidr } from "../address/cidr.ts";
 import type { ReconcileStep, Repair } from "../agent/reconcile/step.ts";
 import { readNetworks } from "../cni/configured-networks.ts";
@@ -19,8 +19,15 @@ import {
   shadowedBy,
 } from "../cni/placement.ts";
 import { codeOf, WayoutError } from "../error.ts";
+import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { runDirectory } from "../kernel/run-directory.ts";
 import type { ClusterView } from "./cluster.ts";
 import { gatewaysOf, type PodNetwork } from "./pod-network.ts";
+
+/** There while the network of a node of a cluster stands; gone when the node starts anew, for /run is. */
+export function networkMadePath(node: NetworkNamespace): string {
+  return `${runDirectory()}/cluster/${node.cookie}.made`;
+}
 
 export interface CniDirectories {
   readonly binDirectory: string;
@@ -37,6 +44,7 @@ export class CniStep implements ReconcileStep {
   #hasProgram = false;
 
   /**
+   * @param madePath the file that says that the network stands: no pod comes without it
    * @param obstacle why it may not be written now; undefined: it may
    * @param wrote hears that it was written
    */
@@ -44,6 +52,7 @@ export class CniStep implements ReconcileStep {
     private readonly directories: CniDirectories,
     private readonly network: () => PodNetwork,
     private readonly view: () => ClusterView | undefined,
+    private readonly madePath: string,
     private readonly obstacle: () => string | undefined,
     private readonly wrote: (path: string) => void,
   ) {}
@@ -75,7 +84,9 @@ export class CniStep implements ReconcileStep {
         }
       | undefined;
     if (conflist === undefined) return undefined;
-    return { ...conflist.plugins[0], name: conflist.name, cniVersion: conflist.cniVersion };
+    // It is asked for by who finds out whether the network stands.
+    const { waitsFor: _, ...plugin } = conflist.plugins[0] ?? {};
+    return { ...plugin, name: conflist.name, cniVersion: conflist.cniVersion };
   }
 
   run(): Repair[] {
@@ -85,6 +96,7 @@ export class CniStep implements ReconcileStep {
     const found = textOf(path);
     const wanted = conflistText(conflist);
     this.#putProgram();
+    this.#sayMade();
     if (found === wanted) {
       this.#written = wanted;
       this.#checkShadows();
@@ -99,6 +111,13 @@ export class CniStep implements ReconcileStep {
     if (!isRepair) return [];
     const was = found === undefined ? "missing" : "another one";
     return [{ step: this.name, object: path, found: `the CNI configuration ${path} was ${was}` }];
+  }
+
+  /** Whoever took it away, or started the node anew: pods may come as soon as the network stands again. */
+  #sayMade(): void {
+    if (isThere(this.madePath) || this.obstacle() !== undefined) return;
+    mkdirSync(dirname(this.madePath), { recursive: true });
+    writeFileSync(this.madePath, "");
   }
 
   /** Once for each run of the agent: an upgrade brings another. */
@@ -141,7 +160,13 @@ export class CniStep implements ReconcileStep {
     const { binDirectory } = this.directories;
     const key = JSON.stringify([podCidrs, network, bridge, mtu, changedAt(join(binDirectory, "portmap"))]);
     if (this.#composed?.key !== key) {
-      const request = { network, bridge, masquerade: false, ...(mtu === undefined ? {} : { mtu }) };
+      const request = {
+        network,
+        bridge,
+        masquerade: false,
+        waitsFor: this.madePath,
+        ...(mtu === undefined ? {} : { mtu }),
+      };
       const subnets = podCidrs.map((text) => parseCidr(text));
       this.#composed = { key, conflist: conflistOf(request, subnets, binDirectory) };
     }

@@ -1,4 +1,5 @@
 /** The two things that give the lab's pods a way out, by the same rooms that `wayout` uses on a real node. */
+import { WayoutError } from "../error.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
 import { ruleText } from "../linux/nftables/text/ruleset.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
@@ -6,6 +7,7 @@ import { enableForwarding } from "../forwarding/forwarding.ts";
 import type { NatChange } from "../nat/backend.ts";
 import { masqueradeIntent } from "../nat/intent.ts";
 import { BACKENDS, DEFAULT_BACKEND } from "../nat/backends/backends.ts";
+import { removeElsewhere } from "../nat/installed.ts";
 import { openNat } from "../nat/open.ts";
 import { PLAN } from "./plan.ts";
 import type { StoryEvidence } from "./story.ts";
@@ -25,6 +27,27 @@ export function forwardPackets(node: NetworkNamespace, family: 4 | 6): string {
 export function installMasquerade(node: NetworkNamespace, ...cidrs: readonly string[]): string {
   using nat = openNat(DEFAULT_BACKEND, node);
   return changeText(nat.apply(masqueradeIntent(OWNER, cidrs)), `masquerade for ${cidrs.join(" and ")}`);
+}
+
+/**
+ * The same by eBPF programs, and no rule. Returns why this user or machine cannot have them, in words; undefined when it can.
+ */
+export function installPrograms(node: NetworkNamespace, ...cidrs: readonly string[]): string | undefined {
+  try {
+    using nat = openNat("ebpf", node);
+    nat.apply(masqueradeIntent(OWNER, cidrs));
+  } catch (error) {
+    if (error instanceof WayoutError && error.kind === "machine") return error.said;
+    throw error;
+  }
+  removeElsewhere(node, OWNER, "ebpf");
+  return undefined;
+}
+
+/** Takes the programs away again: what has a name in a file system of the kernel's does not end with its namespace. */
+export function removePrograms(node: NetworkNamespace): void {
+  using nat = openNat("ebpf", node);
+  nat.remove();
 }
 
 /** SNAT to a fixed address, instead of whatever the lab had before. */

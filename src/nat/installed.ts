@@ -1,4 +1,6 @@
+import { WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
+import { placeFailure } from "../kernel/own-place.ts";
 import { isLack, NAT_BACKENDS, type NatBackendName } from "./backends/backends.ts";
 import type { NatBackend, NatDrift } from "./backend.ts";
 import { GenerationMemory } from "./generation-memory.ts";
@@ -50,8 +52,25 @@ export function removeAtWish(namespace: NetworkNamespace, owner: string | undefi
       return wants !== undefined && networkOwner(wants.network) === network;
     });
     memory.noteLasting(removedText(network));
+    if (!memory.findings().includes(removedText(network))) throw notNoted(memory, network);
   }
   return removed;
+}
+
+/** What is not noted counts as lost, and is put back. */
+function notNoted({ path, directory }: GenerationMemory, network: string): WayoutError {
+  const todo = `Check that ${directory} can be written and has room, then remove them again.`;
+  return new WayoutError({
+    code: "record-not-written",
+    kind: "machine",
+    doing: `noting in ${path} that the NAT rules of ${network} were taken away`,
+    ...placeFailure(
+      path,
+      "file",
+      "it could not be written, and the next STATUS of a runtime puts them back",
+      todo,
+    ),
+  });
 }
 
 /** What anybody wants, whichever backend holds it. @throws WayoutError no-privilege */

@@ -16,7 +16,30 @@ const MOST_ADDRESSES = 1024n;
 
 /** Sentences, each with the value it is about. @param others what other owners want */
 export function adviceOn(intent: NatIntent, others: readonly NatIntent[], node: NodeAddresses): string[] {
-  return [...shadowed(intent, others), ...foreignAddresses(intent, node), ...missingInterfaces(intent, node)];
+  return [
+    ...shadowed(intent, others),
+    ...foreignAddresses(intent, node),
+    ...missingInterfaces(intent, node),
+    ...fewPorts(intent),
+  ];
+}
+
+/** Each destination can be reached so many times at once: fewer than this is soon too few. */
+const FEW_PORTS = 1024;
+
+function fewPorts(intent: NatIntent): string[] {
+  const few = new Map<string, string[]>();
+  for (const { cidr, translation } of intent.sources) {
+    const { first, last } = translation.ports ?? { first: 0, last: FEW_PORTS };
+    const count = last - first + 1;
+    if (count >= FEW_PORTS) continue;
+    const range = count === 1 ? `port ${first}` : `ports ${first}-${last}, ${count} in all`;
+    few.set(range, [...(few.get(range) ?? []), cidr]);
+  }
+  return [...few].map(
+    ([range, [first, ...more]]) =>
+      `${first}${more.length === 0 ? "" : ` and ${more.length} more`} may use ${range}: no more connections than that to one destination at once`,
+  );
 }
 
 /** Sources of which no address is this owner's to decide. */

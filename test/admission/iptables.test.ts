@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { changesOf } from "../../src/admission/iptables-door.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { legacyTableNames } from "../../src/kernel/iptables-legacy/table-names.ts";
 import { RunningAgent } from "../agent/running-agent.ts";
 import { freshName, seenFrom, UPLINK, wayout, wayoutJson, world } from "../attachment/world.ts";
 import { afterThisTest } from "../support/teardown.ts";
@@ -108,6 +109,15 @@ test("nothing is made where the product is not at work", async () => {
   expect(outcome.admission.idle).toEqual(["docker-user", "iptables-forward"]);
   expect(ask(node, ["nft", "list", "tables"])).not.toContain("filter");
 });
+
+test_legacy(
+  "where the older kind of iptables is not in use, looking for it does not make its tables",
+  async () => {
+    const { node } = await shut();
+    await wayout(node, "nat", "apply", "-f", policy(`sources: [${SUBNET}]\nadmit: iptables-forward\n`));
+    expect(legacyTableNames("ip", node)).toEqual([]);
+  },
+);
 
 test_legacy("the older kind of iptables has a door of its own", async () => {
   const { node, pod } = await shut({ program: "iptables-legacy" });

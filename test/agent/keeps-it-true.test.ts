@@ -1,6 +1,8 @@
 /** What somebody takes away, the agent puts back; who was connected stays connected. */
 import { expect } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { AttachmentStore } from "../../src/attachment/store.ts";
 import { TWIN } from "../../src/nat/backends/nftables/names.ts";
 import {
@@ -16,6 +18,7 @@ import {
 } from "../attachment/world.ts";
 import { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { connection, echoServer } from "../support/echo.ts";
+import { afterThisTest } from "../support/teardown.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { RunningAgent } from "./running-agent.ts";
 
@@ -87,6 +90,18 @@ test("a second agent of the node is refused; one of another node is not", async 
   expect(second.exitCode).toBe(1);
   expect(second.stderr).toContain("an agent of this node runs already");
   await RunningAgent.on(world().node);
+});
+
+test("where its port is taken it says so and ends, and leaves nothing that listens", async () => {
+  const { node } = world();
+  const other = node.run(() => Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: () => {} } }));
+  afterThisTest(() => other.stop(true));
+  const words = ["--journal", "none", "--no-look", "--token-file", join(tmpdir(), `token-${process.pid}`)];
+  afterThisTest(() => rmSync(words.at(-1)!, { force: true }));
+  const said = await ended(start(node, [WAYOUT, "agent", ...words, "--listen", `:${other.port}`]));
+  expect([said.exitCode, said.stderr]).toEqual([3, expect.stringContaining("Choose another one: --listen")]);
+  expect(existsSync(`/run/wayout/agent/${node.cookie}.sock`)).toBe(false);
+  expect(existsSync(`/run/wayout/agent/${node.cookie}.lock`)).toBe(false);
 });
 
 test("it ends in order: rules and pods stay, the twin and the lock go", async () => {

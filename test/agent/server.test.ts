@@ -196,6 +196,13 @@ test("paths that climb, and names that hide a path, lead nowhere", async () => {
   expect(asked.every((words) => words[1] === "../../etc/passwd")).toBe(true);
 });
 
+test("a Host that is no name is refused, and no mistake of ours", async () => {
+  for (const host of ["a@localhost", "localhost:7070:1", "", "local host"]) {
+    const { status } = await ask("/v1/node", { headers: { ...proven, host } });
+    expect([host, [400, 421].includes(status)]).toEqual([host, true]);
+  }
+});
+
 test("what is too large is refused before it is read", async () => {
   const body = "x".repeat(2 * 1024 * 1024);
   const large = await fetch(`${server.url}/v1/pods/blue/trace?to=192.0.2.1`, {

@@ -66,11 +66,17 @@ for (const [kind, make] of Object.entries(KINDS)) {
           expect.objectContaining({ code: 50, msg: told }),
         ]);
       }
+      // Else the next STATUS would put back what a person took away, and nobody would know why.
+      const removed = inPlaceOf("/run/wayout/nat", `${WAYOUT} nat remove --all`);
+      expect([removed.exitCode, removed.stderr]).toEqual([
+        3,
+        expect.stringContaining(`were taken away: /run/wayout/nat is ${kind}`),
+      ]);
       // Nobody can hold a lock there: what a pod had is given back all the same.
       const { exitCode, stdout } = inPlaceOf("/run/wayout", pluginFile(), environmentOf("DEL", pod));
       expect([exitCode, stdout]).toEqual([0, ""]);
       expect([podLinks(node), reserved(conf), ask(node, ["nft", "list", "ruleset"])]).toEqual([[], [], ""]);
     },
-    60_000,
+    120_000,
   );
 }

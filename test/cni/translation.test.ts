@@ -9,11 +9,12 @@ import { nodeWithOutside, pings } from "./node.ts";
 import {
   bridgeNetwork,
   call,
+  type Configuration,
+  environmentOf,
   freshPod,
   must,
   pluginProgram,
   REFERENCE_DIRECTORY,
-  type Configuration,
 } from "./plugin.ts";
 
 const PROGRAMS = ["root", "ip", "nft", "ping", "iptables", "ip6tables"];
@@ -133,6 +134,40 @@ testWith([...PROGRAMS, "real-root"])(
     for (const container of ["one", "two"]) must(call(node, "DEL", conf, { container }));
     expect(namesIn(directory)).toBeUndefined();
     expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
+  },
+);
+
+/** A container that has not been given the node's file system for BPF. */
+const WITHOUT_BPF = [
+  "unshare",
+  "--mount",
+  "--pid",
+  "--fork",
+  "--mount-proc",
+  "sh",
+  "-c",
+  'while umount /sys/fs/bpf 2>/dev/null; do :; done; exec "$0"',
+];
+
+testWith([...PROGRAMS, "real-root", "unshare"])(
+  "ipMasqBackend ebpf: STATUS says beforehand what a container lacks for it",
+  () => {
+    const { node } = openWorld();
+    const status = (conf: Configuration): string =>
+      node
+        .run(
+          () =>
+            Bun.spawnSync([...WITHOUT_BPF, pluginProgram()], {
+              stdin: Buffer.from(JSON.stringify(conf)),
+              env: environmentOf("STATUS", {}),
+            }).stdout,
+        )
+        .toString();
+    expect(JSON.parse(status(bridgeNetwork({ ipMasqBackend: "ebpf" })))).toMatchObject({
+      code: 50,
+      details: expect.stringMatching(/mount -t bpf .*nftables/),
+    });
+    expect(status(bridgeNetwork({ ipMasqBackend: "nftables" }))).toBe("");
   },
 );
 

@@ -49,4 +49,5 @@ withPrograms(
     call("DEL", stays);
     expect([podLinks(node), reserved(conf)]).toEqual([[], []]);
   },
+  60_000 + CALLS * 2_000,
 );

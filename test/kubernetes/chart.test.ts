@@ -4,7 +4,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse, parseAllDocuments } from "yaml";
 import { agentCommand } from "../../src/cli/agent.ts";
-import { ask } from "../support/witness.ts";
+import { helmProgram } from "../../scripts/kubernetes-server.ts";
+import { ask, run, type Ran } from "../support/witness.ts";
 
 const ROOT = join(import.meta.dir, "..", "..");
 const CHART = join(ROOT, "deploy", "helm", "wayout");
@@ -129,6 +130,45 @@ test("each value does what it says", () => {
       .toSorted(),
   ).toEqual(["wayout", "wayout-egress", "wayout-events", "wayout-status", "wayout-taint"]);
 });
+
+const helm = helmProgram();
+// It is fetched by `npm run test:kubernetes`.
+const testWithHelm = typeof helm === "string" ? test.skip : test;
+
+testWithHelm(
+  "helm makes the same of it, and holds values against the schema [needs the product helm]",
+  () => {
+    const program = (helm as { readonly helm: string }).helm;
+    const template = (...set: string[]): Ran => {
+      const words = set.flatMap((one) => ["--set", one]);
+      return run(undefined, [program, "template", "wayout", CHART, "--namespace", "wayout", ...words]);
+    };
+    const roles = { status: true, events: true, taint: true, egress: true };
+    const told = template(
+      ...Object.keys(roles).map((role) => `roles.${role}=true`),
+      "startupTaint=wayout.dev/starting",
+      "egressGrantsConfigMap=grants",
+      "extraArgs={--pod-bridge=br7}",
+      "image.tag=v1",
+    );
+    expect([told.exitCode, told.stderr]).toEqual([0, ""]);
+    const made = parseAllDocuments(told.stdout).flatMap(
+      (document) => (document.toJS() as Manifest | null) ?? [],
+    );
+    const ours = chart({
+      roles,
+      startupTaint: "wayout.dev/starting",
+      egressGrantsConfigMap: "grants",
+      extraArgs: ["--pod-bridge=br7"],
+      image: { repository: "wayout", tag: "v1" },
+    });
+    const sorted = (all: readonly Manifest[]): Manifest[] =>
+      all.toSorted((a, b) => `${a.kind} ${a.metadata.name}`.localeCompare(`${b.kind} ${b.metadata.name}`));
+    expect(sorted(made)).toEqual(sorted(ours));
+    expect(template("roles=7").stderr).toContain("roles: Invalid type");
+    expect(template("unknown=7").stderr).toContain("unknown");
+  },
+);
 
 test("the schema knows every value, and the templates no other", () => {
   expect(Object.keys(schema.properties).filter((key) => key !== "global")).toEqual(Object.keys(defaults));

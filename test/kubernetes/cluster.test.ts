@@ -1,8 +1,10 @@
 /** Agents of a cluster on nodes of the test's own: real routes, real pods, made by the plugin as a runtime makes them. */
 import { expect } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { socketPath } from "../../src/agent/socket.ts";
+import { networkMadePath } from "../../src/kubernetes/cni-step.ts";
+import { call, type Configuration } from "../cni/plugin.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { nodeObject, NODES } from "./api-server.ts";
 import {
@@ -355,6 +357,40 @@ test(
     ask(undefined, ["rm", join(a.configurationDirectory, "10-wayout.conflist")]);
     await until(() => world.conflist(a) !== undefined, "what was deleted is back", 40_000);
     expect(reaches(world.pod(a).namespace, world.nodes[0]!.v4)).toBe(true);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "after a reboot no pod comes before the network stands: ADD and STATUS say so, and then it comes",
+  async () => {
+    const { world, a, start } = await lonely(0);
+    const agent = await start();
+    await until(() => world.conflist(a) !== undefined, "it is configured");
+    const made = networkMadePath(a.namespace);
+    await until(() => existsSync(made), "it is told");
+    expect(reaches(world.pod(a).namespace, a.v4)).toBe(true);
+    await agent.stop();
+    // An agent that ends leaves it: pods come on.
+    expect(await seenAs(world.pod(a).namespace, world.outside, SERVER[4])).toBe(a.v4);
+    // The node starts anew: /run and the rules are gone, the configuration is there, and runtimes are quicker than the agent.
+    rmSync("/run/wayout", { recursive: true });
+    ask(a.namespace, ["nft", "flush", "ruleset"]);
+    ask(a.namespace, ["ip", "route", "flush", "proto", "119"]);
+    expect(() => world.pod(a)).toThrow("the agent has not made this node's network since the node started");
+    const conflist = world.conflist(a)!;
+    const plugin = { ...conflist.plugins[0], name: conflist.name, cniVersion: "1.1.0" } as Configuration;
+    const status = call(a.namespace, "STATUS", plugin);
+    expect(JSON.parse(status.stdout)).toMatchObject({ code: 50 });
+    const again = await start();
+    await until(() => existsSync(made), "it stands again");
+    const pod = world.pod(a);
+    expect(await seenAs(pod.namespace, world.outside, SERVER[4])).toBe(a.v4);
+    expect(call(a.namespace, "STATUS", plugin).exitCode).toBe(0);
+    // Whoever clears /run is no reboot: it is back in moments.
+    rmSync(made);
+    await until(() => existsSync(made), "it is told again");
+    await again.stop();
   },
   TIMEOUT_MS,
 );

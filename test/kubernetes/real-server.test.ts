@@ -86,7 +86,7 @@ test(
     if (typeof helm === "string") return console.log(`the chart is not rendered: ${helm}`);
     const values = [
       "--set",
-      "roles.status=true,roles.events=true,roles.taint=true,image.repository=r,image.tag=1",
+      "roles.status=true,roles.events=true,roles.taint=true,image.repository=r,image.tag=v1",
     ];
     const chart = manifests(
       ask(undefined, [

@@ -59,8 +59,6 @@ export class RealApiServer implements ClusterApi {
       "--listen-client-urls=http://127.0.0.1:2379",
       "--advertise-client-urls=http://127.0.0.1:2379",
       "--listen-peer-urls=http://127.0.0.1:2380",
-      // What it holds is gone with the test: it need not wait for the disk.
-      "--unsafe-no-fsync",
     ]);
     await server.begin();
     return server;

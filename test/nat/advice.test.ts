@@ -27,6 +27,19 @@ test("an address that the node does not have", () => {
   ]);
 });
 
+test("a range of ports that is soon used up", () => {
+  const narrow = (cidr: string, first: number, last: number) => ({
+    cidr,
+    translation: { ports: { first, last }, fullyRandom: true },
+  });
+  const sources = [narrow("10.9.0.0/24", 5000, 5001), narrow("10.9.1.0/24", 5000, 5001)];
+  const intent = { owner: "policy", sources, untranslated: [] };
+  expect(adviceOn(intent, [], NODE)).toEqual([
+    "10.9.0.0/24 and 1 more may use ports 5000-5001, 2 in all: no more connections than that to one destination at once",
+  ]);
+  expect(adviceOn({ ...intent, sources: [narrow("10.9.0.0/24", 1024, 2047)] }, [], NODE)).toEqual([]);
+});
+
 test("an interface that is not there", () => {
   expect(adviceOn(snat("203.0.113.5", "203.0.113.5", ["eth0", "wan9"]), [], NODE)[0]).toContain(
     "no interface wan9",

@@ -99,7 +99,7 @@ export async function startFirewalld(house: HouseOfProducts): Promise<ReturnType
     afterThisTest(() => rmSync("/run/dbus", { recursive: true, force: true }));
     house.start("dbus-daemon", "--system", "--nofork", "--nopidfile");
   }
-  const firewalld = house.start("/usr/bin/python3", "/usr/sbin/firewalld", "--nofork", "--nopid");
+  const firewalld = house.start("/usr/sbin/firewalld", "--nofork", "--nopid");
   const deadline = performance.now() + TIMEOUT_MS;
   while (house.run("/usr/bin/python3", "/usr/bin/firewall-cmd", "--state").exitCode !== 0) {
     if (performance.now() > deadline) throw new Error("firewalld does not come up");

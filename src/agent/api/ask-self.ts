@@ -11,6 +11,8 @@ export interface Answered {
   readonly exitCode: number;
   readonly stdout: string;
   readonly stderr: string;
+  /** Processor time that it took, where that is known. */
+  readonly cpuMs?: number;
 }
 
 export class TooBusy extends Error {}

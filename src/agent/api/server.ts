@@ -82,25 +82,20 @@ export class ApiServer {
     const common = { maxRequestBodySize: MOST_BODY_BYTES, idleTimeout: ANSWER_S } as const;
     // Made with nobody's rights but the owner's from the first moment on.
     const umask = process.umask(0o177);
+    const servers: Server[] = [];
+    const serve = (place: object, kind: Caller["over"]): void =>
+      void servers.push(Bun.serve({ ...common, ...place, fetch: over(kind) }));
     try {
       makeDirectory(dirname(socket), 0o755);
-      const own = Bun.serve({ unix: socket, ...common, fetch: over("socket") } as Parameters<
-        typeof Bun.serve
-      >[0]);
-      this.#servers = [
-        own,
-        ...(listen === undefined
-          ? []
-          : [
-              Bun.serve({
-                ...common,
-                ...("unix" in listen ? { unix: listen.unix } : { ...listen, idleTimeout: IDLE_S }),
-                fetch: over("http"),
-              } as Parameters<typeof Bun.serve>[0]),
-            ]),
-      ];
+      serve({ unix: socket }, "socket");
+      if (listen !== undefined)
+        serve("unix" in listen ? { unix: listen.unix } : { ...listen, idleTimeout: IDLE_S }, "http");
+      this.#servers = servers;
     } catch (error) {
-      throw notOpened(this.options, error);
+      // One that goes on listening would keep the process.
+      for (const server of servers) void server.stop(true);
+      if (servers.length > 0) rmSync(socket, { force: true });
+      throw notOpened(socket, servers.length === 0 ? undefined : listen, error);
     } finally {
       process.umask(umask);
     }
@@ -141,7 +136,9 @@ export class ApiServer {
 
   async #routed(request: Request, server: Server, caller: Caller): Promise<Response> {
     if (request.url.length > MOST_URL) return problem(414, "too-long", "the address is too long");
-    const url = new URL(request.url);
+    const url = URL.parse(request.url);
+    // Of a name that is none, and of a request without one.
+    if (url === null) return problem(400, "bad-request", "the address, or the Host, cannot be read");
     const page = caller.over === "http" ? this.options.page : undefined;
     if (page?.owns(url.pathname) === true) {
       const refused = refusal(caller, "open", this.options.rules);
@@ -288,7 +285,8 @@ class RateLimits {
   }
 }
 
-function notOpened({ socket, listen }: ServerOptions, error: unknown): WayoutError {
+/** @param listen where it was to listen; undefined for the socket itself */
+function notOpened(socket: string, listen: HttpPlace | undefined, error: unknown): WayoutError {
   const address =
     listen === undefined || "unix" in listen ? "socket" : `port ${listen.hostname}:${listen.port}`;
   const inUse = codeOf(error) === "EADDRINUSE";

@@ -16,9 +16,9 @@ export interface LookTimes {
   readonly settleMs: number;
   /** For long, a snapshot is kept for the journal so often; a few more (KEPT_AT_ONCE) soon after each other. */
   readonly keepMs: number;
-  /** Looks may take a share of the time (`rest`); what was not used is saved up to so much. */
+  /** Looks may take a share of a core's time (`rest`); what was not used is saved up to so much. */
   readonly savedMs: number;
-  /** For long, looks take one part in so many of the time: a change is seen at once, a storm of them now and then. */
+  /** For long, looks take one part in so many of a core's time: a change is seen at once, a storm of them now and then. */
   readonly rest: number;
   /** What announces nothing (sysctls, full tables, failing neighbours) is found by a look after this. */
   readonly idleMs: number;
@@ -124,8 +124,10 @@ export class Looks implements AgentListener {
     this.#due = Number.POSITIVE_INFINITY;
     this.#heard = new Set();
     this.#looking = true;
+    let tookMs: number | undefined;
     try {
-      const look = await this.#taken();
+      const { look, cpuMs } = await this.#taken();
+      tookMs = cpuMs;
       // What came while it was taken, it may have seen: it is of the moment when it ended.
       this.#seen({ since, began, change }, look, new Set([...heard, ...this.#heard]));
       this.#tell("");
@@ -134,16 +136,17 @@ export class Looks implements AgentListener {
       if (!this.#stop.signal.aborted) this.#tell(messageOf(error));
     }
     this.#looking = false;
-    this.#pay(performance.now() - began);
+    // On a busy machine it waits for its turn most of the time, which is no work of ours.
+    this.#pay(tookMs ?? performance.now() - began);
     const asked = this.#due;
     this.#due = Number.POSITIVE_INFINITY;
     this.#lookIn(asked === Number.POSITIVE_INFINITY ? this.times.idleMs : 0);
   }
 
-  async #taken(): Promise<Look> {
-    const { exitCode, stdout, stderr } = await this.options.run([LOOKER], this.#stop.signal);
+  async #taken(): Promise<{ readonly look: Look; readonly cpuMs: number | undefined }> {
+    const { exitCode, stdout, stderr, cpuMs } = await this.options.run([LOOKER], this.#stop.signal);
     if (exitCode !== 0) throw new Error(stderr.trim() || `it ended with ${exitCode}`);
-    return JSON.parse(stdout) as Look;
+    return { look: JSON.parse(stdout) as Look, cpuMs };
   }
 
   /** @param begun when it began: what changed after that, the next one tells of */

@@ -6,7 +6,7 @@ import type { Chapter } from "../story.ts";
 import { removeNamespaces, type World } from "../world.ts";
 
 export const teardown: Chapter<World> = {
-  number: 10,
+  number: 11,
   title: "Everything is removed",
   intro:
     "Links, addresses, rules and sysctls belong to namespaces and go with them. What is left on the machine is read and " +

@@ -16,6 +16,7 @@ import type { Peer, Scene } from "./peers.ts";
 
 const ECHO_PORT = 8090;
 const WHO_PORT = 8091;
+const MOST_WORD_MS = 3_000;
 const SUBNET = "10.213.0.0/24";
 
 export interface CourseOptions {
@@ -108,7 +109,17 @@ export class Course {
     await this.agent.stop();
   }
 
+  /** On a busy machine the word of who did it comes late. */
   async #named(since: string, repaired: string | undefined): Promise<string[]> {
+    const deadline = performance.now() + MOST_WORD_MS;
+    for (;;) {
+      const named = await this.#namedUpToNow(since, repaired);
+      if (named.length > 0 || performance.now() > deadline) return named;
+      await Bun.sleep(100);
+    }
+  }
+
+  async #namedUpToNow(since: string, repaired: string | undefined): Promise<string[]> {
     const events = await wayoutJson<StoredEvent[]>(
       this.scene.node,
       "history",

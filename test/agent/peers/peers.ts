@@ -26,6 +26,8 @@ export interface Peer {
   readonly object?: (scene: Scene) => string;
   /** The process that is named for it. */
   readonly culprit?: string;
+  /** Programs that it may have started itself. */
+  readonly alsoNamed?: readonly string[];
   /** Stops new connections for good, but where this door is open. */
   readonly door?: AdmissionDoor;
   /** The address of those that last is taken away: they may be cut. */
@@ -208,6 +210,8 @@ export const PRODUCTS: readonly Peer[] = [
       await firewalld?.exited;
     },
     door: "firewalld-zone",
+    culprit: "firewalld",
+    alsoNamed: ["iptables-restor", "ip6tables-resto"],
   },
   {
     name: "ufw",

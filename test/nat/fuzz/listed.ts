@@ -43,8 +43,8 @@ export function listedAs(
   }
   if (isReset(step) && nftables.raw.some(isError) && ebpf.raw.length === 0)
     return "an error of the node's about the reset that ended a connection: dropped";
-  if (kind.endsWith("error") && before.some((one) => isReset(one) && sameEnds(one, step)))
-    return "an error about a connection that was reset";
+  if (exchange.protocol === TCP && wasReset(before, step))
+    return "what follows a reset: how long it is known whose it is";
   const toNode = kind === "answer" || kind === "stray";
   if (exchange.protocol === TCP && toNode && nftables.pod.length === 0) return "INVALID: not the pod's";
   if (kind === "pod-error" && nftables.outside.some((one) => one.includes(UNASKED)))
@@ -56,6 +56,15 @@ export function listedAs(
   if (kind === "in" && before.some((one) => one.kind === "out" && sameEnds(one, step)))
     return "a peer calls the pod with the ports of a connection that the pod has with it";
   return undefined;
+}
+
+/** Whether the connection was reset, and the pod has begun none since; or an error speaks of one that may have been. */
+function wasReset(before: readonly Step[], step: Step): boolean {
+  const same = before.filter((one) => sameEnds(one, step));
+  const reset = same.findLastIndex(isReset);
+  if (step.kind.endsWith("error")) return reset >= 0;
+  const begun = same.findLastIndex(({ kind, what }) => kind === "out" && what.flags === FLAGS.syn);
+  return reset > begun && step.what.flags !== FLAGS.syn;
 }
 
 function isReset({ what }: Step): boolean {

@@ -38,6 +38,12 @@ export function neededDirectory(namespace: NetworkNamespace, doing: string): str
   return directoryBelow(mounted() ?? mountIt(doing), namespace);
 }
 
+/** The folder of those of all namespaces; undefined where no such file system is mounted. */
+export function rootDirectory(): string | undefined {
+  const root = mounted();
+  return root === undefined ? undefined : `${root}/wayout`;
+}
+
 /** Whether a namespace has programs or maps of ours. */
 export function holdsPrograms(namespace: NetworkNamespace): boolean {
   const directory = namespaceDirectory(namespace);

@@ -33,6 +33,7 @@ import { DROPS } from "./names.ts";
 import { dropDrifts, writeDrops } from "../nftables/drop-table.ts";
 import { NAT_PROGRAMS, NAT_PROGRAMS_HASH } from "./program/nat.bpf.ts";
 import { endTracked, trackedByPrograms } from "./tracked.ts";
+import { sweepDead } from "./sweep.ts";
 import { reservedPorts } from "./reserved-ports.ts";
 import { filteredBridges, refuseUnfit } from "./unfit.ts";
 import { explained } from "./refusal.ts";
@@ -184,6 +185,7 @@ export class EbpfNat implements NatBackend {
       writeGuard(this.#namespace, intents, indexesOf(places));
       writeDrops(this.#namespace, DROPS, intents);
       maps.claims = this.#linesOf(intents);
+      if (isNew) sweepDead();
     } catch (error) {
       if (isNew) this.#takeDown();
       throw error;

@@ -80,9 +80,13 @@ function hasRules(namespace: NetworkNamespace, variant: IptablesVariant): boolea
 }
 
 /** Asking iptables-legacy for a table makes the table, so it is asked only where it is in use already. */
-export function legacyInUse(namespace: NetworkNamespace, family: IpFamily = 4): boolean {
+export function legacyInUse(
+  namespace: NetworkNamespace,
+  family: IpFamily = 4,
+  table: "nat" | "filter" = "nat",
+): boolean {
   try {
-    return legacyTableNames(family === 4 ? "ip" : "ip6", namespace).includes("nat");
+    return legacyTableNames(family === 4 ? "ip" : "ip6", namespace).includes(table);
   } catch (error) {
     rethrowMistake(error);
     // Where the list may not be read, its program may not be used either, and says so.
