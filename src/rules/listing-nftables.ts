@@ -2,6 +2,7 @@
 import { cidrsOfRange, cidrText, parseCidr } from "../address/cidr.ts";
 import { ipNumber, ipText, type IpFamily } from "../address/ip.ts";
 import { datatypesLength, datatypesOf, type Datatype } from "../linux/nftables/datatypes.ts";
+import { DEEPEST_JUMP } from "../linux/nftables/enumerations.ts";
 import type { Expression } from "../linux/nftables/expressions.ts";
 import { isIptablesTable } from "../linux/nftables/text/ruleset.ts";
 import { formatValue, stringOf } from "../linux/nftables/text/format.ts";
@@ -136,8 +137,7 @@ function isFinal(table: Table, expressions: readonly Expression[]): boolean {
 /** A jump does not come back from a chain whose own rule decides every packet, unless by return. */
 function endsInside(table: Table, name: string | undefined, depth = 0): boolean {
   const chain = table.chains.find((one) => one.name === name);
-  // 16 is NFT_JUMP_STACK_SIZE: the kernel allows no deeper.
-  if (chain === undefined || depth > 16) return false;
+  if (chain === undefined || depth > DEEPEST_JUMP) return false;
   for (const { expressions } of chain.rules) {
     if (mayReturn(expressions)) return false;
     if (isUnconditional(expressions) && isFinal(table, expressions)) return true;

@@ -1,11 +1,9 @@
 /** One base chain and everything it jumps to, for one packet (nft_do_chain of net/netfilter/nf_tables_core.c). */
+import { DEEPEST_JUMP } from "../../linux/nftables/enumerations.ts";
 import type { BaseChain, Chain, Table } from "../../linux/nftables/ruleset.ts";
 import type { Decision } from "./decision.ts";
 import { BREAK, CONTINUE, type Machine, type StepVerdict } from "./machine.ts";
 import { compiledRules, type CompiledRule } from "./rules.ts";
-
-/** NFT_JUMP_STACK_SIZE */
-const DEEPEST_JUMP = 16;
 
 export interface ChainResult {
   readonly verdict: "accept" | "drop" | "queue" | "stolen";

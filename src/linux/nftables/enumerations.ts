@@ -3,6 +3,8 @@
  * uses for them.
  */
 
+/** NFT_JUMP_STACK_SIZE (include/net/netfilter/nf_tables.h): jumps within jumps. */
+export const DEEPEST_JUMP = 16;
 /** enum nft_payload_bases */
 export const PAYLOAD_BASES = { link: 0, network: 1, transport: 2, inner: 3, tunnel: 4 } as const;
 /** enum nft_cmp_ops, nft_range_ops */

@@ -4,7 +4,9 @@
  * connection (`ct state established`) where tracking has looked at it.
  */
 import { CT_STATE, HOOK_PRIORITY, NFPROTO } from "../../../linux/netfilter.ts";
+import { DEEPEST_JUMP } from "../../../linux/nftables/enumerations.ts";
 import type { Expression, ExpressionKinded } from "../../../linux/nftables/expressions.ts";
+import { RTN } from "../../../linux/route/constants.ts";
 import { registerWord } from "../../../linux/nftables/registers.ts";
 import type { BaseChain, Chain, NftSet, Rule, SetElement, Table } from "../../../linux/nftables/ruleset.ts";
 import type { Verdict } from "../../../linux/nftables/values.ts";
@@ -27,10 +29,6 @@ export interface Dropper {
   readonly rule?: Rule;
 }
 
-/** NFT_JUMP_STACK_SIZE */
-const DEEPEST_JUMP = 16;
-/** RTN_UNICAST, RTN_LOCAL */
-const [UNICAST, LOCAL] = [1, 2];
 /** Everybody who may drop it on the way through a base chain. */
 export function droppersIn(
   table: Table,
@@ -221,7 +219,7 @@ class Run {
 
   #fib({ result, flags = [] }: ExpressionKinded<"fib">): Known[] {
     if (result !== "type" || !flags.includes("daddr")) return [];
-    return hostNumber(this.packet.isLocal ? LOCAL : UNICAST);
+    return hostNumber(this.packet.isLocal ? RTN.local : RTN.unicast);
   }
 
   #bitwise({ sreg, dreg, length, op, mask, xor }: ExpressionKinded<"bitwise">): void {
