@@ -1,5 +1,5 @@
 /** What is written down as different between both backends (docs/architecture.md), and nothing else. */
-import { FLAGS, TCP, type ReadPacket } from "./packets.ts";
+import { FLAGS, ICMP, ICMPV6, TCP, UDP, type ReadPacket } from "./packets.ts";
 import type { Lane, Step } from "./steps.ts";
 
 /** A note about an error: see compare.ts. */
@@ -45,6 +45,8 @@ export function listedAs(
     return "an error of the node's about the reset that ended a connection: dropped";
   if (exchange.protocol === TCP && wasReset(before, step))
     return "what follows a reset: how long it is known whose it is";
+  if (before.some((one) => begunUnfinished(one, step)))
+    return "a packet that never came whole began a flow without ports here, for another pod";
   const toNode = kind === "answer" || kind === "stray";
   if (exchange.protocol === TCP && toNode && nftables.pod.length === 0) return "INVALID: not the pod's";
   if (kind === "pod-error" && nftables.outside.some((one) => one.includes(UNASKED)))
@@ -79,6 +81,13 @@ function isError({ bytes, family, protocol, start }: ReadPacket): boolean {
   return family === 4
     ? protocol === 1 && [3, 4, 5, 11, 12].includes(bytes[start]!)
     : protocol === 58 && bytes[start]! < 128;
+}
+
+/** Of a protocol without ports, whose next pod with the same peer is dropped here (see docs/architecture.md). */
+function begunUnfinished(one: Step, { exchange: { protocol, peer, pod } }: Step): boolean {
+  const { exchange, manner } = one;
+  if ([ICMP, TCP, UDP, ICMPV6].includes(protocol) || exchange.protocol !== protocol) return false;
+  return manner.fragments !== undefined && exchange.peer === peer && exchange.pod !== pod;
 }
 
 /** Fragments are multiples of eight bytes. */
