@@ -88,9 +88,12 @@ const MOST_POD_BYTES = 4 * 1024 * 1024;
 export class Gaps {
   readonly missing: Missing[] = [];
 
+  /** Told once, however often it was tried: a file is read for several things. */
   note(where: string, what: string, error: unknown): void {
     const code = error instanceof SystemError || error instanceof NetlinkError ? error.code : undefined;
-    this.missing.push({ where, what, why: messageOf(error), ...(code === undefined ? {} : { code }) });
+    const why = messageOf(error);
+    if (this.missing.some((one) => one.where === where && one.what === what && one.why === why)) return;
+    this.missing.push({ where, what, why, ...(code === undefined ? {} : { code }) });
   }
 
   /** There is no such thing here, and so nothing that could have been overlooked. */
