@@ -19,15 +19,7 @@
  */
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
-import {
-  addChain,
-  addElements,
-  addRule,
-  addSet,
-  addTable,
-  destroyTable,
-  type ElementSpec,
-} from "../../../linux/nftables/commands.ts";
+import { addTable, destroyTable, type ElementSpec } from "../../../linux/nftables/commands.ts";
 import { HOOK_PRIORITY } from "../../../linux/netfilter.ts";
 import { counter, drop, inSet, match, returns } from "../../../linux/nftables/rule-builder.ts";
 import type { NatDrift } from "../../backend.ts";
@@ -37,6 +29,7 @@ import { CLAIMS } from "../nftables/names.ts";
 import { isSnat } from "../nftables/drop-table.ts";
 import { tableOf, type WantedSet, type WantedTable } from "../nftables/ruleset.ts";
 import { GUARD } from "./names.ts";
+import { contentsOf } from "../nftables/contents.ts";
 
 const DROPS = "unhooked";
 
@@ -56,21 +49,10 @@ export function writeGuard(
   intents: readonly NatIntent[],
   hooked: readonly number[],
 ): void {
-  const { sets, chains } = guardTable(intents, hooked);
+  const wanted = guardTable(intents, hooked);
   using nftables = Nftables.open(namespace);
   nftables.transaction(
-    [
-      ...destroyTable(GUARD),
-      addTable(GUARD),
-      ...sets.map(({ spec }) => addSet(spec)),
-      ...chains.map(({ name, base }) =>
-        addChain({ ...GUARD, chain: name }, base === undefined ? {} : { base }),
-      ),
-      ...sets.map(({ spec, elements }) => addElements(spec, elements)),
-      ...chains.flatMap(({ name, rules }) =>
-        rules.map((expressions) => addRule({ ...GUARD, chain: name }, { expressions })),
-      ),
-    ],
+    [...destroyTable(GUARD), addTable(GUARD), ...contentsOf(GUARD, wanted)],
     "writing the guard of links without our programs",
   );
 }

@@ -16,21 +16,14 @@
 import { HOOK_PRIORITY } from "../../../linux/netfilter.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
-import {
-  addChain,
-  addElements,
-  addRule,
-  addSet,
-  addTable,
-  destroyTable,
-  type ElementSpec,
-} from "../../../linux/nftables/commands.ts";
+import { addTable, destroyTable, type ElementSpec } from "../../../linux/nftables/commands.ts";
 import type { TableRef } from "../../../linux/nftables/ruleset.ts";
 import type { NatDrift } from "../../backend.ts";
 import type { NatIntent } from "../../intent.ts";
 import { compareTable } from "./drift.ts";
 import { CLAIMS, DROP_CHAIN } from "./names.ts";
 import { tableOf, type WantedSet, type WantedTable } from "./ruleset.ts";
+import { contentsOf } from "./contents.ts";
 
 export function wantsDrops(intents: readonly NatIntent[]): boolean {
   return intents.some(({ sources }) => sources.some(({ translation }) => translation.drop === true));
@@ -54,23 +47,9 @@ export function dropDrifts(
 
 /** Puts it in the place of what is there, in one transaction; nothing where nobody wants a drop. */
 export function writeDrops(namespace: NetworkNamespace, ref: TableRef, intents: readonly NatIntent[]): void {
-  const { sets, chains } = wantsDrops(intents) ? dropTable(ref, intents) : { sets: [], chains: [] };
+  const wanted = wantsDrops(intents) ? [addTable(ref), ...contentsOf(ref, dropTable(ref, intents))] : [];
   using nftables = Nftables.open(namespace);
-  nftables.transaction(
-    [
-      ...destroyTable(ref),
-      ...(chains.length === 0 ? [] : [addTable(ref)]),
-      ...sets.map(({ spec }) => addSet(spec)),
-      ...chains.map(({ name, base }) =>
-        addChain({ ...ref, chain: name }, base === undefined ? {} : { base }),
-      ),
-      ...sets.map(({ spec, elements }) => addElements(spec, elements)),
-      ...chains.flatMap(({ name, rules }) =>
-        rules.map((expressions) => addRule({ ...ref, chain: name }, { expressions })),
-      ),
-    ],
-    "writing the rules that drop what shall not leave",
-  );
+  nftables.transaction([...destroyTable(ref), ...wanted], "writing the rules that drop what shall not leave");
 }
 
 function dropTable(ref: TableRef, intents: readonly NatIntent[]): WantedTable {

@@ -1,14 +1,6 @@
 import { NetworkNamespace } from "../../../kernel/namespace.ts";
 import type { NetlinkTransport } from "../../../kernel/netlink/transport.ts";
-import {
-  addChain,
-  addElements,
-  addRule,
-  addSet,
-  addTable,
-  destroyTable,
-  type Transaction,
-} from "../../../linux/nftables/commands.ts";
+import { addTable, destroyTable, type Transaction } from "../../../linux/nftables/commands.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import type { SetElement, Table } from "../../../linux/nftables/ruleset.ts";
 import { VERSION } from "../../../version.ts";
@@ -24,6 +16,7 @@ import { tableOf, type WantedTable } from "./ruleset.ts";
 import { explained } from "./refusal.ts";
 import { wantedText } from "./text.ts";
 import { shaHex } from "../../../platform/bytes.ts";
+import { contentsOf } from "./contents.ts";
 
 /**
  * NAT in a table of our own, `inet wayout`, spoken to over netlink: no program is needed. The table is made anew in
@@ -167,17 +160,5 @@ function intentsOfElements(elements: readonly SetElement[] | undefined): NatInte
 }
 
 function rebuild(wanted: WantedTable): Transaction {
-  return [
-    ...destroyTable(TABLE),
-    addTable(TABLE),
-    ...wanted.sets.map(({ spec }) => addSet(spec)),
-    ...wanted.chains.map(({ name, base }) =>
-      addChain({ ...TABLE, chain: name }, base === undefined ? {} : { base }),
-    ),
-    // Elements of a verdict map need their chains, rules their sets.
-    ...wanted.sets.map(({ spec, elements }) => addElements(spec, elements)),
-    ...wanted.chains.flatMap(({ name, rules }) =>
-      rules.map((expressions) => addRule({ ...TABLE, chain: name }, { expressions })),
-    ),
-  ];
+  return [...destroyTable(TABLE), addTable(TABLE), ...contentsOf(TABLE, wanted)];
 }

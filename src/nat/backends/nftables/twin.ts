@@ -14,21 +14,14 @@
  *     }
  */
 import { NetlinkError } from "../../../linux/netlink/netlink-error.ts";
-import {
-  addChain,
-  addElements,
-  addRule,
-  addSet,
-  addTable,
-  deleteTable,
-  type Transaction,
-} from "../../../linux/nftables/commands.ts";
+import { addTable, deleteTable, type Transaction } from "../../../linux/nftables/commands.ts";
 import type { TableFlag } from "../../../linux/nftables/ruleset.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { normalizeIntent, type NatIntent } from "../../intent.ts";
 import { CLAIMS, NAT_PRIORITY, TWIN } from "./names.ts";
 import { tableOf, type WantedTable } from "./ruleset.ts";
+import { contentsOf } from "./contents.ts";
 
 /** What the kernel may know of owned tables, the best first. */
 const OWNERSHIP: readonly (readonly TableFlag[])[] = [["owner", "persist"], ["owner"]];
@@ -100,17 +93,12 @@ export class NftablesTwin implements Disposable {
       addTable(TWIN, { flags: this.flags }),
       deleteTable(TWIN),
       addTable(TWIN, { flags: this.flags }),
-      ...own.map(({ spec }) => addSet(spec)),
-      ...chains.map(({ name, base }) =>
-        addChain(
-          { ...TWIN, chain: name },
-          base === undefined ? {} : { base: { ...base, priority: behind + 1 } },
+      ...contentsOf(TWIN, {
+        sets: own,
+        chains: chains.map((chain) =>
+          chain.base === undefined ? chain : { ...chain, base: { ...chain.base, priority: behind + 1 } },
         ),
-      ),
-      ...own.map(({ spec, elements }) => addElements(spec, elements)),
-      ...chains.flatMap(({ name, rules }) =>
-        rules.map((expressions) => addRule({ ...TWIN, chain: name }, { expressions })),
-      ),
+      }),
     ];
   }
 }
