@@ -37,7 +37,7 @@ testWith(["root"])("a broken pod: the cause in the first line, exit code 1, the 
   const said = wayout("doctor", BLUE, "--to", `${PLAN.internet.httpIpv4}:80`, "--no-probe");
   expect(said.exitCode).toBe(1);
   expect(said.stdout.split("\n")[0]).toMatch(
-    /^✗ ns-blue cannot reach 198\.51\.100\.80:80 because Docker's rule “.*drop” in ip filter DOCKER-USER drops/,
+    /^✗ ns-blue cannot reach 198\.51\.100\.80:80 because Docker's rule “-i br0 -j DROP” in ip filter DOCKER-USER drops/,
   );
   const json = wayout("doctor", BLUE, "--to", `${PLAN.internet.httpIpv4}:80`, "--no-probe", "--json");
   expect(json.exitCode).toBe(1);
