@@ -51,6 +51,8 @@ export function listedAs(
   if (exchange.protocol === TCP && toNode && nftables.pod.length === 0) return "INVALID: not the pod's";
   if (kind === "pod-error" && nftables.outside.some((one) => one.includes(UNASKED)))
     return "an error about what came before a connection was begun anew: nf_nat quotes the new port";
+  if (kind === "pod-error" && ebpf.outside.some((one) => one.includes(UNASKED)) && wasCalled(before, step))
+    return "an error about what came before the pod itself began: it tells the pod's new port";
   if (manner.cut !== undefined) return "INVALID: cut short";
   if (kind === "stray" && nftables.pod.length !== ebpf.pod.length)
     return "a stray packet finds a port that one world gave to a pod and the other did not";
@@ -88,6 +90,15 @@ function begunUnfinished(one: Step, { exchange: { protocol, peer, pod } }: Step)
   const { exchange, manner } = one;
   if ([ICMP, TCP, UDP, ICMPV6].includes(protocol) || exchange.protocol !== protocol) return false;
   return manner.fragments !== undefined && exchange.peer === peer && exchange.pod !== pod;
+}
+
+/** Whether a peer called the pod, and then the pod begins with the same ends. */
+function wasCalled(before: readonly Step[], step: Step): boolean {
+  const same = before.filter((one) => sameEnds(one, step));
+  const called = same.findIndex(({ kind }) => kind === "in");
+  return (
+    called >= 0 && same.slice(called).some(({ kind, what }) => kind === "out" && what.flags === FLAGS.syn)
+  );
 }
 
 /** Fragments are multiples of eight bytes. */

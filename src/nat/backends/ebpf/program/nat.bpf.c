@@ -36,9 +36,12 @@ INLINE void remember_fragment(const struct packet *p, const struct address *to) 
   update(&fragments, &key, to, BPF_ANY);
 }
 
-/* Neighbour discovery and the like, which never leaves its link: who forwards it all the same is no part of that. */
+/*
+ * Neighbour discovery and the like, which never leaves its link: who forwards it all the same is no part of that. It is
+ * never fragmented (RFC 6980); fragments that the node itself makes of what it forwards do not tell whence it came.
+ */
 INLINE int is_of_the_link(struct __sk_buff *skb, const struct packet *p) {
-  return p->tuple.protocol == ICMPV6 && p->icmp == ICMP_OTHER && skb->ingress_ifindex == 0;
+  return p->tuple.protocol == ICMPV6 && p->icmp == ICMP_OTHER && p->fragment == NO_FRAGMENT && skb->ingress_ifindex == 0;
 }
 
 /* A packet that is no part of a flow, and is to be translated. `why` says what is dropped as what. */
