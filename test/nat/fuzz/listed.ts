@@ -51,8 +51,8 @@ export function listedAs(
   if (exchange.protocol === TCP && toNode && nftables.pod.length === 0) return "INVALID: not the pod's";
   if (kind === "pod-error" && nftables.outside.some((one) => one.includes(UNASKED)))
     return "an error about what came before a connection was begun anew: nf_nat quotes the new port";
-  if (kind === "pod-error" && ebpf.outside.some((one) => one.includes(UNASKED)) && wasCalled(before, step))
-    return "an error about what came before the pod itself began: it tells the pod's new port";
+  if (kind === "pod-error" && ebpf.outside.some((one) => one.includes(UNASKED)) && bothCalled(before, step))
+    return "an error about a peer's call with the ports of a connection that the pod has with it: it tells the new port";
   if (manner.cut !== undefined) return "INVALID: cut short";
   if (kind === "stray" && nftables.pod.length !== ebpf.pod.length)
     return "a stray packet finds a port that one world gave to a pod and the other did not";
@@ -92,13 +92,10 @@ function begunUnfinished(one: Step, { exchange: { protocol, peer, pod } }: Step)
   return manner.fragments !== undefined && exchange.peer === peer && exchange.pod !== pod;
 }
 
-/** Whether a peer called the pod, and then the pod begins with the same ends. */
-function wasCalled(before: readonly Step[], step: Step): boolean {
+/** Whether a peer called the pod with the ports at which the pod calls it. */
+function bothCalled(before: readonly Step[], step: Step): boolean {
   const same = before.filter((one) => sameEnds(one, step));
-  const called = same.findIndex(({ kind }) => kind === "in");
-  return (
-    called >= 0 && same.slice(called).some(({ kind, what }) => kind === "out" && what.flags === FLAGS.syn)
-  );
+  return same.some(({ kind }) => kind === "in") && same.some(({ kind }) => kind === "out");
 }
 
 /** Fragments are multiples of eight bytes. */
