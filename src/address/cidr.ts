@@ -79,6 +79,11 @@ export function cidrContains(cidr: Cidr, address: string): boolean {
   return value >= cidr.first && value <= cidr.last;
 }
 
+/** The same of a prefix as text, with or without host bits. @throws AddressError */
+export function prefixContains(prefix: string, address: string): boolean {
+  return cidrContains(parseCidr(prefix, "keep"), address);
+}
+
 /** Whether two prefixes share an address. */
 export function cidrsOverlap(a: Cidr, b: Cidr): boolean {
   return a.family === b.family && a.first <= b.last && b.first <= a.last;

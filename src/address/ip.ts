@@ -185,6 +185,11 @@ export function ipBits(family: IpFamily): 32 | 128 {
   return family === 4 ? 32 : 128;
 }
 
+/** The prefix of this one address: `10.0.0.1/32`, `fd00::1/128`. */
+export function hostCidr(address: string): string {
+  return `${address}/${ipBits(familyOf(address))}`;
+}
+
 /** `10.0.0.1:80`, `[fd00::1]:80`; the address alone when there is no port. */
 export function endText(address: string, port: number | undefined): string {
   if (port === undefined) return address;

@@ -2,7 +2,7 @@
  * ufw's own rule for forwarded packets, `ufw route allow from 10.88.0.0/24 comment wayout`. ufw keeps it in its files, so it
  * is there after a reboot as well; the comment says whose it is.
  */
-import { familyOf } from "../address/ip.ts";
+import { familyOf, hostCidr } from "../address/ip.ts";
 import { readTextIfThere } from "../kernel/file.ts";
 import type { Admitted, Door } from "./doors.ts";
 import { refused, which, type RunProgram } from "./program.ts";
@@ -81,5 +81,5 @@ export function ownRules(lines: readonly string[]): string[] {
 /** ufw writes a single address without its length. */
 function withLength(source: string): string {
   if (source.includes("/")) return source;
-  return `${source}/${familyOf(source) === 6 ? 128 : 32}`;
+  return hostCidr(source);
 }

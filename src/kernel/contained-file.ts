@@ -6,7 +6,15 @@
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import { isKernelFileSystem } from "../linux/kernel-file-systems.ts";
 import { decodeUtf8 } from "../platform/bytes.ts";
-import { closeFile, fileSystemOf, isMissing, readHandle, statDescriptor, type PartOfFile } from "./file.ts";
+import {
+  closeFile,
+  fileSystemOf,
+  isMissing,
+  isSymbolicLink,
+  readHandle,
+  statDescriptor,
+  type PartOfFile,
+} from "./file.ts";
 import * as libc from "./libc.ts";
 
 /** include/uapi/linux/openat2.h: `/` and `..` are the directory's own; links like those of /proc/PID/fd lead nowhere. */
@@ -16,8 +24,6 @@ const RESOLVE_IN_ROOT = 0x10;
 const [O_DIRECTORY, O_NOFOLLOW] = process.arch === "arm64" ? [0o40000, 0o100000] : [0o200000, 0o400000];
 const O_PATH = 0o10000000;
 const O_CLOEXEC = 0o2000000;
-const S_IFMT = 0o170000;
-const S_IFLNK = 0o120000;
 /** As many links as the kernel follows (MAXSYMLINKS). */
 const MOST_LINKS = 40;
 const MOST_PARTS = 256;
@@ -81,7 +87,7 @@ export function walkContained(directory: number, path: string): number {
         continue;
       }
       const fd = libc.openat(here(), part, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-      if ((statDescriptor(fd).mode & S_IFMT) !== S_IFLNK) {
+      if (!isSymbolicLink(statDescriptor(fd))) {
         trail.push(fd);
         continue;
       }

@@ -384,6 +384,10 @@ function fileType({ mode }: FileStatus): number {
   return mode & S_IFMT;
 }
 
+export function isSymbolicLink(status: FileStatus): boolean {
+  return fileType(status) === S_IFLNK;
+}
+
 export function isCharacterDevice(status: FileStatus): boolean {
   return fileType(status) === S_IFCHR;
 }

@@ -3,10 +3,10 @@
  * unless it is wanted, to the nodes themselves. What the policy excludes is excluded as well. Pure.
  */
 import { cidrContains, cidrsOfRange, cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
-import { ascending } from "../address/ip.ts";
+import { ascending, hostCidr } from "../address/ip.ts";
 import { DROPPED, normalizeIntent, type NatIntent, type NatSource } from "../nat/intent.ts";
 import type { ClusterView } from "./cluster.ts";
-import { hostCidr, type EgressPlan } from "./egress/egress-plan.ts";
+import type { EgressPlan } from "./egress/egress-plan.ts";
 import type { Led } from "./route-step.ts";
 
 /** The owner under which the cluster's wishes stand. */

@@ -3,9 +3,10 @@
  * program's lock, a directory that is not mounted yet) is no damage, and costs no file.
  */
 import { Database } from "bun:sqlite";
-import { chmodSync, closeSync, mkdirSync, openSync, renameSync, rmSync, statSync } from "node:fs";
+import { chmodSync, closeSync, mkdirSync, openSync, renameSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { codeOf, messageOf, WayoutError } from "../../error.ts";
+import { fileKey } from "../../kernel/file.ts";
 
 /** Raised when a file of this version cannot be read by the one before. */
 const VERSION = 1;
@@ -41,7 +42,7 @@ const LAST = `CREATE TABLE IF NOT EXISTS last (what TEXT PRIMARY KEY, at INTEGER
 export interface OpenedFile {
   readonly database: Database;
   /** Which file it is: another one may have its name by now. */
-  readonly id: string;
+  readonly id: string | undefined;
   /** Why the file was begun anew, and where the one before is. */
   readonly begun?: string;
 }
@@ -57,7 +58,7 @@ export function openOrBegin(path: string): OpenedFile {
     closeSync(openSync(path, "a", 0o600));
     chmodSync(path, 0o600);
     const opened = open(path, "write");
-    if (opened instanceof Database) return { database: opened, id: fileId(path) };
+    if (opened instanceof Database) return { database: opened, id: fileKey(path) };
     const aside = `${path}.${new Date().toISOString().replaceAll(":", "")}`;
     renameSync(path, aside);
     for (const beside of ["-wal", "-shm"]) rmSync(`${path}${beside}`, { force: true });
@@ -65,7 +66,7 @@ export function openOrBegin(path: string): OpenedFile {
     const fresh = open(path, "write");
     if (!(fresh instanceof Database)) throw new Error(fresh.why);
     const begun = `${path} was begun anew: ${opened.why}; what it held is in ${aside}`;
-    return { database: fresh, id: fileId(path), begun };
+    return { database: fresh, id: fileKey(path), begun };
   } catch (error) {
     throw notOpened(path, error);
   }
@@ -81,16 +82,6 @@ export function openToRead(path: string): Database {
   }
   if (opened instanceof Database) return opened;
   throw notOpened(path, new Error(opened.why));
-}
-
-/** Device and inode; "" where there is none. */
-export function fileId(path: string): string {
-  try {
-    const { dev, ino } = statSync(path);
-    return `${dev}:${ino}`;
-  } catch {
-    return "";
-  }
 }
 
 /** A database, or why the file will never be one. @throws what may pass */

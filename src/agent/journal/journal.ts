@@ -9,7 +9,8 @@ import type { Database, SQLQueryBindings } from "bun:sqlite";
 import { existsSync, statSync } from "node:fs";
 import { messageOf, WayoutError } from "../../error.ts";
 import { monotonicMs } from "../../kernel/calls.ts";
-import { fileId, openOrBegin, openToRead } from "./file.ts";
+import { fileKey } from "../../kernel/file.ts";
+import { openOrBegin, openToRead } from "./file.ts";
 import { cutValue, getValue, type CutValue, type PartName } from "./parts.ts";
 
 const MEGABYTE = 1024 * 1024;
@@ -89,7 +90,7 @@ export interface EventQuery {
 export class Journal implements Disposable {
   #database: Database | undefined;
   /** Which file it is. */
-  #id = "";
+  #id: string | undefined;
   /** Until then it is not tried again, for this reason. */
   #notBefore = 0;
   #notOpened: unknown = new Error("the journal is closed");
@@ -322,7 +323,7 @@ export class Journal implements Disposable {
    * @throws WayoutError `journal-not-opened`
    */
   #opened(): Database {
-    if (this.#database !== undefined && (this.told === undefined || fileId(this.path) === this.#id))
+    if (this.#database !== undefined && (this.told === undefined || fileKey(this.path) === this.#id))
       return this.#database;
     if (this.#database !== undefined) {
       this.close();

@@ -1,5 +1,5 @@
 /** A policy rule sends what the pod sends another way than the node's own packets. */
-import { familyOf } from "../../address/ip.ts";
+import { familyOf, hostCidr } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { familyFlag, finding, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
@@ -75,7 +75,7 @@ function pastRules(context: CheckContext, rules: readonly PolicyRule[]): readonl
     table: RT_TABLE.main,
     protocol: "boot",
     flags: [],
-    source: `${source}/${family === 6 ? 128 : 32}`,
+    source: hostCidr(source),
   };
   const line = command`ip ${familyFlag(source)} rule add priority ${priority} from ${source} lookup main`;
   return forAddress(context, source, () => [

@@ -1,5 +1,5 @@
 /** Does somebody answer for the pod's gateway, and with the MAC address that the pod uses? */
-import { familyOf } from "../../address/ip.ts";
+import { familyOf, hostCidr } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
@@ -279,9 +279,7 @@ function forGateway(
   const cidr = vouchedGateway(context, gateway);
   const before = first === undefined ? [] : [first];
   if (cidr !== undefined) return { fix: [...before, fix(cidr)] };
-  const wouldDo = [...before, fix(`${gateway}/${familyOf(gateway) === 6 ? 128 : 32}`)]
-    .flatMap((one) => one?.command ?? [])
-    .join(" && ");
+  const wouldDo = [...before, fix(hostCidr(gateway))].flatMap((one) => one?.command ?? []).join(" && ");
   return {
     fix: restored(context),
     advice: [

@@ -1,5 +1,5 @@
 /** IPsec stands beside routes and rules: what its policies select is encrypted, or dropped. */
-import { cidrContains, parseCidr } from "../../address/cidr.ts";
+import { prefixContains } from "../../address/cidr.ts";
 import { command, type CommandLine } from "../../text/command.ts";
 import { IP_PROTOCOL, protocolName } from "../../linux/ip-protocol.ts";
 import { nftName } from "../../linux/nftables/spelling.ts";
@@ -112,7 +112,7 @@ function passLine({ path }: CheckContext, { policy, direction, place }: IpsecSto
   const own = isOut ? policy.source : policy.destination;
   // What was translated is asked about again, and its answer has the addresses of the wire.
   const isTranslated = place === "node" && left !== undefined;
-  const flow = isTranslated && cidrContains(parseCidr(own, "keep"), left.source) ? left : sent;
+  const flow = isTranslated && prefixContains(own, left.source) ? left : sent;
   if (flow === undefined) return undefined;
   const [from, to] = isOut ? [flow.source, flow.destination] : [flow.destination, flow.source];
   return command`ip xfrm policy add src ${from} dst ${to} dir ${policy.direction} priority ${policy.priority - 1} action allow`;

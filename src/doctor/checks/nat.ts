@@ -1,4 +1,5 @@
 /** Does the packet leave with an address to which the outside can answer? */
+import { hostCidr } from "../../address/ip.ts";
 import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
@@ -204,7 +205,7 @@ function foreignCure(
   context: CheckContext,
   { source, link, prefix, by }: Extract<Stop, { readonly kind: "foreign-source" }>,
 ): Partial<Pick<Found, "fix" | "advice">> {
-  const own = command`ip addr add ${source}/${context.family === 4 ? 32 : 128} dev ${link.name}`;
+  const own = command`ip addr add ${hostCidr(source)} dev ${link.name}`;
   const pod = context.path.sent?.source;
   if (prefix !== undefined || by === undefined || pod === undefined)
     return { fix: [context.fix("node", own)] };

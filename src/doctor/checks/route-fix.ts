@@ -1,5 +1,5 @@
 /** Commands that take a route away or add one, with what they change. */
-import { familyOf } from "../../address/ip.ts";
+import { familyOf, hostCidr } from "../../address/ip.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
@@ -31,8 +31,7 @@ export function routeBack(
 ): (Fix | undefined)[] {
   const { inLink } = context.path;
   if (inLink === undefined) return [];
-  const v6 = familyOf(destination) === 6;
-  const prefix = `${destination}/${v6 ? 128 : 32}`;
+  const prefix = hostCidr(destination);
   const where = table === RT_TABLE.main ? [] : ["table", routingTableText(table)];
   const line = command`ip ${familyFlag(destination)} route add ${prefix} dev ${inLink.name} ${where}`;
   const route = { ...linkRoute(inLink, prefix), table };
@@ -77,7 +76,7 @@ export function hostRoute(context: CheckContext): (Fix | undefined)[] {
     const hop = hopsOf(route).find((one) => one.gateway !== undefined);
     const link = links.find((one) => one.index === hop?.interface);
     if (hop?.gateway === undefined || link === undefined) continue;
-    const prefix = `${target.address}/${family === 6 ? 128 : 32}`;
+    const prefix = hostCidr(target.address);
     const added = { ...linkRoute(link, prefix), gateway: hop.gateway };
     const line = command`ip ${familyFlag(prefix)} route add ${prefix} via ${hop.gateway} dev ${link.name}`;
     return [context.fix("node", line, undefined, { kind: "add-route", place: "node", route: added })];

@@ -1,6 +1,6 @@
 /** Packets leave by one link with a source that belongs to the network of another. */
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
-import { familyOf, ipBits } from "../../address/ip.ts";
+import { familyOf, hostCidr } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { KERNEL_RULES, type PolicyRule } from "../../linux/route/rule.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
@@ -116,7 +116,7 @@ function ruleLike(
   source: string,
 ): ReturnType<CheckContext["fix"]> {
   const { priority, table } = sibling;
-  const rule: PolicyRule = { ...sibling, source: `${source}/${ipBits(familyOf(source))}` };
+  const rule: PolicyRule = { ...sibling, source: hostCidr(source) };
   const line = command`ip ${familyFlag(source)} rule add priority ${priority} from ${source} lookup ${routingTableText(table)}`;
   return context.fix("node", line, undefined, { kind: "add-policy-rule", place: "node", rule });
 }

@@ -2,7 +2,7 @@
  * What IPsec does to a packet: `out` policies encrypt or refuse what is sent or forwarded, `fwd` and `in` policies demand
  * that what arrives was encrypted (xfrm_lookup, __xfrm_policy_check).
  */
-import { cidrContains, parseCidr } from "../../address/cidr.ts";
+import { prefixContains } from "../../address/cidr.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { IpsecDirection, IpsecPolicy, IpsecSelector, IpsecTemplate } from "../../linux/xfrm.ts";
 import { PROTOCOL_NUMBER, type Packet } from "./packet.ts";
@@ -33,13 +33,9 @@ function selects(selector: IpsecSelector, packet: Packet, out: Link | undefined)
     ((selector.sourcePort ^ packet.sourcePort) & selector.sourcePortMask) === 0 &&
     ((selector.destinationPort ^ packet.destinationPort) & selector.destinationPortMask) === 0 &&
     (selector.interface === 0 || out === undefined || selector.interface === out.index) &&
-    holds(selector.source, packet.source) &&
-    holds(selector.destination, packet.destination)
+    prefixContains(selector.source, packet.source) &&
+    prefixContains(selector.destination, packet.destination)
   );
-}
-
-function holds(prefix: string, address: string): boolean {
-  return cidrContains(parseCidr(prefix, "keep"), address);
 }
 
 function isMarked({ mark, mask }: IpsecPolicy, packet: Packet): boolean {

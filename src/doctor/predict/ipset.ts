@@ -1,5 +1,5 @@
 /** Look-ups in ipsets (`-m set --match-set`). */
-import { cidrContains, parseCidr } from "../../address/cidr.ts";
+import { prefixContains } from "../../address/cidr.ts";
 import { ipFamily, ipNumber } from "../../address/ip.ts";
 import type { IpsetState } from "../../snapshot/snapshot.ts";
 import type { Machine } from "./machine.ts";
@@ -59,7 +59,7 @@ function addressIn(text: string, address: string): boolean {
     const number = ipNumber(address);
     return number >= ipNumber(first) && number <= ipNumber(last);
   }
-  return cidrContains(parseCidr(text, "keep"), address);
+  return prefixContains(text, address);
 }
 
 /** `tcp:80`, `udp:1000-2000`. */

@@ -1,6 +1,14 @@
 /** As whom the pods of this node leave that shall not leave as the node. Pure. */
 import { cidrContains, parseCidr } from "../../address/cidr.ts";
-import { ascending, canonicalIp, familyOf, ipFamily, isIp, type IpFamily } from "../../address/ip.ts";
+import {
+  ascending,
+  canonicalIp,
+  familyOf,
+  ipFamily,
+  isIp,
+  type IpFamily,
+  hostCidr,
+} from "../../address/ip.ts";
 import { DROPPED, type NatSource } from "../../nat/intent.ts";
 import type { EgressGrants } from "./grants.ts";
 
@@ -51,9 +59,7 @@ export function egressPlan(facts: EgressFacts, grants: EgressGrants): EgressPlan
   const pods = facts.pods.filter(({ isOver }) => !isOver);
   for (const pod of pods.sort((a, b) => ascending(a.created, b.created))) {
     const wish = (grants.pods ? pod.annotation : undefined) ?? facts.namespaces.get(pod.namespace);
-    const here = pod.addresses.filter((address) =>
-      own.some((cidr) => cidr.family === ipFamily(address) && cidrContains(cidr, address)),
-    );
+    const here = pod.addresses.filter((address) => own.some((cidr) => cidrContains(cidr, address)));
     if (wish === undefined) {
       plain.push(...here);
       for (const address of here) sources.delete(hostCidr(address));
@@ -111,8 +117,4 @@ function judged(
   if (!addresses.has(address))
     return { problem: `its egress address ${address} is not on this node: ${consequence}` };
   return { snat: address };
-}
-
-export function hostCidr(address: string): string {
-  return `${address}/${ipFamily(address) === 4 ? 32 : 128}`;
 }

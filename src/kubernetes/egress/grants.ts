@@ -7,11 +7,12 @@
  *     fallback: drop      # or node: what cannot leave as it asks
  *     pods: false         # whether a pod's own annotation counts, before its namespace's
  */
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { cidrContains, parseCidr } from "../../address/cidr.ts";
 import { AddressError } from "../../address/ip.ts";
 import { messageOf, WayoutError } from "../../error.ts";
+import { fileVersion } from "../../kernel/file.ts";
 
 export interface EgressGrants {
   readonly fallback: "drop" | "node";
@@ -55,9 +56,7 @@ export function parseGrants(value: unknown): EgressGrants {
     pods,
     isGranted: (namespace, address) =>
       Object.hasOwn(namespaces, namespace) &&
-      namespaces[namespace]!.some(
-        (cidr) => parseCidr(address).family === cidr.family && cidrContains(cidr, address),
-      ),
+      namespaces[namespace]!.some((cidr) => cidrContains(cidr, address)),
   };
 }
 
@@ -94,7 +93,7 @@ export class GrantsFile {
   /** The same value as long as the file says the same. */
   get grants(): EgressGrants {
     try {
-      if (this.#identity() !== this.#seen) this.#grants = this.#read();
+      if (fileVersion(this.path) !== this.#seen) this.#grants = this.#read();
     } catch (error) {
       this.#trouble = `${this.path} cannot be used, and what it said before stays in force: ${messageOf(error)}`;
     }
@@ -106,15 +105,9 @@ export class GrantsFile {
   }
 
   #read(): EgressGrants {
-    this.#seen = this.#identity();
+    this.#seen = fileVersion(this.path);
     const grants = parseGrants(this.parse(readFileSync(this.path, "utf8")));
     this.#trouble = undefined;
     return grants;
-  }
-
-  /** A mounted ConfigMap puts another file in its place. */
-  #identity(): string {
-    const { ino, size, mtimeMs } = statSync(this.path);
-    return `${ino} ${size} ${mtimeMs}`;
   }
 }

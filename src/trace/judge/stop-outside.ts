@@ -1,5 +1,5 @@
 /** It left the node, and no answer came. */
-import { endText } from "../../address/ip.ts";
+import { endText, hostCidr } from "../../address/ip.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { command } from "../../text/command.ts";
 import { needsTranslation } from "../../causes/facts.ts";
@@ -153,7 +153,7 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): StopReason | unde
       reason: `it left by ${name} as ${source}, which is no address of this node; the network there asks who has ${source}, and gets no answer`,
       owner: "the rule that translates the source",
       todo: "or masquerade: that takes an address of the interface",
-      fix: stopFix("node", command`ip addr add ${source}/${v4 ? 32 : 128} dev ${name}`),
+      fix: stopFix("node", command`ip addr add ${hostCidr(source)} dev ${name}`),
       evidence: [question],
     };
   }

@@ -225,10 +225,17 @@ function pinnedIn(directory: string, isWanted: (index: number) => boolean): Pinn
     const path = `${directory}/${name}`;
     const fd = pinnedObject(path);
     if (fd === undefined) return [];
-    const { index } = attachedTo(fd);
-    closeFile(fd);
-    return isWanted(index) ? [{ path, name }] : [];
+    try {
+      return isWanted(attachedTo(fd).index) ? [{ path, name }] : [];
+    } finally {
+      closeFile(fd);
+    }
   });
+}
+
+/** Whether there were attachments, and none is attached any more. Who is about to attach the first has none yet. */
+export function hasLostItsLinks(directory: string): boolean {
+  return attachmentNames(directory).length > 0 && pinnedIn(directory, (index) => index !== 0).length === 0;
 }
 
 function attachmentNames(directory: string): string[] {

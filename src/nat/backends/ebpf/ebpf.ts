@@ -124,8 +124,7 @@ export class EbpfNat implements NatBackend {
     const directory = namespaceDirectory(this.#namespace);
     if (directory === undefined || !holdsPrograms(this.#namespace))
       return [{ object: "the eBPF programs of this namespace", expected: THERE, found: MISSING }];
-    const links = linksOf(this.#namespace);
-    const places = placesOf(links, doing, filteredBridges(this.#namespace, links));
+    const { places, indexOf } = this.#standing(doing);
     const { maps, missing } = NatMaps.open(directory, this.#programs);
     using _maps = maps;
     const claims = maps.claims ?? [];
@@ -149,7 +148,6 @@ export class EbpfNat implements NatBackend {
         : []),
     ];
     if (drifts.length > 0) return drifts;
-    const indexOf = (name: string): number | undefined => links.find((one) => one.name === name)?.index;
     const base = maps.base;
     if (base === undefined)
       return [{ object: "the policy of the eBPF programs", expected: THERE, found: MISSING }];
@@ -162,11 +160,19 @@ export class EbpfNat implements NatBackend {
     ];
   }
 
+  /** The links of now, and where programs are to stand at them. */
+  #standing(doing: string) {
+    const links = linksOf(this.#namespace);
+    return {
+      links,
+      places: placesOf(links, doing, filteredBridges(this.#namespace, links)),
+      indexOf: (name: string): number | undefined => links.find((one) => one.name === name)?.index,
+    };
+  }
+
   /** Policy first, then who obeys it: a program that finds none lets everything pass. */
   #write(intents: readonly NatIntent[], doing: string): void {
-    const links = linksOf(this.#namespace);
-    const places = placesOf(links, doing, filteredBridges(this.#namespace, links));
-    const indexOf = (name: string): number | undefined => links.find((one) => one.name === name)?.index;
+    const { links, places, indexOf } = this.#standing(doing);
     // What cannot be carried out is refused before anything is made.
     policyEntries(intents, BASES[0], indexOf);
     refuseUnfit(this.#namespace, intents, links, doing);

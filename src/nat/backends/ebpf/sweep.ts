@@ -2,11 +2,10 @@
  * What namespaces that have died left below /sys/fs/bpf/wayout: memory of the kernel's that nobody would ever give back. Their
  * links took the attachments with them, but the names stay.
  */
-import { closeFile, listDirectory } from "../../../kernel/file.ts";
-import { attachedTo } from "../../../kernel/bpf/link.ts";
-import { pinnedObject } from "../../../kernel/bpf/map.ts";
+import { listDirectory } from "../../../kernel/file.ts";
 import { NetworkNamespace, namespaceInode } from "../../../kernel/namespace.ts";
 import { SystemError } from "../../../linux/errno.ts";
+import { hasLostItsLinks } from "./attachments.ts";
 import { namesIn, removeDirectory, rootDirectory } from "./bpf-directory.ts";
 
 /** Where namespaces have names, besides those of processes. */
@@ -25,22 +24,6 @@ export function sweepDead(): string[] {
   const dead = lost.filter((cookie) => !living.has(cookie));
   for (const cookie of dead) removeDirectory(`${root}/${cookie}`);
   return dead;
-}
-
-/** Whether there were attachments, and none is attached any more. Who is about to attach the first has none yet. */
-function hasLostItsLinks(directory: string): boolean {
-  const attachments = (namesIn(directory) ?? []).filter((name) => /^(in|e)gress-\d+$/.test(name));
-  return attachments.length > 0 && attachments.every((name) => !isAttached(`${directory}/${name}`));
-}
-
-function isAttached(path: string): boolean {
-  const fd = pinnedObject(path);
-  if (fd === undefined) return false;
-  try {
-    return attachedTo(fd).index !== 0;
-  } finally {
-    closeFile(fd);
-  }
 }
 
 function livingCookies(): ReadonlySet<string> {

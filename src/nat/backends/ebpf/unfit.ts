@@ -6,7 +6,7 @@
  *   Docker's raw table and lists of bogons drop by that;
  * - a policy of IPsec for the address that we translate to is not asked, and packets would leave in clear.
  */
-import { cidrContains, cidrsOverlap, parseCidr } from "../../../address/cidr.ts";
+import { cidrsOverlap, parseCidr, prefixContains } from "../../../address/cidr.ts";
 import { ipBits, ipFromNumber, type IpFamily } from "../../../address/ip.ts";
 import { WayoutError } from "../../../error.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
@@ -233,7 +233,7 @@ function refusePolicies(
   for (const policy of outward) {
     if (intents.every(({ untranslated }) => untranslated.some((cidr) => isInside(policy.destination, cidr))))
       continue;
-    const address = shown.find((one) => isIn(policy.source, one));
+    const address = shown.find((one) => prefixContains(policy.source, one));
     if (address === undefined) continue;
     throw new WayoutError({
       code: "nat-refused",
@@ -269,10 +269,6 @@ function shownAs(intent: NatIntent, uplinks: readonly Link[], addresses: readonl
           .map(({ address }) => address)
       : [snat.first, snat.last],
   );
-}
-
-function isIn(prefix: string, address: string): boolean {
-  return cidrContains(parseCidr(prefix, "keep"), address);
 }
 
 function isInside(prefix: string, cidr: string): boolean {
