@@ -58,8 +58,8 @@ export function listedAs(
     return "INVALID, or dropped by nf_nat: cut short";
   if (manner.cut !== undefined && isExtension(lane, exchange.protocol) && ebpf.outside.length === 0)
     return "an extension header that is cut short: dropped";
-  if (kind === "stray" && isNotPassedInBoth(step, nftables, ebpf))
-    return "a stray packet finds a port that one world gave to a pod and the other did not";
+  if (kind === "stray" && (isNotPassedInBoth(step, nftables, ebpf) || arePassedToOthers(nftables, ebpf)))
+    return "a stray packet finds a port that only one world gave to this pod";
   if (toNode && isNodeAsked && isNotPassedInBoth(step, nftables, ebpf))
     return "the node was asked at this port before, and nobody listened";
   if (kind === "in" && before.some((one) => one.kind === "out" && sameEnds(one, step)))
@@ -137,6 +137,11 @@ function isExtension({ family }: Lane, protocol: number): boolean {
 /** Where a packet comes out, if it is passed on. */
 function farEnd({ kind }: Step): "pod" | "outside" {
   return kind === "out" || kind === "pod-error" ? "outside" : "pod";
+}
+
+/** Whether each of the worlds has another pod at the port. */
+function arePassedToOthers({ rawPod: one }: Outcome, { rawPod: other }: Outcome): boolean {
+  return one[0]?.destination !== other[0]?.destination;
 }
 
 /** Whether nothing comes out of the one that does not come out of the other. */
