@@ -66,7 +66,7 @@ for (const family of [4, 6] as const)
       const sent = [datagram(protocol, ends(pod, 2000), node), datagram(protocol, ends(pod, 2001), pod)];
       const came = world.exchange(sent, []).outside.map(({ bytes }) => readPacket(bytes)!);
       const seen = came.filter((one) => one.protocol === protocol);
-      expect(seen.map(checksumError)).toEqual([0xffff, 0xffff]);
+      expect(seen.map((one) => checksumError(one))).toEqual([0xffff, 0xffff]);
       expect(seen.map(field)[0]).toBe(0xffff);
       const [type, code] = [unreachable[1], unreachable[2]];
       const errors = seen.map(({ bytes }) => {
@@ -81,10 +81,10 @@ for (const family of [4, 6] as const)
         .exchange([], errors)
         .pod.map(({ bytes }) => readPacket(bytes)!)
         .filter((one) => one.protocol === unreachable[0]);
-      expect(told.map(checksumError)).toEqual([0xffff, 0xffff]);
+      expect(told.map((one) => checksumError(one))).toEqual([0xffff, 0xffff]);
       // As the pod sent them.
       const quoted = told.map(({ bytes, start }) => readPacket(bytes.subarray(start + 8))!);
       expect(quoted.map(field)).toEqual(sent.map(({ bytes }) => field(readPacket(bytes)!)));
-      expect(quoted.map(checksumError)).toEqual([0xffff, 0xffff]);
+      expect(quoted.map((one) => checksumError(one))).toEqual([0xffff, 0xffff]);
       expect(quoted.map(field)[1]).toBe(0xffff);
     });

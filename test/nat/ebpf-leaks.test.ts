@@ -52,23 +52,23 @@ function watched() {
     void ask(namespace, ["ip", "-batch", "-"], lines.join("\n"));
   return {
     node,
-    sends(): void {
+    sends: (): void => {
       const sender = client.run(() => Bun.spawn(["bash", "-c", SENDER], { stderr: "ignore" }));
       afterThisTest(() => sender.kill());
     },
     /** What comes outside is translated, and only that comes. */
-    async passes(): Promise<void> {
+    passes: async (): Promise<void> => {
       await more(() => counted("translated"));
       expect(counted("leaked")).toBe(0);
     },
     /** Packets try to leave, and none comes outside. */
-    async isHeld(): Promise<void> {
+    isHeld: async (): Promise<void> => {
       const before = counted("translated");
       await more(held);
       expect([counted("leaked"), counted("translated")]).toEqual([0, before]);
     },
     /** The uplink is taken away, and another is there in its place. */
-    renewUplink(): void {
+    renewUplink: (): void => {
       ip(
         node,
         `link delete ${UPLINK}`,
@@ -83,7 +83,7 @@ function watched() {
       );
     },
     /** As a VPN that comes up, and takes the default route. */
-    raiseTunnel(): void {
+    raiseTunnel: (): void => {
       ip(node, `link add tun7 type veth peer name isp7 netns ${outside.name}`);
       ip(outside, "address add 192.0.2.1/24 dev isp7", "link set isp7 up");
       ip(

@@ -112,7 +112,8 @@ INLINE int error_leaves(struct __sk_buff *skb, struct packet *p, const struct se
   struct flow *flow = find(&inside.tuple, now, &where);
   /* Its flow is over, by a reset perhaps that went no further than here. */
   if (!flow) return may_be_hidden(s, &inside.tuple) ? TCX_DROP : otherwise;
-  if (flow->kind != TRANSLATED) return TCX_NEXT;
+  /* Who was called from outside is known there; another pod that speaks of the call is not. */
+  if (flow->kind != TRANSLATED) return same_address(&p->tuple.source, &inside.tuple.source) ? TCX_NEXT : otherwise;
   if (is_redirect(skb, p)) return TCX_DROP;
   struct address pod = flow->leaving.source;
   struct address node = flow->arriving.destination;
