@@ -27,17 +27,18 @@ export function networkdDeletes(
 ): { readonly evidence: Evidence; readonly advice: string } | undefined {
   const mark = files.find(({ path }) => path === LINK_MANAGERS[0]!.mark);
   const { directories, main } = NETWORKD_SETTINGS;
+  const mains = main.directories.map((directory) => `${directory}/${main.name}`);
   const settings = files.filter(
-    ({ path }) => main.includes(path) || directories.some((directory) => path.startsWith(`${directory}/`)),
+    ({ path }) => mains.includes(path) || directories.some((directory) => path.startsWith(`${directory}/`)),
   );
   if (mark === undefined || settings.some(({ text }) => text === undefined)) return undefined;
   if (!parseNetworkdConf(settings.map(({ text }) => text!))[which]) return undefined;
   const { option, what } = OPTIONS[which];
   return {
     evidence: {
-      source: `${mark.path}, ${settings.map(({ path }) => path).join(", ") || `no ${main[0]}`}`,
+      source: `${mark.path}, ${settings.map(({ path }) => path).join(", ") || `no ${mains[0]}`}`,
       value: `systemd-networkd manages links here, and may delete ${what} that it did not make: nothing says ${option}=no`,
     },
-    advice: `keep systemd-networkd from deleting ${what} of others: ${option}=no under [Network] in ${main[0]}, then systemctl restart systemd-networkd`,
+    advice: `keep systemd-networkd from deleting ${what} of others: ${option}=no under [Network] in ${mains[0]}, then systemctl restart systemd-networkd`,
   };
 }

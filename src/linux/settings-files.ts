@@ -2,13 +2,12 @@
  * Settings in several files: one main file, and `*.conf` files of several directories, of which the earlier hides files of
  * the same name in the later (sysctl.d(5), networkd.conf(5)). Pure.
  */
-import { basename, dirname } from "node:path";
 
 export interface SettingsPlace {
   /** Directories of `*.conf` files, which are read in the order of their names. */
   readonly directories: readonly string[];
-  /** Where the main file may be: the first that is there counts. */
-  readonly main: readonly string[];
+  /** The main file, of the first directory that has it. */
+  readonly main: { readonly name: string; readonly directories: readonly string[] };
   /** Whether the main file is read before the others or after them; of two assignments the later wins. */
   readonly mainIs: "first" | "last";
 }
@@ -22,7 +21,7 @@ export const SYSCTL_SETTINGS: SettingsPlace = {
     "/usr/lib/sysctl.d",
     "/lib/sysctl.d",
   ],
-  main: ["/etc/sysctl.conf"],
+  main: { name: "sysctl.conf", directories: ["/etc"] },
   mainIs: "last",
 };
 
@@ -31,7 +30,7 @@ const SYSTEMD_DIRECTORIES = ["/etc/systemd", "/run/systemd", "/usr/local/lib/sys
 /** networkd.conf(5). */
 export const NETWORKD_SETTINGS: SettingsPlace = {
   directories: SYSTEMD_DIRECTORIES.map((directory) => `${directory}/networkd.conf.d`),
-  main: SYSTEMD_DIRECTORIES.map((directory) => `${directory}/networkd.conf`),
+  main: { name: "networkd.conf", directories: SYSTEMD_DIRECTORIES },
   mainIs: "first",
 };
 
@@ -50,6 +49,8 @@ export function settingsFiles(
     }
   }
   const parts = [...byName].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, path]) => path);
-  const main = place.main.filter((path) => names(dirname(path)).includes(basename(path))).slice(0, 1);
+  const { name, directories } = place.main;
+  const home = directories.find((directory) => names(directory).includes(name));
+  const main = home === undefined ? [] : [`${home}/${name}`];
   return place.mainIs === "first" ? [...main, ...parts] : [...parts, ...main];
 }
