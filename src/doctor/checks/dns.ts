@@ -17,6 +17,7 @@ import { nat } from "./nat.ts";
 import { nodeRoute } from "./node-route.ts";
 import { podRoute } from "./pod-route.ts";
 import { reversePath } from "./reverse-path.ts";
+import { present } from "../../present.ts";
 
 export const dns: Check = {
   step: "dns",
@@ -160,16 +161,19 @@ function unreachable(
   if (cause === undefined && stop === undefined) return [];
   const why = cause?.text ?? stopText(stop!);
   return [
-    finding("resolver-unreachable", {
-      text: `${pod.name} cannot reach its name server ${server}: ${why}`,
-      owner: cause?.owner ?? "see the reason",
-      evidence: [listed, ...(cause?.evidence ?? [{ source: `path to ${server}:53`, value: why }])],
-      consequence: "addresses work, names do not",
-      fix: cause?.fix ?? [
-        anywhere(command`wayout doctor ${pod.name} --to ${endText(server, 53)} --proto udp`),
-      ],
-      ...(cause === undefined ? {} : { confidence: cause.confidence }),
-    }),
+    finding(
+      "resolver-unreachable",
+      present({
+        text: `${pod.name} cannot reach its name server ${server}: ${why}`,
+        owner: cause?.owner ?? "see the reason",
+        evidence: [listed, ...(cause?.evidence ?? [{ source: `path to ${server}:53`, value: why }])],
+        consequence: "addresses work, names do not",
+        fix: cause?.fix ?? [
+          anywhere(command`wayout doctor ${pod.name} --to ${endText(server, 53)} --proto udp`),
+        ],
+        confidence: cause?.confidence,
+      }),
+    ),
   ];
 }
 

@@ -10,6 +10,7 @@ import { firstPacket, transportOf, type Packet } from "./packet.ts";
 import type { Side } from "./side.ts";
 import { chooseSource, isLinkLocal } from "./source-address.ts";
 import type { Walk, PreparedNamespace } from "./walk.ts";
+import { present } from "../../present.ts";
 
 /** Source port of the packet that is followed: one of ip_local_port_range's usual values. */
 const SOURCE_PORT = 43210;
@@ -105,7 +106,11 @@ function packetOf(walk: Walk, { view }: PreparedNamespace, way: Way, source: str
   const ttl =
     way.route?.metrics.hopLimit ??
     (family === 4 ? view.sysctl("net.ipv4.ip_default_ttl") : view.conf(6, way.link.name, "hop_limit"));
-  return { ...packet, oif: way.link.name, ...(ttl === undefined || ttl <= 0 ? {} : { ttl }) };
+  return {
+    ...packet,
+    oif: way.link.name,
+    ...present({ ttl: ttl === undefined || ttl <= 0 ? undefined : ttl }),
+  };
 }
 
 /** ip_route_me_harder: a packet whose destination, mark or source a rule changed in OUTPUT is routed anew. */
@@ -116,7 +121,7 @@ function reroute(walk: Walk, machine: Machine): Way | undefined {
     mark: packet.mark,
     ...transportOf(packet),
     uid: walk.target.sender?.uid ?? PROBE.uid,
-    ...(walk.pod!.view.fib.isLocal(packet.source) ? { source: packet.source } : {}),
+    ...present({ source: walk.pod!.view.fib.isLocal(packet.source) ? packet.source : undefined }),
   });
   if (way.kind === "refused") return noRoute(walk, "pod", packet.destination, way);
   if (way.link.index !== walk.podLink?.index) walk.step("pod", "route", wayText(way), packet);

@@ -21,6 +21,7 @@ import type { Side } from "./side.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
 import { bridgeCallsIptables } from "./wire.ts";
+import { present } from "../../present.ts";
 
 /** Returns the packet as it leaves the node, or as it ends there; undefined when it does neither. */
 export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
@@ -244,8 +245,10 @@ export function checkReversePath(
     ...transportOf(packet),
     sourcePort: packet.destinationPort,
     destinationPort: packet.sourcePort,
-    ...(outLink === undefined ? {} : { iif: outLink.name }),
-    ...(marked ? { mark: packet.mark } : {}),
+    ...present({
+      iif: outLink?.name,
+      mark: marked ? packet.mark : undefined,
+    }),
   });
   const acceptsLocal = view.conf(4, inLink.name, "accept_local") === 1;
   if (back.kind === "route" && back.type !== "unicast" && !(back.type === "local" && acceptsLocal)) {
