@@ -111,7 +111,7 @@ export async function filterOf(options: FilterOptions, among?: readonly string[]
   });
   return {
     ...present({
-      family: options.family === undefined ? undefined : familyOf(options.family),
+      family: options.family === undefined ? undefined : familyOption(options.family),
       protocols: options.proto?.map(protocolOf),
       states: options.state?.map(stateOf),
       original,
@@ -195,7 +195,7 @@ export function portsOf(option: string, text: string): PortRange {
   return { first, last };
 }
 
-function familyOf(text: string): 4 | 6 {
+function familyOption(text: string): 4 | 6 {
   const family = /^(?:ip|ipv|inet)?([46])$/i.exec(text)?.[1];
   if (family === undefined) throw badOption("--family", `"${text}" is neither 4 nor 6`);
   return family === "4" ? 4 : 6;

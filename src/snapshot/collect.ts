@@ -7,7 +7,7 @@
  * Touches: it reads namespaces, rules, settings and files; it changes nothing, and puts no process, environment or
  *   payload into it.
  */
-import { familyOf, isIp } from "../address/ip.ts";
+import { familyOf, isDefaultCidr, isIp } from "../address/ip.ts";
 import { isLoopbackAddress } from "../address/special-purpose.ts";
 import { release } from "node:os";
 import { cidrContains, cidrOf } from "../address/cidr.ts";
@@ -131,7 +131,7 @@ type Belongs = NonNullable<ReadOptions["belongs"]>;
 function wiredTo(node: NetworkNamespace, state: NamespaceState): Belongs {
   const uplinks = new Set(
     state.routes.flatMap((route) =>
-      route.destination.endsWith("/0")
+      isDefaultCidr(route.destination)
         ? [route.interface, ...(route.nextHops ?? []).map((hop) => hop.interface)]
         : [],
     ),

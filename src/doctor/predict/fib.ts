@@ -6,7 +6,7 @@
 import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import { cidrContains, parseCidr, type Cidr } from "../../address/cidr.ts";
-import { ipFamily, ipNumber, type IpFamily } from "../../address/ip.ts";
+import { ipFamily, ipNumber, isDefaultCidr, type IpFamily } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { NextHop, Route, RouteAnswer } from "../../linux/route/route.ts";
 import type { PolicyRule } from "../../linux/route/rule.ts";
@@ -385,7 +385,7 @@ export function hopsOf(route: Route): readonly NextHop[] {
 
 /** A route to everything: `default`. */
 export function isDefaultRoute(route: Route): boolean {
-  return route.destination.endsWith("/0");
+  return isDefaultCidr(route.destination);
 }
 
 /** `default via 10.0.0.254 dev eth0 table 100 metric 5`, as `ip route` shows it. */

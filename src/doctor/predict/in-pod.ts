@@ -1,5 +1,6 @@
 /** The first part of the way out: from the socket in the pod to the pod's interface, or to the pod itself. */
 import { familyOf } from "../../address/ip.ts";
+import { isLinkLocalAddress } from "../../address/special-purpose.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { RouteResult } from "./fib.ts";
 import { protect } from "./ipsec.ts";
@@ -8,7 +9,7 @@ import { localEnd } from "./local-end.ts";
 import type { Machine } from "./machine.ts";
 import { firstPacket, transportOf, type Packet } from "./packet.ts";
 import type { Side } from "./side.ts";
-import { chooseSource, isLinkLocal } from "./source-address.ts";
+import { chooseSource } from "./source-address.ts";
 import type { Walk, PreparedNamespace } from "./walk.ts";
 import { present } from "../../present.ts";
 
@@ -70,7 +71,10 @@ function connect(walk: Walk, pod: PreparedNamespace): { way: Way; source: string
   const choice = chooseSource(view, first.link, target.address, first.gateway ?? target.address);
   const source = first.source ?? choice?.address.address;
   // Nobody routes a link-local source (ip6_forward); the kernel chooses it when there is no better one.
-  if (source === undefined || (isLinkLocal(source) && !isLinkLocal(target.address))) {
+  if (
+    source === undefined ||
+    (family === 6 && isLinkLocalAddress(source) && !isLinkLocalAddress(target.address))
+  ) {
     walk.podLink = first.link;
     walk.gateway = first.gateway;
     walk.stop({ kind: "no-address", place: "pod", link: first.link, family });
