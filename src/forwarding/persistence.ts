@@ -10,6 +10,7 @@ import { dirname, join } from "node:path";
 import { messageOf, WayoutError } from "../error.ts";
 import { replaceFile } from "../kernel/durable-file.ts";
 import { sysctlPath } from "../kernel/sysctl.ts";
+import { present } from "../present.ts";
 
 /** Ours. */
 export const SYSCTL_FILE = "/etc/sysctl.d/90-wayout.conf";
@@ -143,6 +144,11 @@ function replaceOwn(path: string, text: string): void {
   }
 }
 
+function todoAbout(code: string | undefined, denied: boolean): string | undefined {
+  if (denied) return "Run it as root, on a system whose /etc can be written.";
+  return code === "ENOSPC" ? "The disk is full; nothing was changed. Make room and try again." : undefined;
+}
+
 function fileError(doing: string, error: unknown): WayoutError {
   const { code } = error as NodeJS.ErrnoException;
   const denied = code === "EACCES" || code === "EPERM" || code === "EROFS";
@@ -151,8 +157,7 @@ function fileError(doing: string, error: unknown): WayoutError {
     kind: denied ? "machine" : "broken",
     doing,
     said: messageOf(error),
-    ...(denied ? { todo: "Run it as root, on a system whose /etc can be written." } : {}),
-    ...(code === "ENOSPC" ? { todo: "The disk is full; nothing was changed. Make room and try again." } : {}),
+    ...present({ todo: todoAbout(code, denied) }),
     cause: error,
   });
 }

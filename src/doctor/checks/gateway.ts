@@ -10,6 +10,7 @@ import { linkManager } from "../link-managers.ts";
 import { forAddress, restored, vouchedGateway } from "../vouched.ts";
 import { routeText } from "../predict/fib.ts";
 import { neighbourAt } from "../predict/link-state.ts";
+import { present } from "../../present.ts";
 
 export const gateway: Check = {
   step: "gateway",
@@ -121,10 +122,12 @@ function unproxied(
 
 /** As it was read: a destination that lies in one of the pod's own networks has no gateway. */
 function routeInPod({ inside, path, target }: CheckContext): string {
-  const way = inside!.view.fib.predict({
-    destination: target.address,
-    ...(path.sent === undefined ? {} : { source: path.sent.source }),
-  });
+  const way = inside!.view.fib.predict(
+    present({
+      destination: target.address,
+      source: path.sent?.source,
+    }),
+  );
   if (way.route !== undefined) return routeText(way.route, inside!.view.state.links);
   return `dev ${path.podLink?.name ?? "none"}`;
 }
