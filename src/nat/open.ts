@@ -2,6 +2,7 @@
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { NatBackend } from "./backend.ts";
 import { BACKENDS, NAT_BACKENDS, type NatBackendName } from "./backends/backends.ts";
+import { present } from "../present.ts";
 
 const LOADED = new Map(
   await Promise.all(NAT_BACKENDS.map(async (name) => [name, await BACKENDS[name].load()] as const)),
@@ -21,5 +22,5 @@ export function mayHold(name: NatBackendName, namespace: NetworkNamespace): bool
  * @throws WayoutError with the code of what the machine lacks; no-privilege
  */
 export function openNat(name: NatBackendName, namespace?: NetworkNamespace): NatBackend {
-  return LOADED.get(name)!(namespace === undefined ? {} : { namespace });
+  return LOADED.get(name)!(present({ namespace }));
 }

@@ -17,6 +17,7 @@ import { nfgenmsg, nfnlType } from "../../linux/netlink/nfnetlink.ts";
 import { NFPROTO } from "../../linux/netfilter.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
 import type { NetworkNamespace } from "../namespace.ts";
+import { present } from "../../present.ts";
 
 const NFNL_SUBSYS_IPSET = 6;
 /** The protocol's version that tells a set's index. */
@@ -176,7 +177,7 @@ export function readIpsets(transport: NetlinkTransport): Ipset[] {
 
 /** Every set of a namespace, of the calling thread's own when absent. */
 export function listIpsets(namespace?: NetworkNamespace): Ipset[] {
-  const transport = openTransport(NETLINK_NETFILTER, namespace === undefined ? {} : { namespace });
+  const transport = openTransport(NETLINK_NETFILTER, present({ namespace }));
   try {
     return readIpsets(transport);
   } finally {

@@ -10,6 +10,7 @@ import type { Table } from "../../linux/nftables/ruleset.ts";
 import { legacyTableNames } from "./table-names.ts";
 import type { XtFamily } from "../../linux/xtables/extension.ts";
 import { clearCounters, readLegacyTable, type TableInfo } from "../../linux/iptables-legacy/entries.ts";
+import { present } from "../../present.ts";
 
 /** IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES; ip6_tables has the same numbers. */
 const GET_INFO = 64;
@@ -140,7 +141,7 @@ export function legacyText(tables: readonly Table[], ipsets?: ReadonlyMap<number
         chain.rules.map((rule) => {
           const counted = rule.expressions.find((expression) => expression.kind === "counter");
           const counter = `[${counted?.packets ?? 0}:${counted?.bytes ?? 0}]`;
-          const text = iptablesText(rule, table.family, ipsets === undefined ? {} : { ipsets });
+          const text = iptablesText(rule, table.family, present({ ipsets }));
           return `${counter} -A ${chain.name} ${text}`.trimEnd();
         }),
       );
