@@ -47,7 +47,7 @@ export function listedAs(
   if (exchange.protocol === TCP && wasReset(before, step) && isNotPassedInBoth(step, nftables, ebpf))
     return "what follows a reset: how long it is known whose it is";
   if (before.some((one) => begunUnfinished(one, step)))
-    return "a packet that never came whole began a flow without ports here, for another pod";
+    return "a packet that never came whole began a flow here, and another pod wants the same";
   const toNode = kind === "answer" || kind === "stray";
   if (exchange.protocol === TCP && toNode && nftables.pod.length === 0) return "INVALID: not the pod's";
   if (kind === "pod-error" && [nftables, ebpf].some(tellsUnasked) && isBegunAnew(before, step))
@@ -102,11 +102,20 @@ function isError({ bytes, family, protocol, start }: ReadPacket): boolean {
     : protocol === 58 && bytes[start]! < 128;
 }
 
-/** Of a protocol without ports, whose next pod with the same peer is dropped here (see docs/architecture.md). */
-function begunUnfinished(one: Step, { exchange: { protocol, peer, pod } }: Step): boolean {
-  const { exchange, manner } = one;
-  if ([ICMP, TCP, UDP, ICMPV6].includes(protocol) || exchange.protocol !== protocol) return false;
-  return manner.fragments !== undefined && exchange.peer === peer && exchange.pod !== pod;
+/**
+ * Whether a first fragment, to which others never came, took what another pod would be given: with ports the same one, without
+ * them the peer (see docs/architecture.md).
+ */
+function begunUnfinished(
+  { exchange, kind, manner }: Step,
+  { exchange: { protocol, port, peer } }: Step,
+): boolean {
+  if (kind !== "out" || manner.fragments === undefined || !isUnfinished(manner.fragments)) return false;
+  return exchange.protocol === protocol && exchange.peer === peer && exchange.port === port;
+}
+
+function isUnfinished(fragments: readonly number[]): boolean {
+  return fragments.includes(0) && new Set(fragments).size <= Math.max(...fragments);
 }
 
 /** Whether a peer called the pod with the ports at which the pod calls it. */
