@@ -1,5 +1,5 @@
 /** What is written down as different between both backends (docs/architecture.md), and nothing else. */
-import { AUTHENTICATION, FLAGS, ICMP, ICMPV6, TCP, UDP, type ReadPacket } from "./packets.ts";
+import { AUTHENTICATION, FLAGS, hasPorts, TCP, type ReadPacket } from "./packets.ts";
 import type { Lane, Step } from "./steps.ts";
 
 /** A note about an error: see compare.ts. */
@@ -111,7 +111,8 @@ function begunUnfinished(
   { exchange: { protocol, port, peer } }: Step,
 ): boolean {
   if (kind !== "out" || manner.fragments === undefined || !isUnfinished(manner.fragments)) return false;
-  return exchange.protocol === protocol && exchange.peer === peer && exchange.port === port;
+  const isSame = exchange.protocol === protocol && exchange.peer === peer;
+  return isSame && (!hasPorts(protocol) || exchange.port === port);
 }
 
 function isUnfinished(fragments: readonly number[]): boolean {
