@@ -72,8 +72,8 @@ function wasReset(before: readonly Step[], step: Step): boolean {
   const same = before.filter((one) => sameEnds(one, step));
   const reset = same.findLastIndex(isReset);
   if (step.kind.endsWith("error")) return reset >= 0;
-  const begun = same.findLastIndex(({ kind, what }) => kind === "out" && what.flags === FLAGS.syn);
-  return reset > begun && step.what.flags !== FLAGS.syn;
+  const begun = same.findLastIndex((one) => one.kind === "out" && isCall(one));
+  return reset > begun && !isCall(step);
 }
 
 function tellsUnasked({ outside }: Outcome): boolean {
@@ -82,10 +82,13 @@ function tellsUnasked({ outside }: Outcome): boolean {
 
 /** Whether the pod has called more than once: the last call may be seen outside at another port than the one before. */
 function isBegunAnew(before: readonly Step[], step: Step): boolean {
-  const calls = before.filter(
-    (one) => one.kind === "out" && one.what.flags === FLAGS.syn && sameEnds(one, step),
-  );
+  const calls = before.filter((one) => one.kind === "out" && isCall(one) && sameEnds(one, step));
   return calls.length > 1;
+}
+
+/** Whatever else it says: URG, PSH, ECE, CWR. */
+function isCall({ what }: Step): boolean {
+  return ((what.flags ?? 0) & (FLAGS.fin | FLAGS.syn | FLAGS.rst | FLAGS.ack)) === FLAGS.syn;
 }
 
 function isReset({ what }: Step): boolean {
