@@ -24,6 +24,7 @@ import {
   type ReadOptions,
 } from "./namespace.ts";
 import { readTrackedFlows } from "./flows.ts";
+import { readNetworkPlugins } from "./network-plugins.ts";
 import { readConfigFiles, readDnsListeners, readResolvConf } from "./pod-files.ts";
 import {
   SNAPSHOT_FORMAT,
@@ -77,6 +78,7 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
     const pods = [...whole, ...(asking ? readOthers(others, interest, wiredTo(node, first), gaps) : [])];
     const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
     const nat = readNatRecords(node, gaps);
+    const plugins = isOwn(node) ? readNetworkPlugins(gaps) : [];
     const promises = readPromises(node, gaps);
     return {
       format: SNAPSHOT_FORMAT,
@@ -90,12 +92,19 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
         ? { containers: containersOf([...request.pods, ...others]) }
         : {}),
       files: readConfigFiles(gaps),
+      ...(plugins.length === 0 ? {} : { networkPlugins: plugins }),
       missing: gaps.missing,
       ...(nat.length === 0 ? {} : { wayoutState: { nat } }),
     };
   } finally {
     if (request.node === undefined) node.close();
   }
+}
+
+/** Container runtimes work for the namespace that we are in; a namespace that plays the node has none. */
+function isOwn(node: NetworkNamespace): boolean {
+  using own = NetworkNamespace.current();
+  return own.inode === node.inode;
 }
 
 /** A runtime's result comes before our record: they are never about the same interface. */
