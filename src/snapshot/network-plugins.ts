@@ -15,6 +15,7 @@ import { codeOf } from "../error.ts";
 import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { judgePlugin } from "../kernel/plugin-file.ts";
 import { programFault, PROGRAM_HEAD_BYTES } from "../linux/program-file.ts";
+import { present } from "../present.ts";
 import { ownSingleFile } from "../self.ts";
 import { containerRuntimes, PACKAGED_PLUGINS, type ContainerRuntime } from "./container-runtimes.ts";
 import type { Gaps } from "./namespace.ts";
@@ -105,7 +106,7 @@ function placed(type: string, directories: readonly string[], gaps: Gaps, root: 
   }
   const others = [...PACKAGED_PLUGINS.map((directory) => `${root}${directory}`), `${root}/opt/cni/bin`];
   const elsewhere = others.map((directory) => join(directory, type)).find((path) => existsSync(path));
-  return { directories, fault: "missing", ...(elsewhere === undefined ? {} : { elsewhere }) };
+  return present({ directories, fault: "missing", elsewhere });
 }
 
 type Fault = Pick<NetworkPlugin, "fault" | "said">;
