@@ -1,9 +1,8 @@
 import { writeSync } from "node:fs";
 import { poll } from "../kernel/libc.ts";
+import { POLLERR, POLLOUT } from "../linux/socket.ts";
 
 const STDOUT = 1;
-const POLLOUT = 4;
-const POLLERR = 8;
 
 /** Whoever read our output has gone (`| head`). Not a failure: there is nobody left to tell. */
 export class OutputClosed extends Error {

@@ -5,6 +5,7 @@
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import { encodeUtf8 } from "../platform/bytes.ts";
 import { platform } from "#platform";
+import { AT_FDCWD } from "./open-flags.ts";
 
 const { libc } = platform;
 
@@ -113,9 +114,6 @@ export function sleep(ms: number): void {
 }
 
 // ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** include/uapi/linux/fcntl.h: a path that does not begin with / begins in the working directory. */
-const AT_FDCWD = -100;
 
 /** open(2). */
 export function open(path: string, flags: number, permissions = 0): number {

@@ -16,14 +16,11 @@ import {
   type PartOfFile,
 } from "./file.ts";
 import * as libc from "./libc.ts";
+import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH } from "./open-flags.ts";
 
 /** include/uapi/linux/openat2.h: `/` and `..` are the directory's own; links like those of /proc/PID/fd lead nowhere. */
 const RESOLVE_NO_MAGICLINKS = 0x02;
 const RESOLVE_IN_ROOT = 0x10;
-/** include/uapi/asm-generic/fcntl.h; arm64 has numbers of its own for two of them. */
-const [O_DIRECTORY, O_NOFOLLOW] = process.arch === "arm64" ? [0o40000, 0o100000] : [0o200000, 0o400000];
-const O_PATH = 0o10000000;
-const O_CLOEXEC = 0o2000000;
 /** As many links as the kernel follows (MAXSYMLINKS). */
 const MOST_LINKS = 40;
 const MOST_PARTS = 256;

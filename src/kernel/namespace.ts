@@ -6,6 +6,7 @@ import { ERRNO, SystemError } from "../linux/errno.ts";
 import { closeFile, fileSystemOf, inodeAndDevice, openFile, openHandle, statDescriptor } from "./file.ts";
 import { KERNEL_FILE_SYSTEMS } from "../linux/kernel-file-systems.ts";
 import * as libc from "./calls.ts";
+import { SOL_SOCKET } from "../linux/socket.ts";
 
 /** include/uapi/linux/sched.h */
 export const CLONE_NEWNS = 0x0002_0000;
@@ -108,7 +109,6 @@ export class NetworkNamespace implements Disposable {
   }
 
   #readCookie(): string {
-    const SOL_SOCKET = 1;
     const SO_NETNS_COOKIE = 71;
     const [AF_NETLINK, SOCK_RAW] = [16, 3];
     const open = (): number => libc.socket(AF_NETLINK, SOCK_RAW, 0);

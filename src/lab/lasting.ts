@@ -8,8 +8,7 @@ import { messageOf, WayoutError } from "../error.ts";
 import * as libc from "../kernel/libc.ts";
 import { identify, type ProcessIdentity } from "../kernel/process.ts";
 import type { SpawnPlace } from "../kernel/spawn.ts";
-
-const SIGKILL = 9;
+import { SIGKILL } from "../linux/signal.ts";
 
 /** What the two sides say to each other. Anything else that a starting process says is why it could not. */
 const READY = "r";

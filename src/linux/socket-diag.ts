@@ -69,7 +69,7 @@ export const socketDiagAttributes = new AttributeSet(() => ({
   options: attribute("INET_DIAG_SOCKOPT", 22, u16),
 }));
 
-const SOCK_DIAG_BY_FAMILY = 20;
+export const SOCK_DIAG_BY_FAMILY = 20;
 const QUESTION = {
   name: "SOCK_DIAG_BY_FAMILY",
   type: SOCK_DIAG_BY_FAMILY,

@@ -49,6 +49,9 @@ function vethName(hash: bigint): string {
   return name;
 }
 
+/** Between the name of a file and the pid of who writes its next text beside it, to be renamed. */
+export const BESIDE = ".new-";
+
 // ── Owners of NAT rules ──────────────────────────────────────────────────────────────────────────────────────────
 
 /** Longest that an owner's name may be, so that every claim fits a comment (nat/claim.ts). */

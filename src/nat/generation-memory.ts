@@ -23,11 +23,10 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { runDirectory } from "../kernel/run-directory.ts";
 import { platform } from "#platform";
 import { isRemovedText } from "./removed.ts";
+import { BESIDE } from "../naming/names.ts";
 
 /** Namespaces come and go; more files than this are the traces of dead ones. */
 const MOST_FILES = 256;
-/** Between the name of a file and the pid of who writes it anew. */
-const BESIDE = ".new-";
 
 interface Noted {
   /** As text; undefined when nothing is noted. */

@@ -4,7 +4,7 @@
  * the same code and the same sentence for all of them. A plugin call runs it: see docs/architecture.md.
  */
 import { parseCidr } from "../address/cidr.ts";
-import { addressOf, ipBits, ipFamily, type IpFamily } from "../address/ip.ts";
+import { addressOf, ipBits, ipFamily, DEFAULT_CIDR } from "../address/ip.ts";
 import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { Address } from "../linux/route/address.ts";
@@ -55,13 +55,11 @@ export interface ExpectedRoute {
   readonly gateway?: string;
 }
 
-const EVERYTHING: Readonly<Record<IpFamily, string>> = { 4: "0.0.0.0/0", 6: "::/0" };
-
 /** Default routes through these gateways, which may have a prefix. */
 export function defaultRoutes(gateways: readonly string[]): ExpectedRoute[] {
   return gateways.map((text) => {
     const gateway = addressOf(text);
-    return { destination: EVERYTHING[ipFamily(gateway)], gateway };
+    return { destination: DEFAULT_CIDR[ipFamily(gateway)], gateway };
   });
 }
 
@@ -138,7 +136,7 @@ function routeProblems(inside: PodTables, { routes }: ExpectedLink): Problem[] {
       if (gateway === undefined || route.gateway === gateway) leads = true;
     }
     if (leads) continue;
-    const isDefault = destination === EVERYTHING[4] || destination === EVERYTHING[6];
+    const isDefault = destination === DEFAULT_CIDR[4] || destination === DEFAULT_CIDR[6];
     const route = isDefault ? "default route" : `route to ${destination}`;
     const through = gateway === undefined ? "" : ` through ${gateway}`;
     problems.push(problem("pod-no-route", `the namespace has no ${route}${through}`));

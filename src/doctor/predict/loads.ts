@@ -15,7 +15,8 @@ import {
   type Step,
   type StepResult,
 } from "./machine.ts";
-import { PROTOCOL_NUMBER, TCP_SYN } from "./packet.ts";
+import { PROTOCOL_NUMBER } from "./packet.ts";
+import { TCP_FLAG } from "../../linux/tcp.ts";
 
 const LINK_TYPES: Readonly<Record<string, number>> = ARPHRD;
 /** IFNAMSIZ */
@@ -268,7 +269,7 @@ export function compileExthdr(expression: ExpressionKinded<"exthdr">): Step {
 
 /** Whether the packet has a TCP option, by its kind. */
 export function hasOption({ packet }: Machine, option: number): boolean {
-  return packet.protocol === "tcp" && (packet.tcpFlags & TCP_SYN) !== 0 && SYN_OPTIONS.has(option);
+  return packet.protocol === "tcp" && (packet.tcpFlags & TCP_FLAG.syn) !== 0 && SYN_OPTIONS.has(option);
 }
 
 export function compileRt(expression: ExpressionKinded<"rt">): Step {

@@ -5,10 +5,10 @@ import * as libc from "../libc.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { TCX, type TcxSide } from "./link.ts";
 import { attributes, bpf } from "./calls.ts";
+import { BPF_OBJ_GET_INFO_BY_FD } from "./map.ts";
 
 /** enum bpf_cmd */
 const BPF_PROG_GET_FD_BY_ID = 13;
-const BPF_OBJ_GET_INFO_BY_FD = 15;
 const BPF_PROG_QUERY = 16;
 
 /** So many programs of one kind are told of a link; nobody chains more. */

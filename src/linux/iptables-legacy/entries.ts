@@ -10,6 +10,8 @@ import { NFT_REG_1, NFT_REG_VERDICT } from "../nftables/registers.ts";
 import type { BaseChain, Chain, Hook, Rule, Table } from "../nftables/ruleset.ts";
 import { hexText, type Verdict } from "../nftables/values.ts";
 import type { XtFamily } from "../xtables/extension.ts";
+import { HOOK_PRIORITY } from "../netfilter.ts";
+import { INET_HOOKS } from "../nftables/ruleset.ts";
 
 /** struct ipt_getinfo without the name. */
 export interface TableInfo {
@@ -23,14 +25,12 @@ export interface TableInfo {
   readonly size: number;
 }
 
-const HOOKS: readonly Hook[] = ["prerouting", "input", "forward", "output", "postrouting"];
-
-/** enum nf_ip_hook_priorities; NAT has another on its way out. */
-const PRIORITIES: Readonly<Record<string, number>> = { raw: -300, mangle: -150, filter: 0, security: 50 };
-
+/** A table is named after its place, but for NAT, which has another on its way out. */
 function priorityOf(table: string, hook: Hook): number {
-  if (table !== "nat") return PRIORITIES[table] ?? 0;
-  return hook === "postrouting" || hook === "input" ? 100 : -100;
+  if (table === "nat") {
+    return hook === "postrouting" || hook === "input" ? HOOK_PRIORITY.srcnat : HOOK_PRIORITY.dstnat;
+  }
+  return HOOK_PRIORITY[table as keyof typeof HOOK_PRIORITY] ?? HOOK_PRIORITY.filter;
 }
 
 /** Where the fields of an entry lie; everything else is the same in both families. */
@@ -308,11 +308,11 @@ function gatherChains(info: TableInfo, entries: readonly Entry[]): OpenChain[] {
       chains.push({ name: nameOf(entry.target.bytes), hook: undefined, start: entry.next, entries: [] });
       continue;
     }
-    const hook = HOOKS.findIndex((_, number) => {
+    const hook = INET_HOOKS.findIndex((_, number) => {
       return (info.validHooks & (1 << number)) !== 0 && info.hookEntry[number] === entry.offset;
     });
     if (hook >= 0) {
-      const name = HOOKS[hook]!;
+      const name = INET_HOOKS[hook]!;
       chains.push({ name: name.toUpperCase(), hook: name, start: entry.offset, entries: [] });
     }
     chains.at(-1)?.entries.push(entry);

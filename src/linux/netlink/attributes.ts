@@ -14,8 +14,9 @@ import { align4, DecodeError, EncodeError, type Wire, type Writer } from "./wire
 
 /** NLA_F_NESTED and NLA_F_NET_BYTEORDER (include/uapi/linux/netlink.h) are flags in the type's two top bits. */
 const NLA_F_NESTED = 0x8000;
-const NLA_TYPE_MASK = 0x3fff;
-const NLA_HDRLEN = 4;
+export const NLA_TYPE_MASK = 0x3fff;
+/** Bytes of a struct nlattr: its length and its type. */
+export const NLA_HDRLEN = 4;
 
 interface Single<T> {
   readonly shape: "single";

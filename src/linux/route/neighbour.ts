@@ -9,7 +9,7 @@ import {
   type MessageSpec,
   type Request,
 } from "../netlink/message.ts";
-import { flagNames, numberedNames, routeProtocols, type RouteProtocol } from "./constants.ts";
+import { flagNames, numberedNames, routeProtocols, type RouteProtocol, USER_HZ } from "./constants.ts";
 import { AF_BRIDGE, AF_INET, AF_INET6, AF_UNSPEC, ipFamilyOf } from "../socket.ts";
 import { mapped, present } from "../../present.ts";
 
@@ -99,8 +99,6 @@ const NEIGHBOUR_FLAGS = {
   managed: 0x100,
   locked: 0x200,
 } as const;
-
-const USER_HZ = 100;
 
 export const ndmsg = struct("ndmsg", {
   family: "u8",

@@ -5,6 +5,7 @@ import type { TraceEvent } from "../../kernel/nftables/events.ts";
 import type { DecodedPacket } from "../../linux/packet/packet.ts";
 import type { FlowEnds, FlowPattern, SeenPacket } from "../evidence.ts";
 import { headingOf, packetOf } from "../judge/progress.ts";
+import { ECHO_REQUEST } from "../../linux/icmp.ts";
 
 /** What somebody wants to follow. */
 export interface Following {
@@ -39,7 +40,7 @@ function flowFromPod({ ip, tcp, udp, icmp }: DecodedPacket, wanted: Following): 
   const { pattern } = wanted;
   if (ip?.destination !== pattern.destination) return undefined;
   if (pattern.protocol === "icmp") {
-    const isRequest = icmp?.type === 8 || icmp?.type === 128;
+    const isRequest = icmp?.type === ECHO_REQUEST[ip.family];
     if (!isRequest || icmp.identifier === undefined) return undefined;
     return { ...pattern, source: ip.source, sourcePort: icmp.identifier };
   }

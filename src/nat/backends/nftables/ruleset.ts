@@ -81,6 +81,7 @@ import {
   type OwnedSource,
   type Segment,
 } from "../../segment.ts";
+import { PORT_PROTOCOLS } from "../../../linux/ip-protocol.ts";
 
 export interface WantedChain {
   readonly name: string;
@@ -354,9 +355,6 @@ function translationChains(segments: readonly Segment[], words: FamilyWords): Wa
   );
   return [...kinds].map(([name, translation]) => ({ name, rules: translationRules(translation, words) }));
 }
-
-/** Protocols whose ports nf_nat chooses from a range. A range for others (ICMP, GRE) would mean something else. */
-const PORT_PROTOCOLS = ["tcp", "udp", "dccp", "sctp"] as const;
 
 /** One rule that translates; with a port range, one for each protocol that has ports and one for the others. */
 function translationRules(translation: Translation, words: FamilyWords): Expression[][] {
