@@ -11,7 +11,7 @@ import { readConfigFiles } from "../../src/snapshot/pod-files.ts";
 import type { Snapshot } from "../../src/snapshot/snapshot.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, run, testWith } from "../support/witness.ts";
-import { healthyWorld, serveInternet, snapshotOf } from "./world.ts";
+import { labWorld, serveInternet, snapshotOf } from "./world.ts";
 
 const WAYOUT = join(import.meta.dir, "..", "..", "bin", "wayout");
 const WEB = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 } as const;
@@ -42,7 +42,7 @@ testWith(["root"])("settings files that cannot be read are named, the others cou
     [join(directory, "20-loop.conf"), expect.stringContaining("ELOOP")],
   ]);
 
-  const snapshot = { ...snapshotOf(healthyWorld()), files, missing: gaps.missing };
+  const snapshot = { ...snapshotOf(labWorld()), files, missing: gaps.missing };
   const { findings, healthy, gaps: said } = look(snapshot);
   expect(findings.map((one) => one.code)).toEqual(["forwarding-not-persistent"]);
   expect(healthy).toBe(true);
@@ -51,7 +51,7 @@ testWith(["root"])("settings files that cannot be read are named, the others cou
 });
 
 testWith(["root", "nft"])("a rule with an expression that nobody knows: said, never guessed", () => {
-  const world = healthyWorld();
+  const world = labWorld();
   ask(world.node, [
     "nft",
     "table inet future { chain forward { type filter hook forward priority 0; ip saddr 10.0.0.1 drop; }; }",
@@ -74,7 +74,7 @@ testWith(["root", "nft"])("a rule with an expression that nobody knows: said, ne
 });
 
 testWith(["root"])("a part that makes no sense costs its own check, and no other", () => {
-  const world = healthyWorld();
+  const world = labWorld();
   faultNamed("forwarding-off")!.apply(world);
   const snapshot = snapshotOf(world);
   const { conntrack } = snapshot.node;
@@ -88,7 +88,7 @@ testWith(["root"])("a part that makes no sense costs its own check, and no other
 });
 
 testWith(["root"])("what the kernel did not tell is told", () => {
-  const world = healthyWorld();
+  const world = labWorld();
   const snapshot = snapshotOf(world);
   const { ruleset: _, ...node } = snapshot.node;
   const missing = [{ where: "node", what: "ruleset", why: "EPERM: operation not permitted" }];
@@ -104,7 +104,7 @@ testWith(["root"])("what the kernel did not tell is told", () => {
 const AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"];
 
 testWith(["real-root", "setpriv"])("a snapshot is judged without any privilege", async () => {
-  const world = healthyWorld();
+  const world = labWorld();
   await using _ = await serveInternet(world);
   faultNamed("masquerade-old-network")!.apply(world);
   const file = join(scratch(), "node.json");
@@ -137,7 +137,7 @@ testWith(["real-root", "setpriv"])("where nobody could look, that no pod was fou
 });
 
 testWith(["root"])("a name whose namespace is gone", () => {
-  healthyWorld();
+  labWorld();
   const name = "ns-gone";
   afterThisTest(() => rmSync(`/run/netns/${name}`, { force: true }));
   writeFileSync(`/run/netns/${name}`, "");
