@@ -98,9 +98,11 @@ export class World implements Disposable {
 
   /**
    * Begins without a flow: those of the programs have all expired, the kernel's are deleted one by one. A flush waits for a
-   * mutex that all the machine's namespaces share.
+   * mutex that all the machine's namespaces share. Nor does the node remember a path's MTU: an error about what only one of
+   * the worlds lets out teaches that world alone.
    */
   renew(): void {
+    for (const family of ["-4", "-6"]) ask(this.node, ["ip", family, "route", "flush", "cache"]);
     using conntrack = Conntrack.open(this.node);
     conntrack.deleteEntries(conntrack.entries());
     if (this.backend === "ebpf") expireAll(namespaceDirectory(this.node)!);
