@@ -144,7 +144,7 @@ export function mkdir(path: string, permissions: number): boolean {
   throw new SystemError("mkdir", platform.errno(), path);
 }
 
-/** fcntl(2), F_GETFD: whether the descriptor ends with this program. Whoever started us handed on none of that kind. */
+/** fcntl(2), F_GETFD: whether the descriptor ends with this program. Our parent handed on none of that kind. */
 export function isCloseOnExec(fd: number): boolean {
   const [F_GETFD, FD_CLOEXEC] = [1, 1];
   return Number(libc.syscall(NUMBERS.fcntl, fd, F_GETFD, 0, 0, 0, 0)) === FD_CLOEXEC;

@@ -1,5 +1,5 @@
 /**
- * Files below a directory that belongs to somebody who is not trusted: a pod's root. Whatever links stand there, nothing
+ * Files below a directory that is not trusted: a pod's root. Whatever links stand there, nothing
  * outside of it is opened, and nothing that is no regular file. Where the kernel can (openat2(2), Linux 5.6) it sees to
  * that itself; elsewhere each part of the path is opened by itself, and links are followed by us.
  */
@@ -26,7 +26,7 @@ const MOST_LINKS = 40;
 const MOST_PARTS = 256;
 
 /**
- * Reads a file below `root` as whoever lives there sees it.
+ * Reads a file below `root` as a process that has this root sees it.
  * @param path absolute, as seen from there: `/etc/resolv.conf`
  * @throws SystemError ENOENT …; ELOOP; EINVAL when it is no regular file, or one of /proc, /sys and their like
  */

@@ -100,7 +100,7 @@ export const MOST_SETTINGS_BYTES = 64 * 1024;
 /** Nor is what a container runtime writes of one container or network. */
 export const MOST_RUNTIME_BYTES = 4 * 1024 * 1024;
 
-/** What a file of somebody else's holds, as far as it was read. */
+/** What a file of another program holds, as far as it was read. */
 export interface PartOfFile {
   readonly text: string;
   /** False when there is more than was read. */
@@ -108,7 +108,7 @@ export interface PartOfFile {
 }
 
 /**
- * The text of a file that somebody else may have put there: of a regular file only, and no more than `mostBytes` of it.
+ * The text of a file that another user may have put there: of a regular file only, and no more than `mostBytes` of it.
  * A FIFO is not waited for, a device is not read.
  * @throws SystemError ENOENT …; EINVAL when it is no regular file
  */
@@ -246,7 +246,7 @@ export function removeIfEmpty(directory: string): void {
     libc.rmdir(directory);
   } catch (error) {
     rethrowMistake(error);
-    // Somebody keeps something there, or it is not ours to change.
+    // It is not empty, or not ours to change.
   }
 }
 
@@ -365,7 +365,7 @@ function statusIfThere(path: string): DataView | undefined {
   }
 }
 
-/** Whether there is a program that somebody may execute; root may execute whatever anybody may. */
+/** Whether there is a program with an execute bit for anyone: that is enough for root. */
 export function isExecutable(path: string): boolean {
   try {
     const found = statFile(path);

@@ -87,7 +87,7 @@ export class NetworkNamespace implements Disposable {
   run<T>(inside: () => T): T {
     const home = openFile(OWN_NAMESPACE, "r");
     try {
-      // Entering even the own namespace takes a privilege that nobody needs to stay where he is.
+      // Entering even the own namespace takes a privilege that is not needed to stay where one is.
       if (statDescriptor(home).inode === this.inode) return inside();
       libc.setns(this.#fd, CLONE_NEWNET);
       try {
@@ -112,7 +112,7 @@ export class NetworkNamespace implements Disposable {
     const SO_NETNS_COOKIE = 71;
     const [AF_NETLINK, SOCK_RAW] = [16, 3];
     const open = (): number => libc.socket(AF_NETLINK, SOCK_RAW, 0);
-    // Entering even the own namespace takes a privilege that nobody needs to stay where he is.
+    // Entering even the own namespace takes a privilege that is not needed to stay where one is.
     const fd = this.inode === namespaceInode(OWN_NAMESPACE) ? open() : this.run(open);
     try {
       const value = libc.getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, 8);

@@ -193,7 +193,7 @@ export class PacketTap implements Disposable {
       bytes,
       length,
       packet,
-      // Put into words only when somebody asks.
+      // Put into words only on request.
       get summary() {
         return summaryOf(packet);
       },

@@ -1,6 +1,6 @@
 /**
  * Processes that stay when the command that started them has ended: an ordinary user's keeper, the servers of the
- * internet. Until somebody has written down who they are they die with their parent, so that a killed command leaves
+ * internet. Until it is written down who they are they die with their parent, so that a killed command leaves
  * none behind; and they have nothing of the caller, whose pipe would not end while they hold it.
  */
 import { closeSync, read, readSync, writeSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** Sockets as the kernel lists them (include/uapi/linux/inet_diag.h): here only those that wait for somebody. */
+/** Sockets as the kernel lists them (include/uapi/linux/inet_diag.h): here only those that listen. */
 import { ipText } from "../address/ip.ts";
 import { IP_PROTOCOL } from "./ip-protocol.ts";
 import { attribute, AttributeSet } from "./netlink/attributes.ts";

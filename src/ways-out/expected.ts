@@ -1,5 +1,5 @@
 /**
- * Whether a way out that was once made still stands. Whoever asks (CHECK and STATUS of the plugin, `list`, `attach`) says
+ * Whether a way out that was once made still stands. The caller (CHECK and STATUS of the plugin, `list`, `attach`) says
  * what was promised; here it is compared with what the kernel has, link by link, from the pod outwards. What is wrong has
  * the same code and the same sentence for all of them. A plugin call runs it: see docs/architecture.md.
  */
@@ -37,11 +37,11 @@ export interface ExpectedLink {
   /** The node's own addresses, with or without prefix, and the interface that has them; absent: the bridge. */
   readonly gateways: readonly string[];
   readonly gatewayInterface?: string;
-  /** Whether somebody checks as whom the port sends; absent where nobody shall. */
+  /** Whether the addresses are checked with which the port sends; absent where they shall not be. */
   readonly isGuarded?: (port: string, mac: string) => boolean;
 }
 
-/** What is expected of a bridge, whoever is attached to it. */
+/** What is expected of a bridge, whatever is attached to it. */
 export interface ExpectedBridge {
   readonly bridge: string;
   readonly gateways: readonly string[];

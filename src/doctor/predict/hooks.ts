@@ -104,7 +104,7 @@ function familiesOf(family: Table["family"], hook: BaseChain["hook"]): readonly 
 
 /**
  * Sends the machine's packet through one hook of the IP stack.
- * @param until the priority at which somebody else takes it
+ * @param until the priority at which the next part takes it
  */
 export function runHook(
   machine: Machine,

@@ -54,7 +54,7 @@ export function compilePayload(expression: ExpressionKinded<"payload">): Step {
 function carried(machine: Machine, word: number, length: number, what: string): StepResult {
   const likely = machine.packet.protocol === "tcp" ? false : undefined;
   if (!machine.ask(what, likely, undefined, "content")) return BREAK;
-  // The same words: whoever looks at it is given the same answer.
+  // The same words give the same answer each time.
   machine.storeUnknown(word, length, what);
   return CONTINUE;
 }

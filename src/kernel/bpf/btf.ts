@@ -52,7 +52,7 @@ export class Btf {
     return new Btf(readFileSync(BTF_PATH), names);
   }
 
-  /** Whether the running kernel has a type of this name; anybody may ask. False when it was built without BTF. */
+  /** Whether the running kernel has a type of this name; no privilege is needed. False when it was built without BTF. */
   static kernelHas(name: string): boolean {
     try {
       return readFileSync(BTF_PATH).includes(`\0${name}\0`);

@@ -1,4 +1,4 @@
-/** Programs that somebody else has loaded: which are attached to a link, and what they are called. */
+/** Programs that others have loaded: which are attached to a link, and what they are called. */
 import { closeSync } from "node:fs";
 import { ERRNO, SystemError } from "../../linux/errno.ts";
 import * as libc from "../libc.ts";

@@ -157,7 +157,7 @@ export const breakNode: readonly Fault[] = [
     apply(world) {
       routerAddress(world, "delete");
       within(world.node, (route) => route.flushNeighbours(indexOf(route, uplink)));
-      // Somebody must have asked for it: only then is it known that nobody answers.
+      // A packet must have asked for it: only then is it known that no host answers.
       using socket = InetSocket.open(world.node, "udp", 4);
       socket.connect({ address: PLAN.internet.routerIpv4, port: 9 });
       socket.send(Buffer.from("question"));

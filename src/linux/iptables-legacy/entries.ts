@@ -1,7 +1,7 @@
 /**
  * The tables of iptables-legacy as the kernel hands them over: one block of entries, told apart by their offsets
  * (struct ipt_entry and ip6t_entry, include/uapi/linux/netfilter_ipv4/ip_tables.h). Here they become tables as
- * nf_tables has them, so that whoever reads, prints or predicts rules needs only one kind: addresses, interfaces and
+ * nf_tables has them, so that reading, printing and predicting rules need only one kind: addresses, interfaces and
  * protocols as expressions, matches and targets as xtables extensions. Pure.
  */
 import { DecodeError } from "../netlink/wire.ts";
@@ -321,7 +321,7 @@ function gatherChains(info: TableInfo, entries: readonly Entry[]): OpenChain[] {
 }
 
 function chainOf(table: string, chain: OpenChain, rules: (entries: readonly Entry[]) => Rule[]): Chain {
-  // The last entry is the policy, or for a chain of somebody's own the return at its end.
+  // The last entry is the policy, or for a user-defined chain the return at its end.
   const last = chain.entries.at(-1);
   const common = { name: chain.name, handle: 0, use: 0, rules: rules(chain.entries.slice(0, -1)) };
   if (chain.hook === undefined) return { ...common, flags: [] };

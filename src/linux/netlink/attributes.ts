@@ -111,7 +111,7 @@ interface WritingOrder {
 
 const described: { prepare(): void }[] = [];
 
-/** Makes the tables of all sets that there are, for whoever has time for it before the first of them is needed. */
+/** Makes the tables of all sets that there are, for a caller that has time for it before the first of them is needed. */
 export function prepareAttributeSets(): void {
   for (const set of described) set.prepare();
 }
@@ -144,7 +144,7 @@ export class AttributeSet<const T extends AttributeTable> {
     return (this.#table ??= this.describe());
   }
 
-  /** These attributes alone; the others are passed over when it is read. For whoever asks often and needs little. */
+  /** These attributes alone; the others are passed over when it is read. For a caller that asks often and needs little. */
   only<const K extends keyof T & string>(...keys: readonly K[]): AttributeSet<Pick<T, K>> {
     return new AttributeSet(() => {
       const table: Partial<Record<K, AnyEntry>> = {};

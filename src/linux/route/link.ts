@@ -47,7 +47,7 @@ export interface Link {
   readonly maxMtu?: number;
   /** IFF_* without the prefix, lowest bit first: "UP", "BROADCAST", "RUNNING", "LOWER_UP"… */
   readonly flags: readonly string[];
-  /** IFF_UP: somebody set it up. */
+  /** IFF_UP: an administrator or a program set it up. */
   readonly up: boolean;
   readonly operState: OperationalState;
   /** Whether the other end is there. */

@@ -65,7 +65,7 @@ export interface ForwardingEntry {
   /** Index of the bridge. */
   readonly master?: number;
   readonly vlan?: number;
-  /** "permanent" for a port's own address, "noarp" for one that somebody set, otherwise how fresh it is. */
+  /** "permanent" for a port's own address, "noarp" for one that was set by hand, otherwise how fresh it is. */
   readonly state: NeighbourState;
   readonly flags: readonly string[];
   /** VXLAN: the tunnel's other end. */

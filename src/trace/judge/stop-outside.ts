@@ -21,7 +21,7 @@ export function stoppedOutside(of: Case): StopReason {
   );
 }
 
-/** Into the network that it came from: whoever it is given to there knows its source. */
+/** Into the network that it came from: the host that gets it there knows its source. */
 function isInward({ evidence }: Case): boolean {
   const { entry, out } = evidence.survey.node!;
   return entry !== undefined && entry.index === out?.index;

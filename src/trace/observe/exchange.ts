@@ -209,7 +209,7 @@ export class Exchange implements Disposable {
     }
   }
 
-  /** To a nameserver a question it can answer; to anybody else some bytes that are only ours. */
+  /** To a nameserver a question it can answer; to any other server some bytes that are only ours. */
   #datagram(): Uint8Array {
     const { port, sizeBytes } = this.plan;
     if (port === 53 && sizeBytes === undefined)

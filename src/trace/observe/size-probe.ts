@@ -33,7 +33,7 @@ export interface SizeProbeResult {
   /** Of the lost ones: seen leaving by the uplink, and those whose answer was seen coming back to it. */
   readonly left: number[];
   readonly returned: number[];
-  /** Somebody on the way said that these are too large. */
+  /** A router on the way said that these are too large. */
   readonly told: number[];
 }
 
@@ -90,7 +90,7 @@ function uplinkTap(
 
 class Probe {
   readonly answered = new Set<number>();
-  /** The kernel knows that these do not fit: somebody said so. */
+  /** The kernel knows that these do not fit: a router said so. */
   readonly told = new Set<number>();
   readonly #identifier = Math.floor(Math.random() * 0x1_0000);
 
