@@ -7,6 +7,7 @@ import { AttachmentNode } from "../attachment/node.ts";
 import type { Outside } from "../ways-out/outside.ts";
 import { pathOfLabel, type AttachRequest } from "../attachment/request.ts";
 import { WayoutError } from "../error.ts";
+import { requireNat } from "../nat/open.ts";
 import { DEFAULT_BACKEND, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import { Interruption } from "./interruption.ts";
 import { printJson, tell } from "./output.ts";
@@ -62,6 +63,8 @@ export function attachCommand(): Command {
     .addHelpText("after", HELP)
     .action(async (namespace: string, options: AttachOptions) => {
       using node = AttachmentNode.open();
+      if (options.backend !== undefined)
+        requireNat(options.backend, node.namespace, `attaching ${namespace}`);
       using interruption = new Interruption();
       const attached = await attach(node, requestOf(namespace, options), interruption.signal);
       if (await interruption.happened()) await giveUp(node, namespace, attached);
