@@ -15,8 +15,10 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { join } from "node:path";
+import { sweepBeside } from "../kernel/durable-file.ts";
 import { examinationOf, isThisPlugin, trialOf } from "../kernel/plugin-file.ts";
+import { BESIDE } from "../naming/names.ts";
 import { smallProgram } from "../small-program.ts";
 
 /** Where containerd, CRI-O and kubeadm look. */
@@ -102,11 +104,9 @@ export function hasProgram(large: string, binDirectory: string): boolean {
   return isThisPlugin(large, programPath(binDirectory));
 }
 
-const BESIDE = ".new-";
-
 /** Beside and renamed: a runtime may be executing, or reading, the old one. On disk before it has its name. */
 function replace(path: string, write: (beside: string) => void, mode: number): void {
-  removeUnfinished(path);
+  sweepBeside(path);
   const beside = `${path}${BESIDE}${process.pid}`;
   try {
     write(beside);
@@ -121,14 +121,5 @@ function replace(path: string, write: (beside: string) => void, mode: number): v
   } catch (error) {
     rmSync(beside, { force: true });
     throw error;
-  }
-}
-
-/** What an install that was killed half-way has left beside the file. */
-function removeUnfinished(path: string): void {
-  const beginning = `${basename(path)}${BESIDE}`;
-  for (const name of readdirSync(dirname(path)).filter((name) => name.startsWith(beginning))) {
-    const isAtWork = existsSync(`/proc/${name.slice(beginning.length)}`);
-    if (!isAtWork) rmSync(join(dirname(path), name), { force: true });
   }
 }
