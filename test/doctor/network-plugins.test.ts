@@ -73,7 +73,7 @@ class Node {
     mkdirSync(path, { recursive: true });
     rmSync(join(path, "wayout"), { force: true });
     symlinkSync(pluginProgram(), join(path, "wayout"));
-    const [fix] = finding?.fix ?? [];
+    const fix = finding?.fix[0];
     const environment = { PATH: `${path}:${process.env["PATH"]}` };
     expect(run(this.namespace, ["sh", "-c", fix?.command ?? "false"], "", environment).exitCode).toBe(0);
   }
@@ -147,7 +147,7 @@ testWith(["root", "ip"])(
         `the plugin bridge, which ${node.conf}/10-other.conflist needs, is not in ${node.bin}`,
       ],
     ]);
-    expect(found.flatMap(({ fix = [] }) => fix.map(({ command }): string => command))).toEqual([
+    expect(found.flatMap(({ fix }) => fix.map(({ command }): string => command))).toEqual([
       `ln -s ${REFERENCE_DIRECTORY}/bridge ${node.bin}/bridge`,
     ]);
     node.mend(found);
