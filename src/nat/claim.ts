@@ -11,8 +11,8 @@
  */
 import { rethrowMistake } from "../error.ts";
 import { isIp } from "../address/ip.ts";
-import { parseCidr } from "../address/cidr.ts";
-import { DROPPED, normalizeIntent, type NatIntent, type NatSource, type Translation } from "./intent.ts";
+import { parseCidr, type Cidr } from "../address/cidr.ts";
+import { DROPPED, normalizedWith, type NatIntent, type NatSource, type Translation } from "./intent.ts";
 
 /** `masquerade fully-random`, `snat 203.0.113.5 ports 1024-2047`, `drop`. */
 export function translationText(translation: Translation): string {
@@ -57,6 +57,11 @@ export function untranslatedClaim(owner: string, cidr: string): string {
 /** The intents that these lines spell, sorted by owner. Lines that are no claim (somebody else's comment) are skipped. */
 export function intentsOfClaims(lines: Iterable<string>): NatIntent[] {
   const drafts = new Map<string, { sources: Map<string, SourceDraft>; untranslated: string[] }>();
+  const cidrs = new Map<string, Cidr | undefined>();
+  const isCidr = (text: string): boolean => {
+    if (!cidrs.has(text)) cidrs.set(text, cidrIn(text));
+    return cidrs.get(text) !== undefined;
+  };
   for (const line of lines) {
     const words = line.split(" ");
     const [owner, kind, cidr] = words;
@@ -83,7 +88,8 @@ export function intentsOfClaims(lines: Iterable<string>): NatIntent[] {
         : [{ cidr, translation, inInterfaces: sides.in, outInterfaces: sides.out }],
     );
     try {
-      intents.push(normalizeIntent({ owner, sources, untranslated: draft.untranslated }));
+      const intent = { owner, sources, untranslated: draft.untranslated };
+      intents.push(normalizedWith(intent, (text) => cidrs.get(text)!));
     } catch (error) {
       rethrowMistake(error);
       // A comment somebody edited no longer spells an intent; verify then misses the owner's claims and says so.
@@ -98,13 +104,12 @@ interface SourceDraft {
   readonly out: string[];
 }
 
-function isCidr(text: string): boolean {
+function cidrIn(text: string): Cidr | undefined {
   try {
-    parseCidr(text);
-    return true;
+    return parseCidr(text);
   } catch (error) {
     rethrowMistake(error);
-    return false;
+    return undefined;
   }
 }
 

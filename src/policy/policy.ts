@@ -32,24 +32,18 @@ export const POLICY_OWNER = "policy";
 /** A prefix as it stands in a file. */
 export const CIDR_TEXT = v.pipe(
   v.string("must be a CIDR in quotes or plain, like 10.0.0.0/8"),
-  v.check(
-    (text) => problemOfCidr(text) === undefined,
-    (issue) => problemOfCidr(issue.input) ?? "",
-  ),
-  v.transform((text) => cidrText(parseCidr(text))),
+  v.rawTransform(({ dataset: { value }, addIssue, NEVER }): string => {
+    try {
+      return cidrText(parseCidr(value));
+    } catch (error) {
+      if (!(error instanceof AddressError)) throw error;
+      addIssue({ message: error.message });
+      return NEVER;
+    }
+  }),
 );
 
 const cidr = CIDR_TEXT;
-
-function problemOfCidr(text: string): string | undefined {
-  try {
-    parseCidr(text);
-    return undefined;
-  } catch (error) {
-    if (error instanceof AddressError) return error.message;
-    throw error;
-  }
-}
 
 const addressRange = v.pipe(
   v.string("must be an address or a range, like 203.0.113.5 or 203.0.113.5-203.0.113.9"),

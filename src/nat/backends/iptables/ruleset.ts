@@ -16,7 +16,6 @@
  * RETURN leave our chains altogether. The comments of the owner chains are the intents (see claim.ts). No ipset is
  * used: hosts that standardised on iptables do not all have it.
  */
-import { parseCidr } from "../../../address/cidr.ts";
 import { familyOf, type IpFamily } from "../../../address/ip.ts";
 import { interfaceClaim, intentsOfClaims, sourceClaim, untranslatedClaim } from "../../claim.ts";
 import { NEVER_TRANSLATED, type NatIntent, type NatSource } from "../../intent.ts";
@@ -35,12 +34,11 @@ export type Ruleset = ReadonlyMap<string, readonly string[]>;
 
 /** The part of an intent that concerns a family. Without sources, exclusions mean nothing and are left out too. */
 function intentOfFamily(intent: NatIntent, family: IpFamily): NatIntent {
-  const sources = intent.sources.filter((source) => parseCidr(source.cidr).family === family);
+  const sources = intent.sources.filter(({ cidr }) => familyOf(cidr) === family);
   return {
     owner: intent.owner,
     sources,
-    untranslated:
-      sources.length === 0 ? [] : intent.untranslated.filter((cidr) => parseCidr(cidr).family === family),
+    untranslated: sources.length === 0 ? [] : intent.untranslated.filter((cidr) => familyOf(cidr) === family),
   };
 }
 

@@ -71,7 +71,7 @@ import type { PortRange } from "../../../linux/ip-protocol.ts";
 import type { BaseChain } from "../../../linux/nftables/ruleset.ts";
 import { CLAIMS, DROP_CHAIN, NAT_PRIORITY, TABLE } from "./names.ts";
 import { claimsOf } from "../../claim.ts";
-import { NEVER_TRANSLATED, type NatIntent, type NatSource, type Translation } from "../../intent.ts";
+import { cidrsOf, NEVER_TRANSLATED, type NatIntent, type NatSource, type Translation } from "../../intent.ts";
 import {
   counts,
   coverOf,
@@ -99,8 +99,24 @@ export interface WantedTable {
   readonly chains: readonly WantedChain[];
 }
 
+/** By the first intent, what was made of these last: the rules and their twin are written one after the other. */
+const made = new WeakMap<
+  NatIntent,
+  { readonly intents: readonly NatIntent[]; readonly table: WantedTable }
+>();
+
 /** The table for these (normalized) intents. */
 export function tableOf(intents: readonly NatIntent[]): WantedTable {
+  const [first] = intents;
+  const last = first === undefined ? undefined : made.get(first);
+  if (last?.intents.length === intents.length && intents.every((one, index) => one === last.intents[index]))
+    return last.table;
+  const table = newTableOf(intents);
+  if (first !== undefined) made.set(first, { intents: [...intents], table });
+  return table;
+}
+
+function newTableOf(intents: readonly NatIntent[]): WantedTable {
   const claims: WantedSet = {
     spec: { ...CLAIMS, type: "mark" },
     elements: intents.flatMap(claimsOf).map((comment, index) => ({ key: index + 1, comment })),
@@ -240,10 +256,11 @@ interface Kept {
  * the square of their number, and one of addresses in no time.
  */
 function keptOf(intents: readonly NatIntent[], pieces: readonly Piece[], words: FamilyWords): Kept[] {
-  const listed = new Map(intents.map(({ owner, untranslated }) => [owner, untranslated]));
+  const listed = new Map(intents.map((intent) => [intent.owner, cidrsOf(intent).untranslated]));
+  const never = NEVER_TRANSLATED[words.family].map((cidr) => parseCidr(cidr));
   const coverFor = (owners: readonly string[]): AddressNumbers[] => {
-    const cidrs = [...owners.flatMap((owner) => listed.get(owner)!), ...NEVER_TRANSLATED[words.family]];
-    return coverOf(cidrs.map((cidr) => parseCidr(cidr)).filter(({ family }) => family === words.family));
+    const cidrs = [...owners.flatMap((owner) => listed.get(owner)!), ...never];
+    return coverOf(cidrs.filter(({ family }) => family === words.family));
   };
   const covers = new Map<string, AddressNumbers[]>();
   const coverOfOwners = (owners: readonly string[]): AddressNumbers[] => {
