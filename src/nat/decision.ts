@@ -17,7 +17,7 @@ export interface NatDecision {
 
 /**
  * undefined where nobody of ours wants anything of the source.
- * @param entered by which interface the source's packets come; asked only where a source depends on it
+ * @param entered by which interface the source's packets come, or FROM_NODE; asked only where a source depends on it
  */
 export type Decide = (
   source: string,
@@ -34,7 +34,9 @@ export function decisionOf(intents: readonly NatIntent[]): Decide {
   const untranslated = new Map<string, Cidr[]>();
   const never = [...NEVER_TRANSLATED[4], ...NEVER_TRANSLATED[6]].map((cidr) => parseCidr(cidr));
   for (const intent of intents) untranslated.set(intent.owner, [...cidrsOf(intent).untranslated, ...never]);
-  const depends = intents.some((intent) => intent.sources.some((one) => one.inInterfaces !== undefined));
+  const depends = intents.some((intent) =>
+    intent.sources.some((one) => one.inInterfaces !== undefined || one.fromNode === true),
+  );
   // Many flows have one source.
   const known = new Map<string, readonly OwnedSource[]>();
   const around = (source: string, entered: string | undefined): readonly OwnedSource[] => {

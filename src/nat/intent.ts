@@ -42,6 +42,8 @@ export interface NatSource {
   readonly inInterfaces?: readonly string[];
   /** Translate only what leaves by one of these interfaces. Absent: by any but loopback. Not beside `inInterfaces`. */
   readonly outInterfaces?: readonly string[];
+  /** Translate only what the node itself sends: what has one of its addresses. Not beside the interfaces. */
+  readonly fromNode?: true;
 }
 
 /**
@@ -98,6 +100,26 @@ function refuse(owner: string, path: string, said: string): never {
 export interface IntentCidrs {
   readonly sources: readonly Cidr[];
   readonly untranslated: readonly Cidr[];
+}
+
+/** Every address of a family. */
+export const EVERYWHERE: Readonly<Record<IpFamily, string>> = { 4: "0.0.0.0/0", 6: "::/0" };
+
+/** What the node itself sends, whichever of its addresses it has; a source that is everybody has it already. */
+export function nodeSources(
+  families: readonly IpFamily[],
+  sources: readonly NatSource[],
+  translation: Translation,
+): NatSource[] {
+  return families
+    .map((family) => EVERYWHERE[family])
+    .filter((cidr) => !sources.some((one) => one.cidr === cidr))
+    .map((cidr) => ({ cidr, translation, fromNode: true }));
+}
+
+/** Whose packets are forwarded: all but those of the node itself. */
+export function podSources({ sources }: NatIntent): readonly NatSource[] {
+  return sources.filter(({ fromNode }) => fromNode !== true);
 }
 
 /** Intents in that form: they are values, and a policy of ten thousand prefixes is asked for at every comparison. */
@@ -198,6 +220,13 @@ function normalizeSource(owner: string, path: string, source: NatSource, numbere
   if (incoming.length > 0 && out.length > 0) {
     refuse(owner, `${path}.outInterfaces`, "cannot be given beside inInterfaces");
   }
+  if (source.fromNode === true && (incoming.length > 0 || out.length > 0 || drop === true)) {
+    refuse(
+      owner,
+      `${path}.fromNode`,
+      "what the node itself sends is translated by whichever interface it leaves",
+    );
+  }
   return {
     cidr,
     translation:
@@ -212,6 +241,7 @@ function normalizeSource(owner: string, path: string, source: NatSource, numbere
           },
     ...(incoming.length === 0 ? {} : { inInterfaces: incoming }),
     ...(out.length === 0 ? {} : { outInterfaces: out }),
+    ...(source.fromNode === true ? { fromNode: true } : {}),
   };
 }
 

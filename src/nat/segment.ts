@@ -43,8 +43,12 @@ export function byPrecedence(intents: readonly NatIntent[], family: IpFamily): O
   );
 }
 
+/** Stands for an interface where the node itself sends: by none did its packets come. */
+export const FROM_NODE = "";
+
 /** Whether a source is asked about packets that came by an interface; without one: by any that no source names. */
-export function counts({ inInterfaces }: NatSource, inInterface: string | undefined): boolean {
+export function counts({ inInterfaces, fromNode }: NatSource, inInterface: string | undefined): boolean {
+  if (fromNode === true) return inInterface === FROM_NODE;
   return inInterfaces === undefined || (inInterface !== undefined && inInterfaces.includes(inInterface));
 }
 

@@ -4,7 +4,13 @@
  */
 import { describe, expect } from "bun:test";
 import type { NatBackend } from "../../src/nat/backend.ts";
-import { DROPPED, masqueradeIntent, normalizeIntent, type NatIntent } from "../../src/nat/intent.ts";
+import {
+  DROPPED,
+  masqueradeIntent,
+  nodeSources,
+  normalizeIntent,
+  type NatIntent,
+} from "../../src/nat/intent.ts";
 import { echo } from "../../src/kernel/echo.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { freshNamespace } from "../support/world.ts";
@@ -27,6 +33,8 @@ export interface BackendUnderTest {
   readonly open: (namespace: NetworkNamespace) => NatBackend;
   /** False for `none`. */
   readonly translates: boolean;
+  /** What the node itself sends it cannot translate, and says so. */
+  readonly podsOnly?: true;
   /** Ways in which somebody may damage the ruleset behind our back: commands for a shell. */
   readonly damage: Readonly<Record<string, string | ((namespace: NetworkNamespace) => void)>>;
   /** Text that stands in the listing while anything of ours does. */
@@ -467,6 +475,57 @@ export function backendSuite(backend: BackendUnderTest): void {
       expect(echo(node, "127.0.0.1", 1000)).toBeDefined();
       expect(echo(node, CLIENT.v4, 1000)).toBeDefined();
       expect(echo(client, "10.9.0.1", 1000)).toBeDefined();
+    });
+
+    test("what the node itself sends is translated where that is wanted, and the pods' is not for that", async () => {
+      const { node, client, fetch } = world();
+      using nat = backend.open(node);
+      const wanted: NatIntent = {
+        owner: "policy",
+        sources: [
+          { cidr: "10.9.1.0/24", translation: { fullyRandom: true } },
+          ...nodeSources([4, 6], [], { fullyRandom: true }),
+        ],
+        untranslated: ["203.0.113.0/24"],
+      };
+      if (backend.podsOnly === true) {
+        expect(() => nat.apply(wanted)).toThrow("hostTraffic");
+        expect(nat.intents()).toEqual([]);
+        return;
+      }
+      const own = (destination: string, from: string) => fetch(destination, { by: node, from });
+      expect((await own(OUTSIDE.v4, "10.9.0.1")).address).toBe("10.9.0.1");
+      nat.apply(wanted);
+      expect(nat.verify(wanted)).toEqual([]);
+      const normal = normalizeIntent(wanted);
+      expect(nat.intents()).toEqual(backend.translates ? [normal] : []);
+      expect((await own(OUTSIDE.v4, "10.9.0.1")).address).toBe(after(NODE.v4, "10.9.0.1"));
+      expect((await own(OUTSIDE.v6, "fd00:9::1")).address).toBe(after(NODE.v6, "fd00:9::1"));
+      // Destinations that are left alone are so for the node, too.
+      expect((await own(OUTSIDE.near4, "10.9.0.1")).address).toBe("10.9.0.1");
+      // A pod that no source speaks of leaves as itself; one that is a source is translated as ever.
+      expect((await fetch(OUTSIDE.v4)).address).toBe(CLIENT.v4);
+      expect((await fetch(OUTSIDE.v6)).address).toBe(CLIENT.v6);
+      expect((await fetch(OUTSIDE.v4, { from: CLIENT.other4 })).address).toBe(after(NODE.v4, CLIENT.other4));
+      // Beside an owner whose source is bound to where packets come from, and is more specific.
+      nat.apply({ ...BLUE, sources: BLUE.sources.map((source) => ({ ...source, inInterfaces: ["pods"] })) });
+      expect(nat.verify(wanted)).toEqual([]);
+      expect((await own(OUTSIDE.v4, "10.9.0.1")).address).toBe(after(NODE.v4, "10.9.0.1"));
+      expect((await fetch(OUTSIDE.v4)).address).toBe(after(NODE.v4, CLIENT.v4));
+      expect(echo(node, CLIENT.v4, 1000)).toBeDefined();
+      expect(echo(client, "10.9.0.1", 1000)).toBeDefined();
+      // With fixed addresses and ports.
+      const fixed = {
+        snat: { first: "203.0.113.7", last: "203.0.113.7" },
+        ports: { first: 2000, last: 2999 },
+      };
+      const translation = { ...fixed, fullyRandom: false };
+      nat.apply({ ...wanted, sources: nodeSources([4], [], translation) });
+      const seen = await own(OUTSIDE.v4, "10.9.1.1");
+      expect(seen.address).toBe(after("203.0.113.7", "10.9.1.1"));
+      expect(seen.port >= 2000 && seen.port <= 2999).toBe(backend.translates);
+      nat.remove("policy");
+      expect((await own(OUTSIDE.v4, "10.9.0.1")).address).toBe("10.9.0.1");
     });
 
     test("refused, silent and closed connections look to the client as they are", async () => {

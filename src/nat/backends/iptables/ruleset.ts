@@ -54,7 +54,12 @@ export function rulesetOf(intents: readonly NatIntent[], family: IpFamily): Rule
     ...NEVER_TRANSLATED[family].map((cidr) => `-A ${MAIN_CHAIN} -d ${cidr} -j RETURN`),
     ...byPrecedence(wanted, family).flatMap(({ owner, source }) =>
       interfaces(source).map(({ words }) =>
-        rule(MAIN_CHAIN, match("-s", source.cidr) + words, owner, `-g ${iptablesChain(owner)}`),
+        rule(
+          MAIN_CHAIN,
+          match("-s", source.cidr) + words + (source.fromNode === true ? FROM_NODE : ""),
+          owner,
+          `-g ${iptablesChain(owner)}`,
+        ),
       ),
     ),
   ]);
@@ -99,7 +104,11 @@ function untranslatedByOthers(intent: NatIntent, all: readonly NatIntent[], fami
 }
 
 /** Matches for the packets that both sources are asked about. */
-function commonEntrances({ inInterfaces: inner }: NatSource, { inInterfaces: outer }: NatSource): string[] {
+function commonEntrances(
+  { inInterfaces: inner, fromNode: innerOwn }: NatSource,
+  { inInterfaces: outer, fromNode: outerOwn }: NatSource,
+): string[] {
+  if (innerOwn === true || outerOwn === true) return (inner ?? outer) === undefined ? [FROM_NODE] : [];
   if (inner === undefined || outer === undefined) {
     return (inner ?? outer)?.map((name) => ` -i ${name}`) ?? [""];
   }
@@ -113,15 +122,19 @@ function sourceRules(chain: string, owner: string, source: NatSource): string[] 
     const comment =
       index === 0 || side === undefined ? claim : interfaceClaim(owner, side, source.cidr, name);
     const where = match("-s", source.cidr) + words;
+    const own = source.fromNode === true ? FROM_NODE : "";
     const withPorts =
       source.translation.ports === undefined
         ? []
         : PORT_PROTOCOLS.map((protocol) =>
-            rule(chain, `${where} -p ${protocol}`, comment, target(source, true)),
+            rule(chain, `${where} -p ${protocol}${own}`, comment, target(source, true)),
           );
-    return [...withPorts, rule(chain, where, comment, target(source, false))];
+    return [...withPorts, rule(chain, where + own, comment, target(source, false))];
   });
 }
+
+/** What the node itself sends, as iptables-save prints it: behind the protocol, before the comment. */
+const FROM_NODE = " -m addrtype --src-type LOCAL";
 
 interface InterfaceMatch {
   readonly words: string;

@@ -35,6 +35,11 @@
  * What is asked for packets that came by certain interfaces only (a network's bridge) stands in sets of its own, whose
  * keys have the interface's name, and comes first; `entered-egress4` holds 10.88.0.0/16 . "cni0".
  *
+ * What the node itself sends, where that is asked for, stands in sets of its own, too, and is asked about before the rest:
+ *
+ *         fib saddr type local ip daddr @node-untranslated4 return
+ *         fib saddr type local ip saddr vmap @node-egress4
+ *
  * The number of rules depends on the kinds of translation in use (and, for MASQUERADE, on distinct port ranges),
  * never on how many sources there are; only sets grow.
  *
@@ -75,6 +80,7 @@ import { cidrsOf, NEVER_TRANSLATED, type NatIntent, type NatSource, type Transla
 import {
   counts,
   coverOf,
+  FROM_NODE,
   joinSegments,
   segmentsOf,
   type AddressNumbers,
@@ -152,7 +158,10 @@ function familyPart(intents: readonly NatIntent[], family: IpFamily): FamilyPart
     ...one,
     entered: undefined,
   }));
-  const parts = [partOf(intents, enteredPieces(intents, family), words.entered())];
+  const parts = [
+    partOf(intents, enteredPieces(intents, family), words.of("named")),
+    partOf(intents, nodePieces(intents, family), words.of("node")),
+  ];
   const bound = boundSets(plain, words);
   const rest = partOf(intents, plain, words);
   if (bound !== undefined) parts.push({ sets: bound, chains: [], rules: [words.leavesElsewhere()] });
@@ -164,7 +173,7 @@ function familyPart(intents: readonly NatIntent[], family: IpFamily): FamilyPart
   };
 }
 
-/** A segment for packets that came by one interface; undefined: by whichever. */
+/** A segment for packets that came by one interface, or that the node itself sends; undefined: by whichever. */
 type Piece = Segment & { readonly entered: string | undefined };
 
 /**
@@ -181,6 +190,15 @@ function enteredPieces(intents: readonly NatIntent[], family: IpFamily): Piece[]
     );
 }
 
+/** The same about what the node itself sends, where somebody names that. */
+function nodePieces(intents: readonly NatIntent[], family: IpFamily): Piece[] {
+  if (!intents.some(({ sources }) => sources.some(({ fromNode }) => fromNode === true))) return [];
+  return segmentsOf(intents, family, (source) => counts(source, FROM_NODE)).map((one) => ({
+    ...one,
+    entered: FROM_NODE,
+  }));
+}
+
 /** Whether a piece is decided by a source that names the interface by which its packets came, or both name none. */
 function isOwn({ entered, owned }: Piece): boolean {
   return namesEntrance(owned) === (entered !== undefined);
@@ -192,7 +210,7 @@ function hasOwn({ entered, around }: Piece): boolean {
 }
 
 function namesEntrance({ source }: OwnedSource): boolean {
-  return source.inInterfaces !== undefined;
+  return source.inInterfaces !== undefined || source.fromNode === true;
 }
 
 /** As joinSegments, for each interface by itself; a piece that is left out is not joined over. */
@@ -274,7 +292,7 @@ function keptOf(intents: readonly NatIntent[], pieces: readonly Piece[], words: 
     destinations: coverOfOwners(ownersOf(piece)),
   }));
   // Packets that came by another interface are asked about once more, so theirs must not be answered here.
-  if (covers.size !== 1 || words.byInterface) return kept;
+  if (covers.size !== 1 || words.entrance !== "any") return kept;
   return [{ piece: undefined, destinations: kept[0]!.destinations }];
 }
 
@@ -413,41 +431,45 @@ function translate({ snat, ports, fullyRandom }: Translation, words: FamilyWords
 
 // ── A family's words ─────────────────────────────────────────────────────────────────────────────────────────────
 
-/** How one address family is spelled in rules and sets; `entered`: where the interface by which a packet came counts. */
+/** Whether it counts how a packet came to the node: by an interface that somebody names, or by none. */
+type Entrance = "any" | "named" | "node";
+const SET_PREFIX = { any: "", named: "entered-", node: "node-" } as const;
+
+/** How one address family is spelled in rules and sets. */
 class FamilyWords {
   readonly type: "ipv4_addr" | "ipv6_addr";
   readonly header: "ip" | "ip6";
 
   constructor(
     readonly family: IpFamily,
-    readonly byInterface = false,
+    readonly entrance: Entrance = "any",
   ) {
     this.type = family === 4 ? "ipv4_addr" : "ipv6_addr";
     this.header = family === 4 ? "ip" : "ip6";
   }
 
-  entered(): FamilyWords {
-    return new FamilyWords(this.family, true);
+  of(entrance: Entrance): FamilyWords {
+    return new FamilyWords(this.family, entrance);
   }
 
   set(name: string, ending = ""): string {
-    return `${this.byInterface ? "entered-" : ""}${name}${this.family}${ending}`;
+    return `${SET_PREFIX[this.entrance]}${name}${this.family}${ending}`;
   }
 
   typeOf(addresses: string): string {
-    return this.byInterface ? `${addresses} . ifname` : addresses;
+    return this.entrance === "named" ? `${addresses} . ifname` : addresses;
   }
 
   /** A key of one of the sets: its addresses, and the interface where it counts. */
   key({ entered }: Piece, ...addresses: string[]): string | string[] {
-    const parts = entered === undefined ? addresses : [...addresses, entered];
+    const parts = entered === undefined || entered === FROM_NODE ? addresses : [...addresses, entered];
     return parts.length === 1 ? parts[0]! : parts;
   }
 
   /** The same in a rule. */
   keyFields(...names: ("saddr" | "daddr")[]): Selector[] {
     const fields = names.map((name) => this.field(name));
-    return this.byInterface ? [...fields, "meta iifname"] : fields;
+    return this.entrance === "named" ? [...fields, "meta iifname"] : fields;
   }
 
   field(name: "saddr" | "daddr"): `ip ${typeof name}` | `ip6 ${typeof name}` {
@@ -465,10 +487,15 @@ class FamilyWords {
     return match("meta nfproto", this.family === 4 ? "ipv4" : "ipv6");
   }
 
+  /** The same, and before it looks at an address of the node where that counts: `fib saddr type local`. */
+  isMeant(): Expression[] {
+    return [...this.isFamily(), ...(this.entrance === "node" ? match("fib saddr type", "local") : [])];
+  }
+
   /** `ip saddr . ip daddr @untranslated4 return` */
   isUntranslated(bySource: boolean): Expression[] {
     const key = bySource ? this.keyFields("saddr", "daddr") : this.field("daddr");
-    return [...this.isFamily(), ...match(key, inSet(this.set("untranslated"))), returns()];
+    return [...this.isMeant(), ...match(key, inSet(this.set("untranslated"))), returns()];
   }
 
   /** `ip saddr @bound4 ip saddr . oifname != @leave4 return` */
@@ -484,6 +511,6 @@ class FamilyWords {
 
   /** `ip saddr vmap @egress4` */
   egress(): Expression[] {
-    return [...this.isFamily(), ...verdictMap(this.keyFields("saddr"), this.set("egress"))];
+    return [...this.isMeant(), ...verdictMap(this.keyFields("saddr"), this.set("egress"))];
   }
 }
