@@ -83,6 +83,8 @@ export class AgentService {
     const files = options.listen === undefined ? undefined : await pageFiles();
     const service = new AgentService(options, files);
     const { policy, log } = options;
+    if (policy !== undefined && policy.dialect !== "wayout")
+      log.write("info", "policy", { path: policy.path, message: wholeNodeText(policy.sources) });
     if (policy !== undefined) {
       service.#policy = await PolicySource.open(
         policy,
@@ -275,6 +277,12 @@ export class AgentService {
     this.#processes?.close();
     this.#journal?.close();
   }
+}
+
+/** Their agents translate whatever leaves the node. */
+function wholeNodeText(sources: readonly string[]): string {
+  const whose = sources.length === 0 ? "this node's pods send" : `${sources.join(", ")} send`;
+  return `ip-masq-agent translates everything that leaves; here it is what ${whose}, and what the node itself sends only where the file says hostTraffic: true`;
 }
 
 /** @param refused why the rules could not be written */

@@ -340,15 +340,15 @@ export function backendSuite(backend: BackendUnderTest): void {
       const other = masqueradeIntent("cni/other", ["10.9.1.0/24"]);
       // By itself too: nothing else makes the kernel track connections then.
       nat.apply(drop);
-      expect(await connect(OUTSIDE.v4, 8080)).toBe(backend.translates ? 28 : 0);
+      expect(await connect(OUTSIDE.v4, 8080, backend.translates)).toBe(backend.translates ? 28 : 0);
       nat.remove();
       nat.apply(other);
       expect(nat.apply(drop).changed).toBe(backend.translates);
       expect([nat.verify(drop), nat.verify(other), nat.apply(drop).changed]).toEqual([[], [], false]);
       expect(nat.intents()).toEqual(backend.translates ? [other, drop] : []);
       const stopped = backend.translates ? 28 : 0;
-      expect(await connect(OUTSIDE.v4, 8080)).toBe(stopped);
-      expect(await connect(OUTSIDE.v6, 8080)).toBe(stopped);
+      expect(await connect(OUTSIDE.v4, 8080, backend.translates)).toBe(stopped);
+      expect(await connect(OUTSIDE.v6, 8080, backend.translates)).toBe(stopped);
       expect((await fetch(OUTSIDE.near4)).address).toBe(CLIENT.v4);
       expect((await fetch(OUTSIDE.v4, { from: CLIENT.other4 })).address).toBe(after(NODE.v4, CLIENT.other4));
       if (!backend.translates) return;
@@ -357,7 +357,7 @@ export function backendSuite(backend: BackendUnderTest): void {
       nat.apply(mine);
       expect((await fetch(OUTSIDE.v4)).address).toBe(NODE.v4);
       nat.remove("cni/mine");
-      expect(await connect(OUTSIDE.v4, 8080)).toBe(stopped);
+      expect(await connect(OUTSIDE.v4, 8080, backend.translates)).toBe(stopped);
       // Nothing of it stays behind.
       nat.remove("policy");
       expect(nat.intents()).toEqual([other]);
@@ -534,7 +534,7 @@ export function backendSuite(backend: BackendUnderTest): void {
       nat.apply(BLUE);
       expect(await connect(OUTSIDE.v4, CLOSED_PORT)).toBe(7);
       expect(await connect(OUTSIDE.v6, CLOSED_PORT)).toBe(7);
-      expect(await connect(OUTSIDE.v4, SILENT_PORT)).toBe(28);
+      expect(await connect(OUTSIDE.v4, SILENT_PORT, true)).toBe(28);
       expect(await connect(OUTSIDE.v4, HANGUP_PORT)).toBe(52);
       expect(await connect(OUTSIDE.v6, HANGUP_PORT)).toBe(52);
     });

@@ -37,8 +37,8 @@ interface ClientWorld extends Pick<NodeWorld, "node" | "outside"> {
     destination: string,
     options?: { readonly from?: string; readonly fromPort?: number; readonly by?: NetworkNamespace },
   ) => Promise<Seen>;
-  /** curl's exit code for a connection: 0, 7 refused, 28 timed out, 52 closed without an answer. */
-  readonly connect: (destination: string, port: number) => Promise<number>;
+  /** curl's exit code for a connection: 0, 7 refused, 28 timed out, 52 closed without an answer; of silence it is soon sure. */
+  readonly connect: (destination: string, port: number, isSilent?: boolean) => Promise<number>;
 }
 
 function stopAfterwards(server: { stop(force: boolean): unknown }): void {
@@ -121,9 +121,8 @@ export function world(): ClientWorld {
       const { address, port } = JSON.parse(stdout) as Seen;
       return { address, port };
     },
-    async connect(destination, port) {
-      // Only what gets no answer at all is not waited for.
-      const seconds = port === SILENT_PORT ? 2 : ANSWER_S;
+    async connect(destination, port, isSilent = false) {
+      const seconds = isSilent ? 2 : ANSWER_S;
       return (await curl(client, [url(destination, port)], seconds)).exitCode;
     },
   };
