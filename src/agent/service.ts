@@ -372,7 +372,8 @@ const ASK_TIMEOUT_MS = 30_000;
 
 async function tableFigures(asker: SelfAsker): Promise<TableFigures | undefined> {
   try {
-    const { stdout } = await asker.ask(["conntrack", "stats", "--json", "--top", String(MOST_NAMED)]);
+    const words = ["conntrack", "stats", "--json", "--no-destinations", "--top", String(MOST_NAMED)];
+    const { stdout } = await asker.ask(words);
     return JSON.parse(stdout) as TableFigures;
   } catch {
     return undefined;
