@@ -2,7 +2,7 @@
  * Whose word it is that an address is a pod's. A pod gives itself what addresses and routes it likes; the node is only
  * changed for what its runtime's result, our own record or the node's own tables say, too. Otherwise the pod is mended.
  */
-import { familyOf, addressOf } from "../address/ip.ts";
+import { addressOf, familyOf, isDefaultCidr, type IpFamily } from "../address/ip.ts";
 import { cidrContains, cidrOf, cidrText, parseCidr } from "../address/cidr.ts";
 import { command } from "../text/command.ts";
 import type { Route } from "../linux/route/route.ts";
@@ -13,16 +13,16 @@ import type { Fix } from "./finding.ts";
 export function isVouched(context: CheckContext, address: string | undefined): boolean {
   if (address === undefined) return false;
   const { pod, snapshot } = context;
-  const promised = promisedTo(context, familyOf(address) === 6);
-  if (promised.length > 0) return promised.some((cidr) => bare(cidr) === address);
+  const promised = promisedTo(context, familyOf(address));
+  if (promised.length > 0) return promised.some((cidr) => addressOf(cidr) === address);
   const others = snapshot.pods.filter((one) => one !== pod);
-  if (others.some((one) => one.expected?.addresses.some((cidr) => bare(cidr) === address))) return false;
+  if (others.some((one) => one.expected?.addresses.some((cidr) => addressOf(cidr) === address))) return false;
   return networkOnNode(context, address) !== undefined;
 }
 
 /** Whether others than the pod say that this is its gateway; with the prefix that the gateway then has. */
 export function vouchedGateway({ pod }: CheckContext, gateway: string): string | undefined {
-  if (pod.expected?.gateways.some((one) => bare(one) === gateway) !== true) return undefined;
+  if (pod.expected?.gateways.some((one) => addressOf(one) === gateway) !== true) return undefined;
   const own = pod.expected.addresses
     .map((text) => parseCidr(text, "keep"))
     .find((cidr) => cidrContains(cidr, gateway));
@@ -32,7 +32,7 @@ export function vouchedGateway({ pod }: CheckContext, gateway: string): string |
 /** The pod's network, as the node or the runtime has it; undefined when only the pod says so. */
 export function vouchedNetwork(context: CheckContext, address: string): string | undefined {
   if (!isVouched(context, address)) return undefined;
-  const promised = promisedTo(context, familyOf(address) === 6);
+  const promised = promisedTo(context, familyOf(address));
   return (
     networkOnNode(context, address) ??
     promised
@@ -60,7 +60,7 @@ export function restored(context: CheckContext): (Fix | undefined)[] {
   if (pod.expected === undefined || inside === undefined || link === undefined) return [];
   const { addresses, gateways } = pod.expected;
   const has = inside.view.state.addresses.filter((one) => one.interface === link.index);
-  const lacking = addresses.filter((cidr) => !has.some((one) => one.address === bare(cidr)));
+  const lacking = addresses.filter((cidr) => !has.some((one) => one.address === addressOf(cidr)));
   return [
     ...lacking.map((address) =>
       context.fix("pod", command`ip addr add ${address} dev ${link.name}`, {
@@ -72,13 +72,17 @@ export function restored(context: CheckContext): (Fix | undefined)[] {
     ),
     ...gateways.map((gateway) => {
       const own = addresses.find((cidr) => familyOf(cidr) === familyOf(gateway));
-      return context.defaultRoute(bare(gateway), link.name, own === undefined ? undefined : bare(own));
+      return context.defaultRoute(
+        addressOf(gateway),
+        link.name,
+        own === undefined ? undefined : addressOf(own),
+      );
     }),
   ];
 }
 
-function promisedTo({ pod }: CheckContext, isV6: boolean): readonly string[] {
-  return (pod.expected?.addresses ?? []).filter((cidr) => (familyOf(cidr) === 6) === isV6);
+function promisedTo({ pod }: CheckContext, family: IpFamily): readonly string[] {
+  return (pod.expected?.addresses ?? []).filter((cidr) => familyOf(cidr) === family);
 }
 
 /** The network with this address that the node has on the link by which the pod's packets come in, or routes to it. */
@@ -95,7 +99,7 @@ function networkOnNode({ node, path }: CheckContext, address: string): string | 
   return routes.find(
     (route) =>
       ((links.has(route.interface ?? -1) && route.type === "unicast") || isOwnBlock(route)) &&
-      !route.destination.endsWith("/0") &&
+      !isDefaultCidr(route.destination) &&
       cidrContains(parseCidr(route.destination), address),
   )?.destination;
 }
@@ -103,8 +107,4 @@ function networkOnNode({ node, path }: CheckContext, address: string): string | 
 /** A routing daemon holds the node's part of the pod network by a route that refuses what no pod has (Calico's bird). */
 function isOwnBlock({ type, protocol }: Route): boolean {
   return type === "blackhole" && (protocol === "bird" || protocol === "zebra");
-}
-
-function bare(cidr: string): string {
-  return addressOf(cidr);
 }

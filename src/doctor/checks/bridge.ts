@@ -12,10 +12,12 @@ import {
   ruleEvidence,
 } from "../check.ts";
 import type { Finding } from "../finding.ts";
+import { linkManager } from "../link-managers.ts";
 import { decisionPlace, decisionText, linkText, textOfRule } from "../wording.ts";
 import { silencedBy } from "../predict/on-link.ts";
 import { discoveryText, filterCure, type Filtered } from "./filter-cure.ts";
 import { ownerOfDecision } from "../whose.ts";
+import { present } from "../../present.ts";
 
 export const bridge: Check = {
   step: "bridge",
@@ -79,7 +81,7 @@ function down(context: CheckContext): Finding[] {
     found.push(
       finding("host-link-down", {
         text: `${host.name}, the node's end of ${context.pod.name}'s veth, is down`,
-        owner: "the program that set it down (often NetworkManager or networkd)",
+        owner: linkManager(context.snapshot, "set it down"),
         evidence: [{ source: "links of the node", value: linkText(host) }],
         consequence: "nothing comes out of the pod",
         fix: [context.linkUp("node", host.name)],
@@ -195,42 +197,46 @@ function deaf(context: CheckContext): Finding[] {
   if (entry === undefined && (port.flood || port.learning)) return [];
   const isFixed = entry?.state === "permanent" || entry?.state === "noarp";
   return [
-    finding("bridge-port-deaf", {
-      text:
-        other === undefined
-          ? `${master.name} gives frames for ${context.pod.name} (${podLink.mac}) to no port: ${hostLink.name} learns no addresses and is not flooded`
-          : `${master.name} gives frames for ${context.pod.name} (${podLink.mac}) to port ${other.name}, and the pod is behind ${hostLink.name}`,
-      owner:
-        other === undefined
-          ? "the program that set up the bridge port"
-          : isFixed
-            ? "the program that made the entry"
-            : `whoever sends with the same MAC address behind ${other.name}`,
-      evidence: [
-        {
-          source: `bridge -d link: ${hostLink.name}`,
-          value: `learning ${port.learning ? "on" : "off"}, flood ${port.flood ? "on" : "off"}`,
-        },
-        {
-          source: `bridge fdb: ${podLink.mac}`,
-          value:
-            other === undefined ? "not in it" : `behind ${other.name}${isFixed ? " (a fixed entry)" : ""}`,
-        },
-      ],
-      consequence: "requests leave, answers do not reach the pod",
-      fix: [
-        other === undefined
-          ? context.fix("node", command`bridge link set dev ${hostLink.name} learning on`, undefined, {
-              kind: "port",
-              link: hostLink.name,
-              state: { learning: true },
-            })
-          : context.fix("node", command`bridge fdb del ${podLink.mac} dev ${other.name} master`),
-      ],
-      ...(other === undefined || isFixed
-        ? {}
-        : { advice: [`give one of the two another MAC address: is a machine's image used twice?`] }),
-    }),
+    finding(
+      "bridge-port-deaf",
+      present({
+        text:
+          other === undefined
+            ? `${master.name} gives frames for ${context.pod.name} (${podLink.mac}) to no port: ${hostLink.name} learns no addresses and is not flooded`
+            : `${master.name} gives frames for ${context.pod.name} (${podLink.mac}) to port ${other.name}, and the pod is behind ${hostLink.name}`,
+        owner:
+          other === undefined
+            ? "the program that set up the bridge port"
+            : isFixed
+              ? "the program that made the entry"
+              : `whoever sends with the same MAC address behind ${other.name}`,
+        evidence: [
+          {
+            source: `bridge -d link: ${hostLink.name}`,
+            value: `learning ${port.learning ? "on" : "off"}, flood ${port.flood ? "on" : "off"}`,
+          },
+          {
+            source: `bridge fdb: ${podLink.mac}`,
+            value:
+              other === undefined ? "not in it" : `behind ${other.name}${isFixed ? " (a fixed entry)" : ""}`,
+          },
+        ],
+        consequence: "requests leave, answers do not reach the pod",
+        fix: [
+          other === undefined
+            ? context.fix("node", command`bridge link set dev ${hostLink.name} learning on`, undefined, {
+                kind: "port",
+                link: hostLink.name,
+                state: { learning: true },
+              })
+            : context.fix("node", command`bridge fdb del ${podLink.mac} dev ${other.name} master`),
+        ],
+        advice:
+          other === undefined || isFixed
+            ? undefined
+            : [`give one of the two another MAC address: is a machine's image used twice?`],
+      }),
+    ),
   ];
 }
 

@@ -16,7 +16,7 @@
  * RETURN leave our chains altogether. The comments of the owner chains are the intents (see claim.ts). No ipset is
  * used: hosts that standardised on iptables do not all have it.
  */
-import { familyOf, type IpFamily } from "../../../address/ip.ts";
+import { familyOf, isDefaultCidr, type IpFamily } from "../../../address/ip.ts";
 import { interfaceClaim, intentsOfClaims, sourceClaim, untranslatedClaim } from "../../claim.ts";
 import { NEVER_TRANSLATED, type NatIntent, type NatSource } from "../../intent.ts";
 import { byPrecedence } from "../../segment.ts";
@@ -151,7 +151,7 @@ function interfaces({ inInterfaces, outInterfaces }: NatSource): InterfaceMatch[
 
 /** iptables-save leaves out a prefix that matches everything. */
 function match(option: "-s" | "-d", cidr: string): string {
-  return cidr.endsWith("/0") ? "" : ` ${option} ${cidr}`;
+  return isDefaultCidr(cidr) ? "" : ` ${option} ${cidr}`;
 }
 
 function rule(chain: string, matches: string, comment: string, target: string): string {
