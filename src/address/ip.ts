@@ -195,6 +195,9 @@ export function isHostCidr(cidr: string): boolean {
   return cidr.endsWith(`/${ipBits(familyOf(cidr))}`);
 }
 
+/** Every address of a family, as a default route has it. */
+export const DEFAULT_CIDR = { 4: "0.0.0.0/0", 6: "::/0" } as const;
+
 /** Whether the prefix holds every address of its family, as a default route does. */
 export function isDefaultCidr(cidr: string): boolean {
   return cidr.endsWith("/0");

@@ -63,7 +63,7 @@ export class Admission {
     this.#run = run;
   }
 
-  /** Whether we let somebody through this door, whichever process it was. */
+  /** Whether wayout, in any process, let a network through this door. */
   isOpen(door: AdmissionDoor): boolean {
     return this.#read()[door] !== undefined;
   }

@@ -62,7 +62,7 @@ export interface AgentListener {
   readonly round?: (round: Round) => void;
 }
 
-/** So many of the last repairs are told to whoever asks. */
+/** So many of the last repairs are told on request. */
 const LAST_REPAIRS = 20;
 
 export class Agent implements AgentState {

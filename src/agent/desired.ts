@@ -13,7 +13,7 @@ import type { RecordedNat } from "../snapshot/snapshot.ts";
 export interface DesiredNat {
   readonly backend: NatBackendName;
   readonly intent: NatIntent;
-  /** Whoever wants it tells that it is another now: only what differs from what was in force before is a repair. */
+  /** Set when the wish itself has changed: only what differs from what was in force before is a repair. */
   readonly tellsChanges?: true;
 }
 

@@ -7,6 +7,7 @@ import { AttachmentNode } from "../attachment/node.ts";
 import type { Outside } from "../ways-out/outside.ts";
 import { pathOfLabel, type AttachRequest } from "../attachment/request.ts";
 import { WayoutError } from "../error.ts";
+import { requireNat } from "../nat/open.ts";
 import { DEFAULT_BACKEND, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import { Interruption } from "./interruption.ts";
 import { printJson, tell } from "./output.ts";
@@ -62,6 +63,8 @@ export function attachCommand(): Command {
     .addHelpText("after", HELP)
     .action(async (namespace: string, options: AttachOptions) => {
       using node = AttachmentNode.open();
+      if (options.backend !== undefined)
+        requireNat(options.backend, node.namespace, `attaching ${namespace}`);
       using interruption = new Interruption();
       const attached = await attach(node, requestOf(namespace, options), interruption.signal);
       if (await interruption.happened()) await giveUp(node, namespace, attached);
@@ -100,7 +103,7 @@ async function giveUp(node: AttachmentNode, namespace: string, attached: Attache
 }
 
 /**
- * What will stop the namespace's packets all the same: mostly somebody else's filter rules, which are not ours to
+ * What will stop the namespace's packets all the same: mostly other programs' filter rules, which are not ours to
  * change. Predicted from the node's tables; nothing is sent.
  */
 async function obstaclesOf({ attachment, outside }: Attached): Promise<Obstacle[]> {
@@ -115,7 +118,7 @@ async function obstaclesOf({ attachment, outside }: Attached): Promise<Obstacle[
       .filter(({ stopsTraffic }) => stopsTraffic)
       .map(({ code, text, fix }) => ({ code, text, fix: fix.map(({ command }) => command) }));
   } catch {
-    // The attachment stands; whoever wants to know more asks the doctor, and then hears why it could not tell.
+    // The attachment stands; the doctor tells more, and why it could not tell.
     return [];
   }
 }

@@ -35,7 +35,7 @@ export interface NatQuestion {
   readonly written?: WrittenPolicy;
 }
 
-/** `translated`, `kept` (with its own address, as somebody wants it), `dropped`, or `none`: no owner of ours speaks of it. */
+/** `translated`, `kept` (with its own address, as an owner wants it), `dropped`, or `none`: no owner of ours speaks of it. */
 export interface WantedNat {
   readonly decision: "translated" | "kept" | "dropped" | "none";
   /** In one sentence. */

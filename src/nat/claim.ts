@@ -54,7 +54,7 @@ export function untranslatedClaim(owner: string, cidr: string): string {
   return `${owner} untranslated ${cidr}`;
 }
 
-/** The intents that these lines spell, sorted by owner. Lines that are no claim (somebody else's comment) are skipped. */
+/** The intents that these lines spell, sorted by owner. Lines that are no claim (another program's comment) are skipped. */
 export function intentsOfClaims(lines: Iterable<string>): NatIntent[] {
   const drafts = new Map<string, { sources: Map<string, SourceDraft>; untranslated: string[] }>();
   for (const line of lines) {
@@ -86,7 +86,7 @@ export function intentsOfClaims(lines: Iterable<string>): NatIntent[] {
       intents.push(normalizeIntent({ owner, sources, untranslated: draft.untranslated }));
     } catch (error) {
       rethrowMistake(error);
-      // A comment somebody edited no longer spells an intent; verify then misses the owner's claims and says so.
+      // A comment that was edited no longer spells an intent; verify then misses the owner's claims and says so.
     }
   }
   return intents.sort((a, b) => (a.owner < b.owner ? -1 : 1));

@@ -1,5 +1,5 @@
 /**
- * What somebody wants of NAT, in plain values: no rule, chain or program is named here. A backend turns it into a
+ * What an owner wants of NAT, in plain values: no rule, chain or program is named here. A backend turns it into a
  * ruleset (see backend.ts).
  */
 import { BROADCAST, MULTICAST } from "../address/special-purpose.ts";

@@ -17,6 +17,15 @@ export function mayHold(name: NatBackendName, namespace: NetworkNamespace): bool
   return MAY_HOLD.get(name)?.(namespace) ?? true;
 }
 
+const REQUIRED = new Map(
+  await Promise.all(NAT_BACKENDS.map(async (name) => [name, await BACKENDS[name].require?.()] as const)),
+);
+
+/** Before anything else is done for it. @throws WayoutError where this machine, or this user, cannot have the backend */
+export function requireNat(name: NatBackendName, namespace: NetworkNamespace, doing: string): void {
+  REQUIRED.get(name)?.(namespace, doing);
+}
+
 /**
  * The backend of that name in a namespace (the calling thread's when absent).
  * @throws WayoutError with the code of what the machine lacks; no-privilege

@@ -98,7 +98,7 @@ function contains(outer: Cidr, inner: Cidr): boolean {
   return outer.family === inner.family && outer.first <= inner.first && inner.last <= outer.last;
 }
 
-/** Answers to an address that the node does not have arrive only when somebody routes it here. */
+/** Answers to an address that the node does not have arrive only when a router leads it here. */
 function foreignAddresses(intent: NatIntent, { addresses }: NodeAddresses): string[] {
   const foreign = new Set<string>();
   for (const { translation } of intent.sources) {

@@ -7,7 +7,7 @@ import type { Evidence, Finding } from "../finding.ts";
 import { productOfProgram, programText, translatingPrograms } from "../programs.ts";
 import { natFix, restoringFix } from "./nat-fix.ts";
 
-/** Somebody remembers that there was a rule. */
+/** There is a memory of a rule that is gone. */
 export function flushedRule(
   context: CheckContext,
   base: readonly Evidence[],

@@ -1,5 +1,5 @@
 /** What is written down as different between both backends (docs/architecture.md), and nothing else. */
-import { AUTHENTICATION, FLAGS, ICMP, ICMPV6, TCP, UDP, type ReadPacket } from "./packets.ts";
+import { AUTHENTICATION, FLAGS, hasPorts, TCP, type ReadPacket } from "./packets.ts";
 import type { Lane, Step } from "./steps.ts";
 
 /** A note about an error: see compare.ts. */
@@ -47,7 +47,7 @@ export function listedAs(
   if (exchange.protocol === TCP && wasReset(before, step) && isNotPassedInBoth(step, nftables, ebpf))
     return "what follows a reset: how long it is known whose it is";
   if (before.some((one) => begunUnfinished(one, step)))
-    return "a packet that never came whole began a flow without ports here, for another pod";
+    return "a packet that never came whole began a flow here, and another pod wants the same";
   const toNode = kind === "answer" || kind === "stray";
   if (exchange.protocol === TCP && toNode && nftables.pod.length === 0) return "INVALID: not the pod's";
   if (kind === "pod-error" && [nftables, ebpf].some(tellsUnasked) && isBegunAnew(before, step))
@@ -72,8 +72,8 @@ function wasReset(before: readonly Step[], step: Step): boolean {
   const same = before.filter((one) => sameEnds(one, step));
   const reset = same.findLastIndex(isReset);
   if (step.kind.endsWith("error")) return reset >= 0;
-  const begun = same.findLastIndex(({ kind, what }) => kind === "out" && what.flags === FLAGS.syn);
-  return reset > begun && step.what.flags !== FLAGS.syn;
+  const begun = same.findLastIndex((one) => one.kind === "out" && isCall(one));
+  return reset > begun && !isCall(step);
 }
 
 function tellsUnasked({ outside }: Outcome): boolean {
@@ -82,10 +82,13 @@ function tellsUnasked({ outside }: Outcome): boolean {
 
 /** Whether the pod has called more than once: the last call may be seen outside at another port than the one before. */
 function isBegunAnew(before: readonly Step[], step: Step): boolean {
-  const calls = before.filter(
-    (one) => one.kind === "out" && one.what.flags === FLAGS.syn && sameEnds(one, step),
-  );
+  const calls = before.filter((one) => one.kind === "out" && isCall(one) && sameEnds(one, step));
   return calls.length > 1;
+}
+
+/** Whatever else it says: URG, PSH, ECE, CWR. */
+function isCall({ what }: Step): boolean {
+  return ((what.flags ?? 0) & (FLAGS.fin | FLAGS.syn | FLAGS.rst | FLAGS.ack)) === FLAGS.syn;
 }
 
 function isReset({ what }: Step): boolean {
@@ -102,11 +105,21 @@ function isError({ bytes, family, protocol, start }: ReadPacket): boolean {
     : protocol === 58 && bytes[start]! < 128;
 }
 
-/** Of a protocol without ports, whose next pod with the same peer is dropped here (see docs/architecture.md). */
-function begunUnfinished(one: Step, { exchange: { protocol, peer, pod } }: Step): boolean {
-  const { exchange, manner } = one;
-  if ([ICMP, TCP, UDP, ICMPV6].includes(protocol) || exchange.protocol !== protocol) return false;
-  return manner.fragments !== undefined && exchange.peer === peer && exchange.pod !== pod;
+/**
+ * Whether a first fragment, to which others never came, took what another pod would be given: with ports the same one, without
+ * them the peer (see docs/architecture.md).
+ */
+function begunUnfinished(
+  { exchange, kind, manner }: Step,
+  { exchange: { protocol, port, peer } }: Step,
+): boolean {
+  if (kind !== "out" || manner.fragments === undefined || !isUnfinished(manner.fragments)) return false;
+  const isSame = exchange.protocol === protocol && exchange.peer === peer;
+  return isSame && (!hasPorts(protocol) || exchange.port === port);
+}
+
+function isUnfinished(fragments: readonly number[]): boolean {
+  return fragments.includes(0) && new Set(fragments).size <= Math.max(...fragments);
 }
 
 /** Whether a peer called the pod with the ports at which the pod calls it. */

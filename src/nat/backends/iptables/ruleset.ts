@@ -22,10 +22,9 @@ import { interfaceClaim, intentsOfClaims, sourceClaim, untranslatedClaim } from 
 import { NEVER_TRANSLATED, type NatIntent, type NatSource } from "../../intent.ts";
 import { byPrecedence } from "../../segment.ts";
 import { iptablesChain } from "../../../naming/names.ts";
+import { PORT_PROTOCOLS } from "../../../linux/ip-protocol.ts";
 
 export const MAIN_CHAIN = "WAYOUT-POSTROUTING";
-/** Protocols that a port range can be given for (extensions/libxt_SNAT.c, libxt_MASQUERADE.c). */
-const PORT_PROTOCOLS = ["tcp", "udp", "sctp", "dccp"] as const;
 
 /** The jump that leads to our chains, as iptables-save prints it. */
 export const JUMP = `-A POSTROUTING -m comment --comment "wayout: a way out for namespaces and pods" -j ${MAIN_CHAIN}`;

@@ -85,7 +85,7 @@ export class NftablesNat implements NatBackend {
     return { generation, found, before, target, drifts: compareTable(target, found) };
   }
 
-  /** It was found in force: whoever asks next need not read the table. */
+  /** It was found in force: the next caller need not read the table. */
   #note(generation: number, intent: NatIntent): void {
     const table = this.#memory.tableAt(generation) ?? this.#nftables.fingerprint(TABLE.table, generation);
     this.#memory.note(generation, table, findingOf(intent));

@@ -81,6 +81,7 @@ import {
   type OwnedSource,
   type Segment,
 } from "../../segment.ts";
+import { PORT_PROTOCOLS } from "../../../linux/ip-protocol.ts";
 
 export interface WantedChain {
   readonly name: string;
@@ -152,7 +153,7 @@ function familyPart(intents: readonly NatIntent[], family: IpFamily): FamilyPart
 type Piece = Segment & { readonly entered: string | undefined };
 
 /**
- * For each interface that somebody names, what is decided there about packets that came by it. Sources that name none
+ * For each interface that an owner names, what is decided there about packets that came by it. Sources that name none
  * are among it, so that pieces are not joined over them.
  */
 function enteredPieces(intents: readonly NatIntent[], family: IpFamily): Piece[] {
@@ -235,7 +236,7 @@ interface Kept {
 
 /**
  * Every source with the destinations that shall see its real address. A thousand sources of one owner are one range
- * here: whoever is between them is no source, and is let go untranslated anyway. For the same reason no source need be
+ * here: an address between them is no source, and leaves untranslated anyway. For the same reason no source need be
  * named where all have the same owners, as with a policy alone: the kernel fills a set of pairs in time that grows with
  * the square of their number, and one of addresses in no time.
  */
@@ -354,9 +355,6 @@ function translationChains(segments: readonly Segment[], words: FamilyWords): Wa
   );
   return [...kinds].map(([name, translation]) => ({ name, rules: translationRules(translation, words) }));
 }
-
-/** Protocols whose ports nf_nat chooses from a range. A range for others (ICMP, GRE) would mean something else. */
-const PORT_PROTOCOLS = ["tcp", "udp", "dccp", "sctp"] as const;
 
 /** One rule that translates; with a port range, one for each protocol that has ports and one for the others. */
 function translationRules(translation: Translation, words: FamilyWords): Expression[][] {

@@ -5,7 +5,7 @@
  * When the last chain of type nat of a namespace goes, nf_nat takes its hooks away, and every translated connection is
  * cut at the next packet: the node's own TCP answers it with a reset. The rules may be back by the very next command,
  * and it is too late all the same. While the twin stands, the hooks stay, and so does every connection; new ones are
- * translated by it until ours is back. It stands just behind ours, whichever backend has them, so that in peace it decides nothing.
+ * translated by it until ours is back. It stands just behind ours, whichever backend has them, so that it decides nothing while ours stands.
  *
  *     table inet wayout-twin {
  *       flags owner,persist        # Linux 5.12; persist: 6.9. Without persist it goes with its process
