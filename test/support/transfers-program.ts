@@ -59,7 +59,7 @@ async function state(): Promise<{ readonly cut: number; readonly heardMs: number
 }
 
 async function begun(): Promise<Transfer> {
-  const transfer: Transfer = { heard: performance.now(), cut: false, end: () => void socket.terminate() };
+  const transfer: Transfer = { heard: performance.now(), cut: false, end: () => socket.terminate() };
   const lost = (): void => {
     transfer.cut = true;
     clearInterval(timer);
