@@ -24,6 +24,7 @@ import {
   type ReadOptions,
 } from "./namespace.ts";
 import { readTrackedFlows } from "./flows.ts";
+import { readNetworkPlugins } from "./network-plugins.ts";
 import { readConfigFiles, readDnsListeners, readResolvConf } from "./pod-files.ts";
 import {
   SNAPSHOT_FORMAT,
@@ -41,14 +42,14 @@ export interface SnapshotRequest {
   readonly node?: NetworkNamespace;
   /** Pods to read completely. */
   readonly pods: readonly Pod[];
-  /** Only those of `pods` whose veth leads to the node, or to which somebody promised one. */
+  /** Only those of `pods` whose veth leads to the node, or to which a runtime promised one. */
   readonly onlyOfNode?: boolean;
   /** Pods of which only the addresses matter: who else has this one's? */
   readonly others?: readonly Pod[];
   /** Destinations for which the kernel's own route answers are recorded. */
   readonly destinations: readonly string[];
   /**
-   * For whoever judges the snapshot at once: rules are decoded when they are looked at. As JSON the snapshot is the
+   * For a caller that judges the snapshot at once: rules are decoded when they are looked at. As JSON the snapshot is the
    * same, but takes longer to write.
    */
   readonly deferred?: boolean;
@@ -78,6 +79,7 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
     const pods = [...whole, ...(asking ? readOthers(others, interest, wiredTo(node, first), gaps) : [])];
     const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
     const nat = readNatRecords(node, gaps);
+    const plugins = isOwn(node) ? readNetworkPlugins(gaps) : [];
     const promises = readPromises(node, gaps);
     return present({
       format: SNAPSHOT_FORMAT,
@@ -92,12 +94,19 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
           ? containersOf([...request.pods, ...others])
           : undefined,
       files: readConfigFiles(gaps),
+      networkPlugins: plugins.length === 0 ? undefined : plugins,
       missing: gaps.missing,
       wayoutState: nat.length === 0 ? undefined : { nat },
     });
   } finally {
     if (request.node === undefined) node.close();
   }
+}
+
+/** Container runtimes work for the namespace that we are in; a namespace that plays the node has none. */
+function isOwn(node: NetworkNamespace): boolean {
+  using own = NetworkNamespace.current();
+  return own.inode === node.inode;
 }
 
 /** A runtime's result comes before our record: they are never about the same interface. */
@@ -162,7 +171,7 @@ function isOnBridge({ links, addresses }: NamespaceState, address: string): bool
   );
 }
 
-/** Whether somebody else may have the pod's address, or its gateway's: another MAC address, or no answer. */
+/** Whether another host may have the pod's address, or its gateway's: another MAC address, or no answer. */
 function isDoubtful(node: NamespaceState, { state }: PodState): boolean {
   if (state === undefined) return false;
   const macs = new Set(state.links.map((link) => link.mac));

@@ -5,10 +5,9 @@ import { join } from "node:path";
 import type { Diagnosis } from "../../src/doctor/diagnose.ts";
 import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/named-namespace.ts";
 import { isNeverAdvised } from "../../src/causes/never-advised.ts";
-import type { World } from "../../src/lab/world.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, run, testWith } from "../support/witness.ts";
-import { healthyWorld } from "./world.ts";
+import { healthyWorld, type World } from "./world.ts";
 
 const WAYOUT = join(import.meta.dir, "..", "..", "bin", "wayout");
 const POD = "ns-red";
@@ -22,7 +21,7 @@ function attachedWorld(): World {
   });
   const world = healthyWorld();
   createNamedNamespace(POD);
-  expect(run(world.node, [WAYOUT, "attach", POD]).exitCode).toBe(0);
+  expect(run(world.node, [WAYOUT, "attach", POD, "--interface", "net1"]).exitCode).toBe(0);
   return world;
 }
 
@@ -49,27 +48,27 @@ function fix(world: World, pod = POD): { diagnosis: Diagnosis; exitCode: number 
 
 const LIES: Readonly<Record<string, () => void>> = {
   "a quarter of the internet as its network": () => {
-    inPod("addr", "flush", "dev", "eth0");
-    inPod("addr", "add", "100.0.0.5/2", "dev", "eth0");
+    inPod("addr", "flush", "dev", "net1");
+    inPod("addr", "add", "100.0.0.5/2", "dev", "net1");
     inPod("route", "add", "default", "via", "100.1.2.3");
   },
   "an address outside, with the bridge as its gateway": () => {
     const gateway = /via (\S+)/.exec(inPod("route", "show", "default"))![1]!;
-    inPod("addr", "flush", "dev", "eth0");
-    inPod("addr", "add", "198.51.100.80/32", "dev", "eth0");
-    inPod("route", "add", "default", "via", gateway, "dev", "eth0", "onlink");
+    inPod("addr", "flush", "dev", "net1");
+    inPod("addr", "add", "198.51.100.80/32", "dev", "net1");
+    inPod("route", "add", "default", "via", gateway, "dev", "net1", "onlink");
   },
   "an address of the lab's network": () => {
     const gateway = /via (\S+)/.exec(inPod("route", "show", "default"))![1]!;
-    inPod("addr", "add", "10.0.0.77/32", "dev", "eth0");
-    inPod("route", "replace", "default", "via", gateway, "dev", "eth0", "src", "10.0.0.77");
+    inPod("addr", "add", "10.0.0.77/32", "dev", "net1");
+    inPod("route", "replace", "default", "via", gateway, "dev", "net1", "src", "10.0.0.77");
   },
 };
 
 for (const [name, lie] of Object.entries(LIES)) {
   testWith(["root", "ip", "nft"])(`a pod that says it has ${name}`, () => {
     const world = attachedWorld();
-    const promised = inPod("-4", "-o", "addr", "show", "dev", "eth0").match(/inet (\S+)/)![1]!;
+    const promised = inPod("-4", "-o", "addr", "show", "dev", "net1").match(/inet (\S+)/)![1]!;
     lie();
     const before = nodeState(world);
     const { diagnosis, exitCode } = fix(world);
@@ -79,7 +78,7 @@ for (const [name, lie] of Object.entries(LIES)) {
     expect(fixes.some((one) => one.place === "pod")).toBe(true);
     expect(nodeState(world)).toBe(before);
     expect(fixes.filter((one) => isNeverAdvised(one.command))).toEqual([]);
-    expect(inPod("-4", "-o", "addr", "show", "dev", "eth0")).toContain(promised);
+    expect(inPod("-4", "-o", "addr", "show", "dev", "net1")).toContain(promised);
     expect(inPod("route", "show", "default")).toEndWith(` src ${promised.split("/")[0]} \n`);
     expect(exitCode).toBe(0);
   });
@@ -98,7 +97,7 @@ testWith(["root", "ip", "nft"])("what the record says, the node is given back", 
 
 testWith(["root", "ip", "nft"])("a gateway of which only the pod knows is not made on the node", () => {
   const world = healthyWorld();
-  ask(world.node, ["ip", "-4", "addr", "flush", "dev", "br0"]);
+  ask(world.node, ["ip", "-4", "addr", "flush", "dev", "lan0"]);
   const before = nodeState(world);
   const { diagnosis, exitCode } = fix(world, "ns-blue");
   const [found] = diagnosis.findings;
