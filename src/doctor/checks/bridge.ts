@@ -1,5 +1,5 @@
 /** The veth pair and the bridge that it is a port of. */
-import { forAddress } from "../vouched.ts";
+import { forMac } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import {
   said,
@@ -102,10 +102,9 @@ function down(context: CheckContext): Finding[] {
 }
 
 /** The other end of the pod's first veth, also when the prediction ended before it. */
-function hostOf({ inside, node }: CheckContext) {
-  const veth = inside?.view.state.links.find((link) => link.kind === "veth");
-  const host = veth?.link === undefined ? undefined : node.view.linkAt(veth.link);
-  return host?.kind === "veth" && host.link === veth?.index ? host : undefined;
+function hostOf(context: CheckContext) {
+  const veth = context.inside?.view.state.links.find((link) => link.kind === "veth");
+  return veth === undefined ? undefined : context.hostEndOf(veth);
 }
 
 function ports(context: CheckContext): Finding[] {
@@ -218,18 +217,21 @@ function deaf(context: CheckContext): Finding[] {
         },
       ],
       consequence: "requests leave, answers do not reach the pod",
-      fix: [
-        other === undefined
-          ? context.fix("node", command`bridge link set dev ${hostLink.name} learning on`, undefined, {
-              kind: "port",
-              link: hostLink.name,
-              state: { learning: true },
-            })
-          : context.fix("node", command`bridge fdb del ${podLink.mac} dev ${other.name} master`),
-      ],
-      ...(other === undefined || isFixed
-        ? {}
-        : { advice: [`give one of the two another MAC address: is a machine's image used twice?`] }),
+      ...(other === undefined
+        ? {
+            fix: [
+              context.fix("node", command`bridge link set dev ${hostLink.name} learning on`, undefined, {
+                kind: "port",
+                link: hostLink.name,
+                state: { learning: true },
+              }),
+            ],
+          }
+        : forMac(
+            context,
+            context.fix("node", command`bridge fdb del ${podLink.mac} dev ${other.name} master`),
+            isFixed ? [] : [`give one of the two another MAC address: is a machine's image used twice?`],
+          )),
     }),
   ];
 }
@@ -239,7 +241,7 @@ function macvlan(context: CheckContext): Finding[] {
   const { podLink } = context.path;
   const { view } = context.node;
   if (podLink?.kind !== "macvlan" && podLink?.kind !== "ipvlan") return [];
-  const parent = view.linkAt(podLink.link);
+  const parent = context.nodeLinkOf(podLink);
   const own = view.state.addresses.find((one) => one.address === context.target.address);
   const gateway = context.path.gateway;
   const viaHost =
@@ -304,7 +306,7 @@ function silentPod(context: CheckContext): Finding[] {
 function sourceMode(context: CheckContext): Finding[] {
   const { podLink, gateway } = context.path;
   if (podLink?.macvlan?.mode !== "source") return [];
-  const parent = podLink.linkNamespaceId === undefined ? undefined : context.node.view.linkAt(podLink.link);
+  const parent = podLink.linkNamespaceId === undefined ? undefined : context.nodeLinkOf(podLink);
   return [
     finding("macvlan-deaf", {
       text: `${podLink.name} in ${context.pod.name} is a macvlan in mode source${parent === undefined ? "" : ` on ${parent.name}`}: it takes frames of the senders in its list only, and ${gateway ?? "the next hop"} must be one of them`,
@@ -382,7 +384,7 @@ function frameCure(context: CheckContext, stop: Filtered): Pick<Found, "fix" | "
   }
   const cure = filterCure(context, stop);
   return {
-    fix: forAddress(context, context.path.sent?.source, () => cure.fix),
+    fix: cure.fix,
     advice: cure.advice,
   };
 }

@@ -1,5 +1,4 @@
 /** Does a filter stop the packet, or its answer? */
-import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { anywhere, finding, ruleEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
@@ -91,7 +90,7 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
       ...limitEvidence(limit, context),
     ],
     consequence: `${stop.direction === "out" ? "the packet ends" : "the answer ends"} at ${stop.hook}; an accept elsewhere cannot help`,
-    fix: forAddress(context, context.path.sent?.source, () => cure.fix),
+    fix: cure.fix,
     advice: cure.advice,
   });
 }
@@ -107,7 +106,7 @@ function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyS
     evidence: [...ruleEvidence(by), { source: "kube-proxy says", value: service.said }],
     consequence: "connections to the Service's address are refused at once",
     // An external address is somebody's outside as well: there the packet may go past the Service.
-    fix: service.elsewhere ? forAddress(context, context.path.sent?.source, () => cure.fix) : [],
+    fix: service.elsewhere ? cure.fix : [],
     advice: [
       `see why: kubectl -n ${namespace} get endpointslices -l kubernetes.io/service-name=${name}`,
       ...(service.elsewhere

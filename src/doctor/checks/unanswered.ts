@@ -6,7 +6,6 @@ import { familyFlag, finding, said, sysctlEvidence, type CheckContext, ruleEvide
 import type { Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
 import type { Leg } from "../predict/predict.ts";
-import { forAddress } from "../vouched.ts";
 import { pastRule } from "./filter-cure.ts";
 import { stopText } from "../stop-text.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
@@ -31,10 +30,7 @@ export function sourceUnanswered(context: CheckContext): Finding[] {
         { source: `ip ${flag}neigh show proxy dev ${link.name}`, value: `none for ${source}` },
       ],
       consequence: "the router finds no MAC address to send the answer to",
-      fix: forAddress(context, source, () => [
-        ...(v6 ? [context.setSysctl("node", name, "1")] : []),
-        context.fix("node", entry),
-      ]),
+      fix: [...(v6 ? [context.setSysctl("node", name, "1")] : []), context.fix("node", entry)],
       advice: [
         ...(v6
           ? [
@@ -78,9 +74,7 @@ export function ttlExceeded(context: CheckContext): Finding[] {
       ...(by === undefined
         ? { fix: [context.setSysctl("pod", first.name, "64")] }
         : {
-            fix: forAddress(context, context.path.sent?.source, () =>
-              pastRule(context, { by, place, direction }),
-            ),
+            fix: pastRule(context, { by, place, direction }),
             advice: [`except the pods from the rule in ${decisionPlace(by)}`],
           }),
     }),
@@ -123,9 +117,7 @@ export function answerUnrecognized(context: CheckContext): Finding[] {
       ...(by === undefined
         ? {}
         : {
-            fix: forAddress(context, context.path.sent?.source, () =>
-              pastRule(context, { by, place: "node", direction: chose }),
-            ),
+            fix: pastRule(context, { by, place: "node", direction: chose }),
           }),
       advice: [
         why === "zone"
@@ -154,9 +146,7 @@ export function flowUntracked(context: CheckContext): Finding[] {
       ...(by.rule === undefined
         ? {}
         : {
-            fix: forAddress(context, context.path.sent?.source, () =>
-              pastRule(context, { by, place: "node", direction: "out" }),
-            ),
+            fix: pastRule(context, { by, place: "node", direction: "out" }),
             advice: [
               `or except the pods from the rule in ${decisionPlace(by)}, so that their flows are tracked`,
             ],

@@ -188,6 +188,7 @@ const linkTranslation = object<LinkTranslation>({
 
 const namespaceState: Shape<NamespaceState> = object<NamespaceState>({
   inode: number,
+  nodeNamespaceId: optional(number),
   path: optional(name),
   links: list(link),
   addresses: list(address),
@@ -229,6 +230,7 @@ const expected = object<ExpectedInterface>({
   name,
   addresses: list(prefix, 1000),
   gateways: list(ip, 1000),
+  mac: optional(name),
   network: optional(name),
   masqueradedBy: optional(name),
 });
