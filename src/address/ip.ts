@@ -190,10 +190,20 @@ export function hostCidr(address: string): string {
   return `${address}/${ipBits(familyOf(address))}`;
 }
 
+/** Whether the prefix holds its one address only: a route or an exception of a single host. */
+export function isHostCidr(cidr: string): boolean {
+  return cidr.endsWith(`/${ipBits(familyOf(cidr))}`);
+}
+
+/** Whether the prefix holds every address of its family, as a default route does. */
+export function isDefaultCidr(cidr: string): boolean {
+  return cidr.endsWith("/0");
+}
+
 /** `10.0.0.1:80`, `[fd00::1]:80`; the address alone when there is no port. */
 export function endText(address: string, port: number | undefined): string {
   if (port === undefined) return address;
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+  return familyOf(address) === 6 ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 /** The address in `10.0.0.1/24`; an address without a prefix is one already. */

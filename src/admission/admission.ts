@@ -8,6 +8,7 @@
  * Touches: marked rules in DOCKER-USER, ufw, firewalld and FORWARD, by those products' own programs;
  *   /run/wayout/admission.
  */
+import { isDefaultCidr } from "../address/ip.ts";
 import { messageOf } from "../error.ts";
 import { makeDirectory, readTextIfThere, removeFile, removeIfEmpty } from "../kernel/file.ts";
 import { replaceFile } from "../kernel/durable-file.ts";
@@ -36,7 +37,7 @@ export const NO_ADMISSION: AdmissionWish = { doors: [], cidrs: [] };
 export function admissionOf(doors: readonly AdmissionDoor[], intents: readonly NatIntent[]): AdmissionWish {
   if (doors.length === 0) return NO_ADMISSION;
   const cidrs = intents.flatMap(({ sources }) => sources.map(({ cidr }) => cidr));
-  return { doors, cidrs: [...new Set(cidrs)].filter((cidr) => !cidr.endsWith("/0")).sort() };
+  return { doors, cidrs: [...new Set(cidrs)].filter((cidr) => !isDefaultCidr(cidr)).sort() };
 }
 
 export interface AdmissionOutcome {

@@ -10,6 +10,7 @@
 import type { SettingWrite, StartedProcess } from "../kernel/bpf/processes.ts";
 import { readText } from "../kernel/file.ts";
 import type { Culprit } from "./journal/journal.ts";
+import { present } from "../present.ts";
 
 /** Ancestors beyond this are the system's own. */
 const MOST_PARENTS = 6;
@@ -54,7 +55,7 @@ export function culpritOf(
   if (status === undefined || status.name !== process) return { process, pid, certainty: "told" };
   const unit = unitOf(pid, read);
   const parents = parentsOf(status.parent, read);
-  return { process, pid, parents, certainty: "seen", ...(unit === undefined ? {} : { unit }) };
+  return present({ process, pid, parents, certainty: "seen", unit });
 }
 
 /**
@@ -77,13 +78,13 @@ function startedCulprit({ name, pid, parents }: StartedProcess, read: ReadProc):
   const unit = [pid, ...known.map((one) => one.pid)]
     .map((one) => unitOf(one, read))
     .find((found) => found !== undefined);
-  return {
+  return present({
     process: name,
     pid,
     parents: known.map((one) => one.name),
     certainty: "seen",
-    ...(unit === undefined ? {} : { unit }),
-  };
+    unit,
+  });
 }
 
 /** `by nft ← bash`, or `likely by …` where it was only guessed. */

@@ -8,6 +8,7 @@ import { NFT_MSG_NEWGEN } from "../linux/nftables/generation.ts";
 import { NFNLGRP_NFTABLES } from "../linux/nftables/messages.ts";
 import { RTM_NEWNETCONF, turnedSettingOf, type TurnedSetting } from "../linux/route/netconf.ts";
 import { DecodeError } from "../linux/netlink/wire.ts";
+import { present } from "../present.ts";
 
 /** With the number of the netlink socket that asked for it; 0: the kernel itself, or nobody says. */
 export type HeardChange = RouteEvent & { readonly port: number };
@@ -69,12 +70,12 @@ function generationsIn(datagram: Uint8Array): NodeEvent[] {
     .filter(({ type }) => type === NFT_MSG_NEWGEN.type)
     .map((raw): NodeEvent => {
       const { id = 0, pid, name } = decode(NFT_MSG_NEWGEN, raw).attributes;
-      return {
+      return present({
         kind: "rules",
         generation: id,
-        ...(pid === undefined ? {} : { pid }),
-        ...(name === undefined ? {} : { process: name }),
-      };
+        pid,
+        process: name,
+      });
     });
 }
 

@@ -37,6 +37,7 @@ import { AgentMetrics, MOST_NAMED, type TableFigures } from "./metrics.ts";
 import { PolicySource, type PolicyPlace, type PolicyState } from "./policy-source.ts";
 import { socketPath } from "./socket.ts";
 import { readToken } from "./token.ts";
+import { present } from "../present.ts";
 
 export interface ServiceOptions {
   readonly node: NetworkNamespace;
@@ -171,18 +172,20 @@ export class AgentService {
         ...(options.lab === undefined ? {} : { lab: true, destination: options.lab.destination }),
       });
       if (this.#door !== undefined) this.#door.first = () => view.firstText();
-      this.#server = new ApiServer({
-        view,
-        rules: {
-          token,
-          hosts: new Set(options.hosts.map((host) => host.toLowerCase())),
-          remotePeers: options.remotePeers,
-          ...(this.#door === undefined ? {} : { isPage: this.#door.isGuest }),
-        },
-        socket: socketPath(node),
-        ...(listen === undefined ? {} : { listen }),
-        ...(this.#door === undefined ? {} : { page: this.#door }),
-      });
+      this.#server = new ApiServer(
+        present({
+          view,
+          rules: present({
+            token,
+            hosts: new Set(options.hosts.map((host) => host.toLowerCase())),
+            remotePeers: options.remotePeers,
+            isPage: this.#door === undefined ? undefined : this.#door.isGuest,
+          }),
+          socket: socketPath(node),
+          listen,
+          page: this.#door,
+        }),
+      );
     } catch (error) {
       this.#looks?.stop();
       void this.#cluster?.stop();
@@ -326,15 +329,18 @@ async function runIn(
   signal?: AbortSignal,
 ): Promise<Answered> {
   const child = node.run(() =>
-    Bun.spawn([...selfCommand(), ...words], {
-      stdin: "ignore",
-      stdout: "pipe",
-      stderr: "pipe",
-      timeout: ASK_TIMEOUT_MS,
-      killSignal: "SIGKILL",
-      ...(signal === undefined ? {} : { signal }),
-      env: { ...process.env, NO_COLOR: "1" },
-    }),
+    Bun.spawn(
+      [...selfCommand(), ...words],
+      present({
+        stdin: "ignore",
+        stdout: "pipe",
+        stderr: "pipe",
+        timeout: ASK_TIMEOUT_MS,
+        killSignal: "SIGKILL",
+        signal,
+        env: { ...process.env, NO_COLOR: "1" },
+      }),
+    ),
   );
   giveWay(child.pid);
   const [stdout, stderr, exitCode] = await Promise.all([
@@ -343,7 +349,7 @@ async function runIn(
     child.exited,
   ]);
   const usage = child.resourceUsage();
-  return { exitCode, stdout, stderr, ...(usage === undefined ? {} : { cpuMs: cpuMsOf(usage) }) };
+  return present({ exitCode, stdout, stderr, cpuMs: usage === undefined ? undefined : cpuMsOf(usage) });
 }
 
 function cpuMsOf({ cpuTime }: Bun.ResourceUsage): number {

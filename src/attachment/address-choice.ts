@@ -6,6 +6,7 @@ import { addressesAfter } from "../ipam/range.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { NetworkRecord, NodeRecord } from "./record.ts";
 import type { AttachRequest } from "./request.ts";
+import { present } from "../present.ts";
 
 /** The address that was asked for in a family. */
 export function givenByHand(request: AttachRequest, family: IpFamily): string | undefined {
@@ -77,14 +78,16 @@ function checkAddress(
   doing: string,
 ): void {
   const refuse = (code: string, said: string, todo?: string): never => {
-    throw new WayoutError({
-      code,
-      kind: "usage",
-      doing,
-      said,
-      ...(todo === undefined ? {} : { todo }),
-      details: { address, subnet: cidrText(subnet) },
-    });
+    throw new WayoutError(
+      present({
+        code,
+        kind: "usage",
+        doing,
+        said,
+        todo,
+        details: { address, subnet: cidrText(subnet) },
+      }),
+    );
   };
   if (!cidrContains(subnet, address)) {
     refuse(

@@ -7,6 +7,7 @@ import { diagnosisText, manyText } from "./doctor-report.ts";
 import { hostNetworkPods } from "../pods/host-network.ts";
 import { hostNetworkText } from "./host-network-text.ts";
 import { printJson, tell } from "./output.ts";
+import { present } from "../present.ts";
 
 const HELP = `
 Without --to nothing is sent: the path of a packet to a public address is predicted from the node's own tables, over
@@ -105,14 +106,14 @@ function tellsSince(
 
 function requestOf(pod: string | undefined, options: DoctorOptions): ExaminationRequest {
   const { to, proto, node, snapshot } = options;
-  return {
-    ...(pod === undefined ? {} : { pod }),
-    ...(to === undefined ? {} : { to }),
-    ...(proto === undefined ? {} : { protocol: proto }),
-    ...(node === undefined ? {} : { node }),
-    ...(snapshot === undefined ? {} : { snapshot }),
-    ...(options.probe ? {} : { silent: true }),
-  };
+  return present({
+    pod,
+    to,
+    protocol: proto,
+    node,
+    snapshot,
+    silent: options.probe ? undefined : true,
+  });
 }
 
 /** What is to be judged when it is not the present. */

@@ -19,6 +19,7 @@ import {
   putProgram,
   shadowedBy,
 } from "./placement.ts";
+import { present } from "../present.ts";
 
 export interface InstallRequest extends NetworkRequest {
   readonly binDirectory: string;
@@ -72,7 +73,7 @@ export function install(request: InstallRequest): Installed {
     conflist,
     wroteConflist: !kept,
     subnets: subnets.map(cidrText),
-    ...(isOurLoopback(loopback) ? { loopback } : {}),
+    ...present({ loopback: isOurLoopback(loopback) ? loopback : undefined }),
     portmap: hasPortmap(request.binDirectory),
     shadowedBy: shadowedBy(request.configurationDirectory),
   };

@@ -18,6 +18,7 @@ import type { Prediction, Stop, StopKind, Target } from "./predict/path.ts";
 import type { PredictedPath } from "./predict/predict.ts";
 import { decisionCounted, decisionPlace, nameObjects } from "./wording.ts";
 import { preparedNamespace, type PreparedNamespace } from "./predict/walk.ts";
+import { present } from "../present.ts";
 
 /** One step's worth of questions about one pod and one target. */
 export interface Check {
@@ -87,12 +88,12 @@ export class CheckContext {
     // What no command line can spell, the repair still can: it knows the objects by their numbers.
     const shown = commandIn(path, line) ?? (repair === undefined ? undefined : this.#doctorItself());
     if (shown === undefined) return undefined;
-    return {
+    return present({
       command: shown,
       place,
-      ...(repair === undefined ? {} : { repair }),
-      ...(change === undefined ? {} : { change }),
-    };
+      repair,
+      change,
+    });
   }
 
   #doctorItself(): CommandLine | undefined {
@@ -113,13 +114,17 @@ export class CheckContext {
   defaultRoute(gateway: string, link: string, source?: string): Fix | undefined {
     const words = source === undefined ? [] : ["src", source];
     const line = command`ip ${familyFlag(gateway)} route replace default via ${gateway} dev ${link} ${words}`;
-    return this.fix("pod", line, {
-      kind: "add-default-route",
-      place: "pod",
-      gateway,
-      link,
-      ...(source === undefined ? {} : { source }),
-    });
+    return this.fix(
+      "pod",
+      line,
+      present({
+        kind: "add-default-route",
+        place: "pod",
+        gateway,
+        link,
+        source,
+      }),
+    );
   }
 }
 
@@ -186,7 +191,7 @@ export function finding(code: FindingCode, found: Found): Finding {
     confidence: "certain",
     ...found,
     fix,
-    ...(advice === undefined ? {} : { advice }),
+    ...present({ advice }),
   };
 }
 

@@ -5,6 +5,7 @@ import type { Diagnosis } from "./diagnose.ts";
 import type { Evidence, Finding, Fix } from "./finding.ts";
 import { metElsewhere } from "./sent-elsewhere.ts";
 import { targetText } from "./wording.ts";
+import { present } from "../present.ts";
 
 export type ProbeResult =
   /** An answer came back; `refused`: the destination's own no. */
@@ -331,20 +332,23 @@ function suspected(
 }
 
 function findingOf(diagnosis: Diagnosis, probe: SeenStop, text: string): Finding {
-  return finding(probe.code, {
-    text,
-    owner: ownerOf(diagnosis, probe),
-    evidence: [
-      ...(text === probe.said ? [] : [{ source: "a real packet", value: probe.said }]),
-      { source: "a real packet, last seen", value: probe.lastSeen },
-      ...probe.evidence,
-      ...diagnosis.path.blindSpots.map((value) => ({ source: "on its way", value })),
-    ],
-    consequence: "no answer comes back",
-    fix: probe.fix,
-    ...(probe.todo === undefined ? {} : { advice: [probe.todo] }),
-    confidence: probe.code === "no-answer" || probe.code === "stopped-elsewhere" ? "likely" : "certain",
-  });
+  return finding(
+    probe.code,
+    present({
+      text,
+      owner: ownerOf(diagnosis, probe),
+      evidence: [
+        ...(text === probe.said ? [] : [{ source: "a real packet", value: probe.said }]),
+        { source: "a real packet, last seen", value: probe.lastSeen },
+        ...probe.evidence,
+        ...diagnosis.path.blindSpots.map((value) => ({ source: "on its way", value })),
+      ],
+      consequence: "no answer comes back",
+      fix: probe.fix,
+      advice: probe.todo === undefined ? undefined : [probe.todo],
+      confidence: probe.code === "no-answer" || probe.code === "stopped-elsewhere" ? "likely" : "certain",
+    }),
+  );
 }
 
 /** What the trace says by itself, or where the packet was last seen when that is all there is to say. */

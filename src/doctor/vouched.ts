@@ -2,7 +2,7 @@
  * Whose word it is that an address is a pod's. A pod gives itself what addresses and routes it likes; the node is only
  * changed for what its runtime's result, our own record or the node's own tables say, too. Otherwise the pod is mended.
  */
-import { familyOf, addressOf } from "../address/ip.ts";
+import { addressOf, familyOf, isDefaultCidr, type IpFamily } from "../address/ip.ts";
 import { isLinkLocalAddress } from "../address/special-purpose.ts";
 import { cidrContains, cidrOf, cidrText, parseCidr } from "../address/cidr.ts";
 import { command } from "../text/command.ts";
@@ -43,22 +43,25 @@ function claimOf(context: CheckContext): string | undefined {
   return undefined;
 }
 
-/** A link-local one is a placeholder (Calico's 169.254.1.1): the link itself is what stands behind it. */
+/**
+ * Given to it, or in a network that the node has where the pod's links end. Where none was given a link-local one is a
+ * placeholder (Calico's 169.254.1.1): the link itself is what stands behind it.
+ */
 function isVouchedGateway(context: CheckContext, gateway: string): boolean {
-  const isV6 = familyOf(gateway) === 6;
-  const given = (context.pod.expected?.gateways ?? []).filter((one) => (familyOf(one) === 6) === isV6);
-  if (given.length > 0) return given.some((one) => bare(one) === gateway);
-  return isLinkLocalAddress(gateway) || networkOnNode(context, gateway) !== undefined;
+  const given = context.pod.expected?.gateways.filter((one) => familyOf(one) === familyOf(gateway)) ?? [];
+  if (given.some((one) => addressOf(one) === gateway) || networkOnNode(context, gateway) !== undefined)
+    return true;
+  return given.length === 0 && isLinkLocalAddress(gateway);
 }
 
 /** Whether others than the pod say that it has this address. */
 export function isVouched(context: CheckContext, address: string | undefined): boolean {
   if (address === undefined) return false;
   const { pod, snapshot } = context;
-  const promised = promisedTo(context, familyOf(address) === 6);
-  if (promised.length > 0) return promised.some((cidr) => bare(cidr) === address);
+  const promised = promisedTo(context, familyOf(address));
+  if (promised.length > 0) return promised.some((cidr) => addressOf(cidr) === address);
   const others = snapshot.pods.filter((one) => one !== pod);
-  if (others.some((one) => one.expected?.addresses.some((cidr) => bare(cidr) === address))) return false;
+  if (others.some((one) => one.expected?.addresses.some((cidr) => addressOf(cidr) === address))) return false;
   return networkOnNode(context, address) !== undefined;
 }
 
@@ -86,7 +89,7 @@ export function forMac(
 
 /** Whether others than the pod say that this is its gateway; with the prefix that the gateway then has. */
 export function vouchedGateway({ pod }: CheckContext, gateway: string): string | undefined {
-  if (pod.expected?.gateways.some((one) => bare(one) === gateway) !== true) return undefined;
+  if (pod.expected?.gateways.some((one) => addressOf(one) === gateway) !== true) return undefined;
   const own = pod.expected.addresses
     .map((text) => parseCidr(text, "keep"))
     .find((cidr) => cidrContains(cidr, gateway));
@@ -96,7 +99,7 @@ export function vouchedGateway({ pod }: CheckContext, gateway: string): string |
 /** The pod's network, as the node or the runtime has it; undefined when only the pod says so. */
 export function vouchedNetwork(context: CheckContext, address: string): string | undefined {
   if (!isVouched(context, address)) return undefined;
-  const promised = promisedTo(context, familyOf(address) === 6);
+  const promised = promisedTo(context, familyOf(address));
   return (
     networkOnNode(context, address) ??
     promised
@@ -118,7 +121,7 @@ export function restored(context: CheckContext): (Fix | undefined)[] {
   // The other family's route is as the pod has it, unless it went with the address.
   const isAsked = (gateway: string): boolean =>
     familyOf(gateway) === context.family || lacking.some((cidr) => familyOf(cidr) === familyOf(gateway));
-  const lacking = addresses.filter((cidr) => !has.some((one) => one.address === bare(cidr)));
+  const lacking = addresses.filter((cidr) => !has.some((one) => one.address === addressOf(cidr)));
   return [
     ...lacking.map((address) =>
       context.fix("pod", command`ip addr add ${address} dev ${link.name}`, {
@@ -130,13 +133,17 @@ export function restored(context: CheckContext): (Fix | undefined)[] {
     ),
     ...gateways.filter(isAsked).map((gateway) => {
       const own = addresses.find((cidr) => familyOf(cidr) === familyOf(gateway));
-      return context.defaultRoute(bare(gateway), link.name, own === undefined ? undefined : bare(own));
+      return context.defaultRoute(
+        addressOf(gateway),
+        link.name,
+        own === undefined ? undefined : addressOf(own),
+      );
     }),
   ];
 }
 
-function promisedTo({ pod }: CheckContext, isV6: boolean): readonly string[] {
-  return (pod.expected?.addresses ?? []).filter((cidr) => (familyOf(cidr) === 6) === isV6);
+function promisedTo({ pod }: CheckContext, family: IpFamily): readonly string[] {
+  return (pod.expected?.addresses ?? []).filter((cidr) => familyOf(cidr) === family);
 }
 
 /** The network with this address that the node has where the pod's links lead to, or routes to there. */
@@ -154,7 +161,7 @@ function networkOnNode(context: CheckContext, address: string): string | undefin
   return routes.find(
     (route) =>
       ((links.has(route.interface ?? -1) && route.type === "unicast") || isOwnBlock(route)) &&
-      !route.destination.endsWith("/0") &&
+      !isDefaultCidr(route.destination) &&
       cidrContains(parseCidr(route.destination), address),
   )?.destination;
 }
@@ -168,8 +175,4 @@ function nodeLinksOf(context: CheckContext): ReadonlySet<number> {
 /** A routing daemon holds the node's part of the pod network by a route that refuses what no pod has (Calico's bird). */
 function isOwnBlock({ type, protocol }: Route): boolean {
   return type === "blackhole" && (protocol === "bird" || protocol === "zebra");
-}
-
-function bare(cidr: string): string {
-  return addressOf(cidr);
 }

@@ -24,6 +24,7 @@ import { readSnapshot } from "../snapshot/file.ts";
 import { isForbidden, type PodState, type Snapshot } from "../snapshot/snapshot.ts";
 import { parseTarget, type TraceTarget } from "../trace/observe/destination.ts";
 import { resolve } from "../trace/observe/resolver.ts";
+import { present } from "../present.ts";
 
 const RESOLVE_TIMEOUT_MS = 3_000;
 
@@ -63,15 +64,15 @@ export function examine(request: ExaminationRequest): Examination {
   const pods = name === undefined ? judged(snapshot) : [chosen(snapshot, name, file === undefined)];
   // Without a pod nobody's blind spots would be told: that none was found says nothing where nobody could look.
   if (pods.length === 0) refuseUnprivileged(snapshot);
-  return {
+  return present({
     snapshot,
-    ...(resolved === undefined ? {} : { resolved }),
+    resolved,
     diagnoses: pods.map((pod) =>
       wanted === undefined
         ? diagnoseAnywhere(snapshot, pod)
         : diagnose(snapshot, pod, targetOf(wanted, resolved)),
     ),
-  };
+  });
 }
 
 function lookAtThisMachine(
@@ -95,7 +96,7 @@ function lookAtThisMachine(
             deferred: true,
           });
     refuseUnprivileged(snapshot);
-    return { snapshot, ...(address === undefined ? {} : { resolved: address }) };
+    return present({ snapshot, resolved: address });
   } finally {
     node.close();
   }

@@ -19,6 +19,7 @@ import { findPod } from "../pods/find.ts";
 import type { FilePlace, WrittenPolicy } from "../policy/place-in-file.ts";
 import { POLICY_OWNER } from "../policy/policy.ts";
 import { examine } from "./examine.ts";
+import { present } from "../present.ts";
 
 export interface NatQuestion {
   /** An address, or a pod as a person names it. */
@@ -88,7 +89,7 @@ export function explainNat(question: NatQuestion): NatExplanation {
     });
   }
   const wanted = wantedOf(question, source, destination);
-  return { source, destination, wanted, ...(seen === undefined ? {} : { foreseen: seen.foreseen }) };
+  return present({ source, destination, wanted, foreseen: seen?.foreseen });
 }
 
 function wantedOf({ node, policy, written }: NatQuestion, source: string, destination: string): WantedNat {
@@ -107,8 +108,7 @@ function wantedOf({ node, policy, written }: NatQuestion, source: string, destin
   const decision = decisionOf(intents)(source, destination, () => entersBy);
   return {
     ...judged(decision, leavesBy, source, destination, written),
-    ...(entersBy === undefined ? {} : { entersBy }),
-    ...(leavesBy === undefined ? {} : { leavesBy }),
+    ...present({ entersBy, leavesBy }),
   };
 }
 
@@ -128,7 +128,7 @@ function judged(
   const { owner, source: deciding, kept } = decision;
   const at = (whose: string, place: () => FilePlace | undefined): { readonly written?: FilePlace } => {
     const found = whose === POLICY_OWNER ? place() : undefined;
-    return found === undefined ? {} : { written: found };
+    return present({ written: found });
   };
   const by = { owner, cidr: deciding.cidr, ...at(owner, () => written?.around(source, "sources")) };
   if (kept !== undefined) {
@@ -189,22 +189,21 @@ function foreseenOf(
   { pod, answer, findings, certain }: Diagnosis,
   { sent, left, translatedBy }: ReturnType<typeof predictPath>["path"],
 ): ForeseenNat {
-  return {
+  return present({
     pod,
-    ...(sent === undefined ? {} : { sent: tupleText(sent) }),
-    ...(left === undefined ? {} : { left: tupleText(left) }),
-    ...(translatedBy === undefined
-      ? {}
-      : {
-          by: {
+    sent: sent === undefined ? undefined : tupleText(sent),
+    left: left === undefined ? undefined : tupleText(left),
+    by:
+      translatedBy === undefined
+        ? undefined
+        : {
             place: placeText(translatedBy.table, translatedBy.chain, translatedBy.rule),
             owner: ownerOfDecision(translatedBy),
           },
-        }),
     answer,
     findings: findings.map(({ code, text, owner }) => ({ code, text, owner })),
     certain,
-  };
+  });
 }
 
 function isPods(address: string): boolean {

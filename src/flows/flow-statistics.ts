@@ -7,6 +7,7 @@ import { FlowHash } from "./flow-hash.ts";
 import { GroupTable, ipv4Text } from "./group-table.ts";
 import { flowState, type PodIndex } from "./flow.ts";
 import type { PortRange } from "../linux/ip-protocol.ts";
+import { present } from "../present.ts";
 
 /**
  * The ports among which the kernel chooses for a source port from 1024 up, when the rule names no range
@@ -148,14 +149,16 @@ export class FlowTally {
       sources: largest(this.#sources, top).map(([key, flows]) => {
         const address = typeof key === "number" ? ipv4Text(key) : key;
         const pod = pods.get(address);
-        return { address, ...(pod === undefined ? {} : { pod }), flows };
+        return present({ address, pod, flows });
       }),
-      destinations: this.#destinations.largest(top).named.map(({ first, word, flows }) => ({
-        protocol: protocolName((word >>> 16) & 0xff),
-        address: first,
-        ...((word & HAS_PORT) === 0 ? {} : { port: word & 0xffff }),
-        flows,
-      })),
+      destinations: this.#destinations.largest(top).named.map(({ first, word, flows }) =>
+        present({
+          protocol: protocolName((word >>> 16) & 0xff),
+          address: first,
+          port: (word & HAS_PORT) === 0 ? undefined : word & 0xffff,
+          flows,
+        }),
+      ),
       ...this.#ports.summary(top, ports.last - ports.first + 1),
     };
   }
@@ -180,7 +183,7 @@ function kindOf(key: number): { readonly protocol: string; readonly state: strin
   const state = rest >= 0x1_0000 ? undefined : stateName(protocol, rest);
   return {
     protocol: protocolName(protocol),
-    state: flowState({ protocol, status, ...(state === undefined ? {} : { state }) }),
+    state: flowState(present({ protocol, status, state })),
   };
 }
 

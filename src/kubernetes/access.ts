@@ -6,6 +6,7 @@
 import { isIp, ipFamily } from "../address/ip.ts";
 import { readFileSync } from "node:fs";
 import { messageOf, WayoutError } from "../error.ts";
+import { present } from "../present.ts";
 
 /** PEM texts, as `fetch` takes them. */
 export interface ApiTls {
@@ -85,11 +86,13 @@ export function readText(path: string, doing: string): string {
 }
 
 export function noAccess(doing: string, said: string, todo?: string): WayoutError {
-  return new WayoutError({
-    code: "no-api-access",
-    kind: "usage",
-    doing,
-    said,
-    ...(todo === undefined ? {} : { todo }),
-  });
+  return new WayoutError(
+    present({
+      code: "no-api-access",
+      kind: "usage",
+      doing,
+      said,
+      todo,
+    }),
+  );
 }

@@ -23,6 +23,7 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { runDirectory } from "../kernel/run-directory.ts";
 import type { ClusterView } from "./cluster.ts";
 import { gatewaysOf, type PodNetwork } from "./pod-network.ts";
+import { present } from "../present.ts";
 
 /** There while the network of a node of a cluster stands; gone when the node starts anew, for /run is. */
 export function networkMadePath(node: NetworkNamespace): string {
@@ -160,13 +161,13 @@ export class CniStep implements ReconcileStep {
     const { binDirectory } = this.directories;
     const key = JSON.stringify([podCidrs, network, bridge, mtu, changedAt(join(binDirectory, "portmap"))]);
     if (this.#composed?.key !== key) {
-      const request = {
+      const request = present({
         network,
         bridge,
         masquerade: false,
         waitsFor: this.madePath,
-        ...(mtu === undefined ? {} : { mtu }),
-      };
+        mtu,
+      });
       const subnets = podCidrs.map((text) => parseCidr(text));
       this.#composed = { key, conflist: conflistOf(request, subnets, binDirectory) };
     }

@@ -10,6 +10,7 @@
 import { messageOf } from "../error.ts";
 import type { ApiClient } from "./api-client.ts";
 import { ApiError, statusCode, statusText } from "./api-error.ts";
+import { present } from "../present.ts";
 
 const PAGE = 500;
 /** The server ends a watch by itself after this, and up to as long again: not all of them at once. */
@@ -212,7 +213,11 @@ function pageOf(value: unknown, path: string): Page {
   if (!isList || !Array.isArray(list) || typeof version !== "string" || version === "")
     throw new ApiError(`listing ${path}`, undefined, "the answer is no list");
   const next = metadata?.continue;
-  return { items: list, version, ...(typeof next === "string" && next !== "" ? { continue: next } : {}) };
+  return present({
+    items: list,
+    version,
+    continue: typeof next === "string" && next !== "" ? next : undefined,
+  });
 }
 
 /** @throws ApiError for a line that is no event */

@@ -11,6 +11,7 @@ import { parseCidr } from "../address/cidr.ts";
 import { familyOf, canonicalIp } from "../address/ip.ts";
 import { messageOf } from "../error.ts";
 import type { PodAttachment } from "./pod.ts";
+import { present } from "../present.ts";
 
 const CNI_STATE_DIRECTORY = "/var/lib/cni";
 export const CNI_CACHE_DIRECTORY = `${CNI_STATE_DIRECTORY}/results`;
@@ -121,7 +122,7 @@ function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
   const bridge = bridgeOf(plugins);
   const mac = insideOf(cache)?.mac?.toLowerCase();
   const gateways = ips.flatMap((ip) => (ip.gateway === undefined ? [] : [ip.gateway]));
-  return {
+  return present({
     network: cache.networkName,
     containerId: cache.containerId,
     interface: cache.ifName,
@@ -131,16 +132,14 @@ function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
     defaultGateways: (result?.routes ?? [])
       .filter(({ dst }) => dst === "0.0.0.0/0" || dst === "::/0")
       .flatMap(({ dst, gw }) => gw ?? gateways.find((one) => familyOf(one) === familyOf(dst)) ?? []),
-    ...(bridge === undefined ? {} : { bridge }),
-    ...(mac === undefined ? {} : { mac }),
+    bridge,
+    mac,
     hostInterfaces: (result?.interfaces ?? [])
       .filter((link) => (link.sandbox ?? "") === "")
       .map((link) => link.name),
-    ...(masqueradedBy === undefined ? {} : { masqueradedBy }),
-    ...(namespace === undefined || name === undefined
-      ? {}
-      : { kubernetes: { namespace, name, ...(uid === undefined ? {} : { uid }) } }),
-  };
+    masqueradedBy,
+    kubernetes: namespace === undefined || name === undefined ? undefined : present({ namespace, name, uid }),
+  });
 }
 
 /** libcni wrote no `netns` before 1.2, which is what containerd 1 and podman still have: there the plugin's result says it. */

@@ -19,6 +19,7 @@ import { decodeUtf8 } from "../platform/bytes.ts";
 import type { Pod } from "./pod.ts";
 import { selfCommand } from "../self.ts";
 import { BEGINS, POD_FILE_READER } from "./reader-process.ts";
+import { present } from "../present.ts";
 
 /** For a process of our own to start, and to say so. */
 const START_MS = 5_000;
@@ -86,7 +87,7 @@ export function answerReader(root: string, path: string): void {
 function answerOf(root: string, path: string): ReaderAnswer {
   try {
     const file = readContainedIfThere(root, path, MOST_SETTINGS_BYTES);
-    return file === undefined ? {} : { file };
+    return present({ file });
   } catch (error) {
     if (error instanceof SystemError) return { errno: error.errno, detail: error.message };
     throw error;

@@ -3,6 +3,7 @@ import { parseCidr, type Cidr } from "../address/cidr.ts";
 import { familyOf, ipFamily, ipFromNumber, ipNumber } from "../address/ip.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { byPrecedence, segmentsOf } from "../nat/segment.ts";
+import { present } from "../present.ts";
 
 /** What the node has, as far as advice depends on it. */
 export interface NodeAddresses {
@@ -89,7 +90,7 @@ export function sharedWith(intent: NatIntent, others: readonly NatIntent[], else
         return sameFamily && !untranslated.some((own) => contains(parseCidr(own), parseCidr(cidr)));
       });
       if (cidrs.length === 0 || added.length === 0) return [];
-      return [{ owner, cidrs, untranslated: added, ...(elsewhere === undefined ? {} : { elsewhere }) }];
+      return [present({ owner, cidrs, untranslated: added, elsewhere })];
     });
 }
 

@@ -5,6 +5,7 @@
  */
 import type * as v from "valibot";
 import { ALTERNATIVES, CIDR_TEXT, POLICY } from "./policy.ts";
+import { present } from "../present.ts";
 
 type JsonSchema = Readonly<Record<string, unknown>>;
 
@@ -57,17 +58,17 @@ function jsonSchemaOf(schema: Described): JsonSchema {
     case "strict_object": {
       const entries = Object.entries(schema.entries ?? {});
       const required = entries.filter(([, { type }]) => type !== "optional").map(([key]) => key);
-      return {
+      return present({
         type: "object",
         additionalProperties: false,
-        ...(required.length === 0 ? {} : { required }),
+        required: required.length === 0 ? undefined : required,
         properties: Object.fromEntries(entries.map(([key, field]) => [key, jsonSchemaOf(field)])),
-      };
+      });
     }
     case "optional":
       return {
         ...jsonSchemaOf(schema.wrapped!),
-        ...(schema.default === undefined ? {} : { default: schema.default }),
+        ...present({ default: schema.default }),
       };
     case "array":
       return { type: "array", items: jsonSchemaOf(schema.item!) };
@@ -91,5 +92,5 @@ function isInteger({ pipe = [] }: Described): boolean {
 
 function minimumOf({ pipe = [] }: Described): JsonSchema {
   const minimum = pipe.find(({ type }) => type === "min_value")?.requirement;
-  return minimum === undefined ? {} : { minimum };
+  return present({ minimum });
 }

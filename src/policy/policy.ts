@@ -25,6 +25,7 @@ import {
 import { ADMISSION_DOORS, type AdmissionDoor } from "../admission/doors.ts";
 import { untranslatedOf } from "./destinations.ts";
 import { parseGoDuration } from "./go.ts";
+import { present } from "../present.ts";
 
 /** The owner under which a policy file's rules stand. */
 export const POLICY_OWNER = "policy";
@@ -171,20 +172,21 @@ export function policyOf(fields: PolicyFields): NatPolicy {
   const sources = fields.sources.map((one): NatSource => {
     // What a source says itself wins over what the file says for all; its own snat replaces the common one.
     const own = { ...commonOf(fields), ...definedFields(one) };
-    return {
+    return present({
       cidr: one.cidr,
       translation:
         "drop" in one && one.drop === true
           ? droppedOf(one)
-          : {
-              ...(own.snat === undefined || !sameFamily(one.cidr, own.snat, "snat" in one)
-                ? {}
-                : { snat: own.snat }),
-              ...(own.portRange === undefined ? {} : { ports: own.portRange }),
+          : present({
+              snat:
+                own.snat === undefined || !sameFamily(one.cidr, own.snat, "snat" in one)
+                  ? undefined
+                  : own.snat,
+              ports: own.portRange,
               fullyRandom: own.randomFully ?? true,
-            },
-      ...(own.outInterfaces === undefined ? {} : { outInterfaces: own.outInterfaces }),
-    };
+            }),
+      outInterfaces: own.outInterfaces,
+    });
   });
   const kept = [
     ...fields.nonMasqueradeCIDRs,
@@ -204,8 +206,7 @@ export function policyOf(fields: PolicyFields): NatPolicy {
 function droppedOf({ snat, portRange }: SourceFields): Translation {
   return {
     ...DROPPED,
-    ...(snat === undefined ? {} : { snat }),
-    ...(portRange === undefined ? {} : { ports: portRange }),
+    ...present({ snat, ports: portRange }),
   };
 }
 

@@ -7,7 +7,7 @@
  * Touches: it reads namespaces, rules, settings and files; it changes nothing, and puts no process, environment or
  *   payload into it.
  */
-import { familyOf, isIp } from "../address/ip.ts";
+import { familyOf, isDefaultCidr, isIp } from "../address/ip.ts";
 import { isLoopbackAddress } from "../address/special-purpose.ts";
 import { release } from "node:os";
 import { cidrContains, cidrOf } from "../address/cidr.ts";
@@ -35,6 +35,7 @@ import {
   type RecordedQuery,
   type Snapshot,
 } from "./snapshot.ts";
+import { present } from "../present.ts";
 
 export interface SnapshotRequest {
   /** The node's namespace; the calling thread's when absent. */
@@ -82,7 +83,7 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
     const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
     const nat = readNatRecords(node, gaps);
     const promises = readPromises(node, gaps);
-    return {
+    return present({
       format: SNAPSHOT_FORMAT,
       version: SNAPSHOT_VERSION,
       wayout: VERSION,
@@ -90,13 +91,14 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
       kernelRelease: release(),
       node: readAgain(node, asked),
       pods: promises.size === 0 ? pods : pods.map((pod) => withPromise(pod, promises)),
-      ...(request.onlyOfNode === true || request.others !== undefined
-        ? { containers: containersOf([...request.pods, ...others]) }
-        : {}),
+      containers:
+        request.onlyOfNode === true || request.others !== undefined
+          ? containersOf([...request.pods, ...others])
+          : undefined,
       files: readConfigFiles(gaps),
       missing: gaps.missing,
-      ...(nat.length === 0 ? {} : { wayoutState: { nat } }),
-    };
+      wayoutState: nat.length === 0 ? undefined : { nat },
+    });
   } finally {
     if (request.node === undefined) node.close();
   }
@@ -133,7 +135,7 @@ type Belongs = NonNullable<ReadOptions["belongs"]>;
 function wiredTo(node: NetworkNamespace, state: NamespaceState): Belongs {
   const uplinks = new Set(
     state.routes.flatMap((route) =>
-      route.destination.endsWith("/0")
+      isDefaultCidr(route.destination)
         ? [route.interface, ...(route.nextHops ?? []).map((hop) => hop.interface)]
         : [],
     ),
@@ -201,15 +203,15 @@ function readPod(
     const onlyNextHops = pods.length > FEW_PODS;
     const state = readNamespace(
       namespace,
-      {
+      present({
         name: pod.name,
         role: "pod",
         queries,
         deferred,
         onlyNextHops,
         node,
-        ...(belongs === undefined ? {} : { belongs }),
-      },
+        belongs,
+      }),
       gaps,
     );
     if (state === undefined) return undefined;
@@ -224,8 +226,7 @@ function readPod(
     return {
       ...head,
       state,
-      ...(resolvConf === undefined ? {} : { resolvConf }),
-      ...(dnsListeners === undefined ? {} : { dnsListeners }),
+      ...present({ resolvConf, dnsListeners }),
     };
   });
 }
@@ -270,23 +271,22 @@ function inPod(
 
 function headOf(pod: Pod): PodState {
   const [attachment] = pod.attachments;
-  return {
+  return present({
     name: pod.name,
     aliases: pod.aliases,
     source: pod.source,
-    ...(attachment === undefined
-      ? {}
-      : {
-          expected: {
+    expected:
+      attachment === undefined
+        ? undefined
+        : present({
             name: attachment.interface,
             addresses: attachment.addresses,
             gateways: attachment.gateways,
-            ...(attachment.mac === undefined ? {} : { mac: attachment.mac }),
+            mac: attachment.mac,
             network: attachment.network,
-            ...(attachment.masqueradedBy === undefined ? {} : { masqueradedBy: attachment.masqueradedBy }),
-          },
-        }),
-  };
+            masqueradedBy: attachment.masqueradedBy,
+          }),
+  });
 }
 
 /** Where would the node send what each pod sends, as a packet that comes in by the pod's link? */

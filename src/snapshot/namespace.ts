@@ -44,6 +44,7 @@ import type {
   RecordedAnswer,
   RecordedQuery,
 } from "./snapshot.ts";
+import { present } from "../present.ts";
 
 /** Settings that decide about a path and belong to no interface. */
 export const SYSCTLS: readonly string[] = [
@@ -94,7 +95,7 @@ export class Gaps {
     const code = error instanceof SystemError || error instanceof NetlinkError ? error.code : undefined;
     const why = messageOf(error);
     if (this.missing.some((one) => one.where === where && one.what === what && one.why === why)) return;
-    this.missing.push({ where, what, why, ...(code === undefined ? {} : { code }) });
+    this.missing.push(present({ where, what, why, code }));
   }
 
   /** There is no such thing here, and so nothing that could have been overlooked. */
@@ -162,7 +163,7 @@ function readInside(
   const askable = role === "node" ? queries : queries.filter((query) => hasSource(addresses, query));
   const routeAnswers = answers(route, links, askable, name, gaps);
   const legacy = read("iptables-legacy", () => readLegacyTables());
-  const decides = { legacy, rules, addresses, ...(ruleset === undefined ? {} : { ruleset }) };
+  const decides = present({ legacy, rules, addresses, ruleset });
   const listeners =
     role === "node" || asksForSockets(decides, queries)
       ? gaps.try(name, "listeners", () => readListeners(sources.sockets))
@@ -177,14 +178,15 @@ function readInside(
     ...emptyState(namespace, links),
     ...(options.node === undefined ? {} : nodeNumber(route, options.node, name, gaps)),
     ...decides,
-    ...(ipsec === undefined ? {} : { ipsec }),
-    ...(timeouts === undefined ? {} : { timeoutPolicies: timeouts }),
+    ...present({ ipsec, timeoutPolicies: timeouts }),
     routes,
     neighbours: read("neighbours", () =>
       options.onlyNextHops === true ? nextHopsOf(route, routes, routeAnswers) : route.neighbours(),
     ),
-    ...(role === "node" ? { proxies: read("proxies", () => route.neighbours({ proxies: true })) } : {}),
-    ...(listeners === undefined ? {} : { listeners }),
+    ...present({
+      proxies: role === "node" ? read("proxies", () => route.neighbours({ proxies: true })) : undefined,
+      listeners,
+    }),
     ipsets: hasRules(decides) ? read("ipset", () => readIpsets(netfilter())) : [],
     ...(role === "node"
       ? readNodeParts(namespace, route, links, name, gaps)
@@ -236,19 +238,19 @@ function readNodeParts(
   const selective = links.some(
     ({ port }) => port?.locked === true || (port?.learning === false && !port.flood),
   );
-  return {
-    ...(services === undefined ? {} : { virtualServices: services }),
-    ...(selective
-      ? { forwarding: gaps.try(name, "forwarding database", () => route.forwardingDatabase()) ?? [] }
-      : {}),
+  return present({
+    virtualServices: services,
+    forwarding: selective
+      ? (gaps.try(name, "forwarding database", () => route.forwardingDatabase()) ?? [])
+      : undefined,
     sysctls: readSysctls(name, nodeSysctls(links), gaps),
     hashlimits: gaps.try(name, "hashlimit", readHashlimits) ?? [],
-    ...(conntrack === undefined ? {} : { conntrack }),
+    conntrack,
     counters: [readCounters(namespace)],
     programs: gaps.try(name, "programs", () => readPrograms(namespace, route, links)) ?? [],
-    ...(translation === undefined ? {} : { linkTranslation: translation }),
+    linkTranslation: translation,
     offloads: gaps.try(name, "offloads", () => offloadsOf(namespace, links)) ?? {},
-  };
+  });
 }
 
 /** Only tunnels are asked: elsewhere an unfinished checksum is finished by whoever takes the packet. */
@@ -302,10 +304,10 @@ function nodeNumber(
 }
 
 function emptyState(namespace: NetworkNamespace, links: NamespaceState["links"]): NamespaceState {
-  return {
+  return present({
     inode: namespace.inode,
     // The calling thread's own namespace needs no entering.
-    ...(namespace.path === OWN_NAMESPACE ? {} : { path: namespace.path }),
+    path: namespace.path === OWN_NAMESPACE ? undefined : namespace.path,
     links,
     addresses: [],
     routes: [],
@@ -318,7 +320,7 @@ function emptyState(namespace: NetworkNamespace, links: NamespaceState["links"])
     counters: [],
     programs: [],
     routeAnswers: [],
-  };
+  });
 }
 
 /** The ruleset; undefined, with a note, on a kernel without nf_tables. */
@@ -455,12 +457,14 @@ function answers(
   const askable = queries.filter(({ iif }) => iif === undefined || byName.has(iif));
   const given = gaps.try(name, "route answers", () =>
     route.routesTo(
-      askable.map(({ destination, source, mark, iif }) => ({
-        destination,
-        ...(source === undefined ? {} : { source }),
-        ...(mark === undefined ? {} : { mark }),
-        ...(iif === undefined ? {} : { inputInterface: byName.get(iif)! }),
-      })),
+      askable.map(({ destination, source, mark, iif }) =>
+        present({
+          destination,
+          source,
+          mark,
+          inputInterface: iif === undefined ? undefined : byName.get(iif)!,
+        }),
+      ),
     ),
   );
   const recorded: RecordedAnswer[] = [];
@@ -492,8 +496,11 @@ export function readAgain(namespace: NetworkNamespace, state: NamespaceState): N
   return {
     ...state,
     counters: [...state.counters, readCounters(namespace)],
-    ...(conntrack === undefined
-      ? {}
-      : { conntrack: { ...conntrack, readings: [...conntrack.readings, readConntrackCounters(namespace)] } }),
+    ...present({
+      conntrack:
+        conntrack === undefined
+          ? undefined
+          : { ...conntrack, readings: [...conntrack.readings, readConntrackCounters(namespace)] },
+    }),
   };
 }

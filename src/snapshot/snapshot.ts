@@ -13,7 +13,7 @@ import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { Link } from "../linux/route/link.ts";
-import type { IpsetEntry } from "../kernel/ipset/ipset.ts";
+import type { IpsetEntry } from "../linux/ipset.ts";
 import type { VirtualService } from "../kernel/procfs.ts";
 import type { ForwardingEntry, Neighbour } from "../linux/route/neighbour.ts";
 import type { Route, RouteAnswer } from "../linux/route/route.ts";

@@ -34,7 +34,11 @@ testWith(["root"])("settings files that cannot be read are named, the others cou
   symlinkSync("nowhere", join(directory, "30-dangling.conf"));
   writeFileSync(join(directory, "99-off.conf"), "net.ipv4.ip_forward = 0\n");
   const gaps = new Gaps();
-  const files = readConfigFiles(gaps, [directory]);
+  const files = readConfigFiles(
+    gaps,
+    [{ directories: [directory], main: { name: "sysctl.conf", directories: [] }, mainIs: "last" }],
+    [],
+  );
   const own = (path: string): boolean => path.startsWith(directory);
   expect(files.filter((file) => own(file.path) && file.text !== undefined)).toHaveLength(1);
   expect(gaps.missing.map(({ what, why }) => [what, why])).toEqual([

@@ -3,6 +3,7 @@ import { rethrowMistake } from "../../error.ts";
 import { jsonText } from "../../text/json.ts";
 import { culpritText } from "../culprit.ts";
 import type { Journal, JournalEvent, StoredEvent } from "../journal/journal.ts";
+import { present } from "../../present.ts";
 
 const KEEP_ALIVE_MS = 15_000;
 /** A listener that lets so many events lie is let go; it may come back and ask for those it missed. */
@@ -110,10 +111,10 @@ export class EventFeed {
  */
 export function eventAsJson({ at, ...event }: JournalEvent, id?: number): object {
   return {
-    ...(id === undefined ? {} : { id }),
+    ...present({ id }),
     at: new Date(at).toISOString(),
     ...event,
-    ...(event.by === undefined ? {} : { who: culpritText(event.by) }),
+    ...present({ who: event.by === undefined ? undefined : culpritText(event.by) }),
   };
 }
 

@@ -14,6 +14,7 @@ import { TooBusy } from "./ask-self.ts";
 import type { Answer } from "./answer.ts";
 import { LAB_ROUTES, ROUTES, type ApiRoute } from "./routes.ts";
 import type { AgentView } from "./view.ts";
+import { present } from "../../present.ts";
 
 const MOST_BODY_BYTES = 64 * 1024;
 /**
@@ -257,10 +258,12 @@ function failed(error: unknown): Response {
 function problem(status: number, code: string, said: string, todo?: string): Response {
   const headers = {
     ...HEADERS,
-    ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
-    ...(status === 429 ? { "retry-after": "1" } : {}),
+    ...present({
+      "www-authenticate": status === 401 ? "Bearer" : undefined,
+      "retry-after": status === 429 ? "1" : undefined,
+    }),
   };
-  const error = { code, message: said, ...(todo === undefined ? {} : { todo }) };
+  const error = present({ code, message: said, todo });
   return json({ error }, { status, headers });
 }
 

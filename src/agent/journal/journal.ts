@@ -12,6 +12,7 @@ import { monotonicMs } from "../../kernel/calls.ts";
 import { fileKey } from "../../kernel/file.ts";
 import { openOrBegin, openToRead } from "./file.ts";
 import { cutValue, getValue, type CutValue, type PartName } from "./parts.ts";
+import { present } from "../../present.ts";
 
 const MEGABYTE = 1024 * 1024;
 /** All of it, the write-ahead log included. */
@@ -288,16 +289,18 @@ export class Journal implements Disposable {
 
   #before(at: number): WayoutError {
     const first = this.beginsAt();
-    return new WayoutError({
-      code: "before-the-journal",
-      kind: "broken",
-      doing: `looking how the node was at ${new Date(at).toISOString()}`,
-      said:
-        first === undefined
-          ? "the journal holds no snapshot yet"
-          : `the journal begins at ${new Date(first).toISOString()}`,
-      ...(first === undefined ? {} : { todo: `Ask for ${new Date(first).toISOString()} or later.` }),
-    });
+    return new WayoutError(
+      present({
+        code: "before-the-journal",
+        kind: "broken",
+        doing: `looking how the node was at ${new Date(at).toISOString()}`,
+        said:
+          first === undefined
+            ? "the journal holds no snapshot yet"
+            : `the journal begins at ${new Date(first).toISOString()}`,
+        todo: first === undefined ? undefined : `Ask for ${new Date(first).toISOString()} or later.`,
+      }),
+    );
   }
 
   /** A full disk ends nothing but this one note. */
@@ -378,8 +381,10 @@ interface Row {
 function eventOf({ culprit, effects, ...row }: Row): StoredEvent {
   return {
     ...row,
-    ...(culprit === null ? {} : { by: JSON.parse(culprit) as Culprit }),
-    ...(effects === null ? {} : { effects: JSON.parse(effects) as readonly Effect[] }),
+    ...present({
+      by: culprit === null ? undefined : (JSON.parse(culprit) as Culprit),
+      effects: effects === null ? undefined : (JSON.parse(effects) as readonly Effect[]),
+    }),
   };
 }
 

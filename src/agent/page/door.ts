@@ -11,6 +11,7 @@ import { createHmac, randomBytes } from "node:crypto";
 import { gzipSync } from "node:zlib";
 import { isOwnPage, isSameSecret, type Caller } from "../api/access.ts";
 import type { PageFiles } from "./page-files.ts";
+import { present } from "../../present.ts";
 
 /** A code that nobody used by then is worth nothing. */
 const CODE_MS = 60_000;
@@ -88,7 +89,7 @@ export class PageDoor {
       ...HEADERS,
       "content-type": file.type,
       vary: "accept-encoding",
-      ...(packed ? { "content-encoding": "gzip" } : {}),
+      ...present({ "content-encoding": packed ? "gzip" : undefined }),
     };
     return new Response(packed ? this.#pack(path, file.text) : file.text, { headers });
   }

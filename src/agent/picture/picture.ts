@@ -13,6 +13,7 @@ import type { Examination } from "../../examination/examine.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { NamespaceState, PodState } from "../../snapshot/snapshot.ts";
 import { isVisible } from "../../text/visible.ts";
+import { present } from "../../present.ts";
 
 /** `blind`: something that decides could not be read. */
 export type PodCondition = "well" | "warned" | "broken" | "blind";
@@ -117,12 +118,14 @@ function podOf(node: NamespaceState, pod: PodState | undefined, diagnosis: Diagn
     name: diagnosis.pod,
     ask: askable(diagnosis.pod, pod?.aliases ?? [], addresses),
     addresses,
-    ...(veth === undefined ? {} : { veth: veth.name }),
-    ...(bridge === undefined ? {} : { bridge: bridge.name }),
+    ...present({
+      veth: veth?.name,
+      bridge: bridge?.name,
+    }),
     condition: conditionOf(diagnosis, first),
     answer,
     ...(first === undefined ? {} : { step: catalogueEntry(first.code).step, code: first.code }),
-    ...(leavesAs === undefined ? {} : { leavesAs }),
+    ...present({ leavesAs }),
   };
 }
 
@@ -152,7 +155,7 @@ function forwardingOf({ sysctls }: NamespaceState): NodePicture["forwarding"] {
   const read = (name: string): boolean | undefined =>
     sysctls[name] === undefined ? undefined : sysctls[name] !== "0";
   const [ipv4, ipv6] = [read("net.ipv4.ip_forward"), read("net.ipv6.conf.all.forwarding")];
-  return { ...(ipv4 === undefined ? {} : { ipv4 }), ...(ipv6 === undefined ? {} : { ipv6 }) };
+  return present({ ipv4, ipv6 });
 }
 
 function linkOf(node: NamespaceState, { name, up, index }: Link): PictureLink {
@@ -186,7 +189,7 @@ function findingsOf(diagnoses: readonly Diagnosis[]): PictureFinding[] {
       stopsTraffic: finding.stopsTraffic,
       severity: finding.severity,
       owner: finding.owner,
-      fix: finding.fix.map(({ command, place }) => ({ command, ...(place === undefined ? {} : { place }) })),
+      fix: finding.fix.map(({ command, place }) => present({ command, place })),
       advice: finding.advice ?? [],
       count: pods.length,
       pods: pods.slice(0, MOST_NAMED),

@@ -3,6 +3,7 @@ import { CONDITION } from "../../kubernetes/node-status.ts";
 import { printJson, tell } from "../output.ts";
 import { style, table } from "../style.ts";
 import { isReady, type Cluster, type ClusterNode, type ClusterPod } from "./cluster.ts";
+import { present } from "../../present.ts";
 
 interface NodeState {
   readonly name: string;
@@ -31,21 +32,20 @@ function stateOf({ metadata, spec, status }: ClusterNode, agents: readonly Clust
   const here = agents.filter((agent) => agent.spec.nodeName === metadata.name);
   const agent = here.find(isReady) ?? here[0];
   const said = status.conditions?.find(({ type }) => type === CONDITION);
-  return {
+  return present({
     name: metadata.name,
     podCidrs: spec.podCIDRs ?? (spec.podCIDR === undefined ? [] : [spec.podCIDR]),
-    ...(agent === undefined ? {} : { agent: `${agent.metadata.namespace}/${agent.metadata.name}` }),
+    agent: agent === undefined ? undefined : `${agent.metadata.namespace}/${agent.metadata.name}`,
     agentReady: agent !== undefined && isReady(agent),
-    ...(said === undefined
-      ? {}
-      : {
-          wayOut: {
+    wayOut:
+      said === undefined
+        ? undefined
+        : present({
             stands: said.status === "True",
             text: said.message,
-            ...(said.lastTransitionTime === undefined ? {} : { since: said.lastTransitionTime }),
-          },
-        }),
-  };
+            since: said.lastTransitionTime,
+          }),
+  });
 }
 
 function problemOf({ agent, agentReady, wayOut }: NodeState): string | undefined {

@@ -12,6 +12,7 @@ import {
   ruleEvidence,
 } from "../check.ts";
 import type { Finding } from "../finding.ts";
+import { linkManager } from "../link-managers.ts";
 import { decisionPlace, decisionText, linkText, textOfRule } from "../wording.ts";
 import { silencedBy } from "../predict/on-link.ts";
 import { discoveryText, filterCure, type Filtered } from "./filter-cure.ts";
@@ -79,7 +80,7 @@ function down(context: CheckContext): Finding[] {
     found.push(
       finding("host-link-down", {
         text: `${host.name}, the node's end of ${context.pod.name}'s veth, is down`,
-        owner: "the program that set it down (often NetworkManager or networkd)",
+        owner: linkManager(context.snapshot, "set it down"),
         evidence: [{ source: "links of the node", value: linkText(host) }],
         consequence: "nothing comes out of the pod",
         fix: [context.linkUp("node", host.name)],

@@ -13,6 +13,7 @@ import { preparedNamespace } from "../predict/walk.ts";
 import { withChanges } from "../remedy/change.ts";
 import { stopText } from "../stop-text.ts";
 import { deleteRoute } from "./route-fix.ts";
+import { present } from "../../present.ts";
 
 /** What ends a packet at the link that a route chose, whoever translates it. */
 const DEAD_ENDS: ReadonlySet<Stop["kind"]> = new Set<Stop["kind"]>([
@@ -37,13 +38,13 @@ export function capturedByPodRoute(context: CheckContext): Finding[] {
   // What stands before it on the way is another cause.
   if (stop === undefined || path.stops[0] !== stop || context.inside === undefined) return [];
   const source = path.sent?.source;
-  const flow = {
+  const flow = present({
     destination: target.address,
     protocol: PROTOCOL_NUMBER[target.protocol],
     destinationPort: target.port,
     uid: target.sender?.uid ?? 0,
-    ...(source === undefined ? {} : { source }),
-  };
+    source,
+  });
   return captured(context, "pod", flow, stop);
 }
 

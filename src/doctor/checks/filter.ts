@@ -13,7 +13,13 @@ import { failingBranches } from "./branches.ts";
 import { ipsecDrops } from "./ipsec.ts";
 import { invalid } from "./invalid.ts";
 import { accepts, usedUp, type UsedUp } from "./limit-cure.ts";
-import { emptyService, unknownService, withoutServers, type EmptyService } from "./service.ts";
+import {
+  askForEndpoints,
+  emptyService,
+  unknownService,
+  withoutServers,
+  type EmptyService,
+} from "./service.ts";
 import { UNKNOWN_OWNER } from "../../naming/products.ts";
 import { ownerOfDecision } from "../whose.ts";
 
@@ -99,7 +105,6 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
 function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyService): Finding {
   const { by } = stop.stop;
   const cure = filterCure(context, stop);
-  const [namespace, name] = service.name.replace(/:[^:]*$/, "").split("/");
   return finding("service-no-endpoints", {
     text: `Service ${service.name} has no ready endpoints${service.elsewhere ? " on this node" : ""}: kube-proxy's “${service.said}” in ${by.table.family} ${by.table.name} ${by.chain.name} refuses what ${context.pod.name} sends to it`,
     owner: "kube-proxy, for the Service",
@@ -108,7 +113,7 @@ function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyS
     // An external address is somebody's outside as well: there the packet may go past the Service.
     fix: service.elsewhere ? cure.fix : [],
     advice: [
-      `see why: kubectl -n ${namespace} get endpointslices -l kubernetes.io/service-name=${name}`,
+      `see why: ${askForEndpoints(service.name)}`,
       ...(service.elsewhere
         ? ["externalTrafficPolicy: Cluster lets every node serve it; or take the address out of externalIPs"]
         : ["start pods that match its selector, and are ready"]),

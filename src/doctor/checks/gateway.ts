@@ -6,9 +6,11 @@ import { isLinkLocalAddress } from "../../address/special-purpose.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
+import { linkManager } from "../link-managers.ts";
 import { forMac, vouchedGateway } from "../vouched.ts";
 import { routeText } from "../predict/fib.ts";
 import { neighbourAt } from "../predict/link-state.ts";
+import { present } from "../../present.ts";
 
 export const gateway: Check = {
   step: "gateway",
@@ -29,7 +31,7 @@ function unowned(context: CheckContext): Finding[] {
     const { name } = stop.bridge;
     return finding("host-link-not-enslaved", {
       text: `${stop.link.name}, the node's end of ${context.pod.name}'s veth, is in no bridge; ${stop.gateway} is ${name}'s`,
-      owner: "the program that took it out (often NetworkManager or networkd)",
+      owner: linkManager(context.snapshot, "took it out"),
       evidence: [
         { source: `links of the node: ${stop.link.name}`, value: "no master" },
         { source: `addresses of ${name}`, value: stop.gateway },
@@ -120,10 +122,12 @@ function unproxied(
 
 /** As it was read: a destination that lies in one of the pod's own networks has no gateway. */
 function routeInPod({ inside, path, target }: CheckContext): string {
-  const way = inside!.view.fib.predict({
-    destination: target.address,
-    ...(path.sent === undefined ? {} : { source: path.sent.source }),
-  });
+  const way = inside!.view.fib.predict(
+    present({
+      destination: target.address,
+      source: path.sent?.source,
+    }),
+  );
   if (way.route !== undefined) return routeText(way.route, inside!.view.state.links);
   return `dev ${path.podLink?.name ?? "none"}`;
 }

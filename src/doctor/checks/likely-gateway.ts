@@ -3,6 +3,7 @@ import { familyOf } from "../../address/ip.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { CheckContext } from "../check.ts";
+import { isDefaultRoute } from "../predict/fib.ts";
 
 /**
  * At most one for each family: what the runtime promised, else the address of the bridge behind the pod's veth that
@@ -17,7 +18,7 @@ export function likelyGateway(context: CheckContext, link: Link): string[] {
   ];
   return families.flatMap((family) => {
     const there = state.routes.some(
-      (route) => route.family === family && route.destination.endsWith("/0") && route.type === "unicast",
+      (route) => route.family === family && isDefaultRoute(route) && route.type === "unicast",
     );
     if (there) return [];
     const promised = pod.expected?.gateways.find((one) => familyOf(one) === family);

@@ -15,6 +15,7 @@ import { capturedByRoute } from "./dead-route.ts";
 import { unroutedNetwork } from "./pod-network.ts";
 import { otherLinksAddress, otherUplinksNetwork, silentUplink } from "./source-network.ts";
 import { enslavedUplink, inwardRoute, pinnedGateway, withoutArp } from "./uplink.ts";
+import { linkManager, networkdDeletes } from "../link-managers.ts";
 import { linkText } from "../wording.ts";
 
 const OWNER = "the node's routing";
@@ -87,14 +88,17 @@ function rulesMissing(context: CheckContext): Finding[] {
   );
   if (missing.length === 0) return [];
   const ip = family === 6 ? "ip -6" : "ip";
+  const deletes = networkdDeletes(context.snapshot, "foreignRules");
   return [
     finding("node-rules-missing", {
       text: `the node has no rule “from all lookup ${routingTableText(missing[0]![1])}”`,
-      owner: "the program that deleted it (systemd-networkd removes rules it did not make)",
+      owner: linkManager(context.snapshot, "deleted it"),
       evidence: [
         { source: `${ip} rule`, value: own.length === 0 ? "none" : own.map(policyRuleText).join("; ") },
+        ...(deletes === undefined ? [] : [deletes.evidence]),
       ],
       consequence: "the table is never asked",
+      ...(deletes === undefined ? {} : { advice: [deletes.advice] }),
       fix: missing.map(([priority, table]) =>
         context.fix(
           "node",

@@ -1,5 +1,5 @@
 /** Commands that take a route away or add one, with what they change. */
-import { familyOf, hostCidr } from "../../address/ip.ts";
+import { hostCidr, isHostCidr } from "../../address/ip.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
@@ -47,7 +47,7 @@ export function routeBackBeside(
   destination: string,
   leading: Route | undefined,
 ): (Fix | undefined)[] {
-  const isOwn = leading?.destination.endsWith(familyOf(destination) === 6 ? "/128" : "/32") === true;
+  const isOwn = leading !== undefined && isHostCidr(leading.destination);
   if (!isOwn || leading.table !== RT_TABLE.main || leading.protocol === "kernel")
     return routeBack(context, destination);
   const removed = deleteRoute(context, "node", leading);
@@ -60,7 +60,7 @@ export function routeBackPast(
   destination: string,
   refusing: Route | undefined,
 ): { readonly fix: readonly (Fix | undefined)[] } | { readonly advice: string[] } {
-  const isOwn = refusing?.destination.endsWith(familyOf(destination) === 6 ? "/128" : "/32") === true;
+  const isOwn = refusing !== undefined && isHostCidr(refusing.destination);
   return isOwn ? deleteRoute(context, "node", refusing) : { fix: routeBack(context, destination) };
 }
 

@@ -10,6 +10,7 @@ import { pastRule } from "./filter-cure.ts";
 import { stopText } from "../stop-text.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
+import { present } from "../../present.ts";
 
 /** The source lies in the uplink's own network: its neighbours ask for it, and the node does not answer for it. */
 export function sourceUnanswered(context: CheckContext): Finding[] {
@@ -102,29 +103,31 @@ export function answerUnrecognized(context: CheckContext): Finding[] {
         ? undefined
         : `“${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name}`;
     const zones = `the answer at ${link.name} is looked up in conntrack zone ${answerZone}, the flow was recorded in zone ${flowZone}`;
-    return finding("answer-unrecognized", {
-      text:
-        why === "zone"
-          ? `${zones}${rule === undefined ? "" : ` by ${rule}`}: it is not translated back`
-          : `${rule ?? "a rule"} keeps the answer at ${link.name} out of connection tracking (untracked): it is not translated back`,
-      owner: by === undefined ? "the rules that set zones" : ownerOfDecision(by),
-      evidence: [
-        ...ruleEvidence(by),
-        { source: "conntrack zone of the flow", value: String(flowZone) },
-        { source: "conntrack zone of the answer", value: why === "zone" ? String(answerZone) : "untracked" },
-      ],
-      consequence: "the node takes the answer for its own, and no socket of the node waits for it",
-      ...(by === undefined
-        ? {}
-        : {
-            fix: pastRule(context, { by, place: "node", direction: chose }),
-          }),
-      advice: [
-        why === "zone"
-          ? "or set the same zone for both directions, or give --ctdir / “ct original zone” where only one is meant"
-          : "or except the answers from the rule in the raw table",
-      ],
-    });
+    return finding(
+      "answer-unrecognized",
+      present({
+        text:
+          why === "zone"
+            ? `${zones}${rule === undefined ? "" : ` by ${rule}`}: it is not translated back`
+            : `${rule ?? "a rule"} keeps the answer at ${link.name} out of connection tracking (untracked): it is not translated back`,
+        owner: by === undefined ? "the rules that set zones" : ownerOfDecision(by),
+        evidence: [
+          ...ruleEvidence(by),
+          { source: "conntrack zone of the flow", value: String(flowZone) },
+          {
+            source: "conntrack zone of the answer",
+            value: why === "zone" ? String(answerZone) : "untracked",
+          },
+        ],
+        consequence: "the node takes the answer for its own, and no socket of the node waits for it",
+        fix: by === undefined ? undefined : pastRule(context, { by, place: "node", direction: chose }),
+        advice: [
+          why === "zone"
+            ? "or set the same zone for both directions, or give --ctdir / “ct original zone” where only one is meant"
+            : "or except the answers from the rule in the raw table",
+        ],
+      }),
+    );
   });
 }
 

@@ -12,6 +12,7 @@ import { IPS } from "../../linux/conntrack/status.ts";
 import { answerTo, transportOf, type Packet } from "./packet.ts";
 import type { Walk } from "./walk.ts";
 import { noRoute, type Way } from "./in-pod.ts";
+import { present } from "../../present.ts";
 
 /** Follows the answer to a packet that left. */
 export function walkBack(walk: Walk, left: Packet): void {
@@ -45,7 +46,7 @@ function routeFromNode(walk: Walk, { packet }: Machine): Way | undefined {
     destination: packet.destination,
     source: packet.source,
     ...transportOf(packet),
-    ...(packet.mark === 0 ? {} : { mark: packet.mark }),
+    ...present({ mark: packet.mark === 0 ? undefined : packet.mark }),
   });
   return way.kind === "refused" ? noRoute(walk, "node", packet.destination, way) : way;
 }

@@ -10,6 +10,7 @@ import { usesLink } from "./fib.ts";
 import { nameBytes } from "./loads.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
 import { PROTOCOL_NUMBER, type CtState, type Tuple } from "./packet.ts";
+import { present } from "../../present.ts";
 
 /** `ct state` of a packet, by its one name. */
 export const STATE_BITS: Readonly<Record<CtState, number>> = CT_STATE;
@@ -149,12 +150,14 @@ export function compileFib(expression: ExpressionKinded<"fib">): Step {
     // Where a packet is forwarded, its source is looked up as if it came back in by the way it goes out.
     const turned = flags.has("iif") && machine.hook === "forward" ? packet.oif : undefined;
     const comesInBy = reverse ? turned : packet.iif;
-    const result = view.fib.predict({
-      destination: address,
-      source: reverse ? packet.destination : packet.source,
-      ...(flags.has("mark") ? { mark: packet.mark } : {}),
-      ...(comesInBy === undefined ? {} : { iif: comesInBy }),
-    });
+    const result = view.fib.predict(
+      present({
+        destination: address,
+        source: reverse ? packet.destination : packet.source,
+        mark: flags.has("mark") ? packet.mark : undefined,
+        iif: comesInBy,
+      }),
+    );
     const way = result.kind === "route" && result.type === "unicast" ? result : undefined;
     const wanted = flags.has("iif") ? packet.iif : flags.has("oif") ? packet.oif : undefined;
     const asked = view.link(wanted);

@@ -11,6 +11,7 @@ import { Flow, zoneIn } from "./flow.ts";
 import type { Machine } from "./machine.ts";
 import { chooseBinding } from "./nat.ts";
 import type { Packet } from "./packet.ts";
+import { present } from "../../present.ts";
 
 export type InetHook = "prerouting" | "input" | "forward" | "output" | "postrouting";
 
@@ -267,7 +268,7 @@ function runNat(
             ...machine.packet,
             source: address,
             sourcePort: port,
-            ...(ports === undefined ? {} : { sourcePortFrom: ports }),
+            ...present({ sourcePortFrom: ports }),
           }
         : { ...machine.packet, destination: address, destinationPort: port };
   }

@@ -1,5 +1,6 @@
 /** The third part of the way out: through the node, from its prerouting hooks to its out-interface. */
 import { endText } from "../../address/ip.ts";
+import { isLoopbackAddress } from "../../address/special-purpose.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { KERNEL_RULES } from "../../linux/route/rule.ts";
 import { translateLeaving } from "./at-links.ts";
@@ -21,6 +22,7 @@ import type { Side } from "./side.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
 import { bridgeCallsIptables } from "./wire.ts";
+import { present } from "../../present.ts";
 
 /** Returns the packet as it leaves the node, or as it ends there; undefined when it does neither. */
 export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
@@ -122,7 +124,7 @@ function loopbackDestination(walk: Walk, { packet }: Machine, by: Decision | und
   const { view } = walk.node;
   const link = walk.inLink!;
   const { destination } = packet;
-  if (!destination.startsWith("127.") || isLoopback(link)) return;
+  if (packet.family === 6 || !isLoopbackAddress(destination) || isLoopback(link)) return;
   const own = view.conf(4, link.name, "route_localnet");
   if (own !== 0 || view.sysctl("net.ipv4.conf.all.route_localnet") === 1) return;
   walk.stop({ kind: "loopback-destination", place: "node", link, destination, by });
@@ -244,8 +246,10 @@ export function checkReversePath(
     ...transportOf(packet),
     sourcePort: packet.destinationPort,
     destinationPort: packet.sourcePort,
-    ...(outLink === undefined ? {} : { iif: outLink.name }),
-    ...(marked ? { mark: packet.mark } : {}),
+    ...present({
+      iif: outLink?.name,
+      mark: marked ? packet.mark : undefined,
+    }),
   });
   const acceptsLocal = view.conf(4, inLink.name, "accept_local") === 1;
   if (back.kind === "route" && back.type !== "unicast" && !(back.type === "local" && acceptsLocal)) {

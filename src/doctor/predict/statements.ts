@@ -9,6 +9,7 @@ import { decide } from "./comparisons.ts";
 import { takeByProxy } from "./listeners.ts";
 import { countMatches } from "./xtables/rates.ts";
 import { BREAK, CONTINUE, type Machine, type NatRange, type Step, type StepResult } from "./machine.ts";
+import { present } from "../../present.ts";
 
 export function compileImmediate(expression: ExpressionKinded<"immediate">): Step {
   const { dreg, data } = expression;
@@ -91,7 +92,7 @@ export function compileNat(expression: ExpressionKinded<"nat">): Step {
       text: `${word} to ${rangeText(addresses, port)}`,
       ...addresses,
       ...port,
-      ...(why === undefined ? {} : { unknown: why.why }),
+      ...present({ unknown: why?.why }),
     });
   };
 }
@@ -221,10 +222,10 @@ export function compileTproxy(expression: ExpressionKinded<"tproxy">): Step {
   const port = expression.sregPort === undefined ? undefined : registerWord(expression.sregPort);
   return (machine) => {
     const length = machine.packet.family === 4 ? 4 : 16;
-    const to = {
-      ...(address === undefined ? {} : { address: ipText(machine.load(address, length)) }),
-      ...(port === undefined ? {} : { port: (machine.load(port, 2)[0]! << 8) | machine.load(port, 2)[1]! }),
-    };
+    const to = present({
+      address: address === undefined ? undefined : ipText(machine.load(address, length)),
+      port: port === undefined ? undefined : (machine.load(port, 2)[0]! << 8) | machine.load(port, 2)[1]!,
+    });
     return takeByProxy(machine, to) ? CONTINUE : BREAK;
   };
 }

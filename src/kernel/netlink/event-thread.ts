@@ -6,6 +6,7 @@ import { ERRNO, SystemError } from "../../linux/errno.ts";
 import * as libc from "../libc.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { openTransport } from "./transport.ts";
+import { present } from "../../present.ts";
 
 const SOL_SOCKET = 1;
 const SOL_NETLINK = 270;
@@ -70,10 +71,13 @@ export class EventThread {
 
   constructor(protocol: number, options: EventThreadOptions) {
     const { namespace, groups, receiveBufferBytes = 4 * 1024 * 1024, each, lost } = options;
-    const socket = openTransport(protocol, {
-      receiveBufferBytes,
-      ...(namespace === undefined ? {} : { namespace }),
-    });
+    const socket = openTransport(
+      protocol,
+      present({
+        receiveBufferBytes,
+        namespace,
+      }),
+    );
     for (const group of groups) socket.join(group);
     if (options.elsewhereToo === true) libc.setsockopt(socket.fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1);
     const timeout = new Uint8Array(16);

@@ -9,6 +9,7 @@ import type { Expression } from "../nftables/expressions.ts";
 import { NFT_REG_1, NFT_REG_VERDICT } from "../nftables/registers.ts";
 import type { BaseChain, Chain, Hook, Rule, Table } from "../nftables/ruleset.ts";
 import { hexText, type Verdict } from "../nftables/values.ts";
+import { decodeUtf8 } from "../../platform/bytes.ts";
 import type { XtFamily } from "../xtables/extension.ts";
 
 /** struct ipt_getinfo without the name. */
@@ -201,7 +202,7 @@ class EntryReader {
 
 function nameOf(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
-  return Buffer.from(bytes.subarray(0, end < 0 ? bytes.length : end)).toString();
+  return decodeUtf8(bytes.subarray(0, end < 0 ? bytes.length : end));
 }
 
 function compare(data: string, not: boolean): Expression {

@@ -4,6 +4,7 @@ import { macText } from "../../address/mac.ts";
 import { ETH_P } from "../link-layer.ts";
 import { icmpName } from "./icmp.ts";
 import type { Ip, LinkLayer, DecodedPacket, TcpFlag } from "./packet.ts";
+import { present } from "../../present.ts";
 
 /** Where a header was cut off or wrong. */
 class Malformed extends Error {}
@@ -190,12 +191,12 @@ function readTransport(packet: Draft, ip: Ip, reader: Reader, length: number): v
     };
   } else if (ip.protocol === 132) {
     reader.need(12, "SCTP header");
-    packet.sctp = {
+    packet.sctp = present({
       sourcePort: reader.u16(0),
       destinationPort: reader.u16(2),
       verificationTag: reader.u32(4),
-      ...(reader.length > 12 ? { chunkType: reader.u8(12) } : {}),
-    };
+      chunkType: reader.length > 12 ? reader.u8(12) : undefined,
+    });
   } else if ((ip.protocol === 1 && ip.family === 4) || (ip.protocol === 58 && ip.family === 6)) {
     readIcmp(packet, ip, reader);
   }
@@ -219,7 +220,7 @@ function readTcp(packet: Draft, reader: Reader, size: number): void {
     flags: TCP_FLAGS.filter((_, bit) => (bits & (1 << bit)) !== 0),
     window: reader.u16(14),
     payloadLength: Math.max(0, size - headerLength),
-    ...(mss === undefined ? {} : { mss }),
+    ...present({ mss }),
   };
 }
 
@@ -250,9 +251,11 @@ function readIcmp(packet: Draft, ip: Ip, reader: Reader): void {
   packet.icmp = {
     ...base,
     ...(isEcho ? { identifier: reader.u16(4), sequence: reader.u16(6) } : {}),
-    ...(isNeighbour && reader.length >= 24 ? { target: reader.ip(8, 16) } : {}),
-    ...(saysMtu ? { mtu: ip.family === 4 ? reader.u16(6) : reader.u32(4) } : {}),
-    ...(isError ? { quoted: quotedPacket(reader.after(8)) } : {}),
+    ...present({
+      target: isNeighbour && reader.length >= 24 ? reader.ip(8, 16) : undefined,
+      mtu: saysMtu ? (ip.family === 4 ? reader.u16(6) : reader.u32(4)) : undefined,
+      quoted: isError ? quotedPacket(reader.after(8)) : undefined,
+    }),
   };
 }
 

@@ -13,7 +13,7 @@ import {
   vlanProtocols,
 } from "./link-names.ts";
 import type { LinkStatistics } from "./link-statistics.ts";
-import { mapped, present } from "./present.ts";
+import { mapped, present } from "../../present.ts";
 
 /** RFC 2863 operational state (IF_OPER_*, include/uapi/linux/if.h). */
 export type OperationalState =

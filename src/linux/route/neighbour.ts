@@ -11,7 +11,7 @@ import {
 } from "../netlink/message.ts";
 import { flagNames, numberedNames, routeProtocols, type RouteProtocol } from "./constants.ts";
 import { AF_BRIDGE, AF_INET, AF_INET6, AF_UNSPEC, ipFamilyOf } from "../socket.ts";
-import { mapped, present } from "./present.ts";
+import { mapped, present } from "../../present.ts";
 
 /** NUD_* */
 export type NeighbourState =

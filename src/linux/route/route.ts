@@ -20,7 +20,7 @@ import {
   type RouteScope,
 } from "./constants.ts";
 import { AF_INET, AF_INET6, ipFamilyOf } from "../socket.ts";
-import { mapped, present } from "./present.ts";
+import { mapped, present } from "../../present.ts";
 import { RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, type WireNextHop } from "./route-attributes.ts";
 import { metricsAttributesOf, metricsOf, type RouteMetrics } from "./route-metrics.ts";
 

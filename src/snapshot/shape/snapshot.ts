@@ -9,7 +9,7 @@ import type { PortRange } from "../../linux/ip-protocol.ts";
 import type { LinkTranslation } from "../../nat/backends/link-translation.ts";
 import type { AddressRange, NatIntent, NatSource, Translation } from "../../nat/intent.ts";
 import type { RealServer, VirtualService } from "../../kernel/procfs.ts";
-import type { IpsetEntry } from "../../kernel/ipset/ipset.ts";
+import type { IpsetEntry } from "../../linux/ipset.ts";
 import type { ResolvConf } from "../../linux/resolv-conf.ts";
 import type { Listener } from "../../linux/socket-diag.ts";
 import {

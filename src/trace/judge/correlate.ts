@@ -5,6 +5,7 @@ import type { TraceEvent } from "../../kernel/nftables/events.ts";
 import type { FlowEnds, SeenPacket, TraceEvidence } from "../evidence.ts";
 import { headingOf, isExactly, packetOf } from "./progress.ts";
 import type { StationKind } from "../report.ts";
+import { present } from "../../present.ts";
 
 /** An end of the flow, as it is at one place. */
 interface End {
@@ -64,15 +65,15 @@ export function correlate(evidence: TraceEvidence): Correlation {
     outsideOfEvents(outEvents, flow) ??
     outsideOfPackets(out, flow);
   const back = firsts(placed.filter((packet) => isAnswer(packet.packet, flow, outside)));
-  return {
+  return present({
     out,
     back,
     errors: placed.filter(({ packet }) => isIcmpError(packet) && quotesFlow(packet, flow, outside)),
     neighbours: placed.filter(({ packet }) => packet.arp !== undefined || packet.icmp?.target !== undefined),
     outEvents,
     backEvents: firstPacketEvents(events, (packet) => isAnswer(packet, flow, outside)),
-    ...(outside === undefined ? {} : { outside }),
-  };
+    outside,
+  });
 }
 
 // ── Places ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -162,7 +163,7 @@ export function endLabel(end: End, flow: FlowEnds): string {
 function outsideOfEntry({ entry, flowEvents }: TraceEvidence): Correlation["outside"] {
   const reply = (entry ?? flowEvents[0]?.entry)?.reply;
   if (reply === undefined) return undefined;
-  const port = (number: number | undefined) => (number === undefined ? {} : { port: number });
+  const port = (number: number | undefined) => present({ port: number });
   return {
     source: { address: reply.destination, ...port(reply.destinationPort ?? reply.icmpId) },
     destination: { address: reply.source, ...port(reply.sourcePort) },

@@ -5,6 +5,7 @@ import { decodePacket } from "../../linux/packet/decode.ts";
 import { isIcmpError, type DecodedPacket } from "../../linux/packet/packet.ts";
 import type { TraceEvent } from "../../kernel/nftables/events.ts";
 import type { FlowEnds, OutsideEnds, SeenPacket } from "../evidence.ts";
+import { present } from "../../present.ts";
 
 /**
  * Whether a packet may belong to the flow, as far as it can be told before the translation is known: by the pod's own
@@ -152,14 +153,14 @@ export function translatedDestination(
   if (now === undefined) return undefined;
   const { address, port } = now;
   const isSame = address === flow.destination && (port ?? flow.destinationPort) === flow.destinationPort;
-  return isSame ? undefined : { address, ...(port === undefined ? {} : { port }) };
+  return isSame ? undefined : present({ address, port });
 }
 
 /** Of a packet that still has the pod's own end; none for any other. */
 function destinationOf(packet: DecodedPacket | undefined, flow: FlowEnds): FlowDestination[] {
   if (packet?.ip?.source !== flow.source || !isExactly(packet, flow)) return [];
   const port = (packet.tcp ?? packet.udp)?.destinationPort;
-  return [{ address: packet.ip.destination, ...(port === undefined ? {} : { port }) }];
+  return [present({ address: packet.ip.destination, port })];
 }
 
 /** Whether a packet that began as `first` says and an answer to it were both seen at the pod. */

@@ -6,6 +6,7 @@ import { usesLink } from "../fib.ts";
 import { addressType } from "../conntrack-loads.ts";
 import { nameBytes } from "../loads.ts";
 import type { Machine } from "../machine.ts";
+import { present } from "../../../present.ts";
 
 type ValueOf<D extends { read: (...parameters: never) => unknown }> = ReturnType<D["read"]>;
 
@@ -59,11 +60,13 @@ export function reversePathMatches(
   { loose, validMark, acceptLocal, not }: ValueOf<typeof rpfilter>,
 ): boolean {
   if (view.link(packet.iif)?.layer === "loopback") return !not;
-  const result = view.fib.predict({
-    destination: packet.source,
-    source: packet.destination,
-    ...(validMark ? { mark: packet.mark } : {}),
-  });
+  const result = view.fib.predict(
+    present({
+      destination: packet.source,
+      source: packet.destination,
+      mark: validMark ? packet.mark : undefined,
+    }),
+  );
   if (result.kind !== "route") return not;
   if (result.type !== "unicast" && !(result.type === "local" && acceptLocal)) return not;
   return (loose || usesLink(result, view.link(packet.iif))) !== not;

@@ -17,7 +17,7 @@
  * used: hosts that standardised on iptables do not all have it.
  */
 import { parseCidr } from "../../../address/cidr.ts";
-import { familyOf, type IpFamily } from "../../../address/ip.ts";
+import { familyOf, isDefaultCidr, type IpFamily } from "../../../address/ip.ts";
 import { interfaceClaim, intentsOfClaims, sourceClaim, untranslatedClaim } from "../../claim.ts";
 import { NEVER_TRANSLATED, type NatIntent, type NatSource } from "../../intent.ts";
 import { byPrecedence } from "../../segment.ts";
@@ -140,7 +140,7 @@ function interfaces({ inInterfaces, outInterfaces }: NatSource): InterfaceMatch[
 
 /** iptables-save leaves out a prefix that matches everything. */
 function match(option: "-s" | "-d", cidr: string): string {
-  return cidr.endsWith("/0") ? "" : ` ${option} ${cidr}`;
+  return isDefaultCidr(cidr) ? "" : ` ${option} ${cidr}`;
 }
 
 function rule(chain: string, matches: string, comment: string, target: string): string {
