@@ -6,13 +6,13 @@ import { VERSION } from "../version.ts";
 import { socketPath, VERSION_HEADER } from "./socket.ts";
 import { present } from "../present.ts";
 
-/** An agent answers in milliseconds; one that hangs keeps nobody waiting for longer. */
+/** An agent answers in milliseconds; for one that does not answer nobody waits longer. */
 const TIMEOUT_MS = 5_000;
 
 /** What a killed agent left behind is a socket that nobody answers; it is root's alone. */
 const GONE: ReadonlySet<string | undefined> = new Set(["ENOENT", "ECONNREFUSED", "EACCES", "EPERM"]);
 
-/** It has enough to do: whoever asks looks for himself. */
+/** It has enough to do: the caller looks by itself. */
 const BUSY: ReadonlySet<string> = new Set(["too-many", "too-busy"]);
 
 export interface Asked {

@@ -28,7 +28,7 @@ function readProc(path: string): string | undefined {
   }
 }
 
-/** What was learnt of processes before anybody asked. */
+/** What was learnt of processes before they are asked for. */
 export interface Witnesses {
   /** As it was when it started its program; undefined when nobody saw that. */
   readonly process: (pid: number) => StartedProcess | undefined;
@@ -51,7 +51,7 @@ export function culpritOf(
   const started = witnesses.process(pid);
   if (started?.name === process) return startedCulprit(started, read);
   const status = statusOf(pid, read);
-  // The number may belong to somebody else by now.
+  // The number may belong to another process by now.
   if (status === undefined || status.name !== process) return { process, pid, certainty: "told" };
   const unit = unitOf(pid, read);
   const parents = parentsOf(status.parent, read);

@@ -12,7 +12,7 @@ import type { Round } from "./reconcile/reconciler.ts";
 import { present } from "../present.ts";
 
 /**
- * The rules may be compared, for another reason, before the word of who changed them is here; on a busy machine long before.
+ * The rules may be compared, for another reason, before it is known who changed them; on a busy machine long before.
  * So long a repair is not written down.
  */
 const WORD_MS = CAUSE_MS;

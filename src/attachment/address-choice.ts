@@ -1,6 +1,6 @@
 /** Which address a namespace gets. */
-import { cidrContains, cidrOf, cidrText, hostRange, type Cidr } from "../address/cidr.ts";
-import { addressOf, ipFamily, type IpFamily } from "../address/ip.ts";
+import { cidrContains, cidrText, hostRange, type Cidr } from "../address/cidr.ts";
+import { addressOf, ipFamily, type IpFamily, ipNumber } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import { addressesAfter } from "../ipam/range.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
@@ -101,7 +101,7 @@ function checkAddress(
     refuse("address-taken", `${address} belongs to ${holder}`, "Leave --ip out: the next free one is taken.");
   }
   const range = hostRange(subnet);
-  const number = cidrOf(address, subnet.family === 4 ? 32 : 128).first;
+  const number = ipNumber(address);
   if (number < range.first || number > range.last) {
     refuse("address-reserved", `${address} is the network or broadcast address of ${cidrText(subnet)}`);
   }

@@ -279,7 +279,7 @@ function isLoopbackUp(pod: NetworkNamespace): boolean {
   return inside.link("lo")?.up ?? true;
 }
 
-/** Whoever goes last takes the directory away that the first one made. */
+/** The last one takes the directory away that the first one made. */
 function madeDirectory(record: NodeRecord): boolean {
   return !existsSync(NETNS_DIRECTORY) || record.attachments.some((other) => other.madeDirectory);
 }

@@ -103,7 +103,7 @@ async function giveUp(node: AttachmentNode, namespace: string, attached: Attache
 }
 
 /**
- * What will stop the namespace's packets all the same: mostly somebody else's filter rules, which are not ours to
+ * What will stop the namespace's packets all the same: mostly other programs' filter rules, which are not ours to
  * change. Predicted from the node's tables; nothing is sent.
  */
 async function obstaclesOf({ attachment, outside }: Attached): Promise<Obstacle[]> {
@@ -118,7 +118,7 @@ async function obstaclesOf({ attachment, outside }: Attached): Promise<Obstacle[
       .filter(({ stopsTraffic }) => stopsTraffic)
       .map(({ code, text, fix }) => ({ code, text, fix: fix.map(({ command }) => command) }));
   } catch {
-    // The attachment stands; whoever wants to know more asks the doctor, and then hears why it could not tell.
+    // The attachment stands; the doctor tells more, and why it could not tell.
     return [];
   }
 }

@@ -1,4 +1,4 @@
-/** Opening an address in the browser of whoever sits here. */
+/** Opening an address in the browser of the person who sits here. */
 import { spawn } from "node:child_process";
 import { chownSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

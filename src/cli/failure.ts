@@ -7,7 +7,7 @@ import { style } from "./style.ts";
 import { present } from "../present.ts";
 
 /**
- * Tells a failure to whoever called: a person on stderr (what we were doing, what the kernel said, what to do), a
+ * Tells a failure to the caller: a person on stderr (what we were doing, what the kernel said, what to do), a
  * program as one JSON value on stdout. Returns the exit code of the contract.
  */
 export function reportFailure(error: unknown, json: boolean, args: readonly string[]): number {

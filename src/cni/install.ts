@@ -48,7 +48,7 @@ export interface Installed {
   readonly shadowedBy: readonly string[];
 }
 
-/** The program first: whoever reads the conflist finds it there. @throws WayoutError `directory-not-shared` and others */
+/** The program first: a runtime that reads the conflist finds it there. @throws WayoutError `directory-not-shared` and others */
 export function install(request: InstallRequest): Installed {
   const doing = "installing the CNI plugin";
   if (!isIdentifier(request.network)) {
@@ -86,7 +86,7 @@ export interface Uninstalled {
 
 /**
  * The conflist first, so that no runtime looks for a program that is gone. A conflist that names no plugin of ours is
- * somebody else's and stays.
+ * another program's and stays.
  * @throws WayoutError `pods-attached` unless `force`
  */
 export function uninstall(request: Directories, attached: readonly string[], force: boolean): Uninstalled {

@@ -17,10 +17,12 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { join } from "node:path";
 import { messageOf } from "../error.ts";
 import { selfCommand } from "../self.ts";
 import { smallProgram } from "./small-program.ts";
+import { BESIDE } from "../naming/names.ts";
+import { sweepBeside } from "../kernel/durable-file.ts";
 
 /** Where containerd, CRI-O and kubeadm look. */
 export const DEFAULT_BIN_DIRECTORY = "/opt/cni/bin";
@@ -149,11 +151,9 @@ function isSameFile(one: string, other: string): boolean {
 
 const COMPARED_BYTES = 1024 * 1024;
 
-const BESIDE = ".new-";
-
 /** Beside and renamed: a runtime may be executing, or reading, the old one. On disk before it has its name. */
 function replace(path: string, write: (beside: string) => void, mode: number): void {
-  removeUnfinished(path);
+  sweepBeside(path);
   const beside = `${path}${BESIDE}${process.pid}`;
   try {
     write(beside);
@@ -168,14 +168,5 @@ function replace(path: string, write: (beside: string) => void, mode: number): v
   } catch (error) {
     rmSync(beside, { force: true });
     throw error;
-  }
-}
-
-/** What an install that was killed half-way has left beside the file. */
-function removeUnfinished(path: string): void {
-  const beginning = `${basename(path)}${BESIDE}`;
-  for (const name of readdirSync(dirname(path)).filter((name) => name.startsWith(beginning))) {
-    const isAtWork = existsSync(`/proc/${name.slice(beginning.length)}`);
-    if (!isAtWork) rmSync(join(dirname(path), name), { force: true });
   }
 }

@@ -13,9 +13,9 @@ export type ProbeResult =
       readonly outcome: "answered" | "refused";
       /** In one sentence. */
       readonly said: string;
-      /** Whom the packet was given to instead of the destination, where rules put somebody in its place. */
+      /** Whom the packet was given to instead of the destination, where rules put another host in its place. */
       readonly redirected?: { readonly to: string; readonly by?: string };
-      /** The connection was opened, and reset: somebody on the way may have opened it in the destination's name. */
+      /** The connection was opened, and reset: a host on the way may have opened it in the destination's name. */
       readonly isReset?: true;
     }
   | ({ readonly outcome: "stopped" } & SeenStop)
@@ -193,7 +193,7 @@ function isNamed({ findings }: Diagnosis): boolean {
   );
 }
 
-/** A program answers over UDP what it likes: to a nameserver a question was sent, to anybody else only bytes. */
+/** A program answers over UDP what it likes: to a nameserver a question was sent, to any other server only bytes. */
 function provesNothing({ target }: Diagnosis, { code }: SeenStop): boolean {
   return code === "no-answer" && target.protocol === "udp" && target.port !== 53;
 }

@@ -116,7 +116,7 @@ function refuseUnprivileged({ missing }: Snapshot): void {
   });
 }
 
-/** Also a pod that is no more: that is an answer, and no mistake of whoever asks. */
+/** Also a pod that is no more: that is an answer, and no mistake of the caller. */
 function podOrFormer(name: string): Pod {
   try {
     return findPod(name);

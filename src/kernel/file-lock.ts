@@ -66,8 +66,8 @@ export class FileLock implements Disposable {
   }
 
   /**
-   * Takes the lock unless somebody holds it; then undefined. Makes the file, and its directory, when they are missing.
-   * One of ours that others may open they could hold for ever: it is made anew.
+   * Takes the lock unless it is held; then undefined. Makes the file, and its directory, when they are missing.
+   * One of ours that other users may open could be held by them for ever: it is made anew.
    * @throws SystemError when the file cannot be opened
    */
   static try(path: string, mode: LockMode = "alone", { lasts, others }: Kept = {}): FileLock | undefined {
@@ -111,7 +111,7 @@ export class FileLock implements Disposable {
   }
 
   /**
-   * The same for whoever only takes things away: where no such file can be made, by nobody, there is nobody to wait for,
+   * The same for a caller that only takes things away: where no such file can be made, by nobody, there is nobody to wait for,
    * and what is in the way must not keep a pod from being ended.
    * @throws WayoutError `busy`
    */
@@ -154,7 +154,7 @@ export class FileLock implements Disposable {
 const MOST_ATTEMPTS = 100;
 
 /**
- * Whoever was last to use the directory may be removing it at this moment. On a read-only or full file system a file
+ * Its last user may be removing the directory at this moment. On a read-only or full file system a file
  * that is there can be locked all the same; one that is not there nobody can make, and so there is nobody to wait for:
  * undefined. Who only takes things away must not be kept from it by that.
  */

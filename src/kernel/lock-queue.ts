@@ -72,7 +72,7 @@ function ticketsIn(directory: string, prefix: string): string[] {
       .filter((name) => name.startsWith(prefix))
       .sort();
   } catch (error) {
-    // Whoever was last to use it has removed it.
+    // Its last user has removed it.
     if (isMissing(error)) return [];
     throw error;
   }
@@ -94,7 +94,7 @@ function takeTicket(path: string): FileLock {
   for (;;) {
     const time = String(Math.floor(clockUs(1))).padStart(16, "0");
     const ticket = FileLock.try(`${path}.wait-${time}-${platform.pid()}`);
-    // Somebody who looked whether we are dead holds it for a moment.
+    // A process that looked whether we are dead holds it for a moment.
     if (ticket !== undefined) return ticket;
   }
 }

@@ -16,7 +16,7 @@ export interface ApiTls {
   readonly key?: string;
   /** The name that the server's certificate must have, where it is another than the address's. */
   readonly serverName?: string;
-  /** False: whoever answers is believed; only where a kubeconfig says so. */
+  /** False: any server that answers is believed; only where a kubeconfig says so. */
   readonly rejectUnauthorized?: false;
 }
 

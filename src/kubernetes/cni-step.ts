@@ -69,7 +69,7 @@ export class CniStep implements ReconcileStep {
       try {
         return gatewaysOf([text!]);
       } catch {
-        // Somebody wrote it by hand; what is no prefix was no gateway.
+        // It was written by hand; what is no prefix was no gateway.
         return [];
       }
     });
@@ -114,7 +114,7 @@ export class CniStep implements ReconcileStep {
     return [{ step: this.name, object: path, found: `the CNI configuration ${path} was ${was}` }];
   }
 
-  /** Whoever took it away, or started the node anew: pods may come as soon as the network stands again. */
+  /** A person took it away, or started the node anew: pods may come as soon as the network stands again. */
   #sayMade(): void {
     if (isThere(this.madePath) || this.obstacle() !== undefined) return;
     mkdirSync(dirname(this.madePath), { recursive: true });

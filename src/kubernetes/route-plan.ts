@@ -109,7 +109,7 @@ function problemOf(
   if (ownAddresses.has(gateway)) return `its address ${gateway} is this node's own`;
   const other = index.overlapping(cidr);
   if (other !== undefined) return `they overlap those of ${other}`;
-  // Whoever may write a Node must not draw the nodes' own packets to it.
+  // A user who may write a Node must not draw the nodes' own packets to it.
   if (cidrContains(cidr, gateway)) return `its own address ${gateway} is one of them`;
   const caught = [...ownAddresses].find((address) => cidrContains(cidr, address));
   return caught === undefined ? undefined : `this node's own address ${caught} is one of them`;

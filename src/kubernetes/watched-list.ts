@@ -169,7 +169,7 @@ export class WatchedList<T> {
 
   async #failed(error: unknown): Promise<void> {
     if (error instanceof ApiError && error.isExpired && this.#version !== undefined) {
-      // No fault of anybody: only a new list helps. It is asked for after a moment, for all other nodes ask as well.
+      // No fault: only a new list helps. It is asked for after a moment, for all other nodes ask as well.
       this.#version = undefined;
       return this.#wait(undefined);
     }
@@ -199,7 +199,7 @@ interface Page {
   readonly continue?: string;
 }
 
-/** @throws ApiError for what is no list: an answer of somebody else must not pass for an empty one */
+/** @throws ApiError for what is no list: an answer of another server must not pass for an empty one */
 function pageOf(value: unknown, path: string): Page {
   const { items, metadata, kind } = (value ?? {}) as {
     readonly items?: unknown;

@@ -57,7 +57,7 @@ async function openServers(): Promise<void> {
             // Nobody here has a route to a source that was not translated; the next visitor's question counts.
           }
         },
-        // The same, told later by ICMP: without somebody who listens for it the process would end.
+        // The same, told later by ICMP: without a listener for it the process would end.
         error() {},
       },
     });

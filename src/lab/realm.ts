@@ -11,8 +11,8 @@ import { spawnIn, type SpawnPlace } from "../kernel/spawn.ts";
 import { MS_PRIVATE, MS_REC } from "../kernel/named-namespace.ts";
 import { CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER } from "../kernel/namespace.ts";
 import { present } from "../present.ts";
+import { SIGKILL } from "../linux/signal.ts";
 
-const SIGKILL = 9;
 const REALM_DOING = "making throw-away namespaces for the lab";
 
 /** Exit codes of spawnIn's own steps (see kernel/spawn.ts). */

@@ -1,4 +1,4 @@
-/** Sockets as the kernel lists them (include/uapi/linux/inet_diag.h): here only those that wait for somebody. */
+/** Sockets as the kernel lists them (include/uapi/linux/inet_diag.h): here only those that listen. */
 import { ipText } from "../address/ip.ts";
 import { IP_PROTOCOL } from "./ip-protocol.ts";
 import { attribute, AttributeSet } from "./netlink/attributes.ts";
@@ -69,7 +69,7 @@ export const socketDiagAttributes = new AttributeSet(() => ({
   options: attribute("INET_DIAG_SOCKOPT", 22, u16),
 }));
 
-const SOCK_DIAG_BY_FAMILY = 20;
+export const SOCK_DIAG_BY_FAMILY = 20;
 const QUESTION = {
   name: "SOCK_DIAG_BY_FAMILY",
   type: SOCK_DIAG_BY_FAMILY,

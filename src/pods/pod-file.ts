@@ -1,6 +1,6 @@
 /**
  * Files of a pod, as its processes see them. The pod wrote them, and it may not be trusted: nothing outside its root is
- * opened, nothing that is no regular file, and only so much is read. Where a read could wait for somebody (FUSE, NFS), it
+ * opened, nothing that is no regular file, and only so much is read. Where a read could wait for another process (FUSE, NFS), it
  * is done by a process that can be given up.
  */
 import { ERRNO, SystemError } from "../linux/errno.ts";

@@ -42,14 +42,14 @@ export interface SnapshotRequest {
   readonly node?: NetworkNamespace;
   /** Pods to read completely. */
   readonly pods: readonly Pod[];
-  /** Only those of `pods` whose veth leads to the node, or to which somebody promised one. */
+  /** Only those of `pods` whose veth leads to the node, or to which a runtime promised one. */
   readonly onlyOfNode?: boolean;
   /** Pods of which only the addresses matter: who else has this one's? */
   readonly others?: readonly Pod[];
   /** Destinations for which the kernel's own route answers are recorded. */
   readonly destinations: readonly string[];
   /**
-   * For whoever judges the snapshot at once: rules are decoded when they are looked at. As JSON the snapshot is the
+   * For a caller that judges the snapshot at once: rules are decoded when they are looked at. As JSON the snapshot is the
    * same, but takes longer to write.
    */
   readonly deferred?: boolean;
@@ -165,7 +165,7 @@ function isOnBridge({ links, addresses }: NamespaceState, address: string): bool
   );
 }
 
-/** Whether somebody else may have the pod's address, or its gateway's: another MAC address, or no answer. */
+/** Whether another host may have the pod's address, or its gateway's: another MAC address, or no answer. */
 function isDoubtful(node: NamespaceState, { state }: PodState): boolean {
   if (state === undefined) return false;
   const macs = new Set(state.links.map((link) => link.mac));

@@ -1,4 +1,4 @@
-/** Snapshots as files: one JSON document, checked before anybody believes it. */
+/** Snapshots as files: one JSON document, checked before it is believed. */
 import { closeSync, openSync, readSync } from "node:fs";
 import * as v from "valibot";
 import { messageOf, WayoutError } from "../error.ts";

@@ -89,7 +89,7 @@ class FlowGroups {
   }
 
   /**
-   * Programs replace a TCP connection that hangs; a UDP socket goes on using the flow it has. So every flow without
+   * Programs replace a TCP connection that makes no progress; a UDP socket goes on using the flow it has. So every flow without
    * connections is told, and of TCP those whose answers cannot come back to this node.
    */
   #isWorthTelling({ original, reply, status, wire, family }: EntryScan): boolean {

@@ -253,7 +253,7 @@ function readNodeParts(
   });
 }
 
-/** Only tunnels are asked: elsewhere an unfinished checksum is finished by whoever takes the packet. */
+/** Only tunnels are asked: elsewhere an unfinished checksum is finished by the interface that takes the packet. */
 function offloadsOf(namespace: NetworkNamespace, links: readonly Link[]): Record<string, Offloads> {
   const tunnels = links.filter((link) => link.kind === "vxlan" || link.kind === "geneve");
   if (tunnels.length === 0) return {};

@@ -103,7 +103,7 @@ export interface PodState {
   readonly expected?: ExpectedInterface;
 }
 
-/** What the pod was given, on the word of others than the pod. */
+/** What the pod was given, by what others than the pod say. */
 export interface ExpectedInterface {
   /** The file that says so; absent for the result that a CNI runtime keeps. */
   readonly record?: string;
@@ -135,9 +135,9 @@ export interface NamespaceState {
   readonly routes: readonly Route[];
   readonly rules: readonly PolicyRule[];
   readonly neighbours: readonly Neighbour[];
-  /** Addresses that are answered for although they are somebody else's (`ip neigh add proxy`); absent: not read. */
+  /** Addresses that are answered for although they are another host's (`ip neigh add proxy`); absent: not read. */
   readonly proxies?: readonly Neighbour[];
-  /** Sockets that wait for somebody; absent when they were not read. */
+  /** Sockets that listen; absent when they were not read. */
   readonly listeners?: readonly Listener[];
   /** Virtual services of IPVS; absent where it is not loaded. */
   readonly virtualServices?: readonly VirtualService[];

@@ -6,10 +6,8 @@ import { join } from "node:path";
 import type { Diagnosis } from "../../src/doctor/diagnose.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/named-namespace.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import type { World } from "../../src/lab/world.ts";
 import { isVisible } from "../../src/text/visible.ts";
-import { healthyWorld } from "../doctor/world.ts";
+import { healthyWorld, PLAN, type World } from "../doctor/world.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 
@@ -79,8 +77,8 @@ const FAULTS: Readonly<Record<string, (world: World, name: string) => void>> = {
     ask(node, ["ip", "link", "set", "dev", PLAN.node.bridge, "name", name]);
   },
   "the pod's own link, down": ({ blue }, name) => {
-    ask(blue, ["ip", "link", "set", "dev", "eth0", "down"]);
-    ask(blue, ["ip", "link", "set", "dev", "eth0", "name", name]);
+    ask(blue, ["ip", "link", "set", "dev", "net1", "down"]);
+    ask(blue, ["ip", "link", "set", "dev", "net1", "name", name]);
   },
   "the uplink, without ARP": ({ node }, name) => {
     ask(node, ["ip", "link", "set", "dev", PLAN.node.uplink, "down"]);
@@ -143,9 +141,9 @@ testWith(["root", "ip"])(
       createNamedNamespace(name);
       afterThisTest(() => deleteNamedNamespace(name));
       for (const line of offered(world.node, name)) expect(paste(programs, line)).toContain(name);
-      const { exitCode, stderr } = run(world.node, [WAYOUT, "attach", "--", name]);
+      const { exitCode, stderr } = run(world.node, [WAYOUT, "attach", "--interface", "net1", "--", name]);
       expect([name, exitCode, stderr]).toEqual([name, 0, ""]);
-      ask(undefined, ["ip", "-n", name, "link", "set", "dev", "eth0", "down"]);
+      ask(undefined, ["ip", "-n", name, "link", "set", "dev", "net1", "down"]);
       const lines = offered(world.node, name);
       expect(lines.length).toBeGreaterThan(0);
       for (const line of lines)

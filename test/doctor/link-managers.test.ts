@@ -9,7 +9,7 @@ import type { World } from "../../src/lab/world.ts";
 import { parseNetworkdConf } from "../../src/linux/networkd-conf.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, testWith } from "../support/witness.ts";
-import { healthyWorld, snapshotOf } from "./world.ts";
+import { labWorld, snapshotOf } from "./world.ts";
 
 const STATE = "/run/systemd/netif/state";
 const CONF = "/etc/systemd/networkd.conf";
@@ -32,13 +32,13 @@ function headline(world: World, destination: string): Finding | undefined {
 }
 
 function missingRoute(): World {
-  const world = healthyWorld();
+  const world = labWorld();
   ask(world.node, ["ip", "route", "add", "10.0.5.0/24", "via", PLAN.internet.routerIpv4, "proto", "119"]);
   return world;
 }
 
 function withoutMainRule(): World {
-  const world = healthyWorld();
+  const world = labWorld();
   ask(world.node, ["ip", "rule", "del", "priority", "32766"]);
   return world;
 }
@@ -75,7 +75,7 @@ testWith(["root"])("a rule of the kernel's that is gone: who may have done it", 
 
 testWith(["root"])("a link set down where NetworkManager runs is likely its doing", () => {
   has({ "/run/NetworkManager/NetworkManager.pid": "412\n" });
-  const world = healthyWorld();
+  const world = labWorld();
   ask(world.node, ["ip", "link", "set", PLAN.pods.blue.veth, "down"]);
   const found = headline(world, PLAN.internet.httpIpv4);
   expect(found?.code).toBe("host-link-down");

@@ -5,11 +5,9 @@ import { join } from "node:path";
 import type { Diagnosis } from "../../src/doctor/diagnose.ts";
 import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/named-namespace.ts";
 import { isNeverAdvised } from "../../src/causes/never-advised.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import type { World } from "../../src/lab/world.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, run, testWith } from "../support/witness.ts";
-import { healthyWorld } from "./world.ts";
+import { healthyWorld, PLAN, type World } from "./world.ts";
 
 const WAYOUT = join(import.meta.dir, "..", "..", "bin", "wayout");
 const POD = "ns-red";
@@ -24,9 +22,9 @@ function attachedWorld(...options: string[]): World {
   });
   const world = healthyWorld();
   createNamedNamespace(POD);
-  // So that eth0 has another index than its neighbours' have.
+  // So that net1 has another index than its neighbours' have.
   inPod("link", "add", "spare0", "type", "bridge");
-  expect(run(world.node, [WAYOUT, "attach", POD, ...options]).exitCode).toBe(0);
+  expect(run(world.node, [WAYOUT, "attach", POD, "--interface", "net1", ...options]).exitCode).toBe(0);
   return world;
 }
 
@@ -51,6 +49,9 @@ function nodeState(world: World): string {
       .split("\n")
       // The kernel's own link-local addresses come when their detection of duplicates is over.
       .filter((line) => !/ fe80::/.test(line))
+      // Nor does a repair change whether there is a carrier, and what follows from that.
+      .map((line) => line.replace(/<([^>]*)>/, (_, flags: string) => (/\bUP\b/.test(flags) ? "up" : "down")))
+      .map((line) => line.replace(/ state \S+/, ""))
       .sort()
       .join("\n")
       .replace(/ (?:linkdown|tentative|valid_lft|expires).*$/gm, "")
@@ -65,20 +66,20 @@ function fix(world: World, pod = POD): { diagnosis: Diagnosis; exitCode: number 
 
 const LIES: Readonly<Record<string, () => void>> = {
   "a quarter of the internet as its network": () => {
-    inPod("addr", "flush", "dev", "eth0");
-    inPod("addr", "add", "100.0.0.5/2", "dev", "eth0");
+    inPod("addr", "flush", "dev", "net1");
+    inPod("addr", "add", "100.0.0.5/2", "dev", "net1");
     inPod("route", "add", "default", "via", "100.1.2.3");
   },
   "an address outside, with the bridge as its gateway": () => {
     const gateway = /via (\S+)/.exec(inPod("route", "show", "default"))![1]!;
-    inPod("addr", "flush", "dev", "eth0");
-    inPod("addr", "add", "198.51.100.80/32", "dev", "eth0");
-    inPod("route", "add", "default", "via", gateway, "dev", "eth0", "onlink");
+    inPod("addr", "flush", "dev", "net1");
+    inPod("addr", "add", "198.51.100.80/32", "dev", "net1");
+    inPod("route", "add", "default", "via", gateway, "dev", "net1", "onlink");
   },
   "an address of the lab's network": () => {
     const gateway = /via (\S+)/.exec(inPod("route", "show", "default"))![1]!;
-    inPod("addr", "add", "10.0.0.77/32", "dev", "eth0");
-    inPod("route", "replace", "default", "via", gateway, "dev", "eth0", "src", "10.0.0.77");
+    inPod("addr", "add", "10.0.0.77/32", "dev", "net1");
+    inPod("route", "replace", "default", "via", gateway, "dev", "net1", "src", "10.0.0.77");
   },
 };
 
@@ -88,33 +89,33 @@ const WANTED: Readonly<Record<string, { readonly node: (world: World) => void; r
     "the node's uplink for its gateway, for which the bridge is told not to answer": {
       node: (world) => void ask(world.node, ["sysctl", "-w", "net.ipv4.conf.wayout0.arp_ignore=1"]),
       pod: () =>
-        void inPod("route", "replace", "default", "via", PLAN.node.uplinkIpv4, "dev", "eth0", "onlink"),
+        void inPod("route", "replace", "default", "via", PLAN.node.uplinkIpv4, "dev", "net1", "onlink"),
     },
     "IPv6 of its own making, which the node does not forward": {
       node: (world) => void ask(world.node, ["sysctl", "-w", "net.ipv6.conf.all.forwarding=0"]),
       pod: () => {
-        inPod("addr", "add", "2001:db8:bad::5/64", "dev", "eth0", "nodad");
-        inPod("-6", "route", "add", "default", "via", "fe80::1", "dev", "eth0", "onlink");
+        inPod("addr", "add", "2001:db8:bad::5/64", "dev", "net1", "nodad");
+        inPod("-6", "route", "add", "default", "via", "fe80::1", "dev", "net1", "onlink");
       },
     },
     "a unique local address, and a bridge without IPv6 for its gateway": {
       node: (world) => void ask(world.node, ["sysctl", "-w", "net.ipv6.conf.wayout0.disable_ipv6=1"]),
       pod: () => {
-        inPod("addr", "add", "fd00:bad::5/64", "dev", "eth0", "nodad");
-        inPod("-6", "route", "add", "default", "via", "fd00:bad::1", "dev", "eth0");
+        inPod("addr", "add", "fd00:bad::5/64", "dev", "net1", "nodad");
+        inPod("-6", "route", "add", "default", "via", "fd00:bad::1", "dev", "net1");
       },
     },
     "half of the internet behind a gateway of its own choice": {
       node: (world) => void ask(world.node, ["sysctl", "-w", "net.ipv4.conf.wayout0.proxy_arp=0"]),
       pod: () => {
         for (const half of ["0.0.0.0/1", "128.0.0.0/1"])
-          inPod("route", "add", half, "via", "169.254.1.1", "dev", "eth0", "onlink");
+          inPod("route", "add", half, "via", "169.254.1.1", "dev", "net1", "onlink");
       },
     },
     "the MAC address of another, where the node keeps its own": {
       node: (world) => {
-        const [, mac] = /link\/ether (\S+)/.exec(inPod("link", "show", "dev", "eth0"))!;
-        const [, address] = /inet ([\d.]+)/.exec(inPod("-4", "-o", "addr", "show", "dev", "eth0"))!;
+        const [, mac] = /link\/ether (\S+)/.exec(inPod("link", "show", "dev", "net1"))!;
+        const [, address] = /inet ([\d.]+)/.exec(inPod("-4", "-o", "addr", "show", "dev", "net1"))!;
         ask(world.node, [
           "ip",
           "neigh",
@@ -128,7 +129,7 @@ const WANTED: Readonly<Record<string, { readonly node: (world: World) => void; r
           "permanent",
         ]);
       },
-      pod: () => void inPod("link", "set", "dev", "eth0", "address", "02:bb:bb:bb:bb:bb"),
+      pod: () => void inPod("link", "set", "dev", "net1", "address", "02:bb:bb:bb:bb:bb"),
     },
     "a link with the indexes of a neighbour's, which was set down": {
       node: (world) => void ask(world.node, ["ip", "link", "set", "dev", PLAN.pods.blue.veth, "down"]),
@@ -148,10 +149,10 @@ function pretendToBe(hostLink: string): void {
   createNamedNamespace(HIDDEN);
   afterThisTest(() => deleteNamedNamespace(HIDDEN));
   const other = ["peer", "name", hostLink, "index", own!, "netns", HIDDEN];
-  inPod("link", "add", "name", "net1", "index", peer!, "type", "veth", ...other);
-  inPod("addr", "add", `${PLAN.pods.blue.ipv4}/24`, "dev", "net1");
-  inPod("link", "set", "dev", "net1", "up");
-  inPod("route", "replace", "default", "via", PLAN.node.gatewayIpv4, "dev", "net1");
+  inPod("link", "add", "name", "fake1", "index", peer!, "type", "veth", ...other);
+  inPod("addr", "add", `${PLAN.pods.blue.ipv4}/24`, "dev", "fake1");
+  inPod("link", "set", "dev", "fake1", "up");
+  inPod("route", "replace", "default", "via", PLAN.node.gatewayIpv4, "dev", "fake1");
 }
 
 for (const [name, { node, pod }] of Object.entries(WANTED)) {
@@ -172,7 +173,7 @@ for (const [name, { node, pod }] of Object.entries(WANTED)) {
 for (const [name, lie] of Object.entries(LIES)) {
   testWith(["root", "ip", "nft"])(`a pod that says it has ${name}`, () => {
     const world = attachedWorld();
-    const promised = inPod("-4", "-o", "addr", "show", "dev", "eth0").match(/inet (\S+)/)![1]!;
+    const promised = inPod("-4", "-o", "addr", "show", "dev", "net1").match(/inet (\S+)/)![1]!;
     lie();
     const before = nodeState(world);
     const { diagnosis, exitCode } = fix(world);
@@ -182,7 +183,7 @@ for (const [name, lie] of Object.entries(LIES)) {
     expect(fixes.some((one) => one.place === "pod")).toBe(true);
     expect(nodeState(world)).toBe(before);
     expect(fixes.filter((one) => isNeverAdvised(one.command))).toEqual([]);
-    expect(inPod("-4", "-o", "addr", "show", "dev", "eth0")).toContain(promised);
+    expect(inPod("-4", "-o", "addr", "show", "dev", "net1")).toContain(promised);
     expect(inPod("route", "show", "default")).toEndWith(` src ${promised.split("/")[0]} \n`);
     expect(exitCode).toBe(0);
   });
@@ -201,7 +202,7 @@ testWith(["root", "ip", "nft"])("what the record says, the node is given back", 
 
 testWith(["root", "ip", "nft"])("a gateway of which only the pod knows is not made on the node", () => {
   const world = healthyWorld();
-  ask(world.node, ["ip", "-4", "addr", "flush", "dev", "br0"]);
+  ask(world.node, ["ip", "-4", "addr", "flush", "dev", PLAN.node.bridge]);
   const before = nodeState(world);
   const { diagnosis, exitCode } = fix(world, "ns-blue");
   const [found] = diagnosis.findings;

@@ -33,7 +33,7 @@ const MOST_PEERS = 1024;
 const MOST_OPEN = 256;
 
 /**
- * An address, or a socket file that only its owner may open: behind it is somebody who listens at `url`, on loopback, and hands
+ * An address, or a socket file that only its owner may open: behind it is a process that listens at `url`, on loopback, and hands
  * over what is asked there.
  */
 export type HttpPlace =
@@ -267,7 +267,7 @@ function problem(status: number, code: string, said: string, todo?: string): Res
   return json({ error }, { status, headers });
 }
 
-/** Whoever asks with curl has it on a terminal. */
+/** With curl it is read on a terminal. */
 function json(value: unknown, { status, headers }: { status: number; headers: object }): Response {
   return new Response(jsonText(value), {
     status,

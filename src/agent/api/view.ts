@@ -48,7 +48,7 @@ export interface ViewMore {
   readonly pageUrl?: () => string | undefined;
   /** Whether the node is a lab's: then it may be broken on purpose. */
   readonly lab?: boolean;
-  /** Where a packet that is to be traced goes to, unless somebody says otherwise. */
+  /** Where a packet that is to be traced goes to, unless another is named. */
   readonly destination?: string;
 }
 

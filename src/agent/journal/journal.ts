@@ -45,7 +45,7 @@ export interface Effect {
 }
 
 /**
- * `rules`, `network`, `setting`: what somebody changed; `repair`, `failure`, `fight`: what the agent did or could not do;
+ * `rules`, `network`, `setting`: what others changed; `repair`, `failure`, `fight`: what the agent did or could not do;
  * `way-out`: what became of a pod; `policy`, `agent`.
  */
 export const EVENT_KINDS = [
@@ -72,7 +72,7 @@ export interface JournalEvent {
 }
 
 export interface StoredEvent extends JournalEvent {
-  /** Grows with time; names the event for whoever wants those after it. */
+  /** Grows with time; names the event for a reader who wants those after it. */
   readonly id: number;
 }
 
@@ -152,7 +152,7 @@ export class Journal implements Disposable {
     this.keepCut(at, cutValue(snapshot));
   }
 
-  /** Keeps a snapshot that was cut by somebody else. Parts that an earlier one had are not written again. */
+  /** Keeps a snapshot that another part of the program has cut. Parts that an earlier one had are not written again. */
   keepCut(at: number, { root, parts }: CutValue): void {
     this.#write((database) => {
       const { id } = database

@@ -1,5 +1,5 @@
 /**
- * How one gets to the page: its files are anybody's who may ask this machine at all, and show nothing but how to get in. A
+ * How one gets to the page: every client that may ask this machine at all gets its files, and show nothing but how to get in. A
  * one-time code, which `wayout page` asks for over the agent's own socket, is changed for a cookie.
  *
  * The cookie is a statement of ours, signed with the agent's token: it outlives a restart of the agent, there is no list of

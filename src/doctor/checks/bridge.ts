@@ -205,7 +205,7 @@ function deaf(context: CheckContext): Finding[] {
           ? "the program that set up the bridge port"
           : isFixed
             ? "the program that made the entry"
-            : `whoever sends with the same MAC address behind ${other.name}`,
+            : `the host behind ${other.name} that sends with the same MAC address`,
       evidence: [
         {
           source: `bridge -d link: ${hostLink.name}`,

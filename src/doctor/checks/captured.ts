@@ -125,7 +125,7 @@ export function capturedInVain(context: CheckContext): Finding[] {
   ];
 }
 
-/** A rule of somebody's own has the answers refused: by a route of its table. */
+/** A rule that an administrator or a program added has the answers refused: by a route of its table. */
 export function answersRefused(
   context: CheckContext,
   { rule, route, destination, error }: Extract<Stop, { readonly kind: "no-route" }>,

@@ -15,7 +15,7 @@ import { stopText } from "../stop-text.ts";
 import { deleteRoute } from "./route-fix.ts";
 import { present } from "../../present.ts";
 
-/** What ends a packet at the link that a route chose, whoever translates it. */
+/** What ends a packet at the link that a route chose, translated or not. */
 const DEAD_ENDS: ReadonlySet<Stop["kind"]> = new Set<Stop["kind"]>([
   "link-down",
   "no-carrier",

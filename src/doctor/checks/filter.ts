@@ -110,7 +110,7 @@ function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyS
     owner: "kube-proxy, for the Service",
     evidence: [...ruleEvidence(by), { source: "kube-proxy says", value: service.said }],
     consequence: "connections to the Service's address are refused at once",
-    // An external address is somebody's outside as well: there the packet may go past the Service.
+    // An external address may be an outside address as well: there the packet may go past the Service.
     fix: service.elsewhere ? cure.fix : [],
     advice: [
       `see why: ${askForEndpoints(service.name)}`,

@@ -1,4 +1,4 @@
-/** Does somebody answer for the pod's gateway, and with the MAC address that the pod uses? */
+/** Does a host answer for the pod's gateway, and with the MAC address that the pod uses? */
 import { familyOf, hostCidr } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";

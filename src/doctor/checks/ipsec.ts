@@ -11,7 +11,7 @@ import { decisionPlace, decisionText } from "../wording.ts";
 
 type IpsecStop = Extract<Stop, { readonly kind: "ipsec" }>;
 
-const OWNER = "the IPsec daemon (strongSwan, Libreswan), or whoever made the policy";
+const OWNER = "the IPsec daemon (strongSwan, Libreswan), or the program that made the policy";
 
 /** As `ip xfrm policy` writes it. */
 function policyWords(policy: IpsecPolicy): readonly string[] {

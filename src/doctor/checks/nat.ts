@@ -166,7 +166,7 @@ function ownSource(context: CheckContext): Finding[] {
       ],
       consequence: "the pod drops it as forged; others reach the published port",
       fix: [
-        // One transaction: a table without its rule would be of no use to anybody.
+        // One transaction: a table without its rule would be of no use.
         context.fix(
           "node",
           command`nft ${`add table ${table}; add chain ${table} postrouting { type nat hook postrouting priority srcnat; }; add rule ${table} postrouting ${ip} saddr ${source} ${ip} daddr ${source} masquerade`}`,

@@ -230,7 +230,7 @@ function inside(context: CheckContext): Finding[] {
   const { links, neighbours, routeAnswers } = node.view.state;
   // Who has the address was only asked for the destinations that the snapshot was taken for.
   if (!routeAnswers.some(({ query }) => query.destination === destination)) return [];
-  // Behind a port that is no pod's, and for whoever has answered, this node cannot speak.
+  // This node cannot know what lives behind a port that is no pod's, nor about a host that has answered.
   if (links.some((link) => link.master === bridge.index && link.kind !== "veth")) return [];
   const known = neighbours.find((one) => one.interface === bridge.index && one.address === destination);
   if (known?.mac !== undefined && known.state !== "failed") return [];

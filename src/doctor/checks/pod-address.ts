@@ -157,7 +157,7 @@ function isPromised({ expected }: PodState, address: string): boolean {
   return expected?.addresses.some((cidr) => addressOf(cidr) === address) === true;
 }
 
-/** Somebody else on the same segment with the same address. */
+/** Another host on the same segment has the same address. */
 function duplicates(context: CheckContext): Finding[] {
   const { pod, snapshot, inside, node } = context;
   const bridge = context.path.inLink;

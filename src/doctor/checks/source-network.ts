@@ -1,6 +1,6 @@
 /** Packets leave by one link with a source that belongs to the network of another. */
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
-import { familyOf, hostCidr } from "../../address/ip.ts";
+import { familyOf, hostCidr, ipBits } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { KERNEL_RULES, type PolicyRule } from "../../linux/route/rule.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
@@ -23,7 +23,7 @@ export function otherLinksAddress(context: CheckContext): Finding[] {
   const link = view.linkAt(own?.interface);
   if (own === undefined || link === undefined || link.index === outLink.index) return [];
   // An address of the node as a whole (on loopback or a dummy) is announced; one of a network belongs there.
-  if (own.prefixLength === (family === 4 ? 32 : 128) || link.layer === "loopback") return [];
+  if (own.prefixLength === ipBits(family) || link.layer === "loopback") return [];
   const mine = view.state.addresses.filter(
     (one) => one.interface === outLink.index && one.family === family && one.scope === "global",
   );

@@ -41,7 +41,7 @@ function own(context: CheckContext): Finding[] {
   const { path, predicted, snapshot } = context;
   if (path.left === undefined || path.sent === undefined || !predicted.certain) return [];
   if (path.blindSpots.some((spot) => spot.couldTranslate)) return [];
-  // Programs give up a TCP connection that hangs and begin another.
+  // Programs give up a TCP connection that makes no progress and begin another.
   const flows = (snapshot.node.conntrack?.flows ?? []).filter(
     (flow) => flow.protocol !== "tcp" && flow.source === path.sent!.source && isToTarget(context, flow),
   );
@@ -239,7 +239,7 @@ function groupOf(context: CheckContext, use: PortUse): PortGroup | undefined {
   return { range: there.allowedPorts ?? NAT_PORTS, path: there, wanted: false };
 }
 
-/** Fewer flows fill no range that anybody would give. */
+/** Fewer flows fill no range that an administrator would give. */
 const FEW_FLOWS = 8;
 
 /** Whether a rule may name ports to translate to: without one all ranges are the kernel's. */

@@ -100,7 +100,7 @@ function isRecognized(walk: Walk, machine: Machine, link: Link): boolean {
   const { nodeFlow } = walk;
   if (nodeFlow === undefined || nodeFlow.bindings.length === 0 || machine.flow === nodeFlow) return true;
   unrecognized(walk, machine, link, nodeFlow);
-  // Where only the destination was translated the answer still finds the pod, which asked somebody else.
+  // Where only the destination was translated the answer still finds the pod, which asked another host.
   return nodeFlow.binding("source") === undefined;
 }
 

@@ -11,6 +11,7 @@ import { nameBytes } from "./loads.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
 import { PROTOCOL_NUMBER, type CtState, type Tuple } from "./packet.ts";
 import { present } from "../../present.ts";
+import { BROADCAST, isMulticastAddress } from "../../address/special-purpose.ts";
 
 /** `ct state` of a packet, by its one name. */
 export const STATE_BITS: Readonly<Record<CtState, number>> = CT_STATE;
@@ -174,9 +175,8 @@ export function compileFib(expression: ExpressionKinded<"fib">): Step {
 export function addressType(machine: Machine, address: string, device: string | undefined): string {
   const { view, packet } = machine;
   if (packet.family === 6) return view.fib.addressType(address);
-  const first = Number(address.split(".")[0]);
-  if (first >= 224 && first < 240) return "multicast";
-  if (first === 0 || address === "255.255.255.255") return "broadcast";
+  if (isMulticastAddress(address)) return "multicast";
+  if (address.startsWith("0.") || address === BROADCAST) return "broadcast";
   const found = view.fib.localRoute(address);
   if (found === undefined) return "unicast";
   if (device !== undefined && view.link(device)?.index !== found.interface) return "unicast";

@@ -48,7 +48,7 @@ export function leavePod(walk: Walk): Machine | undefined {
   return machine;
 }
 
-/** Whoever asks the doctor with the rights to enter a pod's namespace sends as root. */
+/** A person with the rights to enter a pod's namespace sends from there as root. */
 const PROBE = { uid: 0, gid: 0 } as const;
 
 /**

@@ -235,7 +235,7 @@ export function checkReversePath(
   const all = view.sysctl("net.ipv4.conf.all.rp_filter") ?? 0;
   const own = view.conf(4, inLink.name, "rp_filter") ?? 0;
   const value = Math.max(all, own);
-  // Only with rules of somebody's own does the kernel look the source up for this alone (fib4_has_custom_rules).
+  // Only with rules that were added does the kernel look the source up for this alone (fib4_has_custom_rules).
   if (value === 0 && !hasOwnRules(view)) return isNobodyHere(walk, place, packet.source, inLink);
   const marked =
     view.conf(4, inLink.name, "src_valid_mark") === 1 ||
@@ -303,7 +303,7 @@ function isHeld({ fib }: NodeView, source: string): boolean {
   return way.route !== undefined && !isDefaultRoute(way.route) && way.link.kind === "dummy";
 }
 
-/** Can anybody outside answer to this source? */
+/** Can a host outside answer to this source? */
 function judgeSource(walk: Walk, machine: Machine, way: Way, sentSource: string): void {
   const { source, destination, ttl } = machine.packet;
   const { link } = way;
@@ -315,7 +315,7 @@ function judgeSource(walk: Walk, machine: Machine, way: Way, sentSource: string)
   const prefix = onLinkPrefix(walk.node.view, link, source);
   // Back by the link it came in by: who asks there for the pod's address is answered by the pod itself.
   if (prefix !== undefined && link.index === walk.inLink?.index && source === sentSource) return;
-  // Whoever lives in the uplink's own network and is answered for there needs no translation.
+  // An address of the uplink's own network that is answered for there needs no translation.
   if (prefix !== undefined && isAnsweredFor(walk.node.view, link, source)) return;
   if (source !== sentSource) {
     if (walk.translatedToOneOf === undefined) {

@@ -1,6 +1,6 @@
 /** The source address that the kernel gives to what names none: inet_select_addr for IPv4, RFC 6724 for IPv6. */
 import { cidrContains, cidrOf, parseCidr, type Cidr } from "../../address/cidr.ts";
-import { familyOf, ipNumber } from "../../address/ip.ts";
+import { familyOf, ipNumber, ipBits } from "../../address/ip.ts";
 import {
   isLinkLocalAddress,
   isLoopbackAddress,
@@ -116,6 +116,6 @@ function compareNumbers(a: readonly number[], b: readonly number[]): number {
 export function commonBits(a: string, b: string): number {
   if (familyOf(a) !== familyOf(b)) return 0;
   const difference = ipNumber(a) ^ ipNumber(b);
-  const bits = familyOf(a) === 6 ? 128 : 32;
+  const bits = ipBits(familyOf(a));
   return difference === 0n ? bits : bits - difference.toString(2).length;
 }

@@ -112,7 +112,7 @@ function ownerOnBridge(walk: Walk, bridge: Link, address: string): OtherPort | u
   return undefined;
 }
 
-/** Ports that lead out of this node, so that somebody behind them may own what nobody here does. */
+/** Ports that lead out of this node, so that a host behind them may have an address that no host here has. */
 function outerPorts(walk: Walk, bridge: Link): OtherPort[] {
   return walk.node.view.state.links
     .filter((one) => one.master === bridge.index && one.kind !== "veth")

@@ -20,7 +20,7 @@ const NAME_BYTES = 32;
 /** sizeof(struct ipt_getinfo), and where the entries of struct ipt_get_entries begin. */
 const INFO_BYTES = 84;
 const ENTRIES_START = 40;
-/** A table that somebody replaces between the two questions is asked for again. */
+/** A table that is replaced between the two questions is asked for again. */
 const ATTEMPTS = 10;
 
 /** The order in which iptables-save lists tables. */

@@ -7,9 +7,8 @@ import * as libc from "../libc.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { openTransport } from "./transport.ts";
 import { present } from "../../present.ts";
+import { SOL_NETLINK, SOL_SOCKET } from "../../linux/socket.ts";
 
-const SOL_SOCKET = 1;
-const SOL_NETLINK = 270;
 /** include/uapi/linux/netlink.h */
 const NETLINK_LISTEN_ALL_NSID = 8;
 /** SO_RCVTIMEO_OLD (asm-generic/socket.h): struct timeval, two longs. */

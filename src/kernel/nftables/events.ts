@@ -41,7 +41,7 @@ export interface TraceEvent {
   readonly transportHeader?: string;
 }
 
-/** The ruleset was changed by somebody. */
+/** The ruleset was changed. */
 export interface GenerationEvent {
   readonly kind: "generation";
   readonly generation: number;

@@ -18,6 +18,7 @@ import {
   scopes,
   type RouteProtocol,
   type RouteScope,
+  USER_HZ,
 } from "./constants.ts";
 import { AF_INET, AF_INET6, ipFamilyOf } from "../socket.ts";
 import { mapped, present } from "../../present.ts";
@@ -167,7 +168,6 @@ const ROUTE_FLAGS = {
 /** ICMPV6_ROUTER_PREF_* (RFC 4191, two bits, signed). */
 const preferences = numberedNames({ medium: 0, high: 1, low: 3 });
 
-const USER_HZ = 100;
 type RouteMessage = MessageOf<typeof RTM_NEWROUTE>;
 
 /** Reads RTM_NEWROUTE; undefined for families other than IPv4 and IPv6. */

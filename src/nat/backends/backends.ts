@@ -15,7 +15,7 @@ import { nftablesMemory } from "./nftables/memory.ts";
 export interface BackendRow {
   /** Its code: what opens it. */
   readonly load: () => Promise<(options: BackendOptions) => NatBackend>;
-  /** False for the one that leaves NAT to somebody else. */
+  /** False for the one that leaves NAT to others. */
   readonly translates: boolean;
   /** Priority at which it translates at postrouting. Absent: nowhere. */
   readonly postrouting?: number;

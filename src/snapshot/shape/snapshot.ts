@@ -171,6 +171,7 @@ const intent = object<NatIntent>({
       translation,
       inInterfaces: optional(list(name)),
       outInterfaces: optional(list(name)),
+      fromNode: optional(yes),
     }),
   ),
   untranslated: list(prefix),

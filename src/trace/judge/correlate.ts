@@ -6,6 +6,7 @@ import type { FlowEnds, SeenPacket, TraceEvidence } from "../evidence.ts";
 import { headingOf, isExactly, packetOf } from "./progress.ts";
 import type { StationKind } from "../report.ts";
 import { present } from "../../present.ts";
+import { ECHO_REQUEST } from "../../linux/icmp.ts";
 
 /** An end of the flow, as it is at one place. */
 interface End {
@@ -145,7 +146,7 @@ export function endsOf({ ip, tcp, udp, icmp }: DecodedPacket): { source: End; de
   if (icmp?.identifier === undefined) {
     return { source: { address: ip.source }, destination: { address: ip.destination } };
   }
-  const isRequest = icmp.type === 8 || icmp.type === 128;
+  const isRequest = icmp.type === ECHO_REQUEST[ip.family];
   const id = { port: icmp.identifier };
   return {
     source: { address: ip.source, ...(isRequest ? id : {}) },

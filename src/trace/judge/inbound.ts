@@ -1,4 +1,4 @@
-/** A connection that somebody outside began: a packet's way to the pod, and its answer's way back, in nine steps. Pure. */
+/** A connection that a host outside began: a packet's way to the pod, and its answer's way back, in nine steps. Pure. */
 import { flowTranslationText as entryText } from "../../flows/flow.ts";
 import { summaryOf } from "../../linux/packet/packet.ts";
 import { flowState } from "../../flows/flow.ts";

@@ -6,6 +6,7 @@ import { isIcmpError, type DecodedPacket } from "../../linux/packet/packet.ts";
 import type { TraceEvent } from "../../kernel/nftables/events.ts";
 import type { FlowEnds, OutsideEnds, SeenPacket } from "../evidence.ts";
 import { present } from "../../present.ts";
+import { ECHO_REQUEST } from "../../linux/icmp.ts";
 
 /**
  * Whether a packet may belong to the flow, as far as it can be told before the translation is known: by the pod's own
@@ -26,7 +27,7 @@ export function headingOf(packet: DecodedPacket, flow: FlowEnds): "out" | "back"
   if (ip === undefined || ip.family !== flow.family) return undefined;
   if (flow.protocol === "icmp") {
     if (icmp?.identifier === undefined) return undefined;
-    const isRequest = icmp.type === 8 || icmp.type === 128;
+    const isRequest = icmp.type === ECHO_REQUEST[ip.family];
     if (isRequest)
       return ip.source === flow.source || ip.destination === flow.destination ? "out" : undefined;
     return ip.destination === flow.source || ip.source === flow.destination ? "back" : undefined;

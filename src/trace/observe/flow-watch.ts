@@ -7,6 +7,7 @@ import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { connectionAtLinks, type SentEnds } from "../../nat/backends/at-links.ts";
 import type { FlowEnds, FlowEvent, FlowPattern } from "../evidence.ts";
 import { present } from "../../present.ts";
+import { ECHO_REQUEST } from "../../linux/icmp.ts";
 
 const RECEIVE_BUFFER_BYTES = 32 * 1024 * 1024;
 /** Others' events may come faster than they are read: the flow's own are among the first. */
@@ -96,8 +97,6 @@ function sentEnds({
     { ...ends, source: to, destination: from },
   ];
 }
-
-const ECHO_REQUEST = { 4: 8, 6: 128 } as const;
 
 function tupleOf(flow: FlowPattern): ConntrackTuple {
   const { family, protocol, source, destination } = flow;

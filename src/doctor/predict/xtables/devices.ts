@@ -7,20 +7,9 @@ import { addressType } from "../conntrack-loads.ts";
 import { nameBytes } from "../loads.ts";
 import type { Machine } from "../machine.ts";
 import { present } from "../../../present.ts";
+import { RTN } from "../../../linux/route/constants.ts";
 
 type ValueOf<D extends { read: (...parameters: never) => unknown }> = ReturnType<D["read"]>;
-
-const TYPES = [
-  "unspec",
-  "unicast",
-  "local",
-  "broadcast",
-  "anycast",
-  "multicast",
-  "blackhole",
-  "unreachable",
-  "prohibit",
-] as const;
 
 export function addressTypeMatches(
   machine: Machine,
@@ -30,7 +19,9 @@ export function addressTypeMatches(
   const device = limit === "in" ? packet.iif : limit === "out" ? packet.oif : undefined;
   const is = (address: string, wanted: Wanted<number> | undefined): boolean => {
     if (wanted === undefined) return true;
-    const bit = 1 << Math.max(0, TYPES.indexOf(addressType(machine, address, device) as "unspec"));
+    // XT_ADDRTYPE_* are the bits that RTN_* number; the match knows no type behind prohibit.
+    const type: number = RTN[addressType(machine, address, device) as keyof typeof RTN] ?? RTN.unspec;
+    const bit = 1 << (type > RTN.prohibit ? RTN.unspec : type);
     return ((bit & wanted.value) !== 0) !== wanted.not;
   };
   return is(packet.source, source) && is(packet.destination, destination);
