@@ -25,6 +25,7 @@ import {
   type ReadOptions,
 } from "./namespace.ts";
 import { readTrackedFlows } from "./flows.ts";
+import { readNetworkPlugins } from "./network-plugins.ts";
 import { readConfigFiles, readDnsListeners, readResolvConf } from "./pod-files.ts";
 import {
   SNAPSHOT_FORMAT,
@@ -82,6 +83,7 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
     ];
     const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
     const nat = readNatRecords(node, gaps);
+    const plugins = isOwn(node) ? readNetworkPlugins(gaps) : [];
     const promises = readPromises(node, gaps);
     return present({
       format: SNAPSHOT_FORMAT,
@@ -96,12 +98,19 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
           ? containersOf([...request.pods, ...others])
           : undefined,
       files: readConfigFiles(gaps),
+      networkPlugins: plugins.length === 0 ? undefined : plugins,
       missing: gaps.missing,
       wayoutState: nat.length === 0 ? undefined : { nat },
     });
   } finally {
     if (request.node === undefined) node.close();
   }
+}
+
+/** Container runtimes work for the namespace that we are in; a namespace that plays the node has none. */
+function isOwn(node: NetworkNamespace): boolean {
+  using own = NetworkNamespace.current();
+  return own.inode === node.inode;
 }
 
 /** A runtime's result comes before our record: they are never about the same interface. */
