@@ -141,6 +141,8 @@ export interface ExpectedInterface {
   /** With prefix length, as the CNI result has it. */
   readonly addresses: readonly string[];
   readonly gateways: readonly string[];
+  /** In small letters; absent where nobody says. */
+  readonly mac?: string;
   readonly network?: string;
   /** The CNI plugin that was told to masquerade what the pod sends, by its type. */
   readonly masqueradedBy?: string;
@@ -150,6 +152,11 @@ export interface ExpectedInterface {
 export interface NamespaceState {
   /** The kernel's inode number of the namespace. */
   readonly inode: number;
+  /**
+   * Of a pod: the number by which it knows the node's namespace, as in IFLA_LINK_NETNSID of its links; -1 when it knows
+   * none. Absent: not asked for.
+   */
+  readonly nodeNamespaceId?: number;
   /** How commands enter it: a path; absent for the namespace in which commands run anyway. */
   readonly path?: string;
   readonly links: readonly Link[];

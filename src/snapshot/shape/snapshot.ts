@@ -191,6 +191,7 @@ const linkTranslation = object<LinkTranslation>({
 
 const namespaceState: Shape<NamespaceState> = object<NamespaceState>({
   inode: number,
+  nodeNamespaceId: optional(number),
   path: optional(name),
   links: list(link),
   addresses: list(address),
@@ -232,6 +233,7 @@ const expected = object<ExpectedInterface>({
   name,
   addresses: list(prefix, 1000),
   gateways: list(ip, 1000),
+  mac: optional(name),
   network: optional(name),
   masqueradedBy: optional(name),
 });
