@@ -11,7 +11,7 @@ import { configuredSubnets } from "./configured.ts";
 import { checkAddressesUsed, chooseAddress, givenByHand } from "./address-choice.ts";
 import { DEFAULT_BRIDGE, DEFAULT_INTERFACE, pathOfLabel, type AttachRequest } from "./request.ts";
 import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
-import { collision, freeSubnet, occupiedPrefixes } from "./subnet.ts";
+import { requireFree, freeSubnet, occupiedPrefixes } from "./subnet.ts";
 import { hostVethName } from "../naming/names.ts";
 import { present } from "../present.ts";
 
@@ -165,17 +165,7 @@ function newGateway(
       occupied.push({ cidr: parseCidr(text), by: `the network ${network.bridge}` });
   }
   const subnet = parseCidr(wanted ?? freeSubnet(family, occupied, `${machineId()} ${name}`));
-  const hit = collision(subnet, occupied);
-  if (hit !== undefined) {
-    throw new WayoutError({
-      code: "subnet-overlaps-route",
-      kind: "usage",
-      doing,
-      said: `the subnet ${cidrText(subnet)} overlaps ${hit.by}`,
-      todo: "Name a subnet that overlaps no route of this node, or leave --subnet out: a free one is then chosen.",
-      details: { subnet: cidrText(subnet), overlaps: cidrText(hit.cidr), by: hit.by },
-    });
-  }
+  requireFree(subnet, occupied, doing);
   const range = hostRange(subnet);
   if (range.last - range.first < 1n) {
     throw new WayoutError({
