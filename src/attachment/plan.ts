@@ -2,7 +2,7 @@
 import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
 import { readFileSync } from "node:fs";
 import { cidrOf, cidrText, hostRange, parseCidr } from "../address/cidr.ts";
-import { familyOf, ipFromNumber, type IpFamily, prefixFamily } from "../address/ip.ts";
+import { familyOf, ipFromNumber, type IpFamily, prefixFamily, DEFAULT_CIDR } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import type { Link } from "../linux/route/link.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
@@ -127,7 +127,7 @@ function familiesWanted(request: AttachRequest, node: Rtnetlink, bridge: Link | 
 }
 
 export function hasDefaultRoute(namespace: Rtnetlink, family: IpFamily): boolean {
-  const everything = family === 4 ? "0.0.0.0/0" : "::/0";
+  const everything = DEFAULT_CIDR[family];
   return namespace
     .routes({ family })
     .some((route) => route.destination === everything && route.type === "unicast");
