@@ -32,6 +32,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["address", "text"],
   ["platform"],
   ["lean.ts"],
+  ["small-program.ts"],
   ["error.ts", "present.ts", "self.ts", "version.ts"],
 ];
 

@@ -13,7 +13,7 @@ import { messageOf } from "../error.ts";
 import { makeDirectory, readTextIfThere, removeFile, removeIfEmpty } from "../kernel/file.ts";
 import { replaceFile } from "../kernel/durable-file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import type { NatIntent } from "../nat/intent.ts";
+import { podSources, type NatIntent } from "../nat/intent.ts";
 import { ADMISSION_DOORS, type AdmissionDoor, type Admitted, type Door } from "./doors.ts";
 import { FirewalldDoor } from "./firewalld-door.ts";
 import { DOCKER_USER, FORWARD, IptablesDoor } from "./iptables-door.ts";
@@ -36,7 +36,7 @@ export const NO_ADMISSION: AdmissionWish = { doors: [], cidrs: [] };
  */
 export function admissionOf(doors: readonly AdmissionDoor[], intents: readonly NatIntent[]): AdmissionWish {
   if (doors.length === 0) return NO_ADMISSION;
-  const cidrs = intents.flatMap(({ sources }) => sources.map(({ cidr }) => cidr));
+  const cidrs = intents.flatMap((intent) => podSources(intent).map(({ cidr }) => cidr));
   return { doors, cidrs: [...new Set(cidrs)].filter((cidr) => !isDefaultCidr(cidr)).sort() };
 }
 

@@ -34,7 +34,8 @@ export class NodeEvents {
   readonly #threads: readonly EventThread[];
 
   /** @throws SystemError EPERM without privilege over the namespace */
-  constructor(namespace: NetworkNamespace, each: (event: NodeEvent) => void) {
+  constructor(namespace: NetworkNamespace, each: (event: NodeEvent) => void, receiveBufferBytes?: number) {
+    const room = receiveBufferBytes === undefined ? {} : { receiveBufferBytes };
     const lost = (): void => each({ kind: "lost" });
     const groups = [
       ...RTNLGRP.links,
@@ -46,12 +47,14 @@ export class NodeEvents {
     this.#threads = [
       new EventThread(NETLINK_NETFILTER, {
         namespace,
+        ...room,
         groups: [NFNLGRP_NFTABLES],
         each: (datagram) => generationsIn(datagram).forEach(each),
         lost,
       }),
       new EventThread(NETLINK_ROUTE, {
         namespace,
+        ...room,
         groups,
         each: (datagram) => routeEventsIn(datagram).forEach(each),
         lost,

@@ -84,6 +84,8 @@ export class AgentService {
     const files = options.listen === undefined ? undefined : await pageFiles();
     const service = new AgentService(options, files);
     const { policy, log } = options;
+    if (policy !== undefined && policy.dialect !== "wayout")
+      log.write("info", "policy", { path: policy.path, message: wholeNodeText(policy.sources) });
     if (policy !== undefined) {
       service.#policy = await PolicySource.open(
         policy,
@@ -280,6 +282,12 @@ export class AgentService {
   }
 }
 
+/** Their agents translate whatever leaves the node. */
+function wholeNodeText(sources: readonly string[]): string {
+  const whose = sources.length === 0 ? "this node's pods send" : `${sources.join(", ")} send`;
+  return `ip-masq-agent translates everything that leaves; here it is what ${whose}, and what the node itself sends only where the file says hostTraffic: true`;
+}
+
 /** @param refused why the rules could not be written */
 function policyText(path: string, { trouble, policy }: PolicyState, refused: string | undefined): string {
   if (trouble !== undefined)
@@ -370,7 +378,8 @@ const ASK_TIMEOUT_MS = 30_000;
 
 async function tableFigures(asker: SelfAsker): Promise<TableFigures | undefined> {
   try {
-    const { stdout } = await asker.ask(["conntrack", "stats", "--json", "--top", String(MOST_NAMED)]);
+    const words = ["conntrack", "stats", "--json", "--no-destinations", "--top", String(MOST_NAMED)];
+    const { stdout } = await asker.ask(words);
     return JSON.parse(stdout) as TableFigures;
   } catch {
     return undefined;

@@ -75,7 +75,9 @@ function explanationText({ source, destination, wanted, foreseen }: NatExplanati
   const sign = { translated: style.good("✓"), kept: "–", dropped: style.bad("✗"), none: style.warn("!") }[
     wanted.decision
   ];
-  const { by, kept, entersBy, leavesBy } = wanted;
+  const { by, kept, entersBy, leavesBy, fromNode } = wanted;
+  const enters =
+    fromNode === true ? "sent by the node itself" : `in by ${entersBy ?? "an unknown interface"}`;
   const rows = [
     ...(by === undefined
       ? []
@@ -89,11 +91,7 @@ function explanationText({ source, destination, wanted, foreseen }: NatExplanati
             `${kept.cidr}${kept.owner === undefined ? "" : ` of ${kept.owner}`}${placed(kept.written)}`,
           ],
         ]),
-    [
-      "  ",
-      style.quiet("way"),
-      `in by ${entersBy ?? "an unknown interface"}, out by ${leavesBy ?? "no route"}`,
-    ],
+    ["  ", style.quiet("way"), `${enters}, out by ${leavesBy ?? "no route"}`],
   ];
   const lines = [style.strong(`${source} → ${destination}`), `${sign} ${wanted.text}`, table(rows)];
   if (foreseen !== undefined) lines.push("", ...foreseenLines(foreseen));

@@ -6,6 +6,7 @@ import { messageOf, WayoutError } from "../error.ts";
 import { requireFree, freeSubnet, occupiedPrefixes } from "../attachment/subnet.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { requireNodesDirectory } from "../kernel/shared-run.ts";
+import { ownSingleFile } from "../self.ts";
 import { isIdentifier } from "./call.ts";
 import { conflistOf, hasPortmap, type NetworkRequest } from "./conflist.ts";
 import { readNetworks, type ConfiguredNetwork } from "./configured-networks.ts";
@@ -13,7 +14,6 @@ import {
   CONFLIST_NAME,
   isOurLoopback,
   loopbackPath,
-  ownSingleFile,
   programPath,
   putConflist,
   putProgram,

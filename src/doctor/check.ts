@@ -1,5 +1,7 @@
 /** What a check is, what it may look at, and how it words what it found. Checks are pure. */
 import { familyOf } from "../address/ip.ts";
+import type { Link } from "../linux/route/link.ts";
+import { hostEndOf, nodeLinkOf, type Inside, type LinkAt } from "../snapshot/host-end.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { nftName } from "../linux/nftables/spelling.ts";
 import { sysctlWord } from "../linux/sysctl-name.ts";
@@ -51,6 +53,18 @@ export class CheckContext {
   get family(): 4 | 6 {
     return this.path.family;
   }
+
+  /** The node's link that one of the pod's is on. @param inside of another pod, where the link is that one's */
+  nodeLinkOf(link: Link, inside: Inside | undefined = this.pod.state): Link | undefined {
+    return inside === undefined ? undefined : nodeLinkOf(this.#linkAt, inside, link);
+  }
+
+  /** The node's end of a veth of the pod's. @param inside of another pod, where the link is that one's */
+  hostEndOf(link: Link, inside: Inside | undefined = this.pod.state): Link | undefined {
+    return inside === undefined ? undefined : hostEndOf(this.#linkAt, inside, link);
+  }
+
+  readonly #linkAt: LinkAt = (index) => this.node.view.linkAt(index);
 
   /** What the node's routing is asked about the packet; undefined where it did not get so far. */
   get routedFlow(): (RouteRequest & { readonly iif: string }) | undefined {

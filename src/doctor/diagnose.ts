@@ -28,6 +28,7 @@ import { sentElsewhere, withRule, type SentElsewhere } from "./sent-elsewhere.ts
 import { judged } from "./remedy/judge.ts";
 import { stepText } from "./step-text.ts";
 import { stopText } from "./stop-text.ts";
+import { onOthersWord } from "./vouched.ts";
 import { targetText, traceCommand } from "./wording.ts";
 import { present } from "../present.ts";
 
@@ -119,7 +120,7 @@ function answersOf(
   gaps: string[],
 ): readonly Finding[] {
   try {
-    return ask(context);
+    return ask(context).map((found) => onOthersWord(context, found));
   } catch (error) {
     gaps.push(`the check of ${STEPS[step]}: ${messageOf(error)}`);
     return [];

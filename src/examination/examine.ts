@@ -9,6 +9,8 @@
  */
 import { familyOf, isIp } from "../address/ip.ts";
 import { diagnose, type Diagnosis } from "../doctor/diagnose.ts";
+import { networkPluginFindings } from "../doctor/checks/network-plugins.ts";
+import type { Finding } from "../doctor/finding.ts";
 import { ANYWHERE } from "../doctor/anywhere.ts";
 import { diagnoseAnywhere } from "../doctor/families.ts";
 import type { Target } from "../doctor/predict/path.ts";
@@ -50,6 +52,8 @@ export interface Examination {
   readonly resolved?: string;
   /** One for each pod that was asked about. */
   readonly diagnoses: readonly Diagnosis[];
+  /** What keeps new pods from starting, whether there are others or not. */
+  readonly node: readonly Finding[];
 }
 
 /** Looks, and judges. @throws WayoutError `unknown-pod`, `destination-not-an-address`, what reading refuses */
@@ -72,6 +76,7 @@ export function examine(request: ExaminationRequest): Examination {
         ? diagnoseAnywhere(snapshot, pod)
         : diagnose(snapshot, pod, targetOf(wanted, resolved)),
     ),
+    node: networkPluginFindings(snapshot),
   });
 }
 

@@ -15,6 +15,7 @@ import { translationText } from "../nat/claim.ts";
 import { decisionOf, type NatDecision } from "../nat/decision.ts";
 import { allIntents } from "../nat/installed.ts";
 import { NEVER_TRANSLATED, type NatIntent } from "../nat/intent.ts";
+import { FROM_NODE } from "../nat/segment.ts";
 import { findPod } from "../pods/find.ts";
 import type { FilePlace, WrittenPolicy } from "../policy/place-in-file.ts";
 import { POLICY_OWNER } from "../policy/policy.ts";
@@ -48,6 +49,8 @@ export interface WantedNat {
   readonly kept?: { readonly owner?: string; readonly cidr: string; readonly written?: FilePlace };
   /** By which interface the source's packets come to the node. */
   readonly entersBy?: string;
+  /** The source is an address of the node: it sends them itself. */
+  readonly fromNode?: true;
   readonly leavesBy?: string;
 }
 
@@ -102,13 +105,14 @@ function wantedOf({ node, policy, written }: NatQuestion, source: string, destin
   const installed = allIntents(node);
   const intents =
     policy === undefined ? installed : [...installed.filter(({ owner }) => owner !== POLICY_OWNER), policy];
+  const isOwn = route.addresses().some(({ address }) => address === source);
   // Where its answers are sent, there its packets come from.
-  const entersBy = interfaceTo(source);
+  const entersBy = isOwn ? undefined : interfaceTo(source);
   const leavesBy = interfaceTo(destination);
-  const decision = decisionOf(intents)(source, destination, () => entersBy);
+  const decision = decisionOf(intents)(source, destination, () => (isOwn ? FROM_NODE : entersBy));
   return {
     ...judged(decision, leavesBy, source, destination, written),
-    ...present({ entersBy, leavesBy }),
+    ...present({ entersBy, fromNode: isOwn ? (true as const) : undefined, leavesBy }),
   };
 }
 

@@ -47,8 +47,9 @@ export class AddressStore implements Disposable {
   static open(directory: string): AddressStore {
     return attempt(directory, `opening ${directory}`, () => {
       makeDirectory(directory, 0o755);
-      const wait = { doing: `opening ${directory}`, timeoutMs: TIMEOUT_MS, lasts: true } as const;
-      return new AddressStore(directory, FileLock.take(lockOf(directory), wait, 0o640));
+      const others = { permissions: 0o640 };
+      const wait = { doing: `opening ${directory}`, timeoutMs: TIMEOUT_MS, others };
+      return new AddressStore(directory, FileLock.take(lockOf(directory), wait));
     });
   }
 

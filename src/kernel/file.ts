@@ -32,7 +32,7 @@ const MODES = {
   wx: O_WRONLY | O_CREAT | O_EXCL,
   "a+": O_RDWR | O_CREAT | O_APPEND,
   /** Read and write what is there, or is made by this; never what a link leads to. */
-  lock: O_RDWR | O_CREAT | O_NOFOLLOW,
+  lock: O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
 } as const;
 
 export type OpenMode = keyof typeof MODES;
@@ -262,6 +262,8 @@ export interface FileStatus {
   readonly modifiedNs: bigint;
   /** struct statx's stx_mode: type and permissions. */
   readonly mode: number;
+  /** Of its owner, as this user namespace has it. */
+  readonly uid: number;
 }
 
 const AT_EMPTY_PATH = 0x1000;
@@ -312,6 +314,7 @@ function status(fd: number, path: string, flags: number): FileStatus {
   const raw = libc.statx(fd, path, flags);
   const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
   return {
+    uid: view.getUint32(20, true),
     mode: view.getUint16(28, true),
     inode: Number(view.getBigUint64(32, true)),
     modifiedNs: view.getBigInt64(112, true) * 1_000_000_000n + BigInt(view.getUint32(120, true)),
@@ -378,6 +381,17 @@ export function isExecutable(path: string): boolean {
 
 function fileType({ mode }: FileStatus): number {
   return mode & S_IFMT;
+}
+
+/** A regular file that nobody but its owner may open, and the owner is this process's user. */
+export function isOursAlone(status: FileStatus): boolean {
+  const others = 0o077;
+  return fileType(status) === S_IFREG && (status.mode & others) === 0 && status.uid === ownUid();
+}
+
+/** Whose a process's folder is in /proc is the user with whose rights it runs. */
+function ownUid(): number {
+  return statFile("/proc/thread-self").uid;
 }
 
 export function isSymbolicLink(status: FileStatus): boolean {

@@ -3,7 +3,7 @@
  * ticket, a locked file beside the lock that is named by the time it came; a ticket that can be locked is that of a
  * process which died, and is removed. The event loop runs meanwhile, so that signals get through.
  */
-import { WayoutError } from "../error.ts";
+import { rethrowMistake, WayoutError } from "../error.ts";
 import { platform } from "#platform";
 import { clockUs, monotonicMs } from "./calls.ts";
 import { busy, FileLock, lockHolder, type LockWait } from "./file-lock.ts";
@@ -79,9 +79,15 @@ function ticketsIn(directory: string, prefix: string): string[] {
 }
 
 function isAbandoned(ticket: string): boolean {
-  const lock = FileLock.try(ticket);
-  lock?.remove();
-  return lock !== undefined;
+  try {
+    const lock = FileLock.try(ticket);
+    lock?.remove();
+    return lock !== undefined;
+  } catch (error) {
+    rethrowMistake(error);
+    // A directory, a link: nobody waits with that.
+    return true;
+  }
 }
 
 function takeTicket(path: string): FileLock {

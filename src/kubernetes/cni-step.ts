@@ -12,13 +12,13 @@ import {
   CONFLIST_NAME,
   conflistText,
   hasProgram,
-  ownSingleFile,
   programPath,
   putConflist,
   putProgram,
   shadowedBy,
 } from "../cni/placement.ts";
 import { codeOf, WayoutError } from "../error.ts";
+import { ownSingleFile } from "../self.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { runDirectory } from "../kernel/run-directory.ts";
 import type { ClusterView } from "./cluster.ts";

@@ -42,7 +42,9 @@ const cached = v.object({
   cniArgs: v.nullish(v.array(v.array(v.string()))),
   result: v.nullish(
     v.object({
-      interfaces: v.nullish(v.array(v.object({ name: v.string(), sandbox: v.nullish(v.string()) }))),
+      interfaces: v.nullish(
+        v.array(v.object({ name: v.string(), mac: v.nullish(v.string()), sandbox: v.nullish(v.string()) })),
+      ),
       ips: v.nullish(v.array(address)),
       routes: v.nullish(v.array(route)),
       ip4: v.nullish(oldAddress),
@@ -118,6 +120,7 @@ function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
   const plugins = pluginsOf(cache.config ?? undefined);
   const masqueradedBy = plugins.find((one) => one.ipMasq === true)?.type;
   const bridge = bridgeOf(plugins);
+  const mac = insideOf(cache)?.mac?.toLowerCase();
   const gateways = ips.flatMap((ip) => (ip.gateway === undefined ? [] : [ip.gateway]));
   return present({
     network: cache.networkName,
@@ -130,6 +133,7 @@ function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
       .filter(({ dst }) => isDefaultCidr(dst))
       .flatMap(({ dst, gw }) => gw ?? gateways.find((one) => familyOf(one) === familyOf(dst)) ?? []),
     bridge,
+    mac,
     hostInterfaces: (result?.interfaces ?? [])
       .filter((link) => (link.sandbox ?? "") === "")
       .map((link) => link.name),
@@ -139,9 +143,14 @@ function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
 }
 
 /** libcni wrote no `netns` before 1.2, which is what containerd 1 and podman still have: there the plugin's result says it. */
-function sandboxOf({ ifName, result }: v.InferOutput<typeof cached>): string {
-  const inside = (result?.interfaces ?? []).filter(({ sandbox }) => (sandbox ?? "") !== "");
-  return (inside.find(({ name }) => name === ifName) ?? inside[0])?.sandbox ?? "";
+function sandboxOf(cache: v.InferOutput<typeof cached>): string {
+  const inside = (cache.result?.interfaces ?? []).filter(({ sandbox }) => (sandbox ?? "") !== "");
+  return (insideOf(cache) ?? inside[0])?.sandbox ?? "";
+}
+
+/** The interface in the pod, as the plugin's result has it. */
+function insideOf({ ifName, result }: v.InferOutput<typeof cached>) {
+  return result?.interfaces?.find(({ name, sandbox }) => name === ifName && (sandbox ?? "") !== "");
 }
 
 /** The plugins of a configuration: of a single one, or of a list. */

@@ -1,7 +1,7 @@
 /** What an intent allows that is probably not meant. Pure: nothing here is an error. */
 import { parseCidr, type Cidr } from "../address/cidr.ts";
 import { familyOf, ipFamily, ipFromNumber, ipNumber } from "../address/ip.ts";
-import type { NatIntent } from "../nat/intent.ts";
+import { podSources, type NatIntent } from "../nat/intent.ts";
 import { byPrecedence, segmentsOf } from "../nat/segment.ts";
 import { present } from "../present.ts";
 
@@ -81,7 +81,7 @@ export function sharedWith(intent: NatIntent, others: readonly NatIntent[], else
   return others
     .filter(({ owner }) => owner !== intent.owner)
     .flatMap(({ owner, sources, untranslated }) => {
-      const around = intent.sources.map(({ cidr }) => parseCidr(cidr));
+      const around = podSources(intent).map(({ cidr }) => parseCidr(cidr));
       const cidrs = sources
         .map(({ cidr }) => cidr)
         .filter((text) => around.some((outer) => contains(outer, parseCidr(text))));

@@ -13,6 +13,8 @@ const ABOUT: Readonly<Record<keyof typeof POLICY.entries, string>> = {
   sources: "Whose packets are translated; the most specific network around an address decides.",
   nonMasqueradeCIDRs: "Destinations that see the real source.",
   masqueradeCIDRs: "Exceptions within them that are translated all the same: the longest prefix decides.",
+  hostTraffic:
+    "Whether what the node itself sends is translated, too, whichever of its addresses it has; not with the backend ebpf.",
   masqLinkLocal: "Whether to translate what goes to 169.254.0.0/16.",
   masqLinkLocalIPv6: "Whether to translate what goes to fe80::/10.",
   snat: "A fixed address, or a range of them, instead of the outgoing interface's.",

@@ -14,6 +14,7 @@ import { cidrContains, cidrOf } from "../address/cidr.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Pod } from "../pods/pod.ts";
 import { VERSION } from "../version.ts";
+import { hostEndOf } from "./host-end.ts";
 import { readNatRecords, readPromises } from "./nat-record.ts";
 import {
   Gaps,
@@ -24,6 +25,7 @@ import {
   type ReadOptions,
 } from "./namespace.ts";
 import { readTrackedFlows } from "./flows.ts";
+import { readNetworkPlugins } from "./network-plugins.ts";
 import { readConfigFiles, readDnsListeners, readResolvConf } from "./pod-files.ts";
 import {
   SNAPSHOT_FORMAT,
@@ -68,16 +70,20 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
       gaps,
     );
     const wired = request.onlyOfNode === true ? wiredTo(node, first) : undefined;
-    const whole = request.pods.flatMap((pod) => readPod(pod, request, wired, gaps) ?? []);
+    const whole = request.pods.flatMap((pod) => readPod(pod, request, node, wired, gaps) ?? []);
     const interest = interesting(whole, request.destinations);
     const others = request.others ?? [];
     const asking =
       others.length <= FEW_PODS ||
       whole.some((pod) => isDoubtful(first, pod)) ||
       request.destinations.some((address) => isOnBridge(first, address));
-    const pods = [...whole, ...(asking ? readOthers(others, interest, wiredTo(node, first), gaps) : [])];
+    const pods = [
+      ...whole,
+      ...(asking ? readOthers(others, interest, node, wiredTo(node, first), gaps) : []),
+    ];
     const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
     const nat = readNatRecords(node, gaps);
+    const plugins = isOwn(node) ? readNetworkPlugins(gaps) : [];
     const promises = readPromises(node, gaps);
     return present({
       format: SNAPSHOT_FORMAT,
@@ -92,12 +98,19 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
           ? containersOf([...request.pods, ...others])
           : undefined,
       files: readConfigFiles(gaps),
+      networkPlugins: plugins.length === 0 ? undefined : plugins,
       missing: gaps.missing,
       wayoutState: nat.length === 0 ? undefined : { nat },
     });
   } finally {
     if (request.node === undefined) node.close();
   }
+}
+
+/** Container runtimes work for the namespace that we are in; a namespace that plays the node has none. */
+function isOwn(node: NetworkNamespace): boolean {
+  using own = NetworkNamespace.current();
+  return own.inode === node.inode;
 }
 
 /** A runtime's result comes before our record: they are never about the same interface. */
@@ -139,13 +152,12 @@ function wiredTo(node: NetworkNamespace, state: NamespaceState): Belongs {
   const byIndex = new Map(
     state.links.filter((link) => !uplinks.has(link.index)).map((link) => [link.index, link]),
   );
-  return (route, links) =>
-    links.some((link) => {
-      const host = link.kind === "veth" && link.link !== undefined ? byIndex.get(link.link) : undefined;
-      if (host?.kind !== "veth" || host.link !== link.index) return false;
-      // Without a number both ends are in the pod: two pairs may bear the same indexes in two namespaces.
-      return link.linkNamespaceId !== undefined && route.namespaceId(node.fd) === link.linkNamespaceId;
-    });
+  return (route, links) => {
+    const pairs = links.filter((link) => hostEndOf((index) => byIndex.get(index), {}, link) !== undefined);
+    if (pairs.length === 0) return false;
+    const nodeNamespaceId = route.namespaceId(node.fd);
+    return pairs.some((link) => nodeNamespaceId !== undefined && link.linkNamespaceId === nodeNamespaceId);
+  };
 }
 
 /** So many pods are asked for all their neighbours, so many others for their addresses. More are asked when something points at one of them. */
@@ -188,6 +200,7 @@ function interesting(pods: readonly PodState[], destinations: readonly string[])
 function readPod(
   pod: Pod,
   { destinations, pods, deferred = false }: SnapshotRequest,
+  node: NetworkNamespace,
   wired: Belongs | undefined,
   gaps: Gaps,
 ): PodState | undefined {
@@ -205,6 +218,7 @@ function readPod(
         queries,
         deferred,
         onlyNextHops,
+        node,
         belongs,
       }),
       gaps,
@@ -230,6 +244,7 @@ function readPod(
 function readOthers(
   pods: readonly Pod[],
   interest: ReadonlySet<string>,
+  node: NetworkNamespace,
   belongs: Belongs,
   gaps: Gaps,
 ): PodState[] {
@@ -237,7 +252,7 @@ function readOthers(
     const head = headOf(pod);
     let elsewhere = false;
     const read = inPod(pod, head, gaps, false, (namespace) => {
-      const state = readAddresses(namespace, pod.name, interest, belongs, gaps);
+      const state = readAddresses(namespace, pod.name, interest, node, belongs, gaps);
       elsewhere = state === undefined;
       return state === undefined ? undefined : { ...head, state };
     });
@@ -276,6 +291,7 @@ function headOf(pod: Pod): PodState {
             name: attachment.interface,
             addresses: attachment.addresses,
             gateways: attachment.gateways,
+            mac: attachment.mac,
             network: attachment.network,
             masqueradedBy: attachment.masqueradedBy,
           }),
@@ -292,7 +308,7 @@ function podQueries(
   return pods.flatMap(({ state }) => {
     if (state === undefined || state.routes.length === 0) return [];
     return state.links.flatMap((link) => {
-      const host = link.kind === "veth" && link.link !== undefined ? byIndex.get(link.link) : undefined;
+      const host = hostEndOf((index) => byIndex.get(index), state, link);
       if (host === undefined) return [];
       const inLink = (host.master === undefined ? undefined : byIndex.get(host.master)) ?? host;
       const sources = state.addresses.filter((one) => one.interface === link.index && one.scope === "global");

@@ -28,6 +28,7 @@ import type { Link } from "../linux/route/link.ts";
 import type { Neighbour, NeighbourPlace } from "../linux/route/neighbour.ts";
 import type { Route } from "../linux/route/route.ts";
 import { KERNEL_RULES, type PolicyRule } from "../linux/route/rule.ts";
+import { NETNSA_NSID_NOT_ASSIGNED } from "../linux/route/namespace-id.ts";
 import { readOffloads } from "../kernel/route/offloads.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
@@ -124,6 +125,8 @@ export interface ReadOptions {
   readonly deferred?: boolean;
   /** Of the neighbours only next hops: a dump walks the entries of every namespace of the machine. */
   readonly onlyNextHops?: boolean;
+  /** The node's namespace, for a pod: by its number there the pod's links are told from others. */
+  readonly node?: NetworkNamespace;
   /** Looks at the links first: false ends the reading at once. */
   readonly belongs?: (route: Rtnetlink, links: readonly Link[]) => boolean;
 }
@@ -173,6 +176,7 @@ function readInside(
   const ipsec = gaps.try(name, "ipsec", () => readIpsec(sources.ipsec));
   return {
     ...emptyState(namespace, links),
+    ...(options.node === undefined ? {} : nodeNumber(route, options.node, name, gaps)),
     ...decides,
     ...present({ ipsec, timeoutPolicies: timeouts }),
     routes,
@@ -264,12 +268,14 @@ function offloadsOf(namespace: NetworkNamespace, links: readonly Link[]): Record
 
 /**
  * Addresses and, where one of them is of interest, links: enough to know whose address it is.
+ * @param node the node's namespace
  * @param belongs looks at the links of who has an address of interest: undefined is returned for a false
  */
 export function readAddresses(
   namespace: NetworkNamespace,
   name: string,
   interest: ReadonlySet<string>,
+  node: NetworkNamespace,
   belongs: NonNullable<ReadOptions["belongs"]>,
   gaps: Gaps,
 ): NamespaceState | undefined {
@@ -279,7 +285,22 @@ export function readAddresses(
   const wanted = addresses.some((one) => interest.has(one.address));
   const links = wanted ? (gaps.try(name, "links", () => route.links({ statistics: false })) ?? []) : [];
   if (wanted && !belongs(route, links)) return undefined;
-  return { ...emptyState(namespace, links), addresses };
+  return {
+    ...emptyState(namespace, links),
+    ...(wanted ? nodeNumber(route, node, name, gaps) : {}),
+    addresses,
+  };
+}
+
+function nodeNumber(
+  route: Rtnetlink,
+  node: NetworkNamespace,
+  name: string,
+  gaps: Gaps,
+): Pick<NamespaceState, "nodeNamespaceId"> {
+  const ask = (): number => route.namespaceId(node.fd) ?? NETNSA_NSID_NOT_ASSIGNED;
+  const id = gaps.try(name, "number of the node's namespace", ask);
+  return id === undefined ? {} : { nodeNamespaceId: id };
 }
 
 function emptyState(namespace: NetworkNamespace, links: NamespaceState["links"]): NamespaceState {

@@ -92,7 +92,7 @@ function sourceOf(
   let length = -1;
   for (const source of intents.flatMap(({ sources }) => sources)) {
     const cidr = parseCidr(source.cidr);
-    if (cidr.prefixLength <= length || !cidrContains(cidr, address)) continue;
+    if (source.fromNode === true || cidr.prefixLength <= length || !cidrContains(cidr, address)) continue;
     if (entrances?.some((name) => counts(source, name)) === false) continue;
     best = source;
     length = cidr.prefixLength;

@@ -270,7 +270,7 @@ test("an uplink that is a bridge with br_netfilter is hooked at its ports", asyn
   nat.apply(INTENT);
   expect((await fetch(OUTSIDE.v4)).address).toBe(NODE.v4);
   filters("1");
-  expect(await connect(OUTSIDE.v4, 8080)).toBe(28);
+  expect(await connect(OUTSIDE.v4, 8080, true)).toBe(28);
   expect(nat.verify(INTENT).map(({ object }) => object)).toContain(
     `the eBPF program at the ingress of ${UPLINK}`,
   );

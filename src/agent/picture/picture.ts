@@ -3,6 +3,7 @@
  * and no more, so that a node with many pods still fits in one answer; the whole checklist of a pod is asked for by itself.
  * Pure.
  */
+import { hostEndOf } from "../../snapshot/host-end.ts";
 import { catalogueEntry } from "../../causes/catalogue/all.ts";
 import type { StepName } from "../../causes/steps.ts";
 import { groupFindings } from "../../examination/group-findings.ts";
@@ -108,7 +109,7 @@ function podOf(node: NamespaceState, pod: PodState | undefined, diagnosis: Diagn
   const addresses = (pod?.state?.addresses ?? [])
     .filter(({ scope }) => scope === "global")
     .map(({ address }) => address);
-  const veth = pod?.state === undefined ? undefined : hostLinkOf(node, pod.state.links);
+  const veth = pod?.state === undefined ? undefined : hostLinkOf(node, pod.state);
   const bridge = node.links.find(({ index }) => index === veth?.master);
   const leavesAs = path.left
     ?.split(" ")[0]
@@ -142,12 +143,11 @@ function askable(name: string, aliases: readonly string[], addresses: readonly s
   return [name, ...addresses, ...aliases].find(fits) ?? name;
 }
 
-/** Both ends of a veth name each other. */
-function hostLinkOf(node: NamespaceState, inside: readonly Link[]): Link | undefined {
-  for (const end of inside) {
-    if (end.kind !== "veth" || end.link === undefined) continue;
-    const host = node.links.find(({ index }) => index === end.link);
-    if (host?.kind === "veth" && host.link === end.index) return host;
+function hostLinkOf(node: NamespaceState, inside: NamespaceState): Link | undefined {
+  const linkAt = (at: number): Link | undefined => node.links.find(({ index }) => index === at);
+  for (const end of inside.links) {
+    const host = hostEndOf(linkAt, inside, end);
+    if (host !== undefined) return host;
   }
   return undefined;
 }

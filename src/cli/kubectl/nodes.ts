@@ -17,7 +17,11 @@ interface NodeState {
 
 /** Prints them. Sets exit code 1 when a node has no agent that is ready, or says that its way out does not stand. */
 export async function showNodes(cluster: Cluster, json: boolean): Promise<void> {
-  const [nodes, agents] = await Promise.all([cluster.nodes(), cluster.agents()]);
+  const [askedNodes, askedAgents] = [cluster.nodes(), cluster.agents()];
+  // When both are refused the first is told, whichever answer came first.
+  await Promise.allSettled([askedNodes, askedAgents]);
+  const nodes = await askedNodes;
+  const agents = await askedAgents;
   const states = nodes.map((node) => stateOf(node, agents));
   if (json) printJson({ nodes: states });
   else tell(nodesText, states);

@@ -1,5 +1,4 @@
 /** Does a filter stop the packet, or its answer? */
-import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { anywhere, finding, ruleEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
@@ -97,7 +96,7 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
       ...limitEvidence(limit, context),
     ],
     consequence: `${stop.direction === "out" ? "the packet ends" : "the answer ends"} at ${stop.hook}; an accept elsewhere cannot help`,
-    fix: forAddress(context, context.path.sent?.source, () => cure.fix),
+    fix: cure.fix,
     advice: cure.advice,
   });
 }
@@ -112,7 +111,7 @@ function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyS
     evidence: [...ruleEvidence(by), { source: "kube-proxy says", value: service.said }],
     consequence: "connections to the Service's address are refused at once",
     // An external address may be an outside address as well: there the packet may go past the Service.
-    fix: service.elsewhere ? forAddress(context, context.path.sent?.source, () => cure.fix) : [],
+    fix: service.elsewhere ? cure.fix : [],
     advice: [
       `see why: ${askForEndpoints(service.name)}`,
       ...(service.elsewhere

@@ -23,7 +23,7 @@ export function likelyGateway(context: CheckContext, link: Link): string[] {
     if (there) return [];
     const promised = pod.expected?.gateways.find((one) => familyOf(one) === family);
     if (promised !== undefined) return [promised];
-    const host = link.link === undefined ? undefined : node.view.linkAt(link.link);
+    const host = context.hostEndOf(link);
     const taker = node.view.linkAt(host?.master) ?? host;
     const own = state.addresses.filter(
       (one) => one.interface === link.index && one.family === family && one.scope === "global",

@@ -15,7 +15,6 @@ import { capturedByRoute } from "./dead-route.ts";
 import { unroutedNetwork } from "./pod-network.ts";
 import { otherLinksAddress, otherUplinksNetwork, silentUplink } from "./source-network.ts";
 import { enslavedUplink, inwardRoute, pinnedGateway, withoutArp } from "./uplink.ts";
-import { forAddress } from "../vouched.ts";
 import { linkManager, networkdDeletes } from "../link-managers.ts";
 import { linkText } from "../wording.ts";
 
@@ -213,7 +212,7 @@ function astray(context: CheckContext): Finding[] {
         { source: `${context.pod.name} is connected to`, value: stop.expected.name },
       ],
       consequence: "answers go to other hosts",
-      fix: forAddress(context, stop.address, () => routeBackBeside(context, stop.address, stop.route)),
+      fix: routeBackBeside(context, stop.address, stop.route),
       advice: ["for good: give one of the two networks another range"],
     });
   });

@@ -170,9 +170,8 @@ function duplicates(context: CheckContext): Finding[] {
       const same = other.state.addresses.find((one) => one.address === mine.address);
       if (same === undefined) continue;
       const link = other.state.links.find((one) => one.index === same.interface);
-      const host = link?.link === undefined ? undefined : node.view.linkAt(link.link);
-      const sameSegment =
-        host !== undefined && host.link === link?.index && (host.master ?? host.index) === bridge?.index;
+      const host = link === undefined ? undefined : context.hostEndOf(link, other.state);
+      const sameSegment = host !== undefined && (host.master ?? host.index) === bridge?.index;
       if (!sameSegment) continue;
       const known = node.view.state.neighbours.find((one) => one.address === mine.address);
       // Whose it is, a record says; without one nobody's address is taken away.

@@ -3,7 +3,6 @@ import { hostCidr, isHostCidr } from "../../address/ip.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
-import { forAddress } from "../vouched.ts";
 import { familyFlag, type CheckContext } from "../check.ts";
 import type { Fix } from "../finding.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
@@ -62,9 +61,7 @@ export function routeBackPast(
   refusing: Route | undefined,
 ): { readonly fix: readonly (Fix | undefined)[] } | { readonly advice: string[] } {
   const isOwn = refusing !== undefined && isHostCidr(refusing.destination);
-  return isOwn
-    ? deleteRoute(context, "node", refusing)
-    : { fix: forAddress(context, destination, () => routeBack(context, destination)) };
+  return isOwn ? deleteRoute(context, "node", refusing) : { fix: routeBack(context, destination) };
 }
 
 /** A route to the destination alone, by the gateway of the default route. */

@@ -12,7 +12,6 @@ import { hopsOf } from "../predict/fib.ts";
 import { nextHopOf } from "../predict/next-hop.ts";
 import { onLinkPrefix, silencedBy } from "../predict/on-link.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
-import { forAddress } from "../vouched.ts";
 
 /** The source is an address of the node, of a link in another network than the one the packet leaves by. */
 export function otherLinksAddress(context: CheckContext): Finding[] {
@@ -105,7 +104,7 @@ function otherNetworkFinding(
     consequence: `the network behind ${outLink.name} drops foreign sources, or its answers come in by ${home.name}`,
     ...(sibling === undefined
       ? { advice: [`a rule “from ${source} lookup TABLE”, whose table leads out by ${home.name}`] }
-      : { fix: forAddress(context, source, () => [ruleLike(context, sibling, source)]) }),
+      : { fix: [ruleLike(context, sibling, source)] }),
     confidence: "likely",
   });
 }

@@ -1,5 +1,4 @@
 /** Do flows that are tracked already stand in the way: with an old decision, or with all source ports? */
-import { isVouched } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { endText } from "../../address/ip.ts";
 import { needsTranslation } from "../../causes/facts.ts";
@@ -139,8 +138,6 @@ function flowEvidence(flow: FlowGroup): Evidence {
 
 function forget(context: CheckContext, flow: FlowGroup): Fix | undefined {
   const { protocol, source, destination, destinationPort } = flow;
-  // Others may have the address that this pod gave itself.
-  if (!isVouched(context, source)) return undefined;
   const port = destinationPort === 0 ? [] : ["--dport", destinationPort];
   return context.fix(
     "node",

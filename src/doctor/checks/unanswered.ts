@@ -6,7 +6,6 @@ import { familyFlag, finding, said, sysctlEvidence, type CheckContext, ruleEvide
 import type { Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
 import type { Leg } from "../predict/predict.ts";
-import { forAddress } from "../vouched.ts";
 import { pastRule } from "./filter-cure.ts";
 import { stopText } from "../stop-text.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
@@ -32,10 +31,7 @@ export function sourceUnanswered(context: CheckContext): Finding[] {
         { source: `ip ${flag}neigh show proxy dev ${link.name}`, value: `none for ${source}` },
       ],
       consequence: "the router finds no MAC address to send the answer to",
-      fix: forAddress(context, source, () => [
-        ...(v6 ? [context.setSysctl("node", name, "1")] : []),
-        context.fix("node", entry),
-      ]),
+      fix: [...(v6 ? [context.setSysctl("node", name, "1")] : []), context.fix("node", entry)],
       advice: [
         ...(v6
           ? [
@@ -79,9 +75,7 @@ export function ttlExceeded(context: CheckContext): Finding[] {
       ...(by === undefined
         ? { fix: [context.setSysctl("pod", first.name, "64")] }
         : {
-            fix: forAddress(context, context.path.sent?.source, () =>
-              pastRule(context, { by, place, direction }),
-            ),
+            fix: pastRule(context, { by, place, direction }),
             advice: [`except the pods from the rule in ${decisionPlace(by)}`],
           }),
     }),
@@ -126,12 +120,7 @@ export function answerUnrecognized(context: CheckContext): Finding[] {
           },
         ],
         consequence: "the node takes the answer for its own, and no socket of the node waits for it",
-        fix:
-          by === undefined
-            ? undefined
-            : forAddress(context, context.path.sent?.source, () =>
-                pastRule(context, { by, place: "node", direction: chose }),
-              ),
+        fix: by === undefined ? undefined : pastRule(context, { by, place: "node", direction: chose }),
         advice: [
           why === "zone"
             ? "or set the same zone for both directions, or give --ctdir / “ct original zone” where only one is meant"
@@ -160,9 +149,7 @@ export function flowUntracked(context: CheckContext): Finding[] {
       ...(by.rule === undefined
         ? {}
         : {
-            fix: forAddress(context, context.path.sent?.source, () =>
-              pastRule(context, { by, place: "node", direction: "out" }),
-            ),
+            fix: pastRule(context, { by, place: "node", direction: "out" }),
             advice: [
               `or except the pods from the rule in ${decisionPlace(by)}, so that their flows are tracked`,
             ],

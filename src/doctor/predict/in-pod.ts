@@ -1,7 +1,6 @@
 /** The first part of the way out: from the socket in the pod to the pod's interface, or to the pod itself. */
 import { familyOf } from "../../address/ip.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
-import type { Link } from "../../linux/route/link.ts";
 import type { RouteResult } from "./fib.ts";
 import { protect } from "./ipsec.ts";
 import { IPPROTO, isLoopback, linkDown } from "./link-state.ts";
@@ -159,11 +158,4 @@ export function noRoute(
 export function wayText(result: Way): string {
   const via = result.gateway === undefined ? "on-link" : `via ${result.gateway}`;
   return `${via} dev ${result.link.name}${result.type === "unicast" ? "" : ` (${result.type})`}`;
-}
-
-/** Both ends of a veth name each other; the one on this node is the pod's other end. */
-export function hostLinkOf(walk: Walk, link: Link): Link | undefined {
-  if (link.kind !== "veth" || link.link === undefined) return undefined;
-  const host = walk.node.view.linkAt(link.link);
-  return host?.kind === "veth" && host.link === link.index ? host : undefined;
 }

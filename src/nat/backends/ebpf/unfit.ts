@@ -32,6 +32,20 @@ import { droppersIn, type Arriving, type Dropper } from "./walk-rules.ts";
 const MOST_TRIED = 256;
 const INSTEAD = "or choose the backend nftables, which translates where rules expect it";
 
+/** Behind the node's own sockets there is no place at a link: their ports are not the programs' to give. */
+function refuseFromNode(intents: readonly NatIntent[], doing: string): void {
+  const owner = intents.find(({ sources }) => sources.some(({ fromNode }) => fromNode === true))?.owner;
+  if (owner === undefined) return;
+  throw new WayoutError({
+    code: "nat-refused",
+    kind: "broken",
+    doing,
+    said: `${owner} wants what the node itself sends translated (hostTraffic), and programs at the links translate pods alone`,
+    todo: `Leave hostTraffic out, ${INSTEAD}.`,
+    details: { owner, field: "hostTraffic" },
+  });
+}
+
 /** @throws WayoutError `nat-refused`, with the rule or the policy's selector */
 export function refuseUnfit(
   namespace: NetworkNamespace,
@@ -39,6 +53,7 @@ export function refuseUnfit(
   links: readonly Link[],
   doing: string,
 ): void {
+  refuseFromNode(intents, doing);
   using route = Rtnetlink.open(namespace);
   const uplinks = uplinksAmong(route, links);
   const addresses = route.addresses();

@@ -137,7 +137,8 @@ export function restoreNat(
  */
 function awaitXtablesLock(doing: string): void {
   const path = platform.environment()["XTABLES_LOCKFILE"] ?? "/run/xtables.lock";
-  FileLock.take(path, { doing, timeoutMs: LOCK_WAIT_S * 1000 })[Symbol.dispose]();
+  const others = { permissions: 0o600 };
+  FileLock.take(path, { doing, timeoutMs: LOCK_WAIT_S * 1000, others })[Symbol.dispose]();
 }
 
 /** iptables-restore names a line of its input; the line itself says more to the reader of the error. */

@@ -68,7 +68,7 @@ function dropTable(ref: TableRef, intents: readonly NatIntent[]): WantedTable {
 
 /** Fixed addresses are of no interest to what is dropped. */
 export function isSnat(set: string): boolean {
-  return /^(entered-)?snat/.test(set);
+  return /^(entered-|node-)?snat/.test(set);
 }
 
 /** The same set here, with only those sources that are dropped: whom a map does not hold passes. */

@@ -7,7 +7,7 @@ import { VERSION } from "../../../version.ts";
 import type { AppliedNat, NatBackend, NatDrift } from "../../backend.ts";
 import { intentsOfClaims } from "../../claim.ts";
 import { GenerationMemory } from "../../generation-memory.ts";
-import { normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
+import { intentText, normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
 import { withNatLock, withNatLockToRemove } from "../../lock.ts";
 import { withCounters } from "./counters.ts";
 import { compareTable } from "./drift.ts";
@@ -144,7 +144,7 @@ const findings = new WeakMap<NatIntent, string>();
 function findingOf(intent: NatIntent): string {
   let finding = findings.get(intent);
   if (finding === undefined) {
-    const text = JSON.stringify(intent);
+    const text = intentText(intent);
     finding = `${VERSION} ${text.length} ${shaHex("sha256", text)}`;
     findings.set(intent, finding);
   }
