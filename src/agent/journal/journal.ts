@@ -13,7 +13,7 @@ import { fileKey } from "../../kernel/file.ts";
 import { openOrBegin, openToRead } from "./file.ts";
 import { cutValue, getValue, type CutValue, type PartName } from "./parts.ts";
 import { present } from "../../present.ts";
-import { EVENT_KINDS } from "../../naming/event-kinds.ts";
+import type { EVENT_KINDS } from "../../naming/event-kinds.ts";
 
 const MEGABYTE = 1024 * 1024;
 /** All of it, the write-ahead log included. */
