@@ -1,5 +1,5 @@
 /** What is written down as different between both backends (docs/architecture.md), and nothing else. */
-import { AUTHENTICATION, FLAGS, hasPorts, TCP, type ReadPacket } from "./packets.ts";
+import { AUTHENTICATION, FLAGS, hasPorts, ICMP, ICMPV6, TCP, type ReadPacket } from "./packets.ts";
 import type { Lane, Step } from "./steps.ts";
 
 /** A note about an error: see compare.ts. */
@@ -98,7 +98,11 @@ function isReset({ what }: Step): boolean {
 }
 
 function sameEnds({ exchange: a }: Step, { exchange: b }: Step): boolean {
-  return a.protocol === b.protocol && a.pod === b.pod && a.port === b.port && a.peer === b.peer;
+  // Of protocols that have neither ports nor numbers, the ends are all that there is.
+  const isNumbered = hasPorts(a.protocol) || a.protocol === ICMP || a.protocol === ICMPV6;
+  return (
+    a.protocol === b.protocol && a.pod === b.pod && (!isNumbered || a.port === b.port) && a.peer === b.peer
+  );
 }
 
 function isError({ bytes, family, protocol, start }: ReadPacket): boolean {
