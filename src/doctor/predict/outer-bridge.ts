@@ -58,8 +58,9 @@ export function arriveByPort(walk: Walk, machine: Machine, bridge: Link, port: L
   machine.packet = { ...machine.packet, iif: before.iif, destinationMac: before.destinationMac };
 }
 
+/** A port without carrier is disabled by that: its link tells it. */
 function closedPort(walk: Walk, bridge: Link, port: Link): void {
   const state = port.port?.state;
-  if (state !== undefined && state !== "forwarding")
+  if (state !== undefined && state !== "forwarding" && state !== "disabled")
     walk.stop({ kind: "port-blocked", place: "node", link: port, bridge, state });
 }

@@ -34,12 +34,15 @@ export function judged(
   return { ...found, fix: inOneLine(needed(context, all, stopsAfter(context, all))) };
 }
 
+/** What shows only when the first is mended, and is the work of the same rules: an answer that is not tracked either. */
+const SHOWS_BEHIND: Readonly<Record<string, string>> = { "flow-untracked": "answer-unrecognized" };
+
 /** So many fixes are put together until the packet gets through. */
 const MOST_FIXES = 4;
 
 /**
- * What is left is of the same kind (the answers are dropped in the same chain, or go astray by the same rule) or shows only
- * now, and its own fix heals the rest: then they belong together. What stood in the way besides has a finding of its own.
+ * What is left is of the same kind (the answers are dropped in the same chain, or go astray by the same rule) or shows behind
+ * it, and its own fix heals the rest: then they belong together. What stood in the way besides has a finding of its own.
  * Nothing where that is not so.
  */
 function restOf(
@@ -49,7 +52,6 @@ function restOf(
   raise: (context: CheckContext) => readonly Finding[],
 ): readonly Fix[] {
   const { snapshot, pod, target, path } = context;
-  const known = new Set(raise(context).map((one) => one.code));
   const fixes: Fix[] = [];
   for (let round = 0; round < MOST_FIXES; round++) {
     const more = fixes.flatMap((one) => one.change ?? one.repair ?? []);
@@ -60,7 +62,7 @@ function restOf(
     if (after.length === 0) return fixes;
     const isOthers = takenAway(path.stops, after) !== undefined;
     const next = raise(new CheckContext(changed.snapshot, changed.pod, target, predicted)).find(
-      (one) => one.stopsTraffic && (one.code === found.code || !known.has(one.code)),
+      (one) => one.stopsTraffic && (one.code === found.code || one.code === SHOWS_BEHIND[found.code]),
     );
     const fix = next?.fix.filter((one) => one.change !== undefined || one.repair !== undefined) ?? [];
     if (next === undefined || fix.length === 0 || fix.length < next.fix.length) return isOthers ? fixes : [];
