@@ -121,7 +121,7 @@ function smallInside(path: string | undefined): BunPlugin {
   return {
     name: "small-inside",
     setup(build) {
-      build.onLoad({ filter: /\/cni\/small-program\.ts$/ }, () => ({ contents, loader: "js" }));
+      build.onLoad({ filter: /\/src\/small-program\.ts$/ }, () => ({ contents, loader: "js" }));
     },
   };
 }

@@ -16,59 +16,65 @@ const strict = process.env["CI"] === "true";
 
 installWitnesses();
 if (isRoot) fetchProducts();
-const before = isRoot ? machineState() : "";
+const before = isRoot ? machineState() : [];
 const result = runTests(process.argv.slice(2));
-const changed = isRoot && machineState() !== before;
-if (changed) console.log("✗ the machine's own namespace is not as it was before the tests");
+const failed = [...result.failed];
+const changed = differences(before, isRoot ? machineState() : []);
+if (changed.length > 0) {
+  failed.push(
+    `the machine's own namespace is not as it was before the tests: ${changed.slice(0, 10).join("; ")}`,
+  );
+}
 // What needs the machine's real root cannot be had by an ordinary user anywhere, and a product of somebody else may be out
 // of reach; all other skips are a lack of ours.
-const unavoidable = (isRoot ? 0 : result.skippedForRoot) + result.skippedForProduct;
-const avoidable = result.skipped - unavoidable;
-if (result.skipped > 0) {
-  console.log(`${result.skipped} skipped${strict ? `, of which ${avoidable} count as failed here` : ""}`);
+const unavoidable = isRoot ? /\[needs the product / : /\[needs (the product |real-root)/;
+const avoidable = result.skipped.filter((test) => !unavoidable.test(test));
+if (result.skipped.length > 0) {
+  const counted = strict ? `, of which ${avoidable.length} count as failed here` : "";
+  console.log(`${result.skipped.length} skipped${counted}`);
 }
-const failed = result.failed + (changed ? 1 : 0) + (strict ? avoidable : 0);
-console.log(`${result.passed} passed, ${failed} failed`);
-process.exit(failed === 0 && result.exitCode === 0 ? 0 : 1);
+if (strict) failed.push(...avoidable.map((test) => `${test}: skipped`));
+if (result.exitCode !== 0 && failed.length === 0) failed.push(`the tests ended with code ${result.exitCode}`);
+// The last lines are all that some machines keep of a run: they name what failed.
+for (const test of failed) console.log(`✗ failed: ${test}`);
+console.log(`${result.passed} passed, ${failed.length} failed`);
+process.exit(failed.length === 0 ? 0 : 1);
 
-/** What the tests must not change. Addresses' lifetimes and counters change by themselves and are left out. */
-function machineState(): string {
+/** What the tests must not change, line by line. Addresses' lifetimes and counters change by themselves and are left out. */
+function machineState(): readonly string[] {
   const commands = [
     ["ip", "-o", "link"],
     ["ip", "-o", "rule"],
     ["ip", "-6", "-o", "rule"],
     ["ip", "netns"],
     ["nft", "-s", "list", "ruleset"],
+    ["sh", "-c", "cat /proc/net/route; cut -d' ' -f1-5,10 /proc/net/ipv6_route"],
+    [
+      "sh",
+      "-c",
+      "grep . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/all/forwarding /proc/sys/net/ipv6/conf/all/forwarding",
+    ],
   ];
-  const said = commands.map((command) => {
-    if (Bun.which(command[0]!) === null) return "";
-    return Bun.spawnSync(command, { stdout: "pipe", stderr: "ignore" }).stdout.toString();
+  return commands.flatMap((command) => {
+    if (Bun.which(command[0]!) === null) return [];
+    const said = Bun.spawnSync(command, { stdout: "pipe", stderr: "ignore" }).stdout.toString();
+    return said.split("\n").map((line) => `${command.slice(0, 2).join(" ")}: ${line}`);
   });
-  const routes = Bun.spawnSync([
-    "sh",
-    "-c",
-    "cat /proc/net/route; cut -d' ' -f1-5,10 /proc/net/ipv6_route",
-  ]).stdout;
-  const sysctls = ["net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding", "net/ipv6/conf/all/forwarding"].map(
-    (name) => {
-      try {
-        return readFileSync(`/proc/sys/${name}`, "utf8");
-      } catch {
-        return "";
-      }
-    },
-  );
-  return JSON.stringify([said, routes.toString(), sysctls]);
+}
+
+/** Lines that one has and the other has not. */
+function differences(before: readonly string[], after: readonly string[]): string[] {
+  return [
+    ...before.filter((line) => !after.includes(line)).map((line) => `gone: ${line}`),
+    ...after.filter((line) => !before.includes(line)).map((line) => `new: ${line}`),
+  ];
 }
 
 interface TestResult {
   readonly passed: number;
-  readonly failed: number;
-  readonly skipped: number;
-  /** Of the skipped ones, those that need root of the machine itself. */
-  readonly skippedForRoot: number;
-  /** Of the skipped ones, those whose product could not be fetched. */
-  readonly skippedForProduct: number;
+  /** What failed, and what was skipped, each as `FILE:LINE NAME`; a run without a report is one failure. */
+  readonly failed: readonly string[];
+  readonly skipped: readonly string[];
   readonly exitCode: number;
 }
 
@@ -90,19 +96,33 @@ function runTests(paths: readonly string[]): TestResult {
   }
 }
 
+/** Reads the JUnit report of `bun test`: one `testcase` a test, with a `failure`, `error` or `skipped` inside. */
 function readReport(path: string): Omit<TestResult, "exitCode"> {
   let xml: string;
   try {
     xml = readFileSync(path, "utf8");
   } catch {
-    return { passed: 0, failed: 1, skipped: 0, skippedForRoot: 0, skippedForProduct: 0 };
+    return { passed: 0, failed: ["the tests ended without a report"], skipped: [] };
   }
-  const head = /<testsuites[^>]*>/.exec(xml)?.[0] ?? "";
-  const number = (name: string): number => Number(new RegExp(` ${name}="(\\d+)"`).exec(head)?.[1] ?? 0);
-  const failed = number("failures") + number("errors");
-  const skipped = number("skipped");
-  const skippedForRoot = xml.match(/<testcase name="[^"]*\[needs real-root[^>]*>\s*<skipped/g)?.length ?? 0;
-  const skippedForProduct =
-    xml.match(/<testcase name="[^"]*\[needs the product [^>]*>\s*<skipped/g)?.length ?? 0;
-  return { passed: number("tests") - failed - skipped, failed, skipped, skippedForRoot, skippedForProduct };
+  const failed: string[] = [];
+  const skipped: string[] = [];
+  const outcome =
+    /<testcase name="([^"]*)"[^>]* file="([^"]*)" line="(\d+)"[^>]*[^/]>\s*<(failure|error|skipped)\b/g;
+  for (const [, name, file, line, kind] of xml.matchAll(outcome)) {
+    (kind === "skipped" ? skipped : failed).push(`${file}:${line} ${fromXml(name!)}`);
+  }
+  const counted = (what: string): number =>
+    Number(new RegExp(`<testsuites[^>]* ${what}="(\\d+)"`).exec(xml)?.[1] ?? 0);
+  // A file that could not be loaded is counted and has no test of its own.
+  const unnamed = counted("failures") + counted("errors") - failed.length;
+  for (let one = 0; one < unnamed; one++) failed.push("a failure outside of any test: see above");
+  return { passed: counted("tests") - failed.length - skipped.length, failed, skipped };
+}
+
+/** Text of an XML attribute, as it was before it was written there. */
+function fromXml(text: string): string {
+  const entities: Record<string, string> = { lt: "<", gt: ">", quot: '"', apos: "'", amp: "&" };
+  return text
+    .replaceAll(/&#(\d+);/g, (_, code: string) => String.fromCodePoint(Number(code)))
+    .replaceAll(/&(lt|gt|quot|apos|amp);/g, (_, entity: string) => entities[entity]!);
 }

@@ -85,7 +85,7 @@ export function isOutOfMemory(error: unknown): boolean {
 }
 
 /**
- * For whoever goes on without what could not be had: throws a mistake again, which must not pass for a file that is
+ * For a caller that goes on without what could not be had: throws a mistake again, which must not pass for a file that is
  * missing or a text that is malformed.
  */
 export function rethrowMistake(error: unknown): void {

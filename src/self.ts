@@ -11,6 +11,12 @@ export function selfCommand(): [string, ...string[]] {
   return Bun.main.startsWith(COMPILED_ROOT) ? [ownProgram()] : [ownProgram(), Bun.main];
 }
 
+/** The file of this very program, when it is one: a checkout is none. */
+export function ownSingleFile(): string | undefined {
+  const self = selfCommand();
+  return self.length === 1 ? self[0] : undefined;
+}
+
 /**
  * The path we were started by, while it leads to us. A mount may cover it (the lab has a /run of its own), and an upgrade
  * put another version there: then the kernel's own link to our file.

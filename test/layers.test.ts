@@ -32,7 +32,8 @@ const LAYERS: readonly (readonly string[])[] = [
   ["address", "text"],
   ["platform"],
   ["lean.ts"],
-  ["error.ts", "self.ts", "version.ts"],
+  ["small-program.ts"],
+  ["error.ts", "present.ts", "self.ts", "version.ts"],
 ];
 
 /** Rooms that must not know certain others, although those lie further down. */
@@ -45,7 +46,7 @@ const FORBIDDEN: Readonly<Record<string, readonly string[]>> = {
  * Rooms in which values go in and values come out: nothing is opened, no clock, no environment, no randomness. They
  * import each other and what is written here, nothing else; so they are pure transitively.
  */
-const PURE: ReadonlySet<string> = new Set(["linux", "naming", "address", "text", "error.ts"]);
+const PURE: ReadonlySet<string> = new Set(["linux", "naming", "address", "text", "error.ts", "present.ts"]);
 
 /** Of the platform, what computes only. (It goes with whichever runtime there is, so no browser has it.) */
 const PURE_OF_PLATFORM = join(SOURCE, "platform", "bytes.ts");

@@ -17,6 +17,8 @@
 #endif
 
 #define HEADER 8u
+#define STEP 8u
+#define LEAST (HEADER + sizeof(void *)) /* with room for the list of free blocks */
 #define SMALL_BITS 10u
 #define SMALL (1u << SMALL_BITS)
 #define IN_USE 1u
@@ -27,20 +29,21 @@
 Heap *heap;
 
 /*
- * Sizes go up by 16 bytes as far as SMALL, then in four steps to each doubling. Returns the size that is really taken,
- * with its class; 0 when there is none so large.
+ * Sizes go up by 8 bytes, which is how the engine wants its blocks to lie, as far as SMALL, then in four steps to each
+ * doubling. Returns the size that is really taken, with its class; 0 when there is none so large.
  */
 static size_t round_up(size_t payload, unsigned *class) {
   if (payload > HEAP_MOST) return 0;
-  size_t total = (payload + HEADER + 15) & ~(size_t)15;
+  size_t total = (payload + HEADER + STEP - 1) & ~(size_t)(STEP - 1);
+  if (total < LEAST) total = LEAST;
   if (total <= SMALL) {
-    *class = (unsigned)(total >> 4);
+    *class = (unsigned)(total / STEP);
     return total;
   }
   unsigned bits = 63u - (unsigned)__builtin_clzll(total - 1);
   size_t step = (size_t)1 << (bits - 2);
   total = (total + step - 1) & ~(step - 1);
-  *class = (SMALL >> 4) + (bits - SMALL_BITS) * 4 + (unsigned)((total - ((size_t)1 << bits)) / step);
+  *class = SMALL / STEP + (bits - SMALL_BITS) * 4 + (unsigned)((total - ((size_t)1 << bits)) / step);
   return *class < HEAP_CLASSES ? total : 0;
 }
 
@@ -49,7 +52,7 @@ static uint64_t *header_of(const void *block) { return (uint64_t *)((char *)bloc
 /* A header that is none means that memory was written past its end, or given back twice: nothing can be trusted then. */
 static size_t total_of(const void *block) {
   uint64_t header = *header_of(block);
-  if (!(header & IN_USE) || (header & ~(uint64_t)IN_USE) > HEAP_MOST * 2 || header < 16) abort();
+  if (!(header & IN_USE) || (header & ~(uint64_t)IN_USE) > HEAP_MOST * 2 || header < LEAST) abort();
   return header & ~(uint64_t)IN_USE;
 }
 
@@ -178,9 +181,11 @@ void *heap_realloc(void *opaque, void *block, size_t size) {
 void heap_forget_free(void) {
   ASAN_UNPOISON_MEMORY_REGION(heap, (size_t)(heap->end - (char *)heap));
   for (unsigned class = 0; class < HEAP_CLASSES; class++) {
-    for (void **free = heap->lists[class]; free != NULL; free = *free) {
-      memset(free + 1, 0, *header_of(free) - HEADER - sizeof(void *));
+    for (void **free = heap->lists[class], **next; free != NULL; free = next) {
+      next = *free;
+      memset(free, 0, *header_of(free) - HEADER);
     }
+    heap->lists[class] = NULL;
   }
   memset(heap->bump - HEADER, 0, (size_t)(heap->fresh - heap->bump) + HEADER);
   heap->fresh = heap->bump;

@@ -18,7 +18,7 @@
 /* Room is asked for in steps, so that a limit of address space or strict overcommit is met by need alone. */
 #define HEAP_STEP (8ul << 20)
 #define HEAP_MOST (256ul << 20)
-#define HEAP_CLASSES 160
+#define HEAP_CLASSES 208
 
 /* Lies in the image itself, behind its header: a run goes on where the image's maker stopped. */
 typedef struct Heap {
@@ -41,7 +41,8 @@ bool heap_create(bool anywhere, size_t size, size_t reserved);
 bool heap_map_at(void *address, size_t size, int fd, off_t offset);
 /* Whether all of these bytes are ours. */
 bool heap_holds(const void *start, size_t length);
-/* Overwrites what was given back and nobody uses, so that an image tells nothing but what is in it. */
+/* Overwrites what was given back, so that an image tells nothing but what is in it, and gives none of it again: a run
+   takes its blocks one beside the other at the end, not from pages all over the image, each of which it would copy. */
 void heap_forget_free(void);
 
 void *heap_alloc(void *opaque, size_t size);

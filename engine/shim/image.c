@@ -19,11 +19,9 @@
 #endif
 #define OWN_FILE "/proc/self/exe"
 #define FORMAT 1u
-/*
- * So far apart are the words that are looked at when a run begins: as many pages the kernel maps at a fault, and a fault
- * costs two microseconds of a run that has eight hundred. --verify looks at every byte.
- */
+/* What is looked at when a run begins: so many bytes of each piece of so many. --verify looks at every byte. */
 #define APART (64u << 10)
+#define LOOKED_AT 256u
 
 /* Filled in when the engine is linked (scripts/engine/): SHA-256 of its file with these fields zero, and its length. */
 typedef struct {
@@ -40,7 +38,7 @@ typedef struct {
   uint8_t engine_hash[32]; /* of the engine that made it */
   uint8_t hash[32];        /* SHA-256 of all that follows this header in the file */
   uint64_t base, engine_bytes, image_bytes, bytecode_bytes;
-  uint64_t sparse; /* of words that lie APART */
+  uint64_t sparse; /* of bytes that lie APART */
   Engine engine;
   uint64_t check; /* of the header before it */
 } Header;
@@ -59,30 +57,32 @@ static uint64_t header_check(const Header *header) {
   return sum;
 }
 
-/* The last word, and one of each piece before it, every time at another place: what was cut off or put elsewhere shows. */
-static uint64_t sparse_sum(const uint8_t *image, size_t bytes) {
-  uint64_t sum = 1, word;
-  for (size_t piece = APART, place = 0; piece + APART <= bytes; piece += APART, place = (place + 9240) % (APART - sizeof word)) {
-    memcpy(&word, image + piece + place, sizeof word);
-    sum = stir(sum, word);
-  }
-  memcpy(&word, image + bytes - sizeof word, sizeof word);
-  return stir(sum, word);
-}
-
-static bool same_engine(const uint8_t *hash) {
-  for (size_t at = 0; at < sizeof identity.hash; at++) {
-    if (identity.hash[at] != hash[at]) return false;
-  }
-  return true;
-}
-
 static bool read_at(int fd, void *to, size_t length, uint64_t from) {
   for (size_t done = 0; done < length;) {
     ssize_t count = pread(fd, (char *)to + done, length - done, (off_t)(from + done));
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) return false;
     done += (size_t)count;
+  }
+  return true;
+}
+
+/* Of a piece LOOKED_AT bytes, every time at another place; of the last one its end: what was cut off or put elsewhere shows.
+   They are read, not looked at where the image is mapped: that would map all of it. */
+static bool sparse_sum(int fd, uint64_t from, size_t bytes, uint64_t *sum) {
+  uint64_t words[LOOKED_AT / sizeof(uint64_t)];
+  *sum = 1;
+  for (size_t piece = APART, place = 0; piece < bytes; piece += APART, place = (place + 9240) % (APART - LOOKED_AT)) {
+    size_t at = piece + APART < bytes ? piece + place : bytes - LOOKED_AT;
+    if (!read_at(fd, words, LOOKED_AT, from + at)) return false;
+    for (size_t word = 0; word < LOOKED_AT / sizeof *words; word++) *sum = stir(*sum, words[word]);
+  }
+  return true;
+}
+
+static bool same_engine(const uint8_t *hash) {
+  for (size_t at = 0; at < sizeof identity.hash; at++) {
+    if (identity.hash[at] != hash[at]) return false;
   }
   return true;
 }
@@ -147,6 +147,7 @@ static Engine *open_bytecode(int fd, const Header *header, char *why, size_t roo
 
 Engine *image_open(char *why, size_t room) {
   Header header;
+  uint64_t sum;
   int fd = open(OWN_FILE, O_RDONLY | O_CLOEXEC);
   if (fd < 0) {
     snprintf(why, room, "%s cannot be opened (%s)", OWN_FILE, strerror(errno));
@@ -156,10 +157,10 @@ Engine *image_open(char *why, size_t room) {
   Engine *engine = NULL;
   if (fault != NULL) {
     snprintf(why, room, NOT_AS_MADE "%s", fault);
+  } else if (!sparse_sum(fd, header.engine_bytes, header.image_bytes, &sum) || sum != header.sparse) {
+    snprintf(why, room, NOT_AS_MADE "its image was changed");
   } else if (!heap_map_at((void *)HEAP_START, header.image_bytes, fd, (off_t)header.engine_bytes)) {
     engine = open_bytecode(fd, &header, why, room);
-  } else if (sparse_sum((uint8_t *)HEAP_BASE, header.image_bytes) != header.sparse) {
-    snprintf(why, room, NOT_AS_MADE "its image was changed");
   } else {
     heap = (Heap *)(HEAP_BASE + HEADER_ROOM);
     engine = &((Header *)HEAP_BASE)->engine;
@@ -251,9 +252,8 @@ int image_make(const char *source, const char *output) {
   header->engine_bytes = identity.bytes;
   header->image_bytes = image_bytes;
   header->bytecode_bytes = length;
-  header->sparse = sparse_sum((uint8_t *)HEAP_BASE, image_bytes);
   uint8_t *whole = malloc(image_bytes + length);
-  FILE *file = fopen(output, "wb");
+  FILE *file = fopen(output, "w+b");
   if (whole == NULL || file == NULL) {
     perror(output);
     return 1;
@@ -262,8 +262,11 @@ int image_make(const char *source, const char *output) {
   memcpy(whole + image_bytes, bytecode, length);
   Header *written = (Header *)whole;
   sha256(whole + sizeof *written, image_bytes + length - sizeof *written, written->hash);
+  bool is_written = fwrite(whole, 1, image_bytes + length, file) == image_bytes + length && fflush(file) == 0 &&
+                    sparse_sum(fileno(file), 0, image_bytes, &written->sparse);
   written->check = header_check(written);
-  bool is_written = fwrite(whole, 1, image_bytes + length, file) == image_bytes + length && fclose(file) == 0;
+  rewind(file);
+  is_written = is_written && fwrite(written, sizeof *written, 1, file) == 1 && fclose(file) == 0;
   if (!is_written) perror(output);
   free(whole);
   free(bytecode);

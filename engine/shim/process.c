@@ -60,21 +60,27 @@ static int nothing_open(void) { return open("/dev/null", O_RDWR | O_CLOEXEC); }
  */
 static void become(Running *run, char *const *argv, char *const *env) {
   int ends[3];
+  bool is_ready = true;
   for (int fd = 0; fd < 3; fd++) {
     ends[fd] = run->streams[fd].theirs;
-    if (ends[fd] >= 0 && ends[fd] < 3) ends[fd] = fcntl(ends[fd], F_DUPFD_CLOEXEC, 3);
+    if (ends[fd] < 0 || ends[fd] >= 3) continue;
+    ends[fd] = fcntl(ends[fd], F_DUPFD_CLOEXEC, 3);
+    is_ready = is_ready && ends[fd] >= 0;
   }
-  for (int fd = 0; fd < 3; fd++) {
-    if (ends[fd] >= 0) dup2(ends[fd], fd);
+  /* It must not have our standard input, or say its own where ours goes. */
+  for (int fd = 0; fd < 3 && is_ready; fd++) {
+    if (ends[fd] >= 0) is_ready = dup2(ends[fd], fd) >= 0;
   }
-  struct sigaction usual = { .sa_handler = SIG_DFL };
-  sigaction(SIGPIPE, &usual, NULL);
-  execve(argv[0], argv, env);
+  if (is_ready) {
+    struct sigaction usual = { .sa_handler = SIG_DFL };
+    sigaction(SIGPIPE, &usual, NULL);
+    execve(argv[0], argv, env);
+  }
   run->failure = errno;
   _exit(127);
 }
 
-/* Moves what can be moved. False when the program says more than anything should. */
+/* Moves what can be moved. False when the program says more than anything should, or than there is room for. */
 static bool move(JSContext *ctx, Stream *stream, bool is_input) {
   if (is_input) {
     ssize_t count = write(stream->ours, stream->bytes + stream->done, stream->length - stream->done);
@@ -85,7 +91,7 @@ static bool move(JSContext *ctx, Stream *stream, bool is_input) {
   }
   if (stream->length == stream->room) {
     size_t room = stream->room == 0 ? 4096 : stream->room * 2;
-    uint8_t *more = room > MOST_SAID ? NULL : js_realloc(ctx, stream->bytes, room);
+    uint8_t *more = room > MOST_SAID ? NULL : js_realloc_rt(JS_GetRuntime(ctx), stream->bytes, room);
     if (more == NULL) return false;
     stream->bytes = more;
     stream->room = room;
@@ -188,15 +194,17 @@ static bool prepare(Running *run, bool has_input, int stderr_kind) {
 
 static JSValue outcome(JSContext *ctx, Running *run, int status) {
   JSValue object = JS_NewObject(ctx);
-  JS_SetPropertyStr(ctx, object, "pid", JS_NewInt32(ctx, run->pid));
-  JS_SetPropertyStr(ctx, object, "status", JS_NewInt32(ctx, status));
+  bool is_told = !JS_IsException(object) && JS_SetPropertyStr(ctx, object, "pid", JS_NewInt32(ctx, run->pid)) >= 0 &&
+                 JS_SetPropertyStr(ctx, object, "status", JS_NewInt32(ctx, status)) >= 0;
   for (int fd = 1; fd < 3; fd++) {
     Stream *stream = &run->streams[fd];
     JSValue said = JS_NewUint8ArrayCopy(ctx, stream->bytes, stream->length);
-    JS_SetPropertyStr(ctx, object, fd == 1 ? "stdout" : "stderr", said);
     js_free(ctx, stream->bytes);
+    is_told = is_told && !JS_IsException(said) && JS_SetPropertyStr(ctx, object, fd == 1 ? "stdout" : "stderr", said) >= 0;
   }
-  return object;
+  if (is_told) return object;
+  JS_FreeValue(ctx, object);
+  return JS_EXCEPTION;
 }
 
 /* runProgram(argv, input | undefined, environment | undefined, stderr 0 captured 1 ours 2 none, timeoutMs): see engine.ts */
@@ -206,6 +214,7 @@ static JSValue run_program(JSContext *ctx, JSValueConst self, int count, JSValue
   int32_t stderr_kind;
   int64_t timeout_ms;
   if (JS_ToInt32(ctx, &stderr_kind, arguments[3]) || JS_ToInt64(ctx, &timeout_ms, arguments[4])) return JS_EXCEPTION;
+  if (timeout_ms < 0 || timeout_ms > INT32_MAX) return JS_ThrowRangeError(ctx, "no time limit of %lld ms", (long long)timeout_ms);
   bool has_input = !JS_IsUndefined(arguments[1]);
   if (has_input && (run.streams[0].bytes = bytes_of(ctx, arguments[1], &run.streams[0].length)) == NULL) return JS_EXCEPTION;
   char **argv = vector_of(ctx, arguments[0]);
@@ -218,6 +227,8 @@ static JSValue run_program(JSContext *ctx, JSValueConst self, int count, JSValue
     if (!prepare(&run, has_input, stderr_kind)) {
       status = -errno;
     } else {
+      /* Whoever started us may have ignored it, which is inherited: the kernel would then keep no program's end for us. */
+      signal(SIGCHLD, SIG_DFL);
       run.deadline = now_ms() + timeout_ms;
       run.pid = vfork();
       if (run.pid == 0) become(&run, argv, env);

@@ -22,6 +22,9 @@ const FLAGS = [
   "-std=gnu11",
   "-D_GNU_SOURCE",
   "-DQUICKJS_NG_BUILD",
+  // As upstream releases it: otherwise it keeps a list of all strings, to tell which were forgotten, and a call that makes
+  // or drops one writes to the pages of others.
+  "-DNDEBUG",
   "-fwrapv",
   "-funsigned-char",
   "-fno-strict-aliasing",

@@ -11,6 +11,13 @@ import { compileEngine, type EngineOptions } from "./compile.ts";
 
 const root = join(import.meta.dir, "..", "..");
 const PLUGIN = join(root, "src", "cni", "main.ts");
+/**
+ * What is called most often comes first, and so what it needs lies together: a call copies each page of the image that it
+ * writes to, be it for one counter of references.
+ */
+const FIRST = ["version-answer", "status", "del", "add", "check"].map((name) =>
+  join(dirname(PLUGIN), `${name}.ts`),
+);
 /** What is made ready when the image is. */
 const PREPARING = join(root, "src", "cni", "image.ts");
 /** What `#platform` leads to in this build (package.json, `imports`). */
@@ -66,14 +73,15 @@ export async function buildProgram(output: string, module: string, options: Engi
 
 /** The engine evaluates modules when the image is made: what the plugin imports when it needs it is there already. */
 async function bundle(directory: string): Promise<string> {
-  const parts = lateParts();
+  const parts = [...new Set([...FIRST, ...lateParts()])];
   const imports = parts.map((path, number) => `import * as part${number} from ${JSON.stringify(path)};\n`);
   const kept = parts.map((_, number) => `part${number}`).join(", ");
   const entry = join(directory, "entry.ts");
   writeFileSync(
     entry,
-    `import { platform } from ${JSON.stringify(PLATFORM)};\nimport { runPlugin } from ${JSON.stringify(PLUGIN)};\n` +
-      `import { prepareImage } from ${JSON.stringify(PREPARING)};\n${imports.join("")}prepareImage();\n` +
+    `${imports.join("")}import { platform } from ${JSON.stringify(PLATFORM)};\n` +
+      `import { runPlugin } from ${JSON.stringify(PLUGIN)};\n` +
+      `import { prepareImage } from ${JSON.stringify(PREPARING)};\nprepareImage();\n` +
       // A person who starts it reads what it is; the large program is a command line as well.
       `__wayout.main = () => runPlugin({ CNI_COMMAND: "", ...platform.environment() });\n` +
       `__wayout.placed = platform.placed;\n__wayout.parts = [${kept}];\n`,

@@ -58,6 +58,7 @@ export function cidrOf(address: string, prefixLength: number): Cidr {
 
 function cidrAround(bytes: Uint8Array, prefixLength: number): Cidr {
   const family = bytes.length === 4 ? 4 : 6;
+  if (family === 4) return ipv4Around(bytes, prefixLength);
   const value = numberOf(bytes);
   const hostBits = BigInt(ipBits(family) - prefixLength);
   const first = (value >> hostBits) << hostBits;
@@ -65,6 +66,22 @@ function cidrAround(bytes: Uint8Array, prefixLength: number): Cidr {
   const canonical = ipText(bytes);
   const network = first === value ? canonical : ipFromNumber(family, first);
   return { family, address: canonical, network, prefixLength, first, last };
+}
+
+/** The same in plain numbers: most prefixes are of IPv4, and there may be ten thousand. */
+function ipv4Around(bytes: Uint8Array, prefixLength: number): Cidr {
+  const value = ((bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!) >>> 0;
+  const hosts = 2 ** (32 - prefixLength);
+  const first = value - (value % hosts);
+  const address = ipText(bytes);
+  return {
+    family: 4,
+    address,
+    network: first === value ? address : ipFromNumber(4, BigInt(first)),
+    prefixLength,
+    first: BigInt(first),
+    last: BigInt(first + hosts - 1),
+  };
 }
 
 /** `network/length`, without host bits. */

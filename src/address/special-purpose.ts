@@ -10,6 +10,9 @@ export const LOOPBACK = { 4: "127.0.0.0/8", 6: "::1/128" } as const;
 /** Link-local: valid on one link, never routed (RFC 3927, RFC 4291 2.5.6). */
 export const LINK_LOCAL = { 4: "169.254.0.0/16", 6: "fe80::/10" } as const;
 
+/** Part of the link-local ones in which clouds answer with their metadata, time and names, from behind the router. */
+const CLOUD_SERVICES = "169.254.169.0/24";
+
 /** Multicast (RFC 5771, RFC 4291 2.7). */
 export const MULTICAST = { 4: "224.0.0.0/4", 6: "ff00::/8" } as const;
 
@@ -17,7 +20,11 @@ export const MULTICAST = { 4: "224.0.0.0/4", 6: "ff00::/8" } as const;
 export const BROADCAST = "255.255.255.255";
 
 /** Private use (RFC 1918) and unique local (RFC 4193): routed inside a site. */
-export const PRIVATE_USE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"] as const;
+export const UNIQUE_LOCAL = "fc00::/7";
+export const PRIVATE_USE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", UNIQUE_LOCAL] as const;
+
+/** Site-local, deprecated (RFC 3879); the kernel still gives it a scope of its own. */
+export const SITE_LOCAL = "fec0::/10";
 
 /** Shared between a provider and its customers (RFC 6598). */
 export const SHARED = "100.64.0.0/10";
@@ -28,6 +35,18 @@ export function isLoopbackAddress(address: string): boolean {
 
 export function isLinkLocalAddress(address: string): boolean {
   return isIn([LINK_LOCAL[4], LINK_LOCAL[6]], address);
+}
+
+export function isCloudServiceAddress(address: string): boolean {
+  return isIn([CLOUD_SERVICES], address);
+}
+
+export function isUniqueLocalAddress(address: string): boolean {
+  return isIn([UNIQUE_LOCAL], address);
+}
+
+export function isSiteLocalAddress(address: string): boolean {
+  return isIn([SITE_LOCAL], address);
 }
 
 export function isMulticastAddress(address: string): boolean {

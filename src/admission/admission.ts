@@ -8,11 +8,12 @@
  * Touches: marked rules in DOCKER-USER, ufw, firewalld and FORWARD, by those products' own programs;
  *   /run/wayout/admission.
  */
+import { isDefaultCidr } from "../address/ip.ts";
 import { messageOf } from "../error.ts";
 import { makeDirectory, readTextIfThere, removeFile, removeIfEmpty } from "../kernel/file.ts";
 import { replaceFile } from "../kernel/durable-file.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import type { NatIntent } from "../nat/intent.ts";
+import { podSources, type NatIntent } from "../nat/intent.ts";
 import { ADMISSION_DOORS, type AdmissionDoor, type Admitted, type Door } from "./doors.ts";
 import { FirewalldDoor } from "./firewalld-door.ts";
 import { DOCKER_USER, FORWARD, IptablesDoor } from "./iptables-door.ts";
@@ -35,8 +36,8 @@ export const NO_ADMISSION: AdmissionWish = { doors: [], cidrs: [] };
  */
 export function admissionOf(doors: readonly AdmissionDoor[], intents: readonly NatIntent[]): AdmissionWish {
   if (doors.length === 0) return NO_ADMISSION;
-  const cidrs = intents.flatMap(({ sources }) => sources.map(({ cidr }) => cidr));
-  return { doors, cidrs: [...new Set(cidrs)].filter((cidr) => !cidr.endsWith("/0")).sort() };
+  const cidrs = intents.flatMap((intent) => podSources(intent).map(({ cidr }) => cidr));
+  return { doors, cidrs: [...new Set(cidrs)].filter((cidr) => !isDefaultCidr(cidr)).sort() };
 }
 
 export interface AdmissionOutcome {
@@ -62,7 +63,7 @@ export class Admission {
     this.#run = run;
   }
 
-  /** Whether we let somebody through this door, whichever process it was. */
+  /** Whether wayout, in any process, let a network through this door. */
   isOpen(door: AdmissionDoor): boolean {
     return this.#read()[door] !== undefined;
   }

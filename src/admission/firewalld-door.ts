@@ -32,7 +32,7 @@ export class FirewalldDoor implements Door {
       return undefined;
     }
     const there = await this.#sources();
-    // What is there and not ours, somebody else bound: it is admitted, and stays when we go.
+    // What is there and not ours, another program bound: it is admitted, and stays when we go.
     const missing = cidrs.filter((cidr) => !there.has(cidr));
     const surplus = own.filter((cidr) => there.has(cidr) && !cidrs.includes(cidr));
     const ours = [...own.filter((cidr) => there.has(cidr)), ...missing];

@@ -12,8 +12,7 @@ import {
   legacyInUse,
   type IptablesVariant,
 } from "../nat/backends/iptables/program.ts";
-import { parseCidr } from "../address/cidr.ts";
-import { ipFamily, type IpFamily } from "../address/ip.ts";
+import { addressOf, familyOf, isHostCidr, type IpFamily } from "../address/ip.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Admitted, Door } from "./doors.ts";
 import { refused, type RunProgram } from "./program.ts";
@@ -127,15 +126,11 @@ export function changesOf(
 
 /** As iptables prints it: a single address has no length. */
 function ruleText(chain: string, cidr: string): string {
-  const source = cidr.replace(familyOf(cidr) === 4 ? /\/32$/ : /\/128$/, "");
+  const source = isHostCidr(cidr) ? addressOf(cidr) : cidr;
   return `-A ${chain} -m conntrack --ctorigsrc ${source} -m comment --comment "wayout admits ${cidr}" -j ACCEPT`;
 }
 
 /** Nothing behind an unconditional verdict is met. */
 function endsChain(rule: string): boolean {
   return /^-A \S+ -j (?:ACCEPT|DROP|REJECT|RETURN)(?: --reject-with \S+)?$/.test(rule);
-}
-
-function familyOf(cidr: string): IpFamily {
-  return ipFamily(parseCidr(cidr).address);
 }

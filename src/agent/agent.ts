@@ -45,6 +45,10 @@ export interface AgentOptions {
     readonly trouble: () => string | undefined;
   };
   readonly cluster?: ClusterPart;
+  /** What the kernel announces to nobody is compared this often; LOOK_EVERY_MS when absent. */
+  readonly lookEveryMs?: number;
+  /** Room for announcements that wait to be read, in bytes; four megabytes when absent. */
+  readonly eventBufferBytes?: number;
 }
 
 /** What a cluster adds to a node (kubernetes/, which only an agent of one loads). */
@@ -62,7 +66,7 @@ export interface AgentListener {
   readonly round?: (round: Round) => void;
 }
 
-/** So many of the last repairs are told to whoever asks. */
+/** So many of the last repairs are told on request. */
 const LAST_REPAIRS = 20;
 
 export class Agent implements AgentState {
@@ -125,10 +129,10 @@ export class Agent implements AgentState {
       for (const listener of this.#listeners) listener.event?.(event);
       this.#reconciler.wake();
     };
-    this.#events = new NodeEvents(node, heard);
+    this.#events = new NodeEvents(node, heard, options.eventBufferBytes);
     this.#unannounced = new Unannounced(node, heard);
     this.#reconciler.run();
-    this.#look = setInterval(() => this.#reconciler.wake(), LOOK_EVERY_MS);
+    this.#look = setInterval(() => this.#reconciler.wake(), options.lookEveryMs ?? LOOK_EVERY_MS);
     log.write("info", "started", {
       twin: this.#twin === undefined ? "none" : this.#twin.persists ? "persists" : "held",
     });

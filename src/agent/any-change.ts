@@ -9,7 +9,7 @@ import { RTNLGRP } from "../kernel/route/watch.ts";
 import { NFNLGRP_NFTABLES } from "../linux/nftables/messages.ts";
 
 const AT_MOST_EVERY_MS = 100;
-/** Longer than that: of what is left out, nothing comes after the word of it. */
+/** Longer than that: what was left out does not come later than its announcement. */
 const TOLD_AFTER_MS = 150;
 
 export class AnyChange {

@@ -4,14 +4,15 @@ import { codeOf, messageOf, WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { VERSION } from "../version.ts";
 import { socketPath, VERSION_HEADER } from "./socket.ts";
+import { present } from "../present.ts";
 
-/** An agent answers in milliseconds; one that hangs keeps nobody waiting for longer. */
+/** An agent answers in milliseconds; for one that does not answer nobody waits longer. */
 const TIMEOUT_MS = 5_000;
 
 /** What a killed agent left behind is a socket that nobody answers; it is root's alone. */
 const GONE: ReadonlySet<string | undefined> = new Set(["ENOENT", "ECONNREFUSED", "EACCES", "EPERM"]);
 
-/** It has enough to do: whoever asks looks for himself. */
+/** It has enough to do: the caller looks by itself. */
 const BUSY: ReadonlySet<string> = new Set(["too-many", "too-busy"]);
 
 export interface Asked {
@@ -41,11 +42,14 @@ export async function askAgent<T>(
   for (const [name, value] of Object.entries(query)) if (value !== undefined) parameters.set(name, value);
   try {
     const signal = AbortSignal.timeout(TIMEOUT_MS);
-    const answer = await fetch(`http://agent${path}?${parameters.toString()}`, {
-      unix,
-      signal,
-      ...(method === undefined ? {} : { method }),
-    });
+    const answer = await fetch(
+      `http://agent${path}?${parameters.toString()}`,
+      present({
+        unix,
+        signal,
+        method,
+      }),
+    );
     const version = answer.headers.get(VERSION_HEADER);
     if (version !== VERSION)
       return { kind: "silent", why: `it is of version ${version ?? "unknown"}, and this is ${VERSION}` };
@@ -66,11 +70,13 @@ interface AgentError {
 
 function refusalOf(path: string, status: number, error: AgentError | undefined): WayoutError {
   const { code = "no-answer", message = `status ${status}`, todo } = error ?? {};
-  return new WayoutError({
-    code,
-    kind: status === 503 ? "machine" : status >= 500 || status === 404 ? "broken" : "usage",
-    doing: `asking the agent for ${path}`,
-    said: message,
-    ...(todo === undefined ? {} : { todo }),
-  });
+  return new WayoutError(
+    present({
+      code,
+      kind: status === 503 ? "machine" : status >= 500 || status === 404 ? "broken" : "usage",
+      doing: `asking the agent for ${path}`,
+      said: message,
+      todo,
+    }),
+  );
 }

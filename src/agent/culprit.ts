@@ -10,6 +10,7 @@
 import type { SettingWrite, StartedProcess } from "../kernel/bpf/processes.ts";
 import { readText } from "../kernel/file.ts";
 import type { Culprit } from "./journal/journal.ts";
+import { present } from "../present.ts";
 
 /** Ancestors beyond this are the system's own. */
 const MOST_PARENTS = 6;
@@ -27,7 +28,7 @@ function readProc(path: string): string | undefined {
   }
 }
 
-/** What was learnt of processes before anybody asked. */
+/** What was learnt of processes before they are asked for. */
 export interface Witnesses {
   /** As it was when it started its program; undefined when nobody saw that. */
   readonly process: (pid: number) => StartedProcess | undefined;
@@ -50,11 +51,11 @@ export function culpritOf(
   const started = witnesses.process(pid);
   if (started?.name === process) return startedCulprit(started, read);
   const status = statusOf(pid, read);
-  // The number may belong to somebody else by now.
+  // The number may belong to another process by now.
   if (status === undefined || status.name !== process) return { process, pid, certainty: "told" };
   const unit = unitOf(pid, read);
   const parents = parentsOf(status.parent, read);
-  return { process, pid, parents, certainty: "seen", ...(unit === undefined ? {} : { unit }) };
+  return present({ process, pid, parents, certainty: "seen", unit });
 }
 
 /**
@@ -77,13 +78,13 @@ function startedCulprit({ name, pid, parents }: StartedProcess, read: ReadProc):
   const unit = [pid, ...known.map((one) => one.pid)]
     .map((one) => unitOf(one, read))
     .find((found) => found !== undefined);
-  return {
+  return present({
     process: name,
     pid,
     parents: known.map((one) => one.name),
     certainty: "seen",
-    ...(unit === undefined ? {} : { unit }),
-  };
+    unit,
+  });
 }
 
 /** `by nft ← bash`, or `likely by …` where it was only guessed. */

@@ -4,7 +4,7 @@ import { admissionOf, type AdmissionWish } from "../admission/admission.ts";
 import type { AdmissionDoor } from "../admission/doors.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { NatBackendName } from "../nat/backends/backends.ts";
-import type { NatIntent } from "../nat/intent.ts";
+import { podSources, type NatIntent } from "../nat/intent.ts";
 import { Gaps } from "../snapshot/namespace.ts";
 import { natRecordsVersion, readNatRecords } from "../snapshot/nat-record.ts";
 import type { RecordedNat } from "../snapshot/snapshot.ts";
@@ -13,7 +13,7 @@ import type { RecordedNat } from "../snapshot/snapshot.ts";
 export interface DesiredNat {
   readonly backend: NatBackendName;
   readonly intent: NatIntent;
-  /** Whoever wants it tells that it is another now: only what differs from what was in force before is a repair. */
+  /** Set when the wish itself has changed: only what differs from what was in force before is a repair. */
   readonly tellsChanges?: true;
 }
 
@@ -76,7 +76,7 @@ function desiredOf(
     ...(cluster === undefined ? [] : [cluster]),
   ];
   const has = (family: 4 | 6): boolean =>
-    nat.some(({ intent }) => intent.sources.some(({ cidr }) => familyOf(cidr) === family));
+    nat.some(({ intent }) => podSources(intent).some(({ cidr }) => familyOf(cidr) === family));
   const intents = nat.map(({ intent }) => intent);
   return {
     nat,

@@ -9,9 +9,10 @@ import type { Culprit, Journal, JournalEvent } from "./journal/journal.ts";
 import type { NetworkNote, NetworkNotes } from "./network-notes.ts";
 import type { NodeEvent } from "./node-events.ts";
 import type { Round } from "./reconcile/reconciler.ts";
+import { present } from "../present.ts";
 
 /**
- * The rules may be compared, for another reason, before the word of who changed them is here; on a busy machine long before.
+ * The rules may be compared, for another reason, before it is known who changed them; on a busy machine long before.
  * So long a repair is not written down.
  */
 const WORD_MS = CAUSE_MS;
@@ -116,7 +117,7 @@ export class Historian implements AgentListener, Disposable {
       if (there && repaired !== undefined && moment - repaired <= CAUSE_MS) continue;
       const by = culprit(object);
       if (by !== undefined) this.#causes.note(object, by);
-      this.record({ at, kind, object, text, ...(by === undefined ? {} : { by }) });
+      this.record(present({ at, kind, object, text, by }));
       changed = true;
     }
     if (changed) this.journal?.noteLast("network", at, this.notes.facts());
@@ -125,7 +126,7 @@ export class Historian implements AgentListener, Disposable {
   #sysctl({ name, before, value }: Extract<NodeEvent, { kind: "sysctl" }>): void {
     const text = `${name} is ${value} now; it was ${before}`;
     const by = this.#causes.ofSetting(name);
-    this.record({ at: this.now(), kind: "setting", object: name, text, ...(by === undefined ? {} : { by }) });
+    this.record(present({ at: this.now(), kind: "setting", object: name, text, by }));
   }
 
   #legacyRules(): void {
@@ -172,13 +173,15 @@ export class Historian implements AgentListener, Disposable {
     for (const { step, message } of failures)
       this.record({ at, kind: "failure", object: step, text: message });
     for (const { object, pauseMs } of fights) {
-      this.record({
-        at,
-        kind: "fight",
-        object,
-        text: `another program undoes the repair again and again; from now on it is repaired after ${pauseMs} ms`,
-        ...(cause === undefined ? {} : { by: cause }),
-      });
+      this.record(
+        present({
+          at,
+          kind: "fight",
+          object,
+          text: `another program undoes the repair again and again; from now on it is repaired after ${pauseMs} ms`,
+          by: cause,
+        }),
+      );
     }
   };
 

@@ -1,6 +1,6 @@
 /**
  * Figures for Prometheus. What the agent counts itself is counted as it happens; what the connection table says is read
- * by another process when somebody asks, at most every few seconds: the reconcile loop never waits for it.
+ * by another process on request, at most every few seconds: the reconcile loop never waits for it.
  *
  * Labels are bounded: of pods, destinations and culprits the first so many have a name, and the rest are one.
  */

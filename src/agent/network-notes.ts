@@ -4,6 +4,8 @@
  *
  * The kernel announces as new what was only refreshed, so what is there already is remembered.
  */
+import { addressOf } from "../address/ip.ts";
+import { isLinkLocalAddress } from "../address/special-purpose.ts";
 import { isDefaultRoute, routeText } from "../doctor/predict/fib.ts";
 import { policyRuleText } from "../doctor/predict/rule-selector.ts";
 import type { RouteEvent } from "../kernel/route/watch.ts";
@@ -58,7 +60,9 @@ export class NetworkNotes {
     const addresses = [...this.#addresses].flatMap((key) => {
       const [index = "", text = ""] = key.split(" ");
       const name = named.get(Number(index));
-      return name === undefined || text.startsWith("fe80:") ? [] : [`the address ${text} on ${name}`];
+      return name === undefined || isLinkLocalAddress(addressOf(text))
+        ? []
+        : [`the address ${text} on ${name}`];
     });
     return [
       ...[...this.#defaults.keys()].map((text) => `the ${text}`),

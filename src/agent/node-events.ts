@@ -8,6 +8,7 @@ import { NFT_MSG_NEWGEN } from "../linux/nftables/generation.ts";
 import { NFNLGRP_NFTABLES } from "../linux/nftables/messages.ts";
 import { RTM_NEWNETCONF, turnedSettingOf, type TurnedSetting } from "../linux/route/netconf.ts";
 import { DecodeError } from "../linux/netlink/wire.ts";
+import { present } from "../present.ts";
 
 /** With the number of the netlink socket that asked for it; 0: the kernel itself, or nobody says. */
 export type HeardChange = RouteEvent & { readonly port: number };
@@ -33,7 +34,8 @@ export class NodeEvents {
   readonly #threads: readonly EventThread[];
 
   /** @throws SystemError EPERM without privilege over the namespace */
-  constructor(namespace: NetworkNamespace, each: (event: NodeEvent) => void) {
+  constructor(namespace: NetworkNamespace, each: (event: NodeEvent) => void, receiveBufferBytes?: number) {
+    const room = receiveBufferBytes === undefined ? {} : { receiveBufferBytes };
     const lost = (): void => each({ kind: "lost" });
     const groups = [
       ...RTNLGRP.links,
@@ -45,12 +47,14 @@ export class NodeEvents {
     this.#threads = [
       new EventThread(NETLINK_NETFILTER, {
         namespace,
+        ...room,
         groups: [NFNLGRP_NFTABLES],
         each: (datagram) => generationsIn(datagram).forEach(each),
         lost,
       }),
       new EventThread(NETLINK_ROUTE, {
         namespace,
+        ...room,
         groups,
         each: (datagram) => routeEventsIn(datagram).forEach(each),
         lost,
@@ -69,12 +73,12 @@ function generationsIn(datagram: Uint8Array): NodeEvent[] {
     .filter(({ type }) => type === NFT_MSG_NEWGEN.type)
     .map((raw): NodeEvent => {
       const { id = 0, pid, name } = decode(NFT_MSG_NEWGEN, raw).attributes;
-      return {
+      return present({
         kind: "rules",
         generation: id,
-        ...(pid === undefined ? {} : { pid }),
-        ...(name === undefined ? {} : { process: name }),
-      };
+        pid,
+        process: name,
+      });
     });
 }
 

@@ -37,6 +37,7 @@ import { AgentMetrics, MOST_NAMED, type TableFigures } from "./metrics.ts";
 import { PolicySource, type PolicyPlace, type PolicyState } from "./policy-source.ts";
 import { socketPath } from "./socket.ts";
 import { readToken } from "./token.ts";
+import { present } from "../present.ts";
 
 export interface ServiceOptions {
   readonly node: NetworkNamespace;
@@ -83,6 +84,8 @@ export class AgentService {
     const files = options.listen === undefined ? undefined : await pageFiles();
     const service = new AgentService(options, files);
     const { policy, log } = options;
+    if (policy !== undefined && policy.dialect !== "wayout")
+      log.write("info", "policy", { path: policy.path, message: wholeNodeText(policy.sources) });
     if (policy !== undefined) {
       service.#policy = await PolicySource.open(
         policy,
@@ -171,18 +174,20 @@ export class AgentService {
         ...(options.lab === undefined ? {} : { lab: true, destination: options.lab.destination }),
       });
       if (this.#door !== undefined) this.#door.first = () => view.firstText();
-      this.#server = new ApiServer({
-        view,
-        rules: {
-          token,
-          hosts: new Set(options.hosts.map((host) => host.toLowerCase())),
-          remotePeers: options.remotePeers,
-          ...(this.#door === undefined ? {} : { isPage: this.#door.isGuest }),
-        },
-        socket: socketPath(node),
-        ...(listen === undefined ? {} : { listen }),
-        ...(this.#door === undefined ? {} : { page: this.#door }),
-      });
+      this.#server = new ApiServer(
+        present({
+          view,
+          rules: present({
+            token,
+            hosts: new Set(options.hosts.map((host) => host.toLowerCase())),
+            remotePeers: options.remotePeers,
+            isPage: this.#door === undefined ? undefined : this.#door.isGuest,
+          }),
+          socket: socketPath(node),
+          listen,
+          page: this.#door,
+        }),
+      );
     } catch (error) {
       this.#looks?.stop();
       void this.#cluster?.stop();
@@ -277,6 +282,12 @@ export class AgentService {
   }
 }
 
+/** Their agents translate whatever leaves the node. */
+function wholeNodeText(sources: readonly string[]): string {
+  const whose = sources.length === 0 ? "this node's pods send" : `${sources.join(", ")} send`;
+  return `ip-masq-agent translates everything that leaves; here it is what ${whose}, and what the node itself sends only where the file says hostTraffic: true`;
+}
+
 /** @param refused why the rules could not be written */
 function policyText(path: string, { trouble, policy }: PolicyState, refused: string | undefined): string {
   if (trouble !== undefined)
@@ -326,15 +337,18 @@ async function runIn(
   signal?: AbortSignal,
 ): Promise<Answered> {
   const child = node.run(() =>
-    Bun.spawn([...selfCommand(), ...words], {
-      stdin: "ignore",
-      stdout: "pipe",
-      stderr: "pipe",
-      timeout: ASK_TIMEOUT_MS,
-      killSignal: "SIGKILL",
-      ...(signal === undefined ? {} : { signal }),
-      env: { ...process.env, NO_COLOR: "1" },
-    }),
+    Bun.spawn(
+      [...selfCommand(), ...words],
+      present({
+        stdin: "ignore",
+        stdout: "pipe",
+        stderr: "pipe",
+        timeout: ASK_TIMEOUT_MS,
+        killSignal: "SIGKILL",
+        signal,
+        env: { ...process.env, NO_COLOR: "1" },
+      }),
+    ),
   );
   giveWay(child.pid);
   const [stdout, stderr, exitCode] = await Promise.all([
@@ -343,7 +357,7 @@ async function runIn(
     child.exited,
   ]);
   const usage = child.resourceUsage();
-  return { exitCode, stdout, stderr, ...(usage === undefined ? {} : { cpuMs: cpuMsOf(usage) }) };
+  return present({ exitCode, stdout, stderr, cpuMs: usage === undefined ? undefined : cpuMsOf(usage) });
 }
 
 function cpuMsOf({ cpuTime }: Bun.ResourceUsage): number {
@@ -364,7 +378,8 @@ const ASK_TIMEOUT_MS = 30_000;
 
 async function tableFigures(asker: SelfAsker): Promise<TableFigures | undefined> {
   try {
-    const { stdout } = await asker.ask(["conntrack", "stats", "--json", "--top", String(MOST_NAMED)]);
+    const words = ["conntrack", "stats", "--json", "--no-destinations", "--top", String(MOST_NAMED)];
+    const { stdout } = await asker.ask(words);
     return JSON.parse(stdout) as TableFigures;
   } catch {
     return undefined;

@@ -3,6 +3,7 @@ import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, writeSync } fr
 import { constants } from "node:fs";
 import { dirname } from "node:path";
 import { codeOf, messageOf, WayoutError } from "../error.ts";
+import { present } from "../present.ts";
 
 export const TOKEN_PATH = "/var/lib/wayout/token";
 const TOKEN_BYTES = 32;
@@ -56,12 +57,14 @@ function read(path: string): string {
 }
 
 function bad(path: string, said: string, cause?: unknown): WayoutError {
-  return new WayoutError({
-    code: "bad-token-file",
-    kind: "machine",
-    doing: `reading the agent's token ${path}`,
-    said,
-    todo: `Take it away, and the agent makes a new one; or: chmod 600 ${path}`,
-    ...(cause === undefined ? {} : { cause }),
-  });
+  return new WayoutError(
+    present({
+      code: "bad-token-file",
+      kind: "machine",
+      doing: `reading the agent's token ${path}`,
+      said,
+      todo: `Take it away, and the agent makes a new one; or: chmod 600 ${path}`,
+      cause,
+    }),
+  );
 }

@@ -2,7 +2,7 @@
  * What the kernel does not announce is compared: rules of iptables-legacy, and the settings that decide about a path but
  * forwarding and rp_filter.
  */
-import { legacyFingerprint } from "../kernel/iptables-legacy/iptables-legacy.ts";
+import { legacyFingerprint } from "../kernel/iptables-legacy/fingerprint.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { SYSCTLS } from "../snapshot/namespace.ts";

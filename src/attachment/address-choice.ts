@@ -1,11 +1,12 @@
 /** Which address a namespace gets. */
-import { cidrContains, cidrOf, cidrText, hostRange, type Cidr } from "../address/cidr.ts";
-import { addressOf, ipFamily, type IpFamily } from "../address/ip.ts";
+import { cidrContains, cidrText, hostRange, type Cidr } from "../address/cidr.ts";
+import { addressOf, ipFamily, type IpFamily, ipNumber } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import { addressesAfter } from "../ipam/range.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { NetworkRecord, NodeRecord } from "./record.ts";
 import type { AttachRequest } from "./request.ts";
+import { present } from "../present.ts";
 
 /** The address that was asked for in a family. */
 export function givenByHand(request: AttachRequest, family: IpFamily): string | undefined {
@@ -77,14 +78,16 @@ function checkAddress(
   doing: string,
 ): void {
   const refuse = (code: string, said: string, todo?: string): never => {
-    throw new WayoutError({
-      code,
-      kind: "usage",
-      doing,
-      said,
-      ...(todo === undefined ? {} : { todo }),
-      details: { address, subnet: cidrText(subnet) },
-    });
+    throw new WayoutError(
+      present({
+        code,
+        kind: "usage",
+        doing,
+        said,
+        todo,
+        details: { address, subnet: cidrText(subnet) },
+      }),
+    );
   };
   if (!cidrContains(subnet, address)) {
     refuse(
@@ -98,7 +101,7 @@ function checkAddress(
     refuse("address-taken", `${address} belongs to ${holder}`, "Leave --ip out: the next free one is taken.");
   }
   const range = hostRange(subnet);
-  const number = cidrOf(address, subnet.family === 4 ? 32 : 128).first;
+  const number = ipNumber(address);
   if (number < range.first || number > range.last) {
     refuse("address-reserved", `${address} is the network or broadcast address of ${cidrText(subnet)}`);
   }

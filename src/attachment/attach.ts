@@ -28,6 +28,7 @@ import { checkRequest, pathOfLabel, type AttachRequest } from "./request.ts";
 import { planResolver } from "./resolver.ts";
 import { withSettings } from "./settings.ts";
 import { recover, takeBack } from "./take-back.ts";
+import { present } from "../present.ts";
 
 export interface Attached {
   readonly attachment: AttachmentRecord;
@@ -74,7 +75,7 @@ function attachAlone(node: AttachmentNode, request: AttachRequest, doing: string
     ...plan.attachment,
     ...(pod === undefined ? { created: true, madeDirectory: madeDirectory(record) } : { cookie: pod.cookie }),
     raisedLoopback: pod === undefined || !isLoopbackUp(pod),
-    ...(resolver.file === undefined ? {} : { resolver: resolver.file }),
+    ...present({ resolver: resolver.file }),
   };
   const planned = withAttachment(withSettings(node, record, plan.network), attachment, plan.network);
   const done = carryOut(node, planned, attachment);
@@ -134,15 +135,17 @@ function carryOut(
 function withLeftovers(error: unknown, again: unknown): unknown {
   if (!(error instanceof WayoutError)) return error;
   const { code, kind, doing, said, details } = error;
-  return new WayoutError({
-    code,
-    kind,
-    doing,
-    said: `${said}; and taking it back: ${messageOf(again)}`,
-    todo: "The next 'wayout attach' or 'wayout detach' takes back what is left.",
-    cause: error,
-    ...(details === undefined ? {} : { details }),
-  });
+  return new WayoutError(
+    present({
+      code,
+      kind,
+      doing,
+      said: `${said}; and taking it back: ${messageOf(again)}`,
+      todo: "The next 'wayout attach' or 'wayout detach' takes back what is left.",
+      cause: error,
+      details,
+    }),
+  );
 }
 
 /** The same namespace again: everything may stand already, or need mending. */
@@ -243,7 +246,7 @@ function checkPod(
   doing: string,
 ): void {
   const refuse = (code: string, said: string, todo?: string): never => {
-    throw new WayoutError({ code, kind: "usage", doing, said, ...(todo === undefined ? {} : { todo }) });
+    throw new WayoutError(present({ code, kind: "usage", doing, said, todo }));
   };
   const { cookie } = pod;
   if (cookie === node.namespace.cookie) refuse("own-namespace", "it is the namespace of the node itself");
@@ -276,7 +279,7 @@ function isLoopbackUp(pod: NetworkNamespace): boolean {
   return inside.link("lo")?.up ?? true;
 }
 
-/** Whoever goes last takes the directory away that the first one made. */
+/** The last one takes the directory away that the first one made. */
 function madeDirectory(record: NodeRecord): boolean {
   return !existsSync(NETNS_DIRECTORY) || record.attachments.some((other) => other.madeDirectory);
 }

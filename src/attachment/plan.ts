@@ -13,6 +13,7 @@ import { DEFAULT_BRIDGE, DEFAULT_INTERFACE, pathOfLabel, type AttachRequest } fr
 import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
 import { collision, freeSubnet, occupiedPrefixes } from "./subnet.ts";
 import { hostVethName } from "../naming/names.ts";
+import { present } from "../present.ts";
 
 export interface Plan {
   readonly network: NetworkRecord;
@@ -93,15 +94,15 @@ function planNetwork(
     gateways.push(gateway);
     if (there === undefined) addedGateways.push(gateway);
   }
-  return {
+  return present({
     bridge,
     gateways,
     addedGateways,
     subnets: gateways.map((text) => cidrText(parseCidr(text, "keep"))),
     backend: request.backend ?? DEFAULT_BACKEND,
     lastGiven: {},
-    ...(link === undefined ? {} : { before: bridgeBefore(node, link) }),
-  };
+    before: link === undefined ? undefined : bridgeBefore(node, link),
+  });
 }
 
 /** The setting that a bridge of ours must have at 0 (see ensureBridge). */
@@ -111,7 +112,7 @@ export function acceptRaOf(bridge: string): string {
 
 function bridgeBefore(node: Rtnetlink, link: Link): NonNullable<NetworkRecord["before"]> {
   const acceptRa = readSysctl(node.namespace, acceptRaOf(link.name));
-  return { up: link.up, ...(acceptRa === undefined ? {} : { acceptRa }) };
+  return present({ up: link.up, acceptRa });
 }
 
 /** IPv6 is given where it leads somewhere: a namespace with IPv6 and no way out tries it first and waits in vain. */

@@ -5,6 +5,7 @@ import { WayoutError } from "../error.ts";
 import { NETNS_DIRECTORY } from "../kernel/namespace.ts";
 import type { NatBackendName } from "../nat/backends/backends.ts";
 import { isPlainInterfaceName } from "../nat/intent.ts";
+import { present } from "../present.ts";
 
 export const DEFAULT_BRIDGE = "wayout0";
 export const DEFAULT_INTERFACE = "eth0";
@@ -52,10 +53,7 @@ export function checkRequest(request: AttachRequest): AttachRequest {
   }
   return {
     ...request,
-    ...(subnets === undefined ? {} : { subnets }),
-    ...(addresses === undefined ? {} : { addresses }),
-    ...(snat === undefined ? {} : { snat }),
-    ...(nameServers === undefined ? {} : { nameServers }),
+    ...present({ subnets, addresses, snat, nameServers }),
   };
 }
 

@@ -62,7 +62,7 @@ export function writeResolver(file: NonNullable<AttachmentRecord["resolver"]>): 
   replaceFile(file.path, file.text);
 }
 
-/** Takes the file away, unless somebody has changed it: then it is theirs. */
+/** Takes the file away, unless it was changed since: then it is not ours any more. */
 export function removeResolver(file: NonNullable<AttachmentRecord["resolver"]>): void {
   let text: string | undefined;
   try {

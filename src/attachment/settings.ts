@@ -57,7 +57,7 @@ function sideEffects(current: Forwarding, plan: readonly SettingChange[]): Setti
 }
 
 /**
- * Puts the settings back, unless pods of somebody else rely on them by now: then they stay, and a note says so.
+ * Puts the settings back, unless pods of other programs rely on them by now: then they stay, and a note says so.
  * @throws Error naming every setting that could not be restored
  */
 export function restoreSettings(node: AttachmentNode, record: NodeRecord): string | undefined {

@@ -35,7 +35,7 @@ export interface TakenBack {
   readonly notes: readonly string[];
 }
 
-/** Takes back what killed runs left half-made, but for one that somebody else looks after. Returns what is left. */
+/** Takes back what killed runs left half-made, but for one that another process looks after. Returns what is left. */
 export function recover(node: AttachmentNode, record: NodeRecord, except?: AttachmentRecord): NodeRecord {
   let known = record;
   for (const attachment of record.attachments) {
@@ -94,7 +94,7 @@ export function takeBack(
   return { record: left, notes };
 }
 
-/** A full disk must not keep anybody from undoing: without the mark, a run that is killed now is only broken, and seen. */
+/** A full disk must not keep a user from undoing: without the mark, a run that is killed now is only broken, and seen. */
 function markDetaching(node: AttachmentNode, record: NodeRecord, attachment: AttachmentRecord): void {
   try {
     node.store.write(withAttachment(record, { ...attachment, phase: "detaching" }));
@@ -152,7 +152,7 @@ function setLoopbackDown(pod: NetworkNamespace): void {
   inside.setLink("lo", { up: false });
 }
 
-/** What was there before us stays; so does a bridge that somebody else has plugged an interface into. */
+/** What was there before us stays; so does a bridge to which another program has attached an interface. */
 function leaveBridge({ route, namespace }: AttachmentNode, network: NetworkRecord): string | undefined {
   const link = route.link(network.bridge);
   if (link === undefined || link.kind !== "bridge") return undefined;

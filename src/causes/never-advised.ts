@@ -9,7 +9,7 @@ const DEFAULT: ReadonlySet<string> = new Set(["default", "0.0.0.0/0", "0/0", "::
 const REFUSING: ReadonlySet<string> = new Set(["blackhole", "unreachable", "prohibit", "throw"]);
 
 /**
- * Whether a line deletes somebody's address, a default route, a rule of the kernel's own, or a namespace.
+ * Whether a line deletes an address, a default route, a rule of the kernel's own, or a namespace.
  * @param line a command, or a sentence with one in it
  */
 export function isNeverAdvised(line: string): boolean {

@@ -10,6 +10,7 @@ import { TOKEN_PATH } from "../agent/token.ts";
 import { agentStatusCommand } from "./agent-status.ts";
 import { Interruption } from "./interruption.ts";
 import { openNamespace } from "../pods/open-namespace.ts";
+import { present } from "../present.ts";
 
 const HELP = `
 It listens to the kernel, and puts back what other programs took away: our rules after a flush, forwarding that was switched off, the
@@ -117,7 +118,7 @@ export function agentCommand(): Command {
         remotePeers: options.remote === true,
         ...policyPlace(options),
         ...(await clusterPart(options)),
-        ...(options.listen === undefined ? {} : { listen: parseListen(options.listen) }),
+        ...present({ listen: options.listen === undefined ? undefined : parseListen(options.listen) }),
       });
       await new Promise((resolve) => stop.signal.addEventListener("abort", resolve, { once: true }));
       await service.stop();
@@ -146,7 +147,7 @@ async function clusterPart(options: AgentCommandOptions): Promise<Pick<ServiceOp
       : await (
           await import("../kubernetes/kubeconfig.ts")
         ).kubeconfigAccess(kubeconfig, { context, server: apiServer });
-  const part = {
+  const part = present({
     access,
     nodeName: options.nodeName ?? defaultNodeName(),
     network: options.podNetwork,
@@ -154,15 +155,12 @@ async function clusterPart(options: AgentCommandOptions): Promise<Pick<ServiceOp
     binDirectory: options.cniBinDir,
     configurationDirectory: options.cniConfDir,
     masqueradeToNodes: options.masqueradeToNodes === true,
-    ...(options.egressGrants === undefined
-      ? {}
-      : {
-          egress: await (
-            await import("../kubernetes/egress/grants.ts")
-          ).GrantsFile.open(options.egressGrants),
-        }),
-    ...(options.startupTaint === undefined ? {} : { startupTaint: options.startupTaint }),
-  };
+    egress:
+      options.egressGrants === undefined
+        ? undefined
+        : await (await import("../kubernetes/egress/grants.ts")).GrantsFile.open(options.egressGrants),
+    startupTaint: options.startupTaint,
+  });
   return { cluster: (around) => new ClusterNetwork(part, around) };
 }
 

@@ -7,10 +7,12 @@ import { AttachmentNode } from "../attachment/node.ts";
 import type { Outside } from "../ways-out/outside.ts";
 import { pathOfLabel, type AttachRequest } from "../attachment/request.ts";
 import { WayoutError } from "../error.ts";
+import { requireNat } from "../nat/open.ts";
 import { DEFAULT_BACKEND, NAT_BACKENDS, type NatBackendName } from "../nat/backends/backends.ts";
 import { Interruption } from "./interruption.ts";
 import { printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
+import { present } from "../present.ts";
 
 const HELP = `
 What it makes, unless it is there: the bridge wayout0 with a subnet that overlaps no route or address of this machine, a
@@ -61,6 +63,8 @@ export function attachCommand(): Command {
     .addHelpText("after", HELP)
     .action(async (namespace: string, options: AttachOptions) => {
       using node = AttachmentNode.open();
+      if (options.backend !== undefined)
+        requireNat(options.backend, node.namespace, `attaching ${namespace}`);
       using interruption = new Interruption();
       const attached = await attach(node, requestOf(namespace, options), interruption.signal);
       if (await interruption.happened()) await giveUp(node, namespace, attached);
@@ -72,18 +76,18 @@ export function attachCommand(): Command {
 
 function requestOf(namespace: string, options: AttachOptions): AttachRequest {
   const { create, bridge, subnet, ip, ipv6, backend, snat, dns } = options;
-  return {
+  return present({
     namespace,
-    ...(create === undefined ? {} : { create }),
-    ...(bridge === undefined ? {} : { bridge }),
-    ...(subnet === undefined ? {} : { subnets: subnet }),
-    ...(ip === undefined ? {} : { addresses: ip }),
-    ...(options.interface === undefined ? {} : { interfaceName: options.interface }),
-    ...(ipv6 === undefined ? {} : { ipv6 }),
-    ...(backend === undefined ? {} : { backend }),
-    ...(snat === undefined ? {} : { snat }),
-    ...(dns === undefined ? {} : { nameServers: dns }),
-  };
+    create,
+    bridge,
+    subnets: subnet,
+    addresses: ip,
+    interfaceName: options.interface,
+    ipv6,
+    backend,
+    snat,
+    nameServers: dns,
+  });
 }
 
 /** Ctrl-C while it was made: the person does not want it. What was there before stays. */
@@ -99,7 +103,7 @@ async function giveUp(node: AttachmentNode, namespace: string, attached: Attache
 }
 
 /**
- * What will stop the namespace's packets all the same: mostly somebody else's filter rules, which are not ours to
+ * What will stop the namespace's packets all the same: mostly other programs' filter rules, which are not ours to
  * change. Predicted from the node's tables; nothing is sent.
  */
 async function obstaclesOf({ attachment, outside }: Attached): Promise<Obstacle[]> {
@@ -114,7 +118,7 @@ async function obstaclesOf({ attachment, outside }: Attached): Promise<Obstacle[
       .filter(({ stopsTraffic }) => stopsTraffic)
       .map(({ code, text, fix }) => ({ code, text, fix: fix.map(({ command }) => command) }));
   } catch {
-    // The attachment stands; whoever wants to know more asks the doctor, and then hears why it could not tell.
+    // The attachment stands; the doctor tells more, and why it could not tell.
     return [];
   }
 }

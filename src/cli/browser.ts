@@ -1,8 +1,9 @@
-/** Opening an address in the browser of whoever sits here. */
+/** Opening an address in the browser of the person who sits here. */
 import { spawn } from "node:child_process";
 import { chownSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { present } from "../present.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -59,6 +60,6 @@ function viewerOf(environment: Environment): Viewer | undefined {
     as: [runuser, "-u", SUDO_USER, "--"],
     ids: [uid, gid],
     // sudo's own home is root's.
-    environment: { ...environment, ...(home === undefined ? {} : { HOME: home }) },
+    environment: { ...environment, ...present({ HOME: home }) },
   };
 }

@@ -1,11 +1,10 @@
 import { writeSync } from "node:fs";
 import { poll } from "../kernel/libc.ts";
+import { POLLERR, POLLOUT } from "../linux/socket.ts";
 
 const STDOUT = 1;
-const POLLOUT = 4;
-const POLLERR = 8;
 
-/** Whoever read our output has gone (`| head`). Not a failure: there is nobody left to tell. */
+/** The reader of our output has gone (`| head`). Not a failure: there is nobody left to tell. */
 export class OutputClosed extends Error {
   override readonly name = "OutputClosed";
 }
@@ -22,7 +21,7 @@ export function writeOut(bytes: Uint8Array): void {
       const { code } = error as NodeJS.ErrnoException;
       if (code === "EPIPE") throw new OutputClosed();
       if (code !== "EAGAIN") throw error;
-      // Somebody made the pipe or terminal non-blocking.
+      // Another process made the pipe or terminal non-blocking.
       poll([{ fd: STDOUT, events: POLLOUT, revents: 0 }], -1);
     }
   }

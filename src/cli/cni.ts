@@ -11,6 +11,7 @@ import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { cachedAttachments, cacheDirectories } from "../pods/cni-cache.ts";
 import { printJson, tell } from "./output.ts";
 import { style } from "./style.ts";
+import { present } from "../present.ts";
 
 const HELP = `
 As a CNI plugin (type "wayout") this very program connects pods for containerd, CRI-O, podman and Kubernetes. In a
@@ -70,15 +71,17 @@ export function cniCommand(): Command {
       "do not translate: the network outside has a route back to the pods' addresses",
     )
     .action((options: InstallOptions) => {
-      const installed = install({
-        binDirectory: options.binDir,
-        configurationDirectory: options.confDir,
-        network: options.name,
-        bridge: options.bridge,
-        masquerade: options.masquerade,
-        ...(options.subnet === undefined ? {} : { subnets: options.subnet }),
-        ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
-      });
+      const installed = install(
+        present({
+          binDirectory: options.binDir,
+          configurationDirectory: options.confDir,
+          network: options.name,
+          bridge: options.bridge,
+          masquerade: options.masquerade,
+          subnets: options.subnet,
+          mtu: options.mtu,
+        }),
+      );
       if (options.json === true) printJson(installed);
       else tell(installedText, installed);
     });

@@ -23,6 +23,7 @@ import {
   scanTable,
   type OpenTable,
 } from "./conntrack-table.ts";
+import { present } from "../present.ts";
 
 interface ListOptions extends FlowTableOptions {
   sort?: SortKey;
@@ -100,8 +101,7 @@ function outputOptions(options: ListOptions, part: Part, { statistics }: OpenTab
     form,
     ...part,
     expected: statistics.entries,
-    ...(options.sort === undefined ? {} : { sort: options.sort }),
-    ...(options.reverse === undefined ? {} : { reverse: options.reverse }),
+    ...present({ sort: options.sort, reverse: options.reverse }),
   };
 }
 

@@ -8,6 +8,7 @@ import { protocolNumber } from "../linux/ip-protocol.ts";
 import { compileFlowFilter, isEmptyFilter } from "../flows/flow-filter.ts";
 import type { CompiledFilter, DirectionFilter, FlowFilter } from "../flows/flow-filter.ts";
 import type { PortRange } from "../linux/ip-protocol.ts";
+import { present } from "../present.ts";
 
 /** What commander makes of the filter options. */
 export interface FilterOptions {
@@ -109,24 +110,30 @@ export async function filterOf(options: FilterOptions, among?: readonly string[]
     dport: options.replyDport,
   });
   return {
-    ...(options.family === undefined ? {} : { family: familyOf(options.family) }),
-    ...(options.proto === undefined ? {} : { protocols: options.proto.map(protocolOf) }),
-    ...(options.state === undefined ? {} : { states: options.state.map(stateOf) }),
-    ...(original === undefined ? {} : { original }),
-    ...(reply === undefined ? {} : { reply }),
+    ...present({
+      family: options.family === undefined ? undefined : familyOption(options.family),
+      protocols: options.proto?.map(protocolOf),
+      states: options.state?.map(stateOf),
+      original,
+      reply,
+    }),
     ...(options.pod === undefined
       ? among === undefined
         ? {}
         : { podAddresses: among }
       : { podAddresses: await addressesOf(options.pod) }),
-    ...(options.nat === true ? { translated: true } : {}),
-    ...(options.snat === true ? { sourceTranslated: true } : {}),
-    ...(options.dnat === true ? { destinationTranslated: true } : {}),
+    ...present({
+      translated: options.nat || undefined,
+      sourceTranslated: options.snat || undefined,
+      destinationTranslated: options.dnat || undefined,
+    }),
     ...yesOrNo("unreplied", "unreplied", options.unreplied, "replied", options.replied),
     ...yesOrNo("assured", "assured", options.assured, "unassured", options.unassured),
-    ...(options.offloaded === true ? { offloaded: true } : {}),
-    ...(options.mark === undefined ? {} : { mark: markOf(options.mark) }),
-    ...(options.zone === undefined ? {} : { zone: numberOf("--zone", options.zone, 0xffff) }),
+    ...present({
+      offloaded: options.offloaded || undefined,
+      mark: options.mark === undefined ? undefined : markOf(options.mark),
+      zone: options.zone === undefined ? undefined : numberOf("--zone", options.zone, 0xffff),
+    }),
   };
 }
 
@@ -157,14 +164,12 @@ function direction(
 ): DirectionFilter | undefined {
   const { src, dst, sport, dport } = given;
   if (src === undefined && dst === undefined && sport === undefined && dport === undefined) return undefined;
-  return {
-    ...(src === undefined ? {} : { source: src.map((text) => cidrOption(`--${prefix}src`, text)) }),
-    ...(dst === undefined ? {} : { destination: dst.map((text) => cidrOption(`--${prefix}dst`, text)) }),
-    ...(sport === undefined ? {} : { sourcePort: sport.map((text) => portsOf(`--${prefix}sport`, text)) }),
-    ...(dport === undefined
-      ? {}
-      : { destinationPort: dport.map((text) => portsOf(`--${prefix}dport`, text)) }),
-  };
+  return present({
+    source: src?.map((text) => cidrOption(`--${prefix}src`, text)),
+    destination: dst?.map((text) => cidrOption(`--${prefix}dst`, text)),
+    sourcePort: sport?.map((text) => portsOf(`--${prefix}sport`, text)),
+    destinationPort: dport?.map((text) => portsOf(`--${prefix}dport`, text)),
+  });
 }
 
 function joined(a: string[] | undefined, b: string[] | undefined): string[] | undefined {
@@ -190,7 +195,7 @@ export function portsOf(option: string, text: string): PortRange {
   return { first, last };
 }
 
-function familyOf(text: string): 4 | 6 {
+function familyOption(text: string): 4 | 6 {
   const family = /^(?:ip|ipv|inet)?([46])$/i.exec(text)?.[1];
   if (family === undefined) throw badOption("--family", `"${text}" is neither 4 nor 6`);
   return family === "4" ? 4 : 6;

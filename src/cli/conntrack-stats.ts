@@ -1,5 +1,5 @@
 import { endText } from "../address/ip.ts";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import {
   explainCounters,
   FlowTally,
@@ -19,6 +19,7 @@ interface StatsOptions {
   json?: boolean;
   top: string;
   ports?: string;
+  destinations: boolean;
 }
 
 /** Shares from which a person should worry, and from which it hurts. */
@@ -30,14 +31,18 @@ const ASKED_FOR: ReadonlySet<ExplainedCounter["name"]> = new Set(["invalid", "cl
 const MOST_CPUS = 4;
 
 export function statsCommand(): Command {
-  return new Command("stats")
-    .description("how full the table is, what was lost, and which source ports are nearly used up")
-    .addHelpText("after", HELP)
-    .option("--top <N>", "how many pods, destinations and port groups to name", "10")
-    .option("--ports <RANGE>", "the source ports that NAT may take, when the rule names a range")
-    .option("--netns <NAME>", "the table of another namespace: a name, a path or pid:N")
-    .option("--json", "one JSON value")
-    .action(stats);
+  return (
+    new Command("stats")
+      .description("how full the table is, what was lost, and which source ports are nearly used up")
+      .addHelpText("after", HELP)
+      .option("--top <N>", "how many pods, destinations and port groups to name", "10")
+      .option("--ports <RANGE>", "the source ports that NAT may take, when the rule names a range")
+      .option("--netns <NAME>", "the table of another namespace: a name, a path or pid:N")
+      .option("--json", "one JSON value")
+      // For the agent, which does not show them: a table of their own for hundreds of thousands.
+      .addOption(new Option("--no-destinations").hideHelp())
+      .action(stats)
+  );
 }
 
 async function stats(options: StatsOptions): Promise<void> {
@@ -45,7 +50,7 @@ async function stats(options: StatsOptions): Promise<void> {
   const ports = options.ports === undefined ? NAT_PORTS : portsOf("--ports", options.ports);
   using opened = await openTable(options.netns);
   const { statistics } = opened;
-  const tally = new FlowTally();
+  const tally = new FlowTally({ expected: statistics.entries, destinations: options.destinations });
   const readPods = await podReader(true);
   scanTable(opened, {}, (scan) => tally.add(scan));
   scanBesideKernel(opened.namespace, (scan) => tally.add(scan));

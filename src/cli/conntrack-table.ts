@@ -64,7 +64,7 @@ async function openNamespace(text: string): Promise<NetworkNamespace> {
   }
 }
 
-/** What the kernel's refusal means for somebody who wants to see the table. */
+/** What the kernel's refusal means for a user who wants to see the table. */
 export function tableError(error: unknown): unknown {
   if (!(error instanceof SystemError)) return error;
   const doing = error instanceof NetlinkError ? error.doing : "opening the connection tracking table";

@@ -24,6 +24,7 @@ import {
   type FlowTableOptions,
 } from "./conntrack-options.ts";
 import { checkNamespace, emptyTableHint, openTable, podReader } from "./conntrack-table.ts";
+import { present } from "../present.ts";
 
 interface WatchOptions extends FlowTableOptions {
   events?: string;
@@ -59,12 +60,14 @@ async function watch(options: WatchOptions): Promise<void> {
   const receiveBufferBytes = countOf("--buffer", options.buffer ?? "128") * 1024 * 1024;
   using opened = await openTable(options.netns);
   const pods = (await podReader(options.pods))();
-  using events = ConntrackEvents.open({
-    // What appears and vanishes must be known in any case; updates are only worth their number when they are shown.
-    kinds: CONNTRACK_EVENT_KINDS.filter((kind) => kind !== "update" || shown.has(kind)),
-    receiveBufferBytes,
-    ...(opened.namespace === undefined ? {} : { namespace: opened.namespace }),
-  });
+  using events = ConntrackEvents.open(
+    present({
+      // What appears and vanishes must be known in any case; updates are only worth their number when they are shown.
+      kinds: CONNTRACK_EVENT_KINDS.filter((kind) => kind !== "update" || shown.has(kind)),
+      receiveBufferBytes,
+      namespace: opened.namespace,
+    }),
+  );
   const out =
     options.json === true ? new JsonWatcher(shown, limit, pods) : new TextWatcher(shown, limit, pods);
   const watch = new FlowWatch(events, opened.table, filter, out, new BesideWatch(opened.namespace, filter));

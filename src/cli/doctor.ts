@@ -1,12 +1,14 @@
 import { Command, Option } from "commander";
 import { JOURNAL_PATH } from "../agent/journal/path.ts";
 import type { Diagnosis } from "../doctor/diagnose.ts";
+import type { Finding } from "../doctor/finding.ts";
 import { examine, type Examination, type ExaminationRequest } from "../examination/examine.ts";
 import { groupFindings } from "../examination/group-findings.ts";
-import { diagnosisText, manyText } from "./doctor-report.ts";
+import { diagnosisText, findingText, manyText } from "./doctor-report.ts";
 import { hostNetworkPods } from "../pods/host-network.ts";
 import { hostNetworkText } from "./host-network-text.ts";
 import { printJson, tell } from "./output.ts";
+import { present } from "../present.ts";
 
 const HELP = `
 Without --to nothing is sent: the path of a packet to a public address is predicted from the node's own tables, over
@@ -26,7 +28,7 @@ Examples:
 Where an agent runs ('wayout agent'), a pod without a way out is told with the time since when, and who changed what then.
 
 A POD is named by its ip netns name, a path, pid:N, a container id, namespace/pod or its IP address.
-Exit code 0: healthy, or only warnings. 1: a finding stops the traffic. 3: something that decides could not be read.`;
+Exit code 0: healthy, or only warnings. 1: a finding stops the traffic; or, of the whole node, new pods from starting. 3: something that decides could not be read.`;
 
 interface DoctorOptions {
   readonly to?: string;
@@ -80,7 +82,7 @@ export function doctorCommand(): Command {
       }
       const examination = examine(request);
       const diagnoses = await withProbe(examination, request);
-      report(diagnoses, request, options.json === true);
+      report({ ...examination, diagnoses }, request, options.json === true);
       const healed =
         options.fix === true ? await fixed({ ...examination, diagnoses }, request, options) : undefined;
       const last = healed ?? diagnoses;
@@ -88,7 +90,8 @@ export function doctorCommand(): Command {
         const { noteSince } = await import("./doctor-since.ts");
         await noteSince(last);
       }
-      if (last.some((one) => !one.healthy)) process.exitCode = 1;
+      const isHindered = pod === undefined && keepsPodsOut(examination);
+      if (isHindered || last.some((one) => !one.healthy)) process.exitCode = 1;
       else if (last.some((one) => one.blind)) process.exitCode = 3;
     });
 }
@@ -105,14 +108,14 @@ function tellsSince(
 
 function requestOf(pod: string | undefined, options: DoctorOptions): ExaminationRequest {
   const { to, proto, node, snapshot } = options;
-  return {
-    ...(pod === undefined ? {} : { pod }),
-    ...(to === undefined ? {} : { to }),
-    ...(proto === undefined ? {} : { protocol: proto }),
-    ...(node === undefined ? {} : { node }),
-    ...(snapshot === undefined ? {} : { snapshot }),
-    ...(options.probe ? {} : { silent: true }),
-  };
+  return present({
+    pod,
+    to,
+    protocol: proto,
+    node,
+    snapshot,
+    silent: options.probe ? undefined : true,
+  });
 }
 
 /** What is to be judged when it is not the present. */
@@ -147,26 +150,39 @@ async function fixed(
     examine(request),
   );
   if (healed === undefined) return undefined;
-  report(healed.diagnoses, request, json === true);
+  report(healed, request, json === true);
   return healed.diagnoses;
 }
 
+function findingLines(finding: Finding): string {
+  return `\n${findingText(finding)}\n`;
+}
+
+function keepsPodsOut({ node }: Pick<Examination, "node">): boolean {
+  return node.some(({ severity }) => severity === "error");
+}
+
 function report(
-  diagnoses: readonly Diagnosis[],
+  examination: Pick<Examination, "diagnoses" | "node">,
   { pod, node, snapshot }: ExaminationRequest,
   json: boolean,
 ): void {
+  const { diagnoses, node: ofNode } = examination;
   const [only] = diagnoses;
   const one = pod === undefined ? undefined : only;
   // A snapshot and another node's namespace hold nothing of the pods that live in ours.
   const isHere = node === undefined && snapshot === undefined && one === undefined;
   const hostNetwork = isHere ? hostNetworkPods().map(({ name }) => name) : [];
   if (json) {
-    const healthy = diagnoses.every((each) => each.healthy && !each.blind);
-    printJson(one ?? { healthy, groups: groupFindings(diagnoses), pods: diagnoses, hostNetwork });
+    const healthy = diagnoses.every((each) => each.healthy && !each.blind) && !keepsPodsOut(examination);
+    printJson(
+      one ?? { healthy, groups: groupFindings(diagnoses), pods: diagnoses, node: ofNode, hostNetwork },
+    );
   } else if (one !== undefined) tell(diagnosisText, one);
   else {
     tell(manyText, diagnoses);
+    // Where there are pods these stand among their findings.
+    if (diagnoses.length === 0) for (const finding of ofNode) tell(findingLines, finding);
     tell(hostNetworkText, hostNetwork);
   }
 }

@@ -17,7 +17,7 @@ const FOR_BRIEF: Readonly<Record<string, string>> = {
 
 /**
  * Starts this process again for a command that wants it; does nothing where that is done, or impossible, or
- * where somebody gave the engine options of his own (to profile it, for instance).
+ * where the engine was given options by the user (to profile it, for instance).
  */
 export async function holdBackCompilers(command: string | undefined): Promise<void> {
   if (!BRIEF.has(command) || process.execArgv.length > 0) return;

@@ -4,9 +4,10 @@ import { codeOf, exitCodeOf, limitTodo, messageOf, WayoutError } from "../error.
 import { COMMANDS } from "./commands.ts";
 import { printJson, tellAside } from "./output.ts";
 import { style } from "./style.ts";
+import { present } from "../present.ts";
 
 /**
- * Tells a failure to whoever called: a person on stderr (what we were doing, what the kernel said, what to do), a
+ * Tells a failure to the caller: a person on stderr (what we were doing, what the kernel said, what to do), a
  * program as one JSON value on stdout. Returns the exit code of the contract.
  */
 export function reportFailure(error: unknown, json: boolean, args: readonly string[]): number {
@@ -59,12 +60,14 @@ export function asWayoutError(error: unknown, args: readonly string[]): WayoutEr
     });
   }
   const todo = limitTodo(code);
-  return new WayoutError({
-    code: code ?? "internal",
-    kind: todo === undefined ? "broken" : "machine",
-    doing: command,
-    said: messageOf(error),
-    ...(todo === undefined ? {} : { todo }),
-    cause: error,
-  });
+  return new WayoutError(
+    present({
+      code: code ?? "internal",
+      kind: todo === undefined ? "broken" : "machine",
+      doing: command,
+      said: messageOf(error),
+      todo,
+      cause: error,
+    }),
+  );
 }

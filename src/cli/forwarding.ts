@@ -21,6 +21,7 @@ import { openNamespace } from "../pods/open-namespace.ts";
 import { namespaceOption } from "./namespace-option.ts";
 import { printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
+import { present } from "../present.ts";
 
 const HELP = `
 A node passes packets from one interface to another only when forwarding is on. Without it, packets of a namespace end at
@@ -162,8 +163,7 @@ function enableCommand(): Command {
       const persisted =
         options.persist === true ? persistSettings(settingsOf(wanted, changes), options.root) : undefined;
       const after = readForwarding(namespace);
-      if (options.json === true)
-        printJson({ changes, ...(persisted === undefined ? {} : { persisted }), forwarding: after });
+      if (options.json === true) printJson(present({ changes, persisted, forwarding: after }));
       else tell(enableText, changes, persisted, options);
       if (persisted !== undefined && persisted.undoneBy.length > 0) process.exitCode = 1;
     });

@@ -9,6 +9,7 @@ import { agentSaid } from "./agent-said.ts";
 import { momentText, parseMoment } from "./moment.ts";
 import { note, printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
+import { present } from "../present.ts";
 
 /** The newest ones. */
 const MOST_EVENTS = 10_000;
@@ -42,11 +43,14 @@ export function historyCommand(): Command {
     .option("--json", "one JSON value")
     .addHelpText("after", HELP)
     .action(async (pod: string | undefined, options: HistoryOptions) => {
-      const { events, beginsAt } = await readPast(options, {
-        since: parseMoment(options.since),
-        ...(options.until === undefined ? {} : { until: parseMoment(options.until) }),
-        ...(pod === undefined ? {} : { pod }),
-      });
+      const { events, beginsAt } = await readPast(
+        options,
+        present({
+          since: parseMoment(options.since),
+          until: options.until === undefined ? undefined : parseMoment(options.until),
+          pod,
+        }),
+      );
       if (options.json === true) printJson(events.map(({ id, ...event }) => eventAsJson(event, id)));
       else tell(historyText, events, beginsAt);
     });

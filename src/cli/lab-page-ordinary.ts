@@ -11,6 +11,7 @@ import { parseListen } from "../agent/service.ts";
 import { codeOf, messageOf, WayoutError } from "../error.ts";
 import { ensureKeeper, startBesideKeeper } from "../lab/keeper.ts";
 import { Interruption } from "./interruption.ts";
+import { present } from "../present.ts";
 
 /** What was built, and an address that lets one browser in. */
 export interface RaisedPage {
@@ -124,12 +125,14 @@ class Forwarder {
 
 function notOpened({ hostname, port }: { readonly hostname: string; readonly port: number }, error: Error) {
   const inUse = codeOf(error) === "EADDRINUSE";
-  return new WayoutError({
-    code: inUse ? "port-in-use" : "no-socket",
-    kind: "machine",
-    doing: `opening the page's port ${hostname}:${port}`,
-    said: messageOf(error),
-    ...(inUse ? { todo: "Choose another one: --listen 127.0.0.1:PORT." } : {}),
-    cause: error,
-  });
+  return new WayoutError(
+    present({
+      code: inUse ? "port-in-use" : "no-socket",
+      kind: "machine",
+      doing: `opening the page's port ${hostname}:${port}`,
+      said: messageOf(error),
+      todo: inUse ? "Choose another one: --listen 127.0.0.1:PORT." : undefined,
+      cause: error,
+    }),
+  );
 }

@@ -25,7 +25,7 @@ interface Options {
   readonly pageUrl?: string;
 }
 
-/** Until somebody ends it. The lab stays, its journal and its token go. @throws WayoutError `no-user-namespace`, `port-in-use` */
+/** Until it is ended. The lab stays, its journal and its token go. @throws WayoutError `no-user-namespace`, `port-in-use` */
 export async function showLabPage(options: Options): Promise<void> {
   const { pageIn, pageUrl } = options;
   const tellPerson = (page: RaisedPage): void => {

@@ -10,7 +10,7 @@ const MACHINE_CANNOT = 3;
 /** To be called before anything is written. */
 export function mindLostOutput(): void {
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    // Whoever read it has gone (`| head`), and nobody is left to tell.
+    // The reader has gone (`| head`), and nobody is left to tell.
     if (error.code === "EPIPE") return;
     tellAside((said) => `${style.bad("✗")} writing to standard output: ${said}\n`, error.message);
     // Last of all, whatever the command itself says: who asked did not get the answer.

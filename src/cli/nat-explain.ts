@@ -10,6 +10,7 @@ import { agentSaid } from "./agent-said.ts";
 import { namespaceOption } from "./namespace-option.ts";
 import { printJson, tell } from "./output.ts";
 import { style, table } from "./style.ts";
+import { present } from "../present.ts";
 
 const HELP = `
 Nothing is sent. SRC is a pod or an address, DST an address. First what wayout's own rules are to do, by owner; then, where
@@ -49,15 +50,17 @@ export function natExplainCommand(): Command {
       using node = openNamespace(options.netns);
       const own = file === undefined ? undefined : await readPolicyText(file);
       const files = own === undefined ? await filesInForce(node) : [own];
-      const explanation = explainNat({
-        source,
-        destination,
-        protocol: proto,
-        node,
-        ...(port === undefined ? {} : { port }),
-        ...(own === undefined ? {} : { policy: (await parsePolicy(own.text, own.name)).intent }),
-        written: await WrittenPolicy.read(files),
-      });
+      const explanation = explainNat(
+        present({
+          source,
+          destination,
+          protocol: proto,
+          node,
+          port,
+          policy: own === undefined ? undefined : (await parsePolicy(own.text, own.name)).intent,
+          written: await WrittenPolicy.read(files),
+        }),
+      );
       if (options.json === true) printJson(explanation);
       else tell(explanationText, explanation);
     });
@@ -72,7 +75,9 @@ function explanationText({ source, destination, wanted, foreseen }: NatExplanati
   const sign = { translated: style.good("✓"), kept: "–", dropped: style.bad("✗"), none: style.warn("!") }[
     wanted.decision
   ];
-  const { by, kept, entersBy, leavesBy } = wanted;
+  const { by, kept, entersBy, leavesBy, fromNode } = wanted;
+  const enters =
+    fromNode === true ? "sent by the node itself" : `in by ${entersBy ?? "an unknown interface"}`;
   const rows = [
     ...(by === undefined
       ? []
@@ -86,11 +91,7 @@ function explanationText({ source, destination, wanted, foreseen }: NatExplanati
             `${kept.cidr}${kept.owner === undefined ? "" : ` of ${kept.owner}`}${placed(kept.written)}`,
           ],
         ]),
-    [
-      "  ",
-      style.quiet("way"),
-      `in by ${entersBy ?? "an unknown interface"}, out by ${leavesBy ?? "no route"}`,
-    ],
+    ["  ", style.quiet("way"), `${enters}, out by ${leavesBy ?? "no route"}`],
   ];
   const lines = [style.strong(`${source} → ${destination}`), `${sign} ${wanted.text}`, table(rows)];
   if (foreseen !== undefined) lines.push("", ...foreseenLines(foreseen));

@@ -13,7 +13,7 @@ import { nodeAddresses } from "../network/node-addresses.ts";
 import { adviceOn, sharedWith, type Shared } from "../policy/advice.ts";
 import { intentsElsewhere, removeAtWish, removeElsewhere } from "../nat/installed.ts";
 import { inNatQueue } from "../nat/lock.ts";
-import { openNat } from "../nat/open.ts";
+import { openNat, requireNat } from "../nat/open.ts";
 import { applyAndSettle, type SettledFlows } from "../nat/settle-flows.ts";
 import { translationText } from "../nat/claim.ts";
 import type { NatIntent } from "../nat/intent.ts";
@@ -80,6 +80,7 @@ function applyCommand(): Command {
         const policy = await readPolicy(options.file);
         const name = options.backend ?? policy.backend;
         using namespace = openNamespace(options.netns);
+        if (options.dryRun !== true) requireNat(name, namespace, "applying the policy");
         using nat = openNat(name, namespace);
         const others = nat.intents();
         const warnings = BACKENDS[name].translates

@@ -9,6 +9,7 @@ import { trace, type TraceRequest } from "../trace/trace.ts";
 import { VERSION } from "../version.ts";
 import { printJson, tell } from "./output.ts";
 import { traceText } from "./trace-ladder.ts";
+import { present } from "../present.ts";
 
 const HELP = `
 POD is a name of 'ip netns', a path of a namespace, pid:N, a container's name or id, namespace/pod, or a pod's address.
@@ -71,17 +72,17 @@ export function traceCommand(): Command {
 }
 
 function run(pod: string, destination: string, options: Options): void {
-  const request: TraceRequest = {
+  const request: TraceRequest = present({
     pod,
     destination,
-    ...(options.proto === undefined ? {} : { protocol: options.proto }),
-    ...(options.port === undefined ? {} : { port: options.port }),
-    ...(options.http === true ? { http: true } : {}),
-    ...(options.listen === true ? { listen: true } : {}),
-    ...(options.size === undefined ? {} : { sizeBytes: options.size }),
-    ...(options.timeout === undefined ? {} : { timeoutMs: options.timeout }),
+    protocol: options.proto,
+    port: options.port,
+    http: options.http || undefined,
+    listen: options.listen || undefined,
+    sizeBytes: options.size,
+    timeoutMs: options.timeout,
     ...(options.ipv6 === true ? { family: 6 } : options.ipv4 === true ? { family: 4 } : {}),
-  };
+  });
   const { report, packets } = trace(request);
   if (options.pcap !== undefined) write(options.pcap, writePcapng(frames(packets), `wayout ${VERSION}`));
   if (options.html !== undefined) write(options.html, tracePage(report));

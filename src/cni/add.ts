@@ -108,7 +108,7 @@ async function attach(
   };
 }
 
-/** Whatever earlier owners of its addresses left is forgotten, and it is noted that somebody has them now. */
+/** Whatever earlier owners of its addresses left is forgotten, and it is noted that they are in use now. */
 async function use(
   { header: { network }, namespace, call }: CniContext,
   space: AddressSpace,

@@ -31,7 +31,7 @@ export interface AddressManagement {
   collect(isValid: (owner: AddressOwner) => boolean, dryRun: boolean): readonly hostLocal.Garbage[];
   /** @throws when the next add cannot succeed */
   status(): void;
-  /** How many addresses are given to somebody; undefined when nobody but the other plugin knows. */
+  /** How many addresses are in use; undefined when only the other plugin knows. */
   held(): number | undefined;
   /** The addresses that this call's attachment holds, as far as they are known. */
   reserved(): readonly string[];
@@ -153,7 +153,7 @@ class Delegated implements AddressManagement {
     try {
       return this.#assignment(this.#run("ADD"));
     } catch (error) {
-      // The specification: whoever fails in ADD is asked to DEL, for it may have got half-way.
+      // The specification: after an ADD that failed there comes a DEL, for it may have got half-way.
       this.#runQuietly("DEL");
       throw error;
     }

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { cidrText, type Cidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import { atLeast, CNI_VERSIONS, isSpoken, type CniVersion } from "./version.ts";
+import { present } from "../present.ts";
 
 /** The plugin that publishes the ports which pods ask for (`hostPort`). */
 const PORTMAP = "portmap";
@@ -34,24 +35,24 @@ export function conflistOf(
   const others = hasPortmap(binDirectory) ? [PORTMAP] : [];
   const versions = commonVersions(others.map((type) => spokenBy(join(binDirectory, type))));
   const cniVersion = versions.filter((version) => !atLeast(version, "1.1.0")).at(-1) ?? COMMON_VERSION;
-  return {
+  return present({
     cniVersion,
-    ...(versions.at(-1) === cniVersion ? {} : { cniVersions: [cniVersion, versions.at(-1)] }),
+    cniVersions: versions.at(-1) === cniVersion ? undefined : [cniVersion, versions.at(-1)],
     name: network,
     plugins: [
-      {
+      present({
         type: "wayout",
         bridge,
         isDefaultGateway: true,
         ipMasq: masquerade,
         hairpinMode: true,
-        ...(mtu === undefined ? {} : { mtu }),
-        ...(waitsFor === undefined ? {} : { waitsFor }),
+        mtu,
+        waitsFor,
         ipam: { type: "host-local", ranges: subnets.map((subnet) => [{ subnet: cidrText(subnet) }]) },
-      },
+      }),
       ...others.map((type) => ({ type, capabilities: { portMappings: true }, snat: true })),
     ],
-  };
+  });
 }
 
 /** Those of ours that everybody speaks, in order. */

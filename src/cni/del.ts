@@ -15,7 +15,7 @@ import { endUse, notedAddresses } from "./used-addresses.ts";
 export const answer = answering(del);
 
 /**
- * First the link, then what speaks of it: while an address is still in use it must not be given to anybody else.
+ * First the link, then what speaks of it: while an address is still in use it must not be given to another pod.
  * @throws the first failure, after everything else was tried
  */
 async function del(context: CniContext): Promise<void> {
@@ -53,7 +53,7 @@ async function del(context: CniContext): Promise<void> {
   if (failures.length > 0) throw failures[0];
 }
 
-/** What its addresses are, by whoever knows: host-local's files, or what its ADD noted. */
+/** What its addresses are: from host-local's files, or from what its ADD noted. */
 function addressesOf(
   { header, namespace }: CniContext,
   ipam: AddressManagement | undefined,

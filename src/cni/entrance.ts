@@ -6,7 +6,7 @@ import type { NetworkConfiguration } from "./configuration.ts";
 
 /**
  * The bridge, or its gateway in the VLAN, and the VRF it belongs to, under whose name the kernel knows what comes from
- * there. Empty when it is not known: where the node is no gateway, somebody else's interface may lead the pods out.
+ * there. Empty when it is not known: where the node is no gateway, another interface may lead the pods out.
  * @param holder the interface that has, or would have, the gateway's addresses
  */
 export function entrances(

@@ -126,7 +126,7 @@ function numberOf(error: WayoutError): number {
   return error.kind === "usage" ? CNI_ERROR_CODES["bad-configuration"] : CNI_ERROR_CODES.failed;
 }
 
-/** Where a mistake of ours was made: what whoever mends it asks first. */
+/** Where a mistake of ours was made: the first thing to know in order to mend it. */
 function stackOf(error: unknown): string | undefined {
   const { stack } = error as Error;
   if (typeof stack !== "string" || stack === "") return undefined;

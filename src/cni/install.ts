@@ -6,6 +6,7 @@ import { messageOf, WayoutError } from "../error.ts";
 import { collision, freeSubnet, occupiedPrefixes } from "../attachment/subnet.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { requireNodesDirectory } from "../kernel/shared-run.ts";
+import { ownSingleFile } from "../self.ts";
 import { isIdentifier } from "./call.ts";
 import { conflistOf, hasPortmap, type NetworkRequest } from "./conflist.ts";
 import { readNetworks, type ConfiguredNetwork } from "./configured-networks.ts";
@@ -13,12 +14,12 @@ import {
   CONFLIST_NAME,
   isOurLoopback,
   loopbackPath,
-  ownSingleFile,
   programPath,
   putConflist,
   putProgram,
   shadowedBy,
 } from "./placement.ts";
+import { present } from "../present.ts";
 
 export interface InstallRequest extends NetworkRequest {
   readonly binDirectory: string;
@@ -47,7 +48,7 @@ export interface Installed {
   readonly shadowedBy: readonly string[];
 }
 
-/** The program first: whoever reads the conflist finds it there. @throws WayoutError `directory-not-shared` and others */
+/** The program first: a runtime that reads the conflist finds it there. @throws WayoutError `directory-not-shared` and others */
 export function install(request: InstallRequest): Installed {
   const doing = "installing the CNI plugin";
   if (!isIdentifier(request.network)) {
@@ -72,7 +73,7 @@ export function install(request: InstallRequest): Installed {
     conflist,
     wroteConflist: !kept,
     subnets: subnets.map(cidrText),
-    ...(isOurLoopback(loopback) ? { loopback } : {}),
+    ...present({ loopback: isOurLoopback(loopback) ? loopback : undefined }),
     portmap: hasPortmap(request.binDirectory),
     shadowedBy: shadowedBy(request.configurationDirectory),
   };
@@ -85,7 +86,7 @@ export interface Uninstalled {
 
 /**
  * The conflist first, so that no runtime looks for a program that is gone. A conflist that names no plugin of ours is
- * somebody else's and stays.
+ * another program's and stays.
  * @throws WayoutError `pods-attached` unless `force`
  */
 export function uninstall(request: Directories, attached: readonly string[], force: boolean): Uninstalled {

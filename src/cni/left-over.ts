@@ -123,7 +123,7 @@ class Scene implements Disposable {
     if (why !== undefined) this.#doubts.push({ what: `link ${link.name} (${link.alias ?? ""})`, why });
   }
 
-  /** Why a link that no runtime remembers may be somebody's still; undefined when everything speaks against it. */
+  /** Why a link that no runtime remembers may still be in use; undefined when everything speaks against it. */
   #doubtAbout(link: LinkState, owner: AddressOwner | undefined, hidden: boolean): string | undefined {
     if (hidden) return "the namespaces of this node's pods are not visible from here";
     const holder = this.#holders.of(link);

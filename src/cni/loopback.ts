@@ -9,8 +9,7 @@ import type { CniContext } from "./context.ts";
 import { checkFailed } from "./failure.ts";
 import { openPodNamespace } from "./pod-namespace.ts";
 import { readResult, resultJson, type Result } from "./result.ts";
-
-const LOOPBACK_INDEX = 1;
+import { LOOPBACK_INDEX } from "../linux/link-layer.ts";
 
 /**
  * What to print. A DEL has nothing to do: loopback goes with its namespace, whose path may lead to another pod by now.

@@ -36,7 +36,7 @@ const PORTS: SetSpec = { ...TABLE, set: "checked_ports", type: "ifname" };
 const SENDERS: SetSpec = { ...TABLE, set: "port_senders", type: "ifname . ether_addr" };
 /** Before bridge NAT. */
 const PRIORITY = BRIDGE_HOOK_PRIORITY.dstnat;
-/** Somebody else's transactions may come between our look and our change; more often than this they hardly do. */
+/** Other programs' transactions may come between our look and our change; more often than this they hardly do. */
 const ATTEMPTS = 20;
 
 /** Ports (host names of pod links) and the MACs that may send there, in the calling thread's namespace. */
@@ -98,7 +98,7 @@ export class MacSpoofing implements Disposable {
     this.#nftables.close();
   }
 
-  /** Decides on a ruleset and changes that very ruleset, again when somebody was faster. */
+  /** Decides on a ruleset and changes that very ruleset, again when another program was faster. */
   #change(doing: string, decide: () => Transaction): void {
     for (let attempt = 1; ; attempt++) {
       const generation = this.#nftables.generation();

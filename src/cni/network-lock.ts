@@ -17,8 +17,8 @@ export function networkPath(network: string, { cookie }: NetworkNamespace): stri
 }
 
 /**
- * What belongs to a whole network (its NAT rules, its bridge) goes with its last attachment. Whoever attaches holds
- * the lock shared until the attachment can be seen; whoever takes the network's things away holds it alone, and so
+ * What belongs to a whole network (its NAT rules, its bridge) goes with its last attachment. An ADD holds
+ * the lock shared until the attachment can be seen; a DEL that takes the network's things away holds it alone, and so
  * finds no attachment half-made. It ends with its holder.
  * @throws WayoutError `busy`, `address-store`, `run-not-shared`
  */

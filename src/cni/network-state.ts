@@ -51,7 +51,7 @@ export function ensureGatewaySide(
   });
 }
 
-/** Routes to pods whose gateway's address leads to no subnet. Somebody's own route to them is as good. */
+/** Routes to pods whose gateway's address leads to no subnet. Another route to them is as good. */
 function leadTo(subnets: readonly string[], { index }: LinkState, node: LinkRtnetlink): void {
   if (subnets.length === 0) return;
   const requests = subnets.map((destination) =>

@@ -10,17 +10,16 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
-  readSync,
   renameSync,
   rmSync,
-  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { basename, dirname, join } from "node:path";
-import { messageOf } from "../error.ts";
-import { selfCommand } from "../self.ts";
-import { smallProgram } from "./small-program.ts";
+import { join } from "node:path";
+import { sweepBeside } from "../kernel/durable-file.ts";
+import { examinationOf, isThisPlugin, trialOf } from "../kernel/plugin-file.ts";
+import { BESIDE } from "../naming/names.ts";
+import { smallProgram } from "../small-program.ts";
 
 /** Where containerd, CRI-O and kubeadm look. */
 export const DEFAULT_BIN_DIRECTORY = "/opt/cni/bin";
@@ -37,12 +36,6 @@ export function programPath(binDirectory: string): string {
 
 export function loopbackPath(binDirectory: string): string {
   return join(binDirectory, LOOPBACK);
-}
-
-/** The file of this very program, when it is one: a checkout is none. */
-export function ownSingleFile(): string | undefined {
-  const self = selfCommand();
-  return self.length === 1 ? self[0] : undefined;
 }
 
 /** The plugin, and `loopback` where there is no other. Returns why the plugin is the large program, when it is. */
@@ -69,28 +62,14 @@ function putSmallOrLarge(path: string, large: string): string | undefined {
   return refusal;
 }
 
-/** Longer than any machine needs for a call that does nothing. */
-const TRIAL_MS = 10_000;
-
 function putSmall(path: string, small: string): string | undefined {
   // It lies inside our own file, where only reading works.
   writeFileSync(path, readFileSync(small), { mode: 0o755 });
   chmodSync(path, 0o755);
-  const options = { stdin: Buffer.from("{}"), stdout: "pipe", stderr: "pipe", timeout: TRIAL_MS } as const;
-  try {
-    const verified = Bun.spawnSync([path, "--verify"], options);
-    if (verified.exitCode !== 0) return `the small one does not stand its examination: ${saidBy(verified)}`;
-    const answered = Bun.spawnSync([path], { ...options, env: { CNI_COMMAND: "VERSION" } });
-    if (answered.exitCode !== 0) return `the small one does not run here: ${saidBy(answered)}`;
-    return undefined;
-  } catch (error) {
-    return `the small one cannot be started here: ${messageOf(error)}`;
-  }
-}
-
-function saidBy({ stdout, stderr, exitCode, signalCode }: Bun.SyncSubprocess<"pipe", "pipe">): string {
-  const said = `${stderr.toString()} ${stdout.toString()}`.replace(/\s+/g, " ").trim();
-  return said === "" ? `it ended with ${exitCode ?? signalCode}` : said;
+  const fault = examinationOf(path);
+  if (fault !== undefined) return `the small one does not stand its examination: ${fault}`;
+  const refusal = trialOf(path);
+  return refusal === undefined ? undefined : `the small one does not run here: ${refusal}`;
 }
 
 /** The temporary file lies in the directory itself: containerd hears of the renaming, and of no file from elsewhere. */
@@ -120,40 +99,14 @@ export function isOurLoopback(path: string): boolean {
   }
 }
 
-/** Whether the plugin that is there is this very program, byte for byte: the small one, or else the large one. */
+/** Whether the plugin that is there is this very program. */
 export function hasProgram(large: string, binDirectory: string): boolean {
-  const there = programPath(binDirectory);
-  const small = smallProgram();
-  // It lies inside our own file, where only reading works.
-  const bytes = small === undefined ? undefined : readFileSync(small);
-  const size = statSync(there, { throwIfNoEntry: false })?.size;
-  if (bytes !== undefined && bytes.length === size) return bytes.equals(readFileSync(there));
-  return isSameFile(large, there);
+  return isThisPlugin(large, programPath(binDirectory));
 }
-
-/** Part by part: the large program is a hundred megabytes, and who asks may be the agent. */
-function isSameFile(one: string, other: string): boolean {
-  if (statSync(one).size !== statSync(other, { throwIfNoEntry: false })?.size) return false;
-  const files = [openSync(one, "r"), openSync(other, "r")];
-  const parts = files.map(() => Buffer.alloc(COMPARED_BYTES));
-  try {
-    for (;;) {
-      const lengths = files.map((fd, index) => readSync(fd, parts[index]!));
-      if (lengths[0] !== lengths[1] || !parts[0]!.equals(parts[1]!)) return false;
-      if (lengths[0] === 0) return true;
-    }
-  } finally {
-    for (const fd of files) closeSync(fd);
-  }
-}
-
-const COMPARED_BYTES = 1024 * 1024;
-
-const BESIDE = ".new-";
 
 /** Beside and renamed: a runtime may be executing, or reading, the old one. On disk before it has its name. */
 function replace(path: string, write: (beside: string) => void, mode: number): void {
-  removeUnfinished(path);
+  sweepBeside(path);
   const beside = `${path}${BESIDE}${process.pid}`;
   try {
     write(beside);
@@ -168,14 +121,5 @@ function replace(path: string, write: (beside: string) => void, mode: number): v
   } catch (error) {
     rmSync(beside, { force: true });
     throw error;
-  }
-}
-
-/** What an install that was killed half-way has left beside the file. */
-function removeUnfinished(path: string): void {
-  const beginning = `${basename(path)}${BESIDE}`;
-  for (const name of readdirSync(dirname(path)).filter((name) => name.startsWith(beginning))) {
-    const isAtWork = existsSync(`/proc/${name.slice(beginning.length)}`);
-    if (!isAtWork) rmSync(join(dirname(path), name), { force: true });
   }
 }

@@ -1,6 +1,6 @@
 /** From a configuration and the addresses assigned: what to make, and what to report. Pure. */
 import { cidrContains, cidrOf, cidrText, parseCidr } from "../address/cidr.ts";
-import { ipBits, ipFromNumber, type IpFamily, prefixFamily } from "../address/ip.ts";
+import { ipBits, ipFromNumber, type IpFamily, prefixFamily, DEFAULT_CIDR } from "../address/ip.ts";
 import { isLinkLocalAddress } from "../address/special-purpose.ts";
 import { RT_TABLE } from "../linux/route/constants.ts";
 import type { AssignedRoute, Assignment } from "../ipam/assignment.ts";
@@ -24,8 +24,6 @@ export interface AttachmentPlan {
   readonly forwarded: readonly IpFamily[];
 }
 
-const EVERYTHING: Readonly<Record<IpFamily, string>> = { 4: "0.0.0.0/0", 6: "::/0" };
-
 export function planAdd(configuration: NetworkConfiguration, assignment: Assignment): AttachmentPlan {
   const { isGateway, isDefaultGateway } = configuration;
   const ips = assignment.addresses.map(({ address, gateway }): ResultAddress => {
@@ -35,7 +33,7 @@ export function planAdd(configuration: NetworkConfiguration, assignment: Assignm
   const routes = [...assignment.routes];
   if (isDefaultGateway) {
     for (const ip of ips) {
-      const dst = EVERYTHING[prefixFamily(ip.address)];
+      const dst = DEFAULT_CIDR[prefixFamily(ip.address)];
       if (ip.gateway !== undefined && !hasRouteTo(routes, dst)) routes.push({ dst, gw: ip.gateway });
     }
   }

@@ -31,7 +31,7 @@ export async function putBack(context: CniContext, state: EnsuredNetwork): Promi
     if (!isNatRemoved(network, namespace)) await ensureNat({ network, ...nat, subnets, from }, namespace);
     await ensureForwarding(plan.forwarded, holder);
   } catch (error) {
-    // Somebody is at it just now; the next question finds what he left.
+    // Another call is at it just now; the next question finds what it left.
     if (!(error instanceof WayoutError && error.code === "busy")) throw error;
   }
 }

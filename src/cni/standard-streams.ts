@@ -82,7 +82,7 @@ export function tellPerson(line: string): void {
 
 /** What runtimes, pods and the kernel named may hold anything: what cannot be seen of it stands as \uXXXX. */
 function write(value: object): void {
-  // Closed by whoever started us; the runtime has opened /dev/null in its place, which would take anything.
+  // Closed by our parent; the runtime has opened /dev/null in its place, which would take anything.
   if (isCloseOnExec(STDOUT)) throw new SystemError("write", ERRNO.EBADF);
   const text = `${JSON.stringify(value, null, 2)}\n`;
   const bytes = encodeUtf8(text);

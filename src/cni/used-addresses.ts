@@ -92,7 +92,7 @@ export async function forgetEarlierOwners(
   const unclean = noteUsed(network, namespace, addresses);
   const left = leftDirectory(network, namespace);
   for (const address of addresses) {
-    // Noted as in use by now: whoever ends us half-way leaves that behind.
+    // Noted as in use by now: when we are killed half-way, that is left behind.
     if (fileVersion(`${left}/${address}`) === "") continue;
     removeFile(`${left}/${address}`);
     unclean.push(address);
@@ -124,7 +124,7 @@ export function notedAddresses(
     .filter((text) => text !== "");
 }
 
-/** When a pod's link is gone, and before its addresses can be given to anybody else. */
+/** When a pod's link is gone, and before its addresses can be given to another pod. */
 export async function endUse(
   network: string,
   port: string,
@@ -165,7 +165,7 @@ async function forgetLeft(
   const left = namesIn(directory);
   const versions = left.map((name) => fileVersion(`${directory}/${name}`));
   await forget(namespace, [...new Set([...others, ...left])]);
-  // Somebody may have had an address, and left it again, since the table was looked at.
+  // A pod may have had an address, and left it again, since the table was looked at.
   const same = left.filter((name, at) => fileVersion(`${directory}/${name}`) === versions[at]);
   unmark(
     network,
@@ -174,7 +174,7 @@ async function forgetLeft(
   );
 }
 
-/** When nobody is attached any more: whoever is still noted did not end well. */
+/** When nobody is attached any more: an owner that is still noted did not end well. */
 export async function endAllUse(network: string, namespace: NetworkNamespace): Promise<void> {
   const names = namesIn(usedPath(network, namespace)).filter((name) => name !== LEFT);
   const inUse = names.filter((name) => !name.startsWith("."));
@@ -203,7 +203,7 @@ function namesIn(directory: string): string[] {
   return ifThere(() => listDirectory(directory), []);
 }
 
-/** Where something else stands in its place nothing is noted, and whoever ends a pod must not fail for that. */
+/** Where something else stands in its place nothing is noted, and a DEL must not fail for that. */
 function ifThere<T>(read: () => T, otherwise: T): T {
   try {
     return read();
@@ -223,7 +223,7 @@ function isNothingTracked(): boolean {
   return (readSysctl(undefined, "net.netfilter.nf_conntrack_count") ?? "0") === "0";
 }
 
-/** Another plugin may have served this network until now: whoever has connections had an address, and may still have it. */
+/** Another plugin may have served this network until now: an owner of connections had an address, and may still have it. */
 async function lookForStrangers(
   network: string,
   { subnets, gateways }: AddressSpace,

@@ -1,5 +1,7 @@
 /** What a check is, what it may look at, and how it words what it found. Checks are pure. */
 import { familyOf } from "../address/ip.ts";
+import type { Link } from "../linux/route/link.ts";
+import { hostEndOf, nodeLinkOf, type Inside, type LinkAt } from "../snapshot/host-end.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { nftName } from "../linux/nftables/spelling.ts";
 import { sysctlWord } from "../linux/sysctl-name.ts";
@@ -16,6 +18,7 @@ import type { Prediction, Stop, StopKind, Target } from "./predict/path.ts";
 import type { PredictedPath } from "./predict/predict.ts";
 import { decisionCounted, decisionPlace, nameObjects } from "./wording.ts";
 import { preparedNamespace, type PreparedNamespace } from "./predict/walk.ts";
+import { present } from "../present.ts";
 
 /** One step's worth of questions about one pod and one target. */
 export interface Check {
@@ -51,6 +54,18 @@ export class CheckContext {
     return this.path.family;
   }
 
+  /** The node's link that one of the pod's is on. @param inside of another pod, where the link is that one's */
+  nodeLinkOf(link: Link, inside: Inside | undefined = this.pod.state): Link | undefined {
+    return inside === undefined ? undefined : nodeLinkOf(this.#linkAt, inside, link);
+  }
+
+  /** The node's end of a veth of the pod's. @param inside of another pod, where the link is that one's */
+  hostEndOf(link: Link, inside: Inside | undefined = this.pod.state): Link | undefined {
+    return inside === undefined ? undefined : hostEndOf(this.#linkAt, inside, link);
+  }
+
+  readonly #linkAt: LinkAt = (index) => this.node.view.linkAt(index);
+
   /** What the node's routing is asked about the packet; undefined where it did not get so far. */
   get routedFlow(): (RouteRequest & { readonly iif: string }) | undefined {
     const { routed, inLink } = this.path;
@@ -73,12 +88,12 @@ export class CheckContext {
     // What no command line can spell, the repair still can: it knows the objects by their numbers.
     const shown = commandIn(path, line) ?? (repair === undefined ? undefined : this.#doctorItself());
     if (shown === undefined) return undefined;
-    return {
+    return present({
       command: shown,
       place,
-      ...(repair === undefined ? {} : { repair }),
-      ...(change === undefined ? {} : { change }),
-    };
+      repair,
+      change,
+    });
   }
 
   #doctorItself(): CommandLine | undefined {
@@ -99,13 +114,17 @@ export class CheckContext {
   defaultRoute(gateway: string, link: string, source?: string): Fix | undefined {
     const words = source === undefined ? [] : ["src", source];
     const line = command`ip ${familyFlag(gateway)} route replace default via ${gateway} dev ${link} ${words}`;
-    return this.fix("pod", line, {
-      kind: "add-default-route",
-      place: "pod",
-      gateway,
-      link,
-      ...(source === undefined ? {} : { source }),
-    });
+    return this.fix(
+      "pod",
+      line,
+      present({
+        kind: "add-default-route",
+        place: "pod",
+        gateway,
+        link,
+        source,
+      }),
+    );
   }
 }
 
@@ -172,7 +191,7 @@ export function finding(code: FindingCode, found: Found): Finding {
     confidence: "certain",
     ...found,
     fix,
-    ...(advice === undefined ? {} : { advice }),
+    ...present({ advice }),
   };
 }
 

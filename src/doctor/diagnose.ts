@@ -28,7 +28,9 @@ import { sentElsewhere, withRule, type SentElsewhere } from "./sent-elsewhere.ts
 import { judged } from "./remedy/judge.ts";
 import { stepText } from "./step-text.ts";
 import { stopText } from "./stop-text.ts";
+import { onOthersWord } from "./vouched.ts";
 import { targetText, traceCommand } from "./wording.ts";
+import { present } from "../present.ts";
 
 /** `ok` ✓, `broken` ✗, `warned` !, `skipped` – (a step before it is broken, or it could not be looked at). */
 export type StepStatus = "ok" | "broken" | "warned" | "skipped";
@@ -96,12 +98,12 @@ export function diagnose(snapshot: Snapshot, pod: PodState, target: Target): Dia
     checklist: checklistOf(findings, context, unread),
     findings,
     suspicions: suspicionsIn(context, gaps),
-    path: {
-      ...(predicted.path.sent === undefined ? {} : { sent: tupleText(predicted.path.sent) }),
-      ...(predicted.path.left === undefined ? {} : { left: tupleText(predicted.path.left) }),
-      ...(elsewhere === undefined ? {} : { elsewhere }),
+    path: present({
+      sent: predicted.path.sent === undefined ? undefined : tupleText(predicted.path.sent),
+      left: predicted.path.left === undefined ? undefined : tupleText(predicted.path.left),
+      elsewhere,
       blindSpots: predicted.path.blindSpots.map((spot) => spot.text),
-    },
+    }),
     gaps,
   };
 }
@@ -118,7 +120,7 @@ function answersOf(
   gaps: string[],
 ): readonly Finding[] {
   try {
-    return ask(context);
+    return ask(context).map((found) => onOthersWord(context, found));
   } catch (error) {
     gaps.push(`the check of ${STEPS[step]}: ${messageOf(error)}`);
     return [];

@@ -20,7 +20,7 @@ export interface Fix {
   readonly command: CommandLine;
   /** The namespace that it changes; absent for what only looks, or says itself where it acts. */
   readonly place?: RepairPlace;
-  /** The same as a change that `doctor --fix` makes itself; absent when it is somebody else's to make. */
+  /** The same as a change that `doctor --fix` makes itself; absent when it is not ours to make. */
   readonly repair?: Repair;
   /** What the command changes, where that is no repair of ours: by it the fix is judged. Not printed. */
   readonly change?: Change;

@@ -5,6 +5,7 @@ import type { Diagnosis } from "./diagnose.ts";
 import type { Evidence, Finding, Fix } from "./finding.ts";
 import { metElsewhere } from "./sent-elsewhere.ts";
 import { targetText } from "./wording.ts";
+import { present } from "../present.ts";
 
 export type ProbeResult =
   /** An answer came back; `refused`: the destination's own no. */
@@ -12,9 +13,9 @@ export type ProbeResult =
       readonly outcome: "answered" | "refused";
       /** In one sentence. */
       readonly said: string;
-      /** Whom the packet was given to instead of the destination, where rules put somebody in its place. */
+      /** Whom the packet was given to instead of the destination, where rules put another host in its place. */
       readonly redirected?: { readonly to: string; readonly by?: string };
-      /** The connection was opened, and reset: somebody on the way may have opened it in the destination's name. */
+      /** The connection was opened, and reset: a host on the way may have opened it in the destination's name. */
       readonly isReset?: true;
     }
   | ({ readonly outcome: "stopped" } & SeenStop)
@@ -192,7 +193,7 @@ function isNamed({ findings }: Diagnosis): boolean {
   );
 }
 
-/** A program answers over UDP what it likes: to a nameserver a question was sent, to anybody else only bytes. */
+/** A program answers over UDP what it likes: to a nameserver a question was sent, to any other server only bytes. */
 function provesNothing({ target }: Diagnosis, { code }: SeenStop): boolean {
   return code === "no-answer" && target.protocol === "udp" && target.port !== 53;
 }
@@ -331,20 +332,23 @@ function suspected(
 }
 
 function findingOf(diagnosis: Diagnosis, probe: SeenStop, text: string): Finding {
-  return finding(probe.code, {
-    text,
-    owner: ownerOf(diagnosis, probe),
-    evidence: [
-      ...(text === probe.said ? [] : [{ source: "a real packet", value: probe.said }]),
-      { source: "a real packet, last seen", value: probe.lastSeen },
-      ...probe.evidence,
-      ...diagnosis.path.blindSpots.map((value) => ({ source: "on its way", value })),
-    ],
-    consequence: "no answer comes back",
-    fix: probe.fix,
-    ...(probe.todo === undefined ? {} : { advice: [probe.todo] }),
-    confidence: probe.code === "no-answer" || probe.code === "stopped-elsewhere" ? "likely" : "certain",
-  });
+  return finding(
+    probe.code,
+    present({
+      text,
+      owner: ownerOf(diagnosis, probe),
+      evidence: [
+        ...(text === probe.said ? [] : [{ source: "a real packet", value: probe.said }]),
+        { source: "a real packet, last seen", value: probe.lastSeen },
+        ...probe.evidence,
+        ...diagnosis.path.blindSpots.map((value) => ({ source: "on its way", value })),
+      ],
+      consequence: "no answer comes back",
+      fix: probe.fix,
+      advice: probe.todo === undefined ? undefined : [probe.todo],
+      confidence: probe.code === "no-answer" || probe.code === "stopped-elsewhere" ? "likely" : "certain",
+    }),
+  );
 }
 
 /** What the trace says by itself, or where the packet was last seen when that is all there is to say. */

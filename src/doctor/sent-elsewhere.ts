@@ -5,6 +5,7 @@ import type { Prediction } from "./predict/path.ts";
 import { decisionPlace, decisionText } from "./wording.ts";
 import { serviceOf } from "./checks/service.ts";
 import { ownerOfDecision } from "./whose.ts";
+import { present } from "../present.ts";
 
 /** What is asked for, and where a rule sends it instead. As plain data: it stands in the diagnosis. */
 export interface SentElsewhere {
@@ -22,14 +23,14 @@ export function sentElsewhere({ redirected }: Prediction): SentElsewhere | undef
   if (redirected === undefined) return undefined;
   const { by, to } = redirected;
   const service = serviceOf(by);
-  return {
-    ...(service === undefined ? {} : { service }),
+  return present({
+    service,
     to,
     place: decisionPlace(by),
     rule: decisionText(by),
     chain: by.chain.name,
     owner: ownerOfDecision(by),
-  };
+  });
 }
 
 /** The finding of the tables, with the rule because of which the packet got there at all. */

@@ -4,6 +4,7 @@ import { ownerOf } from "../rules/owner.ts";
 import { commentOf } from "../rules/rule-comment.ts";
 import type { Decision } from "./predict/decision.ts";
 import { decisionText, statelessText } from "./wording.ts";
+import { present } from "../present.ts";
 
 /** The product that made the deciding rule, or whose chain or table it stands in; undefined where no product is known. */
 export function productOfDecision({ table, chain, rule }: Decision): Owner | undefined {
@@ -11,14 +12,16 @@ export function productOfDecision({ table, chain, rule }: Decision): Owner | und
   if (rule !== undefined) {
     const target = jumpTarget(rule.expressions);
     const comment = commentOf(rule);
-    const owner = ownerOf({
-      family,
-      table: name,
-      chain: chain.name,
-      text: statelessText(rule, table),
-      ...(target === undefined ? {} : { target }),
-      ...(comment === undefined ? {} : { comment }),
-    });
+    const owner = ownerOf(
+      present({
+        family,
+        table: name,
+        chain: chain.name,
+        text: statelessText(rule, table),
+        target,
+        comment,
+      }),
+    );
     if (owner !== undefined) return owner;
   }
   const ofChain = ownerOf({ family, table: name, chain: chain.name, text: "" });

@@ -9,6 +9,8 @@
  */
 import { familyOf, isIp } from "../address/ip.ts";
 import { diagnose, type Diagnosis } from "../doctor/diagnose.ts";
+import { networkPluginFindings } from "../doctor/checks/network-plugins.ts";
+import type { Finding } from "../doctor/finding.ts";
 import { ANYWHERE } from "../doctor/anywhere.ts";
 import { diagnoseAnywhere } from "../doctor/families.ts";
 import type { Target } from "../doctor/predict/path.ts";
@@ -24,6 +26,7 @@ import { readSnapshot } from "../snapshot/file.ts";
 import { isForbidden, type PodState, type Snapshot } from "../snapshot/snapshot.ts";
 import { parseTarget, type TraceTarget } from "../trace/observe/destination.ts";
 import { resolve } from "../trace/observe/resolver.ts";
+import { present } from "../present.ts";
 
 const RESOLVE_TIMEOUT_MS = 3_000;
 
@@ -49,6 +52,8 @@ export interface Examination {
   readonly resolved?: string;
   /** One for each pod that was asked about. */
   readonly diagnoses: readonly Diagnosis[];
+  /** What keeps new pods from starting, whether there are others or not. */
+  readonly node: readonly Finding[];
 }
 
 /** Looks, and judges. @throws WayoutError `unknown-pod`, `destination-not-an-address`, what reading refuses */
@@ -63,15 +68,16 @@ export function examine(request: ExaminationRequest): Examination {
   const pods = name === undefined ? judged(snapshot) : [chosen(snapshot, name, file === undefined)];
   // Without a pod nobody's blind spots would be told: that none was found says nothing where nobody could look.
   if (pods.length === 0) refuseUnprivileged(snapshot);
-  return {
+  return present({
     snapshot,
-    ...(resolved === undefined ? {} : { resolved }),
+    resolved,
     diagnoses: pods.map((pod) =>
       wanted === undefined
         ? diagnoseAnywhere(snapshot, pod)
         : diagnose(snapshot, pod, targetOf(wanted, resolved)),
     ),
-  };
+    node: networkPluginFindings(snapshot),
+  });
 }
 
 function lookAtThisMachine(
@@ -95,7 +101,7 @@ function lookAtThisMachine(
             deferred: true,
           });
     refuseUnprivileged(snapshot);
-    return { snapshot, ...(address === undefined ? {} : { resolved: address }) };
+    return present({ snapshot, resolved: address });
   } finally {
     node.close();
   }
@@ -115,7 +121,7 @@ function refuseUnprivileged({ missing }: Snapshot): void {
   });
 }
 
-/** Also a pod that is no more: that is an answer, and no mistake of whoever asks. */
+/** Also a pod that is no more: that is an answer, and no mistake of the caller. */
 function podOrFormer(name: string): Pod {
   try {
     return findPod(name);

@@ -15,10 +15,12 @@ import { translationText } from "../nat/claim.ts";
 import { decisionOf, type NatDecision } from "../nat/decision.ts";
 import { allIntents } from "../nat/installed.ts";
 import { NEVER_TRANSLATED, type NatIntent } from "../nat/intent.ts";
+import { FROM_NODE } from "../nat/segment.ts";
 import { findPod } from "../pods/find.ts";
 import type { FilePlace, WrittenPolicy } from "../policy/place-in-file.ts";
 import { POLICY_OWNER } from "../policy/policy.ts";
 import { examine } from "./examine.ts";
+import { present } from "../present.ts";
 
 export interface NatQuestion {
   /** An address, or a pod as a person names it. */
@@ -34,7 +36,7 @@ export interface NatQuestion {
   readonly written?: WrittenPolicy;
 }
 
-/** `translated`, `kept` (with its own address, as somebody wants it), `dropped`, or `none`: no owner of ours speaks of it. */
+/** `translated`, `kept` (with its own address, as an owner wants it), `dropped`, or `none`: no owner of ours speaks of it. */
 export interface WantedNat {
   readonly decision: "translated" | "kept" | "dropped" | "none";
   /** In one sentence. */
@@ -47,6 +49,8 @@ export interface WantedNat {
   readonly kept?: { readonly owner?: string; readonly cidr: string; readonly written?: FilePlace };
   /** By which interface the source's packets come to the node. */
   readonly entersBy?: string;
+  /** The source is an address of the node: it sends them itself. */
+  readonly fromNode?: true;
   readonly leavesBy?: string;
 }
 
@@ -88,7 +92,7 @@ export function explainNat(question: NatQuestion): NatExplanation {
     });
   }
   const wanted = wantedOf(question, source, destination);
-  return { source, destination, wanted, ...(seen === undefined ? {} : { foreseen: seen.foreseen }) };
+  return present({ source, destination, wanted, foreseen: seen?.foreseen });
 }
 
 function wantedOf({ node, policy, written }: NatQuestion, source: string, destination: string): WantedNat {
@@ -101,14 +105,14 @@ function wantedOf({ node, policy, written }: NatQuestion, source: string, destin
   const installed = allIntents(node);
   const intents =
     policy === undefined ? installed : [...installed.filter(({ owner }) => owner !== POLICY_OWNER), policy];
+  const isOwn = route.addresses().some(({ address }) => address === source);
   // Where its answers are sent, there its packets come from.
-  const entersBy = interfaceTo(source);
+  const entersBy = isOwn ? undefined : interfaceTo(source);
   const leavesBy = interfaceTo(destination);
-  const decision = decisionOf(intents)(source, destination, () => entersBy);
+  const decision = decisionOf(intents)(source, destination, () => (isOwn ? FROM_NODE : entersBy));
   return {
     ...judged(decision, leavesBy, source, destination, written),
-    ...(entersBy === undefined ? {} : { entersBy }),
-    ...(leavesBy === undefined ? {} : { leavesBy }),
+    ...present({ entersBy, fromNode: isOwn ? (true as const) : undefined, leavesBy }),
   };
 }
 
@@ -128,7 +132,7 @@ function judged(
   const { owner, source: deciding, kept } = decision;
   const at = (whose: string, place: () => FilePlace | undefined): { readonly written?: FilePlace } => {
     const found = whose === POLICY_OWNER ? place() : undefined;
-    return found === undefined ? {} : { written: found };
+    return present({ written: found });
   };
   const by = { owner, cidr: deciding.cidr, ...at(owner, () => written?.around(source, "sources")) };
   if (kept !== undefined) {
@@ -189,22 +193,21 @@ function foreseenOf(
   { pod, answer, findings, certain }: Diagnosis,
   { sent, left, translatedBy }: ReturnType<typeof predictPath>["path"],
 ): ForeseenNat {
-  return {
+  return present({
     pod,
-    ...(sent === undefined ? {} : { sent: tupleText(sent) }),
-    ...(left === undefined ? {} : { left: tupleText(left) }),
-    ...(translatedBy === undefined
-      ? {}
-      : {
-          by: {
+    sent: sent === undefined ? undefined : tupleText(sent),
+    left: left === undefined ? undefined : tupleText(left),
+    by:
+      translatedBy === undefined
+        ? undefined
+        : {
             place: placeText(translatedBy.table, translatedBy.chain, translatedBy.rule),
             owner: ownerOfDecision(translatedBy),
           },
-        }),
     answer,
     findings: findings.map(({ code, text, owner }) => ({ code, text, owner })),
     certain,
-  };
+  });
 }
 
 function isPods(address: string): boolean {

@@ -1,4 +1,4 @@
-/** Mending what the doctor found, step by step: each change is confirmed by whoever asked, made, and looked at again. */
+/** Mending what the doctor found, step by step: each change is confirmed by the caller, made, and looked at again. */
 import type { Diagnosis } from "../doctor/diagnose.ts";
 import type { Fix } from "../doctor/finding.ts";
 import { messageOf, WayoutError } from "../error.ts";
@@ -14,7 +14,7 @@ export interface FixStep {
   readonly fix: Fix;
 }
 
-/** Whoever decides about the changes. */
+/** Decides about the changes. */
 export interface FixAudience {
   /** Whether to make it. */
   confirm(step: FixStep): boolean | Promise<boolean>;

@@ -15,6 +15,7 @@ import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import type { TraceStop, TranslationReport } from "../trace/report.ts";
 import { probeSizes } from "../trace/observe/size-probe.ts";
 import { trace } from "../trace/trace.ts";
+import { present } from "../present.ts";
 
 /** How long an answer may take after the last one that came back. */
 const PING_TIMEOUT_MS = 500;
@@ -106,12 +107,12 @@ function sendOne(
     });
     if (report.stop !== undefined) return { outcome: "stopped", ...seenStop(report.stop, snapshot, pod) };
     const { destinationTranslation: redirected } = report;
-    return {
+    return present({
       outcome: report.outcome === "refused" ? "refused" : "answered",
       said: report.answer ?? report.outcome,
-      ...(report.answer === errnoText(ERRNO.ECONNRESET) ? { isReset: true as const } : {}),
-      ...(redirected === undefined ? {} : { redirected: redirection(redirected) }),
-    };
+      isReset: report.answer === errnoText(ERRNO.ECONNRESET) ? true : undefined,
+      redirected: redirected === undefined ? undefined : redirection(redirected),
+    });
   } catch (error) {
     return { outcome: "not-sent", said: messageOf(error) };
   }
@@ -127,21 +128,22 @@ function redirection({ after, rule }: TranslationReport): { to: string; by?: str
 function seenStop(stop: TraceStop, snapshot: Snapshot, podName: string): SeenStop {
   const podPath = snapshot.pods.find((one) => one.name === podName)?.state?.path;
   const { code, reason, lastSeen, rule, owner, todo, fix, evidence } = stop;
-  return {
+  return present({
     code,
     said: reason,
     lastSeen,
-    ...(rule?.handle === undefined
-      ? {}
-      : { rule: `table ${rule.family} ${rule.table} chain ${rule.chain} handle ${rule.handle}` }),
-    ...(owner === undefined ? {} : { owner }),
-    ...(todo === undefined ? {} : { todo }),
+    rule:
+      rule?.handle === undefined
+        ? undefined
+        : `table ${rule.family} ${rule.table} chain ${rule.chain} handle ${rule.handle}`,
+    owner,
+    todo,
     fix: (fix ?? []).flatMap(({ place, command }) => {
       const line = commandIn(place === "pod" ? podPath : snapshot.node.path, command);
       return line === undefined ? [] : [{ command: line }];
     }),
     evidence: evidence.flatMap(({ source, lines }) => lines.map((value) => ({ source, value }))),
-  };
+  });
 }
 
 function sized(snapshot: Snapshot, pod: PodState, diagnosis: Diagnosis): Diagnosis {

@@ -12,6 +12,7 @@ import { masqueradeIntent } from "../nat/intent.ts";
 import { applyAndSettle } from "../nat/settle-flows.ts";
 import { openNat } from "../nat/open.ts";
 import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
+import { present } from "../present.ts";
 
 /** The namespaces that a repair may touch. */
 export interface RepairPlaces {
@@ -44,12 +45,14 @@ export function carryOut(repair: Repair, places: RepairPlaces): void {
       return;
     case "add-default-route":
       inNamespace(places[repair.place], (route) =>
-        route.replaceRoute({
-          destination: familyOf(repair.gateway) === 6 ? "::/0" : "0.0.0.0/0",
-          gateway: repair.gateway,
-          interface: indexOf(route, repair.link),
-          ...(repair.source === undefined ? {} : { preferredSource: repair.source }),
-        }),
+        route.replaceRoute(
+          present({
+            destination: familyOf(repair.gateway) === 6 ? "::/0" : "0.0.0.0/0",
+            gateway: repair.gateway,
+            interface: indexOf(route, repair.link),
+            preferredSource: repair.source,
+          }),
+        ),
       );
       return;
     case "masquerade": {
@@ -78,11 +81,11 @@ function forgetFlows(node: NetworkNamespace, flow: FlowToForget): void {
   using table = Conntrack.open(node);
   table.flush({
     protocol,
-    original: {
+    original: present({
       source: flow.source,
       destination: flow.destination,
-      ...(flow.destinationPort === 0 ? {} : { destinationPort: flow.destinationPort }),
-    },
+      destinationPort: flow.destinationPort === 0 ? undefined : flow.destinationPort,
+    }),
   });
 }
 

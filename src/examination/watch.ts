@@ -76,7 +76,7 @@ class Watches implements Disposable {
   }
 }
 
-/** Waits until the next look is due; true when somebody wants to stop. A change is let come to its end. */
+/** Waits until the next look is due; true when the user wants to stop. A change that has begun is finished first. */
 async function pause(signal: AbortSignal, watches: Watches, longestMs: number): Promise<boolean> {
   let changing = false;
   for (let waited = 0; waited < longestMs && !signal.aborted; waited += SLICE_MS) {

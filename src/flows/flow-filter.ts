@@ -5,6 +5,7 @@ import type { EntryScan } from "../linux/conntrack/scan.ts";
 import { IPS, stateName } from "../linux/conntrack/status.ts";
 import type { PortRange } from "../linux/ip-protocol.ts";
 import { flowState } from "./flow.ts";
+import { present } from "../present.ts";
 
 /** What one direction of a flow must look like. Of a list one must fit. */
 export interface DirectionFilter {
@@ -87,9 +88,7 @@ function stateCheck(states: ReadonlySet<string>): Check {
     let fits = known.get(key);
     if (fits === undefined) {
       const name = scan.state < 0 ? undefined : stateName(protocol, scan.state);
-      fits = states.has(
-        flowState({ protocol, status: scan.status, ...(name === undefined ? {} : { state: name }) }),
-      );
+      fits = states.has(flowState(present({ protocol, status: scan.status, state: name })));
       known.set(key, fits);
     }
     return fits;
@@ -184,15 +183,15 @@ function kernelPart(filter: FlowFilter): ConntrackFilter {
   const original = tuplePart(filter.original);
   const reply = tuplePart(filter.reply);
   const status = statusPart(filter);
-  return {
-    ...(family === undefined ? {} : { family }),
-    ...(protocol === undefined ? {} : { protocol }),
-    ...(filter.mark === undefined ? {} : { mark: filter.mark }),
-    ...(filter.zone === undefined ? {} : { zone: filter.zone }),
-    ...(status.mask === 0 ? {} : { status }),
-    ...(original === undefined ? {} : { original }),
-    ...(reply === undefined ? {} : { reply }),
-  };
+  return present({
+    family,
+    protocol,
+    mark: filter.mark,
+    zone: filter.zone,
+    status: status.mask === 0 ? undefined : status,
+    original,
+    reply,
+  });
 }
 
 /** The kernel compares whole addresses and single ports. */
@@ -210,12 +209,12 @@ function tuplePart(direction: DirectionFilter | undefined): TupleFilter | undefi
   const destination = host(direction.destination);
   const sourcePort = port(direction.sourcePort);
   const destinationPort = port(direction.destinationPort);
-  return {
-    ...(source === undefined ? {} : { source }),
-    ...(destination === undefined ? {} : { destination }),
-    ...(sourcePort === undefined ? {} : { sourcePort }),
-    ...(destinationPort === undefined ? {} : { destinationPort }),
-  };
+  return present({
+    source,
+    destination,
+    sourcePort,
+    destinationPort,
+  });
 }
 
 /** The one family that all addresses of a direction have, if they have one. */

@@ -14,6 +14,7 @@ import {
 } from "./byte-text.ts";
 import { ageSeconds, columnText, LINE_FLAGS, TIMEOUT_WIDTH, type FlowLineContext } from "./flow-line.ts";
 import { flowState, type PodIndex } from "./flow.ts";
+import { present } from "../present.ts";
 
 /** Room that every line may need, without pod names, helpers and labels. */
 const LINE_BYTES = 1024;
@@ -119,7 +120,7 @@ export class FlowPrinter {
     let columns = this.#columns.get(key);
     if (columns === undefined) {
       const name = state < 0 ? undefined : stateName(protocol, state);
-      const flow = { protocol, status: scan.status, ...(name === undefined ? {} : { state: name }) };
+      const flow = present({ protocol, status: scan.status, state: name });
       columns = phrase(columnText(protocolName(protocol), flowState(flow)));
       this.#columns.set(key, columns);
     }

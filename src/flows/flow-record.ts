@@ -1,5 +1,6 @@
 import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
 import { flowState, podOf, translationOf, type FlowTranslation, type PodIndex } from "./flow.ts";
+import { present } from "../present.ts";
 
 /** A flow for programs: the kernel's entry, what it translates, and whose it is. */
 export interface FlowRecord extends Omit<ConntrackEntry, "state"> {
@@ -15,6 +16,6 @@ export function flowRecord(entry: ConntrackEntry, pods: PodIndex): FlowRecord {
     ...entry,
     state: flowState(entry),
     translation: translationOf(entry),
-    ...(pod === undefined ? {} : { pod }),
+    ...present({ pod }),
   };
 }

@@ -3,6 +3,7 @@ import { stateName } from "../linux/conntrack/status.ts";
 import { protocolName } from "../linux/ip-protocol.ts";
 import { Wire } from "../linux/netlink/wire.ts";
 import { flowState } from "./flow.ts";
+import { present } from "../present.ts";
 
 /** What a list can be sorted by. Numbers sort from large to small, the rest from A to Z. */
 export const SORT_KEYS = [
@@ -130,7 +131,7 @@ const READERS: Readonly<Record<SortKey, (scan: EntryScan, into: KeyNumbers) => v
   state: (scan, into) => {
     const { protocol } = scan.original;
     const name = scan.state < 0 ? undefined : stateName(protocol, scan.state);
-    const flow = { protocol, status: scan.status, ...(name === undefined ? {} : { state: name }) };
+    const flow = present({ protocol, status: scan.status, state: name });
     readText(flowState(flow), into);
   },
 };

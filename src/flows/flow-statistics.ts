@@ -7,6 +7,7 @@ import { FlowHash } from "./flow-hash.ts";
 import { GroupTable, ipv4Text } from "./group-table.ts";
 import { flowState, type PodIndex } from "./flow.ts";
 import type { PortRange } from "../linux/ip-protocol.ts";
+import { present } from "../present.ts";
 
 /**
  * The ports among which the kernel chooses for a source port from 1024 up, when the rule names no range
@@ -70,7 +71,12 @@ const ENDED: ReadonlySet<string> = new Set(["TIME_WAIT", "CLOSE", "CLOSE_WAIT", 
 /** Counts the source ports taken towards each destination, flow by flow. */
 export class PortTally {
   readonly #hash = new FlowHash();
-  readonly #groups = new GroupTable();
+  readonly #groups: GroupTable;
+
+  /** @param expected how many flows there are, about */
+  constructor(expected = 0) {
+    this.#groups = new GroupTable(expected);
+  }
 
   add(scan: EntryScan): void {
     const { reply, family, wire } = scan;
@@ -80,8 +86,8 @@ export class PortTally {
       .begin()
       .word(word)
       .address(wire.view, reply.destination, family)
-      .address(wire.view, reply.source, family).value;
-    const ended = ENDED.has(stateName(reply.protocol, scan.state) ?? "");
+      .address(wire.view, reply.source, family);
+    const ended = scan.state >= 0 && ENDED.has(stateName(reply.protocol, scan.state) ?? "");
     const slot = this.#groups.add(scan, key, reply.destination, reply.source, word, ended);
     if ((scan.status & IPS.SRC_NAT) !== 0) this.#groups.flag(slot);
   }
@@ -117,45 +123,57 @@ export class PortTally {
 /** Counts flows, one by one, without keeping them. */
 export class FlowTally {
   #flows = 0;
-  readonly #kinds = new Map<number, number>();
-  readonly #sources = new Map<number | string, number>();
+  readonly #kinds = new Counts<number>();
+  readonly #sources = new Counts<number | string>();
   readonly #hash = new FlowHash();
-  readonly #destinations = new GroupTable();
-  readonly #ports = new PortTally();
+  readonly #destinations: GroupTable | undefined;
+  readonly #ports: PortTally;
+
+  /**
+   * @param options.expected how many flows there are, about
+   * @param options.destinations false: whom they were addressed to is not asked for
+   */
+  constructor({ expected = 0, destinations = true }: { expected?: number; destinations?: boolean } = {}) {
+    this.#destinations = destinations ? new GroupTable(expected) : undefined;
+    this.#ports = new PortTally(expected);
+  }
 
   add(scan: EntryScan): void {
     const { original, wire, family } = scan;
     const { protocol, destination, destinationPort } = original;
     this.#flows++;
     const state = scan.state < 0 ? 0x1_0000 + (scan.status & KIND_BITS) : scan.state;
-    count(this.#kinds, protocol * 0x10_0000 + state);
-    count(this.#sources, addressKey(scan, original.source));
+    this.#kinds.add(protocol * 0x10_0000 + state);
+    this.#sources.add(addressKey(scan, original.source));
+    this.#ports.add(scan);
+    if (this.#destinations === undefined) return;
     const hasPort = destinationPort >= 0;
     const word = wordOf(protocol, hasPort ? destinationPort : 0) + (hasPort ? HAS_PORT : 0);
-    const key = this.#hash.begin().word(word).address(wire.view, destination, family).value;
+    const key = this.#hash.begin().word(word).address(wire.view, destination, family);
     this.#destinations.add(scan, key, destination, -1, word, false);
-    this.#ports.add(scan);
   }
 
   /** @param top how many sources, destinations and port groups to name */
   summary(pods: PodIndex, top: number, ports: PortRange = NAT_PORTS): FlowSummary {
     return {
       flows: this.#flows,
-      kinds: largest(this.#kinds, Number.POSITIVE_INFINITY).map(([key, flows]) => ({
+      kinds: largest(this.#kinds.counted, Number.POSITIVE_INFINITY).map(([key, flows]) => ({
         ...kindOf(key),
         flows,
       })),
-      sources: largest(this.#sources, top).map(([key, flows]) => {
+      sources: largest(this.#sources.counted, top).map(([key, flows]) => {
         const address = typeof key === "number" ? ipv4Text(key) : key;
         const pod = pods.get(address);
-        return { address, ...(pod === undefined ? {} : { pod }), flows };
+        return present({ address, pod, flows });
       }),
-      destinations: this.#destinations.largest(top).named.map(({ first, word, flows }) => ({
-        protocol: protocolName((word >>> 16) & 0xff),
-        address: first,
-        ...((word & HAS_PORT) === 0 ? {} : { port: word & 0xffff }),
-        flows,
-      })),
+      destinations: (this.#destinations?.largest(top).named ?? []).map(({ first, word, flows }) =>
+        present({
+          protocol: protocolName((word >>> 16) & 0xff),
+          address: first,
+          port: (word & HAS_PORT) === 0 ? undefined : word & 0xffff,
+          flows,
+        }),
+      ),
       ...this.#ports.summary(top, ports.last - ports.first + 1),
     };
   }
@@ -180,7 +198,7 @@ function kindOf(key: number): { readonly protocol: string; readonly state: strin
   const state = rest >= 0x1_0000 ? undefined : stateName(protocol, rest);
   return {
     protocol: protocolName(protocol),
-    state: flowState({ protocol, status, ...(state === undefined ? {} : { state }) }),
+    state: flowState(present({ protocol, status, state })),
   };
 }
 
@@ -190,8 +208,28 @@ function addressKey(scan: EntryScan, at: number): number | string {
   return ipText(scan.wire.bytes, at, at + 16);
 }
 
-function count<K>(counts: Map<K, number>, key: K): void {
-  counts.set(key, (counts.get(key) ?? 0) + 1);
+/** How often each key came. Often the same comes many times in a row. */
+class Counts<K> {
+  readonly #counts = new Map<K, number>();
+  #last: K | undefined;
+  #run = 0;
+
+  add(key: K): void {
+    if (key !== this.#last) this.#flush(key);
+    this.#run++;
+  }
+
+  get counted(): ReadonlyMap<K, number> {
+    this.#flush(undefined);
+    return this.#counts;
+  }
+
+  #flush(next: K | undefined): void {
+    if (this.#last !== undefined)
+      this.#counts.set(this.#last, (this.#counts.get(this.#last) ?? 0) + this.#run);
+    this.#last = next;
+    this.#run = 0;
+  }
 }
 
 function largest<K>(counts: ReadonlyMap<K, number>, top: number): (readonly [K, number])[] {

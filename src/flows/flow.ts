@@ -8,6 +8,7 @@
 import { familyOf } from "../address/ip.ts";
 import type { ConntrackEntry, ConntrackTuple } from "../linux/conntrack/entry.ts";
 import { IPS, stateNames } from "../linux/conntrack/status.ts";
+import { present } from "../present.ts";
 
 /** An end of a connection: `port` is the id of an ICMP query there, and absent for protocols without ports. */
 export interface FlowEnd {
@@ -38,12 +39,12 @@ export function translationOf(entry: ConntrackEntry): FlowTranslation {
   const sourceOutside = endOf(reply.destination, reply.destinationPort ?? reply.icmpId);
   const destination = endOf(original.destination, original.destinationPort);
   const destinationReal = endOf(reply.source, reply.icmpId === undefined ? reply.sourcePort : undefined);
-  return {
+  return present({
     source,
-    ...(sameEnd(source, sourceOutside) ? {} : { sourceOutside }),
+    sourceOutside: sameEnd(source, sourceOutside) ? undefined : sourceOutside,
     destination,
-    ...(sameEnd(destination, destinationReal) ? {} : { destinationReal }),
-  };
+    destinationReal: sameEnd(destination, destinationReal) ? undefined : destinationReal,
+  });
 }
 
 /**

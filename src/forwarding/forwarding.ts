@@ -16,6 +16,7 @@ import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { NETCONFA_IFINDEX_ALL, NETCONFA_IFINDEX_DEFAULT } from "../linux/route/netconf.ts";
 import { readSysctl, writeSysctl } from "../kernel/sysctl.ts";
 import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "./switches.ts";
+import { LOOPBACK_INDEX } from "../linux/link-layer.ts";
 
 /** One interface's own switches; which of them decides: forwardingForbiddenBy. */
 export interface InterfaceForwarding {
@@ -167,7 +168,6 @@ export function isForwardingOn(route: Rtnetlink, { ipv4, ipv6 }: EnableOptions):
 }
 
 /** Of every namespace's own loopback. */
-const LOOPBACK_INDEX = 1;
 
 /**
  * Switches forwarding on and returns what was changed. When a step fails, the steps before it are taken back.

@@ -1,28 +1,19 @@
 /**
  * Forwarding that survives a reboot: a file of our own under /etc/sysctl.d, and whether another file that is applied
- * later says the opposite. The order of files is that of sysctl.d(5): by file name over all directories, a file in an
- * earlier directory hiding its namesakes; sysctl --system reads /etc/sysctl.conf last of all.
+ * later says the opposite.
  */
 import { mkdirSync, readdirSync } from "node:fs";
 import { parseSysctlText, type SysctlAssignment } from "../linux/sysctl-file.ts";
 import { MOST_SETTINGS_BYTES, readRegular } from "../kernel/file.ts";
+import { SYSCTL_SETTINGS, settingsFiles } from "../linux/settings-files.ts";
 import { dirname, join } from "node:path";
 import { messageOf, WayoutError } from "../error.ts";
 import { replaceFile } from "../kernel/durable-file.ts";
 import { sysctlPath } from "../kernel/sysctl.ts";
+import { present } from "../present.ts";
 
 /** Ours. */
 export const SYSCTL_FILE = "/etc/sysctl.d/90-wayout.conf";
-/** sysctl.d(5), sysctl(8): the earlier hides files of the same name in the later. */
-const DIRECTORIES = [
-  "/etc/sysctl.d",
-  "/run/sysctl.d",
-  "/usr/local/lib/sysctl.d",
-  "/usr/lib/sysctl.d",
-  "/lib/sysctl.d",
-];
-const LAST_FILE = "/etc/sysctl.conf";
-
 /** One line of a sysctl.d file. */
 export interface SysctlLine extends SysctlAssignment {
   readonly file: string;
@@ -39,7 +30,7 @@ export interface SysctlFiles {
 export function readSysctlFiles(root = ""): SysctlFiles {
   const unreadable: { file: string; reason: string }[] = [];
   const lines: SysctlLine[] = [];
-  for (const file of [...filesInOrder(root), LAST_FILE]) {
+  for (const file of settingsFiles(SYSCTL_SETTINGS, (directory) => namesIn(join(root, directory)))) {
     try {
       lines.push(...parseSysctlFile(file, readRegular(join(root, file), MOST_SETTINGS_BYTES).text));
     } catch (error) {
@@ -50,20 +41,12 @@ export function readSysctlFiles(root = ""): SysctlFiles {
   return { lines, unreadable };
 }
 
-function filesInOrder(root: string): string[] {
-  const byName = new Map<string, string>();
-  for (const directory of DIRECTORIES) {
-    let names: string[];
-    try {
-      names = readdirSync(join(root, directory));
-    } catch {
-      continue;
-    }
-    for (const name of names) {
-      if (name.endsWith(".conf") && !byName.has(name)) byName.set(name, `${directory}/${name}`);
-    }
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
   }
-  return [...byName].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, file]) => file);
 }
 
 /** Every assignment of a file. */
@@ -161,6 +144,11 @@ function replaceOwn(path: string, text: string): void {
   }
 }
 
+function todoAbout(code: string | undefined, denied: boolean): string | undefined {
+  if (denied) return "Run it as root, on a system whose /etc can be written.";
+  return code === "ENOSPC" ? "The disk is full; nothing was changed. Make room and try again." : undefined;
+}
+
 function fileError(doing: string, error: unknown): WayoutError {
   const { code } = error as NodeJS.ErrnoException;
   const denied = code === "EACCES" || code === "EPERM" || code === "EROFS";
@@ -169,8 +157,7 @@ function fileError(doing: string, error: unknown): WayoutError {
     kind: denied ? "machine" : "broken",
     doing,
     said: messageOf(error),
-    ...(denied ? { todo: "Run it as root, on a system whose /etc can be written." } : {}),
-    ...(code === "ENOSPC" ? { todo: "The disk is full; nothing was changed. Make room and try again." } : {}),
+    ...present({ todo: todoAbout(code, denied) }),
     cause: error,
   });
 }

@@ -1,5 +1,5 @@
 /**
- * Reads JSON that somebody else wrote, field by field; an error names the field by its path. A schema library does
+ * Reads JSON that others wrote, field by field; an error names the field by its path. A schema library does
  * the same and costs a third of a millisecond at every start of a program that itself runs for a few.
  */
 import { AddressError, canonicalIp } from "../address/ip.ts";

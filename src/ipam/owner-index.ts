@@ -1,7 +1,7 @@
 /**
  * Which addresses an owner holds, without reading every address file: one small file per owner in `.owners`, beside
  * host-local's own files. It is believed only while it is sealed: the modification times of its directory and of the
- * network's are a set distance apart, which no change of either can leave behind. When somebody else changed the
+ * network's are a set distance apart, which no change of either can leave behind. When another program changed the
  * addresses, or we died half-way, the seal is broken and the index is made again from the address files.
  */
 import { rethrowMistake } from "../error.ts";
@@ -51,7 +51,7 @@ export class OwnerIndex {
   /** Instead of the files, when those cannot be written: a full disk must not keep an address from being released. */
   #memory: Map<string, readonly string[]> | undefined;
 
-  /** @param network the directory with the address files; whoever calls holds its lock */
+  /** @param network the directory with the address files; the caller holds its lock */
   constructor(private readonly network: string) {
     this.#directory = `${network}/${DIRECTORY}`;
     if (!this.#isSealed()) this.#rebuild();

@@ -47,8 +47,9 @@ export class AddressStore implements Disposable {
   static open(directory: string): AddressStore {
     return attempt(directory, `opening ${directory}`, () => {
       makeDirectory(directory, 0o755);
-      const wait = { doing: `opening ${directory}`, timeoutMs: TIMEOUT_MS, lasts: true } as const;
-      return new AddressStore(directory, FileLock.take(lockOf(directory), wait, 0o640));
+      const others = { permissions: 0o640 };
+      const wait = { doing: `opening ${directory}`, timeoutMs: TIMEOUT_MS, others };
+      return new AddressStore(directory, FileLock.take(lockOf(directory), wait));
     });
   }
 
@@ -101,7 +102,7 @@ export class AddressStore implements Disposable {
     });
   }
 
-  /** Takes an address. False when somebody has it. To be followed by `record`. */
+  /** Takes an address. False when it is taken. To be followed by `record`. */
   claim(address: string, owner: AddressOwner, set: number): boolean {
     const path = `${this.directory}/${address}`;
     return attempt(this.directory, `reserving ${address} in ${this.directory}`, () => {
@@ -177,7 +178,7 @@ export class AddressStore implements Disposable {
     this.close();
   }
 
-  /** An address whose file names somebody else is theirs, whatever the index says. */
+  /** An address whose file names another owner is that owner's, whatever the index says. */
   #free(address: string, owner: AddressOwner): boolean {
     const path = `${this.directory}/${address}`;
     const text = readOwnerFile(path);

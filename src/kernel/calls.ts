@@ -5,6 +5,7 @@
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import { encodeUtf8 } from "../platform/bytes.ts";
 import { platform } from "#platform";
+import { AT_FDCWD } from "./open-flags.ts";
 
 const { libc } = platform;
 
@@ -114,9 +115,6 @@ export function sleep(ms: number): void {
 
 // ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** include/uapi/linux/fcntl.h: a path that does not begin with / begins in the working directory. */
-const AT_FDCWD = -100;
-
 /** open(2). */
 export function open(path: string, flags: number, permissions = 0): number {
   const fd = openUnless(undefined, path, flags, permissions);
@@ -146,7 +144,7 @@ export function mkdir(path: string, permissions: number): boolean {
   throw new SystemError("mkdir", platform.errno(), path);
 }
 
-/** fcntl(2), F_GETFD: whether the descriptor ends with this program. Whoever started us handed on none of that kind. */
+/** fcntl(2), F_GETFD: whether the descriptor ends with this program. Our parent handed on none of that kind. */
 export function isCloseOnExec(fd: number): boolean {
   const [F_GETFD, FD_CLOEXEC] = [1, 1];
   return Number(libc.syscall(NUMBERS.fcntl, fd, F_GETFD, 0, 0, 0, 0)) === FD_CLOEXEC;

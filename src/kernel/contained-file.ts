@@ -1,5 +1,5 @@
 /**
- * Files below a directory that belongs to somebody who is not trusted: a pod's root. Whatever links stand there, nothing
+ * Files below a directory that is not trusted: a pod's root. Whatever links stand there, nothing
  * outside of it is opened, and nothing that is no regular file. Where the kernel can (openat2(2), Linux 5.6) it sees to
  * that itself; elsewhere each part of the path is opened by itself, and links are followed by us.
  */
@@ -16,20 +16,17 @@ import {
   type PartOfFile,
 } from "./file.ts";
 import * as libc from "./libc.ts";
+import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH } from "./open-flags.ts";
 
 /** include/uapi/linux/openat2.h: `/` and `..` are the directory's own; links like those of /proc/PID/fd lead nowhere. */
 const RESOLVE_NO_MAGICLINKS = 0x02;
 const RESOLVE_IN_ROOT = 0x10;
-/** include/uapi/asm-generic/fcntl.h; arm64 has numbers of its own for two of them. */
-const [O_DIRECTORY, O_NOFOLLOW] = process.arch === "arm64" ? [0o40000, 0o100000] : [0o200000, 0o400000];
-const O_PATH = 0o10000000;
-const O_CLOEXEC = 0o2000000;
 /** As many links as the kernel follows (MAXSYMLINKS). */
 const MOST_LINKS = 40;
 const MOST_PARTS = 256;
 
 /**
- * Reads a file below `root` as whoever lives there sees it.
+ * Reads a file below `root` as a process that has this root sees it.
  * @param path absolute, as seen from there: `/etc/resolv.conf`
  * @throws SystemError ENOENT …; ELOOP; EINVAL when it is no regular file, or one of /proc, /sys and their like
  */

@@ -2,9 +2,7 @@
 import { closeSync, fsyncSync, openSync, readdirSync, renameSync, rmSync, writeSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { identify } from "./process.ts";
-
-/** Between the name of a file and the pid of who writes its next text. */
-const BESIDE = ".new-";
+import { BESIDE } from "../naming/names.ts";
 
 /**
  * Puts `text` in place of what the file held: written beside it, brought to the disk, renamed. On failure (ENOSPC,

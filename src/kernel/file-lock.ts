@@ -9,6 +9,7 @@ import { platform } from "#platform";
 import {
   closeFile,
   isMissing,
+  isOursAlone,
   makeDirectory,
   openFile,
   readDescriptor,
@@ -47,7 +48,12 @@ export interface LockWait {
   readonly mode?: LockMode;
   /** Of a file that nobody ever takes away: then it need not be looked at whether it is still there. */
   readonly lasts?: true;
+  /** Another program's lock: it is taken as it is, whoever else may open it. It lasts, too. */
+  readonly others?: { readonly permissions: number };
 }
+
+/** What the file is to FileLock.try. */
+type Kept = Pick<LockWait, "lasts" | "others">;
 
 export class FileLock implements Disposable {
   #fd: number;
@@ -60,27 +66,25 @@ export class FileLock implements Disposable {
   }
 
   /**
-   * Takes the lock unless somebody holds it; then undefined. Makes the file, and its directory, when they are missing.
-   * @param permissions of a file that is made
-   * @param lasts as LockWait has it
+   * Takes the lock unless it is held; then undefined. Makes the file, and its directory, when they are missing.
+   * One of ours that other users may open could be held by them for ever: it is made anew.
    * @throws SystemError when the file cannot be opened
    */
-  static try(
-    path: string,
-    mode: LockMode = "alone",
-    permissions = 0o600,
-    lasts = false,
-  ): FileLock | undefined {
+  static try(path: string, mode: LockMode = "alone", { lasts, others }: Kept = {}): FileLock | undefined {
     for (;;) {
-      const fd = openOrMake(path, permissions);
+      const fd = openOrMake(path, others?.permissions ?? 0o600);
       if (fd === undefined) return new FileLock(NOTHING, path);
       let current = false;
       try {
+        if (others === undefined && !isOursAlone(statDescriptor(fd)) && wasTakenAway(path)) {
+          closeFile(fd);
+          continue;
+        }
         if (!flock(fd, LOCK[mode] | LOCK_NB)) {
           closeFile(fd);
           return undefined;
         }
-        current = lasts || isFileAt(path, fd);
+        current = lasts === true || others !== undefined || isFileAt(path, fd);
       } catch (error) {
         closeFile(fd);
         throw error;
@@ -95,10 +99,10 @@ export class FileLock implements Disposable {
    * Waits for the lock, this thread doing nothing else. A signal that the process does not handle ends it, as always.
    * @throws WayoutError `busy`
    */
-  static take(path: string, wait: LockWait, permissions?: number): FileLock {
-    const { mode = "alone", timeoutMs, lasts = false } = wait;
+  static take(path: string, wait: LockWait): FileLock {
+    const { mode = "alone", timeoutMs } = wait;
     for (let waitedMs = 0, pauseMs = FIRST_PAUSE_MS; ; waitedMs += pauseMs) {
-      const lock = FileLock.try(path, mode, permissions, lasts);
+      const lock = FileLock.try(path, mode, wait);
       if (lock !== undefined) return lock;
       if (waitedMs >= timeoutMs) throw busy(path, wait);
       pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS, Math.max(timeoutMs - waitedMs, 1));
@@ -107,7 +111,7 @@ export class FileLock implements Disposable {
   }
 
   /**
-   * The same for whoever only takes things away: where no such file can be made, by nobody, there is nobody to wait for,
+   * The same for a caller that only takes things away: where no such file can be made, by nobody, there is nobody to wait for,
    * and what is in the way must not keep a pod from being ended.
    * @throws WayoutError `busy`
    */
@@ -150,7 +154,7 @@ export class FileLock implements Disposable {
 const MOST_ATTEMPTS = 100;
 
 /**
- * Whoever was last to use the directory may be removing it at this moment. On a read-only or full file system a file
+ * Its last user may be removing the directory at this moment. On a read-only or full file system a file
  * that is there can be locked all the same; one that is not there nobody can make, and so there is nobody to wait for:
  * undefined. Who only takes things away must not be kept from it by that.
  */
@@ -169,6 +173,17 @@ function openOrMake(path: string, permissions: number): number | undefined {
       if (hasNoRoom(error)) return undefined;
       throw error;
     }
+  }
+}
+
+/** False on a read-only file system: there it stays what it is. */
+function wasTakenAway(path: string): boolean {
+  try {
+    removeFile(path);
+    return true;
+  } catch (error) {
+    if (hasNoRoom(error)) return false;
+    throw error;
   }
 }
 

@@ -8,23 +8,20 @@ import { rethrowMistake } from "../error.ts";
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import * as libc from "./calls.ts";
 import { decodeUtf8, encodeUtf8 } from "../platform/bytes.ts";
-import { platform } from "#platform";
-
-/** include/uapi/asm-generic/fcntl.h; the same on x86-64 and arm64, but for the last. */
-const O_WRONLY = 0o1;
-const O_RDWR = 0o2;
-const O_CREAT = 0o100;
-const O_EXCL = 0o200;
-const O_TRUNC = 0o1000;
-const O_APPEND = 0o2000;
-/** The one number here that differs: arm64 has its own (arch/arm64/include/uapi/asm/fcntl.h). */
-const O_NOFOLLOW = platform.arch === "arm64" ? 0o100000 : 0o400000;
-const O_CLOEXEC = 0o2000000;
-/** A FIFO or a terminal is not waited for. */
-const O_NONBLOCK = 0o4000;
-const O_NOCTTY = 0o400;
-/** Opens nothing yet: only what it is can be asked. */
-const O_PATH = 0o10000000;
+import {
+  AT_FDCWD,
+  O_APPEND,
+  O_CLOEXEC,
+  O_CREAT,
+  O_EXCL,
+  O_NOCTTY,
+  O_NOFOLLOW,
+  O_NONBLOCK,
+  O_PATH,
+  O_RDWR,
+  O_TRUNC,
+  O_WRONLY,
+} from "./open-flags.ts";
 
 /** As fopen(3) spells them: read; read and write what is there; write anew; make, or fail with EEXIST; append. */
 const MODES = {
@@ -35,7 +32,7 @@ const MODES = {
   wx: O_WRONLY | O_CREAT | O_EXCL,
   "a+": O_RDWR | O_CREAT | O_APPEND,
   /** Read and write what is there, or is made by this; never what a link leads to. */
-  lock: O_RDWR | O_CREAT | O_NOFOLLOW,
+  lock: O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
 } as const;
 
 export type OpenMode = keyof typeof MODES;
@@ -103,7 +100,7 @@ export const MOST_SETTINGS_BYTES = 64 * 1024;
 /** Nor is what a container runtime writes of one container or network. */
 export const MOST_RUNTIME_BYTES = 4 * 1024 * 1024;
 
-/** What a file of somebody else's holds, as far as it was read. */
+/** What a file of another program holds, as far as it was read. */
 export interface PartOfFile {
   readonly text: string;
   /** False when there is more than was read. */
@@ -111,7 +108,7 @@ export interface PartOfFile {
 }
 
 /**
- * The text of a file that somebody else may have put there: of a regular file only, and no more than `mostBytes` of it.
+ * The text of a file that another user may have put there: of a regular file only, and no more than `mostBytes` of it.
  * A FIFO is not waited for, a device is not read.
  * @throws SystemError ENOENT …; EINVAL when it is no regular file
  */
@@ -249,7 +246,7 @@ export function removeIfEmpty(directory: string): void {
     libc.rmdir(directory);
   } catch (error) {
     rethrowMistake(error);
-    // Somebody keeps something there, or it is not ours to change.
+    // It is not empty, or not ours to change.
   }
 }
 
@@ -265,9 +262,10 @@ export interface FileStatus {
   readonly modifiedNs: bigint;
   /** struct statx's stx_mode: type and permissions. */
   readonly mode: number;
+  /** Of its owner, as this user namespace has it. */
+  readonly uid: number;
 }
 
-const AT_FDCWD = -100;
 const AT_EMPTY_PATH = 0x1000;
 const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
@@ -316,6 +314,7 @@ function status(fd: number, path: string, flags: number): FileStatus {
   const raw = libc.statx(fd, path, flags);
   const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
   return {
+    uid: view.getUint32(20, true),
     mode: view.getUint16(28, true),
     inode: Number(view.getBigUint64(32, true)),
     modifiedNs: view.getBigInt64(112, true) * 1_000_000_000n + BigInt(view.getUint32(120, true)),
@@ -369,7 +368,7 @@ function statusIfThere(path: string): DataView | undefined {
   }
 }
 
-/** Whether there is a program that somebody may execute; root may execute whatever anybody may. */
+/** Whether there is a program with an execute bit for anyone: that is enough for root. */
 export function isExecutable(path: string): boolean {
   try {
     const found = statFile(path);
@@ -382,6 +381,17 @@ export function isExecutable(path: string): boolean {
 
 function fileType({ mode }: FileStatus): number {
   return mode & S_IFMT;
+}
+
+/** A regular file that nobody but its owner may open, and the owner is this process's user. */
+export function isOursAlone(status: FileStatus): boolean {
+  const others = 0o077;
+  return fileType(status) === S_IFREG && (status.mode & others) === 0 && status.uid === ownUid();
+}
+
+/** Whose a process's folder is in /proc is the user with whose rights it runs. */
+function ownUid(): number {
+  return statFile("/proc/thread-self").uid;
 }
 
 export function isSymbolicLink(status: FileStatus): boolean {

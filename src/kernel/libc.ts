@@ -12,6 +12,8 @@ import { ERRNO, SystemError } from "../linux/errno.ts";
 import { FFIType, loadLibc } from "../platform/bun.ts";
 import { platform } from "#platform";
 import { checked, int, text } from "./calls.ts";
+import { MSG_DONTWAIT, MSG_TRUNC } from "../linux/socket.ts";
+import { O_CLOEXEC } from "./open-flags.ts";
 
 export * from "./calls.ts";
 
@@ -62,8 +64,6 @@ export function sendto(fd: number, bytes: Uint8Array, address: Uint8Array, flags
 
 /** recvfrom(2) without waiting; undefined when nothing is there. `address` is filled with the sender's sockaddr. */
 export function recvfrom(fd: number, buffer: Uint8Array, address: Uint8Array): number | undefined {
-  const MSG_TRUNC = 0x20;
-  const MSG_DONTWAIT = 0x40;
   const length = int(address.length);
   for (;;) {
     const received = Number(
@@ -110,8 +110,6 @@ export class MessageRoom {
 
 /** recvmsg(2) without waiting; undefined when nothing is there. The true length, even when it did not fit. */
 export function recvmsg(fd: number, room: MessageRoom, flags = 0): number | undefined {
-  const MSG_TRUNC = 0x20;
-  const MSG_DONTWAIT = 0x40;
   for (;;) {
     room.reset();
     const received = Number(libc().recvmsg(fd, room.header, flags | MSG_TRUNC | MSG_DONTWAIT));
@@ -246,7 +244,6 @@ export function prctl(option: number, argument: number): void {
 
 /** pipe2(2), both ends close-on-exec. */
 export function pipe(): { readonly readEnd: number; readonly writeEnd: number } {
-  const O_CLOEXEC = 0o2000000;
   const ends = new Int32Array(2);
   checked("pipe2", libc().pipe2(ends, O_CLOEXEC));
   return { readEnd: ends[0]!, writeEnd: ends[1]! };

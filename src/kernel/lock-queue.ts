@@ -3,7 +3,7 @@
  * ticket, a locked file beside the lock that is named by the time it came; a ticket that can be locked is that of a
  * process which died, and is removed. The event loop runs meanwhile, so that signals get through.
  */
-import { WayoutError } from "../error.ts";
+import { rethrowMistake, WayoutError } from "../error.ts";
 import { platform } from "#platform";
 import { clockUs, monotonicMs } from "./calls.ts";
 import { busy, FileLock, lockHolder, type LockWait } from "./file-lock.ts";
@@ -72,23 +72,29 @@ function ticketsIn(directory: string, prefix: string): string[] {
       .filter((name) => name.startsWith(prefix))
       .sort();
   } catch (error) {
-    // Whoever was last to use it has removed it.
+    // Its last user has removed it.
     if (isMissing(error)) return [];
     throw error;
   }
 }
 
 function isAbandoned(ticket: string): boolean {
-  const lock = FileLock.try(ticket);
-  lock?.remove();
-  return lock !== undefined;
+  try {
+    const lock = FileLock.try(ticket);
+    lock?.remove();
+    return lock !== undefined;
+  } catch (error) {
+    rethrowMistake(error);
+    // A directory, a link: nobody waits with that.
+    return true;
+  }
 }
 
 function takeTicket(path: string): FileLock {
   for (;;) {
     const time = String(Math.floor(clockUs(1))).padStart(16, "0");
     const ticket = FileLock.try(`${path}.wait-${time}-${platform.pid()}`);
-    // Somebody who looked whether we are dead holds it for a moment.
+    // A process that looked whether we are dead holds it for a moment.
     if (ticket !== undefined) return ticket;
   }
 }

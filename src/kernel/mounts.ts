@@ -14,7 +14,7 @@ export interface Mount {
   readonly readOnly: boolean;
 }
 
-/** File systems that live in the kernel's memory: whoever mounted them, a read waits for nobody. */
+/** File systems that live in the kernel's memory: a read of them never waits, no matter who mounted them. */
 const IN_MEMORY: ReadonlySet<string> = new Set(
   "tmpfs ramfs rootfs proc sysfs devtmpfs devpts mqueue cgroup cgroup2 securityfs debugfs tracefs bpf pstore configfs hugetlbfs nsfs binfmt_misc selinuxfs efivarfs".split(
     " ",
@@ -26,7 +26,7 @@ const ON_DISK: ReadonlySet<string> = new Set(
 );
 
 /**
- * Whether a read below a process's root may have to wait for somebody: a FUSE file system whose server does not answer, a
+ * Whether a read below a process's root may have to wait for another process: a FUSE file system whose server does not answer, a
  * server of NFS that is gone. What the process mounted itself, on whatever, counts as such: an overlay may lie over FUSE.
  */
 export function mayHang(pid: number): boolean {

@@ -93,7 +93,7 @@ export function deleteNamedNamespace(name: string): boolean {
   if (!namespaceFileExists(name)) return false;
   const path = namespacePath(name);
   try {
-    // More than once, where somebody mounted the directory over itself with what was in it.
+    // More than once, where the directory was mounted over itself with what was in it.
     for (;;) libc.umount(path, MNT_DETACH);
   } catch (error) {
     // EINVAL: a file that nothing is mounted on (any more).
@@ -110,7 +110,7 @@ export function removeNamespaceDirectory(): void {
     if (mountPoints().has(NETNS_DIRECTORY)) libc.umount(NETNS_DIRECTORY, MNT_DETACH);
     libc.rmdir(NETNS_DIRECTORY);
   } catch {
-    // Somebody names a namespace at this very moment, or the directory is gone: both are fine.
+    // Another process names a namespace at this very moment, or the directory is gone: both are fine.
   }
 }
 

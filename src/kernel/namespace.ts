@@ -6,6 +6,7 @@ import { ERRNO, SystemError } from "../linux/errno.ts";
 import { closeFile, fileSystemOf, inodeAndDevice, openFile, openHandle, statDescriptor } from "./file.ts";
 import { KERNEL_FILE_SYSTEMS } from "../linux/kernel-file-systems.ts";
 import * as libc from "./calls.ts";
+import { SOL_SOCKET } from "../linux/socket.ts";
 
 /** include/uapi/linux/sched.h */
 export const CLONE_NEWNS = 0x0002_0000;
@@ -86,7 +87,7 @@ export class NetworkNamespace implements Disposable {
   run<T>(inside: () => T): T {
     const home = openFile(OWN_NAMESPACE, "r");
     try {
-      // Entering even the own namespace takes a privilege that nobody needs to stay where he is.
+      // Entering even the own namespace takes a privilege that is not needed to stay where one is.
       if (statDescriptor(home).inode === this.inode) return inside();
       libc.setns(this.#fd, CLONE_NEWNET);
       try {
@@ -108,11 +109,10 @@ export class NetworkNamespace implements Disposable {
   }
 
   #readCookie(): string {
-    const SOL_SOCKET = 1;
     const SO_NETNS_COOKIE = 71;
     const [AF_NETLINK, SOCK_RAW] = [16, 3];
     const open = (): number => libc.socket(AF_NETLINK, SOCK_RAW, 0);
-    // Entering even the own namespace takes a privilege that nobody needs to stay where he is.
+    // Entering even the own namespace takes a privilege that is not needed to stay where one is.
     const fd = this.inode === namespaceInode(OWN_NAMESPACE) ? open() : this.run(open);
     try {
       const value = libc.getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, 8);

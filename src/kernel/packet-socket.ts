@@ -3,7 +3,17 @@
  * nothing on the node: it is not promiscuous, and it ends with its sockets.
  */
 import { ARPHRD, ETH_P } from "../linux/link-layer.ts";
-import { AF_PACKET, SOCK_RAW, SOL_SOCKET, SOL_PACKET, POLLIN, AF_INET, SOCK_DGRAM } from "../linux/socket.ts";
+import {
+  AF_PACKET,
+  SOCK_RAW,
+  SOL_SOCKET,
+  SOL_PACKET,
+  POLLIN,
+  AF_INET,
+  SOCK_DGRAM,
+  SO_RCVBUF,
+  SO_RCVBUFFORCE,
+} from "../linux/socket.ts";
 import { close, closeSync } from "node:fs";
 import * as libc from "./libc.ts";
 import type { NetworkNamespace } from "./namespace.ts";
@@ -14,9 +24,7 @@ import { summaryOf, type LinkLayer, type DecodedPacket } from "../linux/packet/p
 
 /** include/uapi/linux/if_packet.h, if_ether.h, if_arp.h; include/uapi/asm-generic/socket.h */
 const PACKET_STATISTICS = 6;
-const SO_RCVBUF = 8;
 const SO_ATTACH_FILTER = 26;
-const SO_RCVBUFFORCE = 33;
 const SO_TIMESTAMPNS = 64;
 const SCM_TIMESTAMPNS = SO_TIMESTAMPNS;
 const SO_TIMESTAMPNS_OLD = 35;
@@ -185,7 +193,7 @@ export class PacketTap implements Disposable {
       bytes,
       length,
       packet,
-      // Put into words only when somebody asks.
+      // Put into words only on request.
       get summary() {
         return summaryOf(packet);
       },

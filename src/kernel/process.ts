@@ -1,6 +1,7 @@
 import { rethrowMistake } from "../error.ts";
 import { closeFile, readText } from "./file.ts";
 import { pidfdOpen, pidfdSendSignal } from "./calls.ts";
+import { SIGKILL } from "../linux/signal.ts";
 
 /**
  * When a process started, in clock ticks after boot (proc_pid_stat(5), field 22). A pid alone names nobody for long:
@@ -65,7 +66,6 @@ export function isRunning(process: ProcessIdentity, word: string): boolean {
  * two nothing can take its place. False when it is gone.
  */
 export function endProcess(process: ProcessIdentity, word: string): boolean {
-  const SIGKILL = 9;
   const held = pidfdOpen(process.pid);
   if (held === undefined) return false;
   try {

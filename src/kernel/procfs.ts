@@ -6,6 +6,7 @@ import { codeOf } from "../error.ts";
 import { readFileSync } from "node:fs";
 import { canonicalIp, ipText } from "../address/ip.ts";
 import type { NetworkNamespace } from "./namespace.ts";
+import { present } from "../present.ts";
 
 /** Counters by group and name: "Ip.ForwDatagrams", "TcpExt.IPReversePathFilter", "Ip6.OutNoRoutes". */
 export type Counters = Readonly<Record<string, number>>;
@@ -186,7 +187,7 @@ export function parseVirtualServices(text: string): VirtualService[] {
   return services.map(({ servers, ...service }) => ({
     ...service,
     destinations: servers.filter(({ weight }) => weight > 0).length,
-    ...(servers.length > MOST_SERVERS ? {} : { servers }),
+    ...present({ servers: servers.length > MOST_SERVERS ? undefined : servers }),
   }));
 }
 

@@ -1,6 +1,6 @@
 /** Where wayout keeps its locks, and what it has to remember until the next boot. */
 
-/** Of the machine's root, and of whoever has a /run of his own. */
+/** Of the machine's root, and of users with a /run of their own. */
 export const ROOTS_RUN_DIRECTORY = "/run/wayout";
 
 let directory = ROOTS_RUN_DIRECTORY;

@@ -1,7 +1,7 @@
 /**
  * Where an ordinary user's wayout keeps what it has to remember. Without a folder of the session's own
- * (XDG_RUNTIME_DIR) that is one below /tmp, where anybody may have been first: so it is made for its owner alone, then
- * looked at through the descriptor that everything in it is reached by, and not used when somebody else could write it.
+ * (XDG_RUNTIME_DIR) that is one below /tmp, where any user may have been first: so it is made for its owner alone, then
+ * looked at through the descriptor that everything in it is reached by, and not used when another user could write it.
  */
 import {
   closeSync,
@@ -35,7 +35,7 @@ function uidOutside(uid: number): number {
   return Number(outside ?? uid);
 }
 
-/** After su or sudo the environment may still name the folder of somebody else. */
+/** After su or sudo the environment may still name the folder of another user. */
 function isFolderOf(uid: number, path: string): boolean {
   try {
     const status = statSync(path);

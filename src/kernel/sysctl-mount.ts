@@ -1,5 +1,5 @@
 /**
- * In a container the runtime mounts /proc/sys over itself, read-only. Whoever may mount (CAP_SYS_ADMIN, no filter in between)
+ * In a container the runtime mounts /proc/sys over itself, read-only. A process that may mount (CAP_SYS_ADMIN, no filter in between)
  * may take that back for its own mount namespace; what it then writes is of its network namespace alone, as ever.
  */
 import { isRefusal } from "../error.ts";

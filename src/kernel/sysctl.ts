@@ -1,5 +1,5 @@
 /**
- * Kernel settings, by the names that sysctl(8) has for them, in a network namespace. Whoever changes one learns what
+ * Kernel settings, by the names that sysctl(8) has for them, in a network namespace. The caller that changes one learns what
  * it was before, so that it can be put back.
  */
 import { codeOf, messageOf, WayoutError } from "../error.ts";

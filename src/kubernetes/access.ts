@@ -6,6 +6,7 @@
 import { isIp, ipFamily } from "../address/ip.ts";
 import { readFileSync } from "node:fs";
 import { messageOf, WayoutError } from "../error.ts";
+import { present } from "../present.ts";
 
 /** PEM texts, as `fetch` takes them. */
 export interface ApiTls {
@@ -15,7 +16,7 @@ export interface ApiTls {
   readonly key?: string;
   /** The name that the server's certificate must have, where it is another than the address's. */
   readonly serverName?: string;
-  /** False: whoever answers is believed; only where a kubeconfig says so. */
+  /** False: any server that answers is believed; only where a kubeconfig says so. */
   readonly rejectUnauthorized?: false;
 }
 
@@ -85,11 +86,13 @@ export function readText(path: string, doing: string): string {
 }
 
 export function noAccess(doing: string, said: string, todo?: string): WayoutError {
-  return new WayoutError({
-    code: "no-api-access",
-    kind: "usage",
-    doing,
-    said,
-    ...(todo === undefined ? {} : { todo }),
-  });
+  return new WayoutError(
+    present({
+      code: "no-api-access",
+      kind: "usage",
+      doing,
+      said,
+      todo,
+    }),
+  );
 }

@@ -2,6 +2,7 @@
 import { messageOf } from "../error.ts";
 import type { ApiAccess } from "./access.ts";
 import { ApiError, statusText } from "./api-error.ts";
+import { present } from "../present.ts";
 
 /** Longest until an answer is there, whole. */
 const ANSWER_MS = 30_000;
@@ -82,19 +83,22 @@ export class ApiClient {
     const { tls, bearer } = await this.access.credentials();
     let response: Response;
     try {
-      response = await fetch(this.access.server + path, {
-        method,
-        signal,
-        tls,
-        redirect: "manual",
-        headers: {
-          accept: "application/json",
-          "user-agent": this.agent,
-          ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
-          ...(body === undefined ? {} : { "content-type": contentType }),
-        },
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      });
+      response = await fetch(
+        this.access.server + path,
+        present({
+          method,
+          signal,
+          tls,
+          redirect: "manual",
+          headers: present({
+            accept: "application/json",
+            "user-agent": this.agent,
+            authorization: bearer === undefined ? undefined : `Bearer ${bearer}`,
+            "content-type": body === undefined ? undefined : contentType,
+          }),
+          body: body === undefined ? undefined : JSON.stringify(body),
+        }),
+      );
     } catch (error) {
       throw new ApiError(doing, undefined, `${this.access.server} does not answer: ${messageOf(error)}`);
     }

@@ -1,5 +1,6 @@
 /** What an API server answered, or that it did not. */
 import { WayoutError } from "../error.ts";
+import { present } from "../present.ts";
 
 /** @property status of HTTP, or the code of a Status that came inside a watch; undefined: there was no answer */
 export class ApiError extends WayoutError {
@@ -10,13 +11,15 @@ export class ApiError extends WayoutError {
     /** The server asked to be left alone for so long. */
     readonly retryAfterMs?: number,
   ) {
-    super({
-      code: status === 401 || status === 403 ? "api-refused" : "api-unavailable",
-      kind: "broken",
-      doing,
-      said,
-      ...(status === 403 ? { todo: "Give the account the role that deploy/kubernetes describes." } : {}),
-    });
+    super(
+      present({
+        code: status === 401 || status === 403 ? "api-refused" : "api-unavailable",
+        kind: "broken",
+        doing,
+        said,
+        todo: status === 403 ? "Give the account the role that deploy/kubernetes describes." : undefined,
+      }),
+    );
   }
 
   /** The version that was asked for is too old: only a new list helps. */

@@ -18,7 +18,7 @@ export interface ClusterNode {
   readonly problems: readonly string[];
 }
 
-/** One of each family at most: so the API has it, and a third would be somebody's mistake. */
+/** One of each family at most: so the API has it, and a third would be a mistake. */
 const MOST_POD_CIDRS = 2;
 /** More pods than any node can have, and no node is given half of the internet. */
 const SHORTEST_PREFIX: Readonly<Record<IpFamily, number>> = { 4: 8, 6: 32 };

@@ -15,6 +15,7 @@ import type { ApiAccess } from "./access.ts";
 import { ApiClient } from "./api-client.ts";
 import { clusterNodeOf, isSameNode, type ClusterNode } from "./cluster-node.ts";
 import { WatchedList, type Pace } from "./watched-list.ts";
+import { present } from "../present.ts";
 
 /** What is believed of the cluster. */
 export interface ClusterView {
@@ -55,7 +56,7 @@ export class Cluster {
         this.#unheard = message;
         options.changed();
       },
-      ...(options.pace === undefined ? {} : { pace: options.pace }),
+      ...present({ pace: options.pace }),
     });
   }
 

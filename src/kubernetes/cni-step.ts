@@ -12,17 +12,18 @@ import {
   CONFLIST_NAME,
   conflistText,
   hasProgram,
-  ownSingleFile,
   programPath,
   putConflist,
   putProgram,
   shadowedBy,
 } from "../cni/placement.ts";
 import { codeOf, WayoutError } from "../error.ts";
+import { ownSingleFile } from "../self.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { runDirectory } from "../kernel/run-directory.ts";
 import type { ClusterView } from "./cluster.ts";
 import { gatewaysOf, type PodNetwork } from "./pod-network.ts";
+import { present } from "../present.ts";
 
 /** There while the network of a node of a cluster stands; gone when the node starts anew, for /run is. */
 export function networkMadePath(node: NetworkNamespace): string {
@@ -68,7 +69,7 @@ export class CniStep implements ReconcileStep {
       try {
         return gatewaysOf([text!]);
       } catch {
-        // Somebody wrote it by hand; what is no prefix was no gateway.
+        // It was written by hand; what is no prefix was no gateway.
         return [];
       }
     });
@@ -113,7 +114,7 @@ export class CniStep implements ReconcileStep {
     return [{ step: this.name, object: path, found: `the CNI configuration ${path} was ${was}` }];
   }
 
-  /** Whoever took it away, or started the node anew: pods may come as soon as the network stands again. */
+  /** A person took it away, or started the node anew: pods may come as soon as the network stands again. */
   #sayMade(): void {
     if (isThere(this.madePath) || this.obstacle() !== undefined) return;
     mkdirSync(dirname(this.madePath), { recursive: true });
@@ -160,13 +161,13 @@ export class CniStep implements ReconcileStep {
     const { binDirectory } = this.directories;
     const key = JSON.stringify([podCidrs, network, bridge, mtu, changedAt(join(binDirectory, "portmap"))]);
     if (this.#composed?.key !== key) {
-      const request = {
+      const request = present({
         network,
         bridge,
         masquerade: false,
         waitsFor: this.madePath,
-        ...(mtu === undefined ? {} : { mtu }),
-      };
+        mtu,
+      });
       const subnets = podCidrs.map((text) => parseCidr(text));
       this.#composed = { key, conflist: conflistOf(request, subnets, binDirectory) };
     }

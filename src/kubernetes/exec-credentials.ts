@@ -7,6 +7,7 @@ import { resolve } from "node:path";
 import * as v from "valibot";
 import { messageOf } from "../error.ts";
 import { noAccess } from "./access.ts";
+import { present } from "../present.ts";
 
 const VERSIONS = ["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"] as const;
 const TIMEOUT_MS = 60_000;
@@ -107,21 +108,19 @@ export class ExecCredentials {
     return {
       apiVersion,
       kind: "ExecCredential",
-      spec: {
+      spec: present({
         interactive: false,
-        ...(provideClusterInfo === true
-          ? {
-              cluster: {
+        cluster:
+          provideClusterInfo === true
+            ? present({
                 server,
-                ...(serverName === undefined ? {} : { "tls-server-name": serverName }),
-                ...(insecure ? { "insecure-skip-tls-verify": true } : {}),
-                ...(authority === undefined
-                  ? {}
-                  : { "certificate-authority-data": Buffer.from(authority).toString("base64") }),
-              },
-            }
-          : {}),
-      },
+                "tls-server-name": serverName,
+                "insecure-skip-tls-verify": insecure || undefined,
+                "certificate-authority-data":
+                  authority === undefined ? undefined : Buffer.from(authority).toString("base64"),
+              })
+            : undefined,
+      }),
     };
   }
 }

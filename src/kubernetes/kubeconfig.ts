@@ -4,6 +4,7 @@ import * as v from "valibot";
 import { messageOf } from "../error.ts";
 import { noAccess, readText, serverUrl, type ApiAccess, type ApiCredentials } from "./access.ts";
 import { ExecCredentials, EXEC } from "./exec-credentials.ts";
+import { present } from "../present.ts";
 
 const text = v.optional(v.string());
 
@@ -86,7 +87,7 @@ export async function kubeconfigAccess(
     path,
     {
       ...find(file.output.clusters, "cluster", cluster, CLUSTER),
-      ...(server === undefined ? {} : { server }),
+      ...present({ server }),
     },
     user === "" ? {} : find(file.output.users, "user", user, USER),
   );
@@ -131,15 +132,17 @@ class KubeconfigAccess implements ApiAccess {
     // As kubectl has it: a token written in the file goes before the one of a file.
     const bearer = given?.token ?? user.token ?? this.#file(undefined, user.tokenFile)?.trim();
     const serverName = cluster["tls-server-name"];
-    return {
+    return present({
       tls: {
-        ...(ca === undefined ? {} : { ca }),
+        ...present({ ca }),
         ...(cert === undefined || key === undefined ? {} : { cert, key }),
-        ...(serverName === undefined ? {} : { serverName }),
-        ...(cluster["insecure-skip-tls-verify"] === true ? { rejectUnauthorized: false } : {}),
+        ...present({
+          serverName,
+          rejectUnauthorized: cluster["insecure-skip-tls-verify"] === true ? false : undefined,
+        }),
       },
-      ...(bearer === undefined || bearer === "" ? {} : { bearer }),
-    };
+      bearer: bearer === undefined || bearer === "" ? undefined : bearer,
+    });
   }
 
   refused(): void {

@@ -143,7 +143,7 @@ export class NodeStatus {
     await this.client.json(path, {
       method: "PATCH",
       contentType: "application/merge-patch+json",
-      // Whoever sets another taint in between makes this fail, and it is tried again.
+      // Another taint that is set in between makes this fail, and it is tried again.
       body: { metadata: { resourceVersion: metadata?.resourceVersion }, spec: { taints: kept } },
     });
   }

@@ -4,7 +4,7 @@
  */
 import { cidrContains, cidrsOfRange, cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
 import { ascending, hostCidr } from "../address/ip.ts";
-import { DROPPED, normalizeIntent, type NatIntent, type NatSource } from "../nat/intent.ts";
+import { DROPPED, normalizeIntent, podSources, type NatIntent, type NatSource } from "../nat/intent.ts";
 import type { ClusterView } from "./cluster.ts";
 import type { EgressPlan } from "./egress/egress-plan.ts";
 import type { Led } from "./route-step.ts";
@@ -61,7 +61,7 @@ function sourcesOf(
 /** A policy that speaks of the pods, or of everybody, says how they leave; without one they leave as the node. */
 function sourceOf(cidr: string, policy: NatIntent | undefined): NatSource {
   const { family, address, prefixLength } = parseCidr(cidr);
-  const around = (policy?.sources ?? [])
+  const around = (policy === undefined ? [] : podSources(policy))
     .map((source) => ({ source, cidr: parseCidr(source.cidr) }))
     .filter(
       (one) =>

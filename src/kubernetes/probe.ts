@@ -9,6 +9,7 @@ import { createNamespace } from "../kernel/named-namespace.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { programPath } from "../cni/placement.ts";
 import type { PluginConfiguration } from "./cni-step.ts";
+import { present } from "../present.ts";
 
 /** Nobody else's pod: DEL of this name takes away what a run that was killed left behind. */
 const CONTAINER = "wayout-probe";
@@ -29,7 +30,7 @@ export async function probeChain(
   destinations: readonly string[],
 ): Promise<string | undefined> {
   const call = (command: string, netns?: string): Promise<string | undefined> =>
-    callPlugin(node, plugin, { command, binDirectory, ...(netns === undefined ? {} : { netns }) });
+    callPlugin(node, plugin, present({ command, binDirectory, netns }));
   const before = await call("DEL");
   if (before !== undefined) return `its DEL fails: ${before}`;
   using pod = createNamespace();
@@ -101,14 +102,14 @@ async function callPlugin(
       stderr: "pipe",
       timeout: PLUGIN_MS,
       killSignal: "SIGKILL",
-      env: {
+      env: present({
         PATH: process.env["PATH"] ?? "",
         CNI_COMMAND: command,
         CNI_CONTAINERID: CONTAINER,
         CNI_IFNAME: INTERFACE,
         CNI_PATH: binDirectory,
-        ...(netns === undefined ? {} : { CNI_NETNS: netns }),
-      },
+        CNI_NETNS: netns,
+      }),
     }),
   );
   const [stdout, stderr, exitCode] = await Promise.all([

@@ -11,6 +11,7 @@ import { RT_TABLE } from "../linux/route/constants.ts";
 import { ROUTE_PROTOCOL } from "../naming/names.ts";
 import { addressIn, type ClusterNode } from "./cluster-node.ts";
 import type { ClusterView } from "./cluster.ts";
+import { present } from "../present.ts";
 
 /** Behind every other route to the same prefix: packets to a pod that is gone end here, and not in a circle. */
 const BLACKHOLE_METRIC = 0x7fff_ffff;
@@ -108,7 +109,7 @@ function problemOf(
   if (ownAddresses.has(gateway)) return `its address ${gateway} is this node's own`;
   const other = index.overlapping(cidr);
   if (other !== undefined) return `they overlap those of ${other}`;
-  // Whoever may write a Node must not draw the nodes' own packets to it.
+  // A user who may write a Node must not draw the nodes' own packets to it.
   if (cidrContains(cidr, gateway)) return `its own address ${gateway} is one of them`;
   const caught = [...ownAddresses].find((address) => cidrContains(cidr, address));
   return caught === undefined ? undefined : `this node's own address ${caught} is one of them`;
@@ -201,22 +202,21 @@ export function specOf({ destination, type, gateway, interface: index }: RouteWi
   if (type === "blackhole") return { ...common, type, metric: BLACKHOLE_METRIC };
   return {
     ...common,
-    ...(gateway === undefined ? {} : { gateway }),
-    ...(index === undefined ? {} : { interface: index }),
+    ...present({ gateway, interface: index }),
   };
 }
 
 /** What names this very route, and no other to the same prefix. */
 export function deletionOf({ destination, type, gateway, metric, interface: index }: Route): RouteSpec {
-  return {
+  return present({
     destination,
     type,
     table: RT_TABLE.main,
     protocol: ROUTE_PROTOCOL,
-    ...(metric === undefined ? {} : { metric }),
-    ...(gateway === undefined ? {} : { gateway }),
-    ...(index === undefined || type === "blackhole" ? {} : { interface: index }),
-  };
+    metric,
+    gateway,
+    interface: index === undefined || type === "blackhole" ? undefined : index,
+  });
 }
 
 export function wishText({

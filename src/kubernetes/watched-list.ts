@@ -10,6 +10,7 @@
 import { messageOf } from "../error.ts";
 import type { ApiClient } from "./api-client.ts";
 import { ApiError, statusCode, statusText } from "./api-error.ts";
+import { present } from "../present.ts";
 
 const PAGE = 500;
 /** The server ends a watch by itself after this, and up to as long again: not all of them at once. */
@@ -168,7 +169,7 @@ export class WatchedList<T> {
 
   async #failed(error: unknown): Promise<void> {
     if (error instanceof ApiError && error.isExpired && this.#version !== undefined) {
-      // No fault of anybody: only a new list helps. It is asked for after a moment, for all other nodes ask as well.
+      // No fault: only a new list helps. It is asked for after a moment, for all other nodes ask as well.
       this.#version = undefined;
       return this.#wait(undefined);
     }
@@ -198,7 +199,7 @@ interface Page {
   readonly continue?: string;
 }
 
-/** @throws ApiError for what is no list: an answer of somebody else must not pass for an empty one */
+/** @throws ApiError for what is no list: an answer of another server must not pass for an empty one */
 function pageOf(value: unknown, path: string): Page {
   const { items, metadata, kind } = (value ?? {}) as {
     readonly items?: unknown;
@@ -212,7 +213,11 @@ function pageOf(value: unknown, path: string): Page {
   if (!isList || !Array.isArray(list) || typeof version !== "string" || version === "")
     throw new ApiError(`listing ${path}`, undefined, "the answer is no list");
   const next = metadata?.continue;
-  return { items: list, version, ...(typeof next === "string" && next !== "" ? { continue: next } : {}) };
+  return present({
+    items: list,
+    version,
+    continue: typeof next === "string" && next !== "" ? next : undefined,
+  });
 }
 
 /** @throws ApiError for a line that is no event */

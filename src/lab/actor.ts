@@ -4,6 +4,7 @@ import { CHAPTERS } from "./chapters/all.ts";
 import { settleInRealm, worldFailure } from "./realm.ts";
 import { act, tellThrough } from "./story.ts";
 import { buildWorld, startInternet, World } from "./world.ts";
+import { present } from "../present.ts";
 
 /** @param pipe the descriptor to tell through */
 export async function actStory(pipe: number): Promise<void> {
@@ -14,7 +15,7 @@ export async function actStory(pipe: number): Promise<void> {
     startInternet();
   } catch (error) {
     const { code, kind, doing, said, todo } = worldFailure("building the world of the story", error);
-    tell({ type: "impossible", code, kind, doing, said, ...(todo === undefined ? {} : { todo }) });
+    tell(present({ type: "impossible", code, kind, doing, said, todo }));
     return;
   }
   using world = new World();

@@ -8,6 +8,7 @@ import { CLONE_NEWNET, CLONE_NEWNS, NetworkNamespace } from "../kernel/namespace
 import { asCaller } from "../kernel/umask.ts";
 import { selfCommand } from "../self.ts";
 import { PLAN } from "./plan.ts";
+import { present } from "../present.ts";
 
 /** resolv.conf(5) of a pod in the lab. */
 export const RESOLV_CONF = `# the lab's own DNS server
@@ -40,10 +41,12 @@ export function execInLab(namespaceName: string, typed: readonly [string, ...str
   libc.setns(namespace.fd, CLONE_NEWNET);
   libc.unshare(CLONE_NEWNS);
   libc.mount("none", "/", "none", MS_PRIVATE | MS_REC);
-  coverFiles({
-    "/etc/resolv.conf": RESOLV_CONF,
-    ...(existsSync("/etc/nsswitch.conf") ? { "/etc/nsswitch.conf": NSSWITCH_CONF } : {}),
-  });
+  coverFiles(
+    present({
+      "/etc/resolv.conf": RESOLV_CONF,
+      "/etc/nsswitch.conf": existsSync("/etc/nsswitch.conf") ? NSSWITCH_CONF : undefined,
+    }),
+  );
   try {
     libc.mount("sysfs", "/sys", "sysfs", 0);
   } catch {

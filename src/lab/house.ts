@@ -15,7 +15,7 @@ import { buildWorld, removeNamespaces, startInternet, World } from "./world.ts";
 
 /** What `lab status` tells. */
 export interface LabStatus {
-  /** `half-made`: a run was killed, or somebody took a part away. */
+  /** `half-made`: a run was killed, or a part was taken away. */
   readonly state: "down" | "up" | "half-made";
   readonly namespaces: readonly { readonly name: string; readonly present: boolean }[];
   readonly servers: "running" | "gone";
@@ -45,7 +45,7 @@ export interface Raised {
 /**
  * Builds the world and leaves it standing.
  * @param wayOut whether the node forwards and masquerades from the start; without it, blue is as in chapter 2
- * @throws WayoutError name-taken when a namespace of that name is somebody else's
+ * @throws WayoutError name-taken when a namespace of that name belongs to another program
  */
 export function labUp(wayOut: boolean): Promise<Raised> {
   return withLabLock("building the lab", () => {

@@ -6,6 +6,7 @@ import * as dnsPacket from "dns-packet";
 import { whenKeeperEnds } from "./keeper.ts";
 import { last } from "./lasting.ts";
 import { PLAN } from "./plan.ts";
+import { present } from "../present.ts";
 
 const HTTP_PORT = 80;
 const DNS_PORT = 53;
@@ -56,7 +57,7 @@ async function openServers(): Promise<void> {
             // Nobody here has a route to a source that was not translated; the next visitor's question counts.
           }
         },
-        // The same, told later by ICMP: without somebody who listens for it the process would end.
+        // The same, told later by ICMP: without a listener for it the process would end.
         error() {},
       },
     });
@@ -80,11 +81,13 @@ export function answerQuery(bytes: Buffer): Buffer | undefined {
     if (type === "AAAA") return [{ name, type, ttl: TTL_SECONDS, data: PLAN.internet.httpIpv6 }];
     return [];
   });
-  return dnsPacket.encode({
-    type: "response",
-    ...(query.id === undefined ? {} : { id: query.id }),
-    flags: dnsPacket.AUTHORITATIVE_ANSWER | dnsPacket.RECURSION_AVAILABLE | (known ? 0 : NXDOMAIN),
-    ...(query.questions === undefined ? {} : { questions: query.questions }),
-    answers,
-  });
+  return dnsPacket.encode(
+    present({
+      type: "response",
+      id: query.id,
+      flags: dnsPacket.AUTHORITATIVE_ANSWER | dnsPacket.RECURSION_AVAILABLE | (known ? 0 : NXDOMAIN),
+      questions: query.questions,
+      answers,
+    }),
+  );
 }

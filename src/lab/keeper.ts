@@ -15,12 +15,12 @@ import { selfCommand } from "../self.ts";
 import { last, startLasting } from "./lasting.ts";
 import { LAB_PROCESSES } from "./processes.ts";
 import { settleInRealm, spawnInRealm, waitForRealm } from "./realm.ts";
+import { SIGKILL } from "../linux/signal.ts";
 
 /** Tells what runs beside a keeper which one it is: `pid:start`. */
 const KEEPER_VARIABLE = "WAYOUT_LAB_KEEPER";
 const KEEPER_FILE = "lab-keeper.json";
 const LOCK_FILE = "lab-keeper.lock";
-const SIGKILL = 9;
 const identity = v.object({ pid: v.number(), start: v.number() });
 
 /** The keeper that runs now; undefined when this user has no lab. @throws WayoutError unsafe-state-folder */

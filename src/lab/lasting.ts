@@ -1,6 +1,6 @@
 /**
  * Processes that stay when the command that started them has ended: an ordinary user's keeper, the servers of the
- * internet. Until somebody has written down who they are they die with their parent, so that a killed command leaves
+ * internet. Until it is written down who they are they die with their parent, so that a killed command leaves
  * none behind; and they have nothing of the caller, whose pipe would not end while they hold it.
  */
 import { closeSync, read, readSync, writeSync } from "node:fs";
@@ -8,8 +8,7 @@ import { messageOf, WayoutError } from "../error.ts";
 import * as libc from "../kernel/libc.ts";
 import { identify, type ProcessIdentity } from "../kernel/process.ts";
 import type { SpawnPlace } from "../kernel/spawn.ts";
-
-const SIGKILL = 9;
+import { SIGKILL } from "../linux/signal.ts";
 
 /** What the two sides say to each other. Anything else that a starting process says is why it could not. */
 const READY = "r";

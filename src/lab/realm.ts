@@ -10,8 +10,9 @@ import { networkFailure } from "../network/failure.ts";
 import { spawnIn, type SpawnPlace } from "../kernel/spawn.ts";
 import { MS_PRIVATE, MS_REC } from "../kernel/named-namespace.ts";
 import { CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER } from "../kernel/namespace.ts";
+import { present } from "../present.ts";
+import { SIGKILL } from "../linux/signal.ts";
 
-const SIGKILL = 9;
 const REALM_DOING = "making throw-away namespaces for the lab";
 
 /** Exit codes of spawnIn's own steps (see kernel/spawn.ts). */
@@ -34,12 +35,12 @@ export function spawnInRealm(
   refuseChroot();
   try {
     return spawnIn(
-      {
+      present({
         newNamespaces: CLONE_NEWNET | CLONE_NEWNS | (isRoot() ? 0 : CLONE_NEWUSER),
-        ...(isRoot() ? {} : { rootFor: { uid: process.getuid!(), gid: process.getgid!() } }),
+        rootFor: isRoot() ? undefined : { uid: process.getuid!(), gid: process.getgid!() },
         deathSignal: SIGKILL,
         ...place,
-      },
+      }),
       command,
       process.env,
     );

@@ -9,6 +9,7 @@ import { selfCommand } from "../self.ts";
 import { startLasting } from "./lasting.ts";
 import { LAB_PROCESSES } from "./processes.ts";
 import { LAB_NAMESPACES, PLAN, type PodPlan } from "./plan.ts";
+import { present } from "../present.ts";
 
 /** The four namespaces, open. */
 export class World implements Disposable {
@@ -141,7 +142,7 @@ export function startInternet(remember?: (servers: ProcessIdentity) => void): vo
         [...selfCommand(), LAB_PROCESSES.internet, argument],
         process.env,
       ),
-    ...(remember === undefined ? {} : { remember }),
+    ...present({ remember }),
   });
 }
 

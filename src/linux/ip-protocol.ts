@@ -6,6 +6,9 @@ export interface PortRange {
   readonly last: number;
 }
 
+/** Protocols whose ports nf_nat chooses from a range. A range for others (ICMP, GRE) would mean something else. */
+export const PORT_PROTOCOLS = ["tcp", "udp", "dccp", "sctp"] as const;
+
 export const IP_PROTOCOL = {
   icmp: 1,
   igmp: 2,

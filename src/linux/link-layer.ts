@@ -25,5 +25,8 @@ export const ARPHRD = {
   none: 65534,
 } as const;
 
+/** LOOPBACK_IFINDEX (include/net/flow.h): each namespace has its loopback first. */
+export const LOOPBACK_INDEX = 1;
+
 /** The longest name of an interface: IFNAMSIZ less the NUL (include/uapi/linux/if.h). */
 export const INTERFACE_NAME_BYTES = 15;

@@ -17,6 +17,17 @@ export const HOOK_PRIORITY = {
 /** enum nf_br_hook_priorities (include/uapi/linux/netfilter_bridge.h). */
 export const BRIDGE_HOOK_PRIORITY = { dstnat: -300, filter: -200, out: 100, srcnat: 300 } as const;
 
+/** NF_NAT_RANGE_* (include/uapi/linux/netfilter/nf_nat.h). */
+export const NAT_FLAGS = {
+  "map-ips": 1,
+  "proto-specified": 2,
+  random: 4,
+  persistent: 8,
+  "fully-random": 16,
+  "proto-offset": 32,
+  netmap: 64,
+} as const;
+
 /** A conntrack zone, and the directions of a flow for which it counts (struct nf_conntrack_zone). */
 export interface Zone {
   readonly id: number;

@@ -1,10 +1,11 @@
-/** Sockets as the kernel lists them (include/uapi/linux/inet_diag.h): here only those that wait for somebody. */
+/** Sockets as the kernel lists them (include/uapi/linux/inet_diag.h): here only those that listen. */
 import { ipText } from "../address/ip.ts";
 import { IP_PROTOCOL } from "./ip-protocol.ts";
 import { attribute, AttributeSet } from "./netlink/attributes.ts";
 import { struct, u8, u16 } from "./netlink/codec.ts";
 import { request, type MessageOf, type MessageSpec, type Request } from "./netlink/message.ts";
 import { AF_INET, AF_INET6 } from "./socket.ts";
+import { present } from "../present.ts";
 
 /** A socket that takes what comes to its address and port. */
 export interface Listener {
@@ -68,7 +69,7 @@ export const socketDiagAttributes = new AttributeSet(() => ({
   options: attribute("INET_DIAG_SOCKOPT", 22, u16),
 }));
 
-const SOCK_DIAG_BY_FAMILY = 20;
+export const SOCK_DIAG_BY_FAMILY = 20;
 const QUESTION = {
   name: "SOCK_DIAG_BY_FAMILY",
   type: SOCK_DIAG_BY_FAMILY,
@@ -108,13 +109,13 @@ export function listenerOf(
   const view = new DataView(bytes.buffer);
   const words = [header.source0, header.source1, header.source2, header.source3];
   for (const [at, word] of words.entries()) view.setUint32(at * 4, word);
-  return {
+  return present({
     protocol,
     address: ipText(bytes, 0, header.family === AF_INET ? 4 : 16),
     port: header.sourcePort,
     uid: header.uid,
-    ...(attributes.onlyIpv6 === 1 ? { onlyIpv6: true } : {}),
-    ...(((attributes.options ?? 0) & TRANSPARENT) === 0 ? {} : { transparent: true }),
-    ...(header.interface === 0 ? {} : { interface: header.interface }),
-  };
+    onlyIpv6: attributes.onlyIpv6 === 1 || undefined,
+    transparent: ((attributes.options ?? 0) & TRANSPARENT) === 0 ? undefined : true,
+    interface: header.interface === 0 ? undefined : header.interface,
+  });
 }

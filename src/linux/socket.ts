@@ -16,10 +16,19 @@ export const SOL_IP = 0;
 export const SOL_SOCKET = 1;
 export const SOL_IPV6 = 41;
 export const SOL_PACKET = 263;
+export const SOL_NETLINK = 270;
 
+export const SO_RCVBUF = 8;
+export const SO_RCVBUFFORCE = 33;
+
+export const MSG_TRUNC = 0x20;
+export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
+
 export const POLLIN = 1;
 export const POLLOUT = 4;
+export const POLLERR = 8;
+export const POLLHUP = 16;
 
 /** The IP family that a number of the kernel's means; undefined for any other. */
 export function ipFamilyOf(number: number): 4 | 6 | undefined {

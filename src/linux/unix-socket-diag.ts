@@ -3,8 +3,8 @@ import { attribute, AttributeSet } from "./netlink/attributes.ts";
 import { string, struct } from "./netlink/codec.ts";
 import { request, type MessageSpec } from "./netlink/message.ts";
 import { AF_UNIX } from "./socket.ts";
+import { SOCK_DIAG_BY_FAMILY } from "./socket-diag.ts";
 
-const SOCK_DIAG_BY_FAMILY = 20;
 /** UDIAG_SHOW_NAME, UDIAG_SHOW_VFS */
 const NAME_AND_FILE = 0x1 | 0x2;
 /** The bit of TCP_LISTEN, which Unix sockets use as well. */

@@ -49,6 +49,9 @@ function vethName(hash: bigint): string {
   return name;
 }
 
+/** Between the name of a file and the pid of who writes its next text beside it, to be renamed. */
+export const BESIDE = ".new-";
+
 // ── Owners of NAT rules ──────────────────────────────────────────────────────────────────────────────────────────
 
 /** Longest that an owner's name may be, so that every claim fits a comment (nat/claim.ts). */
@@ -117,7 +120,7 @@ export function isLabelOf(network: string, alias: string | undefined): boolean {
   return former !== undefined && alias.startsWith(`${former} `);
 }
 
-/** The attachment that an alias names; undefined for an alias of somebody else. */
+/** The attachment that an alias names; undefined for another program's alias. */
 export function readLabel(
   alias: string,
 ): { readonly network: string; readonly owner: NamedOwner } | undefined {
@@ -136,7 +139,7 @@ export function iptablesChain(owner: string): string {
 // ── Routes to the pods of other nodes ────────────────────────────────────────────────────────────────────────────
 
 /**
- * RTPROT_* of our routes: whoever lists them sees whose they are, and of those that an earlier run left behind none is
+ * RTPROT_* of our routes: a list of routes shows whose they are, and of those that an earlier run left behind none is
  * overlooked. A number that neither the kernel nor iproute2 gives a name to.
  */
 export const ROUTE_PROTOCOL = "119";

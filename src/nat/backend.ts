@@ -64,7 +64,7 @@ export interface NatBackend extends Disposable {
   apply(intent: NatIntent): AppliedNat;
   /**
    * The same for several owners in one transaction, or in one for each family: then what can be made true of the one is,
-   * though the other is refused. Absent where each owner has a transaction of his own.
+   * though the other is refused. Absent where each owner has a transaction of its own.
    */
   applyAll?(intents: readonly NatIntent[]): AppliedNat;
   /** Whether apply would have to change something; empty when all is well. Cheap: it reads only what is ours. */
@@ -84,7 +84,7 @@ export interface BackendOptions {
 
 /** How rules that were found in order are recognised later, without being read. */
 export interface RuleMemory {
-  /** A number that changes with every change of anybody's rules; undefined where it cannot be asked for. */
+  /** A number that changes with every change of any program's rules; undefined where it cannot be asked for. */
   generation(namespace: NetworkNamespace): number | undefined;
   /** Text that is the same as long as our own rules are; undefined when they are gone, or of another generation. */
   fingerprint(namespace: NetworkNamespace, generation: number): Promise<string | undefined>;

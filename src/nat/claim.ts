@@ -5,14 +5,15 @@
  *     cni/blue source 10.88.0.0/16 masquerade fully-random
  *     policy source 10.1.0.0/16 snat 203.0.113.5-203.0.113.9 ports 1024-2047
  *     policy source 10.2.0.0/16 drop
+ *     policy node 0.0.0.0/0 masquerade fully-random
  *     policy out 10.1.0.0/16 eth0
  *     cni/blue in 10.88.0.0/16 cni0
  *     cni/blue untranslated 10.88.0.0/16
  */
 import { rethrowMistake } from "../error.ts";
 import { isIp } from "../address/ip.ts";
-import { parseCidr } from "../address/cidr.ts";
-import { DROPPED, normalizeIntent, type NatIntent, type NatSource, type Translation } from "./intent.ts";
+import { parseCidr, type Cidr } from "../address/cidr.ts";
+import { DROPPED, normalizedWith, type NatIntent, type NatSource, type Translation } from "./intent.ts";
 
 /** `masquerade fully-random`, `snat 203.0.113.5 ports 1024-2047`, `drop`. */
 export function translationText(translation: Translation): string {
@@ -43,8 +44,13 @@ export function claimsOf(intent: NatIntent): string[] {
 }
 
 export function sourceClaim(owner: string, source: NatSource): string {
-  return `${owner} source ${source.cidr} ${translationText(source.translation)}`;
+  // Of another kind, for versions that know none: they shall not take it for everybody's.
+  const kind = source.fromNode === true ? NODE_KIND : "source";
+  return `${owner} ${kind} ${source.cidr} ${translationText(source.translation)}`;
 }
+
+/** What the node itself sends. */
+const NODE_KIND = "node";
 
 export function interfaceClaim(owner: string, side: "in" | "out", cidr: string, name: string): string {
   return `${owner} ${side} ${cidr} ${name}`;
@@ -54,9 +60,14 @@ export function untranslatedClaim(owner: string, cidr: string): string {
   return `${owner} untranslated ${cidr}`;
 }
 
-/** The intents that these lines spell, sorted by owner. Lines that are no claim (somebody else's comment) are skipped. */
+/** The intents that these lines spell, sorted by owner. Lines that are no claim (another program's comment) are skipped. */
 export function intentsOfClaims(lines: Iterable<string>): NatIntent[] {
   const drafts = new Map<string, { sources: Map<string, SourceDraft>; untranslated: string[] }>();
+  const cidrs = new Map<string, Cidr | undefined>();
+  const isCidr = (text: string): boolean => {
+    if (!cidrs.has(text)) cidrs.set(text, cidrIn(text));
+    return cidrs.get(text) !== undefined;
+  };
   for (const line of lines) {
     const words = line.split(" ");
     const [owner, kind, cidr] = words;
@@ -70,23 +81,34 @@ export function intentsOfClaims(lines: Iterable<string>): NatIntent[] {
     };
     if (kind === "untranslated") draft.untranslated.push(cidr);
     else if ((kind === "in" || kind === "out") && words[3] !== undefined) source()[kind].push(words[3]);
-    else if (kind === "source") {
+    else if (kind === "source" || kind === NODE_KIND) {
       const translation = parseTranslation(words.slice(3));
-      if (translation !== undefined) source().translation = translation;
+      if (translation === undefined) continue;
+      source().translation = translation;
+      if (kind === NODE_KIND) source().fromNode = true;
     }
   }
   const intents: NatIntent[] = [];
   for (const [owner, draft] of drafts) {
-    const sources = [...draft.sources].flatMap(([cidr, { translation, ...sides }]) =>
+    const sources = [...draft.sources].flatMap(([cidr, { translation, fromNode, ...sides }]) =>
       translation === undefined
         ? []
-        : [{ cidr, translation, inInterfaces: sides.in, outInterfaces: sides.out }],
+        : [
+            {
+              cidr,
+              translation,
+              inInterfaces: sides.in,
+              outInterfaces: sides.out,
+              ...(fromNode === undefined ? {} : { fromNode }),
+            },
+          ],
     );
     try {
-      intents.push(normalizeIntent({ owner, sources, untranslated: draft.untranslated }));
+      const intent = { owner, sources, untranslated: draft.untranslated };
+      intents.push(normalizedWith(intent, (text) => cidrs.get(text)!));
     } catch (error) {
       rethrowMistake(error);
-      // A comment somebody edited no longer spells an intent; verify then misses the owner's claims and says so.
+      // A comment that was edited no longer spells an intent; verify then misses the owner's claims and says so.
     }
   }
   return intents.sort((a, b) => (a.owner < b.owner ? -1 : 1));
@@ -94,17 +116,17 @@ export function intentsOfClaims(lines: Iterable<string>): NatIntent[] {
 
 interface SourceDraft {
   translation?: Translation;
+  fromNode?: true;
   readonly in: string[];
   readonly out: string[];
 }
 
-function isCidr(text: string): boolean {
+function cidrIn(text: string): Cidr | undefined {
   try {
-    parseCidr(text);
-    return true;
+    return parseCidr(text);
   } catch (error) {
     rethrowMistake(error);
-    return false;
+    return undefined;
   }
 }
 

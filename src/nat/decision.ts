@@ -1,7 +1,7 @@
 /** What a set of intents decides about one packet: the same as the rules that the backends make of them. Pure. */
 import { cidrContains, cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
 import { ipFamily, type IpFamily } from "../address/ip.ts";
-import { NEVER_TRANSLATED, type NatIntent, type NatSource } from "./intent.ts";
+import { cidrsOf, NEVER_TRANSLATED, type NatIntent, type NatSource } from "./intent.ts";
 import { byPrecedence, counts, type OwnedSource } from "./segment.ts";
 
 /** The source that decides, and whether this destination sees another address than the pod's own. */
@@ -17,7 +17,7 @@ export interface NatDecision {
 
 /**
  * undefined where nobody of ours wants anything of the source.
- * @param entered by which interface the source's packets come; asked only where a source depends on it
+ * @param entered by which interface the source's packets come, or FROM_NODE; asked only where a source depends on it
  */
 export type Decide = (
   source: string,
@@ -32,13 +32,11 @@ export function decisionOf(intents: readonly NatIntent[]): Decide {
     6: byPrecedence(intents, 6),
   };
   const untranslated = new Map<string, Cidr[]>();
-  for (const { owner, untranslated: cidrs } of intents) {
-    untranslated.set(
-      owner,
-      [...cidrs, ...NEVER_TRANSLATED[4], ...NEVER_TRANSLATED[6]].map((cidr) => parseCidr(cidr)),
-    );
-  }
-  const depends = intents.some((intent) => intent.sources.some((one) => one.inInterfaces !== undefined));
+  const never = [...NEVER_TRANSLATED[4], ...NEVER_TRANSLATED[6]].map((cidr) => parseCidr(cidr));
+  for (const intent of intents) untranslated.set(intent.owner, [...cidrsOf(intent).untranslated, ...never]);
+  const depends = intents.some((intent) =>
+    intent.sources.some((one) => one.inInterfaces !== undefined || one.fromNode === true),
+  );
   // Many flows have one source.
   const known = new Map<string, readonly OwnedSource[]>();
   const around = (source: string, entered: string | undefined): readonly OwnedSource[] => {

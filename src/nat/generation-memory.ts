@@ -1,6 +1,6 @@
 /**
  * Remembers, from one process to the next, what was found of the rules. The kernel counts the ruleset's generations up
- * with every transaction of anybody's: while the number stands, so does every finding, and one small question is enough
+ * with every transaction of any program: while the number stands, so does every finding, and one small question is enough
  * instead of reading the table. When it does not stand, our own table may still be the very one (a fingerprint tells):
  * what others do to their tables changes nothing in ours. The plugin asks at every call.
  *
@@ -23,11 +23,10 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { runDirectory } from "../kernel/run-directory.ts";
 import { platform } from "#platform";
 import { isRemovedText } from "./removed.ts";
+import { BESIDE } from "../naming/names.ts";
 
 /** Namespaces come and go; more files than this are the traces of dead ones. */
 const MOST_FILES = 256;
-/** Between the name of a file and the pid of who writes it anew. */
-const BESIDE = ".new-";
 
 interface Noted {
   /** As text; undefined when nothing is noted. */
@@ -71,7 +70,7 @@ export class GenerationMemory {
     return noted.table !== "" && noted.findings.includes(finding);
   }
 
-  /** The table's fingerprint at this generation, where somebody noted it. */
+  /** The table's fingerprint at this generation, where it was noted. */
   tableAt(generation: number): string | undefined {
     const noted = this.#read();
     return noted.generation === String(generation) && noted.table !== "" ? noted.table : undefined;

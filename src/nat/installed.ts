@@ -73,7 +73,7 @@ function notNoted({ path, directory }: GenerationMemory, network: string): Wayou
   });
 }
 
-/** What anybody wants, whichever backend holds it. @throws WayoutError no-privilege */
+/** What all owners want, in all backends. @throws WayoutError no-privilege */
 export function allIntents(namespace: NetworkNamespace): NatIntent[] {
   return NAT_BACKENDS.flatMap((backend) => {
     if (!mayHold(backend, namespace)) return [];

@@ -1,10 +1,10 @@
 /**
- * What somebody wants of NAT, in plain values: no rule, chain or program is named here. A backend turns it into a
+ * What an owner wants of NAT, in plain values: no rule, chain or program is named here. A backend turns it into a
  * ruleset (see backend.ts).
  */
 import { BROADCAST, MULTICAST } from "../address/special-purpose.ts";
-import { AddressError, canonicalIp, ipFamily, ipNumber, type IpFamily, prefixFamily } from "../address/ip.ts";
-import { cidrText, parseCidr } from "../address/cidr.ts";
+import { AddressError, canonicalIp, ipFamily, ipNumber, type IpFamily } from "../address/ip.ts";
+import { cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
 import { rethrowMistake, WayoutError } from "../error.ts";
 import type { PortRange } from "../linux/ip-protocol.ts";
 import { utf8Length } from "../platform/bytes.ts";
@@ -42,6 +42,8 @@ export interface NatSource {
   readonly inInterfaces?: readonly string[];
   /** Translate only what leaves by one of these interfaces. Absent: by any but loopback. Not beside `inInterfaces`. */
   readonly outInterfaces?: readonly string[];
+  /** Translate only what the node itself sends: what has one of its addresses. Not beside the interfaces. */
+  readonly fromNode?: true;
 }
 
 /**
@@ -94,8 +96,48 @@ function refuse(owner: string, path: string, said: string): never {
   });
 }
 
+/** The prefixes of an intent as numbers, in its order. */
+export interface IntentCidrs {
+  readonly sources: readonly Cidr[];
+  readonly untranslated: readonly Cidr[];
+}
+
+/** Every address of a family. */
+export const EVERYWHERE: Readonly<Record<IpFamily, string>> = { 4: "0.0.0.0/0", 6: "::/0" };
+
+/** What the node itself sends, whichever of its addresses it has; a source that is everybody has it already. */
+export function nodeSources(
+  families: readonly IpFamily[],
+  sources: readonly NatSource[],
+  translation: Translation,
+): NatSource[] {
+  return families
+    .map((family) => EVERYWHERE[family])
+    .filter((cidr) => !sources.some((one) => one.cidr === cidr))
+    .map((cidr) => ({ cidr, translation, fromNode: true }));
+}
+
+/** Whose packets are forwarded: all but those of the node itself. */
+export function podSources({ sources }: NatIntent): readonly NatSource[] {
+  return sources.filter(({ fromNode }) => fromNode !== true);
+}
+
 /** Intents in that form: they are values, and a policy of ten thousand prefixes is asked for at every comparison. */
 const normalized = new WeakSet<NatIntent>();
+const numbers = new WeakMap<NatIntent, IntentCidrs>();
+
+/** Parsed once an intent, however often it is asked for. @throws AddressError for an intent that was not normalized */
+export function cidrsOf(intent: NatIntent): IntentCidrs {
+  let known = numbers.get(intent);
+  if (known === undefined) {
+    known = {
+      sources: intent.sources.map(({ cidr }) => parseCidr(cidr)),
+      untranslated: intent.untranslated.map((cidr) => parseCidr(cidr)),
+    };
+    numbers.set(intent, known);
+  }
+  return known;
+}
 
 /**
  * The same intent in the one form that backends compare: checked, addresses canonical, duplicates gone, everything
@@ -103,30 +145,52 @@ const normalized = new WeakSet<NatIntent>();
  * @throws WayoutError `bad-nat-intent` naming the field
  */
 export function normalizeIntent(intent: NatIntent): NatIntent {
-  if (normalized.has(intent)) return intent;
+  return normalized.has(intent) ? intent : normalizedWith(intent, parseCidr);
+}
+
+/** The same for who has parsed the prefixes already. */
+export function normalizedWith(intent: NatIntent, parse: (text: string) => Cidr): NatIntent {
   const { owner } = intent;
   if (!/^[A-Za-z0-9][A-Za-z0-9/._-]{0,79}$/.test(owner)) {
     refuse(owner, "owner", "must be 1 to 80 letters, digits or / . _ - and begin with a letter or digit");
   }
-  const sources = new Map<string, NatSource>();
+  const sources = new Map<string, Numbered<NatSource>>();
   for (const [index, source] of intent.sources.entries()) {
-    const normal = normalizeSource(owner, `sources[${index}]`, source);
-    const twin = sources.get(normal.cidr);
+    const cidr = parsed(owner, () => `sources[${index}].cidr`, source.cidr, parse);
+    const normal = normalizeSource(owner, `sources[${index}]`, source, cidr);
+    const twin = sources.get(normal.cidr)?.item;
     if (twin !== undefined && JSON.stringify(twin) !== JSON.stringify(normal)) {
       refuse(owner, `sources[${index}].cidr`, `${normal.cidr} is listed twice with different translations`);
     }
-    sources.set(normal.cidr, normal);
+    sources.set(normal.cidr, { item: normal, cidr });
   }
-  const untranslated = intent.untranslated.map((cidr, index) =>
-    canonicalCidr(owner, `untranslated[${index}]`, cidr),
-  );
+  const untranslated = new Map<string, Numbered<string>>();
+  for (const [index, text] of intent.untranslated.entries()) {
+    const cidr = parsed(owner, () => `untranslated[${index}]`, text, parse);
+    const item = cidrText(cidr);
+    untranslated.set(item, { item, cidr });
+  }
+  const [kept, left] = [inOrder([...sources.values()]), inOrder([...untranslated.values()])];
   const normal = {
     owner,
-    sources: sortedByCidr([...sources.values()], ({ cidr }) => cidr),
-    untranslated: sortedByCidr([...new Set(untranslated)], (cidr) => cidr),
+    sources: kept.map(({ item }) => item),
+    untranslated: left.map(({ item }) => item),
   };
   normalized.add(normal);
+  numbers.set(normal, {
+    sources: kept.map(({ cidr }) => cidr),
+    untranslated: left.map(({ cidr }) => cidr),
+  });
   return normal;
+}
+
+const texts = new WeakMap<NatIntent, string>();
+
+/** Equal for intents that are equal, once they are normalized; written once an intent. */
+export function intentText(intent: NatIntent): string {
+  let text = texts.get(intent);
+  if (text === undefined) texts.set(intent, (text = JSON.stringify(intent)));
+  return text;
 }
 
 /** These intents with the owner's replaced, or added; sorted, so that equal intents make equal tables. */
@@ -135,26 +199,33 @@ export function replacing(intents: readonly NatIntent[], intent: NatIntent): Nat
   return all.sort((a, b) => (a.owner < b.owner ? -1 : 1));
 }
 
-function canonicalCidr(owner: string, path: string, text: string): string {
+function parsed(owner: string, path: () => string, text: string, parse: (text: string) => Cidr): Cidr {
   try {
-    return cidrText(parseCidr(text));
+    return parse(text);
   } catch (error) {
-    if (error instanceof AddressError) return refuse(owner, path, error.message);
+    if (error instanceof AddressError) return refuse(owner, path(), error.message);
     throw error;
   }
 }
 
-function normalizeSource(owner: string, path: string, source: NatSource): NatSource {
-  const cidr = canonicalCidr(owner, `${path}.cidr`, source.cidr);
+function normalizeSource(owner: string, path: string, source: NatSource, numbered: Cidr): NatSource {
+  const cidr = cidrText(numbered);
   const { snat, ports, fullyRandom, drop } = source.translation;
   if (drop === true && (snat !== undefined || ports !== undefined))
     refuse(owner, `${path}.translation.drop`, "what is dropped has no address and no ports");
-  if (snat !== undefined) checkSnat(owner, `${path}.translation.snat`, snat, prefixFamily(cidr));
+  if (snat !== undefined) checkSnat(owner, `${path}.translation.snat`, snat, numbered.family);
   if (ports !== undefined) checkPorts(owner, `${path}.translation.ports`, ports);
   const incoming = interfaceNames(owner, `${path}.inInterfaces`, source.inInterfaces);
   const out = interfaceNames(owner, `${path}.outInterfaces`, source.outInterfaces);
   if (incoming.length > 0 && out.length > 0) {
     refuse(owner, `${path}.outInterfaces`, "cannot be given beside inInterfaces");
+  }
+  if (source.fromNode === true && (incoming.length > 0 || out.length > 0 || drop === true)) {
+    refuse(
+      owner,
+      `${path}.fromNode`,
+      "what the node itself sends is translated by whichever interface it leaves",
+    );
   }
   return {
     cidr,
@@ -170,6 +241,7 @@ function normalizeSource(owner: string, path: string, source: NatSource): NatSou
           },
     ...(incoming.length === 0 ? {} : { inInterfaces: incoming }),
     ...(out.length === 0 ? {} : { outInterfaces: out }),
+    ...(source.fromNode === true ? { fromNode: true } : {}),
   };
 }
 
@@ -215,14 +287,16 @@ export function isPlainInterfaceName(name: string): boolean {
   return /^[^\s/:%"'\\+*]{1,15}$/.test(name) && utf8Length(name) <= 15 && name !== "." && name !== "..";
 }
 
-/** IPv4 before IPv6, then by address, then the shorter prefix first. Each text is parsed once, not at each comparison. */
-function sortedByCidr<T>(items: readonly T[], textOf: (item: T) => string): T[] {
-  return items
-    .map((item) => ({ item, cidr: parseCidr(textOf(item)) }))
-    .sort(({ cidr: a }, { cidr: b }) => {
-      if (a.family !== b.family) return a.family - b.family;
-      if (a.first !== b.first) return a.first < b.first ? -1 : 1;
-      return a.prefixLength - b.prefixLength;
-    })
-    .map(({ item }) => item);
+interface Numbered<T> {
+  readonly item: T;
+  readonly cidr: Cidr;
+}
+
+/** IPv4 before IPv6, then by address, then the shorter prefix first. */
+function inOrder<T>(items: Numbered<T>[]): Numbered<T>[] {
+  return items.sort(({ cidr: a }, { cidr: b }) => {
+    if (a.family !== b.family) return a.family - b.family;
+    if (a.first !== b.first) return a.first < b.first ? -1 : 1;
+    return a.prefixLength - b.prefixLength;
+  });
 }

@@ -2,6 +2,7 @@
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { NatBackend } from "./backend.ts";
 import { BACKENDS, NAT_BACKENDS, type NatBackendName } from "./backends/backends.ts";
+import { present } from "../present.ts";
 
 const LOADED = new Map(
   await Promise.all(NAT_BACKENDS.map(async (name) => [name, await BACKENDS[name].load()] as const)),
@@ -16,10 +17,19 @@ export function mayHold(name: NatBackendName, namespace: NetworkNamespace): bool
   return MAY_HOLD.get(name)?.(namespace) ?? true;
 }
 
+const REQUIRED = new Map(
+  await Promise.all(NAT_BACKENDS.map(async (name) => [name, await BACKENDS[name].require?.()] as const)),
+);
+
+/** Before anything else is done for it. @throws WayoutError where this machine, or this user, cannot have the backend */
+export function requireNat(name: NatBackendName, namespace: NetworkNamespace, doing: string): void {
+  REQUIRED.get(name)?.(namespace, doing);
+}
+
 /**
  * The backend of that name in a namespace (the calling thread's when absent).
  * @throws WayoutError with the code of what the machine lacks; no-privilege
  */
 export function openNat(name: NatBackendName, namespace?: NetworkNamespace): NatBackend {
-  return LOADED.get(name)!(namespace === undefined ? {} : { namespace });
+  return LOADED.get(name)!(present({ namespace }));
 }

@@ -7,7 +7,7 @@ export function removedText(owner: string): string {
   return JSON.stringify([REMOVED, owner]);
 }
 
-/** Whether a finding is one of those, whoever the owner. */
+/** Whether a finding is one of those, of any owner. */
 export function isRemovedText(finding: string): boolean {
   return finding.startsWith(`["${REMOVED}",`);
 }

@@ -2,9 +2,9 @@
  * Sources of all owners, cut into pieces that do not overlap: what an interval set can hold. Prefixes nest or are
  * apart, so every address belongs to the most specific prefix around it.
  */
-import { parseCidr, type Cidr } from "../address/cidr.ts";
+import type { Cidr } from "../address/cidr.ts";
 import { ascending, type IpFamily } from "../address/ip.ts";
-import type { NatIntent, NatSource } from "./intent.ts";
+import { cidrsOf, type NatIntent, type NatSource } from "./intent.ts";
 
 /** An inclusive range of addresses as numbers. */
 export interface AddressNumbers {
@@ -28,21 +28,27 @@ export interface Segment extends AddressNumbers {
 
 /** Every source of a family, the one that decides first: longer prefixes first, then by owner. */
 export function byPrecedence(intents: readonly NatIntent[], family: IpFamily): OwnedSource[] {
-  return intents
-    .flatMap(({ owner, sources }) =>
-      sources.map((source) => ({ owner, source, cidr: parseCidr(source.cidr) })),
-    )
-    .filter(({ cidr }) => cidr.family === family)
-    .sort(
-      (a, b) =>
-        b.cidr.prefixLength - a.cidr.prefixLength ||
-        ascending(a.cidr.first, b.cidr.first) ||
-        ascending(a.owner, b.owner),
-    );
+  const found: OwnedSource[] = [];
+  for (const intent of intents) {
+    const { owner, sources } = intent;
+    for (const [index, cidr] of cidrsOf(intent).sources.entries()) {
+      if (cidr.family === family) found.push({ owner, source: sources[index]!, cidr });
+    }
+  }
+  return found.sort(
+    (a, b) =>
+      b.cidr.prefixLength - a.cidr.prefixLength ||
+      ascending(a.cidr.first, b.cidr.first) ||
+      ascending(a.owner, b.owner),
+  );
 }
 
+/** Stands for an interface where the node itself sends: by none did its packets come. */
+export const FROM_NODE = "";
+
 /** Whether a source is asked about packets that came by an interface; without one: by any that no source names. */
-export function counts({ inInterfaces }: NatSource, inInterface: string | undefined): boolean {
+export function counts({ inInterfaces, fromNode }: NatSource, inInterface: string | undefined): boolean {
+  if (fromNode === true) return inInterface === FROM_NODE;
   return inInterfaces === undefined || (inInterface !== undefined && inInterfaces.includes(inInterface));
 }
 

@@ -5,7 +5,6 @@
  * to its end, for its other side knows it by that; it is forgotten only at a person's word.
  */
 import { isLoopbackAddress } from "../address/special-purpose.ts";
-import { parseCidr } from "../address/cidr.ts";
 import { ipNumber } from "../address/ip.ts";
 import { Conntrack } from "../kernel/conntrack/conntrack.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
@@ -15,7 +14,14 @@ import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";
 import type { AppliedNat, NatBackend, NatChange, TrackedByBackend } from "./backend.ts";
 import { decisionOf, type Decide, type NatDecision } from "./decision.ts";
-import { normalizeIntent, replacing, type AddressRange, type NatIntent, type Translation } from "./intent.ts";
+import {
+  cidrsOf,
+  normalizeIntent,
+  replacing,
+  type AddressRange,
+  type NatIntent,
+  type Translation,
+} from "./intent.ts";
 
 export interface SettledFlows {
   /** Forgotten: their next packet is translated as is wanted now. */
@@ -81,11 +87,13 @@ function settleFlows(
   cut: boolean,
 ): SettledFlows {
   if (now.length === 0) return NONE;
+  if (nat.connections === undefined) {
+    const tracked = readSysctl(namespace, "net.netfilter.nf_conntrack_count");
+    if (tracked === undefined || tracked === "0") return NONE;
+  }
   using route = Rtnetlink.open(namespace);
   const judge = new FlowJudge(route, decisionOf(before), decisionOf(now), cut);
   if (nat.connections !== undefined) return settleOwn(nat.connections, judge, cut);
-  const tracked = readSysctl(namespace, "net.netfilter.nf_conntrack_count");
-  if (tracked === undefined || tracked === "0") return NONE;
   using conntrack = Conntrack.open(namespace);
   const concerns = sourceFilter([...before, ...now]);
   let forgotten = 0;
@@ -122,7 +130,7 @@ function settleOwn(own: TrackedByBackend, judge: FlowJudge, cut: boolean): Settl
 
 /** Whether an entry's source is one that intents speak of: a busy node tracks hundreds of thousands that are not. */
 function sourceFilter(intents: readonly NatIntent[]): (scan: EntryScan) => boolean {
-  const cidrs = intents.flatMap(({ sources }) => sources.map(({ cidr }) => parseCidr(cidr)));
+  const cidrs = intents.flatMap((intent) => cidrsOf(intent).sources);
   const ipv4 = cidrs
     .filter(({ family }) => family === 4)
     .map(({ first, last }) => ({ first: Number(first), last: Number(last) }));

@@ -281,7 +281,7 @@ function otherSubnet(link: LinkState, other: HeldAddress, gateway: Cidr): Wayout
   });
 }
 
-/** Everything else about the bridge that can be other than wanted; touches only what is. */
+/** Everything else of the bridge that may differ from what is wanted; changes only what does. */
 function settle(
   node: LinkRtnetlink,
   link: LinkState,

@@ -21,6 +21,7 @@ import { preferSysctl, writeSysctl } from "../kernel/sysctl.ts";
 import { awaitDetection } from "./duplicate-detection.ts";
 import type { PodLinkIntent, PodRoute } from "./pod-link-intent.ts";
 import type { Undo } from "./undo.ts";
+import { LOOPBACK_INDEX } from "../linux/link-layer.ts";
 
 /** The namespaces of one call, and what of it was parsed. */
 export interface Work {
@@ -32,8 +33,6 @@ export interface Work {
   readonly addresses: readonly Cidr[];
   readonly undo: Undo;
 }
-
-const LOOPBACK_INDEX = 1;
 
 /** Whether it was down. A pod that gets IPv6 has ::1, too, even where a runtime has switched IPv6 off for all its interfaces. */
 export function raiseLoopback({ pod, namespace, intent, addresses, undo }: Work): boolean {

@@ -30,7 +30,7 @@ export interface PodLinkIntent {
   readonly duplicateAddressDetection?: boolean;
   /** Leave the pod's interface down, without addresses and routes. */
   readonly leaveDown?: boolean;
-  /** false where somebody else sets the pod's loopback up, as container runtimes do. Default: set it up. */
+  /** false where another program sets the pod's loopback up, as container runtimes do. Default: set it up. */
   readonly raiseLoopback?: boolean;
   /** Complete a link that is there already between these two names, instead of refusing. Default: refuse. */
   readonly adopt?: boolean;

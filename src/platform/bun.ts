@@ -2,6 +2,7 @@
 import { dlopen, FFIType, ptr, read as peek, type FFIFunction, type Pointer } from "bun:ffi";
 import { messageOf } from "../error.ts";
 import type { Platform, Ran, RunOptions } from "./platform.ts";
+import { present } from "../present.ts";
 
 export { cc, FFIType } from "bun:ffi";
 
@@ -83,13 +84,16 @@ export const platform: Platform = {
 
 function run(argv: readonly [string, ...string[]], options: RunOptions): Ran {
   const { input, environment, stderr, timeoutMs } = options;
-  const ran = Bun.spawnSync([...argv], {
-    stdin: input ?? "ignore",
-    stdout: "pipe",
-    stderr: stderr === "capture" ? "pipe" : stderr,
-    timeout: timeoutMs,
-    ...(environment === undefined ? {} : { env: { ...environment } }),
-  });
+  const ran = Bun.spawnSync(
+    [...argv],
+    present({
+      stdin: input ?? "ignore",
+      stdout: "pipe",
+      stderr: stderr === "capture" ? "pipe" : stderr,
+      timeout: timeoutMs,
+      env: environment === undefined ? undefined : { ...environment },
+    }),
+  );
   return {
     pid: ran.pid,
     stdout: ran.stdout,

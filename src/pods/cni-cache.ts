@@ -11,6 +11,7 @@ import { parseCidr } from "../address/cidr.ts";
 import { familyOf, canonicalIp } from "../address/ip.ts";
 import { messageOf } from "../error.ts";
 import type { PodAttachment } from "./pod.ts";
+import { present } from "../present.ts";
 
 const CNI_STATE_DIRECTORY = "/var/lib/cni";
 export const CNI_CACHE_DIRECTORY = `${CNI_STATE_DIRECTORY}/results`;
@@ -41,7 +42,9 @@ const cached = v.object({
   cniArgs: v.nullish(v.array(v.array(v.string()))),
   result: v.nullish(
     v.object({
-      interfaces: v.nullish(v.array(v.object({ name: v.string(), sandbox: v.nullish(v.string()) }))),
+      interfaces: v.nullish(
+        v.array(v.object({ name: v.string(), mac: v.nullish(v.string()), sandbox: v.nullish(v.string()) })),
+      ),
       ips: v.nullish(v.array(address)),
       routes: v.nullish(v.array(route)),
       ip4: v.nullish(oldAddress),
@@ -117,8 +120,9 @@ function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
   const plugins = pluginsOf(cache.config ?? undefined);
   const masqueradedBy = plugins.find((one) => one.ipMasq === true)?.type;
   const bridge = bridgeOf(plugins);
+  const mac = insideOf(cache)?.mac?.toLowerCase();
   const gateways = ips.flatMap((ip) => (ip.gateway === undefined ? [] : [ip.gateway]));
-  return {
+  return present({
     network: cache.networkName,
     containerId: cache.containerId,
     interface: cache.ifName,
@@ -128,21 +132,25 @@ function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
     defaultGateways: (result?.routes ?? [])
       .filter(({ dst }) => dst === "0.0.0.0/0" || dst === "::/0")
       .flatMap(({ dst, gw }) => gw ?? gateways.find((one) => familyOf(one) === familyOf(dst)) ?? []),
-    ...(bridge === undefined ? {} : { bridge }),
+    bridge,
+    mac,
     hostInterfaces: (result?.interfaces ?? [])
       .filter((link) => (link.sandbox ?? "") === "")
       .map((link) => link.name),
-    ...(masqueradedBy === undefined ? {} : { masqueradedBy }),
-    ...(namespace === undefined || name === undefined
-      ? {}
-      : { kubernetes: { namespace, name, ...(uid === undefined ? {} : { uid }) } }),
-  };
+    masqueradedBy,
+    kubernetes: namespace === undefined || name === undefined ? undefined : present({ namespace, name, uid }),
+  });
 }
 
 /** libcni wrote no `netns` before 1.2, which is what containerd 1 and podman still have: there the plugin's result says it. */
-function sandboxOf({ ifName, result }: v.InferOutput<typeof cached>): string {
-  const inside = (result?.interfaces ?? []).filter(({ sandbox }) => (sandbox ?? "") !== "");
-  return (inside.find(({ name }) => name === ifName) ?? inside[0])?.sandbox ?? "";
+function sandboxOf(cache: v.InferOutput<typeof cached>): string {
+  const inside = (cache.result?.interfaces ?? []).filter(({ sandbox }) => (sandbox ?? "") !== "");
+  return (insideOf(cache) ?? inside[0])?.sandbox ?? "";
+}
+
+/** The interface in the pod, as the plugin's result has it. */
+function insideOf({ ifName, result }: v.InferOutput<typeof cached>) {
+  return result?.interfaces?.find(({ name, sandbox }) => name === ifName && (sandbox ?? "") !== "");
 }
 
 /** The plugins of a configuration: of a single one, or of a list. */

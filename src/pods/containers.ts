@@ -6,6 +6,7 @@ import { readdirSync } from "node:fs";
 import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { join } from "node:path";
 import * as v from "valibot";
+import { present } from "../present.ts";
 
 /** One container. */
 export interface Container {
@@ -66,22 +67,21 @@ function containerdContainers(root: string): Container[] {
       const pid = Number(readText(join(root, namespace, id, "init.pid")) ?? Number.NaN);
       const netns = config.linux?.namespaces.find((entry) => entry.type === "network")?.path;
       return [
-        {
+        present({
           id,
           source: "containerd",
           names: containerName === undefined ? [] : [containerName],
-          ...(Number.isInteger(pid) ? { pid } : {}),
-          ...(netns === undefined ? {} : { netns }),
-          ...(podNamespace === undefined || podName === undefined
-            ? {}
-            : {
-                kubernetes: {
+          pid: Number.isInteger(pid) ? pid : undefined,
+          netns,
+          kubernetes:
+            podNamespace === undefined || podName === undefined
+              ? undefined
+              : present({
                   namespace: podNamespace,
                   name: podName,
-                  ...(uid === undefined ? {} : { uid }),
-                },
-              }),
-        } satisfies Container,
+                  uid,
+                }),
+        }) satisfies Container,
       ];
     }),
   );
@@ -98,9 +98,7 @@ function podmanContainers({ podman, runtimes }: ContainerDirectories): Container
   const listed = podman.flatMap((path) => parseFile(path, podmanList) ?? []);
   return listed.flatMap(({ id, names }) => {
     const pid = runtimes.map((root) => processOf(join(root, id))).find((found) => found !== undefined);
-    return [
-      { id, source: "podman", names: names ?? [], ...(pid === undefined ? {} : { pid }) } satisfies Container,
-    ];
+    return [present({ id, source: "podman", names: names ?? [], pid }) satisfies Container];
   });
 }
 

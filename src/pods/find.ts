@@ -12,6 +12,7 @@ import { hostNetworkPods, loggedPods, type LoggedPod } from "./host-network.ts";
 import { listPods } from "./inventory.ts";
 import { podAddresses } from "./pod-addresses.ts";
 import type { Pod } from "./pod.ts";
+import { present } from "../present.ts";
 
 /** Shorter prefixes of a container id hit the wrong one too easily. */
 const SHORTEST_ID_PREFIX = 4;
@@ -80,7 +81,7 @@ function atPath(path: string, name: string, pid?: number): Pod | undefined {
   const inode = namespaceInode(path);
 
   if (inode === undefined || !opens(path)) return undefined;
-  return {
+  return present({
     name,
     aliases: [],
     source: pid === undefined ? "netns" : "process",
@@ -88,8 +89,8 @@ function atPath(path: string, name: string, pid?: number): Pod | undefined {
     inode,
     containerIds: [],
     attachments: [],
-    ...(pid === undefined ? {} : { pid }),
-  };
+    pid,
+  });
 }
 
 /** Whether there is a network namespace behind the path, and not a left-over file. */

@@ -13,6 +13,7 @@ import { cachedAttachments, type CachedAttachment } from "./cni-cache.ts";
 import { containers, type Container } from "./containers.ts";
 import { namespaceOf, podAddresses } from "./pod-addresses.ts";
 import type { Pod, PodAttachment, PodSource } from "./pod.ts";
+import { present } from "../present.ts";
 
 /**
  * Every pod, by name. Namespaces are told apart by their inode: a name under /run/netns, a container and a process
@@ -92,7 +93,7 @@ class Draft {
   done(): Pod {
     const { inode, path } = this;
     const names = this.#allNames();
-    return {
+    return present({
       name: names[0]!,
       aliases: names.slice(1),
       source: this.#source ?? "process",
@@ -100,9 +101,9 @@ class Draft {
       inode,
       containerIds: [...this.#containerIds],
       attachments: this.#attachments,
-      ...(this.#pid === undefined ? {} : { pid: this.#pid }),
-      ...(this.#kubernetes === undefined ? {} : { kubernetes: this.#kubernetes }),
-    };
+      pid: this.#pid,
+      kubernetes: this.#kubernetes,
+    });
   }
 
   /** The best name first. */

@@ -5,7 +5,7 @@ import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 
-/** A namespace that somebody holds. */
+/** A namespace that a process holds. */
 interface Held {
   readonly namespace: NetworkNamespace;
   /** `process 4711`, `/run/netns/blue`. */

@@ -1,6 +1,6 @@
 /**
  * Files of a pod, as its processes see them. The pod wrote them, and it may not be trusted: nothing outside its root is
- * opened, nothing that is no regular file, and only so much is read. Where a read could wait for somebody (FUSE, NFS), it
+ * opened, nothing that is no regular file, and only so much is read. Where a read could wait for another process (FUSE, NFS), it
  * is done by a process that can be given up.
  */
 import { ERRNO, SystemError } from "../linux/errno.ts";
@@ -19,6 +19,7 @@ import { decodeUtf8 } from "../platform/bytes.ts";
 import type { Pod } from "./pod.ts";
 import { selfCommand } from "../self.ts";
 import { BEGINS, POD_FILE_READER } from "./reader-process.ts";
+import { present } from "../present.ts";
 
 /** For a process of our own to start, and to say so. */
 const START_MS = 5_000;
@@ -86,7 +87,7 @@ export function answerReader(root: string, path: string): void {
 function answerOf(root: string, path: string): ReaderAnswer {
   try {
     const file = readContainedIfThere(root, path, MOST_SETTINGS_BYTES);
-    return file === undefined ? {} : { file };
+    return present({ file });
   } catch (error) {
     if (error instanceof SystemError) return { errno: error.errno, detail: error.message };
     throw error;

@@ -32,6 +32,8 @@ export interface PodAttachment {
   /** With prefix length. */
   readonly addresses: readonly string[];
   readonly gateways: readonly string[];
+  /** Of the interface in the pod; absent where the result has none. */
+  readonly mac?: string;
   /** Interfaces on the node's side, as the plugin listed them (bridge, host veth). */
   readonly hostInterfaces: readonly string[];
   /** The default gateways that its routes name, of its own addresses' families. */

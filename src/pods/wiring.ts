@@ -6,6 +6,7 @@ import type { Link } from "../linux/route/link.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { listPods } from "./inventory.ts";
 import type { Pod } from "./pod.ts";
+import { present } from "../present.ts";
 
 /** A pod's interface and the other end of it. */
 export interface PodWiring {
@@ -38,7 +39,7 @@ export function wiringOf(
   if (other === undefined || podLink.kind !== "veth") return { wiring: { podLink }, node };
   const bridge = other.master === undefined ? undefined : outside.link(other.master);
   return {
-    wiring: { podLink, hostLink: other, ...(bridge === undefined ? {} : { bridge }) },
+    wiring: present({ podLink, hostLink: other, bridge }),
     node,
   };
 }

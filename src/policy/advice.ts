@@ -1,8 +1,9 @@
 /** What an intent allows that is probably not meant. Pure: nothing here is an error. */
 import { parseCidr, type Cidr } from "../address/cidr.ts";
 import { familyOf, ipFamily, ipFromNumber, ipNumber } from "../address/ip.ts";
-import type { NatIntent } from "../nat/intent.ts";
+import { podSources, type NatIntent } from "../nat/intent.ts";
 import { byPrecedence, segmentsOf } from "../nat/segment.ts";
+import { present } from "../present.ts";
 
 /** What the node has, as far as advice depends on it. */
 export interface NodeAddresses {
@@ -80,7 +81,7 @@ export function sharedWith(intent: NatIntent, others: readonly NatIntent[], else
   return others
     .filter(({ owner }) => owner !== intent.owner)
     .flatMap(({ owner, sources, untranslated }) => {
-      const around = intent.sources.map(({ cidr }) => parseCidr(cidr));
+      const around = podSources(intent).map(({ cidr }) => parseCidr(cidr));
       const cidrs = sources
         .map(({ cidr }) => cidr)
         .filter((text) => around.some((outer) => contains(outer, parseCidr(text))));
@@ -89,7 +90,7 @@ export function sharedWith(intent: NatIntent, others: readonly NatIntent[], else
         return sameFamily && !untranslated.some((own) => contains(parseCidr(own), parseCidr(cidr)));
       });
       if (cidrs.length === 0 || added.length === 0) return [];
-      return [{ owner, cidrs, untranslated: added, ...(elsewhere === undefined ? {} : { elsewhere }) }];
+      return [present({ owner, cidrs, untranslated: added, elsewhere })];
     });
 }
 
@@ -97,7 +98,7 @@ function contains(outer: Cidr, inner: Cidr): boolean {
   return outer.family === inner.family && outer.first <= inner.first && inner.last <= outer.last;
 }
 
-/** Answers to an address that the node does not have arrive only when somebody routes it here. */
+/** Answers to an address that the node does not have arrive only when a router leads it here. */
 function foreignAddresses(intent: NatIntent, { addresses }: NodeAddresses): string[] {
   const foreign = new Set<string>();
   for (const { translation } of intent.sources) {

@@ -49,12 +49,19 @@ export function badPolicy(
 }
 
 export class PolicyDocument {
+  #parsed: Document.Parsed | undefined | "not yet" = "not yet";
+
+  /**
+   * @param parse the document, with the places of its parts
+   * @param json what it says, where that is known already
+   */
   private constructor(
     private readonly name: string,
-    private readonly document: Document.Parsed | undefined,
+    private readonly parse: () => Document.Parsed | undefined,
     private readonly lines: LineCounter,
     private readonly refusing: Refusing,
     private readonly isJson: boolean,
+    private readonly known?: { readonly value: unknown },
   ) {}
 
   /** @throws WayoutError `bad-policy` for what is no YAML */
@@ -62,8 +69,10 @@ export class PolicyDocument {
     // Only this needs a YAML parser; a CNI call never does.
     const { LineCounter, parseDocument } = await import("yaml");
     const lines = new LineCounter();
-    const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-    return new PolicyDocument(name, document, lines, refusing, false).checked();
+    const parse = () => parseDocument(text, { lineCounter: lines, prettyErrors: false });
+    const json = plainJson(text);
+    const read = new PolicyDocument(name, parse, lines, refusing, false, json);
+    return json === undefined ? read.checked() : read;
   }
 
   /**
@@ -75,9 +84,9 @@ export class PolicyDocument {
     const { LineCounter, parseAllDocuments } = await import("yaml");
     const lines = new LineCounter();
     const options = { lineCounter: lines, prettyErrors: false, uniqueKeys: false, version: "1.1" } as const;
-    const [document] = parseAllDocuments(text, options) as readonly Document.Parsed[];
+    const parse = () => (parseAllDocuments(text, options) as readonly Document.Parsed[])[0];
     const isJson = text.trimStart().startsWith("{");
-    const read = new PolicyDocument(name, document, lines, refusing, isJson);
+    const read = new PolicyDocument(name, parse, lines, refusing, isJson);
     if (!isJson) return read.checked();
     try {
       JSON.parse(text);
@@ -114,7 +123,7 @@ export class PolicyDocument {
   }
 
   has(path: FieldPath): boolean {
-    return this.document?.hasIn(path) ?? false;
+    return this.#document?.hasIn(path) ?? false;
   }
 
   /**
@@ -132,15 +141,16 @@ export class PolicyDocument {
 
   /** A value that refers to itself too often to be written out is none. */
   private value(): unknown {
+    if (this.known !== undefined) return this.known.value;
     try {
-      return this.document?.toJS();
+      return this.#document?.toJS();
     } catch (error) {
       throw this.refused([{ path: "", problem: messageOf(error) }]);
     }
   }
 
   private checked(): this {
-    const errors = this.document?.errors ?? [];
+    const errors = this.#document?.errors ?? [];
     if (errors.length === 0) return this;
     throw this.refused(
       errors.map((error) => {
@@ -150,19 +160,49 @@ export class PolicyDocument {
     );
   }
 
+  get #document(): Document.Parsed | undefined {
+    if (this.#parsed === "not yet") this.#parsed = this.parse();
+    return this.#parsed;
+  }
+
   #offsetOf(path: FieldPath, ofKey: boolean): number | undefined {
     if (ofKey) {
-      const parent = path.length === 1 ? this.document?.contents : this.#nodeAt(path.slice(0, -1));
+      const parent = path.length === 1 ? this.#document?.contents : this.#nodeAt(path.slice(0, -1));
       const items = (parent as { readonly items?: readonly KeyedPair[] } | undefined)?.items ?? [];
       return items.findLast(({ key }) => key?.value === path.at(-1))?.key.range?.[0];
     }
-    const node = path.length === 0 ? this.document?.contents : this.#nodeAt(path);
+    const node = path.length === 0 ? this.#document?.contents : this.#nodeAt(path);
     return (node as Node | null | undefined)?.range?.[0];
   }
 
   #nodeAt(path: FieldPath): unknown {
-    return this.document?.getIn(path, true);
+    return this.#document?.getIn(path, true);
   }
+}
+
+/**
+ * What a text says that is JSON without a key twice, which programs write: then a YAML parser, fifty times slower over ten
+ * thousand prefixes, is needed only to find the places of what is refused. undefined for everything else.
+ */
+function plainJson(text: string): { readonly value: unknown } | undefined {
+  if (!text.trimStart().startsWith("{")) return undefined;
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    // It may be YAML, which has braces, too.
+    return undefined;
+  }
+  // Of equal keys JSON.parse keeps the last; then fewer keys come out than went in.
+  const written = [...text.matchAll(/"(?:[^"\\]|\\.)*"\s*(:?)/g)].filter(([, colon]) => colon === ":").length;
+  return written === keysIn(value) ? { value } : undefined;
+}
+
+function keysIn(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 0;
+  const parts = Object.values(value);
+  const own = Array.isArray(value) ? 0 : parts.length;
+  return parts.reduce<number>((sum, part) => sum + keysIn(part), own);
 }
 
 interface KeyedPair {

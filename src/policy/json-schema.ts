@@ -5,6 +5,7 @@
  */
 import type * as v from "valibot";
 import { ALTERNATIVES, CIDR_TEXT, POLICY } from "./policy.ts";
+import { present } from "../present.ts";
 
 type JsonSchema = Readonly<Record<string, unknown>>;
 
@@ -12,6 +13,8 @@ const ABOUT: Readonly<Record<keyof typeof POLICY.entries, string>> = {
   sources: "Whose packets are translated; the most specific network around an address decides.",
   nonMasqueradeCIDRs: "Destinations that see the real source.",
   masqueradeCIDRs: "Exceptions within them that are translated all the same: the longest prefix decides.",
+  hostTraffic:
+    "Whether what the node itself sends is translated, too, whichever of its addresses it has; not with the backend ebpf.",
   masqLinkLocal: "Whether to translate what goes to 169.254.0.0/16.",
   masqLinkLocalIPv6: "Whether to translate what goes to fe80::/10.",
   snat: "A fixed address, or a range of them, instead of the outgoing interface's.",
@@ -57,17 +60,17 @@ function jsonSchemaOf(schema: Described): JsonSchema {
     case "strict_object": {
       const entries = Object.entries(schema.entries ?? {});
       const required = entries.filter(([, { type }]) => type !== "optional").map(([key]) => key);
-      return {
+      return present({
         type: "object",
         additionalProperties: false,
-        ...(required.length === 0 ? {} : { required }),
+        required: required.length === 0 ? undefined : required,
         properties: Object.fromEntries(entries.map(([key, field]) => [key, jsonSchemaOf(field)])),
-      };
+      });
     }
     case "optional":
       return {
         ...jsonSchemaOf(schema.wrapped!),
-        ...(schema.default === undefined ? {} : { default: schema.default }),
+        ...present({ default: schema.default }),
       };
     case "array":
       return { type: "array", items: jsonSchemaOf(schema.item!) };
@@ -91,5 +94,5 @@ function isInteger({ pipe = [] }: Described): boolean {
 
 function minimumOf({ pipe = [] }: Described): JsonSchema {
   const minimum = pipe.find(({ type }) => type === "min_value")?.requirement;
-  return minimum === undefined ? {} : { minimum };
+  return present({ minimum });
 }

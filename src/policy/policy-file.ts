@@ -94,7 +94,9 @@ function intentProblem(error: WayoutError, document: PolicyDocument): WayoutErro
       ? "portRange"
       : at.endsWith("drop")
         ? "drop"
-        : "cidr";
+        : at.endsWith("fromNode")
+          ? "hostTraffic"
+          : "cidr";
   const problem = error.said.slice(error.said.indexOf(": ") + 2);
   if (index === undefined) return document.refused([{ path: at, problem }]);
   const own: FieldPath = ["sources", Number(index), field];

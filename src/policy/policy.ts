@@ -15,6 +15,7 @@ import { DEFAULT_BACKEND, NAT_BACKENDS, type NatBackendName } from "../nat/backe
 import {
   DROPPED,
   isPlainInterfaceName,
+  nodeSources,
   normalizeIntent,
   type AddressRange,
   type NatIntent,
@@ -25,6 +26,7 @@ import {
 import { ADMISSION_DOORS, type AdmissionDoor } from "../admission/doors.ts";
 import { untranslatedOf } from "./destinations.ts";
 import { parseGoDuration } from "./go.ts";
+import { present } from "../present.ts";
 
 /** The owner under which a policy file's rules stand. */
 export const POLICY_OWNER = "policy";
@@ -32,24 +34,18 @@ export const POLICY_OWNER = "policy";
 /** A prefix as it stands in a file. */
 export const CIDR_TEXT = v.pipe(
   v.string("must be a CIDR in quotes or plain, like 10.0.0.0/8"),
-  v.check(
-    (text) => problemOfCidr(text) === undefined,
-    (issue) => problemOfCidr(issue.input) ?? "",
-  ),
-  v.transform((text) => cidrText(parseCidr(text))),
+  v.rawTransform(({ dataset: { value }, addIssue, NEVER }): string => {
+    try {
+      return cidrText(parseCidr(value));
+    } catch (error) {
+      if (!(error instanceof AddressError)) throw error;
+      addIssue({ message: error.message });
+      return NEVER;
+    }
+  }),
 );
 
 const cidr = CIDR_TEXT;
-
-function problemOfCidr(text: string): string | undefined {
-  try {
-    parseCidr(text);
-    return undefined;
-  } catch (error) {
-    if (error instanceof AddressError) return error.message;
-    throw error;
-  }
-}
 
 const addressRange = v.pipe(
   v.string("must be an address or a range, like 203.0.113.5 or 203.0.113.5-203.0.113.9"),
@@ -138,6 +134,7 @@ export const POLICY = v.strictObject({
   sources: v.optional(v.array(source, "must be a list of CIDRs"), ["0.0.0.0/0"]),
   nonMasqueradeCIDRs: v.optional(v.array(cidr, "must be a list of CIDRs"), [...PRIVATE_USE]),
   masqueradeCIDRs: v.optional(v.array(cidr, "must be a list of CIDRs"), []),
+  hostTraffic: v.optional(boolean, false),
   masqLinkLocal: v.optional(boolean, false),
   masqLinkLocalIPv6: v.optional(boolean, false),
   ...translation,
@@ -171,20 +168,21 @@ export function policyOf(fields: PolicyFields): NatPolicy {
   const sources = fields.sources.map((one): NatSource => {
     // What a source says itself wins over what the file says for all; its own snat replaces the common one.
     const own = { ...commonOf(fields), ...definedFields(one) };
-    return {
+    return present({
       cidr: one.cidr,
       translation:
         "drop" in one && one.drop === true
           ? droppedOf(one)
-          : {
-              ...(own.snat === undefined || !sameFamily(one.cidr, own.snat, "snat" in one)
-                ? {}
-                : { snat: own.snat }),
-              ...(own.portRange === undefined ? {} : { ports: own.portRange }),
+          : present({
+              snat:
+                own.snat === undefined || !sameFamily(one.cidr, own.snat, "snat" in one)
+                  ? undefined
+                  : own.snat,
+              ports: own.portRange,
               fullyRandom: own.randomFully ?? true,
-            },
-      ...(own.outInterfaces === undefined ? {} : { outInterfaces: own.outInterfaces }),
-    };
+            }),
+      outInterfaces: own.outInterfaces,
+    });
   });
   const kept = [
     ...fields.nonMasqueradeCIDRs,
@@ -194,18 +192,34 @@ export function policyOf(fields: PolicyFields): NatPolicy {
   const untranslated = untranslatedOf(kept, fields.masqueradeCIDRs);
   return {
     backend: fields.backend,
-    intent: normalizeIntent({ owner: POLICY_OWNER, sources, untranslated }),
+    intent: normalizeIntent({
+      owner: POLICY_OWNER,
+      sources: fields.hostTraffic ? [...sources, ...ownSources(fields, sources)] : sources,
+      untranslated,
+    }),
     admit: [...new Set(fields.admit)],
     resyncIntervalMs: fields.resyncInterval,
   };
+}
+
+/** What the node itself sends leaves as the file says for all, in the families of the sources. */
+function ownSources(fields: PolicyFields, sources: readonly NatSource[]): NatSource[] {
+  const { snat, portRange, randomFully, outInterfaces } = fields;
+  const families = [...new Set(sources.map(({ cidr }) => familyOf(cidr)))];
+  return families.flatMap((family) =>
+    nodeSources([family], sources, {
+      ...(snat === undefined || familyOf(snat.first) !== family ? {} : { snat }),
+      ...(portRange === undefined ? {} : { ports: portRange }),
+      fullyRandom: randomFully ?? true,
+    }).map((source) => (outInterfaces === undefined ? source : { ...source, outInterfaces })),
+  );
 }
 
 /** What is common to all translates; what the source itself says beside it is a contradiction, which the intent names. */
 function droppedOf({ snat, portRange }: SourceFields): Translation {
   return {
     ...DROPPED,
-    ...(snat === undefined ? {} : { snat }),
-    ...(portRange === undefined ? {} : { ports: portRange }),
+    ...present({ snat, ports: portRange }),
   };
 }
 

@@ -12,6 +12,7 @@ import type { Counter, NatElement, NatRule, NatTable, RulesetKind } from "./list
 import { BACKENDS, NAT_BACKENDS } from "../nat/backends/backends.ts";
 import { commentOf } from "./rule-comment.ts";
 import { counts, segmentsOf, type Segment } from "../nat/segment.ts";
+import { present } from "../present.ts";
 
 /** How a rule reads; given from outside because it may need more than the table. */
 export type RuleText = (table: Table, rule: Rule) => string;
@@ -34,14 +35,16 @@ export function natTablesOf(tables: readonly Table[], ruleText: RuleText, legacy
       family: table.family,
       name: table.name,
       dormant: table.flags.includes("dormant"),
-      chains: table.chains.map((chain) => ({
-        name: chain.name,
-        ...(chain.base === undefined ? {} : { base: chain.base }),
-        rules: chain.rules.map((rule) => ({
-          ...natRuleOf(table, rule, ruleText, owners),
-          ...(legacy ? {} : { handle: rule.handle }),
-        })),
-      })),
+      chains: table.chains.map((chain) =>
+        present({
+          name: chain.name,
+          base: chain.base,
+          rules: chain.rules.map((rule) => ({
+            ...natRuleOf(table, rule, ruleText, owners),
+            ...present({ handle: legacy ? undefined : rule.handle }),
+          })),
+        }),
+      ),
     };
   });
 }
@@ -85,17 +88,15 @@ function natRuleOf(table: Table, rule: Rule, ruleText: RuleText, owners: OwnerAt
   const map = verdictMapOf(table, expressions);
   const comment = commentOf(rule);
   const counter = expressions.find((one) => one.kind === "counter");
-  return {
+  return present({
     text: ruleText(table, rule),
     targets: [...new Set([...jumpsOf(expressions), ...(map === undefined ? [] : mapTargets(map))])],
     endsChain: isUnconditional(expressions) && isFinal(table, expressions),
-    ...(comment === undefined ? {} : { comment }),
-    ...(counter === undefined ? {} : { counter: { packets: counter.packets, bytes: counter.bytes } }),
-    ...(translates === undefined ? {} : { translates }),
-    ...(map === undefined
-      ? {}
-      : { elements: map.elements.map((element) => elementOf(map, element, owners)) }),
-  };
+    comment,
+    counter: counter === undefined ? undefined : { packets: counter.packets, bytes: counter.bytes },
+    translates,
+    elements: map?.elements.map((element) => elementOf(map, element, owners)),
+  });
 }
 
 function jumpsOf(expressions: readonly Expression[]): string[] {
@@ -174,7 +175,7 @@ function elementOf(map: NftSet, element: SetElement, owners: OwnerAt | undefined
   const counter = element.expressions?.find((one) => one.kind === "counter");
   const parts = keyParts(map, element);
   const owner = parts[0]?.address === undefined ? undefined : owners?.(parts[0].address, parts[1]?.text);
-  return {
+  return present({
     key: parts.length === 0 ? "*" : parts.map(({ text }) => text).join(" . "),
     leadsTo:
       data === undefined || !("verdict" in data)
@@ -182,10 +183,10 @@ function elementOf(map: NftSet, element: SetElement, owners: OwnerAt | undefined
         : data.chain === undefined
           ? data.verdict
           : `${data.verdict} ${data.chain}`,
-    ...(counter?.kind === "counter" ? { counter: counterOf(counter) } : {}),
-    ...(owner === undefined ? {} : { owner }),
-    ...(element.comment === undefined ? {} : { comment: element.comment }),
-  };
+    counter: counter?.kind === "counter" ? counterOf(counter) : undefined,
+    owner,
+    comment: element.comment,
+  });
 }
 
 function counterOf({ packets, bytes }: Counter): Counter {

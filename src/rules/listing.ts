@@ -8,6 +8,7 @@
  */
 import type { Owner } from "../naming/products.ts";
 import { ownerOf } from "./owner.ts";
+import { present } from "../present.ts";
 
 export type RulesetKind = "nftables" | "iptables-nft" | "iptables-legacy";
 
@@ -246,15 +247,17 @@ class Walk {
     const { text, handle, comment, counter, translates, targets, elements } = chain.rules[index]!;
     const { kind, family, name: table } = this.table;
     const [target] = targets;
-    const owner = ownerOf({
-      family,
-      table,
-      chain: chain.name,
-      text,
-      ...(target === undefined ? {} : { target }),
-      ...(comment === undefined ? {} : { comment }),
-    });
-    return {
+    const owner = ownerOf(
+      present({
+        family,
+        table,
+        chain: chain.name,
+        text,
+        target,
+        comment,
+      }),
+    );
+    return present({
       kind,
       family,
       table,
@@ -262,12 +265,12 @@ class Walk {
       position: index + 1,
       depth,
       text,
-      ...(handle === undefined ? {} : { handle }),
-      ...(counter === undefined ? {} : { counter }),
-      ...(translates === undefined ? {} : { translates }),
-      ...(owner === undefined ? {} : { owner }),
-      ...(dead === undefined ? {} : { dead }),
-      ...(elements === undefined ? {} : { elements }),
-    };
+      handle,
+      counter,
+      translates,
+      owner,
+      dead,
+      elements,
+    });
   }
 }

@@ -8,14 +8,15 @@ import {
   type Owner,
   type RuleTraits,
 } from "../naming/products.ts";
+import { present } from "../present.ts";
 
 function ourFingerprint({ table, chainPrefix, detail }: RuleMark): Fingerprint {
-  return {
+  return present({
     product: "wayout",
-    ...(table === undefined ? {} : { table: new RegExp(`^${table}$`) }),
-    ...(chainPrefix === undefined ? {} : { chain: new RegExp(`^${chainPrefix}`) }),
-    ...(detail === undefined ? {} : { detail }),
-  };
+    table: table === undefined ? undefined : new RegExp(`^${table}$`),
+    chain: chainPrefix === undefined ? undefined : new RegExp(`^${chainPrefix}`),
+    detail,
+  });
 }
 
 const ALL: readonly Fingerprint[] = [

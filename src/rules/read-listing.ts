@@ -9,6 +9,7 @@ import { natTablesOf, type RuleText } from "./listing-nftables.ts";
 import { translationAtLinks } from "../nat/backends/at-links.ts";
 import type { LinkTranslation } from "../nat/backends/link-translation.ts";
 import { explained } from "../nat/backends/nftables/refusal.ts";
+import { present } from "../present.ts";
 
 /** Families whose tables translate addresses. */
 const FAMILIES = ["ip", "ip6", "inet"] as const;
@@ -29,7 +30,7 @@ export function readNatListing(namespace: NetworkNamespace): ReadNatListing {
   const unread: string[] = [];
   const tables = [...nftablesTables(namespace, unread), ...legacyTables(namespace, unread)];
   const atLinks = programsAtLinks(namespace, unread);
-  return { ...natListing(tables), unread, ...(atLinks === undefined ? {} : { atLinks }) };
+  return { ...natListing(tables), unread, ...present({ atLinks }) };
 }
 
 function programsAtLinks(namespace: NetworkNamespace, unread: string[]): LinkTranslation | undefined {

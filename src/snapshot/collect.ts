@@ -7,13 +7,14 @@
  * Touches: it reads namespaces, rules, settings and files; it changes nothing, and puts no process, environment or
  *   payload into it.
  */
-import { familyOf, isIp } from "../address/ip.ts";
+import { familyOf, isDefaultCidr, isIp } from "../address/ip.ts";
 import { isLoopbackAddress } from "../address/special-purpose.ts";
 import { release } from "node:os";
 import { cidrContains, cidrOf } from "../address/cidr.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Pod } from "../pods/pod.ts";
 import { VERSION } from "../version.ts";
+import { hostEndOf } from "./host-end.ts";
 import { readNatRecords, readPromises } from "./nat-record.ts";
 import {
   Gaps,
@@ -24,6 +25,7 @@ import {
   type ReadOptions,
 } from "./namespace.ts";
 import { readTrackedFlows } from "./flows.ts";
+import { readNetworkPlugins } from "./network-plugins.ts";
 import { readConfigFiles, readDnsListeners, readResolvConf } from "./pod-files.ts";
 import {
   SNAPSHOT_FORMAT,
@@ -34,20 +36,21 @@ import {
   type RecordedQuery,
   type Snapshot,
 } from "./snapshot.ts";
+import { present } from "../present.ts";
 
 export interface SnapshotRequest {
   /** The node's namespace; the calling thread's when absent. */
   readonly node?: NetworkNamespace;
   /** Pods to read completely. */
   readonly pods: readonly Pod[];
-  /** Only those of `pods` whose veth leads to the node, or to which somebody promised one. */
+  /** Only those of `pods` whose veth leads to the node, or to which a runtime promised one. */
   readonly onlyOfNode?: boolean;
   /** Pods of which only the addresses matter: who else has this one's? */
   readonly others?: readonly Pod[];
   /** Destinations for which the kernel's own route answers are recorded. */
   readonly destinations: readonly string[];
   /**
-   * For whoever judges the snapshot at once: rules are decoded when they are looked at. As JSON the snapshot is the
+   * For a caller that judges the snapshot at once: rules are decoded when they are looked at. As JSON the snapshot is the
    * same, but takes longer to write.
    */
   readonly deferred?: boolean;
@@ -67,18 +70,22 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
       gaps,
     );
     const wired = request.onlyOfNode === true ? wiredTo(node, first) : undefined;
-    const whole = request.pods.flatMap((pod) => readPod(pod, request, wired, gaps) ?? []);
+    const whole = request.pods.flatMap((pod) => readPod(pod, request, node, wired, gaps) ?? []);
     const interest = interesting(whole, request.destinations);
     const others = request.others ?? [];
     const asking =
       others.length <= FEW_PODS ||
       whole.some((pod) => isDoubtful(first, pod)) ||
       request.destinations.some((address) => isOnBridge(first, address));
-    const pods = [...whole, ...(asking ? readOthers(others, interest, wiredTo(node, first), gaps) : [])];
+    const pods = [
+      ...whole,
+      ...(asking ? readOthers(others, interest, node, wiredTo(node, first), gaps) : []),
+    ];
     const asked = recordAnswers(node, first, podQueries(first, whole, request.destinations), "node", gaps);
     const nat = readNatRecords(node, gaps);
+    const plugins = isOwn(node) ? readNetworkPlugins(gaps) : [];
     const promises = readPromises(node, gaps);
-    return {
+    return present({
       format: SNAPSHOT_FORMAT,
       version: SNAPSHOT_VERSION,
       wayout: VERSION,
@@ -86,16 +93,24 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
       kernelRelease: release(),
       node: readAgain(node, asked),
       pods: promises.size === 0 ? pods : pods.map((pod) => withPromise(pod, promises)),
-      ...(request.onlyOfNode === true || request.others !== undefined
-        ? { containers: containersOf([...request.pods, ...others]) }
-        : {}),
+      containers:
+        request.onlyOfNode === true || request.others !== undefined
+          ? containersOf([...request.pods, ...others])
+          : undefined,
       files: readConfigFiles(gaps),
+      networkPlugins: plugins.length === 0 ? undefined : plugins,
       missing: gaps.missing,
-      ...(nat.length === 0 ? {} : { wayoutState: { nat } }),
-    };
+      wayoutState: nat.length === 0 ? undefined : { nat },
+    });
   } finally {
     if (request.node === undefined) node.close();
   }
+}
+
+/** Container runtimes work for the namespace that we are in; a namespace that plays the node has none. */
+function isOwn(node: NetworkNamespace): boolean {
+  using own = NetworkNamespace.current();
+  return own.inode === node.inode;
 }
 
 /** A runtime's result comes before our record: they are never about the same interface. */
@@ -129,7 +144,7 @@ type Belongs = NonNullable<ReadOptions["belongs"]>;
 function wiredTo(node: NetworkNamespace, state: NamespaceState): Belongs {
   const uplinks = new Set(
     state.routes.flatMap((route) =>
-      route.destination.endsWith("/0")
+      isDefaultCidr(route.destination)
         ? [route.interface, ...(route.nextHops ?? []).map((hop) => hop.interface)]
         : [],
     ),
@@ -137,13 +152,12 @@ function wiredTo(node: NetworkNamespace, state: NamespaceState): Belongs {
   const byIndex = new Map(
     state.links.filter((link) => !uplinks.has(link.index)).map((link) => [link.index, link]),
   );
-  return (route, links) =>
-    links.some((link) => {
-      const host = link.kind === "veth" && link.link !== undefined ? byIndex.get(link.link) : undefined;
-      if (host?.kind !== "veth" || host.link !== link.index) return false;
-      // Without a number both ends are in the pod: two pairs may bear the same indexes in two namespaces.
-      return link.linkNamespaceId !== undefined && route.namespaceId(node.fd) === link.linkNamespaceId;
-    });
+  return (route, links) => {
+    const pairs = links.filter((link) => hostEndOf((index) => byIndex.get(index), {}, link) !== undefined);
+    if (pairs.length === 0) return false;
+    const nodeNamespaceId = route.namespaceId(node.fd);
+    return pairs.some((link) => nodeNamespaceId !== undefined && link.linkNamespaceId === nodeNamespaceId);
+  };
 }
 
 /** So many pods are asked for all their neighbours, so many others for their addresses. More are asked when something points at one of them. */
@@ -160,7 +174,7 @@ function isOnBridge({ links, addresses }: NamespaceState, address: string): bool
   );
 }
 
-/** Whether somebody else may have the pod's address, or its gateway's: another MAC address, or no answer. */
+/** Whether another host may have the pod's address, or its gateway's: another MAC address, or no answer. */
 function isDoubtful(node: NamespaceState, { state }: PodState): boolean {
   if (state === undefined) return false;
   const macs = new Set(state.links.map((link) => link.mac));
@@ -186,6 +200,7 @@ function interesting(pods: readonly PodState[], destinations: readonly string[])
 function readPod(
   pod: Pod,
   { destinations, pods, deferred = false }: SnapshotRequest,
+  node: NetworkNamespace,
   wired: Belongs | undefined,
   gaps: Gaps,
 ): PodState | undefined {
@@ -197,14 +212,15 @@ function readPod(
     const onlyNextHops = pods.length > FEW_PODS;
     const state = readNamespace(
       namespace,
-      {
+      present({
         name: pod.name,
         role: "pod",
         queries,
         deferred,
         onlyNextHops,
-        ...(belongs === undefined ? {} : { belongs }),
-      },
+        node,
+        belongs,
+      }),
       gaps,
     );
     if (state === undefined) return undefined;
@@ -219,8 +235,7 @@ function readPod(
     return {
       ...head,
       state,
-      ...(resolvConf === undefined ? {} : { resolvConf }),
-      ...(dnsListeners === undefined ? {} : { dnsListeners }),
+      ...present({ resolvConf, dnsListeners }),
     };
   });
 }
@@ -229,6 +244,7 @@ function readPod(
 function readOthers(
   pods: readonly Pod[],
   interest: ReadonlySet<string>,
+  node: NetworkNamespace,
   belongs: Belongs,
   gaps: Gaps,
 ): PodState[] {
@@ -236,7 +252,7 @@ function readOthers(
     const head = headOf(pod);
     let elsewhere = false;
     const read = inPod(pod, head, gaps, false, (namespace) => {
-      const state = readAddresses(namespace, pod.name, interest, belongs, gaps);
+      const state = readAddresses(namespace, pod.name, interest, node, belongs, gaps);
       elsewhere = state === undefined;
       return state === undefined ? undefined : { ...head, state };
     });
@@ -264,22 +280,22 @@ function inPod(
 
 function headOf(pod: Pod): PodState {
   const [attachment] = pod.attachments;
-  return {
+  return present({
     name: pod.name,
     aliases: pod.aliases,
     source: pod.source,
-    ...(attachment === undefined
-      ? {}
-      : {
-          expected: {
+    expected:
+      attachment === undefined
+        ? undefined
+        : present({
             name: attachment.interface,
             addresses: attachment.addresses,
             gateways: attachment.gateways,
+            mac: attachment.mac,
             network: attachment.network,
-            ...(attachment.masqueradedBy === undefined ? {} : { masqueradedBy: attachment.masqueradedBy }),
-          },
-        }),
-  };
+            masqueradedBy: attachment.masqueradedBy,
+          }),
+  });
 }
 
 /** Where would the node send what each pod sends, as a packet that comes in by the pod's link? */
@@ -292,7 +308,7 @@ function podQueries(
   return pods.flatMap(({ state }) => {
     if (state === undefined || state.routes.length === 0) return [];
     return state.links.flatMap((link) => {
-      const host = link.kind === "veth" && link.link !== undefined ? byIndex.get(link.link) : undefined;
+      const host = hostEndOf((index) => byIndex.get(index), state, link);
       if (host === undefined) return [];
       const inLink = (host.master === undefined ? undefined : byIndex.get(host.master)) ?? host;
       const sources = state.addresses.filter((one) => one.interface === link.index && one.scope === "global");

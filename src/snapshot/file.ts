@@ -1,9 +1,10 @@
-/** Snapshots as files: one JSON document, checked before anybody believes it. */
+/** Snapshots as files: one JSON document, checked before it is believed. */
 import { closeSync, openSync, readSync } from "node:fs";
 import * as v from "valibot";
 import { messageOf, WayoutError } from "../error.ts";
 import { SNAPSHOT_SHAPE } from "./shape/snapshot.ts";
 import { SNAPSHOT_FORMAT, SNAPSHOT_VERSION, type Snapshot } from "./snapshot.ts";
+import { present } from "../present.ts";
 
 const STDIN = 0;
 
@@ -127,12 +128,14 @@ function checkVersion(version: unknown, by: unknown, name: string): void {
 }
 
 function refuse(code: string, name: string, said: string, todo: string, cause?: unknown): WayoutError {
-  return new WayoutError({
-    code,
-    kind: "usage",
-    doing: `reading the snapshot ${name}`,
-    said,
-    todo,
-    ...(cause === undefined ? {} : { cause }),
-  });
+  return new WayoutError(
+    present({
+      code,
+      kind: "usage",
+      doing: `reading the snapshot ${name}`,
+      said,
+      todo,
+      cause,
+    }),
+  );
 }

@@ -10,6 +10,7 @@ import { IP_PROTOCOL, protocolName } from "../linux/ip-protocol.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { ConnectionTally, limitsConnections } from "./connection-counts.ts";
 import type { ConnectionCount, FlowGroup, NamespaceState, PortUse } from "./snapshot.ts";
+import { present } from "../present.ts";
 
 /** Destinations whose port use is told: the fullest. */
 const MOST_DESTINATIONS = 32;
@@ -31,7 +32,7 @@ export interface TrackedFlows {
 export function readTrackedFlows(namespace: NetworkNamespace, state: NamespaceState): TrackedFlows {
   const limited = limitsConnections(state);
   if ((state.conntrack?.count ?? 0) === 0) {
-    return { portUse: [], flows: [], ...(limited ? { connections: [] } : {}) };
+    return present({ portUse: [], flows: [], connections: limited ? [] : undefined });
   }
   const ports = new PortTally();
   const groups = new FlowGroups(state.addresses.map((one) => one.address));
@@ -44,11 +45,11 @@ export function readTrackedFlows(namespace: NetworkNamespace, state: NamespaceSt
     connections?.add(scan);
   });
   const counted = connections?.list();
-  return {
+  return present({
     portUse: ports.fullest(MOST_DESTINATIONS),
     flows: groups.list(),
-    ...(counted === undefined ? {} : { connections: counted }),
-  };
+    connections: counted,
+  });
 }
 
 type Draft = { -readonly [K in keyof FlowGroup]: FlowGroup[K] };
@@ -88,7 +89,7 @@ class FlowGroups {
   }
 
   /**
-   * Programs replace a TCP connection that hangs; a UDP socket goes on using the flow it has. So every flow without
+   * Programs replace a TCP connection that makes no progress; a UDP socket goes on using the flow it has. So every flow without
    * connections is told, and of TCP those whose answers cannot come back to this node.
    */
   #isWorthTelling({ original, reply, status, wire, family }: EntryScan): boolean {

@@ -28,6 +28,7 @@ import type { Link } from "../linux/route/link.ts";
 import type { Neighbour, NeighbourPlace } from "../linux/route/neighbour.ts";
 import type { Route } from "../linux/route/route.ts";
 import { KERNEL_RULES, type PolicyRule } from "../linux/route/rule.ts";
+import { NETNSA_NSID_NOT_ASSIGNED } from "../linux/route/namespace-id.ts";
 import { readOffloads } from "../kernel/route/offloads.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
@@ -43,6 +44,7 @@ import type {
   RecordedAnswer,
   RecordedQuery,
 } from "./snapshot.ts";
+import { present } from "../present.ts";
 
 /** Settings that decide about a path and belong to no interface. */
 export const SYSCTLS: readonly string[] = [
@@ -93,7 +95,7 @@ export class Gaps {
     const code = error instanceof SystemError || error instanceof NetlinkError ? error.code : undefined;
     const why = messageOf(error);
     if (this.missing.some((one) => one.where === where && one.what === what && one.why === why)) return;
-    this.missing.push({ where, what, why, ...(code === undefined ? {} : { code }) });
+    this.missing.push(present({ where, what, why, code }));
   }
 
   /** There is no such thing here, and so nothing that could have been overlooked. */
@@ -123,6 +125,8 @@ export interface ReadOptions {
   readonly deferred?: boolean;
   /** Of the neighbours only next hops: a dump walks the entries of every namespace of the machine. */
   readonly onlyNextHops?: boolean;
+  /** The node's namespace, for a pod: by its number there the pod's links are told from others. */
+  readonly node?: NetworkNamespace;
   /** Looks at the links first: false ends the reading at once. */
   readonly belongs?: (route: Rtnetlink, links: readonly Link[]) => boolean;
 }
@@ -159,7 +163,7 @@ function readInside(
   const askable = role === "node" ? queries : queries.filter((query) => hasSource(addresses, query));
   const routeAnswers = answers(route, links, askable, name, gaps);
   const legacy = read("iptables-legacy", () => readLegacyTables());
-  const decides = { legacy, rules, addresses, ...(ruleset === undefined ? {} : { ruleset }) };
+  const decides = present({ legacy, rules, addresses, ruleset });
   const listeners =
     role === "node" || asksForSockets(decides, queries)
       ? gaps.try(name, "listeners", () => readListeners(sources.sockets))
@@ -172,15 +176,17 @@ function readInside(
   const ipsec = gaps.try(name, "ipsec", () => readIpsec(sources.ipsec));
   return {
     ...emptyState(namespace, links),
+    ...(options.node === undefined ? {} : nodeNumber(route, options.node, name, gaps)),
     ...decides,
-    ...(ipsec === undefined ? {} : { ipsec }),
-    ...(timeouts === undefined ? {} : { timeoutPolicies: timeouts }),
+    ...present({ ipsec, timeoutPolicies: timeouts }),
     routes,
     neighbours: read("neighbours", () =>
       options.onlyNextHops === true ? nextHopsOf(route, routes, routeAnswers) : route.neighbours(),
     ),
-    ...(role === "node" ? { proxies: read("proxies", () => route.neighbours({ proxies: true })) } : {}),
-    ...(listeners === undefined ? {} : { listeners }),
+    ...present({
+      proxies: role === "node" ? read("proxies", () => route.neighbours({ proxies: true })) : undefined,
+      listeners,
+    }),
     ipsets: hasRules(decides) ? read("ipset", () => readIpsets(netfilter())) : [],
     ...(role === "node"
       ? readNodeParts(namespace, route, links, name, gaps)
@@ -232,22 +238,22 @@ function readNodeParts(
   const selective = links.some(
     ({ port }) => port?.locked === true || (port?.learning === false && !port.flood),
   );
-  return {
-    ...(services === undefined ? {} : { virtualServices: services }),
-    ...(selective
-      ? { forwarding: gaps.try(name, "forwarding database", () => route.forwardingDatabase()) ?? [] }
-      : {}),
+  return present({
+    virtualServices: services,
+    forwarding: selective
+      ? (gaps.try(name, "forwarding database", () => route.forwardingDatabase()) ?? [])
+      : undefined,
     sysctls: readSysctls(name, nodeSysctls(links), gaps),
     hashlimits: gaps.try(name, "hashlimit", readHashlimits) ?? [],
-    ...(conntrack === undefined ? {} : { conntrack }),
+    conntrack,
     counters: [readCounters(namespace)],
     programs: gaps.try(name, "programs", () => readPrograms(namespace, route, links)) ?? [],
-    ...(translation === undefined ? {} : { linkTranslation: translation }),
+    linkTranslation: translation,
     offloads: gaps.try(name, "offloads", () => offloadsOf(namespace, links)) ?? {},
-  };
+  });
 }
 
-/** Only tunnels are asked: elsewhere an unfinished checksum is finished by whoever takes the packet. */
+/** Only tunnels are asked: elsewhere an unfinished checksum is finished by the interface that takes the packet. */
 function offloadsOf(namespace: NetworkNamespace, links: readonly Link[]): Record<string, Offloads> {
   const tunnels = links.filter((link) => link.kind === "vxlan" || link.kind === "geneve");
   if (tunnels.length === 0) return {};
@@ -262,12 +268,14 @@ function offloadsOf(namespace: NetworkNamespace, links: readonly Link[]): Record
 
 /**
  * Addresses and, where one of them is of interest, links: enough to know whose address it is.
+ * @param node the node's namespace
  * @param belongs looks at the links of who has an address of interest: undefined is returned for a false
  */
 export function readAddresses(
   namespace: NetworkNamespace,
   name: string,
   interest: ReadonlySet<string>,
+  node: NetworkNamespace,
   belongs: NonNullable<ReadOptions["belongs"]>,
   gaps: Gaps,
 ): NamespaceState | undefined {
@@ -277,14 +285,29 @@ export function readAddresses(
   const wanted = addresses.some((one) => interest.has(one.address));
   const links = wanted ? (gaps.try(name, "links", () => route.links({ statistics: false })) ?? []) : [];
   if (wanted && !belongs(route, links)) return undefined;
-  return { ...emptyState(namespace, links), addresses };
+  return {
+    ...emptyState(namespace, links),
+    ...(wanted ? nodeNumber(route, node, name, gaps) : {}),
+    addresses,
+  };
+}
+
+function nodeNumber(
+  route: Rtnetlink,
+  node: NetworkNamespace,
+  name: string,
+  gaps: Gaps,
+): Pick<NamespaceState, "nodeNamespaceId"> {
+  const ask = (): number => route.namespaceId(node.fd) ?? NETNSA_NSID_NOT_ASSIGNED;
+  const id = gaps.try(name, "number of the node's namespace", ask);
+  return id === undefined ? {} : { nodeNamespaceId: id };
 }
 
 function emptyState(namespace: NetworkNamespace, links: NamespaceState["links"]): NamespaceState {
-  return {
+  return present({
     inode: namespace.inode,
     // The calling thread's own namespace needs no entering.
-    ...(namespace.path === OWN_NAMESPACE ? {} : { path: namespace.path }),
+    path: namespace.path === OWN_NAMESPACE ? undefined : namespace.path,
     links,
     addresses: [],
     routes: [],
@@ -297,7 +320,7 @@ function emptyState(namespace: NetworkNamespace, links: NamespaceState["links"])
     counters: [],
     programs: [],
     routeAnswers: [],
-  };
+  });
 }
 
 /** The ruleset; undefined, with a note, on a kernel without nf_tables. */
@@ -434,12 +457,14 @@ function answers(
   const askable = queries.filter(({ iif }) => iif === undefined || byName.has(iif));
   const given = gaps.try(name, "route answers", () =>
     route.routesTo(
-      askable.map(({ destination, source, mark, iif }) => ({
-        destination,
-        ...(source === undefined ? {} : { source }),
-        ...(mark === undefined ? {} : { mark }),
-        ...(iif === undefined ? {} : { inputInterface: byName.get(iif)! }),
-      })),
+      askable.map(({ destination, source, mark, iif }) =>
+        present({
+          destination,
+          source,
+          mark,
+          inputInterface: iif === undefined ? undefined : byName.get(iif)!,
+        }),
+      ),
     ),
   );
   const recorded: RecordedAnswer[] = [];
@@ -471,8 +496,11 @@ export function readAgain(namespace: NetworkNamespace, state: NamespaceState): N
   return {
     ...state,
     counters: [...state.counters, readCounters(namespace)],
-    ...(conntrack === undefined
-      ? {}
-      : { conntrack: { ...conntrack, readings: [...conntrack.readings, readConntrackCounters(namespace)] } }),
+    ...present({
+      conntrack:
+        conntrack === undefined
+          ? undefined
+          : { ...conntrack, readings: [...conntrack.readings, readConntrackCounters(namespace)] },
+    }),
   };
 }

@@ -1,24 +1,24 @@
 /** Files that decide about a pod's way out: its resolv.conf, who listens for DNS in it, the node's sysctl.d. */
 import { codeOf } from "../error.ts";
 import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import { ipText } from "../address/ip.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Pod } from "../pods/pod.ts";
 import { MOST_SETTINGS_BYTES, readRegularIfThere, type PartOfFile } from "../kernel/file.ts";
+import {
+  NETWORKD_SETTINGS,
+  SYSCTL_SETTINGS,
+  settingsFiles,
+  type SettingsPlace,
+} from "../linux/settings-files.ts";
+import { LINK_MANAGER_MARKS } from "../naming/link-managers.ts";
 import { parseResolvConf, type ResolvConf } from "../linux/resolv-conf.ts";
 import { namedFile, readPodFile } from "../pods/pod-file.ts";
 import type { Gaps } from "./namespace.ts";
 import type { ConfigFile } from "./snapshot.ts";
 
-/** Where sysctl --system looks, in the order of sysctl.d(5); a file hides one of the same name further down. */
-const SYSCTL_DIRECTORIES = [
-  "/etc/sysctl.d",
-  "/run/sysctl.d",
-  "/usr/local/lib/sysctl.d",
-  "/usr/lib/sysctl.d",
-  "/lib/sysctl.d",
-];
+/** The node's settings that decide about its forwarding, routes and rules. */
+const NODE_SETTINGS = [SYSCTL_SETTINGS, NETWORKD_SETTINGS];
 
 function absent(error: unknown): boolean {
   const code = codeOf(error);
@@ -71,18 +71,14 @@ export function parseListeners(text: string): string[] {
   return found;
 }
 
-/** The settings files of the node, in the order in which the later wins. */
+/** The settings files of the node, of each program in the order in which the later wins, and who says that it runs. */
 export function readConfigFiles(
   gaps: Gaps,
-  directories: readonly string[] = SYSCTL_DIRECTORIES,
+  places: readonly SettingsPlace[] = NODE_SETTINGS,
+  marks: readonly string[] = LINK_MANAGER_MARKS,
 ): ConfigFile[] {
-  const paths = new Map<string, string>();
-  for (const directory of directories.toReversed()) {
-    const names = gaps.try("node", directory, () => listed(directory)) ?? [];
-    for (const name of names) if (name.endsWith(".conf")) paths.set(name, join(directory, name));
-  }
-  const ordered = [...paths].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, path]) => path);
-  return [...ordered, "/etc/sysctl.conf"].flatMap((path) => {
+  const names = (directory: string): string[] => gaps.try("node", directory, () => listed(directory)) ?? [];
+  return [...places.flatMap((place) => settingsFiles(place, names)), ...marks].flatMap((path) => {
     try {
       const file = readRegularIfThere(path, MOST_SETTINGS_BYTES);
       return file === undefined ? [] : [{ path, text: wholeText(file) }];

@@ -5,6 +5,7 @@ import type { Link } from "../linux/route/link.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { trafficFilters } from "../kernel/route/traffic-control.ts";
 import type { ProgramState } from "./snapshot.ts";
+import { present } from "../present.ts";
 
 export function readPrograms(
   namespace: NetworkNamespace,
@@ -21,13 +22,15 @@ export function readPrograms(
     hook: `tcx ${side}`,
     id,
   }));
-  const filters = trafficFilters(route).map(({ link, side, kind, name, id }) => ({
-    link: nameOf(link),
-    hook: `tc ${side}`,
-    ...(kind === "bpf" ? {} : { kind }),
-    ...(name === undefined ? {} : { name }),
-    ...(id === undefined ? {} : { id }),
-  }));
+  const filters = trafficFilters(route).map(({ link, side, kind, name, id }) =>
+    present({
+      link: nameOf(link),
+      hook: `tc ${side}`,
+      kind: kind === "bpf" ? undefined : kind,
+      name,
+      id,
+    }),
+  );
   return [...express, ...chained, ...filters].map(named);
 }
 

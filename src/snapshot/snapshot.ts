@@ -13,7 +13,7 @@ import type { NatBackendName } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { Link } from "../linux/route/link.ts";
-import type { IpsetEntry } from "../kernel/ipset/ipset.ts";
+import type { IpsetEntry } from "../linux/ipset.ts";
 import type { VirtualService } from "../kernel/procfs.ts";
 import type { ForwardingEntry, Neighbour } from "../linux/route/neighbour.ts";
 import type { Route, RouteAnswer } from "../linux/route/route.ts";
@@ -41,6 +41,8 @@ export interface Snapshot {
   readonly containers?: readonly string[];
   /** The node's configuration files that decide what sysctls become, and its own resolver. */
   readonly files: readonly ConfigFile[];
+  /** The CNI plugins that container runtimes of this node need; absent where none of them has a network. */
+  readonly networkPlugins?: readonly NetworkPlugin[];
   /** What could not be read, and why. The checks that needed it say so. */
   readonly missing: readonly Missing[];
   /** Our own record of what we set up on this node: absent when we set up nothing. */
@@ -63,6 +65,34 @@ export interface Missing {
 /** Whether it was not read for want of privilege. */
 export function isForbidden(missing: Missing | undefined): boolean {
   return missing?.code === "EPERM" || missing?.code === "EACCES";
+}
+
+export const PLUGIN_FAULTS = [
+  "missing",
+  "not-executable",
+  "another-machine",
+  "damaged",
+  "another-build",
+] as const;
+export type PluginFault = (typeof PLUGIN_FAULTS)[number];
+
+/** A CNI plugin without which no pod starts, as its file was found. */
+export interface NetworkPlugin {
+  /** `containerd`, `CRI-O`, `podman`. */
+  readonly runtime: string;
+  /** The network's configuration that names it. */
+  readonly file: string;
+  readonly type: string;
+  /** Where the runtime looks for it, in this order. */
+  readonly directories: readonly string[];
+  /** Where it lies; absent when it is in none of the directories. */
+  readonly path?: string;
+  /** Where it lies without being looked for; only told of one that is missing. */
+  readonly elsewhere?: string;
+  /** What keeps it from being executed, or from being this wayout's; absent: nothing. */
+  readonly fault?: PluginFault;
+  /** What was read of it that says so. */
+  readonly said?: string;
 }
 
 /** A text file as it was, or why it was not. */
@@ -103,7 +133,7 @@ export interface PodState {
   readonly expected?: ExpectedInterface;
 }
 
-/** What the pod was given, on the word of others than the pod. */
+/** What the pod was given, by what others than the pod say. */
 export interface ExpectedInterface {
   /** The file that says so; absent for the result that a CNI runtime keeps. */
   readonly record?: string;
@@ -111,6 +141,8 @@ export interface ExpectedInterface {
   /** With prefix length, as the CNI result has it. */
   readonly addresses: readonly string[];
   readonly gateways: readonly string[];
+  /** In small letters; absent where nobody says. */
+  readonly mac?: string;
   readonly network?: string;
   /** The CNI plugin that was told to masquerade what the pod sends, by its type. */
   readonly masqueradedBy?: string;
@@ -120,6 +152,11 @@ export interface ExpectedInterface {
 export interface NamespaceState {
   /** The kernel's inode number of the namespace. */
   readonly inode: number;
+  /**
+   * Of a pod: the number by which it knows the node's namespace, as in IFLA_LINK_NETNSID of its links; -1 when it knows
+   * none. Absent: not asked for.
+   */
+  readonly nodeNamespaceId?: number;
   /** How commands enter it: a path; absent for the namespace in which commands run anyway. */
   readonly path?: string;
   readonly links: readonly Link[];
@@ -128,9 +165,9 @@ export interface NamespaceState {
   readonly routes: readonly Route[];
   readonly rules: readonly PolicyRule[];
   readonly neighbours: readonly Neighbour[];
-  /** Addresses that are answered for although they are somebody else's (`ip neigh add proxy`); absent: not read. */
+  /** Addresses that are answered for although they are another host's (`ip neigh add proxy`); absent: not read. */
   readonly proxies?: readonly Neighbour[];
-  /** Sockets that wait for somebody; absent when they were not read. */
+  /** Sockets that listen; absent when they were not read. */
   readonly listeners?: readonly Listener[];
   /** Virtual services of IPVS; absent where it is not loaded. */
   readonly virtualServices?: readonly VirtualService[];

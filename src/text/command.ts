@@ -66,7 +66,7 @@ function words(values: readonly (string | number)[]): string | undefined {
 }
 
 function isPasteable(text: string): boolean {
-  return isVisible(text) && !text.includes("\ufffd");
+  return isVisible(text) && text.isWellFormed() && !text.includes("\ufffd");
 }
 
 function quoted(text: string): string {

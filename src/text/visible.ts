@@ -9,8 +9,8 @@
  * Touches: nothing.
  */
 
-/** DEL, C1; soft hyphen; marks of direction and of zero width; line separators; interlinear marks. */
-const BEYOND_C0 = String.raw`\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb`;
+/** DEL, C1; soft hyphen; marks of direction and of zero width; fillers; line separators; interlinear marks. */
+const BEYOND_C0 = String.raw`\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff9-\ufffb`;
 const TAGS = String.raw`\udb40[\udc00-\udc7f]`;
 
 let unseen: RegExp | undefined;

@@ -106,7 +106,7 @@ export interface TraceEvidence {
   readonly flow: FlowEnds;
   /** Name of the pod of this node that the packet is for, when it is for one. */
   readonly peer?: string;
-  /** Somebody outside began it, and the pod answers. */
+  /** A host outside began it, and the pod answers. */
   readonly isInbound?: true;
   /** Absent when existing traffic was followed. */
   readonly exchange?: {

@@ -54,7 +54,7 @@ export interface TraceStop {
   readonly rule?: RuleReport;
 }
 
-/** A rule by which somebody decided about the packet. */
+/** A rule that decided about the packet. */
 export interface RuleReport {
   readonly family: string;
   readonly table: string;
@@ -106,7 +106,7 @@ export interface TraceReport {
     /** Who resolved the name. */
     readonly nameserver?: string;
   };
-  /** Somebody outside began it: the steps are those of a packet to the pod, and of the pod's answer. */
+  /** A host outside began it: the steps are those of a packet to the pod, and of the pod's answer. */
   readonly begunBy?: "outside";
   /** `answered`: it came back. `refused`: it came back as a no of the destination itself. `stopped`: it did not. */
   readonly outcome: "answered" | "refused" | "stopped";

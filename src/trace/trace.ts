@@ -25,6 +25,7 @@ import { Exchange } from "./observe/exchange.ts";
 import type { TraceReport } from "./report.ts";
 import { resolve, type Resolution } from "./observe/resolver.ts";
 import { sourceOf, surveyNode, surveyPod, type RoutedPacket } from "./observe/survey.ts";
+import { present } from "../present.ts";
 
 export interface TraceRequest {
   /** As a person names it; see findPod. */
@@ -89,28 +90,28 @@ function traceIn(
     ? { address: target.host }
     : resolve(pod, namespace, target.host, request.family, timeoutMs);
   const family = ipFamily(resolution.address);
-  const asked: RoutedPacket = {
+  const asked: RoutedPacket = present({
     family,
     protocol: target.protocol,
     destination: resolution.address,
-    ...(target.port === undefined ? {} : { destinationPort: target.port }),
-  };
+    destinationPort: target.port,
+  });
   const podSide = surveyPod(pod, namespace, asked);
   const source = sourceOf(podSide, family);
   const packet = source === undefined ? asked : { ...asked, source };
   using node = podSide.link === undefined ? undefined : tryOpenNode(pod, namespace, podSide.link.name);
-  const survey: PathSurvey = {
+  const survey: PathSurvey = present({
     pod: podSide,
-    ...(node === undefined ? {} : { node: surveyNode(node, { namespace, side: podSide }, packet) }),
-  };
+    node: node === undefined ? undefined : surveyNode(node, { namespace, side: podSide }, packet),
+  });
   const tracing: Tracing = { pod: namespace, node, survey, packet, timeoutMs };
-  const destination = {
+  const destination = present({
     host: target.host,
     address: resolution.address,
     protocol: target.protocol,
-    ...(target.port === undefined ? {} : { port: target.port }),
-    ...(resolution.nameserver === undefined ? {} : { nameserver: resolution.nameserver }),
-  };
+    port: target.port,
+    nameserver: resolution.nameserver,
+  });
   const evidence = request.listen === true ? follow(tracing) : send(tracing, target, request.sizeBytes);
   const peer = peerOf(evidence, pod);
   const whole = peer === undefined ? evidence : { ...evidence, peer };
@@ -154,29 +155,32 @@ interface Tracing {
 function send(tracing: Tracing, target: TraceTarget, sizeBytes: number | undefined): TraceEvidence {
   const { packet, ...rest } = tracing;
   const { family, protocol, destination } = packet;
-  using exchange = Exchange.open(tracing.pod, {
-    protocol,
-    family,
-    destination,
-    ...(target.port === undefined ? {} : { port: target.port }),
-    ...(target.httpPath === undefined ? {} : { http: { host: target.host, path: target.httpPath } }),
-    ...(sizeBytes === undefined ? {} : { sizeBytes }),
-  });
-  const flow: FlowPattern = {
+  using exchange = Exchange.open(
+    tracing.pod,
+    present({
+      protocol,
+      family,
+      destination,
+      port: target.port,
+      http: target.httpPath === undefined ? undefined : { host: target.host, path: target.httpPath },
+      sizeBytes,
+    }),
+  );
+  const flow: FlowPattern = present({
     family,
     protocol,
     source: packet.source ?? unspecified(family),
     destination,
-    ...(exchange.localPort === undefined ? {} : { sourcePort: exchange.localPort }),
-    ...(target.port === undefined ? {} : { destinationPort: target.port }),
-  };
+    sourcePort: exchange.localPort,
+    destinationPort: target.port,
+  });
   return collect({ ...rest, flow, exchange });
 }
 
 function follow({ packet, ...rest }: Tracing): TraceEvidence {
   const { family, protocol, destination, destinationPort } = packet;
   const flow = { family, protocol, destination, source: packet.source ?? unspecified(family) };
-  return collect({ ...rest, flow, ...(destinationPort === undefined ? {} : { port: destinationPort }) });
+  return collect({ ...rest, flow, ...present({ port: destinationPort }) });
 }
 
 function unspecified(family: IpFamily): string {

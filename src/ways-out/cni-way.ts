@@ -11,6 +11,7 @@ import { readNatListing } from "../rules/read-listing.ts";
 import { defaultRoutes, linkProblems, type ExpectedLink } from "./expected.ts";
 import { exitsOf } from "./outside.ts";
 import { forwardingProblems, natProblems, problem, type Problem } from "./problem.ts";
+import { present } from "../present.ts";
 
 /** The node's side of all ways out. */
 export interface NodeSide {
@@ -72,14 +73,14 @@ function gone(): Problem {
 /** Of other plugins' addresses only the address counts: some report the subnet, and give the pod the address alone. */
 function expectedLink(cached: CachedAttachment, bridge: string | undefined): ExpectedLink {
   const host = cached.hostInterfaces.find((name) => name !== bridge);
-  return {
+  return present({
     interface: cached.interface,
     addresses: cached.addresses.map((text) => addressOf(text)),
     routes: defaultRoutes(cached.defaultGateways),
-    ...(host === undefined ? {} : { hostInterface: host }),
-    ...(bridge === undefined ? {} : { bridge }),
+    hostInterface: host,
+    bridge,
     gateways: cached.bridge?.isGateway === true ? cached.gateways : [],
-  };
+  });
 }
 
 /** The bridge of its configuration, or that of its result. */

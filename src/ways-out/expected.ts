@@ -1,10 +1,10 @@
 /**
- * Whether a way out that was once made still stands. Whoever asks (CHECK and STATUS of the plugin, `list`, `attach`) says
+ * Whether a way out that was once made still stands. The caller (CHECK and STATUS of the plugin, `list`, `attach`) says
  * what was promised; here it is compared with what the kernel has, link by link, from the pod outwards. What is wrong has
  * the same code and the same sentence for all of them. A plugin call runs it: see docs/architecture.md.
  */
 import { parseCidr } from "../address/cidr.ts";
-import { addressOf, ipBits, ipFamily, type IpFamily } from "../address/ip.ts";
+import { addressOf, ipBits, ipFamily, DEFAULT_CIDR } from "../address/ip.ts";
 import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { Address } from "../linux/route/address.ts";
@@ -37,11 +37,11 @@ export interface ExpectedLink {
   /** The node's own addresses, with or without prefix, and the interface that has them; absent: the bridge. */
   readonly gateways: readonly string[];
   readonly gatewayInterface?: string;
-  /** Whether somebody checks as whom the port sends; absent where nobody shall. */
+  /** Whether the addresses are checked with which the port sends; absent where they shall not be. */
   readonly isGuarded?: (port: string, mac: string) => boolean;
 }
 
-/** What is expected of a bridge, whoever is attached to it. */
+/** What is expected of a bridge, whatever is attached to it. */
 export interface ExpectedBridge {
   readonly bridge: string;
   readonly gateways: readonly string[];
@@ -55,13 +55,11 @@ export interface ExpectedRoute {
   readonly gateway?: string;
 }
 
-const EVERYTHING: Readonly<Record<IpFamily, string>> = { 4: "0.0.0.0/0", 6: "::/0" };
-
 /** Default routes through these gateways, which may have a prefix. */
 export function defaultRoutes(gateways: readonly string[]): ExpectedRoute[] {
   return gateways.map((text) => {
     const gateway = addressOf(text);
-    return { destination: EVERYTHING[ipFamily(gateway)], gateway };
+    return { destination: DEFAULT_CIDR[ipFamily(gateway)], gateway };
   });
 }
 
@@ -138,7 +136,7 @@ function routeProblems(inside: PodTables, { routes }: ExpectedLink): Problem[] {
       if (gateway === undefined || route.gateway === gateway) leads = true;
     }
     if (leads) continue;
-    const isDefault = destination === EVERYTHING[4] || destination === EVERYTHING[6];
+    const isDefault = destination === DEFAULT_CIDR[4] || destination === DEFAULT_CIDR[6];
     const route = isDefault ? "default route" : `route to ${destination}`;
     const through = gateway === undefined ? "" : ` through ${gateway}`;
     problems.push(problem("pod-no-route", `the namespace has no ${route}${through}`));

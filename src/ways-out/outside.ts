@@ -6,6 +6,7 @@ import type { LinkState } from "../linux/route/link-state.ts";
 import type { NatIntent, NatSource } from "../nat/intent.ts";
 import type { LinkTranslation } from "../nat/backends/link-translation.ts";
 import { counts } from "../nat/segment.ts";
+import { present } from "../present.ts";
 
 /** Somewhere outside that nobody has (RFC 5737, RFC 3849): only the way there is asked for, nothing is sent. */
 const ELSEWHERE: Readonly<Record<IpFamily, string>> = { 4: "192.0.2.1", 6: "2001:db8::1" };
@@ -47,10 +48,10 @@ export function outsideOf(
   const exit = exitsOf(node, [family]).get(family);
   const index = exit?.index;
   const name = exit?.name;
-  const way = name === undefined ? {} : { interface: name };
+  const way = present({ interface: name });
   const source = sourceOf(address, intents, entrances);
   if (source === undefined)
-    return { translation: "none", ...way, ...(name === undefined ? {} : { address }) };
+    return { translation: "none", ...way, ...present({ address: name === undefined ? undefined : address }) };
   const { snat } = source.translation;
   if (snat !== undefined) {
     const seen = snat.first === snat.last ? snat.first : `${snat.first}-${snat.last}`;
@@ -62,7 +63,11 @@ export function outsideOf(
   const own = node
     .addresses({ family, interface: index })
     .find(({ scope, flags }) => scope === "global" && !flags.includes("secondary"));
-  return { translation: "masquerade", ...way, ...(own === undefined ? {} : { address: own.address }) };
+  return {
+    translation: "masquerade",
+    ...way,
+    ...present({ address: own?.address }),
+  };
 }
 
 /** By which link packets leave for elsewhere, a family each; nothing for one that leads nowhere. */
@@ -87,7 +92,7 @@ function sourceOf(
   let length = -1;
   for (const source of intents.flatMap(({ sources }) => sources)) {
     const cidr = parseCidr(source.cidr);
-    if (cidr.prefixLength <= length || !cidrContains(cidr, address)) continue;
+    if (source.fromNode === true || cidr.prefixLength <= length || !cidrContains(cidr, address)) continue;
     if (entrances?.some((name) => counts(source, name)) === false) continue;
     best = source;
     length = cidr.prefixLength;

@@ -18,6 +18,7 @@ import { bridgeName, cniProblems, NodeFacts, type NodeSide } from "./cni-way.ts"
 import { outsideOf, withPrograms, type Outside } from "./outside.ts";
 import { translationAtLinks } from "../nat/backends/at-links.ts";
 import type { Problem } from "./problem.ts";
+import { present } from "../present.ts";
 
 /** Where host-local keeps its reservations, unless it is told otherwise. */
 const RESERVATIONS = "/var/lib/cni/networks";
@@ -81,12 +82,11 @@ export function waysOut(
           cached.interface !== "lo" && (namespaceOf(cached) !== undefined || isLeftOver(node, cached)),
       )
       .map((cached): WayOutOfPod => {
-        const bridge = bridgeName(node, cached);
         return {
           kind: "cni",
           name: nameOf(cached),
           network: cached.network,
-          ...(bridge === undefined ? {} : { bridge }),
+          ...present({ bridge: bridgeName(node, cached) }),
           interface: cached.interface,
           path: cached.netns,
           addresses: cached.addresses,

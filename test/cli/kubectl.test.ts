@@ -11,6 +11,7 @@ import { AGENT_CONTAINER, AGENT_LABEL, AGENT_PROGRAM } from "../../src/cli/kubec
 import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/named-namespace.ts";
 import { CNI_CACHE_DIRECTORY } from "../../src/pods/cni-cache.ts";
 import { buildNodeWorld } from "../support/node-world.ts";
+import { visibleLines } from "../../src/text/visible.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, run, testWith, type Ran } from "../support/witness.ts";
 
@@ -354,4 +355,84 @@ test("a program called kubectl-wayout is this command", () => {
   const main = join(ROOT, "src", "main.ts");
   const help = ask(undefined, ["bash", "-c", command, process.execPath, main, "--help"]);
   expect(help).toContain("kubectl wayout doctor shop/web-1 --to api.github.com");
+});
+
+const NOTHING_RUN = `case " $* " in *" exec "*) echo ran; exit 0 ;; esac`;
+
+test("an answer of the cluster with a name that is none runs nothing, and is shown as it is", () => {
+  const hostile = [
+    "-x",
+    "--all",
+    "a;reboot",
+    "$(reboot)",
+    "a/../b",
+    "a\nb",
+    "a\u001b[2J",
+    "\u202eb",
+    "",
+    "A",
+    "a b",
+  ];
+  for (const name of hostile) {
+    const answers: ClusterPlan[] = [
+      { pod: pod(name), pods: [agent("wayout-a", name)] },
+      { pod: pod("worker-1"), pods: [agent(name, "worker-1")] },
+      {
+        pod: pod("worker-1"),
+        pods: [{ ...agent("wayout-a", "worker-1"), metadata: { name: "wayout-a", namespace: name } }],
+      },
+      {
+        pod: pod("worker-1"),
+        pods: [{ ...agent("wayout-a", "worker-1"), spec: { nodeName: "worker-1", containers: [{ name }] } }],
+      },
+    ];
+    for (const [index, answer] of answers.entries()) {
+      const there = cluster({ ...answer, instead: NOTHING_RUN });
+      const { exitCode, stdout, stderr } = there.wayout("doctor", "shop/web-1");
+      expect([name, index, exitCode, stdout]).toEqual([name, index, 3, ""]);
+      expect([name, index, visibleLines(stderr)]).toEqual([name, index, stderr]);
+      expect(stderr).toContain("kubectl answered what we cannot read");
+    }
+  }
+});
+
+test("a pod of another namespace with our label is not asked", () => {
+  const planted = { ...agent("wayout-b", "worker-1"), metadata: { name: "wayout-b", namespace: "tenant" } };
+  const there = cluster({
+    pod: pod("worker-1"),
+    pods: [planted, agent("wayout-a", "worker-1")],
+    instead: NOTHING_RUN,
+  });
+  for (const args of [["doctor", "shop/web-1"], ["doctor", "node/worker-1"], ["nodes"]]) {
+    const { exitCode, stdout, stderr } = there.wayout(...args);
+    expect([args, exitCode, stdout]).toEqual([args, 2, ""]);
+    expect(stderr).toContain("are in 2 namespaces (tenant, wayout)");
+    expect(stderr).toContain("--agent-namespace");
+  }
+});
+
+test("what a person names is a name, or refused before kubectl is asked", () => {
+  const there = cluster({
+    pod: pod("worker-1"),
+    pods: [agent("wayout-a", "worker-1")],
+    instead: NOTHING_RUN,
+  });
+  const given = [
+    "node/-x",
+    "a/b/c",
+    "shop/$(reboot)",
+    "shop/web 1",
+    "../web",
+    "shop/",
+    "/web",
+    "Shop/web",
+    "shop/web\n",
+    "-",
+  ];
+  for (const name of given) {
+    const { exitCode, stdout, stderr } = there.wayout("doctor", "--", name);
+    expect([name, exitCode, stdout]).toEqual([name, 2, ""]);
+    expect([name, visibleLines(stderr)]).toEqual([name, stderr]);
+  }
+  expect(() => there.calls()).toThrow("ENOENT");
 });

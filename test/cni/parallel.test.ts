@@ -2,49 +2,13 @@
 import { describe, expect } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
 import { dataDirectory, linkNames, pings, podLinks, reserved } from "./node.ts";
-import {
-  bridgeNetwork,
-  call,
-  environmentOf,
-  freshPod,
-  must,
-  pluginDirectory,
-  type Attachment,
-  type CniJson,
-  type Configuration,
-} from "./plugin.ts";
+import { bridgeNetwork, call, freshPod, must, startCall, type Attachment, type CniJson } from "./plugin.ts";
 
 const withPrograms = testWith(["root", "ip", "nft", "ping"]);
 const RANGE = { type: "host-local", subnet: "10.42.0.0/24" };
-
-/** A call that is not waited for. Its answer; empty when it had nothing to say, an error when it ended badly without a word. */
-async function start(
-  node: NetworkNamespace,
-  command: string,
-  conf: Configuration,
-  pod: Attachment,
-): Promise<CniJson> {
-  const child = node.run(() =>
-    Bun.spawn([join(pluginDirectory(), "wayout")], {
-      stdin: Buffer.from(JSON.stringify(conf)),
-      stdout: "pipe",
-      stderr: "pipe",
-      env: environmentOf(command, pod),
-    }),
-  );
-  const [output, said] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-  ]);
-  const exitCode = await child.exited;
-  const json = (output === "" ? {} : JSON.parse(output)) as CniJson;
-  if ((exitCode === 0) !== (json.code === undefined)) throw new Error(`${exitCode}: ${output}${said}`);
-  return json;
-}
 
 const PAIRS = 300;
 
@@ -55,7 +19,7 @@ withPrograms(
     const conf = bridgeNetwork({ ipam: { type: "host-local", subnet: "10.42.0.0/16" } });
     const failures: string[] = [];
     const callAsync = async (command: string, pod: Attachment): Promise<CniJson> => {
-      const json = await start(node, command, conf, pod);
+      const json = await startCall(node, command, conf, pod).answer;
       if (json.code !== undefined) failures.push(`${command} ${pod.container}: ${JSON.stringify(json)}`);
       return json;
     };
@@ -99,7 +63,9 @@ describe("two runtimes at once", () => {
     const node = freshNamespace("node");
     const conf = bridgeNetwork();
     const pod = freshPod("one");
-    const answers = await Promise.all(Array.from({ length: 8 }, () => start(node, "ADD", conf, pod)));
+    const answers = await Promise.all(
+      Array.from({ length: 8 }, () => startCall(node, "ADD", conf, pod).answer),
+    );
     const [winner, ...others] = answers.toSorted((a, b) => (a.code ?? 0) - (b.code ?? 0));
     expect(winner!.code).toBeUndefined();
     expect(new Set(others.map(({ code }) => code))).toEqual(new Set([102]));
@@ -118,14 +84,14 @@ describe("two runtimes at once", () => {
       networks[0] = { ...networks[0], ipam: { ...RANGE, rangeEnd: "10.42.0.127" } };
       const pods = Array.from({ length: 8 }, (_, index) => freshPod(`p${index}`));
       const results = await Promise.all(
-        pods.map((pod, index) => start(node, "ADD", networks[index % 2]!, pod)),
+        pods.map((pod, index) => startCall(node, "ADD", networks[index % 2]!, pod).answer),
       );
       expect(new Set(results.map(({ ips }) => ips?.[0]?.address)).size).toBe(8);
       for (const [index, pod] of pods.entries()) {
         must(call(node, "CHECK", { ...networks[index % 2], prevResult: results[index] }, pod));
         expect(pings(pod.namespace, "10.42.0.1")).toBe(true);
       }
-      await Promise.all(pods.map((pod, index) => start(node, "DEL", networks[index % 2]!, pod)));
+      await Promise.all(pods.map((pod, index) => startCall(node, "DEL", networks[index % 2]!, pod).answer));
       expect(networks.flatMap(reserved)).toEqual([]);
       expect(ask(node, ["nft", "list", "ruleset"])).toBe("");
     },
@@ -139,7 +105,9 @@ describe("two runtimes at once", () => {
       const pod = freshPod("one");
       for (let turn = 0; turn < 10; turn++) {
         must(call(node, "ADD", conf, pod));
-        const [, added] = await Promise.all([start(node, "DEL", conf, pod), start(node, "ADD", conf, pod)]);
+        const deleting = startCall(node, "DEL", conf, pod);
+        const added = await startCall(node, "ADD", conf, pod).answer;
+        await deleting.answer;
         if (added.code === undefined) {
           must(call(node, "CHECK", { ...conf, prevResult: added }, pod));
           must(call(node, "DEL", conf, pod));

@@ -141,6 +141,41 @@ export function rawCall(
   return { ...ran, json: ran.stdout === "" ? undefined : (JSON.parse(ran.stdout) as CniJson) };
 }
 
+/** A call that is not waited for. */
+export interface StartedCall {
+  /** As by `kill -9`. */
+  readonly kill: () => void;
+  /** Empty when it had nothing to say. @throws Error when it ended badly without a word */
+  readonly answer: Promise<CniJson>;
+}
+
+export function startCall(
+  node: NetworkNamespace,
+  command: string,
+  configuration: Configuration,
+  attachment: Partial<Attachment>,
+): StartedCall {
+  const child = node.run(() =>
+    Bun.spawn([join(pluginDirectory(), String(configuration["type"]))], {
+      stdin: Buffer.from(JSON.stringify(configuration)),
+      stdout: "pipe",
+      stderr: "pipe",
+      env: environmentOf(command, attachment),
+    }),
+  );
+  const answer = async (): Promise<CniJson> => {
+    const [output, said] = await Promise.all([
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+    ]);
+    const exitCode = await child.exited;
+    const json = (output === "" ? {} : JSON.parse(output)) as CniJson;
+    if ((exitCode === 0) !== (json.code === undefined)) throw new Error(`${exitCode}: ${output}${said}`);
+    return json;
+  };
+  return { kill: () => child.kill("SIGKILL"), answer: answer() };
+}
+
 /** Commands that have nothing to say when all is well. */
 const SILENT: ReadonlySet<string> = new Set(["CHECK", "DEL", "GC", "STATUS"]);
 

@@ -11,7 +11,7 @@ import { readConfigFiles } from "../../src/snapshot/pod-files.ts";
 import type { Snapshot } from "../../src/snapshot/snapshot.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, run, testWith } from "../support/witness.ts";
-import { healthyWorld, serveInternet, snapshotOf } from "./world.ts";
+import { labWorld, serveInternet, snapshotOf } from "./world.ts";
 
 const WAYOUT = join(import.meta.dir, "..", "..", "bin", "wayout");
 const WEB = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 } as const;
@@ -34,7 +34,11 @@ testWith(["root"])("settings files that cannot be read are named, the others cou
   symlinkSync("nowhere", join(directory, "30-dangling.conf"));
   writeFileSync(join(directory, "99-off.conf"), "net.ipv4.ip_forward = 0\n");
   const gaps = new Gaps();
-  const files = readConfigFiles(gaps, [directory]);
+  const files = readConfigFiles(
+    gaps,
+    [{ directories: [directory], main: { name: "sysctl.conf", directories: [] }, mainIs: "last" }],
+    [],
+  );
   const own = (path: string): boolean => path.startsWith(directory);
   expect(files.filter((file) => own(file.path) && file.text !== undefined)).toHaveLength(1);
   expect(gaps.missing.map(({ what, why }) => [what, why])).toEqual([
@@ -42,7 +46,7 @@ testWith(["root"])("settings files that cannot be read are named, the others cou
     [join(directory, "20-loop.conf"), expect.stringContaining("ELOOP")],
   ]);
 
-  const snapshot = { ...snapshotOf(healthyWorld()), files, missing: gaps.missing };
+  const snapshot = { ...snapshotOf(labWorld()), files, missing: gaps.missing };
   const { findings, healthy, gaps: said } = look(snapshot);
   expect(findings.map((one) => one.code)).toEqual(["forwarding-not-persistent"]);
   expect(healthy).toBe(true);
@@ -51,7 +55,7 @@ testWith(["root"])("settings files that cannot be read are named, the others cou
 });
 
 testWith(["root", "nft"])("a rule with an expression that nobody knows: said, never guessed", () => {
-  const world = healthyWorld();
+  const world = labWorld();
   ask(world.node, [
     "nft",
     "table inet future { chain forward { type filter hook forward priority 0; ip saddr 10.0.0.1 drop; }; }",
@@ -74,7 +78,7 @@ testWith(["root", "nft"])("a rule with an expression that nobody knows: said, ne
 });
 
 testWith(["root"])("a part that makes no sense costs its own check, and no other", () => {
-  const world = healthyWorld();
+  const world = labWorld();
   faultNamed("forwarding-off")!.apply(world);
   const snapshot = snapshotOf(world);
   const { conntrack } = snapshot.node;
@@ -88,7 +92,7 @@ testWith(["root"])("a part that makes no sense costs its own check, and no other
 });
 
 testWith(["root"])("what the kernel did not tell is told", () => {
-  const world = healthyWorld();
+  const world = labWorld();
   const snapshot = snapshotOf(world);
   const { ruleset: _, ...node } = snapshot.node;
   const missing = [{ where: "node", what: "ruleset", why: "EPERM: operation not permitted" }];
@@ -104,7 +108,7 @@ testWith(["root"])("what the kernel did not tell is told", () => {
 const AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"];
 
 testWith(["real-root", "setpriv"])("a snapshot is judged without any privilege", async () => {
-  const world = healthyWorld();
+  const world = labWorld();
   await using _ = await serveInternet(world);
   faultNamed("masquerade-old-network")!.apply(world);
   const file = join(scratch(), "node.json");
@@ -137,7 +141,7 @@ testWith(["real-root", "setpriv"])("where nobody could look, that no pod was fou
 });
 
 testWith(["root"])("a name whose namespace is gone", () => {
-  healthyWorld();
+  labWorld();
   const name = "ns-gone";
   afterThisTest(() => rmSync(`/run/netns/${name}`, { force: true }));
   writeFileSync(`/run/netns/${name}`, "");

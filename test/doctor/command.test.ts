@@ -10,7 +10,7 @@ import { faultNamed } from "../../src/lab/faults/all.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import { attachProgram } from "../support/bpf.ts";
 import { run, testWith, type Ran } from "../support/witness.ts";
-import { askFrom, fetchFrom, healthyWorld, serveInternet } from "./world.ts";
+import { askFrom, fetchFrom, labWorld, serveInternet } from "./world.ts";
 
 const MAIN = join(import.meta.dir, "..", "..", "src", "main.ts");
 const BLUE = PLAN.pods.blue.namespace;
@@ -20,7 +20,7 @@ function wayout(...args: readonly string[]): Ran {
 }
 
 testWith(["root"])("a healthy pod: one sentence, a checklist of ticks, exit code 0", () => {
-  healthyWorld();
+  labWorld();
   const { exitCode, stdout } = wayout("doctor", BLUE);
   expect(exitCode).toBe(0);
   const [answer, , ...lines] = stdout.trimEnd().split("\n");
@@ -32,7 +32,7 @@ testWith(["root"])("a healthy pod: one sentence, a checklist of ticks, exit code
 });
 
 testWith(["root"])("a broken pod: the cause in the first line, exit code 1, the same in JSON", () => {
-  const world = healthyWorld();
+  const world = labWorld();
   faultNamed("docker-user-drop")!.apply(world);
   const said = wayout("doctor", BLUE, "--to", `${PLAN.internet.httpIpv4}:80`, "--no-probe");
   expect(said.exitCode).toBe(1);
@@ -47,7 +47,7 @@ testWith(["root"])("a broken pod: the cause in the first line, exit code 1, the 
 });
 
 testWith(["root", "curl"])("--fix --yes mends what is ours, one cause behind the other", async () => {
-  const world = healthyWorld();
+  const world = labWorld();
   await using _ = await serveInternet(world);
   for (const name of ["forwarding-off", "no-masquerade", "veth-down"]) faultNamed(name)!.apply(world);
   expect(wayout("doctor", BLUE, "--no-probe").exitCode).toBe(1);
@@ -58,7 +58,7 @@ testWith(["root", "curl"])("--fix --yes mends what is ours, one cause behind the
 });
 
 testWith(["root"])("--fix forgets a flow that keeps an old decision, and nothing else", async () => {
-  const world = healthyWorld();
+  const world = labWorld();
   await using _ = await serveInternet(world);
   faultNamed("flow-before-the-rule")!.apply(world);
   expect(askFrom(world)).toBe(true);
@@ -74,14 +74,14 @@ testWith(["root"])("--fix forgets a flow that keeps an old decision, and nothing
 });
 
 testWith(["root"])("--fix without --yes and without a person changes nothing", () => {
-  const world = healthyWorld();
+  const world = labWorld();
   faultNamed("forwarding-off")!.apply(world);
   expect(wayout("doctor", BLUE, "--no-probe", "--fix").exitCode).toBe(1);
   expect(wayout("doctor", BLUE, "--no-probe").exitCode).toBe(1);
 });
 
 testWith(["root"])("the whole node: pods that are well are counted, equal findings told once", () => {
-  const world = healthyWorld();
+  const world = labWorld();
   const well = wayout("doctor", "--node", PLAN.node.namespace);
   expect(well.exitCode).toBe(0);
   expect(well.stdout).toStartWith("✓ 2 of 2 pods can reach the outside");
@@ -94,7 +94,7 @@ testWith(["root"])("the whole node: pods that are well are counted, equal findin
 });
 
 testWith(["root"])("a snapshot says the same elsewhere", () => {
-  const world = healthyWorld();
+  const world = labWorld();
   faultNamed("no-masquerade")!.apply(world);
   const directory = mkdtempSync(join(tmpdir(), "wayout-snapshot-"));
   try {
@@ -123,7 +123,7 @@ testWith(["root"])("a snapshot says the same elsewhere", () => {
 });
 
 testWith(["root"])("with --to a real packet confirms, and finds what no table tells", async () => {
-  const world = healthyWorld();
+  const world = labWorld();
   const target = `${PLAN.internet.httpIpv4}:80`;
   {
     await using _ = await serveInternet(world);
@@ -140,7 +140,7 @@ testWith(["root"])("with --to a real packet confirms, and finds what no table te
 });
 
 testWith(["root"])("with --to pings of several sizes find the black hole that no table shows", async () => {
-  const world = healthyWorld();
+  const world = labWorld();
   await using _ = await serveInternet(world);
   faultNamed("narrow-tunnel")!.apply(world);
   const target = `${PLAN.internet.httpIpv4}:80`;
@@ -156,7 +156,7 @@ testWith(["root"])("with --to pings of several sizes find the black hole that no
 testWith(["real-root"])(
   "a cause on nobody's list: where the packet was last seen, and what the kernel said",
   async () => {
-    const world = healthyWorld();
+    const world = labWorld();
     await using _ = await serveInternet(world);
     using route = Rtnetlink.open(world.node);
     using _program = attachProgram(
@@ -182,7 +182,7 @@ testWith(["real-root"])(
 );
 
 testWith(["root"])("an unknown pod is wrong usage", () => {
-  healthyWorld();
+  labWorld();
   const { exitCode, stderr } = wayout("doctor", "ns-bleu");
   expect(exitCode).toBe(2);
   expect(stderr).toContain(BLUE);

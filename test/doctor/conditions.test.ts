@@ -3,10 +3,8 @@ import { describe, expect } from "bun:test";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
 import { probed } from "../../src/examination/probe.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import type { World } from "../../src/lab/world.ts";
 import { ask, testWith } from "../support/witness.ts";
-import { fetchFrom, healthyWorld, serveInternet, snapshotOf } from "./world.ts";
+import { fetchFrom, healthyWorld, serveInternet, snapshotOf, PLAN, type World } from "./world.ts";
 
 const WEB: Target = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 };
 const BLUE = PLAN.pods.blue.ipv4;

@@ -43,7 +43,7 @@ const IPV6_FAULTS: readonly { name: string; break: (at: PodWorld) => void; code:
   {
     name: "a filter",
     break: (at) =>
-      at.nft("table ip6 guard { chain fw { type filter hook forward priority 0; iifname br0 drop; }; }"),
+      at.nft("table ip6 guard { chain fw { type filter hook forward priority 0; iifname lan0 drop; }; }"),
     code: "filter-rule-drops",
     says: "ip6 guard fw",
   },
@@ -76,7 +76,7 @@ testWith(["root", "nft"])("IPv6 works and IPv4 does not", async () => {
 
 testWith(["root", "nft"])("a cause of both is told once", async () => {
   world = await makeWorld();
-  world.in("node", "ip", "link", "set", "br0", "down");
+  world.in("node", "ip", "link", "set", "lan0", "down");
   const { exitCode, codes } = doctor(world);
   expect([exitCode, codes]).toEqual([1, ["✗ bridge-down"]]);
 });
@@ -107,15 +107,15 @@ testWith(["root", "nft"])(
       "via",
       "203.0.113.1",
       "dev",
-      "eth0",
+      "ens4",
       "nexthop",
       "via",
       "203.0.113.2",
       "dev",
-      "eth0",
+      "ens4",
     ];
     world.in("node", "ip", "route", "replace", "default", ...legs);
-    world.in("node", "ip", "neigh", "add", "203.0.113.2", "dev", "eth0", "nud", "failed");
+    world.in("node", "ip", "neigh", "add", "203.0.113.2", "dev", "ens4", "nud", "failed");
     const { exitCode, answer, codes, checklist } = doctor(world);
     expect([exitCode, checklist]).toEqual([1, ["node-route"]]);
     expect(codes).toContain("✗ leg-fails");
@@ -128,8 +128,8 @@ testWith(["root", "nft"])(
   async () => {
     world = await makeWorld();
     // As plugins derive it from 10.20.0.2.
-    world.in("pod", "ip", "link", "set", "eth0", "address", "0a:58:0a:14:00:02");
-    world.in("pod", "ip", "-4", "addr", "flush", "dev", "eth0");
+    world.in("pod", "ip", "link", "set", "net1", "address", "0a:58:0a:14:00:02");
+    world.in("pod", "ip", "-4", "addr", "flush", "dev", "net1");
     const { exitCode, answer, codes, checklist } = doctor(world);
     expect([exitCode, codes, checklist]).toEqual([1, ["✗ pod-no-address"], ["pod-address"]]);
     expect(answer).toEndWith("over IPv6 it can reach [2606:4700:4700::1111]:443");
@@ -138,7 +138,7 @@ testWith(["root", "nft"])(
 
 testWith(["root", "nft"])("a pod that was given IPv6 alone is well", async () => {
   world = await makeWorld();
-  world.in("pod", "ip", "-4", "addr", "flush", "dev", "eth0");
-  world.in("node", "ip", "neigh", "flush", "dev", "br0");
+  world.in("pod", "ip", "-4", "addr", "flush", "dev", "net1");
+  world.in("node", "ip", "neigh", "flush", "dev", "lan0");
   expect(doctor(world)).toMatchObject({ exitCode: 0, codes: [] });
 });

@@ -4,14 +4,12 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/named-namespace.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import type { World } from "../../src/lab/world.ts";
 import { CNI_CACHE_DIRECTORY, cachedAttachments } from "../../src/pods/cni-cache.ts";
 import { findPod } from "../../src/pods/find.ts";
 import { takeSnapshot } from "../../src/snapshot/collect.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, run, testWith, type Ran } from "../support/witness.ts";
-import { healthyWorld, serveInternet } from "./world.ts";
+import { healthyWorld, serveInternet, PLAN, type World } from "./world.ts";
 
 const WAYOUT = join(import.meta.dir, "..", "..", "bin", "wayout");
 const POD = "ns-red";

@@ -2,10 +2,8 @@
 import { describe, expect } from "bun:test";
 import { diagnose } from "../../src/doctor/diagnose.ts";
 import { parseVirtualServices } from "../../src/kernel/procfs.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import type { World } from "../../src/lab/world.ts";
 import { ask, testWith } from "../support/witness.ts";
-import { fetchFrom, healthyWorld, serveInternet, snapshotOf } from "./world.ts";
+import { fetchFrom, healthyWorld, serveInternet, snapshotOf, PLAN, type World } from "./world.ts";
 
 const { node: plan, internet, podNetworkIpv4: pods } = PLAN;
 
@@ -29,13 +27,13 @@ function secondUplink(world: World): void {
 const NODES: Readonly<Record<string, (world: World) => void>> = {
   "two uplinks and a multipath default route"(world) {
     secondUplink(world);
-    const hops = `nexthop via ${internet.routerIpv4} dev eth0 nexthop via 192.0.2.1 dev eth1`;
+    const hops = `nexthop via ${internet.routerIpv4} dev up0 nexthop via 192.0.2.1 dev eth1`;
     node(world, `ip route replace default ${hops}`);
   },
   "policy routing by source to the other uplink"(world) {
     secondUplink(world);
     node(world, "ip route add default via 192.0.2.1 table 51");
-    node(world, `ip route add ${pods} dev br0 table 51`);
+    node(world, `ip route add ${pods} dev lan0 table 51`);
     node(world, `ip rule add from ${pods} lookup 51 pref 1000`);
   },
   "policy routing by a mark that a rule sets"(world) {
@@ -49,31 +47,31 @@ const NODES: Readonly<Record<string, (world: World) => void>> = {
   },
   "a tunnel's rules that suppress the default route"(world) {
     node(world, "ip rule add lookup main suppress_prefixlength 0 pref 900");
-    node(world, `ip route add default via ${internet.routerIpv4} dev eth0 table 51820`);
+    node(world, `ip route add default via ${internet.routerIpv4} dev up0 table 51820`);
     node(world, `ip rule add not fwmark 0xca6c lookup 51820 pref 901`);
   },
   "a gateway outside of the uplink's own network"(world) {
     ask(world.internet, ["ip", "addr", "add", "192.0.2.254/32", "dev", internet.link]);
-    node(world, "ip route replace default via 192.0.2.254 dev eth0 onlink");
+    node(world, "ip route replace default via 192.0.2.254 dev up0 onlink");
   },
   "an uplink with a /32"(world) {
-    node(world, `ip addr del ${plan.uplinkIpv4}/24 dev eth0`);
-    node(world, `ip addr add ${plan.uplinkIpv4}/32 dev eth0`);
-    node(world, `ip route add ${internet.routerIpv4} dev eth0 scope link`);
-    node(world, `ip route replace default via ${internet.routerIpv4} dev eth0`);
+    node(world, `ip addr del ${plan.uplinkIpv4}/24 dev up0`);
+    node(world, `ip addr add ${plan.uplinkIpv4}/32 dev up0`);
+    node(world, `ip route add ${internet.routerIpv4} dev up0 scope link`);
+    node(world, `ip route replace default via ${internet.routerIpv4} dev up0`);
   },
   "a bridge as its uplink"(world) {
     node(world, "ip link add vmbr0 type bridge");
     node(world, "ip link set vmbr0 up");
-    node(world, `ip addr flush dev eth0`);
-    node(world, "ip link set eth0 master vmbr0");
+    node(world, `ip addr flush dev up0`);
+    node(world, "ip link set up0 master vmbr0");
     node(world, `ip addr add ${plan.uplinkIpv4}/24 dev vmbr0`);
     node(world, `ip route replace default via ${internet.routerIpv4} dev vmbr0`);
     ask(world.internet, ["ip", "neigh", "flush", "dev", internet.link]);
   },
   "its gateway's right address fixed"(world) {
     const mac = /link\/ether (\S+)/.exec(ask(world.internet, ["ip", "link", "show", internet.link]))![1]!;
-    node(world, `ip neigh replace ${internet.routerIpv4} lladdr ${mac} dev eth0 nud permanent`);
+    node(world, `ip neigh replace ${internet.routerIpv4} lladdr ${mac} dev up0 nud permanent`);
   },
   "addresses of Services on kube-ipvs0"(world) {
     node(world, "ip link add kube-ipvs0 type bridge");
@@ -112,13 +110,13 @@ describe("no false alarm on a node with", () => {
   testWith(["root", "ip", "curl"])("a pod by macvlan", async () => {
     const world = healthyWorld();
     await using _ = await serveInternet(world);
-    ask(world.blue, ["ip", "link", "del", "eth0"]);
-    node(world, "ip link add link eth0 name mv0 type macvlan mode bridge");
+    ask(world.blue, ["ip", "link", "del", "net1"]);
+    node(world, "ip link add link up0 name mv0 type macvlan mode bridge");
     node(world, `ip link set mv0 netns ${PLAN.pods.blue.namespace}`);
     for (const line of [
-      "ip link set mv0 name eth0",
-      "ip addr add 203.0.113.60/24 dev eth0",
-      "ip link set eth0 up",
+      "ip link set mv0 name net1",
+      "ip addr add 203.0.113.60/24 dev net1",
+      "ip link set net1 up",
       `ip route add default via ${internet.routerIpv4}`,
     ]) {
       ask(world.blue, line.split(" "));

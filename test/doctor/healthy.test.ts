@@ -1,8 +1,6 @@
 /** Nodes that are well must be told so, whoever else has rules on them. */
 import { describe, expect } from "bun:test";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import type { World } from "../../src/lab/world.ts";
 import { takeSnapshot } from "../../src/snapshot/collect.ts";
 import { Conntrack } from "../../src/kernel/conntrack/conntrack.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
@@ -11,7 +9,16 @@ import { listPods } from "../../src/pods/inventory.ts";
 import { freshNamespace } from "../support/world.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { PRODUCT_RULESETS } from "./product-rulesets.ts";
-import { askFrom, fetchFrom, healthyWorld, serveInternet, servePod, snapshotOf } from "./world.ts";
+import {
+  askFrom,
+  fetchFrom,
+  healthyWorld,
+  serveInternet,
+  servePod,
+  snapshotOf,
+  PLAN,
+  type World,
+} from "./world.ts";
 
 function look(world: World, family: 4 | 6 = 4): Diagnosis {
   const address = family === 4 ? PLAN.internet.httpIpv4 : PLAN.internet.httpIpv6;
@@ -57,11 +64,11 @@ describe("no false alarm", () => {
       "via",
       PLAN.internet.routerIpv4,
       "dev",
-      "eth0",
+      "up0",
       "table",
       "100",
     ]);
-    ask(world.node, ["ip", "route", "add", PLAN.podNetworkIpv4, "dev", "br0", "table", "100"]);
+    ask(world.node, ["ip", "route", "add", PLAN.podNetworkIpv4, "dev", "lan0", "table", "100"]);
     ask(world.node, ["ip", "rule", "add", "from", PLAN.podNetworkIpv4, "lookup", "100", "priority", "1000"]);
     ask(world.node, ["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1"]);
     expect(fetchFrom(world)).toBeString();
@@ -97,7 +104,11 @@ describe("no false alarm", () => {
     const world = healthyWorld();
     await using _ = await serveInternet(world);
     for (const namespace of [world.blue, world.node]) {
-      ask(namespace, ["sh", "-c", "for l in br0 eth0; do ip -4 addr flush dev $l 2>/dev/null; done; true"]);
+      ask(namespace, [
+        "sh",
+        "-c",
+        "for l in lan0 up0 net1; do ip -4 addr flush dev $l 2>/dev/null; done; true",
+      ]);
     }
     expect(fetchFrom(world, 6)).toBeString();
     expectHealthy(look(world, 6));
@@ -132,11 +143,11 @@ describe("no false alarm", () => {
   testWith(["root", "ip", "curl"])("with several outgoing addresses, and flows by each", async () => {
     const world = healthyWorld();
     await using _ = await serveInternet(world);
-    ask(world.node, ["ip", "addr", "add", "203.0.113.6/24", "dev", "eth0"]);
+    ask(world.node, ["ip", "addr", "add", "203.0.113.6/24", "dev", "up0"]);
     ask(world.node, ["nft", "delete", "table", "inet", "wayout"]);
     ask(world.node, [
       "nft",
-      "table ip pool { chain postrouting { type nat hook postrouting priority 100; ip saddr 10.0.0.0/24 oifname eth0 snat to 203.0.113.5-203.0.113.6; }; }",
+      "table ip pool { chain postrouting { type nat hook postrouting priority 100; ip saddr 10.0.0.0/24 oifname up0 snat to 203.0.113.5-203.0.113.6; }; }",
     ]);
     for (let flow = 0; flow < 8; flow++) expect(askFrom(world)).toBe(true);
     expect(fetchFrom(world)).toBeString();
@@ -171,7 +182,7 @@ describe("no false alarm", () => {
       ["del", PLAN.node.uplinkIpv4],
       ["add", PLAN.otherUplinkIpv4],
     ] as const) {
-      ask(world.node, ["ip", "addr", change, `${address}/24`, "dev", "eth0"]);
+      ask(world.node, ["ip", "addr", change, `${address}/24`, "dev", "up0"]);
     }
     ask(world.node, ["ip", "route", "replace", "default", "via", PLAN.internet.routerIpv4]);
     // The kernel forgets the flows of a lost address in the background (nf_nat_masquerade.c).
@@ -196,7 +207,7 @@ describe("no false alarm", () => {
       const number = (namespace: NetworkNamespace, name: string): string =>
         /^(\d+):/.exec(ask(namespace, ["ip", "-o", "link", "show", name]))![1]!;
       const host = number(world.node, blue.veth);
-      const pair = ["ip", "link", "add", "name", "eth0", "index", number(world.blue, "eth0"), "type", "veth"];
+      const pair = ["ip", "link", "add", "name", "net1", "index", number(world.blue, "net1"), "type", "veth"];
       ask(twin, [
         ...pair,
         "peer",
@@ -207,8 +218,8 @@ describe("no false alarm", () => {
         "netns",
         elsewhere.path.split("/").at(-1)!,
       ]);
-      ask(twin, ["ip", "link", "set", "eth0", "up"]);
-      ask(twin, ["ip", "addr", "add", `${blue.ipv4}/24`, "dev", "eth0"]);
+      ask(twin, ["ip", "link", "set", "net1", "up"]);
+      ask(twin, ["ip", "addr", "add", `${blue.ipv4}/24`, "dev", "net1"]);
       const address = PLAN.internet.httpIpv4;
       const snapshot = takeSnapshot({
         node: world.node,

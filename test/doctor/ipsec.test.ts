@@ -2,11 +2,9 @@
 import { describe, expect } from "bun:test";
 import { diagnose } from "../../src/doctor/diagnose.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import type { World } from "../../src/lab/world.ts";
 import type { Snapshot } from "../../src/snapshot/snapshot.ts";
 import { ask, testWith } from "../support/witness.ts";
-import { fetchFrom, healthyWorld, serveInternet, snapshotOf } from "./world.ts";
+import { fetchFrom, healthyWorld, serveInternet, snapshotOf, PLAN, type World } from "./world.ts";
 
 const WEB: Target = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 };
 const ELSEWHERE = "172.16.0.0/16";

@@ -5,9 +5,8 @@
 import { expect } from "bun:test";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import { parseVirtualServices } from "../../src/kernel/procfs.ts";
-import type { World } from "../../src/lab/world.ts";
 import { ask, testWith } from "../support/witness.ts";
-import { healthyWorld, snapshotOf } from "./world.ts";
+import { healthyWorld, snapshotOf, type World } from "./world.ts";
 
 const SERVICE = "10.96.0.10";
 const HEAD = `IP Virtual Server version 1.2.1 (size=4096)

@@ -5,12 +5,10 @@ import { Conntrack } from "../../src/kernel/conntrack/conntrack.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { PacketTap, type CapturedPacket } from "../../src/kernel/packet-socket.ts";
 import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import type { World } from "../../src/lab/world.ts";
 import { ask, run } from "../support/witness.ts";
 import { FrameSender } from "./frame.ts";
 import { DESTINATIONS, PORTS, Random, randomRuleset, UPLINKS, type RandomRuleset } from "./random-ruleset.ts";
-import { snapshotOf } from "./world.ts";
+import { snapshotOf, PLAN, type World } from "./world.ts";
 
 /** How long the kernel gets to forward what was sent. It needs microseconds. */
 const QUIET_MS = 25;
@@ -300,11 +298,11 @@ const RESET = [
 
 const PLAIN: Readonly<Record<string, number>> = {
   "net.ipv4.conf.all.rp_filter": 0,
-  "net.ipv4.conf.br0.rp_filter": 0,
-  "net.ipv4.conf.eth0.rp_filter": 0,
+  "net.ipv4.conf.lan0.rp_filter": 0,
+  "net.ipv4.conf.up0.rp_filter": 0,
   "net.ipv4.conf.eth1.rp_filter": 0,
-  "net.ipv4.conf.eth0.src_valid_mark": 0,
-  "net.ipv4.conf.br0.src_valid_mark": 0,
+  "net.ipv4.conf.up0.src_valid_mark": 0,
+  "net.ipv4.conf.lan0.src_valid_mark": 0,
 };
 
 function linkIn(namespace: NetworkNamespace, name: string) {

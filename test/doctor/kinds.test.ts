@@ -3,11 +3,9 @@ import { describe, expect } from "bun:test";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import type { FindingCode } from "../../src/causes/catalogue/all.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
-import { PLAN } from "../../src/lab/plan.ts";
 import { InetSocket } from "../../src/kernel/inet-socket.ts";
-import type { World } from "../../src/lab/world.ts";
 import { ask, testWith } from "../support/witness.ts";
-import { healthyWorld, serving, snapshotOf } from "./world.ts";
+import { healthyWorld, serving, snapshotOf, PLAN, type World } from "./world.ts";
 
 const WEB: Target = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 };
 const { blue } = PLAN.pods;
@@ -77,10 +75,10 @@ function routedPod(world: World, address: string = blue.ipv4): void {
   node(world, "sysctl", "-qw", `net.ipv4.conf.${blue.veth}.proxy_arp=1`);
   ip(world, `route add ${address}/32 dev ${blue.veth}`);
   for (const line of [
-    "addr flush dev eth0",
-    `addr add ${address}/32 dev eth0`,
-    "route add 169.254.1.1 dev eth0",
-    "route add default via 169.254.1.1 dev eth0",
+    "addr flush dev net1",
+    `addr add ${address}/32 dev net1`,
+    "route add 169.254.1.1 dev net1",
+    "route add default via 169.254.1.1 dev net1",
   ])
     ask(world.blue, ["ip", ...line.split(" ")]);
 }
@@ -94,7 +92,7 @@ const SITUATIONS: readonly Situation[] = [
       node(world, ..."iptables -A FORWARD -j REJECT --reject-with icmp-host-prohibited".split(" ")),
     code: "filter-rule-drops",
     says: /in ip filter FORWARD rejects what ns-blue sends/,
-    fix: /iptables -I FORWARD -i br0 -j ACCEPT && .*iptables -I FORWARD -o br0 -j ACCEPT$/,
+    fix: /iptables -I FORWARD -i lan0 -j ACCEPT && .*iptables -I FORWARD -o lan0 -j ACCEPT$/,
     lines: 1,
   },
   {
@@ -190,9 +188,9 @@ const SITUATIONS: readonly Situation[] = [
       ip(world, `rule add from ${PLAN.node.uplinkIpv4} lookup 30400 pref 30400`);
     },
     code: "rule-captures",
-    says: /rule “30400: from 203\.0\.113\.5\/32 lookup 30400” sends the answers to ns-blue out by eth0/,
+    says: /rule “30400: from 203\.0\.113\.5\/32 lookup 30400” sends the answers to ns-blue out by up0/,
     owner: /nm-cloud-setup/,
-    fix: /ip route add 10\.0\.0\.1\/32 dev br0 table 30400/,
+    fix: /ip route add 10\.0\.0\.1\/32 dev lan0 table 30400/,
   },
   {
     name: "a VPN that is here makes its rule again",
@@ -222,12 +220,12 @@ const SITUATIONS: readonly Situation[] = [
     fault(world) {
       ip(world, "link add iot0 type bridge");
       ip(world, "link set iot0 up");
-      ip(world, "link add iot-blue type veth peer name net1 netns ns-blue");
+      ip(world, "link add iot-blue type veth peer name net2 netns ns-blue");
       ip(world, "link set iot-blue master iot0 up");
       for (const line of [
-        "addr add 192.168.50.2/24 dev net1",
-        "link set net1 up",
-        "route add default via 192.168.50.1 dev net1 table 50",
+        "addr add 192.168.50.2/24 dev net2",
+        "link set net2 up",
+        "route add default via 192.168.50.1 dev net2 table 50",
         `rule add from ${blue.ipv4} lookup 50 pref 100`,
         "rule add from all lookup 50 pref 110",
       ])
@@ -242,14 +240,14 @@ const SITUATIONS: readonly Situation[] = [
     name: "a link of the node was given the pod's address",
     fault: (world) => deadEnd(world, "wan1", `${blue.ipv4}/32`),
     code: "source-is-local",
-    says: /wan1 on the node has 10\.0\.0\.1 as an address of its own.*come in by br0/,
+    says: /wan1 on the node has 10\.0\.0\.1 as an address of its own.*come in by lan0/,
   },
   {
     name: "the uplink does not answer for the node's own address",
     fault: (world) => node(world, "sysctl", "-qw", `net.ipv4.conf.${uplink}.arp_ignore=8`),
     code: "source-unanswered",
-    says: /eth0 does not answer for 203\.0\.113\.5.*arp_ignore is 8/,
-    fix: /sysctl -w net\.ipv4\.conf\.eth0\.arp_ignore=0$/,
+    says: /up0 does not answer for 203\.0\.113\.5.*arp_ignore is 8/,
+    fix: /sysctl -w net\.ipv4\.conf\.up0\.arp_ignore=0$/,
     suspicion: true,
   },
   {
@@ -265,7 +263,7 @@ const SITUATIONS: readonly Situation[] = [
     },
     fault: (world) => ip(world, "rule del from 192.0.2.69 lookup 3 pref 1536"),
     code: "other-links-address",
-    says: /leave by eth0 with 192\.0\.2\.69, .* network of eni1; other addresses have a rule like “1536: from 192\.0\.2\.70/,
+    says: /leave by up0 with 192\.0\.2\.69, .* network of eni1; other addresses have a rule like “1536: from 192\.0\.2\.70/,
     owner: /AWS VPC CNI/,
     fix: /ip rule add priority 1536 from 192\.0\.2\.69 lookup 3$/,
     suspicion: true,
@@ -291,7 +289,7 @@ const SITUATIONS: readonly Situation[] = [
     },
     code: "route-captures",
     says: /route “default via 192\.0\.2\.1 dev wan1 metric 100” .*does not answer on wan1; “default via 203\.0\.113\.1/,
-    fix: /ip route add default via 203\.0\.113\.1 dev eth0 metric 99$/,
+    fix: /ip route add default via 203\.0\.113\.1 dev up0 metric 99$/,
   },
   {
     name: "a VPN left a route for one destination behind",
@@ -308,22 +306,22 @@ const SITUATIONS: readonly Situation[] = [
     name: "ARP is off on the uplink",
     fault: (world) => ip(world, `link set ${uplink} arp off`),
     code: "link-noarp",
-    says: /ARP is off on eth0 of the node/,
-    fix: /ip link set dev eth0 arp on$/,
+    says: /ARP is off on up0 of the node/,
+    fix: /ip link set dev up0 arp on$/,
   },
   {
     name: "ARP is off on the pods' bridge",
     fault: (world) => ip(world, `link set ${bridge} arp off`),
     code: "link-noarp",
-    says: /ARP is off on br0 of the node.*10\.0\.0\.254/,
-    fix: /ip link set dev br0 arp on$/,
+    says: /ARP is off on lan0 of the node.*10\.0\.0\.254/,
+    fix: /ip link set dev lan0 arp on$/,
   },
   {
     name: "ARP is off in the pod",
-    fault: (world) => ask(world.blue, ["ip", "link", "set", "eth0", "arp", "off"]),
+    fault: (world) => ask(world.blue, ["ip", "link", "set", "net1", "arp", "off"]),
     code: "link-noarp",
-    says: /ARP is off on eth0 in ns-blue/,
-    fix: /ns-blue ip link set dev eth0 arp on$/,
+    says: /ARP is off on net1 in ns-blue/,
+    fix: /ns-blue ip link set dev net1 arp on$/,
   },
   {
     name: "the node's default route leads to a pod of the same bridge",
@@ -332,7 +330,7 @@ const SITUATIONS: readonly Situation[] = [
       ip(world, `route add default via ${PLAN.pods.green.ipv4} dev ${bridge}`);
     },
     code: "node-route-inward",
-    says: /“default via 10\.0\.0\.2 dev br0” of the node sends what comes from br0 back into it/,
+    says: /“default via 10\.0\.0\.2 dev lan0” of the node sends what comes from lan0 back into it/,
     suspicion: true,
   },
   {
@@ -414,7 +412,7 @@ const SITUATIONS: readonly Situation[] = [
   {
     name: "the pod has an address of the uplink's own network",
     before(world) {
-      ask(world.blue, ["ip", "addr", "add", "203.0.113.90/32", "dev", "eth0"]);
+      ask(world.blue, ["ip", "addr", "add", "203.0.113.90/32", "dev", "net1"]);
       ask(world.blue, [
         "ip",
         "route",
@@ -431,8 +429,8 @@ const SITUATIONS: readonly Situation[] = [
     },
     fault: (world) => ip(world, `neigh del proxy 203.0.113.90 dev ${uplink}`),
     code: "source-unanswered",
-    says: /203\.0\.113\.90, out of eth0's own network 203\.0\.113\.0\/24.*proxy_arp/,
-    fix: /ip neigh add proxy 203\.0\.113\.90 dev eth0/,
+    says: /203\.0\.113\.90, out of up0's own network 203\.0\.113\.0\/24.*proxy_arp/,
+    fix: /ip neigh add proxy 203\.0\.113\.90 dev up0/,
   },
   {
     name: "the uplink was put into a bridge, its address was not",
@@ -442,8 +440,8 @@ const SITUATIONS: readonly Situation[] = [
       ip(world, `link set ${uplink} master vmbr0`);
     },
     code: "uplink-enslaved",
-    says: /eth0, the node's way out, is a port of bridge vmbr0/,
-    fix: /ip link set dev eth0 nomaster/,
+    says: /up0, the node's way out, is a port of bridge vmbr0/,
+    fix: /ip link set dev up0 nomaster/,
   },
   {
     name: "the port is locked, and the pod's address not authorized",
@@ -454,7 +452,7 @@ const SITUATIONS: readonly Situation[] = [
     },
     fault: (world) => node(world, "bridge", "fdb", "del", macOf(world), "dev", blue.veth, "master"),
     code: "bridge-port-locked",
-    says: /port veth-blue of br0 is locked/,
+    says: /port veth-blue of lan0 is locked/,
   },
   {
     name: "the node's gateway is pinned to an old MAC address",
@@ -465,7 +463,7 @@ const SITUATIONS: readonly Situation[] = [
       ),
     code: "uplink-gateway-pinned",
     says: /02:00:00:00:00:99 \(PERMANENT\)/,
-    fix: /ip neigh del 203\.0\.113\.1 dev eth0/,
+    fix: /ip neigh del 203\.0\.113\.1 dev up0/,
     suspicion: true,
   },
   {
@@ -494,7 +492,7 @@ const SITUATIONS: readonly Situation[] = [
       );
     },
     code: "other-links-address",
-    says: /leave by eth0 with 192\.0\.2\.77, the address of wan1/,
+    says: /leave by up0 with 192\.0\.2\.77, the address of wan1/,
     suspicion: true,
   },
   // ── Kubernetes' own rules ──
@@ -615,8 +613,8 @@ const SITUATIONS: readonly Situation[] = [
     },
     fault: (world) => node(world, "sysctl", "-qw", `net.ipv4.conf.${bridge}.arp_ignore=1`),
     code: "pod-gateway-silent",
-    says: /br0 does not answer for ns-blue's gateway 10\.0\.0\.254, an address of lo: arp_ignore is 1/,
-    fix: /sysctl -w net\.ipv4\.conf\.br0\.arp_ignore=0/,
+    says: /lan0 does not answer for ns-blue's gateway 10\.0\.0\.254, an address of lo: arp_ignore is 1/,
+    fix: /sysctl -w net\.ipv4\.conf\.lan0\.arp_ignore=0/,
   },
   {
     name: "no ARP at all, for the whole node",
@@ -639,12 +637,12 @@ const SITUATIONS: readonly Situation[] = [
     target: { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 },
     fault: (world) => node(world, "sysctl", "-qw", `net.ipv6.conf.${bridge}.disable_ipv6=1`),
     code: "bridge-address-missing",
-    says: /IPv6 is switched off on br0 \(disable_ipv6 is 1\)/,
+    says: /IPv6 is switched off on lan0 \(disable_ipv6 is 1\)/,
   },
   {
     name: "IPv6 is switched off in the pod",
     target: { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 },
-    fault: (world) => void ask(world.blue, ["sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1"]),
+    fault: (world) => void ask(world.blue, ["sysctl", "-qw", "net.ipv6.conf.net1.disable_ipv6=1"]),
     code: "pod-no-address",
     says: /no IPv6 address: IPv6 is switched off there/,
   },
@@ -652,13 +650,13 @@ const SITUATIONS: readonly Situation[] = [
     name: "the uplink is down and took the default route along",
     fault: (world) => ip(world, `link set ${uplink} down`),
     code: "node-no-route",
-    says: /no route to 198\.51\.100\.80; eth0 is down/,
+    says: /no route to 198\.51\.100\.80; up0 is down/,
   },
   {
     name: "the pod's mtu is too small for IPv6",
     target: { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 },
-    before: (world) => void ask(world.blue, ["ip", "link", "set", "eth0", "mtu", "1280"]),
-    fault: (world) => void ask(world.blue, ["ip", "link", "set", "eth0", "mtu", "1220"]),
+    before: (world) => void ask(world.blue, ["ip", "link", "set", "net1", "mtu", "1280"]),
+    fault: (world) => void ask(world.blue, ["ip", "link", "set", "net1", "mtu", "1220"]),
     code: "pod-no-address",
     says: /no IPv6 address: its mtu is 1220, and IPv6 needs 1280/,
   },
@@ -696,8 +694,8 @@ const SITUATIONS: readonly Situation[] = [
       ip(world, `rule add iif ${uplink} lookup 201 pref 400`);
     },
     code: "rule-captures",
-    says: /rule “400: from all iif eth0 lookup 201” sends the answers to ns-blue to “unreachable/,
-    fix: /ip rule del priority 400 from all iif eth0 lookup 201/,
+    says: /rule “400: from all iif up0 lookup 201” sends the answers to ns-blue to “unreachable/,
+    fix: /ip rule del priority 400 from all iif up0 lookup 201/,
   },
   {
     name: "a rule chooses a router that is not there, by the same link",
@@ -707,7 +705,7 @@ const SITUATIONS: readonly Situation[] = [
       ip(world, `neigh replace 203.0.113.250 dev ${uplink} nud failed`);
     },
     code: "rule-captures",
-    says: /rule “700: from 10\.0\.0\.0\/24 lookup 300” sends what ns-blue sends out by eth0 to 203\.0\.113\.250/,
+    says: /rule “700: from 10\.0\.0\.0\/24 lookup 300” sends what ns-blue sends out by up0 to 203\.0\.113\.250/,
     fix: /ip rule del priority 700/,
   },
   {
@@ -718,7 +716,7 @@ const SITUATIONS: readonly Situation[] = [
         "table ip proxy { chain pre { type nat hook prerouting priority -100; tcp dport 80 dnat to 127.0.0.1:3128; }; }",
       ),
     code: "loopback-destination",
-    says: /dnat to 127\.0\.0\.1:3128.*route_localnet is 0 on br0/,
+    says: /dnat to 127\.0\.0\.1:3128.*route_localnet is 0 on lan0/,
   },
   {
     name: "fail2ban's ban of the destination, seen in its answers",
@@ -855,18 +853,18 @@ const SITUATIONS: readonly Situation[] = [
       nft(
         world,
         `table bridge nat {
-          chain PREROUTING { type filter hook prerouting priority dstnat; jump cni-br-iface-x-eth0; };
-          chain cni-br-iface-x-eth0 { jump cni-br-iface-x-eth0-mac; };
-          chain cni-br-iface-x-eth0-mac {
-            ether saddr 02:aa:bb:cc:dd:ee return comment "macspoofchk-x-eth0"
-            drop comment "macspoofchk-x-eth0"
+          chain PREROUTING { type filter hook prerouting priority dstnat; jump cni-br-iface-x-net1; };
+          chain cni-br-iface-x-net1 { jump cni-br-iface-x-net1-mac; };
+          chain cni-br-iface-x-net1-mac {
+            ether saddr 02:aa:bb:cc:dd:ee return comment "macspoofchk-x-net1"
+            drop comment "macspoofchk-x-net1"
           };
         }`.replace(/^table/, "add table bridge nat; delete table bridge nat; table"),
       ),
     code: "bridge-filter-drops",
     says: /CNI bridge.*MAC address/,
     owner: /^CNI bridge/,
-    fix: /ip link set dev eth0 address 02:aa:bb:cc:dd:ee$/,
+    fix: /ip link set dev net1 address 02:aa:bb:cc:dd:ee$/,
   },
   // ── translation ──
   {
@@ -910,7 +908,7 @@ function restore(world: World, rules: string): void {
 }
 
 function macOf(world: World): string {
-  return /link\/ether (\S+)/.exec(ask(world.blue, ["ip", "link", "show", "eth0"]))![1]!;
+  return /link\/ether (\S+)/.exec(ask(world.blue, ["ip", "link", "show", "net1"]))![1]!;
 }
 
 describe("a report", () => {
@@ -1087,6 +1085,6 @@ describe("what ends here and is answered", () => {
     await using _ = await serving(world.node, 8080, "");
     const diagnosis = look(world, { address: PLAN.node.uplinkIpv4, protocol: "tcp", port: 8080 });
     expect(diagnosis.findings).toEqual([]);
-    expect(diagnosis.answer).toContain("which is on this node (an address of eth0)");
+    expect(diagnosis.answer).toContain("which is on this node (an address of up0)");
   });
 });

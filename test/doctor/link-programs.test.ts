@@ -3,17 +3,15 @@ import { expect } from "bun:test";
 import { diagnose } from "../../src/doctor/diagnose.ts";
 import { detachFromLink } from "../../src/kernel/bpf/link.ts";
 import { pinnedObject } from "../../src/kernel/bpf/map.ts";
-import { PLAN } from "../../src/lab/plan.ts";
 import { NftablesNat } from "../../src/nat/backends/nftables/nftables.ts";
 import { namesIn, namespaceDirectory } from "../../src/nat/backends/ebpf/bpf-directory.ts";
 import { EbpfNat } from "../../src/nat/backends/ebpf/ebpf.ts";
 import { masqueradeIntent } from "../../src/nat/intent.ts";
 import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
 import { parseSnapshot } from "../../src/snapshot/file.ts";
-import type { World } from "../../src/lab/world.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, testWith } from "../support/witness.ts";
-import { healthyWorld, serveInternet, snapshotOf } from "./world.ts";
+import { healthyWorld, serveInternet, snapshotOf, PLAN, type World } from "./world.ts";
 
 const V4 = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 } as const;
 const V6 = { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 } as const;
@@ -35,7 +33,7 @@ function worldOfPrograms(): World {
 
 function uplinkIndex(world: World): number {
   using route = Rtnetlink.open(world.node);
-  return route.link("eth0")!.index;
+  return route.link("up0")!.index;
 }
 
 function detach(world: World, side: "egress" | "ingress"): void {
@@ -62,7 +60,7 @@ test("a healthy node is healthy, in both families, and nothing about it is uncer
     expect(diagnosis.path.blindSpots).toEqual([]);
     expect(diagnosis.certain).toBe(true);
     const step = diagnosis.checklist.find((one) => one.step === "nat")!;
-    expect(step.text).toMatch(/ → .* by wayout's eBPF program at eth0$/);
+    expect(step.text).toMatch(/ → .* by wayout's eBPF program at up0$/);
   }
 });
 
@@ -73,7 +71,7 @@ for (const side of ["egress", "ingress"] as const) {
     const diagnosis = judge(world);
     expect(diagnosis.findings.map((one) => one.code)).toEqual(["nat-program-detached"]);
     const [found] = diagnosis.findings;
-    expect(found!.text).toContain(`none is attached at the ${side} of eth0`);
+    expect(found!.text).toContain(`none is attached at the ${side} of up0`);
     const repair = found!.fix[0]!.repair!;
     if (repair.kind !== "restore-nat") throw new Error(repair.kind);
     using nat = new EbpfNat({ namespace: world.node });

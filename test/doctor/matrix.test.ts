@@ -14,15 +14,7 @@ import { PLAN } from "../../src/lab/plan.ts";
 import type { World } from "../../src/lab/world.ts";
 import { expectInert } from "./inert.ts";
 import { testWith } from "../support/witness.ts";
-import {
-  askFrom,
-  fetchFrom,
-  servePod,
-  uploadFrom,
-  healthyWorld,
-  serveInternet,
-  snapshotOf,
-} from "./world.ts";
+import { askFrom, fetchFrom, servePod, uploadFrom, labWorld, serveInternet, snapshotOf } from "./world.ts";
 
 const BIN = join(import.meta.dir, "..", "..", "bin");
 const rows: string[][] = [];
@@ -91,7 +83,7 @@ describe("one fault", () => {
     testWith(["root", "ip", "nft", "curl", ...(fault.needs === undefined ? [] : [fault.needs])])(
       fault.name,
       async () => {
-        const world = healthyWorld();
+        const world = labWorld();
         const target = fault.target ?? WEB[fault.family ?? 4];
         await using _ = await serversFor(world, target);
         const asked = fault.onlyNames === true ? WEB[4] : target;
@@ -158,7 +150,7 @@ const PAIRS: readonly (readonly [string, string])[] = [
 describe("two faults", () => {
   for (const [first, second] of PAIRS) {
     testWith(["root", "ip", "nft", "curl"])(`${first} and ${second}`, () => {
-      const world = healthyWorld();
+      const world = labWorld();
       // The node learns its router's address by this.
       fetchFrom(world, 4, 0.5);
       const faults = [faultNamed(first)!, faultNamed(second)!];

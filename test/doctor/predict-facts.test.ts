@@ -2,10 +2,17 @@
 import { expect, test } from "bun:test";
 import { predictPath, type PredictedPath } from "../../src/doctor/predict/predict.ts";
 import type { StopKind, Target } from "../../src/doctor/predict/path.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import type { World } from "../../src/lab/world.ts";
 import { ask, run, testWith } from "../support/witness.ts";
-import { askFrom, fetchFrom, healthyWorld, serveInternet, serving, snapshotOf } from "./world.ts";
+import {
+  askFrom,
+  fetchFrom,
+  healthyWorld,
+  serveInternet,
+  serving,
+  snapshotOf,
+  PLAN,
+  type World,
+} from "./world.ts";
 
 const WEB: Target = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 };
 const DNS: Target = { address: PLAN.internet.dnsIpv4, protocol: "udp", port: 53 };
@@ -42,7 +49,7 @@ testWith(["root", "nft", "ip", "curl"])("every leg of a multipath route is judge
   secondUplink(world);
   const whole = predict(world);
   expect(whole.legs.map(({ link, path }) => [link?.name, path.stops])).toEqual([
-    ["eth0", []],
+    ["up0", []],
     ["eth1", []],
   ]);
   // The kernel chooses by addresses, and has named the leg between these two.
@@ -50,11 +57,11 @@ testWith(["root", "nft", "ip", "curl"])("every leg of a multipath route is judge
   nft(world, "delete table inet wayout");
   nft(
     world,
-    `table ip half { chain post { type nat hook postrouting priority 100; oifname "eth0" masquerade; }; }`,
+    `table ip half { chain post { type nat hook postrouting priority 100; oifname "up0" masquerade; }; }`,
   );
   const half = predict(world);
   expect(half.legs.map((leg) => [leg.link?.name, leg.weight, kinds(leg)])).toEqual([
-    ["eth0", 1, []],
+    ["up0", 1, []],
     ["eth1", 1, ["untranslated"]],
   ]);
   const taken = half.legs.find((leg) => leg.taken === true)!;
@@ -70,12 +77,12 @@ testWith(["root", "nft", "ip", "curl"])("every leg of a multipath route is judge
 testWith(["root", "nft", "ip"])("a next hop group is a multipath route", () => {
   const world = healthyWorld();
   secondUplink(world);
-  ask(world.node, ["ip", "nexthop", "add", "id", "1", "via", PLAN.internet.routerIpv4, "dev", "eth0"]);
+  ask(world.node, ["ip", "nexthop", "add", "id", "1", "via", PLAN.internet.routerIpv4, "dev", "up0"]);
   ask(world.node, ["ip", "nexthop", "add", "id", "2", "via", "192.0.2.1", "dev", "eth1"]);
   ask(world.node, ["ip", "nexthop", "add", "id", "10", "group", "1/2,3"]);
   ask(world.node, ["ip", "route", "replace", "default", "nhid", "10"]);
   expect(predict(world).legs.map(({ link, weight }) => [link?.name, weight])).toEqual([
-    ["eth0", 1],
+    ["up0", 1],
     ["eth1", 3],
   ]);
 });
@@ -226,17 +233,17 @@ testWith(["root", "nft", "ip", "curl"])("what the node answers is routed by its 
     "30400",
   ]);
   const { path } = predict(world, target);
-  expect(path.stops).toMatchObject([{ kind: "astray", link: { name: "eth0" }, rule: { table: 30_400 } }]);
+  expect(path.stops).toMatchObject([{ kind: "astray", link: { name: "up0" }, rule: { table: 30_400 } }]);
   expect(fetchFrom(world, 4, 0.5, PLAN.node.uplinkIpv4)).toBeUndefined();
 });
 
 const ZONES: readonly (readonly [rules: string, stop: StopKind | undefined])[] = [
-  [`iifname "br0" ct zone set 5; iifname "eth0" ct zone set 5;`, undefined],
-  [`iifname "br0" ct original zone set 5;`, undefined],
-  [`iifname "br0" ct zone set 5;`, "answer-unrecognized"],
-  [`iifname "br0" ct reply zone set 5;`, "answer-unrecognized"],
-  [`iifname "eth0" notrack;`, "answer-unrecognized"],
-  [`iifname "br0" notrack;`, "untranslated"],
+  [`iifname "lan0" ct zone set 5; iifname "up0" ct zone set 5;`, undefined],
+  [`iifname "lan0" ct original zone set 5;`, undefined],
+  [`iifname "lan0" ct zone set 5;`, "answer-unrecognized"],
+  [`iifname "lan0" ct reply zone set 5;`, "answer-unrecognized"],
+  [`iifname "up0" notrack;`, "answer-unrecognized"],
+  [`iifname "lan0" notrack;`, "untranslated"],
 ];
 
 testWith(["root", "nft", "ip"])("conntrack zones, and packets that are not tracked", async () => {
@@ -278,13 +285,13 @@ testWith(["root", "nft", "ip", "curl"])("a source that the uplink's neighbours a
   nft(
     world,
     `delete table inet wayout
-     table ip one { chain post { type nat hook postrouting priority 100; oifname "eth0" snat to 203.0.113.99; }; }`,
+     table ip one { chain post { type nat hook postrouting priority 100; oifname "up0" snat to 203.0.113.99; }; }`,
   );
   expect(predict(world).path.stops).toMatchObject([
     { kind: "foreign-source", source: "203.0.113.99", prefix: "203.0.113.0/24" },
   ]);
   expect(fetchFrom(world, 4, 0.5)).toBeUndefined();
-  ask(world.node, ["ip", "addr", "add", "203.0.113.99/24", "dev", "eth0"]);
+  ask(world.node, ["ip", "addr", "add", "203.0.113.99/24", "dev", "up0"]);
   expect(kinds(predict(world))).toEqual([]);
   expect(fetchFrom(world)).toBe("203.0.113.99");
 });
@@ -320,7 +327,7 @@ testWith(["root", "nft", "ip"])("a prefix that the node holds may be a source of
   nft(
     world,
     `delete table inet wayout
-     table ip one { chain post { type nat hook postrouting priority 100; oifname "eth0" snat to 192.0.2.9; }; }`,
+     table ip one { chain post { type nat hook postrouting priority 100; oifname "up0" snat to 192.0.2.9; }; }`,
   );
   expect(kinds(predict(world))).toEqual(["foreign-source"]);
   ask(world.node, ["ip", "route", "add", "blackhole", "192.0.2.8/29"]);

@@ -1,8 +1,7 @@
 import { expect } from "bun:test";
 import { predictPath } from "../../src/doctor/predict/predict.ts";
-import { PLAN } from "../../src/lab/plan.ts";
 import { ask, testWith } from "../support/witness.ts";
-import { fetchFrom, healthyWorld, serveInternet, snapshotOf } from "./world.ts";
+import { fetchFrom, healthyWorld, serveInternet, snapshotOf, PLAN } from "./world.ts";
 
 testWith(["root"])("a pod with a way out: the whole path, there and back", () => {
   const world = healthyWorld();
@@ -79,12 +78,12 @@ testWith(["root", "iptables", "curl"])(
     const rules = (mask: string): string =>
       [
         "*mangle",
-        "-A PREROUTING -i br0 -j MARK --set-xmark 0x1/0xffffffff",
-        "-A PREROUTING -i br0 -j CONNMARK --save-mark --nfmask 0xff --ctmask 0xff",
-        "-A PREROUTING -i eth0 -j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff",
+        "-A PREROUTING -i lan0 -j MARK --set-xmark 0x1/0xffffffff",
+        "-A PREROUTING -i lan0 -j CONNMARK --save-mark --nfmask 0xff --ctmask 0xff",
+        "-A PREROUTING -i up0 -j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff",
         "COMMIT",
         "*filter",
-        `-A FORWARD -i eth0 -m mark ! --mark ${mask} -j DROP`,
+        `-A FORWARD -i up0 -m mark ! --mark ${mask} -j DROP`,
         "COMMIT",
         "",
       ].join("\n");

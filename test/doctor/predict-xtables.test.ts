@@ -2,13 +2,11 @@
 import { expect } from "bun:test";
 import { predictPath } from "../../src/doctor/predict/predict.ts";
 import { SystemError } from "../../src/linux/errno.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import type { World } from "../../src/lab/world.ts";
 import { MATCH_SAMPLES, type XtablesSample } from "../linux/xtables-rules.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { KernelOracle } from "./kernel-oracle.ts";
 import { DOUBTED, type RandomRuleset } from "./random-ruleset.ts";
-import { askFrom, healthyWorld, serveInternet, snapshotOf } from "./world.ts";
+import { askFrom, healthyWorld, serveInternet, snapshotOf, PLAN, type World } from "./world.ts";
 
 /** What follows in the same chain, so that the rule's opposite is seen as well. */
 function rulesetOf({ table, chain }: XtablesSample, rule: string): RandomRuleset {

@@ -1,5 +1,5 @@
 /**
- * Rulesets in the shape that products give them, for a node whose pods (br0, 10.0.0.0/24) have a way out beside them.
+ * Rulesets in the shape that products give them, for a node whose pods (lan0, 10.0.0.0/24) have a way out beside them.
  * Written from what each product's rules look like, not copied from any.
  */
 export interface ProductRuleset {
@@ -35,8 +35,8 @@ export const PRODUCT_RULESETS: readonly ProductRuleset[] = [
 -A DOCKER-FORWARD -i docker0 -j ACCEPT
 -A DOCKER-ISOLATION-STAGE-1 -i docker0 ! -o docker0 -j DOCKER-ISOLATION-STAGE-2
 -A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP
--A DOCKER-USER -i br0 -j ACCEPT
--A DOCKER-USER -o br0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A DOCKER-USER -i lan0 -j ACCEPT
+-A DOCKER-USER -o lan0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 COMMIT
 *nat
 :DOCKER - [0:0]
@@ -208,13 +208,13 @@ COMMIT
     jump filter_FORWARD_POLICIES
     reject with icmpx admin-prohibited; }
   chain filter_FORWARD_POLICIES {
-    iifname "br0" jump filter_FWD_trusted
-    iifname "eth0" jump filter_FWD_public; }
+    iifname "lan0" jump filter_FWD_trusted
+    iifname "up0" jump filter_FWD_public; }
   chain filter_FWD_trusted { accept; }
   chain filter_FWD_public { reject with icmpx admin-prohibited; }
   chain mangle_PREROUTING { type filter hook prerouting priority mangle + 10; policy accept; }
   chain nat_POSTROUTING { type nat hook postrouting priority srcnat + 10; policy accept; jump nat_POST_ZONES; }
-  chain nat_POST_ZONES { oifname "eth0" goto nat_POST_public; }
+  chain nat_POST_ZONES { oifname "up0" goto nat_POST_public; }
   chain nat_POST_public { return; }
   chain filter_IPV6_RPFILTER { type filter hook prerouting priority -290; policy accept;
     icmpv6 type { nd-router-advert, nd-neighbor-solicit } accept
@@ -238,7 +238,7 @@ COMMIT
 -A ufw-before-forward -p icmp -m icmp --icmp-type 3 -j ACCEPT
 -A ufw-before-forward -j ufw-user-forward
 -A ufw-before-logging-forward -m conntrack --ctstate NEW -m limit --limit 3/min --limit-burst 10 -j LOG --log-prefix "[UFW AUDIT] "
--A ufw-user-forward -i br0 -o eth0 -j ACCEPT
+-A ufw-user-forward -i lan0 -o up0 -j ACCEPT
 COMMIT
 `,
   },

@@ -46,7 +46,7 @@ const NETWORKS = [
   ...DESTINATIONS,
 ];
 const NAT_DESTINATIONS = ["198.51.100.102", "198.51.100.201", "192.0.2.7"] as const;
-const LINKS = ["br0", "eth0", "ens5", "br*", "eth1", "eth*"] as const;
+const LINKS = ["lan0", "up0", "ens5", "lan*", "eth1", "up*"] as const;
 
 export interface RandomRuleset {
   readonly nft: string;
@@ -73,7 +73,7 @@ export function randomRuleset(random: Random): RandomRuleset {
 
 /** The node's ways out: each with the router behind it. */
 export const UPLINKS = [
-  { link: "eth0", address: "203.0.113.5", router: "203.0.113.1" },
+  { link: "up0", address: "203.0.113.5", router: "203.0.113.1" },
   { link: "eth1", address: "192.0.2.200", router: "192.0.2.129" },
 ] as const;
 
@@ -90,7 +90,7 @@ function routing(random: Random): string[] {
   const tables = TABLES.flatMap((table) => {
     const routes = random.times(0, 2, () => tableRoute(random, table));
     // Answers to the pods find their way by these tables, too, or they do not.
-    return random.chance(0.6) ? [...routes, `route add 10.0.0.0/24 dev br0 table ${table}`] : routes;
+    return random.chance(0.6) ? [...routes, `route add 10.0.0.0/24 dev lan0 table ${table}`] : routes;
   });
   const rules = random.times(1, 4, (index) => policyRule(random, 1000 + index * 10));
   const main = random.pick([
@@ -126,7 +126,7 @@ function policyRule(random: Random, priority: number): string {
       : "",
     random.chance(0.2) ? `to ${random.pick(["198.51.100.0/24", "192.0.2.7", "10.0.0.0/24"])}` : "",
     random.chance(0.4) ? `fwmark ${random.pick(["1", "2", "0x1/0x1", "0x2/0x3", "0"])}` : "",
-    random.chance(0.15) ? `iif ${random.pick(["br0", "eth0", "eth1", "lo"])}` : "",
+    random.chance(0.15) ? `iif ${random.pick(["lan0", "up0", "eth1", "lo"])}` : "",
     random.chance(0.15) ? `ipproto ${random.pick(["tcp dport 80", "udp dport 53-100", "tcp"])}` : "",
   ].filter((text) => text !== "");
   const not = selectors.length > 0 && random.chance(0.1) ? "not " : "";
@@ -140,11 +140,11 @@ function policyRule(random: Random, priority: number): string {
 function reversePaths(random: Random): Record<string, number> {
   const value = (): number => random.pick([0, 0, 1, 2]);
   return {
-    "net.ipv4.conf.br0.rp_filter": value(),
-    "net.ipv4.conf.eth0.rp_filter": value(),
+    "net.ipv4.conf.lan0.rp_filter": value(),
+    "net.ipv4.conf.up0.rp_filter": value(),
     "net.ipv4.conf.eth1.rp_filter": value(),
-    "net.ipv4.conf.eth0.src_valid_mark": random.below(2),
-    "net.ipv4.conf.br0.src_valid_mark": random.below(2),
+    "net.ipv4.conf.up0.src_valid_mark": random.below(2),
+    "net.ipv4.conf.lan0.src_valid_mark": random.below(2),
   };
 }
 
@@ -465,9 +465,9 @@ function iptablesMatches(random: Random, withOut = true, protocol?: "tcp"): stri
       case 1:
         return `${not}-d ${random.pick(["198.51.100.0/24", "192.0.2.0/24", ...DESTINATIONS])}`;
       case 2:
-        return `${not}-i ${random.pick(["br0", "eth0", "br+"])}`;
+        return `${not}-i ${random.pick(["lan0", "up0", "lan+"])}`;
       case 3:
-        return withOut ? `${not}-o ${random.pick(["br0", "eth0", "ens5"])}` : "";
+        return withOut ? `${not}-o ${random.pick(["lan0", "up0", "ens5"])}` : "";
       case 4:
         return `-m mark ${not}--mark ${random.pick(["0x1", "0x0/0x3", "0x2/0x2"])}`;
       case 5:

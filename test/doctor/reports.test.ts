@@ -8,12 +8,10 @@ import { routeText } from "../../src/doctor/predict/fib.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
 import { parseResolvConf } from "../../src/linux/resolv-conf.ts";
 import { productOf } from "../../src/naming/products.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import type { World } from "../../src/lab/world.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 
 import { deadEnd, look, nft, node, pod, testSituations, WEB, type Situation } from "./situation.ts";
-import { askFrom, healthyWorld, serveInternet, snapshotOf } from "./world.ts";
+import { askFrom, healthyWorld, PLAN, serveInternet, snapshotOf, type World } from "./world.ts";
 
 const WEB6: Target = { ...WEB, address: PLAN.internet.httpIpv6 };
 const { blue } = PLAN.pods;
@@ -57,7 +55,7 @@ const SITUATIONS: readonly Situation[] = [
       ),
     code: "bridge-filter-drops",
     says: /the policy in table bridge wall chain out drops ns-blue's frames/,
-    fix: /nft insert rule bridge wall out oifname '?"?eth0/,
+    fix: /nft insert rule bridge wall out oifname '?"?up0/,
     heals: true,
   },
   {
@@ -108,7 +106,7 @@ const SITUATIONS: readonly Situation[] = [
     },
     code: "destination-overlap",
     says: /lies in the range of br-0a1b2c3d4e5f/,
-    fix: /ip route add 198\.51\.100\.80\/32 via 203\.0\.113\.1 dev eth0/,
+    fix: /ip route add 198\.51\.100\.80\/32 via 203\.0\.113\.1 dev up0/,
   },
   // ── with which address ──
   {
@@ -121,7 +119,7 @@ const SITUATIONS: readonly Situation[] = [
       );
     },
     code: "other-links-address",
-    says: /the rule “ip saddr 10\.0\.0\.0\/8 snat to 192\.0\.2\.200” in table ip early chain p handle \d+ gives what leaves by eth0 the address 192\.0\.2\.200 of lo/,
+    says: /the rule “ip saddr 10\.0\.0\.0\/8 snat to 192\.0\.2\.200” in table ip early chain p handle \d+ gives what leaves by up0 the address 192\.0\.2\.200 of lo/,
     fix: /nft insert rule ip early p ip saddr 10\.0\.0\.1 ip daddr 198\.51\.100\.80 accept/,
     suspicion: true,
     heals: true,
@@ -134,30 +132,30 @@ const SITUATIONS: readonly Situation[] = [
       node(world, `ip route replace default via ${PLAN.internet.routerIpv4}`);
     },
     code: "other-links-address",
-    says: /packets leave by eth0 with 10\.0\.0\.\d+, the address of br0/,
-    evidence: /addresses of eth0: 203\.0\.113\.5\/24 scope link/,
+    says: /packets leave by up0 with 10\.0\.0\.\d+, the address of lan0/,
+    evidence: /addresses of up0: 203\.0\.113\.5\/24 scope link/,
     advice: /with scope global/,
     suspicion: true,
   },
   {
     name: "the pod sends from an address that the node has no route to",
     fault(world) {
-      pod(world, "ip addr add 10.99.0.2/32 dev eth0");
+      pod(world, "ip addr add 10.99.0.2/32 dev net1");
       pod(world, `ip route replace default via ${PLAN.node.gatewayIpv4} src 10.99.0.2`);
     },
     code: "network-overlap",
     says: /the node has no route back to 10\.99\.0\.2, which ns-blue sends from, but “default via/,
-    advice: /a route to it by br0/,
+    advice: /a route to it by lan0/,
   },
   {
     name: "the pod has a public prefix, which the routers outside must know",
     target: WEB6,
     fault(world) {
-      pod(world, "ip -6 addr add 2001:db8:77::2/64 dev eth0 nodad");
+      pod(world, "ip -6 addr add 2001:db8:77::2/64 dev net1 nodad");
       node(world, `ip -6 addr add 2001:db8:77::1/64 dev ${bridge} nodad`);
     },
     code: "nat-missing",
-    says: /no rule translates 2001:db8:77::2: it leaves eth0 as it is/,
+    says: /no rule translates 2001:db8:77::2: it leaves up0 as it is/,
     suspicion: true,
   },
   // ── answers ──
@@ -175,8 +173,8 @@ const SITUATIONS: readonly Situation[] = [
         node(world, `iptables -t mangle -A PREROUTING -j ${rule}`);
     },
     code: "rule-captures",
-    says: /rule “2001: from all fwmark 0x100\/0x3f00 lookup 1” sends the answers to ns-blue out by eth0/,
-    fix: /ip route add 10\.0\.0\.1\/32 dev br0 table 1/,
+    says: /rule “2001: from all fwmark 0x100\/0x3f00 lookup 1” sends the answers to ns-blue out by up0/,
+    fix: /ip route add 10\.0\.0\.1\/32 dev lan0 table 1/,
   },
   {
     name: "a rule by the uplink leads the answers into a tunnel",
@@ -186,7 +184,7 @@ const SITUATIONS: readonly Situation[] = [
       node(world, `ip rule add iif ${uplink} lookup 200 pref 150`);
     },
     code: "rule-captures",
-    says: /rule “150: from all iif eth0 lookup 200” sends the answers to ns-blue out by wg7/,
+    says: /rule “150: from all iif up0 lookup 200” sends the answers to ns-blue out by wg7/,
     heals: true,
   },
   // ── tracking ──
@@ -252,20 +250,20 @@ const SITUATIONS: readonly Situation[] = [
       node(world, `sysctl -qw net.ipv4.conf.${bridge}.forwarding=0`);
     },
     code: "forwarding-off-on-interface",
-    says: /the node forwards nothing that arrives on br0/,
+    says: /the node forwards nothing that arrives on lan0/,
     heals: true,
   },
   // ── neighbours ──
   {
     name: "another pod took the gateway's address, and the pod believes it",
     fault(world) {
-      ask(world.green, ["ip", "addr", "add", `${PLAN.node.gatewayIpv4}/24`, "dev", "eth0"]);
-      const mac = /link\/ether (\S+)/.exec(ask(world.green, ["ip", "link", "show", "eth0"]))![1]!;
-      pod(world, `ip neigh replace ${PLAN.node.gatewayIpv4} lladdr ${mac} dev eth0 nud reachable`);
+      ask(world.green, ["ip", "addr", "add", `${PLAN.node.gatewayIpv4}/24`, "dev", "net1"]);
+      const mac = /link\/ether (\S+)/.exec(ask(world.green, ["ip", "link", "show", "net1"]))![1]!;
+      pod(world, `ip neigh replace ${PLAN.node.gatewayIpv4} lladdr ${mac} dev net1 nud reachable`);
     },
     code: "duplicate-address",
-    says: /ns-blue's gateway on br0, is an address of ns-green as well, and ns-blue sends its packets there/,
-    fix: /ip neigh del \S+ dev eth0/,
+    says: /ns-blue's gateway on lan0, is an address of ns-green as well, and ns-blue sends its packets there/,
+    fix: /ip neigh del \S+ dev net1/,
   },
   {
     name: "the node may not ask for its router's address over IPv6",
@@ -330,7 +328,7 @@ const SITUATIONS: readonly Situation[] = [
       node(world, `ip -6 neigh add fe80::dead dev ${uplink} nud failed`);
     },
     code: "uplink-gateway-unresolved",
-    says: /the node's gateway fe80::dead does not answer on eth0/,
+    says: /the node's gateway fe80::dead does not answer on up0/,
   },
 ];
 
@@ -357,7 +355,7 @@ s=socket.socket();${transparent ? "s.setsockopt(0,19,1);" : ""}s.bind(("${addres
   };
   const ready = (one: Disposable): Promise<unknown> => (one as unknown as { ready: Promise<unknown> }).ready;
   const divert = (world: World): void => {
-    node(world, "iptables -t mangle -A PREROUTING -i br0 -p tcp -j TPROXY --on-port 15006 --tproxy-mark 1");
+    node(world, "iptables -t mangle -A PREROUTING -i lan0 -p tcp -j TPROXY --on-port 15006 --tproxy-mark 1");
     node(world, "ip rule add fwmark 1 lookup 100");
     node(world, "ip route add local default dev lo table 100");
   };
@@ -374,7 +372,7 @@ s=socket.socket();${transparent ? "s.setsockopt(0,19,1);" : ""}s.bind(("${addres
     node(world, `sysctl -qw ${FRAMES}=1`);
     const [found] = look(world, WEB).findings;
     expect([found?.code, found?.stopsTraffic]).toEqual(["ends-on-node", true]);
-    expect(found!.text).toContain(`while the frame is still at the bridge br0 (${FRAMES} is 1)`);
+    expect(found!.text).toContain(`while the frame is still at the bridge lan0 (${FRAMES} is 1)`);
     expect(found!.fix[0]!.command).toEndWith(`sysctl -w ${FRAMES}=0`);
     // Others rely on it: then it is no advice to paste.
     node(world, "iptables -t nat -N KUBE-SERVICES");
@@ -398,7 +396,7 @@ s=socket.socket();${transparent ? "s.setsockopt(0,19,1);" : ""}s.bind(("${addres
     const world = healthyWorld();
     using proxy = listen(world, "127.0.0.1", false);
     await ready(proxy);
-    node(world, "iptables -t nat -A PREROUTING -i br0 -p tcp --dport 80 -j REDIRECT --to-ports 15006");
+    node(world, "iptables -t nat -A PREROUTING -i lan0 -p tcp --dport 80 -j REDIRECT --to-ports 15006");
     const [found] = look(world, WEB).findings;
     expect(found?.code).toBe("ends-on-node");
     expect(found!.text).toMatch(
@@ -481,9 +479,9 @@ testWith(["root", "ip"])("a route's own limit of sizes is told as the route's", 
   const world = healthyWorld();
   node(world, `ip route replace default via ${PLAN.internet.routerIpv4} mtu lock 1280`);
   const found = look(world, WEB).findings.find(({ code }) => code === "mtu-too-large");
-  expect(found!.text).toContain("the node's route by eth0 takes 1280");
+  expect(found!.text).toContain("the node's route by up0 takes 1280");
   expect(found!.evidence.map(({ value }) => value).join("\n")).toContain(
-    "default via 203.0.113.1 dev eth0 mtu 1280",
+    "default via 203.0.113.1 dev up0 mtu 1280",
   );
 });
 

@@ -117,16 +117,16 @@ testWith(["root", "nft"])("two routers send the packet to each other", async () 
 testWith(["root", "nft"])("the router asks for the pod's own address on the uplink's network", async () => {
   world = await makeWorld({ nat: false });
   // A pod with an address out of the uplink's network, as a routed public one.
-  world.in("pod", "ip", "addr", "flush", "dev", "eth0");
-  world.in("pod", "ip", "addr", "add", "203.0.113.130/25", "dev", "eth0");
-  world.in("node", "ip", "addr", "add", "203.0.113.129/25", "dev", "br0");
+  world.in("pod", "ip", "addr", "flush", "dev", "net1");
+  world.in("pod", "ip", "addr", "add", "203.0.113.130/25", "dev", "net1");
+  world.in("node", "ip", "addr", "add", "203.0.113.129/25", "dev", "lan0");
   world.in("pod", "ip", "route", "add", "default", "via", "203.0.113.129");
   const text = stops(world, "source-unanswered");
   expect(text).toContain(
     "its neighbours ask for that address (ARP), and this node does not answer (proxy_arp)",
   );
-  expect(text).toContain("sysctl -w net.ipv4.conf.eth0.proxy_arp=1");
-  world.in("node", "sysctl", "-qw", "net.ipv4.conf.eth0.proxy_arp=1");
+  expect(text).toContain("sysctl -w net.ipv4.conf.ens4.proxy_arp=1");
+  world.in("node", "sysctl", "-qw", "net.ipv4.conf.ens4.proxy_arp=1");
   world.in("internet", "ip", "neigh", "flush", "dev", "up0");
   passes(world);
 });
@@ -140,7 +140,7 @@ testWith(["real-root", "nft", "tc"])("a bandwidth limit with a burst smaller tha
       "qdisc",
       "replace",
       "dev",
-      "eth0",
+      "ens4",
       "root",
       "tbf",
       "rate",
@@ -154,8 +154,8 @@ testWith(["real-root", "nft", "tc"])("a bandwidth limit with a burst smaller tha
   passes(world);
   limit("40");
   const text = stops(world, "qdisc-drops");
-  expect(text).toContain("at eth0 on the node: its queueing discipline tbf dropped it");
-  expect(text).toContain("tc -s qdisc show dev eth0");
+  expect(text).toContain("at ens4 on the node: its queueing discipline tbf dropped it");
+  expect(text).toContain("tc -s qdisc show dev ens4");
 });
 
 testWith(["root", "nft"])("a transparent proxy with a listener: redirected, and said so", async () => {
@@ -178,14 +178,14 @@ testWith(["root", "nft"])("a transparent proxy with a listener: redirected, and 
 const ONE_WAY = [
   {
     way: "out",
-    rule: 'iifname "br0" meta length > 1400 drop',
-    says: "are lost on the node before eth0",
+    rule: 'iifname "lan0" meta length > 1400 drop',
+    says: "are lost on the node before ens4",
     seen: "left: none",
   },
   {
     way: "back",
-    rule: 'iifname "eth0" meta length > 1400 drop',
-    says: "are lost on the node behind eth0, on the answer's way",
+    rule: 'iifname "ens4" meta length > 1400 drop',
+    says: "are lost on the node behind ens4, on the answer's way",
     seen: "their answers came back: 1420, 1440, 1460, 1480, 1492, 1500",
   },
 ];
@@ -204,27 +204,27 @@ testWith(["root", "nft"])(
   "a way out that is too narrow for IPv6: the fix leaves the pod its IPv6",
   async () => {
     world = await makeWorld();
-    world.in("node", "ip", "link", "set", "eth0", "mtu", "1220");
+    world.in("node", "ip", "link", "set", "ens4", "mtu", "1220");
     world.in("internet", "ip", "link", "set", "up0", "mtu", "1220");
     const { diagnosis } = doctor(world, "198.51.100.80:9999", "--proto", "udp");
     const [found] = diagnosis.findings;
     expect([found?.code, found?.fix.map(({ command }): string => command)]).toEqual([
       "mtu-too-large",
-      [`ip netns exec ${world.pod.name} ip route change default via 10.20.0.1 dev eth0 mtu 1220`],
+      [`ip netns exec ${world.pod.name} ip route change default via 10.20.0.1 dev net1 mtu 1220`],
     ]);
     ask(world.node, ["sh", "-c", found!.fix[0]!.command]);
-    expect(world.in("pod", "ip", "-6", "addr", "show", "dev", "eth0")).toContain("fd20::2/64");
+    expect(world.in("pod", "ip", "-6", "addr", "show", "dev", "net1")).toContain("fd20::2/64");
     expect(passes(world, "198.51.100.80:9999", "--proto", "udp").findings).toEqual([]);
   },
 );
 
 testWith(["root", "nft"])("a way out that IPv6 can live with: the pod's link takes its size", async () => {
   world = await makeWorld();
-  world.in("node", "ip", "link", "set", "eth0", "mtu", "1300");
+  world.in("node", "ip", "link", "set", "ens4", "mtu", "1300");
   world.in("internet", "ip", "link", "set", "up0", "mtu", "1300");
   const { diagnosis } = doctor(world, "198.51.100.80:443");
   expect<string | undefined>(diagnosis.findings[0]?.fix[0]?.command).toBe(
-    `ip netns exec ${world.pod.name} ip link set dev eth0 mtu 1300`,
+    `ip netns exec ${world.pod.name} ip link set dev net1 mtu 1300`,
   );
 });
 
@@ -265,12 +265,12 @@ testWith(["root", "nft"])(
       "lladdr",
       "02:00:00:00:00:99",
       "dev",
-      "eth0",
+      "ens4",
       "nud",
       "permanent",
     );
     expect(stops(world, "uplink-gateway-pinned")).toContain("02:00:00:00:00:99 (PERMANENT)");
-    world.in("node", "ip", "neigh", "del", "203.0.113.1", "dev", "eth0");
+    world.in("node", "ip", "neigh", "del", "203.0.113.1", "dev", "ens4");
     passes(world);
   },
 );
@@ -312,7 +312,7 @@ testWith(["root", "ip"])("the pod keeps silent when the node asks for its addres
   world = await makeWorld();
   passes(world);
   world.in("pod", "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=8");
-  world.in("node", "ip", "neigh", "flush", "dev", "br0");
+  world.in("node", "ip", "neigh", "flush", "dev", "lan0");
   const text = stops(world, "pod-neighbour-unresolved");
   expect(text).toContain("arp_ignore is 8 in the pod");
   expect(text).toContain("sysctl -w net.ipv4.conf.all.arp_ignore=0");
@@ -321,9 +321,9 @@ testWith(["root", "ip"])("the pod keeps silent when the node asks for its addres
 testWith(["root", "ip"])("the bridge gives the pod's frames to another port", async () => {
   world = await makeWorld();
   world.in("node", ..."ip link add other type veth peer name other-end".split(" "));
-  world.in("node", ..."ip link set other master br0 up".split(" "));
+  world.in("node", ..."ip link set other master lan0 up".split(" "));
   passes(world);
-  const mac = /link\/ether (\S+)/.exec(world.in("pod", "ip", "link", "show", "eth0"))![1]!;
+  const mac = /link\/ether (\S+)/.exec(world.in("pod", "ip", "link", "show", "net1"))![1]!;
   world.in("node", ...`bridge fdb replace ${mac} dev other master static sticky`.split(" "));
   expect(stops(world, "bridge-port-deaf")).toContain("to port other, and the pod is behind veth-pod");
 });
@@ -331,19 +331,19 @@ testWith(["root", "ip"])("the bridge gives the pod's frames to another port", as
 testWith(["real-root"])("a program that sees the answers first is named with the silence", async () => {
   world = await makeWorld();
   using route = Rtnetlink.open(world.node);
-  using _ = attachProgram(world.node, route.link("eth0")!.index, "xdp", "ddos_filter");
+  using _ = attachProgram(world.node, route.link("ens4")!.index, "xdp", "ddos_filter");
   passes(world);
   wall(world, "tcp dport 443 drop");
   const text = stops(world, "no-answer");
-  expect(text).toContain("program ddos_filter at xdp of eth0 sees the packets, and may drop them");
+  expect(text).toContain("program ddos_filter at xdp of ens4 sees the packets, and may drop them");
 });
 
 testWith(["root", "ip", "nft"])("what the node gives to a bridge has not left it yet", async () => {
   world = await makeWorld();
   for (const line of [
     "ip link add br-ex type bridge",
-    "ip addr flush dev eth0",
-    "ip link set eth0 master br-ex",
+    "ip addr flush dev ens4",
+    "ip link set ens4 master br-ex",
     "ip link set br-ex up",
     "ip addr add 203.0.113.2/24 dev br-ex",
     "ip route add default via 203.0.113.1",
@@ -352,7 +352,7 @@ testWith(["root", "ip", "nft"])("what the node gives to a bridge has not left it
   world.nft("flush chain inet nat postrouting; add rule inet nat postrouting oifname br-ex masquerade");
   passes(world);
   // The bridge's own chains are followed; a frame that is gone without any rule is not called sent either.
-  world.in("node", ..."bridge link set dev eth0 state 1".split(" "));
+  world.in("node", ..."bridge link set dev ens4 state 1".split(" "));
   const report = world.trace();
   expect(report.stop?.step).toBe(6);
   expect(report.stop!.reason).toContain("br-ex");
@@ -406,14 +406,14 @@ testWith(["root", "ip"])("a neighbour on the bridge that does not answer was not
   world = await makeWorld();
   for (const line of [
     "ip link add silent type veth peer name silent-end",
-    "ip link set silent master br0 up",
+    "ip link set silent master lan0 up",
   ])
     world.in("node", ...line.split(" "));
   world.in("node", "ip", "link", "set", "silent-end", "up");
-  world.in("pod", "ip", "neigh", "add", "10.20.0.77", "lladdr", "02:00:00:00:00:77", "dev", "eth0");
+  world.in("pod", "ip", "neigh", "add", "10.20.0.77", "lladdr", "02:00:00:00:00:77", "dev", "net1");
   const report = world.trace({ destination: "10.20.0.77:80" });
   const [two, three] = [2, 3].map((number) => report.steps.find((one) => one.number === number)!);
   // Unknown to the bridge, it is flooded: seen at the veth and the other port, never at the bridge itself.
-  expect(two!.text).toContain("switched within br0");
+  expect(two!.text).toContain("switched within lan0");
   expect(three!.text).toContain("nothing was routed");
 });

@@ -3,10 +3,8 @@ import { expect } from "bun:test";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import type { FindingCode } from "../../src/causes/catalogue/all.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import type { World } from "../../src/lab/world.ts";
 import { ask, run, testWith } from "../support/witness.ts";
-import { healthyWorld, snapshotOf } from "./world.ts";
+import { healthyWorld, PLAN, snapshotOf, type World } from "./world.ts";
 
 export const WEB: Target = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 };
 const { uplink, bridge } = PLAN.node;
@@ -56,7 +54,7 @@ export function deadEnd(world: World, name: string, address: string): void {
 export function forgetNeighbours(world: World): void {
   node(world, `ip neigh flush dev ${uplink}`);
   node(world, `ip neigh flush dev ${bridge}`);
-  pod(world, "ip neigh flush dev eth0");
+  pod(world, `ip neigh flush dev ${PLAN.podInterface}`);
 }
 
 export function look(world: World, target: Target): Diagnosis {

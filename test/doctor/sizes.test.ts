@@ -1,10 +1,8 @@
 /** A way out that is narrower than the pod's link: works or hangs by who lets the message about it through. */
 import { describe, expect } from "bun:test";
 import { diagnose } from "../../src/doctor/diagnose.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import type { World } from "../../src/lab/world.ts";
 import { ask, testWith } from "../support/witness.ts";
-import { healthyWorld, serveInternet, snapshotOf, uploadFrom } from "./world.ts";
+import { healthyWorld, serveInternet, snapshotOf, uploadFrom, PLAN, type World } from "./world.ts";
 
 const WEB = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 } as const;
 
@@ -81,7 +79,7 @@ describe("the way out takes 1400 bytes, the pod's link 1500", () => {
     testWith(["root", "ip", "nft", "iptables", "curl"])(name, async () => {
       const world = healthyWorld();
       await using _ = await serveInternet(world);
-      ask(world.node, ["ip", "link", "set", "eth0", "mtu", "1400"]);
+      ask(world.node, ["ip", "link", "set", "up0", "mtu", "1400"]);
       apply(world);
       expect(uploadFrom(world, passes ? 15 : 1)).toBe(passes);
       const snapshot = snapshotOf(world);

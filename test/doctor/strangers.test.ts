@@ -6,8 +6,6 @@ import { describe, expect } from "bun:test";
 import { diagnose } from "../../src/doctor/diagnose.ts";
 import type { FindingCode } from "../../src/causes/catalogue/all.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import type { World } from "../../src/lab/world.ts";
 import { parseResolvConf } from "../../src/linux/resolv-conf.ts";
 import { ask, testWith } from "../support/witness.ts";
 import {
@@ -20,7 +18,7 @@ import {
   testSituations,
   type Situation,
 } from "./situation.ts";
-import { healthyWorld, snapshotOf } from "./world.ts";
+import { healthyWorld, snapshotOf, PLAN, type World } from "./world.ts";
 
 const WEB: Target = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 };
 const WEB6: Target = { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 };
@@ -28,7 +26,7 @@ const { blue, green } = PLAN.pods;
 const { uplink, bridge } = PLAN.node;
 
 function macOf(world: World): string {
-  return /link\/ether (\S+)/.exec(ask(world.blue, ["ip", "link", "show", "eth0"]))![1]!;
+  return /link\/ether (\S+)/.exec(ask(world.blue, ["ip", "link", "show", "net1"]))![1]!;
 }
 
 const arpFilter = (rules: string): string =>
@@ -106,8 +104,8 @@ const SITUATIONS: readonly Situation[] = [
     },
     fault: (world) => node(world, `ip rule add iif ${bridge} goto 40000 pref 90`),
     code: "rule-captures",
-    says: /rule “90: from all iif br0 goto 40000” makes what ns-blue sends pass by the table/,
-    fix: /ip rule del priority 90 from all iif br0 goto 40000$/,
+    says: /rule “90: from all iif lan0 goto 40000” makes what ns-blue sends pass by the table/,
+    fix: /ip rule del priority 90 from all iif lan0 goto 40000$/,
   },
   {
     name: "a rule of the pod forbids its user to send",
@@ -137,7 +135,7 @@ const SITUATIONS: readonly Situation[] = [
         pod(world, `ip route add ${half} via 10.8.0.1 dev tun0`);
     },
     code: "pod-route-captures",
-    says: /^route “128\.0\.0\.0\/1 via 10\.8\.0\.1 dev tun0” in ns-blue takes what ns-blue sends to where it stops: tun0 in the pod has no carrier; “default via 10\.0\.0\.254 dev eth0” would carry it$/,
+    says: /^route “128\.0\.0\.0\/1 via 10\.8\.0\.1 dev tun0” in ns-blue takes what ns-blue sends to where it stops: tun0 in the pod has no carrier; “default via 10\.0\.0\.254 dev net1” would carry it$/,
     fix: /ip netns exec ns-blue ip route del 128\.0\.0\.0\/1 via 10\.8\.0\.1 dev tun0$/,
   },
   {
@@ -147,7 +145,7 @@ const SITUATIONS: readonly Situation[] = [
       node(world, `iptables -t mangle -A PREROUTING -i ${uplink} -p udp -j TTL --ttl-set 1`),
     fault: (world) => node(world, `iptables -t mangle -A PREROUTING -i ${uplink} -p tcp -j TTL --ttl-set 1`),
     code: "ttl-exceeded",
-    says: /^the TTL of the answers to ns-blue is 1 at br0, set by “.*--ttl-set 1.*”: this node may not forward them$/,
+    says: /^the TTL of the answers to ns-blue is 1 at lan0, set by “.*--ttl-set 1.*”: this node may not forward them$/,
     fix: /iptables -t mangle -I PREROUTING -s 198\.51\.100\.80 -d 203\.0\.113\.5 -j ACCEPT$/,
   },
   {
@@ -189,7 +187,7 @@ const SITUATIONS: readonly Situation[] = [
     fault: (world) => node(world, "ip route add default dev tailscale0 table 52"),
     code: "rule-captures",
     says: /^rule “5270: from all lookup 52” sends what ns-blue sends out by tailscale0/,
-    fix: /ip rule add priority 5269 from 10\.0\.0\.1 lookup main && .*ip route add 10\.0\.0\.1\/32 dev br0 table 52$/,
+    fix: /ip rule add priority 5269 from 10\.0\.0\.1 lookup main && .*ip route add 10\.0\.0\.1\/32 dev lan0 table 52$/,
   },
   {
     name: "a bridge port that learns nothing and is not flooded",
@@ -219,8 +217,8 @@ const SITUATIONS: readonly Situation[] = [
     healthy: (world) => node(world, "ip route add 10.0.0.99/32 via 203.0.113.1"),
     fault: (world) => node(world, `ip route add ${blue.ipv4}/32 via 203.0.113.1`),
     code: "network-overlap",
-    says: /the way back to ns-blue \(10\.0\.0\.1\) leads to eth0/,
-    fix: /ip route del 10\.0\.0\.1\/32 via 203\.0\.113\.1 dev eth0$/,
+    says: /the way back to ns-blue \(10\.0\.0\.1\) leads to up0/,
+    fix: /ip route del 10\.0\.0\.1\/32 via 203\.0\.113\.1 dev up0$/,
   },
   {
     name: "routes of a link without carrier do not count",
@@ -232,16 +230,16 @@ const SITUATIONS: readonly Situation[] = [
       for (let tries = 0; tries < 100 && !isMarked(); tries++) Bun.sleepSync(50);
     },
     code: "node-no-route",
-    says: /the node has no route to 198\.51\.100\.80; eth0 has no carrier, and its routes do not count/,
-    advice: /look at the other end of eth0/,
+    says: /the node has no route to 198\.51\.100\.80; up0 has no carrier, and its routes do not count/,
+    advice: /look at the other end of up0/,
   },
   {
     name: "the pod's hop limit is one",
     target: WEB6,
-    fault: (world) => pod(world, "sysctl -qw net.ipv6.conf.eth0.hop_limit=1"),
+    fault: (world) => pod(world, "sysctl -qw net.ipv6.conf.net1.hop_limit=1"),
     code: "ttl-exceeded",
     says: /the hop limit of what ns-blue sends is 1/,
-    fix: /sysctl -w net\.ipv6\.conf\.eth0\.hop_limit=64$/,
+    fix: /sysctl -w net\.ipv6\.conf\.net1\.hop_limit=64$/,
   },
 ];
 

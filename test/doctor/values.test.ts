@@ -2,10 +2,9 @@
 import { describe, expect } from "bun:test";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
 import type { FindingCode } from "../../src/causes/catalogue/all.ts";
-import { PLAN } from "../../src/lab/plan.ts";
 import type { ConntrackState, NamespaceState, Snapshot } from "../../src/snapshot/snapshot.ts";
 import { testWith } from "../support/witness.ts";
-import { healthyWorld, snapshotOf } from "./world.ts";
+import { healthyWorld, snapshotOf, PLAN } from "./world.ts";
 
 const WEB = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 } as const;
 

@@ -1,10 +1,8 @@
 /** What does not stop the traffic and is worth knowing: told, with exit code 0, and only when it is so. */
 import { expect } from "bun:test";
 import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import type { World } from "../../src/lab/world.ts";
 import { ask, testWith } from "../support/witness.ts";
-import { fetchFrom, healthyWorld, serveInternet, snapshotOf } from "./world.ts";
+import { fetchFrom, healthyWorld, serveInternet, snapshotOf, PLAN, type World } from "./world.ts";
 
 const INTERNAL = "10.200.0.80";
 
@@ -40,7 +38,7 @@ testWith(["root", "ip", "iptables", "curl"])(
     ask(
       world.node,
       ["iptables-nft-restore"],
-      rules(`-A POSTROUTING -s ${PLAN.podNetworkIpv4} ! -o br0 -j MASQUERADE`),
+      rules(`-A POSTROUTING -s ${PLAN.podNetworkIpv4} ! -o lan0 -j MASQUERADE`),
     );
     expect(fetchFrom(world, 4, 5, INTERNAL)).toBe(PLAN.node.uplinkIpv4);
     const { findings, healthy } = look(world, INTERNAL);

@@ -10,7 +10,7 @@ import { faultNamed } from "../../src/lab/faults/all.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, testWith } from "../support/witness.ts";
-import { healthyWorld } from "./world.ts";
+import { labWorld } from "./world.ts";
 
 const WAYOUT = join(import.meta.dir, "..", "..", "bin", "wayout");
 const BLUE = PLAN.pods.blue.namespace;
@@ -66,7 +66,7 @@ class Watch implements AsyncDisposable {
 }
 
 testWith(["root"])("one pod: causes that come and go, and a namespace that goes", async () => {
-  const world = healthyWorld();
+  const world = labWorld();
   await using watch = new Watch(BLUE);
   expect(((await watch.line())["pods"] as Diagnosis[])[0]!.healthy).toBe(true);
 
@@ -88,7 +88,7 @@ testWith(["root"])("one pod: causes that come and go, and a namespace that goes"
 });
 
 testWith(["root", "ip"])("the whole node: pods that come and go", async () => {
-  const world = healthyWorld();
+  const world = labWorld();
   await using watch = new Watch("--node", PLAN.node.namespace);
   const pods = (await watch.line())["pods"] as Diagnosis[];
   expect(pods.map((one) => one.pod).sort()).toEqual([BLUE, PLAN.pods.green.namespace]);

@@ -125,3 +125,11 @@ withPrograms(
     ]);
   },
 );
+
+withPrograms("a program's end is heard of although whoever started us ignores ends of programs", async () => {
+  const module = `__wayout.main = async () => {
+    const { status } = __wayout.runProgram(["/bin/sh", "-c", "exit 3"], undefined, undefined, 0, 20000);
+    const b = __wayout.encodeUtf8(String(status)); __wayout.libc.write(1, b, b.length); return 0; };`;
+  const ignoring = ["bash", "-c", `trap '' CHLD; exec "$0"`, await program(module)];
+  expect(run(undefined, ignoring, "", {})).toEqual({ exitCode: 0, stdout: String(3 << 8), stderr: "" });
+});

@@ -125,7 +125,7 @@ testWith(["root", "nft"])("IPv6 asks the family's switch alone, IPv4 the interfa
   const shows = (family: string): number =>
     run(undefined, [process.execPath, MAIN, "forwarding", "show", family, "--netns", world.node.name!])
       .exitCode;
-  world.in("node", "sysctl", "-qw", "net.ipv6.conf.br0.forwarding=0");
+  world.in("node", "sysctl", "-qw", "net.ipv6.conf.lan0.forwarding=0");
   expect([shows("--ipv6"), world.trace({ destination: "[2001:db8:198::80]:443" }).outcome]).toEqual([
     0,
     "answered",
@@ -136,11 +136,11 @@ testWith(["root", "nft"])("IPv6 asks the family's switch alone, IPv4 the interfa
     "table inet guard { chain fw { type filter hook forward priority 0; meta nfproto ipv6 drop; }; }",
   );
   expect(world.trace({ destination: "[2001:db8:198::80]:443" }).stop?.code).toBe("filter-rule-drops");
-  world.in("node", "sysctl", "-qw", "net.ipv4.conf.br0.forwarding=0");
+  world.in("node", "sysctl", "-qw", "net.ipv4.conf.lan0.forwarding=0");
   expect(shows("--ipv4")).toBe(1);
   const { stop } = world.trace();
   expect<(string | undefined)[]>([stop?.code, stop?.fix?.[0]?.command]).toEqual([
     "forwarding-off-on-interface",
-    "sysctl -w net.ipv4.conf.br0.forwarding=1",
+    "sysctl -w net.ipv4.conf.lan0.forwarding=1",
   ]);
 });

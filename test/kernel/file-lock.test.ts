@@ -1,5 +1,16 @@
 import { expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FileLock, lockHolder } from "../../src/kernel/file-lock.ts";
@@ -123,3 +134,107 @@ test("a signal ends the wait; a holder that goes on for too long, too", async ()
   expect(inVain).toMatchObject({ code: "busy", details: { pid: process.pid } });
   expect(readdirSync(join(path, ".."))).toEqual(["lock"]);
 });
+
+function untilHeld(path: string, pid: number): void {
+  for (let left = 10_000; lockHolder(path)?.pid !== pid; left--) {
+    if (left === 0) throw new Error(`${pid} does not get the lock`);
+    Bun.sleepSync(1);
+  }
+}
+
+testWith(["mkfifo"])("a FIFO in its place is taken away", () => {
+  const path = freshPath();
+  mkdirSync(join(path, ".."), { recursive: true });
+  expect(Bun.spawnSync(["mkfifo", "-m", "600", path]).exitCode).toBe(0);
+  using lock = FileLock.take(path, briefly);
+  expect(statSync(lock.path).isFile()).toBe(true);
+});
+
+/** What may stand where a lock belongs, and must hold nobody up: others may open it, or it is no file at all. */
+const STRANGE: Readonly<Record<string, (path: string) => void>> = {
+  "that every user may open": (path) => {
+    writeFileSync(path, "");
+    chmodSync(path, 0o666);
+  },
+  "of another user": (path) => {
+    writeFileSync(path, "", { mode: 0o600 });
+    chownSync(path, 4711, 4711);
+  },
+};
+
+for (const [what, make] of Object.entries(STRANGE)) {
+  testWith(["real-root", "flock"])(`a lock ${what} is made anew, whoever holds the old one`, () => {
+    const path = freshPath();
+    FileLock.try(path)!.remove();
+    mkdirSync(join(path, ".."), { recursive: true });
+    make(path);
+    const holder = Bun.spawn(["flock", "--no-fork", path, "sleep", "60"]);
+    afterThisTest(() => holder.kill("SIGKILL"));
+    untilHeld(path, holder.pid);
+    for (const lasts of [undefined, true] as const) {
+      using lock = FileLock.take(path, { ...briefly, ...(lasts === undefined ? {} : { lasts }) });
+      const { mode, uid } = statSync(path);
+      expect([mode & 0o7777, uid, statSync(path).isFile()]).toEqual([0o600, 0, true]);
+      expect(FileLock.try(path)).toBeUndefined();
+      expect(lock.sign().path).toBe(path);
+    }
+  });
+}
+
+testWith(["real-root", "flock"])("a lock of another program is taken as it is, and waited for", () => {
+  const path = freshPath();
+  FileLock.try(path)!.remove();
+  mkdirSync(join(path, ".."), { recursive: true });
+  writeFileSync(path, "");
+  chmodSync(path, 0o644);
+  const holder = Bun.spawn(["flock", "--no-fork", path, "sleep", "60"]);
+  afterThisTest(() => holder.kill("SIGKILL"));
+  untilHeld(path, holder.pid);
+  const others = { permissions: 0o600 };
+  expect(() => FileLock.take(path, { ...briefly, others })).toThrow(`process ${holder.pid} `);
+  expect(statSync(path).mode & 0o777).toBe(0o644);
+});
+
+test("a link or a directory in its place is named, and nothing behind it is touched", () => {
+  const path = freshPath();
+  const victim = join(path, "..", "..", "victim");
+  FileLock.try(path)!.remove();
+  mkdirSync(join(path, ".."), { recursive: true });
+  writeFileSync(victim, "its own");
+  symlinkSync(victim, path);
+  expect(() => FileLock.try(path)).toThrow(path);
+  expect([readFileSync(victim, "utf8"), statSync(victim).mode & 0o777]).toEqual(["its own", 0o644]);
+  rmSync(path);
+  mkdirSync(path);
+  expect(() => FileLock.take(path, briefly)).toThrow(path);
+});
+
+test("what is no ticket holds nobody up: a link, a directory, the file of a process that was killed", async () => {
+  const path = freshPath();
+  FileLock.try(path)!.remove();
+  mkdirSync(`${path}.wait-0000000000000001-1`, { recursive: true });
+  symlinkSync("/dev/zero", `${path}.wait-0000000000000002-1`);
+  const lock = await queueFor(path, briefly);
+  lock.remove();
+});
+
+testWith(["real-root"])(
+  "a holder that is killed lets go at once, and its signature speaks for nobody",
+  async () => {
+    const path = freshPath();
+    const program = `
+    import { FileLock } from ${JSON.stringify(join(import.meta.dir, "../../src/kernel/file-lock.ts"))};
+    const lock = FileLock.try(${JSON.stringify(path)}).sign();
+    console.log("held");
+    setInterval(() => lock, 1000);`;
+    const child = Bun.spawn([process.execPath, "-e", program], { stdout: "pipe", stderr: "inherit" });
+    afterThisTest(() => child.kill("SIGKILL"));
+    for await (const chunk of child.stdout) if (Buffer.from(chunk).toString().includes("held")) break;
+    expect(lockHolder(path)?.pid).toBe(child.pid);
+    expect(() => FileLock.take(path, briefly)).toThrow(`process ${child.pid} `);
+    child.kill("SIGKILL");
+    await child.exited;
+    expect(lockHolder(path)).toBeUndefined();
+    FileLock.take(path, briefly).remove();
+  },
+);

@@ -395,6 +395,31 @@ test(
   TIMEOUT_MS,
 );
 
+test(
+  "in a quiet cluster nothing is asked of the API server: what is watched tells, and bookmarks keep it current",
+  async () => {
+    const { world, a, start } = await lonely(1);
+    await start();
+    await until(() => world.conflist(a) !== undefined, "it is configured");
+    await until(() => routesOf(a).includes(route4(1)), "the peer is routed");
+    // What follows from having become ready is written once.
+    await until(() => world.api.count("PATCH", `${NODES}/node-a/status`) > 0, "the condition is told");
+    await Bun.sleep(1_000);
+    const asked = world.api.asked.length;
+    for (let turn = 0; turn < 6; turn++) {
+      world.api.bookmark();
+      await Bun.sleep(500);
+    }
+    expect(world.api.asked.slice(asked)).toEqual([]);
+    expect(world.api.watches).toBe(1);
+    // It listens all the same.
+    postPeer(world, 2);
+    await until(() => routesOf(a).includes(route4(2)), "the new peer is routed");
+    expect(world.api.count("GET", NODES)).toBe(1);
+  },
+  TIMEOUT_MS,
+);
+
 testWith(["real-root", "nft", "openssl", "unshare"])(
   "in a container, where /proc/sys is mounted read-only, it keeps the node all the same",
   async () => {

@@ -1,9 +1,21 @@
 /** Numbers that stand in one place in linux/, against the kernel's own headers. */
 import { expect } from "bun:test";
+import * as openFlags from "../../src/kernel/open-flags.ts";
+import { ICMP_CODES, ICMP_TYPES, ICMPV6_CODES, ICMPV6_TYPES } from "../../src/linux/icmp.ts";
 import { IP_PROTOCOL } from "../../src/linux/ip-protocol.ts";
 import { ARPHRD, ETH_P } from "../../src/linux/link-layer.ts";
-import { BRIDGE_HOOK_PRIORITY, CT_STATE, HOOK_PRIORITY, NFPROTO } from "../../src/linux/netfilter.ts";
+import {
+  BRIDGE_HOOK_PRIORITY,
+  CT_STATE,
+  HOOK_PRIORITY,
+  NAT_FLAGS,
+  NFPROTO,
+} from "../../src/linux/netfilter.ts";
 import { KERNEL_FILE_SYSTEMS } from "../../src/linux/kernel-file-systems.ts";
+import { IPS } from "../../src/linux/conntrack/status.ts";
+import { SIGKILL } from "../../src/linux/signal.ts";
+import * as socket from "../../src/linux/socket.ts";
+import { TCP_FLAG } from "../../src/linux/tcp.ts";
 import { RT_TABLE, RTN } from "../../src/linux/route/constants.ts";
 import { unixListeners } from "../../src/linux/unix-socket-diag.ts";
 import { compareWithHeaders, evaluateC, namesOf, testWithHeaders } from "../support/kernel-headers.ts";
@@ -30,6 +42,86 @@ function without(numbers: Numbers, ...names: readonly string[]): Numbers {
 testWithHeaders("route types and tables", () => {
   expectHeaders(["linux/rtnetlink.h"], "RTN_", RTN);
   expectHeaders(["linux/rtnetlink.h"], "RT_TABLE_", RT_TABLE);
+});
+
+testWithHeaders("the socket interface, files and signals", () => {
+  const { ipFamilyOf: _, ...numbers } = socket;
+  expectHeaders(
+    ["sys/socket.h", "netinet/in.h", "poll.h", "linux/if_packet.h"],
+    "",
+    without(numbers, "SOL_NETLINK"),
+  );
+  expectHeaders(["linux/fcntl.h", "asm/signal.h"], "", { ...openFlags, SIGKILL });
+});
+
+testWithHeaders("messages of ICMP", () => {
+  expectHeaders(
+    ["linux/icmp.h"],
+    "ICMP_",
+    without(ICMP_TYPES, "router-advertisement", "router-solicitation"),
+    {
+      "echo-reply": "ICMP_ECHOREPLY",
+      "destination-unreachable": "ICMP_DEST_UNREACH",
+      "source-quench": "ICMP_SOURCE_QUENCH",
+      "echo-request": "ICMP_ECHO",
+      "time-exceeded": "ICMP_TIME_EXCEEDED",
+      "parameter-problem": "ICMP_PARAMETERPROB",
+      "timestamp-request": "ICMP_TIMESTAMP",
+      "timestamp-reply": "ICMP_TIMESTAMPREPLY",
+      "info-request": "ICMP_INFO_REQUEST",
+      "info-reply": "ICMP_INFO_REPLY",
+      "address-mask-request": "ICMP_ADDRESS",
+      "address-mask-reply": "ICMP_ADDRESSREPLY",
+    },
+  );
+  expectHeaders(["linux/icmp.h"], "", ICMP_CODES, {
+    "net-unreachable": "ICMP_NET_UNREACH",
+    "host-unreachable": "ICMP_HOST_UNREACH",
+    "prot-unreachable": "ICMP_PROT_UNREACH",
+    "port-unreachable": "ICMP_PORT_UNREACH",
+    "frag-needed": "ICMP_FRAG_NEEDED",
+    "net-prohibited": "ICMP_NET_ANO",
+    "host-prohibited": "ICMP_HOST_ANO",
+    "admin-prohibited": "ICMP_PKT_FILTERED",
+  });
+  // Neighbour discovery's and the others are RFC 4861's and IANA's alone.
+  const inHeader = Object.fromEntries(Object.entries(ICMPV6_TYPES).filter(([, type]) => type < 133));
+  expectHeaders(["linux/icmpv6.h"], "", inHeader, {
+    "destination-unreachable": "ICMPV6_DEST_UNREACH",
+    "packet-too-big": "ICMPV6_PKT_TOOBIG",
+    "time-exceeded": "ICMPV6_TIME_EXCEED",
+    "parameter-problem": "ICMPV6_PARAMPROB",
+    "echo-request": "ICMPV6_ECHO_REQUEST",
+    "echo-reply": "ICMPV6_ECHO_REPLY",
+    "mld-listener-query": "ICMPV6_MGM_QUERY",
+    "mld-listener-report": "ICMPV6_MGM_REPORT",
+    "mld-listener-done": "ICMPV6_MGM_REDUCTION",
+  });
+  expectHeaders(["linux/icmpv6.h"], "ICMPV6_", ICMPV6_CODES, {
+    "no-route": "ICMPV6_NOROUTE",
+    "admin-prohibited": "ICMPV6_ADM_PROHIBITED",
+    "addr-unreachable": "ICMPV6_ADDR_UNREACH",
+    "port-unreachable": "ICMPV6_PORT_UNREACH",
+    "policy-fail": "ICMPV6_POLICY_FAIL",
+    "reject-route": "ICMPV6_REJECT_ROUTE",
+  });
+});
+
+testWithHeaders("flags of TCP, status bits of a tracked connection, flags of NAT", () => {
+  const names = Object.fromEntries(
+    Object.keys(TCP_FLAG).map((name) => [name, `ntohl(TCP_FLAG_${name.toUpperCase()}) >> 16`]),
+  );
+  expectHeaders(["linux/tcp.h", "arpa/inet.h"], "", TCP_FLAG, names);
+  expectHeaders(["linux/netfilter/nf_conntrack_common.h"], "IPS_", IPS);
+  expectHeaders(["linux/netfilter/nf_nat.h"], "", NAT_FLAGS, {
+    "map-ips": "NF_NAT_RANGE_MAP_IPS",
+    "proto-specified": "NF_NAT_RANGE_PROTO_SPECIFIED",
+    random: "NF_NAT_RANGE_PROTO_RANDOM",
+    persistent: "NF_NAT_RANGE_PERSISTENT",
+    "fully-random": "NF_NAT_RANGE_PROTO_RANDOM_FULLY",
+    "proto-offset": "NF_NAT_RANGE_PROTO_OFFSET",
+    netmap: "NF_NAT_RANGE_NETMAP",
+  });
 });
 
 testWithHeaders("file systems of the kernel's own", () => {

@@ -4,7 +4,13 @@
  */
 import { describe, expect } from "bun:test";
 import type { NatBackend } from "../../src/nat/backend.ts";
-import { DROPPED, masqueradeIntent, normalizeIntent, type NatIntent } from "../../src/nat/intent.ts";
+import {
+  DROPPED,
+  masqueradeIntent,
+  nodeSources,
+  normalizeIntent,
+  type NatIntent,
+} from "../../src/nat/intent.ts";
 import { echo } from "../../src/kernel/echo.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { freshNamespace } from "../support/world.ts";
@@ -27,6 +33,8 @@ export interface BackendUnderTest {
   readonly open: (namespace: NetworkNamespace) => NatBackend;
   /** False for `none`. */
   readonly translates: boolean;
+  /** What the node itself sends it cannot translate, and says so. */
+  readonly podsOnly?: true;
   /** Ways in which somebody may damage the ruleset behind our back: commands for a shell. */
   readonly damage: Readonly<Record<string, string | ((namespace: NetworkNamespace) => void)>>;
   /** Text that stands in the listing while anything of ours does. */
@@ -332,15 +340,15 @@ export function backendSuite(backend: BackendUnderTest): void {
       const other = masqueradeIntent("cni/other", ["10.9.1.0/24"]);
       // By itself too: nothing else makes the kernel track connections then.
       nat.apply(drop);
-      expect(await connect(OUTSIDE.v4, 8080)).toBe(backend.translates ? 28 : 0);
+      expect(await connect(OUTSIDE.v4, 8080, backend.translates)).toBe(backend.translates ? 28 : 0);
       nat.remove();
       nat.apply(other);
       expect(nat.apply(drop).changed).toBe(backend.translates);
       expect([nat.verify(drop), nat.verify(other), nat.apply(drop).changed]).toEqual([[], [], false]);
       expect(nat.intents()).toEqual(backend.translates ? [other, drop] : []);
       const stopped = backend.translates ? 28 : 0;
-      expect(await connect(OUTSIDE.v4, 8080)).toBe(stopped);
-      expect(await connect(OUTSIDE.v6, 8080)).toBe(stopped);
+      expect(await connect(OUTSIDE.v4, 8080, backend.translates)).toBe(stopped);
+      expect(await connect(OUTSIDE.v6, 8080, backend.translates)).toBe(stopped);
       expect((await fetch(OUTSIDE.near4)).address).toBe(CLIENT.v4);
       expect((await fetch(OUTSIDE.v4, { from: CLIENT.other4 })).address).toBe(after(NODE.v4, CLIENT.other4));
       if (!backend.translates) return;
@@ -349,7 +357,7 @@ export function backendSuite(backend: BackendUnderTest): void {
       nat.apply(mine);
       expect((await fetch(OUTSIDE.v4)).address).toBe(NODE.v4);
       nat.remove("cni/mine");
-      expect(await connect(OUTSIDE.v4, 8080)).toBe(stopped);
+      expect(await connect(OUTSIDE.v4, 8080, backend.translates)).toBe(stopped);
       // Nothing of it stays behind.
       nat.remove("policy");
       expect(nat.intents()).toEqual([other]);
@@ -469,13 +477,64 @@ export function backendSuite(backend: BackendUnderTest): void {
       expect(echo(client, "10.9.0.1", 1000)).toBeDefined();
     });
 
+    test("what the node itself sends is translated where that is wanted, and the pods' is not for that", async () => {
+      const { node, client, fetch } = world();
+      using nat = backend.open(node);
+      const wanted: NatIntent = {
+        owner: "policy",
+        sources: [
+          { cidr: "10.9.1.0/24", translation: { fullyRandom: true } },
+          ...nodeSources([4, 6], [], { fullyRandom: true }),
+        ],
+        untranslated: ["203.0.113.0/24"],
+      };
+      if (backend.podsOnly === true) {
+        expect(() => nat.apply(wanted)).toThrow("hostTraffic");
+        expect(nat.intents()).toEqual([]);
+        return;
+      }
+      const own = (destination: string, from: string) => fetch(destination, { by: node, from });
+      expect((await own(OUTSIDE.v4, "10.9.0.1")).address).toBe("10.9.0.1");
+      nat.apply(wanted);
+      expect(nat.verify(wanted)).toEqual([]);
+      const normal = normalizeIntent(wanted);
+      expect(nat.intents()).toEqual(backend.translates ? [normal] : []);
+      expect((await own(OUTSIDE.v4, "10.9.0.1")).address).toBe(after(NODE.v4, "10.9.0.1"));
+      expect((await own(OUTSIDE.v6, "fd00:9::1")).address).toBe(after(NODE.v6, "fd00:9::1"));
+      // Destinations that are left alone are so for the node, too.
+      expect((await own(OUTSIDE.near4, "10.9.0.1")).address).toBe("10.9.0.1");
+      // A pod that no source speaks of leaves as itself; one that is a source is translated as ever.
+      expect((await fetch(OUTSIDE.v4)).address).toBe(CLIENT.v4);
+      expect((await fetch(OUTSIDE.v6)).address).toBe(CLIENT.v6);
+      expect((await fetch(OUTSIDE.v4, { from: CLIENT.other4 })).address).toBe(after(NODE.v4, CLIENT.other4));
+      // Beside an owner whose source is bound to where packets come from, and is more specific.
+      nat.apply({ ...BLUE, sources: BLUE.sources.map((source) => ({ ...source, inInterfaces: ["pods"] })) });
+      expect(nat.verify(wanted)).toEqual([]);
+      expect((await own(OUTSIDE.v4, "10.9.0.1")).address).toBe(after(NODE.v4, "10.9.0.1"));
+      expect((await fetch(OUTSIDE.v4)).address).toBe(after(NODE.v4, CLIENT.v4));
+      expect(echo(node, CLIENT.v4, 1000)).toBeDefined();
+      expect(echo(client, "10.9.0.1", 1000)).toBeDefined();
+      // With fixed addresses and ports.
+      const fixed = {
+        snat: { first: "203.0.113.7", last: "203.0.113.7" },
+        ports: { first: 2000, last: 2999 },
+      };
+      const translation = { ...fixed, fullyRandom: false };
+      nat.apply({ ...wanted, sources: nodeSources([4], [], translation) });
+      const seen = await own(OUTSIDE.v4, "10.9.1.1");
+      expect(seen.address).toBe(after("203.0.113.7", "10.9.1.1"));
+      expect(seen.port >= 2000 && seen.port <= 2999).toBe(backend.translates);
+      nat.remove("policy");
+      expect((await own(OUTSIDE.v4, "10.9.0.1")).address).toBe("10.9.0.1");
+    });
+
     test("refused, silent and closed connections look to the client as they are", async () => {
       const { node, connect } = world();
       using nat = backend.open(node);
       nat.apply(BLUE);
       expect(await connect(OUTSIDE.v4, CLOSED_PORT)).toBe(7);
       expect(await connect(OUTSIDE.v6, CLOSED_PORT)).toBe(7);
-      expect(await connect(OUTSIDE.v4, SILENT_PORT)).toBe(28);
+      expect(await connect(OUTSIDE.v4, SILENT_PORT, true)).toBe(28);
       expect(await connect(OUTSIDE.v4, HANGUP_PORT)).toBe(52);
       expect(await connect(OUTSIDE.v6, HANGUP_PORT)).toBe(52);
     });

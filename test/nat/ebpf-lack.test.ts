@@ -1,6 +1,6 @@
 /** Where this machine cannot have the programs, that is said, with what to take instead; and what nobody has any more is swept. */
 import { expect } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { createNamedNamespace, deleteNamedNamespace } from "../../src/kernel/named-namespace.ts";
@@ -16,20 +16,27 @@ const WAYOUT = join(import.meta.dir, "..", "..", "bin", "wayout");
 const POLICY = join(import.meta.dir, "..", "..", "examples", "nat-policy.yaml");
 const INTENT = masqueradeIntent("cni/blue", ["10.9.0.0/24"]);
 
-testWith(["unshare"])("without the machine's root: exit 3, and nftables is named", () => {
-  const { exitCode, stderr } = run(undefined, [
-    "unshare",
-    "-Urn",
-    WAYOUT,
-    "nat",
-    "apply",
-    "--backend",
-    "ebpf",
-    "-f",
-    POLICY,
-  ]);
-  expect([exitCode, stderr]).toEqual([3, expect.stringMatching(/the backend nftables/)]);
-});
+/** Programs are the machine's: root of a user namespace is as little as an ordinary user. */
+const WITHOUT_PRIVILEGE: Readonly<
+  Record<string, { needs: ("root" | "real-root" | "unshare")[]; by: string[] }>
+> = {
+  "root of a user namespace": { needs: ["unshare"], by: ["unshare", "-Urn"] },
+  "an ordinary user": {
+    needs: ["root", "real-root"],
+    by: ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"],
+  },
+};
+
+for (const [who, { needs, by }] of Object.entries(WITHOUT_PRIVILEGE))
+  testWith(needs)(`${who}: exit 3, and nftables is named`, () => {
+    for (const words of [
+      ["nat", "apply", "--backend", "ebpf", "-f", "-"],
+      ["attach", "grey", "--create", "--backend", "ebpf"],
+    ]) {
+      const { exitCode, stderr } = run(undefined, [...by, WAYOUT, ...words], readFileSync(POLICY, "utf8"));
+      expect([exitCode, stderr]).toEqual([3, expect.stringMatching(/the backend nftables/)]);
+    }
+  });
 
 testWith(["root"])(
   "a kernel that is too old, or has no BPF: which one it needs, and nftables is named",

@@ -81,6 +81,90 @@ for (const [what, { rules, names, owner }] of Object.entries(REFUSED)) {
   });
 }
 
+/** The same by iptables, of either kind: words behind `-t raw -A PREROUTING`, sets before them. */
+const BY_IPTABLES: Readonly<
+  Record<string, { sets?: string; rules: readonly string[]; names: string | undefined; isIpv6?: true }>
+> = {
+  "a pod's address": {
+    rules: ["-t raw -A PREROUTING -d 10.9.0.2/32 ! -i docker0 -j DROP"],
+    names: "-d 10.9.0.2/32 ! -i docker0 -j DROP",
+  },
+  "in a chain of somebody's own, in mangle": {
+    rules: [
+      "-t mangle -N BOGONS",
+      "-t mangle -A PREROUTING -i wan0 -j BOGONS",
+      "-t mangle -A BOGONS -d 10.0.0.0/8 -j DROP",
+    ],
+    names: "chain BOGONS: -d 10.0.0.0/8 -j DROP",
+  },
+  "a set of destinations": {
+    sets: "create bogons hash:net\nadd bogons 10.0.0.0/8\nadd bogons 192.168.0.0/16",
+    rules: ["-t raw -A PREROUTING -i wan0 -m set --match-set bogons dst -j DROP"],
+    names: "--match-set bogons dst -j DROP",
+  },
+  "a list of sets, one of which has one pod and a port": {
+    sets: "create one hash:ip,port\nadd one 10.9.1.77,tcp:80\ncreate all list:set\nadd all one",
+    rules: ["-t raw -A PREROUTING -m set --match-set all dst,src -j DROP"],
+    names: "--match-set all dst,src -j DROP",
+  },
+  "what is not in a set": {
+    sets: "create own hash:ip\nadd own 203.0.113.5\nadd own 10.9.0.1",
+    rules: ["-t raw -A PREROUTING -i wan0 -m set ! --match-set own dst -j DROP"],
+    names: "! --match-set own dst -j DROP",
+  },
+  "a range": {
+    rules: ["-t raw -A PREROUTING -m iprange --dst-range 10.9.3.7-10.9.3.9 -j DROP"],
+    names: "--dst-range 10.9.3.7-10.9.3.9 -j DROP",
+  },
+  "what is not local": {
+    rules: ["-t raw -A PREROUTING -i wan0 -m addrtype ! --dst-type LOCAL -j DROP"],
+    names: "-m addrtype ! --dst-type LOCAL -j DROP",
+  },
+  IPv6: {
+    sets: "create six hash:net family inet6\nadd six fc00::/7",
+    rules: ["-t raw -A PREROUTING -m set --match-set six dst -j DROP"],
+    names: "--match-set six dst -j DROP",
+    isIpv6: true,
+  },
+  "a set that has no pod": {
+    sets: "create bogons hash:net\nadd bogons 10.0.0.0/8\nadd bogons 10.9.0.0/16 nomatch",
+    rules: ["-t raw -A PREROUTING -i wan0 -m set --match-set bogons dst -j DROP"],
+    names: undefined,
+  },
+  "a set of sources": {
+    sets: "create bogons hash:net\nadd bogons 10.0.0.0/8",
+    rules: ["-t raw -A PREROUTING -i wan0 -m set --match-set bogons src -j DROP"],
+    names: undefined,
+  },
+  "tracked answers are accepted before": {
+    rules: [
+      "-t mangle -A PREROUTING -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+      "-t mangle -A PREROUTING -d 10.0.0.0/8 -j DROP",
+    ],
+    names: undefined,
+  },
+};
+
+for (const kind of ["legacy", "nft"])
+  testWith(["root", "real-root", "ip", "nft", "curl", "iptables", "ipset"])(
+    `by iptables-${kind}: refused, or let where it makes no difference`,
+    async () => {
+      for (const [what, { sets, rules, names, isIpv6 }] of Object.entries(BY_IPTABLES)) {
+        const { node, nat, fetch } = opened();
+        if (sets !== undefined) ask(node, ["ipset", "restore"], `${sets}\n`);
+        for (const rule of rules)
+          ask(node, [`${isIpv6 === true ? "ip6tables" : "iptables"}-${kind}`, ...rule.split(" ")]);
+        if (names === undefined) {
+          nat.apply(INTENT);
+          expect([what, (await fetch(OUTSIDE.v4)).address]).toEqual([what, NODE.v4]);
+        } else {
+          expect(() => nat.apply(INTENT), what).toThrow(names);
+          expect(nat.intents()).toEqual([]);
+        }
+      }
+    },
+  );
+
 /** Rules that make no difference: they see the pod's address with every backend, or are not asked about answers. */
 const LET: Readonly<Record<string, string>> = {
   "behind the place where answers are translated back": early("ip daddr 10.0.0.0/8 drop").replace(
@@ -186,7 +270,7 @@ test("an uplink that is a bridge with br_netfilter is hooked at its ports", asyn
   nat.apply(INTENT);
   expect((await fetch(OUTSIDE.v4)).address).toBe(NODE.v4);
   filters("1");
-  expect(await connect(OUTSIDE.v4, 8080)).toBe(28);
+  expect(await connect(OUTSIDE.v4, 8080, true)).toBe(28);
   expect(nat.verify(INTENT).map(({ object }) => object)).toContain(
     `the eBPF program at the ingress of ${UPLINK}`,
   );

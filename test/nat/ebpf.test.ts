@@ -61,6 +61,7 @@ backendSuite({
   needs: ["real-root"],
   open,
   translates: true,
+  podsOnly: true,
   trace: "pin settings",
   listing,
   damage: {

@@ -47,6 +47,31 @@ test("masqLinkLocal false leaves link-local destinations untranslated, true does
   ]);
 });
 
+test("hostTraffic has what the node itself sends translated, in the families of that agent and of the sources", async () => {
+  const own = async (text: string, sources: readonly string[], dialect: MasqOptions["dialect"]) =>
+    (
+      await readMasqFiles(
+        [
+          { name: "a", text },
+          { name: "b", text: "" },
+        ],
+        { dialect, sources },
+      )
+    ).intent.sources
+      .filter(({ fromNode }) => fromNode === true)
+      .map(({ cidr }) => cidr);
+  for (const dialect of ["ip-masq-agent", "azure-v2"] as const) {
+    expect(await own("hostTraffic: true\n", SOURCES, dialect)).toEqual(["0.0.0.0/0"]);
+    expect(await own("HOSTTRAFFIC: yes\n", ["fd00::/64"], dialect)).toEqual(["0.0.0.0/0", "::/0"]);
+    expect(await own("hostTraffic: false\n", SOURCES, dialect)).toEqual([]);
+    // Who is everybody is the node already.
+    expect(await own("hostTraffic: true\n", ["0.0.0.0/0"], dialect)).toEqual([]);
+    expect(own("hostTraffic: maybe\n", SOURCES, dialect)).rejects.toThrow(
+      "hostTraffic: must be true or false",
+    );
+  }
+});
+
 test("a list that is there and empty translates everything, and that is said loudly", async () => {
   for (const text of ["nonMasqueradeCIDRs: []\n", "nonMasqueradeCIDRs:\n", "nonMasqueradeCIDRs: null\n"]) {
     const policy = await read(text);

@@ -1,9 +1,8 @@
 /** What is asked of a crowded node: other pods' addresses only where one of them may matter. */
 import { expect } from "bun:test";
-import { PLAN } from "../../src/lab/plan.ts";
 import { findPod } from "../../src/pods/find.ts";
 import { takeSnapshot } from "../../src/snapshot/collect.ts";
-import { healthyWorld } from "../doctor/world.ts";
+import { healthyWorld, PLAN } from "../doctor/world.ts";
 import { writeSysctl } from "../../src/kernel/sysctl.ts";
 import { ask, testWith } from "../support/witness.ts";
 

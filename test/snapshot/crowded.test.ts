@@ -1,8 +1,7 @@
 /** A pod may put any number of things into its own namespace: they are not all read, and that is said. */
 import { expect } from "bun:test";
 import { diagnose } from "../../src/doctor/diagnose.ts";
-import { PLAN } from "../../src/lab/plan.ts";
-import { healthyWorld, snapshotOf } from "../doctor/world.ts";
+import { healthyWorld, snapshotOf, PLAN } from "../doctor/world.ts";
 import { ask, testWith } from "../support/witness.ts";
 
 const WEB = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 } as const;

@@ -3,10 +3,9 @@ import { expect, test } from "bun:test";
 import * as fc from "fast-check";
 import { diagnose } from "../../src/doctor/diagnose.ts";
 import { WayoutError } from "../../src/error.ts";
-import { PLAN } from "../../src/lab/plan.ts";
 import { parseSnapshot } from "../../src/snapshot/file.ts";
 import type { Snapshot } from "../../src/snapshot/snapshot.ts";
-import { healthyWorld, snapshotOf } from "../doctor/world.ts";
+import { healthyWorld, snapshotOf, PLAN } from "../doctor/world.ts";
 import { ask, testWith } from "../support/witness.ts";
 
 const WEB = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 } as const;

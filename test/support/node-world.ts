@@ -11,7 +11,8 @@ import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { LinkRtnetlink } from "../../src/kernel/route/link-rtnetlink.ts";
 import type { LinkState } from "../../src/linux/route/link-state.ts";
 import { ask } from "./witness.ts";
-import { freshNamespace } from "./world.ts";
+import { freshNamespace, namespaceNamed } from "./world.ts";
+import { addressOf, familyOf } from "../../src/address/ip.ts";
 
 /** Addresses have a prefix; gateways have none. */
 export interface NodeWorldPlan {
@@ -25,6 +26,8 @@ export interface NodeWorldPlan {
   readonly forwards?: boolean;
   /** What the node's nf_tables hold. */
   readonly nft?: string;
+  /** Names of the two namespaces, where a test reads them; otherwise they get some. */
+  readonly names?: { readonly outside: string; readonly node: string };
 }
 
 export interface UplinkPlan {
@@ -41,6 +44,8 @@ export interface UplinkPlan {
 }
 
 export interface PodPlan {
+  /** Of its namespace, where a test reads it. */
+  readonly name?: string;
   /** The pod's end, and the node's. */
   readonly interface: string;
   readonly hostInterface: string;
@@ -62,8 +67,13 @@ export interface NodeWorld {
 }
 
 export function buildNodeWorld(plan: NodeWorldPlan): NodeWorld {
-  const [outside, node] = [freshNamespace("outside"), freshNamespace("node")];
-  const pods = (plan.pods ?? []).map(() => freshNamespace("pod"));
+  const [outside, node] = [
+    plan.names === undefined ? freshNamespace("outside") : namespaceNamed(plan.names.outside),
+    plan.names === undefined ? freshNamespace("node") : namespaceNamed(plan.names.node),
+  ];
+  const pods = (plan.pods ?? []).map(({ name }) =>
+    name === undefined ? freshNamespace("pod") : namespaceNamed(name),
+  );
   for (const namespace of [outside, node, ...pods]) {
     // Detection of duplicates keeps an address tentative for a second, and so every test waiting.
     writeSettings(namespace, { "ipv6/conf/default/accept_dad": "0", "ipv6/conf/all/accept_dad": "0" });
@@ -117,7 +127,7 @@ function neighbourLines(
   if (knownNeighbours !== true) return [];
   return addresses
     .filter(isIpv6)
-    .map((address) => `neighbour add ${plain(address)} lladdr ${mac} dev ${name}`);
+    .map((address) => `neighbour add ${addressOf(address)} lladdr ${mac} dev ${name}`);
 }
 
 /** @param before pods whose bridge is there already */
@@ -130,12 +140,12 @@ function nodeLines(
   const up = `link set ${hostInterface} up`;
   if (wiring === "routed") return [pair, ...given(gateways, hostInterface), up];
   if (wiring === "ptp") {
-    const single = gateways.map((gateway) => `${plain(gateway)}/${isIpv6(gateway) ? 128 : 32}`);
+    const single = gateways.map((gateway) => `${addressOf(gateway)}/${isIpv6(gateway) ? 128 : 32}`);
     return [
       pair,
       ...given(single, hostInterface),
       up,
-      ...addresses.map((address) => `route add ${plain(address)} dev ${hostInterface}`),
+      ...addresses.map((address) => `route add ${addressOf(address)} dev ${hostInterface}`),
     ];
   }
   const { bridge } = wiring;
@@ -146,7 +156,7 @@ function nodeLines(
 
 function podLines({ interface: name, wiring, addresses, gateways }: PodPlan): string[] {
   const families = [false, true].flatMap((v6) => gateways.find((gateway) => isIpv6(gateway) === v6) ?? []);
-  const defaults = families.map((gateway) => `route add default via ${plain(gateway)}`);
+  const defaults = families.map((gateway) => `route add default via ${addressOf(gateway)}`);
   const up = `link set ${name} up`;
   if (wiring !== "ptp") return [...given(addresses, name), up, ...defaults];
   const subnets = addresses.filter((address) => !isIpv6(address));
@@ -157,11 +167,11 @@ function podLines({ interface: name, wiring, addresses, gateways }: PodPlan): st
       name,
     ),
     ...given(
-      addresses.filter(isIpv6).map((address) => `${plain(address)}/128`),
+      addresses.filter(isIpv6).map((address) => `${addressOf(address)}/128`),
       name,
     ),
     up,
-    ...families.map((gateway) => `route add ${plain(gateway)} dev ${name}`),
+    ...families.map((gateway) => `route add ${addressOf(gateway)} dev ${name}`),
     ...defaults,
   ];
 }
@@ -174,15 +184,11 @@ function given(addresses: readonly string[], name: string): string[] {
 }
 
 function isIpv6(address: string): boolean {
-  return address.includes(":");
-}
-
-function plain(address: string): string {
-  return address.split("/")[0]!;
+  return familyOf(address) === 6;
 }
 
 function firstOf(addresses: readonly string[], network: string): string {
-  return plain(addresses.find((address) => isIpv6(address) === isIpv6(network))!);
+  return addressOf(addresses.find((address) => isIpv6(address) === isIpv6(network))!);
 }
 
 /** The kernel notices a carrier behind its back (net/core/link_watch.c); until then the link drops what is sent. */

@@ -7,9 +7,13 @@ import { afterThisTest } from "./teardown.ts";
 
 let count = 0;
 
-/** A fresh named namespace with loopback up; closed and deleted after the test that made it. */
+/** A fresh namespace with a name of its own and loopback up; closed and deleted after the test that made it. */
 export function freshNamespace(prefix = "t"): NetworkNamespace {
-  const name = `${prefix}-${process.pid}-${++count}`;
+  return namespaceNamed(`${prefix}-${process.pid}-${++count}`);
+}
+
+/** The same with this very name, for tests in which people read it. */
+export function namespaceNamed(name: string): NetworkNamespace {
   createNamedNamespace(name);
   const namespace = NetworkNamespace.named(name);
   afterThisTest(() => {

@@ -67,6 +67,9 @@ describe("a value in a command", () => {
       "a\u200bb",
       "a\u0085b",
       "bad\ufffd",
+      "half\ud800",
+      "\udc00half",
+      "fill\u3164er",
       "",
       undefined,
     ]) {

@@ -65,12 +65,12 @@ testWith(["root", "nft"])("a service's address that stands for a server outside"
   });
   const [, , forward, translated, , left, , matched] = report.steps;
   // Routed is what the rule has put in.
-  expect(JSON.stringify(forward)).toContain("iif br0 to 198.51.100.80 via 203.0.113.1 dev eth0");
+  expect(JSON.stringify(forward)).toContain("iif lan0 to 198.51.100.80 via 203.0.113.1 dev ens4");
   expect(translated!.title).toBe("source and destination are translated");
   expect(translated!.text).toMatch(
     /^destination 10\.96\.0\.10:443 → 198\.51\.100\.80:80; source 10\.20\.0\.2:\d+ → 203\.0\.113\.2:\d+$/,
   );
-  expect(left!.text).toMatch(/203\.0\.113\.2:\d+ → 198\.51\.100\.80:80 tcp SYN, by eth0/);
+  expect(left!.text).toMatch(/203\.0\.113\.2:\d+ → 198\.51\.100\.80:80 tcp SYN, by ens4/);
   expect(matched!.text).toMatch(
     /^destination 203\.0\.113\.2:\d+ → 10\.20\.0\.2:\d+; source 198\.51\.100\.80:80 → 10\.96\.0\.10:443$/,
   );
@@ -85,7 +85,7 @@ testWith(["root", "nft"])("a service's address that stands for a server outside"
 const RANDOM_PORTS = `table inet nat {
   chain postrouting {
     type nat hook postrouting priority srcnat
-    oifname "eth0" masquerade fully-random
+    oifname "ens4" masquerade fully-random
   }
 }`;
 
@@ -98,7 +98,7 @@ testWith(["root", "nft"])("both ends of a connection translated, its port as wel
   client(world.pod, "10.96.0.10", 443);
   for (const report of [asked, listenTo("10.96.0.10")]) {
     expect([report.stop?.reason, statuses(report)]).toEqual([undefined, NINE]);
-    expect(report.steps[5]!.text).toMatch(/^203\.0\.113\.2:\d+ → 198\.51\.100\.80:80 tcp SYN, by eth0$/);
+    expect(report.steps[5]!.text).toMatch(/^203\.0\.113\.2:\d+ → 198\.51\.100\.80:80 tcp SYN, by ens4$/);
   }
 });
 
@@ -128,10 +128,10 @@ testWith(["root", "nft"])("a service's address that stands for another pod, or f
   const neighbour = freshNamespace("near");
   const ip = (namespace: NetworkNamespace, line: string): string =>
     ask(namespace, ["ip", ...line.split(" ")]);
-  ip(world.node, `link add veth-near type veth peer name eth0 netns ${neighbour.name}`);
-  ip(world.node, "link set veth-near master br0 up");
-  ip(neighbour, "addr add 10.20.0.3/24 dev eth0");
-  ip(neighbour, "link set eth0 up");
+  ip(world.node, `link add veth-near type veth peer name net1 netns ${neighbour.name}`);
+  ip(world.node, "link set veth-near master lan0 up");
+  ip(neighbour, "addr add 10.20.0.3/24 dev net1");
+  ip(neighbour, "link set net1 up");
   ip(neighbour, "route add default via 10.20.0.1");
   await serve(neighbour, 8443);
   // Without masquerade the neighbour would answer past the node, which could not put the service's address back.
@@ -304,7 +304,7 @@ testWith(["root", "nft"])("a published port is followed from outside to the pod 
     });
     expect(report.steps[2]!.evidence.at(-1)!.lines.join()).toContain("inet guard fw (forward");
     expect(report.steps[7]!.text).toBe("source 10.20.0.2:80 → 203.0.113.2:8080");
-    expect(report.steps[8]!.text).toMatch(/^203\.0\.113\.2:8080 → 203\.0\.113\.1:\d+ tcp SYN,ACK, by eth0$/);
+    expect(report.steps[8]!.text).toMatch(/^203\.0\.113\.2:8080 → 203\.0\.113\.1:\d+ tcp SYN,ACK, by ens4$/);
     const text = traceText(report);
     expect(text).toStartWith("203.0.113.1 → ");
     // To the pod first, then from it.
@@ -343,7 +343,7 @@ const INBOUND_FAULTS: readonly InboundFault[] = [
         step: 3,
         code: "filter-rule-drops",
         rule: { table: "guard" },
-        lastSeen: "coming in at eth0 on the node",
+        lastSeen: "coming in at ens4 on the node",
       },
       destinationTranslation: { after: "10.20.0.2:80" },
     },
@@ -373,7 +373,7 @@ const INBOUND_FAULTS: readonly InboundFault[] = [
         step: 8,
         code: "filter-rule-drops",
         rule: { table: "guard" },
-        lastSeen: "the answer, coming in at br0 on the node",
+        lastSeen: "the answer, coming in at lan0 on the node",
       },
     },
   },
@@ -397,7 +397,7 @@ testWith(["root", "nft"])("a port that is not published is told so", async () =>
     expect.objectContaining({
       code: "nothing-flows",
       said: expect.stringMatching(
-        /203\.0\.113\.2:8081 tcp SYN at eth0, and no rule translated it to the pod/,
+        /203\.0\.113\.2:8081 tcp SYN at ens4, and no rule translated it to the pod/,
       ),
     }),
   );

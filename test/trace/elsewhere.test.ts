@@ -23,7 +23,7 @@ async function withNeighbour(): Promise<NetworkNamespace> {
   const ip = (namespace: NetworkNamespace, line: string): string =>
     ask(namespace, ["ip", ...line.split(" ")]);
   ip(world.node, `link add veth-near type veth peer name net7 netns ${near.name}`);
-  ip(world.node, "link set veth-near master br0 up");
+  ip(world.node, "link set veth-near master lan0 up");
   ip(near, "addr add 10.20.0.3/24 dev net7");
   ip(near, "link set net7 up");
   ip(near, "route add default via 10.20.0.1");

@@ -35,14 +35,14 @@ const FAULTS: readonly Fault[] = [
   },
   {
     name: "the pod's interface is down",
-    break: (w) => w.in("pod", "ip", "link", "set", "eth0", "down"),
+    break: (w) => w.in("pod", "ip", "link", "set", "net1", "down"),
     step: 1,
     code: "pod-link-down",
-    reason: /eth0 in the pod is down/,
+    reason: /net1 in the pod is down/,
   },
   {
     name: "the gateway's address is missing on the bridge",
-    break: (w) => w.in("node", "ip", "addr", "del", "10.20.0.1/24", "dev", "br0"),
+    break: (w) => w.in("node", "ip", "addr", "del", "10.20.0.1/24", "dev", "lan0"),
     step: 1,
     code: "pod-gateway-unresolved",
     reason: /gateway 10\.20\.0\.1 does not answer ARP/,
@@ -53,18 +53,18 @@ const FAULTS: readonly Fault[] = [
       w.nft(
         "table arp guard { chain in { type filter hook input priority 0; arp operation request drop; }; }",
       );
-      w.in("pod", "ip", "neigh", "flush", "dev", "eth0");
+      w.in("pod", "ip", "neigh", "flush", "dev", "net1");
     },
     step: 1,
     code: "pod-gateway-unresolved",
     reason:
-      /the question reaches br0, the node has the address and does not answer; table arp guard may drop it/,
+      /the question reaches lan0, the node has the address and does not answer; table arp guard may drop it/,
   },
   {
     name: "the node ignores ARP",
     break: (w) => {
-      w.in("node", "sysctl", "-qw", "net.ipv4.conf.br0.arp_ignore=8");
-      w.in("pod", "ip", "neigh", "flush", "dev", "eth0");
+      w.in("node", "sysctl", "-qw", "net.ipv4.conf.lan0.arp_ignore=8");
+      w.in("pod", "ip", "neigh", "flush", "dev", "net1");
     },
     step: 1,
     code: "pod-gateway-unresolved",
@@ -79,7 +79,7 @@ const FAULTS: readonly Fault[] = [
       w.nft(
         "table ip6 own { chain in { type filter hook input priority 0; meta l4proto ipv6-icmp drop; }; }",
       );
-      w.in("pod", "ip", "-6", "neigh", "flush", "dev", "eth0");
+      w.in("pod", "ip", "-6", "neigh", "flush", "dev", "net1");
     },
     step: 1,
     code: "pod-gateway-unresolved",
@@ -90,7 +90,7 @@ const FAULTS: readonly Fault[] = [
     break: (w) => w.in("node", "ip", "link", "set", "veth-pod", "down"),
     step: 1,
     code: "pod-no-carrier",
-    reason: /eth0 in the pod has no carrier/,
+    reason: /net1 in the pod has no carrier/,
   },
   {
     name: "the pod's bridge port is locked, and its gateway known",
@@ -100,17 +100,17 @@ const FAULTS: readonly Fault[] = [
     },
     step: 2,
     code: "bridge-port-locked",
-    reason: /the port veth-pod of br0 is locked, and the pod's MAC address .* is not in/,
+    reason: /the port veth-pod of lan0 is locked, and the pod's MAC address .* is not in/,
   },
   {
     name: "the pod's bridge port is locked: not even ARP gets through",
     break: (w) => {
       lock(w);
-      w.in("pod", "ip", "neigh", "flush", "dev", "eth0");
+      w.in("pod", "ip", "neigh", "flush", "dev", "net1");
     },
     step: 1,
     code: "bridge-port-locked",
-    reason: /the port veth-pod of br0 is locked/,
+    reason: /the port veth-pod of lan0 is locked/,
   },
   {
     name: "forwarding is off",
@@ -148,7 +148,7 @@ const FAULTS: readonly Fault[] = [
       }`),
     step: 2,
     code: "bridge-filter-drops",
-    reason: /on the bridge br0: rule "iifname "veth-pod" ip daddr 198\.51\.100\.80 drop"/,
+    reason: /on the bridge lan0: rule "iifname "veth-pod" ip daddr 198\.51\.100\.80 drop"/,
     rule: { family: "bridge", table: "guard" },
   },
   {
@@ -186,32 +186,32 @@ const FAULTS: readonly Fault[] = [
   },
   {
     name: "the bridge is down",
-    break: (w) => w.in("node", "ip", "link", "set", "br0", "down"),
+    break: (w) => w.in("node", "ip", "link", "set", "lan0", "down"),
     step: 1,
     code: "bridge-down",
-    reason: /br0 on the node is down/,
+    reason: /lan0 on the node is down/,
   },
   {
     name: "the pod knows a wrong link-layer address of its gateway",
     break: (w) => {
       // Another port, for the bridge to flood the frames to.
       w.in("node", "ip", "link", "add", "other", "type", "veth", "peer", "name", "end");
-      w.in("node", "ip", "link", "set", "other", "master", "br0", "up");
+      w.in("node", "ip", "link", "set", "other", "master", "lan0", "up");
       w.in("node", "ip", "link", "set", "end", "up");
-      w.in("pod", "ip", "neigh", "replace", "10.20.0.1", "lladdr", "02:00:00:00:00:99", "dev", "eth0");
+      w.in("pod", "ip", "neigh", "replace", "10.20.0.1", "lladdr", "02:00:00:00:00:99", "dev", "net1");
     },
     step: 2,
     code: "pod-gateway-wrong-mac",
     reason:
-      /for its gateway 10\.20\.0\.1 to 02:00:00:00:00:99, but br0, which has that address, has the MAC address /,
+      /for its gateway 10\.20\.0\.1 to 02:00:00:00:00:99, but lan0, which has that address, has the MAC address /,
   },
   {
     name: "the node knows a wrong link-layer address of the pod",
     break: (w) =>
-      w.in("node", "ip", "neigh", "replace", "10.20.0.2", "lladdr", "02:00:00:00:00:99", "dev", "br0"),
+      w.in("node", "ip", "neigh", "replace", "10.20.0.2", "lladdr", "02:00:00:00:00:99", "dev", "lan0"),
     step: 9,
     code: "node-neighbour-wrong-mac",
-    reason: /packets for 10\.20\.0\.2 to 02:00:00:00:00:99, but eth0 in the pod has the MAC address /,
+    reason: /packets for 10\.20\.0\.2 to 02:00:00:00:00:99, but net1 in the pod has the MAC address /,
   },
   {
     name: "the veth is taken from the bridge",
@@ -219,7 +219,7 @@ const FAULTS: readonly Fault[] = [
     step: 9,
     code: "network-overlap",
     reason:
-      /route back to 10\.20\.0\.2 leaves by br0, and the pod is behind veth-pod, which is no port of br0/,
+      /route back to 10\.20\.0\.2 leaves by lan0, and the pod is behind veth-pod, which is no port of lan0/,
   },
   {
     name: "another network has the pod's address",
@@ -231,7 +231,7 @@ const FAULTS: readonly Fault[] = [
     },
     step: 9,
     code: "network-overlap",
-    reason: /route back to 10\.20\.0\.2 leaves by br1, and the pod is behind br0/,
+    reason: /route back to 10\.20\.0\.2 leaves by br1, and the pod is behind lan0/,
   },
   {
     name: "a route of the node refuses it",
@@ -264,10 +264,10 @@ const FAULTS: readonly Fault[] = [
   },
   {
     name: "the uplink is down",
-    break: (w) => w.in("node", "ip", "link", "set", "eth0", "down"),
+    break: (w) => w.in("node", "ip", "link", "set", "ens4", "down"),
     step: 3,
     code: "node-no-route",
-    reason: /down on the node: .*eth0/,
+    reason: /down on the node: .*ens4/,
   },
   {
     name: "dropped in forward by an nft rule",
@@ -316,44 +316,44 @@ const FAULTS: readonly Fault[] = [
   {
     name: "reverse path filtering",
     break: (w) => {
-      w.in("node", "sysctl", "-qw", "net.ipv4.conf.br0.rp_filter=1");
+      w.in("node", "sysctl", "-qw", "net.ipv4.conf.lan0.rp_filter=1");
       // Back to the pod by the uplink, says this route.
       w.in("node", "ip", "route", "add", "10.20.0.2/32", "via", "203.0.113.1");
-      const [bridge] = JSON.parse(w.in("node", "ip", "-j", "link", "show", "br0")) as [{ address: string }];
-      w.in("pod", "ip", "neigh", "replace", "10.20.0.1", "lladdr", bridge.address, "dev", "eth0");
+      const [bridge] = JSON.parse(w.in("node", "ip", "-j", "link", "show", "lan0")) as [{ address: string }];
+      w.in("pod", "ip", "neigh", "replace", "10.20.0.1", "lladdr", bridge.address, "dev", "net1");
     },
     step: 3,
     code: "reverse-path-filter",
-    reason: /net\.ipv4\.conf\.br0\.rp_filter = 1.*route to 10\.20\.0\.2 leaves by another interface/,
+    reason: /net\.ipv4\.conf\.lan0\.rp_filter = 1.*route to 10\.20\.0\.2 leaves by another interface/,
   },
   {
     name: "reverse path filtering that begins with ARP",
     break: (w) => {
-      w.in("node", "sysctl", "-qw", "net.ipv4.conf.br0.rp_filter=1");
+      w.in("node", "sysctl", "-qw", "net.ipv4.conf.lan0.rp_filter=1");
       w.in("node", "ip", "route", "add", "10.20.0.2/32", "via", "203.0.113.1");
     },
     step: 1,
     code: "reverse-path-filter",
-    reason: /net\.ipv4\.conf\.br0\.rp_filter = 1/,
+    reason: /net\.ipv4\.conf\.lan0\.rp_filter = 1/,
   },
   {
     name: "reverse path filtering of the answer",
     break: (w) => {
-      w.in("node", "sysctl", "-qw", "net.ipv4.conf.eth0.rp_filter=1");
+      w.in("node", "sysctl", "-qw", "net.ipv4.conf.ens4.rp_filter=1");
       // What comes from the pods is marked and takes a route of its own; answers are not, and have none.
       w.nft(`table ip marking {
         chain pre {
           type filter hook prerouting priority mangle
-          iifname "br0" meta mark set 1
+          iifname "lan0" meta mark set 1
         }
       }`);
       w.in("node", "ip", "rule", "add", "fwmark", "1", "lookup", "100");
       w.in("node", "ip", "route", "add", "default", "via", "203.0.113.1", "table", "100");
-      w.in("node", "ip", "route", "add", "198.51.100.0/24", "dev", "br0");
+      w.in("node", "ip", "route", "add", "198.51.100.0/24", "dev", "lan0");
     },
     step: 9,
     code: "reverse-path-filter",
-    reason: /net\.ipv4\.conf\.eth0\.rp_filter = 1.*route to 198\.51\.100\.80 leaves by another interface/,
+    reason: /net\.ipv4\.conf\.ens4\.rp_filter = 1.*route to 198\.51\.100\.80 leaves by another interface/,
   },
   {
     name: "no NAT",
@@ -361,7 +361,7 @@ const FAULTS: readonly Fault[] = [
     break: () => {},
     step: 4,
     code: "nat-missing",
-    reason: /left by eth0 with the pod's own address 10\.20\.0\.2/,
+    reason: /left by ens4 with the pod's own address 10\.20\.0\.2/,
   },
   {
     name: "dropped in postrouting",
@@ -394,7 +394,7 @@ const FAULTS: readonly Fault[] = [
     break: (w) => w.in("internet", "ip", "addr", "del", "203.0.113.1/24", "dev", "up0"),
     step: 6,
     code: "uplink-gateway-unresolved",
-    reason: /next hop 203\.0\.113\.1 does not answer ARP on eth0/,
+    reason: /next hop 203\.0\.113\.1 does not answer ARP on ens4/,
   },
   {
     name: "the outside is silent",
@@ -411,7 +411,7 @@ const FAULTS: readonly Fault[] = [
       ),
     step: 7,
     code: "no-answer",
-    reason: /left the node by eth0 as 203\.0\.113\.2:\d+ → 198\.51\.100\.80:443 tcp SYN, and no answer came/,
+    reason: /left the node by ens4 as 203\.0\.113\.2:\d+ → 198\.51\.100\.80:443 tcp SYN, and no answer came/,
   },
   {
     name: "the answer is dropped",
@@ -446,7 +446,7 @@ const FAULTS: readonly Fault[] = [
       w.nft(`table ip early {
         chain pre {
           type filter hook prerouting priority raw
-          iifname "eth0" notrack
+          iifname "ens4" notrack
         }
       }`),
     step: 8,
@@ -474,12 +474,12 @@ const FAULTS: readonly Fault[] = [
     name: "the way out takes less than the pod sends",
     request: { destination: "198.51.100.80", protocol: "icmp", sizeBytes: 1472 },
     break: (w) => {
-      w.in("node", "ip", "link", "set", "eth0", "mtu", "1400");
+      w.in("node", "ip", "link", "set", "ens4", "mtu", "1400");
       w.in("internet", "ip", "link", "set", "up0", "mtu", "1400");
     },
     step: 3,
     code: "mtu-too-large",
-    reason: /1500 bytes, eth0 takes 1400/,
+    reason: /1500 bytes, ens4 takes 1400/,
   },
 ];
 
@@ -512,7 +512,7 @@ function expectOrdered(report: TraceReport): void {
 /** As 802.1X does it: only senders that the forwarding database has behind the port may pass. */
 function lock(w: PodWorld): void {
   w.in("node", "bridge", "link", "set", "dev", "veth-pod", "locked", "on", "learning", "off");
-  const [{ address: mac }] = JSON.parse(w.in("pod", "ip", "-j", "link", "show", "eth0")) as [
+  const [{ address: mac }] = JSON.parse(w.in("pod", "ip", "-j", "link", "show", "net1")) as [
     { address: string },
   ];
   run(w.node, ["bridge", "fdb", "del", mac, "dev", "veth-pod", "master"]);
@@ -525,7 +525,7 @@ testWith(["root", "nft"])(
     lock(world);
     const { stop } = world.trace();
     ask(world.node, ["sh", "-c", stop!.fix![0]!.command]);
-    world.in("pod", "ip", "neigh", "flush", "dev", "eth0");
+    world.in("pod", "ip", "neigh", "flush", "dev", "net1");
     expect(world.trace().stop?.reason).toBe(undefined);
   },
 );

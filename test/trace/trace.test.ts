@@ -36,9 +36,9 @@ testWith(["root", "nft"])("a healthy path: nine steps, each with its evidence", 
   expect(report.path.map((place) => place.name)).toEqual([
     world.pod.name!,
     "veth-pod",
-    "br0",
+    "lan0",
     "node",
-    "eth0",
+    "ens4",
     "outside",
   ]);
   expect(report.translation).toMatchObject({
@@ -48,18 +48,18 @@ testWith(["root", "nft"])("a healthy path: nine steps, each with its evidence", 
   });
   const order = report.sightings.map(({ heading, interface: name }) => `${heading} ${name}`);
   expect(order).toEqual([
-    "out eth0",
+    "out net1",
     "out veth-pod",
-    "out br0",
-    "out eth0",
-    "back eth0",
-    "back br0",
+    "out lan0",
+    "out ens4",
+    "back ens4",
+    "back lan0",
     "back veth-pod",
-    "back eth0",
+    "back net1",
   ]);
   const forward = JSON.stringify(report.steps[2]!.evidence);
   expect(forward).toContain("net.ipv4.ip_forward = 1");
-  expect(forward).toContain("iif br0 to 198.51.100.80 via 203.0.113.1 dev eth0");
+  expect(forward).toContain("iif lan0 to 198.51.100.80 via 203.0.113.1 dev ens4");
   expect(forward).toContain("inet guard fw (forward, priority 0): accept");
   expect(JSON.stringify(report.steps[4])).toContain("ESTABLISHED");
   expect(report.roundTripUs).toBeGreaterThan(0);
@@ -128,23 +128,23 @@ testWith(["root", "nft"])("a macvlan pod, and a neighbour on the same bridge", a
   const [lone, neighbour] = [freshNamespace("lone"), freshNamespace("near")];
   const ip = (namespace: NetworkNamespace, line: string): string =>
     ask(namespace, ["ip", ...line.split(" ")]);
-  ip(world.node, `link add link eth0 name mv0 type macvlan mode bridge`);
-  ip(world.node, `link set mv0 netns ${lone.name} name eth0`);
-  ip(lone, "addr add 203.0.113.77/24 dev eth0");
-  ip(lone, "link set eth0 up");
+  ip(world.node, `link add link ens4 name mv0 type macvlan mode bridge`);
+  ip(world.node, `link set mv0 netns ${lone.name} name net1`);
+  ip(lone, "addr add 203.0.113.77/24 dev net1");
+  ip(lone, "link set net1 up");
   ip(lone, "route add default via 203.0.113.1");
   const past = world.trace({ pod: lone.name! });
   expect(past.outcome).toBe("answered");
   expect(statuses(past).join()).toBe(
     "proven,not-needed,not-needed,not-needed,not-needed,proven,proven,not-needed,proven",
   );
-  ip(world.node, `link add veth-near type veth peer name eth0 netns ${neighbour.name}`);
-  ip(world.node, "link set veth-near master br0 up");
-  ip(neighbour, "addr add 10.20.0.3/24 dev eth0");
-  ip(neighbour, "link set eth0 up");
+  ip(world.node, `link add veth-near type veth peer name net1 netns ${neighbour.name}`);
+  ip(world.node, "link set veth-near master lan0 up");
+  ip(neighbour, "addr add 10.20.0.3/24 dev net1");
+  ip(neighbour, "link set net1 up");
   const near = world.trace({ destination: "10.20.0.3", protocol: "icmp" });
   expect(near.outcome).toBe("answered");
-  expect(near.steps[1]!.text).toContain("switched within br0");
+  expect(near.steps[1]!.text).toContain("switched within lan0");
   expect(near.steps[2]!.status).toBe("not-needed");
 });
 

@@ -27,11 +27,11 @@ export interface PodWorldOptions {
   readonly nat?: boolean;
 }
 
-/** pod 10.20.0.2 — br0 10.20.0.1 [node] eth0 203.0.113.2 — 203.0.113.1 [internet] 198.51.100.80 */
+/** pod 10.20.0.2 — lan0 10.20.0.1 [node] ens4 203.0.113.2 — 203.0.113.1 [internet] 198.51.100.80 */
 export async function makeWorld(options: PodWorldOptions = {}): Promise<PodWorld> {
   const built = buildNodeWorld({
     uplink: {
-      name: "eth0",
+      name: "ens4",
       outsideName: "up0",
       addresses: ["203.0.113.2/24", "2001:db8:113::2/64"],
       outsideAddresses: ["203.0.113.1/24", "2001:db8:113::1/64"],
@@ -40,9 +40,9 @@ export async function makeWorld(options: PodWorldOptions = {}): Promise<PodWorld
     servers: ["198.51.100.80/32", "2001:db8:198::80/128"],
     pods: [
       {
-        interface: "eth0",
+        interface: "net1",
         hostInterface: "veth-pod",
-        wiring: options.wiring === "ptp" ? "ptp" : { bridge: "br0" },
+        wiring: options.wiring === "ptp" ? "ptp" : { bridge: "lan0" },
         addresses: ["10.20.0.2/24", "fd20::2/64"],
         gateways: ["10.20.0.1/24", "fd20::1/64"],
       },
@@ -84,8 +84,8 @@ export async function makeWorld(options: PodWorldOptions = {}): Promise<PodWorld
 export const MASQUERADE = `table inet nat {
   chain postrouting {
     type nat hook postrouting priority srcnat
-    ip saddr 10.20.0.0/24 oifname "eth0" masquerade
-    ip6 saddr fd20::/64 oifname "eth0" masquerade
+    ip saddr 10.20.0.0/24 oifname "ens4" masquerade
+    ip6 saddr fd20::/64 oifname "ens4" masquerade
   }
 }
 `;

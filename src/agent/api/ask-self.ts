@@ -1,6 +1,6 @@
 /**
  * Answers that take their time are given by a process of their own: the same program, asked as a person would ask it. The
- * agent's own loop never waits for it; what hangs is ended, and nothing that goes wrong there is the agent's end.
+ * agent's own loop never waits for it; what does not end by itself is ended, and nothing that goes wrong there is the agent's end.
  */
 /** So many at once; others wait for their turn. */
 const AT_ONCE = 2;

@@ -3,11 +3,12 @@ import { rethrowMistake } from "../../error.ts";
 import { jsonText } from "../../text/json.ts";
 import { culpritText } from "../culprit.ts";
 import type { Journal, JournalEvent, StoredEvent } from "../journal/journal.ts";
+import { present } from "../../present.ts";
 
 const KEEP_ALIVE_MS = 15_000;
 /** A listener that lets so many events lie is let go; it may come back and ask for those it missed. */
 const MOST_LYING = 1_000;
-/** So many missed events are sent to whoever comes back; beyond that it must read the state anew. */
+/** So many missed events are sent to a client that comes back; beyond that it must read the state anew. */
 const MOST_MISSED = 1_000;
 const MOST_LISTENERS = 64;
 
@@ -32,7 +33,7 @@ export class EventFeed {
     this.#send(message(event, id));
   };
 
-  /** Something changed of which no event tells: whoever shows the node looks again. */
+  /** Something changed of which no event tells: a client that shows the node looks again. */
   readonly stir = (): void => this.#send("event: changed\ndata: {}\n\n");
 
   /** The whole node was looked at: the picture of it is another one. */
@@ -110,10 +111,10 @@ export class EventFeed {
  */
 export function eventAsJson({ at, ...event }: JournalEvent, id?: number): object {
   return {
-    ...(id === undefined ? {} : { id }),
+    ...present({ id }),
     at: new Date(at).toISOString(),
     ...event,
-    ...(event.by === undefined ? {} : { who: culpritText(event.by) }),
+    ...present({ who: event.by === undefined ? undefined : culpritText(event.by) }),
   };
 }
 

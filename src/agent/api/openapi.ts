@@ -1,6 +1,7 @@
 /** The API as an OpenAPI document, made from the table of routes. */
 import { VERSION } from "../../version.ts";
 import { LAB_ROUTES, ROUTES, type ApiRoute } from "./routes.ts";
+import { present } from "../../present.ts";
 
 const ERROR = {
   type: "object",
@@ -39,9 +40,9 @@ export function openApiDocument(): unknown {
 }
 
 function operationOf({ about, access, parameters, returns }: ApiRoute) {
-  return {
+  return present({
     summary: about,
-    ...(access === "open" ? {} : { security: [{ token: [] }] }),
+    security: access === "open" ? undefined : [{ token: [] }],
     parameters: parameters.map((one) => ({
       name: one.name,
       in: one.in,
@@ -56,5 +57,5 @@ function operationOf({ about, access, parameters, returns }: ApiRoute) {
         content: { "application/json": { schema: { $ref: "#/components/schemas/Error" } } },
       },
     },
-  };
+  });
 }

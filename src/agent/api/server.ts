@@ -14,6 +14,7 @@ import { TooBusy } from "./ask-self.ts";
 import type { Answer } from "./answer.ts";
 import { LAB_ROUTES, ROUTES, type ApiRoute } from "./routes.ts";
 import type { AgentView } from "./view.ts";
+import { present } from "../../present.ts";
 
 const MOST_BODY_BYTES = 64 * 1024;
 /**
@@ -32,7 +33,7 @@ const MOST_PEERS = 1024;
 const MOST_OPEN = 256;
 
 /**
- * An address, or a socket file that only its owner may open: behind it is somebody who listens at `url`, on loopback, and hands
+ * An address, or a socket file that only its owner may open: behind it is a process that listens at `url`, on loopback, and hands
  * over what is asked there.
  */
 export type HttpPlace =
@@ -257,14 +258,16 @@ function failed(error: unknown): Response {
 function problem(status: number, code: string, said: string, todo?: string): Response {
   const headers = {
     ...HEADERS,
-    ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
-    ...(status === 429 ? { "retry-after": "1" } : {}),
+    ...present({
+      "www-authenticate": status === 401 ? "Bearer" : undefined,
+      "retry-after": status === 429 ? "1" : undefined,
+    }),
   };
-  const error = { code, message: said, ...(todo === undefined ? {} : { todo }) };
+  const error = present({ code, message: said, todo });
   return json({ error }, { status, headers });
 }
 
-/** Whoever asks with curl has it on a terminal. */
+/** With curl it is read on a terminal. */
 function json(value: unknown, { status, headers }: { status: number; headers: object }): Response {
   return new Response(jsonText(value), {
     status,

@@ -10,6 +10,7 @@ import { PAINTER } from "../picture/name.ts";
 import type { SelfAsker } from "./ask-self.ts";
 import { eventAsJson, type EventFeed } from "./event-feed.ts";
 import type { Answer } from "./answer.ts";
+import { present } from "../../present.ts";
 
 /** What is not as it shall be, and could not be mended. */
 export interface Trouble {
@@ -47,7 +48,7 @@ export interface ViewMore {
   readonly pageUrl?: () => string | undefined;
   /** Whether the node is a lab's: then it may be broken on purpose. */
   readonly lab?: boolean;
-  /** Where a packet that is to be traced goes to, unless somebody says otherwise. */
+  /** Where a packet that is to be traced goes to, unless another is named. */
   readonly destination?: string;
 }
 
@@ -134,33 +135,33 @@ export class AgentView {
     const { place, state } = this.more.policy?.() ?? {};
     if (place === undefined || state === undefined) return { files: [], warnings: [] };
     const { policy, files, trouble, warnings } = state;
-    return {
+    return present({
       place,
       files,
       warnings,
-      ...(trouble === undefined ? {} : { trouble }),
-      ...(policy === undefined ? {} : { inForce: policy }),
-    };
+      trouble,
+      inForce: policy,
+    });
   }
 
   node(): NodeAnswer {
     const { since, desired, troubles, lastRepairs } = this.agent;
     const { files, ...policy } = this.policy();
     const url = this.more.url?.();
-    return {
+    return present({
       wayout: VERSION,
       pid: process.pid,
       since: since.toISOString(),
       policy: { ...policy, files: files.map(({ name }) => name) },
-      ...(this.journal === undefined ? {} : { journal: journalAnswer(this.journal) }),
-      ...(url === undefined ? {} : { url }),
+      journal: this.journal === undefined ? undefined : journalAnswer(this.journal),
+      url,
       lab: this.lab,
       looks: this.more.looks === true,
       destination: this.more.destination ?? DESTINATION,
       desired: desired(),
       troubles: troubles(),
       lastRepairs: lastRepairs(),
-    };
+    });
   }
 
   ask(words: readonly string[]): Promise<Answer> {
@@ -184,14 +185,16 @@ export class AgentView {
   history(parameters: Readonly<Record<string, string>>): unknown {
     const { since, until, after, pod, kind, limit = "1000" } = parameters;
     return this.#needJournal()
-      .events({
-        limit: Number(limit),
-        ...(since === undefined ? {} : { since: Date.parse(since) }),
-        ...(until === undefined ? {} : { until: Date.parse(until) }),
-        ...(after === undefined ? {} : { after: Number(after) }),
-        ...(pod === undefined ? {} : { pod }),
-        ...(kind === undefined ? {} : { kind: kind as JournalEvent["kind"] }),
-      })
+      .events(
+        present({
+          limit: Number(limit),
+          since: since === undefined ? undefined : Date.parse(since),
+          until: until === undefined ? undefined : Date.parse(until),
+          after: after === undefined ? undefined : Number(after),
+          pod,
+          kind: kind === undefined ? undefined : (kind as JournalEvent["kind"]),
+        }),
+      )
       .map(({ id, ...event }) => eventAsJson(event, id));
   }
 
@@ -247,12 +250,12 @@ export async function answerOf(asker: SelfAsker, words: readonly string[]): Prom
 
 function journalAnswer(journal: Journal): JournalAnswer {
   const beginsAt = journal.beginsAt();
-  return {
+  return present({
     path: journal.path,
     bytes: journal.bytes(),
     writingMs: Math.round(journal.writingMs),
-    ...(beginsAt === undefined ? {} : { beginsAt: new Date(beginsAt).toISOString() }),
-  };
+    beginsAt: beginsAt === undefined ? undefined : new Date(beginsAt).toISOString(),
+  });
 }
 
 /** By exit code: an answer, an answer that says it is broken, wrong usage, this machine cannot. */

@@ -12,6 +12,7 @@ import { monotonicMs } from "../../kernel/calls.ts";
 import { fileKey } from "../../kernel/file.ts";
 import { openOrBegin, openToRead } from "./file.ts";
 import { cutValue, getValue, type CutValue, type PartName } from "./parts.ts";
+import { present } from "../../present.ts";
 
 const MEGABYTE = 1024 * 1024;
 /** All of it, the write-ahead log included. */
@@ -44,7 +45,7 @@ export interface Effect {
 }
 
 /**
- * `rules`, `network`, `setting`: what somebody changed; `repair`, `failure`, `fight`: what the agent did or could not do;
+ * `rules`, `network`, `setting`: what others changed; `repair`, `failure`, `fight`: what the agent did or could not do;
  * `way-out`: what became of a pod; `policy`, `agent`.
  */
 export const EVENT_KINDS = [
@@ -71,7 +72,7 @@ export interface JournalEvent {
 }
 
 export interface StoredEvent extends JournalEvent {
-  /** Grows with time; names the event for whoever wants those after it. */
+  /** Grows with time; names the event for a reader who wants those after it. */
   readonly id: number;
 }
 
@@ -151,7 +152,7 @@ export class Journal implements Disposable {
     this.keepCut(at, cutValue(snapshot));
   }
 
-  /** Keeps a snapshot that was cut by somebody else. Parts that an earlier one had are not written again. */
+  /** Keeps a snapshot that another part of the program has cut. Parts that an earlier one had are not written again. */
   keepCut(at: number, { root, parts }: CutValue): void {
     this.#write((database) => {
       const { id } = database
@@ -288,16 +289,18 @@ export class Journal implements Disposable {
 
   #before(at: number): WayoutError {
     const first = this.beginsAt();
-    return new WayoutError({
-      code: "before-the-journal",
-      kind: "broken",
-      doing: `looking how the node was at ${new Date(at).toISOString()}`,
-      said:
-        first === undefined
-          ? "the journal holds no snapshot yet"
-          : `the journal begins at ${new Date(first).toISOString()}`,
-      ...(first === undefined ? {} : { todo: `Ask for ${new Date(first).toISOString()} or later.` }),
-    });
+    return new WayoutError(
+      present({
+        code: "before-the-journal",
+        kind: "broken",
+        doing: `looking how the node was at ${new Date(at).toISOString()}`,
+        said:
+          first === undefined
+            ? "the journal holds no snapshot yet"
+            : `the journal begins at ${new Date(first).toISOString()}`,
+        todo: first === undefined ? undefined : `Ask for ${new Date(first).toISOString()} or later.`,
+      }),
+    );
   }
 
   /** A full disk ends nothing but this one note. */
@@ -378,8 +381,10 @@ interface Row {
 function eventOf({ culprit, effects, ...row }: Row): StoredEvent {
   return {
     ...row,
-    ...(culprit === null ? {} : { by: JSON.parse(culprit) as Culprit }),
-    ...(effects === null ? {} : { effects: JSON.parse(effects) as readonly Effect[] }),
+    ...present({
+      by: culprit === null ? undefined : (JSON.parse(culprit) as Culprit),
+      effects: effects === null ? undefined : (JSON.parse(effects) as readonly Effect[]),
+    }),
   };
 }
 

@@ -33,7 +33,7 @@ export function putValue(value: unknown, put: PutPart): PartName {
   return name;
 }
 
-/** A value in parts: whoever keeps it need not look into it again. */
+/** A value in parts: its keeper need not look into it again. */
 export interface CutValue {
   /** The outermost part. */
   readonly root: PartName;

@@ -2,6 +2,7 @@
  * One look at the whole node: what it is like, and what that means for every pod. It is taken by a process of its own,
  * which hands it over as one JSON value: the snapshot in parts, so that the agent can keep it and never reads it.
  */
+import { hostEndOf } from "../../snapshot/host-end.ts";
 import type { Verdict } from "../../doctor/transitions.ts";
 import type { Examination } from "../../examination/examine.ts";
 import { pictureOf, type NodePicture } from "../picture/picture.ts";
@@ -44,13 +45,12 @@ export function lookOf(examination: Examination): Look {
   };
 }
 
-/** Both ends of a veth name each other. */
 function endsIn({ node, pods }: Examination["snapshot"]): PodEnd[] {
   const hosts = new Map(node.links.map((link) => [link.index, link]));
   return pods.flatMap(({ name, state }) =>
     (state?.links ?? []).flatMap((link) => {
-      const host = link.kind === "veth" && link.link !== undefined ? hosts.get(link.link) : undefined;
-      return host?.kind === "veth" && host.link === link.index ? [{ pod: name, link: host.index }] : [];
+      const host = hostEndOf((index) => hosts.get(index), state!, link);
+      return host === undefined ? [] : [{ pod: name, link: host.index }];
     }),
   );
 }

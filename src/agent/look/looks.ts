@@ -10,6 +10,7 @@ import type { NodeEvent } from "../node-events.ts";
 import type { Look, LookVerdict } from "./look.ts";
 import { LOOKER } from "./name.ts";
 import { wayOutEvent } from "./way-out-event.ts";
+import { present } from "../../present.ts";
 
 export interface LookTimes {
   /** A change is let come to its end. */
@@ -184,12 +185,16 @@ export class Looks implements AgentListener {
     const { historian, log } = this.options;
     historian.record(event);
     const broken = event.effects?.find(({ became }) => became === "broken");
-    log.write(broken === undefined ? "info" : "warn", "way-out", {
-      message: event.text,
-      pod: broken?.pod,
-      why: broken?.text,
-      ...(event.by === undefined ? {} : { by: culpritText(event.by) }),
-    });
+    log.write(
+      broken === undefined ? "info" : "warn",
+      "way-out",
+      present({
+        message: event.text,
+        pod: broken?.pod,
+        why: broken?.text,
+        by: event.by === undefined ? undefined : culpritText(event.by),
+      }),
+    );
   }
 
   #keep(): void {

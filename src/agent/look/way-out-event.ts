@@ -2,6 +2,7 @@
 import { transitions, type Verdict } from "../../doctor/transitions.ts";
 import type { Culprit, JournalEvent } from "../journal/journal.ts";
 import type { NodeEvent } from "../node-events.ts";
+import { present } from "../../present.ts";
 
 /** So many effects stand in one event; its text counts all pods. */
 const MOST_EFFECTS = 500;
@@ -25,14 +26,14 @@ export function wayOutEvent(
   if (first === undefined) return undefined;
   const pods = new Set(changes.map(({ pod }) => pod));
   const by = blamed(heard);
-  return {
+  return present({
     at,
     kind: "way-out",
     object: pods.size === 1 ? first.pod : "pods",
     text: `${countsText(before, now, pods)}${by === undefined ? causeText(heard.kinds) : ""}`,
     effects: changes.slice(0, MOST_EFFECTS).map(({ pod, kind, text }) => ({ pod, became: kind, text })),
-    ...(by === undefined ? {} : { by }),
-  };
+    by,
+  });
 }
 
 /** Where something else changed as well, who changed the rules is only the likeliest. */

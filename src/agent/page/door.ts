@@ -1,5 +1,5 @@
 /**
- * How one gets to the page: its files are anybody's who may ask this machine at all, and show nothing but how to get in. A
+ * How one gets to the page: every client that may ask this machine at all gets its files, and show nothing but how to get in. A
  * one-time code, which `wayout page` asks for over the agent's own socket, is changed for a cookie.
  *
  * The cookie is a statement of ours, signed with the agent's token: it outlives a restart of the agent, there is no list of
@@ -11,6 +11,7 @@ import { createHmac, randomBytes } from "node:crypto";
 import { gzipSync } from "node:zlib";
 import { isOwnPage, isSameSecret, type Caller } from "../api/access.ts";
 import type { PageFiles } from "./page-files.ts";
+import { present } from "../../present.ts";
 
 /** A code that nobody used by then is worth nothing. */
 const CODE_MS = 60_000;
@@ -88,7 +89,7 @@ export class PageDoor {
       ...HEADERS,
       "content-type": file.type,
       vary: "accept-encoding",
-      ...(packed ? { "content-encoding": "gzip" } : {}),
+      ...present({ "content-encoding": packed ? "gzip" : undefined }),
     };
     return new Response(packed ? this.#pack(path, file.text) : file.text, { headers });
   }

@@ -3,6 +3,7 @@
  * and no more, so that a node with many pods still fits in one answer; the whole checklist of a pod is asked for by itself.
  * Pure.
  */
+import { hostEndOf } from "../../snapshot/host-end.ts";
 import { catalogueEntry } from "../../causes/catalogue/all.ts";
 import type { StepName } from "../../causes/steps.ts";
 import { groupFindings } from "../../examination/group-findings.ts";
@@ -12,6 +13,7 @@ import type { Examination } from "../../examination/examine.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { NamespaceState, PodState } from "../../snapshot/snapshot.ts";
 import { isVisible } from "../../text/visible.ts";
+import { present } from "../../present.ts";
 
 /** `blind`: something that decides could not be read. */
 export type PodCondition = "well" | "warned" | "broken" | "blind";
@@ -106,7 +108,7 @@ function podOf(node: NamespaceState, pod: PodState | undefined, diagnosis: Diagn
   const addresses = (pod?.state?.addresses ?? [])
     .filter(({ scope }) => scope === "global")
     .map(({ address }) => address);
-  const veth = pod?.state === undefined ? undefined : hostLinkOf(node, pod.state.links);
+  const veth = pod?.state === undefined ? undefined : hostLinkOf(node, pod.state);
   const bridge = node.links.find(({ index }) => index === veth?.master);
   const leavesAs = path.left
     ?.split(" ")[0]
@@ -116,12 +118,14 @@ function podOf(node: NamespaceState, pod: PodState | undefined, diagnosis: Diagn
     name: diagnosis.pod,
     ask: askable(diagnosis.pod, pod?.aliases ?? [], addresses),
     addresses,
-    ...(veth === undefined ? {} : { veth: veth.name }),
-    ...(bridge === undefined ? {} : { bridge: bridge.name }),
+    ...present({
+      veth: veth?.name,
+      bridge: bridge?.name,
+    }),
     condition: conditionOf(diagnosis, first),
     answer,
     ...(first === undefined ? {} : { step: catalogueEntry(first.code).step, code: first.code }),
-    ...(leavesAs === undefined ? {} : { leavesAs }),
+    ...present({ leavesAs }),
   };
 }
 
@@ -138,12 +142,11 @@ function askable(name: string, aliases: readonly string[], addresses: readonly s
   return [name, ...addresses, ...aliases].find(fits) ?? name;
 }
 
-/** Both ends of a veth name each other. */
-function hostLinkOf(node: NamespaceState, inside: readonly Link[]): Link | undefined {
-  for (const end of inside) {
-    if (end.kind !== "veth" || end.link === undefined) continue;
-    const host = node.links.find(({ index }) => index === end.link);
-    if (host?.kind === "veth" && host.link === end.index) return host;
+function hostLinkOf(node: NamespaceState, inside: NamespaceState): Link | undefined {
+  const linkAt = (at: number): Link | undefined => node.links.find(({ index }) => index === at);
+  for (const end of inside.links) {
+    const host = hostEndOf(linkAt, inside, end);
+    if (host !== undefined) return host;
   }
   return undefined;
 }
@@ -152,7 +155,7 @@ function forwardingOf({ sysctls }: NamespaceState): NodePicture["forwarding"] {
   const read = (name: string): boolean | undefined =>
     sysctls[name] === undefined ? undefined : sysctls[name] !== "0";
   const [ipv4, ipv6] = [read("net.ipv4.ip_forward"), read("net.ipv6.conf.all.forwarding")];
-  return { ...(ipv4 === undefined ? {} : { ipv4 }), ...(ipv6 === undefined ? {} : { ipv6 }) };
+  return present({ ipv4, ipv6 });
 }
 
 function linkOf(node: NamespaceState, { name, up, index }: Link): PictureLink {
@@ -186,7 +189,7 @@ function findingsOf(diagnoses: readonly Diagnosis[]): PictureFinding[] {
       stopsTraffic: finding.stopsTraffic,
       severity: finding.severity,
       owner: finding.owner,
-      fix: finding.fix.map(({ command, place }) => ({ command, ...(place === undefined ? {} : { place }) })),
+      fix: finding.fix.map(({ command, place }) => present({ command, place })),
       advice: finding.advice ?? [],
       count: pods.length,
       pods: pods.slice(0, MOST_NAMED),

@@ -29,7 +29,7 @@ export class NatStep implements ReconcileStep, Disposable {
       const intents = wishes.map(({ intent }) => intent);
       const drifts = this.#applied(this.#backend(backend), intents);
       const isNews = wishes.filter((wish) => this.#isNew(wish)).length > 0;
-      // What is other than somebody wants only now was taken away by nobody.
+      // A new wish was not taken away by anyone: it was not there before.
       return isNews ? [] : drifts.map((drift) => this.#repair(drift));
     });
     this.#hold(nat);

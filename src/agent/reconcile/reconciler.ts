@@ -5,7 +5,7 @@ import type { ReconcileStep, Repair } from "./step.ts";
 /** A step that failed is tried again after this, then after twice as long, and so on. */
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 30_000;
-/** So many repairs of one thing within the window are a fight: somebody keeps undoing it. */
+/** So many repairs of one thing within the window are a fight: another program keeps undoing it. */
 const FIGHT_REPAIRS = 5;
 const FIGHT_WINDOW_MS = 10_000;
 const FIRST_PAUSE_MS = 1_000;
@@ -16,7 +16,7 @@ export interface StepFailure {
   readonly message: string;
 }
 
-/** Somebody undoes a repair again and again: it is mended less often now. */
+/** Another program undoes a repair again and again: it is mended less often now. */
 export interface Fight {
   readonly step: string;
   readonly object: string;

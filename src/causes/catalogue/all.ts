@@ -17,6 +17,7 @@ import { GATEWAY } from "./gateway.ts";
 import { HOUSEKEEPING } from "./housekeeping.ts";
 import { MTU } from "./mtu.ts";
 import { NAT } from "./nat.ts";
+import { NETWORK_PLUGINS } from "./network-plugins.ts";
 import { NODE_ROUTE } from "./node-route.ts";
 import { POD_ADDRESS } from "./pod-address.ts";
 import { POD_LINK } from "./pod-link.ts";
@@ -42,6 +43,7 @@ export const CATALOGUE = {
   ...MTU,
   ...DNS,
   ...HOUSEKEEPING,
+  ...NETWORK_PLUGINS,
 } as const satisfies Readonly<Record<string, CatalogueEntry>>;
 
 /** The name of a cause: of what the doctor finds, and of what ends a traced packet. */

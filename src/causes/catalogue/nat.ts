@@ -79,7 +79,7 @@ export const NAT = {
     stopsTraffic: true,
     dependsOn: ["rule-captures", "route-captures"],
     about:
-      "The backend `ebpf` translates at the egress and the ingress of the links. Somebody detached one of the two, or the link came later and no agent runs.",
+      "The backend `ebpf` translates at the egress and the ingress of the links. One of the two was detached, or the link came later and no agent runs.",
   },
   "nat-program-full": {
     step: "nat",
@@ -118,7 +118,7 @@ export const NAT = {
   },
   "nat-dropped": {
     step: "nat",
-    title: "our own rules drop what the pod sends outside, as somebody wants it",
+    title: "our own rules drop what the pod sends outside, as its owner wants it",
     severity: "error",
     stopsTraffic: true,
     dependsOn: ["rule-captures", "route-captures"],

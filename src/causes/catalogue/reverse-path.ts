@@ -5,7 +5,7 @@ import { NO_WAY_BACK } from "./hides.ts";
 export const REVERSE_PATH = {
   "source-is-local": {
     step: "reverse-path",
-    title: "the packet's source is an address of whoever shall take it",
+    title: "the packet's source is an address of its own receiver",
     severity: "error",
     stopsTraffic: true,
     dependsOn: ["rule-captures"],

@@ -12,11 +12,18 @@ export const AGENT_LABEL = "app.kubernetes.io/name=wayout";
 export const AGENT_CONTAINER = "agent";
 export const AGENT_PROGRAM = "/usr/local/bin/wayout";
 
+const DOING = "looking for wayout's pods";
+
 /** How long kubectl may take to answer a question, in milliseconds; `exec` has no limit. */
 const QUESTION_MS = 20_000;
 
+/** A DNS subdomain: what Kubernetes takes for the name of a pod, a node, a namespace or a container. */
+const NAME = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
+
 const text = v.pipe(v.string(), v.maxLength(4096));
-const metadata = v.object({ name: text, namespace: v.optional(text, "default") });
+// Each becomes a word of a command: one that begins with a dash would be an option there.
+const name = v.pipe(v.string(), v.regex(NAME));
+const metadata = v.object({ name, namespace: v.optional(name, "default") });
 const conditions = v.optional(
   v.array(
     v.object({
@@ -31,8 +38,8 @@ const conditions = v.optional(
 const POD = v.object({
   metadata,
   spec: v.object({
-    nodeName: v.optional(text),
-    containers: v.array(v.object({ name: text })),
+    nodeName: v.optional(name),
+    containers: v.array(v.object({ name })),
   }),
   status: v.optional(v.object({ phase: v.optional(text, "Unknown"), conditions }), {}),
 });
@@ -61,7 +68,7 @@ export type Target = { readonly node: string } | { readonly namespace?: string; 
 /** `node/NAME`, `NAMESPACE/POD`, `POD`. @throws WayoutError `usage` */
 export function targetOf(given: string): Target {
   const [first = "", second, ...more] = given.split("/");
-  const isName = (name: string): boolean => /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(name);
+  const isName = (word: string): boolean => NAME.test(word);
   if (more.length === 0 && isName(first)) {
     if (second === undefined) return { pod: first };
     if (isName(second)) return first === "node" ? { node: second } : { namespace: first, pod: second };
@@ -106,12 +113,25 @@ export class Cluster {
     return (await this.#ask(NODES, "reading the nodes", ["get", "nodes"])).items;
   }
 
-  /** The pods that hold this program, one a node; all of them, those that are not ready too. */
+  /**
+   * The pods that hold this program, one a node; all of them, those that are not ready too. Whoever may make pods may
+   * give them our label: what runs in them would answer for the node, on the person's terminal.
+   * @throws WayoutError `agents-in-two-namespaces`
+   */
   async agents(): Promise<readonly ClusterPod[]> {
     const { agentNamespace } = this.#options;
     const where = agentNamespace === undefined ? "--all-namespaces" : `--namespace=${agentNamespace}`;
     const asked = ["get", "pods", where, `--selector=${AGENT_LABEL}`];
-    return (await this.#ask(PODS, "looking for wayout's pods", asked)).items;
+    const { items } = await this.#ask(PODS, DOING, asked);
+    const namespaces = [...new Set(items.map(({ metadata }) => metadata.namespace))].sort();
+    if (namespaces.length <= 1) return items;
+    throw new WayoutError({
+      code: "agents-in-two-namespaces",
+      kind: "usage",
+      doing: DOING,
+      said: `pods with the label ${AGENT_LABEL} are in ${namespaces.length} namespaces (${namespaces.slice(0, 8).join(", ")}), and anybody may give his pods that label`,
+      todo: "Say in which one wayout was installed: --agent-namespace NAMESPACE",
+    });
   }
 
   /** @throws WayoutError `no-agent` when no pod of ours runs on that node */

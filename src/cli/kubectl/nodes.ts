@@ -3,6 +3,7 @@ import { CONDITION } from "../../kubernetes/node-status.ts";
 import { printJson, tell } from "../output.ts";
 import { style, table } from "../style.ts";
 import { isReady, type Cluster, type ClusterNode, type ClusterPod } from "./cluster.ts";
+import { present } from "../../present.ts";
 
 interface NodeState {
   readonly name: string;
@@ -16,7 +17,11 @@ interface NodeState {
 
 /** Prints them. Sets exit code 1 when a node has no agent that is ready, or says that its way out does not stand. */
 export async function showNodes(cluster: Cluster, json: boolean): Promise<void> {
-  const [nodes, agents] = await Promise.all([cluster.nodes(), cluster.agents()]);
+  const [askedNodes, askedAgents] = [cluster.nodes(), cluster.agents()];
+  // When both are refused the first is told, whichever answer came first.
+  await Promise.allSettled([askedNodes, askedAgents]);
+  const nodes = await askedNodes;
+  const agents = await askedAgents;
   const states = nodes.map((node) => stateOf(node, agents));
   if (json) printJson({ nodes: states });
   else tell(nodesText, states);
@@ -27,21 +32,20 @@ function stateOf({ metadata, spec, status }: ClusterNode, agents: readonly Clust
   const here = agents.filter((agent) => agent.spec.nodeName === metadata.name);
   const agent = here.find(isReady) ?? here[0];
   const said = status.conditions?.find(({ type }) => type === CONDITION);
-  return {
+  return present({
     name: metadata.name,
     podCidrs: spec.podCIDRs ?? (spec.podCIDR === undefined ? [] : [spec.podCIDR]),
-    ...(agent === undefined ? {} : { agent: `${agent.metadata.namespace}/${agent.metadata.name}` }),
+    agent: agent === undefined ? undefined : `${agent.metadata.namespace}/${agent.metadata.name}`,
     agentReady: agent !== undefined && isReady(agent),
-    ...(said === undefined
-      ? {}
-      : {
-          wayOut: {
+    wayOut:
+      said === undefined
+        ? undefined
+        : present({
             stands: said.status === "True",
             text: said.message,
-            ...(said.lastTransitionTime === undefined ? {} : { since: said.lastTransitionTime }),
-          },
-        }),
-  };
+            since: said.lastTransitionTime,
+          }),
+  });
 }
 
 function problemOf({ agent, agentReady, wayOut }: NodeState): string | undefined {

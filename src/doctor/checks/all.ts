@@ -8,6 +8,7 @@ import { forwarding } from "./forwarding.ts";
 import { gateway } from "./gateway.ts";
 import { housekeeping } from "./housekeeping.ts";
 import { nat } from "./nat.ts";
+import { networkPlugins } from "./network-plugins.ts";
 import { nodeRoute } from "./node-route.ts";
 import { podAddress } from "./pod-address.ts";
 import { podLink } from "./pod-link.ts";
@@ -32,4 +33,5 @@ export const CHECKS: readonly Check[] = [
   sizes,
   dns,
   housekeeping,
+  networkPlugins,
 ];

@@ -6,7 +6,7 @@ import type { Prediction } from "../predict/path.ts";
 import type { PathBranch } from "../predict/predict.ts";
 import { stopText } from "../stop-text.ts";
 import { targetText } from "../wording.ts";
-import { serviceOf } from "./service.ts";
+import { askForEndpoints, serviceOf } from "./service.ts";
 
 export function failingBranches(context: CheckContext): Finding[] {
   const { branches, path } = { ...context.predicted, path: context.path };
@@ -34,7 +34,6 @@ function endpoints({ pod, target, path }: CheckContext, failing: readonly PathBr
     .find((name) => name !== undefined);
   const whose = service === undefined ? `behind ${targetText(target)}` : `of Service ${service}`;
   const told = [...reasons].map(([end, why]) => `${end} (${why})`).join(", ");
-  const [namespace, name] = service?.replace(/:[^:]*$/, "").split("/") ?? [];
   return finding("branch-fails", {
     text: `${reasons.size} of ${of} endpoints ${whose} ${reasons.size === 1 ? "fails" : "fail"}: ${told}; some of ${pod.name}'s connections to ${targetText(target)} stop there`,
     owner: service === undefined ? "the rules named" : "kube-proxy, for the Service",
@@ -44,9 +43,9 @@ function endpoints({ pod, target, path }: CheckContext, failing: readonly PathBr
     })),
     consequence: `a share of the connections (${percent(failing)}) fails, the others work`,
     advice: [
-      name === undefined
+      service === undefined
         ? "repair the path to that endpoint, or remove it at its owner (an endpoint that is gone)"
-        : `see whether that endpoint is still there: kubectl -n ${namespace} get endpointslices -l kubernetes.io/service-name=${name}`,
+        : `see whether that endpoint is still there: ${askForEndpoints(service)}`,
     ],
     ...(path.stops.length > 0 ? { confidence: "certain" as const } : { confidence: "likely" as const }),
   });

@@ -1,5 +1,5 @@
 /** The veth pair and the bridge that it is a port of. */
-import { forAddress } from "../vouched.ts";
+import { forMac } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import {
   said,
@@ -12,6 +12,7 @@ import {
   ruleEvidence,
 } from "../check.ts";
 import type { Finding } from "../finding.ts";
+import { linkManager } from "../link-managers.ts";
 import { decisionPlace, decisionText, linkText, textOfRule } from "../wording.ts";
 import { silencedBy } from "../predict/on-link.ts";
 import { discoveryText, filterCure, linkFix, type Filtered } from "./filter-cure.ts";
@@ -79,7 +80,7 @@ function down(context: CheckContext): Finding[] {
     found.push(
       finding("host-link-down", {
         text: `${host.name}, the node's end of ${context.pod.name}'s veth, is down`,
-        owner: "the program that set it down (often NetworkManager or networkd)",
+        owner: linkManager(context.snapshot, "set it down"),
         evidence: [{ source: "links of the node", value: linkText(host) }],
         consequence: "nothing comes out of the pod",
         fix: [context.linkUp("node", host.name)],
@@ -102,10 +103,9 @@ function down(context: CheckContext): Finding[] {
 }
 
 /** The other end of the pod's first veth, also when the prediction ended before it. */
-function hostOf({ inside, node }: CheckContext) {
-  const veth = inside?.view.state.links.find((link) => link.kind === "veth");
-  const host = veth?.link === undefined ? undefined : node.view.linkAt(veth.link);
-  return host?.kind === "veth" && host.link === veth?.index ? host : undefined;
+function hostOf(context: CheckContext) {
+  const veth = context.inside?.view.state.links.find((link) => link.kind === "veth");
+  return veth === undefined ? undefined : context.hostEndOf(veth);
 }
 
 function ports(context: CheckContext): Finding[] {
@@ -205,7 +205,7 @@ function deaf(context: CheckContext): Finding[] {
           ? "the program that set up the bridge port"
           : isFixed
             ? "the program that made the entry"
-            : `whoever sends with the same MAC address behind ${other.name}`,
+            : `the host behind ${other.name} that sends with the same MAC address`,
       evidence: [
         {
           source: `bridge -d link: ${hostLink.name}`,
@@ -218,18 +218,21 @@ function deaf(context: CheckContext): Finding[] {
         },
       ],
       consequence: "requests leave, answers do not reach the pod",
-      fix: [
-        other === undefined
-          ? context.fix("node", command`bridge link set dev ${hostLink.name} learning on`, undefined, {
-              kind: "port",
-              link: hostLink.name,
-              state: { learning: true },
-            })
-          : context.fix("node", command`bridge fdb del ${podLink.mac} dev ${other.name} master`),
-      ],
-      ...(other === undefined || isFixed
-        ? {}
-        : { advice: [`give one of the two another MAC address: is a machine's image used twice?`] }),
+      ...(other === undefined
+        ? {
+            fix: [
+              context.fix("node", command`bridge link set dev ${hostLink.name} learning on`, undefined, {
+                kind: "port",
+                link: hostLink.name,
+                state: { learning: true },
+              }),
+            ],
+          }
+        : forMac(
+            context,
+            context.fix("node", command`bridge fdb del ${podLink.mac} dev ${other.name} master`),
+            isFixed ? [] : [`give one of the two another MAC address: is a machine's image used twice?`],
+          )),
     }),
   ];
 }
@@ -239,7 +242,7 @@ function macvlan(context: CheckContext): Finding[] {
   const { podLink } = context.path;
   const { view } = context.node;
   if (podLink?.kind !== "macvlan" && podLink?.kind !== "ipvlan") return [];
-  const parent = view.linkAt(podLink.link);
+  const parent = context.nodeLinkOf(podLink);
   const own = view.state.addresses.find((one) => one.address === context.target.address);
   const gateway = context.path.gateway;
   const viaHost =
@@ -304,7 +307,7 @@ function silentPod(context: CheckContext): Finding[] {
 function sourceMode(context: CheckContext): Finding[] {
   const { podLink, gateway } = context.path;
   if (podLink?.macvlan?.mode !== "source") return [];
-  const parent = podLink.linkNamespaceId === undefined ? undefined : context.node.view.linkAt(podLink.link);
+  const parent = podLink.linkNamespaceId === undefined ? undefined : context.nodeLinkOf(podLink);
   return [
     finding("macvlan-deaf", {
       text: `${podLink.name} in ${context.pod.name} is a macvlan in mode source${parent === undefined ? "" : ` on ${parent.name}`}: it takes frames of the senders in its list only, and ${gateway ?? "the next hop"} must be one of them`,
@@ -386,7 +389,7 @@ function frameCure(context: CheckContext, stop: Filtered): Pick<Found, "fix" | "
   }
   const cure = filterCure(context, stop);
   return {
-    fix: forAddress(context, context.path.sent?.source, () => cure.fix),
+    fix: cure.fix,
     advice: cure.advice,
   };
 }

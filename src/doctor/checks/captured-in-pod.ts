@@ -11,6 +11,7 @@ import { preparedNamespace } from "../predict/walk.ts";
 import { withChanges, type Changed } from "../remedy/change.ts";
 import { stopText } from "../stop-text.ts";
 import { deletePolicyRule, MOST_RULES, rulesText } from "./captured.ts";
+import { present } from "../../present.ts";
 
 export function capturedInPod(context: CheckContext): Finding[] {
   const { inside, path, target, pod } = context;
@@ -46,7 +47,7 @@ function blamedInPod({ snapshot, pod, target, path }: CheckContext): readonly Po
   while (taken.length < MOST_RULES) {
     const { fib } = preparedNamespace(now.pod.state!).view;
     // connect() asks twice: without a source, and with the one that it chose.
-    const asked = [{}, source === undefined ? {} : { source }].map(
+    const asked = [{}, present({ source })].map(
       (from) =>
         fib.predict({
           destination: target.address,

@@ -9,7 +9,6 @@ import { policyRuleText } from "../predict/rule-selector.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
 import type { Stop } from "../predict/path.ts";
-import { forAddress } from "../vouched.ts";
 import { routeBack } from "./route-fix.ts";
 import { decisionCounted, decisionPlace } from "../wording.ts";
 import { stopText } from "../stop-text.ts";
@@ -79,9 +78,7 @@ function pastRules(context: CheckContext, rules: readonly PolicyRule[]): readonl
     source: hostCidr(source),
   };
   const line = command`ip ${familyFlag(source)} rule add priority ${priority} from ${source} lookup main`;
-  return forAddress(context, source, () => [
-    context.fix("node", line, undefined, { kind: "add-policy-rule", place: "node", rule }),
-  ]);
+  return [context.fix("node", line, undefined, { kind: "add-policy-rule", place: "node", rule })];
 }
 
 /** So many rules in a row are looked at that lead to one table. */
@@ -133,7 +130,7 @@ export function capturedInVain(context: CheckContext): Finding[] {
   ];
 }
 
-/** A rule of somebody's own has the answers refused: by a route of its table. */
+/** A rule that an administrator or a program added has the answers refused: by a route of its table. */
 export function answersRefused(
   context: CheckContext,
   { rule, route, destination, error }: Extract<Stop, { readonly kind: "no-route" }>,
@@ -148,7 +145,7 @@ export function answersRefused(
       { source: `ip route show table ${routingTableText(rule.table)}, for ${destination}`, value: text },
     ],
     consequence: "answers reach the node and end there",
-    fix: forAddress(context, destination, () => deletePolicyRule(context, rule)),
+    fix: deletePolicyRule(context, rule),
     advice: ownWay(context, rule),
   });
 }
@@ -206,7 +203,7 @@ export function answersCaptured(context: CheckContext, stop: Astray): Finding | 
       { source: `${context.pod.name} is connected to`, value: stop.expected.name },
     ],
     consequence: "answers leave the node instead of going to the pod",
-    fix: forAddress(context, address, () => routeBack(context, address, rule.table)),
+    fix: routeBack(context, address, rule.table),
     advice: [
       `for good: a rule before it that sends what goes to the pods to table main (ip rule add priority ${Math.max(1, rule.priority - 1)} to RANGE lookup main)`,
     ],

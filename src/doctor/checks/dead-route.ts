@@ -14,8 +14,9 @@ import { withChanges } from "../remedy/change.ts";
 import { takenAway } from "../remedy/taken-away.ts";
 import { stopText } from "../stop-text.ts";
 import { deleteRoute } from "./route-fix.ts";
+import { present } from "../../present.ts";
 
-/** What ends a packet at the link that a route chose, whoever translates it. */
+/** What ends a packet at the link that a route chose, translated or not. */
 const DEAD_ENDS: ReadonlySet<Stop["kind"]> = new Set<Stop["kind"]>([
   "link-down",
   "no-carrier",
@@ -38,13 +39,13 @@ export function capturedByPodRoute(context: CheckContext): Finding[] {
   // What stands before it on the way is another cause.
   if (stop === undefined || path.stops[0] !== stop || context.inside === undefined) return [];
   const source = path.sent?.source;
-  const flow = {
+  const flow = present({
     destination: target.address,
     protocol: PROTOCOL_NUMBER[target.protocol],
     destinationPort: target.port,
     uid: target.sender?.uid ?? 0,
-    ...(source === undefined ? {} : { source }),
-  };
+    source,
+  });
   return captured(context, "pod", flow, stop);
 }
 

@@ -1,9 +1,13 @@
 /** Can the pod resolve names? Each name server is a destination of its own. */
 import { askedNameservers, type ResolvConf } from "../../linux/resolv-conf.ts";
 import { command } from "../../text/command.ts";
-import { isLoopbackAddress } from "../../address/special-purpose.ts";
 import { familyOf, endText } from "../../address/ip.ts";
-import { isLinkLocalAddress, isPrivateAddress } from "../../address/special-purpose.ts";
+import {
+  isCloudServiceAddress,
+  isLinkLocalAddress,
+  isLoopbackAddress,
+  isPrivateAddress,
+} from "../../address/special-purpose.ts";
 import { anywhere, CheckContext, finding, type Check } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { predictPath } from "../predict/predict.ts";
@@ -17,6 +21,7 @@ import { nat } from "./nat.ts";
 import { nodeRoute } from "./node-route.ts";
 import { podRoute } from "./pod-route.ts";
 import { reversePath } from "./reverse-path.ts";
+import { present } from "../../present.ts";
 
 export const dns: Check = {
   step: "dns",
@@ -115,14 +120,14 @@ function usedByAnother({ snapshot, pod }: CheckContext): string[] {
 
 /**
  * A link-local address that is no address of this node and leaves by a router: node-local DNS whose interface is gone.
- * Clouds answer for theirs behind the router (169.254.169.x); what is on-link somebody on the wire may have.
+ * Clouds answer for theirs behind the router; an on-link address may belong to any host on that link.
  */
 function nobodys(
   context: CheckContext,
   server: string,
   listed: { source: string; value: string },
 ): Finding[] {
-  if (!isLinkLocalAddress(server) || server.startsWith("169.254.169.") || familyOf(server) === 6) return [];
+  if (!isLinkLocalAddress(server) || isCloudServiceAddress(server) || familyOf(server) === 6) return [];
   const { snapshot, pod } = context;
   const { path, certain } = predictPath(snapshot, pod, { address: server, protocol: "udp", port: 53 });
   if (!certain || path.end !== "outside" || path.stops.length > 0 || path.outLink === undefined) return [];
@@ -212,16 +217,19 @@ function unreachable(
   if (cause === undefined && stop === undefined) return [];
   const why = cause?.text ?? stopText(stop!);
   return [
-    finding("resolver-unreachable", {
-      text: `${pod.name} cannot reach its name server ${server}: ${why}`,
-      owner: cause?.owner ?? "see the reason",
-      evidence: [listed, ...(cause?.evidence ?? [{ source: `path to ${server}:53`, value: why }])],
-      consequence: "addresses work, names do not",
-      fix: cause?.fix ?? [
-        anywhere(command`wayout doctor ${pod.name} --to ${endText(server, 53)} --proto udp`),
-      ],
-      ...(cause === undefined ? {} : { confidence: cause.confidence }),
-    }),
+    finding(
+      "resolver-unreachable",
+      present({
+        text: `${pod.name} cannot reach its name server ${server}: ${why}`,
+        owner: cause?.owner ?? "see the reason",
+        evidence: [listed, ...(cause?.evidence ?? [{ source: `path to ${server}:53`, value: why }])],
+        consequence: "addresses work, names do not",
+        fix: cause?.fix ?? [
+          anywhere(command`wayout doctor ${pod.name} --to ${endText(server, 53)} --proto udp`),
+        ],
+        confidence: cause?.confidence,
+      }),
+    ),
   ];
 }
 

@@ -101,7 +101,7 @@ export function filterCure(
   const limit = usedUp(context, by);
   if (limit !== undefined) return moreOf(context, stop.place, limit);
   if (by.rule === undefined) return { fix: policyFix(context, stop), advice: [] };
-  // Past its proxy a pod may do what somebody set the proxy up to prevent.
+  // Past its proxy a pod may do what the proxy was set up to prevent.
   if (isForProxy(by)) {
     return {
       fix: [],

@@ -1,5 +1,4 @@
 /** Does a filter stop the packet, or its answer? */
-import { forAddress } from "../vouched.ts";
 import { endText } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { anywhere, finding, ruleEvidence, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
@@ -24,7 +23,13 @@ import { failingBranches } from "./branches.ts";
 import { ipsecDrops } from "./ipsec.ts";
 import { invalid } from "./invalid.ts";
 import { accepts, usedUp, type UsedUp } from "./limit-cure.ts";
-import { emptyService, unknownService, withoutServers, type EmptyService } from "./service.ts";
+import {
+  askForEndpoints,
+  emptyService,
+  unknownService,
+  withoutServers,
+  type EmptyService,
+} from "./service.ts";
 import { ownerOfDecision, ruleOf } from "../whose.ts";
 
 export const filter: Check = {
@@ -104,7 +109,7 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
       ...limitEvidence(limit, context),
     ],
     consequence: `${stop.direction === "out" ? "the packet ends" : "the answer ends"} at ${stop.hook}; an accept elsewhere cannot help`,
-    fix: forAddress(context, context.path.sent?.source, () => cure.fix),
+    fix: cure.fix,
     advice: cure.advice,
   });
 }
@@ -120,16 +125,15 @@ function proxyText(context: CheckContext, by: Decision): string {
 function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyService): Finding {
   const { by } = stop.stop;
   const cure = filterCure(context, stop);
-  const [namespace, name] = service.name.replace(/:[^:]*$/, "").split("/");
   return finding("service-no-endpoints", {
     text: `Service ${service.name} has no ready endpoints${service.elsewhere ? " on this node" : ""}: kube-proxy's “${service.said}” in ${by.table.family} ${by.table.name} ${by.chain.name} refuses what ${context.pod.name} sends to it`,
     owner: "kube-proxy, for the Service",
     evidence: [...ruleEvidence(by), { source: "kube-proxy says", value: service.said }],
     consequence: "connections to the Service's address are refused at once",
-    // An external address is somebody's outside as well: there the packet may go past the Service.
-    fix: service.elsewhere ? forAddress(context, context.path.sent?.source, () => cure.fix) : [],
+    // An external address may be an outside address as well: there the packet may go past the Service.
+    fix: service.elsewhere ? cure.fix : [],
     advice: [
-      `see why: kubectl -n ${namespace} get endpointslices -l kubernetes.io/service-name=${name}`,
+      `see why: ${askForEndpoints(service.name)}`,
       ...(service.elsewhere
         ? ["externalTrafficPolicy: Cluster lets every node serve it; or take the address out of externalIPs"]
         : ["start pods that match its selector, and are ready"]),

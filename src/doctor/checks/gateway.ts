@@ -1,14 +1,16 @@
-/** Does somebody answer for the pod's gateway, and with the MAC address that the pod uses? */
+/** Does a host answer for the pod's gateway, and with the MAC address that the pod uses? */
 import { familyOf, hostCidr } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
 import type { Link } from "../../linux/route/link.ts";
-import { finding, sysctlEvidence, type Check, type CheckContext, type Found } from "../check.ts";
+import { finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
-import { forAddress, restored, vouchedGateway } from "../vouched.ts";
+import { linkManager } from "../link-managers.ts";
+import { forMac, vouchedGateway } from "../vouched.ts";
 import { routeText } from "../predict/fib.ts";
 import { neighbourAt } from "../predict/link-state.ts";
+import { present } from "../../present.ts";
 
 export const gateway: Check = {
   step: "gateway",
@@ -29,20 +31,20 @@ function unowned(context: CheckContext): Finding[] {
     const { name } = stop.bridge;
     return finding("host-link-not-enslaved", {
       text: `${stop.link.name}, the node's end of ${context.pod.name}'s veth, is in no bridge; ${stop.gateway} is ${name}'s`,
-      owner: "the program that took it out (often NetworkManager or networkd)",
+      owner: linkManager(context.snapshot, "took it out"),
       evidence: [
         { source: `links of the node: ${stop.link.name}`, value: "no master" },
         { source: `addresses of ${name}`, value: stop.gateway },
       ],
       consequence:
         "the pod's frames reach the node on the wrong interface, and answers go to the bridge, where the pod is not",
-      ...forGateway(context, stop.gateway, () =>
+      fix: [
         context.fix("node", command`ip link set dev ${stop.link.name} master ${name}`, {
           kind: "enslave",
           link: stop.link.name,
           bridge: name,
         }),
-      ),
+      ],
     });
   });
   return [
@@ -120,24 +122,24 @@ function unproxied(
 
 /** As it was read: a destination that lies in one of the pod's own networks has no gateway. */
 function routeInPod({ inside, path, target }: CheckContext): string {
-  const way = inside!.view.fib.predict({
-    destination: target.address,
-    ...(path.sent === undefined ? {} : { source: path.sent.source }),
-  });
+  const way = inside!.view.fib.predict(
+    present({
+      destination: target.address,
+      source: path.sent?.source,
+    }),
+  );
   if (way.route !== undefined) return routeText(way.route, inside!.view.state.links);
   return `dev ${path.podLink?.name ?? "none"}`;
 }
 
 /** Another interface of the pod, whose bridge has an address in the pod's network there: a way out that exists. */
-function otherWay(
-  { inside, node, path }: CheckContext,
-  family: 4 | 6,
-): { gateway: string; link: string } | undefined {
+function otherWay(context: CheckContext, family: 4 | 6): { gateway: string; link: string } | undefined {
+  const { inside, node, path } = context;
   const { state } = inside!.view;
   for (const link of state.links) {
     if (link.index === path.podLink?.index || link.kind !== "veth" || !link.up) continue;
-    const host = link.link === undefined ? undefined : node.view.linkAt(link.link);
-    if (host?.link !== link.index) continue;
+    const host = context.hostEndOf(link);
+    if (host === undefined) continue;
     const taker = node.view.linkAt(host.master) ?? host;
     const mine = state.addresses.filter(
       (one) => one.interface === link.index && one.family === family && one.scope === "global",
@@ -207,14 +209,7 @@ function withoutOwner(context: CheckContext, address: string, taker: string): Fi
       owner: "the pod network's bridge",
       evidence,
       consequence: "pods cannot resolve their gateway, and the node has no route back to them",
-      ...forGateway(context, address, (cidr) =>
-        context.fix("node", command`ip addr add ${cidr} dev ${taker}`, {
-          kind: "add-address",
-          place: "node",
-          link: taker,
-          address: cidr,
-        }),
-      ),
+      fix: [addAddress(context, taker, asOwn(context, address))],
     });
   }
   const right = shared?.address;
@@ -250,42 +245,18 @@ function switchedOff(context: CheckContext, gateway: string, taker: string, evid
     owner: "the node's settings",
     evidence: [...evidence, sysctlEvidence(name, 1)],
     consequence: "pods cannot resolve their gateway, and the node has no route back to them",
-    ...forGateway(
-      context,
-      gateway,
-      (cidr) =>
-        context.fix("node", command`ip addr add ${cidr} dev ${taker}`, {
-          kind: "add-address",
-          place: "node",
-          link: taker,
-          address: cidr,
-        }),
-      on,
-    ),
+    fix: [on, addAddress(context, taker, asOwn(context, gateway))],
   });
 }
 
-/**
- * The node becomes what the pod asks for only where others than the pod say that it shall be.
- * @param fix is given the gateway with its prefix length
- * @param first what has to be done before it
- */
-function forGateway(
-  context: CheckContext,
-  gateway: string,
-  fix: (cidr: string) => Fix | undefined,
-  first?: Fix,
-): Pick<Found, "fix" | "advice"> {
-  const cidr = vouchedGateway(context, gateway);
-  const before = first === undefined ? [] : [first];
-  if (cidr !== undefined) return { fix: [...before, fix(cidr)] };
-  const wouldDo = [...before, fix(hostCidr(gateway))].flatMap((one) => one?.command ?? []).join(" && ");
-  return {
-    fix: restored(context),
-    advice: [
-      `only ${context.pod.name} itself says that ${gateway} is its gateway: correct it there, or, if it is right, add it to the node${wouldDo === "" ? "" : ` (as in: ${wouldDo})`}`,
-    ],
-  };
+function addAddress(context: CheckContext, link: string, cidr: string): Fix | undefined {
+  const change = { kind: "add-address", place: "node", link, address: cidr } as const;
+  return context.fix("node", command`ip addr add ${cidr} dev ${link}`, change);
+}
+
+/** The gateway as an address of the node's: with the prefix length of the pod's network where somebody says that. */
+function asOwn(context: CheckContext, gateway: string): string {
+  return vouchedGateway(context, gateway) ?? hostCidr(gateway);
 }
 
 function wrongMac(context: CheckContext): Finding[] {
@@ -302,7 +273,7 @@ function wrongMac(context: CheckContext): Finding[] {
         { source: "the real interface", value: stop.real },
       ],
       consequence: "frames are sent to a MAC address that no interface has",
-      fix: inPod ? [forget] : forAddress(context, stop.address, () => [forget]),
+      ...(inPod ? { fix: [forget] } : forMac(context, forget)),
     });
   });
 }

@@ -6,10 +6,11 @@ import { Flow } from "../predict/flow.ts";
 import { runHook } from "../predict/hooks.ts";
 import { Machine } from "../predict/machine.ts";
 import { Oracle } from "../predict/oracle.ts";
-import { firstPacket, TCP_ACK } from "../predict/packet.ts";
+import { firstPacket } from "../predict/packet.ts";
 import { decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
 import { counterEvidence } from "./filter-cure.ts";
+import { TCP_FLAG } from "../../linux/tcp.ts";
 
 /** Packets that conntrack calls invalid came while the doctor looked: a rule drops them, or they pass untranslated. */
 export function invalid(context: CheckContext): Finding[] {
@@ -68,7 +69,7 @@ function dropped({ path, node, family }: CheckContext, isKnown: boolean): Decisi
   const { sent, inLink, outLink } = path;
   if (sent === undefined || inLink === undefined || outLink === undefined) return [];
   const tuple = { ...sent, protocol: "tcp" } as const;
-  const packet = { ...firstPacket(family, tuple), tcpFlags: TCP_ACK, reply: true, iif: inLink.name };
+  const packet = { ...firstPacket(family, tuple), tcpFlags: TCP_FLAG.ack, reply: true, iif: inLink.name };
   const flow = isKnown ? new Flow(tuple) : undefined;
   const machine = new Machine(node.view, new Oracle(), packet, undefined, "", flow);
   const arrived = runHook(machine, node.hooks, "prerouting");

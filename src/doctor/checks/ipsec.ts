@@ -7,12 +7,11 @@ import type { IpsecPolicy } from "../../linux/xfrm.ts";
 import { finding, ruleEvidence, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import type { Stop } from "../predict/path.ts";
-import { forAddress } from "../vouched.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
 
 type IpsecStop = Extract<Stop, { readonly kind: "ipsec" }>;
 
-const OWNER = "the IPsec daemon (strongSwan, Libreswan), or whoever made the policy";
+const OWNER = "the IPsec daemon (strongSwan, Libreswan), or the program that made the policy";
 
 /** As `ip xfrm policy` writes it. */
 function policyWords(policy: IpsecPolicy): readonly string[] {
@@ -69,9 +68,7 @@ export function ipsecDrops(context: CheckContext): Finding[] {
       evidence: [policyEvidence(context, stop, policy), associations(context, stop)],
       consequence: "the kernel drops it, whatever routes and rules say",
       // One that lets it out and refuses the answer would mend nothing.
-      fix: forAddress(context, context.path.sent?.source, () =>
-        stops.some((one) => one.why === "no-association") ? [] : stops.map((one) => passFix(context, one)),
-      ),
+      fix: stops.some((one) => one.why === "no-association") ? [] : stops.map((one) => passFix(context, one)),
       advice: adviceFor(stop),
     }),
   ];

@@ -3,6 +3,7 @@ import { familyOf } from "../../address/ip.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { CheckContext } from "../check.ts";
+import { isDefaultRoute } from "../predict/fib.ts";
 
 /**
  * At most one for each family: what the runtime promised, else the address of the bridge behind the pod's veth that
@@ -17,12 +18,12 @@ export function likelyGateway(context: CheckContext, link: Link): string[] {
   ];
   return families.flatMap((family) => {
     const there = state.routes.some(
-      (route) => route.family === family && route.destination.endsWith("/0") && route.type === "unicast",
+      (route) => route.family === family && isDefaultRoute(route) && route.type === "unicast",
     );
     if (there) return [];
     const promised = pod.expected?.gateways.find((one) => familyOf(one) === family);
     if (promised !== undefined) return [promised];
-    const host = link.link === undefined ? undefined : node.view.linkAt(link.link);
+    const host = context.hostEndOf(link);
     const taker = node.view.linkAt(host?.master) ?? host;
     const own = state.addresses.filter(
       (one) => one.interface === link.index && one.family === family && one.scope === "global",

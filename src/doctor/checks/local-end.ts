@@ -1,4 +1,4 @@
-/** A packet that ends on the node or in the pod: why there, and does anybody wait for it? */
+/** A packet that ends on the node or in the pod: why there, and does a socket wait for it? */
 import { endText } from "../../address/ip.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { command } from "../../text/command.ts";

@@ -23,7 +23,7 @@ export function nearest(context: CheckContext): Candidate[] {
 }
 
 /**
- * Whether it translates only what somebody marked for it (kube-proxy's 0x4000, portmap's 0x2000): for services and
+ * Whether it translates only what another rule marked for it (kube-proxy's 0x4000, portmap's 0x2000): for services and
  * published ports. Ordinary traffic is not meant, however near it comes.
  */
 function isForMarked({ misses, before }: Candidate): boolean {

@@ -1,4 +1,4 @@
-/** What our own rules drop, because somebody wants it rather than another address. */
+/** What our own rules drop, because the policy prefers that to another address. */
 import { BACKENDS, isDropChain, NAT_BACKENDS } from "../../nat/backends/backends.ts";
 import { intentsOfClaims } from "../../nat/claim.ts";
 import { decisionOf } from "../../nat/decision.ts";

@@ -1,13 +1,14 @@
 /** Why there is no rule: it was there and was flushed, or a program translates elsewhere. */
 import { cidrContains, parseCidr } from "../../address/cidr.ts";
 import { sourceClaim } from "../../nat/claim.ts";
+import { podSources } from "../../nat/intent.ts";
 import type { RecordedNat } from "../../snapshot/snapshot.ts";
 import { finding, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
 import { productOfProgram, programText, translatingPrograms } from "../programs.ts";
 import { natFix, restoringFix } from "./nat-fix.ts";
 
-/** Somebody remembers that there was a rule. */
+/** There is a memory of a rule that is gone. */
 export function flushedRule(
   context: CheckContext,
   base: readonly Evidence[],
@@ -16,7 +17,7 @@ export function flushedRule(
   const { snapshot, pod, path } = context;
   const source = path.sent?.source ?? "";
   const recorded = snapshot.wayoutState?.nat.find(({ intent }) =>
-    intent.sources.some(({ cidr }) => cidrContains(parseCidr(cidr), source)),
+    podSources(intent).some(({ cidr }) => cidrContains(parseCidr(cidr), source)),
   );
   if (recorded !== undefined) return ourFlushedRule(context, recorded, base, consequence);
   const plugin = pod.expected?.masqueradedBy;
@@ -42,7 +43,7 @@ function ourFlushedRule(
   base: readonly Evidence[],
   consequence: string,
 ): Finding {
-  const source = intent.sources.find(({ cidr }) =>
+  const source = podSources(intent).find(({ cidr }) =>
     cidrContains(parseCidr(cidr), context.path.sent?.source ?? ""),
   )!;
   return finding("nat-flushed", {

@@ -28,7 +28,7 @@ function detached(context: CheckContext): Finding[] {
             : "packets leave with the pod's own address, to which no router outside has a route"
           : "requests leave translated, and their answers are not turned back: they end on the node",
       fix: [restoring(context, owner)],
-      advice: ["somebody detached it, or the link came later: a running agent attaches it by itself"],
+      advice: ["it was detached, or the link came later: a running agent attaches it by itself"],
     }),
   ];
 }

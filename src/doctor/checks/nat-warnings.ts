@@ -1,4 +1,4 @@
-/** Translation that works, and will surprise somebody. */
+/** Translation that works, and will surprise its users. */
 import { command } from "../../text/command.ts";
 import { isPrivateAddress } from "../../address/special-purpose.ts";
 import type { Expression } from "../../linux/nftables/expressions.ts";

@@ -3,7 +3,6 @@ import { familyOf, hostCidr } from "../../address/ip.ts";
 import { isPrivateAddress } from "../../address/special-purpose.ts";
 import { needsTranslation } from "../../causes/facts.ts";
 import type { Link } from "../../linux/route/link.ts";
-import { forAddress } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
 import { isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
@@ -131,7 +130,7 @@ function nearMiss(
       // A product's exclusion is its own: ours translates beside it.
       fix:
         productOfDecision(decider) === undefined
-          ? forAddress(context, context.path.sent?.source, () => [deleteRuleFix(context, "node", decider)])
+          ? [deleteRuleFix(context, "node", decider)]
           : natFix(context),
     });
   }
@@ -170,13 +169,13 @@ function ownSource(context: CheckContext): Finding[] {
         { source: "source of the packet as it comes back", value: source },
       ],
       consequence: "the pod drops it as forged; others reach the published port",
-      fix: forAddress(context, source, () => [
-        // One transaction: a table without its rule would be of no use to anybody.
+      fix: [
+        // One transaction: a table without its rule would be of no use.
         context.fix(
           "node",
           command`nft ${`add table ${table}; add chain ${table} postrouting { type nat hook postrouting priority srcnat; }; add rule ${table} postrouting ${ip} saddr ${source} ${ip} daddr ${source} masquerade`}`,
         ),
-      ]),
+      ],
       advice: ["CNI portmap does it with snat (its default); Docker with its userland proxy off"],
       confidence: "likely",
     }),
@@ -214,7 +213,7 @@ function foreignCure(
   if (prefix !== undefined || by === undefined || pod === undefined)
     return { fix: [context.fix("node", own)] };
   return {
-    fix: forAddress(context, pod, () => [masqueradeFirst(context, by, pod, link.name)]),
+    fix: [masqueradeFirst(context, by, pod, link.name)],
     advice: [
       `or have the network outside route ${source} to this node`,
       ...said("and then give the node the address: ", own),

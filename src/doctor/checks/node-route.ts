@@ -15,7 +15,7 @@ import { capturedByRoute } from "./dead-route.ts";
 import { unroutedNetwork } from "./pod-network.ts";
 import { otherLinksAddress, otherUplinksNetwork, silentUplink } from "./source-network.ts";
 import { enslavedUplink, inwardRoute, pinnedGateway, withoutArp } from "./uplink.ts";
-import { forAddress } from "../vouched.ts";
+import { linkManager, networkdDeletes } from "../link-managers.ts";
 import { linkText } from "../wording.ts";
 
 const OWNER = "the node's routing";
@@ -88,14 +88,17 @@ function rulesMissing(context: CheckContext): Finding[] {
   );
   if (missing.length === 0) return [];
   const ip = family === 6 ? "ip -6" : "ip";
+  const deletes = networkdDeletes(context.snapshot, "foreignRules");
   return [
     finding("node-rules-missing", {
       text: `the node has no rule “from all lookup ${routingTableText(missing[0]![1])}”`,
-      owner: "the program that deleted it (systemd-networkd removes rules it did not make)",
+      owner: linkManager(context.snapshot, "deleted it"),
       evidence: [
         { source: `${ip} rule`, value: own.length === 0 ? "none" : own.map(policyRuleText).join("; ") },
+        ...(deletes === undefined ? [] : [deletes.evidence]),
       ],
       consequence: "the table is never asked",
+      ...(deletes === undefined ? {} : { advice: [deletes.advice] }),
       fix: missing.map(([priority, table]) =>
         context.fix(
           "node",
@@ -215,7 +218,7 @@ function astray(context: CheckContext): Finding[] {
         { source: `${context.pod.name} is connected to`, value: stop.expected.name },
       ],
       consequence: "answers go to other hosts",
-      fix: forAddress(context, stop.address, () => routeBackBeside(context, stop.address, stop.route)),
+      fix: routeBackBeside(context, stop.address, stop.route),
       advice: isUnknown
         ? [
             `if ${stop.address} is the pod's: a route to it by ${stop.expected.name}, or an address of its network on ${stop.expected.name}`,
@@ -238,7 +241,7 @@ function inside(context: CheckContext): Finding[] {
   const { links, neighbours, routeAnswers } = node.view.state;
   // Who has the address was only asked for the destinations that the snapshot was taken for.
   if (!routeAnswers.some(({ query }) => query.destination === destination)) return [];
-  // Behind a port that is no pod's, and for whoever has answered, this node cannot speak.
+  // This node cannot know what lives behind a port that is no pod's, nor about a host that has answered.
   if (links.some((link) => link.master === bridge.index && link.kind !== "veth")) return [];
   const known = neighbours.find((one) => one.interface === bridge.index && one.address === destination);
   if (known?.mac !== undefined && known.state !== "failed") return [];

@@ -158,7 +158,7 @@ function isPromised({ expected }: PodState, address: string): boolean {
   return expected?.addresses.some((cidr) => addressOf(cidr) === address) === true;
 }
 
-/** Somebody else on the same segment with the same address. */
+/** Another host on the same segment has the same address. */
 function duplicates(context: CheckContext): Finding[] {
   const { pod, snapshot, inside, node } = context;
   const bridge = context.path.inLink;
@@ -171,9 +171,8 @@ function duplicates(context: CheckContext): Finding[] {
       const same = other.state.addresses.find((one) => one.address === mine.address);
       if (same === undefined) continue;
       const link = other.state.links.find((one) => one.index === same.interface);
-      const host = link?.link === undefined ? undefined : node.view.linkAt(link.link);
-      const sameSegment =
-        host !== undefined && host.link === link?.index && (host.master ?? host.index) === bridge?.index;
+      const host = link === undefined ? undefined : context.hostEndOf(link, other.state);
+      const sameSegment = host !== undefined && (host.master ?? host.index) === bridge?.index;
       if (!sameSegment) continue;
       const known = node.view.state.neighbours.find((one) => one.address === mine.address);
       // Whose it is, a record says; without one nobody's address is taken away.

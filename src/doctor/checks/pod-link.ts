@@ -99,7 +99,7 @@ function down(context: CheckContext, link: Link): Finding {
 }
 
 function noCarrier(context: CheckContext, link: Link): Finding {
-  const { pod, node } = context;
+  const { pod } = context;
   const found = {
     owner: OWNER,
     evidence: [{ source: "links of the pod", value: linkText(link) }],
@@ -107,7 +107,7 @@ function noCarrier(context: CheckContext, link: Link): Finding {
   };
   // What sits on a link of the node (macvlan, ipvlan, VLAN) has no carrier where that has none.
   const below =
-    link.kind === "veth" || link.linkNamespaceId === undefined ? undefined : node.view.linkAt(link.link);
+    link.kind === "veth" || link.linkNamespaceId === undefined ? undefined : context.nodeLinkOf(link);
   if (below === undefined || (below.up && below.carrier !== false)) {
     return finding("pod-no-carrier", {
       ...found,

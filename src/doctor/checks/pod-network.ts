@@ -6,6 +6,7 @@ import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
 import { finding, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
+import { networkdDeletes } from "../link-managers.ts";
 import { hopsOf, isDefaultRoute, routeText } from "../predict/fib.ts";
 
 /** The ranges that clusters give their nodes parts of, in all the usual tools: no longer than this. */
@@ -49,6 +50,7 @@ function findingOf(
   const length = first === undefined ? USUAL_PART[family] : parseCidr(first.destination, "keep").prefixLength;
   const missing = cidrText(cidrOf(destination, length));
   const text = routeText(used, links);
+  const deletes = networkdDeletes(context.snapshot, "foreignRoutes");
   return finding("pod-network-unrouted", {
     text: `the node has no route to ${missing}, ${first === undefined ? "which looks like " : ""}another node's part of the pod network: ${destination} leaves by “${text}”`,
     owner: productOf(first, links),
@@ -59,11 +61,13 @@ function findingOf(
         value: routeText(route, links),
       })),
       { source: `address of ${context.pod.name}, out of the same range`, value: context.path.sent!.source },
+      ...(deletes === undefined ? [] : [deletes.evidence]),
     ],
     consequence: "the default gateway does not know the pods' addresses",
     advice: [
       `see why the network's agent made no route to ${missing} (ip route; the agent's log; the other node's podCIDR)`,
       `the other node needs one back to ${context.pod.name}'s network as well`,
+      ...(deletes === undefined ? [] : [deletes.advice]),
     ],
     confidence: first === undefined ? "possible" : "likely",
   });

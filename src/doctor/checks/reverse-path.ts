@@ -1,5 +1,4 @@
 /** Does rp_filter take the packet, or its answer, for forged? */
-import { forAddress } from "../vouched.ts";
 import { finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
@@ -66,7 +65,7 @@ function filtered(context: CheckContext): Finding[] {
         { source: "TcpExt IPReversePathFilter", value: String(counters.at(-1) ?? "unknown") },
       ],
       consequence: `${stop.direction === "out" ? "the pod's packets" : "answers"} from ${stop.source} are dropped at ${stop.link.name} silently`,
-      fix: stop.direction === "out" ? forAddress(context, stop.source, () => [loosen]) : [loosen],
+      fix: stop.direction === "out" ? [loosen] : [loosen],
     });
   });
 }

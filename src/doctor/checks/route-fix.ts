@@ -1,9 +1,8 @@
 /** Commands that take a route away or add one, with what they change. */
-import { familyOf, hostCidr } from "../../address/ip.ts";
+import { hostCidr, isHostCidr } from "../../address/ip.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
-import { forAddress } from "../vouched.ts";
 import { familyFlag, type CheckContext } from "../check.ts";
 import type { Fix } from "../finding.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
@@ -48,7 +47,7 @@ export function routeBackBeside(
   destination: string,
   leading: Route | undefined,
 ): (Fix | undefined)[] {
-  const isOwn = leading?.destination.endsWith(familyOf(destination) === 6 ? "/128" : "/32") === true;
+  const isOwn = leading !== undefined && isHostCidr(leading.destination);
   if (!isOwn || leading.table !== RT_TABLE.main || leading.protocol === "kernel")
     return routeBack(context, destination);
   const removed = deleteRoute(context, "node", leading);
@@ -61,10 +60,8 @@ export function routeBackPast(
   destination: string,
   refusing: Route | undefined,
 ): { readonly fix: readonly (Fix | undefined)[] } | { readonly advice: string[] } {
-  const isOwn = refusing?.destination.endsWith(familyOf(destination) === 6 ? "/128" : "/32") === true;
-  return isOwn
-    ? deleteRoute(context, "node", refusing)
-    : { fix: forAddress(context, destination, () => routeBack(context, destination)) };
+  const isOwn = refusing !== undefined && isHostCidr(refusing.destination);
+  return isOwn ? deleteRoute(context, "node", refusing) : { fix: routeBack(context, destination) };
 }
 
 /** A route to the destination alone, by the gateway of the default route. */

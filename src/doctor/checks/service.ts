@@ -35,6 +35,12 @@ export function serviceOf(by: Decision | undefined): string | undefined {
   return chain === null ? undefined : `${chain[1]}/${chain[2]}${chain[3] === "" ? "" : `:${chain[3]}`}`;
 }
 
+/** Asks for the endpoints of a Service called `namespace/name` or `namespace/name:port`. */
+export function askForEndpoints(service: string): string {
+  const [namespace, name] = service.replace(/:[^:]*$/, "").split("/");
+  return `kubectl -n ${namespace} get endpointslices -l kubernetes.io/service-name=${name}`;
+}
+
 /** The Service for whose lack of endpoints kube-proxy stops the packet; undefined when that is not why. */
 export function emptyService(context: CheckContext, by: Decision): EmptyService | undefined {
   const comment = by.rule === undefined ? undefined : commentOf(by.rule);

@@ -35,7 +35,7 @@ function mtu(context: CheckContext): Finding[] {
     { source: `${context.family === 4 ? "Ip" : "Ip6"} FragFails`, value: String(fails.at(-1) ?? 0) },
   ];
   const clamp = clampsMss(context);
-  // With smaller segments no TCP packet is too large, whoever drops the message about it.
+  // With smaller segments no TCP packet is too large, and a dropped message about it does not matter.
   const deaf = clamp === undefined ? deafToTheNode(context, own, pathMtu) : undefined;
   if (deaf !== undefined) return [deaf];
   return [

@@ -1,6 +1,6 @@
 /** Packets leave by one link with a source that belongs to the network of another. */
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
-import { familyOf, hostCidr } from "../../address/ip.ts";
+import { familyOf, hostCidr, ipBits } from "../../address/ip.ts";
 import type { Address } from "../../linux/route/address.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { KERNEL_RULES, type PolicyRule } from "../../linux/route/rule.ts";
@@ -19,7 +19,6 @@ import { hopsOf } from "../predict/fib.ts";
 import { nextHopOf } from "../predict/next-hop.ts";
 import { onLinkPrefix, silencedBy } from "../predict/on-link.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
-import { forAddress } from "../vouched.ts";
 
 /** The source is an address of the node, of a link in another network than the one the packet leaves by. */
 export function otherLinksAddress(context: CheckContext): Finding[] {
@@ -36,7 +35,7 @@ export function otherLinksAddress(context: CheckContext): Finding[] {
   const mine = onOut.filter((one) => one.scope === "global");
   if (mine.some((one) => cidrContains(cidrOf(one.address, one.prefixLength), left.source))) return [];
   // One of a network belongs there; one of the node as a whole (on loopback or a dummy) is announced, or should be.
-  const ofNode = own.prefixLength === (family === 4 ? 32 : 128) || link.layer === "loopback";
+  const ofNode = own.prefixLength === ipBits(family) || link.layer === "loopback";
   if (ofNode) return context.path.translatedBy === undefined ? [] : [unannounced(context, own.address, link)];
   const there = `${own.address}/${own.prefixLength}`;
   return [
@@ -92,7 +91,7 @@ function unannounced(context: CheckContext, address: string, link: Link): Findin
       { source: "source of the packet as it leaves", value: address },
     ],
     consequence: `answers come back only where the routers behind ${outLink!.name} have a route for ${address} to this node`,
-    fix: forAddress(context, context.path.sent?.source, () => [byNextRule(context, by!)]),
+    fix: [byNextRule(context, by!)],
     advice: [
       `have ${address} announced to the routers (BGP, OSPF, a static route), or translate to an address of ${outLink!.name}`,
     ],
@@ -152,7 +151,7 @@ function otherNetworkFinding(
     consequence: `the network behind ${outLink.name} drops foreign sources, or its answers come in by ${home.name}`,
     ...(sibling === undefined
       ? { advice: [`a rule “from ${source} lookup TABLE”, whose table leads out by ${home.name}`] }
-      : { fix: forAddress(context, source, () => [ruleLike(context, sibling, source)]) }),
+      : { fix: [ruleLike(context, sibling, source)] }),
     confidence: "likely",
   });
 }

@@ -1,5 +1,4 @@
 /** Do flows that are tracked already stand in the way: with an old decision, or with all source ports? */
-import { isVouched } from "../vouched.ts";
 import { command } from "../../text/command.ts";
 import { endText } from "../../address/ip.ts";
 import { needsTranslation } from "../../causes/facts.ts";
@@ -42,7 +41,7 @@ function own(context: CheckContext): Finding[] {
   const { path, predicted, snapshot } = context;
   if (path.left === undefined || path.sent === undefined || !predicted.certain) return [];
   if (path.blindSpots.some((spot) => spot.couldTranslate)) return [];
-  // Programs give up a TCP connection that hangs and begin another.
+  // Programs give up a TCP connection that makes no progress and begin another.
   const flows = (snapshot.node.conntrack?.flows ?? []).filter(
     (flow) => flow.protocol !== "tcp" && flow.source === path.sent!.source && isToTarget(context, flow),
   );
@@ -145,8 +144,6 @@ function flowEvidence(flow: FlowGroup): Evidence {
 
 function forget(context: CheckContext, flow: FlowGroup): Fix | undefined {
   const { protocol, source, destination, destinationPort } = flow;
-  // Others may have the address that this pod gave itself.
-  if (!isVouched(context, source)) return undefined;
   const port = destinationPort === 0 ? [] : ["--dport", destinationPort];
   return context.fix(
     "node",
@@ -265,7 +262,7 @@ function groupOf(context: CheckContext, use: PortUse): PortGroup | undefined {
   return { range: there.allowedPorts ?? NAT_PORTS, path: there, wanted: false };
 }
 
-/** Fewer flows fill no range that anybody would give. */
+/** Fewer flows fill no range that an administrator would give. */
 const FEW_FLOWS = 8;
 
 /** Whether a rule may name ports to translate to: without one all ranges are the kernel's. */

@@ -6,11 +6,11 @@ import { familyFlag, finding, said, sysctlEvidence, type CheckContext, ruleEvide
 import type { Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
 import type { Leg } from "../predict/predict.ts";
-import { forAddress } from "../vouched.ts";
 import { pastRule } from "./filter-cure.ts";
 import { stopText } from "../stop-text.ts";
 import { decisionPlace, decisionText } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
+import { present } from "../../present.ts";
 
 /** The source lies in the uplink's own network: its neighbours ask for it, and the node does not answer for it. */
 export function sourceUnanswered(context: CheckContext): Finding[] {
@@ -31,10 +31,7 @@ export function sourceUnanswered(context: CheckContext): Finding[] {
         { source: `ip ${flag}neigh show proxy dev ${link.name}`, value: `none for ${source}` },
       ],
       consequence: "the router finds no MAC address to send the answer to",
-      fix: forAddress(context, source, () => [
-        ...(v6 ? [context.setSysctl("node", name, "1")] : []),
-        context.fix("node", entry),
-      ]),
+      fix: [...(v6 ? [context.setSysctl("node", name, "1")] : []), context.fix("node", entry)],
       advice: [
         ...(v6
           ? [
@@ -78,9 +75,7 @@ export function ttlExceeded(context: CheckContext): Finding[] {
       ...(by === undefined
         ? { fix: [context.setSysctl("pod", first.name, "64")] }
         : {
-            fix: forAddress(context, context.path.sent?.source, () =>
-              pastRule(context, { by, place, direction }),
-            ),
+            fix: pastRule(context, { by, place, direction }),
             advice: [`except the pods from the rule in ${decisionPlace(by)}`],
           }),
     }),
@@ -108,31 +103,31 @@ export function answerUnrecognized(context: CheckContext): Finding[] {
         ? undefined
         : `“${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name}`;
     const zones = `the answer at ${link.name} is looked up in conntrack zone ${answerZone}, the flow was recorded in zone ${flowZone}`;
-    return finding("answer-unrecognized", {
-      text:
-        why === "zone"
-          ? `${zones}${rule === undefined ? "" : ` by ${rule}`}: it is not translated back`
-          : `${rule ?? "a rule"} keeps the answer at ${link.name} out of connection tracking (untracked): it is not translated back`,
-      owner: by === undefined ? "the rules that set zones" : ownerOfDecision(by),
-      evidence: [
-        ...ruleEvidence(by),
-        { source: "conntrack zone of the flow", value: String(flowZone) },
-        { source: "conntrack zone of the answer", value: why === "zone" ? String(answerZone) : "untracked" },
-      ],
-      consequence: "the node takes the answer for its own, and no socket of the node waits for it",
-      ...(by === undefined
-        ? {}
-        : {
-            fix: forAddress(context, context.path.sent?.source, () =>
-              pastRule(context, { by, place: "node", direction: chose }),
-            ),
-          }),
-      advice: [
-        why === "zone"
-          ? "or set the same zone for both directions, or give --ctdir / “ct original zone” where only one is meant"
-          : "or except the answers from the rule in the raw table",
-      ],
-    });
+    return finding(
+      "answer-unrecognized",
+      present({
+        text:
+          why === "zone"
+            ? `${zones}${rule === undefined ? "" : ` by ${rule}`}: it is not translated back`
+            : `${rule ?? "a rule"} keeps the answer at ${link.name} out of connection tracking (untracked): it is not translated back`,
+        owner: by === undefined ? "the rules that set zones" : ownerOfDecision(by),
+        evidence: [
+          ...ruleEvidence(by),
+          { source: "conntrack zone of the flow", value: String(flowZone) },
+          {
+            source: "conntrack zone of the answer",
+            value: why === "zone" ? String(answerZone) : "untracked",
+          },
+        ],
+        consequence: "the node takes the answer for its own, and no socket of the node waits for it",
+        fix: by === undefined ? undefined : pastRule(context, { by, place: "node", direction: chose }),
+        advice: [
+          why === "zone"
+            ? "or set the same zone for both directions, or give --ctdir / “ct original zone” where only one is meant"
+            : "or except the answers from the rule in the raw table",
+        ],
+      }),
+    );
   });
 }
 
@@ -154,9 +149,7 @@ export function flowUntracked(context: CheckContext): Finding[] {
       ...(by.rule === undefined
         ? {}
         : {
-            fix: forAddress(context, context.path.sent?.source, () =>
-              pastRule(context, { by, place: "node", direction: "out" }),
-            ),
+            fix: pastRule(context, { by, place: "node", direction: "out" }),
             advice: [
               `or except the pods from the rule in ${decisionPlace(by)}, so that their flows are tracked`,
             ],

@@ -6,6 +6,7 @@ import type { Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
 import { neighbourAt } from "../predict/link-state.ts";
 import { nextHopOf } from "../predict/next-hop.ts";
+import { present } from "../../present.ts";
 
 /** The port of a bridge that is routed over: the bridge takes what comes in, answers to its ARP requests included. */
 export function enslavedUplink(context: CheckContext): Finding[] {
@@ -16,34 +17,36 @@ export function enslavedUplink(context: CheckContext): Finding[] {
   const others = view.state.links.filter((one) => one.master === bridge.index && one.index !== outLink.index);
   const own = view.state.addresses.filter((one) => one.interface === outLink.index && one.scope === "global");
   return [
-    finding("uplink-enslaved", {
-      text: `${outLink.name}, the node's way out, is a port of bridge ${bridge.name}: what comes in goes to the bridge, and the node's addresses and routes are ${outLink.name}'s`,
-      owner: `the program that put ${outLink.name} into ${bridge.name}`,
-      evidence: [
-        { source: `links of the node: ${outLink.name}`, value: `master ${bridge.name}` },
-        {
-          source: `addresses of ${outLink.name}`,
-          value: own.map((one) => `${one.address}/${one.prefixLength}`).join(", ") || "none",
-        },
-        {
-          source: `route to ${context.path.left?.destination ?? context.target.address}`,
-          value: `dev ${outLink.name}`,
-        },
-      ],
-      consequence: `answers to ${outLink.name}'s ARP requests reach ${bridge.name}, and its neighbours are forgotten`,
-      ...(others.length === 0
-        ? {
-            fix: [
-              context.fix("node", command`ip link set dev ${outLink.name} nomaster`, undefined, {
-                kind: "leave-bridge",
-                link: outLink.name,
-              }),
-            ],
-          }
-        : {}),
-      advice: [`give ${bridge.name} the addresses and routes that ${outLink.name} has`],
-      confidence: "likely",
-    }),
+    finding(
+      "uplink-enslaved",
+      present({
+        text: `${outLink.name}, the node's way out, is a port of bridge ${bridge.name}: what comes in goes to the bridge, and the node's addresses and routes are ${outLink.name}'s`,
+        owner: `the program that put ${outLink.name} into ${bridge.name}`,
+        evidence: [
+          { source: `links of the node: ${outLink.name}`, value: `master ${bridge.name}` },
+          {
+            source: `addresses of ${outLink.name}`,
+            value: own.map((one) => `${one.address}/${one.prefixLength}`).join(", ") || "none",
+          },
+          {
+            source: `route to ${context.path.left?.destination ?? context.target.address}`,
+            value: `dev ${outLink.name}`,
+          },
+        ],
+        consequence: `answers to ${outLink.name}'s ARP requests reach ${bridge.name}, and its neighbours are forgotten`,
+        fix:
+          others.length === 0
+            ? [
+                context.fix("node", command`ip link set dev ${outLink.name} nomaster`, undefined, {
+                  kind: "leave-bridge",
+                  link: outLink.name,
+                }),
+              ]
+            : undefined,
+        advice: [`give ${bridge.name} the addresses and routes that ${outLink.name} has`],
+        confidence: "likely",
+      }),
+    ),
   ];
 }
 

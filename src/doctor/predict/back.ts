@@ -13,6 +13,7 @@ import { IPS } from "../../linux/conntrack/status.ts";
 import { answerTo, transportOf, type Packet } from "./packet.ts";
 import type { Walk } from "./walk.ts";
 import { noRoute, type Way } from "./in-pod.ts";
+import { present } from "../../present.ts";
 
 /** Follows the answer to a packet that left. */
 export function walkBack(walk: Walk, left: Packet): void {
@@ -46,7 +47,7 @@ function routeFromNode(walk: Walk, { packet }: Machine): Way | undefined {
     destination: packet.destination,
     source: packet.source,
     ...transportOf(packet),
-    ...(packet.mark === 0 ? {} : { mark: packet.mark }),
+    ...present({ mark: packet.mark === 0 ? undefined : packet.mark }),
   });
   return way.kind === "refused" ? noRoute(walk, "node", packet.destination, way) : way;
 }
@@ -102,7 +103,7 @@ function isRecognized(walk: Walk, machine: Machine, link: Link): boolean {
   const { nodeFlow } = walk;
   if (nodeFlow === undefined || nodeFlow.bindings.length === 0 || machine.flow === nodeFlow) return true;
   unrecognized(walk, machine, link, nodeFlow);
-  // Where only the destination was translated the answer still finds the pod, which asked somebody else.
+  // Where only the destination was translated the answer still finds the pod, which asked another host.
   return nodeFlow.binding("source") === undefined;
 }
 

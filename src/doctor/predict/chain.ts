@@ -4,6 +4,7 @@ import type { BaseChain, Chain, Table } from "../../linux/nftables/ruleset.ts";
 import type { Decision } from "./decision.ts";
 import { BREAK, CONTINUE, type Machine, type StepVerdict } from "./machine.ts";
 import { compiledRules, type CompiledRule } from "./rules.ts";
+import { present } from "../../present.ts";
 
 export interface ChainResult {
   readonly verdict: "accept" | "drop" | "queue" | "stolen";
@@ -23,12 +24,13 @@ export function runChain(machine: Machine, table: Table, base: HookedChain): Cha
   const stack: Position[] = [];
   let at = enter(table, base);
   let compiled: CompiledRule | undefined;
-  machine.here = () => ({
-    table,
-    chain: at.chain,
-    base,
-    ...(compiled === undefined ? {} : { rule: compiled.rule }),
-  });
+  machine.here = () =>
+    present({
+      table,
+      chain: at.chain,
+      base,
+      rule: compiled?.rule,
+    });
   for (;;) {
     compiled = at.rules[at.next++];
     if (compiled === undefined) {
@@ -39,13 +41,13 @@ export function runChain(machine: Machine, table: Table, base: HookedChain): Cha
     }
     const result = runRule(machine, compiled);
     if (result === undefined) continue;
-    const by: Decision = {
+    const by: Decision = present({
       table,
       chain: at.chain,
       base,
       rule: compiled.rule,
-      ...(result.action === undefined ? {} : { action: result.action }),
-    };
+      action: result.action,
+    });
     switch (result.verdict) {
       case "accept":
       case "stop":

@@ -10,6 +10,8 @@ import { usesLink } from "./fib.ts";
 import { nameBytes } from "./loads.ts";
 import { BREAK, CONTINUE, type Machine, type Step, type StepResult } from "./machine.ts";
 import { PROTOCOL_NUMBER, type CtState, type Tuple } from "./packet.ts";
+import { present } from "../../present.ts";
+import { BROADCAST, isMulticastAddress } from "../../address/special-purpose.ts";
 
 /** `ct state` of a packet, by its one name. */
 export const STATE_BITS: Readonly<Record<CtState, number>> = CT_STATE;
@@ -149,12 +151,14 @@ export function compileFib(expression: ExpressionKinded<"fib">): Step {
     // Where a packet is forwarded, its source is looked up as if it came back in by the way it goes out.
     const turned = flags.has("iif") && machine.hook === "forward" ? packet.oif : undefined;
     const comesInBy = reverse ? turned : packet.iif;
-    const result = view.fib.predict({
-      destination: address,
-      source: reverse ? packet.destination : packet.source,
-      ...(flags.has("mark") ? { mark: packet.mark } : {}),
-      ...(comesInBy === undefined ? {} : { iif: comesInBy }),
-    });
+    const result = view.fib.predict(
+      present({
+        destination: address,
+        source: reverse ? packet.destination : packet.source,
+        mark: flags.has("mark") ? packet.mark : undefined,
+        iif: comesInBy,
+      }),
+    );
     const way = result.kind === "route" && result.type === "unicast" ? result : undefined;
     const wanted = flags.has("iif") ? packet.iif : flags.has("oif") ? packet.oif : undefined;
     const asked = view.link(wanted);
@@ -171,9 +175,8 @@ export function compileFib(expression: ExpressionKinded<"fib">): Step {
 export function addressType(machine: Machine, address: string, device: string | undefined): string {
   const { view, packet } = machine;
   if (packet.family === 6) return view.fib.addressType(address);
-  const first = Number(address.split(".")[0]);
-  if (first >= 224 && first < 240) return "multicast";
-  if (first === 0 || address === "255.255.255.255") return "broadcast";
+  if (isMulticastAddress(address)) return "multicast";
+  if (address.startsWith("0.") || address === BROADCAST) return "broadcast";
   const found = view.fib.localRoute(address);
   if (found === undefined) return "unicast";
   if (device !== undefined && view.link(device)?.index !== found.interface) return "unicast";

@@ -6,12 +6,13 @@
 import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import { cidrContains, parseCidr, type Cidr } from "../../address/cidr.ts";
-import { ipFamily, ipNumber, type IpFamily } from "../../address/ip.ts";
+import { ipFamily, ipNumber, isDefaultCidr, type IpFamily } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { NextHop, Route, RouteAnswer } from "../../linux/route/route.ts";
 import type { PolicyRule } from "../../linux/route/rule.ts";
 import type { NamespaceState, RecordedQuery } from "../../snapshot/snapshot.ts";
 import { protocolMatches } from "./rule-selector.ts";
+import { present } from "../../present.ts";
 
 /** include/uapi/linux/rtnetlink.h */
 
@@ -110,14 +111,16 @@ export class Fib {
     if (predicted.kind === "route" && predicted.hops !== undefined) return predicted;
     // The kernel was asked by addresses: where rules or routes look at ports, users or TOS as well, it answered about another flow.
     const { destination, source, iif, mark } = request;
-    const asked = this.predict({
-      destination,
-      ...(source === undefined ? {} : { source }),
-      ...(iif === undefined ? {} : { iif }),
-      ...(mark === undefined ? {} : { mark }),
-      // inet_rtm_getroute asks as for UDP where no protocol is named; inet6_rtm_getroute as for none.
-      ...(ipFamily(destination) === 4 ? { protocol: IP_PROTOCOL.udp } : {}),
-    });
+    const asked = this.predict(
+      present({
+        destination,
+        source,
+        iif,
+        mark,
+        // inet_rtm_getroute asks as for UDP where no protocol is named; inet6_rtm_getroute as for none.
+        protocol: ipFamily(destination) === 4 ? IP_PROTOCOL.udp : undefined,
+      }),
+    );
     if (asked.rule !== predicted.rule || asked.route !== predicted.route) return predicted;
     return this.#recorded(request, predicted) ?? predicted;
   }
@@ -256,7 +259,7 @@ export class Fib {
       if (first === undefined) continue;
       const several = hops.length > 1;
       const hop = several && request.choose !== undefined ? request.choose(hops, route) : first;
-      return { route, hop, prefixLength: prefix.prefixLength, ...(several ? { hops } : {}) };
+      return present({ route, hop, prefixLength: prefix.prefixLength, hops: several ? hops : undefined });
     }
     return undefined;
   }
@@ -292,7 +295,7 @@ export class Fib {
       table: route.table,
       route,
       rule,
-      ...(found.hops === undefined ? {} : { hops: found.hops }),
+      ...present({ hops: found.hops }),
       authority: "snapshot",
     };
   }
@@ -375,15 +378,14 @@ export function hopsOf(route: Route): readonly NextHop[] {
   return [
     {
       ...hop,
-      ...(route.interface === undefined ? {} : { interface: route.interface }),
-      ...(route.gateway === undefined ? {} : { gateway: route.gateway }),
+      ...present({ interface: route.interface, gateway: route.gateway }),
     },
   ];
 }
 
 /** A route to everything: `default`. */
 export function isDefaultRoute(route: Route): boolean {
-  return route.destination.endsWith("/0");
+  return isDefaultCidr(route.destination);
 }
 
 /** `default via 10.0.0.254 dev eth0 table 100 metric 5`, as `ip route` shows it. */

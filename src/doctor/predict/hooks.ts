@@ -11,6 +11,8 @@ import { Flow, zoneIn } from "./flow.ts";
 import type { Machine } from "./machine.ts";
 import { chooseBinding } from "./nat.ts";
 import type { Packet } from "./packet.ts";
+import { present } from "../../present.ts";
+import { ICMPV6_TYPES } from "../../linux/icmp.ts";
 
 export type InetHook = "prerouting" | "input" | "forward" | "output" | "postrouting";
 
@@ -102,7 +104,7 @@ function familiesOf(family: Table["family"], hook: BaseChain["hook"]): readonly 
 
 /**
  * Sends the machine's packet through one hook of the IP stack.
- * @param until the priority at which somebody else takes it
+ * @param until the priority at which the next part takes it
  */
 export function runHook(
   machine: Machine,
@@ -179,9 +181,13 @@ function track(machine: Machine): void {
   machine.packet = { ...packet, state: machine.flow.seenReply ? "established" : "new" };
 }
 
-/** Conntrack leaves types 133 to 137 alone (nf_conntrack_icmpv6_error). */
+/** Conntrack leaves it alone (nf_conntrack_icmpv6_error). */
 function isNeighbourDiscovery({ protocol, icmpType }: Packet): boolean {
-  return protocol === "icmpv6" && icmpType >= 133 && icmpType <= 137;
+  return (
+    protocol === "icmpv6" &&
+    icmpType >= ICMPV6_TYPES["nd-router-solicit"] &&
+    icmpType <= ICMPV6_TYPES["nd-redirect"]
+  );
 }
 
 function newFlow(machine: Machine): Flow {
@@ -267,7 +273,7 @@ function runNat(
             ...machine.packet,
             source: address,
             sourcePort: port,
-            ...(ports === undefined ? {} : { sourcePortFrom: ports }),
+            ...present({ sourcePortFrom: ports }),
           }
         : { ...machine.packet, destination: address, destinationPort: port };
   }

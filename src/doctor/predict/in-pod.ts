@@ -1,6 +1,6 @@
 /** The first part of the way out: from the socket in the pod to the pod's interface, or to the pod itself. */
 import { familyOf } from "../../address/ip.ts";
-import type { Link } from "../../linux/route/link.ts";
+import { isLinkLocalAddress } from "../../address/special-purpose.ts";
 import type { RouteResult } from "./fib.ts";
 import { protect } from "./ipsec.ts";
 import { IPPROTO, isLoopback, linkDown } from "./link-state.ts";
@@ -8,8 +8,9 @@ import { localEnd } from "./local-end.ts";
 import type { Machine } from "./machine.ts";
 import { firstPacket, transportOf, type Packet } from "./packet.ts";
 import type { Side } from "./side.ts";
-import { chooseSource, isLinkLocal } from "./source-address.ts";
+import { chooseSource } from "./source-address.ts";
 import type { Walk, PreparedNamespace } from "./walk.ts";
+import { present } from "../../present.ts";
 
 /** Source port of the packet that is followed: one of ip_local_port_range's usual values. */
 const SOURCE_PORT = 43210;
@@ -47,7 +48,7 @@ export function leavePod(walk: Walk): Machine | undefined {
   return machine;
 }
 
-/** Whoever asks the doctor with the rights to enter a pod's namespace sends as root. */
+/** A person with the rights to enter a pod's namespace sends from there as root. */
 const PROBE = { uid: 0, gid: 0 } as const;
 
 /**
@@ -69,7 +70,10 @@ function connect(walk: Walk, pod: PreparedNamespace): { way: Way; source: string
   const choice = chooseSource(view, first.link, target.address, first.gateway ?? target.address);
   const source = first.source ?? choice?.address.address;
   // Nobody routes a link-local source (ip6_forward); the kernel chooses it when there is no better one.
-  if (source === undefined || (isLinkLocal(source) && !isLinkLocal(target.address))) {
+  if (
+    source === undefined ||
+    (family === 6 && isLinkLocalAddress(source) && !isLinkLocalAddress(target.address))
+  ) {
     walk.podLink = first.link;
     walk.gateway = first.gateway;
     walk.stop({ kind: "no-address", place: "pod", link: first.link, family });
@@ -105,7 +109,11 @@ function packetOf(walk: Walk, { view }: PreparedNamespace, way: Way, source: str
   const ttl =
     way.route?.metrics.hopLimit ??
     (family === 4 ? view.sysctl("net.ipv4.ip_default_ttl") : view.conf(6, way.link.name, "hop_limit"));
-  return { ...packet, oif: way.link.name, ...(ttl === undefined || ttl <= 0 ? {} : { ttl }) };
+  return {
+    ...packet,
+    oif: way.link.name,
+    ...present({ ttl: ttl === undefined || ttl <= 0 ? undefined : ttl }),
+  };
 }
 
 /** ip_route_me_harder: a packet whose destination, mark or source a rule changed in OUTPUT is routed anew. */
@@ -116,7 +124,7 @@ function reroute(walk: Walk, machine: Machine): Way | undefined {
     mark: packet.mark,
     ...transportOf(packet),
     uid: walk.target.sender?.uid ?? PROBE.uid,
-    ...(walk.pod!.view.fib.isLocal(packet.source) ? { source: packet.source } : {}),
+    ...present({ source: walk.pod!.view.fib.isLocal(packet.source) ? packet.source : undefined }),
   });
   if (way.kind === "refused") return noRoute(walk, "pod", packet.destination, way);
   if (way.link.index !== walk.podLink?.index) walk.step("pod", "route", wayText(way), packet);
@@ -150,11 +158,4 @@ export function noRoute(
 export function wayText(result: Way): string {
   const via = result.gateway === undefined ? "on-link" : `via ${result.gateway}`;
   return `${via} dev ${result.link.name}${result.type === "unicast" ? "" : ` (${result.type})`}`;
-}
-
-/** Both ends of a veth name each other; the one on this node is the pod's other end. */
-export function hostLinkOf(walk: Walk, link: Link): Link | undefined {
-  if (link.kind !== "veth" || link.link === undefined) return undefined;
-  const host = walk.node.view.linkAt(link.link);
-  return host?.kind === "veth" && host.link === link.index ? host : undefined;
 }

@@ -10,6 +10,7 @@ import type { Machine } from "./machine.ts";
 import { transportOf, type Packet } from "./packet.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
+import { present } from "../../present.ts";
 
 /** NF_IP_PRI_NAT_SRC - 1: in front of what would translate the source of a packet for the node. */
 const IPVS_PRIORITY = HOOK_PRIORITY.srcnat - 1;
@@ -45,7 +46,7 @@ export function balance(walk: Walk, machine: Machine): Way | "refused" | undefin
   const way = walk.route("node", {
     destination: address,
     ...transportOf(machine.packet),
-    ...(mark === 0 ? {} : { mark }),
+    ...present({ mark: mark === 0 ? undefined : mark }),
   });
   walk.step("node", "input", `IPVS sends it to ${endText(address, port)}`, machine.packet);
   if (way.kind === "route") return way;

@@ -15,7 +15,8 @@ import {
   type Step,
   type StepResult,
 } from "./machine.ts";
-import { PROTOCOL_NUMBER, TCP_SYN } from "./packet.ts";
+import { PROTOCOL_NUMBER } from "./packet.ts";
+import { TCP_FLAG } from "../../linux/tcp.ts";
 
 const LINK_TYPES: Readonly<Record<string, number>> = ARPHRD;
 /** IFNAMSIZ */
@@ -53,7 +54,7 @@ export function compilePayload(expression: ExpressionKinded<"payload">): Step {
 function carried(machine: Machine, word: number, length: number, what: string): StepResult {
   const likely = machine.packet.protocol === "tcp" ? false : undefined;
   if (!machine.ask(what, likely, undefined, "content")) return BREAK;
-  // The same words: whoever looks at it is given the same answer.
+  // The same words give the same answer each time.
   machine.storeUnknown(word, length, what);
   return CONTINUE;
 }
@@ -268,7 +269,7 @@ export function compileExthdr(expression: ExpressionKinded<"exthdr">): Step {
 
 /** Whether the packet has a TCP option, by its kind. */
 export function hasOption({ packet }: Machine, option: number): boolean {
-  return packet.protocol === "tcp" && (packet.tcpFlags & TCP_SYN) !== 0 && SYN_OPTIONS.has(option);
+  return packet.protocol === "tcp" && (packet.tcpFlags & TCP_FLAG.syn) !== 0 && SYN_OPTIONS.has(option);
 }
 
 export function compileRt(expression: ExpressionKinded<"rt">): Step {

@@ -1,4 +1,4 @@
-/** A packet that ends in a namespace: for which reason, and whether anybody waits for it there. */
+/** A packet that ends in a namespace: for which reason, and whether a socket waits for it there. */
 import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
 import type { PolicyRule } from "../../linux/route/rule.ts";

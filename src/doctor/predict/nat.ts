@@ -7,6 +7,7 @@ import type { Machine, NatRange } from "./machine.ts";
 import type { PortRange } from "../../linux/ip-protocol.ts";
 import { chooseIpv6 } from "./source-address.ts";
 import type { NodeView } from "./view.ts";
+import { present } from "../../present.ts";
 
 /** The translation, or why the kernel would drop the packet instead. */
 export type Choice = Binding | { readonly refused: string };
@@ -21,14 +22,14 @@ export function chooseBinding(machine: Machine, range: NatRange): Choice {
   const oneOf = range.unknown ?? (severalAddresses ? `one of ${range.first} to ${range.last}` : undefined);
   const allowed = allowedPorts(range);
   const ports = portRange(allowed, currentPort);
-  return {
+  return present({
     manip: range.manip,
     address,
     port: ports?.first ?? currentPort,
-    ...(ports === undefined || ports.first === ports.last ? {} : { ports }),
-    ...(allowed === undefined ? {} : { allowed }),
-    ...(oneOf === undefined ? {} : { oneOf }),
-  };
+    ports: ports === undefined || ports.first === ports.last ? undefined : ports,
+    allowed,
+    oneOf,
+  });
 }
 
 function chooseAddress(machine: Machine, range: NatRange, current: string): string | { refused: string } {

@@ -12,9 +12,8 @@ import { portToward } from "./outer-bridge.ts";
 import { firstPacket, type Packet } from "./packet.ts";
 import type { Side } from "./side.ts";
 import type { Walk } from "./walk.ts";
+import { ICMPV6_TYPES } from "../../linux/icmp.ts";
 
-const SOLICITATION = 135;
-const ADVERTISEMENT = 136;
 const BROADCAST = "ff:ff:ff:ff:ff:ff";
 const NOBODY = "00:00:00:00:00:00";
 
@@ -158,7 +157,10 @@ function discovery(source: string, address: string): [Packet, Packet] {
     ttl: 255,
     length: 72,
   });
-  return [message(SOLICITATION, source, solicitedNode(address)), message(ADVERTISEMENT, address, source)];
+  return [
+    message(ICMPV6_TYPES["nd-neighbor-solicit"], source, solicitedNode(address)),
+    message(ICMPV6_TYPES["nd-neighbor-advert"], address, source),
+  ];
 }
 
 /** With which address it asks. */

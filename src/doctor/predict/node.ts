@@ -1,5 +1,6 @@
 /** The third part of the way out: through the node, from its prerouting hooks to its out-interface. */
 import { endText } from "../../address/ip.ts";
+import { isLoopbackAddress } from "../../address/special-purpose.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { KERNEL_RULES } from "../../linux/route/rule.ts";
 import { translateLeaving } from "./at-links.ts";
@@ -22,6 +23,7 @@ import type { Side } from "./side.ts";
 import type { NodeView } from "./view.ts";
 import type { Walk } from "./walk.ts";
 import { bridgeCallsIptables } from "./wire.ts";
+import { present } from "../../present.ts";
 
 /** Returns the packet as it leaves the node, or as it ends there; undefined when it does neither. */
 export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
@@ -140,7 +142,7 @@ function loopbackDestination(walk: Walk, { packet }: Machine, by: Decision | und
   const { view } = walk.node;
   const link = walk.inLink!;
   const { destination } = packet;
-  if (!destination.startsWith("127.") || isLoopback(link)) return;
+  if (packet.family === 6 || !isLoopbackAddress(destination) || isLoopback(link)) return;
   const own = view.conf(4, link.name, "route_localnet");
   if (own !== 0 || view.sysctl("net.ipv4.conf.all.route_localnet") === 1) return;
   walk.stop({ kind: "loopback-destination", place: "node", link, destination, by });
@@ -251,7 +253,7 @@ export function checkReversePath(
   const all = view.sysctl("net.ipv4.conf.all.rp_filter") ?? 0;
   const own = view.conf(4, inLink.name, "rp_filter") ?? 0;
   const value = Math.max(all, own);
-  // Only with rules of somebody's own does the kernel look the source up for this alone (fib4_has_custom_rules).
+  // Only with rules that were added does the kernel look the source up for this alone (fib4_has_custom_rules).
   if (value === 0 && !hasOwnRules(view)) return isNobodyHere(walk, place, packet.source, inLink);
   const marked =
     view.conf(4, inLink.name, "src_valid_mark") === 1 ||
@@ -262,8 +264,10 @@ export function checkReversePath(
     ...transportOf(packet),
     sourcePort: packet.destinationPort,
     destinationPort: packet.sourcePort,
-    ...(outLink === undefined ? {} : { iif: outLink.name }),
-    ...(marked ? { mark: packet.mark } : {}),
+    ...present({
+      iif: outLink?.name,
+      mark: marked ? packet.mark : undefined,
+    }),
   });
   const acceptsLocal = view.conf(4, inLink.name, "accept_local") === 1;
   if (back.kind === "route" && back.type !== "unicast" && !(back.type === "local" && acceptsLocal)) {
@@ -317,7 +321,7 @@ function isHeld({ fib }: NodeView, source: string): boolean {
   return way.route !== undefined && !isDefaultRoute(way.route) && way.link.kind === "dummy";
 }
 
-/** Can anybody outside answer to this source? */
+/** Can a host outside answer to this source? */
 function judgeSource(walk: Walk, machine: Machine, way: Way, sentSource: string): void {
   const { source, destination, ttl } = machine.packet;
   const { link } = way;
@@ -329,7 +333,7 @@ function judgeSource(walk: Walk, machine: Machine, way: Way, sentSource: string)
   const prefix = onLinkPrefix(walk.node.view, link, source);
   // Back by the link it came in by: who asks there for the pod's address is answered by the pod itself.
   if (prefix !== undefined && link.index === walk.inLink?.index && source === sentSource) return;
-  // Whoever lives in the uplink's own network and is answered for there needs no translation.
+  // An address of the uplink's own network that is answered for there needs no translation.
   if (prefix !== undefined && isAnsweredFor(walk.node.view, link, source)) return;
   if (source !== sentSource) {
     if (walk.translatedToOneOf === undefined) {

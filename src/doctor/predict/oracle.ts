@@ -5,6 +5,7 @@
  */
 
 import type { Decision } from "./decision.ts";
+import { present } from "../../present.ts";
 
 /** Why a value cannot be foreseen. */
 export interface Unforeseen {
@@ -56,14 +57,16 @@ export class Oracle {
     const usual = likely ?? false;
     const assumed = this.script[this.doubts.length] ?? usual;
     if (share === undefined && assumed !== usual) this.isUsual = false;
-    this.doubts.push({
-      about,
-      assumed,
-      likely: likely !== undefined,
-      ...(share === undefined ? {} : { share: assumed ? share : 1 - share }),
-      ...(of === undefined ? {} : { of }),
-      ...(at === undefined ? {} : { at }),
-    });
+    this.doubts.push(
+      present({
+        about,
+        assumed,
+        likely: likely !== undefined,
+        share: share === undefined ? undefined : assumed ? share : 1 - share,
+        of,
+        at,
+      }),
+    );
     this.#known.set(about, assumed);
     return assumed;
   }
@@ -137,7 +140,11 @@ function branchOf<T>({ doubts, isUsual }: Oracle, result: T): Branch<T>[] {
 /** The same question, answered the other way. */
 export function otherAnswer(doubt: Doubt): Doubt {
   const { share } = doubt;
-  return { ...doubt, assumed: !doubt.assumed, ...(share === undefined ? {} : { share: 1 - share }) };
+  return {
+    ...doubt,
+    assumed: !doubt.assumed,
+    ...present({ share: share === undefined ? undefined : 1 - share }),
+  };
 }
 
 /** Scripts that repeat a run up to one of its questions, and answer that one the other way. */

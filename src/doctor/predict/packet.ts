@@ -5,6 +5,8 @@
  */
 import { IP_PROTOCOL, type PortRange } from "../../linux/ip-protocol.ts";
 import { familyOf, type IpFamily } from "../../address/ip.ts";
+import { ECHO_REPLY, ECHO_REQUEST } from "../../linux/icmp.ts";
+import { TCP_FLAG } from "../../linux/tcp.ts";
 
 export type Protocol = "tcp" | "udp" | "icmp" | "icmpv6" | "sctp";
 
@@ -32,7 +34,7 @@ export interface Packet extends Tuple {
   readonly length: number;
   readonly ttl: number;
   readonly dscp: number;
-  /** ICMP type: 8 echo request, 0 echo reply (ICMPv6: 128, 129). */
+  /** linux/icmp.ts */
   readonly icmpType: number;
   /** 0 when absent: echoes have no other. */
   readonly icmpCode?: number;
@@ -77,9 +79,6 @@ export function transportOf({
   return { protocol: PROTOCOL_NUMBER[protocol], sourcePort, destinationPort, tos: (dscp ?? 0) << 2 };
 }
 
-export const TCP_SYN = 0x02;
-export const TCP_ACK = 0x10;
-
 /** What a packet begins with (IPDEFTTL), and what an answer is taken to have left: nobody knows how far it comes. */
 const FIRST_TTL = 64;
 
@@ -89,11 +88,11 @@ export function firstPacket(family: IpFamily, tuple: Tuple): Packet {
   return {
     ...tuple,
     family,
-    tcpFlags: tuple.protocol === "tcp" ? TCP_SYN : 0,
+    tcpFlags: tuple.protocol === "tcp" ? TCP_FLAG.syn : 0,
     length: (family === 4 ? 20 : 40) + (tuple.protocol === "tcp" ? 40 : 8),
     ttl: FIRST_TTL,
     dscp: 0,
-    icmpType: icmp ? (family === 4 ? 8 : 128) : 0,
+    icmpType: icmp ? ECHO_REQUEST[family] : 0,
     icmpIdentifier: icmp ? 4242 : 0,
     mark: 0,
     iif: undefined,
@@ -120,8 +119,8 @@ export function answerTo(packet: Packet): Packet {
     destination: arrived.source,
     sourcePort: arrived.destinationPort,
     destinationPort: arrived.sourcePort,
-    tcpFlags: arrived.protocol === "tcp" ? TCP_SYN | TCP_ACK : 0,
-    icmpType: icmp ? (arrived.family === 4 ? 0 : 129) : 0,
+    tcpFlags: arrived.protocol === "tcp" ? TCP_FLAG.syn | TCP_FLAG.ack : 0,
+    icmpType: icmp ? ECHO_REPLY[arrived.family] : 0,
     ttl: FIRST_TTL,
     mark: 0,
     iif: undefined,

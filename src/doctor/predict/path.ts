@@ -15,7 +15,7 @@ import type { SourceChoice } from "./source-address.ts";
 import type { PortRange } from "../../linux/ip-protocol.ts";
 import type { Protocol, Tuple } from "./packet.ts";
 
-/** Where somebody wants to go. */
+/** Where a packet shall go. */
 export interface Target {
   readonly address: string;
   readonly protocol: Protocol;
@@ -23,7 +23,7 @@ export interface Target {
   readonly port: number;
   /** The port it is sent from; any of the usual range when absent. */
   readonly sourcePort?: number;
-  /** The process that sends; root when absent, as whoever enters a pod to ask. */
+  /** The process that sends; root when absent, as a person has to be who enters a pod to ask. */
   readonly sender?: Sender;
 }
 

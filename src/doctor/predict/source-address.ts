@@ -1,6 +1,16 @@
 /** The source address that the kernel gives to what names none: inet_select_addr for IPv4, RFC 6724 for IPv6. */
 import { cidrContains, cidrOf, parseCidr, type Cidr } from "../../address/cidr.ts";
-import { familyOf, ipNumber } from "../../address/ip.ts";
+import { familyOf, ipNumber, ipBits } from "../../address/ip.ts";
+import {
+  isLinkLocalAddress,
+  isLoopbackAddress,
+  isMulticastAddress,
+  isSiteLocalAddress,
+  isUniqueLocalAddress,
+  LOOPBACK,
+  SITE_LOCAL,
+  UNIQUE_LOCAL,
+} from "../../address/special-purpose.ts";
 import type { Address } from "../../linux/route/address.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { NodeView } from "./view.ts";
@@ -27,16 +37,11 @@ export function chooseSource(
   return {
     address,
     deprecated: address.flags.includes("deprecated"),
-    local: isUniqueLocal(address.address) && !isUniqueLocal(destination) && !isLinkLocal(destination),
+    local:
+      isUniqueLocalAddress(address.address) &&
+      !isUniqueLocalAddress(destination) &&
+      !isLinkLocalAddress(destination),
   };
-}
-
-export function isLinkLocal(address: string): boolean {
-  return /^fe[89ab]/i.test(address);
-}
-
-function isUniqueLocal(address: string): boolean {
-  return /^f[cd]/i.test(address);
 }
 
 function chooseIpv4(view: NodeView, link: Link, nextHop: string): Address | undefined {
@@ -53,15 +58,15 @@ function chooseIpv4(view: NodeView, link: Link, nextHop: string): Address | unde
 /** The kernel's table of labels (ip addrlabel; net/ipv6/addrlabel.c), the longest prefix first. */
 const LABELS: readonly (readonly [prefix: Cidr, label: number])[] = (
   [
-    ["::1/128", 0],
+    [LOOPBACK[6], 0],
     ["::ffff:0:0/96", 4],
     ["::/96", 3],
     ["2001::/32", 6],
     ["2001:10::/28", 7],
     ["3ffe::/16", 12],
     ["2002::/16", 2],
-    ["fec0::/10", 11],
-    ["fc00::/7", 5],
+    [SITE_LOCAL, 11],
+    [UNIQUE_LOCAL, 5],
     ["::/0", 1],
   ] as const
 ).map(([prefix, label]) => [parseCidr(prefix), label]);
@@ -72,8 +77,9 @@ function labelOf(address: string): number {
 
 /** Interface-local 1, link-local 2, site-local 5, global 14. */
 function scopeOf(address: string): number {
-  if (/^ff/i.test(address)) return Number.parseInt(address[3] ?? "e", 16);
-  return isLinkLocal(address) || address === "::1" ? 2 : /^fe[c-f]/i.test(address) ? 5 : 14;
+  if (isMulticastAddress(address)) return Number.parseInt(address[3] ?? "e", 16);
+  if (isLinkLocalAddress(address) || isLoopbackAddress(address)) return 2;
+  return isSiteLocalAddress(address) ? 5 : 14;
 }
 
 /** ipv6_get_saddr_eval: the rules in order; the first that tells two addresses apart decides. Any link's are asked. */
@@ -110,6 +116,6 @@ function compareNumbers(a: readonly number[], b: readonly number[]): number {
 export function commonBits(a: string, b: string): number {
   if (familyOf(a) !== familyOf(b)) return 0;
   const difference = ipNumber(a) ^ ipNumber(b);
-  const bits = familyOf(a) === 6 ? 128 : 32;
+  const bits = ipBits(familyOf(a));
   return difference === 0n ? bits : bits - difference.toString(2).length;
 }

@@ -4,12 +4,14 @@ import type { ExpressionKinded, StatefulExpression } from "../../linux/nftables/
 import type { NftObject, Table } from "../../linux/nftables/ruleset.ts";
 import { AF_INET } from "../../linux/socket.ts";
 import { Flow } from "./flow.ts";
-import { PROTOCOL_NUMBER, TCP_SYN } from "./packet.ts";
+import { TCP_FLAG } from "../../linux/tcp.ts";
+import { PROTOCOL_NUMBER } from "./packet.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
 import { decide } from "./comparisons.ts";
 import { takeByProxy } from "./listeners.ts";
 import { countMatches } from "./xtables/rates.ts";
 import { BREAK, CONTINUE, type Machine, type NatRange, type Step, type StepResult } from "./machine.ts";
+import { present } from "../../present.ts";
 
 export function compileImmediate(expression: ExpressionKinded<"immediate">): Step {
   const { dreg, data } = expression;
@@ -92,7 +94,7 @@ export function compileNat(expression: ExpressionKinded<"nat">): Step {
       text: `${word} to ${rangeText(addresses, port)}`,
       ...addresses,
       ...port,
-      ...(why === undefined ? {} : { unknown: why.why }),
+      ...present({ unknown: why?.why }),
     });
   };
 }
@@ -218,7 +220,7 @@ export const TCP_LOOSE = "net.netfilter.nf_conntrack_tcp_loose";
  */
 export function proxySyn(machine: Machine): StepResult {
   const { packet, view } = machine;
-  if (packet.protocol !== "tcp" || packet.tcpFlags !== TCP_SYN) return CONTINUE;
+  if (packet.protocol !== "tcp" || packet.tcpFlags !== TCP_FLAG.syn) return CONTINUE;
   const { source, destination, protocol, sourcePort, destinationPort } = packet;
   machine.flow ??= new Flow({ source, destination, protocol, sourcePort, destinationPort });
   machine.packet = { ...packet, state: "new" };
@@ -240,10 +242,10 @@ export function compileTproxy(expression: ExpressionKinded<"tproxy">): Step {
   const port = expression.sregPort === undefined ? undefined : registerWord(expression.sregPort);
   return (machine) => {
     const length = machine.packet.family === 4 ? 4 : 16;
-    const to = {
-      ...(address === undefined ? {} : { address: ipText(machine.load(address, length)) }),
-      ...(port === undefined ? {} : { port: (machine.load(port, 2)[0]! << 8) | machine.load(port, 2)[1]! }),
-    };
+    const to = present({
+      address: address === undefined ? undefined : ipText(machine.load(address, length)),
+      port: port === undefined ? undefined : (machine.load(port, 2)[0]! << 8) | machine.load(port, 2)[1]!,
+    });
     return takeByProxy(machine, to) ? CONTINUE : BREAK;
   };
 }

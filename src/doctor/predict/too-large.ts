@@ -6,12 +6,10 @@ import { walkOut } from "./out.ts";
 import { answerTo, type Packet } from "./packet.ts";
 import type { Stop, Target } from "./path.ts";
 import { Walk } from "./walk.ts";
+import { TOO_LARGE } from "../../linux/icmp.ts";
 
 /** Who says it: the node, whose way out is narrower than the pod's, or a router further on. */
 export type Speaker = "node" | "outside";
-
-/** ICMP destination unreachable, fragmentation needed (RFC 1191); ICMPv6 packet too big (RFC 8201). */
-const TOO_LARGE = { 4: { icmpType: 3, icmpCode: 4 }, 6: { icmpType: 2, icmpCode: 0 } } as const;
 
 /** What stops the message; undefined when it arrives, or when nobody can tell. */
 export function stopOfTooLarge(
@@ -54,7 +52,8 @@ function tooLarge(walk: Walk, left: Packet, speaker: Speaker): Packet {
   const from = speaker === "node" ? own?.address : undefined;
   return {
     ...answerTo(left),
-    ...TOO_LARGE[family],
+    icmpType: TOO_LARGE[family].type,
+    icmpCode: TOO_LARGE[family].code,
     protocol: family === 4 ? "icmp" : "icmpv6",
     source: from ?? left.destination,
     destination: speaker === "node" ? walk.sent!.source : left.source,

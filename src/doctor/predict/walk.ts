@@ -17,6 +17,7 @@ import type { RouteRequest, RouteResult } from "./fib.ts";
 import type { IpsecPolicy } from "../../linux/xfrm.ts";
 import type { NextHop, Route } from "../../linux/route/route.ts";
 import { NodeView } from "./view.ts";
+import { present } from "../../present.ts";
 
 /** A namespace prepared for many predictions. */
 export interface PreparedNamespace {
@@ -134,15 +135,17 @@ export class Walk {
   }
 
   step(place: Side, at: string, text: string, packet: Packet, by?: Decision): void {
-    this.steps.push({
-      place,
-      direction: this.direction,
-      at,
-      text,
-      tuple: tupleOf(packet),
-      ...(packet.sourcePortFrom === undefined ? {} : { sourcePorts: packet.sourcePortFrom }),
-      ...(by === undefined ? {} : { by }),
-    });
+    this.steps.push(
+      present({
+        place,
+        direction: this.direction,
+        at,
+        text,
+        tuple: tupleOf(packet),
+        sourcePorts: packet.sourcePortFrom,
+        by,
+      }),
+    );
   }
 
   /** Sends the machine's packet through a hook and notes who decided. Goes on behind a drop. */

@@ -1,7 +1,7 @@
 /** The second part of the way out: from the pod's interface over the veth, and the bridge, into the node's IP stack. */
 import type { Link } from "../../linux/route/link.ts";
+import { hostEndOf } from "../../snapshot/host-end.ts";
 import { runBridgeHook } from "./hooks.ts";
-import { hostLinkOf } from "./in-pod.ts";
 import { isWithoutArp, linkDown, neighbourAt } from "./link-state.ts";
 import type { Machine } from "./machine.ts";
 import { solicit } from "./neighbour-discovery.ts";
@@ -12,7 +12,7 @@ import type { Walk } from "./walk.ts";
 /** The packet as the node's IP stack takes it in; undefined when it does not get there. */
 export function crossWire(walk: Walk, sent: Machine): Machine | undefined {
   const link = walk.podLink!;
-  const host = hostLinkOf(walk, link);
+  const host = hostEndOf((index) => walk.node.view.linkAt(index), walk.pod!.view.state, link);
   if (host === undefined) {
     walk.blindSpots.push({
       place: "pod",
@@ -25,10 +25,10 @@ export function crossWire(walk: Walk, sent: Machine): Machine | undefined {
   const node = walk.node.view;
   const bridge = node.linkAt(host.master);
   const nextHop = walk.gateway ?? sent.packet.destination;
-  const gatewayLink = checkGateway(walk, link, host, bridge, nextHop, sent.packet.source);
+  const gatewayPort = checkGateway(walk, link, host, bridge, nextHop, sent.packet.source);
   linkDown(walk, "node", host);
   walk.inLink = bridge ?? host;
-  if (gatewayLink === undefined) solicit(walk, "pod", nextHop);
+  if (gatewayPort === undefined) solicit(walk, "pod", nextHop);
   const packet: Packet = {
     ...sent.packet,
     mark: 0,
@@ -44,7 +44,7 @@ export function crossWire(walk: Walk, sent: Machine): Machine | undefined {
   walk.device("node", machine, "ingress", host);
   walk.step("node", "wire", `${link.name} in the pod is ${host.name} on the node`, packet);
   // The bridge's own chains see the port as the incoming interface, the IP stack behind them the bridge.
-  if (bridge !== undefined && !crossBridge(walk, machine, host, bridge, gatewayLink)) return undefined;
+  if (bridge !== undefined && !crossBridge(walk, machine, host, bridge, gatewayPort)) return undefined;
   machine.packet = { ...machine.packet, iif: walk.inLink.name };
   return machine;
 }
@@ -57,7 +57,7 @@ function checkGateway(
   bridge: Link | undefined,
   nextHop: string,
   sender: string,
-): Link | undefined {
+): OtherPort | undefined {
   const node = walk.node.view;
   const taker = bridge ?? host;
   const owned = node.fib.isLocal(nextHop);
@@ -65,7 +65,7 @@ function checkGateway(
   const proxied = isAnsweredFor(node, taker, nextHop);
   const known = neighbourAt(walk.pod!.view, link, nextHop);
   if (known !== undefined && known.mac !== undefined && isPinned(known.state, link)) {
-    const real = behindPort?.mac ?? (owned || proxied ? taker.mac : undefined);
+    const real = behindPort?.owner.mac ?? (owned || proxied ? taker.mac : undefined);
     if (real !== undefined && known.mac !== real) {
       const { mac, address } = known;
       walk.stop({ kind: "wrong-neighbour", place: "pod", link, address, mac, real });
@@ -93,21 +93,30 @@ function isPinned(state: string, link: Link): boolean {
   return state === "permanent" || (state === "noarp" && !isWithoutArp(link));
 }
 
-/** The link inside another pod of the same bridge that has the address. */
-function ownerOnBridge(walk: Walk, bridge: Link, address: string): Link | undefined {
+/** Another port of the pod's bridge, and the link that is behind it: inside another pod, or the port itself. */
+interface OtherPort {
+  readonly port: Link;
+  readonly owner: Link;
+}
+
+/** The one behind which another pod has the address. */
+function ownerOnBridge(walk: Walk, bridge: Link, address: string): OtherPort | undefined {
   for (const other of walk.snapshot.pods) {
     const owner = other.state?.addresses.find((one) => one.address === address);
     if (owner === undefined || other.state === undefined || other.name === walk.podState.name) continue;
     const link = other.state.links.find((one) => one.index === owner.interface);
-    const host = link === undefined ? undefined : hostLinkOf(walk, link);
-    if (host?.master === bridge.index) return link;
+    if (link === undefined) continue;
+    const port = hostEndOf((index) => walk.node.view.linkAt(index), other.state, link);
+    if (port?.master === bridge.index) return { port, owner: link };
   }
   return undefined;
 }
 
-/** Ports that lead out of this node, so that somebody behind them may own what nobody here does. */
-function outerPorts(walk: Walk, bridge: Link): Link[] {
-  return walk.node.view.state.links.filter((one) => one.master === bridge.index && one.kind !== "veth");
+/** Ports that lead out of this node, so that a host behind them may have an address that no host here has. */
+function outerPorts(walk: Walk, bridge: Link): OtherPort[] {
+  return walk.node.view.state.links
+    .filter((one) => one.master === bridge.index && one.kind !== "veth")
+    .map((port) => ({ port, owner: port }));
 }
 
 /** False when the frame goes on to another port instead of into the node. */
@@ -116,7 +125,7 @@ function crossBridge(
   machine: Machine,
   host: Link,
   bridge: Link,
-  otherPort: Link | undefined,
+  other: OtherPort | undefined,
 ): boolean {
   const state = host.port?.state;
   if (state !== undefined && state !== "forwarding") {
@@ -124,18 +133,18 @@ function crossBridge(
   }
   if (!bridge.up) walk.stop({ kind: "link-down", place: "node", link: bridge });
   walk.noteBridge(machine, "prerouting", runBridgeHook(machine, walk.node.hooks, "prerouting"));
-  if (otherPort === undefined) {
+  if (other === undefined) {
     walk.noteBridge(machine, "input", runBridgeHook(machine, walk.node.hooks, "input"));
     return true;
   }
   walk.end = "bridged";
-  bridgeOn(walk, machine, host, bridge, otherPort);
+  bridgeOn(walk, machine, host, bridge, other);
   return false;
 }
 
 /** From port to port. With br_netfilter on, the IP chains see the frame, too. */
-function bridgeOn(walk: Walk, machine: Machine, host: Link, bridge: Link, other: Link): void {
-  const out = hostLinkOf(walk, other) ?? other;
+function bridgeOn(walk: Walk, machine: Machine, host: Link, bridge: Link, other: OtherPort): void {
+  const { port: out } = other;
   if (host.port?.isolated === true && out.port?.isolated === true) {
     walk.stop({ kind: "port-isolated", place: "node", link: host, other: out });
   }

@@ -12,6 +12,7 @@ import type { NamespaceState, PodState, Snapshot } from "../../snapshot/snapshot
 import type { Repair, RepairPlace } from "./repair.ts";
 import { isLegacy } from "../wording.ts";
 import { isDefaultRoute } from "../predict/fib.ts";
+import { present } from "../../present.ts";
 
 /** A change that a printed command makes. A repair is one, too. */
 export type Change =
@@ -237,38 +238,38 @@ function withDefaultRoute(
       !isDefaultRoute(one) ||
       (one.metric ?? 0) !== metric,
   );
-  const route: Route = {
+  const route: Route = present({
     family,
     type: "unicast",
     destination: family === 6 ? "::/0" : "0.0.0.0/0",
     table: RT_TABLE.main,
     protocol: "boot",
     scope: "global",
-    ...(metric === 0 ? {} : { metric }),
+    metric: metric === 0 ? undefined : metric,
     interface: link.index,
     gateway,
-    ...(source === undefined ? {} : { preferredSource: source }),
+    preferredSource: source,
     flags: [],
     metrics: {},
-  };
+  });
   return { ...state, routes: [...kept, route] };
 }
 
 /** A route to one prefix over a link, as `ip route add PREFIX dev LINK` makes it. */
 export function linkRoute(link: Link, prefix: string): Route {
   const family = familyOf(prefix);
-  return {
+  return present({
     family,
     type: "unicast",
     destination: prefix,
     table: RT_TABLE.main,
     protocol: "boot",
     scope: family === 4 ? "link" : "global",
-    ...(family === 6 ? { metric: IP6_RT_PRIO_USER } : {}),
+    metric: family === 6 ? IP6_RT_PRIO_USER : undefined,
     interface: link.index,
     flags: [],
     metrics: {},
-  };
+  });
 }
 
 /** By name: after the first of several changes the objects are others. */
@@ -289,9 +290,12 @@ function withChain(
   return {
     ...state,
     legacy: state.legacy.map(inTable),
-    ...(state.ruleset === undefined
-      ? {}
-      : { ruleset: { ...state.ruleset, tables: state.ruleset.tables.map(inTable) } }),
+    ...present({
+      ruleset:
+        state.ruleset === undefined
+          ? undefined
+          : { ...state.ruleset, tables: state.ruleset.tables.map(inTable) },
+    }),
   };
 }
 

@@ -3,9 +3,9 @@
  * what the numbers of an enum are called. Several megabytes: only what is asked for is decoded.
  */
 import { readFileSync } from "node:fs";
+import { BTF_MAGIC } from "./calls.ts";
 
 const BTF_PATH = "/sys/kernel/btf/vmlinux";
-const BTF_MAGIC = 0xeb9f;
 
 /**
  * What follows struct btf_type (12 bytes), by BTF_KIND_*: a fixed number of bytes, and so many for each member. In
@@ -52,7 +52,7 @@ export class Btf {
     return new Btf(readFileSync(BTF_PATH), names);
   }
 
-  /** Whether the running kernel has a type of this name; anybody may ask. False when it was built without BTF. */
+  /** Whether the running kernel has a type of this name; no privilege is needed. False when it was built without BTF. */
   static kernelHas(name: string): boolean {
     try {
       return readFileSync(BTF_PATH).includes(`\0${name}\0`);

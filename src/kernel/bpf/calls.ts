@@ -15,7 +15,7 @@ export const BPF_LINK_CREATE = 28;
 const PROGRAM_TYPES = { trafficControl: 3, rawTracepoint: 17, cgroupSysctl: 23 } as const;
 
 /** include/uapi/linux/btf.h */
-const BTF_MAGIC = 0xeb9f;
+export const BTF_MAGIC = 0xeb9f;
 
 /** Some helpers (probe_read_kernel) are only for programs that say so. */
 const LICENSE = "GPL";

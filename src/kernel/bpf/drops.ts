@@ -57,7 +57,7 @@ export class DropWatch implements Disposable {
 
   /**
    * @param addresses only packets whose source or destination is one of these
-   * @throws Error where the kernel has no reasons, whoever asks; SystemError EPERM when this user may not load BPF;
+   * @throws Error where the kernel has no reasons at all; SystemError EPERM when this user may not load BPF;
    *   VerifierError
    */
   static open(addresses: readonly string[]): DropWatch {

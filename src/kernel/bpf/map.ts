@@ -11,7 +11,7 @@ const BPF_MAP_DELETE_ELEM = 3;
 const BPF_MAP_GET_NEXT_KEY = 4;
 const BPF_OBJ_PIN = 6;
 const BPF_OBJ_GET = 7;
-const BPF_OBJ_GET_INFO_BY_FD = 15;
+export const BPF_OBJ_GET_INFO_BY_FD = 15;
 const BPF_MAP_FREEZE = 22;
 const BPF_MAP_LOOKUP_BATCH = 24;
 

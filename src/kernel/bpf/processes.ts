@@ -1,5 +1,5 @@
 /**
- * Who changes the node, learnt beforehand: a process that changes the rules has often ended before anybody can ask for its
+ * Who changes the node, learnt beforehand: a process that changes the rules has often ended before one can ask for its
  * parents. Two small programs: one notes each process that starts a program, with its parents (raw tracepoint
  * sched_process_exec); one notes who writes a setting of the network (cgroup/sysctl). Root of the machine only.
  */

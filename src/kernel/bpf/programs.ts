@@ -1,14 +1,14 @@
-/** Programs that somebody else has loaded: which are attached to a link, and what they are called. */
+/** Programs that others have loaded: which are attached to a link, and what they are called. */
 import { closeSync } from "node:fs";
 import { ERRNO, SystemError } from "../../linux/errno.ts";
 import * as libc from "../libc.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { TCX, type TcxSide } from "./link.ts";
 import { attributes, bpf } from "./calls.ts";
+import { BPF_OBJ_GET_INFO_BY_FD } from "./map.ts";
 
 /** enum bpf_cmd */
 const BPF_PROG_GET_FD_BY_ID = 13;
-const BPF_OBJ_GET_INFO_BY_FD = 15;
 const BPF_PROG_QUERY = 16;
 
 /** So many programs of one kind are told of a link; nobody chains more. */

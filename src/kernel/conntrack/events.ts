@@ -11,6 +11,7 @@ import {
   NFNLGRP_CONNTRACK_UPDATE,
 } from "../../linux/conntrack/attributes.ts";
 import { EntryScan } from "../../linux/conntrack/scan.ts";
+import { present } from "../../present.ts";
 
 /** What happened to an entry. */
 export type ConntrackEventKind = "new" | "update" | "destroy";
@@ -56,10 +57,13 @@ export class ConntrackEvents implements Disposable {
 
   /** @throws SystemError */
   static open(options: ConntrackEventOptions = {}): ConntrackEvents {
-    const transport = openTransport(NETLINK_NETFILTER, {
-      receiveBufferBytes: options.receiveBufferBytes ?? DEFAULT_BUFFER_BYTES,
-      ...(options.namespace === undefined ? {} : { namespace: options.namespace }),
-    });
+    const transport = openTransport(
+      NETLINK_NETFILTER,
+      present({
+        receiveBufferBytes: options.receiveBufferBytes ?? DEFAULT_BUFFER_BYTES,
+        namespace: options.namespace,
+      }),
+    );
     try {
       return new ConntrackEvents(transport, options.kinds);
     } catch (error) {

@@ -1,6 +1,7 @@
 /** The ipsets of a namespace, which iptables rules ask with `-m set` (include/uapi/linux/netfilter/ipset/ip_set.h). */
 import { IP_PROTOCOL, protocolName } from "../../linux/ip-protocol.ts";
 import { ipText } from "../../address/ip.ts";
+import type { IpsetContents, IpsetEntry } from "../../linux/ipset.ts";
 import { macText } from "../../address/mac.ts";
 import {
   attribute,
@@ -17,28 +18,17 @@ import { nfgenmsg, nfnlType } from "../../linux/netlink/nfnetlink.ts";
 import { NFPROTO } from "../../linux/netfilter.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
 import type { NetworkNamespace } from "../namespace.ts";
+import { present } from "../../present.ts";
 
 const NFNL_SUBSYS_IPSET = 6;
 /** The protocol's version that tells a set's index. */
 const IPSET_PROTOCOL = 7;
 const IPSET_FLAG_NOMATCH = 4;
 
-export interface Ipset {
+export interface Ipset extends IpsetContents {
   readonly name: string;
   /** The number that iptables rules call it by. */
   readonly index: number;
-  /** `hash:ip`, `hash:net`, `hash:ip,port`, `list:set`, `bitmap:port` … */
-  readonly type: string;
-  /** Sets of ports or of other sets have none of their own, and say 4. */
-  readonly family: 4 | 6;
-  readonly entries: readonly IpsetEntry[];
-}
-
-/** As `ipset save` writes it, without options: `10.0.0.0/8`, `10.0.0.1,tcp:80`. */
-export interface IpsetEntry {
-  readonly value: string;
-  /** An exception within a larger prefix. */
-  readonly nomatch: boolean;
 }
 
 const addressAttributes = new AttributeSet(() => ({
@@ -176,7 +166,7 @@ export function readIpsets(transport: NetlinkTransport): Ipset[] {
 
 /** Every set of a namespace, of the calling thread's own when absent. */
 export function listIpsets(namespace?: NetworkNamespace): Ipset[] {
-  const transport = openTransport(NETLINK_NETFILTER, namespace === undefined ? {} : { namespace });
+  const transport = openTransport(NETLINK_NETFILTER, present({ namespace }));
   try {
     return readIpsets(transport);
   } finally {

@@ -1,15 +1,16 @@
 /** The tables of iptables-legacy and ip6tables-legacy in a namespace, over getsockopt(2) on a raw socket. */
 import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 import { AF_INET, AF_INET6, SOCK_RAW, SOL_IP, SOL_IPV6 } from "../../linux/socket.ts";
-import { closeSync } from "node:fs";
 import { ERRNO, SystemError } from "../../linux/errno.ts";
-import * as libc from "../libc.ts";
+import { close, getsockoptInto, socket } from "../calls.ts";
+import { encodeUtf8 } from "../../platform/bytes.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { isIptablesTable, iptablesText } from "../../linux/nftables/text/ruleset.ts";
 import type { Table } from "../../linux/nftables/ruleset.ts";
 import { legacyTableNames } from "./table-names.ts";
 import type { XtFamily } from "../../linux/xtables/extension.ts";
-import { clearCounters, readLegacyTable, type TableInfo } from "../../linux/iptables-legacy/entries.ts";
+import { readLegacyTable, type TableInfo } from "../../linux/iptables-legacy/entries.ts";
+import { present } from "../../present.ts";
 
 /** IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES; ip6_tables has the same numbers. */
 const GET_INFO = 64;
@@ -19,7 +20,7 @@ const NAME_BYTES = 32;
 /** sizeof(struct ipt_getinfo), and where the entries of struct ipt_get_entries begin. */
 const INFO_BYTES = 84;
 const ENTRIES_START = 40;
-/** A table that somebody replaces between the two questions is asked for again. */
+/** A table that is replaced between the two questions is asked for again. */
 const ATTEMPTS = 10;
 
 /** The order in which iptables-save lists tables. */
@@ -39,17 +40,33 @@ export function readLegacyTables(
   families: readonly XtFamily[] = ["ip", "ip6"],
 ): Table[] {
   return families.flatMap((family) => {
-    const names = legacyTableNames(family, namespace);
-    if (names.length === 0) return [];
-    const isIpv4 = family === "ip";
-    const fd = inside(namespace, () => libc.socket(isIpv4 ? AF_INET : AF_INET6, SOCK_RAW, IP_PROTOCOL.raw));
-    try {
-      const level = isIpv4 ? SOL_IP : SOL_IPV6;
-      return names.sort(byTableOrder).map((name) => readTable(fd, level, family, name));
-    } finally {
-      closeSync(fd);
-    }
+    const names = legacyTableNames(family, namespace).sort(byTableOrder);
+    const blocks = readLegacyBlocks(family, names, namespace);
+    return blocks.map(({ name, info, entries }) => readLegacyTable(family, name, info, entries));
   });
+}
+
+/** A table as the kernel hands it over. */
+export interface LegacyBlock {
+  readonly name: string;
+  readonly info: TableInfo;
+  readonly entries: Uint8Array;
+}
+
+/** @param names of tables that exist: asking for another makes the kernel create it */
+export function readLegacyBlocks(
+  family: XtFamily,
+  names: readonly string[],
+  namespace?: NetworkNamespace,
+): LegacyBlock[] {
+  if (names.length === 0) return [];
+  const isIpv4 = family === "ip";
+  const fd = inside(namespace, () => socket(isIpv4 ? AF_INET : AF_INET6, SOCK_RAW, IP_PROTOCOL.raw));
+  try {
+    return names.map((name) => ({ name, ...readBlock(fd, isIpv4 ? SOL_IP : SOL_IPV6, name) }));
+  } finally {
+    close(fd);
+  }
 }
 
 function byTableOrder(a: string, b: string): number {
@@ -57,48 +74,14 @@ function byTableOrder(a: string, b: string): number {
   return place(a) - place(b);
 }
 
-/**
- * A number that changes with every change of any iptables-legacy rule, and not with counters; undefined where there are no
- * such tables. Of these the kernel announces nothing.
- * @throws SystemError EPERM without privilege over the namespace
- */
-export function legacyFingerprint(namespace: NetworkNamespace): bigint | undefined {
-  let sum: bigint | undefined;
-  for (const family of ["ip", "ip6"] as const) {
-    const names = legacyTableNames(family, namespace);
-    if (names.length === 0) continue;
-    const isIpv4 = family === "ip";
-    const fd = namespace.run(() => libc.socket(isIpv4 ? AF_INET : AF_INET6, SOCK_RAW, IP_PROTOCOL.raw));
-    try {
-      for (const name of names.sort()) {
-        const { entries } = readBlock(fd, isIpv4 ? SOL_IP : SOL_IPV6, name);
-        clearCounters(family, entries);
-        sum = Bun.hash(entries, sum ?? 0n) ^ Bun.hash(`${family} ${name}`);
-      }
-    } finally {
-      closeSync(fd);
-    }
-  }
-  return sum;
-}
-
-function readTable(fd: number, level: number, family: XtFamily, name: string): Table {
-  const { info, entries } = readBlock(fd, level, name);
-  return readLegacyTable(family, name, info, entries);
-}
-
-function readBlock(
-  fd: number,
-  level: number,
-  name: string,
-): { readonly info: TableInfo; readonly entries: Uint8Array } {
+function readBlock(fd: number, level: number, name: string): Omit<LegacyBlock, "name"> {
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const info = readInfo(fd, level, name);
     const block = new Uint8Array(ENTRIES_START + info.size);
-    block.set(Buffer.from(name));
+    block.set(encodeUtf8(name));
     new DataView(block.buffer).setUint32(NAME_BYTES, info.size, true);
     try {
-      const filled = libc.getsockoptInto(fd, level, GET_ENTRIES, block);
+      const filled = getsockoptInto(fd, level, GET_ENTRIES, block);
       return { info, entries: filled.subarray(ENTRIES_START) };
     } catch (error) {
       // EAGAIN: the table has another size by now.
@@ -114,9 +97,9 @@ function readBlock(
 
 function readInfo(fd: number, level: number, name: string): TableInfo {
   const bytes = new Uint8Array(INFO_BYTES);
-  bytes.set(Buffer.from(name));
+  bytes.set(encodeUtf8(name));
   const view = new DataView(bytes.buffer);
-  libc.getsockoptInto(fd, level, GET_INFO, bytes);
+  getsockoptInto(fd, level, GET_INFO, bytes);
   const five = (at: number): number[] => [0, 1, 2, 3, 4].map((hook) => view.getUint32(at + hook * 4, true));
   return {
     validHooks: view.getUint32(NAME_BYTES, true),
@@ -140,7 +123,7 @@ export function legacyText(tables: readonly Table[], ipsets?: ReadonlyMap<number
         chain.rules.map((rule) => {
           const counted = rule.expressions.find((expression) => expression.kind === "counter");
           const counter = `[${counted?.packets ?? 0}:${counted?.bytes ?? 0}]`;
-          const text = iptablesText(rule, table.family, ipsets === undefined ? {} : { ipsets });
+          const text = iptablesText(rule, table.family, present({ ipsets }));
           return `${counter} -A ${chain.name} ${text}`.trimEnd();
         }),
       );

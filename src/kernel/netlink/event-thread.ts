@@ -6,9 +6,9 @@ import { ERRNO, SystemError } from "../../linux/errno.ts";
 import * as libc from "../libc.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { openTransport } from "./transport.ts";
+import { present } from "../../present.ts";
+import { SOL_NETLINK, SOL_SOCKET } from "../../linux/socket.ts";
 
-const SOL_SOCKET = 1;
-const SOL_NETLINK = 270;
 /** include/uapi/linux/netlink.h */
 const NETLINK_LISTEN_ALL_NSID = 8;
 /** SO_RCVTIMEO_OLD (asm-generic/socket.h): struct timeval, two longs. */
@@ -70,10 +70,13 @@ export class EventThread {
 
   constructor(protocol: number, options: EventThreadOptions) {
     const { namespace, groups, receiveBufferBytes = 4 * 1024 * 1024, each, lost } = options;
-    const socket = openTransport(protocol, {
-      receiveBufferBytes,
-      ...(namespace === undefined ? {} : { namespace }),
-    });
+    const socket = openTransport(
+      protocol,
+      present({
+        receiveBufferBytes,
+        namespace,
+      }),
+    );
     for (const group of groups) socket.join(group);
     if (options.elsewhereToo === true) libc.setsockopt(socket.fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1);
     const timeout = new Uint8Array(16);

@@ -3,6 +3,16 @@ import type { NetworkNamespace } from "../namespace.ts";
 import * as libc from "../calls.ts";
 import { SystemError } from "../../linux/errno.ts";
 import { platform } from "#platform";
+import {
+  MSG_DONTWAIT,
+  MSG_TRUNC,
+  POLLIN,
+  SO_RCVBUF,
+  SO_RCVBUFFORCE,
+  SOCK_RAW,
+  SOL_NETLINK,
+  SOL_SOCKET,
+} from "../../linux/socket.ts";
 
 /**
  * The one seam to the kernel: datagrams in, datagrams out. Everything above it (framing, sequence numbers,
@@ -31,23 +41,15 @@ export const NETLINK_NETFILTER = 12;
 export const NETLINK_GENERIC = 16;
 
 const AF_NETLINK = 16;
-const SOCK_RAW = 3;
-const SOL_SOCKET = 1;
 const SO_SNDBUF = 7;
-const SO_RCVBUF = 8;
 const SO_SNDBUFFORCE = 32;
-const SO_RCVBUFFORCE = 33;
 const SO_MEMINFO = 55;
 /** Index of the drop counter in the array of u32 that SO_MEMINFO gives (include/uapi/linux/sock_diag.h). */
 const SK_MEMINFO_DROPS = 8;
-const SOL_NETLINK = 270;
 const NETLINK_ADD_MEMBERSHIP = 1;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
-const MSG_TRUNC = 0x20;
-const MSG_DONTWAIT = 0x40;
-const POLLIN = 1;
 
 export interface TransportOptions {
   /** The namespace the socket is opened in and stays in; the current one when absent. */

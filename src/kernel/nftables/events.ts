@@ -13,6 +13,7 @@ import {
 import { definedOnly } from "../../linux/nftables/read.ts";
 import { nftFamily, type Family } from "../../linux/nftables/ruleset.ts";
 import type { Verdict } from "../../linux/nftables/values.ts";
+import { present } from "../../present.ts";
 
 /** One rule, return or policy that a traced packet met. */
 export interface TraceEvent {
@@ -40,7 +41,7 @@ export interface TraceEvent {
   readonly transportHeader?: string;
 }
 
-/** The ruleset was changed by somebody. */
+/** The ruleset was changed. */
 export interface GenerationEvent {
   readonly kind: "generation";
   readonly generation: number;
@@ -68,10 +69,10 @@ export class NftMonitor implements Disposable {
 
   /** @throws SystemError EPERM without privilege over the namespace */
   static open(namespace?: NetworkNamespace, wanted?: readonly ("trace" | "generation")[]): NftMonitor {
-    const options = {
+    const options = present({
       receiveBufferBytes: 4 * 1024 * 1024,
-      ...(namespace === undefined ? {} : { namespace }),
-    };
+      namespace,
+    });
     return new NftMonitor(openTransport(NETLINK_NETFILTER, options), wanted);
   }
 

@@ -5,7 +5,13 @@
  *
  * Nothing here is decoded beyond the attributes' numbers: this file is for those who ask often and have little time.
  */
-import { attribute, attributeLength, AttributeSet } from "../../linux/netlink/attributes.ts";
+import {
+  attribute,
+  attributeLength,
+  AttributeSet,
+  NLA_HDRLEN,
+  NLA_TYPE_MASK,
+} from "../../linux/netlink/attributes.ts";
 import { string } from "../../linux/netlink/codec.ts";
 import type { NetlinkConnection } from "../netlink/connection.ts";
 import { align4, type Wire } from "../../linux/netlink/wire.ts";
@@ -110,9 +116,6 @@ function each(
   }
   return complete;
 }
-
-const NLA_HDRLEN = 4;
-const NLA_TYPE_MASK = 0x3fff;
 
 function attributesIn(wire: Wire, start: number, end: number): Attributes {
   const found = new Map<number, Range>();

@@ -58,7 +58,7 @@ export interface RulesetOptions {
   /** Only this table. */
   readonly table?: TableRef;
   /**
-   * Decodes the expressions of rules when they are first asked for (see Rule.expressionAt): for whoever looks at few of
+   * Decodes the expressions of rules when they are first asked for (see Rule.expressionAt): for a caller that looks at few of
    * many. What cannot be decoded is then an expression of kind `other` instead of an error.
    */
   readonly deferred?: boolean;

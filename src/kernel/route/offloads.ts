@@ -8,6 +8,7 @@ import { bytes, flag, string, struct, u16, u32 } from "../../linux/netlink/codec
 import { NetlinkConnection } from "../netlink/connection.ts";
 import { request, type MessageSpec } from "../../linux/netlink/message.ts";
 import { NETLINK_GENERIC, openTransport } from "../netlink/transport.ts";
+import { present } from "../../present.ts";
 
 /** struct genlmsghdr (include/uapi/linux/genetlink.h). */
 export const genlmsghdr = struct("genlmsghdr", { command: "u8", version: "u8", reserved: "u16" });
@@ -107,7 +108,7 @@ export function setOffload(
 }
 
 function connect(namespace: NetworkNamespace | undefined): NetlinkConnection {
-  return new NetlinkConnection(openTransport(NETLINK_GENERIC, namespace === undefined ? {} : { namespace }));
+  return new NetlinkConnection(openTransport(NETLINK_GENERIC, present({ namespace })));
 }
 
 /** The message type of the family, which every kernel numbers anew. */

@@ -9,6 +9,7 @@ import {
   type TrafficFilter,
 } from "../../linux/route/traffic-control.ts";
 import type { Rtnetlink } from "./rtnetlink.ts";
+import { present } from "../../present.ts";
 
 /** The filters of all links that have a clsact or ingress queueing discipline: one dump tells which those are. */
 export function trafficFilters(route: Rtnetlink): TrafficFilter[] {
@@ -39,13 +40,16 @@ function filtersAt(route: Rtnetlink, link: number, side: TrafficFilter["side"]):
     if (filter === undefined || header.handle === 0) continue;
     const data = filter.kind === "bpf" ? filter.data : {};
     const kind = filter.kind === "other" ? filter.name : filter.kind;
-    found.set(`${header.info}/${header.handle}`, {
-      link,
-      side,
-      kind,
-      ...(data.name === undefined ? {} : { name: data.name }),
-      ...(data.id === undefined ? {} : { id: data.id }),
-    });
+    found.set(
+      `${header.info}/${header.handle}`,
+      present({
+        link,
+        side,
+        kind,
+        name: data.name,
+        id: data.id,
+      }),
+    );
   }
   return [...found.values()];
 }

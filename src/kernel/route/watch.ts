@@ -12,6 +12,7 @@ import { neighbourOf, RTM_DELNEIGH, RTM_NEWNEIGH, type Neighbour } from "../../l
 import { RTM_DELROUTE, RTM_NEWROUTE } from "../../linux/route/route-attributes.ts";
 import { routeOf, type Route } from "../../linux/route/route.ts";
 import { RTM_DELRULE, RTM_NEWRULE, ruleOf, type PolicyRule } from "../../linux/route/rule.ts";
+import { present } from "../../present.ts";
 
 /** RTNLGRP_* (include/uapi/linux/rtnetlink.h), by what they tell of. */
 export const RTNLGRP = {
@@ -48,7 +49,7 @@ export class RouteWatch implements Disposable {
 
   /** @param namespace the calling thread's when undefined */
   static open(namespace: NetworkNamespace | undefined, kinds: readonly WatchedKind[]): RouteWatch {
-    const place = namespace === undefined ? {} : { namespace };
+    const place = present({ namespace });
     return new RouteWatch(openTransport(NETLINK_ROUTE, { ...place, receiveBufferBytes: 1024 * 1024 }), kinds);
   }
 

@@ -23,7 +23,7 @@ export interface Fault {
   readonly target?: Target;
   /** Addresses can still be reached: only names are not found. The doctor says so, whatever it is asked about. */
   readonly onlyNames?: true;
-  /** Small packets pass: only a large upload hangs. */
+  /** Small packets pass: only a large upload never ends. */
   readonly onlyLarge?: true;
   /** No table of this node shows it: the doctor must send packets (--to). */
   readonly onlyLive?: true;

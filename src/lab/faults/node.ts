@@ -7,13 +7,14 @@ import { writeSysctl } from "../../kernel/sysctl.ts";
 import type { Fault, FaultWorld } from "./fault.ts";
 import { PLAN } from "../plan.ts";
 import { gently, indexOf, raise, changeRuleset, within } from "./change.ts";
+import { RT_TABLE } from "../../linux/route/constants.ts";
 
 const { bridge, uplink } = PLAN.node;
 const OTHER_BRIDGE = "br-other";
 const VPN_TABLE = 52;
 const PODS_TABLE = 100;
 const CAPTURE = { family: 4, priority: 5270, source: PLAN.podNetworkIpv4, table: VPN_TABLE } as const;
-const MAIN_RULE = { family: 4, priority: 32766, table: 254 } as const;
+const MAIN_RULE = { family: 4, priority: 32766, table: RT_TABLE.main } as const;
 const PROHIBIT = { family: 4, priority: 900, source: PLAN.podNetworkIpv4, action: "prohibit" } as const;
 const PODS_MARK = 0x64;
 const PODS_RULE = { family: 4, priority: 1000, mark: PODS_MARK, table: PODS_TABLE } as const;
@@ -156,7 +157,7 @@ export const breakNode: readonly Fault[] = [
     apply(world) {
       routerAddress(world, "delete");
       within(world.node, (route) => route.flushNeighbours(indexOf(route, uplink)));
-      // Somebody must have asked for it: only then is it known that nobody answers.
+      // A packet must have asked for it: only then is it known that no host answers.
       using socket = InetSocket.open(world.node, "udp", 4);
       socket.connect({ address: PLAN.internet.routerIpv4, port: 9 });
       socket.send(Buffer.from("question"));

@@ -2,7 +2,7 @@
  * Reads entries of large tables without making an object of each: one EntryScan is pointed at message after message.
  * Its numbers all come from the attribute tables, and test/kernel/conntrack/scan.test.ts holds it to their decoder.
  */
-import { attributeLength } from "../netlink/attributes.ts";
+import { attributeLength, NLA_HDRLEN, NLA_TYPE_MASK } from "../netlink/attributes.ts";
 import { decode, type RawMessage } from "../netlink/message.ts";
 import { nfgenmsg } from "../netlink/nfnetlink.ts";
 import { NFPROTO } from "../netfilter.ts";
@@ -11,8 +11,6 @@ import { cta, ctaCounters, ctaHelp, ctaIp, ctaProto, ctaProtoinfo, ctaProtoinfoT
 import { ctaTimestamp, ctaTuple, IPCTNL_MSG_CT_NEW } from "./attributes.ts";
 import { conntrackEntry, type ConntrackEntry } from "./entry.ts";
 
-const NLA_HDRLEN = 4;
-const NLA_TYPE_MASK = 0x3fff;
 const HEADER = nfgenmsg.size;
 
 const ORIGINAL = cta.table.original.number;

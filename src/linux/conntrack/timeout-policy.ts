@@ -3,6 +3,7 @@ import { attribute, AttributeSet, nested } from "../netlink/attributes.ts";
 import { be16, be32, string, u8 } from "../netlink/codec.ts";
 import { request, type MessageOf, type MessageSpec, type Request } from "../netlink/message.ts";
 import { nfgenmsg, nfnlType } from "../netlink/nfnetlink.ts";
+import { AF_INET6 } from "../socket.ts";
 
 /** How long flows of one protocol are remembered, for the rules that ask for it (`CT --timeout`). */
 export interface TimeoutPolicy {
@@ -14,7 +15,6 @@ export interface TimeoutPolicy {
 }
 
 const NFNL_SUBSYS_CTNETLINK_TIMEOUT = 8;
-const AF_INET6 = 10;
 
 /** CTA_TIMEOUT_TCP_ESTABLISHED, CTA_TIMEOUT_UDP_REPLIED: the states in which a flow rests. */
 export const RESTING_STATE = { tcp: 3, udp: 2 } as const;

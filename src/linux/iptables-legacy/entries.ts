@@ -1,7 +1,7 @@
 /**
  * The tables of iptables-legacy as the kernel hands them over: one block of entries, told apart by their offsets
  * (struct ipt_entry and ip6t_entry, include/uapi/linux/netfilter_ipv4/ip_tables.h). Here they become tables as
- * nf_tables has them, so that whoever reads, prints or predicts rules needs only one kind: addresses, interfaces and
+ * nf_tables has them, so that reading, printing and predicting rules need only one kind: addresses, interfaces and
  * protocols as expressions, matches and targets as xtables extensions. Pure.
  */
 import { DecodeError } from "../netlink/wire.ts";
@@ -9,7 +9,10 @@ import type { Expression } from "../nftables/expressions.ts";
 import { NFT_REG_1, NFT_REG_VERDICT } from "../nftables/registers.ts";
 import type { BaseChain, Chain, Hook, Rule, Table } from "../nftables/ruleset.ts";
 import { hexText, type Verdict } from "../nftables/values.ts";
+import { decodeUtf8 } from "../../platform/bytes.ts";
 import type { XtFamily } from "../xtables/extension.ts";
+import { HOOK_PRIORITY } from "../netfilter.ts";
+import { INET_HOOKS } from "../nftables/ruleset.ts";
 
 /** struct ipt_getinfo without the name. */
 export interface TableInfo {
@@ -23,14 +26,12 @@ export interface TableInfo {
   readonly size: number;
 }
 
-const HOOKS: readonly Hook[] = ["prerouting", "input", "forward", "output", "postrouting"];
-
-/** enum nf_ip_hook_priorities; NAT has another on its way out. */
-const PRIORITIES: Readonly<Record<string, number>> = { raw: -300, mangle: -150, filter: 0, security: 50 };
-
+/** A table is named after its place, but for NAT, which has another on its way out. */
 function priorityOf(table: string, hook: Hook): number {
-  if (table !== "nat") return PRIORITIES[table] ?? 0;
-  return hook === "postrouting" || hook === "input" ? 100 : -100;
+  if (table === "nat") {
+    return hook === "postrouting" || hook === "input" ? HOOK_PRIORITY.srcnat : HOOK_PRIORITY.dstnat;
+  }
+  return HOOK_PRIORITY[table as keyof typeof HOOK_PRIORITY] ?? HOOK_PRIORITY.filter;
 }
 
 /** Where the fields of an entry lie; everything else is the same in both families. */
@@ -201,7 +202,7 @@ class EntryReader {
 
 function nameOf(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
-  return Buffer.from(bytes.subarray(0, end < 0 ? bytes.length : end)).toString();
+  return decodeUtf8(bytes.subarray(0, end < 0 ? bytes.length : end));
 }
 
 function compare(data: string, not: boolean): Expression {
@@ -308,11 +309,11 @@ function gatherChains(info: TableInfo, entries: readonly Entry[]): OpenChain[] {
       chains.push({ name: nameOf(entry.target.bytes), hook: undefined, start: entry.next, entries: [] });
       continue;
     }
-    const hook = HOOKS.findIndex((_, number) => {
+    const hook = INET_HOOKS.findIndex((_, number) => {
       return (info.validHooks & (1 << number)) !== 0 && info.hookEntry[number] === entry.offset;
     });
     if (hook >= 0) {
-      const name = HOOKS[hook]!;
+      const name = INET_HOOKS[hook]!;
       chains.push({ name: name.toUpperCase(), hook: name, start: entry.offset, entries: [] });
     }
     chains.at(-1)?.entries.push(entry);
@@ -321,7 +322,7 @@ function gatherChains(info: TableInfo, entries: readonly Entry[]): OpenChain[] {
 }
 
 function chainOf(table: string, chain: OpenChain, rules: (entries: readonly Entry[]) => Rule[]): Chain {
-  // The last entry is the policy, or for a chain of somebody's own the return at its end.
+  // The last entry is the policy, or for a user-defined chain the return at its end.
   const last = chain.entries.at(-1);
   const common = { name: chain.name, handle: 0, use: 0, rules: rules(chain.entries.slice(0, -1)) };
   if (chain.hook === undefined) return { ...common, flags: [] };

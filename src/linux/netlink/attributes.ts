@@ -14,8 +14,9 @@ import { align4, DecodeError, EncodeError, type Wire, type Writer } from "./wire
 
 /** NLA_F_NESTED and NLA_F_NET_BYTEORDER (include/uapi/linux/netlink.h) are flags in the type's two top bits. */
 const NLA_F_NESTED = 0x8000;
-const NLA_TYPE_MASK = 0x3fff;
-const NLA_HDRLEN = 4;
+export const NLA_TYPE_MASK = 0x3fff;
+/** Bytes of a struct nlattr: its length and its type. */
+export const NLA_HDRLEN = 4;
 
 interface Single<T> {
   readonly shape: "single";
@@ -110,7 +111,7 @@ interface WritingOrder {
 
 const described: { prepare(): void }[] = [];
 
-/** Makes the tables of all sets that there are, for whoever has time for it before the first of them is needed. */
+/** Makes the tables of all sets that there are, for a caller that has time for it before the first of them is needed. */
 export function prepareAttributeSets(): void {
   for (const set of described) set.prepare();
 }
@@ -143,7 +144,7 @@ export class AttributeSet<const T extends AttributeTable> {
     return (this.#table ??= this.describe());
   }
 
-  /** These attributes alone; the others are passed over when it is read. For whoever asks often and needs little. */
+  /** These attributes alone; the others are passed over when it is read. For a caller that asks often and needs little. */
   only<const K extends keyof T & string>(...keys: readonly K[]): AttributeSet<Pick<T, K>> {
     return new AttributeSet(() => {
       const table: Partial<Record<K, AnyEntry>> = {};

@@ -15,7 +15,7 @@ export interface Codec<T> {
   nameOf?(number: number): string | undefined;
   /** Whether NLA_F_NESTED is set when it is written. */
   readonly nested?: boolean;
-  /** For attributes that hold attributes: their table, for whoever walks the tables. */
+  /** For attributes that hold attributes: their table, for a caller that walks the tables. */
   readonly set?: DescribedSet;
   /** For lists: what each element is. */
   readonly element?: DescribedCodec;

@@ -2,6 +2,7 @@
  * The enumerations of expressions (include/uapi/linux/netfilter/nf_tables.h and its neighbours), by the words that nft
  * uses for them.
  */
+import { NFPROTO } from "../netfilter.ts";
 
 /** NFT_JUMP_STACK_SIZE (include/net/netfilter/nf_tables.h): jumps within jumps. */
 export const DEEPEST_JUMP = 16;
@@ -122,25 +123,15 @@ export const QUOTA_FLAGS = { inv: 1, depleted: 2 } as const;
 /** enum nft_reject_types */
 export const REJECT_TYPES = { icmp: 0, "tcp reset": 1, icmpx: 2 } as const;
 export const NAT_TYPES = { snat: 0, dnat: 1 } as const;
-/** NF_NAT_RANGE_* of linux/netfilter/nf_nat.h */
-export const NAT_FLAGS = {
-  "map-ips": 1,
-  "proto-specified": 2,
-  random: 4,
-  persistent: 8,
-  "fully-random": 16,
-  "proto-offset": 32,
-  netmap: 64,
-} as const;
 /** The NFPROTO_* that an expression names a layer-3 family by. */
 export const EXPRESSION_FAMILIES = {
-  unspec: 0,
-  inet: 1,
-  ip: 2,
-  arp: 3,
-  netdev: 5,
-  bridge: 7,
-  ip6: 10,
+  unspec: NFPROTO.unspec,
+  inet: NFPROTO.inet,
+  ip: NFPROTO.ipv4,
+  arp: NFPROTO.arp,
+  netdev: NFPROTO.netdev,
+  bridge: NFPROTO.bridge,
+  ip6: NFPROTO.ipv6,
 } as const;
 export const SYNPROXY_FLAGS = { mss: 1, wscale: 2, "sack-perm": 4, timestamp: 8, ecn: 16 } as const;
 export const OSF_FLAGS = { version: 1 } as const;

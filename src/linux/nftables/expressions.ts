@@ -22,7 +22,6 @@ import {
   LOG_FLAGS,
   LOG_LEVELS,
   META_KEYS,
-  NAT_FLAGS,
   NAT_TYPES,
   NUMGEN_TYPES,
   OBJECT_TYPES,
@@ -41,6 +40,7 @@ import {
 } from "./enumerations.ts";
 import { described, expressionCodec, type ExpressionOf } from "./expression-codec.ts";
 import { bits, data, hex, named, number64, value } from "./values.ts";
+import { NAT_FLAGS } from "../netfilter.ts";
 
 /** Expressions with state of their own. Set elements and dynset may hold them; so may rules. */
 const STATEFUL = {

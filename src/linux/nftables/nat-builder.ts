@@ -1,7 +1,8 @@
 /** NAT statements of rules: `masquerade({ fullyRandom: true })`, `snat("203.0.113.5", { ports: "1024-65535" })`. */
 import { familyOf } from "../../address/ip.ts";
 import { datatypeNamed, intervalHex, type Datatype } from "./datatypes.ts";
-import type { NAT_FLAGS, NAT_TYPES } from "./enumerations.ts";
+import type { NAT_FLAGS } from "../netfilter.ts";
+import type { NAT_TYPES } from "./enumerations.ts";
 import type { Expression } from "./expressions.ts";
 import { asList, loadAll, type Selector } from "./match-builder.ts";
 import { NFT_REG_1, registerAt, registerWord } from "./registers.ts";

@@ -3,7 +3,7 @@
  * what all rules of a chain share is looked at once, and expressions can be left for later, because a packet leaves
  * most rules at their first condition.
  */
-import { attributeLength } from "../netlink/attributes.ts";
+import { attributeLength, NLA_HDRLEN, NLA_TYPE_MASK } from "../netlink/attributes.ts";
 import { nfgenmsg } from "../netlink/nfnetlink.ts";
 import { align4, DecodeError, Wire } from "../netlink/wire.ts";
 import { expression, expressions, type Expression } from "./expressions.ts";
@@ -11,8 +11,6 @@ import { ruleAttributes } from "./messages.ts";
 import type { Rule } from "./ruleset.ts";
 import { hexText, number64 } from "./values.ts";
 
-const NLA_HDRLEN = 4;
-const NLA_TYPE_MASK = 0x3fff;
 const { table, chain, handle, expressions: list, notes, compat } = ruleAttributes.table;
 
 /** Where the rules of a chain go; undefined for a chain that nobody wants. */

@@ -247,7 +247,14 @@ export interface Flowtable {
 // ── Hooks ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** enum nf_inet_hooks; bridge shares the first five numbers. */
-const INET_HOOKS: readonly Hook[] = ["prerouting", "input", "forward", "output", "postrouting", "ingress"];
+export const INET_HOOKS: readonly Hook[] = [
+  "prerouting",
+  "input",
+  "forward",
+  "output",
+  "postrouting",
+  "ingress",
+];
 /** NF_ARP_IN and so on (linux/netfilter_arp.h). */
 const ARP_HOOKS: readonly Hook[] = ["input", "output", "forward"];
 /** enum nf_dev_hooks */

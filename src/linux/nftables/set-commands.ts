@@ -178,8 +178,30 @@ export interface ElementSpec {
   readonly expressions?: readonly StatefulExpression[];
 }
 
+/** Sets of ten thousand are compared with the kernel's and then written, more than once. By the element, for the last type. */
+const known = new WeakMap<ElementSpec, { readonly set: SetSpec; readonly element: SetElement }>();
+
 /** The element in the kernel's terms. @throws EncodeError */
 export function elementOf(set: SetSpec, element: ElementSpec): SetElement {
+  const before = known.get(element);
+  if (before !== undefined && areAlike(before.set, set)) return before.element;
+  const made = newElementOf(set, element);
+  known.set(element, { set, element: made });
+  return made;
+}
+
+/** Whether the same text means the same bytes in both. */
+function areAlike(a: SetSpec, b: SetSpec): boolean {
+  return (
+    a === b ||
+    (a.type === b.type &&
+      a.dataType === b.dataType &&
+      a.dataInterval === b.dataInterval &&
+      a.flags === b.flags)
+  );
+}
+
+function newElementOf(set: SetSpec, element: ElementSpec): SetElement {
   const bounds = boundsOf(set, parseDatatypes(set.type), element.key);
   return {
     key: bounds.first,

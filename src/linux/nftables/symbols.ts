@@ -6,6 +6,9 @@ import { IP_PROTOCOL } from "../ip-protocol.ts";
 import { ARPHRD, ETH_P } from "../link-layer.ts";
 import { CT_STATE, NFPROTO } from "../netfilter.ts";
 import { RTN } from "../route/constants.ts";
+import { IPS } from "../conntrack/status.ts";
+import { ICMP_CODES, ICMP_TYPES, ICMPV6_CODES, ICMPV6_TYPES } from "../icmp.ts";
+import { TCP_FLAG } from "../tcp.ts";
 
 export type Symbols = Readonly<Record<string, number>>;
 
@@ -19,66 +22,6 @@ const INET_PROTO: Symbols = {
   l2tp: 115,
 };
 
-/** ICMP types (linux/icmp.h) */
-export const ICMP_TYPES: Symbols = {
-  "echo-reply": 0,
-  "destination-unreachable": 3,
-  "source-quench": 4,
-  redirect: 5,
-  "echo-request": 8,
-  "router-advertisement": 9,
-  "router-solicitation": 10,
-  "time-exceeded": 11,
-  "parameter-problem": 12,
-  "timestamp-request": 13,
-  "timestamp-reply": 14,
-  "info-request": 15,
-  "info-reply": 16,
-  "address-mask-request": 17,
-  "address-mask-reply": 18,
-};
-
-export const ICMP_CODES: Symbols = {
-  "net-unreachable": 0,
-  "host-unreachable": 1,
-  "prot-unreachable": 2,
-  "port-unreachable": 3,
-  "frag-needed": 4,
-  "net-prohibited": 9,
-  "host-prohibited": 10,
-  "admin-prohibited": 13,
-};
-
-export const ICMPV6_TYPES: Symbols = {
-  "destination-unreachable": 1,
-  "packet-too-big": 2,
-  "time-exceeded": 3,
-  "parameter-problem": 4,
-  "echo-request": 128,
-  "echo-reply": 129,
-  "mld-listener-query": 130,
-  "mld-listener-report": 131,
-  "mld-listener-done": 132,
-  "nd-router-solicit": 133,
-  "nd-router-advert": 134,
-  "nd-neighbor-solicit": 135,
-  "nd-neighbor-advert": 136,
-  "nd-redirect": 137,
-  "router-renumbering": 138,
-  "ind-neighbor-solicit": 141,
-  "ind-neighbor-advert": 142,
-  "mld2-listener-report": 143,
-};
-
-export const ICMPV6_CODES: Symbols = {
-  "no-route": 0,
-  "admin-prohibited": 1,
-  "addr-unreachable": 3,
-  "port-unreachable": 4,
-  "policy-fail": 5,
-  "reject-route": 6,
-};
-
 /** NFT_REJECT_ICMPX_* */
 export const ICMPX_CODES: Symbols = {
   "no-route": 0,
@@ -89,13 +32,13 @@ export const ICMPX_CODES: Symbols = {
 
 /** enum ip_conntrack_status */
 const CT_STATUS: Symbols = {
-  expected: 1,
-  "seen-reply": 2,
-  assured: 4,
-  confirmed: 8,
-  snat: 16,
-  dnat: 32,
-  dying: 512,
+  expected: IPS.EXPECTED,
+  "seen-reply": IPS.SEEN_REPLY,
+  assured: IPS.ASSURED,
+  confirmed: IPS.CONFIRMED,
+  snat: IPS.SRC_NAT,
+  dnat: IPS.DST_NAT,
+  dying: IPS.DYING,
 };
 
 /** enum ip_conntrack_events */
@@ -113,7 +56,9 @@ const CT_EVENT: Symbols = {
   label: 1024,
 };
 
-const TCP_FLAG: Symbols = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16, urg: 32, ecn: 64, cwr: 128 };
+const { ece: ecn, cwr, ...flags } = TCP_FLAG;
+/** nft calls ECE "ecn". */
+const TCP_FLAG_NAMES: Symbols = { ...flags, ecn, cwr };
 
 /** DSCP code points (RFC 2474, 2597, 3246, 8622) */
 const DSCP: Symbols = {
@@ -153,7 +98,7 @@ const SYMBOLS: Readonly<Record<string, Symbols>> = {
   ct_status: CT_STATUS,
   ct_event: CT_EVENT,
   ct_dir: { original: 0, reply: 1 },
-  tcp_flag: TCP_FLAG,
+  tcp_flag: TCP_FLAG_NAMES,
   dscp: DSCP,
   ecn: { "not-ect": 0, ect1: 1, ect0: 2, ce: 3 },
   fib_addrtype: RTN,

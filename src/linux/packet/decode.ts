@@ -4,6 +4,10 @@ import { macText } from "../../address/mac.ts";
 import { ETH_P } from "../link-layer.ts";
 import { icmpName } from "./icmp.ts";
 import type { Ip, LinkLayer, DecodedPacket, TcpFlag } from "./packet.ts";
+import { present } from "../../present.ts";
+import { ECHO_REPLY, ECHO_REQUEST, ICMP_TYPES, ICMPV6_TYPES, TOO_LARGE } from "../icmp.ts";
+import { icmpProtocol, IP_PROTOCOL } from "../ip-protocol.ts";
+import { TCP_FLAG } from "../tcp.ts";
 
 /** Where a header was cut off or wrong. */
 class Malformed extends Error {}
@@ -180,29 +184,43 @@ function readIpv6(packet: Draft, reader: Reader): void {
 function readTransport(packet: Draft, ip: Ip, reader: Reader, length: number): void {
   if (ip.fragmentOffset > 0) return;
   const size = length > 0 ? length : reader.length;
-  if (ip.protocol === 6) readTcp(packet, reader, size);
-  else if (ip.protocol === 17) {
+  if (ip.protocol === IP_PROTOCOL.tcp) readTcp(packet, reader, size);
+  else if (ip.protocol === IP_PROTOCOL.udp) {
     reader.need(8, "UDP header");
     packet.udp = {
       sourcePort: reader.u16(0),
       destinationPort: reader.u16(2),
       payloadLength: Math.max(0, reader.u16(4) - 8),
     };
-  } else if (ip.protocol === 132) {
+  } else if (ip.protocol === IP_PROTOCOL.sctp) {
     reader.need(12, "SCTP header");
-    packet.sctp = {
+    packet.sctp = present({
       sourcePort: reader.u16(0),
       destinationPort: reader.u16(2),
       verificationTag: reader.u32(4),
-      ...(reader.length > 12 ? { chunkType: reader.u8(12) } : {}),
-    };
-  } else if ((ip.protocol === 1 && ip.family === 4) || (ip.protocol === 58 && ip.family === 6)) {
+      chunkType: reader.length > 12 ? reader.u8(12) : undefined,
+    });
+  } else if (ip.protocol === icmpProtocol(ip.family)) {
     readIcmp(packet, ip, reader);
   }
 }
 
-/** From bit 0 up (RFC 9293 3.1). */
-const TCP_FLAGS: readonly TcpFlag[] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
+const TCP_FLAGS = Object.keys(TCP_FLAG).map((name) => name.toUpperCase() as TcpFlag);
+
+/** Messages that quote the packet which they are about (RFC 1122 3.2.2). */
+const ICMP_ERRORS: readonly number[] = [
+  ICMP_TYPES["destination-unreachable"],
+  ICMP_TYPES["source-quench"],
+  ICMP_TYPES.redirect,
+  ICMP_TYPES["time-exceeded"],
+  ICMP_TYPES["parameter-problem"],
+];
+/** Below it all types are errors (RFC 4443 2.1). */
+const FIRST_ICMPV6_QUESTION = 128;
+const NEIGHBOUR_MESSAGES: readonly number[] = [
+  ICMPV6_TYPES["nd-neighbor-solicit"],
+  ICMPV6_TYPES["nd-neighbor-advert"],
+];
 
 function readTcp(packet: Draft, reader: Reader, size: number): void {
   // An ICMP error may quote only the first eight bytes: ports and sequence number.
@@ -219,7 +237,7 @@ function readTcp(packet: Draft, reader: Reader, size: number): void {
     flags: TCP_FLAGS.filter((_, bit) => (bits & (1 << bit)) !== 0),
     window: reader.u16(14),
     payloadLength: Math.max(0, size - headerLength),
-    ...(mss === undefined ? {} : { mss }),
+    ...present({ mss }),
   };
 }
 
@@ -243,16 +261,19 @@ function readIcmp(packet: Draft, ip: Ip, reader: Reader): void {
   const type = reader.u8(0);
   const code = reader.u8(1);
   const base = { type, code, name: icmpName(ip.family, type, code) };
-  const isEcho = ip.family === 4 ? type === 8 || type === 0 : type === 128 || type === 129;
-  const isError = ip.family === 4 ? [3, 4, 5, 11, 12].includes(type) : type < 128;
-  const isNeighbour = ip.family === 6 && (type === 135 || type === 136);
-  const saysMtu = ip.family === 4 ? type === 3 && code === 4 : type === 2;
+  const isEcho = type === ECHO_REQUEST[ip.family] || type === ECHO_REPLY[ip.family];
+  const isError = ip.family === 4 ? ICMP_ERRORS.includes(type) : type < FIRST_ICMPV6_QUESTION;
+  const isNeighbour = ip.family === 6 && NEIGHBOUR_MESSAGES.includes(type);
+  const tooLarge = TOO_LARGE[ip.family];
+  const saysMtu = type === tooLarge.type && (ip.family === 6 || code === tooLarge.code);
   packet.icmp = {
     ...base,
     ...(isEcho ? { identifier: reader.u16(4), sequence: reader.u16(6) } : {}),
-    ...(isNeighbour && reader.length >= 24 ? { target: reader.ip(8, 16) } : {}),
-    ...(saysMtu ? { mtu: ip.family === 4 ? reader.u16(6) : reader.u32(4) } : {}),
-    ...(isError ? { quoted: quotedPacket(reader.after(8)) } : {}),
+    ...present({
+      target: isNeighbour && reader.length >= 24 ? reader.ip(8, 16) : undefined,
+      mtu: saysMtu ? (ip.family === 4 ? reader.u16(6) : reader.u32(4)) : undefined,
+      quoted: isError ? quotedPacket(reader.after(8)) : undefined,
+    }),
   };
 }
 

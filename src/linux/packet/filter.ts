@@ -7,6 +7,7 @@ import { ETH_P } from "../link-layer.ts";
 import { cidrContains, parseCidr } from "../../address/cidr.ts";
 import { ipBytes, type IpFamily } from "../../address/ip.ts";
 import { isIcmpError, type DecodedPacket } from "./packet.ts";
+import { TCP_FLAG } from "../tcp.ts";
 
 /** The protocols of which a filter can speak by name. */
 export type IpProtocolName = "icmp" | "tcp" | "udp" | "icmpv6" | "sctp";
@@ -109,7 +110,6 @@ const NET = -0x10_0000;
 const ICMP_ERRORS = { 4: [3, 4, 5, 11, 12], 6: [1, 2, 3, 4] } as const;
 /** Where the flags stand in a TCP header, and the one that begins a connection. */
 const TCP_FLAGS_AT = 13;
-const TCP_SYN = 2;
 /** Hop-by-hop, routing, fragment, destination options: behind them the transport header stands elsewhere. */
 const EXTENSION_HEADERS = [0, 43, 44, 60];
 
@@ -281,8 +281,8 @@ function writeTransport4(program: Program, match: SettledMatch): void {
   }
   if (tcpSyn === true) {
     program.load(LD_B_IND, NET + TCP_FLAGS_AT);
-    program.load(ALU_AND_K, TCP_SYN);
-    program.mustEqual(TCP_SYN);
+    program.load(ALU_AND_K, TCP_FLAG.syn);
+    program.mustEqual(TCP_FLAG.syn);
   }
   if (sourcePort !== undefined) {
     program.load(LD_H_IND, NET);
@@ -306,8 +306,8 @@ function writeTransport6(program: Program, match: SettledMatch): void {
   }
   if (match.tcpSyn === true) {
     program.load(LD_B_ABS, NET + 40 + TCP_FLAGS_AT);
-    program.load(ALU_AND_K, TCP_SYN);
-    program.mustEqual(TCP_SYN);
+    program.load(ALU_AND_K, TCP_FLAG.syn);
+    program.mustEqual(TCP_FLAG.syn);
   }
   if (match.sourcePort !== undefined) {
     program.load(LD_H_ABS, NET + 40);

@@ -12,7 +12,7 @@ import {
 } from "../netlink/message.ts";
 import { flagNames, numberedNames, scopes, type RouteScope } from "./constants.ts";
 import { AF_INET, AF_INET6, ipFamilyOf } from "../socket.ts";
-import { mapped, present } from "./present.ts";
+import { mapped, present } from "../../present.ts";
 
 /** An address on an interface. */
 export interface Address {

@@ -1,7 +1,7 @@
 import type { AttributesOf } from "../netlink/attributes.ts";
 import { numberedNames } from "./constants.ts";
 import type { bridgeAttributes, bridgePortAttributes } from "./link-attributes.ts";
-import { present } from "./present.ts";
+import { present } from "../../present.ts";
 
 /** BR_STATE_* (include/uapi/linux/if_bridge.h). */
 export const portStates = numberedNames({

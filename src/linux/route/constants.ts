@@ -87,6 +87,9 @@ export const routeProtocols = numberedNames({
 });
 export type RouteProtocol = keyof typeof routeProtocols.numbers | `${number}`;
 
+/** Clock ticks a second in what the kernel tells (USER_HZ): the same on every architecture that wayout runs on. */
+export const USER_HZ = 100;
+
 /** RTN_*: what a route does with a packet (include/uapi/linux/rtnetlink.h). */
 export const RTN = {
   unspec: 0,

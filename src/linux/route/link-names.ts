@@ -1,5 +1,5 @@
 /** What link messages have numbers for, by the names of the field. */
-import { ARPHRD } from "../link-layer.ts";
+import { ARPHRD, ETH_P } from "../link-layer.ts";
 import { numberedNames } from "./constants.ts";
 
 /** IF_OPER_* */
@@ -44,4 +44,4 @@ export const addressGenerations = numberedNames({ eui64: 0, none: 1, "stable-pri
 /** MACVLAN_MODE_* */
 export const macvlanModes = numberedNames({ private: 1, vepa: 2, bridge: 4, passthru: 8, source: 16 });
 
-export const vlanProtocols = numberedNames({ "802.1Q": 0x8100, "802.1ad": 0x88a8 });
+export const vlanProtocols = numberedNames({ "802.1Q": ETH_P["8021q"], "802.1ad": ETH_P["8021ad"] });

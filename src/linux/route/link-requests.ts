@@ -17,7 +17,7 @@ import {
   RTM_NEWLINK,
   RTM_SETLINK_BRIDGE,
 } from "./link-attributes.ts";
-import { mapped, present } from "./present.ts";
+import { mapped, present } from "../../present.ts";
 
 /** What a new veth pair looks like. The peer is made directly in its own namespace, under its final name. */
 export interface VethSpec {

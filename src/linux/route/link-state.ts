@@ -6,7 +6,7 @@ import type { Ipv4State, Ipv6State } from "./interface-settings.ts";
 import type { RTM_NEWLINK_STATE } from "./link-attributes.ts";
 import { LINK_FLAGS, operationalStates } from "./link-names.ts";
 import type { Link } from "./link.ts";
-import { present } from "./present.ts";
+import { present } from "../../present.ts";
 
 export type LinkState = Pick<
   Link,

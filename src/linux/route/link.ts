@@ -13,7 +13,8 @@ import {
   vlanProtocols,
 } from "./link-names.ts";
 import type { LinkStatistics } from "./link-statistics.ts";
-import { mapped, present } from "./present.ts";
+import { mapped, present } from "../../present.ts";
+import { ETH_P } from "../link-layer.ts";
 
 /** RFC 2863 operational state (IF_OPER_*, include/uapi/linux/if.h). */
 export type OperationalState =
@@ -46,7 +47,7 @@ export interface Link {
   readonly maxMtu?: number;
   /** IFF_* without the prefix, lowest bit first: "UP", "BROADCAST", "RUNNING", "LOWER_UP"… */
   readonly flags: readonly string[];
-  /** IFF_UP: somebody set it up. */
+  /** IFF_UP: an administrator or a program set it up. */
   readonly up: boolean;
   readonly operState: OperationalState;
   /** Whether the other end is there. */
@@ -156,7 +157,7 @@ function kindDetails(info: NonNullable<LinkInfo["info"]>): Partial<Link> {
       return { bridge: bridgeDetails(info.data) };
     case "vlan":
       return {
-        vlan: { id: info.data.id ?? 0, protocol: vlanProtocols.nameOf(info.data.protocol ?? 0x8100) },
+        vlan: { id: info.data.id ?? 0, protocol: vlanProtocols.nameOf(info.data.protocol ?? ETH_P["8021q"]) },
       };
     case "vxlan":
       return { vxlan: vxlanOf(info.data) };

@@ -9,9 +9,9 @@ import {
   type MessageSpec,
   type Request,
 } from "../netlink/message.ts";
-import { flagNames, numberedNames, routeProtocols, type RouteProtocol } from "./constants.ts";
+import { flagNames, numberedNames, routeProtocols, type RouteProtocol, USER_HZ } from "./constants.ts";
 import { AF_BRIDGE, AF_INET, AF_INET6, AF_UNSPEC, ipFamilyOf } from "../socket.ts";
-import { mapped, present } from "./present.ts";
+import { mapped, present } from "../../present.ts";
 
 /** NUD_* */
 export type NeighbourState =
@@ -65,7 +65,7 @@ export interface ForwardingEntry {
   /** Index of the bridge. */
   readonly master?: number;
   readonly vlan?: number;
-  /** "permanent" for a port's own address, "noarp" for one that somebody set, otherwise how fresh it is. */
+  /** "permanent" for a port's own address, "noarp" for one that was set by hand, otherwise how fresh it is. */
   readonly state: NeighbourState;
   readonly flags: readonly string[];
   /** VXLAN: the tunnel's other end. */
@@ -99,8 +99,6 @@ const NEIGHBOUR_FLAGS = {
   managed: 0x100,
   locked: 0x200,
 } as const;
-
-const USER_HZ = 100;
 
 export const ndmsg = struct("ndmsg", {
   family: "u8",

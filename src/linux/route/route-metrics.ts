@@ -1,6 +1,6 @@
 import type { AttributesOf } from "../netlink/attributes.ts";
 import { numberedNames } from "./constants.ts";
-import { mapped, present } from "./present.ts";
+import { mapped, present } from "../../present.ts";
 import type { metricsAttributes } from "./route-attributes.ts";
 
 /** RTAX_*: what a route says about its path. Times in milliseconds. */

@@ -18,9 +18,10 @@ import {
   scopes,
   type RouteProtocol,
   type RouteScope,
+  USER_HZ,
 } from "./constants.ts";
 import { AF_INET, AF_INET6, ipFamilyOf } from "../socket.ts";
-import { mapped, present } from "./present.ts";
+import { mapped, present } from "../../present.ts";
 import { RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, type WireNextHop } from "./route-attributes.ts";
 import { metricsAttributesOf, metricsOf, type RouteMetrics } from "./route-metrics.ts";
 
@@ -167,7 +168,6 @@ const ROUTE_FLAGS = {
 /** ICMPV6_ROUTER_PREF_* (RFC 4191, two bits, signed). */
 const preferences = numberedNames({ medium: 0, high: 1, low: 3 });
 
-const USER_HZ = 100;
 type RouteMessage = MessageOf<typeof RTM_NEWROUTE>;
 
 /** Reads RTM_NEWROUTE; undefined for families other than IPv4 and IPv6. */

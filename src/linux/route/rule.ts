@@ -11,7 +11,7 @@ import {
 } from "../netlink/message.ts";
 import { flagNames, numberedNames, routeProtocols, RT_TABLE, type RouteProtocol } from "./constants.ts";
 import { AF_INET, AF_INET6, AF_UNSPEC, ipFamilyOf } from "../socket.ts";
-import { mapped, present } from "./present.ts";
+import { mapped, present } from "../../present.ts";
 
 /** Inclusive. */
 export interface NumberRange {
@@ -160,7 +160,7 @@ export function ruleOf({ header, attributes: a }: MessageOf<typeof RTM_NEWRULE>)
     suppressPrefixLength: unlessAllOnes(a.suppressPrefixLength),
     suppressGroup: unlessAllOnes(a.suppressGroup),
     protocol: routeProtocols.nameOf(a.protocol ?? 0),
-    l3mdev: a.l3mdev === 1 ? true : undefined,
+    l3mdev: a.l3mdev === 1 || undefined,
     flags: flagNames(RULE_FLAGS, header.flags & ~FIB_RULE_INVERT),
   });
   return rule as PolicyRule;

@@ -1,6 +1,6 @@
 /**
  * What there is to know about an xtables match or target: its name, the revisions of its structure, what the structure
- * says, and how iptables-save writes that. Whoever prints a rule and whoever judges one take the same value.
+ * says, and how iptables-save writes that. Printing a rule and judging one take the same value.
  */
 import type { XtContext, XtInfo, XtOption } from "./info.ts";
 

@@ -15,7 +15,7 @@ import { nftablesMemory } from "./nftables/memory.ts";
 export interface BackendRow {
   /** Its code: what opens it. */
   readonly load: () => Promise<(options: BackendOptions) => NatBackend>;
-  /** False for the one that leaves NAT to somebody else. */
+  /** False for the one that leaves NAT to others. */
   readonly translates: boolean;
   /** Priority at which it translates at postrouting. Absent: nowhere. */
   readonly postrouting?: number;
@@ -26,8 +26,8 @@ export interface BackendRow {
   /** Whether it may hold rules of ours here, where that can be told for less than by asking it. Absent: ask it. */
   readonly mayHold?: () => Promise<(namespace: NetworkNamespace) => boolean>;
   /**
-   * Asks this machine for what the backend stands on, before anything of it is needed, and throws its `lack`. Absent: applying
-   * is the only way to know.
+   * Asks this machine for what the backend stands on, before anything of it is needed, and throws its `lack` or
+   * `no-privilege`. Absent: applying is the only way to know.
    */
   readonly require?: () => Promise<(namespace: NetworkNamespace, doing: string) => unknown>;
   /** The one table of nf_tables that holds all of its rules, and in it the set whose comments are claims (nat/claim.ts). */
@@ -79,7 +79,7 @@ const ROWS = {
     translates: true,
     lack: "no-ebpf",
     mayHold: async () => (await import("./ebpf/bpf-directory.ts")).holdsPrograms,
-    require: async () => (await import("./ebpf/bpf-directory.ts")).neededDirectory,
+    require: async () => (await import("./ebpf/required.ts")).requireEbpf,
     marks: [
       {
         table: `${GUARD.family} ${GUARD.table}`,

@@ -3,7 +3,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useState } from "preact/hooks";
 import type { Refused } from "../state/ask.ts";
 
-/** What a mark says; its shape differs, so that nothing hangs on its colour. */
+/** What a mark says; its shape differs, so that nothing depends on its colour. */
 export type Sign = "good" | "bad" | "warn" | "unknown" | "skipped" | "note";
 
 const WORDS: Readonly<Record<Sign, string>> = {

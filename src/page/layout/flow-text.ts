@@ -1,10 +1,10 @@
 /** A connection in the words of `wayout conntrack list`. Pure. */
+import { endText as textOfEnd } from "../../address/ip.ts";
 import type { FlowEnd } from "../../flows/flow.ts";
 import type { FlowRecord } from "../../flows/flow-record.ts";
 
 export function endText({ address, port }: FlowEnd): string {
-  if (port === undefined) return address;
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+  return textOfEnd(address, port);
 }
 
 const SPANS = [

@@ -5,6 +5,7 @@ import type { Destination, ShownFlow } from "./destinations.ts";
 import { endsOf, line, pointsOf, RAIL, wirePath, type Area, type Placed, type Point } from "./geometry.ts";
 import type { Row } from "./rows.ts";
 import { STAGES, stageOf, type Stage } from "./stages.ts";
+import { present } from "../../present.ts";
 
 export interface Wire {
   readonly key: string;
@@ -110,15 +111,18 @@ export function connected(
     const [from, to] = [rowEnds(row), endsOf(first, narrow).in];
     const veth = row.kind === "pod" ? row.pod.veth : undefined;
     const path = narrow ? `M${from.x} ${from.y}H${RAIL.x}V${to.y}` : wirePath(from, to, false);
-    wires.push({
-      key: row.key,
-      path,
-      alive: members.some((pod) => reachOf(pod) > 0),
-      chosen: chosen !== undefined && members.includes(chosen),
-      ...(veth === undefined || narrow
-        ? {}
-        : { label: { text: veth, x: from.x + 10, y: from.y + (to.y < from.y ? 16 : -8) } }),
-    });
+    wires.push(
+      present({
+        key: row.key,
+        path,
+        alive: members.some((pod) => reachOf(pod) > 0),
+        chosen: chosen !== undefined && members.includes(chosen),
+        label:
+          veth === undefined || narrow
+            ? undefined
+            : { text: veth, x: from.x + 10, y: from.y + (to.y < from.y ? 16 : -8) },
+      }),
+    );
   }
   const joints = boxes.flatMap((box): readonly Joint[] => {
     const through = picture.pods.filter((pod) => wayOf(pod).includes(box));

@@ -5,7 +5,7 @@ export interface AgentAnswer {
   readonly lab: boolean;
   /** Whether the agent looks at the node after each change by itself, and tells so. */
   readonly looks: boolean;
-  /** Where a traced packet goes to, unless somebody says otherwise. */
+  /** Where a traced packet goes to, unless another is named. */
   readonly destination: string;
   readonly troubles: readonly { readonly step: string; readonly message: string }[];
 }

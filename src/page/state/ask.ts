@@ -1,5 +1,6 @@
 /** Asking the agent. Everything that comes back is spelled out, so that nothing unseen reaches the page. */
 import { visible, visibleValue } from "../../text/visible.ts";
+import { present } from "../../present.ts";
 
 /** What the agent said instead of an answer. */
 export class Refused extends Error {
@@ -39,10 +40,13 @@ export async function ask<T>(
   const text = query.toString();
   let answer: Response;
   try {
-    answer = await fetch(text === "" ? path : `${path}?${text}`, {
-      method,
-      ...(signal === undefined ? {} : { signal }),
-    });
+    answer = await fetch(
+      text === "" ? path : `${path}?${text}`,
+      present({
+        method,
+        signal,
+      }),
+    );
   } catch (error) {
     if (signal?.aborted === true) throw error;
     throw new Refused(

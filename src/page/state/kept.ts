@@ -1,6 +1,7 @@
 /** One answer of the agent, kept up to date: what it was last, whether it is being asked for, and what went wrong. */
 import { signal, type Signal } from "@preact/signals";
 import { Refused } from "./ask.ts";
+import { present } from "../../present.ts";
 
 export interface Kept<T> {
   /** The last answer; still there while a newer one is asked for, or when that failed. */
@@ -21,7 +22,7 @@ export class Keeper<T> {
     const own = new AbortController();
     this.#current = own;
     const { value } = this.state.peek();
-    this.state.value = { ...(fresh || value === undefined ? {} : { value }), asking: true };
+    this.state.value = present({ value: fresh || value === undefined ? undefined : value, asking: true });
     const began = performance.now();
     try {
       const answer = await question(own.signal);
@@ -32,7 +33,7 @@ export class Keeper<T> {
       if (own.signal.aborted) return;
       const trouble = error instanceof Refused ? error : new Refused("failed", String(error));
       const last = this.state.peek().value;
-      this.state.value = { ...(last === undefined ? {} : { value: last }), trouble, asking: false };
+      this.state.value = present({ value: last, trouble, asking: false });
     }
   }
 

@@ -65,7 +65,7 @@ export function lookAgain(): void {
 }
 
 /**
- * Asks again and again while somebody looks.
+ * Asks again and again while the page is looked at.
  * @param paid whose answer is paid for; undefined when the question pays itself
  * @returns what ends it
  */

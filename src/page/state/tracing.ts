@@ -1,4 +1,4 @@
-/** One real packet, sent when somebody asks for it, and its steps played one after the other. */
+/** One real packet, sent on request, and its steps played one after the other. */
 import { signal } from "@preact/signals";
 import type { TraceReport } from "../../trace/report.ts";
 import { ask } from "./ask.ts";

@@ -6,6 +6,7 @@
  *     masqLinkLocalIPv6: false             # false leaves fe80::/10 untranslated
  *     resyncInterval: 60s                  # as time.ParseDuration reads it
  *     cidrLimit: 64                        # both families together
+ *     hostTraffic: false                   # ours: that agent does not know the key and passes it over
  *
  * The case of keys does not matter, and unknown ones are passed over, which is told here, as it is seldom meant. Azure's
  * second version (ip-masq-agent-v2) reads every file of a directory and unites them: the lists are added up, the switches
@@ -13,13 +14,13 @@
  * file may hold 64 prefixes.
  *
  * Such a file names no sources: that agent translates whatever leaves the node, what the node itself sends included. Whose
- * packets are meant here is said beside the file.
+ * packets are meant here is said beside the file; what the node itself sends, only with `hostTraffic: true` in it.
  */
 import { LINK_LOCAL, PRIVATE_USE } from "../../address/special-purpose.ts";
-import { familyOf, AddressError } from "../../address/ip.ts";
+import { familyOf, AddressError, type IpFamily } from "../../address/ip.ts";
 import { cidrText, parseCidr } from "../../address/cidr.ts";
 import type { WayoutError } from "../../error.ts";
-import { normalizeIntent, type NatIntent } from "../../nat/intent.ts";
+import { nodeSources, normalizeIntent, type NatIntent } from "../../nat/intent.ts";
 import { PolicyDocument } from "../document.ts";
 import { goFields, parseGoDuration, type GoField } from "../go.ts";
 import { POLICY_OWNER } from "../policy.ts";
@@ -29,7 +30,7 @@ const DEFAULT_CIDRS = PRIVATE_USE.filter((cidr) => familyOf(cidr) === 4);
 const DEFAULT_RESYNC_MS = 60_000;
 const DEFAULT_CIDR_LIMIT = 64;
 const DEFAULTS_TEXT = `${DEFAULT_CIDRS.join(", ")} are left untranslated`;
-const COMMON_KEYS = ["nonMasqueradeCIDRs", "masqLinkLocal", "masqLinkLocalIPv6"] as const;
+const COMMON_KEYS = ["nonMasqueradeCIDRs", "masqLinkLocal", "masqLinkLocalIPv6", "hostTraffic"] as const;
 /** The second version has its interval from its command line, and one limit for all. */
 const KEYS = {
   "ip-masq-agent": [...COMMON_KEYS, "resyncInterval", "cidrLimit"],
@@ -65,6 +66,7 @@ interface Fields {
   readonly cidrs: readonly string[] | undefined;
   readonly linkLocal: boolean;
   readonly linkLocal6: boolean;
+  readonly hostTraffic: boolean;
   readonly resyncIntervalMs: number;
   readonly warnings: readonly string[];
 }
@@ -79,14 +81,17 @@ export async function readMasqFiles(files: readonly MasqFile[], options: MasqOpt
   const useDefaults =
     options.dialect === "ip-masq-agent" ? read.every(({ cidrs }) => cidrs === undefined) : files.length === 0;
   if (useDefaults) for (const cidr of DEFAULT_CIDRS) note(cidr, "defaults");
-  const isOn = (which: "linkLocal" | "linkLocal6"): boolean => read.some((one) => one[which]);
+  const isOn = (which: "linkLocal" | "linkLocal6" | "hostTraffic"): boolean => read.some((one) => one[which]);
   if (!isOn("linkLocal")) note(LINK_LOCAL[4], "masqLinkLocal: false");
   if (!isOn("linkLocal6")) note(LINK_LOCAL[6], "masqLinkLocalIPv6: false");
   const translation = { fullyRandom: true };
+  const sources = options.sources.map((cidr) => ({ cidr, translation }));
   return {
     intent: normalizeIntent({
       owner: POLICY_OWNER,
-      sources: options.sources.map((cidr) => ({ cidr, translation })),
+      sources: isOn("hostTraffic")
+        ? [...sources, ...nodeSources(familiesOf(options.sources), sources, translation)]
+        : sources,
       untranslated: [...origins.keys()],
     }),
     resyncIntervalMs: Math.min(...read.map((one) => one.resyncIntervalMs), DEFAULT_RESYNC_MS),
@@ -99,6 +104,11 @@ export async function readMasqFiles(files: readonly MasqFile[], options: MasqOpt
       ...emptyList(read, useDefaults, options),
     ],
   };
+}
+
+/** That agent translates IPv4, and IPv6 where it is told to. */
+function familiesOf(sources: readonly string[]): IpFamily[] {
+  return sources.some((cidr) => familyOf(cidr) === 6) ? [4, 6] : [4];
 }
 
 /** Really happened: a list that is there and empty translates everything, between pods of different nodes as well. */
@@ -140,6 +150,7 @@ async function fieldsOf({ name, text }: MasqFile, dialect: MasqOptions["dialect"
     cidrs,
     linkLocal: booleanOf(reader, "masqLinkLocal"),
     linkLocal6: booleanOf(reader, "masqLinkLocalIPv6"),
+    hostTraffic: booleanOf(reader, "hostTraffic"),
     resyncIntervalMs,
     warnings: [
       ...(text === undefined ? [`there is no ${name}, so the defaults hold: ${DEFAULTS_TEXT}`] : []),

@@ -19,6 +19,7 @@ import {
   type Ruleset,
   type SetElement,
   type Table,
+  INET_HOOKS,
 } from "../../linux/nftables/ruleset.ts";
 import { VERDICTS, type Data, type Named, type Verdict } from "../../linux/nftables/values.ts";
 import {
@@ -138,15 +139,7 @@ const expression = expressionOf(Object.keys(EXPRESSIONS)) as Shape<Expression>;
 
 // ── Tables ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const HOOKS: readonly Hook[] = [
-  "prerouting",
-  "input",
-  "forward",
-  "output",
-  "postrouting",
-  "ingress",
-  "egress",
-];
+const HOOKS: readonly Hook[] = [...INET_HOOKS, "egress"];
 const hook = oneOf<Hook>(HOOKS);
 const counter = object<{ packets: number; bytes: number }>({ packets: number, bytes: number });
 

@@ -9,10 +9,11 @@ import type { PortRange } from "../../linux/ip-protocol.ts";
 import type { LinkTranslation } from "../../nat/backends/link-translation.ts";
 import type { AddressRange, NatIntent, NatSource, Translation } from "../../nat/intent.ts";
 import type { RealServer, VirtualService } from "../../kernel/procfs.ts";
-import type { IpsetEntry } from "../../kernel/ipset/ipset.ts";
+import type { IpsetEntry } from "../../linux/ipset.ts";
 import type { ResolvConf } from "../../linux/resolv-conf.ts";
 import type { Listener } from "../../linux/socket-diag.ts";
 import {
+  PLUGIN_FAULTS,
   SNAPSHOT_FORMAT,
   type ConfigFile,
   type ConnectionCount,
@@ -24,6 +25,7 @@ import {
   type IpsetState,
   type Missing,
   type NamespaceState,
+  type NetworkPlugin,
   type Offloads,
   type PodState,
   type PortUse,
@@ -171,6 +173,7 @@ const intent = object<NatIntent>({
       translation,
       inInterfaces: optional(list(name)),
       outInterfaces: optional(list(name)),
+      fromNode: optional(yes),
     }),
   ),
   untranslated: list(prefix),
@@ -188,6 +191,7 @@ const linkTranslation = object<LinkTranslation>({
 
 const namespaceState: Shape<NamespaceState> = object<NamespaceState>({
   inode: number,
+  nodeNamespaceId: optional(number),
   path: optional(name),
   links: list(link),
   addresses: list(address),
@@ -229,6 +233,7 @@ const expected = object<ExpectedInterface>({
   name,
   addresses: list(prefix, 1000),
   gateways: list(ip, 1000),
+  mac: optional(name),
   network: optional(name),
   masqueradedBy: optional(name),
 });
@@ -258,6 +263,21 @@ export const SNAPSHOT_SHAPE = object<Snapshot>({
   pods: list(pod, MOST_PODS),
   containers: optional(list(name)),
   files: list(object<ConfigFile>({ path: name, text: optional(text) })),
+  networkPlugins: optional(
+    list(
+      object<NetworkPlugin>({
+        runtime: name,
+        file: name,
+        type: name,
+        directories: list(name, 100),
+        path: optional(name),
+        elsewhere: optional(name),
+        fault: optional(oneOf(PLUGIN_FAULTS)),
+        said: optional(text),
+      }),
+      1000,
+    ),
+  ),
   missing: list(
     object<Missing>({
       where: name,

@@ -10,6 +10,7 @@ import { at, startOf } from "./finding.ts";
 import { correlateInbound, inboundSteps, publishedEnd } from "./inbound.ts";
 import { stepsOf } from "./steps.ts";
 import { translationsOf } from "./translation.ts";
+import { present } from "../../present.ts";
 
 /** @param destination as it was asked for and resolved */
 export function analyse(evidence: TraceEvidence, destination: TraceReport["destination"]): TraceReport {
@@ -31,19 +32,21 @@ export function analyse(evidence: TraceEvidence, destination: TraceReport["desti
     pod: evidence.survey.pod.name,
     destination: {
       ...destination,
-      ...(evidence.flow.destinationPort === undefined ? {} : { port: evidence.flow.destinationPort }),
+      ...present({ port: evidence.flow.destinationPort }),
     },
-    ...(isInbound ? { begunBy: "outside" } : {}),
+    ...present({ begunBy: isInbound ? "outside" : undefined }),
     outcome,
-    ...(answer === undefined ? {} : { answer }),
-    ...(stop === undefined ? {} : { stop }),
+    ...present({ answer, stop }),
     path: pathOf(of),
     steps: isInbound ? inboundSteps(of, stop) : stepsOf(of, stop),
     sightings: sightingsOf(correlation, startUs),
     ...translationReports(of),
-    ...(outcome === "stopped" || startUs === undefined || deliveredUs === undefined
-      ? {}
-      : { roundTripUs: Math.round(deliveredUs - startUs) }),
+    ...present({
+      roundTripUs:
+        outcome === "stopped" || startUs === undefined || deliveredUs === undefined
+          ? undefined
+          : Math.round(deliveredUs - startUs),
+    }),
     notes: notesOf(of),
     missing: evidence.missing,
   };
@@ -107,19 +110,23 @@ function pathOf(of: Case): Station[] {
   if (staysInPod(of)) return places;
   if (node?.hostLink !== undefined) places.push({ kind: "veth", name: node.hostLink.name });
   if (node?.bridge !== undefined) {
-    places.push({
-      kind: "bridge",
-      name: node.bridge.name,
-      ...(entryAddress === undefined ? {} : { address: entryAddress }),
-    });
+    places.push(
+      present({
+        kind: "bridge",
+        name: node.bridge.name,
+        address: entryAddress,
+      }),
+    );
   }
   places.push({ kind: "node", name: "node" });
   if (uplink !== undefined) {
-    places.push({
-      kind: "uplink",
-      name: uplink,
-      ...(uplinkAddress === undefined ? {} : { address: uplinkAddress }),
-    });
+    places.push(
+      present({
+        kind: "uplink",
+        name: uplink,
+        address: uplinkAddress,
+      }),
+    );
   }
   places.push({ kind: "outside", name: evidence.peer ?? "outside", address: realDestination(of) });
   return places;
@@ -143,14 +150,14 @@ function translationReports(of: Case): Pick<TraceReport, "translation" | "destin
     const published = publishedEnd(of);
     if (published === undefined) return {};
     const { before, after, rule } = published;
-    return { destinationTranslation: { before, after, ...(rule === undefined ? {} : { rule }) } };
+    return { destinationTranslation: present({ before, after, rule }) };
   }
   const reports = translationsOf(of).map(({ end, before, after, rule }) => ({
-    [end === "source" ? "translation" : "destinationTranslation"]: {
+    [end === "source" ? "translation" : "destinationTranslation"]: present({
       before,
       after,
-      ...(rule === undefined ? {} : { rule }),
-    },
+      rule,
+    }),
   }));
   return Object.assign({}, ...reports) as Pick<TraceReport, "translation" | "destinationTranslation">;
 }

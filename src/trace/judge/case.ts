@@ -10,6 +10,7 @@ import { dropReason, type DropReason } from "./reasons.ts";
 import { UNKNOWN_OWNER } from "../../naming/products.ts";
 import type { StepEvidence, StepNumber, TraceStop, StopFix } from "../report.ts";
 import type { MetRule } from "./rules.ts";
+import { present } from "../../present.ts";
 
 /** What diagnosing reads. */
 export interface Case {
@@ -73,14 +74,14 @@ export function dropVerdict(of: Case, step: StepNumber, drop: KernelDrop, where:
   const { text, code, owner, todo } = reasonOf(drop, link);
   const said = `${drop.reason}${drop.function === undefined ? "" : ` in ${drop.function}`}`;
   const device = (link === undefined ? undefined : command`${link.name}`) ?? "DEVICE";
-  return {
+  return present({
     step,
     code: code ?? "kernel-drops",
     reason: `the kernel dropped it ${link === undefined ? where : `at ${link.name}${placeOf(of, drop)}`}: ${text} (${said})`,
-    ...(owner === undefined ? {} : { owner }),
-    ...(todo === undefined ? {} : { todo: todo.replaceAll("DEV", device) }),
+    owner,
+    todo: todo?.replaceAll("DEV", device),
     evidence: [dropEvidence(drop)],
-  };
+  });
 }
 
 /** The device that the packet was at. */

@@ -157,7 +157,7 @@ export function arpName(address: string): string {
   return familyOf(address) === 4 ? "ARP" : "neighbour discovery";
 }
 
-/** The pod addresses its frames to somebody who is not its gateway: a bridge floods them, and nobody takes them. */
+/** The pod addresses its frames to a MAC address that is not its gateway's: a bridge floods them, and nobody takes them. */
 export function wrongGatewayMac(of: Case): StopReason | undefined {
   const { pod, node } = of.evidence.survey;
   const entry = node?.entry;
@@ -165,7 +165,7 @@ export function wrongGatewayMac(of: Case): StopReason | undefined {
     (neighbour) => neighbour.address === pod.nextHop && neighbour.interface === pod.link?.index,
   );
   if (entry === undefined || known?.mac === undefined || known.mac === entry.mac) return undefined;
-  // A gateway that is somebody else on the bridge has a link-layer address of its own.
+  // A gateway that is another host on the bridge has a link-layer address of its own.
   const isGateway = node?.addresses.some(
     (address) => address.address === pod.nextHop && address.interface === entry.index,
   );

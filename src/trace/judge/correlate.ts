@@ -5,6 +5,8 @@ import type { TraceEvent } from "../../kernel/nftables/events.ts";
 import type { FlowEnds, SeenPacket, TraceEvidence } from "../evidence.ts";
 import { headingOf, isExactly, packetOf } from "./progress.ts";
 import type { StationKind } from "../report.ts";
+import { present } from "../../present.ts";
+import { ECHO_REQUEST } from "../../linux/icmp.ts";
 
 /** An end of the flow, as it is at one place. */
 interface End {
@@ -64,15 +66,15 @@ export function correlate(evidence: TraceEvidence): Correlation {
     outsideOfEvents(outEvents, flow) ??
     outsideOfPackets(out, flow);
   const back = firsts(placed.filter((packet) => isAnswer(packet.packet, flow, outside)));
-  return {
+  return present({
     out,
     back,
     errors: placed.filter(({ packet }) => isIcmpError(packet) && quotesFlow(packet, flow, outside)),
     neighbours: placed.filter(({ packet }) => packet.arp !== undefined || packet.icmp?.target !== undefined),
     outEvents,
     backEvents: firstPacketEvents(events, (packet) => isAnswer(packet, flow, outside)),
-    ...(outside === undefined ? {} : { outside }),
-  };
+    outside,
+  });
 }
 
 // ── Places ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -144,7 +146,7 @@ export function endsOf({ ip, tcp, udp, icmp }: DecodedPacket): { source: End; de
   if (icmp?.identifier === undefined) {
     return { source: { address: ip.source }, destination: { address: ip.destination } };
   }
-  const isRequest = icmp.type === 8 || icmp.type === 128;
+  const isRequest = icmp.type === ECHO_REQUEST[ip.family];
   const id = { port: icmp.identifier };
   return {
     source: { address: ip.source, ...(isRequest ? id : {}) },
@@ -162,7 +164,7 @@ export function endLabel(end: End, flow: FlowEnds): string {
 function outsideOfEntry({ entry, flowEvents }: TraceEvidence): Correlation["outside"] {
   const reply = (entry ?? flowEvents[0]?.entry)?.reply;
   if (reply === undefined) return undefined;
-  const port = (number: number | undefined) => (number === undefined ? {} : { port: number });
+  const port = (number: number | undefined) => present({ port: number });
   return {
     source: { address: reply.destination, ...port(reply.destinationPort ?? reply.icmpId) },
     destination: { address: reply.source, ...port(reply.sourcePort) },

@@ -5,6 +5,7 @@ import { type Case, type StopReason, realDestination, stopFix } from "./case.ts"
 import { endLabel, endsOf, type PlacedPacket } from "./correlate.ts";
 import type { StopFix } from "../report.ts";
 import { translatingRule } from "./rules.ts";
+import { present } from "../../present.ts";
 
 /** An answer on its way to the pod whose sender is not the one that the pod asked: nothing translated it back. */
 export function untranslatedAnswer({ evidence, correlation }: Case): PlacedPacket | undefined {
@@ -54,7 +55,7 @@ export function deliveredFromElsewhere(of: Case): StopReason | undefined {
 }
 
 function ends(address: string, port: number | undefined): { address: string; port?: number } {
-  return { address, ...(port === undefined ? {} : { port }) };
+  return present({ address, port });
 }
 
 /** What the pods of the bridge send to the server must come back by the node. */

@@ -2,6 +2,7 @@
 import { summaryOf } from "../../linux/packet/packet.ts";
 import { sightingText, type Correlation, type PlacedPacket } from "./correlate.ts";
 import type { StationKind, StepEvidence, StepNumber, StepReport, TraceStop } from "../report.ts";
+import { present } from "../../present.ts";
 
 /** What a step came to, before it is set against the outcome. */
 export interface JudgedStep {
@@ -26,9 +27,12 @@ export function stepReports(
       title: titles[number],
       ...statusAndText(number, finding, stop),
       evidence: number === stop?.step ? withStop(finding.evidence, stop.evidence) : finding.evidence,
-      ...(finding.timeUs === undefined || startUs === undefined
-        ? {}
-        : { atUs: round(Math.max(0, finding.timeUs - startUs)) }),
+      ...present({
+        atUs:
+          finding.timeUs === undefined || startUs === undefined
+            ? undefined
+            : round(Math.max(0, finding.timeUs - startUs)),
+      }),
     };
   });
 }

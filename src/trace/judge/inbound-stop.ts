@@ -1,4 +1,4 @@
-/** Why a connection that somebody outside began came to nothing. Pure. */
+/** Why a connection that a host outside began came to nothing. Pure. */
 import { dropIn, dropVerdict, growthEvidence, ruleVerdict, type Case, type StopReason } from "./case.ts";
 import { droppedByOthers } from "./causes.ts";
 import { at } from "./finding.ts";

@@ -1,4 +1,4 @@
-/** A connection that somebody outside began: a packet's way to the pod, and its answer's way back, in nine steps. Pure. */
+/** A connection that a host outside began: a packet's way to the pod, and its answer's way back, in nine steps. Pure. */
 import { flowTranslationText as entryText } from "../../flows/flow.ts";
 import { summaryOf } from "../../linux/packet/packet.ts";
 import { flowState } from "../../flows/flow.ts";
@@ -19,6 +19,7 @@ import type { RuleReport, StepEvidence, StepNumber, StepReport, TraceStop } from
 import { chainLines, targetEnd, translatingRule } from "./rules.ts";
 import { historyOf, settingsEvidence } from "./steps.ts";
 import { translationEvidence } from "./translation.ts";
+import { present } from "../../present.ts";
 
 /** `back` goes to the pod and comes first; `out` is what the pod answers. `outside` has the end that was asked. */
 export function correlateInbound(evidence: TraceEvidence): Correlation {
@@ -32,22 +33,21 @@ export function correlateInbound(evidence: TraceEvidence): Correlation {
   const events = eventsOfPackets(evidence);
   const arrived = at(back, "uplink", "in");
   const asked = arrived === undefined ? askedOfEntry(evidence) : endsOf(arrived.packet)?.destination;
-  return {
+  return present({
     out,
     back,
     errors: [],
     neighbours: placed.filter(({ packet }) => packet.arp !== undefined || packet.icmp?.target !== undefined),
     outEvents: firstPacketEvents(events, (packet) => headingOf(packet, flow) === "out"),
     backEvents: firstPacketEvents(events, (packet) => headingOf(packet, flow) === "back"),
-    ...(asked === undefined
-      ? {}
-      : {
-          outside: {
+    outside:
+      asked === undefined
+        ? undefined
+        : {
             source: asked,
             destination: { address: flow.destination, ...portOf(flow.destinationPort) },
           },
-        }),
-  };
+  });
 }
 
 function askedOfEntry({ entry, flowEvents }: TraceEvidence) {
@@ -58,7 +58,7 @@ function askedOfEntry({ entry, flowEvents }: TraceEvidence) {
 }
 
 function portOf(port: number | undefined): { port?: number } {
-  return port === undefined ? {} : { port };
+  return present({ port });
 }
 
 const TITLES: Readonly<Record<StepNumber, string>> = {
@@ -100,12 +100,12 @@ export function publishedEnd(
   if (before === after) return undefined;
   const rule = translatingRule(backRules, evidence.rulesets, "destination")?.report;
   const legacy = evidence.legacyGrowth.find(({ verdict }) => targetEnd(verdict) === "destination");
-  return {
+  return present({
     before,
     after,
-    ...(rule === undefined ? {} : { rule }),
+    rule,
     evidence: translationEvidence(rule, legacy),
-  };
+  });
 }
 
 function arrived({ correlation }: Case): JudgedStep {

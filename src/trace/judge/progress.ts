@@ -5,6 +5,8 @@ import { decodePacket } from "../../linux/packet/decode.ts";
 import { isIcmpError, isRedirect, type DecodedPacket } from "../../linux/packet/packet.ts";
 import type { TraceEvent } from "../../kernel/nftables/events.ts";
 import type { FlowEnds, OutsideEnds, SeenPacket } from "../evidence.ts";
+import { present } from "../../present.ts";
+import { ECHO_REQUEST } from "../../linux/icmp.ts";
 
 /**
  * Whether a packet may belong to the flow, as far as it can be told before the translation is known: by the pod's own
@@ -25,7 +27,7 @@ export function headingOf(packet: DecodedPacket, flow: FlowEnds): "out" | "back"
   if (ip === undefined || ip.family !== flow.family) return undefined;
   if (flow.protocol === "icmp") {
     if (icmp?.identifier === undefined) return undefined;
-    const isRequest = icmp.type === 8 || icmp.type === 128;
+    const isRequest = icmp.type === ECHO_REQUEST[ip.family];
     if (isRequest)
       return ip.source === flow.source || ip.destination === flow.destination ? "out" : undefined;
     return ip.destination === flow.source || ip.source === flow.destination ? "back" : undefined;
@@ -152,14 +154,14 @@ export function translatedDestination(
   if (now === undefined) return undefined;
   const { address, port } = now;
   const isSame = address === flow.destination && (port ?? flow.destinationPort) === flow.destinationPort;
-  return isSame ? undefined : { address, ...(port === undefined ? {} : { port }) };
+  return isSame ? undefined : present({ address, port });
 }
 
 /** Of a packet that still has the pod's own end; none for any other. */
 function destinationOf(packet: DecodedPacket | undefined, flow: FlowEnds): FlowDestination[] {
   if (packet?.ip?.source !== flow.source || !isExactly(packet, flow)) return [];
   const port = (packet.tcp ?? packet.udp)?.destinationPort;
-  return [{ address: packet.ip.destination, ...(port === undefined ? {} : { port }) }];
+  return [present({ address: packet.ip.destination, port })];
 }
 
 /** Whether a packet that began as `first` says and an answer to it were both seen at the pod. */

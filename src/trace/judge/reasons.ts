@@ -1,4 +1,4 @@
-/** What the kernel's drop reasons (enum skb_drop_reason, include/net/dropreason-core.h) mean for somebody's packet. */
+/** What the kernel's drop reasons (enum skb_drop_reason, include/net/dropreason-core.h) mean for a packet. */
 import type { CauseCode } from "../../causes/catalogue/all.ts";
 
 export interface DropReason {

@@ -5,6 +5,7 @@ import type { LabelledEvent } from "./correlate.ts";
 import type { RuleReport } from "../report.ts";
 import { ownerOf } from "../../rules/owner.ts";
 import { isDropVerdict } from "./progress.ts";
+import { present } from "../../present.ts";
 
 type Rulesets = Readonly<Record<"pod" | "node", readonly Table[]>>;
 
@@ -24,11 +25,11 @@ export function metRules(events: readonly LabelledEvent[], rulesets: Rulesets): 
     );
     const chain = table?.chains.find((one) => one.name === event.chain);
     const base = chain?.base;
-    return {
+    return present({
       event,
       report: ruleReport(event, table),
-      ...(base === undefined ? {} : { base: { hook: base.hook, priority: base.priority, type: base.type } }),
-    };
+      base: base === undefined ? undefined : { hook: base.hook, priority: base.priority, type: base.type },
+    });
   });
 }
 
@@ -39,12 +40,14 @@ function ruleReport(event: LabelledEvent, table: Table | undefined): RuleReport 
   const text = isPolicy ? `policy ${event.policy ?? "accept"}` : textOf(rule, table);
   const place = { family: event.family, table: event.table, chain: event.chain };
   const comment = rule?.comment;
-  const owner = ownerOf({ ...place, text, ...(comment === undefined ? {} : { comment }) });
+  const owner = ownerOf({ ...place, text, ...present({ comment }) });
   return {
     ...place,
-    ...(event.type === "rule" && event.ruleHandle !== undefined ? { handle: event.ruleHandle } : {}),
+    ...present({
+      handle: event.type === "rule" && event.ruleHandle !== undefined ? event.ruleHandle : undefined,
+    }),
     text,
-    ...(owner === undefined ? {} : { owner: owner.product }),
+    ...present({ owner: owner?.product }),
   };
 }
 

@@ -86,7 +86,7 @@ function unanswered(of: Case): StopReason {
 /** Queueing disciplines that a kernel gives by itself. */
 const USUAL_QUEUES = new Set(["noqueue", "pfifo_fast", "fq_codel", "fq", "mq"]);
 
-/** One that somebody set may drop the question itself, of which no other instrument tells. */
+/** One that was set by hand may drop the question itself, of which no other instrument tells. */
 function queueOf({ evidence }: Case): StepEvidence[] {
   const { link } = evidence.survey.pod;
   if (link?.qdisc === undefined || USUAL_QUEUES.has(link.qdisc)) return [];

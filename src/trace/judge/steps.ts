@@ -21,6 +21,7 @@ import { at, captures, seen, seenLeaving, startOf, stepReports, timeOf, type Jud
 import type { StepEvidence, StepNumber, StepReport, TraceStop } from "../report.ts";
 import { chainLines } from "./rules.ts";
 import { translationBackText, translationsOf, seenTranslationText } from "./translation.ts";
+import { present } from "../../present.ts";
 
 const STEP_TITLES: Readonly<Record<StepNumber, string>> = {
   1: "a process in the pod sends",
@@ -243,7 +244,7 @@ function tracked(of: Case): JudgedStep {
         ? "conntrack has no entry for it"
         : "an entry is kept once the packet has left: there is none yet";
     const notNeeded = evidence.survey.node !== undefined && !(isNeeded && hasLeft);
-    return { proven: false, ...(notNeeded ? { notNeeded } : {}), text, evidence: [] };
+    return present({ proven: false, notNeeded: notNeeded || undefined, text, evidence: [] });
   }
   return { proven: true, text: entryText(entry), evidence: [historyOf(evidence, entry)] };
 }

@@ -20,6 +20,7 @@ import { tooBig, reversePathStop, settingLine, droppedByOthers, silentNeighbour,
 import { dropReason } from "./reasons.ts";
 import type { StepNumber } from "../report.ts";
 import { baseOf, droppingRule } from "./rules.ts";
+import { present } from "../../present.ts";
 
 /** Forwarding, rules, route: asked in the order in which they explain the others away. */
 export function stoppedAtNode(of: Case): StopReason {
@@ -145,11 +146,11 @@ function refusedByError(of: Case, step: StepNumber): StopReason | undefined {
   const { icmp, ip } = error.packet;
   const isExpired = icmp!.name.includes("exceeded in transit");
   const todo = isExpired ? dropReason("TTL_EXPIRED").todo : undefined;
-  return {
+  return present({
     step,
     code: isExpired ? "ttl-exceeded" : "refused-on-node",
     reason: `${ip!.source} answers: ${icmp!.name} (ICMP type ${icmp!.type} code ${icmp!.code})`,
-    ...(todo === undefined ? {} : { todo }),
+    todo,
     evidence: errorEvidence(of),
-  };
+  });
 }

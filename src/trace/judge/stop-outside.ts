@@ -18,6 +18,7 @@ import { droppedByOthers, tooBig } from "./causes.ts";
 import type { PlacedPacket } from "./correlate.ts";
 import type { StepEvidence } from "../report.ts";
 import { droppingRule } from "./rules.ts";
+import { ICMPV6_TYPES } from "../../linux/icmp.ts";
 
 export function stoppedOutside(of: Case): StopReason {
   const leaving = of.correlation.out.find((packet) => packet.place === "uplink" && packet.way === "out")!;
@@ -46,7 +47,7 @@ export function stoppedInBridge(of: Case): StopReason | undefined {
   );
 }
 
-/** Into the network that it came from: whoever it is given to there knows its source. */
+/** Into the network that it came from: the host that gets it there knows its source. */
 function isInward({ evidence }: Case): boolean {
   const { entry, out } = evidence.survey.node!;
   return entry !== undefined && entry.index === out?.index;
@@ -164,7 +165,7 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): StopReason | unde
       way === "out" &&
       (packet.arp?.operation === 2
         ? packet.arp.senderIp === source
-        : packet.icmp?.type === NEIGHBOUR_ADVERTISEMENT && packet.icmp.target === source),
+        : packet.icmp?.type === ICMPV6_TYPES["nd-neighbor-advert"] && packet.icmp.target === source),
   );
   const [first] = asked;
   if (first === undefined || isAnswered) return undefined;
@@ -202,11 +203,8 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): StopReason | unde
   };
 }
 
-const NEIGHBOUR_SOLICITATION = 135;
-const NEIGHBOUR_ADVERTISEMENT = 136;
-
 function askedTarget({ icmp }: DecodedPacket): string | undefined {
-  return icmp?.type === NEIGHBOUR_SOLICITATION ? icmp.target : undefined;
+  return icmp?.type === ICMPV6_TYPES["nd-neighbor-solicit"] ? icmp.target : undefined;
 }
 
 /** The connection stands, and the request over it was not answered: small packets pass, perhaps larger ones do not. */

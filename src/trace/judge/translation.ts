@@ -4,6 +4,7 @@ import { endLabel } from "./correlate.ts";
 import type { LegacyGrowth } from "../evidence.ts";
 import type { RuleReport, StepEvidence } from "../report.ts";
 import { targetEnd, translatingRule, type TranslatedEnd } from "./rules.ts";
+import { present } from "../../present.ts";
 
 /** One end that became another. */
 export interface SeenTranslation {
@@ -26,7 +27,7 @@ export function translationsOf(of: Case): SeenTranslation[] {
       {
         end,
         ...ends,
-        ...(rule === undefined ? {} : { rule }),
+        ...present({ rule }),
         evidence: translationEvidence(rule, legacy),
       },
     ];
@@ -41,7 +42,7 @@ function endsOfCase(
   const { outside } = correlation;
   if (outside === undefined) return undefined;
   const port = end === "source" ? flow.sourcePort : flow.destinationPort;
-  const before = { address: flow[end], ...(port === undefined ? {} : { port }) };
+  const before = present({ address: flow[end], port });
   return { before: endLabel(before, flow), after: endLabel(outside[end], flow) };
 }
 

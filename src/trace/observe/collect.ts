@@ -35,6 +35,7 @@ import { portsOfFailure } from "./local-ports.ts";
 import { RuleTrace } from "./rule-trace.ts";
 import { surveyTranslated } from "./survey.ts";
 import { neighbourFilter, portsFilter, tapFilter } from "./tap-filter.ts";
+import { present } from "../../present.ts";
 
 export interface CollectOptions {
   readonly survey: PathSurvey;
@@ -208,7 +209,7 @@ class Instruments implements Disposable {
 
   #following(): Following {
     const { flow: pattern, port } = this.#options;
-    return { pattern, ...(port === undefined ? {} : { port }) };
+    return present({ pattern, port });
   }
 
   /** Whether both directions were seen at the pod, in their order. */
@@ -237,29 +238,28 @@ class Instruments implements Disposable {
     const entry = this.#flowWatch?.entry(this.flow);
     const flowEvents = this.#flowWatch?.events(this.flow) ?? [];
     const outside = this.#isInbound ? undefined : outsideEnds(entry ?? flowEvents[0]?.entry);
-    const flow: FlowEnds = { ...this.flow, ...(outside === undefined ? {} : { outside }) };
+    const flow: FlowEnds = { ...this.flow, ...present({ outside }) };
     const ports = portsOfFailure(pod, flow, exchange);
     const ruleEvents = {
       pod: this.#ruleTraces.pod?.events() ?? [],
       node: this.#ruleTraces.node?.events() ?? [],
     };
-    return {
+    return present({
       survey: this.#isInbound
         ? this.#options.survey
         : this.#surveyOf(translatedDestination(flow, entry ?? flowEvents[0]?.entry, ruleEvents.node)),
-      ...(this.#isInbound ? { isInbound: true as const } : {}),
+      isInbound: this.#isInbound || undefined,
       flow,
-      ...(exchange === undefined
-        ? {}
-        : {
-            exchange: {
+      exchange:
+        exchange === undefined
+          ? undefined
+          : present({
               state: exchange.state,
               beganUs,
               connected: exchange.connected,
               timeoutMs,
-              ...(exchange.deliveredUs === undefined ? {} : { deliveredUs: exchange.deliveredUs }),
-            },
-          }),
+              deliveredUs: exchange.deliveredUs,
+            }),
       packets: this.#packetsOf(flow),
       lostPackets: this.#taps.reduce((sum, { tap }) => sum + tap.lost(), 0),
       ruleEvents,
@@ -268,17 +268,17 @@ class Instruments implements Disposable {
         node: this.#ruleTraces.node?.ruleset ?? [],
       },
       flowEvents,
-      ...(entry === undefined ? {} : { entry }),
+      entry,
       drops: withFunctions(this.#drops, flow),
       growth: {
         pod: counterGrowth(this.#before.pod, networkCounters(pod)),
         node: node === undefined ? {} : counterGrowth(this.#before.node, networkCounters(node)),
       },
       legacyGrowth: node === undefined ? [] : legacyGrowth(this.#legacyBefore, this.#legacy(node)),
-      ...(ports === undefined ? {} : { localPorts: ports }),
+      localPorts: ports,
       neighbours: { pod: neighboursOf(pod), node: node === undefined ? [] : neighboursOf(node) },
       missing: this.#missing,
-    };
+    });
   }
 
   [Symbol.dispose](): void {
@@ -320,13 +320,13 @@ class Instruments implements Disposable {
     const { survey, flow, node } = this.#options;
     if (destination === undefined || node === undefined || survey.node === undefined) return survey;
     const { family, protocol, source } = flow;
-    const packet = {
+    const packet = present({
       family,
       protocol,
       source,
       destination: destination.address,
-      ...(destination.port === undefined ? {} : { destinationPort: destination.port }),
-    };
+      destinationPort: destination.port,
+    });
     return { ...survey, node: surveyTranslated(node, survey.node, packet) };
   }
 

@@ -1,6 +1,7 @@
 /** What a person gives as the destination of a trace, and what is sent there. */
 import { canonicalIp, isIp } from "../../address/ip.ts";
 import { WayoutError } from "../../error.ts";
+import { present } from "../../present.ts";
 
 export type TraceProtocol = "tcp" | "udp" | "icmp";
 
@@ -43,7 +44,7 @@ export function parseTarget(text: string, options: TargetOptions = {}): TraceTar
     host,
     protocol,
     ...(port === undefined ? usual : { port }),
-    ...(http ? { httpPath: url?.path ?? "/" } : {}),
+    ...present({ httpPath: http ? (url?.path ?? "/") : undefined }),
   };
 }
 

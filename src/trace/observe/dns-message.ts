@@ -37,7 +37,7 @@ export function question(id: number, name: string, family: IpFamily): Uint8Array
   });
 }
 
-/** undefined when the message is not the answer to this question: somebody else's, or a forged one. */
+/** undefined when the message is not the answer to this question: another question's, or a forged one. */
 export function readAnswer(
   message: Uint8Array,
   asked: { readonly id: number; readonly name: string; readonly family: IpFamily },

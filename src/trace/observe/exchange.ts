@@ -8,6 +8,8 @@ import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { VERSION } from "../../version.ts";
 import type { TraceProtocol } from "./destination.ts";
 import { question } from "./dns-message.ts";
+import { POLLERR, POLLHUP, POLLIN, POLLOUT } from "../../linux/socket.ts";
+import { ECHO_REPLY, ECHO_REQUEST } from "../../linux/icmp.ts";
 
 export interface ExchangePlan {
   readonly protocol: TraceProtocol;
@@ -29,10 +31,6 @@ export type ExchangeState =
   | { readonly kind: "refused"; readonly what: string }
   | { readonly kind: "failed"; readonly code: string; readonly said: string };
 
-const POLLIN = 1;
-const POLLOUT = 4;
-const POLLERR = 8;
-const POLLHUP = 16;
 const MOST_HTTP_BYTES = 1024 * 1024;
 
 /** One exchange. Its own end is known before anything is sent. */
@@ -211,7 +209,7 @@ export class Exchange implements Disposable {
     }
   }
 
-  /** To a nameserver a question it can answer; to anybody else some bytes that are only ours. */
+  /** To a nameserver a question it can answer; to any other server some bytes that are only ours. */
   #datagram(): Uint8Array {
     const { port, sizeBytes } = this.plan;
     if (port === 53 && sizeBytes === undefined)
@@ -229,7 +227,7 @@ export class Exchange implements Disposable {
     const payload = this.#payload(this.plan.sizeBytes ?? 32);
     const bytes = new Uint8Array(8 + payload.length);
     const view = new DataView(bytes.buffer);
-    bytes[0] = this.plan.family === 4 ? 8 : 128;
+    bytes[0] = ECHO_REQUEST[this.plan.family];
     view.setUint16(4, this.#localPort ?? 0);
     view.setUint16(6, 1);
     bytes.set(payload, 8);
@@ -243,8 +241,6 @@ export class Exchange implements Disposable {
     const start = this.plan.family === 4 ? (bytes[0]! & 15) * 4 : 0;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     if (bytes.length < start + 8) return false;
-    return (
-      bytes[start] === (this.plan.family === 4 ? 0 : 129) && view.getUint16(start + 4) === this.#localPort
-    );
+    return bytes[start] === ECHO_REPLY[this.plan.family] && view.getUint16(start + 4) === this.#localPort;
   }
 }

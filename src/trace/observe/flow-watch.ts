@@ -6,6 +6,8 @@ import { ConntrackEvents } from "../../kernel/conntrack/events.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { connectionAtLinks, type SentEnds } from "../../nat/backends/at-links.ts";
 import type { FlowEnds, FlowEvent, FlowPattern } from "../evidence.ts";
+import { present } from "../../present.ts";
+import { ECHO_REQUEST } from "../../linux/icmp.ts";
 
 const RECEIVE_BUFFER_BYTES = 32 * 1024 * 1024;
 /** Others' events may come faster than they are read: the flow's own are among the first. */
@@ -96,27 +98,25 @@ function sentEnds({
   ];
 }
 
-const ECHO_REQUEST = { 4: 8, 6: 128 } as const;
-
 function tupleOf(flow: FlowPattern): ConntrackTuple {
   const { family, protocol, source, destination } = flow;
   if (protocol === "icmp") {
-    return {
+    return present({
       source,
       destination,
       protocol: icmpProtocol(family),
-      ...(flow.sourcePort === undefined ? {} : { icmpId: flow.sourcePort }),
+      icmpId: flow.sourcePort,
       icmpType: ECHO_REQUEST[family],
       icmpCode: 0,
-    };
+    });
   }
-  return {
+  return present({
     source,
     destination,
     protocol: IP_PROTOCOL[protocol],
-    ...(flow.sourcePort === undefined ? {} : { sourcePort: flow.sourcePort }),
-    ...(flow.destinationPort === undefined ? {} : { destinationPort: flow.destinationPort }),
-  };
+    sourcePort: flow.sourcePort,
+    destinationPort: flow.destinationPort,
+  });
 }
 
 /** By the original tuple; a connection to the pod has the pod in its reply tuple. */

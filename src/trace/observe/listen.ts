@@ -5,8 +5,9 @@ import type { TraceEvent } from "../../kernel/nftables/events.ts";
 import type { DecodedPacket } from "../../linux/packet/packet.ts";
 import type { FlowEnds, FlowPattern, SeenPacket } from "../evidence.ts";
 import { headingOf, packetOf } from "../judge/progress.ts";
+import { ECHO_REQUEST } from "../../linux/icmp.ts";
 
-/** What somebody wants to follow. */
+/** What is to be followed. */
 export interface Following {
   readonly pattern: FlowPattern;
   /** Only flows that have this port, at either end. */
@@ -39,7 +40,7 @@ function flowFromPod({ ip, tcp, udp, icmp }: DecodedPacket, wanted: Following): 
   const { pattern } = wanted;
   if (ip?.destination !== pattern.destination) return undefined;
   if (pattern.protocol === "icmp") {
-    const isRequest = icmp?.type === 8 || icmp?.type === 128;
+    const isRequest = icmp?.type === ECHO_REQUEST[ip.family];
     if (!isRequest || icmp.identifier === undefined) return undefined;
     return { ...pattern, source: ip.source, sourcePort: icmp.identifier };
   }
@@ -67,7 +68,7 @@ function withPorts(
   return { ...pattern, source, sourcePort, destinationPort };
 }
 
-/** Whether somebody outside began it: by conntrack; where nothing is tracked, by who was seen first. */
+/** Whether a host outside began it: by conntrack; where nothing is tracked, by who was seen first. */
 export function isBegunOutside(
   flow: FlowEnds,
   entry: ConntrackEntry | undefined,
@@ -82,7 +83,7 @@ export function isBegunOutside(
   return first === undefined || headingOf(first.packet, flow) === "back";
 }
 
-/** Nothing came that was the pod's. What came for somebody else from there is worth a word. */
+/** Nothing came that was the pod's. What came from there for another host is worth a word. */
 export function nothingFlows(wanted: Following, seen: readonly SeenPacket[], timeoutMs: number): WayoutError {
   const { protocol, destination } = wanted.pattern;
   const port = wanted.port === undefined ? "" : ` port ${wanted.port}`;

@@ -4,6 +4,7 @@ import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { readSysctl } from "../../kernel/sysctl.ts";
 import type { FlowPattern, LocalPorts } from "../evidence.ts";
 import type { Exchange } from "./exchange.ts";
+import { present } from "../../present.ts";
 
 const RANGE = "net.ipv4.ip_local_port_range";
 const RESERVED = "net.ipv4.ip_local_reserved_ports";
@@ -24,12 +25,12 @@ function localPorts(
     }
   }
   const reserved = readSysctl(namespace, RESERVED)?.trim();
-  return {
+  return present({
     range: `${low} ${high}`,
     size: high - low + 1,
-    ...(reserved === undefined || reserved === "" ? {} : { reserved }),
+    reserved: reserved === undefined || reserved === "" ? undefined : reserved,
     used: used.size,
-  };
+  });
 }
 
 /** Local and remote port of each socket, by /proc/net/tcp and its like: `0100007F:1F90 00000000:0000`. */

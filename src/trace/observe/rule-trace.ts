@@ -97,7 +97,7 @@ export class RuleTrace implements Disposable {
     try {
       this.nftables.transaction(this.tables.map(deleteTable), "ending the trace");
     } catch (error) {
-      // Somebody flushed the ruleset meanwhile: gone is gone.
+      // The ruleset was flushed meanwhile: gone is gone.
       if (!(error instanceof NetlinkError && error.code === "ENOENT")) throw error;
     } finally {
       this.nftables.close();
@@ -172,7 +172,7 @@ function hooksOf(family: Family): ("prerouting" | "output")[] {
 
 /**
  * What goes, what comes back to the same port, and a bounded number of what comes back from there at all, or to that
- * port at all: where the destination is translated, too, somebody else answers.
+ * port at all: where the destination is translated, too, another host answers.
  */
 function flowRules(family: Family, flow: FlowPattern): Expressions[] {
   const { source, destination, sourcePort, destinationPort } = flow;

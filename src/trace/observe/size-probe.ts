@@ -6,8 +6,9 @@ import { internetChecksum } from "../../linux/packet/checksum.ts";
 import * as libc from "../../kernel/libc.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { PacketTap } from "../../kernel/packet-socket.ts";
+import { POLLIN } from "../../linux/socket.ts";
+import { ECHO_REPLY, ECHO_REQUEST } from "../../linux/icmp.ts";
 
-const POLLIN = 1;
 /** IP packets that links of the wild carry: IPv6's least, VPNs and tunnels, PPPoE, Ethernet. */
 const USUAL_SIZES = [576, 1280, 1360, 1380, 1400, 1420, 1440, 1460, 1480, 1492, 1500] as const;
 const HEADER_BYTES = { 4: 20 + 8, 6: 40 + 8 } as const;
@@ -32,7 +33,7 @@ export interface SizeProbeResult {
   /** Of the lost ones: seen leaving by the uplink, and those whose answer was seen coming back to it. */
   readonly left: number[];
   readonly returned: number[];
-  /** Somebody on the way said that these are too large. */
+  /** A router on the way said that these are too large. */
   readonly told: number[];
 }
 
@@ -75,8 +76,6 @@ export function probeSizes(request: SizeProbeRequest): SizeProbeResult {
   };
 }
 
-const ECHO_REQUEST = { 4: 8, 6: 128 } as const;
-const ECHO_REPLY = { 4: 0, 6: 129 } as const;
 const MOST_PACKETS = 1000;
 
 /** The sequence number is the size: whatever translates the packet keeps it. */
@@ -91,7 +90,7 @@ function uplinkTap(
 
 class Probe {
   readonly answered = new Set<number>();
-  /** The kernel knows that these do not fit: somebody said so. */
+  /** The kernel knows that these do not fit: a router said so. */
   readonly told = new Set<number>();
   readonly #identifier = Math.floor(Math.random() * 0x1_0000);
 

@@ -13,6 +13,7 @@ import type { Pod } from "../../pods/pod.ts";
 import { wiringOf } from "../../pods/wiring.ts";
 import type { TraceProtocol } from "./destination.ts";
 import type { NodeSide, PodSide } from "../evidence.ts";
+import { present } from "../../present.ts";
 
 /** A packet as routing sees it. */
 export interface RoutedPacket {
@@ -38,16 +39,16 @@ export function surveyPod(pod: Pod, namespace: NetworkNamespace, packet: RoutedP
   const answer = route.routeTo(queryOf(packet));
   const used = answer.reachable ? links.find((link) => link.index === answer.route.interface) : undefined;
   const link = used ?? likelyLinkOut(links, pod.attachments[0]?.interface);
-  return {
+  return present({
     name: pod.name,
     path: pod.path,
     inode: namespace.inode,
     links,
     addresses: route.addresses(),
     route: answer,
-    ...(link === undefined ? {} : { link }),
-    ...(answer.reachable ? { nextHop: answer.route.gateway ?? packet.destination } : {}),
-  };
+    link,
+    nextHop: answer.reachable ? (answer.route.gateway ?? packet.destination) : undefined,
+  });
 }
 
 /** The node's side: the other end of the veth, the bridge, the kernel's routing answer, the settings that decide. */
@@ -64,20 +65,20 @@ export function surveyNode(
   const entry = bridge ?? hostLink;
   const lower =
     hostLink === undefined ? links.find((one) => one.index === found?.wiring.podLink.link) : undefined;
-  return {
+  return present({
     path: namespace.path,
     inode: namespace.inode,
     links,
     addresses: route.addresses(),
-    ...(hostLink === undefined ? {} : { hostLink }),
-    ...(bridge === undefined ? {} : { bridge }),
-    ...(isLockedOut(route, hostLink, link) ? { isLockedOut: true as const } : {}),
-    ...(lower === undefined ? {} : { lower }),
-    ...(entry === undefined ? {} : { entry }),
-    ...(packet.source === undefined ? {} : { routeBack: route.routeTo({ destination: packet.source }) }),
+    hostLink,
+    bridge,
+    isLockedOut: isLockedOut(route, hostLink, link) ? true : undefined,
+    lower,
+    entry,
+    routeBack: packet.source === undefined ? undefined : route.routeTo({ destination: packet.source }),
     ...wayThrough({ namespace, route, links }, entry, packet),
     iptablesLegacy: legacyTableNames(packet.family === 4 ? "ip" : "ip6", namespace),
-  };
+  });
 }
 
 /** A locked port passes only senders that the forwarding database has behind it; its own address is no such entry. */
@@ -113,12 +114,12 @@ function wayThrough(
       ? undefined
       : route.routeTo({ ...queryOf(packet), source, inputInterface: entry.index });
   const out = answer?.reachable === true ? outLink(answer, links) : undefined;
-  return {
-    ...(answer === undefined ? {} : { route: answer }),
-    ...(out === undefined ? {} : { out }),
-    ...(answer?.reachable === true ? { nextHop: answer.route.gateway ?? packet.destination } : {}),
+  return present({
+    route: answer,
+    out,
+    nextHop: answer?.reachable === true ? (answer.route.gateway ?? packet.destination) : undefined,
     sysctls: settings(namespace, packet.family, entry, out, links),
-  };
+  });
 }
 
 function outLink(answer: RouteAnswer & { reachable: true }, links: readonly Link[]): Link | undefined {
@@ -127,11 +128,11 @@ function outLink(answer: RouteAnswer & { reachable: true }, links: readonly Link
 }
 
 function queryOf(packet: RoutedPacket) {
-  return {
+  return present({
     destination: packet.destination,
     ipProtocol: packet.protocol === "icmp" ? icmpProtocol(packet.family) : IP_PROTOCOL[packet.protocol],
-    ...(packet.destinationPort === undefined ? {} : { destinationPort: packet.destinationPort }),
-  };
+    destinationPort: packet.destinationPort,
+  });
 }
 
 function settings(

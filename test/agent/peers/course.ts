@@ -10,12 +10,11 @@ import type { NetworkNamespace } from "../../../src/kernel/namespace.ts";
 import { freshName, SERVER, UPLINK, wayout, wayoutJson, world } from "../../attachment/world.ts";
 import { HouseOfProducts, prepareUfw } from "../../support/products.ts";
 import { afterThisTest } from "../../support/teardown.ts";
+import { serveTransfers, Transfers } from "../../support/transfers.ts";
 import { isRealRoot } from "../../support/witness.ts";
 import { RunningAgent } from "../running-agent.ts";
 import type { Peer, Scene } from "./peers.ts";
 
-const ECHO_PORT = 8090;
-const WHO_PORT = 8091;
 const MOST_WORD_MS = 3_000;
 const SUBNET = "10.213.0.0/24";
 
@@ -73,10 +72,17 @@ export class Course {
       journal,
     );
     await agent.says("listening");
-    servers(outside);
+    serveTransfers(outside);
     const { networks, attachments } = new AttachmentStore(node).read();
     const scene = { node, gateway: networks[0]!.gateways[0]!, port: attachments[0]!.hostInterface, house };
-    return new Course(scene, options, agent, await Transfers.of(pod, options.transfers), pod, journal);
+    return new Course(
+      scene,
+      options,
+      agent,
+      await Transfers.of(pod, SERVER.v4, options.transfers),
+      pod,
+      journal,
+    );
   }
 
   async play(peer: Peer): Promise<Outcome> {
@@ -141,61 +147,4 @@ async function houseOn(node: NetworkNamespace): Promise<HouseOfProducts | undefi
   const house = await HouseOfProducts.of(node, "firewalld", "ufw");
   prepareUfw(house);
   return house;
-}
-
-/** One that repeats what it hears, and one that says whom it sees. */
-function servers(outside: NetworkNamespace): void {
-  const made = outside.run(() => [
-    Bun.listen({
-      hostname: "0.0.0.0",
-      port: ECHO_PORT,
-      socket: { data: (socket, data) => void socket.write(data) },
-    }),
-    Bun.listen({
-      hostname: "0.0.0.0",
-      port: WHO_PORT,
-      socket: { open: (socket) => void socket.end(socket.remoteAddress), data: () => {} },
-    }),
-  ]);
-  afterThisTest(() => made.forEach((server) => server.stop(true)));
-}
-
-class Transfers {
-  readonly #lines: ReturnType<typeof linesOf>;
-
-  private constructor(private readonly child: Bun.Subprocess<"pipe", "pipe", "inherit">) {
-    this.#lines = linesOf(child.stdout);
-  }
-
-  static async of(pod: string, count: number): Promise<Transfers> {
-    const program = [process.execPath, join(import.meta.dir, "transfers.ts")];
-    const words = [SERVER.v4, ECHO_PORT, WHO_PORT, count].map(String);
-    const child = Bun.spawn(["ip", "netns", "exec", pod, ...program, ...words], {
-      stdin: "pipe",
-      stdout: "pipe",
-      stderr: "inherit",
-    });
-    afterThisTest(() => child.kill("SIGKILL"));
-    const transfers = new Transfers(child);
-    await transfers.#lines.next();
-    return transfers;
-  }
-
-  async ask<T>(word: "new" | "state" | "renew"): Promise<T> {
-    void this.child.stdin.write(`${word}\n`);
-    await this.child.stdin.flush();
-    const { value } = await this.#lines.next();
-    return JSON.parse(value!) as T;
-  }
-}
-
-async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string, undefined> {
-  let rest = "";
-  for await (const bytes of stream) {
-    rest += new TextDecoder().decode(bytes);
-    const lines = rest.split("\n");
-    rest = lines.pop()!;
-    yield* lines;
-  }
-  return undefined;
 }

@@ -108,10 +108,6 @@ testWithHeaders("enumerations have the numbers of the headers", () => {
     ...inHeaders("NFTA_FIB_F_", enumerations.FIB_FLAGS),
     ...inHeaders("NFT_OBJECT_", enumerations.OBJECT_TYPES, { "ct expectation": "NFT_OBJECT_CT_EXPECT" }),
     ...inHeaders("NFT_LOGLEVEL_", enumerations.LOG_LEVELS, { warn: "NFT_LOGLEVEL_WARNING" }),
-    ...inHeaders("NF_NAT_RANGE_", enumerations.NAT_FLAGS, {
-      random: "NF_NAT_RANGE_PROTO_RANDOM",
-      "fully-random": "NF_NAT_RANGE_PROTO_RANDOM_FULLY",
-    }),
     ...inHeaders("NFT_NAT_", enumerations.NAT_TYPES),
     ...inHeaders("NFT_DYNSET_OP_", enumerations.DYNSET_OPS),
     ...inHeaders("NFT_NG_", enumerations.NUMGEN_TYPES, { inc: "NFT_NG_INCREMENTAL" }),

@@ -190,7 +190,12 @@ function sourceRules(
   });
 }
 
-function interfacesOf({ inInterfaces, outInterfaces }: NatSource): { words: string; name: string }[] {
+function interfacesOf({
+  inInterfaces,
+  outInterfaces,
+  fromNode,
+}: NatSource): { words: string; name: string }[] {
+  if (fromNode === true) return [{ words: "fib saddr type local ", name: "" }];
   const side = inInterfaces === undefined ? "oifname" : "iifname";
   const names = inInterfaces ?? outInterfaces;
   return names?.map((name) => ({ words: `${side} "${name}" `, name })) ?? [{ words: "", name: "" }];

@@ -4,11 +4,12 @@ import type { Frame, Offload } from "./wire.ts";
 export const ICMP = 1;
 export const TCP = 6;
 export const UDP = 17;
+export const UDPLITE = 136;
 export const ICMPV6 = 58;
 export const FLAGS = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16 } as const;
 const GRE = 47;
 const FRAGMENT = 44;
-const AUTHENTICATION = 51;
+export const AUTHENTICATION = 51;
 const EXTENSIONS: ReadonlySet<number> = new Set([0, 43, FRAGMENT, AUTHENTICATION, 60]);
 
 /** What stands behind the IP header. */
@@ -66,7 +67,7 @@ function pseudo(source: Uint8Array, destination: Uint8Array, protocol: number, l
 /** Where the checksum of a protocol stands, behind its start. */
 export function checksumAt(protocol: number): number | undefined {
   if (protocol === TCP) return 16;
-  if (protocol === UDP || protocol === 136) return 6;
+  if (protocol === UDP || protocol === UDPLITE) return 6;
   if (protocol === ICMP || protocol === ICMPV6) return 2;
   return undefined;
 }
@@ -116,7 +117,7 @@ export function sealed(
   if (manner === "partial") return view.setUint16(at, sum(bytes, 0, 0, covered));
   const right = ~sum(bytes, 0, bytes.length, covered) & 0xffff;
   const value = manner === "bad" ? sum(Uint8Array.of(right >> 8, right & 0xff, 0x12, 0x34)) : right;
-  view.setUint16(at, value === 0 && protocol === UDP ? 0xffff : value);
+  view.setUint16(at, value === 0 && (protocol === UDP || protocol === UDPLITE) ? 0xffff : value);
 }
 
 /** A packet of these bytes, in fragments or whole. `id` names it in both families. */
@@ -378,5 +379,5 @@ export function completed(packet: ReadPacket, offload?: Offload): ReadPacket {
 }
 
 export function hasPorts(protocol: number): boolean {
-  return protocol === TCP || protocol === UDP || protocol === 136;
+  return protocol === TCP || protocol === UDP || protocol === UDPLITE;
 }

@@ -4,6 +4,7 @@
  *
  *   pod eth0 ── pods0 ─ br0 [node] up0 192.0.2.1, 2001:db8:113::1 ── out0 [outside]
  */
+import { readdirSync } from "node:fs";
 import { ipBytes } from "../../../src/address/ip.ts";
 import type { NetworkNamespace } from "../../../src/kernel/namespace.ts";
 import { setOffload } from "../../../src/kernel/route/offloads.ts";
@@ -98,9 +99,11 @@ export class World implements Disposable {
 
   /**
    * Begins without a flow: those of the programs have all expired, the kernel's are deleted one by one. A flush waits for a
-   * mutex that all the machine's namespaces share.
+   * mutex that all the machine's namespaces share. Nor does the node remember a path's MTU: an error about what only one of
+   * the worlds lets out teaches that world alone.
    */
   renew(): void {
+    for (const family of ["-4", "-6"]) ask(this.node, ["ip", family, "route", "flush", "cache"]);
     using conntrack = Conntrack.open(this.node);
     conntrack.deleteEntries(conntrack.entries());
     if (this.backend === "ebpf") expireAll(namespaceDirectory(this.node)!);
@@ -266,6 +269,10 @@ function build(
     ...(besides?.lines ?? []),
   ]);
   for (const [name, value] of Object.entries(TRACKING)) writeSysctl(node, name, value);
+  // On a busy machine a lane takes longer than the shortest of them.
+  const names = node.run(() => readdirSync("/proc/sys/net/netfilter"));
+  for (const name of names.filter((one) => /_timeout(_|$)/.test(one) && !one.endsWith("established")))
+    writeSysctl(node, `net.netfilter.${name}`, "3600");
 }
 
 /** The Ethernet address of the other end, where there is one. */

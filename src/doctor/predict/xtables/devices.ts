@@ -6,20 +6,10 @@ import { usesLink } from "../fib.ts";
 import { addressType } from "../conntrack-loads.ts";
 import { nameBytes } from "../loads.ts";
 import type { Machine } from "../machine.ts";
+import { present } from "../../../present.ts";
+import { RTN } from "../../../linux/route/constants.ts";
 
 type ValueOf<D extends { read: (...parameters: never) => unknown }> = ReturnType<D["read"]>;
-
-const TYPES = [
-  "unspec",
-  "unicast",
-  "local",
-  "broadcast",
-  "anycast",
-  "multicast",
-  "blackhole",
-  "unreachable",
-  "prohibit",
-] as const;
 
 export function addressTypeMatches(
   machine: Machine,
@@ -29,7 +19,9 @@ export function addressTypeMatches(
   const device = limit === "in" ? packet.iif : limit === "out" ? packet.oif : undefined;
   const is = (address: string, wanted: Wanted<number> | undefined): boolean => {
     if (wanted === undefined) return true;
-    const bit = 1 << Math.max(0, TYPES.indexOf(addressType(machine, address, device) as "unspec"));
+    // XT_ADDRTYPE_* are the bits that RTN_* number; the match knows no type behind prohibit.
+    const type: number = RTN[addressType(machine, address, device) as keyof typeof RTN] ?? RTN.unspec;
+    const bit = 1 << (type > RTN.prohibit ? RTN.unspec : type);
     return ((bit & wanted.value) !== 0) !== wanted.not;
   };
   return is(packet.source, source) && is(packet.destination, destination);
@@ -59,11 +51,13 @@ export function reversePathMatches(
   { loose, validMark, acceptLocal, not }: ValueOf<typeof rpfilter>,
 ): boolean {
   if (view.link(packet.iif)?.layer === "loopback") return !not;
-  const result = view.fib.predict({
-    destination: packet.source,
-    source: packet.destination,
-    ...(validMark ? { mark: packet.mark } : {}),
-  });
+  const result = view.fib.predict(
+    present({
+      destination: packet.source,
+      source: packet.destination,
+      mark: validMark ? packet.mark : undefined,
+    }),
+  );
   if (result.kind !== "route") return not;
   if (result.type !== "unicast" && !(result.type === "local" && acceptLocal)) return not;
   return (loose || usesLink(result, view.link(packet.iif))) !== not;

@@ -5,7 +5,7 @@ import type { Machine, StepResult } from "../machine.ts";
 export type Judge<V, R> = (machine: Machine, value: V) => R;
 export type Judgement<R> = readonly [XtDescription<unknown>, Judge<unknown, R>];
 
-/** With the value's type forgotten: whoever decoded by the description has a value for the judge. */
+/** With the value's type forgotten: what was decoded by the description is a value for the judge. */
 export function match<V>(description: XtDescription<V>, judge: Judge<V, boolean>): Judgement<boolean> {
   return [description, (machine, value) => judge(machine, value as V)];
 }

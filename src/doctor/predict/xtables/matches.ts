@@ -59,6 +59,7 @@ import { match, type Judge } from "./judge.ts";
 import { connlimitMatches, hashlimitMatches } from "./rates.ts";
 import { cgroupMatches, ownerMatches, socketMatches } from "./sockets.ts";
 import { timeMatches } from "./time.ts";
+import { TCP_FLAG } from "../../../linux/tcp.ts";
 
 function within({ first, last }: Range, value: number): boolean {
   return value >= first && value <= last;
@@ -146,7 +147,7 @@ const ALL = [
     const { protocol, tcpFlags, length: bytes, family } = machine.packet;
     if (protocol !== "tcp") return false;
     // Only a SYN says it, in an option.
-    const hasOptions = (tcpFlags & 2) !== 0 && bytes > (family === 4 ? 40 : 60);
+    const hasOptions = (tcpFlags & TCP_FLAG.syn) !== 0 && bytes > (family === 4 ? 40 : 60);
     if (!hasOptions) return not;
     return machine.ask(`an MSS of ${first} to ${last}`, (first <= 1460 && last >= 1460) !== not);
   }),

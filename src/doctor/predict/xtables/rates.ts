@@ -1,5 +1,5 @@
 /** Limits: whether they are reached depends on what came before; where the kernel tells, the present state is taken. */
-import { ipFamily, ipNumber } from "../../../address/ip.ts";
+import { ipFamily, ipNumber, ipBits } from "../../../address/ip.ts";
 import type { connlimit } from "../../../linux/xtables/matches/connlimit.ts";
 import type { hashlimit } from "../../../linux/xtables/matches/rates.ts";
 import type { Expression } from "../../../linux/nftables/expressions.ts";
@@ -43,7 +43,7 @@ function isBucketOf(
 
 function sameNetwork(a: string, b: string, prefixLength: number): boolean {
   const family = ipFamily(b);
-  const shift = BigInt((family === 4 ? 32 : 128) - prefixLength);
+  const shift = BigInt(ipBits(family) - prefixLength);
   return ipFamily(a) === family && ipNumber(a) >> shift === ipNumber(b) >> shift;
 }
 
@@ -81,7 +81,7 @@ function nowText(open: number | undefined): string {
 function openConnections(
   { packet, view, here }: Machine,
   by: "source" | "destination" | "all",
-  prefixLength = packet.family === 4 ? 32 : 128,
+  prefixLength: number = ipBits(packet.family),
 ): number | undefined {
   const { rule } = here?.() ?? {};
   const protocol = rule === undefined || asksProtocol(rule.expressions) ? packet.protocol : undefined;

@@ -38,6 +38,7 @@ import { takeByProxy } from "../listeners.ts";
 import { CONTINUE, type Machine, type NatRange, type StepResult } from "../machine.ts";
 import { bind, proxySyn, untrack } from "../statements.ts";
 import { target, type Judge } from "./judge.ts";
+import { present } from "../../../present.ts";
 
 type Parts = Pick<NatRange, "manip" | "masquerade" | "redirect" | "netmap">;
 
@@ -142,7 +143,7 @@ const ALL = [
   /** tproxy_tg4: without a socket that may take it the packet is dropped. */
   target(TPROXY, (machine, { address, port, mark, mask }) => {
     const isAny = address === "0.0.0.0" || address === "::";
-    const to = { ...(isAny ? {} : { address }), ...(port === 0 ? {} : { port }) };
+    const to = present({ address: isAny ? undefined : address, port: port === 0 ? undefined : port });
     if (!takeByProxy(machine, to)) {
       return { verdict: "drop", action: `TPROXY to port ${port}, where no transparent proxy listens` };
     }

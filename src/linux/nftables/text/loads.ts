@@ -109,7 +109,7 @@ function metaValue(key: string): Value {
   let value = metaValues.get(key);
   if (value === undefined) {
     value = plain(metaText(key), metaType(key));
-    // Keys of a newer kernel are numbers of somebody's choice: not to be kept.
+    // Keys of a newer kernel are numbers that a snapshot's author may choose: not to be kept.
     if (key in META_TYPES) metaValues.set(key, value);
   }
   return value;

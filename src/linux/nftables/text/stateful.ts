@@ -4,6 +4,8 @@ import type { NftObject } from "../ruleset.ts";
 import { symbolName } from "../symbols.ts";
 import { formatDuration, quoted } from "./format.ts";
 import type { TextOptions } from "./scope.ts";
+import { NFPROTO } from "../../netfilter.ts";
+import { IP_PROTOCOL } from "../../ip-protocol.ts";
 
 const UNITS: Readonly<Record<number, string>> = {
   1: "second",
@@ -70,11 +72,16 @@ export function statefulText(expression: StatefulExpression, options: TextOption
   }
 }
 
-const L3: Readonly<Record<number, string>> = { 1: "inet", 2: "ip", 10: "ip6", 7: "bridge" };
+const L3: Readonly<Record<number, string>> = {
+  [NFPROTO.inet]: "inet",
+  [NFPROTO.ipv4]: "ip",
+  [NFPROTO.ipv6]: "ip6",
+  [NFPROTO.bridge]: "bridge",
+};
 
 /** States of ct timeout by protocol, as nft names them; the index is CTA_TIMEOUT_*. */
 const TIMEOUT_STATES: Readonly<Record<number, readonly (string | undefined)[]>> = {
-  6: [
+  [IP_PROTOCOL.tcp]: [
     undefined,
     "syn_sent",
     "syn_recv",
@@ -88,7 +95,7 @@ const TIMEOUT_STATES: Readonly<Record<number, readonly (string | undefined)[]>> 
     "retrans",
     "unack",
   ],
-  17: [undefined, "unreplied", "replied"],
+  [IP_PROTOCOL.udp]: [undefined, "unreplied", "replied"],
 };
 
 /** The kernel's defaults in seconds: nft writes only what differs from them. */

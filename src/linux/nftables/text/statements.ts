@@ -2,13 +2,14 @@
 import type { Expression, ExpressionKinded } from "../expressions.ts";
 import type { Family } from "../ruleset.ts";
 import { decodeExtension, extensionText } from "../../xtables/extension.ts";
-import { ICMP_CODES, ICMPV6_CODES, ICMPX_CODES, type Symbols } from "../symbols.ts";
+import { ICMPX_CODES, type Symbols } from "../symbols.ts";
 import { formatValue, quoted, type Names } from "./format.ts";
 import { sized } from "./loads.ts";
 import { maskedText } from "./matches.ts";
 import { concatText, type Registers, type Value } from "./registers.ts";
 import { synproxyFlags } from "./stateful.ts";
 import { bytesOfHex } from "../../../platform/bytes.ts";
+import { ICMP_CODES, ICMPV6_CODES } from "../../icmp.ts";
 
 /** What the writers of statements need. */
 export interface StatementContext {

@@ -1,11 +1,12 @@
 /** `-m set`: whether an ipset holds what the packet has. */
+import type { IpsetSide } from "../../ipset.ts";
 import { describe, type Wanted } from "../describe.ts";
 import { option, type XtContext, type XtInfo } from "../info.ts";
 
 /** A set by its number, and from which side of the packet each part of the key is taken. */
 export interface SetReference {
   readonly index: number;
-  readonly sides: readonly ("src" | "dst")[];
+  readonly sides: readonly IpsetSide[];
 }
 
 /** struct xt_set_info: index 0, dim 2, flags 3: a bit a dimension from bit 1 on. Undefined for no set. */

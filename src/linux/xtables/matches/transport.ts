@@ -1,6 +1,7 @@
 /** Ports and flags of TCP, UDP, SCTP and DCCP. */
 import { describe, wantedIf, type Range, type Wanted } from "../describe.ts";
 import { bitNames, option, portRange, type XtInfo, type XtOption } from "../info.ts";
+import { TCP_FLAG } from "../../tcp.ts";
 
 export interface PortsMatch {
   readonly source: Wanted<Range> | undefined;
@@ -19,13 +20,14 @@ function portOptions({ source, destination }: PortsMatch): XtOption[] {
   ];
 }
 
+/** iptables has names for these six. */
 const TCP_FLAGS = [
-  [1, "FIN"],
-  [2, "SYN"],
-  [4, "RST"],
-  [8, "PSH"],
-  [16, "ACK"],
-  [32, "URG"],
+  [TCP_FLAG.fin, "FIN"],
+  [TCP_FLAG.syn, "SYN"],
+  [TCP_FLAG.rst, "RST"],
+  [TCP_FLAG.psh, "PSH"],
+  [TCP_FLAG.ack, "ACK"],
+  [TCP_FLAG.urg, "URG"],
 ] as const;
 
 /** `SYN,RST,ACK`; `NONE` for no flag. */

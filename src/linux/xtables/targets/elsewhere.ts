@@ -1,4 +1,4 @@
-/** Targets that hand the packet, or a word about it, to somebody else. */
+/** Targets that hand the packet, or a word about it, to another part of the system. */
 import { describe } from "../describe.ts";
 import { hexadecimal, option } from "../info.ts";
 import { setReference, setText } from "../matches/set.ts";

@@ -2,9 +2,7 @@
 import { familyOf } from "../../../address/ip.ts";
 import { describe, type Range, type XtDescription } from "../describe.ts";
 import { option, type XtFamily, type XtInfo, type XtOption } from "../info.ts";
-
-/** NF_NAT_RANGE_* of linux/netfilter/nf_nat.h */
-const RANGE = { mapIps: 1, protoSpecified: 2, random: 4, persistent: 8, fullyRandom: 16 } as const;
+import { NAT_FLAGS } from "../../netfilter.ts";
 
 export interface NatTarget {
   readonly addresses: { readonly first: string; readonly last: string } | undefined;
@@ -29,17 +27,17 @@ function read(info: XtInfo, revision: number, family: XtFamily): NatTarget {
   const addressFamily = isOld ? "ip" : family;
   return {
     addresses:
-      (flags & RANGE.mapIps) === 0
+      (flags & NAT_FLAGS["map-ips"]) === 0
         ? undefined
         : { first: info.address(at.first, addressFamily), last: info.address(at.last, addressFamily) },
     ports:
-      (flags & RANGE.protoSpecified) === 0
+      (flags & NAT_FLAGS["proto-specified"]) === 0
         ? undefined
         : { first: info.be16(at.ports), last: info.be16(at.ports + 2) },
     basePort: revision >= 2 && (flags & 32) !== 0 ? info.be16(40) : undefined,
-    random: (flags & RANGE.random) !== 0,
-    fullyRandom: (flags & RANGE.fullyRandom) !== 0,
-    persistent: (flags & RANGE.persistent) !== 0,
+    random: (flags & NAT_FLAGS.random) !== 0,
+    fullyRandom: (flags & NAT_FLAGS["fully-random"]) !== 0,
+    persistent: (flags & NAT_FLAGS.persistent) !== 0,
   };
 }
 

@@ -152,8 +152,18 @@ export class EbpfNat implements NatBackend {
     if (base === undefined)
       return [{ object: "the policy of the eBPF programs", expected: THERE, found: MISSING }];
     const intents = intentsOfClaims(claims);
+    const entries = policyEntries(intents, base, indexOf);
     return [
-      ...policyDrifts(maps, policyEntries(intents, base, indexOf)),
+      ...policyDrifts(maps, entries),
+      ...(maps.hasSettings(entries, this.#namespace)
+        ? []
+        : [
+            {
+              object: "the timeouts of the eBPF programs",
+              expected: "as net.netfilter.nf_conntrack_*_timeout* have them",
+              found: "others",
+            },
+          ]),
       ...reservedDrifts(maps, reservedPorts(this.#namespace)),
       ...guardDrifts(this.#namespace, intents, indexesOf(places)),
       ...dropDrifts(this.#namespace, DROPS, intents, intents),

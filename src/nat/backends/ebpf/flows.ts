@@ -5,6 +5,7 @@ import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { holdsPrograms, namespaceDirectory } from "./bpf-directory.ts";
 import { programClock } from "./maps.ts";
 import { COUNTS, FLOW, isLivingFlow, numberKey, TIMEOUTS } from "./layout.ts";
+import { IP_PROTOCOL } from "../../../linux/ip-protocol.ts";
 
 /** One end of a packet; of ICMP the number of the echo stands for the port of the one who asks, 0 for the other's. */
 export interface FlowEnd {
@@ -133,7 +134,7 @@ function flowOf(record: Uint8Array, slot: number, now: number): EbpfFlow | undef
     source: end(leaving, source, sourcePort),
     destination: end(leaving, destination, destinationPort),
     ...(translated ? { seenAs: end(FLOW.arriving, destination, destinationPort) } : {}),
-    ...(protocol === 6 && state !== undefined ? { state } : {}),
+    ...(protocol === IP_PROTOCOL.tcp && state !== undefined ? { state } : {}),
     answered: view.getUint8(FLOW.answered) !== 0,
     secondsLeft: Math.max(0, Math.floor((expires - now) / 1e9)),
     interface: view.getUint32(FLOW.interface, true),

@@ -173,6 +173,14 @@ export class NatMaps implements Disposable {
     for (const map of this.byName.values()) map[Symbol.dispose]();
   }
 
+  /** Whether the timeouts are still those of the namespace's connection tracking. */
+  hasSettings({ hasZones }: PolicyEntries, namespace: NetworkNamespace): boolean {
+    const found = this.get("settings").get(numberKey(0));
+    const { base } = this;
+    if (base === undefined || found === undefined) return false;
+    return found.toHex() === settingsValue({ base, hasZones, seconds: secondsIn(namespace) }).toHex();
+  }
+
   #writeSettings(base: number, hasZones: boolean, namespace: NetworkNamespace): void {
     const value = settingsValue({ base, hasZones, seconds: secondsIn(namespace) });
     this.get("settings").set(numberKey(0), value);

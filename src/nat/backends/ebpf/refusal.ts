@@ -25,7 +25,7 @@ export function explained<T>(doing: string, inside: () => T): T {
           ...common,
           code: "no-privilege",
           kind: "machine",
-          todo: `Loading eBPF programs needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON on the machine itself: run it as root, or ${INSTEAD}.`,
+          todo: `Loading eBPF programs needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON on the machine itself: run it as root, or ${INSTEAD}, which needs CAP_NET_ADMIN over the network namespace alone.`,
         });
       case "EINVAL":
       case "ENOSYS":

@@ -10,9 +10,10 @@ import { lifeOf, numberKey } from "./layout.ts";
 import { LoadedPrograms } from "./loaded-programs.ts";
 import { NatMaps } from "./maps.ts";
 import { NAT_PROGRAMS } from "./program/nat.bpf.ts";
+import { ECHO_REPLY, ECHO_REQUEST } from "../../../linux/icmp.ts";
 
 /** Who asks has an echo's type; the other side answers with the next. */
-const ECHO = { 4: { request: 8, reply: 0 }, 6: { request: 128, reply: 129 } } as const;
+const ECHO = { request: ECHO_REQUEST, reply: ECHO_REPLY } as const;
 
 /** None where there are no programs of ours. @throws SystemError EPERM */
 export function trackedByPrograms(namespace: NetworkNamespace): ConntrackEntry[] {
@@ -90,7 +91,7 @@ function tupleOf(
     case IP_PROTOCOL.icmp:
     case IP_PROTOCOL.icmpv6: {
       const icmpId = direction === "request" ? from.port : to.port;
-      return { ...ends, icmpId, icmpType: ECHO[family][direction], icmpCode: 0 };
+      return { ...ends, icmpId, icmpType: ECHO[direction][family], icmpCode: 0 };
     }
     default:
       return ends;

@@ -7,8 +7,10 @@
  * - a policy of IPsec for the address that we translate to is not asked, and packets would leave in clear.
  */
 import { cidrsOverlap, parseCidr, prefixContains } from "../../../address/cidr.ts";
-import { ipBits, ipFromNumber, type IpFamily } from "../../../address/ip.ts";
+import { ipBits, ipFamily, ipFromNumber, ipNumber, isIp, type IpFamily } from "../../../address/ip.ts";
 import { WayoutError } from "../../../error.ts";
+import { readLegacyTables } from "../../../kernel/iptables-legacy/iptables-legacy.ts";
+import { ipsetNames, listIpsets, type Ipset } from "../../../kernel/ipset/ipset.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import { Rtnetlink } from "../../../kernel/route/rtnetlink.ts";
 import { readIpsec } from "../../../kernel/ipsec.ts";
@@ -23,11 +25,26 @@ import type { Link } from "../../../linux/route/link.ts";
 import type { IpsecPolicy } from "../../../linux/xfrm.ts";
 import { productOf, UNKNOWN_OWNER } from "../../../naming/products.ts";
 import type { NatIntent, NatSource } from "../../intent.ts";
+import { rangeOf } from "./walk-matches.ts";
 import { droppersIn, type Arriving, type Dropper } from "./walk-rules.ts";
 
 /** So many addresses of a source are tried at most: those at which a rule may begin to match. */
 const MOST_TRIED = 256;
 const INSTEAD = "or choose the backend nftables, which translates where rules expect it";
+
+/** Behind the node's own sockets there is no place at a link: their ports are not the programs' to give. */
+function refuseFromNode(intents: readonly NatIntent[], doing: string): void {
+  const owner = intents.find(({ sources }) => sources.some(({ fromNode }) => fromNode === true))?.owner;
+  if (owner === undefined) return;
+  throw new WayoutError({
+    code: "nat-refused",
+    kind: "broken",
+    doing,
+    said: `${owner} wants what the node itself sends translated (hostTraffic), and programs at the links translate pods alone`,
+    todo: `Leave hostTraffic out, ${INSTEAD}.`,
+    details: { owner, field: "hostTraffic" },
+  });
+}
 
 /** @throws WayoutError `nat-refused`, with the rule or the policy's selector */
 export function refuseUnfit(
@@ -36,6 +53,7 @@ export function refuseUnfit(
   links: readonly Link[],
   doing: string,
 ): void {
+  refuseFromNode(intents, doing);
   using route = Rtnetlink.open(namespace);
   const uplinks = uplinksAmong(route, links);
   const addresses = route.addresses();
@@ -86,8 +104,10 @@ function refuseRules(
   doing: string,
 ): void {
   using nftables = Nftables.open(namespace);
-  const early = nftables.ruleset().tables.flatMap(earlyChains);
+  const tables = [...nftables.ruleset().tables, ...readLegacyTables(namespace)];
+  const early = tables.flatMap(earlyChains);
   if (early.length === 0) return;
+  const ipsets = early.some(({ table }) => isIptablesTable(table)) ? listIpsets(namespace) : [];
   const own = new Set(addresses.map(({ address }) => address));
   for (const link of uplinks) {
     for (const family of [4, 6] as const) {
@@ -99,14 +119,15 @@ function refuseRules(
         destination,
         isLocal: own.has(destination),
         link,
+        ipsets,
       });
       const droppers = (packet: Arriving): Dropper[] =>
         chains.flatMap(({ table, chain }) => droppersIn(table, chain, packet));
       const anyway = new Set(droppers(arriving(node)).map(({ rule, chain }) => rule ?? chain));
-      for (const pod of podsTried(sources, family, chains)) {
+      for (const pod of podsTried(sources, family, chains, ipsets)) {
         if (own.has(pod)) continue;
         const found = droppers(arriving(pod)).find(({ rule, chain }) => !anyway.has(rule ?? chain));
-        if (found !== undefined) throw ruleRefusal(found, pod, link, doing);
+        if (found !== undefined) throw ruleRefusal(found, { pod, link, ipsets }, doing);
       }
     }
   }
@@ -141,9 +162,18 @@ function addressAt(addresses: readonly Address[], link: Link, family: IpFamily):
 }
 
 /** Of each source its first and last address, and those that rules name: between them no rule makes a difference. */
-function podsTried(sources: readonly NatSource[], family: IpFamily, chains: readonly Early[]): string[] {
+function podsTried(
+  sources: readonly NatSource[],
+  family: IpFamily,
+  chains: readonly Early[],
+  ipsets: readonly Ipset[],
+): string[] {
   const digits = family === 4 ? 8 : 32;
-  const named = chains.flatMap(({ table }) => numbersIn(table, digits));
+  const named = [
+    ...chains.flatMap(({ table }) => numbersIn(table, digits)),
+    ...chains.flatMap(({ table }) => rangesIn(table, family)),
+    ...addressesIn(ipsets, family),
+  ];
   const tried = new Set<bigint>();
   for (const { cidr } of sources) {
     const { family: of, first, last, prefixLength } = parseCidr(cidr);
@@ -183,13 +213,37 @@ function numbersIn(table: Table, digits: number): bigint[] {
   ];
 }
 
-function ruleRefusal({ table, chain, rule }: Dropper, pod: string, link: Link, doing: string): WayoutError {
+function rangesIn(table: Table, family: IpFamily): bigint[] {
+  const expressions = table.chains.flatMap(({ rules }) => rules.flatMap((rule) => rule.expressions));
+  const ends = expressions.flatMap((one) => (one.kind === "match" ? rangeOf(one, family) : []));
+  return ends.map(ipNumber);
+}
+
+/** Where the entries of ipsets begin, and where they end. */
+function addressesIn(ipsets: readonly Ipset[], family: IpFamily): bigint[] {
+  const parts = ipsets
+    .filter((one) => one.family === family)
+    .flatMap(({ entries }) => entries.flatMap(({ value }) => value.split(",")));
+  return parts.flatMap((text) => {
+    const [begin] = text.split(/[-/]/);
+    if (!isIp(begin!) || ipFamily(begin!) !== family) return [];
+    if (!text.includes("/")) return text.split("-").map(ipNumber);
+    const { first, last } = parseCidr(text, "keep");
+    return [first, last];
+  });
+}
+
+function ruleRefusal(
+  { table, chain, rule }: Dropper,
+  { pod, link, ipsets }: { readonly pod: string; readonly link: Link; readonly ipsets: readonly Ipset[] },
+  doing: string,
+): WayoutError {
   const { family, name } = table;
   const text =
     rule === undefined
       ? "its policy"
       : isIptablesTable(table)
-        ? iptablesText(rule, family)
+        ? iptablesText(rule, family, { ipsets: ipsetNames(ipsets) })
         : ruleText(rule, table);
   const traits = {
     family,

@@ -11,14 +11,11 @@ import { registerWord } from "../../../linux/nftables/registers.ts";
 import type { BaseChain, Chain, NftSet, Rule, SetElement, Table } from "../../../linux/nftables/ruleset.ts";
 import type { Verdict } from "../../../linux/nftables/values.ts";
 import { bytesOfHex } from "../../../platform/bytes.ts";
-import { ipBytes, type IpFamily } from "../../../address/ip.ts";
+import { ipBytes } from "../../../address/ip.ts";
+import { matchOf, not, type Answer, type KnownOfPacket } from "./walk-matches.ts";
 
-/** A packet as far as it is known. */
-export interface Arriving {
-  readonly family: IpFamily;
-  readonly destination: string;
-  /** Whether the destination is an address of this node. */
-  readonly isLocal: boolean;
+/** A packet as far as it is known, and what rules may look it up in besides their own tables. */
+export interface Arriving extends KnownOfPacket {
   readonly link: { readonly name: string; readonly index: number };
 }
 
@@ -41,7 +38,6 @@ export function droppersIn(
 }
 
 type Known = number | undefined;
-type Answer = boolean | "maybe";
 
 class Walk {
   readonly found: Dropper[] = [];
@@ -163,7 +159,7 @@ class Run {
       case "lookup":
         return this.#lookup(expression);
       case "match":
-        return expression.name === "comment" ? true : "maybe";
+        return matchOf(expression, this.packet, this.#state());
       case "limit":
       case "quota":
       case "connlimit":
@@ -214,7 +210,11 @@ class Run {
 
   #ct(key: string): Known[] {
     if (key !== "state") return [];
-    return hostNumber(this.base.priority > HOOK_PRIORITY.conntrack ? CT_STATE.established : CT_STATE.invalid);
+    return hostNumber(this.#state());
+  }
+
+  #state(): number {
+    return this.base.priority > HOOK_PRIORITY.conntrack ? CT_STATE.established : CT_STATE.invalid;
   }
 
   #fib({ result, flags = [] }: ExpressionKinded<"fib">): Known[] {
@@ -330,10 +330,6 @@ function compare(bytes: readonly Known[], other: readonly number[]): number | un
     if (known !== byte) return known - byte;
   }
   return 0;
-}
-
-function not(answer: Answer): Answer {
-  return answer === "maybe" ? answer : !answer;
 }
 
 function bytesOf(hex: string): number[] {

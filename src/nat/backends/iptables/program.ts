@@ -128,15 +128,16 @@ export function restoreNat(
 
 /**
  * The programs take this lock themselves, but they do not say who holds it; and one that waits goes on when we are
- * killed, and writes rules for somebody who has gone.
+ * killed, and writes rules for a caller that has gone.
  * @throws WayoutError `busy`
  */
 function awaitXtablesLock(doing: string): void {
   const path = platform.environment()["XTABLES_LOCKFILE"] ?? "/run/xtables.lock";
-  FileLock.take(path, { doing, timeoutMs: LOCK_WAIT_S * 1000 })[Symbol.dispose]();
+  const others = { permissions: 0o600 };
+  FileLock.take(path, { doing, timeoutMs: LOCK_WAIT_S * 1000, others })[Symbol.dispose]();
 }
 
-/** iptables-restore names a line of its input; the line itself says more to whoever reads the error. */
+/** iptables-restore names a line of its input; the line itself says more to the reader of the error. */
 function explain(stderr: string, text: string): string {
   const line = Number(/line:? (\d+)/.exec(stderr)?.[1] ?? 0);
   const culprit = text.split("\n")[line - 1];

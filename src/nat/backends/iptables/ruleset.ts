@@ -16,16 +16,14 @@
  * RETURN leave our chains altogether. The comments of the owner chains are the intents (see claim.ts). No ipset is
  * used: hosts that standardised on iptables do not all have it.
  */
-import { parseCidr } from "../../../address/cidr.ts";
-import { familyOf, type IpFamily } from "../../../address/ip.ts";
+import { familyOf, isDefaultCidr, type IpFamily } from "../../../address/ip.ts";
 import { interfaceClaim, intentsOfClaims, sourceClaim, untranslatedClaim } from "../../claim.ts";
 import { NEVER_TRANSLATED, type NatIntent, type NatSource } from "../../intent.ts";
 import { byPrecedence } from "../../segment.ts";
 import { iptablesChain } from "../../../naming/names.ts";
+import { PORT_PROTOCOLS } from "../../../linux/ip-protocol.ts";
 
 export const MAIN_CHAIN = "WAYOUT-POSTROUTING";
-/** Protocols that a port range can be given for (extensions/libxt_SNAT.c, libxt_MASQUERADE.c). */
-const PORT_PROTOCOLS = ["tcp", "udp", "sctp", "dccp"] as const;
 
 /** The jump that leads to our chains, as iptables-save prints it. */
 export const JUMP = `-A POSTROUTING -m comment --comment "wayout: a way out for namespaces and pods" -j ${MAIN_CHAIN}`;
@@ -35,12 +33,11 @@ export type Ruleset = ReadonlyMap<string, readonly string[]>;
 
 /** The part of an intent that concerns a family. Without sources, exclusions mean nothing and are left out too. */
 function intentOfFamily(intent: NatIntent, family: IpFamily): NatIntent {
-  const sources = intent.sources.filter((source) => parseCidr(source.cidr).family === family);
+  const sources = intent.sources.filter(({ cidr }) => familyOf(cidr) === family);
   return {
     owner: intent.owner,
     sources,
-    untranslated:
-      sources.length === 0 ? [] : intent.untranslated.filter((cidr) => parseCidr(cidr).family === family),
+    untranslated: sources.length === 0 ? [] : intent.untranslated.filter((cidr) => familyOf(cidr) === family),
   };
 }
 
@@ -56,7 +53,12 @@ export function rulesetOf(intents: readonly NatIntent[], family: IpFamily): Rule
     ...NEVER_TRANSLATED[family].map((cidr) => `-A ${MAIN_CHAIN} -d ${cidr} -j RETURN`),
     ...byPrecedence(wanted, family).flatMap(({ owner, source }) =>
       interfaces(source).map(({ words }) =>
-        rule(MAIN_CHAIN, match("-s", source.cidr) + words, owner, `-g ${iptablesChain(owner)}`),
+        rule(
+          MAIN_CHAIN,
+          match("-s", source.cidr) + words + (source.fromNode === true ? FROM_NODE : ""),
+          owner,
+          `-g ${iptablesChain(owner)}`,
+        ),
       ),
     ),
   ]);
@@ -101,7 +103,11 @@ function untranslatedByOthers(intent: NatIntent, all: readonly NatIntent[], fami
 }
 
 /** Matches for the packets that both sources are asked about. */
-function commonEntrances({ inInterfaces: inner }: NatSource, { inInterfaces: outer }: NatSource): string[] {
+function commonEntrances(
+  { inInterfaces: inner, fromNode: innerOwn }: NatSource,
+  { inInterfaces: outer, fromNode: outerOwn }: NatSource,
+): string[] {
+  if (innerOwn === true || outerOwn === true) return (inner ?? outer) === undefined ? [FROM_NODE] : [];
   if (inner === undefined || outer === undefined) {
     return (inner ?? outer)?.map((name) => ` -i ${name}`) ?? [""];
   }
@@ -115,15 +121,19 @@ function sourceRules(chain: string, owner: string, source: NatSource): string[] 
     const comment =
       index === 0 || side === undefined ? claim : interfaceClaim(owner, side, source.cidr, name);
     const where = match("-s", source.cidr) + words;
+    const own = source.fromNode === true ? FROM_NODE : "";
     const withPorts =
       source.translation.ports === undefined
         ? []
         : PORT_PROTOCOLS.map((protocol) =>
-            rule(chain, `${where} -p ${protocol}`, comment, target(source, true)),
+            rule(chain, `${where} -p ${protocol}${own}`, comment, target(source, true)),
           );
-    return [...withPorts, rule(chain, where, comment, target(source, false))];
+    return [...withPorts, rule(chain, where + own, comment, target(source, false))];
   });
 }
+
+/** What the node itself sends, as iptables-save prints it: behind the protocol, before the comment. */
+const FROM_NODE = " -m addrtype --src-type LOCAL";
 
 interface InterfaceMatch {
   readonly words: string;
@@ -140,7 +150,7 @@ function interfaces({ inInterfaces, outInterfaces }: NatSource): InterfaceMatch[
 
 /** iptables-save leaves out a prefix that matches everything. */
 function match(option: "-s" | "-d", cidr: string): string {
-  return cidr.endsWith("/0") ? "" : ` ${option} ${cidr}`;
+  return isDefaultCidr(cidr) ? "" : ` ${option} ${cidr}`;
 }
 
 function rule(chain: string, matches: string, comment: string, target: string): string {

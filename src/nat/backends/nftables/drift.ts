@@ -134,8 +134,14 @@ export function elementKey(element: SetElement): string {
 
 /** Most are the same to the letter, and a set may have ten thousand. */
 function isSameValue(a: SetElement, b: SetElement): boolean {
-  if (a.comment === b.comment && a.data === undefined && b.data === undefined) return true;
+  if (a.comment === b.comment && isSameData(a.data, b.data)) return true;
   return elementValue(a) === elementValue(b);
+}
+
+function isSameData(a: SetElement["data"], b: SetElement["data"]): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  if ("value" in a || "value" in b) return "value" in a && "value" in b && a.value === b.value;
+  return a.verdict === b.verdict && a.chain === b.chain && a.argument === b.argument;
 }
 
 function elementValue(element: SetElement): string {

@@ -1,12 +1,12 @@
 /**
  * What shall be dropped, for backends that cannot drop themselves: iptables' nat table takes no DROP, and eBPF programs at a link
- * would do it too late to be seen by `nft`. A filter in a table of nf_tables that is there only while somebody wants it:
+ * would do it too late to be seen by `nft`. A filter in a table of nf_tables that is there only while an owner wants it:
  *
  *     table inet wayout-drop {
  *       …                                # untranslated4, egress4 … as ruleset.ts has them, less what is not dropped
  *       chain drop { ct direction original counter drop }    # answers to who asked from outside leave
  *       chain postrouting {
- *         type filter hook postrouting priority filter; policy accept;    # before anybody translates the source
+ *         type filter hook postrouting priority filter; policy accept;    # before any rule translates the source
  *         oiftype loopback return
  *         ip saddr . ip daddr @untranslated4 return
  *         ip saddr vmap @egress4         # 10.88.0.7/32 : goto drop
@@ -68,7 +68,7 @@ function dropTable(ref: TableRef, intents: readonly NatIntent[]): WantedTable {
 
 /** Fixed addresses are of no interest to what is dropped. */
 export function isSnat(set: string): boolean {
-  return /^(entered-)?snat/.test(set);
+  return /^(entered-|node-)?snat/.test(set);
 }
 
 /** The same set here, with only those sources that are dropped: whom a map does not hold passes. */

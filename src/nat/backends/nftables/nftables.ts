@@ -7,7 +7,7 @@ import { VERSION } from "../../../version.ts";
 import type { AppliedNat, NatBackend, NatDrift } from "../../backend.ts";
 import { intentsOfClaims } from "../../claim.ts";
 import { GenerationMemory } from "../../generation-memory.ts";
-import { normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
+import { intentText, normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
 import { withNatLock, withNatLockToRemove } from "../../lock.ts";
 import { withCounters } from "./counters.ts";
 import { compareTable } from "./drift.ts";
@@ -85,7 +85,7 @@ export class NftablesNat implements NatBackend {
     return { generation, found, before, target, drifts: compareTable(target, found) };
   }
 
-  /** It was found in force: whoever asks next need not read the table. */
+  /** It was found in force: the next caller need not read the table. */
   #note(generation: number, intent: NatIntent): void {
     const table = this.#memory.tableAt(generation) ?? this.#nftables.fingerprint(TABLE.table, generation);
     this.#memory.note(generation, table, findingOf(intent));
@@ -144,7 +144,7 @@ const findings = new WeakMap<NatIntent, string>();
 function findingOf(intent: NatIntent): string {
   let finding = findings.get(intent);
   if (finding === undefined) {
-    const text = JSON.stringify(intent);
+    const text = intentText(intent);
     finding = `${VERSION} ${text.length} ${shaHex("sha256", text)}`;
     findings.set(intent, finding);
   }

@@ -35,6 +35,11 @@
  * What is asked for packets that came by certain interfaces only (a network's bridge) stands in sets of its own, whose
  * keys have the interface's name, and comes first; `entered-egress4` holds 10.88.0.0/16 . "cni0".
  *
+ * What the node itself sends, where that is asked for, stands in sets of its own, too, and is asked about before the rest:
+ *
+ *         fib saddr type local ip daddr @node-untranslated4 return
+ *         fib saddr type local ip saddr vmap @node-egress4
+ *
  * The number of rules depends on the kinds of translation in use (and, for MASQUERADE, on distinct port ranges),
  * never on how many sources there are; only sets grow.
  *
@@ -71,16 +76,18 @@ import type { PortRange } from "../../../linux/ip-protocol.ts";
 import type { BaseChain } from "../../../linux/nftables/ruleset.ts";
 import { CLAIMS, DROP_CHAIN, NAT_PRIORITY, TABLE } from "./names.ts";
 import { claimsOf } from "../../claim.ts";
-import { NEVER_TRANSLATED, type NatIntent, type NatSource, type Translation } from "../../intent.ts";
+import { cidrsOf, NEVER_TRANSLATED, type NatIntent, type NatSource, type Translation } from "../../intent.ts";
 import {
   counts,
   coverOf,
+  FROM_NODE,
   joinSegments,
   segmentsOf,
   type AddressNumbers,
   type OwnedSource,
   type Segment,
 } from "../../segment.ts";
+import { PORT_PROTOCOLS } from "../../../linux/ip-protocol.ts";
 
 export interface WantedChain {
   readonly name: string;
@@ -99,8 +106,24 @@ export interface WantedTable {
   readonly chains: readonly WantedChain[];
 }
 
+/** By the first intent, what was made of these last: the rules and their twin are written one after the other. */
+const made = new WeakMap<
+  NatIntent,
+  { readonly intents: readonly NatIntent[]; readonly table: WantedTable }
+>();
+
 /** The table for these (normalized) intents. */
 export function tableOf(intents: readonly NatIntent[]): WantedTable {
+  const [first] = intents;
+  const last = first === undefined ? undefined : made.get(first);
+  if (last?.intents.length === intents.length && intents.every((one, index) => one === last.intents[index]))
+    return last.table;
+  const table = newTableOf(intents);
+  if (first !== undefined) made.set(first, { intents: [...intents], table });
+  return table;
+}
+
+function newTableOf(intents: readonly NatIntent[]): WantedTable {
   const claims: WantedSet = {
     spec: { ...CLAIMS, type: "mark" },
     elements: intents.flatMap(claimsOf).map((comment, index) => ({ key: index + 1, comment })),
@@ -136,7 +159,10 @@ function familyPart(intents: readonly NatIntent[], family: IpFamily): FamilyPart
     ...one,
     entered: undefined,
   }));
-  const parts = [partOf(intents, enteredPieces(intents, family), words.entered())];
+  const parts = [
+    partOf(intents, enteredPieces(intents, family), words.of("named")),
+    partOf(intents, nodePieces(intents, family), words.of("node")),
+  ];
   const bound = boundSets(plain, words);
   const rest = partOf(intents, plain, words);
   if (bound !== undefined) parts.push({ sets: bound, chains: [], rules: [words.leavesElsewhere()] });
@@ -148,11 +174,11 @@ function familyPart(intents: readonly NatIntent[], family: IpFamily): FamilyPart
   };
 }
 
-/** A segment for packets that came by one interface; undefined: by whichever. */
+/** A segment for packets that came by one interface, or that the node itself sends; undefined: by whichever. */
 type Piece = Segment & { readonly entered: string | undefined };
 
 /**
- * For each interface that somebody names, what is decided there about packets that came by it. Sources that name none
+ * For each interface that an owner names, what is decided there about packets that came by it. Sources that name none
  * are among it, so that pieces are not joined over them.
  */
 function enteredPieces(intents: readonly NatIntent[], family: IpFamily): Piece[] {
@@ -163,6 +189,15 @@ function enteredPieces(intents: readonly NatIntent[], family: IpFamily): Piece[]
     .flatMap((entered) =>
       segmentsOf(intents, family, (source) => counts(source, entered)).map((one) => ({ ...one, entered })),
     );
+}
+
+/** The same about what the node itself sends, where somebody names that. */
+function nodePieces(intents: readonly NatIntent[], family: IpFamily): Piece[] {
+  if (!intents.some(({ sources }) => sources.some(({ fromNode }) => fromNode === true))) return [];
+  return segmentsOf(intents, family, (source) => counts(source, FROM_NODE)).map((one) => ({
+    ...one,
+    entered: FROM_NODE,
+  }));
 }
 
 /** Whether a piece is decided by a source that names the interface by which its packets came, or both name none. */
@@ -176,7 +211,7 @@ function hasOwn({ entered, around }: Piece): boolean {
 }
 
 function namesEntrance({ source }: OwnedSource): boolean {
-  return source.inInterfaces !== undefined;
+  return source.inInterfaces !== undefined || source.fromNode === true;
 }
 
 /** As joinSegments, for each interface by itself; a piece that is left out is not joined over. */
@@ -235,15 +270,16 @@ interface Kept {
 
 /**
  * Every source with the destinations that shall see its real address. A thousand sources of one owner are one range
- * here: whoever is between them is no source, and is let go untranslated anyway. For the same reason no source need be
+ * here: an address between them is no source, and leaves untranslated anyway. For the same reason no source need be
  * named where all have the same owners, as with a policy alone: the kernel fills a set of pairs in time that grows with
  * the square of their number, and one of addresses in no time.
  */
 function keptOf(intents: readonly NatIntent[], pieces: readonly Piece[], words: FamilyWords): Kept[] {
-  const listed = new Map(intents.map(({ owner, untranslated }) => [owner, untranslated]));
+  const listed = new Map(intents.map((intent) => [intent.owner, cidrsOf(intent).untranslated]));
+  const never = NEVER_TRANSLATED[words.family].map((cidr) => parseCidr(cidr));
   const coverFor = (owners: readonly string[]): AddressNumbers[] => {
-    const cidrs = [...owners.flatMap((owner) => listed.get(owner)!), ...NEVER_TRANSLATED[words.family]];
-    return coverOf(cidrs.map((cidr) => parseCidr(cidr)).filter(({ family }) => family === words.family));
+    const cidrs = [...owners.flatMap((owner) => listed.get(owner)!), ...never];
+    return coverOf(cidrs.filter(({ family }) => family === words.family));
   };
   const covers = new Map<string, AddressNumbers[]>();
   const coverOfOwners = (owners: readonly string[]): AddressNumbers[] => {
@@ -257,7 +293,7 @@ function keptOf(intents: readonly NatIntent[], pieces: readonly Piece[], words: 
     destinations: coverOfOwners(ownersOf(piece)),
   }));
   // Packets that came by another interface are asked about once more, so theirs must not be answered here.
-  if (covers.size !== 1 || words.byInterface) return kept;
+  if (covers.size !== 1 || words.entrance !== "any") return kept;
   return [{ piece: undefined, destinations: kept[0]!.destinations }];
 }
 
@@ -355,9 +391,6 @@ function translationChains(segments: readonly Segment[], words: FamilyWords): Wa
   return [...kinds].map(([name, translation]) => ({ name, rules: translationRules(translation, words) }));
 }
 
-/** Protocols whose ports nf_nat chooses from a range. A range for others (ICMP, GRE) would mean something else. */
-const PORT_PROTOCOLS = ["tcp", "udp", "dccp", "sctp"] as const;
-
 /** One rule that translates; with a port range, one for each protocol that has ports and one for the others. */
 function translationRules(translation: Translation, words: FamilyWords): Expression[][] {
   // A question about connections makes the kernel track them: without, no chain of type nat is ever asked.
@@ -396,41 +429,45 @@ function translate({ snat, ports, fullyRandom }: Translation, words: FamilyWords
 
 // ── A family's words ─────────────────────────────────────────────────────────────────────────────────────────────
 
-/** How one address family is spelled in rules and sets; `entered`: where the interface by which a packet came counts. */
+/** Whether it counts how a packet came to the node: by an interface that somebody names, or by none. */
+type Entrance = "any" | "named" | "node";
+const SET_PREFIX = { any: "", named: "entered-", node: "node-" } as const;
+
+/** How one address family is spelled in rules and sets. */
 class FamilyWords {
   readonly type: "ipv4_addr" | "ipv6_addr";
   readonly header: "ip" | "ip6";
 
   constructor(
     readonly family: IpFamily,
-    readonly byInterface = false,
+    readonly entrance: Entrance = "any",
   ) {
     this.type = family === 4 ? "ipv4_addr" : "ipv6_addr";
     this.header = family === 4 ? "ip" : "ip6";
   }
 
-  entered(): FamilyWords {
-    return new FamilyWords(this.family, true);
+  of(entrance: Entrance): FamilyWords {
+    return new FamilyWords(this.family, entrance);
   }
 
   set(name: string, ending = ""): string {
-    return `${this.byInterface ? "entered-" : ""}${name}${this.family}${ending}`;
+    return `${SET_PREFIX[this.entrance]}${name}${this.family}${ending}`;
   }
 
   typeOf(addresses: string): string {
-    return this.byInterface ? `${addresses} . ifname` : addresses;
+    return this.entrance === "named" ? `${addresses} . ifname` : addresses;
   }
 
   /** A key of one of the sets: its addresses, and the interface where it counts. */
   key({ entered }: Piece, ...addresses: string[]): string | string[] {
-    const parts = entered === undefined ? addresses : [...addresses, entered];
+    const parts = entered === undefined || entered === FROM_NODE ? addresses : [...addresses, entered];
     return parts.length === 1 ? parts[0]! : parts;
   }
 
   /** The same in a rule. */
   keyFields(...names: ("saddr" | "daddr")[]): Selector[] {
     const fields = names.map((name) => this.field(name));
-    return this.byInterface ? [...fields, "meta iifname"] : fields;
+    return this.entrance === "named" ? [...fields, "meta iifname"] : fields;
   }
 
   field(name: "saddr" | "daddr"): `ip ${typeof name}` | `ip6 ${typeof name}` {
@@ -448,10 +485,15 @@ class FamilyWords {
     return match("meta nfproto", this.family === 4 ? "ipv4" : "ipv6");
   }
 
+  /** The same, and before it looks at an address of the node where that counts: `fib saddr type local`. */
+  isMeant(): Expression[] {
+    return [...this.isFamily(), ...(this.entrance === "node" ? match("fib saddr type", "local") : [])];
+  }
+
   /** `ip saddr . ip daddr @untranslated4 return` */
   isUntranslated(bySource: boolean): Expression[] {
     const key = bySource ? this.keyFields("saddr", "daddr") : this.field("daddr");
-    return [...this.isFamily(), ...match(key, inSet(this.set("untranslated"))), returns()];
+    return [...this.isMeant(), ...match(key, inSet(this.set("untranslated"))), returns()];
   }
 
   /** `ip saddr @bound4 ip saddr . oifname != @leave4 return` */
@@ -467,6 +509,6 @@ class FamilyWords {
 
   /** `ip saddr vmap @egress4` */
   egress(): Expression[] {
-    return [...this.isFamily(), ...verdictMap(this.keyFields("saddr"), this.set("egress"))];
+    return [...this.isMeant(), ...verdictMap(this.keyFields("saddr"), this.set("egress"))];
   }
 }

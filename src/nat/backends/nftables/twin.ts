@@ -5,7 +5,7 @@
  * When the last chain of type nat of a namespace goes, nf_nat takes its hooks away, and every translated connection is
  * cut at the next packet: the node's own TCP answers it with a reset. The rules may be back by the very next command,
  * and it is too late all the same. While the twin stands, the hooks stay, and so does every connection; new ones are
- * translated by it until ours is back. It stands just behind ours, whichever backend has them, so that in peace it decides nothing.
+ * translated by it until ours is back. It stands just behind ours, whichever backend has them, so that it decides nothing while ours stands.
  *
  *     table inet wayout-twin {
  *       flags owner,persist        # Linux 5.12; persist: 6.9. Without persist it goes with its process
@@ -18,7 +18,7 @@ import { addTable, deleteTable, type Transaction } from "../../../linux/nftables
 import type { TableFlag } from "../../../linux/nftables/ruleset.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
-import { normalizeIntent, type NatIntent } from "../../intent.ts";
+import { intentText, normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
 import { CLAIMS, NAT_PRIORITY, TWIN } from "./names.ts";
 import { tableOf, type WantedTable } from "./ruleset.ts";
 import { contentsOf } from "./contents.ts";
@@ -29,7 +29,7 @@ const OWNERSHIP: readonly (readonly TableFlag[])[] = [["owner", "persist"], ["ow
 /** Held by one process, over a socket that stays open as long as this lives. */
 export class NftablesTwin implements Disposable {
   readonly #nftables: Nftables;
-  #held = "";
+  #held: { readonly intents: readonly NatIntent[]; readonly behind: number } | undefined;
 
   private constructor(
     nftables: Nftables,
@@ -65,18 +65,17 @@ export class NftablesTwin implements Disposable {
    * @param behind priority of the rules that it repeats
    */
   hold(intents: readonly NatIntent[], behind = NAT_PRIORITY): boolean {
-    const wanted = intents.map(normalizeIntent);
-    const text = JSON.stringify([wanted, behind]);
-    if (text === this.#held) return false;
+    const wanted = intents.map(normalizeIntent).reduce<NatIntent[]>(replacing, []);
+    if (this.#held?.behind === behind && areSame(wanted, this.#held.intents)) return false;
     this.#nftables.transaction(this.#changes(tableOf(wanted), behind), "writing the twin of our NAT rules");
-    this.#held = text;
+    this.#held = { intents: wanted, behind };
     return true;
   }
 
   /** Takes the table away: nothing shall be translated any more. */
   remove(): void {
     this.#nftables.transaction([deleteTable(TWIN)], "removing the twin of our NAT rules");
-    this.#held = "";
+    this.#held = undefined;
   }
 
   /** The table stays where it may (`persists`), and the next process takes it over. */
@@ -101,4 +100,12 @@ export class NftablesTwin implements Disposable {
       }),
     ];
   }
+}
+
+/** Asked at every comparison, mostly of the very same values. */
+function areSame(wanted: readonly NatIntent[], held: readonly NatIntent[]): boolean {
+  return (
+    wanted.length === held.length &&
+    wanted.every((intent, index) => intent === held[index] || intentText(intent) === intentText(held[index]!))
+  );
 }

@@ -2,7 +2,7 @@ import type { NatBackend, NatChange, NatDrift } from "../../backend.ts";
 import { normalizeIntent, type NatIntent } from "../../intent.ts";
 
 /**
- * Somebody else translates: a cloud's NAT gateway, an eBPF program, a router that knows the pods' networks. An intent
+ * Something else translates: a cloud's NAT gateway, an eBPF program, a router that knows the pods' networks. An intent
  * is checked as elsewhere; nothing is written, nothing is ever missing.
  */
 export class NoNat implements NatBackend {

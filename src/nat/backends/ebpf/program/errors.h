@@ -18,7 +18,7 @@ INLINE int parse_inside(struct __sk_buff *skb, const struct packet *p, struct pa
     u16 sum;
     u32 at = inside->l4 + (protocol == TCP ? 16 : 6);
     /* Only so much of the packet is quoted as the sender chose. UDP's zero means that there is none. */
-    if (load_bytes(skb, at, &sum, 2) == 0 && (sum || protocol != UDP)) inside->checksum = at;
+    if (load_bytes(skb, at, &sum, 2) == 0 && (sum || !zero_says_none(protocol))) inside->checksum = at;
   } else if (protocol == ICMP || protocol == ICMPV6) {
     u8 header[8];
     if (load_bytes(skb, inside->l4, header, 8)) return -1;
@@ -45,12 +45,12 @@ INLINE void store16(struct __sk_buff *skb, const struct packet *p, u32 at, u16 f
   store_bytes(skb, at, &to, 2, 0);
 }
 
-/* A checksum inside, after `difference` was added to what it covers. */
-INLINE void mend_inside(struct __sk_buff *skb, const struct packet *p, u32 at, u32 difference) {
+/* A checksum inside, after `difference` was added to what it covers. `zero`: what stands there where it comes to nothing. */
+INLINE void mend_inside(struct __sk_buff *skb, const struct packet *p, u32 at, u32 difference, u16 zero) {
   u16 old;
   if (load_bytes(skb, at, &old, 2)) return;
   u16 new = (u16)~folded((u64)(u16)~old + folded(difference));
-  store16(skb, p, at, old, new);
+  store16(skb, p, at, old, new ? new : zero);
 }
 
 /* Changes an end of the packet inside. */
@@ -62,14 +62,15 @@ INLINE void rewrite_inside(struct __sk_buff *skb, const struct packet *p, const 
   l4_csum_replace(skb, p->checksum, 0, (u32)addresses, 0);
   if (v4) store_bytes(skb, at, to->words, 4, 0);
   else store_bytes(skb, at, to->words, 16, 0);
-  if (v4) mend_inside(skb, p, inside->l3 + 10, (u32)addresses);
+  if (v4) mend_inside(skb, p, inside->l3 + 10, (u32)addresses, 0);
   u64 changed = v4 && inside->icmp ? 0 : folded((u32)addresses);
   if (old != port) {
     changed += (u16)~old;
     changed += port;
     store16(skb, p, inside->icmp ? inside->l4 + 4 : inside->l4 + (end == SOURCE ? 0 : 2), old, port);
   }
-  if (inside->checksum) mend_inside(skb, p, inside->checksum, folded(changed));
+  if (inside->checksum)
+    mend_inside(skb, p, inside->checksum, folded(changed), zero_says_none(inside->tuple.protocol) ? 0xffff : 0);
 }
 
 /* As nf_nat does: another router for the node is none for the pod. */
@@ -111,7 +112,8 @@ INLINE int error_leaves(struct __sk_buff *skb, struct packet *p, const struct se
   struct flow *flow = find(&inside.tuple, now, &where);
   /* Its flow is over, by a reset perhaps that went no further than here. */
   if (!flow) return may_be_hidden(s, &inside.tuple) ? TCX_DROP : otherwise;
-  if (flow->kind != TRANSLATED) return TCX_NEXT;
+  /* Who was called from outside is known there; another pod that speaks of the call is not. */
+  if (flow->kind != TRANSLATED) return same_address(&p->tuple.source, &inside.tuple.source) ? TCX_NEXT : otherwise;
   if (is_redirect(skb, p)) return TCX_DROP;
   struct address pod = flow->leaving.source;
   struct address node = flow->arriving.destination;

@@ -107,6 +107,9 @@ INLINE int skip_extensions(struct __sk_buff *skb, struct packet *p, u8 next) {
   return -1;
 }
 
+/* Whether a checksum of zero says that there is none: one that comes to nothing is written as 0xffff. */
+INLINE int zero_says_none(u8 protocol) { return protocol == UDP || protocol == UDPLITE; }
+
 INLINE int has_ports(u8 protocol) { return protocol == TCP || protocol == UDP || protocol == UDPLITE; }
 
 /* Flags that a segment may have together (nf_conntrack's tcp_valid_flags); PSH, ECE and CWR as they like. */
@@ -221,7 +224,7 @@ INLINE void replace_address(struct __sk_buff *skb, const struct packet *p, enum 
 
 INLINE void rewrite(struct __sk_buff *skb, struct packet *p, enum end end, struct address *to, u16 port) {
   u8 protocol = p->tuple.protocol;
-  u64 mangled = protocol == UDP ? BPF_F_MARK_MANGLED_0 : 0;
+  u64 mangled = zero_says_none(protocol) ? BPF_F_MARK_MANGLED_0 : 0;
   struct address *from = end == SOURCE ? &p->tuple.source : &p->tuple.destination;
   u16 old = end == SOURCE ? p->tuple.source_port : p->tuple.destination_port;
   if (p->checksum && port != old && p->fragment != LATER_FRAGMENT) {

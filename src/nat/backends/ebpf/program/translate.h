@@ -233,9 +233,15 @@ INLINE void set_range(struct search *search, const struct translation *t, const 
     search->first = own < 512 ? 1 : 600;
     search->count = own < 512 ? 511 : 424;
   }
-  search->offset = random_number() % search->count;
-  /* Small ranges are gone through one by one; 7919 is a prime, and divides neither 64512 nor 65536. */
-  search->step = search->count <= ATTEMPTS || search->count < 7919 || search->count % 7919 == 0 ? 1 : 7919;
+  u32 random = random_number();
+  search->offset = random % search->count;
+  /*
+   * Small ranges are gone through one by one. In others each flow has a step of its own, or those that are taken would lie in
+   * runs that are longer than any search. Euler's n * n + n + 41 is a prime below n = 40, and so meets every port.
+   */
+  u32 n = (random >> 16) % 40;
+  u32 prime = n * n + n + 41;
+  search->step = search->count <= ATTEMPTS || search->count % prime == 0 ? 1 : prime;
 }
 
 /* Makes `arriving` ours: the client's own port where that may be, else the next free one. */

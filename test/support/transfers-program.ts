@@ -5,13 +5,15 @@
  *     new     how many milliseconds until a new connection told the address that the outside sees
  *     state   how many of those that last were ever cut, and how many milliseconds it takes until each of the others has heard
  *             something again: one that is not cut, and silent for good, is lost as well
- *     renew   those that were cut are made again, and forgotten
+ *     renew   those that were cut, or hear nothing, are made again, and forgotten
  */
 import process from "node:process";
 
 const [address = "", echoPort = "", whoPort = "", wanted = ""] = process.argv.slice(2);
 const SAY_EVERY_MS = 250;
 const RENEW_AFTER_MS = 8_000;
+/** Who says something every 250 ms, and hears nothing for so long, is silent. */
+const SILENT_MS = 4_000;
 /** A sender that lost its packets for a while tries again later and later. */
 const MOST_SILENT_MS = 60_000;
 const NEW_TIMEOUT_MS = 250;
@@ -20,6 +22,7 @@ const MOST_NEW_MS = 20_000;
 interface Transfer {
   heard: number;
   cut: boolean;
+  readonly end: () => void;
 }
 
 const transfers: Transfer[] = [];
@@ -30,11 +33,16 @@ for await (const line of console) {
   if (line === "new") console.log(JSON.stringify(await newConnection()));
   if (line === "state") console.log(JSON.stringify(await state()));
   if (line === "renew") {
-    // The kernel forgets the flows of a lost address when it comes to it, and each notices at its next word.
+    // The kernel forgets the flows of a lost address when it comes to it, and each notices at its next word: by a reset,
+    // or by silence where the port that it is given now is that of another one to the server, who was told of no end.
     const asked = performance.now();
     while (transfers.some(({ cut }) => !cut) && performance.now() - asked < RENEW_AFTER_MS)
       await Bun.sleep(20);
-    for (const [index, { cut }] of transfers.entries()) if (cut) transfers[index] = await begun();
+    for (const [index, { cut, heard, end }] of transfers.entries()) {
+      if (!cut && performance.now() - heard < SILENT_MS) continue;
+      end();
+      transfers[index] = await begun();
+    }
     console.log(JSON.stringify(await state()));
   }
 }
@@ -51,7 +59,7 @@ async function state(): Promise<{ readonly cut: number; readonly heardMs: number
 }
 
 async function begun(): Promise<Transfer> {
-  const transfer: Transfer = { heard: performance.now(), cut: false };
+  const transfer: Transfer = { heard: performance.now(), cut: false, end: () => socket.terminate() };
   const lost = (): void => {
     transfer.cut = true;
     clearInterval(timer);

@@ -1,4 +1,4 @@
-/** In the plain values of this room, what the kernel did not say is absent. */
+/** A plain value says what is unknown or not given by the absence of its key, never by `undefined`. */
 
 /** T without the keys that may be undefined, and those as optional ones. */
 export type Present<T> = {
@@ -8,7 +8,7 @@ export type Present<T> = {
 };
 
 /** The same without its undefined values. A copy: deleting them would take longer, and leave an object that does. */
-export function present<T extends object>(value: T): Present<T> {
+export function present<const T extends object>(value: T): Present<T> {
   const there: Partial<T> = {};
   for (const key in value) if (value[key] !== undefined) there[key] = value[key];
   return there as unknown as Present<T>;

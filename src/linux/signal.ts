@@ -1,0 +1,3 @@
+/** Numbers of signals (asm-generic/signal.h). */
+
+export const SIGKILL = 9;
