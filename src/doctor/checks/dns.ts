@@ -7,6 +7,7 @@ import {
   isLinkLocalAddress,
   isLoopbackAddress,
   isPrivateAddress,
+  isUnspecifiedAddress,
 } from "../../address/special-purpose.ts";
 import { anywhere, CheckContext, finding, type Check } from "../check.ts";
 import type { Finding } from "../finding.ts";
@@ -41,7 +42,7 @@ function resolvers(context: CheckContext): Finding[] {
   const found: Finding[] = [];
   for (const server of servers) {
     if (isLoopbackAddress(server)) {
-      const answered = dnsListeners.some((one) => one === server || one === "0.0.0.0" || one === "::");
+      const answered = dnsListeners.some((one) => one === server || isUnspecifiedAddress(one));
       if (!answered) found.push(loopback(context, server, listed));
     } else {
       found.push(
