@@ -1,7 +1,8 @@
 /**
  * What the plugin's engine must stand beyond the suite, for whoever changes its C or takes another release of it: the
  * plugin's tests on a program with AddressSanitizer and UndefinedBehaviorSanitizer, ten thousand calls under limits, and a
- * program for arm64 made and run by emulation. Parts may be named: `npm run test:engine -- sanitizers calls arm64`. What a
+ * program for arm64 made and run by emulation. Parts may be named: `npm run test:engine -- sanitizers calls arm64`;
+ * WAYOUT_CALLS in the environment is another number of calls. What a
  * machine lacks is said, and skipped.
  */
 import { mkdtempSync, rmSync } from "node:fs";
@@ -16,7 +17,7 @@ const directory = mkdtempSync(join(tmpdir(), "wayout-test-engine-"));
 const PLUGIN_TESTS = ["lifecycle", "refusals", "results", "delegate", "translation", "vlan"].map(
   (name) => `test/cni/${name}.test.ts`,
 );
-const CALLS = 10_000;
+const CALLS = Number(process.env["WAYOUT_CALLS"] ?? 10_000);
 /** Where the sanitizer's own tables do not lie (x86-64; its shadow begins below 2 GB and ends at 16 TB). */
 const SANITIZED_HEAP = "0x200000000000ul";
 

@@ -15,7 +15,7 @@ execve(
     process.execPath,
     "test",
     "--timeout=60000",
-    `--preload=${join(root, "test", "support", "teardown.ts")}`,
+    `--preload=${join(root, "test", "support", "hooks.ts")}`,
     "--reporter=junit",
     `--reporter-outfile=${report}`,
     ...(paths.length > 0 ? paths.map((path) => join(process.cwd(), path)) : [join(root, "test")]),

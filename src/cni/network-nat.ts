@@ -14,18 +14,18 @@ import { formerNetworkOwner, networkOwner } from "../naming/names.ts";
 
 /** Makes the rules be there. No transaction when they are, and in the usual case nobody reads them. */
 export async function ensureNat(wanted: NetworkWants, namespace: NetworkNamespace): Promise<void> {
+  const { memory } = BACKENDS[wanted.backend];
   const problems = await lookAfter(wanted, namespace, async (nat, intent) => {
-    const found = nat.verify(intent);
-    if (found.length === 0) return found;
+    // To apply is to compare first, under a lock. Where nothing is remembered each ADD asks, and needs none.
+    if (memory === undefined && nat.verify(intent).length === 0) return [];
     const { applyAndSettle } = await import("../nat/settle-flows.ts");
     // Connections that began while there were no rules would leave with their pods' addresses to their end.
-    applyAndSettle(nat, namespace, intent);
-    return found;
+    return applyAndSettle(nat, namespace, intent).drifts;
   });
   if (problems.length === 0) return;
   new GenerationMemory(namespace).drop((finding) => finding === removedText(networkOwner(wanted.network)));
   // Seen once more, they are remembered: the next call need not look, and the doctor knows that there were rules.
-  if (BACKENDS[wanted.backend].memory !== undefined) await natDrifts(wanted, namespace);
+  if (memory !== undefined) await natDrifts(wanted, namespace);
 }
 
 /** Whether a person took the network's rules away (`wayout nat remove`), and no ADD has made them again since. */

@@ -115,6 +115,37 @@ describe("killed before any of its system calls", () => {
     180_000,
   );
 
+  /** Also between two system calls, and amid one. */
+  withStrace(
+    "ADD and DEL after any time: the next DEL finishes it, and the next ADD works",
+    () => {
+      const node = freshNamespace("node");
+      const pod = freshPod("victim");
+      const conf = bridgeNetwork({ macspoofchk: true });
+      const begun = performance.now();
+      must(call(node, "ADD", conf, pod));
+      const longest = (performance.now() - begun) / 1000;
+      let died = 0;
+      const KILLS = 25;
+      for (let turn = 0; turn < KILLS; turn++) {
+        for (const command of ["DEL", "ADD"]) {
+          // The first one comes before any program could have done anything.
+          const seconds = (0.0001 + (longest * turn) / KILLS).toFixed(6);
+          const mortal = mortalCall(node, command, conf, pod);
+          const killed = ["timeout", "-s", "KILL", seconds, ...mortal.command];
+          if (run(node, killed, mortal.input, mortal.environment).exitCode !== 0) died++;
+          must(call(node, "DEL", conf, pod));
+          expectNothingOf(node, pod.namespace, conf);
+          if (command === "ADD") must(call(node, "ADD", conf, pod));
+        }
+      }
+      expect(died).toBeGreaterThan(1);
+      must(call(node, "DEL", conf, pod));
+      expectNothingOf(node, pod.namespace, conf);
+    },
+    180_000,
+  );
+
   withStrace(
     "GC: the next GC finishes it, and who is valid is not hurt",
     () => {

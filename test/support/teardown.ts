@@ -1,6 +1,4 @@
-/** What a test has to take down again, newest first, whether it passed or not. scripts/test-inside.ts preloads the hook. */
-import { afterEach } from "bun:test";
-
+/** What a test has to take down again, newest first, whether it passed or not. hooks.ts does it after each test. */
 type Teardown = () => unknown;
 
 const teardowns: Teardown[] = [];
@@ -10,8 +8,8 @@ export function afterThisTest(teardown: Teardown): void {
   teardowns.push(teardown);
 }
 
-// A hook set in a module counts for the first test file that imports it, and no other; a preloaded one for all.
-afterEach(async () => {
+/** @throws AggregateError of everything that could not be taken down */
+export async function tearDown(): Promise<void> {
   const errors: unknown[] = [];
   for (const teardown of teardowns.splice(0).toReversed()) {
     try {
@@ -21,4 +19,4 @@ afterEach(async () => {
     }
   }
   if (errors.length > 0) throw new AggregateError(errors, "taking down what the test made");
-});
+}
