@@ -16,6 +16,9 @@ const CLOUD_SERVICES = "169.254.169.0/24";
 /** Multicast (RFC 5771, RFC 4291 2.7). */
 export const MULTICAST = { 4: "224.0.0.0/4", 6: "ff00::/8" } as const;
 
+/** No address: a socket that listens on it has all of its namespace (RFC 1122 3.2.1.3, RFC 4291 2.5.2). */
+export const UNSPECIFIED = { 4: "0.0.0.0", 6: "::" } as const;
+
 /** Limited broadcast (RFC 919). */
 export const BROADCAST = "255.255.255.255";
 
@@ -35,6 +38,10 @@ export function isLoopbackAddress(address: string): boolean {
 
 export function isLinkLocalAddress(address: string): boolean {
   return isIn([LINK_LOCAL[4], LINK_LOCAL[6]], address);
+}
+
+export function isUnspecifiedAddress(address: string): boolean {
+  return address === UNSPECIFIED[4] || address === UNSPECIFIED[6];
 }
 
 export function isCloudServiceAddress(address: string): boolean {

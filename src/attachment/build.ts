@@ -1,5 +1,5 @@
 /** Makes and unmakes what a record describes. Every step can be done twice, and undone without having been done. */
-import { familyOf, addressOf } from "../address/ip.ts";
+import { familyOf, addressOf, DEFAULT_CIDR } from "../address/ip.ts";
 import { isRefusal } from "../error.ts";
 import { createNamedNamespace } from "../kernel/named-namespace.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
@@ -111,7 +111,7 @@ function defaultRoutes(network: NetworkRecord, attachment: AttachmentRecord) {
   return network.gateways
     .filter((gateway) => attachment.addresses.some((address) => isIpv6(address) === isIpv6(gateway)))
     .map((gateway) => ({
-      destination: isIpv6(gateway) ? "::/0" : "0.0.0.0/0",
+      destination: DEFAULT_CIDR[familyOf(gateway)],
       gateway: addressOf(gateway),
     }));
 }

@@ -2,7 +2,7 @@
 import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
 import { readFileSync } from "node:fs";
 import { cidrOf, cidrText, hostRange, parseCidr } from "../address/cidr.ts";
-import { familyOf, ipFromNumber, type IpFamily, prefixFamily } from "../address/ip.ts";
+import { familyOf, ipFromNumber, type IpFamily, prefixFamily, DEFAULT_CIDR } from "../address/ip.ts";
 import { WayoutError } from "../error.ts";
 import type { Link } from "../linux/route/link.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
@@ -11,7 +11,7 @@ import { configuredSubnets } from "./configured.ts";
 import { checkAddressesUsed, chooseAddress, givenByHand } from "./address-choice.ts";
 import { DEFAULT_BRIDGE, DEFAULT_INTERFACE, pathOfLabel, type AttachRequest } from "./request.ts";
 import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
-import { collision, freeSubnet, occupiedPrefixes } from "./subnet.ts";
+import { requireFree, freeSubnet, occupiedPrefixes } from "./subnet.ts";
 import { hostVethName } from "../naming/names.ts";
 import { present } from "../present.ts";
 
@@ -127,7 +127,7 @@ function familiesWanted(request: AttachRequest, node: Rtnetlink, bridge: Link | 
 }
 
 export function hasDefaultRoute(namespace: Rtnetlink, family: IpFamily): boolean {
-  const everything = family === 4 ? "0.0.0.0/0" : "::/0";
+  const everything = DEFAULT_CIDR[family];
   return namespace
     .routes({ family })
     .some((route) => route.destination === everything && route.type === "unicast");
@@ -165,17 +165,7 @@ function newGateway(
       occupied.push({ cidr: parseCidr(text), by: `the network ${network.bridge}` });
   }
   const subnet = parseCidr(wanted ?? freeSubnet(family, occupied, `${machineId()} ${name}`));
-  const hit = collision(subnet, occupied);
-  if (hit !== undefined) {
-    throw new WayoutError({
-      code: "subnet-overlaps-route",
-      kind: "usage",
-      doing,
-      said: `the subnet ${cidrText(subnet)} overlaps ${hit.by}`,
-      todo: "Name a subnet that overlaps no route of this node, or leave --subnet out: a free one is then chosen.",
-      details: { subnet: cidrText(subnet), overlaps: cidrText(hit.cidr), by: hit.by },
-    });
-  }
+  requireFree(subnet, occupied, doing);
   const range = hostRange(subnet);
   if (range.last - range.first < 1n) {
     throw new WayoutError({

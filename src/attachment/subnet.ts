@@ -59,8 +59,22 @@ function isLinkLocal(cidr: Cidr): boolean {
 }
 
 /** What a subnet collides with; undefined when it is free. */
-export function collision(cidr: Cidr, occupied: readonly Occupied[]): Occupied | undefined {
+function collision(cidr: Cidr, occupied: readonly Occupied[]): Occupied | undefined {
   return occupied.find((other) => cidrsOverlap(cidr, other.cidr));
+}
+
+/** @throws WayoutError subnet-overlaps-route */
+export function requireFree(subnet: Cidr, occupied: readonly Occupied[], doing: string): void {
+  const hit = collision(subnet, occupied);
+  if (hit === undefined) return;
+  throw new WayoutError({
+    code: "subnet-overlaps-route",
+    kind: "usage",
+    doing,
+    said: `the subnet ${cidrText(subnet)} overlaps ${hit.by}`,
+    todo: "Name a subnet that overlaps no route of this node, or none: a free one is then chosen.",
+    details: { subnet: cidrText(subnet), overlaps: cidrText(hit.cidr), by: hit.by },
+  });
 }
 
 /**

@@ -4,6 +4,7 @@ import { codeOf, isMistake, isOutOfMemory, limitTodo, messageOf, WayoutError } f
 import { FieldError } from "../ipam/fields.ts";
 import type { Problem } from "../ways-out/problem.ts";
 import { NEWEST } from "./version.ts";
+import { present } from "../present.ts";
 
 /** The numbers of the specification, then ours, which begin at 100. Keys are codes of WayoutError. */
 export const CNI_ERROR_CODES = {
@@ -73,12 +74,12 @@ export class DelegateError extends WayoutError {
 export function cniFailure(error: unknown, version: string = NEWEST): CniFailure {
   if (error instanceof DelegateError) {
     const details = error.cniDetails;
-    return {
+    return present({
       cniVersion: version,
       code: error.cniCode,
       msg: error.message,
-      ...(details === undefined ? {} : { details }),
-    };
+      details,
+    });
   }
   if (error instanceof FieldError) {
     return {
@@ -89,12 +90,12 @@ export function cniFailure(error: unknown, version: string = NEWEST): CniFailure
   }
   if (error instanceof WayoutError) {
     const details = detailsOf(error);
-    return {
+    return present({
       cniVersion: version,
       code: numberOf(error),
       msg: error.message,
-      ...(details === undefined ? {} : { details }),
-    };
+      details,
+    });
   }
   return { cniVersion: version, ...unexpected(error) };
 }
@@ -143,9 +144,9 @@ function unexpected(error: unknown): Omit<CniFailure, "cniVersion"> {
   const code = isOutOfMemory(error) ? "ENOMEM" : codeOf(error);
   if (code === "EPERM" || code === "EACCES") return { code: CNI_ERROR_CODES["no-privilege"], msg };
   const details = limitTodo(code) ?? (isMistake(error) ? stackOf(error) : undefined);
-  return {
+  return present({
     code: code === undefined ? CNI_ERROR_CODES.internal : CNI_ERROR_CODES.failed,
     msg,
-    ...(details === undefined ? {} : { details }),
-  };
+    details,
+  });
 }

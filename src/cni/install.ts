@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
 import { messageOf, rethrowMistake, WayoutError } from "../error.ts";
-import { collision, freeSubnet, occupiedPrefixes } from "../attachment/subnet.ts";
+import { requireFree, freeSubnet, occupiedPrefixes } from "../attachment/subnet.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { requireNodesDirectory } from "../kernel/shared-run.ts";
@@ -158,17 +158,7 @@ function chooseSubnets({ subnets, network }: InstallRequest, doing: string): Cid
   if (new Set(chosen.map(({ family }) => family)).size < chosen.length) {
     throw usage(doing, `${subnets.join(" and ")} are of one family; take one of IPv4 and one of IPv6`);
   }
-  for (const subnet of chosen) {
-    const hit = collision(subnet, occupied);
-    if (hit === undefined) continue;
-    throw new WayoutError({
-      code: "subnet-overlaps-route",
-      kind: "usage",
-      doing,
-      said: `the subnet ${cidrText(subnet)} overlaps ${hit.by}`,
-      todo: "Name a subnet that overlaps no route of this node, or none: a free one is then chosen.",
-    });
-  }
+  for (const subnet of chosen) requireFree(subnet, occupied, doing);
   return chosen;
 }
 

@@ -1,5 +1,5 @@
 /** Carries out what the doctor proposes, where it is ours to mend: settings, links, addresses, our own table. */
-import { familyOf } from "../address/ip.ts";
+import { familyOf, DEFAULT_CIDR } from "../address/ip.ts";
 import { parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
 import type { FlowToForget, Repair } from "../doctor/remedy/repair.ts";
@@ -47,7 +47,7 @@ export function carryOut(repair: Repair, places: RepairPlaces): void {
       inNamespace(places[repair.place], (route) =>
         route.replaceRoute(
           present({
-            destination: familyOf(repair.gateway) === 6 ? "::/0" : "0.0.0.0/0",
+            destination: DEFAULT_CIDR[familyOf(repair.gateway)],
             gateway: repair.gateway,
             interface: indexOf(route, repair.link),
             preferredSource: repair.source,

@@ -17,6 +17,7 @@ import { NETCONFA_IFINDEX_ALL, NETCONFA_IFINDEX_DEFAULT } from "../linux/route/n
 import { readSysctl, writeSysctl } from "../kernel/sysctl.ts";
 import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "./switches.ts";
 import { LOOPBACK_INDEX } from "../linux/link-layer.ts";
+import { isDefaultCidr } from "../address/ip.ts";
 
 /** One interface's own switches; which of them decides: forwardingForbiddenBy. */
 export interface InterfaceForwarding {
@@ -79,7 +80,7 @@ function advertisedRoutes(namespace: NetworkNamespace | undefined): Map<string, 
       const name = index === undefined ? undefined : names.get(index);
       if (name === undefined) continue;
       const known = routes.get(name) ?? [];
-      known.push(destination === "::/0" ? "default" : destination);
+      known.push(isDefaultCidr(destination) ? "default" : destination);
       routes.set(name, known);
     }
   }

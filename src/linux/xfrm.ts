@@ -7,6 +7,7 @@ import { attribute, AttributeSet } from "./netlink/attributes.ts";
 import { bytes, struct, u32 } from "./netlink/codec.ts";
 import { request, type MessageOf, type MessageSpec, type Request } from "./netlink/message.ts";
 import { AF_INET, AF_INET6 } from "./socket.ts";
+import { present } from "../present.ts";
 
 /** What a policy or an association is for. A port, a protocol or an interface of 0 is any. */
 export interface IpsecSelector {
@@ -247,14 +248,16 @@ function templatesOf(raw: Uint8Array | undefined): IpsecTemplate[] {
     const bytesOfAddress = view.getUint16(at + TEMPLATE.family, true) === AF_INET ? 4 : 16;
     const mode = view.getUint8(at + TEMPLATE.mode);
     const source = at + TEMPLATE.source;
-    found.push({
-      source: ipText(raw, source, source + bytesOfAddress),
-      destination: ipText(raw, at, at + bytesOfAddress),
-      protocol: view.getUint8(at + TEMPLATE.protocol),
-      requestId: view.getUint32(at + TEMPLATE.requestId, true),
-      mode: MODES[mode] ?? String(mode),
-      ...(view.getUint8(at + TEMPLATE.optional) === 0 ? {} : { optional: true }),
-    });
+    found.push(
+      present({
+        source: ipText(raw, source, source + bytesOfAddress),
+        destination: ipText(raw, at, at + bytesOfAddress),
+        protocol: view.getUint8(at + TEMPLATE.protocol),
+        requestId: view.getUint32(at + TEMPLATE.requestId, true),
+        mode: MODES[mode] ?? String(mode),
+        optional: view.getUint8(at + TEMPLATE.optional) === 0 ? undefined : true,
+      }),
+    );
   }
   return found;
 }

@@ -2,6 +2,7 @@
  * Whose rule is this? How each product's rules can be recognised, as data: one entry a fingerprint. Only for telling
  * people; nobody's rules but our own are ever changed. Our own are known to `nat/`, and told apart in rules/owner.ts.
  */
+import { present } from "../present.ts";
 
 /** What there is to see of a rule. */
 export interface RuleTraits {
@@ -173,11 +174,11 @@ export function productOf(
     const named = Object.entries(groups).map(([name, value]) => `${name} ${value}`);
     const detail =
       print.detail ?? (named.length === 0 ? wayoutDetail(print.product, traits.comment) : named.join(", "));
-    return {
+    return present({
       product: print.product,
-      ...(detail === undefined ? {} : { detail }),
+      detail,
       confidence: print.confidence ?? "sure",
-    };
+    });
   }
   return undefined;
 }

@@ -2,6 +2,7 @@ import { messageOf, WayoutError, type ErrorParts } from "../error.ts";
 import { AddressError } from "../address/ip.ts";
 import { SystemError } from "../linux/errno.ts";
 import { NetlinkError } from "../linux/netlink/netlink-error.ts";
+import { present } from "../present.ts";
 
 /** What people can do about the errno that the kernel gave. */
 const HINTS: Readonly<Record<string, Pick<ErrorParts, "code" | "kind" | "todo">>> = {
@@ -55,26 +56,30 @@ export function networkFailure(doing: string, error: unknown, left: readonly str
   if (error instanceof WayoutError) {
     if (remains === undefined) return error;
     const { code, kind, said, details, todo } = error;
-    return new WayoutError({
-      code,
-      kind,
-      doing: error.doing,
-      said,
-      todo: todo === undefined ? remains : `${todo} ${remains}`,
-      ...(details === undefined ? {} : { details }),
-      cause: error,
-    });
+    return new WayoutError(
+      present({
+        code,
+        kind,
+        doing: error.doing,
+        said,
+        todo: todo === undefined ? remains : `${todo} ${remains}`,
+        details,
+        cause: error,
+      }),
+    );
   }
   const hint = lackedLink(error) ?? (error instanceof SystemError ? HINTS[error.code] : undefined);
   const usage = error instanceof AddressError;
   const todo = [hint?.todo, remains].filter((text) => text !== undefined).join(" ");
-  return new WayoutError({
-    code: hint?.code ?? (usage ? "bad-address" : "network-failed"),
-    kind: hint?.kind ?? (usage ? "usage" : "broken"),
-    doing,
-    said: messageOf(error),
-    ...(todo === "" ? {} : { todo }),
-    ...(error instanceof SystemError ? { details: { errno: error.code } } : {}),
-    cause: error,
-  });
+  return new WayoutError(
+    present({
+      code: hint?.code ?? (usage ? "bad-address" : "network-failed"),
+      kind: hint?.kind ?? (usage ? "usage" : "broken"),
+      doing,
+      said: messageOf(error),
+      todo: todo === "" ? undefined : todo,
+      details: error instanceof SystemError ? { errno: error.code } : undefined,
+      cause: error,
+    }),
+  );
 }

@@ -8,7 +8,7 @@ import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { join } from "node:path";
 import * as v from "valibot";
 import { parseCidr } from "../address/cidr.ts";
-import { familyOf, canonicalIp } from "../address/ip.ts";
+import { familyOf, canonicalIp, isDefaultCidr } from "../address/ip.ts";
 import { messageOf } from "../error.ts";
 import type { PodAttachment } from "./pod.ts";
 import { present } from "../present.ts";
@@ -130,7 +130,7 @@ function attachmentOf(cache: v.InferOutput<typeof cached>): CachedAttachment {
     addresses: ips.map((ip) => ip.address),
     gateways,
     defaultGateways: (result?.routes ?? [])
-      .filter(({ dst }) => dst === "0.0.0.0/0" || dst === "::/0")
+      .filter(({ dst }) => isDefaultCidr(dst))
       .flatMap(({ dst, gw }) => gw ?? gateways.find((one) => familyOf(one) === familyOf(dst)) ?? []),
     bridge,
     mac,

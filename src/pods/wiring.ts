@@ -7,6 +7,7 @@ import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { listPods } from "./inventory.ts";
 import type { Pod } from "./pod.ts";
 import { present } from "../present.ts";
+import { isDefaultCidr } from "../address/ip.ts";
 
 /** A pod's interface and the other end of it. */
 export interface PodWiring {
@@ -91,7 +92,7 @@ function waysOutOf(pod: Pod, namespace: NetworkNamespace): string[] {
   const links = inside.links({ statistics: false }).filter((link) => link.layer !== "loopback");
   const defaults = inside
     .routes()
-    .filter(({ destination }) => destination === "0.0.0.0/0" || destination === "::/0")
+    .filter(({ destination }) => isDefaultCidr(destination))
     .flatMap((route) => route.nextHops?.map((hop) => hop.interface) ?? [route.interface]);
   const ofDefaults = defaults.flatMap((index) => links.find((link) => link.index === index)?.name ?? []);
   const made = pod.attachments.map((one) => one.interface);

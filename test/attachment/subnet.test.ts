@@ -2,10 +2,11 @@ import { describe, expect, test } from "bun:test";
 import * as fc from "fast-check";
 import { cidrOf, cidrsOverlap, cidrText, parseCidr } from "../../src/address/cidr.ts";
 import { ipFromNumber } from "../../src/address/ip.ts";
-import { collision, freeSubnet, IPV4_BLOCKS, occupiedPrefixes } from "../../src/attachment/subnet.ts";
+import { freeSubnet, IPV4_BLOCKS, occupiedPrefixes, requireFree } from "../../src/attachment/subnet.ts";
 import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
+import { WayoutError } from "../../src/error.ts";
 
 const occupiedBy = (...texts: string[]) => texts.map((text) => ({ cidr: parseCidr(text), by: text }));
 
@@ -61,7 +62,15 @@ testWith(["root", "ip"])("routes of every table and addresses are occupied; defa
   }
   using node = Rtnetlink.open(namespace);
   const occupied = occupiedPrefixes(node);
-  const by = (text: string): string | undefined => collision(parseCidr(text), occupied)?.by;
+  const by = (text: string): unknown => {
+    try {
+      requireFree(parseCidr(text), occupied, "looking");
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof WayoutError)) throw error;
+      return error.details?.["by"];
+    }
+  };
   expect(by("10.213.9.0/24")).toBe("the route to 10.213.0.0/16 via 192.0.2.2 dev uplink");
   expect(by("172.30.200.0/24")).toBe("the route to 172.30.192.0/20 (blackhole) table 52");
   expect(by("192.0.2.0/28")).toBe("the route to 192.0.2.0/24 dev uplink");

@@ -2,7 +2,7 @@
  * Every question that the agent answers, as data: the server, the OpenAPI document and the tests derive from this table.
  */
 import * as v from "valibot";
-import { EVENT_KINDS } from "../journal/journal.ts";
+import { EVENT_KINDS } from "../../naming/event-kinds.ts";
 import type { Access } from "./access.ts";
 import type { Answer } from "./answer.ts";
 import type { AgentView } from "./view.ts";

@@ -13,6 +13,7 @@ import { fileKey } from "../../kernel/file.ts";
 import { openOrBegin, openToRead } from "./file.ts";
 import { cutValue, getValue, type CutValue, type PartName } from "./parts.ts";
 import { present } from "../../present.ts";
+import type { EVENT_KINDS } from "../../naming/event-kinds.ts";
 
 const MEGABYTE = 1024 * 1024;
 /** All of it, the write-ahead log included. */
@@ -43,22 +44,6 @@ export interface Effect {
   readonly became: "broken" | "mended" | "warned" | "came" | "gone";
   readonly text: string;
 }
-
-/**
- * `rules`, `network`, `setting`: what others changed; `repair`, `failure`, `fight`: what the agent did or could not do;
- * `way-out`: what became of a pod; `policy`, `agent`.
- */
-export const EVENT_KINDS = [
-  "rules",
-  "network",
-  "setting",
-  "repair",
-  "failure",
-  "fight",
-  "way-out",
-  "policy",
-  "agent",
-] as const;
 
 export interface JournalEvent {
   /** Milliseconds since the epoch. */

@@ -14,6 +14,7 @@ import type { Link } from "../../linux/route/link.ts";
 import type { NamespaceState, PodState } from "../../snapshot/snapshot.ts";
 import { isVisible } from "../../text/visible.ts";
 import { present } from "../../present.ts";
+import { isDefaultCidr } from "../../address/ip.ts";
 
 /** `blind`: something that decides could not be read. */
 export type PodCondition = "well" | "warned" | "broken" | "blind";
@@ -168,7 +169,7 @@ function linkOf(node: NamespaceState, { name, up, index }: Link): PictureLink {
 /** Where default routes lead to. */
 function uplinksOf(node: NamespaceState): PictureUplink[] {
   const ways = node.routes.filter(
-    ({ destination, type }) => type === "unicast" && (destination === "0.0.0.0/0" || destination === "::/0"),
+    ({ destination, type }) => type === "unicast" && isDefaultCidr(destination),
   );
   return node.links.flatMap((link) => {
     const own = ways.filter((one) => one.interface === link.index);

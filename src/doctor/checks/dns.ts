@@ -6,6 +6,7 @@ import {
   isCloudServiceAddress,
   isLinkLocalAddress,
   isLoopbackAddress,
+  isUnspecifiedAddress,
 } from "../../address/special-purpose.ts";
 import { anywhere, CheckContext, finding, type Check } from "../check.ts";
 import type { Finding } from "../finding.ts";
@@ -40,7 +41,7 @@ function resolvers(context: CheckContext): Finding[] {
   const found: Finding[] = [];
   for (const server of servers) {
     if (isLoopbackAddress(server)) {
-      const answered = dnsListeners.some((one) => one === server || one === "0.0.0.0" || one === "::");
+      const answered = dnsListeners.some((one) => one === server || isUnspecifiedAddress(one));
       if (!answered) found.push(loopback(context, server, listed));
     } else found.push(...nobodys(context, server, listed), ...unreachable(context, server, listed));
   }

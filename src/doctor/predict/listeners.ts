@@ -4,6 +4,7 @@ import type { Listener } from "../../linux/socket-diag.ts";
 import type { Machine } from "./machine.ts";
 import type { Protocol } from "./packet.ts";
 import type { NodeView } from "./view.ts";
+import { isUnspecifiedAddress } from "../../address/special-purpose.ts";
 
 export interface Endpoint {
   readonly protocol: Protocol;
@@ -33,7 +34,7 @@ function accepts(view: NodeView, listener: Listener, at: Endpoint): boolean {
 
 /** Whether a socket takes what comes to any address. */
 export function isAny({ address }: Listener): boolean {
-  return address === "0.0.0.0" || address === "::";
+  return isUnspecifiedAddress(address);
 }
 
 /**

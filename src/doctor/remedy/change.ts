@@ -1,5 +1,5 @@
 /** What a fix would change, as a value: a snapshot with the change made, so that the fix can be judged like a packet. */
-import { familyOf, isIp } from "../../address/ip.ts";
+import { familyOf, isIp, DEFAULT_CIDR } from "../../address/ip.ts";
 import { match } from "../../linux/nftables/match-builder.ts";
 import { accept } from "../../linux/nftables/rule-builder.ts";
 import type { Chain, Rule, Table } from "../../linux/nftables/ruleset.ts";
@@ -241,7 +241,7 @@ function withDefaultRoute(
   const route: Route = present({
     family,
     type: "unicast",
-    destination: family === 6 ? "::/0" : "0.0.0.0/0",
+    destination: DEFAULT_CIDR[family],
     table: RT_TABLE.main,
     protocol: "boot",
     scope: "global",

@@ -3,6 +3,7 @@ import type { AttributesOf } from "../netlink/attributes.ts";
 import { NFPROTO } from "../netfilter.ts";
 import { CTA_FILTER_F, type cta, type ctaTuple } from "./attributes.ts";
 import type { ConntrackEntry, ConntrackTuple } from "./entry.ts";
+import { present } from "../../present.ts";
 
 /** Fields of one direction that must be equal; those left out may be anything. */
 export interface TupleFilter {
@@ -46,7 +47,7 @@ export function kernelFilter(filter: ConntrackFilter): FilterRequest {
     ...(filter.mark === undefined
       ? {}
       : { mark: filter.mark.value, markMask: filter.mark.mask ?? 0xffff_ffff }),
-    ...(filter.zone === undefined ? {} : { zone: filter.zone }),
+    ...present({ zone: filter.zone }),
     ...(filter.status === undefined ? {} : { status: filter.status.value, statusMask: filter.status.mask }),
   };
   if (family === undefined) return { header: { family: NFPROTO.unspec }, attributes };
@@ -59,8 +60,10 @@ export function kernelFilter(filter: ConntrackFilter): FilterRequest {
       ? attributes
       : {
           ...attributes,
-          ...(original.flags === 0 ? {} : { original: original.tuple }),
-          ...(reply.flags === 0 ? {} : { reply: reply.tuple }),
+          ...present({
+            original: original.flags === 0 ? undefined : original.tuple,
+            reply: reply.flags === 0 ? undefined : reply.tuple,
+          }),
           filter: { originalFlags: original.flags, replyFlags: reply.flags },
         },
   };
@@ -84,15 +87,15 @@ function kernelTuple(
   return {
     flags,
     tuple: {
-      ip: {
-        ...(source === undefined ? {} : { v4Source: source }),
-        ...(destination === undefined ? {} : { v4Destination: destination }),
-      },
-      proto: {
-        ...(protocol === undefined ? {} : { number: protocol }),
-        ...(filter.sourcePort === undefined ? {} : { sourcePort: filter.sourcePort }),
-        ...(filter.destinationPort === undefined ? {} : { destinationPort: filter.destinationPort }),
-      },
+      ip: present({
+        v4Source: source,
+        v4Destination: destination,
+      }),
+      proto: present({
+        number: protocol,
+        sourcePort: filter.sourcePort,
+        destinationPort: filter.destinationPort,
+      }),
     },
   };
 }

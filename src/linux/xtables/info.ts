@@ -2,6 +2,7 @@
 import { ipText } from "../../address/ip.ts";
 import { DecodeError } from "../netlink/wire.ts";
 import { decodeUtf8 } from "../../platform/bytes.ts";
+import { present } from "../../present.ts";
 
 /** One option of a match or target, as iptables has it on its command line. */
 export interface XtOption {
@@ -95,11 +96,11 @@ export class XtInfo {
 
 /** An option; `not` when it is inverted. */
 export function option(name: string, value?: string | number, not = false): XtOption {
-  return {
+  return present({
     option: name,
-    ...(value === undefined ? {} : { value: String(value) }),
-    ...(not ? { not: true as const } : {}),
-  };
+    value: value === undefined ? undefined : String(value),
+    not: not ? (true as const) : undefined,
+  });
 }
 
 /** `0x10` */

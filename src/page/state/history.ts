@@ -4,6 +4,7 @@ import type { StoredEvent } from "../../agent/journal/journal.ts";
 import { visibleValue } from "../../text/visible.ts";
 import { MOST_ROWS } from "../layout/row-pages.ts";
 import { ask } from "./ask.ts";
+import { EVENT_KINDS } from "../../naming/event-kinds.ts";
 
 /** As the API writes it. */
 export type PastEvent = Omit<StoredEvent, "at" | "id"> & {
@@ -23,18 +24,6 @@ export const pastTrouble = signal<string | undefined>(undefined);
 /** The newest first. */
 export const newestFirst = computed(() => past.value.toReversed());
 
-const KINDS = [
-  "rules",
-  "network",
-  "setting",
-  "repair",
-  "failure",
-  "fight",
-  "way-out",
-  "policy",
-  "agent",
-] as const;
-
 /** Reads what was, then listens to what comes. @param happened hears of the kind of each event as it comes */
 export async function followHistory(happened: (kind: string) => void): Promise<void> {
   await readPast();
@@ -48,7 +37,7 @@ export async function followHistory(happened: (kind: string) => void): Promise<v
       // The browser tries again by itself, unless it was refused: then from where we are.
       if (source.readyState === EventSource.CLOSED) setTimeout(open, 2000);
     });
-    for (const kind of KINDS) {
+    for (const kind of EVENT_KINDS) {
       source.addEventListener(kind, (message: MessageEvent<string>) => {
         add([visibleValue({ ...(JSON.parse(message.data) as PastEvent), kind })]);
         happened(kind);

@@ -38,6 +38,8 @@ export function listedAs(
   if (manner.fragments !== undefined) {
     if (isLaterFirst(manner.fragments) && isWithin(ebpf, nftables))
       return "a later fragment before its first";
+    if (isExtension(lane, exchange.protocol) && nftables[farEnd(step)].length === 0)
+      return "an extension header that goes on in the next fragment: the kernel lets the first alone leave";
     if (exchange.protocol === TCP && isTiny(step)) return "a first fragment without TCP's checksum: dropped";
     if ([nftables, ebpf].some(({ raw, rawPod }) => [...raw, ...rawPod].some(isError)))
       return "an error about fragments: nftables quotes them put together";

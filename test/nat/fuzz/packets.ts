@@ -315,10 +315,12 @@ function join(parts: readonly ReadPacket[]): ReadPacket | undefined {
   let end = 0;
   let isEnd = false;
   const bodies: Uint8Array[] = [];
-  for (const { bytes, start, fragment } of sorted) {
+  for (const { bytes, start, fragment, family } of sorted) {
     if (fragment!.offset > end) return undefined;
-    const body = bytes.subarray(start + (end - fragment!.offset));
-    if (end - fragment!.offset >= bytes.length - start && fragment!.offset > 0) continue;
+    // What is cut in pieces begins behind IPv6's fragment header, with more headers perhaps.
+    const from = family === 4 ? start : fragment!.at + 8;
+    const body = bytes.subarray(from + (end - fragment!.offset));
+    if (end - fragment!.offset >= bytes.length - from && fragment!.offset > 0) continue;
     bodies.push(body);
     end += body.length;
     if (!fragment!.more) isEnd = true;
@@ -335,10 +337,7 @@ function join(parts: readonly ReadPacket[]): ReadPacket | undefined {
     return { ...rest, bytes: new Uint8Array(Buffer.concat([header, ...bodies])) };
   }
   // Without the fragment header, as the kernel leaves a packet that it has put together.
-  const header = Buffer.concat([
-    first.bytes.subarray(0, fragment!.at),
-    first.bytes.subarray(fragment!.at + 8, first.start),
-  ]);
+  const header = Buffer.from(first.bytes.subarray(0, fragment!.at));
   header.writeUInt16BE(header.length + end - 40, 4);
   header[fragment!.before] = first.bytes[fragment!.at]!;
   return { ...rest, start: first.start - 8, bytes: new Uint8Array(Buffer.concat([header, ...bodies])) };

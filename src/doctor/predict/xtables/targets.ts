@@ -39,6 +39,7 @@ import { CONTINUE, type Machine, type NatRange, type StepResult } from "../machi
 import { bind, untrack } from "../statements.ts";
 import { target, type Judge } from "./judge.ts";
 import { present } from "../../../present.ts";
+import { isUnspecifiedAddress } from "../../../address/special-purpose.ts";
 
 type Parts = Pick<NatRange, "manip" | "masquerade" | "redirect" | "netmap">;
 
@@ -142,7 +143,7 @@ const ALL = [
 
   /** tproxy_tg4: without a socket that may take it the packet is dropped. */
   target(TPROXY, (machine, { address, port, mark, mask }) => {
-    const isAny = address === "0.0.0.0" || address === "::";
+    const isAny = isUnspecifiedAddress(address);
     const to = present({ address: isAny ? undefined : address, port: port === 0 ? undefined : port });
     if (!takeByProxy(machine, to)) {
       return { verdict: "drop", action: `TPROXY to port ${port}, where no transparent proxy listens` };

@@ -5,6 +5,7 @@ import { formatNumber, type Names } from "./format.ts";
 import { maskedField } from "./matches.ts";
 import type { Value } from "./registers.ts";
 import { mapDataTypes, mapIsInterval } from "./sets.ts";
+import { present } from "../../../present.ts";
 
 /** The field that a mask singles out, in place of the bytes and the mask. */
 export function fieldOf(value: Value): Value {
@@ -12,7 +13,7 @@ export function fieldOf(value: Value): Value {
   const field = value.mask === undefined || !isPlain ? undefined : maskedField(value, value.mask);
   if (field === undefined) return value;
   const { text, type, shift, implies } = field;
-  return { text, types: [type], size: value.size, shift, ...(implies === undefined ? {} : { implies }) };
+  return present({ text, types: [type], size: value.size, shift, implies });
 }
 
 /** What a condition on a value implies: of loaded bytes, what the fields there do. */
@@ -38,10 +39,10 @@ export function fieldAssignment(
   const field = maskedField(target, changed.toString(16).padStart(value.mask.length, "0"));
   if (field === undefined) return undefined;
   const number = formatNumber(field.type, Number(bits >> BigInt(field.shift)), names, field.type.size);
-  return {
+  return present({
     text: `${field.text} set ${number}`,
-    ...(field.implies === undefined ? {} : { implies: field.implies }),
-  };
+    implies: field.implies,
+  });
 }
 
 /** A value whose text already says what was done to it. */

@@ -19,6 +19,7 @@ import { symbolName } from "../symbols.ts";
 import type { Verdict } from "../values.ts";
 import { stringOf } from "./format.ts";
 import { bytesOfHex, decodeUtf8, hexOf } from "../../../platform/bytes.ts";
+import { present } from "../../../present.ts";
 
 export interface IptablesOptions {
   /** Names of ipsets by index, which is all that rules hold of them. */
@@ -73,7 +74,7 @@ class IptablesWriter {
     readonly family: XtFamily,
     options: IptablesOptions,
   ) {
-    this.#context = { family, ...(options.ipsets === undefined ? {} : { ipsets: options.ipsets }) };
+    this.#context = present({ family, ipsets: options.ipsets });
   }
 
   write(rule: Rule, counters: boolean): string {

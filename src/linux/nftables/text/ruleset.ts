@@ -10,6 +10,7 @@ import { ruleTextIn } from "./rule.ts";
 import { Scope, type TextOptions } from "./scope.ts";
 import { setLines } from "./sets.ts";
 import { objectLines } from "./stateful.ts";
+import { present } from "../../../present.ts";
 
 export type { TextOptions } from "./scope.ts";
 export { iptablesText, iptablesWords, isIptablesTable } from "./iptables.ts";
@@ -34,10 +35,14 @@ export function ruleText(rule: Rule, table: RuleContext, options?: TextOptions):
 export function ruleInOwnWords(rule: Rule, table: Table, options: TextOptions = {}): string {
   const { stateless, ipsets } = options;
   const words = isIptablesTable(table)
-    ? iptablesWords(rule, table.family, {
-        counters: stateless !== true,
-        ...(ipsets === undefined ? {} : { ipsets }),
-      })
+    ? iptablesWords(
+        rule,
+        table.family,
+        present({
+          counters: stateless !== true,
+          ipsets,
+        }),
+      )
     : undefined;
   return words ?? ruleText(rule, table, options);
 }

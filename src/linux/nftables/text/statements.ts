@@ -10,6 +10,7 @@ import { concatText, type Registers, type Value } from "./registers.ts";
 import { synproxyFlags } from "./stateful.ts";
 import { bytesOfHex } from "../../../platform/bytes.ts";
 import { ICMP_CODES, ICMPV6_CODES } from "../../icmp.ts";
+import { present } from "../../../present.ts";
 
 /** What the writers of statements need. */
 export interface StatementContext {
@@ -245,10 +246,7 @@ export function compatText(
 ): string {
   const { kind, name, revision } = expression;
   const bytes = bytesOfHex(expression.info);
-  const context = {
-    family: family === "ip6" ? "ip6" : "ip",
-    ...(ipsets === undefined ? {} : { ipsets }),
-  } as const;
+  const context = present({ family: family === "ip6" ? "ip6" : "ip", ipsets });
   const text = extensionText(decodeExtension(kind, name, revision, bytes, context), context);
   return `/* xt ${text.replaceAll("/* ", "(").replaceAll(" */", ")")} */`;
 }

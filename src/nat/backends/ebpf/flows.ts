@@ -6,6 +6,7 @@ import { holdsPrograms, namespaceDirectory } from "./bpf-directory.ts";
 import { programClock } from "./maps.ts";
 import { COUNTS, FLOW, isLivingFlow, numberKey, TIMEOUTS } from "./layout.ts";
 import { IP_PROTOCOL } from "../../../linux/ip-protocol.ts";
+import { present } from "../../../present.ts";
 
 /** One end of a packet; of ICMP the number of the echo stands for the port of the one who asks, 0 for the other's. */
 export interface FlowEnd {
@@ -125,7 +126,7 @@ function flowOf(record: Uint8Array, slot: number, now: number): EbpfFlow | undef
     view.getBigUint64(at, true),
     view.getBigUint64(at + 8, true),
   ];
-  return {
+  return present({
     slot,
     life: view.getUint32(FLOW.life, true),
     family,
@@ -133,12 +134,12 @@ function flowOf(record: Uint8Array, slot: number, now: number): EbpfFlow | undef
     translated,
     source: end(leaving, source, sourcePort),
     destination: end(leaving, destination, destinationPort),
-    ...(translated ? { seenAs: end(FLOW.arriving, destination, destinationPort) } : {}),
-    ...(protocol === IP_PROTOCOL.tcp && state !== undefined ? { state } : {}),
+    seenAs: translated ? end(FLOW.arriving, destination, destinationPort) : undefined,
+    state: protocol === IP_PROTOCOL.tcp && state !== undefined ? state : undefined,
     answered: view.getUint8(FLOW.answered) !== 0,
     secondsLeft: Math.max(0, Math.floor((expires - now) / 1e9)),
     interface: view.getUint32(FLOW.interface, true),
     packets: pair(FLOW.packets),
     bytes: pair(FLOW.bytes),
-  };
+  });
 }

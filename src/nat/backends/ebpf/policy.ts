@@ -20,6 +20,7 @@ import {
   ZONES,
   type TranslationValue,
 } from "./layout.ts";
+import { present } from "../../../present.ts";
 
 /** The two bases, and how many translations each may have: half of the array's. */
 export const BASES = [0x0100_0000, 0x0200_0000] as const;
@@ -102,7 +103,7 @@ class Writer {
     const { snat, ports, fullyRandom } = translation;
     const value: TranslationValue = {
       ...(snat === undefined ? {} : snat),
-      ...(ports === undefined ? {} : { ports }),
+      ...present({ ports }),
       fullyRandom,
       bound: outInterfaces !== undefined,
     };

@@ -11,6 +11,7 @@ import { LoadedPrograms } from "./loaded-programs.ts";
 import { NatMaps } from "./maps.ts";
 import { NAT_PROGRAMS } from "./program/nat.bpf.ts";
 import { ECHO_REPLY, ECHO_REQUEST } from "../../../linux/icmp.ts";
+import { present } from "../../../present.ts";
 
 /** Who asks has an echo's type; the other side answers with the next. */
 const ECHO = { request: ECHO_REQUEST, reply: ECHO_REPLY } as const;
@@ -60,13 +61,13 @@ function entryOf(flow: EbpfFlow): ConntrackEntry {
     packets: Number(flow.packets[side]),
     bytes: Number(flow.bytes[side]),
   }));
-  return {
+  return present({
     family,
     protocol,
     protocolName: protocolName(protocol),
     original: tupleOf(flow, from, to, "request"),
     reply: tupleOf(flow, to, translated ? (seenAs ?? from) : from, "reply"),
-    ...(state === undefined ? {} : { state }),
+    state,
     status,
     flags: statusFlags(status),
     timeoutSeconds: secondsLeft,
@@ -74,7 +75,7 @@ function entryOf(flow: EbpfFlow): ConntrackEntry {
     zone: 0,
     id: idOf(slot, life),
     counters: { original: sent!, reply: received! },
-  };
+  });
 }
 
 function tupleOf(

@@ -8,6 +8,7 @@ import { decodeUtf8, encodeUtf8 } from "../../../platform/bytes.ts";
 import { platform } from "#platform";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { noteOwnProgram } from "../../../kernel/own-programs.ts";
+import { present } from "../../../present.ts";
 
 /** Both kinds keep rules apart from each other: `nft` in nf_tables, `legacy` in the older xtables. */
 export const IPTABLES_VARIANTS = ["nft", "legacy"] as const;
@@ -26,11 +27,14 @@ function which(program: string): string | undefined {
 
 function run(namespace: NetworkNamespace, argv: readonly [string, ...string[]], input?: string) {
   const ran = namespace.run(() =>
-    platform.run(argv, {
-      ...(input === undefined ? {} : { input: encodeUtf8(input) }),
-      stderr: "capture",
-      timeoutMs: TIMEOUT_MS,
-    }),
+    platform.run(
+      argv,
+      present({
+        input: input === undefined ? undefined : encodeUtf8(input),
+        stderr: "capture",
+        timeoutMs: TIMEOUT_MS,
+      }),
+    ),
   );
   noteOwnProgram(ran.pid);
   const { exitCode, stdout, stderr } = ran;
@@ -156,19 +160,23 @@ function noPrograms(variant: string): WayoutError {
   });
 }
 
+function todoAfter(stderr: string, denied: boolean): string | undefined {
+  if (/xtables lock/.test(stderr))
+    return "Another program is changing iptables rules at the moment: try again.";
+  return denied ? "This needs CAP_NET_ADMIN over the network namespace: run it as root." : undefined;
+}
+
 function refused(doing: string, stderr: string): WayoutError {
   const said = stderr
     .split("\n")
     .filter((line) => line !== "" && !line.startsWith("# Warning"))
     .join("; ");
   const denied = /permission denied|not permitted|must be root/i.test(stderr);
-  const locked = /xtables lock/.test(stderr);
   return new WayoutError({
     code: denied ? "no-privilege" : "nat-refused",
     kind: denied ? "machine" : "broken",
     doing,
     said: said === "" ? "it ended without a message" : said,
-    ...(denied ? { todo: "This needs CAP_NET_ADMIN over the network namespace: run it as root." } : {}),
-    ...(locked ? { todo: "Another program is changing iptables rules at the moment: try again." } : {}),
+    ...present({ todo: todoAfter(stderr, denied) }),
   });
 }

@@ -4,6 +4,7 @@ import type { Table } from "../../../linux/nftables/ruleset.ts";
 import { tableText } from "../../../linux/nftables/text/ruleset.ts";
 import { TABLE } from "./names.ts";
 import type { WantedTable } from "./ruleset.ts";
+import { present } from "../../../present.ts";
 
 /** What `nft list table inet wayout` would print; `nft -f` takes it. */
 export function wantedText(wanted: WantedTable): string {
@@ -18,14 +19,16 @@ export function wantedText(wanted: WantedTable): string {
       ...setOf(spec),
       elements: elements.map((element) => elementOf(spec, element)),
     })),
-    chains: wanted.chains.map(({ name, base, rules }) => ({
-      name,
-      handle: 0,
-      flags: [],
-      use: 0,
-      ...(base === undefined ? {} : { base }),
-      rules: rules.map((expressions) => ({ handle: 0, expressions })),
-    })),
+    chains: wanted.chains.map(({ name, base, rules }) =>
+      present({
+        name,
+        handle: 0,
+        flags: [],
+        use: 0,
+        base,
+        rules: rules.map((expressions) => ({ handle: 0, expressions })),
+      }),
+    ),
   };
   return tableText(table, { stateless: true });
 }

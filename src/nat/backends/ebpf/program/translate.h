@@ -168,6 +168,15 @@ INLINE int is_local(struct __sk_buff *skb, const struct tuple *t) {
   return 1;
 }
 
+/*
+ * How far apart the ports are that a flow tries. Small ranges are gone through one by one. In others, a prime meets every port;
+ * these are far from every simple fraction of the usual ranges, so that a block of taken ports (clients take them in a row) is
+ * left at once; and each flow has another, or what is taken would lie in runs that are longer than any search.
+ */
+#define STEPS 16
+const volatile u16 steps[STEPS] SECTION(".rodata") = {12433, 36013, 23203, 50023, 11491, 46309, 40493, 17417,
+                                                      44953, 37123, 39761, 10303, 15227, 47743, 45569, 20297};
+
 /* The search for a free port: where the range begins and how long it is, where to go on, and how far each step goes. */
 struct search {
   struct __sk_buff *skb;
@@ -235,13 +244,8 @@ INLINE void set_range(struct search *search, const struct translation *t, const 
   }
   u32 random = random_number();
   search->offset = random % search->count;
-  /*
-   * Small ranges are gone through one by one. In others each flow has a step of its own, or those that are taken would lie in
-   * runs that are longer than any search. Euler's n * n + n + 41 is a prime below n = 40, and so meets every port.
-   */
-  u32 n = (random >> 16) % 40;
-  u32 prime = n * n + n + 41;
-  search->step = search->count <= ATTEMPTS || search->count % prime == 0 ? 1 : prime;
+  u32 prime = steps[(random >> 16) & (STEPS - 1)];
+  search->step = search->count <= ATTEMPTS || search->count % prime == 0 ? 1 : prime % search->count;
 }
 
 /* Makes `arriving` ours: the client's own port where that may be, else the next free one. */
