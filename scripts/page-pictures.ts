@@ -46,7 +46,11 @@ const PICTURES: readonly Picture[] = [
     at: "connections",
     before: (page) => page.locator(".virtual [role=rowgroup] code").first().waitFor(),
   },
-  { name: "explain", at: "explain?src=ns-blue&dst=198.51.100.80&port=80" },
+  {
+    name: "explain",
+    at: "explain?src=ns-blue&dst=198.51.100.80&port=80",
+    before: (page) => page.locator(".explained section").nth(1).waitFor(),
+  },
   ...[
     "forwarding-off",
     "pod-link-down",

@@ -4,6 +4,15 @@ const COMPILED_ROOT = "/$bunfs/";
 export const OWN_FILE = "/proc/self/exe";
 
 /**
+ * Options of JavaScriptCore, as its environment has them, for a run that does much at once and ends soon: what is hot becomes
+ * so ten times later than by default, and is not compiled again.
+ */
+export const BRIEF_RUN: Readonly<Record<string, string>> = {
+  BUN_JSC_thresholdForOptimizeAfterWarmUp: "10000",
+  BUN_JSC_useFTLJIT: "0",
+};
+
+/**
  * The command that starts this very program again: the single file itself, or Bun with the checkout's main file.
  * wayout starts itself for work that must live in another namespace.
  */

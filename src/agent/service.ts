@@ -12,7 +12,7 @@ import { ProcessWatch } from "../kernel/bpf/processes.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { ClusterNetwork, ClusterSurroundings } from "../kubernetes/cluster-network.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { selfCommand } from "../self.ts";
+import { BRIEF_RUN, selfCommand } from "../self.ts";
 import { Agent } from "./agent.ts";
 import { AnyChange } from "./any-change.ts";
 import { SelfAsker, type Answered } from "./api/ask-self.ts";
@@ -25,6 +25,7 @@ import { PortHistory } from "./port-history.ts";
 import { Historian, type EventSink } from "./historian.ts";
 import { Journal } from "./journal/journal.ts";
 import type { AgentLog } from "./log.ts";
+import { LOOKER } from "./look/name.ts";
 import { Looks } from "./look/looks.ts";
 import { PageDoor } from "./page/door.ts";
 import { PAINTER } from "./picture/name.ts";
@@ -346,7 +347,7 @@ async function runIn(
         timeout: ASK_TIMEOUT_MS,
         killSignal: "SIGKILL",
         signal,
-        env: { ...process.env, NO_COLOR: "1" },
+        env: { ...process.env, ...(BRIEF.has(words[0]) ? BRIEF_RUN : {}), NO_COLOR: "1" },
       }),
     ),
   );
@@ -363,6 +364,9 @@ async function runIn(
 function cpuMsOf({ cpuTime }: Bun.ResourceUsage): number {
   return Number(cpuTime.total) / 1000;
 }
+
+/** They read a whole node and end: a third of their time went to the engine's compilers. */
+const BRIEF: ReadonlySet<string | undefined> = new Set([LOOKER, PAINTER]);
 
 /** The agent's own loop, and whatever the node is there for, comes before an answer. */
 function giveWay(pid: number): void {

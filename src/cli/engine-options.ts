@@ -4,16 +4,10 @@
  * for a snapshot). The last and dearest of them takes orders only when a process begins (Bun.unsafe.setJITPolicy holds
  * back the others), so the process begins once more, which costs 8 ms.
  */
-import { selfCommand } from "../self.ts";
+import { BRIEF_RUN, selfCommand } from "../self.ts";
 
 /** Commands that do much at once and end soon. */
 const BRIEF: ReadonlySet<string | undefined> = new Set(["doctor", "snapshot"]);
-
-/** Options of JavaScriptCore: what is hot becomes so ten times later than by default, and is not compiled again. */
-const FOR_BRIEF: Readonly<Record<string, string>> = {
-  BUN_JSC_thresholdForOptimizeAfterWarmUp: "10000",
-  BUN_JSC_useFTLJIT: "0",
-};
 
 /**
  * Starts this process again for a command that wants it; does nothing where that is done, or impossible, or
@@ -21,7 +15,7 @@ const FOR_BRIEF: Readonly<Record<string, string>> = {
  */
 export async function holdBackCompilers(command: string | undefined): Promise<void> {
   if (!BRIEF.has(command) || process.execArgv.length > 0) return;
-  const names = Object.keys(FOR_BRIEF);
+  const names = Object.keys(BRIEF_RUN);
   if (names.some((name) => process.env[name] !== undefined)) {
     // Whom we start may run for long.
     for (const name of names) delete process.env[name];
@@ -30,7 +24,7 @@ export async function holdBackCompilers(command: string | undefined): Promise<vo
   const { execve } = await import("../kernel/libc.ts");
   const self = selfCommand();
   try {
-    execve(self[0], [...self, ...process.argv.slice(2)], { ...process.env, ...FOR_BRIEF });
+    execve(self[0], [...self, ...process.argv.slice(2)], { ...process.env, ...BRIEF_RUN });
   } catch {
     // It is no slower than it was.
   }

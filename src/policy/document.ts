@@ -28,23 +28,28 @@ export interface Refusing {
   readonly todo: string;
 }
 
-/** `details.problems` lists every PolicyProblem. */
+/** A file of ten thousand prefixes may be wrong ten thousand times: so many are told, and so many listed. */
+const MOST_TOLD = 10;
+const MOST_LISTED = 100;
+
+/** `details.problems` lists every PolicyProblem, up to MOST_LISTED. */
 export function badPolicy(
   name: string,
   problems: readonly PolicyProblem[],
   { doing, todo }: Refusing,
 ): WayoutError {
-  const texts = problems.map(({ path, line, column, problem }) => {
+  const texts = problems.slice(0, MOST_TOLD).map(({ path, line, column, problem }) => {
     const where = line === undefined ? "" : ` (line ${line}, column ${column})`;
     return path === "" ? `${problem}${where}` : `${path}: ${problem}${where}`;
   });
+  const more = problems.length - texts.length;
   return new WayoutError({
     code: "bad-policy",
     kind: "usage",
     doing,
-    said: texts.join("; "),
+    said: [...texts, ...(more > 0 ? [`and ${more} more`] : [])].join("; "),
     todo,
-    details: { file: name, problems },
+    details: { file: name, problems: problems.slice(0, MOST_LISTED) },
   });
 }
 
@@ -150,12 +155,15 @@ export class PolicyDocument {
   }
 
   private checked(): this {
-    const errors = this.#document?.errors ?? [];
-    if (errors.length === 0) return this;
+    const all = this.#document?.errors ?? [];
+    if (all.length === 0) return this;
+    // What follows it follows from it.
+    const deep = all.find(({ message }) => isTooDeep(message));
+    const errors = deep === undefined ? all : [deep];
     throw this.refused(
       errors.map((error) => {
         const { line, col } = this.lines.linePos(error.pos[0]);
-        return { path: "", line, column: col, problem: firstLine(error.message) };
+        return { path: "", line, column: col, problem: yamlProblem(error.message) };
       }),
     );
   }
@@ -186,13 +194,15 @@ export class PolicyDocument {
  */
 function plainJson(text: string): { readonly value: unknown } | undefined {
   if (!text.trimStart().startsWith("{")) return undefined;
-  let value: unknown;
   try {
-    value = JSON.parse(text);
+    return unlessTwice(text, JSON.parse(text));
   } catch {
-    // It may be YAML, which has braces, too.
+    // It may be YAML, which has braces, too; or it is nested without an end, which is told there.
     return undefined;
   }
+}
+
+function unlessTwice(text: string, value: unknown): { readonly value: unknown } | undefined {
   // Of equal keys JSON.parse keeps the last; then fewer keys come out than went in.
   const written = [...text.matchAll(/"(?:[^"\\]|\\.)*"\s*(:?)/g)].filter(([, colon]) => colon === ":").length;
   return written === keysIn(value) ? { value } : undefined;
@@ -209,6 +219,12 @@ interface KeyedPair {
   readonly key: { readonly value?: unknown; readonly range?: readonly number[] | null };
 }
 
-function firstLine(text: string): string {
+/** The reader goes down as deep as lists and maps are nested; ten thousand levels are more than its stack has. */
+function isTooDeep(text: string): boolean {
+  return text.includes("call stack");
+}
+
+function yamlProblem(text: string): string {
+  if (isTooDeep(text)) return "lists or maps are nested too deeply here";
   return text.split("\n")[0]!.replace(/ at line \d+, column \d+:?$/, "");
 }

@@ -60,6 +60,28 @@ test("what is said for all holds where a source says nothing itself", async () =
 
 describe("refusals name the field, the position and the way out", () => {
   const cases: readonly (readonly [title: string, text: string, said: string])[] = [
+    ["JSON with a key twice", '{"backend": "none",\n "backend": "none"}', "Map keys must be unique (line 2"],
+    [
+      "an unknown key in JSON, with a quote in it",
+      '{"sources": ["10.0.0.0/8"],\n "a\\":b": 1}',
+      'a":b: unknown key; known keys are sources',
+    ],
+    [
+      "host bits in JSON",
+      '{"sources": [\n "10.0.0.1/8"]}',
+      'sources[0]: "10.0.0.1/8" has host bits set; did you mean 10.0.0.0/8? (line 2, column 2)',
+    ],
+    [
+      "nested without end",
+      `{"sources": ${"[".repeat(50_000)}${"]".repeat(50_000)}}`,
+      "nested too deeply here (line 1",
+    ],
+    ["nested without end in YAML", `sources: ${"[".repeat(50_000)}`, "nested too deeply here (line 1"],
+    [
+      "what the node itself sends, bound to interfaces",
+      "sources: [10.0.0.0/24]\nhostTraffic: true\noutInterfaces: [eth0]",
+      "hostTraffic: what the node itself sends is translated by whichever interface it leaves (line 2, column 14)",
+    ],
     [
       "unknown key",
       "nonMasqueradeCIDR: []",

@@ -3,7 +3,7 @@ import { addressOf, familyOf } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import type { Link } from "../../linux/route/link.ts";
-import type { PodState } from "../../snapshot/snapshot.ts";
+import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import { finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 
@@ -157,6 +157,22 @@ function isPromised({ expected }: PodState, address: string): boolean {
   return expected?.addresses.some((cidr) => addressOf(cidr) === address) === true;
 }
 
+const byAddress = new WeakMap<Snapshot, ReadonlyMap<string, readonly PodState[]>>();
+
+/** Every pod that has an address; asked for each address of each pod. */
+function podsWith(snapshot: Snapshot, address: string): readonly PodState[] {
+  let known = byAddress.get(snapshot);
+  if (known === undefined) {
+    const pods = snapshot.pods.flatMap((pod) =>
+      [...new Set(pod.state?.addresses.map((one) => one.address))].map((one) => ({ one, pod })),
+    );
+    const grouped = Map.groupBy(pods, ({ one }) => one);
+    known = new Map([...grouped].map(([one, found]) => [one, found.map(({ pod }) => pod)]));
+    byAddress.set(snapshot, known);
+  }
+  return known.get(address) ?? [];
+}
+
 /** Another host on the same segment has the same address. */
 function duplicates(context: CheckContext): Finding[] {
   const { pod, snapshot, inside, node } = context;
@@ -164,11 +180,10 @@ function duplicates(context: CheckContext): Finding[] {
   const found: Finding[] = [];
   for (const mine of inside!.view.state.addresses) {
     if (mine.scope !== "global") continue;
-    for (const other of snapshot.pods) {
+    for (const other of podsWith(snapshot, mine.address)) {
       if (other.name === pod.name || other.state === undefined || other.state.inode === pod.state?.inode)
         continue;
-      const same = other.state.addresses.find((one) => one.address === mine.address);
-      if (same === undefined) continue;
+      const same = other.state.addresses.find((one) => one.address === mine.address)!;
       const link = other.state.links.find((one) => one.index === same.interface);
       const host = link === undefined ? undefined : context.hostEndOf(link, other.state);
       const sameSegment = host !== undefined && (host.master ?? host.index) === bridge?.index;

@@ -66,6 +66,7 @@ export class Fib {
   readonly #routes = new Map<string, Route[]>();
   readonly #tables = new Map<string, readonly PreparedRoute[]>();
   readonly #own: ReadonlySet<string>;
+  #answers: Map<string, RouteAnswer> | undefined;
   readonly #links: ReadonlyMap<number, Link>;
   readonly #linkByName: ReadonlyMap<string, Link>;
 
@@ -180,14 +181,16 @@ export class Fib {
     return TYPE_OF_ERROR[result.error] ?? "unspec";
   }
 
+  /** The first of equal questions counts; the node is asked about each of its pods. */
   #answerTo(request: RecordedQuery): RouteAnswer | undefined {
-    return this.state.routeAnswers.find(
-      ({ query }) =>
-        query.destination === request.destination &&
-        query.source === request.source &&
-        query.iif === request.iif &&
-        (query.mark ?? 0) === (request.mark ?? 0),
-    )?.answer;
+    if (this.#answers === undefined) {
+      this.#answers = new Map();
+      for (const { query, answer } of this.state.routeAnswers) {
+        const key = questionKey(query);
+        if (!this.#answers.has(key)) this.#answers.set(key, answer);
+      }
+    }
+    return this.#answers.get(questionKey(request));
   }
 
   #recorded(request: RouteRequest, predicted: RouteResult): RouteResult | undefined {
@@ -410,4 +413,8 @@ export function routeWords(route: Route, links: readonly Link[]): string[] {
   if (route.preferredSource !== undefined) parts.push("src", route.preferredSource);
   if ((route.metric ?? 0) !== 0) parts.push("metric", String(route.metric));
   return parts;
+}
+
+function questionKey({ destination, source = "", iif = "", mark = 0 }: RecordedQuery): string {
+  return `${destination} ${source} ${iif} ${mark}`;
 }

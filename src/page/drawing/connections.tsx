@@ -96,11 +96,13 @@ export function Connections(): JSX.Element {
         count={all || pages.size === 0 ? known : known + PAGE_ROWS}
         height={ROW_HEIGHT}
         seen={look}
-        head={["Pod", "", "Inside", "On the outside", "Destination", "State", "Forgotten in"].map((text) => (
-          <span key={text} role="columnheader">
-            {text}
-          </span>
-        ))}
+        head={["Pod", "Protocol", "Inside", "On the outside", "Destination", "State", "Forgotten in"].map(
+          (text) => (
+            <span key={text} role="columnheader">
+              {text}
+            </span>
+          ),
+        )}
         draw={(index) => {
           const flow = rowAt(pages, index);
           return flow === undefined ? <Unread /> : <Cells flow={flow} />;
@@ -181,7 +183,7 @@ function Cells({ flow }: { readonly flow: FlowRecord }): JSX.Element {
   return (
     <>
       <span role="cell" class="pod">
-        {pod ?? ""}
+        {pod ?? <span class="quiet">–</span>}
       </span>
       <span role="cell">{protocolName}</span>
       <code role="cell">{endText(source)}</code>

@@ -101,6 +101,7 @@ function Answer({ value: { wanted, foreseen } }: { readonly value: NatExplanatio
             <Fact name="written in" text={`${written.file}:${written.line} (${written.path})`} />
           )}
           {wanted.entersBy !== undefined && <Fact name="enters by" text={wanted.entersBy} />}
+          {wanted.fromNode === true && <Fact name="sent by" text="the node itself" />}
           {wanted.leavesBy !== undefined && <Fact name="leaves by" text={wanted.leavesBy} />}
         </dl>
       </section>
